@@ -1,0 +1,103 @@
+# slimscope: the one build file.  `make help` lists the targets.
+VERSION   := 0.1.0
+BUILD     ?= build
+ifeq ($(origin CC),default)
+CC        := gcc
+endif
+ifneq ($(V),1)
+Q         := @
+endif
+PREFIX    ?= /usr/local
+DESTDIR   ?=
+PKGS      := ncursesw readline yaml-0.1 libcjson openblas libpcre2-8 libutf8proc nettle zlib
+DEB_BUILD := gcc make pkg-config libncurses-dev libreadline-dev libyaml-dev libcjson-dev \
+             libopenblas-dev libpcre2-dev libutf8proc-dev nettle-dev zlib1g-dev
+DEB_CHECK := libcmocka-dev clang tmux util-linux python3
+PKGCONF   ?= pkg-config
+
+WARN      := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
+OPT       ?= -O2 -g
+# Results must not depend on how a compiler fuses a*b+c: contraction is off everywhere.
+CFLAGS    ?=
+ALL_CFLAGS = -std=c17 -D_GNU_SOURCE $(WARN) $(OPT) -ffp-contract=off -pthread -Icore -I. \
+             -DSLIMSCOPE_VERSION='"$(VERSION)"' -DSLIMSCOPE_PREFIX='"$(PREFIX)"' $(PKG_CFLAGS) $(CFLAGS)
+LDLIBS     = $(PKG_LIBS) -lm -pthread
+ifeq ($(SAN),1)
+OPT       := -O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
+endif
+ifeq ($(WERROR),1)
+WARN      += -Werror
+endif
+NEEDS_PKG := $(filter-out help deps deps-check clean,$(or $(MAKECMDGOALS),all))
+ifneq ($(NEEDS_PKG),)
+PKG_CFLAGS := $(shell $(PKGCONF) --cflags $(PKGS) 2>/dev/null)
+PKG_LIBS   := $(shell $(PKGCONF) --libs $(PKGS) 2>/dev/null)
+endif
+
+CORE_SRC  := $(sort $(wildcard core/*.c core/*/*.c))
+APP_SRC   := $(sort $(filter-out src/main.c,$(wildcard src/*.c ui/*.c)))
+CORE_OBJ  := $(CORE_SRC:%.c=$(BUILD)/%.o)
+APP_OBJ   := $(APP_SRC:%.c=$(BUILD)/%.o)
+MAIN_OBJ  := $(BUILD)/src/main.o
+TEST_LIB  := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard tests/lib/*.c)))
+UNIT_BIN  := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
+
+.PHONY: all demo check bench install deps deps-check clean help unit
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+all: $(BUILD)/slimscope ## build build/slimscope (never installs anything)
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  CC    $<")
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/libcore.a: $(CORE_OBJ) tests/core_purity.sh
+	@sh tests/core_purity.sh $(CORE_OBJ)
+	@rm -f $@
+	$(Q)ar rcs $@ $(CORE_OBJ)
+
+$(BUILD)/libapp.a: $(APP_OBJ)
+	@rm -f $@
+	$(Q)ar rcs $@ $(APP_OBJ)
+
+$(BUILD)/slimscope: $(MAIN_OBJ) $(BUILD)/libapp.a $(BUILD)/libcore.a
+	$(if $(Q),@echo "  LD    $@")
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@ $(LDLIBS)
+
+$(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(TEST_LIB) $(BUILD)/libapp.a $(BUILD)/libcore.a
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  LD    $@")
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@ -lcmocka $(LDLIBS)
+
+unit: $(UNIT_BIN) ## build the unit tests without running them
+
+check: deps-check ## install what the tests need, build, and run every test
+	@CC="$(CC)" MAKE="$(MAKE)" sh tests/run.sh
+
+demo: deps all ## install what is missing, build, and open the workbench on the demo model
+	@sh tests/demo.sh $(BUILD)/slimscope
+
+bench: all ## measure speed, memory and latency (figures only, nothing asserted)
+	@sh tests/bench/run.sh $(BUILD)
+
+deps: ## install the Debian packages that building needs
+	@sh tests/deps.sh $(DEB_BUILD)
+
+deps-check:
+	@sh tests/deps.sh $(DEB_BUILD) $(DEB_CHECK)
+
+install: all ## install into PREFIX (default /usr/local), below DESTDIR
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/slimscope $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 755 $(BUILD)/slimscope $(DESTDIR)$(PREFIX)/bin/slimscope
+	cp -R themes lab_calib lab_practice lab_models $(DESTDIR)$(PREFIX)/share/slimscope/
+	install -m 644 slimscope.1 $(DESTDIR)$(PREFIX)/share/man/man1/slimscope.1
+
+clean: ## remove everything that was built
+	rm -rf build build-*
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' Makefile
+
+-include $(CORE_OBJ:.o=.d) $(APP_OBJ:.o=.d) $(MAIN_OBJ:.o=.d) $(TEST_LIB:.o=.d) $(UNIT_BIN:$(BUILD)/tests/%=$(BUILD)/tests/unit/%.d)

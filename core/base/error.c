@@ -1,0 +1,64 @@
+#include "base/error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static void make_printable(char *s)
+{
+    for (; *s; s++)
+        if ((unsigned char)*s < 0x20 || *s == 0x7f)
+            *s = (*s == '\n' || *s == '\t') ? ' ' : '?';
+}
+
+Status error_set(Error *err, Status st, const char *fmt, ...)
+{
+    if (!err)
+        return st;
+    char text[ERROR_TEXT_MAX]; /* arguments may point into err->text */
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    make_printable(text);
+    err->status = st;
+    memcpy(err->text, text, sizeof text);
+    return st;
+}
+
+Status error_prefix(Error *err, const char *fmt, ...)
+{
+    if (!err)
+        return ST_FAIL;
+    char text[ERROR_TEXT_MAX];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (n < 0 || (size_t)n >= sizeof text)
+        return err->status;
+    snprintf(text + n, sizeof text - (size_t)n, "%s", err->text);
+    make_printable(text);
+    memcpy(err->text, text, sizeof text);
+    return err->status;
+}
+
+Status error_nomem(Error *err, const char *what)
+{
+    return error_set(err, ST_NOMEM, "out of memory for %s: free some, or lower --max-samples or --seq-len", what);
+}
+
+int status_exit_code(Status st)
+{
+    switch (st) {
+    case ST_OK: return 0;
+    case ST_FAIL: return 1;
+    case ST_INTERNAL: return 2;
+    case ST_USAGE: return 64;
+    case ST_DATA: return 65;
+    case ST_IO: return 74;
+    case ST_CANCELLED: return 130;
+    case ST_NOMEM: return 1;
+    }
+    return 2;
+}

@@ -1,0 +1,157 @@
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+void *mem_array(size_t n, size_t size)
+{
+    size_t total;
+    if (__builtin_mul_overflow(n, size, &total))
+        return NULL;
+    return malloc(total ? total : 1);
+}
+
+void *mem_zarray(size_t n, size_t size)
+{
+    return calloc(n ? n : 1, size ? size : 1);
+}
+
+void *mem_aligned(size_t n, size_t size)
+{
+    size_t total;
+    if (__builtin_mul_overflow(n, size, &total) || total > SIZE_MAX - 63)
+        return NULL;
+    total = (total + 63) & ~(size_t)63;
+    return aligned_alloc(64, total ? total : 64);
+}
+
+bool mem_grow(void *ptr_to_ptr, size_t *cap, size_t need, size_t size)
+{
+    if (need <= *cap)
+        return true;
+    size_t n = *cap ? *cap : 8;
+    while (n < need)
+        if (__builtin_mul_overflow(n, (size_t)2, &n))
+            return false;
+    size_t total;
+    if (__builtin_mul_overflow(n, size, &total))
+        return false;
+    void *old;
+    memcpy(&old, ptr_to_ptr, sizeof old);
+    void *p = realloc(old, total);
+    if (!p)
+        return false;
+    memcpy(ptr_to_ptr, &p, sizeof p);
+    *cap = n;
+    return true;
+}
+
+bool mul_i64(int64_t a, int64_t b, int64_t *out)
+{
+    return !__builtin_mul_overflow(a, b, out);
+}
+
+uint64_t mem_peak_bytes(void)
+{
+    struct rusage ru;
+    if (getrusage(RUSAGE_SELF, &ru) != 0)
+        return 0;
+    return (uint64_t)ru.ru_maxrss * 1024;
+}
+
+/* Reads a small file into buf (NUL-terminated); false when it can't be read. */
+static bool read_small(const char *path, char *buf, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t n;
+    do
+        n = read(fd, buf, size - 1);
+    while (n < 0 && errno == EINTR);
+    close(fd);
+    if (n < 0)
+        return false;
+    buf[n] = 0;
+    return true;
+}
+
+uint64_t mem_available_bytes(void)
+{
+    char buf[8192];
+    uint64_t avail = 0;
+    if (read_small("/proc/meminfo", buf, sizeof buf)) {
+        const char *p = strstr(buf, "MemAvailable:");
+        if (p)
+            avail = strtoull(p + 13, NULL, 10) * 1024;
+    }
+    char used[64];
+    if (read_small("/sys/fs/cgroup/memory.max", buf, sizeof buf) && buf[0] >= '0' && buf[0] <= '9' &&
+        read_small("/sys/fs/cgroup/memory.current", used, sizeof used)) {
+        uint64_t limit = strtoull(buf, NULL, 10), now = strtoull(used, NULL, 10);
+        uint64_t left = limit > now ? limit - now : 0;
+        if (avail == 0 || left < avail)
+            avail = left;
+    }
+    return avail;
+}
+
+struct ArenaBlock {
+    ArenaBlock *next;
+    size_t size, used;
+    _Alignas(16) unsigned char data[];
+};
+
+void *arena_alloc(Arena *a, size_t n)
+{
+    if (n > SIZE_MAX - 4096)
+        return NULL;
+    n = (n + 15) & ~(size_t)15;
+    if (!a->head || a->head->size - a->head->used < n) {
+        size_t size = a->head ? a->head->size * 2 : 4096 - sizeof(ArenaBlock);
+        if (size > (1u << 20))
+            size = 1u << 20;
+        if (size < n)
+            size = n;
+        ArenaBlock *b = malloc(sizeof *b + size);
+        if (!b)
+            return NULL;
+        b->next = a->head;
+        b->size = size;
+        b->used = 0;
+        a->head = b;
+    }
+    void *p = a->head->data + a->head->used;
+    a->head->used += n;
+    a->used += n;
+    return p;
+}
+
+char *arena_strndup(Arena *a, const char *s, size_t n)
+{
+    char *p = arena_alloc(a, n + 1);
+    if (p) {
+        memcpy(p, s, n);
+        p[n] = 0;
+    }
+    return p;
+}
+
+char *arena_strdup(Arena *a, const char *s)
+{
+    return arena_strndup(a, s, strlen(s));
+}
+
+void arena_free(Arena *a)
+{
+    while (a->head) {
+        ArenaBlock *next = a->head->next;
+        free(a->head);
+        a->head = next;
+    }
+    a->used = 0;
+}

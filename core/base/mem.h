@@ -1,0 +1,36 @@
+#ifndef SLIM_BASE_MEM_H
+#define SLIM_BASE_MEM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* malloc of n*size bytes; NULL on overflow or when memory is short. n*size == 0 gives a freeable pointer. */
+void *mem_array(size_t n, size_t size);
+/* As mem_array, zeroed. */
+void *mem_zarray(size_t n, size_t size);
+/* n*size bytes aligned to 64 (cache line, SIMD); freed with free(). Not zeroed. */
+void *mem_aligned(size_t n, size_t size);
+/* Grows *ptr (elements of `size` bytes, capacity *cap) to hold at least `need` elements, doubling.
+ * false when memory is short; *ptr and *cap then stay valid. */
+bool mem_grow(void *ptr_to_ptr, size_t *cap, size_t need, size_t size);
+/* a*b into *out; false on overflow. */
+bool mul_i64(int64_t a, int64_t b, int64_t *out);
+/* Highest resident set of this process so far in bytes (0 where unknown). */
+uint64_t mem_peak_bytes(void);
+/* MemAvailable of this machine in bytes, capped by the cgroup's limit where one is set (0 where unknown). */
+uint64_t mem_available_bytes(void);
+
+/* Arena: many small allocations, freed together. Zero-initialise to start. */
+typedef struct ArenaBlock ArenaBlock;
+typedef struct Arena {
+    ArenaBlock *head;
+    size_t used; /* bytes handed out, for accounting */
+} Arena;
+/* n bytes aligned to 16, NULL when memory is short. */
+void *arena_alloc(Arena *a, size_t n);
+char *arena_strndup(Arena *a, const char *s, size_t n);
+char *arena_strdup(Arena *a, const char *s);
+void arena_free(Arena *a);
+
+#endif

@@ -1,0 +1,33 @@
+#ifndef SLIM_BASE_POOL_H
+#define SLIM_BASE_POOL_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* Asks a job to stop. Set from any thread (also from a signal handler), read at every task. */
+typedef struct Cancel {
+    atomic_int level; /* 0 run, 1 stop after the current tile and keep results, 2 stop at once */
+} Cancel;
+
+static inline int cancel_level(const Cancel *c)
+{
+    return c ? atomic_load_explicit(&c->level, memory_order_relaxed) : 0;
+}
+
+/* A fixed set of compute threads. The thread that calls pool_run works too, so `threads` counts it. */
+typedef struct Pool Pool;
+
+/* One task. `worker` is in [0, pool_threads): for per-worker scratch. */
+typedef void PoolTask(void *ctx, int64_t index, int worker);
+
+/* threads <= 0: every core of the affinity mask. Workers run at nice +5 and block all signals. Caller frees with pool_free. */
+Status pool_new(Pool **out, int threads, Error *err);
+void pool_free(Pool *p);
+int pool_threads(const Pool *p);
+/* Runs tasks 0..n-1, handed out in ascending order, and returns when all are done. Not reentrant. After `cancel`
+ * (may be NULL) is raised the remaining tasks are skipped. */
+void pool_run(Pool *p, int64_t n, PoolTask *fn, void *ctx, const Cancel *cancel);
+
+#endif

@@ -1,0 +1,37 @@
+#ifndef SLIM_BASE_STR_H
+#define SLIM_BASE_STR_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* A growable byte string. Zero-initialise to start; `s` is NUL-terminated and never NULL after the first append.
+ * A failed growth sets `oom` and later appends do nothing, so a builder checks once at its end. */
+typedef struct Str {
+    char *s;
+    size_t len, cap;
+    bool oom;
+} Str;
+
+void str_free(Str *b);
+void str_clear(Str *b);
+void str_append(Str *b, const char *bytes, size_t n);
+void str_puts(Str *b, const char *s);
+void str_putc(Str *b, char c);
+void str_printf(Str *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void str_vprintf(Str *b, const char *fmt, va_list ap);
+/* Appends `s` as a JSON string with its quotes (invalid UTF-8 becomes U+FFFD). */
+void str_json(Str *b, const char *s);
+/* The text of an unfilled Str too: never NULL. */
+const char *str_text(const Str *b);
+/* Gives the buffer (caller frees with free) and empties the Str; NULL when oom. */
+char *str_detach(Str *b);
+
+/* Length in bytes of the well-formed UTF-8 sequence at s (n bytes left), 0 when ill-formed; *cp gets the code point. */
+int utf8_decode(const char *s, size_t n, unsigned *cp);
+/* Writes cp as UTF-8 into out (4 bytes), gives its length. */
+int utf8_encode(unsigned cp, char out[4]);
+/* Levenshtein distance up to `limit` (limit+1 when greater): for "did you mean". */
+int str_distance(const char *a, const char *b, int limit);
+
+#endif

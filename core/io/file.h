@@ -1,0 +1,38 @@
+#ifndef SLIM_IO_FILE_H
+#define SLIM_IO_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* Whole file into *out (NUL-terminated, caller frees), its length without the NUL into *len.
+ * Larger than `max` bytes, a directory, unreadable: one clear line. */
+Status file_read(const char *path, size_t max, char **out, size_t *len, Error *err);
+
+/* pread of exactly n bytes; a short read names path, wanted and found bytes. */
+Status file_pread(int fd, const char *path, void *dst, size_t n, uint64_t offset, Error *err);
+
+/* A file written under a temporary name beside its target, then synced and renamed over it: readers see the old or
+ * the new content, never a part. Any failure (a full disk, RLIMIT_FSIZE) leaves the old file as it was. */
+typedef struct AtomicFile AtomicFile;
+Status atomic_open(AtomicFile **out, const char *path, Error *err);
+Status atomic_write(AtomicFile *f, const void *p, size_t n, Error *err);
+/* Syncs and renames; frees f in every case. */
+Status atomic_commit(AtomicFile *f, Error *err);
+/* Removes the temporary file and frees f (NULL is fine). */
+void atomic_abort(AtomicFile *f);
+/* open + write + commit. */
+Status file_write_atomic(const char *path, const void *p, size_t n, Error *err);
+
+/* mkdir -p with mode 0700. */
+Status dir_make(const char *path, Error *err);
+bool file_exists(const char *path);
+bool dir_exists(const char *path);
+/* Joins with one '/'; caller frees; NULL when memory is short. */
+char *path_join(const char *dir, const char *name);
+/* Part after the last '/'. */
+const char *path_base(const char *path);
+
+#endif

@@ -1,0 +1,25 @@
+#ifndef SLIM_IO_JSON_H
+#define SLIM_IO_JSON_H
+
+#include <cjson/cJSON.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* Strict parse: one document, no trailing bytes, no duplicate keys in an object, depth <= 64, no NUL in strings, valid
+ * UTF-8. `name` names the source in errors, which give line and column. Caller frees with cJSON_Delete. */
+Status json_parse(const char *text, size_t len, const char *name, cJSON **out, Error *err);
+Status json_parse_file(const char *path, size_t max, cJSON **out, Error *err);
+
+/* Members of an object: absent and null both mean "not there" and leave *out as it is (its default). A wrong type or a number
+ * that is no exact integer below 2^53 is an error naming the key. `*found` may be NULL. */
+Status json_int(const cJSON *obj, const char *key, int64_t *out, bool *found, Error *err);
+Status json_num(const cJSON *obj, const char *key, double *out, bool *found, Error *err);
+Status json_bool(const cJSON *obj, const char *key, bool *out, bool *found, Error *err);
+/* Borrowed string. */
+Status json_str(const cJSON *obj, const char *key, const char **out, bool *found, Error *err);
+/* Case-sensitive look-up; NULL when absent or null. Linear: not for huge objects (walk those once). */
+const cJSON *json_get(const cJSON *obj, const char *key);
+
+#endif

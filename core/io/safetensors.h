@@ -1,0 +1,61 @@
+#ifndef SLIM_IO_SAFETENSORS_H
+#define SLIM_IO_SAFETENSORS_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+
+typedef enum DType {
+    DT_F64, DT_F32, DT_F16, DT_BF16, DT_F8_E4M3, DT_F8_E5M2, DT_F8_E8M0,
+    DT_I64, DT_I32, DT_I16, DT_I8, DT_U64, DT_U32, DT_U16, DT_U8, DT_BOOL,
+    DT_COUNT
+} DType;
+
+/* Size of one element in bytes, and its name in safetensors headers ("BF16"). */
+int dtype_size(DType t);
+const char *dtype_name(DType t);
+
+enum { TENSOR_MAX_DIMS = 6 };
+
+/* Where a tensor's bytes lie. Row-major. */
+typedef struct TensorInfo {
+    const char *name;
+    int64_t shape[TENSOR_MAX_DIMS];
+    int ndim;
+    DType dtype;
+    int file;        /* index of the file within the checkpoint */
+    uint64_t offset; /* of the first byte, from the start of that file */
+    uint64_t nbytes;
+} TensorInfo;
+
+/* A model folder's tensors: model.safetensors, or the shards of model.safetensors.index.json. Opening reads headers only. */
+typedef struct Checkpoint Checkpoint;
+
+/* Validates every header field (offsets, overlaps, gaps, sizes, dtypes, duplicate names, header up to 100 MB, shard names that
+ * would leave the folder, index against shards). `dir` is a folder; a path to one .safetensors file is taken too. */
+Status checkpoint_open(Checkpoint **out, const char *dir, Error *err);
+void checkpoint_free(Checkpoint *c);
+int64_t checkpoint_count(const Checkpoint *c);
+const TensorInfo *checkpoint_at(const Checkpoint *c, int64_t i); /* order of files, then of offsets */
+const TensorInfo *checkpoint_find(const Checkpoint *c, const char *name); /* NULL when absent */
+int checkpoint_files(const Checkpoint *c);
+const char *checkpoint_file_path(const Checkpoint *c, int file);
+/* Bytes [begin, begin+n) of the tensor into dst, by pread; any thread. A short read names file, tensor, wanted and found bytes. */
+Status checkpoint_read(const Checkpoint *c, const TensorInfo *t, uint64_t begin, uint64_t n, void *dst, Error *err);
+/* Weight bytes read so far (headers not counted): the cause behind "first paint reads no weight byte". */
+uint64_t checkpoint_bytes_read(const Checkpoint *c);
+/* SHA-256 over every header and file size, as 64 hex digits. */
+const char *checkpoint_fingerprint(const Checkpoint *c);
+
+/* Writing: one file, tensors in the order added. */
+typedef struct TensorOut {
+    const char *name;
+    DType dtype;
+    int ndim;
+    int64_t shape[TENSOR_MAX_DIMS];
+    const void *data;
+} TensorOut;
+/* Written atomically. `metadata` pairs (key, value, key, value, NULL) may be NULL. */
+Status safetensors_write(const char *path, const TensorOut *t, int64_t n, const char *const *metadata, Error *err);
+
+#endif

@@ -1,0 +1,45 @@
+#ifndef SLIM_IO_YAML_H
+#define SLIM_IO_YAML_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* A YAML document as a tree built from libyaml events: line, column and byte span of every node kept, YAML 1.1 (PyYAML)
+ * resolution of plain scalars (specs/config.md 1). */
+typedef enum YamlKind { YAML_NULL, YAML_BOOL, YAML_INT, YAML_FLOAT, YAML_STR, YAML_DATE, YAML_SEQ, YAML_MAP } YamlKind;
+typedef enum YamlStyle { YAML_PLAIN, YAML_SINGLE, YAML_DOUBLE, YAML_LITERAL, YAML_FOLDED, YAML_FLOW, YAML_BLOCK } YamlStyle;
+
+typedef struct YamlNode YamlNode;
+struct YamlNode {
+    YamlKind kind;
+    YamlStyle style;
+    int line, column;        /* 1-based */
+    size_t begin, end;       /* byte span in the text */
+    const char *text;        /* scalars: the text as written (escapes resolved) */
+    size_t len;
+    bool b;                  /* YAML_BOOL */
+    int64_t i;               /* YAML_INT */
+    double f;                /* YAML_FLOAT */
+    const char *anchor;      /* &name, or NULL */
+    int alias_uses;          /* how many *name refer to this node */
+    bool from_alias;         /* this occurrence was reached through an alias: `target` is the anchored node */
+    const YamlNode *target;
+    int count;               /* items of a sequence, pairs of a mapping */
+    YamlNode **items;        /* sequence: count nodes */
+    YamlNode **keys, **vals; /* mapping: count pairs, merge keys expanded */
+};
+
+typedef struct YamlDoc YamlDoc;
+/* text is copied. Limits: 1 MB, depth 100; one document; UTF-8; duplicate keys, unknown or recursive aliases and non-standard tags
+ * are errors `name:line:column: …`. Caller frees. */
+Status yaml_parse(YamlDoc **out, const char *text, size_t len, const char *name, Error *err);
+void yaml_free(YamlDoc *d);
+const YamlNode *yaml_root(const YamlDoc *d); /* NULL for an empty document */
+const char *yaml_source(const YamlDoc *d, size_t *len);
+const char *yaml_name(const YamlDoc *d);
+const YamlNode *yaml_get(const YamlNode *map, const char *key); /* NULL when absent */
+
+#endif

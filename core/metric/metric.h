@@ -1,0 +1,98 @@
+#ifndef SLIM_METRIC_METRIC_H
+#define SLIM_METRIC_METRIC_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "qir/scheme.h"
+#include "run/runner.h"
+#include "stat/keyhist.h"
+
+typedef enum MetricScope { SCOPE_LINEAR, SCOPE_BLOCK, SCOPE_ATTENTION, SCOPE_MODEL } MetricScope;
+
+/* What a metric needs from the pass; the union of all metrics asked for decides what is collected. */
+enum {
+    NEED_ORDER = 1,     /* sampled order statistics of the input, per sample (kurtosis, quantile) */
+    NEED_STD = 2,       /* per-sample channel extremes and sums (std) */
+    NEED_CHANNEL = 4,   /* mean square per input channel, token extremes (local_error) */
+    NEED_WEIGHT = 8,    /* weight panels: column sums of quantization errors (local_error) */
+    NEED_OUTPUT = 16,   /* output energy */
+    NEED_HIST = 32,     /* key histograms of input and weight, per-channel maxima, moments: the detail pane */
+    NEED_WHIST = 64     /* key histogram and moments of the weight only */
+};
+
+/* Everything one analysis pass learnt about one linear. Linears that share an input share `in` values (copies). */
+typedef struct TapSummary {
+    int64_t values, rows, width;
+    int samples;
+    double min, max, mean, std;
+    double kurtosis, quantile, std_score; /* specs/analysis.md 2.2; NaN when undefined or not collected */
+    double token_max_sq;                  /* mean over tokens of max|x|^2 */
+    double mean_sq;                       /* mean over values of x^2 */
+    float *channel_max;                   /* [width] max|x|, NULL when not collected */
+    KeyHist hist;
+    bool bad;                             /* a NaN or Inf was seen */
+    char bad_text[160];                   /* "NaN first at sample 7 token 211 channel 88" */
+} TapSummary;
+
+typedef struct WeightSummary {
+    double min, max, mean, std;
+    KeyHist hist;
+    bool bad;
+    char bad_text[160];
+} WeightSummary;
+
+/* Local error parts: any level can be scored afterwards without a pass. Weight kinds: int8, int4 per_channel sym. Act kinds: static
+ * sym, static asym, per token (sym). */
+typedef struct LocalError {
+    bool have;
+    double weight_err[2];  /* sum_j m2_j ||dW_:j||^2 for int8, int4 */
+    double act_err[3];     /* sum_j min(s^2/12, m2_j) ||W_:j||^2 */
+    double output_sq;      /* mean ||y||^2 */
+} LocalError;
+/* e / mean||y||^2 at a level (DECISIONS); 0 for float; NaN when the scheme's parts were not collected. */
+double local_error_score(const LocalError *e, const QConfig *q);
+
+enum { METRIC_MAX = 16 };
+typedef struct LinearResult {
+    int64_t linear;
+    TapSummary in;
+    WeightSummary weight;
+    LocalError err;
+} LinearResult;
+void linear_result_fini(LinearResult *r);
+
+/* A row of metric_table: one file core/metric/NAME.c, one line in core/registry.c, one test. */
+typedef struct Metric {
+    const char *name;        /* "kurtosis" */
+    const char *title;       /* column head */
+    const char *unit;        /* "" when none */
+    MetricScope scope;
+    int direction;           /* +1: higher is more sensitive */
+    bool additive;           /* sums over linears predict: local_error */
+    unsigned needs;
+    const char *explain;     /* two or three lines: what it is, when to trust it */
+    /* Score of one linear at its level (NULL q: the open recipe has none). NaN = not defined; a reason goes into why. */
+    double (*score)(const LinearResult *r, const QConfig *q, char *why, int why_size);
+} Metric;
+extern const Metric *const metric_table[]; /* NULL-terminated, core/registry.c */
+const Metric *metric_find(const char *name);
+
+/* ---- the analysis pass ---- */
+
+typedef struct AnalyzeRequest {
+    unsigned needs;              /* union of NEED_* */
+    const bool *selected;        /* [nlinears], NULL = all: which linears to collect */
+    int first_layer;             /* resume: start here with `h` holding this layer's input */
+    Stream *h;                   /* in: first_layer's input (from runner_embed for 0); consumed in place */
+    /* [job thread] the finished linears of one layer; ownership of the results' buffers passes to the callback. */
+    Status (*layer_done)(void *ctx, int layer, LinearResult *results, int n, const Stream *h, Error *err);
+    void *ctx;
+} AnalyzeRequest;
+/* One float pass over the layers; stops early with ST_CANCELLED (finished layers were delivered). */
+Status analyze_run(Runner *r, const AnalyzeRequest *req, Error *err);
+/* Bytes the collection holds beyond the runner's own (for the planner). */
+uint64_t analyze_estimate(const Model *m, unsigned needs, int samples, int threads);
+
+#endif

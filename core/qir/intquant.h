@@ -1,0 +1,25 @@
+#ifndef SLIM_QIR_INTQUANT_H
+#define SLIM_QIR_INTQUANT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "io/safetensors.h"
+
+/* Integer quantization, specs/quantization.md 3. T = storage dtype of the arithmetic: DT_F32, DT_BF16 or DT_F16; every operation rounds
+ * to T. All values are float32 holding T-representable numbers. bits: 8 or 4. */
+typedef struct QParam {
+    float scale, offset; /* offset is 0 when symmetric; dequantized = (q - offset) * scale */
+} QParam;
+
+QParam intquant_param(float mn, float mx, int bits, bool symmetric, DType T);
+/* q[i] = clamp(rint(x/s + o)); NaN gives 0. */
+void intquant_quantize(const float *x, int64_t n, QParam p, int bits, DType T, int8_t *q);
+void intquant_dequantize(const int8_t *q, int64_t n, QParam p, DType T, float *y);
+/* quantize then dequantize, x and y may be the same. */
+void intquant_fake(const float *x, int64_t n, QParam p, int bits, DType T, float *y);
+
+/* Rows of a weight [rows][in], per_channel symmetric minmax: fake-quantizes in place; scale[rows] when not NULL. */
+void intquant_weight_rows(float *w, int64_t rows, int64_t in, int bits, DType T, float *scale);
+
+#endif

@@ -1,0 +1,76 @@
+#ifndef SLIM_RECIPE_RECIPE_H
+#define SLIM_RECIPE_RECIPE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/str.h"
+#include "model/model.h"
+#include "qir/scheme.h"
+
+/* A quantization recipe: a modelslim_v1 document with its source text. */
+typedef struct Recipe Recipe;
+
+/* A linear_quant entry of spec.process, in document order, groups entered. Level i+1 of an assignment is entry i. */
+typedef struct RecipeEntry {
+    QConfig q;
+    const Scheme *scheme;       /* NULL: the pair can't be written */
+    int ninclude, nexclude;
+    const char *const *include; /* borrowed */
+    const char *const *exclude;
+    int line;                   /* of the entry in the source, 1-based; 0 in a generated document */
+} RecipeEntry;
+
+/* A finding about a recipe that doesn't stop it. */
+typedef struct RecipeNote {
+    int line, column;
+    char text[256];
+} RecipeNote;
+
+/* Parses and validates; errors collect as lines `name:line:column: path: message` (all of them in *all, may be NULL; the first in err). */
+Status recipe_parse(Recipe **out, const char *text, size_t len, const char *name, Str *all, Error *err);
+Status recipe_open(Recipe **out, const char *path, Str *all, Error *err);
+/* The default recipe (DECISIONS: W8A8 static). */
+Status recipe_default(Recipe **out, Error *err);
+void recipe_free(Recipe *r);
+const char *recipe_name(const Recipe *r);
+const char *recipe_path(const Recipe *r);    /* NULL for the default recipe */
+const char *recipe_dataset(const Recipe *r); /* spec.dataset */
+int recipe_entries(const Recipe *r);
+const RecipeEntry *recipe_entry(const Recipe *r, int i);
+int recipe_notes(const Recipe *r);
+const RecipeNote *recipe_note(const Recipe *r, int i);
+
+/* level[i] of every linear by the peer's rules: 0 = float, k = entry k-1 (first entry that includes and doesn't exclude it wins). */
+Status recipe_assign(const Recipe *r, const Model *m, int16_t *level, Error *err);
+
+/* One line of the export's check list. */
+typedef struct ExportCheck {
+    bool ok, blocking;
+    char text[200];
+} ExportCheck;
+enum { EXPORT_MAX_CHECKS = 16 };
+typedef struct Export {
+    Str text;                  /* the new document */
+    Str diff;                  /* unified diff against `against`, may be empty */
+    int nchecks;
+    ExportCheck checks[EXPORT_MAX_CHECKS];
+} Export;
+/* Writes the recipe with lists edited so that recipe_assign gives exactly `level`; proves it by parsing again (DECISIONS "Export, proved").
+ * comments: provenance lines without '#', NULL-terminated (may be NULL). against: text to diff with (NULL: the source). metadata of a
+ * generated document comes from model. */
+Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, const char *const *comments, const char *against, Export *out, Error *err);
+void export_fini(Export *e);
+
+/* Sizes and bits of an assignment as the saver writes it. */
+typedef struct SizeReport {
+    uint64_t bytes, float_bytes; /* whole model at this assignment, and all float */
+    double average_bits;         /* weight bits per parameter over the decoder linears */
+    int64_t quantized, floats;   /* linears */
+} SizeReport;
+void recipe_sizes(const Recipe *r, const Model *m, const int16_t *level, SizeReport *out);
+/* Bytes a linear takes at a level. */
+uint64_t recipe_linear_bytes(const Recipe *r, const Model *m, int64_t linear, int level);
+
+#endif

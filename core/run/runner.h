@@ -1,0 +1,109 @@
+#ifndef SLIM_RUN_RUNNER_H
+#define SLIM_RUN_RUNNER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/pool.h"
+#include "model/model.h"
+#include "run/observer.h"
+#include "run/stream.h"
+#include "text/calib.h"
+
+typedef enum ArithMode {
+    ARITH_FP32, /* float32 throughout */
+    ARITH_MODEL /* each operation rounds to the model dtype as Hugging Face does; sums in float64 in a fixed order */
+} ArithMode;
+const char *arith_name(ArithMode m); /* "fp32", "model" */
+
+/* How one linear computes instead of plain float (a variant's entry). Lives as long as the call that uses it. */
+typedef struct LinearForm {
+    /* [job] sees the whole input before the linear runs (rows packed as in `shape`, width = in): static calibration. May be NULL. */
+    Status (*prepare)(void *self, const float *x, const Stream *shape, int64_t width, Pool *pool, Error *err);
+    /* [worker] replaces rows [row0, row0+rows) of the weight ([rows][in], whole rows) by their fake-quantized values. May be NULL. */
+    void (*weight)(void *self, int64_t row0, int64_t rows, int64_t in, float *w);
+    /* [worker] fake-quantizes rows of one sample's input into out ([rows][in]). May be NULL. Linears sharing an input whose forms have the
+     * same act and act_key share the result. */
+    void (*act)(void *self, int sample, const float *x, int64_t rows, int64_t in, int64_t ld, float *out);
+    void *self;
+} LinearForm;
+
+/* Overrides of one layer, indexed like Model.linears from the layer's first linear; NULL entries are float. */
+typedef struct Variant {
+    const LinearForm *const *forms; /* indexed by (linear - first linear of the layer) */
+} Variant;
+
+/* Progress of the running job; called on the job thread at most every ~100 ms and at each finished layer. */
+typedef struct Progress {
+    const char *phase; /* "tokenize", "layer", "logits", … */
+    int64_t done, total;
+    double work_done, work_total; /* multiply-adds, for the ETA */
+} Progress;
+
+typedef struct RunnerOptions {
+    Pool *pool;
+    ArithMode arith;
+    uint64_t mem_limit;                  /* bytes for streams and scratch; 0 = none */
+    const Cancel *cancel;                /* may be NULL */
+    void (*progress)(void *ctx, const Progress *p); /* may be NULL */
+    void *progress_ctx;
+} RunnerOptions;
+
+/* Runs layers of one model: prefetch thread, panel buffers, scratch. One job thread at a time. */
+typedef struct Runner Runner;
+Status runner_new(Runner **out, const Model *m, const RunnerOptions *opt, Error *err);
+void runner_free(Runner *r);
+const Model *runner_model(const Runner *r);
+ArithMode runner_arith(const Runner *r);
+Pool *runner_pool(Runner *r);
+/* Bytes of streams and scratch a forward over `rows` rows (longest sample `longest`) needs. whole: rows can't be cut in chunks
+ * (static calibration). The planner's estimate: shown before the run, compared with the peak after it. */
+uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int threads, bool whole);
+
+/* h_0: embeddings of the tokens. Initialises *out. */
+Status runner_embed(Runner *r, const TokenSet *t, Stream *out, Error *err);
+/* One decoder layer, in place or not (out may be in; otherwise it has in's shape). v NULL: float. whole: do not cut rows in chunks.
+ * After ST_CANCELLED the contents of `out` are undefined. */
+Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, Stream *out, const Observer *obs, int nobs, Error *err);
+/* Final norm of h into *out (initialised here). Feeds TAP_FINAL_NORM. */
+Status runner_final_norm(Runner *r, const Stream *h, Stream *out, const Observer *obs, int nobs, Error *err);
+/* Logits of rows in panels of the vocabulary: fn is called on workers with logits[rows][ld] of vocabulary entries [v0, v0+nv) for rows
+ * [row0, row0+rows), and with the head weight of these entries W[nv][hidden]. Each (row block, panel) once, panels of one row block in ascending
+ * order on one worker, so fn may keep running state per row. */
+typedef void LogitsPanel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld, const float *w);
+Status runner_logits(Runner *r, const Stream *normed, LogitsPanel *fn, void *ctx, Error *err);
+
+/* ---- hooks 2 and 3: jobs on a layer, and the order of layers ---- */
+
+typedef struct LayerCtx {
+    Runner *runner;
+    int layer;
+    Stream **streams; /* in: every stream's input of this layer; the job leaves the next layer's input there */
+    int nstreams;
+} LayerCtx;
+
+/* Replaying job on one layer; may run forwards any number of times. */
+typedef struct LayerJob {
+    const char *name;
+    Status (*run)(void *self, LayerCtx *ctx, Error *err);
+    void *self;
+} LayerJob;
+
+/* Layers [first, last) in order, job on each, then layer_done (may be NULL; the streams then hold that layer's output). */
+typedef struct Schedule {
+    int first, last;
+    LayerJob job;
+    Status (*layer_done)(void *ctx, int layer, Stream **streams, int nstreams, Error *err);
+    void *ctx;
+} Schedule;
+Status schedule_layers(Runner *r, Stream **streams, int nstreams, const Schedule *s, Error *err);
+
+/* The plain float pass as a job: self is a FloatPass. */
+typedef struct FloatPass {
+    const Observer *obs;
+    int nobs;
+} FloatPass;
+Status float_pass_run(void *self, LayerCtx *ctx, Error *err);
+
+#endif

@@ -1,0 +1,22 @@
+#ifndef SLIM_RUN_STREAM_H
+#define SLIM_RUN_STREAM_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* Hidden states of several samples, packed: sample s owns rows [start[s], start[s+1]). Row-major [rows][width] float32 (in model
+ * mode every value is representable in the model dtype). Positions restart at 0 in every sample. */
+typedef struct Stream {
+    int samples;
+    int64_t rows, width;
+    int64_t *start; /* [samples+1] */
+    float *data;
+} Stream;
+
+/* Allocates data (64-byte aligned, not zeroed) and copies starts. Caller frees with stream_fini. */
+Status stream_init(Stream *s, int samples, const int64_t *start, int64_t width, Error *err);
+Status stream_copy(Stream *dst, const Stream *src, Error *err);
+void stream_fini(Stream *s);
+
+#endif

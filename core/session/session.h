@@ -1,0 +1,224 @@
+#ifndef SLIM_SESSION_SESSION_H
+#define SLIM_SESSION_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/str.h"
+#include "metric/metric.h"
+#include "model/model.h"
+#include "process/effect.h"
+#include "recipe/pattern.h"
+#include "recipe/recipe.h"
+
+/* What a person works on: model, data, recipe, assignment, runs, undo, journal, and the one job thread with its queue. All functions are for
+ * one thread (the owner); jobs post events, session_pump applies them. */
+typedef struct Session Session;
+
+typedef struct SessionOptions {
+    int threads;             /* 0: every core */
+    uint64_t mem;            /* bytes; 0: 70 % of what is available */
+    ArithMode arith;
+    bool peer;               /* --compat peer (implies ARITH_MODEL) */
+    int max_samples;         /* 0: no limit */
+    int64_t seq_len;         /* 0: no limit */
+    int64_t ctx;             /* evaluation window, default 512 */
+    int64_t eval_tokens;     /* default 1024; --full: 0 */
+    uint64_t seed;           /* default 42 */
+    const char *state_dir;   /* where sessions live; NULL: nothing is written (one-shot commands) */
+    const char *cache_dir;   /* NULL: RAM only */
+    bool read_only;
+    /* finds a data file by name ("mix_calib.jsonl"): caller's search path; returns a malloced path or NULL with err set */
+    char *(*find_data)(void *ctx, const char *name, Error *err);
+    void *find_ctx;
+} SessionOptions;
+void session_options_default(SessionOptions *o);
+
+Status session_new(Session **out, const SessionOptions *o, Error *err);
+/* Stops the job, joins the thread, closes the journal. */
+void session_free(Session *s);
+const SessionOptions *session_options(const Session *s);
+/* Changes one of threads mem dtype-sim compat max-samples seq-len ctx seed; refused while a job runs. */
+Status session_set(Session *s, const char *key, const char *value, Error *err);
+
+/* ---- what is open ---- */
+Status session_open_model(Session *s, const char *path, const char *model_type, Error *err);
+Status session_set_calib(Session *s, const char *name_or_path, Error *err); /* checked and tokenized by the first job */
+Status session_set_eval(Session *s, const char *name_or_path, Error *err);
+Status session_open_recipe(Session *s, const char *path, Error *err);       /* NULL: the default recipe */
+const Model *session_model(const Session *s);   /* NULL before open */
+const Recipe *session_recipe(const Session *s);
+const char *session_calib(const Session *s);    /* name or path as set */
+const char *session_eval(const Session *s);
+/* Of the newest run: samples, tokens, SHA-256 of the file; zeros before the first. */
+typedef struct DataInfo {
+    const char *name;
+    char sha256[65];
+    int samples;
+    int64_t tokens;
+} DataInfo;
+DataInfo session_calib_info(const Session *s);
+DataInfo session_eval_info(const Session *s);
+
+/* ---- assignment, tags, undo ---- */
+int session_levels(const Session *s);                       /* number of levels, float included */
+const char *session_level_name(const Session *s, int level); /* "float", "W8A8", "W8A8#2" */
+int session_level_find(const Session *s, const char *name);  /* -1 unknown */
+int session_level_of(const Session *s, int64_t linear);
+bool session_tagged(const Session *s, int64_t linear);
+int64_t session_tag_count(const Session *s);
+
+/* Linears a target names: a pattern, an exact linear name, or "tagged". hits[nlinears] is set. No hit: ST_DATA with the nearest name. */
+Status session_target(const Session *s, const char *target, bool *hits, int64_t *count, Error *err);
+/* Sets the level of all hits and of their fused groups; one undo step. *changed (may be NULL): linears that changed. */
+Status session_set_level(Session *s, const bool *hits, int level, int64_t *changed, Error *err);
+/* A linear that is float goes back to the recipe's level for it (the first entry that would take it, ignoring excludes; else level 1). */
+Status session_include(Session *s, const bool *hits, int64_t *changed, Error *err);
+Status session_tag(Session *s, const bool *hits, bool on, Error *err); /* undoable */
+/* what (may be NULL): a line telling what was undone. ST_USAGE when there is nothing. */
+Status session_undo(Session *s, Str *what, Error *err);
+Status session_redo(Session *s, Str *what, Error *err);
+int session_undo_depth(const Session *s);
+int session_redo_depth(const Session *s);
+uint64_t session_edit_version(const Session *s); /* grows with every change of the assignment */
+
+/* What-if list: the patterns given to exclude, newest last, that still hold (each hit is float). */
+typedef struct WhatIf {
+    const char *pattern;
+    bool on;                  /* every hit is float now */
+    int64_t hits;             /* linears it selects, groups not counted */
+    int64_t fresh;            /* of these, not selected by earlier rows */
+    int64_t bytes;            /* size change against the recipe as opened, for its group-closed set */
+    double share;             /* of the local error of all linears, 0..1; NaN unknown */
+    Lint lint;
+} WhatIf;
+int session_whatifs(Session *s);
+const WhatIf *session_whatif(Session *s, int i);
+/* The same figures for a pattern that is only being typed; ST_DATA when it doesn't compile. */
+Status session_preview(Session *s, const char *pattern, WhatIf *out, Error *err);
+
+/* ---- jobs ---- */
+typedef enum JobKind { JOB_ANALYZE, JOB_MEASURE } JobKind;
+typedef enum JobState { JOB_WAITING, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_STOPPED } JobState;
+typedef struct JobView {
+    int id;
+    JobKind kind;
+    JobState state;
+    char title[80];          /* "kurtosis+local_error" */
+    char phase[40];
+    int64_t done, total;     /* layers */
+    double elapsed, eta;     /* seconds; eta < 0: not known yet */
+    uint64_t bound, peak;    /* planner's bound and measured peak, bytes */
+    char last[160];          /* last finished row and its score */
+    char error[ERROR_TEXT_MAX];
+    Status status;
+    int ok, failed;          /* rows */
+} JobView;
+
+/* Queues an analysis. metrics: NULL-terminated names of metric_table; unknown or not built: ST_USAGE naming those that are. patterns:
+ * n texts (0 = all linears). detail: also collect what the detail pane shows. A metric asked for again with nothing changed is answered from what
+ * is there. */
+Status session_analyze(Session *s, const char *const *metrics, const char *const *patterns, int npatterns, bool detail, Error *err);
+/* Queues a measurement of the present assignment. */
+Status session_measure(Session *s, bool full, Error *err);
+/* Continues the newest stopped analysis from its last whole layer. */
+Status session_resume_job(Session *s, Error *err);
+/* level 1: stop after the tile, keep rows; 2: at once. Without a running job: ST_USAGE. */
+Status session_cancel(Session *s, int level, Error *err);
+bool session_busy(const Session *s);  /* a job runs or waits */
+int session_jobs(const Session *s);
+const JobView *session_job(Session *s, int i); /* i = 0: oldest */
+
+/* Readable when events wait; for poll. */
+int session_fd(const Session *s);
+enum { EV_ROWS = 1, EV_PROGRESS = 2, EV_JOB = 4, EV_EFFECT = 8, EV_MESSAGE = 16 };
+/* Applies waiting events without blocking; which kinds there were. */
+unsigned session_pump(Session *s);
+/* Blocks until idle (pumping), or until `cancel_fd` (-1: none) becomes readable. Status of the job that ended last. */
+Status session_wait(Session *s, int cancel_fd, Error *err);
+
+/* ---- results ---- */
+typedef enum ScoreState { SCORE_NONE, SCORE_QUEUED, SCORE_OK, SCORE_FAILED, SCORE_STALE } ScoreState;
+typedef struct Score {
+    ScoreState state;
+    double value;
+    const char *reason;  /* SCORE_FAILED; borrowed */
+} Score;
+Score session_score(const Session *s, const Metric *m, int64_t linear);
+bool session_has_run(const Session *s, const Metric *m);
+/* Summary of the newest pass over this linear, NULL before. */
+const LinearResult *session_result(const Session *s, int64_t linear);
+/* Arithmetic and scheme under which the shown scores were made ("fp32", "W8A8 per_tensor asym"). */
+const char *session_run_arith(const Session *s, const Metric *m);
+
+typedef struct Prediction {
+    bool have;             /* local_error known for every linear */
+    bool calibrated;       /* k was fitted on measurements */
+    double share_back;     /* local error given back by float linears, 0..1 */
+    double kl;             /* predicted KL when calibrated */
+    SizeReport size;
+} Prediction;
+Prediction session_predict(Session *s);
+
+/* Newest measurement; NULL before the first. *stale_edits: edits since, 0 = it is of the present assignment. */
+const Effect *session_effect(Session *s, int *stale_edits);
+/* Measurement of the assignment as first opened (everything quantized), NULL when not measured: the comparison's base. */
+const Effect *session_base_effect(Session *s);
+
+typedef struct LogLine {
+    int level; /* 0 info, 1 warning, 2 error */
+    const char *text;
+} LogLine;
+int session_log_lines(const Session *s);
+LogLine session_log_line(const Session *s, int i);
+void session_log(Session *s, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* ---- the table as a person looks at it ---- */
+typedef enum SortKey { SORT_SCORE, SORT_NAME, SORT_MODEL, SORT_SIZE, SORT_LEVEL, SORT_KEYS } SortKey;
+const char *sort_key_name(SortKey k);
+int sort_key_find(const char *name); /* -1 */
+const Metric *session_metric(const Session *s);      /* the shown metric */
+Status session_show(Session *s, const char *metric, Error *err);
+Status session_sort(Session *s, SortKey k, bool ascending, Error *err);
+SortKey session_sort_key(const Session *s, bool *ascending);
+/* DECISIONS, `filter`: words are substrings, kind=, layer=a..b, score>x, float, failed, tagged, !word; "" clears. */
+Status session_filter(Session *s, const char *expr, Error *err);
+const char *session_filter_text(const Session *s);
+/* Visible linears in table order. Failed rows first when sorted by score, then scores, then not measured. Borrowed until the next call
+ * that changes the session. resort: take arrived scores into the order now; otherwise rows that have a place keep it. */
+const int64_t *session_order(Session *s, int64_t *n, bool resort);
+bool session_order_stale(const Session *s);
+/* Rank (1-based) among all scored linears of the shown metric, 0 = not scored. */
+int64_t session_rank(Session *s, int64_t linear);
+/* Cursor as a linear, kept by resume; -1 none. */
+int64_t session_cursor(const Session *s);
+void session_set_cursor(Session *s, int64_t linear);
+
+/* ---- export ---- */
+/* Preview of the YAML for the present assignment against `path`'s content (NULL: against the recipe's source). */
+Status session_export_preview(Session *s, const char *path, Export *out, Error *err);
+/* Checks, then writes atomically. An existing file needs `force`; a blocking check too. */
+Status session_export(Session *s, const char *path, bool force, Error *err);
+
+/* ---- durability ---- */
+const char *session_id(const Session *s);    /* "" without a state_dir */
+bool session_is_read_only(const Session *s);
+/* Appends a command as it was run, for history and replay. */
+void session_record(Session *s, const char *line);
+int session_commands(const Session *s);
+const char *session_command(const Session *s, int i);
+/* Restores the session with this id (NULL or "": the newest) from its journal. */
+Status session_restore(Session **out, const SessionOptions *o, const char *id, Error *err);
+
+typedef struct SessionInfo {
+    char id[40];
+    char model[256];
+    int64_t when;        /* seconds since the epoch of the last change */
+    int scored, total;
+    bool locked;
+} SessionInfo;
+/* Sessions on disk, newest first; caller frees. */
+Status session_list(const char *state_dir, SessionInfo **out, int *n, Error *err);
+
+#endif

@@ -1,0 +1,53 @@
+#ifndef SLIM_TEXT_CALIB_H
+#define SLIM_TEXT_CALIB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "text/tokenizer.h"
+
+/* Texts of a calibration or evaluation file, before tokenizing. `.json`: a list of strings. `.jsonl`: one object a line, text in
+ * `inputs_pretokenized`, else `prompt`, else `text`, or token ids in `input_ids`; specs/analysis.md 4. Blank lines are skipped. */
+typedef struct CalibFile {
+    char *path, *name;     /* name: last component */
+    char sha256[65];       /* of the file's bytes */
+    int count;
+    struct CalibItem {
+        char *text;        /* NULL when ids are given */
+        size_t len;
+        int32_t *ids;
+        int64_t nids;
+        int line;          /* 1-based; of a .json list: the item's number */
+    } *items;
+    int skipped_blank;
+    int bad_utf8;          /* items in which bytes were replaced by U+FFFD */
+} CalibFile;
+
+/* Errors name the line. An empty set is ST_DATA. peer: a line without the field is its own raw text (the peer's rule); otherwise
+ * it is an error that names the fields looked for. */
+Status calib_open(CalibFile **out, const char *path, bool peer, Error *err);
+void calib_free(CalibFile *c);
+
+/* Packed token ids of several samples. */
+typedef struct TokenSet {
+    char *name;
+    char sha256[65];       /* of the ids, starts and limits: what a result depends on */
+    char file_sha256[65];
+    int samples;
+    int64_t *start;        /* [samples+1] */
+    int32_t *ids;          /* [start[samples]] */
+    int *item;             /* [samples] which item of the file */
+    int dropped_empty;     /* texts without a token */
+    int truncated;         /* texts cut to seq_len */
+} TokenSet;
+
+/* max_samples, seq_len: 0 = no limit. tok may be NULL when every item has ids. add_special as the peer: true. vocab: ids >= vocab
+ * are an error naming the line (0: unchecked). */
+Status tokens_make(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int max_samples, int64_t seq_len, int64_t vocab, Error *err);
+/* Cuts each text of `c` into windows of ctx tokens (the last may be short; windows below 2 tokens are dropped), the first
+ * windows until max_tokens (0: all) are reached. For evaluation. */
+Status tokens_windows(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int64_t ctx, int64_t max_tokens, int64_t vocab, Error *err);
+void tokens_free(TokenSet *t);
+
+#endif

@@ -1,0 +1,27 @@
+#ifndef SLIM_TEXT_TOKENIZER_H
+#define SLIM_TEXT_TOKENIZER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* tokenizer.json (BPE kinds), specs/models.md part 3. Immutable after loading: one tokenizer may encode on several threads. */
+typedef struct Tokenizer Tokenizer;
+
+/* `path` is a tokenizer.json, or a model folder (its tokenizer.json, with tokenizer_config.json where it adds a BOS rule). */
+Status tokenizer_open(Tokenizer **out, const char *path, Error *err);
+void tokenizer_free(Tokenizer *t);
+
+/* Ids of text into *ids (grown; caller frees), count into *n. Invalid UTF-8 becomes U+FFFD. add_special = false: the template
+ * adds nothing; added tokens inside the text are recognised either way. */
+Status tokenizer_encode(const Tokenizer *t, const char *text, size_t len, bool add_special, int32_t **ids, size_t *n, Error *err);
+/* Number of ids (largest id + 1). */
+int32_t tokenizer_size(const Tokenizer *t);
+/* Text of ids for display; caller frees. */
+Status tokenizer_decode(const Tokenizer *t, const int32_t *ids, size_t n, char **text, Error *err);
+/* One line: PCRE2's version and the Unicode table's, for --version. */
+const char *tokenizer_unicode_version(void);
+
+#endif

@@ -1,0 +1,90 @@
+#ifndef SLIM_SRC_APP_H
+#define SLIM_SRC_APP_H
+
+#include <stdbool.h>
+
+#include "base/error.h"
+#include "base/str.h"
+#include "session/session.h"
+
+/* The program around a session: where commands run, whatever face they come from. */
+typedef struct App App;
+
+typedef enum Face { FACE_CLI, FACE_SCRIPT, FACE_SHELL, FACE_UI } Face;
+
+struct App {
+    Session *session;        /* created by the first command that needs it */
+    SessionOptions options;
+    Face face;
+    /* results of commands: stdout, or a pager in the workbench. Never NULL. */
+    void (*print)(void *ctx, const char *text, size_t len);
+    void *print_ctx;
+    bool quit;               /* set by the quit command */
+    char *replay_file;       /* script being run, for messages */
+    int replay_line;
+    /* screen commands; NULL without a workbench */
+    Status (*dump_screen)(void *ctx, const char *path, Error *err);
+    Status (*set_theme)(void *ctx, const char *name, Error *err);
+    Status (*set_screen)(void *ctx, const char *name, Error *err);
+    Status (*bind_key)(void *ctx, const char *key, const char *command, Error *err);
+    void *ui_ctx;
+};
+
+Status app_init(App *a, Face face, Error *err);
+void app_fini(App *a);
+void app_printf(App *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- commands ---- */
+
+enum {
+    CMD_NEEDS_MODEL = 1,
+    CMD_LONG = 2,         /* starts a job; scripts wait for it */
+    CMD_NO_LOG = 4,       /* help, movement, history: not recorded */
+    CMD_CLI = 8,          /* also a subcommand of the program */
+    CMD_CLI_ONLY = 16,    /* headless only: quant check info forward tokenize shell resume */
+    CMD_DESTROYS = 32     /* takes ! */
+};
+
+typedef enum ArgType { ARG_FLAG, ARG_STR, ARG_INT, ARG_SIZE, ARG_LIST, ARG_PATH, ARG_CHOICE } ArgType;
+/* What completes an argument. */
+typedef enum Completes { COMP_NONE, COMP_FILE, COMP_LAYER, COMP_METRIC, COMP_VERB, COMP_THEME, COMP_LEVEL, COMP_SCREEN, COMP_SORT } Completes;
+
+typedef struct Option {
+    const char *name;        /* "calib_dataset"; '-' and '_' are the same when given */
+    ArgType type;
+    const char *value;       /* "FILE" in the usage; choices as "text|json|csv|yaml" */
+    const char *help;
+    Completes completes;
+} Option;
+
+typedef struct CommandLine CommandLine; /* parsed words and options, src/cmdline.h */
+
+typedef struct Command {
+    const char *name;
+    const char *args;        /* positional part of the usage: "[TARGET...]" */
+    const char *summary;     /* one line */
+    const char *help;        /* a paragraph, may be NULL */
+    unsigned flags;
+    Completes completes;     /* of positional words */
+    const Option *options;   /* ends with name == NULL; may be NULL */
+    Status (*run)(App *a, const CommandLine *cl, Error *err);
+} Command;
+extern const Command *const command_table[]; /* NULL-terminated, src/commands.c */
+const Command *command_find(const char *name);
+
+/* Parses one line by the lexer and runs it. Records it in the session unless CMD_NO_LOG. Long commands return at once in FACE_UI and FACE_SHELL
+ * with "async"; otherwise they wait. An empty line or a comment does nothing. */
+Status app_execute(App *a, const char *line, Error *err);
+/* As app_execute for words that are already split (argv of a subcommand). */
+Status app_execute_words(App *a, int argc, char **argv, Error *err);
+/* Runs a script; stops at the first error with "file:line: message". path "-": stdin. */
+Status app_script(App *a, const char *path, Error *err);
+/* Completions of `line` at its end: NULL-terminated array of whole replacement words, caller frees each and it. */
+char **app_complete(App *a, const char *line);
+
+/* Path of a data file or folder that ships ("lab_calib/eval.jsonl", "themes"): DECISIONS' search order. Caller frees; NULL + err. */
+char *app_find_data(const char *name, Error *err);
+/* "$XDG_STATE_HOME/slimscope" or its default; caller frees. */
+char *app_state_dir(void);
+
+#endif

@@ -1,0 +1,74 @@
+#!/bin/sh
+# Builds everything and runs every test. The last line is "N passed, N failed, N skipped".
+# tests/unit: twice, plainly and under ASan+UBSan; tests/cli: shell tests (TAP), plainly; those marked "# asan: yes" in
+# their first lines also with the sanitized program.
+# usage: tests/run.sh [name-part...]   (only tests whose name contains one of the parts)
+cd "$(dirname "$0")/.." || exit 1
+MAKE=${MAKE:-make}
+CC=${CC:-gcc}
+jobs=$(nproc 2>/dev/null || echo 2)
+export LC_ALL=C.UTF-8 TZ=UTC
+unset NO_COLOR SLIMSCOPE_DATA XDG_STATE_HOME XDG_CONFIG_HOME MAKEFLAGS MFLAGS MAKELEVEL
+export OPENBLAS_NUM_THREADS=1
+out=$(mktemp -d) || exit 1
+trap 'rm -rf "$out"' EXIT
+pass=0 fail=0 skip=0
+
+wanted() {
+    [ "$#" -gt 1 ] || return 0
+    n=$1; shift
+    for p in "$@"; do case "$n" in *"$p"*) return 0 ;; esac; done
+    return 1
+}
+
+# run LABEL SECONDS COMMAND...: runs a TAP producer and counts its lines.
+run() {
+    label=$1; limit=$2; shift 2
+    timeout -k 10 "$limit" "$@" >"$out/log" 2>&1 </dev/null
+    rc=$?
+    p=$(grep -c '^ok ' "$out/log")
+    s=$(grep -ciE '^ok .*# skip' "$out/log")
+    f=$(grep -c '^not ok ' "$out/log")
+    p=$((p - s))
+    if [ "$f" -eq 0 ] && [ "$rc" -ne 0 ] && [ "$rc" -ne 77 ]; then f=1; fi
+    if [ "$f" -eq 0 ] && [ $((p + s)) -eq 0 ]; then f=1; fi
+    pass=$((pass + p)); fail=$((fail + f)); skip=$((skip + s))
+    printf '%-48s %4d passed %3d failed %3d skipped\n' "$label" "$p" "$f" "$s"
+    [ "$s" -eq 0 ] || grep -iE '^ok .*# skip' "$out/log"
+    if [ "$f" -ne 0 ]; then echo "---- $label (exit $rc) ----"; tail -n 60 "$out/log"; echo "----"; fi
+}
+
+echo "== build ($CC)"
+$MAKE -s -j"$jobs" CC="$CC" WERROR=1 all unit || { echo "build failed"; echo "0 passed, 1 failed"; exit 1; }
+echo "== build (ASan+UBSan)"
+$MAKE -s -j"$jobs" CC="$CC" BUILD=build-asan SAN=1 all unit || { echo "sanitized build failed"; echo "0 passed, 1 failed"; exit 1; }
+if [ "$#" -eq 0 ] && command -v clang >/dev/null; then
+    echo "== build (clang, warnings are errors)"
+    if $MAKE -s -j"$jobs" CC=clang BUILD=build-clang WERROR=1 OPT=-O1 all; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
+fi
+
+export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1
+export LSAN_OPTIONS=suppressions=tests/lsan.supp:print_suppressions=0
+export CMOCKA_MESSAGE_OUTPUT=tap
+for b in build build-asan; do
+    for t in "$b"/tests/test_*; do
+        case "$t" in *.o|*.d) continue ;; esac
+        [ -x "$t" ] || continue
+        wanted "$t" "$@" || continue
+        run "$t" 600 "$t"
+    done
+done
+for t in tests/cli/*.sh; do
+    [ -f "$t" ] || continue
+    wanted "$t" "$@" || continue
+    run "$t" 600 env SLIMSCOPE=build/slimscope sh "$t"
+    if head -n 5 "$t" | grep -q '^# asan: yes'; then
+        run "$t (ASan)" 900 env SLIMSCOPE=build-asan/slimscope SLIMSCOPE_SAN=1 sh "$t"
+    fi
+done
+if [ "$skip" -gt 0 ]; then
+    echo "$pass passed, $fail failed, $skip skipped"
+else
+    echo "$pass passed, $fail failed"
+fi
+[ "$fail" -eq 0 ]
