@@ -1,0 +1,309 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/map.h"
+#include "base/str.h"
+#include "io/file.h"
+#include "io/json.h"
+#include "io/safetensors.h"
+#include "io/stheader.h"
+
+/* File: u64 length of the header, the header (JSON, padded with spaces), the tensors' bytes one after the other.
+ * data_offsets count from the end of the header. */
+enum { HEADER_MAX = 100000000, LENGTH_BYTES = 8, NAME_SHOWN = 300 };
+
+static const struct {
+    const char *name;
+    int size;
+} dtypes[DT_COUNT] = {
+    [DT_F64] = {"F64", 8},        [DT_F32] = {"F32", 4},        [DT_F16] = {"F16", 2},        [DT_BF16] = {"BF16", 2},
+    [DT_F8_E4M3] = {"F8_E4M3", 1}, [DT_F8_E5M2] = {"F8_E5M2", 1}, [DT_F8_E8M0] = {"F8_E8M0", 1}, [DT_I64] = {"I64", 8},
+    [DT_I32] = {"I32", 4},        [DT_I16] = {"I16", 2},        [DT_I8] = {"I8", 1},          [DT_U64] = {"U64", 8},
+    [DT_U32] = {"U32", 4},        [DT_U16] = {"U16", 2},        [DT_U8] = {"U8", 1},          [DT_BOOL] = {"BOOL", 1},
+};
+
+int dtype_size(DType t)
+{
+    return dtypes[t].size;
+}
+
+const char *dtype_name(DType t)
+{
+    return dtypes[t].name;
+}
+
+typedef struct HeaderCtx {
+    const char *path;
+    uint64_t data_size; /* bytes behind the header */
+    uint64_t data_start;
+    int file;
+    TensorList *list;
+} HeaderCtx;
+
+/* Whole number in [0, 2^53). */
+static bool whole(const cJSON *v, int64_t *out)
+{
+    if (!cJSON_IsNumber(v) || !(v->valuedouble >= 0 && v->valuedouble < 9007199254740992.0))
+        return false;
+    *out = (int64_t)v->valuedouble;
+    return (double)*out == v->valuedouble;
+}
+
+static Status read_shape(const cJSON *obj, TensorInfo *t, const char **what)
+{
+    const cJSON *shape = cJSON_GetObjectItemCaseSensitive(obj, "shape"), *d;
+    *what = "'shape' must be a list of whole numbers";
+    if (!cJSON_IsArray(shape))
+        return ST_DATA;
+    t->ndim = 0;
+    cJSON_ArrayForEach(d, shape)
+    {
+        if (t->ndim == TENSOR_MAX_DIMS) {
+            *what = "'shape' has more than 6 dimensions";
+            return ST_DATA;
+        }
+        if (!whole(d, &t->shape[t->ndim++]))
+            return ST_DATA;
+    }
+    int64_t n = dtype_size(t->dtype);
+    for (int i = 0; i < t->ndim; i++)
+        if (!mul_i64(n, t->shape[i], &n)) {
+            *what = "'shape' is too large";
+            return ST_DATA;
+        }
+    t->nbytes = (uint64_t)n;
+    return ST_OK;
+}
+
+static Status read_dtype(const cJSON *obj, TensorInfo *t, const char *where, Error *err)
+{
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(obj, "dtype");
+    if (!cJSON_IsString(v))
+        return error_set(err, ST_DATA, "%s: 'dtype' must be a string", where);
+    for (int i = 0; i < DT_COUNT; i++)
+        if (strcmp(v->valuestring, dtypes[i].name) == 0) {
+            t->dtype = (DType)i;
+            return ST_OK;
+        }
+    return error_set(err, ST_DATA, "%s: unknown dtype '%s'", where, v->valuestring);
+}
+
+/* Fills dtype, shape, offset and nbytes from the tensor's JSON object. */
+static Status read_tensor(const HeaderCtx *h, const cJSON *obj, TensorInfo *t, const char *where, Error *err)
+{
+    if (!cJSON_IsObject(obj))
+        return error_set(err, ST_DATA, "%s: expected an object with dtype, shape and data_offsets", where);
+    RETURN_IF_ERROR(read_dtype(obj, t, where, err));
+    const char *what;
+    if (read_shape(obj, t, &what) != ST_OK)
+        return error_set(err, ST_DATA, "%s: %s", where, what);
+    const cJSON *o = cJSON_GetObjectItemCaseSensitive(obj, "data_offsets");
+    int64_t begin, end;
+    if (!cJSON_IsArray(o) || cJSON_GetArraySize(o) != 2 || !whole(o->child, &begin) || !whole(o->child->next, &end) ||
+        begin > end)
+        return error_set(err, ST_DATA, "%s: 'data_offsets' must be two whole numbers, ascending", where);
+    if ((uint64_t)(end - begin) != t->nbytes)
+        return error_set(err, ST_DATA, "%s: dtype and shape need %llu bytes, 'data_offsets' give %lld", where,
+                         (unsigned long long)t->nbytes, (long long)(end - begin));
+    if ((uint64_t)end > h->data_size)
+        return error_set(err, ST_DATA, "%s: the file is truncated: the tensor ends at byte %llu, the file at %llu", where,
+                         (unsigned long long)(h->data_start + (uint64_t)end),
+                         (unsigned long long)(h->data_start + h->data_size));
+    t->offset = h->data_start + (uint64_t)begin;
+    return ST_OK;
+}
+
+static Status check_metadata(const cJSON *obj, const char *path, Error *err)
+{
+    const cJSON *v;
+    bool ok = cJSON_IsObject(obj);
+    if (ok)
+        cJSON_ArrayForEach(v, obj) ok = ok && cJSON_IsString(v);
+    return ok ? ST_OK : error_set(err, ST_DATA, "'%s': '__metadata__' must be an object of strings", path);
+}
+
+/* One member of the header: a small tree of its own, gone at once. */
+static Status header_member(void *ctx, const char *key, size_t key_len, const char *value, size_t len, Error *err)
+{
+    HeaderCtx *h = ctx;
+    TensorList *l = h->list;
+    cJSON *obj = cJSON_ParseWithLength(value, len);
+    if (!obj)
+        return error_nomem(err, h->path);
+    Status st;
+    if (key_len == 12 && memcmp(key, "__metadata__", 12) == 0) {
+        st = check_metadata(obj, h->path, err);
+    } else if (key_len == 0) {
+        st = error_set(err, ST_DATA, "'%s': a tensor without a name", h->path);
+    } else if (!mem_grow(&l->t, &l->cap, l->count + 1, sizeof *l->t)) {
+        st = error_nomem(err, h->path);
+    } else {
+        TensorInfo *t = &l->t[l->count];
+        *t = (TensorInfo){.name = arena_strndup(&l->names, key, key_len), .file = h->file};
+        Str where = {0};
+        str_printf(&where, "'%s': tensor '%.*s'", h->path, (int)(key_len < NAME_SHOWN ? key_len : NAME_SHOWN), key);
+        st = t->name && !where.oom ? read_tensor(h, obj, t, where.s, err) : error_nomem(err, h->path);
+        str_free(&where);
+        if (st == ST_OK)
+            l->count++;
+    }
+    cJSON_Delete(obj);
+    return st;
+}
+
+static int by_offset(const void *pa, const void *pb)
+{
+    const TensorInfo *a = pa, *b = pb;
+    if (a->offset != b->offset)
+        return a->offset < b->offset ? -1 : 1;
+    if (a->nbytes != b->nbytes) /* empty tensors before the one that begins at the same byte */
+        return a->nbytes < b->nbytes ? -1 : 1;
+    return strcmp(a->name, b->name);
+}
+
+/* The tensors of one file must lie end to end and fill it. */
+static Status check_layout(const HeaderCtx *h, const TensorInfo *t, size_t n, Error *err)
+{
+    uint64_t at = h->data_start;
+    for (size_t i = 0; i < n; i++) {
+        if (t[i].offset < at)
+            return error_set(err, ST_DATA, "'%s': tensors '%s' and '%s' overlap", h->path, t[i - 1].name, t[i].name);
+        if (t[i].offset > at)
+            return error_set(err, ST_DATA, "'%s': %llu bytes before tensor '%s' belong to no tensor", h->path,
+                             (unsigned long long)(t[i].offset - at), t[i].name);
+        at += t[i].nbytes;
+    }
+    uint64_t end = h->data_start + h->data_size;
+    if (at != end)
+        return error_set(err, ST_DATA, "'%s': %llu bytes at the end belong to no tensor", h->path,
+                         (unsigned long long)(end - at));
+    return ST_OK;
+}
+
+static Status header_length(int fd, const char *path, uint64_t size, uint64_t *len, Error *err)
+{
+    unsigned char b[LENGTH_BYTES];
+    if (size < LENGTH_BYTES)
+        return error_set(err, ST_DATA, "'%s' is no safetensors file: %llu bytes, the header's length alone takes 8", path,
+                         (unsigned long long)size);
+    RETURN_IF_ERROR(file_pread(fd, path, b, sizeof b, 0, err));
+    uint64_t n = 0;
+    for (int i = LENGTH_BYTES - 1; i >= 0; i--)
+        n = n << 8 | b[i];
+    if (n > HEADER_MAX)
+        return error_set(err, ST_DATA, "'%s': header of %llu bytes, at most %d are allowed", path, (unsigned long long)n,
+                         HEADER_MAX);
+    if (n > size - LENGTH_BYTES)
+        return error_set(err, ST_DATA, "'%s' is truncated: the header ends at byte %llu, the file at %llu", path,
+                         (unsigned long long)(n + LENGTH_BYTES), (unsigned long long)size);
+    *len = n;
+    return ST_OK;
+}
+
+Status stheader_read(int fd, const char *path, uint64_t size, int file, TensorList *list, Hasher *hash, Error *err)
+{
+    uint64_t len = 0;
+    RETURN_IF_ERROR(header_length(fd, path, size, &len, err));
+    char *text = malloc((size_t)len + 1);
+    if (!text)
+        return error_nomem(err, path);
+    size_t first = list->count;
+    HeaderCtx h = {.path = path, .data_size = size - LENGTH_BYTES - len, .data_start = LENGTH_BYTES + len, .file = file,
+                   .list = list};
+    Status st = file_pread(fd, path, text, (size_t)len, LENGTH_BYTES, err);
+    text[len] = 0;
+    if (st == ST_OK && (len < 2 || text[0] != '{'))
+        st = error_set(err, ST_DATA, "'%s' is no safetensors file: its header does not begin with '{'", path);
+    if (st == ST_OK) {
+        hasher_u64(hash, size);
+        hasher_u64(hash, len);
+        hasher_bytes(hash, text, (size_t)len);
+        st = json_walk(text, (size_t)len, path, header_member, &h, err);
+    }
+    free(text);
+    if (st != ST_OK)
+        return st;
+    size_t n = list->count - first;
+    if (n)
+        qsort(list->t + first, n, sizeof *list->t, by_offset);
+    return check_layout(&h, n ? list->t + first : NULL, n, err);
+}
+
+/* Appends the header's entry of one tensor; *at moves behind its bytes. */
+static Status write_entry(Str *b, const TensorOut *t, uint64_t *at, Error *err)
+{
+    int64_t n = dtype_size(t->dtype);
+    str_json(b, t->name);
+    str_printf(b, ":{\"dtype\":\"%s\",\"shape\":[", dtype_name(t->dtype));
+    for (int i = 0; i < t->ndim; i++) {
+        if (t->shape[i] < 0 || !mul_i64(n, t->shape[i], &n))
+            return error_set(err, ST_INTERNAL, "tensor '%s' has an impossible shape", t->name);
+        str_printf(b, "%s%lld", i ? "," : "", (long long)t->shape[i]);
+    }
+    str_printf(b, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)*at, (unsigned long long)(*at + (uint64_t)n));
+    *at += (uint64_t)n;
+    return ST_OK;
+}
+
+static Status write_header(Str *b, const TensorOut *t, int64_t n, const char *const *metadata, Error *err)
+{
+    uint64_t at = 0;
+    str_append(b, "\0\0\0\0\0\0\0\0{", LENGTH_BYTES + 1);
+    if (metadata && metadata[0]) {
+        str_puts(b, "\"__metadata__\":{");
+        for (int i = 0; metadata[i]; i += 2) {
+            str_puts(b, i ? "," : "");
+            str_json(b, metadata[i]);
+            str_putc(b, ':');
+            str_json(b, metadata[i + 1]);
+        }
+        str_puts(b, n ? "}," : "}");
+    }
+    for (int64_t i = 0; i < n; i++) {
+        str_puts(b, i ? "," : "");
+        RETURN_IF_ERROR(write_entry(b, &t[i], &at, err));
+    }
+    str_putc(b, '}');
+    while (b->len % 8 && !b->oom)
+        str_putc(b, ' ');
+    if (b->oom)
+        return error_nomem(err, "a safetensors header");
+    uint64_t len = b->len - LENGTH_BYTES;
+    for (int i = 0; i < LENGTH_BYTES; i++)
+        b->s[i] = (char)(unsigned char)(len >> (8 * i));
+    return ST_OK;
+}
+
+Status safetensors_write(const char *path, const TensorOut *t, int64_t n, const char *const *metadata, Error *err)
+{
+    Map names = {0};
+    Str head = {0};
+    Status st = ST_OK;
+    for (int64_t i = 0; i < n && st == ST_OK; i++) {
+        bool added;
+        if (!map_add(&names, t[i].name, strlen(t[i].name), i, &added))
+            st = error_nomem(err, path);
+        else if (!added)
+            st = error_set(err, ST_INTERNAL, "tensor '%s' is given twice for '%s'", t[i].name, path);
+    }
+    map_free(&names);
+    if (st == ST_OK)
+        st = write_header(&head, t, n, metadata, err);
+    AtomicFile *f = NULL;
+    if (st == ST_OK)
+        st = atomic_open(&f, path, err);
+    if (st == ST_OK)
+        st = atomic_write(f, head.s, head.len, err);
+    str_free(&head);
+    for (int64_t i = 0; i < n && st == ST_OK; i++) {
+        size_t bytes = (size_t)dtype_size(t[i].dtype);
+        for (int d = 0; d < t[i].ndim; d++)
+            bytes *= (size_t)t[i].shape[d];
+        st = atomic_write(f, t[i].data, bytes, err);
+    }
+    if (st != ST_OK) {
+        atomic_abort(f);
+        return st;
+    }
+    return atomic_commit(f, err);
+}
