@@ -1,0 +1,270 @@
+/* What the job thread does: data to tokens, runner, analysis, measurement. Touches only its Job and the Engine. */
+#include "session/internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/file.h"
+
+struct Engine {
+    Pool *pool;
+    int pool_threads;
+    Runner *runner;
+    ArithMode runner_arith;
+    uint64_t runner_mem;
+    Tokenizer *tok;
+    TokenSet *calib, *eval;
+    DataSpec calib_of, eval_of;
+    EffectLab *lab;
+    bool lab_peer;
+    /* progress of the running job */
+    Session *s;
+    Job *job;
+    uint64_t bound;
+};
+
+Engine *engine_new(void)
+{
+    return calloc(1, sizeof(Engine));
+}
+
+static void drop_lab(Engine *e)
+{
+    effectlab_free(e->lab);
+    e->lab = NULL;
+}
+
+static void drop_tokens(TokenSet **t, DataSpec *of)
+{
+    tokens_free(*t);
+    *t = NULL;
+    free(of->path);
+    free(of->name);
+    memset(of, 0, sizeof *of);
+}
+
+void engine_free(Engine *e)
+{
+    if (!e)
+        return;
+    drop_lab(e);
+    drop_tokens(&e->calib, &e->calib_of);
+    drop_tokens(&e->eval, &e->eval_of);
+    runner_free(e->runner);
+    tokenizer_free(e->tok);
+    pool_free(e->pool);
+    free(e);
+}
+
+static void tell(Engine *e, const char *phase, int64_t done, int64_t total)
+{
+    Event ev = {.kind = EVT_PROGRESS, .job = e->job, .done = done, .total = total, .bound = e->bound, .peak = mem_peak_bytes()};
+    snprintf(ev.phase, sizeof ev.phase, "%s", phase);
+    post(e->s, ev);
+}
+
+static void on_progress(void *ctx, const Progress *p)
+{
+    tell(ctx, p->phase, p->done, p->total);
+}
+
+static uint64_t mem_limit(const Job *j)
+{
+    if (j->opt.mem)
+        return j->opt.mem;
+    uint64_t avail = mem_available_bytes();
+    return avail / 10 * 7;
+}
+
+static Status ensure_runner(Engine *e, const Job *j, Error *err)
+{
+    if (e->pool && e->pool_threads != j->opt.threads) {
+        runner_free(e->runner);
+        e->runner = NULL;
+        pool_free(e->pool);
+        e->pool = NULL;
+    }
+    if (!e->pool) {
+        RETURN_IF_ERROR(pool_new(&e->pool, j->opt.threads, err));
+        e->pool_threads = j->opt.threads;
+    }
+    if (e->runner && (e->runner_arith != j->opt.arith || e->runner_mem != j->opt.mem)) {
+        drop_lab(e);
+        runner_free(e->runner);
+        e->runner = NULL;
+    }
+    if (e->runner)
+        return ST_OK;
+    RunnerOptions o = {.pool = e->pool, .arith = j->opt.arith, .mem_limit = mem_limit(j), .cancel = &e->s->cancel,
+                       .progress = on_progress, .progress_ctx = e};
+    e->runner_arith = j->opt.arith;
+    e->runner_mem = j->opt.mem;
+    return runner_new(&e->runner, e->s->model, &o, err);
+}
+
+static bool same_data(const DataSpec *a, const DataSpec *b)
+{
+    return a->path && strcmp(a->path, b->path) == 0 && a->max_samples == b->max_samples && a->seq_len == b->seq_len &&
+           a->ctx == b->ctx && a->max_tokens == b->max_tokens;
+}
+
+static Status copy_spec(DataSpec *to, const DataSpec *from, Error *err)
+{
+    *to = *from;
+    to->path = strdup(from->path);
+    to->name = strdup(from->name);
+    return to->path && to->name ? ST_OK : error_nomem(err, "the data set");
+}
+
+static bool needs_tokenizer(const CalibFile *c)
+{
+    for (int i = 0; i < c->count; i++)
+        if (!c->items[i].ids)
+            return true;
+    return false;
+}
+
+static void log_line(Engine *e, int level, const char *name, const char *fmt, int n)
+{
+    Event ev = {.kind = EVT_LOG, .job = e->job, .level = level};
+    char text[200];
+    snprintf(text, sizeof text, fmt, n, n == 1 ? "" : "s");
+    snprintf(ev.error.text, sizeof ev.error.text, "%s: %s", name, text);
+    post(e->s, ev);
+}
+
+/* Tokens of a data file, from the last job when nothing changed. */
+static Status ensure_tokens(Engine *e, const DataSpec *want, bool eval, TokenSet **slot, DataSpec *of, Error *err)
+{
+    if (*slot && same_data(of, want))
+        return ST_OK;
+    drop_lab(e);
+    drop_tokens(slot, of);
+    tell(e, "tokenizing", 0, 0);
+    CalibFile *file;
+    RETURN_IF_ERROR(calib_open(&file, want->path, e->job->opt.peer, err));
+    Status st = ST_OK;
+    if (!e->tok && needs_tokenizer(file))
+        st = tokenizer_open(&e->tok, e->s->model->path, err);
+    int64_t vocab = e->s->model->cfg.vocab;
+    if (st == ST_OK)
+        st = eval ? tokens_windows(slot, file, e->tok, want->ctx, want->max_tokens, vocab, err)
+                  : tokens_make(slot, file, e->tok, want->max_samples, want->seq_len, vocab, err);
+    if (st == ST_OK)
+        st = copy_spec(of, want, err);
+    if (st == ST_OK) {
+        TokenSet *t = *slot;
+        if (file->bad_utf8)
+            log_line(e, 1, want->name, "%d text%s not UTF-8: bad bytes read as U+FFFD", file->bad_utf8);
+        if (t->dropped_empty)
+            log_line(e, 1, want->name, "%d text%s without a token left out", t->dropped_empty);
+        if (t->truncated)
+            log_line(e, 0, want->name, "%d text%s cut to --seq-len", t->truncated);
+        Event ev = {.kind = EVT_DATA, .job = e->job, .is_eval = eval};
+        ev.data.samples = t->samples;
+        ev.data.tokens = t->start[t->samples];
+        memcpy(ev.data.sha256, t->file_sha256, sizeof ev.data.sha256);
+        post(e->s, ev);
+    }
+    calib_free(file);
+    return st;
+}
+
+static int64_t longest(const TokenSet *t)
+{
+    int64_t n = 0;
+    for (int i = 0; i < t->samples; i++)
+        if (t->start[i + 1] - t->start[i] > n)
+            n = t->start[i + 1] - t->start[i];
+    return n;
+}
+
+/* ---- analysis ---- */
+
+static Status layer_done(void *ctx, int layer, LinearResult *r, int n, const Stream *h, Error *err)
+{
+    Engine *e = ctx;
+    LinearResult *copy = mem_array((size_t)n, sizeof *copy);
+    if (!copy) {
+        for (int i = 0; i < n; i++)
+            linear_result_fini(&r[i]);
+        return error_nomem(err, "a layer's results");
+    }
+    memcpy(copy, r, (size_t)n * sizeof *copy);
+    Status st = ST_OK;
+    Event ev = {.kind = EVT_ROWS, .job = e->job, .layer = layer, .results = copy, .nresults = n};
+    if (e->s->journal) {
+        Str rows = {0};
+        record_results(&rows, copy, n, e->s->model);
+        st = durable_layer(e->s, e->job, layer, h, &rows, ev.sha, err);
+        str_free(&rows);
+    }
+    post(e->s, ev);
+    return st;
+}
+
+Status engine_analyze(Session *s, Job *j, Error *err)
+{
+    Engine *e = s->engine;
+    e->s = s;
+    e->job = j;
+    e->bound = 0;
+    RETURN_IF_ERROR(ensure_tokens(e, &j->calib, false, &e->calib, &e->calib_of, err));
+    RETURN_IF_ERROR(ensure_runner(e, j, err));
+    int64_t rows = e->calib->start[e->calib->samples];
+    int threads = pool_threads(e->pool);
+    e->bound = runner_estimate(s->model, rows, longest(e->calib), threads, false) +
+               analyze_estimate(s->model, j->needs, e->calib->samples, threads);
+    if (e->lab) /* boundary states of earlier measurements stay for the next one */
+        e->bound += mem_limit(j) / 4;
+    tell(e, "embedding", 0, 0);
+    Stream h = {0};
+    const char *sha = j->first_layer > 0 ? s->resume_sha : NULL;
+    if (sha)
+        RETURN_IF_ERROR(durable_load_stream(s, j->run, j->first_layer - 1, sha, &h, err));
+    else
+        RETURN_IF_ERROR(runner_embed(e->runner, e->calib, &h, err));
+    AnalyzeRequest req = {.needs = j->needs, .selected = j->selected, .first_layer = j->first_layer, .h = &h,
+                          .layer_done = layer_done, .ctx = e};
+    Status st = analyze_run(e->runner, &req, err);
+    stream_fini(&h);
+    tell(e, "done", 0, 0);
+    return st;
+}
+
+/* ---- measurement ---- */
+
+static Status ensure_lab(Engine *e, const Job *j, Error *err)
+{
+    if (e->lab && e->lab_peer == j->opt.peer)
+        return ST_OK;
+    drop_lab(e);
+    EffectOptions o = {.calib = e->calib, .eval = e->eval, .cache_bytes = mem_limit(j) / 4, .cache_dir = j->opt.cache_dir,
+                       .cache_dir_bytes = 4ull << 30, .seed = j->opt.seed, .peer = j->opt.peer};
+    e->lab_peer = j->opt.peer;
+    return effectlab_new(&e->lab, e->s->model, &o, err);
+}
+
+Status engine_measure(Session *s, Job *j, Error *err)
+{
+    Engine *e = s->engine;
+    e->s = s;
+    e->job = j;
+    e->bound = 0;
+    RETURN_IF_ERROR(ensure_tokens(e, &j->calib, false, &e->calib, &e->calib_of, err));
+    RETURN_IF_ERROR(ensure_tokens(e, &j->eval, true, &e->eval, &e->eval_of, err));
+    RETURN_IF_ERROR(ensure_runner(e, j, err));
+    RETURN_IF_ERROR(ensure_lab(e, j, err));
+    int64_t rows = e->calib->start[e->calib->samples] + e->eval->start[e->eval->samples];
+    int64_t a = longest(e->calib), b = longest(e->eval);
+    e->bound = runner_estimate(s->model, rows, a > b ? a : b, pool_threads(e->pool), true) + mem_limit(j) / 4;
+    tell(e, "measuring", 0, s->model->cfg.layers);
+    Effect effect = {0};
+    int64_t t0 = clock_ns();
+    RETURN_IF_ERROR(effectlab_measure(e->lab, e->runner, j->levels, j->nlevels, j->level, &effect, err));
+    effect.seconds = (double)(clock_ns() - t0) * 1e-9;
+    post(s, (Event){.kind = EVT_EFFECT, .job = j, .effect = effect});
+    tell(e, "done", s->model->cfg.layers, s->model->cfg.layers);
+    return ST_OK;
+}

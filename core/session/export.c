@@ -1,0 +1,97 @@
+/* The assignment as a YAML recipe: preview, checks, atomic write. */
+#include "session/internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/file.h"
+
+enum { MAX_COMMENTS = 8, COMMENT_LEN = 240 };
+
+typedef struct Comments {
+    char text[MAX_COMMENTS][COMMENT_LEN];
+    const char *list[MAX_COMMENTS + 1];
+    int n;
+} Comments;
+
+static void add_comment(Comments *c, const char *key, const char *value)
+{
+    if (c->n == MAX_COMMENTS)
+        return;
+    char *t = c->text[c->n];
+    snprintf(t, COMMENT_LEN, "%s: %s", key, value);
+    for (char *p = t; *p; p++) /* comments stay ASCII whatever a path holds */
+        if ((unsigned char)*p >= 0x7f || (unsigned char)*p < 0x20)
+            *p = '?';
+    c->list[c->n++] = t;
+    c->list[c->n] = NULL;
+}
+
+/* Where the decision came from. No time stamp: the same work gives the same bytes. */
+static void provenance(Session *s, Comments *c)
+{
+    char line[COMMENT_LEN];
+    memset(c, 0, sizeof *c);
+    add_comment(c, "tool", "slimscope " SLIMSCOPE_VERSION);
+    snprintf(line, sizeof line, "%s, fingerprint %.16s", path_base(s->model->path), s->model->fingerprint);
+    add_comment(c, "model", line);
+    if (s->calib_info.samples) {
+        snprintf(line, sizeof line, "%s, sha256 %.16s, %d samples, %lld tokens", s->calib_info.name, s->calib_info.sha256,
+                 s->calib_info.samples, (long long)s->calib_info.tokens);
+        add_comment(c, "calibration", line);
+    }
+    if (s->metric && session_has_run(s, s->metric)) {
+        snprintf(line, sizeof line, "%s, %s arithmetic", s->metric->name, session_run_arith(s, s->metric));
+        add_comment(c, "metric", line);
+    }
+    int stale;
+    const Effect *e = session_effect(s, &stale);
+    if (e && stale == 0) {
+        snprintf(line, sizeof line, "KL %.4g +- %.2g nats/token, perplexity float %.4g, quantized %.4g (%lld tokens of %s)", e->kl_mean,
+                 e->kl_se, e->ppl_float, e->ppl_quant, (long long)e->tokens, session_eval(s));
+        add_comment(c, "measured", line);
+    } else {
+        add_comment(c, "measured", "not measured with this assignment");
+    }
+}
+
+Status session_export_preview(Session *s, const char *path, Export *out, Error *err)
+{
+    memset(out, 0, sizeof *out);
+    if (!s->model)
+        return error_set(err, ST_USAGE, "no model is open: open MODEL first");
+    Comments c;
+    provenance(s, &c);
+    char *old = NULL;
+    size_t len;
+    if (path && file_exists(path))
+        RETURN_IF_ERROR(file_read(path, 1u << 20, &old, &len, err));
+    Status st = recipe_export(s->recipe, s->model, s->level, c.list, old, out, err);
+    free(old);
+    return st;
+}
+
+static const char *blocked_by(const Export *e)
+{
+    for (int i = 0; i < e->nchecks; i++)
+        if (!e->checks[i].ok && e->checks[i].blocking)
+            return e->checks[i].text;
+    return NULL;
+}
+
+Status session_export(Session *s, const char *path, bool force, Error *err)
+{
+    if (s->opt.read_only)
+        return error_set(err, ST_USAGE, "opened with --read-only: nothing is written");
+    if (file_exists(path) && !force)
+        return error_set(err, ST_USAGE, "'%s' is there already: add ! to replace it", path);
+    Export e;
+    Status st = session_export_preview(s, path, &e, err);
+    if (st == ST_OK && blocked_by(&e) && !force)
+        st = error_set(err, ST_FAIL, "not written: %s: mend it, or add ! to write all the same", blocked_by(&e));
+    if (st == ST_OK)
+        st = file_write_atomic(path, str_text(&e.text), e.text.len, err);
+    export_fini(&e);
+    return st;
+}
