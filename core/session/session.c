@@ -185,7 +185,7 @@ static Status parse_bytes(const char *key, const char *value, uint64_t *out, Err
 
 static Status set_threads(SessionOptions *o, const char *v, Error *err)
 {
-    int64_t n;
+    int64_t n = 0;
     RETURN_IF_ERROR(parse_count("threads", v, 0, &n, err));
     if (n > 1024)
         return error_set(err, ST_USAGE, "threads takes at most 1024, not '%s'", v);
@@ -220,7 +220,7 @@ static Status set_compat(SessionOptions *o, const char *v, Error *err)
 
 static Status set_max_samples(SessionOptions *o, const char *v, Error *err)
 {
-    int64_t n;
+    int64_t n = 0;
     RETURN_IF_ERROR(parse_count("max-samples", v, 0, &n, err));
     o->max_samples = n > INT32_MAX ? INT32_MAX : (int)n;
     return ST_OK;
@@ -243,7 +243,7 @@ static Status set_eval_tokens(SessionOptions *o, const char *v, Error *err)
 
 static Status set_seed(SessionOptions *o, const char *v, Error *err)
 {
-    int64_t n;
+    int64_t n = 0;
     RETURN_IF_ERROR(parse_count("seed", v, 0, &n, err));
     o->seed = (uint64_t)n;
     return ST_OK;
