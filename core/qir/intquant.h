@@ -12,12 +12,16 @@ typedef struct QParam {
     float scale, offset; /* offset is 0 when symmetric; dequantized = (q - offset) * scale */
 } QParam;
 
+/* Scale and offset of the range [mn, mx], which is widened to hold 0. A NaN in it makes a NaN scale. */
 QParam intquant_param(float mn, float mx, int bits, bool symmetric, DType T);
 /* q[i] = clamp(rint(x/s + o)); NaN gives 0. */
 void intquant_quantize(const float *x, int64_t n, QParam p, int bits, DType T, int8_t *q);
 void intquant_dequantize(const int8_t *q, int64_t n, QParam p, DType T, float *y);
 /* quantize then dequantize, x and y may be the same. */
 void intquant_fake(const float *x, int64_t n, QParam p, int bits, DType T, float *y);
+
+/* Least and greatest of x[n], n >= 1; both NaN when a NaN is among them. */
+void intquant_range(const float *x, int64_t n, float *mn, float *mx);
 
 /* Rows of a weight [rows][in], per_channel symmetric minmax: fake-quantizes in place; scale[rows] when not NULL. */
 void intquant_weight_rows(float *w, int64_t rows, int64_t in, int bits, DType T, float *scale);
