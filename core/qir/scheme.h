@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "io/safetensors.h"
 
 typedef enum QType { QT_FLOAT, QT_INT8, QT_INT4, QT_MXFP8, QT_MXFP4, QT_FP8_E4M3, QT_PLACEHOLDER, QT_COUNT } QType;
 typedef enum QScope {
@@ -38,12 +39,20 @@ typedef struct Scheme {
     int weight_bits, act_bits;
     bool data_free;        /* needs no calibration pass */
     bool runnable;         /* this build quantizes and measures it */
-    /* bytes the saver writes for a linear [out][in] without its bias */
+    /* bytes the ascendv1 saver writes for a linear [out][in] without its bias (specs/formats.md 7), of a bf16 model; scale_bias of
+     * W4A8_DYNAMIC as for q/k/v/gate/up. group: of a per_group row, else ignored. scheme_bytes knows the rest. */
     uint64_t (*bytes)(int64_t out, int64_t in, int64_t group);
+    bool deq_scale; /* writes deq_scale: 8 bytes an entry instead of 4 unless the model is bf16 */
 } Scheme;
 extern const Scheme scheme_table[]; /* ends with name == NULL */
 /* Row for a qconfig, NULL when no saver can write the pair. */
 const Scheme *scheme_find(const QConfig *q);
+/* Exactly what the saver writes for the linear called `name` of a model of dtype `model`, without its bias. */
+uint64_t scheme_bytes(const Scheme *s, const char *name, int64_t out, int64_t in, int64_t group, DType model);
+/* group_size of a qconfig's weight with its default (128) filled in; 0 when it isn't per_group. */
+int64_t qconfig_group(const QConfig *q);
+/* Same quantization: every field that can change a number. */
+bool qconfig_equal(const QConfig *a, const QConfig *b);
 /* The default recipe's: act per_tensor int8 asymmetric minmax, weight per_channel int8 symmetric minmax. */
 QConfig qconfig_default(void);
 /* "W8A8 per_tensor asym" for people. */
