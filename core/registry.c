@@ -2,9 +2,12 @@
 #include <stddef.h>
 
 #include "metric/metric.h"
-#include "model/model.h"
+#include "model/arch.h"
 
 const Arch *const arch_table[] = {
+    &arch_llama,
+    &arch_qwen2,
+    &arch_qwen3,
     NULL,
 };
 

@@ -1,0 +1,11 @@
+#ifndef SLIM_MODEL_ARCH_H
+#define SLIM_MODEL_ARCH_H
+
+#include "model/model.h"
+
+/* Rows of arch_table, one file each. */
+extern const Arch arch_llama;
+extern const Arch arch_qwen2;
+extern const Arch arch_qwen3;
+
+#endif

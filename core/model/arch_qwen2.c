@@ -1,0 +1,47 @@
+#include "model/arch.h"
+#include "model/config.h"
+
+/* Names the peer's adapters take for this family (specs/models.md 1.3: qwen1_5, qwen2, qwen2_5, qwq). */
+static const char *const aliases[] = {
+    "Qwen1.5-110B",
+    "Qwen2-7B",
+    "Qwen2-7B-Instruct",
+    "Qwen2-72B",
+    "Qwen2.5-7B-Instruct",
+    "Qwen2.5-32B-Instruct",
+    "Qwen2.5-72B-Instruct",
+    "Qwen2.5-Coder-7B-Instruct",
+    "DeepSeek-R1-Distill-Qwen-1.5B",
+    "DeepSeek-R1-Distill-Qwen-7B",
+    "Qwen-QwQ-32B",
+    "QwQ-32B",
+    NULL,
+};
+
+Status qwen_windows(const cJSON *config, ModelConfig *cfg, Error *err)
+{
+    bool use = false, listed;
+    int64_t window = 4096, first = 28; /* defaults of the family's configuration class */
+    RETURN_IF_ERROR(json_bool(config, "use_sliding_window", &use, NULL, err));
+    RETURN_IF_ERROR(json_int(config, "sliding_window", &window, NULL, err));
+    RETURN_IF_ERROR(json_int(config, "max_window_layers", &first, NULL, err));
+    if (use && window <= 0)
+        return error_set(err, ST_DATA, "'sliding_window' must be positive, not %lld", (long long)window);
+    RETURN_IF_ERROR(config_layer_types(config, use ? window : 0, cfg, &listed, err));
+    if (!use || listed)
+        return ST_OK;
+    for (int i = 0; i < cfg->layers; i++)
+        cfg->window[i] = i >= first ? window : 0;
+    return ST_OK;
+}
+
+/* Qwen1.5, Qwen2, Qwen2.5, QwQ: biases on q, k, v (found by their tensors) and windows on the last layers. */
+const Arch arch_qwen2 = {
+    .model_type = "qwen2",
+    .title = "Qwen 1.5/2/2.5, QwQ",
+    .norm = NORM_LLAMA,
+    .default_theta = 10000,
+    .default_eps = 1e-6,
+    .aliases = aliases,
+    .windows = qwen_windows,
+};

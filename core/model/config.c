@@ -1,0 +1,258 @@
+#include "model/config.h"
+
+#include <ctype.h>
+#include <string.h>
+
+
+
+enum { MAX_LAYERS = 10000, MAX_HEADS = 1 << 16, MAX_POSITIONS_DEFAULT = 2048 };
+#define MAX_WIDTH (INT64_C(1) << 31)
+
+/* Keys that, in a file of a type we have no row for, mean a decoder that computes something else than Llama's.
+ * `neutral`: the value at which the key changes nothing. */
+static const struct {
+    const char *key;
+    double neutral;
+    const char *reason;
+} foreign_keys[] = {
+    {"num_experts", 0, "it is a mixture of experts"},
+    {"num_local_experts", 0, "it is a mixture of experts"},
+    {"n_routed_experts", 0, "it is a mixture of experts"},
+    {"kv_lora_rank", 0, "it has multi-head latent attention (MLA)"},
+    {"attn_logit_softcapping", 0, "it caps the attention scores"},
+    {"final_logit_softcapping", 0, "it caps the logits"},
+    {"query_pre_attn_scalar", 0, "it scales the attention scores in its own way"},
+    {"attention_multiplier", 0, "it scales the attention scores in its own way"},
+    {"embedding_multiplier", 1, "it scales the embeddings"},
+    {"residual_multiplier", 1, "it scales what is added to the residual stream"},
+    {"logits_scaling", 1, "it scales the logits"},
+    {"logit_scale", 1, "it scales the logits"},
+    {"scale_emb", 1, "it scales the embeddings"},
+    {"scale_depth", 0, "it scales what is added to the residual stream"},
+    {"layer_norm_eps", 0, "it has LayerNorm instead of RMSNorm"},
+    {"norm_eps", 0, "its norms are not described by rms_norm_eps"},
+    {"no_rope_layers", 0, "some of its layers have no rotary embedding"},
+    {"no_rope_layer_interval", 0, "some of its layers have no rotary embedding"},
+    {"rope_local_base_freq", 0, "its layers have different rotary embeddings"},
+    {"sliding_window_pattern", 0, "its pattern of windows is not known"},
+    {"use_parallel_residual", 0, "its attention and feed-forward blocks run side by side"},
+    {"parallel_attn", 0, "its attention and feed-forward blocks run side by side"},
+    {"use_qk_norm", 0, "it normalizes q and k in its own way"},
+    {"clip_qkv", 0, "it clips q, k and v"},
+};
+
+/* Types whose files look like Llama's in keys and tensors and which still compute something else. */
+static const struct {
+    const char *model_type, *reason;
+} foreign_types[] = {
+    {"gemma", "its norms and embeddings are scaled differently"},
+    {"cohere", "its blocks and rotary embeddings are laid out differently"},
+    {"cohere2", "its blocks and rotary embeddings are laid out differently"},
+    {"ernie4_5", "its rotary embeddings are laid out differently"},
+    {"helium", "its rotary embeddings are laid out differently"},
+};
+
+const cJSON *config_text(const cJSON *root)
+{
+    static const char *const nested[] = {"text_config", "llm_config", "thinker_config"};
+    for (int depth = 0; depth < 3 && !json_get(root, "hidden_size"); depth++) {
+        const cJSON *inner = NULL;
+        for (size_t i = 0; i < sizeof nested / sizeof *nested && !inner; i++)
+            inner = json_get(root, nested[i]);
+        if (!cJSON_IsObject(inner))
+            break;
+        root = inner;
+    }
+    return root;
+}
+
+Status config_model_type(const cJSON *config, char out[64], Error *err)
+{
+    const char *s = NULL;
+    RETURN_IF_ERROR(json_str(config, "model_type", &s, NULL, err));
+    bool from_class = !s || !*s;
+    const cJSON *list = json_get(config, "architectures");
+    if (from_class && cJSON_IsArray(list) && cJSON_IsString(list->child))
+        s = list->child->valuestring;
+    if (!s || !*s)
+        return error_set(err, ST_DATA, "neither 'model_type' nor 'architectures' tells what model this is");
+    size_t n = strlen(s);
+    const char *tail = from_class ? strstr(s, "ForCausalLM") : NULL;
+    if (tail)
+        n = (size_t)(tail - s);
+    if (n == 0 || n > 63)
+        return error_set(err, ST_DATA, "the model type '%s' is no usable name", s);
+    for (size_t i = 0; i < n; i++)
+        out[i] = from_class ? (char)tolower((unsigned char)s[i]) : s[i];
+    out[n] = 0;
+    return ST_OK;
+}
+
+/* A whole number in [1, max]; required unless *out is positive already. */
+static Status size_key(const cJSON *config, const char *key, int64_t max, int64_t *out, Error *err)
+{
+    bool found;
+    RETURN_IF_ERROR(json_int(config, key, out, &found, err));
+    if (!found && *out <= 0)
+        return error_set(err, ST_DATA, "'%s' is missing", key);
+    if (*out < 1 || *out > max)
+        return error_set(err, ST_DATA, "'%s' must be between 1 and %lld, not %lld", key, (long long)max, (long long)*out);
+    return ST_OK;
+}
+
+static Status read_sizes(const cJSON *config, const Arch *arch, ModelConfig *cfg, Error *err)
+{
+    int64_t layers = 0, heads = 0, kv, head_dim;
+    RETURN_IF_ERROR(size_key(config, "hidden_size", MAX_WIDTH, &cfg->hidden, err));
+    RETURN_IF_ERROR(size_key(config, "intermediate_size", MAX_WIDTH, &cfg->inter, err));
+    RETURN_IF_ERROR(size_key(config, "vocab_size", MAX_WIDTH, &cfg->vocab, err));
+    RETURN_IF_ERROR(size_key(config, "num_hidden_layers", MAX_LAYERS, &layers, err));
+    RETURN_IF_ERROR(size_key(config, "num_attention_heads", MAX_HEADS, &heads, err));
+    kv = heads;
+    RETURN_IF_ERROR(size_key(config, "num_key_value_heads", MAX_HEADS, &kv, err));
+    if (heads % kv)
+        return error_set(err, ST_DATA, "'num_attention_heads' %lld is no multiple of 'num_key_value_heads' %lld",
+                         (long long)heads, (long long)kv);
+    head_dim = arch->head_dim_from_config ? arch->default_head_dim : cfg->hidden / heads;
+    if (!json_get(config, "head_dim") && !arch->head_dim_from_config && cfg->hidden % heads)
+        return error_set(err, ST_DATA, "'hidden_size' %lld is no multiple of 'num_attention_heads' %lld and there is no 'head_dim'",
+                         (long long)cfg->hidden, (long long)heads);
+    RETURN_IF_ERROR(size_key(config, "head_dim", MAX_HEADS, &head_dim, err));
+    cfg->max_positions = MAX_POSITIONS_DEFAULT;
+    RETURN_IF_ERROR(size_key(config, "max_position_embeddings", MAX_WIDTH, &cfg->max_positions, err));
+    cfg->layers = (int)layers;
+    cfg->heads = (int)heads;
+    cfg->kv_heads = (int)kv;
+    cfg->head_dim = (int)head_dim;
+    return ST_OK;
+}
+
+static Status read_activation(const cJSON *config, Activation *act, Error *err)
+{
+    static const struct {
+        const char *name;
+        Activation act;
+    } names[] = {{"silu", ACT_SILU}, {"swish", ACT_SILU}, {"gelu_pytorch_tanh", ACT_GELU_TANH}, {"gelu_new", ACT_GELU_TANH}};
+    const char *s = "silu";
+    bool found;
+    RETURN_IF_ERROR(json_str(config, "hidden_act", &s, &found, err));
+    if (!found)
+        RETURN_IF_ERROR(json_str(config, "hidden_activation", &s, NULL, err));
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i].name, s) == 0) {
+            *act = names[i].act;
+            return ST_OK;
+        }
+    return error_set(err, ST_DATA, "'hidden_act' is '%s': supported are silu and gelu_pytorch_tanh", s);
+}
+
+static Status read_dtype(const cJSON *config, DType *dtype, bool *found, Error *err)
+{
+    static const struct {
+        const char *name;
+        DType dtype;
+    } names[] = {{"float32", DT_F32}, {"bfloat16", DT_BF16}, {"float16", DT_F16}};
+    const char *s = NULL, *key = "dtype";
+    RETURN_IF_ERROR(json_str(config, key, &s, found, err));
+    if (!*found) {
+        key = "torch_dtype";
+        RETURN_IF_ERROR(json_str(config, key, &s, found, err));
+    }
+    if (!*found)
+        return ST_OK;
+    if (strncmp(s, "torch.", 6) == 0)
+        s += 6;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i].name, s) == 0) {
+            *dtype = names[i].dtype;
+            return ST_OK;
+        }
+    return error_set(err, ST_DATA, "'%s' is '%s': supported are float32, bfloat16 and float16", key, s);
+}
+
+Status config_layer_types(const cJSON *config, int64_t window, ModelConfig *cfg, bool *found, Error *err)
+{
+    const cJSON *list = json_get(config, "layer_types"), *v;
+    *found = list != NULL;
+    if (!list)
+        return ST_OK;
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != cfg->layers)
+        return error_set(err, ST_DATA, "'layer_types' must be a list with an entry for each of the %d layers", cfg->layers);
+    int i = 0;
+    cJSON_ArrayForEach(v, list)
+    {
+        const char *s = cJSON_IsString(v) ? v->valuestring : "(no string)";
+        bool sliding = strcmp(s, "sliding_attention") == 0;
+        if (!sliding && strcmp(s, "full_attention") != 0)
+            return error_set(err, ST_DATA, "'layer_types[%d]' is '%s': supported are full_attention and sliding_attention", i, s);
+        if (sliding && window <= 0)
+            return error_set(err, ST_DATA, "'layer_types[%d]' is sliding_attention, but no sliding_window is in use", i);
+        cfg->window[i++] = sliding ? window : 0;
+    }
+    return ST_OK;
+}
+
+/* Windows of a type without rules of its own: only an explicit list can be trusted. */
+static Status plain_windows(const cJSON *config, bool known, ModelConfig *cfg, Error *err)
+{
+    int64_t window = 0;
+    bool use = true, listed;
+    if (!known) {
+        RETURN_IF_ERROR(json_int(config, "sliding_window", &window, NULL, err));
+        RETURN_IF_ERROR(json_bool(config, "use_sliding_window", &use, NULL, err));
+    }
+    RETURN_IF_ERROR(config_layer_types(config, use ? window : 0, cfg, &listed, err));
+    if (!listed && use && window > 0)
+        return error_set(err, ST_DATA, "'sliding_window' is set, but which layers it holds for is known only for built-in types");
+    return ST_OK;
+}
+
+/* Refuses a type without a row when a key says that it is no Llama. */
+static Status refuse_foreign(const cJSON *config, const char *model_type, Error *err)
+{
+    for (size_t i = 0; i < sizeof foreign_types / sizeof *foreign_types; i++)
+        if (strcmp(foreign_types[i].model_type, model_type) == 0)
+            return error_set(err, ST_DATA, "%s", foreign_types[i].reason);
+    for (size_t i = 0; i < sizeof foreign_keys / sizeof *foreign_keys; i++) {
+        const cJSON *v = json_get(config, foreign_keys[i].key);
+        if (!v || cJSON_IsFalse(v) || (cJSON_IsNumber(v) && v->valuedouble == foreign_keys[i].neutral))
+            continue;
+        return error_set(err, ST_DATA, "%s ('%s')", foreign_keys[i].reason, foreign_keys[i].key);
+    }
+    return ST_OK;
+}
+
+static Status refuse_quantized(const cJSON *config, Error *err)
+{
+    const cJSON *q = json_get(config, "quantization_config");
+    if (!q)
+        return ST_OK;
+    const char *method = "unknown";
+    RETURN_IF_ERROR(json_str(q, "quant_method", &method, NULL, err));
+    return error_set(err, ST_DATA,
+                     "'quantization_config': the checkpoint is quantized already (quant_method '%s'); give the float one", method);
+}
+
+Status config_read(const cJSON *config, const Arch *arch, bool known, Arena *a, ModelConfig *cfg, bool *has_dtype, Error *err)
+{
+    if (!known)
+        RETURN_IF_ERROR(refuse_foreign(config, cfg->model_type, err));
+    RETURN_IF_ERROR(refuse_quantized(config, err));
+    RETURN_IF_ERROR(read_sizes(config, arch, cfg, err));
+    cfg->eps = arch->default_eps;
+    RETURN_IF_ERROR(json_num(config, "rms_norm_eps", &cfg->eps, NULL, err));
+    if (!(cfg->eps >= 0 && cfg->eps < 1))
+        return error_set(err, ST_DATA, "'rms_norm_eps' must be between 0 and 1, not %g", cfg->eps);
+    RETURN_IF_ERROR(read_activation(config, &cfg->act, err));
+    RETURN_IF_ERROR(json_bool(config, "tie_word_embeddings", &cfg->tied, NULL, err));
+    RETURN_IF_ERROR(read_dtype(config, &cfg->dtype, has_dtype, err));
+    cfg->window = arena_alloc(a, (size_t)cfg->layers * sizeof *cfg->window);
+    if (!cfg->window)
+        return error_nomem(err, "the model's layers");
+    memset(cfg->window, 0, (size_t)cfg->layers * sizeof *cfg->window);
+    if (known && arch->windows)
+        RETURN_IF_ERROR(arch->windows(config, cfg, err));
+    else
+        RETURN_IF_ERROR(plain_windows(config, known, cfg, err));
+    return config_rope(config, arch, a, cfg, err);
+}
