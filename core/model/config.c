@@ -3,8 +3,6 @@
 #include <ctype.h>
 #include <string.h>
 
-
-
 enum { MAX_LAYERS = 10000, MAX_HEADS = 1 << 16, MAX_POSITIONS_DEFAULT = 2048 };
 #define MAX_WIDTH (INT64_C(1) << 31)
 
