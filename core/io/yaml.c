@@ -131,9 +131,7 @@ static YamlNode *node_new(Builder *b, const yaml_event_t *e, bool properties)
     n->start = n->begin = byte_of(b, &e->start_mark);
     n->end = byte_of(b, &e->end_mark);
     if (properties)
-        n->begin = skip_properties(b->doc, n->begin, b->doc->len);
-    if (n->end < n->begin)
-        n->end = n->begin;
+        n->begin = skip_properties(b->doc, n->begin, e->type == YAML_SCALAR_EVENT ? n->end : b->doc->len);
     return n;
 }
 
@@ -291,6 +289,7 @@ static Status close_collection(Builder *b, const yaml_event_t *e)
 {
     Frame *f = &b->stack[--b->depth];
     YamlNode *n = f->node;
+    n->expanded = 1;
     n->end = byte_of(b, &e->end_mark);
     if (n->style == YAML_BLOCK && f->n)
         n->end = f->child[f->n - 1]->end;
@@ -309,7 +308,6 @@ static Status close_collection(Builder *b, const yaml_event_t *e)
     }
     free(f->child);
     *f = (Frame){0};
-    n->expanded = n->expanded < 1 ? 1 : n->expanded;
     return st == ST_OK ? place(b, n) : st;
 }
 

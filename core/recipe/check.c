@@ -1,0 +1,400 @@
+#include <ctype.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "recipe/recipe_impl.h"
+
+/* The validator that the key tables drive: unknown keys, missing keys, lax conversion, ranges, lengths. */
+
+void check_nomem(Check *c)
+{
+    if (c->status != ST_NOMEM)
+        c->status = error_nomem(c->err, "a recipe");
+    c->errors = CHECK_ERRORS_MAX;
+}
+
+void check_fail(Check *c, const YamlNode *at, const char *fmt, ...)
+{
+    if (c->errors >= CHECK_ERRORS_MAX)
+        return;
+    char text[600];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    int line = at ? at->line : 1, column = at ? at->column : 1;
+    const char *colon = c->plen ? ": " : "";
+    if (!c->errors++)
+        c->status = error_set(c->err, ST_DATA, "%s:%d:%d: %s%s%s", c->r->name, line, column, c->path, colon, text);
+    if (c->all)
+        str_printf(c->all, "%s:%d:%d: %s%s%s\n", c->r->name, line, column, c->path, colon, text);
+}
+
+void check_note(Check *c, const YamlNode *at, const char *fmt, ...)
+{
+    Recipe *r = c->r;
+    if (!mem_grow(&r->note, &r->notes_cap, r->nnotes + 1, sizeof *r->note)) {
+        check_nomem(c);
+        return;
+    }
+    RecipeNote *n = &r->note[r->nnotes++];
+    n->line = at->line;
+    n->column = at->column;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(n->text, sizeof n->text, fmt, ap);
+    va_end(ap);
+}
+
+size_t check_push(Check *c, const char *key)
+{
+    size_t was = c->plen;
+    int n = snprintf(c->path + was, sizeof c->path - was, "%s%.80s", was ? "." : "", key);
+    c->plen = was + (size_t)n < sizeof c->path ? was + (size_t)n : sizeof c->path - 1;
+    return was;
+}
+
+size_t check_push_index(Check *c, int i)
+{
+    char text[16];
+    snprintf(text, sizeof text, "%d", i);
+    return check_push(c, text);
+}
+
+void check_pop(Check *c, size_t to)
+{
+    c->plen = to;
+    c->path[to] = '\0';
+}
+
+const char *check_nearest(const char *word, const char *const *words, char *buf, size_t size)
+{
+    int best = (int)strlen(word) / 2 + 1, d;
+    const char *near = NULL;
+    if (best > 4)
+        best = 4;
+    for (; *words; words++)
+        if ((d = str_distance(word, *words, best)) < best) {
+            best = d;
+            near = *words;
+        }
+    if (near)
+        snprintf(buf, size, " (did you mean '%s'?)", near);
+    else
+        buf[0] = '\0';
+    return buf;
+}
+
+/* Numeric text as Python reads it: blanks around, single underscores between digits. Into buf without them. */
+static bool numeric_text(const char *s, char *buf, size_t size)
+{
+    size_t n = 0;
+    while (isspace((unsigned char)*s))
+        s++;
+    for (; *s && !isspace((unsigned char)*s); s++) {
+        if (*s == '_' && n && isdigit((unsigned char)s[-1]) && isdigit((unsigned char)s[1]))
+            continue;
+        if (n + 1 == size || !strchr("+-.0123456789eEinfatyINFATY", *s))
+            return false;
+        buf[n++] = *s;
+    }
+    while (isspace((unsigned char)*s))
+        s++;
+    buf[n] = '\0';
+    return n && !*s;
+}
+
+bool lax_float(const YamlNode *n, double *out)
+{
+    if (n->kind == YAML_INT || n->kind == YAML_FLOAT || n->kind == YAML_BOOL) {
+        *out = n->f;
+        return true;
+    }
+    char buf[128], *end;
+    if (n->kind != YAML_STR || strlen(n->text) != n->len || !numeric_text(n->text, buf, sizeof buf))
+        return false;
+    *out = strtod(buf, &end);
+    return !*end;
+}
+
+bool lax_int(const YamlNode *n, int64_t *out)
+{
+    if (n->kind == YAML_INT || n->kind == YAML_BOOL) {
+        *out = n->i;
+        return true;
+    }
+    double f;
+    if (n->kind == YAML_STR && strpbrk(n->text, "eEnN"))
+        return false;
+    if (!lax_float(n, &f) || !(fabs(f) < 9.0e18) || f != floor(f))
+        return false;
+    *out = (int64_t)f;
+    return true;
+}
+
+bool lax_bool(const YamlNode *n, bool *out)
+{
+    static const char *const yes[] = {"true", "t", "yes", "y", "on", "1", NULL};
+    static const char *const no[] = {"false", "f", "no", "n", "off", "0", NULL};
+    if (n->kind == YAML_BOOL || n->kind == YAML_INT || n->kind == YAML_FLOAT) {
+        *out = n->f == 1;
+        return n->f == 0 || n->f == 1;
+    }
+    if (n->kind != YAML_STR)
+        return false;
+    for (int i = 0; yes[i]; i++) {
+        *out = strcasecmp(n->text, yes[i]) == 0;
+        if (*out || strcasecmp(n->text, no[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int characters(const char *s)
+{
+    int n = 0;
+    for (; *s; s++)
+        n += ((unsigned char)*s & 0xc0) != 0x80;
+    return n;
+}
+
+static void check_number(Check *c, const YamlNode *v, const Field *f, double x)
+{
+    if (f->bounded && f->open && !(x > f->lo && x < f->hi))
+        check_fail(c, v, "must lie between %g and %g, both excluded, not %g", f->lo, f->hi, x);
+    else if (f->bounded && !f->open && (x < f->lo || x > f->hi))
+        check_fail(c, v, "must lie in %g … %g, not %g", f->lo, f->hi, x);
+    int64_t i = fabs(x) < 1e15 ? (int64_t)x : 0;
+    if (f->power_of_two && i != -1 && (i <= 0 || (i & (i - 1)) != 0))
+        check_fail(c, v, "must be a power of two%s, not %g", f->lo < 0 ? " or -1" : "", x);
+}
+
+static void check_text(Check *c, const YamlNode *v, int longest)
+{
+    if (v->kind != YAML_STR)
+        check_fail(c, v, "must be text, not %s%s", yaml_kind_name(v->kind), v->kind < YAML_STR ? ": quote it" : "");
+    else if (longest && characters(v->text) > longest)
+        check_fail(c, v, "has %d characters, at most %d are allowed", characters(v->text), longest);
+}
+
+static void check_enum(Check *c, const YamlNode *v, const Field *f)
+{
+    if (v->kind == YAML_STR)
+        for (const char *const *w = f->words; *w; w++)
+            if (strcmp(*w, v->text) == 0)
+                return;
+    char list[256] = "", near[64] = "";
+    size_t n = 0;
+    for (const char *const *w = f->words; *w && n < sizeof list; w++)
+        n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", n ? ", " : "", *w);
+    if (v->kind == YAML_STR)
+        check_nearest(v->text, f->words, near, sizeof near);
+    check_fail(c, v, "'%.60s' is none of %s%s", v->text ? v->text : yaml_kind_name(v->kind), list, near);
+}
+
+/* Whether v is a list; says so otherwise. */
+static bool check_list(Check *c, const YamlNode *v, int least)
+{
+    if (v->kind != YAML_SEQ) {
+        check_fail(c, v, "must be a list, not %s%s", yaml_kind_name(v->kind), v->kind == YAML_STR ? ": put it into [ ]" : "");
+        return false;
+    }
+    if (v->count < least)
+        check_fail(c, v, "needs at least %d item%s", least, least == 1 ? "" : "s");
+    return true;
+}
+
+static void check_texts(Check *c, const YamlNode *v, const Field *f)
+{
+    if (!check_list(c, v, f->least))
+        return;
+    for (int i = 0; i < v->count; i++) {
+        size_t was = check_push_index(c, i);
+        check_text(c, v->items[i], f->longest);
+        check_pop(c, was);
+    }
+}
+
+static void check_ints(Check *c, const YamlNode *v, const Field *f)
+{
+    if (!check_list(c, v, f->least))
+        return;
+    for (int i = 0; i < v->count; i++) {
+        size_t was = check_push_index(c, i);
+        int64_t x;
+        if (!lax_int(v->items[i], &x))
+            check_fail(c, v->items[i], "must be an integer");
+        else
+            check_number(c, v->items[i], f, (double)x);
+        check_pop(c, was);
+    }
+}
+
+static void check_objects(Check *c, const YamlNode *v, const Field *f)
+{
+    if (!check_list(c, v, f->least))
+        return;
+    for (int i = 0; i < v->count; i++) {
+        size_t was = check_push_index(c, i);
+        check_object(c, v->items[i], f->object);
+        check_pop(c, was);
+    }
+}
+
+/* model type -> list of scenarios, each a list of tags. */
+static void check_scenarios(Check *c, const YamlNode *v)
+{
+    static const Field tags = {.type = F_STRINGS};
+    if (v->kind != YAML_MAP) {
+        check_fail(c, v, "must be a mapping of model types, not %s", yaml_kind_name(v->kind));
+        return;
+    }
+    for (int i = 0; i < v->count; i++) {
+        size_t was = check_push(c, v->keys[i]->text ? v->keys[i]->text : "?");
+        if (check_list(c, v->vals[i], 0))
+            for (int k = 0; k < v->vals[i]->count; k++) {
+                size_t at = check_push_index(c, k);
+                check_texts(c, v->vals[i]->items[k], &tags);
+                check_pop(c, at);
+            }
+        check_pop(c, was);
+    }
+}
+
+/* Tagged union: type names the row. */
+static void check_savers(Check *c, const YamlNode *v)
+{
+    if (!check_list(c, v, 0))
+        return;
+    for (int i = 0; i < v->count; i++) {
+        size_t was = check_push_index(c, i);
+        const YamlNode *item = v->items[i], *type = yaml_get(item, "type");
+        const ProcessorType *t = saver_table;
+        const char *words[8] = {NULL};
+        for (int k = 0; t->name && !(type && type->kind == YAML_STR && strcmp(type->text, t->name) == 0); t++, k++)
+            words[k] = t->name;
+        char near[64] = "";
+        if (item->kind != YAML_MAP)
+            check_fail(c, item, "must be a mapping with a type, not %s", yaml_kind_name(item->kind));
+        else if (!type || type->kind != YAML_STR)
+            check_fail(c, item, "type is missing");
+        else if (!t->name)
+            check_fail(c, type, "unknown saver '%.60s'%s; there are ascendv1_saver, mindie_format_saver, compressed_tensors", type->text,
+                       check_nearest(type->text, words, near, sizeof near));
+        else
+            check_object(c, item, &t->object);
+        check_pop(c, was);
+    }
+}
+
+void check_value(Check *c, const YamlNode *v, const Field *f)
+{
+    int64_t i;
+    double x;
+    bool b;
+    if (v->kind == YAML_NULL && f->nullable)
+        return;
+    switch (f->type) {
+    case F_ANY:
+        return;
+    case F_STR:
+        check_text(c, v, f->longest);
+        return;
+    case F_INT:
+        if (lax_int(v, &i))
+            check_number(c, v, f, (double)i);
+        else
+            check_fail(c, v, "must be an integer, not %s", v->text ? v->text : yaml_kind_name(v->kind));
+        return;
+    case F_FLOAT:
+        if (lax_float(v, &x))
+            check_number(c, v, f, x);
+        else
+            check_fail(c, v, "must be a number, not %s", v->text ? v->text : yaml_kind_name(v->kind));
+        return;
+    case F_BOOL:
+        if (!lax_bool(v, &b))
+            check_fail(c, v, "must be true or false, not %s", v->text ? v->text : yaml_kind_name(v->kind));
+        return;
+    case F_ENUM:
+        check_enum(c, v, f);
+        return;
+    case F_MAP:
+        if (v->kind != YAML_MAP)
+            check_fail(c, v, "must be a mapping, not %s", yaml_kind_name(v->kind));
+        return;
+    case F_PATTERNS:
+    case F_STRINGS:
+        check_texts(c, v, f);
+        return;
+    case F_INTS:
+        check_ints(c, v, f);
+        return;
+    case F_OBJECT:
+        check_object(c, v, f->object);
+        return;
+    case F_OBJECTS:
+        check_objects(c, v, f);
+        return;
+    case F_PROCESSORS:
+        if (check_list(c, v, 0))
+            check_processors(c, v);
+        return;
+    case F_SAVERS:
+        check_savers(c, v);
+        return;
+    case F_SCENARIOS:
+        check_scenarios(c, v);
+        return;
+    }
+}
+
+static const Field *field_find(const Object *o, const YamlNode *key)
+{
+    if (key->kind == YAML_STR)
+        for (const Field *f = o->fields; f->key; f++)
+            if (strcmp(f->key, key->text) == 0)
+                return f;
+    return NULL;
+}
+
+void check_object(Check *c, const YamlNode *map, const Object *o)
+{
+    if (map->kind != YAML_MAP) {
+        check_fail(c, map, "must be a mapping, not %s", yaml_kind_name(map->kind));
+        return;
+    }
+    const YamlNode *alias = c->alias;
+    if (map->from_alias && !c->alias)
+        c->alias = map;
+    const char *words[24] = {NULL};
+    for (int k = 0; o->fields[k].key && k < 23; k++)
+        words[k] = o->fields[k].key;
+    for (int i = 0; i < map->count; i++) {
+        const YamlNode *key = map->keys[i];
+        const Field *f = field_find(o, key);
+        size_t was = check_push(c, key->text ? key->text : "?");
+        char near[64];
+        const YamlNode *outer = c->alias;
+        if (map->vals[i]->from_alias && !c->alias)
+            c->alias = map->vals[i];
+        if (f)
+            check_value(c, map->vals[i], f);
+        else if (!o->extra)
+            check_fail(c, key, "unknown key%s", check_nearest(key->text ? key->text : "", words, near, sizeof near));
+        c->alias = outer;
+        check_pop(c, was);
+    }
+    for (const Field *f = o->fields; f->key; f++)
+        if (f->required && !yaml_get(map, f->key)) {
+            size_t was = check_push(c, f->key);
+            check_fail(c, map, "is missing");
+            check_pop(c, was);
+        }
+    if (o->check && c->errors < CHECK_ERRORS_MAX)
+        o->check(c, map);
+    c->alias = alias;
+}

@@ -1,0 +1,303 @@
+#include "recipe/recipe.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/file.h"
+#include "recipe/recipe_impl.h"
+
+static const char default_text[] =
+    "apiversion: modelslim_v1\n"
+    "metadata:\n"
+    "  config_id: 'w8a8_static'\n"
+    "  score: 90.0\n"
+    "  label:\n"
+    "    w_bit: 8\n"
+    "    a_bit: 8\n"
+    "    is_sparse: false\n"
+    "    kv_cache: false\n"
+    "spec:\n"
+    "  process:\n"
+    "    - type: 'linear_quant'\n"
+    "      qconfig:\n"
+    "        act:\n"
+    "          scope: 'per_tensor'\n"
+    "          dtype: 'int8'\n"
+    "          symmetric: false\n"
+    "          method: 'minmax'\n"
+    "        weight:\n"
+    "          scope: 'per_channel'\n"
+    "          dtype: 'int8'\n"
+    "          symmetric: true\n"
+    "          method: 'minmax'\n"
+    "      include:\n"
+    "        - '*'\n"
+    "  save:\n"
+    "    - type: 'ascendv1_saver'\n"
+    "      part_file_size: 4\n"
+    "  dataset: 'mix_calib.jsonl'\n";
+
+/* What the peer's loader allows in a key or a text. */
+static bool allowed_text(const char *s, size_t n)
+{
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_\"'><=[])(,}{: |/.*~?!+-\\";
+    for (size_t i = 0; i < n; i++)
+        if (!s[i] || !strchr(allowed, s[i]))
+            return false;
+    return true;
+}
+
+static void check_characters(Check *c, const YamlNode *n, bool in_list);
+
+static void check_map_characters(Check *c, const YamlNode *n)
+{
+    for (int i = 0; i < n->count && c->errors < CHECK_ERRORS_MAX; i++) {
+        const YamlNode *k = n->keys[i];
+        size_t was = check_push(c, k->text ? k->text : "?");
+        if (k->kind == YAML_STR && !allowed_text(k->text, k->len))
+            check_fail(c, k, "the key has a character that the peer refuses");
+        else if (k->kind == YAML_STR && k->len > 512)
+            check_fail(c, k, "the key has more than 512 characters");
+        check_characters(c, n->vals[i], false);
+        check_pop(c, was);
+    }
+}
+
+/* Every key and text that is reachable without passing a mapping in a list (specs/config.md 1). */
+static void check_characters(Check *c, const YamlNode *n, bool in_list)
+{
+    if (n->kind == YAML_MAP && !in_list) {
+        check_map_characters(c, n);
+    } else if (n->kind == YAML_SEQ) {
+        for (int i = 0; i < n->count && c->errors < CHECK_ERRORS_MAX; i++) {
+            size_t was = check_push_index(c, i);
+            check_characters(c, n->items[i], true);
+            check_pop(c, was);
+        }
+    } else if (n->kind == YAML_STR && !allowed_text(n->text, n->len)) {
+        check_fail(c, n, "has a character that the peer refuses (letters, digits, space and _\"'><=[])(,}{:|/.*~?!+-\\ are allowed)");
+    }
+}
+
+/* Whether this is the apiversion we read; else says why not. */
+static bool check_apiversion(Check *c, const YamlNode *root)
+{
+    static const char *const known[] = {
+        "modelslim_v1", "modelslim_v0", "multimodal_vlm_modelslim_v1", "multimodal_sd_modelslim_v1", "modelslim_convert", NULL,
+    };
+    const YamlNode *v = yaml_get(root, "apiversion");
+    char near[80];
+    if (!v || v->kind != YAML_STR) {
+        check_fail(c, v ? v : root, "apiversion is missing: 'apiversion: modelslim_v1' is expected");
+        return false;
+    }
+    if (strcmp(v->text, known[0]) == 0)
+        return true;
+    for (int i = 1; known[i]; i++)
+        if (strcmp(v->text, known[i]) == 0) {
+            check_fail(c, v, "apiversion '%s' isn't read by this build: modelslim_v1 is", v->text);
+            return false;
+        }
+    check_fail(c, v, "unknown apiversion '%.80s'%s", v->text, check_nearest(v->text, known, near, sizeof near));
+    return false;
+}
+
+static void check_document(Check *c, const YamlNode *root)
+{
+    if (!root || root->kind != YAML_MAP) {
+        check_fail(c, root, "a mapping is expected, not %s", root ? yaml_kind_name(root->kind) : "an empty file");
+        return;
+    }
+    check_characters(c, root, false);
+    if (!check_apiversion(c, root))
+        return;
+    c->gather = true;
+    check_object(c, root, &document_object);
+}
+
+static Status validate(Recipe *r, Str *all, Error *err)
+{
+    Check *c = calloc(1, sizeof *c);
+    if (!c)
+        return error_nomem(err, "a recipe");
+    *c = (Check){.r = r, .all = all, .err = err};
+    const YamlNode *root = yaml_root(r->doc);
+    check_document(c, root);
+    const YamlNode *data = yaml_get(yaml_get(root, "spec"), "dataset");
+    r->dataset = data && data->kind == YAML_STR ? data->text : "mix_calib.jsonl";
+    Status st = c->errors ? c->status : ST_OK;
+    free(c);
+    return st;
+}
+
+static Status parse(Recipe **out, const char *text, size_t len, const char *name, const char *path, bool generated, Str *all, Error *err)
+{
+    Recipe *r = calloc(1, sizeof *r);
+    if (!r)
+        return error_nomem(err, "a recipe");
+    Error first = {0};
+    r->generated = generated;
+    r->name = arena_strdup(&r->arena, name);
+    r->path = path ? arena_strdup(&r->arena, path) : NULL;
+    Status st = r->name && (!path || r->path) ? yaml_parse(&r->doc, text, len, name, &first) : error_nomem(&first, "a recipe");
+    if (st != ST_OK && all)
+        str_printf(all, "%s\n", first.text);
+    if (st == ST_OK)
+        st = validate(r, all, &first);
+    if (st != ST_OK) {
+        recipe_free(r);
+        return error_set(err, st, "%s", first.text);
+    }
+    *out = r;
+    return ST_OK;
+}
+
+Status recipe_parse(Recipe **out, const char *text, size_t len, const char *name, Str *all, Error *err)
+{
+    return parse(out, text, len, name, NULL, false, all, err);
+}
+
+Status recipe_open(Recipe **out, const char *path, Str *all, Error *err)
+{
+    char *text;
+    size_t len;
+    Error e = {0};
+    Status st = file_read(path, YAML_BYTES_MAX, &text, &len, &e);
+    if (st != ST_OK) {
+        if (all)
+            str_printf(all, "%s\n", e.text);
+        return error_set(err, st, "%s", e.text);
+    }
+    st = parse(out, text, len, path_base(path), path, false, all, err);
+    free(text);
+    return st;
+}
+
+Status recipe_default(Recipe **out, Error *err)
+{
+    RETURN_IF_ERROR(parse(out, default_text, sizeof default_text - 1, "w8a8_static", NULL, true, NULL, err));
+    for (size_t i = 0; i < (*out)->nentries; i++)
+        (*out)->entry[i].pub.line = 0;
+    return ST_OK;
+}
+
+void recipe_free(Recipe *r)
+{
+    if (!r)
+        return;
+    for (size_t i = 0; i < r->nentries; i++) {
+        for (int k = 0; k < r->entry[i].include.n; k++)
+            pattern_free(r->entry[i].include.pattern[k]);
+        for (int k = 0; k < r->entry[i].exclude.n; k++)
+            pattern_free(r->entry[i].exclude.pattern[k]);
+    }
+    free(r->entry);
+    free(r->note);
+    yaml_doc_free(r->doc);
+    arena_free(&r->arena);
+    free(r);
+}
+
+const char *recipe_name(const Recipe *r)
+{
+    return r->name;
+}
+
+const char *recipe_path(const Recipe *r)
+{
+    return r->path;
+}
+
+const char *recipe_dataset(const Recipe *r)
+{
+    return r->dataset;
+}
+
+int recipe_entries(const Recipe *r)
+{
+    return (int)r->nentries;
+}
+
+const RecipeEntry *recipe_entry(const Recipe *r, int i)
+{
+    return &r->entry[i].pub;
+}
+
+int recipe_notes(const Recipe *r)
+{
+    return (int)r->nnotes;
+}
+
+const RecipeNote *recipe_note(const Recipe *r, int i)
+{
+    return &r->note[i];
+}
+
+Status recipe_assign(const Recipe *r, const Model *m, int16_t *level, Error *err)
+{
+    bool *in = mem_array((size_t)m->nlinears, 1), *out = mem_array((size_t)m->nlinears, 1);
+    if (!in || !out) {
+        free(in);
+        free(out);
+        return error_nomem(err, "an assignment");
+    }
+    memset(level, 0, (size_t)m->nlinears * sizeof *level);
+    for (size_t e = 0; e < r->nentries; e++) {
+        const Entry *en = &r->entry[e];
+        memset(in, 0, (size_t)m->nlinears);
+        memset(out, 0, (size_t)m->nlinears);
+        for (int k = 0; k < en->include.n; k++)
+            pattern_hits(en->include.pattern[k], m, in);
+        for (int k = 0; k < en->exclude.n; k++)
+            pattern_hits(en->exclude.pattern[k], m, out);
+        for (int64_t i = 0; i < m->nlinears; i++)
+            if (!level[i] && in[i] && !out[i])
+                level[i] = (int16_t)(e + 1);
+    }
+    free(in);
+    free(out);
+    return ST_OK;
+}
+
+/* Bytes of one stored float weight of the model. */
+static uint64_t float_size(const Model *m, const Linear *l)
+{
+    return (uint64_t)dtype_size(l->weight ? l->weight->dtype : m->cfg.dtype);
+}
+
+uint64_t recipe_linear_bytes(const Recipe *r, const Model *m, int64_t linear, int level)
+{
+    const Linear *l = &m->linears[linear];
+    uint64_t bias = l->bias ? (uint64_t)l->out * (uint64_t)dtype_size(l->bias->dtype) : 0;
+    const RecipeEntry *e = level > 0 && (size_t)level <= r->nentries ? &r->entry[level - 1].pub : NULL;
+    if (!e || !e->scheme)
+        return (uint64_t)l->out * (uint64_t)l->in * float_size(m, l) + bias;
+    return e->scheme->bytes(l->out, l->in, e->q.weight.group_size) + bias;
+}
+
+void recipe_sizes(const Recipe *r, const Model *m, const int16_t *level, SizeReport *out)
+{
+    *out = (SizeReport){0};
+    uint64_t params = 0;
+    double bits = 0;
+    for (int64_t i = 0; i < m->nlinears; i++) {
+        const Linear *l = &m->linears[i];
+        uint64_t n = (uint64_t)l->out * (uint64_t)l->in;
+        const RecipeEntry *e = level[i] > 0 && (size_t)level[i] <= r->nentries ? &r->entry[level[i] - 1].pub : NULL;
+        bool quantized = e && e->scheme;
+        out->bytes += recipe_linear_bytes(r, m, i, level[i]);
+        out->float_bytes += recipe_linear_bytes(r, m, i, 0);
+        out->quantized += quantized;
+        out->floats += !quantized;
+        params += n + (l->bias ? (uint64_t)l->out : 0);
+        bits += (double)n * (quantized ? e->scheme->weight_bits : (int)float_size(m, l) * 8);
+    }
+    uint64_t others = (uint64_t)m->params > params ? ((uint64_t)m->params - params) * (uint64_t)dtype_size(m->cfg.dtype) : 0;
+    out->bytes += others;
+    out->float_bytes += others;
+    double weights = 0;
+    for (int64_t i = 0; i < m->nlinears; i++)
+        weights += (double)m->linears[i].out * (double)m->linears[i].in;
+    out->average_bits = weights > 0 ? bits / weights : 0;
+}

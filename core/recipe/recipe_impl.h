@@ -1,0 +1,118 @@
+#ifndef SLIM_RECIPE_RECIPE_IMPL_H
+#define SLIM_RECIPE_RECIPE_IMPL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "io/yaml.h"
+#include "recipe/pattern.h"
+#include "recipe/recipe.h"
+
+/* Shared by the recipe files only. */
+
+/* One include or exclude list as the document has it. */
+typedef struct ListRef {
+    const YamlNode *node; /* NULL: the key is absent */
+    const char **text;    /* its patterns ("*" for an absent include) */
+    Pattern **pattern;
+    int n;
+} ListRef;
+
+typedef struct Entry {
+    RecipeEntry pub;
+    const YamlNode *map;   /* the linear_quant mapping */
+    const YamlNode *alias; /* outermost alias on the way from the root to map (map itself may be it), or NULL */
+    ListRef include, exclude;
+} Entry;
+
+struct Recipe {
+    YamlDoc *doc;
+    char *name, *path;
+    const char *dataset;
+    Entry *entry;
+    size_t nentries, entries_cap;
+    RecipeNote *note;
+    size_t nnotes, notes_cap;
+    bool generated;
+    Arena arena;
+};
+
+/* ---- validation ---- */
+
+enum { CHECK_ERRORS_MAX = 100 };
+
+typedef struct Check {
+    Recipe *r;
+    Str *all;      /* may be NULL */
+    Error *err;
+    int errors;
+    Status status; /* ST_OK until the first error */
+    char path[512];
+    size_t plen;
+    const YamlNode *alias; /* see Entry */
+    bool gather;           /* linear_quant mappings become entries */
+} Check;
+
+/* Counts an error: `name:line:column: path: message`. */
+void check_fail(Check *c, const YamlNode *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void check_note(Check *c, const YamlNode *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void check_nomem(Check *c);
+/* Enters a key or an index; gives the length to return to. */
+size_t check_push(Check *c, const char *key);
+size_t check_push_index(Check *c, int i);
+void check_pop(Check *c, size_t to);
+/* " (did you mean 'x'?)" for the nearest of a NULL-terminated list, or "". */
+const char *check_nearest(const char *word, const char *const *words, char *buf, size_t size);
+
+typedef enum FieldType {
+    F_ANY, F_STR, F_INT, F_FLOAT, F_BOOL, F_ENUM, F_MAP, F_PATTERNS, F_STRINGS, F_INTS, F_OBJECT, F_OBJECTS, F_PROCESSORS, F_SAVERS, F_SCENARIOS
+} FieldType;
+
+typedef struct Object Object;
+
+/* A key of a mapping. */
+typedef struct Field {
+    const char *key;
+    FieldType type;
+    bool required, nullable;
+    bool bounded, open;       /* numbers: lo <= x <= hi; open: lo < x < hi */
+    double lo, hi;
+    bool power_of_two;        /* or -1 where lo allows it */
+    int longest;              /* characters of a text, or of each text of a list; 0: any */
+    int least;                /* items of a list */
+    const char *const *words; /* F_ENUM */
+    const Object *object;     /* F_OBJECT, F_OBJECTS */
+} Field;
+
+struct Object {
+    const Field *fields; /* ends with key == NULL */
+    bool extra;          /* unknown keys are fine */
+    void (*check)(Check *c, const YamlNode *map);
+};
+
+/* A processor type of spec.process. */
+typedef struct ProcessorType {
+    const char *name;
+    bool runs; /* by this build */
+    Object object;
+} ProcessorType;
+
+extern const ProcessorType processor_table[]; /* ends with name == NULL */
+extern const ProcessorType saver_table[];
+extern const Object document_object;
+
+/* Checks a mapping against its table: unknown and missing keys, then each value. */
+void check_object(Check *c, const YamlNode *map, const Object *o);
+void check_value(Check *c, const YamlNode *v, const Field *f);
+void check_processors(Check *c, const YamlNode *list);
+/* Reads act and weight of a checked qconfig mapping; *group gets act/weight ext. */
+void check_linear_quant(Check *c, const YamlNode *map);
+
+/* Lax scalar conversion (specs/config.md 1): false when the peer refuses. */
+bool lax_int(const YamlNode *n, int64_t *out);
+bool lax_float(const YamlNode *n, double *out);
+bool lax_bool(const YamlNode *n, bool *out);
+
+#endif
