@@ -1,0 +1,244 @@
+#include "text/normalizer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <utf8proc.h>
+
+#include "base/mem.h"
+#include "io/json.h"
+#include "text/unicode.h"
+
+enum { STEPS_MAX = 64, DEPTH_MAX = 8 };
+
+typedef enum StepKind { STEP_UNICODE, STEP_PREPEND, STEP_REPLACE, STEP_STRIP } StepKind;
+
+typedef struct Step {
+    StepKind kind;
+    int options;      /* STEP_UNICODE: utf8proc's */
+    bool left, right; /* STEP_STRIP */
+    char *content;    /* STEP_PREPEND, STEP_REPLACE */
+    size_t len;
+    Matcher *matcher;
+} Step;
+
+struct Normalizer {
+    Step step[STEPS_MAX];
+    int n;
+};
+
+/* ---- reading ---- */
+
+static Status read_content(const cJSON *node, const char *key, Step *step, Error *err)
+{
+    const char *s = NULL;
+    RETURN_IF_ERROR(json_str(node, key, &s, NULL, err));
+    if (!s)
+        return error_set(err, ST_DATA, "normalizer: '%s' is missing", key);
+    step->content = strdup(s);
+    step->len = strlen(s);
+    return step->content ? ST_OK : error_nomem(err, "a normalizer");
+}
+
+static Status read_replace(const cJSON *node, Step *step, Error *err)
+{
+    RETURN_IF_ERROR(read_content(node, "content", step, err));
+    const cJSON *pattern = json_get(node, "pattern");
+    const char *literal = NULL, *regex = NULL;
+    if (cJSON_IsObject(pattern)) {
+        RETURN_IF_ERROR(json_str(pattern, "String", &literal, NULL, err));
+        RETURN_IF_ERROR(json_str(pattern, "Regex", &regex, NULL, err));
+    }
+    if (literal)
+        return matcher_literal(&step->matcher, literal, strlen(literal), err);
+    if (regex)
+        return matcher_regex(&step->matcher, regex, strlen(regex), err);
+    return error_set(err, ST_DATA, "normalizer Replace: 'pattern' has neither 'String' nor 'Regex'");
+}
+
+static Status read_strip(const cJSON *node, Step *step, Error *err)
+{
+    step->left = step->right = true;
+    RETURN_IF_ERROR(json_bool(node, "strip_left", &step->left, NULL, err));
+    return json_bool(node, "strip_right", &step->right, NULL, err);
+}
+
+static Status read_step(Normalizer *n, const cJSON *node, int depth, Error *err)
+{
+    static const struct {
+        const char *name;
+        StepKind kind;
+        int options;
+    } kinds[] = {
+        {"NFC", STEP_UNICODE, UTF8PROC_STABLE | UTF8PROC_COMPOSE},
+        {"NFD", STEP_UNICODE, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE},
+        {"NFKC", STEP_UNICODE, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT},
+        {"NFKD", STEP_UNICODE, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT},
+        {"Prepend", STEP_PREPEND, 0},
+        {"Replace", STEP_REPLACE, 0},
+        {"Strip", STEP_STRIP, 0},
+        {NULL, STEP_STRIP, 0},
+    };
+    if (!node || cJSON_IsNull(node))
+        return ST_OK;
+    const char *type = NULL;
+    if (cJSON_IsObject(node))
+        RETURN_IF_ERROR(json_str(node, "type", &type, NULL, err));
+    if (!type)
+        return error_set(err, ST_DATA, "normalizer: no 'type'");
+    if (strcmp(type, "Sequence") == 0) {
+        const cJSON *list = json_get(node, "normalizers"), *one;
+        if (!cJSON_IsArray(list) || depth >= DEPTH_MAX)
+            return error_set(err, ST_DATA, "normalizer Sequence: 'normalizers' is no list, or nested too deeply");
+        cJSON_ArrayForEach(one, list) RETURN_IF_ERROR(read_step(n, one, depth + 1, err));
+        return ST_OK;
+    }
+    int k = 0;
+    while (kinds[k].name && strcmp(kinds[k].name, type) != 0)
+        k++;
+    if (!kinds[k].name)
+        return error_set(err, ST_DATA, "normalizer '%s' is not supported", type);
+    if (n->n == STEPS_MAX)
+        return error_set(err, ST_DATA, "normalizer: more than %d steps", STEPS_MAX);
+    Step *step = &n->step[n->n++];
+    *step = (Step){.kind = kinds[k].kind, .options = kinds[k].options};
+    if (step->kind == STEP_PREPEND)
+        return read_content(node, "prepend", step, err);
+    if (step->kind == STEP_REPLACE)
+        return read_replace(node, step, err);
+    return step->kind == STEP_STRIP ? read_strip(node, step, err) : ST_OK;
+}
+
+Status normalizer_new(Normalizer **out, const cJSON *node, Error *err)
+{
+    Normalizer *n = calloc(1, sizeof *n);
+    if (!n)
+        return error_nomem(err, "a normalizer");
+    Status st = read_step(n, node, 0, err);
+    if (st != ST_OK) {
+        normalizer_free(n);
+        return st;
+    }
+    *out = n;
+    return ST_OK;
+}
+
+void normalizer_free(Normalizer *n)
+{
+    if (!n)
+        return;
+    for (int i = 0; i < n->n; i++) {
+        free(n->step[i].content);
+        matcher_free(n->step[i].matcher);
+    }
+    free(n);
+}
+
+bool normalizer_acts(const Normalizer *n)
+{
+    return n->n > 0;
+}
+
+/* ---- applying ---- */
+
+/* Code points that every normal form but the decomposed ones leaves alone and that never join with what is before them: text
+ * may be cut in front of one. Below U+0300 for NFC; ideographs outside the compatibility block. */
+static bool inert(uint32_t cp, int options)
+{
+    uint32_t plain = options & (UTF8PROC_COMPAT | UTF8PROC_DECOMPOSE) ? 0xa0 : 0x300;
+    return cp < plain || (cp >= 0x4e00 && cp <= 0x9fff);
+}
+
+/* Only runs around code points that are not inert go through utf8proc. */
+static Status apply_unicode(const Step *step, const char *text, size_t len, Str *out, Error *err)
+{
+    size_t done = 0, last = 0; /* text before done is written; the inert code point before i starts at last */
+    unsigned char low = step->options & (UTF8PROC_COMPAT | UTF8PROC_DECOMPOSE) ? 0xc2 : 0xcc;
+    for (size_t i = 0; i < len;) {
+        int n = 1;
+        if ((unsigned char)text[i] < low || inert(utf8_next(text + i, &n), step->options)) {
+            if (((unsigned char)text[i] & 0xc0) != 0x80)
+                last = i;
+            i += (size_t)n;
+            continue;
+        }
+        size_t end = i + (size_t)n;
+        while (end < len && !inert(utf8_next(text + end, &n), step->options))
+            end += (size_t)n;
+        size_t start = last > done ? last : done;
+        str_append(out, text + done, start - done);
+        utf8proc_uint8_t *made = NULL;
+        utf8proc_ssize_t k = utf8proc_map((const utf8proc_uint8_t *)text + start, (utf8proc_ssize_t)(end - start), &made,
+                                          (utf8proc_option_t)step->options);
+        if (k < 0)
+            return k == UTF8PROC_ERROR_NOMEM ? error_nomem(err, "normalizing a text")
+                                             : error_set(err, ST_DATA, "normalizing a text: %s", utf8proc_errmsg(k));
+        str_append(out, (char *)made, (size_t)k);
+        free(made);
+        done = last = i = end;
+    }
+    str_append(out, text + done, len - done);
+    return ST_OK;
+}
+
+static Status apply_replace(const Step *step, MatchScratch *s, const char *text, size_t len, Str *out, Error *err)
+{
+    size_t at = 0, b, e;
+    bool found = len > 0;
+    for (size_t from = 0; found && from <= len;) {
+        RETURN_IF_ERROR(matcher_find(step->matcher, s, text, len, from, &b, &e, &found, err));
+        if (!found)
+            break;
+        str_append(out, text + at, b - at);
+        str_append(out, step->content, step->len);
+        at = from = e;
+        if (b == e) { /* an empty match: go on behind the next code point, which stays */
+            int n = 1;
+            if (e < len)
+                utf8_next(text + e, &n);
+            from = e + (size_t)n;
+        }
+    }
+    str_append(out, text + at, len - at);
+    return ST_OK;
+}
+
+static void apply_strip(const Step *step, const char *text, size_t len, Str *out)
+{
+    const char *b = text, *e = text + len;
+    int n;
+    while (step->left && b < e && unicode_is_space(utf8_next(b, &n)))
+        b += n;
+    while (step->right && e > b && unicode_is_space(utf8_next(utf8_before(e), &n)))
+        e = utf8_before(e);
+    str_append(out, b, (size_t)(e - b));
+}
+
+Status normalizer_apply(const Normalizer *n, MatchScratch *s, const char *text, size_t len, Str *out, Error *err)
+{
+    str_clear(out);
+    str_append(out, text, len);
+    Str next = {0};
+    Status st = ST_OK;
+    for (int i = 0; i < n->n && st == ST_OK; i++) {
+        const Step *step = &n->step[i];
+        str_clear(&next);
+        if (step->kind == STEP_UNICODE)
+            st = apply_unicode(step, str_text(out), out->len, &next, err);
+        else if (step->kind == STEP_REPLACE)
+            st = apply_replace(step, s, str_text(out), out->len, &next, err);
+        else if (step->kind == STEP_STRIP)
+            apply_strip(step, str_text(out), out->len, &next);
+        else if (out->len) {
+            str_append(&next, step->content, step->len);
+            str_append(&next, out->s, out->len);
+        }
+        Str swap = *out;
+        *out = next;
+        next = swap;
+        if (st == ST_OK && out->oom)
+            st = error_nomem(err, "normalizing a text");
+    }
+    str_free(&next);
+    return st;
+}
