@@ -32,7 +32,7 @@ void calib_free(CalibFile *c);
 /* Packed token ids of several samples. */
 typedef struct TokenSet {
     char *name;
-    char sha256[65];       /* of the ids, starts and limits: what a result depends on */
+    char sha256[65];       /* of the ids and starts: what a result depends on */
     char file_sha256[65];
     int samples;
     int64_t *start;        /* [samples+1] */
@@ -46,7 +46,7 @@ typedef struct TokenSet {
  * are an error naming the line (0: unchecked). */
 Status tokens_make(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int max_samples, int64_t seq_len, int64_t vocab, Error *err);
 /* Cuts each text of `c` into windows of ctx tokens (the last may be short; windows below 2 tokens are dropped), the first
- * windows until max_tokens (0: all) are reached. For evaluation. */
+ * windows until max_tokens (0: all) are reached; the last one is cut to that number. For evaluation. */
 Status tokens_windows(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int64_t ctx, int64_t max_tokens, int64_t vocab, Error *err);
 void tokens_free(TokenSet *t);
 

@@ -1,0 +1,161 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/mem.h"
+#include "text/calib.h"
+
+typedef struct CalibItem CalibItem;
+
+/* A TokenSet that grows. */
+typedef struct Builder {
+    TokenSet *t;
+    const CalibFile *c;
+    size_t id_cap, start_cap, item_cap;
+    Error *err;
+} Builder;
+
+/* Ids of one item into *ids (caller frees), checked against the vocabulary. */
+static Status item_ids(Builder *b, const Tokenizer *tok, const CalibItem *item, int64_t vocab, int32_t **ids, size_t *n)
+{
+    *ids = NULL;
+    *n = 0;
+    if (!item->text) {
+        *n = (size_t)item->nids;
+        *ids = mem_array(*n, sizeof **ids);
+        if (!*ids)
+            return error_nomem(b->err, "token ids");
+        if (*n)
+            memcpy(*ids, item->ids, *n * sizeof **ids);
+    } else if (!tok)
+        return error_set(b->err, ST_DATA, "%s:%d is a text, and the model has no tokenizer.json: give token ids (input_ids)", b->c->path,
+                         item->line);
+    else if (tokenizer_encode(tok, item->text, item->len, true, ids, n, b->err) != ST_OK)
+        return error_prefix(b->err, "%s:%d: ", b->c->path, item->line);
+    for (size_t i = 0; vocab > 0 && i < *n; i++)
+        if ((*ids)[i] >= vocab) {
+            int32_t id = (*ids)[i];
+            free(*ids);
+            return error_set(b->err, ST_DATA, "%s:%d: token id %d is outside the model's vocabulary of %lld", b->c->path, item->line, (int)id,
+                             (long long)vocab);
+        }
+    return ST_OK;
+}
+
+static Status add_sample(Builder *b, int item, const int32_t *ids, size_t n)
+{
+    TokenSet *t = b->t;
+    int64_t have = t->start[t->samples];
+    if (t->samples == INT32_MAX - 1 || !mem_grow(&t->ids, &b->id_cap, (size_t)have + n, sizeof *t->ids) ||
+        !mem_grow(&t->start, &b->start_cap, (size_t)t->samples + 2, sizeof *t->start) ||
+        !mem_grow(&t->item, &b->item_cap, (size_t)t->samples + 1, sizeof *t->item))
+        return error_nomem(b->err, "token ids");
+    memcpy(t->ids + have, ids, n * sizeof *ids);
+    t->item[t->samples++] = item;
+    t->start[t->samples] = have + (int64_t)n;
+    return ST_OK;
+}
+
+static Status begin(Builder *b, const CalibFile *c, Error *err)
+{
+    *b = (Builder){.t = calloc(1, sizeof *b->t), .c = c, .err = err};
+    if (!b->t || !(b->t->name = strdup(c->name)) || !mem_grow(&b->t->start, &b->start_cap, 1, sizeof *b->t->start)) {
+        tokens_free(b->t);
+        return error_nomem(err, "token ids");
+    }
+    b->t->start[0] = 0;
+    memcpy(b->t->file_sha256, c->sha256, sizeof b->t->file_sha256);
+    return ST_OK;
+}
+
+/* Takes the digest and hands the set over, or frees it. */
+static Status end(Builder *b, Status st, const char *too_short, TokenSet **out)
+{
+    TokenSet *t = b->t;
+    if (st == ST_OK && t->samples == 0)
+        st = error_set(b->err, ST_DATA, "data set '%s': %s", b->c->path, too_short);
+    if (st != ST_OK) {
+        tokens_free(t);
+        return st;
+    }
+    Hasher h;
+    hasher_init(&h);
+    hasher_u64(&h, (uint64_t)t->samples);
+    for (int i = 0; i <= t->samples; i++)
+        hasher_u64(&h, (uint64_t)t->start[i]);
+    for (int64_t i = 0; i < t->start[t->samples]; i++)
+        hasher_u64(&h, (uint64_t)t->ids[i]);
+    Digest d = hasher_end(&h);
+    digest_hex(&d, t->sha256);
+    *out = t;
+    return ST_OK;
+}
+
+Status tokens_make(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int max_samples, int64_t seq_len, int64_t vocab, Error *err)
+{
+    Builder b;
+    RETURN_IF_ERROR(begin(&b, c, err));
+    Status st = ST_OK;
+    for (int i = 0; st == ST_OK && i < c->count && (max_samples <= 0 || b.t->samples < max_samples); i++) {
+        int32_t *ids;
+        size_t n;
+        st = item_ids(&b, tok, &c->items[i], vocab, &ids, &n);
+        if (st != ST_OK)
+            break;
+        bool cut = seq_len > 0 && (uint64_t)n > (uint64_t)seq_len;
+        if (n == 0)
+            b.t->dropped_empty++;
+        else
+            st = add_sample(&b, i, ids, cut ? (size_t)seq_len : n);
+        b.t->truncated += cut;
+        free(ids);
+    }
+    return end(&b, st, "no text in it gives a token", out);
+}
+
+/* Adds one text's windows while *left (tokens still wanted, -1: all) lasts. */
+static Status add_windows(Builder *b, int item, const int32_t *ids, size_t n, size_t ctx, int64_t *left)
+{
+    for (size_t at = 0; at < n && *left != 0; at += ctx) {
+        size_t len = n - at < ctx ? n - at : ctx;
+        if (*left > 0 && (uint64_t)len > (uint64_t)*left)
+            len = (size_t)*left;
+        if (*left > 0)
+            *left -= (int64_t)len;
+        if (len >= 2)
+            RETURN_IF_ERROR(add_sample(b, item, ids + at, len));
+    }
+    return ST_OK;
+}
+
+Status tokens_windows(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int64_t ctx, int64_t max_tokens, int64_t vocab, Error *err)
+{
+    Builder b;
+    if (ctx < 2)
+        return error_set(err, ST_USAGE, "evaluation windows of %lld tokens: at least 2 are needed", (long long)ctx);
+    RETURN_IF_ERROR(begin(&b, c, err));
+    Status st = ST_OK;
+    int64_t left = max_tokens > 0 ? max_tokens : -1;
+    for (int i = 0; st == ST_OK && i < c->count && left != 0; i++) {
+        int32_t *ids;
+        size_t n;
+        st = item_ids(&b, tok, &c->items[i], vocab, &ids, &n);
+        if (st != ST_OK)
+            break;
+        b.t->dropped_empty += n < 2;
+        st = add_windows(&b, i, ids, n, (size_t)ctx, &left);
+        free(ids);
+    }
+    return end(&b, st, "no text in it has two tokens", out);
+}
+
+void tokens_free(TokenSet *t)
+{
+    if (!t)
+        return;
+    free(t->name);
+    free(t->start);
+    free(t->ids);
+    free(t->item);
+    free(t);
+}
