@@ -28,6 +28,11 @@ struct App {
     Status (*set_screen)(void *ctx, const char *name, Error *err);
     Status (*bind_key)(void *ctx, const char *key, const char *command, Error *err);
     void *ui_ctx;
+    bool async;       /* the running command was prefixed with async */
+    int progress;     /* stderr progress: 0 none, 1 one line, 2 JSON lines */
+    int log_seen;     /* session log lines already passed on to stderr */
+    int depth;        /* nesting of replays */
+    bool implicit;    /* the workbench was opened without being asked for by name: without a terminal a report takes its place */
 };
 
 Status app_init(App *a, Face face, Error *err);
@@ -42,10 +47,14 @@ enum {
     CMD_NO_LOG = 4,       /* help, movement, history: not recorded */
     CMD_CLI = 8,          /* also a subcommand of the program */
     CMD_CLI_ONLY = 16,    /* headless only: quant check info forward tokenize shell resume */
-    CMD_DESTROYS = 32     /* takes ! */
+    CMD_DESTROYS = 32,    /* takes ! */
+    CMD_EDIT = 64,        /* one undo step */
+    CMD_NEUTRAL = 128,    /* a view only: neither changes nor shows what edits do (history is compacted across it) */
+    CMD_INPUT = 256,      /* its words name files to read: recorded as absolute paths */
+    CMD_NO_SCREEN = 512   /* hidden from the prompt's help: a form of the program, not of the language */
 };
 
-typedef enum ArgType { ARG_FLAG, ARG_STR, ARG_INT, ARG_SIZE, ARG_LIST, ARG_PATH, ARG_CHOICE } ArgType;
+typedef enum ArgType { ARG_FLAG, ARG_STR, ARG_TEXT /* may be empty */, ARG_INT, ARG_SIZE, ARG_LIST, ARG_PATH, ARG_CHOICE } ArgType;
 /* What completes an argument. */
 typedef enum Completes { COMP_NONE, COMP_FILE, COMP_LAYER, COMP_METRIC, COMP_VERB, COMP_THEME, COMP_LEVEL, COMP_SCREEN, COMP_SORT } Completes;
 
@@ -79,6 +88,8 @@ Status app_execute(App *a, const char *line, Error *err);
 Status app_execute_words(App *a, int argc, char **argv, Error *err);
 /* Runs a script; stops at the first error with "file:line: message". path "-": stdin. */
 Status app_script(App *a, const char *path, Error *err);
+/* Runs the rc file ($XDG_CONFIG_HOME/slimscope/rc: set, bind, theme). An interactive face calls it once its hooks are set. No file: ST_OK. */
+Status app_rc(App *a, Error *err);
 /* Completions of `line` at its end: NULL-terminated array of whole replacement words, caller frees each and it. */
 char **app_complete(App *a, const char *line);
 

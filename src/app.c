@@ -1,0 +1,316 @@
+/* The program around a session: running command lines, recording them, giving results out. */
+#include "src/app.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "io/file.h"
+#include "src/internal.h"
+
+static void print_stdout(void *ctx, const char *text, size_t len)
+{
+    (void)ctx;
+    fwrite(text, 1, len, stdout); /* main checks the stream's error flag at exit */
+}
+
+Status app_init(App *a, Face face, Error *err)
+{
+    memset(a, 0, sizeof *a);
+    session_options_default(&a->options);
+    a->options.find_data = app_find_dataset;
+    a->options.find_ctx = a;
+    a->face = face;
+    a->print = print_stdout;
+    return app_become(a, face, err);
+}
+
+Status app_become(App *a, Face face, Error *err)
+{
+    a->face = face;
+    if ((face == FACE_SHELL || face == FACE_UI) && !a->options.state_dir) {
+        a->options.state_dir = app_state_dir();
+        if (!a->options.state_dir)
+            return error_nomem(err, "the state folder's name");
+    }
+    return ST_OK;
+}
+
+void app_fini(App *a)
+{
+    session_free(a->session);
+    free((char *)a->options.state_dir);
+    free((char *)a->options.cache_dir);
+    free(a->replay_file);
+    memset(a, 0, sizeof *a);
+}
+
+void app_printf(App *a, const char *fmt, ...)
+{
+    Str b = {0};
+    va_list ap;
+    va_start(ap, fmt);
+    str_vprintf(&b, fmt, ap);
+    va_end(ap);
+    a->print(a->print_ctx, str_text(&b), b.len);
+    str_free(&b);
+}
+
+void app_note(App *a, const char *fmt, ...)
+{
+    char text[ERROR_TEXT_MAX];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (a->face == FACE_UI && a->session)
+        session_log(a->session, 0, "%s", text);
+    else if (a->face != FACE_UI)
+        fprintf(stderr, "%s\n", text);
+}
+
+Status app_result(App *a, const Str *text, const char *out, Error *err)
+{
+    if (text->oom)
+        return error_nomem(err, "the result's text");
+    if (out)
+        return file_write_atomic(out, str_text(text), text->len, err);
+    a->print(a->print_ctx, str_text(text), text->len);
+    return ST_OK;
+}
+
+Status app_session(App *a, Error *err)
+{
+    if (a->session)
+        return ST_OK;
+    a->log_seen = 0;
+    return session_new(&a->session, &a->options, err);
+}
+
+Status app_need_model(const App *a, Error *err)
+{
+    if (a->session && session_model(a->session))
+        return ST_OK;
+    return error_set(err, ST_USAGE, "no model is open: 'open MODEL' first");
+}
+
+bool app_waits(const App *a)
+{
+    return a->face != FACE_UI && !a->async;
+}
+
+Status want_words(const CommandLine *cl, int min, int max, Error *err)
+{
+    if (cl->nwords < min)
+        return error_set(err, ST_USAGE, "'%s' needs more: %s %s", cl->command->name, cl->command->name, cl->command->args);
+    if (max >= 0 && cl->nwords > max)
+        return error_set(err, ST_USAGE, "'%s' does not take '%s': %s %s", cl->command->name, cl->words[max], cl->command->name,
+                         cl->command->args);
+    return ST_OK;
+}
+
+Status select_linears(const Session *s, const char *const *targets, int n, bool **out, Error *err)
+{
+    *out = mem_zarray((size_t)session_model(s)->nlinears + 1, sizeof **out);
+    Status st = *out ? ST_OK : error_nomem(err, "a set of layers");
+    for (int i = 0; i < n && st == ST_OK; i++) {
+        int64_t count;
+        st = session_target(s, targets[i], *out, &count, err); /* adds to the set */
+    }
+    if (st != ST_OK) {
+        free(*out);
+        *out = NULL;
+    }
+    return st;
+}
+
+void app_pass_log(App *a, const char *skip)
+{
+    static const char *const level[] = {"", "warning: ", "error: "};
+    if (a->face == FACE_UI || !a->session)
+        return;
+    size_t nskip = skip ? strlen(skip) : 0;
+    for (int n = session_log_lines(a->session); a->log_seen < n; a->log_seen++) {
+        LogLine l = session_log_line(a->session, a->log_seen);
+        size_t len = strlen(l.text);
+        if (nskip && len >= nskip && strcmp(l.text + len - nskip, skip) == 0)
+            continue;
+        fprintf(stderr, "%s%s\n", level[l.level < 0 || l.level > 2 ? 0 : l.level], l.text);
+    }
+}
+
+/* ---- run options ---- */
+
+/* Keys of session_set that options of the same name set. */
+static const char *const run_keys[] = {"threads", "mem", "max-samples", "seq-len", "dtype-sim", "compat", "seed", "ctx", NULL};
+
+static Status set_cache_dir(App *a, const char *dir, Error *err)
+{
+    if (a->session)
+        return error_set(err, ST_USAGE, "--cache-dir must be given when the session starts");
+    free((char *)a->options.cache_dir);
+    a->options.cache_dir = strdup(dir);
+    return a->options.cache_dir ? ST_OK : error_nomem(err, "--cache-dir");
+}
+
+void apply_progress(App *a, const CommandLine *cl)
+{
+    const char *p = cl_str(cl, "progress");
+    if (p || a->face == FACE_CLI || a->face == FACE_SHELL)
+        a->progress = p && strcmp(p, "json") == 0 ? 2 : p && strcmp(p, "always") == 0 ? 1 : p && strcmp(p, "never") == 0 ? 0 : isatty(STDERR_FILENO);
+}
+
+Status apply_run_options(App *a, const CommandLine *cl, Error *err)
+{
+    const char *dir = cl_str(cl, "cache-dir");
+    if (dir)
+        RETURN_IF_ERROR(set_cache_dir(a, dir, err));
+    RETURN_IF_ERROR(app_session(a, err));
+    for (int i = 0; run_keys[i]; i++) {
+        const char *v = cl_str(cl, run_keys[i]);
+        if (v)
+            RETURN_IF_ERROR(session_set(a->session, run_keys[i], v, err));
+    }
+    return ST_OK;
+}
+
+/* ---- running a line ---- */
+
+static const char *nearest_command(const char *name)
+{
+    enum { MAX = 100 };
+    const char *names[MAX + 1];
+    int n = 0;
+    for (int i = 0; command_table[i] && n < MAX; i++)
+        names[n++] = command_table[i]->name;
+    names[n] = NULL;
+    return nearest_name(name, names);
+}
+
+Status unknown_command(const char *name, Error *err)
+{
+    const char *near = nearest_command(name);
+    if (near)
+        return error_set(err, ST_USAGE, "unknown command '%s': did you mean '%s'?", name, near);
+    return error_set(err, ST_USAGE, "unknown command '%s': 'help' lists all", name);
+}
+
+/* The line under which a command is kept in the session's history: full verb, words quoted, input files absolute. */
+static bool history_line(const Command *cmd, const CommandLine *cl, int argc, char **argv, Str *out)
+{
+    str_puts(out, cmd->name);
+    for (int i = 1; i < argc; i++) {
+        bool word = false;
+        for (int k = 0; k < cl->nwords; k++)
+            word |= cl->words[k] == argv[i];
+        char *full = word && (cmd->flags & CMD_INPUT) && file_exists(argv[i]) ? absolute_path(argv[i]) : NULL;
+        str_putc(out, ' ');
+        if (i == argc - 1 && cl->bang)
+            str_putc(out, '!');
+        else
+            lexer_quote(out, full ? full : argv[i]);
+        free(full);
+    }
+    return !out->oom;
+}
+
+static void record(App *a, const Command *cmd, const CommandLine *cl, int argc, char **argv, int undo_before)
+{
+    if (!a->session || (cmd->flags & CMD_NO_LOG))
+        return;
+    Str line = {0};
+    bool whole = history_line(cmd, cl, argc, argv, &line);
+    /* an edit that was no undo step must not be taken for one when the history is compacted */
+    if ((cmd->flags & CMD_EDIT) && session_undo_depth(a->session) == undo_before)
+        str_puts(&line, " # no change");
+    if (whole && !line.oom)
+        session_record(a->session, line.s);
+    str_free(&line);
+}
+
+static Status run_command(App *a, const Command *cmd, int argc, char **argv, const bool *quoted, Error *err)
+{
+    if ((cmd->flags & CMD_CLI_ONLY) && a->face != FACE_CLI)
+        return error_set(err, ST_USAGE, "'%s' is a form of the program: run 'slimscope %s' in a shell", cmd->name, cmd->name);
+    CommandLine cl;
+    RETURN_IF_ERROR(cmdline_parse(cmd, argc, argv, quoted, &cl, err));
+    if (cl.help) {
+        Str b = {0};
+        command_usage(cmd, &b);
+        Status st = app_result(a, &b, NULL, err);
+        str_free(&b);
+        cmdline_fini(&cl);
+        return st;
+    }
+    Status st = (cmd->flags & CMD_NEEDS_MODEL) ? app_need_model(a, err) : ST_OK;
+    if (st == ST_OK) {
+        int depth = a->session ? session_undo_depth(a->session) : 0;
+        st = cmd->run(a, &cl, err);
+        if (st == ST_OK)
+            record(a, cmd, &cl, argc, argv, depth);
+    }
+    app_pass_log(a, st == ST_OK || !err ? NULL : err->text);
+    cmdline_fini(&cl);
+    return st;
+}
+
+/* argv of a line or of the program's command line: an async prefix, verb!, then the verb's own words. */
+static Status execute(App *a, int argc, char **argv, const bool *quoted, Error *err)
+{
+    bool async = argc > 1 && strcmp(argv[0], "async") == 0;
+    if (async) {
+        argv++;
+        argc--;
+        quoted = quoted ? quoted + 1 : NULL;
+    }
+    for (int i = 0; i < argc; i++)
+        if (strpbrk(argv[i], "\n\r"))
+            return error_set(err, ST_USAGE, "word %d holds a line break: a command is one line", i + 1);
+    char verb[64];
+    size_t n = strlen(argv[0]);
+    bool bang = n > 1 && argv[0][n - 1] == '!';
+    snprintf(verb, sizeof verb, "%.*s", (int)(bang ? n - 1 : n), argv[0]);
+    const Command *cmd = command_find(verb);
+    if (!cmd)
+        return unknown_command(argv[0], err);
+    if (bang && !(cmd->flags & CMD_DESTROYS))
+        return error_set(err, ST_USAGE, "'%s' takes no !", cmd->name);
+    if (async && !(cmd->flags & CMD_LONG))
+        return error_set(err, ST_USAGE, "'%s' is no long command: async does not apply", cmd->name);
+    char **words = calloc((size_t)argc + 2, sizeof *words);
+    bool *q = calloc((size_t)argc + 2, sizeof *q);
+    if (!words || !q) {
+        free(words);
+        free(q);
+        return error_nomem(err, "a command line");
+    }
+    memcpy(words, argv, (size_t)argc * sizeof *words);
+    if (quoted)
+        memcpy(q, quoted, (size_t)argc * sizeof *q);
+    static char bang_word[] = "!";
+    if (bang)
+        words[argc++] = bang_word;
+    bool was = a->async;
+    a->async = async;
+    Status st = run_command(a, cmd, argc, words, q, err);
+    a->async = was;
+    free(words);
+    free(q);
+    return st;
+}
+
+Status app_execute(App *a, const char *line, Error *err)
+{
+    Words w;
+    RETURN_IF_ERROR(lexer_split(line, &w, err));
+    Status st = w.n ? execute(a, w.n, w.word, w.quoted, err) : ST_OK;
+    words_fini(&w);
+    return st;
+}
+
+Status app_execute_words(App *a, int argc, char **argv, Error *err)
+{
+    return argc > 0 ? execute(a, argc, argv, NULL, err) : ST_OK;
+}

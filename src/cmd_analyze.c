@@ -1,0 +1,284 @@
+/* analyze and rank: sensitivity scores of the linears. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/commands.h"
+#include "src/internal.h"
+#include "src/output.h"
+
+/* A scope word of the peer's command line: its default metric and its patterns option. */
+typedef struct Scope {
+    const char *name, *metric, *list;
+    MetricScope scope;
+} Scope;
+static const Scope scopes[] = {
+    {"linear", "kurtosis", "pattern", SCOPE_LINEAR},
+    {"layer", "mse_layer_wise", "quant_modules", SCOPE_BLOCK},
+    {"attn", "mse", NULL, SCOPE_ATTENTION},
+};
+
+static void built_metrics(Str *out)
+{
+    for (int i = 0; metric_table[i]; i++)
+        str_printf(out, "%s%s", i ? ", " : "", metric_table[i]->name);
+}
+
+/* A metric by name, of this scope when one is given (NULL: any). */
+static Status find_metric(const char *name, const Scope *scope, const Metric **out, Error *err)
+{
+    *out = metric_find(name);
+    if (*out && (!scope || (*out)->scope == scope->scope))
+        return ST_OK;
+    Str built = {0};
+    built_metrics(&built);
+    error_set(err, ST_USAGE, "metric '%s'%s%s%s is not in this build: use %s", name, scope ? " of scope '" : "", scope ? scope->name : "",
+              scope ? "'" : "", str_text(&built));
+    str_free(&built);
+    return ST_USAGE;
+}
+
+/* What an analyze or rank line asks for. */
+typedef struct Ask {
+    const Scope *scope;                     /* NULL: none given */
+    const Metric *metrics[METRIC_MAX + 1];  /* NULL-terminated */
+    int nmetrics;
+    const char **patterns;                  /* caller's array of borrowed strings */
+    int npatterns;
+    int topk;
+    OutFormat format;
+    const char *out;
+} Ask;
+
+static Status add_metric(Ask *ask, const char *name, Error *err)
+{
+    const Metric *m;
+    RETURN_IF_ERROR(find_metric(name, ask->scope, &m, err));
+    for (int i = 0; i < ask->nmetrics; i++)
+        if (ask->metrics[i] == m)
+            return error_set(err, ST_USAGE, "metric '%s' is asked for twice", name);
+    if (ask->nmetrics == METRIC_MAX)
+        return error_set(err, ST_USAGE, "at most %d metrics at once", METRIC_MAX);
+    ask->metrics[ask->nmetrics++] = m;
+    return ST_OK;
+}
+
+static Status ask_metrics(const App *a, const CommandLine *cl, Ask *ask, Error *err)
+{
+    int first = 0;
+    for (size_t i = 0; i < sizeof scopes / sizeof *scopes && cl->nwords && cl->command == &command_analyze; i++)
+        if (strcmp(cl->words[0], scopes[i].name) == 0)
+            ask->scope = &scopes[i];
+    first = ask->scope != NULL;
+    for (int i = first; i < cl->nwords; i++)
+        RETURN_IF_ERROR(add_metric(ask, cl->words[i], err));
+    int n;
+    const char **list = cl_list(cl, "metrics", &n);
+    if (!list)
+        return error_nomem(err, "a list of metrics");
+    Status st = ST_OK;
+    for (int i = 0; i < n && st == ST_OK; i++)
+        st = add_metric(ask, list[i], err);
+    free(list);
+    RETURN_IF_ERROR(st);
+    if (cl_given(cl, "metrics") && n == 0)
+        return error_set(err, ST_USAGE, "--metrics needs at least one name");
+    if (ask->nmetrics)
+        return ST_OK;
+    const Metric *shown = a->session && a->face != FACE_CLI ? session_metric(a->session) : NULL;
+    if (shown && !ask->scope)
+        return add_metric(ask, shown->name, err);
+    return add_metric(ask, ask->scope ? ask->scope->metric : "kurtosis", err);
+}
+
+static Status ask_patterns(const CommandLine *cl, Ask *ask, Error *err)
+{
+    const char *list = ask->scope ? ask->scope->list : "pattern";
+    static const char *const lists[] = {"pattern", "quant_modules"};
+    for (int i = 0; i < 2; i++)
+        if (cl_given(cl, lists[i]) && (!list || strcmp(list, lists[i]) != 0))
+            return error_set(err, ST_USAGE, "--%s does not go with %s%s", lists[i], ask->scope ? "scope " : "no scope word",
+                             ask->scope ? ask->scope->name : "");
+    ask->patterns = cl_list(cl, list ? list : "pattern", &ask->npatterns);
+    if (!ask->patterns)
+        return error_nomem(err, "a list of patterns");
+    for (int i = 0; i < ask->npatterns; i++) {
+        Pattern *p;
+        RETURN_IF_ERROR(pattern_compile(&p, ask->patterns[i], err));
+        pattern_free(p);
+    }
+    return ST_OK;
+}
+
+static Status ask_output(const App *a, const CommandLine *cl, Ask *ask, Error *err)
+{
+    int64_t topk = cl_int(cl, "topk", 15);
+    if (topk < 1 || topk > INT32_MAX)
+        return error_set(err, ST_USAGE, "--topk must be above 0, not %lld", (long long)topk);
+    ask->topk = (int)topk;
+    ask->format = out_format(cl_str(cl, "format"));
+    ask->out = cl_str(cl, "out");
+    if (ask->format == OUT_YAML && ask->nmetrics > 1)
+        return error_set(err, ST_USAGE, "--format yaml writes one exclude list: ask for one metric, not %d", ask->nmetrics);
+    if (cl->command == &command_analyze && !app_waits(a) && (cl_given(cl, "format") || ask->out || cl_given(cl, "topk")))
+        return error_set(err, ST_USAGE, "the analysis goes on in the background: give --topk, --format and --out to 'rank' when it is done");
+    return ST_OK;
+}
+
+/* Options of the peer that name what this program is not. */
+static Status check_peer_options(App *a, const CommandLine *cl, Error *err)
+{
+    const char *device = cl_str(cl, "device"), *trust = cl_str(cl, "trust_remote_code");
+    if (device && strncmp(device, "npu", 3) == 0)
+        return error_set(err, ST_USAGE, "device '%s' is not used: slimscope computes on the processor, give --device cpu", device);
+    if (device && strcmp(device, "cpu") != 0)
+        return error_set(err, ST_USAGE, "unknown device '%s': give --device cpu", device);
+    if (trust && strcmp(trust, "True") == 0)
+        app_note(a, "note: --trust_remote_code True changes nothing: code that comes with a model is never run");
+    return ST_OK;
+}
+
+/* Linears the patterns select; *out stays NULL without patterns. Caller frees. */
+static Status ask_selected(const App *a, const Ask *ask, bool **out, Error *err)
+{
+    *out = NULL;
+    if (!ask->npatterns)
+        return ST_OK;
+    return select_linears(a->session, ask->patterns, ask->npatterns, out, err);
+}
+
+static Status print_ranking(App *a, const Ask *ask, const bool *selected, Error *err)
+{
+    RankRequest r = {ask->metrics, ask->patterns, ask->npatterns, selected, ask->topk};
+    Str text = {0};
+    Status st = output_ranking(a->session, ask->format, &r, &text, err);
+    if (st == ST_OK)
+        st = app_result(a, &text, ask->out, err);
+    str_free(&text);
+    return st;
+}
+
+Status open_for_run(App *a, const CommandLine *cl, const char *calib, Error *err)
+{
+    const char *path = cl_str(cl, "model_path"), *set = cl_str(cl, "calib_dataset");
+    if (a->face != FACE_CLI && (path || cl_given(cl, "model_type")))
+        return error_set(err, ST_USAGE, "--model_path and --model_type belong to the program's command line: use 'open' here");
+    if (a->face == FACE_CLI && !path)
+        return error_set(err, ST_USAGE, "'%s' needs --model_path DIR", cl->command->name);
+    apply_progress(a, cl);
+    RETURN_IF_ERROR(apply_run_options(a, cl, err));
+    if (path)
+        RETURN_IF_ERROR(session_open_model(a->session, path, cl_str(cl, "model_type"), err));
+    RETURN_IF_ERROR(app_need_model(a, err));
+    if (set || (calib && a->face == FACE_CLI))
+        RETURN_IF_ERROR(session_set_calib(a->session, set ? set : calib, err));
+    return ST_OK;
+}
+
+static Status analyze_and_print(App *a, const Ask *ask, Error *err)
+{
+    const char *names[METRIC_MAX + 1] = {0};
+    for (int i = 0; i < ask->nmetrics; i++)
+        names[i] = ask->metrics[i]->name;
+    bool *selected;
+    RETURN_IF_ERROR(ask_selected(a, ask, &selected, err));
+    Status st = session_analyze(a->session, names, ask->patterns, ask->npatterns, a->face == FACE_UI, err);
+    if (st == ST_OK && app_waits(a)) {
+        st = app_wait(a, err);
+        bool kept = st == ST_OK || st == ST_CANCELLED || st == ST_FAIL;
+        if (kept) { /* finished rows are worth having whatever stopped the rest */
+            Error second = {0};
+            Status printed = print_ranking(a, ask, selected, &second);
+            if (st == ST_OK && printed != ST_OK) {
+                st = printed;
+                *err = second;
+            }
+        }
+        app_note_memory(a);
+    }
+    free(selected);
+    return st;
+}
+
+static Status run_analyze(App *a, const CommandLine *cl, Error *err)
+{
+    Ask ask = {0};
+    Status st = ask_metrics(a, cl, &ask, err);
+    if (st == ST_OK)
+        st = ask_patterns(cl, &ask, err);
+    if (st == ST_OK)
+        st = ask_output(a, cl, &ask, err);
+    if (st == ST_OK)
+        st = check_peer_options(a, cl, err);
+    if (st == ST_OK)
+        st = open_for_run(a, cl, ask.scope ? "mix_calib.jsonl" : "boolq.jsonl", err);
+    if (st == ST_OK)
+        st = analyze_and_print(a, &ask, err);
+    free(ask.patterns);
+    return st;
+}
+
+#define OPTIONS_RESULT                                                                                                        \
+    {"topk", ARG_INT, "N", "text and YAML: show the first N groups of equal scores (default 15)", COMP_NONE},                 \
+    {"format", ARG_CHOICE, "text|json|csv|yaml", "json and csv hold every row; yaml is an exclude list (default text)", COMP_NONE}, \
+    {"out", ARG_PATH, "FILE", "write the result to FILE (whole or not at all) instead of standard output", COMP_FILE}
+
+static const Option analyze_options[] = {
+    {"model_path", ARG_PATH, "DIR", "the model's folder", COMP_FILE},
+    {"model_type", ARG_STR, "TYPE", "the model's family (default: read from config.json)", COMP_NONE},
+    {"device", ARG_STR, "cpu", "only cpu (default)", COMP_NONE},
+    {"trust_remote_code", ARG_CHOICE, "True|False", "accepted for compatibility: code that comes with a model is never run", COMP_NONE},
+    {"pattern", ARG_LIST, "PATTERN...", "analyze only linears that one of the patterns selects (default *)", COMP_LAYER},
+    {"quant_modules", ARG_LIST, "PATTERN...", "scope layer: the linears that are quantized in each block (default *)", COMP_LAYER},
+    {"metrics", ARG_LIST, "NAME...", "what to compute; one pass serves all (default kurtosis)", COMP_METRIC},
+    {"calib_dataset", ARG_PATH, "FILE", "calibration set (default boolq.jsonl; with a scope word mix_calib.jsonl)", COMP_FILE},
+    OPTIONS_RESULT,
+    OPTIONS_RUN,
+    OPTION_PROGRESS,
+    {0},
+};
+const Command command_analyze = {
+    .name = "analyze",
+    .args = "[linear|layer|attn] [METRIC...]",
+    .summary = "Score every linear's sensitivity to quantization.",
+    .help = "One pass over the calibration set; a higher score means more sensitive. The text result ends in a block to paste into a recipe's exclude list.",
+    .flags = CMD_LONG | CMD_CLI,
+    .completes = COMP_METRIC,
+    .options = analyze_options,
+    .run = run_analyze,
+};
+
+static Status rank_run(App *a, const CommandLine *cl, Error *err)
+{
+    Ask ask = {0};
+    bool *selected = NULL;
+    Status st = ask_metrics(a, cl, &ask, err);
+    if (st == ST_OK)
+        st = ask_patterns(cl, &ask, err);
+    if (st == ST_OK)
+        st = ask_output(a, cl, &ask, err);
+    for (int i = 0; i < ask.nmetrics && st == ST_OK; i++)
+        if (!session_has_run(a->session, ask.metrics[i]))
+            st = error_set(err, ST_USAGE, "%s has not been computed: 'analyze %s' first", ask.metrics[i]->name, ask.metrics[i]->name);
+    if (st == ST_OK)
+        st = ask_selected(a, &ask, &selected, err);
+    if (st == ST_OK)
+        st = print_ranking(a, &ask, selected, err);
+    free(selected);
+    free(ask.patterns);
+    return st;
+}
+
+static const Option rank_options[] = {
+    {"pattern", ARG_LIST, "PATTERN...", "only linears that one of the patterns selects", COMP_LAYER},
+    OPTIONS_RESULT,
+    {0},
+};
+const Command command_rank = {
+    .name = "rank",
+    .args = "[METRIC...]",
+    .summary = "Print the ranking that an analysis found.",
+    .flags = CMD_NEEDS_MODEL,
+    .completes = COMP_METRIC,
+    .options = rank_options,
+    .run = rank_run,
+};

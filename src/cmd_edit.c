@@ -1,0 +1,132 @@
+/* The decision: which linear has which level, tags, undo. */
+#include <stdlib.h>
+
+#include "src/commands.h"
+#include "src/internal.h"
+
+static void tell_changed(App *a, int64_t changed, const char *what)
+{
+    app_note(a, changed == 1 ? "%lld linear %s" : "%lld linears %s", (long long)changed, what);
+}
+
+static Status exclude_run(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 1, -1, err));
+    int64_t changed = 0;
+    RETURN_IF_ERROR(session_edit(a->session, cl->words, cl->nwords, 0, false, &changed, err));
+    tell_changed(a, changed, "sent to float");
+    return ST_OK;
+}
+const Command command_exclude = {
+    .name = "exclude",
+    .args = "TARGET...",
+    .summary = "Keep linears in float. Their fused groups go with them.",
+    .help = "A target is a layer's name, a pattern ('*.mlp.down_proj', 'model.layers.{0..3}.*') or the word tagged.",
+    .flags = CMD_NEEDS_MODEL | CMD_EDIT,
+    .completes = COMP_LAYER,
+    .run = exclude_run,
+};
+
+static Status include_run(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 1, -1, err));
+    int64_t changed = 0;
+    RETURN_IF_ERROR(session_edit(a->session, cl->words, cl->nwords, 0, true, &changed, err));
+    tell_changed(a, changed, "quantized again");
+    return ST_OK;
+}
+const Command command_include = {
+    .name = "include",
+    .args = "TARGET...",
+    .summary = "Quantize linears again, at the recipe's level for them.",
+    .flags = CMD_NEEDS_MODEL | CMD_EDIT,
+    .completes = COMP_LAYER,
+    .run = include_run,
+};
+
+static Status level_run(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 2, -1, err));
+    int level = session_level_find(a->session, cl->words[0]);
+    if (level < 0) {
+        Str all = {0};
+        for (int i = 0; i < session_levels(a->session); i++)
+            str_printf(&all, "%s%s", i ? ", " : "", session_level_name(a->session, i));
+        error_set(err, ST_USAGE, "'%s' is no level of the open recipe: it has %s", cl->words[0], str_text(&all));
+        str_free(&all);
+        return ST_USAGE;
+    }
+    int64_t changed = 0;
+    RETURN_IF_ERROR(session_edit(a->session, cl->words + 1, cl->nwords - 1, level, false, &changed, err));
+    tell_changed(a, changed, "at another level");
+    return ST_OK;
+}
+const Command command_level = {
+    .name = "level",
+    .args = "LEVEL TARGET...",
+    .summary = "Give linears a level of the open recipe: float, W8A8, ...",
+    .flags = CMD_NEEDS_MODEL | CMD_EDIT,
+    .completes = COMP_LEVEL,
+    .run = level_run,
+};
+
+static Status tag_run(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 1, -1, err));
+    bool *hits;
+    RETURN_IF_ERROR(select_linears(a->session, cl->words, cl->nwords, &hits, err));
+    Status st = session_tag(a->session, hits, !cl_given(cl, "off"), err);
+    free(hits);
+    if (st == ST_OK)
+        app_note(a, "%lld tagged", (long long)session_tag_count(a->session));
+    return st;
+}
+static const Option tag_options[] = {
+    {"off", ARG_FLAG, NULL, "take the tag away", COMP_NONE},
+    {0},
+};
+const Command command_tag = {
+    .name = "tag",
+    .args = "TARGET...",
+    .summary = "Tag linears: 'tagged' is a target of the other commands.",
+    .flags = CMD_NEEDS_MODEL | CMD_EDIT,
+    .completes = COMP_LAYER,
+    .options = tag_options,
+    .run = tag_run,
+};
+
+static Status step(App *a, Status (*move)(Session *, Str *, Error *), const char *verb, Error *err)
+{
+    Str what = {0};
+    Status st = move(a->session, &what, err);
+    if (st == ST_OK)
+        app_note(a, "%s: %s", verb, str_text(&what));
+    str_free(&what);
+    return st;
+}
+
+static Status undo_run(App *a, const CommandLine *cl, Error *err)
+{
+    (void)cl;
+    return step(a, session_undo, "undone", err);
+}
+const Command command_undo = {
+    .name = "undo",
+    .args = "",
+    .summary = "Take the newest edit back.",
+    .flags = CMD_NEEDS_MODEL,
+    .run = undo_run,
+};
+
+static Status redo_run(App *a, const CommandLine *cl, Error *err)
+{
+    (void)cl;
+    return step(a, session_redo, "done again", err);
+}
+const Command command_redo = {
+    .name = "redo",
+    .args = "",
+    .summary = "Do the edit again that was taken back.",
+    .flags = CMD_NEEDS_MODEL,
+    .run = redo_run,
+};

@@ -1,0 +1,123 @@
+/* measure and export: the effect of the present assignment, and its YAML. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/commands.h"
+#include "src/internal.h"
+#include "src/output.h"
+
+/* What a one-shot measure sets up before it measures. */
+static Status measure_setup(App *a, const CommandLine *cl, Error *err)
+{
+    int n;
+    if (a->face != FACE_CLI && (cl_given(cl, "recipe") || cl_given(cl, "exclude")))
+        return error_set(err, ST_USAGE, "--recipe and --exclude belong to the program's command line: use 'recipe' and 'exclude' here");
+    RETURN_IF_ERROR(open_for_run(a, cl, NULL, err));
+    const char *recipe = cl_str(cl, "recipe"), *eval = cl_str(cl, "eval");
+    if (recipe)
+        RETURN_IF_ERROR(session_open_recipe(a->session, recipe, err));
+    if (eval)
+        RETURN_IF_ERROR(session_set_eval(a->session, eval, err));
+    const char **exclude = cl_list(cl, "exclude", &n);
+    Status st = exclude ? ST_OK : error_nomem(err, "a list of patterns");
+    if (st == ST_OK && cl_given(cl, "exclude"))
+        st = n ? session_edit(a->session, exclude, n, 0, false, NULL, err)
+               : error_set(err, ST_USAGE, "--exclude needs at least one pattern");
+    free(exclude);
+    return st;
+}
+
+static Status run_measure(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(measure_setup(a, cl, err));
+    if (!app_waits(a) && (cl_given(cl, "format") || cl_given(cl, "out")))
+        return error_set(err, ST_USAGE, "the measurement goes on in the background: --format and --out do not apply");
+    RETURN_IF_ERROR(session_measure(a->session, cl_given(cl, "full"), err));
+    if (!app_waits(a))
+        return ST_OK;
+    Status st = app_wait(a, err);
+    int edits;
+    const Effect *e = session_effect(a->session, &edits);
+    if (st == ST_OK && !e)
+        st = error_set(err, ST_INTERNAL, "the measurement ended without a result");
+    if (st == ST_OK) {
+        Str text = {0};
+        st = output_effect(a->session, out_format(cl_str(cl, "format")), e, &text, err);
+        if (st == ST_OK)
+            st = app_result(a, &text, cl_str(cl, "out"), err);
+        str_free(&text);
+    }
+    app_note_memory(a);
+    return st;
+}
+
+static const Option measure_options[] = {
+    {"model_path", ARG_PATH, "DIR", "the model's folder", COMP_FILE},
+    {"model_type", ARG_STR, "TYPE", "the model's family (default: read from config.json)", COMP_NONE},
+    {"recipe", ARG_PATH, "FILE", "quantization recipe (default: W8A8 static)", COMP_FILE},
+    {"exclude", ARG_LIST, "PATTERN...", "keep these linears in float, with their fused groups", COMP_LAYER},
+    {"eval", ARG_PATH, "FILE", "evaluation set (default eval.jsonl)", COMP_FILE},
+    {"calib_dataset", ARG_PATH, "FILE", "calibration set (default mix_calib.jsonl)", COMP_FILE},
+    {"full", ARG_FLAG, NULL, "the whole evaluation set instead of its first 1,024 tokens", COMP_NONE},
+    {"ctx", ARG_INT, "N", "evaluation window in tokens (default 512)", COMP_NONE},
+    {"format", ARG_CHOICE, "text|json", "of the result (default text)", COMP_NONE},
+    {"out", ARG_PATH, "FILE", "write the result to FILE (whole or not at all) instead of standard output", COMP_FILE},
+    OPTIONS_RUN,
+    OPTION_PROGRESS,
+    {0},
+};
+const Command command_measure = {
+    .name = "measure",
+    .args = "",
+    .summary = "Quantize with the present assignment and measure the effect against float.",
+    .help = "KL divergence, top-token agreement and perplexity on the evaluation set, error of the last decoder output on the calibration set; only layers after the first change run again.",
+    .flags = CMD_LONG | CMD_CLI,
+    .options = measure_options,
+    .run = run_measure,
+};
+
+static void print_preview(App *a, const Export *e)
+{
+    Str b = {0};
+    str_append(&b, str_text(&e->text), e->text.len);
+    app_result(a, &b, NULL, NULL);
+    str_free(&b);
+    if (e->diff.len)
+        app_printf(a, "\n%s", str_text(&e->diff));
+}
+
+static void note_checks(App *a, const Export *e)
+{
+    for (int i = 0; i < e->nchecks; i++)
+        app_note(a, "[%s] %s", e->checks[i].ok ? "ok" : e->checks[i].blocking ? "!!" : "..", e->checks[i].text);
+}
+
+static Status run_export(App *a, const CommandLine *cl, Error *err)
+{
+    bool preview = cl_given(cl, "preview");
+    RETURN_IF_ERROR(want_words(cl, preview ? 0 : 1, 1, err));
+    Export e;
+    RETURN_IF_ERROR(session_export_preview(a->session, cl->nwords ? cl->words[0] : NULL, &e, err));
+    if (preview)
+        print_preview(a, &e);
+    note_checks(a, &e);
+    export_fini(&e);
+    if (preview)
+        return ST_OK;
+    RETURN_IF_ERROR(session_export(a->session, cl->words[0], cl->bang, err));
+    app_note(a, "written: %s", cl->words[0]);
+    return ST_OK;
+}
+static const Option export_options[] = {
+    {"preview", ARG_FLAG, NULL, "print the YAML, its difference to the file, and the checks; write nothing", COMP_NONE},
+    {0},
+};
+const Command command_export = {
+    .name = "export",
+    .args = "FILE",
+    .summary = "Write the present assignment as a recipe (YAML). With ! an existing file is replaced.",
+    .flags = CMD_NEEDS_MODEL | CMD_DESTROYS,
+    .completes = COMP_FILE,
+    .options = export_options,
+    .run = run_export,
+};

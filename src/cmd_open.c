@@ -1,0 +1,104 @@
+/* What is open: model, data sets, recipe, settings. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/commands.h"
+#include "src/internal.h"
+
+static Status open_run(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 1, 1, err));
+    RETURN_IF_ERROR(app_session(a, err));
+    RETURN_IF_ERROR(session_open_model(a->session, cl->words[0], cl_str(cl, "model_type"), err));
+    const Model *m = session_model(a->session);
+    app_note(a, "opened %s: %s, %d layers, %lld linears, %.2f million parameters", m->path, m->arch ? m->arch->title : m->cfg.model_type,
+             m->cfg.layers, (long long)m->nlinears, (double)m->params / 1e6);
+    return ST_OK;
+}
+
+static const Option open_options[] = {
+    {"model_type", ARG_STR, "TYPE", "the model's family (default: read from config.json)", COMP_NONE},
+    {0},
+};
+const Command command_open = {
+    .name = "open",
+    .args = "MODEL",
+    .summary = "Open a model folder: config.json and the safetensors headers; no weight is read.",
+    .flags = CMD_INPUT,
+    .completes = COMP_FILE,
+    .options = open_options,
+    .run = open_run,
+};
+
+static Status calib_run(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 1, 1, err));
+    RETURN_IF_ERROR(app_session(a, err));
+    return session_set_calib(a->session, cl->words[0], err);
+}
+const Command command_calib = {
+    .name = "calib",
+    .args = "FILE",
+    .summary = "Choose the calibration set: a .jsonl or .json file, or the name of a shipped set.",
+    .flags = CMD_INPUT,
+    .completes = COMP_FILE,
+    .run = calib_run,
+};
+
+static Status eval_run(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 1, 1, err));
+    RETURN_IF_ERROR(app_session(a, err));
+    return session_set_eval(a->session, cl->words[0], err);
+}
+const Command command_eval = {
+    .name = "eval",
+    .args = "FILE",
+    .summary = "Choose the evaluation set that 'measure' uses.",
+    .flags = CMD_INPUT,
+    .completes = COMP_FILE,
+    .run = eval_run,
+};
+
+static Status recipe_run(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 1, 1, err));
+    RETURN_IF_ERROR(app_session(a, err));
+    bool standard = strcmp(cl->words[0], "default") == 0;
+    return session_open_recipe(a->session, standard ? NULL : cl->words[0], err);
+}
+const Command command_recipe = {
+    .name = "recipe",
+    .args = "FILE|default",
+    .summary = "Open a quantization recipe (YAML); 'default' is W8A8 static.",
+    .flags = CMD_INPUT,
+    .completes = COMP_FILE,
+    .run = recipe_run,
+};
+
+/* set key=value..., or set key value. */
+static Status set_run(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 1, -1, err));
+    RETURN_IF_ERROR(app_session(a, err));
+    if (cl->nwords == 2 && !strchr(cl->words[0], '='))
+        return session_set(a->session, cl->words[0], cl->words[1], err);
+    for (int i = 0; i < cl->nwords; i++) {
+        const char *eq = strchr(cl->words[i], '=');
+        if (!eq || eq == cl->words[i])
+            return error_set(err, ST_USAGE, "'%s' is no setting: write set KEY=VALUE", cl->words[i]);
+        char *key = strndup(cl->words[i], (size_t)(eq - cl->words[i]));
+        if (!key)
+            return error_nomem(err, "a setting");
+        Status st = session_set(a->session, key, eq + 1, err);
+        free(key);
+        RETURN_IF_ERROR(st);
+    }
+    return ST_OK;
+}
+const Command command_set = {
+    .name = "set",
+    .args = "KEY=VALUE...",
+    .summary = "Change how runs compute: threads, mem, max-samples, seq-len, ctx, eval-tokens, seed, dtype-sim, compat.",
+    .run = set_run,
+};

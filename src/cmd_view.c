@@ -1,0 +1,157 @@
+/* The table as it is looked at, and the screen around it. */
+#include <string.h>
+
+#include "src/commands.h"
+#include "src/internal.h"
+
+static Status show_run(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 1, 1, err));
+    return session_show(a->session, cl->words[0], err);
+}
+const Command command_show = {
+    .name = "show",
+    .args = "METRIC",
+    .summary = "Show this metric's scores in the table.",
+    .flags = CMD_NEEDS_MODEL | CMD_NEUTRAL,
+    .completes = COMP_METRIC,
+    .run = show_run,
+};
+
+static Status sort_run(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 1, 2, err));
+    int key = sort_key_find(cl->words[0]);
+    if (key < 0) {
+        const char *names[SORT_KEYS + 1] = {0};
+        Str all = {0};
+        for (int i = 0; i < SORT_KEYS; i++) {
+            names[i] = sort_key_name((SortKey)i);
+            str_printf(&all, "%s%s", i ? ", " : "", names[i]);
+        }
+        const char *near = nearest_name(cl->words[0], names);
+        error_set(err, ST_USAGE, "'%s' is no sort key: use %s%s%s", cl->words[0], str_text(&all), near ? "; nearest: " : "",
+                  near ? near : "");
+        str_free(&all);
+        return ST_USAGE;
+    }
+    bool ascending = key == SORT_NAME || key == SORT_MODEL;
+    if (cl->nwords == 2) {
+        bool up = strcmp(cl->words[1], "asc") == 0;
+        if (!up && strcmp(cl->words[1], "desc") != 0)
+            return error_set(err, ST_USAGE, "'%s' is no direction: asc or desc", cl->words[1]);
+        ascending = up;
+    }
+    return session_sort(a->session, (SortKey)key, ascending, err);
+}
+const Command command_sort = {
+    .name = "sort",
+    .args = "score|name|model|size|level [asc|desc]",
+    .summary = "Order the table.",
+    .flags = CMD_NEEDS_MODEL | CMD_NEUTRAL,
+    .completes = COMP_SORT,
+    .run = sort_run,
+};
+
+/* Joins words with blanks. */
+static void join_words(const CommandLine *cl, int first, Str *out)
+{
+    for (int i = first; i < cl->nwords; i++)
+        str_printf(out, "%s%s", i > first ? " " : "", cl->words[i]);
+}
+
+static Status filter_run(App *a, const CommandLine *cl, Error *err)
+{
+    Str expr = {0};
+    join_words(cl, 0, &expr);
+    Status st = expr.oom ? error_nomem(err, "a filter") : session_filter(a->session, str_text(&expr), err);
+    str_free(&expr);
+    return st;
+}
+const Command command_filter = {
+    .name = "filter",
+    .args = "[EXPR...]",
+    .summary = "Show only the rows that fit; without words all rows again.",
+    .help = "All words must hold: a plain word is part of the name, kind=down_proj, layer=3..7, score>1e2, float, failed, tagged; !word negates.",
+    .flags = CMD_NEEDS_MODEL | CMD_EDIT,
+    .completes = COMP_LAYER,
+    .run = filter_run,
+};
+
+static Status needs_screen(const App *a, const CommandLine *cl, bool have, Error *err)
+{
+    if (have)
+        return ST_OK;
+    return error_set(err, ST_USAGE, "'%s' needs the workbench%s", cl->command->name,
+                     a->face == FACE_SCRIPT ? ": run the script with --ui" : "");
+}
+
+static Status theme_run(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 1, 1, err));
+    RETURN_IF_ERROR(needs_screen(a, cl, a->set_theme != NULL, err));
+    return a->set_theme(a->ui_ctx, cl->words[0], err);
+}
+const Command command_theme = {
+    .name = "theme",
+    .args = "NAME",
+    .summary = "Change the workbench's colours.",
+    .flags = CMD_NO_LOG | CMD_NEUTRAL,
+    .completes = COMP_THEME,
+    .run = theme_run,
+};
+
+static Status screen_run(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 1, 1, err));
+    RETURN_IF_ERROR(needs_screen(a, cl, a->set_screen != NULL, err));
+    return a->set_screen(a->ui_ctx, cl->words[0], err);
+}
+const Command command_screen = {
+    .name = "screen",
+    .args = "NAME",
+    .summary = "Go to a screen of the workbench.",
+    .flags = CMD_NO_LOG | CMD_NEUTRAL,
+    .completes = COMP_SCREEN,
+    .run = screen_run,
+};
+
+static Status bind_run(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 2, -1, err));
+    RETURN_IF_ERROR(needs_screen(a, cl, a->bind_key != NULL, err));
+    Str command = {0};
+    for (int i = 1; i < cl->nwords; i++) {
+        str_puts(&command, i > 1 ? " " : "");
+        if (cl->nwords == 2)
+            str_puts(&command, cl->words[1]);
+        else
+            lexer_quote(&command, cl->words[i]);
+    }
+    Status st = command.oom ? error_nomem(err, "a key binding") : a->bind_key(a->ui_ctx, cl->words[0], str_text(&command), err);
+    str_free(&command);
+    return st;
+}
+const Command command_bind = {
+    .name = "bind",
+    .args = "KEY COMMAND...",
+    .summary = "Let a key of the workbench run a command line.",
+    .flags = CMD_NO_LOG | CMD_NEUTRAL,
+    .completes = COMP_NONE,
+    .run = bind_run,
+};
+
+static Status dump_run(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 1, 1, err));
+    RETURN_IF_ERROR(needs_screen(a, cl, a->dump_screen != NULL, err));
+    return a->dump_screen(a->ui_ctx, cl->words[0], err);
+}
+const Command command_dump = {
+    .name = "dump",
+    .args = "FILE",
+    .summary = "Write what the screen shows to a text file.",
+    .flags = CMD_NO_LOG,
+    .completes = COMP_FILE,
+    .run = dump_run,
+};

@@ -1,0 +1,193 @@
+/* The program's own forms: the workbench (also slimscope alone, and --script) and the shell. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "src/commands.h"
+#include "src/internal.h"
+#include "ui/ui.h"
+
+/* Runs a command of the language so that it is part of the history: verb and one word. */
+static Status do_command(App *a, const char *verb, const char *word, Error *err)
+{
+    char *argv[] = {(char *)verb, (char *)word, NULL};
+    return app_execute_words(a, 2, argv, err);
+}
+
+/* Opens what the command line names, each as the command that would do it by hand. */
+static Status open_named(App *a, const CommandLine *cl, Error *err)
+{
+    static const char *const settings[] = {"threads", "mem", "max-samples", "seq-len", "ctx", "dtype-sim", "compat", "seed", NULL};
+    static const char *const files[] = {"recipe", "calib_dataset", "eval", NULL};
+    static const char *const verbs[] = {"recipe", "calib", "eval"};
+    const char *type = cl_str(cl, "model_type");
+    RETURN_IF_ERROR(app_session(a, err));
+    if (cl->nwords) {
+        char *argv[] = {"open", (char *)cl->words[0], "--model_type", (char *)type, NULL};
+        RETURN_IF_ERROR(app_execute_words(a, type ? 4 : 2, argv, err));
+    } else if (type || cl_given(cl, "recipe")) {
+        return error_set(err, ST_USAGE, "--%s needs a MODEL", type ? "model_type" : "recipe");
+    }
+    for (int i = 0; settings[i]; i++) {
+        const char *v = cl_str(cl, settings[i]);
+        Str b = {0};
+        str_printf(&b, "%s=%s", settings[i], v ? v : "");
+        Status st = v ? do_command(a, "set", str_text(&b), err) : ST_OK;
+        str_free(&b);
+        RETURN_IF_ERROR(st);
+    }
+    for (int i = 0; files[i]; i++)
+        if (cl_given(cl, files[i]))
+            RETURN_IF_ERROR(do_command(a, verbs[i], cl_str(cl, files[i]), err));
+    return ST_OK;
+}
+
+static Status prepare(App *a, const CommandLine *cl, Error *err)
+{
+    const char *dir = cl_str(cl, "cache-dir");
+    if (dir && !(a->options.cache_dir = strdup(dir)))
+        return error_nomem(err, "--cache-dir");
+    a->options.read_only = cl_given(cl, "read-only");
+    apply_progress(a, cl);
+    return ST_OK;
+}
+
+static Status parse_geometry(const char *text, UiOptions *o, Error *err)
+{
+    char more;
+    if (sscanf(text, "%4dx%4d%c", &o->cols, &o->rows, &more) != 2 || o->cols < 1 || o->rows < 1 || o->cols > 1000 || o->rows > 1000)
+        return error_set(err, ST_USAGE, "--size takes COLUMNSxROWS up to 1000x1000, like 80x24, not '%s'", text);
+    return ST_OK;
+}
+
+static Status screen_options(const CommandLine *cl, UiOptions *o, Error *err)
+{
+    const char *color = cl_str(cl, "color"), *glyphs = cl_str(cl, "glyphs"), *size = cl_str(cl, "size");
+    int64_t pace = cl_int(cl, "pace", 0);
+    if (cl_given(cl, "mouse") && cl_given(cl, "no-mouse"))
+        return error_set(err, ST_USAGE, "--mouse and --no-mouse exclude each other");
+    if (color && cl_given(cl, "no-color"))
+        return error_set(err, ST_USAGE, "--color and --no-color exclude each other");
+    if (pace < 0 || pace > 60000)
+        return error_set(err, ST_USAGE, "--pace takes milliseconds from 0 to 60000");
+    if (cl_given(cl, "pace") && !cl_given(cl, "script"))
+        return error_set(err, ST_USAGE, "--pace needs --script");
+    *o = (UiOptions){
+        .theme = cl_str(cl, "theme"),
+        .glyphs = glyphs ? glyphs : "auto",
+        .color = cl_given(cl, "no-color") || (color && strcmp(color, "never") == 0) ? 0 : color && strcmp(color, "always") == 0 ? 1 : -1,
+        .mouse = cl_given(cl, "mouse") || (!cl_given(cl, "no-mouse") && !getenv("TMUX")),
+        .script = cl_str(cl, "script"),
+        .pace_ms = (int)pace,
+        .dump_screen = cl_str(cl, "dump-screen"),
+    };
+    return size ? parse_geometry(size, o, err) : ST_OK;
+}
+
+/* Screen options given where no screen will be. */
+static Status refuse_screen_options(const CommandLine *cl, Error *err)
+{
+    static const char *const names[] = {"pace", "dump-screen", "theme", "glyphs", "color", "no-color", "mouse", "no-mouse", NULL};
+    for (int i = 0; names[i]; i++)
+        if (cl_given(cl, names[i]))
+            return error_set(err, ST_USAGE, "--%s needs a screen: add --ui, or --size COLUMNSxROWS to draw without a terminal", names[i]);
+    return ST_OK;
+}
+
+static Status run_script(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(refuse_screen_options(cl, err));
+    RETURN_IF_ERROR(app_become(a, FACE_SCRIPT, err));
+    RETURN_IF_ERROR(prepare(a, cl, err));
+    if (cl->nwords || cl->nvalues > 1)
+        RETURN_IF_ERROR(open_named(a, cl, err));
+    return app_script(a, cl_str(cl, "script"), err);
+}
+
+static Status run_workbench(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 0, 1, err));
+    bool ui = cl_given(cl, "ui"), script = cl_given(cl, "script"), sized = cl_given(cl, "size");
+    if (script && !ui && !sized)
+        return run_script(a, cl, err);
+    bool tty = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+    if (!tty && !sized && a->implicit && !ui && cl->nwords) {
+        RETURN_IF_ERROR(refuse_screen_options(cl, err));
+        RETURN_IF_ERROR(prepare(a, cl, err));
+        RETURN_IF_ERROR(open_named(a, cl, err));
+        return report_run(a, err);
+    }
+    if (!tty && !sized)
+        return error_set(err, ST_USAGE,
+                         "the workbench needs a terminal and standard %s is none: run commands with 'slimscope --script -', or print a "
+                         "ranking with 'slimscope analyze --model_path MODEL'", isatty(STDIN_FILENO) ? "output" : "input");
+    UiOptions o;
+    RETURN_IF_ERROR(screen_options(cl, &o, err));
+    RETURN_IF_ERROR(app_become(a, FACE_UI, err));
+    RETURN_IF_ERROR(prepare(a, cl, err));
+    RETURN_IF_ERROR(open_named(a, cl, err));
+    return ui_run(a, &o, err);
+}
+
+#define OPTIONS_SESSION                                                                                           \
+    {"model_type", ARG_STR, "TYPE", "the model's family (default: read from config.json)", COMP_NONE},             \
+    {"recipe", ARG_PATH, "FILE", "quantization recipe (default: W8A8 static)", COMP_FILE},                         \
+    {"calib_dataset", ARG_PATH, "FILE", "calibration set (default mix_calib.jsonl)", COMP_FILE},                   \
+    {"eval", ARG_PATH, "FILE", "evaluation set (default eval.jsonl)", COMP_FILE},                                  \
+    {"ctx", ARG_INT, "N", "evaluation window in tokens (default 512)", COMP_NONE},                                 \
+    {"read-only", ARG_FLAG, NULL, "write nothing: no export, no session", COMP_NONE}
+
+static const Option workbench_options[] = {
+    {"script", ARG_PATH, "FILE", "run the commands in FILE (- is standard input) and end; also -x FILE", COMP_FILE},
+    {"ui", ARG_FLAG, NULL, "with --script: show the workbench while the script runs", COMP_NONE},
+    {"pace", ARG_INT, "MS", "with --ui --script: wait MS milliseconds between commands", COMP_NONE},
+    {"size", ARG_STR, "CxR", "draw on a screen of C columns and R rows without a terminal", COMP_NONE},
+    {"dump-screen", ARG_PATH, "FILE", "write the last screen to FILE as text", COMP_FILE},
+    {"theme", ARG_STR, "NAME", "colours", COMP_THEME},
+    {"glyphs", ARG_CHOICE, "auto|braille|block|ascii", "characters that bars and histograms are drawn with", COMP_NONE},
+    {"color", ARG_CHOICE, "auto|always|never", "whether colours are used (NO_COLOR counts in auto)", COMP_NONE},
+    {"no-color", ARG_FLAG, NULL, "as --color never", COMP_NONE},
+    {"mouse", ARG_FLAG, NULL, "use the mouse (default outside tmux)", COMP_NONE},
+    {"no-mouse", ARG_FLAG, NULL, "leave the mouse to the terminal", COMP_NONE},
+    OPTIONS_SESSION,
+    OPTIONS_RUN,
+    OPTION_PROGRESS,
+    {0},
+};
+const Command command_workbench = {
+    .name = "workbench",
+    .args = "[MODEL]",
+    .summary = "Open the workbench: what 'slimscope MODEL' does.",
+    .help = "Without a terminal 'slimscope MODEL' prints the ranking and the measured effect of keeping the two worst linears in float.",
+    .flags = CMD_CLI_ONLY | CMD_NO_LOG,
+    .completes = COMP_FILE,
+    .options = workbench_options,
+    .run = run_workbench,
+};
+
+static Status run_shell(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 0, 1, err));
+    RETURN_IF_ERROR(app_become(a, FACE_SHELL, err));
+    RETURN_IF_ERROR(prepare(a, cl, err));
+    RETURN_IF_ERROR(app_rc(a, err));
+    if (cl->nwords || cl->nvalues)
+        RETURN_IF_ERROR(open_named(a, cl, err));
+    return app_shell(a, err);
+}
+static const Option shell_options[] = {
+    OPTIONS_SESSION,
+    OPTIONS_RUN,
+    OPTION_PROGRESS,
+    {0},
+};
+const Command command_shell = {
+    .name = "shell",
+    .args = "[MODEL]",
+    .summary = "A prompt for the command language, without a screen.",
+    .flags = CMD_CLI_ONLY | CMD_NO_LOG,
+    .completes = COMP_FILE,
+    .options = shell_options,
+    .run = run_shell,
+};

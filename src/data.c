@@ -1,0 +1,167 @@
+/* Where things are: shipped data, the user's state and settings. */
+#include <dirent.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/str.h"
+#include "io/file.h"
+#include "src/internal.h"
+
+/* Folder of the running program, without a last '/'; false when the system doesn't tell. */
+static bool program_dir(char out[PATH_MAX])
+{
+    ssize_t n = readlink("/proc/self/exe", out, PATH_MAX - 1);
+    if (n <= 0)
+        return false;
+    out[n] = 0;
+    char *slash = strrchr(out, '/');
+    if (!slash)
+        return false;
+    *slash = 0;
+    return true;
+}
+
+/* Data roots in DECISIONS' order; root i into `out`. false after the last. */
+static bool data_root(int i, Str *out)
+{
+    char dir[PATH_MAX];
+    const char *env = getenv("SLIMSCOPE_DATA");
+    str_clear(out);
+    switch (i) {
+    case 0:
+        if (env && *env)
+            str_puts(out, env);
+        return true;
+    case 1:
+        if (program_dir(dir))
+            str_printf(out, "%s/../share/slimscope", dir);
+        return true;
+    case 2:
+        if (program_dir(dir))
+            str_printf(out, "%s/..", dir);
+        return true;
+    case 3:
+        str_puts(out, SLIMSCOPE_PREFIX "/share/slimscope");
+        return true;
+    default:
+        return false;
+    }
+}
+
+char *app_find_data(const char *name, Error *err)
+{
+    Str root = {0};
+    char *found = NULL;
+    for (int i = 0; !found && data_root(i, &root); i++) {
+        if (!root.len || root.oom)
+            continue;
+        char *path = path_join(root.s, name);
+        if (path && access(path, R_OK) == 0)
+            found = realpath(path, NULL);
+        free(path);
+    }
+    str_free(&root);
+    if (!found)
+        error_set(err, ST_DATA,
+                  "'%s' was found neither in $SLIMSCOPE_DATA, beside the program, nor in " SLIMSCOPE_PREFIX "/share/slimscope: "
+                  "set SLIMSCOPE_DATA to the folder that holds it", name);
+    return found;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Appends the names of the data sets in the shipped folder, sorted, ", " between. */
+static void list_datasets(Str *out)
+{
+    enum { MAX = 40 };
+    char *names[MAX];
+    int n = 0;
+    char *dir = app_find_data("lab_calib", NULL);
+    DIR *d = dir ? opendir(dir) : NULL;
+    for (struct dirent *e; d && n < MAX && (e = readdir(d));) {
+        const char *dot = strrchr(e->d_name, '.');
+        if (dot && (strcmp(dot, ".jsonl") == 0 || strcmp(dot, ".json") == 0) && (names[n] = strdup(e->d_name)))
+            n++;
+    }
+    if (d)
+        closedir(d);
+    free(dir);
+    qsort(names, (size_t)n, sizeof *names, by_name);
+    for (int i = 0; i < n; i++) {
+        str_printf(out, "%s%s", i ? ", " : "", names[i]);
+        free(names[i]);
+    }
+}
+
+static char *in_recipe_folder(const App *a, const char *name)
+{
+    const Recipe *r = a->session ? session_recipe(a->session) : NULL;
+    const char *path = r ? recipe_path(r) : NULL;
+    if (!path)
+        return NULL;
+    size_t dir = (size_t)(path_base(path) - path);
+    Str b = {0};
+    str_append(&b, path, dir);
+    str_puts(&b, name);
+    char *full = str_detach(&b);
+    if (full && !file_exists(full)) {
+        free(full);
+        full = NULL;
+    }
+    return full;
+}
+
+char *app_find_dataset(void *ctx, const char *name, Error *err)
+{
+    if (file_exists(name))
+        return strdup(name);
+    Str rel = {0};
+    str_printf(&rel, "lab_calib/%s", name);
+    char *found = *name && name[0] != '/' && !strstr(name, "..") ? app_find_data(str_text(&rel), NULL) : NULL;
+    str_free(&rel);
+    if (!found)
+        found = in_recipe_folder(ctx, name);
+    if (found)
+        return found;
+    Str names = {0};
+    list_datasets(&names);
+    error_set(err, ST_DATA, "data set '%s' was not found: give a path, or one of the shipped sets: %s", name,
+              names.len ? str_text(&names) : "(none is installed; set SLIMSCOPE_DATA)");
+    str_free(&names);
+    return NULL;
+}
+
+/* $VAR/slimscope[/leaf], or ~/fallback/slimscope[/leaf]. */
+static char *xdg_path(const char *var, const char *fallback, const char *leaf)
+{
+    const char *base = getenv(var), *home = getenv("HOME");
+    Str b = {0};
+    if (base && base[0] == '/')
+        str_printf(&b, "%s/slimscope", base);
+    else
+        str_printf(&b, "%s/%s/slimscope", home && *home ? home : "/tmp", fallback);
+    if (leaf)
+        str_printf(&b, "/%s", leaf);
+    return str_detach(&b);
+}
+
+char *app_state_dir(void)
+{
+    return xdg_path("XDG_STATE_HOME", ".local/state", NULL);
+}
+
+char *app_rc_path(void)
+{
+    return xdg_path("XDG_CONFIG_HOME", ".config", "rc");
+}
+
+char *absolute_path(const char *path)
+{
+    char *full = realpath(path, NULL);
+    return full ? full : strdup(path);
+}

@@ -1,0 +1,449 @@
+#include "src/output.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+OutFormat out_format(const char *name)
+{
+    static const char *const names[] = {[OUT_TEXT] = "text", [OUT_JSON] = "json", [OUT_CSV] = "csv", [OUT_YAML] = "yaml"};
+    for (int i = 0; name && i < 4; i++)
+        if (strcmp(name, names[i]) == 0)
+            return (OutFormat)i;
+    return OUT_TEXT;
+}
+
+void str_double(Str *out, double v)
+{
+    char buf[40];
+    if (!isfinite(v)) {
+        str_puts(out, "null");
+        return;
+    }
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(buf, sizeof buf, "%.*g", digits, v);
+        if (strtod(buf, NULL) == v)
+            break;
+    }
+    str_puts(out, buf);
+}
+
+void str_bytes(Str *out, uint64_t bytes)
+{
+    static const char *const unit[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double v = (double)bytes;
+    int u = 0;
+    for (; v >= 1024 && u < 4; u++)
+        v /= 1024;
+    str_printf(out, u ? "%.1f %s" : "%.0f %s", v, unit[u]);
+}
+
+/* ---- ranking ---- */
+
+/* Order of a ranking; direction is folded into the score by the caller. */
+static int by_rank(const void *pa, const void *pb)
+{
+    const RankRow *a = pa, *b = pb;
+    if (a->failed != b->failed)
+        return a->failed ? -1 : 1;
+    if (!a->failed && a->score != b->score)
+        return a->score > b->score ? -1 : 1;
+    return a->linear < b->linear ? -1 : a->linear > b->linear;
+}
+
+Status ranking_make(const Session *s, const Metric *m, const bool *selected, RankRow **out, int64_t *n, Error *err)
+{
+    const Model *model = session_model(s);
+    RankRow *rows = mem_zarray((size_t)model->nlinears + 1, sizeof *rows);
+    if (!rows)
+        return error_nomem(err, "a ranking");
+    int64_t k = 0;
+    for (int64_t i = 0; i < model->nlinears; i++) {
+        if (selected && !selected[i])
+            continue;
+        Score sc = session_score(s, m, i);
+        bool failed = sc.state == SCORE_FAILED || (sc.state == SCORE_OK && !isfinite(sc.value));
+        if (!failed && sc.state != SCORE_OK && sc.state != SCORE_STALE)
+            continue;
+        rows[k++] = (RankRow){i, failed, failed ? (double)NAN : sc.value * m->direction,
+                              failed ? (sc.reason ? sc.reason : "the score is not finite") : NULL, 0};
+    }
+    qsort(rows, (size_t)k, sizeof *rows, by_rank);
+    int rank = 0;
+    for (int64_t i = 0; i < k; i++) {
+        if (!rows[i].failed) {
+            rows[i].score *= m->direction;
+            rows[i].rank = ++rank;
+        }
+    }
+    *out = rows;
+    *n = k;
+    return ST_OK;
+}
+
+int64_t ranking_cut(const RankRow *rows, int64_t n, int topk)
+{
+    int64_t i = 0;
+    for (int groups = 0; i < n; i++) {
+        if (i == 0 || rows[i].failed || rows[i - 1].failed || rows[i].score != rows[i - 1].score)
+            groups++;
+        if (groups > topk)
+            break;
+    }
+    return i;
+}
+
+/* A string as Python's repr() writes it: the peer prints its pattern list so. */
+static void python_repr(Str *out, const char *s)
+{
+    char q = strchr(s, '\'') && !strchr(s, '"') ? '"' : '\'';
+    str_putc(out, q);
+    for (; *s; s++) {
+        unsigned char c = (unsigned char)*s;
+        if (c == (unsigned char)q || c == '\\')
+            str_printf(out, "\\%c", c);
+        else if (c == '\t')
+            str_puts(out, "\\t");
+        else if (c < 0x20 || c == 0x7f)
+            str_printf(out, "\\x%02x", c);
+        else
+            str_putc(out, (char)c);
+    }
+    str_putc(out, q);
+}
+
+/* The text block of specs/analysis.md 7, without the peer's log prefixes. */
+static void ranking_text(const Model *model, const Metric *m, const RankRequest *r, const RankRow *rows, int64_t n, Str *out)
+{
+    static const char line[] = "--------------------------------------------------------------------------------\n";
+    int64_t shown = ranking_cut(rows, n, r->topk);
+    str_printf(out, "=== Layer Analysis Results (%s method) ===\nPatterns analyzed: [", m->name);
+    for (int i = 0; i < r->npatterns; i++) {
+        str_puts(out, i ? ", " : "");
+        python_repr(out, r->patterns[i]);
+    }
+    str_puts(out, r->npatterns ? "]\n" : "'*']\n");
+    str_printf(out, "Total layers analyzed: %lld\n", (long long)n);
+    str_printf(out, "Layer Sensitivity Scores (%s score = more sensitive to quantization):\n", m->direction < 0 ? "lower" : "higher");
+    str_puts(out, line);
+    for (int64_t i = 0; i < shown; i++)
+        str_printf(out, "%3lld. %-50s | Score: %12.4e\n", (long long)i + 1, model->linears[rows[i].linear].name, rows[i].score);
+    str_puts(out, line);
+    str_printf(out, "Top %lld most sensitive layers selected for disable_names\n\n=== YAML Format for quantization ===\n\n", (long long)shown);
+    str_printf(out, "top %lld:\n", (long long)shown);
+    for (int64_t i = 0; i < shown; i++)
+        str_printf(out, "  - '%s'\n", model->linears[rows[i].linear].name);
+    str_puts(out, "\n=== End of YAML Format ===\n===========ANALYSIS COMPLETE===========\n");
+}
+
+/* Module path of a fused group ("model.layers.3.self_attn.qkv"), or nothing for a linear alone. */
+static bool group_name(const Model *m, const Linear *l, Str *out)
+{
+    const FusedGroup *g = &m->groups[l->group];
+    str_clear(out);
+    if (g->count < 2)
+        return false;
+    const char *first = m->linears[g->first].name, *dot = strrchr(first, '.');
+    str_append(out, first, dot ? (size_t)(dot - first) + 1 : 0);
+    str_puts(out, g->label);
+    return true;
+}
+
+/* Schemes a score depends on: the recipe's, for metrics that look at quantization errors. */
+static bool scheme_text(const Session *s, const Metric *m, Str *out)
+{
+    const Recipe *r = session_recipe(s);
+    if (!(m->needs & NEED_WEIGHT) || !r || recipe_entries(r) == 0)
+        return false;
+    for (int i = 0; i < recipe_entries(r); i++) {
+        char text[80];
+        qconfig_describe(&recipe_entry(r, i)->q, text, sizeof text);
+        str_printf(out, "%s%s", i ? ", " : "", text);
+    }
+    return true;
+}
+
+static void data_json(Str *out, const DataInfo *d, const char *count)
+{
+    str_puts(out, "{\"name\":");
+    str_json(out, d->name ? d->name : "");
+    str_puts(out, ",\"sha256\":");
+    str_json(out, d->sha256);
+    str_printf(out, ",\"%s\":%d,\"tokens\":%lld}", count, d->samples, (long long)d->tokens);
+}
+
+static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64_t n, Str *out)
+{
+    const Model *model = session_model(s);
+    Str text = {0};
+    DataInfo d = session_calib_info(s);
+    str_puts(out, "{\"model\":");
+    str_json(out, model->path);
+    str_puts(out, ",\"metric\":");
+    str_json(out, m->name);
+    str_puts(out, ",\"scheme\":");
+    if (scheme_text(s, m, &text))
+        str_json(out, str_text(&text));
+    else
+        str_puts(out, "null");
+    str_puts(out, ",\"arithmetic\":");
+    str_json(out, arith_name(session_options(s)->arith));
+    str_puts(out, ",\"calibration\":");
+    data_json(out, &d, "samples");
+    str_puts(out, ",\"layers\":[");
+    for (int64_t i = 0; i < n; i++) {
+        const Linear *l = &model->linears[rows[i].linear];
+        str_puts(out, i ? ",\n{\"rank\":" : "\n{\"rank\":");
+        if (rows[i].failed)
+            str_puts(out, "null");
+        else
+            str_printf(out, "%d", rows[i].rank);
+        str_puts(out, ",\"name\":");
+        str_json(out, l->name);
+        str_puts(out, ",\"score\":");
+        str_double(out, rows[i].score);
+        str_puts(out, ",\"group\":");
+        if (group_name(model, l, &text))
+            str_json(out, str_text(&text));
+        else
+            str_puts(out, "null");
+        str_puts(out, ",\"kind\":");
+        str_json(out, linear_kind_name(l->kind));
+        str_printf(out, ",\"parameters\":%lld", (long long)(l->out * l->in));
+        if (rows[i].reason) {
+            str_puts(out, ",\"reason\":");
+            str_json(out, rows[i].reason);
+        }
+        str_putc(out, '}');
+    }
+    str_puts(out, "\n]}");
+    str_free(&text);
+}
+
+/* A CSV field, quoted where it must be (RFC 4180). */
+static void csv_field(Str *out, const char *s)
+{
+    if (!strpbrk(s, ",\"\r\n")) {
+        str_puts(out, s);
+        return;
+    }
+    str_putc(out, '"');
+    for (; *s; s++) {
+        if (*s == '"')
+            str_putc(out, '"');
+        str_putc(out, *s);
+    }
+    str_putc(out, '"');
+}
+
+static void ranking_csv(const Model *model, const Metric *m, const RankRow *rows, int64_t n, Str *out)
+{
+    Str group = {0};
+    for (int64_t i = 0; i < n; i++) {
+        const Linear *l = &model->linears[rows[i].linear];
+        str_printf(out, "%s,", m->name);
+        if (!rows[i].failed)
+            str_printf(out, "%d", rows[i].rank);
+        str_putc(out, ',');
+        csv_field(out, l->name);
+        str_putc(out, ',');
+        if (isfinite(rows[i].score))
+            str_double(out, rows[i].score);
+        str_putc(out, ',');
+        if (group_name(model, l, &group))
+            csv_field(out, str_text(&group));
+        str_printf(out, ",%s,%lld,", linear_kind_name(l->kind), (long long)(l->out * l->in));
+        csv_field(out, rows[i].reason ? rows[i].reason : "");
+        str_putc(out, '\n');
+    }
+    str_free(&group);
+}
+
+/* A ready `exclude:` list: the first topk groups of scores, fused groups completed so that the set can be deployed. */
+static Status ranking_yaml(const Model *model, const RankRequest *r, const RankRow *rows, int64_t n, Str *out, Error *err)
+{
+    bool *done = mem_zarray((size_t)model->ngroups + 1, sizeof *done);
+    if (!done)
+        return error_nomem(err, "an exclude list");
+    int64_t shown = ranking_cut(rows, n, r->topk);
+    str_puts(out, shown ? "exclude:\n" : "exclude: []\n");
+    for (int64_t i = 0; i < shown; i++) {
+        int32_t group = model->linears[rows[i].linear].group;
+        const FusedGroup *g = &model->groups[group];
+        for (int32_t k = 0; !done[group] && k < g->count; k++)
+            str_printf(out, "  - '%s'\n", model->linears[g->first + k].name);
+        done[group] = true;
+    }
+    free(done);
+    return ST_OK;
+}
+
+Status output_ranking(Session *s, OutFormat f, const RankRequest *r, Str *out, Error *err)
+{
+    const Model *model = session_model(s);
+    int nmetrics = 0;
+    while (r->metrics[nmetrics])
+        nmetrics++;
+    if (f == OUT_YAML && nmetrics > 1)
+        return error_set(err, ST_USAGE, "--format yaml writes one exclude list: ask for one metric, not %d", nmetrics);
+    if (f == OUT_CSV)
+        str_puts(out, "metric,rank,name,score,group,kind,parameters,reason\n");
+    if (f == OUT_JSON && nmetrics > 1)
+        str_puts(out, "{\"runs\":[\n");
+    for (int i = 0; i < nmetrics; i++) {
+        RankRow *rows;
+        int64_t n;
+        Status st = ranking_make(s, r->metrics[i], r->selected, &rows, &n, err);
+        if (st != ST_OK)
+            return st;
+        if (i && f != OUT_CSV)
+            str_puts(out, f == OUT_JSON ? ",\n" : "\n");
+        if (f == OUT_TEXT)
+            ranking_text(model, r->metrics[i], r, rows, n, out);
+        else if (f == OUT_JSON)
+            ranking_json(s, r->metrics[i], rows, n, out);
+        else if (f == OUT_CSV)
+            ranking_csv(model, r->metrics[i], rows, n, out);
+        else
+            st = ranking_yaml(model, r, rows, n, out, err);
+        free(rows);
+        RETURN_IF_ERROR(st);
+    }
+    if (f == OUT_JSON)
+        str_puts(out, nmetrics > 1 ? "\n]}\n" : "\n");
+    return out->oom ? error_nomem(err, "the result's text") : ST_OK;
+}
+
+/* ---- measured effect ---- */
+
+/* "float" count and each level's name with its count, in level order. */
+static void levels_text(const Session *s, Str *out)
+{
+    int64_t n = session_model(s)->nlinears;
+    bool any = false;
+    for (int level = 0; level < session_levels(s); level++) {
+        int64_t count = 0;
+        for (int64_t i = 0; i < n; i++)
+            count += session_level_of(s, i) == level;
+        if (!count)
+            continue;
+        str_printf(out, "%s%lld of %lld linears %s", any ? ", " : "", (long long)count, (long long)n, session_level_name(s, level));
+        any = true;
+    }
+}
+
+static void effect_text(Session *s, const Effect *e, Str *out)
+{
+    const Recipe *r = session_recipe(s);
+    DataInfo ev = session_eval_info(s), ca = session_calib_info(s);
+    Prediction p = session_predict(s);
+    str_printf(out, "=== Measured effect of quantization ===\nmodel            %s\n", session_model(s)->path);
+    str_printf(out, "recipe           %s\nassignment       ", recipe_name(r));
+    levels_text(s, out);
+    str_printf(out, "\narithmetic       %s\n", arith_name(session_options(s)->arith));
+    str_printf(out, "calibration      %s: %d texts, %lld tokens\n", ca.name, ca.samples, (long long)ca.tokens);
+    str_printf(out, "evaluation       %s: %d windows, %lld tokens, %lld predicted\n", ev.name, e->texts, (long long)e->tokens, (long long)e->predicted);
+    str_printf(out, "KL divergence    %.4e +- %.1e nats per token (median %.2e, 99 %% below %.2e, max %.2e)\n", e->kl_mean, e->kl_se,
+               e->kl_median, e->kl_p99, e->kl_max);
+    str_printf(out, "same top token   %.2f %% +- %.2f\n", 100 * e->top1, 100 * e->top1_se);
+    str_printf(out, "perplexity       float %.3f +- %.2f, quantized %.3f +- %.2f (%+.1f %%)\n", e->ppl_float, e->ppl_float_se, e->ppl_quant,
+               e->ppl_quant_se, 100 * (e->ppl_quant / e->ppl_float - 1));
+    str_printf(out, "output MSE       %.4e +- %.1e (last decoder layer, calibration set)\n", e->out_mse, e->out_mse_se);
+    str_puts(out, "size             ");
+    str_bytes(out, p.size.bytes);
+    str_puts(out, " of ");
+    str_bytes(out, p.size.float_bytes);
+    str_printf(out, " in float, %.2f bits per weight\n", p.size.average_bits);
+    if (e->from_cache)
+        str_puts(out, "computed         nothing: measured before\n");
+    else
+        str_printf(out, "computed         %d layers from layer %d on, %.1f s\n", e->layers_run, e->first_layer_run, e->seconds);
+}
+
+/* ,"name":{"mean":…,"se":…} */
+static void mean_json(Str *out, const char *name, double mean, double se)
+{
+    str_printf(out, ",\"%s\":{\"mean\":", name);
+    str_double(out, mean);
+    str_puts(out, ",\"se\":");
+    str_double(out, se);
+}
+
+static void number_json(Str *out, const char *name, double v)
+{
+    str_printf(out, ",\"%s\":", name);
+    str_double(out, v);
+}
+
+static void assignment_json(const Session *s, Str *out)
+{
+    const Model *m = session_model(s);
+    str_puts(out, ",\"levels\":{");
+    bool first = true;
+    for (int level = 0; level < session_levels(s); level++) {
+        bool open = false;
+        for (int64_t i = 0; i < m->nlinears; i++) {
+            if (session_level_of(s, i) != level)
+                continue;
+            if (!open) {
+                str_puts(out, first ? "\n" : ",\n");
+                str_json(out, session_level_name(s, level));
+                str_puts(out, ":[");
+            } else {
+                str_putc(out, ',');
+            }
+            str_json(out, m->linears[i].name);
+            open = true;
+            first = false;
+        }
+        if (open)
+            str_putc(out, ']');
+    }
+    str_puts(out, "}");
+}
+
+static void effect_json(Session *s, const Effect *e, Str *out)
+{
+    DataInfo ev = session_eval_info(s), ca = session_calib_info(s);
+    Prediction p = session_predict(s);
+    str_puts(out, "{\"model\":");
+    str_json(out, session_model(s)->path);
+    str_puts(out, ",\"recipe\":");
+    str_json(out, recipe_name(session_recipe(s)));
+    str_puts(out, ",\"arithmetic\":");
+    str_json(out, arith_name(session_options(s)->arith));
+    str_puts(out, ",\"calibration\":");
+    data_json(out, &ca, "samples");
+    str_puts(out, ",\"evaluation\":");
+    data_json(out, &ev, "windows");
+    str_printf(out, ",\"predicted_tokens\":%lld", (long long)e->predicted);
+    mean_json(out, "kl", e->kl_mean, e->kl_se);
+    number_json(out, "median", e->kl_median);
+    number_json(out, "p99", e->kl_p99);
+    number_json(out, "max", e->kl_max);
+    str_putc(out, '}');
+    mean_json(out, "top1", e->top1, e->top1_se);
+    str_putc(out, '}');
+    mean_json(out, "perplexity_float", e->ppl_float, e->ppl_float_se);
+    str_putc(out, '}');
+    mean_json(out, "perplexity_quantized", e->ppl_quant, e->ppl_quant_se);
+    str_putc(out, '}');
+    mean_json(out, "output_mse", e->out_mse, e->out_mse_se);
+    str_putc(out, '}');
+    str_printf(out, ",\"bytes\":%llu,\"float_bytes\":%llu", (unsigned long long)p.size.bytes, (unsigned long long)p.size.float_bytes);
+    number_json(out, "average_bits", p.size.average_bits);
+    assignment_json(s, out);
+    str_puts(out, "}\n");
+}
+
+Status output_effect(Session *s, OutFormat f, const Effect *e, Str *out, Error *err)
+{
+    if (f == OUT_JSON)
+        effect_json(s, e, out);
+    else
+        effect_text(s, e, out);
+    return out->oom ? error_nomem(err, "the result's text") : ST_OK;
+}

@@ -1,0 +1,44 @@
+#ifndef SLIM_SRC_OUTPUT_H
+#define SLIM_SRC_OUTPUT_H
+
+#include "metric/metric.h"
+#include "session/session.h"
+
+/* Results as text for people, JSON, CSV or YAML (specs/analysis.md 7; DECISIONS, "JSON"). */
+typedef enum OutFormat { OUT_TEXT, OUT_JSON, OUT_CSV, OUT_YAML } OutFormat;
+/* Of a --format value that was checked; NULL: text. */
+OutFormat out_format(const char *name);
+
+/* One row of a ranking. */
+typedef struct RankRow {
+    int64_t linear;
+    bool failed;
+    double score;
+    const char *reason; /* of a failed row; borrowed */
+    int rank;           /* 1-based among scored rows, 0 for a failed one */
+} RankRow;
+/* Rows of a metric in rank order: failed ones first, then by sensitivity, ties in model order; unscored ones left out. selected (may be NULL): only
+ * these linears. Caller frees *out. */
+Status ranking_make(const Session *s, const Metric *m, const bool *selected, RankRow **out, int64_t *n, Error *err);
+/* Rows that the first `topk` groups of equal scores take (a failed row is a group of its own). */
+int64_t ranking_cut(const RankRow *rows, int64_t n, int topk);
+
+typedef struct RankRequest {
+    const Metric *const *metrics; /* NULL-terminated */
+    const char *const *patterns;  /* as given, for the text's head; [npatterns] */
+    int npatterns;                /* 0: shown as '*' */
+    const bool *selected;         /* [nlinears], NULL: all */
+    int topk;                     /* text and YAML: groups of equal scores */
+} RankRequest;
+/* Appends the ranking of each metric in a format. OUT_YAML takes one metric only. */
+Status output_ranking(Session *s, OutFormat f, const RankRequest *r, Str *out, Error *err);
+
+/* Appends a measurement: OUT_TEXT or OUT_JSON. */
+Status output_effect(Session *s, OutFormat f, const Effect *e, Str *out, Error *err);
+
+/* A number in the fewest digits that read back as the same double; NaN and infinities as "null". */
+void str_double(Str *out, double v);
+/* "12.3 MiB". */
+void str_bytes(Str *out, uint64_t bytes);
+
+#endif

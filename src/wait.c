@@ -1,0 +1,165 @@
+/* Waiting for jobs without a screen: progress on stderr, the session's messages, and SIGINT as cancel. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "src/internal.h"
+
+static int sig_pipe[2] = {-1, -1};
+static volatile sig_atomic_t unheard; /* interrupts that nothing has taken yet */
+
+static void on_interrupt(int sig)
+{
+    (void)sig;
+    unheard++;
+    if (unheard > 2)
+        _exit(130); /* nothing listened to the first two */
+    int keep = errno;
+    ssize_t n = write(sig_pipe[1], "i", 1);
+    (void)n;
+    errno = keep;
+}
+
+void interrupt_init(void)
+{
+    if (sig_pipe[0] >= 0 || pipe2(sig_pipe, O_CLOEXEC | O_NONBLOCK) != 0)
+        return; /* without the pipe SIGINT keeps ending the program */
+    struct sigaction sa = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGINT, &sa, NULL);
+}
+
+int interrupt_take(void)
+{
+    char buf[16];
+    int n = 0;
+    for (ssize_t k; sig_pipe[0] >= 0 && (k = read(sig_pipe[0], buf, sizeof buf)) > 0;)
+        n += (int)k;
+    if (n)
+        unheard = 0;
+    return n;
+}
+
+int interrupt_fd(void)
+{
+    return sig_pipe[0];
+}
+
+/* Progress as a person sees it: one line rewritten in place at most ten times a second. */
+typedef struct Shown {
+    int64_t last_ns;
+    int64_t done;
+    int job, width;
+} Shown;
+
+static void clear_line(Shown *s)
+{
+    if (s->width)
+        fprintf(stderr, "\r%*s\r", s->width, "");
+    s->width = 0;
+}
+
+static void pass_on_log(App *a, Shown *s, const char *skip)
+{
+    if (a->log_seen < session_log_lines(a->session))
+        clear_line(s);
+    app_pass_log(a, skip);
+}
+
+static const JobView *running_job(Session *s)
+{
+    const JobView *job = NULL;
+    for (int i = 0; i < session_jobs(s); i++) {
+        const JobView *j = session_job(s, i);
+        if (j->state == JOB_RUNNING || !job || job->state != JOB_RUNNING)
+            job = j;
+    }
+    return job;
+}
+
+static void show_progress(App *a, Shown *s)
+{
+    const JobView *j = running_job(a->session);
+    int64_t now = clock_ns();
+    if (!a->progress || !j || j->state != JOB_RUNNING || now - s->last_ns < 100000000)
+        return;
+    if (a->progress == 2 && j->id == s->job && j->done == s->done && now - s->last_ns < 1000000000)
+        return;
+    s->last_ns = now;
+    s->job = j->id;
+    s->done = j->done;
+    if (a->progress == 2) {
+        Str b = {0};
+        str_printf(&b, "{\"job\":%d,\"title\":", j->id);
+        str_json(&b, j->title);
+        str_puts(&b, ",\"phase\":");
+        str_json(&b, j->phase);
+        str_printf(&b, ",\"done\":%lld,\"total\":%lld,\"elapsed\":%.3f", (long long)j->done, (long long)j->total, j->elapsed);
+        if (j->eta >= 0)
+            str_printf(&b, ",\"eta\":%.3f", j->eta);
+        str_printf(&b, ",\"peak\":%llu}\n", (unsigned long long)j->peak);
+        fputs(str_text(&b), stderr);
+        str_free(&b);
+        return;
+    }
+    char line[200];
+    int n = snprintf(line, sizeof line, "%s  %s %lld/%lld  %.1f s", j->title, j->phase, (long long)j->done, (long long)j->total, j->elapsed);
+    if (j->eta >= 0 && n > 0 && n < (int)sizeof line)
+        n += snprintf(line + n, sizeof line - (size_t)n, "  ~%.0f s left", j->eta);
+    if (n > 79)
+        n = 79; /* one line of a terminal: a longer one could not be rewritten in place */
+    fprintf(stderr, "\r%.*s%*s", n, line, s->width > n ? s->width - n : 0, "");
+    s->width = n > s->width ? n : s->width;
+    fflush(stderr);
+}
+
+Status app_wait(App *a, Error *err)
+{
+    Session *s = a->session;
+    if (!s)
+        return ST_OK;
+    Shown shown = {0};
+    int level = 0;
+    while (session_busy(s)) {
+        struct pollfd p[2] = {{session_fd(s), POLLIN, 0}, {interrupt_fd(), POLLIN, 0}};
+        if (poll(p, p[1].fd >= 0 ? 2 : 1, 1000) < 0 && errno != EINTR)
+            return error_set(err, ST_INTERNAL, "waiting for the job failed: %s", strerror(errno));
+        session_pump(s);
+        if (!session_busy(s))
+            break; /* the last lines may tell what the caller prints as the error */
+        pass_on_log(a, &shown, NULL);
+        show_progress(a, &shown);
+        if (interrupt_take() > 0 && session_busy(s)) {
+            level = level ? 2 : 1;
+            clear_line(&shown);
+            fprintf(stderr, "%s\n", level == 1 ? "stopping after this tile, finished rows are kept (again: stop at once)" : "stopping at once");
+            session_cancel(s, level, NULL);
+        }
+    }
+    clear_line(&shown);
+    Error own = {0};
+    Status st = session_wait(s, -1, &own);
+    pass_on_log(a, &shown, st == ST_OK ? NULL : own.text);
+    if (st != ST_OK && err)
+        *err = own;
+    return st;
+}
+
+void app_note_memory(App *a)
+{
+    int n = session_jobs(a->session);
+    uint64_t bound = 0;
+    for (int i = 0; i < n; i++) {
+        const JobView *j = session_job(a->session, i);
+        bound = j->bound > bound ? j->bound : bound;
+    }
+    if (a->face != FACE_CLI || !n)
+        return;
+    fprintf(stderr, "peak memory %.1f MiB, planned at most %.1f MiB\n", (double)mem_peak_bytes() / 1048576, (double)bound / 1048576);
+}
