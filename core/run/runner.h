@@ -23,10 +23,11 @@ typedef struct LinearForm {
     Status (*prepare)(void *self, const float *x, const Stream *shape, int64_t width, Pool *pool, Error *err);
     /* [worker] replaces rows [row0, row0+rows) of the weight ([rows][in], whole rows) by their fake-quantized values. May be NULL. */
     void (*weight)(void *self, int64_t row0, int64_t rows, int64_t in, float *w);
-    /* [worker] fake-quantizes rows of one sample's input into out ([rows][in]). May be NULL. Linears sharing an input whose forms have the
-     * same act and act_key share the result. */
+    /* [worker] fake-quantizes all rows of one sample's input into out ([rows][in]). May be NULL. Linears sharing an input whose forms
+     * have the same act and the same self, or the same act_key other than NULL, share the result. */
     void (*act)(void *self, int sample, const float *x, int64_t rows, int64_t in, int64_t ld, float *out);
     void *self;
+    const void *act_key;
 } LinearForm;
 
 /* Overrides of one layer, indexed like Model.linears from the layer's first linear; NULL entries are float. */
@@ -63,7 +64,9 @@ uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int thre
 
 /* h_0: embeddings of the tokens. Initialises *out. */
 Status runner_embed(Runner *r, const TokenSet *t, Stream *out, Error *err);
-/* One decoder layer, in place or not (out may be in; otherwise it has in's shape). v NULL: float. whole: do not cut rows in chunks.
+/* One decoder layer, in place or not (out may be in; otherwise it has in's shape). v NULL: float. Rows are cut in chunks of
+ * whole samples (the weights are then read once a chunk) unless a form's prepare must see all of them; results do not depend on it, nor
+ * on the number of threads. Taps of a layer may be open at the same time; a tap's samples may come in several batches.
  * After ST_CANCELLED the contents of `out` are undefined. */
 Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, Stream *out, const Observer *obs, int nobs, Error *err);
 /* Final norm of h into *out (initialised here). Feeds TAP_FINAL_NORM. */

@@ -1,0 +1,153 @@
+#include "math/kernels.h"
+
+#include <math.h>
+
+#include "math/convert.h"
+
+static void widen_bf16(const uint16_t *src, int64_t n, float *dst)
+{
+    for (int64_t i = 0; i < n; i++)
+        dst[i] = bf16_to_float(src[i]);
+}
+
+static void widen_f16(const uint16_t *src, int64_t n, float *dst)
+{
+    for (int64_t i = 0; i < n; i++)
+        dst[i] = f16_to_float(src[i]);
+}
+
+static void round_bf16(float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = bf16_to_float(bf16_of_float(x[i]));
+}
+
+static void round_f16(float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = f16_to_float(f16_of_float(x[i]));
+}
+
+static void exp_all(float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = expf(x[i]);
+}
+
+static void softmax(float *x, int64_t n)
+{
+    float max = -INFINITY;
+    for (int64_t i = 0; i < n; i++)
+        max = x[i] > max || isnan(x[i]) ? x[i] : max;
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        x[i] = expf(x[i] - max);
+        sum += (double)x[i];
+    }
+    for (int64_t i = 0; i < n; i++)
+        x[i] = x[i] / (float)sum;
+}
+
+static void silu_mul(float *g, const float *u, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        g[i] = g[i] / (1.0f + expf(-g[i])) * u[i];
+}
+
+static void gelu_tanh_mul(float *g, const float *u, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float x = g[i];
+        g[i] = 0.5f * x * (1.0f + tanhf(0.7978845608028654f * (x + 0.044715f * x * x * x))) * u[i];
+    }
+}
+
+static void add(const float *a, const float *b, float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = a[i] + b[i];
+}
+
+static void scale(const float *x, float s, float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = x[i] * s;
+}
+
+static void mul(const float *a, const float *b, float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = a[i] * b[i];
+}
+
+static void rope(float *a, float *b, const float *c, const float *s, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float ac = a[i] * c[i], bs = b[i] * s[i], bc = b[i] * c[i], as = a[i] * s[i];
+        a[i] = ac - bs;
+        b[i] = bc + as;
+    }
+}
+
+static double sum_sq(const float *x, int64_t n)
+{
+    double p[8] = {0};
+    for (int64_t i = 0; i < n; i++)
+        p[i & 7] += (double)x[i] * (double)x[i];
+    return ((p[0] + p[4]) + (p[2] + p[6])) + ((p[1] + p[5]) + (p[3] + p[7]));
+}
+
+static void exact_tile(int64_t k, const double *x, const double *w, double *c, int64_t ldc)
+{
+    for (int64_t t = 0; t < k; t++)
+        for (int i = 0; i < EXACT_ROWS; i++)
+            for (int j = 0; j < EXACT_COLS; j++)
+                c[i * ldc + j] += x[t * EXACT_ROWS + i] * w[t * EXACT_COLS + j];
+}
+
+const MathKernels math_kernels_reference = {
+    .name = "reference",
+    .widen_bf16 = widen_bf16,
+    .widen_f16 = widen_f16,
+    .round_bf16 = round_bf16,
+    .round_f16 = round_f16,
+    .exp = exp_all,
+    .softmax = softmax,
+    .silu_mul = silu_mul,
+    .gelu_tanh_mul = gelu_tanh_mul,
+    .add = add,
+    .scale = scale,
+    .mul = mul,
+    .rope = rope,
+    .sum_sq = sum_sq,
+    .exact_tile = exact_tile,
+};
+
+const MathKernels *math_reference(void)
+{
+    return &math_kernels_reference;
+}
+
+const MathKernels *math_variant(int i)
+{
+    if (i == 0)
+        return &math_kernels_generic;
+#if defined(__x86_64__)
+    if (i == 1 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        return &math_kernels_avx2;
+    if (i == 2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        return &math_kernels_avx512;
+#endif
+    return NULL;
+}
+
+const MathKernels *math_fast(void)
+{
+    for (int i = 2; i > 0; i--) {
+        const MathKernels *k = math_variant(i);
+        if (k)
+            return k;
+    }
+    return math_variant(0);
+}

@@ -1,0 +1,104 @@
+#include "run/engine.h"
+
+#include <string.h>
+
+/* Scores one thread holds at once: about what its second-level cache takes. */
+enum { SCORES_VALUES = 128 << 10, QUERY_ROWS_MAX = 128, QUERY_ROWS_MIN = 16 };
+
+int64_t attention_query_rows(int64_t len)
+{
+    int64_t rows = len > 0 ? SCORES_VALUES / len : QUERY_ROWS_MAX;
+    rows = rows > QUERY_ROWS_MAX ? QUERY_ROWS_MAX : rows < QUERY_ROWS_MIN ? QUERY_ROWS_MIN : rows;
+    int64_t blocks = (len + rows - 1) / rows; /* equal blocks rather than a short last one */
+    return blocks > 0 ? ((len + blocks - 1) / blocks + 7) / 8 * 8 : rows;
+}
+
+int64_t attention_scores_floats(int64_t len)
+{
+    return attention_query_rows(len) * len;
+}
+
+static int64_t sample_tasks(const AttnRun *a, int64_t len)
+{
+    int64_t rows = attention_query_rows(len);
+    return (len + rows - 1) / rows * a->kv_heads;
+}
+
+/* Rows [t0, t1) of one sample and one query head. base: the sample's first row within the chunk. */
+static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t t0, int64_t t1, int head)
+{
+    const Ops *ops = &a->lr->r->ops;
+    int64_t d = a->head_dim, kv = (int64_t)head * a->kv_heads / a->heads;
+    int64_t lo = a->window > 0 && t0 - a->window + 1 > 0 ? t0 - a->window + 1 : 0, keys = t1 - lo;
+    GemmArgs g = {
+        .m = t1 - t0,
+        .n = keys,
+        .k = d,
+        .x = a->q + (base + t0) * a->ldq + head * d,
+        .ldx = a->ldq,
+        .w = a->k + (base + lo) * a->ldk + kv * d,
+        .ldw = a->ldk,
+        .y = wk->scores,
+        .ldy = keys,
+    };
+    ops_scores(ops, &g, a->scale, wk->exact);
+    for (int64_t t = t0; t < t1; t++) {
+        float *row = wk->scores + (t - t0) * keys;
+        int64_t first = a->window > 0 && t - a->window + 1 > lo ? t - a->window + 1 - lo : 0, n = t + 1 - lo - first;
+        memset(row, 0, (size_t)first * sizeof *row);
+        ops_softmax(ops, row + first, n);
+        memset(row + first + n, 0, (size_t)(keys - first - n) * sizeof *row);
+    }
+    GemmArgs pv = {
+        .m = t1 - t0,
+        .n = d,
+        .k = keys,
+        .x = wk->scores,
+        .ldx = keys,
+        .w = a->v + (base + lo) * a->ldv + kv * d,
+        .ldw = a->ldv,
+        .w_by_k = true,
+        .y = a->o + (base + t0) * a->ldq + head * d,
+        .ldy = a->ldq,
+    };
+    ops_gemm(ops, &pv, NULL, wk->exact);
+}
+
+static void attention_task(void *ctx, int64_t index, int worker)
+{
+    const AttnRun *a = ctx;
+    const LayerRun *lr = a->lr;
+    Worker *wk = &lr->r->worker[worker];
+    int lo = 0, hi = lr->s1 - lr->s0; /* the sample: the last whose first task is not after index */
+    while (hi - lo > 1) {
+        int mid = lo + (hi - lo) / 2;
+        if (a->first_task[mid] <= index)
+            lo = mid;
+        else
+            hi = mid;
+    }
+    const int64_t *start = lr->in->start + lr->s0 + lo;
+    int64_t len = start[1] - start[0], rows = attention_query_rows(len), rest = index - a->first_task[lo];
+    int64_t t0 = rest / a->kv_heads * rows, t1 = t0 + rows < len ? t0 + rows : len;
+    int group = a->heads / a->kv_heads, kv = (int)(rest % a->kv_heads);
+    for (int j = 0; j < group && !cancel_level(lr->r->opt.cancel); j++)
+        attend(a, wk, start[0] - lr->row0, t0, t1, kv * group + j);
+}
+
+Status attention_run(AttnRun *a, Batch *extra, Error *err)
+{
+    const LayerRun *lr = a->lr;
+    int n = lr->s1 - lr->s0;
+    a->first_task[0] = 0;
+    for (int i = 0; i < n; i++) {
+        int64_t len = lr->in->start[lr->s0 + i + 1] - lr->in->start[lr->s0 + i];
+        a->first_task[i + 1] = a->first_task[i] + sample_tasks(a, len);
+    }
+    Batch b = {.n = 0};
+    batch_add(&b, attention_task, a, a->first_task[n]);
+    for (int i = 0; extra && i < extra->n; i++)
+        batch_add(&b, extra->part[i].fn, extra->part[i].ctx, extra->part[i].n);
+    if (extra)
+        extra->n = 0;
+    return batch_run(&b, lr->r->opt.pool, lr->r->opt.cancel, err);
+}

@@ -1,0 +1,159 @@
+#ifndef SLIM_RUN_ENGINE_H
+#define SLIM_RUN_ENGINE_H
+
+#include "run/feed.h"
+#include "run/ops.h"
+#include "run/rope.h"
+#include "run/runner.h"
+#include "run/taps.h"
+
+/* Inside run/: what runner.c, decoder.c, linear.c and attention.c share. */
+
+/* Scratch of one compute thread. Grown on the job thread between batches. */
+typedef struct Worker {
+    float *panel[2]; /* widened panels of output rows, [rows][in] */
+    struct PanelKey {
+        uint64_t serial; /* of the stage run */
+        int64_t linear, panel;
+    } key[2];
+    float *tile;     /* one output tile, [block rows][panel rows] */
+    float *scores;   /* attention scores, [query rows][keys] */
+    double *exact;   /* gemm_exact */
+    size_t panel_cap[2], tile_cap, scores_cap, exact_cap; /* in elements */
+} Worker;
+
+struct Runner {
+    const Model *m;
+    RunnerOptions opt;
+    Ops ops;
+    Feed *feed;
+    Worker *worker;
+    int threads;
+    RopeSet rope;
+    float *scratch;      /* activations of one chunk of rows */
+    size_t scratch_cap;
+    uint64_t serial;
+    int64_t last_progress;
+};
+
+/* How packed rows are cut. Blocks are the row tiles of a GEMM: whole samples up to BLOCK_MAX rows together, longer samples in
+ * several. They depend on the samples alone, so results depend neither on threads nor on chunks. */
+enum { BLOCK_GOOD = 512, BLOCK_MAX = 1024 };
+typedef struct BlockPlan {
+    int64_t n;
+    int64_t *start; /* [n+1] rows */
+    int *sample;    /* [n+1] the sample that begins with the block, -1 inside a sample */
+    int64_t longest_sample, largest; /* rows */
+} BlockPlan;
+Status blocks_plan(BlockPlan *p, const Stream *shape, Error *err);
+void blocks_fini(BlockPlan *p);
+
+/* Output rows of one panel of a weight with `in` columns. */
+int64_t panel_rows(int64_t in);
+int64_t panel_count(int64_t out, int64_t in);
+
+/* One linear during a layer pass; lives through all chunks. */
+typedef struct LinearRun {
+    const Linear *lin;
+    int64_t index;          /* into Model.linears */
+    const LinearForm *form; /* NULL: float */
+    float *bias;            /* widened, or NULL */
+    int64_t panels;
+    uint64_t weight_mask;   /* observers of the panels */
+    double *energy;         /* [blocks][panels] sums of y^2, NULL when nobody asks */
+} LinearRun;
+
+enum { STAGE_MAX = 3, LAYER_LINEARS_MAX = 16 };
+
+/* One pass over one layer. */
+typedef struct LayerRun {
+    Runner *r;
+    int layer;
+    const Stream *in;
+    Stream *out;
+    TapHub hub;
+    BlockPlan blocks;
+    LinearRun lin[LAYER_LINEARS_MAX];
+    int nlin;
+    float *norm[4];         /* widened norm weights: input, post, q, k */
+    uint64_t piece_max;     /* bytes of weights read as one piece */
+    /* the present chunk: blocks [b0, b1), rows [row0, row0+rows), samples [s0, s1) */
+    int64_t b0, b1, row0, rows;
+    int s0, s1;
+    double work_done, work_total; /* multiply-adds of this layer */
+} LayerRun;
+
+/* Linears that read the same input, run as one batch (specs/models.md 2.3). Row pointers are those of the chunk's first row. */
+typedef struct Stage {
+    LayerRun *lr;
+    int n;
+    LinearRun *lin[STAGE_MAX];
+    const float *x;         /* input, [rows][in] */
+    bool gate;              /* two linears: y[0] = R(R(act(lin 0)) * lin 1) */
+    float *y[STAGE_MAX];    /* outputs, NULL: only `sum` (or the gate) is wanted */
+    int64_t ldy[STAGE_MAX];
+    const float *res;       /* residual, with `sum`: sum = R(res + y) */
+    float *sum;
+    int64_t lds;
+    float *act_scratch;     /* room for fake-quantized inputs, [distinct][rows][in] */
+    uint64_t in_mask;       /* observers of the input */
+    /* filled by stage_run */
+    const float *xin[STAGE_MAX];
+    const void *raw[STAGE_MAX]; /* first byte of row0[i] */
+    int64_t g0, g1;         /* stage panels of the present piece */
+    int64_t raw_panel[STAGE_MAX]; /* first panel of each linear in the present piece */
+} Stage;
+/* Runs the stage over the chunk's rows; more tasks (taps that read what is ready) come along in `extra`. next: first piece of what
+ * follows, read ahead (may be NULL). */
+Status stage_run(Stage *st, Batch *extra, const FeedPiece *next, Error *err);
+/* The first piece of a stage over these linears. */
+void stage_first_piece(const LinearRun *const *lin, int n, bool gate, uint64_t piece_max, FeedPiece *out);
+/* Distinct activation transforms among the forms: how many inputs act_scratch holds. */
+int stage_distinct_acts(LinearRun *const *lin, int n);
+
+/* Causal attention of the chunk's samples. o may be q. */
+typedef struct AttnRun {
+    LayerRun *lr;
+    const float *q, *k, *v; /* [rows][ld*] */
+    float *o;               /* [rows][ldq] */
+    int64_t ldq, ldk, ldv;
+    int heads, kv_heads, head_dim;
+    float scale;
+    int64_t window;         /* 0: all */
+    int64_t *first_task;    /* [samples of the chunk + 1] */
+} AttnRun;
+Status attention_run(AttnRun *a, Batch *extra, Error *err);
+/* Query rows of one task for a sample of `len` tokens; floats of scores one thread holds. */
+int64_t attention_query_rows(int64_t len);
+int64_t attention_scores_floats(int64_t len);
+
+/* Float32 values that one row needs during a layer. */
+typedef struct RowNeed {
+    int64_t x;   /* the normed input of a stage */
+    int64_t mid; /* q, k, v; later the gated feed-forward values in the same place */
+    int64_t act; /* fake-quantized inputs of a variant */
+    int64_t tap; /* an output before its residual add, when it is watched */
+    int64_t up;  /* the second factor of the gate, when the two are watched */
+} RowNeed;
+int64_t row_need_floats(const RowNeed *n);
+/* Without taps; act: room for any variant's inputs. */
+RowNeed layer_row_need(const Model *m, bool act);
+/* Rows that one chunk takes when memory is no question: enough to make re-reading the weights for the next one cheap. */
+enum { CHUNK_ROWS = 4096 };
+
+/* Makes every worker's buffers hold at least these many elements. */
+typedef struct WorkerNeed {
+    size_t panel[2], tile, scores, exact;
+} WorkerNeed;
+Status workers_reserve(Runner *r, const WorkerNeed *need, Error *err);
+uint64_t worker_need_bytes(const WorkerNeed *need);
+/* What the workers of a layer pass need for samples up to `longest` rows. */
+WorkerNeed layer_worker_need(const Model *m, bool model_mode, int64_t longest, int64_t largest_block);
+
+/* Reads and widens a small tensor; caller frees. */
+Status load_vector(Runner *r, const TensorInfo *t, float **out, Error *err);
+/* Largest piece of weights read at once under a memory limit (0: none). */
+uint64_t feed_piece_max(uint64_t mem_limit);
+void runner_progress(Runner *r, const char *phase, int64_t done, int64_t total, double wdone, double wtotal, bool now);
+
+#endif

@@ -1,0 +1,35 @@
+#ifndef SLIM_RUN_FEED_H
+#define SLIM_RUN_FEED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/pool.h"
+#include "io/safetensors.h"
+
+/* Reads weights ahead on a thread of its own: while one piece is multiplied the next is read, in the checkpoint's dtype. */
+enum { FEED_SEGMENTS = 3 };
+
+typedef struct FeedPiece {
+    int nseg;
+    struct FeedSegment {
+        const TensorInfo *tensor;
+        uint64_t begin, n; /* bytes within the tensor */
+    } seg[FEED_SEGMENTS];
+} FeedPiece;
+
+typedef struct Feed Feed;
+
+/* The checkpoint outlives the feed. */
+Status feed_new(Feed **out, const Checkpoint *ckpt, Error *err);
+void feed_free(Feed *f);
+/* Starts reading this piece unless it is already read or being read. At most one piece besides the taken one is kept; what was
+ * read ahead and turns out not to be wanted is dropped, its error too. */
+void feed_want(Feed *f, const FeedPiece *p);
+/* Waits for the piece; data[i] points to segment i (64-byte aligned) until feed_done. ST_CANCELLED when `cancel` is raised
+ * while waiting. */
+Status feed_take(Feed *f, const FeedPiece *p, const void *data[FEED_SEGMENTS], const Cancel *cancel, Error *err);
+void feed_done(Feed *f);
+
+#endif

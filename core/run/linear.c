@@ -1,0 +1,354 @@
+#include "run/engine.h"
+
+#include <string.h>
+
+/* A panel should stay in the cache of the core that widened it, and be wide enough for the GEMM to pay. */
+enum { PANEL_ROWS = 512, PANEL_ROWS_MIN = 128, PANEL_VALUES = 2 << 20 };
+
+int64_t panel_rows(int64_t in)
+{
+    int64_t rows = PANEL_VALUES / (in > 0 ? in : 1) / 64 * 64;
+    return rows > PANEL_ROWS ? PANEL_ROWS : rows < PANEL_ROWS_MIN ? PANEL_ROWS_MIN : rows;
+}
+
+int64_t panel_count(int64_t out, int64_t in)
+{
+    return (out + panel_rows(in) - 1) / panel_rows(in);
+}
+
+static int64_t panel_begin(const LinearRun *l, int64_t panel)
+{
+    int64_t row = panel * panel_rows(l->lin->in);
+    return row < l->lin->out ? row : l->lin->out;
+}
+
+static uint64_t row_bytes(const LinearRun *l)
+{
+    return (uint64_t)l->lin->in * (uint64_t)dtype_size(l->lin->weight->dtype);
+}
+
+/* Stage panels: gate and up side by side in one, otherwise those of the linears one after the other. */
+static int64_t stage_panels(const LinearRun *const *lin, int n, bool gate)
+{
+    int64_t total = 0;
+    for (int i = 0; i < (gate ? 1 : n); i++)
+        total += lin[i]->panels;
+    return total;
+}
+
+/* Panels [*p0, *p1) of linear i that stage panels [g0, g1) hold. */
+static void panels_of(const LinearRun *const *lin, int i, bool gate, int64_t g0, int64_t g1, int64_t *p0, int64_t *p1)
+{
+    int64_t before = 0;
+    for (int j = 0; j < i && !gate; j++)
+        before += lin[j]->panels;
+    int64_t a = g0 - before, b = g1 - before;
+    *p0 = a < 0 ? 0 : a > lin[i]->panels ? lin[i]->panels : a;
+    *p1 = b < 0 ? 0 : b > lin[i]->panels ? lin[i]->panels : b;
+}
+
+static uint64_t panels_bytes(const LinearRun *const *lin, int n, bool gate, int64_t g0, int64_t g1)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < n; i++) {
+        int64_t p0, p1;
+        panels_of(lin, i, gate, g0, g1, &p0, &p1);
+        bytes += (uint64_t)(panel_begin(lin[i], p1) - panel_begin(lin[i], p0)) * row_bytes(lin[i]);
+    }
+    return bytes;
+}
+
+/* The piece that begins at stage panel g0: as many panels as fit into piece_max bytes, at least one. Returns its end. */
+static int64_t make_piece(const LinearRun *const *lin, int n, bool gate, uint64_t piece_max, int64_t g0, FeedPiece *out)
+{
+    int64_t total = stage_panels(lin, n, gate), g1 = g0 + 1;
+    while (g1 < total && panels_bytes(lin, n, gate, g0, g1 + 1) <= piece_max)
+        g1++;
+    *out = (FeedPiece){0};
+    for (int i = 0; i < n; i++) {
+        int64_t p0, p1;
+        panels_of(lin, i, gate, g0, g1, &p0, &p1);
+        int64_t r0 = panel_begin(lin[i], p0), r1 = panel_begin(lin[i], p1);
+        out->seg[out->nseg++] = (struct FeedSegment){
+            .tensor = lin[i]->lin->weight,
+            .begin = (uint64_t)r0 * row_bytes(lin[i]),
+            .n = (uint64_t)(r1 - r0) * row_bytes(lin[i]),
+        };
+    }
+    return g1;
+}
+
+void stage_first_piece(const LinearRun *const *lin, int n, bool gate, uint64_t piece_max, FeedPiece *out)
+{
+    make_piece(lin, n, gate, piece_max, 0, out);
+}
+
+/* ---- activations of a variant ---- */
+
+static bool same_act(const LinearForm *a, const LinearForm *b)
+{
+    return a->act == b->act && (a->self == b->self || (a->act_key && a->act_key == b->act_key));
+}
+
+static const LinearForm *act_form(const LinearRun *l)
+{
+    return l->form && l->form->act ? l->form : NULL;
+}
+
+/* The first linear of the stage with the same transform as linear i. */
+static int act_owner(LinearRun *const *lin, int i)
+{
+    for (int j = 0; j < i; j++)
+        if (act_form(lin[j]) && same_act(lin[j]->form, lin[i]->form))
+            return j;
+    return i;
+}
+
+int stage_distinct_acts(LinearRun *const *lin, int n)
+{
+    int distinct = 0;
+    for (int i = 0; i < n; i++)
+        distinct += act_form(lin[i]) && act_owner(lin, i) == i;
+    return distinct;
+}
+
+typedef struct ActRun {
+    const Stage *st;
+    const LinearForm *form;
+    float *out;
+} ActRun;
+
+static void act_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const ActRun *a = ctx;
+    const LayerRun *lr = a->st->lr;
+    int s = lr->s0 + (int)index;
+    int64_t in = a->st->lin[0]->lin->in, r0 = lr->in->start[s] - lr->row0, rows = lr->in->start[s + 1] - lr->in->start[s];
+    if (rows > 0)
+        a->form->act(a->form->self, s, a->st->x + r0 * in, rows, in, in, a->out + r0 * in);
+}
+
+/* Lets the forms see the input, then fake-quantizes it: xin[i] is what linear i multiplies. */
+static Status run_acts(Stage *st, Error *err)
+{
+    LayerRun *lr = st->lr;
+    Runner *r = lr->r;
+    int64_t in = st->lin[0]->lin->in;
+    Stream shape = {.samples = lr->in->samples, .rows = lr->rows, .width = in, .start = lr->in->start};
+    for (int i = 0; i < st->n; i++) {
+        const LinearForm *f = st->lin[i]->form;
+        st->xin[i] = st->x;
+        if (f && f->prepare)
+            RETURN_IF_ERROR(f->prepare(f->self, st->x, &shape, in, r->opt.pool, err));
+    }
+    ActRun run[STAGE_MAX];
+    Batch b = {.n = 0};
+    int slots = 0;
+    for (int i = 0; i < st->n; i++) {
+        if (!act_form(st->lin[i]))
+            continue;
+        int owner = act_owner(st->lin, i);
+        if (owner < i) {
+            st->xin[i] = st->xin[owner];
+            continue;
+        }
+        float *out = st->act_scratch + (int64_t)slots * lr->rows * in;
+        run[slots] = (ActRun){st, st->lin[i]->form, out};
+        batch_add(&b, act_task, &run[slots++], lr->s1 - lr->s0);
+        st->xin[i] = out;
+    }
+    return b.n ? batch_run(&b, r->opt.pool, r->opt.cancel, err) : ST_OK;
+}
+
+/* ---- the GEMM tasks ---- */
+
+/* The widened panel in slot `slot` of the worker; panels come in order, so the one made last is often the one needed again. */
+static const float *widened(Stage *st, Worker *wk, int slot, int i, int64_t panel, bool first_block)
+{
+    LayerRun *lr = st->lr;
+    LinearRun *l = st->lin[i];
+    struct PanelKey *key = &wk->key[slot];
+    if (key->serial == lr->r->serial && key->linear == l->index && key->panel == panel)
+        return wk->panel[slot];
+    int64_t r0 = panel_begin(l, panel), rows = panel_begin(l, panel + 1) - r0, in = l->lin->in;
+    const unsigned char *raw = st->raw[i];
+    raw += (uint64_t)(r0 - panel_begin(l, st->raw_panel[i])) * row_bytes(l);
+    float *w = wk->panel[slot];
+    ops_widen(&lr->r->ops, l->lin->weight->dtype, raw, rows * in, w);
+    if (first_block && l->weight_mask)
+        taps_weight_panel(&lr->hub, l->weight_mask, l->index, (int)panel, r0, rows, w, in);
+    if (l->form && l->form->weight)
+        l->form->weight(l->form->self, r0, rows, in, w);
+    *key = (struct PanelKey){lr->r->serial, l->index, panel};
+    return w;
+}
+
+/* y = R(x·W^T + b) of one panel and one block of rows. */
+static void gemm_tile(Stage *st, Worker *wk, int slot, int i, int64_t panel, int64_t block, float *y, int64_t ldy)
+{
+    LayerRun *lr = st->lr;
+    LinearRun *l = st->lin[i];
+    int64_t r0 = panel_begin(l, panel), in = l->lin->in;
+    int64_t a = lr->blocks.start[block], rows = lr->blocks.start[block + 1] - a;
+    GemmArgs g = {
+        .m = rows,
+        .n = panel_begin(l, panel + 1) - r0,
+        .k = in,
+        .x = st->xin[i] + (a - lr->row0) * in,
+        .ldx = in,
+        .w = widened(st, wk, slot, i, panel, block == 0),
+        .ldw = in,
+        .y = y,
+        .ldy = ldy,
+    };
+    ops_gemm(&lr->r->ops, &g, l->bias ? l->bias + r0 : NULL, wk->exact);
+    if (l->energy) {
+        double sum = 0;
+        for (int64_t t = 0; t < rows; t++)
+            sum += lr->r->ops.k->sum_sq(y + t * ldy, g.n);
+        l->energy[block * l->panels + panel] = sum;
+    }
+}
+
+static void add_residual(Stage *st, int64_t row, int64_t rows, int64_t col, int64_t n, const float *y, int64_t ldy)
+{
+    const Ops *ops = &st->lr->r->ops;
+    for (int64_t t = 0; t < rows; t++) {
+        int64_t at = (row + t) * st->lds + col;
+        ops_add(ops, st->res + at, y + t * ldy, st->sum + at, n);
+    }
+}
+
+static void gate_tile(Stage *st, Worker *wk, int64_t panel, int64_t block)
+{
+    LayerRun *lr = st->lr;
+    LinearRun *l = st->lin[0];
+    int64_t col = panel_begin(l, panel), n = panel_begin(l, panel + 1) - col;
+    int64_t row = lr->blocks.start[block] - lr->row0, rows = lr->blocks.start[block + 1] - lr->blocks.start[block];
+    float *g = st->y[0] + row * st->ldy[0] + col;
+    bool split = st->y[1] != NULL; /* someone watches the two outputs: gating comes later */
+    float *u = split ? st->y[1] + row * st->ldy[1] + col : wk->tile;
+    int64_t ldu = split ? st->ldy[1] : n;
+    gemm_tile(st, wk, 0, 0, panel, block, g, st->ldy[0]);
+    gemm_tile(st, wk, 1, 1, panel, block, u, ldu);
+    for (int64_t t = 0; t < rows && !split; t++)
+        ops_gate(&lr->r->ops, lr->r->m->cfg.act, g + t * st->ldy[0], u + t * ldu, n);
+}
+
+static void stage_task(void *ctx, int64_t index, int worker)
+{
+    Stage *st = ctx;
+    LayerRun *lr = st->lr;
+    Worker *wk = &lr->r->worker[worker];
+    int64_t blocks = lr->b1 - lr->b0, panel = st->g0 + index / blocks, block = lr->b0 + index % blocks;
+    if (st->gate) {
+        gate_tile(st, wk, panel, block);
+        return;
+    }
+    int i = 0;
+    while (panel >= st->lin[i]->panels)
+        panel -= st->lin[i++]->panels;
+    LinearRun *l = st->lin[i];
+    int64_t col = panel_begin(l, panel), n = panel_begin(l, panel + 1) - col;
+    int64_t row = lr->blocks.start[block] - lr->row0, rows = lr->blocks.start[block + 1] - lr->blocks.start[block];
+    float *y = st->y[i] ? st->y[i] + row * st->ldy[i] + col : wk->tile;
+    int64_t ldy = st->y[i] ? st->ldy[i] : n;
+    gemm_tile(st, wk, 0, i, panel, block, y, ldy);
+    if (st->sum)
+        add_residual(st, row, rows, col, n, y, ldy);
+}
+
+static void progress_of_layer(LayerRun *lr, double work)
+{
+    Runner *r = lr->r;
+    lr->work_done += work;
+    runner_progress(r, "layer", lr->layer, r->m->cfg.layers, lr->layer * lr->work_total + lr->work_done,
+                    r->m->cfg.layers * lr->work_total, false);
+}
+
+/* ---- observers of the stage ---- */
+
+static Status stage_begin(Stage *st, Error *err)
+{
+    LayerRun *lr = st->lr;
+    if (lr->b0 > 0)
+        return ST_OK;
+    for (int i = 0; i < st->n; i++)
+        RETURN_IF_ERROR(taps_weight_begin(&lr->hub, st->lin[i]->weight_mask, st->lin[i]->index, (int)st->lin[i]->panels, err));
+    Tap tap = {TAP_LINEAR_IN, lr->layer, st->lin[0]->index};
+    return taps_begin(&lr->hub, st->in_mask, tap, lr->in, st->lin[0]->lin->in, err);
+}
+
+static Status stage_end(Stage *st, Error *err)
+{
+    LayerRun *lr = st->lr;
+    if (lr->b0 == 0)
+        for (int i = 0; i < st->n; i++)
+            RETURN_IF_ERROR(taps_weight_end(&lr->hub, st->lin[i]->weight_mask, st->lin[i]->index, err));
+    if (lr->b1 < lr->blocks.n)
+        return ST_OK;
+    Tap tap = {TAP_LINEAR_IN, lr->layer, st->lin[0]->index};
+    RETURN_IF_ERROR(taps_end(&lr->hub, st->in_mask, tap, err));
+    for (int i = 0; i < st->n; i++) {
+        LinearRun *l = st->lin[i];
+        double sum = 0;
+        for (int64_t t = 0; l->energy && t < lr->blocks.n * l->panels; t++)
+            sum += l->energy[t];
+        if (l->energy)
+            RETURN_IF_ERROR(taps_energy(&lr->hub, st->in_mask, l->index, sum, lr->in->rows, err));
+    }
+    return ST_OK;
+}
+
+Status stage_run(Stage *st, Batch *extra, const FeedPiece *next, Error *err)
+{
+    LayerRun *lr = st->lr;
+    Runner *r = lr->r;
+    const LinearRun *const *lin = (const LinearRun *const *)st->lin;
+    RETURN_IF_ERROR(stage_begin(st, err));
+    RETURN_IF_ERROR(run_acts(st, err));
+    TapFeed in_feed = {&lr->hub, st->in_mask, {TAP_LINEAR_IN, lr->layer, st->lin[0]->index}, lr->in, lr->s0, lr->row0,
+                       st->x, st->lin[0]->lin->in, st->lin[0]->lin->in};
+    int64_t total = stage_panels(lin, st->n, st->gate);
+    FeedPiece piece, after;
+    int64_t g1 = make_piece(lin, st->n, st->gate, lr->piece_max, 0, &piece);
+    r->serial++;
+    for (int64_t g0 = 0; g0 < total; g0 = g1, piece = after) {
+        if (g0 > 0)
+            g1 = make_piece(lin, st->n, st->gate, lr->piece_max, g0, &piece);
+        RETURN_IF_ERROR(feed_take(r->feed, &piece, st->raw, r->opt.cancel, err));
+        if (g1 < total)
+            make_piece(lin, st->n, st->gate, lr->piece_max, g1, &after);
+        else if (next)
+            after = *next;
+        else
+            after.nseg = 0;
+        if (after.nseg)
+            feed_want(r->feed, &after);
+        st->g0 = g0;
+        st->g1 = g1;
+        double work = 0;
+        for (int i = 0; i < st->n; i++) {
+            int64_t p0, p1;
+            panels_of(lin, i, st->gate, g0, g1, &p0, &p1);
+            st->raw_panel[i] = p0;
+            work += (double)(panel_begin(lin[i], p1) - panel_begin(lin[i], p0)) * (double)lin[i]->lin->in * (double)lr->rows;
+        }
+        Batch b = {.n = 0};
+        batch_add(&b, stage_task, st, (g1 - g0) * (lr->b1 - lr->b0));
+        if (g0 == 0) {
+            if (st->in_mask)
+                batch_add(&b, taps_task, &in_feed, lr->s1 - lr->s0);
+            for (int i = 0; extra && i < extra->n; i++)
+                batch_add(&b, extra->part[i].fn, extra->part[i].ctx, extra->part[i].n);
+        }
+        Status s = batch_run(&b, r->opt.pool, r->opt.cancel, err);
+        feed_done(r->feed);
+        RETURN_IF_ERROR(s);
+        progress_of_layer(lr, work);
+    }
+    if (extra)
+        extra->n = 0;
+    return stage_end(st, err);
+}

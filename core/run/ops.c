@@ -1,0 +1,149 @@
+#include "run/ops.h"
+
+#include <math.h>
+#include <string.h>
+
+Ops ops_make(bool model, DType dtype)
+{
+    const MathKernels *fast = math_fast();
+    return (Ops){.k = fast, .f = model ? math_reference() : fast, .model = model, .dtype = dtype};
+}
+
+void ops_round(const Ops *o, float *x, int64_t n)
+{
+    if (!o->model)
+        return;
+    if (o->dtype == DT_BF16)
+        o->k->round_bf16(x, n);
+    else if (o->dtype == DT_F16)
+        o->k->round_f16(x, n);
+}
+
+void ops_norm(const Ops *o, NormKind kind, const float *x, const float *w, double eps, int64_t n, float *y)
+{
+    float mean = (float)(o->k->sum_sq(x, n) / (double)n);
+    o->k->scale(x, (float)(1.0 / sqrt((double)(mean + (float)eps))), y, n);
+    switch (kind) {
+    case NORM_LLAMA:
+        ops_round(o, y, n);
+        o->k->mul(w, y, y, n);
+        break;
+    case NORM_LATE:
+        o->k->mul(w, y, y, n);
+        break;
+    case NORM_UNIT:
+        for (int64_t i = 0; i < n; i++)
+            y[i] *= 1.0f + w[i];
+        break;
+    }
+    ops_round(o, y, n);
+}
+
+static void act_libm(Activation act, float *g, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float x = g[i];
+        g[i] = act == ACT_SILU ? x / (1.0f + expf(-x))
+                               : 0.5f * x * (1.0f + tanhf(0.7978845608028654f * (x + 0.044715f * (x * x * x))));
+    }
+}
+
+void ops_gate(const Ops *o, Activation act, float *g, const float *u, int64_t n)
+{
+    if (o->model) {
+        act_libm(act, g, n);
+        ops_round(o, g, n);
+        o->k->mul(g, u, g, n);
+        ops_round(o, g, n);
+    } else if (act == ACT_SILU) {
+        o->f->silu_mul(g, u, n);
+    } else {
+        o->f->gelu_tanh_mul(g, u, n);
+    }
+}
+
+void ops_add(const Ops *o, const float *a, const float *b, float *y, int64_t n)
+{
+    o->k->add(a, b, y, n);
+    ops_round(o, y, n);
+}
+
+void ops_rope(const Ops *o, float *x, const float *cos, const float *sin, int64_t half)
+{
+    if (!o->model) {
+        o->k->rope(x, x + half, cos, sin, half);
+        return;
+    }
+    enum { STEP = 64 };
+    float ac[STEP], bs[STEP], bc[STEP], as[STEP];
+    for (int64_t j = 0; j < half; j += STEP) {
+        int64_t n = half - j < STEP ? half - j : STEP;
+        float *a = x + j, *b = x + half + j;
+        o->k->mul(a, cos + j, ac, n);
+        o->k->mul(b, sin + j, bs, n);
+        o->k->mul(b, cos + j, bc, n);
+        o->k->mul(a, sin + j, as, n);
+        ops_round(o, ac, n);
+        ops_round(o, bs, n);
+        ops_round(o, bc, n);
+        ops_round(o, as, n);
+        for (int64_t i = 0; i < n; i++) {
+            a[i] = ac[i] - bs[i];
+            b[i] = bc[i] + as[i];
+        }
+        ops_round(o, a, n);
+        ops_round(o, b, n);
+    }
+}
+
+void ops_softmax(const Ops *o, float *x, int64_t n)
+{
+    o->f->softmax(x, n);
+    ops_round(o, x, n);
+}
+
+void ops_gemm(const Ops *o, const GemmArgs *g, const float *bias, double *scratch)
+{
+    if (o->model) {
+        gemm_exact(o->k, g, bias, scratch);
+        for (int64_t i = 0; i < g->m; i++)
+            ops_round(o, g->y + i * g->ldy, g->n);
+        return;
+    }
+    gemm_f32(g, 1.0f);
+    if (bias)
+        for (int64_t i = 0; i < g->m; i++)
+            o->k->add(g->y + i * g->ldy, bias, g->y + i * g->ldy, g->n);
+}
+
+void ops_scores(const Ops *o, const GemmArgs *g, float scale, double *scratch)
+{
+    if (!o->model) {
+        gemm_f32(g, scale);
+        return;
+    }
+    gemm_exact(o->k, g, NULL, scratch);
+    for (int64_t i = 0; i < g->m; i++) {
+        float *y = g->y + i * g->ldy;
+        ops_round(o, y, g->n);
+        o->k->scale(y, scale, y, g->n);
+        ops_round(o, y, g->n);
+    }
+}
+
+bool ops_can_widen(DType t)
+{
+    return t == DT_F32 || t == DT_BF16 || t == DT_F16;
+}
+
+void ops_widen(const Ops *o, DType t, const void *src, int64_t n, float *dst)
+{
+    if (t == DT_BF16)
+        o->k->widen_bf16(src, n, dst);
+    else if (t == DT_F16)
+        o->k->widen_f16(src, n, dst);
+    else
+        memcpy(dst, src, (size_t)n * sizeof *dst);
+    if (t != o->dtype)
+        ops_round(o, dst, n);
+}

@@ -1,0 +1,43 @@
+#ifndef SLIM_RUN_OPS_H
+#define SLIM_RUN_OPS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "math/gemm.h"
+#include "math/kernels.h"
+#include "model/model.h"
+
+/* The operations of a decoder in one of the two arithmetics (specs/models.md 2.2, 2.3). In model mode every operation ends
+ * with R(), rounding to the model dtype, transcendental functions are libm's and sums run in float64; in fp32 mode nothing is
+ * rounded below float32. */
+typedef struct Ops {
+    const MathKernels *k; /* fast */
+    const MathKernels *f; /* exp, softmax and gates */
+    bool model;
+    DType dtype;
+} Ops;
+
+Ops ops_make(bool model, DType dtype);
+/* R() in place. */
+void ops_round(const Ops *o, float *x, int64_t n);
+/* y = R(norm(x)) with weights w, one row of n. */
+void ops_norm(const Ops *o, NormKind kind, const float *x, const float *w, double eps, int64_t n, float *y);
+/* g = R(R(act(g)) * u) */
+void ops_gate(const Ops *o, Activation act, float *g, const float *u, int64_t n);
+/* y = R(a + b) */
+void ops_add(const Ops *o, const float *a, const float *b, float *y, int64_t n);
+/* Rotates the pairs (x[j], x[j+half]). */
+void ops_rope(const Ops *o, float *x, const float *cos, const float *sin, int64_t half);
+/* x = R(softmax(x)) */
+void ops_softmax(const Ops *o, float *x, int64_t n);
+/* y = R(x·w + bias): one tile. scratch: gemm_exact_scratch(m, n) doubles in model mode, else unused. */
+void ops_gemm(const Ops *o, const GemmArgs *g, const float *bias, double *scratch);
+/* Scores: y = R(R(x·w) * scale). */
+void ops_scores(const Ops *o, const GemmArgs *g, float scale, double *scratch);
+
+/* Widens n elements of a checkpoint tensor to float32 (rounded to the model dtype in model mode). src: aligned to its element. */
+bool ops_can_widen(DType t);
+void ops_widen(const Ops *o, DType t, const void *src, int64_t n, float *dst);
+
+#endif

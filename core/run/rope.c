@@ -1,0 +1,180 @@
+#include "run/rope.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+
+static const double pi = 3.14159265358979323846;
+
+/* Which frequency set a sample of `len` tokens uses: some scalings depend on its length. */
+static int64_t rope_key(const ModelConfig *cfg, int64_t len)
+{
+    switch (cfg->rope.type) {
+    case ROPE_DYNAMIC:
+        return len > cfg->max_positions ? len : 0;
+    case ROPE_LONGROPE:
+        return len > cfg->rope.original_max;
+    default:
+        return 0;
+    }
+}
+
+/* 1 / theta^(2j/d), the power in float32. */
+static void base_freq(double theta, int d, float *inv)
+{
+    for (int j = 0; j < d / 2; j++)
+        inv[j] = 1.0f / (float)pow((double)(float)theta, (double)((float)(2 * j) / (float)d));
+}
+
+static void llama3_freq(const RopeParams *p, float *inv)
+{
+    float orig = (float)p->original_max, factor = (float)p->factor;
+    float low = (float)p->low_freq_factor, high = (float)p->high_freq_factor;
+    for (int j = 0; j < p->dim / 2; j++) {
+        float f = inv[j], wave = (float)(2 * pi) / f;
+        if (wave > orig / low) {
+            inv[j] = f / factor;
+        } else if (wave >= orig / high) {
+            float smooth = (orig / wave - low) / (high - low);
+            inv[j] = (1 - smooth) * f / factor + smooth * f;
+        }
+    }
+}
+
+static double yarn_dim(const RopeParams *p, double turns)
+{
+    return p->dim * log((double)p->original_max / (turns * 2 * pi)) / (2 * log(p->theta));
+}
+
+static void yarn_freq(const RopeParams *p, float *inv)
+{
+    double lo = yarn_dim(p, p->beta_fast), hi = yarn_dim(p, p->beta_slow);
+    if (p->truncate) {
+        lo = floor(lo);
+        hi = ceil(hi);
+    }
+    lo = fmax(lo, 0);
+    hi = fmin(hi, p->dim - 1);
+    if (lo == hi)
+        hi += 0.001;
+    for (int j = 0; j < p->dim / 2; j++) {
+        float ramp = ((float)j - (float)lo) / (float)(hi - lo);
+        ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
+        inv[j] = inv[j] / (float)p->factor * ramp + inv[j] * (1 - ramp);
+    }
+}
+
+static double yarn_gain(double factor, double m)
+{
+    return factor <= 1 ? 1 : 0.1 * m * log(factor) + 1;
+}
+
+static double attention_factor(const ModelConfig *cfg)
+{
+    const RopeParams *p = &cfg->rope;
+    if (p->type == ROPE_YARN) {
+        if (p->has_attention_factor)
+            return p->attention_factor;
+        if (p->mscale != 0 && p->mscale_all_dim != 0)
+            return yarn_gain(p->factor, p->mscale) / yarn_gain(p->factor, p->mscale_all_dim);
+        return yarn_gain(p->factor, 1);
+    }
+    if (p->type == ROPE_LONGROPE) {
+        if (p->has_attention_factor)
+            return p->attention_factor;
+        double f = p->factor > 0 ? p->factor : (double)cfg->max_positions / (double)p->original_max;
+        return f <= 1 ? 1 : sqrt(1 + log(f) / log((double)p->original_max));
+    }
+    return 1;
+}
+
+static void frequencies(const ModelConfig *cfg, int64_t key, float *inv)
+{
+    const RopeParams *p = &cfg->rope;
+    double theta = p->theta;
+    if (p->type == ROPE_DYNAMIC && key) {
+        double ratio = p->factor * (double)key / (double)cfg->max_positions - (p->factor - 1);
+        theta *= pow(ratio, (double)p->dim / (p->dim - 2));
+    }
+    base_freq(theta, p->dim, inv);
+    if (p->type == ROPE_LINEAR)
+        for (int j = 0; j < p->dim / 2; j++)
+            inv[j] /= (float)p->factor;
+    else if (p->type == ROPE_LLAMA3)
+        llama3_freq(p, inv);
+    else if (p->type == ROPE_YARN)
+        yarn_freq(p, inv);
+    else if (p->type == ROPE_LONGROPE)
+        for (int j = 0; j < p->dim / 2; j++)
+            inv[j] /= (float)(key ? p->long_factor : p->short_factor)[j];
+}
+
+static RopeTable *find(const RopeSet *set, int64_t key)
+{
+    for (size_t i = 0; i < set->n; i++)
+        if (set->t[i].key == key)
+            return &set->t[i];
+    return NULL;
+}
+
+const RopeTable *rope_table(const RopeSet *set, const ModelConfig *cfg, int64_t len)
+{
+    return find(set, rope_key(cfg, len));
+}
+
+static Status fill_table(RopeTable *t, const ModelConfig *cfg, const Ops *ops, int64_t rows, Error *err)
+{
+    int64_t half = cfg->rope.dim / 2;
+    float *inv = mem_array((size_t)half, sizeof *inv);
+    float *c = mem_aligned((size_t)(rows * half), sizeof *c), *s = mem_aligned((size_t)(rows * half), sizeof *s);
+    if (!inv || !c || !s) {
+        free(inv);
+        free(c);
+        free(s);
+        return error_nomem(err, "position tables");
+    }
+    float af = (float)attention_factor(cfg);
+    frequencies(cfg, t->key, inv);
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < half; j++) {
+            double angle = (double)((float)i * inv[j]);
+            c[i * half + j] = (float)cos(angle) * af;
+            s[i * half + j] = (float)sin(angle) * af;
+        }
+    ops_round(ops, c, rows * half);
+    ops_round(ops, s, rows * half);
+    free(inv);
+    free(t->cos);
+    free(t->sin);
+    t->cos = c;
+    t->sin = s;
+    t->rows = rows;
+    t->half = half;
+    return ST_OK;
+}
+
+Status rope_reserve(RopeSet *set, const ModelConfig *cfg, const Ops *ops, int64_t len, Error *err)
+{
+    int64_t key = rope_key(cfg, len);
+    RopeTable *t = find(set, key);
+    if (t && t->rows >= len)
+        return ST_OK;
+    if (!t) {
+        if (!mem_grow(&set->t, &set->cap, set->n + 1, sizeof *set->t))
+            return error_nomem(err, "position tables");
+        t = &set->t[set->n++];
+        *t = (RopeTable){.key = key};
+    }
+    return fill_table(t, cfg, ops, len, err);
+}
+
+void rope_fini(RopeSet *set)
+{
+    for (size_t i = 0; i < set->n; i++) {
+        free(set->t[i].cos);
+        free(set->t[i].sin);
+    }
+    free(set->t);
+    *set = (RopeSet){0};
+}

@@ -1,0 +1,27 @@
+#ifndef SLIM_RUN_ROPE_H
+#define SLIM_RUN_ROPE_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+#include "run/ops.h"
+
+/* cos and sin of one frequency set for positions 0..rows-1, [rows][half], as they enter the rotation (specs/models.md 2.3). */
+typedef struct RopeTable {
+    int64_t key, rows, half;
+    float *cos, *sin;
+} RopeTable;
+
+/* Tables already made; grows. Zero-initialise. */
+typedef struct RopeSet {
+    RopeTable *t;
+    size_t n, cap;
+} RopeSet;
+
+/* Makes sure there is a table that covers a sample of `len` tokens; job thread. */
+Status rope_reserve(RopeSet *set, const ModelConfig *cfg, const Ops *ops, int64_t len, Error *err);
+/* The table for a sample of `len` tokens, reserved before. */
+const RopeTable *rope_table(const RopeSet *set, const ModelConfig *cfg, int64_t len);
+void rope_fini(RopeSet *set);
+
+#endif

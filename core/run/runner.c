@@ -1,0 +1,384 @@
+#include "run/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+enum {
+    PROGRESS_NS = 100 * 1000 * 1000,
+    LOGIT_ROWS = 128,         /* rows of one task */
+    LOGIT_COLS = 512,         /* vocabulary entries handed over at once */
+    LOGIT_VALUES = 4 << 20,   /* widened head values held at once */
+    BLAS_BYTES = 8 << 20      /* what OpenBLAS packs operands into, a thread */
+};
+static const uint64_t piece_bytes = (uint64_t)64 << 20;
+
+const char *arith_name(ArithMode m)
+{
+    return m == ARITH_MODEL ? "model" : "fp32";
+}
+
+uint64_t feed_piece_max(uint64_t mem_limit)
+{
+    return mem_limit && mem_limit / 16 < piece_bytes ? mem_limit / 16 : piece_bytes;
+}
+
+Status runner_new(Runner **out, const Model *m, const RunnerOptions *opt, Error *err)
+{
+    *out = NULL;
+    gemm_single_thread();
+    Runner *r = calloc(1, sizeof *r);
+    if (!r)
+        return error_nomem(err, "the runner");
+    r->m = m;
+    r->opt = *opt;
+    r->ops = ops_make(opt->arith == ARITH_MODEL, m->cfg.dtype);
+    r->threads = pool_threads(opt->pool);
+    r->worker = mem_zarray((size_t)r->threads, sizeof *r->worker);
+    Status st = r->worker ? feed_new(&r->feed, m->ckpt, err) : error_nomem(err, "the runner");
+    if (st != ST_OK) {
+        runner_free(r);
+        return st;
+    }
+    *out = r;
+    return ST_OK;
+}
+
+void runner_free(Runner *r)
+{
+    if (!r)
+        return;
+    feed_free(r->feed);
+    for (int i = 0; r->worker && i < r->threads; i++) {
+        free(r->worker[i].panel[0]);
+        free(r->worker[i].panel[1]);
+        free(r->worker[i].tile);
+        free(r->worker[i].scores);
+        free(r->worker[i].exact);
+    }
+    free(r->worker);
+    free(r->scratch);
+    rope_fini(&r->rope);
+    free(r);
+}
+
+const Model *runner_model(const Runner *r)
+{
+    return r->m;
+}
+
+ArithMode runner_arith(const Runner *r)
+{
+    return r->opt.arith;
+}
+
+Pool *runner_pool(Runner *r)
+{
+    return r->opt.pool;
+}
+
+void runner_progress(Runner *r, const char *phase, int64_t done, int64_t total, double wdone, double wtotal, bool now)
+{
+    if (!r->opt.progress)
+        return;
+    int64_t t = clock_ns();
+    if (!now && t - r->last_progress < PROGRESS_NS)
+        return;
+    r->last_progress = t;
+    r->opt.progress(r->opt.progress_ctx, &(Progress){phase, done, total, wdone, wtotal});
+}
+
+static bool reserve(void *buf, size_t *cap, size_t need, size_t size)
+{
+    if (need <= *cap)
+        return true;
+    void *old, *grown = mem_aligned(need, size);
+    memcpy(&old, buf, sizeof old);
+    free(old);
+    memcpy(buf, &grown, sizeof grown);
+    *cap = grown ? need : 0;
+    return grown != NULL;
+}
+
+Status workers_reserve(Runner *r, const WorkerNeed *need, Error *err)
+{
+    for (int i = 0; i < r->threads; i++) {
+        Worker *w = &r->worker[i];
+        if (!reserve(&w->panel[0], &w->panel_cap[0], need->panel[0], sizeof(float)) ||
+            !reserve(&w->panel[1], &w->panel_cap[1], need->panel[1], sizeof(float)) ||
+            !reserve(&w->tile, &w->tile_cap, need->tile, sizeof(float)) ||
+            !reserve(&w->scores, &w->scores_cap, need->scores, sizeof(float)) ||
+            !reserve(&w->exact, &w->exact_cap, need->exact, sizeof(double)))
+            return error_nomem(err, "the buffers of a compute thread");
+    }
+    return ST_OK;
+}
+
+uint64_t worker_need_bytes(const WorkerNeed *n)
+{
+    return (n->panel[0] + n->panel[1] + n->tile + n->scores) * sizeof(float) + n->exact * sizeof(double);
+}
+
+Status load_vector(Runner *r, const TensorInfo *t, float **out, Error *err)
+{
+    *out = NULL;
+    if (!ops_can_widen(t->dtype))
+        return error_set(err, ST_DATA, "%s: values of type %s cannot be run", t->name, dtype_name(t->dtype));
+    int64_t n = (int64_t)(t->nbytes / (uint64_t)dtype_size(t->dtype));
+    void *raw = mem_aligned(t->nbytes, 1);
+    float *v = mem_aligned((size_t)n, sizeof *v);
+    Status st = raw && v ? checkpoint_read(r->m->ckpt, t, 0, t->nbytes, raw, err) : error_nomem(err, t->name);
+    if (st == ST_OK) {
+        ops_widen(&r->ops, t->dtype, raw, n, v);
+        *out = v;
+        v = NULL;
+    }
+    free(raw);
+    free(v);
+    return st;
+}
+
+/* ---- embedding and final norm ---- */
+
+static Status embed_rows(Runner *r, const TokenSet *t, Stream *out, void *raw, Error *err)
+{
+    const TensorInfo *e = r->m->embed;
+    int64_t h = out->width;
+    uint64_t row = (uint64_t)h * (uint64_t)dtype_size(e->dtype);
+    for (int64_t i = 0; i < out->rows; i++) {
+        int32_t id = t->ids[i];
+        if (id < 0 || id >= r->m->cfg.vocab)
+            return error_set(err, ST_DATA, "token id %d is outside the vocabulary of %lld entries", id, (long long)r->m->cfg.vocab);
+        if (cancel_level(r->opt.cancel))
+            return error_set(err, ST_CANCELLED, "cancelled");
+        RETURN_IF_ERROR(checkpoint_read(r->m->ckpt, e, (uint64_t)id * row, row, raw, err));
+        ops_widen(&r->ops, e->dtype, raw, h, out->data + i * h);
+        if (i % 256 == 0)
+            runner_progress(r, "embed", i, out->rows, 0, 0, i == 0);
+    }
+    return ST_OK;
+}
+
+Status runner_embed(Runner *r, const TokenSet *t, Stream *out, Error *err)
+{
+    const TensorInfo *e = r->m->embed;
+    *out = (Stream){0};
+    if (!ops_can_widen(e->dtype))
+        return error_set(err, ST_DATA, "%s: values of type %s cannot be run", e->name, dtype_name(e->dtype));
+    uint64_t bytes = (uint64_t)t->start[t->samples] * (uint64_t)r->m->cfg.hidden * sizeof(float);
+    if (r->opt.mem_limit && bytes > r->opt.mem_limit)
+        return error_set(err, ST_NOMEM,
+                         "the hidden states of %lld tokens take %.1f MB but the limit is %.1f MB: raise --mem, or use fewer texts "
+                         "(--max-samples, --seq-len)",
+                         (long long)t->start[t->samples], (double)bytes / 1e6, (double)r->opt.mem_limit / 1e6);
+    RETURN_IF_ERROR(stream_init(out, t->samples, t->start, r->m->cfg.hidden, err));
+    void *raw = mem_aligned((size_t)out->width, (size_t)dtype_size(e->dtype));
+    Status st = raw ? embed_rows(r, t, out, raw, err) : error_nomem(err, "the embedding");
+    free(raw);
+    if (st != ST_OK)
+        stream_fini(out);
+    return st;
+}
+
+typedef struct NormRun {
+    Runner *r;
+    const Stream *in;
+    Stream *out;
+    const float *weight;
+} NormRun;
+
+enum { NORM_ROWS = 64 };
+
+static void final_norm_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const NormRun *n = ctx;
+    int64_t end = (index + 1) * NORM_ROWS < n->in->rows ? (index + 1) * NORM_ROWS : n->in->rows, w = n->in->width;
+    for (int64_t t = index * NORM_ROWS; t < end; t++)
+        ops_norm(&n->r->ops, n->r->m->arch->norm, n->in->data + t * w, n->weight, n->r->m->cfg.eps, w, n->out->data + t * w);
+}
+
+static Status run_final_norm(NormRun *n, const TapHub *hub, Error *err)
+{
+    Runner *r = n->r;
+    Batch b = {.n = 0};
+    batch_add(&b, final_norm_task, n, (n->in->rows + NORM_ROWS - 1) / NORM_ROWS);
+    RETURN_IF_ERROR(batch_run(&b, r->opt.pool, r->opt.cancel, err));
+    TapFeed f = {.hub = hub, .tap = {TAP_FINAL_NORM, -1, -1}, .shape = n->out, .x = n->out->data, .width = n->out->width, .ld = n->out->width};
+    f.mask = taps_wanted(hub, f.tap);
+    if (!f.mask)
+        return ST_OK;
+    RETURN_IF_ERROR(taps_begin(hub, f.mask, f.tap, n->out, f.width, err));
+    batch_add(&b, taps_task, &f, n->out->samples);
+    RETURN_IF_ERROR(batch_run(&b, r->opt.pool, r->opt.cancel, err));
+    return taps_end(hub, f.mask, f.tap, err);
+}
+
+Status runner_final_norm(Runner *r, const Stream *h, Stream *out, const Observer *obs, int nobs, Error *err)
+{
+    *out = (Stream){0};
+    if (nobs > TAPS_MAX_OBSERVERS)
+        return error_set(err, ST_INTERNAL, "%d observers of one pass, at most %d", nobs, TAPS_MAX_OBSERVERS);
+    float *w;
+    RETURN_IF_ERROR(load_vector(r, r->m->final_norm, &w, err));
+    Status st = stream_init(out, h->samples, h->start, h->width, err);
+    TapHub hub = {obs, nobs, r->opt.cancel};
+    if (st == ST_OK)
+        st = run_final_norm(&(NormRun){r, h, out, w}, &hub, err);
+    free(w);
+    if (st != ST_OK)
+        stream_fini(out);
+    return st;
+}
+
+/* ---- logits ---- */
+
+typedef struct LogitsRun {
+    Runner *r;
+    const Stream *x;
+    LogitsPanel *fn;
+    void *ctx;
+    float *w;        /* widened head rows [v0, v1) */
+    const void *raw; /* the same in the checkpoint's dtype */
+    int64_t v0, v1;
+} LogitsRun;
+
+static void widen_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    LogitsRun *l = ctx;
+    const TensorInfo *t = l->r->m->head;
+    int64_t h = l->x->width, a = index * LOGIT_COLS, n = l->v1 - l->v0 - a < LOGIT_COLS ? l->v1 - l->v0 - a : LOGIT_COLS;
+    const unsigned char *raw = l->raw;
+    ops_widen(&l->r->ops, t->dtype, raw + (uint64_t)(a * h) * (uint64_t)dtype_size(t->dtype), n * h, l->w + a * h);
+}
+
+static void logits_task(void *ctx, int64_t index, int worker)
+{
+    LogitsRun *l = ctx;
+    Worker *wk = &l->r->worker[worker];
+    int64_t h = l->x->width, row0 = index * LOGIT_ROWS;
+    int64_t rows = l->x->rows - row0 < LOGIT_ROWS ? l->x->rows - row0 : LOGIT_ROWS;
+    for (int64_t v = l->v0; v < l->v1 && !cancel_level(l->r->opt.cancel); v += LOGIT_COLS) {
+        int64_t n = l->v1 - v < LOGIT_COLS ? l->v1 - v : LOGIT_COLS;
+        const float *w = l->w + (v - l->v0) * h;
+        GemmArgs g = {.m = rows, .n = n, .k = h, .x = l->x->data + row0 * h, .ldx = h, .w = w, .ldw = h, .y = wk->tile, .ldy = n};
+        ops_gemm(&l->r->ops, &g, NULL, wk->exact);
+        l->fn(l->ctx, row0, rows, v, n, wk->tile, n, w);
+    }
+}
+
+static int64_t head_group(const Model *m)
+{
+    int64_t rows = LOGIT_VALUES / m->cfg.hidden / LOGIT_COLS * LOGIT_COLS;
+    rows = rows < LOGIT_COLS ? LOGIT_COLS : rows;
+    return rows < m->cfg.vocab ? rows : m->cfg.vocab;
+}
+
+static FeedPiece head_piece(const Model *m, int64_t v0)
+{
+    uint64_t row = (uint64_t)m->cfg.hidden * (uint64_t)dtype_size(m->head->dtype);
+    int64_t n = m->cfg.vocab - v0 < head_group(m) ? m->cfg.vocab - v0 : head_group(m);
+    return (FeedPiece){.nseg = 1, .seg = {{m->head, (uint64_t)v0 * row, (uint64_t)n * row}}};
+}
+
+static Status logits_group(LogitsRun *l, Error *err)
+{
+    Runner *r = l->r;
+    const Model *m = r->m;
+    FeedPiece p = head_piece(m, l->v0);
+    const void *raw[FEED_SEGMENTS];
+    RETURN_IF_ERROR(feed_take(r->feed, &p, raw, r->opt.cancel, err));
+    l->raw = raw[0];
+    if (l->v1 < m->cfg.vocab) {
+        FeedPiece next = head_piece(m, l->v1);
+        feed_want(r->feed, &next);
+    }
+    Batch b = {.n = 0};
+    batch_add(&b, widen_task, l, (l->v1 - l->v0 + LOGIT_COLS - 1) / LOGIT_COLS);
+    Status st = batch_run(&b, r->opt.pool, r->opt.cancel, err);
+    feed_done(r->feed);
+    RETURN_IF_ERROR(st);
+    batch_add(&b, logits_task, l, (l->x->rows + LOGIT_ROWS - 1) / LOGIT_ROWS);
+    return batch_run(&b, r->opt.pool, r->opt.cancel, err);
+}
+
+Status runner_logits(Runner *r, const Stream *normed, LogitsPanel *fn, void *ctx, Error *err)
+{
+    const Model *m = r->m;
+    if (!ops_can_widen(m->head->dtype))
+        return error_set(err, ST_DATA, "%s: weights of type %s cannot be run", m->head->name, dtype_name(m->head->dtype));
+    WorkerNeed need = {.tile = LOGIT_ROWS * LOGIT_COLS, .exact = r->ops.model ? gemm_exact_scratch(LOGIT_ROWS, LOGIT_COLS) : 0};
+    RETURN_IF_ERROR(workers_reserve(r, &need, err));
+    LogitsRun l = {.r = r, .x = normed, .fn = fn, .ctx = ctx};
+    int64_t group = head_group(m);
+    l.w = mem_aligned((size_t)(group * normed->width), sizeof *l.w);
+    if (!l.w)
+        return error_nomem(err, "the head's weights");
+    double row_work = (double)m->cfg.hidden * (double)normed->rows;
+    Status st = ST_OK;
+    for (l.v0 = 0; st == ST_OK && l.v0 < m->cfg.vocab; l.v0 = l.v1) {
+        l.v1 = l.v0 + group < m->cfg.vocab ? l.v0 + group : m->cfg.vocab;
+        runner_progress(r, "logits", l.v0, m->cfg.vocab, (double)l.v0 * row_work, (double)m->cfg.vocab * row_work, l.v0 == 0);
+        st = logits_group(&l, err);
+    }
+    free(l.w);
+    return st;
+}
+
+/* ---- the planner's bound ---- */
+
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* The most bytes of weights one batch reads: q, k and v; gate and up; or the rows of the head. */
+static uint64_t largest_piece(const Model *m)
+{
+    uint64_t most = 0, sum = 0;
+    for (int64_t i = 0; i < m->nlinears; i++) {
+        sum = m->linears[i].input == i ? 0 : sum;
+        sum += m->linears[i].weight->nbytes;
+        most = max_u64(most, sum);
+    }
+    most = most < piece_bytes ? most : piece_bytes;
+    return max_u64(most, (uint64_t)(head_group(m) * m->cfg.hidden) * (uint64_t)dtype_size(m->head->dtype));
+}
+
+uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int threads, bool whole)
+{
+    int64_t chunk = CHUNK_ROWS > longest ? CHUNK_ROWS : longest;
+    chunk = whole || rows < chunk ? rows : chunk;
+    RowNeed need = layer_row_need(m, true);
+    WorkerNeed wn = layer_worker_need(m, false, longest, BLOCK_MAX);
+    uint64_t bytes = 2 * (uint64_t)(rows * m->cfg.hidden) * sizeof(float);
+    bytes += max_u64((uint64_t)(chunk * row_need_floats(&need)), (uint64_t)(head_group(m) * m->cfg.hidden)) * sizeof(float);
+    bytes += (uint64_t)threads * (worker_need_bytes(&wn) + BLAS_BYTES);
+    return bytes + 2 * largest_piece(m) + (uint64_t)(longest * m->cfg.rope.dim) * sizeof(float);
+}
+
+/* ---- schedules ---- */
+
+Status schedule_layers(Runner *r, Stream **streams, int nstreams, const Schedule *s, Error *err)
+{
+    for (int layer = s->first; layer < s->last; layer++) {
+        if (cancel_level(r->opt.cancel))
+            return error_set(err, ST_CANCELLED, "cancelled");
+        LayerCtx ctx = {.runner = r, .layer = layer, .streams = streams, .nstreams = nstreams};
+        RETURN_IF_ERROR(s->job.run(s->job.self, &ctx, err));
+        if (s->layer_done)
+            RETURN_IF_ERROR(s->layer_done(s->ctx, layer, streams, nstreams, err));
+    }
+    return ST_OK;
+}
+
+Status float_pass_run(void *self, LayerCtx *ctx, Error *err)
+{
+    const FloatPass *p = self;
+    for (int i = 0; i < ctx->nstreams; i++)
+        RETURN_IF_ERROR(runner_layer(ctx->runner, ctx->layer, NULL, ctx->streams[i], ctx->streams[i], p->obs, p->nobs, err));
+    return ST_OK;
+}
