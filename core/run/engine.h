@@ -3,7 +3,7 @@
 
 #include "run/feed.h"
 #include "run/ops.h"
-#include "run/rope.h"
+#include "run/rotary.h"
 #include "run/runner.h"
 #include "run/taps.h"
 

@@ -1,4 +1,4 @@
-#include "run/rope.h"
+#include "run/rotary.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-#ifndef SLIM_RUN_ROPE_H
-#define SLIM_RUN_ROPE_H
+#ifndef SLIM_RUN_ROTARY_H
+#define SLIM_RUN_ROTARY_H
 
 #include <stdint.h>
 

@@ -1,0 +1,272 @@
+#include "run/forward.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "math/convert.h"
+#include "run/engine.h"
+
+/* Tensors collected for the file; data is float32 until it is written. */
+typedef struct Collected {
+    TensorOut *t;
+    size_t n, cap;
+    Arena arena;     /* names */
+} Collected;
+
+typedef struct Forward {
+    Runner *r;
+    int64_t tokens;
+    Collected all;
+    float **in;      /* [linears] captured inputs, owned by `all` */
+    float **attn, **ffn; /* [layers] */
+    float *logits;
+} Forward;
+
+static Status add_tensor(Collected *c, const char *name, DType dtype, int ndim, const int64_t *shape, void **data, Error *err)
+{
+    int64_t n = 1;
+    for (int i = 0; i < ndim; i++)
+        if (!mul_i64(n, shape[i], &n))
+            return error_nomem(err, name);
+    *data = mem_zarray((size_t)n, (size_t)dtype_size(dtype));
+    char *copy = arena_strdup(&c->arena, name);
+    if (!*data || !copy || !mem_grow(&c->t, &c->cap, c->n + 1, sizeof *c->t)) {
+        free(*data);
+        *data = NULL;
+        return error_nomem(err, name);
+    }
+    TensorOut *t = &c->t[c->n++];
+    *t = (TensorOut){.name = copy, .dtype = dtype, .ndim = ndim, .data = *data};
+    memcpy(t->shape, shape, (size_t)ndim * sizeof *shape);
+    return ST_OK;
+}
+
+/* A float32 tensor [1][tokens][width], or [tokens][width] when flat. */
+static Status add_states(Forward *f, const char *name, int64_t width, bool flat, float **data, Error *err)
+{
+    const int64_t shape[] = {1, f->tokens, width};
+    void *p;
+    RETURN_IF_ERROR(add_tensor(&f->all, name, DT_F32, flat ? 2 : 3, shape + flat, &p, err));
+    *data = p;
+    return ST_OK;
+}
+
+static Status add_numbered(Forward *f, const char *what, int i, int64_t width, float **data, Error *err)
+{
+    Str name = {0};
+    str_printf(&name, "%s.%d", what, i);
+    Status st = name.oom ? error_nomem(err, what) : add_states(f, name.s, width, false, data, err);
+    str_free(&name);
+    return st;
+}
+
+static Status add_input(Forward *f, const char *linear, int64_t width, float **data, Error *err)
+{
+    Str name = {0};
+    str_printf(&name, "in.%s", linear);
+    Status st = name.oom ? error_nomem(err, linear) : add_states(f, name.s, width, true, data, err);
+    str_free(&name);
+    return st;
+}
+
+/* count, sum, sumsq, max, min, mean, population std, population excess kurtosis */
+static void eight_statistics(const float *x, int64_t n, double out[8])
+{
+    double sum = 0, sq = 0, max = -INFINITY, min = INFINITY, m2 = 0, m4 = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double v = (double)x[i];
+        sum += v;
+        sq += v * v;
+        max = v > max || isnan(v) ? v : max;
+        min = v < min || isnan(v) ? v : min;
+    }
+    double mean = sum / (double)n;
+    for (int64_t i = 0; i < n; i++) {
+        double d = (double)x[i] - mean;
+        m2 += d * d;
+        m4 += d * d * (d * d);
+    }
+    m2 /= (double)n;
+    m4 /= (double)n;
+    const double v[8] = {(double)n, sum, sq, max, min, mean, sqrt(m2), m4 / (m2 * m2) - 3};
+    memcpy(out, v, sizeof v);
+}
+
+static Status add_statistics(Forward *f, const char *linear, const float *x, int64_t width, Error *err)
+{
+    Str name = {0};
+    void *p = NULL;
+    str_printf(&name, "stat.%s", linear);
+    Status st = name.oom ? error_nomem(err, linear) : add_tensor(&f->all, name.s, DT_F64, 1, (const int64_t[]){8}, &p, err);
+    if (st == ST_OK)
+        eight_statistics(x, f->tokens * width, p);
+    str_free(&name);
+    return st;
+}
+
+/* ---- the observer ---- */
+
+static bool wants_tap(void *self, Tap tap)
+{
+    (void)self;
+    return tap.kind == TAP_LINEAR_IN || tap.kind == TAP_ATTN || tap.kind == TAP_FFN;
+}
+
+static float **tap_slot(Forward *f, Tap tap)
+{
+    return tap.kind == TAP_LINEAR_IN ? &f->in[tap.linear] : tap.kind == TAP_ATTN ? &f->attn[tap.layer] : &f->ffn[tap.layer];
+}
+
+static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, int64_t width, Error *err)
+{
+    (void)samples;
+    (void)start;
+    Forward *f = self;
+    float **slot = tap_slot(f, tap);
+    if (tap.kind == TAP_LINEAR_IN)
+        return add_input(f, f->r->m->linears[tap.linear].name, width, slot, err);
+    return add_numbered(f, tap.kind == TAP_ATTN ? "attn" : "mlp", tap.layer, width, slot, err);
+}
+
+static void tap_tile(void *self, Tap tap, int sample, int64_t row0, const float *x, int64_t rows, int64_t width, int64_t ld)
+{
+    (void)sample;
+    float *dst = *tap_slot(self, tap) + row0 * width;
+    for (int64_t i = 0; i < rows; i++)
+        memcpy(dst + i * width, x + i * ld, (size_t)width * sizeof *x);
+}
+
+static void keep_logits(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld, const float *w)
+{
+    (void)w;
+    Forward *f = ctx;
+    int64_t vocab = f->r->m->cfg.vocab;
+    for (int64_t i = 0; i < rows; i++)
+        memcpy(f->logits + (row0 + i) * vocab + v0, logits + i * ld, (size_t)nv * sizeof *logits);
+}
+
+/* ---- the run ---- */
+
+static Status run_layers(Forward *f, Stream *h, Error *err)
+{
+    static const ObserverOps ops = {.name = "forward", .wants_tap = wants_tap, .tap_begin = tap_begin, .tap_tile = tap_tile};
+    const Observer obs = {&ops, f};
+    const ModelConfig *c = &f->r->m->cfg;
+    size_t bytes = (size_t)(h->rows * h->width) * sizeof *h->data;
+    float *copy;
+    for (int i = 0; i < c->layers; i++) {
+        RETURN_IF_ERROR(add_numbered(f, "h", i, c->hidden, &copy, err));
+        memcpy(copy, h->data, bytes);
+        RETURN_IF_ERROR(runner_layer(f->r, i, NULL, h, h, &obs, 1, err));
+    }
+    RETURN_IF_ERROR(add_numbered(f, "h", c->layers, c->hidden, &copy, err));
+    memcpy(copy, h->data, bytes);
+    return ST_OK;
+}
+
+static Status run_head(Forward *f, const Stream *h, Error *err)
+{
+    const ModelConfig *c = &f->r->m->cfg;
+    Stream normed;
+    RETURN_IF_ERROR(runner_final_norm(f->r, h, &normed, NULL, 0, err));
+    size_t bytes = (size_t)(normed.rows * normed.width) * sizeof *normed.data;
+    float *norm, *in;
+    Status st = add_states(f, "norm", c->hidden, false, &norm, err);
+    if (st == ST_OK)
+        st = add_input(f, "lm_head", c->hidden, &in, err);
+    if (st == ST_OK)
+        st = add_states(f, "logits", c->vocab, false, &f->logits, err);
+    if (st == ST_OK) {
+        memcpy(norm, normed.data, bytes);
+        memcpy(in, normed.data, bytes);
+        st = add_statistics(f, "lm_head", in, c->hidden, err);
+    }
+    if (st == ST_OK)
+        st = runner_logits(f->r, &normed, keep_logits, f, err);
+    stream_fini(&normed);
+    return st;
+}
+
+static Status run_all(Forward *f, const TokenSet *t, Error *err)
+{
+    void *ids;
+    RETURN_IF_ERROR(add_tensor(&f->all, "input_ids", DT_I64, 2, (const int64_t[]){1, f->tokens}, &ids, err));
+    for (int64_t i = 0; i < f->tokens; i++)
+        ((int64_t *)ids)[i] = t->ids[i];
+    Stream h;
+    RETURN_IF_ERROR(runner_embed(f->r, t, &h, err));
+    Status st = run_layers(f, &h, err);
+    if (st == ST_OK)
+        st = run_head(f, &h, err);
+    stream_fini(&h);
+    const Model *m = f->r->m;
+    for (int64_t i = 0; st == ST_OK && i < m->nlinears; i++)
+        st = add_statistics(f, m->linears[i].name, f->in[m->linears[i].input], m->linears[i].in, err);
+    return st;
+}
+
+/* Narrows the float32 tensors to the model dtype, in place: every value is representable. */
+static void to_model_dtype(Collected *c, DType dtype)
+{
+    if (dtype != DT_BF16 && dtype != DT_F16)
+        return;
+    for (size_t i = 0; i < c->n; i++) {
+        TensorOut *t = &c->t[i];
+        if (t->dtype != DT_F32)
+            continue;
+        int64_t n = 1;
+        for (int d = 0; d < t->ndim; d++)
+            n *= t->shape[d];
+        unsigned char *bytes = (unsigned char *)(uintptr_t)t->data;
+        for (int64_t k = 0; k < n; k++) {
+            float v;
+            memcpy(&v, bytes + 4 * k, sizeof v);
+            uint16_t h = dtype == DT_BF16 ? bf16_of_float(v) : f16_of_float(v);
+            memcpy(bytes + 2 * k, &h, sizeof h);
+        }
+        t->dtype = dtype;
+    }
+}
+
+/* What the file's tensors take while they are collected, against the runner's limit. */
+static Status check_memory(const Forward *f, Error *err)
+{
+    const Model *m = f->r->m;
+    double width = (double)m->cfg.hidden * (3 * m->cfg.layers + 3) + (double)m->cfg.vocab;
+    for (int64_t i = 0; i < m->nlinears; i++)
+        if (m->linears[i].input == i)
+            width += (double)m->linears[i].in;
+    double bytes = width * sizeof(float) * (double)f->tokens, limit = (double)f->r->opt.mem_limit;
+    if (limit > 0 && bytes > limit)
+        return error_set(err, ST_NOMEM, "the %lld tokens' tensors take %.1f MB but the limit is %.1f MB: raise --mem or give fewer tokens",
+                         (long long)f->tokens, bytes / 1e6, limit / 1e6);
+    return ST_OK;
+}
+
+Status forward_write(Runner *r, const TokenSet *t, const char *path, Error *err)
+{
+    if (t->samples != 1 || t->start[1] < 1)
+        return error_set(err, ST_USAGE, "a forward pass takes one text of at least one token, not %d texts", t->samples);
+    Forward f = {.r = r, .tokens = t->start[1]};
+    RETURN_IF_ERROR(check_memory(&f, err));
+    f.in = mem_zarray((size_t)r->m->nlinears, sizeof *f.in);
+    f.attn = mem_zarray((size_t)r->m->cfg.layers, sizeof *f.attn);
+    f.ffn = mem_zarray((size_t)r->m->cfg.layers, sizeof *f.ffn);
+    Status st = f.in && f.attn && f.ffn ? run_all(&f, t, err) : error_nomem(err, "the forward pass");
+    if (st == ST_OK) {
+        if (r->ops.model)
+            to_model_dtype(&f.all, r->m->cfg.dtype);
+        st = safetensors_write(path, f.all.t, (int64_t)f.all.n, NULL, err);
+    }
+    for (size_t i = 0; i < f.all.n; i++)
+        free((void *)(uintptr_t)f.all.t[i].data);
+    free(f.all.t);
+    arena_free(&f.all.arena);
+    free(f.in);
+    free(f.attn);
+    free(f.ffn);
+    return st;
+}

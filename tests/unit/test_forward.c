@@ -1,0 +1,203 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "math/convert.h"
+#include "run/forward.h"
+#include "run/runner.h"
+
+/* ---- a model, a runner and tokens for a test ---- */
+
+typedef struct Bench {
+    Model *m;
+    Pool *pool;
+    Runner *r;
+} Bench;
+
+static void bench_open(Bench *b, const char *dir, ArithMode arith, int threads, uint64_t limit, const Cancel *cancel)
+{
+    Error e = {0};
+    if (model_open(&b->m, dir, NULL, &e) != ST_OK || pool_new(&b->pool, threads, &e) != ST_OK)
+        fail_msg("%s: %s", dir, e.text);
+    RunnerOptions o = {.pool = b->pool, .arith = arith, .mem_limit = limit, .cancel = cancel};
+    if (runner_new(&b->r, b->m, &o, &e) != ST_OK)
+        fail_msg("%s", e.text);
+}
+
+static void bench_close(Bench *b)
+{
+    runner_free(b->r);
+    pool_free(b->pool);
+    model_free(b->m);
+}
+
+static float *tensor_floats(const Checkpoint *c, const TensorInfo *t, int64_t *n)
+{
+    Error e;
+    *n = (int64_t)(t->nbytes / (uint64_t)dtype_size(t->dtype));
+    void *raw = malloc(t->nbytes);
+    float *out = malloc((size_t)*n * sizeof *out);
+    assert_non_null(raw);
+    assert_non_null(out);
+    assert_int_equal(checkpoint_read(c, t, 0, t->nbytes, raw, &e), ST_OK);
+    for (int64_t i = 0; i < *n; i++)
+        out[i] = t->dtype == DT_F32    ? ((float *)raw)[i]
+                 : t->dtype == DT_F64  ? (float)((double *)raw)[i]
+                 : t->dtype == DT_I64  ? (float)((int64_t *)raw)[i]
+                 : t->dtype == DT_BF16 ? bf16_to_float(((uint16_t *)raw)[i])
+                                       : f16_to_float(((uint16_t *)raw)[i]);
+    free(raw);
+    return out;
+}
+
+/* ---- golden data ---- */
+
+static void tokens_of_golden(const Checkpoint *g, TokenSet *t)
+{
+    const TensorInfo *ids = checkpoint_find(g, "input_ids");
+    assert_non_null(ids);
+    int64_t n;
+    float *v = tensor_floats(g, ids, &n);
+    *t = (TokenSet){.samples = 1};
+    t->start = calloc(2, sizeof *t->start);
+    t->ids = malloc((size_t)n * sizeof *t->ids);
+    t->start[1] = n;
+    for (int64_t i = 0; i < n; i++)
+        t->ids[i] = (int32_t)v[i];
+    free(v);
+}
+
+static void compare_fp32(const char *name, const float *want, const float *got, int64_t n, double *worst)
+{
+    double max = 0, diff = 0;
+    for (int64_t i = 0; i < n; i++) {
+        max = fmax(max, fabs((double)want[i]));
+        diff = fmax(diff, fabs((double)want[i] - (double)got[i]));
+        assert_false(isnan(got[i]));
+    }
+    if (diff > 3e-5 * max)
+        fail_msg("%s: off by %g of max %g", name, diff, max);
+    *worst = fmax(*worst, max > 0 ? diff / max : 0);
+}
+
+/* At most 0.1 % of the elements (two in a small tensor) one ulp off, none further. */
+static void compare_bf16(const char *name, const float *want, const float *got, int64_t n, double *worst)
+{
+    int64_t off = 0;
+    for (int64_t i = 0; i < n; i++) {
+        int32_t a = (int32_t)(bits_of_float(want[i]) >> 16), b = (int32_t)(bits_of_float(got[i]) >> 16);
+        if (a == b || (want[i] == 0 && got[i] == 0))
+            continue;
+        off++;
+        if (abs(a - b) != 1)
+            fail_msg("%s[%lld]: %g, recorded %g", name, (long long)i, (double)got[i], (double)want[i]);
+    }
+    if (off > (n < 2000 ? 2 : n / 1000))
+        fail_msg("%s: %lld of %lld values are not the recorded ones", name, (long long)off, (long long)n);
+    *worst = fmax(*worst, (double)off / (double)n);
+}
+
+static void compare_stat(const char *name, const float *want, const float *got, double tolerance)
+{
+    static const char *const what[] = {"count", "sum", "sumsq", "max", "min", "mean", "std", "kurtosis"};
+    double mean_scale = fabs((double)want[6]) + fabs((double)want[5]);
+    for (int i = 0; i < 8; i++) {
+        double scale = i == 1 ? (double)want[0] * mean_scale : i == 5 ? mean_scale : fabs((double)want[i]);
+        if (fabs((double)want[i] - (double)got[i]) > tolerance * (scale + 1e-3))
+            fail_msg("%s: %s %.9g, recorded %.9g", name, what[i], (double)got[i], (double)want[i]);
+    }
+}
+
+static void golden_case(const char *arch, const char *kind, ArithMode arith)
+{
+    char dir[256], path[300], out[] = "/tmp/slimscope-forward-XXXXXX";
+    snprintf(dir, sizeof dir, "tests/golden/models/%s/%s", arch, kind);
+    snprintf(path, sizeof path, "%s/golden.safetensors", dir);
+    Checkpoint *want, *got;
+    Error e = {0};
+    TokenSet t;
+    Bench b;
+    close(mkstemp(out));
+    assert_int_equal(checkpoint_open(&want, path, &e), ST_OK);
+    tokens_of_golden(want, &t);
+    bench_open(&b, dir, arith, 2, 0, NULL);
+    char file[64];
+    snprintf(file, sizeof file, "%s.safetensors", out);
+    if (forward_write(b.r, &t, file, &e) != ST_OK || checkpoint_open(&got, file, &e) != ST_OK)
+        fail_msg("%s", e.text);
+    double worst = 0;
+    int64_t compared = 0;
+    for (int64_t i = 0; i < checkpoint_count(want); i++) {
+        const TensorInfo *w = checkpoint_at(want, i);
+        if (strncmp(w->name, "rope.", 5) == 0)
+            continue;
+        const TensorInfo *g = checkpoint_find(got, w->name);
+        if (!g)
+            fail_msg("%s: %s was not written", dir, w->name);
+        assert_int_equal(g->dtype, w->dtype);
+        assert_int_equal(g->ndim, w->ndim);
+        assert_memory_equal(g->shape, w->shape, (size_t)w->ndim * sizeof *w->shape);
+        int64_t n;
+        float *fw = tensor_floats(want, w, &n), *fg = tensor_floats(got, g, &n);
+        if (strncmp(w->name, "stat.", 5) == 0)
+            compare_stat(w->name, fw, fg, arith == ARITH_MODEL ? 1e-2 : 5e-5);
+        else if (w->dtype == DT_BF16)
+            compare_bf16(w->name, fw, fg, n, &worst);
+        else
+            compare_fp32(w->name, fw, fg, n, &worst);
+        free(fw);
+        free(fg);
+        compared++;
+    }
+    assert_int_equal(compared, checkpoint_count(got));
+    print_message("%s/%s %s: %lld tensors, worst %.2g\n", arch, kind, arith_name(arith), (long long)compared, worst);
+    bench_close(&b);
+    checkpoint_free(want);
+    checkpoint_free(got);
+    free(t.start);
+    free(t.ids);
+    unlink(file);
+    unlink(out);
+}
+
+static const char *const archs[] = {"llama", "llama3", "qwen2", "qwen3"};
+
+static void fp32_is_the_recorded_forward(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof archs / sizeof *archs; i++)
+        golden_case(archs[i], "fp32", ARITH_FP32);
+}
+
+static void model_mode_is_the_recorded_bf16_forward(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof archs / sizeof *archs; i++)
+        golden_case(archs[i], "bf16", ARITH_MODEL);
+}
+
+static void model_mode_of_a_float32_checkpoint_rounds_nothing(void **state)
+{
+    (void)state;
+    golden_case("qwen3", "fp32", ARITH_MODEL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(fp32_is_the_recorded_forward),
+        cmocka_unit_test(model_mode_is_the_recorded_bf16_forward),
+        cmocka_unit_test(model_mode_of_a_float32_checkpoint_rounds_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
