@@ -31,6 +31,8 @@ static void scan_scalar(const float *x, int64_t n, ScanSums *s)
                 uint32_t u = bits_of(v) & 0x7fffffffu;
                 s->max_bits = u > s->max_bits ? u : s->max_bits;
                 s->or_bits |= u;
+                s->min = v < s->min ? v : s->min;
+                s->max = v > s->max ? v : s->max;
                 sum[k] += v;
                 sab[k] += fabsf(v);
             }
@@ -41,6 +43,8 @@ static void scan_scalar(const float *x, int64_t n, ScanSums *s)
         uint32_t u = bits_of(x[i]) & 0x7fffffffu;
         s->max_bits = u > s->max_bits ? u : s->max_bits;
         s->or_bits |= u;
+        s->min = x[i] < s->min ? x[i] : s->min;
+        s->max = x[i] > s->max ? x[i] : s->max;
         s->sum += (double)x[i];
         s->sum_abs += (double)fabsf(x[i]);
     }
@@ -114,6 +118,21 @@ static int64_t filter_scalar(const float *x, int64_t n, KeyMap map, const uint32
     return k;
 }
 
+/* The value that has at most r values below it and more than r not above it. */
+static float select_scalar(const float *v, int n, int r)
+{
+    for (int i = 0; i < n; i++) {
+        int below = 0, upto = 0;
+        for (int k = 0; k < n; k++) {
+            below += v[k] < v[i];
+            upto += v[k] <= v[i];
+        }
+        if (below <= r && r < upto)
+            return v[i];
+    }
+    return v[0];
+}
+
 /* Squared distance of w from its place on the grid of step s. |w/s| is far below 2^22, where adding and subtracting 1.5*2^23 rounds
  * half to even. */
 static float grid_error(float w, float s)
@@ -161,6 +180,7 @@ const StatKernels stat_kernels_scalar = {
     .shift = shift_scalar,
     .count = count_scalar,
     .filter = filter_scalar,
+    .select = select_scalar,
     .weight = weight_scalar,
 };
 
@@ -180,6 +200,7 @@ AVX2 static void scan_avx2(const float *x, int64_t n, ScanSums *s)
 {
     const __m256 absmask = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
     __m256i mx = _mm256_setzero_si256(), orb = _mm256_setzero_si256();
+    __m256 lowest = _mm256_set1_ps(INFINITY), highest = _mm256_set1_ps(-INFINITY);
     int64_t full = n & ~(int64_t)(LANES - 1);
     for (int64_t b = 0; b < full; b += FLUSH) {
         __m256 sum = _mm256_setzero_ps(), sab = _mm256_setzero_ps();
@@ -188,6 +209,8 @@ AVX2 static void scan_avx2(const float *x, int64_t n, ScanSums *s)
             __m256 v = _mm256_loadu_ps(x + i), a = _mm256_and_ps(v, absmask);
             sum = _mm256_add_ps(sum, v);
             sab = _mm256_add_ps(sab, a);
+            lowest = _mm256_min_ps(v, lowest);
+            highest = _mm256_max_ps(v, highest);
             mx = _mm256_max_epu32(mx, _mm256_castps_si256(a));
             orb = _mm256_or_si256(orb, _mm256_castps_si256(a));
         }
@@ -195,11 +218,16 @@ AVX2 static void scan_avx2(const float *x, int64_t n, ScanSums *s)
         flush_avx2(&s->sum_abs, sab);
     }
     uint32_t lm[LANES], lo[LANES];
+    float fl[LANES], fh[LANES];
+    _mm256_storeu_ps(fl, lowest);
+    _mm256_storeu_ps(fh, highest);
     _mm256_storeu_si256((__m256i *)lm, mx);
     _mm256_storeu_si256((__m256i *)lo, orb);
     for (int k = 0; k < LANES; k++) {
         s->max_bits = lm[k] > s->max_bits ? lm[k] : s->max_bits;
         s->or_bits |= lo[k];
+        s->min = fl[k] < s->min ? fl[k] : s->min;
+        s->max = fh[k] > s->max ? fh[k] : s->max;
     }
     if (full < n)
         scan_scalar(x + full, n - full, s);
@@ -311,6 +339,31 @@ AVX2 static int64_t filter_avx2(const float *x, int64_t n, KeyMap map, const uin
     return hits + filter_scalar(x + i, n - i, map, bits, out + hits);
 }
 
+AVX2 static float select_avx2(const float *v, int n, int r)
+{
+    float pad[STAT_SELECT_MAX];
+    int vectors = (n + LANES - 1) / LANES;
+    memcpy(pad, v, (size_t)n * sizeof *pad);
+    for (int k = n; k < vectors * LANES; k++)
+        pad[k] = INFINITY;
+    for (int i = 0; i < n; i++) {
+        __m256 c = _mm256_set1_ps(pad[i]);
+        __m256i below = _mm256_setzero_si256(), upto = below;
+        for (int k = 0; k < vectors; k++) {
+            __m256 x = _mm256_loadu_ps(pad + k * LANES);
+            below = _mm256_sub_epi32(below, _mm256_castps_si256(_mm256_cmp_ps(x, c, _CMP_LT_OQ)));
+            upto = _mm256_sub_epi32(upto, _mm256_castps_si256(_mm256_cmp_ps(x, c, _CMP_LE_OQ)));
+        }
+        /* both counts at once: sums of the lanes of below in the low half, of upto in the high half */
+        __m256i s = _mm256_hadd_epi32(below, upto);
+        s = _mm256_hadd_epi32(s, s);
+        __m128i t = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+        if (_mm_cvtsi128_si32(t) <= r && r < _mm_extract_epi32(t, 1))
+            return pad[i];
+    }
+    return pad[0];
+}
+
 AVX2 static inline __m256 grid_error_avx2(__m256 w, __m256 s)
 {
     const __m256 magic = _mm256_set1_ps(12582912.0f);
@@ -354,6 +407,7 @@ static const StatKernels kernels_avx2 = {
     .shift = shift_avx2,
     .count = count_avx2,
     .filter = filter_avx2,
+    .select = select_avx2,
     .weight = weight_avx2,
 };
 

@@ -13,7 +13,6 @@ enum {
     MAX_MANTISSA = 11,
     LOW_OCTAVES = 8,      /* buckets reach 2^-8 of the mean magnitude: below it lie few values */
     MAX_OCTAVES = 64,
-    REFINE_COUNT = 32,    /* above exact_max: buckets with at most this many values are refined */
     INSERTION = 24,
     BLOCK = 16
 };
@@ -137,7 +136,7 @@ static int ilog2(int64_t n)
 /* Buckets fine enough that a typical one holds about ten values, over the octaves in which the values lie. */
 static KeyMap keymap_of(const ScanSums *sums, int64_t n)
 {
-    int mantissa = ilog2(n) - 5;
+    int mantissa = ilog2(n) - 4;
     mantissa = mantissa < MIN_MANTISSA ? MIN_MANTISSA : mantissa > MAX_MANTISSA ? MAX_MANTISSA : mantissa;
     int top = (int)(sums->max_bits >> 23);
     int low = (int)(bits_of((float)(sums->sum_abs / (double)n)) >> 23) - LOW_OCTAVES;
@@ -232,10 +231,10 @@ static bool wants_refining(const OrderScratch *s, const OrderPick *p, int64_t ex
         return true;
     if (!(s->or_bits & ((1u << s->map.shift) - 1)))
         return false; /* all values of a bucket are equal: bf16 and the like */
-    if (s->n <= exact_max || p->count <= REFINE_COUNT || p->count > s->n / 64)
+    if (s->n <= exact_max || p->count > s->n / 64)
         return true;
     double first = (double)p->out * ORDER_STEP / (double)s->n, last = (double)(p->out + p->ranks) * ORDER_STEP / (double)s->n;
-    return first < 0.02 || last > 0.98 || (last > 0.20 && first < 0.30) || (last > 0.70 && first < 0.80);
+    return first < 0.02 || last > 0.98 || (last > 0.235 && first < 0.265) || (last > 0.735 && first < 0.765);
 }
 
 /* A bucket's ranks without looking at its values: they are all equal, or spread evenly. */
@@ -333,6 +332,10 @@ Status order_pick(OrderScratch *s, const StatKernels *k, const float *x, int64_t
         const OrderPick *p = &s->pick[i];
         if (p->at < 0) {
             fill_unrefined(s, p, out);
+            continue;
+        }
+        if (p->ranks == 1 && p->count <= STAT_SELECT_MAX) {
+            out[p->out] = k->select(s->value + p->at, (int)p->count, (int)p->first);
             continue;
         }
         order_sort(s->value + p->at, p->count, s->tmp);

@@ -32,7 +32,7 @@ typedef struct OrderScratch {
 void order_scratch_fini(OrderScratch *s);
 size_t order_scratch_bytes(const OrderScratch *s);
 
-enum { ORDER_STEP = 100, ORDER_EXACT_MAX = 1 << 19 };
+enum { ORDER_STEP = 100, ORDER_EXACT_MAX = 100000 };
 
 /* How many values order_pick gives for a sample of n. */
 int64_t order_count_of(int64_t n);
