@@ -14,7 +14,7 @@
 /* What one sample contributes; merged in sample order. */
 typedef struct Sample {
     int64_t rows_seen;
-    float *rows;        /* copied tiles of a sample that isn't whole yet */
+    StatScratch *partial; /* holds the copied tiles of a sample that isn't whole yet */
     float *list;        /* sampled order statistics */
     double *channel_sq; /* [width] sums, until merged */
     double sum, sum_sq, token_max_sq, sd;
@@ -82,7 +82,8 @@ void tapstat_free(TapStat *t)
     if (!t)
         return;
     for (int i = 0; t->sample && i < t->samples; i++) {
-        free(t->sample[i].rows);
+        if (t->sample[i].partial)
+            statpool_give(t->pool, t->sample[i].partial);
         free(t->sample[i].list);
         free(t->sample[i].channel_sq);
     }
@@ -230,31 +231,29 @@ void tapstat_tile(TapStat *t, int sample, int64_t row0, const float *x, int64_t 
     if (rows <= 0 || w <= 0 || row0 != s->rows_seen || row0 + rows > all)
         return;
     Error err = {0};
-    StatScratch *scratch = NULL;
+    StatScratch *scratch = s->partial ? s->partial : statpool_take(t->pool);
+    Status st = scratch ? ST_OK : error_nomem(&err, "statistics of activations");
+    s->partial = rows < all ? scratch : NULL;
     s->rows_seen += rows;
-    if (rows < all) {
-        if (!s->rows)
-            s->rows = mem_aligned((size_t)all * (size_t)w, sizeof *s->rows);
-        if (!s->rows) {
-            error_nomem(&err, "statistics of activations");
-            fail(t, &err);
-            return;
+    if (st == ST_OK && rows < all) {
+        if (statscratch_rows(scratch, (size_t)all * (size_t)w)) {
+            for (int64_t r = 0; r < rows; r++)
+                memcpy(scratch->rows + (row0 + r) * w, x + r * ld, (size_t)w * sizeof *x);
+            x = scratch->rows;
+            ld = w;
+        } else {
+            st = error_nomem(&err, "statistics of activations");
         }
-        for (int64_t r = 0; r < rows; r++)
-            memcpy(s->rows + (row0 + r) * w, x + r * ld, (size_t)w * sizeof *x);
-        if (s->rows_seen < all)
-            return;
-        x = s->rows;
-        ld = w;
     }
-    scratch = statpool_take(t->pool);
-    Status st = scratch ? whole_sample(t, sample, scratch, x, all, ld, &err) : error_nomem(&err, "statistics of activations");
-    if (scratch)
-        statpool_give(t->pool, scratch);
+    if (st == ST_OK && s->rows_seen < all)
+        return;
+    if (st == ST_OK)
+        st = whole_sample(t, sample, scratch, x, all, ld, &err);
     if (st != ST_OK)
         fail(t, &err);
-    free(s->rows);
-    s->rows = NULL;
+    s->partial = NULL;
+    if (scratch)
+        statpool_give(t->pool, scratch);
 }
 
 /* Sums over the samples, in their order. */
@@ -352,8 +351,8 @@ uint64_t tapstat_bytes(TapWants wants, int64_t rows, int64_t longest, int64_t wi
     uint64_t w = (uint64_t)width, t = (uint64_t)(threads < 1 ? 1 : threads), n = (uint64_t)longest * w;
     uint64_t b = w * (wants.channel || wants.hist ? 12 : 0) + (wants.hist ? 65536 * 8 : 0);
     b += wants.order ? (uint64_t)rows * w / ORDER_STEP * 4 : 0;
-    /* per worker: channel sums and extremes, fine buckets (20 octaves), and the values picked from them (up to a third) */
-    b += t * (w * 20 + (uint64_t)longest * 4);
+    /* per worker: channel sums and extremes, a copy of a sample that comes in tiles, fine buckets (20 octaves), and the values picked from them (up to a third) */
+    b += t * (w * 20 + (uint64_t)longest * 4 + n * 4);
     if (wants.order || wants.hist)
         b += t * (20u * 2 * 2048 * 5 + n / 3 * 8);
     return b;
