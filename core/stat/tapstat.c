@@ -351,7 +351,8 @@ uint64_t tapstat_bytes(TapWants wants, int64_t rows, int64_t longest, int64_t wi
     uint64_t w = (uint64_t)width, t = (uint64_t)(threads < 1 ? 1 : threads), n = (uint64_t)longest * w;
     uint64_t b = w * (wants.channel || wants.hist ? 12 : 0) + (wants.hist ? 65536 * 8 : 0);
     b += wants.order ? (uint64_t)rows * w / ORDER_STEP * 4 : 0;
-    /* per worker: channel sums and extremes, a copy of a sample that comes in tiles, fine buckets (20 octaves), and the values picked from them (up to a third) */
+    /* per worker: channel sums and extremes, a copy of a sample that comes in tiles, fine buckets (20 octaves), and the values
+     * picked from them (up to a third) */
     b += t * (w * 20 + (uint64_t)longest * 4 + n * 4);
     if (wants.order || wants.hist)
         b += t * (20u * 2 * 2048 * 5 + n / 3 * 8);
