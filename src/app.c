@@ -96,6 +96,13 @@ Status app_need_model(const App *a, Error *err)
     return error_set(err, ST_USAGE, "no model is open: 'open MODEL' first");
 }
 
+Status app_open_model(App *a, const char *path, const char *type, Error *err)
+{
+    if (!dir_exists(path))
+        return error_set(err, ST_DATA, file_exists(path) ? "'%s' is a file: give the model's folder" : "'%s': no such model folder", path);
+    return session_open_model(a->session, path, type, err);
+}
+
 bool app_waits(const App *a)
 {
     return a->face != FACE_UI && !a->async;
@@ -205,7 +212,7 @@ static bool history_line(const Command *cmd, const CommandLine *cl, int argc, ch
         bool word = false;
         for (int k = 0; k < cl->nwords; k++)
             word |= cl->words[k] == argv[i];
-        char *full = word && (cmd->flags & CMD_INPUT) && file_exists(argv[i]) ? absolute_path(argv[i]) : NULL;
+        char *full = word && (cmd->flags & CMD_INPUT) && access(argv[i], F_OK) == 0 ? absolute_path(argv[i]) : NULL;
         str_putc(out, ' ');
         if (i == argc - 1 && cl->bang)
             str_putc(out, '!');

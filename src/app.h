@@ -27,6 +27,8 @@ struct App {
     Status (*set_theme)(void *ctx, const char *name, Error *err);
     Status (*set_screen)(void *ctx, const char *name, Error *err);
     Status (*bind_key)(void *ctx, const char *key, const char *command, Error *err);
+    /* runs the lines of a script one after the other, waiting for jobs between them without blocking the screen; takes a copy of text */
+    Status (*run_lines)(void *ctx, const char *name, const char *text, Error *err);
     void *ui_ctx;
     bool async;       /* the running command was prefixed with async */
     int progress;     /* stderr progress: 0 none, 1 one line, 2 JSON lines */

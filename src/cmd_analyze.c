@@ -167,7 +167,7 @@ Status open_for_run(App *a, const CommandLine *cl, const char *calib, Error *err
     apply_progress(a, cl);
     RETURN_IF_ERROR(apply_run_options(a, cl, err));
     if (path)
-        RETURN_IF_ERROR(session_open_model(a->session, path, cl_str(cl, "model_type"), err));
+        RETURN_IF_ERROR(app_open_model(a, path, cl_str(cl, "model_type"), err));
     RETURN_IF_ERROR(app_need_model(a, err));
     if (set || (calib && a->face == FACE_CLI))
         RETURN_IF_ERROR(session_set_calib(a->session, set ? set : calib, err));

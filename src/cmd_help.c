@@ -12,6 +12,7 @@
 #include <yaml.h>
 #include <zlib.h>
 
+#include "math/kernels.h"
 #include "src/commands.h"
 #include "src/internal.h"
 #include "text/tokenizer.h"
@@ -182,6 +183,7 @@ void write_version(Str *out)
                "other processor"
 #endif
     );
+    str_printf(out, "kernels %s\n", math_fast()->name);
     str_printf(out, "%s\n", curses_version());
     str_printf(out, "readline %s\n", rl_library_version);
     str_printf(out, "libyaml %s\n", yaml_get_version_string());

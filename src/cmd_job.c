@@ -12,8 +12,9 @@
 static Status run_wait(App *a, const CommandLine *cl, Error *err)
 {
     (void)cl;
-    if (a->face == FACE_UI)
-        return error_set(err, ST_USAGE, "the workbench does not wait: results come while you work");
+    if (a->face == FACE_UI) /* its scripts go on when jobs are done; a person is never made to wait */
+        return a->session && session_busy(a->session) ? error_set(err, ST_USAGE, "the workbench does not wait: results come while you work")
+                                                      : ST_OK;
     return app_wait(a, err);
 }
 const Command command_wait = {

@@ -9,7 +9,7 @@ static Status open_run(App *a, const CommandLine *cl, Error *err)
 {
     RETURN_IF_ERROR(want_words(cl, 1, 1, err));
     RETURN_IF_ERROR(app_session(a, err));
-    RETURN_IF_ERROR(session_open_model(a->session, cl->words[0], cl_str(cl, "model_type"), err));
+    RETURN_IF_ERROR(app_open_model(a, cl->words[0], cl_str(cl, "model_type"), err));
     const Model *m = session_model(a->session);
     app_note(a, "opened %s: %s, %d layers, %lld linears, %.2f million parameters", m->path, m->arch ? m->arch->title : m->cfg.model_type,
              m->cfg.layers, (long long)m->nlinears, (double)m->params / 1e6);

@@ -32,6 +32,7 @@ const Command *const command_table[] = {
     &command_wait,
     &command_cancel,
     &command_resume,
+    &command_forward,
     &command_tokenize,
     &command_shell,
     &command_workbench,

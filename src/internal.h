@@ -22,6 +22,8 @@ void app_pass_log(App *a, const char *skip);
 Status app_become(App *a, Face face, Error *err);
 /* Union of the linears that n targets name into a fresh [nlinears]; caller frees. */
 Status select_linears(const Session *s, const char *const *targets, int n, bool **out, Error *err);
+/* session_open_model, after a look whether there is a folder. */
+Status app_open_model(App *a, const char *path, const char *type, Error *err);
 /* ST_USAGE with the nearest command's name. */
 Status unknown_command(const char *name, Error *err);
 /* Whether a long command waits here: everywhere but in the workbench and after "async". */

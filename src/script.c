@@ -7,7 +7,7 @@
 #include "io/file.h"
 #include "src/internal.h"
 
-enum { MAX_NESTING = 8 };
+enum { MAX_NESTING = 8, SCRIPT_MAX_BYTES = 16 << 20 };
 
 /* Where lines come from, and what to do with one. */
 typedef struct Reader {
@@ -47,8 +47,28 @@ static Status read_lines(const Reader *r, FILE *f, Error *err)
     return st;
 }
 
+/* The workbench must not wait between lines: it runs them itself, one after the other as jobs end. */
+static Status hand_to_screen(App *a, const char *name, const char *text, Error *err)
+{
+    if (!a->run_lines)
+        return error_set(err, ST_USAGE, "the workbench replays a script only from its start: slimscope --ui --script FILE");
+    return a->run_lines(a->ui_ctx, name, text, err);
+}
+
+static Status script_on_screen(App *a, const char *path, Error *err)
+{
+    char *text;
+    size_t len;
+    RETURN_IF_ERROR(file_read(path, SCRIPT_MAX_BYTES, &text, &len, err));
+    Status st = strlen(text) == len ? hand_to_screen(a, path, text, err) : error_set(err, ST_USAGE, "'%s' holds a NUL byte: it is no script", path);
+    free(text);
+    return st;
+}
+
 Status app_script(App *a, const char *path, Error *err)
 {
+    if (a->face == FACE_UI)
+        return script_on_screen(a, path, err);
     if (a->depth >= MAX_NESTING)
         return error_set(err, ST_USAGE, "scripts replay each other more than %d deep", MAX_NESTING);
     bool in = strcmp(path, "-") == 0;
@@ -57,7 +77,7 @@ Status app_script(App *a, const char *path, Error *err)
     FILE *f = in ? stdin : fopen(path, "r");
     if (!f)
         return error_set(err, errno == ENOENT ? ST_USAGE : ST_IO, "cannot read script '%s': %s", path, strerror(errno));
-    Reader r = {a, app_execute, in ? "<stdin>" : path, a->face != FACE_UI};
+    Reader r = {a, app_execute, in ? "<stdin>" : path, true};
     a->depth++;
     Status st = read_lines(&r, f, err);
     a->depth--;
@@ -103,11 +123,23 @@ Status app_rc(App *a, Error *err)
     return st;
 }
 
+static Status replay_on_screen(App *a, int first, int last, Error *err)
+{
+    Str text = {0};
+    for (int i = first; i <= last; i++)
+        str_printf(&text, "%s\n", session_command(a->session, i - 1));
+    Status st = text.oom ? error_nomem(err, "the replay") : hand_to_screen(a, "history", str_text(&text), err);
+    str_free(&text);
+    return st;
+}
+
 Status app_replay_range(App *a, int first, int last, Error *err)
 {
     int n = a->session ? session_commands(a->session) : 0;
     if (first < 1 || last < first || last > n)
         return error_set(err, ST_USAGE, "the history holds commands 1-%d: '%d-%d' is no part of it", n, first, last);
+    if (a->face == FACE_UI)
+        return replay_on_screen(a, first, last, err);
     if (a->depth >= MAX_NESTING)
         return error_set(err, ST_USAGE, "replays start each other more than %d deep", MAX_NESTING);
     a->depth++;

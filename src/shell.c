@@ -10,11 +10,10 @@
 
 #include "io/file.h"
 #include "src/internal.h"
-#include "src/prompt.h"
 
 enum { HISTORY_LINES = 1000 };
 
-/* ---- the history file, shared by the shell and the workbench's prompt ---- */
+/* ---- the history file: at most HISTORY_LINES lines, each kept once; a lost write loses no work and is not told ---- */
 
 static char *history_path(bool make)
 {
@@ -28,7 +27,7 @@ static char *history_path(bool make)
     return path;
 }
 
-void prompt_history_load(void)
+static void load_history(void)
 {
     using_history();
     stifle_history(HISTORY_LINES);
@@ -38,7 +37,7 @@ void prompt_history_load(void)
     free(path);
 }
 
-void prompt_history_add(const char *line)
+static void keep_line(const char *line)
 {
     if (!line[strspn(line, " \t")])
         return;
@@ -50,7 +49,7 @@ void prompt_history_add(const char *line)
     add_history(line);
 }
 
-void prompt_history_save(void)
+static void save_history(void)
 {
     char *path = history_path(true);
     if (path)
@@ -104,7 +103,7 @@ static char **complete(const char *text, int start, int end)
     return m;
 }
 
-void prompt_setup(App *a)
+static void completion_setup(App *a)
 {
     completing = a;
     rl_readline_name = "slimscope";
@@ -148,8 +147,8 @@ static int prompt_interrupted(void)
 
 static Status terminal_loop(App *a, Error *err)
 {
-    prompt_setup(a);
-    prompt_history_load();
+    completion_setup(a);
+    load_history();
     rl_signal_event_hook = prompt_interrupted;
     while (!a->quit) {
         char *line = readline("slimscope> ");
@@ -158,12 +157,12 @@ static Status terminal_loop(App *a, Error *err)
             break;
         }
         interrupt_take(); /* a ^C at the prompt stops nothing later */
-        prompt_history_add(line);
+        keep_line(line);
         shell_line(a, line, true, err);
         fflush(stdout);
         free(line);
     }
-    prompt_history_save();
+    save_history();
     return ST_OK;
 }
 
