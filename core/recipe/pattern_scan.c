@@ -8,7 +8,9 @@
  * a name's bytes lead to are kept as the states of an automaton built on demand. Names in model order share long beginnings, so only
  * their ends are walked. Names with bytes above 127 or a leading dot take the plain matcher. */
 
-enum { STATES_MAX = 2048, DEPTH_MAX = 512, UNKNOWN = -1 };
+enum { STATES_MAX = 2048, DEPTH_MAX = 512 };
+/* What the table of next states holds besides states: not built yet; no match; match, whatever follows. */
+enum { UNKNOWN = -1, DEAD = -2, ALWAYS = -3 };
 
 typedef struct Node {
     Token tok;          /* taken to enter the node */
@@ -19,7 +21,7 @@ typedef struct Node {
 typedef struct State {
     int32_t *set; /* n node indices, ascending */
     int32_t n;
-    bool accept, always; /* always: whatever follows */
+    bool accept;
 } State;
 
 typedef struct Scan {
@@ -27,7 +29,7 @@ typedef struct Scan {
     Node *nodes;
     size_t nnodes, cap;
     State *states;            /* [STATES_MAX] */
-    int32_t (*next)[128];     /* [STATES_MAX][128] */
+    int16_t (*next)[128];     /* [STATES_MAX][128]: by byte */
     int32_t nstates;
     int32_t *work, *mark;     /* [nnodes] */
     int32_t round;
@@ -88,26 +90,29 @@ static void set_add(Scan *s, int32_t *n, int32_t node)
             }
 }
 
-/* State of the set in work; -1 when memory is short or the table is full. */
+/* State of the set in work; UNKNOWN when memory is short or the table is full. */
 static int32_t state_of(Scan *s, int32_t n)
 {
+    if (!n)
+        return DEAD;
     if (n > 1)
         qsort(s->work, (size_t)n, sizeof *s->work, by_number);
     int64_t have = map_get(&s->index, (const char *)s->work, (size_t)n * sizeof *s->work, -1);
     if (have >= 0)
         return (int32_t)have;
+    for (int32_t k = 0; k < n; k++)
+        if (s->work[k] && s->nodes[s->work[k]].accept && s->nodes[s->work[k]].tok.kind == TK_STAR)
+            return ALWAYS;
     if (s->nstates == STATES_MAX)
-        return -1;
-    State st = {.n = n, .set = arena_alloc(&s->arena, (size_t)(n ? n : 1) * sizeof *st.set)};
-    if (!st.set || !map_add(&s->index, (const char *)st.set, (size_t)n * sizeof *st.set, s->nstates, NULL))
-        return -1;
-    if (n)
-        memcpy(st.set, s->work, (size_t)n * sizeof *st.set);
-    for (int32_t k = 0; k < n; k++) {
-        const Node *d = &s->nodes[st.set[k]];
-        st.accept |= d->accept;
-        st.always |= d->accept && d->tok.kind == TK_STAR && st.set[k] != 0;
-    }
+        return UNKNOWN;
+    State st = {.n = n, .set = arena_alloc(&s->arena, (size_t)n * sizeof *st.set)};
+    if (!st.set)
+        return UNKNOWN;
+    memcpy(st.set, s->work, (size_t)n * sizeof *st.set);
+    if (!map_add(&s->index, (const char *)st.set, (size_t)n * sizeof *st.set, s->nstates, NULL))
+        return UNKNOWN;
+    for (int32_t k = 0; k < n; k++)
+        st.accept |= s->nodes[st.set[k]].accept;
     memset(s->next[s->nstates], 0xff, sizeof s->next[0]);
     s->states[s->nstates] = st;
     return s->nstates++;
@@ -191,30 +196,28 @@ static int scan_name(Scan *s, Trail *tr, const char *name)
     } else {
         int32_t start = state_start(s);
         if (start < 0)
-            return -1;
+            return start == ALWAYS ? 1 : -1;
         tr->at[0] = start;
     }
     tr->name = name;
     tr->known = i;
-    int32_t st = tr->at[i];
+    int st = tr->at[i];
     for (; name[i]; i++) {
         unsigned char c = (unsigned char)name[i];
-        if (s->states[st].always)
-            return 1;
-        if (!s->states[st].n)
-            return 0;
         if (c >= 128 || i + 1 > DEPTH_MAX)
             return -1;
-        int32_t to = s->next[st][c];
+        int to = s->next[st][c];
         if (to == UNKNOWN) {
             to = state_step(s, st, c);
-            if (to < 0) { /* full: start again with an empty table */
+            if (to == UNKNOWN) { /* full: start again with an empty table */
                 states_drop(s);
                 tr->name = NULL;
                 return -1;
             }
-            s->next[st][c] = to;
+            s->next[st][c] = (int16_t)to;
         }
+        if (to < 0)
+            return to == ALWAYS;
         st = to;
         tr->at[i + 1] = st;
         tr->known = i + 1;

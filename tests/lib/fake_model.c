@@ -1,4 +1,4 @@
-#include "fake_model.h"
+#include "tests/lib/fake_model.h"
 
 #include <stdio.h>
 #include <stdlib.h>
