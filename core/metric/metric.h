@@ -86,13 +86,16 @@ typedef struct AnalyzeRequest {
     const bool *selected;        /* [nlinears], NULL = all: which linears to collect */
     int first_layer;             /* resume: start here with `h` holding this layer's input */
     Stream *h;                   /* in: first_layer's input (from runner_embed for 0); consumed in place */
-    /* [job thread] the finished linears of one layer; ownership of the results' buffers passes to the callback. */
+    /* [job thread] the finished linears of one layer, in linear order; the results' buffers pass to the callback (also when it
+     * fails), the array doesn't. h: the layer's output. May be NULL. */
     Status (*layer_done)(void *ctx, int layer, LinearResult *results, int n, const Stream *h, Error *err);
     void *ctx;
 } AnalyzeRequest;
 /* One float pass over the layers; stops early with ST_CANCELLED (finished layers were delivered). */
 Status analyze_run(Runner *r, const AnalyzeRequest *req, Error *err);
-/* Bytes the collection holds beyond the runner's own (for the planner). */
+/* Bytes the collection holds beyond the runner's own (for the planner): samples of `rows` tokens in all, the longest of `longest`. */
+uint64_t analyze_bytes(const Model *m, unsigned needs, int64_t rows, int64_t longest, int threads);
+/* The same where only the number of samples is known (512 tokens each). */
 uint64_t analyze_estimate(const Model *m, unsigned needs, int samples, int threads);
 
 #endif

@@ -1,0 +1,313 @@
+#include "metric/metric.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "stat/tapstat.h"
+#include "stat/weightstat.h"
+
+enum { NEED_INPUT = NEED_ORDER | NEED_STD | NEED_CHANNEL | NEED_OUTPUT | NEED_HIST };
+
+/* What is known so far of one linear of the layer at work; the tap's part only in the first linear of each shared input. */
+typedef struct Slot {
+    TapStat *tap;
+    TapTotals in;
+    WeightStat *weight;
+    WeightTotals w;
+    double output_sq; /* NaN until it is told */
+} Slot;
+
+typedef struct Collector {
+    const Model *m;
+    const AnalyzeRequest *req;
+    StatPool *pool;
+    ObserverOps ops;
+    int64_t *first;   /* [layers+1] first linear of each layer */
+    Slot *slot;       /* [most linears of a layer] */
+    LinearResult *result;
+    int64_t slots;
+    int layer;        /* whose slots these are */
+} Collector;
+
+static bool is_selected(const Collector *c, int64_t linear)
+{
+    return !c->req->selected || c->req->selected[linear];
+}
+
+static Slot *slot_of(const Collector *c, int64_t linear)
+{
+    return &c->slot[linear - c->first[c->m->linears[linear].layer]];
+}
+
+static void slots_clear(Collector *c)
+{
+    for (int64_t i = 0; i < c->slots; i++) {
+        Slot *s = &c->slot[i];
+        tapstat_free(s->tap);
+        weightstat_free(s->weight);
+        taptotals_fini(&s->in);
+        weighttotals_fini(&s->w);
+        *s = (Slot){.output_sq = NAN};
+    }
+}
+
+/* ---- the observer ---- */
+
+static bool wants_tap(void *self, Tap tap)
+{
+    const Collector *c = self;
+    if (tap.kind != TAP_LINEAR_IN || tap.linear < 0 || tap.layer < 0)
+        return false;
+    for (int64_t i = c->first[tap.layer]; i < c->first[tap.layer + 1]; i++)
+        if (c->m->linears[i].input == tap.linear && is_selected(c, i))
+            return true;
+    return false;
+}
+
+static bool wants_weight(void *self, int64_t linear)
+{
+    return is_selected(self, linear);
+}
+
+static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, int64_t width, Error *err)
+{
+    Collector *c = self;
+    unsigned n = c->req->needs;
+    TapWants w = {.order = n & NEED_ORDER, .std = n & NEED_STD, .channel = n & NEED_CHANNEL, .hist = n & NEED_HIST};
+    return tapstat_new(&slot_of(c, tap.linear)->tap, c->pool, w, samples, start, width, err);
+}
+
+static void tap_tile(void *self, Tap tap, int sample, int64_t row0, const float *x, int64_t rows, int64_t width, int64_t ld)
+{
+    (void)width;
+    tapstat_tile(slot_of(self, tap.linear)->tap, sample, row0, x, rows, ld);
+}
+
+static Status tap_end(void *self, Tap tap, Error *err)
+{
+    Collector *c = self;
+    Slot *s = slot_of(c, tap.linear);
+    Status st = tapstat_end(s->tap, &s->in, err);
+    tapstat_free(s->tap);
+    s->tap = NULL;
+    return st == ST_OK ? ST_OK : error_prefix(err, "%s: ", c->m->linears[tap.linear].name);
+}
+
+static Status weight_begin(void *self, int64_t linear, int panels, Error *err)
+{
+    Collector *c = self;
+    unsigned n = c->req->needs;
+    return weightstat_new(&slot_of(c, linear)->weight, c->pool, n & NEED_WEIGHT, n & (NEED_HIST | NEED_WHIST), panels,
+                          c->m->linears[linear].in, err);
+}
+
+static void weight_panel(void *self, int64_t linear, int panel, int64_t row0, int64_t rows, const float *w, int64_t in)
+{
+    (void)in;
+    weightstat_panel(slot_of(self, linear)->weight, panel, row0, rows, w);
+}
+
+static Status weight_end(void *self, int64_t linear, Error *err)
+{
+    Collector *c = self;
+    Slot *s = slot_of(c, linear);
+    Status st = weightstat_end(s->weight, &s->w, err);
+    weightstat_free(s->weight);
+    s->weight = NULL;
+    return st == ST_OK ? ST_OK : error_prefix(err, "%s: ", c->m->linears[linear].name);
+}
+
+static Status output_energy(void *self, int64_t linear, double sum_sq, int64_t rows, Error *err)
+{
+    (void)err;
+    slot_of(self, linear)->output_sq = rows > 0 ? sum_sq / (double)rows : NAN;
+    return ST_OK;
+}
+
+/* ---- results of a layer ---- */
+
+static TapSummary summary_of(const TapTotals *t)
+{
+    TapSummary s = {.values = t->values, .rows = t->rows, .width = t->width, .samples = t->samples, .min = t->min, .max = t->max,
+                    .mean = t->mean, .std = t->std, .kurtosis = t->kurtosis, .quantile = t->quantile, .std_score = t->std_score,
+                    .token_max_sq = t->token_max_sq, .mean_sq = t->mean_sq, .bad = t->bad};
+    memcpy(s.bad_text, t->bad_text, sizeof s.bad_text);
+    return s;
+}
+
+static Status fill_input(LinearResult *r, const TapTotals *t, Error *err)
+{
+    r->in = summary_of(t);
+    if (t->channel_max) {
+        r->in.channel_max = mem_array((size_t)t->width, sizeof *r->in.channel_max);
+        if (!r->in.channel_max)
+            return error_nomem(err, "channel maxima");
+        memcpy(r->in.channel_max, t->channel_max, (size_t)t->width * sizeof *t->channel_max);
+    }
+    return keyhist_copy(&r->in.hist, &t->hist, err);
+}
+
+static void fill_weight(LinearResult *r, WeightTotals *w)
+{
+    r->weight = (WeightSummary){.min = w->min, .max = w->max, .mean = w->mean, .std = w->std, .hist = w->hist, .bad = w->bad};
+    memcpy(r->weight.bad_text, w->bad_text, sizeof r->weight.bad_text);
+    w->hist = (KeyHist){0};
+}
+
+/* DECISIONS, local_error: e = sum_j m2_j |dW_j|^2 + sum_j min(s^2/12, m2_j) |W_j|^2, for every kind of weight and activation. */
+static LocalError local_error_of(const TapTotals *t, const WeightTotals *w, double output_sq)
+{
+    LocalError e = {.output_sq = output_sq};
+    if (!t->channel_sq || !w->sq || t->bad || w->bad || !t->rows || isnan(output_sq))
+        return e;
+    double top = fmax(fabs(t->max), fabs(t->min)), range = fmax(t->max, 0) - fmin(t->min, 0);
+    const double noise[3] = {top * top / (127.0 * 127.0) / 12, range * range / (255.0 * 255.0) / 12,
+                             t->token_max_sq / (127.0 * 127.0) / 12};
+    e.have = true;
+    for (int64_t j = 0; j < t->width; j++) {
+        double m2 = t->channel_sq[j];
+        e.weight_err[0] += m2 * w->err8[j];
+        e.weight_err[1] += m2 * w->err4[j];
+        for (int k = 0; k < 3; k++)
+            e.act_err[k] += fmin(noise[k], m2) * w->sq[j];
+    }
+    return e;
+}
+
+static void results_fini(LinearResult *r, int n)
+{
+    for (int i = 0; i < n; i++)
+        linear_result_fini(&r[i]);
+}
+
+/* A tap that was never fed (an expert without tokens) leaves NaN, not zeros. */
+static const TapTotals not_fed = {.min = NAN, .max = NAN, .mean = NAN, .std = NAN, .mean_sq = NAN, .kurtosis = NAN, .quantile = NAN,
+                                  .std_score = NAN, .token_max_sq = NAN};
+
+static Status make_results(Collector *c, int layer, int *n, Error *err)
+{
+    *n = 0;
+    for (int64_t i = c->first[layer]; i < c->first[layer + 1]; i++) {
+        if (!is_selected(c, i))
+            continue;
+        Slot *s = slot_of(c, i), *in = slot_of(c, c->m->linears[i].input);
+        const TapTotals *t = in->in.width ? &in->in : &not_fed;
+        LinearResult *r = &c->result[(*n)++];
+        *r = (LinearResult){.linear = i};
+        r->err = local_error_of(t, &s->w, s->output_sq);
+        fill_weight(r, &s->w);
+        Status st = fill_input(r, t, err);
+        if (st != ST_OK) {
+            results_fini(c->result, *n);
+            return st;
+        }
+    }
+    return ST_OK;
+}
+
+static Status layer_done(void *ctx, int layer, Stream **streams, int nstreams, Error *err)
+{
+    (void)nstreams;
+    Collector *c = ctx;
+    int n;
+    RETURN_IF_ERROR(make_results(c, layer, &n, err));
+    slots_clear(c);
+    if (c->req->layer_done)
+        return c->req->layer_done(c->req->ctx, layer, c->result, n, streams[0], err);
+    results_fini(c->result, n);
+    return ST_OK;
+}
+
+/* ---- the pass ---- */
+
+/* Ranges of the layers' linears, and room for the largest. */
+static Status collector_init(Collector *c, const Model *m, const AnalyzeRequest *req, Error *err)
+{
+    unsigned input = req->needs & NEED_INPUT, weight = req->needs & (NEED_WEIGHT | NEED_HIST | NEED_WHIST);
+    *c = (Collector){.m = m, .req = req};
+    c->ops = (ObserverOps){
+        .name = "analyze",
+        .wants_tap = input ? wants_tap : NULL,
+        .tap_begin = tap_begin,
+        .tap_tile = tap_tile,
+        .tap_end = tap_end,
+        .wants_weight = weight ? wants_weight : NULL,
+        .weight_begin = weight_begin,
+        .weight_panel = weight_panel,
+        .weight_end = weight_end,
+        .output_energy = req->needs & NEED_OUTPUT ? output_energy : NULL,
+    };
+    c->first = mem_array((size_t)m->cfg.layers + 1, sizeof *c->first);
+    if (!c->first)
+        return error_nomem(err, "analysis");
+    int64_t i = 0;
+    for (int layer = 0; layer <= m->cfg.layers; layer++) {
+        while (i < m->nlinears && m->linears[i].layer < layer)
+            i++;
+        c->first[layer] = i;
+        if (layer && i - c->first[layer - 1] > c->slots)
+            c->slots = i - c->first[layer - 1];
+    }
+    c->slot = mem_zarray((size_t)c->slots, sizeof *c->slot);
+    c->result = mem_zarray((size_t)c->slots, sizeof *c->result);
+    if (!c->slot || !c->result)
+        return error_nomem(err, "analysis");
+    slots_clear(c);
+    return statpool_new(&c->pool, err);
+}
+
+static void collector_fini(Collector *c)
+{
+    if (c->slot)
+        slots_clear(c);
+    free(c->first);
+    free(c->slot);
+    free(c->result);
+    statpool_free(c->pool);
+}
+
+Status analyze_run(Runner *r, const AnalyzeRequest *req, Error *err)
+{
+    const Model *m = runner_model(r);
+    if (req->first_layer < 0 || req->first_layer > m->cfg.layers)
+        return error_set(err, ST_USAGE, "layer %d to start the analysis at is not one of the model's %d", req->first_layer, m->cfg.layers);
+    Collector c;
+    Status st = collector_init(&c, m, req, err);
+    if (st == ST_OK) {
+        Observer obs = {&c.ops, &c};
+        FloatPass pass = {&obs, 1};
+        Schedule s = {.first = req->first_layer, .last = m->cfg.layers, .job = {"analyze", float_pass_run, &pass},
+                      .layer_done = layer_done, .ctx = &c};
+        Stream *stream = req->h;
+        st = schedule_layers(r, &stream, 1, &s, err);
+    }
+    collector_fini(&c);
+    return st;
+}
+
+uint64_t analyze_bytes(const Model *m, unsigned needs, int64_t rows, int64_t longest, int threads)
+{
+    TapWants w = {.order = needs & NEED_ORDER, .std = needs & NEED_STD, .channel = needs & NEED_CHANNEL, .hist = needs & NEED_HIST};
+    uint64_t tap = 0, weights = 0;
+    int64_t widest = 0;
+    bool sums = needs & NEED_WEIGHT, hist = needs & (NEED_HIST | NEED_WHIST);
+    for (int64_t i = 0; i < m->nlinears && m->linears[i].layer <= 0; i++) {
+        const Linear *l = &m->linears[i];
+        widest = l->in > widest ? l->in : widest;
+        weights += sums ? (uint64_t)l->in * 3 * sizeof(double) : 0;
+        weights += hist ? 65536 * 10 : 0; /* a weight has a few thousand distinct keys, at worst all */
+    }
+    if (needs & NEED_INPUT)
+        tap = tapstat_bytes(w, rows, longest, widest, threads);
+    if (sums || hist) /* a panel's sums in float and double */
+        weights += (uint64_t)(threads < 1 ? 1 : threads) * ((uint64_t)widest * 3 * 12 + (hist ? 65536 * 4 : 0));
+    return tap + weights;
+}
+
+uint64_t analyze_estimate(const Model *m, unsigned needs, int samples, int threads)
+{
+    enum { TYPICAL_ROWS = 512 };
+    return analyze_bytes(m, needs, (int64_t)samples * TYPICAL_ROWS, TYPICAL_ROWS, threads);
+}

@@ -1,0 +1,22 @@
+#include "metric/rows.h"
+
+/* specs/analysis.md 2.2: largest magnitude over the deviation around the channels' midpoints. */
+static double score(const LinearResult *r, const QConfig *q, char *why, int why_size)
+{
+    (void)q;
+    return metric_input_score(&r->in, r->in.std_score, "std was not collected, overflows, or a text gave a single value", why,
+                              why_size);
+}
+
+const Metric metric_std = {
+    .name = "std",
+    .title = "Std",
+    .unit = "",
+    .scope = SCOPE_LINEAR,
+    .direction = 1,
+    .needs = NEED_STD,
+    .explain = "Largest input magnitude in standard deviations, each channel first moved to its midpoint.\n"
+               "Trust it to rank how much of an int8 range outliers waste; it sees every value, one spike is enough.\n"
+               "It compares ranges only: it knows neither the weights nor what the layer's error does later.",
+    .score = score,
+};

@@ -1,0 +1,267 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/str.h"
+#include "io/json.h"
+#include "tests/lib/tempdir.h"
+
+static Status parse(const char *text, size_t n, Error *e)
+{
+    /* a copy of exactly n bytes: reading one too many is then seen by the sanitizer */
+    char *copy = malloc(n ? n : 1);
+    assert_non_null(copy);
+    memcpy(copy, text, n);
+    cJSON *j;
+    Status st = json_parse(copy, n, "f.json", &j, e);
+    assert_true((st == ST_OK) == (j != NULL));
+    cJSON_Delete(j);
+    free(copy);
+    return st;
+}
+
+static void good_documents(void **state)
+{
+    (void)state;
+    static const char *const good[] = {
+        "{}", "[]", "null", " [ 1 , -0.5e+3 , true , false , null , \"\" ] \r\n\t", "0", "-0", "1E5", "1e-7",
+        "{\"a\":{\"a\":{\"a\":1}},\"b\":[{\"a\":1},{\"a\":2}]}", "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\ud83d\\ude00\"",
+        "\"\xe4\xb8\xad\xf0\x9f\x98\x80\"", "\xef\xbb\xbf{\"bom\":1}", "1e999",
+        "123456789012345678901234567890123456789012345678901234567890",
+    };
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        Error e = {0};
+        if (parse(good[i], strlen(good[i]), &e) != ST_OK)
+            fail_msg("%s: %s", good[i], e.text);
+    }
+}
+
+static void bad_documents_say_where(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *fragment;
+    } bad[] = {
+        {"", "f.json: empty"},
+        {" \n ", "f.json: empty"},
+        {"{} {}", "f.json:1:4: something follows"},
+        {"{}x", "f.json:1:3: something follows"},
+        {"{\"a\":1,\n \"b\":2,\n \"a\":3}", "f.json:3:2: key 'a' is there twice"},
+        {"{\"a\":1,\"\\u0061\":2}", "key 'a' is there twice"},
+        {"[{\"x\":{\"k\":1,\"k\":1}}]", "key 'k' is there twice"},
+        {"{\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"e\":5,\"f\":6,\"g\":7,\"h\":8,\"i\":9,\"j\":10,\"b\":0}", "key 'b' is there twice"},
+        {"{\"a\" 1}", "expected ':'"},
+        {"{\"a\":1 \"b\":2}", "expected ',' or '}'"},
+        {"{\"a\":1,}", "expected a key"},
+        {"{a:1}", "expected a key"},
+        {"{'a':1}", "expected a key"},
+        {"[1 2]", "expected ',' or ']'"},
+        {"[1,]", "f.json:1:4: expected a value"},
+        {"[", "the text ends too early"},
+        {"{\"a\":", "the text ends too early"},
+        {"\"abc", "without its closing quote"},
+        {"\"a\nb\"", "control character"},
+        {"\"\\x41\"", "unknown escape"},
+        {"\"\\u12g4\"", "four hexadecimal"},
+        {"\"\\u12", "four hexadecimal"},
+        {"\"a\\u0000b\"", "\\u0000 is not allowed"},
+        {"\"\\ud800\"", "half of a surrogate"},
+        {"\"\\ud800\\u0041\"", "half of a surrogate"},
+        {"\"\\udc00\"", "half of a surrogate"},
+        {"\"\xff\"", "ill-formed UTF-8"},
+        {"\"\xc0\x80\"", "ill-formed UTF-8"},
+        {"\"\xed\xa0\x80\"", "ill-formed UTF-8"},
+        {"\"\xe4\xb8\"", "ill-formed UTF-8"},
+        {"01", "not a number"},
+        {"-", "not a number"},
+        {"1.", "not a number"},
+        {".5", "expected a value"},
+        {"+1", "expected a value"},
+        {"1e", "not a number"},
+        {"0x10", "something follows"},
+        {"NaN", "expected a value"},
+        {"Infinity", "expected a value"},
+        {"tru", "expected a value"},
+        {"[1] // no", "something follows"},
+        {"1234567890123456789012345678901234567890123456789012345678901", "too many digits"},
+        {"{\"\xe4\xb8\xad\xe6\x96\x87\": x}", "f.json:1:8: expected a value"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        Error e = {0};
+        assert_int_equal(parse(bad[i].text, strlen(bad[i].text), &e), ST_DATA);
+        if (!strstr(e.text, bad[i].fragment))
+            fail_msg("%s: '%s' lacks '%s'", bad[i].text, e.text, bad[i].fragment);
+    }
+    Error e = {0};
+    assert_int_equal(parse("[1,\0 2]", 7, &e), ST_DATA);
+    assert_int_equal(parse("\"a\0b\"", 5, &e), ST_DATA);
+}
+
+static void depth_has_a_limit(void **state)
+{
+    (void)state;
+    Error e = {0};
+    Str b = {0};
+    for (int i = 0; i < 64; i++)
+        str_puts(&b, i % 2 ? "[" : "{\"k\":");
+    str_puts(&b, "1");
+    for (int i = 63; i >= 0; i--)
+        str_putc(&b, i % 2 ? ']' : '}');
+    assert_int_equal(parse(b.s, b.len, &e), ST_OK);
+    str_clear(&b);
+    for (int i = 0; i < 1000000; i++)
+        str_putc(&b, '[');
+    assert_int_equal(parse(b.s, b.len, &e), ST_DATA);
+    assert_non_null(strstr(e.text, "f.json:1:65: nested deeper"));
+    str_free(&b);
+}
+
+static void truncation_is_always_an_error(void **state)
+{
+    (void)state;
+    size_t n;
+    char *text = temp_get("lab_models/demo/config.json", &n);
+    while (n && (text[n - 1] == '\n' || text[n - 1] == ' '))
+        n--;
+    Error e = {0};
+    assert_int_equal(parse(text, n, &e), ST_OK);
+    for (size_t k = 0; k < n; k++)
+        assert_int_equal(parse(text, k, &e), ST_DATA);
+    free(text);
+}
+
+/* Random damage never gives cJSON a text that it and the scanner understand differently. */
+static void damaged_text_never_crashes(void **state)
+{
+    (void)state;
+    size_t n;
+    char *text = temp_get("tests/golden/models/llama3/fp32/config.json", &n);
+    uint32_t rng = 12345;
+    for (int round = 0; round < 20000; round++) {
+        rng = rng * 1664525u + 1013904223u;
+        size_t at = (rng >> 8) % n;
+        char old = text[at];
+        rng = rng * 1664525u + 1013904223u;
+        text[at] = (char)(rng >> 24);
+        Error e = {0};
+        Status st = parse(text, n, &e);
+        assert_true(st == ST_OK || st == ST_DATA);
+        text[at] = old;
+    }
+    free(text);
+}
+
+static void large_objects_are_not_quadratic(void **state)
+{
+    (void)state;
+    /* 300,000 keys: a comparison of all pairs would take hours */
+    enum { N = 300000 };
+    Str b = {0};
+    str_putc(&b, '{');
+    for (int i = 0; i < N; i++)
+        str_printf(&b, "%s\"key%d\":%d", i ? "," : "", i, i);
+    size_t len = b.len;
+    str_putc(&b, '}');
+    Error e = {0};
+    assert_int_equal(parse(b.s, b.len, &e), ST_OK);
+    b.len = len;
+    str_puts(&b, ",\"key77\":0}");
+    assert_int_equal(parse(b.s, b.len, &e), ST_DATA);
+    assert_non_null(strstr(e.text, "key 'key77' is there twice"));
+    str_free(&b);
+}
+
+typedef struct Seen {
+    Str log;
+    int stop_at;
+} Seen;
+
+static Status note(void *ctx, const char *key, size_t key_len, const char *value, size_t len, Error *err)
+{
+    Seen *s = ctx;
+    str_append(&s->log, key, key_len);
+    str_putc(&s->log, '=');
+    str_append(&s->log, value, len);
+    str_putc(&s->log, ';');
+    if (--s->stop_at == 0)
+        return error_set(err, ST_FAIL, "stop");
+    return ST_OK;
+}
+
+static void walk_hands_out_members(void **state)
+{
+    (void)state;
+    Seen s = {.stop_at = -1};
+    Error e = {0};
+    const char *text = " {\"a\" : [1, {\"x\":2}] ,\"b\\n\\u0063\":\"t\\\"\", \"n\":null}";
+    assert_int_equal(json_walk(text, strlen(text), "w", note, &s, &e), ST_OK);
+    assert_string_equal(str_text(&s.log), "a=[1, {\"x\":2}];b\nc=\"t\\\"\";n=null;");
+    str_clear(&s.log);
+    s.stop_at = 1;
+    assert_int_equal(json_walk(text, strlen(text), "w", note, &s, &e), ST_FAIL);
+    assert_string_equal(str_text(&s.log), "a=[1, {\"x\":2}];");
+    assert_int_equal(json_walk("[1]", 3, "w", note, &s, &e), ST_DATA);
+    assert_int_equal(json_walk("{}x", 3, "w", note, &s, &e), ST_DATA);
+    assert_int_equal(json_walk("{\"a\":1,\"a\":2}", 13, "w", note, &s, &e), ST_DATA);
+    str_free(&s.log);
+}
+
+static void members_are_typed(void **state)
+{
+    (void)state;
+    const char *text = "{\"i\":-3,\"f\":1.5,\"big\":9007199254740992,\"max\":9007199254740991,\"s\":\"x\",\"b\":true,\"z\":null,\"l\":[],"
+                       "\"inf\":1e999}";
+    Error e = {0};
+    cJSON *j;
+    assert_int_equal(json_parse(text, strlen(text), "t", &j, &e), ST_OK);
+    int64_t i = 7;
+    double d = 7;
+    bool b = false, found;
+    const char *s = "keep";
+    assert_int_equal(json_int(j, "i", &i, &found, &e), ST_OK);
+    assert_true(found && i == -3);
+    assert_int_equal(json_int(j, "max", &i, NULL, &e), ST_OK);
+    assert_true(i == 9007199254740991);
+    assert_int_equal(json_int(j, "big", &i, NULL, &e), ST_DATA);
+    assert_non_null(strstr(e.text, "'big' must be a whole number below 2^53"));
+    assert_int_equal(json_int(j, "f", &i, NULL, &e), ST_DATA);
+    assert_int_equal(json_int(j, "inf", &i, NULL, &e), ST_DATA);
+    assert_int_equal(json_int(j, "s", &i, NULL, &e), ST_DATA);
+    assert_int_equal(json_num(j, "inf", &d, NULL, &e), ST_DATA);
+    assert_int_equal(json_num(j, "f", &d, NULL, &e), ST_OK);
+    assert_true(d == 1.5);
+    assert_int_equal(json_bool(j, "b", &b, NULL, &e), ST_OK);
+    assert_true(b);
+    assert_int_equal(json_bool(j, "i", &b, NULL, &e), ST_DATA);
+    assert_int_equal(json_str(j, "l", &s, NULL, &e), ST_DATA);
+    assert_non_null(strstr(e.text, "'l' must be a string, not a list"));
+    /* null and absent leave the default */
+    i = 7;
+    assert_int_equal(json_int(j, "z", &i, &found, &e), ST_OK);
+    assert_true(!found && i == 7);
+    assert_int_equal(json_str(j, "nope", &s, &found, &e), ST_OK);
+    assert_string_equal(s, "keep");
+    assert_null(json_get(j, "S")); /* case matters */
+    cJSON_Delete(j);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(good_documents),
+        cmocka_unit_test(bad_documents_say_where),
+        cmocka_unit_test(depth_has_a_limit),
+        cmocka_unit_test(truncation_is_always_an_error),
+        cmocka_unit_test(damaged_text_never_crashes),
+        cmocka_unit_test(large_objects_are_not_quadratic),
+        cmocka_unit_test(walk_hands_out_members),
+        cmocka_unit_test(members_are_typed),
+    };
+    return cmocka_run_group_tests_name("json", tests, NULL, NULL);
+}
