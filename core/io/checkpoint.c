@@ -45,7 +45,9 @@ typedef struct IndexCtx {
     const char *dir, *path;
     Map seen;      /* file names met */
     Arena strings;
-    bool compare, found;
+    const char *map; /* text of weight_map, once found */
+    size_t map_len;
+    bool compare;
 } IndexCtx;
 
 static bool leaves_folder(const char *name)
@@ -58,8 +60,8 @@ static Status first_sight(IndexCtx *x, const char *file, Error *err)
     if (map_get(&x->seen, file, strlen(file), -1) >= 0)
         return ST_OK;
     if (leaves_folder(file))
-        return error_set(err, ST_DATA, "'%s': shard '%s' is no plain file name: shards lie in the model's folder", x->path,
-                         file);
+        return error_set(err, ST_DATA, "'%s': shard '%s' is no plain file name: shards lie in the model's folder",
+                         x->path, file);
     char *copy = arena_strdup(&x->strings, file);
     if (!copy || !map_add(&x->seen, copy, strlen(copy), 0, NULL))
         return error_nomem(err, "the list of shards");
@@ -75,8 +77,8 @@ static Status compare_entry(IndexCtx *x, const char *key, size_t len, const char
         return error_set(err, ST_DATA, "'%s': tensor '%.*s' is missing in shard '%s'", x->path, shown, key, file);
     const char *real = path_base(c->shards[c->list.t[i].file].path);
     if (strcmp(real, file) != 0)
-        return error_set(err, ST_DATA, "'%s': tensor '%.*s' is not in shard '%s' but in '%s'", x->path, shown, key, file,
-                         real);
+        return error_set(err, ST_DATA, "'%s': tensor '%.*s' is not in shard '%s' but in '%s'", x->path, shown, key,
+                         file, real);
     return ST_OK;
 }
 
@@ -99,10 +101,11 @@ static Status index_member(void *ctx, const char *key, size_t key_len, const cha
     IndexCtx *x = ctx;
     if (key_len != 10 || memcmp(key, "weight_map", 10) != 0)
         return ST_OK;
-    x->found = true;
+    x->map = value;
+    x->map_len = len;
     if (value[0] != '{')
         return error_set(err, ST_DATA, "'%s': weight_map must be an object", x->path);
-    return json_walk(value, len, x->path, weight_map_member, x, err);
+    return json_walk_again(value, len, x->path, weight_map_member, x, err);
 }
 
 static int by_path(const void *a, const void *b)
@@ -149,7 +152,7 @@ static Status open_sharded(Checkpoint *c, const char *dir, const char *index, Er
     IndexCtx x = {.c = c, .dir = dir, .path = index};
     Status st = json_walk(text, len, index, index_member, &x, err);
     if (st == ST_OK && !c->nshards)
-        st = error_set(err, ST_DATA, "'%s': %s", index, x.found ? "weight_map is empty" : "no weight_map");
+        st = error_set(err, ST_DATA, "'%s': %s", index, x.map ? "weight_map is empty" : "no weight_map");
     if (st == ST_OK) {
         qsort(c->shards, c->nshards, sizeof *c->shards, by_path);
         for (size_t i = 0; i < c->nshards && st == ST_OK; i++)
@@ -161,7 +164,7 @@ static Status open_sharded(Checkpoint *c, const char *dir, const char *index, Er
         st = read_headers(c, err);
     if (st == ST_OK) {
         x.compare = true;
-        st = json_walk(text, len, index, index_member, &x, err);
+        st = json_walk_again(x.map, x.map_len, index, weight_map_member, &x, err);
     }
     map_free(&x.seen);
     arena_free(&x.strings);

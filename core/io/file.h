@@ -11,7 +11,8 @@
  * Larger than `max` bytes, a directory, unreadable: one clear line. */
 Status file_read(const char *path, size_t max, char **out, size_t *len, Error *err);
 
-/* Opens a regular file for reading (anything else is refused, without waiting on a pipe); its size now into *size. Close *fd. */
+/* Opens a regular file for reading (anything else is refused, without waiting on a pipe); its size now into *size.
+ * The caller closes *fd. */
 Status file_open(const char *path, int *fd, uint64_t *size, Error *err);
 
 /* pread of exactly n bytes; a short read names path, wanted and found bytes. */

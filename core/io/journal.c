@@ -131,7 +131,8 @@ Status journal_append(Journal *j, const char *json, bool sync, Error *err)
     if (n == 0 || n > RECORD_MAX)
         return error_set(err, ST_INTERNAL, "'%s': a record of %zu bytes can't be kept", j->path, n);
     if (j->broken)
-        return error_set(err, ST_IO, "cannot write '%s': an earlier record was cut off and could not be taken back", j->path);
+        return error_set(err, ST_IO, "cannot write '%s': an earlier record was cut off and could not be taken back",
+                         j->path);
     size_t total = HEAD_BYTES + n;
     if (!mem_grow(&j->buf, &j->cap, total, 1))
         return error_nomem(err, j->path);

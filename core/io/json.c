@@ -18,6 +18,7 @@ typedef struct Scan {
     size_t len, pos;
     const char *name;
     Arena keys; /* keys that had escapes, decoded */
+    bool trusted; /* scanned before: no key is there twice */
     Error *err;
 } Scan;
 
@@ -261,7 +262,8 @@ static Status scan_members(Scan *s, KeySet *set, int depth, JsonMember *fn, void
         RETURN_IF_ERROR(scan_string(s, &key, &escaped));
         if (escaped)
             RETURN_IF_ERROR(unescape(s, &key));
-        RETURN_IF_ERROR(add_key(s, set, key, at));
+        if (!s->trusted)
+            RETURN_IF_ERROR(add_key(s, set, key, at));
         skip_space(s);
         if (!skip_char(s, ':'))
             return bad(s, s->pos, "expected ':' after a key");
@@ -341,22 +343,30 @@ static Status scan_document(Scan *s, JsonMember *fn, void *ctx)
     return ST_OK;
 }
 
+static Status walk(Scan *s, JsonMember *fn, void *ctx)
+{
+    Status st = scan_document(s, fn, ctx);
+    arena_free(&s->keys);
+    return st;
+}
+
 Status json_walk(const char *text, size_t len, const char *name, JsonMember *fn, void *ctx, Error *err)
 {
     Scan s = {.text = text, .len = len, .name = name, .err = err};
-    Status st = scan_document(&s, fn, ctx);
-    arena_free(&s.keys);
-    return st;
+    return walk(&s, fn, ctx);
+}
+
+Status json_walk_again(const char *text, size_t len, const char *name, JsonMember *fn, void *ctx, Error *err)
+{
+    Scan s = {.text = text, .len = len, .name = name, .trusted = true, .err = err};
+    return walk(&s, fn, ctx);
 }
 
 Status json_parse(const char *text, size_t len, const char *name, cJSON **out, Error *err)
 {
     *out = NULL;
     Scan s = {.text = text, .len = len, .name = name, .err = err};
-    Status st = scan_document(&s, NULL, NULL);
-    arena_free(&s.keys);
-    if (st != ST_OK)
-        return st;
+    RETURN_IF_ERROR(walk(&s, NULL, NULL));
     *out = cJSON_ParseWithLength(text, len);
     return *out ? ST_OK : error_nomem(err, name);
 }

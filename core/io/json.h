@@ -12,14 +12,17 @@
 Status json_parse(const char *text, size_t len, const char *name, cJSON **out, Error *err);
 Status json_parse_file(const char *path, size_t max, cJSON **out, Error *err);
 
-/* Strict as json_parse, for objects too large for a tree: every member of the outermost object is handed to `fn` as its key
- * (escapes resolved, not NUL-terminated) and the text of its value, both borrowed for the call. Later members are not
- * validated yet when fn runs; an error of fn stops the walk. */
+/* Strict as json_parse, for objects too large for a tree: every member of the outermost object is handed to `fn` as its
+ * key (escapes resolved, not NUL-terminated) and the text of its value, both borrowed for the call. Later members are
+ * not validated yet when fn runs; an error of fn stops the walk. */
 typedef Status JsonMember(void *ctx, const char *key, size_t key_len, const char *value, size_t value_len, Error *err);
 Status json_walk(const char *text, size_t len, const char *name, JsonMember *fn, void *ctx, Error *err);
+/* For a text, or the value of a member, that json_walk took as good: needs no memory, because it does not look for
+ * duplicate keys again. */
+Status json_walk_again(const char *text, size_t len, const char *name, JsonMember *fn, void *ctx, Error *err);
 
-/* Members of an object: absent and null both mean "not there" and leave *out as it is (its default). A wrong type or a number
- * that is no exact integer below 2^53 is an error naming the key. `*found` may be NULL. */
+/* Members of an object: absent and null both mean "not there" and leave *out as it is (its default). A wrong type or a
+ * number that is no exact integer below 2^53 is an error naming the key. `*found` may be NULL. */
 Status json_int(const cJSON *obj, const char *key, int64_t *out, bool *found, Error *err);
 Status json_num(const cJSON *obj, const char *key, double *out, bool *found, Error *err);
 Status json_bool(const cJSON *obj, const char *key, bool *out, bool *found, Error *err);

@@ -106,8 +106,8 @@ static Status read_tensor(const HeaderCtx *h, const cJSON *obj, TensorInfo *t, c
         return error_set(err, ST_DATA, "%s: dtype and shape need %llu bytes, 'data_offsets' give %lld", where,
                          (unsigned long long)t->nbytes, (long long)(end - begin));
     if ((uint64_t)end > h->data_size)
-        return error_set(err, ST_DATA, "%s: the file is truncated: the tensor ends at byte %llu, the file at %llu", where,
-                         (unsigned long long)(h->data_start + (uint64_t)end),
+        return error_set(err, ST_DATA, "%s: the file is truncated: the tensor ends at byte %llu, the file at %llu",
+                         where, (unsigned long long)(h->data_start + (uint64_t)end),
                          (unsigned long long)(h->data_start + h->data_size));
     t->offset = h->data_start + (uint64_t)begin;
     return ST_OK;
@@ -118,7 +118,10 @@ static Status check_metadata(const cJSON *obj, const char *path, Error *err)
     const cJSON *v;
     bool ok = cJSON_IsObject(obj);
     if (ok)
-        cJSON_ArrayForEach(v, obj) ok = ok && cJSON_IsString(v);
+        cJSON_ArrayForEach(v, obj)
+        {
+            ok = ok && cJSON_IsString(v);
+        }
     return ok ? ST_OK : error_set(err, ST_DATA, "'%s': '__metadata__' must be an object of strings", path);
 }
 
@@ -184,15 +187,15 @@ static Status header_length(int fd, const char *path, uint64_t size, uint64_t *l
 {
     unsigned char b[LENGTH_BYTES];
     if (size < LENGTH_BYTES)
-        return error_set(err, ST_DATA, "'%s' is no safetensors file: %llu bytes, the header's length alone takes 8", path,
-                         (unsigned long long)size);
+        return error_set(err, ST_DATA, "'%s' is no safetensors file: %llu bytes, the header's length alone takes 8",
+                         path, (unsigned long long)size);
     RETURN_IF_ERROR(file_pread(fd, path, b, sizeof b, 0, err));
     uint64_t n = 0;
     for (int i = LENGTH_BYTES - 1; i >= 0; i--)
         n = n << 8 | b[i];
     if (n > HEADER_MAX)
-        return error_set(err, ST_DATA, "'%s': header of %llu bytes, at most %d are allowed", path, (unsigned long long)n,
-                         HEADER_MAX);
+        return error_set(err, ST_DATA, "'%s': header of %llu bytes, at most %d are allowed", path,
+                         (unsigned long long)n, HEADER_MAX);
     if (n > size - LENGTH_BYTES)
         return error_set(err, ST_DATA, "'%s' is truncated: the header ends at byte %llu, the file at %llu", path,
                          (unsigned long long)(n + LENGTH_BYTES), (unsigned long long)size);

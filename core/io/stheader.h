@@ -12,9 +12,9 @@ typedef struct TensorList {
     Arena names;
 } TensorList;
 
-/* Reads and validates the header of one open safetensors file of `size` bytes and appends its tensors in order of offset, with
- * `file` as their file. Adds the header's bytes and the size to `hash`. Errors name the file and, where there is one, the
- * tensor. Needs the header's text and nothing else while it reads. */
+/* Reads and validates the header of one open safetensors file of `size` bytes and appends its tensors in order of
+ * offset, with `file` as their file. Adds the header's bytes and the size to `hash`. Errors name the file and, where
+ * there is one, the tensor. */
 Status stheader_read(int fd, const char *path, uint64_t size, int file, TensorList *list, Hasher *hash, Error *err);
 
 #endif

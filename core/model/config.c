@@ -94,7 +94,8 @@ static Status size_key(const cJSON *config, const char *key, int64_t max, int64_
     if (!found && *out <= 0)
         return error_set(err, ST_DATA, "'%s' is missing", key);
     if (*out < 1 || *out > max)
-        return error_set(err, ST_DATA, "'%s' must be between 1 and %lld, not %lld", key, (long long)max, (long long)*out);
+        return error_set(err, ST_DATA, "'%s' must be between 1 and %lld, not %lld", key, (long long)max,
+                         (long long)*out);
     return ST_OK;
 }
 
@@ -113,7 +114,8 @@ static Status read_sizes(const cJSON *config, const Arch *arch, ModelConfig *cfg
                          (long long)heads, (long long)kv);
     head_dim = arch->head_dim_from_config ? arch->default_head_dim : cfg->hidden / heads;
     if (!json_get(config, "head_dim") && !arch->head_dim_from_config && cfg->hidden % heads)
-        return error_set(err, ST_DATA, "'hidden_size' %lld is no multiple of 'num_attention_heads' %lld and there is no 'head_dim'",
+        return error_set(err, ST_DATA,
+                         "'hidden_size' %lld is no multiple of 'num_attention_heads' %lld and there is no 'head_dim'",
                          (long long)cfg->hidden, (long long)heads);
     RETURN_IF_ERROR(size_key(config, "head_dim", MAX_HEADS, &head_dim, err));
     cfg->max_positions = MAX_POSITIONS_DEFAULT;
@@ -130,7 +132,10 @@ static Status read_activation(const cJSON *config, Activation *act, Error *err)
     static const struct {
         const char *name;
         Activation act;
-    } names[] = {{"silu", ACT_SILU}, {"swish", ACT_SILU}, {"gelu_pytorch_tanh", ACT_GELU_TANH}, {"gelu_new", ACT_GELU_TANH}};
+    } names[] = {{"silu", ACT_SILU},
+                 {"swish", ACT_SILU},
+                 {"gelu_pytorch_tanh", ACT_GELU_TANH},
+                 {"gelu_new", ACT_GELU_TANH}};
     const char *s = "silu";
     bool found;
     RETURN_IF_ERROR(json_str(config, "hidden_act", &s, &found, err));
@@ -175,16 +180,19 @@ Status config_layer_types(const cJSON *config, int64_t window, ModelConfig *cfg,
     if (!list)
         return ST_OK;
     if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != cfg->layers)
-        return error_set(err, ST_DATA, "'layer_types' must be a list with an entry for each of the %d layers", cfg->layers);
+        return error_set(err, ST_DATA, "'layer_types' must be a list with an entry for each of the %d layers",
+                         cfg->layers);
     int i = 0;
     cJSON_ArrayForEach(v, list)
     {
         const char *s = cJSON_IsString(v) ? v->valuestring : "(no string)";
         bool sliding = strcmp(s, "sliding_attention") == 0;
         if (!sliding && strcmp(s, "full_attention") != 0)
-            return error_set(err, ST_DATA, "'layer_types[%d]' is '%s': supported are full_attention and sliding_attention", i, s);
+            return error_set(err, ST_DATA,
+                             "'layer_types[%d]' is '%s': supported are full_attention and sliding_attention", i, s);
         if (sliding && window <= 0)
-            return error_set(err, ST_DATA, "'layer_types[%d]' is sliding_attention, but no sliding_window is in use", i);
+            return error_set(err, ST_DATA, "'layer_types[%d]' is sliding_attention, but no sliding_window is in use",
+                             i);
         cfg->window[i++] = sliding ? window : 0;
     }
     return ST_OK;
@@ -201,7 +209,8 @@ static Status plain_windows(const cJSON *config, bool known, ModelConfig *cfg, E
     }
     RETURN_IF_ERROR(config_layer_types(config, use ? window : 0, cfg, &listed, err));
     if (!listed && use && window > 0)
-        return error_set(err, ST_DATA, "'sliding_window' is set, but which layers it holds for is known only for built-in types");
+        return error_set(err, ST_DATA,
+                         "'sliding_window' is set, but which layers it holds for is known only for built-in types");
     return ST_OK;
 }
 
@@ -228,10 +237,12 @@ static Status refuse_quantized(const cJSON *config, Error *err)
     const char *method = "unknown";
     RETURN_IF_ERROR(json_str(q, "quant_method", &method, NULL, err));
     return error_set(err, ST_DATA,
-                     "'quantization_config': the checkpoint is quantized already (quant_method '%s'); give the float one", method);
+                     "'quantization_config': the checkpoint is already quantized (quant_method '%s'): give the float one",
+                     method);
 }
 
-Status config_read(const cJSON *config, const Arch *arch, bool known, Arena *a, ModelConfig *cfg, bool *has_dtype, Error *err)
+Status config_read(const cJSON *config, const Arch *arch, bool known, Arena *a, ModelConfig *cfg, bool *has_dtype,
+                   Error *err)
 {
     if (!known)
         RETURN_IF_ERROR(refuse_foreign(config, cfg->model_type, err));

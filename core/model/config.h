@@ -6,22 +6,25 @@
 #include "io/json.h"
 #include "model/model.h"
 
-/* The object of config.json that describes the text decoder: the root, or text_config and the like in multimodal files. */
+/* The object of config.json that describes the text decoder: the root, or text_config and the like in multimodal
+ * files. */
 const cJSON *config_text(const cJSON *root);
 
 /* The model type config.json gives: model_type, else architectures[0] without "ForCausalLM", lower case. */
 Status config_model_type(const cJSON *config, char out[64], Error *err);
 
 /* Fills *cfg except model_type and what only the checkpoint tells (tied and dtype as far as the file says: *has_dtype).
- * Lists are allocated from `a`. `known`: the file's own type has a row, `arch` is it; otherwise `arch` is the row that stands in
- * and every key that would make the decoder compute something else is refused. Errors name the key. (specs/models.md 2.1) */
-Status config_read(const cJSON *config, const Arch *arch, bool known, Arena *a, ModelConfig *cfg, bool *has_dtype, Error *err);
+ * Lists are allocated from `a`. `known`: the file's own type has a row, `arch` is it; otherwise `arch` is the row that
+ * stands in and every key that would make the decoder compute something else is refused. Errors name the key.
+ * (specs/models.md 2.1) */
+Status config_read(const cJSON *config, const Arch *arch, bool known, Arena *a, ModelConfig *cfg, bool *has_dtype,
+                   Error *err);
 
 /* rope_parameters or rope_scaling in either dialect; head_dim, max_positions of *cfg must be filled. */
 Status config_rope(const cJSON *config, const Arch *arch, Arena *a, ModelConfig *cfg, Error *err);
 
-/* Windows from layer_types: `window` for "sliding_attention", 0 for "full_attention"; *found tells whether the list is there.
- * window 0: a sliding layer is an error. */
+/* Windows from layer_types: `window` for "sliding_attention", 0 for "full_attention"; *found tells whether the list is
+ * there. window 0: a sliding layer is an error. */
 Status config_layer_types(const cJSON *config, int64_t window, ModelConfig *cfg, bool *found, Error *err);
 
 /* Arch.windows of the Qwen2 line: use_sliding_window, sliding_window, max_window_layers, layer_types. */

@@ -45,16 +45,17 @@ static Status wrong_shape(Open *o, const TensorInfo *t, int ndim, const int64_t 
     Str a = {0}, b = {0};
     shape_text(&a, t->ndim, t->shape);
     shape_text(&b, ndim, want);
-    error_set(o->err, ST_DATA, "'%s': tensor '%s' has shape %s, config.json says %s (%s)", file_of(o, t), t->name, str_text(&a),
-              str_text(&b), keys);
+    error_set(o->err, ST_DATA, "'%s': tensor '%s' has shape %s, config.json says %s (%s)", file_of(o, t), t->name,
+              str_text(&a), str_text(&b), keys);
     str_free(&a);
     str_free(&b);
     return ST_DATA;
 }
 
-/* Finds tensor `name` of shape [rows] (cols 0) or [rows][cols]. `keys` names the config keys the shape comes from. Absent:
- * *out NULL when optional, else an error. */
-static Status take(Open *o, const char *name, bool optional, int64_t rows, int64_t cols, const char *keys, const TensorInfo **out)
+/* Finds tensor `name` of shape [rows] (cols 0) or [rows][cols]. `keys` names the config keys the shape comes from.
+ * Absent: *out NULL when optional, else an error. */
+static Status take(Open *o, const char *name, bool optional, int64_t rows, int64_t cols, const char *keys,
+                   const TensorInfo **out)
 {
     const TensorInfo *t = checkpoint_find(o->m->ckpt, name);
     *out = t;
@@ -63,7 +64,7 @@ static Status take(Open *o, const char *name, bool optional, int64_t rows, int64
     if (!t)
         return error_set(o->err, ST_DATA, "'%s': tensor '%s' is missing", file_of(o, NULL), name);
     if (!float_dtype(t->dtype))
-        return error_set(o->err, ST_DATA, "'%s': tensor '%s' is %s: only F32, F16 and BF16 weights can be computed with",
+        return error_set(o->err, ST_DATA, "'%s': tensor '%s' is %s: only F32, F16 and BF16 weights can be used",
                          file_of(o, t), name, dtype_name(t->dtype));
     int64_t want[2] = {rows, cols};
     int ndim = cols ? 2 : 1;
@@ -106,7 +107,10 @@ static void linear_size(const ModelConfig *c, LinearKind kind, int64_t *out, int
 {
     int64_t q = (int64_t)c->heads * c->head_dim, kv = (int64_t)c->kv_heads * c->head_dim;
     *in = kind == LK_O ? q : kind == LK_DOWN ? c->inter : c->hidden;
-    *out = kind == LK_Q ? q : kind == LK_K || kind == LK_V ? kv : kind == LK_GATE || kind == LK_UP ? c->inter : c->hidden;
+    *out = kind == LK_Q                       ? q
+           : kind == LK_K || kind == LK_V     ? kv
+           : kind == LK_GATE || kind == LK_UP ? c->inter
+                                              : c->hidden;
 }
 
 static Status take_linear(Open *o, int layer, const LinearSpec *s, Linear *l)
@@ -169,12 +173,13 @@ static Status take_all(Open *o, bool has_dtype)
     m->layers = mem_zarray(layers, sizeof *m->layers);
     if (!m->linears || !m->groups || !m->layers)
         return error_nomem(o->err, "the model's layers");
-    RETURN_IF_ERROR(take(o, "model.embed_tokens.weight", false, c->vocab, c->hidden, "vocab_size, hidden_size", &m->embed));
+    static const char table[] = "vocab_size, hidden_size";
+    RETURN_IF_ERROR(take(o, "model.embed_tokens.weight", false, c->vocab, c->hidden, table, &m->embed));
     for (int i = 0; i < c->layers; i++)
         RETURN_IF_ERROR(take_layer(o, i));
     RETURN_IF_ERROR(take(o, "model.norm.weight", false, c->hidden, 0, "hidden_size", &m->final_norm));
     if (!c->tied)
-        RETURN_IF_ERROR(take(o, "lm_head.weight", true, c->vocab, c->hidden, "vocab_size, hidden_size", &m->head));
+        RETURN_IF_ERROR(take(o, "lm_head.weight", true, c->vocab, c->hidden, table, &m->head));
     if (!m->head) {
         m->head = m->embed;
         c->tied = true;
@@ -231,8 +236,8 @@ static void check_user_type(const Model *m, const char *user, bool known, Str *w
 {
     const char *type = m->cfg.model_type;
     if (!known)
-        warn(w, "model_type '%s' is not built in: its tensors fit a Llama decoder, so it runs as one; compare a result before you "
-                "trust it", type);
+        warn(w, "model_type '%s' is not built in: its tensors fit a Llama decoder, so it runs as one; compare a result "
+                "before you trust it", type);
     if (!user || strcmp(user, type) == 0)
         return;
     const Arch *a = arch_find(user);
@@ -297,7 +302,8 @@ static void explain_unknown(const Model *m, Error *err)
     Str b = {0};
     for (const Arch *const *a = arch_table; *a; a++)
         str_printf(&b, "%s%s", b.len ? ", " : "", (*a)->model_type);
-    error_prefix(err, "model_type '%s' is not built in (%s are) and cannot run as a Llama: ", m->cfg.model_type, str_text(&b));
+    error_prefix(err, "model_type '%s' is not built in (%s are) and cannot run as a Llama: ", m->cfg.model_type,
+                 str_text(&b));
     str_free(&b);
 }
 

@@ -31,8 +31,12 @@ static Status rope_dict(const cJSON *config, RopeKeys *k, Error *err)
     if (!cJSON_IsObject(k->dict))
         return error_set(err, ST_DATA, "'%s' must be an object", name);
     const cJSON *v;
-    cJSON_ArrayForEach(v, k->dict) if (cJSON_IsObject(v)) return error_set(
-        err, ST_DATA, "'%s.%s': rope parameters for each layer type are not supported", name, v->string);
+    cJSON_ArrayForEach(v, k->dict)
+    {
+        if (cJSON_IsObject(v))
+            return error_set(err, ST_DATA, "'%s.%s': rope parameters for each layer type are not supported", name,
+                             v->string);
+    }
     return ST_OK;
 }
 
@@ -50,7 +54,8 @@ static Status rope_type(const RopeKeys *k, RopeType *type, Error *err)
             *type = rope_types[i].type;
             return ST_OK;
         }
-    return error_set(err, ST_DATA, "'rope_type' is '%s': supported are default, linear, dynamic, llama3, yarn, longrope", s);
+    return error_set(err, ST_DATA,
+                     "'rope_type' is '%s': supported are default, linear, dynamic, llama3, yarn, longrope", s);
 }
 
 /* A positive number, from the dict or (`top`) from the top level; 0 where absent, when that is allowed. */
@@ -70,8 +75,9 @@ static Status factor_list(const RopeKeys *k, const char *key, int n, Arena *a, d
 {
     const cJSON *list = json_get(k->dict, key), *v;
     if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != n)
-        return error_set(err, ST_DATA, "longrope: '%s' must be a list of %d numbers (half the rotated dimensions), found %d", key,
-                         n, cJSON_IsArray(list) ? cJSON_GetArraySize(list) : 0);
+        return error_set(err, ST_DATA,
+                         "longrope: '%s' must be a list of %d numbers (half the rotated dimensions), found %d", key, n,
+                         cJSON_IsArray(list) ? cJSON_GetArraySize(list) : 0);
     *out = arena_alloc(a, (size_t)n * sizeof **out);
     if (!*out)
         return error_nomem(err, key);
@@ -93,7 +99,8 @@ static Status rotated_dims(const RopeKeys *k, const ModelConfig *cfg, int *dim, 
     RETURN_IF_ERROR(positive(k, "partial_rotary_factor", true, &share, &found, err));
     *dim = share <= 1 ? (int)(cfg->head_dim * share) : 0;
     if (*dim < 2 || *dim % 2)
-        return error_set(err, ST_DATA, "rope: %g of head_dim %d must be an even number of dimensions, at least 2 and at most all",
+        return error_set(err, ST_DATA,
+                         "rope: %g of head_dim %d must be an even number of dimensions, at least 2 and at most all",
                          share, cfg->head_dim);
     return ST_OK;
 }

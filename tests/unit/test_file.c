@@ -178,7 +178,8 @@ static void paths_are_joined(void **state)
 {
     (void)state;
     static const char *const rows[][3] = {
-        {"a", "b", "a/b"}, {"a/", "b", "a/b"}, {"a//", "/b", "a/b"}, {"/", "b", "/b"}, {"", "b", "b"}, {".", "b/c", "./b/c"},
+        {"a", "b", "a/b"}, {"a/", "b", "a/b"}, {"a//", "/b", "a/b"}, {"/", "b", "/b"}, {"", "b", "b"},
+        {".", "b/c", "./b/c"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char *p = path_join(rows[i][0], rows[i][1]);

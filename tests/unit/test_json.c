@@ -55,7 +55,8 @@ static void bad_documents_say_where(void **state)
         {"{\"a\":1,\n \"b\":2,\n \"a\":3}", "f.json:3:2: key 'a' is there twice"},
         {"{\"a\":1,\"\\u0061\":2}", "key 'a' is there twice"},
         {"[{\"x\":{\"k\":1,\"k\":1}}]", "key 'k' is there twice"},
-        {"{\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"e\":5,\"f\":6,\"g\":7,\"h\":8,\"i\":9,\"j\":10,\"b\":0}", "key 'b' is there twice"},
+        {"{\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"e\":5,\"f\":6,\"g\":7,\"h\":8,\"i\":9,\"j\":10,\"b\":0}",
+         "key 'b' is there twice"},
         {"{\"a\" 1}", "expected ':'"},
         {"{\"a\":1 \"b\":2}", "expected ',' or '}'"},
         {"{\"a\":1,}", "expected a key"},
@@ -215,7 +216,8 @@ static void walk_hands_out_members(void **state)
 static void members_are_typed(void **state)
 {
     (void)state;
-    const char *text = "{\"i\":-3,\"f\":1.5,\"big\":9007199254740992,\"max\":9007199254740991,\"s\":\"x\",\"b\":true,\"z\":null,\"l\":[],"
+    const char *text = "{\"i\":-3,\"f\":1.5,\"big\":9007199254740992,\"max\":9007199254740991,\"s\":\"x\",\"b\":true,"
+        "\"z\":null,\"l\":[],"
                        "\"inf\":1e999}";
     Error e = {0};
     cJSON *j;

@@ -54,8 +54,9 @@ static void check_layer(const Model *m, int layer)
         const char *label;
         int first, count;
     } want[7] = {
-        {"self_attn.q_proj", LK_Q, "qkv", 0, 3}, {"self_attn.k_proj", LK_K, "qkv", 0, 3}, {"self_attn.v_proj", LK_V, "qkv", 0, 3},
-        {"self_attn.o_proj", LK_O, ".", 3, 1},   {"mlp.gate_proj", LK_GATE, "gu", 4, 2},  {"mlp.up_proj", LK_UP, "gu", 4, 2},
+        {"self_attn.q_proj", LK_Q, "qkv", 0, 3}, {"self_attn.k_proj", LK_K, "qkv", 0, 3},
+        {"self_attn.v_proj", LK_V, "qkv", 0, 3}, {"self_attn.o_proj", LK_O, ".", 3, 1},
+        {"mlp.gate_proj", LK_GATE, "gu", 4, 2},  {"mlp.up_proj", LK_UP, "gu", 4, 2},
         {"mlp.down_proj", LK_DOWN, ".", 6, 1},
     };
     const ModelConfig *c = &m->cfg;
@@ -82,7 +83,8 @@ static void check_layer(const Model *m, int layer)
     const LayerTensors *t = &m->layers[layer];
     assert_true(t->q == layer * 7 && t->k == t->q + 1 && t->v == t->q + 2 && t->o == t->q + 3 && t->gate == t->q + 4 &&
                 t->up == t->q + 5 && t->down == t->q + 6);
-    assert_true(t->input_norm && t->post_norm && (t->q_norm != NULL) == m->arch->qk_norm && (t->k_norm != NULL) == m->arch->qk_norm);
+    assert_true(t->input_norm && t->post_norm && (t->q_norm != NULL) == m->arch->qk_norm &&
+        (t->k_norm != NULL) == m->arch->qk_norm);
 }
 
 static void golden_models_open(void **state)
@@ -96,7 +98,8 @@ static void golden_models_open(void **state)
         assert_int_equal(m->nlinears, 7 * golden[i].layers);
         assert_int_equal(m->ngroups, 4 * golden[i].layers);
         assert_int_equal(m->params, golden[i].params);
-        assert_true(m->cfg.heads == golden[i].heads && m->cfg.kv_heads == golden[i].kv && m->cfg.head_dim == golden[i].head_dim);
+        assert_true(m->cfg.heads == golden[i].heads && m->cfg.kv_heads == golden[i].kv &&
+            m->cfg.head_dim == golden[i].head_dim);
         assert_int_equal(m->cfg.tied, golden[i].tied);
         assert_int_equal(m->head == m->embed, golden[i].tied);
         assert_int_equal(m->cfg.dtype, golden[i].dtype);
@@ -154,9 +157,11 @@ static void write_tiny(const char *dir, const Change *ch)
         const char *name;
         int64_t rows, cols;
     } layer[] = {
-        {"input_layernorm.weight", 8, 0},   {"post_attention_layernorm.weight", 8, 0}, {"self_attn.q_proj.weight", 8, 8},
-        {"self_attn.k_proj.weight", 4, 8},  {"self_attn.v_proj.weight", 4, 8},         {"self_attn.o_proj.weight", 8, 8},
-        {"mlp.gate_proj.weight", 12, 8},    {"mlp.up_proj.weight", 12, 8},             {"mlp.down_proj.weight", 8, 12},
+        {"input_layernorm.weight", 8, 0}, {"post_attention_layernorm.weight", 8, 0},
+        {"self_attn.q_proj.weight", 8, 8}, {"self_attn.k_proj.weight", 4, 8},
+        {"self_attn.v_proj.weight", 4, 8}, {"self_attn.o_proj.weight", 8, 8},
+        {"mlp.gate_proj.weight", 12, 8}, {"mlp.up_proj.weight", 12, 8},
+        {"mlp.down_proj.weight", 8, 12},
     };
     TensorOut t[MAX_TENSORS];
     char names[MAX_TENSORS][96], name[96];
@@ -235,25 +240,32 @@ static void config_errors_name_the_key(void **state)
         {NULL, "{\"torch_dtype\":\"float8\"}", "'torch_dtype' is 'float8'"},
         {NULL, "{\"dtype\":\"int8\"}", "'dtype' is 'int8'"},
         {NULL, "{\"tie_word_embeddings\":1}", "'tie_word_embeddings' must be true or false"},
-        {NULL, "{\"quantization_config\":{\"quant_method\":\"fp8\"}}", "quantized already (quant_method 'fp8')"},
+        {NULL, "{\"quantization_config\":{\"quant_method\":\"fp8\"}}", "already quantized (quant_method 'fp8')"},
         {NULL, "{\"rope_scaling\":7}", "'rope_scaling' must be an object"},
         {NULL, "{\"rope_scaling\":{\"type\":\"mrope\"}}", "'rope_type' is 'mrope'"},
-        {NULL, "{\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"default\"}}}", "'rope_parameters.full_attention'"},
+        {NULL, "{\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"default\"}}}",
+         "'rope_parameters.full_attention'"},
         {NULL, "{\"rope_scaling\":{\"type\":\"linear\"}}", "rope type linear needs 'factor'"},
         {NULL, "{\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":-2}}", "'factor' must be positive"},
-        {NULL, "{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}}", "needs 'original_max_position_embeddings'"},
-        {NULL, "{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"original_max_position_embeddings\":32}}", "'low_freq_factor'"},
-        {NULL, "{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"original_max_position_embeddings\":0}}", "must be positive, not 0"},
-        {NULL, "{\"rope_scaling\":{\"rope_type\":\"longrope\",\"short_factor\":[1,1]}}", "'long_factor' must be a list of 2 numbers"},
+        {NULL, "{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}}",
+         "needs 'original_max_position_embeddings'"},
+        {NULL, "{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"original_max_position_embeddings\":32}}",
+         "'low_freq_factor'"},
+        {NULL, "{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"original_max_position_embeddings\":0}}",
+         "must be positive, not 0"},
+        {NULL, "{\"rope_scaling\":{\"rope_type\":\"longrope\",\"short_factor\":[1,1]}}",
+         "'long_factor' must be a list of 2 numbers"},
         {NULL, "{\"rope_scaling\":{\"rope_type\":\"longrope\",\"short_factor\":[1],\"long_factor\":[1,1]}}",
          "'short_factor' must be a list of 2 numbers (half the rotated dimensions), found 1"},
-        {NULL, "{\"rope_scaling\":{\"rope_type\":\"longrope\",\"short_factor\":[1,-1],\"long_factor\":[1,1]}}", "must hold positive"},
+        {NULL, "{\"rope_scaling\":{\"rope_type\":\"longrope\",\"short_factor\":[1,-1],\"long_factor\":[1,1]}}",
+         "must hold positive"},
         {NULL, "{\"rope_theta\":0}", "'rope_theta' must be positive"},
         {NULL, "{\"partial_rotary_factor\":1.5}", "must be an even number of dimensions"},
         {NULL, "{\"layer_types\":[\"full_attention\"]}", "an entry for each of the 2 layers"},
         {NULL, "{\"layer_types\":[\"full_attention\",\"linear_attention\"]}", "'layer_types[1]' is 'linear_attention'"},
         {NULL, "{\"layer_types\":[\"full_attention\",\"sliding_attention\"]}", "no sliding_window is in use"},
-        {NULL, "{\"model_type\":\"qwen2\",\"use_sliding_window\":true,\"sliding_window\":0}", "'sliding_window' must be positive"},
+        {NULL, "{\"model_type\":\"qwen2\",\"use_sliding_window\":true,\"sliding_window\":0}",
+         "'sliding_window' must be positive"},
     };
     char *dir = temp_folder();
     write_tiny(dir, NULL);
@@ -280,18 +292,24 @@ static void tensor_errors_name_file_and_tensor(void **state)
     } rows[] = {
         {{.name = "model.embed_tokens.weight", .drop = true}, "tensor 'model.embed_tokens.weight' is missing"},
         {{.name = "model.norm.weight", .drop = true}, "tensor 'model.norm.weight' is missing"},
-        {{.name = "model.layers.1.mlp.up_proj.weight", .drop = true}, "tensor 'model.layers.1.mlp.up_proj.weight' is missing"},
-        {{.name = "model.layers.0.input_layernorm.weight", .drop = true}, "'model.layers.0.input_layernorm.weight' is missing"},
+        {{.name = "model.layers.1.mlp.up_proj.weight", .drop = true},
+         "tensor 'model.layers.1.mlp.up_proj.weight' is missing"},
+        {{.name = "model.layers.0.input_layernorm.weight", .drop = true},
+         "'model.layers.0.input_layernorm.weight' is missing"},
         {{.name = "model.layers.0.self_attn.q_proj.weight", .rows = 8, .cols = 9},
-         "'model.layers.0.self_attn.q_proj.weight' has shape [8,9], config.json says [8,8] (num_attention_heads x head_dim, hidden_size)"},
+         "'model.layers.0.self_attn.q_proj.weight' has shape [8,9], config.json says [8,8] (num_attention_heads x "
+         "head_dim, hidden_size)"},
         {{.name = "model.layers.0.self_attn.q_proj.weight", .rows = 64}, "has shape [64], config.json says [8,8]"},
         {{.name = "model.layers.0.self_attn.k_proj.weight", .rows = 8, .cols = 8}, "num_key_value_heads x head_dim"},
-        {{.name = "model.embed_tokens.weight", .rows = 9, .cols = 8}, "has shape [9,8], config.json says [10,8] (vocab_size, hidden_size)"},
+        {{.name = "model.embed_tokens.weight", .rows = 9, .cols = 8},
+         "has shape [9,8], config.json says [10,8] (vocab_size, hidden_size)"},
         {{.name = "lm_head.weight", .rows = 11, .cols = 8}, "'lm_head.weight' has shape [11,8]"},
         {{.name = "model.norm.weight", .rows = 8, .cols = 1}, "has shape [8,1], config.json says [8] (hidden_size)"},
-        {{.name = "model.layers.1.mlp.down_proj.weight", .dtype = DT_F8_E4M3}, "'model.layers.1.mlp.down_proj.weight' is F8_E4M3"},
+        {{.name = "model.layers.1.mlp.down_proj.weight", .dtype = DT_F8_E4M3},
+         "'model.layers.1.mlp.down_proj.weight' is F8_E4M3"},
         {{.name = "model.norm.weight", .dtype = DT_F64}, "'model.norm.weight' is F64: only F32, F16 and BF16"},
-        {{.name = "model.layers.1.mlp.down_proj.bias", .add = true, .rows = 9}, "'model.layers.1.mlp.down_proj.bias' has shape [9]"},
+        {{.name = "model.layers.1.mlp.down_proj.bias", .add = true, .rows = 9},
+         "'model.layers.1.mlp.down_proj.bias' has shape [9]"},
     };
     char *dir = temp_folder();
     put_config(dir, NULL, NULL);
@@ -353,9 +371,11 @@ static void optional_tensors_count(void **state)
     const Change odd = {.name = "model.layers.0.self_attn.extra.weight", .add = true, .rows = 8};
     write_tiny(dir, &odd);
     m = open_ok(dir, NULL);
-    assert_non_null(strstr(m->warning, "1 tensors of the decoder layers are not used, the first is 'model.layers.0.self_attn.extra"));
+    assert_non_null(strstr(m->warning, "1 tensors of the decoder layers are not used, the first is "
+        "'model.layers.0.self_attn.extra"));
     model_free(m);
-    static const char *const ignored[] = {"model.layers.0.self_attn.rotary_emb.inv_freq", "model.layers.2.mtp.weight", "mtp.fc.weight"};
+    static const char *const ignored[] = {"model.layers.0.self_attn.rotary_emb.inv_freq",
+        "model.layers.2.mtp.weight", "mtp.fc.weight"};
     for (int i = 0; i < 3; i++) {
         const Change c = {.name = ignored[i], .add = true, .rows = 8};
         write_tiny(dir, &c);
@@ -380,12 +400,15 @@ static cJSON *load(const char *path)
 
 static void same_config(const ModelConfig *a, const ModelConfig *b)
 {
-    assert_true(a->hidden == b->hidden && a->inter == b->inter && a->vocab == b->vocab && a->max_positions == b->max_positions &&
-                a->layers == b->layers && a->heads == b->heads && a->kv_heads == b->kv_heads && a->head_dim == b->head_dim &&
+    assert_true(a->hidden == b->hidden && a->inter == b->inter && a->vocab == b->vocab &&
+        a->max_positions == b->max_positions &&
+                a->layers == b->layers && a->heads == b->heads && a->kv_heads == b->kv_heads &&
+                    a->head_dim == b->head_dim &&
                 a->eps == b->eps && a->act == b->act && a->tied == b->tied && a->dtype == b->dtype);
     assert_memory_equal(a->window, b->window, (size_t)a->layers * sizeof *a->window);
     RopeParams x = a->rope, y = b->rope;
-    assert_true(x.type == y.type && x.theta == y.theta && x.factor == y.factor && x.low_freq_factor == y.low_freq_factor &&
+    assert_true(x.type == y.type && x.theta == y.theta && x.factor == y.factor &&
+        x.low_freq_factor == y.low_freq_factor &&
                 x.high_freq_factor == y.high_freq_factor && x.original_max == y.original_max && x.dim == y.dim);
 }
 
@@ -395,7 +418,8 @@ static void swap_dialect(cJSON *c)
     cJSON *dtype = cJSON_DetachItemFromObject(c, "torch_dtype");
     if (dtype) {
         cJSON_AddItemToObject(c, "dtype", dtype);
-        cJSON *theta = cJSON_DetachItemFromObject(c, "rope_theta"), *rope = cJSON_DetachItemFromObject(c, "rope_scaling");
+        cJSON *theta = cJSON_DetachItemFromObject(c, "rope_theta"), *rope;
+        rope = cJSON_DetachItemFromObject(c, "rope_scaling");
         if (!cJSON_IsObject(rope)) {
             cJSON_Delete(rope);
             rope = cJSON_CreateObject();
@@ -436,9 +460,12 @@ static void reopen(const char *path, void (*edit)(cJSON *c))
 
 static void add_nulls(cJSON *c)
 {
-    static const char *const keys[] = {"head_dim",   "rope_scaling",  "rope_parameters", "layer_types",    "sliding_window",
-                                       "dtype",      "torch_dtype",   "hidden_act",      "attention_bias", "quantization_config",
-                                       "rms_norm_eps", "partial_rotary_factor", "num_key_value_heads", "tie_word_embeddings"};
+    static const char *const keys[] = {"head_dim",   "rope_scaling",  "rope_parameters", "layer_types",
+           "sliding_window",
+                                       "dtype",      "torch_dtype",   "hidden_act",      "attention_bias",
+                                       "quantization_config",
+                                       "rms_norm_eps", "partial_rotary_factor", "num_key_value_heads",
+                                       "tie_word_embeddings"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!cJSON_HasObjectItem(c, keys[i]))
             cJSON_AddNullToObject(c, keys[i]);
@@ -467,14 +494,19 @@ static void dialect_rules(void **state)
         {"{\"rope_theta\":null}", ROPE_DEFAULT, 1e4, 1, 64, 4},
         {"{\"rope_parameters\":{\"rope_type\":\"linear\",\"factor\":2,\"rope_theta\":77}}", ROPE_LINEAR, 77, 2, 64, 4},
         /* a live rope_scaling wins over rope_parameters; a dead one does not */
-        {"{\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":3},\"rope_parameters\":{\"rope_type\":\"linear\",\"factor\":2}}", ROPE_DYNAMIC,
+        {"{\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":3},\"rope_parameters\":{\"rope_type\":\"linear\","
+         "\"factor\":2}}", ROPE_DYNAMIC,
          1e4, 3, 64, 4},
-        {"{\"rope_scaling\":null,\"rope_parameters\":{\"rope_type\":\"linear\",\"factor\":2}}", ROPE_LINEAR, 1e4, 2, 64, 4},
+        {"{\"rope_scaling\":null,\"rope_parameters\":{\"rope_type\":\"linear\",\"factor\":2}}", ROPE_LINEAR, 1e4, 2,
+         64, 4},
         {"{\"partial_rotary_factor\":0.5}", ROPE_DEFAULT, 1e4, 1, 64, 2},
-        {"{\"partial_rotary_factor\":1,\"rope_parameters\":{\"rope_type\":null,\"partial_rotary_factor\":0.5}}", ROPE_DEFAULT, 1e4, 1, 64, 2},
-        {"{\"rope_scaling\":{\"type\":\"yarn\",\"original_max_position_embeddings\":16,\"beta_fast\":0,\"beta_slow\":null}}", ROPE_YARN, 1e4, 4,
+        {"{\"partial_rotary_factor\":1,\"rope_parameters\":{\"rope_type\":null,\"partial_rotary_factor\":0.5}}",
+         ROPE_DEFAULT, 1e4, 1, 64, 2},
+        {"{\"rope_scaling\":{\"type\":\"yarn\",\"original_max_position_embeddings\":16,\"beta_fast\":0,"
+         "\"beta_slow\":null}}", ROPE_YARN, 1e4, 4,
          16, 4},
-        {"{\"rope_scaling\":{\"type\":\"su\",\"short_factor\":[1,2],\"long_factor\":[3,4]},\"original_max_position_embeddings\":32}",
+        {"{\"rope_scaling\":{\"type\":\"su\",\"short_factor\":[1,2],\"long_factor\":[3,4]},"
+         "\"original_max_position_embeddings\":32}",
          ROPE_LONGROPE, 1e4, 2, 32, 4},
     };
     char *dir = temp_folder();
@@ -485,14 +517,16 @@ static void dialect_rules(void **state)
         const RopeParams *r = &m->cfg.rope;
         if (r->type != rows[i].type || r->theta != rows[i].theta || r->factor != rows[i].factor ||
             r->original_max != rows[i].original || r->dim != rows[i].dim)
-            fail_msg("%s: type %d theta %g factor %g original %lld dim %d", rows[i].add, (int)r->type, r->theta, r->factor,
+            fail_msg("%s: type %d theta %g factor %g original %lld dim %d", rows[i].add, (int)r->type, r->theta,
+                r->factor,
                      (long long)r->original_max, r->dim);
         assert_true(r->beta_fast == 32 && r->beta_slow == 1 && r->truncate);
         if (r->type == ROPE_LONGROPE)
             assert_true(r->short_factor[1] == 2 && r->long_factor[0] == 3);
         model_free(m);
     }
-    put_config(dir, NULL, "{\"rope_scaling\":{\"type\":\"yarn\",\"factor\":8,\"attention_factor\":1.5,\"mscale\":1,\"mscale_all_dim\":0.75,"
+    put_config(dir, NULL, "{\"rope_scaling\":{\"type\":\"yarn\",\"factor\":8,\"attention_factor\":1.5,\"mscale\":1,"
+        "\"mscale_all_dim\":0.75,"
                           "\"beta_fast\":4,\"truncate\":false}}");
     Model *m = open_ok(dir, NULL);
     const RopeParams *r = &m->cfg.rope;
@@ -522,7 +556,8 @@ static void windows_of_the_qwen_line(void **state)
         int64_t want[2];
     } rows[] = {
         {"{\"model_type\":\"qwen2\"}", {0, 0}},
-        {"{\"model_type\":\"qwen2\",\"use_sliding_window\":false,\"sliding_window\":5,\"max_window_layers\":0}", {0, 0}},
+        {"{\"model_type\":\"qwen2\",\"use_sliding_window\":false,\"sliding_window\":5,\"max_window_layers\":0}",
+         {0, 0}},
         {"{\"model_type\":\"qwen2\",\"use_sliding_window\":true,\"sliding_window\":5,\"max_window_layers\":1}", {0, 5}},
         {"{\"model_type\":\"qwen2\",\"use_sliding_window\":true,\"sliding_window\":5,\"max_window_layers\":0}", {5, 5}},
         {"{\"model_type\":\"qwen2\",\"use_sliding_window\":true,\"sliding_window\":5}", {0, 0}}, /* from layer 28 on */
@@ -532,7 +567,8 @@ static void windows_of_the_qwen_line(void **state)
          "\"layer_types\":[\"sliding_attention\",\"full_attention\"]}", {5, 0}},
         {"{\"model_type\":\"llama\",\"sliding_window\":5}", {0, 0}}, /* no key of Llama's */
         {"{\"model_type\":\"llama\",\"layer_types\":[\"full_attention\",\"full_attention\"]}", {0, 0}},
-        {"{\"model_type\":\"newllama\",\"sliding_window\":5,\"layer_types\":[\"full_attention\",\"sliding_attention\"]}", {0, 5}},
+        {"{\"model_type\":\"newllama\",\"sliding_window\":5,\"layer_types\":[\"full_attention\","
+         "\"sliding_attention\"]}", {0, 5}},
     };
     char *dir = temp_folder();
     write_tiny(dir, NULL);
@@ -556,7 +592,8 @@ static void unknown_types_run_or_are_refused(void **state)
     } refused[] = {
         {"{\"model_type\":\"newmoe\",\"num_experts\":8}", "it is a mixture of experts ('num_experts')"},
         {"{\"model_type\":\"mixtral\",\"num_local_experts\":8}", "it is a mixture of experts ('num_local_experts')"},
-        {"{\"model_type\":\"deepseek_v3\",\"n_routed_experts\":256}", "it is a mixture of experts ('n_routed_experts')"},
+        {"{\"model_type\":\"deepseek_v3\",\"n_routed_experts\":256}",
+         "it is a mixture of experts ('n_routed_experts')"},
         {"{\"model_type\":\"minicpm3\",\"kv_lora_rank\":256}", "multi-head latent attention (MLA) ('kv_lora_rank')"},
         {"{\"model_type\":\"gemma2\",\"attn_logit_softcapping\":50.0}", "caps the attention scores"},
         {"{\"model_type\":\"granite\",\"embedding_multiplier\":12}", "scales the embeddings"},
@@ -577,7 +614,8 @@ static void unknown_types_run_or_are_refused(void **state)
             !strstr(e.text, "config.json"))
             fail_msg("%s: '%s' lacks '%s'", refused[i].add, e.text, refused[i].fragment);
     }
-    put_config(dir, NULL, "{\"model_type\":\"internlm9\",\"num_experts\":0,\"attn_logit_softcapping\":null,\"residual_multiplier\":1.0}");
+    put_config(dir, NULL, "{\"model_type\":\"internlm9\",\"num_experts\":0,\"attn_logit_softcapping\":null,"
+        "\"residual_multiplier\":1.0}");
     m = open_ok(dir, NULL);
     assert_string_equal(m->cfg.model_type, "internlm9");
     assert_string_equal(m->arch->model_type, "llama");
@@ -588,9 +626,12 @@ static void unknown_types_run_or_are_refused(void **state)
         Change change;
         const char *fragment;
     } shapes[] = {
-        {{.name = "model.layers.0.self_attn.sinks", .add = true, .rows = 2}, "tensor 'model.layers.0.self_attn.sinks' has no place"},
-        {{.name = "model.layers.1.pre_feedforward_layernorm.weight", .add = true, .rows = 8}, "has no place in a Llama decoder"},
-        {{.name = "model.layers.1.mlp.gate_proj.weight", .drop = true}, "tensor 'model.layers.1.mlp.gate_proj.weight' is missing"},
+        {{.name = "model.layers.0.self_attn.sinks", .add = true, .rows = 2},
+         "tensor 'model.layers.0.self_attn.sinks' has no place"},
+        {{.name = "model.layers.1.pre_feedforward_layernorm.weight", .add = true, .rows = 8},
+         "has no place in a Llama decoder"},
+        {{.name = "model.layers.1.mlp.gate_proj.weight", .drop = true},
+         "tensor 'model.layers.1.mlp.gate_proj.weight' is missing"},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         write_tiny(dir, &shapes[i].change);
@@ -611,7 +652,7 @@ static void user_types_are_compared(void **state)
         {"qwen3", NULL},
         {"Qwen3-8B", NULL},
         {"Qwen3-32B", NULL},
-        {"qwen3-8b", "--model_type 'qwen3-8b' is not known: config.json says 'qwen3'"}, /* case matters, as in the peer */
+        {"qwen3-8b", "--model_type 'qwen3-8b' is not known: config.json says 'qwen3'"}, /* case matters */
         {"Whatever", "is not known"},
         {"QwQ-32B", "--model_type 'QwQ-32B' means 'qwen2', but config.json says 'qwen3'"},
         {"llama", "means 'llama', but config.json says 'qwen3'"},

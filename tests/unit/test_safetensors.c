@@ -51,7 +51,8 @@ static void good_headers(void **state)
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8, 1},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]}}", 4, 1},
         /* order in the header is free; empty tensors lie between others */
-        {"{\"b\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[4,7]},\"z\":{\"dtype\":\"F32\",\"shape\":[0,9],\"data_offsets\":[4,4]},"
+        {"{\"b\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[4,7]},\"z\":{\"dtype\":\"F32\",\"shape\":[0,9],"
+         "\"data_offsets\":[4,4]},"
          "\"a\":{\"dtype\":\"BF16\",\"shape\":[1,2],\"data_offsets\":[0,4]}}", 7, 3},
         {"{\"a\":{\"dtype\":\"F8_E8M0\",\"shape\":[1,1,1,1,1,2],\"data_offsets\":[0,2],\"other\":null}}", 2, 1},
     };
@@ -120,7 +121,8 @@ static void hostile_headers_are_refused(void **state)
         {"{" T("a", "F32", "1", 0, 4) "}", 9, "5 bytes at the end belong to no tensor"},
         {"{}", 1, "1 bytes at the end"},
         {"{" T("a", "F32", "1", 0, 4) "," T("a", "F32", "1", 4, 8) "}", 8, "key 'a' is there twice"},
-        {"{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "key 'dtype' is there twice"},
+        {"{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4,
+         "key 'dtype' is there twice"},
         {"{" T("", "F32", "1", 0, 4) "}", 4, "without a name"},
         {"{" T("a\\u0000b", "F32", "1", 0, 4) "}", 4, "\\u0000 is not allowed"},
         {"{\"__metadata__\":[]}", 0, "'__metadata__' must be an object of strings"},
@@ -241,7 +243,8 @@ static void reads_are_counted_and_checked(void **state)
     const char *path = temp_path(dir, "f.safetensors");
     float a[6] = {1, 2, 3, 4, 5, 6}, got[6];
     const TensorOut out[] = {
-        {"first", DT_F32, 2, {2, 3}, a}, {"empty", DT_F16, 2, {0, 3}, NULL}, {"na\"me\xe4\xb8\xad", DT_U8, 1, {3}, "xyz"}};
+        {"first", DT_F32, 2, {2, 3}, a}, {"empty", DT_F16, 2, {0, 3}, NULL},
+        {"na\"me\xe4\xb8\xad", DT_U8, 1, {3}, "xyz"}};
     const char *const meta[] = {"format", "pt", "by", "a \"test\"", NULL};
     Error e = {0};
     assert_int_equal(safetensors_write(path, out, 3, meta, &e), ST_OK);
@@ -374,7 +377,8 @@ static void bad_indexes_are_refused(void **state)
         {INDEX("\"a\":\".\""), "no plain file name"},
         {INDEX("\"a\":\"\""), "no plain file name"},
         {INDEX("\"a\":\"m-1.safetensors\",\"a\":\"m-1.safetensors\""), "key 'a' is there twice"},
-        {INDEX("\"a\":\"m-1.safetensors\",\"x\":\"m-1.safetensors\""), "tensor 'x' is missing in shard 'm-1.safetensors'"},
+        {INDEX("\"a\":\"m-1.safetensors\",\"x\":\"m-1.safetensors\""),
+         "tensor 'x' is missing in shard 'm-1.safetensors'"},
         {INDEX("\"a\":\"m-2.safetensors\",\"b\":\"m-1.safetensors\""),
          "tensor 'a' is not in shard 'm-2.safetensors' but in 'm-1.safetensors'"},
         {INDEX("\"a\":\"m-1.safetensors\",\"d\":\"m-dup.safetensors\""), "tensor 'a' is in two shards: "},
@@ -412,7 +416,8 @@ static void put_sparse(const char *path, int first, int last)
         str_puts(&b, i > first ? ",\"" : "\"");
         big_name(&b, i);
         str_printf(&b, "\":{\"dtype\":\"BF16\",\"shape\":[4096,1792],\"data_offsets\":[%llu,%llu]}",
-                   (unsigned long long)(bytes * (uint64_t)(i - first)), (unsigned long long)(bytes * (uint64_t)(i - first + 1)));
+                   (unsigned long long)(bytes * (uint64_t)(i - first)),
+                   (unsigned long long)(bytes * (uint64_t)(i - first + 1)));
     }
     str_putc(&b, '}');
     uint64_t len = b.len - 8;
