@@ -3,6 +3,7 @@
 
 #include "metric/rows.h"
 #include "model/arch.h"
+#include "process/quantizer.h"
 
 const Arch *const arch_table[] = {
     &arch_llama,
@@ -16,5 +17,18 @@ const Metric *const metric_table[] = {
     &metric_std,
     &metric_quantile,
     &metric_local_error,
+    NULL,
+};
+
+const ActQuantizer *const act_quantizer_table[] = {
+    &act_float,
+    &act_minmax_tensor,
+    &act_minmax_token,
+    NULL,
+};
+
+const WeightQuantizer *const weight_quantizer_table[] = {
+    &weight_minmax_int8,
+    &weight_minmax_int4,
     NULL,
 };
