@@ -3,7 +3,7 @@
 #include <string.h>
 
 /* Scores one thread holds at once: about what its second-level cache takes. */
-enum { SCORES_VALUES = 128 << 10, QUERY_ROWS_MAX = 128, QUERY_ROWS_MIN = 16 };
+enum { SCORES_VALUES = 128 << 10, QUERY_ROWS_MAX = ATTENTION_ROWS_MAX, QUERY_ROWS_MIN = 16 };
 
 int64_t attention_query_rows(int64_t len)
 {
@@ -13,9 +13,12 @@ int64_t attention_query_rows(int64_t len)
     return blocks > 0 ? ((len + blocks - 1) / blocks + 7) / 8 * 8 : rows;
 }
 
+/* A bound for every text up to `len`: shorter ones may take more, because their blocks are cut less evenly. */
 int64_t attention_scores_floats(int64_t len)
 {
-    return attention_query_rows(len) * len;
+    int64_t most = SCORES_VALUES + 8 * len, small = QUERY_ROWS_MAX * len, least = QUERY_ROWS_MIN * len;
+    most = most < small ? most : small;
+    return most > least ? most : least;
 }
 
 static int64_t sample_tasks(const AttnRun *a, int64_t len)

@@ -125,7 +125,7 @@ WorkerNeed layer_worker_need(const Model *m, bool model_mode, int64_t longest, i
     w.scores = (size_t)attention_scores_floats(longest);
     if (model_mode) {
         size_t a = gemm_exact_scratch(largest_block, cols);
-        size_t b = gemm_exact_scratch(attention_query_rows(longest), max64(longest, c->head_dim));
+        size_t b = gemm_exact_scratch(ATTENTION_ROWS_MAX, max64(longest, c->head_dim));
         w.exact = a > b ? a : b;
     }
     return w;

@@ -124,6 +124,7 @@ typedef struct AttnRun {
 } AttnRun;
 Status attention_run(AttnRun *a, Batch *extra, Error *err);
 /* Query rows of one task for a sample of `len` tokens; floats of scores one thread holds. */
+enum { ATTENTION_ROWS_MAX = 128 };
 int64_t attention_query_rows(int64_t len);
 int64_t attention_scores_floats(int64_t len);
 
