@@ -1,0 +1,71 @@
+#include "ui/glyphs.h"
+
+#include <string.h>
+
+static const Glyphs sets[] = {
+    {
+        .name = "braille", .hist = HIST_BRAILLE, .vline = L'\u2502', .hline = L'\u2500', .cross_down = L'\u252c',
+        .ellipsis = "\xe2\x80\xa6", .bar = {L' ', L'\u2847', L'\u28ff'}, .bar_steps = 2, .mark = L'>',
+    },
+    {
+        .name = "block", .hist = HIST_BLOCK, .vline = L'\u2502', .hline = L'\u2500', .cross_down = L'\u252c',
+        .ellipsis = "\xe2\x80\xa6",
+        .bar = {L' ', L'\u258f', L'\u258e', L'\u258d', L'\u258c', L'\u258b', L'\u258a', L'\u2589', L'\u2588'}, .bar_steps = 8, .mark = L'>',
+    },
+    {
+        .name = "ascii", .hist = HIST_ASCII, .vline = L'|', .hline = L'-', .cross_down = L'-',
+        .ellipsis = "..", .bar = {L' ', L'-', L'#'}, .bar_steps = 2, .mark = L'>',
+    },
+};
+
+static const Glyphs *set_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+        if (strcmp(sets[i].name, name) == 0)
+            return &sets[i];
+    }
+    return NULL;
+}
+
+bool glyphs_choose(const char *name, bool utf8, int ambiguous, Glyphs *out)
+{
+    bool automatic = !name || strcmp(name, "auto") == 0;
+    const Glyphs *g = automatic ? set_find(utf8 && ambiguous <= 1 ? "braille" : "ascii") : set_find(name);
+    if (!g)
+        return false;
+    if (!utf8)
+        g = set_find("ascii");
+    *out = *g;
+    if (ambiguous == 2 && g->hist == HIST_BRAILLE) {
+        const Glyphs *a = set_find("ascii");
+        out->vline = a->vline;
+        out->hline = a->hline;
+        out->cross_down = a->cross_down;
+        out->ellipsis = a->ellipsis;
+    }
+    return true;
+}
+
+int hist_columns(HistForm f)
+{
+    return f == HIST_BRAILLE ? 2 : 1;
+}
+
+int hist_levels(HistForm f)
+{
+    return f == HIST_BRAILLE ? 4 : f == HIST_BLOCK ? 8 : 3;
+}
+
+wchar_t hist_cell(HistForm f, int left, int right)
+{
+    static const unsigned char dots_left[5] = {0, 0x40, 0x44, 0x46, 0x47}, dots_right[5] = {0, 0x80, 0xa0, 0xb0, 0xb8};
+    static const char ascii[4] = {' ', '.', ':', '#'};
+    int top = hist_levels(f);
+    left = left < 0 ? 0 : left > top ? top : left;
+    right = right < 0 ? 0 : right > top ? top : right;
+    if (f == HIST_BRAILLE)
+        return left || right ? (wchar_t)(0x2800 + dots_left[left] + dots_right[right]) : L' ';
+    if (f == HIST_BLOCK)
+        return left ? (wchar_t)(0x2580 + left) : L' ';
+    return (wchar_t)ascii[left];
+}

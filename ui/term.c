@@ -1,0 +1,461 @@
+#include "ui/term.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <langinfo.h>
+#include <locale.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <term.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+/* ---- signals: the handlers are the process's, so what they touch is static ---- */
+
+static volatile sig_atomic_t pending;
+static volatile int wake_fd = -1;
+static char reset_bytes[256];
+static size_t reset_len;
+static int reset_fd = -1;
+static struct termios reset_modes;
+
+static const int caught[] = {SIGWINCH, SIGINT, SIGTSTP, SIGTERM, SIGHUP, SIGPIPE};
+static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGQUIT};
+enum { CAUGHT = sizeof caught / sizeof caught[0], FATAL = sizeof fatal / sizeof fatal[0] };
+static struct sigaction caught_old[CAUGHT], fatal_old[FATAL];
+
+static void on_signal(int sig)
+{
+    int saved = errno;
+    pending |= sig == SIGWINCH ? TERM_WINCH : sig == SIGINT ? TERM_INT : sig == SIGTSTP ? TERM_TSTP : sig == SIGPIPE ? 0 : TERM_QUIT;
+    if (wake_fd >= 0 && write(wake_fd, "", 1) < 0)
+        errno = saved; /* a full pipe wakes as well */
+    errno = saved;
+}
+
+static void on_fatal(int sig)
+{
+    if (reset_fd >= 0) {
+        ssize_t n = write(reset_fd, reset_bytes, reset_len);
+        (void)n;
+        tcsetattr(reset_fd, TCSANOW, &reset_modes);
+    }
+    for (int i = 0; i < FATAL; i++) {
+        if (fatal[i] == sig)
+            sigaction(sig, &fatal_old[i], NULL);
+    }
+    raise(sig); /* delivered on return, to whoever was there before us */
+}
+
+static void catch_signals(bool null)
+{
+    struct sigaction a;
+    memset(&a, 0, sizeof a);
+    sigemptyset(&a.sa_mask);
+    a.sa_handler = on_signal;
+    for (int i = 0; i < CAUGHT; i++)
+        sigaction(caught[i], &a, NULL);
+    if (null)
+        return;
+    a.sa_handler = on_fatal;
+    for (int i = 0; i < FATAL; i++)
+        sigaction(fatal[i], &a, NULL);
+}
+
+static void save_signals(void)
+{
+    for (int i = 0; i < CAUGHT; i++)
+        sigaction(caught[i], NULL, &caught_old[i]);
+    for (int i = 0; i < FATAL; i++)
+        sigaction(fatal[i], NULL, &fatal_old[i]);
+}
+
+static void restore_signals(void)
+{
+    for (int i = 0; i < CAUGHT; i++)
+        sigaction(caught[i], &caught_old[i], NULL);
+    for (int i = 0; i < FATAL; i++)
+        sigaction(fatal[i], &fatal_old[i], NULL);
+}
+
+unsigned term_signals(Term *t)
+{
+    char buf[64];
+    while (t->wake[0] >= 0 && read(t->wake[0], buf, sizeof buf) > 0)
+        ;
+    sigset_t all, old;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &old);
+    unsigned got = (unsigned)pending;
+    pending = 0;
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    return got;
+}
+
+/* ---- set-up ---- */
+
+/* Width the terminal gives an East-Asian-ambiguous character, by asking for the cursor's place; 0 when it doesn't answer in time.
+ * What was typed meanwhile is lost only when it arrives inside these 100 ms. */
+static int probe_ambiguous(int in, int out)
+{
+    struct termios old, raw;
+    if (tcgetattr(in, &old) != 0)
+        return 0;
+    raw = old;
+    raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+    raw.c_cc[VMIN] = 0;
+    raw.c_cc[VTIME] = 0;
+    tcsetattr(in, TCSANOW, &raw);
+    static const char ask[] = "\r\xe2\x94\x80\x1b[6n", wipe[] = "\r\x1b[K";
+    char buf[64];
+    size_t len = 0;
+    int column = 0;
+    int64_t end = clock_ns() + 100000000;
+    if (write(out, ask, sizeof ask - 1) == (ssize_t)sizeof ask - 1) {
+        for (int64_t now = clock_ns(); now < end && len < sizeof buf - 1; now = clock_ns()) {
+            struct pollfd p = {.fd = in, .events = POLLIN};
+            if (poll(&p, 1, (int)((end - now) / 1000000) + 1) <= 0)
+                break;
+            ssize_t n = read(in, buf + len, sizeof buf - 1 - len);
+            if (n <= 0)
+                break;
+            len += (size_t)n;
+            buf[len] = '\0';
+            const char *esc = strrchr(buf, '\x1b');
+            int row;
+            char r;
+            if (esc && sscanf(esc, "\x1b[%d;%d%c", &row, &column, &r) == 3 && r == 'R')
+                break;
+            column = 0;
+        }
+    }
+    if (write(out, wipe, sizeof wipe - 1) < 0)
+        column = 0;
+    tcsetattr(in, TCSANOW, &old);
+    return column == 2 || column == 3 ? column - 1 : 0;
+}
+
+static Depth choose_depth(const TermOptions *o)
+{
+    const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+    bool null = o->rows > 0;
+    if (o->color == 0 || !has_colors())
+        return DEPTH_MONO;
+    if (o->color < 0 && ((no && *no) || null || (term && strcmp(term, "dumb") == 0)))
+        return DEPTH_MONO;
+    start_color();
+    use_default_colors();
+    return COLORS > 256 ? DEPTH_DIRECT : COLORS == 256 ? DEPTH_256 : COLORS >= 16 ? DEPTH_16 : DEPTH_8;
+}
+
+static Status open_screen(Term *t, const TermOptions *o, Error *err)
+{
+    if (!t->null) {
+        t->screen = newterm(NULL, t->out, t->in);
+        if (!t->screen) {
+            const char *term = getenv("TERM");
+            return error_set(err, ST_USAGE, "the terminal type '%s' is unknown here; try TERM=xterm or TERM=vt100", term ? term : "");
+        }
+        return ST_OK;
+    }
+    static const char *const types[] = {"xterm-256color", "xterm", "vt100", "dumb"};
+    for (size_t i = 0; i < sizeof types / sizeof types[0] && !t->screen; i++)
+        t->screen = newterm(types[i], t->out, t->in);
+    if (!t->screen)
+        return error_set(err, ST_FAIL, "no terminal description was found (the package ncurses-base has them)");
+    resizeterm(o->rows, o->cols);
+    return ST_OK;
+}
+
+/* Bytes that put the screen right from a signal handler, where curses cannot be called. */
+static void prepare_reset(Term *t)
+{
+    static const char *const caps[] = {"sgr0", "rmkx", "cnorm", "rmcup"};
+    reset_len = 0;
+    static const char own[] = "\x1b[?2004l\x1b[?1000l\x1b[?1006l";
+    memcpy(reset_bytes, own, sizeof own - 1);
+    reset_len = sizeof own - 1;
+    for (size_t i = 0; i < sizeof caps / sizeof caps[0]; i++) {
+        const char *s = tigetstr(caps[i]);
+        if (!s || s == (char *)-1)
+            continue;
+        size_t n = strlen(s);
+        if (reset_len + n < sizeof reset_bytes) {
+            memcpy(reset_bytes + reset_len, s, n);
+            reset_len += n;
+        }
+    }
+    reset_modes = t->modes;
+    reset_fd = t->have_modes ? fileno(t->out) : -1;
+}
+
+static void own_modes(Term *t, bool on)
+{
+    if (t->null)
+        return;
+    fputs(on ? "\x1b[?2004h" : "\x1b[?2004l", t->out);
+    fflush(t->out);
+}
+
+static void capture_stderr(Term *t)
+{
+    int p[2];
+    t->err_read = t->err_saved = -1;
+    if (t->null || pipe2(p, O_CLOEXEC | O_NONBLOCK) != 0)
+        return;
+    fflush(stderr);
+    t->err_saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 10);
+    if (t->err_saved >= 0 && dup2(p[1], STDERR_FILENO) >= 0) {
+        t->err_read = p[0];
+    } else {
+        close(p[0]);
+    }
+    close(p[1]);
+}
+
+static void curses_modes(Term *t, const TermOptions *o)
+{
+    set_escdelay(25);
+    cbreak();
+    noecho();
+    nonl();
+    keypad(stdscr, TRUE);
+    nodelay(stdscr, TRUE);
+    meta(stdscr, TRUE);
+    intrflush(stdscr, FALSE);
+    leaveok(stdscr, FALSE);
+    define_key("\x1b[200~", 0x900);
+    define_key("\x1b[201~", 0x901);
+    t->mouse = o->mouse && !t->null;
+    if (t->mouse)
+        mousemask(BUTTON1_CLICKED | BUTTON1_PRESSED | BUTTON1_DOUBLE_CLICKED | BUTTON4_PRESSED | BUTTON5_PRESSED, NULL);
+    mouseinterval(0);
+}
+
+static Status open_files(Term *t, Error *err)
+{
+    if (t->null) {
+        t->in = fopen("/dev/null", "re");
+        t->out = fopen("/dev/null", "we");
+        return t->in && t->out ? ST_OK : error_set(err, ST_IO, "cannot open /dev/null: %s", strerror(errno));
+    }
+    if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO))
+        return error_set(err, ST_USAGE, "the workbench needs a terminal on stdin and stdout; without one use 'slimscope analyze', "
+                                        "'--script FILE', or '--size COLSxROWS --dump-screen FILE'");
+    t->in = stdin;
+    t->out = stdout;
+    t->have_modes = tcgetattr(STDIN_FILENO, &t->modes) == 0;
+    return ST_OK;
+}
+
+Status term_open(Term *t, const TermOptions *o, Error *err)
+{
+    memset(t, 0, sizeof *t);
+    t->wake[0] = t->wake[1] = t->err_read = t->err_saved = -1;
+    t->null = o->rows > 0;
+    setlocale(LC_CTYPE, "");
+    t->utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+    RETURN_IF_ERROR(open_files(t, err));
+    int ambiguous = 0;
+    bool automatic = !o->glyphs || strcmp(o->glyphs, "ascii") != 0;
+    const char *type = getenv("TERM");
+    if (!t->null && t->utf8 && automatic && type && strcmp(type, "dumb") != 0)
+        ambiguous = probe_ambiguous(STDIN_FILENO, STDOUT_FILENO);
+    if (!glyphs_choose(o->glyphs, t->utf8, ambiguous, &t->glyphs))
+        return error_set(err, ST_USAGE, "unknown glyph set '%s'; there are auto, braille, block, ascii", o->glyphs);
+    save_signals();
+    if (pipe2(t->wake, O_CLOEXEC | O_NONBLOCK) != 0)
+        return error_set(err, ST_IO, "cannot make a pipe: %s", strerror(errno));
+    wake_fd = t->wake[1];
+    Status st = open_screen(t, o, err);
+    if (st != ST_OK) {
+        term_close(t);
+        return st;
+    }
+    curses_modes(t, o);
+    prepare_reset(t);
+    catch_signals(t->null);
+    capture_stderr(t);
+    own_modes(t, true);
+    t->depth = choose_depth(o);
+    Theme theme;
+    theme_default(&theme);
+    term_set_theme(t, &theme);
+    return ST_OK;
+}
+
+void term_close(Term *t)
+{
+    if (t->screen) {
+        own_modes(t, false);
+        set_term(t->screen);
+        endwin();
+        reset_fd = -1;
+        restore_signals();
+        delscreen(t->screen);
+        t->screen = NULL;
+    }
+    wake_fd = -1;
+    if (t->err_saved >= 0) {
+        Str rest = {0};
+        term_captured(t, &rest);
+        str_free(&rest);
+        fflush(stderr);
+        dup2(t->err_saved, STDERR_FILENO);
+        close(t->err_saved);
+        if (t->err_read >= 0)
+            close(t->err_read);
+        if (t->captured.len > 0)
+            fwrite(t->captured.s, 1, t->captured.len, stderr);
+    }
+    str_free(&t->captured);
+    for (int i = 0; i < 2; i++) {
+        if (t->wake[i] >= 0)
+            close(t->wake[i]);
+        t->wake[i] = -1;
+    }
+    if (t->null && t->in)
+        fclose(t->in);
+    if (t->null && t->out)
+        fclose(t->out);
+    t->in = t->out = NULL;
+    t->err_read = t->err_saved = -1;
+}
+
+/* ---- while it runs ---- */
+
+int term_key(Term *t)
+{
+    wint_t c;
+    if (t->null)
+        return KEY_NONE;
+    int kind = get_wch(&c);
+    if (kind == KEY_CODE_YES)
+        return KEY_CODE((int)c);
+    if (kind == ERR)
+        return KEY_NONE;
+    if (c == '\r')
+        c = '\n';
+    return (int)c;
+}
+
+void term_resize(Term *t, int rows, int cols)
+{
+    struct winsize ws;
+    if (!t->null && ioctl(STDOUT_FILENO, TIOCGWINSZ, &ws) == 0 && ws.ws_row > 0 && ws.ws_col > 0) {
+        rows = ws.ws_row;
+        cols = ws.ws_col;
+    }
+    if (rows > 0 && cols > 0)
+        resizeterm(rows, cols);
+    clearok(curscr, TRUE);
+}
+
+void term_leave(Term *t)
+{
+    own_modes(t, false);
+    def_prog_mode();
+    if (!t->null)
+        endwin();
+}
+
+void term_return(Term *t)
+{
+    reset_prog_mode();
+    own_modes(t, true);
+    if (!t->null)
+        term_resize(t, 0, 0);
+    clearok(curscr, TRUE);
+}
+
+void term_suspend(Term *t)
+{
+    if (t->null)
+        return;
+    struct sigaction dfl, old;
+    memset(&dfl, 0, sizeof dfl);
+    dfl.sa_handler = SIG_DFL;
+    term_leave(t);
+    sigaction(SIGTSTP, &dfl, &old);
+    raise(SIGTSTP);
+    sigaction(SIGTSTP, &old, NULL);
+    term_return(t);
+}
+
+void term_copy(Term *t, const char *text, size_t len)
+{
+    static const char abc[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    fputs("\x1b]52;c;", t->out);
+    for (size_t i = 0; i < len; i += 3) {
+        unsigned v = (unsigned)(unsigned char)text[i] << 16;
+        if (i + 1 < len)
+            v |= (unsigned)(unsigned char)text[i + 1] << 8;
+        if (i + 2 < len)
+            v |= (unsigned char)text[i + 2];
+        fputc(abc[v >> 18], t->out);
+        fputc(abc[v >> 12 & 63], t->out);
+        fputc(i + 1 < len ? abc[v >> 6 & 63] : '=', t->out);
+        fputc(i + 2 < len ? abc[v & 63] : '=', t->out);
+    }
+    fputc('\a', t->out);
+    fflush(t->out);
+}
+
+void term_captured(Term *t, Str *out)
+{
+    char buf[1024];
+    ssize_t n;
+    while (t->err_read >= 0 && (n = read(t->err_read, buf, sizeof buf)) > 0) {
+        str_append(out, buf, (size_t)n);
+        str_append(&t->captured, buf, (size_t)n);
+    }
+}
+
+/* ---- colours ---- */
+
+static int pair_for(Term *t, int fg, int bg)
+{
+    if (fg < 0 && bg < 0)
+        return 0;
+    for (int i = 0; i < t->npairs; i++) {
+        if (t->pairs[i].fg == fg && t->pairs[i].bg == bg)
+            return i + 1;
+    }
+    if (t->npairs == TERM_MAX_PAIRS || t->npairs + 1 >= COLOR_PAIRS || init_extended_pair(t->npairs + 1, fg, bg) == ERR)
+        return 0;
+    t->pairs[t->npairs].fg = fg;
+    t->pairs[t->npairs].bg = bg;
+    return ++t->npairs;
+}
+
+void term_look(Term *t, const Look *l, attr_t *attr, int *pair)
+{
+    bool bright = false;
+    attr_t a = A_NORMAL;
+    int fg = theme_color(l->fg, t->depth, &bright), bg = theme_color(l->bg, t->depth, NULL);
+    if ((l->attr & TA_BOLD) || bright)
+        a |= A_BOLD;
+    if (l->attr & TA_DIM)
+        a |= A_DIM;
+    if (l->attr & TA_UNDERLINE)
+        a |= A_UNDERLINE;
+    if (l->attr & TA_REVERSE)
+        a |= A_REVERSE;
+    *attr = a;
+    *pair = t->depth == DEPTH_MONO ? 0 : pair_for(t, fg, bg);
+}
+
+void term_set_theme(Term *t, const Theme *theme)
+{
+    Theme mono;
+    theme_mono(&mono);
+    t->theme = *theme;
+    t->npairs = 0;
+    const Theme *use = t->depth == DEPTH_MONO ? &mono : theme;
+    for (int i = 0; i < SLOTS; i++)
+        term_look(t, &use->look[i], &t->attr[i], &t->pair[i]);
+}

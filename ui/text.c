@@ -1,0 +1,172 @@
+#include "ui/text.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/str.h"
+
+wchar_t text_next(const char **s, int *width)
+{
+    while (**s) {
+        unsigned cp = 0;
+        int n = utf8_decode(*s, strnlen(*s, 4), &cp);
+        if (n == 0) {
+            (*s)++;
+            *width = 1;
+            return L'?';
+        }
+        *s += n;
+        if (cp < 0x20 || (cp >= 0x7f && cp < 0xa0)) {
+            *width = 1;
+            return L'?';
+        }
+        int w = wcwidth((wchar_t)cp);
+        if (w == 0)
+            continue;
+        *width = w < 0 ? 1 : w;
+        return w < 0 ? L'?' : (wchar_t)cp;
+    }
+    *width = 0;
+    return 0;
+}
+
+int text_width(const char *s)
+{
+    int total = 0, w;
+    while (text_next(&s, &w))
+        total += w;
+    return total;
+}
+
+/* Start of the tail of s that takes at most `width` cells. */
+static const char *tail(const char *s, int total, int width)
+{
+    int w;
+    while (total > width && text_next(&s, &w))
+        total -= w;
+    return s;
+}
+
+void text_elide(char *out, size_t size, const char *s, int width, const char *ellipsis)
+{
+    int total = text_width(s), dots = text_width(ellipsis), w;
+    if (size == 0)
+        return;
+    if (total <= width) {
+        snprintf(out, size, "%s", s);
+        return;
+    }
+    if (width <= dots) {
+        snprintf(out, size, "%.*s", width > 0 ? 1 : 0, width > 0 ? "~" : "");
+        return;
+    }
+    int keep = width - dots, left = keep / 2; /* the end of a name says more than its start */
+    const char *end = tail(s, total, keep - left), *p = s;
+    for (const char *q = p; text_next(&q, &w) && left >= w; p = q)
+        left -= w;
+    snprintf(out, size, "%.*s%s%s", (int)(p - s), s, ellipsis, end);
+}
+
+size_t text_break(const char *s, int width)
+{
+    const char *p = s, *space = NULL;
+    int used = 0, w;
+    for (const char *q = p; text_next(&q, &w); p = q) {
+        if (used + w > width)
+            return space ? (size_t)(space - s) : p > s ? (size_t)(p - s) : (size_t)(q - s);
+        if (*p == ' ')
+            space = p;
+        used += w;
+    }
+    return strlen(s);
+}
+
+void fmt_score(char *out, size_t size, double v)
+{
+    if (!isfinite(v)) {
+        snprintf(out, size, "%s", isnan(v) ? "NaN" : v > 0 ? "inf" : "-inf");
+        return;
+    }
+    char buf[40];
+    snprintf(buf, sizeof buf, "%.3e", v);
+    char *e = strchr(buf, 'e');
+    *e = '\0';
+    snprintf(out, size, "%se%d", buf, atoi(e + 1));
+}
+
+void fmt_value(char *out, size_t size, double v)
+{
+    char buf[40], *e;
+    snprintf(buf, sizeof buf, "%.4g", v);
+    if (!isfinite(v) || !(e = strchr(buf, 'e'))) {
+        snprintf(out, size, "%s", buf);
+        return;
+    }
+    *e = '\0';
+    snprintf(out, size, "%se%d", buf, atoi(e + 1));
+}
+
+/* A figure of three digits or more with its unit, 1024-based. */
+static void scaled(char *out, size_t size, double v, const char *const *units, const char *gap)
+{
+    int u = 0;
+    while (fabs(v) >= 999.5 && u < 4) {
+        v /= 1024;
+        u++;
+    }
+    snprintf(out, size, "%.*f%s%s", u > 0 && fabs(v) < 9.95 ? 1 : 0, v, gap, units[u]);
+}
+
+void fmt_bytes(char *out, size_t size, double bytes)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    scaled(out, size, bytes, units, " ");
+}
+
+void fmt_delta(char *out, size_t size, double bytes)
+{
+    static const char *const units[] = {"", "K", "M", "G", "T"};
+    char buf[40];
+    scaled(buf, sizeof buf, bytes, units, "");
+    snprintf(out, size, "%s%s", bytes > 0 ? "+" : "", buf);
+}
+
+void fmt_count(char *out, size_t size, int64_t n)
+{
+    char buf[32], tmp[48];
+    int len = snprintf(buf, sizeof buf, "%" PRId64, n < 0 ? -n : n), o = 0;
+    if (n < 0)
+        tmp[o++] = '-';
+    for (int i = 0; i < len; i++) {
+        if (i > 0 && (len - i) % 3 == 0)
+            tmp[o++] = ',';
+        tmp[o++] = buf[i];
+    }
+    tmp[o] = '\0';
+    snprintf(out, size, "%s", tmp);
+}
+
+void fmt_seconds(char *out, size_t size, double s)
+{
+    int64_t n = s < 0 ? 0 : s > 1e12 ? (int64_t)1e12 : (int64_t)(s + 0.5);
+    if (s < 9.95)
+        snprintf(out, size, "%.1f s", s < 0 ? 0 : s);
+    else if (n < 60)
+        snprintf(out, size, "%d s", (int)n);
+    else if (n < 3600)
+        snprintf(out, size, "%d:%02d", (int)(n / 60), (int)(n % 60));
+    else
+        snprintf(out, size, "%" PRId64 ":%02d:%02d", n / 3600, (int)(n / 60 % 60), (int)(n % 60));
+}
+
+void fmt_percent(char *out, size_t size, double share)
+{
+    double p = 100 * share;
+    if (isnan(p))
+        snprintf(out, size, "?");
+    else
+        snprintf(out, size, "%.*f %%", p == 0 || fabs(p) >= 9.95 ? 0 : fabs(p) >= 0.95 ? 1 : fabs(p) >= 0.095 ? 2 : 3, p);
+}

@@ -1,0 +1,29 @@
+#ifndef SLIM_UI_TEXT_H
+#define SLIM_UI_TEXT_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <wchar.h>
+
+/* Text for cells: pure, by the locale's wcwidth. */
+
+/* The next character of *s as it may be drawn: control and ill-formed bytes become '?' (U+FFFD is not drawable everywhere), characters
+ * without a width are passed over. 0 at the end. *width gets its cells. */
+wchar_t text_next(const char **s, int *width);
+/* Cells that a text takes. */
+int text_width(const char *s);
+/* s in at most `width` cells, cut in the middle with the ellipsis; names only, never numbers. */
+void text_elide(char *out, size_t size, const char *s, int width, const char *ellipsis);
+/* Bytes of s that fit in `width` cells, broken at a space where there is one. For wrapping; 0 only for an empty text. */
+size_t text_break(const char *s, int width);
+
+/* Numbers as the screens show them. Each writes at most `size` bytes. */
+void fmt_score(char *out, size_t size, double v);            /* 1.534e2: seven cells for most */
+void fmt_value(char *out, size_t size, double v);            /* short, four digits */
+void fmt_bytes(char *out, size_t size, double bytes);        /* 723 KiB, 1.3 GiB */
+void fmt_delta(char *out, size_t size, double bytes);        /* +3.0M, -120K, 0 */
+void fmt_count(char *out, size_t size, int64_t n);           /* 1,024 */
+void fmt_seconds(char *out, size_t size, double s);          /* 0.4 s, 1:48, 2:03:04 */
+void fmt_percent(char *out, size_t size, double share);      /* share 0..1: 31 %, 0.05 % */
+
+#endif

@@ -1,0 +1,40 @@
+#ifndef SLIM_UI_VIEW_H
+#define SLIM_UI_VIEW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/str.h"
+#include "ui/layout.h"
+
+typedef struct Ui Ui;
+
+/* A screen: one file view_NAME.c, one line in view_table (views.c), its rows in the key table (keys.c), one test. */
+typedef struct View {
+    char key;              /* the digit that opens it: '1' */
+    const char *name;      /* "rank": for `screen rank`, scripts, the key table */
+    const char *title;     /* on the tab line */
+    size_t state_size;     /* zeroed memory of its own; state points to it */
+    bool side;             /* has the detail pane */
+    unsigned events;       /* EV_* that change what it shows */
+    void (*draw)(Ui *ui, void *state);
+    bool (*move)(Ui *ui, void *state, Motion m);       /* false: at that end */
+    /* Right part of the tab line. */
+    void (*context)(Ui *ui, void *state, Str *out);
+    /* What y copies; `all`: everything instead of the row. */
+    void (*copy)(Ui *ui, void *state, bool all, Str *out);
+    /* May be NULL: */
+    void (*click)(Ui *ui, void *state, int y, int x);
+    int64_t (*linear)(Ui *ui, void *state);            /* that the cursor is on */
+    bool (*find)(Ui *ui, void *state, const char *text, int direction, bool from_here);
+    void (*enter)(Ui *ui, void *state);                /* each time it is opened */
+    void (*fini)(void *state);
+} View;
+
+extern const View *const view_table[]; /* NULL-terminated, in the order of the tabs */
+extern const View view_rank, view_whatif, view_jobs, view_export;
+/* By name or key digit, NULL when there is none. */
+const View *view_find(const char *name);
+
+#endif

@@ -1,0 +1,110 @@
+#ifndef SLIM_UI_WORKBENCH_H
+#define SLIM_UI_WORKBENCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ui/draw.h"
+#include "ui/layout.h"
+#include "ui/term.h"
+#include "ui/text.h"
+#include "ui/ui.h"
+#include "ui/view.h"
+
+/* What the parts of the workbench share. Nothing here computes or waits: keys become commands, events become bits, bits become paint. */
+
+/* What a handler asks the loop for. */
+enum { DO_NOTHING = 0, DO_PAINT = 1, DO_RELAYOUT = 2, DO_QUIT = 4 };
+
+/* Something over the body that gets the keys first: help, pager. */
+typedef struct Overlay {
+    void (*draw)(Ui *ui, Rect area);
+    unsigned (*key)(Ui *ui, int key);
+    void (*fini)(Ui *ui);
+} Overlay;
+
+/* A yes/no question in the message line. */
+typedef struct Question {
+    const char *text;          /* NULL: none open */
+    unsigned (*yes)(Ui *ui);
+} Question;
+
+typedef struct Binding {
+    int key;
+    char *command;
+} Binding;
+
+typedef struct Prompt Prompt;
+typedef struct Script Script;
+
+enum { UI_MAX_BACK = 8, UI_MAX_VIEWS = 12, UI_SEARCH_MAX = 256 };
+struct Ui {
+    App *app;
+    Term term;
+    Layout layout;
+    int rows, cols;
+    const View *view;
+    void *state[UI_MAX_VIEWS];      /* of each row of view_table */
+    const View *back[UI_MAX_BACK];
+    int nback;
+    bool side_on, side_full;        /* detail pane */
+    bool hist_linear, hist_table;
+    char search[UI_SEARCH_MAX];
+    char message[ERROR_TEXT_MAX];
+    Slot message_slot;
+    Question question;
+    const Overlay *overlay;
+    void *overlay_state;
+    Prompt *prompt;                 /* NULL: none open */
+    Str out;                        /* what the running command prints */
+    Binding *bindings;
+    size_t nbindings, cap_bindings;
+    Script *script;                 /* NULL: none running */
+    int64_t last_key, last_int;     /* clock_ns of the last key, of the last ^C */
+    bool pasting;
+    Str paste;
+    int cursor_y, cursor_x;         /* where the hardware cursor rests */
+    struct { int x, w; const View *view; } tab_spans[UI_MAX_VIEWS];
+    struct { int x, w, key; } key_spans[24];
+    int ntab_spans, nkey_spans;
+};
+
+/* ---- session, or NULL while nothing is open ---- */
+Session *ui_session(const Ui *ui);
+const Model *ui_model(const Ui *ui); /* NULL before open */
+
+/* ---- what happens ---- */
+/* Runs one command text; its error or its printed line becomes the message, longer output a pager. */
+bool ui_command(Ui *ui, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Appends a word quoted for the lexer where it needs it. */
+void ui_quote(Str *b, const char *word);
+void ui_say(Ui *ui, Slot slot, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* Says why a key does nothing here. Always DO_PAINT. */
+unsigned ui_refuse(Ui *ui, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void ui_open_overlay(Ui *ui, const Overlay *o, void *state);
+void ui_close_overlay(Ui *ui);
+unsigned ui_goto(Ui *ui, const View *v);
+unsigned ui_key(Ui *ui, int key);
+/* The linear that the present screen points at, -1 when none. */
+int64_t ui_linear(Ui *ui);
+void *ui_state(Ui *ui, const View *v);
+
+/* ---- parts ---- */
+/* Takes `text` (borrowed lines are copied). */
+void pager_open(Ui *ui, const char *title, const char *text);
+void help_open(Ui *ui);
+/* Hardware cursor for the line that has the focus. */
+void ui_rest_cursor(Ui *ui, int y, int x);
+void ui_paint(Ui *ui);
+
+/* ---- in-process use: the loop of ui_run, and tests ---- */
+Status ui_new(Ui **out, App *a, const UiOptions *o, Error *err);
+void ui_free(Ui *ui);
+/* Takes over what the session reports; bits. */
+unsigned ui_pump(Ui *ui);
+void ui_set_size(Ui *ui, int rows, int cols);
+/* The screen as text: rows without trailing spaces, each with a newline. */
+void ui_dump(Ui *ui, Str *out);
+Status ui_dump_file(Ui *ui, const char *path, Error *err);
+
+#endif
