@@ -1,6 +1,7 @@
 #ifndef SLIM_UI_TERM_H
 #define SLIM_UI_TERM_H
 
+#define NCURSES_NOMACROS 1 /* macros named move, clear, ... break fields of those names */
 #include <curses.h>
 #include <stdbool.h>
 #include <stdio.h>

@@ -34,8 +34,8 @@ typedef struct Binding {
     char *command;
 } Binding;
 
-typedef struct Prompt Prompt;
-typedef struct Script Script;
+typedef struct Input Input;
+typedef struct Player Player;
 
 enum { UI_MAX_BACK = 8, UI_MAX_VIEWS = 12, UI_SEARCH_MAX = 256 };
 struct Ui {
@@ -55,11 +55,17 @@ struct Ui {
     Question question;
     const Overlay *overlay;
     void *overlay_state;
-    Prompt *prompt;                 /* NULL: none open */
+    Input *input;                 /* NULL: none open */
     Str out;                        /* what the running command prints */
+    Status command_status;          /* of the newest one */
     Binding *bindings;
     size_t nbindings, cap_bindings;
-    Script *script;                 /* NULL: none running */
+    Player *player;                 /* script or replay; NULL: none running */
+    int pace_ms;
+    int64_t player_next;            /* clock_ns before which its next line doesn't run */
+    bool player_started;            /* its last line started a job */
+    Status script_status;           /* why a script stopped */
+    Error script_error;
     int64_t last_key, last_int;     /* clock_ns of the last key, of the last ^C */
     bool pasting;
     Str paste;
@@ -76,8 +82,6 @@ const Model *ui_model(const Ui *ui); /* NULL before open */
 /* ---- what happens ---- */
 /* Runs one command text; its error or its printed line becomes the message, longer output a pager. */
 bool ui_command(Ui *ui, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* Appends a word quoted for the lexer where it needs it. */
-void ui_quote(Str *b, const char *word);
 void ui_say(Ui *ui, Slot slot, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* Says why a key does nothing here. Always DO_PAINT. */
 unsigned ui_refuse(Ui *ui, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -93,6 +97,14 @@ void *ui_state(Ui *ui, const View *v);
 /* Takes `text` (borrowed lines are copied). */
 void pager_open(Ui *ui, const char *title, const char *text);
 void help_open(Ui *ui);
+/* Starts to play the lines of a text (copied), or of a file ("-": stdin). */
+Status player_lines(Ui *ui, const char *name, const char *text, Error *err);
+Status player_file(Ui *ui, const char *path, Error *err);
+/* Runs the next line when nothing else runs and its time has come; bits. */
+unsigned player_step(Ui *ui);
+/* ^C: stops before the next line. false: none plays. */
+bool player_interrupt(Ui *ui);
+void player_stop(Ui *ui);
 /* Hardware cursor for the line that has the focus. */
 void ui_rest_cursor(Ui *ui, int y, int x);
 void ui_paint(Ui *ui);
@@ -100,6 +112,8 @@ void ui_paint(Ui *ui);
 /* ---- in-process use: the loop of ui_run, and tests ---- */
 Status ui_new(Ui **out, App *a, const UiOptions *o, Error *err);
 void ui_free(Ui *ui);
+/* The settings file (not for scripts), then the theme that the command line names. */
+Status ui_settings(Ui *ui, const UiOptions *o, Error *err);
 /* Takes over what the session reports; bits. */
 unsigned ui_pump(Ui *ui);
 void ui_set_size(Ui *ui, int rows, int cols);

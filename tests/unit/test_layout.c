@@ -1,0 +1,197 @@
+/* ui/layout, ui/text, ui/glyphs: where things go, how they are cut, what they are drawn with. */
+#include <limits.h>
+#include <locale.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "ui/glyphs.h"
+#include "ui/layout.h"
+#include "ui/text.h"
+
+static void assert_inside(const Layout *l, Rect r)
+{
+    assert_true(r.y >= 0 && r.x >= 0 && r.h >= 0 && r.w >= 0);
+    assert_true(r.y + r.h <= l->rows && r.x + r.w <= l->cols);
+}
+
+static void test_every_size(void **state)
+{
+    (void)state;
+    for (int rows = 0; rows <= 120; rows++) {
+        for (int cols = 0; cols <= 260; cols += 3) {
+            for (int pref = 0; pref < 4; pref++) {
+                Layout l;
+                layout_compute(rows, cols, (LayoutPrefs){pref & 1, pref & 2}, &l);
+                assert_int_equal(l.too_small, rows < 15 || cols < 60);
+                if (l.too_small)
+                    continue;
+                Rect all[] = {l.head, l.tabs, l.main, l.side, l.figures, l.message, l.keys};
+                for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+                    assert_inside(&l, all[i]);
+                int body = l.figures.y - l.tabs.y - 1;
+                int used = l.split == SPLIT_FULL ? l.side.h : l.split == SPLIT_BELOW ? l.main.h + 1 + l.side.h : l.main.h;
+                assert_int_equal(used, body);
+                assert_int_equal(l.keys.y, rows - 1);
+            }
+        }
+    }
+}
+
+static void test_pane_moves(void **state)
+{
+    (void)state;
+    Layout l;
+    LayoutPrefs side = {true, false};
+    layout_compute(24, 80, side, &l);
+    assert_int_equal(l.split, SPLIT_NONE);
+    layout_compute(36, 80, side, &l);
+    assert_int_equal(l.split, SPLIT_BELOW);
+    layout_compute(30, 100, side, &l);
+    assert_int_equal(l.split, SPLIT_RIGHT);
+    assert_int_equal(l.main.w + 1 + l.side.w, 100);
+    assert_true(l.main.w > l.side.w);
+    layout_compute(24, 80, (LayoutPrefs){true, true}, &l);
+    assert_int_equal(l.split, SPLIT_FULL);
+    assert_int_equal(l.main.h, 0);
+}
+
+static void test_columns(void **state)
+{
+    (void)state;
+    static const Column c[] = {{"a", 4, 4, 0, true}, {"name", 10, 30, 0, false}, {"b", 6, 6, 2, false}, {"c", 6, 12, 1, false}};
+    int w[4];
+    assert_int_equal(columns_fit(c, 4, 29, w), 29);
+    assert_int_equal(w[1], 10);
+    assert_int_equal(columns_fit(c, 4, 28, w), 28); /* b goes first, the name grows into its place */
+    assert_int_equal(w[2], 0);
+    assert_int_equal(w[1], 16);
+    assert_int_equal(columns_fit(c, 4, 15, w), 15);
+    assert_int_equal(w[3], 0);
+    assert_int_equal(columns_fit(c, 4, 3, w), 15); /* what must stay stays; drawing cuts it */
+    assert_int_equal(columns_fit(c, 4, 200, w), 4 + 1 + 30 + 1 + 6 + 1 + 12);
+}
+
+static void test_list(void **state)
+{
+    (void)state;
+    ListPos p = {0, 0};
+    assert_false(list_move(&p, MOVE_UP, 10, 4));
+    assert_true(list_move(&p, MOVE_PAGE_DOWN, 10, 4));
+    assert_int_equal(p.cur, 4);
+    assert_int_equal(p.top, 1);
+    assert_true(list_move(&p, MOVE_BOTTOM, 10, 4));
+    assert_int_equal(p.top, 6);
+    assert_false(list_move(&p, MOVE_DOWN, 10, 4));
+    list_clamp(&p, 3, 4);
+    assert_int_equal(p.cur, 2);
+    assert_int_equal(p.top, 0);
+    list_clamp(&p, 0, 4);
+    assert_int_equal(p.cur, 0);
+    assert_false(list_move(&p, MOVE_DOWN, 0, 0));
+}
+
+static void check_elide(const char *s, int width, const char *want)
+{
+    char out[256];
+    text_elide(out, sizeof out, s, width, "..");
+    assert_string_equal(out, want);
+    assert_true(text_width(out) <= width);
+}
+
+static void test_elide(void **state)
+{
+    (void)state;
+    check_elide("model.layers.12.mlp.down_proj", 40, "model.layers.12.mlp.down_proj");
+    check_elide("model.layers.12.mlp.down_proj", 20, "model.lay..down_proj");
+    check_elide("abcdef", 2, "~");
+    check_elide("abcdef", 0, "");
+    assert_int_equal(text_width("\xe9\xbe\x99\xe7\x8c\xab"), 4); /* two wide characters */
+    check_elide("\xe9\xbe\x99\xe7\x8c\xab\xe9\xbe\x99\xe7\x8c\xab", 7, "\xe9\xbe\x99..\xe7\x8c\xab");
+}
+
+static void test_hostile_text(void **state)
+{
+    (void)state;
+    const char *s = "a\x1b[2Jb\xff\xc2\x9b\x7f" "c\xcc\x81";
+    int w, n = 0;
+    for (wchar_t c; (c = text_next(&s, &w)) != 0; n++)
+        assert_true(c >= 32 && c < 127); /* escapes, C1 controls and bad bytes became '?', the combining accent is gone */
+    assert_int_equal(n, 10);
+    assert_int_equal(text_break("one two three", 8), 7);
+    assert_int_equal(text_break("onetwothree", 4), 4);
+    assert_int_equal(text_break("", 4), 0);
+    assert_int_equal(text_break("\xe9\xbe\x99", 1), 3); /* wider than the room: it goes on all the same */
+}
+
+static void check_format(void (*fmt)(char *, size_t, double), double v, const char *want)
+{
+    char out[32];
+    fmt(out, sizeof out, v);
+    assert_string_equal(out, want);
+}
+
+static void test_numbers(void **state)
+{
+    (void)state;
+    check_format(fmt_score, 153.37, "1.534e2");
+    check_format(fmt_score, 0.00012, "1.200e-4");
+    check_format(fmt_score, 0, "0.000e0");
+    check_format(fmt_score, NAN, "NaN");
+    check_format(fmt_bytes, 0, "0 B");
+    check_format(fmt_bytes, 1000, "1.0 KiB");
+    check_format(fmt_bytes, 723.0 * 1048576, "723 MiB");
+    check_format(fmt_delta, 3145728, "+3.0M");
+    check_format(fmt_delta, -2048, "-2.0K");
+    check_format(fmt_delta, 0, "0");
+    check_format(fmt_seconds, 0.44, "0.4 s");
+    check_format(fmt_seconds, 59.4, "59 s");
+    check_format(fmt_seconds, 108, "1:48");
+    check_format(fmt_seconds, 7384, "2:03:04");
+    check_format(fmt_percent, 0.313, "31 %");
+    check_format(fmt_percent, 0.0005, "0.050 %");
+    check_format(fmt_percent, NAN, "?");
+    char out[32];
+    fmt_count(out, sizeof out, 1234567);
+    assert_string_equal(out, "1,234,567");
+    fmt_count(out, sizeof out, -999);
+    assert_string_equal(out, "-999");
+}
+
+static void test_glyphs(void **state)
+{
+    (void)state;
+    Glyphs g;
+    assert_true(glyphs_choose("auto", true, 0, &g));
+    assert_string_equal(g.name, "braille");
+    assert_true(glyphs_choose(NULL, true, 1, &g));
+    assert_string_equal(g.name, "braille");
+    assert_true(glyphs_choose("auto", true, 2, &g)); /* frames would tear */
+    assert_string_equal(g.name, "ascii");
+    assert_true(glyphs_choose("braille", true, 2, &g)); /* braille is never wide, frames are ASCII then */
+    assert_int_equal(g.vline, '|');
+    assert_true(glyphs_choose("block", false, 0, &g));
+    assert_string_equal(g.name, "ascii");
+    assert_false(glyphs_choose("cubes", true, 0, &g));
+    assert_int_equal(hist_cell(HIST_BRAILLE, 4, 4), 0x28ff);
+    assert_int_equal(hist_cell(HIST_BRAILLE, 1, 0), 0x2840);
+    assert_int_equal(hist_cell(HIST_BRAILLE, -3, 0), ' ');
+    assert_int_equal(hist_cell(HIST_BLOCK, 8, 0), 0x2588);
+    assert_int_equal(hist_cell(HIST_ASCII, 99, 0), '#');
+}
+
+int main(void)
+{
+    setlocale(LC_CTYPE, "C.UTF-8");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_size), cmocka_unit_test(test_pane_moves),   cmocka_unit_test(test_columns),
+        cmocka_unit_test(test_list),       cmocka_unit_test(test_elide),        cmocka_unit_test(test_hostile_text),
+        cmocka_unit_test(test_numbers),    cmocka_unit_test(test_glyphs),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

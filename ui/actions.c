@@ -1,0 +1,393 @@
+#include "ui/actions.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "src/lexer.h"
+#include "ui/input.h"
+
+/* ---- why a key does nothing ---- */
+
+const char *refuse_no_model(Ui *ui)
+{
+    return ui_model(ui) ? NULL : "no model is open; type :open FOLDER";
+}
+
+const char *refuse_no_linear(Ui *ui)
+{
+    const char *why = refuse_no_model(ui);
+    return why ? why : ui_linear(ui) < 0 ? "no row is shown; the filter hides them all" : NULL;
+}
+
+const char *refuse_no_tags(Ui *ui)
+{
+    const char *why = refuse_no_model(ui);
+    return why ? why : session_tag_count(ui_session(ui)) == 0 ? "nothing is tagged; Space tags a row, T tags by pattern" : NULL;
+}
+
+const char *refuse_no_undo(Ui *ui)
+{
+    return ui_session(ui) && session_undo_depth(ui_session(ui)) > 0 ? NULL : "there is nothing to undo";
+}
+
+const char *refuse_no_redo(Ui *ui)
+{
+    return ui_session(ui) && session_redo_depth(ui_session(ui)) > 0 ? NULL : "there is nothing to do again";
+}
+
+const char *refuse_no_search(Ui *ui)
+{
+    return ui->search[0] ? NULL : "nothing was searched yet; / does";
+}
+
+const char *refuse_no_result(Ui *ui)
+{
+    const char *why = refuse_no_linear(ui);
+    return why ? why : session_result(ui_session(ui), ui_linear(ui)) ? NULL : "this layer is not measured yet; r runs the metric";
+}
+
+const char *refuse_no_whatif(Ui *ui)
+{
+    const char *why = refuse_no_model(ui);
+    return why ? why : session_whatifs(ui_session(ui)) == 0 ? "there is no pattern here yet; p types one" : NULL;
+}
+
+/* ---- seeing ---- */
+
+unsigned act_move(Ui *ui, const KeyRow *row, int key)
+{
+    (void)key;
+    if (!ui_model(ui))
+        return ui_refuse(ui, "%s", refuse_no_model(ui));
+    ui->view->move(ui, ui_state(ui, ui->view), (Motion)row->arg);
+    return DO_PAINT;
+}
+
+unsigned act_screen(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row;
+    char name[2] = {(char)key, 0};
+    const View *v = view_find(name);
+    ui->side_full = false;
+    return v ? ui_goto(ui, v) | DO_RELAYOUT : ui_refuse(ui, "there is no screen %s", name);
+}
+
+unsigned act_detail(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row;
+    bool beside = ui->layout.split == SPLIT_RIGHT || ui->layout.split == SPLIT_BELOW;
+    if (key == '\t' && (beside || !ui->side_on) && !ui->side_full)
+        ui->side_on = !ui->side_on;
+    else
+        ui->side_full = !ui->side_full;
+    return DO_RELAYOUT;
+}
+
+unsigned act_hist_linear(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    ui->hist_linear = !ui->hist_linear;
+    ui_say(ui, SL_TEXT, "histograms count %s", ui->hist_linear ? "linearly" : "on a logarithmic scale");
+    return DO_PAINT;
+}
+
+unsigned act_hist_table(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    ui->hist_table = !ui->hist_table;
+    if (ui->hist_table && ui->layout.side.h == 0)
+        ui->side_full = true;
+    return DO_RELAYOUT;
+}
+
+unsigned act_resort(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    int64_t n;
+    if (!session_order_stale(ui_session(ui)))
+        return ui_refuse(ui, "every row is in its place");
+    session_order(ui_session(ui), &n, true);
+    return DO_PAINT;
+}
+
+unsigned act_find_next(Ui *ui, const KeyRow *row, int key)
+{
+    (void)key;
+    if (!ui->view->find || !ui->view->find(ui, ui_state(ui, ui->view), ui->search, row->arg, false))
+        return ui_refuse(ui, "no other row holds '%s'", ui->search);
+    return DO_PAINT;
+}
+
+unsigned act_help(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    help_open(ui);
+    return DO_PAINT;
+}
+
+unsigned act_redraw(Ui *ui, const KeyRow *row, int key)
+{
+    (void)ui, (void)row, (void)key;
+    clearok(curscr, TRUE);
+    return DO_RELAYOUT;
+}
+
+unsigned act_suspend(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    term_suspend(&ui->term);
+    return DO_RELAYOUT;
+}
+
+unsigned act_export(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    return ui_goto(ui, &view_export);
+}
+
+/* ---- commands ---- */
+
+unsigned act_prompt(Ui *ui, const KeyRow *row, int key)
+{
+    (void)key;
+    const char *text = row->arg == INPUT_FILTER ? session_filter_text(ui_session(ui)) : NULL;
+    return input_open(ui, (InputKind)row->arg, text);
+}
+
+unsigned act_run(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    const Metric *m = session_metric(ui_session(ui));
+    if (!m)
+        return ui_refuse(ui, "no metric is shown; :show METRIC");
+    if (ui_command(ui, "analyze %s", m->name) && session_busy(ui_session(ui)))
+        ui_say(ui, SL_TEXT, "%s runs; you can go on working, 3 shows the job, ^C stops it", m->name);
+    return DO_PAINT;
+}
+
+unsigned act_measure(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    if (ui_command(ui, "measure") && session_busy(ui_session(ui)))
+        ui_say(ui, SL_TEXT, "measuring the real effect; What-if (2) shows it, ^C stops it");
+    return DO_PAINT;
+}
+
+unsigned act_resume(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    ui_command(ui, "resume");
+    return DO_PAINT;
+}
+
+static unsigned on_linear(Ui *ui, const char *verb, int64_t linear)
+{
+    Str b = {0};
+    lexer_quote(&b, ui_model(ui)->linears[linear].name);
+    ui_command(ui, "%s %s", verb, str_text(&b));
+    str_free(&b);
+    return DO_PAINT;
+}
+
+unsigned act_exclude(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    int64_t i = ui_linear(ui);
+    return on_linear(ui, session_level_of(ui_session(ui), i) == 0 ? "include" : "exclude", i);
+}
+
+unsigned act_exclude_tagged(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    Session *s = ui_session(ui);
+    bool all = true;
+    for (int64_t i = 0; i < ui_model(ui)->nlinears && all; i++)
+        all = !session_tagged(s, i) || session_level_of(s, i) == 0;
+    ui_command(ui, all ? "include tagged" : "exclude tagged");
+    return DO_PAINT;
+}
+
+unsigned act_level(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    Session *s = ui_session(ui);
+    int64_t i = ui_linear(ui);
+    int next = (session_level_of(s, i) + 1) % session_levels(s);
+    char verb[80];
+    Str name = {0};
+    lexer_quote(&name, session_level_name(s, next));
+    snprintf(verb, sizeof verb, "level %s", str_text(&name));
+    str_free(&name);
+    return on_linear(ui, verb, i);
+}
+
+unsigned act_undo(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    ui_command(ui, "undo");
+    return DO_RELAYOUT;
+}
+
+unsigned act_redo(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    ui_command(ui, "redo");
+    return DO_RELAYOUT;
+}
+
+unsigned act_tag(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    int64_t i = ui_linear(ui);
+    on_linear(ui, session_tagged(ui_session(ui), i) ? "tag --off" : "tag", i);
+    ui->view->move(ui, ui_state(ui, ui->view), MOVE_DOWN);
+    return DO_PAINT;
+}
+
+static unsigned sort_by(Ui *ui, SortKey k, bool ascending)
+{
+    ui_command(ui, "sort %s %s", sort_key_name(k), ascending ? "asc" : "desc");
+    if (!ui->message[0])
+        ui_say(ui, SL_TEXT, "sorted by %s", sort_key_name(k));
+    return DO_PAINT;
+}
+
+unsigned act_sort(Ui *ui, const KeyRow *row, int key)
+{
+    (void)key;
+    SortKey k = session_sort_key(ui_session(ui), NULL);
+    k = (SortKey)(((int)k + row->arg + SORT_KEYS) % SORT_KEYS);
+    return sort_by(ui, k, k == SORT_NAME || k == SORT_MODEL);
+}
+
+unsigned act_sort_invert(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    bool ascending;
+    SortKey k = session_sort_key(ui_session(ui), &ascending);
+    return sort_by(ui, k, !ascending);
+}
+
+unsigned act_metric(Ui *ui, const KeyRow *row, int key)
+{
+    (void)key;
+    const Metric *now = session_metric(ui_session(ui));
+    int n = 0, at = 0;
+    for (; metric_table[n]; n++) {
+        if (metric_table[n] == now)
+            at = n;
+    }
+    if (n == 0)
+        return ui_refuse(ui, "this build has no metric");
+    const Metric *next = metric_table[(at + row->arg + n) % n];
+    if (ui_command(ui, "show %s", next->name))
+        ui_say(ui, SL_TEXT, "%s: %s", next->name, next->explain ? next->explain : next->title);
+    ui->message[strcspn(ui->message, "\n")] = '\0';
+    return DO_PAINT;
+}
+
+/* ---- copying ---- */
+
+unsigned act_copy(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    Str text = {0};
+    if (ui_model(ui))
+        ui->view->copy(ui, ui_state(ui, ui->view), false, &text);
+    if (text.len == 0) {
+        str_free(&text);
+        return ui_refuse(ui, "there is nothing to copy here");
+    }
+    term_copy(&ui->term, text.s, text.len);
+    ui_say(ui, SL_OK, "copied (if the terminal allows OSC 52): %.*s%s", (int)strcspn(text.s, "\n"), text.s,
+           strchr(text.s, '\n') ? " ..." : "");
+    str_free(&text);
+    return DO_PAINT;
+}
+
+unsigned act_plain(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    Str text = {0};
+    if (ui_model(ui))
+        ui->view->copy(ui, ui_state(ui, ui->view), true, &text);
+    if (text.len == 0 || ui->term.null) {
+        str_free(&text);
+        return ui_refuse(ui, "there is nothing to print here");
+    }
+    term_leave(&ui->term);
+    for (const char *p = text.s; *p; p++)
+        fputc((unsigned char)*p < 32 && *p != '\n' ? '?' : *p, ui->term.out);
+    fputs("-- Enter returns to the workbench\n", ui->term.out);
+    fflush(ui->term.out);
+    for (char c = 0; c != '\n' && read(STDIN_FILENO, &c, 1) == 1;)
+        ;
+    term_return(&ui->term);
+    str_free(&text);
+    return DO_RELAYOUT;
+}
+
+/* ---- stopping and leaving ---- */
+
+unsigned act_stop(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row;
+    Session *s = ui_session(ui);
+    int64_t now = clock_ns();
+    bool again = ui->last_int && now - ui->last_int < 2000000000;
+    if (player_interrupt(ui)) {
+        ui_say(ui, SL_WARN, "the script stops before its next line");
+        if (!s || !session_busy(s))
+            return DO_PAINT;
+    } else if (!s || !session_busy(s)) {
+        return ui_refuse(ui, key == KEY_CTRL('C') ? "nothing runs; Q or F10 quits" : "nothing runs");
+    }
+    ui->last_int = now;
+    if (ui_command(ui, again ? "cancel --now" : "cancel"))
+        ui_say(ui, SL_WARN, again ? "stopping at once" : "stopping after this tile, finished rows are kept; again: at once");
+    return DO_PAINT;
+}
+
+static unsigned quit_yes(Ui *ui)
+{
+    return ui_command(ui, "quit!") ? DO_QUIT : DO_PAINT;
+}
+
+unsigned act_quit(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    if (ui_session(ui) && session_busy(ui_session(ui))) {
+        ui->question = (Question){"a job runs. Stop it and quit? Finished rows are kept. y yes, any other key: stay", quit_yes};
+        return DO_PAINT;
+    }
+    return ui_command(ui, "quit") ? DO_QUIT : DO_PAINT;
+}
+
+unsigned act_back(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row;
+    if (ui->side_full) {
+        ui->side_full = false;
+        return DO_RELAYOUT;
+    }
+    if (key == KEY_ESC) {
+        if (ui_model(ui) && session_filter_text(ui_session(ui))[0] && ui->view->find) {
+            ui_command(ui, "filter");
+            ui_say(ui, SL_TEXT, "the filter is gone; u brings it back");
+        }
+        return DO_PAINT;
+    }
+    if (ui->nback > 0) {
+        ui->view = ui->back[--ui->nback];
+        if (ui->view->enter)
+            ui->view->enter(ui, ui_state(ui, ui->view));
+        return DO_RELAYOUT;
+    }
+    if (ui_session(ui) && session_busy(ui_session(ui)))
+        return act_quit(ui, row, key);
+    ui->question = (Question){"quit? The session is kept. y yes, any other key: stay", quit_yes};
+    return DO_PAINT;
+}

@@ -1,0 +1,24 @@
+#ifndef SLIM_UI_ACTIONS_H
+#define SLIM_UI_ACTIONS_H
+
+#include "ui/keys.h"
+
+/* What keys do: each builds a command text and runs it, or moves. Signature of KeyRow.run. */
+typedef unsigned KeyAction(Ui *ui, const KeyRow *row, int key);
+KeyAction act_move, act_screen, act_run, act_measure, act_exclude, act_exclude_tagged, act_level, act_undo, act_redo, act_tag, act_prompt,
+    act_find_next, act_sort, act_sort_invert, act_metric, act_detail, act_resort, act_hist_linear, act_hist_table, act_copy, act_plain,
+    act_export, act_stop, act_suspend, act_redraw, act_back, act_quit, act_help, act_resume;
+/* In the files of their screens. */
+KeyAction whatif_toggle, whatif_list, jobs_log, export_write, export_flip;
+
+const char *refuse_no_model(Ui *ui);
+const char *refuse_no_linear(Ui *ui);
+const char *refuse_no_tags(Ui *ui);
+const char *refuse_no_undo(Ui *ui);
+const char *refuse_no_redo(Ui *ui);
+const char *refuse_no_job(Ui *ui);
+const char *refuse_no_search(Ui *ui);
+const char *refuse_no_result(Ui *ui);
+const char *refuse_no_whatif(Ui *ui);
+
+#endif

@@ -1,0 +1,243 @@
+#include "ui/detail.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ui/hist.h"
+
+enum { WORST = 4 };
+
+double linear_cost(Session *s, int64_t linear)
+{
+    const Recipe *r = session_recipe(s);
+    const Model *m = session_model(s);
+    int level = session_level_of(s, linear);
+    if (!r || session_levels(s) < 2)
+        return 0;
+    if (level == 0)
+        level = 1;
+    return (double)recipe_linear_bytes(r, m, linear, 0) - (double)recipe_linear_bytes(r, m, linear, level);
+}
+
+static void line(Ui *ui, Rect r, int *y, Slot slot, const char *text)
+{
+    if (*y >= r.y + r.h)
+        return;
+    Pen p = pen_at(ui, *y, r.x, r.w);
+    pen_puts(&p, slot, text);
+    (*y)++;
+}
+
+static const QConfig *config_of(Session *s, int64_t linear)
+{
+    const Recipe *r = session_recipe(s);
+    int level = session_level_of(s, linear);
+    if (level == 0)
+        level = 1;
+    return r && level - 1 < recipe_entries(r) ? &recipe_entry(r, level - 1)->q : NULL;
+}
+
+/* Step of the int8 grid that the recipe lays over this input; 0 when it has none. */
+static double act_step(const QConfig *q, const TapSummary *in)
+{
+    if (!q || q->act.dtype != QT_INT8)
+        return 0;
+    if (q->act.scope == QS_PER_TOKEN)
+        return sqrt(in->token_max_sq) / 127; /* of the token in the middle */
+    double most = fmax(fabs(in->min), fabs(in->max));
+    return q->act.symmetric ? most / 127 : (fmax(in->max, 0) - fmin(in->min, 0)) / 255;
+}
+
+static void draw_identity(Ui *ui, Rect r, int *y, int64_t i)
+{
+    Session *s = ui_session(ui);
+    const Model *m = ui_model(ui);
+    const Linear *l = &m->linears[i];
+    const FusedGroup *g = &m->groups[l->group];
+    char buf[400], name[300], cost[24], bytes[24];
+    text_elide(name, sizeof name, l->name, r.w, ui->term.glyphs.ellipsis);
+    line(ui, r, y, SL_STRONG, name);
+    int level = session_level_of(s, i);
+    fmt_bytes(bytes, sizeof bytes, session_recipe(s) ? (double)recipe_linear_bytes(session_recipe(s), m, i, level) : 0);
+    fmt_delta(cost, sizeof cost, linear_cost(s, i));
+    snprintf(buf, sizeof buf, "%lldx%lld  %s%s  %s%s%s%s", (long long)l->out, (long long)l->in, session_level_name(s, level),
+             level == 0 ? " (X)" : "", bytes, level == 0 ? ", costs " : ", float ", cost, session_tagged(s, i) ? "  *tagged" : "");
+    line(ui, r, y, SL_TEXT, buf);
+    if (g->count < 2)
+        return;
+    int n = snprintf(buf, sizeof buf, "group %s moves together:", g->label);
+    for (int k = 0; k < g->count && n < (int)sizeof buf - 40; k++) {
+        const char *base = strrchr(m->linears[g->first + k].name, '.');
+        n += snprintf(buf + n, sizeof buf - (size_t)n, " %s", base ? base + 1 : m->linears[g->first + k].name);
+    }
+    draw_wrapped(ui, r, y, SL_DIM, buf);
+}
+
+static void draw_scores(Ui *ui, Rect r, int *y, int64_t i)
+{
+    Session *s = ui_session(ui);
+    const Metric *shown = session_metric(s);
+    for (int k = 0; metric_table[k]; k++) {
+        const Metric *m = metric_table[k];
+        if (m->scope != SCOPE_LINEAR || (m != shown && !session_has_run(s, m)))
+            continue;
+        Score sc = session_score(s, m, i);
+        char v[24], buf[300];
+        fmt_score(v, sizeof v, sc.value);
+        Slot slot = SL_TEXT;
+        switch (sc.state) {
+        case SCORE_NONE: snprintf(buf, sizeof buf, "%-12s ? not measured; r runs it", m->name); break;
+        case SCORE_QUEUED: snprintf(buf, sizeof buf, "%-12s queued", m->name); break;
+        case SCORE_FAILED:
+            snprintf(buf, sizeof buf, "%-12s ! %s", m->name, sc.reason ? sc.reason : "failed");
+            slot = SL_FAILED;
+            break;
+        case SCORE_OK:
+        case SCORE_STALE:
+            snprintf(buf, sizeof buf, "%-12s %9s %s%s", m->name, v, m->unit ? m->unit : "", sc.state == SCORE_STALE ? " s stale" : "");
+            slot = sc.state == SCORE_STALE ? SL_STALE : SL_TEXT;
+            if (m == shown && session_rank(s, i) > 0)
+                snprintf(buf + strlen(buf), sizeof buf - strlen(buf), "  #%lld", (long long)session_rank(s, i));
+            break;
+        }
+        draw_wrapped(ui, r, y, slot, buf);
+    }
+}
+
+static void moments(char *out, size_t size, double min, double max, double mean, double std)
+{
+    char a[24], b[24], c[24], d[24];
+    fmt_value(a, sizeof a, min);
+    fmt_value(b, sizeof b, max);
+    fmt_value(c, sizeof c, mean);
+    fmt_value(d, sizeof d, std);
+    snprintf(out, size, "min %s max %s mean %s std %s", a, b, c, d);
+}
+
+/* Channels whose largest value lies beyond six standard deviations, and the largest of them. */
+static void draw_channels(Ui *ui, Rect r, int *y, const TapSummary *in)
+{
+    if (!in->channel_max || !(in->std > 0))
+        return;
+    int64_t beyond = 0, worst[WORST];
+    int n = 0;
+    for (int64_t c = 0; c < in->width; c++) {
+        float v = in->channel_max[c];
+        if (v > 6 * in->std + fabs(in->mean))
+            beyond++;
+        int at = n < WORST ? n++ : WORST;
+        while (at > 0 && v > in->channel_max[worst[at - 1]]) {
+            if (at < WORST)
+                worst[at] = worst[at - 1];
+            at--;
+        }
+        if (at < WORST)
+            worst[at] = c;
+    }
+    char buf[240];
+    int len = snprintf(buf, sizeof buf, ">6 sigma: %lld of %lld channels; largest", (long long)beyond, (long long)in->width);
+    for (int k = 0; k < n && len < (int)sizeof buf - 40; k++) {
+        char v[24];
+        fmt_value(v, sizeof v, in->channel_max[worst[k]]);
+        len += snprintf(buf + len, sizeof buf - (size_t)len, " %lld:%s", (long long)worst[k], v);
+    }
+    draw_wrapped(ui, r, y, beyond ? SL_OUTLIER : SL_DIM, buf);
+}
+
+static void draw_step(Ui *ui, Rect r, int *y, double step, double std)
+{
+    char a[24], b[24], buf[120];
+    if (!(step > 0))
+        return;
+    fmt_value(a, sizeof a, step);
+    fmt_value(b, sizeof b, std / step);
+    snprintf(buf, sizeof buf, "int8 step %s: std is %s steps", a, b);
+    line(ui, r, y, std < 4 * step ? SL_OUTLIER : SL_DIM, buf);
+}
+
+static void draw_hist(Ui *ui, Rect r, int *y, int rows, const HistView *v)
+{
+    int left = r.y + r.h - *y;
+    if (rows > left)
+        rows = left;
+    if (rows < 4 || v->h->n == 0)
+        return;
+    Rect area = {*y, r.x, rows, r.w};
+    if (ui->hist_table)
+        hist_table(ui, area, v);
+    else
+        hist_draw(ui, area, v);
+    *y += rows;
+}
+
+static void draw_input(Ui *ui, Rect r, int *y, int rows, const LinearResult *res, const QConfig *q)
+{
+    const TapSummary *in = &res->in;
+    char buf[200], m[160], n[24];
+    fmt_count(n, sizeof n, in->rows);
+    snprintf(buf, sizeof buf, "input  %s tokens x %lld, %d texts  %s", n, (long long)in->width, in->samples,
+             ui->hist_table ? "" : ui->hist_linear ? "linear" : "log");
+    line(ui, r, y, SL_HEADER, buf);
+    if (in->bad)
+        draw_wrapped(ui, r, y, SL_FAILED, in->bad_text);
+    moments(m, sizeof m, in->min, in->max, in->mean, in->std);
+    draw_wrapped(ui, r, y, SL_TEXT, m);
+    double step = act_step(q, in);
+    HistView v = {&in->hist, in->min, in->max, step, ui->hist_linear};
+    draw_hist(ui, r, y, rows, &v);
+    draw_step(ui, r, y, step, in->std);
+    draw_channels(ui, r, y, in);
+}
+
+static void draw_weight(Ui *ui, Rect r, int *y, int rows, const LinearResult *res)
+{
+    const WeightSummary *w = &res->weight;
+    char m[160];
+    if (w->hist.n == 0)
+        return;
+    line(ui, r, y, SL_HEADER, "weight");
+    if (w->bad)
+        draw_wrapped(ui, r, y, SL_FAILED, w->bad_text);
+    moments(m, sizeof m, w->min, w->max, w->mean, w->std);
+    draw_wrapped(ui, r, y, SL_TEXT, m);
+    HistView v = {&w->hist, w->min, w->max, 0, ui->hist_linear};
+    draw_hist(ui, r, y, rows, &v);
+}
+
+void detail_draw(Ui *ui, Rect r, int64_t linear)
+{
+    Session *s = ui_session(ui);
+    if (r.h < 1 || r.w < 10)
+        return;
+    r.x++;
+    r.w--;
+    int y = r.y;
+    if (linear < 0) {
+        line(ui, r, &y, SL_DIM, "no row");
+        return;
+    }
+    draw_identity(ui, r, &y, linear);
+    draw_scores(ui, r, &y, linear);
+    const LinearResult *res = session_result(s, linear);
+    const Metric *m = session_metric(s);
+    if (!res) {
+        y++;
+        if (m && m->explain)
+            draw_wrapped(ui, r, &y, SL_DIM, m->explain);
+        return;
+    }
+    int text = 9 + (r.w < 60 ? 3 : 0), room = r.y + r.h - y - text, rows = room / 2;
+    if (ui->hist_table)
+        rows = room / 2 > 6 ? room / 2 : room;
+    if (rows < 5)
+        rows = room > 9 ? 9 : room > 4 ? room : 5;
+    if (rows > 14)
+        rows = 14;
+    draw_input(ui, r, &y, rows, res, config_of(s, linear));
+    draw_weight(ui, r, &y, rows, res);
+    if (m && m->explain && y + 2 < r.y + r.h) {
+        y++;
+        draw_wrapped(ui, r, &y, SL_DIM, m->explain);
+    }
+}

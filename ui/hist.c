@@ -1,0 +1,176 @@
+#include "ui/hist.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+enum { MAX_BINS = 1024 };
+
+void hist_range(const HistView *v, double *lo, double *hi)
+{
+    double a = keyhist_quantile(v->h, 0.0005), b = keyhist_quantile(v->h, 0.9995);
+    if (!isfinite(a) || !isfinite(b)) {
+        a = -1;
+        b = 1;
+    }
+    double pad = 0.08 * (b - a);
+    if (!(pad > 0))
+        pad = fabs(a) > 0 ? 0.1 * fabs(a) : 1;
+    a -= pad;
+    b += pad;
+    if (isfinite(v->min) && isfinite(v->max) && v->max > v->min) {
+        a = a < v->min ? v->min : a;
+        b = b > v->max ? v->max : b;
+        if (!(b > a)) {
+            a = v->min;
+            b = v->max;
+        }
+    }
+    *lo = a;
+    *hi = b;
+}
+
+/* Height of a bin as a share of the chart. */
+static double height(double count, double top, bool linear)
+{
+    if (!(count > 0) || !(top > 0))
+        return 0;
+    return linear ? count / top : log1p(count) / log1p(top);
+}
+
+static void bars(Ui *ui, Rect r, const double *bin, int n, const double *clip, bool linear)
+{
+    HistForm f = ui->term.glyphs.hist;
+    int per = hist_columns(f), levels = hist_levels(f);
+    double top = 0;
+    for (int i = 0; i < n; i++)
+        top = bin[i] > top ? bin[i] : top;
+    for (int y = 0; y < r.h; y++) {
+        Pen p = pen_at(ui, r.y + y, r.x, r.w);
+        int floor_step = (r.h - 1 - y) * levels;
+        for (int c = 0; c < n / per; c++) {
+            int step[2];
+            for (int k = 0; k < 2; k++) {
+                double count = bin[c * per + (per == 2 ? k : 0)];
+                int full = (int)lround(height(count, top, linear) * r.h * levels);
+                if (full == 0 && count > 0)
+                    full = 1; /* what is there is seen */
+                step[k] = full - floor_step;
+            }
+            bool end = (c == 0 && clip[0] > 0) || (c == n / per - 1 && clip[1] > 0);
+            pen_char(&p, end ? SL_CLIP : SL_BAR, hist_cell(f, step[0], step[1]));
+        }
+    }
+}
+
+/* The int8 grid under the bars: a mark for every code, or every 2^k-th where they come too close. Gives that k's 2^k, 0: no grid. */
+static int grid(Ui *ui, Rect r, const HistView *v, double lo, double hi)
+{
+    double cell = (hi - lo) / r.w;
+    int every = v->step > 0 && isfinite(v->step) ? 1 : 0;
+    while (every && every < 256 && v->step * every < 3 * cell)
+        every *= 2;
+    Pen p = pen_at(ui, r.y, r.x, r.w);
+    for (int c = 0; c < r.w; c++) {
+        double a = lo + cell * c, b = a + cell;
+        bool zero = a <= 0 && b > 0, tick = false;
+        if (every) {
+            double unit = v->step * every;
+            tick = floor(b / unit) > floor(a / unit) || fmod(a, unit) == 0;
+        }
+        if (zero)
+            pen_char(&p, SL_STRONG, L'0');
+        else if (tick)
+            pen_char(&p, SL_AXIS, L'\'');
+        else
+            pen_char(&p, SL_AXIS, ui->term.glyphs.hist == HIST_ASCII ? L'_' : L' ');
+    }
+    return every;
+}
+
+static void limits(Ui *ui, Rect r, const HistView *v, double lo, double hi, const double *clip, int every)
+{
+    char a[24], b[24], left[64], right[64], mid[80] = "", share[24];
+    fmt_value(a, sizeof a, lo);
+    fmt_value(b, sizeof b, hi);
+    double total = v->h->total > 0 ? (double)v->h->total : 1;
+    fmt_percent(share, sizeof share, clip[0] / total);
+    snprintf(left, sizeof left, clip[0] > 0 ? "%s [%s below]" : "%s", a, share);
+    fmt_percent(share, sizeof share, clip[1] / total);
+    if (clip[1] > 0)
+        snprintf(right, sizeof right, "[%s above] %s", share, b);
+    else
+        snprintf(right, sizeof right, "%s", b);
+    if (every == 1)
+        snprintf(mid, sizeof mid, "' int8 steps");
+    else if (every)
+        snprintf(mid, sizeof mid, "' every %d int8 steps", every);
+    int used = text_width(left) + text_width(right), room = r.w - used, mw = text_width(mid);
+    Pen p = pen_at(ui, r.y, r.x, r.w);
+    pen_puts(&p, SL_AXIS, left);
+    if (mw > 0 && room > mw + 2) {
+        pen_to(&p, SL_AXIS, p.x + (room - mw) / 2);
+        pen_puts(&p, SL_AXIS, mid);
+    }
+    int x = r.x + r.w - text_width(right);
+    if (x > p.x)
+        pen_to(&p, SL_AXIS, x);
+    else
+        pen_puts(&p, SL_AXIS, " ");
+    pen_puts(&p, SL_AXIS, right);
+}
+
+void hist_draw(Ui *ui, Rect r, const HistView *v)
+{
+    int per = hist_columns(ui->term.glyphs.hist), n = r.w * per;
+    if (r.h < 3 || r.w < 4 || v->h->n == 0)
+        return;
+    if (n > MAX_BINS)
+        n = MAX_BINS / per * per;
+    r.w = n / per;
+    double *bin = mem_zarray((size_t)n, sizeof *bin), clip[2] = {0, 0}, lo, hi;
+    if (!bin)
+        return;
+    hist_range(v, &lo, &hi);
+    keyhist_bins(v->h, lo, hi, n, bin, &clip[0], &clip[1]);
+    for (int i = 0; i < 2; i++) { /* below half a value: the end of a key's range, no value beyond */
+        if (clip[i] < 0.5)
+            clip[i] = 0;
+    }
+    double raw[2] = {bin[0], bin[n - 1]};
+    bin[0] += clip[0];
+    bin[n - 1] += clip[1];
+    bars(ui, (Rect){r.y, r.x, r.h - 2, r.w}, bin, n, clip, v->linear);
+    bin[0] = raw[0];
+    bin[n - 1] = raw[1];
+    int every = grid(ui, (Rect){r.y + r.h - 2, r.x, 1, r.w}, v, lo, hi);
+    limits(ui, (Rect){r.y + r.h - 1, r.x, 1, r.w}, v, lo, hi, clip, every);
+    free(bin);
+}
+
+void hist_table(Ui *ui, Rect r, const HistView *v)
+{
+    int n = r.h - 3;
+    if (n < 1 || v->h->n == 0)
+        return;
+    if (n > 32)
+        n = 32;
+    double bin[32] = {0}, clip[2] = {0, 0}, lo, hi, total = (double)v->h->total;
+    hist_range(v, &lo, &hi);
+    keyhist_bins(v->h, lo, hi, n, bin, &clip[0], &clip[1]);
+    Pen head = pen_at(ui, r.y, r.x, r.w);
+    pen_puts(&head, SL_HEADER, "      from         to        count   share");
+    for (int i = -1; i <= n; i++) {
+        double count = i < 0 ? clip[0] : i == n ? clip[1] : bin[i];
+        char a[24], b[24], c[24], s[24];
+        fmt_value(a, sizeof a, i < 0 ? v->min : lo + (hi - lo) * i / n);
+        fmt_value(b, sizeof b, i == n ? v->max : lo + (hi - lo) * (i + 1) / n);
+        fmt_count(c, sizeof c, (int64_t)llround(count));
+        fmt_percent(s, sizeof s, count / total);
+        Pen p = pen_at(ui, r.y + 2 + i, r.x, r.w);
+        pen_printf(&p, i < 0 || i == n ? SL_CLIP : SL_TEXT, "%10s %10s %12s %8s", a, b, c, s);
+    }
+}

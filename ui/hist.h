@@ -1,0 +1,23 @@
+#ifndef SLIM_UI_HIST_H
+#define SLIM_UI_HIST_H
+
+#include "stat/keyhist.h"
+#include "ui/workbench.h"
+
+/* What a histogram view needs beside the counts. */
+typedef struct HistView {
+    const KeyHist *h;
+    double min, max;      /* of all values */
+    double step;          /* int8 step of this tensor, 0: no grid */
+    bool linear;          /* counts linear instead of log */
+} HistView;
+
+/* The range shown: the body between the 0.05 % points, widened a little and ending at min and max, with zero in sight when near.
+ * A single value gets a range around it. */
+void hist_range(const HistView *v, double *lo, double *hi);
+/* Bars, ticks of the int8 grid, and the line of limits: fills `r` (at least 3 lines). */
+void hist_draw(Ui *ui, Rect r, const HistView *v);
+/* The same as numbers: limits, count and share of each of r.h-1 bins. */
+void hist_table(Ui *ui, Rect r, const HistView *v);
+
+#endif

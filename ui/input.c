@@ -1,0 +1,484 @@
+#include "ui/input.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <readline/history.h>
+#include <readline/readline.h>
+
+#include "io/file.h"
+#include "src/lexer.h"
+#include "ui/actions.h"
+
+enum { MAX_INPUT = 4096, MAX_NOTE = 512, HISTORY_LINES = 1000 };
+
+typedef struct Kind {
+    const char *label;
+    bool commands;                                   /* history and completion of the command language */
+    const char *hint;                                /* shown while the line is empty */
+    void (*changed)(Ui *ui, const char *text, char *note, Slot *slot);
+    unsigned (*done)(Ui *ui, const char *text);
+    void (*cancelled)(Ui *ui);
+} Kind;
+
+struct Input {
+    InputKind kind;
+    char note[MAX_NOTE];     /* below the line */
+    Slot note_slot;
+    bool done;               /* Enter: readline handed the line over */
+    char *line;
+    int64_t origin;          /* linear of the cursor before a search */
+};
+
+/* Readline's callbacks carry no context: the open prompt's Ui and the bytes it may read. */
+static Ui *active;
+static char feed[64];
+static size_t feed_at, feed_len;
+
+/* ---- history: the file that the shell keeps too ---- */
+
+static char *history_path(bool make)
+{
+    char *dir = app_state_dir();
+    char *path = dir && (!make || dir_make(dir, NULL) == ST_OK) ? path_join(dir, "history") : NULL;
+    free(dir);
+    return path;
+}
+
+static void remember(const char *line)
+{
+    if (!line[strspn(line, " \t")])
+        return;
+    for (int i = history_length - 1; i >= 0; i--) {
+        HIST_ENTRY *e = history_get(history_base + i);
+        if (e && strcmp(e->line, line) == 0)
+            free_history_entry(remove_history(i)); /* each line once, where it was used last */
+    }
+    add_history(line);
+}
+
+/* ---- what the kinds do ---- */
+
+static void preview_pattern(Ui *ui, const char *text, char *note, Slot *slot)
+{
+    WhatIf w;
+    Error err = {ST_OK, ""};
+    char size[32], share[32];
+    memset(&w, 0, sizeof w);
+    *slot = SL_ERR;
+    if (session_preview(ui_session(ui), text, &w, &err) != ST_OK) {
+        snprintf(note, MAX_NOTE, "%s", err.text);
+        return;
+    }
+    fmt_delta(size, sizeof size, (double)w.bytes);
+    fmt_percent(share, sizeof share, w.share);
+    *slot = w.hits == 0 ? SL_ERR : w.lint.kind != LINT_OK ? SL_WARN : SL_OK;
+    int n = snprintf(note, MAX_NOTE, "%lld hits, %lld new, %sB%s%s", (long long)w.hits, (long long)w.fresh, size,
+                     w.share == w.share ? ", local error -" : "", w.share == w.share ? share : "");
+    if (w.lint.kind != LINT_OK && n > 0 && n < MAX_NOTE)
+        snprintf(note + n, (size_t)(MAX_NOTE - n), "  ! %s", w.lint.text);
+}
+
+static unsigned done_exclude(Ui *ui, const char *text)
+{
+    if (*text) {
+        Str b = {0};
+        str_puts(&b, "exclude ");
+        lexer_quote(&b, text);
+        ui_command(ui, "%s", str_text(&b));
+        str_free(&b);
+    }
+    return DO_PAINT;
+}
+
+static unsigned done_tag(Ui *ui, const char *text)
+{
+    Str b = {0};
+    str_puts(&b, "tag");
+    /* what is pasted is a list; a pattern has no spaces or commas outside its braces */
+    char *copy = strdup(text), *save = NULL;
+    for (char *w = copy ? strtok_r(copy, " \t;\"'", &save) : NULL; w; w = strtok_r(NULL, " \t;\"'", &save)) {
+        size_t n = strlen(w);
+        while (n > 0 && (w[n - 1] == ',' || w[n - 1] == ':'))
+            w[--n] = '\0';
+        if (n == 0 || strcmp(w, "-") == 0)
+            continue;
+        str_putc(&b, ' ');
+        lexer_quote(&b, w);
+    }
+    free(copy);
+    if (b.len > 3)
+        ui_command(ui, "%s", str_text(&b));
+    str_free(&b);
+    return DO_PAINT;
+}
+
+static void changed_search(Ui *ui, const char *text, char *note, Slot *slot)
+{
+    note[0] = '\0';
+    if (!*text || !ui->view->find)
+        return;
+    session_set_cursor(ui_session(ui), ui->input->origin);
+    if (!ui->view->find(ui, ui_state(ui, ui->view), text, 1, true)) {
+        snprintf(note, MAX_NOTE, "no name here holds '%s'", text);
+        *slot = SL_WARN;
+    }
+}
+
+static unsigned done_search(Ui *ui, const char *text)
+{
+    if (*text)
+        snprintf(ui->search, sizeof ui->search, "%s", text);
+    return DO_PAINT;
+}
+
+static void cancelled_search(Ui *ui)
+{
+    session_set_cursor(ui_session(ui), ui->input->origin);
+}
+
+static unsigned done_filter(Ui *ui, const char *text)
+{
+    Str b = {0};
+    str_puts(&b, "filter ");
+    lexer_quote(&b, text);
+    ui_command(ui, "%s", str_text(&b));
+    str_free(&b);
+    return DO_PAINT;
+}
+
+static unsigned done_export(Ui *ui, const char *text)
+{
+    size_t n = strlen(text);
+    bool force = n > 1 && text[n - 1] == '!';
+    Str b = {0}, path = {0};
+    str_append(&path, text, force ? n - 1 : n);
+    while (path.len > 0 && path.s[path.len - 1] == ' ')
+        path.s[--path.len] = '\0';
+    if (path.len > 0) {
+        str_puts(&b, "export ");
+        lexer_quote(&b, str_text(&path));
+        ui_command(ui, "%s%s", str_text(&b), force ? " !" : "");
+    }
+    str_free(&path);
+    str_free(&b);
+    return DO_PAINT;
+}
+
+static unsigned done_command(Ui *ui, const char *text)
+{
+    if (*text) {
+        remember(text);
+        ui_command(ui, "%s", text);
+    }
+    return DO_RELAYOUT;
+}
+
+static const Kind kinds[INPUT_KINDS] = {
+    [INPUT_COMMAND] = {":", true, "a command; Tab completes, Up recalls, Esc leaves", NULL, done_command, NULL},
+    [INPUT_EXCLUDE] = {"exclude: ", false, "a pattern, as *layers.{1,6}.mlp.down_proj; nothing changes before Enter", preview_pattern, done_exclude, NULL},
+    [INPUT_TAG] = {"tag: ", false, "patterns or names, with spaces between", NULL, done_tag, NULL},
+    [INPUT_SEARCH] = {"/", false, "a part of a name, or a pattern", changed_search, done_search, cancelled_search},
+    [INPUT_FILTER] = {"filter: ", false, "words of names, kind=down_proj layer=3..7 score>100 float failed tagged !word; empty shows all", NULL,
+                       done_filter, NULL},
+    [INPUT_EXPORT] = {"write to: ", false, "a file; a ! at its end writes over what is there", NULL, done_export, NULL},
+};
+
+/* ---- readline, kept away from the terminal ---- */
+
+static int read_feed(FILE *f)
+{
+    (void)f;
+    return feed_at < feed_len ? (unsigned char)feed[feed_at++] : EOF;
+}
+
+static int feed_waits(void)
+{
+    return feed_at < feed_len;
+}
+
+static void nothing(void)
+{
+}
+
+static void prep_nothing(int meta)
+{
+    (void)meta;
+}
+
+static void show_matches(char **matches, int n, int longest)
+{
+    (void)longest;
+    if (!active || !active->input)
+        return;
+    char *note = active->input->note;
+    size_t used = 0;
+    note[0] = '\0';
+    active->input->note_slot = SL_TEXT;
+    for (int i = 1; i <= n && used + 40 < MAX_NOTE; i++) {
+        int k = snprintf(note + used, MAX_NOTE - used, "%s  ", matches[i]);
+        used += k > 0 && (size_t)k < MAX_NOTE - used ? (size_t)k : 0;
+    }
+}
+
+/* The words app_complete has for the line up to the cursor, as readline wants them: their common beginning first. */
+static char **complete(const char *text, int start, int end)
+{
+    rl_attempted_completion_over = 1;
+    char *line = active ? strndup(rl_line_buffer, (size_t)end) : NULL;
+    char **words = line ? app_complete(active->app, line) : NULL, **out = NULL;
+    int n = 0;
+    free(line);
+    while (words && words[n])
+        n++;
+    if (n > 0)
+        out = calloc((size_t)n + 2, sizeof *out);
+    size_t common = out ? strlen(words[0]) : 0;
+    for (int i = 1; out && i < n; i++) {
+        size_t k = 0;
+        while (k < common && words[i][k] == words[0][k])
+            k++;
+        common = k;
+    }
+    if (out)
+        out[0] = common > 0 ? strndup(words[0], common) : strndup(text, (size_t)(end - start));
+    for (int i = 0; i < n; i++) {
+        if (out && out[0] && n > 1)
+            out[i + 1] = words[i];
+        else
+            free(words[i]);
+    }
+    free(words);
+    if (out && !out[0]) {
+        free(out);
+        return NULL;
+    }
+    if (out && n == 1) {
+        char last = common > 0 ? out[0][common - 1] : 0;
+        rl_completion_suppress_append = last == '/' || last == '.';
+    }
+    return out;
+}
+
+static void take_line(char *line)
+{
+    if (active && active->input) {
+        active->input->line = line;
+        active->input->done = true;
+    } else {
+        free(line);
+    }
+    rl_callback_handler_remove();
+}
+
+void input_init(App *a)
+{
+    static FILE *null_out;
+    if (!null_out)
+        null_out = fopen("/dev/null", "w");
+    rl_readline_name = "slimscope";
+    rl_attempted_completion_function = complete;
+    rl_completer_word_break_characters = " \t";
+    rl_terminal_name = "dumb";
+    rl_catch_signals = 0;
+    rl_catch_sigwinch = 0;
+    rl_change_environment = 0;
+    rl_outstream = null_out;
+    rl_getc_function = read_feed;
+    rl_input_available_hook = feed_waits;
+    rl_redisplay_function = nothing;
+    rl_prep_term_function = prep_nothing;
+    rl_deprep_term_function = nothing;
+    rl_completion_display_matches_hook = show_matches;
+    rl_initialize();
+    rl_variable_bind("enable-bracketed-paste", "off");
+    rl_variable_bind("bell-style", "none");
+    rl_variable_bind("show-all-if-ambiguous", "on");
+    using_history();
+    stifle_history(HISTORY_LINES);
+    char *path = a->options.state_dir ? history_path(false) : NULL;
+    if (path)
+        read_history(path); /* none yet: an empty history */
+    free(path);
+}
+
+void input_fini(App *a)
+{
+    char *path = a->options.state_dir && !a->options.read_only ? history_path(true) : NULL;
+    if (path)
+        write_history(path); /* a lost prompt history loses no work */
+    free(path);
+    clear_history();
+}
+
+static void feed_bytes(Ui *ui, const char *bytes, size_t n)
+{
+    active = ui;
+    while (n > 0 && ui->input && !ui->input->done) {
+        size_t k = n < sizeof feed ? n : sizeof feed;
+        memcpy(feed, bytes, k);
+        feed_at = 0;
+        feed_len = k;
+        while (feed_at < feed_len && !ui->input->done)
+            rl_callback_read_char();
+        bytes += k;
+        n -= k;
+    }
+}
+
+unsigned input_open(Ui *ui, InputKind kind, const char *text)
+{
+    input_close(ui);
+    Input *p = calloc(1, sizeof *p);
+    if (!p)
+        return ui_refuse(ui, "out of memory");
+    p->kind = kind;
+    p->origin = ui_session(ui) ? session_cursor(ui_session(ui)) : -1;
+    ui->input = p;
+    ui->message[0] = '\0';
+    active = ui;
+    feed_at = feed_len = 0;
+    rl_callback_handler_install("", take_line);
+    if (text && *text)
+        rl_insert_text(text);
+    return DO_PAINT;
+}
+
+void input_close(Ui *ui)
+{
+    if (!ui->input)
+        return;
+    if (!ui->input->done) {
+        rl_replace_line("", 0);
+        rl_point = rl_end = 0;
+        rl_callback_handler_remove();
+    }
+    free(ui->input->line);
+    free(ui->input);
+    ui->input = NULL;
+    active = NULL;
+}
+
+static unsigned finish(Ui *ui)
+{
+    const Kind *k = &kinds[ui->input->kind];
+    char *line = ui->input->line;
+    ui->input->line = NULL;
+    input_close(ui);
+    unsigned bits = k->done(ui, line ? line : "");
+    free(line);
+    return bits | DO_PAINT;
+}
+
+static void note_change(Ui *ui, const char *before)
+{
+    Input *p = ui->input;
+    if (strcmp(before, rl_line_buffer) == 0)
+        return;
+    p->note[0] = '\0';
+    if (kinds[p->kind].changed && *rl_line_buffer)
+        kinds[p->kind].changed(ui, rl_line_buffer, p->note, &p->note_slot);
+}
+
+/* Bytes that stand for a key in readline's default map; 0: readline has no use for it. */
+static size_t key_bytes(int key, char out[8])
+{
+    static const struct {
+        int key;
+        const char *bytes;
+    } map[] = {
+        {KEY_CODE(KEY_LEFT), "\x02"}, {KEY_CODE(KEY_RIGHT), "\x06"}, {KEY_CODE(KEY_UP), "\x10"}, {KEY_CODE(KEY_DOWN), "\x0e"},
+        {KEY_CODE(KEY_HOME), "\x01"}, {KEY_CODE(KEY_END), "\x05"}, {KEY_CODE(KEY_DC), "\x04"}, {KEY_CODE(KEY_BACKSPACE), "\x7f"},
+        {KEY_CODE(KEY_ENTER), "\n"},
+    };
+    for (size_t i = 0; i < sizeof map / sizeof map[0]; i++) {
+        if (map[i].key == key) {
+            strcpy(out, map[i].bytes);
+            return strlen(out);
+        }
+    }
+    if (key <= 0 || key >= 0x110000)
+        return 0;
+    return (size_t)utf8_encode((unsigned)key, out);
+}
+
+unsigned input_key(Ui *ui, int key)
+{
+    char bytes[8];
+    if (key == KEY_ESC || key == KEY_CTRL('C') || key == KEY_CTRL('G') || (key == KEY_CTRL('D') && rl_end == 0)) {
+        const Kind *k = &kinds[ui->input->kind];
+        if (k->cancelled)
+            k->cancelled(ui);
+        input_close(ui);
+        return DO_PAINT;
+    }
+    if ((key == KEY_CODE(KEY_BACKSPACE) || key == 127 || key == 8) && rl_end == 0) {
+        input_close(ui); /* deleting past the start leaves, as in vi */
+        return DO_PAINT;
+    }
+    if (key == KEY_CODE(KEY_DC) && rl_point == rl_end)
+        return DO_NOTHING;
+    if (key == '\t' && !kinds[ui->input->kind].commands)
+        return DO_NOTHING;
+    size_t n = key_bytes(key, bytes);
+    if (n == 0 || (rl_end >= MAX_INPUT && key >= ' '))
+        return DO_NOTHING;
+    char *before = strdup(rl_line_buffer);
+    feed_bytes(ui, bytes, n);
+    if (ui->input->done) {
+        free(before);
+        return finish(ui);
+    }
+    if (before)
+        note_change(ui, before);
+    free(before);
+    return DO_PAINT;
+}
+
+unsigned input_paste(Ui *ui, const char *text)
+{
+    char *flat = strdup(text), *before = strdup(rl_line_buffer);
+    if (flat && before && strlen(flat) + (size_t)rl_end < 16 * (size_t)MAX_INPUT) {
+        for (char *c = flat; *c; c++) {
+            if ((unsigned char)*c < 32 || *c == 127)
+                *c = ' ';
+        }
+        rl_insert_text(flat);
+        note_change(ui, before);
+    } else {
+        ui_say(ui, SL_WARN, "what was pasted is too long for an input line");
+    }
+    free(flat);
+    free(before);
+    return DO_PAINT;
+}
+
+void input_draw(Ui *ui)
+{
+    const Input *p = ui->input;
+    const Kind *k = &kinds[p->kind];
+    Rect r = ui->layout.message;
+    Pen pen = pen_at(ui, r.y, r.x, r.w);
+    pen_puts(&pen, SL_STRONG, k->label);
+    char *left = strndup(rl_line_buffer, (size_t)rl_point);
+    const char *shown = rl_line_buffer;
+    int before = left ? text_width(left) : 0, room = pen.end - pen.x - 1;
+    free(left);
+    int w;
+    while (before > room && text_next(&shown, &w)) /* a long line scrolls: the cursor stays in sight */
+        before -= w;
+    ui_rest_cursor(ui, r.y, pen.x + before);
+    pen_puts(&pen, SL_TEXT, shown);
+    pen_fill(&pen, SL_TEXT);
+    Rect b = ui->layout.keys;
+    Pen note = pen_at(ui, b.y, b.x, b.w);
+    pen_puts(&note, SL_TEXT, " ");
+    if (!rl_line_buffer[0])
+        pen_puts(&note, SL_DIM, k->hint);
+    else
+        pen_puts(&note, p->note_slot, p->note);
+    pen_fill(&note, SL_TEXT);
+}

@@ -1,0 +1,20 @@
+#ifndef SLIM_UI_INPUT_H
+#define SLIM_UI_INPUT_H
+
+#include "ui/workbench.h"
+
+/* Input lines at the bottom of the screen, edited by readline, which never touches the terminal. */
+typedef enum InputKind { INPUT_COMMAND, INPUT_EXCLUDE, INPUT_TAG, INPUT_SEARCH, INPUT_FILTER, INPUT_EXPORT, INPUT_KINDS } InputKind;
+
+/* Readline's one-time set-up; before curses starts, because it looks at the terminal description too. */
+void input_init(App *a);
+void input_fini(App *a);
+/* Opens a line holding `text`. */
+unsigned input_open(Ui *ui, InputKind kind, const char *text);
+unsigned input_key(Ui *ui, int key);
+/* Pasted text: line breaks become spaces. */
+unsigned input_paste(Ui *ui, const char *text);
+void input_close(Ui *ui);
+void input_draw(Ui *ui);
+
+#endif

@@ -1,0 +1,473 @@
+/* The workbench: what it holds, how keys and events reach its parts. The loop that waits is in loop.c. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "io/file.h"
+#include "ui/actions.h"
+#include "ui/input.h"
+
+Session *ui_session(const Ui *ui)
+{
+    return ui->app->session;
+}
+
+const Model *ui_model(const Ui *ui)
+{
+    return ui->app->session ? session_model(ui->app->session) : NULL;
+}
+
+static int view_index(const View *v)
+{
+    int i = 0;
+    while (view_table[i] && view_table[i] != v)
+        i++;
+    return i;
+}
+
+void *ui_state(Ui *ui, const View *v)
+{
+    return ui->state[view_index(v)];
+}
+
+int64_t ui_linear(Ui *ui)
+{
+    return ui_model(ui) && ui->view->linear ? ui->view->linear(ui, ui_state(ui, ui->view)) : -1;
+}
+
+/* ---- messages and commands ---- */
+
+void ui_say(Ui *ui, Slot slot, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(ui->message, sizeof ui->message, fmt, ap);
+    va_end(ap);
+    ui->message_slot = slot;
+}
+
+unsigned ui_refuse(Ui *ui, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(ui->message, sizeof ui->message, fmt, ap);
+    va_end(ap);
+    ui->message_slot = SL_WARN;
+    return DO_PAINT;
+}
+
+static void collect(void *ctx, const char *text, size_t len)
+{
+    str_append(&((Ui *)ctx)->out, text, len);
+}
+
+/* One line becomes the message, more a page. */
+static void show_output(Ui *ui, const char *title)
+{
+    const char *text = str_text(&ui->out), *nl = strchr(text, '\n');
+    if (!*text)
+        return;
+    if (!nl || !nl[1])
+        ui_say(ui, SL_TEXT, "%.*s", (int)strcspn(text, "\n"), text);
+    else
+        pager_open(ui, title, text);
+}
+
+/* Notes that the command left in the log: the gravest new one. */
+static void show_notes(Ui *ui, int from)
+{
+    static const Slot slots[] = {SL_TEXT, SL_WARN, SL_ERR};
+    Session *s = ui_session(ui);
+    int level = -1;
+    for (int i = from; s && i < session_log_lines(s); i++) {
+        LogLine l = session_log_line(s, i);
+        if (l.level < level || l.level < 0 || l.level > 2)
+            continue;
+        level = l.level;
+        ui_say(ui, slots[l.level], "%s", l.text);
+    }
+}
+
+bool ui_command(Ui *ui, const char *fmt, ...)
+{
+    Str line = {0};
+    va_list ap;
+    va_start(ap, fmt);
+    str_vprintf(&line, fmt, ap);
+    va_end(ap);
+    Error err = {ST_OK, ""};
+    str_clear(&ui->out);
+    ui->message[0] = '\0';
+    int logged = ui_session(ui) ? session_log_lines(ui_session(ui)) : 0;
+    Status st = line.oom ? error_nomem(&err, "the command") : app_execute(ui->app, str_text(&line), &err);
+    ui->command_status = st;
+    if (st != ST_OK) {
+        if (ui_session(ui))
+            session_log(ui_session(ui), 2, "%s: %s", str_text(&line), err.text);
+        ui_say(ui, SL_ERR, "%s", err.text);
+    } else if (ui->out.len > 0) {
+        show_output(ui, str_text(&line));
+    } else {
+        show_notes(ui, logged);
+    }
+    str_free(&line);
+    return st == ST_OK;
+}
+
+/* ---- views and overlays ---- */
+
+unsigned ui_goto(Ui *ui, const View *v)
+{
+    if (v == ui->view)
+        return DO_NOTHING;
+    int at = 0;
+    while (at < ui->nback && ui->back[at] != v)
+        at++;
+    if (at < ui->nback)
+        ui->nback = at; /* back to where one came from: the way there is forgotten */
+    else if (ui->nback < UI_MAX_BACK)
+        ui->back[ui->nback++] = ui->view;
+    ui->view = v;
+    if (v->enter)
+        v->enter(ui, ui_state(ui, v));
+    return DO_RELAYOUT;
+}
+
+void ui_open_overlay(Ui *ui, const Overlay *o, void *state)
+{
+    ui_close_overlay(ui);
+    ui->overlay = o;
+    ui->overlay_state = state;
+}
+
+void ui_close_overlay(Ui *ui)
+{
+    if (ui->overlay)
+        ui->overlay->fini(ui);
+    ui->overlay = NULL;
+    ui->overlay_state = NULL;
+}
+
+void ui_set_size(Ui *ui, int rows, int cols)
+{
+    ui->rows = rows;
+    ui->cols = cols;
+    LayoutPrefs prefs = {.side = ui->view->side && ui->side_on && ui_model(ui), .full = ui->side_full};
+    if (prefs.full)
+        prefs.side = ui->view->side;
+    layout_compute(rows, cols, prefs, &ui->layout);
+}
+
+/* ---- keys ---- */
+
+static unsigned key_answer(Ui *ui, int key)
+{
+    Question q = ui->question;
+    ui->question.text = NULL;
+    if (key == 'y' || key == 'Y')
+        return q.yes(ui) | DO_PAINT;
+    return DO_PAINT; /* everything else is "no": nothing changed */
+}
+
+static unsigned key_bound(Ui *ui, int key, bool *found)
+{
+    *found = false;
+    for (size_t i = 0; i < ui->nbindings; i++) {
+        if (ui->bindings[i].key == key) {
+            *found = true;
+            ui_command(ui, "%s", ui->bindings[i].command);
+            return DO_RELAYOUT;
+        }
+    }
+    return DO_NOTHING;
+}
+
+static unsigned key_in_view(Ui *ui, int key)
+{
+    bool found;
+    unsigned bits = key_bound(ui, key, &found);
+    if (found)
+        return bits;
+    const KeyRow *elsewhere, *row = key_find(key, ui->view, &elsewhere);
+    char name[16];
+    key_text(key, name, sizeof name);
+    if (!row && elsewhere)
+        return ui_refuse(ui, "%s does nothing on this screen: %s (on screen %s)", name, elsewhere->help, elsewhere->screens);
+    if (!row)
+        return ui_refuse(ui, "%s is no key here; ? lists those that are", name);
+    const char *why = row->refuse ? row->refuse(ui) : NULL;
+    if (why)
+        return ui_refuse(ui, "%s: %s", name, why);
+    return row->run(ui, row, key);
+}
+
+static unsigned end_paste(Ui *ui)
+{
+    ui->pasting = false;
+    const char *text = str_text(&ui->paste);
+    unsigned bits = DO_PAINT;
+    if (*text && !ui->input) {
+        ui->question.text = NULL;
+        ui_close_overlay(ui);
+        bits |= ui_model(ui) ? input_open(ui, INPUT_TAG, NULL) : ui_refuse(ui, "no model is open, so there are no layers to tag");
+    }
+    if (*text && ui->input)
+        bits |= input_paste(ui, text);
+    str_clear(&ui->paste);
+    return bits;
+}
+
+static unsigned key_pasted(Ui *ui, int key)
+{
+    enum { MAX_PASTE = 60000 };
+    char utf8[4];
+    if (key == KEY_PASTE_END)
+        return end_paste(ui);
+    if (key > 0 && key < 0x110000 && ui->paste.len < MAX_PASTE)
+        str_append(&ui->paste, utf8, (size_t)utf8_encode((unsigned)key, utf8));
+    return DO_NOTHING;
+}
+
+static unsigned key_mouse(Ui *ui)
+{
+    MEVENT e;
+    if (getmouse(&e) != OK || ui->overlay || ui->input || ui->question.text)
+        return DO_NOTHING;
+    if (e.bstate & (BUTTON4_PRESSED | BUTTON5_PRESSED)) {
+        for (int i = 0; i < 3; i++)
+            ui->view->move(ui, ui_state(ui, ui->view), e.bstate & BUTTON4_PRESSED ? MOVE_UP : MOVE_DOWN);
+        return DO_PAINT;
+    }
+    for (int i = 0; i < ui->ntab_spans && e.y == ui->layout.tabs.y; i++) {
+        if (e.x >= ui->tab_spans[i].x && e.x < ui->tab_spans[i].x + ui->tab_spans[i].w)
+            return ui_goto(ui, ui->tab_spans[i].view);
+    }
+    for (int i = 0; i < ui->nkey_spans && e.y == ui->layout.keys.y; i++) {
+        if (e.x >= ui->key_spans[i].x && e.x < ui->key_spans[i].x + ui->key_spans[i].w)
+            return key_in_view(ui, ui->key_spans[i].key);
+    }
+    Rect m = ui->layout.main;
+    if (ui->view->click && e.y >= m.y && e.y < m.y + m.h && e.x >= m.x && e.x < m.x + m.w)
+        ui->view->click(ui, ui_state(ui, ui->view), e.y - m.y, e.x - m.x);
+    return DO_PAINT;
+}
+
+unsigned ui_key(Ui *ui, int key)
+{
+    if (key == KEY_CODE(KEY_RESIZE))
+        return DO_RELAYOUT;
+    if (ui->pasting)
+        return key_pasted(ui, key);
+    if (key == KEY_PASTE_BEGIN) {
+        ui->pasting = true;
+        return DO_NOTHING;
+    }
+    if (key == KEY_PASTE_END)
+        return DO_NOTHING;
+    ui->last_key = clock_ns();
+    if (ui->input)
+        return input_key(ui, key);
+    ui->message[0] = '\0';
+    if (key == KEY_CODE(KEY_MOUSE))
+        return key_mouse(ui);
+    if (ui->question.text)
+        return key_answer(ui, key);
+    if (ui->overlay)
+        return ui->overlay->key(ui, key) | DO_PAINT;
+    return key_in_view(ui, key) | DO_PAINT;
+}
+
+/* ---- what the session reports ---- */
+
+unsigned ui_pump(Ui *ui)
+{
+    unsigned bits = DO_NOTHING, ev = ui_session(ui) ? session_pump(ui_session(ui)) : 0;
+    if (ev)
+        bits |= DO_PAINT;
+    if (ui->term.err_read >= 0) {
+        Str text = {0};
+        term_captured(&ui->term, &text);
+        char *save = NULL;
+        for (char *l = text.s ? strtok_r(text.s, "\n", &save) : NULL; l && ui_session(ui); l = strtok_r(NULL, "\n", &save))
+            session_log(ui_session(ui), 1, "stderr: %s", l);
+        bits |= text.len > 0 ? DO_PAINT : 0;
+        str_free(&text);
+    }
+    return bits | (ui->app->quit ? DO_QUIT : 0);
+}
+
+/* ---- hooks for commands ---- */
+
+static Status hook_dump(void *ctx, const char *path, Error *err)
+{
+    return ui_dump_file(ctx, path, err);
+}
+
+static char *load_theme(void *ctx, const char *name, Error *err)
+{
+    (void)ctx;
+    char rel[256], *text = NULL;
+    bool is_path = strchr(name, '/') != NULL;
+    snprintf(rel, sizeof rel, "themes/%s.theme", name);
+    char *path = is_path ? strdup(name) : app_find_data(rel, err);
+    size_t len = 0;
+    if (path && file_read(path, 1 << 20, &text, &len, err) != ST_OK)
+        text = NULL;
+    free(path);
+    return text;
+}
+
+static Status hook_theme(void *ctx, const char *name, Error *err)
+{
+    Ui *ui = ctx;
+    Theme t;
+    theme_default(&t);
+    if (strcmp(name, "reload") == 0)
+        name = ui->term.theme.name;
+    char *text = load_theme(NULL, name, err);
+    if (!text && strcmp(name, "default") != 0)
+        return err && err->status != ST_OK ? err->status : error_set(err, ST_USAGE, "there is no theme '%s'", name);
+    Str warnings = {0};
+    Status st = text ? theme_parse(&t, text, name, load_theme, NULL, &warnings, err) : ST_OK;
+    free(text);
+    if (st == ST_OK) {
+        snprintf(t.name, sizeof t.name, "%s", name);
+        term_set_theme(&ui->term, &t);
+        if (warnings.len > 0) {
+            ui_say(ui, SL_WARN, "%.*s", (int)strcspn(str_text(&warnings), "\n"), str_text(&warnings));
+            char *save = NULL;
+            for (char *l = strtok_r(warnings.s, "\n", &save); l && ui_session(ui); l = strtok_r(NULL, "\n", &save))
+                session_log(ui_session(ui), 1, "theme: %s", l);
+        }
+    }
+    str_free(&warnings);
+    return st;
+}
+
+static Status hook_screen(void *ctx, const char *name, Error *err)
+{
+    Ui *ui = ctx;
+    const View *v = view_find(name);
+    if (!v) {
+        Str names = {0};
+        for (int i = 0; view_table[i]; i++)
+            str_printf(&names, "%s%s", i ? ", " : "", view_table[i]->name);
+        error_set(err, ST_USAGE, "there is no screen '%s'; there are %s", name, str_text(&names));
+        str_free(&names);
+        return ST_USAGE;
+    }
+    ui_goto(ui, v);
+    return ST_OK;
+}
+
+static Status hook_bind(void *ctx, const char *key, const char *command, Error *err)
+{
+    Ui *ui = ctx;
+    int k = key_parse(key);
+    if (k == KEY_NONE)
+        return error_set(err, ST_USAGE, "there is no key '%s'; keys are characters, ^X, F1 to F63, Space, Enter, Tab, PgUp", key);
+    char *copy = strdup(command);
+    if (!copy)
+        return error_nomem(err, "the binding");
+    for (size_t i = 0; i < ui->nbindings; i++) {
+        if (ui->bindings[i].key == k) {
+            free(ui->bindings[i].command);
+            ui->bindings[i].command = copy;
+            return ST_OK;
+        }
+    }
+    if (!mem_grow(&ui->bindings, &ui->cap_bindings, ui->nbindings + 1, sizeof *ui->bindings)) {
+        free(copy);
+        return error_nomem(err, "the binding");
+    }
+    ui->bindings[ui->nbindings++] = (Binding){k, copy};
+    return ST_OK;
+}
+
+static Status hook_lines(void *ctx, const char *name, const char *text, Error *err)
+{
+    return player_lines(ctx, name, text, err);
+}
+
+/* ---- life ---- */
+
+Status ui_settings(Ui *ui, const UiOptions *o, Error *err)
+{
+    Error own = {ST_OK, ""};
+    if (!o->script && app_rc(ui->app, &own) != ST_OK) /* a slip in the settings must not keep anybody out */
+        ui_say(ui, SL_WARN, "%s", own.text);
+    return o->theme ? hook_theme(ui, o->theme, err) : ST_OK;
+}
+
+static Status make_states(Ui *ui, Error *err)
+{
+    for (int i = 0; view_table[i]; i++) {
+        ui->state[i] = calloc(1, view_table[i]->state_size + 1);
+        if (!ui->state[i])
+            return error_nomem(err, "the screens");
+    }
+    return ST_OK;
+}
+
+Status ui_new(Ui **out, App *a, const UiOptions *o, Error *err)
+{
+    Ui *ui = calloc(1, sizeof *ui);
+    if (!ui)
+        return error_nomem(err, "the workbench");
+    ui->app = a;
+    ui->view = view_table[0];
+    ui->side_on = true;
+    ui->pace_ms = o->pace_ms;
+    Status st = make_states(ui, err);
+    input_init(a);
+    TermOptions to = {.glyphs = o->glyphs, .color = o->color, .mouse = o->mouse, .rows = o->rows, .cols = o->cols};
+    if (st == ST_OK)
+        st = term_open(&ui->term, &to, err);
+    if (st != ST_OK) {
+        ui_free(ui);
+        return st;
+    }
+    a->print = collect;
+    a->print_ctx = ui;
+    a->dump_screen = hook_dump;
+    a->set_theme = hook_theme;
+    a->set_screen = hook_screen;
+    a->bind_key = hook_bind;
+    a->run_lines = hook_lines;
+    a->ui_ctx = ui;
+    int rows, cols;
+    getmaxyx(stdscr, rows, cols);
+    ui_set_size(ui, rows, cols);
+    *out = ui;
+    return ST_OK;
+}
+
+void ui_free(Ui *ui)
+{
+    if (!ui)
+        return;
+    App *a = ui->app;
+    input_close(ui);
+    ui_close_overlay(ui);
+    player_stop(ui);
+    term_close(&ui->term);
+    input_fini(a);
+    for (int i = 0; view_table[i]; i++) {
+        if (view_table[i]->fini && ui->state[i])
+            view_table[i]->fini(ui->state[i]);
+        free(ui->state[i]);
+    }
+    for (size_t i = 0; i < ui->nbindings; i++)
+        free(ui->bindings[i].command);
+    free(ui->bindings);
+    str_free(&ui->out);
+    str_free(&ui->paste);
+    a->dump_screen = NULL;
+    a->set_theme = a->set_screen = NULL;
+    a->bind_key = NULL;
+    a->run_lines = NULL;
+    a->ui_ctx = NULL;
+    free(ui);
+}

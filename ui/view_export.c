@@ -1,0 +1,209 @@
+/* Screen 5: the YAML as it would be written: differences or whole, with the checks that decide. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "ui/actions.h"
+#include "ui/input.h"
+
+typedef struct Preview {
+    bool have, whole;
+    uint64_t version;        /* session_edit_version it was made for */
+    const Effect *effect;    /* the comments quote it */
+    Export e;
+    Error err;
+    ListPos pos;             /* cur = first line shown */
+    int left, page;
+    const Recipe *recipe;
+} Preview;
+
+static void forget(Preview *p)
+{
+    if (p->have)
+        export_fini(&p->e);
+    p->have = false;
+}
+
+/* Makes the preview when the decision changed since. */
+static void refresh_preview(Ui *ui, Preview *p)
+{
+    Session *s = ui_session(ui);
+    const Effect *effect = session_effect(s, NULL);
+    bool same = p->version == session_edit_version(s) && p->recipe == session_recipe(s) && p->effect == effect;
+    if (same && (p->have || p->err.status != ST_OK))
+        return;
+    forget(p);
+    p->version = session_edit_version(s);
+    p->recipe = session_recipe(s);
+    p->effect = effect;
+    memset(&p->e, 0, sizeof p->e);
+    memset(&p->err, 0, sizeof p->err);
+    p->have = session_export_preview(s, NULL, &p->e, &p->err) == ST_OK;
+}
+
+static const char *shown_text(const Preview *p)
+{
+    const char *diff = str_text(&p->e.diff);
+    return p->whole || !*diff ? str_text(&p->e.text) : diff;
+}
+
+static int64_t count_lines(const char *s)
+{
+    int64_t n = 0;
+    for (; *s; n++) {
+        s += strcspn(s, "\n");
+        s += *s == '\n';
+    }
+    return n;
+}
+
+static Slot line_slot(const Preview *p, const char *s)
+{
+    bool diff = shown_text(p) == str_text(&p->e.diff);
+    if (!diff)
+        return *s == '#' ? SL_DIM : SL_TEXT;
+    if (strncmp(s, "+++", 3) == 0 || strncmp(s, "---", 3) == 0)
+        return SL_STRONG;
+    return *s == '+' ? SL_ADDED : *s == '-' ? SL_REMOVED : *s == '@' ? SL_DIM : SL_TEXT;
+}
+
+static void draw_text(Ui *ui, Preview *p, Rect r)
+{
+    const char *s = shown_text(p);
+    int64_t n = count_lines(s), last = n - r.h + 1;
+    p->page = r.h - 1;
+    if (p->pos.cur > last)
+        p->pos.cur = last > 0 ? last : 0;
+    Pen head = pen_at(ui, r.y, r.x, r.w);
+    bool diff = s == str_text(&p->e.diff);
+    pen_printf(&head, SL_HEADER, " %s  lines %lld-%lld of %lld", diff ? "differences to the recipe" : "the document",
+               (long long)(n ? p->pos.cur + 1 : 0), (long long)(p->pos.cur + p->page < n ? p->pos.cur + p->page : n), (long long)n);
+    pen_fill(&head, SL_HEADER);
+    for (int64_t i = 0; *s; i++) {
+        size_t len = strcspn(s, "\n");
+        if (i >= p->pos.cur && i - p->pos.cur < p->page) {
+            Pen pen = pen_at(ui, r.y + 1 + (int)(i - p->pos.cur), r.x + 1, r.w - 2);
+            Str l = {0};
+            str_append(&l, s, len);
+            const char *from = str_text(&l);
+            int w;
+            for (int skip = p->left; skip > 0 && text_next(&from, &w);)
+                skip -= w;
+            pen_puts(&pen, line_slot(p, str_text(&l)), from);
+            str_free(&l);
+        }
+        s += len + (s[len] == '\n');
+    }
+    ui_rest_cursor(ui, r.y + 1, r.x);
+}
+
+static void draw_checks(Ui *ui, const Preview *p, Rect r)
+{
+    int y = r.y;
+    for (int i = 0; i < p->e.nchecks && y < r.y + r.h; i++) {
+        const ExportCheck *c = &p->e.checks[i];
+        Pen pen = pen_at(ui, y, r.x + 1, r.w - 1);
+        pen_puts(&pen, c->ok ? SL_OK : c->blocking ? SL_ERR : SL_WARN, c->ok ? "[ok]" : c->blocking ? "[!!]" : "[..]");
+        Rect text = {r.y, r.x + 6, r.h, r.w - 7};
+        draw_wrapped(ui, text, &y, SL_TEXT, c->text);
+    }
+    y++;
+    Rect text = {r.y, r.x + 1, r.h, r.w - 2};
+    draw_wrapped(ui, text, &y, SL_DIM, "w writes it: asks for the file. d: differences or the whole document.");
+}
+
+static void draw(Ui *ui, void *state)
+{
+    Preview *p = state;
+    Rect r = ui->layout.main;
+    if (!ui_model(ui))
+        return;
+    refresh_preview(ui, p);
+    if (!p->have) {
+        int y = r.y + 1;
+        Rect text = {r.y, r.x + 2, r.h, r.w - 4};
+        draw_wrapped(ui, text, &y, SL_ERR, p->err.text);
+        return;
+    }
+    if (r.w >= 100) {
+        int right = r.w * 42 / 100;
+        draw_text(ui, p, (Rect){r.y, r.x, r.h, r.w - right - 1});
+        draw_vline(ui, r.y, r.x + r.w - right - 1, r.h);
+        draw_checks(ui, p, (Rect){r.y, r.x + r.w - right, r.h, right});
+    } else {
+        int below = p->e.nchecks + 3 < r.h / 2 ? p->e.nchecks + 3 : r.h / 2;
+        draw_text(ui, p, (Rect){r.y, r.x, r.h - below - 1, r.w});
+        draw_hline(ui, r.y + r.h - below - 1, r.x, r.w);
+        draw_checks(ui, p, (Rect){r.y + r.h - below, r.x, below, r.w});
+    }
+}
+
+static bool move_text(Ui *ui, void *state, Motion m)
+{
+    Preview *p = state;
+    refresh_preview(ui, p);
+    if (!p->have)
+        return false;
+    if (m == MOVE_LEFT || m == MOVE_RIGHT) {
+        p->left += m == MOVE_LEFT ? -8 : 8;
+        if (p->left < 0)
+            p->left = 0;
+        return true;
+    }
+    return list_move(&p->pos, m, count_lines(shown_text(p)), p->page);
+}
+
+static void context(Ui *ui, void *state, Str *out)
+{
+    Preview *p = state;
+    Session *s = ui_session(ui);
+    refresh_preview(ui, p);
+    int blocked = 0;
+    for (int i = 0; p->have && i < p->e.nchecks; i++)
+        blocked += !p->e.checks[i].ok && p->e.checks[i].blocking;
+    const char *path = session_recipe(s) ? recipe_path(session_recipe(s)) : NULL;
+    str_printf(out, "msmodelslim yaml  against %s%s", path ? path : "the default recipe", blocked ? "  BLOCKED" : "");
+}
+
+static void copy(Ui *ui, void *state, bool all, Str *out)
+{
+    Preview *p = state;
+    (void)all;
+    refresh_preview(ui, p);
+    if (p->have)
+        str_puts(out, str_text(&p->e.text));
+}
+
+static void fini(void *state)
+{
+    forget(state);
+}
+
+unsigned export_write(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    Preview *p = ui_state(ui, &view_export);
+    refresh_preview(ui, p);
+    if (!p->have)
+        return ui_refuse(ui, "%s", p->err.text);
+    if (session_is_read_only(ui_session(ui)))
+        return ui_refuse(ui, "this session is read-only");
+    return input_open(ui, INPUT_EXPORT, "best.yaml");
+}
+
+unsigned export_flip(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    Preview *p = ui_state(ui, &view_export);
+    p->whole = !p->whole;
+    p->pos = (ListPos){0, 0};
+    if (!p->whole && p->have && p->e.diff.len == 0)
+        return ui_refuse(ui, "there is no difference: the whole document is shown");
+    return DO_PAINT;
+}
+
+const View view_export = {
+    .key = '5', .name = "export", .title = "Export", .state_size = sizeof(Preview), .events = EV_EFFECT,
+    .draw = draw, .move = move_text, .context = context, .copy = copy, .fini = fini,
+};

@@ -1,0 +1,111 @@
+/* `?`: every key that works here, made from the key table; Enter runs the chosen one. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "ui/actions.h"
+
+enum { HELP_MAX = 96 };
+typedef struct Help {
+    const KeyRow *row[HELP_MAX];
+    int n;
+    ListPos pos;
+} Help;
+
+static void fini(Ui *ui)
+{
+    free(ui->overlay_state);
+}
+
+static void row_keys(const KeyRow *row, char *out, size_t size)
+{
+    size_t used = 0;
+    out[0] = '\0';
+    for (int i = 0; i < KEYS_PER_ROW && row->keys[i] && used < size; i++) {
+        char name[16];
+        if (row->keys[i] == KEY_CODE(KEY_ENTER))
+            continue; /* the keypad's: the same to a reader */
+        key_text(row->keys[i], name, sizeof name);
+        int k = snprintf(out + used, size - used, "%s%s", used ? " " : "", name);
+        used += k > 0 ? (size_t)k : 0;
+    }
+}
+
+static void draw(Ui *ui, Rect r)
+{
+    Help *h = ui->overlay_state;
+    int page = r.h - 1;
+    list_clamp(&h->pos, h->n, page);
+    Pen head = pen_at(ui, r.y, r.x, r.w);
+    pen_printf(&head, SL_HEADER, " Keys on %s: Enter runs the line, q closes", ui->view->title);
+    pen_fill(&head, SL_HEADER);
+    const Column cols[] = {{"", 12, 14, 0, false}, {"", 30, 62, 0, false}, {"", 22, 34, 1, false}};
+    int w[3];
+    columns_fit(cols, 3, r.w - 3, w);
+    for (int y = 0; y < page && h->pos.top + y < h->n; y++) {
+        const KeyRow *row = h->row[h->pos.top + y];
+        const char *why = row->refuse ? row->refuse(ui) : NULL;
+        bool here = h->pos.top + y == h->pos.cur;
+        char keys[64], text[300];
+        row_keys(row, keys, sizeof keys);
+        snprintf(text, sizeof text, why ? "%s (not now: %s)" : "%s%s", row->help, why ? why : "");
+        Pen p = pen_at(ui, r.y + 1 + y, r.x, r.w);
+        p.reverse = here;
+        if (here)
+            ui_rest_cursor(ui, p.y, p.x);
+        pen_puts(&p, SL_TEXT, here ? "> " : "  ");
+        pen_cell(&p, SL_KEY, w[0], false, keys);
+        pen_puts(&p, SL_TEXT, " ");
+        pen_cell(&p, why ? SL_DIM : SL_TEXT, w[1], false, text);
+        if (w[2]) {
+            pen_puts(&p, SL_TEXT, " ");
+            pen_cell(&p, SL_DIM, w[2], false, row->command[0] ? row->command : "");
+        }
+        pen_fill(&p, SL_TEXT);
+    }
+}
+
+static unsigned run_row(Ui *ui, const KeyRow *row)
+{
+    const char *why = row->refuse ? row->refuse(ui) : NULL;
+    if (why)
+        return ui_refuse(ui, "%s", why);
+    ui_close_overlay(ui);
+    return row->run(ui, row, row->keys[0]) | DO_RELAYOUT;
+}
+
+static unsigned key(Ui *ui, int k)
+{
+    Help *h = ui->overlay_state;
+    if (k == 'q' || k == KEY_ESC || k == '?' || k == KEY_CODE(KEY_F(1)) || k == KEY_CTRL('C')) {
+        ui_close_overlay(ui);
+        return DO_RELAYOUT;
+    }
+    if ((k == '\n' || k == KEY_CODE(KEY_ENTER)) && h->n > 0)
+        return run_row(ui, h->row[h->pos.cur]);
+    const KeyRow *row = key_find(k, ui->view, NULL);
+    if (row && row->run == act_move) {
+        list_move(&h->pos, (Motion)row->arg, h->n, ui->layout.figures.y - ui->layout.tabs.y - 2);
+        return DO_PAINT;
+    }
+    for (int i = 0; row && i < h->n; i++) {
+        if (h->row[i] == row)
+            h->pos.cur = i; /* a key pressed here shows its line */
+    }
+    return DO_PAINT;
+}
+
+static const Overlay help_overlay = {draw, key, fini};
+
+void help_open(Ui *ui)
+{
+    Help *h = calloc(1, sizeof *h);
+    if (!h) {
+        ui_say(ui, SL_ERR, "out of memory");
+        return;
+    }
+    for (const KeyRow *row = key_table; row->help && h->n < HELP_MAX; row++) {
+        if (key_row_here(row, ui->view) && row->run != act_help)
+            h->row[h->n++] = row;
+    }
+    ui_open_overlay(ui, &help_overlay, h);
+}

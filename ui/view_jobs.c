@@ -1,0 +1,181 @@
+/* Screen 3: what runs, waits and ran; the end of the log below. */
+#include <stdio.h>
+#include <string.h>
+
+#include "ui/actions.h"
+
+typedef struct Jobs {
+    ListPos pos;
+    int page;
+} Jobs;
+
+static const struct {
+    const char *text;
+    Slot slot;
+} states[] = {
+    [JOB_WAITING] = {"wait", SL_DIM},       [JOB_RUNNING] = {"run", SL_RUNNING}, [JOB_DONE] = {"done", SL_DONE},
+    [JOB_FAILED] = {"FAIL", SL_FAILED},     [JOB_STOPPED] = {"STOP", SL_WARN},
+};
+
+/* The newest first: what runs is at the top. */
+static const JobView *job_at(Session *s, int64_t i)
+{
+    return session_job(s, session_jobs(s) - 1 - (int)i);
+}
+
+static bool move_rows(Ui *ui, void *state, Motion m)
+{
+    Jobs *st = state;
+    return list_move(&st->pos, m, session_jobs(ui_session(ui)), st->page);
+}
+
+static void draw_job(Ui *ui, Rect r, int y, const JobView *j, bool here)
+{
+    char elapsed[24], eta[40] = "", id[16];
+    fmt_seconds(elapsed, sizeof elapsed, j->elapsed);
+    if (j->state == JOB_RUNNING && j->eta >= 0) {
+        char t[24];
+        fmt_seconds(t, sizeof t, j->eta);
+        snprintf(eta, sizeof eta, "  ~%s left", t);
+    }
+    snprintf(id, sizeof id, "#%d", j->id);
+    Pen p = pen_at(ui, y, r.x, r.w);
+    pen_char(&p, SL_TEXT, here ? ui->term.glyphs.mark : L' ');
+    if (here)
+        ui_rest_cursor(ui, y, r.x);
+    pen_cell(&p, SL_TEXT, 4, false, id);
+    pen_cell(&p, states[j->state].slot, 5, false, states[j->state].text);
+    pen_name(&p, SL_STRONG, r.w >= 90 ? 26 : 18, j->title);
+    pen_puts(&p, SL_TEXT, " ");
+    if (j->state == JOB_RUNNING && r.w >= 80) {
+        pen_puts(&p, SL_BLUR, "[");
+        pen_bar(&p, r.w >= 120 ? 40 : 16, j->total > 0 ? (double)j->done / (double)j->total : 0, true);
+        pen_puts(&p, SL_BLUR, "] ");
+    }
+    if (j->total > 0)
+        pen_printf(&p, SL_TEXT, "%lld/%lld ", (long long)j->done, (long long)j->total);
+    if (j->state == JOB_RUNNING && j->total > 0)
+        pen_printf(&p, SL_TEXT, "%lld %% ", (long long)(100 * j->done / j->total));
+    if (j->state != JOB_WAITING)
+        pen_printf(&p, SL_TEXT, " %s%s", elapsed, eta);
+}
+
+static int draw_more(Ui *ui, Rect r, int y, const JobView *j)
+{
+    char buf[ERROR_TEXT_MAX + 200], peak[24], bound[24];
+    int n = 0;
+    Rect text = {r.y, r.x + 6, r.h, r.w - 7};
+    buf[0] = '\0';
+    if (j->state == JOB_FAILED) {
+        draw_wrapped(ui, text, &y, SL_FAILED, j->error);
+        return y;
+    }
+    if (j->state == JOB_STOPPED)
+        n = snprintf(buf, sizeof buf, "stopped; its rows are kept%s  ", j->kind == JOB_ANALYZE ? ", r goes on after the last whole layer" : "");
+    else if (j->state == JOB_RUNNING)
+        n = snprintf(buf, sizeof buf, "%s  ", j->phase);
+    if (j->ok || j->failed)
+        n += snprintf(buf + n, sizeof buf - (size_t)n, "ok %d fail %d  ", j->ok, j->failed);
+    if (j->last[0])
+        n += snprintf(buf + n, sizeof buf - (size_t)n, "last %s  ", j->last);
+    if (j->peak > 0 && j->bound > 0) {
+        fmt_bytes(peak, sizeof peak, (double)j->peak);
+        fmt_bytes(bound, sizeof bound, (double)j->bound);
+        snprintf(buf + n, sizeof buf - (size_t)n, "memory %s of at most %s", peak, bound);
+    }
+    if (buf[0])
+        draw_wrapped(ui, text, &y, SL_DIM, buf);
+    return y;
+}
+
+static void draw_log(Ui *ui, Rect r)
+{
+    static const char *const marks[] = {"    ", "warn", "FAIL"};
+    static const Slot slots[] = {SL_TEXT, SL_WARN, SL_FAILED};
+    Session *s = ui_session(ui);
+    int n = session_log_lines(s), from = n > r.h ? n - r.h : 0;
+    for (int y = 0; y < r.h && from + y < n; y++) {
+        LogLine l = session_log_line(s, from + y);
+        int level = l.level < 0 || l.level > 2 ? 0 : l.level;
+        Pen p = pen_at(ui, r.y + y, r.x, r.w);
+        pen_printf(&p, slots[level], " %s ", marks[level]);
+        pen_puts(&p, SL_TEXT, l.text);
+    }
+}
+
+static void draw(Ui *ui, void *state)
+{
+    Jobs *st = state;
+    Rect r = ui->layout.main;
+    Session *s = ui_session(ui);
+    if (!ui_model(ui))
+        return;
+    int log_rows = r.h / 3, n = session_jobs(s);
+    Rect list = {r.y, r.x, r.h - log_rows - 1, r.w}, log = {r.y + r.h - log_rows, r.x, log_rows, r.w};
+    st->page = list.h / 2;
+    list_clamp(&st->pos, n, st->page);
+    int y = list.y;
+    for (int64_t i = st->pos.top; i < n && y < list.y + list.h; i++) {
+        draw_job(ui, list, y++, job_at(s, i), i == st->pos.cur);
+        y = draw_more(ui, list, y, job_at(s, i));
+    }
+    if (n == 0) {
+        y++;
+        Rect text = {list.y, list.x + 2, list.h, list.w - 4};
+        draw_wrapped(ui, text, &y, SL_TEXT, "Nothing ran yet. r on screen 1 runs the shown metric; F5 measures what the decision does.");
+    }
+    draw_hline(ui, log.y - 1, r.x, r.w);
+    draw_log(ui, log);
+}
+
+static void context(Ui *ui, void *state, Str *out)
+{
+    (void)state;
+    Session *s = ui_session(ui);
+    int waiting = 0;
+    for (int i = 0; i < session_jobs(s); i++)
+        waiting += session_job(s, i)->state == JOB_WAITING;
+    str_printf(out, "%d waiting", waiting);
+    if (session_id(s)[0])
+        str_printf(out, "  session %s", session_id(s));
+}
+
+static void log_text(Session *s, Str *out)
+{
+    static const char *const marks[] = {"", "warning: ", "error: "};
+    for (int i = 0; i < session_log_lines(s); i++) {
+        LogLine l = session_log_line(s, i);
+        str_printf(out, "%s%s\n", marks[l.level < 0 || l.level > 2 ? 0 : l.level], l.text);
+    }
+}
+
+unsigned jobs_log(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    Str text = {0};
+    if (ui_session(ui))
+        log_text(ui_session(ui), &text);
+    if (text.len == 0) {
+        str_free(&text);
+        return ui_refuse(ui, "the log is empty");
+    }
+    pager_open(ui, "log", str_text(&text));
+    str_free(&text);
+    return DO_PAINT;
+}
+
+static void copy(Ui *ui, void *state, bool all, Str *out)
+{
+    Jobs *st = state;
+    Session *s = ui_session(ui);
+    if (all)
+        log_text(s, out);
+    else if (st->pos.cur < session_jobs(s))
+        str_printf(out, "%s: %s", job_at(s, st->pos.cur)->title, job_at(s, st->pos.cur)->error[0] ? job_at(s, st->pos.cur)->error
+                                                                                                  : job_at(s, st->pos.cur)->last);
+}
+
+const View view_jobs = {
+    .key = '3', .name = "jobs", .title = "Jobs", .state_size = sizeof(Jobs), .events = EV_PROGRESS | EV_JOB | EV_MESSAGE,
+    .draw = draw, .move = move_rows, .context = context, .copy = copy,
+};
