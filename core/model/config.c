@@ -237,7 +237,7 @@ static Status refuse_quantized(const cJSON *config, Error *err)
     const char *method = "unknown";
     RETURN_IF_ERROR(json_str(q, "quant_method", &method, NULL, err));
     return error_set(err, ST_DATA,
-                     "'quantization_config': the checkpoint is already quantized (quant_method '%s'): give the float one",
+                     "'quantization_config': already quantized (quant_method '%s'): give the float checkpoint",
                      method);
 }
 

@@ -118,7 +118,7 @@ static Status take_linear(Open *o, int layer, const LinearSpec *s, Linear *l)
     char name[128];
     snprintf(name, sizeof name, "model.layers.%d.%s", layer, s->module);
     l->name = arena_strdup(&o->m->arena, name);
-    if (!l->name)
+    if (!l->name || !map_add(&o->m->by_name, l->name, strlen(l->name), l - o->m->linears, NULL))
         return error_nomem(o->err, "the model's layers");
     l->layer = layer;
     l->kind = s->kind;
@@ -355,6 +355,7 @@ void model_free(Model *m)
     if (!m)
         return;
     checkpoint_free(m->ckpt);
+    map_free(&m->by_name);
     free(m->linears);
     free(m->groups);
     free(m->layers);
@@ -365,8 +366,5 @@ void model_free(Model *m)
 
 int64_t model_find_linear(const Model *m, const char *name)
 {
-    for (int64_t i = 0; i < m->nlinears; i++)
-        if (strcmp(m->linears[i].name, name) == 0)
-            return i;
-    return -1;
+    return map_get(&m->by_name, name, strlen(name), -1);
 }

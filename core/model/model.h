@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/map.h"
 #include "base/mem.h"
 #include "io/safetensors.h"
 
@@ -22,7 +23,8 @@ typedef enum NormKind { NORM_LLAMA, NORM_LATE, NORM_UNIT } NormKind;
 
 typedef struct RopeParams {
     RopeType type;
-    double theta, factor, low_freq_factor, high_freq_factor, beta_fast, beta_slow, attention_factor, mscale, mscale_all_dim;
+    double theta, factor, low_freq_factor, high_freq_factor, beta_fast, beta_slow;
+    double attention_factor, mscale, mscale_all_dim; /* mscale 0: not given */
     bool has_attention_factor, truncate;
     int64_t original_max;
     int dim; /* rotated dimensions of a head */
@@ -89,6 +91,7 @@ typedef struct Model {
     ModelConfig cfg;
     Linear *linears;             /* decoder linears of all layers, in order; lm_head is not among them */
     int64_t nlinears;
+    Map by_name;                 /* linear name -> index */
     FusedGroup *groups;
     int64_t ngroups;
     LayerTensors *layers;        /* [cfg.layers] */
@@ -99,11 +102,11 @@ typedef struct Model {
     Arena arena;
 } Model;
 
-/* Reads config.json and the headers, no weight. model_type (may be NULL): the user's --model_type; an unknown one is a warning.
- * Errors name file and key: missing tensor, wrong shape, unsupported type. */
+/* Reads config.json and the headers, no weight. model_type (may be NULL): the user's --model_type; an unknown one is a
+ * warning. Errors name file and key: missing tensor, wrong shape, unsupported type. */
 Status model_open(Model **out, const char *path, const char *model_type, Error *err);
 void model_free(Model *m);
-/* Index of the linear with this name, -1 when there is none. O(1) after the first call is not promised: callers keep the index. */
+/* Index of the linear with this name, -1 when there is none. One hash look-up. */
 int64_t model_find_linear(const Model *m, const char *name);
 
 #endif
