@@ -1,0 +1,305 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "math/convert.h"
+#include "math/gemm.h"
+#include "math/kernels.h"
+
+enum { VARIANTS = 3, MOST = 300 };
+
+static uint32_t next(uint32_t *s)
+{
+    *s ^= *s << 13;
+    *s ^= *s >> 17;
+    *s ^= *s << 5;
+    return *s;
+}
+
+static float uniform(uint32_t *s, float lo, float hi)
+{
+    return lo + (hi - lo) * (float)(next(s) >> 8) / 16777216.0f;
+}
+
+/* Ordinary numbers with zeros, denormals, huge values, infinities and NaN strewn in. */
+static float nasty(uint32_t *s)
+{
+    static const float odd[] = {0.0f, -0.0f, 1e-40f, -3e-45f, 1e38f, -3.4e38f, INFINITY, -INFINITY, NAN, 65504.0f, 65520.0f, 6e-8f,
+                                -2.98e-8f, 1.0f, 3.3895314e38f};
+    uint32_t r = next(s) % 40;
+    return r < sizeof odd / sizeof *odd ? odd[r] : uniform(s, -8, 8);
+}
+
+static int same(float a, float b)
+{
+    return (isnan(a) && isnan(b)) || bits_of_float(a) == bits_of_float(b);
+}
+
+static void widening_every_16_bit_value(void **state)
+{
+    (void)state;
+    uint16_t *all = malloc(65536 * sizeof *all);
+    float *a = malloc(65536 * sizeof *a), *b = malloc(65536 * sizeof *b);
+    for (int i = 0; i < 65536; i++)
+        all[i] = (uint16_t)i;
+    for (int v = 0; v < VARIANTS; v++) {
+        const MathKernels *k = math_variant(v), *ref = math_reference();
+        if (!k)
+            continue;
+        k->widen_bf16(all, 65536, a);
+        ref->widen_bf16(all, 65536, b);
+        assert_memory_equal(a, b, 65536 * sizeof *a);
+        k->widen_f16(all, 65536, a);
+        ref->widen_f16(all, 65536, b);
+        assert_memory_equal(a, b, 65536 * sizeof *a);
+        /* what was widened comes back, whatever the alignment and the length of the tail */
+        for (int i = 0; i < 65536; i++) {
+            assert_true(isnan(a[i]) || f16_of_float(a[i]) == i);
+            assert_true((i & 0x7fff) > 0x7f80 || bf16_of_float(bf16_to_float((uint16_t)i)) == i);
+        }
+        for (int n = 0; n < 70; n++) {
+            k->widen_bf16(all + 16200 + n, n, a + 1);
+            ref->widen_bf16(all + 16200 + n, n, b + 1);
+            assert_memory_equal(a + 1, b + 1, (size_t)n * sizeof *a);
+        }
+    }
+    assert_true(f16_to_float(0x0001) == 0x1p-24f && f16_to_float(0x7bff) == 65504.0f && f16_to_float(0xfc00) == -INFINITY);
+    free(all);
+    free(a);
+    free(b);
+}
+
+/* Nearest of the two neighbours by definition: found from the exact distance, not by bit tricks. */
+static void rounding_is_to_the_nearest_even(void **state)
+{
+    (void)state;
+    uint32_t s = 7;
+    for (int i = 0; i < 200000; i++) {
+        float x = i < 1000 ? nasty(&s) : float_of_bits(next(&s));
+        if (isnan(x)) {
+            assert_true(isnan(bf16_to_float(bf16_of_float(x))) && isnan(f16_to_float(f16_of_float(x))));
+            continue;
+        }
+        uint16_t lo = (uint16_t)(bits_of_float(x) >> 16);
+        double a = (double)bf16_to_float(lo), b = (lo & 0x7fff) == 0x7f7f ? copysign(0x1p128, (double)x) : (double)bf16_to_float((uint16_t)(lo + 1));
+        if (!isinf(x)) {
+            double da = fabs((double)x - a), db = fabs((double)x - b);
+            uint16_t want = da < db || (da == db && !(lo & 1)) ? lo : (uint16_t)(lo + 1);
+            assert_int_equal(bf16_of_float(x), want);
+        }
+        double y = fabs((double)x), step = y < 0x1p-14 ? 0x1p-24 : ldexp(1, ilogb(y) - 10);
+        double r = isinf(x) || nearbyint(y / step) * step >= 65520 ? (double)INFINITY : nearbyint(y / step) * step;
+        r = r > 65504 ? (double)INFINITY : r;
+        assert_true((double)f16_to_float(f16_of_float(x)) == copysign(r, (double)x));
+    }
+    float x[MOST], y[MOST];
+    for (int v = 0; v < VARIANTS; v++)
+        for (int round = 0; round < 200 && math_variant(v); round++) {
+            int n = (int)(next(&s) % MOST);
+            for (int i = 0; i < n; i++)
+                x[i] = y[i] = round & 1 ? nasty(&s) : float_of_bits(next(&s));
+            math_variant(v)->round_bf16(x, n);
+            math_reference()->round_bf16(y, n);
+            for (int i = 0; i < n; i++)
+                assert_true(same(x[i], y[i]));
+            math_variant(v)->round_f16(x, n);
+            math_reference()->round_f16(y, n);
+            for (int i = 0; i < n; i++)
+                assert_true(same(x[i], y[i]));
+        }
+}
+
+static void elementwise_kernels_give_the_reference_bits(void **state)
+{
+    (void)state;
+    uint32_t s = 11;
+    float a[MOST], b[MOST], c[MOST], d[MOST], x[MOST], y[MOST];
+    const MathKernels *ref = math_reference();
+    for (int v = 0; v < VARIANTS; v++) {
+        const MathKernels *k = math_variant(v);
+        for (int round = 0; round < 400 && k; round++) {
+            int n = (int)(next(&s) % (MOST - 1));
+            for (int i = 0; i < n; i++) {
+                a[i] = nasty(&s);
+                b[i] = nasty(&s);
+                c[i] = uniform(&s, -1, 1);
+                d[i] = uniform(&s, -1, 1);
+            }
+            k->add(a, b, x, n);
+            ref->add(a, b, y, n);
+            for (int i = 0; i < n; i++)
+                assert_true(same(x[i], y[i]));
+            k->mul(a, b, x, n);
+            ref->mul(a, b, y, n);
+            for (int i = 0; i < n; i++)
+                assert_true(same(x[i], y[i]));
+            k->scale(a, 0.37f, x, n);
+            ref->scale(a, 0.37f, y, n);
+            for (int i = 0; i < n; i++)
+                assert_true(same(x[i], y[i]));
+            double p = k->sum_sq(c, n), q = ref->sum_sq(c, n);
+            assert_memory_equal(&p, &q, sizeof p);
+            float e[MOST], f[MOST];
+            memcpy(x, a, sizeof x);
+            memcpy(e, b, sizeof e);
+            memcpy(y, a, sizeof y);
+            memcpy(f, b, sizeof f);
+            k->rope(x, e, c, d, n);
+            ref->rope(y, f, c, d, n);
+            for (int i = 0; i < n; i++)
+                assert_true(same(x[i], y[i]) && same(e[i], f[i]));
+        }
+    }
+}
+
+static double relative(float got, double want)
+{
+    if (isnan(want) || isinf((float)want))
+        return isnan(got) == isnan(want) && (isnan(got) || got == (float)want) ? 0 : 1e9;
+    double scale = fmax(fabs(want), 0x1p-126);
+    return fabs((double)got - want) / scale;
+}
+
+static void polynomial_exp_holds_its_bound(void **state)
+{
+    (void)state;
+    uint32_t s = 3;
+    float x[MOST], y[MOST];
+    for (int v = 0; v < VARIANTS; v++) {
+        const MathKernels *k = math_variant(v);
+        double worst = 0;
+        for (int round = 0; round < 4000 && k; round++) {
+            int n = (int)(next(&s) % MOST);
+            for (int i = 0; i < n; i++)
+                x[i] = y[i] = round % 8 == 0 ? nasty(&s) : uniform(&s, -110, 92);
+            k->exp(x, n);
+            for (int i = 0; i < n; i++) {
+                double r = relative(x[i], exp((double)y[i]));
+                if (r > 3e-7)
+                    fail_msg("%s: exp(%.9g) = %.9g", k->name, (double)y[i], (double)x[i]);
+                worst = fmax(worst, r);
+            }
+        }
+        if (k)
+            print_message("%s: exp within %.2e (relative, of denormals: of the smallest normal)\n", k->name, worst);
+    }
+}
+
+static void softmax_and_gates_against_float64(void **state)
+{
+    (void)state;
+    uint32_t s = 5;
+    float x[MOST], u[MOST], y[MOST];
+    for (int v = -1; v < VARIANTS; v++) {
+        const MathKernels *k = v < 0 ? math_reference() : math_variant(v);
+        double soft = 0, silu = 0, gelu = 0;
+        for (int round = 0; round < 3000 && k; round++) {
+            int n = 1 + (int)(next(&s) % (MOST - 1));
+            float range = (float)(1 << (next(&s) % 8));
+            for (int i = 0; i < n; i++)
+                x[i] = uniform(&s, -range, range);
+            if (n > 3 && round % 3 == 0)
+                x[n / 2] = -INFINITY; /* a masked score */
+            double max = -INFINITY, sum = 0;
+            for (int i = 0; i < n; i++)
+                max = fmax(max, (double)x[i]);
+            for (int i = 0; i < n; i++)
+                sum += exp((double)x[i] - max);
+            memcpy(y, x, sizeof y);
+            k->softmax(y, n);
+            for (int i = 0; i < n; i++)
+                soft = fmax(soft, fabs((double)y[i] - exp((double)x[i] - max) / sum));
+            for (int i = 0; i < n; i++) {
+                x[i] = uniform(&s, -range, range);
+                u[i] = uniform(&s, -2, 2);
+            }
+            memcpy(y, x, sizeof y);
+            k->silu_mul(y, u, n);
+            for (int i = 0; i < n; i++)
+                silu = fmax(silu, fabs((double)y[i] - (double)x[i] / (1 + exp(-(double)x[i])) * (double)u[i]) / fmax(1, fabs((double)(x[i] * u[i]))));
+            memcpy(y, x, sizeof y);
+            k->gelu_tanh_mul(y, u, n);
+            for (int i = 0; i < n; i++) {
+                double t = (double)x[i], g = 0.5 * t * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (t + 0.044715 * t * t * t)));
+                gelu = fmax(gelu, fabs((double)y[i] - g * (double)u[i]) / fmax(1, fabs((double)(x[i] * u[i]))));
+            }
+        }
+        if (!k)
+            continue;
+        assert_true(soft < 5e-7);
+        assert_true(silu < 5e-7);
+        assert_true(gelu < 1e-6);
+        print_message("%s: softmax within %.1e, silu %.1e, gelu %.1e\n", k->name, soft, silu, gelu);
+        float bad[20] = {0};
+        bad[17] = NAN;
+        k->softmax(bad, 20); /* a NaN score spoils its row, in sight */
+        for (int i = 0; i < 20; i++)
+            assert_true(isnan(bad[i]));
+        float one = 3;
+        k->softmax(&one, 1);
+        assert_true(one == 1);
+    }
+}
+
+static void exact_products_are_the_plain_loop(void **state)
+{
+    (void)state;
+    uint32_t s = 17;
+    for (int round = 0; round < 60; round++) {
+        int64_t m = 1 + next(&s) % 23, n = 1 + next(&s) % 37, k = 1 + next(&s) % 1300;
+        int by_k = round & 1;
+        float *x = malloc((size_t)(m * k) * sizeof *x), *w = malloc((size_t)(n * k) * sizeof *w), *bias = malloc((size_t)n * sizeof *bias);
+        float *want = malloc((size_t)(m * n) * sizeof *want), *got = malloc((size_t)(m * n) * sizeof *got);
+        double *scratch = malloc(gemm_exact_scratch(m, n) * sizeof *scratch);
+        for (int64_t i = 0; i < m * k; i++)
+            x[i] = uniform(&s, -1, 1);
+        for (int64_t i = 0; i < n * k; i++)
+            w[i] = uniform(&s, -1, 1);
+        for (int64_t j = 0; j < n; j++)
+            bias[j] = uniform(&s, -1, 1);
+        for (int64_t i = 0; i < m; i++)
+            for (int64_t j = 0; j < n; j++) {
+                double sum = 0;
+                for (int64_t t = 0; t < k; t++)
+                    sum += (double)x[i * k + t] * (double)(by_k ? w[t * n + j] : w[j * k + t]);
+                want[i * n + j] = (float)(sum + (round % 3 ? (double)bias[j] : 0));
+            }
+        GemmArgs g = {.m = m, .n = n, .k = k, .x = x, .ldx = k, .w = w, .ldw = by_k ? n : k, .w_by_k = by_k, .y = got, .ldy = n};
+        for (int v = -1; v < VARIANTS; v++) {
+            const MathKernels *kern = v < 0 ? math_reference() : math_variant(v);
+            if (!kern)
+                continue;
+            gemm_exact(kern, &g, round % 3 ? bias : NULL, scratch);
+            assert_memory_equal(got, want, (size_t)(m * n) * sizeof *got);
+        }
+        gemm_f32(&g, 1.0f);
+        for (int64_t i = 0; i < m * n; i++)
+            assert_true(fabs((double)got[i] - (double)want[i] + (round % 3 ? (double)bias[i % n] : 0)) < 2e-5);
+        free(x);
+        free(w);
+        free(bias);
+        free(want);
+        free(got);
+        free(scratch);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(widening_every_16_bit_value),
+        cmocka_unit_test(rounding_is_to_the_nearest_even),
+        cmocka_unit_test(elementwise_kernels_give_the_reference_bits),
+        cmocka_unit_test(polynomial_exp_holds_its_bound),
+        cmocka_unit_test(softmax_and_gates_against_float64),
+        cmocka_unit_test(exact_products_are_the_plain_loop),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
