@@ -31,6 +31,7 @@ typedef struct Builder {
     yaml_parser_t parser;
     uint32_t *bytes; /* character index -> byte offset; NULL when all are one byte */
     size_t chars;
+    size_t base;     /* bytes of a byte order mark: the parser doesn't get it */
     Frame stack[YAML_DEPTH_MAX];
     int depth;
     Map anchors;     /* name -> index into nodes */
@@ -59,7 +60,7 @@ static Status parser_error(Builder *b)
     char text[256];
     if (p->error == YAML_READER_ERROR) {
         size_t line = 1, column = 1;
-        for (size_t i = 0; i < p->problem_offset && i < b->doc->len; i++) {
+        for (size_t i = b->base; i < b->base + p->problem_offset && i < b->doc->len; i++) {
             column++;
             if (b->doc->text[i] == '\n') {
                 line++;
@@ -79,7 +80,8 @@ static Status map_characters(Builder *b)
     const YamlDoc *d = b->doc;
     size_t n = 0, at = 0;
     bool wide = false;
-    for (size_t i = 0; i < d->len; i++) {
+    b->base = strncmp(d->text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    for (size_t i = b->base; i < d->len; i++) {
         n += ((unsigned char)d->text[i] & 0xc0) != 0x80;
         wide |= (unsigned char)d->text[i] >= 0x80;
     }
@@ -89,7 +91,7 @@ static Status map_characters(Builder *b)
     b->bytes = mem_array(n + 1, sizeof *b->bytes);
     if (!b->bytes)
         return error_nomem(b->err, "a YAML document");
-    for (size_t i = 0; i < d->len; i++)
+    for (size_t i = b->base; i < d->len; i++)
         if (((unsigned char)d->text[i] & 0xc0) != 0x80)
             b->bytes[at++] = (uint32_t)i;
     b->bytes[at] = (uint32_t)d->len;
@@ -99,7 +101,7 @@ static Status map_characters(Builder *b)
 static size_t byte_of(const Builder *b, const yaml_mark_t *m)
 {
     size_t i = m->index < b->chars ? m->index : b->chars;
-    return b->bytes ? b->bytes[i] : i;
+    return b->bytes ? b->bytes[i] : i + b->base;
 }
 
 /* Where the value starts behind its anchor and tag. */
@@ -447,7 +449,7 @@ static Status build(Builder *b)
     if (!yaml_parser_initialize(&b->parser))
         return error_nomem(b->err, "a YAML document");
     yaml_parser_set_encoding(&b->parser, YAML_UTF8_ENCODING);
-    yaml_parser_set_input_string(&b->parser, (const unsigned char *)d->text, d->len);
+    yaml_parser_set_input_string(&b->parser, (const unsigned char *)d->text + b->base, d->len - b->base);
     Status st = ST_OK;
     int documents = 0;
     for (bool end = false; !end && st == ST_OK;) {

@@ -1,5 +1,6 @@
 #include "recipe/recipe.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,36 +8,49 @@
 #include "io/file.h"
 #include "recipe/recipe_impl.h"
 
-static const char default_text[] =
-    "apiversion: modelslim_v1\n"
-    "metadata:\n"
-    "  config_id: 'w8a8_static'\n"
-    "  score: 90.0\n"
-    "  label:\n"
-    "    w_bit: 8\n"
-    "    a_bit: 8\n"
-    "    is_sparse: false\n"
-    "    kv_cache: false\n"
-    "spec:\n"
-    "  process:\n"
-    "    - type: 'linear_quant'\n"
-    "      qconfig:\n"
-    "        act:\n"
-    "          scope: 'per_tensor'\n"
-    "          dtype: 'int8'\n"
-    "          symmetric: false\n"
-    "          method: 'minmax'\n"
-    "        weight:\n"
-    "          scope: 'per_channel'\n"
-    "          dtype: 'int8'\n"
-    "          symmetric: true\n"
-    "          method: 'minmax'\n"
-    "      include:\n"
-    "        - '*'\n"
-    "  save:\n"
-    "    - type: 'ascendv1_saver'\n"
-    "      part_file_size: 4\n"
-    "  dataset: 'mix_calib.jsonl'\n";
+static const char default_head[] = "apiversion: modelslim_v1\n"
+                                   "metadata:\n";
+static const char default_rest[] = "  score: 90.0\n"
+                                   "  label:\n"
+                                   "    w_bit: 8\n"
+                                   "    a_bit: 8\n"
+                                   "    is_sparse: false\n"
+                                   "    kv_cache: false\n";
+static const char default_spec[] = "spec:\n"
+                                   "  process:\n"
+                                   "    - type: 'linear_quant'\n"
+                                   "      qconfig:\n"
+                                   "        act:\n"
+                                   "          scope: 'per_tensor'\n"
+                                   "          dtype: 'int8'\n"
+                                   "          symmetric: false\n"
+                                   "          method: 'minmax'\n"
+                                   "        weight:\n"
+                                   "          scope: 'per_channel'\n"
+                                   "          dtype: 'int8'\n"
+                                   "          symmetric: true\n"
+                                   "          method: 'minmax'\n"
+                                   "      include:\n"
+                                   "        - '*'\n"
+                                   "  save:\n"
+                                   "    - type: 'ascendv1_saver'\n"
+                                   "      part_file_size: 4\n"
+                                   "  dataset: 'mix_calib.jsonl'\n";
+
+void recipe_default_text(Str *out, const char *model)
+{
+    char id[128];
+    size_t n = 0;
+    for (; model && model[n] && n + 1 < sizeof id; n++)
+        id[n] = isalnum((unsigned char)model[n]) || strchr("_.-", model[n]) ? model[n] : '_';
+    id[n] = '\0';
+    str_puts(out, default_head);
+    str_printf(out, "  config_id: '%s%sw8a8_static'\n", id, n ? "_" : "");
+    str_puts(out, default_rest);
+    if (n)
+        str_printf(out, "  verified_model_types:\n    - '%s'\n", id);
+    str_puts(out, default_spec);
+}
 
 /* What the peer's loader allows in a key or a text. */
 static bool allowed_text(const char *s, size_t n)
@@ -176,7 +190,11 @@ Status recipe_open(Recipe **out, const char *path, Str *all, Error *err)
 
 Status recipe_default(Recipe **out, Error *err)
 {
-    RETURN_IF_ERROR(parse(out, default_text, sizeof default_text - 1, "w8a8_static", NULL, true, NULL, err));
+    Str text = {0};
+    recipe_default_text(&text, NULL);
+    Status st = text.oom ? error_nomem(err, "a recipe") : parse(out, text.s, text.len, "w8a8_static", NULL, true, NULL, err);
+    str_free(&text);
+    RETURN_IF_ERROR(st);
     for (size_t i = 0; i < (*out)->nentries; i++)
         (*out)->entry[i].pub.line = 0;
     return ST_OK;

@@ -110,6 +110,32 @@ void check_processors(Check *c, const YamlNode *list);
 /* Reads act and weight of a checked qconfig mapping; *group gets act/weight ext. */
 void check_linear_quant(Check *c, const YamlNode *map);
 
+/* ---- export ---- */
+
+/* What becomes of one list: which of its patterns stay, and what is added behind them. */
+typedef struct ListPlan {
+    bool *keep;  /* [ListRef.n] */
+    char **added;
+    int nadded;
+    bool edit;   /* the source has to change */
+} ListPlan;
+
+typedef struct EntryPlan {
+    ListPlan include, exclude;
+} EntryPlan;
+
+/* How much of the source is written anew when a finer edit doesn't hold: lists, the value of spec, everything. */
+typedef enum EditReach { EDIT_LISTS, EDIT_SPEC, EDIT_ALL } EditReach;
+
+/* Appends the source of r with the planned lists. Everything else stays byte for byte. */
+Status recipe_edit(const Recipe *r, const EntryPlan *plan, EditReach reach, Str *out, Error *err);
+
+/* Appends a unified diff of two texts, nothing when they are equal. */
+Status diff_unified(Str *out, const char *old_name, const char *old_text, const char *new_name, const char *new_text, Error *err);
+
+/* The document that recipe_default parses; with model != NULL under its name. */
+void recipe_default_text(Str *out, const char *model);
+
 /* Lax scalar conversion (specs/config.md 1): false when the peer refuses. */
 bool lax_int(const YamlNode *n, int64_t *out);
 bool lax_float(const YamlNode *n, double *out);

@@ -1,0 +1,339 @@
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "recipe/pattern_impl.h"
+#include "recipe/recipe_impl.h"
+
+/* Export: plan the lists that give an assignment, edit the source, read the result again and prove it. */
+
+#define MARK "# slimscope: "
+
+typedef struct Planner {
+    const Recipe *r;
+    const Model *m;
+    const int16_t *level;
+    bool *must, *forbid, *in, *out, *need, *scratch; /* [nlinears] */
+    Error *err;
+} Planner;
+
+static void plan_free(const Recipe *r, EntryPlan *plan)
+{
+    for (size_t k = 0; plan && k < r->nentries; k++) {
+        ListPlan *l[2] = {&plan[k].include, &plan[k].exclude};
+        for (int s = 0; s < 2; s++) {
+            for (int i = 0; i < l[s]->nadded; i++)
+                free(l[s]->added[i]);
+            free(l[s]->added);
+            free(l[s]->keep);
+        }
+    }
+    free(plan);
+}
+
+static Status keep_all(ListPlan *p, const ListRef *l, Error *err)
+{
+    p->keep = mem_array((size_t)l->n + 1, sizeof *p->keep);
+    if (!p->keep)
+        return error_nomem(err, "an export");
+    memset(p->keep, true, (size_t)l->n + 1);
+    p->edit = l->node && l->node->kind == YAML_NULL; /* the peer refuses null */
+    return ST_OK;
+}
+
+/* Fills need from a condition and covers it; nothing to do when it is empty. */
+static Status add_cover(Planner *pl, ListPlan *p)
+{
+    bool any = false;
+    for (int64_t i = 0; i < pl->m->nlinears; i++)
+        any |= pl->need[i];
+    if (!any)
+        return ST_OK;
+    p->edit = true;
+    return pattern_cover_within(pl->m, pl->need, pl->scratch, &p->added, &p->nadded, pl->err);
+}
+
+/* include: what must be taken and isn't yet. */
+static Status plan_include(Planner *pl, const ListRef *l, ListPlan *p)
+{
+    int64_t n = pl->m->nlinears;
+    RETURN_IF_ERROR(keep_all(p, l, pl->err));
+    memset(pl->in, 0, (size_t)n);
+    for (int k = 0; k < l->n; k++)
+        pattern_hits(l->pattern[k], pl->m, pl->in);
+    for (int64_t i = 0; i < n; i++) {
+        pl->need[i] = pl->must[i] && !pl->in[i];
+        pl->scratch[i] = pl->must[i] || pl->in[i];
+    }
+    RETURN_IF_ERROR(add_cover(pl, p));
+    for (int64_t i = 0; i < n; i++)
+        pl->in[i] |= pl->need[i];
+    return ST_OK;
+}
+
+/* exclude: patterns that hit what must be taken go; what is then left to exclude is covered. */
+static Status plan_exclude(Planner *pl, const ListRef *l, ListPlan *p)
+{
+    int64_t n = pl->m->nlinears;
+    RETURN_IF_ERROR(keep_all(p, l, pl->err));
+    memset(pl->out, 0, (size_t)n);
+    for (int k = 0; k < l->n; k++) {
+        memset(pl->scratch, 0, (size_t)n);
+        pattern_hits(l->pattern[k], pl->m, pl->scratch);
+        for (int64_t i = 0; i < n && p->keep[k]; i++)
+            p->keep[k] = !(pl->scratch[i] && pl->must[i]);
+        p->edit |= !p->keep[k];
+        for (int64_t i = 0; i < n && p->keep[k]; i++)
+            pl->out[i] |= pl->scratch[i];
+    }
+    for (int64_t i = 0; i < n; i++) {
+        pl->need[i] = pl->in[i] && pl->forbid[i] && !pl->out[i];
+        pl->scratch[i] = pl->in[i] && pl->forbid[i];
+    }
+    return add_cover(pl, p);
+}
+
+static Status plan_entries(Planner *pl, EntryPlan *plan)
+{
+    for (size_t k = 0; k < pl->r->nentries; k++) {
+        int level = (int)k + 1;
+        for (int64_t i = 0; i < pl->m->nlinears; i++) {
+            pl->must[i] = pl->level[i] == level;
+            pl->forbid[i] = pl->level[i] == 0 || pl->level[i] > level; /* taken earlier: no matter */
+        }
+        RETURN_IF_ERROR(plan_include(pl, &pl->r->entry[k].include, &plan[k].include));
+        RETURN_IF_ERROR(plan_exclude(pl, &pl->r->entry[k].exclude, &plan[k].exclude));
+    }
+    return ST_OK;
+}
+
+static Status make_plan(const Recipe *r, const Model *m, const int16_t *level, EntryPlan **out, Error *err)
+{
+    size_t n = (size_t)m->nlinears;
+    for (size_t i = 0; i < n; i++)
+        if (level[i] < 0 || (size_t)level[i] > r->nentries)
+            return error_set(err, ST_USAGE, "'%s' has level %d, the recipe has %zu linear_quant entries", m->linears[i].name, level[i],
+                             r->nentries);
+    EntryPlan *plan = mem_zarray(r->nentries + 1, sizeof *plan);
+    bool *buf = mem_zarray(n * 6 + 1, 1);
+    Planner pl = {r, m, level, buf, buf + n, buf + 2 * n, buf + 3 * n, buf + 4 * n, buf + 5 * n, err};
+    Status st = plan && buf ? plan_entries(&pl, plan) : error_nomem(err, "an export");
+    free(buf);
+    if (st != ST_OK) {
+        plan_free(r, plan);
+        return st;
+    }
+    *out = plan;
+    return ST_OK;
+}
+
+/* ---- provenance ---- */
+
+/* Puts the comment lines at the top; those of an earlier export go. comments == NULL leaves the text as it is. */
+static void put_comments(Str *out, const Str *text, const char *const *comments)
+{
+    const char *s = str_text(text), *end = s + text->len;
+    if (!comments) {
+        str_append(out, s, text->len);
+        return;
+    }
+    if (strncmp(s, "\xef\xbb\xbf", 3) == 0) {
+        str_append(out, s, 3);
+        s += 3;
+    }
+    const char *nl = strpbrk(s, "\r\n");
+    const char *eol = !nl || *nl == '\n' ? "\n" : nl[1] == '\n' ? "\r\n" : "\r";
+    for (const char *const *c = comments; *c; c++) {
+        str_puts(out, MARK);
+        for (const char *p = *c; *p; p++)
+            str_putc(out, (unsigned char)*p < 0x20 || *p == 0x7f ? ' ' : *p);
+        str_puts(out, eol);
+    }
+    while (strncmp(s, MARK, strlen(MARK)) == 0) {
+        s += strcspn(s, "\r\n");
+        s += *s == '\r';
+        s += *s == '\n';
+    }
+    str_append(out, s, (size_t)(end - s));
+}
+
+/* ---- proof and checks ---- */
+
+/* First linear whose level in the text differs from `level`, -1 when there is none. */
+static Status prove(const Recipe *again, const Model *m, const int16_t *level, int64_t *differs, Error *err)
+{
+    int16_t *got = mem_array((size_t)m->nlinears + 1, sizeof *got);
+    Status st = got ? recipe_assign(again, m, got, err) : error_nomem(err, "an export");
+    *differs = -1;
+    for (int64_t i = 0; st == ST_OK && i < m->nlinears && *differs < 0; i++)
+        if (got[i] != level[i])
+            *differs = i;
+    free(got);
+    return st;
+}
+
+static void add_check(Export *e, bool ok, bool blocking, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
+static void add_check(Export *e, bool ok, bool blocking, const char *fmt, ...)
+{
+    if (e->nchecks == EXPORT_MAX_CHECKS)
+        return;
+    ExportCheck *c = &e->checks[e->nchecks++];
+    c->ok = ok;
+    c->blocking = blocking;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(c->text, sizeof c->text, fmt, ap);
+    va_end(ap);
+}
+
+static void check_groups(Export *e, const Model *m, const int16_t *level)
+{
+    int64_t split = 0, first = -1;
+    for (int64_t g = 0; g < m->ngroups; g++) {
+        const FusedGroup *f = &m->groups[g];
+        bool whole = true;
+        for (int32_t i = f->first + 1; i < f->first + f->count; i++)
+            whole &= level[i] == level[f->first];
+        split += !whole;
+        if (!whole && first < 0)
+            first = f->first;
+    }
+    if (!split)
+        add_check(e, true, true, "fused groups whole");
+    else
+        add_check(e, false, true, "%lld fused group%s split, first at %.120s", (long long)split, split == 1 ? "" : "s", m->linears[first].name);
+}
+
+/* Patterns that select nothing, of the lists as exported. */
+static Status check_patterns(Export *e, const Recipe *r, const Model *m, Error *err)
+{
+    bool *hits = mem_zarray((size_t)m->nlinears + 1, 1);
+    int empty = 0, all = 0;
+    const char *first = NULL;
+    if (!hits)
+        return error_nomem(err, "an export");
+    for (size_t k = 0; k < r->nentries; k++) {
+        const ListRef *l[2] = {&r->entry[k].include, &r->entry[k].exclude};
+        for (int s = 0; s < 2; s++)
+            for (int i = 0; i < l[s]->n; i++, all++)
+                if (pattern_hits(l[s]->pattern[i], m, hits) == 0 && !empty++)
+                    first = l[s]->text[i];
+    }
+    free(hits);
+    if (empty)
+        add_check(e, false, false, "%d of %d patterns select nothing, first '%.120s'", empty, all, first);
+    else
+        add_check(e, true, false, "each of %d patterns selects at least one layer", all);
+    return ST_OK;
+}
+
+/* Entries whose pair this build can't run are fine in a file; pairs no saver writes were refused when it was read. */
+static void check_size(Export *e, const Recipe *r, const Model *m, const int16_t *level)
+{
+    SizeReport s;
+    recipe_sizes(r, m, level, &s);
+    add_check(e, true, false, "%.2f MiB of %.2f MiB in float, %.2f bits a weight, %lld of %lld layers quantized", (double)s.bytes / 1048576.0,
+              (double)s.float_bytes / 1048576.0, s.average_bits, (long long)s.quantized, (long long)(s.quantized + s.floats));
+}
+
+/* Reads the new text again and compares; ST_FAIL when it doesn't hold (*differs: the linear, -1 when it isn't even read). */
+static Status read_again(const Recipe *r, const Str *text, const Model *m, const int16_t *level, Recipe **again, int64_t *differs, Error *err)
+{
+    *again = NULL;
+    *differs = -1;
+    Status st = recipe_parse(again, str_text(text), text->len, r->name, NULL, err);
+    if (st != ST_OK)
+        return st == ST_NOMEM ? st : ST_FAIL;
+    RETURN_IF_ERROR(prove(*again, m, level, differs, err));
+    return *differs < 0 ? ST_OK : ST_FAIL;
+}
+
+/* The edit that touches least and holds. */
+static Status write_proved(const Recipe *r, const Model *m, const int16_t *level, const EntryPlan *plan, const char *const *comments, Str *text,
+                           Recipe **again, Error *err)
+{
+    Status st = ST_OK;
+    int64_t differs = -1;
+    for (int reach = EDIT_LISTS; reach <= EDIT_ALL; reach++) {
+        Str body = {0};
+        str_clear(text);
+        st = recipe_edit(r, plan, (EditReach)reach, &body, err);
+        if (st == ST_OK)
+            put_comments(text, &body, comments);
+        if (st == ST_OK && (body.oom || text->oom))
+            st = error_nomem(err, "an export");
+        str_free(&body);
+        if (st != ST_OK)
+            return st;
+        st = read_again(r, text, m, level, again, &differs, err);
+        if (st != ST_FAIL)
+            return st;
+        recipe_free(*again);
+        *again = NULL;
+    }
+    if (differs >= 0)
+        return error_set(err, ST_INTERNAL, "the exported text gives '%s' another level: not written, please report this", m->linears[differs].name);
+    error_prefix(err, "the exported text can't be read again: ");
+    return ST_INTERNAL;
+}
+
+/* Model name for a generated document: the folder's. */
+static const char *model_name(const Model *m)
+{
+    const char *slash = m->path ? strrchr(m->path, '/') : NULL, *base = slash ? slash + 1 : m->path;
+    return base && *base && strcmp(base, ".") != 0 && strcmp(base, "..") != 0 ? base : m->cfg.model_type;
+}
+
+static Status export_from(const Recipe *r, const Model *m, const int16_t *level, const char *const *comments, const char *against, Export *out,
+                          Error *err)
+{
+    EntryPlan *plan = NULL;
+    Recipe *again = NULL;
+    RETURN_IF_ERROR(make_plan(r, m, level, &plan, err));
+    Status st = write_proved(r, m, level, plan, comments, &out->text, &again, err);
+    plan_free(r, plan);
+    if (st == ST_OK) {
+        add_check(out, true, true, "round trip: read again, all %lld layers at their level", (long long)m->nlinears);
+        check_groups(out, m, level);
+        st = check_patterns(out, again, m, err);
+    }
+    if (st == ST_OK) {
+        add_check(out, true, true, "only known keys and characters the quantizer accepts");
+        check_size(out, again, m, level);
+        const char *old = against ? against : yaml_source(r->doc, NULL);
+        st = diff_unified(&out->diff, r->name, old, "export", str_text(&out->text), err);
+    }
+    recipe_free(again);
+    return st;
+}
+
+Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, const char *const *comments, const char *against, Export *out, Error *err)
+{
+    *out = (Export){0};
+    Error e = {0};
+    Recipe *named = NULL;
+    Status st = ST_OK;
+    if (r->generated) {
+        Str text = {0};
+        recipe_default_text(&text, model_name(m));
+        st = text.oom ? error_nomem(&e, "an export") : recipe_parse(&named, text.s, text.len, r->name, NULL, &e);
+        str_free(&text);
+    }
+    if (st == ST_OK)
+        st = export_from(named ? named : r, m, level, comments, against, out, &e);
+    recipe_free(named);
+    if (st != ST_OK) {
+        export_fini(out);
+        return error_set(err, st, "%s", e.text);
+    }
+    return ST_OK;
+}
+
+void export_fini(Export *e)
+{
+    str_free(&e->text);
+    str_free(&e->diff);
+    *e = (Export){0};
+}
