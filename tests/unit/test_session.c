@@ -1,0 +1,430 @@
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "io/file.h"
+#include "io/journal.h"
+#include "session/session.h"
+
+#define DEMO "lab_models/demo"
+#define CALIB "tests/golden/analysis/_models/calib5.jsonl"
+
+static Error err;
+static char scratch[64];
+
+static void ok(Status st)
+{
+    if (st != ST_OK)
+        fail_msg("status %d: %s", (int)st, err.text);
+}
+
+static int make_scratch(void **state)
+{
+    (void)state;
+    strcpy(scratch, "/tmp/slim-test-XXXXXX");
+    return mkdtemp(scratch) ? 0 : -1;
+}
+
+static int remove_scratch(void **state)
+{
+    (void)state;
+    char cmd[128];
+    snprintf(cmd, sizeof cmd, "rm -rf '%s'", scratch);
+    return system(cmd);
+}
+
+static SessionOptions options(bool durable)
+{
+    SessionOptions o;
+    session_options_default(&o);
+    o.threads = 2;
+    o.eval_tokens = 256;
+    o.ctx = 128;
+    o.state_dir = durable ? scratch : NULL;
+    return o;
+}
+
+static Session *open_demo(bool durable)
+{
+    SessionOptions o = options(durable);
+    Session *s;
+    ok(session_new(&s, &o, &err));
+    ok(session_open_model(s, DEMO, NULL, &err));
+    ok(session_set_calib(s, CALIB, &err));
+    ok(session_set_eval(s, "lab_calib/eval.jsonl", &err));
+    return s;
+}
+
+static int64_t find(Session *s, const char *name)
+{
+    int64_t i = model_find_linear(session_model(s), name);
+    assert_true(i >= 0);
+    return i;
+}
+
+static void edit(Session *s, const char *target, int level, bool include, int64_t want)
+{
+    int64_t changed = -1;
+    ok(session_edit(s, &target, 1, level, include, &changed, &err));
+    assert_int_equal(changed, want);
+}
+
+static void analyze(Session *s, const char *metric, bool detail)
+{
+    const char *names[] = {metric, NULL};
+    ok(session_analyze(s, names, NULL, 0, detail, &err));
+    ok(session_wait(s, -1, &err));
+}
+
+static void opening_reads_no_weight(void **state)
+{
+    (void)state;
+    Session *s = open_demo(false);
+    const Model *m = session_model(s);
+    assert_int_equal(m->nlinears, 56);
+    assert_int_equal(session_levels(s), 2);
+    assert_string_equal(session_level_name(s, 0), "float");
+    assert_string_equal(session_level_name(s, 1), "W8A8");
+    for (int64_t i = 0; i < m->nlinears; i++) {
+        assert_int_equal(session_level_of(s, i), 1);
+        assert_int_equal(session_score(s, session_metric(s), i).state, SCORE_NONE);
+    }
+    int64_t n;
+    assert_non_null(session_order(s, &n, true));
+    assert_int_equal(n, 56);
+    assert_int_equal(checkpoint_bytes_read(m->ckpt), 0);
+    session_free(s);
+}
+
+static void a_fused_group_moves_together(void **state)
+{
+    (void)state;
+    Session *s = open_demo(false);
+    edit(s, "model.layers.3.mlp.gate_proj", 0, false, 2);
+    assert_int_equal(session_level_of(s, find(s, "model.layers.3.mlp.up_proj")), 0);
+    edit(s, "*layers.2.self_attn.k_proj", 0, false, 3);
+    edit(s, "*layers.2.self_attn.k_proj", 0, false, 0); /* nothing left to change: no undo step */
+    assert_int_equal(session_undo_depth(s), 2);
+    Str what = {0};
+    ok(session_undo(s, &what, &err));
+    assert_non_null(strstr(str_text(&what), "model.layers.2.self_attn.q_proj"));
+    str_free(&what);
+    assert_int_equal(session_level_of(s, find(s, "model.layers.2.self_attn.v_proj")), 1);
+    ok(session_redo(s, NULL, &err));
+    assert_int_equal(session_level_of(s, find(s, "model.layers.2.self_attn.v_proj")), 0);
+    assert_int_equal(session_redo(s, NULL, &err), ST_USAGE);
+    edit(s, "*", 0, true, 5);
+    assert_int_equal(session_whatifs(s), 2);
+    assert_false(session_whatif(s, 0)->on);
+    assert_int_equal(session_whatif(s, 1)->hits, 1);
+    session_free(s);
+}
+
+static void a_target_without_a_hit_names_the_nearest(void **state)
+{
+    (void)state;
+    Session *s = open_demo(false);
+    const char *typo = "model.layers.3.mlp.gate_porj";
+    assert_int_equal(session_edit(s, &typo, 1, 0, false, NULL, &err), ST_DATA);
+    assert_non_null(strstr(err.text, "model.layers.3.mlp.gate_proj"));
+    const char *tagged = "tagged";
+    assert_int_equal(session_edit(s, &tagged, 1, 0, false, NULL, &err), ST_DATA);
+    assert_int_equal(session_undo_depth(s), 0);
+    session_free(s);
+}
+
+static void tags_and_filters(void **state)
+{
+    (void)state;
+    Session *s = open_demo(false);
+    int64_t n = 0;
+    bool hits[56] = {0};
+    ok(session_target(s, "*down_proj", hits, &n, &err));
+    assert_int_equal(n, 8);
+    ok(session_tag(s, hits, true, &err));
+    assert_int_equal(session_tag_count(s), 8);
+    ok(session_filter(s, "tagged layer=2..4", &err));
+    session_order(s, &n, true);
+    assert_int_equal(n, 3);
+    ok(session_filter(s, "kind=q_proj !layer=0", &err));
+    session_order(s, &n, true);
+    assert_int_equal(n, 7);
+    assert_int_equal(session_filter(s, "layer=x", &err), ST_USAGE);
+    assert_int_equal(session_filter(s, "sorce=3", &err), ST_USAGE);
+    ok(session_undo(s, NULL, &err)); /* the filter before */
+    assert_string_equal(session_filter_text(s), "tagged layer=2..4");
+    ok(session_filter(s, "", &err));
+    edit(s, "tagged", 0, false, 8);
+    ok(session_undo(s, NULL, &err));
+    session_free(s);
+}
+
+static void the_planted_layers_come_first(void **state)
+{
+    (void)state;
+    Session *s = open_demo(false);
+    ok(session_show(s, "kurtosis", &err));
+    analyze(s, "kurtosis", true);
+    int64_t n;
+    const int64_t *order = session_order(s, &n, true);
+    bool one = false, six = false;
+    for (int i = 0; i < 3; i++) {
+        one |= order[i] == find(s, "model.layers.1.mlp.down_proj");
+        six |= order[i] == find(s, "model.layers.6.mlp.down_proj");
+        assert_int_equal(session_rank(s, order[i]), i + 1);
+    }
+    assert_true(one && six);
+    int jobs = session_jobs(s);
+    analyze(s, "local_error", true); /* one pass served it already */
+    assert_int_equal(session_jobs(s), jobs);
+    Prediction p = session_predict(s);
+    assert_true(p.have && !p.calibrated && p.share_back == 0);
+    edit(s, "*layers.{1,6}.mlp.down_proj", 0, false, 2);
+    p = session_predict(s);
+    assert_true(p.share_back > 0.2 && p.share_back < 1);
+    ok(session_set(s, "dtype-sim", "model", &err));
+    assert_int_equal(session_score(s, session_metric(s), order[0]).state, SCORE_STALE);
+    session_free(s);
+}
+
+static void measuring_is_remembered_per_assignment(void **state)
+{
+    (void)state;
+    Session *s = open_demo(false);
+    int stale = -1;
+    assert_null(session_effect(s, &stale));
+    ok(session_measure(s, false, &err));
+    ok(session_wait(s, -1, &err));
+    const Effect *base = session_effect(s, &stale);
+    assert_non_null(base);
+    assert_int_equal(stale, 0);
+    assert_true(base->kl_mean > 0);
+    double kl = base->kl_mean;
+    edit(s, "*layers.{1,6}.mlp.down_proj", 0, false, 2);
+    session_effect(s, &stale);
+    assert_int_equal(stale, 1);
+    ok(session_measure(s, false, &err));
+    ok(session_wait(s, -1, &err));
+    assert_true(session_effect(s, &stale)->kl_mean < kl);
+    assert_int_equal(session_effect(s, &stale)->first_layer_run, 1); /* layer 0 is as it was */
+    ok(session_undo(s, NULL, &err));
+    assert_true(session_effect(s, &stale)->kl_mean == kl);
+    assert_int_equal(stale, 0);
+    session_free(s);
+}
+
+static void a_session_comes_back_whole(void **state)
+{
+    (void)state;
+    Session *s = open_demo(true);
+    analyze(s, "kurtosis", true);
+    ok(session_measure(s, false, &err));
+    ok(session_wait(s, -1, &err));
+    edit(s, "*layers.{1,6}.mlp.down_proj", 0, false, 2);
+    edit(s, "*layers.4.*", 0, false, 7);
+    ok(session_undo(s, NULL, &err));
+    ok(session_show(s, "std", &err));
+    session_set_cursor(s, 20);
+    session_record(s, "exclude '*layers.{1,6}.mlp.down_proj'");
+    char id[40];
+    snprintf(id, sizeof id, "%s", session_id(s));
+    double score[56], kl = session_base_effect(s)->kl_mean;
+    const Metric *kurtosis = metric_find("kurtosis"), *local = metric_find("local_error");
+    for (int i = 0; i < 56; i++)
+        score[i] = session_score(s, kurtosis, i).value + session_score(s, local, i).value;
+    uint64_t total = session_result(s, 5)->in.hist.total;
+    session_free(s);
+
+    SessionOptions o = options(true);
+    ok(session_restore(&s, &o, id, &err));
+    assert_int_equal(session_undo_depth(s), 1);
+    assert_int_equal(session_redo_depth(s), 1);
+    assert_int_equal(session_level_of(s, find(s, "model.layers.6.mlp.down_proj")), 0);
+    assert_int_equal(session_level_of(s, find(s, "model.layers.4.mlp.down_proj")), 1);
+    assert_string_equal(session_metric(s)->name, "std");
+    assert_int_equal(session_cursor(s), 20);
+    assert_int_equal(session_commands(s), 1);
+    assert_int_equal(session_whatifs(s), 2);
+    for (int i = 0; i < 56; i++)
+        assert_true(session_score(s, kurtosis, i).value + session_score(s, local, i).value == score[i]);
+    assert_int_equal(session_result(s, 5)->in.hist.total, total);
+    assert_non_null(session_result(s, 5)->in.channel_max);
+    assert_true(session_base_effect(s)->kl_mean == kl);
+
+    Session *second; /* while it is open here */
+    ok(session_restore(&second, &o, "", &err));
+    assert_true(session_is_read_only(second));
+    session_free(second);
+    session_free(s);
+    assert_int_equal(session_restore(&s, &o, "../x", &err), ST_USAGE);
+    assert_int_equal(session_restore(&s, &o, "nope", &err), ST_DATA);
+}
+
+/* A child is killed once `layers` layers are in the journal; gives the child's session id. */
+static void killed_after(int layers, char id[40])
+{
+    int fd[2];
+    assert_int_equal(pipe(fd), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        Session *s = open_demo(true);
+        const char *names[] = {"kurtosis", NULL};
+        ok(session_analyze(s, names, NULL, 0, true, &err));
+        if (write(fd[1], session_id(s), 40) != 40)
+            _exit(1);
+        while (session_busy(s)) {
+            session_pump(s);
+            if (session_job(s, 0)->done >= layers)
+                raise(SIGKILL);
+            usleep(200);
+        }
+        _exit(1);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(read(fd[0], id, 40), 40);
+    close(fd[0]);
+    close(fd[1]);
+}
+
+static void kill_9_loses_at_most_a_layer(void **state)
+{
+    (void)state;
+    Session *plain = open_demo(false);
+    analyze(plain, "kurtosis", true);
+    for (int layers = 1; layers <= 4; layers += 3) {
+        char id[40];
+        killed_after(layers, id);
+        SessionOptions o = options(true);
+        Session *s;
+        ok(session_restore(&s, &o, id, &err));
+        const JobView *j = session_job(s, 0);
+        assert_int_equal(j->state, JOB_STOPPED);
+        assert_true(j->done >= layers - 1 && j->done >= 1);
+        ok(session_resume_job(s, &err));
+        ok(session_wait(s, -1, &err));
+        for (int m = 0; metric_table[m]; m++)
+            for (int i = 0; i < 56; i++)
+                assert_true(session_score(s, metric_table[m], i).value == session_score(plain, metric_table[m], i).value);
+        assert_int_equal(session_resume_job(s, &err), ST_USAGE);
+        session_free(s);
+    }
+    session_free(plain);
+}
+
+static void a_torn_journal_is_cut(void **state)
+{
+    (void)state;
+    Session *s = open_demo(true);
+    edit(s, "*down_proj", 0, false, 8);
+    edit(s, "*layers.0.*", 0, false, 6);
+    char path[256], id[40];
+    snprintf(id, sizeof id, "%s", session_id(s));
+    snprintf(path, sizeof path, "%s/sessions/%s/journal", scratch, id);
+    session_free(s);
+    struct stat sb;
+    assert_int_equal(stat(path, &sb), 0);
+    for (off_t cut = 1; cut < 300; cut += 23) {
+        assert_int_equal(truncate(path, sb.st_size - cut), 0);
+        SessionOptions o = options(true);
+        ok(session_restore(&s, &o, id, &err));
+        assert_int_equal(session_model(s)->nlinears, 56);
+        session_free(s);
+        assert_int_equal(stat(path, &sb), 0);
+    }
+}
+
+static void cancel_keeps_rows_and_resumes(void **state)
+{
+    (void)state;
+    Session *s = open_demo(true);
+    const char *names[] = {"kurtosis", NULL};
+    ok(session_analyze(s, names, NULL, 0, true, &err));
+    while (session_busy(s) && session_job(s, 0)->done < 2) {
+        session_pump(s);
+        usleep(200);
+    }
+    ok(session_cancel(s, 1, &err));
+    Status st = session_wait(s, -1, &err);
+    if (st == ST_OK) { /* it was faster than us */
+        session_free(s);
+        skip();
+    }
+    assert_int_equal(st, ST_CANCELLED);
+    int64_t done = session_job(s, 0)->done;
+    assert_int_equal(session_score(s, metric_find("kurtosis"), 0).state, SCORE_OK);
+    ok(session_resume_job(s, &err));
+    ok(session_wait(s, -1, &err));
+    assert_true(session_job(s, 1)->done == 8 && done < 8);
+    assert_int_equal(session_score(s, metric_find("kurtosis"), 55).state, SCORE_OK);
+    assert_int_equal(session_cancel(s, 1, &err), ST_USAGE);
+    session_free(s);
+}
+
+static void export_is_proved_and_never_overwrites_unasked(void **state)
+{
+    (void)state;
+    Session *s = open_demo(false);
+    edit(s, "*layers.{1,6}.mlp.down_proj", 0, false, 2);
+    char path[128];
+    snprintf(path, sizeof path, "%s/out.yaml", scratch);
+    unlink(path);
+    ok(session_export(s, path, false, &err));
+    assert_int_equal(session_export(s, path, false, &err), ST_USAGE);
+    ok(session_export(s, path, true, &err));
+    ok(session_open_recipe(s, path, &err));
+    for (int64_t i = 0; i < 56; i++) {
+        bool out = i == find(s, "model.layers.1.mlp.down_proj") || i == find(s, "model.layers.6.mlp.down_proj");
+        assert_int_equal(session_level_of(s, i), out ? 0 : 1);
+    }
+    assert_int_equal(session_export(s, "/nonexistent-dir/x.yaml", false, &err), ST_IO);
+    edit(s, "*layers.1.mlp.down_proj", 0, true, 1); /* home: the entry that would take it */
+    session_free(s);
+}
+
+static void settings_are_checked(void **state)
+{
+    (void)state;
+    Session *s = open_demo(false);
+    ok(session_set(s, "max_samples", "3", &err));
+    ok(session_set(s, "mem", "300M", &err));
+    assert_int_equal(session_options(s)->mem, 300ull << 20);
+    assert_int_equal(session_set(s, "mem", "lots", &err), ST_USAGE);
+    assert_int_equal(session_set(s, "ctx", "1", &err), ST_USAGE);
+    assert_int_equal(session_set(s, "colour", "red", &err), ST_USAGE);
+    assert_non_null(strstr(err.text, "max-samples"));
+    assert_int_equal(session_set_calib(s, "no-such-file.jsonl", &err), ST_DATA);
+    session_free(s);
+}
+
+int main(void)
+{
+    signal(SIGXFSZ, SIG_IGN);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(opening_reads_no_weight),
+        cmocka_unit_test(a_fused_group_moves_together),
+        cmocka_unit_test(a_target_without_a_hit_names_the_nearest),
+        cmocka_unit_test(tags_and_filters),
+        cmocka_unit_test(the_planted_layers_come_first),
+        cmocka_unit_test(measuring_is_remembered_per_assignment),
+        cmocka_unit_test(a_session_comes_back_whole),
+        cmocka_unit_test(kill_9_loses_at_most_a_layer),
+        cmocka_unit_test(a_torn_journal_is_cut),
+        cmocka_unit_test(cancel_keeps_rows_and_resumes),
+        cmocka_unit_test(export_is_proved_and_never_overwrites_unasked),
+        cmocka_unit_test(settings_are_checked),
+    };
+    return cmocka_run_group_tests_name("session", tests, make_scratch, remove_scratch);
+}
