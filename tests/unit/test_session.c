@@ -334,16 +334,24 @@ static void a_torn_journal_is_cut(void **state)
     snprintf(id, sizeof id, "%s", session_id(s));
     snprintf(path, sizeof path, "%s/sessions/%s/journal", scratch, id);
     session_free(s);
-    struct stat sb;
-    assert_int_equal(stat(path, &sb), 0);
-    for (off_t cut = 1; cut < 300; cut += 23) {
-        assert_int_equal(truncate(path, sb.st_size - cut), 0);
+    char *whole;
+    size_t len;
+    ok(file_read(path, 1u << 20, &whole, &len, &err));
+    for (size_t cut = 1; cut < len; cut += 97) {
+        ok(file_write_atomic(path, whole, len - cut, &err));
         SessionOptions o = options(true);
-        ok(session_restore(&s, &o, id, &err));
+        Status st = session_restore(&s, &o, id, &err);
+        if (st != ST_OK) { /* even the record that opens the model is torn */
+            assert_int_equal(st, ST_DATA);
+            assert_non_null(strstr(err.text, "empty"));
+            assert_true(cut > len - 700);
+            continue;
+        }
         assert_int_equal(session_model(s)->nlinears, 56);
+        assert_true(session_log_lines(s) > 0);
         session_free(s);
-        assert_int_equal(stat(path, &sb), 0);
     }
+    free(whole);
 }
 
 static void cancel_keeps_rows_and_resumes(void **state)
