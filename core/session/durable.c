@@ -396,25 +396,32 @@ static bool is_locked(const char *dir)
     return locked;
 }
 
+/* The model's path stands in the journal's first record: its first bytes are enough. */
 static bool read_info(const char *dir, const char *id, SessionInfo *info)
 {
-    char *path = path_join(dir, "journal"), *text = NULL;
-    struct stat sb;
-    size_t len;
-    bool good = path && stat(path, &sb) == 0 && file_read(path, 1u << 30, &text, &len, NULL) == ST_OK;
+    char *path = path_join(dir, "journal"), text[4096];
+    int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     free(path);
-    if (!good)
+    struct stat sb;
+    if (fd < 0 || fstat(fd, &sb) != 0) {
+        if (fd >= 0)
+            close(fd);
         return false;
-    *info = (SessionInfo){.when = (int64_t)sb.st_mtime, .locked = is_locked(dir)};
-    snprintf(info->id, sizeof info->id, "%s", id);
-    static const char key[] = "\"model\":\"";
-    char *p = len > 8 ? memmem(text, len < 4096 ? len : 4096, key, sizeof key - 1) : NULL;
-    if (p) {
-        p += sizeof key - 1;
-        snprintf(info->model, sizeof info->model, "%.*s", (int)strcspn(p, "\""), p);
     }
-    free(text);
-    return p != NULL;
+    ssize_t len = read(fd, text, sizeof text - 1);
+    close(fd);
+    *info = (SessionInfo){.when = (int64_t)sb.st_mtime, .locked = is_locked(dir)};
+    size_t n = strlen(id);
+    memcpy(info->id, id, n < sizeof info->id ? n : sizeof info->id - 1);
+    static const char key[] = "\"model\":\"";
+    char *p = len > 0 ? memmem(text, (size_t)len, key, sizeof key - 1) : NULL;
+    if (!p)
+        return false;
+    text[len] = 0;
+    p += sizeof key - 1;
+    n = strcspn(p, "\"");
+    memcpy(info->model, p, n < sizeof info->model ? n : sizeof info->model - 1);
+    return true;
 }
 
 Status session_list(const char *state_dir, SessionInfo **out, int *n, Error *err)

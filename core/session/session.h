@@ -218,7 +218,6 @@ typedef struct SessionInfo {
     char id[40];
     char model[256];
     int64_t when;        /* seconds since the epoch of the last change */
-    int scored, total;
     bool locked;
 } SessionInfo;
 /* Sessions on disk, newest first; caller frees. */
