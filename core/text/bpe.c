@@ -213,57 +213,83 @@ static bool can_join(const Bpe *b, int32_t left, int32_t right)
 
 /* ---- symbols ---- */
 
-/* <0xHH> of every byte of a code point; false when one is missing. */
-static bool fall_back(const Bpe *b, const char *s, int len, int32_t *sym, size_t *n)
+/* The symbols of one piece as they come. */
+typedef struct Feed {
+    const Bpe *b;
+    BpeScratch *s;
+    IdList *out;
+    Error *err;
+    size_t n;  /* symbols waiting in s->symbol */
+    bool cuts; /* a long piece: ends a segment wherever no merge can cross */
+} Feed;
+
+static Status feed_flush(Feed *f)
 {
+    size_t n = f->n;
+    f->n = 0;
+    return n ? encode_segment(f->b, f->s, f->s->symbol, n, f->out, f->err) : ST_OK;
+}
+
+static Status feed(Feed *f, int32_t id)
+{
+    BpeScratch *s = f->s;
+    if (f->cuts && f->n && !can_join(f->b, s->symbol[f->n - 1], id))
+        RETURN_IF_ERROR(feed_flush(f));
+    if (f->n == s->symbol_cap && !mem_grow(&s->symbol, &s->symbol_cap, f->n + 1, sizeof *s->symbol))
+        return error_nomem(f->err, "encoding a text");
+    s->symbol[f->n++] = id;
+    return ST_OK;
+}
+
+/* <0xHH> of every byte of a code point; *done false when one is missing. */
+static Status fall_back(Feed *f, const char *s, int len, bool *done)
+{
+    *done = false;
     for (int i = 0; i < len; i++)
-        if (b->byte[(unsigned char)s[i]] < 0)
-            return false;
+        if (f->b->byte[(unsigned char)s[i]] < 0)
+            return ST_OK;
+    *done = true;
     for (int i = 0; i < len; i++)
-        sym[(*n)++] = b->byte[(unsigned char)s[i]];
-    return true;
+        RETURN_IF_ERROR(feed(f, f->b->byte[(unsigned char)s[i]]));
+    return ST_OK;
 }
 
 /* Code points to ids. The order around unknown ones is the reference's: an unknown token waits until a known symbol
  * or the end comes (bytes of a fallback overtake it), and grows meanwhile when they are fused. */
-static size_t code_point_symbols(const Bpe *b, const char *piece, size_t len, int32_t *sym)
+static Status feed_code_points(Feed *f, const char *piece, size_t len)
 {
-    size_t n = 0;
+    const Bpe *b = f->b;
     bool waiting = false;
     for (size_t i = 0; i < len;) {
         int k;
         uint32_t cp = utf8_next(piece + i, &k);
         int32_t id = cp < 65536 ? b->bmp[cp] : (int32_t)map_get(&b->names, piece + i, (size_t)k, -1);
-        if (id >= 0) {
-            if (waiting)
-                sym[n++] = b->unk;
-            waiting = false;
-            sym[n++] = id;
-        } else if (!(b->byte_fallback && fall_back(b, piece + i, k, sym, &n)) && b->unk >= 0) {
-            if (waiting && !b->fuse_unk)
-                sym[n++] = b->unk;
-            waiting = true;
-        }
+        bool bytes = false;
+        if (id < 0 && b->byte_fallback)
+            RETURN_IF_ERROR(fall_back(f, piece + i, k, &bytes));
+        if (waiting && (id >= 0 || (!bytes && !b->fuse_unk)))
+            RETURN_IF_ERROR(feed(f, b->unk));
+        if (id >= 0)
+            RETURN_IF_ERROR(feed(f, id));
+        if (!bytes)
+            waiting = id < 0 && b->unk >= 0;
         i += (size_t)k;
     }
-    if (waiting)
-        sym[n++] = b->unk;
-    return n;
+    return waiting ? feed(f, b->unk) : ST_OK;
 }
 
-static size_t byte_symbols(const Bpe *b, const char *piece, size_t len, int32_t *sym)
+static Status feed_bytes(Feed *f, const char *piece, size_t len)
 {
-    size_t n = 0;
     bool unknown = false;
     for (size_t i = 0; i < len; i++) {
-        int32_t id = b->byte[(unsigned char)piece[i]];
+        int32_t id = f->b->byte[(unsigned char)piece[i]];
         if (id >= 0)
-            sym[n++] = id;
-        else if (b->unk >= 0 && !(unknown && b->fuse_unk))
-            sym[n++] = b->unk;
+            RETURN_IF_ERROR(feed(f, id));
+        else if (f->b->unk >= 0 && !(unknown && f->b->fuse_unk))
+            RETURN_IF_ERROR(feed(f, f->b->unk));
         unknown = id < 0;
     }
-    return n;
+    return ST_OK;
 }
 
 Status bpe_encode(const Bpe *b, BpeScratch *s, const char *piece, size_t len, IdList *out, Error *err)
@@ -273,16 +299,7 @@ Status bpe_encode(const Bpe *b, BpeScratch *s, const char *piece, size_t len, Id
         if (id >= 0)
             return id_push(out, id) ? ST_OK : error_nomem(err, "encoding a text");
     }
-    if (s->symbol_cap < len + 1 && !mem_grow(&s->symbol, &s->symbol_cap, len + 1, sizeof *s->symbol))
-        return error_nomem(err, "encoding a text");
-    int32_t *sym = s->symbol;
-    size_t n = b->byte_level ? byte_symbols(b, piece, len, sym) : code_point_symbols(b, piece, len, sym);
-    size_t start = 0;
-    if (n > WORD_SYMBOLS)
-        for (size_t i = 1; i < n; i++)
-            if (!can_join(b, sym[i - 1], sym[i])) {
-                RETURN_IF_ERROR(encode_segment(b, s, sym + start, i - start, out, err));
-                start = i;
-            }
-    return n > start ? encode_segment(b, s, sym + start, n - start, out, err) : ST_OK;
+    Feed f = {.b = b, .s = s, .out = out, .err = err, .cuts = len > WORD_SYMBOLS};
+    RETURN_IF_ERROR(b->byte_level ? feed_bytes(&f, piece, len) : feed_code_points(&f, piece, len));
+    return feed_flush(&f);
 }

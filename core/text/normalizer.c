@@ -149,12 +149,94 @@ static bool inert(uint32_t cp, int options)
     return cp < plain || (cp >= 0x4e00 && cp <= 0x9fff);
 }
 
+/* Code points of one run, decomposed. */
+typedef struct Points {
+    utf8proc_int32_t *cp;
+    size_t n, cap;
+} Points;
+
+static int combining_class(utf8proc_int32_t cp)
+{
+    return utf8proc_get_property(cp)->combining_class;
+}
+
+static Status decompose(const char *text, size_t len, int options, Points *p, Error *err)
+{
+    int boundary = 0;
+    p->n = 0;
+    for (size_t i = 0; i < len;) {
+        int k;
+        utf8proc_int32_t cp = (utf8proc_int32_t)utf8_next(text + i, &k);
+        if (!mem_grow(&p->cp, &p->cap, p->n + 32, sizeof *p->cp)) /* the longest decomposition has 18 */
+            return error_nomem(err, "normalizing a text");
+        utf8proc_ssize_t got = utf8proc_decompose_char(cp, p->cp + p->n, (utf8proc_ssize_t)(p->cap - p->n),
+                                                       (utf8proc_option_t)(options | UTF8PROC_DECOMPOSE), &boundary);
+        if (got < 0 || (size_t)got > p->cap - p->n)
+            return error_set(err, ST_DATA, "normalizing a text: U+%04X cannot be decomposed", (unsigned)cp);
+        p->n += (size_t)got;
+        i += (size_t)k;
+    }
+    return ST_OK;
+}
+
+/* Sorts a run of marks by combining class, equal ones as they stand: by counting, since a hostile run is long. */
+static void order_run(utf8proc_int32_t *cp, utf8proc_int32_t *tmp, size_t n)
+{
+    size_t at[257] = {0};
+    for (size_t i = 0; i < n; i++)
+        at[combining_class(cp[i]) + 1]++;
+    for (int c = 1; c < 257; c++)
+        at[c] += at[c - 1];
+    memcpy(tmp, cp, n * sizeof *cp);
+    for (size_t i = 0; i < n; i++)
+        cp[at[combining_class(tmp[i])]++] = tmp[i];
+}
+
+/* Canonical ordering: runs of code points whose combining class isn't 0. */
+static Status order_marks(Points *p, Error *err)
+{
+    utf8proc_int32_t *tmp = NULL;
+    size_t cap = 0;
+    for (size_t i = 0, end; i < p->n; i = end + 1) {
+        bool sorted = true;
+        for (end = i; end < p->n && combining_class(p->cp[end]); end++)
+            sorted = sorted && (end == i || combining_class(p->cp[end - 1]) <= combining_class(p->cp[end]));
+        if (sorted)
+            continue;
+        if (!mem_grow(&tmp, &cap, end - i, sizeof *tmp)) {
+            free(tmp);
+            return error_nomem(err, "normalizing a text");
+        }
+        order_run(p->cp + i, tmp, end - i);
+    }
+    free(tmp);
+    return ST_OK;
+}
+
+static Status normalize_run(const char *text, size_t len, int options, Points *p, Str *out, Error *err)
+{
+    RETURN_IF_ERROR(decompose(text, len, options, p, err));
+    RETURN_IF_ERROR(order_marks(p, err));
+    utf8proc_ssize_t n = (utf8proc_ssize_t)p->n;
+    if (options & UTF8PROC_COMPOSE)
+        n = utf8proc_normalize_utf32(p->cp, n, (utf8proc_option_t)options);
+    if (n < 0)
+        return error_set(err, ST_DATA, "normalizing a text: %s", utf8proc_errmsg(n));
+    for (utf8proc_ssize_t i = 0; i < n; i++) {
+        char bytes[4];
+        str_append(out, bytes, (size_t)utf8_encode((unsigned)p->cp[i], bytes));
+    }
+    return ST_OK;
+}
+
 /* Only runs around code points that are not inert go through utf8proc. */
 static Status apply_unicode(const Step *step, const char *text, size_t len, Str *out, Error *err)
 {
     size_t done = 0, last = 0; /* text before done is written; the inert code point before i starts at last */
     unsigned char low = step->options & (UTF8PROC_COMPAT | UTF8PROC_DECOMPOSE) ? 0xc2 : 0xcc;
-    for (size_t i = 0; i < len;) {
+    Points points = {0};
+    Status st = ST_OK;
+    for (size_t i = 0; st == ST_OK && i < len;) {
         int n = 1;
         if ((unsigned char)text[i] < low || inert(utf8_next(text + i, &n), step->options)) {
             if (((unsigned char)text[i] & 0xc0) != 0x80)
@@ -167,18 +249,12 @@ static Status apply_unicode(const Step *step, const char *text, size_t len, Str 
             end += (size_t)n;
         size_t start = last > done ? last : done;
         str_append(out, text + done, start - done);
-        utf8proc_uint8_t *made = NULL;
-        utf8proc_ssize_t k = utf8proc_map((const utf8proc_uint8_t *)text + start, (utf8proc_ssize_t)(end - start), &made,
-                                          (utf8proc_option_t)step->options);
-        if (k < 0)
-            return k == UTF8PROC_ERROR_NOMEM ? error_nomem(err, "normalizing a text")
-                                             : error_set(err, ST_DATA, "normalizing a text: %s", utf8proc_errmsg(k));
-        str_append(out, (char *)made, (size_t)k);
-        free(made);
+        st = normalize_run(text + start, end - start, step->options, &points, out, err);
         done = last = i = end;
     }
+    free(points.cp);
     str_append(out, text + done, len - done);
-    return ST_OK;
+    return st;
 }
 
 static Status apply_replace(const Step *step, MatchScratch *s, const char *text, size_t len, Str *out, Error *err)
