@@ -533,7 +533,8 @@ static Status quantifier(Parser *p, Str *out, bool quantifiable)
         str_putc(out, '+');
         p->i++;
     }
-    if (more(p) && strchr("*+", p->s[p->i]))
+    bool again = more(p) && (strchr("*+", p->s[p->i]) || (p->s[p->i] == '{' && interval(p, &lo, &hi, &end)));
+    if (again)
         return refuse(p, p->i, "a quantifier after a quantifier");
     return ST_OK;
 }
