@@ -163,7 +163,12 @@ unsigned act_run(Ui *ui, const KeyRow *row, int key)
     const Metric *m = session_metric(ui_session(ui));
     if (!m)
         return ui_refuse(ui, "no metric is shown; :show METRIC");
-    if (ui_command(ui, "analyze %s", m->name) && session_busy(ui_session(ui)))
+    const char *sum = "";
+    for (int i = 0; metric_table[i]; i++) { /* what predictions add up comes from the same pass */
+        if (metric_table[i]->additive && metric_table[i] != m)
+            sum = metric_table[i]->name;
+    }
+    if (ui_command(ui, "analyze %s %s", m->name, sum) && session_busy(ui_session(ui)))
         ui_say(ui, SL_TEXT, "%s runs; you can go on working, 3 shows the job, ^C stops it", m->name);
     return DO_PAINT;
 }

@@ -153,7 +153,7 @@ static void draw_step(Ui *ui, Rect r, int *y, double step, double std)
     fmt_value(a, sizeof a, step);
     fmt_value(b, sizeof b, std / step);
     snprintf(buf, sizeof buf, "int8 step %s: std is %s steps", a, b);
-    line(ui, r, y, std < 4 * step ? SL_OUTLIER : SL_DIM, buf);
+    draw_wrapped(ui, r, y, std < 4 * step ? SL_OUTLIER : SL_DIM, buf);
 }
 
 static void draw_hist(Ui *ui, Rect r, int *y, int rows, const HistView *v)
@@ -161,7 +161,7 @@ static void draw_hist(Ui *ui, Rect r, int *y, int rows, const HistView *v)
     int left = r.y + r.h - *y;
     if (rows > left)
         rows = left;
-    if (rows < 4 || v->h->n == 0)
+    if (rows < 5 || v->h->n == 0)
         return;
     Rect area = {*y, r.x, rows, r.w};
     if (ui->hist_table)
@@ -176,8 +176,8 @@ static void draw_input(Ui *ui, Rect r, int *y, int rows, const LinearResult *res
     const TapSummary *in = &res->in;
     char buf[200], m[160], n[24];
     fmt_count(n, sizeof n, in->rows);
-    snprintf(buf, sizeof buf, "input  %s tokens x %lld, %d texts  %s", n, (long long)in->width, in->samples,
-             ui->hist_table ? "" : ui->hist_linear ? "linear" : "log");
+    snprintf(buf, sizeof buf, "input%s: %s tokens x %lld, %d texts", ui->hist_table ? "" : ui->hist_linear ? " (linear)" : " (log)", n,
+             (long long)in->width, in->samples);
     line(ui, r, y, SL_HEADER, buf);
     if (in->bad)
         draw_wrapped(ui, r, y, SL_FAILED, in->bad_text);

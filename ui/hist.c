@@ -91,42 +91,46 @@ static int grid(Ui *ui, Rect r, const HistView *v, double lo, double hi)
     return every;
 }
 
-static void limits(Ui *ui, Rect r, const HistView *v, double lo, double hi, const double *clip, int every)
+static void limits(Ui *ui, Rect r, double lo, double hi, int every)
 {
-    char a[24], b[24], left[64], right[64], mid[80] = "", share[24];
+    char a[24], b[24], mid[80] = "";
     fmt_value(a, sizeof a, lo);
     fmt_value(b, sizeof b, hi);
-    double total = v->h->total > 0 ? (double)v->h->total : 1;
-    fmt_percent(share, sizeof share, clip[0] / total);
-    snprintf(left, sizeof left, clip[0] > 0 ? "%s [%s below]" : "%s", a, share);
-    fmt_percent(share, sizeof share, clip[1] / total);
-    if (clip[1] > 0)
-        snprintf(right, sizeof right, "[%s above] %s", share, b);
-    else
-        snprintf(right, sizeof right, "%s", b);
     if (every == 1)
         snprintf(mid, sizeof mid, "' int8 steps");
     else if (every)
         snprintf(mid, sizeof mid, "' every %d int8 steps", every);
-    int used = text_width(left) + text_width(right), room = r.w - used, mw = text_width(mid);
+    int room = r.w - text_width(a) - text_width(b), mw = text_width(mid);
     Pen p = pen_at(ui, r.y, r.x, r.w);
-    pen_puts(&p, SL_AXIS, left);
+    pen_puts(&p, SL_AXIS, a);
     if (mw > 0 && room > mw + 2) {
         pen_to(&p, SL_AXIS, p.x + (room - mw) / 2);
         pen_puts(&p, SL_AXIS, mid);
     }
-    int x = r.x + r.w - text_width(right);
-    if (x > p.x)
-        pen_to(&p, SL_AXIS, x);
+    pen_to(&p, SL_AXIS, r.x + r.w - text_width(b));
+    pen_puts(&p, SL_AXIS, b);
+}
+
+static void outside(Ui *ui, Rect r, const HistView *v, const double *clip)
+{
+    char below[24], above[24], buf[120];
+    double total = v->h->total > 0 ? (double)v->h->total : 1;
+    fmt_percent(below, sizeof below, clip[0] / total);
+    fmt_percent(above, sizeof above, clip[1] / total);
+    if (clip[0] > 0 && clip[1] > 0)
+        snprintf(buf, sizeof buf, "in the end bins: %s below, %s above", below, above);
+    else if (clip[0] > 0 || clip[1] > 0)
+        snprintf(buf, sizeof buf, "in the end bin: %s %s", clip[0] > 0 ? below : above, clip[0] > 0 ? "below" : "above");
     else
-        pen_puts(&p, SL_AXIS, " ");
-    pen_puts(&p, SL_AXIS, right);
+        return;
+    Pen p = pen_at(ui, r.y, r.x, r.w);
+    pen_puts(&p, SL_CLIP, buf);
 }
 
 void hist_draw(Ui *ui, Rect r, const HistView *v)
 {
     int per = hist_columns(ui->term.glyphs.hist), n = r.w * per;
-    if (r.h < 3 || r.w < 4 || v->h->n == 0)
+    if (r.h < 4 || r.w < 4 || v->h->n == 0)
         return;
     if (n > MAX_BINS)
         n = MAX_BINS / per * per;
@@ -140,14 +144,15 @@ void hist_draw(Ui *ui, Rect r, const HistView *v)
         if (clip[i] < 0.5)
             clip[i] = 0;
     }
-    double raw[2] = {bin[0], bin[n - 1]};
     bin[0] += clip[0];
     bin[n - 1] += clip[1];
-    bars(ui, (Rect){r.y, r.x, r.h - 2, r.w}, bin, n, clip, v->linear);
-    bin[0] = raw[0];
-    bin[n - 1] = raw[1];
-    int every = grid(ui, (Rect){r.y + r.h - 2, r.x, 1, r.w}, v, lo, hi);
-    limits(ui, (Rect){r.y + r.h - 1, r.x, 1, r.w}, v, lo, hi, clip, every);
+    bool cut = clip[0] > 0 || clip[1] > 0;
+    int text = cut ? 3 : 2;
+    bars(ui, (Rect){r.y, r.x, r.h - text, r.w}, bin, n, clip, v->linear);
+    int every = grid(ui, (Rect){r.y + r.h - text, r.x, 1, r.w}, v, lo, hi);
+    limits(ui, (Rect){r.y + r.h - text + 1, r.x, 1, r.w}, lo, hi, every);
+    if (cut)
+        outside(ui, (Rect){r.y + r.h - 1, r.x, 1, r.w}, v, clip);
     free(bin);
 }
 

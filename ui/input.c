@@ -19,7 +19,7 @@ typedef struct Kind {
     const char *label;
     bool commands;                                   /* history and completion of the command language */
     const char *hint;                                /* shown while the line is empty */
-    void (*changed)(Ui *ui, const char *text, char *note, Slot *slot);
+    void (*changed)(Ui *ui, const char *text, Input *p);
     unsigned (*done)(Ui *ui, const char *text);
     void (*cancelled)(Ui *ui);
 } Kind;
@@ -27,6 +27,7 @@ typedef struct Kind {
 struct Input {
     InputKind kind;
     char note[MAX_NOTE];     /* below the line */
+    char figures[MAX_NOTE];  /* above it, where there is a line */
     Slot note_slot;
     bool done;               /* Enter: readline handed the line over */
     char *line;
@@ -62,24 +63,24 @@ static void remember(const char *line)
 
 /* ---- what the kinds do ---- */
 
-static void preview_pattern(Ui *ui, const char *text, char *note, Slot *slot)
+static void preview_pattern(Ui *ui, const char *text, Input *p)
 {
     WhatIf w;
     Error err = {ST_OK, ""};
     char size[32], share[32];
     memset(&w, 0, sizeof w);
-    *slot = SL_ERR;
+    p->note_slot = SL_ERR;
     if (session_preview(ui_session(ui), text, &w, &err) != ST_OK) {
-        snprintf(note, MAX_NOTE, "%s", err.text);
+        snprintf(p->note, MAX_NOTE, "%s", err.text);
         return;
     }
     fmt_delta(size, sizeof size, (double)w.bytes);
     fmt_percent(share, sizeof share, w.share);
-    *slot = w.hits == 0 ? SL_ERR : w.lint.kind != LINT_OK ? SL_WARN : SL_OK;
-    int n = snprintf(note, MAX_NOTE, "%lld hits, %lld new, %sB%s%s", (long long)w.hits, (long long)w.fresh, size,
-                     w.share == w.share ? ", local error -" : "", w.share == w.share ? share : "");
-    if (w.lint.kind != LINT_OK && n > 0 && n < MAX_NOTE)
-        snprintf(note + n, (size_t)(MAX_NOTE - n), "  ! %s", w.lint.text);
+    p->note_slot = w.hits == 0 ? SL_ERR : w.lint.kind != LINT_OK ? SL_WARN : SL_OK;
+    snprintf(p->figures, MAX_NOTE, "%lld hit%s, %lld new, size %s%s%s", (long long)w.hits, w.hits == 1 ? "" : "s", (long long)w.fresh, size,
+             w.share == w.share ? ", local error -" : "", w.share == w.share ? share : "");
+    if (w.lint.kind != LINT_OK)
+        snprintf(p->note, MAX_NOTE, "! %s", w.lint.text);
 }
 
 static unsigned done_exclude(Ui *ui, const char *text)
@@ -116,15 +117,14 @@ static unsigned done_tag(Ui *ui, const char *text)
     return DO_PAINT;
 }
 
-static void changed_search(Ui *ui, const char *text, char *note, Slot *slot)
+static void changed_search(Ui *ui, const char *text, Input *p)
 {
-    note[0] = '\0';
     if (!*text || !ui->view->find)
         return;
-    session_set_cursor(ui_session(ui), ui->input->origin);
+    session_set_cursor(ui_session(ui), p->origin);
     if (!ui->view->find(ui, ui_state(ui, ui->view), text, 1, true)) {
-        snprintf(note, MAX_NOTE, "no name here holds '%s'", text);
-        *slot = SL_WARN;
+        snprintf(p->note, MAX_NOTE, "no name here holds '%s'", text);
+        p->note_slot = SL_WARN;
     }
 }
 
@@ -378,9 +378,9 @@ static void note_change(Ui *ui, const char *before)
     Input *p = ui->input;
     if (strcmp(before, rl_line_buffer) == 0)
         return;
-    p->note[0] = '\0';
+    p->note[0] = p->figures[0] = '\0';
     if (kinds[p->kind].changed && *rl_line_buffer)
-        kinds[p->kind].changed(ui, rl_line_buffer, p->note, &p->note_slot);
+        kinds[p->kind].changed(ui, rl_line_buffer, p);
 }
 
 /* Bytes that stand for a key in readline's default map; 0: readline has no use for it. */
@@ -456,6 +456,26 @@ unsigned input_paste(Ui *ui, const char *text)
     return DO_PAINT;
 }
 
+static void draw_notes(Ui *ui, const Input *p, const char *hint)
+{
+    Rect b = ui->layout.keys, f = ui->layout.figures;
+    bool shared = f.y == ui->layout.message.y;
+    Pen note = pen_at(ui, b.y, b.x, b.w);
+    pen_puts(&note, SL_TEXT, " ");
+    if (!rl_line_buffer[0])
+        pen_puts(&note, SL_DIM, hint);
+    else if (p->figures[0] && shared)
+        pen_printf(&note, p->note_slot, "%s  ", p->figures);
+    if (rl_line_buffer[0])
+        pen_puts(&note, p->note_slot, p->note);
+    pen_fill(&note, SL_TEXT);
+    if (!p->figures[0] || shared || !rl_line_buffer[0])
+        return;
+    Pen above = pen_at(ui, f.y, f.x, f.w);
+    pen_printf(&above, p->note_slot, " %s", p->figures);
+    pen_fill(&above, SL_TEXT);
+}
+
 void input_draw(Ui *ui)
 {
     const Input *p = ui->input;
@@ -473,12 +493,5 @@ void input_draw(Ui *ui)
     ui_rest_cursor(ui, r.y, pen.x + before);
     pen_puts(&pen, SL_TEXT, shown);
     pen_fill(&pen, SL_TEXT);
-    Rect b = ui->layout.keys;
-    Pen note = pen_at(ui, b.y, b.x, b.w);
-    pen_puts(&note, SL_TEXT, " ");
-    if (!rl_line_buffer[0])
-        pen_puts(&note, SL_DIM, k->hint);
-    else
-        pen_puts(&note, p->note_slot, p->note);
-    pen_fill(&note, SL_TEXT);
+    draw_notes(ui, p, k->hint);
 }

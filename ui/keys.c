@@ -11,8 +11,8 @@
 
 const KeyRow key_table[] = {
     {.keys = {K(KEY_F(1)), '?'}, .screens = "", .command = "", .help = "this list; Enter runs a line of it", .label = "Help", .run = act_help},
-    {.keys = {'r'}, .screens = "1", .command = "analyze METRIC", .help = "run the shown metric over the model", .label = "Run",
-     .run = act_run, .refuse = refuse_no_model},
+    {.keys = {'r'}, .screens = "1", .command = "analyze METRIC local_error",
+     .help = "run the shown metric, and what predictions need, in one pass", .label = "Run", .run = act_run, .refuse = refuse_no_model},
     {.keys = {'r'}, .screens = "2", .command = "measure", .help = "quantize as decided here and measure the real effect", .label = "Measure",
      .run = act_measure, .refuse = refuse_no_model},
     {.keys = {'r'}, .screens = "3", .command = "resume", .help = "continue the stopped analysis after its last whole layer", .label = "Resume",

@@ -1,9 +1,8 @@
 /* The frame around the views: title, tabs, figures, messages. Drawing goes into curses' memory; curses sends what differs. */
-#include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "base/mem.h"
 #include "ui/keys.h"
 #include "ui/input.h"
 
@@ -112,45 +111,82 @@ static void draw_tabs(Ui *ui)
     str_free(&ctx);
 }
 
-static void figures_effect(Ui *ui, Pen *p)
+/* Pieces of the line of figures; the highest priority goes first where they don't all fit. */
+typedef struct Figure {
+    char text[72];
+    Slot slot;
+    int priority;
+} Figure;
+enum { MAX_FIGURES = 10 };
+typedef struct Figures {
+    Figure f[MAX_FIGURES];
+    int n;
+} Figures;
+
+static void __attribute__((format(printf, 4, 5))) figure(Figures *l, Slot slot, int priority, const char *fmt, ...)
 {
-    Session *s = ui_session(ui);
-    int stale = 0;
-    const Effect *e = session_effect(s, &stale);
-    if (!e)
+    if (l->n == MAX_FIGURES)
         return;
-    char kl[24], ppl[24];
-    fmt_value(kl, sizeof kl, e->kl_mean);
-    fmt_value(ppl, sizeof ppl, e->ppl_quant);
-    pen_printf(p, stale ? SL_STALE : SL_STRONG, "  measured KL %s ppl %s%s", kl, ppl, stale ? " STALE" : "");
+    Figure *f = &l->f[l->n++];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(f->text, sizeof f->text, fmt, ap);
+    va_end(ap);
+    f->slot = slot;
+    f->priority = priority;
+}
+
+static void collect_figures(Session *s, Figures *l)
+{
+    Prediction pr = session_predict(s);
+    char t[32], u[32];
+    int stale = 0;
+    figure(l, SL_TEXT, 0, "float %lld/%lld", (long long)pr.size.floats, (long long)(pr.size.floats + pr.size.quantized));
+    fmt_bytes(t, sizeof t, (double)pr.size.bytes);
+    figure(l, SL_TEXT, 0, "size %s", t);
+    figure(l, SL_TEXT, 3, "%.2f bits", pr.size.average_bits);
+    if (pr.have && pr.calibrated) {
+        fmt_value(t, sizeof t, pr.kl);
+        figure(l, SL_PREDICTED, 1, "KL %s~", t);
+    } else if (pr.have && pr.share_back > 0) {
+        fmt_percent(t, sizeof t, pr.share_back);
+        figure(l, SL_PREDICTED, 1, "local error -%s~", t);
+    }
+    const Effect *e = session_effect(s, &stale);
+    if (e) {
+        fmt_value(t, sizeof t, e->kl_mean);
+        fmt_value(u, sizeof u, e->ppl_quant);
+        figure(l, stale ? SL_STALE : SL_STRONG, 0, stale ? "STALE KL %s ppl %s" : "measured KL %s ppl %s", t, u);
+    }
+    if (session_tag_count(s) > 0)
+        figure(l, SL_TAGGED, 2, "*%lld tagged", (long long)session_tag_count(s));
+    if (session_undo_depth(s) > 0)
+        figure(l, SL_DIM, 4, "undo %d", session_undo_depth(s));
 }
 
 static void draw_figures(Ui *ui)
 {
     Rect r = ui->layout.figures;
     Pen p = pen_at(ui, r.y, r.x, r.w);
-    Session *s = ui_session(ui);
-    if (!ui_model(ui)) {
-        pen_fill(&p, SL_TEXT);
-        return;
+    Figures l = {.n = 0};
+    if (ui_model(ui))
+        collect_figures(ui_session(ui), &l);
+    for (int limit = 9; limit > 0; limit--) {
+        int used = 0;
+        for (int i = 0; i < l.n; i++)
+            used += l.f[i].priority <= limit ? text_width(l.f[i].text) + 2 : 0;
+        if (used <= r.w)
+            break;
+        for (int i = 0; i < l.n; i++) {
+            if (l.f[i].priority == limit)
+                l.f[i].text[0] = '\0';
+        }
     }
-    Prediction pr = session_predict(s);
-    char size[24], t[32];
-    fmt_bytes(size, sizeof size, (double)pr.size.bytes);
-    pen_printf(&p, SL_TEXT, " float %lld/%lld  size %s  %.2f bits", (long long)pr.size.floats,
-               (long long)(pr.size.floats + pr.size.quantized), size, pr.size.average_bits);
-    if (pr.have && pr.calibrated) {
-        fmt_value(t, sizeof t, pr.kl);
-        pen_printf(&p, SL_PREDICTED, "  KL %s~", t);
-    } else if (pr.have) {
-        fmt_percent(t, sizeof t, pr.share_back);
-        pen_printf(&p, SL_PREDICTED, "  local error -%s~", t);
+    pen_puts(&p, SL_TEXT, " ");
+    for (int i = 0; i < l.n; i++) {
+        if (l.f[i].text[0])
+            pen_printf(&p, l.f[i].slot, "%s  ", l.f[i].text);
     }
-    figures_effect(ui, &p);
-    if (session_undo_depth(s) > 0)
-        pen_printf(&p, SL_DIM, "  undo %d", session_undo_depth(s));
-    if (session_tag_count(s) > 0)
-        pen_printf(&p, SL_TAGGED, "  *%lld tagged", (long long)session_tag_count(s));
     pen_fill(&p, SL_TEXT);
 }
 
@@ -163,8 +199,12 @@ static void draw_message(Ui *ui)
         pen_printf(&p, SL_WARN, " %s ", ui->question.text);
         ui_rest_cursor(ui, p.y, p.x);
     } else if (ui->message[0]) {
-        pen_puts(&p, SL_TEXT, " ");
-        pen_puts(&p, ui->message_slot, ui->message);
+        Rect two = {shared ? r.y : ui->layout.figures.y, r.x + 1, shared ? 1 : 2, r.w - 2};
+        int y = text_width(ui->message) > two.w ? two.y : r.y;
+        if (y < r.y) /* a long one takes the line of the figures too */
+            draw_clear(ui, ui->layout.figures);
+        draw_wrapped(ui, two, &y, ui->message_slot, ui->message);
+        return;
     } else if (shared) {
         return;
     }
@@ -204,8 +244,6 @@ void ui_paint(Ui *ui)
     if (l->too_small) {
         draw_too_small(ui);
     } else {
-        draw_head(ui);
-        draw_tabs(ui);
         if (ui->overlay) {
             Rect body = {l->tabs.y + 1, 0, l->figures.y - l->tabs.y - 1, l->cols};
             ui->overlay->draw(ui, body);
@@ -213,6 +251,8 @@ void ui_paint(Ui *ui)
             ui->view->draw(ui, ui_state(ui, ui->view));
             draw_rule(ui);
         }
+        draw_head(ui);
+        draw_tabs(ui); /* after the view: it says how things stand with what was drawn */
         draw_figures(ui);
         if (ui->input) {
             input_draw(ui);

@@ -50,6 +50,13 @@ static const char *tail(const char *s, int total, int width)
     return s;
 }
 
+/* Bytes of s up to the end of its first number: what tells layers apart. */
+static size_t head_length(const char *s)
+{
+    size_t n = strcspn(s, "0123456789");
+    return s[n] ? n + strspn(s + n, "0123456789") : 0;
+}
+
 void text_elide(char *out, size_t size, const char *s, int width, const char *ellipsis)
 {
     int total = text_width(s), dots = text_width(ellipsis), w;
@@ -64,7 +71,11 @@ void text_elide(char *out, size_t size, const char *s, int width, const char *el
         return;
     }
     int keep = width - dots, left = keep / 2; /* the end of a name says more than its start */
-    const char *end = tail(s, total, keep - left), *p = s;
+    const char *last = strrchr(s, '.'), *p = s;
+    int head = (int)head_length(s);
+    if (head > 0 && last && head + text_width(last + 1) <= keep)
+        left = head;
+    const char *end = tail(s, total, keep - left);
     for (const char *q = p; text_next(&q, &w) && left >= w; p = q)
         left -= w;
     snprintf(out, size, "%.*s%s%s", (int)(p - s), s, ellipsis, end);

@@ -281,11 +281,48 @@ unsigned ui_key(Ui *ui, int key)
 
 /* ---- what the session reports ---- */
 
+static void tell_end(Ui *ui, const JobView *j)
+{
+    char t[24];
+    const Effect *e = session_effect(ui_session(ui), NULL);
+    fmt_seconds(t, sizeof t, j->elapsed);
+    if (j->state == JOB_FAILED)
+        ui_say(ui, SL_ERR, "%s: %s", j->title, j->error);
+    else if (j->state == JOB_STOPPED)
+        ui_say(ui, SL_WARN, "%s stopped after %lld of %lld layers; its rows are kept, :resume goes on", j->title, (long long)j->done,
+               (long long)j->total);
+    else if (j->kind == JOB_MEASURE && e)
+        ui_say(ui, SL_OK, "measured in %s: KL %.4g, perplexity %.4g (float %.4g), top-1 agreement %.1f %%", t, e->kl_mean, e->ppl_quant,
+               e->ppl_float, 100 * e->top1);
+    else
+        ui_say(ui, j->failed ? SL_WARN : SL_OK, "%s done in %s: %d scored, %d failed", j->title, t, j->ok, j->failed);
+}
+
+/* Says how each job ended that ended since the last call. */
+static void watch_jobs(Ui *ui)
+{
+    Session *s = ui_session(ui);
+    int n = session_jobs(s), ended = 0;
+    const JobView *last = NULL;
+    for (int i = 0; i < n; i++) {
+        const JobView *j = session_job(s, i);
+        if (j->state == JOB_WAITING || j->state == JOB_RUNNING)
+            continue;
+        ended++;
+        last = !last || j->id > last->id ? j : last;
+    }
+    if (ended > ui->jobs_ended && last && !ui->input && !ui->question.text)
+        tell_end(ui, last);
+    ui->jobs_ended = ended;
+}
+
 unsigned ui_pump(Ui *ui)
 {
     unsigned bits = DO_NOTHING, ev = ui_session(ui) ? session_pump(ui_session(ui)) : 0;
     if (ev)
         bits |= DO_PAINT;
+    if (ev & (EV_JOB | EV_EFFECT))
+        watch_jobs(ui);
     if (ui->term.err_read >= 0) {
         Str text = {0};
         term_captured(&ui->term, &text);
@@ -440,6 +477,8 @@ Status ui_new(Ui **out, App *a, const UiOptions *o, Error *err)
     int rows, cols;
     getmaxyx(stdscr, rows, cols);
     ui_set_size(ui, rows, cols);
+    for (int i = 0; a->session && i < session_jobs(a->session); i++) /* of a resumed session: no news */
+        ui->jobs_ended += session_job(a->session, i)->state >= JOB_DONE;
     *out = ui;
     return ST_OK;
 }

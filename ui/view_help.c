@@ -38,7 +38,7 @@ static void draw(Ui *ui, Rect r)
     Pen head = pen_at(ui, r.y, r.x, r.w);
     pen_printf(&head, SL_HEADER, " Keys on %s: Enter runs the line, q closes", ui->view->title);
     pen_fill(&head, SL_HEADER);
-    const Column cols[] = {{"", 12, 14, 0, false}, {"", 30, 62, 0, false}, {"", 22, 34, 1, false}};
+    const Column cols[] = {{"", 12, 14, 0, false}, {"", 44, 84, 0, false}, {"", 32, 34, 1, false}};
     int w[3];
     columns_fit(cols, 3, r.w - 3, w);
     for (int y = 0; y < page && h->pos.top + y < h->n; y++) {
@@ -50,8 +50,10 @@ static void draw(Ui *ui, Rect r)
         snprintf(text, sizeof text, why ? "%s (not now: %s)" : "%s%s", row->help, why ? why : "");
         Pen p = pen_at(ui, r.y + 1 + y, r.x, r.w);
         p.reverse = here;
-        if (here)
+        if (here) {
             ui_rest_cursor(ui, p.y, p.x);
+            ui_say(ui, why ? SL_WARN : SL_TEXT, row->command[0] ? "%s  [:%s]" : "%s", text, row->command);
+        }
         pen_puts(&p, SL_TEXT, here ? "> " : "  ");
         pen_cell(&p, SL_KEY, w[0], false, keys);
         pen_puts(&p, SL_TEXT, " ");
@@ -64,22 +66,27 @@ static void draw(Ui *ui, Rect r)
     }
 }
 
+static unsigned leave(Ui *ui)
+{
+    ui->message[0] = '\0';
+    ui_close_overlay(ui);
+    return DO_RELAYOUT;
+}
+
 static unsigned run_row(Ui *ui, const KeyRow *row)
 {
     const char *why = row->refuse ? row->refuse(ui) : NULL;
     if (why)
         return ui_refuse(ui, "%s", why);
-    ui_close_overlay(ui);
+    leave(ui);
     return row->run(ui, row, row->keys[0]) | DO_RELAYOUT;
 }
 
 static unsigned key(Ui *ui, int k)
 {
     Help *h = ui->overlay_state;
-    if (k == 'q' || k == KEY_ESC || k == '?' || k == KEY_CODE(KEY_F(1)) || k == KEY_CTRL('C')) {
-        ui_close_overlay(ui);
-        return DO_RELAYOUT;
-    }
+    if (k == 'q' || k == KEY_ESC || k == '?' || k == KEY_CODE(KEY_F(1)) || k == KEY_CTRL('C'))
+        return leave(ui);
     if ((k == '\n' || k == KEY_CODE(KEY_ENTER)) && h->n > 0)
         return run_row(ui, h->row[h->pos.cur]);
     const KeyRow *row = key_find(k, ui->view, NULL);

@@ -45,9 +45,9 @@ static void draw_job(Ui *ui, Rect r, int y, const JobView *j, bool here)
         ui_rest_cursor(ui, y, r.x);
     pen_cell(&p, SL_TEXT, 4, false, id);
     pen_cell(&p, states[j->state].slot, 5, false, states[j->state].text);
-    pen_name(&p, SL_STRONG, r.w >= 90 ? 26 : 18, j->title);
+    pen_cell(&p, SL_STRONG, r.w >= 76 ? 27 : 20, false, j->title);
     pen_puts(&p, SL_TEXT, " ");
-    if (j->state == JOB_RUNNING && r.w >= 80) {
+    if (j->state == JOB_RUNNING && r.w >= 90) {
         pen_puts(&p, SL_BLUR, "[");
         pen_bar(&p, r.w >= 120 ? 40 : 16, j->total > 0 ? (double)j->done / (double)j->total : 0, true);
         pen_puts(&p, SL_BLUR, "] ");

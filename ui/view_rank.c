@@ -16,14 +16,15 @@ typedef struct Rank {
     bool started;        /* the cursor that a resumed session kept was taken over */
     bool moved;          /* the person chose a row: it stays under the cursor; before, the top does */
     int page;
-    double low, high;    /* of the scores shown, for the bars */
+    size_t skip;         /* bytes of each name not shown */
+    double low, high;    /* of the scores shown, for the bars: smallest above zero, largest */
     int64_t scored;
 } Rank;
 
 enum { C_RANK, C_STATE, C_NAME, C_SCORE, C_BAR, C_LEVEL, C_COST, C_GROUP, COLUMNS };
 static const Column columns[COLUMNS] = {
     [C_RANK] = {"#", 4, 5, 0, true},      [C_STATE] = {"S", 2, 2, 0, false},   [C_NAME] = {"layer", 24, 46, 0, false},
-    [C_SCORE] = {"score", 8, 8, 0, true}, [C_BAR] = {"bar", 6, 24, 3, false}, [C_LEVEL] = {"level", 7, 14, 2, false},
+    [C_SCORE] = {"score", 8, 8, 0, true}, [C_BAR] = {"bar", 6, 24, 3, false}, [C_LEVEL] = {"level", 5, 5, 2, false},
     [C_COST] = {"cost", 6, 6, 1, true},   [C_GROUP] = {"grp", 3, 3, 4, false},
 };
 
@@ -142,21 +143,58 @@ static void measure_scores(Ui *ui, Rank *st)
         if (sc.state != SCORE_OK && sc.state != SCORE_STALE)
             continue;
         st->scored++;
-        st->low = fmin(st->low, sc.value);
+        if (sc.value > 0)
+            st->low = fmin(st->low, sc.value);
         st->high = fmax(st->high, sc.value);
     }
 }
 
-/* Share of a score's bar: logarithmic where all are positive. */
+/* Share of a score's bar, logarithmic over at most four decades; none for what isn't above zero. */
 static double bar_share(const Rank *st, double v)
 {
-    if (!(st->high > st->low))
-        return 1;
-    if (st->low > 0) {
-        double low = fmax(st->low, st->high * 1e-6);
-        return 0.04 + 0.96 * log(fmax(v, low) / low) / log(st->high / low);
+    double low = fmax(st->low, st->high * 1e-4);
+    if (!(v > 0) || !(st->high > 0))
+        return 0;
+    if (!(st->high > low) || v <= low)
+        return v < st->high ? 0.04 : 1;
+    return 0.04 + 0.96 * log(v / low) / log(st->high / low);
+}
+
+/* Bytes that every name begins with, up to a dot: left out where names would not fit. */
+static size_t common_prefix(const Model *m)
+{
+    const char *first = m->linears[0].name, *dot = strchr(first, '.');
+    size_t n = dot ? (size_t)(dot - first) + 1 : 0;
+    for (int64_t i = 1; i < m->nlinears && n > 0; i++) {
+        if (strncmp(m->linears[i].name, first, n) != 0)
+            n = 0;
     }
-    return (v - st->low) / (st->high - st->low);
+    return n;
+}
+
+/* What the name column leaves out of each name at this width. */
+static size_t name_skip(Ui *ui, int width)
+{
+    const Model *m = ui_model(ui);
+    size_t skip = m->nlinears > 0 ? common_prefix(m) : 0;
+    for (int64_t i = 0; i < m->nlinears && skip > 0; i++) {
+        if ((int)strlen(m->linears[i].name) > width)
+            return skip;
+    }
+    return 0;
+}
+
+/* Widths for this session: the level column takes its longest name. */
+static void fit(Ui *ui, int width, int *w)
+{
+    Column c[COLUMNS];
+    memcpy(c, columns, sizeof c);
+    for (int i = 0; i < session_levels(ui_session(ui)); i++) {
+        int n = text_width(session_level_name(ui_session(ui), i));
+        if (n > c[C_LEVEL].min && n <= 16)
+            c[C_LEVEL].min = c[C_LEVEL].max = n;
+    }
+    columns_fit(c, COLUMNS, width, w);
 }
 
 static void draw_title(Ui *ui, Rect r, const int *w)
@@ -225,7 +263,7 @@ static void draw_row(Ui *ui, const Rank *st, Rect r, int y, const int *w, int64_
             continue;
         pen_puts(&p, row, " ");
         if (c == C_NAME)
-            pen_name(&p, row, w[c], l->name);
+            pen_name(&p, row, w[c], l->name + st->skip);
         else if (c == C_BAR && (sc.state == SCORE_OK || sc.state == SCORE_STALE))
             pen_bar(&p, w[c], bar_share(st, sc.value), false);
         else
@@ -272,7 +310,8 @@ static void draw(Ui *ui, void *state)
     if (r.h > 0) {
         int w[COLUMNS];
         measure_scores(ui, st);
-        columns_fit(columns, COLUMNS, r.w - 2, w);
+        fit(ui, r.w - 2, w);
+        st->skip = name_skip(ui, w[C_NAME]);
         draw_title(ui, r, w);
         for (int y = 1; y < r.h && st->pos.top + y - 1 < n; y++)
             draw_row(ui, st, r, y, w, order[st->pos.top + y - 1], st->pos.top + y - 1 == st->pos.cur);

@@ -90,6 +90,14 @@ static void draw_list(Ui *ui, Whatif *st, Rect r)
     pen_fill(&p, SL_HEADER);
     for (int y = 1; y < r.h && st->pos.top + y - 1 < n; y++)
         draw_row(ui, r, y, w, session_whatif(ui_session(ui), (int)st->pos.top + y - 1), st->pos.top + y - 1 == st->pos.cur);
+    const WhatIf *f = n > 0 ? session_whatif(ui_session(ui), (int)st->pos.cur) : NULL;
+    if (f && f->lint.kind != LINT_OK && n + 2 < r.h) { /* the notes of the cursor's row in full */
+        int y = r.y + n + 2;
+        Rect text = {r.y, r.x + 2, r.h, r.w - 4};
+        char note[sizeof f->lint.text + 4];
+        snprintf(note, sizeof note, "! %s", f->lint.text);
+        draw_wrapped(ui, text, &y, SL_WARN, note);
+    }
     if (n == 0) {
         int y = r.y + 2;
         Rect text = {r.y, r.x + 2, r.h, r.w - 4};
@@ -110,14 +118,15 @@ static void figure(char *out, size_t size, double v, double se)
         snprintf(out, size, "%s", a);
 }
 
+/* A name and its text; what doesn't fit goes on under the text. */
 static void panel_line(Ui *ui, Rect r, int *y, const char *name, Slot slot, const char *text)
 {
     if (*y >= r.y + r.h)
         return;
-    Pen p = pen_at(ui, (*y)++, r.x, r.w);
-    pen_puts(&p, SL_TEXT, " ");
-    pen_cell(&p, SL_STRONG, 11, false, name);
-    pen_puts(&p, slot, text);
+    Pen p = pen_at(ui, *y, r.x + 1, r.w - 1);
+    pen_puts(&p, SL_STRONG, name);
+    Rect right = {r.y, r.x + 12, r.h, r.w - 13};
+    draw_wrapped(ui, right, y, slot, text);
 }
 
 static void effect_line(Ui *ui, Rect r, int *y, const char *name, Slot slot, const Effect *e, const char *more)
@@ -153,7 +162,7 @@ static void draw_predicted(Ui *ui, Rect r, int *y)
     panel_line(ui, r, y, "predicted", SL_PREDICTED, buf);
     fmt_bytes(bytes, sizeof bytes, (double)pr.size.bytes);
     fmt_delta(delta, sizeof delta, (double)pr.size.bytes - (double)pr.size.float_bytes);
-    snprintf(buf, sizeof buf, "%s (%s to all float)  %.2f bits per weight  %lld of %lld linears float", bytes, delta, pr.size.average_bits,
+    snprintf(buf, sizeof buf, "%s (%s to all float)  %.2f bits a weight  %lld of %lld linears float", bytes, delta, pr.size.average_bits,
              (long long)pr.size.floats, (long long)(pr.size.floats + pr.size.quantized));
     panel_line(ui, r, y, "size", SL_TEXT, buf);
 }
@@ -183,7 +192,7 @@ static void draw_measured(Ui *ui, Rect r, int *y)
         effect_line(ui, r, y, "at first", SL_TEXT, base, NULL);
     char ppl[48];
     figure(ppl, sizeof ppl, e->ppl_float, e->ppl_float_se);
-    snprintf(buf, sizeof buf, "ppl %s  (%s tokens in %d texts; +- is the bootstrap error over texts)", ppl, tokens, e->texts);
+    snprintf(buf, sizeof buf, "ppl %s  (%s tokens, %d texts; +- bootstrap over texts)", ppl, tokens, e->texts);
     panel_line(ui, r, y, "float", SL_TEXT, buf);
 }
 
@@ -192,7 +201,7 @@ static void draw(Ui *ui, void *state)
     Rect r = ui->layout.main;
     if (!ui_model(ui))
         return;
-    int panel = r.h >= 14 ? PANEL_ROWS : r.h / 2;
+    int panel = r.h >= 24 ? PANEL_ROWS + 2 : r.h >= 16 ? PANEL_ROWS : r.h / 2;
     Rect list = {r.y, r.x, r.h - panel - 1, r.w}, below = {r.y + r.h - panel, r.x, panel, r.w};
     draw_list(ui, state, list);
     draw_hline(ui, below.y - 1, r.x, r.w);

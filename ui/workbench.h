@@ -67,6 +67,7 @@ struct Ui {
     Status script_status;           /* why a script stopped */
     Error script_error;
     int64_t last_key, last_int;     /* clock_ns of the last key, of the last ^C */
+    int jobs_ended;                 /* whose end was told */
     bool pasting;
     Str paste;
     int cursor_y, cursor_x;         /* where the hardware cursor rests */

@@ -109,6 +109,7 @@ static void test_elide(void **state)
     (void)state;
     check_elide("model.layers.12.mlp.down_proj", 40, "model.layers.12.mlp.down_proj");
     check_elide("model.layers.12.mlp.down_proj", 20, "model.lay..down_proj");
+    check_elide("model.layers.12.self_attn.q_proj", 24, "model.layers.12...q_proj"); /* the layer's number stays */
     check_elide("abcdef", 2, "~");
     check_elide("abcdef", 0, "");
     assert_int_equal(text_width("\xe9\xbe\x99\xe7\x8c\xab"), 4); /* two wide characters */
