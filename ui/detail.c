@@ -61,12 +61,12 @@ static void draw_identity(Ui *ui, Rect r, int *y, int64_t i)
     int level = session_level_of(s, i);
     fmt_bytes(bytes, sizeof bytes, session_recipe(s) ? (double)recipe_linear_bytes(session_recipe(s), m, i, level) : 0);
     fmt_delta(cost, sizeof cost, linear_cost(s, i));
-    snprintf(buf, sizeof buf, "%lldx%lld  %s%s  %s%s%s%s", (long long)l->out, (long long)l->in, session_level_name(s, level),
+    snprintf(buf, sizeof buf, "%lldx%lld %s%s %s%s%s%s", (long long)l->out, (long long)l->in, session_level_name(s, level),
              level == 0 ? " (X)" : "", bytes, level == 0 ? ", costs " : ", float ", cost, session_tagged(s, i) ? "  *tagged" : "");
-    line(ui, r, y, SL_TEXT, buf);
+    draw_wrapped(ui, r, y, SL_TEXT, buf);
     if (g->count < 2)
         return;
-    int n = snprintf(buf, sizeof buf, "group %s moves together:", g->label);
+    int n = snprintf(buf, sizeof buf, "group %s:", g->label);
     for (int k = 0; k < g->count && n < (int)sizeof buf - 40; k++) {
         const char *base = strrchr(m->linears[g->first + k].name, '.');
         n += snprintf(buf + n, sizeof buf - (size_t)n, " %s", base ? base + 1 : m->linears[g->first + k].name);
@@ -74,35 +74,44 @@ static void draw_identity(Ui *ui, Rect r, int *y, int64_t i)
     draw_wrapped(ui, r, y, SL_DIM, buf);
 }
 
+static Slot score_line(Session *s, const Metric *m, int64_t i, char *buf, size_t size)
+{
+    Score sc = session_score(s, m, i);
+    char v[24], rank[32] = "";
+    fmt_score(v, sizeof v, sc.value);
+    switch (sc.state) {
+    case SCORE_NONE: snprintf(buf, size, "%s ? not measured; r runs it", m->name); return SL_DIM;
+    case SCORE_QUEUED: snprintf(buf, size, "%s queued", m->name); return SL_DIM;
+    case SCORE_FAILED: snprintf(buf, size, "%s ! %s", m->name, sc.reason ? sc.reason : "failed"); return SL_FAILED;
+    case SCORE_OK:
+    case SCORE_STALE: break;
+    }
+    if (m == session_metric(s) && session_rank(s, i) > 0)
+        snprintf(rank, sizeof rank, "  #%lld", (long long)session_rank(s, i));
+    snprintf(buf, size, "%s %s %s%s%s", m->name, v, m->unit ? m->unit : "", rank, sc.state == SCORE_STALE ? " s stale" : "");
+    return sc.state == SCORE_STALE ? SL_STALE : SL_TEXT;
+}
+
+/* The shown metric on a line of its own, the others after each other. */
 static void draw_scores(Ui *ui, Rect r, int *y, int64_t i)
 {
     Session *s = ui_session(ui);
     const Metric *shown = session_metric(s);
+    char buf[400];
+    Str others = {0};
+    if (shown) {
+        Slot slot = score_line(s, shown, i, buf, sizeof buf);
+        draw_wrapped(ui, r, y, slot == SL_TEXT ? SL_STRONG : slot, buf);
+    }
     for (int k = 0; metric_table[k]; k++) {
         const Metric *m = metric_table[k];
-        if (m->scope != SCOPE_LINEAR || (m != shown && !session_has_run(s, m)))
+        if (m == shown || m->scope != SCOPE_LINEAR || !session_has_run(s, m))
             continue;
-        Score sc = session_score(s, m, i);
-        char v[24], buf[300];
-        fmt_score(v, sizeof v, sc.value);
-        Slot slot = SL_TEXT;
-        switch (sc.state) {
-        case SCORE_NONE: snprintf(buf, sizeof buf, "%-12s ? not measured; r runs it", m->name); break;
-        case SCORE_QUEUED: snprintf(buf, sizeof buf, "%-12s queued", m->name); break;
-        case SCORE_FAILED:
-            snprintf(buf, sizeof buf, "%-12s ! %s", m->name, sc.reason ? sc.reason : "failed");
-            slot = SL_FAILED;
-            break;
-        case SCORE_OK:
-        case SCORE_STALE:
-            snprintf(buf, sizeof buf, "%-12s %9s %s%s", m->name, v, m->unit ? m->unit : "", sc.state == SCORE_STALE ? " s stale" : "");
-            slot = sc.state == SCORE_STALE ? SL_STALE : SL_TEXT;
-            if (m == shown && session_rank(s, i) > 0)
-                snprintf(buf + strlen(buf), sizeof buf - strlen(buf), "  #%lld", (long long)session_rank(s, i));
-            break;
-        }
-        draw_wrapped(ui, r, y, slot, buf);
+        score_line(s, m, i, buf, sizeof buf);
+        str_printf(&others, "%s%s", others.len ? "  " : "", buf);
     }
+    draw_wrapped(ui, r, y, SL_DIM, str_text(&others));
+    str_free(&others);
 }
 
 static void moments(char *out, size_t size, double min, double max, double mean, double std)
@@ -112,7 +121,7 @@ static void moments(char *out, size_t size, double min, double max, double mean,
     fmt_value(b, sizeof b, max);
     fmt_value(c, sizeof c, mean);
     fmt_value(d, sizeof d, std);
-    snprintf(out, size, "min %s max %s mean %s std %s", a, b, c, d);
+    snprintf(out, size, "%s..%s mean %s std %s", a, b, c, d);
 }
 
 /* Channels whose largest value lies beyond six standard deviations, and the largest of them. */
@@ -136,7 +145,7 @@ static void draw_channels(Ui *ui, Rect r, int *y, const TapSummary *in)
             worst[at] = c;
     }
     char buf[240];
-    int len = snprintf(buf, sizeof buf, ">6 sigma: %lld of %lld channels; largest", (long long)beyond, (long long)in->width);
+    int len = snprintf(buf, sizeof buf, ">6 sigma: %lld/%lld ch, most", (long long)beyond, (long long)in->width);
     for (int k = 0; k < n && len < (int)sizeof buf - 40; k++) {
         char v[24];
         fmt_value(v, sizeof v, in->channel_max[worst[k]]);
@@ -152,7 +161,7 @@ static void draw_step(Ui *ui, Rect r, int *y, double step, double std)
         return;
     fmt_value(a, sizeof a, step);
     fmt_value(b, sizeof b, std / step);
-    snprintf(buf, sizeof buf, "int8 step %s: std is %s steps", a, b);
+    snprintf(buf, sizeof buf, "int8 step %s: std %s steps", a, b);
     draw_wrapped(ui, r, y, std < 4 * step ? SL_OUTLIER : SL_DIM, buf);
 }
 
@@ -227,15 +236,16 @@ void detail_draw(Ui *ui, Rect r, int64_t linear)
             draw_wrapped(ui, r, &y, SL_DIM, m->explain);
         return;
     }
-    int text = 9 + (r.w < 60 ? 3 : 0), room = r.y + r.h - y - text, rows = room / 2;
-    if (ui->hist_table)
-        rows = room / 2 > 6 ? room / 2 : room;
-    if (rows < 5)
-        rows = room > 9 ? 9 : room > 4 ? room : 5;
-    if (rows > 14)
-        rows = 14;
+    /* what stands around the histograms: two heads, two lines of moments, the int8 line, two of channels */
+    int room = r.y + r.h - y - 7, rows = room, weight_rows = 0;
+    if (room >= 11) {
+        weight_rows = room * 5 / 11;
+        rows = room - weight_rows;
+    }
+    rows = rows < 6 ? 6 : rows > 14 ? 14 : rows;
+    weight_rows = weight_rows > 14 ? 14 : weight_rows;
     draw_input(ui, r, &y, rows, res, config_of(s, linear));
-    draw_weight(ui, r, &y, rows, res);
+    draw_weight(ui, r, &y, weight_rows, res);
     if (m && m->explain && y + 2 < r.y + r.h) {
         y++;
         draw_wrapped(ui, r, &y, SL_DIM, m->explain);

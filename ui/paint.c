@@ -201,7 +201,7 @@ static void draw_message(Ui *ui)
     } else if (ui->message[0]) {
         Rect two = {shared ? r.y : ui->layout.figures.y, r.x + 1, shared ? 1 : 2, r.w - 2};
         int y = text_width(ui->message) > two.w ? two.y : r.y;
-        if (y < r.y) /* a long one takes the line of the figures too */
+        if (y < r.y || shared) /* a long one takes the line of the figures too */
             draw_clear(ui, ui->layout.figures);
         draw_wrapped(ui, two, &y, ui->message_slot, ui->message);
         return;

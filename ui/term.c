@@ -160,6 +160,10 @@ static Status open_screen(Term *t, const TermOptions *o, Error *err)
             const char *term = getenv("TERM");
             return error_set(err, ST_USAGE, "the terminal type '%s' is unknown here; try TERM=xterm or TERM=vt100", term ? term : "");
         }
+        const char *cup = tigetstr("cup");
+        if (!cup || cup == (char *)-1)
+            return error_set(err, ST_USAGE, "a terminal of type '%s' cannot place its cursor, which a screen needs; 'slimscope shell' and "
+                                            "'slimscope analyze' work on it", termname());
         return ST_OK;
     }
     static const char *const types[] = {"xterm-256color", "xterm", "vt100", "dumb"};

@@ -23,7 +23,7 @@ typedef struct Rank {
 
 enum { C_RANK, C_STATE, C_NAME, C_SCORE, C_BAR, C_LEVEL, C_COST, C_GROUP, COLUMNS };
 static const Column columns[COLUMNS] = {
-    [C_RANK] = {"#", 4, 5, 0, true},      [C_STATE] = {"S", 2, 2, 0, false},   [C_NAME] = {"layer", 24, 46, 0, false},
+    [C_RANK] = {"#", 3, 3, 0, true},      [C_STATE] = {"S", 2, 2, 0, false},   [C_NAME] = {"layer", 24, 46, 0, false},
     [C_SCORE] = {"score", 8, 8, 0, true}, [C_BAR] = {"bar", 6, 24, 3, false}, [C_LEVEL] = {"level", 5, 5, 2, false},
     [C_COST] = {"cost", 6, 6, 1, true},   [C_GROUP] = {"grp", 3, 3, 4, false},
 };
@@ -184,15 +184,17 @@ static size_t name_skip(Ui *ui, int width)
     return 0;
 }
 
-/* Widths for this session: the level column takes its longest name. */
+/* Widths for this session: ranks as wide as their number, the level column as its longest name. */
 static void fit(Ui *ui, int width, int *w)
 {
     Column c[COLUMNS];
     memcpy(c, columns, sizeof c);
+    int64_t n = ui_model(ui)->nlinears;
+    c[C_RANK].min = c[C_RANK].max = n < 1000 ? 3 : n < 10000 ? 4 : 6;
     for (int i = 0; i < session_levels(ui_session(ui)); i++) {
-        int n = text_width(session_level_name(ui_session(ui), i));
-        if (n > c[C_LEVEL].min && n <= 16)
-            c[C_LEVEL].min = c[C_LEVEL].max = n;
+        int len = text_width(session_level_name(ui_session(ui), i));
+        if (len > c[C_LEVEL].min && len <= 16)
+            c[C_LEVEL].min = c[C_LEVEL].max = len;
     }
     columns_fit(c, COLUMNS, width, w);
 }
