@@ -1,0 +1,83 @@
+#include "tests/lib/bench.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/hash.h"
+
+void test_run_open(TestRun *b, const char *dir, ArithMode arith, int threads, const Cancel *cancel)
+{
+    Error e = {0};
+    if (model_open(&b->m, dir, NULL, &e) != ST_OK || pool_new(&b->pool, threads, &e) != ST_OK)
+        fail_msg("%s: %s", dir, e.text);
+    RunnerOptions o = {.pool = b->pool, .arith = arith, .cancel = cancel};
+    if (runner_new(&b->r, b->m, &o, &e) != ST_OK)
+        fail_msg("%s", e.text);
+}
+
+void test_run_close(TestRun *b)
+{
+    runner_free(b->r);
+    pool_free(b->pool);
+    model_free(b->m);
+}
+
+TokenSet *test_tokens(const int *lengths, int samples, int64_t vocab, uint64_t seed)
+{
+    TokenSet *t = calloc(1, sizeof *t);
+    assert_non_null(t);
+    t->samples = samples;
+    t->start = calloc((size_t)samples + 1, sizeof *t->start);
+    t->item = calloc((size_t)samples + 1, sizeof *t->item);
+    assert_non_null(t->start);
+    assert_non_null(t->item);
+    for (int s = 0; s < samples; s++) {
+        t->start[s + 1] = t->start[s] + lengths[s];
+        t->item[s] = s;
+    }
+    size_t n = (size_t)t->start[samples];
+    t->ids = malloc((n + 1) * sizeof *t->ids);
+    assert_non_null(t->ids);
+    for (size_t i = 0; i < n; i++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        t->ids[i] = (int32_t)((seed >> 33) % (uint64_t)vocab);
+    }
+    Hasher h;
+    hasher_init(&h);
+    hasher_bytes(&h, t->start, (size_t)(samples + 1) * sizeof *t->start);
+    hasher_bytes(&h, t->ids, n * sizeof *t->ids);
+    Digest d = hasher_end(&h);
+    digest_hex(&d, t->sha256);
+    return t;
+}
+
+void test_tokens_free(TokenSet *t)
+{
+    free(t->start);
+    free(t->item);
+    free(t->ids);
+    free(t);
+}
+
+float *test_tensor(const Checkpoint *c, const TensorInfo *t)
+{
+    size_t n = (size_t)(t->nbytes / (uint64_t)dtype_size(t->dtype));
+    void *raw = malloc(t->nbytes);
+    float *out = malloc(n * sizeof *out);
+    assert_non_null(raw);
+    assert_non_null(out);
+    assert_int_equal(checkpoint_read(c, t, 0, t->nbytes, raw, NULL), ST_OK);
+    assert_true(t->dtype == DT_F32 || t->dtype == DT_BF16);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits = t->dtype == DT_BF16 ? (uint32_t)((uint16_t *)raw)[i] << 16 : ((uint32_t *)raw)[i];
+        memcpy(out + i, &bits, sizeof bits);
+    }
+    free(raw);
+    return out;
+}

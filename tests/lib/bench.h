@@ -1,0 +1,23 @@
+#ifndef SLIM_TEST_BENCH_H
+#define SLIM_TEST_BENCH_H
+
+#include <stdint.h>
+
+#include "run/runner.h"
+
+/* A model with a runner on it, for a test. Anything that fails fails the test. */
+typedef struct TestRun {
+    Model *m;
+    Pool *pool;
+    Runner *r;
+} TestRun;
+void test_run_open(TestRun *b, const char *dir, ArithMode arith, int threads, const Cancel *cancel);
+void test_run_close(TestRun *b);
+
+/* Samples of the given lengths with random ids below vocab, each its own text. Freed with test_tokens_free. */
+TokenSet *test_tokens(const int *lengths, int samples, int64_t vocab, uint64_t seed);
+void test_tokens_free(TokenSet *t);
+/* A float32 or bf16 tensor widened; caller frees. */
+float *test_tensor(const Checkpoint *c, const TensorInfo *t);
+
+#endif
