@@ -11,8 +11,8 @@
 #include "process/spread.h"
 #include "process/statecache.h"
 
-/* Below this many nats a token's KL is taken by the difference form, because the short form subtracts numbers that are nearly equal: float32
- * logits leave it about 1e-6 nats of noise. */
+/* Below this many nats a token's KL is taken by the difference form, because the short form subtracts numbers that are
+ * nearly equal: float32 logits leave it about 1e-6 nats of noise. */
 #define KL_SHORT_FORM_MIN 1e-4
 
 /* The float model's part of every comparison. */
@@ -67,10 +67,11 @@ static Digest hash_config(const QConfig *q)
     return hasher_end(&h);
 }
 
-/* keys[i], i in 0..layers: everything that can influence the input of layer i (DESIGN 6); keys[layers]: the last output. Float is the same
- * key whatever the recipe, so all assignments share the states before their first quantized linear. */
-static Status make_keys(const EffectLab *lab, ArithMode arith, const QConfig *levels, int nlevels, const int16_t *level, Digest *keys,
-                        Error *err)
+/* keys[i], i in 0..layers: everything that can influence the input of layer i (DESIGN 6); keys[layers]: the last
+ * output. Float is the same key whatever the recipe, so all assignments share the states before their first quantized
+ * linear. */
+static Status make_keys(const EffectLab *lab, ArithMode arith, const QConfig *levels, int nlevels, const int16_t *level,
+                        Digest *keys, Error *err)
 {
     const Model *m = lab->model;
     Digest *config = mem_array((size_t)nlevels, sizeof *config);
@@ -200,7 +201,8 @@ static Status start_streams(EffectLab *lab, Runner *r, const Digest *keys, Strea
 }
 
 /* Both streams behind the last layer into s, which the caller frees when ST_OK. */
-static Status run_layers(EffectLab *lab, Runner *r, const QuantJobOptions *o, const Digest *keys, Stream s[2], int *first, Error *err)
+static Status run_layers(EffectLab *lab, Runner *r, const QuantJobOptions *o, const Digest *keys, Stream s[2],
+                         int *first, Error *err)
 {
     QuantJob *job;
     RETURN_IF_ERROR(quantjob_new(&job, lab->model, o, err));
@@ -208,8 +210,8 @@ static Status run_layers(EffectLab *lab, Runner *r, const QuantJobOptions *o, co
     if (st == ST_OK) {
         Keeping k = {lab, keys};
         Stream *streams[2] = {&s[0], &s[1]};
-        Schedule plan = {.first = *first, .last = lab->model->cfg.layers, .job = quantjob_layer_job(job), .layer_done = keep_state,
-                         .ctx = &k};
+        Schedule plan = {.first = *first, .last = lab->model->cfg.layers, .job = quantjob_layer_job(job),
+                         .layer_done = keep_state, .ctx = &k};
         if (plan.first < plan.last)
             st = schedule_layers(r, streams, 2, &plan, err);
         if (st != ST_OK) {
@@ -228,7 +230,8 @@ static Status predicted_rows(EffectLab *lab, Runner *r, const Stream *eval, Stre
     Stream rows;
     RETURN_IF_ERROR(stream_init(&rows, 1, start, eval->width, err));
     for (int64_t i = 0; i < lab->predicted; i++)
-        memcpy(rows.data + i * rows.width, eval->data + lab->row_of[i] * rows.width, (size_t)rows.width * sizeof *rows.data);
+        memcpy(rows.data + i * rows.width, eval->data + lab->row_of[i] * rows.width,
+               (size_t)rows.width * sizeof *rows.data);
     Status st = runner_final_norm(r, &rows, normed, NULL, 0, err);
     stream_fini(&rows);
     return st;
@@ -268,7 +271,7 @@ static Status make_reference(EffectLab *lab, Runner *r, Reference *f, Error *err
         st = error_nomem(err, "the float reference");
     if (st == ST_OK)
         st = predicted_rows(lab, r, &s[1], &f->normed, err);
-    if (st == ST_OK) /* in model mode logits are rounded, so they are not linear in the hidden state and mean_w would be of no use */
+    if (st == ST_OK) /* rounded logits (model mode) are not linear in the hidden state: no use for mean_w */
         st = logit_rows_run(r, &f->normed, lab->next, runner_arith(r) != ARITH_MODEL, &f->rows, err);
     if (st == ST_DATA)
         error_prefix(err, "the float model: ");
@@ -282,9 +285,10 @@ static Status make_reference(EffectLab *lab, Runner *r, Reference *f, Error *err
 
 /* ---- comparing ---- */
 
-/* KL of every predicted token: lse_q - lse_f - m.(h_q - h_f) with m = sum_v p_f(v) W_v (DESIGN 6); exactly 0 where both hidden states are
- * the same; the difference form where the result is small, or where logits are rounded. */
-static Status token_kl(EffectLab *lab, Runner *r, const Reference *f, const Stream *normed, const LogitRows *rows, double *kl, Error *err)
+/* KL of every predicted token: lse_q - lse_f - m.(h_q - h_f) with m = sum_v p_f(v) W_v (DESIGN 6); exactly 0 where both
+ * hidden states are the same; the difference form where the result is small, or where logits are rounded. */
+static Status token_kl(EffectLab *lab, Runner *r, const Reference *f, const Stream *normed, const LogitRows *rows,
+                       double *kl, Error *err)
 {
     int64_t *which = mem_array((size_t)lab->predicted, sizeof *which), n = 0, width = normed->width;
     if (!which)
@@ -407,7 +411,8 @@ static Status list_predicted(EffectLab *lab, Error *err)
         }
     }
     if (lab->predicted == 0)
-        return error_set(err, ST_DATA, "evaluation set '%s' has no text of two tokens: nothing is predicted", t->name ? t->name : "?");
+        return error_set(err, ST_DATA, "evaluation set '%s' has no text of two tokens: nothing is predicted",
+                         t->name ? t->name : "?");
     return ST_OK;
 }
 
@@ -469,8 +474,8 @@ static Status measure(EffectLab *lab, Runner *r, const QuantJobOptions *o, const
     Stream s[2];
     RETURN_IF_ERROR(run_layers(lab, r, o, keys, s, &first, err));
     const TokenSet *t = lab->opt.eval;
-    Effect e = {.tokens = t->start[t->samples], .predicted = lab->predicted, .texts = lab->eval_texts.texts, .first_layer_run = first,
-                .layers_run = lab->model->cfg.layers - first};
+    Effect e = {.tokens = t->start[t->samples], .predicted = lab->predicted, .texts = lab->eval_texts.texts,
+                .first_layer_run = first, .layers_run = lab->model->cfg.layers - first};
     Status st = compare(lab, r, f, s, &e, err);
     stream_fini(&s[0]);
     stream_fini(&s[1]);
@@ -481,7 +486,8 @@ static Status measure(EffectLab *lab, Runner *r, const QuantJobOptions *o, const
     return ST_OK;
 }
 
-Status effectlab_measure(EffectLab *lab, Runner *r, const QConfig *levels, int nlevels, const int16_t *level, Effect *out, Error *err)
+Status effectlab_measure(EffectLab *lab, Runner *r, const QConfig *levels, int nlevels, const int16_t *level,
+                         Effect *out, Error *err)
 {
     int layers = lab->model->cfg.layers;
     Digest *keys = mem_array((size_t)layers + 1, sizeof *keys);
@@ -498,7 +504,7 @@ Status effectlab_measure(EffectLab *lab, Runner *r, const QConfig *levels, int n
     return st;
 }
 
-/* Keys of an assignment as the last measurement's arithmetic would have them; NULL when memory is short. Caller frees. */
+/* Keys of an assignment in the last measurement's arithmetic; NULL when memory is short. Caller frees. */
 static Digest *keys_now(EffectLab *lab, const QConfig *levels, int nlevels, const int16_t *level)
 {
     pthread_mutex_lock(&lab->lock);

@@ -9,9 +9,10 @@
 #include "run/runner.h"
 #include "text/calib.h"
 
-/* Measured effect of an assignment: float against quantized (DECISIONS, "Prediction and measurement"; DESIGN 6 for KL without a
- * logits file). Errors (_se) come from drawing whole texts with replacement; windows when there is one text only; NaN with one window.
- * p99 and median are of single tokens. Layers run are the assignment's: the float reference's own pass is not among them. */
+/* Measured effect of an assignment: float against quantized (DECISIONS, "Prediction and measurement"; DESIGN 6 for KL
+ * without a logits file). Errors (_se) come from drawing whole texts with replacement; windows when there is one text
+ * only; NaN with one window. p99 and median are of single tokens. Layers run are the assignment's: the float
+ * reference's own pass is not among them. */
 typedef struct Effect {
     int64_t tokens, predicted;               /* evaluation tokens, predicted ones */
     int texts;
@@ -24,7 +25,8 @@ typedef struct Effect {
     double seconds;
 } Effect;
 
-/* Holds the float reference and the boundary states; one per (model, calibration tokens, evaluation tokens, arithmetic). */
+/* Holds the float reference and the boundary states; one per (model, calibration tokens, evaluation tokens,
+ * arithmetic). */
 typedef struct EffectLab EffectLab;
 typedef struct EffectOptions {
     const TokenSet *calib, *eval;  /* borrowed, must outlive the lab */
@@ -36,12 +38,13 @@ typedef struct EffectOptions {
 } EffectOptions;
 Status effectlab_new(EffectLab **out, const Model *m, const EffectOptions *o, Error *err);
 void effectlab_free(EffectLab *lab);
-/* Runs (or finds) the effect of an assignment; the float reference first when it isn't there yet. `r` may differ from call to call, also in
- * its arithmetic (each has its own reference). A level that can't run: ST_USAGE; values that are no numbers: ST_DATA. After an error or
- * ST_CANCELLED the lab is as before, with the states of finished layers kept. */
-Status effectlab_measure(EffectLab *lab, Runner *r, const QConfig *levels, int nlevels, const int16_t *level, Effect *out, Error *err);
-/* Whether the result of this assignment is cached (then *out is filled), in the arithmetic of the last measurement. Cheap: for instant
- * undo. Any thread, also while another measures. */
+/* Runs (or finds) the effect of an assignment; the float reference first when it isn't there yet. `r` may differ from
+ * call to call, also in its arithmetic (each has its own reference). A level that can't run: ST_USAGE; values that are
+ * no numbers: ST_DATA. After an error or ST_CANCELLED the lab is as before, with the states of finished layers kept. */
+Status effectlab_measure(EffectLab *lab, Runner *r, const QConfig *levels, int nlevels, const int16_t *level,
+                         Effect *out, Error *err);
+/* Whether the result of this assignment is cached (then *out is filled), in the arithmetic of the last measurement.
+ * Cheap: for instant undo. Any thread, also while another measures. */
 bool effectlab_lookup(EffectLab *lab, const QConfig *levels, int nlevels, const int16_t *level, Effect *out);
 /* First layer that a measurement of this assignment would have to run (cfg.layers when the result is cached). */
 int effectlab_first_layer(EffectLab *lab, const QConfig *levels, int nlevels, const int16_t *level);

@@ -9,7 +9,7 @@
 #include "math/gemm.h"
 #include "math/kernels.h"
 
-/* Exponentials come from the fast kernels in fp32 mode, and from libm where results must not depend on the processor. */
+/* Fast exponentials in fp32 mode; libm where results must not depend on the processor. */
 static const MathKernels *kernels_for(const Runner *r)
 {
     return runner_arith(r) == ARITH_MODEL ? math_reference() : math_fast();
@@ -36,8 +36,8 @@ static double exp_row(const MathKernels *k, const float *z, int64_t n, float max
     return sum;
 }
 
-/* Takes a panel's logits of one row into its running maximum, sum, target and top token; exp(logit - max) into p. Gives the factor by which
- * everything summed before has to shrink because the maximum grew. */
+/* Takes a panel's logits of one row into its running maximum, sum, target and top token; exp(logit - max) into p. Gives
+ * the factor by which everything summed before has to shrink because the maximum grew. */
 static float take_row(Pass *s, int64_t row, const float *z, int64_t v0, int64_t nv, float *p)
 {
     float old = s->max[row], best = old;
@@ -59,7 +59,8 @@ static float take_row(Pass *s, int64_t row, const float *z, int64_t v0, int64_t 
     return shrink;
 }
 
-static void plain_panel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld, const float *w)
+static void plain_panel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld,
+                        const float *w)
 {
     (void)w;
     Pass *s = ctx;
@@ -74,7 +75,8 @@ static void plain_panel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64
 }
 
 /* As plain_panel, and adds this panel's share to mean_w (not yet divided by the sum). */
-static void mean_panel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld, const float *w)
+static void mean_panel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld,
+                       const float *w)
 {
     Pass *s = ctx;
     int64_t hidden = s->out->hidden;
@@ -88,7 +90,8 @@ static void mean_panel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_
         if (shrink != 1.0f)
             s->k->scale(s->out->mean_w + (row0 + r) * hidden, shrink, s->out->mean_w + (row0 + r) * hidden, hidden);
     }
-    GemmArgs g = {.m = rows, .n = hidden, .k = nv, .x = p, .ldx = nv, .w = w, .ldw = hidden, .w_by_k = true, .y = share, .ldy = hidden};
+    GemmArgs g = {.m = rows, .n = hidden, .k = nv, .x = p, .ldx = nv, .w = w, .ldw = hidden, .w_by_k = true, .y = share,
+                  .ldy = hidden};
     gemm_f32(&g, 1.0f);
     float *sum = s->out->mean_w + row0 * hidden;
     s->k->add(sum, share, sum, rows * hidden);
@@ -122,7 +125,8 @@ Status logit_rows_run(Runner *r, const Stream *normed, const int32_t *next, bool
     size_t n = (size_t)normed->rows;
     *out = (LogitRows){.rows = normed->rows, .hidden = normed->width, .lse = mem_array(n, sizeof *out->lse),
                        .target = mem_array(n, sizeof *out->target), .top = mem_zarray(n, sizeof *out->top)};
-    Pass s = {.out = out, .next = next, .k = kernels_for(r), .sum = mem_zarray(n, sizeof *s.sum), .max = mem_array(n, sizeof *s.max)};
+    Pass s = {.out = out, .next = next, .k = kernels_for(r), .sum = mem_zarray(n, sizeof *s.sum),
+              .max = mem_array(n, sizeof *s.max)};
     if (mean_w)
         out->mean_w = mem_zarray(n, (size_t)normed->width * sizeof *out->mean_w);
     Status st = ST_OK;
@@ -167,7 +171,8 @@ static double kl_term(double d, double p, double q)
 }
 
 /* Rows 2i and 2i+1 are row which[i] of both runs. */
-static void pair_panel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld, const float *w)
+static void pair_panel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld,
+                       const float *w)
 {
     (void)v0;
     (void)w;

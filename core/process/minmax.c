@@ -8,7 +8,8 @@ static QParam int8_param(const QSpec *q, float mn, float mx, DType T)
     return intquant_param(mn, mx, 8, q->symmetric, T);
 }
 
-static void int8_rows(const QSpec *q, const QParam *p, const float *x, int64_t rows, int64_t in, int64_t ld, DType T, float *out)
+static void int8_rows(const QSpec *q, const QParam *p, const float *x, int64_t rows, int64_t in, int64_t ld, DType T,
+                      float *out)
 {
     for (int64_t r = 0; r < rows; r++) {
         QParam own;

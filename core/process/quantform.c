@@ -15,7 +15,8 @@ typedef enum RangeFrom {
     RANGE_FIXED    /* evaluation: as calibrated */
 } RangeFrom;
 
-/* One linear's form, shared by all linears that see the same input at the same level: then runner and job quantize that input once. */
+/* One linear's form, shared by all linears that see the same input at the same level: then runner and job quantize that
+ * input once. */
 typedef struct FormState {
     const Model *model;
     const QConfig *config;
@@ -52,9 +53,10 @@ static void range_task(void *ctx, int64_t i, int worker)
     intquant_range(j->x + t->row * j->width, t->rows * j->width, &t->mn, &t->mx);
 }
 
-/* Least and greatest of every sample into mn, mx [samples]; an empty sample gets +inf, -inf. Extremes do not depend on the order in which
- * they are taken, so neither tiles nor threads show in the result. */
-static Status sample_ranges(const float *x, const Stream *shape, int64_t width, Pool *pool, float *mn, float *mx, Error *err)
+/* Least and greatest of every sample into mn, mx [samples]; an empty sample gets +inf, -inf. Extremes do not depend on
+ * the order in which they are taken, so neither tiles nor threads show in the result. */
+static Status sample_ranges(const float *x, const Stream *shape, int64_t width, Pool *pool, float *mn, float *mx,
+                            Error *err)
 {
     int64_t n = 0;
     for (int s = 0; s < shape->samples; s++)
@@ -84,7 +86,8 @@ static Status sample_ranges(const float *x, const Stream *shape, int64_t width, 
         at++;
     Status st = ST_OK;
     if (bad)
-        st = error_set(err, ST_DATA, "its input holds NaN or Inf (sample %d, rows %lld to %lld): keep the layers before it in float",
+        st = error_set(err, ST_DATA,
+                       "its input holds NaN or Inf (sample %d, rows %lld to %lld): keep the layers before it in float",
                        j.tasks[at].sample, (long long)(j.tasks[at].row - shape->start[j.tasks[at].sample]),
                        (long long)(j.tasks[at].row + j.tasks[at].rows - 1 - shape->start[j.tasks[at].sample]));
     free(j.tasks);
@@ -171,10 +174,13 @@ static RangeFrom calibration_range(const ActQuantizer *a, bool peer)
     return peer ? RANGE_SAMPLE : RANGE_NONE;
 }
 
-Status layer_forms_init(LayerForms *l, const Model *m, const QuantJobOptions *o, int64_t first, int64_t n, DType T, Error *err)
+Status layer_forms_init(LayerForms *l, const Model *m, const QuantJobOptions *o, int64_t first, int64_t n, DType T,
+                        Error *err)
 {
-    *l = (LayerForms){.n = n, .states = mem_zarray((size_t)n, sizeof *l->states), .state_of = mem_array((size_t)n, sizeof *l->state_of),
-                      .forms = mem_zarray((size_t)n, sizeof *l->forms), .table = mem_zarray((size_t)n, sizeof *l->table)};
+    *l = (LayerForms){.n = n, .states = mem_zarray((size_t)n, sizeof *l->states),
+                      .state_of = mem_array((size_t)n, sizeof *l->state_of),
+                      .forms = mem_zarray((size_t)n, sizeof *l->forms),
+                      .table = mem_zarray((size_t)n, sizeof *l->table)};
     if (!l->states || !l->state_of || !l->forms || !l->table) {
         layer_forms_fini(l);
         *l = (LayerForms){0};
@@ -192,8 +198,8 @@ Status layer_forms_init(LayerForms *l, const Model *m, const QuantJobOptions *o,
             const QConfig *c = &o->levels[level - 1];
             const ActQuantizer *a = act_quantizer_find(&c->act);
             l->state_of[i] = i;
-            l->states[i] = (FormState){.model = m, .config = c, .act = a, .weight = weight_quantizer_find(&c->weight), .T = T,
-                                       .linear = first + i, .from = calibration_range(a, o->peer)};
+            l->states[i] = (FormState){.model = m, .config = c, .act = a, .weight = weight_quantizer_find(&c->weight),
+                                       .T = T, .linear = first + i, .from = calibration_range(a, o->peer)};
         }
         FormState *s = &l->states[l->state_of[i]];
         l->forms[i] = (LinearForm){.prepare = s->from == RANGE_NONE ? NULL : form_prepare, .weight = form_weight,

@@ -20,8 +20,9 @@ typedef struct LayerForms {
 } LayerForms;
 
 /* Forms of linears [first, first+n) at o's levels, ready for the calibration stream. o and m must outlive them. */
-Status layer_forms_init(LayerForms *l, const Model *m, const QuantJobOptions *o, int64_t first, int64_t n, DType T, Error *err);
-/* After the calibration: static ranges stay as they were found, and go into found[n] (untouched where there are none). */
+Status layer_forms_init(LayerForms *l, const Model *m, const QuantJobOptions *o, int64_t first, int64_t n, DType T,
+                        Error *err);
+/* After the calibration: static ranges stay as found, and go into found[n] (untouched where there are none). */
 void layer_forms_fix(LayerForms *l, QParam *found);
 void layer_forms_fini(LayerForms *l);
 

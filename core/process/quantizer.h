@@ -22,8 +22,10 @@ typedef struct ActQuantizer {
     bool calibrated; /* its parameters come from a calibration pass and stay fixed afterwards */
     /* Parameters of the range [mn, mx]; NULL: leaves its input as it is. */
     QParam (*param)(const QSpec *q, float mn, float mx, DType T);
-    /* Fake-quantizes x[rows][in] (ld floats a row) into out[rows][in]. p: parameters of all these rows, or NULL: of each row its own. */
-    void (*rows)(const QSpec *q, const QParam *p, const float *x, int64_t rows, int64_t in, int64_t ld, DType T, float *out);
+    /* Fake-quantizes x[rows][in] (ld floats a row) into out[rows][in]. p: parameters of all these rows, or NULL: of
+     * each row its own. */
+    void (*rows)(const QSpec *q, const QParam *p, const float *x, int64_t rows, int64_t in, int64_t ld, DType T,
+                 float *out);
 } ActQuantizer;
 
 /* Weight quantizer that needs nothing but the weight's rows: a row of weight_quantizer_table. */

@@ -27,7 +27,8 @@ static Status quantjob_run(void *self, LayerCtx *ctx, Error *err)
     Variant variant = {.forms = forms.table};
     Status st = ST_OK;
     for (int i = 0; i < ctx->nstreams && st == ST_OK; i++) {
-        st = runner_layer(ctx->runner, ctx->layer, forms.any ? &variant : NULL, ctx->streams[i], ctx->streams[i], NULL, 0, err);
+        st = runner_layer(ctx->runner, ctx->layer, forms.any ? &variant : NULL, ctx->streams[i], ctx->streams[i], NULL,
+                          0, err);
         if (i == 0 && st == ST_OK)
             layer_forms_fix(&forms, q->found + first);
     }
@@ -44,12 +45,16 @@ static Status check_levels(const Model *m, const QuantJobOptions *o, Error *err)
         int16_t level = o->level[i];
         if (level < 0 || level > o->nlevels)
             return error_set(err, ST_INTERNAL, "'%s' has level %d of %d", m->linears[i].name, level, o->nlevels);
-        if (level == 0 || qconfig_runnable(&o->levels[level - 1]))
+        if (level == 0)
             continue;
-        qconfig_describe(&o->levels[level - 1], text, sizeof text);
         const QConfig *c = &o->levels[level - 1];
-        return error_set(err, ST_USAGE, "'%s': %s with act method '%s' and weight method '%s' can't be measured yet: this build runs int8 "
-                         "and int4 per_channel minmax weights with float, static per_tensor or per_token int8 minmax activations",
+        if (qconfig_runnable(c))
+            continue;
+        qconfig_describe(c, text, sizeof text);
+        return error_set(err, ST_USAGE,
+                         "'%s': %s with act method '%s' and weight method '%s' can't be measured yet: this build runs "
+                         "int8 and int4 per_channel minmax weights with float, static per_tensor or per_token int8 "
+                         "minmax activations",
                          m->linears[i].name, text, c->act.method, c->weight.method);
     }
     return ST_OK;

@@ -7,15 +7,16 @@
 #include "qir/scheme.h"
 #include "run/runner.h"
 
-/* linear_quant as a LayerJob over two streams: streams[0] = calibration (through the quantized prefix: its inputs fix the static
- * activation ranges), streams[1] = evaluation (runs with the ranges just found; may be absent). */
+/* linear_quant as a LayerJob over two streams: streams[0] = calibration (through the quantized prefix: its inputs fix
+ * the static activation ranges), streams[1] = evaluation (runs with the ranges just found; may be absent). */
 typedef struct QuantJob QuantJob;
 
 typedef struct QuantJobOptions {
     const QConfig *levels;   /* [nlevels] qconfig of level k+1 */
     int nlevels;
     const int16_t *level;    /* [model.nlinears] 0 = float; copied */
-    bool peer;               /* running ranges sample by sample, per_token over the whole batch: specs/quantization.md 5, 8, 10 */
+    /* running ranges sample by sample, per_token over the whole batch: specs/quantization.md 5, 8, 10 */
+    bool peer;
 } QuantJobOptions;
 /* A level this build can't run: ST_USAGE naming it. */
 Status quantjob_new(QuantJob **out, const Model *m, const QuantJobOptions *o, Error *err);

@@ -35,8 +35,8 @@ void texts_fini(Texts *t)
 
 Status unit_sums_init(UnitSums *u, int units, Error *err)
 {
-    *u = (UnitSums){.sum = mem_zarray((size_t)units, sizeof *u->sum), .count = mem_zarray((size_t)units, sizeof *u->count),
-                    .units = units};
+    *u = (UnitSums){.sum = mem_zarray((size_t)units, sizeof *u->sum),
+                    .count = mem_zarray((size_t)units, sizeof *u->count), .units = units};
     if (u->sum && u->count)
         return ST_OK;
     unit_sums_fini(u);

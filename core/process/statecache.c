@@ -114,7 +114,8 @@ static void scan_dir(StateCache *c)
     for (struct dirent *f; (f = readdir(d));) {
         Entry e = {0};
         struct stat st;
-        if (!parse_name(f->d_name, &e.key) || fstatat(dirfd(d), f->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode)
+        if (!parse_name(f->d_name, &e.key) || fstatat(dirfd(d), f->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0
+            || !S_ISREG(st.st_mode)
             || st.st_size < HEAD)
             continue;
         e.size = (uint64_t)st.st_size - HEAD;

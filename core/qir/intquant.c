@@ -3,9 +3,9 @@
 #include <math.h>
 #include <string.h>
 
-/* The loops are written once over vectors of eight and compiled twice on x86-64: for any processor, and for those with AVX2, chosen at run
- * time. Both do the same IEEE operations in the same order, so results do not depend on the processor. Helpers take pointers because passing
- * vectors by value would depend on the target's calling convention. */
+/* The loops are written once over vectors of eight and compiled twice on x86-64: for any processor, and for those with
+ * AVX2, chosen at run time. Both do the same IEEE operations in the same order, so results do not depend on the
+ * processor. Helpers take pointers because passing vectors by value would depend on the target's calling convention. */
 enum { LANES = 8 };
 typedef float VF __attribute__((vector_size(4 * LANES)));
 typedef uint32_t VU __attribute__((vector_size(4 * LANES)));

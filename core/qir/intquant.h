@@ -6,8 +6,8 @@
 
 #include "io/safetensors.h"
 
-/* Integer quantization, specs/quantization.md 3. T = storage dtype of the arithmetic: DT_F32, DT_BF16 or DT_F16; every operation rounds
- * to T. All values are float32 holding T-representable numbers. bits: 8 or 4. */
+/* Integer quantization, specs/quantization.md 3. T = storage dtype of the arithmetic: DT_F32, DT_BF16 or DT_F16; every
+ * operation rounds to T. All values are float32 holding T-representable numbers. bits: 8 or 4. */
 typedef struct QParam {
     float scale, offset; /* offset is 0 when symmetric; dequantized = (q - offset) * scale */
 } QParam;

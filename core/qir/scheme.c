@@ -111,38 +111,48 @@ enum { EITHER = -1 };
 
 /* Every row of specs/quantization.md 2 that is a pair of a linear; FLOAT, W16A16S, C8 and FAQuant are not. */
 const Scheme scheme_table[] = {
-    {.name = "W8A8", .act_type = QT_INT8, .act_scope = QS_PER_TENSOR, .act_sym = EITHER, .weight_type = QT_INT8,
-     .weight_scope = QS_PER_CHANNEL, .weight_sym = 1, .weight_bits = 8, .act_bits = 8, .runnable = true, .bytes = bytes_static,
-     .deq_scale = true},
-    {.name = "W8A8_DYNAMIC", .act_type = QT_INT8, .act_scope = QS_PER_TOKEN, .act_sym = 1, .weight_type = QT_INT8,
-     .weight_scope = QS_PER_CHANNEL, .weight_sym = 1, .weight_bits = 8, .act_bits = 8, .data_free = true, .runnable = true,
-     .bytes = bytes_channel},
-    {.name = "W8A8_DYNAMIC", .act_type = QT_INT8, .act_scope = QS_PER_TOKEN, .act_sym = 1, .weight_type = QT_INT8,
-     .weight_scope = QS_PER_GROUP, .weight_sym = EITHER, .weight_bits = 8, .act_bits = 8, .bytes = bytes_group},
-    {.name = "W8A8_MIX", .act_type = QT_INT8, .act_scope = QS_PD_MIX, .act_sym = 0, .weight_type = QT_INT8,
-     .weight_scope = QS_PER_CHANNEL, .weight_sym = 1, .weight_bits = 8, .act_bits = 8, .bytes = bytes_mix, .deq_scale = true},
-    {.name = "W4A8_DYNAMIC", .act_type = QT_INT8, .act_scope = QS_PER_TOKEN, .act_sym = 1, .weight_type = QT_INT4,
-     .weight_scope = QS_PER_CHANNEL, .weight_sym = 1, .weight_bits = 4, .act_bits = 8, .data_free = true, .runnable = true,
-     .bytes = bytes_packed4},
-    {.name = "W4A4_DYNAMIC", .act_type = QT_INT4, .act_scope = QS_PER_TOKEN, .act_sym = 1, .weight_type = QT_INT4,
-     .weight_scope = QS_PER_CHANNEL, .weight_sym = EITHER, .weight_bits = 4, .act_bits = 4, .bytes = bytes_channel},
-    {.name = "W4A4_DYNAMIC", .act_type = QT_INT4, .act_scope = QS_PER_TOKEN, .act_sym = 1, .weight_type = QT_INT4,
-     .weight_scope = QS_PER_GROUP, .weight_sym = EITHER, .weight_bits = 4, .act_bits = 4, .bytes = bytes_group},
-    {.name = "W8A16", .act_type = QT_FLOAT, .act_scope = QS_PER_TENSOR, .act_sym = 1, .weight_type = QT_INT8,
-     .weight_scope = QS_PER_CHANNEL, .weight_sym = EITHER, .weight_bits = 8, .act_bits = 16, .data_free = true, .runnable = true,
-     .bytes = bytes_channel},
-    {.name = "W8A16", .act_type = QT_FLOAT, .act_scope = QS_PER_TENSOR, .act_sym = 1, .weight_type = QT_INT8,
-     .weight_scope = QS_PER_GROUP, .weight_sym = EITHER, .weight_bits = 8, .act_bits = 16, .bytes = bytes_group},
-    {.name = "WFP8AFP8_DYNAMIC", .act_type = QT_FP8_E4M3, .act_scope = QS_PER_TOKEN, .act_sym = 1, .weight_type = QT_FP8_E4M3,
-     .weight_scope = QS_PER_CHANNEL, .weight_sym = 1, .weight_bits = 8, .act_bits = 8, .data_free = true, .bytes = bytes_channel},
-    {.name = "W8A8_MXFP8", .act_type = QT_MXFP8, .act_scope = QS_PER_BLOCK, .act_sym = 1, .weight_type = QT_MXFP8,
-     .weight_scope = QS_PER_BLOCK, .weight_sym = 1, .weight_bits = 8, .act_bits = 8, .data_free = true, .bytes = bytes_mx8},
-    {.name = "W4A8_MXFP", .act_type = QT_MXFP8, .act_scope = QS_PER_BLOCK, .act_sym = 1, .weight_type = QT_MXFP4,
-     .weight_scope = QS_PER_BLOCK, .weight_sym = 1, .weight_bits = 4, .act_bits = 8, .data_free = true, .bytes = bytes_mx4},
-    {.name = "W4A4_MXFP4", .act_type = QT_MXFP4, .act_scope = QS_PER_BLOCK, .act_sym = 1, .weight_type = QT_MXFP4,
-     .weight_scope = QS_PER_BLOCK, .weight_sym = 1, .weight_bits = 4, .act_bits = 4, .data_free = true, .bytes = bytes_mx4},
-    {.name = "W4A4_MXFP4_DUALSCALE", .act_type = QT_MXFP4, .act_scope = QS_DUAL_SCALE, .act_sym = 1, .weight_type = QT_MXFP4,
-     .weight_scope = QS_DUAL_SCALE, .weight_sym = 1, .weight_bits = 4, .act_bits = 4, .data_free = true, .bytes = bytes_dual},
+    {.name = "W8A8", .act_type = QT_INT8, .act_scope = QS_PER_TENSOR, .act_sym = EITHER,
+     .weight_type = QT_INT8, .weight_scope = QS_PER_CHANNEL, .weight_sym = 1,
+     .weight_bits = 8, .act_bits = 8, .runnable = true, .bytes = bytes_static, .deq_scale = true},
+    {.name = "W8A8_DYNAMIC", .act_type = QT_INT8, .act_scope = QS_PER_TOKEN, .act_sym = 1,
+     .weight_type = QT_INT8, .weight_scope = QS_PER_CHANNEL, .weight_sym = 1,
+     .weight_bits = 8, .act_bits = 8, .data_free = true, .runnable = true, .bytes = bytes_channel},
+    {.name = "W8A8_DYNAMIC", .act_type = QT_INT8, .act_scope = QS_PER_TOKEN, .act_sym = 1,
+     .weight_type = QT_INT8, .weight_scope = QS_PER_GROUP, .weight_sym = EITHER,
+     .weight_bits = 8, .act_bits = 8, .bytes = bytes_group},
+    {.name = "W8A8_MIX", .act_type = QT_INT8, .act_scope = QS_PD_MIX, .act_sym = 0,
+     .weight_type = QT_INT8, .weight_scope = QS_PER_CHANNEL, .weight_sym = 1,
+     .weight_bits = 8, .act_bits = 8, .bytes = bytes_mix, .deq_scale = true},
+    {.name = "W4A8_DYNAMIC", .act_type = QT_INT8, .act_scope = QS_PER_TOKEN, .act_sym = 1,
+     .weight_type = QT_INT4, .weight_scope = QS_PER_CHANNEL, .weight_sym = 1,
+     .weight_bits = 4, .act_bits = 8, .data_free = true, .runnable = true, .bytes = bytes_packed4},
+    {.name = "W4A4_DYNAMIC", .act_type = QT_INT4, .act_scope = QS_PER_TOKEN, .act_sym = 1,
+     .weight_type = QT_INT4, .weight_scope = QS_PER_CHANNEL, .weight_sym = EITHER,
+     .weight_bits = 4, .act_bits = 4, .bytes = bytes_channel},
+    {.name = "W4A4_DYNAMIC", .act_type = QT_INT4, .act_scope = QS_PER_TOKEN, .act_sym = 1,
+     .weight_type = QT_INT4, .weight_scope = QS_PER_GROUP, .weight_sym = EITHER,
+     .weight_bits = 4, .act_bits = 4, .bytes = bytes_group},
+    {.name = "W8A16", .act_type = QT_FLOAT, .act_scope = QS_PER_TENSOR, .act_sym = 1,
+     .weight_type = QT_INT8, .weight_scope = QS_PER_CHANNEL, .weight_sym = EITHER,
+     .weight_bits = 8, .act_bits = 16, .data_free = true, .runnable = true, .bytes = bytes_channel},
+    {.name = "W8A16", .act_type = QT_FLOAT, .act_scope = QS_PER_TENSOR, .act_sym = 1,
+     .weight_type = QT_INT8, .weight_scope = QS_PER_GROUP, .weight_sym = EITHER,
+     .weight_bits = 8, .act_bits = 16, .bytes = bytes_group},
+    {.name = "WFP8AFP8_DYNAMIC", .act_type = QT_FP8_E4M3, .act_scope = QS_PER_TOKEN, .act_sym = 1,
+     .weight_type = QT_FP8_E4M3, .weight_scope = QS_PER_CHANNEL, .weight_sym = 1,
+     .weight_bits = 8, .act_bits = 8, .data_free = true, .bytes = bytes_channel},
+    {.name = "W8A8_MXFP8", .act_type = QT_MXFP8, .act_scope = QS_PER_BLOCK, .act_sym = 1,
+     .weight_type = QT_MXFP8, .weight_scope = QS_PER_BLOCK, .weight_sym = 1,
+     .weight_bits = 8, .act_bits = 8, .data_free = true, .bytes = bytes_mx8},
+    {.name = "W4A8_MXFP", .act_type = QT_MXFP8, .act_scope = QS_PER_BLOCK, .act_sym = 1,
+     .weight_type = QT_MXFP4, .weight_scope = QS_PER_BLOCK, .weight_sym = 1,
+     .weight_bits = 4, .act_bits = 8, .data_free = true, .bytes = bytes_mx4},
+    {.name = "W4A4_MXFP4", .act_type = QT_MXFP4, .act_scope = QS_PER_BLOCK, .act_sym = 1,
+     .weight_type = QT_MXFP4, .weight_scope = QS_PER_BLOCK, .weight_sym = 1,
+     .weight_bits = 4, .act_bits = 4, .data_free = true, .bytes = bytes_mx4},
+    {.name = "W4A4_MXFP4_DUALSCALE", .act_type = QT_MXFP4, .act_scope = QS_DUAL_SCALE, .act_sym = 1,
+     .weight_type = QT_MXFP4, .weight_scope = QS_DUAL_SCALE, .weight_sym = 1,
+     .weight_bits = 4, .act_bits = 4, .data_free = true, .bytes = bytes_dual},
     {.name = NULL},
 };
 
@@ -168,7 +178,8 @@ static bool name_has(const char *name, const char *const *parts)
     return false;
 }
 
-/* Columns of W4A8's scale_bias for a linear of this name (specs/formats.md 7): summed, in 16 slices, or not summed at all. */
+/* Columns of W4A8's scale_bias for a linear of this name (specs/formats.md 7): summed, in 16 slices, or not summed at
+ * all. */
 static int64_t scale_bias_columns(const char *name, int64_t in)
 {
     static const char *const summed[] = {"up_proj", "gate_proj", "q_proj", "k_proj", "v_proj", "w1", "w3", NULL};
@@ -199,8 +210,8 @@ int64_t qconfig_group(const QConfig *q)
 
 static bool spec_equal(const QSpec *a, const QSpec *b)
 {
-    return a->dtype == b->dtype && a->scope == b->scope && a->symmetric == b->symmetric && a->group_size == b->group_size
-           && strcmp(a->method, b->method) == 0;
+    return a->dtype == b->dtype && a->scope == b->scope && a->symmetric == b->symmetric
+           && a->group_size == b->group_size && strcmp(a->method, b->method) == 0;
 }
 
 bool qconfig_equal(const QConfig *a, const QConfig *b)
@@ -221,10 +232,11 @@ void qconfig_describe(const QConfig *q, char *buf, int size)
     const Scheme *s = scheme_find(q);
     const QSpec *a = &q->act, *w = &q->weight;
     if (!s)
-        snprintf(buf, (size_t)size, "%s %s x %s %s (no saver)", qtype_name(a->dtype), qscope_name(a->scope), qtype_name(w->dtype),
-                 qscope_name(w->scope));
+        snprintf(buf, (size_t)size, "%s %s x %s %s (no saver)", qtype_name(a->dtype), qscope_name(a->scope),
+                 qtype_name(w->dtype), qscope_name(w->scope));
     else if (w->scope == QS_PER_GROUP)
-        snprintf(buf, (size_t)size, "%s group %lld %s", s->name, (long long)qconfig_group(q), w->symmetric ? "sym" : "asym");
+        snprintf(buf, (size_t)size, "%s group %lld %s", s->name, (long long)qconfig_group(q),
+                 w->symmetric ? "sym" : "asym");
     else if (a->dtype == QT_FLOAT)
         snprintf(buf, (size_t)size, "%s %s %s", s->name, qscope_name(w->scope), w->symmetric ? "sym" : "asym");
     else

@@ -39,8 +39,9 @@ typedef struct Scheme {
     int weight_bits, act_bits;
     bool data_free;        /* needs no calibration pass */
     bool runnable;         /* this build quantizes and measures it */
-    /* bytes the ascendv1 saver writes for a linear [out][in] without its bias (specs/formats.md 7), of a bf16 model; scale_bias of
-     * W4A8_DYNAMIC as for q/k/v/gate/up. group: of a per_group row, else ignored. scheme_bytes knows the rest. */
+    /* bytes the ascendv1 saver writes for a linear [out][in] without its bias (specs/formats.md 7), of a bf16 model;
+     * scale_bias of W4A8_DYNAMIC as for q/k/v/gate/up. group: of a per_group row, else ignored. scheme_bytes knows the
+     * rest. */
     uint64_t (*bytes)(int64_t out, int64_t in, int64_t group);
     bool deq_scale; /* writes deq_scale: 8 bytes an entry instead of 4 unless the model is bf16 */
 } Scheme;

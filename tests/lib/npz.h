@@ -3,8 +3,8 @@
 
 #include <stdint.h>
 
-/* Reader of the golden .npz files (zip of .npy, stored or deflated; little-endian, row-major). Test code: a bad file or a missing array
- * fails the test at once. */
+/* Reader of the golden .npz files (zip of .npy, stored or deflated; little-endian, row-major). Test code: a bad file or
+ * a missing array fails the test at once. */
 typedef struct NpyArray {
     char name[96];
     char kind;    /* 'f', 'i', 'u', 'b' */

@@ -35,8 +35,8 @@ static void lab_open(Lab *l, const char *dir, ArithMode arith, int threads, uint
     l->q[1].act = (QSpec){.dtype = QT_INT8, .scope = QS_PER_TOKEN, .symmetric = true, .method = "minmax"};
     l->q[1].weight.dtype = QT_INT4;
     l->q[2].act = (QSpec){.dtype = QT_FLOAT, .scope = QS_PER_TENSOR, .symmetric = true, .method = "none"};
-    EffectOptions o = {.calib = l->calib, .eval = l->eval, .cache_bytes = cache, .cache_dir = cache_dir, .cache_dir_bytes = 1 << 22,
-                       .seed = 5};
+    EffectOptions o = {.calib = l->calib, .eval = l->eval, .cache_bytes = cache, .cache_dir = cache_dir,
+                       .cache_dir_bytes = 1 << 22, .seed = 5};
     assert_int_equal(effectlab_new(&l->lab, l->run.m, &o, NULL), ST_OK);
 }
 
@@ -89,7 +89,8 @@ typedef struct Keep {
     int64_t vocab;
 } Keep;
 
-static void keep_panel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld, const float *w)
+static void keep_panel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld,
+                       const float *w)
 {
     (void)w;
     Keep *k = ctx;
@@ -211,8 +212,8 @@ static void check_direct(Lab *l, const int16_t *level, double tolerance)
     Direct d;
     Effect e = measure(l, level);
     direct_effect(l, level, &d);
-    print_message("KL %.6g (float64 %.6g) median %.6g (%.6g) max %.6g (%.6g)\n", e.kl_mean, d.kl_mean, e.kl_median, d.kl_median, e.kl_max,
-                  d.kl_max);
+    print_message("KL %.6g (float64 %.6g) median %.6g (%.6g) max %.6g (%.6g)\n", e.kl_mean, d.kl_mean, e.kl_median,
+                  d.kl_median, e.kl_max, d.kl_max);
     assert_int_equal(e.predicted, d.n);
     assert_int_equal(e.tokens, l->eval->start[EVAL]);
     assert_int_equal(e.texts, EVAL);
@@ -255,7 +256,8 @@ static void float_has_no_effect(void **state)
     for (int mode = 0; mode < 2; mode++) {
         Lab l;
         int16_t level[LINEARS] = {0};
-        lab_open(&l, mode ? qwen3_bf16 : llama, mode ? ARITH_MODEL : ARITH_FP32, 2, 0, NULL); /* nothing cached: all is run twice */
+        /* nothing cached: all is run twice */
+        lab_open(&l, mode ? qwen3_bf16 : llama, mode ? ARITH_MODEL : ARITH_FP32, 2, 0, NULL);
         Effect e = measure(&l, level);
         assert_true(e.kl_mean == 0 && e.kl_max == 0 && e.kl_se == 0 && e.out_mse == 0 && e.top1 == 1);
         assert_true(e.ppl_float == e.ppl_quant && e.ppl_float_se == e.ppl_quant_se);
@@ -410,7 +412,8 @@ static void empty_sets_are_refused(void **state)
     TestRun b;
     Error e = {0};
     test_run_open(&b, llama, ARITH_FP32, 1, NULL);
-    TokenSet *one = test_tokens(ones, 2, 100, 1), *good = test_tokens(some, 1, 100, 1), *none = test_tokens(some, 0, 100, 1);
+    TokenSet *one = test_tokens(ones, 2, 100, 1), *good = test_tokens(some, 1, 100, 1);
+    TokenSet *none = test_tokens(some, 0, 100, 1);
     EffectLab *lab;
     EffectOptions o = {.calib = good, .eval = one};
     assert_int_equal(effectlab_new(&lab, b.m, &o, &e), ST_DATA);
@@ -461,7 +464,8 @@ static void failures_leave_the_lab_usable(void **state)
     lab_close(&l);
 }
 
-/* The card of models/demo: quantized clearly worse; the two down_proj with the largest inputs in float repair most of it. */
+/* The card of models/demo: quantized clearly worse; the two down_proj with the largest inputs in float repair most of
+ * it. */
 static void demo_tells_its_story(void **state)
 {
     (void)state;

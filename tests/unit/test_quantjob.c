@@ -41,7 +41,8 @@ typedef struct FlowLinear {
     float w[256], bias[16];
 } FlowLinear;
 
-static void flow_linear(const Npz *z, const LinearForm *f, const char *name, const float *x, const Stream *shape, Pool *pool, float *y)
+static void flow_linear(const Npz *z, const LinearForm *f, const char *name, const float *x, const Stream *shape,
+                        Pool *pool, float *y)
 {
     FlowLinear l;
     float xq[18 * 16];
@@ -66,9 +67,11 @@ static void flow_linear(const Npz *z, const LinearForm *f, const char *name, con
 
 static void check_flow_param(const Npz *z, const char *kase, const char *name, QParam p)
 {
-    float s = *npz_f32(z, NULL, "%s.%s.input_scale", kase, name), o = *npz_f32(z, NULL, "%s.%s.input_offset", kase, name);
+    float s = *npz_f32(z, NULL, "%s.%s.input_scale", kase, name);
+    float o = *npz_f32(z, NULL, "%s.%s.input_offset", kase, name);
     if (fabsf(p.scale - s) > 1e-6f * s || p.offset != o)
-        fail_msg("%s %s: scale %.9g offset %g, wanted %.9g %g", kase, name, (double)p.scale, (double)p.offset, (double)s, (double)o);
+        fail_msg("%s %s: scale %.9g offset %g, wanted %.9g %g", kase, name, (double)p.scale, (double)p.offset,
+                 (double)s, (double)o);
 }
 
 /* b_level 0: as the second, data-free processor of case static_dyn, which runs no calibration forward. */
@@ -108,7 +111,8 @@ static void run_flow(const Npz *z, Pool *pool, const char *kase, int b_level)
             const float *want = npz_f32(z, NULL, "%s.layer1_in%d", kase, s);
             for (int i = 0; i < 96; i++)
                 if (fabsf(y[s * 96 + i] - want[i]) > 1e-6f)
-                    fail_msg("%s: layer 1 gets %.9g in sample %d, wanted %.9g", kase, (double)y[s * 96 + i], s, (double)want[i]);
+                    fail_msg("%s: layer 1 gets %.9g in sample %d, wanted %.9g", kase, (double)y[s * 96 + i], s,
+                             (double)want[i]);
         }
     }
 }
@@ -202,7 +206,8 @@ static void ref_act(RefQuant *q, float *x, const Stream *shape, int64_t in, bool
 }
 
 /* y[rows][out] of a linear of the model. */
-static void ref_linear(const Model *m, int64_t index, RefQuant *q, const double *x, const Stream *shape, bool peer, double *y)
+static void ref_linear(const Model *m, int64_t index, RefQuant *q, const double *x, const Stream *shape, bool peer,
+                       double *y)
 {
     const Linear *l = &m->linears[index];
     float *w = test_tensor(m->ckpt, l->weight), *xf = malloc((size_t)(shape->rows * l->in) * sizeof *xf);
@@ -255,7 +260,8 @@ static void ref_rope(double *x, const Stream *shape, int heads, int d, double th
                 }
 }
 
-static void ref_attention(const double *q, const double *k, const double *v, const Stream *shape, int heads, int d, double *o)
+static void ref_attention(const double *q, const double *k, const double *v, const Stream *shape, int heads, int d,
+                          double *o)
 {
     double p[256];
     for (int s = 0; s < shape->samples; s++)
@@ -341,8 +347,8 @@ static void check_params(const QuantJob *job, const Model *m, const RefQuant *q)
         bool is_static = q[i].level == STATIC_ASYM || q[i].level == STATIC_SYM;
         assert_int_equal(quantjob_act_param(job, i, &s, &o), is_static);
         if (is_static && (fabsf(s - q[i].scale) > 1e-4f * s || fabsf(o - q[i].offset) > 1))
-            fail_msg("'%s': scale %g offset %g, wanted %g %g", m->linears[i].name, (double)s, (double)o, (double)q[i].scale,
-                     (double)q[i].offset);
+            fail_msg("'%s': scale %g offset %g, wanted %g %g", m->linears[i].name, (double)s, (double)o,
+                     (double)q[i].scale, (double)q[i].offset);
     }
 }
 
@@ -376,7 +382,8 @@ static void check_model(const int16_t *level, bool peer, int threads)
             ref_layer(m, layer, none, &s[i], peer, plain[i]);
         }
     double a = miss(&s[0], want[0], plain[0]), c = miss(&s[1], want[1], plain[1]);
-    print_message("peer %d level %d: off by %.2g (calibration), %.2g (evaluation) of the effect\n", peer, level[0], a, c);
+    print_message("peer %d level %d: off by %.2g (calibration), %.2g (evaluation) of the effect\n", peer, level[0],
+                  a, c);
     assert_true(a < 1e-3 && c < 1e-3);
     check_params(job, m, rq);
     for (int i = 0; i < 2; i++) {

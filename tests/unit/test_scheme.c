@@ -128,7 +128,8 @@ static void bytes_equal_the_recorded_files(void **state)
         QConfig q = config(rows[i].at, rows[i].as, rows[i].as != QS_PD_MIX, rows[i].wt, rows[i].ws, true);
         const Scheme *s = scheme_find(&q);
         assert_non_null(s);
-        assert_int_equal(scheme_bytes(s, rows[i].name, rows[i].out, rows[i].in, rows[i].group, rows[i].model), rows[i].bytes);
+        assert_int_equal(scheme_bytes(s, rows[i].name, rows[i].out, rows[i].in, rows[i].group, rows[i].model),
+                         rows[i].bytes);
         if (rows[i].model == DT_BF16 && strcmp(rows[i].name, "down_proj") != 0)
             assert_int_equal(s->bytes(rows[i].out, rows[i].in, rows[i].group), rows[i].bytes);
     }
