@@ -100,6 +100,11 @@ Status app_open_model(App *a, const char *path, const char *type, Error *err)
 {
     if (!dir_exists(path))
         return error_set(err, ST_DATA, file_exists(path) ? "'%s' is a file: give the model's folder" : "'%s': no such model folder", path);
+    char *config = path_join(path, "config.json");
+    bool have = config && file_exists(config);
+    free(config);
+    if (!have)
+        return error_set(err, ST_DATA, "'%s' holds no config.json: it is no model folder", path);
     return session_open_model(a->session, path, type, err);
 }
 

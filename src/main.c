@@ -1,7 +1,71 @@
+/* The program: one command line is one command. */
+#include <errno.h>
+#include <locale.h>
+#include <signal.h>
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
-int main(void)
+#include "io/file.h"
+#include "src/commands.h"
+#include "src/internal.h"
+
+/* What the command line names: a command, or the workbench with a model. */
+static Status choose(App *a, int argc, char **argv, int *skip, Error *err)
 {
-    printf("slimscope %s\n", SLIMSCOPE_VERSION);
-    return 0;
+    const Command *c = argc > 1 ? command_find(argv[1]) : NULL;
+    *skip = 1;
+    if (argc > 1 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+        argv[1] += argv[1][1] == '-' ? 2 : 0;
+        static char help[] = "help";
+        if (argv[1][0] == '-')
+            argv[1] = help;
+        return ST_OK;
+    }
+    if (c && (c->flags & (CMD_CLI | CMD_CLI_ONLY)))
+        return ST_OK;
+    if (c && !dir_exists(argv[1]))
+        return error_set(err, ST_USAGE, "'%s' works on an open model: use it in 'slimscope MODEL', 'slimscope shell MODEL' or a script", c->name);
+    if (argc > 1 && argv[1][0] != '-' && access(argv[1], F_OK) != 0) {
+        if (strchr(argv[1], '/'))
+            return error_set(err, ST_DATA, "'%s': no such model folder", argv[1]);
+        return unknown_command(argv[1], err);
+    }
+    a->implicit = true;
+    *skip = 0;
+    return ST_OK;
+}
+
+static Status run(App *a, int argc, char **argv, Error *err)
+{
+    int skip;
+    static char workbench[] = "workbench";
+    RETURN_IF_ERROR(choose(a, argc, argv, &skip, err));
+    if (!skip)
+        argv[0] = workbench; /* slimscope [MODEL] [options] */
+    return app_execute_words(a, argc - skip, argv + skip, err);
+}
+
+int main(int argc, char **argv)
+{
+    setlocale(LC_ALL, "");
+    setlocale(LC_NUMERIC, "C");
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe and a full file are write errors with a message, not deaths */
+    signal(SIGXFSZ, SIG_IGN);
+    interrupt_init();
+    App app;
+    Error err = {0};
+    Status st = app_init(&app, FACE_CLI, &err);
+    if (st == ST_OK)
+        st = run(&app, argc, argv, &err);
+    app_fini(&app);
+    if (st != ST_OK)
+        fprintf(stderr, "slimscope: %s\n", err.text);
+    errno = 0;
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fprintf(stderr, "slimscope: standard output: %s\n", errno ? strerror(errno) : "a write failed");
+        if (st == ST_OK)
+            st = ST_IO;
+    }
+    return status_exit_code(st);
 }

@@ -1,0 +1,168 @@
+#!/bin/sh
+# asan: yes
+# slimscope analyze: formats, options, exit codes. The expected text blocks are the peer's own lines without their log prefixes.
+. tests/tap.sh
+g=tests/golden/analysis model=tests/golden/analysis/_models/llama-fp32 calib=tests/golden/analysis/_models/calib5.jsonl
+calib3=tests/golden/analysis/_models/calib3.json
+s() { "$SLIMSCOPE" "$@"; }
+run() { s analyze --model_path $model --calib_dataset $calib "$@"; }
+
+# ---- the peer's text ----
+exits 0 "kurtosis runs" s analyze --model_type llama --model_path $model --device cpu --calib_dataset $calib --topk 100 \
+    --trust_remote_code False
+same $g/llama-fp32.kurtosis.txt "$tmp/out" "text is the peer's, line for line"
+is 1 "$(wc -l <"$tmp/err")" "stderr is one line"
+has "$tmp/err" "peak memory" "which tells the peak memory"
+exits 0 "patterns run" s analyze --model_path $model --calib_dataset $calib3 --topk 3 \
+    --pattern '*down_proj' '*o_proj' 'model.layers.[01].self_attn.?_proj'
+same $g/llama-fp32.kurtosis.pattern.txt "$tmp/out" "patterns select and topk counts as in the peer"
+exits 0 "std runs" s analyze linear --model_path $model --calib_dataset $calib3 --topk 2 --metrics std
+same $g/llama-fp32.std.json3_topk2.txt "$tmp/out" "topk counts groups of equal scores"
+exits 0 "trust_remote_code is told to change nothing" run --trust_remote_code True --topk 1
+has "$tmp/err" "never run" "and says so"
+exits 0 "beginnings of options are enough" s analyze --model_p $model --calib $calib --met kurtosis --topk 100
+same $g/llama-fp32.kurtosis.txt "$tmp/out" "and mean the same"
+exits 0 "metric as a word" s analyze kurtosis --model-path $model --calib-dataset $calib --topk=100
+same $g/llama-fp32.kurtosis.txt "$tmp/out" "and mean the same, '-' for '_'"
+
+# ---- JSON ----
+exits 0 "json runs" run --format json
+cp "$tmp/out" "$tmp/first.json"
+cat >"$tmp/check.py" <<'PY'
+import json, sys, hashlib
+text = open(sys.argv[1]).read()
+d = json.loads(text)
+want = json.load(open(sys.argv[2]))
+assert list(d) == ["model", "metric", "scheme", "arithmetic", "calibration", "layers"], list(d)
+assert d["metric"] == "kurtosis" and d["scheme"] is None and d["arithmetic"] == "fp32"
+c = d["calibration"]
+assert c["sha256"] == hashlib.sha256(open(sys.argv[3], "rb").read()).hexdigest() and c["samples"] == 5 and c["tokens"] > 0, c
+names = {x["name"]: x["score"] for x in want}
+assert len(d["layers"]) == len(names) == 21
+for i, l in enumerate(d["layers"]):
+    assert list(l) == ["rank", "name", "score", "group", "kind", "parameters"], list(l)
+    assert l["rank"] == i + 1
+    assert abs(l["score"] - names[l["name"]]) <= 1e-4 * abs(names[l["name"]]), l
+    assert l["parameters"] > 0 and l["name"].endswith(l["kind"])
+assert [l["score"] for l in d["layers"]] == sorted((l["score"] for l in d["layers"]), reverse=True)
+g = {l["name"]: l["group"] for l in d["layers"]}
+assert g["model.layers.0.self_attn.q_proj"] == g["model.layers.0.self_attn.v_proj"] == "model.layers.0.self_attn.qkv"
+assert g["model.layers.0.mlp.down_proj"] is None
+for l in d["layers"]:  # the fewest digits that read back
+    assert repr(l["score"]) in text or "%g" % l["score"] in text or "%.17g" % l["score"] in text
+PY
+cat >"$tmp/want.py" <<'PY'
+import sys
+lines = open(sys.argv[1]).read().splitlines()
+print("[" + ",".join('{"name":"%s","score":%s}' % (l.split()[1], l.split()[-1]) for l in lines if "| Score:" in l) + "]")
+PY
+python3 "$tmp/want.py" $g/llama-fp32.kurtosis.txt >"$tmp/want.json"
+if python3 "$tmp/check.py" "$tmp/first.json" "$tmp/want.json" $calib >"$tmp/log" 2>&1; then ok "json document"; else not_ok "json document"; tail -n 3 "$tmp/log"; fi
+run --format json >"$tmp/second.json" 2>/dev/null
+same "$tmp/first.json" "$tmp/second.json" "same run, same bytes"
+run --format json --topk 1 >"$tmp/second.json" 2>/dev/null
+same "$tmp/first.json" "$tmp/second.json" "topk does not limit json"
+run --format json --threads 1 >"$tmp/t1.json" 2>/dev/null
+run --format json --threads 2 >"$tmp/t2.json" 2>/dev/null
+is "$(grep -o '"name":"model[^"]*"' "$tmp/t1.json")" "$(grep -o '"name":"model[^"]*"' "$tmp/t2.json")" "the number of threads moves no rank"
+exits 0 "several metrics" run --metrics kurtosis std quantile local_error --format json
+is "kurtosis std quantile local_error" "$(python3 -c 'import json,sys
+print(*[r["metric"] for r in json.load(open(sys.argv[1]))["runs"]])' "$tmp/out")" "one document with runs"
+has "$tmp/out" '"scheme":"W8A8' "local_error names its scheme"
+exits 0 "model arithmetic" run --dtype-sim model --format json
+has "$tmp/out" '"arithmetic":"model"' "is named"
+exits 0 "compat peer" run --compat peer --format json --seed 7
+has "$tmp/out" '"arithmetic":"model"' "implies model arithmetic"
+exits 0 "max-samples" run --max-samples 2 --format json
+has "$tmp/out" '"samples":2' "limits the texts"
+exits 0 "seq-len" run --max-samples 3 --seq-len 8 --format json
+has "$tmp/out" '"samples":3,"tokens":24' "cuts them"
+
+# ---- CSV and YAML ----
+exits 0 "csv" run --format csv --metrics kurtosis std
+is "metric,rank,name,score,group,kind,parameters,reason" "$(head -n 1 "$tmp/out")" "csv head"
+is 43 "$(wc -l <"$tmp/out")" "csv rows of both metrics"
+exits 0 "yaml" run --format yaml --topk 4
+is "exclude:
+  - 'model.layers.1.mlp.down_proj'
+  - 'model.layers.2.mlp.down_proj'
+  - 'model.layers.0.mlp.down_proj'
+  - 'model.layers.0.self_attn.q_proj'
+  - 'model.layers.0.self_attn.k_proj'
+  - 'model.layers.0.self_attn.v_proj'" "$(cat "$tmp/out")" "yaml is an exclude list"
+exits 0 "yaml of a part of a group" run --format yaml --pattern 'model.layers.0.self_attn.q_proj'
+is 4 "$(wc -l <"$tmp/out")" "is the whole group"
+exits 64 "yaml takes one metric" run --format yaml --metrics kurtosis std
+has "$tmp/err" "one metric" "and says so"
+
+# ---- files ----
+exits 0 "out" run --format json --out "$tmp/o.json"
+same "$tmp/first.json" "$tmp/o.json" "out holds the result"
+is "" "$(cat "$tmp/out")" "and stdout nothing"
+exits 74 "out in no folder" run --out "$tmp/no/such/o.json"
+echo old >"$tmp/full.json"
+if [ -z "${SLIMSCOPE_SAN:-}" ]; then
+    (ulimit -f 1; exits 74 "out on a full disk" run --format json --out "$tmp/full.json"; echo "$tap_n $tap_bad" >"$tmp/count") >"$tmp/sub"
+    cat "$tmp/sub"
+    read -r tap_n tap_bad <"$tmp/count"
+    is old "$(cat "$tmp/full.json")" "leaves the old file"
+    is "" "$(ls "$tmp" | grep -v '^full.json$' | grep full)" "and no part of a new one"
+fi
+exits 74 "stdout on a full disk" sh -c '"$1" analyze --model_path "$2" --calib_dataset "$3" >/dev/full' sh "$SLIMSCOPE" $model $calib
+has "$tmp/err" "standard output" "is told"
+
+# ---- progress, memory, cache ----
+run --progress json >/dev/null 2>"$tmp/err"
+grep -v '^peak memory' "$tmp/err" >"$tmp/json" || :
+exits 0 "json progress is JSON" python3 -c 'import json,sys
+for l in open(sys.argv[1]): json.loads(l)' "$tmp/json"
+exits 0 "progress always" run --progress always
+exits 0 "progress never" run --progress never
+is 1 "$(wc -l <"$tmp/err")" "is silent but for the memory"
+exits 0 "progress auto without a terminal" run --progress auto
+is 1 "$(wc -l <"$tmp/err")" "is silent too"
+exits 0 "mem" run --mem 1G --cache-dir "$tmp/cache"
+exits 1 "too little memory" run --mem 64K
+is "" "$(cat "$tmp/out")" "prints no result"
+
+# ---- refusals ----
+refuse() { # TEXT NAME ARGS...
+    text=$1 name=$2; shift 2
+    exits 64 "$name" run "$@"
+    has "$tmp/err" "$text" "$name: says"
+}
+exits 64 "no model" s analyze
+has "$tmp/err" "needs --model_path DIR" "is told"
+refuse "give --device cpu" "device npu" --device npu
+refuse "give --device cpu" "device npu:0,1" --device npu:0,1
+refuse "give --device cpu" "device gpu" --device gpu
+refuse "must be above 0, not 0" "topk 0" --topk 0
+refuse "must be above 0, not -1" "topk -1" --topk -1
+refuse "takes a whole number, not 'x'" "topk x" --topk x
+refuse "takes True|False, not 'yes'" "trust yes" --trust_remote_code yes
+refuse "takes True|False, not 'true'" "trust true" --trust_remote_code true
+refuse "kurtosis" "metric in capitals" --metrics KURTOSIS
+refuse "'mse_model_wise' is not in this build: use" "a later metric" --metrics mse_model_wise
+refuse "'attention_mse' is not in this build: use" "a later metric, old name" --metrics attention_mse
+refuse "at least one name" "no metric" --metrics
+refuse "asked for twice" "a metric twice" --metrics std std
+refuse "--model_path or --model_type" "an unclear beginning" --model x
+refuse "no option '--patern': did you mean --pattern?" "a wrong option" --patern x
+refuse "does not go with" "quant_modules without scope" --quant_modules '*'
+refuse "whole number" "threads" --threads many
+refuse "no size" "mem" --mem lots
+exits 64 "scope layer" s analyze layer --model_path $model --quant_modules '*mlp*'
+has "$tmp/err" "'mse_layer_wise' of scope 'layer' is not in this build" "names the metric"
+exits 64 "scope attn" s analyze attn --model_path $model
+exits 64 "scope after options" s analyze --model_path $model --topk 3 layer
+exits 64 "unknown scope" s analyze foo --model_path $model
+exits 65 "a pattern without a hit" run --pattern '*Q_PROJ'
+has "$tmp/err" "selects no layer" "is told"
+exits 65 "a pattern with too many alternatives" run --pattern '{1..9}{1..9}{1..9}{1..9}'
+exits 65 "an unknown data set" s analyze --model_path $model --calib_dataset nothere.jsonl
+has "$tmp/err" "boolq.jsonl, eval.jsonl" "lists those there are"
+exits 0 "the default data set" s analyze --model_path $model --max-samples 1 --format json
+has "$tmp/out" '"name":"boolq.jsonl"' "is boolq.jsonl"
+exits 0 "with a scope word" s analyze linear --model_path $model --max-samples 1 --format json
+has "$tmp/out" '"name":"mix_calib.jsonl"' "it is mix_calib.jsonl"
+finish

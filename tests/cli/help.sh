@@ -1,0 +1,38 @@
+#!/bin/sh
+# asan: yes
+# Help, version, the manual page; every option that is offered is used by some test.
+. tests/tap.sh
+s() { "$SLIMSCOPE" "$@"; }
+exits 0 "help" s help
+cp "$tmp/out" "$tmp/help"
+exits 0 "--help" s --help
+same "$tmp/help" "$tmp/out" "is the same"
+exits 0 "-h" s -h
+same "$tmp/help" "$tmp/out" "is the same too"
+exits 0 "version" s version
+cp "$tmp/out" "$tmp/version"
+exits 0 "--version" s --version
+same "$tmp/version" "$tmp/out" "is the same"
+for w in slimscope kernels ncurses readline libyaml cJSON OpenBLAS core PCRE2 Unicode utf8proc nettle zlib; do
+    has "$tmp/version" "$w" "version tells $w"
+done
+exits 0 "manual page" s help --man
+same slimscope.1 "$tmp/out" "slimscope.1 is made from the tables (slimscope help --man >slimscope.1)"
+
+verbs=$(sed -n 's/^  \([a-z]*\)  *[A-Z].*/\1/p' "$tmp/help" | sort -u)
+for v in open calib eval recipe analyze rank show sort filter tag level exclude include undo redo measure export history replay set bind \
+    theme screen dump wait cancel resume help quit forward tokenize shell workbench version; do
+    case " $(echo $verbs) " in *" $v "*) ok "help lists $v" ;; *) not_ok "help lists $v" ;; esac
+done
+for v in $verbs; do
+    s help "$v" >"$tmp/usage" 2>&1 || not_ok "help $v"
+    for o in $(sed -n 's/^  --\([a-z_-]*\).*/\1/p' "$tmp/usage"); do
+        if grep -rqE -- "--$o( |=|'|\"|\$)" tests/cli tests/unit tests/ui tests/screen 2>/dev/null; then ok "$v --$o is used by a test"; else not_ok "$v --$o is used by a test"; fi
+    done
+done
+exits 0 "help of one command" s analyze --help
+is "usage: analyze [linear|layer|attn] [METRIC...] [options]" "$(head -n 1 "$tmp/out")" "is its usage"
+exits 64 "help of none" s help anlyze
+has "$tmp/err" "unknown command 'anlyze': did you mean 'analyze'?" "suggests"
+if [ -n "$(awk 'length > 120' "$tmp/help")" ]; then not_ok "help lines are short"; else ok "help lines are short"; fi
+finish
