@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "io/file.h"
 
 OutFormat out_format(const char *name)
 {
@@ -169,7 +170,7 @@ static bool scheme_text(const Session *s, const Metric *m, Str *out)
 static void data_json(Str *out, const DataInfo *d, const char *count)
 {
     str_puts(out, "{\"name\":");
-    str_json(out, d->name ? d->name : "");
+    str_json(out, d->name ? path_base(d->name) : "");
     str_puts(out, ",\"sha256\":");
     str_json(out, d->sha256);
     str_printf(out, ",\"%s\":%d,\"tokens\":%lld}", count, d->samples, (long long)d->tokens);
@@ -344,8 +345,8 @@ static void effect_text(Session *s, const Effect *e, Str *out)
     str_printf(out, "recipe           %s\nassignment       ", recipe_name(r));
     levels_text(s, out);
     str_printf(out, "\narithmetic       %s\n", arith_name(session_options(s)->arith));
-    str_printf(out, "calibration      %s: %d texts, %lld tokens\n", ca.name, ca.samples, (long long)ca.tokens);
-    str_printf(out, "evaluation       %s: %d windows, %lld tokens, %lld predicted\n", ev.name, e->texts, (long long)e->tokens, (long long)e->predicted);
+    str_printf(out, "calibration      %s: %d texts, %lld tokens\n", path_base(ca.name), ca.samples, (long long)ca.tokens);
+    str_printf(out, "evaluation       %s: %d windows, %lld tokens, %lld predicted\n", path_base(ev.name), e->texts, (long long)e->tokens, (long long)e->predicted);
     str_printf(out, "KL divergence    %.4e +- %.1e nats per token (median %.2e, 99 %% below %.2e, max %.2e)\n", e->kl_mean, e->kl_se,
                e->kl_median, e->kl_p99, e->kl_max);
     str_printf(out, "same top token   %.2f %% +- %.2f\n", 100 * e->top1, 100 * e->top1_se);

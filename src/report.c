@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "io/file.h"
 #include "src/commands.h"
 #include "src/internal.h"
 #include "src/output.h"
@@ -75,7 +76,7 @@ static Status print_table(App *a, const char *worst[WORST], Error *err)
                    (long long)m->nlinears, (double)m->params / 1e6);
         DataInfo d = session_calib_info(s);
         str_printf(&b, "ranked by local_error (expected output error of each linear under %s), calibrated on %s, %d texts, %lld tokens\n\n",
-                   session_level_name(s, 1), d.name, d.samples, (long long)d.tokens);
+                   session_level_name(s, 1), path_base(d.name), d.samples, (long long)d.tokens);
         str_printf(&b, "%4s  %-40s  %11s  %11s\n", "#", "layer", "local_error", "kurtosis");
         for (int64_t i = 0; i < n; i++) {
             if (i < SHOWN_ROWS)
@@ -120,16 +121,14 @@ static void put_story(Str *b, const char *const worst[WORST], const Effect *all,
 {
     double lost = all->ppl_quant - all->ppl_float, left = kept->ppl_quant - all->ppl_float;
     str_printf(b, "\nQuantizing every linear moves perplexity from %.2f to %.2f", all->ppl_float, all->ppl_quant);
-    if (lost > 0 && lost > all->ppl_float_se * 0.01)
-        str_printf(b, ", %.1f %% worse.\nWith %s and %s in float it is %.2f: ", 100 * (all->ppl_quant / all->ppl_float - 1), worst[0], worst[1],
-                   kept->ppl_quant);
-    else
-        str_printf(b, ": hardly anything is lost.\nWith %s and %s in float it is %.2f: ", worst[0], worst[1], kept->ppl_quant);
     if (lost > 0)
-        str_printf(b, "%.0f %% of the loss is repaired", 100 * (1 - left / lost));
+        str_printf(b, ", %.1f %% worse.\n", 100 * lost / all->ppl_float);
     else
-        str_puts(b, "no loss to repair");
-    str_printf(b, " (KL %.5f -> %.5f).\n", all->kl_mean, kept->kl_mean);
+        str_puts(b, ": no loss on this text.\n");
+    str_printf(b, "With %s and %s in float it is %.2f", worst[0], worst[1], kept->ppl_quant);
+    if (lost > 0)
+        str_printf(b, ": %.0f %% of the loss is repaired", 100 * (1 - left / lost));
+    str_printf(b, " (KL divergence %.5f before, %.5f after).\n", all->kl_mean, kept->kl_mean);
 }
 
 static Status print_effects(App *a, const char *const worst[WORST], Error *err)
@@ -143,7 +142,7 @@ static Status print_effects(App *a, const char *const worst[WORST], Error *err)
     SizeReport size_kept = session_predict(s).size;
     DataInfo d = session_eval_info(s);
     Str b = {0};
-    str_printf(&b, "\nmeasured on %s (%lld tokens)\n  %-42s  %8s  %9s  %10s  size\n", d.name, (long long)all.tokens, "", "ppl", "KL", "same top");
+    str_printf(&b, "\nmeasured on %s (%lld tokens)\n  %-42s  %8s  %9s  %10s  size\n", path_base(d.name), (long long)all.tokens, "", "ppl", "KL", "same top");
     str_printf(&b, "  %-42s  %8.2f  %9s  %10s  ", "float", all.ppl_float, "-", "-");
     str_bytes(&b, size_all.float_bytes);
     str_putc(&b, '\n');

@@ -1,0 +1,71 @@
+#!/bin/sh
+# slimscope measure, and what slimscope MODEL prints without a terminal.
+. tests/tap.sh
+s() { "$SLIMSCOPE" "$@"; }
+m=lab_models/demo
+measure() { s measure --model_path $m --max-samples 8 --seq-len 128 "$@"; }
+get() { python3 -c 'import json,sys
+d=json.load(open(sys.argv[1]))
+for k in sys.argv[2].split("."): d=d[k]
+print(d if not isinstance(d,list) else len(d))' "$1" "$2"; }
+less() { # A B NAME: A < B
+    if python3 -c 'import sys; sys.exit(not float(sys.argv[1]) < float(sys.argv[2]))' "$1" "$2"; then ok "$3"; else not_ok "$3"; echo "# $1 is not below $2"; fi
+}
+
+exits 0 "text" measure
+for w in "KL divergence" "perplexity" "same top token" "output MSE" "bits per weight" "56 of 56 linears W8A8" "eval.jsonl" "mix_calib.jsonl"; do
+    has "$tmp/out" "$w" "text tells $w"
+done
+has "$tmp/err" "peak memory" "stderr tells the memory"
+exits 0 "json" measure --format json
+cp "$tmp/out" "$tmp/all.json"
+measure --format json >"$tmp/again.json" 2>/dev/null
+same "$tmp/all.json" "$tmp/again.json" "same run, same bytes"
+less "$(get "$tmp/all.json" perplexity_float.mean)" "$(get "$tmp/all.json" perplexity_quantized.mean)" "quantizing makes perplexity worse"
+is 1024 "$(get "$tmp/all.json" evaluation.tokens)" "1,024 evaluation tokens"
+exits 0 "exclude" measure --format json --exclude '*.{1,6}.mlp.down_proj' --out "$tmp/kept.json"
+is "" "$(cat "$tmp/out")" "out leaves stdout empty"
+is 2 "$(get "$tmp/kept.json" levels.float)" "two linears are float"
+less "$(get "$tmp/kept.json" kl.mean)" "$(get "$tmp/all.json" kl.mean)" "the two worst in float make KL smaller"
+less "$(get "$tmp/kept.json" perplexity_quantized.mean)" "$(get "$tmp/all.json" perplexity_quantized.mean)" "and perplexity better"
+exits 0 "a group moves as one" measure --format json --exclude 'model.layers.3.self_attn.q_proj' 'model.layers.0.mlp.gate_proj'
+is 5 "$(get "$tmp/out" levels.float)" "q takes k and v, gate takes up"
+exits 0 "all in float" measure --format json --exclude '*'
+is 0.0 "$(python3 -c 'import json,sys; print(round(abs(json.load(open(sys.argv[1]))["kl"]["mean"]),9))' "$tmp/out")" "costs nothing"
+exits 0 "full, ctx, eval, calib, seed" measure --full --ctx 64 --eval eval.jsonl --calib_dataset mix_calib.jsonl --seed 3 --format json
+less 1024 "$(get "$tmp/out" evaluation.tokens)" "full is the whole set"
+exits 0 "model arithmetic" measure --dtype-sim model --threads 2 --format json
+is model "$(get "$tmp/out" arithmetic)" "is named"
+exits 0 "a recipe" measure --recipe tests/golden/config/broken/00-good-base.yaml
+
+exits 64 "no model" s measure
+exits 64 "csv" measure --format csv
+exits 64 "an empty exclude" measure --exclude
+exits 64 "a word" measure kurtosis
+exits 64 "ctx 1" measure --ctx 1
+exits 65 "a pattern without a hit" measure --exclude '*lm_haed*'
+exits 65 "no evaluation set" measure --eval none.jsonl
+exits 65 "a bad recipe" measure --recipe tests/golden/config/broken/05-unknown-processor.yaml
+exits 74 "out in no folder" measure --out "$tmp/none/x"
+
+# ---- slimscope MODEL without a terminal ----
+exits 0 "report" s $m
+for i in 1 2 3 15; do
+    if grep -qE "^ *$i  model\.layers\.[0-9]\.[a-z_.]+ " "$tmp/out"; then ok "report has row $i with its whole name"; else not_ok "report has row $i with its whole name"; fi
+done
+for w in "quantized: 56 linears W8A8" "the worst 2 in float" "perplexity from" "of the loss is repaired" \
+    "model.layers.6.mlp.down_proj and model.layers.1.mlp.down_proj in float"; do
+    has "$tmp/out" "$w" "report tells: $w"
+done
+python3 - "$tmp/out" >"$tmp/story" <<'PY'
+import re, sys
+t = open(sys.argv[1]).read()
+f, q = map(float, re.search(r"perplexity from ([\d.]+) to ([\d.]+)", t).groups())
+k = float(re.search(r"in float it is ([\d.]+):", t).group(1))
+r = float(re.search(r"([\d.]+) % of the loss", t).group(1))
+print("worse" if q > 1.05 * f else "no", "repaired" if r > 60 and k < q else "no")
+PY
+is "worse repaired" "$(cat "$tmp/story")" "quantized is clearly worse than float, the two worst repair most of it"
+exits 0 "make demo without a terminal" sh tests/demo.sh "$(realpath "$SLIMSCOPE")"
+has "$tmp/out" "perplexity from" "is the report"
+finish

@@ -1,0 +1,150 @@
+#!/bin/sh
+# asan: yes
+# The command language without a screen: scripts, the shell, history, replay, sessions.
+. tests/tap.sh
+s() { "$SLIMSCOPE" "$@"; }
+root=$PWD calib=$PWD/tests/golden/analysis/_models/calib5.jsonl model=$PWD/tests/golden/analysis/_models/llama-fp32
+cat >"$tmp/a.slim" <<SLIM
+#!slimscope -x
+# model $model
+open $model --model_type llama
+calib '$calib'   # with a comment
+set threads=2 seq-len=64
+set max-samples 3
+
+analyze kurtosis local_error --pattern '*'
+show local_error
+sort score desc
+filter kind=down_proj layer=0..1
+tag *.0.mlp.down_proj
+exclude tagged "*.1.self_attn.q_proj"
+filter
+undo
+undo
+redo
+level float model.layers.2.mlp.down_proj
+include model.layers.2.mlp.down_proj
+level W8A8 *.2.self_attn.o_proj
+tag --off *.0.mlp.down_proj
+export $tmp/a.yaml
+rank --topk 1
+SLIM
+exits 0 "a script runs" s --script "$tmp/a.slim"
+has "$tmp/out" "=== Layer Analysis Results (local_error method) ===" "and prints results"
+cp "$tmp/a.yaml" "$tmp/first.yaml"
+has "$tmp/a.yaml" "exclude" "and writes the recipe"
+exits 64 "an existing file stays" s --script "$tmp/a.slim"
+has "$tmp/err" "a.slim:22:" "the message has file and line"
+sed "s|^export .*|& !|" "$tmp/a.slim" >"$tmp/b.slim"
+exits 0 "! replaces it" s -x "$tmp/b.slim"
+same "$tmp/first.yaml" "$tmp/a.yaml" "with the same bytes"
+exits 0 "a script on stdin" sh -c '"$1" --script - <"$2"' sh "$SLIMSCOPE" "$tmp/b.slim"
+same "$tmp/first.yaml" "$tmp/a.yaml" "writes the same"
+sed 's/$/\r/' "$tmp/b.slim" >"$tmp/crlf.slim"
+exits 0 "CRLF lines" s --script "$tmp/crlf.slim"
+exits 0 "on a screen without a terminal" s --ui --script "$tmp/b.slim" --size 100x30 --pace 1 --glyphs ascii --no-color --no-mouse --theme default --dump-screen "$tmp/screen"
+same "$tmp/first.yaml" "$tmp/a.yaml" "writes the same"
+has "$tmp/screen" "down_proj" "and dumps the screen"
+
+# ---- history ----
+{ sed '/^export\|^rank/d' "$tmp/a.slim"; echo "export $tmp/h.yaml"; echo "exclude *.0.mlp.*"; echo "export $tmp/h2.yaml"; echo undo
+  echo "exclude *.2.mlp.gate_proj"; echo undo; echo "export $tmp/h3.yaml"; echo history; echo "history --save $tmp/h.slim"; } >"$tmp/c.slim"
+exits 0 "a session with history" s --script "$tmp/c.slim"
+has "$tmp/out" "exclude tagged *.1.self_attn.q_proj" "history lists commands"
+has "$tmp/h.slim" "# slimscope" "the saved script has a head"
+has "$tmp/h.slim" "fingerprint" "with the model's fingerprint"
+if grep -q "gate_proj" "$tmp/h.slim"; then not_ok "an undone edit is left out"; else ok "an undone edit is left out"; fi
+is 1 "$(grep -c '^undo' "$tmp/h.slim")" "an undo that an export saw stays"
+for f in h h2 h3; do mv "$tmp/$f.yaml" "$tmp/$f.was"; done
+mkdir "$tmp/else"
+exits 0 "the saved script runs, from elsewhere" sh -c 'cd "$2" && "$1" --script ../h.slim' sh "$(realpath "$SLIMSCOPE")" "$tmp/else"
+for f in h h2 h3; do same "$tmp/$f.was" "$tmp/$f.yaml" "replay writes $f.yaml byte for byte"; done
+exits 64 "history does not replace a script" s --script "$tmp/c.slim"
+exits 64 "nothing to save" sh -c 'echo "history --save $2" | "$1" --script -' sh "$SLIMSCOPE" "$tmp/n"
+cat >"$tmp/d.slim" <<SLIM
+open $model
+exclude *.0.mlp.down_proj
+replay 2-2
+replay $tmp/e.slim
+history
+SLIM
+echo "exclude *.1.mlp.down_proj" >"$tmp/e.slim"
+exits 0 "replay" s --script "$tmp/d.slim"
+is 4 "$(grep -c . "$tmp/out")" "replayed commands are in the history once each"
+echo "replay $tmp/self.slim" >"$tmp/self.slim"
+exits 64 "a script that replays itself" s --script "$tmp/self.slim"
+exits 64 "a range outside" sh -c 'echo "replay 3-9" | "$1" --script -' sh "$SLIMSCOPE"
+
+# ---- errors in scripts ----
+script_fails() { # CODE LINE TEXT NAME FORMAT ARGS...: the script is what printf makes of FORMAT and ARGS
+    code=$1 line=$2 text=$3 name=$4; shift 4
+    # shellcheck disable=SC2059
+    printf "$@" >"$tmp/bad.slim"
+    exits "$code" "$name" s --script "$tmp/bad.slim"
+    has "$tmp/err" "$tmp/bad.slim:$line: $text" "$name: file, line, message"
+}
+script_fails 64 3 "unknown command 'exclde': did you mean 'exclude'?" "an unknown verb" 'open %s\n\nexclde x\nundo\n' "$model"
+script_fails 64 1 "no model is open" "no model" 'undo\n'
+script_fails 64 2 "nothing to undo" "nothing to undo" 'open %s\nundo\n' "$model"
+script_fails 65 2 "'*nothing*' selects no layer" "no hit" 'open %s\nexclude *nothing*\n' "$model"
+script_fails 65 1 "" "no model there" 'open %s\nanalyze kurtosis\n' "$tmp"
+script_fails 64 1 "the ' opened at column 9 is not closed" "an open quote" "exclude 'a\n"
+script_fails 64 1 "'theme' needs the workbench: run the script with --ui" "a screen command" 'theme light\n'
+script_fails 64 1 "'bind' needs the workbench" "bind" 'bind x undo\n'
+script_fails 64 1 "'dump' needs the workbench" "dump" 'dump x\n'
+script_fails 64 1 "'screen' needs the workbench" "screen" 'screen 1\n'
+script_fails 64 1 "no setting 'nothing'" "a wrong setting" 'set nothing=1\n'
+script_fails 64 1 "'threads' is no setting: write set KEY=VALUE" "a setting without value" 'set threads\n'
+script_fails 64 2 "'colour' is no sort key" "a wrong key" 'open %s\nsort colour\n' "$model"
+script_fails 64 2 "'up' is no direction" "a wrong direction" 'open %s\nsort score up\n' "$model"
+script_fails 64 2 "'W4' is no level of the open recipe: it has float, W8A8" "a wrong level" 'open %s\nlevel W4 *\n' "$model"
+script_fails 64 2 "std has not been computed" "rank before analyze" 'open %s\nrank std\n' "$model"
+script_fails 64 1 "'undo' is no long command" "async of a short command" 'async undo\n'
+script_fails 64 1 "'undo' takes no !" "! where none belongs" 'undo!\n'
+script_fails 64 1 "'tokenize' is a form of the program" "a program's form" 'tokenize --text a\n'
+script_fails 64 2 "" "one-shot options inside" 'open %s\nmeasure --recipe x\n' "$model"
+script_fails 64 1 "no job is running" "nothing to cancel" 'cancel --now\n'
+script_fails 64 3 "'export' needs more" "export without a file" 'open %s\nexport --preview %s/p.yaml\nexport\n' "$model" "$tmp"
+if [ -e "$tmp/p.yaml" ]; then not_ok "preview writes nothing"; else ok "preview writes nothing"; fi
+script_fails 64 2 "the line holds a NUL byte" "a NUL" 'open %s\n\000x\n' "$model"
+exits 64 "no script" s --script "$tmp/none.slim"
+exits 64 "a folder" s --script "$tmp"
+exits 64 "screen options without a screen" s --script "$tmp/e.slim" --pace 5
+exits 64 "ui without a terminal" s --ui --script "$tmp/e.slim"
+has "$tmp/err" "the workbench needs a terminal and standard input is none" "the hint"
+exits 64 "slimscope alone without a terminal" s
+exits 64 "workbench without a terminal" s workbench $model
+exits 64 "a wrong size" s --size 80 --script "$tmp/e.slim"
+exits 64 "size 0" s --size 0x0
+exits 64 "colours" s --size 80x24 --color never --no-color
+exits 64 "mouse" s --size 80x24 --mouse --no-mouse
+
+# ---- async, quit, shell, settings, sessions ----
+printf 'open %s\ncalib %s\nasync analyze std\nwait\nrank std\nquit\nnot reached\n' "$model" "$calib" >"$tmp/f.slim"
+exits 0 "async, wait, quit" s --script "$tmp/f.slim"
+has "$tmp/out" "(std method)" "the rows are there after wait"
+printf 'open %s\ncalib %s\nasync analyze std\ncancel\nwait\n' "$model" "$calib" >"$tmp/g.slim"
+s --script "$tmp/g.slim" >/dev/null 2>"$tmp/err"; rc=$?
+case $rc in 0|64|130) ok "cancel of a short job ends well" ;; *) not_ok "cancel of a short job ends well"; cat "$tmp/err" ;; esac
+mkdir -p "$XDG_CONFIG_HOME/slimscope"
+printf '# mine\nset threads=1\ntheme light\nbind x undo\n' >"$XDG_CONFIG_HOME/slimscope/rc"
+exits 0 "the shell reads settings" sh -c 'printf "open %s\nhistory\n" "$2" | "$1" shell' sh "$SLIMSCOPE" $model
+has "$tmp/out" "set threads=1" "and they are part of the history"
+printf 'set threads=1\nopen x\n' >"$XDG_CONFIG_HOME/slimscope/rc"
+exits 64 "a wrong verb in the settings" sh -c 'echo history | "$1" shell' sh "$SLIMSCOPE"
+has "$tmp/err" "rc:2: 'open' has no place here" "is told"
+exits 0 "scripts do not read settings" s --script "$tmp/e.slim" $model
+rm "$XDG_CONFIG_HOME/slimscope/rc"
+exits 0 "the shell takes options" sh -c 'printf "exclude *.0.mlp.down_proj\nanalyze std\n" | "$1" shell "$2" --calib_dataset "$3" --eval "$3" --ctx 32 --recipe "$4" --seed 1 --progress never' \
+    sh "$SLIMSCOPE" $model "$calib" tests/golden/config/broken/00-good-base.yaml
+exits 65 "an error ends a shell without a terminal" sh -c 'printf "exclude nothing\nquit\n" | "$1" shell "$2"' sh "$SLIMSCOPE" $model
+exits 0 "sessions are listed" s resume --list
+has "$tmp/out" "$model" "with their model"
+exits 64 "list stands alone" s resume --list x
+exits 65 "no such session" s resume nosuch --headless
+exits 64 "resume without a terminal" s resume
+has "$tmp/err" "--headless" "names the way"
+exits 0 "read-only" sh -c 'printf "open %s\n" "$2" | "$1" shell --read-only' sh "$SLIMSCOPE" $model
+exits 64 "read-only writes no recipe" sh -c 'printf "open %s\nexport %s/ro.yaml\n" "$2" "$3" | "$1" shell --read-only' sh "$SLIMSCOPE" $model "$tmp"
+exits 0 "eval and recipe as commands" sh -c 'printf "open %s\neval %s\nrecipe default\nrecipe %s\n" "$2" "$3" "$4" | "$1" --script -' sh "$SLIMSCOPE" $model "$calib" tests/golden/config/broken/00-good-base.yaml
+finish
