@@ -277,9 +277,6 @@ static Status execute(App *a, int argc, char **argv, const bool *quoted, Error *
         argc--;
         quoted = quoted ? quoted + 1 : NULL;
     }
-    for (int i = 0; i < argc; i++)
-        if (strpbrk(argv[i], "\n\r"))
-            return error_set(err, ST_USAGE, "word %d holds a line break: a command is one line", i + 1);
     char verb[64];
     size_t n = strlen(argv[0]);
     bool bang = n > 1 && argv[0][n - 1] == '!';
@@ -291,6 +288,9 @@ static Status execute(App *a, int argc, char **argv, const bool *quoted, Error *
         return error_set(err, ST_USAGE, "'%s' takes no !", cmd->name);
     if (async && !(cmd->flags & CMD_LONG))
         return error_set(err, ST_USAGE, "'%s' is no long command: async does not apply", cmd->name);
+    for (int i = 0; i < argc && !(cmd->flags & CMD_NO_LOG); i++)
+        if (strpbrk(argv[i], "\n\r"))
+            return error_set(err, ST_USAGE, "word %d holds a line break: a command of the history is one line", i + 1);
     char **words = calloc((size_t)argc + 2, sizeof *words);
     bool *q = calloc((size_t)argc + 2, sizeof *q);
     if (!words || !q) {

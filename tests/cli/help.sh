@@ -27,7 +27,7 @@ done
 for v in $verbs; do
     s help "$v" >"$tmp/usage" 2>&1 || not_ok "help $v"
     for o in $(sed -n 's/^  --\([a-z_-]*\).*/\1/p' "$tmp/usage"); do
-        if grep -rqE -- "--$o( |=|'|\"|\$)" tests/cli tests/unit tests/ui tests/screen 2>/dev/null; then ok "$v --$o is used by a test"; else not_ok "$v --$o is used by a test"; fi
+        if grep -rqE -- "--$o( |=|'|\"|[\\]|\$)" tests/cli tests/unit tests/ui tests/screen 2>/dev/null; then ok "$v --$o is used by a test"; else not_ok "$v --$o is used by a test"; fi
     done
 done
 exits 0 "help of one command" s analyze --help
