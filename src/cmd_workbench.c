@@ -171,7 +171,11 @@ static Status run_shell(App *a, const CommandLine *cl, Error *err)
     RETURN_IF_ERROR(want_words(cl, 0, 1, err));
     RETURN_IF_ERROR(app_become(a, FACE_SHELL, err));
     RETURN_IF_ERROR(prepare(a, cl, err));
-    RETURN_IF_ERROR(app_rc(a, err));
+    Status st = app_rc(a, err);
+    if (st != ST_OK && !isatty(STDIN_FILENO))
+        return st;
+    if (st != ST_OK) /* a slip in the settings must not keep a person out */
+        app_note(a, "%s", err->text);
     if (cl->nwords || cl->nvalues)
         RETURN_IF_ERROR(open_named(a, cl, err));
     return app_shell(a, err);
