@@ -140,7 +140,9 @@ static void channel_pass(TapStat *t, Sample *s, const float *x, int64_t rows, in
     memcpy(cmax, x, (size_t)w * sizeof *f);
     t->k->columns(x, rows, w, ld, cmin, cmax, s->channel_sq, rowmax);
     double mids = 0;
+    bool flat = true; /* every channel constant: no deviation at all */
     for (int64_t j = 0; j < w; j++) {
+        flat = flat && cmin[j] == cmax[j];
         s->sum_sq += s->channel_sq[j];
         mid[j] = (cmax[j] + cmin[j]) / 2.0f;
         mids += (double)mid[j];
@@ -154,7 +156,7 @@ static void channel_pass(TapStat *t, Sample *s, const float *x, int64_t rows, in
     float mean = (float)((s->sum - (double)rows * mids) / n);
     for (int64_t r = 0; r < rows; r++)
         t->k->shift(x + r * ld, w, mid, mean, &s1, &s2);
-    s->sd = n > 1 ? sqrt(fmax(s2 - s1 * s1 / n, 0) / (n - 1)) : NAN;
+    s->sd = n > 1 && flat ? 0 : n > 1 ? sqrt(fmax(s2 - s1 * s1 / n, 0) / (n - 1)) : NAN;
 }
 
 /* Order statistics and histogram of a sample into s->list and the tap's dense table. */
@@ -281,7 +283,7 @@ static void merge_samples(const TapStat *t, TapTotals *o)
     if (!wants_channels(t))
         return;
     o->mean_sq = sum_sq / n;
-    o->std = sqrt(fmax(o->mean_sq - o->mean * o->mean, 0));
+    o->std = o->min == o->max ? 0 : sqrt(fmax(o->mean_sq - o->mean * o->mean, 0));
     if (t->wants.channel)
         o->token_max_sq = token / (double)o->rows;
     if (t->wants.std) {

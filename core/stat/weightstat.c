@@ -243,7 +243,7 @@ Status weightstat_end(WeightStat *s, WeightTotals *out, Error *err)
             o.min = (double)min;
             o.max = (double)max;
             o.mean = sum / n;
-            o.std = sqrt(fmax(sum_sq / n - o.mean * o.mean, 0));
+            o.std = min == max ? 0 : sqrt(fmax(sum_sq / n - o.mean * o.mean, 0));
         }
     }
     if (s->err_sums) {
