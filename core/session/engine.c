@@ -18,6 +18,7 @@ struct Engine {
     DataSpec calib_of, eval_of;
     EffectLab *lab;
     bool lab_peer;
+    uint64_t states;           /* cap of its boundary states, bytes */
     /* progress of the running job */
     Session *s;
     Job *job;
@@ -217,7 +218,7 @@ Status engine_analyze(Session *s, Job *j, Error *err)
     e->bound = runner_estimate(s->model, rows, longest(e->calib), threads, false) +
                analyze_estimate(s->model, j->needs, e->calib->samples, threads);
     if (e->lab) /* boundary states of earlier measurements stay for the next one */
-        e->bound += mem_limit(j) / 4;
+        e->bound += e->states;
     tell(e, "embedding", 0, 0);
     Stream h = {0};
     const char *sha = j->first_layer > 0 ? s->resume_sha : NULL;
@@ -235,12 +236,21 @@ Status engine_analyze(Session *s, Job *j, Error *err)
 
 /* ---- measurement ---- */
 
+/* What boundary states may take: those of eight assignments, and never more than a quarter of the limit. */
+static uint64_t states_cap(const Engine *e, const Job *j)
+{
+    int64_t rows = e->calib->start[e->calib->samples] + e->eval->start[e->eval->samples];
+    uint64_t one = (uint64_t)(e->s->model->cfg.layers + 1) * (uint64_t)rows * (uint64_t)e->s->model->cfg.hidden * sizeof(float);
+    uint64_t quarter = mem_limit(j) / 4;
+    return one < quarter / 8 ? one * 8 : quarter;
+}
+
 static Status ensure_lab(Engine *e, const Job *j, Error *err)
 {
     if (e->lab && e->lab_peer == j->opt.peer)
         return ST_OK;
     drop_lab(e);
-    EffectOptions o = {.calib = e->calib, .eval = e->eval, .cache_bytes = mem_limit(j) / 4, .cache_dir = j->opt.cache_dir,
+    EffectOptions o = {.calib = e->calib, .eval = e->eval, .cache_bytes = e->states = states_cap(e, j), .cache_dir = j->opt.cache_dir,
                        .cache_dir_bytes = 4ull << 30, .seed = j->opt.seed, .peer = j->opt.peer};
     e->lab_peer = j->opt.peer;
     return effectlab_new(&e->lab, e->s->model, &o, err);
@@ -258,7 +268,7 @@ Status engine_measure(Session *s, Job *j, Error *err)
     RETURN_IF_ERROR(ensure_lab(e, j, err));
     int64_t rows = e->calib->start[e->calib->samples] + e->eval->start[e->eval->samples];
     int64_t a = longest(e->calib), b = longest(e->eval);
-    e->bound = runner_estimate(s->model, rows, a > b ? a : b, pool_threads(e->pool), true) + mem_limit(j) / 4;
+    e->bound = runner_estimate(s->model, rows, a > b ? a : b, pool_threads(e->pool), true) + e->states;
     tell(e, "measuring", 0, s->model->cfg.layers);
     Effect effect = {0};
     int64_t t0 = clock_ns();

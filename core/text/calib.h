@@ -45,8 +45,8 @@ typedef struct TokenSet {
 /* max_samples, seq_len: 0 = no limit. tok may be NULL when every item has ids. add_special as the peer: true. vocab: ids >= vocab
  * are an error naming the line (0: unchecked). */
 Status tokens_make(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int max_samples, int64_t seq_len, int64_t vocab, Error *err);
-/* Cuts each text of `c` into windows of ctx tokens (the last may be short; windows below 2 tokens are dropped), the first
- * windows until max_tokens (0: all) are reached; the last one is cut to that number. For evaluation. */
+/* Cuts each text of `c` into windows of ctx tokens (the last may be short; windows below 2 tokens are dropped): the first window of
+ * every text, then the second of every text, …, until max_tokens (0: all) are reached. For evaluation. */
 Status tokens_windows(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int64_t ctx, int64_t max_tokens, int64_t vocab, Error *err);
 void tokens_free(TokenSet *t);
 

@@ -113,17 +113,39 @@ Status tokens_make(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int
     return end(&b, st, "no text in it gives a token", out);
 }
 
-/* Adds one text's windows while *left (tokens still wanted, -1: all) lasts. */
-static Status add_windows(Builder *b, int item, const int32_t *ids, size_t n, size_t ctx, int64_t *left)
+/* Adds the window that begins at `at` while *left (tokens still wanted, -1: all) lasts; *more: the text goes on behind it. */
+static Status add_window(Builder *b, int item, const int32_t *ids, size_t n, size_t at, size_t ctx, int64_t *left, bool *more)
 {
-    for (size_t at = 0; at < n && *left != 0; at += ctx) {
-        size_t len = n - at < ctx ? n - at : ctx;
-        if (*left > 0 && (uint64_t)len > (uint64_t)*left)
-            len = (size_t)*left;
-        if (*left > 0)
-            *left -= (int64_t)len;
-        if (len >= 2)
-            RETURN_IF_ERROR(add_sample(b, item, ids + at, len));
+    *more = false;
+    if (at >= n || *left == 0)
+        return ST_OK;
+    size_t len = n - at < ctx ? n - at : ctx;
+    *more = at + len < n;
+    if (*left > 0 && (uint64_t)len > (uint64_t)*left)
+        len = (size_t)*left;
+    if (*left > 0)
+        *left -= (int64_t)len;
+    return len >= 2 ? add_sample(b, item, ids + at, len) : ST_OK;
+}
+
+typedef struct TextIds {
+    int32_t *ids;
+    size_t n;
+} TextIds;
+
+/* One round over the texts: the first window of each, then the second of each, and so on, so that a small budget hears every text.
+ * A text is tokenized when its first window is wanted. */
+static Status add_round(Builder *b, const Tokenizer *tok, int64_t vocab, TextIds *text, size_t round, size_t ctx, int64_t *left, bool *any)
+{
+    *any = false;
+    for (int i = 0; i < b->c->count && *left != 0; i++) {
+        if (round == 0) {
+            RETURN_IF_ERROR(item_ids(b, tok, &b->c->items[i], vocab, &text[i].ids, &text[i].n));
+            b->t->dropped_empty += text[i].n < 2;
+        }
+        bool more;
+        RETURN_IF_ERROR(add_window(b, i, text[i].ids, text[i].n, round * ctx, ctx, left, &more));
+        *any |= more;
     }
     return ST_OK;
 }
@@ -134,18 +156,15 @@ Status tokens_windows(TokenSet **out, const CalibFile *c, const Tokenizer *tok, 
     if (ctx < 2)
         return error_set(err, ST_USAGE, "evaluation windows of %lld tokens: at least 2 are needed", (long long)ctx);
     RETURN_IF_ERROR(begin(&b, c, err));
-    Status st = ST_OK;
+    TextIds *text = mem_zarray((size_t)c->count, sizeof *text);
+    Status st = text ? ST_OK : error_nomem(err, "token ids");
     int64_t left = max_tokens > 0 ? max_tokens : -1;
-    for (int i = 0; st == ST_OK && i < c->count && left != 0; i++) {
-        int32_t *ids;
-        size_t n;
-        st = item_ids(&b, tok, &c->items[i], vocab, &ids, &n);
-        if (st != ST_OK)
-            break;
-        b.t->dropped_empty += n < 2;
-        st = add_windows(&b, i, ids, n, (size_t)ctx, &left);
-        free(ids);
-    }
+    bool any = true;
+    for (size_t round = 0; st == ST_OK && any && left != 0; round++)
+        st = add_round(&b, tok, vocab, text, round, (size_t)ctx, &left, &any);
+    for (int i = 0; text && i < c->count; i++)
+        free(text[i].ids);
+    free(text);
     return end(&b, st, "no text in it has two tokens", out);
 }
 
