@@ -1,0 +1,240 @@
+#include "tests/lib/screen_world.h"
+
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <zlib.h>
+
+#include "io/file.h"
+#include "io/journal.h"
+#include "tests/lib/tempdir.h"
+#include "ui/keys.h"
+
+enum { MAX_LINE = 4 << 20 };
+#define ROOT_MARK "@ROOT@"
+
+static Error err;
+
+static void ok(Status st)
+{
+    if (st != ST_OK)
+        fail_msg("status %d: %s", (int)st, err.text);
+}
+
+/* ---- the recording: a journal's records as lines of text, the source tree's path written as @ROOT@ ---- */
+
+static void replace(const char *line, const char *from, const char *to, Str *out)
+{
+    for (const char *hit; *from && (hit = strstr(line, from)) != NULL; line = hit + strlen(from)) {
+        str_append(out, line, (size_t)(hit - line));
+        str_puts(out, to);
+    }
+    str_puts(out, line);
+}
+
+static char *root(void)
+{
+    char *r = realpath(".", NULL);
+    assert_non_null(r);
+    return r;
+}
+
+static void play_recording(const char *state_dir)
+{
+    Str dir = {0}, path = {0};
+    str_printf(&dir, "%s/sessions/recorded", state_dir);
+    str_printf(&path, "%s/journal", dir.s);
+    ok(dir_make(dir.s, &err));
+    gzFile f = gzopen(SCREEN_RECORDING, "rb");
+    char *line = malloc(MAX_LINE), *here = root();
+    Journal *j;
+    assert_non_null(f);
+    assert_non_null(line);
+    ok(journal_open(&j, path.s, NULL, NULL, NULL, &err));
+    while (gzgets(f, line, MAX_LINE)) {
+        Str record = {0};
+        line[strcspn(line, "\n")] = '\0';
+        replace(line, ROOT_MARK, here, &record);
+        ok(journal_append(j, record.s, false, &err));
+        str_free(&record);
+    }
+    journal_close(j);
+    gzclose(f);
+    free(line);
+    free(here);
+    str_free(&dir);
+    str_free(&path);
+}
+
+static Status write_record(void *ctx, const char *json, uint32_t len, Error *e)
+{
+    Str whole = {0}, line = {0};
+    char *here = root();
+    (void)e;
+    str_append(&whole, json, len);
+    replace(whole.s, here, ROOT_MARK, &line);
+    assert_true(gzwrite(ctx, line.s, (unsigned)line.len) > 0);
+    assert_true(gzputc(ctx, '\n') == '\n');
+    free(here);
+    str_free(&whole);
+    str_free(&line);
+    return ST_OK;
+}
+
+static void run(Session *s, const char *line, Status st)
+{
+    if (st == ST_OK && session_busy(s))
+        st = session_wait(s, -1, &err);
+    ok(st);
+    session_record(s, line);
+}
+
+/* What a person would do: rank, look closely at a few layers, decide, measure, change one's mind, tag. */
+static void work(Session *s)
+{
+    static const char *const metrics[] = {"kurtosis", "local_error", NULL}, *const closely[] = {"*layers.{1,6}.mlp.*", "*layers.3.self_attn.q_proj"};
+    static const char *const worst[] = {"*layers.{1,6}.mlp.down_proj"}, *const broad[] = {"*layers.1*.self_attn.q_proj"};
+    ok(session_open_model(s, "lab_models/demo", NULL, &err));
+    ok(session_open_recipe(s, NULL, &err));
+    ok(session_set_calib(s, SCREEN_CALIB, &err));
+    ok(session_set_eval(s, SCREEN_CALIB, &err));
+    run(s, "analyze kurtosis local_error", session_analyze(s, metrics, NULL, 0, false, &err));
+    run(s, "analyze kurtosis local_error --pattern=...", session_analyze(s, metrics, closely, 2, true, &err));
+    run(s, "measure", session_measure(s, false, &err));
+    run(s, "exclude *layers.{1,6}.mlp.down_proj", session_edit(s, worst, 1, 0, false, NULL, &err));
+    run(s, "measure", session_measure(s, false, &err));
+    run(s, "exclude *layers.1*.self_attn.q_proj", session_edit(s, broad, 1, 0, false, NULL, &err));
+    bool *hits = calloc((size_t)session_model(s)->nlinears, sizeof *hits);
+    int64_t n;
+    ok(session_target(s, "*layers.5.mlp.gate_proj", hits, &n, &err));
+    ok(session_tag(s, hits, true, &err));
+    free(hits);
+}
+
+void world_record(void)
+{
+    char *dir = temp_folder(), *path;
+    SessionOptions o;
+    Session *s;
+    session_options_default(&o);
+    o.threads = 1;
+    o.eval_tokens = 256;
+    o.ctx = 128;
+    o.state_dir = dir;
+    ok(session_new(&s, &o, &err));
+    work(s);
+    Str p = {0};
+    str_printf(&p, "%s/sessions/%s/journal", dir, session_id(s));
+    path = str_detach(&p);
+    session_free(s);
+    gzFile f = gzopen(SCREEN_RECORDING, "wb9");
+    Journal *j;
+    assert_non_null(f);
+    ok(journal_open(&j, path, write_record, f, NULL, &err));
+    journal_close(j);
+    assert_int_equal(gzclose(f), Z_OK);
+    free(path);
+    Str cmd = {0};
+    str_printf(&cmd, "rm -rf '%s/sessions'", dir);
+    assert_int_equal(system(cmd.s), 0);
+    str_free(&cmd);
+    temp_remove(dir);
+}
+
+/* ---- the workbench over it ---- */
+
+void world_open(World *w, int cols, int rows, const char *glyphs, bool recorded, bool read_only)
+{
+    memset(w, 0, sizeof *w);
+    w->dir = temp_folder();
+    setenv("XDG_STATE_HOME", w->dir, 1);
+    setenv("XDG_CONFIG_HOME", w->dir, 1);
+    ok(app_init(&w->app, FACE_UI, &err));
+    free((char *)w->app.options.state_dir);
+    w->app.options.state_dir = strdup(w->dir);
+    w->app.options.read_only = read_only;
+    w->app.options.threads = 1;
+    if (recorded) {
+        play_recording(w->dir);
+        ok(session_restore(&w->app.session, &w->app.options, "recorded", &err));
+    }
+    UiOptions o = {.glyphs = glyphs, .color = -1, .cols = cols, .rows = rows};
+    ok(ui_new(&w->ui, &w->app, &o, &err));
+    ui_paint(w->ui);
+}
+
+void world_close(World *w)
+{
+    Str cmd = {0};
+    ui_free(w->ui);
+    app_fini(&w->app);
+    str_printf(&cmd, "rm -rf '%s/sessions' '%s/slimscope'", w->dir, w->dir);
+    assert_int_equal(system(cmd.s), 0);
+    str_free(&cmd);
+    temp_remove(w->dir);
+}
+
+static void settle(World *w, unsigned bits)
+{
+    if (bits & DO_RELAYOUT)
+        ui_set_size(w->ui, w->ui->rows, w->ui->cols);
+    ui_paint(w->ui);
+}
+
+void world_keys(World *w, const char *names)
+{
+    char *copy = strdup(names), *save = NULL;
+    unsigned bits = 0;
+    for (char *n = strtok_r(copy, " ", &save); n; n = strtok_r(NULL, " ", &save)) {
+        int key = key_parse(n);
+        if (key == KEY_NONE)
+            fail_msg("there is no key '%s'", n);
+        bits = ui_key(w->ui, key);
+        settle(w, bits);
+    }
+    free(copy);
+}
+
+void world_type(World *w, const char *text)
+{
+    for (; *text; text++)
+        settle(w, ui_key(w->ui, (unsigned char)*text));
+}
+
+void world_resize(World *w, int cols, int rows)
+{
+    term_resize(&w->ui->term, rows, cols);
+    ui_set_size(w->ui, rows, cols);
+    ui_paint(w->ui);
+}
+
+char *world_screen(World *w)
+{
+    Str out = {0};
+    ui_paint(w->ui);
+    ui_dump(w->ui, &out);
+    char *text = str_detach(&out);
+    assert_non_null(text);
+    return text;
+}
+
+void world_wait(World *w)
+{
+    Session *s = w->app.session;
+    while (session_busy(s)) {
+        struct pollfd p = {.fd = session_fd(s), .events = POLLIN};
+        poll(&p, 1, 1000);
+        ui_pump(w->ui);
+        ui_paint(w->ui);
+    }
+    ui_pump(w->ui);
+    ui_paint(w->ui);
+}

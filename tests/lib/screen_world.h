@@ -1,0 +1,34 @@
+#ifndef TESTS_SCREEN_WORLD_H
+#define TESTS_SCREEN_WORLD_H
+
+#include <stdbool.h>
+
+#include "ui/workbench.h"
+
+/* A workbench on a null terminal, over the recorded session tests/golden/screens/session.jsonl.gz. */
+
+#define SCREEN_CALIB "tests/golden/analysis/_models/calib5.jsonl"
+#define SCREEN_RECORDING "tests/golden/screens/session.jsonl.gz"
+
+typedef struct World {
+    char *dir;      /* state folder, a temporary one */
+    App app;
+    Ui *ui;
+} World;
+
+/* Failures fail the test. `recorded` false: no session at all. read_only: nothing can be exported. */
+void world_open(World *w, int cols, int rows, const char *glyphs, bool recorded, bool read_only);
+void world_close(World *w);
+/* Keys by name with blanks between ("j Enter F5 ^R"), or a text typed as it is. Painted at the end. */
+void world_keys(World *w, const char *names);
+void world_type(World *w, const char *text);
+void world_resize(World *w, int cols, int rows);
+/* The painted screen; free with free(). */
+char *world_screen(World *w);
+/* Pumps and paints until no job runs. */
+void world_wait(World *w);
+
+/* Runs the engine on models/demo and writes the recording anew. */
+void world_record(void);
+
+#endif

@@ -1,0 +1,308 @@
+/* The workbench on a null terminal: golden screens from a recorded session, keys and what they do, any key at any size.
+ * tests/accept_screens.sh rewrites the goldens. */
+#include <locale.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "io/file.h"
+#include "tests/lib/screen_world.h"
+#include "ui/keys.h"
+
+static const struct Size {
+    int cols, rows;
+} sizes[] = {{60, 15}, {80, 24}, {100, 30}, {200, 60}};
+
+/* What is done before each picture; each goes on from the one before. */
+static const struct Shot {
+    const char *title, *keys, *text;
+} shots[] = {
+    {"rank", "g", NULL},
+    {"detail of the worst layer", "Enter", NULL},
+    {"histograms as a table", "H", NULL},
+    {"rank, third row excluded with its group", "H q j j j x", NULL},
+    {"a pattern being typed", "u p", "*layers.1*.mlp.gate_proj"},
+    {"what-if", "Esc 2", NULL},
+    {"jobs", "3", NULL},
+    {"export", "5", NULL},
+    {"the whole document", "d", NULL},
+    {"help", "1 ?", NULL},
+    {"filtered", "q \\", "kind=down_proj"},
+    {"an error", "Enter :", "exclude nothing.of.that.name"},
+    {"a key without a meaning here", "Enter z", NULL},
+};
+
+static void picture(World *w, Str *out)
+{
+    for (size_t i = 0; i < sizeof shots / sizeof shots[0]; i++) {
+        world_keys(w, shots[i].keys);
+        if (shots[i].text)
+            world_type(w, shots[i].text);
+        char *screen = world_screen(w);
+        str_printf(out, "=== %s\n%s", shots[i].title, screen);
+        free(screen);
+    }
+}
+
+static void compare(const char *path, const Str *got)
+{
+    char *want = NULL;
+    size_t n;
+    Error err = {ST_OK, ""};
+    if (getenv("ACCEPT")) {
+        assert_int_equal(file_write_atomic(path, got->s, got->len, &err), ST_OK);
+        return;
+    }
+    if (file_read(path, 1 << 24, &want, &n, &err) != ST_OK)
+        fail_msg("%s", err.text);
+    const char *a = want, *b = got->s, *title = a;
+    for (int line = 1; *a || *b; line++) {
+        size_t la = strcspn(a, "\n"), lb = strcspn(b, "\n");
+        if (strncmp(a, "===", 3) == 0)
+            title = a;
+        if (la != lb || memcmp(a, b, la) != 0) {
+            fail_msg("%s:%d (%.*s)\nwanted '%.*s'\ngot    '%.*s'", path, line, (int)strcspn(title, "\n"), title, (int)la, a, (int)lb, b);
+        }
+        a += la + (a[la] == '\n');
+        b += lb + (b[lb] == '\n');
+    }
+    free(want);
+}
+
+static void golden(const char *glyphs)
+{
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        World w;
+        Str out = {0};
+        char path[128];
+        world_open(&w, sizes[i].cols, sizes[i].rows, glyphs, true, false);
+        picture(&w, &out);
+        world_close(&w);
+        snprintf(path, sizeof path, "tests/golden/screens/%dx%d.%s.txt", sizes[i].cols, sizes[i].rows, glyphs);
+        compare(path, &out);
+        str_free(&out);
+    }
+}
+
+static void test_golden_utf8(void **state)
+{
+    (void)state;
+    golden("braille");
+}
+
+static void test_golden_ascii(void **state)
+{
+    (void)state;
+    golden("ascii");
+}
+
+static void assert_shows(World *w, const char *text, bool want)
+{
+    char *screen = world_screen(w);
+    if ((strstr(screen, text) != NULL) != want)
+        fail_msg("%s '%s' in:\n%s", want ? "no" : "unwanted", text, screen);
+    free(screen);
+}
+
+static void test_no_model(void **state)
+{
+    (void)state;
+    World w;
+    world_open(&w, 80, 24, "ascii", false, false);
+    assert_shows(&w, "No model is open", true);
+    world_keys(&w, "r x 2 j 3 5 d w ? q u ^C");
+    assert_shows(&w, "nothing runs", true);
+    world_close(&w);
+}
+
+static void test_group_moves_together(void **state)
+{
+    (void)state;
+    World w;
+    world_open(&w, 100, 30, "ascii", true, false);
+    Session *s = w.app.session;
+    const Model *m = session_model(s);
+    world_keys(&w, "/");
+    world_type(&w, "layers.2.self_attn.k");
+    world_keys(&w, "Enter x");
+    int64_t k = model_find_linear(m, "model.layers.2.self_attn.k_proj");
+    assert_int_equal(ui_linear(w.ui), k);
+    for (int64_t i = k - 1; i <= k + 1; i++)
+        assert_int_equal(session_level_of(s, i), 0);
+    assert_string_equal(session_command(s, session_commands(s) - 1), "exclude model.layers.2.self_attn.k_proj");
+    world_keys(&w, "u");
+    assert_int_equal(session_level_of(s, k), 1);
+    assert_int_equal(ui_linear(w.ui), k); /* the cursor stays on its layer */
+    world_keys(&w, "^R");
+    assert_int_equal(session_level_of(s, k), 0);
+    world_close(&w);
+}
+
+static void test_cursor_follows_layer(void **state)
+{
+    (void)state;
+    World w;
+    world_open(&w, 80, 24, "ascii", true, false);
+    world_keys(&w, "g j j j j");
+    int64_t at = ui_linear(w.ui);
+    world_keys(&w, "> I m M < .");
+    assert_int_equal(ui_linear(w.ui), at);
+    world_resize(&w, 200, 60);
+    world_resize(&w, 1, 1);
+    world_resize(&w, 60, 15);
+    assert_int_equal(ui_linear(w.ui), at);
+    assert_int_equal(w.ui->cursor_x, 0); /* the terminal's cursor rests on the row: readers of the screen follow it */
+    world_close(&w);
+}
+
+static void test_search(void **state)
+{
+    (void)state;
+    World w;
+    world_open(&w, 80, 24, "ascii", true, false);
+    world_keys(&w, "g");
+    int64_t top = ui_linear(w.ui);
+    world_keys(&w, "/");
+    world_type(&w, "LAYERS.4");
+    assert_non_null(strstr(session_model(w.app.session)->linears[ui_linear(w.ui)].name, "layers.4."));
+    world_keys(&w, "Esc"); /* out: nothing changed */
+    assert_int_equal(ui_linear(w.ui), top);
+    world_keys(&w, "/");
+    world_type(&w, "nowhere");
+    assert_shows(&w, "no name here holds 'nowhere'", true);
+    world_keys(&w, "Esc n");
+    assert_shows(&w, "nothing was searched yet", true);
+    world_close(&w);
+}
+
+static void test_paste_tags(void **state)
+{
+    (void)state;
+    World w;
+    world_open(&w, 80, 24, "ascii", true, false);
+    Session *s = w.app.session;
+    int64_t before = session_tag_count(s);
+    ui_key(w.ui, KEY_PASTE_BEGIN);
+    for (const char *p = "- \"model.layers.2.mlp.up_proj\"\n- 'model.layers.4.mlp.*',\n\x1b[2Jq"; *p; p++)
+        ui_key(w.ui, (unsigned char)*p);
+    ui_key(w.ui, KEY_PASTE_END);
+    assert_shows(&w, "tag: - \"model.layers.2.mlp.up_proj\"", true);
+    assert_int_equal(session_tag_count(s), before); /* nothing happens before Enter */
+    world_keys(&w, "Esc");
+    ui_key(w.ui, KEY_PASTE_BEGIN);
+    for (const char *p = "model.layers.2.mlp.up_proj\nmodel.layers.4.mlp.*"; *p; p++)
+        ui_key(w.ui, (unsigned char)*p);
+    ui_key(w.ui, KEY_PASTE_END);
+    world_keys(&w, "Enter");
+    assert_int_equal(session_tag_count(s), before + 4);
+    world_close(&w);
+}
+
+static void test_job_fills_table(void **state)
+{
+    (void)state;
+    World w;
+    world_open(&w, 100, 30, "ascii", true, false);
+    world_keys(&w, "m r");
+    assert_true(session_busy(w.app.session));
+    world_keys(&w, "3");
+    assert_shows(&w, "run", true);
+    world_keys(&w, "q Q");
+    assert_shows(&w, "a job runs. Stop it and quit?", true);
+    world_keys(&w, "n");
+    world_wait(&w);
+    assert_shows(&w, "56 scored", true);
+    world_keys(&w, "3");
+    assert_shows(&w, "done", true);
+    assert_false(w.app.quit);
+    world_keys(&w, "q q");
+    assert_shows(&w, "quit?", true);
+    world_keys(&w, "y");
+    assert_true(w.app.quit);
+    world_close(&w);
+}
+
+static void test_script_on_screen(void **state)
+{
+    (void)state;
+    World w;
+    Error err = {ST_OK, ""};
+    world_open(&w, 80, 24, "ascii", true, false);
+    assert_int_equal(player_lines(w.ui, "demo.slim", "# a comment\ntag *layers.0.*\nwait\n\nnonsense\nexclude *\n", &err), ST_OK);
+    for (int i = 0; i < 20 && w.ui->player; i++)
+        player_step(w.ui);
+    assert_null(w.ui->player);
+    assert_int_equal(w.ui->script_status, ST_USAGE);
+    assert_non_null(strstr(w.ui->script_error.text, "demo.slim:5: "));
+    assert_true(session_tagged(w.app.session, 0));
+    assert_int_equal(session_level_of(w.app.session, 10), 1);
+    world_close(&w);
+}
+
+static unsigned next(unsigned *seed)
+{
+    *seed = *seed * 1664525u + 1013904223u;
+    return *seed >> 8;
+}
+
+/* Keys of the table, characters, controls, odd codes; sizes down to one cell. Whatever happens, it must go on. */
+static void test_any_key_any_size(void **state)
+{
+    (void)state;
+    World w;
+    unsigned seed = 20240607;
+    int keys = getenv("SLIMSCOPE_FUZZ_KEYS") ? atoi(getenv("SLIMSCOPE_FUZZ_KEYS")) : 10000, rows = 0;
+    while (key_table[rows].help)
+        rows++;
+    world_open(&w, 80, 24, "braille", true, true);
+    char *home = realpath(".", NULL);
+    assert_int_equal(chdir(w.dir), 0); /* paths typed by chance stay here */
+    for (int i = 0; i < keys; i++) {
+        unsigned kind = next(&seed) % 10;
+        int key = (int)(next(&seed) % 0x300);
+        if (kind < 5)
+            key = key_table[next(&seed) % (unsigned)rows].keys[0];
+        else if (kind < 8)
+            key = 32 + (int)(next(&seed) % 95);
+        else if (kind == 8)
+            key = KEY_CODE(256 + (int)(next(&seed) % 300));
+        if (key == '!' || key == 'r' || key == KEY_CODE(KEY_F(5))) /* jobs have their own test; here they would only take time */
+            continue;
+        unsigned bits = ui_key(w.ui, key);
+        if (bits & DO_RELAYOUT)
+            ui_set_size(w.ui, w.ui->rows, w.ui->cols);
+        if (next(&seed) % 40 == 0)
+            world_resize(&w, 1 + (int)(next(&seed) % 220), 1 + (int)(next(&seed) % 70));
+        ui_pump(w.ui);
+        ui_paint(w.ui);
+    }
+    world_resize(&w, 1, 1);
+    world_resize(&w, 500, 200);
+    assert_int_equal(chdir(home), 0);
+    free(home);
+    world_close(&w);
+}
+
+int main(int argc, char **argv)
+{
+    setlocale(LC_CTYPE, "C.UTF-8");
+    setenv("LC_ALL", "C.UTF-8", 1);
+    if (argc > 1 && strcmp(argv[1], "--record") == 0) {
+        world_record();
+        return 0;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_golden_utf8),         cmocka_unit_test(test_golden_ascii),     cmocka_unit_test(test_no_model),
+        cmocka_unit_test(test_group_moves_together), cmocka_unit_test(test_cursor_follows_layer), cmocka_unit_test(test_search),
+        cmocka_unit_test(test_paste_tags),          cmocka_unit_test(test_job_fills_table),  cmocka_unit_test(test_script_on_screen),
+        cmocka_unit_test(test_any_key_any_size),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
