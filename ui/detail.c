@@ -103,9 +103,10 @@ static void draw_scores(Ui *ui, Rect r, int *y, int64_t i)
         Slot slot = score_line(s, shown, i, buf, sizeof buf);
         draw_wrapped(ui, r, y, slot == SL_TEXT ? SL_STRONG : slot, buf);
     }
-    for (int k = 0; metric_table[k]; k++) {
+    for (int k = 0; metric_table[k] && r.h >= 14; k++) { /* on a low screen the histogram needs the lines more */
         const Metric *m = metric_table[k];
-        if (m == shown || m->scope != SCOPE_LINEAR || !session_has_run(s, m))
+        ScoreState state = session_score(s, m, i).state;
+        if (m == shown || m->scope != SCOPE_LINEAR || state == SCORE_NONE || state == SCORE_QUEUED)
             continue;
         score_line(s, m, i, buf, sizeof buf);
         str_printf(&others, "%s%s", others.len ? "  " : "", buf);

@@ -163,7 +163,10 @@ static void context(Ui *ui, void *state, Str *out)
     for (int i = 0; p->have && i < p->e.nchecks; i++)
         blocked += !p->e.checks[i].ok && p->e.checks[i].blocking;
     const char *path = session_recipe(s) ? recipe_path(session_recipe(s)) : NULL;
-    str_printf(out, "msmodelslim yaml  against %s%s", path ? path : "the default recipe", blocked ? "  BLOCKED" : "");
+    const char *base = path ? strrchr(path, '/') : NULL;
+    if (blocked)
+        str_puts(out, "BLOCKED  ");
+    str_printf(out, "against %s", base ? base + 1 : path ? path : "the default");
 }
 
 static void copy(Ui *ui, void *state, bool all, Str *out)

@@ -122,7 +122,7 @@ static void draw(Ui *ui, void *state)
     if (n == 0) {
         y++;
         Rect text = {list.y, list.x + 2, list.h, list.w - 4};
-        draw_wrapped(ui, text, &y, SL_TEXT, "Nothing ran yet. r on screen 1 runs the shown metric; F5 measures what the decision does.");
+        draw_wrapped(ui, text, &y, SL_TEXT, "Nothing ran in this sitting. r on screen 1 runs the shown metric; F5 measures what the decision does.");
     }
     draw_hline(ui, log.y - 1, r.x, r.w);
     draw_log(ui, log);

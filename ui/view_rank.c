@@ -339,12 +339,14 @@ static void context(Ui *ui, void *state, Str *out)
     }
     const char *filter = session_filter_text(s);
     measure_scores(ui, st);
+    if (*filter)
+        str_printf(out, "filter %s  ", filter);
     if (session_order_stale(s))
         str_puts(out, "sort stale  ");
-    str_printf(out, "%s %d/%d  scored %lld/%lld", m ? m->name : "no metric", at, n, (long long)st->scored,
-               (long long)ui_model(ui)->nlinears);
-    if (*filter)
-        str_printf(out, "  filter %s", filter);
+    str_puts(out, m ? m->name : "no metric");
+    if (ui->cols >= 80 && m)
+        str_printf(out, " %d/%d", at, n);
+    str_printf(out, "  %lld/%lld scored", (long long)st->scored, (long long)ui_model(ui)->nlinears);
 }
 
 static void copy(Ui *ui, void *state, bool all, Str *out)

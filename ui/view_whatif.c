@@ -111,7 +111,9 @@ static void figure(char *out, size_t size, double v, double se)
 {
     char a[24], b[24];
     fmt_value(a, sizeof a, v);
-    snprintf(b, sizeof b, "%.2g", se);
+    fmt_value(b, sizeof b, se >= 10 ? round(se) : round(se * 1e6) / 1e6);
+    if (se < 10)
+        snprintf(b, sizeof b, "%.2g", se);
     if (isfinite(se) && se > 0)
         snprintf(out, size, "%s+-%s", a, b);
     else

@@ -35,8 +35,9 @@ static const struct Shot {
     {"the whole document", "d", NULL},
     {"help", "1 ?", NULL},
     {"filtered", "q \\", "kind=down_proj"},
-    {"an error", "Enter :", "exclude nothing.of.that.name"},
-    {"a key without a meaning here", "Enter z", NULL},
+    {"a command being typed", "Enter :", "exclude nothing.of.that.name"},
+    {"its error", "Enter", NULL},
+    {"a key without a meaning here", "z", NULL},
 };
 
 static void picture(World *w, Str *out)
@@ -213,7 +214,7 @@ static void test_job_fills_table(void **state)
     world_keys(&w, "m r");
     assert_true(session_busy(w.app.session));
     world_keys(&w, "3");
-    assert_shows(&w, "run", true);
+    assert_shows(&w, "std+local_error", true);
     world_keys(&w, "q Q");
     assert_shows(&w, "a job runs. Stop it and quit?", true);
     world_keys(&w, "n");
