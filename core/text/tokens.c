@@ -123,9 +123,13 @@ static Status add_window(Builder *b, int item, const int32_t *ids, size_t n, siz
     *more = at + len < n;
     if (*left > 0 && (uint64_t)len > (uint64_t)*left)
         len = (size_t)*left;
+    if (len < 2) /* nothing to predict in it */
+        return ST_OK;
     if (*left > 0)
         *left -= (int64_t)len;
-    return len >= 2 ? add_sample(b, item, ids + at, len) : ST_OK;
+    if (*left == 1)
+        *left = 0;
+    return add_sample(b, item, ids + at, len);
 }
 
 typedef struct TextIds {
