@@ -268,7 +268,10 @@ static void edit_flow(Edit *e, const YamlNode *n, const ListPlan *p)
     for (int i = 0; i < n->count; i++)
         if (p->keep[i]) {
             str_puts(&b, k++ ? ", " : "");
-            str_append(&b, e->src + n->items[i]->start, n->items[i]->end - n->items[i]->start);
+            if (n->items[i]->from_alias) /* its anchor may go */
+                put_quoted(&b, n->items[i]->text, n->items[i]->len);
+            else
+                str_append(&b, e->src + n->items[i]->start, n->items[i]->end - n->items[i]->start);
         }
     for (int i = 0; i < p->nadded; i++) {
         str_puts(&b, k++ ? ", " : "");

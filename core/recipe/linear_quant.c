@@ -203,8 +203,11 @@ void check_linear_quant(Check *c, const YamlNode *map)
     check_pop(c, was);
     if (scheme && !scheme->runnable)
         check_note(c, qc, "linear_quant %s: kept, not run by this build", scheme->name);
-    if (c->gather)
+    static const char main_list[] = "spec.process.";
+    if (c->gather && strncmp(c->path, main_list, sizeof main_list - 1) == 0)
         add_entry(c, map, &q, scheme);
+    else if (c->gather)
+        check_note(c, map, "linear_quant in a prior stage: kept, not run by this build");
 }
 
 /* Whether an item of a processor list is a mapping with a known type; says so otherwise. */

@@ -1,0 +1,268 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "recipe/recipe.h"
+#include "tests/lib/fake_model.h"
+
+/* Recorded verdicts of the peer's loader (EXPECTED.txt beside the files); here: what ours says about the same fault, and where. */
+static const struct {
+    const char *file, *want;
+} broken[] = {
+    {"01-duplicate-key", ":5:3: duplicate key 'score'"},
+    {"02-merge-key-override", ":16:14: duplicate key 'method'"},
+    {"03-unknown-metadata-key", ":5:3: metadata.author: unknown key"},
+    {"04-vlm-key-under-v1", ":21:3: spec.default_text: unknown key"},
+    {"05-unknown-processor", ":11:13: spec.process.1: unknown processor 'linearquant' (did you mean 'linear_quant'?)"},
+    {"06-alpha-out-of-range", ":9:14: spec.process.0.iter_smooth.alpha: must lie between 0 and 1"},
+    {"07-autoround-in-linear_quant", ":14:76: spec.process.1.linear_quant.qconfig.weight: linear_quant has no method 'autoround'"},
+    {"08-unknown-saver", ":18:13: spec.save.0: unknown saver 'huggingface'"},
+    {"09-bad-runner", ":21:11: spec.runner: 'layerwise' is none of auto, model_wise, layer_wise, dp_layer_wise"},
+    {"10-illegal-character", ":3:14: metadata.config_id: has a character that the peer refuses"},
+    {"11-include-scalar", ":15:16: spec.process.1.linear_quant.include: must be a list"},
+    {"12-process-item-not-map", ":8:7: spec.process.0: must be a mapping"},
+    {"13-missing-symmetric", ":13:14: spec.process.1.linear_quant.qconfig.act.symmetric: is missing"},
+    {"14-unknown-apiversion", ":1:13: unknown apiversion 'modelslim_v2'"},
+    {"15-sd-without-dump_config", ":1:13: apiversion 'multimodal_sd_modelslim_v1'"},
+    {"16-pattern-too-long", ":16:17: spec.process.1.linear_quant.exclude.0: has 201 characters"},
+    {"17-vlm-empty-save", ":1:13: apiversion 'multimodal_vlm_modelslim_v1'"},
+    {"18-empty-file", ":1:1: a mapping is expected, not an empty file"},
+    {"19-flex_awq_ssz-without-qconfig", ":8:7: spec.process.0.flex_awq_ssz.qconfig: is missing"},
+    {"20-convert-mxfp8-to-hf", ":1:13: apiversion 'modelslim_convert'"},
+};
+
+static void broken_documents(void **state)
+{
+    (void)state;
+    char path[200], want[300];
+    for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) {
+        Recipe *r = NULL;
+        Error e = {0};
+        Str all = {0};
+        snprintf(path, sizeof path, "tests/golden/config/broken/%s.yaml", broken[i].file);
+        assert_int_equal(recipe_open(&r, path, &all, &e), ST_DATA);
+        snprintf(want, sizeof want, "%s.yaml%s", broken[i].file, broken[i].want);
+        if (strncmp(e.text, want, strlen(want)) != 0)
+            fail_msg("'%s' instead of '%s'", e.text, want);
+        assert_int_equal(strncmp(str_text(&all), e.text, strlen(e.text)), 0); /* one fault: one line */
+        assert_ptr_equal(strchr(str_text(&all), '\n'), str_text(&all) + all.len - 1);
+        str_free(&all);
+    }
+}
+
+static void good_document(void **state)
+{
+    (void)state;
+    Recipe *r;
+    Error e = {0};
+    assert_int_equal(recipe_open(&r, "tests/golden/config/broken/00-good-base.yaml", NULL, &e), ST_OK);
+    assert_string_equal(recipe_name(r), "00-good-base.yaml");
+    assert_string_equal(recipe_path(r), "tests/golden/config/broken/00-good-base.yaml");
+    assert_int_equal(recipe_entries(r), 1);
+    const RecipeEntry *en = recipe_entry(r, 0);
+    assert_int_equal(en->line, 11);
+    assert_string_equal(en->scheme->name, "W8A8_DYNAMIC");
+    assert_int_equal(en->nexclude, 1);
+    assert_string_equal(en->exclude[0], "*down_proj");
+    assert_int_equal(recipe_notes(r), 1); /* iter_smooth isn't run by this build */
+    assert_non_null(strstr(recipe_note(r, 0)->text, "iter_smooth"));
+    assert_int_equal(recipe_note(r, 0)->line, 8);
+    recipe_free(r);
+    assert_int_equal(recipe_open(&r, "tests/golden/config/broken/absent.yaml", NULL, &e), ST_IO);
+}
+
+#define Q(act, weight) "{act: {" act "}, weight: {" weight "}}"
+#define A8 "scope: per_tensor, dtype: int8, symmetric: false, method: minmax"
+#define W8 "scope: per_channel, dtype: int8, symmetric: true, method: minmax"
+#define ENTRY(q) "apiversion: modelslim_v1\nspec:\n  process:\n    - type: linear_quant\n      qconfig: " q "\n"
+#define PROCESS(p) "apiversion: modelslim_v1\nspec:\n  process:\n    - " p "\n"
+
+/* want == NULL: accepted. Else a part of the first error. */
+static const struct {
+    const char *text, *want;
+} documents[] = {
+    {ENTRY(Q(A8, W8)), NULL},
+    {ENTRY("{weight: {" W8 "}}"), NULL},                    /* weight-only */
+    {ENTRY("{act: {" A8 "}}"), "qconfig.weight: is missing"},
+    {ENTRY("{act: null, weight: {" W8 "}}"), "qconfig.act: must be a mapping, not null"},
+    {ENTRY(Q("scope: per_tensor, dtype: int8, symmetric: 0, method: minmax", W8)), NULL},
+    {ENTRY(Q("scope: per_tensor, dtype: int8, symmetric: 'Off', method: minmax", W8)), NULL},
+    {ENTRY(Q("scope: per_tensor, dtype: int8, symmetric: 2, method: minmax", W8)), "act.symmetric: must be true or false"},
+    {ENTRY(Q("scope: per_tensor, dtype: Int8, symmetric: false, method: minmax", W8)), "'Int8' is none of float, int8"},
+    {ENTRY(Q("scope: per_tensr, dtype: int8, symmetric: false, method: minmax", W8)), "did you mean 'per_tensor'?"},
+    {ENTRY(Q("scope: per_token, dtype: int8, symmetric: false, method: minmax", W8)), "per_token needs symmetric: true"},
+    {ENTRY(Q("scope: per_token, dtype: int4, symmetric: true, method: minmax", W8)), "there is no per_token int4 quantizer"},
+    {ENTRY(Q("scope: pd_mix, dtype: int8, symmetric: true, method: minmax", W8)), "pd_mix int8 needs symmetric: false"},
+    {ENTRY(Q(A8, "scope: per_channel, dtype: int8, symmetric: false, method: minmax")), "no method 'minmax' for per_channel int8 asym a weight; there is: gptq"},
+    {ENTRY(Q(A8, "scope: per_channel, dtype: int4, symmetric: true, method: minmax")), "can't be written by any saver"},
+    {ENTRY(Q("scope: per_channel, dtype: int8, symmetric: true, method: minmax", W8)), "can't be written by any saver"},
+    {ENTRY(Q("scope: per_token, dtype: int8, symmetric: true, method: minmax", "scope: per_channel, dtype: int4, symmetric: true, method: ssz")), NULL},
+    {ENTRY("{weight: {scope: per_group, dtype: int8, symmetric: true, method: gptq, ext: {group_size: 64}}}"), NULL},
+    {ENTRY("{weight: {scope: per_group, dtype: int8, symmetric: true, method: gptq, ext: {group_size: 0}}}"), "group_size must be a number above 0"},
+    {ENTRY("{weight: {scope: per_group, dtype: int8, symmetric: true, method: gptq, ext: null}}"), "ext: must be a mapping, not null"},
+    {ENTRY(Q(A8, W8 ", bits: 8")), "weight.bits: unknown key"},
+    {ENTRY(Q(A8, W8)) "      exlude: []\n", "exlude: unknown key (did you mean 'exclude'?)"},
+    {ENTRY(Q(A8, W8)) "      exclude: [1]\n", "exclude.0: must be text, not integer: quote it"},
+    {ENTRY(Q(A8, W8)) "      exclude: ['{1..2000}']\n", "exclude.0: pattern has more than 1000"},
+    {ENTRY(Q(A8, W8)) "  dataset: null\n", "spec.dataset: must be text"},
+    {ENTRY(Q(A8, W8)) "  save:\n    - type: ascendv1_saver\n      part_file_size: -1\n", NULL},
+    {ENTRY(Q(A8, W8)) "  save:\n    - type: ascendv1_saver\n      part_file_size: ' 1_0 '\n", NULL},
+    {ENTRY(Q(A8, W8)) "  save:\n    - type: ascendv1_saver\n      part_file_size: 1.5\n", "part_file_size: must be an integer"},
+    {ENTRY(Q(A8, W8)) "  save:\n    - type: compressed_tensors\n      ext: {}\n", "ext: unknown key"},
+    {"helper: &x {any: thing}\n" ENTRY(Q(A8, W8)), NULL},
+    {"apiversion: modelslim_v1\n", NULL},
+    {"apiversion: modelslim_v1\nspec: null\n", "spec: must be a mapping"},
+    {"apiversion: modelslim_v1\nmetadata: null\n", "metadata: must be a mapping"},
+    {"apiversion: modelslim_v1\nmetadata: {score: -1}\n", "metadata.score: must lie in"},
+    {"apiversion: modelslim_v1\nmetadata: {score: .nan}\n", NULL},
+    {"apiversion: modelslim_v1\nmetadata: {score: 1e-5, config_id: a}\n", NULL},
+    {"apiversion: modelslim_v1\nmetadata: {config_id: 5}\n", "metadata.config_id: must be text, not integer"},
+    {"apiversion: modelslim_v1\nmetadata: {verified_tags: {m: [a]}}\n", "verified_tags.m.0: must be a list"},
+    {"apiversion: modelslim_v1\nmetadata: {verified_tags: {m: [[a]]}}\n", NULL},
+    {"apiversion: modelslim_v1\nk\xc3\xa9: 1\n", "the key has a character"},
+    {"apiversion: modelslim_v1\nnote: [['\t']]\n", "note.0.0: has a character"},
+    {"apiversion: modelslim_v1\nnote: [{a: '\t'}]\n", NULL}, /* mappings in lists aren't looked into */
+    {"spec: {}\n", "apiversion is missing"},
+    {"[]\n", "a mapping is expected, not list"},
+    {"apiversion: modelslim_v0\n", "apiversion 'modelslim_v0' isn't read by this build"},
+    {PROCESS("{type: group, configs: [{type: group, configs: [{type: linear_quant}]}]}"), "spec.process.0.group.configs.0.group.configs.0.linear_quant.qconfig: is missing"},
+    {PROCESS("{type: group}"), "configs: is missing"},
+    {PROCESS("{type: iter_smooth, alpha: '0.5', scale_min: 1e-5, symmetric: 'yes', include: null}"), NULL},
+    {PROCESS("{type: iter_smooth, alpha: 0}"), "must lie between 0 and 1"},
+    {PROCESS("{type: flex_smooth_quant, alpha: null}"), "alpha: must be a number"},
+    {PROCESS("{type: quarot, block_size: -1, max_tp_size: 4}"), NULL},
+    {PROCESS("{type: quarot, block_size: 12}"), "must be a power of two"},
+    {PROCESS("{type: adapt_rotation}"), "stage: is missing"},
+    {PROCESS("{type: adapt_rotation, stage: 1, online: true}"), "'online' belongs to stage 2"},
+    {PROCESS("{type: adapt_rotation, stage: 1, layer_type: []}"), "needs at least 1 item"},
+    {PROCESS("{type: autoround_quant}"), "strategies: is missing"},
+    {PROCESS("{type: autoround_quant, strategies: [{qconfig: {weight: {scope: per_group, dtype: int4, symmetric: true, method: autoround}}}]}"), "needs ext.group_size"},
+    {PROCESS("{type: float_sparse, sparse_ratio: 1}"), NULL},
+    {PROCESS("{type: svd_res, rank: 0}"), "rank: must lie in"},
+    {PROCESS("{type: flatquant, knob: 1}"), "knob: unknown key"},
+    {PROCESS("{type: fa3_quant}"), NULL},
+    {PROCESS("{type: kv_smooth, smooth_factor: 0}"), "smooth_factor: must lie"},
+    {PROCESS("{no: type}"), "type is missing"},
+    {"apiversion: modelslim_v1\nspec: {prior: [{process: [{type: linear_quant, qconfig: {weight: {" W8 "}}}]}]}\n", NULL},
+    {"apiversion: modelslim_v1\nspec: {prior: [{dataset: x}]}\n", "prior.0.process: is missing"},
+};
+
+static void rules(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof documents / sizeof documents[0]; i++) {
+        Recipe *r = NULL;
+        Error e = {0};
+        Status st = recipe_parse(&r, documents[i].text, strlen(documents[i].text), "t", NULL, &e);
+        const char *want = documents[i].want;
+        if (want ? st != ST_DATA || !strstr(e.text, want) : st != ST_OK)
+            fail_msg("'%s', wanted '%s' for\n%s", st == ST_OK ? "accepted" : e.text, want ? want : "accepted", documents[i].text);
+        if (st == ST_OK)
+            recipe_free(r);
+    }
+}
+
+static void all_errors_are_collected(void **state)
+{
+    (void)state;
+    static const char text[] = "apiversion: modelslim_v1\nmetadata: {score: x, author: y}\nspec:\n  runner: z\n  process:\n    - type: nope\n    - 5\n";
+    Recipe *r;
+    Error e = {0};
+    Str all = {0};
+    assert_int_equal(recipe_parse(&r, text, strlen(text), "t.yaml", &all, &e), ST_DATA);
+    int lines = 0;
+    for (const char *s = str_text(&all); (s = strchr(s, '\n')) != NULL; s++)
+        lines++;
+    assert_int_equal(lines, 5);
+    assert_int_equal(strncmp(str_text(&all), "t.yaml:2:19: metadata.score: must be a number, not x\n", 52), 0);
+    str_free(&all);
+}
+
+static void levels(void **state)
+{
+    (void)state;
+    Model *m = fake_model(&(FakeShape){.layers = 3, .hidden = 64, .inter = 128});
+    static const char text[] = "apiversion: modelslim_v1\nspec:\n  process:\n    - type: group\n      configs:\n        - type: group\n          configs:\n            - type: "
+                               "linear_quant\n              qconfig: " Q(A8, W8) "\n              include: ['*mlp*']\n              exclude: ['*down_proj']\n    - type: linear_quant\n"
+                               "      qconfig: {weight: {" W8 "}}\n      include: ['*layers.{1,2}.*', 'x']\n    - type: linear_quant\n      qconfig: " Q(A8, W8) "\n      include: []\n";
+    Recipe *r;
+    Error e = {0};
+    assert_int_equal(recipe_parse(&r, text, strlen(text), "t", NULL, &e), ST_OK);
+    assert_int_equal(recipe_entries(r), 3);
+    int16_t level[21];
+    assert_int_equal(recipe_assign(r, m, level, &e), ST_OK);
+    static const int16_t want[21] = {0, 0, 0, 0, 1, 1, 0, 2, 2, 2, 2, 1, 1, 2, 2, 2, 2, 2, 1, 1, 2};
+    assert_memory_equal(level, want, sizeof want);
+    SizeReport s;
+    recipe_sizes(r, m, level, &s);
+    uint64_t bytes = 0, floats = 0;
+    for (int i = 0; i < 21; i++) {
+        bytes += recipe_linear_bytes(r, m, i, level[i]);
+        floats += recipe_linear_bytes(r, m, i, 0);
+    }
+    assert_int_equal(s.bytes, bytes); /* the fake model has nothing but linears */
+    assert_int_equal(s.float_bytes, floats);
+    assert_true(s.bytes < s.float_bytes);
+    assert_int_equal(s.quantized, 16);
+    assert_int_equal(s.floats, 5);
+    double weights = 0, bits = 0;
+    for (int i = 0; i < 21; i++) {
+        double n = (double)m->linears[i].out * (double)m->linears[i].in;
+        weights += n;
+        bits += n * (level[i] ? 8 : dtype_size(m->cfg.dtype) * 8);
+    }
+    assert_true(s.average_bits == bits / weights);
+    recipe_free(r);
+    fake_model_free(m);
+}
+
+static void prior_stages_are_kept(void **state)
+{
+    (void)state;
+    static const char text[] = "apiversion: modelslim_v1\nspec: {prior: [{process: [{type: linear_quant, qconfig: {weight: {" W8 "}}}]}]}\n";
+    Recipe *r;
+    assert_int_equal(recipe_parse(&r, text, strlen(text), "t", NULL, NULL), ST_OK);
+    assert_int_equal(recipe_entries(r), 0);
+    assert_int_equal(recipe_notes(r), 1);
+    recipe_free(r);
+}
+
+/* Any change of a good document is read or refused, never more. */
+static void mutations(void **state)
+{
+    (void)state;
+    static const char good[] = "apiversion: modelslim_v1\nmetadata: {config_id: x, score: 9}\nx: &q " Q(A8, W8) "\nspec:\n  process:\n    - type: group\n      configs: &c\n"
+                               "        - {type: linear_quant, qconfig: *q, exclude: ['*a{1..3}']}\n    - type: iter_smooth\n      alpha: 0.5\n  save: [{type: ascendv1_saver}]\n";
+    unsigned long long seed = 3;
+    int fine = 0;
+    for (int i = 0; i < 6000; i++) {
+        char s[sizeof good];
+        memcpy(s, good, sizeof good);
+        for (int k = (int)(fake_random(&seed) % 3); k >= 0; k--)
+            s[fake_random(&seed) % (sizeof good - 1)] = ":-[]{}&*!|>'\"#%\n ,?x1<~"[fake_random(&seed) % 23];
+        Recipe *r;
+        Error e = {0};
+        Status st = recipe_parse(&r, s, sizeof good - 1, "t", NULL, &e);
+        if (st == ST_OK)
+            recipe_free(r);
+        else
+            assert_int_equal(st, ST_DATA);
+        fine += st == ST_OK;
+    }
+    assert_true(fine > 100);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(broken_documents), cmocka_unit_test(good_document), cmocka_unit_test(rules), cmocka_unit_test(all_errors_are_collected),
+        cmocka_unit_test(levels),           cmocka_unit_test(prior_stages_are_kept), cmocka_unit_test(mutations),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
