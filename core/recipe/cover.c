@@ -157,6 +157,8 @@ static void put_literal(Str *b, Piece p)
 {
     for (int i = 0; i < p.n; i++) {
         char ch = p.s[i];
+        if (((unsigned char)ch & 0xc0) == 0x80)
+            continue; /* one '?' for the whole character */
         bool star_end = ch == '*' && i == p.n - 1 && (i == 0 || p.s[i - 1] == '.'); /* our own ".*" */
         if (strchr("*?[]{},\\", ch) && !star_end)
             str_putc(b, '\\');
