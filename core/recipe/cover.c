@@ -62,7 +62,7 @@ static void out_of_memory(Cover *c)
 
 static int piece_cmp(Piece a, Piece b)
 {
-    int n = a.n < b.n ? a.n : b.n, d = memcmp(a.s, b.s, (size_t)n);
+    int n = a.n < b.n ? a.n : b.n, d = n ? memcmp(a.s, b.s, (size_t)n) : 0;
     return d ? d : a.n - b.n;
 }
 
