@@ -430,7 +430,7 @@ static Status group(Parser *p, Str *out, bool *quantifiable)
         k++;
     if (kinds[k].name)
         return refuse(p, at, kinds[k].name);
-    *quantifiable = kinds[k].open[2] != '=' && kinds[k].open[2] != '!';
+    *quantifiable = strcmp(kinds[k].open, "(?=") != 0 && strcmp(kinds[k].open, "(?!") != 0;
     p->i += strlen(kinds[k].open);
     str_puts(out, kinds[k].emit);
     if (++p->depth > DEPTH_MAX)
