@@ -70,7 +70,8 @@ static Status parser_error(Builder *b)
         snprintf(text, sizeof text, "%s", p->problem);
         return fail_at(b, line, column, text);
     }
-    snprintf(text, sizeof text, "%s%s%s", p->problem ? p->problem : "not YAML", p->context ? ", " : "", p->context ? p->context : "");
+    snprintf(text, sizeof text, "%s%s%s", p->problem ? p->problem : "not YAML", p->context ? ", " : "",
+             p->context ? p->context : "");
     return fail_at(b, p->problem_mark.line + 1, p->problem_mark.column + 1, text);
 }
 
@@ -196,7 +197,8 @@ static Status merge_pairs(Builder *b, const Frame *f, YamlNode **keys, YamlNode 
         int n = v->kind == YAML_SEQ ? v->count : 1;
         for (int k = 0; k < n; k++) {
             if (from[k]->kind != YAML_MAP)
-                return fail_node(b, from[k], "a merge key takes a mapping or a list of mappings, not a %s", yaml_kind_name(from[k]->kind));
+                return fail_node(b, from[k], "a merge key takes a mapping or a list of mappings, not a %s",
+                                 yaml_kind_name(from[k]->kind));
             if (*count + (size_t)from[k]->count > YAML_NODES_MAX)
                 return fail_node(b, v, "%s", "merge keys bring too many pairs");
             for (int j = 0; j < from[k]->count; j++, (*count)++)
@@ -325,7 +327,8 @@ static Status open_collection(Builder *b, const yaml_event_t *e)
     bool map = e->type == YAML_MAPPING_START_EVENT;
     const unsigned char *tag = map ? e->data.mapping_start.tag : e->data.sequence_start.tag;
     const unsigned char *anchor = map ? e->data.mapping_start.anchor : e->data.sequence_start.anchor;
-    bool flow = map ? e->data.mapping_start.style == YAML_FLOW_MAPPING_STYLE : e->data.sequence_start.style == YAML_FLOW_SEQUENCE_STYLE;
+    bool flow = map ? e->data.mapping_start.style == YAML_FLOW_MAPPING_STYLE
+                    : e->data.sequence_start.style == YAML_FLOW_SEQUENCE_STYLE;
     YamlNode *n = node_new(b, e, tag || anchor);
     if (!n)
         return error_nomem(b->err, "a YAML document");
@@ -349,7 +352,8 @@ static Status scalar_tag(Builder *b, YamlNode *n, const char *tag)
     static const struct {
         const char *name;
         YamlKind kind;
-    } table[] = {{"str", YAML_STR}, {"int", YAML_INT}, {"float", YAML_FLOAT}, {"bool", YAML_BOOL}, {"null", YAML_NULL}, {"timestamp", YAML_DATE}};
+    } table[] = {{"str", YAML_STR},   {"int", YAML_INT},   {"float", YAML_FLOAT},
+                 {"bool", YAML_BOOL}, {"null", YAML_NULL}, {"timestamp", YAML_DATE}};
     const char *t = strcmp(tag, "!") == 0 ? "str" : standard_tag(tag);
     for (size_t i = 0; t && i < sizeof table / sizeof table[0]; i++) {
         if (strcmp(t, table[i].name) != 0)
@@ -425,7 +429,8 @@ static Status add_event(Builder *b, const yaml_event_t *e, int *documents)
     switch (e->type) {
     case YAML_DOCUMENT_START_EVENT:
         if ((*documents)++)
-            return fail_at(b, e->start_mark.line + 1, e->start_mark.column + 1, "a second document starts here: one is expected");
+            return fail_at(b, e->start_mark.line + 1, e->start_mark.column + 1,
+                           "a second document starts here: one is expected");
         return ST_OK;
     case YAML_SCALAR_EVENT:
         return add_scalar(b, e);

@@ -10,14 +10,22 @@
 /* A YAML document as a tree built from libyaml events: line, column and byte span of every node kept, YAML 1.1 (PyYAML)
  * resolution of plain scalars (specs/config.md 1). */
 typedef enum YamlKind { YAML_NULL, YAML_BOOL, YAML_INT, YAML_FLOAT, YAML_STR, YAML_DATE, YAML_SEQ, YAML_MAP } YamlKind;
-typedef enum YamlStyle { YAML_PLAIN, YAML_SINGLE, YAML_DOUBLE, YAML_LITERAL, YAML_FOLDED, YAML_FLOW, YAML_BLOCK } YamlStyle;
+typedef enum YamlStyle {
+    YAML_PLAIN,
+    YAML_SINGLE,
+    YAML_DOUBLE,
+    YAML_LITERAL,
+    YAML_FOLDED,
+    YAML_FLOW,
+    YAML_BLOCK
+} YamlStyle;
 
 typedef struct YamlNode YamlNode;
 struct YamlNode {
     YamlKind kind;
     YamlStyle style;
     int line, column;        /* 1-based */
-    size_t begin, end;       /* byte span in the text, without anchor and tag; a block collection ends with its last item */
+    size_t begin, end; /* byte span in the text, without anchor and tag; a block collection ends with its last item */
     size_t start;            /* where the anchor or tag before it starts; else begin */
     const char *text;        /* scalars: the text as written (escapes resolved) */
     size_t len;
@@ -40,8 +48,8 @@ typedef struct YamlDoc YamlDoc;
 /* Limits of a document; aliases count as what they stand for. */
 enum { YAML_BYTES_MAX = 1 << 20, YAML_DEPTH_MAX = 100, YAML_NODES_MAX = 500000 };
 
-/* text is copied. Limits as above; one document; UTF-8; duplicate keys, unknown or recursive aliases and non-standard tags
- * are errors `name:line:column: …`. Caller frees. */
+/* text is copied. Limits as above; one document; UTF-8; duplicate keys, unknown or recursive aliases and non-standard
+ * tags are errors `name:line:column: …`. Caller frees. */
 Status yaml_parse(YamlDoc **out, const char *text, size_t len, const char *name, Error *err);
 void yaml_doc_free(YamlDoc *d); /* (libyaml exports a yaml_free of its own) */
 const YamlNode *yaml_root(const YamlDoc *d); /* NULL for an empty document */

@@ -91,7 +91,8 @@ static bool digits_between(const char **s, size_t least, size_t most)
 static bool is_date(const char *s)
 {
     const char *start = s;
-    if (!digits_between(&s, 4, 4) || *s++ != '-' || !digits_between(&s, 1, 2) || *s++ != '-' || !digits_between(&s, 1, 2))
+    if (!digits_between(&s, 4, 4) || *s++ != '-' || !digits_between(&s, 1, 2) || *s++ != '-' ||
+        !digits_between(&s, 1, 2))
         return false;
     if (!*s)
         return s - start == 10;
@@ -101,7 +102,8 @@ static bool is_date(const char *s)
         s += run(s, " \t");
     else
         return false;
-    if (!digits_between(&s, 1, 2) || *s++ != ':' || !digits_between(&s, 2, 2) || *s++ != ':' || !digits_between(&s, 2, 2))
+    if (!digits_between(&s, 1, 2) || *s++ != ':' || !digits_between(&s, 2, 2) || *s++ != ':' ||
+        !digits_between(&s, 2, 2))
         return false;
     if (*s == '.')
         s += 1 + run(s + 1, "0123456789");
@@ -119,7 +121,8 @@ static bool is_date(const char *s)
     return !*s && s[-1] != ' ' && s[-1] != '\t';
 }
 
-/* Digits of one number in `base`, underscores skipped; *end stops at what is none. Saturates; *f keeps the magnitude. */
+/* Digits of one number in `base`, underscores skipped; *end stops at what is none. Saturates; *f keeps the magnitude.
+ * */
 static uint64_t magnitude(const char *s, int base, const char **end, double *f)
 {
     uint64_t v = 0;

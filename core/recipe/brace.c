@@ -4,7 +4,8 @@
 
 #include "recipe/pattern_impl.h"
 
-/* Brace expansion. A group is "{…}" with a comma or ".." at its own level; what is none stays as text (specs/config.md 7). */
+/* Brace expansion. A group is "{…}" with a comma or ".." at its own level; what is none stays as text (specs/config.md
+ * 7). */
 
 enum { BRACE_DEPTH_MAX = 64 };
 
@@ -15,7 +16,8 @@ typedef struct Span {
 
 static Status too_many(Error *err)
 {
-    return error_set(err, ST_DATA, "pattern has more than %d brace alternatives: split it into several patterns", PATTERN_ALTS_MAX);
+    return error_set(err, ST_DATA, "pattern has more than %d brace alternatives: split it into several patterns",
+                     PATTERN_ALTS_MAX);
 }
 
 /* Appends a+b to the list. */
@@ -25,7 +27,8 @@ static Status list_add(BraceList *l, Span a, Span b, Error *err)
         return too_many(err);
     l->bytes += a.n + b.n + 1;
     if (l->bytes > PATTERN_EXPANDED_MAX)
-        return error_set(err, ST_DATA, "pattern expands to more than %d bytes: split it into several patterns", PATTERN_EXPANDED_MAX);
+        return error_set(err, ST_DATA, "pattern expands to more than %d bytes: split it into several patterns",
+                         PATTERN_EXPANDED_MAX);
     char *s = arena_alloc(l->arena, a.n + b.n + 1);
     if (!s || !mem_grow(&l->s, &l->cap, l->n + 1, sizeof *l->s))
         return error_nomem(err, "a pattern");
@@ -195,14 +198,15 @@ static Status add_range(BraceList *out, Span t, bool *done, Error *err)
     *done = true;
     if (number_read(t, &i, &a) && dots_read(t, &i) && number_read(t, &i, &b) && step_read(t, i, &step))
         return add_int_range(out, a, b, step, err);
-    if (t.n >= 4 && isalpha((unsigned char)t.s[0]) && t.s[1] == '.' && t.s[2] == '.' && isalpha((unsigned char)t.s[3]) &&
-        step_read(t, 4, &step))
+    if (t.n >= 4 && isalpha((unsigned char)t.s[0]) && t.s[1] == '.' && t.s[2] == '.' &&
+        isalpha((unsigned char)t.s[3]) && step_read(t, 4, &step))
         return add_char_range(out, t.s[0], t.s[3], step, err);
     *done = false;
     return ST_OK;
 }
 
-/* Whether both sides of the first ".." begin like terms of one kind: such a group is text when it isn't a range, groups inside and all. */
+/* Whether both sides of the first ".." begin like terms of one kind: such a group is text when it isn't a range, groups
+ * inside and all. */
 static bool range_like(Span t)
 {
     size_t k = 1;
@@ -249,7 +253,8 @@ static Status expand_slots(BraceList *out, Span t, int depth, Error *err)
     return ST_OK;
 }
 
-/* Tries the group at t.s[*i] == '{'. Expanded: acc grows, *i goes behind it, *kind = 1. Kept as text as a whole: *kind = 2. */
+/* Tries the group at t.s[*i] == '{'. Expanded: acc grows, *i goes behind it, *kind = 1. Kept as text as a whole: *kind
+ * = 2. */
 static Status expand_group(BraceList *acc, Span t, size_t *i, int depth, int *kind, Error *err)
 {
     Group g;

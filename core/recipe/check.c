@@ -199,7 +199,8 @@ static void check_enum(Check *c, const YamlNode *v, const Field *f)
 static bool check_list(Check *c, const YamlNode *v, int least)
 {
     if (v->kind != YAML_SEQ) {
-        check_fail(c, v, "must be a list, not %s%s", yaml_kind_name(v->kind), v->kind == YAML_STR ? ": put it into [ ]" : "");
+        check_fail(c, v, "must be a list, not %s%s", yaml_kind_name(v->kind),
+                   v->kind == YAML_STR ? ": put it into [ ]" : "");
         return false;
     }
     if (v->count < least)
@@ -282,8 +283,9 @@ static void check_savers(Check *c, const YamlNode *v)
         else if (!type || type->kind != YAML_STR)
             check_fail(c, item, "type is missing");
         else if (!t->name)
-            check_fail(c, type, "unknown saver '%.60s'%s; there are ascendv1_saver, mindie_format_saver, compressed_tensors", type->text,
-                       check_nearest(type->text, words, near, sizeof near));
+            check_fail(c, type,
+                       "unknown saver '%.60s'%s; there are ascendv1_saver, mindie_format_saver, compressed_tensors",
+                       type->text, check_nearest(type->text, words, near, sizeof near));
         else
             check_object(c, item, &t->object);
         check_pop(c, was);

@@ -9,12 +9,13 @@
 
 /* A short list of patterns for a set of linears.
  *
- * 1. The names, sorted, form a tree of components. A subtree that may be taken whole becomes one item "prefix.*", other wanted
- *    names become items themselves.
- * 2. An item is text around at most two numbers: head 3 middle 17 tail. Items that differ in one part only join into a box
- *    head {numbers} middle {numbers} {tails}; which way round they join best is tried.
- * 3. A box is written with braces, shorter forms with '*' are taken when they select nothing else, and what the peer would refuse
- *    as too long is cut in two.
+ * 1. The names, sorted, form a tree of components. A subtree that may be taken whole becomes one item "prefix.*",
+ *    other wanted names become items themselves.
+ * 2. An item is text around at most two numbers: head 3 middle 17 tail. Items that differ in one part only join
+ *    into a box: head {numbers} middle {numbers} {tails}; which way round they join best is tried.
+ * 3. A box is written with braces, shorter forms with '*' are taken when they select nothing else, and what the
+ *    peer would refuse as too long is cut in two.
+ *
  * All steps go by sorted order, so the same set gives the same text. */
 
 enum { STAR_TRIES_MAX = 48, COMPONENTS_MAX = 32, NUMBER_DIGITS_MAX = 6 };
@@ -300,7 +301,8 @@ static bool star_form(const Cover *c, Str *b, const Box *x, int form)
         Piece parent = {x->tail[0].s, x->tail[0].n - last_component(x->tail[0]).n};
         for (int i = 0; i < x->ctail; i++) {
             last[i] = last_component(x->tail[i]);
-            if (last[i].n == x->tail[i].n || last[i].n < 2 || piece_cmp(parent, (Piece){x->tail[i].s, x->tail[i].n - last[i].n}) != 0)
+            if (last[i].n == x->tail[i].n || last[i].n < 2 ||
+                piece_cmp(parent, (Piece){x->tail[i].s, x->tail[i].n - last[i].n}) != 0)
                 return false;
         }
         str_putc(b, '*');
@@ -358,7 +360,8 @@ static void emit(Cover *c, const Box *x)
     if (fits)
         keep(c, &b);
     else if (x->c1 <= 1 && x->c2 <= 1 && x->ctail <= 1)
-        c->st = error_set(c->err, ST_DATA, "a layer name needs a pattern of more than %d characters: '%.60s…'", PATTERN_PEER_MAX, str_text(&b));
+        c->st = error_set(c->err, ST_DATA, "a layer name needs a pattern of more than %d characters: '%.60s…'",
+                          PATTERN_PEER_MAX, str_text(&b));
     str_free(&b);
     if (fits || c->st != ST_OK)
         return;
@@ -413,7 +416,8 @@ static int by_axes(const void *a, const void *b, void *axes)
     return d;
 }
 
-/* A run of items that share all but the joined coordinate. During joining an item stands for a whole run: `members` of its set. */
+/* A run of items that share all but the joined coordinate. During joining an item stands for a whole run: `members` of
+ * its set. */
 typedef struct Run {
     const Item *first; /* values of the other coordinates */
     int32_t set[3];    /* id of the set of values along each axis, -1: the single value in `first` */
@@ -581,7 +585,8 @@ static void boxes(Cover *c)
 
 /* ---- all together ---- */
 
-/* "*layers.5." is as good as "model.layers.5." when every name with "layers." has it once, behind one and the same beginning. */
+/* "*layers.5." is as good as "model.layers.5." when every name with "layers." has it once, behind one and the same
+ * beginning. */
 static void find_short_head(Cover *c)
 {
     Piece head = {"", 0};

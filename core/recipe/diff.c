@@ -107,7 +107,8 @@ static void put_hunk(Str *out, const Steps *s, size_t a, size_t b, size_t old_at
         old_n += s->s[i].op != '+';
         new_n += s->s[i].op != '-';
     }
-    str_printf(out, "@@ -%zu,%zu +%zu,%zu @@\n", old_n ? old_at + 1 : old_at, old_n, new_n ? new_at + 1 : new_at, new_n);
+    str_printf(out, "@@ -%zu,%zu +%zu,%zu @@\n", old_n ? old_at + 1 : old_at, old_n, new_n ? new_at + 1 : new_at,
+               new_n);
     for (size_t i = a; i < b; i++)
         put_line(out, &s->s[i]);
 }
@@ -139,7 +140,8 @@ static void put_hunks(Str *out, const Steps *s)
     }
 }
 
-Status diff_unified(Str *out, const char *old_name, const char *old_text, const char *new_name, const char *new_text, Error *err)
+Status diff_unified(Str *out, const char *old_name, const char *old_text, const char *new_name, const char *new_text,
+                    Error *err)
 {
     Lines a = {0}, b = {0};
     Steps s = {0};

@@ -3,8 +3,9 @@
 
 #include "recipe/recipe_impl.h"
 
-/* Edits of a recipe's source: replacements of byte spans, found through the marks of the tree. Lists are changed where they stand.
- * What an alias shares with a changed place is written out where the alias stands, so that it keeps its meaning. */
+/* Edits of a recipe's source: replacements of byte spans, found through the marks of the tree. Lists are changed where
+ * they stand. What an alias shares with a changed place is written out where the alias stands, so that it keeps its
+ * meaning. */
 
 typedef struct Splice {
     size_t begin, end;
@@ -467,7 +468,8 @@ static void edit_aliases(Edit *e)
         size_t first = alias_entry(e, alias[i], &edited);
         bool touched = false;
         for (size_t k = 0; k < e->changes && !touched; k++)
-            touched = e->splice[k].begin <= t->end && e->splice[k].end >= t->start && e->splice[k].begin != alias[i]->begin;
+            touched =
+                e->splice[k].begin <= t->end && e->splice[k].end >= t->start && e->splice[k].begin != alias[i]->begin;
         if (touched && !edited)
             write_out(e, alias[i], first);
     }
@@ -542,7 +544,8 @@ Status recipe_edit(const Recipe *r, const EntryPlan *plan, EditReach reach, Str 
     }
     apply(&e, out);
     bool ended = e.len && strchr("\r\n", e.src[e.len - 1]);
-    while (!ended && out->len && !out->oom && strchr("\r\n", out->s[out->len - 1])) /* the last line went: still no final newline */
+    /* when the last line went, there is still no final newline */
+    while (!ended && out->len && !out->oom && strchr("\r\n", out->s[out->len - 1]))
         out->s[--out->len] = '\0';
     for (size_t i = 0; i < e.n; i++)
         free(e.splice[i].text);

@@ -113,8 +113,8 @@ static Status make_plan(const Recipe *r, const Model *m, const int16_t *level, E
     size_t n = (size_t)m->nlinears;
     for (size_t i = 0; i < n; i++)
         if (level[i] < 0 || (size_t)level[i] > r->nentries)
-            return error_set(err, ST_USAGE, "'%s' has level %d, the recipe has %zu linear_quant entries", m->linears[i].name, level[i],
-                             r->nentries);
+            return error_set(err, ST_USAGE, "'%s' has level %d, the recipe has %zu linear_quant entries",
+                             m->linears[i].name, level[i], r->nentries);
     EntryPlan *plan = mem_zarray(r->nentries + 1, sizeof *plan);
     bool *buf = mem_zarray(n * 6 + 1, 1);
     Planner pl = {r, m, level, buf, buf + n, buf + 2 * n, buf + 3 * n, buf + 4 * n, buf + 5 * n, err};
@@ -203,7 +203,8 @@ static void check_groups(Export *e, const Model *m, const int16_t *level)
     if (!split)
         add_check(e, true, true, "fused groups whole");
     else
-        add_check(e, false, true, "%lld fused group%s split, first at %.120s", (long long)split, split == 1 ? "" : "s", m->linears[first].name);
+        add_check(e, false, true, "%lld fused group%s split, first at %.120s", (long long)split, split == 1 ? "" : "s",
+                  m->linears[first].name);
 }
 
 /* Patterns that select nothing, of the lists as exported. */
@@ -234,12 +235,15 @@ static void check_size(Export *e, const Recipe *r, const Model *m, const int16_t
 {
     SizeReport s;
     recipe_sizes(r, m, level, &s);
-    add_check(e, true, false, "%.2f MiB of %.2f MiB in float, %.2f bits a weight, %lld of %lld layers quantized", (double)s.bytes / 1048576.0,
-              (double)s.float_bytes / 1048576.0, s.average_bits, (long long)s.quantized, (long long)(s.quantized + s.floats));
+    add_check(e, true, false, "%.2f MiB of %.2f MiB in float, %.2f bits a weight, %lld of %lld layers quantized",
+              (double)s.bytes / 1048576.0, (double)s.float_bytes / 1048576.0, s.average_bits, (long long)s.quantized,
+              (long long)(s.quantized + s.floats));
 }
 
-/* Reads the new text again and compares; ST_FAIL when it doesn't hold (*differs: the linear, -1 when it isn't even read). */
-static Status read_again(const Recipe *r, const Str *text, const Model *m, const int16_t *level, Recipe **again, int64_t *differs, Error *err)
+/* Reads the new text again and compares; ST_FAIL when it doesn't hold (*differs: the linear, -1 when it isn't even
+ * read). */
+static Status read_again(const Recipe *r, const Str *text, const Model *m, const int16_t *level, Recipe **again,
+                         int64_t *differs, Error *err)
 {
     *again = NULL;
     *differs = -1;
@@ -251,8 +255,8 @@ static Status read_again(const Recipe *r, const Str *text, const Model *m, const
 }
 
 /* The edit that touches least and holds. */
-static Status write_proved(const Recipe *r, const Model *m, const int16_t *level, const EntryPlan *plan, const char *const *comments, Str *text,
-                           Recipe **again, Error *err)
+static Status write_proved(const Recipe *r, const Model *m, const int16_t *level, const EntryPlan *plan,
+                           const char *const *comments, Str *text, Recipe **again, Error *err)
 {
     Status st = ST_OK;
     int64_t differs = -1;
@@ -274,7 +278,9 @@ static Status write_proved(const Recipe *r, const Model *m, const int16_t *level
         *again = NULL;
     }
     if (differs >= 0)
-        return error_set(err, ST_INTERNAL, "the exported text gives '%s' another level: not written, please report this", m->linears[differs].name);
+        return error_set(err, ST_INTERNAL,
+                         "the exported text gives '%s' another level: not written, please report this",
+                         m->linears[differs].name);
     error_prefix(err, "the exported text can't be read again: ");
     return ST_INTERNAL;
 }
@@ -286,8 +292,8 @@ static const char *model_name(const Model *m)
     return base && *base && strcmp(base, ".") != 0 && strcmp(base, "..") != 0 ? base : m->cfg.model_type;
 }
 
-static Status export_from(const Recipe *r, const Model *m, const int16_t *level, const char *const *comments, const char *against, Export *out,
-                          Error *err)
+static Status export_from(const Recipe *r, const Model *m, const int16_t *level, const char *const *comments,
+                          const char *against, Export *out, Error *err)
 {
     EntryPlan *plan = NULL;
     Recipe *again = NULL;
@@ -309,7 +315,8 @@ static Status export_from(const Recipe *r, const Model *m, const int16_t *level,
     return st;
 }
 
-Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, const char *const *comments, const char *against, Export *out, Error *err)
+Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, const char *const *comments,
+                     const char *against, Export *out, Error *err)
 {
     *out = (Export){0};
     Error e = {0};

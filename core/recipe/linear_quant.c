@@ -5,7 +5,8 @@
 #include "recipe/pattern_impl.h"
 #include "recipe/recipe_impl.h"
 
-/* linear_quant: which quantizers exist, which pairs can be written, and the entries of a recipe (specs/config.md 4, 5). */
+/* linear_quant: which quantizers exist, which pairs can be written, and the entries of a recipe (specs/config.md 4,
+ * 5). */
 
 /* A quantizer: sym 1, 0, or -1 = either. */
 typedef struct Quantizer {
@@ -57,7 +58,8 @@ static bool read_side(const YamlNode *map, QSpec *q)
 {
     const YamlNode *dtype = yaml_get(map, "dtype"), *scope = yaml_get(map, "scope"), *sym = yaml_get(map, "symmetric");
     const YamlNode *method = yaml_get(map, "method"), *group = yaml_get(yaml_get(map, "ext"), "group_size");
-    if (!dtype || !scope || !sym || !method || dtype->kind != YAML_STR || scope->kind != YAML_STR || method->kind != YAML_STR)
+    if (!dtype || !scope || !sym || !method || dtype->kind != YAML_STR || scope->kind != YAML_STR ||
+        method->kind != YAML_STR)
         return false;
     int t = qtype_parse(dtype->text), s = qscope_parse(scope->text);
     if (t < 0 || s < 0 || !lax_bool(sym, &q->symmetric) || method->len >= sizeof q->method)
@@ -91,13 +93,13 @@ static void check_side(Check *c, const YamlNode *map, const char *side, const QS
     if (!same)
         check_fail(c, at, "there is no %s %s quantizer for %s", qscope_name(q->scope), qtype_name(q->dtype), what);
     else if (same->sym >= 0 && same->sym != (int)q->symmetric)
-        check_fail(c, yaml_get(map, "symmetric"), "%s %s needs symmetric: %s for %s", qscope_name(q->scope), qtype_name(q->dtype),
-                   same->sym ? "true" : "false", what);
+        check_fail(c, yaml_get(map, "symmetric"), "%s %s needs symmetric: %s for %s", qscope_name(q->scope),
+                   qtype_name(q->dtype), same->sym ? "true" : "false", what);
     else if (strcmp(q->method, "autoround") == 0)
         check_fail(c, at, "linear_quant has no method 'autoround': use the processor autoround_quant");
     else
-        check_fail(c, at, "no method '%s' for %s %s %s %s; there is: %s", q->method, qscope_name(q->scope), qtype_name(q->dtype),
-                   q->symmetric ? "sym" : "asym", what, same->methods);
+        check_fail(c, at, "no method '%s' for %s %s %s %s; there is: %s", q->method, qscope_name(q->scope),
+                   qtype_name(q->dtype), q->symmetric ? "sym" : "asym", what, same->methods);
     check_pop(c, was);
 }
 
@@ -196,9 +198,10 @@ void check_linear_quant(Check *c, const YamlNode *map)
     const Scheme *scheme = scheme_find(&q);
     if (!scheme && c->errors == before) {
         const bool token = q.act.scope == QS_PER_TOKEN && !q.act.symmetric;
-        check_fail(c, qc, "%s %s %s activations with %s %s %s weights can't be written by any saver%s", qscope_name(q.act.scope),
-                   qtype_name(q.act.dtype), q.act.symmetric ? "sym" : "asym", qscope_name(q.weight.scope), qtype_name(q.weight.dtype),
-                   q.weight.symmetric ? "sym" : "asym", token ? ": per_token needs symmetric: true" : "");
+        check_fail(c, qc, "%s %s %s activations with %s %s %s weights can't be written by any saver%s",
+                   qscope_name(q.act.scope), qtype_name(q.act.dtype), q.act.symmetric ? "sym" : "asym",
+                   qscope_name(q.weight.scope), qtype_name(q.weight.dtype), q.weight.symmetric ? "sym" : "asym",
+                   token ? ": per_token needs symmetric: true" : "");
     }
     check_pop(c, was);
     if (scheme && !scheme->runnable)

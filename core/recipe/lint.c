@@ -175,7 +175,8 @@ static void lint_no_match(const char *text, const Model *m, Lint *out)
         snprintf(out->text, sizeof out->text, "selects nothing; '%.80s' would", out->hint);
     } else if (words && (words_collect(m, words), respell(words, text, respelt, sizeof respelt, &outside)) && outside) {
         snprintf(out->hint, sizeof out->hint, "%s", respelt);
-        snprintf(out->text, sizeof out->text, "selects nothing; nearest: %.60s, which linear_quant never takes", respelt);
+        snprintf(out->text, sizeof out->text, "selects nothing; nearest: %.60s, which linear_quant never takes",
+                 respelt);
     } else if (words && respell(words, text, respelt, sizeof respelt, &outside) && try_forms(m, out, respelt)) {
         snprintf(out->text, sizeof out->text, "selects nothing; nearest: %.80s", out->hint);
     } else {
@@ -206,8 +207,8 @@ static bool lint_broad(const char *text, const Model *m, const bool *hits, Lint 
             continue;
         out->kind = LINT_BROAD;
         snprintf(out->hint, sizeof out->hint, "%.*s", (int)sizeof out->hint - 1, buf);
-        snprintf(out->text, sizeof out->text, "also takes %.*s0 and above (%lld more); meant %.100s?", (int)(s - digits) > 8 ? 8 : (int)(s - digits),
-                 digits, (long long)more, buf);
+        snprintf(out->text, sizeof out->text, "also takes %.*s0 and above (%lld more); meant %.100s?",
+                 (int)(s - digits) > 8 ? 8 : (int)(s - digits), digits, (long long)more, buf);
         return true;
     }
     return false;
@@ -262,8 +263,8 @@ static Status lint_splits(const Model *m, const bool *hits, const bool *before, 
         hint_cover(m, whole, out);
         if (!out->hint[0])
             hint_cover(m, missing, out);
-        snprintf(out->text, sizeof out->text, "splits %lld fused group%s (%s): without %.90s", (long long)split, split == 1 ? "" : "s", f->label,
-                 m->linears[miss].name);
+        snprintf(out->text, sizeof out->text, "splits %lld fused group%s (%s): without %.90s", (long long)split,
+                 split == 1 ? "" : "s", f->label, m->linears[miss].name);
     }
     free(whole);
     free(missing);

@@ -10,12 +10,14 @@
 /* Name patterns: wcmatch fnmatch with braces (specs/config.md 7). One matcher for every list and every prompt. */
 typedef struct Pattern Pattern;
 
-/* Compiles; a literal equal to the whole pattern matches too. More than 1000 brace alternatives: ST_DATA. Caller frees. */
+/* Compiles; a literal equal to the whole pattern matches too. More than 1000 brace alternatives: ST_DATA. Caller
+ * frees. */
 Status pattern_compile(Pattern **out, const char *text, Error *err);
 void pattern_free(Pattern *p);
 const char *pattern_text(const Pattern *p);
 bool pattern_match(const Pattern *p, const char *name);
-/* Whether it selects the linear of this name: DECISIONS makes it the linear's name only. hits[i] |= match; gives the number of matches. */
+/* Whether it selects the linear of this name: DECISIONS makes it the linear's name only. hits[i] |= match; gives the
+ * number of matches. */
 int64_t pattern_hits(const Pattern *p, const Model *m, bool *hits);
 
 typedef enum LintKind {
@@ -32,7 +34,8 @@ typedef struct Lint {
 } Lint;
 /* Lints pattern `text`, given what earlier patterns already selected (`before`, may be NULL). */
 Status pattern_lint(const char *text, const Model *m, const bool *before, Lint *out, Error *err);
-/* Shortest pattern list (brace-compressed) that selects exactly `want` of the model's linears: texts in an array, caller frees each and it. */
+/* Shortest pattern list (brace-compressed) that selects exactly `want` of the model's linears: texts in an array,
+ * caller frees each and it. */
 Status pattern_cover(const Model *m, const bool *want, char ***out, int *n, Error *err);
 
 #endif

@@ -61,13 +61,14 @@ typedef struct BraceList {
     Arena *arena;
 } BraceList;
 
-/* Expands {a,b}, {3..5}, {03..9..2} as bash and the peer do; backslashes stay. ST_DATA above the limits. out->arena holds the texts;
- * out->s is freed by the caller. */
+/* Expands {a,b}, {3..5}, {03..9..2} as bash and the peer do; backslashes stay. ST_DATA above the limits. out->arena
+ * holds the texts; out->s is freed by the caller. */
 Status brace_expand(BraceList *out, const char *text, Error *err);
 
 bool class_has(const CharClass *c, unsigned cp);
 
-/* Patterns whose union holds every linear of `want` and none outside `allowed` (want is a part of it). As pattern_cover. */
+/* Patterns whose union holds every linear of `want` and none outside `allowed` (want is a part of it). As
+ * pattern_cover. */
 Status pattern_cover_within(const Model *m, const bool *want, const bool *allowed, char ***out, int *n, Error *err);
 
 #endif

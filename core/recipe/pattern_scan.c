@@ -4,9 +4,10 @@
 #include "base/map.h"
 #include "recipe/pattern_impl.h"
 
-/* One pattern over all names of a model. The brace alternatives share their beginnings in a tree of tokens; the sets of tree nodes that
- * a name's bytes lead to are kept as the states of an automaton built on demand. Names in model order share long beginnings, so only
- * their ends are walked. Names with bytes above 127 or a leading dot take the plain matcher. */
+/* One pattern over all names of a model. The brace alternatives share their beginnings in a tree of tokens; the sets of
+ * tree nodes that a name's bytes lead to are kept as the states of an automaton built on demand. Names in model order
+ * share long beginnings, so only their ends are walked. Names with bytes above 127 or a leading dot take the plain
+ * matcher. */
 
 enum { STATES_MAX = 2048, DEPTH_MAX = 512 };
 /* What the table of next states holds besides states: not built yet; no match; match, whatever follows. */

@@ -55,7 +55,8 @@ void recipe_default_text(Str *out, const char *model)
 /* What the peer's loader allows in a key or a text. */
 static bool allowed_text(const char *s, size_t n)
 {
-    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_\"'><=[])(,}{: |/.*~?!+-\\";
+    static const char allowed[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_\"'><=[])(,}{: |/.*~?!+-\\";
     for (size_t i = 0; i < n; i++)
         if (!s[i] || !strchr(allowed, s[i]))
             return false;
@@ -90,7 +91,9 @@ static void check_characters(Check *c, const YamlNode *n, bool in_list)
             check_pop(c, was);
         }
     } else if (n->kind == YAML_STR && !allowed_text(n->text, n->len)) {
-        check_fail(c, n, "has a character that the peer refuses (letters, digits, space and _\"'><=[])(,}{:|/.*~?!+-\\ are allowed)");
+        check_fail(c, n,
+                   "has a character that the peer refuses (letters, digits, space and _\"'><=[])(,}{:|/.*~?!+-\\ are "
+                   "allowed)");
     }
 }
 
@@ -98,7 +101,8 @@ static void check_characters(Check *c, const YamlNode *n, bool in_list)
 static bool check_apiversion(Check *c, const YamlNode *root)
 {
     static const char *const known[] = {
-        "modelslim_v1", "modelslim_v0", "multimodal_vlm_modelslim_v1", "multimodal_sd_modelslim_v1", "modelslim_convert", NULL,
+        "modelslim_v1",      "modelslim_v0", "multimodal_vlm_modelslim_v1", "multimodal_sd_modelslim_v1",
+        "modelslim_convert", NULL,
     };
     const YamlNode *v = yaml_get(root, "apiversion");
     char near[80];
@@ -145,7 +149,8 @@ static Status validate(Recipe *r, Str *all, Error *err)
     return st;
 }
 
-static Status parse(Recipe **out, const char *text, size_t len, const char *name, const char *path, bool generated, Str *all, Error *err)
+static Status parse(Recipe **out, const char *text, size_t len, const char *name, const char *path, bool generated,
+                    Str *all, Error *err)
 {
     Recipe *r = calloc(1, sizeof *r);
     if (!r)
@@ -154,7 +159,8 @@ static Status parse(Recipe **out, const char *text, size_t len, const char *name
     r->generated = generated;
     r->name = arena_strdup(&r->arena, name);
     r->path = path ? arena_strdup(&r->arena, path) : NULL;
-    Status st = r->name && (!path || r->path) ? yaml_parse(&r->doc, text, len, name, &first) : error_nomem(&first, "a recipe");
+    Status st =
+        r->name && (!path || r->path) ? yaml_parse(&r->doc, text, len, name, &first) : error_nomem(&first, "a recipe");
     if (st != ST_OK && all)
         str_printf(all, "%s\n", first.text);
     if (st == ST_OK)
@@ -192,7 +198,8 @@ Status recipe_default(Recipe **out, Error *err)
 {
     Str text = {0};
     recipe_default_text(&text, NULL);
-    Status st = text.oom ? error_nomem(err, "a recipe") : parse(out, text.s, text.len, "w8a8_static", NULL, true, NULL, err);
+    Status st =
+        text.oom ? error_nomem(err, "a recipe") : parse(out, text.s, text.len, "w8a8_static", NULL, true, NULL, err);
     str_free(&text);
     RETURN_IF_ERROR(st);
     for (size_t i = 0; i < (*out)->nentries; i++)
@@ -311,7 +318,8 @@ void recipe_sizes(const Recipe *r, const Model *m, const int16_t *level, SizeRep
         params += n + (l->bias ? (uint64_t)l->out : 0);
         bits += (double)n * (quantized ? e->scheme->weight_bits : (int)float_size(m, l) * 8);
     }
-    uint64_t others = (uint64_t)m->params > params ? ((uint64_t)m->params - params) * (uint64_t)dtype_size(m->cfg.dtype) : 0;
+    uint64_t others =
+        (uint64_t)m->params > params ? ((uint64_t)m->params - params) * (uint64_t)dtype_size(m->cfg.dtype) : 0;
     out->bytes += others;
     out->float_bytes += others;
     double weights = 0;

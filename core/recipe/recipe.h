@@ -28,7 +28,8 @@ typedef struct RecipeNote {
     char text[256];
 } RecipeNote;
 
-/* Parses and validates; errors collect as lines `name:line:column: path: message` (all of them in *all, may be NULL; the first in err). */
+/* Parses and validates; errors collect as lines `name:line:column: path: message` (all of them in *all, may be NULL;
+ * the first in err). */
 Status recipe_parse(Recipe **out, const char *text, size_t len, const char *name, Str *all, Error *err);
 Status recipe_open(Recipe **out, const char *path, Str *all, Error *err);
 /* The default recipe (DECISIONS: W8A8 static). */
@@ -42,7 +43,8 @@ const RecipeEntry *recipe_entry(const Recipe *r, int i);
 int recipe_notes(const Recipe *r);
 const RecipeNote *recipe_note(const Recipe *r, int i);
 
-/* level[i] of every linear by the peer's rules: 0 = float, k = entry k-1 (first entry that includes and doesn't exclude it wins). */
+/* level[i] of every linear by the peer's rules: 0 = float, k = entry k-1 (first entry that includes and doesn't exclude
+ * it wins). */
 Status recipe_assign(const Recipe *r, const Model *m, int16_t *level, Error *err);
 
 /* One line of the export's check list. */
@@ -57,10 +59,11 @@ typedef struct Export {
     int nchecks;
     ExportCheck checks[EXPORT_MAX_CHECKS];
 } Export;
-/* Writes the recipe with lists edited so that recipe_assign gives exactly `level`; proves it by parsing again (DECISIONS "Export, proved").
- * comments: provenance lines without '#', NULL-terminated (may be NULL). against: text to diff with (NULL: the source). metadata of a
- * generated document comes from model. */
-Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, const char *const *comments, const char *against, Export *out, Error *err);
+/* Writes the recipe with lists edited so that recipe_assign gives exactly `level`; proves it by parsing again
+ * (DECISIONS "Export, proved"). comments: provenance lines without '#', NULL-terminated (may be NULL). against: text
+ * to diff with (NULL: the source). metadata of a generated document comes from model. */
+Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, const char *const *comments,
+                     const char *against, Export *out, Error *err);
 void export_fini(Export *e);
 
 /* Sizes and bits of an assignment as the saver writes it. */

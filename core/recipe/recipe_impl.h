@@ -67,7 +67,21 @@ void check_pop(Check *c, size_t to);
 const char *check_nearest(const char *word, const char *const *words, char *buf, size_t size);
 
 typedef enum FieldType {
-    F_ANY, F_STR, F_INT, F_FLOAT, F_BOOL, F_ENUM, F_MAP, F_PATTERNS, F_STRINGS, F_INTS, F_OBJECT, F_OBJECTS, F_PROCESSORS, F_SAVERS, F_SCENARIOS
+    F_ANY,
+    F_STR,
+    F_INT,
+    F_FLOAT,
+    F_BOOL,
+    F_ENUM,
+    F_MAP,
+    F_PATTERNS,
+    F_STRINGS,
+    F_INTS,
+    F_OBJECT,
+    F_OBJECTS,
+    F_PROCESSORS,
+    F_SAVERS,
+    F_SCENARIOS
 } FieldType;
 
 typedef struct Object Object;
@@ -131,7 +145,8 @@ typedef enum EditReach { EDIT_LISTS, EDIT_SPEC, EDIT_ALL } EditReach;
 Status recipe_edit(const Recipe *r, const EntryPlan *plan, EditReach reach, Str *out, Error *err);
 
 /* Appends a unified diff of two texts, nothing when they are equal. */
-Status diff_unified(Str *out, const char *old_name, const char *old_text, const char *new_name, const char *new_text, Error *err);
+Status diff_unified(Str *out, const char *old_name, const char *old_text, const char *new_name, const char *new_text,
+                    Error *err);
 
 /* The document that recipe_default parses; with model != NULL under its name. */
 void recipe_default_text(Str *out, const char *model);

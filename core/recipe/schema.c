@@ -7,17 +7,20 @@
 static const char *const runners[] = {"auto", "model_wise", "layer_wise", "dp_layer_wise", NULL};
 static const char *const dtypes[] = {"float", "int8", "int4", "mxfp8", "mxfp4", "fp8_e4m3", "placeholder", NULL};
 static const char *const scopes[] = {
-    "per_tensor", "per_channel", "per_group", "per_block", "per_token", "pd_mix", "per_head", "dual_scale", "placeholder", NULL,
+    "per_tensor", "per_channel", "per_group",  "per_block",   "per_token",
+    "pd_mix",     "per_head",    "dual_scale", "placeholder", NULL,
 };
 static const char *const rotation_types[] = {"int4", "int8", NULL};
 static const char *const load_modes[] = {"load", "offload", NULL};
 
-#define PATTERNS {.key = "include", .type = F_PATTERNS, .longest = 200}, {.key = "exclude", .type = F_PATTERNS, .longest = 200}
+#define PATTERNS \
+    {.key = "include", .type = F_PATTERNS, .longest = 200}, {.key = "exclude", .type = F_PATTERNS, .longest = 200}
 #define PATTERNS_OR_NULL \
     {.key = "include", .type = F_PATTERNS, .longest = 200, .nullable = true}, \
         {.key = "exclude", .type = F_PATTERNS, .longest = 200, .nullable = true}
 #define TYPE {.key = "type", .type = F_STR, .required = true}
-#define UNIT(name, can_be_null) {.key = name, .type = F_FLOAT, .nullable = can_be_null, .bounded = true, .open = true, .lo = 0, .hi = 1}
+#define UNIT(name, can_be_null) \
+    {.key = name, .type = F_FLOAT, .nullable = can_be_null, .bounded = true, .open = true, .lo = 0, .hi = 1}
 #define BLOCK_SIZE {.key = "block_size", .type = F_INT, .bounded = true, .lo = -1, .hi = 1e9, .power_of_two = true}
 #define SUBGRAPHS {.key = "enable_subgraph_type", .type = F_STRINGS}
 #define TP_SIZE(most) {.key = "max_tp_size", .type = F_INT, .bounded = true, .lo = 1, .hi = most, .power_of_two = true}
@@ -50,21 +53,31 @@ static const Field linear_quant_fields[] = {
 static const Field group_fields[] = {TYPE, {.key = "configs", .type = F_PROCESSORS, .required = true}, END};
 
 static const Field iter_smooth_fields[] = {
-    TYPE, UNIT("alpha", false), UNIT("scale_min", false), {.key = "symmetric", .type = F_BOOL}, SUBGRAPHS, PATTERNS_OR_NULL, END,
+    TYPE,
+    UNIT("alpha", false),
+    UNIT("scale_min", false),
+    {.key = "symmetric", .type = F_BOOL},
+    SUBGRAPHS,
+    PATTERNS_OR_NULL,
+    END,
 };
-static const Field flex_smooth_fields[] = {TYPE, UNIT("alpha", false), UNIT("beta", false), SUBGRAPHS, PATTERNS_OR_NULL, END};
+static const Field flex_smooth_fields[] = {TYPE,      UNIT("alpha", false), UNIT("beta", false),
+                                           SUBGRAPHS, PATTERNS_OR_NULL,     END};
 static const Field flex_awq_fields[] = {
     TYPE, UNIT("alpha", false), UNIT("beta", false), SUBGRAPHS,
     {.key = "qconfig", .type = F_OBJECT, .object = &linear_q_object, .required = true}, PATTERNS_OR_NULL, END,
 };
-static const Field smooth_fields[] = {TYPE, UNIT("alpha", false), {.key = "symmetric", .type = F_BOOL}, PATTERNS_OR_NULL, END};
+static const Field smooth_fields[] = {
+    TYPE, UNIT("alpha", false), {.key = "symmetric", .type = F_BOOL}, PATTERNS_OR_NULL, END};
 static const Field awq_fields[] = {
     TYPE, {.key = "weight_qconfig", .type = F_OBJECT, .object = &q_object, .required = true}, SUBGRAPHS,
     {.key = "n_grid", .type = F_INT, .bounded = true, .lo = 1, .hi = 1e9}, PATTERNS_OR_NULL, END,
 };
 static const Field quarot_fields[] = {
-    TYPE, {.key = "online", .type = F_BOOL}, BLOCK_SIZE, {.key = "down_proj_online_layers", .type = F_INTS}, TP_SIZE(1e9),
-    {.key = "export_extra_info", .type = F_BOOL}, END,
+    TYPE,         {.key = "online", .type = F_BOOL},
+    BLOCK_SIZE,   {.key = "down_proj_online_layers", .type = F_INTS},
+    TP_SIZE(1e9), {.key = "export_extra_info", .type = F_BOOL},
+    END,
 };
 static const Field online_quarot_fields[] = {TYPE, PATTERNS_OR_NULL, BLOCK_SIZE, END};
 static const Field rotation_fields[] = {
@@ -92,7 +105,8 @@ static const Field autoround_fields[] = {
     {.key = "strategies", .type = F_OBJECTS, .object = &autoround_strategy, .required = true, .least = 1},
     END,
 };
-static const Field float_sparse_fields[] = {TYPE, {.key = "sparse_ratio", .type = F_FLOAT, .bounded = true, .lo = 0, .hi = 1}, PATTERNS, END};
+static const Field float_sparse_fields[] = {
+    TYPE, {.key = "sparse_ratio", .type = F_FLOAT, .bounded = true, .lo = 0, .hi = 1}, PATTERNS, END};
 static const Field svd_fields[] = {
     TYPE, {.key = "rank", .type = F_INT, .bounded = true, .lo = 1, .hi = 1e9}, {.key = "include", .type = F_PATTERNS},
     {.key = "exclude", .type = F_PATTERNS}, END,
@@ -110,22 +124,42 @@ static const Field fa3_fields[] = {
     TYPE, {.key = "qconfig", .type = F_OBJECT, .object = &q_object, .nullable = true}, PATTERNS,
     {.key = "details", .type = F_OBJECT, .object = &fa3_details, .nullable = true}, END,
 };
-static const Field kv_smooth_fields[] = {TYPE, {.key = "smooth_factor", .type = F_FLOAT, .bounded = true, .open = true, .lo = 0, .hi = 1e300}, PATTERNS, END};
-static const Field unary_fields[] = {TYPE, {.key = "metrics", .type = F_STR}, {.key = "patterns", .type = F_STRINGS}, END};
+static const Field kv_smooth_fields[] = {
+    TYPE,
+    {.key = "smooth_factor", .type = F_FLOAT, .bounded = true, .open = true, .lo = 0, .hi = 1e300},
+    PATTERNS,
+    END};
+static const Field unary_fields[] = {
+    TYPE, {.key = "metrics", .type = F_STR}, {.key = "patterns", .type = F_STRINGS}, END};
 static const Field binary_fields[] = {
-    TYPE, {.key = "metrics", .type = F_STR}, {.key = "patterns", .type = F_STRINGS}, {.key = "configs", .type = F_ANY}, END,
+    TYPE, {.key = "metrics", .type = F_STR}, {.key = "patterns", .type = F_STRINGS}, {.key = "configs", .type = F_ANY},
+    END,
 };
 static const Field operator_fields[] = {
-    TYPE, {.key = "metrics", .type = F_STR}, {.key = "quant_modules", .type = F_STRINGS}, {.key = "configs", .type = F_ANY}, END,
+    TYPE,
+    {.key = "metrics", .type = F_STR},
+    {.key = "quant_modules", .type = F_STRINGS},
+    {.key = "configs", .type = F_ANY},
+    END,
 };
 static const Field load_fields[] = {
-    TYPE, {.key = "device", .type = F_STR}, {.key = "non_blocking", .type = F_BOOL}, {.key = "mode", .type = F_ENUM, .words = load_modes},
-    {.key = "cleanup", .type = F_BOOL}, {.key = "post_offload", .type = F_BOOL}, END,
+    TYPE,
+    {.key = "device", .type = F_STR},
+    {.key = "non_blocking", .type = F_BOOL},
+    {.key = "mode", .type = F_ENUM, .words = load_modes},
+    {.key = "cleanup", .type = F_BOOL},
+    {.key = "post_offload", .type = F_BOOL},
+    END,
 };
 static const Field saver_fields[] = {
-    TYPE, {.key = "part_file_size", .type = F_INT}, {.key = "ext", .type = F_MAP}, {.key = "save_directory", .type = F_ANY}, END,
+    TYPE,
+    {.key = "part_file_size", .type = F_INT},
+    {.key = "ext", .type = F_MAP},
+    {.key = "save_directory", .type = F_ANY},
+    END,
 };
-static const Field compressed_fields[] = {TYPE, {.key = "part_file_size", .type = F_INT}, {.key = "save_directory", .type = F_ANY}, END};
+static const Field compressed_fields[] = {
+    TYPE, {.key = "part_file_size", .type = F_INT}, {.key = "save_directory", .type = F_ANY}, END};
 
 /* adapt_rotation: the fields of the other stage are refused. */
 static void check_rotation(Check *c, const YamlNode *map)

@@ -68,8 +68,8 @@ Model *fake_model_names(const char *const *names, int n)
     Model *m = empty(n ? n : 1);
     for (int i = 0; i < n; i++) {
         m->groups[m->ngroups++] = (FusedGroup){.first = i, .count = 1, .label = "."};
-        m->linears[m->nlinears++] = (Linear){.name = arena_strdup(&m->arena, names[i]), .out = 8, .in = 8, .group = i, .input = i,
-                                             .kind = LK_OTHER};
+        m->linears[m->nlinears++] = (Linear){
+            .name = arena_strdup(&m->arena, names[i]), .out = 8, .in = 8, .group = i, .input = i, .kind = LK_OTHER};
     }
     return m;
 }

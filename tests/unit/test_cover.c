@@ -100,8 +100,26 @@ static void odd_names(void **state)
 {
     (void)state;
     static const char *const names[] = {
-        "a", "a.b", "a.b.1", "a.b.01", "x.1.y.2.z.3", "x.1.y.2.z.4", "x.2.y.2.z.3", "odd{1,2}.w", "odd[3].w", "star*.w", "back\\slash.w",
-        "h\xc3\xb6" "he.1.w", "at@.w", "model.layers.1.w", "vision.layers.1.w", "layers.1.w", "12345678901234567890.w", "q.", ".hidden.w",
+        "a",
+        "a.b",
+        "a.b.1",
+        "a.b.01",
+        "x.1.y.2.z.3",
+        "x.1.y.2.z.4",
+        "x.2.y.2.z.3",
+        "odd{1,2}.w",
+        "odd[3].w",
+        "star*.w",
+        "back\\slash.w",
+        "h\xc3\xb6"
+        "he.1.w",
+        "at@.w",
+        "model.layers.1.w",
+        "vision.layers.1.w",
+        "layers.1.w",
+        "12345678901234567890.w",
+        "q.",
+        ".hidden.w",
     };
     enum { N = sizeof names / sizeof names[0] };
     Model *m = fake_model_names(names, N);
@@ -218,7 +236,8 @@ static void large_model(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(short_lists), cmocka_unit_test(odd_names), cmocka_unit_test(random_sets), cmocka_unit_test(demo_model), cmocka_unit_test(large_model),
+        cmocka_unit_test(short_lists), cmocka_unit_test(odd_names),   cmocka_unit_test(random_sets),
+        cmocka_unit_test(demo_model),  cmocka_unit_test(large_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

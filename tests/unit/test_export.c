@@ -12,54 +12,89 @@
 #include "recipe/recipe.h"
 #include "tests/lib/fake_model.h"
 
-#define Q8 "{act: {scope: per_tensor, dtype: int8, symmetric: false, method: minmax}, weight: {scope: per_channel, dtype: int8, symmetric: true, method: minmax}}"
-#define Q4 "{act: {scope: per_token, dtype: int8, symmetric: true, method: minmax}, weight: {scope: per_channel, dtype: int4, symmetric: true, method: ssz}}"
+#define Q8 \
+    "{act: {scope: per_tensor, dtype: int8, symmetric: false, method: minmax}, weight: {scope: per_channel, dtype: " \
+    "int8, symmetric: true, method: minmax}}"
+#define Q4 \
+    "{act: {scope: per_token, dtype: int8, symmetric: true, method: minmax}, weight: {scope: per_channel, dtype: " \
+    "int4, symmetric: true, method: ssz}}"
 #define HEAD "apiversion: modelslim_v1\n"
 
 /* Every shape that a list, an entry and a document can have. */
 static const struct {
     const char *name, *text;
 } shapes[] = {
-    {"absent", HEAD "spec:\n  process:\n  - type: linear_quant # first\n    qconfig: " Q8 "\n    include: ['*']  # all\n  # tail\n  dataset: x.jsonl\n"},
+    {"absent", HEAD "spec:\n  process:\n  - type: linear_quant # first\n    qconfig: " Q8
+                    "\n    include: ['*']  # all\n  # tail\n  dataset: x.jsonl\n"},
     {"both absent", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8 "\n"},
-    {"null", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8 "\n      exclude: null # none\n      include: ~\n"},
+    {"null", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8
+                  "\n      exclude: null # none\n      include: ~\n"},
     {"nothing", HEAD "spec:\n  process:\n    - type: linear_quant\n      exclude:\n      qconfig: " Q8 "\n"},
-    {"empty flow", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8 "\n      exclude: []\n      include: [ \"*\" ]\n"},
-    {"flow", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8 "\n      exclude: [\"*down_proj\", '*layers.2.*']   # keep\n"},
-    {"flow lines", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8 "\n      exclude: [\n        '*down_proj', # worst\n        # a note\n"
-                   "        '*layers.2.*' # block\n      ]\n      include: ['*']\n"},
-    {"trailing comma", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8 "\n      exclude: [\n        '*down_proj',\n        '*layers.2.*',\n      ]\n"},
-    {"block", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8 "\n      exclude:\n        # why\n        - '*down_proj'  # worst\n\n"
-              "        # more\n        - \"*layers.2.*\"\n        # end\n      include:\n      - '*'\n"},
-    {"block at the end", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8 "\n      exclude:\n        - '*down_proj'\n        - '*layers.2.*'"},
-    {"one at the end", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8 "\n      exclude:\n        - '*down_proj'"},
-    {"no final newline", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8 "\n      include: ['*']"},
+    {"empty flow", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8
+                        "\n      exclude: []\n      include: [ \"*\" ]\n"},
+    {"flow", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8
+                  "\n      exclude: [\"*down_proj\", '*layers.2.*']   # keep\n"},
+    {"flow lines", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8
+                        "\n      exclude: [\n        '*down_proj', # worst\n        # a note\n"
+                        "        '*layers.2.*' # block\n      ]\n      include: ['*']\n"},
+    {"trailing comma", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8
+                            "\n      exclude: [\n        '*down_proj',\n        '*layers.2.*',\n      ]\n"},
+    {"block", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8
+                   "\n      exclude:\n        # why\n        - '*down_proj'  # worst\n\n"
+                   "        # more\n        - \"*layers.2.*\"\n        # end\n      include:\n      - '*'\n"},
+    {"block at the end", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8
+                              "\n      exclude:\n        - '*down_proj'\n        - '*layers.2.*'"},
+    {"one at the end",
+     HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8 "\n      exclude:\n        - '*down_proj'"},
+    {"no final newline",
+     HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8 "\n      include: ['*']"},
     {"crlf", "apiversion: modelslim_v1\r\nspec:\r\n  process:\r\n    - type: linear_quant\r\n      qconfig: " Q8
              "\r\n      exclude:\r\n        - '*down_proj' # c\r\n        - '*up_proj'\r\n      include: ['*']\r\n"},
-    {"bom and wide comments", "\xef\xbb\xbf" HEAD "# \xe5\xb1\x82 \xf0\x9f\x98\x80\nspec:\n  process:\n    - type: linear_quant # \xe9\x87\x8f\n      qconfig: " Q8
-                              "\n      exclude: ['*down_proj'] # \xe6\x9c\x80\n"},
-    {"anchored lists", HEAD "inc: &inc ['*']\nexc: &exc\n  - '*down_proj'\nspec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8
-                       "\n      include: *inc\n      exclude: *exc\n    - type: linear_quant\n      qconfig: " Q4 "\n      include: *inc\n      exclude: *exc\n"},
-    {"anchored here", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8 "\n      exclude: &e # shared\n        - '*down_proj'\n        - '*o_proj'\n"
-                      "    - type: linear_quant\n      qconfig: " Q4 "\n      exclude: *e\n    - type: iter_smooth\n      exclude: *e\n"},
-    {"anchored flow and item", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: &q " Q8 "\n      exclude: &e [ &d '*down_proj', '*up_proj' ]\n"
-                               "    - type: linear_quant\n      qconfig: " Q4 "\n      exclude: [*d, '*gate_proj']\n    - {type: iter_smooth, exclude: *e}\n"},
-    {"two entries", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8 "\n      include: ['*self_attn*']\n    - type: linear_quant\n      qconfig: " Q4
-                    "\n      include:\n        - '*mlp*'\n      exclude:\n        - '*down_proj'\n"},
-    {"group", HEAD "spec:\n  process:\n    - type: group\n      configs:\n        - type: linear_quant\n          qconfig: " Q8
-              "\n          include: ['*self_attn*']\n        - type: group\n          configs:\n            - {type: linear_quant, qconfig: " Q4
-              ", include: ['*mlp*']}\n            - type: linear_quant\n              qconfig: " Q8 "\n"},
-    {"entry anchored", HEAD "w8: &w8\n  type: linear_quant\n  qconfig: " Q8 "\n  include: ['*self_attn*']\nspec:\n  process:\n    - *w8\n    - *w8\n    - type: linear_quant\n"
-                       "      qconfig: " Q4 "\n"},
-    {"entry used again", HEAD "spec:\n  process:\n    - &w8\n      type: linear_quant\n      qconfig: " Q8 "\n      include: ['*self_attn*']\n    - type: group\n      configs:\n"
-                         "        - *w8\n        - type: linear_quant\n          qconfig: " Q4 "\n"},
-    {"merge", HEAD "base: &base\n  type: linear_quant\n  qconfig: " Q8 "\nspec:\n  process:\n    - <<: *base\n      include: ['*self_attn*']\n    - <<: *base\n      exclude:\n"
-              "        - '*down_proj'\n"},
-    {"merged list", HEAD "base: &base {type: linear_quant, exclude: ['*down_proj']}\nspec:\n  process:\n    - <<: *base\n      qconfig: " Q8 " # q\n    - <<: [*base]\n      qconfig: " Q4 "\n"},
-    {"processes shared", HEAD "p: &p\n  - type: linear_quant\n    qconfig: " Q8 "\n    exclude: ['*down_proj']\nspec:\n  process: *p\n  prior:\n    - process: *p\n"},
+    {"bom and wide comments",
+     "\xef\xbb\xbf" HEAD
+     "# \xe5\xb1\x82 \xf0\x9f\x98\x80\nspec:\n  process:\n    - type: linear_quant # \xe9\x87\x8f\n      qconfig: " Q8
+     "\n      exclude: ['*down_proj'] # \xe6\x9c\x80\n"},
+    {"anchored lists", HEAD
+     "inc: &inc ['*']\nexc: &exc\n  - '*down_proj'\nspec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8
+     "\n      include: *inc\n      exclude: *exc\n    - type: linear_quant\n      qconfig: " Q4
+     "\n      include: *inc\n      exclude: *exc\n"},
+    {"anchored here", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8
+                           "\n      exclude: &e # shared\n        - '*down_proj'\n        - '*o_proj'\n"
+                           "    - type: linear_quant\n      qconfig: " Q4
+                           "\n      exclude: *e\n    - type: iter_smooth\n      exclude: *e\n"},
+    {"anchored flow and item", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: &q " Q8
+                                    "\n      exclude: &e [ &d '*down_proj', '*up_proj' ]\n"
+                                    "    - type: linear_quant\n      qconfig: " Q4
+                                    "\n      exclude: [*d, '*gate_proj']\n    - {type: iter_smooth, exclude: *e}\n"},
+    {"two entries", HEAD "spec:\n  process:\n    - type: linear_quant\n      qconfig: " Q8
+                         "\n      include: ['*self_attn*']\n    - type: linear_quant\n      qconfig: " Q4
+                         "\n      include:\n        - '*mlp*'\n      exclude:\n        - '*down_proj'\n"},
+    {"group",
+     HEAD "spec:\n  process:\n    - type: group\n      configs:\n        - type: linear_quant\n          qconfig: " Q8
+          "\n          include: ['*self_attn*']\n        - type: group\n          configs:\n            - {type: "
+          "linear_quant, qconfig: " Q4
+          ", include: ['*mlp*']}\n            - type: linear_quant\n              qconfig: " Q8 "\n"},
+    {"entry anchored",
+     HEAD "w8: &w8\n  type: linear_quant\n  qconfig: " Q8
+          "\n  include: ['*self_attn*']\nspec:\n  process:\n    - *w8\n    - *w8\n    - type: linear_quant\n"
+          "      qconfig: " Q4 "\n"},
+    {"entry used again", HEAD "spec:\n  process:\n    - &w8\n      type: linear_quant\n      qconfig: " Q8
+                              "\n      include: ['*self_attn*']\n    - type: group\n      configs:\n"
+                              "        - *w8\n        - type: linear_quant\n          qconfig: " Q4 "\n"},
+    {"merge",
+     HEAD "base: &base\n  type: linear_quant\n  qconfig: " Q8
+          "\nspec:\n  process:\n    - <<: *base\n      include: ['*self_attn*']\n    - <<: *base\n      exclude:\n"
+          "        - '*down_proj'\n"},
+    {"merged list", HEAD
+     "base: &base {type: linear_quant, exclude: ['*down_proj']}\nspec:\n  process:\n    - <<: *base\n      qconfig: " Q8
+     " # q\n    - <<: [*base]\n      qconfig: " Q4 "\n"},
+    {"processes shared", HEAD "p: &p\n  - type: linear_quant\n    qconfig: " Q8
+                              "\n    exclude: ['*down_proj']\nspec:\n  process: *p\n  prior:\n    - process: *p\n"},
     {"spec shared", HEAD "s: &s\n  process:\n    - type: linear_quant\n      qconfig: " Q8 "\nspec: *s\n"},
-    {"flow document", "{apiversion: modelslim_v1, spec: {process: [{type: linear_quant, qconfig: " Q8 ", include: ['*']}, {type: linear_quant, qconfig: " Q4 "}]}}"},
-    {"json", "{\"apiversion\": \"modelslim_v1\", \"spec\": {\"process\": [{\"type\": \"linear_quant\", \"qconfig\": " Q8 ", \"exclude\": [\"*down_proj\"]}]}}\n"},
+    {"flow document", "{apiversion: modelslim_v1, spec: {process: [{type: linear_quant, qconfig: " Q8
+                      ", include: ['*']}, {type: linear_quant, qconfig: " Q4 "}]}}"},
+    {"json", "{\"apiversion\": \"modelslim_v1\", \"spec\": {\"process\": [{\"type\": \"linear_quant\", \"qconfig\": " Q8
+             ", \"exclude\": [\"*down_proj\"]}]}}\n"},
 };
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
@@ -204,10 +239,12 @@ static void minimal_edits(void **state)
         const char *shape, *find, *put;
     } rows[] = {
         {"absent", "['*']  # all\n", "['*']  # all\n    exclude:\n      - '*layers.{1,6}.mlp.down_proj'\n"},
-        {"null", "exclude: null # none\n      include: ~\n", "exclude: ['*layers.{1,6}.mlp.down_proj'] # none\n      include: ['*']\n"},
+        {"null", "exclude: null # none\n      include: ~\n",
+         "exclude: ['*layers.{1,6}.mlp.down_proj'] # none\n      include: ['*']\n"},
         {"nothing", "exclude:\n", "exclude: ['*layers.{1,6}.mlp.down_proj']\n"},
         {"empty flow", "exclude: []", "exclude: ['*layers.{1,6}.mlp.down_proj']"},
-        {"no final newline", "include: ['*']", "include: ['*']\n      exclude:\n        - '*layers.{1,6}.mlp.down_proj'"},
+        {"no final newline", "include: ['*']",
+         "include: ['*']\n      exclude:\n        - '*layers.{1,6}.mlp.down_proj'"},
         {"json", NULL, NULL},
         {"two entries", NULL, NULL},
     };
@@ -244,7 +281,8 @@ static void removing_patterns(void **state)
 {
     (void)state;
     Model *m = demo_like();
-    static const char *const names[] = {"block", "flow lines", "trailing comma", "flow", "block at the end", "one at the end", "crlf"};
+    static const char *const names[] = {"block",          "flow lines", "trailing comma", "flow", "block at the end",
+                                        "one at the end", "crlf"};
     for (size_t k = 0; k < sizeof names / sizeof names[0]; k++) {
         Recipe *r = open_text(shape(names[k]), names[k]);
         int16_t level[64];
@@ -337,8 +375,9 @@ static void diff_is_unified(void **state)
     export_fini(&x);
     level[3] = 0; /* layers.0 o_proj */
     assert_int_equal(recipe_export(r, m, level, NULL, NULL, &x, NULL), ST_OK);
-    assert_string_equal(str_text(&x.diff), "--- block.yaml\n+++ export\n@@ -9,6 +9,7 @@\n \n         # more\n         - \"*layers.2.*\"\n"
-                                           "+        - '*layers.0.self_attn.o_proj'\n         # end\n       include:\n       - '*'\n");
+    assert_string_equal(str_text(&x.diff),
+                        "--- block.yaml\n+++ export\n@@ -9,6 +9,7 @@\n \n         # more\n         - \"*layers.2.*\"\n"
+                        "+        - '*layers.0.self_attn.o_proj'\n         # end\n       include:\n       - '*'\n");
     export_fini(&x);
     assert_int_equal(recipe_export(r, m, level, NULL, "old\n", &x, NULL), ST_OK);
     assert_non_null(strstr(str_text(&x.diff), "-old\n"));
@@ -350,8 +389,13 @@ static void diff_is_unified(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(unchanged_assignment_changes_nothing), cmocka_unit_test(random_assignments_round_trip), cmocka_unit_test(minimal_edits),
-        cmocka_unit_test(removing_patterns), cmocka_unit_test(provenance_is_replaced), cmocka_unit_test(default_recipe), cmocka_unit_test(diff_is_unified),
+        cmocka_unit_test(unchanged_assignment_changes_nothing),
+        cmocka_unit_test(random_assignments_round_trip),
+        cmocka_unit_test(minimal_edits),
+        cmocka_unit_test(removing_patterns),
+        cmocka_unit_test(provenance_is_replaced),
+        cmocka_unit_test(default_recipe),
+        cmocka_unit_test(diff_is_unified),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

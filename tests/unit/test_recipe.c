@@ -11,7 +11,8 @@
 #include "recipe/recipe.h"
 #include "tests/lib/fake_model.h"
 
-/* Recorded verdicts of the peer's loader (EXPECTED.txt beside the files); here: what ours says about the same fault, and where. */
+/* Recorded verdicts of the peer's loader (EXPECTED.txt beside the files); here: what ours says about the same fault,
+ * and where. */
 static const struct {
     const char *file, *want;
 } broken[] = {
@@ -21,7 +22,8 @@ static const struct {
     {"04-vlm-key-under-v1", ":21:3: spec.default_text: unknown key"},
     {"05-unknown-processor", ":11:13: spec.process.1: unknown processor 'linearquant' (did you mean 'linear_quant'?)"},
     {"06-alpha-out-of-range", ":9:14: spec.process.0.iter_smooth.alpha: must lie between 0 and 1"},
-    {"07-autoround-in-linear_quant", ":14:76: spec.process.1.linear_quant.qconfig.weight: linear_quant has no method 'autoround'"},
+    {"07-autoround-in-linear_quant",
+     ":14:76: spec.process.1.linear_quant.qconfig.weight: linear_quant has no method 'autoround'"},
     {"08-unknown-saver", ":18:13: spec.save.0: unknown saver 'huggingface'"},
     {"09-bad-runner", ":21:11: spec.runner: 'layerwise' is none of auto, model_wise, layer_wise, dp_layer_wise"},
     {"10-illegal-character", ":3:14: metadata.config_id: has a character that the peer refuses"},
@@ -88,24 +90,32 @@ static const struct {
     const char *text, *want;
 } documents[] = {
     {ENTRY(Q(A8, W8)), NULL},
-    {ENTRY("{weight: {" W8 "}}"), NULL},                    /* weight-only */
+    {ENTRY("{weight: {" W8 "}}"), NULL}, /* weight-only */
     {ENTRY("{act: {" A8 "}}"), "qconfig.weight: is missing"},
     {ENTRY("{act: null, weight: {" W8 "}}"), "qconfig.act: must be a mapping, not null"},
     {ENTRY(Q("scope: per_tensor, dtype: int8, symmetric: 0, method: minmax", W8)), NULL},
     {ENTRY(Q("scope: per_tensor, dtype: int8, symmetric: 'Off', method: minmax", W8)), NULL},
-    {ENTRY(Q("scope: per_tensor, dtype: int8, symmetric: 2, method: minmax", W8)), "act.symmetric: must be true or false"},
+    {ENTRY(Q("scope: per_tensor, dtype: int8, symmetric: 2, method: minmax", W8)),
+     "act.symmetric: must be true or false"},
     {ENTRY(Q("scope: per_tensor, dtype: Int8, symmetric: false, method: minmax", W8)), "'Int8' is none of float, int8"},
     {ENTRY(Q("scope: per_tensr, dtype: int8, symmetric: false, method: minmax", W8)), "did you mean 'per_tensor'?"},
-    {ENTRY(Q("scope: per_token, dtype: int8, symmetric: false, method: minmax", W8)), "per_token needs symmetric: true"},
-    {ENTRY(Q("scope: per_token, dtype: int4, symmetric: true, method: minmax", W8)), "there is no per_token int4 quantizer"},
+    {ENTRY(Q("scope: per_token, dtype: int8, symmetric: false, method: minmax", W8)),
+     "per_token needs symmetric: true"},
+    {ENTRY(Q("scope: per_token, dtype: int4, symmetric: true, method: minmax", W8)),
+     "there is no per_token int4 quantizer"},
     {ENTRY(Q("scope: pd_mix, dtype: int8, symmetric: true, method: minmax", W8)), "pd_mix int8 needs symmetric: false"},
-    {ENTRY(Q(A8, "scope: per_channel, dtype: int8, symmetric: false, method: minmax")), "no method 'minmax' for per_channel int8 asym a weight; there is: gptq"},
+    {ENTRY(Q(A8, "scope: per_channel, dtype: int8, symmetric: false, method: minmax")),
+     "no method 'minmax' for per_channel int8 asym a weight; there is: gptq"},
     {ENTRY(Q(A8, "scope: per_channel, dtype: int4, symmetric: true, method: minmax")), "can't be written by any saver"},
     {ENTRY(Q("scope: per_channel, dtype: int8, symmetric: true, method: minmax", W8)), "can't be written by any saver"},
-    {ENTRY(Q("scope: per_token, dtype: int8, symmetric: true, method: minmax", "scope: per_channel, dtype: int4, symmetric: true, method: ssz")), NULL},
+    {ENTRY(Q("scope: per_token, dtype: int8, symmetric: true, method: minmax",
+             "scope: per_channel, dtype: int4, symmetric: true, method: ssz")),
+     NULL},
     {ENTRY("{weight: {scope: per_group, dtype: int8, symmetric: true, method: gptq, ext: {group_size: 64}}}"), NULL},
-    {ENTRY("{weight: {scope: per_group, dtype: int8, symmetric: true, method: gptq, ext: {group_size: 0}}}"), "group_size must be a number above 0"},
-    {ENTRY("{weight: {scope: per_group, dtype: int8, symmetric: true, method: gptq, ext: null}}"), "ext: must be a mapping, not null"},
+    {ENTRY("{weight: {scope: per_group, dtype: int8, symmetric: true, method: gptq, ext: {group_size: 0}}}"),
+     "group_size must be a number above 0"},
+    {ENTRY("{weight: {scope: per_group, dtype: int8, symmetric: true, method: gptq, ext: null}}"),
+     "ext: must be a mapping, not null"},
     {ENTRY(Q(A8, W8 ", bits: 8")), "weight.bits: unknown key"},
     {ENTRY(Q(A8, W8)) "      exlude: []\n", "exlude: unknown key (did you mean 'exclude'?)"},
     {ENTRY(Q(A8, W8)) "      exclude: [1]\n", "exclude.0: must be text, not integer: quote it"},
@@ -113,7 +123,8 @@ static const struct {
     {ENTRY(Q(A8, W8)) "  dataset: null\n", "spec.dataset: must be text"},
     {ENTRY(Q(A8, W8)) "  save:\n    - type: ascendv1_saver\n      part_file_size: -1\n", NULL},
     {ENTRY(Q(A8, W8)) "  save:\n    - type: ascendv1_saver\n      part_file_size: ' 1_0 '\n", NULL},
-    {ENTRY(Q(A8, W8)) "  save:\n    - type: ascendv1_saver\n      part_file_size: 1.5\n", "part_file_size: must be an integer"},
+    {ENTRY(Q(A8, W8)) "  save:\n    - type: ascendv1_saver\n      part_file_size: 1.5\n",
+     "part_file_size: must be an integer"},
     {ENTRY(Q(A8, W8)) "  save:\n    - type: compressed_tensors\n      ext: {}\n", "ext: unknown key"},
     {"helper: &x {any: thing}\n" ENTRY(Q(A8, W8)), NULL},
     {"apiversion: modelslim_v1\n", NULL},
@@ -131,7 +142,8 @@ static const struct {
     {"spec: {}\n", "apiversion is missing"},
     {"[]\n", "a mapping is expected, not list"},
     {"apiversion: modelslim_v0\n", "apiversion 'modelslim_v0' isn't read by this build"},
-    {PROCESS("{type: group, configs: [{type: group, configs: [{type: linear_quant}]}]}"), "spec.process.0.group.configs.0.group.configs.0.linear_quant.qconfig: is missing"},
+    {PROCESS("{type: group, configs: [{type: group, configs: [{type: linear_quant}]}]}"),
+     "spec.process.0.group.configs.0.group.configs.0.linear_quant.qconfig: is missing"},
     {PROCESS("{type: group}"), "configs: is missing"},
     {PROCESS("{type: iter_smooth, alpha: '0.5', scale_min: 1e-5, symmetric: 'yes', include: null}"), NULL},
     {PROCESS("{type: iter_smooth, alpha: 0}"), "must lie between 0 and 1"},
@@ -142,14 +154,17 @@ static const struct {
     {PROCESS("{type: adapt_rotation, stage: 1, online: true}"), "'online' belongs to stage 2"},
     {PROCESS("{type: adapt_rotation, stage: 1, layer_type: []}"), "needs at least 1 item"},
     {PROCESS("{type: autoround_quant}"), "strategies: is missing"},
-    {PROCESS("{type: autoround_quant, strategies: [{qconfig: {weight: {scope: per_group, dtype: int4, symmetric: true, method: autoround}}}]}"), "needs ext.group_size"},
+    {PROCESS("{type: autoround_quant, strategies: [{qconfig: {weight: {scope: per_group, dtype: int4, symmetric: true, "
+             "method: autoround}}}]}"),
+     "needs ext.group_size"},
     {PROCESS("{type: float_sparse, sparse_ratio: 1}"), NULL},
     {PROCESS("{type: svd_res, rank: 0}"), "rank: must lie in"},
     {PROCESS("{type: flatquant, knob: 1}"), "knob: unknown key"},
     {PROCESS("{type: fa3_quant}"), NULL},
     {PROCESS("{type: kv_smooth, smooth_factor: 0}"), "smooth_factor: must lie"},
     {PROCESS("{no: type}"), "type is missing"},
-    {"apiversion: modelslim_v1\nspec: {prior: [{process: [{type: linear_quant, qconfig: {weight: {" W8 "}}}]}]}\n", NULL},
+    {"apiversion: modelslim_v1\nspec: {prior: [{process: [{type: linear_quant, qconfig: {weight: {" W8 "}}}]}]}\n",
+     NULL},
     {"apiversion: modelslim_v1\nspec: {prior: [{dataset: x}]}\n", "prior.0.process: is missing"},
 };
 
@@ -162,7 +177,8 @@ static void rules(void **state)
         Status st = recipe_parse(&r, documents[i].text, strlen(documents[i].text), "t", NULL, &e);
         const char *want = documents[i].want;
         if (want ? st != ST_DATA || !strstr(e.text, want) : st != ST_OK)
-            fail_msg("'%s', wanted '%s' for\n%s", st == ST_OK ? "accepted" : e.text, want ? want : "accepted", documents[i].text);
+            fail_msg("'%s', wanted '%s' for\n%s", st == ST_OK ? "accepted" : e.text, want ? want : "accepted",
+                     documents[i].text);
         if (st == ST_OK)
             recipe_free(r);
     }
@@ -171,7 +187,8 @@ static void rules(void **state)
 static void all_errors_are_collected(void **state)
 {
     (void)state;
-    static const char text[] = "apiversion: modelslim_v1\nmetadata: {score: x, author: y}\nspec:\n  runner: z\n  process:\n    - type: nope\n    - 5\n";
+    static const char text[] = "apiversion: modelslim_v1\nmetadata: {score: x, author: y}\nspec:\n  runner: z\n  "
+                               "process:\n    - type: nope\n    - 5\n";
     Recipe *r;
     Error e = {0};
     Str all = {0};
@@ -188,9 +205,15 @@ static void levels(void **state)
 {
     (void)state;
     Model *m = fake_model(&(FakeShape){.layers = 3, .hidden = 64, .inter = 128});
-    static const char text[] = "apiversion: modelslim_v1\nspec:\n  process:\n    - type: group\n      configs:\n        - type: group\n          configs:\n            - type: "
-                               "linear_quant\n              qconfig: " Q(A8, W8) "\n              include: ['*mlp*']\n              exclude: ['*down_proj']\n    - type: linear_quant\n"
-                               "      qconfig: {weight: {" W8 "}}\n      include: ['*layers.{1,2}.*', 'x']\n    - type: linear_quant\n      qconfig: " Q(A8, W8) "\n      include: []\n";
+    static const char text[] =
+        "apiversion: modelslim_v1\nspec:\n  process:\n    - type: group\n      configs:\n        - type: group\n       "
+        "   configs:\n            - type: "
+        "linear_quant\n              qconfig: " Q(
+            A8,
+            W8) "\n              include: ['*mlp*']\n              exclude: ['*down_proj']\n    - type: linear_quant\n"
+                "      qconfig: {weight: {" W8
+                "}}\n      include: ['*layers.{1,2}.*', 'x']\n    - type: linear_quant\n      qconfig: " Q(
+                    A8, W8) "\n      include: []\n";
     Recipe *r;
     Error e = {0};
     assert_int_equal(recipe_parse(&r, text, strlen(text), "t", NULL, &e), ST_OK);
@@ -225,7 +248,8 @@ static void levels(void **state)
 static void prior_stages_are_kept(void **state)
 {
     (void)state;
-    static const char text[] = "apiversion: modelslim_v1\nspec: {prior: [{process: [{type: linear_quant, qconfig: {weight: {" W8 "}}}]}]}\n";
+    static const char text[] =
+        "apiversion: modelslim_v1\nspec: {prior: [{process: [{type: linear_quant, qconfig: {weight: {" W8 "}}}]}]}\n";
     Recipe *r;
     assert_int_equal(recipe_parse(&r, text, strlen(text), "t", NULL, NULL), ST_OK);
     assert_int_equal(recipe_entries(r), 0);
@@ -237,8 +261,10 @@ static void prior_stages_are_kept(void **state)
 static void mutations(void **state)
 {
     (void)state;
-    static const char good[] = "apiversion: modelslim_v1\nmetadata: {config_id: x, score: 9}\nx: &q " Q(A8, W8) "\nspec:\n  process:\n    - type: group\n      configs: &c\n"
-                               "        - {type: linear_quant, qconfig: *q, exclude: ['*a{1..3}']}\n    - type: iter_smooth\n      alpha: 0.5\n  save: [{type: ascendv1_saver}]\n";
+    static const char good[] = "apiversion: modelslim_v1\nmetadata: {config_id: x, score: 9}\nx: &q " Q(
+        A8, W8) "\nspec:\n  process:\n    - type: group\n      configs: &c\n"
+                "        - {type: linear_quant, qconfig: *q, exclude: ['*a{1..3}']}\n    - type: iter_smooth\n      "
+                "alpha: 0.5\n  save: [{type: ascendv1_saver}]\n";
     unsigned long long seed = 3;
     int fine = 0;
     for (int i = 0; i < 6000; i++) {
@@ -261,8 +287,13 @@ static void mutations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(broken_documents), cmocka_unit_test(good_document), cmocka_unit_test(rules), cmocka_unit_test(all_errors_are_collected),
-        cmocka_unit_test(levels),           cmocka_unit_test(prior_stages_are_kept), cmocka_unit_test(mutations),
+        cmocka_unit_test(broken_documents),
+        cmocka_unit_test(good_document),
+        cmocka_unit_test(rules),
+        cmocka_unit_test(all_errors_are_collected),
+        cmocka_unit_test(levels),
+        cmocka_unit_test(prior_stages_are_kept),
+        cmocka_unit_test(mutations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,26 +41,81 @@ static void resolution(void **state)
         YamlKind kind;
         double value;
     } rows[] = {
-        {"yes", YAML_BOOL, 1}, {"Yes", YAML_BOOL, 1}, {"YES", YAML_BOOL, 1}, {"no", YAML_BOOL, 0}, {"on", YAML_BOOL, 1}, {"OFF", YAML_BOOL, 0},
-        {"true", YAML_BOOL, 1}, {"False", YAML_BOOL, 0}, {"tRue", YAML_STR, 0}, {"y", YAML_STR, 0}, {"n", YAML_STR, 0},
-        {"~", YAML_NULL, 0}, {"null", YAML_NULL, 0}, {"Null", YAML_NULL, 0}, {"NULL", YAML_NULL, 0}, {"nUll", YAML_STR, 0}, {"None", YAML_STR, 0},
-        {"0", YAML_INT, 0}, {"-0", YAML_INT, 0}, {"+12", YAML_INT, 12}, {"1_000", YAML_INT, 1000}, {"012", YAML_INT, 10}, {"0o12", YAML_STR, 0},
-        {"08", YAML_STR, 0}, {"0x1F", YAML_INT, 31}, {"-0x1f", YAML_INT, -31}, {"0b101", YAML_INT, 5}, {"0b2", YAML_STR, 0}, {"0_7", YAML_INT, 7},
-        {"1:30", YAML_INT, 90}, {"1:30:00", YAML_INT, 5400}, {"1:60", YAML_STR, 0}, {"-1:30", YAML_INT, -90}, {"_1", YAML_STR, 0},
-        {"1.5", YAML_FLOAT, 1.5}, {"1.", YAML_FLOAT, 1}, {".5", YAML_FLOAT, .5}, {"-.5", YAML_STR, 0}, {"1e-5", YAML_STR, 0}, {"1.0e5", YAML_STR, 0},
-        {"1.0e+5", YAML_FLOAT, 1e5}, {"1.0E-5", YAML_FLOAT, 1e-5}, {".5e-1", YAML_FLOAT, .05}, {"1_0.2_5", YAML_FLOAT, 10.25}, {"1:30.5", YAML_FLOAT, 90.5},
-        {".inf", YAML_FLOAT, INFINITY}, {"-.Inf", YAML_FLOAT, -INFINITY}, {"+.INF", YAML_FLOAT, INFINITY}, {".nan", YAML_FLOAT, NAN}, {"-.nan", YAML_STR, 0},
-        {"inf", YAML_STR, 0}, {"nan", YAML_STR, 0}, {"1.2.3", YAML_STR, 0}, {".", YAML_STR, 0}, {"+", YAML_STR, 0}, {"-", YAML_STR, 0},
-        {"2024-01-31", YAML_DATE, 0}, {"2024-1-1", YAML_STR, 0}, {"2024-1-1 1:02:03", YAML_DATE, 0}, {"2024-01-31T10:00:00.5Z", YAML_DATE, 0},
-        {"2024-01-31 10:00:00 +01:00", YAML_DATE, 0}, {"2024-01-31 10:00", YAML_STR, 0}, {"99999999999999999999", YAML_INT, 1e20}, {"w8a8", YAML_STR, 0},
+        {"yes", YAML_BOOL, 1},
+        {"Yes", YAML_BOOL, 1},
+        {"YES", YAML_BOOL, 1},
+        {"no", YAML_BOOL, 0},
+        {"on", YAML_BOOL, 1},
+        {"OFF", YAML_BOOL, 0},
+        {"true", YAML_BOOL, 1},
+        {"False", YAML_BOOL, 0},
+        {"tRue", YAML_STR, 0},
+        {"y", YAML_STR, 0},
+        {"n", YAML_STR, 0},
+        {"~", YAML_NULL, 0},
+        {"null", YAML_NULL, 0},
+        {"Null", YAML_NULL, 0},
+        {"NULL", YAML_NULL, 0},
+        {"nUll", YAML_STR, 0},
+        {"None", YAML_STR, 0},
+        {"0", YAML_INT, 0},
+        {"-0", YAML_INT, 0},
+        {"+12", YAML_INT, 12},
+        {"1_000", YAML_INT, 1000},
+        {"012", YAML_INT, 10},
+        {"0o12", YAML_STR, 0},
+        {"08", YAML_STR, 0},
+        {"0x1F", YAML_INT, 31},
+        {"-0x1f", YAML_INT, -31},
+        {"0b101", YAML_INT, 5},
+        {"0b2", YAML_STR, 0},
+        {"0_7", YAML_INT, 7},
+        {"1:30", YAML_INT, 90},
+        {"1:30:00", YAML_INT, 5400},
+        {"1:60", YAML_STR, 0},
+        {"-1:30", YAML_INT, -90},
+        {"_1", YAML_STR, 0},
+        {"1.5", YAML_FLOAT, 1.5},
+        {"1.", YAML_FLOAT, 1},
+        {".5", YAML_FLOAT, .5},
+        {"-.5", YAML_STR, 0},
+        {"1e-5", YAML_STR, 0},
+        {"1.0e5", YAML_STR, 0},
+        {"1.0e+5", YAML_FLOAT, 1e5},
+        {"1.0E-5", YAML_FLOAT, 1e-5},
+        {".5e-1", YAML_FLOAT, .05},
+        {"1_0.2_5", YAML_FLOAT, 10.25},
+        {"1:30.5", YAML_FLOAT, 90.5},
+        {".inf", YAML_FLOAT, INFINITY},
+        {"-.Inf", YAML_FLOAT, -INFINITY},
+        {"+.INF", YAML_FLOAT, INFINITY},
+        {".nan", YAML_FLOAT, NAN},
+        {"-.nan", YAML_STR, 0},
+        {"inf", YAML_STR, 0},
+        {"nan", YAML_STR, 0},
+        {"1.2.3", YAML_STR, 0},
+        {".", YAML_STR, 0},
+        {"+", YAML_STR, 0},
+        {"-", YAML_STR, 0},
+        {"2024-01-31", YAML_DATE, 0},
+        {"2024-1-1", YAML_STR, 0},
+        {"2024-1-1 1:02:03", YAML_DATE, 0},
+        {"2024-01-31T10:00:00.5Z", YAML_DATE, 0},
+        {"2024-01-31 10:00:00 +01:00", YAML_DATE, 0},
+        {"2024-01-31 10:00", YAML_STR, 0},
+        {"99999999999999999999", YAML_INT, 1e20},
+        {"w8a8", YAML_STR, 0},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         bool b;
         int64_t n;
         double f;
         YamlKind k = yaml_resolve(rows[i].text, strlen(rows[i].text), &b, &n, &f);
-        if (k != rows[i].kind || (k != YAML_STR && !isnan(rows[i].value) && f != rows[i].value && !(fabs(f / rows[i].value - 1) < 1e-15)) || (k == YAML_FLOAT && isnan(rows[i].value) && !isnan(f)))
-            fail_msg("'%s' is %s %g, not %s %g", rows[i].text, yaml_kind_name(k), f, yaml_kind_name(rows[i].kind), rows[i].value);
+        if (k != rows[i].kind ||
+            (k != YAML_STR && !isnan(rows[i].value) && f != rows[i].value && !(fabs(f / rows[i].value - 1) < 1e-15)) ||
+            (k == YAML_FLOAT && isnan(rows[i].value) && !isnan(f)))
+            fail_msg("'%s' is %s %g, not %s %g", rows[i].text, yaml_kind_name(k), f, yaml_kind_name(rows[i].kind),
+                     rows[i].value);
         if (k == YAML_INT && fabs(f) < 1e18)
             assert_int_equal(n, (int64_t)f);
         if (k == YAML_BOOL)
@@ -82,7 +137,8 @@ static void spans(void **state)
 {
     (void)state;
     static const char *const eols[] = {"\n", "\r\n", "\r"};
-    static const char text[] = "# \xe5\xb1\x82 x|a: plain text # c|\xc3\xa9\xc3\xa9: 'q''q'|list: &l  # c|  - one   # c|  - &two \"tw\\u00e9o\"|  - [x, \"y\",{k: v}] #z|"
+    static const char text[] = "# \xe5\xb1\x82 x|a: plain text # c|\xc3\xa9\xc3\xa9: 'q''q'|list: &l  # c|  - one   # "
+                               "c|  - &two \"tw\\u00e9o\"|  - [x, \"y\",{k: v}] #z|"
                                "nul:|b: !!str 5|m: &m {p: *l , q: ~}|lit: |2";
     for (int bom = 0; bom < 2; bom++)
         for (int k = 0; k < 3; k++) {
@@ -118,7 +174,8 @@ static void spans(void **state)
             assert_int_equal(yaml_get(r, "b")->kind, YAML_STR);
             spans_are(d, m, "{p: *l , q: ~}");
             spans_are(d, yaml_get(m, "p"), "*l");
-            assert_true(yaml_get(m, "p")->from_alias && yaml_get(m, "p")->target == l && yaml_get(m, "p")->items == l->items);
+            assert_true(yaml_get(m, "p")->from_alias && yaml_get(m, "p")->target == l &&
+                        yaml_get(m, "p")->items == l->items);
             assert_int_equal(yaml_get(r, "lit")->kind, YAML_NULL);
             yaml_doc_free(d);
             str_free(&s);
@@ -128,7 +185,8 @@ static void spans(void **state)
 static void merge_keys(void **state)
 {
     (void)state;
-    YamlDoc *d = doc("a: &a {x: 1}\nb: &b {y: 2}\nc: {<<: *a, z: 3}\nd: {<<: [*a, *b], z: 3}\ne: {<<: {w: 1}}\nf: {'<<': 1}\n");
+    YamlDoc *d =
+        doc("a: &a {x: 1}\nb: &b {y: 2}\nc: {<<: *a, z: 3}\nd: {<<: [*a, *b], z: 3}\ne: {<<: {w: 1}}\nf: {'<<': 1}\n");
     const YamlNode *r = yaml_root(d), *c = yaml_get(r, "c"), *m = yaml_get(r, "d");
     assert_int_equal(c->count, 2);
     assert_int_equal(c->own, 1);
@@ -189,7 +247,8 @@ static void hostile(void **state)
     (void)state;
     size_t n = YAML_BYTES_MAX;
     char *s = malloc(n + 2);
-    static const char *const fill[] = {"[", "{", "- ", "? ", "a: [", "\"", "&a ", "!", "[[],", "*", "|\n", "%", "\n ", "]"};
+    static const char *const fill[] = {"[", "{",    "- ", "? ",  "a: [", "\"",  "&a ",
+                                       "!", "[[],", "*",  "|\n", "%",    "\n ", "]"};
     for (size_t k = 0; k < sizeof fill / sizeof fill[0]; k++) {
         size_t len = strlen(fill[k]);
         for (size_t i = 0; i < n; i++)
@@ -217,8 +276,8 @@ static void hostile(void **state)
     Str bomb = {0};
     str_puts(&bomb, "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
     for (int i = 1; i < 12; i++)
-        str_printf(&bomb, "a%d: &a%d [*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d]\n", i, i, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1,
-                   i - 1, i - 1);
+        str_printf(&bomb, "a%d: &a%d [*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d]\n", i, i, i - 1, i - 1, i - 1,
+                   i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1);
     refused(bomb.s, bomb.len, "t:6:5: aliases make this too large");
     str_clear(&bomb);
     str_puts(&bomb, "a0: &a0 [x]\n");
@@ -232,7 +291,8 @@ static void hostile(void **state)
     for (int i = 0; i < 4000; i++) {
         memcpy(s, good, sizeof good);
         for (int k = 0; k < 3; k++)
-            s[fake_random(&seed) % (sizeof good - 1)] = (char)(i & 1 ? fake_random(&seed) : (unsigned)":-[]{}&*!|>'\"#%\n ,?"[fake_random(&seed) % 19]);
+            s[fake_random(&seed) % (sizeof good - 1)] =
+                (char)(i & 1 ? fake_random(&seed) : (unsigned)":-[]{}&*!|>'\"#%\n ,?"[fake_random(&seed) % 19]);
         YamlDoc *d = NULL;
         Error e = {0};
         if (yaml_parse(&d, s, sizeof good - 1, "t", &e) == ST_OK)
@@ -246,7 +306,8 @@ static void hostile(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(resolution), cmocka_unit_test(spans), cmocka_unit_test(merge_keys), cmocka_unit_test(errors), cmocka_unit_test(hostile),
+        cmocka_unit_test(resolution), cmocka_unit_test(spans),   cmocka_unit_test(merge_keys),
+        cmocka_unit_test(errors),     cmocka_unit_test(hostile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
