@@ -9,7 +9,7 @@
 
 /* What is odd about a pattern, with a better one where there is one. */
 
-enum { WORDS_MAX = 512, HINT_MAX = 200, DISTANCE_MAX = 3 };
+enum { SAMPLE_FROM = 4096, WORDS_MAX = 512, HINT_MAX = 200, DISTANCE_MAX = 3 };
 
 /* Linears that a text selects; hits may be NULL. */
 static int64_t count_hits(const Model *m, const char *text, bool *hits)
@@ -46,7 +46,8 @@ static void words_collect(const Model *m, Words *out)
 {
     Map seen = {0};
     out->n = 0;
-    for (int64_t i = 0; i < m->nlinears && out->n < WORDS_MAX; i++)
+    /* of a large model a part: its later names repeat the components of the first */
+    for (int64_t i = 0; i < m->nlinears && out->n < WORDS_MAX; i += i < SAMPLE_FROM ? 1 : 17)
         for (const char *s = m->linears[i].name, *end; *s && out->n < WORDS_MAX; s = *end ? end + 1 : end) {
             end = strchrnul(s, '.');
             bool added = false;
@@ -159,7 +160,7 @@ static bool try_forms(const Model *m, Lint *out, const char *text)
         if (try_hint(m, out, buf))
             return true;
     }
-    snprintf(buf, sizeof buf, "*%s*", text);
+    snprintf(buf, sizeof buf, "%s%s*", *text == '*' ? "" : "*", text);
     return strspn(text, "*?") < n && try_hint(m, out, buf);
 }
 
@@ -228,8 +229,51 @@ static void hint_cover(const Model *m, const bool *want, Lint *out)
     free(list);
 }
 
+static const char *last_part(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    return dot ? dot + 1 : name;
+}
+
+/* The text with its last component widened to all members of a group ("*q_proj" to "*{q,k,v}_proj"), when that selects
+ * exactly `want`. */
+static bool hint_siblings(const Model *m, const char *text, const FusedGroup *g, const bool *want, Lint *out)
+{
+    size_t n = strlen(text), own = 0;
+    const char *first = last_part(m->linears[g->first].name), *end = strrchr(first, '_');
+    for (int32_t i = g->first; i < g->first + g->count; i++) {
+        const char *part = last_part(m->linears[i].name);
+        size_t k = strlen(part);
+        if (k <= n && strcmp(text + n - k, part) == 0)
+            own = k;
+        if (end && (k <= strlen(end) || strcmp(part + k - strlen(end), end) != 0))
+            end = NULL;
+    }
+    size_t suffix = end ? strlen(end) : 0;
+    if (!own)
+        return false;
+    Str b = {0};
+    str_append(&b, text, n - own);
+    str_putc(&b, '{');
+    for (int32_t i = g->first; i < g->first + g->count; i++) {
+        const char *part = last_part(m->linears[i].name);
+        str_puts(&b, i > g->first ? "," : "");
+        str_append(&b, part, strlen(part) - suffix);
+    }
+    str_putc(&b, '}');
+    str_append(&b, end ? end : "", suffix);
+    bool *hits = mem_zarray((size_t)m->nlinears, 1);
+    bool same = hits && !b.oom && b.len < sizeof out->hint && count_hits(m, b.s, hits) > 0 &&
+                memcmp(hits, want, (size_t)m->nlinears) == 0;
+    if (same)
+        snprintf(out->hint, sizeof out->hint, "%s", b.s);
+    free(hits);
+    str_free(&b);
+    return same;
+}
+
 /* Parts of fused groups, counting what earlier patterns took: the hint takes the groups whole. */
-static Status lint_splits(const Model *m, const bool *hits, const bool *before, Lint *out, Error *err)
+static Status lint_splits(const char *text, const Model *m, const bool *hits, const bool *before, Lint *out, Error *err)
 {
     bool *whole = mem_zarray((size_t)m->nlinears, 1), *missing = mem_zarray((size_t)m->nlinears, 1);
     if (!whole || !missing) {
@@ -260,9 +304,12 @@ static Status lint_splits(const Model *m, const bool *hits, const bool *before, 
         while (!missing[miss])
             miss++;
         out->kind = LINT_SPLITS;
-        hint_cover(m, whole, out);
-        if (!out->hint[0])
-            hint_cover(m, missing, out);
+        /* a list for a large model takes too long for every key typed */
+        if (!hint_siblings(m, text, f, whole, out) && m->nlinears <= SAMPLE_FROM) {
+            hint_cover(m, whole, out);
+            if (!out->hint[0])
+                hint_cover(m, missing, out);
+        }
         snprintf(out->text, sizeof out->text, "splits %lld fused group%s (%s): without %.90s", (long long)split,
                  split == 1 ? "" : "s", f->label, m->linears[miss].name);
     }
@@ -290,7 +337,7 @@ Status pattern_lint(const char *text, const Model *m, const bool *before, Lint *
         out->kind = LINT_SHADOWED;
         snprintf(out->text, sizeof out->text, "earlier patterns select all of it already");
     } else if (!lint_broad(text, m, hits, out)) {
-        st = lint_splits(m, hits, before, out, err);
+        st = lint_splits(text, m, hits, before, out, err);
     }
     free(hits);
     return st;

@@ -298,7 +298,7 @@ uint64_t recipe_linear_bytes(const Recipe *r, const Model *m, int64_t linear, in
     const RecipeEntry *e = level > 0 && (size_t)level <= r->nentries ? &r->entry[level - 1].pub : NULL;
     if (!e || !e->scheme)
         return (uint64_t)l->out * (uint64_t)l->in * float_size(m, l) + bias;
-    return e->scheme->bytes(l->out, l->in, e->q.weight.group_size) + bias;
+    return scheme_bytes(e->scheme, l->name, l->out, l->in, qconfig_group(&e->q), m->cfg.dtype) + bias;
 }
 
 void recipe_sizes(const Recipe *r, const Model *m, const int16_t *level, SizeReport *out)
