@@ -7,8 +7,8 @@
 
 #include "math/kernels.h"
 
-/* Operands of y[m][n] = alpha * x[m][k] · w (+ bias), all row-major, ld in elements. w is [n][k] (a weight: rows are outputs), or
- * [k][n] when `w_by_k`. */
+/* Operands of y[m][n] = alpha * x[m][k] · w (+ bias), all row-major, ld in elements. w is [n][k] (a weight: rows are
+ * outputs), or [k][n] when `w_by_k`. */
 typedef struct GemmArgs {
     int64_t m, n, k;
     const float *x;
@@ -25,8 +25,8 @@ void gemm_f32(const GemmArgs *g, float alpha);
 
 /* Doubles of scratch gemm_exact needs for tiles up to m x n. */
 size_t gemm_exact_scratch(int64_t m, int64_t n);
-/* Sums in float64, k ascending, one accumulator an element; bias (NULL or [n]) is added before the one rounding to float32.
- * The same bytes on every processor. */
+/* Sums in float64, k ascending, one accumulator an element; bias (NULL or [n]) is added before the one rounding to
+ * float32. The same bytes on every processor. */
 void gemm_exact(const MathKernels *k, const GemmArgs *g, const float *bias, double *scratch);
 
 /* OpenBLAS keeps to the calling thread from here on (the pool owns the cores). */

@@ -1,6 +1,7 @@
-/* The vector kernels, written once and compiled for several processors: the including file defines VEC_BYTES (size of a vector
- * register), VEC_TARGET (function attribute that lets the compiler use it), VEC_NAME and VEC_TABLE. Tails go through a small
- * padded buffer, so an element's value never depends on its place. Not a header to include elsewhere. */
+/* The vector kernels, written once and compiled for several processors: the including file defines VEC_BYTES (size of
+ * a vector register), VEC_TARGET (function attribute that lets the compiler use it), VEC_NAME and VEC_TABLE. Tails go
+ * through a small padded buffer, so an element's value never depends on its place. Not a header to include
+ * elsewhere. */
 #include "math/kernels.h"
 
 #include <math.h>
@@ -40,8 +41,9 @@ VEC_INLINE void vselect(VF *v, const VI *mask, const VF *a)
     *v = (VF)(((VI)*a & *mask) | ((VI)*v & ~*mask));
 }
 
-/* e^x: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial in r (Taylor coefficients, degree 7: remainder below 6e-9), times 2^n in two
- * steps so that results below the normal range come out right. NaN passes through, overflow is infinity. */
+/* e^x: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial in r (Taylor coefficients, degree 7: remainder below 6e-9),
+ * times 2^n in two steps so that results below the normal range come out right. NaN passes through, overflow is
+ * infinity. */
 VEC_INLINE void vexp(VF *v)
 {
     VF x = *v, lo, hi;
@@ -320,7 +322,8 @@ VEC_TARGET static double sum_sq(const float *x, int64_t n)
     return ((p[0] + p[4]) + (p[2] + p[6])) + ((p[1] + p[5]) + (p[3] + p[7]));
 }
 
-/* Products of float32 values are exact in float64, so a fused multiply-add rounds exactly where the two operations do. */
+/* Products of float32 values are exact in float64, so a fused multiply-add rounds exactly where the two operations
+ * do. */
 VEC_TARGET static void exact_tile(int64_t k, const double *x, const double *w, double *c, int64_t ldc)
 {
     enum { PARTS = EXACT_COLS / DN };

@@ -141,7 +141,8 @@ static Status start_linear(LayerRun *lr, int32_t index, const LinearForm *form, 
     const Linear *lin = &lr->r->m->linears[index];
     *l = (LinearRun){.lin = lin, .index = index, .form = form, .panels = panel_count(lin->out, lin->in)};
     if (!ops_can_widen(lin->weight->dtype))
-        return error_set(err, ST_DATA, "%s: weights of type %s cannot be run", lin->weight->name, dtype_name(lin->weight->dtype));
+        return error_set(err, ST_DATA, "%s: weights of type %s cannot be run", lin->weight->name,
+                         dtype_name(lin->weight->dtype));
     l->weight_mask = taps_weight_wanted(&lr->hub, index);
     uint64_t in_mask = taps_wanted(&lr->hub, (Tap){TAP_LINEAR_IN, lr->layer, lin->input});
     if (taps_energy_wanted(&lr->hub, in_mask)) {
@@ -243,7 +244,8 @@ static void norm_task(void *ctx, int64_t index, int worker)
     const RowJob *j = ctx;
     const Model *m = j->lr->r->m;
     for (int64_t t = index * ROW_TILE; t < tile_end(j->lr, index); t++)
-        ops_norm(&j->lr->r->ops, m->arch->norm, j->src + t * j->width, j->weight, m->cfg.eps, j->width, j->dst + t * j->width);
+        ops_norm(&j->lr->r->ops, m->arch->norm, j->src + t * j->width, j->weight, m->cfg.eps, j->width,
+                 j->dst + t * j->width);
 }
 
 static void gate_task(void *ctx, int64_t index, int worker)
@@ -254,7 +256,8 @@ static void gate_task(void *ctx, int64_t index, int worker)
         ops_gate(&j->lr->r->ops, j->lr->r->m->cfg.act, j->dst + t * j->width, j->up + t * j->width, j->width);
 }
 
-static void rotate_heads(const LayerRun *lr, float *x, int heads, const float *norm, const float *c, const float *s, int64_t half)
+static void rotate_heads(const LayerRun *lr, float *x, int heads, const float *norm, const float *c, const float *s,
+                         int64_t half)
 {
     const Model *m = lr->r->m;
     for (int h = 0; h < heads; h++, x += m->cfg.head_dim) {
@@ -326,9 +329,10 @@ static Status layer_attention(LayerRun *lr, const ChunkBuffers *b, Error *err)
     LinearRun *lin = lr->lin;
     FeedPiece after;
 
-    RETURN_IF_ERROR(run_rows(lr, norm_task, &(RowJob){.src = b->in, .weight = lr->norm[NORM_INPUT], .dst = b->x, .width = c->hidden}, err));
-    Stage st = {.lr = lr, .n = 3, .lin = {&lin[L_Q], &lin[L_K], &lin[L_V]}, .x = b->x, .y = {q, k, v}, .ldy = {nq, nkv, nkv},
-                .act_scratch = b->act, .in_mask = tap_mask(lr, TAP_LINEAR_IN, lin[L_Q].index)};
+    RETURN_IF_ERROR(run_rows(lr, norm_task, &(RowJob){.src = b->in, .weight = lr->norm[NORM_INPUT], .dst = b->x,
+                                                      .width = c->hidden}, err));
+    Stage st = {.lr = lr, .n = 3, .lin = {&lin[L_Q], &lin[L_K], &lin[L_V]}, .x = b->x, .y = {q, k, v},
+                .ldy = {nq, nkv, nkv}, .act_scratch = b->act, .in_mask = tap_mask(lr, TAP_LINEAR_IN, lin[L_Q].index)};
     next_stage(lr, L_O, 1, false, &after);
     RETURN_IF_ERROR(stage_run(&st, NULL, &after, err));
     for (int i = 0; i < 3; i++)
@@ -347,8 +351,9 @@ static Status layer_attention(LayerRun *lr, const ChunkBuffers *b, Error *err)
     free(at.first_task);
     RETURN_IF_ERROR(s);
 
-    Stage out = {.lr = lr, .n = 1, .lin = {&lin[L_O]}, .x = q, .y = {b->tap}, .ldy = {c->hidden}, .res = b->in, .sum = b->out,
-                 .lds = c->hidden, .act_scratch = b->act, .in_mask = tap_mask(lr, TAP_LINEAR_IN, lin[L_O].index)};
+    Stage out = {.lr = lr, .n = 1, .lin = {&lin[L_O]}, .x = q, .y = {b->tap}, .ldy = {c->hidden}, .res = b->in,
+                 .sum = b->out, .lds = c->hidden, .act_scratch = b->act,
+                 .in_mask = tap_mask(lr, TAP_LINEAR_IN, lin[L_O].index)};
     next_stage(lr, L_GATE, 2, true, &after);
     RETURN_IF_ERROR(stage_run(&out, NULL, &after, err));
     if (b->tap) {
@@ -365,9 +370,11 @@ static Status layer_ffn(LayerRun *lr, const ChunkBuffers *b, Error *err)
     float *g = b->mid;
     FeedPiece after;
 
-    RETURN_IF_ERROR(run_rows(lr, norm_task, &(RowJob){.src = b->out, .weight = lr->norm[NORM_POST], .dst = b->x, .width = c->hidden}, err));
+    RETURN_IF_ERROR(run_rows(lr, norm_task, &(RowJob){.src = b->out, .weight = lr->norm[NORM_POST], .dst = b->x,
+                                                      .width = c->hidden}, err));
     Stage gu = {.lr = lr, .n = 2, .lin = {&lin[L_GATE], &lin[L_UP]}, .x = b->x, .gate = true, .y = {g, b->up},
-                .ldy = {c->inter, c->inter}, .act_scratch = b->act, .in_mask = tap_mask(lr, TAP_LINEAR_IN, lin[L_GATE].index)};
+                .ldy = {c->inter, c->inter}, .act_scratch = b->act,
+                .in_mask = tap_mask(lr, TAP_LINEAR_IN, lin[L_GATE].index)};
     next_stage(lr, L_DOWN, 1, false, &after);
     RETURN_IF_ERROR(stage_run(&gu, NULL, &after, err));
     if (b->up) {
@@ -375,8 +382,9 @@ static Status layer_ffn(LayerRun *lr, const ChunkBuffers *b, Error *err)
         RETURN_IF_ERROR(feed_tap(lr, TAP_LINEAR_OUT, lin[L_UP].index, b->up, c->inter, err));
         RETURN_IF_ERROR(run_rows(lr, gate_task, &(RowJob){.dst = g, .up = b->up, .width = c->inter}, err));
     }
-    Stage down = {.lr = lr, .n = 1, .lin = {&lin[L_DOWN]}, .x = g, .y = {b->tap}, .ldy = {c->hidden}, .res = b->out, .sum = b->out,
-                  .lds = c->hidden, .act_scratch = b->act, .in_mask = tap_mask(lr, TAP_LINEAR_IN, lin[L_DOWN].index)};
+    Stage down = {.lr = lr, .n = 1, .lin = {&lin[L_DOWN]}, .x = g, .y = {b->tap}, .ldy = {c->hidden}, .res = b->out,
+                  .sum = b->out, .lds = c->hidden, .act_scratch = b->act,
+                  .in_mask = tap_mask(lr, TAP_LINEAR_IN, lin[L_DOWN].index)};
     RETURN_IF_ERROR(stage_run(&down, NULL, b->next.nseg ? &b->next : NULL, err));
     if (b->tap) {
         RETURN_IF_ERROR(feed_tap(lr, TAP_LINEAR_OUT, lin[L_DOWN].index, b->tap, c->hidden, err));
@@ -451,7 +459,8 @@ static bool must_be_whole(const LayerRun *lr)
 }
 
 /* Rows of the chunks, under the memory limit. */
-static Status chunk_rows(const LayerRun *lr, int64_t row_floats, uint64_t worker_bytes, bool whole, int64_t *rows, Error *err)
+static Status chunk_rows(const LayerRun *lr, int64_t row_floats, uint64_t worker_bytes, bool whole, int64_t *rows,
+                         Error *err)
 {
     const Runner *r = lr->r;
     uint64_t row_bytes = (uint64_t)row_floats * sizeof(float);
@@ -465,10 +474,12 @@ static Status chunk_rows(const LayerRun *lr, int64_t row_floats, uint64_t worker
     uint64_t least = fixed + (uint64_t)unit * row_bytes;
     if (least > limit)
         return error_set(err, ST_NOMEM,
-                         "layer %d needs %.1f MB (hidden states %.1f, %lld rows that cannot be cut %.1f, threads and weights %.1f) but "
-                         "the limit is %.1f MB: raise --mem, or use fewer or shorter texts (--max-samples, --seq-len)",
+                         "layer %d needs %.1f MB (hidden states %.1f, %lld rows that cannot be cut %.1f, threads and "
+                         "weights %.1f) but the limit is %.1f MB: raise --mem, or use fewer or shorter texts "
+                         "(--max-samples, --seq-len)",
                          lr->layer, (double)least / 1e6, (double)streams / 1e6, (long long)unit,
-                         (double)((uint64_t)unit * row_bytes) / 1e6, (double)(fixed - streams) / 1e6, (double)limit / 1e6);
+                         (double)((uint64_t)unit * row_bytes) / 1e6, (double)(fixed - streams) / 1e6,
+                         (double)limit / 1e6);
     int64_t fit = (int64_t)((limit - fixed) / row_bytes);
     *rows = fit < *rows ? fit : *rows;
     return ST_OK;
@@ -504,7 +515,8 @@ static Status run_layer(LayerRun *lr, bool whole, Error *err)
     return taps_layer_end(&lr->hub, lr->layer, err);
 }
 
-Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, Stream *out, const Observer *obs, int nobs, Error *err)
+Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, Stream *out, const Observer *obs,
+                    int nobs, Error *err)
 {
     if (layer < 0 || layer >= r->m->cfg.layers)
         return error_set(err, ST_INTERNAL, "there is no layer %d: the model has %d", layer, r->m->cfg.layers);
@@ -513,13 +525,14 @@ Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, St
     LayerRun lr = {.r = r, .layer = layer, .in = in, .out = out, .hub = {obs, nobs, r->opt.cancel},
                    .piece_max = feed_piece_max(r->opt.mem_limit)};
     Status st = start_layer(&lr, v, err);
+    const ModelConfig *c = &r->m->cfg;
+    runner_progress(r, "layer", layer, c->layers, layer * lr.work_total, c->layers * lr.work_total, false);
     bool whole = false;
     if (st == ST_OK)
         whole = must_be_whole(&lr);
     if (st == ST_OK)
         st = run_layer(&lr, whole, err);
     end_layer(&lr);
-    const ModelConfig *c = &r->m->cfg;
     if (st == ST_OK)
         runner_progress(r, "layer", layer + 1, c->layers, (layer + 1) * lr.work_total, c->layers * lr.work_total, true);
     return st;

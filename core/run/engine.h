@@ -36,8 +36,8 @@ struct Runner {
     int64_t last_progress;
 };
 
-/* How packed rows are cut. Blocks are the row tiles of a GEMM: whole samples up to BLOCK_MAX rows together, longer samples in
- * several. They depend on the samples alone, so results depend neither on threads nor on chunks. */
+/* How packed rows are cut. Blocks are the row tiles of a GEMM: whole samples up to BLOCK_MAX rows together, longer
+ * samples in several. They depend on the samples alone, so results depend neither on threads nor on chunks. */
 enum { BLOCK_GOOD = 512, BLOCK_MAX = 1024 };
 typedef struct BlockPlan {
     int64_t n;
@@ -83,7 +83,8 @@ typedef struct LayerRun {
     double work_done, work_total; /* multiply-adds of this layer */
 } LayerRun;
 
-/* Linears that read the same input, run as one batch (specs/models.md 2.3). Row pointers are those of the chunk's first row. */
+/* Linears that read the same input, run as one batch (specs/models.md 2.3). Row pointers are those of the chunk's
+ * first row. */
 typedef struct Stage {
     LayerRun *lr;
     int n;
@@ -103,8 +104,8 @@ typedef struct Stage {
     int64_t g0, g1;         /* stage panels of the present piece */
     int64_t raw_panel[STAGE_MAX]; /* first panel of each linear in the present piece */
 } Stage;
-/* Runs the stage over the chunk's rows; more tasks (taps that read what is ready) come along in `extra`. next: first piece of what
- * follows, read ahead (may be NULL). */
+/* Runs the stage over the chunk's rows; more tasks (taps that read what is ready) come along in `extra`. next: first
+ * piece of what follows, read ahead (may be NULL). */
 Status stage_run(Stage *st, Batch *extra, const FeedPiece *next, Error *err);
 /* The first piece of a stage over these linears. */
 void stage_first_piece(const LinearRun *const *lin, int n, bool gate, uint64_t piece_max, FeedPiece *out);
@@ -139,7 +140,8 @@ typedef struct RowNeed {
 int64_t row_need_floats(const RowNeed *n);
 /* Without taps; act: room for any variant's inputs. */
 RowNeed layer_row_need(const Model *m, bool act);
-/* Rows that one chunk takes when memory is no question: enough to make re-reading the weights for the next one cheap. */
+/* Rows that one chunk takes when memory is no question: enough to make re-reading the weights for the next one
+ * cheap. */
 enum { CHUNK_ROWS = 4096 };
 
 /* Makes every worker's buffers hold at least these many elements. */

@@ -8,7 +8,8 @@
 #include "base/pool.h"
 #include "io/safetensors.h"
 
-/* Reads weights ahead on a thread of its own: while one piece is multiplied the next is read, in the checkpoint's dtype. */
+/* Reads weights ahead on a thread of its own: while one piece is multiplied the next is read, in the checkpoint's
+ * dtype. */
 enum { FEED_SEGMENTS = 3 };
 
 typedef struct FeedPiece {
@@ -24,11 +25,11 @@ typedef struct Feed Feed;
 /* The checkpoint outlives the feed. */
 Status feed_new(Feed **out, const Checkpoint *ckpt, Error *err);
 void feed_free(Feed *f);
-/* Starts reading this piece unless it is already read or being read. At most one piece besides the taken one is kept; what was
- * read ahead and turns out not to be wanted is dropped, its error too. */
+/* Starts reading this piece unless it is already read or being read. At most one piece besides the taken one is kept;
+ * what was read ahead and turns out not to be wanted is dropped, its error too. */
 void feed_want(Feed *f, const FeedPiece *p);
-/* Waits for the piece; data[i] points to segment i (64-byte aligned) until feed_done. ST_CANCELLED when `cancel` is raised
- * while waiting. */
+/* Waits for the piece; data[i] points to segment i (64-byte aligned) until feed_done. ST_CANCELLED when `cancel` is
+ * raised while waiting. */
 Status feed_take(Feed *f, const FeedPiece *p, const void *data[FEED_SEGMENTS], const Cancel *cancel, Error *err);
 void feed_done(Feed *f);
 

@@ -25,7 +25,8 @@ typedef struct Forward {
     float *logits;
 } Forward;
 
-static Status add_tensor(Collected *c, const char *name, DType dtype, int ndim, const int64_t *shape, void **data, Error *err)
+static Status add_tensor(Collected *c, const char *name, DType dtype, int ndim, const int64_t *shape, void **data,
+                         Error *err)
 {
     int64_t n = 1;
     for (int i = 0; i < ndim; i++)
@@ -100,7 +101,8 @@ static Status add_statistics(Forward *f, const char *linear, const float *x, int
     Str name = {0};
     void *p = NULL;
     str_printf(&name, "stat.%s", linear);
-    Status st = name.oom ? error_nomem(err, linear) : add_tensor(&f->all, name.s, DT_F64, 1, (const int64_t[]){8}, &p, err);
+    const int64_t eight = 8;
+    Status st = name.oom ? error_nomem(err, linear) : add_tensor(&f->all, name.s, DT_F64, 1, &eight, &p, err);
     if (st == ST_OK)
         eight_statistics(x, f->tokens * width, p);
     str_free(&name);
@@ -117,7 +119,9 @@ static bool wants_tap(void *self, Tap tap)
 
 static float **tap_slot(Forward *f, Tap tap)
 {
-    return tap.kind == TAP_LINEAR_IN ? &f->in[tap.linear] : tap.kind == TAP_ATTN ? &f->attn[tap.layer] : &f->ffn[tap.layer];
+    if (tap.kind == TAP_LINEAR_IN)
+        return &f->in[tap.linear];
+    return tap.kind == TAP_ATTN ? &f->attn[tap.layer] : &f->ffn[tap.layer];
 }
 
 static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, int64_t width, Error *err)
@@ -131,7 +135,8 @@ static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, 
     return add_numbered(f, tap.kind == TAP_ATTN ? "attn" : "mlp", tap.layer, width, slot, err);
 }
 
-static void tap_tile(void *self, Tap tap, int sample, int64_t row0, const float *x, int64_t rows, int64_t width, int64_t ld)
+static void tap_tile(void *self, Tap tap, int sample, int64_t row0, const float *x, int64_t rows, int64_t width,
+                     int64_t ld)
 {
     (void)sample;
     float *dst = *tap_slot(self, tap) + row0 * width;
@@ -139,7 +144,8 @@ static void tap_tile(void *self, Tap tap, int sample, int64_t row0, const float 
         memcpy(dst + i * width, x + i * ld, (size_t)width * sizeof *x);
 }
 
-static void keep_logits(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld, const float *w)
+static void keep_logits(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
+                        int64_t ld, const float *w)
 {
     (void)w;
     Forward *f = ctx;
@@ -152,7 +158,8 @@ static void keep_logits(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64
 
 static Status run_layers(Forward *f, Stream *h, Error *err)
 {
-    static const ObserverOps ops = {.name = "forward", .wants_tap = wants_tap, .tap_begin = tap_begin, .tap_tile = tap_tile};
+    static const ObserverOps ops = {.name = "forward", .wants_tap = wants_tap, .tap_begin = tap_begin,
+                                    .tap_tile = tap_tile};
     const Observer obs = {&ops, f};
     const ModelConfig *c = &f->r->m->cfg;
     size_t bytes = (size_t)(h->rows * h->width) * sizeof *h->data;
@@ -241,7 +248,9 @@ static Status check_memory(const Forward *f, Error *err)
             width += (double)m->linears[i].in;
     double bytes = width * sizeof(float) * (double)f->tokens, limit = (double)f->r->opt.mem_limit;
     if (limit > 0 && bytes > limit)
-        return error_set(err, ST_NOMEM, "the %lld tokens' tensors take %.1f MB but the limit is %.1f MB: raise --mem or give fewer tokens",
+        return error_set(err, ST_NOMEM,
+                         "the %lld tokens' tensors take %.1f MB but the limit is %.1f MB: raise --mem or give fewer "
+                         "tokens",
                          (long long)f->tokens, bytes / 1e6, limit / 1e6);
     return ST_OK;
 }
@@ -249,7 +258,8 @@ static Status check_memory(const Forward *f, Error *err)
 Status forward_write(Runner *r, const TokenSet *t, const char *path, Error *err)
 {
     if (t->samples != 1 || t->start[1] < 1)
-        return error_set(err, ST_USAGE, "a forward pass takes one text of at least one token, not %d texts", t->samples);
+        return error_set(err, ST_USAGE, "a forward pass takes one text of at least one token, not %d texts",
+                         t->samples);
     Forward f = {.r = r, .tokens = t->start[1]};
     RETURN_IF_ERROR(check_memory(&f, err));
     f.in = mem_zarray((size_t)r->m->nlinears, sizeof *f.in);

@@ -58,7 +58,8 @@ static uint64_t panels_bytes(const LinearRun *const *lin, int n, bool gate, int6
     return bytes;
 }
 
-/* The piece that begins at stage panel g0: as many panels as fit into piece_max bytes, at least one. Returns its end. */
+/* The piece that begins at stage panel g0: as many panels as fit into piece_max bytes, at least one. Returns its
+ * end. */
 static int64_t make_piece(const LinearRun *const *lin, int n, bool gate, uint64_t piece_max, int64_t g0, FeedPiece *out)
 {
     int64_t total = stage_panels(lin, n, gate), g1 = g0 + 1;
@@ -124,7 +125,8 @@ static void act_task(void *ctx, int64_t index, int worker)
     const ActRun *a = ctx;
     const LayerRun *lr = a->st->lr;
     int s = lr->s0 + (int)index;
-    int64_t in = a->st->lin[0]->lin->in, r0 = lr->in->start[s] - lr->row0, rows = lr->in->start[s + 1] - lr->in->start[s];
+    int64_t in = a->st->lin[0]->lin->in, r0 = lr->in->start[s] - lr->row0;
+    int64_t rows = lr->in->start[s + 1] - lr->in->start[s];
     if (rows > 0)
         a->form->act(a->form->self, s, a->st->x + r0 * in, rows, in, in, a->out + r0 * in);
 }
@@ -163,7 +165,8 @@ static Status run_acts(Stage *st, Error *err)
 
 /* ---- the GEMM tasks ---- */
 
-/* The widened panel in slot `slot` of the worker; panels come in order, so the one made last is often the one needed again. */
+/* The widened panel in slot `slot` of the worker; panels come in order, so the one made last is often the one needed
+ * again. */
 static const float *widened(Stage *st, Worker *wk, int slot, int i, int64_t panel, bool first_block)
 {
     LayerRun *lr = st->lr;
@@ -275,7 +278,8 @@ static Status stage_begin(Stage *st, Error *err)
     if (lr->b0 > 0)
         return ST_OK;
     for (int i = 0; i < st->n; i++)
-        RETURN_IF_ERROR(taps_weight_begin(&lr->hub, st->lin[i]->weight_mask, st->lin[i]->index, (int)st->lin[i]->panels, err));
+        RETURN_IF_ERROR(taps_weight_begin(&lr->hub, st->lin[i]->weight_mask, st->lin[i]->index,
+                                          (int)st->lin[i]->panels, err));
     Tap tap = {TAP_LINEAR_IN, lr->layer, st->lin[0]->index};
     return taps_begin(&lr->hub, st->in_mask, tap, lr->in, st->lin[0]->lin->in, err);
 }
@@ -333,7 +337,8 @@ Status stage_run(Stage *st, Batch *extra, const FeedPiece *next, Error *err)
             int64_t p0, p1;
             panels_of(lin, i, st->gate, g0, g1, &p0, &p1);
             st->raw_panel[i] = p0;
-            work += (double)(panel_begin(lin[i], p1) - panel_begin(lin[i], p0)) * (double)lin[i]->lin->in * (double)lr->rows;
+            int64_t outputs = panel_begin(lin[i], p1) - panel_begin(lin[i], p0);
+            work += (double)outputs * (double)lin[i]->lin->in * (double)lr->rows;
         }
         Batch b = {.n = 0};
         batch_add(&b, stage_task, st, (g1 - g0) * (lr->b1 - lr->b0));

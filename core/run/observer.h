@@ -25,26 +25,30 @@ typedef struct Tap {
     int64_t linear; /* index into Model.linears for the two linear taps, else -1 */
 } Tap;
 
-/* Streaming watcher of taps and weights (hook 1 of the runner, which knows none of its users). All function pointers but `name`
- * may be NULL. Calls marked [worker] come from any compute thread, concurrently for different (tap, sample) or (linear, panel);
- * those marked [job] come from the job thread while no worker runs. */
+/* Streaming watcher of taps and weights (hook 1 of the runner, which knows none of its users). All function pointers
+ * but `name` may be NULL. Calls marked [worker] come from any compute thread, concurrently for different (tap,
+ * sample) or (linear, panel); those marked [job] come from the job thread while no worker runs. */
 typedef struct ObserverOps {
     const char *name;
     bool (*wants_tap)(void *self, Tap tap);                                          /* [job] */
     bool (*wants_weight)(void *self, int64_t linear);                                /* [job] */
     /* [job] before the first sample of a tap: samples and their row starts [samples+1]. */
     Status (*tap_begin)(void *self, Tap tap, int samples, const int64_t *start, int64_t width, Error *err);
-    /* [worker] all rows of one sample in order, in one or more tiles; row0 counts within the sample. ld: floats per row. */
-    void (*tap_tile)(void *self, Tap tap, int sample, int64_t row0, const float *x, int64_t rows, int64_t width, int64_t ld);
+    /* [worker] all rows of one sample in order, in one or more tiles; row0 counts within the sample. ld: floats per
+     * row. */
+    void (*tap_tile)(void *self, Tap tap, int sample, int64_t row0, const float *x, int64_t rows, int64_t width,
+                     int64_t ld);
     /* [job] after the last sample of a tap: merge in sample order. */
     Status (*tap_end)(void *self, Tap tap, Error *err);
     /* [job] before the panels of a weight. */
     Status (*weight_begin)(void *self, int64_t linear, int panels, Error *err);
-    /* [worker] rows [row0, row0+rows) of the weight, widened to float32 [rows][in]; each panel exactly once per layer pass. */
+    /* [worker] rows [row0, row0+rows) of the weight, widened to float32 [rows][in]; each panel exactly once per layer
+     * pass. */
     void (*weight_panel)(void *self, int64_t linear, int panel, int64_t row0, int64_t rows, const float *w, int64_t in);
     /* [job] after the last panel of a weight: merge in panel order. */
     Status (*weight_end)(void *self, int64_t linear, Error *err);
-    /* [job] sum over all rows and outputs of y^2 (float64, bias included) of a linear whose input tap is watched, and the rows. */
+    /* [job] sum over all rows and outputs of y^2 (float64, bias included) of a linear whose input tap is watched, and
+     * the rows. */
     Status (*output_energy)(void *self, int64_t linear, double sum_sq, int64_t rows, Error *err);
     /* [job] everything of this layer was delivered. */
     Status (*layer_end)(void *self, int layer, Error *err);

@@ -8,9 +8,9 @@
 #include "math/kernels.h"
 #include "model/model.h"
 
-/* The operations of a decoder in one of the two arithmetics (specs/models.md 2.2, 2.3). In model mode every operation ends
- * with R(), rounding to the model dtype, transcendental functions are libm's and sums run in float64; in fp32 mode nothing is
- * rounded below float32. */
+/* The operations of a decoder in one of the two arithmetics (specs/models.md 2.2, 2.3). In model mode every operation
+ * ends with R(), rounding to the model dtype, transcendental functions are libm's and sums run in float64; in fp32
+ * mode nothing is rounded below float32. */
 typedef struct Ops {
     const MathKernels *k; /* fast */
     const MathKernels *f; /* exp, softmax and gates */
@@ -36,7 +36,8 @@ void ops_gemm(const Ops *o, const GemmArgs *g, const float *bias, double *scratc
 /* Scores: y = R(R(x·w) * scale). */
 void ops_scores(const Ops *o, const GemmArgs *g, float scale, double *scratch);
 
-/* Widens n elements of a checkpoint tensor to float32 (rounded to the model dtype in model mode). src: aligned to its element. */
+/* Widens n elements of a checkpoint tensor to float32 (rounded to the model dtype in model mode). src: aligned to its
+ * element. */
 bool ops_can_widen(DType t);
 void ops_widen(const Ops *o, DType t, const void *src, int64_t n, float *dst);
 

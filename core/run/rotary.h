@@ -6,7 +6,8 @@
 #include "base/error.h"
 #include "run/ops.h"
 
-/* cos and sin of one frequency set for positions 0..rows-1, [rows][half], as they enter the rotation (specs/models.md 2.3). */
+/* cos and sin of one frequency set for positions 0..rows-1, [rows][half], as they enter the rotation (specs/models.md
+ * 2.3). */
 typedef struct RopeTable {
     int64_t key, rows, half;
     float *cos, *sin;

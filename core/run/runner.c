@@ -150,7 +150,8 @@ static Status embed_rows(Runner *r, const TokenSet *t, Stream *out, void *raw, E
     for (int64_t i = 0; i < out->rows; i++) {
         int32_t id = t->ids[i];
         if (id < 0 || id >= r->m->cfg.vocab)
-            return error_set(err, ST_DATA, "token id %d is outside the vocabulary of %lld entries", id, (long long)r->m->cfg.vocab);
+            return error_set(err, ST_DATA, "token id %d is outside the vocabulary of %lld entries", id,
+                             (long long)r->m->cfg.vocab);
         if (cancel_level(r->opt.cancel))
             return error_set(err, ST_CANCELLED, "cancelled");
         RETURN_IF_ERROR(checkpoint_read(r->m->ckpt, e, (uint64_t)id * row, row, raw, err));
@@ -170,8 +171,8 @@ Status runner_embed(Runner *r, const TokenSet *t, Stream *out, Error *err)
     uint64_t bytes = (uint64_t)t->start[t->samples] * (uint64_t)r->m->cfg.hidden * sizeof(float);
     if (r->opt.mem_limit && bytes > r->opt.mem_limit)
         return error_set(err, ST_NOMEM,
-                         "the hidden states of %lld tokens take %.1f MB but the limit is %.1f MB: raise --mem, or use fewer texts "
-                         "(--max-samples, --seq-len)",
+                         "the hidden states of %lld tokens take %.1f MB but the limit is %.1f MB: raise --mem, or use "
+                         "fewer texts (--max-samples, --seq-len)",
                          (long long)t->start[t->samples], (double)bytes / 1e6, (double)r->opt.mem_limit / 1e6);
     RETURN_IF_ERROR(stream_init(out, t->samples, t->start, r->m->cfg.hidden, err));
     void *raw = mem_aligned((size_t)out->width, (size_t)dtype_size(e->dtype));
@@ -197,7 +198,8 @@ static void final_norm_task(void *ctx, int64_t index, int worker)
     const NormRun *n = ctx;
     int64_t end = (index + 1) * NORM_ROWS < n->in->rows ? (index + 1) * NORM_ROWS : n->in->rows, w = n->in->width;
     for (int64_t t = index * NORM_ROWS; t < end; t++)
-        ops_norm(&n->r->ops, n->r->m->arch->norm, n->in->data + t * w, n->weight, n->r->m->cfg.eps, w, n->out->data + t * w);
+        ops_norm(&n->r->ops, n->r->m->arch->norm, n->in->data + t * w, n->weight, n->r->m->cfg.eps, w,
+                 n->out->data + t * w);
 }
 
 static Status run_final_norm(NormRun *n, const TapHub *hub, Error *err)
@@ -206,7 +208,8 @@ static Status run_final_norm(NormRun *n, const TapHub *hub, Error *err)
     Batch b = {.n = 0};
     batch_add(&b, final_norm_task, n, (n->in->rows + NORM_ROWS - 1) / NORM_ROWS);
     RETURN_IF_ERROR(batch_run(&b, r->opt.pool, r->opt.cancel, err));
-    TapFeed f = {.hub = hub, .tap = {TAP_FINAL_NORM, -1, -1}, .shape = n->out, .x = n->out->data, .width = n->out->width, .ld = n->out->width};
+    TapFeed f = {.hub = hub, .tap = {TAP_FINAL_NORM, -1, -1}, .shape = n->out, .x = n->out->data,
+                 .width = n->out->width, .ld = n->out->width};
     f.mask = taps_wanted(hub, f.tap);
     if (!f.mask)
         return ST_OK;
@@ -250,7 +253,8 @@ static void widen_task(void *ctx, int64_t index, int worker)
     (void)worker;
     LogitsRun *l = ctx;
     const TensorInfo *t = l->r->m->head;
-    int64_t h = l->x->width, a = index * LOGIT_COLS, n = l->v1 - l->v0 - a < LOGIT_COLS ? l->v1 - l->v0 - a : LOGIT_COLS;
+    int64_t h = l->x->width, a = index * LOGIT_COLS, n = l->v1 - l->v0 - a;
+    n = n < LOGIT_COLS ? n : LOGIT_COLS;
     const unsigned char *raw = l->raw;
     ops_widen(&l->r->ops, t->dtype, raw + (uint64_t)(a * h) * (uint64_t)dtype_size(t->dtype), n * h, l->w + a * h);
 }
@@ -264,7 +268,8 @@ static void logits_task(void *ctx, int64_t index, int worker)
     for (int64_t v = l->v0; v < l->v1 && !cancel_level(l->r->opt.cancel); v += LOGIT_COLS) {
         int64_t n = l->v1 - v < LOGIT_COLS ? l->v1 - v : LOGIT_COLS;
         const float *w = l->w + (v - l->v0) * h;
-        GemmArgs g = {.m = rows, .n = n, .k = h, .x = l->x->data + row0 * h, .ldx = h, .w = w, .ldw = h, .y = wk->tile, .ldy = n};
+        GemmArgs g = {.m = rows, .n = n, .k = h, .x = l->x->data + row0 * h, .ldx = h, .w = w, .ldw = h,
+                      .y = wk->tile, .ldy = n};
         ops_gemm(&l->r->ops, &g, NULL, wk->exact);
         l->fn(l->ctx, row0, rows, v, n, wk->tile, n, w);
     }
@@ -309,8 +314,10 @@ Status runner_logits(Runner *r, const Stream *normed, LogitsPanel *fn, void *ctx
 {
     const Model *m = r->m;
     if (!ops_can_widen(m->head->dtype))
-        return error_set(err, ST_DATA, "%s: weights of type %s cannot be run", m->head->name, dtype_name(m->head->dtype));
-    WorkerNeed need = {.tile = LOGIT_ROWS * LOGIT_COLS, .exact = r->ops.model ? gemm_exact_scratch(LOGIT_ROWS, LOGIT_COLS) : 0};
+        return error_set(err, ST_DATA, "%s: weights of type %s cannot be run", m->head->name,
+                         dtype_name(m->head->dtype));
+    WorkerNeed need = {.tile = LOGIT_ROWS * LOGIT_COLS};
+    need.exact = r->ops.model ? gemm_exact_scratch(LOGIT_ROWS, LOGIT_COLS) : 0;
     RETURN_IF_ERROR(workers_reserve(r, &need, err));
     LogitsRun l = {.r = r, .x = normed, .fn = fn, .ctx = ctx};
     int64_t group = head_group(m);
@@ -321,7 +328,8 @@ Status runner_logits(Runner *r, const Stream *normed, LogitsPanel *fn, void *ctx
     Status st = ST_OK;
     for (l.v0 = 0; st == ST_OK && l.v0 < m->cfg.vocab; l.v0 = l.v1) {
         l.v1 = l.v0 + group < m->cfg.vocab ? l.v0 + group : m->cfg.vocab;
-        runner_progress(r, "logits", l.v0, m->cfg.vocab, (double)l.v0 * row_work, (double)m->cfg.vocab * row_work, l.v0 == 0);
+        runner_progress(r, "logits", l.v0, m->cfg.vocab, (double)l.v0 * row_work, (double)m->cfg.vocab * row_work,
+                        l.v0 == 0);
         st = logits_group(&l, err);
     }
     free(l.w);
@@ -355,7 +363,8 @@ uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int thre
     RowNeed need = layer_row_need(m, true);
     WorkerNeed wn = layer_worker_need(m, false, longest, BLOCK_MAX);
     uint64_t bytes = 2 * (uint64_t)(rows * m->cfg.hidden) * sizeof(float);
-    bytes += max_u64((uint64_t)(chunk * row_need_floats(&need)), (uint64_t)(head_group(m) * m->cfg.hidden)) * sizeof(float);
+    bytes += max_u64((uint64_t)(chunk * row_need_floats(&need)),
+                     (uint64_t)(head_group(m) * m->cfg.hidden)) * sizeof(float);
     bytes += (uint64_t)threads * (worker_need_bytes(&wn) + BLAS_BYTES);
     return bytes + 2 * largest_piece(m) + (uint64_t)(longest * m->cfg.rope.dim) * sizeof(float);
 }
@@ -379,6 +388,7 @@ Status float_pass_run(void *self, LayerCtx *ctx, Error *err)
 {
     const FloatPass *p = self;
     for (int i = 0; i < ctx->nstreams; i++)
-        RETURN_IF_ERROR(runner_layer(ctx->runner, ctx->layer, NULL, ctx->streams[i], ctx->streams[i], p->obs, p->nobs, err));
+        RETURN_IF_ERROR(runner_layer(ctx->runner, ctx->layer, NULL, ctx->streams[i], ctx->streams[i], p->obs, p->nobs,
+                                     err));
     return ST_OK;
 }

@@ -19,12 +19,14 @@ const char *arith_name(ArithMode m); /* "fp32", "model" */
 
 /* How one linear computes instead of plain float (a variant's entry). Lives as long as the call that uses it. */
 typedef struct LinearForm {
-    /* [job] sees the whole input before the linear runs (rows packed as in `shape`, width = in): static calibration. May be NULL. */
+    /* [job] sees the whole input before the linear runs (rows packed as in `shape`, width = in): static calibration.
+     * May be NULL. */
     Status (*prepare)(void *self, const float *x, const Stream *shape, int64_t width, Pool *pool, Error *err);
-    /* [worker] replaces rows [row0, row0+rows) of the weight ([rows][in], whole rows) by their fake-quantized values. May be NULL. */
+    /* [worker] replaces rows [row0, row0+rows) of the weight ([rows][in], whole rows) by their fake-quantized values.
+     * May be NULL. */
     void (*weight)(void *self, int64_t row0, int64_t rows, int64_t in, float *w);
-    /* [worker] fake-quantizes all rows of one sample's input into out ([rows][in]). May be NULL. Linears sharing an input whose forms
-     * have the same act and the same self, or the same act_key other than NULL, share the result. */
+    /* [worker] fake-quantizes all rows of one sample's input into out ([rows][in]). May be NULL. Linears sharing an
+     * input whose forms have the same act and the same self, or the same act_key other than NULL, share the result. */
     void (*act)(void *self, int sample, const float *x, int64_t rows, int64_t in, int64_t ld, float *out);
     void *self;
     const void *act_key;
@@ -58,23 +60,25 @@ void runner_free(Runner *r);
 const Model *runner_model(const Runner *r);
 ArithMode runner_arith(const Runner *r);
 Pool *runner_pool(Runner *r);
-/* Bytes of streams and scratch a forward over `rows` rows (longest sample `longest`) needs. whole: rows can't be cut in chunks
- * (static calibration). The planner's estimate: shown before the run, compared with the peak after it. */
+/* Bytes of streams and scratch a forward over `rows` rows (longest sample `longest`) needs. whole: rows can't be cut
+ * in chunks (static calibration). The planner's estimate: shown before the run, compared with the peak after it. */
 uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int threads, bool whole);
 
 /* h_0: embeddings of the tokens. Initialises *out. */
 Status runner_embed(Runner *r, const TokenSet *t, Stream *out, Error *err);
-/* One decoder layer, in place or not (out may be in; otherwise it has in's shape). v NULL: float. Rows are cut in chunks of
- * whole samples (the weights are then read once a chunk) unless a form's prepare must see all of them; results do not depend on it, nor
- * on the number of threads. Taps of a layer may be open at the same time; a tap's samples may come in several batches.
- * After ST_CANCELLED the contents of `out` are undefined. */
-Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, Stream *out, const Observer *obs, int nobs, Error *err);
+/* One decoder layer, in place or not (out may be in; otherwise it has in's shape). v NULL: float. Rows are cut in
+ * chunks of whole samples (the weights are then read once a chunk) unless a form's prepare must see all of them;
+ * results do not depend on it, nor on the number of threads. Taps of a layer may be open at the same time; a tap's
+ * samples may come in several batches. After ST_CANCELLED the contents of `out` are undefined. */
+Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, Stream *out, const Observer *obs,
+                    int nobs, Error *err);
 /* Final norm of h into *out (initialised here). Feeds TAP_FINAL_NORM. */
 Status runner_final_norm(Runner *r, const Stream *h, Stream *out, const Observer *obs, int nobs, Error *err);
-/* Logits of rows in panels of the vocabulary: fn is called on workers with logits[rows][ld] of vocabulary entries [v0, v0+nv) for rows
- * [row0, row0+rows), and with the head weight of these entries W[nv][hidden]. Each (row block, panel) once, panels of one row block in ascending
- * order on one worker, so fn may keep running state per row. */
-typedef void LogitsPanel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld, const float *w);
+/* Logits of rows in panels of the vocabulary: fn is called on workers with logits[rows][ld] of vocabulary entries
+ * [v0, v0+nv) for rows [row0, row0+rows), and with the head weight of these entries W[nv][hidden]. Each (row block,
+ * panel) once, panels of one row block in ascending order on one worker, so fn may keep running state per row. */
+typedef void LogitsPanel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
+                         int64_t ld, const float *w);
 Status runner_logits(Runner *r, const Stream *normed, LogitsPanel *fn, void *ctx, Error *err);
 
 /* ---- hooks 2 and 3: jobs on a layer, and the order of layers ---- */
@@ -93,7 +97,8 @@ typedef struct LayerJob {
     void *self;
 } LayerJob;
 
-/* Layers [first, last) in order, job on each, then layer_done (may be NULL; the streams then hold that layer's output). */
+/* Layers [first, last) in order, job on each, then layer_done (may be NULL; the streams then hold that layer's
+ * output). */
 typedef struct Schedule {
     int first, last;
     LayerJob job;

@@ -5,8 +5,8 @@
 
 #include "base/error.h"
 
-/* Hidden states of several samples, packed: sample s owns rows [start[s], start[s+1]). Row-major [rows][width] float32 (in model
- * mode every value is representable in the model dtype). Positions restart at 0 in every sample. */
+/* Hidden states of several samples, packed: sample s owns rows [start[s], start[s+1]). Row-major [rows][width]
+ * float32 (in model mode every value is representable in the model dtype). Positions restart at 0 in every sample. */
 typedef struct Stream {
     int samples;
     int64_t rows, width;

@@ -1,5 +1,5 @@
-/* What OpenBLAS reaches on its own: the best float32 matrix product of M x K by N x K (a linear: y = x W^T) with its own threads,
- * in GFLOP/s, one figure on stdout. usage: gemm_peak [M N K [ROUNDS [THREADS]]] */
+/* What OpenBLAS reaches on its own: the best float32 matrix product of M x K by N x K (a linear: y = x W^T) with its
+ * own threads, in GFLOP/s, one figure on stdout. usage: gemm_peak [M N K [ROUNDS [THREADS]]] */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +30,8 @@ int main(int argc, char **argv)
     int rounds = argc > 4 ? atoi(argv[4]) : 20;
     if (argc > 5)
         openblas_set_num_threads(atoi(argv[5]));
-    float *x = filled((size_t)m * (size_t)k, 1), *w = filled((size_t)n * (size_t)k, 2), *y = filled((size_t)m * (size_t)n, 3);
+    float *x = filled((size_t)m * (size_t)k, 1), *w = filled((size_t)n * (size_t)k, 2),
+        *y = filled((size_t)m * (size_t)n, 3);
     if (!x || !w || !y)
         return 1;
     double best = 0, total = 0;

@@ -88,7 +88,8 @@ def main():
     config = {
         "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "torch_dtype": "bfloat16", "hidden_act": "silu",
         "hidden_size": a.hidden, "intermediate_size": a.inter, "num_hidden_layers": a.layers,
-        "num_attention_heads": a.heads, "num_key_value_heads": a.kv_heads, "head_dim": a.head_dim, "vocab_size": a.vocab,
+        "num_attention_heads": a.heads, "num_key_value_heads": a.kv_heads, "head_dim": a.head_dim,
+        "vocab_size": a.vocab,
         "max_position_embeddings": 40960, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "rope_scaling": None,
         "attention_bias": False, "tie_word_embeddings": False, "use_sliding_window": False, "sliding_window": None,
     }

@@ -48,7 +48,8 @@ static void add(Writer *w, const char *name, int64_t rows, int64_t cols, double 
     }
     assert_true(w->n < TENSORS_MAX);
     snprintf(w->name[w->n], sizeof w->name[w->n], "%s", name);
-    w->t[w->n] = (TensorOut){.name = w->name[w->n], .dtype = w->s->dtype, .ndim = cols ? 2 : 1, .shape = {rows, cols}, .data = data};
+    w->t[w->n] = (TensorOut){.name = w->name[w->n], .dtype = w->s->dtype, .ndim = cols ? 2 : 1, .shape = {rows, cols},
+                             .data = data};
     w->n++;
 }
 
@@ -61,12 +62,14 @@ static void add_layer(Writer *w, int layer)
         int64_t rows, cols;
         int bias;
     } lin[] = {
-        {"self_attn.q_proj", q, s->hidden, 1}, {"self_attn.k_proj", kv, s->hidden, 1}, {"self_attn.v_proj", kv, s->hidden, 1},
-        {"self_attn.o_proj", s->hidden, q, 0}, {"mlp.gate_proj", s->inter, s->hidden, 0}, {"mlp.up_proj", s->inter, s->hidden, 0},
+        {"self_attn.q_proj", q, s->hidden, 1},      {"self_attn.k_proj", kv, s->hidden, 1},
+        {"self_attn.v_proj", kv, s->hidden, 1},     {"self_attn.o_proj", s->hidden, q, 0},
+        {"mlp.gate_proj", s->inter, s->hidden, 0},  {"mlp.up_proj", s->inter, s->hidden, 0},
         {"mlp.down_proj", s->hidden, s->inter, 0},
     };
     char name[80];
-    static const char *const norms[] = {"input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm"};
+    static const char *const norms[] = {"input_layernorm", "post_attention_layernorm", "self_attn.q_norm",
+                                        "self_attn.k_norm"};
     for (int i = 0; i < 4; i++) {
         snprintf(name, sizeof name, "model.layers.%d.%s.weight", layer, norms[i]);
         if (i < 2 || strcmp(s->model_type, "qwen3") == 0)
@@ -87,13 +90,15 @@ static void write_config(const RandomShape *s, const char *path)
     FILE *f = fopen(path, "w");
     assert_non_null(f);
     fprintf(f,
-            "{\"model_type\":\"%s\",\"torch_dtype\":\"%s\",\"hidden_size\":%lld,\"intermediate_size\":%lld,\"num_hidden_layers\":%d,"
-            "\"num_attention_heads\":%d,\"num_key_value_heads\":%d,\"head_dim\":%d,\"vocab_size\":%lld,\"max_position_embeddings\":8192,"
-            "\"rms_norm_eps\":1e-6,\"rope_theta\":10000.0,\"tie_word_embeddings\":false,\"hidden_act\":\"silu\"",
-            s->model_type, dtype[s->dtype], (long long)s->hidden, (long long)s->inter, s->layers, s->heads, s->kv_heads, s->head_dim,
-            (long long)s->vocab);
+            "{\"model_type\":\"%s\",\"torch_dtype\":\"%s\",\"hidden_size\":%lld,\"intermediate_size\":%lld,"
+            "\"num_hidden_layers\":%d,\"num_attention_heads\":%d,\"num_key_value_heads\":%d,\"head_dim\":%d,"
+            "\"vocab_size\":%lld,\"max_position_embeddings\":8192,\"rms_norm_eps\":1e-6,\"rope_theta\":10000.0,"
+            "\"tie_word_embeddings\":false,\"hidden_act\":\"silu\"",
+            s->model_type, dtype[s->dtype], (long long)s->hidden, (long long)s->inter, s->layers, s->heads,
+            s->kv_heads, s->head_dim, (long long)s->vocab);
     if (s->window)
-        fprintf(f, ",\"use_sliding_window\":true,\"sliding_window\":%lld,\"max_window_layers\":1", (long long)s->window);
+        fprintf(f, ",\"use_sliding_window\":true,\"sliding_window\":%lld,\"max_window_layers\":1",
+                (long long)s->window);
     fprintf(f, "}\n");
     assert_int_equal(fclose(f), 0);
 }
@@ -222,13 +227,15 @@ static void rotate(const Model *m, double *x, int64_t rows, int heads)
         for (int h = 0; h < heads; h++)
             for (int j = 0; j < d / 2; j++) {
                 double *a = x + (t * heads + h) * d + j, *b = a + d / 2;
-                double angle = (double)t * pow(m->cfg.rope.theta, -2.0 * j / d), c = cos(angle), s = sin(angle), u = *a, v = *b;
+                double angle = (double)t * pow(m->cfg.rope.theta, -2.0 * j / d), c = cos(angle), s = sin(angle),
+                    u = *a, v = *b;
                 *a = u * c - v * s;
                 *b = v * c + u * s;
             }
 }
 
-static double *attention(const Model *m, const double *q, const double *k, const double *v, int64_t rows, int64_t window)
+static double *attention(const Model *m, const double *q, const double *k, const double *v, int64_t rows,
+                         int64_t window)
 {
     int d = m->cfg.head_dim, nh = m->cfg.heads, nkv = m->cfg.kv_heads;
     double *o = calloc((size_t)(rows * nh * d), sizeof *o), *p = malloc((size_t)rows * sizeof *p);
@@ -263,7 +270,8 @@ static void plain_layer(const Model *m, int layer, double *h, int64_t rows)
     double *x = normed(m, t->input_norm, h, rows, c->hidden);
     double *q = by_index(m, t->q, x, rows), *k = by_index(m, t->k, x, rows), *v = by_index(m, t->v, x, rows);
     if (t->q_norm) {
-        double *qn = normed(m, t->q_norm, q, rows * c->heads, c->head_dim), *kn = normed(m, t->k_norm, k, rows * c->kv_heads, c->head_dim);
+        double *qn = normed(m, t->q_norm, q, rows * c->heads, c->head_dim),
+            *kn = normed(m, t->k_norm, k, rows * c->kv_heads, c->head_dim);
         free(q);
         free(k);
         q = qn;
@@ -274,7 +282,8 @@ static void plain_layer(const Model *m, int layer, double *h, int64_t rows)
     double *o = attention(m, q, k, v, rows, c->window ? c->window[layer] : 0), *a = by_index(m, t->o, o, rows);
     for (int64_t i = 0; i < rows * c->hidden; i++)
         h[i] += a[i];
-    double *y = normed(m, t->post_norm, h, rows, c->hidden), *g = by_index(m, t->gate, y, rows), *u = by_index(m, t->up, y, rows);
+    double *y = normed(m, t->post_norm, h, rows, c->hidden), *g = by_index(m, t->gate, y, rows),
+        *u = by_index(m, t->up, y, rows);
     for (int64_t i = 0; i < rows * c->inter; i++)
         g[i] = g[i] / (1 + exp(-g[i])) * u[i];
     double *f = by_index(m, t->down, g, rows);

@@ -15,15 +15,16 @@ typedef struct RandomShape {
     uint32_t seed;
 } RandomShape;
 
-/* Writes config.json and model.safetensors into a new folder below /tmp, whose name goes into dir[64]. A failure fails the test. */
+/* Writes config.json and model.safetensors into a new folder below /tmp, whose name goes into dir[64]. A failure
+ * fails the test. */
 void random_model_write(const RandomShape *s, char dir[64]);
 void random_model_remove(const char *dir);
 /* `samples` random texts of these lengths; freed with random_tokens_free. */
 void random_tokens(TokenSet *t, int samples, const int64_t *len, int64_t vocab, uint32_t seed);
 void random_tokens_free(TokenSet *t);
 
-/* The obvious decoder in float64, one text: h[layers + 1][tokens][hidden] and logits[tokens][vocab] (either may be NULL). Supports the
- * Llama family with default RoPE. */
+/* The obvious decoder in float64, one text: h[layers + 1][tokens][hidden] and logits[tokens][vocab] (either may be
+ * NULL). Supports the Llama family with default RoPE. */
 void plain_decoder(const Model *m, const int32_t *ids, int64_t tokens, double *h, double *logits);
 
 #endif

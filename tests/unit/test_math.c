@@ -31,8 +31,8 @@ static float uniform(uint32_t *s, float lo, float hi)
 /* Ordinary numbers with zeros, denormals, huge values, infinities and NaN strewn in. */
 static float nasty(uint32_t *s)
 {
-    static const float odd[] = {0.0f, -0.0f, 1e-40f, -3e-45f, 1e38f, -3.4e38f, INFINITY, -INFINITY, NAN, 65504.0f, 65520.0f, 6e-8f,
-                                -2.98e-8f, 1.0f, 3.3895314e38f};
+    static const float odd[] = {0.0f, -0.0f, 1e-40f, -3e-45f, 1e38f, -3.4e38f, INFINITY, -INFINITY, NAN, 65504.0f,
+                                65520.0f, 6e-8f, -2.98e-8f, 1.0f, 3.3895314e38f};
     uint32_t r = next(s) % 40;
     return r < sizeof odd / sizeof *odd ? odd[r] : uniform(s, -8, 8);
 }
@@ -70,7 +70,8 @@ static void widening_every_16_bit_value(void **state)
             assert_memory_equal(a + 1, b + 1, (size_t)n * sizeof *a);
         }
     }
-    assert_true(f16_to_float(0x0001) == 0x1p-24f && f16_to_float(0x7bff) == 65504.0f && f16_to_float(0xfc00) == -INFINITY);
+    assert_true(f16_to_float(0x0001) == 0x1p-24f && f16_to_float(0x7bff) == 65504.0f &&
+                f16_to_float(0xfc00) == -INFINITY);
     free(all);
     free(a);
     free(b);
@@ -88,7 +89,9 @@ static void rounding_is_to_the_nearest_even(void **state)
             continue;
         }
         uint16_t lo = (uint16_t)(bits_of_float(x) >> 16);
-        double a = (double)bf16_to_float(lo), b = (lo & 0x7fff) == 0x7f7f ? copysign(0x1p128, (double)x) : (double)bf16_to_float((uint16_t)(lo + 1));
+        double a = (double)bf16_to_float(lo), b = (double)bf16_to_float((uint16_t)(lo + 1));
+        if ((lo & 0x7fff) == 0x7f7f)
+            b = copysign(0x1p128, (double)x);
         if (!isinf(x)) {
             double da = fabs((double)x - a), db = fabs((double)x - b);
             uint16_t want = da < db || (da == db && !(lo & 1)) ? lo : (uint16_t)(lo + 1);
@@ -222,12 +225,15 @@ static void softmax_and_gates_against_float64(void **state)
             }
             memcpy(y, x, sizeof y);
             k->silu_mul(y, u, n);
-            for (int i = 0; i < n; i++)
-                silu = fmax(silu, fabs((double)y[i] - (double)x[i] / (1 + exp(-(double)x[i])) * (double)u[i]) / fmax(1, fabs((double)(x[i] * u[i]))));
+            for (int i = 0; i < n; i++) {
+                double want = (double)x[i] / (1 + exp(-(double)x[i])) * (double)u[i];
+                silu = fmax(silu, fabs((double)y[i] - want) / fmax(1, fabs((double)(x[i] * u[i]))));
+            }
             memcpy(y, x, sizeof y);
             k->gelu_tanh_mul(y, u, n);
             for (int i = 0; i < n; i++) {
-                double t = (double)x[i], g = 0.5 * t * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (t + 0.044715 * t * t * t)));
+                double t = (double)x[i], z = sqrt(2 / 3.14159265358979323846) * (t + 0.044715 * t * t * t);
+                double g = 0.5 * t * (1 + tanh(z));
                 gelu = fmax(gelu, fabs((double)y[i] - g * (double)u[i]) / fmax(1, fabs((double)(x[i] * u[i]))));
             }
         }
@@ -255,7 +261,8 @@ static void exact_products_are_the_plain_loop(void **state)
     for (int round = 0; round < 60; round++) {
         int64_t m = 1 + next(&s) % 23, n = 1 + next(&s) % 37, k = 1 + next(&s) % 1300;
         int by_k = round & 1;
-        float *x = malloc((size_t)(m * k) * sizeof *x), *w = malloc((size_t)(n * k) * sizeof *w), *bias = malloc((size_t)n * sizeof *bias);
+        float *x = malloc((size_t)(m * k) * sizeof *x), *w = malloc((size_t)(n * k) * sizeof *w),
+            *bias = malloc((size_t)n * sizeof *bias);
         float *want = malloc((size_t)(m * n) * sizeof *want), *got = malloc((size_t)(m * n) * sizeof *got);
         double *scratch = malloc(gemm_exact_scratch(m, n) * sizeof *scratch);
         for (int64_t i = 0; i < m * k; i++)
@@ -271,7 +278,8 @@ static void exact_products_are_the_plain_loop(void **state)
                     sum += (double)x[i * k + t] * (double)(by_k ? w[t * n + j] : w[j * k + t]);
                 want[i * n + j] = (float)(sum + (round % 3 ? (double)bias[j] : 0));
             }
-        GemmArgs g = {.m = m, .n = n, .k = k, .x = x, .ldx = k, .w = w, .ldw = by_k ? n : k, .w_by_k = by_k, .y = got, .ldy = n};
+        GemmArgs g = {.m = m, .n = n, .k = k, .x = x, .ldx = k, .w = w, .ldw = by_k ? n : k, .w_by_k = by_k, .y = got,
+                      .ldy = n};
         for (int v = -1; v < VARIANTS; v++) {
             const MathKernels *kern = v < 0 ? math_reference() : math_variant(v);
             if (!kern)

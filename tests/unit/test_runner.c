@@ -83,7 +83,8 @@ typedef struct LogitsCheck {
     int64_t *reached; /* [row] vocabulary entries seen, in order */
 } LogitsCheck;
 
-static void take_logits(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld, const float *w)
+static void take_logits(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
+                        int64_t ld, const float *w)
 {
     LogitsCheck *c = ctx;
     for (int64_t i = 0; i < rows; i++) {
@@ -98,7 +99,8 @@ static void take_logits(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64
     }
 }
 
-static void check_against_plain(const RandomShape *shape, ArithMode arith, int samples, const int64_t *len, double tolerance)
+static void check_against_plain(const RandomShape *shape, ArithMode arith, int samples, const int64_t *len,
+                                double tolerance)
 {
     char dir[64];
     Bench b;
@@ -120,7 +122,8 @@ static void check_against_plain(const RandomShape *shape, ArithMode arith, int s
         double *hs = malloc((size_t)((shape->layers + 1) * n * shape->hidden) * sizeof *hs);
         double *logits = malloc((size_t)(n * shape->vocab) * sizeof *logits);
         plain_decoder(b.m, t.ids + at, n, hs, logits);
-        worst = fmax(worst, worst_of(h.data + at * shape->hidden, hs + shape->layers * n * shape->hidden, n * shape->hidden));
+        worst = fmax(worst, worst_of(h.data + at * shape->hidden, hs + shape->layers * n * shape->hidden,
+                                     n * shape->hidden));
         worst = fmax(worst, worst_of(c.logits + at * shape->vocab, logits, n * shape->vocab));
         free(hs);
         free(logits);
@@ -142,10 +145,12 @@ static void long_and_short_texts_are_the_plain_decoder(void **state)
 {
     (void)state;
     check_against_plain(&qwen3, ARITH_FP32, 4, (const int64_t[]){1, 300, 17, 260}, 3e-5);
-    check_against_plain(&qwen2, ARITH_FP32, 3, (const int64_t[]){5, 1180, 2}, 3e-5); /* one text over two row blocks, window 150 */
+    /* one text over two row blocks, window 150 */
+    check_against_plain(&qwen2, ARITH_FP32, 3, (const int64_t[]){5, 1180, 2}, 3e-5);
     check_against_plain(&half, ARITH_FP32, 2, (const int64_t[]){1, 40}, 3e-5);
     check_against_plain(&half, ARITH_MODEL, 2, (const int64_t[]){1, 40}, 2e-2); /* rounded to fp16 at every step */
-    check_against_plain(&qwen2, ARITH_MODEL, 1, (const int64_t[]){300}, 3e-5); /* float32 checkpoint: nothing to round to */
+    /* float32 checkpoint: nothing to round to */
+    check_against_plain(&qwen2, ARITH_MODEL, 1, (const int64_t[]){300}, 3e-5);
 }
 
 /* ---- the same bytes ---- */
@@ -166,7 +171,8 @@ static void threads_and_chunks_do_not_change_a_byte(void **state)
             Stream h;
             int threads = i < 3 ? i + 1 : i == 3 ? 1 : 3;
             /* 0-2: threads; 3: a tight limit, several chunks; 4: the limit and three threads */
-            bench_open(&b, dir, (ArithMode)mode, threads, i < 3 ? 0 : 14000000 + (uint64_t)threads * (mode ? 12000000 : 3500000), NULL);
+            bench_open(&b, dir, (ArithMode)mode, threads, i < 3 ? 0 : 14000000 + (uint64_t)threads * (mode ? 12000000
+                                                                                                      : 3500000), NULL);
             run_ok(&b, &t, NULL, 0, &h);
             if (i == 0) {
                 first = h;
@@ -263,7 +269,8 @@ static Status watch_begin(void *self, Tap tap, int samples, const int64_t *start
     return ST_OK;
 }
 
-static void watch_tile(void *self, Tap tap, int sample, int64_t row0, const float *x, int64_t rows, int64_t width, int64_t ld)
+static void watch_tile(void *self, Tap tap, int sample, int64_t row0, const float *x, int64_t rows, int64_t width,
+                       int64_t ld)
 {
     Watch *w = self;
     double sum = 0;
@@ -271,7 +278,8 @@ static void watch_tile(void *self, Tap tap, int sample, int64_t row0, const floa
     int64_t *next = &w->next_row[tap.kind][watch_at(tap)][sample];
     w->bad |= *next != row0 || rows <= 0;
     *next = row0 + rows;
-    float *keep = tap.layer != w->m->cfg.layers - 1 ? NULL : tap.kind == TAP_FFN ? w->ffn : tap.kind == TAP_ATTN ? w->attn
+    float *keep = tap.layer != w->m->cfg.layers - 1 ? NULL : tap.kind == TAP_FFN ? w->ffn : tap.kind == TAP_ATTN
+        ? w->attn
                   : tap.kind == TAP_BLOCK_OUT ? w->out : NULL;
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < width; j++) {
@@ -340,8 +348,10 @@ static Status watch_layer_end(void *self, int layer, Error *err)
 }
 
 static const ObserverOps watch_ops = {
-    .name = "watch", .wants_tap = watch_wants, .wants_weight = watch_wants_weight, .tap_begin = watch_begin, .tap_tile = watch_tile,
-    .tap_end = watch_end, .weight_begin = watch_weight_begin, .weight_panel = watch_panel, .weight_end = watch_weight_end,
+    .name = "watch", .wants_tap = watch_wants, .wants_weight = watch_wants_weight, .tap_begin = watch_begin,
+        .tap_tile = watch_tile,
+    .tap_end = watch_end, .weight_begin = watch_weight_begin, .weight_panel = watch_panel,
+        .weight_end = watch_weight_end,
     .output_energy = watch_energy, .layer_end = watch_layer_end,
 };
 
@@ -483,7 +493,8 @@ static void a_variant_that_cancels_out_is_float(void **state)
     static const char key = 'k';
     for (int i = 0; i < 7; i++) {
         f[i] = (FormState){.scale = i < 3 ? 4 : 1 << i, .lock = PTHREAD_MUTEX_INITIALIZER};
-        form[i] = (LinearForm){.prepare = form_prepare, .weight = form_weight, .act = form_act, .self = &f[i], .act_key = i < 2 ? &key : NULL};
+        form[i] = (LinearForm){.prepare = form_prepare, .weight = form_weight, .act = form_act, .self = &f[i],
+                               .act_key = i < 2 ? &key : NULL};
         forms[i] = &form[i];
     }
     Variant v = {forms};
