@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+"""The workbench on a real terminal: start, resize, suspend, signals, kill -9 and resume, poor terminals. TAP on stdout.
+
+usage: pty_smoke.py PROGRAM MODEL SCRATCH-FOLDER"""
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import termios
+
+from pty_term import Program, Tap, plain
+
+PROGRAM, MODEL, SCRATCH = sys.argv[1:4]
+LIMIT = 400 if os.environ.get("SLIMSCOPE_SAN") else 120
+tap = Tap()
+COLOUR = re.compile(rb"\x1b\[(?:[0-9;]*;)?(?:3[0-9]|4[0-9]|9[0-7]|10[0-7])(?:;[0-9;]*)?m")
+
+
+def environment(name, **more):
+    env = dict(os.environ, TERM="xterm-256color", LC_ALL="C.UTF-8")
+    for key in ("NO_COLOR", "TMUX", "LANG", "COLUMNS", "LINES"):
+        env.pop(key, None)
+    for key in ("STATE", "CONFIG", "CACHE"):
+        env["XDG_%s_HOME" % key] = os.path.join(SCRATCH, name, key.lower())
+    for key, value in more.items():
+        env.pop(key, None)
+        if value is not None:
+            env[key] = value
+    return env
+
+
+def start(name, *args, rows=24, cols=80, **env):
+    return Program([PROGRAM, MODEL, *args], environment(name, **env), rows, cols, limit=LIMIT)
+
+
+def left_well(p, name):
+    """The terminal is as it was before: its modes, the normal screen, the cursor."""
+    out = p.out
+    tap.ok(out.rfind(b"\x1b[?1049l") > out.rfind(b"\x1b[?1049h"), name + ": the alternate screen is left")
+    tap.ok(out.rfind(b"\x1b[?25h") >= out.rfind(b"\x1b[?25l"), name + ": the cursor is shown")
+    tap.ok(out.rfind(b"\x1b[?2004l") > out.rfind(b"\x1b[?2004h"), name + ": bracketed paste is off")
+    if p.master is not None:
+        tap.equal(p.modes, termios.tcgetattr(p.master), name + ": the terminal's modes are back")
+
+
+def life(p):
+    """start, resize, suspend, run, quit"""
+    p.see("down_proj")
+    tap.ok("layer" in p.shown() and "Rank" in p.shown(), "the first paint shows the table")
+    tap.ok(not termios.tcgetattr(p.master)[3] & termios.ICANON, "the terminal gives single keys")
+    for rows, cols, want in ((30, 100, "down_proj"), (15, 60, "proj"), (1, 1, None), (24, 80, "down_proj"), (3, 300, None), (50, 200, "down_proj"),
+                             (24, 80, "down_proj")):
+        p.resize(rows, cols)
+        if want:
+            p.see(want)
+        tap.ok(p.end is None, "it lives at %dx%d" % (cols, rows))
+    for _ in range(100):
+        p.resize(24, 80)
+        p.resize(30, 100)
+    p.see("down_proj")
+    tap.ok(True, "a storm of sizes")
+    for how in ("key", "signal"):
+        if how == "key":
+            p.keys("\x1a")
+        else:
+            p.kill(signal.SIGTSTP)
+        tap.equal("stopped %d" % signal.SIGTSTP, p.report("stopped", "exit", "signal"), "it stops by " + how)
+        while p.pump(0.05):
+            pass
+        left_well(p, "stopped by " + how)
+        p.fg()
+        p.see("down_proj", redraw=False)
+        tap.ok(b"\x1b[?1049h" in p.out[p.mark:], "SIGCONT after the %s: the screen is back" % how)
+        tap.ok(not termios.tcgetattr(p.master)[3] & termios.ICANON, "SIGCONT after the %s: single keys again" % how)
+    p.keys("r")
+    p.see("56/56 scored")
+    p.keys("g\x0c")
+    p.see("layers.6.mlp.down_proj")
+    tap.ok(re.search(r"layers\.\S*down_proj\s+\d\.\d+e[+]?\d", p.shown()) is not None, "scores stand in the rows", p.shown())
+    p.keys("q")
+    p.see("quit?", redraw=False)
+    p.keys("n")
+    p.see("down_proj")
+    p.keys("q")
+    p.see("quit?", redraw=False)
+    p.keys("y")
+    tap.equal("exit 0", p.finish(), "q, y: ends with 0")
+    left_well(p, "after q")
+
+
+def texts(path):
+    """A calibration set that keeps a job running for a while, also where the program is sanitized and slow."""
+    with open("lab_calib/mix_calib.jsonl") as f:
+        lines = f.readlines()
+    with open(path, "w") as f:
+        f.writelines(lines[:len(lines) // 4] if os.environ.get("SLIMSCOPE_SAN") else lines)
+    return path
+
+
+def running(p):
+    """Starts the analysis and waits for its third layer. Gives the layers done."""
+    p.see("down_proj")
+    p.keys("r")
+    p.see("runs; you can go on", redraw=False)
+    p.keys("3")
+    return int(p.see(*("%d/8 " % i for i in range(3, 8))).split("/")[0])
+
+
+def headless(name, *args):
+    return subprocess.run([PROGRAM, *args], env=environment(name), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          timeout=LIMIT, text=True)
+
+
+def resumed(name, done, whole):
+    """Finishes the session without a terminal: it goes on where it was, and the ranking is that of an undisturbed run."""
+    r = headless(name, "resume", "--headless", "--progress", "json")
+    tap.ok(r.returncode == 0, name + ": resume --headless finishes", r.stderr[-2000:])
+    steps = [json.loads(line) for line in r.stderr.split("\n") if line.startswith("{")]
+    told = re.search(r"go on from layer (\d+) of 8", r.stderr)
+    first = int(told.group(1)) if told else -1
+    tap.ok(done - 1 <= first <= 8, name + ": at most one layer is lost (%d done, goes on from %d)" % (done, first), r.stderr[-2000:])
+    tap.ok(all(s["done"] >= first for s in steps), name + ": no finished layer runs again", steps[:3])
+    tap.equal(whole, r.stdout, name + ": the ranking is the undisturbed one")
+
+
+def kills():
+    calib = texts(os.path.join(SCRATCH, "calib.jsonl"))
+    script = os.path.join(SCRATCH, "whole.slim")
+    with open(script, "w") as f:
+        f.write("open %s\ncalib %s\nset threads=1\nasync analyze kurtosis local_error\nwait\nrank kurtosis --topk 15\n" % (MODEL, calib))
+    whole = headless("whole", "--script", script).stdout
+    for sig in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP):
+        name = signal.Signals(sig).name
+
+        def killed(p):
+            done = running(p)
+            p.kill(sig)
+            end = p.finish()
+            if sig == signal.SIGKILL:
+                tap.equal("signal 9", end, name + ": it is gone in the middle of an analysis")
+            else:
+                tap.equal("exit 0", end, name + ": it ends cleanly in the middle of an analysis")
+                left_well(p, name)
+            resumed(name, done, whole)
+        killed.__doc__ = name + " in the middle of an analysis, then resume"
+        tap.run(killed, start(name, "--calib_dataset", calib, "--threads", "1"))
+
+    def closed(p):
+        """a closed terminal"""
+        done = running(p)
+        p.hang_up()
+        tap.ok(p.finish().startswith("exit"), "a closed terminal ends it")
+        resumed("closed", done, whole)
+    tap.run(closed, start("closed", "--calib_dataset", calib, "--threads", "1"))
+
+
+def poor_terminals():
+    def no_colour(p):
+        """NO_COLOR"""
+        p.see("down_proj")
+        p.keys("x")
+        p.see("undo")
+        p.keys("2")
+        p.see("What-if")
+        p.keys("Q")
+        p.finish()
+        tap.equal([], COLOUR.findall(p.out)[:5], "NO_COLOR: no colour is sent")
+    tap.run(no_colour, start("nocolor", NO_COLOR="1"))
+
+    def ascii_only(p):
+        """LC_ALL=C"""
+        p.see("down_proj")
+        for key in "\r?q2351":
+            p.keys(key)
+            p.see("own", "Rank", "roj", "F1")
+        p.keys("Q")
+        p.finish()
+        tap.equal([], [hex(b) for b in p.out if b >= 128][:5], "LC_ALL=C: only ASCII is painted")
+    tap.run(ascii_only, start("ascii", LC_ALL="C"))
+
+    def coloured(p):
+        """colours"""
+        p.see("down_proj")
+        p.keys("Q")
+        p.finish()
+        tap.ok(COLOUR.search(p.out), "colours are sent where nothing forbids them")
+    tap.run(coloured, start("color"))
+
+    for term in ("linux", "vt100", "screen-256color"):
+        def named(p):
+            p.see("down_proj")
+            p.keys("Q")
+            tap.equal("exit 0", p.finish(), "TERM=%s: painted and left" % term)
+        named.__doc__ = "TERM=" + term
+        tap.run(named, start("term-" + term, TERM=term))
+
+    for term, text in (("dumb", "'slimscope analyze'"), ("no-such-terminal", "'no-such-terminal' is unknown"), (None, "unknown")):
+        def refused(p):
+            name = "TERM=%s" % term
+            tap.equal("exit 64", p.finish(), name + ": exit 64")
+            shown = plain(p.out[p.out.rfind(b"\x1b[K") + 1:]).replace("\r", "").replace("[K", "")  # the probe for wide characters wipes its line
+            lines = [line for line in shown.split("\n") if line.strip()]
+            tap.ok(len(lines) == 1 and lines[0].startswith("slimscope: ") and text in lines[0], name + ": one line tells why", lines)
+            tap.equal(p.modes, termios.tcgetattr(p.master), name + ": the terminal's modes are untouched")
+        refused.__doc__ = "TERM=%s" % term
+        tap.run(refused, start("refused", TERM=term))
+
+    def no_input(p):
+        """standard input is no terminal"""
+        tap.equal("exit 64", p.finish(), "input from elsewhere: exit 64")
+        tap.ok("standard input is none" in p.shown() and "--script -" in p.shown(), "input from elsewhere: a hint", p.shown())
+        tap.ok(b"\x1b[?1049h" not in p.out, "input from elsewhere: no screen is opened")
+    null = os.open("/dev/null", os.O_RDONLY)
+    tap.run(no_input, Program([PROGRAM, "--ui", MODEL], environment("noinput"), stdin=null, limit=LIMIT))
+    os.close(null)
+
+
+tap.run(life, start("life"))
+kills()
+poor_terminals()
+tap.finish()
