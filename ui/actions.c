@@ -387,8 +387,6 @@ unsigned act_back(Ui *ui, const KeyRow *row, int key)
     }
     if (ui->nback > 0) {
         ui->view = ui->back[--ui->nback];
-        if (ui->view->enter)
-            ui->view->enter(ui, ui_state(ui, ui->view));
         return DO_RELAYOUT;
     }
     if (ui_session(ui) && session_busy(ui_session(ui)))

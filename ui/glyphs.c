@@ -4,16 +4,16 @@
 
 static const Glyphs sets[] = {
     {
-        .name = "braille", .hist = HIST_BRAILLE, .vline = L'\u2502', .hline = L'\u2500', .cross_down = L'\u252c',
+        .name = "braille", .hist = HIST_BRAILLE, .vline = L'\u2502', .hline = L'\u2500',
         .ellipsis = "\xe2\x80\xa6", .bar = {L' ', L'\u2847', L'\u28ff'}, .bar_steps = 2, .mark = L'>',
     },
     {
-        .name = "block", .hist = HIST_BLOCK, .vline = L'\u2502', .hline = L'\u2500', .cross_down = L'\u252c',
+        .name = "block", .hist = HIST_BLOCK, .vline = L'\u2502', .hline = L'\u2500',
         .ellipsis = "\xe2\x80\xa6",
         .bar = {L' ', L'\u258f', L'\u258e', L'\u258d', L'\u258c', L'\u258b', L'\u258a', L'\u2589', L'\u2588'}, .bar_steps = 8, .mark = L'>',
     },
     {
-        .name = "ascii", .hist = HIST_ASCII, .vline = L'|', .hline = L'-', .cross_down = L'-',
+        .name = "ascii", .hist = HIST_ASCII, .vline = L'|', .hline = L'-',
         .ellipsis = "..", .bar = {L' ', L'-', L'#'}, .bar_steps = 2, .mark = L'>',
     },
 };
@@ -40,7 +40,6 @@ bool glyphs_choose(const char *name, bool utf8, int ambiguous, Glyphs *out)
         const Glyphs *a = set_find("ascii");
         out->vline = a->vline;
         out->hline = a->hline;
-        out->cross_down = a->cross_down;
         out->ellipsis = a->ellipsis;
     }
     return true;

@@ -10,7 +10,7 @@ typedef enum HistForm { HIST_ASCII, HIST_BLOCK, HIST_BRAILLE } HistForm;
 typedef struct Glyphs {
     const char *name;
     HistForm hist;
-    wchar_t vline, hline, cross_down; /* frames */
+    wchar_t vline, hline;             /* frames */
     const char *ellipsis;             /* UTF-8 */
     wchar_t bar[9];                   /* a cell filled from the left by 0..steps parts */
     int bar_steps;

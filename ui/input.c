@@ -71,7 +71,7 @@ static void preview_pattern(Ui *ui, const char *text, Input *p)
     memset(&w, 0, sizeof w);
     p->note_slot = SL_ERR;
     if (session_preview(ui_session(ui), text, &w, &err) != ST_OK) {
-        snprintf(p->note, MAX_NOTE, "%s", err.text);
+        snprintf(p->note, MAX_NOTE, "%.*s", MAX_NOTE - 1, err.text);
         return;
     }
     fmt_delta(size, sizeof size, (double)w.bytes);
@@ -311,7 +311,7 @@ void input_fini(App *a)
     if (path)
         write_history(path); /* a lost prompt history loses no work */
     free(path);
-    clear_history();
+    rl_clear_history();
 }
 
 static void feed_bytes(Ui *ui, const char *bytes, size_t n)
@@ -352,6 +352,7 @@ void input_close(Ui *ui)
     if (!ui->input)
         return;
     if (!ui->input->done) {
+        rl_free_line_state(); /* what undo remembers */
         rl_replace_line("", 0);
         rl_point = rl_end = 0;
         rl_callback_handler_remove();
@@ -383,7 +384,8 @@ static void note_change(Ui *ui, const char *before)
         kinds[p->kind].changed(ui, rl_line_buffer, p);
 }
 
-/* Bytes that stand for a key in readline's default map; 0: readline has no use for it. */
+/* Bytes that stand for a key in readline's default map; 0: no use for it. Of the control keys only those that edit: searches,
+ * quoting and macros ask for more keys in ways that show only on readline's own screen. */
 static size_t key_bytes(int key, char out[8])
 {
     static const struct {
@@ -400,7 +402,10 @@ static size_t key_bytes(int key, char out[8])
             return strlen(out);
         }
     }
-    if (key <= 0 || key >= 0x110000)
+    static const char editing[] = {KEY_CTRL('A'), KEY_CTRL('B'), KEY_CTRL('D'), KEY_CTRL('E'), KEY_CTRL('F'), KEY_CTRL('H'),
+                                   KEY_CTRL('K'), KEY_CTRL('N'), KEY_CTRL('P'), KEY_CTRL('T'), KEY_CTRL('U'), KEY_CTRL('W'),
+                                   KEY_CTRL('Y'), KEY_CTRL('_'), '\t', '\n', 0};
+    if (key <= 0 || key >= 0x110000 || (key < 32 && !strchr(editing, key)))
         return 0;
     return (size_t)utf8_encode((unsigned)key, out);
 }

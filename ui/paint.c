@@ -31,10 +31,10 @@ static void job_text(const JobView *j, char *out, size_t size)
         snprintf(eta, sizeof eta, " ~%s", t);
     }
     if (j->total > 0 && j->done > 0)
-        snprintf(out, size, "%s %lld/%lld %lld %%%s ", j->title, (long long)j->done, (long long)j->total,
+        snprintf(out, size, "  %s %lld/%lld %lld %%%s ", j->title, (long long)j->done, (long long)j->total,
                  (long long)(100 * j->done / j->total), eta);
     else
-        snprintf(out, size, "%s %s%s ", j->title, j->phase, eta);
+        snprintf(out, size, "  %s %s%s ", j->title, j->phase, eta);
 }
 
 static void draw_head(Ui *ui)

@@ -130,8 +130,6 @@ unsigned ui_goto(Ui *ui, const View *v)
     else if (ui->nback < UI_MAX_BACK)
         ui->back[ui->nback++] = ui->view;
     ui->view = v;
-    if (v->enter)
-        v->enter(ui, ui_state(ui, v));
     return DO_RELAYOUT;
 }
 

@@ -17,7 +17,6 @@ typedef struct View {
     const char *title;     /* on the tab line */
     size_t state_size;     /* zeroed memory of its own; state points to it */
     bool side;             /* has the detail pane */
-    unsigned events;       /* EV_* that change what it shows */
     void (*draw)(Ui *ui, void *state);
     bool (*move)(Ui *ui, void *state, Motion m);       /* false: at that end */
     /* Right part of the tab line. */
@@ -28,7 +27,6 @@ typedef struct View {
     void (*click)(Ui *ui, void *state, int y, int x);
     int64_t (*linear)(Ui *ui, void *state);            /* that the cursor is on */
     bool (*find)(Ui *ui, void *state, const char *text, int direction, bool from_here);
-    void (*enter)(Ui *ui, void *state);                /* each time it is opened */
     void (*fini)(void *state);
 } View;
 

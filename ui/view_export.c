@@ -207,6 +207,6 @@ unsigned export_flip(Ui *ui, const KeyRow *row, int key)
 }
 
 const View view_export = {
-    .key = '5', .name = "export", .title = "Export", .state_size = sizeof(Preview), .events = EV_EFFECT,
+    .key = '5', .name = "export", .title = "Export", .state_size = sizeof(Preview),
     .draw = draw, .move = move_text, .context = context, .copy = copy, .fini = fini,
 };

@@ -176,6 +176,6 @@ static void copy(Ui *ui, void *state, bool all, Str *out)
 }
 
 const View view_jobs = {
-    .key = '3', .name = "jobs", .title = "Jobs", .state_size = sizeof(Jobs), .events = EV_PROGRESS | EV_JOB | EV_MESSAGE,
+    .key = '3', .name = "jobs", .title = "Jobs", .state_size = sizeof(Jobs),
     .draw = draw, .move = move_rows, .context = context, .copy = copy,
 };

@@ -338,7 +338,6 @@ static void context(Ui *ui, void *state, Str *out)
             at = n + 1;
     }
     const char *filter = session_filter_text(s);
-    measure_scores(ui, st);
     if (*filter)
         str_printf(out, "filter %s  ", filter);
     if (session_order_stale(s))
@@ -369,6 +368,6 @@ static void copy(Ui *ui, void *state, bool all, Str *out)
 }
 
 const View view_rank = {
-    .key = '1', .name = "rank", .title = "Rank", .state_size = sizeof(Rank), .side = true, .events = EV_ROWS | EV_PROGRESS | EV_JOB,
+    .key = '1', .name = "rank", .title = "Rank", .state_size = sizeof(Rank), .side = true,
     .draw = draw, .move = move_rows, .context = context, .copy = copy, .click = click, .linear = linear, .find = find,
 };

@@ -273,6 +273,6 @@ unsigned whatif_list(Ui *ui, const KeyRow *row, int key)
 }
 
 const View view_whatif = {
-    .key = '2', .name = "whatif", .title = "What-if", .state_size = sizeof(Whatif), .events = EV_EFFECT | EV_ROWS | EV_JOB,
+    .key = '2', .name = "whatif", .title = "What-if", .state_size = sizeof(Whatif),
     .draw = draw, .move = move_rows, .context = context, .copy = copy, .click = click,
 };

@@ -206,6 +206,39 @@ static void test_paste_tags(void **state)
     world_close(&w);
 }
 
+static void click(World *w, int y, int x, mmask_t button)
+{
+    MEVENT e = {.y = y, .x = x, .bstate = button};
+    assert_int_equal(ungetmouse(&e), OK);
+    unsigned bits = ui_key(w->ui, KEY_CODE(KEY_MOUSE));
+    if (bits & DO_RELAYOUT)
+        ui_set_size(w->ui, w->ui->rows, w->ui->cols);
+    ui_paint(w->ui);
+}
+
+static void test_mouse(void **state)
+{
+    (void)state;
+    World w;
+    world_open(&w, 100, 30, "ascii", true, false);
+    int64_t n;
+    const int64_t *order = session_order(w.app.session, &n, false);
+    int64_t third = order[2];
+    mousemask(ALL_MOUSE_EVENTS, NULL);
+    click(&w, 5, 10, BUTTON1_PRESSED); /* title, tabs, heading, then the rows */
+    assert_int_equal(ui_linear(w.ui), third);
+    click(&w, 20, 99, BUTTON1_PRESSED); /* the pane: nothing */
+    assert_int_equal(ui_linear(w.ui), third);
+    click(&w, 1, 12, BUTTON1_PRESSED);
+    assert_string_equal(w.ui->view->name, "whatif");
+    click(&w, 29, 2, BUTTON1_PRESSED); /* F1Help */
+    assert_non_null(w.ui->overlay);
+    world_keys(&w, "q 1");
+    click(&w, 10, 10, BUTTON4_PRESSED);
+    assert_true(ui_linear(w.ui) != third);
+    world_close(&w);
+}
+
 static void test_job_fills_table(void **state)
 {
     (void)state;
@@ -303,6 +336,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_golden_utf8),         cmocka_unit_test(test_golden_ascii),     cmocka_unit_test(test_no_model),
         cmocka_unit_test(test_group_moves_together), cmocka_unit_test(test_cursor_follows_layer), cmocka_unit_test(test_search),
         cmocka_unit_test(test_paste_tags),          cmocka_unit_test(test_job_fills_table),  cmocka_unit_test(test_script_on_screen),
+        cmocka_unit_test(test_mouse),
         cmocka_unit_test(test_any_key_any_size),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
