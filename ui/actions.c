@@ -265,7 +265,7 @@ unsigned act_sort(Ui *ui, const KeyRow *row, int key)
     (void)key;
     SortKey k = session_sort_key(ui_session(ui), NULL);
     k = (SortKey)(((int)k + row->arg + SORT_KEYS) % SORT_KEYS);
-    return sort_by(ui, k, k == SORT_NAME || k == SORT_MODEL);
+    return sort_by(ui, k, k == SORT_NAME || k == SORT_MODEL || k == SORT_LEVEL); /* float first */
 }
 
 unsigned act_sort_invert(Ui *ui, const KeyRow *row, int key)

@@ -302,10 +302,11 @@ static void sort_order(Session *s)
         while (s->sort == SORT_SCORE && failed < n && keys[failed].tier == 0)
             failed++;
         int64_t last = n;
+        bool up = s->sort == SORT_NAME || s->sort == SORT_MODEL || s->sort == SORT_LEVEL; /* how make_key orders it */
         while (s->sort == SORT_SCORE && last > failed && keys[last - 1].tier == 2)
             last--;
         for (int64_t i = 0; i < n; i++) {
-            bool inner = s->ascending && i >= failed && i < last;
+            bool inner = s->ascending != up && i >= failed && i < last;
             s->order[i] = keys[inner ? failed + last - 1 - i : i].linear;
         }
         free(keys);

@@ -216,6 +216,32 @@ static void click(World *w, int y, int x, mmask_t button)
     ui_paint(w->ui);
 }
 
+static void test_sorted_both_ways(void **state)
+{
+    (void)state;
+    World w;
+    world_open(&w, 80, 24, "ascii", true, false);
+    Session *s = w.app.session;
+    int64_t n;
+    Error err = {ST_OK, ""};
+    static const struct {
+        const char *line;
+        int64_t first;
+    } cases[] = {{"sort model", 0}, {"sort model desc", 55}, {"sort name", 6}, {"sort name desc", 51}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_int_equal(app_execute(&w.app, cases[i].line, &err), ST_OK);
+        assert_int_equal(session_order(s, &n, true)[0], cases[i].first);
+    }
+    assert_int_equal(app_execute(&w.app, "sort level asc", &err), ST_OK);
+    assert_int_equal(session_level_of(s, session_order(s, &n, true)[0]), 0); /* float first */
+    assert_int_equal(app_execute(&w.app, "sort score asc", &err), ST_OK);
+    const int64_t *order = session_order(s, &n, true);
+    const Metric *m = session_metric(s);
+    for (int64_t i = 1; i < n; i++)
+        assert_true(session_score(s, m, order[i - 1]).value <= session_score(s, m, order[i]).value);
+    world_close(&w);
+}
+
 static void test_mouse(void **state)
 {
     (void)state;
@@ -337,6 +363,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_group_moves_together), cmocka_unit_test(test_cursor_follows_layer), cmocka_unit_test(test_search),
         cmocka_unit_test(test_paste_tags),          cmocka_unit_test(test_job_fills_table),  cmocka_unit_test(test_script_on_screen),
         cmocka_unit_test(test_mouse),
+        cmocka_unit_test(test_sorted_both_ways),
         cmocka_unit_test(test_any_key_any_size),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
