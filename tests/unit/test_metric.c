@@ -31,15 +31,15 @@ typedef struct Run {
     int keep;
 } Run;
 
-static void run_open(Run *u, const char *dir, ArithMode arith, int threads, int max_samples)
+static void run_open(Run *u, const char *dir, ArithMode arith, int threads, int max_samples, int64_t seq_len)
 {
     Error e = {0};
-    CalibFile *c;
-    Tokenizer *tok;
+    CalibFile *c = NULL;
+    Tokenizer *tok = NULL;
     *u = (Run){.keep = -1};
     if (model_open(&u->m, dir, NULL, &e) != ST_OK || pool_new(&u->pool, threads, &e) != ST_OK ||
         calib_open(&c, calib_path, true, &e) != ST_OK || tokenizer_open(&tok, dir, &e) != ST_OK ||
-        tokens_make(&u->t, c, tok, max_samples, 0, u->m->cfg.vocab, &e) != ST_OK)
+        tokens_make(&u->t, c, tok, max_samples, seq_len, u->m->cfg.vocab, &e) != ST_OK)
         fail_msg("%s: %s", dir, e.text);
     tokenizer_free(tok);
     calib_free(c);
@@ -152,7 +152,7 @@ typedef struct Recorded {
 static void recorded_case(const Recorded *c)
 {
     Run u;
-    run_open(&u, c->dir, c->arith, 2, 0);
+    run_open(&u, c->dir, c->arith, 2, 0, 0);
     run_all(&u, NEED_ORDER | NEED_STD, NULL);
     compare_recorded(&u, c->run, "std", c->std);
     compare_recorded(&u, c->run, "kurtosis", c->kurtosis);
@@ -216,13 +216,13 @@ static void threads_resume_and_selection_change_nothing(void **state)
     (void)state;
     const char *dir = "tests/golden/analysis/_models/llama-fp32";
     Run a, b, c;
-    run_open(&a, dir, ARITH_FP32, 1, 0);
+    run_open(&a, dir, ARITH_FP32, 1, 0, 0);
     a.keep = 0;
     run_all(&a, ALL, NULL);
     assert_int_equal(a.calls, a.m->cfg.layers);
-    run_open(&b, dir, ARITH_FP32, 3, 0);
+    run_open(&b, dir, ARITH_FP32, 3, 0, 0);
     run_all(&b, ALL, NULL);
-    run_open(&c, dir, ARITH_FP32, 2, 0);
+    run_open(&c, dir, ARITH_FP32, 2, 0, 0);
     bool *sel = calloc((size_t)c.m->nlinears, sizeof *sel);
     int64_t count = 0;
     for (int64_t i = 0; i < c.m->nlinears; i++)
@@ -376,7 +376,7 @@ static void local_error_is_its_formula(void **state)
     double worst = 0;
     for (int d = 0; d < 2; d++) {
         Run u;
-        run_open(&u, dirs[d], ARITH_FP32, 2, 3);
+        run_open(&u, dirs[d], ARITH_FP32, 2, 3, 0);
         run_all(&u, metric_find("local_error")->needs, NULL);
         Capture c = capture(&u);
         for (int64_t i = 0; i < u.m->nlinears; i++) {
@@ -443,7 +443,7 @@ static void local_error_ranks_as_the_true_error_does(void **state)
 {
     (void)state;
     Run u;
-    run_open(&u, "lab_models/demo", ARITH_FP32, 2, 1);
+    run_open(&u, "lab_models/demo", ARITH_FP32, 2, 1, 40);
     run_all(&u, metric_find("local_error")->needs, NULL);
     Capture c = capture(&u);
     int64_t n = u.m->nlinears;
@@ -468,7 +468,7 @@ static void demo_ranks_its_bad_layers_first(void **state)
     static const char *const bad[] = {"model.layers.1.mlp.down_proj", "model.layers.6.mlp.down_proj"};
     static const char *const metric[] = {"kurtosis", "local_error"};
     Run u;
-    run_open(&u, "lab_models/demo", ARITH_FP32, 2, 0);
+    run_open(&u, "lab_models/demo", ARITH_FP32, 2, 0, 0);
     run_all(&u, metric_find("kurtosis")->needs | metric_find("local_error")->needs, NULL);
     for (int k = 0; k < 2; k++)
         for (int b = 0; b < 2; b++) {
@@ -531,7 +531,7 @@ static void bounds_are_checked_and_estimated(void **state)
     (void)state;
     Run u;
     Error e;
-    run_open(&u, "tests/golden/analysis/_models/llama-fp32", ARITH_FP32, 1, 1);
+    run_open(&u, "tests/golden/analysis/_models/llama-fp32", ARITH_FP32, 1, 1, 0);
     AnalyzeRequest q = {.needs = NEED_ORDER, .first_layer = u.m->cfg.layers + 1};
     assert_int_equal(analyze_run(u.r, &q, &e), ST_USAGE);
     uint64_t few = analyze_bytes(u.m, NEED_ORDER, 100, 100, 1), more = analyze_bytes(u.m, ALL, 100, 100, 1);
