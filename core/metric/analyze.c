@@ -10,7 +10,8 @@
 
 enum { NEED_INPUT = NEED_ORDER | NEED_STD | NEED_CHANNEL | NEED_OUTPUT | NEED_HIST };
 
-/* What is known so far of one linear of the layer at work; the tap's part only in the first linear of each shared input. */
+/* What is known so far of one linear of the layer at work; the tap's part only in the first linear of each shared
+ * input. */
 typedef struct Slot {
     TapStat *tap;
     TapTotals in;
@@ -79,7 +80,8 @@ static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, 
     return tapstat_new(&slot_of(c, tap.linear)->tap, c->pool, w, samples, start, width, err);
 }
 
-static void tap_tile(void *self, Tap tap, int sample, int64_t row0, const float *x, int64_t rows, int64_t width, int64_t ld)
+static void tap_tile(void *self, Tap tap, int sample, int64_t row0, const float *x, int64_t rows, int64_t width,
+                     int64_t ld)
 {
     (void)width;
     tapstat_tile(slot_of(self, tap.linear)->tap, sample, row0, x, rows, ld);
@@ -130,9 +132,9 @@ static Status output_energy(void *self, int64_t linear, double sum_sq, int64_t r
 
 static TapSummary summary_of(const TapTotals *t)
 {
-    TapSummary s = {.values = t->values, .rows = t->rows, .width = t->width, .samples = t->samples, .min = t->min, .max = t->max,
-                    .mean = t->mean, .std = t->std, .kurtosis = t->kurtosis, .quantile = t->quantile, .std_score = t->std_score,
-                    .token_max_sq = t->token_max_sq, .mean_sq = t->mean_sq, .bad = t->bad};
+    TapSummary s = {.values = t->values, .rows = t->rows, .width = t->width, .samples = t->samples, .min = t->min,
+                    .max = t->max, .mean = t->mean, .std = t->std, .kurtosis = t->kurtosis, .quantile = t->quantile,
+                    .std_score = t->std_score, .token_max_sq = t->token_max_sq, .mean_sq = t->mean_sq, .bad = t->bad};
     memcpy(s.bad_text, t->bad_text, sizeof s.bad_text);
     return s;
 }
@@ -151,12 +153,14 @@ static Status fill_input(LinearResult *r, const TapTotals *t, Error *err)
 
 static void fill_weight(LinearResult *r, WeightTotals *w)
 {
-    r->weight = (WeightSummary){.min = w->min, .max = w->max, .mean = w->mean, .std = w->std, .hist = w->hist, .bad = w->bad};
+    r->weight = (WeightSummary){.min = w->min, .max = w->max, .mean = w->mean, .std = w->std, .hist = w->hist,
+                                .bad = w->bad};
     memcpy(r->weight.bad_text, w->bad_text, sizeof r->weight.bad_text);
     w->hist = (KeyHist){0};
 }
 
-/* DECISIONS, local_error: e = sum_j m2_j |dW_j|^2 + sum_j min(s^2/12, m2_j) |W_j|^2, for every kind of weight and activation. */
+/* DECISIONS, local_error: e = sum_j m2_j |dW_j|^2 + sum_j min(s^2/12, m2_j) |W_j|^2, for every kind of weight and
+ * activation. */
 static LocalError local_error_of(const TapTotals *t, const WeightTotals *w, double output_sq)
 {
     LocalError e = {.output_sq = output_sq};
@@ -183,8 +187,8 @@ static void results_fini(LinearResult *r, int n)
 }
 
 /* A tap that was never fed (an expert without tokens) leaves NaN, not zeros. */
-static const TapTotals not_fed = {.min = NAN, .max = NAN, .mean = NAN, .std = NAN, .mean_sq = NAN, .kurtosis = NAN, .quantile = NAN,
-                                  .std_score = NAN, .token_max_sq = NAN};
+static const TapTotals not_fed = {.min = NAN, .max = NAN, .mean = NAN, .std = NAN, .mean_sq = NAN, .kurtosis = NAN,
+                                  .quantile = NAN, .std_score = NAN, .token_max_sq = NAN};
 
 static Status make_results(Collector *c, int layer, int *n, Error *err)
 {
@@ -272,7 +276,8 @@ Status analyze_run(Runner *r, const AnalyzeRequest *req, Error *err)
 {
     const Model *m = runner_model(r);
     if (req->first_layer < 0 || req->first_layer > m->cfg.layers)
-        return error_set(err, ST_USAGE, "layer %d to start the analysis at is not one of the model's %d", req->first_layer, m->cfg.layers);
+        return error_set(err, ST_USAGE, "layer %d to start the analysis at is not one of the model's %d",
+                         req->first_layer, m->cfg.layers);
     Collector c;
     Status st = collector_init(&c, m, req, err);
     if (st == ST_OK) {
@@ -289,7 +294,8 @@ Status analyze_run(Runner *r, const AnalyzeRequest *req, Error *err)
 
 uint64_t analyze_bytes(const Model *m, unsigned needs, int64_t rows, int64_t longest, int threads)
 {
-    TapWants w = {.order = needs & NEED_ORDER, .std = needs & NEED_STD, .channel = needs & NEED_CHANNEL, .hist = needs & NEED_HIST};
+    TapWants w = {.order = needs & NEED_ORDER, .std = needs & NEED_STD, .channel = needs & NEED_CHANNEL,
+                  .hist = needs & NEED_HIST};
     uint64_t tap = 0, weights = 0;
     int64_t widest = 0;
     bool sums = needs & NEED_WEIGHT, hist = needs & (NEED_HIST | NEED_WHIST);

@@ -4,7 +4,8 @@
 static double score(const LinearResult *r, const QConfig *q, char *why, int why_size)
 {
     (void)q;
-    return metric_input_score(&r->in, r->in.kurtosis, "kurtosis was not collected, or its powers overflow", why, why_size);
+    return metric_input_score(&r->in, r->in.kurtosis, "kurtosis was not collected, or its powers overflow", why,
+                              why_size);
 }
 
 const Metric metric_kurtosis = {
@@ -14,7 +15,7 @@ const Metric metric_kurtosis = {
     .scope = SCOPE_LINEAR,
     .direction = 1,
     .needs = NEED_ORDER,
-    .explain = "How heavy the tails of the layer's input are: 0 for a bell curve, thousands when a few channels tower.\n"
+    .explain = "How heavy the tails of the layer's input are: 0 for a bell curve, thousands when few channels tower.\n"
                "Trust it to find inputs with outliers, the ones int8 activations hurt; weights are not looked at.\n"
                "It takes every 100th value of each sorted text, so a single huge value in a text goes unseen.",
     .score = score,

@@ -45,7 +45,8 @@ static const char *reason(const LinearResult *r, const QConfig *q)
     if (!r->err.have)
         return r->in.values ? "local_error was not collected" : "no token reached it";
     if (weight_kind(&q->weight) == -1 || act_kind(&q->act) == -1)
-        return "local_error knows int8 and int4 per_channel symmetric weights, and int8 per_tensor or per_token activations";
+        return "local_error knows int8 and int4 per_channel symmetric weights, and int8 per_tensor or per_token "
+               "activations";
     return "its output is zero, or its squares overflow";
 }
 

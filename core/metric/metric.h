@@ -43,8 +43,8 @@ typedef struct WeightSummary {
     char bad_text[160];
 } WeightSummary;
 
-/* Local error parts: any level can be scored afterwards without a pass. Weight kinds: int8, int4 per_channel sym. Act kinds: static
- * sym, static asym, per token (sym). */
+/* Local error parts: any level can be scored afterwards without a pass. Weight kinds: int8, int4 per_channel sym. Act
+ * kinds: static sym, static asym, per token (sym). */
 typedef struct LocalError {
     bool have;
     double weight_err[2];  /* sum_j m2_j ||dW_:j||^2 for int8, int4 */
@@ -73,7 +73,8 @@ typedef struct Metric {
     bool additive;           /* sums over linears predict: local_error */
     unsigned needs;
     const char *explain;     /* two or three lines: what it is, when to trust it */
-    /* Score of one linear at its level (NULL q: the open recipe has none). NaN = not defined; a reason goes into why. */
+    /* Score of one linear at its level (NULL q: the open recipe has none). NaN = not defined; a reason goes into
+     * why. */
     double (*score)(const LinearResult *r, const QConfig *q, char *why, int why_size);
 } Metric;
 extern const Metric *const metric_table[]; /* NULL-terminated, core/registry.c */
@@ -86,14 +87,15 @@ typedef struct AnalyzeRequest {
     const bool *selected;        /* [nlinears], NULL = all: which linears to collect */
     int first_layer;             /* resume: start here with `h` holding this layer's input */
     Stream *h;                   /* in: first_layer's input (from runner_embed for 0); consumed in place */
-    /* [job thread] the finished linears of one layer, in linear order; the results' buffers pass to the callback (also when it
-     * fails), the array doesn't. h: the layer's output. May be NULL. */
+    /* [job thread] the finished linears of one layer, in linear order; the results' buffers pass to the callback
+     * (also when it fails), the array doesn't. h: the layer's output. May be NULL. */
     Status (*layer_done)(void *ctx, int layer, LinearResult *results, int n, const Stream *h, Error *err);
     void *ctx;
 } AnalyzeRequest;
 /* One float pass over the layers; stops early with ST_CANCELLED (finished layers were delivered). */
 Status analyze_run(Runner *r, const AnalyzeRequest *req, Error *err);
-/* Bytes the collection holds beyond the runner's own (for the planner): samples of `rows` tokens in all, the longest of `longest`. */
+/* Bytes the collection holds beyond the runner's own (for the planner): samples of `rows` tokens in all, the longest
+ * of `longest`. */
 uint64_t analyze_bytes(const Model *m, unsigned needs, int64_t rows, int64_t longest, int threads);
 /* The same where only the number of samples is known (512 tokens each). */
 uint64_t analyze_estimate(const Model *m, unsigned needs, int samples, int threads);

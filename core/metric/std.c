@@ -4,8 +4,8 @@
 static double score(const LinearResult *r, const QConfig *q, char *why, int why_size)
 {
     (void)q;
-    return metric_input_score(&r->in, r->in.std_score, "std was not collected, overflows, or a text gave a single value", why,
-                              why_size);
+    return metric_input_score(&r->in, r->in.std_score,
+                              "std was not collected, overflows, or a text gave a single value", why, why_size);
 }
 
 const Metric metric_std = {

@@ -67,8 +67,8 @@ static void column_group(const float *x, int rows, int64_t ld, float *cmin, floa
     *csq += (double)sum;
 }
 
-static void columns_scalar(const float *x, int64_t rows, int64_t width, int64_t ld, float *cmin, float *cmax, double *csq,
-                           float *rowmax)
+static void columns_scalar(const float *x, int64_t rows, int64_t width, int64_t ld, float *cmin, float *cmax,
+                           double *csq, float *rowmax)
 {
     for (int64_t r = 0; r < rows;) {
         int g = rows - r >= GROUP ? GROUP : 1;
@@ -133,8 +133,8 @@ static float select_scalar(const float *v, int n, int r)
     return v[0];
 }
 
-/* Squared distance of w from its place on the grid of step s. |w/s| is far below 2^22, where adding and subtracting 1.5*2^23 rounds
- * half to even. */
+/* Squared distance of w from its place on the grid of step s. |w/s| is far below 2^22, where adding and subtracting
+ * 1.5*2^23 rounds half to even. */
 static float grid_error(float w, float s)
 {
     const float magic = 12582912.0f;
@@ -143,7 +143,8 @@ static float grid_error(float w, float s)
     return d * d;
 }
 
-static void weight_column(const float *w, int rows, int64_t in, const float *s8, const float *s4, float *c8, float *c4, float *c2)
+static void weight_column(const float *w, int rows, int64_t in, const float *s8, const float *s4, float *c8,
+                          float *c4, float *c2)
 {
     float e8[WGROUP], e4[WGROUP], q[WGROUP];
     for (int r = 0; r < rows; r++) {
@@ -163,7 +164,8 @@ static void weight_column(const float *w, int rows, int64_t in, const float *s8,
     *c2 += (q[0] + q[1]) + (q[2] + q[3]);
 }
 
-static void weight_scalar(const float *w, int64_t rows, int64_t in, const float *s8, const float *s4, float *c8, float *c4, float *c2)
+static void weight_scalar(const float *w, int64_t rows, int64_t in, const float *s8, const float *s4, float *c8,
+                          float *c4, float *c2)
 {
     for (int64_t r = 0; r < rows;) {
         int g = rows - r >= WGROUP ? WGROUP : 1;
@@ -234,7 +236,8 @@ AVX2 static void scan_avx2(const float *x, int64_t n, ScanSums *s)
 }
 
 /* Eight rows at once; their largest magnitudes go to rowmax[8]. */
-AVX2 static void columns8_avx2(const float *x, int64_t width, int64_t ld, float *cmin, float *cmax, double *csq, float *rowmax)
+AVX2 static void columns8_avx2(const float *x, int64_t width, int64_t ld, float *cmin, float *cmax, double *csq,
+                               float *rowmax)
 {
     const __m256 absmask = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
     __m256 rm[GROUP];
@@ -269,8 +272,8 @@ AVX2 static void columns8_avx2(const float *x, int64_t width, int64_t ld, float 
         column_group(x + j, GROUP, ld, cmin + j, cmax + j, csq + j, rowmax);
 }
 
-AVX2 static void columns_avx2(const float *x, int64_t rows, int64_t width, int64_t ld, float *cmin, float *cmax, double *csq,
-                              float *rowmax)
+AVX2 static void columns_avx2(const float *x, int64_t rows, int64_t width, int64_t ld, float *cmin, float *cmax,
+                              double *csq, float *rowmax)
 {
     int64_t r = 0;
     for (; r + GROUP <= rows; r += GROUP)
@@ -372,15 +375,18 @@ AVX2 static inline __m256 grid_error_avx2(__m256 w, __m256 s)
     return _mm256_mul_ps(d, d);
 }
 
-AVX2 static void weight4_avx2(const float *w, int64_t in, const float *s8, const float *s4, float *c8, float *c4, float *c2)
+AVX2 static void weight4_avx2(const float *w, int64_t in, const float *s8, const float *s4, float *c8, float *c4,
+                              float *c2)
 {
     int64_t full = in & ~(int64_t)(LANES - 1);
     for (int64_t j = 0; j < full; j += LANES) {
         __m256 e8[2], e4[2], q[2];
         for (int p = 0; p < 2; p++) {
             __m256 a = _mm256_loadu_ps(w + 2 * p * in + j), b = _mm256_loadu_ps(w + (2 * p + 1) * in + j);
-            e8[p] = _mm256_add_ps(grid_error_avx2(a, _mm256_set1_ps(s8[2 * p])), grid_error_avx2(b, _mm256_set1_ps(s8[2 * p + 1])));
-            e4[p] = _mm256_add_ps(grid_error_avx2(a, _mm256_set1_ps(s4[2 * p])), grid_error_avx2(b, _mm256_set1_ps(s4[2 * p + 1])));
+            e8[p] = _mm256_add_ps(grid_error_avx2(a, _mm256_set1_ps(s8[2 * p])),
+                                  grid_error_avx2(b, _mm256_set1_ps(s8[2 * p + 1])));
+            e4[p] = _mm256_add_ps(grid_error_avx2(a, _mm256_set1_ps(s4[2 * p])),
+                                  grid_error_avx2(b, _mm256_set1_ps(s4[2 * p + 1])));
             q[p] = _mm256_add_ps(_mm256_mul_ps(a, a), _mm256_mul_ps(b, b));
         }
         _mm256_storeu_ps(c8 + j, _mm256_add_ps(_mm256_loadu_ps(c8 + j), _mm256_add_ps(e8[0], e8[1])));
@@ -391,7 +397,8 @@ AVX2 static void weight4_avx2(const float *w, int64_t in, const float *s8, const
         weight_column(w + j, WGROUP, in, s8, s4, c8 + j, c4 + j, c2 + j);
 }
 
-AVX2 static void weight_avx2(const float *w, int64_t rows, int64_t in, const float *s8, const float *s4, float *c8, float *c4, float *c2)
+AVX2 static void weight_avx2(const float *w, int64_t rows, int64_t in, const float *s8, const float *s4, float *c8,
+                             float *c4, float *c2)
 {
     int64_t r = 0;
     for (; r + WGROUP <= rows; r += WGROUP)

@@ -124,7 +124,8 @@ void keyhist_range(uint16_t key, float *lo, float *hi)
 }
 
 /* Adds mass spread evenly over [a, b] to the bins of [lo, hi]. */
-static void spread(double a, double b, double mass, double lo, double hi, int bins, double *out, double *below, double *above)
+static void spread(double a, double b, double mass, double lo, double hi, int bins, double *out, double *below,
+                   double *above)
 {
     double width = (hi - lo) / bins;
     if (!(b > a) || !(width > 0)) {
@@ -145,7 +146,8 @@ static void spread(double a, double b, double mass, double lo, double hi, int bi
     double from = fmax(a, lo), to = fmin(b, hi);
     if (!(to > from))
         return;
-    int first = (int)fmin((from - lo) / width, (double)(bins - 1)), last = (int)fmin((to - lo) / width, (double)(bins - 1));
+    int first = (int)fmin((from - lo) / width, (double)(bins - 1)),
+        last = (int)fmin((to - lo) / width, (double)(bins - 1));
     for (int i = first; i <= last; i++) {
         double x0 = i == first ? from : lo + i * width, x1 = i == last ? to : lo + (i + 1) * width;
         if (x1 > x0)

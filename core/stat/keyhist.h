@@ -5,8 +5,8 @@
 
 #include "base/error.h"
 
-/* Counts of values by the upper 16 bits of their float32 (sign, exponent, 7 mantissa bits: exact for bf16), kept sparse: what every
- * histogram view derives from. Ordered by value ascending. NaNs are counted apart. */
+/* Counts of values by the upper 16 bits of their float32 (sign, exponent, 7 mantissa bits: exact for bf16), kept
+ * sparse: what every histogram view derives from. Ordered by value ascending. NaNs are counted apart. */
 typedef struct KeyHist {
     int n;              /* distinct keys */
     uint16_t *key;      /* [n] upper half of the float32 bits */
@@ -23,8 +23,8 @@ Status keyhist_add(KeyHist *into, const KeyHist *h, Error *err);
 void keyhist_fini(KeyHist *h);
 /* Lower and upper bound of the values a key stands for (lo <= hi). */
 void keyhist_range(uint16_t key, float *lo, float *hi);
-/* Counts of `bins` equal bins over [lo, hi] into out; values outside go to *below, *above (both may be NULL). A key's mass is
- * spread over the bins its range crosses. */
+/* Counts of `bins` equal bins over [lo, hi] into out; values outside go to *below, *above (both may be NULL). A key's
+ * mass is spread over the bins its range crosses. */
 void keyhist_bins(const KeyHist *h, double lo, double hi, int bins, double *out, double *below, double *above);
 /* Value at quantile q in [0,1], linear within a key's range. NaN when empty. */
 double keyhist_quantile(const KeyHist *h, double q);

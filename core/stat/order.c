@@ -155,8 +155,9 @@ Status order_count(OrderScratch *s, const StatKernels *k, const float *x, int64_
 {
     int64_t n = rows * width;
     if (n > UINT32_MAX)
-        return error_set(err, ST_USAGE, "a sample has %lld activations at one layer, more than can be counted; use a smaller --seq-len",
-                         (long long)n);
+        return error_set(err, ST_USAGE,
+                         "a sample has %lld activations at one layer, more than can be counted; use a smaller "
+                         "--seq-len", (long long)n);
     s->n = n;
     s->or_bits = sums->or_bits;
     s->tiny = 0;
@@ -233,7 +234,8 @@ static bool wants_refining(const OrderScratch *s, const OrderPick *p, int64_t ex
         return false; /* all values of a bucket are equal: bf16 and the like */
     if (s->n <= exact_max || p->count > s->n / 64)
         return true;
-    double first = (double)p->out * ORDER_STEP / (double)s->n, last = (double)(p->out + p->ranks) * ORDER_STEP / (double)s->n;
+    double share = ORDER_STEP / (double)s->n;
+    double first = (double)p->out * share, last = (double)(p->out + p->ranks) * share;
     return first < 0.02 || last > 0.98 || (last > 0.235 && first < 0.265) || (last > 0.735 && first < 0.765);
 }
 
@@ -307,8 +309,8 @@ static void sample_sorted(const OrderScratch *s, float *out)
         *out++ = s->value[r];
 }
 
-Status order_pick(OrderScratch *s, const StatKernels *k, const float *x, int64_t rows, int64_t width, int64_t ld, bool tiny,
-                  int64_t exact_max, float *out, Error *err)
+Status order_pick(OrderScratch *s, const StatKernels *k, const float *x, int64_t rows, int64_t width, int64_t ld,
+                  bool tiny, int64_t exact_max, float *out, Error *err)
 {
     if (s->sorted) {
         if (out)

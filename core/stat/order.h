@@ -8,12 +8,13 @@
 #include "base/error.h"
 #include "stat/kernel.h"
 
-/* Sampled order statistics of a sample's values (specs/analysis.md 2.1): every value when there are fewer than 100, else
- * sorted[50], sorted[150], …
+/* Sampled order statistics of a sample's values (specs/analysis.md 2.1): every value when there are fewer than 100,
+ * else sorted[50], sorted[150], …
  *
- * One pass counts the values in fine buckets (as fine as the number of values asks for), which tells the buckets that hold a wanted rank; a
- * second pass picks only the values of those and sorts them. The result is exact, except that above `exact_max` values the dense body
- * (not the tails, not the surroundings of the quartiles) is interpolated within buckets of at most 2^-11 of the value. */
+ * One pass counts the values in fine buckets (as fine as the number of values asks for), which tells the buckets that
+ * hold a wanted rank; a second pass picks only the values of those and sorts them. The result is exact, except that
+ * above `exact_max` values the dense body (not the tails, not the surroundings of the quartiles) is interpolated
+ * within buckets of at most 2^-11 of the value. */
 
 /* A worker's memory, reused from sample to sample. Zero-initialise to start. */
 typedef struct OrderScratch {
@@ -42,10 +43,10 @@ void order_sort(float *v, int64_t n, float *tmp);
 /* Counts a sample of finite values [rows][width]; `sums` are its scan. */
 Status order_count(OrderScratch *s, const StatKernels *k, const float *x, int64_t rows, int64_t width, int64_t ld,
                    const ScanSums *sums, Error *err);
-/* After order_count of the same values: the sampled order statistics, ascending, into out[order_count_of(rows*width)] (NULL: not
- * wanted). tiny: also picks what order_hist needs. exact_max: ORDER_EXACT_MAX (tests pass others). */
-Status order_pick(OrderScratch *s, const StatKernels *k, const float *x, int64_t rows, int64_t width, int64_t ld, bool tiny,
-                  int64_t exact_max, float *out, Error *err);
+/* After order_count of the same values: the sampled order statistics, ascending, into out[order_count_of(rows*width)]
+ * (NULL: not wanted). tiny: also picks what order_hist needs. exact_max: ORDER_EXACT_MAX (tests pass others). */
+Status order_pick(OrderScratch *s, const StatKernels *k, const float *x, int64_t rows, int64_t width, int64_t ld,
+                  bool tiny, int64_t exact_max, float *out, Error *err);
 /* After order_pick with `tiny`: adds the sample to a table of counts by 16-bit key. */
 void order_hist(const OrderScratch *s, uint64_t dense[65536]);
 

@@ -48,7 +48,8 @@ void taptotals_fini(TapTotals *t)
     memset(t, 0, sizeof *t);
 }
 
-Status tapstat_new(TapStat **out, StatPool *pool, TapWants wants, int samples, const int64_t *start, int64_t width, Error *err)
+Status tapstat_new(TapStat **out, StatPool *pool, TapWants wants, int samples, const int64_t *start, int64_t width,
+                   Error *err)
 {
     TapStat *t = mem_zarray(1, sizeof *t);
     if (!t)
@@ -160,8 +161,8 @@ static void channel_pass(TapStat *t, Sample *s, const float *x, int64_t rows, in
 }
 
 /* Order statistics and histogram of a sample into s->list and the tap's dense table. */
-static Status order_pass(TapStat *t, Sample *s, StatScratch *scratch, const float *x, int64_t rows, int64_t ld, const ScanSums *sums,
-                         Error *err)
+static Status order_pass(TapStat *t, Sample *s, StatScratch *scratch, const float *x, int64_t rows, int64_t ld,
+                         const ScanSums *sums, Error *err)
 {
     if (t->wants.order) {
         s->list = mem_array((size_t)order_count_of(rows * t->width), sizeof *s->list);
@@ -169,7 +170,8 @@ static Status order_pass(TapStat *t, Sample *s, StatScratch *scratch, const floa
             return error_nomem(err, "order statistics");
     }
     RETURN_IF_ERROR(order_count(&scratch->order, t->k, x, rows, t->width, ld, sums, err));
-    RETURN_IF_ERROR(order_pick(&scratch->order, t->k, x, rows, t->width, ld, t->wants.hist, ORDER_EXACT_MAX, s->list, err));
+    RETURN_IF_ERROR(order_pick(&scratch->order, t->k, x, rows, t->width, ld, t->wants.hist, ORDER_EXACT_MAX, s->list,
+                               err));
     if (t->wants.hist) {
         pthread_mutex_lock(&t->lock); /* counts: the order of merging doesn't matter */
         order_hist(&scratch->order, t->dense);
@@ -197,7 +199,8 @@ static void merge_channels(TapStat *t, int sample, const float *cmin, const floa
     pthread_mutex_unlock(&t->lock);
 }
 
-static Status whole_sample(TapStat *t, int sample, StatScratch *scratch, const float *x, int64_t rows, int64_t ld, Error *err)
+static Status whole_sample(TapStat *t, int sample, StatScratch *scratch, const float *x, int64_t rows, int64_t ld,
+                           Error *err)
 {
     Sample *s = &t->sample[sample];
     ScanSums sums = SCAN_START;
@@ -315,8 +318,8 @@ Status tapstat_end(TapStat *t, TapTotals *out, Error *err)
     }
     for (int i = 0; i < t->samples; i++)
         if (t->sample[i].rows_seen != t->start[i + 1] - t->start[i])
-            return error_set(err, ST_INTERNAL, "%lld of %lld rows of sample %d reached the statistics", (long long)t->sample[i].rows_seen,
-                             (long long)(t->start[i + 1] - t->start[i]), i);
+            return error_set(err, ST_INTERNAL, "%lld of %lld rows of sample %d reached the statistics",
+                             (long long)t->sample[i].rows_seen, (long long)(t->start[i + 1] - t->start[i]), i);
     TapTotals o = {.width = t->width, .min = NAN, .max = NAN, .mean = NAN, .std = NAN, .mean_sq = NAN, .kurtosis = NAN,
                    .quantile = NAN, .std_score = NAN, .token_max_sq = NAN};
     if (t->bad_sample >= 0) {
@@ -353,8 +356,8 @@ uint64_t tapstat_bytes(TapWants wants, int64_t rows, int64_t longest, int64_t wi
     uint64_t w = (uint64_t)width, t = (uint64_t)(threads < 1 ? 1 : threads), n = (uint64_t)longest * w;
     uint64_t b = w * (wants.channel || wants.hist ? 12 : 0) + (wants.hist ? 65536 * 8 : 0);
     b += wants.order ? (uint64_t)rows * w / ORDER_STEP * 4 : 0;
-    /* per worker: channel sums and extremes, a copy of a sample that comes in tiles, fine buckets (20 octaves), and the values
-     * picked from them (up to a third) */
+    /* per worker: channel sums and extremes, a copy of a sample that comes in tiles, fine buckets (20 octaves), and
+     * the values picked from them (up to a third) */
     b += t * (w * 20 + (uint64_t)longest * 4 + n * 4);
     if (wants.order || wants.hist)
         b += t * (20u * 2 * 2048 * 5 + n / 3 * 8);

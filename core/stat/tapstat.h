@@ -37,14 +37,15 @@ typedef struct TapTotals {
 } TapTotals;
 void taptotals_fini(TapTotals *t);
 
-/* Statistics of one tap. Samples may be fed by several threads at once, each sample's rows in order by one thread at a time; the
- * totals don't depend on which thread fed what when. */
+/* Statistics of one tap. Samples may be fed by several threads at once, each sample's rows in order by one thread at
+ * a time; the totals don't depend on which thread fed what when. */
 typedef struct TapStat TapStat;
 /* start[samples+1]: first rows of the samples (copied). */
-Status tapstat_new(TapStat **out, StatPool *pool, TapWants wants, int samples, const int64_t *start, int64_t width, Error *err);
+Status tapstat_new(TapStat **out, StatPool *pool, TapWants wants, int samples, const int64_t *start, int64_t width,
+                   Error *err);
 void tapstat_free(TapStat *t);
-/* [any thread] rows [row0, row0 + rows) of a sample; a sample that comes in several tiles is copied until it is whole. Errors are
- * kept for tapstat_end. */
+/* [any thread] rows [row0, row0 + rows) of a sample; a sample that comes in several tiles is copied until it is
+ * whole. Errors are kept for tapstat_end. */
 void tapstat_tile(TapStat *t, int sample, int64_t row0, const float *x, int64_t rows, int64_t ld);
 /* After the last tile: *out is initialised on success (caller frees it with taptotals_fini). */
 Status tapstat_end(TapStat *t, TapTotals *out, Error *err);

@@ -91,8 +91,8 @@ static void note_bad(WeightStat *s, int64_t row, const float *w)
     pthread_mutex_lock(&s->lock);
     if (j < s->in && (s->bad_row < 0 || row < s->bad_row)) {
         s->bad_row = row;
-        snprintf(s->bad_text, sizeof s->bad_text, "%s first at row %lld column %lld", isnan(w[j]) ? "NaN" : "Inf", (long long)row,
-                 (long long)j);
+        snprintf(s->bad_text, sizeof s->bad_text, "%s first at row %lld column %lld", isnan(w[j]) ? "NaN" : "Inf",
+                 (long long)row, (long long)j);
     }
     pthread_mutex_unlock(&s->lock);
 }
@@ -178,7 +178,8 @@ static void merge_panels(WeightStat *s, Panel *p)
 static Status whole_panel(WeightStat *s, Panel *p, StatScratch *scratch, int64_t row0, const float *w, Error *err)
 {
     p->cols = mem_zarray((size_t)(3 * s->in), sizeof *p->cols);
-    if (!p->cols || !statscratch_floats(scratch, (size_t)(3 * s->in + 2 * CHUNK)) || (s->hist && !statscratch_count16(scratch)))
+    if (!p->cols || !statscratch_floats(scratch, (size_t)(3 * s->in + 2 * CHUNK)) ||
+        (s->hist && !statscratch_count16(scratch)))
         return error_nomem(err, "statistics of weights");
     memset(scratch->f, 0, (size_t)(3 * s->in) * sizeof *scratch->f);
     p->min = INFINITY;

@@ -8,8 +8,8 @@
 #include "stat/keyhist.h"
 #include "stat/tapstat.h"
 
-/* Column sums over all output rows of a weight [out][in]; NULL unless `err` was wanted. Row-wise symmetric minmax in float32:
- * s = max(max|w|/127 (int4: /7), 2^-23), q = rint(w/s), dw = w - q s. */
+/* Column sums over all output rows of a weight [out][in]; NULL unless `err` was wanted. Row-wise symmetric minmax in
+ * float32: s = max(max|w|/127 (int4: /7), 2^-23), q = rint(w/s), dw = w - q s. */
 typedef struct WeightTotals {
     double *err8, *err4; /* [in] sum of dw^2 */
     double *sq;          /* [in] sum of w^2 */

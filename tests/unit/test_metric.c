@@ -79,7 +79,8 @@ static Status on_layer(void *ctx, int layer, LinearResult *r, int n, const Strea
 static void run_from(Run *u, unsigned needs, const bool *selected, int first, Stream *h)
 {
     Error e = {0};
-    AnalyzeRequest q = {.needs = needs, .selected = selected, .first_layer = first, .h = h, .layer_done = on_layer, .ctx = u};
+    AnalyzeRequest q = {.needs = needs, .selected = selected, .first_layer = first, .h = h, .layer_done = on_layer,
+                        .ctx = u};
     if (analyze_run(u->r, &q, &e) != ST_OK)
         fail_msg("%s", e.text);
 }
@@ -175,9 +176,9 @@ static void recorded_fp32(void **state)
         recorded_case(&c[i]);
 }
 
-/* One ulp of an extreme value moves a score by up to 1e-2, and kurtosis by more. The peer recorded these with a fused attention that
- * keeps scores and weights in float32, model mode rounds them as the plain one does: where two values of a score moved for that
- * reason, the tolerance is wider than 1e-2. */
+/* One ulp of an extreme value moves a score by up to 1e-2, and kurtosis by more. The peer recorded these with a fused
+ * attention that keeps scores and weights in float32, model mode rounds them as the plain one does: where two values
+ * of a score moved for that reason, the tolerance is wider than 1e-2. */
 static void recorded_model_mode(void **state)
 {
     (void)state;
@@ -198,10 +199,10 @@ enum { ALL = NEED_ORDER | NEED_STD | NEED_CHANNEL | NEED_WEIGHT | NEED_OUTPUT | 
 static void same_result(const LinearResult *a, const LinearResult *b)
 {
     assert_int_equal(a->linear, b->linear);
-    const double x[] = {a->in.min, a->in.max, a->in.mean, a->in.std, a->in.kurtosis, a->in.quantile, a->in.std_score, a->in.token_max_sq,
-                        a->in.mean_sq, a->weight.min, a->weight.max, a->weight.mean, a->weight.std};
-    const double y[] = {b->in.min, b->in.max, b->in.mean, b->in.std, b->in.kurtosis, b->in.quantile, b->in.std_score, b->in.token_max_sq,
-                        b->in.mean_sq, b->weight.min, b->weight.max, b->weight.mean, b->weight.std};
+    const double x[] = {a->in.min, a->in.max, a->in.mean, a->in.std, a->in.kurtosis, a->in.quantile, a->in.std_score,
+                        a->in.token_max_sq, a->in.mean_sq, a->weight.min, a->weight.max, a->weight.mean, a->weight.std};
+    const double y[] = {b->in.min, b->in.max, b->in.mean, b->in.std, b->in.kurtosis, b->in.quantile, b->in.std_score,
+                        b->in.token_max_sq, b->in.mean_sq, b->weight.min, b->weight.max, b->weight.mean, b->weight.std};
     assert_memory_equal(x, y, sizeof x);
     assert_memory_equal(&a->err.weight_err, &b->err.weight_err, sizeof a->err.weight_err);
     assert_memory_equal(&a->err.act_err, &b->err.act_err, sizeof a->err.act_err);
@@ -262,7 +263,8 @@ static bool capture_wants(void *self, Tap tap)
     return tap.kind == TAP_LINEAR_IN;
 }
 
-static void capture_tile(void *self, Tap tap, int sample, int64_t row0, const float *x, int64_t rows, int64_t width, int64_t ld)
+static void capture_tile(void *self, Tap tap, int sample, int64_t row0, const float *x, int64_t rows, int64_t width,
+                         int64_t ld)
 {
     const Capture *c = self;
     for (int64_t r = 0; r < rows; r++)
@@ -372,7 +374,8 @@ static double plain_local_error(const Capture *c, int64_t linear, const double *
 static void local_error_is_its_formula(void **state)
 {
     (void)state;
-    static const char *const dirs[] = {"tests/golden/analysis/_models/llama-fp32", "tests/golden/analysis/_models/qwen3-bf16"};
+    static const char *const dirs[] = {"tests/golden/analysis/_models/llama-fp32",
+                                       "tests/golden/analysis/_models/qwen3-bf16"};
     double worst = 0;
     for (int d = 0; d < 2; d++) {
         Run u;
@@ -535,7 +538,8 @@ static void bounds_are_checked_and_estimated(void **state)
     AnalyzeRequest q = {.needs = NEED_ORDER, .first_layer = u.m->cfg.layers + 1};
     assert_int_equal(analyze_run(u.r, &q, &e), ST_USAGE);
     uint64_t few = analyze_bytes(u.m, NEED_ORDER, 100, 100, 1), more = analyze_bytes(u.m, ALL, 100, 100, 1);
-    assert_true(few > 0 && more > few && analyze_bytes(u.m, ALL, 100, 100, 4) > more && analyze_bytes(u.m, ALL, 200, 100, 1) > more);
+    assert_true(few > 0 && more > few && analyze_bytes(u.m, ALL, 100, 100, 4) > more &&
+                analyze_bytes(u.m, ALL, 200, 100, 1) > more);
     assert_true(analyze_estimate(u.m, ALL, 3, 2) == analyze_bytes(u.m, ALL, 1536, 512, 2));
     run_close(&u);
 }

@@ -28,9 +28,11 @@ static double normal(void)
     return sqrt(-2 * log(uniform())) * cos(6.283185307179586 * uniform());
 }
 
-enum Fill { NORMAL, HEAVY, MASSIVE, BF16, F16_LIKE, TIES, ZEROS, HALF_ZERO, CONSTANT, POSITIVE, TINY, HUGE_VALUES, WIDE, FILLS };
-static const char *const fill_name[] = {"normal", "heavy tails", "massive outlier", "bf16", "10-bit mantissa", "few distinct", "all zero",
-                                        "half zero", "constant", "positive", "denormal", "near the float maximum", "all exponents"};
+enum Fill { NORMAL, HEAVY, MASSIVE, BF16, F16_LIKE, TIES, ZEROS, HALF_ZERO, CONSTANT, POSITIVE, TINY, HUGE_VALUES,
+           WIDE, FILLS };
+static const char *const fill_name[] = {"normal", "heavy tails", "massive outlier", "bf16", "10-bit mantissa",
+                                        "few distinct", "all zero", "half zero", "constant", "positive", "denormal",
+                                        "near the float maximum", "all exponents"};
 
 static float cut(float x, uint32_t mask)
 {
@@ -116,8 +118,8 @@ static double relative(double a, double b)
 }
 
 /* Runs the fast way over a [rows][width] array with a gap after each row. */
-static void pick(OrderScratch *s, const StatKernels *k, const float *x, int64_t rows, int64_t width, int64_t ld, bool tiny,
-                 int64_t exact_max, float *out)
+static void pick(OrderScratch *s, const StatKernels *k, const float *x, int64_t rows, int64_t width, int64_t ld,
+                 bool tiny, int64_t exact_max, float *out)
 {
     Error err;
     ScanSums sums = SCAN_START;
@@ -132,8 +134,8 @@ static void picks_equal_sorting(void **state)
     (void)state;
     static const struct {
         int64_t rows, width;
-    } shape[] = {{1, 1}, {1, 2}, {1, 3}, {3, 33}, {4, 25}, {1, 101}, {3, 50}, {1, 199}, {8, 25}, {7, 293}, {32, 64}, {61, 67},
-                 {97, 103}, {128, 256}, {500, 200}, {331, 307}, {521, 1024}};
+    } shape[] = {{1, 1}, {1, 2}, {1, 3}, {3, 33}, {4, 25}, {1, 101}, {3, 50}, {1, 199}, {8, 25}, {7, 293}, {32, 64},
+                 {61, 67}, {97, 103}, {128, 256}, {500, 200}, {331, 307}, {521, 1024}};
     OrderScratch s = {0};
     rng_state = 88172645463325252u;
     for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) {
@@ -150,8 +152,8 @@ static void picks_equal_sorting(void **state)
             pick(&s, k, gap, shape[i].rows, shape[i].width, ld, f % 2, INT64_MAX, got);
             for (int64_t j = 0; j < nw; j++)
                 if (got[j] != want[j])
-                    fail_msg("%s n %lld: rank %lld is %.9g, sorted %.9g", fill_name[f], (long long)n, (long long)j, (double)got[j],
-                             (double)want[j]);
+                    fail_msg("%s n %lld: rank %lld is %.9g, sorted %.9g", fill_name[f], (long long)n, (long long)j,
+                             (double)got[j], (double)want[j]);
         }
         free(x);
         free(gap);
@@ -175,8 +177,10 @@ static void large_samples_interpolate_the_body(void **state)
         int64_t n = reference(x, N, want);
         pick(&s, stat_kernels(), x, 1100, 1000, 1000, false, ORDER_EXACT_MAX, got);
         OrderList a = {want, n}, b = {got, n};
-        double dk = relative(order_kurtosis(&b, 1), order_kurtosis(&a, 1)), dq = relative(order_quantile(&b, 1), order_quantile(&a, 1));
-        printf("# %-24s kurtosis %12.6g differs by %.1e, quantile by %.1e\n", fill_name[f], order_kurtosis(&a, 1), dk, dq);
+        double dk = relative(order_kurtosis(&b, 1), order_kurtosis(&a, 1)),
+            dq = relative(order_quantile(&b, 1), order_quantile(&a, 1));
+        printf("# %-24s kurtosis %12.6g differs by %.1e, quantile by %.1e\n", fill_name[f], order_kurtosis(&a, 1), dk,
+               dq);
         if (fabs(order_kurtosis(&a, 1)) > 0.05) /* relative to a score near 0 says nothing */
             worst_k = fmax(worst_k, dk);
         worst_q = fmax(worst_q, dq);
@@ -208,8 +212,8 @@ static void scores_of_lists_match_the_definition(void **state)
             qsort(x + cutpoint[i], (size_t)l[i].n, sizeof *x, cmp_float);
         }
         if (relative(order_kurtosis(l, LISTS), k) > 1e-9 || relative(order_quantile(l, LISTS), q) > 0)
-            fail_msg("%s: kurtosis %.12g want %.12g, quantile %.12g want %.12g", fill_name[f], order_kurtosis(l, LISTS), k,
-                     order_quantile(l, LISTS), q);
+            fail_msg("%s: kurtosis %.12g want %.12g, quantile %.12g want %.12g", fill_name[f],
+                     order_kurtosis(l, LISTS), k, order_quantile(l, LISTS), q);
     }
     free(x);
 }

@@ -168,7 +168,8 @@ static void same_bits(const TapTotals *a, const TapTotals *b)
 static void totals_match_the_definitions(void **state)
 {
     (void)state;
-    static const int64_t starts[][6] = {{0, 1, 20, 20, 97, 140}, {0, 2, 4, 6, 8, 10}, {0, 33, 34, 41, 130, 131}, {0, 0, 5, 5, 5, 9}};
+    static const int64_t starts[][6] = {{0, 1, 20, 20, 97, 140}, {0, 2, 4, 6, 8, 10}, {0, 33, 34, 41, 130, 131},
+                                        {0, 0, 5, 5, 5, 9}};
     static const int64_t widths[] = {64, 3, 129, 700};
     for (int i = 0; i < 4; i++) {
         Data d = make_data(5, starts[i], widths[i]);
@@ -203,7 +204,8 @@ static void edges_are_defined(void **state)
     free(d.x);
     d = make_data(1, none, 8); /* nothing came */
     o = collect(&d, everything, WHOLE, 1);
-    assert_true(isnan(o.std_score) && isnan(o.kurtosis) && isnan(o.quantile) && isnan(o.mean) && o.hist.total == 0 && !o.bad);
+    assert_true(isnan(o.std_score) && isnan(o.kurtosis) && isnan(o.quantile) && isnan(o.mean) && o.hist.total == 0 &&
+                !o.bad);
     taptotals_fini(&o);
     free(d.x);
     d = make_data(1, ten, 300);
@@ -304,7 +306,8 @@ static void weight_sums_match_the_definition(void **state)
         for (int64_t r = 0; r < rows; r++) {
             float top = 0;
             for (int64_t j = 0; j < in; j++) {
-                w[r * in + j] = r == 2 ? 0 : r == 3 ? 1e-9f * normal() : normal() * 0.05f; /* an empty row, one below the least scale */
+                /* an empty row, one below the least scale */
+                w[r * in + j] = r == 2 ? 0 : r == 3 ? 1e-9f * normal() : normal() * 0.05f;
                 top = fmaxf(top, fabsf(w[r * in + j]));
             }
             float s8 = fmaxf(top / 127, 0x1p-23f), s4 = fmaxf(top / 7, 0x1p-23f);
