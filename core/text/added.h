@@ -7,8 +7,8 @@
 
 #include "base/error.h"
 
-/* Added tokens of one kind (looked for in the raw text, or in the normalized one): found leftmost, and the longest of those
- * that start there. Zero-initialise to start. */
+/* Added tokens of one kind (looked for in the raw text, or in the normalized one): found leftmost, and the longest
+ * of those that start there. Zero-initialise to start. */
 typedef struct AddedSet {
     struct AddedToken {
         int32_t id;
@@ -29,8 +29,8 @@ typedef struct AddedSpan {
     int32_t id;
 } AddedSpan;
 
-/* Cuts text[*pos, len): the next span into *span, *pos moved behind it; false at the end. *scan is where to look on (at first 0): a
- * token that swallowed white space may end behind it. */
+/* Cuts text[*pos, len): the next span into *span, *pos moved behind it; false at the end. *scan is where to look on
+ * (at first 0): a token that swallowed white space may end behind it. */
 bool added_next(const AddedSet *a, const char *text, size_t len, size_t *pos, size_t *scan, AddedSpan *span);
 
 #endif

@@ -86,7 +86,8 @@ static Status reach(Bpe *b, int32_t id, Error *err)
 Status bpe_add_token(Bpe *b, int64_t id, const char *content, size_t len, Error *err)
 {
     if (id < 0 || id >= ID_MAX || len > TOKEN_MAX)
-        return error_set(err, ST_DATA, "added_tokens: '%.80s' has no id between 0 and %d, or is too long", content, ID_MAX - 1);
+        return error_set(err, ST_DATA, "added_tokens: '%.80s' has no id between 0 and %d, or is too long", content,
+                         ID_MAX - 1);
     RETURN_IF_ERROR(reach(b, (int32_t)id, err));
     char *s = arena_strndup(&b->arena, content, len);
     if (!s)
@@ -103,7 +104,8 @@ static Status read_vocab(Bpe *b, const cJSON *vocab, Map *by_file, Error *err)
     if (!cJSON_IsObject(vocab))
         return error_set(err, ST_DATA, "model: 'vocab' is missing or no object");
     cJSON_ArrayForEach(e, vocab) {
-        if (!cJSON_IsNumber(e) || !(e->valuedouble >= 0) || e->valuedouble >= ID_MAX || e->valuedouble != (int32_t)e->valuedouble)
+        if (!cJSON_IsNumber(e) || !(e->valuedouble >= 0) || e->valuedouble >= ID_MAX ||
+            e->valuedouble != (int32_t)e->valuedouble)
             return error_set(err, ST_DATA, "vocab: '%.80s' has no id between 0 and %d", e->string, ID_MAX - 1);
         if ((int32_t)e->valuedouble > top)
             top = (int32_t)e->valuedouble;
@@ -124,7 +126,8 @@ static Status read_symbols(Bpe *b, const Map *by_file, Error *err)
     for (int i = 0; i < 256; i++) {
         char byte = (char)i;
         int n = snprintf(name, sizeof name, "<0x%02X>", i);
-        b->byte[i] = b->byte_level ? (int32_t)map_get(&b->names, &byte, 1, -1) : (int32_t)map_get(by_file, name, (size_t)n, -1);
+        b->byte[i] = (int32_t)(b->byte_level ? map_get(&b->names, &byte, 1, -1)
+                                             : map_get(by_file, name, (size_t)n, -1));
     }
     if (b->byte_level)
         return ST_OK;
@@ -166,8 +169,8 @@ static void add_joint(Bpe *b, int32_t left, int32_t right)
     b->joints[i] = key;
 }
 
-/* Where the merge of tokens l and r can cross between two symbols of a text. A token may itself be a symbol whose text doesn't say
- * so (<0x0A>, the unknown token). */
+/* Where the merge of tokens l and r can cross between two symbols of a text. A token may itself be a symbol whose
+ * text doesn't say so (<0x0A>, the unknown token). */
 static void add_joints(Bpe *b, int32_t l, int32_t r)
 {
     int32_t left[2] = {end_symbol(b, l, true), l}, right[2] = {end_symbol(b, r, false), r};
@@ -207,6 +210,12 @@ static bool merge_parts(const cJSON *e, const char *part[2], size_t len[2])
     return len[0] && len[1];
 }
 
+static Status missing_token(int32_t rank, const char *s, size_t len, Error *err)
+{
+    int shown = len < 80 ? (int)len : 80;
+    return error_set(err, ST_DATA, "merges: entry %d: '%.*s' is not in the vocabulary", (int)rank, shown, s);
+}
+
 static Status read_merge(Bpe *b, const cJSON *e, int32_t rank, const Map *by_file, Str *whole, Error *err)
 {
     const char *part[2];
@@ -221,8 +230,8 @@ static Status read_merge(Bpe *b, const cJSON *e, int32_t rank, const Map *by_fil
     int64_t l = map_get(by_file, part[0], len[0], -1), r = map_get(by_file, part[1], len[1], -1);
     int64_t made = map_get(by_file, whole->s, whole->len, -1);
     if (l < 0 || r < 0 || made < 0)
-        return error_set(err, ST_DATA, "merges: entry %d: '%.*s' is not in the vocabulary", (int)rank,
-                         (int)(l < 0 ? len[0] : r < 0 ? len[1] : whole->len), l < 0 ? part[0] : r < 0 ? part[1] : whole->s);
+        return missing_token(rank, l < 0 ? part[0] : r < 0 ? part[1] : whole->s,
+                             l < 0 ? len[0] : r < 0 ? len[1] : whole->len, err);
     b->product[rank] = (int32_t)made;
     add_pair(b, (int32_t)l, (int32_t)r, rank);
     add_joints(b, (int32_t)l, (int32_t)r);
@@ -298,7 +307,8 @@ Status bpe_new(Bpe **out, const cJSON *model, bool byte_level, Error *err)
         return error_set(err, ST_DATA, "'model' is missing or no object");
     RETURN_IF_ERROR(json_str(model, "type", &type, NULL, err));
     if (type ? strcmp(type, "BPE") != 0 : !json_get(model, "merges"))
-        return error_set(err, ST_DATA, "tokenizer model '%s' is not supported: only BPE is", type ? type : "without a type");
+        return error_set(err, ST_DATA, "tokenizer model '%s' is not supported: only BPE is",
+                         type ? type : "without a type");
     Bpe *b = calloc(1, sizeof *b);
     if (!b)
         return error_nomem(err, "a tokenizer");

@@ -67,7 +67,8 @@ static Status add_ids(Reader *r, const cJSON *list, int line)
     const cJSON *e;
     CalibItem item = {.line = line};
     if (!cJSON_IsArray(list))
-        return error_set(r->err, ST_DATA, "%s:%d: 'input_ids' must be a list of token ids, found %s", r->c->path, line, json_kind(list));
+        return error_set(r->err, ST_DATA, "%s:%d: 'input_ids' must be a list of token ids, found %s", r->c->path, line,
+                         json_kind(list));
     cJSON_ArrayForEach(e, list) item.nids++;
     if (item.nids > IDS_MAX)
         return error_set(r->err, ST_DATA, "%s:%d: 'input_ids' has %lld entries: at most %d are read", r->c->path, line,
@@ -80,7 +81,8 @@ static Status add_ids(Reader *r, const cJSON *list, int line)
         double v = cJSON_IsNumber(e) ? e->valuedouble : -1;
         if (!(v >= 0 && v <= INT32_MAX && v == (double)(int32_t)v)) {
             free(item.ids);
-            return error_set(r->err, ST_DATA, "%s:%d: entry %lld of 'input_ids' is no token id", r->c->path, line, (long long)n);
+            return error_set(r->err, ST_DATA, "%s:%d: entry %lld of 'input_ids' is no token id", r->c->path, line,
+                             (long long)n);
         }
         item.ids[n++] = (int32_t)v;
     }
@@ -93,13 +95,16 @@ static Status add_ids(Reader *r, const cJSON *list, int line)
 static Status add_object(Reader *r, const cJSON *obj, const char *raw, size_t len, const char *ending, int line)
 {
     if (!cJSON_IsObject(obj))
-        return error_set(r->err, ST_DATA, "%s:%d: a JSON object was expected, found %s", r->c->path, line, json_kind(obj));
+        return error_set(r->err, ST_DATA, "%s:%d: a JSON object was expected, found %s", r->c->path, line,
+                         json_kind(obj));
     for (int k = 0; text_fields[k] && !(r->peer && k > 0); k++) {
         const cJSON *v = json_get(obj, text_fields[k]);
         if (!v && r->peer && cJSON_GetObjectItemCaseSensitive(obj, text_fields[k]))
-            return error_set(r->err, ST_DATA, "%s:%d: '%s' must be a string, found null", r->c->path, line, text_fields[k]);
+            return error_set(r->err, ST_DATA, "%s:%d: '%s' must be a string, found null", r->c->path, line,
+                             text_fields[k]);
         if (v && !cJSON_IsString(v))
-            return error_set(r->err, ST_DATA, "%s:%d: '%s' must be a string, found %s", r->c->path, line, text_fields[k], json_kind(v));
+            return error_set(r->err, ST_DATA, "%s:%d: '%s' must be a string, found %s", r->c->path, line,
+                             text_fields[k], json_kind(v));
         if (v)
             return add_text(r, v->valuestring, strlen(v->valuestring), "", line);
     }
@@ -108,7 +113,8 @@ static Status add_object(Reader *r, const cJSON *obj, const char *raw, size_t le
         return add_ids(r, ids, line);
     if (r->peer)
         return add_text(r, raw, len, ending, line);
-    return error_set(r->err, ST_DATA, "%s:%d: none of the fields 'inputs_pretokenized', 'prompt', 'text', 'input_ids' is there",
+    return error_set(r->err, ST_DATA,
+                     "%s:%d: none of the fields 'inputs_pretokenized', 'prompt', 'text', 'input_ids' is there",
                      r->c->path, line);
 }
 
@@ -119,7 +125,8 @@ static Status place_error(Reader *r, const char *name, int line)
     size_t skip = strlen(name) + 3;
     memcpy(text, r->err->text, sizeof text);
     bool placed = strncmp(text, name, strlen(name)) == 0 && strncmp(text + strlen(name), ":1:", 3) == 0;
-    return error_set(r->err, r->err->status, "%s:%d:%s%s", r->c->path, line, placed ? "" : " ", placed ? text + skip : text);
+    return error_set(r->err, r->err->status, "%s:%d:%s%s", r->c->path, line, placed ? "" : " ",
+                     placed ? text + skip : text);
 }
 
 static bool is_blank(const char *s, size_t n)
@@ -139,7 +146,8 @@ static Status read_line(Reader *r, const char *s, size_t n, const char *ending, 
         return ST_OK;
     }
     if (n > LINE_MAX_BYTES)
-        return error_set(r->err, ST_DATA, "%s:%d: a line of %zu bytes: at most %d are read; cut the text into several", r->c->path, line, n,
+        return error_set(r->err, ST_DATA, "%s:%d: a line of %zu bytes: at most %d are read; cut the text into several",
+                         r->c->path, line, n,
                          LINE_MAX_BYTES);
     if (utf8_valid_prefix(s, n) != n) {
         str_clear(&r->clean);
@@ -189,11 +197,13 @@ static Status read_list(Reader *r, const char *s, size_t n)
     Status st = ST_OK;
     int item = 0;
     if (!cJSON_IsArray(root))
-        st = error_set(r->err, ST_DATA, "%s: a JSON list of strings was expected, found %s", r->c->path, json_kind(root));
+        st = error_set(r->err, ST_DATA, "%s: a JSON list of strings was expected, found %s", r->c->path,
+                       json_kind(root));
     cJSON_ArrayForEach(e, root) {
         item++;
         if (st == ST_OK && !cJSON_IsString(e))
-            st = error_set(r->err, ST_DATA, "%s: item %d: a string was expected, found %s", r->c->path, item, json_kind(e));
+            st = error_set(r->err, ST_DATA, "%s: item %d: a string was expected, found %s", r->c->path, item,
+                           json_kind(e));
         if (st != ST_OK)
             break;
         if (repaired && strstr(e->valuestring, REPLACEMENT))
@@ -219,7 +229,8 @@ static Status read_file(Reader *r, const char *path)
     size_t n;
     bool lines = has_ending(path, ".jsonl");
     if (!lines && !has_ending(path, ".json"))
-        return error_set(r->err, ST_DATA, "data set '%s': only .jsonl (one object a line) and .json (a list of strings) are read", path);
+        return error_set(r->err, ST_DATA,
+                         "data set '%s': only .jsonl (one object a line) and .json (a list of strings) are read", path);
     c->path = strdup(path);
     c->name = strdup(path_base(path));
     if (!c->path || !c->name)

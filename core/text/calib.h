@@ -7,8 +7,9 @@
 #include "base/error.h"
 #include "text/tokenizer.h"
 
-/* Texts of a calibration or evaluation file, before tokenizing. `.json`: a list of strings. `.jsonl`: one object a line, text in
- * `inputs_pretokenized`, else `prompt`, else `text`, or token ids in `input_ids`; specs/analysis.md 4. Blank lines are skipped. */
+/* Texts of a calibration or evaluation file, before tokenizing. `.json`: a list of strings. `.jsonl`: one object a
+ * line, text in `inputs_pretokenized`, else `prompt`, else `text`, or token ids in `input_ids`; specs/analysis.md
+ * 4. Blank lines are skipped. */
 typedef struct CalibFile {
     char *path, *name;     /* name: last component */
     char sha256[65];       /* of the file's bytes */
@@ -24,8 +25,8 @@ typedef struct CalibFile {
     int bad_utf8;          /* items in which bytes were replaced by U+FFFD */
 } CalibFile;
 
-/* Errors name the line. An empty set is ST_DATA. peer: a line without the field is its own raw text (the peer's rule); otherwise
- * it is an error that names the fields looked for. */
+/* Errors name the line. An empty set is ST_DATA. peer: a line without the field is its own raw text (the peer's
+ * rule); otherwise it is an error that names the fields looked for. */
 Status calib_open(CalibFile **out, const char *path, bool peer, Error *err);
 void calib_free(CalibFile *c);
 
@@ -42,12 +43,15 @@ typedef struct TokenSet {
     int truncated;         /* texts cut to seq_len */
 } TokenSet;
 
-/* max_samples, seq_len: 0 = no limit. tok may be NULL when every item has ids. add_special as the peer: true. vocab: ids >= vocab
- * are an error naming the line (0: unchecked). */
-Status tokens_make(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int max_samples, int64_t seq_len, int64_t vocab, Error *err);
-/* Cuts each text of `c` into windows of ctx tokens (the last may be short; windows below 2 tokens are dropped): the first window of
- * every text, then the second of every text, …, until max_tokens (0: all) are reached. For evaluation. */
-Status tokens_windows(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int64_t ctx, int64_t max_tokens, int64_t vocab, Error *err);
+/* max_samples, seq_len: 0 = no limit. tok may be NULL when every item has ids. add_special as the peer: true.
+ * vocab: ids >= vocab are an error naming the line (0: unchecked). */
+Status tokens_make(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int max_samples, int64_t seq_len,
+                   int64_t vocab, Error *err);
+/* Cuts each text of `c` into windows of ctx tokens (the last may be short; windows below 2 tokens are dropped): the
+ * first window of every text, then the second of every text, …, until max_tokens (0: all) are reached. For
+ * evaluation. */
+Status tokens_windows(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int64_t ctx, int64_t max_tokens,
+                      int64_t vocab, Error *err);
 void tokens_free(TokenSet *t);
 
 #endif

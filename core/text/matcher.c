@@ -26,7 +26,8 @@ static int pcre2_unicode(void)
 {
     char v[64];
     int major = 13, minor = 0;
-    if (pcre2_config(PCRE2_CONFIG_UNICODE_VERSION, NULL) < (int)sizeof v && pcre2_config(PCRE2_CONFIG_UNICODE_VERSION, v) > 0)
+    int need = pcre2_config(PCRE2_CONFIG_UNICODE_VERSION, NULL);
+    if (need > 0 && need <= (int)sizeof v && pcre2_config(PCRE2_CONFIG_UNICODE_VERSION, v) > 0)
         sscanf(v, "%d.%d", &major, &minor);
     return major * 10 + minor;
 }
@@ -129,8 +130,8 @@ static bool grow_stack(MatchScratch *s)
     return true;
 }
 
-Status matcher_find(const Matcher *m, MatchScratch *s, const char *text, size_t len, size_t from, size_t *b, size_t *e, bool *found,
-                    Error *err)
+Status matcher_find(const Matcher *m, MatchScratch *s, const char *text, size_t len, size_t from, size_t *b, size_t *e,
+                    bool *found, Error *err)
 {
     s->searches++;
     if (!m->code) {
@@ -155,7 +156,8 @@ Status matcher_find(const Matcher *m, MatchScratch *s, const char *text, size_t 
     if (rc < 0 && rc != PCRE2_ERROR_NOMATCH) {
         char why[160] = "";
         pcre2_get_error_message(rc, (PCRE2_UCHAR *)why, sizeof why);
-        return error_set(err, rc == PCRE2_ERROR_NOMEMORY ? ST_NOMEM : ST_DATA, "split pattern gave up on a text of %zu bytes: %s", len, why);
+        return error_set(err, rc == PCRE2_ERROR_NOMEMORY ? ST_NOMEM : ST_DATA,
+                         "split pattern gave up on a text of %zu bytes: %s", len, why);
     }
     const PCRE2_SIZE *v = pcre2_get_ovector_pointer(s->data);
     *b = *found ? v[0] : len;

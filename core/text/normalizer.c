@@ -141,8 +141,8 @@ bool normalizer_acts(const Normalizer *n)
 
 /* ---- applying ---- */
 
-/* Code points that every normal form but the decomposed ones leaves alone and that never join with what is before them: text
- * may be cut in front of one. Below U+0300 for NFC; ideographs outside the compatibility block. */
+/* Code points that every normal form but the decomposed ones leaves alone and that never join with what is before
+ * them: text may be cut in front of one. Below U+0300 for NFC; ideographs outside the compatibility block. */
 static bool inert(uint32_t cp, int options)
 {
     uint32_t plain = options & (UTF8PROC_COMPAT | UTF8PROC_DECOMPOSE) ? 0xa0 : 0x300;

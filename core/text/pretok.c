@@ -121,7 +121,8 @@ static Status read_metaspace(Pretok *p, const cJSON *node, Error *err)
         return ST_DATA;
     *step = (Step){.kind = STEP_PREFIX, .prefix = prefix ? PREFIX_ALWAYS : PREFIX_NEVER, .replace = true};
     if (scheme) {
-        static const char *const names[] = {[PREFIX_NEVER] = "never", [PREFIX_FIRST] = "first", [PREFIX_ALWAYS] = "always"};
+        static const char *const names[] = {
+            [PREFIX_NEVER] = "never", [PREFIX_FIRST] = "first", [PREFIX_ALWAYS] = "always"};
         int k = PREFIX_NEVER;
         while (k <= PREFIX_ALWAYS && strcmp(scheme, names[k]) != 0)
             k++;
@@ -146,7 +147,11 @@ static Status read_step(Pretok *p, const cJSON *node, int depth, Error *err)
         const char *name;
         Status (*read)(Pretok *p, const cJSON *node, Error *err);
     } kinds[] = {
-        {"Split", read_split}, {"ByteLevel", read_byte_level}, {"Metaspace", read_metaspace}, {"Digits", read_digits}, {NULL, NULL},
+        {"Split", read_split},
+        {"ByteLevel", read_byte_level},
+        {"Metaspace", read_metaspace},
+        {"Digits", read_digits},
+        {NULL, NULL},
     };
     if (!node || cJSON_IsNull(node))
         return ST_OK;

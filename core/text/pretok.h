@@ -31,8 +31,10 @@ typedef struct Pieces {
     size_t n, cap, next_n, next_cap;
 } Pieces;
 
-/* Cuts text (well-formed UTF-8; not copied unless a step changes it). first: it stands at offset 0 of the whole text. */
-Status pretok_apply(const Pretok *p, MatchScratch *s, const char *text, size_t len, bool first, Pieces *out, Error *err);
+/* Cuts text (well-formed UTF-8; not copied unless a step changes it). first: it stands at offset 0 of the whole
+ * text. */
+Status pretok_apply(const Pretok *p, MatchScratch *s, const char *text, size_t len, bool first, Pieces *out,
+                    Error *err);
 void pieces_free(Pieces *p);
 
 #endif

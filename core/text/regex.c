@@ -8,7 +8,8 @@
 
 enum { DEPTH_MAX = 64, PATTERN_MAX = 1 << 16, OUTPUT_MAX = 1 << 20, REPEAT_MAX = 1000 };
 
-#define WHITE_SPACE "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+#define WHITE_SPACE \
+    "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 
 typedef struct Parser {
     const char *s;
@@ -150,7 +151,8 @@ static const struct {
     {NULL, NULL},
 };
 
-static const char short_categories[] = " L Lu Ll Lt Lm Lo M Mn Mc Me N Nd Nl No P Pc Pd Ps Pe Pi Pf Po S Sm Sc Sk So Z Zs Zl Zp Cc ";
+static const char short_categories[] =
+    " L Lu Ll Lt Lm Lo M Mn Mc Me N Nd Nl No P Pc Pd Ps Pe Pi Pf Po S Sm Sc Sk So Z Zs Zl Zp Cc ";
 
 /* After \p or \P: {Name}, {^Name} or one letter. */
 static Status property(Parser *p, bool negated, Set *set)
@@ -187,7 +189,9 @@ static Status property(Parser *p, bool negated, Set *set)
     else if (strlen(cat) > 0 && strlen(cat) <= 2 && strstr(short_categories, padded))
         set_category(p, cat, set);
     else
-        return error_set(p->err, ST_DATA, "pattern: property '%s' at byte %zu is not supported (general categories and Han are)", name, at);
+        return error_set(p->err, ST_DATA,
+                         "pattern: property '%s' at byte %zu is not supported (general categories and Han are)", name,
+                         at);
     if (negated)
         set_negate(set);
     return ST_OK;
@@ -296,7 +300,7 @@ static Status class_member(Parser *p, Str *plain, Set *set, bool *is_set)
     } else
         lo = take_char(p);
     hi = lo;
-    bool range = p->n - p->i >= 2 && p->s[p->i] == '-' && p->s[p->i + 1] != ']' && p->s[p->i + 1] != '[' && !ahead(p, "-&&");
+    bool range = ahead(p, "-") && p->i + 1 < p->n && !ahead(p, "-]") && !ahead(p, "-[") && !ahead(p, "-&&");
     if (range && p->s[p->i + 1] == '\\' && p->i + 2 < p->n && is_set_escape(p->s[p->i + 2]))
         range = false;
     if (range) {

@@ -40,9 +40,12 @@ static Status read_single(Template *t, const cJSON *node, Error *err)
         else if (sequence && !seen)
             seen = true;
         else
-            return error_set(err, ST_DATA, "post_processor TemplateProcessing: 'single' has an entry that is not understood");
+            return error_set(err, ST_DATA,
+                             "post_processor TemplateProcessing: 'single' has an entry that is not understood");
     }
-    return seen ? ST_OK : error_set(err, ST_DATA, "post_processor TemplateProcessing: 'single' has no place for the text");
+    if (!seen)
+        return error_set(err, ST_DATA, "post_processor TemplateProcessing: 'single' has no place for the text");
+    return ST_OK;
 }
 
 static Status read_node(Template *t, const cJSON *node, int depth, Error *err)

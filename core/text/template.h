@@ -11,8 +11,8 @@ typedef struct Template {
     IdList before, after;
 } Template;
 
-/* node NULL or a JSON null: nothing. Reads TemplateProcessing (its `single`), ByteLevel (which adds nothing) and Sequences of
- * them; any other kind is refused by name. */
+/* node NULL or a JSON null: nothing. Reads TemplateProcessing (its `single`), ByteLevel (which adds nothing) and
+ * Sequences of them; any other kind is refused by name. */
 Status template_read(Template *t, const cJSON *node, Error *err);
 void template_free(Template *t);
 

@@ -116,13 +116,15 @@ static Status config_token(const Tokenizer *t, const cJSON *root, const char *ke
         RETURN_IF_ERROR(json_str(node, "content", &content, NULL, err));
     *id = -1;
     if (content)
-        *id = (int32_t)map_get(&t->added, content, strlen(content), map_get(&t->bpe->names, content, strlen(content), -1));
+        *id = (int32_t)map_get(&t->added, content, strlen(content),
+                               map_get(&t->bpe->names, content, strlen(content), -1));
     if (*id < 0)
         return error_set(err, ST_DATA, "'%s' is missing or not in the vocabulary", key);
     return ST_OK;
 }
 
-/* Classes named Llama… rebuild the template from add_bos_token (true when absent) and add_eos_token: specs/models.md 3.1. */
+/* Classes named Llama… rebuild the template from add_bos_token (true when absent) and add_eos_token:
+ * specs/models.md 3.1. */
 static Status read_config(Tokenizer *t, const cJSON *root, Error *err)
 {
     static const struct {
@@ -151,7 +153,9 @@ static Status read_config(Tokenizer *t, const cJSON *root, Error *err)
     return ST_OK;
 }
 
-static Status open_file(Tokenizer *t, const char *path, size_t max, Status (*read)(Tokenizer *, const cJSON *, Error *), Error *err)
+typedef Status ReadRoot(Tokenizer *t, const cJSON *root, Error *err);
+
+static Status open_file(Tokenizer *t, const char *path, size_t max, ReadRoot *read, Error *err)
 {
     cJSON *root = NULL;
     RETURN_IF_ERROR(json_parse_file(path, max, &root, err));
@@ -165,7 +169,8 @@ static Status open_folder(Tokenizer *t, const char *folder, Error *err)
     char *file = path_join(folder, "tokenizer.json"), *config = path_join(folder, "tokenizer_config.json");
     Status st = file && config ? ST_OK : error_nomem(err, "a path");
     if (st == ST_OK && !file_exists(file))
-        st = error_set(err, ST_DATA, "%s: no tokenizer.json there; a data set of token ids (input_ids) needs none", folder);
+        st = error_set(err, ST_DATA, "%s: no tokenizer.json there; a data set of token ids (input_ids) needs none",
+                       folder);
     if (st == ST_OK)
         st = open_file(t, file, FILE_MAX, read_tokenizer, err);
     if (st == ST_OK && file_exists(config))
@@ -217,9 +222,10 @@ static Status push_all(IdList *out, const IdList *ids, Error *err)
 static Status encode_plain(Encoder *e, const char *text, size_t len, bool first, Error *err)
 {
     RETURN_IF_ERROR(pretok_apply(e->t->pretok, &e->match, text, len, first, &e->pieces, err));
-    for (size_t i = 0; i < e->pieces.n; i++)
-        RETURN_IF_ERROR(
-            bpe_encode(e->t->bpe, &e->bpe, e->pieces.text + e->pieces.piece[i].at, e->pieces.piece[i].len, &e->out, err));
+    for (size_t i = 0; i < e->pieces.n; i++) {
+        const Piece *p = &e->pieces.piece[i];
+        RETURN_IF_ERROR(bpe_encode(e->t->bpe, &e->bpe, e->pieces.text + p->at, p->len, &e->out, err));
+    }
     return ST_OK;
 }
 
@@ -264,8 +270,8 @@ static Status encode(Encoder *e, const char *text, size_t len, bool add_special,
     return add_special ? push_all(&e->out, &e->t->template.after, err) : ST_OK;
 }
 
-Status tokenizer_encode_cost(const Tokenizer *t, const char *text, size_t len, bool add_special, int32_t **ids, size_t *n,
-                             EncodeCost *cost, Error *err)
+Status tokenizer_encode_cost(const Tokenizer *t, const char *text, size_t len, bool add_special, int32_t **ids,
+                             size_t *n, EncodeCost *cost, Error *err)
 {
     Encoder e = {.t = t, .bpe = {.no_cache = len < CACHE_MIN}};
     Status st = encode(&e, text, len, add_special, err);
@@ -287,7 +293,8 @@ Status tokenizer_encode_cost(const Tokenizer *t, const char *text, size_t len, b
     return ST_OK;
 }
 
-Status tokenizer_encode(const Tokenizer *t, const char *text, size_t len, bool add_special, int32_t **ids, size_t *n, Error *err)
+Status tokenizer_encode(const Tokenizer *t, const char *text, size_t len, bool add_special, int32_t **ids, size_t *n,
+                        Error *err)
 {
     return tokenizer_encode_cost(t, text, len, add_special, ids, n, NULL, err);
 }

@@ -7,16 +7,19 @@
 
 #include "base/error.h"
 
-/* tokenizer.json (BPE kinds), specs/models.md part 3. Immutable after loading: one tokenizer may encode on several threads. */
+/* tokenizer.json (BPE kinds), specs/models.md part 3. Immutable after loading: one tokenizer may encode on several
+ * threads. */
 typedef struct Tokenizer Tokenizer;
 
-/* `path` is a tokenizer.json, or a model folder (its tokenizer.json, with tokenizer_config.json where it adds a BOS rule). */
+/* `path` is a tokenizer.json, or a model folder (its tokenizer.json, with tokenizer_config.json where it adds a BOS
+ * rule). */
 Status tokenizer_open(Tokenizer **out, const char *path, Error *err);
 void tokenizer_free(Tokenizer *t);
 
-/* Ids of text into *ids (grown; caller frees), count into *n. Invalid UTF-8 becomes U+FFFD. add_special = false: the template
- * adds nothing; added tokens inside the text are recognised either way. */
-Status tokenizer_encode(const Tokenizer *t, const char *text, size_t len, bool add_special, int32_t **ids, size_t *n, Error *err);
+/* Ids of text into *ids (grown; caller frees), count into *n. Invalid UTF-8 becomes U+FFFD. add_special = false:
+ * the template adds nothing; added tokens inside the text are recognised either way. */
+Status tokenizer_encode(const Tokenizer *t, const char *text, size_t len, bool add_special, int32_t **ids, size_t *n,
+                        Error *err);
 /* What an encoding cost, for `make bench` and the tests that it stays linear. */
 typedef struct EncodeCost {
     uint64_t searches;     /* pattern searches made */
@@ -24,8 +27,8 @@ typedef struct EncodeCost {
     uint64_t queue_ops;    /* entries put into the merge queue and taken out */
 } EncodeCost;
 /* As tokenizer_encode; cost may be NULL. */
-Status tokenizer_encode_cost(const Tokenizer *t, const char *text, size_t len, bool add_special, int32_t **ids, size_t *n,
-                             EncodeCost *cost, Error *err);
+Status tokenizer_encode_cost(const Tokenizer *t, const char *text, size_t len, bool add_special, int32_t **ids,
+                             size_t *n, EncodeCost *cost, Error *err);
 /* Number of ids (largest id + 1). */
 int32_t tokenizer_size(const Tokenizer *t);
 /* Text of ids for display; caller frees. */

@@ -28,7 +28,8 @@ static Status item_ids(Builder *b, const Tokenizer *tok, const CalibItem *item, 
         if (*n)
             memcpy(*ids, item->ids, *n * sizeof **ids);
     } else if (!tok)
-        return error_set(b->err, ST_DATA, "%s:%d is a text, and the model has no tokenizer.json: give token ids (input_ids)", b->c->path,
+        return error_set(b->err, ST_DATA,
+                         "%s:%d is a text, and the model has no tokenizer.json: give token ids (input_ids)", b->c->path,
                          item->line);
     else if (tokenizer_encode(tok, item->text, item->len, true, ids, n, b->err) != ST_OK)
         return error_prefix(b->err, "%s:%d: ", b->c->path, item->line);
@@ -36,7 +37,8 @@ static Status item_ids(Builder *b, const Tokenizer *tok, const CalibItem *item, 
         if ((*ids)[i] >= vocab) {
             int32_t id = (*ids)[i];
             free(*ids);
-            return error_set(b->err, ST_DATA, "%s:%d: token id %d is outside the model's vocabulary of %lld", b->c->path, item->line, (int)id,
+            return error_set(b->err, ST_DATA, "%s:%d: token id %d is outside the model's vocabulary of %lld",
+                             b->c->path, item->line, (int)id,
                              (long long)vocab);
         }
     return ST_OK;
@@ -91,7 +93,8 @@ static Status end(Builder *b, Status st, const char *too_short, TokenSet **out)
     return ST_OK;
 }
 
-Status tokens_make(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int max_samples, int64_t seq_len, int64_t vocab, Error *err)
+Status tokens_make(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int max_samples, int64_t seq_len,
+                   int64_t vocab, Error *err)
 {
     Builder b;
     RETURN_IF_ERROR(begin(&b, c, err));
@@ -113,8 +116,10 @@ Status tokens_make(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int
     return end(&b, st, "no text in it gives a token", out);
 }
 
-/* Adds the window that begins at `at` while *left (tokens still wanted, -1: all) lasts; *more: the text goes on behind it. */
-static Status add_window(Builder *b, int item, const int32_t *ids, size_t n, size_t at, size_t ctx, int64_t *left, bool *more)
+/* Adds the window that begins at `at` while *left (tokens still wanted, -1: all) lasts; *more: the text goes on
+ * behind it. */
+static Status add_window(Builder *b, int item, const int32_t *ids, size_t n, size_t at, size_t ctx, int64_t *left,
+                         bool *more)
 {
     *more = false;
     if (at >= n || *left == 0)
@@ -137,9 +142,10 @@ typedef struct TextIds {
     size_t n;
 } TextIds;
 
-/* One round over the texts: the first window of each, then the second of each, and so on, so that a small budget hears every text.
- * A text is tokenized when its first window is wanted. */
-static Status add_round(Builder *b, const Tokenizer *tok, int64_t vocab, TextIds *text, size_t round, size_t ctx, int64_t *left, bool *any)
+/* One round over the texts: the first window of each, then the second of each, and so on, so that a small budget
+ * hears every text. A text is tokenized when its first window is wanted. */
+static Status add_round(Builder *b, const Tokenizer *tok, int64_t vocab, TextIds *text, size_t round, size_t ctx,
+                        int64_t *left, bool *any)
 {
     *any = false;
     for (int i = 0; i < b->c->count && *left != 0; i++) {
@@ -154,7 +160,8 @@ static Status add_round(Builder *b, const Tokenizer *tok, int64_t vocab, TextIds
     return ST_OK;
 }
 
-Status tokens_windows(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int64_t ctx, int64_t max_tokens, int64_t vocab, Error *err)
+Status tokens_windows(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int64_t ctx, int64_t max_tokens,
+                      int64_t vocab, Error *err)
 {
     Builder b;
     if (ctx < 2)

@@ -25,7 +25,8 @@ const char *unicode_category(uint32_t cp)
 
 bool unicode_is_space(uint32_t cp)
 {
-    return (cp >= 0x09 && cp <= 0x0d) || cp == 0x20 || cp == 0x85 || cp == 0xa0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a) ||
+    return (cp >= 0x09 && cp <= 0x0d) || cp == 0x20 || cp == 0x85 || cp == 0xa0 || cp == 0x1680 || (cp >= 0x2000 &&
+                                                                                                    cp <= 0x200a) ||
            cp == 0x2028 || cp == 0x2029 || cp == 0x202f || cp == 0x205f || cp == 0x3000;
 }
 
@@ -39,8 +40,8 @@ static bool circled_letter(uint32_t cp)
 bool unicode_is_word(uint32_t cp)
 {
     const char *c = unicode_category(cp);
-    return c[0] == 'L' || c[0] == 'M' || strcmp(c, "Nd") == 0 || strcmp(c, "Nl") == 0 || strcmp(c, "Pc") == 0 || cp == 0x200c ||
-           cp == 0x200d || circled_letter(cp);
+    return c[0] == 'L' || c[0] == 'M' || strcmp(c, "Nd") == 0 || strcmp(c, "Nl") == 0 || strcmp(c, "Pc") == 0 ||
+           cp == 0x200c || cp == 0x200d || circled_letter(cp);
 }
 
 size_t utf8_valid_prefix(const char *s, size_t n)

@@ -39,7 +39,8 @@ static inline uint32_t utf8_next(const char *s, int *len)
         return *len = 2, (uint32_t)(p[0] & 0x1f) << 6 | (p[1] & 0x3f);
     if (p[0] < 0xf0)
         return *len = 3, (uint32_t)(p[0] & 0x0f) << 12 | (uint32_t)(p[1] & 0x3f) << 6 | (p[2] & 0x3f);
-    return *len = 4, (uint32_t)(p[0] & 0x07) << 18 | (uint32_t)(p[1] & 0x3f) << 12 | (uint32_t)(p[2] & 0x3f) << 6 | (p[3] & 0x3f);
+    return *len = 4, (uint32_t)(p[0] & 0x07) << 18 | (uint32_t)(p[1] & 0x3f) << 12 | (uint32_t)(p[2] & 0x3f) << 6 |
+                     (p[3] & 0x3f);
 }
 /* Start of the code point that ends before s (s > begin, well-formed UTF-8). */
 static inline const char *utf8_before(const char *s)
@@ -52,8 +53,8 @@ static inline const char *utf8_before(const char *s)
 
 /* Length of the well-formed prefix of s. */
 size_t utf8_valid_prefix(const char *s, size_t n);
-/* Appends s with U+FFFD for every ill-formed part (the longest beginning of a sequence, else one byte, as Python's decoder does);
- * gives the number of replacements. */
+/* Appends s with U+FFFD for every ill-formed part (the longest beginning of a sequence, else one byte, as Python's
+ * decoder does); gives the number of replacements. */
 size_t utf8_repair(Str *out, const char *s, size_t n);
 
 #endif

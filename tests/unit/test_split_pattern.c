@@ -13,11 +13,15 @@
 #include "text/regex.h"
 #include "text/unicode.h"
 
-#define QWEN2 "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define DEEPSEEK3                                                                                                              \
-    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|" \
+#define QWEN2                                                                                    \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" \
     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define KIMI "[\\p{Han}]+|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]+|\\p{N}{1,3}|\\s+"
+#define DEEPSEEK3                                                                                      \
+    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|" \
+    " ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define KIMI                                                                        \
+    "[\\p{Han}]+|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]*" \
+    "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]+|\\p{N}{1,3}|\\s+"
 
 /* Matches and the gaps between them, in brackets those that match. */
 static void split(const char *pattern, const char *text, Str *out)
@@ -53,7 +57,8 @@ static void patterns_split_as_measured(void **state)
         {QWEN2, "it'S don'\xc5\xbft  x", "[it]['S][ don]['\xc5\xbf][t][ ][ x]"},
         {QWEN2, "a\n\n b   \t\r\n  c 12", "[a][\n\n][ b][   \t\r\n][ ][ c][ ][1][2]"},
         {DEEPSEEK3, "Hello, world!! abc #foo  bar", "[Hello][,][ world][!!][ abc][ #][foo][ ][ bar]"},
-        {"[\xe4\xb8\x80-\xe9\xbe\xa5\xe3\x81\x80-\xe3\x82\x9f\xe3\x82\xa0-\xe3\x83\xbf]+", "a\xe4\xb8\xad\xe6\x96\x87z", "a[\xe4\xb8\xad\xe6\x96\x87]z"},
+        {"[\xe4\xb8\x80-\xe9\xbe\xa5\xe3\x81\x80-\xe3\x82\x9f\xe3\x82\xa0-\xe3\x83\xbf]+",
+         "a\xe4\xb8\xad\xe6\x96\x87z", "a[\xe4\xb8\xad\xe6\x96\x87]z"},
         /* an intersection with a complement: PCRE2 alone would read this class wrongly, without a word */
         {KIMI, "abc\xe4\xb8\xad\xe6\x96\x87xyz\xe3\x81\x82", "[abc][\xe4\xb8\xad\xe6\x96\x87][xyz\xe3\x81\x82]"},
         {"[\\p{L}&&[^\\p{Han}]]+", "\xe4\xb8\xad" "a[b\xe4\xb8\xad", "\xe4\xb8\xad[a][[b]\xe4\xb8\xad"},
@@ -63,7 +68,8 @@ static void patterns_split_as_measured(void **state)
         {"[a[^\\s]]+", "a b\tc", "[a] [b]\t[c]"},
         {"[\\S\\n]+", "a b\nc", "[a] [b\nc]"},
         {"[^\\S\\n]+", "a \n\tb", "a[ ]\n[\t]b"},
-        {"\\s", "\xe1\xa0\x8e\xe2\x80\x8b\x1c\xc2\xa0\xe3\x80\x80", "\xe1\xa0\x8e\xe2\x80\x8b\x1c[\xc2\xa0][\xe3\x80\x80]"},
+        {"\\s", "\xe1\xa0\x8e\xe2\x80\x8b\x1c\xc2\xa0\xe3\x80\x80",
+         "\xe1\xa0\x8e\xe2\x80\x8b\x1c[\xc2\xa0][\xe3\x80\x80]"},
         {"\\p{Lu}", "\xe1\xb2\x89", "[\xe1\xb2\x89]"},            /* U+1C89, a letter since Unicode 16 */
         {"\\P{L}", "\xe1\xb2\x89.", "\xe1\xb2\x89[.]"},
         {"[^\\p{L}]", "\xe1\xb2\x89.", "\xe1\xb2\x89[.]"},
@@ -83,7 +89,8 @@ static void patterns_split_as_measured(void **state)
         {"a++b?+c*+", "aabcc", "[aabcc]"},
         {"^a|b$", "aab\nab", "[a]a[b]\n[a][b]"},
         {".", "a\n\xe4\xb8\xad", "[a]\n[\xe4\xb8\xad]"},
-        {"\\x41|\\x{4e2d}|\\u4e2e|\\t|\\/|\\-", "A\xe4\xb8\xad\xe4\xb8\xae\t/-", "[A][\xe4\xb8\xad][\xe4\xb8\xae][\t][/][-]"},
+        {"\\x41|\\x{4e2d}|\\u4e2e|\\t|\\/|\\-", "A\xe4\xb8\xad\xe4\xb8\xae\t/-",
+         "[A][\xe4\xb8\xad][\xe4\xb8\xae][\t][/][-]"},
         {"[a\\-c\\]\\\\]", "b-]\\", "b[-][]][\\]"},
         {"[-a]|[b-]", "-ab", "[-][a][b]"},
         {"[\\s-x]", "- x", "[-][ ][x]"},
@@ -103,18 +110,42 @@ static void unknown_constructs_are_named(void **state)
     static const struct {
         const char *pattern, *say;
     } rows[] = {
-        {"(?<=a)b", "look-behind '(?<='"}, {"(?<!a)b", "look-behind '(?<!'"}, {"(?>a)", "atomic group"},
-        {"(?<n>a)", "named group"},        {"(?P<n>a)", "named group"},       {"(?i)a", "group option"},
-        {"(*UCP)a", "verb"},               {"(a)\\1", "back-reference"},      {"a+?", "lazy quantifier at byte 2"},
-        {"a{1,3}?", "lazy quantifier"},    {"a{2}{3}", "a quantifier after a quantifier"}, {"a{1,3}+", "a quantifier after a quantifier"},
-        {"\\bword", "escape '\\b'"},       {"\\Ra", "escape '\\R'"},          {"\\p{Greek}", "property 'Greek'"},
-        {"\\p{Cn}", "property 'Cn'"},      {"[[:alpha:]]", "POSIX class"},    {"[]a]", "empty class"},
-        {"[a", "class that does not end"}, {"(a", "group that does not end"}, {"a)", "')' without a group"},
-        {"[z-a]", "range whose end"},      {"*a", "quantifier with nothing before it"}, {"(?!a)*", "after an assertion"},
-        {"a\\", "backslash at the end"},   {"\\x{110000}", "hexadecimal"},    {"\\xZZ", "hexadecimal"},
-        {"\\p{L", "does not end"},         {"\\p", "without a name"},         {"a{5,2}", "bad repeat count"},
-        {"a{1001}", "bad repeat count"},   {"\xff", "not UTF-8"},             {"[a&&]", "empty class"},
-        {"\\ud800", "hexadecimal"},        {"\\p{\xc3\xa9}", "property"},     {"(?#x)", "comment"},
+        {"(?<=a)b", "look-behind '(?<='"},
+        {"(?<!a)b", "look-behind '(?<!'"},
+        {"(?>a)", "atomic group"},
+        {"(?<n>a)", "named group"},
+        {"(?P<n>a)", "named group"},
+        {"(?i)a", "group option"},
+        {"(*UCP)a", "verb"},
+        {"(a)\\1", "back-reference"},
+        {"a+?", "lazy quantifier at byte 2"},
+        {"a{1,3}?", "lazy quantifier"},
+        {"a{2}{3}", "a quantifier after a quantifier"},
+        {"a{1,3}+", "a quantifier after a quantifier"},
+        {"\\bword", "escape '\\b'"},
+        {"\\Ra", "escape '\\R'"},
+        {"\\p{Greek}", "property 'Greek'"},
+        {"\\p{Cn}", "property 'Cn'"},
+        {"[[:alpha:]]", "POSIX class"},
+        {"[]a]", "empty class"},
+        {"[a", "class that does not end"},
+        {"(a", "group that does not end"},
+        {"a)", "')' without a group"},
+        {"[z-a]", "range whose end"},
+        {"*a", "quantifier with nothing before it"},
+        {"(?!a)*", "after an assertion"},
+        {"a\\", "backslash at the end"},
+        {"\\x{110000}", "hexadecimal"},
+        {"\\xZZ", "hexadecimal"},
+        {"\\p{L", "does not end"},
+        {"\\p", "without a name"},
+        {"a{5,2}", "bad repeat count"},
+        {"a{1001}", "bad repeat count"},
+        {"\xff", "not UTF-8"},
+        {"[a&&]", "empty class"},
+        {"\\ud800", "hexadecimal"},
+        {"\\p{\xc3\xa9}", "property"},
+        {"(?#x)", "comment"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         Str out = {0};
@@ -166,6 +197,43 @@ static void long_pieces_match(void **state)
         matcher_free(m);
     }
     free(text);
+}
+
+/* Whatever the translator lets through PCRE2 compiles, and a search ends. */
+static void random_patterns_are_safe(void **state)
+{
+    (void)state;
+    static const char *const parts[] = {"a",  "b",   "\\s", "\\S", "\\p{L}", "\\P{Lu}", "[",  "]", "[^", "&&", "-", "(", ")", "(?:",
+                                        "|",  "*",   "+",   "?",   "{2}",    "{1,3}",   "{",  "}", ".",  "^",  "$", "'", "(?i:",
+                                        "(?!", "(?=", "\\",  "x",   "\xe4\xb8\xad", "\\x{41}", ",", "0", "\\p{Mn}", "\\w", "[a-z]"};
+    enum { PARTS = sizeof parts / sizeof parts[0] };
+    static const char text[] = "ab  xa-\xe4\xb8\xad]0{,}\n^a'A";
+    uint32_t seed = 11;
+    int compiled = 0;
+    for (int round = 0; round < 20000; round++) {
+        Str p = {0};
+        Matcher *m = NULL;
+        MatchScratch s = {0};
+        Error err = {0};
+        size_t b, e;
+        bool found = true;
+        int n = 1 + round % 9;
+        for (int i = 0; i < n; i++) {
+            seed = seed * 1664525u + 1013904223u;
+            str_puts(&p, parts[(seed >> 10) % PARTS]);
+        }
+        Status st = matcher_regex(&m, str_text(&p), p.len, &err);
+        if (st == ST_OK) {
+            compiled++;
+            assert_int_equal(matcher_find(m, &s, text, sizeof text - 1, 0, &b, &e, &found, &err), ST_OK);
+            assert_true(b <= e && e <= sizeof text - 1);
+        } else if (st != ST_DATA || strncmp(err.text, "pattern: ", 9) != 0)
+            fail_msg("'%s': %s", str_text(&p), err.text); /* refused by PCRE2: the translator should have */
+        match_scratch_free(&s);
+        matcher_free(m);
+        str_free(&p);
+    }
+    assert_true(compiled > 4000);
 }
 
 /* A pattern that explodes is an error after bounded work. */
@@ -231,7 +299,7 @@ int main(void)
         cmocka_unit_test(patterns_split_as_measured),  cmocka_unit_test(unknown_constructs_are_named),
         cmocka_unit_test(nesting_has_an_end),          cmocka_unit_test(long_pieces_match),
         cmocka_unit_test(giving_up_is_an_error),       cmocka_unit_test(categories_are_of_unicode_16),
-        cmocka_unit_test(ill_formed_text_is_repaired),
+        cmocka_unit_test(ill_formed_text_is_repaired), cmocka_unit_test(random_patterns_are_safe),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -55,7 +55,8 @@ static void same_ids(const char *kind, int text, bool special, const cJSON *want
     const cJSON *e = want->child;
     for (size_t i = 0; i < n || e; i++, e = e->next)
         if (!e || i >= n || ids[i] != (int32_t)e->valuedouble)
-            fail_msg("%s, text %d, %s special tokens: id %zu differs: %d of %zu, wanted %d of %d", kind, text, special ? "with" : "without",
+            fail_msg("%s, text %d, %s special tokens: id %zu differs: %d of %zu, wanted %d of %d", kind, text,
+                     special ? "with" : "without",
                      i, i < n ? (int)ids[i] : -1, n, e ? e->valueint : -1, cJSON_GetArraySize(want));
 }
 
@@ -168,9 +169,12 @@ static void llama_classes_add_their_own_ends(void **state)
         {"{" TINY "}", NULL, "2"},
         {"{" BOS_TEMPLATE TINY "}", NULL, "0 2"},
         {"{" TINY "}", "{\"tokenizer_class\":\"LlamaTokenizerFast\",\"bos_token\":{\"content\":\"<s>\"}}", "0 2"},
-        {"{" BOS_TEMPLATE TINY "}", "{\"tokenizer_class\":\"LlamaTokenizer\",\"add_bos_token\":true,\"bos_token\":\"<s>\"}", "0 2"},
-        {"{" BOS_TEMPLATE TINY "}", "{\"tokenizer_class\":\"LlamaTokenizer\",\"add_bos_token\":false,\"bos_token\":\"<s>\"}", "2"},
-        {"{" TINY "}", "{\"tokenizer_class\":\"LlamaTokenizer\",\"add_eos_token\":true,\"bos_token\":\"<s>\",\"eos_token\":\"</s>\"}", "0 2 1"},
+        {"{" BOS_TEMPLATE TINY "}",
+         "{\"tokenizer_class\":\"LlamaTokenizer\",\"add_bos_token\":true,\"bos_token\":\"<s>\"}", "0 2"},
+        {"{" BOS_TEMPLATE TINY "}",
+         "{\"tokenizer_class\":\"LlamaTokenizer\",\"add_bos_token\":false,\"bos_token\":\"<s>\"}", "2"},
+        {"{" TINY "}",
+         "{\"tokenizer_class\":\"LlamaTokenizer\",\"add_eos_token\":true,\"bos_token\":\"<s>\",\"eos_token\":\"</s>\"}", "0 2 1"},
         {"{" TINY "}", "{\"tokenizer_class\":\"Qwen2Tokenizer\",\"add_bos_token\":true,\"bos_token\":\"<s>\"}", "2"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -213,7 +217,8 @@ static uint32_t next_random(uint32_t *seed)
 
 enum { LETTERS = 4, MERGES = 60 };
 
-/* A vocabulary of random merges over four letters: each joins two tokens that are there, in an order that no training made. */
+/* A vocabulary of random merges over four letters: each joins two tokens that are there, in an order that no
+ * training made. */
 static void random_model(uint32_t seed, char token[LETTERS + MERGES][64], int part[MERGES][2], Str *json)
 {
     int n = LETTERS, m = 0;
@@ -316,11 +321,13 @@ static void normal_forms_agree_with_utf8proc(void **state)
         {"{\"type\":\"NFC\"}", UTF8PROC_STABLE | UTF8PROC_COMPOSE},
         {"{\"type\":\"NFD\"}", UTF8PROC_STABLE | UTF8PROC_DECOMPOSE},
         {"{\"type\":\"NFKC\"}", UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT},
-        {"{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFKD\"}]}", UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT},
+        {"{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFKD\"}]}",
+         UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT},
     };
     static const struct {
         uint32_t from, count;
-    } blocks[] = {{0x20, 0x5f}, {0xa0, 0x1ff}, {0x300, 0x70}, {0x1100, 0xff}, {0xac00, 0x200}, {0x3040, 0x60}, {0x4e00, 0x100},
+    } blocks[] = {{0x20, 0x5f}, {0xa0, 0x1ff}, {0x300, 0x70}, {0x1100, 0xff}, {0xac00, 0x200}, {0x3040, 0x60}, {0x4e00,
+                                                                                                                0x100},
                   {0xf900, 0x100}, {0xfb00, 0x100}, {0x900, 0x100}, {0x1d157, 0x10}, {0x591, 0x30}};
     uint32_t seed = 5;
     for (int k = 0; k < 4; k++) {
@@ -334,7 +341,8 @@ static void normal_forms_agree_with_utf8proc(void **state)
             for (int i = 0; i < 40; i++) {
                 size_t b = next_random(&seed) % (round % 2 ? 3 : sizeof blocks / sizeof blocks[0]);
                 char bytes[4];
-                str_append(&text, bytes, (size_t)utf8_encode(blocks[b].from + next_random(&seed) % blocks[b].count, bytes));
+                str_append(&text, bytes, (size_t)utf8_encode(blocks[b].from + next_random(&seed) % blocks[b].count,
+                                                             bytes));
             }
             utf8proc_uint8_t *want = NULL;
             utf8proc_ssize_t len = utf8proc_map((const utf8proc_uint8_t *)text.s, (utf8proc_ssize_t)text.len, &want,
@@ -408,7 +416,8 @@ static void cost_is_linear(void **state)
 {
     (void)state;
     static Fill *const fills[] = {fill_prose, fill_word, fill_spaces, fill_newlines, fill_cjk, fill_marks, fill_bytes};
-    static const char *const files[] = {"lab_models/demo", GOLDEN "llama3/tokenizer.json", GOLDEN "deepseek/tokenizer.json",
+    static const char *const files[] = {"lab_models/demo", GOLDEN "llama3/tokenizer.json",
+                                        GOLDEN "deepseek/tokenizer.json",
                                         GOLDEN "llama2/tokenizer.json"};
     enum { SMALL = 40000, LARGE = SMALL * 10 };
     char *text = calloc(LARGE, 1);
@@ -488,12 +497,16 @@ static void bad_files_are_refused_by_name(void **state)
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"aa\"]}}", "entry 0 is no pair"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}}", "entry 0 is no pair"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"unk_token\":\"u\"}}", "unk_token 'u'"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"end_of_word_suffix\":\"w\"}}", "'end_of_word_suffix'"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"end_of_word_suffix\":\"w\"}}",
+         "'end_of_word_suffix'"},
         {WITH("\"normalizer\":{\"type\":\"BertNormalizer\"}"), "normalizer 'BertNormalizer' is not supported"},
-        {WITH("\"normalizer\":{\"type\":\"Replace\",\"content\":\"\",\"pattern\":{\"Regex\":\"(?<=a)\"}}"), "look-behind"},
+        {WITH("\"normalizer\":{\"type\":\"Replace\",\"content\":\"\",\"pattern\":{\"Regex\":\"(?<=a)\"}}"),
+         "look-behind"},
         {WITH("\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}"), "pre_tokenizer 'UnicodeScripts' is not supported"},
-        {WITH("\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a+?\"},\"behavior\":\"Isolated\"}"), "lazy"},
-        {WITH("\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Odd\"}"), "behavior 'Odd'"},
+        {WITH("\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a+?\"},\"behavior\":\"Isolated\"}"),
+         "lazy"},
+        {WITH("\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Odd\"}"),
+         "behavior 'Odd'"},
         {WITH("\"post_processor\":{\"type\":\"BertProcessing\"}"), "post_processor 'BertProcessing' is not supported"},
         {WITH("\"added_tokens\":[{\"id\":-4,\"content\":\"x\"}]"), "'x' has no id"},
         {WITH("\"added_tokens\":{}"), "'added_tokens' is no list"},
