@@ -334,8 +334,10 @@ VEC_TARGET static void exact_tile(int64_t k, const double *x, const double *w, d
         for (int j = 0; j < PARTS; j++)
             memcpy(&acc[i][j], c + i * ldc + j * DN, sizeof(VD));
     for (int64_t t = 0; t < k; t++, x += EXACT_ROWS, w += EXACT_COLS) {
-        VD row[PARTS];
-        memcpy(row, w, sizeof row);
+        VD row[PARTS]; /* loaded one by one: a copy of the whole would go through the stack */
+#pragma GCC unroll 4
+        for (int j = 0; j < PARTS; j++)
+            memcpy(&row[j], w + j * DN, sizeof(VD));
 #pragma GCC unroll 4
         for (int i = 0; i < EXACT_ROWS; i++) {
             VD v = x[i] - (VD){0}; /* minus zero: keeps the sign of -0, so the compiler drops it */
