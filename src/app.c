@@ -268,6 +268,14 @@ static Status run_command(App *a, const Command *cmd, int argc, char **argv, con
     return st;
 }
 
+/* The last word of a typed line without a ! that was put right behind it ("export FILE!"), NULL when there is none. */
+static char *without_bang(const Command *cmd, int argc, char **argv, const bool *quoted)
+{
+    size_t n = strlen(argv[argc - 1]);
+    bool has = argc > 1 && quoted && !quoted[argc - 1] && (cmd->flags & CMD_DESTROYS) && n > 1 && argv[argc - 1][n - 1] == '!';
+    return has ? strndup(argv[argc - 1], n - 1) : NULL;
+}
+
 /* argv of a line or of the program's command line: an async prefix, verb!, then the verb's own words. */
 static Status execute(App *a, int argc, char **argv, const bool *quoted, Error *err)
 {
@@ -302,12 +310,16 @@ static Status execute(App *a, int argc, char **argv, const bool *quoted, Error *
     if (quoted)
         memcpy(q, quoted, (size_t)argc * sizeof *q);
     static char bang_word[] = "!";
-    if (bang)
+    char *last = bang ? NULL : without_bang(cmd, argc, argv, quoted);
+    if (last)
+        words[argc - 1] = last;
+    if (bang || last)
         words[argc++] = bang_word;
     bool was = a->async;
     a->async = async;
     Status st = run_command(a, cmd, argc, words, q, err);
     a->async = was;
+    free(last);
     free(words);
     free(q);
     return st;

@@ -147,4 +147,7 @@ has "$tmp/err" "--headless" "names the way"
 exits 0 "read-only" sh -c 'printf "open %s\n" "$2" | "$1" shell --read-only' sh "$SLIMSCOPE" $model
 exits 64 "read-only writes no recipe" sh -c 'printf "open %s\nexport %s/ro.yaml\n" "$2" "$3" | "$1" shell --read-only' sh "$SLIMSCOPE" $model "$tmp"
 exits 0 "eval and recipe as commands" sh -c 'printf "open %s\neval %s\nrecipe default\nrecipe %s\n" "$2" "$3" "$4" | "$1" --script -' sh "$SLIMSCOPE" $model "$calib" tests/golden/config/broken/00-good-base.yaml
+printf 'open %s\nexport %s/b.yaml\nexport %s/b.yaml!\nexport! %s/b.yaml\n' $model "$tmp" "$tmp" "$tmp" >"$tmp/h.slim"
+exits 0 "the ! may stand right behind a file or the verb" s --script "$tmp/h.slim"
+is "b.yaml" "$(cd "$tmp" && ls b.yaml*)" "and names no other file"
 finish
