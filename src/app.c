@@ -24,6 +24,7 @@ Status app_init(App *a, Face face, Error *err)
     a->options.find_ctx = a;
     a->face = face;
     a->print = print_stdout;
+    a->progress = -1;
     return app_become(a, face, err);
 }
 
@@ -170,8 +171,12 @@ static Status set_cache_dir(App *a, const char *dir, Error *err)
 void apply_progress(App *a, const CommandLine *cl)
 {
     const char *p = cl_str(cl, "progress");
-    if (p || a->face == FACE_CLI || a->face == FACE_SHELL)
-        a->progress = p && strcmp(p, "json") == 0 ? 2 : p && strcmp(p, "always") == 0 ? 1 : p && strcmp(p, "never") == 0 ? 0 : isatty(STDERR_FILENO);
+    if (!p && a->progress >= 0)
+        return; /* decided when the program started */
+    if (!p || strcmp(p, "auto") == 0)
+        a->progress = isatty(STDERR_FILENO);
+    else
+        a->progress = strcmp(p, "json") == 0 ? 2 : strcmp(p, "always") == 0;
 }
 
 Status apply_run_options(App *a, const CommandLine *cl, Error *err)

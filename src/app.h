@@ -31,7 +31,7 @@ struct App {
     Status (*run_lines)(void *ctx, const char *name, const char *text, Error *err);
     void *ui_ctx;
     bool async;       /* the running command was prefixed with async */
-    int progress;     /* stderr progress: 0 none, 1 one line, 2 JSON lines */
+    int progress;     /* on stderr: -1 not decided, 0 none, 1 one line, 2 JSON lines */
     int log_seen;     /* session log lines already passed on to stderr */
     int depth;        /* nesting of replays */
     bool implicit;    /* the workbench was opened without being asked for by name: without a terminal a report takes its place */

@@ -28,6 +28,9 @@ static void on_interrupt(int sig)
 
 void interrupt_init(void)
 {
+    struct sigaction was;
+    if (sigaction(SIGINT, NULL, &was) == 0 && was.sa_handler == SIG_IGN)
+        return; /* started in the background: ^C is meant for somebody else */
     if (sig_pipe[0] >= 0 || pipe2(sig_pipe, O_CLOEXEC | O_NONBLOCK) != 0)
         return; /* without the pipe SIGINT keeps ending the program */
     struct sigaction sa = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
@@ -87,7 +90,7 @@ static void show_progress(App *a, Shown *s)
 {
     const JobView *j = running_job(a->session);
     int64_t now = clock_ns();
-    if (!a->progress || !j || j->state != JOB_RUNNING || now - s->last_ns < 100000000)
+    if (a->progress <= 0 || !j || j->state != JOB_RUNNING || now - s->last_ns < 100000000)
         return;
     if (a->progress == 2 && j->id == s->job && j->done == s->done && now - s->last_ns < 1000000000)
         return;
