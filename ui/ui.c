@@ -286,6 +286,8 @@ static void tell_end(Ui *ui, const JobView *j)
     fmt_seconds(t, sizeof t, j->elapsed);
     if (j->state == JOB_FAILED)
         ui_say(ui, SL_ERR, "%s: %s", j->title, j->error);
+    else if (j->state == JOB_STOPPED && j->kind == JOB_MEASURE)
+        ui_say(ui, SL_WARN, "%s stopped; nothing was measured", j->title);
     else if (j->state == JOB_STOPPED)
         ui_say(ui, SL_WARN, "%s stopped after %lld of %lld layers; its rows are kept, :resume goes on", j->title, (long long)j->done,
                (long long)j->total);

@@ -45,9 +45,10 @@ static void draw_job(Ui *ui, Rect r, int y, const JobView *j, bool here)
         ui_rest_cursor(ui, y, r.x);
     pen_cell(&p, SL_TEXT, 4, false, id);
     pen_cell(&p, states[j->state].slot, 5, false, states[j->state].text);
-    pen_cell(&p, SL_STRONG, r.w >= 76 ? 27 : 20, false, j->title);
+    bool bar = j->state == JOB_RUNNING && r.w >= 90;
+    pen_cell(&p, SL_STRONG, r.w < 76 ? 20 : 33, false, j->title);
     pen_puts(&p, SL_TEXT, " ");
-    if (j->state == JOB_RUNNING && r.w >= 90) {
+    if (bar) {
         pen_puts(&p, SL_BLUR, "[");
         pen_bar(&p, r.w >= 120 ? 40 : 16, j->total > 0 ? (double)j->done / (double)j->total : 0, true);
         pen_puts(&p, SL_BLUR, "] ");
@@ -71,7 +72,8 @@ static int draw_more(Ui *ui, Rect r, int y, const JobView *j)
         return y;
     }
     if (j->state == JOB_STOPPED)
-        n = snprintf(buf, sizeof buf, "stopped; its rows are kept%s  ", j->kind == JOB_ANALYZE ? ", r goes on after the last whole layer" : "");
+        n = snprintf(buf, sizeof buf, "%s  ",
+                     j->kind == JOB_ANALYZE ? "stopped; its rows are kept, r goes on after the last whole layer" : "stopped; nothing was measured");
     else if (j->state == JOB_RUNNING)
         n = snprintf(buf, sizeof buf, "%s  ", j->phase);
     if (j->ok || j->failed)

@@ -13,8 +13,6 @@ enum { SETTLE_NS = 1000000000 }; /* arrived rows move into place when no key cam
 
 typedef struct Rank {
     ListPos pos;
-    bool started;        /* the cursor that a resumed session kept was taken over */
-    bool moved;          /* the person chose a row: it stays under the cursor; before, the top does */
     int page;
     size_t skip;         /* bytes of each name not shown */
     double low, high;    /* of the scores shown, for the bars: smallest above zero, largest */
@@ -37,23 +35,18 @@ static int64_t index_of(const int64_t *order, int64_t n, int64_t linear)
     return -1;
 }
 
-/* The order as it is to be shown now, with the cursor on its linear and that linear on its line of the screen. */
+/* The order as it is to be shown now, with the cursor on its linear and that linear on its line of the screen. Until somebody chooses a
+ * row (session_cursor < 0) the cursor stays at the top, whatever comes there. */
 static const int64_t *settle(Ui *ui, Rank *st, int64_t *n)
 {
     Session *s = ui_session(ui);
+    int64_t chosen = session_cursor(s), line = st->pos.cur - st->pos.top;
     bool quiet = clock_ns() - ui->last_key > SETTLE_NS;
-    if (!st->started)
-        st->moved = session_cursor(s) >= 0;
-    st->started = true;
-    const int64_t *order = session_order(s, n, quiet || !st->moved);
-    int64_t at = st->moved ? index_of(order, *n, session_cursor(s)) : 0;
-    int64_t line = st->pos.cur - st->pos.top;
-    if (at < 0) {
+    const int64_t *order = session_order(s, n, quiet || chosen < 0);
+    int64_t at = chosen >= 0 ? index_of(order, *n, chosen) : 0;
+    if (at < 0) { /* filtered away: the row that is in its place */
         at = st->pos.cur < *n ? st->pos.cur : *n - 1;
-        if (at >= 0)
-            session_set_cursor(s, order[at]);
-    } else if (!st->moved && *n > 0 && session_cursor(s) != order[0]) {
-        session_set_cursor(s, order[0]);
+        session_set_cursor(s, at >= 0 ? order[at] : -1);
     }
     if (at != st->pos.cur) {
         st->pos.cur = at;
@@ -63,11 +56,9 @@ static const int64_t *settle(Ui *ui, Rank *st, int64_t *n)
     return order;
 }
 
-static void place(Ui *ui, Rank *st, const int64_t *order, int64_t n)
+static void place(Ui *ui, const Rank *st, const int64_t *order, int64_t n)
 {
-    if (n > 0)
-        session_set_cursor(ui_session(ui), order[st->pos.cur]);
-    st->moved = st->pos.cur > 0;
+    session_set_cursor(ui_session(ui), n > 0 && st->pos.cur > 0 ? order[st->pos.cur] : -1);
 }
 
 static int64_t linear(Ui *ui, void *state)
@@ -120,8 +111,7 @@ static bool find(Ui *ui, void *state, const char *text, int direction, bool from
         if (name_matches(ui_model(ui)->linears[order[i]].name, text, p)) {
             st->pos.cur = i;
             list_clamp(&st->pos, n, st->page);
-            place(ui, st, order, n);
-            st->moved = true;
+            session_set_cursor(ui_session(ui), order[i]); /* at the top too: this layer is meant */
             found = true;
         }
     }
@@ -246,7 +236,9 @@ static void draw_row(Ui *ui, const Rank *st, Rect r, int y, const int *w, int64_
     score_text(&sc, score, sizeof score, &score_slot);
     if (score_slot == SL_ROW)
         score_slot = row;
-    snprintf(num, sizeof num, rank > 0 ? "%lld" : "", (long long)rank);
+    num[0] = '\0';
+    if (rank > 0)
+        snprintf(num, sizeof num, "%lld", (long long)rank);
     state[0] = tagged ? '*' : ' ';
     state[1] = sc.state == SCORE_FAILED ? '!' : level == 0 ? 'X' : sc.state == SCORE_STALE ? 's' : sc.state == SCORE_OK ? ' ' : '?';
     state[2] = '\0';

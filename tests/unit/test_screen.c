@@ -163,6 +163,20 @@ static void test_cursor_follows_layer(void **state)
     world_close(&w);
 }
 
+static void test_top_stays_top(void **state)
+{
+    (void)state;
+    World w;
+    world_open(&w, 80, 24, "ascii", true, false);
+    world_keys(&w, "g m"); /* nobody chose a layer: another ranking shows its own first */
+    int64_t n;
+    assert_int_equal(ui_linear(w.ui), session_order(w.app.session, &n, false)[0]);
+    assert_int_equal(session_cursor(w.app.session), -1);
+    world_keys(&w, "j j k k M");
+    assert_int_equal(ui_linear(w.ui), session_order(w.app.session, &n, false)[0]);
+    world_close(&w);
+}
+
 static void test_search(void **state)
 {
     (void)state;
@@ -363,6 +377,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_group_moves_together), cmocka_unit_test(test_cursor_follows_layer), cmocka_unit_test(test_search),
         cmocka_unit_test(test_paste_tags),          cmocka_unit_test(test_job_fills_table),  cmocka_unit_test(test_script_on_screen),
         cmocka_unit_test(test_mouse),
+        cmocka_unit_test(test_top_stays_top),
         cmocka_unit_test(test_sorted_both_ways),
         cmocka_unit_test(test_any_key_any_size),
     };
