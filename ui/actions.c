@@ -25,7 +25,9 @@ const char *refuse_no_linear(Ui *ui)
 const char *refuse_no_tags(Ui *ui)
 {
     const char *why = refuse_no_model(ui);
-    return why ? why : session_tag_count(ui_session(ui)) == 0 ? "nothing is tagged; Space tags a row, T tags by pattern" : NULL;
+    return why                                      ? why
+           : session_tag_count(ui_session(ui)) == 0 ? "nothing is tagged; Space tags a row, T tags by pattern"
+                                                    : NULL;
 }
 
 const char *refuse_no_undo(Ui *ui)
@@ -46,7 +48,9 @@ const char *refuse_no_search(Ui *ui)
 const char *refuse_no_result(Ui *ui)
 {
     const char *why = refuse_no_linear(ui);
-    return why ? why : session_result(ui_session(ui), ui_linear(ui)) ? NULL : "this layer is not measured yet; r runs the metric";
+    return why                                             ? why
+           : session_result(ui_session(ui), ui_linear(ui)) ? NULL
+                                                           : "this layer is not measured yet; r runs the metric";
 }
 
 const char *refuse_no_whatif(Ui *ui)
@@ -352,7 +356,8 @@ unsigned act_stop(Ui *ui, const KeyRow *row, int key)
     }
     ui->last_int = now;
     if (ui_command(ui, again ? "cancel --now" : "cancel"))
-        ui_say(ui, SL_WARN, again ? "stopping at once" : "stopping after this tile, finished rows are kept; again: at once");
+        ui_say(ui, SL_WARN,
+               again ? "stopping at once" : "stopping after this tile, finished rows are kept; again: at once");
     return DO_PAINT;
 }
 
@@ -365,7 +370,8 @@ unsigned act_quit(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
     if (ui_session(ui) && session_busy(ui_session(ui))) {
-        ui->question = (Question){"a job runs. Stop it and quit? Finished rows are kept. y yes, any other key: stay", quit_yes};
+        ui->question =
+            (Question){"a job runs. Stop it and quit? Finished rows are kept. y yes, any other key: stay", quit_yes};
         return DO_PAINT;
     }
     return ui_command(ui, "quit") ? DO_QUIT : DO_PAINT;

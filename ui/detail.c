@@ -61,8 +61,9 @@ static void draw_identity(Ui *ui, Rect r, int *y, int64_t i)
     int level = session_level_of(s, i);
     fmt_bytes(bytes, sizeof bytes, session_recipe(s) ? (double)recipe_linear_bytes(session_recipe(s), m, i, level) : 0);
     fmt_delta(cost, sizeof cost, linear_cost(s, i));
-    snprintf(buf, sizeof buf, "%lldx%lld %s%s %s%s%s%s", (long long)l->out, (long long)l->in, session_level_name(s, level),
-             level == 0 ? " (X)" : "", bytes, level == 0 ? ", costs " : ", float ", cost, session_tagged(s, i) ? "  *tagged" : "");
+    snprintf(buf, sizeof buf, "%lldx%lld %s%s %s%s%s%s", (long long)l->out, (long long)l->in,
+             session_level_name(s, level), level == 0 ? " (X)" : "", bytes, level == 0 ? ", costs " : ", float ", cost,
+             session_tagged(s, i) ? "  *tagged" : "");
     draw_wrapped(ui, r, y, SL_TEXT, buf);
     if (g->count < 2)
         return;
@@ -88,7 +89,8 @@ static Slot score_line(Session *s, const Metric *m, int64_t i, char *buf, size_t
     }
     if (m == session_metric(s) && session_rank(s, i) > 0)
         snprintf(rank, sizeof rank, "  #%lld", (long long)session_rank(s, i));
-    snprintf(buf, size, "%s %s %s%s%s", m->name, v, m->unit ? m->unit : "", rank, sc.state == SCORE_STALE ? " s stale" : "");
+    snprintf(buf, size, "%s %s %s%s%s", m->name, v, m->unit ? m->unit : "", rank,
+             sc.state == SCORE_STALE ? " s stale" : "");
     return sc.state == SCORE_STALE ? SL_STALE : SL_TEXT;
 }
 
@@ -186,8 +188,11 @@ static void draw_input(Ui *ui, Rect r, int *y, int rows, const LinearResult *res
     const TapSummary *in = &res->in;
     char buf[200], m[160], n[24];
     fmt_count(n, sizeof n, in->rows);
-    snprintf(buf, sizeof buf, "input%s: %s tokens x %lld, %d texts", ui->hist_table ? "" : ui->hist_linear ? " (linear)" : " (log)", n,
-             (long long)in->width, in->samples);
+    snprintf(buf, sizeof buf, "input%s: %s tokens x %lld, %d texts",
+             ui->hist_table    ? ""
+             : ui->hist_linear ? " (linear)"
+                               : " (log)",
+             n, (long long)in->width, in->samples);
     line(ui, r, y, SL_HEADER, buf);
     if (in->bad)
         draw_wrapped(ui, r, y, SL_FAILED, in->bad_text);

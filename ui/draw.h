@@ -8,9 +8,11 @@
 
 typedef struct Ui Ui;
 
-/* Cells onto the screen in memory (curses sends what changed). All coordinates are absolute; nothing is drawn outside the screen. */
+/* Cells onto the screen in memory (curses sends what changed). All coordinates are absolute; nothing is drawn outside
+ * the screen. */
 
-/* Writes along one line up to `end`. Everything a row shows goes through here, so control bytes cannot reach the terminal. */
+/* Writes along one line up to `end`. Everything a row shows goes through here, so control bytes cannot reach the
+ * terminal. */
 typedef struct Pen {
     Ui *ui;
     int y, x, end;

@@ -4,17 +4,34 @@
 
 static const Glyphs sets[] = {
     {
-        .name = "braille", .hist = HIST_BRAILLE, .vline = L'\u2502', .hline = L'\u2500',
-        .ellipsis = "\xe2\x80\xa6", .bar = {L' ', L'\u2847', L'\u28ff'}, .bar_steps = 2, .mark = L'>',
-    },
-    {
-        .name = "block", .hist = HIST_BLOCK, .vline = L'\u2502', .hline = L'\u2500',
+        .name = "braille",
+        .hist = HIST_BRAILLE,
+        .vline = L'\u2502',
+        .hline = L'\u2500',
         .ellipsis = "\xe2\x80\xa6",
-        .bar = {L' ', L'\u258f', L'\u258e', L'\u258d', L'\u258c', L'\u258b', L'\u258a', L'\u2589', L'\u2588'}, .bar_steps = 8, .mark = L'>',
+        .bar = {L' ', L'\u2847', L'\u28ff'},
+        .bar_steps = 2,
+        .mark = L'>',
     },
     {
-        .name = "ascii", .hist = HIST_ASCII, .vline = L'|', .hline = L'-',
-        .ellipsis = "..", .bar = {L' ', L'-', L'#'}, .bar_steps = 2, .mark = L'>',
+        .name = "block",
+        .hist = HIST_BLOCK,
+        .vline = L'\u2502',
+        .hline = L'\u2500',
+        .ellipsis = "\xe2\x80\xa6",
+        .bar = {L' ', L'\u258f', L'\u258e', L'\u258d', L'\u258c', L'\u258b', L'\u258a', L'\u2589', L'\u2588'},
+        .bar_steps = 8,
+        .mark = L'>',
+    },
+    {
+        .name = "ascii",
+        .hist = HIST_ASCII,
+        .vline = L'|',
+        .hline = L'-',
+        .ellipsis = "..",
+        .bar = {L' ', L'-', L'#'},
+        .bar_steps = 2,
+        .mark = L'>',
     },
 };
 

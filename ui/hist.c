@@ -66,7 +66,8 @@ static void bars(Ui *ui, Rect r, const double *bin, int n, const double *clip, b
     }
 }
 
-/* The int8 grid under the bars: a mark for every code, or every 2^k-th where they come too close. Gives that k's 2^k, 0: no grid. */
+/* The int8 grid under the bars: a mark for every code, or every 2^k-th where they come too close. Gives that k's 2^k,
+ * 0: no grid. */
 static int grid(Ui *ui, Rect r, const HistView *v, double lo, double hi)
 {
     double cell = (hi - lo) / r.w;

@@ -77,8 +77,8 @@ static void preview_pattern(Ui *ui, const char *text, Input *p)
     fmt_delta(size, sizeof size, (double)w.bytes);
     fmt_percent(share, sizeof share, w.share);
     p->note_slot = w.hits == 0 ? SL_ERR : w.lint.kind != LINT_OK ? SL_WARN : SL_OK;
-    snprintf(p->figures, MAX_NOTE, "%lld hit%s, %lld new, size %s%s%s", (long long)w.hits, w.hits == 1 ? "" : "s", (long long)w.fresh, size,
-             w.share == w.share ? ", local error -" : "", w.share == w.share ? share : "");
+    snprintf(p->figures, MAX_NOTE, "%lld hit%s, %lld new, size %s%s%s", (long long)w.hits, w.hits == 1 ? "" : "s",
+             (long long)w.fresh, size, w.share == w.share ? ", local error -" : "", w.share == w.share ? share : "");
     if (w.lint.kind != LINT_OK)
         snprintf(p->note, MAX_NOTE, "! %s", w.lint.text);
 }
@@ -179,11 +179,13 @@ static unsigned done_command(Ui *ui, const char *text)
 
 static const Kind kinds[INPUT_KINDS] = {
     [INPUT_COMMAND] = {":", true, "a command; Tab completes, Up recalls, Esc leaves", NULL, done_command, NULL},
-    [INPUT_EXCLUDE] = {"exclude: ", false, "a pattern, as *layers.{1,6}.mlp.down_proj; nothing changes before Enter", preview_pattern, done_exclude, NULL},
+    [INPUT_EXCLUDE] = {"exclude: ", false, "a pattern, as *layers.{1,6}.mlp.down_proj; nothing changes before Enter",
+                       preview_pattern, done_exclude, NULL},
     [INPUT_TAG] = {"tag: ", false, "patterns or names, with spaces between", NULL, done_tag, NULL},
     [INPUT_SEARCH] = {"/", false, "a part of a name, or a pattern", changed_search, done_search, cancelled_search},
-    [INPUT_FILTER] = {"filter: ", false, "words of names, kind=down_proj layer=3..7 score>100 float failed tagged !word; empty shows all", NULL,
-                       done_filter, NULL},
+    [INPUT_FILTER] = {"filter: ", false,
+                      "words of names, kind=down_proj layer=3..7 score>100 float failed tagged !word; empty shows all",
+                      NULL, done_filter, NULL},
     [INPUT_EXPORT] = {"write to: ", false, "a file; a ! at its end writes over what is there", NULL, done_export, NULL},
 };
 
@@ -384,17 +386,17 @@ static void note_change(Ui *ui, const char *before)
         kinds[p->kind].changed(ui, rl_line_buffer, p);
 }
 
-/* Bytes that stand for a key in readline's default map; 0: no use for it. Of the control keys only those that edit: searches,
- * quoting and macros ask for more keys in ways that show only on readline's own screen. */
+/* Bytes that stand for a key in readline's default map; 0: no use for it. Of the control keys only those that edit:
+ * searches, quoting and macros ask for more keys in ways that show only on readline's own screen. */
 static size_t key_bytes(int key, char out[8])
 {
     static const struct {
         int key;
         const char *bytes;
     } map[] = {
-        {KEY_CODE(KEY_LEFT), "\x02"}, {KEY_CODE(KEY_RIGHT), "\x06"}, {KEY_CODE(KEY_UP), "\x10"}, {KEY_CODE(KEY_DOWN), "\x0e"},
-        {KEY_CODE(KEY_HOME), "\x01"}, {KEY_CODE(KEY_END), "\x05"}, {KEY_CODE(KEY_DC), "\x04"}, {KEY_CODE(KEY_BACKSPACE), "\x7f"},
-        {KEY_CODE(KEY_ENTER), "\n"},
+        {KEY_CODE(KEY_LEFT), "\x02"}, {KEY_CODE(KEY_RIGHT), "\x06"},     {KEY_CODE(KEY_UP), "\x10"},
+        {KEY_CODE(KEY_DOWN), "\x0e"}, {KEY_CODE(KEY_HOME), "\x01"},      {KEY_CODE(KEY_END), "\x05"},
+        {KEY_CODE(KEY_DC), "\x04"},   {KEY_CODE(KEY_BACKSPACE), "\x7f"}, {KEY_CODE(KEY_ENTER), "\n"},
     };
     for (size_t i = 0; i < sizeof map / sizeof map[0]; i++) {
         if (map[i].key == key) {
@@ -402,9 +404,23 @@ static size_t key_bytes(int key, char out[8])
             return strlen(out);
         }
     }
-    static const char editing[] = {KEY_CTRL('A'), KEY_CTRL('B'), KEY_CTRL('D'), KEY_CTRL('E'), KEY_CTRL('F'), KEY_CTRL('H'),
-                                   KEY_CTRL('K'), KEY_CTRL('N'), KEY_CTRL('P'), KEY_CTRL('T'), KEY_CTRL('U'), KEY_CTRL('W'),
-                                   KEY_CTRL('Y'), KEY_CTRL('_'), '\t', '\n', 0};
+    static const char editing[] = {KEY_CTRL('A'),
+                                   KEY_CTRL('B'),
+                                   KEY_CTRL('D'),
+                                   KEY_CTRL('E'),
+                                   KEY_CTRL('F'),
+                                   KEY_CTRL('H'),
+                                   KEY_CTRL('K'),
+                                   KEY_CTRL('N'),
+                                   KEY_CTRL('P'),
+                                   KEY_CTRL('T'),
+                                   KEY_CTRL('U'),
+                                   KEY_CTRL('W'),
+                                   KEY_CTRL('Y'),
+                                   KEY_CTRL('_'),
+                                   '\t',
+                                   '\n',
+                                   0};
     if (key <= 0 || key >= 0x110000 || (key < 32 && !strchr(editing, key)))
         return 0;
     return (size_t)utf8_encode((unsigned)key, out);

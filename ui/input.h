@@ -4,7 +4,15 @@
 #include "ui/workbench.h"
 
 /* Input lines at the bottom of the screen, edited by readline, which never touches the terminal. */
-typedef enum InputKind { INPUT_COMMAND, INPUT_EXCLUDE, INPUT_TAG, INPUT_SEARCH, INPUT_FILTER, INPUT_EXPORT, INPUT_KINDS } InputKind;
+typedef enum InputKind {
+    INPUT_COMMAND,
+    INPUT_EXCLUDE,
+    INPUT_TAG,
+    INPUT_SEARCH,
+    INPUT_FILTER,
+    INPUT_EXPORT,
+    INPUT_KINDS
+} InputKind;
 
 /* Readline's one-time set-up; before curses starts, because it looks at the terminal description too. */
 void input_init(App *a);

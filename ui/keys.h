@@ -7,7 +7,8 @@
 
 enum { KEYS_PER_ROW = 4 };
 
-/* One action: its keys, where it works, the command it runs. The F-bar, the help screen and the dispatcher read this table. */
+/* One action: its keys, where it works, the command it runs. The F-bar, the help screen and the dispatcher read this
+ * table. */
 typedef struct KeyRow {
     int keys[KEYS_PER_ROW];    /* the first is the one shown; 0 ends */
     const char *screens;       /* digits of View.key; "" = every screen */

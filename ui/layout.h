@@ -42,12 +42,22 @@ typedef struct Column {
     bool right;         /* numbers: right-aligned */
 } Column;
 
-/* Widths of n columns with one cell between them; 0 = dropped. What is left over goes to the growing columns in their order. Gives the cells used. */
+/* Widths of n columns with one cell between them; 0 = dropped. What is left over goes to the growing columns in their
+ * order. Gives the cells used. */
 int columns_fit(const Column *c, int n, int width, int *w);
 
 /* ---- a scrolled list ---- */
 typedef enum Motion {
-    MOVE_DOWN, MOVE_UP, MOVE_HALF_DOWN, MOVE_HALF_UP, MOVE_PAGE_DOWN, MOVE_PAGE_UP, MOVE_TOP, MOVE_BOTTOM, MOVE_LEFT, MOVE_RIGHT
+    MOVE_DOWN,
+    MOVE_UP,
+    MOVE_HALF_DOWN,
+    MOVE_HALF_UP,
+    MOVE_PAGE_DOWN,
+    MOVE_PAGE_UP,
+    MOVE_TOP,
+    MOVE_BOTTOM,
+    MOVE_LEFT,
+    MOVE_RIGHT
 } Motion;
 typedef struct ListPos {
     int64_t cur, top;

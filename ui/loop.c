@@ -93,7 +93,8 @@ static bool loop_wait(Loop *l)
     int n = poll(p, 4, loop_timeout(l));
     if (n == 0)
         l->bits |= DO_PAINT; /* the clock of a running job */
-    return !(n > 0 && (p[0].revents & (POLLHUP | POLLERR | POLLNVAL))); /* a terminal that is gone also says it can be read */
+    return !(n > 0 &&
+             (p[0].revents & (POLLHUP | POLLERR | POLLNVAL))); /* a terminal that is gone also says it can be read */
 }
 
 /* Without a terminal nobody can end it: the last line, or the last job, does. */

@@ -1,4 +1,5 @@
-/* The frame around the views: title, tabs, figures, messages. Drawing goes into curses' memory; curses sends what differs. */
+/* The frame around the views: title, tabs, figures, messages. Drawing goes into curses' memory; curses sends what
+ * differs. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -141,7 +142,8 @@ static void collect_figures(Session *s, Figures *l)
     Prediction pr = session_predict(s);
     char t[32], u[32];
     int stale = 0;
-    figure(l, SL_TEXT, 0, "float %lld/%lld", (long long)pr.size.floats, (long long)(pr.size.floats + pr.size.quantized));
+    figure(l, SL_TEXT, 0, "float %lld/%lld", (long long)pr.size.floats,
+           (long long)(pr.size.floats + pr.size.quantized));
     fmt_bytes(t, sizeof t, (double)pr.size.bytes);
     figure(l, SL_TEXT, 0, "size %s", t);
     figure(l, SL_TEXT, 3, "%.2f bits", pr.size.average_bits);
@@ -217,7 +219,8 @@ static void draw_too_small(Ui *ui)
     snprintf(line[0], sizeof line[0], "%dx%d is too small", ui->cols, ui->rows);
     snprintf(line[1], sizeof line[1], "needed: %dx%d   q quits", LAYOUT_MIN_COLS, LAYOUT_MIN_ROWS);
     for (int i = 0; i < 2; i++) {
-        int w = text_width(line[i]), x = ui->cols > w ? (ui->cols - w) / 2 : 0, y = ui->rows > 1 ? (ui->rows - 2) / 2 + i : i;
+        int w = text_width(line[i]), x = ui->cols > w ? (ui->cols - w) / 2 : 0,
+            y = ui->rows > 1 ? (ui->rows - 2) / 2 + i : i;
         Pen p = pen_at(ui, y, x, ui->cols);
         pen_puts(&p, SL_WARN, line[i]);
     }

@@ -1,4 +1,5 @@
-/* Scripts and replays on the screen: commands run one by one, each when nothing runs any more, while the workbench stays alive. */
+/* Scripts and replays on the screen: commands run one by one, each when nothing runs any more, while the workbench
+ * stays alive. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -31,7 +31,11 @@ static struct sigaction caught_old[CAUGHT], fatal_old[FATAL];
 static void on_signal(int sig)
 {
     int saved = errno;
-    pending |= sig == SIGWINCH ? TERM_WINCH : sig == SIGINT ? TERM_INT : sig == SIGTSTP ? TERM_TSTP : sig == SIGPIPE ? 0 : TERM_QUIT;
+    pending |= sig == SIGWINCH  ? TERM_WINCH
+               : sig == SIGINT  ? TERM_INT
+               : sig == SIGTSTP ? TERM_TSTP
+               : sig == SIGPIPE ? 0
+                                : TERM_QUIT;
     if (wake_fd >= 0 && write(wake_fd, "", 1) < 0)
         errno = saved; /* a full pipe wakes as well */
     errno = saved;
@@ -98,8 +102,8 @@ unsigned term_signals(Term *t)
 
 /* ---- set-up ---- */
 
-/* Width the terminal gives an East-Asian-ambiguous character, by asking for the cursor's place; 0 when it doesn't answer in time.
- * What was typed meanwhile is lost only when it arrives inside these 100 ms. */
+/* Width the terminal gives an East-Asian-ambiguous character, by asking for the cursor's place; 0 when it doesn't
+ * answer in time. What was typed meanwhile is lost only when it arrives inside these 100 ms. */
 static int probe_ambiguous(int in, int out)
 {
     struct termios old, raw;
@@ -158,12 +162,16 @@ static Status open_screen(Term *t, const TermOptions *o, Error *err)
         t->screen = newterm(NULL, t->out, t->in);
         if (!t->screen) {
             const char *term = getenv("TERM");
-            return error_set(err, ST_USAGE, "the terminal type '%s' is unknown here; try TERM=xterm or TERM=vt100", term ? term : "");
+            return error_set(err, ST_USAGE, "the terminal type '%s' is unknown here; try TERM=xterm or TERM=vt100",
+                             term ? term : "");
         }
         const char *cup = tigetstr("cup");
         if (!cup || cup == (char *)-1)
-            return error_set(err, ST_USAGE, "a terminal of type '%s' cannot place its cursor, which a screen needs; 'slimscope shell' and "
-                                            "'slimscope analyze' work on it", termname());
+            return error_set(
+                err, ST_USAGE,
+                "a terminal of type '%s' cannot place its cursor, which a screen needs; 'slimscope shell' and "
+                "'slimscope analyze' work on it",
+                termname());
         return ST_OK;
     }
     static const char *const types[] = {"xterm-256color", "xterm", "vt100", "dumb"};
@@ -248,8 +256,9 @@ static Status open_files(Term *t, Error *err)
         return t->in && t->out ? ST_OK : error_set(err, ST_IO, "cannot open /dev/null: %s", strerror(errno));
     }
     if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO))
-        return error_set(err, ST_USAGE, "the workbench needs a terminal on stdin and stdout; without one use 'slimscope analyze', "
-                                        "'--script FILE', or '--size COLSxROWS --dump-screen FILE'");
+        return error_set(err, ST_USAGE,
+                         "the workbench needs a terminal on stdin and stdout; without one use 'slimscope analyze', "
+                         "'--script FILE', or '--size COLSxROWS --dump-screen FILE'");
     t->in = stdin;
     t->out = stdout;
     t->have_modes = tcgetattr(STDIN_FILENO, &t->modes) == 0;

@@ -12,7 +12,8 @@
 #include "ui/glyphs.h"
 #include "ui/theme.h"
 
-/* The terminal: set-up, restore, signals, colours, cells. One at a time in a process (signals and curses are the process's). */
+/* The terminal: set-up, restore, signals, colours, cells. One at a time in a process (signals and curses are the
+ * process's). */
 
 /* A key as the workbench knows it: a character (Unicode) or a function key. */
 #define KEY_CODE(code) (0x200000 + (code))

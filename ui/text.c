@@ -179,5 +179,10 @@ void fmt_percent(char *out, size_t size, double share)
     if (isnan(p))
         snprintf(out, size, "?");
     else
-        snprintf(out, size, "%.*f %%", p == 0 || fabs(p) >= 9.95 ? 0 : fabs(p) >= 0.95 ? 1 : fabs(p) >= 0.095 ? 2 : 3, p);
+        snprintf(out, size, "%.*f %%",
+                 p == 0 || fabs(p) >= 9.95 ? 0
+                 : fabs(p) >= 0.95         ? 1
+                 : fabs(p) >= 0.095        ? 2
+                                           : 3,
+                 p);
 }

@@ -7,14 +7,15 @@
 
 /* Text for cells: pure, by the locale's wcwidth. */
 
-/* The next character of *s as it may be drawn: control and ill-formed bytes become '?' (U+FFFD is not drawable everywhere), characters
- * without a width are passed over. 0 at the end. *width gets its cells. */
+/* The next character of *s as it may be drawn: control and ill-formed bytes become '?' (U+FFFD is not drawable
+ * everywhere), characters without a width are passed over. 0 at the end. *width gets its cells. */
 wchar_t text_next(const char **s, int *width);
 /* Cells that a text takes. */
 int text_width(const char *s);
 /* s in at most `width` cells, cut in the middle with the ellipsis; names only, never numbers. */
 void text_elide(char *out, size_t size, const char *s, int width, const char *ellipsis);
-/* Bytes of s that fit in `width` cells, broken at a space where there is one. For wrapping; 0 only for an empty text. */
+/* Bytes of s that fit in `width` cells, broken at a space where there is one. For wrapping; 0 only for an empty text.
+ */
 size_t text_break(const char *s, int width);
 
 /* Numbers as the screens show them. Each writes at most `size` bytes. */

@@ -16,8 +16,9 @@ static const struct SlotDef {
 };
 
 static const char *const color_names[16] = {
-    "black", "red", "green", "yellow", "blue", "magenta", "cyan", "white",
-    "bright-black", "bright-red", "bright-green", "bright-yellow", "bright-blue", "bright-magenta", "bright-cyan", "bright-white",
+    "black",       "red",          "green",      "yellow",       "blue",          "magenta",     "cyan",
+    "white",       "bright-black", "bright-red", "bright-green", "bright-yellow", "bright-blue", "bright-magenta",
+    "bright-cyan", "bright-white",
 };
 
 /* What terminals usually show for the first sixteen (xterm). */
@@ -161,25 +162,29 @@ static void parse_slot_line(Theme *t, char *line, const char *file, int number, 
     int slot = slot_find(name);
     if (slot < 0) {
         const char *near = nearest_slot(name);
-        str_printf(warnings, "%s:%d: unknown slot '%s'%s%s%s\n", file, number, name, near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
+        str_printf(warnings, "%s:%d: unknown slot '%s'%s%s%s\n", file, number, name, near ? ", did you mean '" : "",
+                   near ? near : "", near ? "'?" : "");
         return;
     }
     const char *bad = parse_look(trim(eq + 1), &t->look[slot]);
     if (bad)
-        str_printf(warnings, "%s:%d: '%s' is neither a colour (name, 0-255, #rrggbb) nor an attribute\n", file, number, bad);
+        str_printf(warnings, "%s:%d: '%s' is neither a colour (name, 0-255, #rrggbb) nor an attribute\n", file, number,
+                   bad);
 }
 
-static Status parse_text(Theme *t, const char *text, const char *file, int depth, ThemeLoad *load, void *ctx, Str *warnings, Error *err);
+static Status parse_text(Theme *t, const char *text, const char *file, int depth, ThemeLoad *load, void *ctx,
+                         Str *warnings, Error *err);
 
-static Status parse_include(Theme *t, const char *name, const char *file, int number, int depth, ThemeLoad *load, void *ctx,
-                            Str *warnings, Error *err)
+static Status parse_include(Theme *t, const char *name, const char *file, int number, int depth, ThemeLoad *load,
+                            void *ctx, Str *warnings, Error *err)
 {
     if (depth + 1 > MAX_INCLUDE)
         return error_set(err, ST_DATA, "%s:%d: includes are nested deeper than %d", file, number, MAX_INCLUDE);
     Error why = {ST_OK, ""};
     char *text = load ? load(ctx, name, &why) : NULL;
     if (!text) {
-        str_printf(warnings, "%s:%d: cannot include '%s': %s\n", file, number, name, why.text[0] ? why.text : "not found");
+        str_printf(warnings, "%s:%d: cannot include '%s': %s\n", file, number, name,
+                   why.text[0] ? why.text : "not found");
         return ST_OK;
     }
     Status st = parse_text(t, text, name, depth + 1, load, ctx, warnings, err);
@@ -187,7 +192,8 @@ static Status parse_include(Theme *t, const char *name, const char *file, int nu
     return st;
 }
 
-static Status parse_text(Theme *t, const char *text, const char *file, int depth, ThemeLoad *load, void *ctx, Str *warnings, Error *err)
+static Status parse_text(Theme *t, const char *text, const char *file, int depth, ThemeLoad *load, void *ctx,
+                         Str *warnings, Error *err)
 {
     int number = 0;
     for (const char *p = text; *p;) {

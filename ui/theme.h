@@ -6,7 +6,8 @@
 #include "base/error.h"
 #include "base/str.h"
 
-/* Semantic slots: what a cell means, never which colour it has. X(id, name, colours of the default theme, attributes without colour) */
+/* Semantic slots: what a cell means, never which colour it has. X(id, name, colours of the default theme, attributes
+ * without colour) */
 #define THEME_SLOTS(X)                                                       \
     X(SL_TEXT, "text", "default", "")                                        \
     X(SL_DIM, "text.dim", "bright-black", "dim")                             \
@@ -70,11 +71,12 @@ void theme_default(Theme *t);
 void theme_mono(Theme *t);
 /* Text of `include NAME`; a malloced text, or NULL with err set. */
 typedef char *ThemeLoad(void *ctx, const char *name, Error *err);
-/* Reads lines "slot = fg [bg] [attr...]", "include NAME", "# comment" over *t. What is wrong goes as "file:line: text" lines into
- * `warnings` and is skipped. ST_DATA only for includes nested deeper than 8. */
-Status theme_parse(Theme *t, const char *text, const char *file, ThemeLoad *load, void *ctx, Str *warnings, Error *err);
-/* Colour as the terminal knows it at this depth: -1 default, a palette index, or 0xRRGGBB for DEPTH_DIRECT. *bright (may be NULL):
- * 8 colours only, the colour asks for bold. */
+/* Reads lines "slot = fg [bg] [attr...]", "include NAME", "# comment" over *t. What is wrong goes as "file:line: text"
+ * lines into `warnings` and is skipped. ST_DATA only for includes nested deeper than 8. */
+Status theme_parse(Theme *t, const char *text, const char *file, ThemeLoad *load, void *ctx, Str *warnings,
+                   Error *err);
+/* Colour as the terminal knows it at this depth: -1 default, a palette index, or 0xRRGGBB for DEPTH_DIRECT. *bright (may
+ * be NULL): 8 colours only, the colour asks for bold. */
 int theme_color(int color, Depth depth, bool *bright);
 /* The colour between two at t in 0..1. Palette colours count by their usual RGB. */
 int theme_mix(int a, int b, double t);

@@ -192,7 +192,8 @@ static unsigned key_in_view(Ui *ui, int key)
     char name[16];
     key_text(key, name, sizeof name);
     if (!row && elsewhere)
-        return ui_refuse(ui, "%s does nothing on this screen: %s (on screen %s)", name, elsewhere->help, elsewhere->screens);
+        return ui_refuse(ui, "%s does nothing on this screen: %s (on screen %s)", name, elsewhere->help,
+                         elsewhere->screens);
     if (!row)
         return ui_refuse(ui, "%s is no key here; ? lists those that are", name);
     const char *why = row->refuse ? row->refuse(ui) : NULL;
@@ -209,7 +210,8 @@ static unsigned end_paste(Ui *ui)
     if (*text && !ui->input) {
         ui->question.text = NULL;
         ui_close_overlay(ui);
-        bits |= ui_model(ui) ? input_open(ui, INPUT_TAG, NULL) : ui_refuse(ui, "no model is open, so there are no layers to tag");
+        bits |= ui_model(ui) ? input_open(ui, INPUT_TAG, NULL)
+                             : ui_refuse(ui, "no model is open, so there are no layers to tag");
     }
     if (*text && ui->input)
         bits |= input_paste(ui, text);
@@ -289,11 +291,11 @@ static void tell_end(Ui *ui, const JobView *j)
     else if (j->state == JOB_STOPPED && j->kind == JOB_MEASURE)
         ui_say(ui, SL_WARN, "%s stopped; nothing was measured", j->title);
     else if (j->state == JOB_STOPPED)
-        ui_say(ui, SL_WARN, "%s stopped after %lld of %lld layers; its rows are kept, :resume goes on", j->title, (long long)j->done,
-               (long long)j->total);
+        ui_say(ui, SL_WARN, "%s stopped after %lld of %lld layers; its rows are kept, :resume goes on", j->title,
+               (long long)j->done, (long long)j->total);
     else if (j->kind == JOB_MEASURE && e)
-        ui_say(ui, SL_OK, "measured in %s: KL %.4g, perplexity %.4g (float %.4g), top-1 agreement %.1f %%", t, e->kl_mean, e->ppl_quant,
-               e->ppl_float, 100 * e->top1);
+        ui_say(ui, SL_OK, "measured in %s: KL %.4g, perplexity %.4g (float %.4g), top-1 agreement %.1f %%", t,
+               e->kl_mean, e->ppl_quant, e->ppl_float, 100 * e->top1);
     else
         ui_say(ui, j->failed ? SL_WARN : SL_OK, "%s done in %s: %d scored, %d failed", j->title, t, j->ok, j->failed);
 }
@@ -327,7 +329,8 @@ unsigned ui_pump(Ui *ui)
         Str text = {0};
         term_captured(&ui->term, &text);
         char *save = NULL;
-        for (char *l = text.s ? strtok_r(text.s, "\n", &save) : NULL; l && ui_session(ui); l = strtok_r(NULL, "\n", &save))
+        for (char *l = text.s ? strtok_r(text.s, "\n", &save) : NULL; l && ui_session(ui);
+             l = strtok_r(NULL, "\n", &save))
             session_log(ui_session(ui), 1, "stderr: %s", l);
         bits |= text.len > 0 ? DO_PAINT : 0;
         str_free(&text);
@@ -404,7 +407,8 @@ static Status hook_bind(void *ctx, const char *key, const char *command, Error *
     Ui *ui = ctx;
     int k = key_parse(key);
     if (k == KEY_NONE)
-        return error_set(err, ST_USAGE, "there is no key '%s'; keys are characters, ^X, F1 to F63, Space, Enter, Tab, PgUp", key);
+        return error_set(err, ST_USAGE,
+                         "there is no key '%s'; keys are characters, ^X, F1 to F63, Space, Enter, Tab, PgUp", key);
     char *copy = strdup(command);
     if (!copy)
         return error_nomem(err, "the binding");

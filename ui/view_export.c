@@ -78,7 +78,8 @@ static void draw_text(Ui *ui, Preview *p, Rect r)
     Pen head = pen_at(ui, r.y, r.x, r.w);
     bool diff = s == str_text(&p->e.diff);
     pen_printf(&head, SL_HEADER, " %s  lines %lld-%lld of %lld", diff ? "differences to the recipe" : "the document",
-               (long long)(n ? p->pos.cur + 1 : 0), (long long)(p->pos.cur + p->page < n ? p->pos.cur + p->page : n), (long long)n);
+               (long long)(n ? p->pos.cur + 1 : 0), (long long)(p->pos.cur + p->page < n ? p->pos.cur + p->page : n),
+               (long long)n);
     pen_fill(&head, SL_HEADER);
     for (int64_t i = 0; *s; i++) {
         size_t len = strcspn(s, "\n");

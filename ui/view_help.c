@@ -20,7 +20,11 @@ static void row_keys(const KeyRow *row, char *out, size_t size)
 {
     size_t used = 0;
     out[0] = '\0';
-    for (int i = 0; i < KEYS_PER_ROW && row->keys[i] && used < size; i++) {
+    for (int i = 0; row->run == act_screen && view_table[i]; i++) {
+        int k = snprintf(out + used, size - used, "%s%c", used ? " " : "", view_table[i]->key);
+        used += k > 0 && (size_t)k < size - used ? (size_t)k : 0;
+    }
+    for (int i = 0; i < KEYS_PER_ROW && row->keys[i] && used < size && row->run != act_screen; i++) {
         char name[16];
         if (row->keys[i] == KEY_CODE(KEY_ENTER))
             continue; /* the keypad's: the same to a reader */

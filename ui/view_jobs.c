@@ -73,7 +73,8 @@ static int draw_more(Ui *ui, Rect r, int y, const JobView *j)
     }
     if (j->state == JOB_STOPPED)
         n = snprintf(buf, sizeof buf, "%s  ",
-                     j->kind == JOB_ANALYZE ? "stopped; its rows are kept, r goes on after the last whole layer" : "stopped; nothing was measured");
+                     j->kind == JOB_ANALYZE ? "stopped; its rows are kept, r goes on after the last whole layer"
+                                            : "stopped; nothing was measured");
     else if (j->state == JOB_RUNNING)
         n = snprintf(buf, sizeof buf, "%s  ", j->phase);
     if (j->ok || j->failed)
@@ -124,7 +125,9 @@ static void draw(Ui *ui, void *state)
     if (n == 0) {
         y++;
         Rect text = {list.y, list.x + 2, list.h, list.w - 4};
-        draw_wrapped(ui, text, &y, SL_TEXT, "Nothing ran in this sitting. r on screen 1 runs the shown metric; F5 measures what the decision does.");
+        draw_wrapped(
+            ui, text, &y, SL_TEXT,
+            "Nothing ran in this sitting. r on screen 1 runs the shown metric; F5 measures what the decision does.");
     }
     draw_hline(ui, log.y - 1, r.x, r.w);
     draw_log(ui, log);
@@ -173,8 +176,8 @@ static void copy(Ui *ui, void *state, bool all, Str *out)
     if (all)
         log_text(s, out);
     else if (st->pos.cur < session_jobs(s))
-        str_printf(out, "%s: %s", job_at(s, st->pos.cur)->title, job_at(s, st->pos.cur)->error[0] ? job_at(s, st->pos.cur)->error
-                                                                                                  : job_at(s, st->pos.cur)->last);
+        str_printf(out, "%s: %s", job_at(s, st->pos.cur)->title,
+                   job_at(s, st->pos.cur)->error[0] ? job_at(s, st->pos.cur)->error : job_at(s, st->pos.cur)->last);
 }
 
 const View view_jobs = {

@@ -35,8 +35,8 @@ static int64_t index_of(const int64_t *order, int64_t n, int64_t linear)
     return -1;
 }
 
-/* The order as it is to be shown now, with the cursor on its linear and that linear on its line of the screen. Until somebody chooses a
- * row (session_cursor < 0) the cursor stays at the top, whatever comes there. */
+/* The order as it is to be shown now, with the cursor on its linear and that linear on its line of the screen. Until
+ * somebody chooses a row (session_cursor < 0) the cursor stays at the top, whatever comes there. */
 static const int64_t *settle(Ui *ui, Rank *st, int64_t *n)
 {
     Session *s = ui_session(ui);
@@ -240,7 +240,11 @@ static void draw_row(Ui *ui, const Rank *st, Rect r, int y, const int *w, int64_
     if (rank > 0)
         snprintf(num, sizeof num, "%lld", (long long)rank);
     state[0] = tagged ? '*' : ' ';
-    state[1] = sc.state == SCORE_FAILED ? '!' : level == 0 ? 'X' : sc.state == SCORE_STALE ? 's' : sc.state == SCORE_OK ? ' ' : '?';
+    state[1] = sc.state == SCORE_FAILED  ? '!'
+               : level == 0              ? 'X'
+               : sc.state == SCORE_STALE ? 's'
+               : sc.state == SCORE_OK    ? ' '
+                                         : '?';
     state[2] = '\0';
     fmt_delta(cost, sizeof cost, linear_cost(s, i));
     Pen p = pen_at(ui, r.y + y, r.x, r.w);
@@ -261,8 +265,11 @@ static void draw_row(Ui *ui, const Rank *st, Rect r, int y, const int *w, int64_
         else if (c == C_BAR && (sc.state == SCORE_OK || sc.state == SCORE_STALE))
             pen_bar(&p, w[c], bar_share(st, sc.value), false);
         else
-            pen_cell(&p, c == C_SCORE ? score_slot : c == C_STATE && sc.state == SCORE_FAILED ? SL_FAILED : row, w[c], columns[c].right,
-                     text[c] ? text[c] : "");
+            pen_cell(&p,
+                     c == C_SCORE                               ? score_slot
+                     : c == C_STATE && sc.state == SCORE_FAILED ? SL_FAILED
+                                                                : row,
+                     w[c], columns[c].right, text[c] ? text[c] : "");
     }
     pen_fill(&p, row);
 }
@@ -283,7 +290,8 @@ static void draw_empty(Ui *ui, Rect r)
 {
     int y = r.y + 2;
     char buf[UI_SEARCH_MAX + 80];
-    snprintf(buf, sizeof buf, "No layer passes the filter '%s'. Esc takes it away.", session_filter_text(ui_session(ui)));
+    snprintf(buf, sizeof buf, "No layer passes the filter '%s'. Esc takes it away.",
+             session_filter_text(ui_session(ui)));
     r.x += 2;
     r.w -= 2;
     draw_wrapped(ui, r, &y, SL_TEXT, buf);
@@ -354,8 +362,9 @@ static void copy(Ui *ui, void *state, bool all, Str *out)
         char v[24];
         Slot slot;
         score_text(&sc, v, sizeof v, &slot);
-        str_printf(out, "%6lld %c%c %-9s %s\n", (long long)session_rank(s, order[k]), session_tagged(s, order[k]) ? '*' : ' ',
-                   session_level_of(s, order[k]) == 0 ? 'X' : ' ', v, ui_model(ui)->linears[order[k]].name);
+        str_printf(out, "%6lld %c%c %-9s %s\n", (long long)session_rank(s, order[k]),
+                   session_tagged(s, order[k]) ? '*' : ' ', session_level_of(s, order[k]) == 0 ? 'X' : ' ', v,
+                   ui_model(ui)->linears[order[k]].name);
     }
 }
 

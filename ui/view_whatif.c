@@ -1,4 +1,5 @@
-/* Screen 2: the patterns that send layers to float, what each gives, and what all of them do: predicted and measured. */
+/* Screen 2: the patterns that send layers to float, what each gives, and what all of them do: predicted and measured.
+ */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,8 +15,9 @@ typedef struct Whatif {
 
 enum { C_ON, C_PATTERN, C_HITS, C_NEW, C_COST, C_SHARE, C_NOTE, COLUMNS };
 static const Column columns[COLUMNS] = {
-    [C_ON] = {"on", 3, 3, 0, false},      [C_PATTERN] = {"float pattern", 28, 48, 0, false}, [C_HITS] = {"hits", 5, 5, 0, true},
-    [C_NEW] = {"new", 4, 4, 2, true},     [C_COST] = {"cost", 6, 6, 1, true},                [C_SHARE] = {"error", 7, 7, 1, true},
+    [C_ON] = {"on", 3, 3, 0, false},        [C_PATTERN] = {"float pattern", 28, 48, 0, false},
+    [C_HITS] = {"hits", 5, 5, 0, true},     [C_NEW] = {"new", 4, 4, 2, true},
+    [C_COST] = {"cost", 6, 6, 1, true},     [C_SHARE] = {"error", 7, 7, 1, true},
     [C_NOTE] = {"notes", 12, 80, 3, false},
 };
 enum { PANEL_ROWS = 8 };
@@ -53,8 +55,13 @@ static void draw_row(Ui *ui, Rect r, int y, const int *w, const WhatIf *f, bool 
     if (f->lint.kind != LINT_OK)
         snprintf(note, sizeof note, "! %s", f->lint.text);
     Slot row = f->on ? SL_ROW : SL_DIM;
-    const char *text[COLUMNS] = {[C_ON] = f->on ? "[x]" : "[ ]", [C_PATTERN] = f->pattern, [C_HITS] = hits, [C_NEW] = fresh,
-                                 [C_COST] = cost, [C_SHARE] = share, [C_NOTE] = note};
+    const char *text[COLUMNS] = {[C_ON] = f->on ? "[x]" : "[ ]",
+                                 [C_PATTERN] = f->pattern,
+                                 [C_HITS] = hits,
+                                 [C_NEW] = fresh,
+                                 [C_COST] = cost,
+                                 [C_SHARE] = share,
+                                 [C_NOTE] = note};
     Pen p = pen_at(ui, r.y + y, r.x, r.w);
     p.reverse = here;
     pen_char(&p, row, here ? ui->term.glyphs.mark : L' ');
@@ -89,7 +96,8 @@ static void draw_list(Ui *ui, Whatif *st, Rect r)
     }
     pen_fill(&p, SL_HEADER);
     for (int y = 1; y < r.h && st->pos.top + y - 1 < n; y++)
-        draw_row(ui, r, y, w, session_whatif(ui_session(ui), (int)st->pos.top + y - 1), st->pos.top + y - 1 == st->pos.cur);
+        draw_row(ui, r, y, w, session_whatif(ui_session(ui), (int)st->pos.top + y - 1),
+                 st->pos.top + y - 1 == st->pos.cur);
     const WhatIf *f = n > 0 ? session_whatif(ui_session(ui), (int)st->pos.cur) : NULL;
     if (f && f->lint.kind != LINT_OK && n + 2 < r.h) { /* the notes of the cursor's row in full */
         int y = r.y + n + 2;
@@ -102,7 +110,8 @@ static void draw_list(Ui *ui, Whatif *st, Rect r)
         int y = r.y + 2;
         Rect text = {r.y, r.x + 2, r.h, r.w - 4};
         draw_wrapped(ui, text, &y, SL_TEXT,
-                     "No layer is sent to float yet. p types a pattern, as *layers.{1,6}.mlp.down_proj, and shows its hits, its size and "
+                     "No layer is sent to float yet. p types a pattern, as *layers.{1,6}.mlp.down_proj, and shows its "
+                     "hits, its size and "
                      "its share of the error while you type. x on screen 1 takes the layer under the cursor.");
     }
 }
@@ -164,8 +173,8 @@ static void draw_predicted(Ui *ui, Rect r, int *y)
     panel_line(ui, r, y, "predicted", SL_PREDICTED, buf);
     fmt_bytes(bytes, sizeof bytes, (double)pr.size.bytes);
     fmt_delta(delta, sizeof delta, (double)pr.size.bytes - (double)pr.size.float_bytes);
-    snprintf(buf, sizeof buf, "%s (%s to all float)  %.2f bits a weight  %lld of %lld linears float", bytes, delta, pr.size.average_bits,
-             (long long)pr.size.floats, (long long)(pr.size.floats + pr.size.quantized));
+    snprintf(buf, sizeof buf, "%s (%s to all float)  %.2f bits a weight  %lld of %lld linears float", bytes, delta,
+             pr.size.average_bits, (long long)pr.size.floats, (long long)(pr.size.floats + pr.size.quantized));
     panel_line(ui, r, y, "size", SL_TEXT, buf);
 }
 

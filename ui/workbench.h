@@ -11,7 +11,8 @@
 #include "ui/ui.h"
 #include "ui/view.h"
 
-/* What the parts of the workbench share. Nothing here computes or waits: keys become commands, events become bits, bits become paint. */
+/* What the parts of the workbench share. Nothing here computes or waits: keys become commands, events become bits, bits
+ * become paint. */
 
 /* What a handler asks the loop for. */
 enum { DO_NOTHING = 0, DO_PAINT = 1, DO_RELAYOUT = 2, DO_QUIT = 4 };

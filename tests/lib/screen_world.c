@@ -100,8 +100,10 @@ static void run(Session *s, const char *line, Status st)
 /* What a person would do: rank, look closely at a few layers, decide, measure, change one's mind, tag. */
 static void work(Session *s)
 {
-    static const char *const metrics[] = {"kurtosis", "local_error", NULL}, *const closely[] = {"*layers.{1,6}.mlp.*", "*layers.3.self_attn.q_proj"};
-    static const char *const worst[] = {"*layers.{1,6}.mlp.down_proj"}, *const broad[] = {"*layers.1*.self_attn.q_proj"};
+    static const char *const metrics[] = {"kurtosis", "local_error", NULL};
+    static const char *const closely[] = {"*layers.{1,6}.mlp.*", "*layers.3.self_attn.q_proj"};
+    static const char *const worst[] = {"*layers.{1,6}.mlp.down_proj"};
+    static const char *const broad[] = {"*layers.1*.self_attn.q_proj"};
     ok(session_open_model(s, "lab_models/demo", NULL, &err));
     ok(session_open_recipe(s, NULL, &err));
     ok(session_set_calib(s, SCREEN_CALIB, &err));

@@ -58,7 +58,8 @@ static void test_commands_exist(void **state)
 {
     (void)state;
     for (const KeyRow *r = key_table; r->help; r++) {
-        for (const char *p = r->command; p && *p; p = strstr(p, "| ") ? strstr(p, "| ") + 2 : NULL) { /* "exclude X | include X" */
+        for (const char *p = r->command; p && *p;
+             p = strstr(p, "| ") ? strstr(p, "| ") + 2 : NULL) { /* "exclude X | include X" */
             char verb[32];
             snprintf(verb, sizeof verb, "%.*s", (int)strcspn(p, " "), p);
             if (!command_find(verb))

@@ -35,7 +35,9 @@ static void test_every_size(void **state)
                 for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
                     assert_inside(&l, all[i]);
                 int body = l.figures.y - l.tabs.y - 1;
-                int used = l.split == SPLIT_FULL ? l.side.h : l.split == SPLIT_BELOW ? l.main.h + 1 + l.side.h : l.main.h;
+                int used = l.split == SPLIT_FULL    ? l.side.h
+                           : l.split == SPLIT_BELOW ? l.main.h + 1 + l.side.h
+                                                    : l.main.h;
                 assert_int_equal(used, body);
                 assert_int_equal(l.keys.y, rows - 1);
             }
@@ -64,7 +66,8 @@ static void test_pane_moves(void **state)
 static void test_columns(void **state)
 {
     (void)state;
-    static const Column c[] = {{"a", 4, 4, 0, true}, {"name", 10, 30, 0, false}, {"b", 6, 6, 2, false}, {"c", 6, 12, 1, false}};
+    static const Column c[] = {
+        {"a", 4, 4, 0, true}, {"name", 10, 30, 0, false}, {"b", 6, 6, 2, false}, {"c", 6, 12, 1, false}};
     int w[4];
     assert_int_equal(columns_fit(c, 4, 29, w), 29);
     assert_int_equal(w[1], 10);
@@ -122,7 +125,8 @@ static void test_hostile_text(void **state)
     const char *s = "a\x1b[2Jb\xff\xc2\x9b\x7f" "c\xcc\x81";
     int w, n = 0;
     for (wchar_t c; (c = text_next(&s, &w)) != 0; n++)
-        assert_true(c >= 32 && c < 127); /* escapes, C1 controls and bad bytes became '?', the combining accent is gone */
+        assert_true(c >= 32 &&
+                    c < 127); /* escapes, C1 controls and bad bytes became '?', the combining accent is gone */
     assert_int_equal(n, 10);
     assert_int_equal(text_break("one two three", 8), 7);
     assert_int_equal(text_break("onetwothree", 4), 4);

@@ -69,7 +69,8 @@ static void compare(const char *path, const Str *got)
         if (strncmp(a, "===", 3) == 0)
             title = a;
         if (la != lb || memcmp(a, b, la) != 0) {
-            fail_msg("%s:%d (%.*s)\nwanted '%.*s'\ngot    '%.*s'", path, line, (int)strcspn(title, "\n"), title, (int)la, a, (int)lb, b);
+            fail_msg("%s:%d (%.*s)\nwanted '%.*s'\ngot    '%.*s'", path, line, (int)strcspn(title, "\n"), title,
+                     (int)la, a, (int)lb, b);
         }
         a += la + (a[la] == '\n');
         b += lb + (b[lb] == '\n');
@@ -309,7 +310,8 @@ static void test_script_on_screen(void **state)
     World w;
     Error err = {ST_OK, ""};
     world_open(&w, 80, 24, "ascii", true, false);
-    assert_int_equal(player_lines(w.ui, "demo.slim", "# a comment\ntag *layers.0.*\nwait\n\nnonsense\nexclude *\n", &err), ST_OK);
+    assert_int_equal(
+        player_lines(w.ui, "demo.slim", "# a comment\ntag *layers.0.*\nwait\n\nnonsense\nexclude *\n", &err), ST_OK);
     for (int i = 0; i < 20 && w.ui->player; i++)
         player_step(w.ui);
     assert_null(w.ui->player);
@@ -347,7 +349,8 @@ static void test_any_key_any_size(void **state)
             key = 32 + (int)(next(&seed) % 95);
         else if (kind == 8)
             key = KEY_CODE(256 + (int)(next(&seed) % 300));
-        if (key == '!' || key == 'r' || key == KEY_CODE(KEY_F(5))) /* jobs have their own test; here they would only take time */
+        if (key == '!' || key == 'r' ||
+            key == KEY_CODE(KEY_F(5))) /* jobs have their own test; here they would only take time */
             continue;
         unsigned bits = ui_key(w.ui, key);
         if (bits & DO_RELAYOUT)
@@ -373,9 +376,15 @@ int main(int argc, char **argv)
         return 0;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden_utf8),         cmocka_unit_test(test_golden_ascii),     cmocka_unit_test(test_no_model),
-        cmocka_unit_test(test_group_moves_together), cmocka_unit_test(test_cursor_follows_layer), cmocka_unit_test(test_search),
-        cmocka_unit_test(test_paste_tags),          cmocka_unit_test(test_job_fills_table),  cmocka_unit_test(test_script_on_screen),
+        cmocka_unit_test(test_golden_utf8),
+        cmocka_unit_test(test_golden_ascii),
+        cmocka_unit_test(test_no_model),
+        cmocka_unit_test(test_group_moves_together),
+        cmocka_unit_test(test_cursor_follows_layer),
+        cmocka_unit_test(test_search),
+        cmocka_unit_test(test_paste_tags),
+        cmocka_unit_test(test_job_fills_table),
+        cmocka_unit_test(test_script_on_screen),
         cmocka_unit_test(test_mouse),
         cmocka_unit_test(test_top_stays_top),
         cmocka_unit_test(test_sorted_both_ways),
