@@ -311,9 +311,3 @@ uint64_t analyze_bytes(const Model *m, unsigned needs, int64_t rows, int64_t lon
         weights += (uint64_t)(threads < 1 ? 1 : threads) * ((uint64_t)widest * 3 * 12 + (hist ? 65536 * 4 : 0));
     return tap + weights;
 }
-
-uint64_t analyze_estimate(const Model *m, unsigned needs, int samples, int threads)
-{
-    enum { TYPICAL_ROWS = 512 };
-    return analyze_bytes(m, needs, (int64_t)samples * TYPICAL_ROWS, TYPICAL_ROWS, threads);
-}

@@ -97,7 +97,5 @@ Status analyze_run(Runner *r, const AnalyzeRequest *req, Error *err);
 /* Bytes the collection holds beyond the runner's own (for the planner): samples of `rows` tokens in all, the longest
  * of `longest`. */
 uint64_t analyze_bytes(const Model *m, unsigned needs, int64_t rows, int64_t longest, int threads);
-/* The same where only the number of samples is known (512 tokens each). */
-uint64_t analyze_estimate(const Model *m, unsigned needs, int samples, int threads);
 
 #endif

@@ -216,7 +216,7 @@ Status engine_analyze(Session *s, Job *j, Error *err)
     int64_t rows = e->calib->start[e->calib->samples];
     int threads = pool_threads(e->pool);
     e->bound = runner_estimate(s->model, rows, longest(e->calib), threads, false) +
-               analyze_estimate(s->model, j->needs, e->calib->samples, threads);
+               analyze_bytes(s->model, j->needs, rows, longest(e->calib), threads);
     if (e->lab) /* boundary states of earlier measurements stay for the next one */
         e->bound += e->states;
     tell(e, "embedding", 0, 0);
