@@ -100,7 +100,9 @@ Status app_need_model(const App *a, Error *err)
 Status app_open_model(App *a, const char *path, const char *type, Error *err)
 {
     if (!dir_exists(path))
-        return error_set(err, ST_DATA, file_exists(path) ? "'%s' is a file: give the model's folder" : "'%s': no such model folder", path);
+        return error_set(err, ST_DATA,
+                         file_exists(path) ? "'%s' is a file: give the model's folder" : "'%s': no such model folder",
+                         path);
     char *config = path_join(path, "config.json");
     bool have = config && file_exists(config);
     free(config);
@@ -117,10 +119,11 @@ bool app_waits(const App *a)
 Status want_words(const CommandLine *cl, int min, int max, Error *err)
 {
     if (cl->nwords < min)
-        return error_set(err, ST_USAGE, "'%s' needs more: %s %s", cl->command->name, cl->command->name, cl->command->args);
-    if (max >= 0 && cl->nwords > max)
-        return error_set(err, ST_USAGE, "'%s' does not take '%s': %s %s", cl->command->name, cl->words[max], cl->command->name,
+        return error_set(err, ST_USAGE, "'%s' needs more: %s %s", cl->command->name, cl->command->name,
                          cl->command->args);
+    if (max >= 0 && cl->nwords > max)
+        return error_set(err, ST_USAGE, "'%s' does not take '%s': %s %s", cl->command->name, cl->words[max],
+                         cl->command->name, cl->command->args);
     return ST_OK;
 }
 
@@ -157,7 +160,8 @@ void app_pass_log(App *a, const char *skip)
 /* ---- run options ---- */
 
 /* Keys of session_set that options of the same name set. */
-static const char *const run_keys[] = {"threads", "mem", "max-samples", "seq-len", "dtype-sim", "compat", "seed", "ctx", NULL};
+static const char *const run_keys[] = {"threads", "mem",  "max-samples", "seq-len", "dtype-sim",
+                                       "compat",  "seed", "ctx",         NULL};
 
 static Status set_cache_dir(App *a, const char *dir, Error *err)
 {
@@ -250,7 +254,8 @@ static void record(App *a, const Command *cmd, const CommandLine *cl, int argc, 
 static Status run_command(App *a, const Command *cmd, int argc, char **argv, const bool *quoted, Error *err)
 {
     if ((cmd->flags & CMD_CLI_ONLY) && a->face != FACE_CLI)
-        return error_set(err, ST_USAGE, "'%s' is a form of the program: run 'slimscope %s' in a shell", cmd->name, cmd->name);
+        return error_set(err, ST_USAGE, "'%s' is a form of the program: run 'slimscope %s' in a shell", cmd->name,
+                         cmd->name);
     CommandLine cl;
     RETURN_IF_ERROR(cmdline_parse(cmd, argc, argv, quoted, &cl, err));
     if (cl.help) {
@@ -277,7 +282,8 @@ static Status run_command(App *a, const Command *cmd, int argc, char **argv, con
 static char *without_bang(const Command *cmd, int argc, char **argv, const bool *quoted)
 {
     size_t n = strlen(argv[argc - 1]);
-    bool has = argc > 1 && quoted && !quoted[argc - 1] && (cmd->flags & CMD_DESTROYS) && n > 1 && argv[argc - 1][n - 1] == '!';
+    bool has =
+        argc > 1 && quoted && !quoted[argc - 1] && (cmd->flags & CMD_DESTROYS) && n > 1 && argv[argc - 1][n - 1] == '!';
     return has ? strndup(argv[argc - 1], n - 1) : NULL;
 }
 

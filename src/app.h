@@ -27,14 +27,16 @@ struct App {
     Status (*set_theme)(void *ctx, const char *name, Error *err);
     Status (*set_screen)(void *ctx, const char *name, Error *err);
     Status (*bind_key)(void *ctx, const char *key, const char *command, Error *err);
-    /* runs the lines of a script one after the other, waiting for jobs between them without blocking the screen; takes a copy of text */
+    /* runs the lines of a script one after the other, waiting for jobs between them without blocking the screen; takes
+     * a copy of text */
     Status (*run_lines)(void *ctx, const char *name, const char *text, Error *err);
     void *ui_ctx;
     bool async;       /* the running command was prefixed with async */
     int progress;     /* on stderr: -1 not decided, 0 none, 1 one line, 2 JSON lines */
     int log_seen;     /* session log lines already passed on to stderr */
     int depth;        /* nesting of replays */
-    bool implicit;    /* the workbench was opened without being asked for by name: without a terminal a report takes its place */
+    bool implicit;    /* the workbench was opened without being asked for by name: without a terminal a report takes its
+                         place */
 };
 
 Status app_init(App *a, Face face, Error *err);
@@ -56,9 +58,28 @@ enum {
     CMD_NO_SCREEN = 512   /* hidden from the prompt's help: a form of the program, not of the language */
 };
 
-typedef enum ArgType { ARG_FLAG, ARG_STR, ARG_TEXT /* may be empty */, ARG_INT, ARG_SIZE, ARG_LIST, ARG_PATH, ARG_CHOICE } ArgType;
+typedef enum ArgType {
+    ARG_FLAG,
+    ARG_STR,
+    ARG_TEXT /* may be empty */,
+    ARG_INT,
+    ARG_SIZE,
+    ARG_LIST,
+    ARG_PATH,
+    ARG_CHOICE
+} ArgType;
 /* What completes an argument. */
-typedef enum Completes { COMP_NONE, COMP_FILE, COMP_LAYER, COMP_METRIC, COMP_VERB, COMP_THEME, COMP_LEVEL, COMP_SCREEN, COMP_SORT } Completes;
+typedef enum Completes {
+    COMP_NONE,
+    COMP_FILE,
+    COMP_LAYER,
+    COMP_METRIC,
+    COMP_VERB,
+    COMP_THEME,
+    COMP_LEVEL,
+    COMP_SCREEN,
+    COMP_SORT
+} Completes;
 
 typedef struct Option {
     const char *name;        /* "calib_dataset"; '-' and '_' are the same when given */
@@ -83,19 +104,21 @@ typedef struct Command {
 extern const Command *const command_table[]; /* NULL-terminated, src/commands.c */
 const Command *command_find(const char *name);
 
-/* Parses one line by the lexer and runs it. Records it in the session unless CMD_NO_LOG. Long commands return at once in FACE_UI and FACE_SHELL
- * with "async"; otherwise they wait. An empty line or a comment does nothing. */
+/* Parses one line by the lexer and runs it. Records it in the session unless CMD_NO_LOG. Long commands return at once
+ * in FACE_UI and FACE_SHELL with "async"; otherwise they wait. An empty line or a comment does nothing. */
 Status app_execute(App *a, const char *line, Error *err);
 /* As app_execute for words that are already split (argv of a subcommand). */
 Status app_execute_words(App *a, int argc, char **argv, Error *err);
 /* Runs a script; stops at the first error with "file:line: message". path "-": stdin. */
 Status app_script(App *a, const char *path, Error *err);
-/* Runs the rc file ($XDG_CONFIG_HOME/slimscope/rc: set, bind, theme). An interactive face calls it once its hooks are set. No file: ST_OK. */
+/* Runs the rc file ($XDG_CONFIG_HOME/slimscope/rc: set, bind, theme). An interactive face calls it once its hooks are
+ * set. No file: ST_OK. */
 Status app_rc(App *a, Error *err);
 /* Completions of `line` at its end: NULL-terminated array of whole replacement words, caller frees each and it. */
 char **app_complete(App *a, const char *line);
 
-/* Path of a data file or folder that ships ("lab_calib/eval.jsonl", "themes"): DECISIONS' search order. Caller frees; NULL + err. */
+/* Path of a data file or folder that ships ("lab_calib/eval.jsonl", "themes"): DECISIONS' search order. Caller frees;
+ * NULL + err. */
 char *app_find_data(const char *name, Error *err);
 /* "$XDG_STATE_HOME/slimscope" or its default; caller frees. */
 char *app_state_dir(void);

@@ -31,8 +31,8 @@ static Status find_metric(const char *name, const Scope *scope, const Metric **o
         return ST_OK;
     Str built = {0};
     built_metrics(&built);
-    error_set(err, ST_USAGE, "metric '%s'%s%s%s is not in this build: use %s", name, scope ? " of scope '" : "", scope ? scope->name : "",
-              scope ? "'" : "", str_text(&built));
+    error_set(err, ST_USAGE, "metric '%s'%s%s%s is not in this build: use %s", name, scope ? " of scope '" : "",
+              scope ? scope->name : "", scope ? "'" : "", str_text(&built));
     str_free(&built);
     return ST_USAGE;
 }
@@ -96,8 +96,8 @@ static Status ask_patterns(const CommandLine *cl, Ask *ask, Error *err)
     static const char *const lists[] = {"pattern", "quant_modules"};
     for (int i = 0; i < 2; i++)
         if (cl_given(cl, lists[i]) && (!list || strcmp(list, lists[i]) != 0))
-            return error_set(err, ST_USAGE, "--%s does not go with %s%s", lists[i], ask->scope ? "scope " : "no scope word",
-                             ask->scope ? ask->scope->name : "");
+            return error_set(err, ST_USAGE, "--%s does not go with %s%s", lists[i],
+                             ask->scope ? "scope " : "no scope word", ask->scope ? ask->scope->name : "");
     ask->patterns = cl_list(cl, list ? list : "pattern", &ask->npatterns);
     if (!ask->patterns)
         return error_nomem(err, "a list of patterns");
@@ -118,9 +118,13 @@ static Status ask_output(const App *a, const CommandLine *cl, Ask *ask, Error *e
     ask->format = out_format(cl_str(cl, "format"));
     ask->out = cl_str(cl, "out");
     if (ask->format == OUT_YAML && ask->nmetrics > 1)
-        return error_set(err, ST_USAGE, "--format yaml writes one exclude list: ask for one metric, not %d", ask->nmetrics);
-    if (cl->command == &command_analyze && !app_waits(a) && (cl_given(cl, "format") || ask->out || cl_given(cl, "topk")))
-        return error_set(err, ST_USAGE, "the analysis goes on in the background: give --topk, --format and --out to 'rank' when it is done");
+        return error_set(err, ST_USAGE, "--format yaml writes one exclude list: ask for one metric, not %d",
+                         ask->nmetrics);
+    if (cl->command == &command_analyze && !app_waits(a) &&
+        (cl_given(cl, "format") || ask->out || cl_given(cl, "topk")))
+        return error_set(
+            err, ST_USAGE,
+            "the analysis goes on in the background: give --topk, --format and --out to 'rank' when it is done");
     return ST_OK;
 }
 
@@ -129,7 +133,8 @@ static Status check_peer_options(App *a, const CommandLine *cl, Error *err)
 {
     const char *device = cl_str(cl, "device"), *trust = cl_str(cl, "trust_remote_code");
     if (device && strncmp(device, "npu", 3) == 0)
-        return error_set(err, ST_USAGE, "device '%s' is not used: slimscope computes on the processor, give --device cpu", device);
+        return error_set(err, ST_USAGE,
+                         "device '%s' is not used: slimscope computes on the processor, give --device cpu", device);
     if (device && strcmp(device, "cpu") != 0)
         return error_set(err, ST_USAGE, "unknown device '%s': give --device cpu", device);
     if (trust && strcmp(trust, "True") == 0)
@@ -161,7 +166,8 @@ Status open_for_run(App *a, const CommandLine *cl, const char *calib, Error *err
 {
     const char *path = cl_str(cl, "model_path"), *set = cl_str(cl, "calib_dataset");
     if (a->face != FACE_CLI && (path || cl_given(cl, "model_type")))
-        return error_set(err, ST_USAGE, "--model_path and --model_type belong to the program's command line: use 'open' here");
+        return error_set(err, ST_USAGE,
+                         "--model_path and --model_type belong to the program's command line: use 'open' here");
     if (a->face == FACE_CLI && !path)
         return error_set(err, ST_USAGE, "'%s' needs --model_path DIR", cl->command->name);
     apply_progress(a, cl);
@@ -217,20 +223,28 @@ static Status run_analyze(App *a, const CommandLine *cl, Error *err)
     return st;
 }
 
-#define OPTIONS_RESULT                                                                                                        \
-    {"topk", ARG_INT, "N", "text and YAML: show the first N groups of equal scores (default 15)", COMP_NONE},                 \
-    {"format", ARG_CHOICE, "text|json|csv|yaml", "json and csv hold every row; yaml is an exclude list (default text)", COMP_NONE}, \
-    {"out", ARG_PATH, "FILE", "write the result to FILE (whole or not at all) instead of standard output", COMP_FILE}
+#define OPTIONS_RESULT                                                                                                 \
+    {"topk", ARG_INT, "N", "text and YAML: show the first N groups of equal scores (default 15)", COMP_NONE},          \
+        {"format", ARG_CHOICE, "text|json|csv|yaml",                                                                   \
+         "json and csv hold every row; yaml is an exclude list (default text)", COMP_NONE},                            \
+    {                                                                                                                  \
+        "out", ARG_PATH, "FILE", "write the result to FILE (whole or not at all) instead of standard output",          \
+            COMP_FILE                                                                                                  \
+    }
 
 static const Option analyze_options[] = {
     {"model_path", ARG_PATH, "DIR", "the model's folder", COMP_FILE},
     {"model_type", ARG_STR, "TYPE", "the model's family (default: read from config.json)", COMP_NONE},
     {"device", ARG_STR, "cpu", "only cpu (default)", COMP_NONE},
-    {"trust_remote_code", ARG_CHOICE, "True|False", "accepted for compatibility: code that comes with a model is never run", COMP_NONE},
-    {"pattern", ARG_LIST, "PATTERN...", "analyze only linears that one of the patterns selects (default *)", COMP_LAYER},
-    {"quant_modules", ARG_LIST, "PATTERN...", "scope layer: the linears that are quantized in each block (default *)", COMP_LAYER},
+    {"trust_remote_code", ARG_CHOICE, "True|False",
+     "accepted for compatibility: code that comes with a model is never run", COMP_NONE},
+    {"pattern", ARG_LIST, "PATTERN...", "analyze only linears that one of the patterns selects (default *)",
+     COMP_LAYER},
+    {"quant_modules", ARG_LIST, "PATTERN...", "scope layer: the linears that are quantized in each block (default *)",
+     COMP_LAYER},
     {"metrics", ARG_LIST, "NAME...", "what to compute; one pass serves all (default kurtosis)", COMP_METRIC},
-    {"calib_dataset", ARG_PATH, "FILE", "calibration set (default boolq.jsonl; with a scope word mix_calib.jsonl)", COMP_FILE},
+    {"calib_dataset", ARG_PATH, "FILE", "calibration set (default boolq.jsonl; with a scope word mix_calib.jsonl)",
+     COMP_FILE},
     OPTIONS_RESULT,
     OPTIONS_RUN,
     OPTION_PROGRESS,
@@ -240,7 +254,8 @@ const Command command_analyze = {
     .name = "analyze",
     .args = "[linear|layer|attn] [METRIC...]",
     .summary = "Score every linear's sensitivity to quantization.",
-    .help = "One pass over the calibration set; a higher score means more sensitive. The text result ends in a block to paste into a recipe's exclude list.",
+    .help = "One pass over the calibration set; a higher score means more sensitive. The text result ends in a block "
+            "to paste into a recipe's exclude list.",
     .flags = CMD_LONG | CMD_CLI,
     .completes = COMP_METRIC,
     .options = analyze_options,
@@ -258,7 +273,8 @@ static Status rank_run(App *a, const CommandLine *cl, Error *err)
         st = ask_output(a, cl, &ask, err);
     for (int i = 0; i < ask.nmetrics && st == ST_OK; i++)
         if (!session_has_run(a->session, ask.metrics[i]))
-            st = error_set(err, ST_USAGE, "%s has not been computed: 'analyze %s' first", ask.metrics[i]->name, ask.metrics[i]->name);
+            st = error_set(err, ST_USAGE, "%s has not been computed: 'analyze %s' first", ask.metrics[i]->name,
+                           ask.metrics[i]->name);
     if (st == ST_OK)
         st = ask_selected(a, &ask, &selected, err);
     if (st == ST_OK)

@@ -22,11 +22,13 @@ static Status parse_ids(const char *text, int64_t vocab, int32_t **out, size_t *
         long long v = *p >= '0' && *p <= '9' ? strtoll(p, &end, 10) : -1;
         if (v < 0 || errno || (*end && *end != ',')) {
             free(*out);
-            return error_set(err, ST_USAGE, "--ids takes whole numbers with commas between, like 1,2,3; at '%.20s' there is none", p);
+            return error_set(err, ST_USAGE,
+                             "--ids takes whole numbers with commas between, like 1,2,3; at '%.20s' there is none", p);
         }
         if (v >= vocab) {
             free(*out);
-            return error_set(err, ST_USAGE, "--ids: %lld is no token of this model: its vocabulary has %lld", v, (long long)vocab);
+            return error_set(err, ST_USAGE, "--ids: %lld is no token of this model: its vocabulary has %lld", v,
+                             (long long)vocab);
         }
         if (!mem_grow(out, &cap, *n + 1, sizeof **out)) {
             free(*out);
@@ -48,7 +50,8 @@ static Status encode_text(const Model *m, const char *text, int32_t **out, size_
     tokenizer_free(t);
     for (size_t i = 0; i < *n && st == ST_OK; i++)
         if ((*out)[i] >= m->cfg.vocab)
-            st = error_set(err, ST_DATA, "the tokenizer gives id %d, but the model's vocabulary has %lld", (int)(*out)[i], (long long)m->cfg.vocab);
+            st = error_set(err, ST_DATA, "the tokenizer gives id %d, but the model's vocabulary has %lld",
+                           (int)(*out)[i], (long long)m->cfg.vocab);
     if (st == ST_OK && *n == 0)
         st = error_set(err, ST_USAGE, "the text has no token");
     if (st != ST_OK) {
@@ -70,7 +73,9 @@ static Status run_sample(const CommandLine *cl, const Model *m, int32_t *ids, si
     if (threads < 0 || threads > 1024)
         return error_set(err, ST_USAGE, "--threads takes 0 to 1024");
     RETURN_IF_ERROR(pool_new(&pool, (int)threads, err));
-    RunnerOptions o = {.pool = pool, .arith = sim && strcmp(sim, "model") == 0 ? ARITH_MODEL : ARITH_FP32, .mem_limit = cl_size(cl, "mem", 0)};
+    RunnerOptions o = {.pool = pool,
+                       .arith = sim && strcmp(sim, "model") == 0 ? ARITH_MODEL : ARITH_FP32,
+                       .mem_limit = cl_size(cl, "mem", 0)};
     Status st = runner_new(&r, m, &o, err);
     if (st == ST_OK) {
         st = forward_write(r, &t, cl_str(cl, "out"), err);
@@ -104,7 +109,8 @@ static const Option forward_options[] = {
     {"ids", ARG_STR, "1,2,3", "token ids of the text", COMP_NONE},
     {"text", ARG_TEXT, "S", "the text itself", COMP_NONE},
     {"out", ARG_PATH, "FILE", "safetensors file to write (whole or not at all)", COMP_FILE},
-    {"dtype-sim", ARG_CHOICE, "fp32|model", "arithmetic: float32 throughout (default), or rounding to the checkpoint's dtype", COMP_NONE},
+    {"dtype-sim", ARG_CHOICE, "fp32|model",
+     "arithmetic: float32 throughout (default), or rounding to the checkpoint's dtype", COMP_NONE},
     {"threads", ARG_INT, "N", "compute threads (default: every core this process may use)", COMP_NONE},
     {"mem", ARG_SIZE, "SIZE", "memory bound, 300M or 4G (default: none)", COMP_NONE},
     {0},

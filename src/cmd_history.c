@@ -9,8 +9,9 @@
 
 /* ---- compaction: undo and redo are replayed as their effect ---- */
 
-/* The history being compacted. `kept` are borrowed lines. An edit whose undo saw no other command in between is dropped; an edit that something
- * (an export, a measurement) saw before it was undone is kept, with its undo, so that what was written is written again. */
+/* The history being compacted. `kept` are borrowed lines. An edit whose undo saw no other command in between is
+ * dropped; an edit that something (an export, a measurement) saw before it was undone is kept, with its undo, so that
+ * what was written is written again. */
 typedef struct Compactor {
     const char **kept;
     int n;
@@ -93,7 +94,8 @@ static void compact_line(Compactor *c, const char *line)
 static Status history_script(const Session *s, Str *out, Error *err)
 {
     int n = session_commands(s);
-    Compactor c = {.kept = mem_zarray((size_t)n + 1, sizeof *c.kept), .undone = mem_zarray((size_t)n + 1, sizeof *c.undone)};
+    Compactor c = {.kept = mem_zarray((size_t)n + 1, sizeof *c.kept),
+                   .undone = mem_zarray((size_t)n + 1, sizeof *c.undone)};
     Status st = c.kept && c.undone ? ST_OK : error_nomem(err, "the history");
     for (int i = 0; i < n && st == ST_OK; i++)
         compact_line(&c, session_command(s, i));

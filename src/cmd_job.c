@@ -13,8 +13,9 @@ static Status run_wait(App *a, const CommandLine *cl, Error *err)
 {
     (void)cl;
     if (a->face == FACE_UI) /* its scripts go on when jobs are done; a person is never made to wait */
-        return a->session && session_busy(a->session) ? error_set(err, ST_USAGE, "the workbench does not wait: results come while you work")
-                                                      : ST_OK;
+        return a->session && session_busy(a->session)
+                   ? error_set(err, ST_USAGE, "the workbench does not wait: results come while you work")
+                   : ST_OK;
     return app_wait(a, err);
 }
 const Command command_wait = {
@@ -90,7 +91,8 @@ static Status run_resume(App *a, const CommandLine *cl, Error *err)
     bool list = cl_given(cl, "list"), headless = cl_given(cl, "headless");
     if (a->face != FACE_CLI) {
         if (cl->nwords || cl->nvalues)
-            return error_set(err, ST_USAGE, "here 'resume' goes on with the stopped job; sessions are opened by 'slimscope resume'");
+            return error_set(err, ST_USAGE,
+                             "here 'resume' goes on with the stopped job; sessions are opened by 'slimscope resume'");
         RETURN_IF_ERROR(app_need_model(a, err));
         RETURN_IF_ERROR(session_resume_job(a->session, err));
         return app_waits(a) ? app_wait(a, err) : ST_OK;
@@ -102,7 +104,8 @@ static Status run_resume(App *a, const CommandLine *cl, Error *err)
         return list_sessions(a, err);
     bool screen = !headless && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
     if (!headless && !screen)
-        return error_set(err, ST_USAGE, "the workbench needs a terminal: add --headless to finish the session's job without one");
+        return error_set(err, ST_USAGE,
+                         "the workbench needs a terminal: add --headless to finish the session's job without one");
     RETURN_IF_ERROR(app_become(a, FACE_UI, err)); /* for the state folder */
     a->face = screen ? FACE_UI : FACE_CLI;
     apply_progress(a, cl);

@@ -11,7 +11,9 @@ static Status measure_setup(App *a, const CommandLine *cl, Error *err)
 {
     int n;
     if (a->face != FACE_CLI && (cl_given(cl, "recipe") || cl_given(cl, "exclude")))
-        return error_set(err, ST_USAGE, "--recipe and --exclude belong to the program's command line: use 'recipe' and 'exclude' here");
+        return error_set(
+            err, ST_USAGE,
+            "--recipe and --exclude belong to the program's command line: use 'recipe' and 'exclude' here");
     RETURN_IF_ERROR(open_for_run(a, cl, NULL, err));
     const char *recipe = cl_str(cl, "recipe"), *eval = cl_str(cl, "eval");
     if (recipe)
@@ -70,7 +72,8 @@ const Command command_measure = {
     .name = "measure",
     .args = "",
     .summary = "Quantize with the present assignment and measure the effect against float.",
-    .help = "KL divergence, top-token agreement and perplexity on the evaluation set, error of the last decoder output on the calibration set; only layers after the first change run again.",
+    .help = "KL divergence, top-token agreement and perplexity on the evaluation set, error of the last decoder output "
+            "on the calibration set; only layers after the first change run again.",
     .flags = CMD_LONG | CMD_CLI,
     .options = measure_options,
     .run = run_measure,

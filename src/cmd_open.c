@@ -11,8 +11,9 @@ static Status open_run(App *a, const CommandLine *cl, Error *err)
     RETURN_IF_ERROR(app_session(a, err));
     RETURN_IF_ERROR(app_open_model(a, cl->words[0], cl_str(cl, "model_type"), err));
     const Model *m = session_model(a->session);
-    app_note(a, "opened %s: %s, %d layers, %lld linears, %.2f million parameters", m->path, m->arch ? m->arch->title : m->cfg.model_type,
-             m->cfg.layers, (long long)m->nlinears, (double)m->params / 1e6);
+    app_note(a, "opened %s: %s, %d layers, %lld linears, %.2f million parameters", m->path,
+             m->arch ? m->arch->title : m->cfg.model_type, m->cfg.layers, (long long)m->nlinears,
+             (double)m->params / 1e6);
     return ST_OK;
 }
 
@@ -99,6 +100,7 @@ static Status set_run(App *a, const CommandLine *cl, Error *err)
 const Command command_set = {
     .name = "set",
     .args = "KEY=VALUE...",
-    .summary = "Change how runs compute: threads, mem, max-samples, seq-len, ctx, eval-tokens, seed, dtype-sim, compat.",
+    .summary =
+        "Change how runs compute: threads, mem, max-samples, seq-len, ctx, eval-tokens, seed, dtype-sim, compat.",
     .run = set_run,
 };

@@ -40,13 +40,14 @@ static Status put_file(const Tokenizer *t, const char *path, bool special, Str *
 }
 
 /* The string in `field` of one JSON line. */
-static Status put_record(const Tokenizer *t, const char *field, const char *line, size_t len, const char *name, bool special, Str *out,
-                         Error *err)
+static Status put_record(const Tokenizer *t, const char *field, const char *line, size_t len, const char *name,
+                         bool special, Str *out, Error *err)
 {
     cJSON *doc;
     RETURN_IF_ERROR(json_parse(line, len, name, &doc, err));
     const char *text = NULL;
-    Status st = cJSON_IsObject(doc) ? json_str(doc, field, &text, NULL, err) : error_set(err, ST_DATA, "%s: not a JSON object", name);
+    Status st = cJSON_IsObject(doc) ? json_str(doc, field, &text, NULL, err)
+                                    : error_set(err, ST_DATA, "%s: not a JSON object", name);
     if (st == ST_OK && !text)
         st = error_set(err, ST_DATA, "%s: no field '%s'", name, field);
     if (st == ST_OK)

@@ -30,8 +30,8 @@ static Status sort_run(App *a, const CommandLine *cl, Error *err)
             str_printf(&all, "%s%s", i ? ", " : "", names[i]);
         }
         const char *near = nearest_name(cl->words[0], names);
-        error_set(err, ST_USAGE, "'%s' is no sort key: use %s%s%s", cl->words[0], str_text(&all), near ? "; nearest: " : "",
-                  near ? near : "");
+        error_set(err, ST_USAGE, "'%s' is no sort key: use %s%s%s", cl->words[0], str_text(&all),
+                  near ? "; nearest: " : "", near ? near : "");
         str_free(&all);
         return ST_USAGE;
     }
@@ -72,7 +72,8 @@ const Command command_filter = {
     .name = "filter",
     .args = "[EXPR...]",
     .summary = "Show only the rows that fit; without words all rows again.",
-    .help = "All words must hold: a plain word is part of the name, kind=down_proj, layer=3..7, score>1e2, float, failed, tagged; !word negates.",
+    .help = "All words must hold: a plain word is part of the name, kind=down_proj, layer=3..7, score>1e2, float, "
+            "failed, tagged; !word negates.",
     .flags = CMD_NEEDS_MODEL | CMD_EDIT,
     .completes = COMP_LAYER,
     .run = filter_run,
@@ -128,7 +129,8 @@ static Status bind_run(App *a, const CommandLine *cl, Error *err)
         else
             lexer_quote(&command, cl->words[i]);
     }
-    Status st = command.oom ? error_nomem(err, "a key binding") : a->bind_key(a->ui_ctx, cl->words[0], str_text(&command), err);
+    Status st =
+        command.oom ? error_nomem(err, "a key binding") : a->bind_key(a->ui_ctx, cl->words[0], str_text(&command), err);
     str_free(&command);
     return st;
 }

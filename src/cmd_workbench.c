@@ -18,7 +18,8 @@ static Status do_command(App *a, const char *verb, const char *word, Error *err)
 /* Opens what the command line names, each as the command that would do it by hand. */
 static Status open_named(App *a, const CommandLine *cl, Error *err)
 {
-    static const char *const settings[] = {"threads", "mem", "max-samples", "seq-len", "ctx", "dtype-sim", "compat", "seed", NULL};
+    static const char *const settings[] = {"threads",   "mem",    "max-samples", "seq-len", "ctx",
+                                           "dtype-sim", "compat", "seed",        NULL};
     static const char *const files[] = {"recipe", "calib_dataset", "eval", NULL};
     static const char *const verbs[] = {"recipe", "calib", "eval"};
     const char *type = cl_str(cl, "model_type");
@@ -56,7 +57,8 @@ static Status prepare(App *a, const CommandLine *cl, Error *err)
 static Status parse_geometry(const char *text, UiOptions *o, Error *err)
 {
     char more;
-    if (sscanf(text, "%4dx%4d%c", &o->cols, &o->rows, &more) != 2 || o->cols < 1 || o->rows < 1 || o->cols > 1000 || o->rows > 1000)
+    if (sscanf(text, "%4dx%4d%c", &o->cols, &o->rows, &more) != 2 || o->cols < 1 || o->rows < 1 || o->cols > 1000 ||
+        o->rows > 1000)
         return error_set(err, ST_USAGE, "--size takes COLUMNSxROWS up to 1000x1000, like 80x24, not '%s'", text);
     return ST_OK;
 }
@@ -76,7 +78,9 @@ static Status screen_options(const CommandLine *cl, UiOptions *o, Error *err)
     *o = (UiOptions){
         .theme = cl_str(cl, "theme"),
         .glyphs = glyphs ? glyphs : "auto",
-        .color = cl_given(cl, "no-color") || (color && strcmp(color, "never") == 0) ? 0 : color && strcmp(color, "always") == 0 ? 1 : -1,
+        .color = cl_given(cl, "no-color") || (color && strcmp(color, "never") == 0) ? 0
+                 : color && strcmp(color, "always") == 0                            ? 1
+                                                                                    : -1,
         .mouse = cl_given(cl, "mouse") || (!cl_given(cl, "no-mouse") && !getenv("TMUX")),
         .script = cl_str(cl, "script"),
         .pace_ms = (int)pace,
@@ -88,10 +92,13 @@ static Status screen_options(const CommandLine *cl, UiOptions *o, Error *err)
 /* Screen options given where no screen will be. */
 static Status refuse_screen_options(const CommandLine *cl, Error *err)
 {
-    static const char *const names[] = {"pace", "dump-screen", "theme", "glyphs", "color", "no-color", "mouse", "no-mouse", NULL};
+    static const char *const names[] = {"pace",     "dump-screen", "theme",    "glyphs", "color",
+                                        "no-color", "mouse",       "no-mouse", NULL};
     for (int i = 0; names[i]; i++)
         if (cl_given(cl, names[i]))
-            return error_set(err, ST_USAGE, "--%s needs a screen: add --ui, or --size COLUMNSxROWS to draw without a terminal", names[i]);
+            return error_set(err, ST_USAGE,
+                             "--%s needs a screen: add --ui, or --size COLUMNSxROWS to draw without a terminal",
+                             names[i]);
     return ST_OK;
 }
 
@@ -120,8 +127,10 @@ static Status run_workbench(App *a, const CommandLine *cl, Error *err)
     }
     if (!tty && !sized)
         return error_set(err, ST_USAGE,
-                         "the workbench needs a terminal and standard %s is none: run commands with 'slimscope --script -', or print a "
-                         "ranking with 'slimscope analyze --model_path MODEL'", isatty(STDIN_FILENO) ? "output" : "input");
+                         "the workbench needs a terminal and standard %s is none: run commands with 'slimscope "
+                         "--script -', or print a "
+                         "ranking with 'slimscope analyze --model_path MODEL'",
+                         isatty(STDIN_FILENO) ? "output" : "input");
     UiOptions o;
     RETURN_IF_ERROR(screen_options(cl, &o, err));
     RETURN_IF_ERROR(app_become(a, FACE_UI, err));
@@ -159,7 +168,8 @@ const Command command_workbench = {
     .name = "workbench",
     .args = "[MODEL]",
     .summary = "Open the workbench: what 'slimscope MODEL' does.",
-    .help = "Without a terminal 'slimscope MODEL' prints the ranking and the measured effect of keeping the two worst linears in float.",
+    .help = "Without a terminal 'slimscope MODEL' prints the ranking and the measured effect of keeping the two worst "
+            "linears in float.",
     .flags = CMD_CLI_ONLY | CMD_NO_LOG,
     .completes = COMP_FILE,
     .options = workbench_options,

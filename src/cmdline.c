@@ -177,7 +177,8 @@ static Status take_option(CommandLine *cl, int argc, char *const *argv, int *i, 
     size_t len = eq ? (size_t)(eq - name) : strlen(name);
     if (argv[*i][1] != '-') { /* short: -x is --script */
         if (strcmp(argv[*i], "-x") != 0)
-            return error_set(err, ST_USAGE, "'%s' has no option '%s': see 'help %s'", cl->command->name, argv[*i], cl->command->name);
+            return error_set(err, ST_USAGE, "'%s' has no option '%s': see 'help %s'", cl->command->name, argv[*i],
+                             cl->command->name);
         name = "script";
         len = 6;
         eq = NULL;

@@ -72,7 +72,8 @@ static void offer_files(Hits *h, const char *word)
     char *dir = dir_len ? strndup(word, dir_len) : strdup(".");
     DIR *d = dir ? opendir(dir) : NULL;
     for (struct dirent *e; d && (e = readdir(d));) {
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 || (e->d_name[0] == '.' && word[dir_len] != '.'))
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 ||
+            (e->d_name[0] == '.' && word[dir_len] != '.'))
             continue;
         Str path = {0};
         str_append(&path, word, dir_len);
@@ -161,7 +162,8 @@ static const Option *option_before(const Command *cmd, const Words *w, int verb)
     for (int i = w->n - 2; i > verb; i--) {
         if (strncmp(w->word[i], "--", 2) != 0)
             continue;
-        const Option *o = strchr(w->word[i], '=') ? NULL : option_find(cmd, w->word[i] + 2, strlen(w->word[i] + 2), NULL);
+        const Option *o =
+            strchr(w->word[i], '=') ? NULL : option_find(cmd, w->word[i] + 2, strlen(w->word[i] + 2), NULL);
         bool takes = o && (o->type == ARG_LIST || (i == w->n - 2 && o->type != ARG_FLAG));
         return takes ? o : NULL;
     }

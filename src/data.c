@@ -65,8 +65,10 @@ char *app_find_data(const char *name, Error *err)
     str_free(&root);
     if (!found)
         error_set(err, ST_DATA,
-                  "'%s' was found neither in $SLIMSCOPE_DATA, beside the program, nor in " SLIMSCOPE_PREFIX "/share/slimscope: "
-                  "set SLIMSCOPE_DATA to the folder that holds it", name);
+                  "'%s' was found neither in $SLIMSCOPE_DATA, beside the program, nor in " SLIMSCOPE_PREFIX
+                  "/share/slimscope: "
+                  "set SLIMSCOPE_DATA to the folder that holds it",
+                  name);
     return found;
 }
 

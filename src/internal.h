@@ -16,7 +16,8 @@ Status app_need_model(const App *a, Error *err);
 void app_note(App *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Prints text to stdout (or the workbench's pager), or writes it to `out` atomically when not NULL. */
 Status app_result(App *a, const Str *text, const char *out, Error *err);
-/* Session log lines not seen yet go to stderr in the headless faces; skip (may be NULL): a text that the caller prints itself. */
+/* Session log lines not seen yet go to stderr in the headless faces; skip (may be NULL): a text that the caller prints
+ * itself. */
 void app_pass_log(App *a, const char *skip);
 /* Makes the program's one-shot App an interactive one: sessions are kept on disk from now on. */
 Status app_become(App *a, Face face, Error *err);
@@ -31,8 +32,8 @@ bool app_waits(const App *a);
 
 /* ---- wait.c ---- */
 
-/* Waits for the queue to drain: passes the session's log on to stderr, shows progress, turns SIGINT into cancel (first: level 1, second: 2).
- * Gives the status of the job that ended last. */
+/* Waits for the queue to drain: passes the session's log on to stderr, shows progress, turns SIGINT into cancel (first:
+ * level 1, second: 2). Gives the status of the job that ended last. */
 Status app_wait(App *a, Error *err);
 /* One line about the newest job's memory on stderr. */
 void app_note_memory(App *a);
@@ -45,7 +46,8 @@ int interrupt_fd(void);
 
 /* ---- data.c ---- */
 
-/* SessionOptions.find_data: an existing path, lab_calib/NAME, the recipe's folder; otherwise the names there are. ctx: App. */
+/* SessionOptions.find_data: an existing path, lab_calib/NAME, the recipe's folder; otherwise the names there are. ctx:
+ * App. */
 char *app_find_dataset(void *ctx, const char *name, Error *err);
 /* "$XDG_CONFIG_HOME/slimscope/rc"; caller frees. */
 char *app_rc_path(void);
@@ -59,25 +61,33 @@ Status app_replay_range(App *a, int first, int last, Error *err);
 
 /* ---- shell.c ---- */
 
-/* Reads commands until quit or the end of input: a prompt with history and completion on a terminal, plain lines otherwise. An error is
- * printed and the next line is read; without a terminal it ends the shell with that command's status. */
+/* Reads commands until quit or the end of input: a prompt with history and completion on a terminal, plain lines
+ * otherwise. An error is printed and the next line is read; without a terminal it ends the shell with that command's
+ * status. */
 Status app_shell(App *a, Error *err);
 
 /* ---- options that several commands share (commands.c) ---- */
 
 /* How a run computes: rows for the end of an option table. */
-#define OPTIONS_RUN                                                                                                                       \
-    {"threads", ARG_INT, "N", "compute threads (default: every core this process may use)", COMP_NONE},                                   \
-    {"mem", ARG_SIZE, "SIZE", "memory bound, 300M or 4G (default: 70 % of what is available)", COMP_NONE},                                \
-    {"max-samples", ARG_INT, "N", "use only the first N texts (default: all)", COMP_NONE},                                               \
-    {"seq-len", ARG_INT, "N", "cut texts to N tokens (default: no limit)", COMP_NONE},                                                    \
-    {"dtype-sim", ARG_CHOICE, "fp32|model",                                                                                               \
-     "arithmetic: float32 throughout (default), or rounding to the checkpoint's dtype as Hugging Face does", COMP_NONE},                  \
-    {"compat", ARG_CHOICE, "peer", "quantize exactly as msModelSlim does, quirks included; implies --dtype-sim model", COMP_NONE},        \
-    {"seed", ARG_INT, "N", "random seed (default 42)", COMP_NONE},                                                                        \
-    {"cache-dir", ARG_PATH, "DIR", "keep intermediate states below DIR too, not only in memory", COMP_FILE}
-#define OPTION_PROGRESS                                                                                                                   \
-    {"progress", ARG_CHOICE, "auto|always|json|never", "progress on stderr (auto: when stderr is a terminal)", COMP_NONE}
+#define OPTIONS_RUN                                                                                                    \
+    {"threads", ARG_INT, "N", "compute threads (default: every core this process may use)", COMP_NONE},                \
+        {"mem", ARG_SIZE, "SIZE", "memory bound, 300M or 4G (default: 70 % of what is available)", COMP_NONE},         \
+        {"max-samples", ARG_INT, "N", "use only the first N texts (default: all)", COMP_NONE},                         \
+        {"seq-len", ARG_INT, "N", "cut texts to N tokens (default: no limit)", COMP_NONE},                             \
+        {"dtype-sim", ARG_CHOICE, "fp32|model",                                                                        \
+         "arithmetic: float32 throughout (default), or rounding to the checkpoint's dtype as Hugging Face does",       \
+         COMP_NONE},                                                                                                   \
+        {"compat", ARG_CHOICE, "peer",                                                                                 \
+         "quantize exactly as msModelSlim does, quirks included; implies --dtype-sim model", COMP_NONE},               \
+        {"seed", ARG_INT, "N", "random seed (default 42)", COMP_NONE},                                                 \
+    {                                                                                                                  \
+        "cache-dir", ARG_PATH, "DIR", "keep intermediate states below DIR too, not only in memory", COMP_FILE          \
+    }
+#define OPTION_PROGRESS                                                                                                \
+    {                                                                                                                  \
+        "progress", ARG_CHOICE, "auto|always|json|never", "progress on stderr (auto: when stderr is a terminal)",      \
+            COMP_NONE                                                                                                  \
+    }
 
 /* Applies the run options given: to a->options before there is a session, through session_set afterwards. */
 Status apply_run_options(App *a, const CommandLine *cl, Error *err);

@@ -43,7 +43,8 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\v' || c == '\f';
 }
 
-/* Reads one word at p into b; gives the end. *open gets the quote that the line's end leaves open, *open_at where it began. */
+/* Reads one word at p into b; gives the end. *open gets the quote that the line's end leaves open, *open_at where it
+ * began. */
 static const char *read_word(const char *p, Str *b, bool *quoted, char *open, const char **open_at)
 {
     char q = 0;

@@ -7,8 +7,9 @@
 #include "base/error.h"
 #include "base/str.h"
 
-/* The one lexer of the prompt, scripts, the rc file and history: words as sh splits them (single and double quotes, backslash, adjacent
- * pieces joined), '#' at the start of a word begins a comment. No expansion of any kind: patterns stay as they are. */
+/* The one lexer of the prompt, scripts, the rc file and history: words as sh splits them (single and double quotes,
+ * backslash, adjacent pieces joined), '#' at the start of a word begins a comment. No expansion of any kind: patterns
+ * stay as they are. */
 typedef struct Words {
     int n;
     char **word;    /* NULL-terminated like argv */
@@ -18,9 +19,11 @@ typedef struct Words {
     char open;      /* lexer_partial: the quote that is still open ('\\' for a last backslash), 0 none */
 } Words;
 
-/* Splits a line (without its newline). An open quote or a last backslash: ST_USAGE with the column. Free with words_fini. */
+/* Splits a line (without its newline). An open quote or a last backslash: ST_USAGE with the column. Free with
+ * words_fini. */
 Status lexer_split(const char *line, Words *out, Error *err);
-/* The same for a line that is still being typed: an open quote is no error, and a line that ends outside a word gets one last, empty word. */
+/* The same for a line that is still being typed: an open quote is no error, and a line that ends outside a word gets
+ * one last, empty word. */
 Status lexer_partial(const char *line, Words *out, Error *err);
 void words_fini(Words *w);
 

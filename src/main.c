@@ -15,7 +15,8 @@ static Status choose(App *a, int argc, char **argv, int *skip, Error *err)
 {
     const Command *c = argc > 1 ? command_find(argv[1]) : NULL;
     *skip = 1;
-    if (argc > 1 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+    if (argc > 1 &&
+        (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
         argv[1] += argv[1][1] == '-' ? 2 : 0;
         static char help[] = "help";
         if (argv[1][0] == '-')
@@ -25,7 +26,9 @@ static Status choose(App *a, int argc, char **argv, int *skip, Error *err)
     if (c && (c->flags & (CMD_CLI | CMD_CLI_ONLY)))
         return ST_OK;
     if (c && !dir_exists(argv[1]))
-        return error_set(err, ST_USAGE, "'%s' works on an open model: use it in 'slimscope MODEL', 'slimscope shell MODEL' or a script", c->name);
+        return error_set(
+            err, ST_USAGE,
+            "'%s' works on an open model: use it in 'slimscope MODEL', 'slimscope shell MODEL' or a script", c->name);
     if (argc > 1 && argv[1][0] != '-' && access(argv[1], F_OK) != 0) {
         if (strchr(argv[1], '/'))
             return error_set(err, ST_DATA, "'%s': no such model folder", argv[1]);

@@ -10,7 +10,8 @@
 
 OutFormat out_format(const char *name)
 {
-    static const char *const names[] = {[OUT_TEXT] = "text", [OUT_JSON] = "json", [OUT_CSV] = "csv", [OUT_YAML] = "yaml"};
+    static const char *const names[] = {
+        [OUT_TEXT] = "text", [OUT_JSON] = "json", [OUT_CSV] = "csv", [OUT_YAML] = "yaml"};
     for (int i = 0; name && i < 4; i++)
         if (strcmp(name, names[i]) == 0)
             return (OutFormat)i;
@@ -117,7 +118,8 @@ static void python_repr(Str *out, const char *s)
 }
 
 /* The text block of specs/analysis.md 7, without the peer's log prefixes. */
-static void ranking_text(const Model *model, const Metric *m, const RankRequest *r, const RankRow *rows, int64_t n, Str *out)
+static void ranking_text(const Model *model, const Metric *m, const RankRequest *r, const RankRow *rows, int64_t n,
+                         Str *out)
 {
     static const char line[] = "--------------------------------------------------------------------------------\n";
     int64_t shown = ranking_cut(rows, n, r->topk);
@@ -128,12 +130,16 @@ static void ranking_text(const Model *model, const Metric *m, const RankRequest 
     }
     str_puts(out, r->npatterns ? "]\n" : "'*']\n");
     str_printf(out, "Total layers analyzed: %lld\n", (long long)n);
-    str_printf(out, "Layer Sensitivity Scores (%s score = more sensitive to quantization):\n", m->direction < 0 ? "lower" : "higher");
+    str_printf(out, "Layer Sensitivity Scores (%s score = more sensitive to quantization):\n",
+               m->direction < 0 ? "lower" : "higher");
     str_puts(out, line);
     for (int64_t i = 0; i < shown; i++)
-        str_printf(out, "%3lld. %-50s | Score: %12.4e\n", (long long)i + 1, model->linears[rows[i].linear].name, rows[i].score);
+        str_printf(out, "%3lld. %-50s | Score: %12.4e\n", (long long)i + 1, model->linears[rows[i].linear].name,
+                   rows[i].score);
     str_puts(out, line);
-    str_printf(out, "Top %lld most sensitive layers selected for disable_names\n\n=== YAML Format for quantization ===\n\n", (long long)shown);
+    str_printf(out,
+               "Top %lld most sensitive layers selected for disable_names\n\n=== YAML Format for quantization ===\n\n",
+               (long long)shown);
     str_printf(out, "top %lld:\n", (long long)shown);
     for (int64_t i = 0; i < shown; i++)
         str_printf(out, "  - '%s'\n", model->linears[rows[i].linear].name);
@@ -264,7 +270,8 @@ static void ranking_csv(const Model *model, const Metric *m, const RankRow *rows
 }
 
 /* A ready `exclude:` list: the first topk groups of scores, fused groups completed so that the set can be deployed. */
-static Status ranking_yaml(const Model *model, const RankRequest *r, const RankRow *rows, int64_t n, Str *out, Error *err)
+static Status ranking_yaml(const Model *model, const RankRequest *r, const RankRow *rows, int64_t n, Str *out,
+                           Error *err)
 {
     bool *done = mem_zarray((size_t)model->ngroups + 1, sizeof *done);
     if (!done)
@@ -331,7 +338,8 @@ static void levels_text(const Session *s, Str *out)
             count += session_level_of(s, i) == level;
         if (!count)
             continue;
-        str_printf(out, "%s%lld of %lld linears %s", any ? ", " : "", (long long)count, (long long)n, session_level_name(s, level));
+        str_printf(out, "%s%lld of %lld linears %s", any ? ", " : "", (long long)count, (long long)n,
+                   session_level_name(s, level));
         any = true;
     }
 }
@@ -345,13 +353,15 @@ static void effect_text(Session *s, const Effect *e, Str *out)
     str_printf(out, "recipe           %s\nassignment       ", recipe_name(r));
     levels_text(s, out);
     str_printf(out, "\narithmetic       %s\n", arith_name(session_options(s)->arith));
-    str_printf(out, "calibration      %s: %d texts, %lld tokens\n", path_base(ca.name), ca.samples, (long long)ca.tokens);
-    str_printf(out, "evaluation       %s: %d windows, %lld tokens, %lld predicted\n", path_base(ev.name), e->texts, (long long)e->tokens, (long long)e->predicted);
-    str_printf(out, "KL divergence    %.4e +- %.1e nats per token (median %.2e, 99 %% below %.2e, max %.2e)\n", e->kl_mean, e->kl_se,
-               e->kl_median, e->kl_p99, e->kl_max);
+    str_printf(out, "calibration      %s: %d texts, %lld tokens\n", path_base(ca.name), ca.samples,
+               (long long)ca.tokens);
+    str_printf(out, "evaluation       %s: %d windows, %lld tokens, %lld predicted\n", path_base(ev.name), e->texts,
+               (long long)e->tokens, (long long)e->predicted);
+    str_printf(out, "KL divergence    %.4e +- %.1e nats per token (median %.2e, 99 %% below %.2e, max %.2e)\n",
+               e->kl_mean, e->kl_se, e->kl_median, e->kl_p99, e->kl_max);
     str_printf(out, "same top token   %.2f %% +- %.2f\n", 100 * e->top1, 100 * e->top1_se);
-    str_printf(out, "perplexity       float %.3f +- %.2f, quantized %.3f +- %.2f (%+.1f %%)\n", e->ppl_float, e->ppl_float_se, e->ppl_quant,
-               e->ppl_quant_se, 100 * (e->ppl_quant / e->ppl_float - 1));
+    str_printf(out, "perplexity       float %.3f +- %.2f, quantized %.3f +- %.2f (%+.1f %%)\n", e->ppl_float,
+               e->ppl_float_se, e->ppl_quant, e->ppl_quant_se, 100 * (e->ppl_quant / e->ppl_float - 1));
     str_printf(out, "output MSE       %.4e +- %.1e (last decoder layer, calibration set)\n", e->out_mse, e->out_mse_se);
     str_puts(out, "size             ");
     str_bytes(out, p.size.bytes);
@@ -361,7 +371,8 @@ static void effect_text(Session *s, const Effect *e, Str *out)
     if (e->from_cache)
         str_puts(out, "computed         nothing: measured before\n");
     else
-        str_printf(out, "computed         %d layers from layer %d on, %.1f s\n", e->layers_run, e->first_layer_run, e->seconds);
+        str_printf(out, "computed         %d layers from layer %d on, %.1f s\n", e->layers_run, e->first_layer_run,
+                   e->seconds);
 }
 
 /* ,"name":{"mean":…,"se":…} */
@@ -434,7 +445,8 @@ static void effect_json(Session *s, const Effect *e, Str *out)
     str_putc(out, '}');
     mean_json(out, "output_mse", e->out_mse, e->out_mse_se);
     str_putc(out, '}');
-    str_printf(out, ",\"bytes\":%llu,\"float_bytes\":%llu", (unsigned long long)p.size.bytes, (unsigned long long)p.size.float_bytes);
+    str_printf(out, ",\"bytes\":%llu,\"float_bytes\":%llu", (unsigned long long)p.size.bytes,
+               (unsigned long long)p.size.float_bytes);
     number_json(out, "average_bits", p.size.average_bits);
     assignment_json(s, out);
     str_puts(out, "}\n");

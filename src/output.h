@@ -17,8 +17,8 @@ typedef struct RankRow {
     const char *reason; /* of a failed row; borrowed */
     int rank;           /* 1-based among scored rows, 0 for a failed one */
 } RankRow;
-/* Rows of a metric in rank order: failed ones first, then by sensitivity, ties in model order; unscored ones left out. selected (may be NULL): only
- * these linears. Caller frees *out. */
+/* Rows of a metric in rank order: failed ones first, then by sensitivity, ties in model order; unscored ones left out.
+ * selected (may be NULL): only these linears. Caller frees *out. */
 Status ranking_make(const Session *s, const Metric *m, const bool *selected, RankRow **out, int64_t *n, Error *err);
 /* Rows that the first `topk` groups of equal scores take (a failed row is a group of its own). */
 int64_t ranking_cut(const RankRow *rows, int64_t n, int topk);

@@ -1,4 +1,5 @@
-/* What 'slimscope MODEL' prints without a terminal: the ranking, and what keeping the two worst linears in float gives back. */
+/* What 'slimscope MODEL' prints without a terminal: the ranking, and what keeping the two worst linears in float gives
+ * back. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,10 +73,12 @@ static Status print_table(App *a, const char *worst[WORST], Error *err)
     int found = 0;
     if (st == ST_OK) {
         const Model *m = session_model(s);
-        str_printf(&b, "%s: %s, %d layers, %lld linears, %.1f million parameters\n", m->path, m->cfg.model_type, m->cfg.layers,
-                   (long long)m->nlinears, (double)m->params / 1e6);
+        str_printf(&b, "%s: %s, %d layers, %lld linears, %.1f million parameters\n", m->path, m->cfg.model_type,
+                   m->cfg.layers, (long long)m->nlinears, (double)m->params / 1e6);
         DataInfo d = session_calib_info(s);
-        str_printf(&b, "ranked by local_error (expected output error of each linear under %s), calibrated on %s, %d texts, %lld tokens\n\n",
+        str_printf(&b,
+                   "ranked by local_error (expected output error of each linear under %s), calibrated on %s, %d texts, "
+                   "%lld tokens\n\n",
                    session_level_name(s, 1), path_base(d.name), d.samples, (long long)d.tokens);
         str_printf(&b, "%4s  %-40s  %11s  %11s\n", "#", "layer", "local_error", "kurtosis");
         for (int64_t i = 0; i < n; i++) {
@@ -142,7 +145,8 @@ static Status print_effects(App *a, const char *const worst[WORST], Error *err)
     SizeReport size_kept = session_predict(s).size;
     DataInfo d = session_eval_info(s);
     Str b = {0};
-    str_printf(&b, "\nmeasured on %s (%lld tokens)\n  %-42s  %8s  %9s  %10s  size\n", path_base(d.name), (long long)all.tokens, "", "ppl", "KL", "same top");
+    str_printf(&b, "\nmeasured on %s (%lld tokens)\n  %-42s  %8s  %9s  %10s  size\n", path_base(d.name),
+               (long long)all.tokens, "", "ppl", "KL", "same top");
     str_printf(&b, "  %-42s  %8.2f  %9s  %10s  ", "float", all.ppl_float, "-", "-");
     str_bytes(&b, size_all.float_bytes);
     str_putc(&b, '\n');

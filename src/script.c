@@ -51,7 +51,8 @@ static Status read_lines(const Reader *r, FILE *f, Error *err)
 static Status hand_to_screen(App *a, const char *name, const char *text, Error *err)
 {
     if (!a->run_lines)
-        return error_set(err, ST_USAGE, "the workbench replays a script only from its start: slimscope --ui --script FILE");
+        return error_set(err, ST_USAGE,
+                         "the workbench replays a script only from its start: slimscope --ui --script FILE");
     return a->run_lines(a->ui_ctx, name, text, err);
 }
 
@@ -60,7 +61,8 @@ static Status script_on_screen(App *a, const char *path, Error *err)
     char *text;
     size_t len;
     RETURN_IF_ERROR(file_read(path, SCRIPT_MAX_BYTES, &text, &len, err));
-    Status st = strlen(text) == len ? hand_to_screen(a, path, text, err) : error_set(err, ST_USAGE, "'%s' holds a NUL byte: it is no script", path);
+    Status st = strlen(text) == len ? hand_to_screen(a, path, text, err)
+                                    : error_set(err, ST_USAGE, "'%s' holds a NUL byte: it is no script", path);
     free(text);
     return st;
 }

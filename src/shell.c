@@ -13,7 +13,8 @@
 
 enum { HISTORY_LINES = 1000 };
 
-/* ---- the history file: at most HISTORY_LINES lines, each kept once; a lost write loses no work and is not told ---- */
+/* ---- the history file: at most HISTORY_LINES lines, each kept once; a lost write loses no work and is not told ----
+ */
 
 static char *history_path(bool make)
 {
@@ -175,7 +176,8 @@ static Status plain_loop(App *a, Error *err)
         ssize_t n = getline(&line, &cap, stdin);
         if (n < 0)
             break;
-        st = strlen(line) == (size_t)n ? shell_line(a, line, false, err) : error_set(err, ST_USAGE, "the line holds a NUL byte");
+        st = strlen(line) == (size_t)n ? shell_line(a, line, false, err)
+                                       : error_set(err, ST_USAGE, "the line holds a NUL byte");
         fflush(stdout);
     }
     if (st == ST_OK && ferror(stdin))

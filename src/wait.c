@@ -103,7 +103,8 @@ static void show_progress(App *a, Shown *s)
         str_json(&b, j->title);
         str_puts(&b, ",\"phase\":");
         str_json(&b, j->phase);
-        str_printf(&b, ",\"done\":%lld,\"total\":%lld,\"elapsed\":%.3f", (long long)j->done, (long long)j->total, j->elapsed);
+        str_printf(&b, ",\"done\":%lld,\"total\":%lld,\"elapsed\":%.3f", (long long)j->done, (long long)j->total,
+                   j->elapsed);
         if (j->eta >= 0)
             str_printf(&b, ",\"eta\":%.3f", j->eta);
         str_printf(&b, ",\"peak\":%llu}\n", (unsigned long long)j->peak);
@@ -112,7 +113,8 @@ static void show_progress(App *a, Shown *s)
         return;
     }
     char line[200];
-    int n = snprintf(line, sizeof line, "%s  %s %lld/%lld  %.1f s", j->title, j->phase, (long long)j->done, (long long)j->total, j->elapsed);
+    int n = snprintf(line, sizeof line, "%s  %s %lld/%lld  %.1f s", j->title, j->phase, (long long)j->done,
+                     (long long)j->total, j->elapsed);
     if (j->eta >= 0 && n > 0 && n < (int)sizeof line)
         n += snprintf(line + n, sizeof line - (size_t)n, "  ~%.0f s left", j->eta);
     if (n > 79)
@@ -141,7 +143,9 @@ Status app_wait(App *a, Error *err)
         if (interrupt_take() > 0 && session_busy(s)) {
             level = level ? 2 : 1;
             clear_line(&shown);
-            fprintf(stderr, "%s\n", level == 1 ? "stopping after this tile, finished rows are kept (again: stop at once)" : "stopping at once");
+            fprintf(stderr, "%s\n",
+                    level == 1 ? "stopping after this tile, finished rows are kept (again: stop at once)"
+                               : "stopping at once");
             session_cancel(s, level, NULL);
         }
     }
@@ -164,5 +168,6 @@ void app_note_memory(App *a)
     }
     if (a->face != FACE_CLI || !n)
         return;
-    fprintf(stderr, "peak memory %.1f MiB, planned at most %.1f MiB\n", (double)mem_peak_bytes() / 1048576, (double)bound / 1048576);
+    fprintf(stderr, "peak memory %.1f MiB, planned at most %.1f MiB\n", (double)mem_peak_bytes() / 1048576,
+            (double)bound / 1048576);
 }

@@ -22,7 +22,8 @@ typedef struct Error {
     char text[ERROR_TEXT_MAX];
 } Error;
 
-/* Fills `err` (may be NULL) with a formatted text and returns `st`. Long text is cut, control bytes are made printable. */
+/* Fills `err` (may be NULL) with a formatted text and returns `st`. Long text is cut, control bytes are made printable.
+ */
 Status error_set(Error *err, Status st, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* Puts formatted text before the present one ("FILE: " say) and returns err->status. */

@@ -11,7 +11,8 @@ typedef struct Map {
     size_t cap, count;
 } Map;
 
-/* Adds key or, when it is there already, leaves the map as it is. *added (may be NULL) tells. false when memory is short. */
+/* Adds key or, when it is there already, leaves the map as it is. *added (may be NULL) tells. false when memory is
+ * short. */
 bool map_add(Map *m, const char *key, size_t len, int64_t value, bool *added);
 /* Value of key, or `missing`. */
 int64_t map_get(const Map *m, const char *key, size_t len, int64_t missing);

@@ -22,7 +22,8 @@ typedef struct Pool Pool;
 /* One task. `worker` is in [0, pool_threads): for per-worker scratch. */
 typedef void PoolTask(void *ctx, int64_t index, int worker);
 
-/* threads <= 0: every core of the affinity mask. Workers run at nice +5 and block all signals. Caller frees with pool_free. */
+/* threads <= 0: every core of the affinity mask. Workers run at nice +5 and block all signals. Caller frees with
+ * pool_free. */
 Status pool_new(Pool **out, int threads, Error *err);
 void pool_free(Pool *p);
 int pool_threads(const Pool *p);

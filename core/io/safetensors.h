@@ -28,11 +28,13 @@ typedef struct TensorInfo {
     uint64_t nbytes;
 } TensorInfo;
 
-/* A model folder's tensors: model.safetensors, or the shards of model.safetensors.index.json. Opening reads headers only. */
+/* A model folder's tensors: model.safetensors, or the shards of model.safetensors.index.json. Opening reads headers
+ * only. */
 typedef struct Checkpoint Checkpoint;
 
-/* Validates every header field (offsets, overlaps, gaps, sizes, dtypes, duplicate names, header up to 100 MB, shard names that
- * would leave the folder, index against shards). `dir` is a folder; a path to one .safetensors file is taken too. */
+/* Validates every header field (offsets, overlaps, gaps, sizes, dtypes, duplicate names, header up to 100 MB, shard
+ * names that would leave the folder, index against shards). `dir` is a folder; a path to one .safetensors file is taken
+ * too. */
 Status checkpoint_open(Checkpoint **out, const char *dir, Error *err);
 void checkpoint_free(Checkpoint *c);
 int64_t checkpoint_count(const Checkpoint *c);
@@ -40,7 +42,8 @@ const TensorInfo *checkpoint_at(const Checkpoint *c, int64_t i); /* order of fil
 const TensorInfo *checkpoint_find(const Checkpoint *c, const char *name); /* NULL when absent */
 int checkpoint_files(const Checkpoint *c);
 const char *checkpoint_file_path(const Checkpoint *c, int file);
-/* Bytes [begin, begin+n) of the tensor into dst, by pread; any thread. A short read names file, tensor, wanted and found bytes. */
+/* Bytes [begin, begin+n) of the tensor into dst, by pread; any thread. A short read names file, tensor, wanted and
+ * found bytes. */
 Status checkpoint_read(const Checkpoint *c, const TensorInfo *t, uint64_t begin, uint64_t n, void *dst, Error *err);
 /* Weight bytes read so far (headers not counted): the cause behind "first paint reads no weight byte". */
 uint64_t checkpoint_bytes_read(const Checkpoint *c);

@@ -225,7 +225,8 @@ static Status remember_pattern(Session *s, const char *text, Error *err)
     return ST_OK;
 }
 
-Status session_edit(Session *s, const char *const *targets, int n, int level, bool include, int64_t *changed, Error *err)
+Status session_edit(Session *s, const char *const *targets, int n, int level, bool include, int64_t *changed,
+                    Error *err)
 {
     RETURN_IF_ERROR(need_model(s, err));
     bool *hits = mem_zarray((size_t)s->model->nlinears, 1);

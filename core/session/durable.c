@@ -101,7 +101,8 @@ Status durable_begin(Session *s, Error *err)
         snprintf(s->id + n, sizeof s->id - n, "-%d", twin);
     }
     Error why = {0};
-    if (dir_make(s->dir, &why) != ST_OK || durable_open(s, NULL, NULL, &why) != ST_OK) { /* a full or read-only disk doesn't stop the work */
+    if (dir_make(s->dir, &why) != ST_OK ||
+        durable_open(s, NULL, NULL, &why) != ST_OK) { /* a full or read-only disk doesn't stop the work */
         session_log(s, 1, "this session is not saved: %s", why.text);
         durable_end(s);
         return ST_OK;
@@ -119,7 +120,9 @@ Status durable_begin(Session *s, Error *err)
     }
     str_puts(&b, ",\"fingerprint\":");
     str_json(&b, s->model->fingerprint);
-    str_printf(&b, ",\"arith\":\"%s\",\"peer\":%s,\"max_samples\":%d,\"seq_len\":%lld,\"ctx\":%lld,\"eval_tokens\":%lld,\"seed\":%llu}",
+    str_printf(&b,
+               ",\"arith\":\"%s\",\"peer\":%s,\"max_samples\":%d,\"seq_len\":%lld,\"ctx\":%lld,\"eval_tokens\":%lld,"
+               "\"seed\":%llu}",
                arith_name(s->opt.arith), s->opt.peer ? "true" : "false", s->opt.max_samples, (long long)s->opt.seq_len,
                (long long)s->opt.ctx, (long long)s->opt.eval_tokens, (unsigned long long)s->opt.seed);
     durable_line(s, &b, true);
@@ -157,7 +160,8 @@ void durable_line(Session *s, const Str *json, bool sync)
         return;
     Error err = {0};
     pthread_mutex_lock(&s->journal_lock);
-    Status st = json->oom ? error_nomem(&err, "a journal record") : journal_append(s->journal, str_text(json), false, &err);
+    Status st =
+        json->oom ? error_nomem(&err, "a journal record") : journal_append(s->journal, str_text(json), false, &err);
     pthread_mutex_unlock(&s->journal_lock);
     if (st == ST_OK && sync)
         st = journal_sync(s->journal, &err); /* outside the lock: the screen never waits for the disk */
@@ -213,8 +217,8 @@ void durable_view(Session *s)
     Str b = {0};
     str_puts(&b, "{\"t\":\"view\",\"metric\":");
     str_json(&b, s->metric->name);
-    str_printf(&b, ",\"sort\":\"%s\",\"ascending\":%s,\"cursor\":%lld}", sort_key_name(s->sort), s->ascending ? "true" : "false",
-               (long long)s->cursor);
+    str_printf(&b, ",\"sort\":\"%s\",\"ascending\":%s,\"cursor\":%lld}", sort_key_name(s->sort),
+               s->ascending ? "true" : "false", (long long)s->cursor);
     if (strcmp(str_text(&b), s->saved_view) != 0) {
         snprintf(s->saved_view, sizeof s->saved_view, "%s", str_text(&b));
         durable_line(s, &b, false);
@@ -225,8 +229,8 @@ void durable_view(Session *s)
 void durable_run(Session *s, const Job *j)
 {
     Str b = {0};
-    str_printf(&b, "{\"t\":\"run\",\"run\":%d,\"needs\":%u,\"identity\":\"%s\",\"arith\":\"%s\"", j->run, j->needs, s->identity,
-               s->run_arith);
+    str_printf(&b, "{\"t\":\"run\",\"run\":%d,\"needs\":%u,\"identity\":\"%s\",\"arith\":\"%s\"", j->run, j->needs,
+               s->identity, s->run_arith);
     if (j->selected) {
         str_puts(&b, ",\"selected\":[");
         for (int64_t i = 0, n = 0; i < s->model->nlinears; i++)
@@ -268,7 +272,8 @@ Status durable_layer(Session *s, const Job *j, int layer, const Stream *h, const
     sha[0] = 0;
     if (s->read_only)
         return ST_OK;
-    char *dir = path_join(s->dir, "streams"), *path = stream_path(s, j->run, layer), *old = stream_path(s, j->run, layer - 2);
+    char *dir = path_join(s->dir, "streams"), *path = stream_path(s, j->run, layer),
+         *old = stream_path(s, j->run, layer - 2);
     Status st = dir && path && old ? dir_make(dir, err) : error_nomem(err, "a path");
     TensorOut t[2] = {
         {"h", DT_F32, 2, {h->rows, h->width}, h->data},
@@ -284,7 +289,8 @@ Status durable_layer(Session *s, const Job *j, int layer, const Stream *h, const
     }
     if (st == ST_OK) {
         Str b = {0};
-        str_printf(&b, "{\"t\":\"rows\",\"run\":%d,\"needs\":%u,\"layer\":%d,\"stream\":\"%s\",\"rows\":", j->run, j->needs, layer, sha);
+        str_printf(&b, "{\"t\":\"rows\",\"run\":%d,\"needs\":%u,\"layer\":%d,\"stream\":\"%s\",\"rows\":", j->run,
+                   j->needs, layer, sha);
         str_append(&b, str_text(rows), rows->len);
         str_putc(&b, '}');
         durable_line(s, &b, true);
@@ -306,8 +312,8 @@ Status durable_load_stream(Session *s, int run, int layer, const char *sha, Stre
     free(path);
     RETURN_IF_ERROR(st);
     const TensorInfo *h = checkpoint_find(c, "h"), *start = checkpoint_find(c, "start");
-    if (!h || !start || h->dtype != DT_F32 || h->ndim != 2 || start->dtype != DT_I64 || start->ndim != 1 || start->shape[0] < 2 ||
-        h->shape[1] != s->model->cfg.hidden) {
+    if (!h || !start || h->dtype != DT_F32 || h->ndim != 2 || start->dtype != DT_I64 || start->ndim != 1 ||
+        start->shape[0] < 2 || h->shape[1] != s->model->cfg.hidden) {
         checkpoint_free(c);
         return error_set(err, ST_DATA, "the saved stream of layer %d is damaged: run the analysis anew", layer);
     }
@@ -337,11 +343,12 @@ void durable_measured(Session *s, const Measured *m)
     digest_hex(&m->key, key);
     const Effect *e = &m->effect;
     Str b = {0};
-    str_printf(&b, "{\"t\":\"effect\",\"key\":\"%s\",\"local\":%.17g,\"texts\":%d,\"v\":[", key, m->local_sum == m->local_sum ? m->local_sum : -1.0,
-               e->texts);
-    const double v[] = {(double)e->tokens, (double)e->predicted, e->kl_mean, e->kl_median, e->kl_p99, e->kl_max, e->kl_se, e->top1,
-                        e->top1_se, e->ppl_float, e->ppl_quant, e->ppl_float_se, e->ppl_quant_se, e->out_mse, e->out_mse_se,
-                        e->first_layer_run, e->layers_run, e->from_cache, e->seconds};
+    str_printf(&b, "{\"t\":\"effect\",\"key\":\"%s\",\"local\":%.17g,\"texts\":%d,\"v\":[", key,
+               m->local_sum == m->local_sum ? m->local_sum : -1.0, e->texts);
+    const double v[] = {(double)e->tokens, (double)e->predicted, e->kl_mean,      e->kl_median,    e->kl_p99,
+                        e->kl_max,         e->kl_se,             e->top1,         e->top1_se,      e->ppl_float,
+                        e->ppl_quant,      e->ppl_float_se,      e->ppl_quant_se, e->out_mse,      e->out_mse_se,
+                        e->first_layer_run, e->layers_run,       e->from_cache,   e->seconds};
     for (size_t i = 0; i < sizeof v / sizeof *v; i++)
         if (v[i] - v[i] == 0)
             str_printf(&b, "%s%.17g", i ? "," : "", v[i]);

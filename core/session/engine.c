@@ -60,7 +60,8 @@ void engine_free(Engine *e)
 
 static void tell(Engine *e, const char *phase, int64_t done, int64_t total)
 {
-    Event ev = {.kind = EVT_PROGRESS, .job = e->job, .done = done, .total = total, .bound = e->bound, .peak = mem_peak_bytes()};
+    Event ev = {
+        .kind = EVT_PROGRESS, .job = e->job, .done = done, .total = total, .bound = e->bound, .peak = mem_peak_bytes()};
     snprintf(ev.phase, sizeof ev.phase, "%s", phase);
     post(e->s, ev);
 }
@@ -240,7 +241,8 @@ Status engine_analyze(Session *s, Job *j, Error *err)
 static uint64_t states_cap(const Engine *e, const Job *j)
 {
     int64_t rows = e->calib->start[e->calib->samples] + e->eval->start[e->eval->samples];
-    uint64_t one = (uint64_t)(e->s->model->cfg.layers + 1) * (uint64_t)rows * (uint64_t)e->s->model->cfg.hidden * sizeof(float);
+    uint64_t one =
+        (uint64_t)(e->s->model->cfg.layers + 1) * (uint64_t)rows * (uint64_t)e->s->model->cfg.hidden * sizeof(float);
     uint64_t quarter = mem_limit(j) / 4;
     return one < quarter / 8 ? one * 8 : quarter;
 }
@@ -250,8 +252,13 @@ static Status ensure_lab(Engine *e, const Job *j, Error *err)
     if (e->lab && e->lab_peer == j->opt.peer)
         return ST_OK;
     drop_lab(e);
-    EffectOptions o = {.calib = e->calib, .eval = e->eval, .cache_bytes = e->states = states_cap(e, j), .cache_dir = j->opt.cache_dir,
-                       .cache_dir_bytes = 4ull << 30, .seed = j->opt.seed, .peer = j->opt.peer};
+    EffectOptions o = {.calib = e->calib,
+                       .eval = e->eval,
+                       .cache_bytes = e->states = states_cap(e, j),
+                       .cache_dir = j->opt.cache_dir,
+                       .cache_dir_bytes = 4ull << 30,
+                       .seed = j->opt.seed,
+                       .peer = j->opt.peer};
     e->lab_peer = j->opt.peer;
     return effectlab_new(&e->lab, e->s->model, &o, err);
 }

@@ -37,8 +37,8 @@ static void provenance(Session *s, Comments *c)
     snprintf(line, sizeof line, "%s, fingerprint %.16s", path_base(s->model->path), s->model->fingerprint);
     add_comment(c, "model", line);
     if (s->calib_info.samples) {
-        snprintf(line, sizeof line, "%s, sha256 %.16s, %d samples, %lld tokens", path_base(s->calib_info.name), s->calib_info.sha256,
-                 s->calib_info.samples, (long long)s->calib_info.tokens);
+        snprintf(line, sizeof line, "%s, sha256 %.16s, %d samples, %lld tokens", path_base(s->calib_info.name),
+                 s->calib_info.sha256, s->calib_info.samples, (long long)s->calib_info.tokens);
         add_comment(c, "calibration", line);
     }
     if (s->metric && session_has_run(s, s->metric)) {
@@ -48,7 +48,8 @@ static void provenance(Session *s, Comments *c)
     int stale;
     const Effect *e = session_effect(s, &stale);
     if (e && stale == 0) {
-        snprintf(line, sizeof line, "KL %.4g +- %.2g nats/token, perplexity float %.4g, quantized %.4g (%lld tokens of %s)", e->kl_mean,
+        snprintf(line, sizeof line,
+                 "KL %.4g +- %.2g nats/token, perplexity float %.4g, quantized %.4g (%lld tokens of %s)", e->kl_mean,
                  e->kl_se, e->ppl_float, e->ppl_quant, (long long)e->tokens, path_base(session_eval(s)));
         add_comment(c, "measured", line);
     } else {

@@ -221,7 +221,8 @@ void durable_move(Session *s, const char *what);             /* "undo", "redo" *
 void durable_text(Session *s, const char *kind, const char *text);
 void durable_view(Session *s);
 void durable_run(Session *s, const Job *j);
-/* Writes the stream, then the rows' record; sha gets the stream's digest ("" when it could not be written). Job thread. */
+/* Writes the stream, then the rows' record; sha gets the stream's digest ("" when it could not be written). Job thread.
+ */
 Status durable_layer(Session *s, const Job *j, int layer, const Stream *h, const Str *rows, char sha[65], Error *err);
 void durable_run_end(Session *s, const Job *j, Status st);
 void durable_measured(Session *s, const Measured *m);

@@ -167,7 +167,8 @@ static Status new_job(Session *s, JobKind kind, Job **out, Error *err)
     Error why = {0};
     j->calib.path = data_path(s, s->calib_path, session_calib(s), &why);
     j->calib.name = strdup(session_calib(s));
-    j->eval.path = kind == JOB_MEASURE && j->calib.path ? data_path(s, s->eval_path, session_eval(s), &why) : strdup("");
+    j->eval.path =
+        kind == JOB_MEASURE && j->calib.path ? data_path(s, s->eval_path, session_eval(s), &why) : strdup("");
     j->eval.name = strdup(session_eval(s));
     if (!j->calib.path || !j->calib.name || !j->eval.path || !j->eval.name) {
         job_free(j);
@@ -251,7 +252,8 @@ static bool answered(const Session *s, const Job *j)
     return true;
 }
 
-Status session_analyze(Session *s, const char *const *metrics, const char *const *patterns, int npatterns, bool detail, Error *err)
+Status session_analyze(Session *s, const char *const *metrics, const char *const *patterns, int npatterns, bool detail,
+                       Error *err)
 {
     if (!s->model)
         return error_set(err, ST_USAGE, "no model is open: open MODEL first");
@@ -471,7 +473,8 @@ static void apply_effect(Session *s, const Event *e)
         return;
     Measured m = {e->job->key, e->effect, e->job->local_sum, e->job->version};
     size_t i = 0; /* the newest measurement of an assignment replaces an older one and moves to the end */
-    while (i < s->nmeasured && !(digest_cmp(&s->measured[i].key, &m.key) == 0 && s->measured[i].effect.tokens == m.effect.tokens))
+    while (i < s->nmeasured &&
+           !(digest_cmp(&s->measured[i].key, &m.key) == 0 && s->measured[i].effect.tokens == m.effect.tokens))
         i++;
     if (i < s->nmeasured)
         memmove(&s->measured[i], &s->measured[i + 1], (s->nmeasured - i - 1) * sizeof *s->measured), s->nmeasured--;

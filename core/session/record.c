@@ -1,5 +1,5 @@
-/* Results as JSON for the journal, and back. Histograms and channel maxima are packed bytes in base64: varints of key deltas and
- * counts; float32 little endian. */
+/* Results as JSON for the journal, and back. Histograms and channel maxima are packed bytes in base64: varints of key
+ * deltas and counts; float32 little endian. */
 #include "session/internal.h"
 
 #include <math.h>
@@ -16,7 +16,8 @@ static void put_b64(Str *b, const unsigned char *p, size_t n)
     str_putc(b, '"');
     for (size_t i = 0; i < n; i += 3) {
         unsigned v = (unsigned)p[i] << 16 | (i + 1 < n ? (unsigned)p[i + 1] << 8 : 0) | (i + 2 < n ? p[i + 2] : 0);
-        char q[4] = {b64[v >> 18], b64[v >> 12 & 63], i + 1 < n ? b64[v >> 6 & 63] : '=', i + 2 < n ? b64[v & 63] : '='};
+        char q[4] = {b64[v >> 18], b64[v >> 12 & 63], i + 1 < n ? b64[v >> 6 & 63] : '=',
+                     i + 2 < n ? b64[v & 63] : '='};
         str_append(b, q, 4);
     }
     str_putc(b, '"');
@@ -150,9 +151,9 @@ void record_results(Str *b, const LinearResult *r, int n, const Model *m)
 {
     str_putc(b, '[');
     for (int i = 0; i < n; i++, r++) {
-        str_printf(b, "%s{\"i\":%lld,\"n\":%lld,\"rows\":%lld,\"w\":%lld,\"s\":%d,\"have\":%s", i ? "," : "", (long long)r->linear,
-                   (long long)r->in.values, (long long)r->in.rows, (long long)r->in.width, r->in.samples,
-                   r->err.have ? "true" : "false");
+        str_printf(b, "%s{\"i\":%lld,\"n\":%lld,\"rows\":%lld,\"w\":%lld,\"s\":%d,\"have\":%s", i ? "," : "",
+                   (long long)r->linear, (long long)r->in.values, (long long)r->in.rows, (long long)r->in.width,
+                   r->in.samples, r->err.have ? "true" : "false");
         for (int k = 0; k < NFIELDS; k++) {
             double v;
             memcpy(&v, (const char *)r + fields[k].at, sizeof v);
@@ -166,7 +167,8 @@ void record_results(Str *b, const LinearResult *r, int n, const Model *m)
             str_puts(b, ",\"wbad\":");
             str_json(b, r->weight.bad_text);
         }
-        bool own = i == 0 || m->linears[r->linear].input != m->linears[r[-1].linear].input; /* shared inputs are stored once */
+        bool own =
+            i == 0 || m->linears[r->linear].input != m->linears[r[-1].linear].input; /* shared inputs are stored once */
         if (own && r->in.hist.n) {
             str_puts(b, ",\"h\":");
             put_hist(b, &r->in.hist);
@@ -239,7 +241,8 @@ Status record_parse(const cJSON *rows, const Model *m, LinearResult **out, int *
         r->weight.bad = cJSON_IsString(wbad);
         if (r->weight.bad)
             snprintf(r->weight.bad_text, sizeof r->weight.bad_text, "%s", wbad->valuestring);
-        const LinearResult *prev = done > 1 && m->linears[r->linear].input == m->linears[r[-1].linear].input ? r - 1 : NULL;
+        const LinearResult *prev =
+            done > 1 && m->linears[r->linear].input == m->linears[r[-1].linear].input ? r - 1 : NULL;
         st = get_arrays(o, r, prev, err);
         if (st != ST_OK)
             break;

@@ -34,7 +34,8 @@ static Status on_open(Session *s, const cJSON *o, Error *err)
     s->opt.seed = (uint64_t)num_of(o, "seed", 42);
     RETURN_IF_ERROR(session_open_model(s, model, text_of(o, "model_type"), err));
     if (strcmp(print, s->model->fingerprint) != 0)
-        return error_set(err, ST_DATA, "the model at '%s' has changed since (config.json or weights): start a new session", model);
+        return error_set(err, ST_DATA,
+                         "the model at '%s' has changed since (config.json or weights): start a new session", model);
     return ST_OK;
 }
 
@@ -67,7 +68,8 @@ static Status on_edit(Session *s, const cJSON *o, Error *err)
     if (e.kind == EDIT_FILTER) {
         e.from = dup_or_null(text_of(o, "from"));
         e.to = dup_or_null(text_of(o, "to"));
-        return e.from && e.to ? edit_push(s, e, err) : (edit_fini(&e), error_set(err, ST_DATA, "a filter record is damaged"));
+        return e.from && e.to ? edit_push(s, e, err)
+                              : (edit_fini(&e), error_set(err, ST_DATA, "a filter record is damaged"));
     }
     if (n == 0 || (e.kind != EDIT_LEVEL && e.kind != EDIT_TAG))
         return error_set(err, ST_DATA, "an edit record is damaged");
@@ -82,7 +84,8 @@ static Status on_edit(Session *s, const cJSON *o, Error *err)
         int64_t top = e.kind == EDIT_LEVEL ? s->nlevels : 2;
         if (x[0] < 0 || x[0] >= s->model->nlinears || x[1] < 0 || x[2] < 0 || x[1] >= top || x[2] >= top) {
             edit_fini(&e);
-            return error_set(err, ST_DATA, "an edit doesn't fit the model or the recipe (did the recipe's file change?)");
+            return error_set(err, ST_DATA,
+                             "an edit doesn't fit the model or the recipe (did the recipe's file change?)");
         }
         e.cells[e.n] = (EditCell){(int32_t)x[0], (int16_t)x[1], (int16_t)x[2]};
     }
@@ -162,7 +165,8 @@ static Status on_rows(Session *s, const cJSON *o, Error *err)
     for (int i = 0; i < n; i++)
         slot_store(s, &r[i], (unsigned)num_of(o, "needs", 0));
     free(r);
-    note_layer(s, (int)num_of(o, "run", -1), (int)num_of(o, "layer", -1), text_of(o, "stream") ? text_of(o, "stream") : "");
+    note_layer(s, (int)num_of(o, "run", -1), (int)num_of(o, "layer", -1),
+               text_of(o, "stream") ? text_of(o, "stream") : "");
     return ST_OK;
 }
 
@@ -199,10 +203,25 @@ static Status on_effect(Session *s, const cJSON *o, Error *err)
     if (n != 19 || !parse_digest(text_of(o, "key"), &m.key))
         return error_set(err, ST_DATA, "a measurement record is damaged");
     m.local_sum = num_of(o, "local", -1);
-    m.effect = (Effect){.tokens = (int64_t)v[0], .predicted = (int64_t)v[1], .texts = (int)num_of(o, "texts", 0), .kl_mean = v[2],
-                        .kl_median = v[3], .kl_p99 = v[4], .kl_max = v[5], .kl_se = v[6], .top1 = v[7], .top1_se = v[8],
-                        .ppl_float = v[9], .ppl_quant = v[10], .ppl_float_se = v[11], .ppl_quant_se = v[12], .out_mse = v[13],
-                        .out_mse_se = v[14], .first_layer_run = (int)v[15], .layers_run = (int)v[16], .from_cache = v[17] != 0,
+    m.effect = (Effect){.tokens = (int64_t)v[0],
+                        .predicted = (int64_t)v[1],
+                        .texts = (int)num_of(o, "texts", 0),
+                        .kl_mean = v[2],
+                        .kl_median = v[3],
+                        .kl_p99 = v[4],
+                        .kl_max = v[5],
+                        .kl_se = v[6],
+                        .top1 = v[7],
+                        .top1_se = v[8],
+                        .ppl_float = v[9],
+                        .ppl_quant = v[10],
+                        .ppl_float_se = v[11],
+                        .ppl_quant_se = v[12],
+                        .out_mse = v[13],
+                        .out_mse_se = v[14],
+                        .first_layer_run = (int)v[15],
+                        .layers_run = (int)v[16],
+                        .from_cache = v[17] != 0,
                         .seconds = v[18]};
     if (!mem_grow(&s->measured, &s->cap_measured, s->nmeasured + 1, sizeof *s->measured))
         return error_nomem(err, "measurements");
@@ -230,7 +249,8 @@ static Status replay(void *ctx, const char *json, uint32_t len, Error *err)
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds && t; i++)
         if (strcmp(kinds[i].name, t) == 0) {
             known = true;
-            st = i > 0 && !s->model ? error_set(err, ST_DATA, "its first record opens no model") : kinds[i].apply(s, o, err);
+            st = i > 0 && !s->model ? error_set(err, ST_DATA, "its first record opens no model")
+                                    : kinds[i].apply(s, o, err);
             break;
         }
     if (!known)
@@ -249,7 +269,8 @@ static void settle_resume(Session *s)
         return;
     }
     Stream h = {0};
-    if (s->resume_sha[0] && durable_load_stream(s, s->resume_run, s->resume_layer - 1, s->resume_sha, &h, NULL) == ST_OK) {
+    if (s->resume_sha[0] &&
+        durable_load_stream(s, s->resume_run, s->resume_layer - 1, s->resume_sha, &h, NULL) == ST_OK) {
         stream_fini(&h);
     } else if (s->resume_layer > 1 && s->resume_prev_sha[0] &&
                durable_load_stream(s, s->resume_run, s->resume_layer - 2, s->resume_prev_sha, &h, NULL) == ST_OK) {
@@ -261,8 +282,8 @@ static void settle_resume(Session *s)
         s->resume_run = -1;
         return;
     }
-    session_log(s, 0, "a stopped analysis can go on from layer %d of %d: resume it with r on the Jobs screen or resume", s->resume_layer,
-                s->model->cfg.layers);
+    session_log(s, 0, "a stopped analysis can go on from layer %d of %d: resume it with r on the Jobs screen or resume",
+                s->resume_layer, s->model->cfg.layers);
 }
 
 /* Shows the unfinished pass among the jobs. */
@@ -331,7 +352,8 @@ Status session_restore(Session **out, const SessionOptions *o, const char *id, E
         st = error_set(err, ST_DATA, "session %s: its journal is empty", found);
     if (st == ST_OK) {
         if (torn)
-            session_log(s, 1, "the journal's last %llu bytes were torn and have been cut off", (unsigned long long)torn);
+            session_log(s, 1, "the journal's last %llu bytes were torn and have been cut off",
+                        (unsigned long long)torn);
         settle_resume(s);
         st = show_stopped(s, err);
     }

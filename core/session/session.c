@@ -156,7 +156,8 @@ static Status parse_count(const char *key, const char *value, int64_t min, int64
     char *end;
     long long v = strtoll(value, &end, 10);
     if (!*value || *end || v < min)
-        return error_set(err, ST_USAGE, "%s takes a whole number of at least %lld, not '%s'", key, (long long)min, value);
+        return error_set(err, ST_USAGE, "%s takes a whole number of at least %lld, not '%s'", key, (long long)min,
+                         value);
     *out = v;
     return ST_OK;
 }
@@ -253,8 +254,14 @@ static const struct Setting {
     const char *key;
     Status (*set)(SessionOptions *o, const char *value, Error *err);
 } settings[] = {
-    {"threads", set_threads},         {"mem", set_mem},         {"dtype-sim", set_dtype_sim}, {"compat", set_compat},
-    {"max-samples", set_max_samples}, {"seq-len", set_seq_len}, {"ctx", set_ctx},             {"eval-tokens", set_eval_tokens},
+    {"threads", set_threads},
+    {"mem", set_mem},
+    {"dtype-sim", set_dtype_sim},
+    {"compat", set_compat},
+    {"max-samples", set_max_samples},
+    {"seq-len", set_seq_len},
+    {"ctx", set_ctx},
+    {"eval-tokens", set_eval_tokens},
     {"seed", set_seed},
 };
 
@@ -411,7 +418,8 @@ Status session_open_recipe(Session *s, const char *path, Error *err)
         return st;
     }
     for (int i = 0; i < recipe_notes(r); i++)
-        session_log(s, 1, "%s:%d:%d: %s", recipe_name(r), recipe_note(r, i)->line, recipe_note(r, i)->column, recipe_note(r, i)->text);
+        session_log(s, 1, "%s:%d:%d: %s", recipe_name(r), recipe_note(r, i)->line, recipe_note(r, i)->column,
+                    recipe_note(r, i)->text);
     durable_text(s, "recipe", path);
     return ST_OK;
 }

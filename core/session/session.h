@@ -12,8 +12,8 @@
 #include "recipe/pattern.h"
 #include "recipe/recipe.h"
 
-/* What a person works on: model, data, recipe, assignment, runs, undo, journal, and the one job thread with its queue. All functions are for
- * one thread (the owner); jobs post events, session_pump applies them. */
+/* What a person works on: model, data, recipe, assignment, runs, undo, journal, and the one job thread with its queue.
+ * All functions are for one thread (the owner); jobs post events, session_pump applies them. */
 typedef struct Session Session;
 
 typedef struct SessionOptions {
@@ -29,7 +29,8 @@ typedef struct SessionOptions {
     const char *state_dir;   /* where sessions live; NULL: nothing is written (one-shot commands) */
     const char *cache_dir;   /* NULL: RAM only */
     bool read_only;
-    /* finds a data file by name ("mix_calib.jsonl"): caller's search path; returns a malloced path or NULL with err set */
+    /* finds a data file by name ("mix_calib.jsonl"): caller's search path; returns a malloced path or NULL with err set
+     */
     char *(*find_data)(void *ctx, const char *name, Error *err);
     void *find_ctx;
 } SessionOptions;
@@ -69,14 +70,18 @@ int session_level_of(const Session *s, int64_t linear);
 bool session_tagged(const Session *s, int64_t linear);
 int64_t session_tag_count(const Session *s);
 
-/* Linears a target names: a pattern, an exact linear name, or "tagged". hits[nlinears] is set. No hit: ST_DATA with the nearest name. */
+/* Linears a target names: a pattern, an exact linear name, or "tagged". hits[nlinears] is set. No hit: ST_DATA with the
+ * nearest name. */
 Status session_target(const Session *s, const char *target, bool *hits, int64_t *count, Error *err);
 /* Sets the level of all hits and of their fused groups; one undo step. *changed (may be NULL): linears that changed. */
 Status session_set_level(Session *s, const bool *hits, int level, int64_t *changed, Error *err);
-/* What the exclude, include and level commands do: resolves each target (session_target) and sets the level of their union (`include` true:
- * session_include instead, `level` unused). Targets sent to float are remembered as what-if rows. */
-Status session_edit(Session *s, const char *const *targets, int n, int level, bool include, int64_t *changed, Error *err);
-/* A linear that is float goes back to the recipe's level for it (the first entry that would take it, ignoring excludes; else level 1). */
+/* What the exclude, include and level commands do: resolves each target (session_target) and sets the level of their
+ * union (`include` true: session_include instead, `level` unused). Targets sent to float are remembered as what-if
+ * rows. */
+Status session_edit(Session *s, const char *const *targets, int n, int level, bool include, int64_t *changed,
+                    Error *err);
+/* A linear that is float goes back to the recipe's level for it (the first entry that would take it, ignoring excludes;
+ * else level 1). */
 Status session_include(Session *s, const bool *hits, int64_t *changed, Error *err);
 Status session_tag(Session *s, const bool *hits, bool on, Error *err); /* undoable */
 /* what (may be NULL): a line telling what was undone. ST_USAGE when there is nothing. */
@@ -119,10 +124,11 @@ typedef struct JobView {
     int ok, failed;          /* rows */
 } JobView;
 
-/* Queues an analysis. metrics: NULL-terminated names of metric_table; unknown or not built: ST_USAGE naming those that are. patterns:
- * n texts (0 = all linears). detail: also collect what the detail pane shows. A metric asked for again with nothing changed is answered from what
- * is there. */
-Status session_analyze(Session *s, const char *const *metrics, const char *const *patterns, int npatterns, bool detail, Error *err);
+/* Queues an analysis. metrics: NULL-terminated names of metric_table; unknown or not built: ST_USAGE naming those that
+ * are. patterns: n texts (0 = all linears). detail: also collect what the detail pane shows. A metric asked for again
+ * with nothing changed is answered from what is there. */
+Status session_analyze(Session *s, const char *const *metrics, const char *const *patterns, int npatterns, bool detail,
+                       Error *err);
 /* Queues a measurement of the present assignment. */
 Status session_measure(Session *s, bool full, Error *err);
 /* Continues the newest stopped analysis from its last whole layer. */
@@ -166,7 +172,8 @@ Prediction session_predict(Session *s);
 
 /* Newest measurement; NULL before the first. *stale_edits: edits since, 0 = it is of the present assignment. */
 const Effect *session_effect(Session *s, int *stale_edits);
-/* Measurement of the assignment as first opened (everything quantized), NULL when not measured: the comparison's base. */
+/* Measurement of the assignment as first opened (everything quantized), NULL when not measured: the comparison's base.
+ */
 const Effect *session_base_effect(Session *s);
 
 typedef struct LogLine {
@@ -188,8 +195,9 @@ SortKey session_sort_key(const Session *s, bool *ascending);
 /* DECISIONS, `filter`: words are substrings, kind=, layer=a..b, score>x, float, failed, tagged, !word; "" clears. */
 Status session_filter(Session *s, const char *expr, Error *err);
 const char *session_filter_text(const Session *s);
-/* Visible linears in table order. Failed rows first when sorted by score, then scores, then not measured. Borrowed until the next call
- * that changes the session. resort: take arrived scores into the order now; otherwise rows that have a place keep it. */
+/* Visible linears in table order. Failed rows first when sorted by score, then scores, then not measured. Borrowed
+ * until the next call that changes the session. resort: take arrived scores into the order now; otherwise rows that
+ * have a place keep it. */
 const int64_t *session_order(Session *s, int64_t *n, bool resort);
 bool session_order_stale(const Session *s);
 /* Rank (1-based) among all scored linears of the shown metric, 0 = not scored. */

@@ -125,7 +125,16 @@ void session_set_cursor(Session *s, int64_t linear)
 
 typedef struct Term {
     bool negate;
-    enum { TERM_WORD, TERM_KIND, TERM_LAYER, TERM_SCORE_ABOVE, TERM_SCORE_BELOW, TERM_FLOAT, TERM_FAILED, TERM_TAGGED } kind;
+    enum {
+        TERM_WORD,
+        TERM_KIND,
+        TERM_LAYER,
+        TERM_SCORE_ABOVE,
+        TERM_SCORE_BELOW,
+        TERM_FLOAT,
+        TERM_FAILED,
+        TERM_TAGGED
+    } kind;
     char text[128];
     long lo, hi;
     double value;
@@ -170,7 +179,8 @@ static Status parse_term(const char *word, Term *t, Error *err)
         if (end == word + 6 || *end)
             return error_set(err, ST_USAGE, "'%s': score> and score< take a number", word);
     } else if (strchr(word, '='))
-        return error_set(err, ST_USAGE, "'%s': a filter has words, kind=, layer=A..B, score>X, float, failed, tagged, !word", word);
+        return error_set(err, ST_USAGE,
+                         "'%s': a filter has words, kind=, layer=A..B, score>X, float, failed, tagged, !word", word);
     return ST_OK;
 }
 

@@ -54,7 +54,8 @@ static Status figures(const Session *s, const char *text, Scratch *c, WhatIf *w,
         if (!c->hits[i])
             continue;
         mine += e;
-        w->bytes += (int64_t)recipe_linear_bytes(s->recipe, m, i, 0) - (int64_t)recipe_linear_bytes(s->recipe, m, i, s->home[i]);
+        w->bytes += (int64_t)recipe_linear_bytes(s->recipe, m, i, 0) -
+                    (int64_t)recipe_linear_bytes(s->recipe, m, i, s->home[i]);
     }
     w->share = all > 0 ? mine / all : NAN;
     return st;
@@ -142,7 +143,8 @@ static const Measured *find_measured(const Session *s, const int16_t *level)
     Digest key = assignment_key(s, level);
     const Measured *best = NULL;
     for (size_t i = 0; i < s->nmeasured; i++)
-        if (digest_cmp(&s->measured[i].key, &key) == 0 && (!best || s->measured[i].effect.tokens >= best->effect.tokens))
+        if (digest_cmp(&s->measured[i].key, &key) == 0 &&
+            (!best || s->measured[i].effect.tokens >= best->effect.tokens))
             best = &s->measured[i];
     return best;
 }

@@ -127,8 +127,9 @@ static void peer_takes_the_raw_line(void **state)
 static void fields_in_their_order(void **state)
 {
     (void)state;
-    static const char text[] = "\xef\xbb\xbf{\"text\":\"c\",\"prompt\":\"b\",\"inputs_pretokenized\":\"a\"}\r\n\r\n  \t\n"
-                               "{\"text\":\"c\",\"prompt\":\"b\"}\n{\"prompt\":null,\"text\":\"c\"}\n{\"input_ids\":[5,0,7]}\n";
+    static const char text[] =
+        "\xef\xbb\xbf{\"text\":\"c\",\"prompt\":\"b\",\"inputs_pretokenized\":\"a\"}\r\n\r\n  \t\n"
+        "{\"text\":\"c\",\"prompt\":\"b\"}\n{\"prompt\":null,\"text\":\"c\"}\n{\"input_ids\":[5,0,7]}\n";
     CalibFile *c = open_bytes("f.jsonl", text, sizeof text - 1, false);
     assert_int_equal(c->count, 4);
     assert_int_equal(c->skipped_blank, 2);
@@ -218,7 +219,8 @@ static Tokenizer *demo(void)
 static void ids_pass_through(void **state)
 {
     (void)state;
-    static const char text[] = "{\"input_ids\":[1,2,3,4,5]}\n{\"input_ids\":[]}\n{\"input_ids\":[6]}\n{\"input_ids\":[7,8]}\n";
+    static const char text[] =
+        "{\"input_ids\":[1,2,3,4,5]}\n{\"input_ids\":[]}\n{\"input_ids\":[6]}\n{\"input_ids\":[7,8]}\n";
     CalibFile *c = open_bytes("i.jsonl", text, sizeof text - 1, false);
     TokenSet *t, *again;
     Error err = {0};
@@ -276,7 +278,8 @@ static void texts_become_samples(void **state)
 static void windows_cover_each_text(void **state)
 {
     (void)state;
-    static const char text[] = "{\"input_ids\":[0,1,2,3,4,5,6,7,8]}\n{\"input_ids\":[9]}\n{\"input_ids\":[10,11,12,13,14,15]}\n";
+    static const char text[] =
+        "{\"input_ids\":[0,1,2,3,4,5,6,7,8]}\n{\"input_ids\":[9]}\n{\"input_ids\":[10,11,12,13,14,15]}\n";
     CalibFile *c = open_bytes("w.jsonl", text, sizeof text - 1, false);
     TokenSet *t;
     Error err = {0};

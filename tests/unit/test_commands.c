@@ -117,7 +117,8 @@ static void undone_edits_are_left_out(void **state)
         {{A, "export --preview", "undo"}, A "; export --preview; undo"},
         {{A, "export --preview", "undo", "redo"}, A "; export --preview"},
         {{A, "export --preview", B, "undo", "undo", "redo", "redo"}, A "; export --preview; " B},
-        {{A, "export --preview", "undo", "export --preview", "redo"}, A "; export --preview; undo; export --preview; redo"},
+        {{A, "export --preview", "undo", "export --preview", "redo"},
+         A "; export --preview; undo; export --preview; redo"},
         {{A, A, "undo"}, A " # no change"},
         {{C, A, C, "undo", "undo"}, C " # no change"},
         {{"tag *.0.*", "undo", "filter q_proj", "undo"}, ""},
@@ -216,8 +217,15 @@ static void numbers_take_the_fewest_digits(void **state)
     static const struct {
         double v;
         const char *text;
-    } cases[] = {{0, "0"},         {1, "1"},      {-3, "-3"},       {0.1, "0.1"}, {1.0 / 3, "0.3333333333333333"}, {1e300, "1e+300"},
-                 {5e-324, "5e-324"}, {12.5, "12.5"}, {0.1 + 0.2, "0.30000000000000004"}};
+    } cases[] = {{0, "0"},
+                 {1, "1"},
+                 {-3, "-3"},
+                 {0.1, "0.1"},
+                 {1.0 / 3, "0.3333333333333333"},
+                 {1e300, "1e+300"},
+                 {5e-324, "5e-324"},
+                 {12.5, "12.5"},
+                 {0.1 + 0.2, "0.30000000000000004"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         Str b = {0};
         str_double(&b, cases[i].v);
@@ -239,7 +247,14 @@ static void topk_counts_groups_of_equal_scores(void **state)
 {
     (void)state;
     const RankRow rows[] = {
-        {.failed = true, .linear = 4}, {.failed = true, .linear = 5}, {.score = 9}, {.score = 9}, {.score = 9}, {.score = 3}, {.score = 1}, {.score = 1},
+        {.failed = true, .linear = 4},
+        {.failed = true, .linear = 5},
+        {.score = 9},
+        {.score = 9},
+        {.score = 9},
+        {.score = 3},
+        {.score = 1},
+        {.score = 1},
     };
     static const int want[] = {0, 1, 2, 5, 6, 8, 8};
     for (int k = 1; k < 7; k++)

@@ -92,7 +92,8 @@ static void a_line_being_typed_has_a_last_word(void **state)
 static void quoted_words_come_back(void **state)
 {
     (void)state;
-    static const char *const words[] = {"plain", "", "a b", "it's", "\"q\"", "a\\b", "#x", "!", "x!", "*.{a,b}", "tab\there", "'''", "\xe4\xb8\xad"};
+    static const char *const words[] = {"plain", "",   "a b",     "it's",      "\"q\"", "a\\b",        "#x",
+                                        "!",     "x!", "*.{a,b}", "tab\there", "'''",   "\xe4\xb8\xad"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         Str b = {0};
         str_puts(&b, "v ");
@@ -153,7 +154,8 @@ static const Option table[] = {
     {"text", ARG_TEXT, "S", "a text", COMP_NONE},
     {0},
 };
-static const Command command = {.name = "verb", .args = "[WORD...]", .summary = "Test.", .flags = CMD_DESTROYS, .options = table};
+static const Command command = {
+    .name = "verb", .args = "[WORD...]", .summary = "Test.", .flags = CMD_DESTROYS, .options = table};
 static const Command bare = {.name = "bare", .args = "", .summary = "Test.", .options = table};
 
 static Status parse(const Command *c, const char *line, CommandLine *cl, Words *w, Error *err)
@@ -193,7 +195,8 @@ static void options_are_taken_by_their_table(void **state)
     words_fini(&w);
 
     /* '-' is '_', beginnings count, sizes have units, a quoted ! is a word, an empty list is a list */
-    assert_int_equal(parse(&command, "verb --model-p /x --max_samples 4 --me 1.5K --pattern --text '' '!'", &cl, &w, &err), ST_OK);
+    assert_int_equal(
+        parse(&command, "verb --model-p /x --max_samples 4 --me 1.5K --pattern --text '' '!'", &cl, &w, &err), ST_OK);
     assert_string_equal(cl_str(&cl, "model_path"), "/x");
     assert_int_equal(cl_int(&cl, "max-samples", 0), 4);
     assert_int_equal(cl_size(&cl, "mem", 0), 1536);
@@ -249,7 +252,9 @@ static void sizes_have_units(void **state)
     static const struct {
         const char *text;
         uint64_t bytes;
-    } good[] = {{"1", 1}, {"300M", 300ull << 20}, {"4G", 4ull << 30}, {"4g", 4ull << 30}, {"4GiB", 4ull << 30}, {"2TB", 2ull << 40}, {"0.5k", 512}};
+    } good[] = {{"1", 1},           {"300M", 300ull << 20}, {"4G", 4ull << 30},
+                {"4g", 4ull << 30}, {"4GiB", 4ull << 30},   {"2TB", 2ull << 40},
+                {"0.5k", 512}};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         uint64_t v = 0;
         assert_int_equal(parse_size(good[i].text, &v, NULL), ST_OK);

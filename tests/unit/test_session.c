@@ -317,7 +317,8 @@ static void kill_9_loses_at_most_a_layer(void **state)
         ok(session_wait(s, -1, &err));
         for (int m = 0; metric_table[m]; m++)
             for (int i = 0; i < 56; i++)
-                assert_true(session_score(s, metric_table[m], i).value == session_score(plain, metric_table[m], i).value);
+                assert_true(session_score(s, metric_table[m], i).value ==
+                            session_score(plain, metric_table[m], i).value);
         assert_int_equal(session_resume_job(s, &err), ST_USAGE);
         session_free(s);
     }

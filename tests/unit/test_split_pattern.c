@@ -203,9 +203,10 @@ static void long_pieces_match(void **state)
 static void random_patterns_are_safe(void **state)
 {
     (void)state;
-    static const char *const parts[] = {"a",  "b",   "\\s", "\\S", "\\p{L}", "\\P{Lu}", "[",  "]", "[^", "&&", "-", "(", ")", "(?:",
-                                        "|",  "*",   "+",   "?",   "{2}",    "{1,3}",   "{",  "}", ".",  "^",  "$", "'", "(?i:",
-                                        "(?!", "(?=", "\\",  "x",   "\xe4\xb8\xad", "\\x{41}", ",", "0", "\\p{Mn}", "\\w", "[a-z]"};
+    static const char *const parts[] = {
+        "a",    "b",   "\\s", "\\S", "\\p{L}", "\\P{Lu}",      "[",       "]", "[^", "&&",      "-",   "(",    ")",
+        "(?:",  "|",   "*",   "+",   "?",      "{2}",          "{1,3}",   "{", "}",  ".",       "^",   "$",    "'",
+        "(?i:", "(?!", "(?=", "\\",  "x",      "\xe4\xb8\xad", "\\x{41}", ",", "0",  "\\p{Mn}", "\\w", "[a-z]"};
     enum { PARTS = sizeof parts / sizeof parts[0] };
     static const char text[] = "ab  xa-\xe4\xb8\xad]0{,}\n^a'A";
     uint32_t seed = 11;

@@ -131,9 +131,11 @@ static void one_occurrence_is_merged_at_a_time(void **state)
     (void)state;
     Tokenizer *t;
     Error err = {0};
-    assert_int_equal(open_text("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"aa\":1,\"aaa\":2},\"merges\":[\"aa a\",[\"a\",\"a\"]]}}", NULL,
-                               &t, &err),
-                     ST_OK);
+    assert_int_equal(
+        open_text(
+            "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"aa\":1,\"aaa\":2},\"merges\":[\"aa a\",[\"a\",\"a\"]]}}",
+            NULL, &t, &err),
+        ST_OK);
     expect_ids(t, "aaaaa", true, "2 1");
     expect_ids(t, "", true, "");
     expect_ids(t, "xaxx", true, "0"); /* no unknown token: dropped */
@@ -145,10 +147,12 @@ static void unknown_code_points_fall_back(void **state)
     (void)state;
     Tokenizer *t;
     Error err = {0};
-    assert_int_equal(open_text("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"<unk>\":0,\"a\":1,\"<0xC3>\":2,\"<0xA9>\":3},\"merges\":[],"
-                               "\"unk_token\":\"<unk>\",\"byte_fallback\":true,\"fuse_unk\":true}}",
-                               NULL, &t, &err),
-                     ST_OK);
+    assert_int_equal(
+        open_text(
+            "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"<unk>\":0,\"a\":1,\"<0xC3>\":2,\"<0xA9>\":3},\"merges\":[],"
+            "\"unk_token\":\"<unk>\",\"byte_fallback\":true,\"fuse_unk\":true}}",
+            NULL, &t, &err),
+        ST_OK);
     expect_ids(t, "a\xc3\xa9" "a", true, "1 2 3 1");
     expect_ids(t, "xyza", true, "0 1");
     expect_ids(t, "x\xc3\xa9y", true, "2 3 0"); /* the waiting unknown token is overtaken, as in the reference */
@@ -156,9 +160,11 @@ static void unknown_code_points_fall_back(void **state)
 }
 
 #define TINY "\"model\":{\"type\":\"BPE\",\"vocab\":{\"<s>\":0,\"</s>\":1,\"a\":2,\"b\":3,\" \":4},\"merges\":[]}"
-#define BOS_TEMPLATE                                                                                              \
-    "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}}," \
-    "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],\"special_tokens\":{\"<s>\":{\"id\":\"<s>\",\"ids\":[0],\"tokens\":[\"<s>\"]}}},"
+#define BOS_TEMPLATE                                                                                                   \
+    "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}" \
+    "},"                                                                                                               \
+    "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],\"special_tokens\":{\"<s>\":{\"id\":\"<s>\",\"ids\":[0],\"tokens\":" \
+    "[\"<s>\"]}}},"
 
 static void llama_classes_add_their_own_ends(void **state)
 {
@@ -174,7 +180,8 @@ static void llama_classes_add_their_own_ends(void **state)
         {"{" BOS_TEMPLATE TINY "}",
          "{\"tokenizer_class\":\"LlamaTokenizer\",\"add_bos_token\":false,\"bos_token\":\"<s>\"}", "2"},
         {"{" TINY "}",
-         "{\"tokenizer_class\":\"LlamaTokenizer\",\"add_eos_token\":true,\"bos_token\":\"<s>\",\"eos_token\":\"</s>\"}", "0 2 1"},
+         "{\"tokenizer_class\":\"LlamaTokenizer\",\"add_eos_token\":true,\"bos_token\":\"<s>\",\"eos_token\":\"</s>\"}",
+         "0 2 1"},
         {"{" TINY "}", "{\"tokenizer_class\":\"Qwen2Tokenizer\",\"add_bos_token\":true,\"bos_token\":\"<s>\"}", "2"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -192,7 +199,8 @@ static void added_tokens_keep_their_flags(void **state)
 {
     (void)state;
     static const char added[] =
-        "{\"added_tokens\":[{\"id\":5,\"content\":\"<t>\",\"lstrip\":true,\"rstrip\":true,\"normalized\":false,\"special\":true},"
+        "{\"added_tokens\":[{\"id\":5,\"content\":\"<t>\",\"lstrip\":true,\"rstrip\":true,\"normalized\":false,"
+        "\"special\":true},"
         "{\"id\":6,\"content\":\"<t>b\",\"normalized\":false,\"special\":true},"
         "{\"id\":7,\"content\":\"ab\",\"single_word\":true,\"normalized\":true,\"special\":false}]," TINY "}";
     Tokenizer *t;
@@ -367,7 +375,8 @@ typedef void Fill(char *s, size_t n);
 
 static void fill_prose(char *s, size_t n)
 {
-    static const char words[] = "The house stood with its back to the marsh, as an old man sits; nobody, she said, had 47 windows. ";
+    static const char words[] =
+        "The house stood with its back to the marsh, as an old man sits; nobody, she said, had 47 windows. ";
     for (size_t i = 0; i < n; i++)
         s[i] = words[i % (sizeof words - 1)];
 }
@@ -436,7 +445,8 @@ static void cost_is_linear(void **state)
                 assert_true(n > 0);
                 free(ids);
             }
-            assert_true(cost[1].search_bytes <= (uint64_t)LARGE * 3 * 4 + 64); /* U+FFFD has 3 bytes; at most 4 splits */
+            assert_true(cost[1].search_bytes <=
+                        (uint64_t)LARGE * 3 * 4 + 64); /* U+FFFD has 3 bytes; at most 4 splits */
             assert_true(cost[1].searches <= 12 * cost[0].searches + 64);
             assert_true(cost[1].queue_ops <= 12 * cost[0].queue_ops + LARGE / 50); /* long segments may be rare */
             assert_true(cost[1].queue_ops <= (uint64_t)LARGE * 6);
@@ -558,7 +568,8 @@ static void splits_follow_their_behavior(void **state)
         Tokenizer *t;
         Error err = {0};
         str_printf(&json,
-                   "{\"pre_tokenizer\":{\"type\":\"Split\",%s},\"model\":{\"type\":\"BPE\",\"ignore_merges\":true,\"merges\":[],\"vocab\":{"
+                   "{\"pre_tokenizer\":{\"type\":\"Split\",%s},\"model\":{\"type\":\"BPE\",\"ignore_merges\":true,"
+                   "\"merges\":[],\"vocab\":{"
                    "\"a\":0,\"b\":1,\"-\":2,\"ab\":3,\"ab-\":4,\"-ab\":5,\"--\":6}}}",
                    rows[i].step);
         if (open_text(str_text(&json), NULL, &t, &err) != ST_OK)
