@@ -20,8 +20,8 @@ import time
 def spawn(argv, env, rows=30, cols=100):
     pid, fd = pty.fork()
     if pid == 0:
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))  # before the program can ask
         os.execvpe(argv[0], argv, env)
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
     return pid, fd
 
 
@@ -42,17 +42,25 @@ def drain(fd, quiet, limit):
     return out
 
 
-def wait_for(fd, text, limit):
-    out, end = b"", time.monotonic() + limit
-    while text not in out and time.monotonic() < end:
+def wait_for(fd, texts, limit):
+    """Reads until one of the texts was painted; gives when, and whether it was. Answers the question where the cursor is, as terminals do."""
+    out, asked, end = b"", 0, time.monotonic() + limit
+    while not any(t in out for t in texts) and time.monotonic() < end:
         ready, _, _ = select.select([fd], [], [], 0.5)
         if ready:
-            out += os.read(fd, 65536)
-    return time.monotonic(), text in out
+            try:
+                out += os.read(fd, 65536)
+            except OSError:
+                break
+        while out.count(b"\x1b[6n") > asked:
+            asked += 1
+            os.write(fd, b"\x1b[1;2R")
+    return time.monotonic(), any(t in out for t in texts)
 
 
 def environment(state):
-    env = dict(os.environ, TERM="xterm-256color", LC_ALL="C.UTF-8", XDG_STATE_HOME=state, XDG_CONFIG_HOME=state)
+    env = dict(os.environ, TERM="xterm-256color", LC_ALL="C.UTF-8", XDG_STATE_HOME=state, XDG_CONFIG_HOME=state,
+               XDG_CACHE_HOME=state)
     env.pop("NO_COLOR", None)
     return env
 
@@ -70,7 +78,7 @@ def first_paint(argv, runs=9):
         with tempfile.TemporaryDirectory() as state:
             t0 = time.monotonic()
             pid, fd = spawn(argv, environment(state))
-            t1, seen = wait_for(fd, b"down_proj", 10)
+            t1, seen = wait_for(fd, [b"down_proj"], 20)
             if not seen:
                 sys.exit("latency: no table was painted")
             times.append((t1 - t0) * 1e3)
@@ -79,23 +87,27 @@ def first_paint(argv, runs=9):
     return times
 
 
+MARK = b">"  # what stands before the row of the cursor, in every glyph set
+
+
 def key_to_paint(argv, keys):
     times = []
     with tempfile.TemporaryDirectory() as state:
         pid, fd = spawn(argv, environment(state))
-        wait_for(fd, b"down_proj", 10)
+        wait_for(fd, [b"down_proj"], 20)
         drain(fd, 0.3, 2)
         os.write(fd, b"r")
+        if not wait_for(fd, [b"0/8", b"0/28", b"runs; you can go on"], 20)[1]:
+            sys.exit("latency: the job did not start")
         time.sleep(1.0)
-        drain(fd, 0.01, 0.3)
         for i in range(keys):
-            # a pause in the job's own painting, so that the next bytes answer our key
-            while select.select([fd], [], [], 0.004)[0]:
-                os.read(fd, 65536)
+            drain(fd, 0.01, 0.2)
             t0 = time.monotonic()
             os.write(fd, b"j" if i % 20 < 10 else b"k")
-            select.select([fd], [], [], 2)
-            times.append((time.monotonic() - t0) * 1e3)
+            t1, seen = wait_for(fd, [MARK], 5)
+            if not seen:
+                sys.exit("latency: a key was not answered")
+            times.append((t1 - t0) * 1e3)
             time.sleep(0.02)
         stop(pid, fd)
     times.sort()
