@@ -150,12 +150,17 @@ static unsigned done_filter(Ui *ui, const char *text)
     return DO_PAINT;
 }
 
+#define DEFAULT_YAML "best.yaml"
+
 static unsigned done_export(Ui *ui, const char *text)
 {
     size_t n = strlen(text);
     bool force = n > 1 && text[n - 1] == '!';
     Str b = {0}, path = {0};
-    str_append(&path, text, force ? n - 1 : n);
+    if (*text)
+        str_append(&path, text, force ? n - 1 : n);
+    else
+        str_puts(&path, DEFAULT_YAML);
     while (path.len > 0 && path.s[path.len - 1] == ' ')
         path.s[--path.len] = '\0';
     if (path.len > 0) {
@@ -186,7 +191,8 @@ static const Kind kinds[INPUT_KINDS] = {
     [INPUT_FILTER] = {"filter: ", false,
                       "words of names, kind=down_proj layer=3..7 score>100 float failed tagged !word; empty shows all",
                       NULL, done_filter, NULL},
-    [INPUT_EXPORT] = {"write to: ", false, "a file; a ! at its end writes over what is there", NULL, done_export, NULL},
+    [INPUT_EXPORT] = {"write to: ", false, "a file; Enter alone writes " DEFAULT_YAML "; a ! at the end writes over what is there",
+                      NULL, done_export, NULL},
 };
 
 /* ---- readline, kept away from the terminal ---- */

@@ -193,7 +193,7 @@ unsigned export_write(Ui *ui, const KeyRow *row, int key)
         return ui_refuse(ui, "%s", p->err.text);
     if (session_is_read_only(ui_session(ui)))
         return ui_refuse(ui, "this session is read-only");
-    return input_open(ui, INPUT_EXPORT, "best.yaml");
+    return input_open(ui, INPUT_EXPORT, "");
 }
 
 unsigned export_flip(Ui *ui, const KeyRow *row, int key)

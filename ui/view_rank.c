@@ -203,7 +203,9 @@ static void draw_title(Ui *ui, Rect r, const int *w)
         if (!w[c])
             continue;
         char title[24];
-        snprintf(title, sizeof title, "%s%s", columns[c].title, keys[c] == sort ? up ? "^" : "v" : "");
+        const char *gap = (int)strlen(columns[c].title) + 2 <= w[c] ? " " : "";
+        snprintf(title, sizeof title, "%s%s%s", columns[c].title, keys[c] == sort ? gap : "",
+                 keys[c] != sort ? "" : up ? "^" : "v");
         pen_puts(&p, SL_HEADER, " ");
         pen_cell(&p, SL_HEADER, w[c], columns[c].right, title);
     }

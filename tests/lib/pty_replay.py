@@ -66,7 +66,7 @@ def session(p):
     p.see("5 Export]")
     p.keys("w")
     p.see("best.yaml", redraw=False)
-    p.keys("\x15" + YAML + "\r")
+    p.keys(YAML + "\r")
     p.see("written", "wrote")
     tap.ok(os.path.exists(YAML), "w writes the YAML")
     command(p, "history --save " + SCRIPT, "Export")
