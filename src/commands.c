@@ -32,6 +32,8 @@ const Command *const command_table[] = {
     &command_wait,
     &command_cancel,
     &command_resume,
+    &command_info,
+    &command_check,
     &command_forward,
     &command_tokenize,
     &command_shell,

@@ -13,7 +13,7 @@ extern const Command command_tag, command_level, command_exclude, command_includ
 extern const Command command_measure, command_export;
 extern const Command command_history, command_replay;
 extern const Command command_wait, command_cancel, command_resume, command_quit;
-extern const Command command_tokenize, command_forward;
+extern const Command command_tokenize, command_forward, command_info, command_check;
 extern const Command command_shell, command_workbench, command_help, command_version;
 
 /* Opens what a one-shot analyze or measure names (model, run options, calibration set; calib: its default, NULL none);

@@ -21,7 +21,7 @@ same slimscope.1 "$tmp/out" "slimscope.1 is made from the tables (slimscope help
 
 verbs=$(sed -n 's/^  \([a-z]*\)  *[A-Z].*/\1/p' "$tmp/help" | sort -u)
 for v in open calib eval recipe analyze rank show sort filter tag level exclude include undo redo measure export history replay set bind \
-    theme screen dump wait cancel resume help quit forward tokenize shell workbench version; do
+    theme screen dump wait cancel resume help quit forward info check tokenize shell workbench version; do
     case " $(echo $verbs) " in *" $v "*) ok "help lists $v" ;; *) not_ok "help lists $v" ;; esac
 done
 for v in $verbs; do

@@ -1,0 +1,53 @@
+#ifndef SLIM_STAT_TENSORSCAN_H
+#define SLIM_STAT_TENSORSCAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/pool.h"
+#include "io/safetensors.h"
+
+/* Reading every tensor of a checkpoint once, for what a broken download or a failed conversion leaves behind
+ * (DECISIONS, `slimscope check`). */
+
+/* A finite value is absurd above SCAN_HUGE (float16 ends at 65504; trained weights stay far below); a tensor is absurd
+ * when its largest magnitude is neither zero nor as large as SCAN_TINY. */
+#define SCAN_HUGE 1e5
+#define SCAN_TINY 1e-20
+/* Rows shorter than this are not looked at as constant: scales and small convolutions have them. */
+enum { SCAN_ROW_MIN = 16 };
+
+typedef struct TensorScan {
+    int64_t nans, infs, huge; /* values; integers have none */
+    int64_t bad_at, huge_at;  /* index of the first NaN or Inf, of the first huge value; -1 */
+    bool bad_is_nan;
+    double max_abs;           /* of the finite values; integers: their bit pattern, so 0 means all zero */
+    int64_t rows;             /* rows looked at: of float tensors with two dimensions or more */
+    int64_t constant_rows, constant_at; /* rows of one value repeated, index of the first; -1 */
+    char *unreadable;         /* why it could not be read to the end, NULL normally */
+} TensorScan;
+
+typedef struct ScanOptions {
+    Pool *pool;
+    Cancel *cancel; /* may be NULL */
+    /* From any worker, one at a time; may raise `cancel`. May be NULL. */
+    void (*progress)(void *ctx, uint64_t done, uint64_t total);
+    void *ctx;
+} ScanOptions;
+
+/* Scans all tensors into a fresh [checkpoint_count] array (tensorscan_free). Pieces of a few MiB, in file order; the
+ * result does not depend on threads. A tensor that cannot be read is a finding of its own, not a failure. */
+Status tensorscan_run(const Checkpoint *c, const ScanOptions *o, TensorScan **out, Error *err);
+void tensorscan_free(TensorScan *scan, int64_t n);
+
+/* Whether a dtype has NaNs or magnitudes to judge. */
+bool tensorscan_is_float(DType t);
+
+typedef enum ScanVerdict { SCAN_FINE, SCAN_NOTE, SCAN_BAD } ScanVerdict;
+/* What to make of a tensor. Bad: unreadable, NaN or Inf, absurd magnitudes, a matrix that is all zero. Constant rows
+ * are bad in a matrix, a note in the embedding and the head (padded vocabularies have them); so is a vector or an
+ * integer tensor that is all zero. */
+ScanVerdict tensorscan_verdict(const TensorInfo *t, const TensorScan *s);
+
+#endif

@@ -1,0 +1,332 @@
+/* check: is what lies on disk whole and sane? Models tensor by tensor, recipes by their rules. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "io/file.h"
+#include "recipe/recipe.h"
+#include "src/commands.h"
+#include "src/internal.h"
+#include "src/output.h"
+#include "stat/tensorscan.h"
+
+typedef struct Finding {
+    ScanVerdict verdict;
+    char *subject; /* a tensor, or "" */
+    char *text;
+} Finding;
+
+/* What was found at one path. */
+typedef struct Report {
+    const char *path, *kind; /* kind: "model", "recipe" */
+    int64_t tensors;
+    uint64_t bytes;
+    int files;
+    Finding *finding;
+    size_t n, cap;
+    size_t bad;
+    Status worst;
+} Report;
+
+static Status add_finding(Report *r, ScanVerdict v, const char *subject, const char *text, Error *err)
+{
+    if (!mem_grow(&r->finding, &r->cap, r->n + 1, sizeof *r->finding))
+        return error_nomem(err, "a report");
+    Finding f = {v, strdup(subject), strdup(text)};
+    r->finding[r->n++] = f;
+    r->bad += v == SCAN_BAD;
+    return f.subject && f.text ? ST_OK : error_nomem(err, "a report");
+}
+
+static void report_fini(Report *r)
+{
+    for (size_t i = 0; i < r->n; i++) {
+        free(r->finding[i].subject);
+        free(r->finding[i].text);
+    }
+    free(r->finding);
+}
+
+/* What could not even be opened is the path's one finding. A lack of memory is no finding about the path. */
+static Status add_failure(Report *r, const Error *why, Error *err)
+{
+    if (why->status == ST_NOMEM || why->status == ST_CANCELLED || why->status == ST_INTERNAL) {
+        *err = *why;
+        return why->status;
+    }
+    r->worst = status_exit_code(why->status) > status_exit_code(r->worst) ? why->status : r->worst;
+    return add_finding(r, SCAN_BAD, "", why->text, err);
+}
+
+/* ---- models ---- */
+
+static void put_position(Str *b, const TensorInfo *t, int64_t index)
+{
+    int64_t at[TENSOR_MAX_DIMS];
+    for (int i = t->ndim - 1; i >= 0; i--) {
+        at[i] = index % t->shape[i];
+        index /= t->shape[i];
+    }
+    str_putc(b, '[');
+    for (int i = 0; i < t->ndim; i++)
+        str_printf(b, "%s%lld", i ? "," : "", (long long)at[i]);
+    str_putc(b, ']');
+}
+
+static void put_type(Str *b, const TensorInfo *t)
+{
+    str_printf(b, "%s [", dtype_name(t->dtype));
+    for (int i = 0; i < t->ndim; i++)
+        str_printf(b, "%s%lld", i ? "," : "", (long long)t->shape[i]);
+    str_puts(b, "]: ");
+}
+
+/* Everything that is odd about a tensor, "; " between. */
+static void describe(const TensorInfo *t, const TensorScan *s, Str *b)
+{
+    put_type(b, t);
+    size_t empty = b->len;
+#define NEXT (b->len > empty ? "; " : "")
+    if (s->unreadable)
+        str_printf(b, "%s", s->unreadable);
+    if (s->nans || s->infs) {
+        str_printf(b, "%s%lld NaN and %lld Inf, first %s at ", NEXT, (long long)s->nans, (long long)s->infs, s->bad_is_nan ? "NaN" : "Inf");
+        put_position(b, t, s->bad_at);
+    }
+    if (s->huge) {
+        str_printf(b, "%s%lld values above %g (largest %.4g), first at ", NEXT, (long long)s->huge, SCAN_HUGE, s->max_abs);
+        put_position(b, t, s->huge_at);
+    }
+    if (!s->unreadable && !s->nans && !s->infs && s->max_abs == 0)
+        str_printf(b, "%sall zero", NEXT);
+    else if (s->max_abs > 0 && s->max_abs < SCAN_TINY)
+        str_printf(b, "%slargest magnitude %.4g, below %g", NEXT, s->max_abs, SCAN_TINY);
+    if (s->constant_rows && s->max_abs > 0)
+        str_printf(b, "%s%lld of %lld rows are one value repeated, first row %lld", NEXT, (long long)s->constant_rows,
+                   (long long)s->rows, (long long)s->constant_at);
+#undef NEXT
+}
+
+/* Progress on stderr, and ^C. */
+typedef struct Watch {
+    const char *path;
+    int show; /* App.progress */
+    int64_t last_ns;
+    Cancel cancel;
+} Watch;
+
+static void on_progress(void *ctx, uint64_t done, uint64_t total)
+{
+    Watch *w = ctx;
+    if (interrupt_take() > 0)
+        atomic_store(&w->cancel.level, 2);
+    int64_t now = clock_ns();
+    if (w->show <= 0 || (now - w->last_ns < 100000000 && done < total))
+        return;
+    w->last_ns = now;
+    if (w->show == 2)
+        fprintf(stderr, "{\"phase\":\"check\",\"done\":%llu,\"total\":%llu}\n", (unsigned long long)done, (unsigned long long)total);
+    else
+        fprintf(stderr, "\r%.50s  %.0f of %.0f MiB %s", w->path, (double)done / 1048576, (double)total / 1048576, done < total ? "" : "\n");
+}
+
+static Status scan_tensors(Report *r, const Checkpoint *c, const ScanOptions *o, Error *err)
+{
+    TensorScan *scan;
+    RETURN_IF_ERROR(tensorscan_run(c, o, &scan, err));
+    Status st = ST_OK;
+    Str b = {0};
+    r->tensors = checkpoint_count(c);
+    r->files = checkpoint_files(c);
+    for (int64_t i = 0; i < r->tensors && st == ST_OK; i++) {
+        const TensorInfo *t = checkpoint_at(c, i);
+        ScanVerdict v = tensorscan_verdict(t, &scan[i]);
+        r->bytes += t->nbytes;
+        if (v == SCAN_FINE)
+            continue;
+        str_clear(&b);
+        describe(t, &scan[i], &b);
+        st = b.oom ? error_nomem(err, "a report") : add_finding(r, v, t->name, str_text(&b), err);
+        if (scan[i].unreadable)
+            r->worst = ST_IO;
+    }
+    str_free(&b);
+    tensorscan_free(scan, checkpoint_count(c));
+    return st;
+}
+
+/* Headers against config.json, then every tensor. `path`: a model's folder or one .safetensors file. */
+static Status check_model(Report *r, Pool *pool, int show, Error *err)
+{
+    Error why;
+    Checkpoint *c;
+    r->kind = "model";
+    if (checkpoint_open(&c, r->path, &why) != ST_OK)
+        return add_failure(r, &why, err);
+    char *config = path_join(r->path, "config.json");
+    Status st = config ? ST_OK : error_nomem(err, "a path");
+    if (st == ST_OK && file_exists(config)) {
+        Model *m;
+        if (model_open(&m, r->path, NULL, &why) == ST_OK) {
+            if (m->warning)
+                st = add_finding(r, SCAN_NOTE, "", m->warning, err);
+            model_free(m);
+        } else
+            st = add_failure(r, &why, err);
+    }
+    free(config);
+    if (st == ST_OK) {
+        Watch w = {.path = r->path, .show = show};
+        ScanOptions o = {.pool = pool, .cancel = &w.cancel, .progress = on_progress, .ctx = &w};
+        st = scan_tensors(r, c, &o, err);
+    }
+    checkpoint_free(c);
+    return st;
+}
+
+/* ---- recipes ---- */
+
+static Status check_recipe(Report *r, Error *err)
+{
+    Recipe *recipe = NULL;
+    Str all = {0};
+    Error why = {0};
+    Status st = ST_OK;
+    r->kind = "recipe";
+    r->files = 1;
+    if (recipe_open(&recipe, r->path, &all, &why) != ST_OK) {
+        if (all.oom || !all.len || why.status == ST_NOMEM)
+            st = add_failure(r, &why, err);
+        for (char *line = all.s, *end; st == ST_OK && line && *line; line = end ? end + 1 : NULL) {
+            if ((end = strchr(line, '\n')))
+                *end = 0;
+            st = add_finding(r, SCAN_BAD, "", line, err);
+        }
+        r->worst = why.status;
+    }
+    for (int i = 0; recipe && i < recipe_notes(recipe) && st == ST_OK; i++) {
+        const RecipeNote *n = recipe_note(recipe, i);
+        char line[400];
+        snprintf(line, sizeof line, "%s:%d:%d: %s", r->path, n->line, n->column, n->text);
+        st = add_finding(r, SCAN_NOTE, "", line, err);
+    }
+    recipe_free(recipe);
+    str_free(&all);
+    return st;
+}
+
+static bool is_safetensors(const char *path)
+{
+    static const char end[] = ".safetensors";
+    size_t n = strlen(path);
+    return n >= sizeof end - 1 && strcmp(path + n - (sizeof end - 1), end) == 0;
+}
+
+/* ---- the report ---- */
+
+static void put_text(const Report *r, Str *b)
+{
+    str_printf(b, "%s: ", r->path);
+    if (r->tensors) {
+        str_printf(b, "%lld tensors, ", (long long)r->tensors);
+        str_bytes(b, r->bytes);
+        str_printf(b, " in %d file%s", r->files, r->files == 1 ? "" : "s");
+    } else
+        str_puts(b, r->kind);
+    if (r->n)
+        str_printf(b, ": %zu bad, %zu to know\n", r->bad, r->n - r->bad);
+    else
+        str_puts(b, ": nothing bad\n");
+    for (size_t i = 0; i < r->n; i++) {
+        const Finding *f = &r->finding[i];
+        str_printf(b, "  %s  %s%s%s\n", f->verdict == SCAN_BAD ? "bad " : "note", f->subject, *f->subject ? "  " : "", f->text);
+    }
+}
+
+static void put_json(const Report *r, Str *b)
+{
+    str_puts(b, "{\"path\":");
+    str_json(b, r->path);
+    str_printf(b, ",\"kind\":\"%s\",\"tensors\":%lld,\"bytes\":%llu,\"files\":%d,\"bad\":%zu,\"findings\":[", r->kind, (long long)r->tensors,
+               (unsigned long long)r->bytes, r->files, r->bad);
+    for (size_t i = 0; i < r->n; i++) {
+        const Finding *f = &r->finding[i];
+        str_printf(b, "%s{\"verdict\":\"%s\",", i ? "," : "", f->verdict == SCAN_BAD ? "bad" : "note");
+        if (*f->subject) {
+            str_puts(b, "\"tensor\":");
+            str_json(b, f->subject);
+            str_putc(b, ',');
+        }
+        str_puts(b, "\"what\":");
+        str_json(b, f->text);
+        str_putc(b, '}');
+    }
+    str_puts(b, "]}");
+}
+
+static Status check_path(const char *path, Pool *pool, int show, bool json, Str *out, Status *worst, size_t *bad, Error *err)
+{
+    Report r = {.path = path, .kind = "model"};
+    bool model = dir_exists(path) || is_safetensors(path);
+    Status st = model ? check_model(&r, pool, show, err) : check_recipe(&r, err);
+    if (st == ST_OK) {
+        if (json)
+            put_json(&r, out);
+        else
+            put_text(&r, out);
+        Status mine = r.worst != ST_OK ? r.worst : r.bad ? ST_DATA : ST_OK;
+        *worst = status_exit_code(mine) > status_exit_code(*worst) ? mine : *worst;
+        *bad += r.bad > 0;
+    }
+    report_fini(&r);
+    return st;
+}
+
+static Status run_check(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 1, -1, err));
+    int64_t threads = cl_int(cl, "threads", 0);
+    bool json = out_format(cl_str(cl, "format")) == OUT_JSON;
+    if (threads < 0 || threads > 1024)
+        return error_set(err, ST_USAGE, "--threads takes 0 to 1024");
+    apply_progress(a, cl);
+    Pool *pool;
+    RETURN_IF_ERROR(pool_new(&pool, (int)threads, err));
+    Str out = {0};
+    Status st = ST_OK, worst = ST_OK;
+    size_t bad = 0;
+    str_puts(&out, json ? "{\"paths\":[" : "");
+    for (int i = 0; i < cl->nwords && st == ST_OK; i++) {
+        str_puts(&out, json && i ? "," : "");
+        st = check_path(cl->words[i], pool, a->progress, json, &out, &worst, &bad, err);
+    }
+    str_puts(&out, json ? "]}\n" : "");
+    pool_free(pool);
+    if (st == ST_OK)
+        st = out.oom ? error_nomem(err, "a report") : app_result(a, &out, NULL, err);
+    str_free(&out);
+    if (st == ST_OK && worst != ST_OK)
+        st = error_set(err, worst, "check: %zu of %d %s bad", bad, cl->nwords, bad == 1 ? "is" : "are");
+    return st;
+}
+
+static const Option check_options[] = {
+    {"format", ARG_CHOICE, "text|json", "of the report (default text)", COMP_NONE},
+    {"threads", ARG_INT, "N", "compute threads (default: every core this process may use)", COMP_NONE},
+    OPTION_PROGRESS,
+    {0},
+};
+const Command command_check = {
+    .name = "check",
+    .args = "PATH...",
+    .summary = "Read every tensor of models once and name what is broken; check recipes.",
+    .help = "PATH is a model's folder, a .safetensors file or a recipe. Bad: sizes against config.json and headers, NaN or Inf, a magnitude above 1e5, a "
+            "largest magnitude below 1e-20, a matrix that is all zero, rows of one value repeated (rows of 16 values and more). To know, not bad: such rows in "
+            "embedding and head, and vectors and integer tensors that are all zero. Exit 65 when something is bad.",
+    .flags = CMD_CLI_ONLY | CMD_NO_LOG,
+    .completes = COMP_FILE,
+    .options = check_options,
+    .run = run_check,
+};

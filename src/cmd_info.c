@@ -1,0 +1,324 @@
+/* info: what a model is made of and what an analysis of it would take; headers are read, no weight. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "io/file.h"
+#include "recipe/recipe.h"
+#include "src/commands.h"
+#include "src/internal.h"
+#include "src/output.h"
+
+enum { DEFAULT_ROWS = 16384, DEFAULT_LONGEST = 2048, KINDS_MAX = 64, LABELS_MAX = 16 };
+
+/* Tensors of one dtype in the whole checkpoint. */
+typedef struct TypeSum {
+    int64_t tensors;
+    uint64_t bytes;
+} TypeSum;
+
+/* Fused groups with one label. */
+typedef struct LabelSum {
+    const char *label; /* borrowed from the model */
+    int64_t groups, linears;
+} LabelSum;
+
+typedef struct Facts {
+    const Model *m;
+    TypeSum type[DT_COUNT];
+    int64_t tensors, values;
+    uint64_t bytes;
+    int64_t kind[KINDS_MAX];         /* linears by LinearKind */
+    LabelSum label[LABELS_MAX];
+    int nlabels;
+    int64_t alone;                   /* groups of one */
+    char level[48];                  /* what the default recipe makes of most linears */
+    SizeReport size;
+    int64_t rows, longest;
+    int threads;
+    uint64_t one, all, measure;      /* bytes: kurtosis alone, every metric with histograms, measure */
+    const char *tokenizer;           /* name of the file, NULL when there is none */
+} Facts;
+
+static void count_tensors(Facts *f)
+{
+    const Checkpoint *c = f->m->ckpt;
+    f->tensors = checkpoint_count(c);
+    for (int64_t i = 0; i < f->tensors; i++) {
+        const TensorInfo *t = checkpoint_at(c, i);
+        f->type[t->dtype].tensors++;
+        f->type[t->dtype].bytes += t->nbytes;
+        f->bytes += t->nbytes;
+        f->values += (int64_t)(t->nbytes / (uint64_t)dtype_size(t->dtype));
+    }
+}
+
+static void count_linears(Facts *f)
+{
+    const Model *m = f->m;
+    for (int64_t i = 0; i < m->nlinears; i++)
+        if ((unsigned)m->linears[i].kind < KINDS_MAX)
+            f->kind[m->linears[i].kind]++;
+    for (int64_t i = 0; i < m->ngroups; i++) {
+        const FusedGroup *g = &m->groups[i];
+        int k = 0;
+        if (g->count == 1) {
+            f->alone++;
+            continue;
+        }
+        while (k < f->nlabels && strcmp(f->label[k].label, g->label) != 0)
+            k++;
+        if (k == LABELS_MAX)
+            continue;
+        if (k == f->nlabels)
+            f->label[f->nlabels++].label = g->label;
+        f->label[k].groups++;
+        f->label[k].linears += g->count;
+    }
+}
+
+static Status default_sizes(Facts *f, Error *err)
+{
+    Recipe *r;
+    RETURN_IF_ERROR(recipe_default(&r, err));
+    int16_t *level = mem_zarray((size_t)f->m->nlinears + 1, sizeof *level);
+    Status st = level ? recipe_assign(r, f->m, level, err) : error_nomem(err, "an assignment");
+    if (st == ST_OK) {
+        recipe_sizes(r, f->m, level, &f->size);
+        const RecipeEntry *e = recipe_entry(r, 0);
+        char text[48];
+        qconfig_describe(&e->q, text, sizeof text);
+        memcpy(f->level, text, sizeof f->level);
+    }
+    free(level);
+    recipe_free(r);
+    return st;
+}
+
+static void memory_needs(Facts *f)
+{
+    unsigned every = NEED_HIST;
+    for (int i = 0; metric_table[i]; i++)
+        every |= metric_table[i]->needs;
+    uint64_t run = runner_estimate(f->m, f->rows, f->longest, f->threads, false);
+    const Metric *k = metric_find("kurtosis");
+    f->one = run + analyze_bytes(f->m, k ? k->needs : 0, f->rows, f->longest, f->threads);
+    f->all = run + analyze_bytes(f->m, every, f->rows, f->longest, f->threads);
+    f->measure = runner_estimate(f->m, f->rows, f->longest, f->threads, true);
+}
+
+static Status find_tokenizer(Facts *f, Error *err)
+{
+    static const char *const names[] = {"tokenizer.json", "vocab.json", "tiktoken.model"};
+    for (size_t i = 0; i < sizeof names / sizeof *names && !f->tokenizer; i++) {
+        char *path = path_join(f->m->path, names[i]);
+        if (!path)
+            return error_nomem(err, "a path");
+        if (file_exists(path))
+            f->tokenizer = names[i];
+        free(path);
+    }
+    return ST_OK;
+}
+
+static Status gather(Facts *f, Error *err)
+{
+    count_tensors(f);
+    count_linears(f);
+    memory_needs(f);
+    RETURN_IF_ERROR(find_tokenizer(f, err));
+    return default_sizes(f, err);
+}
+
+/* ---- for people ---- */
+
+/* "12,345,678". */
+static void put_count(Str *b, int64_t n)
+{
+    char digits[32];
+    int len = 0;
+    for (uint64_t u = (uint64_t)n; u || len == 0; u /= 10)
+        digits[len++] = (char)('0' + u % 10);
+    while (len) {
+        str_putc(b, digits[--len]);
+        if (len && len % 3 == 0)
+            str_putc(b, ',');
+    }
+}
+
+static void put_tensors(const Facts *f, Str *b)
+{
+    str_puts(b, "tensors       ");
+    put_count(b, f->tensors);
+    str_printf(b, " in %d file%s, ", checkpoint_files(f->m->ckpt), checkpoint_files(f->m->ckpt) == 1 ? "" : "s");
+    str_bytes(b, f->bytes);
+    for (int i = 0, n = 0; i < DT_COUNT; i++)
+        if (f->type[i].tensors) {
+            str_printf(b, "%s%s ", n++ ? ", " : ": ", dtype_name((DType)i));
+            put_count(b, f->type[i].tensors);
+            str_puts(b, " (");
+            str_bytes(b, f->type[i].bytes);
+            str_putc(b, ')');
+        }
+    str_putc(b, '\n');
+}
+
+static void put_linears(const Facts *f, Str *b)
+{
+    str_puts(b, "linears       ");
+    put_count(b, f->m->nlinears);
+    str_puts(b, ", ");
+    put_count(b, f->size.quantized);
+    str_puts(b, " can be quantized by the default recipe");
+    for (int i = 0, n = 0; i < KINDS_MAX; i++)
+        if (f->kind[i]) {
+            str_printf(b, "%s%s ", n++ ? ", " : ": ", linear_kind_name((LinearKind)i));
+            put_count(b, f->kind[i]);
+        }
+    str_puts(b, "\nfused groups  ");
+    for (int i = 0; i < f->nlabels; i++) {
+        put_count(b, f->label[i].groups);
+        str_printf(b, " %s (", f->label[i].label);
+        put_count(b, f->label[i].linears);
+        str_puts(b, " linears), ");
+    }
+    put_count(b, f->alone);
+    str_puts(b, " linears alone\n");
+}
+
+static void put_memory(const Facts *f, Str *b)
+{
+    str_puts(b, "memory        for ");
+    put_count(b, f->rows);
+    str_puts(b, " tokens, longest text ");
+    put_count(b, f->longest);
+    str_printf(b, ", %d thread%s: analyze kurtosis ", f->threads, f->threads == 1 ? "" : "s");
+    str_bytes(b, f->one);
+    str_puts(b, ", every metric with histograms ");
+    str_bytes(b, f->all);
+    str_puts(b, ", measure ");
+    str_bytes(b, f->measure);
+    str_puts(b, " and up"); /* boundary states are kept as far as there is room */
+    uint64_t have = mem_available_bytes();
+    if (have) {
+        str_puts(b, "; available ");
+        str_bytes(b, have);
+    }
+    str_putc(b, '\n');
+}
+
+static void put_text(const Facts *f, Str *b)
+{
+    const ModelConfig *c = &f->m->cfg;
+    str_printf(b, "%s\narchitecture  %s (%s): %d layers, hidden %lld, %d heads, %d key/value heads of %d, vocabulary ", f->m->path,
+               f->m->arch ? f->m->arch->title : "unknown", c->model_type, c->layers, (long long)c->hidden, c->heads, c->kv_heads, c->head_dim);
+    put_count(b, c->vocab);
+    str_puts(b, c->tied ? ", head tied\nparameters    " : "\nparameters    ");
+    put_count(b, f->m->params);
+    str_puts(b, " in the decoder, ");
+    put_count(b, f->values);
+    str_puts(b, " values in the checkpoint\n");
+    put_tensors(f, b);
+    put_linears(f, b);
+    str_puts(b, "size          float ");
+    str_bytes(b, f->size.float_bytes);
+    str_puts(b, ", by the default recipe ");
+    str_bytes(b, f->size.bytes);
+    str_printf(b, " (%s, %.2f bits a weight)\n", f->level, f->size.average_bits);
+    put_memory(f, b);
+    str_printf(b, "tokenizer     %s\n", f->tokenizer ? f->tokenizer : "none: only data sets of token ids (input_ids) can be used");
+    if (f->m->warning)
+        str_printf(b, "warning       %s\n", f->m->warning);
+}
+
+/* ---- as JSON ---- */
+
+static void put_json(const Facts *f, Str *b)
+{
+    const ModelConfig *c = &f->m->cfg;
+    str_puts(b, "{\"model\":");
+    str_json(b, f->m->path);
+    str_puts(b, ",\"model_type\":");
+    str_json(b, c->model_type);
+    str_puts(b, ",\"architecture\":");
+    str_json(b, f->m->arch ? f->m->arch->title : "unknown");
+    str_printf(b, ",\"fingerprint\":\"%s\",\"layers\":%d,\"hidden\":%lld,\"heads\":%d,\"kv_heads\":%d,\"head_dim\":%d,\"vocab\":%lld,\"tied\":%s",
+               f->m->fingerprint, c->layers, (long long)c->hidden, c->heads, c->kv_heads, c->head_dim, (long long)c->vocab,
+               c->tied ? "true" : "false");
+    str_printf(b, ",\"parameters\":%lld,\"values\":%lld,\"tensors\":%lld,\"files\":%d,\"bytes\":%llu,\"dtypes\":{", (long long)f->m->params,
+               (long long)f->values, (long long)f->tensors, checkpoint_files(f->m->ckpt), (unsigned long long)f->bytes);
+    for (int i = 0, n = 0; i < DT_COUNT; i++)
+        if (f->type[i].tensors)
+            str_printf(b, "%s\"%s\":{\"tensors\":%lld,\"bytes\":%llu}", n++ ? "," : "", dtype_name((DType)i), (long long)f->type[i].tensors,
+                       (unsigned long long)f->type[i].bytes);
+    str_printf(b, "},\"linears\":%lld,\"quantizable\":%lld,\"kinds\":{", (long long)f->m->nlinears, (long long)f->size.quantized);
+    for (int i = 0, n = 0; i < KINDS_MAX; i++)
+        if (f->kind[i])
+            str_printf(b, "%s\"%s\":%lld", n++ ? "," : "", linear_kind_name((LinearKind)i), (long long)f->kind[i]);
+    str_puts(b, "},\"groups\":{");
+    for (int i = 0; i < f->nlabels; i++)
+        str_printf(b, "%s\"%s\":{\"groups\":%lld,\"linears\":%lld}", i ? "," : "", f->label[i].label, (long long)f->label[i].groups,
+                   (long long)f->label[i].linears);
+    str_printf(b, "},\"alone\":%lld,\"size\":{\"float\":%llu,\"default\":%llu,\"scheme\":\"%s\",\"average_bits\":", (long long)f->alone,
+               (unsigned long long)f->size.float_bytes, (unsigned long long)f->size.bytes, f->level);
+    str_double(b, f->size.average_bits);
+    str_printf(b, "},\"memory\":{\"rows\":%lld,\"longest\":%lld,\"threads\":%d,\"kurtosis\":%llu,\"every_metric\":%llu,\"measure\":%llu},\"tokenizer\":",
+               (long long)f->rows, (long long)f->longest, f->threads, (unsigned long long)f->one, (unsigned long long)f->all,
+               (unsigned long long)f->measure);
+    if (f->tokenizer)
+        str_json(b, f->tokenizer);
+    else
+        str_puts(b, "null");
+    str_puts(b, ",\"warning\":");
+    if (f->m->warning)
+        str_json(b, f->m->warning);
+    else
+        str_puts(b, "null");
+    str_puts(b, "}\n");
+}
+
+static Status run_info(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 1, 1, err));
+    Facts f = {.rows = cl_int(cl, "rows", DEFAULT_ROWS)};
+    f.longest = cl_int(cl, "longest", f.rows < DEFAULT_LONGEST ? f.rows : DEFAULT_LONGEST);
+    int64_t threads = cl_int(cl, "threads", 0);
+    if (f.rows < 1 || f.rows > INT64_C(1) << 32 || f.longest < 1 || f.longest > f.rows)
+        return error_set(err, ST_USAGE, "--rows takes 1 to 4294967296, --longest 1 to as many");
+    if (threads < 0 || threads > 1024)
+        return error_set(err, ST_USAGE, "--threads takes 0 to 1024");
+    Pool *pool;
+    RETURN_IF_ERROR(pool_new(&pool, (int)threads, err)); /* knows how many threads a run would use */
+    f.threads = pool_threads(pool);
+    pool_free(pool);
+    RETURN_IF_ERROR(app_session(a, err));
+    RETURN_IF_ERROR(app_open_model(a, cl->words[0], cl_str(cl, "model_type"), err));
+    f.m = session_model(a->session);
+    RETURN_IF_ERROR(gather(&f, err));
+    Str out = {0};
+    if (out_format(cl_str(cl, "format")) == OUT_JSON)
+        put_json(&f, &out);
+    else
+        put_text(&f, &out);
+    Status st = out.oom ? error_nomem(err, "a report") : app_result(a, &out, NULL, err);
+    str_free(&out);
+    return st;
+}
+
+static const Option info_options[] = {
+    {"model_type", ARG_STR, "TYPE", "the model's family (default: read from config.json)", COMP_NONE},
+    {"rows", ARG_INT, "N", "tokens of the calibration set that memory is planned for (default 16384)", COMP_NONE},
+    {"longest", ARG_INT, "N", "tokens of its longest text (default 2048)", COMP_NONE},
+    {"threads", ARG_INT, "N", "compute threads (default: every core this process may use)", COMP_NONE},
+    {"format", ARG_CHOICE, "text|json", "of the report (default text)", COMP_NONE},
+    {0},
+};
+const Command command_info = {
+    .name = "info",
+    .args = "MODEL",
+    .summary = "Print what a model is made of, what can be quantized, and the memory an analysis needs.",
+    .flags = CMD_CLI_ONLY | CMD_NO_LOG,
+    .completes = COMP_FILE,
+    .options = info_options,
+    .run = run_info,
+};
