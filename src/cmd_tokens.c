@@ -46,8 +46,11 @@ static Status put_record(const Tokenizer *t, const char *field, const char *line
     cJSON *doc;
     RETURN_IF_ERROR(json_parse(line, len, name, &doc, err));
     const char *text = NULL;
-    Status st = cJSON_IsObject(doc) ? json_str(doc, field, &text, NULL, err)
-                                    : error_set(err, ST_DATA, "%s: not a JSON object", name);
+    Status st = ST_OK;
+    if (!cJSON_IsObject(doc))
+        st = error_set(err, ST_DATA, "%s: not a JSON object", name);
+    else if ((st = json_str(doc, field, &text, NULL, err)) != ST_OK)
+        error_prefix(err, "%s: ", name);
     if (st == ST_OK && !text)
         st = error_set(err, ST_DATA, "%s: no field '%s'", name, field);
     if (st == ST_OK)

@@ -344,6 +344,14 @@ static void levels_text(const Session *s, Str *out)
     }
 }
 
+/* The bootstrap error of a mean; one text alone has none. */
+static void plus_minus(Str *out, const char *number, double se)
+{
+    char text[32];
+    snprintf(text, sizeof text, number, se);
+    str_printf(out, isfinite(se) ? " +- %s" : " (error unknown: too few texts)", text);
+}
+
 static void effect_text(Session *s, const Effect *e, Str *out)
 {
     const Recipe *r = session_recipe(s);
@@ -357,12 +365,18 @@ static void effect_text(Session *s, const Effect *e, Str *out)
                (long long)ca.tokens);
     str_printf(out, "evaluation       %s: %d windows, %lld tokens, %lld predicted\n", path_base(ev.name), e->texts,
                (long long)e->tokens, (long long)e->predicted);
-    str_printf(out, "KL divergence    %.4e +- %.1e nats per token (median %.2e, 99 %% below %.2e, max %.2e)\n",
-               e->kl_mean, e->kl_se, e->kl_median, e->kl_p99, e->kl_max);
-    str_printf(out, "same top token   %.2f %% +- %.2f\n", 100 * e->top1, 100 * e->top1_se);
-    str_printf(out, "perplexity       float %.3f +- %.2f, quantized %.3f +- %.2f (%+.1f %%)\n", e->ppl_float,
-               e->ppl_float_se, e->ppl_quant, e->ppl_quant_se, 100 * (e->ppl_quant / e->ppl_float - 1));
-    str_printf(out, "output MSE       %.4e +- %.1e (last decoder layer, calibration set)\n", e->out_mse, e->out_mse_se);
+    str_printf(out, "KL divergence    %.4e", e->kl_mean);
+    plus_minus(out, "%.1e", e->kl_se);
+    str_printf(out, " nats per token (median %.2e, 99 %% below %.2e, max %.2e)\n", e->kl_median, e->kl_p99, e->kl_max);
+    str_printf(out, "same top token   %.2f %%", 100 * e->top1);
+    plus_minus(out, "%.2f", 100 * e->top1_se);
+    str_printf(out, "\nperplexity       float %.3f", e->ppl_float);
+    plus_minus(out, "%.2f", e->ppl_float_se);
+    str_printf(out, ", quantized %.3f", e->ppl_quant);
+    plus_minus(out, "%.2f", e->ppl_quant_se);
+    str_printf(out, " (%+.1f %%)\noutput MSE       %.4e", 100 * (e->ppl_quant / e->ppl_float - 1), e->out_mse);
+    plus_minus(out, "%.1e", e->out_mse_se);
+    str_puts(out, " (last decoder layer, calibration set)\n");
     str_puts(out, "size             ");
     str_bytes(out, p.size.bytes);
     str_puts(out, " of ");

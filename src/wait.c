@@ -166,7 +166,7 @@ void app_note_memory(App *a)
         const JobView *j = session_job(a->session, i);
         bound = j->bound > bound ? j->bound : bound;
     }
-    if (a->face != FACE_CLI || !n)
+    if (a->face != FACE_CLI || !bound) /* nothing was computed: there is no plan to hold the figure against */
         return;
     fprintf(stderr, "peak memory %.1f MiB, planned at most %.1f MiB\n", (double)mem_peak_bytes() / 1048576,
             (double)bound / 1048576);

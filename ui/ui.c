@@ -353,6 +353,8 @@ static char *load_theme(void *ctx, const char *name, Error *err)
     snprintf(rel, sizeof rel, "themes/%s.theme", name);
     char *path = is_path ? strdup(name) : app_find_data(rel, err);
     size_t len = 0;
+    if (!path)
+        error_set(err, ST_USAGE, "there is no theme '%s': give default, light, mono or the path of a .theme file", name);
     if (path && file_read(path, 1 << 20, &text, &len, err) != ST_OK)
         text = NULL;
     free(path);

@@ -165,7 +165,13 @@ void durable_line(Session *s, const Str *json, bool sync)
     pthread_mutex_unlock(&s->journal_lock);
     if (st == ST_OK && sync)
         st = journal_sync(s->journal, &err); /* outside the lock: the screen never waits for the disk */
-    if (st != ST_OK) {
+    if (st == ST_OK)
+        return;
+    pthread_mutex_lock(&s->journal_lock);
+    bool told = s->journal_lost;
+    s->journal_lost = true;
+    pthread_mutex_unlock(&s->journal_lock);
+    if (!told) {
         Event ev = {.kind = EVT_LOG, .level = 2};
         snprintf(ev.error.text, sizeof ev.error.text, "session not saved: %.900s", err.text);
         post(s, ev);

@@ -173,6 +173,7 @@ struct Session {
     pthread_mutex_t journal_lock;
     int lock_fd;
     bool read_only, restoring;
+    bool journal_lost;         /* a write failed and that was told (journal_lock) */
     char **commands;
     size_t ncommands, cap_commands;
     int resume_run, resume_layer; /* newest unfinished pass; -1 none */

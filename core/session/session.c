@@ -110,6 +110,7 @@ void session_free(Session *s)
     jobs_stop(s);
     if (s->journal)
         durable_view(s);
+    jobs_stop(s); /* again: what the last write had to say */
     durable_end(s);
     model_close(s);
     for (size_t i = 0; i < s->njobs; i++)
