@@ -188,7 +188,7 @@ static void draw_input(Ui *ui, Rect r, int *y, int rows, const LinearResult *res
     const TapSummary *in = &res->in;
     char buf[200], m[160], n[24];
     fmt_count(n, sizeof n, in->rows);
-    snprintf(buf, sizeof buf, "input%s: %s tokens x %lld, %d texts",
+    snprintf(buf, sizeof buf, "input%s: %s x %lld, %d texts",
              ui->hist_table    ? ""
              : ui->hist_linear ? " (linear)"
                                : " (log)",

@@ -119,9 +119,9 @@ static void outside(Ui *ui, Rect r, const HistView *v, const double *clip)
     fmt_percent(below, sizeof below, clip[0] / total);
     fmt_percent(above, sizeof above, clip[1] / total);
     if (clip[0] > 0 && clip[1] > 0)
-        snprintf(buf, sizeof buf, "beyond: %s below, %s above", below, above);
+        snprintf(buf, sizeof buf, "%s below, %s above", below, above);
     else if (clip[0] > 0 || clip[1] > 0)
-        snprintf(buf, sizeof buf, "beyond: %s %s", clip[0] > 0 ? below : above, clip[0] > 0 ? "below" : "above");
+        snprintf(buf, sizeof buf, "%s %s", clip[0] > 0 ? below : above, clip[0] > 0 ? "below" : "above");
     else
         return;
     Pen p = pen_at(ui, r.y, r.x, r.w);
