@@ -9,6 +9,10 @@ const Arch *const arch_table[] = {
     &arch_llama,
     &arch_qwen2,
     &arch_qwen3,
+    &arch_mistral,
+    &arch_phi3,
+    &arch_gemma2,
+    &arch_gemma3,
     NULL,
 };
 

@@ -7,5 +7,9 @@
 extern const Arch arch_llama;
 extern const Arch arch_qwen2;
 extern const Arch arch_qwen3;
+extern const Arch arch_mistral;
+extern const Arch arch_phi3;
+extern const Arch arch_gemma2;
+extern const Arch arch_gemma3;
 
 #endif

@@ -1,9 +1,10 @@
 #include "model/config.h"
 
 #include <ctype.h>
+#include <math.h>
 #include <string.h>
 
-enum { MAX_LAYERS = 10000, MAX_HEADS = 1 << 16, MAX_POSITIONS_DEFAULT = 2048 };
+enum { MAX_LAYERS = 10000, MAX_HEADS = 1 << 16, MAX_POSITIONS_DEFAULT = 2048, MAX_EXPERTS = 100000 };
 #define MAX_WIDTH (INT64_C(1) << 31)
 
 /* Keys that, in a file of a type we have no row for, mean a decoder that computes something else than Llama's.
@@ -99,6 +100,37 @@ static Status size_key(const cJSON *config, const char *key, int64_t max, int64_
     return ST_OK;
 }
 
+/* A number of type int under `key`, within [least, max]; *out keeps its value when the key is absent. */
+static Status count_key(const cJSON *config, const char *key, int64_t least, int64_t max, int *out, Error *err)
+{
+    int64_t v = *out;
+    RETURN_IF_ERROR(json_int(config, key, &v, NULL, err));
+    if (v < least || v > max)
+        return error_set(err, ST_DATA, "'%s' must be between %lld and %lld, not %lld", key, (long long)least,
+                         (long long)max, (long long)v);
+    *out = (int)v;
+    return ST_OK;
+}
+
+static Status read_mla(const cJSON *config, ModelConfig *cfg, Error *err)
+{
+    MlaConfig *m = &cfg->mla;
+    const cJSON *q = cJSON_GetObjectItemCaseSensitive(config, "q_lora_rank");
+    *m = (MlaConfig){.q_rank = cJSON_IsNull(q) ? 0 : 1536, .kv_rank = 512, .nope = 128, .rope = 64, .v = 128,
+                     .interleaved = true};
+    if (m->q_rank)
+        RETURN_IF_ERROR(size_key(config, "q_lora_rank", MAX_WIDTH, &m->q_rank, err));
+    RETURN_IF_ERROR(size_key(config, "kv_lora_rank", MAX_WIDTH, &m->kv_rank, err));
+    RETURN_IF_ERROR(count_key(config, "qk_nope_head_dim", 0, MAX_HEADS, &m->nope, err));
+    RETURN_IF_ERROR(count_key(config, "qk_rope_head_dim", 2, MAX_HEADS, &m->rope, err));
+    RETURN_IF_ERROR(count_key(config, "v_head_dim", 1, MAX_HEADS, &m->v, err));
+    RETURN_IF_ERROR(json_bool(config, "rope_interleave", &m->interleaved, NULL, err));
+    cfg->kv_heads = cfg->heads;
+    cfg->head_dim = m->nope + m->rope;
+    cfg->v_dim = m->v;
+    return ST_OK;
+}
+
 static Status read_sizes(const cJSON *config, const Arch *arch, ModelConfig *cfg, Error *err)
 {
     int64_t layers = 0, heads = 0, kv, head_dim;
@@ -109,11 +141,11 @@ static Status read_sizes(const cJSON *config, const Arch *arch, ModelConfig *cfg
     RETURN_IF_ERROR(size_key(config, "num_attention_heads", MAX_HEADS, &heads, err));
     kv = heads;
     RETURN_IF_ERROR(size_key(config, "num_key_value_heads", MAX_HEADS, &kv, err));
-    if (heads % kv)
+    if (heads % kv && !arch->mla)
         return error_set(err, ST_DATA, "'num_attention_heads' %lld is no multiple of 'num_key_value_heads' %lld",
                          (long long)heads, (long long)kv);
     head_dim = arch->head_dim_from_config ? arch->default_head_dim : cfg->hidden / heads;
-    if (!json_get(config, "head_dim") && !arch->head_dim_from_config && cfg->hidden % heads)
+    if (!json_get(config, "head_dim") && !arch->head_dim_from_config && !arch->mla && cfg->hidden % heads)
         return error_set(err, ST_DATA,
                          "'hidden_size' %lld is no multiple of 'num_attention_heads' %lld and there is no 'head_dim'",
                          (long long)cfg->hidden, (long long)heads);
@@ -124,6 +156,108 @@ static Status read_sizes(const cJSON *config, const Arch *arch, ModelConfig *cfg
     cfg->heads = (int)heads;
     cfg->kv_heads = (int)kv;
     cfg->head_dim = (int)head_dim;
+    cfg->v_dim = cfg->head_dim;
+    return arch->mla ? read_mla(config, cfg, err) : ST_OK;
+}
+
+/* Which layers have experts (specs/models.md 2.4). */
+static Status moe_layers(const cJSON *config, const MoeRule *rule, ModelConfig *cfg, Error *err)
+{
+    int dense = 0, step = 1;
+    if (rule->layers == MOE_AFTER_DENSE)
+        RETURN_IF_ERROR(count_key(config, "first_k_dense_replace", 0, MAX_LAYERS, &dense, err));
+    if (rule->layers == MOE_SPARSE_STEP)
+        RETURN_IF_ERROR(count_key(config, "decoder_sparse_step", 1, MAX_LAYERS, &step, err));
+    for (int i = 0; i < cfg->layers; i++)
+        cfg->moe.layer[i] = i >= dense && (i + 1) % step == 0;
+    const cJSON *list = rule->layers == MOE_SPARSE_STEP ? json_get(config, "mlp_only_layers") : NULL, *v;
+    if (list && !cJSON_IsArray(list))
+        return error_set(err, ST_DATA, "'mlp_only_layers' must be a list of layers");
+    cJSON_ArrayForEach(v, list)
+    {
+        if (!cJSON_IsNumber(v))
+            return error_set(err, ST_DATA, "'mlp_only_layers' must be a list of layers");
+        if (v->valuedouble >= 0 && v->valuedouble < cfg->layers)
+            cfg->moe.layer[(int)v->valuedouble] = false;
+    }
+    return ST_OK;
+}
+
+/* Number of groups the experts are chosen from. */
+static Status moe_groups(const cJSON *config, const MoeRule *rule, MoeConfig *m, Error *err)
+{
+    const char *method = rule->group == GROUP_MAX ? "greedy" : "noaux_tc";
+    m->groups = m->top_groups = 1;
+    if (rule->group == GROUP_NONE)
+        return ST_OK;
+    RETURN_IF_ERROR(json_str(config, "topk_method", &method, NULL, err));
+    if (rule->group == GROUP_MAX && strcmp(method, "greedy") == 0)
+        return ST_OK;
+    if (strcmp(method, rule->group == GROUP_MAX ? "group_limited_greedy" : "noaux_tc") != 0)
+        return error_set(err, ST_DATA, "'topk_method' is '%s', which this family does not have", method);
+    RETURN_IF_ERROR(count_key(config, "n_group", 1, m->experts, &m->groups, err));
+    RETURN_IF_ERROR(count_key(config, "topk_group", 1, m->groups, &m->top_groups, err));
+    int size = m->experts / m->groups;
+    if (m->experts % m->groups || m->top_k > m->top_groups * size || (rule->group == GROUP_TOP2 && size < 2))
+        return error_set(err, ST_DATA, "'n_group' %d and 'topk_group' %d do not fit %d experts of which %d are chosen",
+                         m->groups, m->top_groups, m->experts, m->top_k);
+    return ST_OK;
+}
+
+static Status read_moe(const cJSON *config, const MoeRule *rule, Arena *a, ModelConfig *cfg, Error *err)
+{
+    MoeConfig *m = &cfg->moe;
+    int64_t experts = 0, top_k = 0;
+    RETURN_IF_ERROR(size_key(config, rule->experts_key, MAX_EXPERTS, &experts, err));
+    RETURN_IF_ERROR(size_key(config, "num_experts_per_tok", experts, &top_k, err));
+    RETURN_IF_ERROR(size_key(config, rule->inter_key, MAX_WIDTH, &m->inter, err));
+    m->experts = (int)experts;
+    m->top_k = (int)top_k;
+    m->scale = 1;
+    m->renorm = rule->renorm == RENORM_ALWAYS;
+    if (rule->renorm == RENORM_CONFIG)
+        RETURN_IF_ERROR(json_bool(config, "norm_topk_prob", &m->renorm, NULL, err));
+    if (rule->scaled)
+        RETURN_IF_ERROR(json_num(config, "routed_scaling_factor", &m->scale, NULL, err));
+    if (!isfinite(m->scale))
+        return error_set(err, ST_DATA, "'routed_scaling_factor' must be a number");
+    RETURN_IF_ERROR(moe_groups(config, rule, m, err));
+    if (rule->shared && rule->shared_inter_key) {
+        RETURN_IF_ERROR(size_key(config, rule->shared_inter_key, MAX_WIDTH, &m->shared_inter, err));
+    } else if (rule->shared) {
+        int n = 0;
+        RETURN_IF_ERROR(count_key(config, "n_shared_experts", 0, MAX_EXPERTS, &n, err));
+        if (n && m->inter > MAX_WIDTH / n)
+            return error_set(err, ST_DATA, "'n_shared_experts' %d is too much", n);
+        m->shared_inter = n * m->inter;
+    }
+    m->layer = arena_alloc(a, (size_t)cfg->layers * sizeof *m->layer);
+    if (!m->layer)
+        return error_nomem(err, "the model's layers");
+    return moe_layers(config, rule, cfg, err);
+}
+
+/* Scales and caps of scores and logits; which projections are normed. */
+static Status read_scores(const cJSON *config, const Arch *arch, ModelConfig *cfg, Error *err)
+{
+    double dims = cfg->head_dim;
+    bool use = true;
+    if (arch->score_scale_key)
+        RETURN_IF_ERROR(json_num(config, "query_pre_attn_scalar", &dims, NULL, err));
+    if (!(dims > 0))
+        return error_set(err, ST_DATA, "'query_pre_attn_scalar' must be positive, not %g", dims);
+    cfg->attn_scale = 1.0 / sqrt(dims);
+    if (arch->softcaps) {
+        RETURN_IF_ERROR(json_num(config, "attn_logit_softcapping", &cfg->attn_softcap, NULL, err));
+        RETURN_IF_ERROR(json_num(config, "final_logit_softcapping", &cfg->final_softcap, NULL, err));
+    }
+    if (!(cfg->attn_softcap >= 0 && cfg->final_softcap >= 0))
+        return error_set(err, ST_DATA, "'attn_logit_softcapping' and 'final_logit_softcapping' must be positive");
+    if (arch->qk_norm_key) {
+        use = false;
+        RETURN_IF_ERROR(json_bool(config, "use_qk_norm", &use, NULL, err));
+    }
+    cfg->qk_norm = use ? arch->qk_norm : QK_NORM_NONE;
     return ST_OK;
 }
 
@@ -136,11 +270,13 @@ static Status read_activation(const cJSON *config, Activation *act, Error *err)
                  {"swish", ACT_SILU},
                  {"gelu_pytorch_tanh", ACT_GELU_TANH},
                  {"gelu_new", ACT_GELU_TANH}};
-    const char *s = "silu";
+    const char *s = NULL;
     bool found;
-    RETURN_IF_ERROR(json_str(config, "hidden_act", &s, &found, err));
+    RETURN_IF_ERROR(json_str(config, "hidden_activation", &s, &found, err));
     if (!found)
-        RETURN_IF_ERROR(json_str(config, "hidden_activation", &s, NULL, err));
+        RETURN_IF_ERROR(json_str(config, "hidden_act", &s, &found, err));
+    if (!found)
+        return ST_OK;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i].name, s) == 0) {
             *act = names[i].act;
@@ -198,6 +334,23 @@ Status config_layer_types(const cJSON *config, int64_t window, ModelConfig *cfg,
     return ST_OK;
 }
 
+Status config_windows(const cJSON *config, int64_t window, int pattern, ModelConfig *cfg, Error *err)
+{
+    bool listed;
+    RETURN_IF_ERROR(json_int(config, "sliding_window", &window, NULL, err));
+    if (window < 0 || (window == 0 && json_get(config, "sliding_window")))
+        return error_set(err, ST_DATA, "'sliding_window' must be positive, not %lld", (long long)window);
+    RETURN_IF_ERROR(config_layer_types(config, window, cfg, &listed, err));
+    for (int i = 0; i < cfg->layers && !listed; i++)
+        cfg->window[i] = pattern && (i + 1) % pattern == 0 ? 0 : window;
+    return ST_OK;
+}
+
+Status config_windows_all(const cJSON *config, ModelConfig *cfg, Error *err)
+{
+    return config_windows(config, 0, 0, cfg, err);
+}
+
 /* Windows of a type without rules of its own: only an explicit list can be trusted. */
 static Status plain_windows(const cJSON *config, bool known, ModelConfig *cfg, Error *err)
 {
@@ -252,7 +405,12 @@ Status config_read(const cJSON *config, const Arch *arch, bool known, Arena *a, 
     RETURN_IF_ERROR(json_num(config, "rms_norm_eps", &cfg->eps, NULL, err));
     if (!(cfg->eps >= 0 && cfg->eps < 1))
         return error_set(err, ST_DATA, "'rms_norm_eps' must be between 0 and 1, not %g", cfg->eps);
+    cfg->act = arch->act;
+    cfg->tied = arch->tied;
     RETURN_IF_ERROR(read_activation(config, &cfg->act, err));
+    RETURN_IF_ERROR(read_scores(config, arch, cfg, err));
+    if (arch->moe)
+        RETURN_IF_ERROR(read_moe(config, arch->moe, a, cfg, err));
     RETURN_IF_ERROR(json_bool(config, "tie_word_embeddings", &cfg->tied, NULL, err));
     RETURN_IF_ERROR(read_dtype(config, &cfg->dtype, has_dtype, err));
     cfg->window = arena_alloc(a, (size_t)cfg->layers * sizeof *cfg->window);

@@ -31,25 +31,88 @@ typedef struct RopeParams {
     double *short_factor, *long_factor; /* longrope: dim/2 each */
 } RopeParams;
 
+typedef enum QkNorm { QK_NORM_NONE, QK_NORM_HEAD, QK_NORM_FULL } QkNorm; /* each head, or the whole projection */
+
+/* Multi-head latent attention; kv_rank 0: there is none. */
+typedef struct MlaConfig {
+    int64_t q_rank, kv_rank; /* q_rank 0: a plain q_proj */
+    int nope, rope, v;       /* dimensions of a head: without and with rotation, and of its values */
+    bool interleaved;        /* rotated pairs are neighbours */
+} MlaConfig;
+
+/* Mixture of experts; experts 0: there is none. */
+typedef struct MoeConfig {
+    int experts, top_k;
+    int groups, top_groups;  /* experts are chosen from top_groups of the groups; groups 1: from all */
+    int64_t inter, shared_inter; /* shared_inter 0: no shared expert */
+    bool renorm;
+    double scale;            /* of the weights */
+    bool *layer;             /* [layers] which layers have experts */
+} MoeConfig;
+
 /* config.json, both dialects, defaults filled (specs/models.md 2.1). */
 typedef struct ModelConfig {
     char model_type[64];
     int64_t hidden, inter, vocab, max_positions;
-    int layers, heads, kv_heads, head_dim;
+    int layers, heads, kv_heads, head_dim; /* with MLA head_dim is that of q and k, kv_heads is heads */
+    int v_dim;        /* of a head's values */
     double eps;
     RopeParams rope;
+    RopeParams rope_local; /* of layers with a window, where Arch.local_rope */
+    QkNorm qk_norm;
+    double attn_scale;     /* of the scores */
+    double attn_softcap, final_softcap; /* 0: none */
+    MlaConfig mla;
+    MoeConfig moe;
     Activation act;
     bool tied;
     DType dtype;      /* the checkpoint's model dtype: F32, BF16 or F16 */
     int64_t *window;  /* [layers], 0 = full attention */
 } ModelConfig;
 
+/* How a family's experts are stored and chosen (specs/models.md 2.3, 2.4). */
+typedef enum MoeLayers { MOE_ALL, MOE_AFTER_DENSE, MOE_SPARSE_STEP } MoeLayers;
+typedef enum RouterScore { SCORE_SOFTMAX, SCORE_SIGMOID } RouterScore;
+typedef enum GroupScore { GROUP_NONE, GROUP_MAX, GROUP_TOP2 } GroupScore;
+typedef enum Renorm { RENORM_NEVER, RENORM_ALWAYS, RENORM_CONFIG } Renorm;
+
+typedef struct MoeRule {
+    const char *block;          /* module of a layer's experts: "mlp" */
+    const char *experts_key;    /* config.json: their number */
+    const char *inter_key;      /* and their width */
+    const char *bias;           /* tensor that is added for the choice, under block; NULL: none */
+    const char *gate, *up, *down; /* names of an expert's linears */
+    const char *shared;         /* the shared expert's module, NULL: none */
+    const char *shared_inter_key; /* its width; NULL: n_shared_experts times an expert's */
+    bool shared_gate;           /* sigmoid(x·shared_expert_gate) scales it */
+    bool router_linear;         /* the router is a linear of the model; otherwise it computes in float32 */
+    MoeLayers layers;
+    RouterScore score;
+    GroupScore group;
+    Renorm renorm;
+    double renorm_eps;
+    bool scaled;                /* routed_scaling_factor multiplies the weights */
+    bool round_weights;         /* weights are rounded to the model dtype */
+} MoeRule;
+
 /* One decoder family (a row of arch_table): what differs from Llama. One new file + one row + one golden test. */
 typedef struct Arch {
     const char *model_type;      /* config.json's */
     const char *title;
     NormKind norm;
-    bool qk_norm;                /* per head, before RoPE */
+    QkNorm qk_norm;              /* before RoPE */
+    bool qk_norm_key;            /* only with use_qk_norm */
+    bool sandwich;               /* norms also on what a block adds to the residual stream */
+    bool embed_scale;            /* embeddings times sqrt(hidden) */
+    bool score_scale_key;        /* scores are scaled by query_pre_attn_scalar^-1/2 */
+    bool softcaps;               /* attn_logit_softcapping, final_logit_softcapping */
+    bool fused;                  /* qkv_proj and gate_up_proj */
+    bool local_rope;             /* layers with a window have a rotary embedding of their own */
+    bool mla;
+    bool rope_fp32;              /* rotations compute in float32 in every arithmetic */
+    bool tied;                   /* default of tie_word_embeddings */
+    Activation act;              /* default of hidden_act */
+    const MoeRule *moe;          /* NULL: dense */
     bool head_dim_from_config;   /* head_dim has its own default, not H/heads */
     int default_head_dim;
     double default_theta, default_eps;
@@ -71,17 +134,28 @@ typedef struct Linear {
     int32_t group;               /* fused group: index into groups, every linear has one (alone: a group of one) */
     int32_t input;               /* index of the first linear that sees the same input (itself, when alone) */
     LinearKind kind;
+    int32_t expert;              /* number of the routed expert, -1 for all others */
 } Linear;
 
 typedef struct FusedGroup {
-    char label[8];               /* "qkv", "gu", "." for one alone */
+    char label[8];               /* "qkv", "gu", "experts", "." for one alone */
     int32_t first, count;        /* linears [first, first+count) */
 } FusedGroup;
 
-/* Norm weights and the like of one layer. */
+/* Norm weights of one layer, those that a family lacks NULL. */
 typedef struct LayerTensors {
-    const TensorInfo *input_norm, *post_norm, *q_norm, *k_norm; /* q_norm, k_norm may be NULL */
-    int32_t q, k, v, o, gate, up, down; /* indices into linears */
+    const TensorInfo *input_norm, *post_norm; /* before attention, before the feed-forward block */
+    const TensorInfo *after_attn, *after_ffn; /* Arch.sandwich */
+    const TensorInfo *q_norm, *k_norm;
+    const TensorInfo *q_a_norm, *kv_a_norm;   /* MLA */
+    const TensorInfo *router, *router_bias;   /* router: when it is no linear */
+    /* Indices into linears, -1 for what the layer lacks. Fused: q is qkv_proj, gate is gate_up_proj. With experts
+     * gate, up and down are the shared expert's. */
+    int32_t first, count;                     /* the layer's linears */
+    int32_t q, k, v, o, gate, up, down;
+    int32_t q_a, kv_a, kv_b;                  /* MLA; q is q_b_proj, or q_proj without a latent */
+    int32_t router_linear, shared_gate;
+    int32_t expert;                           /* gate of expert 0; three linears an expert: gate, up, down */
 } LayerTensors;
 
 typedef struct Model {

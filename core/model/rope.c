@@ -17,7 +17,8 @@ typedef struct RopeKeys {
     const cJSON *config;
 } RopeKeys;
 
-static Status rope_dict(const cJSON *config, RopeKeys *k, Error *err)
+/* Looks the dict up. `part`: the entry of a dict nested by layer type that is wanted, NULL when the family has none. */
+static Status rope_dict(const cJSON *config, const char *part, RopeKeys *k, Error *err)
 {
     const char *name = "rope_scaling";
     k->config = config;
@@ -30,7 +31,9 @@ static Status rope_dict(const cJSON *config, RopeKeys *k, Error *err)
         return ST_OK;
     if (!cJSON_IsObject(k->dict))
         return error_set(err, ST_DATA, "'%s' must be an object", name);
-    const cJSON *v;
+    const cJSON *v, *inner = part ? json_get(k->dict, part) : NULL;
+    if (cJSON_IsObject(inner))
+        k->dict = inner;
     cJSON_ArrayForEach(v, k->dict)
     {
         if (cJSON_IsObject(v))
@@ -52,6 +55,8 @@ static Status rope_type(const RopeKeys *k, RopeType *type, Error *err)
     for (size_t i = 0; i < sizeof rope_types / sizeof *rope_types; i++)
         if (strcmp(rope_types[i].name, s) == 0) {
             *type = rope_types[i].type;
+            if (*type == ROPE_YARN && json_get(k->dict, "short_factor")) /* Phi-3's first name for longrope */
+                *type = ROPE_LONGROPE;
             return ST_OK;
         }
     return error_set(err, ST_DATA,
@@ -96,19 +101,24 @@ static Status rotated_dims(const RopeKeys *k, const ModelConfig *cfg, int *dim, 
 {
     double share = 1;
     bool found;
+    int all = cfg->mla.kv_rank ? cfg->mla.rope : cfg->head_dim;
     RETURN_IF_ERROR(positive(k, "partial_rotary_factor", true, &share, &found, err));
-    *dim = share <= 1 ? (int)(cfg->head_dim * share) : 0;
+    if (!found && !cfg->mla.kv_rank) { /* MiniMax gives the number itself */
+        double dims;
+        RETURN_IF_ERROR(positive(k, "rotary_dim", true, &dims, &found, err));
+        share = found ? dims / all : share;
+    }
+    *dim = share <= 1 ? (int)(all * share) : 0;
     if (*dim < 2 || *dim % 2)
         return error_set(err, ST_DATA,
                          "rope: %g of head_dim %d must be an even number of dimensions, at least 2 and at most all",
-                         share, cfg->head_dim);
+                         share, all);
     return ST_OK;
 }
 
 /* original_max_position_embeddings and factor, which stand in for each other. */
-static Status rope_extent(const RopeKeys *k, ModelConfig *cfg, Error *err)
+static Status rope_extent(const RopeKeys *k, const ModelConfig *cfg, RopeParams *r, Error *err)
 {
-    RopeParams *r = &cfg->rope;
     static const char orig_key[] = "original_max_position_embeddings";
     bool orig = false, has_factor = false;
     /* a top-level key is Phi-3's, and wins there */
@@ -154,29 +164,57 @@ static Status rope_yarn(const RopeKeys *k, RopeParams *r, Error *err)
     return json_bool(k->dict, "truncate", &r->truncate, NULL, err);
 }
 
-Status config_rope(const cJSON *config, const Arch *arch, Arena *a, ModelConfig *cfg, Error *err)
+static Status rope_params(const RopeKeys *k, double theta, Arena *a, const ModelConfig *cfg, RopeParams *r, Error *err)
 {
-    RopeParams *r = &cfg->rope;
-    RopeKeys k;
     bool found;
-    *r = (RopeParams){.theta = arch->default_theta, .factor = 1, .beta_fast = 32, .beta_slow = 1, .truncate = true,
+    *r = (RopeParams){.theta = theta, .factor = 1, .beta_fast = 32, .beta_slow = 1, .truncate = true,
                       .original_max = cfg->max_positions};
-    RETURN_IF_ERROR(rope_dict(config, &k, err));
-    RETURN_IF_ERROR(rope_type(&k, &r->type, err));
-    RETURN_IF_ERROR(positive(&k, "rope_theta", true, &r->theta, &found, err));
-    RETURN_IF_ERROR(rotated_dims(&k, cfg, &r->dim, err));
+    RETURN_IF_ERROR(rope_type(k, &r->type, err));
+    RETURN_IF_ERROR(positive(k, "rope_theta", true, &r->theta, &found, err));
+    RETURN_IF_ERROR(rotated_dims(k, cfg, &r->dim, err));
     if (r->type == ROPE_DEFAULT)
         return ST_OK;
-    RETURN_IF_ERROR(rope_extent(&k, cfg, err));
+    RETURN_IF_ERROR(rope_extent(k, cfg, r, err));
     if (r->type == ROPE_LLAMA3)
-        RETURN_IF_ERROR(rope_llama3(&k, r, err));
+        RETURN_IF_ERROR(rope_llama3(k, r, err));
     if (r->type == ROPE_YARN || r->type == ROPE_LONGROPE)
-        RETURN_IF_ERROR(positive(&k, "attention_factor", false, &r->attention_factor, &r->has_attention_factor, err));
+        RETURN_IF_ERROR(positive(k, "attention_factor", false, &r->attention_factor, &r->has_attention_factor, err));
     if (r->type == ROPE_YARN)
-        RETURN_IF_ERROR(rope_yarn(&k, r, err));
+        RETURN_IF_ERROR(rope_yarn(k, r, err));
     if (r->type == ROPE_LONGROPE) {
-        RETURN_IF_ERROR(factor_list(&k, "short_factor", r->dim / 2, a, &r->short_factor, err));
-        RETURN_IF_ERROR(factor_list(&k, "long_factor", r->dim / 2, a, &r->long_factor, err));
+        RETURN_IF_ERROR(factor_list(k, "short_factor", r->dim / 2, a, &r->short_factor, err));
+        RETURN_IF_ERROR(factor_list(k, "long_factor", r->dim / 2, a, &r->long_factor, err));
     }
     return ST_OK;
+}
+
+/* The embedding of layers with a window: an entry of its own in a nested dict, or rope_local_base_freq alone. */
+static Status rope_local(const cJSON *config, Arena *a, ModelConfig *cfg, Error *err)
+{
+    static const char part[] = "sliding_attention";
+    RopeKeys k;
+    double theta = 10000;
+    bool found;
+    RETURN_IF_ERROR(rope_dict(config, part, &k, err));
+    const cJSON *outer = json_get(config, "rope_scaling");
+    outer = outer ? outer : json_get(config, "rope_parameters");
+    if (outer && cJSON_IsObject(json_get(outer, part)))
+        return rope_params(&k, theta, a, cfg, &cfg->rope_local, err);
+    k.dict = NULL;
+    RETURN_IF_ERROR(positive(&k, "rope_local_base_freq", true, &theta, &found, err));
+    cfg->rope_local = (RopeParams){.theta = theta, .factor = 1, .original_max = cfg->max_positions};
+    return rotated_dims(&k, cfg, &cfg->rope_local.dim, err);
+}
+
+Status config_rope(const cJSON *config, const Arch *arch, Arena *a, ModelConfig *cfg, Error *err)
+{
+    RopeKeys k;
+    RETURN_IF_ERROR(rope_dict(config, arch->local_rope ? "full_attention" : NULL, &k, err));
+    RETURN_IF_ERROR(rope_params(&k, arch->default_theta, a, cfg, &cfg->rope, err));
+    const RopeParams *r = &cfg->rope;
+    if (arch->mla && r->type != ROPE_DEFAULT && r->mscale_all_dim != 0) {
+        double m = r->factor > 1 ? 0.1 * r->mscale_all_dim * log(r->factor) + 1 : 1;
+        cfg->attn_scale *= m * m;
+    }
+    return arch->local_rope ? rope_local(config, a, cfg, err) : ST_OK;
 }

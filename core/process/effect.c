@@ -271,8 +271,10 @@ static Status make_reference(EffectLab *lab, Runner *r, Reference *f, Error *err
         st = error_nomem(err, "the float reference");
     if (st == ST_OK)
         st = predicted_rows(lab, r, &s[1], &f->normed, err);
-    if (st == ST_OK) /* rounded logits (model mode) are not linear in the hidden state: no use for mean_w */
-        st = logit_rows_run(r, &f->normed, lab->next, runner_arith(r) != ARITH_MODEL, &f->rows, err);
+    /* rounded logits (model mode) and capped ones are not linear in the hidden state: no use for mean_w */
+    bool linear = runner_arith(r) != ARITH_MODEL && lab->model->cfg.final_softcap == 0;
+    if (st == ST_OK)
+        st = logit_rows_run(r, &f->normed, lab->next, linear, &f->rows, err);
     if (st == ST_DATA)
         error_prefix(err, "the float model: ");
     f->have = st == ST_OK;

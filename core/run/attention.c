@@ -31,7 +31,7 @@ static int64_t sample_tasks(const AttnRun *a, int64_t len)
 static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t t0, int64_t t1, int head)
 {
     const Ops *ops = &a->lr->r->ops;
-    int64_t d = a->head_dim, kv = (int64_t)head * a->kv_heads / a->heads;
+    int64_t d = a->head_dim, dv = a->v_dim, kv = (int64_t)head * a->kv_heads / a->heads;
     int64_t lo = a->window > 0 && t0 - a->window + 1 > 0 ? t0 - a->window + 1 : 0, keys = t1 - lo;
     GemmArgs g = {
         .m = t1 - t0,
@@ -49,20 +49,22 @@ static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t t0, int64
         float *row = wk->scores + (t - t0) * keys;
         int64_t first = a->window > 0 && t - a->window + 1 > lo ? t - a->window + 1 - lo : 0, n = t + 1 - lo - first;
         memset(row, 0, (size_t)first * sizeof *row);
+        if (a->softcap > 0)
+            ops_softcap(ops, row + first, n, a->softcap);
         ops_softmax(ops, row + first, n);
         memset(row + first + n, 0, (size_t)(keys - first - n) * sizeof *row);
     }
     GemmArgs pv = {
         .m = t1 - t0,
-        .n = d,
+        .n = dv,
         .k = keys,
         .x = wk->scores,
         .ldx = keys,
-        .w = a->v + (base + lo) * a->ldv + kv * d,
+        .w = a->v + (base + lo) * a->ldv + kv * dv,
         .ldw = a->ldv,
         .w_by_k = true,
-        .y = a->o + (base + t0) * a->ldq + head * d,
-        .ldy = a->ldq,
+        .y = a->o + (base + t0) * a->ldo + head * dv,
+        .ldy = a->ldo,
     };
     ops_gemm(ops, &pv, NULL, wk->exact);
 }

@@ -1,12 +1,11 @@
 #include "run/engine.h"
 
-#include <math.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 
-enum { NORM_INPUT, NORM_POST, NORM_Q, NORM_K };
 enum { ROW_TILE = 64 }; /* rows of one element-wise task */
 
 /* ---- cutting rows ---- */
@@ -97,6 +96,10 @@ RowNeed layer_row_need(const Model *m, bool act)
     const ModelConfig *c = &m->cfg;
     int64_t q = (int64_t)c->heads * c->head_dim, kv = (int64_t)c->kv_heads * c->head_dim;
     RowNeed n = {.x = c->hidden, .mid = max64(q + 2 * kv, c->inter)};
+    if (m->arch->fused) /* what comes out of a fused linear is used in place, the result stands beside it */
+        n.mid = max64(2 * q + 2 * kv, 3 * c->inter);
+    if (m->arch->sandwich)
+        n.tap = c->hidden;
     if (act)
         n.act = max64(3 * c->hidden, max64(q, c->inter));
     return n;
@@ -133,13 +136,12 @@ WorkerNeed layer_worker_need(const Model *m, bool model_mode, int64_t longest, i
 
 /* ---- one pass ---- */
 
-static Status start_linear(LayerRun *lr, int32_t index, const LinearForm *form, Error *err)
+static Status start_linear(LayerRun *lr, LinearRun *l, int32_t index, Error *err)
 {
-    if (lr->nlin >= LAYER_LINEARS_MAX)
-        return error_set(err, ST_INTERNAL, "layer %d has more than %d linears", lr->layer, LAYER_LINEARS_MAX);
-    LinearRun *l = &lr->lin[lr->nlin++];
     const Linear *lin = &lr->r->m->linears[index];
-    *l = (LinearRun){.lin = lin, .index = index, .form = form, .panels = panel_count(lin->out, lin->in)};
+    int32_t first = lr->r->m->layers[lr->layer].first;
+    *l = (LinearRun){.lin = lin, .index = index, .form = lr->forms ? lr->forms[index - first] : NULL,
+                     .panels = panel_count(lin->out, lin->in)};
     if (!ops_can_widen(lin->weight->dtype))
         return error_set(err, ST_DATA, "%s: weights of type %s cannot be run", lin->weight->name,
                          dtype_name(lin->weight->dtype));
@@ -153,46 +155,48 @@ static Status start_linear(LayerRun *lr, int32_t index, const LinearForm *form, 
     return lin->bias ? load_vector(lr->r, lin->bias, &l->bias, err) : ST_OK;
 }
 
-/* The layer's first linear in definition order: Variant.forms is indexed from it. */
-static int64_t first_linear(const Model *m, int layer)
-{
-    int64_t i = m->layers[layer].q;
-    while (i > 0 && m->linears[i - 1].layer == layer)
-        i--;
-    return i;
-}
-
-enum { L_Q, L_K, L_V, L_O, L_GATE, L_UP, L_DOWN };
-
-static Status start_layer(LayerRun *lr, const Variant *v, Error *err)
+static Status start_layer(LayerRun *lr, Error *err)
 {
     Runner *r = lr->r;
     const LayerTensors *t = &r->m->layers[lr->layer];
-    const TensorInfo *norm[4] = {t->input_norm, t->post_norm, t->q_norm, t->k_norm};
-    const int32_t index[] = {t->q, t->k, t->v, t->o, t->gate, t->up, t->down};
-    int64_t first = first_linear(r->m, lr->layer);
+    const TensorInfo *const norm[NORM_ROLES] = {
+        [NORM_INPUT] = t->input_norm, [NORM_POST] = t->post_norm, [NORM_AFTER_ATTN] = t->after_attn,
+        [NORM_AFTER_FFN] = t->after_ffn, [NORM_Q] = t->q_norm, [NORM_K] = t->k_norm, [NORM_Q_A] = t->q_a_norm,
+        [NORM_KV_A] = t->kv_a_norm,
+    };
+    const int32_t index[LINEAR_ROLES] = {
+        [L_Q] = t->q, [L_K] = t->k, [L_V] = t->v, [L_O] = t->o, [L_GATE] = t->gate, [L_UP] = t->up,
+        [L_DOWN] = t->down, [L_Q_A] = t->q_a, [L_KV_A] = t->kv_a, [L_KV_B] = t->kv_b,
+        [L_ROUTER] = t->router_linear, [L_SHARED_GATE] = t->shared_gate,
+    };
     RETURN_IF_ERROR(blocks_plan(&lr->blocks, lr->in, err));
-    for (size_t i = 0; i < sizeof index / sizeof *index; i++) {
-        const LinearForm *form = v && v->forms ? v->forms[index[i] - first] : NULL;
-        RETURN_IF_ERROR(start_linear(lr, index[i], form, err));
+    for (int i = 0; i < LINEAR_ROLES; i++) {
+        if (index[i] < 0)
+            continue;
+        RETURN_IF_ERROR(start_linear(lr, &lr->lin[i], index[i], err));
         const Linear *l = &r->m->linears[index[i]];
         lr->work_total += (double)l->out * (double)l->in * (double)lr->in->rows;
     }
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < NORM_ROLES; i++)
         if (norm[i])
             RETURN_IF_ERROR(load_vector(r, norm[i], &lr->norm[i], err));
     for (int s = 0; s < lr->in->samples; s++)
-        RETURN_IF_ERROR(rope_reserve(&r->rope, &r->m->cfg, &r->ops, lr->in->start[s + 1] - lr->in->start[s], err));
+        RETURN_IF_ERROR(rope_reserve(&r->rope, &r->m->cfg, lr->local, &r->ops,
+                                     lr->in->start[s + 1] - lr->in->start[s], err));
     return ST_OK;
+}
+
+static void end_linear(LinearRun *l)
+{
+    free(l->bias);
+    free(l->energy);
 }
 
 static void end_layer(LayerRun *lr)
 {
-    for (int i = 0; i < lr->nlin; i++) {
-        free(lr->lin[i].bias);
-        free(lr->lin[i].energy);
-    }
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < LINEAR_ROLES; i++)
+        end_linear(&lr->lin[i]);
+    for (int i = 0; i < NORM_ROLES; i++)
         free(lr->norm[i]);
     blocks_fini(&lr->blocks);
 }
@@ -203,10 +207,11 @@ static uint64_t tap_mask(const LayerRun *lr, TapKind kind, int64_t linear)
 }
 
 /* Feeds one tap from the chunk's rows, at once. */
-static Status feed_tap(LayerRun *lr, TapKind kind, int64_t linear, const float *x, int64_t width, Error *err)
+static Status feed_tap(LayerRun *lr, TapKind kind, int64_t linear, const float *x, int64_t width, int64_t ld,
+                       Error *err)
 {
     Tap tap = {kind, lr->layer, linear};
-    TapFeed f = {&lr->hub, taps_wanted(&lr->hub, tap), tap, lr->in, lr->s0, lr->row0, x, width, width};
+    TapFeed f = {&lr->hub, taps_wanted(&lr->hub, tap), tap, lr->in, lr->s0, lr->row0, x, width, ld};
     if (!f.mask)
         return ST_OK;
     if (lr->b0 == 0)
@@ -224,8 +229,9 @@ typedef struct RowJob {
     const float *src, *weight;
     float *dst;
     float *q, *k;      /* rotation */
+    int64_t ldq, ldk;
     int64_t width;
-    const float *up;   /* gate */
+    const float *up;   /* gate; the residual */
 } RowJob;
 
 static int64_t tile_count(const LayerRun *lr)
@@ -248,6 +254,17 @@ static void norm_task(void *ctx, int64_t index, int worker)
                  j->dst + t * j->width);
 }
 
+/* dst = R(up + norm(src)): what a block with a norm behind it adds to the residual stream. */
+static void norm_add_task(void *ctx, int64_t index, int worker)
+{
+    const RowJob *j = ctx;
+    RowJob norm = *j;
+    norm.dst = (float *)(uintptr_t)j->src;
+    norm_task(&norm, index, worker);
+    for (int64_t t = index * ROW_TILE; t < tile_end(j->lr, index); t++)
+        ops_add(&j->lr->r->ops, j->up + t * j->width, j->src + t * j->width, j->dst + t * j->width, j->width);
+}
+
 static void gate_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
@@ -256,27 +273,37 @@ static void gate_task(void *ctx, int64_t index, int worker)
         ops_gate(&j->lr->r->ops, j->lr->r->m->cfg.act, j->dst + t * j->width, j->up + t * j->width, j->width);
 }
 
+/* dst = R(R(act(g)) * u) of rows [g | u]. */
+static void gate_halves_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const RowJob *j = ctx;
+    for (int64_t t = index * ROW_TILE; t < tile_end(j->lr, index); t++) {
+        const float *g = j->src + t * 2 * j->width;
+        memcpy(j->dst + t * j->width, g, (size_t)j->width * sizeof *g);
+        ops_gate(&j->lr->r->ops, j->lr->r->m->cfg.act, j->dst + t * j->width, g + j->width, j->width);
+    }
+}
+
 static void rotate_heads(const LayerRun *lr, float *x, int heads, const float *norm, const float *c, const float *s,
                          int64_t half)
 {
     const Model *m = lr->r->m;
+    bool each = norm && m->cfg.qk_norm == QK_NORM_HEAD;
+    int64_t all = (int64_t)heads * m->cfg.head_dim;
+    if (norm && !each)
+        ops_norm(&lr->r->ops, m->arch->norm, x, norm, m->cfg.eps, all, x);
     for (int h = 0; h < heads; h++, x += m->cfg.head_dim) {
-        if (norm)
+        if (each)
             ops_norm(&lr->r->ops, m->arch->norm, x, norm, m->cfg.eps, m->cfg.head_dim, x);
         ops_rope(&lr->r->ops, x, c, s, half);
     }
 }
 
-/* Per-head norms of q and k where the family has them, then the rotation. */
-static void rotate_task(void *ctx, int64_t index, int worker)
+/* The sample that the chunk's row t belongs to. */
+static int sample_of_row(const LayerRun *lr, int64_t t)
 {
-    (void)worker;
-    const RowJob *j = ctx;
-    const LayerRun *lr = j->lr;
-    const ModelConfig *c = &lr->r->m->cfg;
-    int64_t q = (int64_t)c->heads * c->head_dim, kv = (int64_t)c->kv_heads * c->head_dim;
-    int64_t t = index * ROW_TILE, end = tile_end(lr, index);
-    int lo = lr->s0, hi = lr->s1; /* the sample of row t */
+    int lo = lr->s0, hi = lr->s1;
     while (hi - lo > 1) {
         int mid = lo + (hi - lo) / 2;
         if (lr->in->start[mid] <= lr->row0 + t)
@@ -284,13 +311,26 @@ static void rotate_task(void *ctx, int64_t index, int worker)
         else
             hi = mid;
     }
+    return lo;
+}
+
+/* Norms of q and k where the family has them, then the rotation. */
+static void rotate_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const RowJob *j = ctx;
+    const LayerRun *lr = j->lr;
+    const ModelConfig *c = &lr->r->m->cfg;
+    int64_t t = index * ROW_TILE, end = tile_end(lr, index);
+    int lo = sample_of_row(lr, t);
     for (; t < end; t++) {
         while (lr->in->start[lo + 1] <= lr->row0 + t)
             lo++;
-        const RopeTable *table = rope_table(&lr->r->rope, c, lr->in->start[lo + 1] - lr->in->start[lo]);
+        const RopeTable *table = rope_table(&lr->r->rope, c, lr->local, lr->in->start[lo + 1] - lr->in->start[lo]);
         int64_t at = (lr->row0 + t - lr->in->start[lo]) * table->half;
-        rotate_heads(lr, j->q + t * q, c->heads, lr->norm[NORM_Q], table->cos + at, table->sin + at, table->half);
-        rotate_heads(lr, j->k + t * kv, c->kv_heads, lr->norm[NORM_K], table->cos + at, table->sin + at, table->half);
+        rotate_heads(lr, j->q + t * j->ldq, c->heads, lr->norm[NORM_Q], table->cos + at, table->sin + at, table->half);
+        rotate_heads(lr, j->k + t * j->ldk, c->kv_heads, lr->norm[NORM_K], table->cos + at, table->sin + at,
+                     table->half);
     }
 }
 
@@ -319,78 +359,145 @@ static void next_stage(const LayerRun *lr, int first, int n, bool gate, FeedPiec
     stage_first_piece(lin, n, gate, lr->piece_max, p);
 }
 
+/* Fills in where a block's last linear writes: into the residual stream, or aside when a norm comes first. */
+static void add_to_residual(Stage *st, const float *res, float *out, bool aside)
+{
+    st->res = aside ? NULL : res;
+    st->sum = aside ? NULL : out;
+}
+
+/* The taps of a block's output, which stands in b->tap when anyone wants it, and its norm. */
+static Status block_output(LayerRun *lr, const ChunkBuffers *b, LinearRole last, TapKind tap, const float *res,
+                           NormRole norm, Error *err)
+{
+    int64_t h = lr->r->m->cfg.hidden;
+    if (!b->tap)
+        return ST_OK;
+    RETURN_IF_ERROR(feed_tap(lr, TAP_LINEAR_OUT, lr->lin[last].index, b->tap, h, h, err));
+    RETURN_IF_ERROR(feed_tap(lr, tap, -1, b->tap, h, h, err));
+    if (!lr->norm[norm])
+        return ST_OK;
+    return run_rows(lr, norm_add_task, &(RowJob){.src = b->tap, .weight = lr->norm[norm], .dst = b->out, .up = res,
+                                                 .width = h}, err);
+}
+
+/* q, k and v of the chunk: where they stand. */
+typedef struct Heads {
+    float *x[3];
+    int64_t ld[3], width[3];
+} Heads;
+
+static Status project_heads(LayerRun *lr, const ChunkBuffers *b, Heads *h, Error *err)
+{
+    const ModelConfig *c = &lr->r->m->cfg;
+    LinearRun *lin = lr->lin;
+    bool fused = lr->r->m->arch->fused;
+    int64_t nq = (int64_t)c->heads * c->head_dim, nkv = (int64_t)c->kv_heads * c->head_dim, all = nq + 2 * nkv;
+    FeedPiece after;
+    Stage st = {.lr = lr, .n = fused ? 1 : 3, .lin = {&lin[L_Q], &lin[L_K], &lin[L_V]}, .x = b->x,
+                .act_scratch = b->act, .in_mask = tap_mask(lr, TAP_LINEAR_IN, lin[L_Q].lin->input)};
+    *h = fused ? (Heads){{b->mid, b->mid + nq, b->mid + nq + nkv}, {all, all, all}, {nq, nkv, nkv}}
+               : (Heads){{b->mid, b->mid + lr->rows * nq, b->mid + lr->rows * (nq + nkv)}, {nq, nkv, nkv},
+                         {nq, nkv, nkv}};
+    for (int i = 0; i < st.n; i++) {
+        st.y[i] = h->x[i];
+        st.ldy[i] = h->ld[i];
+    }
+    next_stage(lr, L_O, 1, false, &after);
+    RETURN_IF_ERROR(stage_run(&st, NULL, &after, err));
+    for (int i = 0; i < st.n; i++)
+        RETURN_IF_ERROR(feed_tap(lr, TAP_LINEAR_OUT, lin[i].index, h->x[i], lin[i].lin->out, h->ld[i], err));
+    RETURN_IF_ERROR(run_rows(lr, rotate_task, &(RowJob){.q = h->x[0], .k = h->x[1], .ldq = h->ld[0],
+                                                        .ldk = h->ld[1]}, err));
+    for (int i = 0; i < 3; i++)
+        RETURN_IF_ERROR(feed_tap(lr, (TapKind)(TAP_Q + i), -1, h->x[i], h->width[i], h->ld[i], err));
+    return ST_OK;
+}
+
+static Status run_attention(AttnRun *at, Error *err)
+{
+    const LayerRun *lr = at->lr;
+    const ModelConfig *c = &lr->r->m->cfg;
+    at->heads = c->heads;
+    at->kv_heads = c->kv_heads;
+    at->head_dim = c->head_dim;
+    at->v_dim = c->v_dim;
+    at->scale = (float)c->attn_scale;
+    at->softcap = (float)c->attn_softcap;
+    at->window = c->window ? c->window[lr->layer] : 0;
+    at->first_task = mem_array((size_t)(lr->s1 - lr->s0) + 1, sizeof *at->first_task);
+    if (!at->first_task)
+        return error_nomem(err, "attention");
+    Status s = attention_run(at, NULL, err);
+    free(at->first_task);
+    return s;
+}
+
 static Status layer_attention(LayerRun *lr, const ChunkBuffers *b, Error *err)
 {
     const ModelConfig *c = &lr->r->m->cfg;
-    int64_t nq = (int64_t)c->heads * c->head_dim, nkv = (int64_t)c->kv_heads * c->head_dim;
-    float *q = b->mid, *k = q + lr->rows * nq, *v = k + lr->rows * nkv;
-    float *const qkv[] = {q, k, v};
-    const int64_t width[] = {nq, nkv, nkv};
+    bool fused = lr->r->m->arch->fused, aside = lr->norm[NORM_AFTER_ATTN] != NULL;
+    int64_t no = (int64_t)c->heads * c->v_dim;
     LinearRun *lin = lr->lin;
     FeedPiece after;
+    Heads h;
 
     RETURN_IF_ERROR(run_rows(lr, norm_task, &(RowJob){.src = b->in, .weight = lr->norm[NORM_INPUT], .dst = b->x,
                                                       .width = c->hidden}, err));
-    Stage st = {.lr = lr, .n = 3, .lin = {&lin[L_Q], &lin[L_K], &lin[L_V]}, .x = b->x, .y = {q, k, v},
-                .ldy = {nq, nkv, nkv}, .act_scratch = b->act, .in_mask = tap_mask(lr, TAP_LINEAR_IN, lin[L_Q].index)};
-    next_stage(lr, L_O, 1, false, &after);
-    RETURN_IF_ERROR(stage_run(&st, NULL, &after, err));
-    for (int i = 0; i < 3; i++)
-        RETURN_IF_ERROR(feed_tap(lr, TAP_LINEAR_OUT, lin[i].index, qkv[i], width[i], err));
-    RETURN_IF_ERROR(run_rows(lr, rotate_task, &(RowJob){.q = q, .k = k}, err));
-    for (int i = 0; i < 3; i++)
-        RETURN_IF_ERROR(feed_tap(lr, (TapKind)(TAP_Q + i), -1, qkv[i], width[i], err));
-
-    AttnRun at = {.lr = lr, .q = q, .k = k, .v = v, .o = q, .ldq = nq, .ldk = nkv, .ldv = nkv, .heads = c->heads,
-                  .kv_heads = c->kv_heads, .head_dim = c->head_dim, .scale = (float)(1.0 / sqrt((double)c->head_dim)),
-                  .window = c->window ? c->window[lr->layer] : 0};
-    at.first_task = mem_array((size_t)(lr->s1 - lr->s0) + 1, sizeof *at.first_task);
-    if (!at.first_task)
-        return error_nomem(err, "attention");
-    Status s = attention_run(&at, NULL, err);
-    free(at.first_task);
-    RETURN_IF_ERROR(s);
-
-    Stage out = {.lr = lr, .n = 1, .lin = {&lin[L_O]}, .x = q, .y = {b->tap}, .ldy = {c->hidden}, .res = b->in,
-                 .sum = b->out, .lds = c->hidden, .act_scratch = b->act,
-                 .in_mask = tap_mask(lr, TAP_LINEAR_IN, lin[L_O].index)};
-    next_stage(lr, L_GATE, 2, true, &after);
+    RETURN_IF_ERROR(project_heads(lr, b, &h, err));
+    float *o = fused ? b->mid + lr->rows * h.ld[0] : h.x[0];
+    AttnRun at = {.lr = lr, .q = h.x[0], .k = h.x[1], .v = h.x[2], .o = o, .ldq = h.ld[0], .ldk = h.ld[1],
+                  .ldv = h.ld[2], .ldo = no};
+    RETURN_IF_ERROR(run_attention(&at, err));
+    Stage out = {.lr = lr, .n = 1, .lin = {&lin[L_O]}, .x = o, .y = {b->tap}, .ldy = {c->hidden}, .lds = c->hidden,
+                 .act_scratch = b->act, .in_mask = tap_mask(lr, TAP_LINEAR_IN, lin[L_O].index)};
+    add_to_residual(&out, b->in, b->out, aside);
+    next_stage(lr, L_GATE, fused ? 1 : 2, !fused, &after);
     RETURN_IF_ERROR(stage_run(&out, NULL, &after, err));
-    if (b->tap) {
-        RETURN_IF_ERROR(feed_tap(lr, TAP_LINEAR_OUT, lin[L_O].index, b->tap, c->hidden, err));
-        RETURN_IF_ERROR(feed_tap(lr, TAP_ATTN, -1, b->tap, c->hidden, err));
+    return block_output(lr, b, L_O, TAP_ATTN, b->in, NORM_AFTER_ATTN, err);
+}
+
+/* The gated values of the feed-forward block, [rows][inter], in b->mid; *out points to them. */
+static Status gated_values(LayerRun *lr, const ChunkBuffers *b, float **out, Error *err)
+{
+    LinearRun *lin = lr->lin;
+    bool fused = lr->r->m->arch->fused;
+    int64_t width = lin[L_DOWN].lin->in;
+    float *g = b->mid;
+    FeedPiece after;
+    Stage gu = {.lr = lr, .n = fused ? 1 : 2, .lin = {&lin[L_GATE], &lin[L_UP]}, .x = b->x, .gate = !fused,
+                .y = {g, b->up}, .ldy = {fused ? 2 * width : width, width}, .act_scratch = b->act,
+                .in_mask = tap_mask(lr, TAP_LINEAR_IN, lin[L_GATE].lin->input)};
+    next_stage(lr, L_DOWN, 1, false, &after);
+    RETURN_IF_ERROR(stage_run(&gu, NULL, &after, err));
+    *out = g;
+    if (fused) {
+        *out = g + lr->rows * 2 * width;
+        RETURN_IF_ERROR(feed_tap(lr, TAP_LINEAR_OUT, lin[L_GATE].index, g, 2 * width, 2 * width, err));
+        return run_rows(lr, gate_halves_task, &(RowJob){.src = g, .dst = *out, .width = width}, err);
     }
-    return ST_OK;
+    if (!b->up)
+        return ST_OK;
+    RETURN_IF_ERROR(feed_tap(lr, TAP_LINEAR_OUT, lin[L_GATE].index, g, width, width, err));
+    RETURN_IF_ERROR(feed_tap(lr, TAP_LINEAR_OUT, lin[L_UP].index, b->up, width, width, err));
+    return run_rows(lr, gate_task, &(RowJob){.dst = g, .up = b->up, .width = width}, err);
 }
 
 static Status layer_ffn(LayerRun *lr, const ChunkBuffers *b, Error *err)
 {
     const ModelConfig *c = &lr->r->m->cfg;
     LinearRun *lin = lr->lin;
-    float *g = b->mid;
-    FeedPiece after;
+    float *g;
 
     RETURN_IF_ERROR(run_rows(lr, norm_task, &(RowJob){.src = b->out, .weight = lr->norm[NORM_POST], .dst = b->x,
                                                       .width = c->hidden}, err));
-    Stage gu = {.lr = lr, .n = 2, .lin = {&lin[L_GATE], &lin[L_UP]}, .x = b->x, .gate = true, .y = {g, b->up},
-                .ldy = {c->inter, c->inter}, .act_scratch = b->act,
-                .in_mask = tap_mask(lr, TAP_LINEAR_IN, lin[L_GATE].index)};
-    next_stage(lr, L_DOWN, 1, false, &after);
-    RETURN_IF_ERROR(stage_run(&gu, NULL, &after, err));
-    if (b->up) {
-        RETURN_IF_ERROR(feed_tap(lr, TAP_LINEAR_OUT, lin[L_GATE].index, g, c->inter, err));
-        RETURN_IF_ERROR(feed_tap(lr, TAP_LINEAR_OUT, lin[L_UP].index, b->up, c->inter, err));
-        RETURN_IF_ERROR(run_rows(lr, gate_task, &(RowJob){.dst = g, .up = b->up, .width = c->inter}, err));
-    }
-    Stage down = {.lr = lr, .n = 1, .lin = {&lin[L_DOWN]}, .x = g, .y = {b->tap}, .ldy = {c->hidden}, .res = b->out,
-                  .sum = b->out, .lds = c->hidden, .act_scratch = b->act,
-                  .in_mask = tap_mask(lr, TAP_LINEAR_IN, lin[L_DOWN].index)};
+    RETURN_IF_ERROR(gated_values(lr, b, &g, err));
+    Stage down = {.lr = lr, .n = 1, .lin = {&lin[L_DOWN]}, .x = g, .y = {b->tap}, .ldy = {c->hidden},
+                  .lds = c->hidden, .act_scratch = b->act, .in_mask = tap_mask(lr, TAP_LINEAR_IN, lin[L_DOWN].index)};
+    add_to_residual(&down, b->out, b->out, lr->norm[NORM_AFTER_FFN] != NULL);
     RETURN_IF_ERROR(stage_run(&down, NULL, b->next.nseg ? &b->next : NULL, err));
-    if (b->tap) {
-        RETURN_IF_ERROR(feed_tap(lr, TAP_LINEAR_OUT, lin[L_DOWN].index, b->tap, c->hidden, err));
-        RETURN_IF_ERROR(feed_tap(lr, TAP_FFN, -1, b->tap, c->hidden, err));
-    }
-    return feed_tap(lr, TAP_BLOCK_OUT, -1, b->out, c->hidden, err);
+    RETURN_IF_ERROR(block_output(lr, b, L_DOWN, TAP_FFN, b->out, NORM_AFTER_FFN, err));
+    return feed_tap(lr, TAP_BLOCK_OUT, -1, b->out, c->hidden, c->hidden, err);
 }
 
 /* What is read after this chunk's last stage: the same layer again, or the layer after it. */
@@ -401,17 +508,19 @@ static void piece_after(const LayerRun *lr, FeedPiece *p)
     int layer = lr->b1 < lr->blocks.n ? lr->layer : lr->layer + 1;
     if (layer >= m->cfg.layers)
         return;
-    const int32_t index[] = {m->layers[layer].q, m->layers[layer].k, m->layers[layer].v};
+    const LayerTensors *t = &m->layers[layer];
+    const int32_t index[] = {t->q, t->k, t->v};
     LinearRun run[3];
     const LinearRun *lin[3];
-    for (int i = 0; i < 3; i++) {
+    int n = m->arch->fused ? 1 : 3;
+    for (int i = 0; i < n; i++) {
         const Linear *l = &m->linears[index[i]];
         if (!ops_can_widen(l->weight->dtype))
             return;
         run[i] = (LinearRun){.lin = l, .panels = panel_count(l->out, l->in)};
         lin[i] = &run[i];
     }
-    stage_first_piece(lin, 3, false, lr->piece_max, p);
+    stage_first_piece(lin, n, false, lr->piece_max, p);
 }
 
 static Status run_chunk(LayerRun *lr, const RowNeed *need, Error *err)
@@ -438,21 +547,22 @@ static RowNeed row_need(LayerRun *lr)
     const ModelConfig *c = &lr->r->m->cfg;
     RowNeed n = layer_row_need(lr->r->m, false);
     LinearRun *l = lr->lin, *qkv[] = {&l[L_Q], &l[L_K], &l[L_V]}, *gu[] = {&l[L_GATE], &l[L_UP]};
-    n.act = max64(stage_distinct_acts(qkv, 3), stage_distinct_acts(gu, 2)) * c->hidden;
+    bool fused = lr->r->m->arch->fused;
+    n.act = max64(stage_distinct_acts(qkv, fused ? 1 : 3), stage_distinct_acts(gu, fused ? 1 : 2)) * c->hidden;
     for (int i = L_O; i <= L_DOWN; i += L_DOWN - L_O)
         if (l[i].form && l[i].form->act)
             n.act = max64(n.act, l[i].lin->in);
     if (tap_mask(lr, TAP_ATTN, -1) | tap_mask(lr, TAP_FFN, -1) | tap_mask(lr, TAP_LINEAR_OUT, l[L_O].index) |
         tap_mask(lr, TAP_LINEAR_OUT, l[L_DOWN].index))
         n.tap = c->hidden;
-    if (tap_mask(lr, TAP_LINEAR_OUT, l[L_GATE].index) | tap_mask(lr, TAP_LINEAR_OUT, l[L_UP].index))
+    if (!fused && (tap_mask(lr, TAP_LINEAR_OUT, l[L_GATE].index) | tap_mask(lr, TAP_LINEAR_OUT, l[L_UP].index)))
         n.up = c->inter;
     return n;
 }
 
 static bool must_be_whole(const LayerRun *lr)
 {
-    for (int i = 0; i < lr->nlin; i++)
+    for (int i = 0; i < LINEAR_ROLES; i++)
         if (lr->lin[i].form && lr->lin[i].form->prepare)
             return true;
     return false;
@@ -522,10 +632,11 @@ Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, St
         return error_set(err, ST_INTERNAL, "there is no layer %d: the model has %d", layer, r->m->cfg.layers);
     if (nobs > TAPS_MAX_OBSERVERS)
         return error_set(err, ST_INTERNAL, "%d observers of one pass, at most %d", nobs, TAPS_MAX_OBSERVERS);
-    LayerRun lr = {.r = r, .layer = layer, .in = in, .out = out, .hub = {obs, nobs, r->opt.cancel},
-                   .piece_max = feed_piece_max(r->opt.mem_limit)};
-    Status st = start_layer(&lr, v, err);
     const ModelConfig *c = &r->m->cfg;
+    LayerRun lr = {.r = r, .layer = layer, .in = in, .out = out, .hub = {obs, nobs, r->opt.cancel},
+                   .forms = v ? v->forms : NULL, .piece_max = feed_piece_max(r->opt.mem_limit),
+                   .local = r->m->arch->local_rope && c->window && c->window[layer] > 0};
+    Status st = start_layer(&lr, err);
     runner_progress(r, "layer", layer, c->layers, layer * lr.work_total, c->layers * lr.work_total, false);
     bool whole = false;
     if (st == ST_OK)

@@ -63,7 +63,15 @@ typedef struct LinearRun {
     double *energy;         /* [blocks][panels] sums of y^2, NULL when nobody asks */
 } LinearRun;
 
-enum { STAGE_MAX = 3, LAYER_LINEARS_MAX = 16 };
+enum { STAGE_MAX = 3 };
+
+/* What a layer's linears and norms are to the decoder: slots of LayerRun.lin and .norm. */
+typedef enum LinearRole {
+    L_Q, L_K, L_V, L_O, L_GATE, L_UP, L_DOWN, L_Q_A, L_KV_A, L_KV_B, L_ROUTER, L_SHARED_GATE, LINEAR_ROLES
+} LinearRole;
+typedef enum NormRole {
+    NORM_INPUT, NORM_POST, NORM_AFTER_ATTN, NORM_AFTER_FFN, NORM_Q, NORM_K, NORM_Q_A, NORM_KV_A, NORM_ROLES
+} NormRole;
 
 /* One pass over one layer. */
 typedef struct LayerRun {
@@ -73,9 +81,10 @@ typedef struct LayerRun {
     Stream *out;
     TapHub hub;
     BlockPlan blocks;
-    LinearRun lin[LAYER_LINEARS_MAX];
-    int nlin;
-    float *norm[4];         /* widened norm weights: input, post, q, k */
+    const LinearForm *const *forms; /* of the layer's linears, NULL: all float */
+    LinearRun lin[LINEAR_ROLES];    /* lin NULL where the layer has none */
+    float *norm[NORM_ROLES];        /* widened norm weights, NULL where the layer has none */
+    bool local;             /* rotated by ModelConfig.rope_local */
     uint64_t piece_max;     /* bytes of weights read as one piece */
     /* the present chunk: blocks [b0, b1), rows [row0, row0+rows), samples [s0, s1) */
     int64_t b0, b1, row0, rows;
@@ -112,14 +121,14 @@ void stage_first_piece(const LinearRun *const *lin, int n, bool gate, uint64_t p
 /* Distinct activation transforms among the forms: how many inputs act_scratch holds. */
 int stage_distinct_acts(LinearRun *const *lin, int n);
 
-/* Causal attention of the chunk's samples. o may be q. */
+/* Causal attention of the chunk's samples. o may be q when v_dim is head_dim. */
 typedef struct AttnRun {
     LayerRun *lr;
     const float *q, *k, *v; /* [rows][ld*] */
-    float *o;               /* [rows][ldq] */
-    int64_t ldq, ldk, ldv;
-    int heads, kv_heads, head_dim;
-    float scale;
+    float *o;               /* [rows][ldo] */
+    int64_t ldq, ldk, ldv, ldo;
+    int heads, kv_heads, head_dim, v_dim;
+    float scale, softcap;   /* softcap 0: none */
     int64_t window;         /* 0: all */
     int64_t *first_task;    /* [samples of the chunk + 1] */
 } AttnRun;

@@ -39,12 +39,20 @@ void ops_norm(const Ops *o, NormKind kind, const float *x, const float *w, doubl
     ops_round(o, y, n);
 }
 
+/* tanh as the reference implementation's vector library gives it: 1 from this argument on, where float32 could still
+ * tell the difference (which gelu multiplies up to a value other than zero). */
+static float tanh_reference(float x)
+{
+    return fabsf(x) > 8.664339742f ? copysignf(1.0f, x) : tanhf(x);
+}
+
 static void act_libm(Activation act, float *g, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         float x = g[i];
         g[i] = act == ACT_SILU ? x / (1.0f + expf(-x))
-                               : 0.5f * x * (1.0f + tanhf(0.7978845608028654f * (x + 0.044715f * (x * x * x))));
+                               : 0.5f * x *
+                                     (1.0f + tanh_reference(0.7978845608028654f * (x + 0.044715f * (x * x * x))));
     }
 }
 
@@ -70,8 +78,9 @@ void ops_add(const Ops *o, const float *a, const float *b, float *y, int64_t n)
 
 void ops_rope(const Ops *o, float *x, const float *cos, const float *sin, int64_t half)
 {
-    if (!o->model) {
+    if (!o->model || o->rope_fp32) {
         o->k->rope(x, x + half, cos, sin, half);
+        ops_round(o, x, 2 * half);
         return;
     }
     enum { STEP = 64 };
@@ -99,6 +108,23 @@ void ops_rope(const Ops *o, float *x, const float *cos, const float *sin, int64_
 void ops_softmax(const Ops *o, float *x, int64_t n)
 {
     o->f->softmax(x, n);
+    ops_round(o, x, n);
+}
+
+void ops_softcap(const Ops *o, float *x, int64_t n, float cap)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] /= cap;
+    ops_round(o, x, n);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = tanh_reference(x[i]);
+    ops_round(o, x, n);
+    ops_scale(o, x, cap, n);
+}
+
+void ops_scale(const Ops *o, float *x, float s, int64_t n)
+{
+    o->k->scale(x, s, x, n);
     ops_round(o, x, n);
 }
 

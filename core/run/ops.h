@@ -15,6 +15,7 @@ typedef struct Ops {
     const MathKernels *k; /* fast */
     const MathKernels *f; /* exp, softmax and gates */
     bool model;
+    bool rope_fp32; /* rotations round only their result */
     DType dtype;
 } Ops;
 
@@ -31,6 +32,10 @@ void ops_add(const Ops *o, const float *a, const float *b, float *y, int64_t n);
 void ops_rope(const Ops *o, float *x, const float *cos, const float *sin, int64_t half);
 /* x = R(softmax(x)) */
 void ops_softmax(const Ops *o, float *x, int64_t n);
+/* x = R(R(tanh(R(x / cap))) * cap) */
+void ops_softcap(const Ops *o, float *x, int64_t n, float cap);
+/* x = R(x * s) */
+void ops_scale(const Ops *o, float *x, float s, int64_t n);
 /* y = R(x·w + bias): one tile. scratch: gemm_exact_scratch(m, n) doubles in model mode, else unused. */
 void ops_gemm(const Ops *o, const GemmArgs *g, const float *bias, double *scratch);
 /* Scores: y = R(R(x·w) * scale). */

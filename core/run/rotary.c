@@ -8,13 +8,13 @@
 static const double pi = 3.14159265358979323846;
 
 /* Which frequency set a sample of `len` tokens uses: some scalings depend on its length. */
-static int64_t rope_key(const ModelConfig *cfg, int64_t len)
+static int64_t rope_key(const ModelConfig *cfg, const RopeParams *p, int64_t len)
 {
-    switch (cfg->rope.type) {
+    switch (p->type) {
     case ROPE_DYNAMIC:
         return len > cfg->max_positions ? len : 0;
     case ROPE_LONGROPE:
-        return len > cfg->rope.original_max;
+        return len > p->original_max;
     default:
         return 0;
     }
@@ -70,9 +70,8 @@ static double yarn_gain(double factor, double m)
     return factor <= 1 ? 1 : 0.1 * m * log(factor) + 1;
 }
 
-static double attention_factor(const ModelConfig *cfg)
+static double attention_factor(const ModelConfig *cfg, const RopeParams *p)
 {
-    const RopeParams *p = &cfg->rope;
     if (p->type == ROPE_YARN) {
         if (p->has_attention_factor)
             return p->attention_factor;
@@ -89,9 +88,8 @@ static double attention_factor(const ModelConfig *cfg)
     return 1;
 }
 
-static void frequencies(const ModelConfig *cfg, int64_t key, float *inv)
+static void frequencies(const ModelConfig *cfg, const RopeParams *p, int64_t key, float *inv)
 {
-    const RopeParams *p = &cfg->rope;
     double theta = p->theta;
     if (p->type == ROPE_DYNAMIC && key) {
         double ratio = p->factor * (double)key / (double)cfg->max_positions - (p->factor - 1);
@@ -110,22 +108,28 @@ static void frequencies(const ModelConfig *cfg, int64_t key, float *inv)
             inv[j] /= (float)(key ? p->long_factor : p->short_factor)[j];
 }
 
-static RopeTable *find(const RopeSet *set, int64_t key)
+static RopeTable *find(const RopeSet *set, bool local, int64_t key)
 {
     for (size_t i = 0; i < set->n; i++)
-        if (set->t[i].key == key)
+        if (set->t[i].key == key && set->t[i].local == local)
             return &set->t[i];
     return NULL;
 }
 
-const RopeTable *rope_table(const RopeSet *set, const ModelConfig *cfg, int64_t len)
+static const RopeParams *params_of(const ModelConfig *cfg, bool local)
 {
-    return find(set, rope_key(cfg, len));
+    return local ? &cfg->rope_local : &cfg->rope;
+}
+
+const RopeTable *rope_table(const RopeSet *set, const ModelConfig *cfg, bool local, int64_t len)
+{
+    return find(set, local, rope_key(cfg, params_of(cfg, local), len));
 }
 
 static Status fill_table(RopeTable *t, const ModelConfig *cfg, const Ops *ops, int64_t rows, Error *err)
 {
-    int64_t half = cfg->rope.dim / 2;
+    const RopeParams *p = params_of(cfg, t->local);
+    int64_t half = p->dim / 2;
     float *inv = mem_array((size_t)half, sizeof *inv);
     float *c = mem_aligned((size_t)(rows * half), sizeof *c), *s = mem_aligned((size_t)(rows * half), sizeof *s);
     if (!inv || !c || !s) {
@@ -134,16 +138,18 @@ static Status fill_table(RopeTable *t, const ModelConfig *cfg, const Ops *ops, i
         free(s);
         return error_nomem(err, "position tables");
     }
-    float af = (float)attention_factor(cfg);
-    frequencies(cfg, t->key, inv);
+    float af = (float)attention_factor(cfg, p);
+    frequencies(cfg, p, t->key, inv);
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < half; j++) {
             double angle = (double)((float)i * inv[j]);
             c[i * half + j] = (float)cos(angle) * af;
             s[i * half + j] = (float)sin(angle) * af;
         }
-    ops_round(ops, c, rows * half);
-    ops_round(ops, s, rows * half);
+    if (!ops->rope_fp32) {
+        ops_round(ops, c, rows * half);
+        ops_round(ops, s, rows * half);
+    }
     free(inv);
     free(t->cos);
     free(t->sin);
@@ -154,17 +160,17 @@ static Status fill_table(RopeTable *t, const ModelConfig *cfg, const Ops *ops, i
     return ST_OK;
 }
 
-Status rope_reserve(RopeSet *set, const ModelConfig *cfg, const Ops *ops, int64_t len, Error *err)
+Status rope_reserve(RopeSet *set, const ModelConfig *cfg, bool local, const Ops *ops, int64_t len, Error *err)
 {
-    int64_t key = rope_key(cfg, len);
-    RopeTable *t = find(set, key);
+    int64_t key = rope_key(cfg, params_of(cfg, local), len);
+    RopeTable *t = find(set, local, key);
     if (t && t->rows >= len)
         return ST_OK;
     if (!t) {
         if (!mem_grow(&set->t, &set->cap, set->n + 1, sizeof *set->t))
             return error_nomem(err, "position tables");
         t = &set->t[set->n++];
-        *t = (RopeTable){.key = key};
+        *t = (RopeTable){.key = key, .local = local};
     }
     return fill_table(t, cfg, ops, len, err);
 }

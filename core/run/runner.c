@@ -1,5 +1,6 @@
 #include "run/engine.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,6 +36,7 @@ Status runner_new(Runner **out, const Model *m, const RunnerOptions *opt, Error 
     r->m = m;
     r->opt = *opt;
     r->ops = ops_make(opt->arith == ARITH_MODEL, m->cfg.dtype);
+    r->ops.rope_fp32 = m->arch->rope_fp32;
     r->threads = pool_threads(opt->pool);
     r->worker = mem_zarray((size_t)r->threads, sizeof *r->worker);
     Status st = r->worker ? feed_new(&r->feed, m->ckpt, err) : error_nomem(err, "the runner");
@@ -146,6 +148,8 @@ static Status embed_rows(Runner *r, const TokenSet *t, Stream *out, void *raw, E
 {
     const TensorInfo *e = r->m->embed;
     int64_t h = out->width;
+    float scale = sqrtf((float)h);
+    ops_round(&r->ops, &scale, 1);
     uint64_t row = (uint64_t)h * (uint64_t)dtype_size(e->dtype);
     for (int64_t i = 0; i < out->rows; i++) {
         int32_t id = t->ids[i];
@@ -156,6 +160,8 @@ static Status embed_rows(Runner *r, const TokenSet *t, Stream *out, void *raw, E
             return error_set(err, ST_CANCELLED, "cancelled");
         RETURN_IF_ERROR(checkpoint_read(r->m->ckpt, e, (uint64_t)id * row, row, raw, err));
         ops_widen(&r->ops, e->dtype, raw, h, out->data + i * h);
+        if (r->m->arch->embed_scale)
+            ops_scale(&r->ops, out->data + i * h, scale, h);
         if (i % 256 == 0)
             runner_progress(r, "embed", i, out->rows, 0, 0, i == 0);
     }
@@ -271,6 +277,8 @@ static void logits_task(void *ctx, int64_t index, int worker)
         GemmArgs g = {.m = rows, .n = n, .k = h, .x = l->x->data + row0 * h, .ldx = h, .w = w, .ldw = h,
                       .y = wk->tile, .ldy = n};
         ops_gemm(&l->r->ops, &g, NULL, wk->exact);
+        if (l->r->m->cfg.final_softcap > 0)
+            ops_softcap(&l->r->ops, wk->tile, rows * n, (float)l->r->m->cfg.final_softcap);
         l->fn(l->ctx, row0, rows, v, n, wk->tile, n, w);
     }
 }

@@ -170,13 +170,17 @@ static void golden_case(const char *arch, const char *kind, ArithMode arith)
     unlink(out);
 }
 
-static const char *const archs[] = {"llama", "llama3", "qwen2", "qwen3"};
+/* Recorded in float32 and in bf16. */
+static const char *const archs[] = {"llama", "llama3", "qwen2", "qwen3", "mistral", "phi3", "gemma2"};
+static const char *const fp32_archs[] = {"gemma3"};
 
 static void fp32_is_the_recorded_forward(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof archs / sizeof *archs; i++)
         golden_case(archs[i], "fp32", ARITH_FP32);
+    for (size_t i = 0; i < sizeof fp32_archs / sizeof *fp32_archs; i++)
+        golden_case(fp32_archs[i], "fp32", ARITH_FP32);
 }
 
 static void model_mode_is_the_recorded_bf16_forward(void **state)

@@ -591,16 +591,16 @@ static void unknown_types_run_or_are_refused(void **state)
         const char *add, *fragment;
     } refused[] = {
         {"{\"model_type\":\"newmoe\",\"num_experts\":8}", "it is a mixture of experts ('num_experts')"},
-        {"{\"model_type\":\"mixtral\",\"num_local_experts\":8}", "it is a mixture of experts ('num_local_experts')"},
-        {"{\"model_type\":\"deepseek_v3\",\"n_routed_experts\":256}",
+        {"{\"model_type\":\"newmix\",\"num_local_experts\":8}", "it is a mixture of experts ('num_local_experts')"},
+        {"{\"model_type\":\"deepseek_v9\",\"n_routed_experts\":256}",
          "it is a mixture of experts ('n_routed_experts')"},
         {"{\"model_type\":\"minicpm3\",\"kv_lora_rank\":256}", "multi-head latent attention (MLA) ('kv_lora_rank')"},
-        {"{\"model_type\":\"gemma2\",\"attn_logit_softcapping\":50.0}", "caps the attention scores"},
+        {"{\"model_type\":\"gemma9\",\"attn_logit_softcapping\":50.0}", "caps the attention scores"},
         {"{\"model_type\":\"granite\",\"embedding_multiplier\":12}", "scales the embeddings"},
         {"{\"model_type\":\"smollm3\",\"no_rope_layers\":[1,0]}", "no rotary embedding"},
         {"{\"model_type\":\"olmo\",\"clip_qkv\":8}", "clips q, k and v"},
         {"{\"model_type\":\"gemma\"}", "norms and embeddings are scaled differently"},
-        {"{\"model_type\":\"mistral\",\"sliding_window\":8}", "'sliding_window' is set"},
+        {"{\"model_type\":\"newwindow\",\"sliding_window\":8}", "'sliding_window' is set"},
         {"{\"model_type\":\"new\",\"hidden_act\":\"relu\"}", "'hidden_act' is 'relu'"},
     };
     char *dir = temp_folder();

@@ -1,0 +1,35 @@
+#include "model/arch.h"
+#include "model/config.h"
+
+static const char *const aliases[] = {"gemma3", NULL};
+
+/* Windows on all layers but every sliding_window_pattern-th. */
+static Status windows(const cJSON *config, ModelConfig *cfg, Error *err)
+{
+    int64_t pattern = 6;
+    RETURN_IF_ERROR(json_int(config, "sliding_window_pattern", &pattern, NULL, err));
+    if (pattern < 1 || pattern > cfg->layers + 1)
+        pattern = pattern < 1 ? 1 : cfg->layers + 1;
+    return config_windows(config, 4096, (int)pattern, cfg, err);
+}
+
+/* Gemma 3 (text): Gemma 2 with norms on the heads instead of caps, and an embedding of its own for layers with a
+ * window. */
+const Arch arch_gemma3 = {
+    .model_type = "gemma3_text",
+    .title = "Gemma 3",
+    .norm = NORM_UNIT,
+    .qk_norm = QK_NORM_HEAD,
+    .head_dim_from_config = true,
+    .default_head_dim = 256,
+    .sandwich = true,
+    .embed_scale = true,
+    .score_scale_key = true,
+    .local_rope = true,
+    .tied = true,
+    .act = ACT_GELU_TANH,
+    .default_theta = 1000000,
+    .default_eps = 1e-6,
+    .aliases = aliases,
+    .windows = windows,
+};

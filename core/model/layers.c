@@ -1,0 +1,305 @@
+#include "model/layers.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/str.h"
+
+enum { NAME_MAX_BYTES = 160 };
+
+const char *open_file_of(const Open *o, const TensorInfo *t)
+{
+    const Checkpoint *c = o->m->ckpt;
+    return t || checkpoint_files(c) == 1 ? checkpoint_file_path(c, t ? t->file : 0) : o->m->path;
+}
+
+static bool float_dtype(DType t)
+{
+    return t == DT_F32 || t == DT_F16 || t == DT_BF16;
+}
+
+static void shape_text(Str *b, int ndim, const int64_t *shape)
+{
+    str_putc(b, '[');
+    for (int i = 0; i < ndim; i++)
+        str_printf(b, "%s%lld", i ? "," : "", (long long)shape[i]);
+    str_putc(b, ']');
+}
+
+static Status wrong_shape(Open *o, const TensorInfo *t, int ndim, const int64_t *want, const char *keys)
+{
+    Str a = {0}, b = {0};
+    shape_text(&a, t->ndim, t->shape);
+    shape_text(&b, ndim, want);
+    error_set(o->err, ST_DATA, "'%s': tensor '%s' has shape %s, config.json says %s (%s)", open_file_of(o, t), t->name,
+              str_text(&a), str_text(&b), keys);
+    str_free(&a);
+    str_free(&b);
+    return ST_DATA;
+}
+
+Status open_take(Open *o, const char *name, bool optional, int64_t rows, int64_t cols, const char *keys,
+                 const TensorInfo **out)
+{
+    const TensorInfo *t = checkpoint_find(o->m->ckpt, name);
+    *out = t;
+    if (!t && optional)
+        return ST_OK;
+    if (!t)
+        return error_set(o->err, ST_DATA, "'%s': tensor '%s' is missing", open_file_of(o, NULL), name);
+    if (!float_dtype(t->dtype))
+        return error_set(o->err, ST_DATA, "'%s': tensor '%s' is %s: only F32, F16 and BF16 weights can be used",
+                         open_file_of(o, t), name, dtype_name(t->dtype));
+    int64_t want[2] = {rows, cols};
+    int ndim = cols ? 2 : 1;
+    if (t->ndim != ndim || t->shape[0] != rows || (cols && t->shape[1] != cols))
+        return wrong_shape(o, t, ndim, want, keys);
+    bool added;
+    if (!map_add(&o->used, t->name, strlen(t->name), 0, &added))
+        return error_nomem(o->err, "the model's tensors");
+    if (added)
+        o->m->params += rows * (cols ? cols : 1); /* fits: nbytes of the tensor does */
+    return ST_OK;
+}
+
+/* A tensor of one layer; the name is made from `fmt` under "model.layers.N.". */
+static Status take_vector(Open *o, int layer, int64_t n, int64_t cols, const char *keys, const TensorInfo **out,
+                          const char *fmt, ...) __attribute__((format(printf, 7, 8)));
+static Status take_vector(Open *o, int layer, int64_t n, int64_t cols, const char *keys, const TensorInfo **out,
+                          const char *fmt, ...)
+{
+    char name[NAME_MAX_BYTES];
+    int k = snprintf(name, sizeof name, "model.layers.%d.", layer);
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(name + k, sizeof name - (size_t)k, fmt, ap);
+    va_end(ap);
+    return open_take(o, name, false, n, cols, keys, out);
+}
+
+/* One linear to be found. `input`: index of the first that sees the same input, -1 for its own. */
+typedef struct Want {
+    LinearKind kind;
+    int64_t out, in;
+    const char *keys;
+    int32_t input, expert;
+} Want;
+
+/* Adds linear "model.layers.N.<module>.<name>" and gives its index. */
+static Status add_linear(Open *o, int layer, const char *module, const char *name, const Want *w, int32_t *index)
+{
+    Model *m = o->m;
+    char text[NAME_MAX_BYTES];
+    if (!mem_grow(&m->linears, &o->linears_cap, (size_t)m->nlinears + 1, sizeof *m->linears))
+        return error_nomem(o->err, "the model's layers");
+    *index = (int32_t)m->nlinears;
+    Linear *l = &m->linears[m->nlinears++];
+    snprintf(text, sizeof text, "model.layers.%d.%s.%s", layer, module, name);
+    *l = (Linear){.name = arena_strdup(&m->arena, text), .layer = layer, .kind = w->kind, .out = w->out, .in = w->in,
+                  .input = w->input < 0 ? *index : w->input, .expert = w->expert, .group = -1};
+    if (!l->name || !map_add(&m->by_name, l->name, strlen(l->name), *index, NULL))
+        return error_nomem(o->err, "the model's layers");
+    snprintf(text, sizeof text, "%s.weight", l->name);
+    RETURN_IF_ERROR(open_take(o, text, false, l->out, l->in, w->keys, &l->weight));
+    snprintf(text, sizeof text, "%s.bias", l->name);
+    return open_take(o, text, true, l->out, 0, w->keys, &l->bias);
+}
+
+/* Makes linears [first, end of the list) a fused group. */
+static Status close_group(Open *o, int32_t first, const char *label)
+{
+    Model *m = o->m;
+    if (!mem_grow(&m->groups, &o->groups_cap, (size_t)m->ngroups + 1, sizeof *m->groups))
+        return error_nomem(o->err, "the model's layers");
+    FusedGroup *g = &m->groups[m->ngroups];
+    *g = (FusedGroup){.first = first, .count = (int32_t)m->nlinears - first};
+    snprintf(g->label, sizeof g->label, "%s", g->count > 1 ? label : ".");
+    for (int64_t i = first; i < m->nlinears; i++)
+        m->linears[i].group = (int32_t)m->ngroups;
+    m->ngroups++;
+    return ST_OK;
+}
+
+static Status add_alone(Open *o, int layer, const char *module, const char *name, const Want *w, int32_t *index)
+{
+    RETURN_IF_ERROR(add_linear(o, layer, module, name, w, index));
+    return close_group(o, *index, ".");
+}
+
+/* ---- attention ---- */
+
+static const char self_attn[] = "self_attn";
+
+static Status take_o(Open *o, int layer, LayerTensors *t)
+{
+    const ModelConfig *c = &o->m->cfg;
+    const char *keys = c->mla.kv_rank ? "hidden_size, num_attention_heads x v_head_dim"
+                                      : "hidden_size, num_attention_heads x head_dim";
+    Want w = {LK_O, c->hidden, (int64_t)c->heads * c->v_dim, keys, -1, -1};
+    return add_alone(o, layer, self_attn, "o_proj", &w, &t->o);
+}
+
+static Status take_qkv(Open *o, int layer, LayerTensors *t)
+{
+    static const char q_keys[] = "num_attention_heads x head_dim, hidden_size";
+    static const char kv_keys[] = "num_key_value_heads x head_dim, hidden_size";
+    const ModelConfig *c = &o->m->cfg;
+    int64_t q = (int64_t)c->heads * c->head_dim, kv = (int64_t)c->kv_heads * c->head_dim;
+    if (o->m->arch->fused) {
+        Want w = {LK_QKV, q + 2 * kv, c->hidden,
+                  "(num_attention_heads + 2 num_key_value_heads) x head_dim, hidden_size", -1, -1};
+        RETURN_IF_ERROR(take_o(o, layer, t)); /* the family's definition order */
+        return add_alone(o, layer, self_attn, "qkv_proj", &w, &t->q);
+    }
+    Want w = {LK_Q, q, c->hidden, q_keys, -1, -1};
+    RETURN_IF_ERROR(add_linear(o, layer, self_attn, "q_proj", &w, &t->q));
+    w = (Want){LK_K, kv, c->hidden, kv_keys, t->q, -1};
+    RETURN_IF_ERROR(add_linear(o, layer, self_attn, "k_proj", &w, &t->k));
+    w.kind = LK_V;
+    RETURN_IF_ERROR(add_linear(o, layer, self_attn, "v_proj", &w, &t->v));
+    RETURN_IF_ERROR(close_group(o, t->q, "qkv"));
+    return take_o(o, layer, t);
+}
+
+static Status take_mla(Open *o, int layer, LayerTensors *t)
+{
+    const ModelConfig *c = &o->m->cfg;
+    const MlaConfig *a = &c->mla;
+    Want q = {LK_Q, (int64_t)c->heads * c->head_dim, a->q_rank ? a->q_rank : c->hidden,
+              "num_attention_heads x (qk_nope_head_dim + qk_rope_head_dim), q_lora_rank or hidden_size", -1, -1};
+    Want kv_a = {LK_OTHER, a->kv_rank + a->rope, c->hidden, "kv_lora_rank + qk_rope_head_dim, hidden_size", -1, -1};
+    Want kv_b = {LK_OTHER, (int64_t)c->heads * (a->nope + a->v), a->kv_rank,
+                 "num_attention_heads x (qk_nope_head_dim + v_head_dim), kv_lora_rank", -1, -1};
+    if (a->q_rank) {
+        Want q_a = {LK_OTHER, a->q_rank, c->hidden, "q_lora_rank, hidden_size", -1, -1};
+        RETURN_IF_ERROR(add_alone(o, layer, self_attn, "q_a_proj", &q_a, &t->q_a));
+        RETURN_IF_ERROR(take_vector(o, layer, a->q_rank, 0, "q_lora_rank", &t->q_a_norm,
+                                    "self_attn.q_a_layernorm.weight"));
+    }
+    RETURN_IF_ERROR(add_alone(o, layer, self_attn, a->q_rank ? "q_b_proj" : "q_proj", &q, &t->q));
+    kv_a.input = a->q_rank ? t->q_a : t->q;
+    RETURN_IF_ERROR(add_alone(o, layer, self_attn, "kv_a_proj_with_mqa", &kv_a, &t->kv_a));
+    RETURN_IF_ERROR(take_vector(o, layer, a->kv_rank, 0, "kv_lora_rank", &t->kv_a_norm,
+                                "self_attn.kv_a_layernorm.weight"));
+    RETURN_IF_ERROR(add_alone(o, layer, self_attn, "kv_b_proj", &kv_b, &t->kv_b));
+    return take_o(o, layer, t);
+}
+
+/* ---- feed-forward ---- */
+
+/* gate, up and down of a block `width` wide; `input`: the linear whose input gate and up share, -1 for their own. */
+static Status take_dense(Open *o, int layer, const char *module, int64_t width, const char *keys, LayerTensors *t)
+{
+    int64_t h = o->m->cfg.hidden;
+    if (o->m->arch->fused) {
+        Want w = {LK_GATE_UP, 2 * width, h, keys, -1, -1};
+        RETURN_IF_ERROR(add_alone(o, layer, module, "gate_up_proj", &w, &t->gate));
+    } else {
+        Want w = {LK_GATE, width, h, keys, -1, -1};
+        RETURN_IF_ERROR(add_linear(o, layer, module, "gate_proj", &w, &t->gate));
+        w = (Want){LK_UP, width, h, keys, t->gate, -1};
+        RETURN_IF_ERROR(add_linear(o, layer, module, "up_proj", &w, &t->up));
+        RETURN_IF_ERROR(close_group(o, t->gate, "gu"));
+    }
+    Want w = {LK_DOWN, h, width, keys, -1, -1};
+    return add_alone(o, layer, module, "down_proj", &w, &t->down);
+}
+
+/* All experts are one group: deployments run them as one operation with one scheme. */
+static Status take_experts(Open *o, int layer, LayerTensors *t)
+{
+    const MoeRule *r = o->m->arch->moe;
+    const ModelConfig *c = &o->m->cfg;
+    int64_t width = c->moe.inter;
+    int32_t down;
+    char module[64];
+    for (int e = 0; e < c->moe.experts; e++) {
+        int32_t gate, up;
+        snprintf(module, sizeof module, "%s.experts.%d", r->block, e);
+        Want w = {LK_GATE, width, c->hidden, r->inter_key, -1, e};
+        RETURN_IF_ERROR(add_linear(o, layer, module, r->gate, &w, &gate));
+        w = (Want){LK_UP, width, c->hidden, r->inter_key, gate, e};
+        RETURN_IF_ERROR(add_linear(o, layer, module, r->up, &w, &up));
+        w = (Want){LK_DOWN, c->hidden, width, r->inter_key, -1, e};
+        RETURN_IF_ERROR(add_linear(o, layer, module, r->down, &w, &down));
+        t->expert = e ? t->expert : gate;
+    }
+    return close_group(o, t->expert, "experts");
+}
+
+static Status take_moe(Open *o, int layer, LayerTensors *t)
+{
+    const MoeRule *r = o->m->arch->moe;
+    const ModelConfig *c = &o->m->cfg;
+    int64_t n = c->moe.experts;
+    if (r->router_linear) {
+        Want w = {LK_ROUTER, n, c->hidden, r->experts_key, -1, -1};
+        RETURN_IF_ERROR(add_alone(o, layer, r->block, "gate", &w, &t->router_linear));
+    } else {
+        RETURN_IF_ERROR(take_vector(o, layer, n, c->hidden, r->experts_key, &t->router, "%s.gate.weight", r->block));
+    }
+    if (r->bias)
+        RETURN_IF_ERROR(take_vector(o, layer, n, 0, r->experts_key, &t->router_bias, "%s.%s", r->block, r->bias));
+    RETURN_IF_ERROR(take_experts(o, layer, t));
+    if (!c->moe.shared_inter)
+        return ST_OK;
+    char module[64];
+    snprintf(module, sizeof module, "%s.%s", r->block, r->shared);
+    RETURN_IF_ERROR(take_dense(o, layer, module, c->moe.shared_inter,
+                               r->shared_inter_key ? r->shared_inter_key : "n_shared_experts", t));
+    if (!r->shared_gate)
+        return ST_OK;
+    Want w = {LK_OTHER, 1, c->hidden, "hidden_size", t->gate, -1};
+    return add_alone(o, layer, r->block, "shared_expert_gate", &w, &t->shared_gate);
+}
+
+/* ---- a layer ---- */
+
+static Status take_norms(Open *o, int layer, LayerTensors *t)
+{
+    const Arch *a = o->m->arch;
+    const ModelConfig *c = &o->m->cfg;
+    int64_t h = c->hidden;
+    RETURN_IF_ERROR(take_vector(o, layer, h, 0, "hidden_size", &t->input_norm, "input_layernorm.weight"));
+    RETURN_IF_ERROR(take_vector(o, layer, h, 0, "hidden_size", a->sandwich ? &t->after_attn : &t->post_norm,
+                                "post_attention_layernorm.weight"));
+    if (a->sandwich) {
+        RETURN_IF_ERROR(take_vector(o, layer, h, 0, "hidden_size", &t->post_norm, "pre_feedforward_layernorm.weight"));
+        RETURN_IF_ERROR(take_vector(o, layer, h, 0, "hidden_size", &t->after_ffn, "post_feedforward_layernorm.weight"));
+    }
+    if (c->qk_norm == QK_NORM_NONE)
+        return ST_OK;
+    bool full = c->qk_norm == QK_NORM_FULL;
+    RETURN_IF_ERROR(take_vector(o, layer, c->head_dim * (full ? (int64_t)c->heads : 1), 0, "head_dim", &t->q_norm,
+                                "self_attn.q_norm.weight"));
+    return take_vector(o, layer, c->head_dim * (full ? (int64_t)c->kv_heads : 1), 0, "head_dim", &t->k_norm,
+                       "self_attn.k_norm.weight");
+}
+
+static Status take_layer(Open *o, int layer)
+{
+    static const char keys[] = "intermediate_size, hidden_size";
+    const ModelConfig *c = &o->m->cfg;
+    LayerTensors *t = &o->m->layers[layer];
+    *t = (LayerTensors){.first = (int32_t)o->m->nlinears, .q = -1, .k = -1, .v = -1, .o = -1, .gate = -1, .up = -1,
+                        .down = -1, .q_a = -1, .kv_a = -1, .kv_b = -1, .router_linear = -1, .shared_gate = -1,
+                        .expert = -1};
+    RETURN_IF_ERROR(take_norms(o, layer, t));
+    RETURN_IF_ERROR(o->m->arch->mla ? take_mla(o, layer, t) : take_qkv(o, layer, t));
+    RETURN_IF_ERROR(c->moe.experts && c->moe.layer[layer] ? take_moe(o, layer, t)
+                                                          : take_dense(o, layer, "mlp", c->inter, keys, t));
+    t->count = (int32_t)o->m->nlinears - t->first;
+    return ST_OK;
+}
+
+Status open_layers(Open *o)
+{
+    Model *m = o->m;
+    m->layers = mem_zarray((size_t)m->cfg.layers, sizeof *m->layers);
+    if (!m->layers)
+        return error_nomem(o->err, "the model's layers");
+    for (int i = 0; i < m->cfg.layers; i++)
+        RETURN_IF_ERROR(take_layer(o, i));
+    return ST_OK;
+}
