@@ -56,6 +56,9 @@ typedef struct BpeScratch {
 
 /* Reads the model; byte_level as the pre-tokenizer says. Walks vocab and merges once. Errors name the key. */
 Status bpe_new(Bpe **out, const cJSON *model, bool byte_level, Error *err);
+/* A tiktoken.model: lines of a token's bytes in base64 and its rank, which is its id. Of two neighbours those merge
+ * first whose concatenation has the lowest rank; a piece that is a token stands for itself. Errors name the line. */
+Status bpe_from_ranks(Bpe **out, const char *text, size_t len, Error *err);
 void bpe_free(Bpe *b);
 /* Gives an id beside or instead of the vocabulary's its text: an added token. */
 Status bpe_add_token(Bpe *b, int64_t id, const char *content, size_t len, Error *err);

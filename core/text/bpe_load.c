@@ -7,7 +7,7 @@
 #include "text/bpe_parts.h"
 #include "text/unicode.h"
 
-enum { ID_MAX = 1 << 24, TOKEN_MAX = 1 << 16 };
+enum { ID_MAX = BPE_ID_MAX, TOKEN_MAX = 1 << 16 };
 
 uint32_t byte_to_letter(unsigned char byte)
 {
@@ -73,8 +73,7 @@ static Status add_token(Bpe *b, const cJSON *entry, Error *err)
     return ST_OK;
 }
 
-/* Makes room for ids up to `id`. */
-static Status reach(Bpe *b, int32_t id, Error *err)
+Status bpe_reach(Bpe *b, int32_t id, Error *err)
 {
     if (!mem_grow(&b->text, &b->text_cap, (size_t)id + 1, sizeof *b->text))
         return error_nomem(err, "a vocabulary");
@@ -88,7 +87,7 @@ Status bpe_add_token(Bpe *b, int64_t id, const char *content, size_t len, Error 
     if (id < 0 || id >= ID_MAX || len > TOKEN_MAX)
         return error_set(err, ST_DATA, "added_tokens: '%.80s' has no id between 0 and %d, or is too long", content,
                          ID_MAX - 1);
-    RETURN_IF_ERROR(reach(b, (int32_t)id, err));
+    RETURN_IF_ERROR(bpe_reach(b, (int32_t)id, err));
     char *s = arena_strndup(&b->arena, content, len);
     if (!s)
         return error_nomem(err, "added tokens");
@@ -114,7 +113,7 @@ static Status read_vocab(Bpe *b, const cJSON *vocab, Map *by_file, Error *err)
     }
     if (top < 0)
         return error_set(err, ST_DATA, "vocab: empty");
-    RETURN_IF_ERROR(reach(b, top, err));
+    RETURN_IF_ERROR(bpe_reach(b, top, err));
     cJSON_ArrayForEach(e, vocab) RETURN_IF_ERROR(add_token(b, e, err));
     return ST_OK;
 }
@@ -144,8 +143,7 @@ static Status read_symbols(Bpe *b, const Map *by_file, Error *err)
 
 /* ---- merges ---- */
 
-/* Symbol at the left or right end of token `id`. */
-static int32_t end_symbol(const Bpe *b, int32_t id, bool last)
+int32_t bpe_end_symbol(const Bpe *b, int32_t id, bool last)
 {
     const struct BpeText *t = &b->text[id];
     if (!t->len)
@@ -158,7 +156,7 @@ static int32_t end_symbol(const Bpe *b, int32_t id, bool last)
     return (int32_t)map_get(&b->names, at, (size_t)n, -1);
 }
 
-static void add_joint(Bpe *b, int32_t left, int32_t right)
+void bpe_add_joint(Bpe *b, int32_t left, int32_t right)
 {
     if (left < 0 || right < 0)
         return;
@@ -173,13 +171,13 @@ static void add_joint(Bpe *b, int32_t left, int32_t right)
  * text doesn't say so (<0x0A>, the unknown token). */
 static void add_joints(Bpe *b, int32_t l, int32_t r)
 {
-    int32_t left[2] = {end_symbol(b, l, true), l}, right[2] = {end_symbol(b, r, false), r};
+    int32_t left[2] = {bpe_end_symbol(b, l, true), l}, right[2] = {bpe_end_symbol(b, r, false), r};
     for (int i = 0; i < 2; i++)
         for (int j = 0; j < 2; j++)
-            add_joint(b, left[i], right[j]);
+            bpe_add_joint(b, left[i], right[j]);
 }
 
-static void add_pair(Bpe *b, int32_t l, int32_t r, int32_t rank)
+void bpe_add_pair(Bpe *b, int32_t l, int32_t r, int32_t rank)
 {
     uint64_t key = pair_key(l, r);
     size_t i = pair_hash(key) & b->pair_mask;
@@ -233,7 +231,7 @@ static Status read_merge(Bpe *b, const cJSON *e, int32_t rank, const Map *by_fil
         return missing_token(rank, l < 0 ? part[0] : r < 0 ? part[1] : whole->s,
                              l < 0 ? len[0] : r < 0 ? len[1] : whole->len, err);
     b->product[rank] = (int32_t)made;
-    add_pair(b, (int32_t)l, (int32_t)r, rank);
+    bpe_add_pair(b, (int32_t)l, (int32_t)r, rank);
     add_joints(b, (int32_t)l, (int32_t)r);
     return ST_OK;
 }
@@ -246,6 +244,22 @@ static size_t table_size(size_t entries)
     return n;
 }
 
+Status bpe_make_tables(Bpe *b, size_t merges, size_t npairs, size_t njoints, Error *err)
+{
+    size_t pairs = table_size(npairs), joints = table_size(njoints);
+    b->merges = (int32_t)merges;
+    b->product = mem_array(merges, sizeof *b->product);
+    b->pairs = mem_array(pairs, sizeof *b->pairs);
+    b->joints = mem_zarray(joints, sizeof *b->joints);
+    if (!b->product || !b->pairs || !b->joints)
+        return error_nomem(err, "merges");
+    b->pair_mask = pairs - 1;
+    b->joint_mask = joints - 1;
+    for (size_t i = 0; i < pairs; i++)
+        b->pairs[i].rank = -1;
+    return ST_OK;
+}
+
 static Status read_merges(Bpe *b, const cJSON *merges, const Map *by_file, Error *err)
 {
     if (merges && !cJSON_IsArray(merges))
@@ -255,17 +269,7 @@ static Status read_merges(Bpe *b, const cJSON *merges, const Map *by_file, Error
     cJSON_ArrayForEach(e, merges) n++;
     if (n >= ID_MAX)
         return error_set(err, ST_DATA, "merges: %zu entries: at most %d are read", n, ID_MAX);
-    size_t pairs = table_size(n), joints = table_size(n * 4);
-    b->merges = (int32_t)n;
-    b->product = mem_array(n, sizeof *b->product);
-    b->pairs = mem_array(pairs, sizeof *b->pairs);
-    b->joints = mem_zarray(joints, sizeof *b->joints);
-    if (!b->product || !b->pairs || !b->joints)
-        return error_nomem(err, "merges");
-    b->pair_mask = pairs - 1;
-    b->joint_mask = joints - 1;
-    for (size_t i = 0; i < pairs; i++)
-        b->pairs[i].rank = -1;
+    RETURN_IF_ERROR(bpe_make_tables(b, n, n, n * 4, err));
     int32_t rank = 0;
     Str whole = {0};
     Status st = ST_OK;

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "io/json.h"
+#include "text/bpe.h"
 #include "text/unicode.h"
 
 enum { STEPS_MAX = 64, DEPTH_MAX = 8 };
@@ -23,9 +24,10 @@ static const char *const behavior_names[BEHAVIORS] = {
 
 typedef enum Prefix { PREFIX_NEVER, PREFIX_FIRST, PREFIX_ALWAYS } Prefix;
 
-/* A step puts a prefix before pieces and replaces spaces (Metaspace, ByteLevel's space), or splits. */
+/* A step puts a prefix before pieces and replaces spaces (Metaspace, ByteLevel's space), splits, or writes bytes in
+ * the byte alphabet. */
 typedef struct Step {
-    enum { STEP_SPLIT, STEP_PREFIX } kind;
+    enum { STEP_SPLIT, STEP_PREFIX, STEP_LETTERS } kind;
     Matcher *matcher; /* STEP_SPLIT */
     Behavior behavior;
     bool invert;
@@ -37,7 +39,9 @@ typedef struct Step {
 struct Pretok {
     Step step[STEPS_MAX];
     int n;
-    bool byte_level;
+    bool unwritten;  /* while reading: a ByteLevel whose alphabet no later step has seen yet */
+    bool byte_level; /* the pieces are bytes */
+    bool letters;    /* the pieces are written in the byte alphabet */
 };
 
 /* ---- reading ---- */
@@ -51,21 +55,32 @@ static Step *new_step(Pretok *p, Error *err)
     return NULL;
 }
 
+/* The `behavior` of a step of kind `kind` into *out; absent: left as it is. */
+static Status read_behavior(const cJSON *node, const char *kind, Behavior *out, Error *err)
+{
+    const char *name = NULL;
+    RETURN_IF_ERROR(json_str(node, "behavior", &name, NULL, err));
+    int k = 0;
+    while (name && k < BEHAVIORS && strcmp(name, behavior_names[k]) != 0)
+        k++;
+    if (k == BEHAVIORS)
+        return error_set(err, ST_DATA, "pre_tokenizer %s: behavior '%s' is not known", kind, name);
+    if (name)
+        *out = (Behavior)k;
+    return ST_OK;
+}
+
 static Status read_split(Pretok *p, const cJSON *node, Error *err)
 {
     Step *step = new_step(p, err);
     if (!step)
         return ST_DATA;
     const cJSON *pattern = json_get(node, "pattern");
-    const char *behavior = NULL, *literal = NULL, *regex = NULL;
-    RETURN_IF_ERROR(json_str(node, "behavior", &behavior, NULL, err));
-    RETURN_IF_ERROR(json_bool(node, "invert", &step->invert, NULL, err));
-    if (!behavior)
+    const char *literal = NULL, *regex = NULL;
+    if (!json_get(node, "behavior"))
         return error_set(err, ST_DATA, "pre_tokenizer Split: no 'behavior'");
-    while (step->behavior < BEHAVIORS && strcmp(behavior, behavior_names[step->behavior]) != 0)
-        step->behavior++;
-    if (step->behavior == BEHAVIORS)
-        return error_set(err, ST_DATA, "pre_tokenizer Split: behavior '%s' is not known", behavior);
+    RETURN_IF_ERROR(read_behavior(node, "Split", &step->behavior, err));
+    RETURN_IF_ERROR(json_bool(node, "invert", &step->invert, NULL, err));
     if (cJSON_IsObject(pattern)) {
         RETURN_IF_ERROR(json_str(pattern, "String", &literal, NULL, err));
         RETURN_IF_ERROR(json_str(pattern, "Regex", &regex, NULL, err));
@@ -93,12 +108,20 @@ static Status read_digits(Pretok *p, const cJSON *node, Error *err)
     return add_regex(p, "\\p{N}", each ? ISOLATED : CONTIGUOUS, err);
 }
 
+/* Category P, and the ASCII symbols that C calls punctuation. */
+static Status read_punctuation(Pretok *p, const cJSON *node, Error *err)
+{
+    Behavior behavior = ISOLATED;
+    RETURN_IF_ERROR(read_behavior(node, "Punctuation", &behavior, err));
+    return add_regex(p, "[\\p{P}$+<=>^`|~]", behavior, err);
+}
+
 static Status read_byte_level(Pretok *p, const cJSON *node, Error *err)
 {
     bool space = true, regex = true;
     RETURN_IF_ERROR(json_bool(node, "add_prefix_space", &space, NULL, err));
     RETURN_IF_ERROR(json_bool(node, "use_regex", &regex, NULL, err));
-    p->byte_level = true;
+    p->unwritten = true;
     if (space) {
         Step *step = new_step(p, err);
         if (!step)
@@ -141,6 +164,18 @@ static Status read_metaspace(Pretok *p, const cJSON *node, Error *err)
     return matcher_literal(&step->matcher, mark, strlen(mark), err);
 }
 
+/* From here on the text is in the byte alphabet: later steps see it so (as Falcon's do). */
+static Status write_letters(Pretok *p, Error *err)
+{
+    Step *step = new_step(p, err);
+    if (!step)
+        return ST_DATA;
+    *step = (Step){.kind = STEP_LETTERS};
+    p->letters = true;
+    p->unwritten = false;
+    return ST_OK;
+}
+
 static Status read_step(Pretok *p, const cJSON *node, int depth, Error *err)
 {
     static const struct {
@@ -151,6 +186,7 @@ static Status read_step(Pretok *p, const cJSON *node, int depth, Error *err)
         {"ByteLevel", read_byte_level},
         {"Metaspace", read_metaspace},
         {"Digits", read_digits},
+        {"Punctuation", read_punctuation},
         {NULL, NULL},
     };
     if (!node || cJSON_IsNull(node))
@@ -160,8 +196,6 @@ static Status read_step(Pretok *p, const cJSON *node, int depth, Error *err)
         RETURN_IF_ERROR(json_str(node, "type", &type, NULL, err));
     if (!type)
         return error_set(err, ST_DATA, "pre_tokenizer: no 'type'");
-    if (p->byte_level)
-        return error_set(err, ST_DATA, "pre_tokenizer: a step '%s' after ByteLevel is not supported", type);
     if (strcmp(type, "Sequence") == 0) {
         const cJSON *list = json_get(node, "pretokenizers"), *one;
         if (!cJSON_IsArray(list) || depth >= DEPTH_MAX)
@@ -174,6 +208,8 @@ static Status read_step(Pretok *p, const cJSON *node, int depth, Error *err)
         k++;
     if (!kinds[k].name)
         return error_set(err, ST_DATA, "pre_tokenizer '%s' is not supported", type);
+    if (p->unwritten)
+        RETURN_IF_ERROR(write_letters(p, err));
     return kinds[k].read(p, node, err);
 }
 
@@ -183,6 +219,9 @@ Status pretok_new(Pretok **out, const cJSON *node, Error *err)
     if (!p)
         return error_nomem(err, "a pre-tokenizer");
     Status st = read_step(p, node, 0, err);
+    if (st == ST_OK && p->unwritten && p->letters)
+        st = write_letters(p, err);
+    p->byte_level = p->unwritten; /* nothing comes after ByteLevel: the model takes the bytes themselves */
     if (st != ST_OK) {
         pretok_free(p);
         return st;
@@ -203,6 +242,11 @@ void pretok_free(Pretok *p)
 bool pretok_byte_level(const Pretok *p)
 {
     return p->byte_level;
+}
+
+bool pretok_letters(const Pretok *p)
+{
+    return p->letters;
 }
 
 /* ---- cutting ---- */
@@ -289,6 +333,19 @@ static Status split_piece(const Step *step, MatchScratch *s, Pieces *p, Piece on
     return ok ? ST_OK : error_nomem(err, "splitting a text");
 }
 
+/* The rewritten text in `spare` and its pieces in `next` become the present ones. */
+static Status take_spare(Pieces *p, Error *err)
+{
+    if (p->spare.oom)
+        return error_nomem(err, "splitting a text");
+    Str swap = p->own;
+    p->own = p->spare;
+    p->spare = swap;
+    p->text = str_text(&p->own);
+    take_next(p);
+    return ST_OK;
+}
+
 /* Rewrites the text with marks before pieces and for spaces. */
 static Status mark_pieces(const Step *step, bool first, Pieces *p, Error *err)
 {
@@ -314,14 +371,25 @@ static Status mark_pieces(const Step *step, bool first, Pieces *p, Error *err)
         if (!push(p, at, out->len))
             return error_nomem(err, "splitting a text");
     }
-    if (out->oom)
-        return error_nomem(err, "splitting a text");
-    Str swap = p->own;
-    p->own = p->spare;
-    p->spare = swap;
-    p->text = str_text(&p->own);
-    take_next(p);
-    return ST_OK;
+    return take_spare(p, err);
+}
+
+/* Writes every byte as its letter. */
+static Status write_pieces(Pieces *p, Error *err)
+{
+    Str *out = &p->spare;
+    str_clear(out);
+    for (size_t i = 0; i < p->n; i++) {
+        size_t at = out->len;
+        for (size_t k = 0; k < p->piece[i].len; k++) {
+            char letter[4];
+            int n = utf8_encode(byte_to_letter((unsigned char)p->text[p->piece[i].at + k]), letter);
+            str_append(out, letter, (size_t)n);
+        }
+        if (!push(p, at, out->len))
+            return error_nomem(err, "splitting a text");
+    }
+    return take_spare(p, err);
 }
 
 Status pretok_apply(const Pretok *p, MatchScratch *s, const char *text, size_t len, bool first, Pieces *out, Error *err)
@@ -335,6 +403,10 @@ Status pretok_apply(const Pretok *p, MatchScratch *s, const char *text, size_t l
         const Step *step = &p->step[i];
         if (step->kind == STEP_PREFIX) {
             RETURN_IF_ERROR(mark_pieces(step, first, out, err));
+            continue;
+        }
+        if (step->kind == STEP_LETTERS) {
+            RETURN_IF_ERROR(write_pieces(out, err));
             continue;
         }
         for (size_t k = 0; k < out->n; k++)

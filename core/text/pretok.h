@@ -10,14 +10,18 @@
 #include "base/str.h"
 #include "text/matcher.h"
 
-/* The `pre_tokenizer` of a tokenizer.json: Split, ByteLevel, Metaspace, Digits and Sequences of them. */
+/* The `pre_tokenizer` of a tokenizer.json: Split, ByteLevel, Metaspace, Digits, Punctuation and Sequences of them in
+ * any order. */
 typedef struct Pretok Pretok;
 
 /* node NULL or a JSON null: one that leaves texts whole. An unknown kind is refused by name. */
 Status pretok_new(Pretok **out, const cJSON *node, Error *err);
 void pretok_free(Pretok *p);
-/* True when a ByteLevel step is there: the model's symbols are bytes. */
+/* True when ByteLevel is the last step: the pieces are raw bytes, the model's symbols are bytes. */
 bool pretok_byte_level(const Pretok *p);
+/* True when other steps follow a ByteLevel: the pieces are UTF-8 written in the byte alphabet (bpe.h), as the model's
+ * vocabulary is. */
+bool pretok_letters(const Pretok *p);
 
 typedef struct Piece {
     size_t at, len;

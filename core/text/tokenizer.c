@@ -12,6 +12,7 @@
 #include "io/json.h"
 #include "text/added.h"
 #include "text/bpe.h"
+#include "text/fallback.h"
 #include "text/normalizer.h"
 #include "text/pretok.h"
 #include "text/template.h"
@@ -90,13 +91,15 @@ static Status read_added(Tokenizer *t, const cJSON *list, Error *err)
     return st;
 }
 
-static Status read_tokenizer(Tokenizer *t, const cJSON *root, Error *err)
+/* ranks (may be NULL): the text of a tiktoken.model, in place of the root's model. */
+static Status read_parts(Tokenizer *t, const cJSON *root, const char *ranks, size_t len, Error *err)
 {
     if (!cJSON_IsObject(root))
         return error_set(err, ST_DATA, "no JSON object");
     RETURN_IF_ERROR(normalizer_new(&t->normalizer, json_get(root, "normalizer"), err));
     RETURN_IF_ERROR(pretok_new(&t->pretok, json_get(root, "pre_tokenizer"), err));
-    RETURN_IF_ERROR(bpe_new(&t->bpe, json_get(root, "model"), pretok_byte_level(t->pretok), err));
+    RETURN_IF_ERROR(ranks ? bpe_from_ranks(&t->bpe, ranks, len, err)
+                          : bpe_new(&t->bpe, json_get(root, "model"), pretok_byte_level(t->pretok), err));
     RETURN_IF_ERROR(read_added(t, json_get(root, "added_tokens"), err));
     RETURN_IF_ERROR(template_read(&t->template, json_get(root, "post_processor"), err));
     const IdList *ends[] = {&t->template.before, &t->template.after};
@@ -105,6 +108,11 @@ static Status read_tokenizer(Tokenizer *t, const cJSON *root, Error *err)
             if (ends[k]->id[i] >= t->bpe->size)
                 return error_set(err, ST_DATA, "post_processor: id %d is not in the vocabulary", (int)ends[k]->id[i]);
     return ST_OK;
+}
+
+static Status read_tokenizer(Tokenizer *t, const cJSON *root, Error *err)
+{
+    return read_parts(t, root, NULL, 0, err);
 }
 
 /* A special token of tokenizer_config.json: a string, or an object with its `content`. */
@@ -164,15 +172,23 @@ static Status open_file(Tokenizer *t, const char *path, size_t max, ReadRoot *re
     return st == ST_OK ? st : error_prefix(err, "%s: ", path);
 }
 
+static Status open_fallback(Tokenizer *t, const char *folder, Error *err)
+{
+    Fallback f;
+    RETURN_IF_ERROR(fallback_read(&f, folder, err));
+    Status st = read_parts(t, f.root, f.ranks, f.len, err);
+    if (st != ST_OK)
+        error_prefix(err, "%s: ", f.path);
+    fallback_fini(&f);
+    return st;
+}
+
 static Status open_folder(Tokenizer *t, const char *folder, Error *err)
 {
     char *file = path_join(folder, "tokenizer.json"), *config = path_join(folder, "tokenizer_config.json");
     Status st = file && config ? ST_OK : error_nomem(err, "a path");
-    if (st == ST_OK && !file_exists(file))
-        st = error_set(err, ST_DATA, "%s: no tokenizer.json there; a data set of token ids (input_ids) needs none",
-                       folder);
     if (st == ST_OK)
-        st = open_file(t, file, FILE_MAX, read_tokenizer, err);
+        st = file_exists(file) ? open_file(t, file, FILE_MAX, read_tokenizer, err) : open_fallback(t, folder, err);
     if (st == ST_OK && file_exists(config))
         st = open_file(t, config, CONFIG_MAX, read_config, err);
     free(file);
@@ -306,6 +322,20 @@ int32_t tokenizer_size(const Tokenizer *t)
 
 /* ---- decoding ---- */
 
+/* A token of a vocabulary in code points that are letters of the byte alphabet; others stand for themselves. */
+static void put_letters(const Bpe *b, int32_t id, Str *out)
+{
+    const struct BpeText *t = &b->text[id];
+    for (uint32_t i = 0; i < t->len;) {
+        int n, byte = letter_to_byte(utf8_next(t->s + i, &n));
+        if (byte >= 0)
+            str_putc(out, (char)byte);
+        else
+            str_append(out, t->s + i, (size_t)n);
+        i += (uint32_t)n;
+    }
+}
+
 /* A token of a vocabulary in code points: <0xHH> is a byte, the mark U+2581 a space. */
 static void put_sentence_piece(const Bpe *b, int32_t id, Str *out)
 {
@@ -329,6 +359,7 @@ static void put_sentence_piece(const Bpe *b, int32_t id, Str *out)
 Status tokenizer_decode(const Tokenizer *t, const int32_t *ids, size_t n, char **text, Error *err)
 {
     const Bpe *b = t->bpe;
+    bool letters = pretok_letters(t->pretok);
     Str bytes = {0}, clean = {0};
     for (size_t i = 0; i < n; i++) {
         if (ids[i] < 0 || ids[i] >= b->size || !b->text[ids[i]].s) {
@@ -338,10 +369,12 @@ Status tokenizer_decode(const Tokenizer *t, const int32_t *ids, size_t n, char *
         const struct BpeText *one = &b->text[ids[i]];
         if (one->added || b->byte_level)
             str_append(&bytes, one->s, one->len);
+        else if (letters)
+            put_letters(b, ids[i], &bytes);
         else
             put_sentence_piece(b, ids[i], &bytes);
     }
-    bool strip = !b->byte_level && bytes.len && bytes.s[0] == ' ';
+    bool strip = !b->byte_level && !letters && bytes.len && bytes.s[0] == ' ';
     utf8_repair(&clean, str_text(&bytes) + strip, bytes.len - strip);
     str_append(&clean, "", 0);
     bool short_of_memory = bytes.oom || clean.oom;

@@ -11,8 +11,8 @@
  * threads. */
 typedef struct Tokenizer Tokenizer;
 
-/* `path` is a tokenizer.json, or a model folder (its tokenizer.json, with tokenizer_config.json where it adds a BOS
- * rule). */
+/* `path` is a tokenizer.json, or a model folder: its tokenizer.json, with tokenizer_config.json where it adds a BOS
+ * rule; without one vocab.json with merges.txt, or tiktoken.model (text/fallback.h). */
 Status tokenizer_open(Tokenizer **out, const char *path, Error *err);
 void tokenizer_free(Tokenizer *t);
 

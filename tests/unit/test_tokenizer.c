@@ -15,81 +15,20 @@
 #include "io/file.h"
 #include "text/normalizer.h"
 #include "text/tokenizer.h"
+#include "tests/lib/token_golden.h"
 
 #define GOLDEN "tests/golden/tokenizers/"
 
 /* ---- golden texts ---- */
 
-/* cJSON ends a string at an escaped NUL: such an escape is read as a private code point and put back afterwards. */
-#define STAND_IN "\xee\xbf\xbf" /* U+EFFF */
-
-static cJSON *golden_texts(const char *kind)
-{
-    char path[128];
-    char *text;
-    size_t len;
-    Error err;
-    snprintf(path, sizeof path, GOLDEN "%s/golden.json", kind);
-    assert_int_equal(file_read(path, 1 << 24, &text, &len, &err), ST_OK);
-    for (char *at = text; (at = strstr(at, "\\u0000")) != NULL; at += 6)
-        memcpy(at, "\\uefff", 6);
-    cJSON *root = cJSON_ParseWithLength(text, len);
-    free(text);
-    assert_true(cJSON_IsArray(root));
-    return root;
-}
-
-static size_t put_back(char *s)
-{
-    size_t n = 0;
-    for (const char *at = s; *at;) {
-        bool nul = strncmp(at, STAND_IN, 3) == 0;
-        s[n++] = nul ? 0 : *at;
-        at += nul ? 3 : 1;
-    }
-    return n;
-}
-
-static void same_ids(const char *kind, int text, bool special, const cJSON *want, const int32_t *ids, size_t n)
-{
-    const cJSON *e = want->child;
-    for (size_t i = 0; i < n || e; i++, e = e->next)
-        if (!e || i >= n || ids[i] != (int32_t)e->valuedouble)
-            fail_msg("%s, text %d, %s special tokens: id %zu differs: %d of %zu, wanted %d of %d", kind, text,
-                     special ? "with" : "without",
-                     i, i < n ? (int)ids[i] : -1, n, e ? e->valueint : -1, cJSON_GetArraySize(want));
-}
-
 static void golden_kind(void **state)
 {
     const char *kind = *state;
-    char path[128];
-    Error err = {0};
-    Tokenizer *t;
+    char path[128], golden[128];
     snprintf(path, sizeof path, strcmp(kind, "demo") == 0 ? "lab_models/%s" : GOLDEN "%s/tokenizer.json", kind);
-    if (tokenizer_open(&t, path, &err) != ST_OK)
-        fail_msg("%s", err.text);
-    cJSON *root = golden_texts(kind), *e;
-    int seen = 0;
-    cJSON_ArrayForEach(e, root) {
-        char *text = cJSON_GetObjectItem(e, "text")->valuestring;
-        size_t len = put_back(text);
-        for (int special = 0; special < 2; special++) {
-            int32_t *ids;
-            size_t n;
-            assert_int_equal(tokenizer_encode(t, text, len, special, &ids, &n, &err), ST_OK);
-            same_ids(kind, seen, special, cJSON_GetObjectItem(e, special ? "ids" : "ids_no_special"), ids, n);
-            for (size_t i = 0; i < n; i++)
-                assert_in_range(ids[i], 0, tokenizer_size(t) - 1);
-            free(ids);
-        }
-        seen++;
-    }
-    assert_int_equal(seen, 62);
-    cJSON_Delete(root);
-    tokenizer_free(t);
+    snprintf(golden, sizeof golden, GOLDEN "%s/golden.json", kind);
+    token_golden(path, golden);
 }
-
 
 /* ---- small tokenizers written here ---- */
 
