@@ -80,6 +80,15 @@ static bool read_small(const char *path, char *buf, size_t size)
     return true;
 }
 
+uint64_t mem_resident_bytes(void)
+{
+    char buf[128], *end;
+    if (!read_small("/proc/self/statm", buf, sizeof buf))
+        return 0;
+    strtoull(buf, &end, 10);
+    return strtoull(end, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
 uint64_t mem_available_bytes(void)
 {
     char buf[8192];

@@ -18,6 +18,8 @@ bool mem_grow(void *ptr_to_ptr, size_t *cap, size_t need, size_t size);
 bool mul_i64(int64_t a, int64_t b, int64_t *out);
 /* Highest resident set of this process so far in bytes (0 where unknown). */
 uint64_t mem_peak_bytes(void);
+/* Resident set of this process now in bytes (0 where unknown). */
+uint64_t mem_resident_bytes(void);
 /* MemAvailable of this machine in bytes, capped by the cgroup's limit where one is set (0 where unknown). */
 uint64_t mem_available_bytes(void);
 

@@ -11,14 +11,12 @@ struct Engine {
     Pool *pool;
     int pool_threads;
     Runner *runner;
-    ArithMode runner_arith;
-    uint64_t runner_mem;
     Tokenizer *tok;
     TokenSet *calib, *eval;
     DataSpec calib_of, eval_of;
     EffectLab *lab;
     bool lab_peer;
-    uint64_t states;           /* cap of its boundary states, bytes */
+    ArithMode lab_arith;
     /* progress of the running job */
     Session *s;
     Job *job;
@@ -79,29 +77,34 @@ static uint64_t mem_limit(const Job *j)
     return avail / 10 * 7;
 }
 
-static Status ensure_runner(Engine *e, const Job *j, Error *err)
+static Status ensure_pool(Engine *e, const Job *j, Error *err)
 {
-    if (e->pool && e->pool_threads != j->opt.threads) {
-        runner_free(e->runner);
-        e->runner = NULL;
-        pool_free(e->pool);
-        e->pool = NULL;
-    }
-    if (!e->pool) {
-        RETURN_IF_ERROR(pool_new(&e->pool, j->opt.threads, err));
-        e->pool_threads = j->opt.threads;
-    }
-    if (e->runner && (e->runner_arith != j->opt.arith || e->runner_mem != j->opt.mem)) {
-        drop_lab(e);
-        runner_free(e->runner);
-        e->runner = NULL;
-    }
-    if (e->runner)
+    if (e->pool && e->pool_threads == j->opt.threads)
         return ST_OK;
-    RunnerOptions o = {.pool = e->pool, .arith = j->opt.arith, .mem_limit = mem_limit(j), .cancel = &e->s->cancel,
+    runner_free(e->runner);
+    e->runner = NULL;
+    pool_free(e->pool);
+    e->pool = NULL;
+    RETURN_IF_ERROR(pool_new(&e->pool, j->opt.threads, err));
+    e->pool_threads = j->opt.threads;
+    return ST_OK;
+}
+
+/* A runner for this job, with what --mem leaves beside the process as it is and the `held` bytes that the job's own tables
+ * will take. Sets the bound: never above the limit, because the runner cuts its work to fit. */
+static Status new_runner(Engine *e, const Job *j, uint64_t held, uint64_t estimate, Error *err)
+{
+    runner_free(e->runner);
+    e->runner = NULL;
+    uint64_t limit = mem_limit(j), taken = mem_resident_bytes() + held;
+    if (limit <= taken)
+        return error_set(err, ST_NOMEM, "the program, its tokens and the tables of this job take %.1f MB but the limit is %.1f MB: raise --mem",
+                         (double)taken * 1e-6, (double)limit * 1e-6);
+    e->bound = taken + estimate < limit ? taken + estimate : limit;
+    if (e->lab && e->lab_arith != j->opt.arith)
+        drop_lab(e);
+    RunnerOptions o = {.pool = e->pool, .arith = j->opt.arith, .mem_limit = limit - taken, .cancel = &e->s->cancel,
                        .progress = on_progress, .progress_ctx = e};
-    e->runner_arith = j->opt.arith;
-    e->runner_mem = j->opt.mem;
     return runner_new(&e->runner, e->s->model, &o, err);
 }
 
@@ -213,13 +216,11 @@ Status engine_analyze(Session *s, Job *j, Error *err)
     e->job = j;
     e->bound = 0;
     RETURN_IF_ERROR(ensure_tokens(e, &j->calib, false, &e->calib, &e->calib_of, err));
-    RETURN_IF_ERROR(ensure_runner(e, j, err));
+    RETURN_IF_ERROR(ensure_pool(e, j, err));
     int64_t rows = e->calib->start[e->calib->samples];
     int threads = pool_threads(e->pool);
-    e->bound = runner_estimate(s->model, rows, longest(e->calib), threads, false) +
-               analyze_bytes(s->model, j->needs, rows, longest(e->calib), threads);
-    if (e->lab) /* boundary states of earlier measurements stay for the next one */
-        e->bound += e->states;
+    uint64_t tables = analyze_bytes(s->model, j->needs, rows, longest(e->calib), threads);
+    RETURN_IF_ERROR(new_runner(e, j, tables, runner_estimate(s->model, rows, longest(e->calib), threads, false), err));
     tell(e, "embedding", 0, 0);
     Stream h = {0};
     const char *sha = j->first_layer > 0 ? s->resume_sha : NULL;
@@ -247,6 +248,14 @@ static uint64_t states_cap(const Engine *e, const Job *j)
     return one < quarter / 8 ? one * 8 : quarter;
 }
 
+/* What a measurement holds beside the runner: both streams twice (a state is copied in and out of the cache), and of the float
+ * reference the calibration's last hidden states, the evaluation's normed ones and their expected head rows. */
+static uint64_t reference_bytes(const Engine *e)
+{
+    int64_t calib = e->calib->start[e->calib->samples], eval = e->eval->start[e->eval->samples];
+    return (uint64_t)(3 * calib + 4 * eval) * (uint64_t)e->s->model->cfg.hidden * sizeof(float);
+}
+
 static Status ensure_lab(Engine *e, const Job *j, Error *err)
 {
     if (e->lab && e->lab_peer == j->opt.peer)
@@ -254,12 +263,13 @@ static Status ensure_lab(Engine *e, const Job *j, Error *err)
     drop_lab(e);
     EffectOptions o = {.calib = e->calib,
                        .eval = e->eval,
-                       .cache_bytes = e->states = states_cap(e, j),
+                       .cache_bytes = states_cap(e, j),
                        .cache_dir = j->opt.cache_dir,
                        .cache_dir_bytes = 4ull << 30,
                        .seed = j->opt.seed,
                        .peer = j->opt.peer};
     e->lab_peer = j->opt.peer;
+    e->lab_arith = j->opt.arith;
     return effectlab_new(&e->lab, e->s->model, &o, err);
 }
 
@@ -271,11 +281,12 @@ Status engine_measure(Session *s, Job *j, Error *err)
     e->bound = 0;
     RETURN_IF_ERROR(ensure_tokens(e, &j->calib, false, &e->calib, &e->calib_of, err));
     RETURN_IF_ERROR(ensure_tokens(e, &j->eval, true, &e->eval, &e->eval_of, err));
-    RETURN_IF_ERROR(ensure_runner(e, j, err));
-    RETURN_IF_ERROR(ensure_lab(e, j, err));
+    RETURN_IF_ERROR(ensure_pool(e, j, err));
     int64_t rows = e->calib->start[e->calib->samples] + e->eval->start[e->eval->samples];
     int64_t a = longest(e->calib), b = longest(e->eval);
-    e->bound = runner_estimate(s->model, rows, a > b ? a : b, pool_threads(e->pool), true) + e->states;
+    uint64_t need = runner_estimate(s->model, rows, a > b ? a : b, pool_threads(e->pool), true);
+    RETURN_IF_ERROR(new_runner(e, j, states_cap(e, j) + reference_bytes(e), need, err));
+    RETURN_IF_ERROR(ensure_lab(e, j, err));
     tell(e, "measuring", 0, s->model->cfg.layers);
     Effect effect = {0};
     int64_t t0 = clock_ns();
