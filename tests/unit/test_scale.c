@@ -1,0 +1,279 @@
+/* Size: a checkpoint of 100,000 tensors and 58,000 linears (sparse files). What opening holds, what the table's operations do; CPU times are printed, not
+ * asserted. */
+#include <malloc.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "session/session.h"
+#include "tests/lib/fake_model.h"
+#include "tests/lib/tempdir.h"
+#include "ui/keys.h"
+#include "ui/workbench.h"
+
+enum { LAYERS = 8333, PER_LAYER = 12, TENSORS = LAYERS * PER_LAYER + 2, LINEARS = LAYERS * 7, HIDDEN = 1024, INTER = 4096, VOCAB = 4096 };
+
+/* core/session/internal.h, which cannot be included beside ui/theme.h: both have a Slot. */
+void slot_store(Session *s, LinearResult *r, unsigned needs);
+
+static Error err;
+static char *folder; /* holds the model while the tests run */
+
+static void ok(Status st)
+{
+    if (st != ST_OK)
+        fail_msg("status %d: %s", (int)st, err.text);
+}
+
+static void put_header(Str *b, uint64_t *at, const char *name, int64_t rows, int64_t cols)
+{
+    uint64_t bytes = 2 * (uint64_t)rows * (uint64_t)(cols ? cols : 1);
+    str_printf(b, "%s\"%s\":{\"dtype\":\"BF16\",\"shape\":[%lld", *at ? "," : "", name, (long long)rows);
+    if (cols)
+        str_printf(b, ",%lld", (long long)cols);
+    str_printf(b, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)*at, (unsigned long long)(*at + bytes));
+    *at += bytes;
+}
+
+/* A Qwen2 whose weights are holes in one sparse file. */
+static int write_model(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        int64_t rows, cols;
+    } parts[PER_LAYER] = {
+        {"self_attn.q_proj.weight", HIDDEN, HIDDEN}, {"self_attn.k_proj.weight", HIDDEN / 4, HIDDEN}, {"self_attn.v_proj.weight", HIDDEN / 4, HIDDEN},
+        {"self_attn.o_proj.weight", HIDDEN, HIDDEN}, {"mlp.gate_proj.weight", INTER, HIDDEN},         {"mlp.up_proj.weight", INTER, HIDDEN},
+        {"mlp.down_proj.weight", HIDDEN, INTER},     {"self_attn.q_proj.bias", HIDDEN, 0},            {"self_attn.k_proj.bias", HIDDEN / 4, 0},
+        {"self_attn.v_proj.bias", HIDDEN / 4, 0},    {"input_layernorm.weight", HIDDEN, 0},           {"post_attention_layernorm.weight", HIDDEN, 0},
+    };
+    folder = temp_folder();
+    Str b = {0};
+    uint64_t at = 0;
+    str_append(&b, "\0\0\0\0\0\0\0\0{", 9);
+    put_header(&b, &at, "model.embed_tokens.weight", VOCAB, HIDDEN);
+    put_header(&b, &at, "model.norm.weight", HIDDEN, 0);
+    for (int l = 0; l < LAYERS; l++)
+        for (int k = 0; k < PER_LAYER; k++) {
+            char name[96];
+            snprintf(name, sizeof name, "model.layers.%d.%s", l, parts[k].name);
+            put_header(&b, &at, name, parts[k].rows, parts[k].cols);
+        }
+    str_putc(&b, '}');
+    for (uint64_t i = 0, len = b.len - 8; i < 8; i++)
+        b.s[i] = (char)(len >> (8 * i));
+    const char *path = temp_path(folder, "model.safetensors");
+    temp_put(path, b.s, b.len);
+    assert_int_equal(truncate(path, (off_t)(b.len + at)), 0);
+    str_free(&b);
+    char config[512];
+    snprintf(config, sizeof config,
+             "{\"model_type\":\"qwen2\",\"hidden_size\":%d,\"intermediate_size\":%d,\"num_hidden_layers\":%d,\"num_attention_heads\":16,"
+             "\"num_key_value_heads\":4,\"vocab_size\":%d,\"tie_word_embeddings\":true,\"max_position_embeddings\":4096,\"rms_norm_eps\":1e-6}",
+             HIDDEN, INTER, LAYERS, VOCAB);
+    temp_puts(temp_path(folder, "config.json"), config);
+    return 0;
+}
+
+static int remove_model(void **state)
+{
+    (void)state;
+    temp_remove(folder);
+    return 0;
+}
+
+/* Heap bytes in use; 0 where the allocator (the sanitizer's) does not tell. */
+static size_t heap_bytes(void)
+{
+    struct mallinfo2 m = mallinfo2();
+    return m.uordblks + m.hblkhd;
+}
+
+static double cpu_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+#define TIMED(what, call)                                    \
+    do {                                                     \
+        double t0_ = cpu_ms();                               \
+        call;                                                \
+        print_message("# %-34s %7.1f ms\n", what, cpu_ms() - t0_); \
+    } while (0)
+
+static Session *open_session(void)
+{
+    SessionOptions o;
+    Session *s;
+    session_options_default(&o);
+    o.threads = 1;
+    ok(session_new(&s, &o, &err));
+    TIMED("open model", ok(session_open_model(s, folder, NULL, &err)));
+    return s;
+}
+
+/* A finished pass with scores that fall in no order; every 5000th failed. */
+static void give_scores(Session *s)
+{
+    unsigned long long seed = 5;
+    unsigned needs = NEED_ORDER | metric_find("local_error")->needs;
+    for (int64_t i = 0; i < LINEARS; i++) {
+        LinearResult r = {.linear = i, .in = {.values = 1000, .rows = 10, .width = 100, .samples = 1}};
+        r.in.kurtosis = (double)(fake_random(&seed) % 1000000) / 100 - 2;
+        if (i % 5000 == 4999)
+            r.in.bad = true;
+        r.err = (LocalError){.have = true, .output_sq = 10};
+        for (int k = 0; k < 3; k++) {
+            r.err.act_err[k] = (double)(fake_random(&seed) % 1000) * 1e-6;
+            r.err.weight_err[k % 2] = (double)(fake_random(&seed) % 1000) * 1e-6;
+        }
+        slot_store(s, &r, needs);
+    }
+}
+
+static void what_opening_holds(void **state)
+{
+    (void)state;
+    size_t before = heap_bytes();
+    Model *m;
+    ok(model_open(&m, folder, NULL, &err));
+    assert_int_equal(checkpoint_count(m->ckpt), TENSORS);
+    assert_int_equal(m->nlinears, LINEARS);
+    assert_int_equal(checkpoint_bytes_read(m->ckpt), 0);
+    size_t held = heap_bytes() - before;
+    model_free(m);
+    Session *s = open_session();
+    size_t all = heap_bytes() - before;
+    assert_int_equal(checkpoint_bytes_read(session_model(s)->ckpt), 0);
+    if (before) {
+        print_message("# model: %zu bytes a tensor; session besides: %zu bytes a linear\n", held / TENSORS, (all - held) / LINEARS);
+        assert_true(held / TENSORS <= 400);
+        assert_true((all - held) / LINEARS <= 1500);
+    }
+    session_free(s);
+}
+
+static void check_order(Session *s, int64_t want)
+{
+    int64_t n;
+    const int64_t *order = session_order(s, &n, true);
+    assert_int_equal(n, want);
+    const Metric *m = session_metric(s);
+    bool *seen = calloc(LINEARS, 1);
+    for (int64_t i = 0; i < n; i++) {
+        assert_false(seen[order[i]]);
+        seen[order[i]] = true;
+        Score a = session_score(s, m, order[i]);
+        if (i + 1 < n && a.state == SCORE_OK)
+            assert_true(a.value >= session_score(s, m, order[i + 1]).value);
+        if (a.state == SCORE_OK && i % 977 == 0 && want == LINEARS)
+            assert_in_range(session_rank(s, order[i]), 1, LINEARS);
+    }
+    free(seen);
+}
+
+static void table_operations(void **state)
+{
+    (void)state;
+    static const char *const filters[] = {"down_proj", "kind=q_proj layer=100..8000 !77", "score>5000", "float", "failed", ""};
+    Session *s = open_session();
+    int64_t n;
+    give_scores(s);
+    ok(session_show(s, "kurtosis", &err));
+    TIMED("order by score", session_order(s, &n, true));
+    check_order(s, LINEARS);
+    TIMED("rank", session_rank(s, 0));
+    for (int k = 0; k < SORT_KEYS; k++) {
+        ok(session_sort(s, (SortKey)k, false, &err));
+        TIMED(sort_key_name((SortKey)k), session_order(s, &n, true));
+        assert_int_equal(n, LINEARS);
+    }
+    ok(session_sort(s, SORT_SCORE, false, &err));
+    for (size_t k = 0; k < sizeof filters / sizeof *filters; k++) {
+        ok(session_filter(s, filters[k], &err));
+        TIMED(filters[k], session_order(s, &n, true));
+    }
+    check_order(s, LINEARS);
+    bool *hits = calloc(LINEARS, 1);
+    TIMED("target by pattern", ok(session_target(s, "*layers.{1,6,7?}*.mlp.*", hits, &n, &err)));
+    TIMED("target by name", ok(session_target(s, "model.layers.8000.mlp.up_proj", hits, &n, &err)));
+    TIMED("a target that hits nothing", assert_int_equal(session_target(s, "model.layers.8000.mlp.up_prod", hits, &n, &err), ST_DATA));
+    int64_t changed;
+    static const char *const one[] = {"model.layers.8000.mlp.up_proj"}, *const many[] = {"*layers.1*"};
+    TIMED("exclude one", ok(session_edit(s, one, 1, 0, false, &changed, &err)));
+    assert_int_equal(changed, 2);
+    TIMED("exclude many", ok(session_edit(s, many, 1, 0, false, &changed, &err)));
+    TIMED("undo", ok(session_undo(s, NULL, &err)));
+    WhatIf w;
+    TIMED("preview", ok(session_preview(s, "*layers.2*.mlp.*", &w, &err)));
+    Prediction p = {0};
+    TIMED("predict", p = session_predict(s));
+    assert_true(p.have && p.size.quantized == LINEARS - 2);
+    TIMED("a what-if row", session_whatif(s, 1));
+    Export e;
+    TIMED("export preview", ok(session_export_preview(s, NULL, &e, &err)));
+    export_fini(&e);
+    free(hits);
+    session_free(s);
+}
+
+static void press(Ui *ui, const char *names)
+{
+    char copy[200], *save = NULL;
+    snprintf(copy, sizeof copy, "%s", names);
+    for (char *k = strtok_r(copy, " ", &save); k; k = strtok_r(NULL, " ", &save)) {
+        unsigned bits = ui_key(ui, key_parse(k));
+        if (bits & DO_RELAYOUT)
+            ui_set_size(ui, ui->rows, ui->cols);
+        ui_paint(ui);
+    }
+}
+
+static void keys_and_paint(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {"j", "PgDn", "End", "Home", "x", "u", "Space", "s", "b", "/ 8 0 0 0 Enter", "n", "2", "1", "5", "1", "7", "1"};
+    char *dir = temp_folder();
+    setenv("XDG_STATE_HOME", dir, 1);
+    setenv("XDG_CONFIG_HOME", dir, 1);
+    App app;
+    ok(app_init(&app, FACE_UI, &err));
+    free((char *)app.options.state_dir);
+    app.options.state_dir = NULL;
+    app.session = open_session();
+    give_scores(app.session);
+    Ui *ui;
+    UiOptions o = {.color = -1, .cols = 120, .rows = 40};
+    ok(ui_new(&ui, &app, &o, &err));
+    TIMED("first paint", ui_paint(ui));
+    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
+        TIMED(keys[k], press(ui, keys[k]));
+    Str text = {0};
+    ui_dump(ui, &text);
+    assert_non_null(strstr(str_text(&text), "layers."));
+    str_free(&text);
+    ui_free(ui);
+    app_fini(&app);
+    temp_remove(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_opening_holds),
+        cmocka_unit_test(table_operations),
+        cmocka_unit_test(keys_and_paint),
+    };
+    return cmocka_run_group_tests(tests, write_model, remove_model);
+}
