@@ -34,6 +34,10 @@ typedef struct Edit {
 typedef struct PatternRow {
     char *text;
     WhatIf view;
+    /* what does not change while the model is open, found when the row is first looked at; ascending */
+    bool fixed;
+    int32_t *own, *closed;     /* linears it selects, and with their fused groups */
+    int64_t nown, nclosed;
 } PatternRow;
 
 /* ---- measured assignments ---- */
@@ -125,8 +129,12 @@ struct Session {
     size_t nedits, cap_edits, edit_pos;
     PatternRow *whatif;
     size_t nwhatif, cap_whatif;
+    double error_all;          /* local error of all linears at their home levels, of these versions: */
+    uint64_t error_version, error_results;
+    bool error_known;
 
     Slot *slot;                /* [nlinears] */
+    uint64_t results;          /* grows with every result stored */
     char run_arith[16], run_scheme[64];
     char identity[65];         /* of data and arithmetic behind the slots that are not stale */
 

@@ -401,6 +401,7 @@ void slot_store(Session *s, LinearResult *r, unsigned needs)
     sl->stale = false;
     s->rank_valid = false;
     s->order_stale = true;
+    s->results++;
 }
 
 static int compare_double(const void *a, const void *b)

@@ -62,6 +62,7 @@ void slots_free(Session *s)
             linear_result_fini(&s->slot[i].r);
     free(s->slot);
     s->slot = NULL;
+    s->results++;
 }
 
 void levels_free(Session *s)
@@ -74,8 +75,11 @@ void levels_free(Session *s)
     for (size_t i = 0; i < s->nedits; i++)
         edit_fini(&s->edits[i]);
     s->nedits = s->edit_pos = 0;
-    for (size_t i = 0; i < s->nwhatif; i++)
+    for (size_t i = 0; i < s->nwhatif; i++) {
         free(s->whatif[i].text);
+        free(s->whatif[i].own);
+        free(s->whatif[i].closed);
+    }
     s->nwhatif = 0;
     s->nmeasured = 0;
 }

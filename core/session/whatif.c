@@ -28,37 +28,76 @@ static void scratch_fini(Scratch *c)
     free(c->before);
 }
 
-/* Figures of one pattern; c->before holds what earlier rows select and gets this row's hits added. */
-static Status figures(const Session *s, const char *text, Scratch *c, WhatIf *w, Error *err)
+/* The linears of a set into a fresh ascending list. */
+static Status list_of(const bool *set, int64_t n, int32_t **out, int64_t *count, Error *err)
+{
+    *count = 0;
+    for (int64_t i = 0; i < n; i++)
+        *count += set[i];
+    *out = mem_array((size_t)*count, sizeof **out);
+    if (!*out)
+        return error_nomem(err, "the what-if list");
+    int32_t *at = *out;
+    for (int64_t i = 0; i < n; i++)
+        if (set[i])
+            *at++ = (int32_t)i;
+    return ST_OK;
+}
+
+/* What of a row doesn't change with levels and scores; c->before holds what earlier rows select. */
+static Status fix_row(const Session *s, PatternRow *row, Scratch *c, Error *err)
 {
     const Model *m = s->model;
+    WhatIf *w = &row->view;
     Pattern *p;
-    RETURN_IF_ERROR(pattern_compile(&p, text, err));
+    RETURN_IF_ERROR(pattern_compile(&p, row->text, err));
     memset(c->hits, 0, (size_t)m->nlinears);
-    *w = (WhatIf){.pattern = text, .on = true};
+    *w = (WhatIf){.pattern = row->text};
     w->hits = pattern_hits(p, m, c->hits);
     pattern_free(p);
-    Status st = pattern_lint(text, m, c->before, &w->lint, err);
+    RETURN_IF_ERROR(pattern_lint(row->text, m, c->before, &w->lint, err));
     for (int64_t i = 0; i < m->nlinears; i++)
-        if (c->hits[i]) {
-            w->on &= s->level[i] == 0;
-            w->fresh += !c->before[i];
-            c->before[i] = true;
-        }
-    w->on &= w->hits > 0;
+        w->fresh += c->hits[i] && !c->before[i];
+    RETURN_IF_ERROR(list_of(c->hits, m->nlinears, &row->own, &row->nown, err));
     close_groups(m, c->hits);
-    double all = 0, mine = 0;
-    for (int64_t i = 0; i < m->nlinears; i++) {
-        double e = level_error(s, i, s->home[i]);
-        all += e;
-        if (!c->hits[i])
-            continue;
-        mine += e;
-        w->bytes += (int64_t)recipe_linear_bytes(s->recipe, m, i, 0) -
-                    (int64_t)recipe_linear_bytes(s->recipe, m, i, s->home[i]);
+    Status st = list_of(c->hits, m->nlinears, &row->closed, &row->nclosed, err);
+    if (st != ST_OK) {
+        free(row->own);
+        row->own = NULL;
+    }
+    row->fixed = st == ST_OK;
+    return st;
+}
+
+/* Local error of all linears at their home levels; one sum serves every row until an edit or a result comes. */
+static double error_of_all(Session *s)
+{
+    if (!s->error_known || s->error_version != s->version || s->error_results != s->results) {
+        s->error_all = local_sum(s, s->home);
+        s->error_version = s->version;
+        s->error_results = s->results;
+        s->error_known = true;
+    }
+    return s->error_all;
+}
+
+/* What changes with levels and scores: touches only the linears that the row selects. */
+static void figures(Session *s, PatternRow *row)
+{
+    WhatIf *w = &row->view;
+    double all = error_of_all(s), mine = 0;
+    w->pattern = row->text;
+    w->on = row->nown > 0;
+    w->bytes = 0;
+    for (int64_t k = 0; k < row->nown; k++)
+        w->on &= s->level[row->own[k]] == 0;
+    for (int64_t k = 0; k < row->nclosed; k++) {
+        int32_t i = row->closed[k];
+        mine += level_error(s, i, s->home[i]);
+        w->bytes += (int64_t)recipe_linear_bytes(s->recipe, s->model, i, 0) -
+                    (int64_t)recipe_linear_bytes(s->recipe, s->model, i, s->home[i]);
     }
     w->share = all > 0 ? mine / all : NAN;
-    return st;
 }
 
 int session_whatifs(Session *s)
@@ -66,32 +105,52 @@ int session_whatifs(Session *s)
     return (int)s->nwhatif;
 }
 
-const WhatIf *session_whatif(Session *s, int i)
+/* Fixes rows up to i, earlier ones first: what is fresh in a row depends on them. */
+static Status fix_rows(Session *s, int i, Error *err)
 {
     Scratch c;
-    PatternRow *row = &s->whatif[i];
-    row->view = (WhatIf){.pattern = row->text, .share = NAN};
-    if (scratch_init(&c, s, NULL) != ST_OK)
-        return &row->view;
-    for (int k = 0; k < i; k++) {
-        Pattern *p;
-        if (pattern_compile(&p, s->whatif[k].text, NULL) == ST_OK) {
-            pattern_hits(p, s->model, c.before);
-            pattern_free(p);
-        }
+    if (s->whatif[i].fixed)
+        return ST_OK;
+    RETURN_IF_ERROR(scratch_init(&c, s, err));
+    Status st = ST_OK;
+    for (int k = 0; k <= i && st == ST_OK; k++) {
+        PatternRow *row = &s->whatif[k];
+        if (!row->fixed)
+            st = fix_row(s, row, &c, err);
+        for (int64_t j = 0; row->fixed && j < row->nown; j++)
+            c.before[row->own[j]] = true;
+        if (k < i) /* an earlier row that cannot be read takes nothing */
+            st = ST_OK;
     }
-    figures(s, row->text, &c, &row->view, NULL);
     scratch_fini(&c);
+    return st;
+}
+
+const WhatIf *session_whatif(Session *s, int i)
+{
+    PatternRow *row = &s->whatif[i];
+    if (!s->model || fix_rows(s, i, NULL) != ST_OK) {
+        row->view = (WhatIf){.pattern = row->text, .share = NAN};
+        return &row->view;
+    }
+    figures(s, row);
     return &row->view;
 }
 
 Status session_preview(Session *s, const char *pattern, WhatIf *out, Error *err)
 {
     Scratch c;
+    PatternRow row = {.text = (char *)pattern};
     RETURN_IF_ERROR(scratch_init(&c, s, err));
     for (int64_t i = 0; i < s->model->nlinears; i++)
         c.before[i] = s->level[i] == 0;
-    Status st = figures(s, pattern, &c, out, err);
+    Status st = fix_row(s, &row, &c, err);
+    if (st == ST_OK) {
+        figures(s, &row);
+        *out = row.view;
+    }
+    free(row.own);
+    free(row.closed);
     scratch_fini(&c);
     return st;
 }

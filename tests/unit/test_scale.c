@@ -123,10 +123,25 @@ static Session *open_session(void)
     return s;
 }
 
-/* A finished pass with scores that fall in no order; every 5000th failed. */
-static void give_scores(Session *s)
+/* What a row keeps between looks gives the figures of a look without memory. */
+static void check_rows(Session *s, double *share)
 {
-    unsigned long long seed = 5;
+    *share = 0;
+    for (int k = 0; k < session_whatifs(s); k++) {
+        WhatIf w = *session_whatif(s, k), p;
+        ok(session_preview(s, w.pattern, &p, &err));
+        assert_int_equal(w.hits, p.hits);
+        assert_int_equal(w.bytes, p.bytes);
+        assert_true(w.share > 0 && w.share == p.share);
+        assert_int_equal(w.on, p.on);
+        assert_true(w.fresh <= w.hits);
+        *share += w.share;
+    }
+}
+
+/* A finished pass with scores that fall in no order; every 5000th failed. */
+static void give_scores(Session *s, unsigned long long seed)
+{
     unsigned needs = NEED_ORDER | metric_find("local_error")->needs;
     for (int64_t i = 0; i < LINEARS; i++) {
         LinearResult r = {.linear = i, .in = {.values = 1000, .rows = 10, .width = 100, .samples = 1}};
@@ -189,7 +204,7 @@ static void table_operations(void **state)
     static const char *const filters[] = {"down_proj", "kind=q_proj layer=100..8000 !77", "score>5000", "float", "failed", ""};
     Session *s = open_session();
     int64_t n;
-    give_scores(s);
+    give_scores(s, 5);
     ok(session_show(s, "kurtosis", &err));
     TIMED("order by score", session_order(s, &n, true));
     check_order(s, LINEARS);
@@ -220,7 +235,25 @@ static void table_operations(void **state)
     Prediction p = {0};
     TIMED("predict", p = session_predict(s));
     assert_true(p.have && p.size.quantized == LINEARS - 2);
-    TIMED("a what-if row", session_whatif(s, 1));
+    for (int k = 10; k < 30; k++) {
+        char name[64];
+        const char *row[] = {name};
+        snprintf(name, sizeof name, "*layers.%d*.down_proj", k);
+        ok(session_edit(s, row, 1, 0, false, &changed, &err));
+    }
+    assert_int_equal(session_whatifs(s), 22);
+    int64_t fresh = 0;
+    TIMED("22 what-if rows, new", for (int k = 0; k < 22; k++) fresh += session_whatif(s, k)->fresh);
+    TIMED("undo", ok(session_undo(s, NULL, &err)));
+    TIMED("22 what-if rows after an edit", for (int k = 0; k < 22; k++) fresh -= session_whatif(s, k)->fresh);
+    assert_int_equal(fresh, 0);
+    assert_false(session_whatif(s, 21)->on);
+    assert_true(session_whatif(s, 20)->on);
+    double before, after;
+    check_rows(s, &before);
+    give_scores(s, 6);
+    check_rows(s, &after);
+    assert_true(before != after);
     Export e;
     TIMED("export preview", ok(session_export_preview(s, NULL, &e, &err)));
     export_fini(&e);
@@ -252,7 +285,7 @@ static void keys_and_paint(void **state)
     free((char *)app.options.state_dir);
     app.options.state_dir = NULL;
     app.session = open_session();
-    give_scores(app.session);
+    give_scores(app.session, 5);
     Ui *ui;
     UiOptions o = {.color = -1, .cols = 120, .rows = 40};
     ok(ui_new(&ui, &app, &o, &err));
