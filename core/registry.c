@@ -13,6 +13,11 @@ const Arch *const arch_table[] = {
     &arch_phi3,
     &arch_gemma2,
     &arch_gemma3,
+    &arch_mixtral,
+    &arch_qwen2_moe,
+    &arch_qwen3_moe,
+    &arch_glm4_moe,
+    &arch_minimax_m2,
     NULL,
 };
 

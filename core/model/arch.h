@@ -11,5 +11,10 @@ extern const Arch arch_mistral;
 extern const Arch arch_phi3;
 extern const Arch arch_gemma2;
 extern const Arch arch_gemma3;
+extern const Arch arch_mixtral;
+extern const Arch arch_qwen2_moe;
+extern const Arch arch_qwen3_moe;
+extern const Arch arch_glm4_moe;
+extern const Arch arch_minimax_m2;
 
 #endif

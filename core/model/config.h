@@ -27,8 +27,8 @@ Status config_rope(const cJSON *config, const Arch *arch, Arena *a, ModelConfig 
  * there. window 0: a sliding layer is an error. */
 Status config_layer_types(const cJSON *config, int64_t window, ModelConfig *cfg, bool *found, Error *err);
 
-/* Windows of sliding_window (`window` when absent; 0: none) on all layers but every `pattern`-th (0: on all); layer_types
- * wins. */
+/* Windows of sliding_window (`window` when absent; 0: none) on all layers but every `pattern`-th (0: on all);
+ * layer_types wins. */
 Status config_windows(const cJSON *config, int64_t window, int pattern, ModelConfig *cfg, Error *err);
 
 /* Arch.windows of families with sliding_window on every layer, when there is one. */

@@ -70,7 +70,8 @@ static Status check_unused(Open *o, bool known, Str *w)
     if (!t)
         return ST_OK;
     if (!known)
-        return error_set(o->err, ST_DATA, "'%s': tensor '%s' has no place in a Llama decoder", open_file_of(o, t), t->name);
+        return error_set(o->err, ST_DATA, "'%s': tensor '%s' has no place in a Llama decoder", open_file_of(o, t),
+                         t->name);
     warn(w, "%lld tensors of the decoder layers are not used, the first is '%s'", (long long)n, t->name);
     return ST_OK;
 }

@@ -27,6 +27,7 @@ typedef struct FormState {
     RangeFrom from;
     QParam *param;  /* [samples] of the stream that runs now, NULL before prepare */
     QParam fixed;   /* RANGE_FIXED, and what a calibration leaves behind */
+    bool seen;      /* the calibration fed it: an expert may get no token */
 } FormState;
 
 /* ---- ranges ---- */
@@ -120,7 +121,7 @@ static Status form_prepare(void *self, const float *x, const Stream *shape, int6
     size_t n = (size_t)shape->samples;
     float *range = mem_array(2 * n, sizeof *range);
     free(f->param);
-    f->param = mem_array(n, sizeof *f->param);
+    f->param = mem_zarray(n, sizeof *f->param);
     if (!range || !f->param) {
         free(range);
         return error_nomem(err, "activation ranges");
@@ -130,8 +131,10 @@ static Status form_prepare(void *self, const float *x, const Stream *shape, int6
         float mn, mx;
         spread_ranges(f->from, shape->samples, range, range + n, &mn, &mx);
         for (size_t s = 0; s < n; s++)
-            f->param[s] = f->act->param(&f->config->act, range[s], range[n + s], f->T);
+            if (range[s] <= range[n + s]) /* samples up to here have rows */
+                f->param[s] = f->act->param(&f->config->act, range[s], range[n + s], f->T);
         f->fixed = f->act->param(&f->config->act, mn, mx, f->T);
+        f->seen = true;
     } else if (st == ST_DATA) {
         error_prefix(err, "'%s': ", f->model->linears[f->linear].name);
     }
@@ -218,6 +221,10 @@ void layer_forms_fix(LayerForms *l, QParam *found)
         FormState *s = &l->states[l->state_of[i]];
         if (!s->act->calibrated)
             continue;
+        if (!s->seen) { /* no range to quantize by: it stays float */
+            l->table[i] = NULL;
+            continue;
+        }
         found[i] = s->fixed;
         s->from = RANGE_FIXED;
         l->forms[i].prepare = NULL;

@@ -116,6 +116,8 @@ WorkerNeed layer_worker_need(const Model *m, bool model_mode, int64_t longest, i
     const ModelConfig *c = &m->cfg;
     WorkerNeed w = {0};
     int64_t cols = 0;
+    if (c->moe.experts) /* rows of an expert are packed anew */
+        largest_block = BLOCK_MAX;
     for (int64_t i = 0; i < m->nlinears; i++) {
         const Linear *l = &m->linears[i];
         size_t n = panel_values(l->out, l->in);
@@ -136,7 +138,7 @@ WorkerNeed layer_worker_need(const Model *m, bool model_mode, int64_t longest, i
 
 /* ---- one pass ---- */
 
-static Status start_linear(LayerRun *lr, LinearRun *l, int32_t index, Error *err)
+Status layer_linear_start(LayerRun *lr, LinearRun *l, int32_t index, Error *err)
 {
     const Linear *lin = &lr->r->m->linears[index];
     int32_t first = lr->r->m->layers[lr->layer].first;
@@ -173,20 +175,23 @@ static Status start_layer(LayerRun *lr, Error *err)
     for (int i = 0; i < LINEAR_ROLES; i++) {
         if (index[i] < 0)
             continue;
-        RETURN_IF_ERROR(start_linear(lr, &lr->lin[i], index[i], err));
+        RETURN_IF_ERROR(layer_linear_start(lr, &lr->lin[i], index[i], err));
         const Linear *l = &r->m->linears[index[i]];
         lr->work_total += (double)l->out * (double)l->in * (double)lr->in->rows;
     }
     for (int i = 0; i < NORM_ROLES; i++)
         if (norm[i])
             RETURN_IF_ERROR(load_vector(r, norm[i], &lr->norm[i], err));
+    if (lr->experts)
+        lr->work_total += 3.0 * (double)r->m->cfg.moe.inter * (double)r->m->cfg.hidden * (double)lr->in->rows *
+                          (double)r->m->cfg.moe.top_k;
     for (int s = 0; s < lr->in->samples; s++)
         RETURN_IF_ERROR(rope_reserve(&r->rope, &r->m->cfg, lr->local, &r->ops,
                                      lr->in->start[s + 1] - lr->in->start[s], err));
     return ST_OK;
 }
 
-static void end_linear(LinearRun *l)
+void layer_linear_end(LinearRun *l)
 {
     free(l->bias);
     free(l->energy);
@@ -195,20 +200,19 @@ static void end_linear(LinearRun *l)
 static void end_layer(LayerRun *lr)
 {
     for (int i = 0; i < LINEAR_ROLES; i++)
-        end_linear(&lr->lin[i]);
+        layer_linear_end(&lr->lin[i]);
     for (int i = 0; i < NORM_ROLES; i++)
         free(lr->norm[i]);
     blocks_fini(&lr->blocks);
 }
 
-static uint64_t tap_mask(const LayerRun *lr, TapKind kind, int64_t linear)
+uint64_t layer_tap_mask(const LayerRun *lr, TapKind kind, int64_t linear)
 {
     return taps_wanted(&lr->hub, (Tap){kind, lr->layer, linear});
 }
 
-/* Feeds one tap from the chunk's rows, at once. */
-static Status feed_tap(LayerRun *lr, TapKind kind, int64_t linear, const float *x, int64_t width, int64_t ld,
-                       Error *err)
+Status layer_feed_tap(LayerRun *lr, TapKind kind, int64_t linear, const float *x, int64_t width, int64_t ld,
+                      Error *err)
 {
     Tap tap = {kind, lr->layer, linear};
     TapFeed f = {&lr->hub, taps_wanted(&lr->hub, tap), tap, lr->in, lr->s0, lr->row0, x, width, ld};
@@ -373,8 +377,8 @@ static Status block_output(LayerRun *lr, const ChunkBuffers *b, LinearRole last,
     int64_t h = lr->r->m->cfg.hidden;
     if (!b->tap)
         return ST_OK;
-    RETURN_IF_ERROR(feed_tap(lr, TAP_LINEAR_OUT, lr->lin[last].index, b->tap, h, h, err));
-    RETURN_IF_ERROR(feed_tap(lr, tap, -1, b->tap, h, h, err));
+    RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, lr->lin[last].index, b->tap, h, h, err));
+    RETURN_IF_ERROR(layer_feed_tap(lr, tap, -1, b->tap, h, h, err));
     if (!lr->norm[norm])
         return ST_OK;
     return run_rows(lr, norm_add_task, &(RowJob){.src = b->tap, .weight = lr->norm[norm], .dst = b->out, .up = res,
@@ -395,7 +399,7 @@ static Status project_heads(LayerRun *lr, const ChunkBuffers *b, Heads *h, Error
     int64_t nq = (int64_t)c->heads * c->head_dim, nkv = (int64_t)c->kv_heads * c->head_dim, all = nq + 2 * nkv;
     FeedPiece after;
     Stage st = {.lr = lr, .n = fused ? 1 : 3, .lin = {&lin[L_Q], &lin[L_K], &lin[L_V]}, .x = b->x,
-                .act_scratch = b->act, .in_mask = tap_mask(lr, TAP_LINEAR_IN, lin[L_Q].lin->input)};
+                .act_scratch = b->act, .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lin[L_Q].lin->input)};
     *h = fused ? (Heads){{b->mid, b->mid + nq, b->mid + nq + nkv}, {all, all, all}, {nq, nkv, nkv}}
                : (Heads){{b->mid, b->mid + lr->rows * nq, b->mid + lr->rows * (nq + nkv)}, {nq, nkv, nkv},
                          {nq, nkv, nkv}};
@@ -406,11 +410,11 @@ static Status project_heads(LayerRun *lr, const ChunkBuffers *b, Heads *h, Error
     next_stage(lr, L_O, 1, false, &after);
     RETURN_IF_ERROR(stage_run(&st, NULL, &after, err));
     for (int i = 0; i < st.n; i++)
-        RETURN_IF_ERROR(feed_tap(lr, TAP_LINEAR_OUT, lin[i].index, h->x[i], lin[i].lin->out, h->ld[i], err));
+        RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, lin[i].index, h->x[i], lin[i].lin->out, h->ld[i], err));
     RETURN_IF_ERROR(run_rows(lr, rotate_task, &(RowJob){.q = h->x[0], .k = h->x[1], .ldq = h->ld[0],
                                                         .ldk = h->ld[1]}, err));
     for (int i = 0; i < 3; i++)
-        RETURN_IF_ERROR(feed_tap(lr, (TapKind)(TAP_Q + i), -1, h->x[i], h->width[i], h->ld[i], err));
+        RETURN_IF_ERROR(layer_feed_tap(lr, (TapKind)(TAP_Q + i), -1, h->x[i], h->width[i], h->ld[i], err));
     return ST_OK;
 }
 
@@ -450,10 +454,11 @@ static Status layer_attention(LayerRun *lr, const ChunkBuffers *b, Error *err)
                   .ldv = h.ld[2], .ldo = no};
     RETURN_IF_ERROR(run_attention(&at, err));
     Stage out = {.lr = lr, .n = 1, .lin = {&lin[L_O]}, .x = o, .y = {b->tap}, .ldy = {c->hidden}, .lds = c->hidden,
-                 .act_scratch = b->act, .in_mask = tap_mask(lr, TAP_LINEAR_IN, lin[L_O].index)};
+                 .act_scratch = b->act, .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lin[L_O].index)};
     add_to_residual(&out, b->in, b->out, aside);
-    next_stage(lr, L_GATE, fused ? 1 : 2, !fused, &after);
-    RETURN_IF_ERROR(stage_run(&out, NULL, &after, err));
+    if (!lr->experts)
+        next_stage(lr, L_GATE, fused ? 1 : 2, !fused, &after);
+    RETURN_IF_ERROR(stage_run(&out, NULL, lr->experts ? NULL : &after, err));
     return block_output(lr, b, L_O, TAP_ATTN, b->in, NORM_AFTER_ATTN, err);
 }
 
@@ -467,19 +472,19 @@ static Status gated_values(LayerRun *lr, const ChunkBuffers *b, float **out, Err
     FeedPiece after;
     Stage gu = {.lr = lr, .n = fused ? 1 : 2, .lin = {&lin[L_GATE], &lin[L_UP]}, .x = b->x, .gate = !fused,
                 .y = {g, b->up}, .ldy = {fused ? 2 * width : width, width}, .act_scratch = b->act,
-                .in_mask = tap_mask(lr, TAP_LINEAR_IN, lin[L_GATE].lin->input)};
+                .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lin[L_GATE].lin->input)};
     next_stage(lr, L_DOWN, 1, false, &after);
     RETURN_IF_ERROR(stage_run(&gu, NULL, &after, err));
     *out = g;
     if (fused) {
         *out = g + lr->rows * 2 * width;
-        RETURN_IF_ERROR(feed_tap(lr, TAP_LINEAR_OUT, lin[L_GATE].index, g, 2 * width, 2 * width, err));
+        RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, lin[L_GATE].index, g, 2 * width, 2 * width, err));
         return run_rows(lr, gate_halves_task, &(RowJob){.src = g, .dst = *out, .width = width}, err);
     }
     if (!b->up)
         return ST_OK;
-    RETURN_IF_ERROR(feed_tap(lr, TAP_LINEAR_OUT, lin[L_GATE].index, g, width, width, err));
-    RETURN_IF_ERROR(feed_tap(lr, TAP_LINEAR_OUT, lin[L_UP].index, b->up, width, width, err));
+    RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, lin[L_GATE].index, g, width, width, err));
+    RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, lin[L_UP].index, b->up, width, width, err));
     return run_rows(lr, gate_task, &(RowJob){.dst = g, .up = b->up, .width = width}, err);
 }
 
@@ -493,11 +498,11 @@ static Status layer_ffn(LayerRun *lr, const ChunkBuffers *b, Error *err)
                                                       .width = c->hidden}, err));
     RETURN_IF_ERROR(gated_values(lr, b, &g, err));
     Stage down = {.lr = lr, .n = 1, .lin = {&lin[L_DOWN]}, .x = g, .y = {b->tap}, .ldy = {c->hidden},
-                  .lds = c->hidden, .act_scratch = b->act, .in_mask = tap_mask(lr, TAP_LINEAR_IN, lin[L_DOWN].index)};
+                  .lds = c->hidden, .act_scratch = b->act, .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lin[L_DOWN].index)};
     add_to_residual(&down, b->out, b->out, lr->norm[NORM_AFTER_FFN] != NULL);
     RETURN_IF_ERROR(stage_run(&down, NULL, b->next.nseg ? &b->next : NULL, err));
     RETURN_IF_ERROR(block_output(lr, b, L_DOWN, TAP_FFN, b->out, NORM_AFTER_FFN, err));
-    return feed_tap(lr, TAP_BLOCK_OUT, -1, b->out, c->hidden, c->hidden, err);
+    return layer_feed_tap(lr, TAP_BLOCK_OUT, -1, b->out, c->hidden, c->hidden, err);
 }
 
 /* What is read after this chunk's last stage: the same layer again, or the layer after it. */
@@ -539,7 +544,7 @@ static Status run_chunk(LayerRun *lr, const RowNeed *need, Error *err)
     b.up = need->up ? at : NULL;
     piece_after(lr, &b.next);
     RETURN_IF_ERROR(layer_attention(lr, &b, err));
-    return layer_ffn(lr, &b, err);
+    return lr->experts ? ST_OK : layer_ffn(lr, &b, err);
 }
 
 static RowNeed row_need(LayerRun *lr)
@@ -548,14 +553,19 @@ static RowNeed row_need(LayerRun *lr)
     RowNeed n = layer_row_need(lr->r->m, false);
     LinearRun *l = lr->lin, *qkv[] = {&l[L_Q], &l[L_K], &l[L_V]}, *gu[] = {&l[L_GATE], &l[L_UP]};
     bool fused = lr->r->m->arch->fused;
-    n.act = max64(stage_distinct_acts(qkv, fused ? 1 : 3), stage_distinct_acts(gu, fused ? 1 : 2)) * c->hidden;
+    int64_t gu_acts = lr->experts ? 0 : stage_distinct_acts(gu, fused ? 1 : 2);
+    n.act = max64(stage_distinct_acts(qkv, fused ? 1 : 3), gu_acts) * c->hidden;
     for (int i = L_O; i <= L_DOWN; i += L_DOWN - L_O)
-        if (l[i].form && l[i].form->act)
+        if (l[i].form && l[i].form->act && !(lr->experts && i == L_DOWN))
             n.act = max64(n.act, l[i].lin->in);
-    if (tap_mask(lr, TAP_ATTN, -1) | tap_mask(lr, TAP_FFN, -1) | tap_mask(lr, TAP_LINEAR_OUT, l[L_O].index) |
-        tap_mask(lr, TAP_LINEAR_OUT, l[L_DOWN].index))
+    if (lr->experts) {
+        n.tap = layer_tap_mask(lr, TAP_ATTN, -1) | layer_tap_mask(lr, TAP_LINEAR_OUT, l[L_O].index) ? c->hidden : n.tap;
+        return n;
+    }
+    if (layer_tap_mask(lr, TAP_ATTN, -1) | layer_tap_mask(lr, TAP_FFN, -1) | layer_tap_mask(lr, TAP_LINEAR_OUT, l[L_O].index) |
+        layer_tap_mask(lr, TAP_LINEAR_OUT, l[L_DOWN].index))
         n.tap = c->hidden;
-    if (!fused && (tap_mask(lr, TAP_LINEAR_OUT, l[L_GATE].index) | tap_mask(lr, TAP_LINEAR_OUT, l[L_UP].index)))
+    if (!fused && (layer_tap_mask(lr, TAP_LINEAR_OUT, l[L_GATE].index) | layer_tap_mask(lr, TAP_LINEAR_OUT, l[L_UP].index)))
         n.up = c->inter;
     return n;
 }
@@ -622,6 +632,8 @@ static Status run_layer(LayerRun *lr, bool whole, Error *err)
         lr->s1 = lr->blocks.sample[lr->b1];
         RETURN_IF_ERROR(run_chunk(lr, &need, err));
     }
+    if (lr->experts)
+        RETURN_IF_ERROR(moe_run(lr, err));
     return taps_layer_end(&lr->hub, lr->layer, err);
 }
 
@@ -635,6 +647,7 @@ Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, St
     const ModelConfig *c = &r->m->cfg;
     LayerRun lr = {.r = r, .layer = layer, .in = in, .out = out, .hub = {obs, nobs, r->opt.cancel},
                    .forms = v ? v->forms : NULL, .piece_max = feed_piece_max(r->opt.mem_limit),
+                   .experts = r->m->layers[layer].expert >= 0,
                    .local = r->m->arch->local_rope && c->window && c->window[layer] > 0};
     Status st = start_layer(&lr, err);
     runner_progress(r, "layer", layer, c->layers, layer * lr.work_total, c->layers * lr.work_total, false);

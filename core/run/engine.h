@@ -84,6 +84,7 @@ typedef struct LayerRun {
     const LinearForm *const *forms; /* of the layer's linears, NULL: all float */
     LinearRun lin[LINEAR_ROLES];    /* lin NULL where the layer has none */
     float *norm[NORM_ROLES];        /* widened norm weights, NULL where the layer has none */
+    bool experts;           /* the feed-forward block is moe_run's */
     bool local;             /* rotated by ModelConfig.rope_local */
     uint64_t piece_max;     /* bytes of weights read as one piece */
     /* the present chunk: blocks [b0, b1), rows [row0, row0+rows), samples [s0, s1) */
@@ -92,8 +93,22 @@ typedef struct LayerRun {
     double work_done, work_total; /* multiply-adds of this layer */
 } LayerRun;
 
+/* Bits of the observers of a tap of this layer. */
+uint64_t layer_tap_mask(const LayerRun *lr, TapKind kind, int64_t linear);
+/* Feeds one tap from the chunk's rows [rows][ld], at once. */
+Status layer_feed_tap(LayerRun *lr, TapKind kind, int64_t linear, const float *x, int64_t width, int64_t ld,
+                      Error *err);
+/* Fills *l for the pass over lr's rows, whose blocks are planned; ended also after an error. */
+Status layer_linear_start(LayerRun *lr, LinearRun *l, int32_t index, Error *err);
+void layer_linear_end(LinearRun *l);
+
+/* The feed-forward block of a layer with experts, on lr->out; sets the chunk to the whole stream. */
+Status moe_run(LayerRun *lr, Error *err);
+/* Bytes it needs for `rows` rows of which `most` go to one expert; act: room for any variant's inputs. */
+uint64_t moe_bytes(const Model *m, int64_t rows, int64_t most, int threads, bool act);
+
 /* Linears that read the same input, run as one batch (specs/models.md 2.3). Row pointers are those of the chunk's
- * first row. */
+ * first row. Without rows the weights are read for their observers and nothing else happens. */
 typedef struct Stage {
     LayerRun *lr;
     int n;

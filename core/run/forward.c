@@ -1,6 +1,7 @@
 #include "run/forward.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +13,8 @@
 /* Tensors collected for the file; data is float32 until it is written. */
 typedef struct Collected {
     TensorOut *t;
-    size_t n, cap;
+    bool *wide;      /* [n] stays float32 in every arithmetic */
+    size_t n, cap, wide_cap;
     Arena arena;     /* names */
 } Collected;
 
@@ -20,8 +22,10 @@ typedef struct Forward {
     Runner *r;
     int64_t tokens;
     Collected all;
-    float **in;      /* [linears] captured inputs, owned by `all` */
+    float **in;      /* [linears] captured inputs, owned by `all`, or (experts') here until their statistics are made */
+    int64_t *rows;   /* [linears] of them */
     float **attn, **ffn; /* [layers] */
+    float **router[3];   /* [layers] logits, chosen experts (as numbers), weights */
     float *logits;
 } Forward;
 
@@ -34,11 +38,13 @@ static Status add_tensor(Collected *c, const char *name, DType dtype, int ndim, 
             return error_nomem(err, name);
     *data = mem_zarray((size_t)n, (size_t)dtype_size(dtype));
     char *copy = arena_strdup(&c->arena, name);
-    if (!*data || !copy || !mem_grow(&c->t, &c->cap, c->n + 1, sizeof *c->t)) {
+    if (!*data || !copy || !mem_grow(&c->t, &c->cap, c->n + 1, sizeof *c->t) ||
+        !mem_grow(&c->wide, &c->wide_cap, c->n + 1, sizeof *c->wide)) {
         free(*data);
         *data = NULL;
         return error_nomem(err, name);
     }
+    c->wide[c->n] = false;
     TensorOut *t = &c->t[c->n++];
     *t = (TensorOut){.name = copy, .dtype = dtype, .ndim = ndim, .data = *data};
     memcpy(t->shape, shape, (size_t)ndim * sizeof *shape);
@@ -96,7 +102,7 @@ static void eight_statistics(const float *x, int64_t n, double out[8])
     memcpy(out, v, sizeof v);
 }
 
-static Status add_statistics(Forward *f, const char *linear, const float *x, int64_t width, Error *err)
+static Status add_statistics(Forward *f, const char *linear, const float *x, int64_t rows, int64_t width, Error *err)
 {
     Str name = {0};
     void *p = NULL;
@@ -104,44 +110,95 @@ static Status add_statistics(Forward *f, const char *linear, const float *x, int
     const int64_t eight = 8;
     Status st = name.oom ? error_nomem(err, linear) : add_tensor(&f->all, name.s, DT_F64, 1, &eight, &p, err);
     if (st == ST_OK)
-        eight_statistics(x, f->tokens * width, p);
+        eight_statistics(x, rows * width, p);
     str_free(&name);
     return st;
 }
 
 /* ---- the observer ---- */
 
+static bool is_router_tap(TapKind k)
+{
+    return k == TAP_ROUTER || k == TAP_EXPERTS || k == TAP_EXPERT_WEIGHTS;
+}
+
+/* Routers are recorded by what they decide, not as linears. */
 static bool wants_tap(void *self, Tap tap)
 {
-    (void)self;
-    return tap.kind == TAP_LINEAR_IN || tap.kind == TAP_ATTN || tap.kind == TAP_FFN;
+    const Forward *f = self;
+    if (tap.kind == TAP_LINEAR_IN)
+        return f->r->m->linears[tap.linear].kind != LK_ROUTER;
+    return tap.kind == TAP_ATTN || tap.kind == TAP_FFN || is_router_tap(tap.kind);
 }
 
 static float **tap_slot(Forward *f, Tap tap)
 {
     if (tap.kind == TAP_LINEAR_IN)
         return &f->in[tap.linear];
+    if (is_router_tap(tap.kind))
+        return &f->router[tap.kind - TAP_ROUTER][tap.layer];
     return tap.kind == TAP_ATTN ? &f->attn[tap.layer] : &f->ffn[tap.layer];
+}
+
+static Status add_router(Forward *f, Tap tap, int64_t width, float **data, Error *err)
+{
+    static const char *const what[] = {"logits", "idx", "w"};
+    char name[64];
+    void *p;
+    snprintf(name, sizeof name, "router.%d.%s", tap.layer, what[tap.kind - TAP_ROUTER]);
+    Status st = add_tensor(&f->all, name, tap.kind == TAP_EXPERTS ? DT_I64 : DT_F32, 2,
+                           (const int64_t[]){f->tokens, width}, &p, err);
+    *data = p;
+    const MoeRule *rule = f->r->m->arch->moe;
+    if (st == ST_OK)
+        f->all.wide[f->all.n - 1] = tap.kind == TAP_ROUTER ? !rule->router_linear : !rule->round_weights;
+    return st;
 }
 
 static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, int64_t width, Error *err)
 {
-    (void)samples;
-    (void)start;
     Forward *f = self;
     float **slot = tap_slot(f, tap);
-    if (tap.kind == TAP_LINEAR_IN)
-        return add_input(f, f->r->m->linears[tap.linear].name, width, slot, err);
-    return add_numbered(f, tap.kind == TAP_ATTN ? "attn" : "mlp", tap.layer, width, slot, err);
+    if (is_router_tap(tap.kind))
+        return add_router(f, tap, width, slot, err);
+    if (tap.kind != TAP_LINEAR_IN)
+        return add_numbered(f, tap.kind == TAP_ATTN ? "attn" : "mlp", tap.layer, width, slot, err);
+    const Linear *l = &f->r->m->linears[tap.linear];
+    f->rows[tap.linear] = start[samples];
+    if (l->expert < 0)
+        return add_input(f, l->name, width, slot, err);
+    *slot = mem_array((size_t)(start[samples] * width), sizeof **slot);
+    return *slot ? ST_OK : error_nomem(err, l->name);
 }
 
 static void tap_tile(void *self, Tap tap, int sample, int64_t row0, const float *x, int64_t rows, int64_t width,
                      int64_t ld)
 {
     (void)sample;
+    if (tap.kind == TAP_EXPERTS) {
+        int64_t *e = (int64_t *)(void *)*tap_slot(self, tap) + row0 * width;
+        for (int64_t i = 0; i < rows * width; i++)
+            e[i] = (int64_t)x[i / width * ld + i % width];
+        return;
+    }
     float *dst = *tap_slot(self, tap) + row0 * width;
     for (int64_t i = 0; i < rows; i++)
         memcpy(dst + i * width, x + i * ld, (size_t)width * sizeof *x);
+}
+
+/* An expert's statistics, under the module name that experts have in every family; its input is let go. */
+static Status tap_end(void *self, Tap tap, Error *err)
+{
+    Forward *f = self;
+    const Linear *l = tap.kind == TAP_LINEAR_IN ? &f->r->m->linears[tap.linear] : NULL;
+    if (!l || l->expert < 0)
+        return ST_OK;
+    char name[96];
+    snprintf(name, sizeof name, "model.layers.%d.mlp.experts.%d.%s", l->layer, l->expert, linear_kind_name(l->kind));
+    Status st = add_statistics(f, name, f->in[tap.linear], f->rows[tap.linear], l->in, err);
+    free(f->in[tap.linear]);
+    f->in[tap.linear] = NULL;
+    return st;
 }
 
 static void keep_logits(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
@@ -159,7 +216,7 @@ static void keep_logits(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64
 static Status run_layers(Forward *f, Stream *h, Error *err)
 {
     static const ObserverOps ops = {.name = "forward", .wants_tap = wants_tap, .tap_begin = tap_begin,
-                                    .tap_tile = tap_tile};
+                                    .tap_tile = tap_tile, .tap_end = tap_end};
     const Observer obs = {&ops, f};
     const ModelConfig *c = &f->r->m->cfg;
     size_t bytes = (size_t)(h->rows * h->width) * sizeof *h->data;
@@ -189,7 +246,7 @@ static Status run_head(Forward *f, const Stream *h, Error *err)
     if (st == ST_OK) {
         memcpy(norm, normed.data, bytes);
         memcpy(in, normed.data, bytes);
-        st = add_statistics(f, "lm_head", in, c->hidden, err);
+        st = add_statistics(f, "lm_head", in, f->tokens, c->hidden, err);
     }
     if (st == ST_OK)
         st = runner_logits(f->r, &normed, keep_logits, f, err);
@@ -210,8 +267,11 @@ static Status run_all(Forward *f, const TokenSet *t, Error *err)
         st = run_head(f, &h, err);
     stream_fini(&h);
     const Model *m = f->r->m;
-    for (int64_t i = 0; st == ST_OK && i < m->nlinears; i++)
-        st = add_statistics(f, m->linears[i].name, f->in[m->linears[i].input], m->linears[i].in, err);
+    for (int64_t i = 0; st == ST_OK && i < m->nlinears; i++) {
+        const Linear *l = &m->linears[i];
+        if (l->expert < 0 && l->kind != LK_ROUTER)
+            st = add_statistics(f, l->name, f->in[l->input], f->tokens, l->in, err);
+    }
     return st;
 }
 
@@ -222,7 +282,7 @@ static void to_model_dtype(Collected *c, DType dtype)
         return;
     for (size_t i = 0; i < c->n; i++) {
         TensorOut *t = &c->t[i];
-        if (t->dtype != DT_F32)
+        if (t->dtype != DT_F32 || c->wide[i])
             continue;
         int64_t n = 1;
         for (int d = 0; d < t->ndim; d++)
@@ -244,7 +304,7 @@ static Status check_memory(const Forward *f, Error *err)
     const Model *m = f->r->m;
     double width = (double)m->cfg.hidden * (3 * m->cfg.layers + 3) + (double)m->cfg.vocab;
     for (int64_t i = 0; i < m->nlinears; i++)
-        if (m->linears[i].input == i)
+        if (m->linears[i].input == i && m->linears[i].expert < 0)
             width += (double)m->linears[i].in;
     double bytes = width * sizeof(float) * (double)f->tokens, limit = (double)f->r->opt.mem_limit;
     if (limit > 0 && bytes > limit)
@@ -263,9 +323,13 @@ Status forward_write(Runner *r, const TokenSet *t, const char *path, Error *err)
     Forward f = {.r = r, .tokens = t->start[1]};
     RETURN_IF_ERROR(check_memory(&f, err));
     f.in = mem_zarray((size_t)r->m->nlinears, sizeof *f.in);
+    f.rows = mem_zarray((size_t)r->m->nlinears, sizeof *f.rows);
     f.attn = mem_zarray((size_t)r->m->cfg.layers, sizeof *f.attn);
+    for (int i = 0; i < 3; i++)
+        f.router[i] = mem_zarray((size_t)r->m->cfg.layers, sizeof **f.router);
     f.ffn = mem_zarray((size_t)r->m->cfg.layers, sizeof *f.ffn);
-    Status st = f.in && f.attn && f.ffn ? run_all(&f, t, err) : error_nomem(err, "the forward pass");
+    bool ready = f.in && f.rows && f.attn && f.ffn && f.router[0] && f.router[1] && f.router[2];
+    Status st = ready ? run_all(&f, t, err) : error_nomem(err, "the forward pass");
     if (st == ST_OK) {
         if (r->ops.model)
             to_model_dtype(&f.all, r->m->cfg.dtype);
@@ -273,6 +337,13 @@ Status forward_write(Runner *r, const TokenSet *t, const char *path, Error *err)
     }
     for (size_t i = 0; i < f.all.n; i++)
         free((void *)(uintptr_t)f.all.t[i].data);
+    for (int64_t i = 0; f.in && i < r->m->nlinears; i++)
+        if (r->m->linears[i].expert >= 0)
+            free(f.in[i]);
+    for (int i = 0; i < 3; i++)
+        free(f.router[i]);
+    free(f.rows);
+    free(f.all.wide);
     free(f.all.t);
     arena_free(&f.all.arena);
     free(f.in);

@@ -141,9 +141,11 @@ static Status run_acts(Stage *st, Error *err)
     for (int i = 0; i < st->n; i++) {
         const LinearForm *f = st->lin[i]->form;
         st->xin[i] = st->x;
-        if (f && f->prepare)
+        if (f && f->prepare && lr->rows > 0)
             RETURN_IF_ERROR(f->prepare(f->self, st->x, &shape, in, r->opt.pool, err));
     }
+    if (lr->rows == 0)
+        return ST_OK;
     ActRun run[STAGE_MAX];
     Batch b = {.n = 0};
     int slots = 0;
@@ -239,12 +241,28 @@ static void gate_tile(Stage *st, Worker *wk, int64_t panel, int64_t block)
         ops_gate(&lr->r->ops, lr->r->m->cfg.act, g + t * st->ldy[0], u + t * ldu, n);
 }
 
+/* Widens the stage's panel for its observers alone. */
+static void look_at_weights(Stage *st, Worker *wk, int64_t panel)
+{
+    int i = 0;
+    while (!st->gate && panel >= st->lin[i]->panels)
+        panel -= st->lin[i++]->panels;
+    widened(st, wk, 0, i, panel, true);
+    if (st->gate)
+        widened(st, wk, 1, 1, panel, true);
+}
+
 static void stage_task(void *ctx, int64_t index, int worker)
 {
     Stage *st = ctx;
     LayerRun *lr = st->lr;
     Worker *wk = &lr->r->worker[worker];
-    int64_t blocks = lr->b1 - lr->b0, panel = st->g0 + index / blocks, block = lr->b0 + index % blocks;
+    int64_t blocks = lr->b1 - lr->b0;
+    if (blocks == 0) {
+        look_at_weights(st, wk, st->g0 + index);
+        return;
+    }
+    int64_t panel = st->g0 + index / blocks, block = lr->b0 + index % blocks;
     if (st->gate) {
         gate_tile(st, wk, panel, block);
         return;
@@ -341,7 +359,7 @@ Status stage_run(Stage *st, Batch *extra, const FeedPiece *next, Error *err)
             work += (double)outputs * (double)lin[i]->lin->in * (double)lr->rows;
         }
         Batch b = {.n = 0};
-        batch_add(&b, stage_task, st, (g1 - g0) * (lr->b1 - lr->b0));
+        batch_add(&b, stage_task, st, (g1 - g0) * (lr->b1 > lr->b0 ? lr->b1 - lr->b0 : 1));
         if (g0 == 0) {
             if (st->in_mask)
                 batch_add(&b, taps_task, &in_feed, lr->s1 - lr->s0);

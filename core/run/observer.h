@@ -16,7 +16,10 @@ typedef enum TapKind {
     TAP_FFN,        /* feed-forward output before the residual add */
     TAP_BLOCK_OUT,
     TAP_FINAL_NORM,
-    TAP_LOGITS
+    TAP_LOGITS,
+    TAP_ROUTER,         /* logits over the experts */
+    TAP_EXPERTS,        /* numbers of the chosen experts, ascending */
+    TAP_EXPERT_WEIGHTS  /* and their weights */
 } TapKind;
 
 typedef struct Tap {

@@ -1,0 +1,28 @@
+#include "model/arch.h"
+
+static const MoeRule rule = {
+    .block = "block_sparse_moe",
+    .experts_key = "num_local_experts",
+    .inter_key = "intermediate_size",
+    .bias = "e_score_correction_bias",
+    .gate = "w1",
+    .up = "w3",
+    .down = "w2",
+    .router_linear = true,
+    .layers = MOE_ALL,
+    .score = SCORE_SIGMOID,
+    .renorm = RENORM_ALWAYS,
+};
+
+/* MiniMax-M2: experts in every layer; q and k are normed as a whole, a part of each head is rotated. */
+const Arch arch_minimax_m2 = {
+    .model_type = "minimax_m2",
+    .title = "MiniMax M2",
+    .norm = NORM_LLAMA,
+    .qk_norm = QK_NORM_FULL,
+    .head_dim_from_config = true,
+    .default_head_dim = 128,
+    .moe = &rule,
+    .default_theta = 5000000,
+    .default_eps = 1e-6,
+};

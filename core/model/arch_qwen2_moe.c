@@ -1,0 +1,46 @@
+#include "model/arch.h"
+#include "model/config.h"
+
+static const MoeRule rule = {
+    .block = "mlp",
+    .experts_key = "num_experts",
+    .inter_key = "moe_intermediate_size",
+    .gate = "gate_proj",
+    .up = "up_proj",
+    .down = "down_proj",
+    .shared = "shared_expert",
+    .shared_inter_key = "shared_expert_intermediate_size",
+    .shared_gate = true,
+    .router_linear = true,
+    .layers = MOE_SPARSE_STEP,
+    .score = SCORE_SOFTMAX,
+    .renorm = RENORM_CONFIG,
+    .round_weights = true,
+};
+
+/* With use_sliding_window: every other layer of the first max_window_layers, beginning with the first. */
+static Status windows(const cJSON *config, ModelConfig *cfg, Error *err)
+{
+    bool use = false, listed;
+    int64_t window = 4096, first = 28;
+    RETURN_IF_ERROR(json_bool(config, "use_sliding_window", &use, NULL, err));
+    RETURN_IF_ERROR(json_int(config, "sliding_window", &window, NULL, err));
+    RETURN_IF_ERROR(json_int(config, "max_window_layers", &first, NULL, err));
+    if (use && window <= 0)
+        return error_set(err, ST_DATA, "'sliding_window' must be positive, not %lld", (long long)window);
+    RETURN_IF_ERROR(config_layer_types(config, use ? window : 0, cfg, &listed, err));
+    for (int i = 0; i < cfg->layers && use && !listed; i += 2)
+        cfg->window[i] = i < first ? window : 0;
+    return ST_OK;
+}
+
+/* Qwen 1.5/2 with experts, one of them shared and scaled by a gate of its own. */
+const Arch arch_qwen2_moe = {
+    .model_type = "qwen2_moe",
+    .title = "Qwen 1.5/2 MoE",
+    .norm = NORM_LLAMA,
+    .moe = &rule,
+    .default_theta = 10000,
+    .default_eps = 1e-6,
+    .windows = windows,
+};

@@ -1,0 +1,38 @@
+#include "model/arch.h"
+#include "model/config.h"
+
+static const MoeRule rule = {
+    .block = "mlp",
+    .experts_key = "num_experts",
+    .inter_key = "moe_intermediate_size",
+    .gate = "gate_proj",
+    .up = "up_proj",
+    .down = "down_proj",
+    .router_linear = true,
+    .layers = MOE_SPARSE_STEP,
+    .score = SCORE_SOFTMAX,
+    .renorm = RENORM_CONFIG,
+    .round_weights = true,
+};
+
+/* Windows on all layers, when use_sliding_window says so. */
+static Status windows(const cJSON *config, ModelConfig *cfg, Error *err)
+{
+    bool use = false, listed;
+    RETURN_IF_ERROR(json_bool(config, "use_sliding_window", &use, NULL, err));
+    return use ? config_windows(config, 4096, 0, cfg, err) : config_layer_types(config, 0, cfg, &listed, err);
+}
+
+/* Qwen 3 with experts. */
+const Arch arch_qwen3_moe = {
+    .model_type = "qwen3_moe",
+    .title = "Qwen 3 MoE",
+    .norm = NORM_LLAMA,
+    .qk_norm = QK_NORM_HEAD,
+    .head_dim_from_config = true,
+    .default_head_dim = 128,
+    .moe = &rule,
+    .default_theta = 10000,
+    .default_eps = 1e-6,
+    .windows = windows,
+};

@@ -1,0 +1,469 @@
+#include "run/engine.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "run/router.h"
+
+/* The feed-forward block of a layer with experts (specs/models.md 2.3, MoE). It sees all rows of the layer at once:
+ * every expert gathers the rows that chose it, so each weight is read once a layer. */
+
+enum { MOE_TILE = 64 }; /* rows of one element-wise task */
+
+typedef struct MoeRun {
+    LayerRun *lr;
+    int64_t rows;
+    float *x, *y;          /* [rows][hidden]: what the block reads, the sum of what the experts give */
+    float *logits;         /* [rows][experts] */
+    float *w;              /* [rows][top_k] */
+    int32_t *idx;          /* [rows][top_k], ascending */
+    float *router, *bias;  /* widened; NULL: the router is a linear; there is no bias */
+    float *scratch;        /* [threads][router_scratch_floats] */
+    int64_t *first;        /* [experts + 1] of each expert in entry */
+    struct MoeEntry {
+        int64_t row;
+        float w;
+    } *entry;              /* [rows * top_k] by expert, then by row */
+    int64_t most;          /* rows of the expert that has most */
+    int64_t *start;        /* [samples + 1] rows of the expert at work */
+    float *gather, *mid, *up, *out, *act; /* [rows of a block][...] */
+    int expert;            /* at work */
+} MoeRun;
+
+static void moe_fini(MoeRun *m)
+{
+    void *const all[] = {m->x,     m->y,       m->logits, m->w,      m->idx, m->router, m->bias, m->scratch,
+                         m->first, m->entry,   m->start,  m->gather, m->mid, m->up,     m->out,  m->act};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        free(all[i]);
+}
+
+static Status run_tiles(MoeRun *m, PoolTask *fn, int64_t rows, Error *err)
+{
+    Batch b = {.n = 0};
+    batch_add(&b, fn, m, (rows + MOE_TILE - 1) / MOE_TILE);
+    return batch_run(&b, m->lr->r->opt.pool, m->lr->r->opt.cancel, err);
+}
+
+static int64_t tile_last(int64_t index, int64_t rows)
+{
+    return (index + 1) * MOE_TILE < rows ? (index + 1) * MOE_TILE : rows;
+}
+
+/* ---- what the block reads, and who takes it ---- */
+
+static void input_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const MoeRun *m = ctx;
+    const LayerRun *lr = m->lr;
+    const Model *mod = lr->r->m;
+    int64_t h = mod->cfg.hidden;
+    for (int64_t t = index * MOE_TILE; t < tile_last(index, m->rows); t++)
+        ops_norm(&lr->r->ops, mod->arch->norm, lr->out->data + t * h, lr->norm[NORM_POST], mod->cfg.eps, h,
+                 m->x + t * h);
+}
+
+/* Logits in float32, whatever the arithmetic of the rest. */
+static void logits_task(void *ctx, int64_t index, int worker)
+{
+    MoeRun *m = ctx;
+    Runner *r = m->lr->r;
+    int64_t h = r->m->cfg.hidden, n = r->m->cfg.moe.experts, t = index * MOE_TILE;
+    GemmArgs g = {.m = tile_last(index, m->rows) - t, .n = n, .k = h, .x = m->x + t * h, .ldx = h, .w = m->router,
+                  .ldw = h, .y = m->logits + t * n, .ldy = n};
+    if (r->ops.model)
+        gemm_exact(r->ops.k, &g, NULL, r->worker[worker].exact);
+    else
+        gemm_f32(&g, 1.0f);
+}
+
+static void choose_task(void *ctx, int64_t index, int worker)
+{
+    MoeRun *m = ctx;
+    const Model *mod = m->lr->r->m;
+    const MoeConfig *c = &mod->cfg.moe;
+    float *scratch = m->scratch + (size_t)worker * router_scratch_floats(c);
+    for (int64_t t = index * MOE_TILE; t < tile_last(index, m->rows); t++)
+        router_choose(mod->arch->moe, c, &m->lr->r->ops, m->logits + t * c->experts, m->bias, scratch,
+                      m->idx + t * c->top_k, m->w + t * c->top_k);
+}
+
+/* Sorts the choices by expert; rows keep their order, so those of a sample stay together. */
+static void sort_choices(MoeRun *m)
+{
+    const MoeConfig *c = &m->lr->r->m->cfg.moe;
+    int64_t n = m->rows * c->top_k, at = 0;
+    for (int64_t i = 0; i < n; i++)
+        m->first[m->idx[i] + 1]++;
+    for (int e = 0; e < c->experts; e++) {
+        int64_t rows = m->first[e + 1];
+        m->most = rows > m->most ? rows : m->most;
+        m->first[e] = at; /* the next free place while they are filled in */
+        at += rows;
+    }
+    for (int64_t i = 0; i < n; i++)
+        m->entry[m->first[m->idx[i]]++] = (struct MoeEntry){i / c->top_k, m->w[i]};
+    for (int e = c->experts; e > 0; e--)
+        m->first[e] = m->first[e - 1];
+    m->first[0] = 0;
+}
+
+static Status feed_choices(MoeRun *m, Error *err)
+{
+    LayerRun *lr = m->lr;
+    const MoeConfig *c = &lr->r->m->cfg.moe;
+    int64_t k = c->top_k;
+    RETURN_IF_ERROR(layer_feed_tap(lr, TAP_ROUTER, -1, m->logits, c->experts, c->experts, err));
+    RETURN_IF_ERROR(layer_feed_tap(lr, TAP_EXPERT_WEIGHTS, -1, m->w, k, k, err));
+    if (!layer_tap_mask(lr, TAP_EXPERTS, -1))
+        return ST_OK;
+    float *idx = mem_array((size_t)(m->rows * k), sizeof *idx);
+    if (!idx)
+        return error_nomem(err, "the chosen experts");
+    for (int64_t i = 0; i < m->rows * k; i++)
+        idx[i] = (float)m->idx[i];
+    Status st = layer_feed_tap(lr, TAP_EXPERTS, -1, idx, k, k, err);
+    free(idx);
+    return st;
+}
+
+static Status route(MoeRun *m, Error *err)
+{
+    LayerRun *lr = m->lr;
+    Runner *r = lr->r;
+    const LayerTensors *t = &r->m->layers[lr->layer];
+    int64_t n = r->m->cfg.moe.experts;
+    RETURN_IF_ERROR(run_tiles(m, input_task, m->rows, err));
+    if (t->router) {
+        Runner plain = *r; /* the weights keep what the checkpoint says */
+        plain.ops.model = false;
+        RETURN_IF_ERROR(load_vector(&plain, t->router, &m->router, err));
+        RETURN_IF_ERROR(run_tiles(m, logits_task, m->rows, err));
+    } else {
+        Stage st = {.lr = lr, .n = 1, .lin = {&lr->lin[L_ROUTER]}, .x = m->x, .y = {m->logits}, .ldy = {n},
+                    .act_scratch = m->act, .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lr->lin[L_ROUTER].index)};
+        RETURN_IF_ERROR(stage_run(&st, NULL, NULL, err));
+        RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, lr->lin[L_ROUTER].index, m->logits, n, n, err));
+    }
+    if (t->router_bias) {
+        Runner plain = *r;
+        plain.ops.model = false;
+        RETURN_IF_ERROR(load_vector(&plain, t->router_bias, &m->bias, err));
+    }
+    RETURN_IF_ERROR(run_tiles(m, choose_task, m->rows, err));
+    RETURN_IF_ERROR(feed_choices(m, err));
+    sort_choices(m);
+    return ST_OK;
+}
+
+/* ---- one expert ---- */
+
+static void gather_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    MoeRun *m = ctx;
+    int64_t h = m->lr->r->m->cfg.hidden, first = m->first[m->expert], rows = m->first[m->expert + 1] - first;
+    for (int64_t i = index * MOE_TILE; i < tile_last(index, rows); i++)
+        memcpy(m->gather + i * h, m->x + m->entry[first + i].row * h, (size_t)h * sizeof *m->x);
+}
+
+/* y = R(y + R(out * w)): an expert's rows are all different. */
+static void scatter_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    MoeRun *m = ctx;
+    const Ops *ops = &m->lr->r->ops;
+    int64_t h = m->lr->r->m->cfg.hidden, first = m->first[m->expert], rows = m->first[m->expert + 1] - first;
+    for (int64_t i = index * MOE_TILE; i < tile_last(index, rows); i++) {
+        const struct MoeEntry *e = &m->entry[first + i];
+        ops_scale(ops, m->out + i * h, e->w, h);
+        ops_add(ops, m->y + e->row * h, m->out + i * h, m->y + e->row * h, h);
+    }
+}
+
+static void gate_rows_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    MoeRun *m = ctx;
+    const Model *mod = m->lr->r->m;
+    bool shared = m->expert < 0;
+    int64_t width = shared ? mod->cfg.moe.shared_inter : mod->cfg.moe.inter;
+    int64_t rows = shared ? m->rows : m->first[m->expert + 1] - m->first[m->expert];
+    for (int64_t t = index * MOE_TILE; t < tile_last(index, rows); t++)
+        ops_gate(&m->lr->r->ops, mod->cfg.act, m->mid + t * width, m->up + t * width, width);
+}
+
+/* The rows of expert e as packed samples. */
+static void expert_shape(const MoeRun *m, int e, Stream *shape)
+{
+    const Stream *in = m->lr->in;
+    int64_t i = m->first[e];
+    *shape = (Stream){.samples = in->samples, .rows = m->first[e + 1] - i, .width = in->width, .start = m->start};
+    m->start[0] = 0;
+    for (int s = 0; s < in->samples; s++) {
+        while (i < m->first[e + 1] && m->entry[i].row < in->start[s + 1])
+            i++;
+        m->start[s + 1] = i - m->first[e];
+    }
+}
+
+static Status expert_stages(MoeRun *m, LayerRun *er, const FeedPiece *next, Error *err)
+{
+    const ModelConfig *c = &er->r->m->cfg;
+    LinearRun *lin = er->lin, *down_lin[] = {&lin[L_DOWN]};
+    int64_t width = c->moe.inter, h = c->hidden;
+    const int64_t gate = lin[L_GATE].index, up = lin[L_UP].index, down = lin[L_DOWN].index;
+    bool none = er->rows == 0;
+    FeedPiece after;
+    bool split = !none && (layer_tap_mask(er, TAP_LINEAR_OUT, gate) | layer_tap_mask(er, TAP_LINEAR_OUT, up));
+    Stage gu = {.lr = er, .n = 2, .lin = {&lin[L_GATE], &lin[L_UP]}, .x = m->gather, .gate = true,
+                .y = {m->mid, split ? m->up : NULL}, .ldy = {width, width}, .act_scratch = m->act,
+                .in_mask = none ? 0 : layer_tap_mask(er, TAP_LINEAR_IN, gate)};
+    stage_first_piece((const LinearRun *const *)down_lin, 1, false, er->piece_max, &after);
+    RETURN_IF_ERROR(stage_run(&gu, NULL, &after, err));
+    if (split) {
+        RETURN_IF_ERROR(layer_feed_tap(er, TAP_LINEAR_OUT, gate, m->mid, width, width, err));
+        RETURN_IF_ERROR(layer_feed_tap(er, TAP_LINEAR_OUT, up, m->up, width, width, err));
+        RETURN_IF_ERROR(run_tiles(m, gate_rows_task, er->rows, err));
+    }
+    Stage st = {.lr = er, .n = 1, .lin = {&lin[L_DOWN]}, .x = m->mid, .y = {m->out}, .ldy = {h},
+                .act_scratch = m->act, .in_mask = none ? 0 : layer_tap_mask(er, TAP_LINEAR_IN, down)};
+    RETURN_IF_ERROR(stage_run(&st, NULL, next->nseg ? next : NULL, err));
+    return none ? ST_OK : layer_feed_tap(er, TAP_LINEAR_OUT, down, m->out, h, h, err);
+}
+
+/* Expert e has something to do: rows, or somebody who looks at its weights. */
+static bool expert_runs(const MoeRun *m, int e)
+{
+    const LayerRun *lr = m->lr;
+    int32_t at = lr->r->m->layers[lr->layer].expert + 3 * e;
+    if (m->first[e + 1] > m->first[e])
+        return true;
+    for (int i = 0; i < 3; i++)
+        if (taps_weight_wanted(&lr->hub, at + i))
+            return true;
+    return false;
+}
+
+/* The first piece of weights of the expert after e. */
+static void piece_of_next(const MoeRun *m, int e, FeedPiece *p)
+{
+    const LayerRun *lr = m->lr;
+    const Model *mod = lr->r->m;
+    p->nseg = 0;
+    for (e++; e < mod->cfg.moe.experts && !expert_runs(m, e);)
+        e++;
+    if (e >= mod->cfg.moe.experts)
+        return;
+    LinearRun run[2];
+    const LinearRun *lin[] = {&run[0], &run[1]};
+    for (int i = 0; i < 2; i++) {
+        const Linear *l = &mod->linears[mod->layers[lr->layer].expert + 3 * e + i];
+        run[i] = (LinearRun){.lin = l, .panels = panel_count(l->out, l->in)};
+    }
+    stage_first_piece(lin, 2, true, lr->piece_max, p);
+}
+
+static Status run_expert(MoeRun *m, int e, Error *err)
+{
+    static const LinearRole role[] = {L_GATE, L_UP, L_DOWN};
+    LayerRun *lr = m->lr;
+    Stream shape;
+    FeedPiece next;
+    int32_t at = lr->r->m->layers[lr->layer].expert + 3 * e;
+    m->expert = e;
+    expert_shape(m, e, &shape);
+    LayerRun er = {.r = lr->r, .layer = lr->layer, .in = &shape, .hub = lr->hub, .forms = lr->forms,
+                   .piece_max = lr->piece_max, .rows = shape.rows, .s1 = shape.samples, .work_done = lr->work_done,
+                   .work_total = lr->work_total};
+    Status st = blocks_plan(&er.blocks, &shape, err);
+    er.b1 = er.blocks.n;
+    for (int i = 0; i < 3 && st == ST_OK; i++)
+        st = layer_linear_start(&er, &er.lin[role[i]], at + i, err);
+    piece_of_next(m, e, &next);
+    if (st == ST_OK && shape.rows > 0)
+        st = run_tiles(m, gather_task, shape.rows, err);
+    if (st == ST_OK)
+        st = expert_stages(m, &er, &next, err);
+    if (st == ST_OK && shape.rows > 0)
+        st = run_tiles(m, scatter_task, shape.rows, err);
+    lr->work_done = er.work_done;
+    for (int i = 0; i < 3; i++)
+        layer_linear_end(&er.lin[role[i]]);
+    blocks_fini(&er.blocks);
+    return st;
+}
+
+/* ---- the shared expert ---- */
+
+/* y = R(y + shared), the shared expert's output scaled first where it has a gate. */
+static void add_shared_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    MoeRun *m = ctx;
+    const LayerRun *lr = m->lr;
+    int64_t h = lr->r->m->cfg.hidden;
+    const float *gate = lr->lin[L_SHARED_GATE].lin ? m->logits : NULL; /* the logits' place is free by now */
+    for (int64_t t = index * MOE_TILE; t < tile_last(index, m->rows); t++) {
+        if (gate) {
+            float s = 1.0f / (1.0f + expf(-gate[t]));
+            ops_round(&lr->r->ops, &s, 1);
+            ops_scale(&lr->r->ops, m->out + t * h, s, h);
+        }
+        ops_add(&lr->r->ops, m->y + t * h, m->out + t * h, m->y + t * h, h);
+    }
+}
+
+static Status run_shared(MoeRun *m, Error *err)
+{
+    LayerRun *lr = m->lr;
+    LinearRun *lin = lr->lin;
+    const ModelConfig *c = &lr->r->m->cfg;
+    int64_t width = c->moe.shared_inter, h = c->hidden;
+    bool gated = lin[L_SHARED_GATE].lin != NULL;
+    m->expert = -1;
+    Stage gu = {.lr = lr, .n = gated ? 3 : 2, .lin = {&lin[L_GATE], &lin[L_UP], &lin[L_SHARED_GATE]}, .x = m->x,
+                .y = {m->mid, m->up, m->logits}, .ldy = {width, width, 1}, .act_scratch = m->act,
+                .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lin[L_GATE].index)};
+    RETURN_IF_ERROR(stage_run(&gu, NULL, NULL, err));
+    for (int i = 0; i < gu.n; i++)
+        RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, gu.lin[i]->index, gu.y[i], gu.ldy[i], gu.ldy[i], err));
+    RETURN_IF_ERROR(run_tiles(m, gate_rows_task, m->rows, err));
+    Stage down = {.lr = lr, .n = 1, .lin = {&lin[L_DOWN]}, .x = m->mid, .y = {m->out}, .ldy = {h},
+                  .act_scratch = m->act, .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lin[L_DOWN].index)};
+    RETURN_IF_ERROR(stage_run(&down, NULL, NULL, err));
+    RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, lin[L_DOWN].index, m->out, h, h, err));
+    return run_tiles(m, add_shared_task, m->rows, err);
+}
+
+/* ---- the block ---- */
+
+static void residual_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const MoeRun *m = ctx;
+    int64_t h = m->lr->r->m->cfg.hidden;
+    float *out = m->lr->out->data;
+    for (int64_t t = index * MOE_TILE; t < tile_last(index, m->rows); t++)
+        ops_add(&m->lr->r->ops, out + t * h, m->y + t * h, out + t * h, h);
+}
+
+static int64_t max64(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+uint64_t moe_bytes(const Model *m, int64_t rows, int64_t most, int threads, bool act)
+{
+    const ModelConfig *c = &m->cfg;
+    const MoeConfig *e = &c->moe;
+    if (!e->experts)
+        return 0;
+    int64_t expert = most * (2 * c->hidden + 2 * e->inter), shared = rows * (c->hidden + 2 * e->shared_inter);
+    int64_t acts = act ? 3 * rows * max64(c->hidden, max64(e->inter, e->shared_inter)) : 0;
+    uint64_t floats = (uint64_t)(rows * (2 * c->hidden + e->experts + 2 * e->top_k) + max64(expert, shared) + acts);
+    uint64_t router = (uint64_t)(c->hidden + 2) * (uint64_t)e->experts + router_scratch_floats(e) * (uint64_t)threads;
+    return (floats + router) * sizeof(float) + (uint64_t)(rows * e->top_k) * sizeof(struct MoeEntry);
+}
+
+/* Distinct inputs the forms make of `width` wide rows: at most three linears share one. */
+static bool has_act(const LayerRun *lr, int32_t first, int32_t count)
+{
+    for (int32_t i = 0; i < count && lr->forms; i++) {
+        const LinearForm *f = lr->forms[first + i - lr->r->m->layers[lr->layer].first];
+        if (f && f->act)
+            return true;
+    }
+    return false;
+}
+
+static Status check_limit(const MoeRun *m, int64_t most, bool act, Error *err)
+{
+    const Runner *r = m->lr->r;
+    uint64_t need = moe_bytes(r->m, m->rows, most, r->threads, act), streams = (uint64_t)m->rows * sizeof(float);
+    streams *= (uint64_t)m->lr->in->width * (m->lr->in == m->lr->out ? 1 : 2);
+    uint64_t limit = r->opt.mem_limit;
+    if (!limit || need + streams <= limit)
+        return ST_OK;
+    return error_set(err, ST_NOMEM,
+                     "the experts of layer %d need %.1f MB for %lld rows but the limit is %.1f MB: raise --mem, or use "
+                     "fewer or shorter texts (--max-samples, --seq-len)",
+                     m->lr->layer, (double)(need + streams) / 1e6, (long long)m->rows, (double)limit / 1e6);
+}
+
+static Status moe_buffers(MoeRun *m, Error *err)
+{
+    LayerRun *lr = m->lr;
+    const Runner *r = lr->r;
+    const ModelConfig *c = &r->m->cfg;
+    const MoeConfig *e = &c->moe;
+    size_t rows = (size_t)m->rows, chosen = rows * (size_t)e->top_k, h = (size_t)c->hidden;
+    m->x = mem_aligned(rows * h, sizeof *m->x);
+    m->y = mem_zarray(rows * h, sizeof *m->y);
+    m->logits = mem_aligned(rows * (size_t)e->experts, sizeof *m->logits);
+    m->w = mem_array(chosen, sizeof *m->w);
+    m->idx = mem_array(chosen, sizeof *m->idx);
+    m->scratch = mem_array((size_t)r->threads * router_scratch_floats(e), sizeof *m->scratch);
+    m->first = mem_zarray((size_t)e->experts + 1, sizeof *m->first);
+    m->entry = mem_array(chosen, sizeof *m->entry);
+    m->start = mem_array((size_t)lr->in->samples + 1, sizeof *m->start);
+    if (has_act(lr, r->m->layers[lr->layer].first, r->m->layers[lr->layer].count)) {
+        int64_t width = max64(c->hidden, max64(e->inter, e->shared_inter));
+        m->act = mem_aligned(3 * rows * (size_t)width, sizeof *m->act);
+        if (!m->act)
+            return error_nomem(err, "the experts' inputs");
+    }
+    if (!m->x || !m->y || !m->logits || !m->w || !m->idx || !m->scratch || !m->first || !m->entry || !m->start)
+        return error_nomem(err, "the experts' rows");
+    return ST_OK;
+}
+
+/* What depends on how many rows the largest expert got. */
+static Status expert_buffers(MoeRun *m, Error *err)
+{
+    const ModelConfig *c = &m->lr->r->m->cfg;
+    const MoeConfig *e = &c->moe;
+    bool shared = e->shared_inter > 0;
+    int64_t mid = max64(m->most * e->inter, shared ? m->rows * e->shared_inter : 0);
+    int64_t out = shared ? m->rows : m->most;
+    RETURN_IF_ERROR(check_limit(m, m->most, m->act != NULL, err));
+    m->gather = mem_aligned((size_t)(m->most * c->hidden), sizeof *m->gather);
+    m->mid = mem_aligned((size_t)mid, sizeof *m->mid);
+    m->up = mem_aligned((size_t)mid, sizeof *m->up);
+    m->out = mem_aligned((size_t)(out * c->hidden), sizeof *m->out);
+    return m->gather && m->mid && m->up && m->out ? ST_OK : error_nomem(err, "the experts' values");
+}
+
+static Status moe_block(MoeRun *m, Error *err)
+{
+    LayerRun *lr = m->lr;
+    int64_t h = lr->r->m->cfg.hidden;
+    RETURN_IF_ERROR(check_limit(m, 0, false, err));
+    RETURN_IF_ERROR(moe_buffers(m, err));
+    RETURN_IF_ERROR(route(m, err));
+    RETURN_IF_ERROR(expert_buffers(m, err));
+    for (int e = 0; e < lr->r->m->cfg.moe.experts; e++)
+        if (expert_runs(m, e))
+            RETURN_IF_ERROR(run_expert(m, e, err));
+    if (lr->lin[L_GATE].lin)
+        RETURN_IF_ERROR(run_shared(m, err));
+    RETURN_IF_ERROR(layer_feed_tap(lr, TAP_FFN, -1, m->y, h, h, err));
+    RETURN_IF_ERROR(run_tiles(m, residual_task, m->rows, err));
+    return layer_feed_tap(lr, TAP_BLOCK_OUT, -1, lr->out->data, h, h, err);
+}
+
+Status moe_run(LayerRun *lr, Error *err)
+{
+    MoeRun m = {.lr = lr, .rows = lr->in->rows};
+    lr->b0 = lr->row0 = 0;
+    lr->b1 = lr->blocks.n;
+    lr->rows = lr->in->rows;
+    lr->s0 = 0;
+    lr->s1 = lr->in->samples;
+    Status st = m.rows > 0 ? moe_block(&m, err) : ST_OK;
+    moe_fini(&m);
+    return st;
+}

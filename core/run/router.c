@@ -1,0 +1,104 @@
+#include "run/router.h"
+
+#include <math.h>
+#include <string.h>
+
+size_t router_scratch_floats(const MoeConfig *c)
+{
+    return 3 * (size_t)c->experts + (size_t)c->groups;
+}
+
+/* Indices of the k greatest of n, greatest first. taken [n] is overwritten. */
+static void greatest(const float *x, int n, int k, unsigned char *taken, int32_t *idx)
+{
+    memset(taken, 0, (size_t)n);
+    for (int j = 0; j < k; j++) {
+        int best = -1;
+        for (int i = 0; i < n; i++)
+            if (!taken[i] && (best < 0 || x[i] > x[best]))
+                best = i;
+        taken[best] = 1;
+        idx[j] = best;
+    }
+}
+
+static float group_score(GroupScore kind, const float *x, int n)
+{
+    float first = -INFINITY, second = -INFINITY;
+    for (int i = 0; i < n; i++) {
+        if (x[i] > first) {
+            second = first;
+            first = x[i];
+        } else if (x[i] > second) {
+            second = x[i];
+        }
+    }
+    return kind == GROUP_MAX ? first : first + second;
+}
+
+/* Puts the experts of groups that are not chosen out of the running. */
+static void limit_groups(const MoeRule *rule, const MoeConfig *c, float *choice, float *group, unsigned char *taken)
+{
+    int size = c->experts / c->groups;
+    for (int g = 0; g < c->groups; g++)
+        group[g] = group_score(rule->group, choice + g * size, size);
+    memset(taken, 0, (size_t)c->groups);
+    for (int j = 0; j < c->top_groups; j++) {
+        int best = -1;
+        for (int g = 0; g < c->groups; g++)
+            if (!taken[g] && (best < 0 || group[g] > group[best]))
+                best = g;
+        taken[best] = 1;
+    }
+    for (int e = 0; e < c->experts; e++)
+        if (!taken[e / size])
+            choice[e] = rule->group == GROUP_MAX ? 0 : -INFINITY;
+}
+
+static void sort_by_index(int32_t *idx, float *w, int n)
+{
+    for (int i = 1; i < n; i++) {
+        int32_t e = idx[i];
+        float v = w[i];
+        int j = i;
+        for (; j > 0 && idx[j - 1] > e; j--) {
+            idx[j] = idx[j - 1];
+            w[j] = w[j - 1];
+        }
+        idx[j] = e;
+        w[j] = v;
+    }
+}
+
+void router_choose(const MoeRule *rule, const MoeConfig *c, const Ops *ops, const float *logits, const float *bias,
+                   float *scratch, int32_t *idx, float *w)
+{
+    int n = c->experts;
+    float *score = scratch, *choice = scratch + n, *group = choice + n;
+    unsigned char *taken = (unsigned char *)(group + c->groups); /* experts and groups: at most n bytes */
+    memcpy(score, logits, (size_t)n * sizeof *score);
+    if (rule->score == SCORE_SOFTMAX)
+        ops->f->softmax(score, n);
+    else
+        for (int i = 0; i < n; i++)
+            score[i] = 1.0f / (1.0f + expf(-score[i]));
+    for (int i = 0; i < n; i++)
+        choice[i] = bias ? score[i] + bias[i] : score[i];
+    if (c->groups > 1)
+        limit_groups(rule, c, choice, group, taken);
+    greatest(choice, n, c->top_k, taken, idx);
+    float sum = 0;
+    for (int j = 0; j < c->top_k; j++) {
+        w[j] = score[idx[j]];
+        sum += w[j];
+    }
+    for (int j = 0; j < c->top_k; j++) {
+        if (c->renorm)
+            w[j] /= sum + (float)rule->renorm_eps;
+        if (rule->scaled)
+            w[j] *= (float)c->scale;
+    }
+    if (rule->round_weights)
+        ops_round(ops, w, c->top_k);
+    sort_by_index(idx, w, c->top_k);
+}

@@ -1,0 +1,15 @@
+#ifndef SLIM_RUN_ROUTER_H
+#define SLIM_RUN_ROUTER_H
+
+#include "model/model.h"
+#include "run/ops.h"
+
+/* Floats that router_choose works in. */
+size_t router_scratch_floats(const MoeConfig *c);
+
+/* The experts of one token and their weights from its router logits (specs/models.md 2.3): idx[top_k] ascending, w in
+ * the same order. bias [experts] is added for the choice, NULL: none. Among equals the lowest index is taken. */
+void router_choose(const MoeRule *rule, const MoeConfig *c, const Ops *ops, const float *logits, const float *bias,
+                   float *scratch, int32_t *idx, float *w);
+
+#endif
