@@ -18,6 +18,8 @@ const Arch *const arch_table[] = {
     &arch_qwen3_moe,
     &arch_glm4_moe,
     &arch_minimax_m2,
+    &arch_deepseek_v2,
+    &arch_deepseek_v3,
     NULL,
 };
 

@@ -296,14 +296,17 @@ uint64_t analyze_bytes(const Model *m, unsigned needs, int64_t rows, int64_t lon
 {
     TapWants w = {.order = needs & NEED_ORDER, .std = needs & NEED_STD, .channel = needs & NEED_CHANNEL,
                   .hist = needs & NEED_HIST};
-    uint64_t tap = 0, weights = 0;
+    uint64_t tap = 0, weights = 0, layer = 0;
     int64_t widest = 0;
     bool sums = needs & NEED_WEIGHT, hist = needs & (NEED_HIST | NEED_WHIST);
-    for (int64_t i = 0; i < m->nlinears && m->linears[i].layer <= 0; i++) {
+    for (int64_t i = 0; i < m->nlinears; i++) { /* the layer that has most: not all have experts */
         const Linear *l = &m->linears[i];
+        layer = i && l->layer != m->linears[i - 1].layer ? 0 : layer;
         widest = l->in > widest ? l->in : widest;
-        weights += sums ? (uint64_t)l->in * 3 * sizeof(double) : 0;
-        weights += hist ? 65536 * 10 : 0; /* a weight has a few thousand distinct keys, at worst all */
+        layer += sums ? (uint64_t)l->in * 3 * sizeof(double) : 0;
+        /* a weight has a few thousand distinct keys, at worst all */
+        layer += hist ? (uint64_t)(l->out * l->in < 65536 ? l->out * l->in : 65536) * 10 : 0;
+        weights = layer > weights ? layer : weights;
     }
     if (needs & NEED_INPUT)
         tap = tapstat_bytes(w, rows, longest, widest, threads);

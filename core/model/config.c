@@ -122,7 +122,7 @@ static Status read_mla(const cJSON *config, ModelConfig *cfg, Error *err)
         RETURN_IF_ERROR(size_key(config, "q_lora_rank", MAX_WIDTH, &m->q_rank, err));
     RETURN_IF_ERROR(size_key(config, "kv_lora_rank", MAX_WIDTH, &m->kv_rank, err));
     RETURN_IF_ERROR(count_key(config, "qk_nope_head_dim", 0, MAX_HEADS, &m->nope, err));
-    RETURN_IF_ERROR(count_key(config, "qk_rope_head_dim", 2, MAX_HEADS, &m->rope, err));
+    RETURN_IF_ERROR(count_key(config, "qk_rope_head_dim", 2, MLA_ROPE_MAX, &m->rope, err));
     RETURN_IF_ERROR(count_key(config, "v_head_dim", 1, MAX_HEADS, &m->v, err));
     RETURN_IF_ERROR(json_bool(config, "rope_interleave", &m->interleaved, NULL, err));
     cfg->kv_heads = cfg->heads;

@@ -33,6 +33,8 @@ typedef struct RopeParams {
 
 typedef enum QkNorm { QK_NORM_NONE, QK_NORM_HEAD, QK_NORM_FULL } QkNorm; /* each head, or the whole projection */
 
+enum { MLA_ROPE_MAX = 1024 }; /* rotated dimensions of a head */
+
 /* Multi-head latent attention; kv_rank 0: there is none. */
 typedef struct MlaConfig {
     int64_t q_rank, kv_rank; /* q_rank 0: a plain q_proj */

@@ -1,6 +1,5 @@
 #include "run/engine.h"
 
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -95,7 +94,8 @@ RowNeed layer_row_need(const Model *m, bool act)
 {
     const ModelConfig *c = &m->cfg;
     int64_t q = (int64_t)c->heads * c->head_dim, kv = (int64_t)c->kv_heads * c->head_dim;
-    RowNeed n = {.x = c->hidden, .mid = max64(q + 2 * kv, c->inter)};
+    RowNeed n = {.x = c->hidden, .mid = max64(m->arch->mla ? mla_row_floats(c) : q + 2 * kv, c->inter)};
+    q = m->arch->mla ? max64((int64_t)c->heads * c->v_dim, max64(c->mla.q_rank, c->mla.kv_rank)) : q;
     if (m->arch->fused) /* what comes out of a fused linear is used in place, the result stands beside it */
         n.mid = max64(2 * q + 2 * kv, 3 * c->inter);
     if (m->arch->sandwich)
@@ -130,7 +130,7 @@ WorkerNeed layer_worker_need(const Model *m, bool model_mode, int64_t longest, i
     w.scores = (size_t)attention_scores_floats(longest);
     if (model_mode) {
         size_t a = gemm_exact_scratch(largest_block, cols);
-        size_t b = gemm_exact_scratch(ATTENTION_ROWS_MAX, max64(longest, c->head_dim));
+        size_t b = gemm_exact_scratch(ATTENTION_ROWS_MAX, max64(longest, max64(c->head_dim, c->v_dim)));
         w.exact = a > b ? a : b;
     }
     return w;
@@ -304,8 +304,7 @@ static void rotate_heads(const LayerRun *lr, float *x, int heads, const float *n
     }
 }
 
-/* The sample that the chunk's row t belongs to. */
-static int sample_of_row(const LayerRun *lr, int64_t t)
+int layer_sample_of_row(const LayerRun *lr, int64_t t)
 {
     int lo = lr->s0, hi = lr->s1;
     while (hi - lo > 1) {
@@ -326,7 +325,7 @@ static void rotate_task(void *ctx, int64_t index, int worker)
     const LayerRun *lr = j->lr;
     const ModelConfig *c = &lr->r->m->cfg;
     int64_t t = index * ROW_TILE, end = tile_end(lr, index);
-    int lo = sample_of_row(lr, t);
+    int lo = layer_sample_of_row(lr, t);
     for (; t < end; t++) {
         while (lr->in->start[lo + 1] <= lr->row0 + t)
             lo++;
@@ -348,14 +347,7 @@ static Status run_rows(LayerRun *lr, PoolTask *fn, RowJob *job, Error *err)
 
 /* ---- the two blocks of a layer; buffers are those of the chunk ---- */
 
-typedef struct ChunkBuffers {
-    float *x, *mid, *act, *tap, *up;
-    const float *in;
-    float *out;
-    FeedPiece next; /* what is read after the last stage; nseg 0: nothing */
-} ChunkBuffers;
-
-static void next_stage(const LayerRun *lr, int first, int n, bool gate, FeedPiece *p)
+void layer_next_stage(const LayerRun *lr, int first, int n, bool gate, FeedPiece *p)
 {
     const LinearRun *lin[STAGE_MAX];
     for (int i = 0; i < n; i++)
@@ -385,12 +377,6 @@ static Status block_output(LayerRun *lr, const ChunkBuffers *b, LinearRole last,
                                                  .width = h}, err);
 }
 
-/* q, k and v of the chunk: where they stand. */
-typedef struct Heads {
-    float *x[3];
-    int64_t ld[3], width[3];
-} Heads;
-
 static Status project_heads(LayerRun *lr, const ChunkBuffers *b, Heads *h, Error *err)
 {
     const ModelConfig *c = &lr->r->m->cfg;
@@ -400,22 +386,19 @@ static Status project_heads(LayerRun *lr, const ChunkBuffers *b, Heads *h, Error
     FeedPiece after;
     Stage st = {.lr = lr, .n = fused ? 1 : 3, .lin = {&lin[L_Q], &lin[L_K], &lin[L_V]}, .x = b->x,
                 .act_scratch = b->act, .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lin[L_Q].lin->input)};
-    *h = fused ? (Heads){{b->mid, b->mid + nq, b->mid + nq + nkv}, {all, all, all}, {nq, nkv, nkv}}
-               : (Heads){{b->mid, b->mid + lr->rows * nq, b->mid + lr->rows * (nq + nkv)}, {nq, nkv, nkv},
-                         {nq, nkv, nkv}};
+    float *k = b->mid + lr->rows * nq;
+    *h = fused ? (Heads){{b->mid, b->mid + nq, b->mid + nq + nkv}, b->mid + lr->rows * all, {all, all, all},
+                         {nq, nkv, nkv}}
+               : (Heads){{b->mid, k, k + lr->rows * nkv}, b->mid, {nq, nkv, nkv}, {nq, nkv, nkv}};
     for (int i = 0; i < st.n; i++) {
         st.y[i] = h->x[i];
         st.ldy[i] = h->ld[i];
     }
-    next_stage(lr, L_O, 1, false, &after);
+    layer_next_stage(lr, L_O, 1, false, &after);
     RETURN_IF_ERROR(stage_run(&st, NULL, &after, err));
     for (int i = 0; i < st.n; i++)
         RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, lin[i].index, h->x[i], lin[i].lin->out, h->ld[i], err));
-    RETURN_IF_ERROR(run_rows(lr, rotate_task, &(RowJob){.q = h->x[0], .k = h->x[1], .ldq = h->ld[0],
-                                                        .ldk = h->ld[1]}, err));
-    for (int i = 0; i < 3; i++)
-        RETURN_IF_ERROR(layer_feed_tap(lr, (TapKind)(TAP_Q + i), -1, h->x[i], h->width[i], h->ld[i], err));
-    return ST_OK;
+    return run_rows(lr, rotate_task, &(RowJob){.q = h->x[0], .k = h->x[1], .ldq = h->ld[0], .ldk = h->ld[1]}, err);
 }
 
 static Status run_attention(AttnRun *at, Error *err)
@@ -448,16 +431,17 @@ static Status layer_attention(LayerRun *lr, const ChunkBuffers *b, Error *err)
 
     RETURN_IF_ERROR(run_rows(lr, norm_task, &(RowJob){.src = b->in, .weight = lr->norm[NORM_INPUT], .dst = b->x,
                                                       .width = c->hidden}, err));
-    RETURN_IF_ERROR(project_heads(lr, b, &h, err));
-    float *o = fused ? b->mid + lr->rows * h.ld[0] : h.x[0];
-    AttnRun at = {.lr = lr, .q = h.x[0], .k = h.x[1], .v = h.x[2], .o = o, .ldq = h.ld[0], .ldk = h.ld[1],
+    RETURN_IF_ERROR(lr->r->m->arch->mla ? mla_heads(lr, b, &h, err) : project_heads(lr, b, &h, err));
+    for (int i = 0; i < 3; i++)
+        RETURN_IF_ERROR(layer_feed_tap(lr, (TapKind)(TAP_Q + i), -1, h.x[i], h.width[i], h.ld[i], err));
+    AttnRun at = {.lr = lr, .q = h.x[0], .k = h.x[1], .v = h.x[2], .o = h.o, .ldq = h.ld[0], .ldk = h.ld[1],
                   .ldv = h.ld[2], .ldo = no};
     RETURN_IF_ERROR(run_attention(&at, err));
-    Stage out = {.lr = lr, .n = 1, .lin = {&lin[L_O]}, .x = o, .y = {b->tap}, .ldy = {c->hidden}, .lds = c->hidden,
+    Stage out = {.lr = lr, .n = 1, .lin = {&lin[L_O]}, .x = h.o, .y = {b->tap}, .ldy = {c->hidden}, .lds = c->hidden,
                  .act_scratch = b->act, .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lin[L_O].index)};
     add_to_residual(&out, b->in, b->out, aside);
     if (!lr->experts)
-        next_stage(lr, L_GATE, fused ? 1 : 2, !fused, &after);
+        layer_next_stage(lr, L_GATE, fused ? 1 : 2, !fused, &after);
     RETURN_IF_ERROR(stage_run(&out, NULL, lr->experts ? NULL : &after, err));
     return block_output(lr, b, L_O, TAP_ATTN, b->in, NORM_AFTER_ATTN, err);
 }
@@ -473,7 +457,7 @@ static Status gated_values(LayerRun *lr, const ChunkBuffers *b, float **out, Err
     Stage gu = {.lr = lr, .n = fused ? 1 : 2, .lin = {&lin[L_GATE], &lin[L_UP]}, .x = b->x, .gate = !fused,
                 .y = {g, b->up}, .ldy = {fused ? 2 * width : width, width}, .act_scratch = b->act,
                 .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lin[L_GATE].lin->input)};
-    next_stage(lr, L_DOWN, 1, false, &after);
+    layer_next_stage(lr, L_DOWN, 1, false, &after);
     RETURN_IF_ERROR(stage_run(&gu, NULL, &after, err));
     *out = g;
     if (fused) {
@@ -498,7 +482,8 @@ static Status layer_ffn(LayerRun *lr, const ChunkBuffers *b, Error *err)
                                                       .width = c->hidden}, err));
     RETURN_IF_ERROR(gated_values(lr, b, &g, err));
     Stage down = {.lr = lr, .n = 1, .lin = {&lin[L_DOWN]}, .x = g, .y = {b->tap}, .ldy = {c->hidden},
-                  .lds = c->hidden, .act_scratch = b->act, .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lin[L_DOWN].index)};
+                  .lds = c->hidden, .act_scratch = b->act,
+                  .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lin[L_DOWN].index)};
     add_to_residual(&down, b->out, b->out, lr->norm[NORM_AFTER_FFN] != NULL);
     RETURN_IF_ERROR(stage_run(&down, NULL, b->next.nseg ? &b->next : NULL, err));
     RETURN_IF_ERROR(block_output(lr, b, L_DOWN, TAP_FFN, b->out, NORM_AFTER_FFN, err));
@@ -514,10 +499,11 @@ static void piece_after(const LayerRun *lr, FeedPiece *p)
     if (layer >= m->cfg.layers)
         return;
     const LayerTensors *t = &m->layers[layer];
-    const int32_t index[] = {t->q, t->k, t->v};
+    const int32_t mla[] = {t->q_a < 0 ? t->q : t->q_a, t->kv_a}, gqa[] = {t->q, t->k, t->v};
+    const int32_t *index = m->arch->mla ? mla : gqa;
     LinearRun run[3];
     const LinearRun *lin[3];
-    int n = m->arch->fused ? 1 : 3;
+    int n = m->arch->mla ? 2 : m->arch->fused ? 1 : 3;
     for (int i = 0; i < n; i++) {
         const Linear *l = &m->linears[index[i]];
         if (!ops_can_widen(l->weight->dtype))
@@ -552,20 +538,24 @@ static RowNeed row_need(LayerRun *lr)
     const ModelConfig *c = &lr->r->m->cfg;
     RowNeed n = layer_row_need(lr->r->m, false);
     LinearRun *l = lr->lin, *qkv[] = {&l[L_Q], &l[L_K], &l[L_V]}, *gu[] = {&l[L_GATE], &l[L_UP]};
-    bool fused = lr->r->m->arch->fused;
+    LinearRun *latent[] = {l[L_Q_A].lin ? &l[L_Q_A] : &l[L_Q], &l[L_KV_A]};
+    bool fused = lr->r->m->arch->fused, mla = lr->r->m->arch->mla;
+    int64_t first = mla ? stage_distinct_acts(latent, 2) : stage_distinct_acts(qkv, fused ? 1 : 3);
     int64_t gu_acts = lr->experts ? 0 : stage_distinct_acts(gu, fused ? 1 : 2);
-    n.act = max64(stage_distinct_acts(qkv, fused ? 1 : 3), gu_acts) * c->hidden;
-    for (int i = L_O; i <= L_DOWN; i += L_DOWN - L_O)
-        if (l[i].form && l[i].form->act && !(lr->experts && i == L_DOWN))
+    n.act = max64(first, gu_acts) * c->hidden;
+    for (int i = 0; i < LINEAR_ROLES; i++) /* those that run alone */
+        if (l[i].form && l[i].form->act && !(lr->experts && (i == L_DOWN || i == L_ROUTER || i == L_SHARED_GATE)))
             n.act = max64(n.act, l[i].lin->in);
     if (lr->experts) {
-        n.tap = layer_tap_mask(lr, TAP_ATTN, -1) | layer_tap_mask(lr, TAP_LINEAR_OUT, l[L_O].index) ? c->hidden : n.tap;
+        if (layer_tap_mask(lr, TAP_ATTN, -1) | layer_tap_mask(lr, TAP_LINEAR_OUT, l[L_O].index))
+            n.tap = c->hidden;
         return n;
     }
-    if (layer_tap_mask(lr, TAP_ATTN, -1) | layer_tap_mask(lr, TAP_FFN, -1) | layer_tap_mask(lr, TAP_LINEAR_OUT, l[L_O].index) |
-        layer_tap_mask(lr, TAP_LINEAR_OUT, l[L_DOWN].index))
+    if (layer_tap_mask(lr, TAP_ATTN, -1) | layer_tap_mask(lr, TAP_FFN, -1) |
+        layer_tap_mask(lr, TAP_LINEAR_OUT, l[L_O].index) | layer_tap_mask(lr, TAP_LINEAR_OUT, l[L_DOWN].index))
         n.tap = c->hidden;
-    if (!fused && (layer_tap_mask(lr, TAP_LINEAR_OUT, l[L_GATE].index) | layer_tap_mask(lr, TAP_LINEAR_OUT, l[L_UP].index)))
+    if (!fused && (layer_tap_mask(lr, TAP_LINEAR_OUT, l[L_GATE].index) |
+                   layer_tap_mask(lr, TAP_LINEAR_OUT, l[L_UP].index)))
         n.up = c->inter;
     return n;
 }

@@ -102,6 +102,28 @@ Status layer_feed_tap(LayerRun *lr, TapKind kind, int64_t linear, const float *x
 Status layer_linear_start(LayerRun *lr, LinearRun *l, int32_t index, Error *err);
 void layer_linear_end(LinearRun *l);
 
+/* The first piece of a stage over n linears of the layer, beginning with role `first`. */
+void layer_next_stage(const LayerRun *lr, int first, int n, bool gate, FeedPiece *p);
+/* The sample that the chunk's row t belongs to. */
+int layer_sample_of_row(const LayerRun *lr, int64_t t);
+
+/* Activations of a chunk, by row; those that RowNeed has no room for are NULL. */
+typedef struct ChunkBuffers {
+    float *x, *mid, *act, *tap, *up;
+    const float *in;
+    float *out;
+    FeedPiece next; /* what is read after the last stage; nseg 0: nothing */
+} ChunkBuffers;
+
+/* q, k and v of a chunk: where they stand, and where the attention's output may go. */
+typedef struct Heads {
+    float *x[3], *o;
+    int64_t ld[3], width[3];
+} Heads;
+/* Projects b->x to rotated heads in b->mid, of which a row takes mla_row_floats. */
+Status mla_heads(LayerRun *lr, const ChunkBuffers *b, Heads *h, Error *err);
+int64_t mla_row_floats(const ModelConfig *c);
+
 /* The feed-forward block of a layer with experts, on lr->out; sets the chunk to the whole stream. */
 Status moe_run(LayerRun *lr, Error *err);
 /* Bytes it needs for `rows` rows of which `most` go to one expert; act: room for any variant's inputs. */

@@ -1,0 +1,33 @@
+#include "model/arch.h"
+
+/* The same decoder under another model_type. */
+static const char *const aliases[] = {"kimi_k2", NULL};
+
+static const MoeRule rule = {
+    .block = "mlp",
+    .experts_key = "n_routed_experts",
+    .inter_key = "moe_intermediate_size",
+    .bias = "gate.e_score_correction_bias",
+    .gate = "gate_proj",
+    .up = "up_proj",
+    .down = "down_proj",
+    .shared = "shared_experts",
+    .layers = MOE_AFTER_DENSE,
+    .score = SCORE_SIGMOID,
+    .group = GROUP_TOP2,
+    .renorm = RENORM_CONFIG,
+    .renorm_eps = 1e-20,
+    .scaled = true,
+};
+
+/* DeepSeek-V3, R1, V3.1 and Kimi-K2: latent attention; experts are chosen within groups by sigmoid scores. */
+const Arch arch_deepseek_v3 = {
+    .model_type = "deepseek_v3",
+    .title = "DeepSeek V3/R1, Kimi K2",
+    .norm = NORM_LLAMA,
+    .mla = true,
+    .moe = &rule,
+    .default_theta = 10000,
+    .default_eps = 1e-6,
+    .aliases = aliases,
+};

@@ -1,0 +1,150 @@
+#include "run/engine.h"
+
+#include <string.h>
+
+/* Multi-head latent attention (specs/models.md 2.4): q, and k and v together, come from narrow normed vectors; the
+ * rotated part of k is one for all heads. */
+
+#define LATENT_EPS 1e-6 /* whatever rms_norm_eps says */
+
+enum { MLA_TILE = 64 };
+
+int64_t mla_row_floats(const ModelConfig *c)
+{
+    const MlaConfig *a = &c->mla;
+    int64_t heads = c->heads;
+    return a->q_rank + (a->kv_rank + a->rope) + a->kv_rank + heads * (a->nope + a->v) + 2 * heads * c->head_dim +
+           heads * a->v;
+}
+
+/* Where a chunk's intermediate values stand. */
+typedef struct MlaRun {
+    LayerRun *lr;
+    float *q_a;  /* [rows][q_rank], normed in place */
+    float *kv_a; /* [rows][kv_rank + rope] */
+    float *c;    /* [rows][kv_rank] normed */
+    float *kv_b; /* [rows][heads][nope + v]; the attention's output in the end */
+    float *q, *k, *v;
+} MlaRun;
+
+static int64_t tile_last(const LayerRun *lr, int64_t index)
+{
+    return (index + 1) * MLA_TILE < lr->rows ? (index + 1) * MLA_TILE : lr->rows;
+}
+
+static Status run_tiles(MlaRun *m, PoolTask *fn, Error *err)
+{
+    Batch b = {.n = 0};
+    batch_add(&b, fn, m, (m->lr->rows + MLA_TILE - 1) / MLA_TILE);
+    return batch_run(&b, m->lr->r->opt.pool, m->lr->r->opt.cancel, err);
+}
+
+static void latent_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const MlaRun *m = ctx;
+    const LayerRun *lr = m->lr;
+    const Model *mod = lr->r->m;
+    const MlaConfig *a = &mod->cfg.mla;
+    for (int64_t t = index * MLA_TILE; t < tile_last(lr, index); t++) {
+        float *q = m->q_a + t * a->q_rank;
+        if (a->q_rank)
+            ops_norm(&lr->r->ops, mod->arch->norm, q, lr->norm[NORM_Q_A], LATENT_EPS, a->q_rank, q);
+        ops_norm(&lr->r->ops, mod->arch->norm, m->kv_a + t * (a->kv_rank + a->rope), lr->norm[NORM_KV_A], LATENT_EPS,
+                 a->kv_rank, m->c + t * a->kv_rank);
+    }
+}
+
+/* Rotates x[rope] in place. Neighbouring pairs come out as [first ones | second ones]: in q and k alike, so their
+ * product does not notice. */
+static void rotate(const LayerRun *lr, float *x, const float *c, const float *s)
+{
+    const MlaConfig *a = &lr->r->m->cfg.mla;
+    int half = a->rope / 2;
+    float apart[MLA_ROPE_MAX];
+    if (a->interleaved) {
+        for (int j = 0; j < half; j++) {
+            apart[j] = x[2 * j];
+            apart[half + j] = x[2 * j + 1];
+        }
+        memcpy(x, apart, (size_t)a->rope * sizeof *x);
+    }
+    ops_rope(&lr->r->ops, x, c, s, half);
+}
+
+/* Rotates q and the shared part of k, and puts every head's k and v together. */
+static void heads_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const MlaRun *m = ctx;
+    const LayerRun *lr = m->lr;
+    const ModelConfig *cfg = &lr->r->m->cfg;
+    const MlaConfig *a = &cfg->mla;
+    int64_t t = index * MLA_TILE, d = cfg->head_dim, heads = cfg->heads;
+    int s = layer_sample_of_row(lr, t);
+    for (; t < tile_last(lr, index); t++) {
+        while (lr->in->start[s + 1] <= lr->row0 + t)
+            s++;
+        const RopeTable *table = rope_table(&lr->r->rope, cfg, false, lr->in->start[s + 1] - lr->in->start[s]);
+        int64_t at = (lr->row0 + t - lr->in->start[s]) * table->half;
+        float *shared = m->kv_a + t * (a->kv_rank + a->rope) + a->kv_rank;
+        rotate(lr, shared, table->cos + at, table->sin + at);
+        for (int64_t h = 0; h < heads; h++) {
+            const float *kv = m->kv_b + (t * heads + h) * (a->nope + a->v);
+            float *k = m->k + (t * heads + h) * d;
+            rotate(lr, m->q + (t * heads + h) * d + a->nope, table->cos + at, table->sin + at);
+            memcpy(k, kv, (size_t)a->nope * sizeof *k);
+            memcpy(k + a->nope, shared, (size_t)a->rope * sizeof *k);
+            memcpy(m->v + (t * heads + h) * a->v, kv + a->nope, (size_t)a->v * sizeof *k);
+        }
+    }
+}
+
+/* One stage over linears `first` and, with two, `second`; their outputs to the taps. */
+static Status project(LayerRun *lr, LinearRun *const lin[2], int n, const float *x, float *const y[2], float *act,
+                      const FeedPiece *next, Error *err)
+{
+    Stage st = {.lr = lr, .n = n, .x = x, .act_scratch = act,
+                .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lin[0]->index)};
+    for (int i = 0; i < n; i++) {
+        st.lin[i] = lin[i];
+        st.y[i] = y[i];
+        st.ldy[i] = lin[i]->lin->out;
+    }
+    RETURN_IF_ERROR(stage_run(&st, NULL, next, err));
+    for (int i = 0; i < n; i++)
+        RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, lin[i]->index, y[i], st.ldy[i], st.ldy[i], err));
+    return ST_OK;
+}
+
+Status mla_heads(LayerRun *lr, const ChunkBuffers *b, Heads *h, Error *err)
+{
+    const ModelConfig *c = &lr->r->m->cfg;
+    const MlaConfig *a = &c->mla;
+    LinearRun *l = lr->lin;
+    int64_t n = lr->rows, nq = (int64_t)c->heads * c->head_dim, nv = (int64_t)c->heads * a->v;
+    bool latent = a->q_rank > 0;
+    MlaRun m = {.lr = lr, .q_a = b->mid};
+    m.kv_a = m.q_a + n * a->q_rank;
+    m.c = m.kv_a + n * (a->kv_rank + a->rope);
+    m.kv_b = m.c + n * a->kv_rank;
+    m.q = m.kv_b + n * c->heads * (a->nope + a->v);
+    m.k = m.q + n * nq;
+    m.v = m.k + n * nq;
+    FeedPiece next;
+    layer_next_stage(lr, latent ? L_Q : L_KV_B, 1, false, &next);
+    RETURN_IF_ERROR(project(lr, (LinearRun *[]){latent ? &l[L_Q_A] : &l[L_Q], &l[L_KV_A]}, 2, b->x,
+                            (float *[]){latent ? m.q_a : m.q, m.kv_a}, b->act, &next, err));
+    RETURN_IF_ERROR(run_tiles(&m, latent_task, err));
+    if (latent) {
+        layer_next_stage(lr, L_KV_B, 1, false, &next);
+        RETURN_IF_ERROR(project(lr, (LinearRun *[]){&l[L_Q], NULL}, 1, m.q_a, (float *[]){m.q, NULL}, b->act, &next,
+                                err));
+    }
+    layer_next_stage(lr, L_O, 1, false, &next);
+    RETURN_IF_ERROR(project(lr, (LinearRun *[]){&l[L_KV_B], NULL}, 1, m.c, (float *[]){m.kv_b, NULL}, b->act, &next,
+                            err));
+    RETURN_IF_ERROR(run_tiles(&m, heads_task, err));
+    *h = (Heads){.x = {m.q, m.k, m.v}, .ld = {nq, nq, nv}, .width = {nq, nq, nv}, .o = m.kv_b};
+    return ST_OK;
+}

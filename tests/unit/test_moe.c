@@ -1,0 +1,322 @@
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "metric/metric.h"
+#include "process/quantjob.h"
+#include "run/router.h"
+#include "tests/lib/bench.h"
+#include "tests/lib/tempdir.h"
+
+static const char *const models[] = {
+    "tests/golden/models/mixtral/fp32",    "tests/golden/models/qwen2_moe/bf16", "tests/golden/models/qwen3_moe/fp32",
+    "tests/golden/models/minimax_m2/fp32", "tests/golden/models/glm4_moe/bf16",
+    "tests/golden/models/deepseek_v2/fp32", "tests/golden/models/deepseek_v3/bf16",
+};
+
+/* Rows of the experts that the model's own router gives, by sample: what observers must see. */
+typedef struct Seen {
+    const Model *m;
+    int64_t *rows;    /* [linears] */
+    int64_t *chosen;  /* [layers * experts] */
+    int *ended;       /* [linears] */
+} Seen;
+
+static bool seen_wants(void *self, Tap tap)
+{
+    (void)self;
+    return tap.kind == TAP_LINEAR_IN || tap.kind == TAP_EXPERTS;
+}
+
+static void seen_tile(void *self, Tap tap, int sample, int64_t row0, const float *x, int64_t rows, int64_t width,
+                      int64_t ld)
+{
+    (void)sample;
+    (void)row0;
+    Seen *s = self;
+    if (tap.kind == TAP_LINEAR_IN) {
+        __atomic_add_fetch(&s->rows[tap.linear], rows, __ATOMIC_RELAXED);
+        return;
+    }
+    for (int64_t i = 0; i < rows * width; i++) {
+        int e = (int)x[i / width * ld + i % width];
+        __atomic_add_fetch(&s->chosen[tap.layer * s->m->cfg.moe.experts + e], 1, __ATOMIC_RELAXED);
+    }
+}
+
+static Status seen_end(void *self, Tap tap, Error *err)
+{
+    (void)err;
+    Seen *s = self;
+    if (tap.kind == TAP_LINEAR_IN)
+        s->ended[tap.linear]++;
+    return ST_OK;
+}
+
+static const ObserverOps seen_ops = {.name = "seen", .wants_tap = seen_wants, .tap_tile = seen_tile,
+                                     .tap_end = seen_end};
+
+static void all_layers(TestRun *b, const TokenSet *t, Stream *h, const Observer *obs, int nobs)
+{
+    Error e = {0};
+    assert_int_equal(runner_embed(b->r, t, h, &e), ST_OK);
+    for (int l = 0; l < b->m->cfg.layers; l++)
+        if (runner_layer(b->r, l, NULL, h, h, obs, nobs, &e) != ST_OK)
+            fail_msg("%s", e.text);
+}
+
+/* Packed with others or alone, with one thread or three: a sample's states are the same. */
+static void samples_do_not_touch_each_other(void **state)
+{
+    (void)state;
+    static const int len[] = {7, 1, 30, 2, 64, 3};
+    for (size_t k = 0; k < sizeof models / sizeof *models; k++)
+        for (int threads = 1; threads <= 3; threads += 2) {
+            TestRun b;
+            Stream all, one;
+            test_run_open(&b, models[k], ARITH_MODEL, threads, NULL);
+            TokenSet *t = test_tokens(len, 6, b.m->cfg.vocab, 5);
+            all_layers(&b, t, &all, NULL, 0);
+            for (int s = 0; s < 6; s++) {
+                int64_t start[2] = {0, len[s]};
+                TokenSet alone = {.samples = 1, .start = start, .ids = t->ids + t->start[s]};
+                all_layers(&b, &alone, &one, NULL, 0);
+                assert_memory_equal(one.data, all.data + t->start[s] * all.width,
+                                    (size_t)(len[s] * all.width) * sizeof *one.data);
+                stream_fini(&one);
+            }
+            stream_fini(&all);
+            test_tokens_free(t);
+            test_run_close(&b);
+        }
+}
+
+static void experts_see_the_rows_that_chose_them(void **state)
+{
+    (void)state;
+    static const int len[] = {5, 1, 40};
+    for (size_t k = 0; k < sizeof models / sizeof *models; k++) {
+        TestRun b;
+        test_run_open(&b, models[k], ARITH_FP32, 2, NULL);
+        const ModelConfig *c = &b.m->cfg;
+        Seen s = {b.m, calloc((size_t)b.m->nlinears, sizeof *s.rows),
+                  calloc((size_t)(c->layers * c->moe.experts), sizeof *s.chosen),
+                  calloc((size_t)b.m->nlinears, sizeof *s.ended)};
+        Observer obs = {&seen_ops, &s};
+        TokenSet *t = test_tokens(len, 3, c->vocab, 9);
+        Stream h;
+        all_layers(&b, t, &h, &obs, 1);
+        for (int64_t i = 0; i < b.m->nlinears; i++) {
+            const Linear *l = &b.m->linears[i];
+            int64_t want = l->input != i ? 0 : l->expert < 0 ? 46 : s.chosen[l->layer * c->moe.experts + l->expert];
+            if (s.rows[i] != want || s.ended[i] != (want > 0))
+                fail_msg("%s saw %lld rows, wanted %lld", l->name, (long long)s.rows[i], (long long)want);
+        }
+        stream_fini(&h);
+        free(s.rows);
+        free(s.chosen);
+        free(s.ended);
+        test_tokens_free(t);
+        test_run_close(&b);
+    }
+}
+
+/* ---- analysis and quantization where experts get no token ---- */
+
+typedef struct Counts {
+    const Model *m;
+    int unfed, fed, weights;
+} Counts;
+
+static Status count_results(void *ctx, int layer, LinearResult *r, int n, const Stream *h, Error *err)
+{
+    (void)layer;
+    (void)h;
+    (void)err;
+    Counts *c = ctx;
+    const QConfig q = qconfig_default();
+    for (int i = 0; i < n; i++) {
+        bool fed = r[i].in.rows > 0;
+        char why[200] = "";
+        c->fed += fed;
+        c->unfed += !fed;
+        c->weights += isfinite(r[i].weight.std) && r[i].weight.std > 0;
+        if (!fed && c->m->linears[r[i].linear].expert < 0)
+            fail_msg("%s was not fed", c->m->linears[r[i].linear].name);
+        for (int k = 0; metric_table[k]; k++) {
+            double v = metric_table[k]->score(&r[i], &q, why, sizeof why);
+            if (!fed)
+                assert_true(isnan(v)); /* not measured, and never zero */
+        }
+        linear_result_fini(&r[i]);
+    }
+    return ST_OK;
+}
+
+static void experts_without_tokens_are_not_measured(void **state)
+{
+    (void)state;
+    static const int len[] = {1, 1};
+    for (size_t k = 0; k < sizeof models / sizeof *models; k++) {
+        TestRun b;
+        Error e = {0};
+        test_run_open(&b, models[k], ARITH_FP32, 2, NULL);
+        TokenSet *t = test_tokens(len, 2, b.m->cfg.vocab, 3);
+        Stream h;
+        unsigned needs = NEED_HIST;
+        for (int i = 0; metric_table[i]; i++)
+            needs |= metric_table[i]->needs;
+        assert_int_equal(runner_embed(b.r, t, &h, &e), ST_OK);
+        Counts c = {.m = b.m};
+        AnalyzeRequest req = {.needs = needs, .h = &h, .layer_done = count_results, .ctx = &c};
+        if (analyze_run(b.r, &req, &e) != ST_OK)
+            fail_msg("%s: %s", models[k], e.text);
+        assert_int_equal(c.fed + c.unfed, b.m->nlinears);
+        assert_true(c.weights == b.m->nlinears); /* their weights are looked at all the same */
+        if (strstr(models[k], "qwen3_moe"))
+            assert_true(c.unfed > 0);
+        stream_fini(&h);
+        test_tokens_free(t);
+        test_run_close(&b);
+    }
+}
+
+static void quantizing_leaves_unseen_experts_float(void **state)
+{
+    (void)state;
+    static const int calib[] = {1, 1}, eval[] = {50, 3};
+    for (size_t k = 0; k < sizeof models / sizeof *models; k++)
+        for (int peer = 0; peer < 2; peer++) {
+            TestRun b;
+            Error e = {0};
+            test_run_open(&b, models[k], ARITH_FP32, 2, NULL);
+            const Model *m = b.m;
+            TokenSet *t[2] = {test_tokens(calib, 2, m->cfg.vocab, 3), test_tokens(eval, 2, m->cfg.vocab, 4)};
+            int16_t *level = calloc((size_t)m->nlinears, sizeof *level);
+            for (int64_t i = 0; i < m->nlinears; i++)
+                level[i] = 1;
+            QConfig q = qconfig_default(); /* static W8A8 */
+            QuantJobOptions o = {.levels = &q, .nlevels = 1, .level = level, .peer = peer};
+            QuantJob *job;
+            assert_int_equal(quantjob_new(&job, m, &o, &e), ST_OK);
+            Stream s[2], *streams[2] = {&s[0], &s[1]};
+            for (int i = 0; i < 2; i++)
+                assert_int_equal(runner_embed(b.r, t[i], &s[i], &e), ST_OK);
+            Schedule plan = {.first = 0, .last = m->cfg.layers, .job = quantjob_layer_job(job)};
+            if (schedule_layers(b.r, streams, 2, &plan, &e) != ST_OK)
+                fail_msg("%s: %s", models[k], e.text);
+            int without = 0;
+            for (int64_t i = 0; i < m->nlinears; i++) {
+                float scale, offset;
+                bool has = quantjob_act_param(job, i, &scale, &offset);
+                assert_true(has || m->linears[i].expert >= 0);
+                without += !has;
+            }
+            if (strstr(models[k], "qwen3_moe"))
+                assert_true(without > 0);
+            for (int i = 0; i < 2; i++) {
+                for (int64_t n = 0; n < s[i].rows * s[i].width; n++)
+                    assert_true(isfinite(s[i].data[n]));
+                stream_fini(&s[i]);
+                test_tokens_free(t[i]);
+            }
+            free(level);
+            quantjob_free(job);
+            test_run_close(&b);
+        }
+}
+
+/* ---- the router ---- */
+
+static void choices_of_one_token(void **state)
+{
+    (void)state;
+    const Ops ops = ops_make(false, DT_F32);
+    float scratch[64], w[4];
+    int32_t idx[4];
+    MoeConfig c = {.experts = 8, .top_k = 3, .groups = 1, .top_groups = 1, .scale = 2.5, .renorm = true};
+    assert_true(router_scratch_floats(&c) <= 64);
+    MoeRule soft = {.score = SCORE_SOFTMAX};
+    const float equal[8] = {1, 1, 1, 1, 1, 1, 1, 1};
+    router_choose(&soft, &c, &ops, equal, NULL, scratch, idx, w);
+    assert_true(idx[0] == 0 && idx[1] == 1 && idx[2] == 2); /* of equals the lowest */
+    assert_true(fabsf(w[0] - 1.0f / 3) < 1e-6f && w[0] == w[2]);
+
+    const float some[8] = {0, 3, 1, 5, -2, 4, 0, 0};
+    router_choose(&soft, &c, &ops, some, NULL, scratch, idx, w);
+    assert_true(idx[0] == 1 && idx[1] == 3 && idx[2] == 5); /* ascending, weights with them */
+    assert_true(w[1] > w[2] && w[2] > w[0] && fabsf(w[0] + w[1] + w[2] - 1) < 1e-6f);
+
+    /* groups of two: sums of scores plus bias decide, weights are the bare scores */
+    MoeRule top2 = {.score = SCORE_SIGMOID, .group = GROUP_TOP2, .scaled = true, .renorm_eps = 1e-20};
+    c.groups = 4;
+    c.top_groups = 2;
+    const float bias[8] = {0, 0, 0, 0, 10, 10, 0, 0};
+    router_choose(&top2, &c, &ops, some, bias, scratch, idx, w);
+    double s3 = 1 / (1 + exp(-(double)some[idx[0]])), s4 = 1 / (1 + exp(2.0)), s5 = 1 / (1 + exp(-4.0));
+    assert_true(idx[0] == 3 && idx[1] == 4 && idx[2] == 5);
+    assert_true(fabs((double)w[0] - 2.5 * s3 / (s3 + s4 + s5)) < 1e-5);
+
+    const float bad[8] = {NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN}; /* numbers of experts stay valid and different */
+    router_choose(&top2, &c, &ops, bad, bias, scratch, idx, w);
+    for (int i = 0; i < 3; i++)
+        assert_true(idx[i] >= 0 && idx[i] < 8 && (i == 0 || idx[i] > idx[i - 1]));
+}
+
+/* ---- refusals ---- */
+
+static void refused(const char *from, const char *old, const char *new, const char *fragment)
+{
+    char *dir = temp_folder(), path[200];
+    size_t n;
+    snprintf(path, sizeof path, "%s/config.json", from);
+    char *config = temp_get(path, &n), *at = strstr(config, old);
+    assert_non_null(at);
+    char *changed = malloc(n + strlen(new) + 1);
+    sprintf(changed, "%.*s%s%s", (int)(at - config), config, new, at + strlen(old));
+    temp_puts(temp_path(dir, "config.json"), changed);
+    snprintf(path, sizeof path, "%s/model.safetensors", from);
+    char *weights = temp_get(path, &n);
+    temp_put(temp_path(dir, "model.safetensors"), weights, n);
+    Model *m;
+    Error e = {0};
+    assert_int_equal(model_open(&m, dir, NULL, &e), ST_DATA);
+    if (!strstr(e.text, fragment))
+        fail_msg("'%s' lacks '%s'", e.text, fragment);
+    free(weights);
+    free(config);
+    free(changed);
+    temp_remove(dir);
+}
+
+static void damaged_models_are_refused(void **state)
+{
+    (void)state;
+    refused(models[0], "\"num_local_experts\": 4", "\"num_local_experts\": 5", "block_sparse_moe.gate.weight");
+    refused(models[0], "\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 9", "'num_experts_per_tok'");
+    refused(models[2], "\"num_experts\": 8", "\"num_experts\": 0", "'num_experts'");
+    refused(models[4], "\"n_group\": 1", "\"n_group\": 4", "'n_group' 4 and 'topk_group' 1 do not fit 6 experts");
+    refused(models[4], "\"first_k_dense_replace\": 1", "\"first_k_dense_replace\": 0", "mlp.gate.weight' is missing");
+    refused(models[1], "\"shared_expert_intermediate_size\": 40", "\"shared_expert_intermediate_size\": 41",
+            "shared_expert.gate_proj.weight' has shape");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(samples_do_not_touch_each_other),
+        cmocka_unit_test(experts_see_the_rows_that_chose_them),
+        cmocka_unit_test(experts_without_tokens_are_not_measured),
+        cmocka_unit_test(quantizing_leaves_unseen_experts_float),
+        cmocka_unit_test(choices_of_one_token),
+        cmocka_unit_test(damaged_models_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
