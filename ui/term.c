@@ -6,6 +6,7 @@
 #include <locale.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -16,7 +17,7 @@
 
 /* ---- signals: the handlers are the process's, so what they touch is static ---- */
 
-static volatile sig_atomic_t pending;
+static atomic_uint pending; /* one signal may come while another is noted, also on a library's thread */
 static volatile int wake_fd = -1;
 static char reset_bytes[256];
 static size_t reset_len;
@@ -31,11 +32,11 @@ static struct sigaction caught_old[CAUGHT], fatal_old[FATAL];
 static void on_signal(int sig)
 {
     int saved = errno;
-    pending |= sig == SIGWINCH  ? TERM_WINCH
-               : sig == SIGINT  ? TERM_INT
-               : sig == SIGTSTP ? TERM_TSTP
-               : sig == SIGPIPE ? 0
-                                : TERM_QUIT;
+    atomic_fetch_or(&pending, sig == SIGWINCH  ? TERM_WINCH
+                              : sig == SIGINT  ? TERM_INT
+                              : sig == SIGTSTP ? TERM_TSTP
+                              : sig == SIGPIPE ? 0
+                                               : TERM_QUIT);
     if (wake_fd >= 0 && write(wake_fd, "", 1) < 0)
         errno = saved; /* a full pipe wakes as well */
     errno = saved;
@@ -70,6 +71,16 @@ static void catch_signals(bool null)
         sigaction(fatal[i], &a, NULL);
 }
 
+/* Before curses starts: where it finds no handler it takes SIGTSTP itself, and then ignores it whenever it paints. */
+static void catch_suspend(void)
+{
+    struct sigaction a;
+    memset(&a, 0, sizeof a);
+    sigemptyset(&a.sa_mask);
+    a.sa_handler = on_signal;
+    sigaction(SIGTSTP, &a, NULL);
+}
+
 static void save_signals(void)
 {
     for (int i = 0; i < CAUGHT; i++)
@@ -91,13 +102,7 @@ unsigned term_signals(Term *t)
     char buf[64];
     while (t->wake[0] >= 0 && read(t->wake[0], buf, sizeof buf) > 0)
         ;
-    sigset_t all, old;
-    sigfillset(&all);
-    sigprocmask(SIG_BLOCK, &all, &old);
-    unsigned got = (unsigned)pending;
-    pending = 0;
-    sigprocmask(SIG_SETMASK, &old, NULL);
-    return got;
+    return atomic_exchange(&pending, 0u);
 }
 
 /* ---- set-up ---- */
@@ -284,8 +289,10 @@ Status term_open(Term *t, const TermOptions *o, Error *err)
     if (pipe2(t->wake, O_CLOEXEC | O_NONBLOCK) != 0)
         return error_set(err, ST_IO, "cannot make a pipe: %s", strerror(errno));
     wake_fd = t->wake[1];
+    catch_suspend();
     Status st = open_screen(t, o, err);
     if (st != ST_OK) {
+        restore_signals();
         term_close(t);
         return st;
     }
