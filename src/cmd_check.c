@@ -92,11 +92,13 @@ static void describe(const TensorInfo *t, const TensorScan *s, Str *b)
     if (s->unreadable)
         str_printf(b, "%s", s->unreadable);
     if (s->nans || s->infs) {
-        str_printf(b, "%s%lld NaN and %lld Inf, first %s at ", NEXT, (long long)s->nans, (long long)s->infs, s->bad_is_nan ? "NaN" : "Inf");
+        str_printf(b, "%s%lld NaN and %lld Inf, first %s at ", NEXT, (long long)s->nans, (long long)s->infs,
+                   s->bad_is_nan ? "NaN" : "Inf");
         put_position(b, t, s->bad_at);
     }
     if (s->huge) {
-        str_printf(b, "%s%lld values above %g (largest %.4g), first at ", NEXT, (long long)s->huge, SCAN_HUGE, s->max_abs);
+        str_printf(b, "%s%lld values above %g (largest %.4g), first at ", NEXT, (long long)s->huge, SCAN_HUGE,
+                   s->max_abs);
         put_position(b, t, s->huge_at);
     }
     if (!s->unreadable && !s->nans && !s->infs && s->max_abs == 0)
@@ -127,9 +129,11 @@ static void on_progress(void *ctx, uint64_t done, uint64_t total)
         return;
     w->last_ns = now;
     if (w->show == 2)
-        fprintf(stderr, "{\"phase\":\"check\",\"done\":%llu,\"total\":%llu}\n", (unsigned long long)done, (unsigned long long)total);
+        fprintf(stderr, "{\"phase\":\"check\",\"done\":%llu,\"total\":%llu}\n", (unsigned long long)done,
+                (unsigned long long)total);
     else
-        fprintf(stderr, "\r%.50s  %.0f of %.0f MiB %s", w->path, (double)done / 1048576, (double)total / 1048576, done < total ? "" : "\n");
+        fprintf(stderr, "\r%.50s  %.0f of %.0f MiB %s", w->path, (double)done / 1048576, (double)total / 1048576,
+                done < total ? "" : "\n");
 }
 
 static Status scan_tensors(Report *r, const Checkpoint *c, const ScanOptions *o, Error *err)
@@ -241,7 +245,8 @@ static void put_text(const Report *r, Str *b)
         str_puts(b, ": nothing bad\n");
     for (size_t i = 0; i < r->n; i++) {
         const Finding *f = &r->finding[i];
-        str_printf(b, "  %s  %s%s%s\n", f->verdict == SCAN_BAD ? "bad " : "note", f->subject, *f->subject ? "  " : "", f->text);
+        str_printf(b, "  %s  %s%s%s\n", f->verdict == SCAN_BAD ? "bad " : "note", f->subject, *f->subject ? "  " : "",
+                   f->text);
     }
 }
 
@@ -249,8 +254,8 @@ static void put_json(const Report *r, Str *b)
 {
     str_puts(b, "{\"path\":");
     str_json(b, r->path);
-    str_printf(b, ",\"kind\":\"%s\",\"tensors\":%lld,\"bytes\":%llu,\"files\":%d,\"bad\":%zu,\"findings\":[", r->kind, (long long)r->tensors,
-               (unsigned long long)r->bytes, r->files, r->bad);
+    str_printf(b, ",\"kind\":\"%s\",\"tensors\":%lld,\"bytes\":%llu,\"files\":%d,\"bad\":%zu,\"findings\":[", r->kind,
+               (long long)r->tensors, (unsigned long long)r->bytes, r->files, r->bad);
     for (size_t i = 0; i < r->n; i++) {
         const Finding *f = &r->finding[i];
         str_printf(b, "%s{\"verdict\":\"%s\",", i ? "," : "", f->verdict == SCAN_BAD ? "bad" : "note");
@@ -266,7 +271,8 @@ static void put_json(const Report *r, Str *b)
     str_puts(b, "]}");
 }
 
-static Status check_path(const char *path, Pool *pool, int show, bool json, Str *out, Status *worst, size_t *bad, Error *err)
+static Status check_path(const char *path, Pool *pool, int show, bool json, Str *out, Status *worst, size_t *bad,
+                         Error *err)
 {
     Report r = {.path = path, .kind = "model"};
     bool model = dir_exists(path) || is_safetensors(path);
@@ -322,9 +328,10 @@ const Command command_check = {
     .name = "check",
     .args = "PATH...",
     .summary = "Read every tensor of models once and name what is broken; check recipes.",
-    .help = "PATH is a model's folder, a .safetensors file or a recipe. Bad: sizes against config.json and headers, NaN or Inf, a magnitude above 1e5, a "
-            "largest magnitude below 1e-20, a matrix that is all zero, rows of one value repeated (rows of 16 values and more). To know, not bad: such rows in "
-            "embedding and head, and vectors and integer tensors that are all zero. Exit 65 when something is bad.",
+    .help = "PATH is a model's folder, a .safetensors file or a recipe. Bad: sizes against config.json and headers, NaN "
+            "or Inf, a magnitude above 1e5, a largest magnitude below 1e-20, a matrix that is all zero, rows of one "
+            "value repeated (rows of 16 values and more). To know, not bad: such rows in embedding and head, and vectors "
+            "and integer tensors that are all zero. Exit 65 when something is bad.",
     .flags = CMD_CLI_ONLY | CMD_NO_LOG,
     .completes = COMP_FILE,
     .options = check_options,

@@ -210,8 +210,9 @@ static void put_memory(const Facts *f, Str *b)
 static void put_text(const Facts *f, Str *b)
 {
     const ModelConfig *c = &f->m->cfg;
-    str_printf(b, "%s\narchitecture  %s (%s): %d layers, hidden %lld, %d heads, %d key/value heads of %d, vocabulary ", f->m->path,
-               f->m->arch ? f->m->arch->title : "unknown", c->model_type, c->layers, (long long)c->hidden, c->heads, c->kv_heads, c->head_dim);
+    str_printf(b, "%s\narchitecture  %s (%s): %d layers, hidden %lld, %d heads, %d key/value heads of %d, vocabulary ",
+               f->m->path, f->m->arch ? f->m->arch->title : "unknown", c->model_type, c->layers, (long long)c->hidden,
+               c->heads, c->kv_heads, c->head_dim);
     put_count(b, c->vocab);
     str_puts(b, c->tied ? ", head tied\nparameters    " : "\nparameters    ");
     put_count(b, f->m->params);
@@ -226,7 +227,8 @@ static void put_text(const Facts *f, Str *b)
     str_bytes(b, f->size.bytes);
     str_printf(b, " (%s, %.2f bits a weight)\n", f->level, f->size.average_bits);
     put_memory(f, b);
-    str_printf(b, "tokenizer     %s\n", f->tokenizer ? f->tokenizer : "none: only data sets of token ids (input_ids) can be used");
+    str_printf(b, "tokenizer     %s\n",
+               f->tokenizer ? f->tokenizer : "none: only data sets of token ids (input_ids) can be used");
     if (f->m->warning)
         str_printf(b, "warning       %s\n", f->m->warning);
 }
@@ -242,29 +244,36 @@ static void put_json(const Facts *f, Str *b)
     str_json(b, c->model_type);
     str_puts(b, ",\"architecture\":");
     str_json(b, f->m->arch ? f->m->arch->title : "unknown");
-    str_printf(b, ",\"fingerprint\":\"%s\",\"layers\":%d,\"hidden\":%lld,\"heads\":%d,\"kv_heads\":%d,\"head_dim\":%d,\"vocab\":%lld,\"tied\":%s",
-               f->m->fingerprint, c->layers, (long long)c->hidden, c->heads, c->kv_heads, c->head_dim, (long long)c->vocab,
-               c->tied ? "true" : "false");
-    str_printf(b, ",\"parameters\":%lld,\"values\":%lld,\"tensors\":%lld,\"files\":%d,\"bytes\":%llu,\"dtypes\":{", (long long)f->m->params,
-               (long long)f->values, (long long)f->tensors, checkpoint_files(f->m->ckpt), (unsigned long long)f->bytes);
+    str_printf(b,
+               ",\"fingerprint\":\"%s\",\"layers\":%d,\"hidden\":%lld,\"heads\":%d,\"kv_heads\":%d,\"head_dim\":%d,"
+               "\"vocab\":%lld,\"tied\":%s",
+               f->m->fingerprint, c->layers, (long long)c->hidden, c->heads, c->kv_heads, c->head_dim,
+               (long long)c->vocab, c->tied ? "true" : "false");
+    str_printf(b, ",\"parameters\":%lld,\"values\":%lld,\"tensors\":%lld,\"files\":%d,\"bytes\":%llu,\"dtypes\":{",
+               (long long)f->m->params, (long long)f->values, (long long)f->tensors, checkpoint_files(f->m->ckpt),
+               (unsigned long long)f->bytes);
     for (int i = 0, n = 0; i < DT_COUNT; i++)
         if (f->type[i].tensors)
-            str_printf(b, "%s\"%s\":{\"tensors\":%lld,\"bytes\":%llu}", n++ ? "," : "", dtype_name((DType)i), (long long)f->type[i].tensors,
-                       (unsigned long long)f->type[i].bytes);
-    str_printf(b, "},\"linears\":%lld,\"quantizable\":%lld,\"kinds\":{", (long long)f->m->nlinears, (long long)f->size.quantized);
+            str_printf(b, "%s\"%s\":{\"tensors\":%lld,\"bytes\":%llu}", n++ ? "," : "", dtype_name((DType)i),
+                       (long long)f->type[i].tensors, (unsigned long long)f->type[i].bytes);
+    str_printf(b, "},\"linears\":%lld,\"quantizable\":%lld,\"kinds\":{", (long long)f->m->nlinears,
+               (long long)f->size.quantized);
     for (int i = 0, n = 0; i < KINDS_MAX; i++)
         if (f->kind[i])
             str_printf(b, "%s\"%s\":%lld", n++ ? "," : "", linear_kind_name((LinearKind)i), (long long)f->kind[i]);
     str_puts(b, "},\"groups\":{");
     for (int i = 0; i < f->nlabels; i++)
-        str_printf(b, "%s\"%s\":{\"groups\":%lld,\"linears\":%lld}", i ? "," : "", f->label[i].label, (long long)f->label[i].groups,
-                   (long long)f->label[i].linears);
-    str_printf(b, "},\"alone\":%lld,\"size\":{\"float\":%llu,\"default\":%llu,\"scheme\":\"%s\",\"average_bits\":", (long long)f->alone,
-               (unsigned long long)f->size.float_bytes, (unsigned long long)f->size.bytes, f->level);
+        str_printf(b, "%s\"%s\":{\"groups\":%lld,\"linears\":%lld}", i ? "," : "", f->label[i].label,
+                   (long long)f->label[i].groups, (long long)f->label[i].linears);
+    str_printf(b, "},\"alone\":%lld,\"size\":{\"float\":%llu,\"default\":%llu,\"scheme\":\"%s\",\"average_bits\":",
+               (long long)f->alone, (unsigned long long)f->size.float_bytes, (unsigned long long)f->size.bytes,
+               f->level);
     str_double(b, f->size.average_bits);
-    str_printf(b, "},\"memory\":{\"rows\":%lld,\"longest\":%lld,\"threads\":%d,\"kurtosis\":%llu,\"every_metric\":%llu,\"measure\":%llu},\"tokenizer\":",
-               (long long)f->rows, (long long)f->longest, f->threads, (unsigned long long)f->one, (unsigned long long)f->all,
-               (unsigned long long)f->measure);
+    str_printf(b,
+               "},\"memory\":{\"rows\":%lld,\"longest\":%lld,\"threads\":%d,\"kurtosis\":%llu,\"every_metric\":%llu,"
+               "\"measure\":%llu},\"tokenizer\":",
+               (long long)f->rows, (long long)f->longest, f->threads, (unsigned long long)f->one,
+               (unsigned long long)f->all, (unsigned long long)f->measure);
     if (f->tokenizer)
         str_json(b, f->tokenizer);
     else

@@ -283,7 +283,8 @@ static void scan_task(void *ctx, int64_t index, int worker)
         Error err;
         if (cancel_level(x->o->cancel))
             return;
-        failed = checkpoint_read(x->c, t, (uint64_t)(at * size), (uint64_t)(n * size), x->buffer[worker], &err) != ST_OK;
+        failed =
+            checkpoint_read(x->c, t, (uint64_t)(at * size), (uint64_t)(n * size), x->buffer[worker], &err) != ST_OK;
         if (failed)
             s.unreadable = strdup(err.text);
         else

@@ -21,7 +21,8 @@ enum { FILE_MAX = 1 << 29, CONFIG_MAX = 1 << 24 };
     "|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?" KIMI_UPPER "+" KIMI_LOWER "*" CONTRACTION                                        \
     "|\\\\p{N}{1,3}| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
 #define SPLIT(pattern)                                                                                                 \
-    "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" pattern \
+    "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":"          \
+    "\"" pattern                                                                                                       \
     "\"},\"behavior\":\"Isolated\"},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]}"
 
 /* What a class does around its vocabulary. */
@@ -77,14 +78,16 @@ static Status class_root(Fallback *f, const cJSON *config, const ClassRow *rows,
     while (class && rows[k].name && strcmp(rows[k].name, class) != 0)
         k++;
     if (!rows[k].name)
-        return error_set(err, ST_DATA, "tokenizer_class '%s' is not known to go with this file: a tokenizer.json is needed", class);
+        return error_set(err, ST_DATA,
+                         "tokenizer_class '%s' is not known to go with this file: a tokenizer.json is needed", class);
     /* slow tokenizers may be told to put something in front: not in any model met so far */
     static const char *const fronts[] = {"add_prefix_space", "add_bos_token"};
     for (int i = 0; config && i < 2; i++) {
         bool on = false;
         RETURN_IF_ERROR(json_bool(config, fronts[i], &on, NULL, err));
         if (on)
-            return error_set(err, ST_DATA, "tokenizer_config.json: '%s' is not supported without a tokenizer.json", fronts[i]);
+            return error_set(err, ST_DATA, "tokenizer_config.json: '%s' is not supported without a tokenizer.json",
+                             fronts[i]);
     }
     return json_parse(rows[k].root, strlen(rows[k].root), "built-in tokenizer", &f->root, err);
 }
@@ -110,7 +113,8 @@ static Status from_config(cJSON *list, const cJSON *config, Error *err)
         char *end;
         long id = e->string[0] >= '0' && e->string[0] <= '9' ? strtol(e->string, &end, 10) : -1;
         if (id < 0 || *end || id > INT32_MAX || !cJSON_IsObject(e) || cJSON_HasObjectItem(e, "id"))
-            return error_set(err, ST_DATA, "tokenizer_config.json: added_tokens_decoder: '%.80s' is no id with its token", e->string);
+            return error_set(err, ST_DATA,
+                             "tokenizer_config.json: added_tokens_decoder: '%.80s' is no id with its token", e->string);
         RETURN_IF_ERROR(add_entry(list, cJSON_Duplicate(e, true), id, err));
     }
     return ST_OK;
@@ -133,7 +137,8 @@ static Status from_file(cJSON *list, const char *folder, Error *err)
         if (st == ST_OK)
             st = json_int(map, e->string, &id, NULL, err);
         cJSON *entry = st == ST_OK ? cJSON_CreateObject() : NULL;
-        if (entry && (!cJSON_AddStringToObject(entry, "content", e->string) || !cJSON_AddTrueToObject(entry, "special"))) {
+        if (entry &&
+            (!cJSON_AddStringToObject(entry, "content", e->string) || !cJSON_AddTrueToObject(entry, "special"))) {
             cJSON_Delete(entry);
             entry = NULL;
         }
@@ -240,10 +245,13 @@ static Status read_with(Fallback *f, const char *folder, const cJSON *config, Er
     RETURN_IF_ERROR(look_for(folder, "tokenizer.model", &pieces, err));
     bool sentencepiece = pieces != NULL;
     free(pieces);
-    return error_set(err, ST_DATA, sentencepiece ? "%s: tokenizer.model alone is not supported: a tokenizer.json made from it is needed, or a data set "
-                                                   "of token ids (input_ids)"
-                                                 : "%s: no tokenizer.json there; a data set of token ids (input_ids) needs none",
-                     folder);
+    return error_set(
+        err, ST_DATA,
+        sentencepiece
+            ? "%s: tokenizer.model alone is not supported: a tokenizer.json made from it is needed, or a data set "
+              "of token ids (input_ids)"
+            : "%s: no tokenizer.json there; a data set of token ids (input_ids) needs none",
+        folder);
 }
 
 Status fallback_read(Fallback *f, const char *folder, Error *err)

@@ -1,5 +1,5 @@
-/* Size: a checkpoint of 100,000 tensors and 58,000 linears (sparse files). What opening holds, what the table's operations do; CPU times are printed, not
- * asserted. */
+/* Size: a checkpoint of 100,000 tensors and 58,000 linears (sparse files). What opening holds, what the table's
+ * operations do; CPU times are printed, not asserted. */
 #include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,7 +19,15 @@
 #include "ui/keys.h"
 #include "ui/workbench.h"
 
-enum { LAYERS = 8333, PER_LAYER = 12, TENSORS = LAYERS * PER_LAYER + 2, LINEARS = LAYERS * 7, HIDDEN = 1024, INTER = 4096, VOCAB = 4096 };
+enum {
+    LAYERS = 8333,
+    PER_LAYER = 12,
+    TENSORS = LAYERS * PER_LAYER + 2,
+    LINEARS = LAYERS * 7,
+    HIDDEN = 1024,
+    INTER = 4096,
+    VOCAB = 4096
+};
 
 /* core/session/internal.h, which cannot be included beside ui/theme.h: both have a Slot. */
 void slot_store(Session *s, LinearResult *r, unsigned needs);
@@ -51,10 +59,12 @@ static int write_model(void **state)
         const char *name;
         int64_t rows, cols;
     } parts[PER_LAYER] = {
-        {"self_attn.q_proj.weight", HIDDEN, HIDDEN}, {"self_attn.k_proj.weight", HIDDEN / 4, HIDDEN}, {"self_attn.v_proj.weight", HIDDEN / 4, HIDDEN},
-        {"self_attn.o_proj.weight", HIDDEN, HIDDEN}, {"mlp.gate_proj.weight", INTER, HIDDEN},         {"mlp.up_proj.weight", INTER, HIDDEN},
-        {"mlp.down_proj.weight", HIDDEN, INTER},     {"self_attn.q_proj.bias", HIDDEN, 0},            {"self_attn.k_proj.bias", HIDDEN / 4, 0},
-        {"self_attn.v_proj.bias", HIDDEN / 4, 0},    {"input_layernorm.weight", HIDDEN, 0},           {"post_attention_layernorm.weight", HIDDEN, 0},
+        {"self_attn.q_proj.weight", HIDDEN, HIDDEN},     {"self_attn.k_proj.weight", HIDDEN / 4, HIDDEN},
+        {"self_attn.v_proj.weight", HIDDEN / 4, HIDDEN}, {"self_attn.o_proj.weight", HIDDEN, HIDDEN},
+        {"mlp.gate_proj.weight", INTER, HIDDEN},         {"mlp.up_proj.weight", INTER, HIDDEN},
+        {"mlp.down_proj.weight", HIDDEN, INTER},         {"self_attn.q_proj.bias", HIDDEN, 0},
+        {"self_attn.k_proj.bias", HIDDEN / 4, 0},        {"self_attn.v_proj.bias", HIDDEN / 4, 0},
+        {"input_layernorm.weight", HIDDEN, 0},           {"post_attention_layernorm.weight", HIDDEN, 0},
     };
     folder = temp_folder();
     Str b = {0};
@@ -77,8 +87,9 @@ static int write_model(void **state)
     str_free(&b);
     char config[512];
     snprintf(config, sizeof config,
-             "{\"model_type\":\"qwen2\",\"hidden_size\":%d,\"intermediate_size\":%d,\"num_hidden_layers\":%d,\"num_attention_heads\":16,"
-             "\"num_key_value_heads\":4,\"vocab_size\":%d,\"tie_word_embeddings\":true,\"max_position_embeddings\":4096,\"rms_norm_eps\":1e-6}",
+             "{\"model_type\":\"qwen2\",\"hidden_size\":%d,\"intermediate_size\":%d,\"num_hidden_layers\":%d,"
+             "\"num_attention_heads\":16,\"num_key_value_heads\":4,\"vocab_size\":%d,\"tie_word_embeddings\":true,"
+             "\"max_position_embeddings\":4096,\"rms_norm_eps\":1e-6}",
              HIDDEN, INTER, LAYERS, VOCAB);
     temp_puts(temp_path(folder, "config.json"), config);
     return 0;
@@ -172,7 +183,8 @@ static void what_opening_holds(void **state)
     size_t all = heap_bytes() - before;
     assert_int_equal(checkpoint_bytes_read(session_model(s)->ckpt), 0);
     if (before) {
-        print_message("# model: %zu bytes a tensor; session besides: %zu bytes a linear\n", held / TENSORS, (all - held) / LINEARS);
+        print_message("# model: %zu bytes a tensor; session besides: %zu bytes a linear\n", held / TENSORS,
+                      (all - held) / LINEARS);
         assert_true(held / TENSORS <= 400);
         assert_true((all - held) / LINEARS <= 1500);
     }
@@ -201,7 +213,8 @@ static void check_order(Session *s, int64_t want)
 static void table_operations(void **state)
 {
     (void)state;
-    static const char *const filters[] = {"down_proj", "kind=q_proj layer=100..8000 !77", "score>5000", "float", "failed", ""};
+    static const char *const filters[] = {
+        "down_proj", "kind=q_proj layer=100..8000 !77", "score>5000", "float", "failed", ""};
     Session *s = open_session();
     int64_t n;
     give_scores(s, 5);
@@ -223,7 +236,8 @@ static void table_operations(void **state)
     bool *hits = calloc(LINEARS, 1);
     TIMED("target by pattern", ok(session_target(s, "*layers.{1,6,7?}*.mlp.*", hits, &n, &err)));
     TIMED("target by name", ok(session_target(s, "model.layers.8000.mlp.up_proj", hits, &n, &err)));
-    TIMED("a target that hits nothing", assert_int_equal(session_target(s, "model.layers.8000.mlp.up_prod", hits, &n, &err), ST_DATA));
+    TIMED("a target that hits nothing",
+          assert_int_equal(session_target(s, "model.layers.8000.mlp.up_prod", hits, &n, &err), ST_DATA));
     int64_t changed;
     static const char *const one[] = {"model.layers.8000.mlp.up_proj"}, *const many[] = {"*layers.1*"};
     TIMED("exclude one", ok(session_edit(s, one, 1, 0, false, &changed, &err)));
@@ -276,7 +290,8 @@ static void press(Ui *ui, const char *names)
 static void keys_and_paint(void **state)
 {
     (void)state;
-    static const char *const keys[] = {"j", "PgDn", "End", "Home", "x", "u", "Space", "s", "b", "/ 8 0 0 0 Enter", "n", "2", "1", "5", "1", "7", "1"};
+    static const char *const keys[] = {"j", "PgDn", "End", "Home", "x", "u", "Space", "s", "b", "/ 8 0 0 0 Enter",
+                                       "n", "2",    "1",   "5",    "1", "7", "1"};
     char *dir = temp_folder();
     setenv("XDG_STATE_HOME", dir, 1);
     setenv("XDG_CONFIG_HOME", dir, 1);

@@ -1,4 +1,5 @@
-/* Scanning tensors: findings against a plain look at every value, at every dtype, cut and whole, with one thread and more. */
+/* Scanning tensors: findings against a plain look at every value, at every dtype, cut and whole, with one thread and
+ * more. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -101,7 +102,8 @@ static void test_formats(void **state)
         check_one(DT_F8_E5M2, &edges[i], e5m2(edges[i]));
         check_one(DT_F8_E8M0, &edges[i], e8m0(edges[i]));
     }
-    static const uint16_t half[] = {0, 1, 0x8000, 0x8001, 0x3c00, 0x7bff, 0x7c00, 0xfc00, 0x7c01, 0xffff, 0x47c3, 0x47c4, 0x7f7f, 0x7f80, 0x7f81};
+    static const uint16_t half[] = {0,      1,      0x8000, 0x8001, 0x3c00, 0x7bff, 0x7c00, 0xfc00,
+                                    0x7c01, 0xffff, 0x47c3, 0x47c4, 0x7f7f, 0x7f80, 0x7f81};
     for (size_t i = 0; i < sizeof half / sizeof *half; i++) {
         check_one(DT_F16, &half[i], f16(half[i]));
         check_one(DT_BF16, &half[i], bf16(half[i]));
@@ -169,7 +171,8 @@ static void test_random(void **state)
 {
     (void)state;
     /* shapes around the edges: one row longer than a piece, many short ones, rows not looked at, a vector, none */
-    static const int64_t shapes[][2] = {{3, 1100000}, {5000, 400}, {70000, 15}, {70000, 16}, {1, 1}, {2500000, 0}, {0, 20}, {7, 0}};
+    static const int64_t shapes[][2] = {{3, 1100000}, {5000, 400},  {70000, 15}, {70000, 16},
+                                        {1, 1},       {2500000, 0}, {0, 20},     {7, 0}};
     enum { N = sizeof shapes / sizeof *shapes };
     unsigned long long seed = 7;
     for (int round = 0; round < 3; round++) {
@@ -179,7 +182,8 @@ static void test_random(void **state)
         char name[N][8];
         for (int k = 0; k < N; k++) {
             int ndim = shapes[k][1] || k == N - 1 ? 2 : 1;
-            int64_t n = count[k] = ndim == 2 ? shapes[k][0] * shapes[k][1] : shapes[k][0], row = ndim == 2 ? shapes[k][1] : 0;
+            int64_t n = count[k] = ndim == 2 ? shapes[k][0] * shapes[k][1] : shapes[k][0],
+                    row = ndim == 2 ? shapes[k][1] : 0;
             float *v = data[k] = calloc((size_t)n + 1, sizeof *v);
             for (int64_t i = 0; i < n; i++)
                 v[i] = (float)(fake_random(&seed) % 2001) - 1000;
@@ -194,7 +198,8 @@ static void test_random(void **state)
             }
             name[k][0] = (char)('a' + k);
             name[k][1] = 0;
-            t[k] = (TensorOut){.name = name[k], .dtype = DT_F32, .ndim = ndim, .shape = {shapes[k][0], shapes[k][1]}, .data = v};
+            t[k] = (TensorOut){
+                .name = name[k], .dtype = DT_F32, .ndim = ndim, .shape = {shapes[k][0], shapes[k][1]}, .data = v};
         }
         for (int threads = 1; threads <= 3; threads += 2) {
             Checkpoint *c;
@@ -220,8 +225,9 @@ static void test_verdicts(void **state)
     static const float zero[64], one[64] = {[0] = 1, [40] = 2};
     static const int8_t bytes[64];
     TensorOut t[] = {
-        {"a.weight", DT_F32, 2, {4, 16}, zero},   {"b.bias", DT_F32, 1, {64}, zero},  {"c.zero_point", DT_I8, 2, {4, 16}, bytes},
-        {"d.weight", DT_F32, 2, {4, 16}, one},    {"embed", DT_F32, 2, {4, 16}, one}, {"f.scale", DT_F32, 2, {8, 8}, one},
+        {"a.weight", DT_F32, 2, {4, 16}, zero},     {"b.bias", DT_F32, 1, {64}, zero},
+        {"c.zero_point", DT_I8, 2, {4, 16}, bytes}, {"d.weight", DT_F32, 2, {4, 16}, one},
+        {"embed", DT_F32, 2, {4, 16}, one},         {"f.scale", DT_F32, 2, {8, 8}, one},
         {"g.flag", DT_BOOL, 1, {64}, bytes},
     };
     static const ScanVerdict want[] = {SCAN_BAD, SCAN_NOTE, SCAN_NOTE, SCAN_BAD, SCAN_NOTE, SCAN_FINE, SCAN_FINE};

@@ -1,4 +1,5 @@
-/* Pre-tokenizers in any order, and tokenizers without tokenizer.json: ids as the libraries of tests/golden/tokenizers_own/README.md give them. */
+/* Pre-tokenizers in any order, and tokenizers without tokenizer.json: ids as the libraries of
+ * tests/golden/tokenizers_own/README.md give them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -240,13 +241,23 @@ static void folders_are_refused_in_one_line(void **state)
         {{"vocab.json", "merges.txt"}, {"{", ""}, "vocab.json"},
         {{"vocab.json", "merges.txt"}, {"{\"a\":0}", "#version: 0.2\na\n"}, "merges.txt:2 is no pair"},
         {{"vocab.json", "merges.txt"}, {"{\"a\":0}", "a b\n"}, "'b' is not in the vocabulary"},
-        {{"vocab.json", "merges.txt", "tokenizer_config.json"}, {"{\"a\":0}", "", "{\"tokenizer_class\":\"CLIPTokenizer\"}"}, "tokenizer_class 'CLIPTokenizer'"},
-        {{"vocab.json", "merges.txt", "tokenizer_config.json"}, {"{\"a\":0}", "", "{\"add_prefix_space\":true}"}, "'add_prefix_space' is not supported"},
-        {{"vocab.json", "merges.txt", "tokenizer_config.json"}, {"{\"a\":0}", "", "{\"added_tokens_decoder\":{\"x\":{}}}"}, "'x' is no id"},
+        {{"vocab.json", "merges.txt", "tokenizer_config.json"},
+         {"{\"a\":0}", "", "{\"tokenizer_class\":\"CLIPTokenizer\"}"},
+         "tokenizer_class 'CLIPTokenizer'"},
+        {{"vocab.json", "merges.txt", "tokenizer_config.json"},
+         {"{\"a\":0}", "", "{\"add_prefix_space\":true}"},
+         "'add_prefix_space' is not supported"},
+        {{"vocab.json", "merges.txt", "tokenizer_config.json"},
+         {"{\"a\":0}", "", "{\"added_tokens_decoder\":{\"x\":{}}}"},
+         "'x' is no id"},
         {{"vocab.json", "merges.txt", "added_tokens.json"}, {"{\"a\":0}", "", "{\"<t>\":-1}"}, "'<t>' has no id"},
-        {{"vocab.json", "merges.txt", "added_tokens.json"}, {"{\"a\":0}", "", "[]"}, "added_tokens.json: no JSON object"},
+        {{"vocab.json", "merges.txt", "added_tokens.json"},
+         {"{\"a\":0}", "", "[]"},
+         "added_tokens.json: no JSON object"},
         {{"tiktoken.model"}, {"AA== 0\nxx\n"}, "tiktoken.model: line 2"},
-        {{"tiktoken.model", "tokenizer_config.json"}, {"AA== 0", "{\"tokenizer_class\":\"QWenTokenizer\"}"}, "tokenizer_class 'QWenTokenizer'"},
+        {{"tiktoken.model", "tokenizer_config.json"},
+         {"AA== 0", "{\"tokenizer_class\":\"QWenTokenizer\"}"},
+         "tokenizer_class 'QWenTokenizer'"},
         {{"tiktoken.model", "tokenizer_config.json"}, {"AA== 0", "[]"}, "tokenizer_config.json: no JSON object"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
