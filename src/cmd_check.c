@@ -328,10 +328,10 @@ const Command command_check = {
     .name = "check",
     .args = "PATH...",
     .summary = "Read every tensor of models once and name what is broken; check recipes.",
-    .help = "PATH is a model's folder, a .safetensors file or a recipe. Bad: sizes against config.json and headers, NaN "
-            "or Inf, a magnitude above 1e5, a largest magnitude below 1e-20, a matrix that is all zero, rows of one "
-            "value repeated (rows of 16 values and more). To know, not bad: such rows in embedding and head, and vectors "
-            "and integer tensors that are all zero. Exit 65 when something is bad.",
+    .help = "PATH is a model's folder, a .safetensors file or a recipe. Bad: sizes against config.json and headers, "
+            "NaN or Inf, a magnitude above 1e5, a largest magnitude below 1e-20, a matrix that is all zero, rows of "
+            "one value repeated (rows of 16 values and more). To know, not bad: such rows in embedding and head, and "
+            "vectors and integer tensors that are all zero. Exit 65 when something is bad.",
     .flags = CMD_CLI_ONLY | CMD_NO_LOG,
     .completes = COMP_FILE,
     .options = check_options,
