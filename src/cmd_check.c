@@ -6,11 +6,15 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "io/file.h"
+#include "io/json.h"
+#include "model/config.h"
 #include "recipe/recipe.h"
 #include "src/commands.h"
 #include "src/internal.h"
 #include "src/output.h"
 #include "stat/tensorscan.h"
+
+enum { CONFIG_MAX = 10000000 };
 
 typedef struct Finding {
     ScanVerdict verdict;
@@ -161,6 +165,19 @@ static Status scan_tensors(Report *r, const Checkpoint *c, const ScanOptions *o,
     return st;
 }
 
+/* Whether config.json names a family that this build has no row for: then that it cannot run says nothing about what
+ * lies on disk. */
+static bool foreign_family(const char *config)
+{
+    cJSON *root;
+    char type[64];
+    if (json_parse_file(config, CONFIG_MAX, &root, NULL) != ST_OK)
+        return false;
+    bool named = cJSON_IsObject(root) && config_model_type(config_text(root), type, NULL) == ST_OK;
+    cJSON_Delete(root);
+    return named && !arch_find(type);
+}
+
 /* Headers against config.json, then every tensor. `path`: a model's folder or one .safetensors file. */
 static Status check_model(Report *r, Pool *pool, int show, Error *err)
 {
@@ -177,7 +194,9 @@ static Status check_model(Report *r, Pool *pool, int show, Error *err)
             if (m->warning)
                 st = add_finding(r, SCAN_NOTE, "", m->warning, err);
             model_free(m);
-        } else
+        } else if (why.status == ST_DATA && foreign_family(config))
+            st = add_finding(r, SCAN_NOTE, "", why.text, err);
+        else
             st = add_failure(r, &why, err);
     }
     free(config);

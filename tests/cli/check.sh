@@ -61,6 +61,13 @@ truncate -s 100000 "$tmp/short/model.safetensors"
 exits 65 "a file cut short" s check "$tmp/short"
 has "$tmp/out" "model.safetensors" "is named"
 
+damage "$tmp/foreign" $q:0:1
+sed -i 's/"model_type": "llama"/"model_type": "newer"/; s/"hidden_size": 40/"hidden_size": 64/' "$tmp/foreign/config.json"
+exits 0 "a family that is not built in" s check "$tmp/foreign"
+has "$tmp/out" "note  " "is a note: its tensors are what is checked"
+echo '{' >"$tmp/foreign/config.json"
+exits 65 "a config.json that is none" s check "$tmp/foreign"
+
 # several paths: each has its report, the worst decides
 exits 65 "several" s check $g "$tmp/nan" "$tmp/huge"
 is 3 "$(grep -c ' tensors, ' "$tmp/out")" "all are read"
