@@ -20,6 +20,7 @@ const Arch *const arch_table[] = {
     &arch_minimax_m2,
     &arch_deepseek_v2,
     &arch_deepseek_v3,
+    &arch_gpt_oss,
     NULL,
 };
 

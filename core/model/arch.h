@@ -18,5 +18,6 @@ extern const Arch arch_glm4_moe;
 extern const Arch arch_minimax_m2;
 extern const Arch arch_deepseek_v2;
 extern const Arch arch_deepseek_v3;
+extern const Arch arch_gpt_oss;
 
 #endif

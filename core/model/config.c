@@ -219,6 +219,12 @@ static Status read_moe(const cJSON *config, const MoeRule *rule, Arena *a, Model
         RETURN_IF_ERROR(json_bool(config, "norm_topk_prob", &m->renorm, NULL, err));
     if (rule->scaled)
         RETURN_IF_ERROR(json_num(config, "routed_scaling_factor", &m->scale, NULL, err));
+    m->act_limit = 7;
+    m->act_alpha = 1.702;
+    RETURN_IF_ERROR(json_num(config, "swiglu_limit", &m->act_limit, NULL, err));
+    RETURN_IF_ERROR(json_num(config, "swiglu_alpha", &m->act_alpha, NULL, err));
+    if (!(m->act_limit > 0) || !isfinite(m->act_alpha))
+        return error_set(err, ST_DATA, "'swiglu_limit' %g must be positive", m->act_limit);
     if (!isfinite(m->scale))
         return error_set(err, ST_DATA, "'routed_scaling_factor' must be a number");
     RETURN_IF_ERROR(moe_groups(config, rule, m, err));
@@ -407,7 +413,8 @@ Status config_read(const cJSON *config, const Arch *arch, bool known, Arena *a, 
         return error_set(err, ST_DATA, "'rms_norm_eps' must be between 0 and 1, not %g", cfg->eps);
     cfg->act = arch->act;
     cfg->tied = arch->tied;
-    RETURN_IF_ERROR(read_activation(config, &cfg->act, err));
+    if (arch->act != ACT_SWIGLU_CLAMPED) /* whatever hidden_act says */
+        RETURN_IF_ERROR(read_activation(config, &cfg->act, err));
     RETURN_IF_ERROR(read_scores(config, arch, cfg, err));
     if (arch->moe)
         RETURN_IF_ERROR(read_moe(config, arch->moe, a, cfg, err));

@@ -86,8 +86,8 @@ typedef struct Want {
     int32_t input, expert;
 } Want;
 
-/* Adds linear "model.layers.N.<module>.<name>" and gives its index. */
-static Status add_linear(Open *o, int layer, const char *module, const char *name, const Want *w, int32_t *index)
+/* A linear without its tensors. */
+static Status name_linear(Open *o, int layer, const char *module, const char *name, const Want *w, int32_t *index)
 {
     Model *m = o->m;
     char text[NAME_MAX_BYTES];
@@ -100,6 +100,15 @@ static Status add_linear(Open *o, int layer, const char *module, const char *nam
                   .input = w->input < 0 ? *index : w->input, .expert = w->expert, .group = -1};
     if (!l->name || !map_add(&m->by_name, l->name, strlen(l->name), *index, NULL))
         return error_nomem(o->err, "the model's layers");
+    return ST_OK;
+}
+
+/* Adds linear "model.layers.N.<module>.<name>" and gives its index. */
+static Status add_linear(Open *o, int layer, const char *module, const char *name, const Want *w, int32_t *index)
+{
+    char text[NAME_MAX_BYTES];
+    RETURN_IF_ERROR(name_linear(o, layer, module, name, w, index));
+    Linear *l = &o->m->linears[*index];
     snprintf(text, sizeof text, "%s.weight", l->name);
     RETURN_IF_ERROR(open_take(o, text, false, l->out, l->in, w->keys, &l->weight));
     snprintf(text, sizeof text, "%s.bias", l->name);
@@ -206,6 +215,69 @@ static Status take_dense(Open *o, int layer, const char *module, int64_t width, 
     return add_alone(o, layer, module, "down_proj", &w, &t->down);
 }
 
+/* A tensor of all experts, [experts][rows] or, with cols, [experts][rows][cols]. */
+static Status take_stacked(Open *o, int layer, const char *name, int64_t rows, int64_t cols, const TensorInfo **out)
+{
+    const Model *m = o->m;
+    char text[NAME_MAX_BYTES];
+    int64_t want[3] = {m->cfg.moe.experts, rows, cols};
+    int ndim = cols ? 3 : 2;
+    snprintf(text, sizeof text, "model.layers.%d.%s.experts.%s", layer, m->arch->moe->block, name);
+    const TensorInfo *t = checkpoint_find(m->ckpt, text);
+    *out = t;
+    if (t && t->ndim == 3 && cols) { /* open_take knows two dimensions: the others are compared here */
+        if (t->shape[0] != want[0] || t->shape[1] != rows || t->shape[2] != cols)
+            return wrong_shape(o, t, ndim, want, "num_local_experts, intermediate_size, hidden_size");
+        if (!float_dtype(t->dtype))
+            return error_set(o->err, ST_DATA, "'%s': tensor '%s' is %s: only F32, F16 and BF16 weights can be used",
+                             open_file_of(o, t), text, dtype_name(t->dtype));
+        if (!map_add(&o->used, t->name, strlen(t->name), 0, NULL))
+            return error_nomem(o->err, "the model's tensors");
+        o->m->params += want[0] * rows * cols; /* fits: nbytes of the tensor does */
+        return ST_OK;
+    }
+    if (t && cols)
+        return wrong_shape(o, t, ndim, want, "num_local_experts, intermediate_size, hidden_size");
+    return open_take(o, text, false, want[0], rows, "num_local_experts, intermediate_size", out);
+}
+
+/* Variant E of specs/models.md 2.6: gate_up_proj [experts][hidden][2 inter] with gate and up in turn, down_proj
+ * [experts][inter][hidden]; every expert's linears are views of them. */
+static Status take_stacked_experts(Open *o, int layer, LayerTensors *t)
+{
+    const MoeRule *r = o->m->arch->moe;
+    const ModelConfig *c = &o->m->cfg;
+    int64_t h = c->hidden, n = c->moe.inter;
+    const TensorInfo *gu, *gu_bias, *down, *down_bias;
+    RETURN_IF_ERROR(take_stacked(o, layer, "gate_up_proj", h, 2 * n, &gu));
+    RETURN_IF_ERROR(take_stacked(o, layer, "gate_up_proj_bias", 2 * n, 0, &gu_bias));
+    RETURN_IF_ERROR(take_stacked(o, layer, "down_proj", n, h, &down));
+    RETURN_IF_ERROR(take_stacked(o, layer, "down_proj_bias", h, 0, &down_bias));
+    for (int e = 0; e < c->moe.experts; e++) {
+        const char *const names[] = {r->gate, r->up, r->down};
+        static const LinearKind kinds[] = {LK_GATE, LK_UP, LK_DOWN};
+        char module[64];
+        int32_t index, gate = 0;
+        snprintf(module, sizeof module, "%s.experts.%d", r->block, e);
+        for (int i = 0; i < 3; i++) {
+            bool last = i == 2;
+            Want w = {kinds[i], last ? h : n, last ? n : h, r->inter_key, i == 1 ? gate : -1, e};
+            RETURN_IF_ERROR(name_linear(o, layer, module, names[i], &w, &index));
+            gate = i == 0 ? index : gate;
+            Linear *l = &o->m->linears[index];
+            l->weight = last ? down : gu;
+            l->bias = last ? down_bias : gu_bias;
+            l->at = last ? e * n * h : e * h * 2 * n + i;
+            l->out_step = last ? 1 : 2;
+            l->in_step = last ? h : 2 * n;
+            l->bias_at = last ? e * h : e * 2 * n + i;
+            l->bias_step = l->out_step;
+        }
+        t->expert = e ? t->expert : gate;
+    }
+    return close_group(o, t->expert, "experts");
+}
+
 /* All experts are one group: deployments run them as one operation with one scheme. */
 static Status take_experts(Open *o, int layer, LayerTensors *t)
 {
@@ -237,11 +309,12 @@ static Status take_moe(Open *o, int layer, LayerTensors *t)
         Want w = {LK_ROUTER, n, c->hidden, r->experts_key, -1, -1};
         RETURN_IF_ERROR(add_alone(o, layer, r->block, "gate", &w, &t->router_linear));
     } else {
-        RETURN_IF_ERROR(take_vector(o, layer, n, c->hidden, r->experts_key, &t->router, "%s.gate.weight", r->block));
+        RETURN_IF_ERROR(take_vector(o, layer, n, c->hidden, r->experts_key, &t->router, "%s.%s.weight", r->block,
+                                    r->router ? r->router : "gate"));
     }
     if (r->bias)
         RETURN_IF_ERROR(take_vector(o, layer, n, 0, r->experts_key, &t->router_bias, "%s.%s", r->block, r->bias));
-    RETURN_IF_ERROR(take_experts(o, layer, t));
+    RETURN_IF_ERROR(r->stacked ? take_stacked_experts(o, layer, t) : take_experts(o, layer, t));
     if (!c->moe.shared_inter)
         return ST_OK;
     char module[64];
@@ -268,6 +341,8 @@ static Status take_norms(Open *o, int layer, LayerTensors *t)
         RETURN_IF_ERROR(take_vector(o, layer, h, 0, "hidden_size", &t->post_norm, "pre_feedforward_layernorm.weight"));
         RETURN_IF_ERROR(take_vector(o, layer, h, 0, "hidden_size", &t->after_ffn, "post_feedforward_layernorm.weight"));
     }
+    if (a->sinks)
+        RETURN_IF_ERROR(take_vector(o, layer, c->heads, 0, "num_attention_heads", &t->sinks, "self_attn.sinks"));
     if (c->qk_norm == QK_NORM_NONE)
         return ST_OK;
     bool full = c->qk_norm == QK_NORM_FULL;

@@ -18,7 +18,7 @@ typedef enum LinearKind {
 const char *linear_kind_name(LinearKind k); /* "q_proj", … */
 
 typedef enum RopeType { ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN, ROPE_LONGROPE } RopeType;
-typedef enum Activation { ACT_SILU, ACT_GELU_TANH } Activation;
+typedef enum Activation { ACT_SILU, ACT_GELU_TANH, ACT_SWIGLU_CLAMPED } Activation;
 typedef enum NormKind { NORM_LLAMA, NORM_LATE, NORM_UNIT } NormKind;
 
 typedef struct RopeParams {
@@ -49,6 +49,7 @@ typedef struct MoeConfig {
     int64_t inter, shared_inter; /* shared_inter 0: no shared expert */
     bool renorm;
     double scale;            /* of the weights */
+    double act_limit, act_alpha; /* ACT_SWIGLU_CLAMPED */
     bool *layer;             /* [layers] which layers have experts */
 } MoeConfig;
 
@@ -74,7 +75,7 @@ typedef struct ModelConfig {
 
 /* How a family's experts are stored and chosen (specs/models.md 2.3, 2.4). */
 typedef enum MoeLayers { MOE_ALL, MOE_AFTER_DENSE, MOE_SPARSE_STEP } MoeLayers;
-typedef enum RouterScore { SCORE_SOFTMAX, SCORE_SIGMOID } RouterScore;
+typedef enum RouterScore { SCORE_SOFTMAX, SCORE_SIGMOID, SCORE_TOP_SOFTMAX /* over the chosen */ } RouterScore;
 typedef enum GroupScore { GROUP_NONE, GROUP_MAX, GROUP_TOP2 } GroupScore;
 typedef enum Renorm { RENORM_NEVER, RENORM_ALWAYS, RENORM_CONFIG } Renorm;
 
@@ -87,6 +88,9 @@ typedef struct MoeRule {
     const char *shared;         /* the shared expert's module, NULL: none */
     const char *shared_inter_key; /* its width; NULL: n_shared_experts times an expert's */
     bool shared_gate;           /* sigmoid(x·shared_expert_gate) scales it */
+    const char *router;         /* the router's module under block, NULL: "gate" */
+    bool stacked;               /* one tensor for all experts, [in][out] with gate and up in turn (variant E) */
+    bool round_logits;          /* a router that is no linear has a bias and rounds like one */
     bool router_linear;         /* the router is a linear of the model; otherwise it computes in float32 */
     MoeLayers layers;
     RouterScore score;
@@ -111,6 +115,7 @@ typedef struct Arch {
     bool fused;                  /* qkv_proj and gate_up_proj */
     bool local_rope;             /* layers with a window have a rotary embedding of their own */
     bool mla;
+    bool sinks;                  /* LayerTensors.sinks */
     bool rope_fp32;              /* rotations compute in float32 in every arithmetic */
     bool tied;                   /* default of tie_word_embeddings */
     Activation act;              /* default of hidden_act */
@@ -131,6 +136,9 @@ typedef struct Linear {
     const char *name;            /* "model.layers.1.mlp.down_proj" */
     const TensorInfo *weight;    /* [out][in] */
     const TensorInfo *bias;      /* [out] or NULL */
+    /* Within a stacked tensor: value (o, i) is element at + o * out_step + i * in_step, the bias's element o is
+     * bias_at + o * bias_step. out_step 0: the tensor is the weight. */
+    int64_t at, out_step, in_step, bias_at, bias_step;
     int64_t out, in;
     int32_t layer;               /* decoder layer, -1 outside (lm_head) */
     int32_t group;               /* fused group: index into groups, every linear has one (alone: a group of one) */
@@ -150,6 +158,7 @@ typedef struct LayerTensors {
     const TensorInfo *after_attn, *after_ffn; /* Arch.sandwich */
     const TensorInfo *q_norm, *k_norm;
     const TensorInfo *q_a_norm, *kv_a_norm;   /* MLA */
+    const TensorInfo *sinks;                  /* a score for every head that no value belongs to */
     const TensorInfo *router, *router_bias;   /* router: when it is no linear */
     /* Indices into linears, -1 for what the layer lacks. Fused: q is qkv_proj, gate is gate_up_proj. With experts
      * gate, up and down are the shared expert's. */

@@ -51,7 +51,10 @@ static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t t0, int64
         memset(row, 0, (size_t)first * sizeof *row);
         if (a->softcap > 0)
             ops_softcap(ops, row + first, n, a->softcap);
-        ops_softmax(ops, row + first, n);
+        if (a->sinks)
+            ops_softmax_sink(ops, row + first, n, a->sinks[head]);
+        else
+            ops_softmax(ops, row + first, n);
         memset(row + first + n, 0, (size_t)(keys - first - n) * sizeof *row);
     }
     GemmArgs pv = {

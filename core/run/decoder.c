@@ -154,7 +154,11 @@ Status layer_linear_start(LayerRun *lr, LinearRun *l, int32_t index, Error *err)
         if (!l->energy)
             return error_nomem(err, "output energies");
     }
-    return lin->bias ? load_vector(lr->r, lin->bias, &l->bias, err) : ST_OK;
+    l->bias_apart = lin->out_step > 0;
+    if (!lin->bias)
+        return ST_OK;
+    return lin->out_step ? load_values(lr->r, lin->bias, lin->bias_at, lin->bias_step, lin->out, &l->bias, err)
+                         : load_vector(lr->r, lin->bias, &l->bias, err);
 }
 
 static Status start_layer(LayerRun *lr, Error *err)
@@ -164,7 +168,7 @@ static Status start_layer(LayerRun *lr, Error *err)
     const TensorInfo *const norm[NORM_ROLES] = {
         [NORM_INPUT] = t->input_norm, [NORM_POST] = t->post_norm, [NORM_AFTER_ATTN] = t->after_attn,
         [NORM_AFTER_FFN] = t->after_ffn, [NORM_Q] = t->q_norm, [NORM_K] = t->k_norm, [NORM_Q_A] = t->q_a_norm,
-        [NORM_KV_A] = t->kv_a_norm,
+        [NORM_KV_A] = t->kv_a_norm, [SINKS] = t->sinks,
     };
     const int32_t index[LINEAR_ROLES] = {
         [L_Q] = t->q, [L_K] = t->k, [L_V] = t->v, [L_O] = t->o, [L_GATE] = t->gate, [L_UP] = t->up,
@@ -411,6 +415,7 @@ static Status run_attention(AttnRun *at, Error *err)
     at->v_dim = c->v_dim;
     at->scale = (float)c->attn_scale;
     at->softcap = (float)c->attn_softcap;
+    at->sinks = lr->norm[SINKS];
     at->window = c->window ? c->window[lr->layer] : 0;
     at->first_task = mem_array((size_t)(lr->s1 - lr->s0) + 1, sizeof *at->first_task);
     if (!at->first_task)

@@ -58,6 +58,7 @@ typedef struct LinearRun {
     int64_t index;          /* into Model.linears */
     const LinearForm *form; /* NULL: float */
     float *bias;            /* widened, or NULL */
+    bool bias_apart;        /* R(R(x·w) + bias) */
     int64_t panels;
     uint64_t weight_mask;   /* observers of the panels */
     double *energy;         /* [blocks][panels] sums of y^2, NULL when nobody asks */
@@ -70,7 +71,7 @@ typedef enum LinearRole {
     L_Q, L_K, L_V, L_O, L_GATE, L_UP, L_DOWN, L_Q_A, L_KV_A, L_KV_B, L_ROUTER, L_SHARED_GATE, LINEAR_ROLES
 } LinearRole;
 typedef enum NormRole {
-    NORM_INPUT, NORM_POST, NORM_AFTER_ATTN, NORM_AFTER_FFN, NORM_Q, NORM_K, NORM_Q_A, NORM_KV_A, NORM_ROLES
+    NORM_INPUT, NORM_POST, NORM_AFTER_ATTN, NORM_AFTER_FFN, NORM_Q, NORM_K, NORM_Q_A, NORM_KV_A, SINKS, NORM_ROLES
 } NormRole;
 
 /* One pass over one layer. */
@@ -83,7 +84,7 @@ typedef struct LayerRun {
     BlockPlan blocks;
     const LinearForm *const *forms; /* of the layer's linears, NULL: all float */
     LinearRun lin[LINEAR_ROLES];    /* lin NULL where the layer has none */
-    float *norm[NORM_ROLES];        /* widened norm weights, NULL where the layer has none */
+    float *norm[NORM_ROLES];        /* widened norm weights and sinks, NULL where the layer has none */
     bool experts;           /* the feed-forward block is moe_run's */
     bool local;             /* rotated by ModelConfig.rope_local */
     uint64_t piece_max;     /* bytes of weights read as one piece */
@@ -167,6 +168,7 @@ typedef struct AttnRun {
     int heads, kv_heads, head_dim, v_dim;
     float scale, softcap;   /* softcap 0: none */
     int64_t window;         /* 0: all */
+    const float *sinks;     /* [heads], or NULL */
     int64_t *first_task;    /* [samples of the chunk + 1] */
 } AttnRun;
 Status attention_run(AttnRun *a, Batch *extra, Error *err);
@@ -201,6 +203,8 @@ WorkerNeed layer_worker_need(const Model *m, bool model_mode, int64_t longest, i
 
 /* Reads and widens a small tensor; caller frees. */
 Status load_vector(Runner *r, const TensorInfo *t, float **out, Error *err);
+/* The n values at + i * step of a tensor of any shape. */
+Status load_values(Runner *r, const TensorInfo *t, int64_t at, int64_t step, int64_t n, float **out, Error *err);
 /* Largest piece of weights read at once under a memory limit (0: none). */
 uint64_t feed_piece_max(uint64_t mem_limit);
 void runner_progress(Runner *r, const char *phase, int64_t done, int64_t total, double wdone, double wtotal, bool now);

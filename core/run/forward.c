@@ -151,7 +151,8 @@ static Status add_router(Forward *f, Tap tap, int64_t width, float **data, Error
     *data = p;
     const MoeRule *rule = f->r->m->arch->moe;
     if (st == ST_OK)
-        f->all.wide[f->all.n - 1] = tap.kind == TAP_ROUTER ? !rule->router_linear : !rule->round_weights;
+        f->all.wide[f->all.n - 1] = tap.kind == TAP_ROUTER ? !rule->router_linear && !rule->round_logits
+                                                             : !rule->round_weights;
     return st;
 }
 

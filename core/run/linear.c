@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "math/convert.h"
+
 /* A panel should stay in the cache of the core that widened it, and be wide enough for the GEMM to pay. */
 enum { PANEL_ROWS = 512, PANEL_ROWS_MIN = 128, PANEL_VALUES = 2 << 20 };
 
@@ -25,6 +27,19 @@ static int64_t panel_begin(const LinearRun *l, int64_t panel)
 static uint64_t row_bytes(const LinearRun *l)
 {
     return (uint64_t)l->lin->in * (uint64_t)dtype_size(l->lin->weight->dtype);
+}
+
+/* The bytes of the tensor that hold rows [r0, r1): of a weight that is strided within a stacked tensor, all of it. */
+static void rows_span(const LinearRun *l, int64_t r0, int64_t r1, uint64_t *begin, uint64_t *n)
+{
+    const Linear *lin = l->lin;
+    uint64_t size = (uint64_t)dtype_size(lin->weight->dtype);
+    *begin = (uint64_t)r0 * row_bytes(l);
+    *n = (uint64_t)(r1 - r0) * row_bytes(l);
+    if (!lin->out_step || r1 == r0)
+        return;
+    *begin = (uint64_t)lin->at * size;
+    *n = (uint64_t)((lin->out - 1) * lin->out_step + (lin->in - 1) * lin->in_step + 1) * size;
 }
 
 /* Stage panels: gate and up side by side in one, otherwise those of the linears one after the other. */
@@ -53,7 +68,9 @@ static uint64_t panels_bytes(const LinearRun *const *lin, int n, bool gate, int6
     for (int i = 0; i < n; i++) {
         int64_t p0, p1;
         panels_of(lin, i, gate, g0, g1, &p0, &p1);
-        bytes += (uint64_t)(panel_begin(lin[i], p1) - panel_begin(lin[i], p0)) * row_bytes(lin[i]);
+        uint64_t begin, span;
+        rows_span(lin[i], panel_begin(lin[i], p0), panel_begin(lin[i], p1), &begin, &span);
+        bytes += span;
     }
     return bytes;
 }
@@ -69,12 +86,9 @@ static int64_t make_piece(const LinearRun *const *lin, int n, bool gate, uint64_
     for (int i = 0; i < n; i++) {
         int64_t p0, p1;
         panels_of(lin, i, gate, g0, g1, &p0, &p1);
-        int64_t r0 = panel_begin(lin[i], p0), r1 = panel_begin(lin[i], p1);
-        out->seg[out->nseg++] = (struct FeedSegment){
-            .tensor = lin[i]->lin->weight,
-            .begin = (uint64_t)r0 * row_bytes(lin[i]),
-            .n = (uint64_t)(r1 - r0) * row_bytes(lin[i]),
-        };
+        struct FeedSegment *seg = &out->seg[out->nseg++];
+        seg->tensor = lin[i]->lin->weight;
+        rows_span(lin[i], panel_begin(lin[i], p0), panel_begin(lin[i], p1), &seg->begin, &seg->n);
     }
     return g1;
 }
@@ -167,6 +181,25 @@ static Status run_acts(Stage *st, Error *err)
 
 /* ---- the GEMM tasks ---- */
 
+/* Rows [r0, r0 + rows) of a strided weight whose first value is at raw. */
+static void widen_strided(const Ops *ops, const Linear *l, const unsigned char *raw, int64_t r0, int64_t rows, float *w)
+{
+    size_t size = (size_t)dtype_size(l->weight->dtype);
+    for (int64_t i = 0; i < l->in; i++)
+        for (int64_t o = 0; o < rows; o++) {
+            const unsigned char *src = raw + (size_t)((r0 + o) * l->out_step + i * l->in_step) * size;
+            if (size == sizeof(float)) {
+                memcpy(&w[o * l->in + i], src, size);
+            } else {
+                uint16_t half;
+                memcpy(&half, src, sizeof half);
+                w[o * l->in + i] = l->weight->dtype == DT_BF16 ? bf16_to_float(half) : f16_to_float(half);
+            }
+        }
+    if (l->weight->dtype != ops->dtype)
+        ops_round(ops, w, rows * l->in);
+}
+
 /* The widened panel in slot `slot` of the worker; panels come in order, so the one made last is often the one needed
  * again. */
 static const float *widened(Stage *st, Worker *wk, int slot, int i, int64_t panel, bool first_block)
@@ -178,9 +211,13 @@ static const float *widened(Stage *st, Worker *wk, int slot, int i, int64_t pane
         return wk->panel[slot];
     int64_t r0 = panel_begin(l, panel), rows = panel_begin(l, panel + 1) - r0, in = l->lin->in;
     const unsigned char *raw = st->raw[i];
-    raw += (uint64_t)(r0 - panel_begin(l, st->raw_panel[i])) * row_bytes(l);
     float *w = wk->panel[slot];
-    ops_widen(&lr->r->ops, l->lin->weight->dtype, raw, rows * in, w);
+    if (l->lin->out_step) {
+        widen_strided(&lr->r->ops, l->lin, raw, r0, rows, w);
+    } else {
+        raw += (uint64_t)(r0 - panel_begin(l, st->raw_panel[i])) * row_bytes(l);
+        ops_widen(&lr->r->ops, l->lin->weight->dtype, raw, rows * in, w);
+    }
     if (first_block && l->weight_mask)
         taps_weight_panel(&lr->hub, l->weight_mask, l->index, (int)panel, r0, rows, w, in);
     if (l->form && l->form->weight)
@@ -207,7 +244,9 @@ static void gemm_tile(Stage *st, Worker *wk, int slot, int i, int64_t panel, int
         .y = y,
         .ldy = ldy,
     };
-    ops_gemm(&lr->r->ops, &g, l->bias ? l->bias + r0 : NULL, wk->exact);
+    ops_gemm(&lr->r->ops, &g, l->bias && !l->bias_apart ? l->bias + r0 : NULL, wk->exact);
+    for (int64_t t = 0; t < rows && l->bias && l->bias_apart; t++)
+        ops_add(&lr->r->ops, y + t * ldy, l->bias + r0, y + t * ldy, g.n);
     if (l->energy) {
         double sum = 0;
         for (int64_t t = 0; t < rows; t++)

@@ -66,7 +66,7 @@ static void input_task(void *ctx, int64_t index, int worker)
                  m->x + t * h);
 }
 
-/* Logits in float32, whatever the arithmetic of the rest. */
+/* Logits of a router that is no linear: in float32 whatever the arithmetic of the rest, or as the row says. */
 static void logits_task(void *ctx, int64_t index, int worker)
 {
     MoeRun *m = ctx;
@@ -74,7 +74,9 @@ static void logits_task(void *ctx, int64_t index, int worker)
     int64_t h = r->m->cfg.hidden, n = r->m->cfg.moe.experts, t = index * MOE_TILE;
     GemmArgs g = {.m = tile_last(index, m->rows) - t, .n = n, .k = h, .x = m->x + t * h, .ldx = h, .w = m->router,
                   .ldw = h, .y = m->logits + t * n, .ldy = n};
-    if (r->ops.model)
+    if (r->m->arch->moe->round_logits) /* bias is the linear's own */
+        ops_gemm(&r->ops, &g, m->bias, r->worker[worker].exact);
+    else if (r->ops.model)
         gemm_exact(r->ops.k, &g, NULL, r->worker[worker].exact);
     else
         gemm_f32(&g, 1.0f);
@@ -85,9 +87,10 @@ static void choose_task(void *ctx, int64_t index, int worker)
     MoeRun *m = ctx;
     const Model *mod = m->lr->r->m;
     const MoeConfig *c = &mod->cfg.moe;
+    const float *bias = mod->arch->moe->round_logits ? NULL : m->bias;
     float *scratch = m->scratch + (size_t)worker * router_scratch_floats(c);
     for (int64_t t = index * MOE_TILE; t < tile_last(index, m->rows); t++)
-        router_choose(mod->arch->moe, c, &m->lr->r->ops, m->logits + t * c->experts, m->bias, scratch,
+        router_choose(mod->arch->moe, c, &m->lr->r->ops, m->logits + t * c->experts, bias, scratch,
                       m->idx + t * c->top_k, m->w + t * c->top_k);
 }
 
@@ -137,9 +140,11 @@ static Status route(MoeRun *m, Error *err)
     const LayerTensors *t = &r->m->layers[lr->layer];
     int64_t n = r->m->cfg.moe.experts;
     RETURN_IF_ERROR(run_tiles(m, input_task, m->rows, err));
+    Runner plain = *r; /* the router's weights keep what the checkpoint says */
+    plain.ops.model = false;
+    if (t->router_bias)
+        RETURN_IF_ERROR(load_vector(&plain, t->router_bias, &m->bias, err));
     if (t->router) {
-        Runner plain = *r; /* the weights keep what the checkpoint says */
-        plain.ops.model = false;
         RETURN_IF_ERROR(load_vector(&plain, t->router, &m->router, err));
         RETURN_IF_ERROR(run_tiles(m, logits_task, m->rows, err));
     } else {
@@ -147,11 +152,6 @@ static Status route(MoeRun *m, Error *err)
                     .act_scratch = m->act, .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lr->lin[L_ROUTER].index)};
         RETURN_IF_ERROR(stage_run(&st, NULL, NULL, err));
         RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, lr->lin[L_ROUTER].index, m->logits, n, n, err));
-    }
-    if (t->router_bias) {
-        Runner plain = *r;
-        plain.ops.model = false;
-        RETURN_IF_ERROR(load_vector(&plain, t->router_bias, &m->bias, err));
     }
     RETURN_IF_ERROR(run_tiles(m, choose_task, m->rows, err));
     RETURN_IF_ERROR(feed_choices(m, err));

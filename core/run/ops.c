@@ -56,9 +56,29 @@ static void act_libm(Activation act, float *g, int64_t n)
     }
 }
 
+/* f = R(R(u + 1) * R(g * R(sigmoid(R(alpha * g))))) with g at most and |u| at most act_limit */
+static void swiglu_clamped(const Ops *o, float *g, const float *u, int64_t n)
+{
+    float lim = o->act_limit;
+    for (int64_t i = 0; i < n; i++) {
+        float x = g[i] > lim ? lim : g[i], up = u[i] > lim ? lim : u[i] < -lim ? -lim : u[i], s = o->act_alpha * x;
+        ops_round(o, &s, 1);
+        s = 1.0f / (1.0f + expf(-s));
+        ops_round(o, &s, 1);
+        s *= x;
+        ops_round(o, &s, 1);
+        up += 1;
+        ops_round(o, &up, 1);
+        g[i] = up * s;
+    }
+    ops_round(o, g, n);
+}
+
 void ops_gate(const Ops *o, Activation act, float *g, const float *u, int64_t n)
 {
-    if (o->model) {
+    if (act == ACT_SWIGLU_CLAMPED) {
+        swiglu_clamped(o, g, u, n);
+    } else if (o->model) {
         act_libm(act, g, n);
         ops_round(o, g, n);
         o->k->mul(g, u, g, n);
@@ -108,6 +128,26 @@ void ops_rope(const Ops *o, float *x, const float *cos, const float *sin, int64_
 void ops_softmax(const Ops *o, float *x, int64_t n)
 {
     o->f->softmax(x, n);
+    ops_round(o, x, n);
+}
+
+void ops_softmax_sink(const Ops *o, float *x, int64_t n, float sink)
+{
+    float max = sink;
+    for (int64_t i = 0; i < n; i++)
+        max = x[i] > max ? x[i] : max;
+    for (int64_t i = 0; i < n; i++)
+        x[i] -= max;
+    float last = sink - max;
+    ops_round(o, x, n);
+    ops_round(o, &last, 1);
+    o->f->exp(x, n);
+    double sum = (double)expf(last);
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)x[i];
+    float total = (float)sum;
+    for (int64_t i = 0; i < n; i++)
+        x[i] /= total;
     ops_round(o, x, n);
 }
 

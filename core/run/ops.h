@@ -16,6 +16,7 @@ typedef struct Ops {
     const MathKernels *f; /* exp, softmax and gates */
     bool model;
     bool rope_fp32; /* rotations round only their result */
+    float act_limit, act_alpha; /* ACT_SWIGLU_CLAMPED */
     DType dtype;
 } Ops;
 
@@ -32,6 +33,8 @@ void ops_add(const Ops *o, const float *a, const float *b, float *y, int64_t n);
 void ops_rope(const Ops *o, float *x, const float *cos, const float *sin, int64_t half);
 /* x = R(softmax(x)) */
 void ops_softmax(const Ops *o, float *x, int64_t n);
+/* The same with one more score, whose share is dropped: x = R(softmax(R(x - max))) */
+void ops_softmax_sink(const Ops *o, float *x, int64_t n, float sink);
 /* x = R(R(tanh(R(x / cap))) * cap) */
 void ops_softcap(const Ops *o, float *x, int64_t n, float cap);
 /* x = R(x * s) */

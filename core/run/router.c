@@ -79,7 +79,7 @@ void router_choose(const MoeRule *rule, const MoeConfig *c, const Ops *ops, cons
     memcpy(score, logits, (size_t)n * sizeof *score);
     if (rule->score == SCORE_SOFTMAX)
         ops->f->softmax(score, n);
-    else
+    else if (rule->score == SCORE_SIGMOID)
         for (int i = 0; i < n; i++)
             score[i] = 1.0f / (1.0f + expf(-score[i]));
     for (int i = 0; i < n; i++)
@@ -88,7 +88,12 @@ void router_choose(const MoeRule *rule, const MoeConfig *c, const Ops *ops, cons
         limit_groups(rule, c, choice, group, taken);
     greatest(choice, n, c->top_k, taken, idx);
     float sum = 0;
-    for (int j = 0; j < c->top_k; j++) {
+    if (rule->score == SCORE_TOP_SOFTMAX) {
+        for (int j = 0; j < c->top_k; j++)
+            w[j] = score[idx[j]];
+        ops->f->softmax(w, c->top_k);
+    }
+    for (int j = 0; j < c->top_k && rule->score != SCORE_TOP_SOFTMAX; j++) {
         w[j] = score[idx[j]];
         sum += w[j];
     }

@@ -37,6 +37,8 @@ Status runner_new(Runner **out, const Model *m, const RunnerOptions *opt, Error 
     r->opt = *opt;
     r->ops = ops_make(opt->arith == ARITH_MODEL, m->cfg.dtype);
     r->ops.rope_fp32 = m->arch->rope_fp32;
+    r->ops.act_limit = (float)m->cfg.moe.act_limit;
+    r->ops.act_alpha = (float)m->cfg.moe.act_alpha;
     r->threads = pool_threads(opt->pool);
     r->worker = mem_zarray((size_t)r->threads, sizeof *r->worker);
     Status st = r->worker ? feed_new(&r->feed, m->ckpt, err) : error_nomem(err, "the runner");
@@ -123,16 +125,19 @@ uint64_t worker_need_bytes(const WorkerNeed *n)
     return (n->panel[0] + n->panel[1] + n->tile + n->scores) * sizeof(float) + n->exact * sizeof(double);
 }
 
-Status load_vector(Runner *r, const TensorInfo *t, float **out, Error *err)
+Status load_values(Runner *r, const TensorInfo *t, int64_t at, int64_t step, int64_t n, float **out, Error *err)
 {
     *out = NULL;
     if (!ops_can_widen(t->dtype))
         return error_set(err, ST_DATA, "%s: values of type %s cannot be run", t->name, dtype_name(t->dtype));
-    int64_t n = (int64_t)(t->nbytes / (uint64_t)dtype_size(t->dtype));
-    void *raw = mem_aligned(t->nbytes, 1);
+    uint64_t size = (uint64_t)dtype_size(t->dtype), bytes = ((uint64_t)(n - 1) * (uint64_t)step + 1) * size;
+    unsigned char *raw = mem_aligned(bytes, 1);
     float *v = mem_aligned((size_t)n, sizeof *v);
-    Status st = raw && v ? checkpoint_read(r->m->ckpt, t, 0, t->nbytes, raw, err) : error_nomem(err, t->name);
+    Status st = raw && v ? checkpoint_read(r->m->ckpt, t, (uint64_t)at * size, bytes, raw, err)
+                         : error_nomem(err, t->name);
     if (st == ST_OK) {
+        for (int64_t i = 1; i < n && step > 1; i++)
+            memcpy(raw + (uint64_t)i * size, raw + (uint64_t)(i * step) * size, size);
         ops_widen(&r->ops, t->dtype, raw, n, v);
         *out = v;
         v = NULL;
@@ -140,6 +145,11 @@ Status load_vector(Runner *r, const TensorInfo *t, float **out, Error *err)
     free(raw);
     free(v);
     return st;
+}
+
+Status load_vector(Runner *r, const TensorInfo *t, float **out, Error *err)
+{
+    return load_values(r, t, 0, 1, (int64_t)(t->nbytes / (uint64_t)dtype_size(t->dtype)), out, err);
 }
 
 /* ---- embedding and final norm ---- */
@@ -356,8 +366,10 @@ static uint64_t largest_piece(const Model *m)
 {
     uint64_t most = 0, sum = 0;
     for (int64_t i = 0; i < m->nlinears; i++) {
-        sum = m->linears[i].input == i ? 0 : sum;
-        sum += m->linears[i].weight->nbytes;
+        const Linear *l = &m->linears[i];
+        sum = l->input == i ? 0 : sum;
+        uint64_t bytes = (uint64_t)(l->out * l->in) * (uint64_t)dtype_size(l->weight->dtype);
+        sum += l->out_step ? 2 * bytes : bytes; /* with what lies between the rows of a stacked one */
         most = max_u64(most, sum);
     }
     most = most < piece_bytes ? most : piece_bytes;

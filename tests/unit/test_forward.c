@@ -174,7 +174,8 @@ static void golden_case(const char *arch, const char *kind, ArithMode arith)
 
 /* Recorded in float32 and in bf16. */
 static const char *const archs[] = {"llama", "llama3", "qwen2", "qwen3", "mistral", "phi3", "gemma2",
-                                    "mixtral", "qwen2_moe", "qwen3_moe", "glm4_moe", "deepseek_v3"};
+                                    "mixtral", "qwen2_moe", "qwen3_moe", "glm4_moe", "deepseek_v3",
+                                    "gpt_oss"};
 static const char *const fp32_archs[] = {"gemma3", "minimax_m2", "deepseek_v2"};
 
 static void fp32_is_the_recorded_forward(void **state)

@@ -711,6 +711,100 @@ static void damaged_configs_never_crash(void **state)
     temp_remove(dir);
 }
 
+/* ---- families ---- */
+
+static void windows_of_the_families(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path;
+        int64_t window[4];
+    } want[] = {
+        {"tests/golden/models/mistral/fp32", {8, 8, 8}},     {"tests/golden/models/phi3/fp32", {10, 10}},
+        {"tests/golden/models/gemma2/fp32", {8, 0, 8, 0}},   {"tests/golden/models/gemma3/fp32", {8, 8, 0}},
+        {"tests/golden/models/mixtral/fp32", {0, 0, 0}},     {"tests/golden/models/qwen2_moe/fp32", {0, 0, 0}},
+        {"tests/golden/models/gpt_oss/fp32", {8, 0}},        {"tests/golden/models/glm4_moe/fp32", {0, 0, 0}},
+    };
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        Model *m = open_ok(want[i].path, NULL);
+        for (int l = 0; l < m->cfg.layers; l++)
+            assert_int_equal(m->cfg.window[l], want[i].window[l]);
+        assert_null(m->warning); /* every tensor has its place */
+        model_free(m);
+    }
+}
+
+/* Gemma 3 in the second dialect: rope parameters by layer type. */
+static void nested_rope_parameters(void **state)
+{
+    (void)state;
+    Model *a = open_ok("tests/golden/models/gemma3/fp32", NULL);
+    char *dir = temp_folder();
+    size_t n;
+    char *weights = temp_get("tests/golden/models/gemma3/fp32/model.safetensors", &n);
+    temp_put(temp_path(dir, "model.safetensors"), weights, n);
+    temp_puts(temp_path(dir, "config.json"),
+              "{\"model_type\":\"gemma3\",\"text_config\":{\"model_type\":\"gemma3_text\",\"vocab_size\":128,"
+              "\"hidden_size\":40,\"intermediate_size\":56,\"num_hidden_layers\":3,\"num_attention_heads\":4,"
+              "\"num_key_value_heads\":2,\"max_position_embeddings\":256,\"rms_norm_eps\":1e-05,\"head_dim\":16,"
+              "\"query_pre_attn_scalar\":24,\"sliding_window\":8,\"dtype\":\"float32\",\"layer_types\":"
+              "[\"sliding_attention\",\"sliding_attention\",\"full_attention\"],\"rope_parameters\":{"
+              "\"full_attention\":{\"rope_type\":\"linear\",\"factor\":8.0,\"rope_theta\":1000000.0},"
+              "\"sliding_attention\":{\"rope_type\":\"default\",\"rope_theta\":10000.0}}}}");
+    Model *b = open_ok(dir, NULL);
+    assert_true(a->arch == b->arch && a->cfg.tied && b->cfg.tied && a->cfg.attn_scale == b->cfg.attn_scale);
+    const RopeParams *r[2] = {&a->cfg.rope, &b->cfg.rope}, *l[2] = {&a->cfg.rope_local, &b->cfg.rope_local};
+    for (int i = 0; i < 2; i++) {
+        assert_true(r[i]->type == ROPE_LINEAR && r[i]->factor == 8 && r[i]->theta == 1e6 && r[i]->dim == 16);
+        assert_true(l[i]->type == ROPE_DEFAULT && l[i]->theta == 1e4 && l[i]->dim == 16);
+    }
+    assert_memory_equal(a->cfg.window, b->cfg.window, 3 * sizeof *a->cfg.window);
+    model_free(a);
+    model_free(b);
+    free(weights);
+    temp_remove(dir);
+}
+
+/* Linears under the names the hub gives them, experts as one group, stacked experts as views. */
+static void linears_of_the_families(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path, *name, *label;
+        LinearKind kind;
+        int64_t out, in;
+        int count;
+    } want[] = {
+        {"tests/golden/models/phi3/fp32", "model.layers.1.self_attn.qkv_proj", ".", LK_QKV, 128, 64, 1},
+        {"tests/golden/models/phi3/fp32", "model.layers.0.mlp.gate_up_proj", ".", LK_GATE_UP, 112, 64, 1},
+        {"tests/golden/models/mixtral/fp32", "model.layers.2.block_sparse_moe.experts.3.w2", "experts", LK_DOWN, 40, 32,
+         12},
+        {"tests/golden/models/mixtral/fp32", "model.layers.0.block_sparse_moe.gate", ".", LK_ROUTER, 4, 40, 1},
+        {"tests/golden/models/qwen2_moe/fp32", "model.layers.1.mlp.up_proj", "gu", LK_UP, 56, 40, 2},
+        {"tests/golden/models/qwen2_moe/fp32", "model.layers.2.mlp.shared_expert_gate", ".", LK_OTHER, 1, 40, 1},
+        {"tests/golden/models/deepseek_v3/fp32", "model.layers.0.self_attn.kv_a_proj_with_mqa", ".", LK_OTHER, 24, 40,
+         1},
+        {"tests/golden/models/deepseek_v3/fp32", "model.layers.2.mlp.shared_experts.down_proj", ".", LK_DOWN, 40, 48,
+         1},
+        {"tests/golden/models/gpt_oss/fp32", "model.layers.1.mlp.experts.2.up_proj", "experts", LK_UP, 32, 40, 12},
+    };
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        Model *m = open_ok(want[i].path, NULL);
+        int64_t at = model_find_linear(m, want[i].name);
+        if (at < 0)
+            fail_msg("%s is missing", want[i].name);
+        const Linear *l = &m->linears[at];
+        assert_true(l->kind == want[i].kind && l->out == want[i].out && l->in == want[i].in);
+        assert_string_equal(m->groups[l->group].label, want[i].label);
+        assert_int_equal(m->groups[l->group].count, want[i].count);
+        model_free(m);
+    }
+    Model *m = open_ok("tests/golden/models/deepseek_v3/fp32", "kimi_k2"); /* the same row */
+    assert_null(m->warning);
+    assert_int_equal(model_find_linear(m, "model.layers.1.mlp.gate"), -1); /* no linear there: not quantizable */
+    model_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -724,6 +818,9 @@ int main(void)
         cmocka_unit_test(unknown_types_run_or_are_refused),
         cmocka_unit_test(user_types_are_compared),
         cmocka_unit_test(table_is_sound),
+        cmocka_unit_test(windows_of_the_families),
+        cmocka_unit_test(nested_rope_parameters),
+        cmocka_unit_test(linears_of_the_families),
         cmocka_unit_test(damaged_configs_never_crash),
     };
     return cmocka_run_group_tests_name("model", tests, NULL, NULL);
