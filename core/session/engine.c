@@ -261,6 +261,8 @@ static Status ensure_lab(Engine *e, const Job *j, Error *err)
     if (e->lab && e->lab_peer == j->opt.peer)
         return ST_OK;
     drop_lab(e);
+    if (j->opt.cache_dir) /* asked for, so a folder that can't be is no small matter */
+        RETURN_IF_ERROR(dir_make(j->opt.cache_dir, err));
     EffectOptions o = {.calib = e->calib,
                        .eval = e->eval,
                        .cache_bytes = states_cap(e, j),

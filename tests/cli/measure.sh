@@ -68,4 +68,9 @@ PY
 is "worse repaired" "$(cat "$tmp/story")" "quantized is clearly worse than float, the two worst repair most of it"
 exits 0 "make demo without a terminal" sh tests/demo.sh "$(realpath "$SLIMSCOPE")"
 has "$tmp/out" "perplexity from" "is the report"
+touch "$tmp/notafolder"
+exits 74 "a cache folder that is a file" "$SLIMSCOPE" measure --model_path lab_models/demo --max-samples 1 --seq-len 16 --ctx 16 --cache-dir "$tmp/notafolder"
+has "$tmp/err" "notafolder" "is named"
+exits 0 "a cache folder is made" "$SLIMSCOPE" measure --model_path lab_models/demo --max-samples 1 --seq-len 16 --ctx 16 --cache-dir "$tmp/new/cache"
+is yes "$([ -d "$tmp/new/cache" ] && echo yes)" "and is there"
 finish
