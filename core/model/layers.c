@@ -241,18 +241,46 @@ static Status take_stacked(Open *o, int layer, const char *name, int64_t rows, i
     return open_take(o, text, false, want[0], rows, "num_local_experts, intermediate_size", out);
 }
 
-/* Variant E of specs/models.md 2.6: gate_up_proj [experts][hidden][2 inter] with gate and up in turn, down_proj
- * [experts][inter][hidden]; every expert's linears are views of them. */
-static Status take_stacked_experts(Open *o, int layer, LayerTensors *t)
+/* How the experts of a layer stand in stacked tensors (specs/models.md 2.6). */
+typedef enum StackLayout {
+    STACK_ROWS,    /* C: gate_up_proj [experts][2 inter][hidden], gate first; down_proj [experts][hidden][inter] */
+    STACK_COLUMNS, /* D: [experts][hidden][2 inter], gate first; [experts][inter][hidden] */
+    STACK_IN_TURN  /* E: as D, with gate and up in turn, and biases */
+} StackLayout;
+
+/* Makes *l the view of expert e's gate, up or down (part 0, 1, 2) in the stacked tensors. */
+static void stack_view(const ModelConfig *c, StackLayout layout, int e, int part, Linear *l)
+{
+    int64_t h = c->hidden, n = c->moe.inter, whole = part == 2 ? n * h : 2 * n * h;
+    bool turn = layout == STACK_IN_TURN && part < 2;
+    int64_t row = part == 2 ? h : 2 * n; /* values between one input and the next, in columns */
+    l->at = e * whole;
+    if (layout == STACK_ROWS) {
+        l->at += part == 1 ? n * h : 0;
+        l->out_step = l->in;
+        l->in_step = 1;
+    } else {
+        l->at += part != 1 ? 0 : turn ? 1 : n;
+        l->out_step = turn ? 2 : 1;
+        l->in_step = row;
+    }
+    l->bias_at = e * row + (turn ? part : 0);
+    l->bias_step = l->out_step;
+}
+
+static Status take_stacked_experts(Open *o, int layer, StackLayout layout, LayerTensors *t)
 {
     const MoeRule *r = o->m->arch->moe;
     const ModelConfig *c = &o->m->cfg;
     int64_t h = c->hidden, n = c->moe.inter;
-    const TensorInfo *gu, *gu_bias, *down, *down_bias;
-    RETURN_IF_ERROR(take_stacked(o, layer, "gate_up_proj", h, 2 * n, &gu));
-    RETURN_IF_ERROR(take_stacked(o, layer, "gate_up_proj_bias", 2 * n, 0, &gu_bias));
-    RETURN_IF_ERROR(take_stacked(o, layer, "down_proj", n, h, &down));
-    RETURN_IF_ERROR(take_stacked(o, layer, "down_proj_bias", h, 0, &down_bias));
+    bool rows = layout == STACK_ROWS;
+    const TensorInfo *gu, *down, *gu_bias = NULL, *down_bias = NULL;
+    RETURN_IF_ERROR(take_stacked(o, layer, "gate_up_proj", rows ? 2 * n : h, rows ? h : 2 * n, &gu));
+    RETURN_IF_ERROR(take_stacked(o, layer, "down_proj", rows ? h : n, rows ? n : h, &down));
+    if (layout == STACK_IN_TURN) {
+        RETURN_IF_ERROR(take_stacked(o, layer, "gate_up_proj_bias", 2 * n, 0, &gu_bias));
+        RETURN_IF_ERROR(take_stacked(o, layer, "down_proj_bias", h, 0, &down_bias));
+    }
     for (int e = 0; e < c->moe.experts; e++) {
         const char *const names[] = {r->gate, r->up, r->down};
         static const LinearKind kinds[] = {LK_GATE, LK_UP, LK_DOWN};
@@ -267,15 +295,25 @@ static Status take_stacked_experts(Open *o, int layer, LayerTensors *t)
             Linear *l = &o->m->linears[index];
             l->weight = last ? down : gu;
             l->bias = last ? down_bias : gu_bias;
-            l->at = last ? e * n * h : e * h * 2 * n + i;
-            l->out_step = last ? 1 : 2;
-            l->in_step = last ? h : 2 * n;
-            l->bias_at = last ? e * h : e * 2 * n + i;
-            l->bias_step = l->out_step;
+            stack_view(c, layout, e, i, l);
         }
         t->expert = e ? t->expert : gate;
     }
     return close_group(o, t->expert, "experts");
+}
+
+/* The layout of a checkpoint whose family stores experts one by one: stacked ones are told by their tensor and its
+ * shape, the library's own layout (rows) where both fit. */
+static bool found_stacked(const Open *o, int layer, StackLayout *layout)
+{
+    const ModelConfig *c = &o->m->cfg;
+    char text[NAME_MAX_BYTES];
+    snprintf(text, sizeof text, "model.layers.%d.%s.experts.gate_up_proj", layer, o->m->arch->moe->block);
+    const TensorInfo *t = checkpoint_find(o->m->ckpt, text);
+    if (!t)
+        return false;
+    *layout = t->ndim == 3 && t->shape[1] == c->hidden && t->shape[2] != c->hidden ? STACK_COLUMNS : STACK_ROWS;
+    return true;
 }
 
 /* All experts are one group: deployments run them as one operation with one scheme. */
@@ -314,7 +352,9 @@ static Status take_moe(Open *o, int layer, LayerTensors *t)
     }
     if (r->bias)
         RETURN_IF_ERROR(take_vector(o, layer, n, 0, r->experts_key, &t->router_bias, "%s.%s", r->block, r->bias));
-    RETURN_IF_ERROR(r->stacked ? take_stacked_experts(o, layer, t) : take_experts(o, layer, t));
+    StackLayout layout = STACK_IN_TURN;
+    bool stacked = r->stacked || found_stacked(o, layer, &layout);
+    RETURN_IF_ERROR(stacked ? take_stacked_experts(o, layer, layout, t) : take_experts(o, layer, t));
     if (!c->moe.shared_inter)
         return ST_OK;
     char module[64];
