@@ -212,8 +212,9 @@ static void prepare_reset(Term *t)
 
 static void own_modes(Term *t, bool on)
 {
-    if (t->null)
+    if (t->null || on == t->own_on)
         return;
+    t->own_on = on;
     fputs(on ? "\x1b[?2004h" : "\x1b[?2004l", t->out);
     fflush(t->out);
 }

@@ -40,6 +40,7 @@ typedef struct Term {
     Str captured;            /* what came from it, replayed at the end */
     struct termios modes;    /* as found */
     bool have_modes;
+    bool own_on;             /* bracketed paste was switched on */
 } Term;
 
 typedef struct TermOptions {
