@@ -55,7 +55,6 @@ enum {
     CMD_EDIT = 64,        /* one undo step */
     CMD_NEUTRAL = 128,    /* a view only: neither changes nor shows what edits do (history is compacted across it) */
     CMD_INPUT = 256,      /* its words name files to read: recorded as absolute paths */
-    CMD_NO_SCREEN = 512   /* hidden from the prompt's help: a form of the program, not of the language */
 };
 
 typedef enum ArgType {

@@ -20,4 +20,7 @@ extern const Arch arch_deepseek_v2;
 extern const Arch arch_deepseek_v3;
 extern const Arch arch_gpt_oss;
 
+/* Routing of DeepSeek-V3, which GLM 4.5 shares. */
+extern const MoeRule moe_rule_deepseek_v3;
+
 #endif

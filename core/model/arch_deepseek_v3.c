@@ -3,7 +3,7 @@
 /* The same decoder under another model_type. */
 static const char *const aliases[] = {"kimi_k2", NULL};
 
-static const MoeRule rule = {
+const MoeRule moe_rule_deepseek_v3 = {
     .block = "mlp",
     .experts_key = "n_routed_experts",
     .inter_key = "moe_intermediate_size",
@@ -26,7 +26,7 @@ const Arch arch_deepseek_v3 = {
     .title = "DeepSeek V3/R1, Kimi K2",
     .norm = NORM_LLAMA,
     .mla = true,
-    .moe = &rule,
+    .moe = &moe_rule_deepseek_v3,
     .default_theta = 10000,
     .default_eps = 1e-6,
     .aliases = aliases,

@@ -201,6 +201,9 @@ double local_sum(const Session *s, const int16_t *level);
 const QConfig *level_config(const Session *s, int level);        /* NULL for float */
 char *dup_or_null(const char *s);
 
+/* view.c */
+void metric_names(Str *out); /* of metric_table, with commas */
+
 /* assign.c */
 Status edit_push(Session *s, Edit e, Error *err); /* applies and takes ownership */
 void edit_fini(Edit *e);

@@ -212,8 +212,7 @@ static Status metric_needs(const char *const *metrics, unsigned *needs, Str *tit
         const Metric *m = metric_find(metrics[i]);
         if (!m) {
             Str names = {0};
-            for (int k = 0; metric_table[k]; k++)
-                str_printf(&names, "%s%s", k ? ", " : "", metric_table[k]->name);
+            metric_names(&names);
             error_set(err, ST_USAGE, "metric '%s' is not in this build: there are %s", metrics[i], str_text(&names));
             str_free(&names);
             return ST_USAGE;

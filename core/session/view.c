@@ -78,13 +78,18 @@ const Metric *session_metric(const Session *s)
     return s->metric;
 }
 
+void metric_names(Str *out)
+{
+    for (int i = 0; metric_table[i]; i++)
+        str_printf(out, "%s%s", i ? ", " : "", metric_table[i]->name);
+}
+
 Status session_show(Session *s, const char *metric, Error *err)
 {
     const Metric *m = metric_find(metric);
     if (!m) {
         Str names = {0};
-        for (int i = 0; metric_table[i]; i++)
-            str_printf(&names, "%s%s", i ? ", " : "", metric_table[i]->name);
+        metric_names(&names);
         error_set(err, ST_USAGE, "no metric '%s' in this build: there are %s", metric, str_text(&names));
         str_free(&names);
         return ST_USAGE;
