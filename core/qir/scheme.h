@@ -18,6 +18,19 @@ const char *qscope_name(QScope s);
 int qtype_parse(const char *s);
 int qscope_parse(const char *s);
 
+/* ext of a qconfig's side (specs/quantization.md 1); 0 or false: absent, the method's default holds. */
+typedef struct QExt {
+    bool mean;             /* minmax activations: aggregation_type mean */
+    int steps;             /* ssz */
+    double percdamp;       /* gptq, share of the mean of the Hessian's diagonal */
+    int64_t block_size;    /* gptq, input columns */
+    bool act_order;        /* gptq, ours: columns by falling diagonal */
+    bool search;           /* ceil_x */
+    double ceil_x, search_min, search_max, search_step;
+    int64_t dual_block;    /* dualscale */
+    double fraction;       /* w8a8s, ours: share of outliers */
+} QExt;
+
 /* One side of a qconfig (specs/quantization.md 1). method is a name of the QuantMethod table ("minmax"). */
 typedef struct QSpec {
     QType dtype;
@@ -25,6 +38,7 @@ typedef struct QSpec {
     bool symmetric;
     char method[24];
     int64_t group_size;  /* ext, 0 = absent */
+    QExt ext;
 } QSpec;
 
 typedef struct QConfig {

@@ -1,0 +1,36 @@
+#ifndef SLIM_QIR_QWEIGHT_H
+#define SLIM_QIR_QWEIGHT_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+#include "qir/scheme.h"
+
+/* A quantized weight as data, before a saver packs it: one byte an element (specs/quantization.md 3, 7). */
+typedef struct QWeight {
+    QType dtype;
+    QScope scope;
+    bool symmetric;
+    int64_t out, in;
+    uint8_t *code;     /* [out][in]. int8, int4: the integer (two's complement, int4 not packed); fp8_e4m3, mxfp8: the
+                        * e4m3fn byte; mxfp4: the e2m1 code 0..15, bit 3 the sign */
+    int64_t group;     /* neighbouring elements of a row that share parameters: in for per_channel, group_size for
+                        * per_group, 32 for the mx formats */
+    int64_t groups;    /* ceil(in / group) */
+    float *scale;      /* [out][groups], values of the arithmetic's dtype; NULL for mx */
+    float *offset;     /* [out][groups]; NULL: all 0 */
+    uint8_t *exponent; /* mx: [out][groups] E8M0 bytes (exponent + 127; 255 is NaN) */
+    int64_t outer_block, outer_blocks; /* dual_scale: elements of a row under one outer scale, and how many of them */
+    float *outer;      /* dual_scale: [out][outer_blocks] */
+} QWeight;
+
+/* Allocates what the spec needs for a weight [out][in]; nothing is filled in. Caller frees with qweight_fini. */
+Status qweight_init(QWeight *w, const QSpec *q, int64_t out, int64_t in, Error *err);
+void qweight_fini(QWeight *w);
+/* Bytes that qweight_init would take: for planners. */
+uint64_t qweight_bytes(const QSpec *q, int64_t out, int64_t in);
+/* Dequantized rows [row0, row0+rows) into y[rows][in]. T: dtype of the arithmetic in which the product is rounded;
+ * DT_F32 for none. */
+void qweight_rows(const QWeight *w, int64_t row0, int64_t rows, DType T, float *y);
+
+#endif
