@@ -49,21 +49,12 @@ struct EffectLab {
 
 /* ---- keys ---- */
 
-static void hash_spec(Hasher *h, const QSpec *s)
-{
-    hasher_str(h, qtype_name(s->dtype));
-    hasher_str(h, qscope_name(s->scope));
-    hasher_u64(h, s->symmetric);
-    hasher_str(h, s->method);
-    hasher_u64(h, (uint64_t)s->group_size);
-}
-
 static Digest hash_config(const QConfig *q)
 {
     Hasher h;
     hasher_init(&h);
-    hash_spec(&h, &q->act);
-    hash_spec(&h, &q->weight);
+    qspec_hash(&h, &q->act);
+    qspec_hash(&h, &q->weight);
     return hasher_end(&h);
 }
 

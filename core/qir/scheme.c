@@ -204,14 +204,46 @@ uint64_t scheme_bytes(const Scheme *s, const char *name, int64_t out, int64_t in
 int64_t qconfig_group(const QConfig *q)
 {
     if (q->weight.scope != QS_PER_GROUP)
-        return q->weight.scope == QS_DUAL_SCALE ? q->weight.group_size : 0;
+        return q->weight.scope == QS_DUAL_SCALE ? q->weight.ext.dual_block : 0;
     return q->weight.group_size > 0 ? q->weight.group_size : 128;
+}
+
+static bool ext_equal(const QExt *a, const QExt *b)
+{
+    return a->mean == b->mean && a->steps == b->steps && a->percdamp == b->percdamp
+           && a->block_size == b->block_size && a->act_order == b->act_order && a->ceil_x == b->ceil_x
+           && a->search == b->search && a->search_min == b->search_min && a->search_max == b->search_max
+           && a->search_step == b->search_step && a->dual_block == b->dual_block && a->fraction == b->fraction;
 }
 
 static bool spec_equal(const QSpec *a, const QSpec *b)
 {
     return a->dtype == b->dtype && a->scope == b->scope && a->symmetric == b->symmetric
-           && a->group_size == b->group_size && strcmp(a->method, b->method) == 0;
+           && a->group_size == b->group_size && ext_equal(&a->ext, &b->ext) && strcmp(a->method, b->method) == 0;
+}
+
+static uint64_t bits_of(double x)
+{
+    uint64_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+void qspec_hash(Hasher *h, const QSpec *q)
+{
+    const QExt *e = &q->ext;
+    hasher_str(h, qtype_name(q->dtype));
+    hasher_str(h, qscope_name(q->scope));
+    hasher_u64(h, q->symmetric);
+    hasher_str(h, q->method);
+    hasher_u64(h, (uint64_t)q->group_size);
+    const uint64_t ext[] = {
+        e->mean, (uint64_t)e->steps, bits_of(e->percdamp), (uint64_t)e->block_size, e->act_order, e->search,
+        bits_of(e->ceil_x), bits_of(e->search_min), bits_of(e->search_max), bits_of(e->search_step),
+        (uint64_t)e->dual_block, bits_of(e->fraction),
+    };
+    for (size_t i = 0; i < sizeof ext / sizeof ext[0]; i++)
+        hasher_u64(h, ext[i]);
 }
 
 bool qconfig_equal(const QConfig *a, const QConfig *b)

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "io/safetensors.h"
 
 typedef enum QType { QT_FLOAT, QT_INT8, QT_INT4, QT_MXFP8, QT_MXFP4, QT_FP8_E4M3, QT_PLACEHOLDER, QT_COUNT } QType;
@@ -68,6 +69,8 @@ uint64_t scheme_bytes(const Scheme *s, const char *name, int64_t out, int64_t in
 int64_t qconfig_group(const QConfig *q);
 /* Same quantization: every field that can change a number. */
 bool qconfig_equal(const QConfig *a, const QConfig *b);
+/* Every field that can change a number, for cache keys. */
+void qspec_hash(Hasher *h, const QSpec *q);
 /* The default recipe's: act per_tensor int8 asymmetric minmax, weight per_channel int8 symmetric minmax. */
 QConfig qconfig_default(void);
 /* "W8A8 per_tensor asym" for people. */

@@ -33,7 +33,9 @@ void check_fail(Check *c, const YamlNode *at, const char *fmt, ...)
         str_printf(c->all, "%s:%d:%d: %s%s%s\n", c->r->name, line, column, c->path, colon, text);
 }
 
-void check_note(Check *c, const YamlNode *at, const char *fmt, ...)
+static void add_note(Check *c, const YamlNode *at, bool blocks, const char *fmt, va_list ap)
+    __attribute__((format(printf, 4, 0)));
+static void add_note(Check *c, const YamlNode *at, bool blocks, const char *fmt, va_list ap)
 {
     Recipe *r = c->r;
     if (!mem_grow(&r->note, &r->notes_cap, r->nnotes + 1, sizeof *r->note)) {
@@ -43,9 +45,23 @@ void check_note(Check *c, const YamlNode *at, const char *fmt, ...)
     RecipeNote *n = &r->note[r->nnotes++];
     n->line = at->line;
     n->column = at->column;
+    n->blocks = blocks;
+    vsnprintf(n->text, sizeof n->text, fmt, ap);
+}
+
+void check_note(Check *c, const YamlNode *at, const char *fmt, ...)
+{
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(n->text, sizeof n->text, fmt, ap);
+    add_note(c, at, false, fmt, ap);
+    va_end(ap);
+}
+
+void check_block(Check *c, const YamlNode *at, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    add_note(c, at, true, fmt, ap);
     va_end(ap);
 }
 

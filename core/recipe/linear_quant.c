@@ -45,6 +45,13 @@ static const Quantizer weight_table[] = {
     {.methods = NULL},
 };
 
+/* Ours: the peer's loader refuses them. */
+static const Quantizer own_weight_table[] = {
+    {QS_PER_GROUP, QT_INT4, 1, "minmax ssz"},
+    {QS_PER_CHANNEL, QT_INT8, 1, "w8a8s"},
+    {.methods = NULL},
+};
+
 static bool has_word(const char *words, const char *w)
 {
     size_t n = strlen(w);
@@ -54,40 +61,30 @@ static bool has_word(const char *words, const char *w)
     return false;
 }
 
-static bool read_side(const YamlNode *map, QSpec *q)
+static bool quantizer_takes(const Quantizer *k, const QSpec *q)
 {
-    const YamlNode *dtype = yaml_get(map, "dtype"), *scope = yaml_get(map, "scope"), *sym = yaml_get(map, "symmetric");
-    const YamlNode *method = yaml_get(map, "method"), *group = yaml_get(yaml_get(map, "ext"), "group_size");
-    if (!dtype || !scope || !sym || !method || dtype->kind != YAML_STR || scope->kind != YAML_STR ||
-        method->kind != YAML_STR)
-        return false;
-    int t = qtype_parse(dtype->text), s = qscope_parse(scope->text);
-    if (t < 0 || s < 0 || !lax_bool(sym, &q->symmetric) || method->len >= sizeof q->method)
-        return false;
-    q->dtype = (QType)t;
-    q->scope = (QScope)s;
-    memcpy(q->method, method->text, method->len + 1);
-    q->group_size = 0;
-    if (group && !lax_int(group, &q->group_size))
-        q->group_size = 0;
-    return true;
+    return k->scope == q->scope && k->dtype == q->dtype && (k->sym < 0 || k->sym == (int)q->symmetric) &&
+           has_word(k->methods, q->method);
 }
 
 /* The quantizer of one side must exist; says which methods or which signs do. */
 static void check_side(Check *c, const YamlNode *map, const char *side, const QSpec *q, const Quantizer *table)
 {
-    size_t was = check_push(c, side);
     const Quantizer *same = NULL;
     for (const Quantizer *k = table; k->methods; k++) {
-        if (k->scope != q->scope || k->dtype != q->dtype)
-            continue;
-        if ((k->sym < 0 || k->sym == (int)q->symmetric) && has_word(k->methods, q->method)) {
-            check_pop(c, was);
+        if (quantizer_takes(k, q))
             return;
-        }
-        if (!same || k->sym < 0 || k->sym == (int)q->symmetric)
+        if (k->scope == q->scope && k->dtype == q->dtype &&
+            (!same || k->sym < 0 || k->sym == (int)q->symmetric))
             same = k;
     }
+    for (const Quantizer *k = own_weight_table; table == weight_table && k->methods; k++)
+        if (quantizer_takes(k, q)) {
+            check_note(c, yaml_get(map, "method"), "weights %s %s %s are ours: the peer refuses them",
+                       qscope_name(q->scope), qtype_name(q->dtype), q->method);
+            return;
+        }
+    size_t was = check_push(c, side);
     const YamlNode *at = yaml_get(map, "method");
     const char *what = table == act_table ? "an activation" : "a weight";
     if (!same)
@@ -100,32 +97,6 @@ static void check_side(Check *c, const YamlNode *map, const char *side, const QS
     else
         check_fail(c, at, "no method '%s' for %s %s %s %s; there is: %s", q->method, qscope_name(q->scope),
                    qtype_name(q->dtype), q->symmetric ? "sym" : "asym", what, same->methods);
-    check_pop(c, was);
-}
-
-/* ext keys that the peer checks at load: gptq's numbers, and dual_block_size, which has no default. */
-static void check_ext(Check *c, const YamlNode *map, const char *side, const QSpec *q)
-{
-    static const char *const numbers[] = {"percdamp", "block_size", "group_size", NULL};
-    const YamlNode *ext = yaml_get(map, "ext");
-    size_t was = check_push(c, side);
-    size_t at = check_push(c, "ext");
-    double x;
-    if (strcmp(q->method, "gptq") == 0)
-        for (const char *const *k = numbers; *k; k++) {
-            const YamlNode *v = yaml_get(ext, *k);
-            if (v && ((v->kind != YAML_INT && v->kind != YAML_FLOAT) || !lax_float(v, &x) || !(x > 0)))
-                check_fail(c, v, "%s must be a number above 0", *k);
-        }
-    const YamlNode *agg = yaml_get(ext, "aggregation_type");
-    if (agg && strcmp(q->method, "minmax") == 0 &&
-        (agg->kind != YAML_STR || (strcmp(agg->text, "max") != 0 && strcmp(agg->text, "mean") != 0)))
-        check_fail(c, agg, "aggregation_type must be max or mean");
-    const YamlNode *dual = yaml_get(ext, "dual_block_size");
-    int64_t n;
-    if (strcmp(q->method, "dualscale") == 0 && (!dual || !lax_int(dual, &n) || n <= 0))
-        check_fail(c, dual ? dual : map, "dual_block_size is needed by dualscale");
-    check_pop(c, at);
     check_pop(c, was);
 }
 
@@ -185,7 +156,7 @@ void check_linear_quant(Check *c, const YamlNode *map)
     QConfig q = {.act = {.dtype = QT_FLOAT, .scope = QS_PER_TENSOR, .symmetric = true, .method = "none"}};
     size_t was = check_push(c, "qconfig");
     int before = c->errors;
-    if (!weight || !read_side(weight, &q.weight) || (act && !read_side(act, &q.act))) {
+    if (!weight || !qspec_read(weight, &q.weight) || (act && !qspec_read(act, &q.act))) {
         check_pop(c, was);
         return; /* said already */
     }
@@ -198,19 +169,30 @@ void check_linear_quant(Check *c, const YamlNode *map)
     const Scheme *scheme = scheme_find(&q);
     if (!scheme && c->errors == before) {
         const bool token = q.act.scope == QS_PER_TOKEN && !q.act.symmetric;
-        check_fail(c, qc, "%s %s %s activations with %s %s %s weights can't be written by any saver%s",
+        check_block(c, qc, "%s %s %s activations with %s %s %s weights can't be written by any saver%s",
                    qscope_name(q.act.scope), qtype_name(q.act.dtype), q.act.symmetric ? "sym" : "asym",
                    qscope_name(q.weight.scope), qtype_name(q.weight.dtype), q.weight.symmetric ? "sym" : "asym",
                    token ? ": per_token needs symmetric: true" : "");
     }
     check_pop(c, was);
     if (scheme && !scheme->runnable)
-        check_note(c, qc, "linear_quant %s: kept, not run by this build", scheme->name);
+        check_block(c, qc, "linear_quant %s: kept, not run by this build", scheme->name);
     static const char main_list[] = "spec.process.";
     if (c->gather && strncmp(c->path, main_list, sizeof main_list - 1) == 0)
         add_entry(c, map, &q, scheme);
-    else if (c->gather)
-        check_note(c, map, "linear_quant in a prior stage: kept, not run by this build");
+}
+
+/* dynamic_cache: the peer's loader takes any qconfig, its run only this one. */
+void check_dynamic_cache(Check *c, const YamlNode *map)
+{
+    const YamlNode *qc = yaml_get(map, "qconfig");
+    QSpec q;
+    if (!qc || !qspec_read(qc, &q))
+        return; /* said already */
+    if (q.dtype != QT_INT8 || q.scope != QS_PER_CHANNEL || strcmp(q.method, "minmax") != 0)
+        check_block(c, qc, "dynamic_cache runs with per_channel int8 minmax, not with %s %s %s", qscope_name(q.scope),
+                    qtype_name(q.dtype), q.method);
+    check_ext(c, qc, "qconfig", &q);
 }
 
 /* Whether an item of a processor list is a mapping with a known type; says so otherwise. */
@@ -246,7 +228,7 @@ void check_processors(Check *c, const YamlNode *list)
             size_t at = check_push(c, t->name);
             check_object(c, item, &t->object);
             if (!t->runs)
-                check_note(c, item, "processor '%s': kept, not run by this build", t->name);
+                check_block(c, item, "processor '%s': kept, not run by this build", t->name);
             check_pop(c, at);
         }
         check_pop(c, was);

@@ -132,6 +132,11 @@ static void check_document(Check *c, const YamlNode *root)
         return;
     c->gather = true;
     check_object(c, root, &document_object);
+    const YamlNode *spec = yaml_get(root, "spec"), *prior = yaml_get(spec, "prior"), *runner = yaml_get(spec, "runner");
+    if (prior && prior->kind == YAML_SEQ && prior->count)
+        check_block(c, prior, "prior stages aren't run by this build");
+    if (runner && runner->kind == YAML_STR && strcmp(runner->text, "dp_layer_wise") == 0)
+        check_note(c, runner, "runner dp_layer_wise: run as layer_wise here");
 }
 
 static Status validate(Recipe *r, Str *all, Error *err)
@@ -146,7 +151,7 @@ static Status validate(Recipe *r, Str *all, Error *err)
     r->dataset = data && data->kind == YAML_STR ? data->text : "mix_calib.jsonl";
     Status st = c->errors ? c->status : ST_OK;
     free(c);
-    return st;
+    return st == ST_OK ? recipe_build_units(r, err) : st;
 }
 
 static Status parse(Recipe **out, const char *text, size_t len, const char *name, const char *path, bool generated,

@@ -22,11 +22,45 @@ typedef struct RecipeEntry {
     int line;                   /* of the entry in the source, 1-based; 0 in a generated document */
 } RecipeEntry;
 
-/* A finding about a recipe that doesn't stop it. */
+/* A finding about a recipe that doesn't stop it from being read. */
 typedef struct RecipeNote {
     int line, column;
+    bool blocks;                /* quant can't run it */
     char text[256];
 } RecipeNote;
+
+/* dynamic_cache: keys and values of the attention modules that the lists select. */
+typedef struct RecipeCache {
+    QSpec q;
+    int ninclude, nexclude;     /* no include: every attention */
+    const char *const *include; /* borrowed */
+    const char *const *exclude;
+} RecipeCache;
+
+typedef enum StepKind { STEP_LINEAR_QUANT, STEP_DYNAMIC_CACHE, STEP_OTHER } StepKind;
+/* A processor. */
+typedef struct RecipeStep {
+    StepKind kind;
+    int entry;                  /* linear_quant: for recipe_entry; else -1 */
+    const RecipeCache *cache;   /* dynamic_cache; else NULL */
+    const char *type;           /* as written; borrowed */
+    int line;
+} RecipeStep;
+/* An item of spec.process: a processor, or a group of them that share one forward (nested groups are flattened). */
+typedef struct RecipeUnit {
+    const RecipeStep *steps;
+    int nsteps;                 /* 0: an empty group */
+    int line;
+} RecipeUnit;
+
+/* An item of spec.save. */
+typedef struct RecipeSaver {
+    const char *type;           /* as written; borrowed */
+    double part_file_size;      /* GB, 0 = one file; a fraction is ours */
+    int line;
+} RecipeSaver;
+
+typedef enum RecipeRunner { RUNNER_AUTO, RUNNER_MODEL_WISE, RUNNER_LAYER_WISE, RUNNER_DP_LAYER_WISE } RecipeRunner;
 
 /* Parses and validates; errors collect as lines `name:line:column: path: message` (all of them in *all, may be NULL;
  * the first in err). */
@@ -40,6 +74,17 @@ const char *recipe_path(const Recipe *r);    /* NULL for the default recipe */
 const char *recipe_dataset(const Recipe *r); /* spec.dataset */
 int recipe_entries(const Recipe *r);
 const RecipeEntry *recipe_entry(const Recipe *r, int i);
+/* spec.process in list order. */
+int recipe_units(const Recipe *r);
+const RecipeUnit *recipe_unit(const Recipe *r, int i);
+int recipe_savers(const Recipe *r);
+const RecipeSaver *recipe_saver(const Recipe *r, int i);
+const char *recipe_apiversion(const Recipe *r); /* of the document that was opened */
+RecipeRunner recipe_runner(const Recipe *r);
+int recipe_priors(const Recipe *r); /* prior stages */
+/* Whether quant can run it; else appends a line `name:line:column: text` for every reason (why may be NULL). Pairs
+ * and processors that this build has are judged, not the model. */
+bool recipe_can_run(const Recipe *r, Str *why);
 int recipe_notes(const Recipe *r);
 const RecipeNote *recipe_note(const Recipe *r, int i);
 

@@ -35,6 +35,10 @@ struct Recipe {
     size_t nentries, entries_cap;
     RecipeNote *note;
     size_t nnotes, notes_cap;
+    RecipeUnit *unit;
+    RecipeSaver *saver;
+    int nunits, nsavers, npriors;
+    RecipeRunner runner;
     bool generated;
     Arena arena;
 };
@@ -58,6 +62,8 @@ typedef struct Check {
 /* Counts an error: `name:line:column: path: message`. */
 void check_fail(Check *c, const YamlNode *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void check_note(Check *c, const YamlNode *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* A note that says why quant can't run the recipe. */
+void check_block(Check *c, const YamlNode *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void check_nomem(Check *c);
 /* Enters a key or an index; gives the length to return to. */
 size_t check_push(Check *c, const char *key);
@@ -121,8 +127,16 @@ extern const Object document_object;
 void check_object(Check *c, const YamlNode *map, const Object *o);
 void check_value(Check *c, const YamlNode *v, const Field *f);
 void check_processors(Check *c, const YamlNode *list);
-/* Reads act and weight of a checked qconfig mapping; *group gets act/weight ext. */
+/* Checks what the tables can't say of linear_quant and, when they are gathered, adds the entry. */
 void check_linear_quant(Check *c, const YamlNode *map);
+void check_dynamic_cache(Check *c, const YamlNode *map);
+/* Reads a checked side of a qconfig; false when it isn't whole. Keys of ext that aren't what their method takes stay
+ * absent. */
+bool qspec_read(const YamlNode *map, QSpec *q);
+/* Checks ext of a side against its method (specs/quantization.md 1, 7). */
+void check_ext(Check *c, const YamlNode *map, const char *side, const QSpec *q);
+/* Units, savers, runner and stages of a document without errors. */
+Status recipe_build_units(Recipe *r, Error *err);
 
 /* ---- export ---- */
 

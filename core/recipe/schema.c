@@ -1,3 +1,4 @@
+#include <math.h>
 #include <string.h>
 
 #include "recipe/recipe_impl.h"
@@ -153,13 +154,13 @@ static const Field load_fields[] = {
 };
 static const Field saver_fields[] = {
     TYPE,
-    {.key = "part_file_size", .type = F_INT},
+    {.key = "part_file_size", .type = F_FLOAT},
     {.key = "ext", .type = F_MAP},
     {.key = "save_directory", .type = F_ANY},
     END,
 };
 static const Field compressed_fields[] = {
-    TYPE, {.key = "part_file_size", .type = F_INT}, {.key = "save_directory", .type = F_ANY}, END};
+    TYPE, {.key = "part_file_size", .type = F_FLOAT}, {.key = "save_directory", .type = F_ANY}, END};
 
 /* adapt_rotation: the fields of the other stage are refused. */
 static void check_rotation(Check *c, const YamlNode *map)
@@ -181,6 +182,23 @@ static void check_fa3(Check *c, const YamlNode *map)
     const YamlNode *q = yaml_get(map, "qconfig"), *d = yaml_get(map, "details");
     if (q && d && q->kind != YAML_NULL && d->kind != YAML_NULL)
         check_fail(c, d, "qconfig and details exclude each other");
+}
+
+/* Fractions of a GB are ours; the peer finds a negative size when it builds the saver. */
+static void check_saver(Check *c, const YamlNode *map)
+{
+    const YamlNode *v = yaml_get(map, "part_file_size");
+    double x;
+    if (!v || !lax_float(v, &x))
+        return;
+    size_t was = check_push(c, "part_file_size");
+    if (!isfinite(x))
+        check_fail(c, v, "must be a number of GB, not %s", v->text);
+    else if (x < 0)
+        check_block(c, v, "part_file_size is %g: 0 (one file) or more is needed", x);
+    else if (x != floor(x))
+        check_note(c, v, "part_file_size %g: the peer takes whole numbers only", x);
+    check_pop(c, was);
 }
 
 /* autoround: group_size goes with per_group and with nothing else. */
@@ -214,7 +232,7 @@ const ProcessorType processor_table[] = {
     {.name = "float_sparse", .object = {.fields = float_sparse_fields}},
     {.name = "svd_res", .object = {.fields = svd_fields}},
     {.name = "flatquant", .object = {.fields = only_patterns}},
-    {.name = "dynamic_cache", .object = {.fields = dynamic_cache_fields}},
+    {.name = "dynamic_cache", .runs = true, .object = {.fields = dynamic_cache_fields, .check = check_dynamic_cache}},
     {.name = "fa3_quant", .object = {.fields = fa3_fields, .check = check_fa3}},
     {.name = "kv_smooth", .object = {.fields = kv_smooth_fields}},
     {.name = "unary_analysis", .object = {.fields = unary_fields}},
@@ -230,9 +248,9 @@ const ProcessorType processor_table[] = {
 };
 
 const ProcessorType saver_table[] = {
-    {.name = "ascendv1_saver", .object = {.fields = saver_fields}},
-    {.name = "mindie_format_saver", .object = {.fields = saver_fields}},
-    {.name = "compressed_tensors", .object = {.fields = compressed_fields}},
+    {.name = "ascendv1_saver", .object = {.fields = saver_fields, .check = check_saver}},
+    {.name = "mindie_format_saver", .object = {.fields = saver_fields, .check = check_saver}},
+    {.name = "compressed_tensors", .object = {.fields = compressed_fields, .check = check_saver}},
     {.name = NULL},
 };
 

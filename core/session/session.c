@@ -555,15 +555,6 @@ Status identity_now(const Session *s, char out[65])
     return ST_OK;
 }
 
-static void hash_spec(Hasher *h, const QSpec *q)
-{
-    hasher_u64(h, (uint64_t)q->dtype);
-    hasher_u64(h, (uint64_t)q->scope);
-    hasher_u64(h, q->symmetric);
-    hasher_str(h, q->method);
-    hasher_u64(h, (uint64_t)q->group_size);
-}
-
 Digest assignment_key(const Session *s, const int16_t *level)
 {
     Hasher h;
@@ -575,8 +566,8 @@ Digest assignment_key(const Session *s, const int16_t *level)
     hasher_u64(&h, (uint64_t)s->opt.ctx);
     hasher_u64(&h, s->opt.seed);
     for (int i = 0; i + 1 < s->nlevels; i++) {
-        hash_spec(&h, &s->levels[i].act);
-        hash_spec(&h, &s->levels[i].weight);
+        qspec_hash(&h, &s->levels[i].act);
+        qspec_hash(&h, &s->levels[i].weight);
     }
     hasher_bytes(&h, level, (size_t)s->model->nlinears * sizeof *level);
     return hasher_end(&h);

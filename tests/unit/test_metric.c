@@ -327,10 +327,10 @@ typedef struct Level {
 } Level;
 
 static const Level levels[] = {
-    {{{QT_INT8, QS_PER_TENSOR, true, "minmax", 0}, {QT_INT8, QS_PER_CHANNEL, true, "minmax", 0}}, 127, 0},
-    {{{QT_INT8, QS_PER_TENSOR, false, "minmax", 0}, {QT_INT8, QS_PER_CHANNEL, true, "minmax", 0}}, 127, 1},
-    {{{QT_INT8, QS_PER_TOKEN, true, "minmax", 0}, {QT_INT4, QS_PER_CHANNEL, true, "minmax", 0}}, 7, 2},
-    {{{QT_FLOAT, QS_PER_TENSOR, true, "", 0}, {QT_INT4, QS_PER_CHANNEL, true, "minmax", 0}}, 7, 3},
+    {{{QT_INT8, QS_PER_TENSOR, true, "minmax", 0, {0}}, {QT_INT8, QS_PER_CHANNEL, true, "minmax", 0, {0}}}, 127, 0},
+    {{{QT_INT8, QS_PER_TENSOR, false, "minmax", 0, {0}}, {QT_INT8, QS_PER_CHANNEL, true, "minmax", 0, {0}}}, 127, 1},
+    {{{QT_INT8, QS_PER_TOKEN, true, "minmax", 0, {0}}, {QT_INT4, QS_PER_CHANNEL, true, "minmax", 0, {0}}}, 7, 2},
+    {{{QT_FLOAT, QS_PER_TENSOR, true, "", 0, {0}}, {QT_INT4, QS_PER_CHANNEL, true, "minmax", 0, {0}}}, 7, 3},
 };
 
 /* DECISIONS' formula, word by word. y: sum over tokens of |y|^2, bias left out (these models have none). */
@@ -513,7 +513,9 @@ static void missing_scores_have_a_reason(void **state)
     assert_true(le->score(&ok, &levels[1].q, why, sizeof why) == 0.5);
     assert_true(le->score(&ok, &levels[2].q, why, sizeof why) == 0.9);
     assert_true(le->score(&ok, &levels[3].q, why, sizeof why) == 0.5);
-    QConfig f = {{QT_FLOAT, QS_PER_TENSOR, true, "", 0}, {QT_FLOAT, QS_PER_CHANNEL, true, "", 0}}, other = levels[0].q;
+    QConfig f = {.act = {.scope = QS_PER_TENSOR, .symmetric = true},
+                 .weight = {.scope = QS_PER_CHANNEL, .symmetric = true}};
+    QConfig other = levels[0].q;
     assert_true(local_error_score(&ok.err, &f) == 0 && local_error_score(&ok.err, NULL) == 0);
     other.weight.scope = QS_PER_GROUP;
     assert_true(isnan(le->score(&ok, &other, why, sizeof why)));

@@ -85,6 +85,10 @@ static void good_document(void **state)
 #define ENTRY(q) "apiversion: modelslim_v1\nspec:\n  process:\n    - type: linear_quant\n      qconfig: " q "\n"
 #define PROCESS(p) "apiversion: modelslim_v1\nspec:\n  process:\n    - " p "\n"
 
+#define MX4(method) "scope: per_block, dtype: mxfp4, symmetric: true, method: " method
+#define W4G(more) "scope: per_group, dtype: int4, symmetric: true, method: " more
+#define SAVE(size) ENTRY(Q(A8, W8)) "  save:\n    - type: ascendv1_saver\n      part_file_size: " size "\n"
+
 /* want == NULL: accepted. Else a part of the first error. */
 static const struct {
     const char *text, *want;
@@ -99,15 +103,11 @@ static const struct {
      "act.symmetric: must be true or false"},
     {ENTRY(Q("scope: per_tensor, dtype: Int8, symmetric: false, method: minmax", W8)), "'Int8' is none of float, int8"},
     {ENTRY(Q("scope: per_tensr, dtype: int8, symmetric: false, method: minmax", W8)), "did you mean 'per_tensor'?"},
-    {ENTRY(Q("scope: per_token, dtype: int8, symmetric: false, method: minmax", W8)),
-     "per_token needs symmetric: true"},
     {ENTRY(Q("scope: per_token, dtype: int4, symmetric: true, method: minmax", W8)),
      "there is no per_token int4 quantizer"},
     {ENTRY(Q("scope: pd_mix, dtype: int8, symmetric: true, method: minmax", W8)), "pd_mix int8 needs symmetric: false"},
     {ENTRY(Q(A8, "scope: per_channel, dtype: int8, symmetric: false, method: minmax")),
      "no method 'minmax' for per_channel int8 asym a weight; there is: gptq"},
-    {ENTRY(Q(A8, "scope: per_channel, dtype: int4, symmetric: true, method: minmax")), "can't be written by any saver"},
-    {ENTRY(Q("scope: per_channel, dtype: int8, symmetric: true, method: minmax", W8)), "can't be written by any saver"},
     {ENTRY(Q("scope: per_token, dtype: int8, symmetric: true, method: minmax",
              "scope: per_channel, dtype: int4, symmetric: true, method: ssz")),
      NULL},
@@ -116,15 +116,29 @@ static const struct {
      "group_size must be a number above 0"},
     {ENTRY("{weight: {scope: per_group, dtype: int8, symmetric: true, method: gptq, ext: null}}"),
      "ext: must be a mapping, not null"},
+    {ENTRY("{weight: {scope: per_group, dtype: int8, symmetric: true, method: gptq, ext: {percdamp: '0.1'}}}"),
+     "percdamp must be a number above 0"},
+    {ENTRY("{weight: {" "scope: per_group, dtype: int4, symmetric: true, method: minmax, ext: {group_size: 0}}}"),
+     "group_size must be a number above 0"},
+    {ENTRY(Q(MX4("minmax"), MX4("ceil_x, ext: {ceil_x_value: 5}"))), "weight.ext: ceil_x_value must be a number in 6"},
+    {ENTRY(Q(MX4("minmax"), MX4("ceil_x, ext: {ceil_value: 7}"))), "ceil_x has no key 'ceil_value'"},
+    {ENTRY(Q(MX4("minmax"), MX4("ceil_x, ext: {enable_search: 1, search_max: 6}"))), "search_max must be above"},
+    {ENTRY(Q(MX4("minmax"), MX4("ceil_x, ext: {search_max: 6}"))), NULL},
+    {ENTRY(Q(MX4("minmax"), MX4("minmax, ext: {axes: x}"))), "axes must be an integer"},
+    {ENTRY(Q("scope: dual_scale, dtype: mxfp4, symmetric: true, method: dualscale",
+             "scope: dual_scale, dtype: mxfp4, symmetric: true, method: dualscale")),
+     "act.ext: dual_block_size is needed"},
+    {ENTRY(Q("scope: per_tensor, dtype: int8, symmetric: false, method: minmax, ext: {aggregation_type: sum}", W8)),
+     "aggregation_type must be max or mean"},
+    {ENTRY(Q(A8, "scope: per_channel, dtype: int8, symmetric: true, method: w8a8s, ext: {fraction: 1}")),
+     "fraction must be a number in 0"},
+    {SAVE(".nan"), "part_file_size: must be a number of GB"},
     {ENTRY(Q(A8, W8 ", bits: 8")), "weight.bits: unknown key"},
     {ENTRY(Q(A8, W8)) "      exlude: []\n", "exlude: unknown key (did you mean 'exclude'?)"},
     {ENTRY(Q(A8, W8)) "      exclude: [1]\n", "exclude.0: must be text, not integer: quote it"},
     {ENTRY(Q(A8, W8)) "      exclude: ['{1..2000}']\n", "exclude.0: pattern has more than 1000"},
     {ENTRY(Q(A8, W8)) "  dataset: null\n", "spec.dataset: must be text"},
-    {ENTRY(Q(A8, W8)) "  save:\n    - type: ascendv1_saver\n      part_file_size: -1\n", NULL},
     {ENTRY(Q(A8, W8)) "  save:\n    - type: ascendv1_saver\n      part_file_size: ' 1_0 '\n", NULL},
-    {ENTRY(Q(A8, W8)) "  save:\n    - type: ascendv1_saver\n      part_file_size: 1.5\n",
-     "part_file_size: must be an integer"},
     {ENTRY(Q(A8, W8)) "  save:\n    - type: compressed_tensors\n      ext: {}\n", "ext: unknown key"},
     {"helper: &x {any: thing}\n" ENTRY(Q(A8, W8)), NULL},
     {"apiversion: modelslim_v1\n", NULL},
@@ -182,6 +196,155 @@ static void rules(void **state)
         if (st == ST_OK)
             recipe_free(r);
     }
+}
+
+/* Accepted, with a note. blocks: it is why quant can't run it. */
+static const struct {
+    const char *text, *note;
+    bool blocks;
+} noted[] = {
+    {ENTRY(Q("scope: per_token, dtype: int8, symmetric: false, method: minmax", W8)), "per_token needs symmetric: true",
+     true},
+    {ENTRY(Q(A8, "scope: per_channel, dtype: int4, symmetric: true, method: minmax")), "can't be written by any saver",
+     true},
+    {ENTRY(Q("scope: per_channel, dtype: int8, symmetric: true, method: minmax", W8)), "can't be written by any saver",
+     true},
+    {ENTRY(Q("scope: per_token, dtype: int8, symmetric: true, method: minmax", W4G("minmax"))),
+     "can't be written by any saver", true},
+    {ENTRY("{weight: {" W4G("ssz") "}}"), "per_group int4 ssz are ours", false},
+    {ENTRY(Q(A8, "scope: per_channel, dtype: int8, symmetric: true, method: w8a8s, ext: {fraction: 0.02}")),
+     "per_channel int8 w8a8s are ours", false},
+    {ENTRY("{weight: {scope: per_group, dtype: int8, symmetric: true, method: gptq, ext: {actorder: true}}}"),
+     "actorder is ours", false},
+    {ENTRY("{weight: {scope: per_group, dtype: int8, symmetric: true, method: gptq, ext: {block_size: 12.5}}}"),
+     "block_size: a whole number", true},
+    {ENTRY(Q("scope: per_block, dtype: mxfp8, symmetric: true, method: minmax",
+             "scope: per_block, dtype: mxfp8, symmetric: true, method: minmax, ext: {axes: 0}")),
+     "axes: blocks along the last axis", true},
+    {SAVE("-1"), "part_file_size is -1", true},
+    {SAVE("1.5"), "part_file_size 1.5: the peer takes whole numbers only", false},
+    {PROCESS("{type: dynamic_cache, qconfig: {scope: per_token, dtype: int8, symmetric: true, method: minmax}}"),
+     "dynamic_cache runs with per_channel int8 minmax", true},
+    {PROCESS("{type: quarot}"), "processor 'quarot': kept", true},
+    {"apiversion: modelslim_v1\nspec: {runner: dp_layer_wise}\n", "run as layer_wise here", false},
+    {"apiversion: modelslim_v1\nspec: {prior: [{process: []}]}\n", "prior stages aren't run", true},
+};
+
+static void notes_and_what_blocks(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof noted / sizeof noted[0]; i++) {
+        Recipe *r = NULL;
+        Error e = {0};
+        if (recipe_parse(&r, noted[i].text, strlen(noted[i].text), "t", NULL, &e) != ST_OK)
+            fail_msg("%s for\n%s", e.text, noted[i].text);
+        const RecipeNote *found = NULL;
+        for (int k = 0; k < recipe_notes(r) && !found; k++)
+            found = strstr(recipe_note(r, k)->text, noted[i].note) ? recipe_note(r, k) : NULL;
+        if (!found)
+            fail_msg("no note '%s' for\n%s", noted[i].note, noted[i].text);
+        Str why = {0};
+        bool can = recipe_can_run(r, &why);
+        assert_int_equal(found->blocks, noted[i].blocks);
+        assert_int_equal(strstr(str_text(&why), noted[i].note) != NULL, noted[i].blocks);
+        assert_int_equal(can, why.len == 0);
+        if (noted[i].blocks)
+            assert_false(recipe_can_run(r, NULL));
+        str_free(&why);
+        recipe_free(r);
+    }
+}
+
+static void units_and_savers(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "apiversion: modelslim_v1\nspec:\n  runner: layer_wise\n  process:\n    - {type: linear_quant, qconfig: "
+        "{weight: {" W8 "}}}\n    - type: group\n      configs:\n        - {type: group, configs: [{type: "
+        "linear_quant, qconfig: &q " Q(A8, W8) "}, {type: iter_smooth}]}\n        - {type: dynamic_cache, qconfig: "
+        "{scope: per_channel, dtype: int8, symmetric: false, method: minmax, ext: {aggregation_type: mean}}, exclude: "
+        "['*.0.*', b]}\n        - {type: linear_quant, qconfig: *q}\n    - {type: group, configs: []}\n"
+        "  save:\n    - {type: mindie_format_saver, part_file_size: '2.0'}\n    - {type: ascendv1_saver}\n"
+        "    - {type: compressed_tensors, part_file_size: 0}\n";
+    Recipe *r;
+    Error e = {0};
+    if (recipe_parse(&r, text, strlen(text), "t", NULL, &e) != ST_OK)
+        fail_msg("%s", e.text);
+    assert_string_equal(recipe_apiversion(r), "modelslim_v1");
+    assert_int_equal(recipe_runner(r), RUNNER_LAYER_WISE);
+    assert_int_equal(recipe_priors(r), 0);
+    assert_int_equal(recipe_entries(r), 3);
+    assert_int_equal(recipe_units(r), 3);
+    const RecipeUnit *u = recipe_unit(r, 0);
+    assert_int_equal(u->nsteps, 1);
+    assert_int_equal(u->line, 5);
+    assert_int_equal(u->steps[0].kind, STEP_LINEAR_QUANT);
+    assert_int_equal(u->steps[0].entry, 0);
+    u = recipe_unit(r, 1);
+    static const StepKind kinds[] = {STEP_LINEAR_QUANT, STEP_OTHER, STEP_DYNAMIC_CACHE, STEP_LINEAR_QUANT};
+    static const int entries[] = {1, -1, -1, 2};
+    assert_int_equal(u->nsteps, 4);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(u->steps[i].kind, kinds[i]);
+        assert_int_equal(u->steps[i].entry, entries[i]);
+    }
+    assert_string_equal(u->steps[1].type, "iter_smooth");
+    assert_int_equal(u->steps[2].line, 9);
+    const RecipeCache *k = u->steps[2].cache;
+    assert_int_equal(k->q.scope, QS_PER_CHANNEL);
+    assert_false(k->q.symmetric);
+    assert_true(k->q.ext.mean);
+    assert_int_equal(k->ninclude, 0);
+    assert_int_equal(k->nexclude, 2);
+    assert_string_equal(k->exclude[1], "b");
+    assert_int_equal(recipe_unit(r, 2)->nsteps, 0);
+    assert_int_equal(recipe_savers(r), 3);
+    assert_string_equal(recipe_saver(r, 0)->type, "mindie_format_saver");
+    assert_true(recipe_saver(r, 0)->part_file_size == 2);
+    assert_true(recipe_saver(r, 1)->part_file_size == 4);
+    assert_true(recipe_saver(r, 2)->part_file_size == 0);
+    assert_int_equal(recipe_saver(r, 2)->line, 15);
+    recipe_free(r);
+}
+
+static void ext_is_read(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "apiversion: modelslim_v1\nspec:\n  process:\n"
+        "    - {type: linear_quant, qconfig: {act: {" A8 ", ext: {aggregation_type: mean}}, weight: {scope: "
+        "per_channel, dtype: int8, symmetric: true, method: ssz, ext: {step: 7, group_size: 3}}}}\n"
+        "    - {type: linear_quant, qconfig: {weight: {scope: per_group, dtype: int8, symmetric: false, method: gptq, "
+        "ext: {percdamp: 0.05, block_size: 64, group_size: 32, actorder: 'yes', other: 1}}}}\n"
+        "    - {type: linear_quant, qconfig: " Q("scope: per_block, dtype: mxfp4, symmetric: true, method: minmax",
+                                                "scope: per_block, dtype: mxfp4, symmetric: true, method: ceil_x, ext: "
+                                                "{axes: -1, ceil_x_value: 8, enable_search: true, search_min: 6.5, "
+                                                "search_max: '11', search_step: 5e-1}") "}\n"
+        "    - {type: linear_quant, qconfig: " Q("scope: dual_scale, dtype: mxfp4, symmetric: true, method: dualscale, "
+                                                "ext: {dual_block_size: 64}",
+                                                "scope: dual_scale, dtype: mxfp4, symmetric: true, method: dualscale, "
+                                                "ext: {dual_block_size: 128}") "}\n";
+    Recipe *r;
+    Error e = {0};
+    if (recipe_parse(&r, text, strlen(text), "t", NULL, &e) != ST_OK)
+        fail_msg("%s", e.text);
+    const QConfig *q = &recipe_entry(r, 0)->q;
+    assert_true(q->act.ext.mean);
+    assert_int_equal(q->weight.ext.steps, 7);
+    assert_int_equal(q->weight.group_size, 0); /* no groups: not read */
+    q = &recipe_entry(r, 1)->q;
+    assert_true(q->weight.ext.percdamp == 0.05 && q->weight.ext.block_size == 64 && q->weight.ext.act_order);
+    assert_int_equal(qconfig_group(q), 32);
+    const QExt *x = &recipe_entry(r, 2)->q.weight.ext;
+    assert_true(x->ceil_x == 8 && x->search && x->search_min == 6.5 && x->search_max == 11 && x->search_step == 0.5);
+    q = &recipe_entry(r, 3)->q;
+    assert_int_equal(q->act.ext.dual_block, 64);
+    assert_int_equal(qconfig_group(q), 128);
+    QConfig other = *q;
+    assert_true(qconfig_equal(q, &other));
+    other.act.ext.dual_block = 32;
+    assert_false(qconfig_equal(q, &other));
+    recipe_free(r);
 }
 
 static void all_errors_are_collected(void **state)
@@ -290,6 +453,9 @@ int main(void)
         cmocka_unit_test(broken_documents),
         cmocka_unit_test(good_document),
         cmocka_unit_test(rules),
+        cmocka_unit_test(notes_and_what_blocks),
+        cmocka_unit_test(units_and_savers),
+        cmocka_unit_test(ext_is_read),
         cmocka_unit_test(all_errors_are_collected),
         cmocka_unit_test(levels),
         cmocka_unit_test(prior_stages_are_kept),

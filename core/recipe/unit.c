@@ -1,0 +1,169 @@
+#include <string.h>
+
+#include "recipe/recipe_impl.h"
+
+/* What a run needs of a document that was found whole: units, savers, runner, prior stages. */
+
+static bool text_is(const YamlNode *v, const char *s)
+{
+    return v && v->kind == YAML_STR && strcmp(v->text, s) == 0;
+}
+
+/* The processors that a group stands for. Depth is bounded by YAML_DEPTH_MAX, number by YAML_NODES_MAX. */
+static int count_steps(const YamlNode *item)
+{
+    if (!text_is(yaml_get(item, "type"), "group"))
+        return 1;
+    const YamlNode *list = yaml_get(item, "configs");
+    int n = 0;
+    for (int i = 0; i < list->count; i++)
+        n += count_steps(list->items[i]);
+    return n;
+}
+
+static const char **copy_list(Recipe *r, const YamlNode *list, int *n)
+{
+    *n = list && list->kind == YAML_SEQ ? list->count : 0;
+    const char **text = arena_alloc(&r->arena, (size_t)(*n + 1) * sizeof *text);
+    for (int i = 0; text && i < *n; i++)
+        text[i] = list->items[i]->text;
+    return text;
+}
+
+static RecipeCache *cache_new(Recipe *r, const YamlNode *map)
+{
+    RecipeCache *k = arena_alloc(&r->arena, sizeof *k);
+    if (!k)
+        return NULL;
+    *k = (RecipeCache){0};
+    qspec_read(yaml_get(map, "qconfig"), &k->q);
+    k->include = copy_list(r, yaml_get(map, "include"), &k->ninclude);
+    k->exclude = copy_list(r, yaml_get(map, "exclude"), &k->nexclude);
+    return k->include && k->exclude ? k : NULL;
+}
+
+/* Fills steps from an item; *entry counts the linear_quant entries, which were gathered in the same order. */
+static bool fill_steps(Recipe *r, const YamlNode *item, RecipeStep *steps, int *n, int *entry)
+{
+    const YamlNode *type = yaml_get(item, "type");
+    if (text_is(type, "group")) {
+        const YamlNode *list = yaml_get(item, "configs");
+        bool fine = true;
+        for (int i = 0; i < list->count && fine; i++)
+            fine = fill_steps(r, list->items[i], steps, n, entry);
+        return fine;
+    }
+    RecipeStep *s = &steps[(*n)++];
+    *s = (RecipeStep){.kind = STEP_OTHER, .entry = -1, .type = type->text, .line = r->generated ? 0 : item->line};
+    if (text_is(type, "linear_quant")) {
+        s->kind = STEP_LINEAR_QUANT;
+        s->entry = (*entry)++;
+    } else if (text_is(type, "dynamic_cache")) {
+        s->kind = STEP_DYNAMIC_CACHE;
+        s->cache = cache_new(r, item);
+        return s->cache != NULL;
+    }
+    return true;
+}
+
+static bool build_process(Recipe *r, const YamlNode *list)
+{
+    int n = list && list->kind == YAML_SEQ ? list->count : 0, entry = 0;
+    r->unit = arena_alloc(&r->arena, (size_t)(n + 1) * sizeof *r->unit);
+    for (int i = 0; r->unit && i < n; i++) {
+        const YamlNode *item = list->items[i];
+        int room = count_steps(item), used = 0;
+        RecipeStep *steps = arena_alloc(&r->arena, (size_t)(room + 1) * sizeof *steps);
+        if (!steps || !fill_steps(r, item, steps, &used, &entry))
+            return false;
+        r->unit[i] = (RecipeUnit){.steps = steps, .nsteps = used, .line = r->generated ? 0 : item->line};
+        r->nunits++;
+    }
+    return r->unit != NULL;
+}
+
+static bool build_savers(Recipe *r, const YamlNode *list)
+{
+    int n = list && list->kind == YAML_SEQ ? list->count : 0;
+    r->saver = arena_alloc(&r->arena, (size_t)(n + 1) * sizeof *r->saver);
+    for (int i = 0; r->saver && i < n; i++) {
+        const YamlNode *size = yaml_get(list->items[i], "part_file_size");
+        RecipeSaver *s = &r->saver[r->nsavers++];
+        *s = (RecipeSaver){.type = yaml_get(list->items[i], "type")->text,
+                           .part_file_size = 4,
+                           .line = r->generated ? 0 : list->items[i]->line};
+        if (size)
+            lax_float(size, &s->part_file_size);
+    }
+    return r->saver != NULL;
+}
+
+static RecipeRunner runner_of(const YamlNode *v)
+{
+    static const char *const names[] = {[RUNNER_AUTO] = "auto",
+                                        [RUNNER_MODEL_WISE] = "model_wise",
+                                        [RUNNER_LAYER_WISE] = "layer_wise",
+                                        [RUNNER_DP_LAYER_WISE] = "dp_layer_wise"};
+    for (int i = RUNNER_DP_LAYER_WISE; i > RUNNER_AUTO; i--)
+        if (text_is(v, names[i]))
+            return (RecipeRunner)i;
+    return RUNNER_AUTO;
+}
+
+Status recipe_build_units(Recipe *r, Error *err)
+{
+    const YamlNode *spec = yaml_get(yaml_root(r->doc), "spec"), *prior = yaml_get(spec, "prior");
+    r->runner = runner_of(yaml_get(spec, "runner"));
+    r->npriors = prior && prior->kind == YAML_SEQ ? prior->count : 0;
+    if (!build_process(r, yaml_get(spec, "process")) || !build_savers(r, yaml_get(spec, "save")))
+        return error_nomem(err, "a recipe");
+    return ST_OK;
+}
+
+int recipe_units(const Recipe *r)
+{
+    return r->nunits;
+}
+
+const RecipeUnit *recipe_unit(const Recipe *r, int i)
+{
+    return &r->unit[i];
+}
+
+int recipe_savers(const Recipe *r)
+{
+    return r->nsavers;
+}
+
+const RecipeSaver *recipe_saver(const Recipe *r, int i)
+{
+    return &r->saver[i];
+}
+
+const char *recipe_apiversion(const Recipe *r)
+{
+    const YamlNode *v = yaml_get(yaml_root(r->doc), "apiversion");
+    return v && v->kind == YAML_STR ? v->text : "Unknown";
+}
+
+RecipeRunner recipe_runner(const Recipe *r)
+{
+    return r->runner;
+}
+
+int recipe_priors(const Recipe *r)
+{
+    return r->npriors;
+}
+
+bool recipe_can_run(const Recipe *r, Str *why)
+{
+    bool fine = true;
+    for (size_t i = 0; i < r->nnotes; i++) {
+        const RecipeNote *n = &r->note[i];
+        if (n->blocks && why)
+            str_printf(why, "%s:%d:%d: %s\n", r->name, n->line, n->column, n->text);
+        fine = fine && !n->blocks;
+    }
+    return fine;
+}
