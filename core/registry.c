@@ -16,6 +16,7 @@ const Arch *const arch_table[] = {
     &arch_mixtral,
     &arch_qwen2_moe,
     &arch_qwen3_moe,
+    &arch_qwen3_next,
     &arch_glm4_moe,
     &arch_minimax_m2,
     &arch_deepseek_v2,

@@ -6,10 +6,13 @@
 /* Shape of the register tile of exact_tile. */
 enum { EXACT_ROWS = 4, EXACT_COLS = 8 };
 
+/* Columns of the state that delta_step works on at once. */
+enum { DELTA_COLS = 32 };
+
 /* Element-wise kernels of the forward pass. Every table gives the same values for widen, round, add, scale, rope,
- * sum_sq and exact_tile (bit for bit: no product-sum is fused where that could round differently); exp, softmax and
- * the gates are libm in the reference and a polynomial in the others (relative error below 3e-7). Counts may be 0;
- * pointers need no alignment; in and out may be the same array, but must not overlap otherwise. */
+ * sum_sq, delta_step and exact_tile (bit for bit: no product-sum is fused where that could round differently); exp,
+ * softmax and the gates are libm in the reference and a polynomial in the others (relative error below 3e-7). Counts
+ * may be 0; pointers need no alignment; in and out may be the same array, but must not overlap otherwise. */
 typedef struct MathKernels {
     const char *name; /* "reference", "generic", "avx2", "avx512" */
     void (*widen_bf16)(const uint16_t *src, int64_t n, float *dst);
@@ -33,6 +36,10 @@ typedef struct MathKernels {
     void (*rope)(float *a, float *b, const float *c, const float *s, int64_t n);
     /* Sum of squares in float64 (products are exact), 8 interleaved partial sums added pairwise. */
     double (*sum_sq)(const float *x, int64_t n);
+    /* One token of the gated delta rule on DELTA_COLS columns of a head's state s[keys][DELTA_COLS] (specs/models.md
+     * 2.5): s *= decay; d = (v - s^T k) * beta; s += k d^T; o = s^T q. Sums run over keys ascending, in float32. */
+    void (*delta_step)(float *s, int64_t keys, const float *k, const float *q, const float *v, float decay,
+                       float beta, float *o);
     /* c[i][j] += sum over k ascending of x[k][i] * w[k][j], one float64 accumulator an element. Operands hold widened
      * float32 values, so every product is exact and the result is the same on every processor. ldc: doubles per row
      * of c. */

@@ -97,6 +97,24 @@ static double sum_sq(const float *x, int64_t n)
     return ((p[0] + p[4]) + (p[2] + p[6])) + ((p[1] + p[5]) + (p[3] + p[7]));
 }
 
+static void delta_step(float *s, int64_t keys, const float *k, const float *q, const float *v, float decay,
+                       float beta, float *o)
+{
+    for (int j = 0; j < DELTA_COLS; j++) {
+        float seen = 0, out = 0;
+        for (int64_t i = 0; i < keys; i++) {
+            s[i * DELTA_COLS + j] *= decay;
+            seen += s[i * DELTA_COLS + j] * k[i];
+        }
+        float d = (v[j] - seen) * beta;
+        for (int64_t i = 0; i < keys; i++) {
+            s[i * DELTA_COLS + j] += k[i] * d;
+            out += s[i * DELTA_COLS + j] * q[i];
+        }
+        o[j] = out;
+    }
+}
+
 static void exact_tile(int64_t k, const double *x, const double *w, double *c, int64_t ldc)
 {
     for (int64_t t = 0; t < k; t++)
@@ -120,6 +138,7 @@ const MathKernels math_kernels_reference = {
     .mul = mul,
     .rope = rope,
     .sum_sq = sum_sq,
+    .delta_step = delta_step,
     .exact_tile = exact_tile,
 };
 

@@ -322,6 +322,44 @@ VEC_TARGET static double sum_sq(const float *x, int64_t n)
     return ((p[0] + p[4]) + (p[2] + p[6])) + ((p[1] + p[5]) + (p[3] + p[7]));
 }
 
+/* The columns' sums stay in registers while the state passes by. */
+VEC_TARGET static void delta_step(float *s, int64_t keys, const float *k, const float *q, const float *v, float decay,
+                                  float beta, float *o)
+{
+    enum { PARTS = DELTA_COLS / VN };
+    VF sum[PARTS], d[PARTS], w;
+#pragma GCC unroll 8
+    for (int j = 0; j < PARTS; j++)
+        vsplat(&sum[j], 0);
+    for (int64_t i = 0; i < keys; i++)
+#pragma GCC unroll 8
+        for (int j = 0; j < PARTS; j++) {
+            float *at = s + i * DELTA_COLS + j * VN;
+            vload(&w, at);
+            w = w * decay;
+            vstore(at, &w);
+            sum[j] += w * k[i];
+        }
+#pragma GCC unroll 8
+    for (int j = 0; j < PARTS; j++) {
+        vload(&w, v + j * VN);
+        d[j] = (w - sum[j]) * beta;
+        vsplat(&sum[j], 0);
+    }
+    for (int64_t i = 0; i < keys; i++)
+#pragma GCC unroll 8
+        for (int j = 0; j < PARTS; j++) {
+            float *at = s + i * DELTA_COLS + j * VN;
+            vload(&w, at);
+            w += d[j] * k[i];
+            vstore(at, &w);
+            sum[j] += w * q[i];
+        }
+#pragma GCC unroll 8
+    for (int j = 0; j < PARTS; j++)
+        vstore(o + j * VN, &sum[j]);
+}
+
 /* Products of float32 values are exact in float64, so a fused multiply-add rounds exactly where the two operations
  * do. */
 VEC_TARGET static void exact_tile(int64_t k, const double *x, const double *w, double *c, int64_t ldc)
@@ -368,5 +406,6 @@ const MathKernels VEC_TABLE = {
     .mul = mul,
     .rope = rope,
     .sum_sq = sum_sq,
+    .delta_step = delta_step,
     .exact_tile = exact_tile,
 };

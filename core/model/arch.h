@@ -14,6 +14,7 @@ extern const Arch arch_gemma3;
 extern const Arch arch_mixtral;
 extern const Arch arch_qwen2_moe;
 extern const Arch arch_qwen3_moe;
+extern const Arch arch_qwen3_next;
 extern const Arch arch_glm4_moe;
 extern const Arch arch_minimax_m2;
 extern const Arch arch_deepseek_v2;
@@ -22,5 +23,7 @@ extern const Arch arch_gpt_oss;
 
 /* Routing of DeepSeek-V3, which GLM 4.5 shares. */
 extern const MoeRule moe_rule_deepseek_v3;
+/* Routing of Qwen2-MoE, which Qwen3-Next shares. */
+extern const MoeRule moe_rule_qwen2;
 
 #endif

@@ -1,7 +1,7 @@
 #include "model/arch.h"
 #include "model/config.h"
 
-static const MoeRule rule = {
+const MoeRule moe_rule_qwen2 = {
     .block = "mlp",
     .experts_key = "num_experts",
     .inter_key = "moe_intermediate_size",
@@ -39,7 +39,7 @@ const Arch arch_qwen2_moe = {
     .model_type = "qwen2_moe",
     .title = "Qwen 1.5/2 MoE",
     .norm = NORM_LLAMA,
-    .moe = &rule,
+    .moe = &moe_rule_qwen2,
     .default_theta = 10000,
     .default_eps = 1e-6,
     .windows = windows,

@@ -131,6 +131,56 @@ static Status read_mla(const cJSON *config, ModelConfig *cfg, Error *err)
     return ST_OK;
 }
 
+/* Layers of linear attention: those layer_types names, else all but every full_attention_interval-th. */
+static Status delta_layers(const cJSON *config, ModelConfig *cfg, Error *err)
+{
+    int step = 4, i = 0;
+    RETURN_IF_ERROR(count_key(config, "full_attention_interval", 1, MAX_LAYERS, &step, err));
+    for (i = 0; i < cfg->layers; i++)
+        cfg->delta.layer[i] = (i + 1) % step != 0;
+    const cJSON *list = json_get(config, "layer_types"), *v;
+    if (!list)
+        return ST_OK;
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != cfg->layers)
+        return error_set(err, ST_DATA, "'layer_types' must be a list with an entry for each of the %d layers",
+                         cfg->layers);
+    i = 0;
+    cJSON_ArrayForEach(v, list)
+    {
+        const char *s = cJSON_IsString(v) ? v->valuestring : "(no string)";
+        cfg->delta.layer[i] = strcmp(s, "linear_attention") == 0;
+        if (!cfg->delta.layer[i] && strcmp(s, "full_attention") != 0)
+            return error_set(err, ST_DATA,
+                             "'layer_types[%d]' is '%s': this family has linear_attention and full_attention", i, s);
+        i++;
+    }
+    return ST_OK;
+}
+
+static Status read_delta(const cJSON *config, Arena *a, ModelConfig *cfg, Error *err)
+{
+    DeltaConfig *d = &cfg->delta;
+    const struct {
+        const char *key;
+        int64_t max;
+        int *to;
+    } sizes[] = {
+        {"linear_num_key_heads", MAX_HEADS, &d->key_heads},     {"linear_num_value_heads", MAX_HEADS, &d->value_heads},
+        {"linear_key_head_dim", MAX_HEADS, &d->key_dim},        {"linear_value_head_dim", MAX_HEADS, &d->value_dim},
+        {"linear_conv_kernel_dim", DELTA_KERNEL_MAX, &d->kernel},
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        int64_t v = 0;
+        RETURN_IF_ERROR(size_key(config, sizes[i].key, sizes[i].max, &v, err));
+        *sizes[i].to = (int)v;
+    }
+    if (d->value_heads % d->key_heads)
+        return error_set(err, ST_DATA, "'linear_num_value_heads' %d is no multiple of 'linear_num_key_heads' %d",
+                         d->value_heads, d->key_heads);
+    d->layer = arena_alloc(a, (size_t)cfg->layers * sizeof *d->layer);
+    return d->layer ? delta_layers(config, cfg, err) : error_nomem(err, "the model's layers");
+}
+
 static Status read_sizes(const cJSON *config, const Arch *arch, ModelConfig *cfg, Error *err)
 {
     int64_t layers = 0, heads = 0, kv, head_dim;
@@ -204,8 +254,9 @@ static Status moe_groups(const cJSON *config, const MoeRule *rule, MoeConfig *m,
     return ST_OK;
 }
 
-static Status read_moe(const cJSON *config, const MoeRule *rule, Arena *a, ModelConfig *cfg, Error *err)
+static Status read_moe(const cJSON *config, const Arch *arch, Arena *a, ModelConfig *cfg, Error *err)
 {
+    const MoeRule *rule = arch->moe;
     MoeConfig *m = &cfg->moe;
     int64_t experts = 0, top_k = 0;
     RETURN_IF_ERROR(size_key(config, rule->experts_key, MAX_EXPERTS, &experts, err));
@@ -214,7 +265,7 @@ static Status read_moe(const cJSON *config, const MoeRule *rule, Arena *a, Model
     m->experts = (int)experts;
     m->top_k = (int)top_k;
     m->scale = 1;
-    m->renorm = rule->renorm == RENORM_ALWAYS;
+    m->renorm = rule->renorm == RENORM_ALWAYS || (rule->renorm == RENORM_CONFIG && arch->renorm);
     if (rule->renorm == RENORM_CONFIG)
         RETURN_IF_ERROR(json_bool(config, "norm_topk_prob", &m->renorm, NULL, err));
     if (rule->scaled)
@@ -417,14 +468,16 @@ Status config_read(const cJSON *config, const Arch *arch, bool known, Arena *a, 
         RETURN_IF_ERROR(read_activation(config, &cfg->act, err));
     RETURN_IF_ERROR(read_scores(config, arch, cfg, err));
     if (arch->moe)
-        RETURN_IF_ERROR(read_moe(config, arch->moe, a, cfg, err));
+        RETURN_IF_ERROR(read_moe(config, arch, a, cfg, err));
     RETURN_IF_ERROR(json_bool(config, "tie_word_embeddings", &cfg->tied, NULL, err));
     RETURN_IF_ERROR(read_dtype(config, &cfg->dtype, has_dtype, err));
     cfg->window = arena_alloc(a, (size_t)cfg->layers * sizeof *cfg->window);
     if (!cfg->window)
         return error_nomem(err, "the model's layers");
     memset(cfg->window, 0, (size_t)cfg->layers * sizeof *cfg->window);
-    if (known && arch->windows)
+    if (known && arch->delta)
+        RETURN_IF_ERROR(read_delta(config, a, cfg, err)); /* and no windows */
+    else if (known && arch->windows)
         RETURN_IF_ERROR(arch->windows(config, cfg, err));
     else
         RETURN_IF_ERROR(plain_windows(config, known, cfg, err));

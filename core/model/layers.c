@@ -39,8 +39,8 @@ static Status wrong_shape(Open *o, const TensorInfo *t, int ndim, const int64_t 
     return ST_DATA;
 }
 
-Status open_take(Open *o, const char *name, bool optional, int64_t rows, int64_t cols, const char *keys,
-                 const TensorInfo **out)
+static Status take_shape(Open *o, const char *name, bool optional, int ndim, const int64_t *want, const char *keys,
+                         const TensorInfo **out)
 {
     const TensorInfo *t = checkpoint_find(o->m->ckpt, name);
     *out = t;
@@ -51,16 +51,22 @@ Status open_take(Open *o, const char *name, bool optional, int64_t rows, int64_t
     if (!float_dtype(t->dtype))
         return error_set(o->err, ST_DATA, "'%s': tensor '%s' is %s: only F32, F16 and BF16 weights can be used",
                          open_file_of(o, t), name, dtype_name(t->dtype));
-    int64_t want[2] = {rows, cols};
-    int ndim = cols ? 2 : 1;
-    if (t->ndim != ndim || t->shape[0] != rows || (cols && t->shape[1] != cols))
+    if (t->ndim != ndim || memcmp(t->shape, want, (size_t)ndim * sizeof *want) != 0)
         return wrong_shape(o, t, ndim, want, keys);
     bool added;
     if (!map_add(&o->used, t->name, strlen(t->name), 0, &added))
         return error_nomem(o->err, "the model's tensors");
-    if (added)
-        o->m->params += rows * (cols ? cols : 1); /* fits: nbytes of the tensor does */
+    int64_t n = 1;
+    for (int i = 0; i < ndim; i++)
+        n *= want[i]; /* fits: nbytes of the tensor does */
+    o->m->params += added ? n : 0;
     return ST_OK;
+}
+
+Status open_take(Open *o, const char *name, bool optional, int64_t rows, int64_t cols, const char *keys,
+                 const TensorInfo **out)
+{
+    return take_shape(o, name, optional, cols ? 2 : 1, (const int64_t[]){rows, cols}, keys, out);
 }
 
 /* A tensor of one layer; the name is made from `fmt` under "model.layers.N.". */
@@ -151,7 +157,8 @@ static Status take_o(Open *o, int layer, LayerTensors *t)
 
 static Status take_qkv(Open *o, int layer, LayerTensors *t)
 {
-    static const char q_keys[] = "num_attention_heads x head_dim, hidden_size";
+    const char *q_keys = o->m->arch->out_gate ? "2 num_attention_heads x head_dim, hidden_size"
+                                              : "num_attention_heads x head_dim, hidden_size";
     static const char kv_keys[] = "num_key_value_heads x head_dim, hidden_size";
     const ModelConfig *c = &o->m->cfg;
     int64_t q = (int64_t)c->heads * c->head_dim, kv = (int64_t)c->kv_heads * c->head_dim;
@@ -161,7 +168,7 @@ static Status take_qkv(Open *o, int layer, LayerTensors *t)
         RETURN_IF_ERROR(take_o(o, layer, t)); /* the family's definition order */
         return add_alone(o, layer, self_attn, "qkv_proj", &w, &t->q);
     }
-    Want w = {LK_Q, q, c->hidden, q_keys, -1, -1};
+    Want w = {LK_Q, o->m->arch->out_gate ? 2 * q : q, c->hidden, q_keys, -1, -1};
     RETURN_IF_ERROR(add_linear(o, layer, self_attn, "q_proj", &w, &t->q));
     w = (Want){LK_K, kv, c->hidden, kv_keys, t->q, -1};
     RETURN_IF_ERROR(add_linear(o, layer, self_attn, "k_proj", &w, &t->k));
@@ -193,6 +200,35 @@ static Status take_mla(Open *o, int layer, LayerTensors *t)
                                 "self_attn.kv_a_layernorm.weight"));
     RETURN_IF_ERROR(add_alone(o, layer, self_attn, "kv_b_proj", &kv_b, &t->kv_b));
     return take_o(o, layer, t);
+}
+
+/* in_proj_qkvz and in_proj_ba read the same input, yet are loaded as two linears by those who serve the model: each is
+ * a group of its own, so that the small one can stay float. */
+static Status take_delta(Open *o, int layer, LayerTensors *t)
+{
+    static const char module[] = "linear_attn";
+    const ModelConfig *c = &o->m->cfg;
+    const DeltaConfig *d = &c->delta;
+    int64_t keys = (int64_t)d->key_heads * d->key_dim, values = (int64_t)d->value_heads * d->value_dim;
+    int64_t conv[] = {2 * keys + values, 1, d->kernel};
+    Want qkvz = {LK_OTHER, 2 * keys + 2 * values, c->hidden,
+                 "2 linear_num_key_heads x linear_key_head_dim + 2 linear_num_value_heads x linear_value_head_dim, "
+                 "hidden_size", -1, -1};
+    Want ba = {LK_OTHER, 2 * (int64_t)d->value_heads, c->hidden, "2 linear_num_value_heads, hidden_size", -1, -1};
+    Want out = {LK_OTHER, c->hidden, values, "hidden_size, linear_num_value_heads x linear_value_head_dim", -1, -1};
+    char name[NAME_MAX_BYTES];
+    snprintf(name, sizeof name, "model.layers.%d.%s.conv1d.weight", layer, module);
+    RETURN_IF_ERROR(take_shape(o, name, false, 3, conv, "linear_num_*_heads x linear_*_head_dim, 1, "
+                               "linear_conv_kernel_dim", &t->conv));
+    RETURN_IF_ERROR(add_alone(o, layer, module, "in_proj_qkvz", &qkvz, &t->qkvz));
+    ba.input = t->qkvz;
+    RETURN_IF_ERROR(add_alone(o, layer, module, "in_proj_ba", &ba, &t->ba));
+    RETURN_IF_ERROR(take_vector(o, layer, d->value_heads, 0, "linear_num_value_heads", &t->dt_bias, "%s.dt_bias",
+                                module));
+    RETURN_IF_ERROR(take_vector(o, layer, d->value_heads, 0, "linear_num_value_heads", &t->a_log, "%s.A_log", module));
+    RETURN_IF_ERROR(take_vector(o, layer, d->value_dim, 0, "linear_value_head_dim", &t->delta_norm, "%s.norm.weight",
+                                module));
+    return add_alone(o, layer, module, "out_proj", &out, &t->o);
 }
 
 /* ---- feed-forward ---- */
@@ -383,7 +419,7 @@ static Status take_norms(Open *o, int layer, LayerTensors *t)
     }
     if (a->sinks)
         RETURN_IF_ERROR(take_vector(o, layer, c->heads, 0, "num_attention_heads", &t->sinks, "self_attn.sinks"));
-    if (c->qk_norm == QK_NORM_NONE)
+    if (c->qk_norm == QK_NORM_NONE || (c->delta.layer && c->delta.layer[layer]))
         return ST_OK;
     bool full = c->qk_norm == QK_NORM_FULL;
     RETURN_IF_ERROR(take_vector(o, layer, c->head_dim * (full ? (int64_t)c->heads : 1), 0, "head_dim", &t->q_norm,
@@ -398,10 +434,11 @@ static Status take_layer(Open *o, int layer)
     const ModelConfig *c = &o->m->cfg;
     LayerTensors *t = &o->m->layers[layer];
     *t = (LayerTensors){.first = (int32_t)o->m->nlinears, .q = -1, .k = -1, .v = -1, .o = -1, .gate = -1, .up = -1,
-                        .down = -1, .q_a = -1, .kv_a = -1, .kv_b = -1, .router_linear = -1, .shared_gate = -1,
-                        .expert = -1};
+                        .down = -1, .q_a = -1, .kv_a = -1, .kv_b = -1, .qkvz = -1, .ba = -1, .router_linear = -1,
+                        .shared_gate = -1, .expert = -1};
     RETURN_IF_ERROR(take_norms(o, layer, t));
-    RETURN_IF_ERROR(o->m->arch->mla ? take_mla(o, layer, t) : take_qkv(o, layer, t));
+    bool delta = c->delta.layer && c->delta.layer[layer];
+    RETURN_IF_ERROR(delta ? take_delta(o, layer, t) : o->m->arch->mla ? take_mla(o, layer, t) : take_qkv(o, layer, t));
     RETURN_IF_ERROR(c->moe.experts && c->moe.layer[layer] ? take_moe(o, layer, t)
                                                           : take_dense(o, layer, "mlp", c->inter, keys, t));
     t->count = (int32_t)o->m->nlinears - t->first;

@@ -34,6 +34,7 @@ typedef struct RopeParams {
 typedef enum QkNorm { QK_NORM_NONE, QK_NORM_HEAD, QK_NORM_FULL } QkNorm; /* each head, or the whole projection */
 
 enum { MLA_ROPE_MAX = 1024 }; /* rotated dimensions of a head */
+enum { DELTA_KERNEL_MAX = 64 };
 
 /* Multi-head latent attention; kv_rank 0: there is none. */
 typedef struct MlaConfig {
@@ -41,6 +42,14 @@ typedef struct MlaConfig {
     int nope, rope, v;       /* dimensions of a head: without and with rotation, and of its values */
     bool interleaved;        /* rotated pairs are neighbours */
 } MlaConfig;
+
+/* Linear attention by the gated delta rule; layer NULL: there is none. */
+typedef struct DeltaConfig {
+    int key_heads, value_heads; /* every key head serves value_heads / key_heads value heads */
+    int key_dim, value_dim;     /* of a head */
+    int kernel;                 /* taps of the causal convolution */
+    bool *layer;                /* [layers] which layers have it instead of attention over scores */
+} DeltaConfig;
 
 /* Mixture of experts; experts 0: there is none. */
 typedef struct MoeConfig {
@@ -66,6 +75,7 @@ typedef struct ModelConfig {
     double attn_scale;     /* of the scores */
     double attn_softcap, final_softcap; /* 0: none */
     MlaConfig mla;
+    DeltaConfig delta;
     MoeConfig moe;
     Activation act;
     bool tied;
@@ -115,11 +125,14 @@ typedef struct Arch {
     bool fused;                  /* qkv_proj and gate_up_proj */
     bool local_rope;             /* layers with a window have a rotary embedding of their own */
     bool mla;
+    bool delta;                  /* all layers but every full_attention_interval-th are DeltaConfig's */
+    bool out_gate;               /* q_proj also gives a gate for each head's output: rows of a head are [q | gate] */
     bool sinks;                  /* LayerTensors.sinks */
     bool rope_fp32;              /* rotations compute in float32 in every arithmetic */
     bool tied;                   /* default of tie_word_embeddings */
     Activation act;              /* default of hidden_act */
     const MoeRule *moe;          /* NULL: dense */
+    bool renorm;                 /* default of norm_topk_prob */
     bool head_dim_from_config;   /* head_dim has its own default, not H/heads */
     int default_head_dim;
     double default_theta, default_eps;
@@ -158,6 +171,7 @@ typedef struct LayerTensors {
     const TensorInfo *after_attn, *after_ffn; /* Arch.sandwich */
     const TensorInfo *q_norm, *k_norm;
     const TensorInfo *q_a_norm, *kv_a_norm;   /* MLA */
+    const TensorInfo *conv, *a_log, *dt_bias, *delta_norm; /* linear attention */
     const TensorInfo *sinks;                  /* a score for every head that no value belongs to */
     const TensorInfo *router, *router_bias;   /* router: when it is no linear */
     /* Indices into linears, -1 for what the layer lacks. Fused: q is qkv_proj, gate is gate_up_proj. With experts
@@ -165,6 +179,7 @@ typedef struct LayerTensors {
     int32_t first, count;                     /* the layer's linears */
     int32_t q, k, v, o, gate, up, down;
     int32_t q_a, kv_a, kv_b;                  /* MLA; q is q_b_proj, or q_proj without a latent */
+    int32_t qkvz, ba;                         /* linear attention, without q, k and v; o is out_proj */
     int32_t router_linear, shared_gate;
     int32_t expert;                           /* gate of expert 0; three linears an expert: gate, up, down */
 } LayerTensors;

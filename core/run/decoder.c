@@ -98,6 +98,12 @@ RowNeed layer_row_need(const Model *m, bool act)
     q = m->arch->mla ? max64((int64_t)c->heads * c->v_dim, max64(c->mla.q_rank, c->mla.kv_rank)) : q;
     if (m->arch->fused) /* what comes out of a fused linear is used in place, the result stands beside it */
         n.mid = max64(2 * q + 2 * kv, 3 * c->inter);
+    if (m->arch->out_gate) /* what q_proj gives stands beside q */
+        n.mid = max64(n.mid, 3 * q + 2 * kv);
+    if (c->delta.layer) {
+        n.mid = max64(n.mid, delta_row_floats(&c->delta));
+        q = max64(q, (int64_t)c->delta.value_heads * c->delta.value_dim);
+    }
     if (m->arch->sandwich)
         n.tap = c->hidden;
     if (act)
@@ -128,6 +134,8 @@ WorkerNeed layer_worker_need(const Model *m, bool model_mode, int64_t longest, i
     }
     w.tile = (size_t)(largest_block * cols);
     w.scores = (size_t)attention_scores_floats(longest);
+    if (c->delta.layer && delta_state_floats(&c->delta) > w.scores)
+        w.scores = delta_state_floats(&c->delta);
     if (model_mode) {
         size_t a = gemm_exact_scratch(largest_block, cols);
         size_t b = gemm_exact_scratch(ATTENTION_ROWS_MAX, max64(longest, max64(c->head_dim, c->v_dim)));
@@ -168,12 +176,13 @@ static Status start_layer(LayerRun *lr, Error *err)
     const TensorInfo *const norm[NORM_ROLES] = {
         [NORM_INPUT] = t->input_norm, [NORM_POST] = t->post_norm, [NORM_AFTER_ATTN] = t->after_attn,
         [NORM_AFTER_FFN] = t->after_ffn, [NORM_Q] = t->q_norm, [NORM_K] = t->k_norm, [NORM_Q_A] = t->q_a_norm,
-        [NORM_KV_A] = t->kv_a_norm, [SINKS] = t->sinks,
+        [NORM_KV_A] = t->kv_a_norm, [SINKS] = t->sinks, [NORM_DELTA] = t->delta_norm, [CONV] = t->conv,
+        [A_LOG] = t->a_log, [DT_BIAS] = t->dt_bias,
     };
     const int32_t index[LINEAR_ROLES] = {
         [L_Q] = t->q, [L_K] = t->k, [L_V] = t->v, [L_O] = t->o, [L_GATE] = t->gate, [L_UP] = t->up,
         [L_DOWN] = t->down, [L_Q_A] = t->q_a, [L_KV_A] = t->kv_a, [L_KV_B] = t->kv_b,
-        [L_ROUTER] = t->router_linear, [L_SHARED_GATE] = t->shared_gate,
+        [L_QKVZ] = t->qkvz, [L_BA] = t->ba, [L_ROUTER] = t->router_linear, [L_SHARED_GATE] = t->shared_gate,
     };
     RETURN_IF_ERROR(blocks_plan(&lr->blocks, lr->in, err));
     for (int i = 0; i < LINEAR_ROLES; i++) {
@@ -381,27 +390,63 @@ static Status block_output(LayerRun *lr, const ChunkBuffers *b, LinearRole last,
                                                  .width = h}, err);
 }
 
+/* Where a head's [q | gate] rows are taken apart: q to dst. */
+static void split_gate_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const RowJob *j = ctx;
+    const ModelConfig *c = &j->lr->r->m->cfg;
+    int64_t d = c->head_dim;
+    for (int64_t t = index * ROW_TILE; t < tile_end(j->lr, index); t++)
+        for (int64_t h = 0; h < c->heads; h++)
+            memcpy(j->dst + (t * c->heads + h) * d, j->src + (t * c->heads + h) * 2 * d, (size_t)d * sizeof *j->dst);
+}
+
+/* dst = R(dst * R(sigmoid(gate))), the gates in their place of src, which they leave changed. */
+static void out_gate_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const RowJob *j = ctx;
+    const Ops *ops = &j->lr->r->ops;
+    const ModelConfig *c = &j->lr->r->m->cfg;
+    int64_t d = c->head_dim;
+    for (int64_t t = index * ROW_TILE; t < tile_end(j->lr, index); t++)
+        for (int64_t h = 0; h < c->heads; h++) {
+            float *o = j->dst + (t * c->heads + h) * d, *gate = (float *)(uintptr_t)j->src;
+            gate += (t * c->heads + h) * 2 * d + d;
+            ops_sigmoid(ops, gate, d);
+            ops_mul(ops, o, gate, o, d);
+        }
+}
+
 static Status project_heads(LayerRun *lr, const ChunkBuffers *b, Heads *h, Error *err)
 {
     const ModelConfig *c = &lr->r->m->cfg;
     LinearRun *lin = lr->lin;
-    bool fused = lr->r->m->arch->fused;
+    bool fused = lr->r->m->arch->fused, gated = lr->r->m->arch->out_gate;
     int64_t nq = (int64_t)c->heads * c->head_dim, nkv = (int64_t)c->kv_heads * c->head_dim, all = nq + 2 * nkv;
     FeedPiece after;
     Stage st = {.lr = lr, .n = fused ? 1 : 3, .lin = {&lin[L_Q], &lin[L_K], &lin[L_V]}, .x = b->x,
                 .act_scratch = b->act, .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lin[L_Q].lin->input)};
     float *k = b->mid + lr->rows * nq;
     *h = fused ? (Heads){{b->mid, b->mid + nq, b->mid + nq + nkv}, b->mid + lr->rows * all, {all, all, all},
-                         {nq, nkv, nkv}}
-               : (Heads){{b->mid, k, k + lr->rows * nkv}, b->mid, {nq, nkv, nkv}, {nq, nkv, nkv}};
+                         {nq, nkv, nkv}, NULL}
+               : (Heads){{b->mid, k, k + lr->rows * nkv}, b->mid, {nq, nkv, nkv}, {nq, nkv, nkv},
+                         NULL};
     for (int i = 0; i < st.n; i++) {
         st.y[i] = h->x[i];
         st.ldy[i] = h->ld[i];
     }
+    if (gated) {
+        st.y[0] = h->gate = b->mid + lr->rows * all;
+        st.ldy[0] = 2 * nq;
+    }
     layer_next_stage(lr, L_O, 1, false, &after);
     RETURN_IF_ERROR(stage_run(&st, NULL, &after, err));
     for (int i = 0; i < st.n; i++)
-        RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, lin[i].index, h->x[i], lin[i].lin->out, h->ld[i], err));
+        RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, lin[i].index, st.y[i], lin[i].lin->out, st.ldy[i], err));
+    if (gated)
+        RETURN_IF_ERROR(run_rows(lr, split_gate_task, &(RowJob){.src = h->gate, .dst = h->x[0]}, err));
     return run_rows(lr, rotate_task, &(RowJob){.q = h->x[0], .k = h->x[1], .ldq = h->ld[0], .ldk = h->ld[1]}, err);
 }
 
@@ -425,25 +470,34 @@ static Status run_attention(AttnRun *at, Error *err)
     return s;
 }
 
-static Status layer_attention(LayerRun *lr, const ChunkBuffers *b, Error *err)
+/* The values o_proj reads: projections, scores, weighted sums. */
+static Status attention_values(LayerRun *lr, const ChunkBuffers *b, float **out, Error *err)
 {
     const ModelConfig *c = &lr->r->m->cfg;
-    bool fused = lr->r->m->arch->fused, aside = lr->norm[NORM_AFTER_ATTN] != NULL;
-    int64_t no = (int64_t)c->heads * c->v_dim;
-    LinearRun *lin = lr->lin;
-    FeedPiece after;
-    Heads h;
-
-    RETURN_IF_ERROR(run_rows(lr, norm_task, &(RowJob){.src = b->in, .weight = lr->norm[NORM_INPUT], .dst = b->x,
-                                                      .width = c->hidden}, err));
+    Heads h = {.gate = NULL};
     RETURN_IF_ERROR(lr->r->m->arch->mla ? mla_heads(lr, b, &h, err) : project_heads(lr, b, &h, err));
     for (int i = 0; i < 3; i++)
         RETURN_IF_ERROR(layer_feed_tap(lr, (TapKind)(TAP_Q + i), -1, h.x[i], h.width[i], h.ld[i], err));
     AttnRun at = {.lr = lr, .q = h.x[0], .k = h.x[1], .v = h.x[2], .o = h.o, .ldq = h.ld[0], .ldk = h.ld[1],
-                  .ldv = h.ld[2], .ldo = no};
+                  .ldv = h.ld[2], .ldo = (int64_t)c->heads * c->v_dim};
+    *out = h.o;
     RETURN_IF_ERROR(run_attention(&at, err));
-    Stage out = {.lr = lr, .n = 1, .lin = {&lin[L_O]}, .x = h.o, .y = {b->tap}, .ldy = {c->hidden}, .lds = c->hidden,
-                 .act_scratch = b->act, .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lin[L_O].index)};
+    return h.gate ? run_rows(lr, out_gate_task, &(RowJob){.src = h.gate, .dst = h.o}, err) : ST_OK;
+}
+
+static Status layer_attention(LayerRun *lr, const ChunkBuffers *b, Error *err)
+{
+    const ModelConfig *c = &lr->r->m->cfg;
+    bool fused = lr->r->m->arch->fused, aside = lr->norm[NORM_AFTER_ATTN] != NULL;
+    LinearRun *lin = lr->lin;
+    FeedPiece after;
+    float *values;
+
+    RETURN_IF_ERROR(run_rows(lr, norm_task, &(RowJob){.src = b->in, .weight = lr->norm[NORM_INPUT], .dst = b->x,
+                                                      .width = c->hidden}, err));
+    RETURN_IF_ERROR(lin[L_QKVZ].lin ? delta_values(lr, b, &values, err) : attention_values(lr, b, &values, err));
+    Stage out = {.lr = lr, .n = 1, .lin = {&lin[L_O]}, .x = values, .y = {b->tap}, .ldy = {c->hidden},
+                 .lds = c->hidden, .act_scratch = b->act, .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lin[L_O].index)};
     add_to_residual(&out, b->in, b->out, aside);
     if (!lr->experts)
         layer_next_stage(lr, L_GATE, fused ? 1 : 2, !fused, &after);
@@ -495,6 +549,18 @@ static Status layer_ffn(LayerRun *lr, const ChunkBuffers *b, Error *err)
     return layer_feed_tap(lr, TAP_BLOCK_OUT, -1, b->out, c->hidden, c->hidden, err);
 }
 
+/* The linears a layer begins with. */
+static int first_stage(const Model *m, int layer, int32_t index[STAGE_MAX])
+{
+    const LayerTensors *t = &m->layers[layer];
+    const int32_t delta[] = {t->qkvz, t->ba}, mla[] = {t->q_a < 0 ? t->q : t->q_a, t->kv_a};
+    const int32_t gqa[] = {t->q, t->k, t->v};
+    const int32_t *from = t->qkvz >= 0 ? delta : m->arch->mla ? mla : gqa;
+    int n = from != gqa ? 2 : m->arch->fused ? 1 : 3;
+    memcpy(index, from, (size_t)n * sizeof *index);
+    return n;
+}
+
 /* What is read after this chunk's last stage: the same layer again, or the layer after it. */
 static void piece_after(const LayerRun *lr, FeedPiece *p)
 {
@@ -503,12 +569,10 @@ static void piece_after(const LayerRun *lr, FeedPiece *p)
     int layer = lr->b1 < lr->blocks.n ? lr->layer : lr->layer + 1;
     if (layer >= m->cfg.layers)
         return;
-    const LayerTensors *t = &m->layers[layer];
-    const int32_t mla[] = {t->q_a < 0 ? t->q : t->q_a, t->kv_a}, gqa[] = {t->q, t->k, t->v};
-    const int32_t *index = m->arch->mla ? mla : gqa;
-    LinearRun run[3];
-    const LinearRun *lin[3];
-    int n = m->arch->mla ? 2 : m->arch->fused ? 1 : 3;
+    int32_t index[STAGE_MAX];
+    LinearRun run[STAGE_MAX];
+    const LinearRun *lin[STAGE_MAX];
+    int n = first_stage(m, layer, index);
     for (int i = 0; i < n; i++) {
         const Linear *l = &m->linears[index[i]];
         if (!ops_can_widen(l->weight->dtype))
@@ -543,9 +607,10 @@ static RowNeed row_need(LayerRun *lr)
     const ModelConfig *c = &lr->r->m->cfg;
     RowNeed n = layer_row_need(lr->r->m, false);
     LinearRun *l = lr->lin, *qkv[] = {&l[L_Q], &l[L_K], &l[L_V]}, *gu[] = {&l[L_GATE], &l[L_UP]};
-    LinearRun *latent[] = {l[L_Q_A].lin ? &l[L_Q_A] : &l[L_Q], &l[L_KV_A]};
-    bool fused = lr->r->m->arch->fused, mla = lr->r->m->arch->mla;
-    int64_t first = mla ? stage_distinct_acts(latent, 2) : stage_distinct_acts(qkv, fused ? 1 : 3);
+    LinearRun *latent[] = {l[L_Q_A].lin ? &l[L_Q_A] : &l[L_Q], &l[L_KV_A]}, *delta[] = {&l[L_QKVZ], &l[L_BA]};
+    bool fused = lr->r->m->arch->fused;
+    LinearRun **start = l[L_QKVZ].lin ? delta : lr->r->m->arch->mla ? latent : qkv;
+    int64_t first = stage_distinct_acts(start, start != qkv ? 2 : fused ? 1 : 3);
     int64_t gu_acts = lr->experts ? 0 : stage_distinct_acts(gu, fused ? 1 : 2);
     n.act = max64(first, gu_acts) * c->hidden;
     for (int i = 0; i < LINEAR_ROLES; i++) /* those that run alone */

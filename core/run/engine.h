@@ -68,10 +68,12 @@ enum { STAGE_MAX = 3 };
 
 /* What a layer's linears and norms are to the decoder: slots of LayerRun.lin and .norm. */
 typedef enum LinearRole {
-    L_Q, L_K, L_V, L_O, L_GATE, L_UP, L_DOWN, L_Q_A, L_KV_A, L_KV_B, L_ROUTER, L_SHARED_GATE, LINEAR_ROLES
+    L_Q, L_K, L_V, L_O, L_GATE, L_UP, L_DOWN, L_Q_A, L_KV_A, L_KV_B, L_QKVZ, L_BA, L_ROUTER, L_SHARED_GATE,
+    LINEAR_ROLES
 } LinearRole;
 typedef enum NormRole {
-    NORM_INPUT, NORM_POST, NORM_AFTER_ATTN, NORM_AFTER_FFN, NORM_Q, NORM_K, NORM_Q_A, NORM_KV_A, SINKS, NORM_ROLES
+    NORM_INPUT, NORM_POST, NORM_AFTER_ATTN, NORM_AFTER_FFN, NORM_Q, NORM_K, NORM_Q_A, NORM_KV_A, SINKS,
+    NORM_DELTA, CONV, A_LOG, DT_BIAS, NORM_ROLES
 } NormRole;
 
 /* One pass over one layer. */
@@ -84,7 +86,7 @@ typedef struct LayerRun {
     BlockPlan blocks;
     const LinearForm *const *forms; /* of the layer's linears, NULL: all float */
     LinearRun lin[LINEAR_ROLES];    /* lin NULL where the layer has none */
-    float *norm[NORM_ROLES];        /* widened norm weights and sinks, NULL where the layer has none */
+    float *norm[NORM_ROLES];        /* widened norm weights and other small tensors, NULL where the layer has none */
     bool experts;           /* the feed-forward block is moe_run's */
     bool local;             /* rotated by ModelConfig.rope_local */
     uint64_t piece_max;     /* bytes of weights read as one piece */
@@ -120,10 +122,18 @@ typedef struct ChunkBuffers {
 typedef struct Heads {
     float *x[3], *o;
     int64_t ld[3], width[3];
+    float *gate; /* Arch.out_gate: where [q | gate] stand, else NULL */
 } Heads;
 /* Projects b->x to rotated heads in b->mid, of which a row takes mla_row_floats. */
 Status mla_heads(LayerRun *lr, const ChunkBuffers *b, Heads *h, Error *err);
 int64_t mla_row_floats(const ModelConfig *c);
+
+/* The values out_proj reads in a layer of linear attention, [rows][value_heads * value_dim], somewhere in b->mid, of
+ * which a row takes delta_row_floats. */
+Status delta_values(LayerRun *lr, const ChunkBuffers *b, float **out, Error *err);
+int64_t delta_row_floats(const DeltaConfig *d);
+/* Floats of state a worker holds in its scores. */
+size_t delta_state_floats(const DeltaConfig *d);
 
 /* The feed-forward block of a layer with experts, on lr->out; sets the chunk to the whole stream. */
 Status moe_run(LayerRun *lr, Error *err);

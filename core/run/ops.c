@@ -90,6 +90,31 @@ void ops_gate(const Ops *o, Activation act, float *g, const float *u, int64_t n)
     }
 }
 
+void ops_silu(const Ops *o, float *x, int64_t n)
+{
+    enum { STEP = 64 };
+    float ones[STEP];
+    for (int i = 0; i < STEP; i++)
+        ones[i] = 1;
+    for (int64_t i = 0; i < n; i += STEP)
+        ops_gate(o, ACT_SILU, x + i, ones, n - i < STEP ? n - i : STEP);
+}
+
+void ops_sigmoid(const Ops *o, float *x, int64_t n)
+{
+    o->k->scale(x, -1.0f, x, n);
+    o->f->exp(x, n);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = 1.0f / (1.0f + x[i]);
+    ops_round(o, x, n);
+}
+
+void ops_mul(const Ops *o, const float *a, const float *b, float *y, int64_t n)
+{
+    o->k->mul(a, b, y, n);
+    ops_round(o, y, n);
+}
+
 void ops_add(const Ops *o, const float *a, const float *b, float *y, int64_t n)
 {
     o->k->add(a, b, y, n);

@@ -27,6 +27,12 @@ void ops_round(const Ops *o, float *x, int64_t n);
 void ops_norm(const Ops *o, NormKind kind, const float *x, const float *w, double eps, int64_t n, float *y);
 /* g = R(R(act(g)) * u) */
 void ops_gate(const Ops *o, Activation act, float *g, const float *u, int64_t n);
+/* x = R(silu(x)) */
+void ops_silu(const Ops *o, float *x, int64_t n);
+/* x = R(sigmoid(x)) */
+void ops_sigmoid(const Ops *o, float *x, int64_t n);
+/* y = R(a * b) */
+void ops_mul(const Ops *o, const float *a, const float *b, float *y, int64_t n);
 /* y = R(a + b) */
 void ops_add(const Ops *o, const float *a, const float *b, float *y, int64_t n);
 /* Rotates the pairs (x[j], x[j+half]). */

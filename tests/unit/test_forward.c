@@ -77,7 +77,7 @@ static void tokens_of_golden(const Checkpoint *g, TokenSet *t)
     free(v);
 }
 
-static void compare_fp32(const char *name, const float *want, const float *got, int64_t n, double *worst)
+static void compare_fp32(const char *name, const float *want, const float *got, int64_t n, double most, double *worst)
 {
     double max = 0, diff = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -85,7 +85,7 @@ static void compare_fp32(const char *name, const float *want, const float *got, 
         diff = fmax(diff, fabs((double)want[i] - (double)got[i]));
         assert_false(isnan(got[i]));
     }
-    if (diff > 3e-5 * max)
+    if (diff > most * max)
         fail_msg("%s: off by %g of max %g", name, diff, max);
     *worst = fmax(*worst, max > 0 ? diff / max : 0);
 }
@@ -135,7 +135,7 @@ static void golden_case(const char *arch, const char *kind, ArithMode arith)
     snprintf(file, sizeof file, "%s.safetensors", out);
     if (forward_write(b.r, &t, file, &e) != ST_OK || checkpoint_open(&got, file, &e) != ST_OK)
         fail_msg("%s", e.text);
-    double worst = 0;
+    double worst = 0, most = strcmp(arch, "qwen3_next") == 0 ? 5e-5 : 3e-5;
     int64_t compared = 0;
     for (int64_t i = 0; i < checkpoint_count(want); i++) {
         const TensorInfo *w = checkpoint_at(want, i);
@@ -156,7 +156,7 @@ static void golden_case(const char *arch, const char *kind, ArithMode arith)
         else if (w->dtype == DT_I64)
             assert_memory_equal(fw, fg, (size_t)n * sizeof *fw);
         else
-            compare_fp32(w->name, fw, fg, n, &worst);
+            compare_fp32(w->name, fw, fg, n, most, &worst);
         free(fw);
         free(fg);
         compared++;
@@ -176,7 +176,7 @@ static void golden_case(const char *arch, const char *kind, ArithMode arith)
 static const char *const archs[] = {"llama", "llama3", "qwen2", "qwen3", "mistral", "phi3", "gemma2",
                                     "mixtral", "qwen2_moe", "qwen3_moe", "glm4_moe", "deepseek_v3",
                                     "gpt_oss"};
-static const char *const fp32_archs[] = {"gemma3", "minimax_m2", "deepseek_v2"};
+static const char *const fp32_archs[] = {"gemma3", "minimax_m2", "deepseek_v2", "qwen3_next"};
 
 static void fp32_is_the_recorded_forward(void **state)
 {

@@ -20,6 +20,7 @@ static const char *const models[] = {
     "tests/golden/models/minimax_m2/fp32", "tests/golden/models/glm4_moe/bf16",
     "tests/golden/models/deepseek_v2/fp32", "tests/golden/models/deepseek_v3/bf16",
     "tests/golden/models/gpt_oss/bf16",    "tests/golden/models/gpt_oss/fp32",
+    "tests/golden/models/qwen3_next/fp32",
 };
 
 /* Rows of the experts that the model's own router gives, by sample: what observers must see. */

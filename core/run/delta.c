@@ -1,0 +1,235 @@
+#include "run/engine.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+/* Linear attention by the gated delta rule (specs/models.md 2.5, Qwen3-Next). A short causal convolution makes q, k and
+ * v; every value head then carries a state [key_dim][value_dim] from token to token. The state's columns do not know of
+ * each other, so a task takes DELTA_COLS of them through one sample. */
+
+#define L2_EPS 1e-6f
+
+enum { DELTA_TILE = 32, CANCEL_ROWS = 256 };
+
+/* Where a chunk's intermediate values stand. */
+typedef struct DeltaRun {
+    LayerRun *lr;
+    const DeltaConfig *d;
+    int64_t keys, values; /* widths of all key heads and of all value heads */
+    float *qkvz;  /* [rows][key head][q | k | its heads' v | their gates] */
+    float *ba;    /* [rows][key head][b | a]; then [rows][value head][beta, decay] */
+    float *q, *k; /* [rows][keys], normed */
+    float *v;     /* [rows][values]; becomes the output in place */
+    float *conv;  /* [kernel][2 keys + values] */
+    int64_t blocks; /* tasks of a value head */
+} DeltaRun;
+
+int64_t delta_row_floats(const DeltaConfig *d)
+{
+    int64_t keys = (int64_t)d->key_heads * d->key_dim, values = (int64_t)d->value_heads * d->value_dim;
+    return 2 * (2 * keys + values) + values + 2 * d->value_heads;
+}
+
+size_t delta_state_floats(const DeltaConfig *d)
+{
+    return (size_t)d->key_dim * DELTA_COLS;
+}
+
+static int64_t min64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static Status run_tiles(DeltaRun *r, PoolTask *fn, Error *err)
+{
+    Batch b = {.n = 0};
+    batch_add(&b, fn, r, (r->lr->rows + DELTA_TILE - 1) / DELTA_TILE);
+    return batch_run(&b, r->lr->r->opt.pool, r->lr->r->opt.cancel, err);
+}
+
+/* ---- from the projections to q, k, v, beta and decay ---- */
+
+/* y = R(silu(R(sum over the last tokens of w * u))) for n channels from `channel` on, of which row t's stand at
+ * u[t * ld]; `seen` rows of the sample are before it. */
+static void convolve(const DeltaRun *r, const float *u, int64_t ld, int64_t seen, int64_t channel, int64_t n, float *y)
+{
+    enum { STEP = 256 };
+    const Ops *o = &r->lr->r->ops;
+    int64_t kernel = r->d->kernel, all = 2 * r->keys + r->values;
+    int64_t first = kernel - 1 > seen ? kernel - 1 - seen : 0; /* taps before the sample meet zeros */
+    float part[STEP];
+    for (int64_t c = 0; c < n; c += STEP) {
+        int64_t m = min64(STEP, n - c);
+        for (int64_t j = first; j < kernel; j++) {
+            float *to = j == first ? y + c : part;
+            o->k->mul(u + (j - kernel + 1) * ld + c, r->conv + j * all + channel + c, to, m);
+            if (j > first)
+                o->k->add(y + c, part, y + c, m);
+        }
+    }
+    ops_round(o, y, n);
+    ops_silu(o, y, n);
+}
+
+/* x / sqrt(sum x^2 + eps) * scale, in float32 whatever the arithmetic */
+static void unit_length(const DeltaRun *r, float *x, float scale)
+{
+    const MathKernels *k = r->lr->r->ops.k;
+    float sum = (float)k->sum_sq(x, r->d->key_dim);
+    k->scale(x, (float)(1.0 / sqrt((double)(sum + L2_EPS))), x, r->d->key_dim);
+    if (scale != 1.0f)
+        k->scale(x, scale, x, r->d->key_dim);
+}
+
+/* b and a of every head become beta = R(sigmoid(b)) and exp(-exp(A_log) softplus(a + dt_bias)), in the value heads'
+ * order. */
+static void gates_of_row(const DeltaRun *r, float *ba)
+{
+    const LayerRun *lr = r->lr;
+    int group = r->d->value_heads / r->d->key_heads;
+    for (int kh = 0; kh < r->d->key_heads; kh++) {
+        float *b = ba + 2 * (int64_t)kh * group, *a = b + group;
+        ops_sigmoid(&lr->r->ops, b, group);
+        for (int i = 0; i < group; i++) {
+            int h = kh * group + i;
+            float x = a[i] + lr->norm[DT_BIAS][h], soft = x > 20.0f ? x : log1pf(expf(x));
+            a[i] = expf(-expf(lr->norm[A_LOG][h]) * soft);
+        }
+    }
+}
+
+static void inputs_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const DeltaRun *r = ctx;
+    const LayerRun *lr = r->lr;
+    const DeltaConfig *d = r->d;
+    int64_t t = index * DELTA_TILE, end = min64(t + DELTA_TILE, lr->rows), dk = d->key_dim;
+    int64_t group = (int64_t)(d->value_heads / d->key_heads) * d->value_dim, ld = 2 * (r->keys + r->values);
+    float scale = (float)(1.0 / sqrt((double)dk));
+    int s = layer_sample_of_row(lr, t);
+    for (; t < end; t++) {
+        while (lr->in->start[s + 1] <= lr->row0 + t)
+            s++;
+        int64_t seen = lr->row0 + t - lr->in->start[s];
+        for (int64_t h = 0; h < d->key_heads; h++) {
+            const float *u = r->qkvz + t * ld + h * (2 * dk + 2 * group);
+            float *q = r->q + t * r->keys + h * dk, *k = r->k + t * r->keys + h * dk;
+            convolve(r, u, ld, seen, h * dk, dk, q);
+            convolve(r, u + dk, ld, seen, r->keys + h * dk, dk, k);
+            convolve(r, u + 2 * dk, ld, seen, 2 * r->keys + h * group, group, r->v + t * r->values + h * group);
+            unit_length(r, q, scale);
+            unit_length(r, k, 1.0f);
+        }
+        gates_of_row(r, r->ba + t * 2 * d->value_heads);
+    }
+}
+
+/* ---- the recurrence ---- */
+
+static void recur_task(void *ctx, int64_t index, int worker)
+{
+    const DeltaRun *r = ctx;
+    const LayerRun *lr = r->lr;
+    const DeltaConfig *d = r->d;
+    int64_t block = index % r->blocks, head = index / r->blocks % d->value_heads;
+    const int64_t *start = lr->in->start + lr->s0 + index / r->blocks / d->value_heads;
+    int64_t group = d->value_heads / d->key_heads, dk = d->key_dim, key = head / group;
+    int64_t first = block * DELTA_COLS, n = min64(DELTA_COLS, d->value_dim - first);
+    float *state = lr->r->worker[worker].scores, v[DELTA_COLS] = {0}, o[DELTA_COLS];
+    memset(state, 0, delta_state_floats(d) * sizeof *state);
+    for (int64_t t = start[0] - lr->row0; t < start[1] - lr->row0; t++) {
+        if (t % CANCEL_ROWS == 0 && cancel_level(lr->r->opt.cancel))
+            return;
+        float *at = r->v + t * r->values + head * d->value_dim + first;
+        const float *gate = r->ba + t * 2 * d->value_heads + 2 * key * group + head % group;
+        memcpy(v, at, (size_t)n * sizeof *v);
+        lr->r->ops.k->delta_step(state, dk, r->k + t * r->keys + key * dk, r->q + t * r->keys + key * dk, v,
+                                 gate[group], gate[0], o);
+        memcpy(at, o, (size_t)n * sizeof *o);
+    }
+}
+
+/* v = R(R(w * R(norm(R(o)))) * silu(gate)) by value head; the gates' place is left changed. */
+static void outputs_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const DeltaRun *r = ctx;
+    const LayerRun *lr = r->lr;
+    const DeltaConfig *d = r->d;
+    const Ops *o = &lr->r->ops;
+    int64_t t = index * DELTA_TILE, end = min64(t + DELTA_TILE, lr->rows), dv = d->value_dim;
+    int64_t group = d->value_heads / d->key_heads, part = 2 * d->key_dim + 2 * group * dv;
+    for (; t < end; t++)
+        for (int64_t h = 0; h < d->value_heads; h++) {
+            float *x = r->v + t * r->values + h * dv;
+            float *gate = r->qkvz + t * 2 * (r->keys + r->values) + h / group * part + 2 * d->key_dim;
+            gate += (group + h % group) * dv;
+            ops_round(o, x, dv);
+            ops_norm(o, NORM_LLAMA, x, lr->norm[NORM_DELTA], lr->r->m->cfg.eps, dv, x);
+            o->f->silu_mul(gate, x, dv);
+            ops_round(o, gate, dv);
+            memcpy(x, gate, (size_t)dv * sizeof *x);
+        }
+}
+
+/* ---- the block ---- */
+
+static Status project(DeltaRun *r, const ChunkBuffers *b, Error *err)
+{
+    LayerRun *lr = r->lr;
+    LinearRun *l = lr->lin;
+    FeedPiece next;
+    Stage st = {.lr = lr, .n = 2, .lin = {&l[L_QKVZ], &l[L_BA]}, .x = b->x, .y = {r->qkvz, r->ba},
+                .ldy = {l[L_QKVZ].lin->out, l[L_BA].lin->out}, .act_scratch = b->act,
+                .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, l[L_QKVZ].index)};
+    layer_next_stage(lr, L_O, 1, false, &next);
+    RETURN_IF_ERROR(stage_run(&st, NULL, &next, err));
+    for (int i = 0; i < 2; i++)
+        RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, st.lin[i]->index, st.y[i], st.ldy[i], st.ldy[i], err));
+    return ST_OK;
+}
+
+/* The checkpoint's [channel][kernel] as [kernel][channel]. */
+static Status turn_conv(DeltaRun *r, Error *err)
+{
+    int64_t n = 2 * r->keys + r->values, kernel = r->d->kernel;
+    r->conv = mem_aligned((size_t)(n * kernel), sizeof *r->conv);
+    if (!r->conv)
+        return error_nomem(err, "the convolution's weights");
+    for (int64_t c = 0; c < n; c++)
+        for (int64_t j = 0; j < kernel; j++)
+            r->conv[j * n + c] = r->lr->norm[CONV][c * kernel + j];
+    return ST_OK;
+}
+
+static Status run_block(DeltaRun *r, const ChunkBuffers *b, Error *err)
+{
+    const LayerRun *lr = r->lr;
+    RETURN_IF_ERROR(turn_conv(r, err));
+    RETURN_IF_ERROR(project(r, b, err));
+    RETURN_IF_ERROR(run_tiles(r, inputs_task, err));
+    Batch recur = {.n = 0};
+    batch_add(&recur, recur_task, r, (lr->s1 - lr->s0) * (int64_t)r->d->value_heads * r->blocks);
+    RETURN_IF_ERROR(batch_run(&recur, lr->r->opt.pool, lr->r->opt.cancel, err));
+    return run_tiles(r, outputs_task, err);
+}
+
+Status delta_values(LayerRun *lr, const ChunkBuffers *b, float **out, Error *err)
+{
+    const DeltaConfig *d = &lr->r->m->cfg.delta;
+    DeltaRun r = {.lr = lr, .d = d, .keys = (int64_t)d->key_heads * d->key_dim,
+                  .values = (int64_t)d->value_heads * d->value_dim, .qkvz = b->mid,
+                  .blocks = (d->value_dim + DELTA_COLS - 1) / DELTA_COLS};
+    r.ba = r.qkvz + lr->rows * 2 * (r.keys + r.values);
+    r.q = r.ba + lr->rows * 2 * d->value_heads;
+    r.k = r.q + lr->rows * r.keys;
+    r.v = r.k + lr->rows * r.keys;
+    Status st = run_block(&r, b, err);
+    free(r.conv);
+    *out = r.v;
+    return st;
+}
