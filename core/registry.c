@@ -43,5 +43,7 @@ const ActQuantizer *const act_quantizer_table[] = {
 const WeightQuantizer *const weight_quantizer_table[] = {
     &weight_minmax_int8,
     &weight_minmax_int4,
+    &weight_minmax_int8_group,
+    &weight_minmax_int4_group,
     NULL,
 };

@@ -1,4 +1,4 @@
-/* The minmax method (specs/quantization.md 4, 5, 7.1), and the float activation that leaves its input alone. */
+/* The minmax method of activations (specs/quantization.md 4, 5), and the float activation that leaves its input alone. */
 #include "process/quantizer.h"
 
 #include <stddef.h>
@@ -22,18 +22,6 @@ static void int8_rows(const QSpec *q, const QParam *p, const float *x, int64_t r
     }
 }
 
-static void weight8(const QSpec *q, float *w, int64_t rows, int64_t in, DType T)
-{
-    (void)q;
-    intquant_weight_rows(w, rows, in, 8, T, NULL);
-}
-
-static void weight4(const QSpec *q, float *w, int64_t rows, int64_t in, DType T)
-{
-    (void)q;
-    intquant_weight_rows(w, rows, in, 4, T, NULL);
-}
-
 const ActQuantizer act_float = {
     .key = {.method = NULL, .dtype = QT_FLOAT, .scope = QS_PER_TENSOR, .sym = 1},
 };
@@ -49,14 +37,4 @@ const ActQuantizer act_minmax_token = {
     .key = {.method = "minmax", .dtype = QT_INT8, .scope = QS_PER_TOKEN, .sym = 1},
     .param = int8_param,
     .rows = int8_rows,
-};
-
-const WeightQuantizer weight_minmax_int8 = {
-    .key = {.method = "minmax", .dtype = QT_INT8, .scope = QS_PER_CHANNEL, .sym = 1},
-    .rows = weight8,
-};
-
-const WeightQuantizer weight_minmax_int4 = {
-    .key = {.method = "minmax", .dtype = QT_INT4, .scope = QS_PER_CHANNEL, .sym = 1},
-    .rows = weight4,
 };

@@ -23,6 +23,7 @@ typedef struct FormState {
     const ActQuantizer *act;
     const WeightQuantizer *weight;
     DType T;
+    bool peer;
     int64_t linear; /* first of them */
     RangeFrom from;
     QParam *param;  /* [samples] of the stream that runs now, NULL before prepare */
@@ -146,7 +147,7 @@ static void form_weight(void *self, int64_t row0, int64_t rows, int64_t in, floa
 {
     (void)row0;
     const FormState *f = self;
-    f->weight->rows(&f->config->weight, w, rows, in, f->T);
+    f->weight->rows(&f->config->weight, w, rows, in, f->T, f->peer);
 }
 
 static void form_act(void *self, int sample, const float *x, int64_t rows, int64_t in, int64_t ld, float *out)
@@ -202,7 +203,8 @@ Status layer_forms_init(LayerForms *l, const Model *m, const QuantJobOptions *o,
             const ActQuantizer *a = act_quantizer_find(&c->act);
             l->state_of[i] = i;
             l->states[i] = (FormState){.model = m, .config = c, .act = a, .weight = weight_quantizer_find(&c->weight),
-                                       .T = T, .linear = first + i, .from = calibration_range(a, o->peer)};
+                                       .T = T, .peer = o->peer, .linear = first + i,
+                                       .from = calibration_range(a, o->peer)};
         }
         FormState *s = &l->states[l->state_of[i]];
         l->forms[i] = (LinearForm){.prepare = s->from == RANGE_NONE ? NULL : form_prepare, .weight = form_weight,

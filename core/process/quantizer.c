@@ -25,8 +25,14 @@ const WeightQuantizer *weight_quantizer_find(const QSpec *q)
     return NULL;
 }
 
+bool weight_quantizer_rowwise(const WeightQuantizer *w, const QSpec *q, bool peer)
+{
+    return w->rowwise && !(w->whole && w->whole(q, peer));
+}
+
 bool qconfig_runnable(const QConfig *q)
 {
     const Scheme *s = scheme_find(q);
-    return s && s->runnable && act_quantizer_find(&q->act) && weight_quantizer_find(&q->weight);
+    const WeightQuantizer *w = weight_quantizer_find(&q->weight);
+    return s && s->runnable && act_quantizer_find(&q->act) && w && w->rows;
 }

@@ -4,8 +4,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/error.h"
+#include "base/pool.h"
 #include "io/safetensors.h"
 #include "qir/intquant.h"
+#include "qir/qweight.h"
 #include "qir/scheme.h"
 
 /* What a quantizer takes: a (method, dtype, scope, symmetric) of a qconfig's side (specs/quantization.md 2). */
@@ -28,18 +31,43 @@ typedef struct ActQuantizer {
                  float *out);
 } ActQuantizer;
 
-/* Weight quantizer that needs nothing but the weight's rows: a row of weight_quantizer_table. */
+/* One weight to quantize; everything is borrowed. */
+typedef struct WeightTask {
+    const QSpec *q;
+    const float *w;        /* [out][in], values of T */
+    int64_t out, in;
+    DType T;               /* arithmetic: the model's dtype under peer, else DT_F32 */
+    DType F;               /* float type of dequantized values inside the method (specs/quantization.md 0): T in a
+                            * calibration forward, DT_F32 where no data is needed */
+    bool peer;             /* quirks of the peer; else the "Do better" rules */
+    const float *hessian;  /* [in][in] second moments of the input; only for methods with .hessian */
+    double hessian_rows;   /* tokens it was made from */
+    Pool *pool;            /* not from within one of its tasks; NULL: this thread only */
+    const Cancel *cancel;  /* may be NULL; then ST_CANCELLED */
+} WeightTask;
+
+/* Weight quantizer: a row of weight_quantizer_table. Results do not depend on the number of threads. */
 typedef struct WeightQuantizer {
     QuantKey key;
-    /* Fake-quantizes w[rows][in], whole output rows, in place. */
-    void (*rows)(const QSpec *q, float *w, int64_t rows, int64_t in, DType T);
+    bool rowwise; /* rows are independent: quantize may be given any block of whole rows; see whole */
+    bool hessian; /* needs the second moments of its input */
+    /* Fills *out, which the caller initialised with qweight_init for t->out rows. */
+    Status (*quantize)(const WeightTask *t, QWeight *out, Error *err);
+    /* Fake-quantizes whole rows w[rows][in] in place, as quantize and qweight_rows would but for what the peer computes
+     * otherwise; NULL: not rowwise, the caller keeps the QWeight and dequantizes with qweight_rows. */
+    void (*rows)(const QSpec *q, float *w, int64_t rows, int64_t in, DType T, bool peer);
+    /* Of a rowwise method: whether this spec looks at the whole weight after all. NULL: never. */
+    bool (*whole)(const QSpec *q, bool peer);
+    uint64_t (*scratch)(const QSpec *q, int64_t out, int64_t in); /* bytes beside w and the QWeight; NULL: few */
 } WeightQuantizer;
 
 extern const ActQuantizer *const act_quantizer_table[];       /* NULL-terminated (core/registry.c) */
 extern const WeightQuantizer *const weight_quantizer_table[]; /* NULL-terminated (core/registry.c) */
 extern const ActQuantizer act_float, act_minmax_tensor, act_minmax_token;
-extern const WeightQuantizer weight_minmax_int8, weight_minmax_int4;
+extern const WeightQuantizer weight_minmax_int8, weight_minmax_int4, weight_minmax_int8_group, weight_minmax_int4_group;
 
+/* Whether rows() and blocks of rows may be used for this spec. */
+bool weight_quantizer_rowwise(const WeightQuantizer *w, const QSpec *q, bool peer);
 /* NULL when this build has none for the spec. */
 const ActQuantizer *act_quantizer_find(const QSpec *q);
 const WeightQuantizer *weight_quantizer_find(const QSpec *q);

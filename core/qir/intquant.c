@@ -3,64 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-/* The loops are written once over vectors of eight and compiled twice on x86-64: for any processor, and for those with
- * AVX2, chosen at run time. Both do the same IEEE operations in the same order, so results do not depend on the
- * processor. Helpers take pointers because passing vectors by value would depend on the target's calling convention. */
-enum { LANES = 8 };
-typedef float VF __attribute__((vector_size(4 * LANES)));
-typedef uint32_t VU __attribute__((vector_size(4 * LANES)));
-typedef int32_t VI __attribute__((vector_size(4 * LANES)));
-
-#define INLINE static inline __attribute__((always_inline))
-#if defined(__x86_64__)
-#define HAVE_AVX2_FORM 1
-#define AVX2_FORM __attribute__((target("avx2")))
-#define CPU_HAS_AVX2() __builtin_cpu_supports("avx2")
-#endif
-
-/* Adding and subtracting 1.5 * 2^23 rounds |t| < 2^22 to an integer, half to even, and gives +0 for -0. */
-#define RINT_MAGIC 12582912.0f
-
-/* *t = mask ? a : *t, lane by lane. */
-INLINE void select_bits(VF *t, const VI *mask, const VU *a)
-{
-    VU keep = (VU)*t & ~(VU)*mask;
-    *t = (VF)(keep | (*a & (VU)*mask));
-}
-
-INLINE void round_bf16(VF *t)
-{
-    VU u = (VU)*t;
-    VU r = (u + 0x7FFFu + ((u >> 16) & 1u)) & 0xFFFF0000u;
-    VI number = *t == *t;
-    VU nan = (u & 0) | 0x7FC00000u;
-    *t = (VF)((r & (VU)number) | (nan & ~(VU)number));
-}
-
-INLINE void round_f16(VF *t)
-{
-    VU u = (VU)*t, sign = u & 0x80000000u, abs_bits = u & 0x7FFFFFFFu;
-    VF a = (VF)abs_bits;
-    VF r = (VF)((abs_bits + 0xFFFu + ((abs_bits >> 13) & 1u)) & ~(VU)((abs_bits & 0) | 0x1FFFu));
-    /* Below 2^-14 the grid is 2^-24, which is the spacing of floats in [0.5, 1). */
-    VF sub = (a + 0.5f) - 0.5f;
-    VI is_sub = a < 0x1p-14f, is_big = a >= 65520.0f, is_nan = *t != *t;
-    VU inf = (u & 0) | 0x7F800000u, nan = (u & 0) | 0x7FC00000u, sub_bits = (VU)sub;
-    select_bits(&r, &is_sub, &sub_bits);
-    select_bits(&r, &is_big, &inf);
-    r = (VF)((VU)r | sign);
-    select_bits(&r, &is_nan, &nan);
-    *t = r;
-}
-
-/* T is a constant at every call, so only one branch is left. */
-INLINE void round_to(VF *t, DType T)
-{
-    if (T == DT_BF16)
-        round_bf16(t);
-    else if (T == DT_F16)
-        round_f16(t);
-}
+#include "qir/lanes.h"
 
 static float round_scalar(float x, DType T)
 {
@@ -97,19 +40,58 @@ INLINE void value_of(VF *t, QParam p, DType T)
 INLINE void fake_loop(const float *x, int64_t n, QParam p, float lo, float hi, DType T, float *y)
 {
     for (int64_t i = 0; i < n; i += LANES) {
-        size_t bytes = sizeof(float) * (size_t)(n - i < LANES ? n - i : LANES);
-        VF t = {0};
-        if (bytes == sizeof t)
-            memcpy(&t, x + i, sizeof t);
-        else
-            memcpy(&t, x + i, bytes);
+        VF t;
+        load_lanes(&t, x + i, n - i);
         level_of(&t, p, lo, hi, T);
         value_of(&t, p, T);
-        if (bytes == sizeof t)
-            memcpy(y + i, &t, sizeof t);
-        else
-            memcpy(y + i, &t, bytes);
+        store_lanes(&t, y + i, n - i);
     }
+}
+
+INLINE void quantize_loop(const float *x, int64_t n, QParam p, float lo, float hi, DType T, int8_t *q)
+{
+    for (int64_t i = 0; i < n; i += LANES) {
+        VF t;
+        load_lanes(&t, x + i, n - i);
+        level_of(&t, p, lo, hi, T);
+        VI level = __builtin_convertvector(t, VI);
+        store_bytes(&level, q + i, n - i);
+    }
+}
+
+INLINE void quantize_body(const float *x, int64_t n, QParam p, int bits, DType T, int8_t *q)
+{
+    float lo = bits == 4 ? -8.0f : -128.0f, hi = bits == 4 ? 7.0f : 127.0f;
+    if (T == DT_BF16)
+        quantize_loop(x, n, p, lo, hi, DT_BF16, q);
+    else if (T == DT_F16)
+        quantize_loop(x, n, p, lo, hi, DT_F16, q);
+    else
+        quantize_loop(x, n, p, lo, hi, DT_F32, q);
+}
+
+INLINE void dequantize_loop(const int8_t *q, int64_t n, QParam p, DType T, float *y)
+{
+    for (int64_t i = 0; i < n; i += LANES) {
+        VB b = {0};
+        if (n - i >= LANES)
+            memcpy(&b, q + i, sizeof b);
+        else
+            memcpy(&b, q + i, (size_t)(n - i));
+        VF t = __builtin_convertvector(b, VF);
+        value_of(&t, p, T);
+        store_lanes(&t, y + i, n - i);
+    }
+}
+
+INLINE void dequantize_body(const int8_t *q, int64_t n, QParam p, DType T, float *y)
+{
+    if (T == DT_BF16)
+        dequantize_loop(q, n, p, DT_BF16, y);
+    else if (T == DT_F16)
+        dequantize_loop(q, n, p, DT_F16, y);
+    else
+        dequantize_loop(q, n, p, DT_F32, y);
 }
 
 INLINE void fake_body(const float *x, int64_t n, QParam p, int bits, DType T, float *y)
@@ -162,6 +144,16 @@ static void fake_any(const float *x, int64_t n, QParam p, int bits, DType T, flo
     fake_body(x, n, p, bits, T, y);
 }
 
+static void quantize_any(const float *x, int64_t n, QParam p, int bits, DType T, int8_t *q)
+{
+    quantize_body(x, n, p, bits, T, q);
+}
+
+static void dequantize_any(const int8_t *q, int64_t n, QParam p, DType T, float *y)
+{
+    dequantize_body(q, n, p, T, y);
+}
+
 static void range_any(const float *x, int64_t n, float *mn, float *mx)
 {
     range_body(x, n, mn, mx);
@@ -171,6 +163,16 @@ static void range_any(const float *x, int64_t n, float *mn, float *mx)
 AVX2_FORM static void fake_avx2(const float *x, int64_t n, QParam p, int bits, DType T, float *y)
 {
     fake_body(x, n, p, bits, T, y);
+}
+
+AVX2_FORM static void quantize_avx2(const float *x, int64_t n, QParam p, int bits, DType T, int8_t *q)
+{
+    quantize_body(x, n, p, bits, T, q);
+}
+
+AVX2_FORM static void dequantize_avx2(const int8_t *q, int64_t n, QParam p, DType T, float *y)
+{
+    dequantize_body(q, n, p, T, y);
 }
 
 AVX2_FORM static void range_avx2(const float *x, int64_t n, float *mn, float *mx)
@@ -229,26 +231,24 @@ QParam intquant_param(float mn, float mx, int bits, bool symmetric, DType T)
 
 void intquant_quantize(const float *x, int64_t n, QParam p, int bits, DType T, int8_t *q)
 {
-    float lo = bits == 4 ? -8.0f : -128.0f, hi = bits == 4 ? 7.0f : 127.0f;
-    for (int64_t i = 0; i < n; i += LANES) {
-        int64_t left = n - i < LANES ? n - i : LANES;
-        VF t = {0};
-        memcpy(&t, x + i, sizeof(float) * (size_t)left);
-        if (T == DT_BF16)
-            level_of(&t, p, lo, hi, DT_BF16);
-        else if (T == DT_F16)
-            level_of(&t, p, lo, hi, DT_F16);
-        else
-            level_of(&t, p, lo, hi, DT_F32);
-        for (int64_t k = 0; k < left; k++)
-            q[i + k] = (int8_t)t[k];
+#ifdef HAVE_AVX2_FORM
+    if (CPU_HAS_AVX2()) {
+        quantize_avx2(x, n, p, bits, T, q);
+        return;
     }
+#endif
+    quantize_any(x, n, p, bits, T, q);
 }
 
 void intquant_dequantize(const int8_t *q, int64_t n, QParam p, DType T, float *y)
 {
-    for (int64_t i = 0; i < n; i++)
-        y[i] = round_scalar(round_scalar((float)q[i] - p.offset, T) * p.scale, T);
+#ifdef HAVE_AVX2_FORM
+    if (CPU_HAS_AVX2()) {
+        dequantize_avx2(q, n, p, T, y);
+        return;
+    }
+#endif
+    dequantize_any(q, n, p, T, y);
 }
 
 void intquant_weight_rows(float *w, int64_t rows, int64_t in, int bits, DType T, float *scale)

@@ -24,7 +24,11 @@ typedef struct QWeight {
     float *outer;      /* dual_scale: [out][outer_blocks] */
 } QWeight;
 
-/* Allocates what the spec needs for a weight [out][in]; nothing is filled in. Caller frees with qweight_fini. */
+/* Whether the numbers of `q` fit a weight [out][in]: ST_DATA says which do not (a group_size that does not divide in).
+ */
+Status qweight_check(const QSpec *q, int64_t out, int64_t in, Error *err);
+/* Allocates what the spec needs for a weight [out][in]; all zero. qweight_check is
+ * made, too. Caller frees with qweight_fini. */
 Status qweight_init(QWeight *w, const QSpec *q, int64_t out, int64_t in, Error *err);
 void qweight_fini(QWeight *w);
 /* Bytes that qweight_init would take: for planners. */

@@ -1,0 +1,18 @@
+#ifndef SLIM_PROCESS_WEIGHTROWS_H
+#define SLIM_PROCESS_WEIGHTROWS_H
+
+#include "process/quantizer.h"
+
+/* Shared by the weight quantizers (core/process/weight_*.c). */
+
+/* Rows [row, row + rows) of the task into out; scratch: as many floats as weight_rows was asked for. */
+typedef void WeightRowsFn(const WeightTask *t, QWeight *out, int64_t row, int64_t rows, void *ctx, float *scratch);
+/* Runs fn over blocks of rows on t->pool; blocks depend only on the shape. ST_CANCELLED after t->cancel was raised. */
+Status weight_rows(const WeightTask *t, QWeight *out, WeightRowsFn *fn, void *ctx, int64_t scratch_floats, Error *err);
+/* Bits of an integer spec. */
+static inline int weight_bits(const QSpec *q)
+{
+    return q->dtype == QT_INT4 ? 4 : 8;
+}
+
+#endif

@@ -1,0 +1,97 @@
+#ifndef SLIM_QIR_LANES_H
+#define SLIM_QIR_LANES_H
+
+#include <string.h>
+
+#include "io/safetensors.h"
+
+/* The quantizers' loops are written once over vectors of eight and compiled twice on x86-64: for any processor, and for
+ * those with AVX2, chosen at run time. Both do the same IEEE operations in the same order, so results do not depend on
+ * the processor. Helpers take pointers because passing vectors by value would depend on the target's calling
+ * convention. */
+enum { LANES = 8 };
+typedef float VF __attribute__((vector_size(4 * LANES)));
+typedef uint32_t VU __attribute__((vector_size(4 * LANES)));
+typedef int32_t VI __attribute__((vector_size(4 * LANES)));
+typedef int8_t VB __attribute__((vector_size(LANES)));
+
+#define INLINE static inline __attribute__((always_inline))
+#if defined(__x86_64__)
+#define HAVE_AVX2_FORM 1
+#define AVX2_FORM __attribute__((target("avx2")))
+#define CPU_HAS_AVX2() __builtin_cpu_supports("avx2")
+#endif
+
+/* Adding and subtracting 1.5 * 2^23 rounds |t| < 2^22 to an integer, half to even, and gives +0 for -0. */
+#define RINT_MAGIC 12582912.0f
+
+/* *t = mask ? a : *t, lane by lane. */
+INLINE void select_bits(VF *t, const VI *mask, const VU *a)
+{
+    VU keep = (VU)*t & ~(VU)*mask;
+    *t = (VF)(keep | (*a & (VU)*mask));
+}
+
+INLINE void round_bf16(VF *t)
+{
+    VU u = (VU)*t;
+    VU r = (u + 0x7FFFu + ((u >> 16) & 1u)) & 0xFFFF0000u;
+    VI number = *t == *t;
+    VU nan = (u & 0) | 0x7FC00000u;
+    *t = (VF)((r & (VU)number) | (nan & ~(VU)number));
+}
+
+INLINE void round_f16(VF *t)
+{
+    VU u = (VU)*t, sign = u & 0x80000000u, abs_bits = u & 0x7FFFFFFFu;
+    VF a = (VF)abs_bits;
+    VF r = (VF)((abs_bits + 0xFFFu + ((abs_bits >> 13) & 1u)) & ~(VU)((abs_bits & 0) | 0x1FFFu));
+    /* Below 2^-14 the grid is 2^-24, which is the spacing of floats in [0.5, 1). */
+    VF sub = (a + 0.5f) - 0.5f;
+    VI is_sub = a < 0x1p-14f, is_big = a >= 65520.0f, is_nan = *t != *t;
+    VU inf = (u & 0) | 0x7F800000u, nan = (u & 0) | 0x7FC00000u, sub_bits = (VU)sub;
+    select_bits(&r, &is_sub, &sub_bits);
+    select_bits(&r, &is_big, &inf);
+    r = (VF)((VU)r | sign);
+    select_bits(&r, &is_nan, &nan);
+    *t = r;
+}
+
+/* T is a constant at every call, so only one branch is left. */
+INLINE void round_to(VF *t, DType T)
+{
+    if (T == DT_BF16)
+        round_bf16(t);
+    else if (T == DT_F16)
+        round_f16(t);
+}
+
+/* min(left, LANES) floats; the other lanes are 0. */
+INLINE void load_lanes(VF *t, const float *x, int64_t left)
+{
+    *t = (VF){0};
+    if (left >= LANES)
+        memcpy(t, x, sizeof *t);
+    else
+        memcpy(t, x, sizeof(float) * (size_t)left);
+}
+
+INLINE void store_lanes(const VF *t, float *y, int64_t left)
+{
+    if (left >= LANES)
+        memcpy(y, t, sizeof *t);
+    else
+        memcpy(y, t, sizeof(float) * (size_t)left);
+}
+
+/* The lanes' integers as bytes. */
+INLINE void store_bytes(const VI *t, void *q, int64_t left)
+{
+    VB b = __builtin_convertvector(*t, VB);
+    if (left >= LANES)
+        memcpy(q, &b, sizeof b);
+    else
+        memcpy(q, &b, (size_t)left);
+}
+
+#endif

@@ -1,0 +1,311 @@
+#include "qir/mx.h"
+
+#include <math.h>
+
+#include "qir/lanes.h"
+#include "qir/round.h"
+
+/* ---- elements ---- */
+
+float e4m3_value(uint8_t byte)
+{
+    int exponent = (byte >> 3) & 15, mantissa = byte & 7;
+    if ((byte & 0x7f) == 0x7f)
+        return NAN;
+    float v = exponent ? ldexpf((float)(8 + mantissa), exponent - 10) : ldexpf((float)mantissa, -9);
+    return byte & 0x80 ? -v : v;
+}
+
+uint8_t e4m3_of_float(float v)
+{
+    uint8_t sign = signbit(v) ? 0x80 : 0;
+    float a = fabsf(v);
+    if (!(a <= 448.0f))
+        return sign | 0x7f;
+    int p = (int)(bits_of_float(a) >> 23) - 127;
+    p = p < -6 ? -6 : p;
+    /* a / 2^(p-3), in 0..16; 16 carries into the exponent */
+    int t = (int)rintf(a * float_of_bits((uint32_t)(127 + 3 - p) << 23));
+    return (uint8_t)(sign | (((p + 7) << 3) + t - 8));
+}
+
+float e2m1_value(uint8_t code)
+{
+    static const float grid[8] = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f};
+    float v = grid[code & 7];
+    return code & 8 ? -v : v;
+}
+
+/* ---- exponents ---- */
+
+float mx_log2(float v, DType T)
+{
+    /* double log2, rounded: what a correctly rounded log2f gives */
+    return round_to_dtype((float)log2((double)v), T);
+}
+
+static float clip(float e, float lo, float hi)
+{
+    return e < lo ? lo : e > hi ? hi : e; /* NaN stays */
+}
+
+float mx_exponent(QType t, float amax, DType T)
+{
+    if (t == QT_MXFP4) {
+        float v = round_to_dtype(round_to_dtype(amax / 0.875f, T) + 9.6e-7f, T);
+        return clip(round_to_dtype(floorf(mx_log2(v, T)) - 2.0f, T), -129.0f, 125.0f);
+    }
+    return mxfp8_exponent(amax, T, false);
+}
+
+float mxfp8_exponent(float amax, DType T, bool up)
+{
+    float l = mx_log2(amax == 0.0f ? round_to_dtype(0x1p-126f, T) : amax, T);
+    float e = round_to_dtype((up ? ceilf(l) : floorf(l)) - 8.0f, T);
+    if (e > 127.0f)
+        return NAN;
+    return e < -127.0f ? -127.0f : e;
+}
+
+float mx_scale(float e, DType T)
+{
+    return round_to_dtype(exp2f(e), T);
+}
+
+uint8_t mx_byte(float e)
+{
+    if (isnan(e))
+        return 255;
+    return (uint8_t)clip(e + 127.0f, 0.0f, 254.0f);
+}
+
+float mx_byte_exponent(uint8_t b)
+{
+    return b == 255 ? NAN : (float)b - 127.0f;
+}
+
+/* ---- blocks ---- */
+
+INLINE void abs_of(VF *t, VU *sign)
+{
+    *sign = (VU)*t & 0x80000000u;
+    *t = (VF)((VU)*t & 0x7FFFFFFFu);
+}
+
+/* Lanes of x over 2^e: level t of the element's binade and the exponent p of that binade (biased as the code is); a NaN
+ * quotient leaves t NaN. */
+INLINE void fp8_level(VF *a, VI *p)
+{
+    VU u = (VU)*a;
+    VI e = (VI)(u >> 23) - 127;
+    VI low = e < -6, high = e > 8;
+    e = (e & ~low) | (low & -6);
+    e = (e & ~high) | (high & 8);
+    VF to_level = (VF)((VU)(127 + 3 - e) << 23);
+    VF t = *a * to_level + 0.5f, most = (VF){0} + 64.0f;
+    VI above = t > most;
+    VU most_bits = (VU)most;
+    select_bits(&t, &above, &most_bits);
+    VI number = t == t;
+    VF whole = __builtin_convertvector(__builtin_convertvector((VF)((VU)t & (VU)number), VI), VF);
+    VU whole_bits = (VU)whole;
+    select_bits(&t, &number, &whole_bits);
+    *a = t;
+    *p = e;
+}
+
+INLINE void fp4_level(VF *a, VI *p)
+{
+    VI two = *a >= 2.0f, four = *a >= 4.0f;
+    VI e = -(two + four); /* 0, 1, 2 */
+    VF to_level = (VF)((VU)(127 + 1 - e) << 23);
+    VF t = *a * to_level + 0.5f, most = (VF){0} + 8.0f;
+    VI above = t > most;
+    VU most_bits = (VU)most;
+    select_bits(&t, &above, &most_bits);
+    VI number = t == t;
+    VF whole = __builtin_convertvector(__builtin_convertvector((VF)((VU)t & (VU)number), VI), VF);
+    VU whole_bits = (VU)whole;
+    select_bits(&t, &number, &whole_bits);
+    *a = t;
+    *p = e;
+}
+
+/* x over the block's scale, and its sign. */
+INLINE void quotient(VF *t, VU *sign, float scale)
+{
+    VI nonzero = *t != 0.0f;
+    *t = *t / scale;
+    abs_of(t, sign);
+    *t = (VF)((VU)*t & (VU)nonzero);
+}
+
+INLINE void encode_loop(QType t, const float *x, int64_t n, float scale, uint8_t *code)
+{
+    for (int64_t i = 0; i < n; i += LANES) {
+        VF a;
+        VU sign;
+        VI p, bad, c;
+        load_lanes(&a, x + i, n - i);
+        quotient(&a, &sign, scale);
+        bad = (a != a) | (a > 3.4e38f);
+        if (t == QT_MXFP8) {
+            fp8_level(&a, &p);
+            a = (VF)((VU)a & ~(VU)bad);
+            c = ((p + 7) << 3) + __builtin_convertvector(a, VI) - 8;
+            VI over = (c > 0x7e);
+            c = (c & ~over) | (over & 0x7e);
+            c = (c & ~bad) | (bad & 0x7f);
+            c |= (VI)(sign >> 24);
+        } else {
+            fp4_level(&a, &p);
+            VI nan = a != a;
+            a = (VF)((VU)a & ~(VU)nan);
+            c = (__builtin_convertvector(a, VI) + 2 * p) & ~nan;
+            VI over = (c > 7);
+            c = (c & ~over) | (over & 7);
+            c |= (VI)(sign >> 28);
+        }
+        store_bytes(&c, code + i, n - i);
+    }
+}
+
+INLINE void fake_loop(QType t, const float *x, int64_t n, float scale, DType T, float *y)
+{
+    const float most = t == QT_MXFP8 ? 448.0f : 6.0f;
+    for (int64_t i = 0; i < n; i += LANES) {
+        VF a;
+        VU sign;
+        VI p;
+        load_lanes(&a, x + i, n - i);
+        quotient(&a, &sign, scale);
+        VF inf = a;
+        VI is_inf = t == QT_MXFP8 ? a > 3.4e38f : (VI)(sign & 0);
+        if (t == QT_MXFP8) {
+            fp8_level(&a, &p);
+            a = a * (VF)((VU)(127 - 3 + p) << 23);
+        } else {
+            fp4_level(&a, &p);
+            a = a * (VF)((VU)(127 - 1 + p) << 23);
+        }
+        VF top = (VF){0} + most;
+        VI above = a > most;
+        VU top_bits = (VU)top, inf_bits = (VU)inf;
+        select_bits(&a, &above, &top_bits);
+        select_bits(&a, &is_inf, &inf_bits);
+        a = (VF)((VU)a | sign) * scale;
+        round_to(&a, T);
+        store_lanes(&a, y + i, n - i);
+    }
+}
+
+INLINE void fake_body(QType t, const float *x, int64_t n, float scale, DType T, float *y)
+{
+    if (t == QT_MXFP8) {
+        if (T == DT_BF16)
+            fake_loop(QT_MXFP8, x, n, scale, DT_BF16, y);
+        else if (T == DT_F16)
+            fake_loop(QT_MXFP8, x, n, scale, DT_F16, y);
+        else
+            fake_loop(QT_MXFP8, x, n, scale, DT_F32, y);
+    } else if (T == DT_BF16) {
+        fake_loop(QT_MXFP4, x, n, scale, DT_BF16, y);
+    } else if (T == DT_F16) {
+        fake_loop(QT_MXFP4, x, n, scale, DT_F16, y);
+    } else {
+        fake_loop(QT_MXFP4, x, n, scale, DT_F32, y);
+    }
+}
+
+INLINE float amax_body(const float *x, int64_t n)
+{
+    VF top = {0};
+    VI bad = {0};
+    for (int64_t i = 0; i < n; i += LANES) {
+        VF t;
+        VU sign;
+        load_lanes(&t, x + i, n - i);
+        abs_of(&t, &sign);
+        bad |= t != t;
+        VI more = t > top;
+        VU bits = (VU)t;
+        select_bits(&top, &more, &bits);
+    }
+    float m = 0.0f;
+    int any = 0;
+    for (int k = 0; k < LANES; k++) {
+        m = top[k] > m ? top[k] : m;
+        any |= bad[k];
+    }
+    return any ? NAN : m;
+}
+
+/* Which form; the loops above are inlined into each. */
+typedef struct MxLoops {
+    void (*encode)(QType t, const float *x, int64_t n, float scale, uint8_t *code);
+    void (*fake)(QType t, const float *x, int64_t n, float scale, DType T, float *y);
+    float (*amax)(const float *x, int64_t n);
+} MxLoops;
+
+#define MX_FORM(NAME, ATTR)                                                                                 \
+    ATTR static void encode_##NAME(QType t, const float *x, int64_t n, float scale, uint8_t *code)          \
+    {                                                                                                       \
+        if (t == QT_MXFP8)                                                                                  \
+            encode_loop(QT_MXFP8, x, n, scale, code);                                                       \
+        else                                                                                                \
+            encode_loop(QT_MXFP4, x, n, scale, code);                                                       \
+    }                                                                                                       \
+    ATTR static void fake_##NAME(QType t, const float *x, int64_t n, float scale, DType T, float *y)        \
+    {                                                                                                       \
+        fake_body(t, x, n, scale, T, y);                                                                    \
+    }                                                                                                       \
+    ATTR static float amax_##NAME(const float *x, int64_t n)                                                \
+    {                                                                                                       \
+        return amax_body(x, n);                                                                             \
+    }                                                                                                       \
+    static const MxLoops loops_##NAME = {encode_##NAME, fake_##NAME, amax_##NAME};
+
+MX_FORM(any, )
+#ifdef HAVE_AVX2_FORM
+MX_FORM(avx2, AVX2_FORM)
+#endif
+
+static const MxLoops *loops(void)
+{
+#ifdef HAVE_AVX2_FORM
+    if (CPU_HAS_AVX2())
+        return &loops_avx2;
+#endif
+    return &loops_any;
+}
+
+float mx_amax(const float *x, int64_t n)
+{
+    return loops()->amax(x, n);
+}
+
+void mx_encode(QType t, const float *x, int64_t n, float e, DType T, uint8_t *code)
+{
+    loops()->encode(t, x, n, mx_scale(e, T), code);
+}
+
+void mx_decode(QType t, const uint8_t *code, int64_t n, float e, DType T, float *y)
+{
+    float scale = mx_scale(e, T);
+    for (int64_t i = 0; i < n; i++)
+        y[i] = round_to_dtype((t == QT_MXFP8 ? e4m3_value(code[i]) : e2m1_value(code[i])) * scale, T);
+}
+
+void mx_fake_block(QType t, const float *x, int64_t n, float e, DType T, float *y)
+{
+    loops()->fake(t, x, n, mx_scale(e, T), T, y);
+}
+
+void mx_fake_row(QType t, const float *x, int64_t n, DType T, float *y)
+{
+    const MxLoops *l = loops();
+    for (int64_t i = 0; i < n; i += MX_BLOCK) {
+        int64_t len = n - i < MX_BLOCK ? n - i : MX_BLOCK;
+        l->fake(t, x + i, len, mx_scale(mx_exponent(t, l->amax(x + i, len), T), T), T, y + i);
+    }
+}

@@ -1,0 +1,46 @@
+#ifndef SLIM_QIR_MX_H
+#define SLIM_QIR_MX_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "io/safetensors.h"
+#include "qir/scheme.h"
+
+/* Block float formats of specs/quantization.md 7.4 (mxfp8, mxfp4) and the e4m3 element (7.1). T: dtype of the
+ * arithmetic; values are float32 holding T-representable numbers. Exponents are integers held in a float, -127..127 or
+ * NaN. */
+enum { MX_BLOCK = 32 };
+
+/* Value of an e4m3fn byte (0x7f and 0xff are NaN), and the byte nearest to |v| <= 448, ties to even; beyond that, and
+ * for NaN, a NaN byte. */
+float e4m3_value(uint8_t byte);
+uint8_t e4m3_of_float(float v);
+/* Value of an e2m1 code 0..15. */
+float e2m1_value(uint8_t code);
+
+/* Shared exponent of a block whose largest magnitude is amax (not NaN), by the minmax rule of `t` (QT_MXFP8 or
+ * QT_MXFP4). A NaN amax gives NaN. */
+float mx_exponent(QType t, float amax, DType T);
+/* As mx_exponent(QT_MXFP8, …), or with the logarithm rounded up. */
+float mxfp8_exponent(float amax, DType T, bool up);
+/* log2 rounded to T. */
+float mx_log2(float v, DType T);
+/* max |x| of n values; NaN when one is NaN. */
+float mx_amax(const float *x, int64_t n);
+/* 2^e in T. */
+float mx_scale(float e, DType T);
+/* E8M0 byte of an exponent and back; 255 is NaN. */
+uint8_t mx_byte(float e);
+float mx_byte_exponent(uint8_t b);
+/* Codes of n <= MX_BLOCK values of a block with exponent e. */
+void mx_encode(QType t, const float *x, int64_t n, float e, DType T, uint8_t *code);
+/* Their values times 2^e, rounded to T. */
+void mx_decode(QType t, const uint8_t *code, int64_t n, float e, DType T, float *y);
+/* mx_encode then mx_decode in one pass; x and y may be the same. */
+void mx_fake_block(QType t, const float *x, int64_t n, float e, DType T, float *y);
+/* A row cut in blocks of MX_BLOCK (the last may be short), each with the exponent of the minmax rule; x and y may be
+ * the same. */
+void mx_fake_row(QType t, const float *x, int64_t n, DType T, float *y);
+
+#endif
