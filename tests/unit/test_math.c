@@ -162,6 +162,38 @@ static void elementwise_kernels_give_the_reference_bits(void **state)
     }
 }
 
+/* Also with what a broken checkpoint brings: the states go through several tokens. */
+static void delta_steps_give_the_reference_bits(void **state)
+{
+    (void)state;
+    enum { KEYS = 37 };
+    static float a[KEYS * DELTA_COLS], b[KEYS * DELTA_COLS];
+    uint32_t s = 5;
+    const MathKernels *ref = math_reference();
+    for (int v = 0; v < VARIANTS; v++)
+        for (int round = 0; round < 60 && math_variant(v); round++) {
+            int keys = (int)(next(&s) % (KEYS + 1));
+            memset(a, 0, sizeof a);
+            memset(b, 0, sizeof b);
+            for (int t = 0; t < 4; t++) {
+                float k[KEYS], q[KEYS], in[DELTA_COLS], x[DELTA_COLS], y[DELTA_COLS];
+                for (int i = 0; i < KEYS; i++) {
+                    k[i] = round % 3 ? uniform(&s, -1, 1) : nasty(&s);
+                    q[i] = round % 3 ? uniform(&s, -1, 1) : nasty(&s);
+                }
+                for (int j = 0; j < DELTA_COLS; j++)
+                    in[j] = uniform(&s, -4, 4);
+                float decay = uniform(&s, 0, 1), beta = uniform(&s, 0, 1);
+                math_variant(v)->delta_step(a, keys, k, q, in, decay, beta, x);
+                ref->delta_step(b, keys, k, q, in, decay, beta, y);
+                for (int j = 0; j < DELTA_COLS; j++)
+                    assert_true(same(x[j], y[j]));
+                for (int i = 0; i < keys * DELTA_COLS; i++)
+                    assert_true(same(a[i], b[i]));
+            }
+        }
+}
+
 static double relative(float got, double want)
 {
     if (isnan(want) || isinf((float)want))
@@ -305,6 +337,7 @@ int main(void)
         cmocka_unit_test(widening_every_16_bit_value),
         cmocka_unit_test(rounding_is_to_the_nearest_even),
         cmocka_unit_test(elementwise_kernels_give_the_reference_bits),
+        cmocka_unit_test(delta_steps_give_the_reference_bits),
         cmocka_unit_test(polynomial_exp_holds_its_bound),
         cmocka_unit_test(softmax_and_gates_against_float64),
         cmocka_unit_test(exact_products_are_the_plain_loop),
