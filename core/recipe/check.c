@@ -16,28 +16,12 @@ void check_nomem(Check *c)
     c->errors = CHECK_ERRORS_MAX;
 }
 
-void check_fail(Check *c, const YamlNode *at, const char *fmt, ...)
-{
-    if (c->errors >= CHECK_ERRORS_MAX)
-        return;
-    char text[600];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    int line = at ? at->line : 1, column = at ? at->column : 1;
-    const char *colon = c->plen ? ": " : "";
-    if (!c->errors++)
-        c->status = error_set(c->err, ST_DATA, "%s:%d:%d: %s%s%s", c->r->name, line, column, c->path, colon, text);
-    if (c->all)
-        str_printf(c->all, "%s:%d:%d: %s%s%s\n", c->r->name, line, column, c->path, colon, text);
-}
-
 static void add_note(Check *c, const YamlNode *at, bool blocks, const char *fmt, va_list ap)
     __attribute__((format(printf, 4, 0)));
 static void add_note(Check *c, const YamlNode *at, bool blocks, const char *fmt, va_list ap)
 {
     Recipe *r = c->r;
+    at = c->instead ? c->instead : at;
     if (!mem_grow(&r->note, &r->notes_cap, r->nnotes + 1, sizeof *r->note)) {
         check_nomem(c);
         return;
@@ -63,6 +47,28 @@ void check_block(Check *c, const YamlNode *at, const char *fmt, ...)
     va_start(ap, fmt);
     add_note(c, at, true, fmt, ap);
     va_end(ap);
+}
+
+void check_fail(Check *c, const YamlNode *at, const char *fmt, ...)
+{
+    if (c->errors >= CHECK_ERRORS_MAX)
+        return;
+    char text[600];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (c->instead) {
+        c->errors++;
+        check_block(c, at, "translated to modelslim_v1: %s: %s", c->path, text);
+        return;
+    }
+    int line = at ? at->line : 1, column = at ? at->column : 1;
+    const char *colon = c->plen ? ": " : "";
+    if (!c->errors++)
+        c->status = error_set(c->err, ST_DATA, "%s:%d:%d: %s%s%s", c->r->name, line, column, c->path, colon, text);
+    if (c->all)
+        str_printf(c->all, "%s:%d:%d: %s%s%s\n", c->r->name, line, column, c->path, colon, text);
 }
 
 size_t check_push(Check *c, const char *key)
@@ -188,12 +194,15 @@ static void check_number(Check *c, const YamlNode *v, const Field *f, double x)
         check_fail(c, v, "must be a power of two%s, not %g", f->lo < 0 ? " or -1" : "", x);
 }
 
-static void check_text(Check *c, const YamlNode *v, int longest)
+static void check_text(Check *c, const YamlNode *v, const Field *f)
 {
+    const int longest = f->longest;
     if (v->kind != YAML_STR)
         check_fail(c, v, "must be text, not %s%s", yaml_kind_name(v->kind), v->kind < YAML_STR ? ": quote it" : "");
     else if (longest && characters(v->text) > longest)
         check_fail(c, v, "has %d characters, at most %d are allowed", characters(v->text), longest);
+    else if (f->filled && !v->text[strspn(v->text, " \t\r\n")])
+        check_fail(c, v, "must not be blank");
 }
 
 static void check_enum(Check *c, const YamlNode *v, const Field *f)
@@ -230,7 +239,7 @@ static void check_texts(Check *c, const YamlNode *v, const Field *f)
         return;
     for (int i = 0; i < v->count; i++) {
         size_t was = check_push_index(c, i);
-        check_text(c, v->items[i], f->longest);
+        check_text(c, v->items[i], f);
         check_pop(c, was);
     }
 }
@@ -282,28 +291,36 @@ static void check_scenarios(Check *c, const YamlNode *v)
 }
 
 /* Tagged union: type names the row. */
-static void check_savers(Check *c, const YamlNode *v)
+static void check_union_item(Check *c, const YamlNode *item, const Field *f)
 {
-    if (!check_list(c, v, 0))
+    const YamlNode *type = yaml_get(item, "type");
+    const ProcessorType *t = f->types;
+    const char *words[8] = {NULL};
+    char near[64], list[128] = "";
+    size_t n = 0;
+    for (int k = 0; t->name && !(type && type->kind == YAML_STR && strcmp(type->text, t->name) == 0); t++, k++) {
+        words[k < 7 ? k : 6] = t->name;
+        if (n < sizeof list)
+            n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", n ? ", " : "", t->name);
+    }
+    if (item->kind != YAML_MAP)
+        check_fail(c, item, "must be a mapping with a type, not %s", yaml_kind_name(item->kind));
+    else if (!type || type->kind != YAML_STR)
+        check_fail(c, type ? type : item, "type is missing");
+    else if (!t->name)
+        check_fail(c, type, "unknown %s '%.60s'%s; there are %s", f->noun, type->text,
+                   check_nearest(type->text, words, near, sizeof near), list);
+    else
+        check_object(c, item, &t->object);
+}
+
+static void check_union(Check *c, const YamlNode *v, const Field *f)
+{
+    if (!check_list(c, v, f->least))
         return;
     for (int i = 0; i < v->count; i++) {
         size_t was = check_push_index(c, i);
-        const YamlNode *item = v->items[i], *type = yaml_get(item, "type");
-        const ProcessorType *t = saver_table;
-        const char *words[8] = {NULL};
-        for (int k = 0; t->name && !(type && type->kind == YAML_STR && strcmp(type->text, t->name) == 0); t++, k++)
-            words[k] = t->name;
-        char near[64] = "";
-        if (item->kind != YAML_MAP)
-            check_fail(c, item, "must be a mapping with a type, not %s", yaml_kind_name(item->kind));
-        else if (!type || type->kind != YAML_STR)
-            check_fail(c, item, "type is missing");
-        else if (!t->name)
-            check_fail(c, type,
-                       "unknown saver '%.60s'%s; there are ascendv1_saver, mindie_format_saver, compressed_tensors",
-                       type->text, check_nearest(type->text, words, near, sizeof near));
-        else
-            check_object(c, item, &t->object);
+        check_union_item(c, v->items[i], f);
         check_pop(c, was);
     }
 }
@@ -319,7 +336,7 @@ void check_value(Check *c, const YamlNode *v, const Field *f)
     case F_ANY:
         return;
     case F_STR:
-        check_text(c, v, f->longest);
+        check_text(c, v, f);
         return;
     case F_INT:
         if (lax_int(v, &i))
@@ -361,8 +378,8 @@ void check_value(Check *c, const YamlNode *v, const Field *f)
         if (check_list(c, v, 0))
             check_processors(c, v);
         return;
-    case F_SAVERS:
-        check_savers(c, v);
+    case F_UNION:
+        check_union(c, v, f);
         return;
     case F_SCENARIOS:
         check_scenarios(c, v);

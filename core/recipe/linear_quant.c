@@ -101,7 +101,8 @@ static void check_side(Check *c, const YamlNode *map, const char *side, const QS
 }
 
 /* Copies a list and compiles its patterns. deflt: what an absent or null list stands for ("*" or none). */
-static void read_list(Check *c, const YamlNode *map, const char *key, const char *deflt, ListRef *out)
+static void read_list(Check *c, const YamlNode *map, const char *key, const char *deflt, ListRef *out,
+                      const char **bad)
 {
     const YamlNode *v = yaml_get(map, key);
     *out = (ListRef){.node = v};
@@ -124,10 +125,15 @@ static void read_list(Check *c, const YamlNode *map, const char *key, const char
         Error e = {0};
         const char *text = item ? item->text : deflt;
         size_t at = check_push_index(c, i);
-        if (pattern_compile(&out->pattern[out->n], text, &e) == ST_OK)
+        Status st = pattern_compile(&out->pattern[out->n], text, &e);
+        if (st == ST_OK)
             out->text[out->n++] = text;
-        else
-            check_fail(c, item, "%s", e.text);
+        else if (st == ST_NOMEM)
+            check_nomem(c);
+        else { /* the peer finds out when it matches */
+            check_block(c, item, "%s", e.text);
+            *bad = arena_strdup(a, e.text);
+        }
         check_pop(c, at);
     }
     check_pop(c, was);
@@ -142,8 +148,8 @@ static void add_entry(Check *c, const YamlNode *map, const QConfig *q, const Sch
     }
     Entry *e = &r->entry[r->nentries++];
     *e = (Entry){.map = map, .alias = c->alias, .pub = {.q = *q, .scheme = scheme, .line = map->line}};
-    read_list(c, map, "include", "*", &e->include);
-    read_list(c, map, "exclude", NULL, &e->exclude);
+    read_list(c, map, "include", "*", &e->include, &e->bad);
+    read_list(c, map, "exclude", NULL, &e->exclude, &e->bad);
     e->pub.include = e->include.text;
     e->pub.ninclude = e->include.n;
     e->pub.exclude = e->exclude.text;

@@ -97,28 +97,29 @@ static void check_characters(Check *c, const YamlNode *n, bool in_list)
     }
 }
 
-/* Whether this is the apiversion we read; else says why not. */
-static bool check_apiversion(Check *c, const YamlNode *root)
+static const ApiVersion *const apiversions[] = {&api_v1, &api_v0, &api_vlm, &api_sd, &api_convert, NULL};
+
+bool node_is(const YamlNode *v, const char *s)
 {
-    static const char *const known[] = {
-        "modelslim_v1",      "modelslim_v0", "multimodal_vlm_modelslim_v1", "multimodal_sd_modelslim_v1",
-        "modelslim_convert", NULL,
-    };
+    return v && v->kind == YAML_STR && strcmp(v->text, s) == 0;
+}
+
+/* The format of a document; NULL: it names none that exists. */
+static const ApiVersion *find_apiversion(Check *c, const YamlNode *root)
+{
     const YamlNode *v = yaml_get(root, "apiversion");
+    const char *names[8] = {NULL};
     char near[80];
-    if (!v || v->kind != YAML_STR) {
-        check_fail(c, v ? v : root, "apiversion is missing: 'apiversion: modelslim_v1' is expected");
-        return false;
+    for (int i = 0; apiversions[i]; i++) {
+        if (node_is(v, apiversions[i]->name))
+            return apiversions[i];
+        names[i] = apiversions[i]->name;
     }
-    if (strcmp(v->text, known[0]) == 0)
-        return true;
-    for (int i = 1; known[i]; i++)
-        if (strcmp(v->text, known[i]) == 0) {
-            check_fail(c, v, "apiversion '%s' isn't read by this build: modelslim_v1 is", v->text);
-            return false;
-        }
-    check_fail(c, v, "unknown apiversion '%.80s'%s", v->text, check_nearest(v->text, known, near, sizeof near));
-    return false;
+    if (!v || v->kind != YAML_STR)
+        check_fail(c, v ? v : root, "apiversion is missing: 'apiversion: modelslim_v1' is expected");
+    else
+        check_fail(c, v, "unknown apiversion '%.80s'%s", v->text, check_nearest(v->text, names, near, sizeof near));
+    return NULL;
 }
 
 static void check_document(Check *c, const YamlNode *root)
@@ -128,15 +129,65 @@ static void check_document(Check *c, const YamlNode *root)
         return;
     }
     check_characters(c, root, false);
-    if (!check_apiversion(c, root))
+    const ApiVersion *api = find_apiversion(c, root);
+    if (!api)
         return;
-    c->gather = true;
-    check_object(c, root, &document_object);
-    const YamlNode *spec = yaml_get(root, "spec"), *prior = yaml_get(spec, "prior"), *runner = yaml_get(spec, "runner");
-    if (prior && prior->kind == YAML_SEQ && prior->count)
-        check_block(c, prior, "prior stages aren't run by this build");
-    if (runner && runner->kind == YAML_STR && strcmp(runner->text, "dp_layer_wise") == 0)
-        check_note(c, runner, "runner dp_layer_wise: run as layer_wise here");
+    if (!c->instead)
+        c->r->api = api;
+    if (api->blocks)
+        check_block(c, yaml_get(root, "apiversion"), "apiversion %s: %s", api->name, api->blocks);
+    c->gather = api->process;
+    check_object(c, root, api->document);
+}
+
+static void drop_entries(Recipe *r)
+{
+    for (size_t i = 0; i < r->nentries; i++) {
+        for (int k = 0; k < r->entry[i].include.n; k++)
+            pattern_free(r->entry[i].include.pattern[k]);
+        for (int k = 0; k < r->entry[i].exclude.n; k++)
+            pattern_free(r->entry[i].exclude.pattern[k]);
+    }
+    r->nentries = 0;
+}
+
+/* Puts the translation of r's document in its place where there is one that holds; else notes say why not. */
+static Status translate(Recipe *r, Error *err)
+{
+    Check *c = calloc(1, sizeof *c);
+    Str text = {0};
+    YamlDoc *doc = NULL;
+    if (!c)
+        return error_nomem(err, "a recipe");
+    const YamlNode *root = yaml_root(r->doc);
+    *c = (Check){.r = r, .err = err};
+    r->api->translate(c, root, &text);
+    Status st = text.oom || c->status == ST_NOMEM ? error_nomem(err, "a recipe") : ST_OK;
+    if (st == ST_OK && text.len) {
+        Error why = {0};
+        st = yaml_parse(&doc, text.s, text.len, r->name, &why);
+        if (st == ST_DATA) { /* too large, or a text that needs another style */
+            check_block(c, root, "can't be translated to modelslim_v1: %s", why.text);
+            st = ST_OK;
+        }
+    }
+    if (st == ST_OK && doc) {
+        const YamlNode *spec = yaml_get(root, "spec");
+        *c = (Check){.r = r, .err = err, .instead = spec ? spec : root};
+        check_document(c, yaml_root(doc));
+        st = c->status;
+    }
+    if (st == ST_OK && doc && !c->errors) {
+        r->old = r->doc;
+        r->doc = doc;
+        doc = NULL;
+    } else {
+        drop_entries(r);
+    }
+    yaml_doc_free(doc);
+    str_free(&text);
+    free(c);
+    return st;
 }
 
 static Status validate(Recipe *r, Str *all, Error *err)
@@ -145,13 +196,18 @@ static Status validate(Recipe *r, Str *all, Error *err)
     if (!c)
         return error_nomem(err, "a recipe");
     *c = (Check){.r = r, .all = all, .err = err};
-    const YamlNode *root = yaml_root(r->doc);
-    check_document(c, root);
-    const YamlNode *data = yaml_get(yaml_get(root, "spec"), "dataset");
-    r->dataset = data && data->kind == YAML_STR ? data->text : "mix_calib.jsonl";
+    check_document(c, yaml_root(r->doc));
     Status st = c->errors ? c->status : ST_OK;
     free(c);
-    return st == ST_OK ? recipe_build_units(r, err) : st;
+    if (st == ST_OK && r->api->translate)
+        st = translate(r, err);
+    if (st != ST_OK)
+        return st;
+    const YamlNode *data = yaml_get(yaml_get(yaml_root(r->doc), "spec"), "dataset");
+    r->dataset = data && data->kind == YAML_STR ? data->text : r->api->dataset;
+    for (size_t i = 0; r->old && i < r->nentries; i++)
+        r->entry[i].pub.line = 0;
+    return recipe_build_units(r, err);
 }
 
 static Status parse(Recipe **out, const char *text, size_t len, const char *name, const char *path, bool generated,
@@ -216,15 +272,11 @@ void recipe_free(Recipe *r)
 {
     if (!r)
         return;
-    for (size_t i = 0; i < r->nentries; i++) {
-        for (int k = 0; k < r->entry[i].include.n; k++)
-            pattern_free(r->entry[i].include.pattern[k]);
-        for (int k = 0; k < r->entry[i].exclude.n; k++)
-            pattern_free(r->entry[i].exclude.pattern[k]);
-    }
+    drop_entries(r);
     free(r->entry);
     free(r->note);
     yaml_doc_free(r->doc);
+    yaml_doc_free(r->old);
     arena_free(&r->arena);
     free(r);
 }
@@ -273,8 +325,11 @@ Status recipe_assign(const Recipe *r, const Model *m, int16_t *level, Error *err
         return error_nomem(err, "an assignment");
     }
     memset(level, 0, (size_t)m->nlinears * sizeof *level);
-    for (size_t e = 0; e < r->nentries; e++) {
+    Status st = ST_OK;
+    for (size_t e = 0; e < r->nentries && st == ST_OK; e++) {
         const Entry *en = &r->entry[e];
+        if (en->bad)
+            st = error_set(err, ST_DATA, "%s: line %d: %s", r->name, en->map->line, en->bad);
         memset(in, 0, (size_t)m->nlinears);
         memset(out, 0, (size_t)m->nlinears);
         for (int k = 0; k < en->include.n; k++)
@@ -287,7 +342,7 @@ Status recipe_assign(const Recipe *r, const Model *m, int16_t *level, Error *err
     }
     free(in);
     free(out);
-    return ST_OK;
+    return st;
 }
 
 /* Bytes of one stored float weight of the model. */

@@ -25,10 +25,15 @@ typedef struct Entry {
     const YamlNode *map;   /* the linear_quant mapping */
     const YamlNode *alias; /* outermost alias on the way from the root to map (map itself may be it), or NULL */
     ListRef include, exclude;
+    const char *bad;       /* why a pattern of it can't be matched, or NULL */
 } Entry;
 
+typedef struct ApiVersion ApiVersion;
+
 struct Recipe {
-    YamlDoc *doc;
+    YamlDoc *doc;          /* what everything below refers to: the source, or its translation */
+    YamlDoc *old;          /* the source when doc is a translation, else NULL */
+    const ApiVersion *api; /* of the source */
     char *name, *path;
     const char *dataset;
     Entry *entry;
@@ -57,6 +62,7 @@ typedef struct Check {
     size_t plen;
     const YamlNode *alias; /* see Entry */
     bool gather;           /* linear_quant mappings become entries */
+    const YamlNode *instead; /* of a translated document: where findings are told. What it gets wrong blocks it. */
 } Check;
 
 /* Counts an error: `name:line:column: path: message`. */
@@ -86,7 +92,7 @@ typedef enum FieldType {
     F_OBJECT,
     F_OBJECTS,
     F_PROCESSORS,
-    F_SAVERS,
+    F_UNION,
     F_SCENARIOS
 } FieldType;
 
@@ -102,8 +108,11 @@ typedef struct Field {
     bool power_of_two;        /* or -1 where lo allows it */
     int longest;              /* characters of a text, or of each text of a list; 0: any */
     int least;                /* items of a list */
+    bool filled;              /* texts: not blank */
     const char *const *words; /* F_ENUM */
     const Object *object;     /* F_OBJECT, F_OBJECTS */
+    const struct ProcessorType *types; /* F_UNION: rows that an item's type chooses */
+    const char *noun;         /* F_UNION: what such an item is */
 } Field;
 
 struct Object {
@@ -120,8 +129,20 @@ typedef struct ProcessorType {
 } ProcessorType;
 
 extern const ProcessorType processor_table[]; /* ends with name == NULL */
-extern const ProcessorType saver_table[];
-extern const Object document_object;
+extern const ProcessorType old_saver_table[]; /* of multimodal documents */
+extern const Object metadata_object, prior_object;
+
+/* A document format. */
+struct ApiVersion {
+    const char *name;
+    const Object *document;
+    const char *dataset; /* when spec.dataset is absent */
+    bool process;        /* spec.process and spec.save are lists of processors and savers */
+    const char *blocks;  /* why no document of it runs here, or NULL */
+    /* Appends a modelslim_v1 document that does the same; nothing when there is none, with notes that say why. */
+    void (*translate)(Check *c, const YamlNode *root, Str *out);
+};
+extern const ApiVersion api_v1, api_v0, api_vlm, api_sd, api_convert;
 
 /* Checks a mapping against its table: unknown and missing keys, then each value. */
 void check_object(Check *c, const YamlNode *map, const Object *o);
@@ -135,6 +156,8 @@ void check_dynamic_cache(Check *c, const YamlNode *map);
 bool qspec_read(const YamlNode *map, QSpec *q);
 /* Checks ext of a side against its method (specs/quantization.md 1, 7). */
 void check_ext(Check *c, const YamlNode *map, const char *side, const QSpec *q);
+/* Whether v is the text s. */
+bool node_is(const YamlNode *v, const char *s);
 /* Units, savers, runner and stages of a document without errors. */
 Status recipe_build_units(Recipe *r, Error *err);
 

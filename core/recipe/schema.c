@@ -86,7 +86,7 @@ static const Field rotation_fields[] = {
     {.key = "stage", .type = F_INT, .required = true, .bounded = true, .lo = 1, .hi = 2},
     {.key = "steps", .type = F_INT, .bounded = true, .lo = 1, .hi = 1000},
     {.key = "quant_dtype", .type = F_ENUM, .words = rotation_types},
-    {.key = "layer_type", .type = F_STRINGS, .longest = 128, .least = 1},
+    {.key = "layer_type", .type = F_STRINGS, .longest = 128, .least = 1, .filled = true},
     BLOCK_SIZE,
     {.key = "max_samples", .type = F_INT, .bounded = true, .lo = 1, .hi = 100000},
     {.key = "online", .type = F_BOOL},
@@ -97,7 +97,8 @@ static const Field rotation_fields[] = {
 static const Field autoround_strategy_fields[] = {
     {.key = "qconfig", .type = F_OBJECT, .object = &linear_q_object, .required = true}, PATTERNS, END,
 };
-static const Object autoround_strategy = {.fields = autoround_strategy_fields};
+static void check_autoround_strategy(Check *c, const YamlNode *map);
+static const Object autoround_strategy = {.fields = autoround_strategy_fields, .check = check_autoround_strategy};
 static const Field autoround_fields[] = {
     TYPE,
     {.key = "iters", .type = F_INT, .bounded = true, .lo = 1, .hi = 1e9},
@@ -184,8 +185,8 @@ static void check_fa3(Check *c, const YamlNode *map)
         check_fail(c, d, "qconfig and details exclude each other");
 }
 
-/* Fractions of a GB are ours; the peer finds a negative size when it builds the saver. */
-static void check_saver(Check *c, const YamlNode *map)
+/* Fractions of a GB are ours. */
+static void check_size(Check *c, const YamlNode *map, bool strict)
 {
     const YamlNode *v = yaml_get(map, "part_file_size");
     double x;
@@ -194,6 +195,8 @@ static void check_saver(Check *c, const YamlNode *map)
     size_t was = check_push(c, "part_file_size");
     if (!isfinite(x))
         check_fail(c, v, "must be a number of GB, not %s", v->text);
+    else if (x < 0 && strict)
+        check_fail(c, v, "must be 0 (one file) or more, not %g", x);
     else if (x < 0)
         check_block(c, v, "part_file_size is %g: 0 (one file) or more is needed", x);
     else if (x != floor(x))
@@ -201,20 +204,51 @@ static void check_saver(Check *c, const YamlNode *map)
     check_pop(c, was);
 }
 
-/* autoround: group_size goes with per_group and with nothing else. */
-static void check_autoround(Check *c, const YamlNode *map)
+/* An item of save[]: the peer finds a negative size when it builds the saver, after the run. */
+static void check_saver(Check *c, const YamlNode *map)
 {
-    const YamlNode *list = yaml_get(map, "strategies");
-    for (int i = 0; list && list->kind == YAML_SEQ && i < list->count; i++) {
-        const YamlNode *w = yaml_get(yaml_get(list->items[i], "qconfig"), "weight");
-        const YamlNode *scope = yaml_get(w, "scope"), *size = yaml_get(yaml_get(w, "ext"), "group_size");
-        int64_t n = 0;
-        bool grouped = scope && scope->kind == YAML_STR && strcmp(scope->text, "per_group") == 0;
-        if (grouped && (!size || !lax_int(size, &n) || n <= 0))
-            check_fail(c, size ? size : w, "strategies.%d: scope per_group needs ext.group_size above 0", i);
-        else if (!grouped && size)
-            check_fail(c, size, "strategies.%d: ext.group_size needs scope per_group", i);
+    check_size(c, map, false);
+}
+
+/* A saver given as a processor is checked at load. */
+static void check_saver_processor(Check *c, const YamlNode *map)
+{
+    check_size(c, map, true);
+}
+
+/* A side of an autoround strategy: group_size goes with per_group and with nothing else. */
+static void check_autoround_side(Check *c, const YamlNode *q)
+{
+    static const char *const scales[] = {"float16", "float32", "bfloat16", NULL};
+    static const Field scale = {.type = F_ENUM, .words = scales};
+    const YamlNode *scope = yaml_get(q, "scope"), *ext = yaml_get(q, "ext"), *size = yaml_get(ext, "group_size");
+    const YamlNode *dtype = yaml_get(ext, "scale_dtype");
+    bool grouped = scope && scope->kind == YAML_STR && strcmp(scope->text, "per_group") == 0;
+    size_t was = check_push(c, "ext");
+    if (grouped && (!size || size->kind != YAML_INT || size->i <= 0))
+        check_fail(c, size ? size : q, "scope per_group needs ext.group_size above 0");
+    else if (!grouped && size)
+        check_fail(c, size, "ext.group_size needs scope per_group");
+    if (dtype) {
+        size_t at = check_push(c, "scale_dtype");
+        check_value(c, dtype, &scale);
+        check_pop(c, at);
     }
+    check_pop(c, was);
+}
+
+static void check_autoround_strategy(Check *c, const YamlNode *map)
+{
+    static const char *const sides[] = {"act", "weight"};
+    const YamlNode *q = yaml_get(map, "qconfig");
+    size_t was = check_push(c, "qconfig");
+    for (int i = 0; i < 2; i++)
+        if (yaml_get(q, sides[i])) {
+            size_t at = check_push(c, sides[i]);
+            check_autoround_side(c, yaml_get(q, sides[i]));
+            check_pop(c, at);
+        }
+    check_pop(c, was);
 }
 
 const ProcessorType processor_table[] = {
@@ -228,7 +262,7 @@ const ProcessorType processor_table[] = {
     {.name = "quarot", .object = {.fields = quarot_fields}},
     {.name = "online_quarot", .object = {.fields = online_quarot_fields}},
     {.name = "adapt_rotation", .object = {.fields = rotation_fields, .check = check_rotation}},
-    {.name = "autoround_quant", .object = {.fields = autoround_fields, .check = check_autoround}},
+    {.name = "autoround_quant", .object = {.fields = autoround_fields}},
     {.name = "float_sparse", .object = {.fields = float_sparse_fields}},
     {.name = "svd_res", .object = {.fields = svd_fields}},
     {.name = "flatquant", .object = {.fields = only_patterns}},
@@ -240,17 +274,24 @@ const ProcessorType processor_table[] = {
     {.name = "binary_operator_layer_wise", .object = {.fields = operator_fields}},
     {.name = "binary_operator_model_wise", .object = {.fields = operator_fields}},
     {.name = "load", .object = {.fields = load_fields}},
-    {.name = "saver", .object = {.fields = saver_fields}},
-    {.name = "ascendv1_saver", .object = {.fields = saver_fields}},
-    {.name = "ascendv1_saver_distributed", .object = {.fields = saver_fields}},
-    {.name = "mindie_format_saver", .object = {.fields = saver_fields}},
+    {.name = "saver", .object = {.fields = saver_fields, .check = check_saver_processor}},
+    {.name = "ascendv1_saver", .object = {.fields = saver_fields, .check = check_saver_processor}},
+    {.name = "ascendv1_saver_distributed", .object = {.fields = saver_fields, .check = check_saver_processor}},
+    {.name = "mindie_format_saver", .object = {.fields = saver_fields, .check = check_saver_processor}},
     {.name = NULL},
 };
 
-const ProcessorType saver_table[] = {
+static const ProcessorType saver_table[] = {
     {.name = "ascendv1_saver", .object = {.fields = saver_fields, .check = check_saver}},
     {.name = "mindie_format_saver", .object = {.fields = saver_fields, .check = check_saver}},
     {.name = "compressed_tensors", .object = {.fields = compressed_fields, .check = check_saver}},
+    {.name = NULL},
+};
+
+const ProcessorType old_saver_table[] = {
+    {.name = "ascendv1_saver", .object = {.fields = saver_fields, .check = check_saver_processor}},
+    {.name = "mindie_format_saver", .object = {.fields = saver_fields, .check = check_saver_processor}},
+    {.name = "ascendv1_saver_distributed", .object = {.fields = saver_fields, .check = check_saver_processor}},
     {.name = NULL},
 };
 
@@ -262,24 +303,35 @@ static const Field metadata_fields[] = {
     {.key = "verified_tags", .type = F_SCENARIOS},
     END,
 };
-static const Object metadata_object = {.fields = metadata_fields};
+const Object metadata_object = {.fields = metadata_fields};
 
 static const Field prior_fields[] = {
     {.key = "process", .type = F_PROCESSORS, .required = true},
     {.key = "dataset", .type = F_STR, .longest = 4096, .nullable = true},
     END,
 };
-static const Object prior_object = {.fields = prior_fields};
+const Object prior_object = {.fields = prior_fields};
 
 static const Field spec_fields[] = {
     {.key = "runner", .type = F_ENUM, .words = runners},
     {.key = "prior", .type = F_OBJECTS, .object = &prior_object},
     {.key = "process", .type = F_PROCESSORS},
-    {.key = "save", .type = F_SAVERS},
+    {.key = "save", .type = F_UNION, .types = saver_table, .noun = "saver"},
     {.key = "dataset", .type = F_STR, .longest = 4096},
     END,
 };
-static const Object spec_object = {.fields = spec_fields};
+
+/* What of a valid document isn't run as it is written. */
+static void check_spec(Check *c, const YamlNode *spec)
+{
+    const YamlNode *prior = yaml_get(spec, "prior"), *runner = yaml_get(spec, "runner");
+    if (prior && prior->kind == YAML_SEQ && prior->count)
+        check_block(c, prior, "prior stages aren't run by this build");
+    if (runner && runner->kind == YAML_STR && strcmp(runner->text, "dp_layer_wise") == 0)
+        check_note(c, runner, "runner dp_layer_wise: run as layer_wise here");
+}
+
+static const Object spec_object = {.fields = spec_fields, .check = check_spec};
 
 static const Field document_fields[] = {
     {.key = "apiversion", .type = F_STR, .required = true},
@@ -287,4 +339,7 @@ static const Field document_fields[] = {
     {.key = "spec", .type = F_OBJECT, .object = &spec_object},
     END,
 };
-const Object document_object = {.fields = document_fields, .extra = true};
+static const Object document_object = {.fields = document_fields, .extra = true};
+
+const ApiVersion api_v1 = {
+    .name = "modelslim_v1", .document = &document_object, .dataset = "mix_calib.jsonl", .process = true};

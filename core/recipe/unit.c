@@ -4,15 +4,16 @@
 
 /* What a run needs of a document that was found whole: units, savers, runner, prior stages. */
 
-static bool text_is(const YamlNode *v, const char *s)
+/* Lines of the text at hand aren't lines of what the user wrote. */
+static bool lineless(const Recipe *r)
 {
-    return v && v->kind == YAML_STR && strcmp(v->text, s) == 0;
+    return r->generated || r->old;
 }
 
 /* The processors that a group stands for. Depth is bounded by YAML_DEPTH_MAX, number by YAML_NODES_MAX. */
 static int count_steps(const YamlNode *item)
 {
-    if (!text_is(yaml_get(item, "type"), "group"))
+    if (!node_is(yaml_get(item, "type"), "group"))
         return 1;
     const YamlNode *list = yaml_get(item, "configs");
     int n = 0;
@@ -46,7 +47,7 @@ static RecipeCache *cache_new(Recipe *r, const YamlNode *map)
 static bool fill_steps(Recipe *r, const YamlNode *item, RecipeStep *steps, int *n, int *entry)
 {
     const YamlNode *type = yaml_get(item, "type");
-    if (text_is(type, "group")) {
+    if (node_is(type, "group")) {
         const YamlNode *list = yaml_get(item, "configs");
         bool fine = true;
         for (int i = 0; i < list->count && fine; i++)
@@ -54,11 +55,11 @@ static bool fill_steps(Recipe *r, const YamlNode *item, RecipeStep *steps, int *
         return fine;
     }
     RecipeStep *s = &steps[(*n)++];
-    *s = (RecipeStep){.kind = STEP_OTHER, .entry = -1, .type = type->text, .line = r->generated ? 0 : item->line};
-    if (text_is(type, "linear_quant")) {
+    *s = (RecipeStep){.kind = STEP_OTHER, .entry = -1, .type = type->text, .line = lineless(r) ? 0 : item->line};
+    if (node_is(type, "linear_quant")) {
         s->kind = STEP_LINEAR_QUANT;
         s->entry = (*entry)++;
-    } else if (text_is(type, "dynamic_cache")) {
+    } else if (node_is(type, "dynamic_cache")) {
         s->kind = STEP_DYNAMIC_CACHE;
         s->cache = cache_new(r, item);
         return s->cache != NULL;
@@ -76,7 +77,7 @@ static bool build_process(Recipe *r, const YamlNode *list)
         RecipeStep *steps = arena_alloc(&r->arena, (size_t)(room + 1) * sizeof *steps);
         if (!steps || !fill_steps(r, item, steps, &used, &entry))
             return false;
-        r->unit[i] = (RecipeUnit){.steps = steps, .nsteps = used, .line = r->generated ? 0 : item->line};
+        r->unit[i] = (RecipeUnit){.steps = steps, .nsteps = used, .line = lineless(r) ? 0 : item->line};
         r->nunits++;
     }
     return r->unit != NULL;
@@ -91,7 +92,7 @@ static bool build_savers(Recipe *r, const YamlNode *list)
         RecipeSaver *s = &r->saver[r->nsavers++];
         *s = (RecipeSaver){.type = yaml_get(list->items[i], "type")->text,
                            .part_file_size = 4,
-                           .line = r->generated ? 0 : list->items[i]->line};
+                           .line = lineless(r) ? 0 : list->items[i]->line};
         if (size)
             lax_float(size, &s->part_file_size);
     }
@@ -105,13 +106,15 @@ static RecipeRunner runner_of(const YamlNode *v)
                                         [RUNNER_LAYER_WISE] = "layer_wise",
                                         [RUNNER_DP_LAYER_WISE] = "dp_layer_wise"};
     for (int i = RUNNER_DP_LAYER_WISE; i > RUNNER_AUTO; i--)
-        if (text_is(v, names[i]))
+        if (node_is(v, names[i]))
             return (RecipeRunner)i;
     return RUNNER_AUTO;
 }
 
 Status recipe_build_units(Recipe *r, Error *err)
 {
+    if (!r->old && !r->api->process)
+        return ST_OK;
     const YamlNode *spec = yaml_get(yaml_root(r->doc), "spec"), *prior = yaml_get(spec, "prior");
     r->runner = runner_of(yaml_get(spec, "runner"));
     r->npriors = prior && prior->kind == YAML_SEQ ? prior->count : 0;
@@ -142,8 +145,7 @@ const RecipeSaver *recipe_saver(const Recipe *r, int i)
 
 const char *recipe_apiversion(const Recipe *r)
 {
-    const YamlNode *v = yaml_get(yaml_root(r->doc), "apiversion");
-    return v && v->kind == YAML_STR ? v->text : "Unknown";
+    return r->api->name;
 }
 
 RecipeRunner recipe_runner(const Recipe *r)
