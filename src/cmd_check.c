@@ -8,6 +8,7 @@
 #include "io/file.h"
 #include "io/json.h"
 #include "model/config.h"
+#include "process/quantizer.h"
 #include "recipe/recipe.h"
 #include "src/commands.h"
 #include "src/internal.h"
@@ -211,6 +212,28 @@ static Status check_model(Report *r, Pool *pool, int show, Error *err)
 
 /* ---- recipes ---- */
 
+/* Notes of a recipe that was read, and the methods that aren't built. */
+static Status add_notes(Report *r, const Recipe *recipe, Error *err)
+{
+    Status st = ST_OK;
+    char line[400];
+    for (int i = 0; i < recipe_notes(recipe) && st == ST_OK; i++) {
+        const RecipeNote *n = recipe_note(recipe, i);
+        snprintf(line, sizeof line, "%s:%d:%d: %s%s", r->path, n->line, n->column, n->blocks ? "can't run here: " : "",
+                 n->text);
+        st = add_finding(r, SCAN_NOTE, "", line, err);
+    }
+    for (int i = 0; i < recipe_entries(recipe) && st == ST_OK; i++) {
+        const RecipeEntry *e = recipe_entry(recipe, i);
+        if (!e->scheme || !e->scheme->runnable || qconfig_runnable(&e->q))
+            continue;
+        snprintf(line, sizeof line, "%s:%d:1: can't run here: linear_quant %s with activations %s and weights %s",
+                 r->path, e->line, e->scheme->name, e->q.act.method, e->q.weight.method);
+        st = add_finding(r, SCAN_NOTE, "", line, err);
+    }
+    return st;
+}
+
 static Status check_recipe(Report *r, Error *err)
 {
     Recipe *recipe = NULL;
@@ -229,12 +252,8 @@ static Status check_recipe(Report *r, Error *err)
         }
         r->worst = why.status;
     }
-    for (int i = 0; recipe && i < recipe_notes(recipe) && st == ST_OK; i++) {
-        const RecipeNote *n = recipe_note(recipe, i);
-        char line[400];
-        snprintf(line, sizeof line, "%s:%d:%d: %s", r->path, n->line, n->column, n->text);
-        st = add_finding(r, SCAN_NOTE, "", line, err);
-    }
+    if (recipe && st == ST_OK)
+        st = add_notes(r, recipe, err);
     recipe_free(recipe);
     str_free(&all);
     return st;
@@ -350,7 +369,8 @@ const Command command_check = {
     .help = "PATH is a model's folder, a .safetensors file or a recipe. Bad: sizes against config.json and headers, "
             "NaN or Inf, a magnitude above 1e5, a largest magnitude below 1e-20, a matrix that is all zero, rows of "
             "one value repeated (rows of 16 values and more). To know, not bad: such rows in embedding and head, and "
-            "vectors and integer tensors that are all zero. Exit 65 when something is bad.",
+            "vectors and integer tensors that are all zero. A recipe of any apiversion is bad where the quantizer's "
+            "own loader refuses it; what doesn't run here is to know. Exit 65 when something is bad.",
     .flags = CMD_CLI_ONLY | CMD_NO_LOG,
     .completes = COMP_FILE,
     .options = check_options,

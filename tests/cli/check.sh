@@ -84,6 +84,25 @@ exits 65 "a broken recipe" s check $r/06-alpha-out-of-range.yaml $r/10-illegal-c
 has "$tmp/out" "06-alpha-out-of-range.yaml: recipe: 1 bad" "is told"
 has "$tmp/out" "10-illegal-character.yaml:" "and the other"
 
+# every recorded document: refused exactly where the peer's loader refuses it
+while read -r verdict name _; do
+    name=${name%:}
+    case $name in 0* | 1* | 20*) ;; *) continue ;; esac
+    want=65
+    [ "$verdict" = VALID ] && want=0
+    exits $want "$name is $verdict" s check "$r/$name"
+done <<EOF
+$(grep -v '^#' $r/EXPECTED.txt)
+EOF
+printf 'apiversion: multimodal_vlm_modelslim_v1\nspec: {runner: model_wise}\n' >"$tmp/vlm.yaml"
+exits 0 "a document that can't run" s check "$tmp/vlm.yaml"
+has "$tmp/out" "vlm.yaml:1:13: can't run here: apiversion multimodal_vlm_modelslim_v1: vision-language" "is a note"
+has "$tmp/out" "vlm.yaml:2:16: runner 'model_wise': the peer takes layer_wise instead" "with what is ignored"
+printf 'apiversion: modelslim_v0\nspec: {calib_cfg: {pr: 0.5}}\n' >"$tmp/v0.yaml"
+exits 0 "an old document" s check "$tmp/v0.yaml"
+has "$tmp/out" "v0.yaml:2:24: can't run here: can't be translated to modelslim_v1: pr " "names what has no counterpart"
+has "$tmp/out" "0 bad, 2 to know" "all of it"
+
 # JSON: one document
 exits 65 "json" s check --format json $g "$tmp/nan" $r/00-good-base.yaml $r/18-empty-file.yaml
 if python3 - "$tmp/out" $q <<'PY'
