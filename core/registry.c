@@ -21,6 +21,8 @@ const Arch *const arch_table[] = {
     &arch_minimax_m2,
     &arch_deepseek_v2,
     &arch_deepseek_v3,
+    &arch_deepseek_v32,
+    &arch_glm_moe_dsa,
     &arch_gpt_oss,
     NULL,
 };

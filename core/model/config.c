@@ -181,6 +181,70 @@ static Status read_delta(const cJSON *config, Arena *a, ModelConfig *cfg, Error 
     return d->layer ? delta_layers(config, cfg, err) : error_nomem(err, "the model's layers");
 }
 
+/* Layer i's entry of a list of words, or letter of a string; NULL when there is none. */
+static const char *indexer_word(const cJSON *list, int i)
+{
+    if (cJSON_IsString(list))
+        return list->valuestring[i] == 'F' ? "full" : list->valuestring[i] == 'S' ? "shared" : NULL;
+    const cJSON *v = cJSON_GetArrayItem(list, i);
+    return cJSON_IsString(v) ? v->valuestring : NULL;
+}
+
+static Status listed_indexers(const cJSON *list, const char *key, ModelConfig *cfg, Error *err)
+{
+    int n = cJSON_IsString(list) ? (int)strlen(list->valuestring) : cJSON_IsArray(list) ? cJSON_GetArraySize(list) : 0;
+    if (n != cfg->layers)
+        return error_set(err, ST_DATA, "'%s' must have an entry for each of the %d layers, it has %d", key,
+                         cfg->layers, n);
+    for (int i = 0; i < n; i++) {
+        const char *word = indexer_word(list, i);
+        cfg->index.shared[i] = word && strcmp(word, "shared") == 0;
+        if (!word || (!cfg->index.shared[i] && strcmp(word, "full") != 0))
+            return error_set(err, ST_DATA, "'%s': the entry of layer %d must be full or shared", key, i);
+    }
+    return ST_OK;
+}
+
+static Status shared_indexers(const cJSON *config, ModelConfig *cfg, Error *err)
+{
+    static const char *const keys[] = {"indexer_types", "index_topk_pattern"};
+    int freq = 1, offset = 2;
+    for (int i = 0; i < 2; i++) {
+        const cJSON *list = json_get(config, keys[i]);
+        if (!list)
+            continue;
+        RETURN_IF_ERROR(listed_indexers(list, keys[i], cfg, err));
+        return cfg->index.shared[0] ? error_set(err, ST_DATA, "'%s': layer 0 has no layer before it whose choice it "
+                                                "could share", keys[i])
+                                    : ST_OK;
+    }
+    RETURN_IF_ERROR(count_key(config, "index_topk_freq", 0, MAX_LAYERS, &freq, err));
+    RETURN_IF_ERROR(count_key(config, "index_skip_topk_offset", 0, MAX_LAYERS, &offset, err));
+    for (int i = 0; i < cfg->layers; i++)
+        cfg->index.shared[i] = i > 0 && freq > 1 && i >= offset && (i - offset + 1) % freq != 0;
+    return ST_OK;
+}
+
+/* The indexer of sparse attention, and which layers take over the choice of the one before (GLM: a list, letters F and
+ * S, or every index_topk_freq-th layer with one of its own). */
+static Status read_index(const cJSON *config, const Arch *arch, Arena *a, ModelConfig *cfg, Error *err)
+{
+    IndexConfig *x = &cfg->index;
+    if (arch->indexer == INDEXER_NONE)
+        return ST_OK;
+    *x = (IndexConfig){.heads = 64, .dim = 128, .top_k = 2048, .interleaved = arch->indexer == INDEXER_PAIRS};
+    RETURN_IF_ERROR(count_key(config, "index_n_heads", 1, MAX_HEADS, &x->heads, err));
+    RETURN_IF_ERROR(count_key(config, "index_head_dim", cfg->mla.rope, MAX_HEADS, &x->dim, err));
+    RETURN_IF_ERROR(size_key(config, "index_topk", MAX_WIDTH, &x->top_k, err));
+    RETURN_IF_ERROR(json_bool(config, "indexer_rope_interleave", &x->interleaved, NULL, err));
+    if (!cfg->mla.q_rank)
+        return error_set(err, ST_DATA, "'q_lora_rank' is missing: the indexer's queries come from that latent");
+    x->shared = arena_alloc(a, (size_t)cfg->layers * sizeof *x->shared);
+    if (!x->shared)
+        return error_nomem(err, "the model's layers");
+    return shared_indexers(config, cfg, err);
+}
+
 static Status read_sizes(const cJSON *config, const Arch *arch, ModelConfig *cfg, Error *err)
 {
     int64_t layers = 0, heads = 0, kv, head_dim;
@@ -210,10 +274,30 @@ static Status read_sizes(const cJSON *config, const Arch *arch, ModelConfig *cfg
     return arch->mla ? read_mla(config, cfg, err) : ST_OK;
 }
 
+/* mlp_layer_types, which GLM-5 may give instead of first_k_dense_replace. */
+static Status listed_moe_layers(const cJSON *list, ModelConfig *cfg, Error *err)
+{
+    const cJSON *v;
+    int i = 0;
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != cfg->layers)
+        return error_set(err, ST_DATA, "'mlp_layer_types' must be a list with an entry for each of the %d layers",
+                         cfg->layers);
+    cJSON_ArrayForEach(v, list)
+    {
+        const char *s = cJSON_IsString(v) ? v->valuestring : "(no string)";
+        cfg->moe.layer[i] = strcmp(s, "sparse") == 0;
+        if (!cfg->moe.layer[i++] && strcmp(s, "dense") != 0)
+            return error_set(err, ST_DATA, "'mlp_layer_types[%d]' is '%s': supported are dense and sparse", i - 1, s);
+    }
+    return ST_OK;
+}
+
 /* Which layers have experts (specs/models.md 2.4). */
 static Status moe_layers(const cJSON *config, const MoeRule *rule, ModelConfig *cfg, Error *err)
 {
     int dense = 0, step = 1;
+    if (rule->layers == MOE_AFTER_DENSE && json_get(config, "mlp_layer_types"))
+        return listed_moe_layers(json_get(config, "mlp_layer_types"), cfg, err);
     if (rule->layers == MOE_AFTER_DENSE)
         RETURN_IF_ERROR(count_key(config, "first_k_dense_replace", 0, MAX_LAYERS, &dense, err));
     if (rule->layers == MOE_SPARSE_STEP)
@@ -380,7 +464,9 @@ Status config_layer_types(const cJSON *config, int64_t window, ModelConfig *cfg,
     {
         const char *s = cJSON_IsString(v) ? v->valuestring : "(no string)";
         bool sliding = strcmp(s, "sliding_attention") == 0;
-        if (!sliding && strcmp(s, "full_attention") != 0)
+        bool full = strcmp(s, "full_attention") == 0 ||
+                    (cfg->index.heads && strcmp(s, "deepseek_sparse_attention") == 0);
+        if (!sliding && !full)
             return error_set(err, ST_DATA,
                              "'layer_types[%d]' is '%s': supported are full_attention and sliding_attention", i, s);
         if (sliding && window <= 0)
@@ -458,6 +544,7 @@ Status config_read(const cJSON *config, const Arch *arch, bool known, Arena *a, 
         RETURN_IF_ERROR(refuse_foreign(config, cfg->model_type, err));
     RETURN_IF_ERROR(refuse_quantized(config, err));
     RETURN_IF_ERROR(read_sizes(config, arch, cfg, err));
+    RETURN_IF_ERROR(read_index(config, arch, a, cfg, err));
     cfg->eps = arch->default_eps;
     RETURN_IF_ERROR(json_num(config, "rms_norm_eps", &cfg->eps, NULL, err));
     if (!(cfg->eps >= 0 && cfg->eps < 1))

@@ -178,6 +178,22 @@ static Status take_qkv(Open *o, int layer, LayerTensors *t)
     return take_o(o, layer, t);
 }
 
+static Status take_indexer(Open *o, int layer, LayerTensors *t)
+{
+    static const char module[] = "self_attn.indexer", dim[] = "index_head_dim";
+    const ModelConfig *c = &o->m->cfg;
+    const IndexConfig *x = &c->index;
+    Want q = {LK_OTHER, (int64_t)x->heads * x->dim, c->mla.q_rank, "index_n_heads x index_head_dim, q_lora_rank", t->q,
+              -1};
+    Want k = {LK_OTHER, x->dim, c->hidden, "index_head_dim, hidden_size", t->q_a, -1};
+    Want w = {LK_OTHER, x->heads, c->hidden, "index_n_heads, hidden_size", t->q_a, -1};
+    RETURN_IF_ERROR(add_alone(o, layer, module, "wq_b", &q, &t->index_q));
+    RETURN_IF_ERROR(add_alone(o, layer, module, "wk", &k, &t->index_k));
+    RETURN_IF_ERROR(take_vector(o, layer, x->dim, 0, dim, &t->index_norm, "%s.k_norm.weight", module));
+    RETURN_IF_ERROR(take_vector(o, layer, x->dim, 0, dim, &t->index_bias, "%s.k_norm.bias", module));
+    return add_alone(o, layer, module, "weights_proj", &w, &t->index_w);
+}
+
 static Status take_mla(Open *o, int layer, LayerTensors *t)
 {
     const ModelConfig *c = &o->m->cfg;
@@ -199,7 +215,8 @@ static Status take_mla(Open *o, int layer, LayerTensors *t)
     RETURN_IF_ERROR(take_vector(o, layer, a->kv_rank, 0, "kv_lora_rank", &t->kv_a_norm,
                                 "self_attn.kv_a_layernorm.weight"));
     RETURN_IF_ERROR(add_alone(o, layer, self_attn, "kv_b_proj", &kv_b, &t->kv_b));
-    return take_o(o, layer, t);
+    RETURN_IF_ERROR(take_o(o, layer, t));
+    return c->index.heads && !c->index.shared[layer] ? take_indexer(o, layer, t) : ST_OK;
 }
 
 /* in_proj_qkvz and in_proj_ba read the same input, yet are loaded as two linears by those who serve the model: each is
@@ -434,8 +451,8 @@ static Status take_layer(Open *o, int layer)
     const ModelConfig *c = &o->m->cfg;
     LayerTensors *t = &o->m->layers[layer];
     *t = (LayerTensors){.first = (int32_t)o->m->nlinears, .q = -1, .k = -1, .v = -1, .o = -1, .gate = -1, .up = -1,
-                        .down = -1, .q_a = -1, .kv_a = -1, .kv_b = -1, .qkvz = -1, .ba = -1, .router_linear = -1,
-                        .shared_gate = -1, .expert = -1};
+                        .down = -1, .q_a = -1, .kv_a = -1, .kv_b = -1, .qkvz = -1, .ba = -1, .index_q = -1,
+                        .index_k = -1, .index_w = -1, .router_linear = -1, .shared_gate = -1, .expert = -1};
     RETURN_IF_ERROR(take_norms(o, layer, t));
     bool delta = c->delta.layer && c->delta.layer[layer];
     RETURN_IF_ERROR(delta ? take_delta(o, layer, t) : o->m->arch->mla ? take_mla(o, layer, t) : take_qkv(o, layer, t));

@@ -51,6 +51,14 @@ typedef struct DeltaConfig {
     bool *layer;                /* [layers] which layers have it instead of attention over scores */
 } DeltaConfig;
 
+/* Indexer of sparse attention: which keys a query looks at (specs/models.md 2.5); heads 0: there is none. */
+typedef struct IndexConfig {
+    int heads, dim;
+    int64_t top_k;           /* keys of a query; texts up to this length are attended to as without */
+    bool interleaved;        /* rotated pairs are neighbours */
+    bool *shared;            /* [layers] takes over what the layer before it chose */
+} IndexConfig;
+
 /* Mixture of experts; experts 0: there is none. */
 typedef struct MoeConfig {
     int experts, top_k;
@@ -76,6 +84,7 @@ typedef struct ModelConfig {
     double attn_softcap, final_softcap; /* 0: none */
     MlaConfig mla;
     DeltaConfig delta;
+    IndexConfig index;
     MoeConfig moe;
     Activation act;
     bool tied;
@@ -88,6 +97,9 @@ typedef enum MoeLayers { MOE_ALL, MOE_AFTER_DENSE, MOE_SPARSE_STEP } MoeLayers;
 typedef enum RouterScore { SCORE_SOFTMAX, SCORE_SIGMOID, SCORE_TOP_SOFTMAX /* over the chosen */ } RouterScore;
 typedef enum GroupScore { GROUP_NONE, GROUP_MAX, GROUP_TOP2 } GroupScore;
 typedef enum Renorm { RENORM_NEVER, RENORM_ALWAYS, RENORM_CONFIG } Renorm;
+
+/* Rotated pairs of an indexer. */
+typedef enum IndexerKind { INDEXER_NONE, INDEXER_HALVES, INDEXER_PAIRS } IndexerKind;
 
 typedef struct MoeRule {
     const char *block;          /* module of a layer's experts: "mlp" */
@@ -127,6 +139,7 @@ typedef struct Arch {
     bool mla;
     bool delta;                  /* all layers but every full_attention_interval-th are DeltaConfig's */
     bool out_gate;               /* q_proj also gives a gate for each head's output: rows of a head are [q | gate] */
+    IndexerKind indexer;
     bool sinks;                  /* LayerTensors.sinks */
     bool rope_fp32;              /* rotations compute in float32 in every arithmetic */
     bool tied;                   /* default of tie_word_embeddings */
@@ -172,6 +185,7 @@ typedef struct LayerTensors {
     const TensorInfo *q_norm, *k_norm;
     const TensorInfo *q_a_norm, *kv_a_norm;   /* MLA */
     const TensorInfo *conv, *a_log, *dt_bias, *delta_norm; /* linear attention */
+    const TensorInfo *index_norm, *index_bias; /* the indexer's, of its keys */
     const TensorInfo *sinks;                  /* a score for every head that no value belongs to */
     const TensorInfo *router, *router_bias;   /* router: when it is no linear */
     /* Indices into linears, -1 for what the layer lacks. Fused: q is qkv_proj, gate is gate_up_proj. With experts
@@ -180,6 +194,7 @@ typedef struct LayerTensors {
     int32_t q, k, v, o, gate, up, down;
     int32_t q_a, kv_a, kv_b;                  /* MLA; q is q_b_proj, or q_proj without a latent */
     int32_t qkvz, ba;                         /* linear attention, without q, k and v; o is out_proj */
+    int32_t index_q, index_k, index_w;        /* the indexer's queries, keys and weights of its heads */
     int32_t router_linear, shared_gate;
     int32_t expert;                           /* gate of expert 0; three linears an expert: gate, up, down */
 } LayerTensors;

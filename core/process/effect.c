@@ -134,10 +134,17 @@ static int deepest(EffectLab *lab, const Digest *keys)
 
 /* ---- the run through the layers ---- */
 
-static void parts_of(const Stream *s, StatePart parts[2])
+/* What two streams at the input of `layer` hold; the number of parts. */
+static int parts_of(const Model *m, int layer, const Stream *const s[2], StatePart parts[4])
 {
+    int n = 0;
     for (int i = 0; i < 2; i++)
-        parts[i] = (StatePart){s[i].data, (size_t)s[i].rows * (size_t)s[i].width * sizeof *s[i].data};
+        parts[n++] = (StatePart){s[i]->data, (size_t)s[i]->rows * (size_t)s[i]->width * sizeof *s[i]->data};
+    for (int i = 0; i < 2; i++)
+        if (runner_carries(m, layer, s[i]))
+            parts[n++] = (StatePart){s[i]->select,
+                                     (size_t)s[i]->rows * (size_t)s[i]->select_words * sizeof *s[i]->select};
+    return n;
 }
 
 typedef struct Keeping {
@@ -150,10 +157,9 @@ static Status keep_state(void *ctx, int layer, Stream **streams, int nstreams, E
     (void)err;
     (void)nstreams;
     Keeping *k = ctx;
-    Stream both[2] = {*streams[0], *streams[1]};
-    StatePart parts[2];
-    parts_of(both, parts);
-    statecache_put(k->lab->states, &k->keys[layer + 1], parts, 2);
+    StatePart parts[4];
+    int n = parts_of(k->lab->model, layer + 1, (const Stream *[]){streams[0], streams[1]}, parts);
+    statecache_put(k->lab->states, &k->keys[layer + 1], parts, n);
     return ST_OK;
 }
 
@@ -163,14 +169,17 @@ static Status start_streams(EffectLab *lab, Runner *r, const Digest *keys, Strea
     const TokenSet *sets[2] = {lab->opt.calib, lab->opt.eval};
     s[0] = s[1] = (Stream){0};
     for (int layer = deepest(lab, keys); layer > 0; layer = deepest(lab, keys)) {
-        StatePart parts[2];
+        StatePart parts[4];
         Status st = ST_OK;
-        for (int i = 0; i < 2 && st == ST_OK; i++)
+        for (int i = 0; i < 2 && st == ST_OK; i++) {
             st = stream_init(&s[i], sets[i]->samples, sets[i]->start, lab->model->cfg.hidden, err);
+            if (st == ST_OK && runner_carries(lab->model, layer, &s[i]))
+                st = runner_carry(&s[i], err);
+        }
         bool got = false;
         if (st == ST_OK) {
-            parts_of(s, parts);
-            got = statecache_get(lab->states, &keys[layer], parts, 2);
+            int n = parts_of(lab->model, layer, (const Stream *[]){&s[0], &s[1]}, parts);
+            got = statecache_get(lab->states, &keys[layer], parts, n);
         }
         if (got) {
             *first = layer;

@@ -27,11 +27,30 @@ static int64_t sample_tasks(const AttnRun *a, int64_t len)
     return (len + rows - 1) / rows * a->kv_heads;
 }
 
-/* Rows [t0, t1) of one sample and one query head. base: the sample's first row within the chunk. */
-static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t t0, int64_t t1, int head)
+/* Softmax of one row over the keys whose bits are set (n of them visible); the others get 0. */
+static void chosen_softmax(const AttnRun *a, float *row, int64_t n, const uint32_t *bits, int head)
+{
+    const Ops *ops = &a->lr->r->ops;
+    int64_t k = 0;
+    for (int64_t s = 0; s < n; s++)
+        if (bits[s / 32] >> s % 32 & 1)
+            row[k++] = row[s];
+    if (a->sinks)
+        ops_softmax_sink(ops, row, k, a->sinks[head]);
+    else
+        ops_softmax(ops, row, k);
+    for (int64_t s = n - 1; s >= 0; s--)
+        row[s] = bits[s / 32] >> s % 32 & 1 ? row[--k] : 0;
+}
+
+/* Rows [t0, t1) of one sample and one query head. base: the sample's first row within the chunk; chosen: which keys its
+ * rows look at, NULL: all (a layer with windows chooses none). */
+static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t t0, int64_t t1, int head,
+                   const uint32_t *chosen)
 {
     const Ops *ops = &a->lr->r->ops;
     int64_t d = a->head_dim, dv = a->v_dim, kv = (int64_t)head * a->kv_heads / a->heads;
+    int64_t words = a->lr->out ? a->lr->out->select_words : 0;
     int64_t lo = a->window > 0 && t0 - a->window + 1 > 0 ? t0 - a->window + 1 : 0, keys = t1 - lo;
     GemmArgs g = {
         .m = t1 - t0,
@@ -51,7 +70,9 @@ static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t t0, int64
         memset(row, 0, (size_t)first * sizeof *row);
         if (a->softcap > 0)
             ops_softcap(ops, row + first, n, a->softcap);
-        if (a->sinks)
+        if (chosen)
+            chosen_softmax(a, row, n, chosen + t * words, head);
+        else if (a->sinks)
             ops_softmax_sink(ops, row + first, n, a->sinks[head]);
         else
             ops_softmax(ops, row + first, n);
@@ -89,8 +110,11 @@ static void attention_task(void *ctx, int64_t index, int worker)
     int64_t len = start[1] - start[0], rows = attention_query_rows(len), rest = index - a->first_task[lo];
     int64_t t0 = rest / a->kv_heads * rows, t1 = t0 + rows < len ? t0 + rows : len;
     int group = a->heads / a->kv_heads, kv = (int)(rest % a->kv_heads);
+    const uint32_t *chosen = a->select && len > lr->r->m->cfg.index.top_k
+                                 ? lr->out->select + start[0] * lr->out->select_words
+                                 : NULL;
     for (int j = 0; j < group && !cancel_level(lr->r->opt.cancel); j++)
-        attend(a, wk, start[0] - lr->row0, t0, t1, kv * group + j);
+        attend(a, wk, start[0] - lr->row0, t0, t1, kv * group + j, chosen);
 }
 
 Status attention_run(AttnRun *a, Batch *extra, Error *err)

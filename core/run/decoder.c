@@ -107,7 +107,7 @@ RowNeed layer_row_need(const Model *m, bool act)
     if (m->arch->sandwich)
         n.tap = c->hidden;
     if (act)
-        n.act = max64(3 * c->hidden, max64(q, c->inter));
+        n.act = max64((c->index.heads ? 4 : 3) * c->hidden, max64(max64(q, 2 * c->mla.q_rank), c->inter));
     return n;
 }
 
@@ -133,7 +133,7 @@ WorkerNeed layer_worker_need(const Model *m, bool model_mode, int64_t longest, i
         cols = max64(cols, panel_rows(l->in) < l->out ? panel_rows(l->in) : l->out);
     }
     w.tile = (size_t)(largest_block * cols);
-    w.scores = (size_t)attention_scores_floats(longest);
+    w.scores = (size_t)attention_scores_floats(longest) * (indexer_acts(c, longest) ? 2 : 1);
     if (c->delta.layer && delta_state_floats(&c->delta) > w.scores)
         w.scores = delta_state_floats(&c->delta);
     if (model_mode) {
@@ -176,12 +176,13 @@ static Status start_layer(LayerRun *lr, Error *err)
     const TensorInfo *const norm[NORM_ROLES] = {
         [NORM_INPUT] = t->input_norm, [NORM_POST] = t->post_norm, [NORM_AFTER_ATTN] = t->after_attn,
         [NORM_AFTER_FFN] = t->after_ffn, [NORM_Q] = t->q_norm, [NORM_K] = t->k_norm, [NORM_Q_A] = t->q_a_norm,
-        [NORM_KV_A] = t->kv_a_norm, [SINKS] = t->sinks, [NORM_DELTA] = t->delta_norm, [CONV] = t->conv,
-        [A_LOG] = t->a_log, [DT_BIAS] = t->dt_bias,
+        [NORM_KV_A] = t->kv_a_norm, [NORM_INDEX] = t->index_norm, [INDEX_BIAS] = t->index_bias, [SINKS] = t->sinks,
+        [NORM_DELTA] = t->delta_norm, [CONV] = t->conv, [A_LOG] = t->a_log, [DT_BIAS] = t->dt_bias,
     };
     const int32_t index[LINEAR_ROLES] = {
         [L_Q] = t->q, [L_K] = t->k, [L_V] = t->v, [L_O] = t->o, [L_GATE] = t->gate, [L_UP] = t->up,
         [L_DOWN] = t->down, [L_Q_A] = t->q_a, [L_KV_A] = t->kv_a, [L_KV_B] = t->kv_b,
+        [L_INDEX_Q] = t->index_q, [L_INDEX_K] = t->index_k, [L_INDEX_W] = t->index_w,
         [L_QKVZ] = t->qkvz, [L_BA] = t->ba, [L_ROUTER] = t->router_linear, [L_SHARED_GATE] = t->shared_gate,
     };
     RETURN_IF_ERROR(blocks_plan(&lr->blocks, lr->in, err));
@@ -462,6 +463,7 @@ static Status run_attention(AttnRun *at, Error *err)
     at->softcap = (float)c->attn_softcap;
     at->sinks = lr->norm[SINKS];
     at->window = c->window ? c->window[lr->layer] : 0;
+    at->select = indexer_acts(c, lr->blocks.longest_sample);
     at->first_task = mem_array((size_t)(lr->s1 - lr->s0) + 1, sizeof *at->first_task);
     if (!at->first_task)
         return error_nomem(err, "attention");
@@ -553,10 +555,10 @@ static Status layer_ffn(LayerRun *lr, const ChunkBuffers *b, Error *err)
 static int first_stage(const Model *m, int layer, int32_t index[STAGE_MAX])
 {
     const LayerTensors *t = &m->layers[layer];
-    const int32_t delta[] = {t->qkvz, t->ba}, mla[] = {t->q_a < 0 ? t->q : t->q_a, t->kv_a};
+    const int32_t mla[] = {t->q_a < 0 ? t->q : t->q_a, t->kv_a, t->index_k, t->index_w}, delta[] = {t->qkvz, t->ba};
     const int32_t gqa[] = {t->q, t->k, t->v};
     const int32_t *from = t->qkvz >= 0 ? delta : m->arch->mla ? mla : gqa;
-    int n = from != gqa ? 2 : m->arch->fused ? 1 : 3;
+    int n = t->index_k >= 0 ? 4 : from != gqa ? 2 : m->arch->fused ? 1 : 3;
     memcpy(index, from, (size_t)n * sizeof *index);
     return n;
 }
@@ -607,12 +609,15 @@ static RowNeed row_need(LayerRun *lr)
     const ModelConfig *c = &lr->r->m->cfg;
     RowNeed n = layer_row_need(lr->r->m, false);
     LinearRun *l = lr->lin, *qkv[] = {&l[L_Q], &l[L_K], &l[L_V]}, *gu[] = {&l[L_GATE], &l[L_UP]};
-    LinearRun *latent[] = {l[L_Q_A].lin ? &l[L_Q_A] : &l[L_Q], &l[L_KV_A]}, *delta[] = {&l[L_QKVZ], &l[L_BA]};
+    LinearRun *latent[] = {l[L_Q_A].lin ? &l[L_Q_A] : &l[L_Q], &l[L_KV_A], &l[L_INDEX_K], &l[L_INDEX_W]};
+    LinearRun *queries[] = {&l[L_Q], &l[L_INDEX_Q]}, *delta[] = {&l[L_QKVZ], &l[L_BA]};
     bool fused = lr->r->m->arch->fused;
     LinearRun **start = l[L_QKVZ].lin ? delta : lr->r->m->arch->mla ? latent : qkv;
-    int64_t first = stage_distinct_acts(start, start != qkv ? 2 : fused ? 1 : 3);
+    int64_t first = stage_distinct_acts(start, start == latent ? 4 : start == delta ? 2 : fused ? 1 : 3);
     int64_t gu_acts = lr->experts ? 0 : stage_distinct_acts(gu, fused ? 1 : 2);
     n.act = max64(first, gu_acts) * c->hidden;
+    if (l[L_INDEX_Q].lin)
+        n.act = max64(n.act, stage_distinct_acts(queries, 2) * l[L_Q].lin->in);
     for (int i = 0; i < LINEAR_ROLES; i++) /* those that run alone */
         if (l[i].form && l[i].form->act && !(lr->experts && (i == L_DOWN || i == L_ROUTER || i == L_SHARED_GATE)))
             n.act = max64(n.act, l[i].lin->in);
@@ -645,6 +650,7 @@ static Status chunk_rows(const LayerRun *lr, int64_t row_floats, uint64_t worker
     const Runner *r = lr->r;
     uint64_t row_bytes = (uint64_t)row_floats * sizeof(float);
     uint64_t streams = (uint64_t)(lr->in->rows * lr->in->width) * sizeof(float) * (lr->in == lr->out ? 1 : 2);
+    streams += (uint64_t)(lr->in->rows * indexer_row_bytes(&r->m->cfg, lr->blocks.longest_sample));
     uint64_t fixed = streams + worker_bytes * (uint64_t)r->threads + 2 * lr->piece_max;
     int64_t unit = whole ? lr->in->rows : largest_unit(&lr->blocks);
     *rows = whole ? lr->in->rows : max64(CHUNK_ROWS, unit);

@@ -64,16 +64,16 @@ typedef struct LinearRun {
     double *energy;         /* [blocks][panels] sums of y^2, NULL when nobody asks */
 } LinearRun;
 
-enum { STAGE_MAX = 3 };
+enum { STAGE_MAX = FEED_SEGMENTS }; /* the latent projections and two of an indexer */
 
 /* What a layer's linears and norms are to the decoder: slots of LayerRun.lin and .norm. */
 typedef enum LinearRole {
-    L_Q, L_K, L_V, L_O, L_GATE, L_UP, L_DOWN, L_Q_A, L_KV_A, L_KV_B, L_QKVZ, L_BA, L_ROUTER, L_SHARED_GATE,
-    LINEAR_ROLES
+    L_Q, L_K, L_V, L_O, L_GATE, L_UP, L_DOWN, L_Q_A, L_KV_A, L_KV_B, L_INDEX_Q, L_INDEX_K, L_INDEX_W, L_QKVZ, L_BA,
+    L_ROUTER, L_SHARED_GATE, LINEAR_ROLES
 } LinearRole;
 typedef enum NormRole {
-    NORM_INPUT, NORM_POST, NORM_AFTER_ATTN, NORM_AFTER_FFN, NORM_Q, NORM_K, NORM_Q_A, NORM_KV_A, SINKS,
-    NORM_DELTA, CONV, A_LOG, DT_BIAS, NORM_ROLES
+    NORM_INPUT, NORM_POST, NORM_AFTER_ATTN, NORM_AFTER_FFN, NORM_Q, NORM_K, NORM_Q_A, NORM_KV_A, NORM_INDEX,
+    INDEX_BIAS, SINKS, NORM_DELTA, CONV, A_LOG, DT_BIAS, NORM_ROLES
 } NormRole;
 
 /* One pass over one layer. */
@@ -127,6 +127,26 @@ typedef struct Heads {
 /* Projects b->x to rotated heads in b->mid, of which a row takes mla_row_floats. */
 Status mla_heads(LayerRun *lr, const ChunkBuffers *b, Heads *h, Error *err);
 int64_t mla_row_floats(const ModelConfig *c);
+/* Rotates x[ModelConfig.mla.rope] in place by one row of a table. Neighbouring pairs come out as [first ones | second
+ * ones]: in q and k alike, so their product does not notice. */
+void mla_rotate(const LayerRun *lr, bool interleaved, float *x, const float *cos, const float *sin);
+
+/* What the indexer's three linears gave, [rows] of the chunk. */
+typedef struct IndexRun {
+    LayerRun *lr;
+    float *q; /* [heads][dim] a row; rotated in place */
+    float *k; /* [dim] a row; normed and rotated in place */
+    float *w; /* [heads] a row */
+    int64_t *first_task; /* [samples of the chunk + 1] */
+} IndexRun;
+/* Which keys the chunk's rows look at, into lr->out->select, for samples longer than ModelConfig.index.top_k; nothing
+ * when there is none. Makes use of ix. (specs/models.md 2.5) */
+Status indexer_choose(IndexRun *ix, Error *err);
+/* Takes over for the chunk's rows what the layer before chose. */
+Status indexer_inherit(LayerRun *lr, Error *err);
+/* Whether a pass over samples up to `longest` rows chooses keys at all; bytes of the choices for a row. */
+bool indexer_acts(const ModelConfig *c, int64_t longest);
+int64_t indexer_row_bytes(const ModelConfig *c, int64_t longest);
 
 /* The values out_proj reads in a layer of linear attention, [rows][value_heads * value_dim], somewhere in b->mid, of
  * which a row takes delta_row_floats. */
@@ -179,6 +199,7 @@ typedef struct AttnRun {
     float scale, softcap;   /* softcap 0: none */
     int64_t window;         /* 0: all */
     const float *sinks;     /* [heads], or NULL */
+    bool select;            /* lr->out->select limits the keys of samples longer than index.top_k */
     int64_t *first_task;    /* [samples of the chunk + 1] */
 } AttnRun;
 Status attention_run(AttnRun *a, Batch *extra, Error *err);

@@ -14,7 +14,7 @@ int64_t mla_row_floats(const ModelConfig *c)
     const MlaConfig *a = &c->mla;
     int64_t heads = c->heads;
     return a->q_rank + (a->kv_rank + a->rope) + a->kv_rank + heads * (a->nope + a->v) + 2 * heads * c->head_dim +
-           heads * a->v;
+           heads * a->v + c->index.heads * (c->index.dim + 1) + c->index.dim;
 }
 
 /* Where a chunk's intermediate values stand. */
@@ -25,6 +25,7 @@ typedef struct MlaRun {
     float *c;    /* [rows][kv_rank] normed */
     float *kv_b; /* [rows][heads][nope + v]; the attention's output in the end */
     float *q, *k, *v;
+    IndexRun index; /* of a layer that has one */
 } MlaRun;
 
 static int64_t tile_last(const LayerRun *lr, int64_t index)
@@ -55,14 +56,12 @@ static void latent_task(void *ctx, int64_t index, int worker)
     }
 }
 
-/* Rotates x[rope] in place. Neighbouring pairs come out as [first ones | second ones]: in q and k alike, so their
- * product does not notice. */
-static void rotate(const LayerRun *lr, float *x, const float *c, const float *s)
+void mla_rotate(const LayerRun *lr, bool interleaved, float *x, const float *c, const float *s)
 {
     const MlaConfig *a = &lr->r->m->cfg.mla;
     int half = a->rope / 2;
     float apart[MLA_ROPE_MAX];
-    if (a->interleaved) {
+    if (interleaved) {
         for (int j = 0; j < half; j++) {
             apart[j] = x[2 * j];
             apart[half + j] = x[2 * j + 1];
@@ -88,11 +87,11 @@ static void heads_task(void *ctx, int64_t index, int worker)
         const RopeTable *table = rope_table(&lr->r->rope, cfg, false, lr->in->start[s + 1] - lr->in->start[s]);
         int64_t at = (lr->row0 + t - lr->in->start[s]) * table->half;
         float *shared = m->kv_a + t * (a->kv_rank + a->rope) + a->kv_rank;
-        rotate(lr, shared, table->cos + at, table->sin + at);
+        mla_rotate(lr, a->interleaved, shared, table->cos + at, table->sin + at);
         for (int64_t h = 0; h < heads; h++) {
             const float *kv = m->kv_b + (t * heads + h) * (a->nope + a->v);
             float *k = m->k + (t * heads + h) * d;
-            rotate(lr, m->q + (t * heads + h) * d + a->nope, table->cos + at, table->sin + at);
+            mla_rotate(lr, a->interleaved, m->q + (t * heads + h) * d + a->nope, table->cos + at, table->sin + at);
             memcpy(k, kv, (size_t)a->nope * sizeof *k);
             memcpy(k + a->nope, shared, (size_t)a->rope * sizeof *k);
             memcpy(m->v + (t * heads + h) * a->v, kv + a->nope, (size_t)a->v * sizeof *k);
@@ -100,51 +99,73 @@ static void heads_task(void *ctx, int64_t index, int worker)
     }
 }
 
-/* One stage over linears `first` and, with two, `second`; their outputs to the taps. */
-static Status project(LayerRun *lr, LinearRun *const lin[2], int n, const float *x, float *const y[2], float *act,
-                      const FeedPiece *next, Error *err)
+/* Up to STAGE_MAX linears over one input; ends with a NULL. */
+typedef struct Projection {
+    const float *x;
+    LinearRun *lin[STAGE_MAX + 1];
+    float *y[STAGE_MAX];
+} Projection;
+
+/* One stage over the linears, their outputs to the taps; what is read next is `next`'s first piece. */
+static Status project(LayerRun *lr, const Projection *p, float *act, const Projection *next, Error *err)
 {
-    Stage st = {.lr = lr, .n = n, .x = x, .act_scratch = act,
-                .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lin[0]->index)};
-    for (int i = 0; i < n; i++) {
-        st.lin[i] = lin[i];
-        st.y[i] = y[i];
-        st.ldy[i] = lin[i]->lin->out;
+    Stage st = {.lr = lr, .x = p->x, .act_scratch = act,
+                .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, p->lin[0]->index)};
+    FeedPiece after;
+    int n = 0;
+    for (; p->lin[st.n]; st.n++) {
+        st.lin[st.n] = p->lin[st.n];
+        st.y[st.n] = p->y[st.n];
+        st.ldy[st.n] = p->lin[st.n]->lin->out;
     }
-    RETURN_IF_ERROR(stage_run(&st, NULL, next, err));
-    for (int i = 0; i < n; i++)
-        RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, lin[i]->index, y[i], st.ldy[i], st.ldy[i], err));
+    while (next->lin[n])
+        n++;
+    stage_first_piece((const LinearRun *const *)next->lin, n, false, lr->piece_max, &after);
+    RETURN_IF_ERROR(stage_run(&st, NULL, &after, err));
+    for (int i = 0; i < st.n; i++)
+        RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, st.lin[i]->index, st.y[i], st.ldy[i], st.ldy[i], err));
     return ST_OK;
+}
+
+/* Gives each intermediate value of the chunk its place in `at`. */
+static void place(MlaRun *m, float *at)
+{
+    const ModelConfig *c = &m->lr->r->m->cfg;
+    const MlaConfig *a = &c->mla;
+    int64_t n = m->lr->rows, nq = (int64_t)c->heads * c->head_dim;
+    m->q_a = at;
+    m->kv_a = m->q_a + n * a->q_rank;
+    m->c = m->kv_a + n * (a->kv_rank + a->rope);
+    m->kv_b = m->c + n * a->kv_rank;
+    m->q = m->kv_b + n * c->heads * (a->nope + a->v);
+    m->k = m->q + n * nq;
+    m->v = m->k + n * nq;
+    m->index = (IndexRun){.lr = m->lr, .q = m->v + n * c->heads * a->v};
+    m->index.k = m->index.q + n * c->index.heads * c->index.dim;
+    m->index.w = m->index.k + n * c->index.dim;
 }
 
 Status mla_heads(LayerRun *lr, const ChunkBuffers *b, Heads *h, Error *err)
 {
     const ModelConfig *c = &lr->r->m->cfg;
-    const MlaConfig *a = &c->mla;
     LinearRun *l = lr->lin;
-    int64_t n = lr->rows, nq = (int64_t)c->heads * c->head_dim, nv = (int64_t)c->heads * a->v;
-    bool latent = a->q_rank > 0;
-    MlaRun m = {.lr = lr, .q_a = b->mid};
-    m.kv_a = m.q_a + n * a->q_rank;
-    m.c = m.kv_a + n * (a->kv_rank + a->rope);
-    m.kv_b = m.c + n * a->kv_rank;
-    m.q = m.kv_b + n * c->heads * (a->nope + a->v);
-    m.k = m.q + n * nq;
-    m.v = m.k + n * nq;
-    FeedPiece next;
-    layer_next_stage(lr, latent ? L_Q : L_KV_B, 1, false, &next);
-    RETURN_IF_ERROR(project(lr, (LinearRun *[]){latent ? &l[L_Q_A] : &l[L_Q], &l[L_KV_A]}, 2, b->x,
-                            (float *[]){latent ? m.q_a : m.q, m.kv_a}, b->act, &next, err));
+    int64_t nq = (int64_t)c->heads * c->head_dim, nv = (int64_t)c->heads * c->mla.v;
+    bool latent = c->mla.q_rank > 0, index = l[L_INDEX_Q].lin != NULL;
+    MlaRun m = {.lr = lr};
+    place(&m, b->mid);
+    const Projection down = {b->x,
+                             {latent ? &l[L_Q_A] : &l[L_Q], &l[L_KV_A], index ? &l[L_INDEX_K] : NULL, &l[L_INDEX_W]},
+                             {latent ? m.q_a : m.q, m.kv_a, m.index.k, m.index.w}};
+    const Projection q = {m.q_a, {&l[L_Q], index ? &l[L_INDEX_Q] : NULL}, {m.q, m.index.q}};
+    const Projection kv = {m.c, {&l[L_KV_B]}, {m.kv_b}}, o = {NULL, {&l[L_O]}, {NULL}};
+    RETURN_IF_ERROR(project(lr, &down, b->act, latent ? &q : &kv, err));
     RETURN_IF_ERROR(run_tiles(&m, latent_task, err));
-    if (latent) {
-        layer_next_stage(lr, L_KV_B, 1, false, &next);
-        RETURN_IF_ERROR(project(lr, (LinearRun *[]){&l[L_Q], NULL}, 1, m.q_a, (float *[]){m.q, NULL}, b->act, &next,
-                                err));
-    }
-    layer_next_stage(lr, L_O, 1, false, &next);
-    RETURN_IF_ERROR(project(lr, (LinearRun *[]){&l[L_KV_B], NULL}, 1, m.c, (float *[]){m.kv_b, NULL}, b->act, &next,
-                            err));
+    if (latent)
+        RETURN_IF_ERROR(project(lr, &q, b->act, &kv, err));
+    RETURN_IF_ERROR(project(lr, &kv, b->act, &o, err));
     RETURN_IF_ERROR(run_tiles(&m, heads_task, err));
+    if (c->index.heads)
+        RETURN_IF_ERROR(index ? indexer_choose(&m.index, err) : indexer_inherit(lr, err));
     *h = (Heads){.x = {m.q, m.k, m.v}, .ld = {nq, nq, nv}, .width = {nq, nq, nv}, .o = m.kv_b};
     return ST_OK;
 }

@@ -361,15 +361,18 @@ static uint64_t max_u64(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* The most bytes of weights one batch reads: q, k and v; gate and up; or the rows of the head. */
+/* The most bytes of weights one batch reads: linears that share an input, or the rows of the head. */
 static uint64_t largest_piece(const Model *m)
 {
-    uint64_t most = 0, sum = 0;
+    uint64_t most = 0;
     for (int64_t i = 0; i < m->nlinears; i++) {
-        const Linear *l = &m->linears[i];
-        sum = l->input == i ? 0 : sum;
-        uint64_t bytes = (uint64_t)(l->out * l->in) * (uint64_t)dtype_size(l->weight->dtype);
-        sum += l->out_step ? 2 * bytes : bytes; /* with what lies between the rows of a stacked one */
+        uint64_t sum = 0;
+        for (int64_t k = m->linears[i].input; k <= i; k++) { /* few lie between */
+            const Linear *l = &m->linears[k];
+            uint64_t bytes = (uint64_t)(l->out * l->in) * (uint64_t)dtype_size(l->weight->dtype);
+            if (l->input == m->linears[i].input)
+                sum += l->out_step ? 2 * bytes : bytes; /* with what lies between the rows of a stacked one */
+        }
         most = max_u64(most, sum);
     }
     most = most < piece_bytes ? most : piece_bytes;
@@ -385,7 +388,7 @@ uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int thre
     uint64_t bytes = 2 * (uint64_t)(rows * m->cfg.hidden) * sizeof(float);
     bytes += max_u64((uint64_t)(chunk * row_need_floats(&need)),
                      (uint64_t)(head_group(m) * m->cfg.hidden)) * sizeof(float);
-    bytes += moe_bytes(m, rows, rows, threads, true);
+    bytes += moe_bytes(m, rows, rows, threads, true) + 2 * (uint64_t)(rows * indexer_row_bytes(&m->cfg, longest));
     bytes += (uint64_t)threads * (worker_need_bytes(&wn) + BLAS_BYTES);
     return bytes + 2 * largest_piece(m) + (uint64_t)(longest * m->cfg.rope.dim) * sizeof(float);
 }

@@ -66,6 +66,10 @@ uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int thre
 
 /* h_0: embeddings of the tokens. Initialises *out. */
 Status runner_embed(Runner *r, const TokenSet *t, Stream *out, Error *err);
+/* Whether a stream at the input of `layer` holds more than hidden states: the choice (Stream.select) of an indexer that
+ * the layer takes over. Whoever keeps such a stream keeps both; runner_carry makes the room for the second. */
+bool runner_carries(const Model *m, int layer, const Stream *s);
+Status runner_carry(Stream *s, Error *err);
 /* One decoder layer, in place or not (out may be in; otherwise it has in's shape). v NULL: float. Rows are cut in
  * chunks of whole samples (the weights are then read once a chunk) unless a form's prepare must see all of them;
  * results do not depend on it, nor on the number of threads. Taps of a layer may be open at the same time; a tap's

@@ -25,12 +25,29 @@ Status stream_copy(Stream *dst, const Stream *src, Error *err)
 {
     RETURN_IF_ERROR(stream_init(dst, src->samples, src->start, src->width, err));
     memcpy(dst->data, src->data, (size_t)(src->rows * src->width) * sizeof *src->data);
-    return ST_OK;
+    Status st = src->select ? stream_reserve_select(dst, src->select_words * 32, err) : ST_OK;
+    if (st != ST_OK)
+        stream_fini(dst);
+    else if (src->select)
+        memcpy(dst->select, src->select, (size_t)(src->rows * src->select_words) * sizeof *src->select);
+    return st;
+}
+
+Status stream_reserve_select(Stream *s, int64_t keys, Error *err)
+{
+    int64_t words = (keys + 31) / 32, n;
+    if (s->select && s->select_words == words)
+        return ST_OK;
+    free(s->select);
+    s->select = mul_i64(s->rows, words, &n) ? mem_array((size_t)n, sizeof *s->select) : NULL;
+    s->select_words = words;
+    return s->select ? ST_OK : error_nomem(err, "the keys an indexer chose");
 }
 
 void stream_fini(Stream *s)
 {
     free(s->start);
     free(s->data);
+    free(s->select);
     *s = (Stream){0};
 }

@@ -264,12 +264,15 @@ static char *stream_path(const Session *s, int run, int layer)
     return path_join(s->dir, name);
 }
 
-static Digest stream_digest(const Stream *h)
+/* carried: what an indexer chose is part of it (runner_carries). */
+static Digest stream_digest(const Stream *h, bool carried)
 {
     Hasher d;
     hasher_init(&d);
     hasher_bytes(&d, h->start, (size_t)(h->samples + 1) * sizeof *h->start);
     hasher_bytes(&d, h->data, (size_t)(h->rows * h->width) * sizeof *h->data);
+    if (carried)
+        hasher_bytes(&d, h->select, (size_t)(h->rows * h->select_words) * sizeof *h->select);
     return hasher_end(&d);
 }
 
@@ -281,13 +284,15 @@ Status durable_layer(Session *s, const Job *j, int layer, const Stream *h, const
     char *dir = path_join(s->dir, "streams"), *path = stream_path(s, j->run, layer),
          *old = stream_path(s, j->run, layer - 2);
     Status st = dir && path && old ? dir_make(dir, err) : error_nomem(err, "a path");
-    TensorOut t[2] = {
+    bool carried = runner_carries(s->model, layer + 1, h);
+    TensorOut t[3] = {
         {"h", DT_F32, 2, {h->rows, h->width}, h->data},
         {"start", DT_I64, 1, {h->samples + 1}, h->start},
+        {"select", DT_I32, 2, {h->rows, h->select_words}, h->select},
     };
     Error why = {0};
-    if (st == ST_OK && safetensors_write(path, t, 2, NULL, &why) == ST_OK) {
-        Digest d = stream_digest(h);
+    if (st == ST_OK && safetensors_write(path, t, carried ? 3 : 2, NULL, &why) == ST_OK) {
+        Digest d = stream_digest(h, carried);
         digest_hex(&d, sha);
         unlink(old); /* the newest layer and the one before it stay */
     } else if (st == ST_OK) {
@@ -308,8 +313,18 @@ Status durable_layer(Session *s, const Job *j, int layer, const Stream *h, const
     return st;
 }
 
+static Status load_select(const Checkpoint *c, int layer, Stream *out, Error *err)
+{
+    const TensorInfo *t = checkpoint_find(c, "select");
+    RETURN_IF_ERROR(runner_carry(out, err));
+    if (!t || t->dtype != DT_I32 || t->ndim != 2 || t->shape[0] != out->rows || t->shape[1] != out->select_words)
+        return error_set(err, ST_DATA, "the saved stream of layer %d is damaged: run the analysis anew", layer);
+    return checkpoint_read(c, t, 0, t->nbytes, out->select, err);
+}
+
 Status durable_load_stream(Session *s, int run, int layer, const char *sha, Stream *out, Error *err)
 {
+    *out = (Stream){0};
     char *path = stream_path(s, run, layer);
     if (!path)
         return error_nomem(err, "a path");
@@ -332,9 +347,15 @@ Status durable_load_stream(Session *s, int run, int layer, const char *sha, Stre
     if (st == ST_OK)
         st = checkpoint_read(c, h, 0, h->nbytes, out->data, err);
     free(starts);
+    bool carried = st == ST_OK && runner_carries(s->model, layer + 1, out);
+    if (carried)
+        st = load_select(c, layer, out, err);
     checkpoint_free(c);
-    RETURN_IF_ERROR(st);
-    Digest d = stream_digest(out);
+    if (st != ST_OK) {
+        stream_fini(out);
+        return st;
+    }
+    Digest d = stream_digest(out, carried);
     char now[65];
     digest_hex(&d, now);
     if (strcmp(now, sha) == 0)

@@ -20,7 +20,8 @@ static const char *const models[] = {
     "tests/golden/models/minimax_m2/fp32", "tests/golden/models/glm4_moe/bf16",
     "tests/golden/models/deepseek_v2/fp32", "tests/golden/models/deepseek_v3/bf16",
     "tests/golden/models/gpt_oss/bf16",    "tests/golden/models/gpt_oss/fp32",
-    "tests/golden/models/qwen3_next/fp32",
+    "tests/golden/models/qwen3_next/fp32", "tests/golden/models/deepseek_v32/fp32",
+    "tests/golden/models/glm_moe_dsa/fp32",
 };
 
 /* Rows of the experts that the model's own router gives, by sample: what observers must see. */
@@ -125,6 +126,80 @@ static void experts_see_the_rows_that_chose_them(void **state)
         free(s.rows);
         free(s.chosen);
         free(s.ended);
+        test_tokens_free(t);
+        test_run_close(&b);
+    }
+}
+
+/* ---- variants ---- */
+
+typedef struct Scaled {
+    float scale;
+    int64_t prepared;
+} Scaled;
+
+static Status scaled_prepare(void *self, const float *x, const Stream *shape, int64_t width, Pool *pool, Error *err)
+{
+    (void)x;
+    (void)width;
+    (void)pool;
+    (void)err;
+    ((Scaled *)self)->prepared = shape->rows;
+    return ST_OK;
+}
+
+static void scaled_weight(void *self, int64_t row0, int64_t rows, int64_t in, float *w)
+{
+    (void)row0;
+    for (int64_t i = 0; i < rows * in; i++)
+        w[i] *= ((Scaled *)self)->scale;
+}
+
+static void scaled_act(void *self, int sample, const float *x, int64_t rows, int64_t in, int64_t ld, float *out)
+{
+    (void)sample;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < in; j++)
+            out[i * in + j] = x[i * ld + j] / ((Scaled *)self)->scale;
+}
+
+/* Weights times and inputs by a power of two, another one for each linear: the layer's bytes stay. */
+static void variants_that_cancel_out_are_float(void **state)
+{
+    (void)state;
+    static const int len[] = {30, 2, 11};
+    for (size_t k = 0; k < sizeof models / sizeof *models; k++) {
+        TestRun b;
+        Stream plain, out;
+        Error e = {0};
+        test_run_open(&b, models[k], ARITH_MODEL, 2, NULL);
+        TokenSet *t = test_tokens(len, 3, b.m->cfg.vocab, 8);
+        assert_int_equal(runner_embed(b.r, t, &plain, &e), ST_OK);
+        for (int layer = 0; layer < b.m->cfg.layers; layer++) {
+            int32_t first = b.m->layers[layer].first, n = b.m->layers[layer].count;
+            Scaled *s = calloc((size_t)n, sizeof *s);
+            LinearForm *form = calloc((size_t)n, sizeof *form);
+            const LinearForm **forms = calloc((size_t)n, sizeof *forms);
+            for (int32_t i = 0; i < n; i++) {
+                s[i].scale = 2 << i % 5;
+                form[i] = (LinearForm){.prepare = scaled_prepare, .weight = scaled_weight, .act = scaled_act,
+                                       .self = &s[i]};
+                forms[i] = &form[i];
+            }
+            Variant v = {forms};
+            assert_int_equal(stream_copy(&out, &plain, &e), ST_OK);
+            if (runner_layer(b.r, layer, &v, &plain, &out, NULL, 0, &e) != ST_OK ||
+                runner_layer(b.r, layer, NULL, &plain, &plain, NULL, 0, &e) != ST_OK)
+                fail_msg("%s: %s", models[k], e.text);
+            assert_memory_equal(plain.data, out.data, (size_t)(out.rows * out.width) * sizeof *out.data);
+            for (int32_t i = 0; i < n; i++)
+                assert_true(s[i].prepared == 43 || b.m->linears[first + i].expert >= 0);
+            stream_fini(&out);
+            free(s);
+            free(form);
+            free(forms);
+        }
+        stream_fini(&plain);
         test_tokens_free(t);
         test_run_close(&b);
     }
@@ -389,6 +464,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(samples_do_not_touch_each_other),
         cmocka_unit_test(experts_see_the_rows_that_chose_them),
+        cmocka_unit_test(variants_that_cancel_out_are_float),
         cmocka_unit_test(experts_without_tokens_are_not_measured),
         cmocka_unit_test(quantizing_leaves_unseen_experts_float),
         cmocka_unit_test(choices_of_one_token),

@@ -1,0 +1,227 @@
+#include "run/engine.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+/* The indexer of sparse attention (specs/models.md 2.5): few, narrow heads score every key, and a query looks at the
+ * best of them only. All in float32 but for the places where R() is written. */
+
+#define INDEX_EPS 1e-6f /* of the keys' LayerNorm, whatever rms_norm_eps says */
+
+enum { INDEX_TILE = 64, DIGIT_BITS = 8, DIGITS = 1 << DIGIT_BITS };
+
+bool indexer_acts(const ModelConfig *c, int64_t longest)
+{
+    return c->index.heads > 0 && longest > c->index.top_k;
+}
+
+int64_t indexer_row_bytes(const ModelConfig *c, int64_t longest)
+{
+    return indexer_acts(c, longest) ? (longest + 31) / 32 * (int64_t)sizeof(uint32_t) : 0;
+}
+
+static int64_t sample_length(const LayerRun *lr, int s)
+{
+    return lr->in->start[s + 1] - lr->in->start[s];
+}
+
+/* y = R(LayerNorm(x)) in place. */
+static void layer_norm(const LayerRun *lr, float *x, int64_t n)
+{
+    double sum = 0, sq = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)x[i];
+    double mean = sum / (double)n;
+    for (int64_t i = 0; i < n; i++)
+        sq += ((double)x[i] - mean) * ((double)x[i] - mean);
+    float scale = 1.0f / sqrtf((float)(sq / (double)n) + INDEX_EPS);
+    const float *w = lr->norm[NORM_INDEX], *b = lr->norm[INDEX_BIAS];
+    for (int64_t i = 0; i < n; i++)
+        x[i] = (x[i] - (float)mean) * scale * w[i] + (b ? b[i] : 0);
+    ops_round(&lr->r->ops, x, n);
+}
+
+/* Norms the keys and rotates keys and queries, of rows whose sample has more keys than are chosen. */
+static void rotate_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const IndexRun *ix = ctx;
+    const LayerRun *lr = ix->lr;
+    const ModelConfig *c = &lr->r->m->cfg;
+    int64_t t = index * INDEX_TILE, end = t + INDEX_TILE < lr->rows ? t + INDEX_TILE : lr->rows, d = c->index.dim;
+    int s = layer_sample_of_row(lr, t);
+    for (; t < end; t++) {
+        while (lr->in->start[s + 1] <= lr->row0 + t)
+            s++;
+        if (sample_length(lr, s) <= c->index.top_k)
+            continue;
+        const RopeTable *table = rope_table(&lr->r->rope, c, false, sample_length(lr, s));
+        int64_t at = (lr->row0 + t - lr->in->start[s]) * table->half;
+        layer_norm(lr, ix->k + t * d, d);
+        mla_rotate(lr, c->index.interleaved, ix->k + t * d, table->cos + at, table->sin + at);
+        for (int64_t h = 0; h < c->index.heads; h++)
+            mla_rotate(lr, c->index.interleaved, ix->q + (t * c->index.heads + h) * d, table->cos + at,
+                       table->sin + at);
+    }
+}
+
+/* A number that orders as the float does; both zeros are one. */
+static uint32_t order_key(float x)
+{
+    uint32_t u;
+    x += 0.0f;
+    memcpy(&u, &x, sizeof u);
+    return u >> 31 ? ~u : u | 0x80000000u;
+}
+
+/* The k-th greatest of n >= k keys, digit by digit, and how many are greater. */
+static uint32_t kth_greatest(const float *x, int64_t n, int64_t k, int64_t *greater)
+{
+    uint32_t prefix = 0, mask = 0;
+    *greater = 0;
+    for (int shift = 32 - DIGIT_BITS; shift >= 0; shift -= DIGIT_BITS) {
+        int64_t count[DIGITS] = {0};
+        for (int64_t i = 0; i < n; i++) {
+            uint32_t u = order_key(x[i]);
+            if ((u & mask) == prefix)
+                count[u >> shift & (DIGITS - 1)]++;
+        }
+        uint32_t digit = DIGITS - 1;
+        while (*greater + count[digit] < k)
+            *greater += count[digit--];
+        prefix |= digit << shift;
+        mask |= (uint32_t)(DIGITS - 1) << shift;
+    }
+    return prefix;
+}
+
+/* Sets the bits of the k greatest of n scores; of equals the first ones. */
+static void choose_row(const float *x, int64_t n, int64_t k, uint32_t *bits, int64_t words)
+{
+    memset(bits, 0, (size_t)words * sizeof *bits);
+    int64_t greater = 0;
+    uint32_t limit = n > k ? kth_greatest(x, n, k, &greater) : 0;
+    int64_t equals = k - greater;
+    for (int64_t s = 0; s < n; s++) {
+        uint32_t u = order_key(x[s]);
+        if (n <= k || u > limit || (u == limit && equals-- > 0))
+            bits[s / 32] |= (uint32_t)1 << s % 32;
+    }
+}
+
+/* sum over heads of w * relu(d^-1/2 q·k) into acc [rows][keys]. */
+static void score_rows(const IndexRun *ix, Worker *wk, int64_t base, int64_t t0, int64_t t1, float *acc)
+{
+    const Runner *r = ix->lr->r;
+    const IndexConfig *c = &r->m->cfg.index;
+    int64_t rows = t1 - t0, keys = t1, d = c->dim, heads = c->heads;
+    float dim_scale = (float)(1.0 / sqrt((double)d)), head_scale = (float)(1.0 / sqrt((double)heads));
+    memset(acc, 0, (size_t)(rows * keys) * sizeof *acc);
+    for (int64_t h = 0; h < heads; h++) {
+        GemmArgs g = {.m = rows, .n = keys, .k = d, .x = ix->q + ((base + t0) * heads + h) * d, .ldx = heads * d,
+                      .w = ix->k + base * d, .ldw = d, .y = wk->scores, .ldy = keys};
+        if (r->ops.model)
+            gemm_exact(r->ops.k, &g, NULL, wk->exact);
+        else
+            gemm_f32(&g, 1.0f);
+        for (int64_t t = 0; t < rows; t++) {
+            const float *y = wk->scores + t * keys;
+            float *sum = acc + t * keys, w = ix->w[(base + t0 + t) * heads + h] * head_scale;
+            for (int64_t s = 0; s <= t0 + t; s++)
+                sum[s] += w * (y[s] > 0 ? y[s] * dim_scale : y[s] <= 0 ? 0 : y[s]); /* NaN stays one */
+        }
+    }
+}
+
+static int64_t sample_tasks(const IndexConfig *c, int64_t len)
+{
+    int64_t rows = attention_query_rows(len);
+    return len > c->top_k ? (len + rows - 1) / rows : 0;
+}
+
+static void choose_task(void *ctx, int64_t index, int worker)
+{
+    const IndexRun *ix = ctx;
+    const LayerRun *lr = ix->lr;
+    Worker *wk = &lr->r->worker[worker];
+    int lo = 0, hi = lr->s1 - lr->s0; /* the last sample whose first task is not after index; shorter ones have none */
+    while (hi - lo > 1) {
+        int mid = lo + (hi - lo) / 2;
+        if (ix->first_task[mid] <= index)
+            lo = mid;
+        else
+            hi = mid;
+    }
+    int64_t begin = lr->in->start[lr->s0 + lo], len = sample_length(lr, lr->s0 + lo);
+    int64_t rows = attention_query_rows(len), t0 = (index - ix->first_task[lo]) * rows;
+    int64_t t1 = t0 + rows < len ? t0 + rows : len, words = lr->out->select_words;
+    float *acc = wk->scores + (t1 - t0) * t1;
+    if (cancel_level(lr->r->opt.cancel))
+        return;
+    score_rows(ix, wk, begin - lr->row0, t0, t1, acc);
+    for (int64_t t = t0; t < t1; t++)
+        choose_row(acc + (t - t0) * t1, t + 1, lr->r->m->cfg.index.top_k, lr->out->select + (begin + t) * words, words);
+}
+
+Status indexer_choose(IndexRun *ix, Error *err)
+{
+    LayerRun *lr = ix->lr;
+    const ModelConfig *c = &lr->r->m->cfg;
+    int n = lr->s1 - lr->s0;
+    if (!indexer_acts(c, lr->blocks.longest_sample))
+        return ST_OK;
+    RETURN_IF_ERROR(stream_reserve_select(lr->out, lr->blocks.longest_sample, err));
+    Batch b = {.n = 0};
+    batch_add(&b, rotate_task, ix, (lr->rows + INDEX_TILE - 1) / INDEX_TILE);
+    RETURN_IF_ERROR(batch_run(&b, lr->r->opt.pool, lr->r->opt.cancel, err));
+    ix->first_task = mem_array((size_t)n + 1, sizeof *ix->first_task);
+    if (!ix->first_task)
+        return error_nomem(err, "the indexer");
+    ix->first_task[0] = 0;
+    for (int i = 0; i < n; i++)
+        ix->first_task[i + 1] = ix->first_task[i] + sample_tasks(&c->index, sample_length(lr, lr->s0 + i));
+    batch_add(&b, choose_task, ix, ix->first_task[n]);
+    Status st = batch_run(&b, lr->r->opt.pool, lr->r->opt.cancel, err);
+    free(ix->first_task);
+    return st;
+}
+
+Status indexer_inherit(LayerRun *lr, Error *err)
+{
+    if (!indexer_acts(&lr->r->m->cfg, lr->blocks.longest_sample))
+        return ST_OK;
+    const Stream *in = lr->in;
+    int64_t words = (lr->blocks.longest_sample + 31) / 32;
+    if (!in->select || in->select_words != words)
+        return error_set(err, ST_INTERNAL, "layer %d takes over the keys an earlier layer chose, but they "
+                         "were not kept", lr->layer);
+    if (in == lr->out)
+        return ST_OK;
+    RETURN_IF_ERROR(stream_reserve_select(lr->out, lr->blocks.longest_sample, err));
+    memcpy(lr->out->select + lr->row0 * words, in->select + lr->row0 * words,
+           (size_t)(lr->rows * words) * sizeof *in->select);
+    return ST_OK;
+}
+
+static int64_t longest_sample(const Stream *s)
+{
+    int64_t most = 0;
+    for (int i = 0; i < s->samples; i++)
+        most = s->start[i + 1] - s->start[i] > most ? s->start[i + 1] - s->start[i] : most;
+    return most;
+}
+
+bool runner_carries(const Model *m, int layer, const Stream *s)
+{
+    const ModelConfig *c = &m->cfg;
+    return layer > 0 && layer < c->layers && c->index.heads && c->index.shared[layer] &&
+           indexer_acts(c, longest_sample(s));
+}
+
+Status runner_carry(Stream *s, Error *err)
+{
+    return stream_reserve_select(s, longest_sample(s), err);
+}
