@@ -17,12 +17,22 @@ void gemm_single_thread(void)
     openblas_set_num_threads(1);
 }
 
-void gemm_f32(const GemmArgs *g, float alpha)
+static void sgemm(const GemmArgs *g, float alpha, float beta)
 {
     if (g->m <= 0 || g->n <= 0)
         return;
     cblas_sgemm(CblasRowMajor, CblasNoTrans, g->w_by_k ? CblasNoTrans : CblasTrans, (blasint)g->m, (blasint)g->n,
-                (blasint)g->k, alpha, g->x, (blasint)g->ldx, g->w, (blasint)g->ldw, 0.0f, g->y, (blasint)g->ldy);
+                (blasint)g->k, alpha, g->x, (blasint)g->ldx, g->w, (blasint)g->ldw, beta, g->y, (blasint)g->ldy);
+}
+
+void gemm_f32(const GemmArgs *g, float alpha)
+{
+    sgemm(g, alpha, 0.0f);
+}
+
+void gemm_subtract_f32(const GemmArgs *g)
+{
+    sgemm(g, -1.0f, 1.0f);
 }
 
 size_t gemm_exact_scratch(int64_t m, int64_t n)

@@ -23,6 +23,9 @@ typedef struct GemmArgs {
 /* One thread, float32 (OpenBLAS). */
 void gemm_f32(const GemmArgs *g, float alpha);
 
+/* The same, y -= x·w. */
+void gemm_subtract_f32(const GemmArgs *g);
+
 /* Doubles of scratch gemm_exact needs for tiles up to m x n. */
 size_t gemm_exact_scratch(int64_t m, int64_t n);
 /* Sums in float64, k ascending, one accumulator an element; bias (NULL or [n]) is added before the one rounding to

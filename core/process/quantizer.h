@@ -65,6 +65,10 @@ extern const ActQuantizer *const act_quantizer_table[];       /* NULL-terminated
 extern const WeightQuantizer *const weight_quantizer_table[]; /* NULL-terminated (core/registry.c) */
 extern const ActQuantizer act_float, act_minmax_tensor, act_minmax_token;
 extern const WeightQuantizer weight_minmax_int8, weight_minmax_int4, weight_minmax_int8_group, weight_minmax_int4_group;
+extern const WeightQuantizer weight_minmax_fp8, weight_minmax_mxfp8, weight_minmax_mxfp4, weight_mse_round;
+extern const WeightQuantizer weight_ceil_x, weight_fouroversix, weight_dualscale, weight_w8a8s;
+extern const WeightQuantizer weight_ssz_int8, weight_ssz_int4, weight_ssz_int8_group, weight_ssz_int4_group;
+extern const WeightQuantizer weight_gptq_int8, weight_gptq_int4, weight_gptq_int8_group, weight_gptq_int4_group;
 
 /* Whether rows() and blocks of rows may be used for this spec. */
 bool weight_quantizer_rowwise(const WeightQuantizer *w, const QSpec *q, bool peer);

@@ -28,7 +28,7 @@ static Status quantize(const WeightTask *t, QWeight *out, Error *err)
 static void fake_rows(const QSpec *q, float *w, int64_t rows, int64_t in, DType T, bool peer)
 {
     (void)peer;
-    int64_t group = q->scope == QS_PER_GROUP ? q->group_size > 0 ? q->group_size : 128 : in;
+    int64_t group = weight_group(q, in);
     int bits = weight_bits(q);
     for (int64_t i = 0; i < rows * in; i += group) {
         float mn, mx;
@@ -37,30 +37,15 @@ static void fake_rows(const QSpec *q, float *w, int64_t rows, int64_t in, DType 
     }
 }
 
-const WeightQuantizer weight_minmax_int8 = {
-    .key = {.method = "minmax", .dtype = QT_INT8, .scope = QS_PER_CHANNEL, .sym = 1},
-    .rowwise = true,
-    .quantize = quantize,
-    .rows = fake_rows,
-};
+#define MINMAX(NAME, DTYPE, SCOPE, SYM)                                             \
+    const WeightQuantizer NAME = {                                                  \
+        .key = {.method = "minmax", .dtype = DTYPE, .scope = SCOPE, .sym = SYM},    \
+        .rowwise = true,                                                            \
+        .quantize = quantize,                                                       \
+        .rows = fake_rows,                                                          \
+    }
 
-const WeightQuantizer weight_minmax_int4 = {
-    .key = {.method = "minmax", .dtype = QT_INT4, .scope = QS_PER_CHANNEL, .sym = 1},
-    .rowwise = true,
-    .quantize = quantize,
-    .rows = fake_rows,
-};
-
-const WeightQuantizer weight_minmax_int8_group = {
-    .key = {.method = "minmax", .dtype = QT_INT8, .scope = QS_PER_GROUP, .sym = -1},
-    .rowwise = true,
-    .quantize = quantize,
-    .rows = fake_rows,
-};
-
-const WeightQuantizer weight_minmax_int4_group = {
-    .key = {.method = "minmax", .dtype = QT_INT4, .scope = QS_PER_GROUP, .sym = -1},
-    .rowwise = true,
-    .quantize = quantize,
-    .rows = fake_rows,
-};
+MINMAX(weight_minmax_int8, QT_INT8, QS_PER_CHANNEL, 1);
+MINMAX(weight_minmax_int4, QT_INT4, QS_PER_CHANNEL, 1);
+MINMAX(weight_minmax_int8_group, QT_INT8, QS_PER_GROUP, -1);
+MINMAX(weight_minmax_int4_group, QT_INT4, QS_PER_GROUP, -1);

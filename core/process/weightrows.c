@@ -23,11 +23,11 @@ static void block_task(void *ctx, int64_t i, int worker)
     b->fn(b->t, b->out, row, left < b->rows ? left : b->rows, b->ctx, b->scratch + worker * b->scratch_floats);
 }
 
-Status weight_rows(const WeightTask *t, QWeight *out, WeightRowsFn *fn, void *ctx, int64_t scratch_floats, Error *err)
+Status weight_row_blocks(const WeightTask *t, QWeight *out, WeightRowsFn *fn, void *ctx, int64_t block,
+                         int64_t scratch_floats, Error *err)
 {
-    int64_t rows = BLOCK_ELEMENTS / t->in;
-    Blocks b = {.t = t, .out = out, .fn = fn, .ctx = ctx, .scratch_floats = scratch_floats, .rows = rows < 1 ? 1 : rows};
-    int64_t n = (t->out + b.rows - 1) / b.rows;
+    Blocks b = {.t = t, .out = out, .fn = fn, .ctx = ctx, .scratch_floats = scratch_floats, .rows = block};
+    int64_t n = (t->out + block - 1) / block;
     b.scratch = mem_array((size_t)scratch_floats * (size_t)(t->pool ? pool_threads(t->pool) : 1), sizeof *b.scratch);
     if (!b.scratch)
         return error_nomem(err, "quantizing a weight");
@@ -39,4 +39,10 @@ Status weight_rows(const WeightTask *t, QWeight *out, WeightRowsFn *fn, void *ct
     if (cancel_level(t->cancel))
         return error_set(err, ST_CANCELLED, "stopped while quantizing a weight");
     return ST_OK;
+}
+
+Status weight_rows(const WeightTask *t, QWeight *out, WeightRowsFn *fn, void *ctx, int64_t scratch_floats, Error *err)
+{
+    int64_t rows = BLOCK_ELEMENTS / t->in;
+    return weight_row_blocks(t, out, fn, ctx, rows < 1 ? 1 : rows, scratch_floats, err);
 }

@@ -105,6 +105,56 @@ INLINE void fake_body(const float *x, int64_t n, QParam p, int bits, DType T, fl
         fake_loop(x, n, p, lo, hi, DT_F32, y);
 }
 
+/* Lane sums are added in lane order, so that every form gives the same bits. */
+static double sum_lanes(const VD *v)
+{
+    double s = 0.0;
+    for (int k = 0; k < LANES; k++)
+        s += (*v)[k];
+    return s;
+}
+
+INLINE void fit_loop(const float *x, int64_t n, QParam p, float lo, float hi, DType T, DType M, IntFit *out)
+{
+    VD xq = {0}, qq = {0}, err = {0};
+    for (int64_t i = 0; i < n; i += LANES) {
+        VF t, q, d, a;
+        load_lanes(&t, x + i, n - i); /* missing lanes are 0, which adds nothing */
+        q = t;
+        level_of(&q, p, lo, hi, T);
+        a = t * q;
+        round_to(&a, T);
+        xq += __builtin_convertvector(a, VD);
+        a = q * q;
+        round_to(&a, T);
+        qq += __builtin_convertvector(a, VD);
+        d = q;
+        value_of(&d, p, T);
+        d = t - d;
+        round_to(&d, M);
+        d = d * d;
+        round_to(&d, M);
+        err += __builtin_convertvector(d, VD);
+    }
+    *out = (IntFit){.xq = sum_lanes(&xq), .qq = sum_lanes(&qq), .err = sum_lanes(&err)};
+}
+
+INLINE void fit_body(const float *x, int64_t n, float scale, int bits, DType T, DType M, IntFit *out)
+{
+    float lo = bits == 4 ? -8.0f : -128.0f, hi = bits == 4 ? 7.0f : 127.0f;
+    QParam p = {.scale = scale};
+    if (T == DT_F32)
+        fit_loop(x, n, p, lo, hi, DT_F32, DT_F32, out);
+    else if (T == DT_BF16 && M == DT_F32)
+        fit_loop(x, n, p, lo, hi, DT_BF16, DT_F32, out);
+    else if (T == DT_BF16)
+        fit_loop(x, n, p, lo, hi, DT_BF16, DT_BF16, out);
+    else if (M == DT_F32)
+        fit_loop(x, n, p, lo, hi, DT_F16, DT_F32, out);
+    else
+        fit_loop(x, n, p, lo, hi, DT_F16, DT_F16, out);
+}
+
 INLINE void range_body(const float *x, int64_t n, float *mn, float *mx)
 {
     VF lo = {0}, hi;
@@ -154,6 +204,11 @@ static void dequantize_any(const int8_t *q, int64_t n, QParam p, DType T, float 
     dequantize_body(q, n, p, T, y);
 }
 
+static void fit_any(const float *x, int64_t n, float scale, int bits, DType T, DType M, IntFit *out)
+{
+    fit_body(x, n, scale, bits, T, M, out);
+}
+
 static void range_any(const float *x, int64_t n, float *mn, float *mx)
 {
     range_body(x, n, mn, mx);
@@ -173,6 +228,11 @@ AVX2_FORM static void quantize_avx2(const float *x, int64_t n, QParam p, int bit
 AVX2_FORM static void dequantize_avx2(const int8_t *q, int64_t n, QParam p, DType T, float *y)
 {
     dequantize_body(q, n, p, T, y);
+}
+
+AVX2_FORM static void fit_avx2(const float *x, int64_t n, float scale, int bits, DType T, DType M, IntFit *out)
+{
+    fit_body(x, n, scale, bits, T, M, out);
 }
 
 AVX2_FORM static void range_avx2(const float *x, int64_t n, float *mn, float *mx)
@@ -249,6 +309,19 @@ void intquant_dequantize(const int8_t *q, int64_t n, QParam p, DType T, float *y
     }
 #endif
     dequantize_any(q, n, p, T, y);
+}
+
+IntFit intquant_fit(const float *x, int64_t n, float scale, int bits, DType T, DType M)
+{
+    IntFit f;
+#ifdef HAVE_AVX2_FORM
+    if (CPU_HAS_AVX2()) {
+        fit_avx2(x, n, scale, bits, T, M, &f);
+        return f;
+    }
+#endif
+    fit_any(x, n, scale, bits, T, M, &f);
+    return f;
 }
 
 void intquant_weight_rows(float *w, int64_t rows, int64_t in, int bits, DType T, float *scale)

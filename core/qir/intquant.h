@@ -20,6 +20,13 @@ void intquant_dequantize(const int8_t *q, int64_t n, QParam p, DType T, float *y
 /* quantize then dequantize, x and y may be the same. */
 void intquant_fake(const float *x, int64_t n, QParam p, int bits, DType T, float *y);
 
+/* How well symmetric parameters fit x[n]: sums over q = quantize(x) in double of terms each rounded to T (x*q, q*q) or to
+ * M ((x - dequantized)^2 in three steps): specs/quantization.md 7.2. */
+typedef struct IntFit {
+    double xq, qq, err;
+} IntFit;
+IntFit intquant_fit(const float *x, int64_t n, float scale, int bits, DType T, DType M);
+
 /* Least and greatest of x[n], n >= 1; both NaN when a NaN is among them. */
 void intquant_range(const float *x, int64_t n, float *mn, float *mx);
 

@@ -14,6 +14,7 @@ typedef float VF __attribute__((vector_size(4 * LANES)));
 typedef uint32_t VU __attribute__((vector_size(4 * LANES)));
 typedef int32_t VI __attribute__((vector_size(4 * LANES)));
 typedef int8_t VB __attribute__((vector_size(LANES)));
+typedef double VD __attribute__((vector_size(8 * LANES)));
 
 #define INLINE static inline __attribute__((always_inline))
 #if defined(__x86_64__)

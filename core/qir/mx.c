@@ -44,6 +44,15 @@ float mx_log2(float v, DType T)
     return round_to_dtype((float)log2((double)v), T);
 }
 
+/* floor of mx_log2, which rounding can lift to the next integer just below a power of two. */
+static float log2_floor(float v, DType T)
+{
+    uint32_t u = bits_of_float(v);
+    if (T == DT_F32 && u - 0x00800000u < 0x7F000000u && (u & 0x7FFFFFu) < 0x7FFF00u)
+        return (float)((int)(u >> 23) - 127); /* farther from it than any rounding of a float32 */
+    return floorf(mx_log2(v, T));
+}
+
 static float clip(float e, float lo, float hi)
 {
     return e < lo ? lo : e > hi ? hi : e; /* NaN stays */
@@ -53,15 +62,15 @@ float mx_exponent(QType t, float amax, DType T)
 {
     if (t == QT_MXFP4) {
         float v = round_to_dtype(round_to_dtype(amax / 0.875f, T) + 9.6e-7f, T);
-        return clip(round_to_dtype(floorf(mx_log2(v, T)) - 2.0f, T), -129.0f, 125.0f);
+        return clip(round_to_dtype(log2_floor(v, T) - 2.0f, T), -129.0f, 125.0f);
     }
     return mxfp8_exponent(amax, T, false);
 }
 
 float mxfp8_exponent(float amax, DType T, bool up)
 {
-    float l = mx_log2(amax == 0.0f ? round_to_dtype(0x1p-126f, T) : amax, T);
-    float e = round_to_dtype((up ? ceilf(l) : floorf(l)) - 8.0f, T);
+    float v = amax == 0.0f ? round_to_dtype(0x1p-126f, T) : amax;
+    float e = round_to_dtype((up ? ceilf(mx_log2(v, T)) : log2_floor(v, T)) - 8.0f, T);
     if (e > 127.0f)
         return NAN;
     return e < -127.0f ? -127.0f : e;
@@ -114,6 +123,84 @@ INLINE void fp8_level(VF *a, VI *p)
     *p = e;
 }
 
+/* As fp8_level of |a| <= 448, but half to even. */
+INLINE void e4m3_level(VF *a, VI *p)
+{
+    VI e = (VI)((VU)*a >> 23) - 127;
+    VI low = e < -6;
+    e = (e & ~low) | (low & -6);
+    *a = (*a * (VF)((VU)(127 + 3 - e) << 23) + RINT_MAGIC) - RINT_MAGIC;
+    *p = e;
+}
+
+INLINE void e4m3_quotient(VF *t, VU *sign, float scale, DType T)
+{
+    *t = *t / scale;
+    round_to(t, T);
+    abs_of(t, sign);
+    VF most = (VF){0} + 448.0f;
+    VI above = *t > most;
+    VU most_bits = (VU)most;
+    select_bits(t, &above, &most_bits);
+}
+
+INLINE void e4m3_encode_loop(const float *x, int64_t n, float scale, DType T, uint8_t *code)
+{
+    for (int64_t i = 0; i < n; i += LANES) {
+        VF a;
+        VU sign;
+        VI p;
+        load_lanes(&a, x + i, n - i);
+        e4m3_quotient(&a, &sign, scale, T);
+        VI nan = a != a;
+        a = (VF)((VU)a & ~(VU)nan);
+        e4m3_level(&a, &p);
+        VI c = ((p + 7) << 3) + __builtin_convertvector(a, VI) - 8;
+        c = (c & ~nan) | (nan & 0x7f) | (VI)(sign >> 24);
+        store_bytes(&c, code + i, n - i);
+    }
+}
+
+INLINE void e4m3_fake_loop(const float *x, int64_t n, float scale, DType T, float *y)
+{
+    for (int64_t i = 0; i < n; i += LANES) {
+        VF a;
+        VU sign;
+        VI p;
+        load_lanes(&a, x + i, n - i);
+        e4m3_quotient(&a, &sign, scale, T);
+        VI nan = a != a;
+        VU nan_bits = (VU)a;
+        a = (VF)((VU)a & ~(VU)nan);
+        e4m3_level(&a, &p);
+        a = a * (VF)((VU)(127 - 3 + p) << 23);
+        a = (VF)((VU)a | sign) * scale;
+        select_bits(&a, &nan, &nan_bits);
+        round_to(&a, T);
+        store_lanes(&a, y + i, n - i);
+    }
+}
+
+INLINE void e4m3_encode_body(const float *x, int64_t n, float scale, DType T, uint8_t *code)
+{
+    if (T == DT_BF16)
+        e4m3_encode_loop(x, n, scale, DT_BF16, code);
+    else if (T == DT_F16)
+        e4m3_encode_loop(x, n, scale, DT_F16, code);
+    else
+        e4m3_encode_loop(x, n, scale, DT_F32, code);
+}
+
+INLINE void e4m3_fake_body(const float *x, int64_t n, float scale, DType T, float *y)
+{
+    if (T == DT_BF16)
+        e4m3_fake_loop(x, n, scale, DT_BF16, y);
+    else if (T == DT_F16)
+        e4m3_fake_loop(x, n, scale, DT_F16, y);
+    else
+        e4m3_fake_loop(x, n, scale, DT_F32, y);
+}
+
 INLINE void fp4_level(VF *a, VI *p)
 {
     VI two = *a >= 2.0f, four = *a >= 4.0f;
@@ -131,13 +218,14 @@ INLINE void fp4_level(VF *a, VI *p)
     *p = e;
 }
 
-/* x over the block's scale, and its sign. */
+/* |x| over the block's scale, and the sign of x; 0 has none and stays 0 whatever the scale. */
 INLINE void quotient(VF *t, VU *sign, float scale)
 {
     VI nonzero = *t != 0.0f;
-    *t = *t / scale;
     abs_of(t, sign);
-    *t = (VF)((VU)*t & (VU)nonzero);
+    *sign &= (VU)nonzero;
+    *t = *t / scale;
+    *t = (VF)((VU)*t & (VU)nonzero & 0x7FFFFFFFu);
 }
 
 INLINE void encode_loop(QType t, const float *x, int64_t n, float scale, uint8_t *code)
@@ -148,7 +236,7 @@ INLINE void encode_loop(QType t, const float *x, int64_t n, float scale, uint8_t
         VI p, bad, c;
         load_lanes(&a, x + i, n - i);
         quotient(&a, &sign, scale);
-        bad = (a != a) | (a > 3.4e38f);
+        bad = a != a;
         if (t == QT_MXFP8) {
             fp8_level(&a, &p);
             a = (VF)((VU)a & ~(VU)bad);
@@ -179,8 +267,6 @@ INLINE void fake_loop(QType t, const float *x, int64_t n, float scale, DType T, 
         VI p;
         load_lanes(&a, x + i, n - i);
         quotient(&a, &sign, scale);
-        VF inf = a;
-        VI is_inf = t == QT_MXFP8 ? a > 3.4e38f : (VI)(sign & 0);
         if (t == QT_MXFP8) {
             fp8_level(&a, &p);
             a = a * (VF)((VU)(127 - 3 + p) << 23);
@@ -190,9 +276,8 @@ INLINE void fake_loop(QType t, const float *x, int64_t n, float scale, DType T, 
         }
         VF top = (VF){0} + most;
         VI above = a > most;
-        VU top_bits = (VU)top, inf_bits = (VU)inf;
+        VU top_bits = (VU)top;
         select_bits(&a, &above, &top_bits);
-        select_bits(&a, &is_inf, &inf_bits);
         a = (VF)((VU)a | sign) * scale;
         round_to(&a, T);
         store_lanes(&a, y + i, n - i);
@@ -245,25 +330,36 @@ typedef struct MxLoops {
     void (*encode)(QType t, const float *x, int64_t n, float scale, uint8_t *code);
     void (*fake)(QType t, const float *x, int64_t n, float scale, DType T, float *y);
     float (*amax)(const float *x, int64_t n);
+    void (*e4m3_encode)(const float *x, int64_t n, float scale, DType T, uint8_t *code);
+    void (*e4m3_fake)(const float *x, int64_t n, float scale, DType T, float *y);
 } MxLoops;
 
-#define MX_FORM(NAME, ATTR)                                                                                 \
-    ATTR static void encode_##NAME(QType t, const float *x, int64_t n, float scale, uint8_t *code)          \
-    {                                                                                                       \
-        if (t == QT_MXFP8)                                                                                  \
-            encode_loop(QT_MXFP8, x, n, scale, code);                                                       \
-        else                                                                                                \
-            encode_loop(QT_MXFP4, x, n, scale, code);                                                       \
-    }                                                                                                       \
-    ATTR static void fake_##NAME(QType t, const float *x, int64_t n, float scale, DType T, float *y)        \
-    {                                                                                                       \
-        fake_body(t, x, n, scale, T, y);                                                                    \
-    }                                                                                                       \
-    ATTR static float amax_##NAME(const float *x, int64_t n)                                                \
-    {                                                                                                       \
-        return amax_body(x, n);                                                                             \
-    }                                                                                                       \
-    static const MxLoops loops_##NAME = {encode_##NAME, fake_##NAME, amax_##NAME};
+#define MX_FORM(NAME, ATTR)                                                                                        \
+    ATTR static void encode_##NAME(QType t, const float *x, int64_t n, float scale, uint8_t *code)                 \
+    {                                                                                                              \
+        if (t == QT_MXFP8)                                                                                         \
+            encode_loop(QT_MXFP8, x, n, scale, code);                                                              \
+        else                                                                                                       \
+            encode_loop(QT_MXFP4, x, n, scale, code);                                                              \
+    }                                                                                                              \
+    ATTR static void fake_##NAME(QType t, const float *x, int64_t n, float scale, DType T, float *y)               \
+    {                                                                                                              \
+        fake_body(t, x, n, scale, T, y);                                                                           \
+    }                                                                                                              \
+    ATTR static float amax_##NAME(const float *x, int64_t n)                                                       \
+    {                                                                                                              \
+        return amax_body(x, n);                                                                                    \
+    }                                                                                                              \
+    ATTR static void e4m3_encode_##NAME(const float *x, int64_t n, float scale, DType T, uint8_t *code)            \
+    {                                                                                                              \
+        e4m3_encode_body(x, n, scale, T, code);                                                                    \
+    }                                                                                                              \
+    ATTR static void e4m3_fake_##NAME(const float *x, int64_t n, float scale, DType T, float *y)                   \
+    {                                                                                                              \
+        e4m3_fake_body(x, n, scale, T, y);                                                                         \
+    }                                                                                                              \
+    static const MxLoops loops_##NAME = {encode_##NAME, fake_##NAME, amax_##NAME, e4m3_encode_##NAME,              \
+                                         e4m3_fake_##NAME};
 
 MX_FORM(any, )
 #ifdef HAVE_AVX2_FORM
@@ -282,6 +378,16 @@ static const MxLoops *loops(void)
 float mx_amax(const float *x, int64_t n)
 {
     return loops()->amax(x, n);
+}
+
+void e4m3_encode(const float *x, int64_t n, float scale, DType T, uint8_t *code)
+{
+    loops()->e4m3_encode(x, n, scale, T, code);
+}
+
+void e4m3_fake(const float *x, int64_t n, float scale, DType T, float *y)
+{
+    loops()->e4m3_fake(x, n, scale, T, y);
 }
 
 void mx_encode(QType t, const float *x, int64_t n, float e, DType T, uint8_t *code)

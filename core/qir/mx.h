@@ -16,6 +16,10 @@ enum { MX_BLOCK = 32 };
  * for NaN, a NaN byte. */
 float e4m3_value(uint8_t byte);
 uint8_t e4m3_of_float(float v);
+/* x/scale in T, clamped to +-448 (Inf too) and rounded to the nearest e4m3: codes, or codes times scale rounded to T. x
+ * and y may be the same. */
+void e4m3_encode(const float *x, int64_t n, float scale, DType T, uint8_t *code);
+void e4m3_fake(const float *x, int64_t n, float scale, DType T, float *y);
 /* Value of an e2m1 code 0..15. */
 float e2m1_value(uint8_t code);
 
@@ -33,7 +37,8 @@ float mx_scale(float e, DType T);
 /* E8M0 byte of an exponent and back; 255 is NaN. */
 uint8_t mx_byte(float e);
 float mx_byte_exponent(uint8_t b);
-/* Codes of n <= MX_BLOCK values of a block with exponent e. */
+/* Codes of n <= MX_BLOCK values of a block with exponent e. What is beyond the largest element is put on it (a scale can
+ * be 0 in float16), as the peer does when it writes a file. */
 void mx_encode(QType t, const float *x, int64_t n, float e, DType T, uint8_t *code);
 /* Their values times 2^e, rounded to T. */
 void mx_decode(QType t, const uint8_t *code, int64_t n, float e, DType T, float *y);
