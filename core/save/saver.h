@@ -46,6 +46,8 @@ typedef struct SavePlan {
     int nlevels;
     const int16_t *level;      /* [model.nlinears], 0 = float */
     const bool *cache_layer;   /* [layers] C8 is written for this layer; NULL: none */
+    DType cache_dtype;         /* in which its tensors are written (SaveCache.dtype is cast to it); not one of F32, BF16
+                                * and F16: float32 */
     bool peer;                 /* the peer's arithmetic and quirks (--compat peer) */
     void (*warn)(void *ctx, const char *text); /* one line; may be NULL */
     void *warn_ctx;

@@ -1,0 +1,96 @@
+#ifndef SLIM_SAVE_SAVEOUT_H
+#define SLIM_SAVE_SAVEOUT_H
+
+#include "io/journal.h"
+#include "save/layout.h"
+#include "save/saver.h"
+#include "save/store.h"
+#include "save/terms.h"
+#include "save/walk.h"
+
+/* What all savers share: which tensors lie where, streaming them there, progress, and the final step. A format says
+ * which tensors a linear becomes, how files are called and which documents go with them. */
+typedef struct SaveOut SaveOut;
+
+typedef struct SaveFormat {
+    const char *type;
+    const char *cache_label; /* NULL: no C8 */
+    /* Tensors of quantized linear i in write order; 0: the format can't express its scheme. no_zero: its activation
+     * offset turned out to be 0. */
+    int (*parts)(const SavePlan *plan, int64_t i, bool no_zero, SavePart out[SAVE_PARTS_MAX]);
+    /* Name of file i of n, and of the index; "" when there is none. */
+    void (*file_name)(const SaveOut *s, int i, int n, char out[256]);
+    void (*index_name)(const SaveOut *s, char out[256]);
+    /* Everything besides the weights and their index, once these are in place. */
+    Status (*documents)(SaveOut *s, Error *err);
+    bool drops_zero;  /* parts depends on no_zero */
+} SaveFormat;
+
+enum { SAVE_KEPT_FLOAT = 1, SAVE_NO_ZERO = 2, SAVE_WRITTEN = 4 };
+
+struct SaveOut {
+    const SaveFormat *format;
+    const SavePlan *plan;
+    SaveWalk walk;
+    Layout layout;        /* as planned, and after finish as it is */
+    uint8_t *state;       /* [nlinears] flags above */
+    int32_t *item_of;     /* [nlinears] item of the walk, -1: written as part of a stack */
+    int64_t *tensor_of;   /* [walk.n] its first tensor of the layout */
+    bool changed;         /* layout no longer fits what was handed over */
+    Store store;
+    Journal *journal;
+    struct OldFile *old;  /* weight files that were in the target before */
+    size_t nold, old_cap;
+    uint8_t *packed;      /* [files] repacked already; NULL before the repack */
+    int layers_done;
+    bool finishing, finished;
+    void *buf;
+    size_t buf_cap;
+};
+
+/* GiB limit of the plan in bytes, 0: one file. */
+uint64_t save_limit(const SavePlan *plan);
+/* Label of linear i's scheme in descriptions ("W8A8"), NULL when there is none or it is float. */
+const char *save_label(const SavePlan *plan, int64_t i);
+/* Whether linear i is written quantized. */
+bool save_quantized(const SaveOut *s, int64_t i);
+void save_warn(const SavePlan *plan, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* A small file of the target, replaced as a whole. */
+Status save_document(SaveOut *s, const char *name, const Str *text, Error *err);
+/* Shapes that no format can pack, refused with the linear's name. */
+Status save_check_shapes(const SavePlan *plan, const SaveFormat *f, Error *err);
+Status save_check_cache(const SavePlan *plan, const char *title, bool supported, Error *err);
+
+/* The Saver's entry points. */
+Status saveout_files(const SaveFormat *f, const SavePlan *plan, SaveFile **out, int *n, Error *err);
+Status saveout_open(void **self, const SaveFormat *f, const SavePlan *plan, bool resume, int *first_layer, Error *err);
+Status saveout_linear(void *self, const SaveLinear *l, Error *err);
+Status saveout_keep_float(void *self, int64_t linear, Error *err);
+Status saveout_cache(void *self, const SaveCache *c, Error *err);
+Status saveout_layer_done(void *self, int layer, Error *err);
+Status saveout_finish(void *self, Error *err);
+void saveout_close(void *self, bool keep);
+
+/* saveout_plan.c: the layout of what the flags in s->state say. first: file of every item's first tensor in the layout
+ * as planned, when files are to keep their tensors; NULL: cut anew. */
+Status saveout_layout(const SaveOut *s, const int32_t *first, Layout *l, Error *err);
+/* saveout_copy.c: a float tensor or linear from the checkpoint into its place, in pieces, through `put`. */
+typedef Status SavePut(void *ctx, uint64_t at, const void *data, size_t n, Error *err);
+Status save_copy_tensor(const SavePlan *plan, const TensorInfo *t, SavePut *put, void *ctx, Error *err);
+Status save_copy_linear(const SavePlan *plan, int64_t linear, bool bias, SavePut *put, void *ctx, Error *err);
+/* saveout_finish.c */
+Status saveout_repack(SaveOut *s, Error *err);
+Status saveout_install(SaveOut *s, Error *err);
+/* sidefiles.c: files of the model's folder that are no weights (specs/formats.md 2). only_code: .json and .py. */
+Status save_side_files(const SaveOut *s, bool only_code, Error *err);
+/* config.json of the target without quantization_config, with `add` at its end (may be NULL). */
+Status save_edit_config(SaveOut *s, const char *add, Error *err);
+/* Weight files that lie in the target before a run: their names and inodes. */
+Status save_list_old(SaveOut *s, Error *err);
+void save_remove_old(const SaveOut *s);
+typedef struct OldFile {
+    char name[256];
+    uint64_t inode;
+} OldFile;
+
+#endif

@@ -1,0 +1,265 @@
+#include "save/terms.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "math/convert.h"
+
+DType save_model_dtype(const SavePlan *plan, int64_t linear)
+{
+    return plan->model->linears[linear].weight->dtype;
+}
+
+float save_round(float x, DType dtype)
+{
+    switch (dtype) {
+    case DT_BF16: return bf16_to_float(bf16_of_float(x));
+    case DT_F16: return f16_to_float(f16_of_float(x));
+    default: return x;
+    }
+}
+
+void save_cast(const float *x, int64_t n, DType dtype, void *dst)
+{
+    for (int64_t i = 0; i < n; i++)
+        switch (dtype) {
+        case DT_BF16: ((uint16_t *)dst)[i] = bf16_of_float(x[i]); break;
+        case DT_F16: ((uint16_t *)dst)[i] = f16_of_float(x[i]); break;
+        case DT_I8: ((int8_t *)dst)[i] = (int8_t)fmaxf(-128.f, fminf(127.f, rintf(x[i]))); break;
+        default: ((float *)dst)[i] = x[i];
+        }
+}
+
+static bool has_any(const char *name, const char *const *parts)
+{
+    for (; *parts; parts++)
+        if (strstr(name, *parts))
+            return true;
+    return false;
+}
+
+enum { TP = 16 }; /* slices of a row-parallel linear: the runtime's tensor parallelism */
+
+typedef enum BiasRule { BIAS_SUMMED, BIAS_SLICED, BIAS_WHOLE /* not summed at all */ } BiasRule;
+
+/* The peer looks anywhere in the path; otherwise the module's own name decides, and what is unknown is summed. */
+static BiasRule bias_rule(const char *name, bool peer)
+{
+    static const char *const summed[] = {"up_proj", "gate_proj", "q_proj", "k_proj", "v_proj", "w1", "w3", NULL};
+    static const char *const sliced[] = {"down_proj", "o_proj", "w2", NULL};
+    const char *dot = strrchr(name, '.');
+    const char *what = peer || !dot ? name : dot + 1;
+    if (has_any(what, summed))
+        return BIAS_SUMMED;
+    if (has_any(what, sliced))
+        return BIAS_SLICED;
+    return peer ? BIAS_WHOLE : BIAS_SUMMED;
+}
+
+int64_t save_scale_bias_columns(const char *name, int64_t in, bool peer)
+{
+    BiasRule rule = bias_rule(name, peer);
+    if (rule != BIAS_SLICED)
+        return rule == BIAS_SUMMED ? 1 : in;
+    if (!peer)
+        return TP;
+    int64_t chunk = in / TP;
+    return chunk && in % chunk == 0 ? in / chunk : 0;
+}
+
+/* Σ q·s over n columns as torch's float32 sum does it on 8 lanes: four interleaved vector sums, each a cascade over
+ * levels, then the lanes in order. */
+typedef struct LaneSum {
+    float acc[4][4][8]; /* level, interleave, lane */
+} LaneSum;
+
+static int level_power_of(int64_t size)
+{
+    int log2 = 0;
+    while (((int64_t)1 << log2) < size)
+        log2++;
+    return log2 / 4 > 4 ? log2 / 4 : 4;
+}
+
+static void cascade(LaneSum *s, const int8_t *q, float scale, int64_t size)
+{
+    int power = level_power_of(size);
+    int64_t step = (int64_t)1 << power, mask = step - 1, i = 0;
+    memset(s, 0, sizeof *s);
+    while (i < size) {
+        int64_t stop = i + step <= size ? i + step : size;
+        bool whole = stop - i == step;
+        for (; i < stop; i++)
+            for (int k = 0; k < 4; k++)
+                for (int v = 0; v < 8; v++)
+                    s->acc[0][k][v] += (float)q[(i * 4 + k) * 8 + v] * scale;
+        for (int j = 1; whole && j < 4; j++) {
+            for (int k = 0; k < 4; k++)
+                for (int v = 0; v < 8; v++) {
+                    s->acc[j][k][v] += s->acc[j - 1][k][v];
+                    s->acc[j - 1][k][v] = 0;
+                }
+            if ((i & (mask << (j * power))) != 0)
+                break;
+        }
+    }
+    for (int j = 1; j < 4; j++)
+        for (int k = 0; k < 4; k++)
+            for (int v = 0; v < 8; v++)
+                s->acc[0][k][v] += s->acc[j][k][v];
+}
+
+static float peer_sum(const int8_t *q, float scale, int64_t n)
+{
+    LaneSum s;
+    int64_t vecs = n / 8, quads = vecs / 4;
+    cascade(&s, q, scale, quads);
+    float *lane = s.acc[0][0];
+    for (int64_t i = quads * 4; i < vecs; i++)
+        for (int v = 0; v < 8; v++)
+            lane[v] += (float)q[i * 8 + v] * scale;
+    for (int k = 1; k < 4; k++)
+        for (int v = 0; v < 8; v++)
+            lane[v] += s.acc[0][k][v];
+    float sum = 0;
+    for (int64_t i = vecs * 8; i < n; i++)
+        sum += (float)q[i] * scale;
+    for (int v = 0; v < 8 && vecs; v++)
+        sum += lane[v];
+    return sum;
+}
+
+static void scale_bias(const SavePlan *plan, const SaveLinear *l, int64_t cols, float *out)
+{
+    const QWeight *w = l->weight;
+    bool whole = bias_rule(plan->model->linears[l->linear].name, plan->peer) == BIAS_WHOLE;
+    int64_t chunk = plan->peer ? w->in / cols : (w->in + cols - 1) / cols;
+    for (int64_t o = 0; o < w->out; o++) {
+        const int8_t *q = (const int8_t *)w->code + o * w->in;
+        for (int64_t c = 0; c < cols; c++) {
+            int64_t begin = c * chunk < w->in ? c * chunk : w->in, n = w->in - begin < chunk ? w->in - begin : chunk;
+            int64_t sum = 0;
+            for (int64_t k = 0; k < n; k++)
+                sum += q[begin + k];
+            if (whole)
+                out[o * cols + c] = (float)q[begin] * w->scale[o];
+            else if (plan->peer)
+                out[o * cols + c] = 8 * peer_sum(q + begin, w->scale[o], n);
+            else
+                out[o * cols + c] = (float)(8 * (double)sum * (double)w->scale[o]);
+        }
+    }
+}
+
+/* deq_scale[n] as float32 (formats.md 7): rounded to the common dtype of its factors by the peer. */
+static float deq_of(const SavePlan *plan, const SaveLinear *l, int64_t o, DType md)
+{
+    float deq = l->act.scale * l->weight->scale[o];
+    return plan->peer && l->act_dtype == md ? save_round(deq, md) : deq;
+}
+
+static void deq_scale(const SavePlan *plan, const SaveLinear *l, DType dtype, void *out)
+{
+    DType md = save_model_dtype(plan, l->linear);
+    for (int64_t o = 0; o < l->weight->out; o++) {
+        float d = deq_of(plan, l, o, md);
+        if (dtype == DT_I64)
+            ((int64_t *)out)[o] = (int32_t)bits_of_float(d);
+        else
+            ((float *)out)[o] = d;
+    }
+}
+
+static int32_t peer_int(float v)
+{
+    return v >= -0x1p31f && v < 0x1p31f ? (int32_t)v : INT32_MIN; /* NaN too */
+}
+
+static int32_t near_int(double v)
+{
+    if (isnan(v))
+        return 0;
+    return v <= INT32_MIN ? INT32_MIN : v >= INT32_MAX ? INT32_MAX : (int32_t)v;
+}
+
+static void quant_bias(const SavePlan *plan, const SaveLinear *l, int32_t *out)
+{
+    const QWeight *w = l->weight;
+    DType md = save_model_dtype(plan, l->linear);
+    for (int64_t o = 0; o < w->out; o++) {
+        const int8_t *q = (const int8_t *)w->code + o * w->in;
+        int64_t sum = 0;
+        for (int64_t k = 0; k < w->in; k++)
+            sum += q[k];
+        if (!plan->peer) {
+            double deq = (double)l->act.scale * (double)w->scale[o];
+            double b = l->bias && l->bias[o] != 0 ? (double)l->bias[o] / deq : 0;
+            out[o] = near_int(rint(b - (double)sum * (double)l->act.offset));
+            continue;
+        }
+        float deq = deq_of(plan, l, o, md);
+        float b = l->bias ? l->bias[o] / deq : 0.f / deq;
+        if (l->bias && l->act_dtype == md)
+            b = save_round(b, md);
+        out[o] = peer_int(rintf(b - (float)sum * l->act.offset));
+    }
+}
+
+static void pack_rows(const QWeight *w, uint8_t *out)
+{
+    for (int64_t o = 0; o < w->out / 2; o++) {
+        const uint8_t *even = w->code + 2 * o * w->in, *odd = even + w->in;
+        for (int64_t k = 0; k < w->in; k++)
+            out[o * w->in + k] = (uint8_t)(odd[k] << 4 | (even[k] & 15));
+    }
+}
+
+static void pack_columns(const QWeight *w, uint8_t *out)
+{
+    int64_t n = w->out * w->in / 2; /* rows are even, so pairs never cross them */
+    for (int64_t i = 0; i < n; i++)
+        out[i] = (uint8_t)(w->code[2 * i + 1] << 4 | (w->code[2 * i] & 15));
+}
+
+static void offsets(const QWeight *w, float *out)
+{
+    int64_t n = w->out * w->groups;
+    if (w->offset)
+        memcpy(out, w->offset, (size_t)n * sizeof *out);
+    else
+        memset(out, 0, (size_t)n * sizeof *out);
+}
+
+Status save_part_data(const SavePlan *plan, const SaveLinear *l, const SavePart *p, void **buf, size_t *cap,
+                      const void **data, Error *err)
+{
+    const QWeight *w = l->weight;
+    int64_t count = 1;
+    for (int d = 0; d < p->ndim; d++)
+        count *= p->shape[d];
+    size_t bytes = (size_t)count * (size_t)dtype_size(p->dtype);
+    bool borrowed = p->what == SW_CODE || p->what == SW_EXPONENT;
+    if (!borrowed && !mem_grow(buf, cap, bytes ? bytes : 1, 1))
+        return error_nomem(err, plan->model->linears[l->linear].name);
+    *data = *buf;
+    switch (p->what) {
+    case SW_CODE: *data = w->code; break;
+    case SW_EXPONENT: *data = w->exponent; break;
+    case SW_INT4_ROWS: pack_rows(w, *buf); break;
+    case SW_INT4_COLS:
+    case SW_FP4: pack_columns(w, *buf); break;
+    case SW_SCALE: save_cast(w->scale, count, p->dtype, *buf); break;
+    case SW_OFFSET: offsets(w, *buf); break;
+    case SW_ZERO: memset(*buf, 0, bytes); break;
+    case SW_OUTER: memcpy(*buf, w->outer, bytes); break;
+    case SW_SCALE_BIAS: scale_bias(plan, l, p->shape[1], *buf); break;
+    case SW_INPUT_SCALE: save_cast(&l->act.scale, 1, p->dtype, *buf); break;
+    case SW_INPUT_OFFSET: save_cast(&l->act.offset, 1, p->dtype, *buf); break;
+    case SW_DEQ_SCALE: deq_scale(plan, l, p->dtype, *buf); break;
+    case SW_QUANT_BIAS: quant_bias(plan, l, *buf); break;
+    case SW_BIAS: save_cast(l->bias, count, p->dtype, *buf); break;
+    }
+    return ST_OK;
+}

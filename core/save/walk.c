@@ -1,0 +1,290 @@
+#include "save/walk.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Modules of a layer in definition order. A name stands for itself and for all below it; what no list names comes
+ * after everything that is named. */
+#define ATTENTION_FIRST                                                                                             \
+    "self_attn.sinks", "self_attn.q_a_proj", "self_attn.q_a_layernorm", "self_attn.q_b_proj", "self_attn.q_proj",   \
+        "self_attn.kv_a_proj_with_mqa", "self_attn.kv_a_layernorm", "self_attn.kv_b_proj", "self_attn.k_proj",      \
+        "self_attn.v_proj"
+#define ATTENTION_NORMS "self_attn.q_norm", "self_attn.k_norm", "self_attn"
+#define DENSE "mlp.gate_proj", "mlp.up_proj", "mlp.gate_up_proj", "mlp.down_proj"
+#define NORMS                                                                                                       \
+    "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"
+
+static const char *const order_common[] = {
+    ATTENTION_FIRST, "self_attn.qkv_proj", "self_attn.o_proj", ATTENTION_NORMS,
+    "mlp.gate", "mlp.router", "mlp.experts", DENSE, "mlp.shared_expert", "mlp.shared_expert_gate",
+    "block_sparse_moe.gate", "block_sparse_moe.experts", NORMS, NULL,
+};
+/* experts before their router */
+static const char *const order_deepseek[] = {
+    ATTENTION_FIRST, "self_attn.o_proj", ATTENTION_NORMS, "mlp.experts", "mlp.gate", "mlp.shared_experts", DENSE, NORMS,
+    NULL,
+};
+static const char *const order_phi3[] = {
+    "self_attn.o_proj", "self_attn.qkv_proj", ATTENTION_NORMS, DENSE, NORMS, NULL,
+};
+static const struct {
+    const char *model_type;
+    const char *const *order;
+} orders[] = {
+    {"deepseek_v2", order_deepseek}, {"deepseek_v3", order_deepseek}, {"glm4_moe", order_deepseek},
+    {"phi3", order_phi3},
+};
+
+static const char *const *order_of(const Model *m)
+{
+    for (size_t i = 0; i < sizeof orders / sizeof orders[0]; i++)
+        if (m->arch && strcmp(orders[i].model_type, m->arch->model_type) == 0)
+            return orders[i].order;
+    return order_common;
+}
+
+/* Whether `name` is the module or lies below it. */
+static bool within(const char *name, const char *module)
+{
+    size_t n = strlen(module);
+    return strncmp(name, module, n) == 0 && (name[n] == 0 || name[n] == '.');
+}
+
+static int rank_of(const char *const *order, const char *name)
+{
+    int i = 0;
+    while (order[i] && !within(name, order[i]))
+        i++;
+    return i;
+}
+
+/* Name below "model.layers.N.", or the whole one. */
+static const char *below_layer(const char *name)
+{
+    if (strncmp(name, "model.layers.", 13) != 0)
+        return name;
+    const char *dot = strchr(name + 13, '.');
+    return dot ? dot + 1 : name;
+}
+
+static int layer_of(const char *name, int layers)
+{
+    if (strncmp(name, "model.layers.", 13) != 0)
+        return -1;
+    char *end;
+    long v = strtol(name + 13, &end, 10);
+    return end != name + 13 && *end == '.' && v >= 0 && v < layers ? (int)v : -1;
+}
+
+typedef struct Entry {
+    SaveItem item;
+    int rank;    /* in the family's order */
+    int expert;  /* within a rank */
+    int part;    /* Mixtral's experts: w1, w2, w3 */
+    size_t seq;  /* as collected */
+} Entry;
+
+typedef struct Walker {
+    SaveWalk *w;
+    const SavePlan *plan;
+    const char *const *order;
+    Map used;     /* names of tensors that are accounted for */
+    Entry *e;     /* of the layer in work */
+    size_t n, cap;
+    Error *err;
+} Walker;
+
+static int entry_cmp(const void *pa, const void *pb)
+{
+    const Entry *a = pa, *b = pb;
+    if (a->rank != b->rank)
+        return a->rank < b->rank ? -1 : 1;
+    if (a->expert != b->expert)
+        return a->expert < b->expert ? -1 : 1;
+    if (a->part != b->part)
+        return a->part < b->part ? -1 : 1;
+    return a->seq < b->seq ? -1 : a->seq > b->seq;
+}
+
+static Status emit(Walker *k, const SaveItem *item)
+{
+    SaveWalk *w = k->w;
+    if (!mem_grow(&w->items, &w->cap, w->n + 1, sizeof *w->items))
+        return error_nomem(k->err, "the list of modules");
+    w->items[w->n++] = *item;
+    return ST_OK;
+}
+
+static Status use(Walker *k, const TensorInfo *t)
+{
+    if (t && !map_add(&k->used, t->name, strlen(t->name), 1, NULL))
+        return error_nomem(k->err, "the list of modules");
+    return ST_OK;
+}
+
+static Status gather(Walker *k, const SaveItem *item, const char *name, int expert, int part)
+{
+    if (!mem_grow(&k->e, &k->cap, k->n + 1, sizeof *k->e))
+        return error_nomem(k->err, "the list of modules");
+    k->e[k->n] = (Entry){.item = *item, .rank = rank_of(k->order, below_layer(name)), .expert = expert, .part = part,
+                         .seq = k->n};
+    k->n++;
+    return ST_OK;
+}
+
+static Status gather_tensor(Walker *k, const TensorInfo *t, int layer)
+{
+    if (!t)
+        return ST_OK;
+    RETURN_IF_ERROR(use(k, t));
+    SaveItem item = {.kind = SI_TENSOR, .layer = layer, .linear = -1, .t = t, .name = t->name};
+    return gather(k, &item, t->name, 0, 0);
+}
+
+static bool is_stacked(const Linear *l)
+{
+    return l->out_step != 0;
+}
+
+/* Whether every linear of the layer that lies in this tensor stays float. */
+static bool all_float(const SavePlan *plan, const LayerTensors *lt, const TensorInfo *t)
+{
+    for (int32_t i = lt->first; i < lt->first + lt->count; i++)
+        if (plan->model->linears[i].weight == t && plan->level[i] > 0)
+            return false;
+    return true;
+}
+
+static Status gather_linear(Walker *k, const LayerTensors *lt, int64_t i)
+{
+    const Linear *l = &k->plan->model->linears[i];
+    if (is_stacked(l) && all_float(k->plan, lt, l->weight)) {
+        const TensorInfo *both[] = {l->weight, l->bias};
+        for (int b = 0; b < 2; b++)
+            if (both[b] && map_get(&k->used, both[b]->name, strlen(both[b]->name), 0) == 0)
+                RETURN_IF_ERROR(gather_tensor(k, both[b], l->layer));
+        return ST_OK;
+    }
+    RETURN_IF_ERROR(use(k, l->weight));
+    RETURN_IF_ERROR(use(k, l->bias));
+    SaveItem item = {.kind = SI_LINEAR, .layer = l->layer, .linear = i, .name = l->name};
+    const char *last = strrchr(l->name, '.');
+    int part = last && l->expert >= 0 && last[1] == 'w' && last[3] == 0 ? last[2] - '0' : 0;
+    return gather(k, &item, l->name, l->expert + 1, part);
+}
+
+static Status gather_cache(Walker *k, int layer)
+{
+    char name[64];
+    int n = snprintf(name, sizeof name, "model.layers.%d.self_attn", layer);
+    const char *kept = arena_strndup(&k->w->names, name, (size_t)n);
+    if (!kept)
+        return error_nomem(k->err, "the list of modules");
+    SaveItem item = {.kind = SI_CACHE, .layer = layer, .linear = -1, .name = kept};
+    return gather(k, &item, kept, 0, 0);
+}
+
+/* Buffers of the reference code: the peer writes parameters only. */
+static bool is_buffer(const TensorInfo *t)
+{
+    return t && strstr(t->name, "e_score_correction_bias") != NULL;
+}
+
+static Status walk_layer(Walker *k, int layer)
+{
+    const Model *m = k->plan->model;
+    const LayerTensors *lt = &m->layers[layer];
+    const TensorInfo *own[] = {lt->sinks, lt->q_a_norm, lt->kv_a_norm, lt->q_norm, lt->k_norm, lt->router,
+                               is_buffer(lt->router_bias) ? NULL : lt->router_bias, lt->input_norm,
+                               lt->after_attn, lt->post_norm, lt->after_ffn};
+    k->n = 0;
+    for (int32_t i = lt->first; i < lt->first + lt->count; i++)
+        RETURN_IF_ERROR(gather_linear(k, lt, i));
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
+        RETURN_IF_ERROR(gather_tensor(k, own[i], layer));
+    if (k->plan->cache_layer && k->plan->cache_layer[layer])
+        RETURN_IF_ERROR(gather_cache(k, layer));
+    if (k->n)
+        qsort(k->e, k->n, sizeof *k->e, entry_cmp);
+    for (size_t i = 0; i < k->n; i++)
+        RETURN_IF_ERROR(emit(k, &k->e[i].item));
+    return ST_OK;
+}
+
+/* What nobody asked for, of the layer or (layer -1) of no layer: `next` chains the tensors of each layer. */
+static Status walk_extras(Walker *k, int layer, const int64_t *first, const int64_t *next)
+{
+    for (int64_t i = first[layer + 1]; i >= 0; i = next[i]) {
+        const TensorInfo *t = checkpoint_at(k->plan->model->ckpt, i);
+        if (map_get(&k->used, t->name, strlen(t->name), 0) != 0)
+            continue;
+        SaveItem item = {.kind = SI_TENSOR, .layer = layer, .linear = -1, .t = t, .name = t->name, .extra = true};
+        RETURN_IF_ERROR(emit(k, &item));
+    }
+    return ST_OK;
+}
+
+static Status walk_rest(Walker *k)
+{
+    const Model *m = k->plan->model;
+    const TensorInfo *head = m->head != m->embed ? m->head : checkpoint_find(m->ckpt, "lm_head.weight");
+    SaveItem embed = {.kind = SI_TENSOR, .layer = -1, .linear = -1, .t = m->embed, .name = m->embed->name};
+    SaveItem norm = {.kind = SI_TENSOR, .layer = -1, .linear = -1, .t = m->final_norm, .name = m->final_norm->name};
+    SaveItem last = {.kind = SI_TENSOR, .layer = -1, .linear = -1, .t = head ? head : m->embed,
+                     .name = "lm_head.weight", .head = true};
+    RETURN_IF_ERROR(use(k, m->embed));
+    RETURN_IF_ERROR(use(k, m->final_norm));
+    RETURN_IF_ERROR(use(k, head));
+    RETURN_IF_ERROR(emit(k, &embed));
+    RETURN_IF_ERROR(emit(k, &norm));
+    return head || k->plan->peer ? emit(k, &last) : ST_OK;
+}
+
+static Status walk_layers(Walker *k, int64_t *first, int64_t *next, int64_t n)
+{
+    const Model *m = k->plan->model;
+    for (int layer = -1; layer < m->cfg.layers; layer++)
+        first[layer + 1] = -1;
+    for (int64_t i = n - 1; i >= 0; i--) {
+        int at = layer_of(checkpoint_at(m->ckpt, i)->name, m->cfg.layers) + 1;
+        next[i] = first[at];
+        first[at] = i;
+    }
+    for (int layer = 0; layer < m->cfg.layers; layer++) {
+        RETURN_IF_ERROR(walk_layer(k, layer));
+        if (!k->plan->peer)
+            RETURN_IF_ERROR(walk_extras(k, layer, first, next));
+    }
+    RETURN_IF_ERROR(walk_rest(k));
+    return k->plan->peer ? ST_OK : walk_extras(k, -1, first, next);
+}
+
+static Status walk_all(Walker *k)
+{
+    const Model *m = k->plan->model;
+    int64_t n = checkpoint_count(m->ckpt);
+    int64_t *first = mem_array((size_t)m->cfg.layers + 1, sizeof *first);
+    int64_t *next = mem_array((size_t)n, sizeof *next);
+    Status st = first && next ? walk_layers(k, first, next, n) : error_nomem(k->err, "the list of modules");
+    free(first);
+    free(next);
+    return st;
+}
+
+Status save_walk(SaveWalk *w, const SavePlan *plan, Error *err)
+{
+    *w = (SaveWalk){0};
+    Walker k = {.w = w, .plan = plan, .order = order_of(plan->model), .err = err};
+    Status st = walk_all(&k);
+    map_free(&k.used);
+    free(k.e);
+    return st;
+}
+
+void save_walk_free(SaveWalk *w)
+{
+    free(w->items);
+    arena_free(&w->names);
+    *w = (SaveWalk){0};
+}

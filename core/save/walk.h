@@ -1,0 +1,32 @@
+#ifndef SLIM_SAVE_WALK_H
+#define SLIM_SAVE_WALK_H
+
+#include "save/saver.h"
+
+/* The order in which modules are written (specs/formats.md 3): decoder layer by decoder layer, modules in the order in
+ * which the family's reference code defines them, then embedding, final norm, lm_head. */
+typedef enum SaveItemKind { SI_LINEAR, SI_TENSOR, SI_CACHE } SaveItemKind;
+
+typedef struct SaveItem {
+    SaveItemKind kind;
+    int layer;           /* -1: after the layers */
+    int64_t linear;      /* SI_LINEAR: index into the model's linears */
+    const TensorInfo *t; /* SI_TENSOR: copied as it is */
+    const char *name;    /* SI_TENSOR: name it is written under; SI_CACHE: the attention's module */
+    bool head;           /* SI_TENSOR: weight of a linear outside the layers (lm_head) */
+    bool extra;          /* SI_TENSOR: the decoder does not use it */
+} SaveItem;
+
+typedef struct SaveWalk {
+    SaveItem *items;
+    size_t n, cap;
+    Arena names;
+} SaveWalk;
+
+/* Tensors of the checkpoint that the decoder doesn't use, and buffers, follow at the end of their layer or of the
+ * model; under plan->peer they are left out. Stacked experts of which one is quantized appear linear by linear, else as
+ * the tensors they are. Freed with save_walk_free, also after an error. */
+Status save_walk(SaveWalk *w, const SavePlan *plan, Error *err);
+void save_walk_free(SaveWalk *w);
+
+#endif
