@@ -4,6 +4,7 @@
 #include "metric/rows.h"
 #include "model/arch.h"
 #include "process/quantizer.h"
+#include "save/rows.h"
 
 const Arch *const arch_table[] = {
     &arch_llama,
@@ -63,5 +64,12 @@ const WeightQuantizer *const weight_quantizer_table[] = {
     &weight_fouroversix,
     &weight_dualscale,
     &weight_w8a8s,
+    NULL,
+};
+
+const Saver *const saver_table[] = {
+    &saver_ascendv1,
+    &saver_mindie,
+    &saver_compressed_tensors,
     NULL,
 };

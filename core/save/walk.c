@@ -11,12 +11,15 @@
         "self_attn.kv_a_proj_with_mqa", "self_attn.kv_a_layernorm", "self_attn.kv_b_proj", "self_attn.k_proj",      \
         "self_attn.v_proj"
 #define ATTENTION_NORMS "self_attn.q_norm", "self_attn.k_norm", "self_attn"
+#define LINEAR_ATTENTION                                                                                            \
+    "linear_attn.dt_bias", "linear_attn.A_log", "linear_attn.conv1d", "linear_attn.in_proj_qkvz",                   \
+        "linear_attn.in_proj_ba", "linear_attn.norm", "linear_attn.out_proj", "linear_attn"
 #define DENSE "mlp.gate_proj", "mlp.up_proj", "mlp.gate_up_proj", "mlp.down_proj"
 #define NORMS                                                                                                       \
     "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"
 
 static const char *const order_common[] = {
-    ATTENTION_FIRST, "self_attn.qkv_proj", "self_attn.o_proj", ATTENTION_NORMS,
+    LINEAR_ATTENTION, ATTENTION_FIRST, "self_attn.qkv_proj", "self_attn.o_proj", ATTENTION_NORMS,
     "mlp.gate", "mlp.router", "mlp.experts", DENSE, "mlp.shared_expert", "mlp.shared_expert_gate",
     "block_sparse_moe.gate", "block_sparse_moe.experts", NORMS, NULL,
 };
@@ -188,21 +191,27 @@ static Status gather_cache(Walker *k, int layer)
 /* Buffers of the reference code: the peer writes parameters only. */
 static bool is_buffer(const TensorInfo *t)
 {
-    return t && strstr(t->name, "e_score_correction_bias") != NULL;
+    return strstr(t->name, "e_score_correction_bias") || strstr(t->name, "rotary_emb.inv_freq");
 }
 
-static Status walk_layer(Walker *k, int layer)
+/* What belongs to no linear: `next` chains the checkpoint's tensors of each layer. */
+static Status gather_rest(Walker *k, int layer, const int64_t *first, const int64_t *next)
 {
-    const Model *m = k->plan->model;
-    const LayerTensors *lt = &m->layers[layer];
-    const TensorInfo *own[] = {lt->sinks, lt->q_a_norm, lt->kv_a_norm, lt->q_norm, lt->k_norm, lt->router,
-                               is_buffer(lt->router_bias) ? NULL : lt->router_bias, lt->input_norm,
-                               lt->after_attn, lt->post_norm, lt->after_ffn};
+    for (int64_t i = first[layer + 1]; i >= 0; i = next[i]) {
+        const TensorInfo *t = checkpoint_at(k->plan->model->ckpt, i);
+        if (map_get(&k->used, t->name, strlen(t->name), 0) == 0 && !is_buffer(t))
+            RETURN_IF_ERROR(gather_tensor(k, t, layer));
+    }
+    return ST_OK;
+}
+
+static Status walk_layer(Walker *k, int layer, const int64_t *first, const int64_t *next)
+{
+    const LayerTensors *lt = &k->plan->model->layers[layer];
     k->n = 0;
     for (int32_t i = lt->first; i < lt->first + lt->count; i++)
         RETURN_IF_ERROR(gather_linear(k, lt, i));
-    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
-        RETURN_IF_ERROR(gather_tensor(k, own[i], layer));
+    RETURN_IF_ERROR(gather_rest(k, layer, first, next));
     if (k->plan->cache_layer && k->plan->cache_layer[layer])
         RETURN_IF_ERROR(gather_cache(k, layer));
     if (k->n)
@@ -212,7 +221,7 @@ static Status walk_layer(Walker *k, int layer)
     return ST_OK;
 }
 
-/* What nobody asked for, of the layer or (layer -1) of no layer: `next` chains the tensors of each layer. */
+/* What is left, of the layer (its buffers) or, with layer -1, of no layer. */
 static Status walk_extras(Walker *k, int layer, const int64_t *first, const int64_t *next)
 {
     for (int64_t i = first[layer + 1]; i >= 0; i = next[i]) {
@@ -252,7 +261,7 @@ static Status walk_layers(Walker *k, int64_t *first, int64_t *next, int64_t n)
         first[at] = i;
     }
     for (int layer = 0; layer < m->cfg.layers; layer++) {
-        RETURN_IF_ERROR(walk_layer(k, layer));
+        RETURN_IF_ERROR(walk_layer(k, layer, first, next));
         if (!k->plan->peer)
             RETURN_IF_ERROR(walk_extras(k, layer, first, next));
     }

@@ -1,0 +1,142 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "save/ascend_parts.h"
+#include "save/pyjson.h"
+#include "save/rows.h"
+
+/* ascendv1_saver (specs/formats.md 4, 5, 7, 9). */
+
+static int parts(const SavePlan *plan, int64_t i, bool no_zero, SavePart out[SAVE_PARTS_MAX])
+{
+    (void)no_zero;
+    return ascend_parts(plan, i, true, out);
+}
+
+static void file_name(const SaveOut *s, int i, int n, char out[256])
+{
+    if (save_limit(s->plan))
+        snprintf(out, 256, "quant_model_weights-%05d-of-%05d.safetensors", i + 1, n);
+    else
+        snprintf(out, 256, "quant_model_weights.safetensors");
+}
+
+static void index_name(const SaveOut *s, char out[256])
+{
+    snprintf(out, 256, "%s", save_limit(s->plan) ? "quant_model_weights.safetensors.index.json" : "");
+}
+
+/* Types a model can be called by, from low to high; a type that is not in the list has no vote. */
+static const char *const ranks_peer[] = {
+    "FLOAT", "W16A16S", "W8A16", "W8A8_DYNAMIC", "W8A8_MIX", "W8A8", "WFP8AFP8_DYNAMIC", "W8A8_MXFP8", "W4A8_MXFP",
+    "W4A4_DYNAMIC", "W4A4_MXFP4", "W4A4_MXFP4_DUALSCALE", "W4A4_MXFP4_SVD", NULL,
+};
+static const char *const ranks_own[] = {
+    "FLOAT", "W16A16S", "W8A16", "W4A16", "W8A8_DYNAMIC", "W8A8_MIX", "W8A8", "W8A8S", "WFP8AFP8_DYNAMIC", "W8A8_MXFP8",
+    "W4A8_DYNAMIC", "W4A8_MXFP", "W4A4_DYNAMIC", "W4A4_MXFP4", "W4A4_MXFP4_DUALSCALE", NULL,
+};
+
+static int rank_of(const char *const *ranks, const char *label)
+{
+    for (int i = 0; ranks[i]; i++)
+        if (strcmp(ranks[i], label) == 0)
+            return i;
+    return -1;
+}
+
+static const char *model_type_of(const SaveOut *s)
+{
+    const char *const *ranks = s->plan->peer ? ranks_peer : ranks_own;
+    int best = -1;
+    for (size_t i = 0; i < s->walk.n; i++) {
+        const SaveItem *it = &s->walk.items[i];
+        const char *label = NULL;
+        if (it->kind == SI_LINEAR)
+            label = save_quantized(s, it->linear) ? save_label(s->plan, it->linear) : "FLOAT";
+        else if (it->head)
+            label = "FLOAT";
+        int r = label ? rank_of(ranks, label) : -1;
+        best = r > best ? r : best;
+    }
+    return best < 0 ? "Unknown" : ranks[best];
+}
+
+static int64_t group_size_of(const SaveOut *s)
+{
+    int64_t g = 0;
+    for (size_t i = 0; i < s->walk.n; i++) {
+        const SaveItem *it = &s->walk.items[i];
+        if (it->kind != SI_LINEAR || !save_quantized(s, it->linear))
+            continue;
+        const QConfig *q = &s->plan->levels[s->plan->level[it->linear] - 1];
+        if (q->weight.dtype == QT_MXFP8 || q->weight.dtype == QT_MXFP4)
+            g = 32;
+        else if (q->weight.scope == QS_PER_GROUP)
+            g = qconfig_group(q);
+    }
+    return g;
+}
+
+static Status documents(SaveOut *s, Error *err)
+{
+    Str out = {0};
+    bool cache = false;
+    str_putc(&out, '{');
+    for (size_t i = 0; i < s->layout.n; i++) {
+        const OutTensor *t = &s->layout.t[i];
+        str_puts(&out, "\n    ");
+        pyjson_string(&out, t->name, strlen(t->name));
+        str_printf(&out, ": \"%s\",", t->label);
+        cache = cache || strcmp(t->label, "C8") == 0;
+    }
+    if (cache)
+        str_puts(&out, "\n    \"kv_cache_type\": \"C8\",\n    \"kv_quant_type\": \"C8\",");
+    str_printf(&out, "\n    \"version\": \"1.0.0\",\n    \"model_quant_type\": \"%s\",\n    \"metadata\": {},"
+               "\n    \"group_size\": %lld,\n    \"optional\": {}\n}", model_type_of(s), (long long)group_size_of(s));
+    Status st = save_document(s, "quant_model_description.json", &out, err);
+    str_free(&out);
+    RETURN_IF_ERROR(st);
+    RETURN_IF_ERROR(save_side_files(s, false, err));
+    return save_edit_config(s, NULL, false, err);
+}
+
+static const SaveFormat format = {
+    .type = "ascendv1_saver",
+    .cache_label = "C8",
+    .parts = parts,
+    .file_name = file_name,
+    .index_name = index_name,
+    .documents = documents,
+};
+
+static Status check(const SavePlan *plan, Error *err)
+{
+    RETURN_IF_ERROR(save_check_cache(plan, format.type, true, err));
+    return save_check_shapes(plan, &format, err);
+}
+
+static Status files(const SavePlan *plan, SaveFile **out, int *n, Error *err)
+{
+    return saveout_files(&format, plan, out, n, err);
+}
+
+static Status open_saver(void **self, const SavePlan *plan, bool resume, int *first_layer, Error *err)
+{
+    *self = NULL;
+    RETURN_IF_ERROR(check(plan, err));
+    return saveout_open(self, &format, plan, resume, first_layer, err);
+}
+
+const Saver saver_ascendv1 = {
+    .type = "ascendv1_saver",
+    .title = "Ascend (MindIE, vLLM-Ascend): quant_model_weights and a description",
+    .check = check,
+    .files = files,
+    .open = open_saver,
+    .linear = saveout_linear,
+    .keep_float = saveout_keep_float,
+    .cache = saveout_cache,
+    .layer_done = saveout_layer_done,
+    .finish = saveout_finish,
+    .close = saveout_close,
+};

@@ -1,0 +1,123 @@
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "save/ascend_parts.h"
+#include "save/pyjson.h"
+#include "save/rows.h"
+
+/* mindie_format_saver (specs/formats.md 10): the tensors of ascendv1_saver under other file names. */
+
+static int parts(const SavePlan *plan, int64_t i, bool no_zero, SavePart out[SAVE_PARTS_MAX])
+{
+    static const char *const known[] = {"W8A8", "W8A8_DYNAMIC", "W8A8_MXFP8", "W4A4_MXFP4", "W4A4_MXFP4_DUALSCALE"};
+    const char *label = save_label(plan, i);
+    bool ok = false;
+    (void)no_zero;
+    for (size_t k = 0; label && k < sizeof known / sizeof known[0]; k++)
+        ok = ok || strcmp(label, known[k]) == 0;
+    /* groups go under the label of channels, which its reader takes for one scale a row */
+    if (!ok || plan->levels[plan->level[i] - 1].weight.scope == QS_PER_GROUP)
+        return 0;
+    int n = ascend_parts(plan, i, false, out);
+    if (n && out[n - 1].what == SW_BIAS)
+        out[n - 1].label = "FLOAT";
+    return n;
+}
+
+/* Type of the last quantized linear written; NULL: none. */
+static const char *type_of(const SaveOut *s)
+{
+    for (size_t i = s->walk.n; i-- > 0;) {
+        const SaveItem *it = &s->walk.items[i];
+        if (it->kind == SI_LINEAR && save_quantized(s, it->linear))
+            return save_label(s->plan, it->linear);
+    }
+    return NULL;
+}
+
+/* "_w8a8_dynamic", or "" without a quantized linear. */
+static void suffix_of(const SaveOut *s, char out[64])
+{
+    const char *t = type_of(s);
+    int n = t ? snprintf(out, 64, "_%s", t) : 0;
+    out[n < 64 ? n : 63] = 0;
+    for (char *p = out; *p; p++)
+        *p = (char)tolower((unsigned char)*p);
+}
+
+static void file_name(const SaveOut *s, int i, int n, char out[256])
+{
+    char suffix[64];
+    suffix_of(s, suffix);
+    if (save_limit(s->plan))
+        snprintf(out, 256, "quant_model_weight-%05d-of-%05d.safetensors", i + 1, n);
+    else
+        snprintf(out, 256, "quant_model_weight%s.safetensors", suffix);
+}
+
+static void index_name(const SaveOut *s, char out[256])
+{
+    snprintf(out, 256, "%s", save_limit(s->plan) ? "quant_model_weight.safetensors.index.json" : "");
+}
+
+static Status documents(SaveOut *s, Error *err)
+{
+    char suffix[64], name[128];
+    const char *type = type_of(s);
+    Str out = {0};
+    suffix_of(s, suffix);
+    snprintf(name, sizeof name, "quant_model_description%s.json", suffix);
+    for (size_t i = 0; i < s->layout.n; i++) {
+        const OutTensor *t = &s->layout.t[i];
+        str_puts(&out, i ? ",\n    " : "{\n    ");
+        pyjson_string(&out, t->name, strlen(t->name));
+        str_printf(&out, ": \"%s\"", t->label);
+    }
+    if (type)
+        str_printf(&out, ",\n    \"model_quant_type\": \"%s\"", type);
+    str_puts(&out, "\n}");
+    Status st = save_document(s, name, &out, err);
+    str_free(&out);
+    RETURN_IF_ERROR(st);
+    return save_side_files(s, true, err);
+}
+
+static const SaveFormat format = {
+    .type = "mindie_format_saver",
+    .parts = parts,
+    .file_name = file_name,
+    .index_name = index_name,
+    .documents = documents,
+};
+
+static Status check(const SavePlan *plan, Error *err)
+{
+    RETURN_IF_ERROR(save_check_cache(plan, format.type, false, err));
+    return save_check_shapes(plan, &format, err);
+}
+
+static Status files(const SavePlan *plan, SaveFile **out, int *n, Error *err)
+{
+    return saveout_files(&format, plan, out, n, err);
+}
+
+static Status open_saver(void **self, const SavePlan *plan, bool resume, int *first_layer, Error *err)
+{
+    *self = NULL;
+    RETURN_IF_ERROR(check(plan, err));
+    return saveout_open(self, &format, plan, resume, first_layer, err);
+}
+
+const Saver saver_mindie = {
+    .type = "mindie_format_saver",
+    .title = "MindIE: quant_model_weight and a description named after the scheme",
+    .check = check,
+    .files = files,
+    .open = open_saver,
+    .linear = saveout_linear,
+    .keep_float = saveout_keep_float,
+    .layer_done = saveout_layer_done,
+    .finish = saveout_finish,
+    .close = saveout_close,
+};

@@ -1,0 +1,63 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "save/saveout.h"
+
+enum { COPY_BYTES = 4 << 20 };
+
+static Status copy_range(const SavePlan *plan, const TensorInfo *t, uint64_t begin, uint64_t n, SavePut *put, void *ctx,
+                         Error *err)
+{
+    size_t piece = n < COPY_BYTES ? (size_t)n : COPY_BYTES;
+    char *buf = malloc(piece ? piece : 1);
+    if (!buf)
+        return error_nomem(err, t->name);
+    Status st = ST_OK;
+    for (uint64_t at = 0; at < n && st == ST_OK; at += piece) {
+        if (n - at < piece)
+            piece = (size_t)(n - at);
+        st = checkpoint_read(plan->model->ckpt, t, begin + at, piece, buf, err);
+        if (st == ST_OK)
+            st = put(ctx, at, buf, piece, err);
+    }
+    free(buf);
+    return st;
+}
+
+Status save_copy_tensor(const SavePlan *plan, const TensorInfo *t, SavePut *put, void *ctx, Error *err)
+{
+    return copy_range(plan, t, 0, t->nbytes, put, ctx, err);
+}
+
+/* rows x cols values at `at`, `row_step` and `col_step` apart, put in row order. */
+static Status copy_view(const SavePlan *plan, const TensorInfo *t, int64_t at, int64_t rows, int64_t cols,
+                        int64_t row_step, int64_t col_step, SavePut *put, void *ctx, Error *err)
+{
+    size_t e = (size_t)dtype_size(t->dtype);
+    if (rows == 0 || cols == 0)
+        return ST_OK;
+    if (col_step == 1 && (row_step == cols || rows == 1))
+        return copy_range(plan, t, (uint64_t)at * e, (uint64_t)(rows * cols) * e, put, ctx, err);
+    size_t span = (size_t)((rows - 1) * row_step + (cols - 1) * col_step + 1) * e;
+    char *all = malloc(span), *row = malloc((size_t)cols * e);
+    Status st = all && row ? checkpoint_read(plan->model->ckpt, t, (uint64_t)at * e, span, all, err)
+                           : error_nomem(err, t->name);
+    for (int64_t r = 0; r < rows && st == ST_OK; r++) {
+        for (int64_t c = 0; c < cols; c++)
+            memcpy(row + (size_t)c * e, all + (size_t)(r * row_step + c * col_step) * e, e);
+        st = put(ctx, (uint64_t)(r * cols) * e, row, (size_t)cols * e, err);
+    }
+    free(all);
+    free(row);
+    return st;
+}
+
+Status save_copy_linear(const SavePlan *plan, int64_t linear, bool bias, SavePut *put, void *ctx, Error *err)
+{
+    const Linear *l = &plan->model->linears[linear];
+    if (l->out_step == 0)
+        return save_copy_tensor(plan, bias ? l->bias : l->weight, put, ctx, err);
+    if (bias)
+        return copy_view(plan, l->bias, l->bias_at, l->out, 1, l->bias_step ? l->bias_step : 1, 1, put, ctx, err);
+    return copy_view(plan, l->weight, l->at, l->out, l->in, l->out_step, l->in_step, put, ctx, err);
+}

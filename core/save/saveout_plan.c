@@ -1,0 +1,192 @@
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "save/saveout.h"
+
+uint64_t save_limit(const SavePlan *plan)
+{
+    if (plan->part_bytes)
+        return plan->part_bytes;
+    double bytes = plan->part_file_size * 0x1p30;
+    if (!(bytes > 0))
+        return 0;
+    return bytes >= 0x1p62 ? UINT64_C(1) << 62 : bytes < 1 ? 1 : (uint64_t)bytes;
+}
+
+const char *save_label(const SavePlan *plan, int64_t i)
+{
+    int16_t level = plan->level[i];
+    if (level <= 0 || level > plan->nlevels)
+        return NULL;
+    const Scheme *s = scheme_find(&plan->levels[level - 1]);
+    return s ? s->name : NULL;
+}
+
+bool save_quantized(const SaveOut *s, int64_t i)
+{
+    return s->plan->level[i] > 0 && !(s->state[i] & SAVE_KEPT_FLOAT);
+}
+
+void save_warn(const SavePlan *plan, const char *fmt, ...)
+{
+    if (!plan->warn)
+        return;
+    char text[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    plan->warn(plan->warn_ctx, text);
+}
+
+static Status check_part(const SavePlan *plan, int64_t i, const SavePart *p, Error *err)
+{
+    const Linear *l = &plan->model->linears[i];
+    const char *label = save_label(plan, i);
+    if (p->what == SW_INT4_ROWS && l->out % 2 != 0)
+        return error_set(err, ST_DATA, "'%s' has %lld outputs: %s packs rows in pairs; exclude it", l->name,
+                         (long long)l->out, label);
+    if ((p->what == SW_INT4_COLS || p->what == SW_FP4) && l->in % 2 != 0)
+        return error_set(err, ST_DATA, "'%s' has %lld inputs: %s packs columns in pairs; exclude it", l->name,
+                         (long long)l->in, label);
+    if (p->what == SW_SCALE_BIAS && p->shape[1] == 0)
+        return error_set(err, ST_DATA, "'%s' has %lld inputs, which %s can't cut into 16 slices as the original does: "
+                         "exclude it or leave --compat peer", l->name, (long long)l->in, label);
+    return ST_OK;
+}
+
+Status save_check_shapes(const SavePlan *plan, const SaveFormat *f, Error *err)
+{
+    for (int64_t i = 0; i < plan->model->nlinears; i++) {
+        SavePart parts[SAVE_PARTS_MAX];
+        if (plan->level[i] <= 0)
+            continue;
+        char what[96];
+        int n = plan->level[i] <= plan->nlevels ? f->parts(plan, i, false, parts) : 0;
+        if (n == 0) {
+            if (plan->level[i] <= plan->nlevels)
+                qconfig_describe(&plan->levels[plan->level[i] - 1], what, sizeof what);
+            else
+                snprintf(what, sizeof what, "level %d", plan->level[i]);
+            return error_set(err, ST_DATA, "%s can't write %s ('%s'): use ascendv1_saver, or another scheme", f->type,
+                             what, plan->model->linears[i].name);
+        }
+        for (int k = 0; k < n; k++)
+            RETURN_IF_ERROR(check_part(plan, i, &parts[k], err));
+    }
+    return ST_OK;
+}
+
+Status save_check_cache(const SavePlan *plan, const char *title, bool supported, Error *err)
+{
+    for (int i = 0; plan->cache_layer && i < plan->model->cfg.layers; i++) {
+        const LayerTensors *lt = &plan->model->layers[i];
+        if (!plan->cache_layer[i])
+            continue;
+        if (!supported)
+            return error_set(err, ST_DATA, "%s can't write quantized keys and values (C8): use ascendv1_saver", title);
+        if (lt->k < 0 || lt->v < 0)
+            return error_set(err, ST_DATA, "layer %d has no k_proj and v_proj of its own: its keys and values can't be "
+                             "written as C8; exclude it from dynamic_cache", i);
+    }
+    return ST_OK;
+}
+
+static DType cache_dtype(const SavePlan *plan)
+{
+    DType t = plan->cache_dtype;
+    return t == DT_BF16 || t == DT_F16 ? t : DT_F32;
+}
+
+static Status add_float(const SaveOut *s, const SaveItem *it, int32_t item, Layout *l, Error *err)
+{
+    const Linear *n = &s->plan->model->linears[it->linear];
+    RETURN_IF_ERROR(layout_add(l, n->name, ".weight", n->weight->dtype, 2, (int64_t[]){n->out, n->in}, "FLOAT", item, 0,
+                               err));
+    if (!n->bias)
+        return ST_OK;
+    return layout_add(l, n->name, ".bias", n->bias->dtype, 1, (int64_t[]){n->out}, "FLOAT", item, 1, err);
+}
+
+static Status add_linear(const SaveOut *s, const SaveItem *it, int32_t item, Layout *l, Error *err)
+{
+    SavePart parts[SAVE_PARTS_MAX];
+    int n = s->format->parts(s->plan, it->linear, (s->state[it->linear] & SAVE_NO_ZERO) != 0, parts);
+    if (n == 0)
+        return error_set(err, ST_INTERNAL, "'%s': a scheme that can't be written was not refused", it->name);
+    for (int k = 0; k < n; k++)
+        RETURN_IF_ERROR(layout_add(l, it->name, parts[k].suffix, parts[k].dtype, parts[k].ndim, parts[k].shape,
+                                   parts[k].label, item, k, err));
+    return ST_OK;
+}
+
+static Status add_cache(const SaveOut *s, const SaveItem *it, int32_t item, Layout *l, Error *err)
+{
+    static const char *const suffix[] = {".k_proj.kv_cache_scale", ".k_proj.kv_cache_offset", ".v_proj.kv_cache_scale",
+                                         ".v_proj.kv_cache_offset"};
+    const Model *m = s->plan->model;
+    const LayerTensors *lt = &m->layers[it->layer];
+    for (int k = 0; k < 4; k++)
+        RETURN_IF_ERROR(layout_add(l, it->name, suffix[k], cache_dtype(s->plan), 1,
+                                   (int64_t[]){m->linears[k < 2 ? lt->k : lt->v].out}, s->format->cache_label, item, k,
+                                   err));
+    return ST_OK;
+}
+
+static Status add_item(const SaveOut *s, int32_t item, Layout *l, Error *err)
+{
+    const SaveItem *it = &s->walk.items[item];
+    if (it->kind == SI_TENSOR)
+        return layout_add(l, it->name, "", it->t->dtype, it->t->ndim, it->t->shape, "FLOAT", item, 0, err);
+    if (it->kind == SI_CACHE)
+        return add_cache(s, it, item, l, err);
+    return save_quantized(s, it->linear) ? add_linear(s, it, item, l, err) : add_float(s, it, item, l, err);
+}
+
+Status saveout_layout(const SaveOut *s, const int32_t *first, Layout *l, Error *err)
+{
+    *l = (Layout){0};
+    for (size_t i = 0; i < s->walk.n; i++) {
+        size_t from = l->n;
+        RETURN_IF_ERROR(add_item(s, (int32_t)i, l, err));
+        for (size_t t = from; first && t < l->n; t++) {
+            l->t[t].file = first[i];
+            l->files = first[i] + 1 > l->files ? first[i] + 1 : l->files;
+        }
+    }
+    if (l->n == 0)
+        return error_set(err, ST_DATA, "the model has no tensors to write");
+    if (!first)
+        layout_cut(l, save_limit(s->plan));
+    return layout_place(l, err);
+}
+
+Status saveout_files(const SaveFormat *f, const SavePlan *plan, SaveFile **out, int *n, Error *err)
+{
+    SaveOut s = {.format = f, .plan = plan, .store = {.lock = -1, .fd = -1}};
+    *out = NULL;
+    *n = 0;
+    s.state = mem_zarray((size_t)plan->model->nlinears, 1);
+    Status st = s.state ? save_walk(&s.walk, plan, err) : error_nomem(err, "the list of files");
+    if (st == ST_OK)
+        st = saveout_layout(&s, NULL, &s.layout, err);
+    if (st == ST_OK) {
+        *out = mem_zarray((size_t)s.layout.files + 1, sizeof **out);
+        st = *out ? ST_OK : error_nomem(err, "the list of files");
+    }
+    for (int i = 0; st == ST_OK && i < s.layout.files; i++) {
+        f->file_name(&s, i, s.layout.files, (*out)[i].name);
+        (*out)[i].bytes = s.layout.size[i];
+        *n = i + 1;
+    }
+    if (st == ST_OK) {
+        f->index_name(&s, (*out)[*n].name);
+        *n += (*out)[*n].name[0] != 0;
+    }
+    layout_free(&s.layout);
+    save_walk_free(&s.walk);
+    free(s.state);
+    return st;
+}
