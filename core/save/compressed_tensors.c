@@ -59,6 +59,17 @@ static int raw_parts(const SavePlan *plan, int64_t i, SavePart out[SAVE_PARTS_MA
     return n;
 }
 
+/* The peer runs every layer again once it is quantized, in float32, so that later layers see float32 activations: the
+ * zero point has their dtype. */
+static DType peer_zero_dtype(const SavePlan *plan, int64_t i)
+{
+    const Linear *l = plan->model->linears;
+    for (int64_t k = 0; k < i && l[k].layer < l[i].layer; k++)
+        if (plan->level[k] > 0)
+            return DT_F32;
+    return save_model_dtype(plan, i);
+}
+
 static int parts(const SavePlan *plan, int64_t i, bool no_zero, SavePart out[SAVE_PARTS_MAX])
 {
     const Linear *l = &plan->model->linears[i];
@@ -77,7 +88,7 @@ static int parts(const SavePlan *plan, int64_t i, bool no_zero, SavePart out[SAV
         return n;
     out[n++] = part(".input_scale", SW_INPUT_SCALE, DT_F32, 1, 1, 0);
     if (!no_zero && (plan->peer || !act->symmetric))
-        out[n++] = part(".input_zero_point", SW_INPUT_OFFSET, plan->peer ? md : DT_I8, 1, 1, 0);
+        out[n++] = part(".input_zero_point", SW_INPUT_OFFSET, plan->peer ? peer_zero_dtype(plan, i) : DT_I8, 1, 1, 0);
     return n;
 }
 

@@ -1,0 +1,37 @@
+#ifndef TESTS_SAVEFEED_H
+#define TESTS_SAVEFEED_H
+
+#include "save/saver.h"
+
+/* A recorded quantized model, taken apart by a reader of its own and handed to a saver again. Anything that fails fails
+ * the test. */
+typedef struct SaveFeed {
+    Model *m;
+    Checkpoint *files[16];
+    int nfiles;
+    struct cJSON *labels;    /* the description; NULL: compressed-tensors */
+    QConfig levels[8];
+    int nlevels;
+    int16_t *level;          /* [nlinears] */
+    bool *cache_layer;       /* [layers] */
+    DType cache_dtype;
+    bool any_cache;
+    int fp32_from;           /* layers from here on had float32 activations */
+} SaveFeed;
+
+void savefeed_open(SaveFeed *f, const char *model, const char *out, int fp32_from);
+void savefeed_close(SaveFeed *f);
+/* NULL when absent. */
+const TensorInfo *savefeed_find(const SaveFeed *f, const char *name, const Checkpoint **c);
+/* Values of a F32, BF16 or F16 tensor "module.suffix"; NULL when absent. Caller frees. */
+float *savefeed_floats(const SaveFeed *f, const char *module, const char *suffix);
+/* The linear as a quantizer would hand it over; what it borrows lives until savefeed_drop. */
+void savefeed_linear(const SaveFeed *f, int64_t i, SaveLinear *l, QWeight *w);
+void savefeed_drop(SaveLinear *l, QWeight *w);
+/* Everything of one layer into an open saver, without its layer_done. */
+void savefeed_layer(const SaveFeed *f, const Saver *s, void *self, int layer);
+
+/* Fails when the two files differ, naming the first byte. */
+void assert_same_file(const char *a, const char *b);
+
+#endif
