@@ -80,6 +80,12 @@ static uint64_t bytes_group(int64_t out, int64_t in, int64_t group)
     return area(out, in) + area(out, blocks_of(in, group)) * 8;
 }
 
+/* weight I8[out/2,in] (two rows a byte), weight_scale and weight_offset F32[out,in/group] */
+static uint64_t bytes_group4(int64_t out, int64_t in, int64_t group)
+{
+    return area((out + 1) / 2, in) + area(out, blocks_of(in, group)) * 8;
+}
+
 /* weight I8[out/2,in] (two rows a byte), weight_scale, weight_offset and scale_bias F32[out,1] */
 static uint64_t bytes_packed4(int64_t out, int64_t in, int64_t group)
 {
@@ -109,8 +115,12 @@ static uint64_t bytes_dual(int64_t out, int64_t in, int64_t group)
 
 enum { EITHER = -1 };
 
-/* Every row of specs/quantization.md 2 that is a pair of a linear; FLOAT, W16A16S, C8 and FAQuant are not. */
+/* Every row of specs/quantization.md 2 that is a pair of a linear; FLOAT, W16A16S, C8 and FAQuant are not. Ours: W8A8S
+ * (14; written as W8A8) and W4A16. */
 const Scheme scheme_table[] = {
+    {.name = "W8A8S", .act_type = QT_INT8, .act_scope = QS_PER_TENSOR, .act_sym = EITHER,
+     .weight_type = QT_INT8, .weight_scope = QS_PER_CHANNEL, .weight_sym = 1, .weight_method = "w8a8s",
+     .weight_bits = 8, .act_bits = 8, .runnable = true, .bytes = bytes_static, .deq_scale = true},
     {.name = "W8A8", .act_type = QT_INT8, .act_scope = QS_PER_TENSOR, .act_sym = EITHER,
      .weight_type = QT_INT8, .weight_scope = QS_PER_CHANNEL, .weight_sym = 1,
      .weight_bits = 8, .act_bits = 8, .runnable = true, .bytes = bytes_static, .deq_scale = true},
@@ -119,10 +129,10 @@ const Scheme scheme_table[] = {
      .weight_bits = 8, .act_bits = 8, .data_free = true, .runnable = true, .bytes = bytes_channel},
     {.name = "W8A8_DYNAMIC", .act_type = QT_INT8, .act_scope = QS_PER_TOKEN, .act_sym = 1,
      .weight_type = QT_INT8, .weight_scope = QS_PER_GROUP, .weight_sym = EITHER,
-     .weight_bits = 8, .act_bits = 8, .bytes = bytes_group},
+     .weight_bits = 8, .act_bits = 8, .runnable = true, .bytes = bytes_group},
     {.name = "W8A8_MIX", .act_type = QT_INT8, .act_scope = QS_PD_MIX, .act_sym = 0,
      .weight_type = QT_INT8, .weight_scope = QS_PER_CHANNEL, .weight_sym = 1,
-     .weight_bits = 8, .act_bits = 8, .bytes = bytes_mix, .deq_scale = true},
+     .weight_bits = 8, .act_bits = 8, .runnable = true, .bytes = bytes_mix, .deq_scale = true},
     {.name = "W4A8_DYNAMIC", .act_type = QT_INT8, .act_scope = QS_PER_TOKEN, .act_sym = 1,
      .weight_type = QT_INT4, .weight_scope = QS_PER_CHANNEL, .weight_sym = 1,
      .weight_bits = 4, .act_bits = 8, .data_free = true, .runnable = true, .bytes = bytes_packed4},
@@ -137,22 +147,25 @@ const Scheme scheme_table[] = {
      .weight_bits = 8, .act_bits = 16, .data_free = true, .runnable = true, .bytes = bytes_channel},
     {.name = "W8A16", .act_type = QT_FLOAT, .act_scope = QS_PER_TENSOR, .act_sym = 1,
      .weight_type = QT_INT8, .weight_scope = QS_PER_GROUP, .weight_sym = EITHER,
-     .weight_bits = 8, .act_bits = 16, .bytes = bytes_group},
+     .weight_bits = 8, .act_bits = 16, .runnable = true, .bytes = bytes_group},
+    {.name = "W4A16", .act_type = QT_FLOAT, .act_scope = QS_PER_TENSOR, .act_sym = 1,
+     .weight_type = QT_INT4, .weight_scope = QS_PER_GROUP, .weight_sym = EITHER,
+     .weight_bits = 4, .act_bits = 16, .data_free = true, .runnable = true, .bytes = bytes_group4},
     {.name = "WFP8AFP8_DYNAMIC", .act_type = QT_FP8_E4M3, .act_scope = QS_PER_TOKEN, .act_sym = 1,
      .weight_type = QT_FP8_E4M3, .weight_scope = QS_PER_CHANNEL, .weight_sym = 1,
-     .weight_bits = 8, .act_bits = 8, .data_free = true, .bytes = bytes_channel},
+     .weight_bits = 8, .act_bits = 8, .data_free = true, .runnable = true, .bytes = bytes_channel},
     {.name = "W8A8_MXFP8", .act_type = QT_MXFP8, .act_scope = QS_PER_BLOCK, .act_sym = 1,
      .weight_type = QT_MXFP8, .weight_scope = QS_PER_BLOCK, .weight_sym = 1,
-     .weight_bits = 8, .act_bits = 8, .data_free = true, .bytes = bytes_mx8},
+     .weight_bits = 8, .act_bits = 8, .data_free = true, .runnable = true, .bytes = bytes_mx8},
     {.name = "W4A8_MXFP", .act_type = QT_MXFP8, .act_scope = QS_PER_BLOCK, .act_sym = 1,
      .weight_type = QT_MXFP4, .weight_scope = QS_PER_BLOCK, .weight_sym = 1,
-     .weight_bits = 4, .act_bits = 8, .data_free = true, .bytes = bytes_mx4},
+     .weight_bits = 4, .act_bits = 8, .data_free = true, .runnable = true, .bytes = bytes_mx4},
     {.name = "W4A4_MXFP4", .act_type = QT_MXFP4, .act_scope = QS_PER_BLOCK, .act_sym = 1,
      .weight_type = QT_MXFP4, .weight_scope = QS_PER_BLOCK, .weight_sym = 1,
-     .weight_bits = 4, .act_bits = 4, .data_free = true, .bytes = bytes_mx4},
+     .weight_bits = 4, .act_bits = 4, .data_free = true, .runnable = true, .bytes = bytes_mx4},
     {.name = "W4A4_MXFP4_DUALSCALE", .act_type = QT_MXFP4, .act_scope = QS_DUAL_SCALE, .act_sym = 1,
      .weight_type = QT_MXFP4, .weight_scope = QS_DUAL_SCALE, .weight_sym = 1,
-     .weight_bits = 4, .act_bits = 4, .data_free = true, .bytes = bytes_dual},
+     .weight_bits = 4, .act_bits = 4, .data_free = true, .runnable = true, .bytes = bytes_dual},
     {.name = NULL},
 };
 
@@ -164,7 +177,8 @@ static bool side_fits(const QSpec *q, QType type, QScope scope, int sym)
 const Scheme *scheme_find(const QConfig *q)
 {
     for (const Scheme *s = scheme_table; s->name; s++)
-        if (side_fits(&q->act, s->act_type, s->act_scope, s->act_sym)
+        if ((!s->weight_method || strcmp(s->weight_method, q->weight.method) == 0)
+            && side_fits(&q->act, s->act_type, s->act_scope, s->act_sym)
             && side_fits(&q->weight, s->weight_type, s->weight_scope, s->weight_sym))
             return s;
     return NULL;

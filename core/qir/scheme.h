@@ -51,6 +51,7 @@ typedef struct Scheme {
     const char *name;      /* "W8A8", "W8A8_DYNAMIC", … */
     QType act_type; QScope act_scope; int act_sym;       /* sym: 1, 0, or -1 = either */
     QType weight_type; QScope weight_scope; int weight_sym;
+    const char *weight_method; /* only with this method; NULL: any that no row before this one asks for */
     int weight_bits, act_bits;
     bool data_free;        /* needs no calibration pass */
     bool runnable;         /* this build quantizes and measures it */

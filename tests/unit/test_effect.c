@@ -448,9 +448,9 @@ static void failures_leave_the_lab_usable(void **state)
     lab_open(&l, llama, ARITH_FP32, 2, 1 << 24, NULL);
     set_all(level, 1);
     QConfig bad = l.q[0];
-    strcpy(bad.weight.method, "ssz");
+    strcpy(bad.weight.method, "awq");
     assert_int_equal(effectlab_measure(l.lab, l.run.r, &bad, 1, level, &e, &err), ST_USAGE);
-    assert_non_null(strstr(err.text, "ssz"));
+    assert_non_null(strstr(err.text, "awq"));
     Cancel cancel = {2};
     RunnerOptions o = {.pool = l.run.pool, .cancel = &cancel};
     Runner *r;

@@ -39,18 +39,19 @@ static void pairs_find_their_names(void **state)
     } rows[] = {
         {QT_INT8, QS_PER_TENSOR, -1, QT_INT8, QS_PER_CHANNEL, 1, "W8A8", true},
         {QT_INT8, QS_PER_TOKEN, 1, QT_INT8, QS_PER_CHANNEL, 1, "W8A8_DYNAMIC", true},
-        {QT_INT8, QS_PER_TOKEN, 1, QT_INT8, QS_PER_GROUP, -1, "W8A8_DYNAMIC", false},
-        {QT_INT8, QS_PD_MIX, 0, QT_INT8, QS_PER_CHANNEL, 1, "W8A8_MIX", false},
+        {QT_INT8, QS_PER_TOKEN, 1, QT_INT8, QS_PER_GROUP, -1, "W8A8_DYNAMIC", true},
+        {QT_INT8, QS_PD_MIX, 0, QT_INT8, QS_PER_CHANNEL, 1, "W8A8_MIX", true},
         {QT_INT8, QS_PER_TOKEN, 1, QT_INT4, QS_PER_CHANNEL, 1, "W4A8_DYNAMIC", true},
         {QT_INT4, QS_PER_TOKEN, 1, QT_INT4, QS_PER_CHANNEL, -1, "W4A4_DYNAMIC", false},
         {QT_INT4, QS_PER_TOKEN, 1, QT_INT4, QS_PER_GROUP, -1, "W4A4_DYNAMIC", false},
         {QT_FLOAT, QS_PER_TENSOR, 1, QT_INT8, QS_PER_CHANNEL, -1, "W8A16", true},
-        {QT_FLOAT, QS_PER_TENSOR, 1, QT_INT8, QS_PER_GROUP, -1, "W8A16", false},
-        {QT_FP8_E4M3, QS_PER_TOKEN, 1, QT_FP8_E4M3, QS_PER_CHANNEL, 1, "WFP8AFP8_DYNAMIC", false},
-        {QT_MXFP8, QS_PER_BLOCK, 1, QT_MXFP8, QS_PER_BLOCK, 1, "W8A8_MXFP8", false},
-        {QT_MXFP8, QS_PER_BLOCK, 1, QT_MXFP4, QS_PER_BLOCK, 1, "W4A8_MXFP", false},
-        {QT_MXFP4, QS_PER_BLOCK, 1, QT_MXFP4, QS_PER_BLOCK, 1, "W4A4_MXFP4", false},
-        {QT_MXFP4, QS_DUAL_SCALE, 1, QT_MXFP4, QS_DUAL_SCALE, 1, "W4A4_MXFP4_DUALSCALE", false},
+        {QT_FLOAT, QS_PER_TENSOR, 1, QT_INT8, QS_PER_GROUP, -1, "W8A16", true},
+        {QT_FLOAT, QS_PER_TENSOR, 1, QT_INT4, QS_PER_GROUP, -1, "W4A16", true},
+        {QT_FP8_E4M3, QS_PER_TOKEN, 1, QT_FP8_E4M3, QS_PER_CHANNEL, 1, "WFP8AFP8_DYNAMIC", true},
+        {QT_MXFP8, QS_PER_BLOCK, 1, QT_MXFP8, QS_PER_BLOCK, 1, "W8A8_MXFP8", true},
+        {QT_MXFP8, QS_PER_BLOCK, 1, QT_MXFP4, QS_PER_BLOCK, 1, "W4A8_MXFP", true},
+        {QT_MXFP4, QS_PER_BLOCK, 1, QT_MXFP4, QS_PER_BLOCK, 1, "W4A4_MXFP4", true},
+        {QT_MXFP4, QS_DUAL_SCALE, 1, QT_MXFP4, QS_DUAL_SCALE, 1, "W4A4_MXFP4_DUALSCALE", true},
     };
     int found = 0, in_table = 0;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -73,8 +74,14 @@ static void pairs_find_their_names(void **state)
         assert_non_null(s->bytes);
         assert_true(s->weight_bits == 4 || s->weight_bits == 8);
     }
-    assert_int_equal(in_table, sizeof rows / sizeof rows[0]);
-    assert_int_equal(found, 20);
+    assert_int_equal(in_table, sizeof rows / sizeof rows[0] + 1);
+    assert_int_equal(found, 22);
+    QConfig q = qconfig_default();
+    strcpy(q.weight.method, "w8a8s");
+    assert_string_equal(scheme_find(&q)->name, "W8A8S");
+    assert_true(scheme_find(&q)->runnable);
+    q.weight.symmetric = false;
+    assert_null(scheme_find(&q));
 }
 
 static void pairs_that_nothing_writes_have_no_row(void **state)
@@ -82,7 +89,7 @@ static void pairs_that_nothing_writes_have_no_row(void **state)
     (void)state;
     QConfig none[] = {
         config(QT_INT8, QS_PER_TOKEN, false, QT_INT8, QS_PER_CHANNEL, true),    /* the guides' per_token asymmetric */
-        config(QT_FLOAT, QS_PER_TENSOR, true, QT_INT4, QS_PER_CHANNEL, true),   /* W4A16 */
+        config(QT_FLOAT, QS_PER_TENSOR, true, QT_INT4, QS_PER_CHANNEL, true),   /* W4A16 is per_group */
         config(QT_INT8, QS_PER_TENSOR, false, QT_INT8, QS_PER_CHANNEL, false),  /* asymmetric weight */
         config(QT_INT8, QS_PER_TENSOR, false, QT_INT4, QS_PER_CHANNEL, true),   /* static W4A8 */
         config(QT_INT8, QS_PER_TOKEN, true, QT_INT4, QS_PER_GROUP, true),
@@ -117,6 +124,8 @@ static void bytes_equal_the_recorded_files(void **state)
         {QT_INT8, QS_PER_TOKEN, QT_INT4, QS_PER_CHANNEL, DT_BF16, "k_proj", 32, 64, 0, 1408},
         {QT_FLOAT, QS_PER_TENSOR, QT_INT8, QS_PER_CHANNEL, DT_BF16, "k_proj", 32, 64, 0, 2304},
         {QT_FLOAT, QS_PER_TENSOR, QT_INT8, QS_PER_GROUP, DT_F32, "k_proj", 32, 64, 32, 2560},
+        /* ours: 2048 bytes of nibbles, 64 x 2 scales and as many offsets */
+        {QT_FLOAT, QS_PER_TENSOR, QT_INT4, QS_PER_GROUP, DT_BF16, "o_proj", 64, 64, 32, 3072},
         {QT_INT4, QS_PER_TOKEN, QT_INT4, QS_PER_CHANNEL, DT_BF16, "down_proj", 64, 128, 0, 8704},
         {QT_INT4, QS_PER_TOKEN, QT_INT4, QS_PER_GROUP, DT_BF16, "down_proj", 64, 128, 32, 10240},
         {QT_FP8_E4M3, QS_PER_TOKEN, QT_FP8_E4M3, QS_PER_CHANNEL, DT_BF16, "q_proj", 64, 64, 0, 4608},
@@ -163,7 +172,10 @@ static void descriptions(void **state)
     assert_string_equal(b, "W8A16 group 128 asym");
     q.weight.dtype = QT_INT4;
     qconfig_describe(&q, b, sizeof b);
-    assert_string_equal(b, "float per_tensor x int4 per_group (no saver)");
+    assert_string_equal(b, "W4A16 group 128 asym");
+    q.weight.scope = QS_PER_CHANNEL;
+    qconfig_describe(&q, b, sizeof b);
+    assert_string_equal(b, "float per_tensor x int4 per_channel (no saver)");
     qconfig_describe(&q, b, 6); /* cut, not overrun */
     assert_string_equal(b, "float");
 }
