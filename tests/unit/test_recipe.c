@@ -36,7 +36,8 @@ static const struct {
     {"17-vlm-empty-save", ":17:9: spec.save: needs at least 1 item"},
     {"18-empty-file", ":1:1: a mapping is expected, not an empty file"},
     {"19-flex_awq_ssz-without-qconfig", ":8:7: spec.process.0.flex_awq_ssz.qconfig: is missing"},
-    {"20-convert-mxfp8-to-hf", ":5:15: spec.linears.0.target: W8A8_MXFP8 requires the destination ascendv1, not 'huggingface'"},
+    {"20-convert-mxfp8-to-hf",
+     ":5:15: spec.linears.0.target: W8A8_MXFP8 requires the destination ascendv1, not 'huggingface'"},
 };
 
 static void broken_documents(void **state)
@@ -196,9 +197,11 @@ static const struct {
     {CONVERT "  preprocess: [{type: rename, patterns: [{from: a, to: b}]}, {type: convert, source: [a], target: [b], "
              "ops: [{type: chunk, more: 1}]}]\n",
      NULL},
-    {CONVERT "  preprocess: [{type: split}]\n", "preprocess.0: unknown preprocess step 'split'; there are rename, convert"},
+    {CONVERT "  preprocess: [{type: split}]\n",
+     "preprocess.0: unknown preprocess step 'split'; there are rename, convert"},
     {CONVERT "  linears: [{match: ['*'], target: W8A8_MXFP8, route: [FLOAT]}]\n", NULL},
-    {CONVERT "  linears: [{match: ['*'], target: W8A8_MXFP8, route: [FLOT]}]\n", "linears.0.route.0: 'FLOT' is none of"},
+    {CONVERT "  linears: [{match: ['*'], target: W8A8_MXFP8, route: [FLOT]}]\n",
+     "linears.0.route.0: 'FLOT' is none of"},
     {CONVERT "  linears: [{match: ['*'], target: MXFP8}]\n", "linears.0.target: 'MXFP8' is none of"},
     {CONVERT "  linears: [{match: ['*'], target: W8A8_MXFP8, rote: 1}]\n", "rote: unknown key (did you mean 'route'?)"},
     {CONVERT "  linears: [{match: ['*'], target: W8A8_MXFP8}]\n  save: [{type: ascendv1}, {type: hf}]\n", NULL},
@@ -284,7 +287,8 @@ static const struct {
     {"apiversion: modelslim_v1\nspec: {runner: dp_layer_wise}\n", "run as layer_wise here", false},
     {"apiversion: modelslim_v1\nspec: {prior: [{process: []}]}\n", "prior stages aren't run", true},
     {ENTRY(Q(A8, W8)) "      exclude: ['{1..2000}']\n", "pattern has more than 1000", true},
-    {VLM "  process: [{type: linear_quant, qconfig: {weight: {" W8 "}}}]\n", "vision-language documents are read", true},
+    {VLM "  process: [{type: linear_quant, qconfig: {weight: {" W8 "}}}]\n", "vision-language documents are read",
+     true},
     {VLM "  runner: model_wise\n", "the peer takes layer_wise instead", false},
     {SD "  multimodal_sd_config: {dump_config: {}}\n", "diffusion documents are read", true},
     {SD "  multimodal_sd_config: {dump_config: {}, model_config: {}, inference_config: {}}\n", "the old name", true},
