@@ -40,6 +40,13 @@ const ActQuantizer *const act_quantizer_table[] = {
     &act_float,
     &act_minmax_tensor,
     &act_minmax_token,
+    &act_pd_mix,
+    &act_histogram,
+    &act_fp8_token,
+    &act_fp8_tensor,
+    &act_mxfp8,
+    &act_mxfp4,
+    &act_dualscale,
     NULL,
 };
 

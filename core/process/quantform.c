@@ -5,230 +5,424 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "process/actrange.h"
+#include "process/hessian.h"
 
-/* Where the range of an activation comes from. */
-typedef enum RangeFrom {
-    RANGE_NONE,    /* float, or each row its own: nothing to look at beforehand */
-    RANGE_ALL,     /* calibration: over every row of every sample */
-    RANGE_RUNNING, /* the peer's calibration: sample b over samples 0..b (specs/quantization.md 5) */
-    RANGE_SAMPLE,  /* the peer's per_token: over the whole sample (the same section) */
-    RANGE_FIXED    /* evaluation: as calibrated */
-} RangeFrom;
+/* How the rows of a sample are fake-quantized. */
+typedef enum ActRule {
+    ACT_SAME,    /* left alone */
+    ACT_OWN,     /* each row by its own parameters */
+    ACT_SAMPLE,  /* by the sample's */
+    ACT_ONE,     /* by those of the calibration */
+    ACT_COLUMNS  /* the peer's deployed dynamic quantizers */
+} ActRule;
 
-/* One linear's form, shared by all linears that see the same input at the same level: then runner and job quantize that
- * input once. */
+/* What linears that see the same input at the same level share: runner and forms quantize that input once. */
 typedef struct FormState {
-    const Model *model;
+    LayerForms *layer;
     const QConfig *config;
     const ActQuantizer *act;
     const WeightQuantizer *weight;
-    DType T;
-    bool peer;
-    int64_t linear; /* first of them */
-    RangeFrom from;
-    QParam *param;  /* [samples] of the stream that runs now, NULL before prepare */
-    QParam fixed;   /* RANGE_FIXED, and what a calibration leaves behind */
-    bool seen;      /* the calibration fed it: an expert may get no token */
+    int64_t first;     /* index of the first of them, within the layer */
+    int level;
+    FormStage stage;
+    DType T, weight_T, kept_T;
+    ActRule rule;
+    bool prepared;     /* in the present pass */
+    bool seen;         /* the calibration fed it: an expert may get no token */
+    void *observed;    /* of act->observer */
+    ActParam *param;   /* [samples] of the present pass */
+    ActParam fixed;    /* what calibration found */
+    DType fixed_T;
 } FormState;
 
-/* ---- ranges ---- */
+typedef struct FormLinear {
+    FormState *s; /* NULL: float */
+    int64_t index; /* within the layer */
+    QWeight q;
+    bool have; /* q is made */
+} FormLinear;
 
-enum { RANGE_ROWS = 128 };
-
-typedef struct RangeTask {
-    int sample;
-    int64_t row, rows;
-    float mn, mx;
-} RangeTask;
-
-typedef struct RangeJob {
-    RangeTask *tasks;
-    const float *x;
-    int64_t width;
-} RangeJob;
-
-static void range_task(void *ctx, int64_t i, int worker)
+static bool is_rowwise(const FormState *s)
 {
-    (void)worker;
-    RangeJob *j = ctx;
-    RangeTask *t = &j->tasks[i];
-    intquant_range(j->x + t->row * j->width, t->rows * j->width, &t->mn, &t->mx);
+    return weight_quantizer_rowwise(s->weight, &s->config->weight, s->layer->opt->peer);
 }
 
-/* Least and greatest of every sample into mn, mx [samples]; an empty sample gets +inf, -inf. Extremes do not depend on
- * the order in which they are taken, so neither tiles nor threads show in the result. */
-static Status sample_ranges(const float *x, const Stream *shape, int64_t width, Pool *pool, float *mn, float *mx,
-                            Error *err)
+static bool is_static(const FormState *s)
 {
-    int64_t n = 0;
-    for (int s = 0; s < shape->samples; s++)
-        n += (shape->start[s + 1] - shape->start[s] + RANGE_ROWS - 1) / RANGE_ROWS;
-    RangeJob j = {.tasks = mem_array((size_t)n, sizeof *j.tasks), .x = x, .width = width};
-    if (!j.tasks)
-        return error_nomem(err, "activation ranges");
-    int64_t k = 0;
-    for (int s = 0; s < shape->samples; s++) {
-        for (int64_t r = shape->start[s]; r < shape->start[s + 1]; r += RANGE_ROWS) {
-            int64_t left = shape->start[s + 1] - r;
-            j.tasks[k++] = (RangeTask){.sample = s, .row = r, .rows = left < RANGE_ROWS ? left : RANGE_ROWS};
-        }
-        mn[s] = INFINITY;
-        mx[s] = -INFINITY;
+    return s->act->observer && !s->act->dynamic;
+}
+
+/* ---- quantized weights ---- */
+
+static const Linear *linear_of(const LayerForms *l, int64_t i)
+{
+    return &l->model->linears[l->first + i];
+}
+
+static Status quantize_weight(LayerForms *l, FormLinear *f, const float *hessian, int64_t rows, Error *err)
+{
+    const Linear *lin = linear_of(l, f->index);
+    const FormState *s = f->s;
+    if (f->have)
+        return ST_OK;
+    float *w = mem_aligned((size_t)(lin->out * lin->in), sizeof *w);
+    Status st = w ? l->opt->read(l->opt->ctx, l->first + f->index, w, err) : error_nomem(err, lin->name);
+    if (st == ST_OK)
+        st = qweight_init(&f->q, &s->config->weight, lin->out, lin->in, err);
+    if (st == ST_OK) {
+        WeightTask t = {.q = &s->config->weight, .w = w, .out = lin->out, .in = lin->in, .T = s->weight_T,
+                        .F = s->kept_T, .peer = l->opt->peer, .hessian = hessian, .hessian_rows = (double)rows,
+                        .pool = l->opt->pool, .cancel = l->opt->cancel};
+        st = s->weight->quantize(&t, &f->q, err);
+        f->have = st == ST_OK;
+        if (!f->have)
+            qweight_fini(&f->q);
     }
-    pool_run(pool, n, range_task, &j, NULL);
-    bool bad = false;
-    for (int64_t i = 0; i < n; i++) {
-        RangeTask *t = &j.tasks[i];
-        bad |= !isfinite(t->mn) || !isfinite(t->mx);
-        mn[t->sample] = t->mn < mn[t->sample] ? t->mn : mn[t->sample];
-        mx[t->sample] = t->mx > mx[t->sample] ? t->mx : mx[t->sample];
-    }
-    int64_t at = 0;
-    while (bad && isfinite(j.tasks[at].mn) && isfinite(j.tasks[at].mx))
-        at++;
-    Status st = ST_OK;
-    if (bad)
-        st = error_set(err, ST_DATA,
-                       "its input holds NaN or Inf (sample %d, rows %lld to %lld): keep the layers before it in float",
-                       j.tasks[at].sample, (long long)(j.tasks[at].row - shape->start[j.tasks[at].sample]),
-                       (long long)(j.tasks[at].row + j.tasks[at].rows - 1 - shape->start[j.tasks[at].sample]));
-    free(j.tasks);
+    free(w);
+    if (st == ST_DATA)
+        error_prefix(err, "'%s': ", lin->name);
     return st;
 }
 
-/* The range of each sample becomes the range its parameters are made from; *end_mn, *end_mx: of all of them. */
-static void spread_ranges(RangeFrom from, int samples, float *mn, float *mx, float *end_mn, float *end_mx)
+/* ---- the input of one calibration pass ---- */
+
+typedef struct HessianInput {
+    FormState *s;
+    const float *x;
+    const Stream *shape;
+    int64_t width;
+} HessianInput;
+
+static void fake_rows(const FormState *s, int sample, const float *x, int64_t rows, int64_t in, int64_t ld, float *out)
 {
-    float a = INFINITY, b = -INFINITY;
-    for (int s = 0; s < samples; s++) {
-        a = mn[s] < a ? mn[s] : a;
-        b = mx[s] > b ? mx[s] : b;
-        if (from == RANGE_RUNNING) {
-            mn[s] = a;
-            mx[s] = b;
-        }
-    }
-    for (int s = 0; s < samples && from == RANGE_ALL; s++) {
-        mn[s] = a;
-        mx[s] = b;
-    }
-    *end_mn = a;
-    *end_mx = b;
+    const ActParam *p = s->rule == ACT_SAMPLE ? &s->param[sample] : s->rule == ACT_ONE ? &s->fixed : NULL;
+    const QSpec *q = &s->config->act;
+    if (s->rule == ACT_COLUMNS)
+        act_columns(s->act, q, x, rows, in, ld, s->T, out);
+    else if (s->rule != ACT_SAME)
+        s->act->rows(q, p, x, rows, in, ld, s->T, s->layer->opt->peer, out);
+    else
+        for (int64_t r = 0; r < rows; r++)
+            memcpy(out + r * in, x + r * ld, (size_t)in * sizeof *x);
 }
 
-static Status form_prepare(void *self, const float *x, const Stream *shape, int64_t width, Pool *pool, Error *err)
+static void hessian_rows(void *ctx, int64_t row0, int64_t rows, float *out)
 {
-    FormState *f = self;
+    const HessianInput *h = ctx;
+    const int64_t *start = h->shape->start;
+    int s = 0, end = h->shape->samples;
+    while (end - s > 1) { /* the last sample that begins at or before row0 */
+        int mid = s + (end - s) / 2;
+        if (start[mid] <= row0)
+            s = mid;
+        else
+            end = mid;
+    }
+    for (int64_t at = row0; at < row0 + rows; s++) {
+        int64_t stop = start[s + 1] < row0 + rows ? start[s + 1] : row0 + rows;
+        if (stop > at)
+            fake_rows(h->s, s, h->x + at * h->width, stop - at, h->width, h->width, out + (at - row0) * h->width);
+        at = stop > at ? stop : at;
+    }
+}
+
+/* One Hessian at a time: the weights that need it are quantized while it is there. */
+static Status quantize_by_hessian(FormState *s, const float *x, const Stream *shape, int64_t width, Pool *pool,
+                                  Error *err)
+{
+    LayerForms *l = s->layer;
+    HessianInput in = {.s = s, .x = x, .shape = shape, .width = width};
+    int64_t rows = shape->start[shape->samples] - shape->start[0];
+    float *h = mem_aligned((size_t)(width * width), sizeof *h);
+    Status st = h ? hessian_gather(hessian_rows, &in, rows, width, pool, l->opt->cancel, h, err)
+                  : error_nomem(err, "the second moments of a linear's input");
+    for (int64_t i = s->first; i < l->n && st == ST_OK; i++)
+        if (l->lin[i].s == s)
+            st = quantize_weight(l, &l->lin[i], h, rows, err);
+    free(h);
+    return st;
+}
+
+/* Feeds the observer; under the peer's rule sample b is quantized by what samples 0..b gave. */
+static void observe(FormState *s, const float *x, const Stream *shape, int64_t width, const float *mn, const float *mx)
+{
+    const ActQuantizer *a = s->act;
+    const QSpec *q = &s->config->act;
+    bool peer = s->layer->opt->peer, any = false;
+    float lo, hi;
+    for (int i = 0; i < shape->samples; i++) {
+        int64_t n = (shape->start[i + 1] - shape->start[i]) * width;
+        if (n == 0)
+            continue;
+        any = true;
+        a->observer->feed(s->observed, a->observer->values ? x + shape->start[i] * width : NULL, n, mn[i], mx[i], peer);
+        if (s->rule != ACT_SAMPLE || a->dynamic)
+            continue;
+        a->observer->range(s->observed, q, peer, s->T, &lo, &hi);
+        s->param[i] = act_param_of(a, q, lo, hi, s->T, peer);
+    }
+    if (!any)
+        return;
+    a->observer->range(s->observed, q, peer, s->T, &lo, &hi);
+    s->fixed = act_param_of(a, q, lo, hi, s->T, peer);
+    s->fixed_T = a->wide ? DT_F32 : s->T;
+}
+
+static Status prepare_state(FormState *s, const float *x, const Stream *shape, int64_t width, Pool *pool, Error *err)
+{
     size_t n = (size_t)shape->samples;
     float *range = mem_array(2 * n, sizeof *range);
-    free(f->param);
-    f->param = mem_zarray(n, sizeof *f->param);
-    if (!range || !f->param) {
+    free(s->param);
+    s->param = mem_zarray(n, sizeof *s->param);
+    if (!range || !s->param) {
         free(range);
         return error_nomem(err, "activation ranges");
     }
-    Status st = sample_ranges(x, shape, width, pool, range, range + n, err);
-    if (st == ST_OK) {
-        float mn, mx;
-        spread_ranges(f->from, shape->samples, range, range + n, &mn, &mx);
-        for (size_t s = 0; s < n; s++)
-            if (range[s] <= range[n + s]) /* samples up to here have rows */
-                f->param[s] = f->act->param(&f->config->act, range[s], range[n + s], f->T);
-        f->fixed = f->act->param(&f->config->act, mn, mx, f->T);
-        f->seen = true;
-    } else if (st == ST_DATA) {
-        error_prefix(err, "'%s': ", f->model->linears[f->linear].name);
-    }
+    Status st = act_ranges(x, shape, width, pool, range, range + n, err);
+    if (st == ST_DATA)
+        error_prefix(err, "'%s': ", linear_of(s->layer, s->first)->name);
+    if (st == ST_OK && s->act->dynamic && s->act->sample)
+        for (size_t i = 0; i < n; i++)
+            if (range[i] <= range[n + i])
+                s->param[i] = (ActParam){.p = s->act->sample(&s->config->act, range[i], range[n + i], s->T),
+                                         .lo = -INFINITY, .hi = INFINITY};
+    if (st == ST_OK && s->stage == FORM_CALIBRATE && s->act->observer)
+        observe(s, x, shape, width, range, range + n);
     free(range);
+    if (st == ST_OK && s->stage == FORM_CALIBRATE) {
+        s->seen = true;
+        if (s->weight->hessian)
+            st = quantize_by_hessian(s, x, shape, width, pool, err);
+    }
     return st;
+}
+
+/* ---- what the runner calls ---- */
+
+static Status form_prepare(void *self, const float *x, const Stream *shape, int64_t width, Pool *pool, Error *err)
+{
+    const FormLinear *f = self;
+    if (f->s->prepared)
+        return ST_OK;
+    f->s->prepared = true;
+    return prepare_state(f->s, x, shape, width, pool, err);
 }
 
 static void form_weight(void *self, int64_t row0, int64_t rows, int64_t in, float *w)
 {
-    (void)row0;
-    const FormState *f = self;
-    f->weight->rows(&f->config->weight, w, rows, in, f->T, f->peer);
+    const FormLinear *f = self;
+    const FormState *s = f->s;
+    if (f->have)
+        qweight_rows(&f->q, row0, rows, s->weight_T, w);
+    else
+        s->weight->rows(&s->config->weight, w, rows, in, s->weight_T, s->layer->opt->peer);
 }
 
 static void form_act(void *self, int sample, const float *x, int64_t rows, int64_t in, int64_t ld, float *out)
 {
-    const FormState *f = self;
-    const QParam *p = f->from == RANGE_NONE ? NULL : f->from == RANGE_FIXED ? &f->fixed : &f->param[sample];
-    f->act->rows(&f->config->act, p, x, rows, in, ld, f->T, out);
+    const FormLinear *f = self;
+    fake_rows(f->s, sample, x, rows, in, ld, out);
 }
 
 /* ---- one layer ---- */
 
-void layer_forms_fini(LayerForms *l)
+static ActRule rule_of(const FormState *s, FormStage stage)
 {
-    for (int64_t i = 0; l->states && i < l->n; i++)
-        free(l->states[i].param);
-    free(l->states);
-    free(l->state_of);
-    free(l->forms);
-    free(l->table);
+    const ActQuantizer *a = s->act;
+    bool peer = s->layer->opt->peer;
+    if (!a->rows)
+        return ACT_SAME;
+    if (is_static(s))
+        return stage == FORM_CALIBRATE && peer ? ACT_SAMPLE : ACT_ONE;
+    if (!peer)
+        return ACT_OWN;
+    if (stage == FORM_DEPLOYED)
+        return a->sample && s->config->weight.scope != QS_PER_GROUP ? ACT_COLUMNS : ACT_OWN;
+    if (a->sample)
+        return ACT_SAMPLE;
+    return stage == FORM_CALIBRATE ? ACT_SAME : ACT_OWN;
 }
 
-static RangeFrom calibration_range(const ActQuantizer *a, bool peer)
+/* In a deployed pass two dtypes that differ compute in float32. */
+static DType pass_dtype(const FormState *s, FormStage stage, const FormTypes *t)
 {
-    if (!a->param)
-        return RANGE_NONE;
-    if (a->calibrated)
-        return peer ? RANGE_RUNNING : RANGE_ALL;
-    return peer ? RANGE_SAMPLE : RANGE_NONE;
+    const Model *m = s->layer->model;
+    const Linear *lin = linear_of(s->layer, s->first);
+    DType T = lin->input == m->linears[s->layer->first].input ? t->input : t->inner;
+    return stage != FORM_CALIBRATE && is_static(s) && s->fixed_T != T ? DT_F32 : T;
 }
 
-Status layer_forms_init(LayerForms *l, const Model *m, const QuantJobOptions *o, int64_t first, int64_t n, DType T,
-                        Error *err)
+static bool needs_prepare(const FormState *s)
 {
-    *l = (LayerForms){.n = n, .states = mem_zarray((size_t)n, sizeof *l->states),
-                      .state_of = mem_array((size_t)n, sizeof *l->state_of),
-                      .forms = mem_zarray((size_t)n, sizeof *l->forms),
-                      .table = mem_zarray((size_t)n, sizeof *l->table)};
-    if (!l->states || !l->state_of || !l->forms || !l->table) {
-        layer_forms_fini(l);
-        *l = (LayerForms){0};
-        return error_nomem(err, "a layer's quantizers");
-    }
-    for (int64_t i = 0; i < n; i++) {
-        int16_t level = o->level[first + i];
-        l->state_of[i] = -1;
-        if (level == 0)
-            continue;
-        int64_t leader = m->linears[first + i].input - first;
-        if (leader >= 0 && leader < i && o->level[first + leader] == level) {
-            l->state_of[i] = l->state_of[leader];
-        } else {
-            const QConfig *c = &o->levels[level - 1];
-            const ActQuantizer *a = act_quantizer_find(&c->act);
-            l->state_of[i] = i;
-            l->states[i] = (FormState){.model = m, .config = c, .act = a, .weight = weight_quantizer_find(&c->weight),
-                                       .T = T, .peer = o->peer, .linear = first + i,
-                                       .from = calibration_range(a, o->peer)};
-        }
-        FormState *s = &l->states[l->state_of[i]];
-        l->forms[i] = (LinearForm){.prepare = s->from == RANGE_NONE ? NULL : form_prepare, .weight = form_weight,
-                                   .act = s->act->rows ? form_act : NULL, .self = s};
-        l->table[i] = &l->forms[i];
-        l->any = true;
+    if (s->stage == FORM_CALIBRATE && (s->act->observer || s->weight->hessian))
+        return true;
+    return s->rule == ACT_SAMPLE;
+}
+
+static bool state_lost(const FormState *s)
+{
+    return !s->seen && (s->act->observer || s->weight->hessian);
+}
+
+static Status set_state(FormState *s, FormStage stage, const FormTypes *t, Error *err)
+{
+    s->stage = stage;
+    s->prepared = false;
+    if (stage == FORM_FLOAT)
+        return ST_OK;
+    s->T = pass_dtype(s, stage, t);
+    s->rule = rule_of(s, stage);
+    s->weight_T = t->weight;
+    if (stage == FORM_CALIBRATE) {
+        s->kept_T = t->kept;
+        s->seen = false;
+        if (s->act->observer && !s->observed)
+            s->observed = mem_zarray(1, s->act->observer->size);
+        else if (s->act->observer)
+            memset(s->observed, 0, s->act->observer->size);
+        if (s->act->observer && !s->observed)
+            return error_nomem(err, "an activation's calibration");
     }
     return ST_OK;
 }
 
-void layer_forms_fix(LayerForms *l, QParam *found)
+static void set_form(LayerForms *l, FormLinear *f)
+{
+    FormState *s = f->s;
+    LinearForm *form = &l->forms[f->index];
+    bool lost = s->stage >= FORM_FIXED && state_lost(s);
+    *form = (LinearForm){.self = f, .act_key = s};
+    l->table[f->index] = s->stage == FORM_FLOAT || lost ? NULL : form;
+    if (!l->table[f->index])
+        return;
+    l->any = true;
+    form->prepare = needs_prepare(s) ? form_prepare : NULL;
+    form->weight = s->weight->hessian && s->stage == FORM_CALIBRATE ? NULL : form_weight;
+    form->act = s->rule == ACT_SAME ? NULL : form_act;
+}
+
+Status layer_forms_stage(LayerForms *l, int level, FormStage stage, const FormTypes *t, Error *err)
 {
     for (int64_t i = 0; i < l->n; i++) {
-        if (l->state_of[i] < 0)
+        FormState *s = l->lin[i].s;
+        if (!s)
             continue;
-        FormState *s = &l->states[l->state_of[i]];
-        if (!s->act->calibrated)
+        if (s->first == i && (level == 0 || s->level == level))
+            RETURN_IF_ERROR(set_state(s, stage, t, err));
+        else if (s->first == i)
+            s->prepared = false;
+    }
+    l->any = false;
+    for (int64_t i = 0; i < l->n; i++) {
+        FormLinear *f = &l->lin[i];
+        if (!f->s)
             continue;
-        if (!s->seen) { /* no range to quantize by: it stays float */
-            l->table[i] = NULL;
+        bool now = level == 0 || f->s->level == level;
+        if (now && stage != FORM_FLOAT && !f->s->weight->hessian && !is_rowwise(f->s))
+            RETURN_IF_ERROR(quantize_weight(l, f, NULL, 0, err));
+        set_form(l, f);
+    }
+    return ST_OK;
+}
+
+void layer_forms_fini(LayerForms *l)
+{
+    for (int64_t i = 0; l->states && i < l->n; i++) {
+        free(l->states[i].param);
+        free(l->states[i].observed);
+    }
+    for (int64_t i = 0; l->lin && i < l->n; i++)
+        if (l->lin[i].have)
+            qweight_fini(&l->lin[i].q);
+    free(l->states);
+    free(l->lin);
+    free(l->forms);
+    free(l->table);
+    *l = (LayerForms){0};
+}
+
+Status layer_forms_init(LayerForms *l, const Model *m, const FormsOptions *o, int64_t first, int64_t n, Error *err)
+{
+    *l = (LayerForms){.model = m, .opt = o, .first = first, .n = n, .states = mem_zarray((size_t)n, sizeof *l->states),
+                      .lin = mem_zarray((size_t)n, sizeof *l->lin), .forms = mem_zarray((size_t)n, sizeof *l->forms),
+                      .table = mem_zarray((size_t)n, sizeof *l->table)};
+    if (!l->states || !l->lin || !l->forms || !l->table) {
+        layer_forms_fini(l);
+        return error_nomem(err, "a layer's quantizers");
+    }
+    for (int64_t i = 0; i < n; i++) {
+        int16_t level = o->level[first + i];
+        l->lin[i].index = i;
+        if (level == 0)
+            continue;
+        int64_t leader = m->linears[first + i].input - first;
+        if (leader >= 0 && leader < i && o->level[first + leader] == level) {
+            l->lin[i].s = l->lin[leader].s;
             continue;
         }
-        found[i] = s->fixed;
-        s->from = RANGE_FIXED;
-        l->forms[i].prepare = NULL;
+        const QConfig *c = &o->levels[level - 1];
+        l->lin[i].s = &l->states[i];
+        l->states[i] = (FormState){.layer = l, .config = c, .act = act_quantizer_find(&c->act),
+                                   .weight = weight_quantizer_find(&c->weight), .first = i, .level = level,
+                                   .T = DT_F32, .weight_T = DT_F32, .kept_T = DT_F32, .fixed_T = DT_F32};
+        if (!l->states[i].act || !l->states[i].weight) {
+            layer_forms_fini(l);
+            return error_set(err, ST_INTERNAL, "'%s': no quantizer for its level", m->linears[first + i].name);
+        }
     }
+    return ST_OK;
+}
+
+bool layer_forms_unseen(const LayerForms *l, int64_t i)
+{
+    return l->lin[i].s && state_lost(l->lin[i].s);
+}
+
+bool layer_forms_param(const LayerForms *l, int64_t i, QParam *p, DType *T)
+{
+    const FormState *s = l->lin[i].s;
+    if (!s || !s->act->observer || !s->seen)
+        return false;
+    *p = s->fixed.p;
+    *T = s->fixed_T;
+    return true;
+}
+
+Status layer_forms_take(LayerForms *l, int64_t i, QWeight *out, Error *err)
+{
+    FormLinear *f = &l->lin[i];
+    RETURN_IF_ERROR(quantize_weight(l, f, NULL, 0, err));
+    *out = f->q;
+    f->q = (QWeight){0};
+    f->have = false;
+    return ST_OK;
+}
+
+/* ---- planning ---- */
+
+uint64_t layer_forms_bytes(const Model *m, const QConfig *levels, const int16_t *level, bool peer)
+{
+    uint64_t most = 0, kept = 0, work = 0;
+    int32_t layer = -1;
+    for (int64_t i = 0; i < m->nlinears; i++) {
+        const Linear *l = &m->linears[i];
+        if (l->layer != layer)
+            kept = 0;
+        layer = l->layer;
+        if (level[i] == 0)
+            continue;
+        const QSpec *q = &levels[level[i] - 1].weight;
+        const WeightQuantizer *w = weight_quantizer_find(q);
+        if (!w || weight_quantizer_rowwise(w, q, peer))
+            continue;
+        kept += qweight_bytes(q, l->out, l->in);
+        uint64_t one = (uint64_t)l->out * (uint64_t)l->in * sizeof(float);
+        one += w->scratch ? w->scratch(q, l->out, l->in) : 0;
+        if (w->hessian)
+            one += (uint64_t)l->in * (uint64_t)l->in * sizeof(float) + hessian_scratch(l->in, 1);
+        work = one > work ? one : work;
+        most = kept > most ? kept : most;
+    }
+    return most + work;
 }

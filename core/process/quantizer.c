@@ -1,5 +1,6 @@
 #include "process/quantizer.h"
 
+#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -25,6 +26,37 @@ const WeightQuantizer *weight_quantizer_find(const QSpec *q)
     return NULL;
 }
 
+ActParam act_param_of(const ActQuantizer *a, const QSpec *q, float mn, float mx, DType T, bool peer)
+{
+    bool cut = a->cut && peer;
+    return (ActParam){.p = a->param(q, mn, mx, a->wide ? DT_F32 : T), .lo = cut ? mn : -INFINITY,
+                      .hi = cut ? mx : INFINITY};
+}
+
+enum { COLUMN_ROWS = 256 };
+
+void act_columns(const ActQuantizer *a, const QSpec *q, const float *x, int64_t rows, int64_t in, int64_t ld, DType T,
+                 float *out)
+{
+    float col[COLUMN_ROWS];
+    for (int64_t c = 0; c < in; c++) {
+        float mn = INFINITY, mx = -INFINITY;
+        for (int64_t r = 0; r < rows; r++) {
+            mn = fminf(mn, x[r * ld + c]);
+            mx = fmaxf(mx, x[r * ld + c]);
+        }
+        ActParam p = {.p = a->sample(q, mn, mx, T), .lo = -INFINITY, .hi = INFINITY};
+        for (int64_t r = 0; r < rows; r += COLUMN_ROWS) {
+            int64_t n = rows - r < COLUMN_ROWS ? rows - r : COLUMN_ROWS;
+            for (int64_t i = 0; i < n; i++)
+                col[i] = x[(r + i) * ld + c];
+            a->rows(q, &p, col, 1, n, n, T, true, col);
+            for (int64_t i = 0; i < n; i++)
+                out[(r + i) * in + c] = col[i];
+        }
+    }
+}
+
 bool weight_quantizer_rowwise(const WeightQuantizer *w, const QSpec *q, bool peer)
 {
     return w->rowwise && !(w->whole && w->whole(q, peer));
@@ -34,5 +66,5 @@ bool qconfig_runnable(const QConfig *q)
 {
     const Scheme *s = scheme_find(q);
     const WeightQuantizer *w = weight_quantizer_find(&q->weight);
-    return s && s->runnable && act_quantizer_find(&q->act) && w && w->rows;
+    return s && s->runnable && act_quantizer_find(&q->act) && w;
 }

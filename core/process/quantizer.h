@@ -19,16 +19,38 @@ typedef struct QuantKey {
     int sym; /* 1, 0, or -1 = either */
 } QuantKey;
 
+/* Fixed parameters of an activation, and the bounds its fake-quantized values are cut to (-INFINITY, INFINITY: none). */
+typedef struct ActParam {
+    QParam p;
+    float lo, hi;
+} ActParam;
+
+/* How calibration finds fixed parameters: a state that is fed the samples in order. */
+typedef struct ActObserver {
+    size_t size;  /* of the state, which begins zeroed */
+    bool values;  /* looks at the values; otherwise feed's x is NULL and the extremes have to do */
+    /* A sample of n > 0 finite values in [mn, mx]. peer: the peer's own rule. */
+    void (*feed)(void *self, const float *x, int64_t n, float mn, float mx, bool peer);
+    /* What was seen so far as a range (at least one sample). */
+    void (*range)(const void *self, const QSpec *q, bool peer, DType T, float *mn, float *mx);
+} ActObserver;
+
 /* Activation quantizer: a row of act_quantizer_table. */
 typedef struct ActQuantizer {
     QuantKey key;
-    bool calibrated; /* its parameters come from a calibration pass and stay fixed afterwards */
-    /* Parameters of the range [mn, mx]; NULL: leaves its input as it is. */
+    const ActObserver *observer; /* its parameters come from a calibration pass; NULL: it needs none */
+    bool dynamic;     /* each row (block) is quantized by its own parameters, also where calibration found some */
+    bool wide;        /* parameters are float32 in every arithmetic */
+    bool cut;         /* the peer cuts fake-quantized values to the range */
+    /* Parameters of the range [mn, mx]; NULL: has none. */
     QParam (*param)(const QSpec *q, float mn, float mx, DType T);
+    /* Of a dynamic one: parameters with which the peer's calibration quantizes a whole sample of this range; NULL: it
+     * leaves its input alone there. */
+    QParam (*sample)(const QSpec *q, float mn, float mx, DType T);
     /* Fake-quantizes x[rows][in] (ld floats a row) into out[rows][in]. p: parameters of all these rows, or NULL: of
-     * each row its own. */
-    void (*rows)(const QSpec *q, const QParam *p, const float *x, int64_t rows, int64_t in, int64_t ld, DType T,
-                 float *out);
+     * each row its own. NULL: leaves its input alone. */
+    void (*rows)(const QSpec *q, const ActParam *p, const float *x, int64_t rows, int64_t in, int64_t ld, DType T,
+                 bool peer, float *out);
 } ActQuantizer;
 
 /* One weight to quantize; everything is borrowed. */
@@ -63,12 +85,22 @@ typedef struct WeightQuantizer {
 
 extern const ActQuantizer *const act_quantizer_table[];       /* NULL-terminated (core/registry.c) */
 extern const WeightQuantizer *const weight_quantizer_table[]; /* NULL-terminated (core/registry.c) */
-extern const ActQuantizer act_float, act_minmax_tensor, act_minmax_token;
+extern const ActQuantizer act_float, act_minmax_tensor, act_minmax_token, act_pd_mix, act_histogram;
+extern const ActQuantizer act_fp8_token, act_fp8_tensor, act_mxfp8, act_mxfp4, act_dualscale;
 extern const WeightQuantizer weight_minmax_int8, weight_minmax_int4, weight_minmax_int8_group, weight_minmax_int4_group;
 extern const WeightQuantizer weight_minmax_fp8, weight_minmax_mxfp8, weight_minmax_mxfp4, weight_mse_round;
 extern const WeightQuantizer weight_ceil_x, weight_fouroversix, weight_dualscale, weight_w8a8s;
 extern const WeightQuantizer weight_ssz_int8, weight_ssz_int4, weight_ssz_int8_group, weight_ssz_int4_group;
 extern const WeightQuantizer weight_gptq_int8, weight_gptq_int4, weight_gptq_int8_group, weight_gptq_int4_group;
+
+/* Running or mean extremes (specs/quantization.md 4): the observer of the minmax method. */
+extern const ActObserver act_observer_minmax;
+/* Fixed parameters of the range [mn, mx] as quantizer `a` has them. */
+ActParam act_param_of(const ActQuantizer *a, const QSpec *q, float mn, float mx, DType T, bool peer);
+/* As the peer's deployed dynamic quantizers compute (specs/quantization.md 8): one scale for every column of the
+ * sample x[rows][in]. */
+void act_columns(const ActQuantizer *a, const QSpec *q, const float *x, int64_t rows, int64_t in, int64_t ld, DType T,
+                 float *out);
 
 /* Whether rows() and blocks of rows may be used for this spec. */
 bool weight_quantizer_rowwise(const WeightQuantizer *w, const QSpec *q, bool peer);

@@ -13,7 +13,43 @@ struct QuantJob {
     int16_t *level;      /* [nlinears] */
     int64_t *first;      /* [layers+1] first linear of each layer */
     QParam *found;       /* [nlinears] static parameters, scale 0 = none */
+    bool *unseen;        /* [nlinears] */
 };
+
+typedef struct Reader {
+    Runner *r;
+} Reader;
+
+static Status read_weight(void *ctx, int64_t linear, float *w, Error *err)
+{
+    return runner_weight(((Reader *)ctx)->r, linear, -1, w, err);
+}
+
+/* What the calibration of a layer left behind. */
+static void keep_found(QuantJob *q, const LayerForms *forms)
+{
+    QParam p;
+    DType T;
+    for (int64_t i = 0; i < forms->n; i++) {
+        if (layer_forms_param(forms, i, &p, &T))
+            q->found[forms->first + i] = p;
+        q->unseen[forms->first + i] = layer_forms_unseen(forms, i);
+    }
+}
+
+static Status run_streams(QuantJob *q, LayerCtx *ctx, LayerForms *forms, DType T, Error *err)
+{
+    const FormTypes types = {.input = T, .inner = T, .weight = T, .kept = T};
+    for (int i = 0; i < ctx->nstreams; i++) {
+        RETURN_IF_ERROR(layer_forms_stage(forms, 0, i == 0 ? FORM_CALIBRATE : FORM_FIXED, &types, err));
+        Variant variant = {.forms = forms->table};
+        RETURN_IF_ERROR(runner_layer(ctx->runner, ctx->layer, forms->any ? &variant : NULL, ctx->streams[i],
+                                     ctx->streams[i], NULL, 0, err));
+        if (i == 0)
+            keep_found(q, forms);
+    }
+    return ST_OK;
+}
 
 static Status quantjob_run(void *self, LayerCtx *ctx, Error *err)
 {
@@ -22,16 +58,12 @@ static Status quantjob_run(void *self, LayerCtx *ctx, Error *err)
         return error_set(err, ST_INTERNAL, "quantization of layer %d over %d streams", ctx->layer, ctx->nstreams);
     DType T = runner_arith(ctx->runner) == ARITH_MODEL ? q->model->cfg.dtype : DT_F32;
     int64_t first = q->first[ctx->layer], n = q->first[ctx->layer + 1] - first;
+    Reader reader = {ctx->runner};
+    FormsOptions o = {.levels = q->levels, .level = q->level, .peer = q->opt.peer, .read = read_weight, .ctx = &reader,
+                      .pool = runner_pool(ctx->runner), .cancel = q->opt.cancel};
     LayerForms forms;
-    RETURN_IF_ERROR(layer_forms_init(&forms, q->model, &q->opt, first, n, T, err));
-    Variant variant = {.forms = forms.table};
-    Status st = ST_OK;
-    for (int i = 0; i < ctx->nstreams && st == ST_OK; i++) {
-        st = runner_layer(ctx->runner, ctx->layer, forms.any ? &variant : NULL, ctx->streams[i], ctx->streams[i], NULL,
-                          0, err);
-        if (i == 0 && st == ST_OK)
-            layer_forms_fix(&forms, q->found + first);
-    }
+    RETURN_IF_ERROR(layer_forms_init(&forms, q->model, &o, first, n, err));
+    Status st = run_streams(q, ctx, &forms, T, err);
     layer_forms_fini(&forms);
     return st;
 }
@@ -52,9 +84,8 @@ static Status check_levels(const Model *m, const QuantJobOptions *o, Error *err)
             continue;
         qconfig_describe(c, text, sizeof text);
         return error_set(err, ST_USAGE,
-                         "'%s': %s with act method '%s' and weight method '%s' can't be measured yet: this build runs "
-                         "int8 and int4 per_channel minmax weights with float, static per_tensor or per_token int8 "
-                         "minmax activations",
+                         "'%s': %s with act method '%s' and weight method '%s' can't be quantized by this build: choose "
+                         "another method or scheme for it",
                          m->linears[i].name, text, c->act.method, c->weight.method);
     }
     return ST_OK;
@@ -73,14 +104,16 @@ Status quantjob_new(QuantJob **out, const Model *m, const QuantJobOptions *o, Er
     q->level = mem_array(n, sizeof *q->level);
     q->first = mem_zarray(layers + 1, sizeof *q->first);
     q->found = mem_zarray(n, sizeof *q->found);
-    if (!q->levels || !q->level || !q->first || !q->found) {
+    q->unseen = mem_zarray(n, sizeof *q->unseen);
+    if (!q->levels || !q->level || !q->first || !q->found || !q->unseen) {
         quantjob_free(q);
         return error_nomem(err, "quantization");
     }
     if (o->nlevels > 0)
         memcpy(q->levels, o->levels, (size_t)o->nlevels * sizeof *q->levels);
     memcpy(q->level, o->level, n * sizeof *q->level);
-    q->opt = (QuantJobOptions){.levels = q->levels, .nlevels = o->nlevels, .level = q->level, .peer = o->peer};
+    q->opt = (QuantJobOptions){.levels = q->levels, .nlevels = o->nlevels, .level = q->level, .peer = o->peer,
+                                .cancel = o->cancel};
     for (int64_t i = 0; i < m->nlinears; i++) {
         int32_t layer = m->linears[i].layer;
         if (layer < 0 || layer >= m->cfg.layers || (i > 0 && layer < m->linears[i - 1].layer)) {
@@ -104,6 +137,7 @@ void quantjob_free(QuantJob *q)
     free(q->level);
     free(q->first);
     free(q->found);
+    free(q->unseen);
     free(q);
 }
 
@@ -119,4 +153,17 @@ bool quantjob_act_param(const QuantJob *q, int64_t linear, float *scale, float *
     *scale = q->found[linear].scale;
     *offset = q->found[linear].offset;
     return true;
+}
+
+int64_t quantjob_unseen(const QuantJob *q, int64_t *first)
+{
+    int64_t n = 0, at = -1;
+    for (int64_t i = q->model->nlinears; i-- > 0;)
+        if (q->unseen[i]) {
+            n++;
+            at = i;
+        }
+    if (first)
+        *first = at;
+    return n;
 }

@@ -487,6 +487,18 @@ static Status attention_values(LayerRun *lr, const ChunkBuffers *b, float **out,
     return h.gate ? run_rows(lr, out_gate_task, &(RowJob){.src = h.gate, .dst = h.o}, err) : ST_OK;
 }
 
+/* The first norm belongs to what comes in: in a mixed layer it rounds to the model dtype, what is behind doesn't. */
+static Status input_norm(LayerRun *lr, const ChunkBuffers *b, Error *err)
+{
+    Ops *ops = &lr->r->ops;
+    bool model = ops->model;
+    ops->model = model || lr->dtype == VARIANT_MIXED;
+    Status st = run_rows(lr, norm_task, &(RowJob){.src = b->in, .weight = lr->norm[NORM_INPUT], .dst = b->x,
+                                                  .width = lr->r->m->cfg.hidden}, err);
+    ops->model = model;
+    return st;
+}
+
 static Status layer_attention(LayerRun *lr, const ChunkBuffers *b, Error *err)
 {
     const ModelConfig *c = &lr->r->m->cfg;
@@ -495,8 +507,7 @@ static Status layer_attention(LayerRun *lr, const ChunkBuffers *b, Error *err)
     FeedPiece after;
     float *values;
 
-    RETURN_IF_ERROR(run_rows(lr, norm_task, &(RowJob){.src = b->in, .weight = lr->norm[NORM_INPUT], .dst = b->x,
-                                                      .width = c->hidden}, err));
+    RETURN_IF_ERROR(input_norm(lr, b, err));
     RETURN_IF_ERROR(lin[L_QKVZ].lin ? delta_values(lr, b, &values, err) : attention_values(lr, b, &values, err));
     Stage out = {.lr = lr, .n = 1, .lin = {&lin[L_O]}, .x = values, .y = {b->tap}, .ldy = {c->hidden},
                  .lds = c->hidden, .act_scratch = b->act, .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lin[L_O].index)};
@@ -715,13 +726,18 @@ Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, St
                    .forms = v ? v->forms : NULL, .piece_max = feed_piece_max(r->opt.mem_limit),
                    .experts = r->m->layers[layer].expert >= 0,
                    .local = r->m->arch->local_rope && c->window && c->window[layer] > 0};
-    Status st = start_layer(&lr, err);
+    Status st = start_layer(&lr, err); /* position tables are the model's whatever follows */
+    bool model = r->ops.model;
+    if (model && v)
+        lr.dtype = v->dtype;
+    r->ops.model = model && lr.dtype == VARIANT_MODEL;
     runner_progress(r, "layer", layer, c->layers, layer * lr.work_total, c->layers * lr.work_total, false);
     bool whole = false;
     if (st == ST_OK)
         whole = must_be_whole(&lr);
     if (st == ST_OK)
         st = run_layer(&lr, whole, err);
+    r->ops.model = model;
     end_layer(&lr);
     if (st == ST_OK)
         runner_progress(r, "layer", layer + 1, c->layers, (layer + 1) * lr.work_total, c->layers * lr.work_total, true);

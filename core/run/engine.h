@@ -89,6 +89,7 @@ typedef struct LayerRun {
     float *norm[NORM_ROLES];        /* widened norm weights and other small tensors, NULL where the layer has none */
     bool experts;           /* the feed-forward block is moe_run's */
     bool local;             /* rotated by ModelConfig.rope_local */
+    VariantDtype dtype;
     uint64_t piece_max;     /* bytes of weights read as one piece */
     /* the present chunk: blocks [b0, b1), rows [row0, row0+rows), samples [s0, s1) */
     int64_t b0, b1, row0, rows;

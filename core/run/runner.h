@@ -32,9 +32,18 @@ typedef struct LinearForm {
     const void *act_key;
 } LinearForm;
 
+/* Model mode: the dtypes in which a layer behind the peer's deployed linears computes (specs/formats.md 6). Weights and
+ * position tables stay in the model dtype. */
+typedef enum VariantDtype {
+    VARIANT_MODEL, /* the model dtype throughout */
+    VARIANT_MIXED, /* the layer's input and its first norm; float32 behind */
+    VARIANT_WIDE   /* float32 throughout */
+} VariantDtype;
+
 /* Overrides of one layer, indexed like Model.linears from the layer's first linear; NULL entries are float. */
 typedef struct Variant {
-    const LinearForm *const *forms; /* indexed by (linear - first linear of the layer) */
+    const LinearForm *const *forms; /* indexed by (linear - first linear of the layer); NULL: all float */
+    VariantDtype dtype;             /* without meaning in fp32 mode */
 } Variant;
 
 /* Progress of the running job; called on the job thread at most every ~100 ms and at each finished layer. */
@@ -63,6 +72,12 @@ Pool *runner_pool(Runner *r);
 /* Bytes of streams and scratch a forward over `rows` rows (longest sample `longest`) needs. whole: rows can't be cut
  * in chunks (static calibration). The planner's estimate: shown before the run, compared with the peak after it. */
 uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int threads, bool whole);
+
+/* The weight of a linear as float32 [out][in], as layer passes widen it. ahead: the linear whose weight is wanted next
+ * (read meanwhile), -1: none. Not while a pass runs, but from a form's prepare. */
+Status runner_weight(Runner *r, int64_t linear, int64_t ahead, float *w, Error *err);
+/* A linear's bias as float32 [out], *b NULL without one. Caller frees. */
+Status runner_bias(Runner *r, int64_t linear, float **b, Error *err);
 
 /* h_0: embeddings of the tokens. Initialises *out. */
 Status runner_embed(Runner *r, const TokenSet *t, Stream *out, Error *err);

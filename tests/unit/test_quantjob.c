@@ -53,8 +53,8 @@ static void flow_linear(const Npz *z, const LinearForm *f, const char *name, con
         assert_int_equal(f->prepare(f->self, x, shape, 16, pool, NULL), ST_OK);
         for (int s = 0; s < 3; s++)
             f->act(f->self, s, x + s * 96, 6, 16, 16, xq + s * 96);
-        f->weight(f->self, 0, 4, 16, l.w); /* in two panels */
-        f->weight(f->self, 4, 12, 16, l.w + 64);
+        for (int row = 0; f->weight && row < 16; row += 4 + row * 2) /* in two panels */
+            f->weight(f->self, row, row ? 12 : 4, 16, l.w + row * 16);
     }
     for (int r = 0; r < 18; r++)
         for (int o = 0; o < 16; o++) {
@@ -74,6 +74,28 @@ static void check_flow_param(const Npz *z, const char *kase, const char *name, Q
                  (double)s, (double)o);
 }
 
+static void check_flow_weight(const Npz *z, const char *kase, const char *name, LayerForms *f, int64_t i)
+{
+    QWeight q;
+    assert_int_equal(layer_forms_take(f, i, &q, NULL), ST_OK);
+    assert_memory_equal(q.code, npz_i8(z, NULL, "%s.%s.weight", kase, name), 256);
+    assert_memory_equal(q.scale, npz_f32(z, NULL, "%s.%s.weight_scale", kase, name), 64);
+    qweight_fini(&q);
+}
+
+typedef struct FlowFile {
+    const Npz *z;
+    const char *const *names;
+} FlowFile;
+
+static Status flow_weight(void *ctx, int64_t linear, float *w, Error *err)
+{
+    (void)err;
+    const FlowFile *f = ctx;
+    memcpy(w, npz_f32(f->z, NULL, "W.%s.weight", f->names[linear]), 256 * sizeof *w);
+    return ST_OK;
+}
+
 /* b_level 0: as the second, data-free processor of case static_dyn, which runs no calibration forward. */
 static void run_flow(const Npz *z, Pool *pool, const char *kase, int b_level)
 {
@@ -85,7 +107,8 @@ static void run_flow(const Npz *z, Pool *pool, const char *kase, int b_level)
     for (int i = 0; i < 4; i++)
         linears[i] = (Linear){.name = names[i], .out = 16, .in = 16, .layer = i / 2, .group = i, .input = i};
     Model m = {.linears = linears, .nlinears = 4, .cfg = {.layers = 2}};
-    QuantJobOptions o = {.levels = q, .nlevels = NLEVELS, .level = level, .peer = true};
+    FormsOptions o = {.levels = q, .level = level, .peer = true, .pool = pool, .read = flow_weight, .ctx = &(FlowFile){z, names}};
+    const FormTypes f32 = {DT_F32, DT_F32, DT_F32, DT_F32};
     int64_t start[4] = {0, 6, 12, 18};
     Stream shape = {.samples = 3, .rows = 18, .width = 16, .start = start};
     float x[18 * 16], a[18 * 16], y[18 * 16];
@@ -93,19 +116,22 @@ static void run_flow(const Npz *z, Pool *pool, const char *kase, int b_level)
         memcpy(x + s * 96, npz_f32(z, NULL, "x%d", s), 96 * sizeof *x);
     for (int layer = 0; layer < 2; layer++) {
         LayerForms f;
-        QParam found[2] = {{0}};
-        assert_int_equal(layer_forms_init(&f, &m, &o, 2 * layer, 2, DT_F32, NULL), ST_OK);
+        assert_int_equal(layer_forms_init(&f, &m, &o, 2 * layer, 2, NULL), ST_OK);
+        assert_int_equal(layer_forms_stage(&f, 0, FORM_CALIBRATE, &f32, NULL), ST_OK);
         flow_linear(z, f.table[0], names[2 * layer], x, &shape, pool, a);
         for (int i = 0; i < 18 * 16; i++)
             a[i] = a[i] > 0 ? a[i] : 0;
         flow_linear(z, f.table[1], names[2 * layer + 1], a, &shape, pool, y);
-        layer_forms_fix(&f, found);
+        for (int i = 0; i < 2; i++) {
+            QParam p;
+            DType T;
+            assert_int_equal(layer_forms_param(&f, i, &p, &T), i == 0 || b_level != 0);
+            if (i == 0 || b_level)
+                check_flow_weight(z, kase, names[2 * layer + i], &f, i);
+            if (i == 0 || b_level)
+                check_flow_param(z, kase, names[2 * layer + i], p);
+        }
         layer_forms_fini(&f);
-        check_flow_param(z, kase, names[2 * layer], found[0]);
-        if (b_level)
-            check_flow_param(z, kase, names[2 * layer + 1], found[1]);
-        else
-            assert_true(found[1].scale == 0);
         memcpy(x, y, sizeof x);
         for (int s = 0; s < 3 && layer == 0; s++) {
             const float *want = npz_f32(z, NULL, "%s.layer1_in%d", kase, s);
@@ -438,14 +464,14 @@ static void what_cannot_run_is_refused_by_name(void **state)
     int16_t level[21] = {0};
     QuantJobOptions o = {.levels = q, .nlevels = 2, .level = level};
     QuantJob *job;
-    strcpy(q[1].weight.method, "gptq");
+    strcpy(q[1].weight.method, "lookup");
     assert_int_equal(quantjob_new(&job, b.m, &o, &e), ST_OK); /* not used: no matter */
     quantjob_free(job);
     level[4] = 2;
     assert_int_equal(quantjob_new(&job, b.m, &o, &e), ST_USAGE);
     assert_null(job);
     assert_non_null(strstr(e.text, b.m->linears[4].name));
-    assert_non_null(strstr(e.text, "gptq"));
+    assert_non_null(strstr(e.text, "lookup"));
     q[1] = config_of(QT_INT8, QS_PER_TOKEN, false, QT_INT8);
     assert_int_equal(quantjob_new(&job, b.m, &o, &e), ST_USAGE);
     q[1] = config_of(QT_MXFP8, QS_PER_BLOCK, true, QT_MXFP8);
