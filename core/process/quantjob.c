@@ -16,13 +16,9 @@ struct QuantJob {
     bool *unseen;        /* [nlinears] */
 };
 
-typedef struct Reader {
-    Runner *r;
-} Reader;
-
 static Status read_weight(void *ctx, int64_t linear, float *w, Error *err)
 {
-    return runner_weight(((Reader *)ctx)->r, linear, -1, w, err);
+    return runner_weight(ctx, linear, -1, w, err);
 }
 
 /* What the calibration of a layer left behind. */
@@ -58,9 +54,8 @@ static Status quantjob_run(void *self, LayerCtx *ctx, Error *err)
         return error_set(err, ST_INTERNAL, "quantization of layer %d over %d streams", ctx->layer, ctx->nstreams);
     DType T = runner_arith(ctx->runner) == ARITH_MODEL ? q->model->cfg.dtype : DT_F32;
     int64_t first = q->first[ctx->layer], n = q->first[ctx->layer + 1] - first;
-    Reader reader = {ctx->runner};
-    FormsOptions o = {.levels = q->levels, .level = q->level, .peer = q->opt.peer, .read = read_weight, .ctx = &reader,
-                      .pool = runner_pool(ctx->runner), .cancel = q->opt.cancel};
+    FormsOptions o = {.levels = q->levels, .level = q->level, .peer = q->opt.peer, .read = read_weight, .ctx = ctx->runner,
+                      .pool = runner_pool(ctx->runner), .cancel = runner_cancel(ctx->runner)};
     LayerForms forms;
     RETURN_IF_ERROR(layer_forms_init(&forms, q->model, &o, first, n, err));
     Status st = run_streams(q, ctx, &forms, T, err);
@@ -112,8 +107,7 @@ Status quantjob_new(QuantJob **out, const Model *m, const QuantJobOptions *o, Er
     if (o->nlevels > 0)
         memcpy(q->levels, o->levels, (size_t)o->nlevels * sizeof *q->levels);
     memcpy(q->level, o->level, n * sizeof *q->level);
-    q->opt = (QuantJobOptions){.levels = q->levels, .nlevels = o->nlevels, .level = q->level, .peer = o->peer,
-                                .cancel = o->cancel};
+    q->opt = (QuantJobOptions){.levels = q->levels, .nlevels = o->nlevels, .level = q->level, .peer = o->peer};
     for (int64_t i = 0; i < m->nlinears; i++) {
         int32_t layer = m->linears[i].layer;
         if (layer < 0 || layer >= m->cfg.layers || (i > 0 && layer < m->linears[i - 1].layer)) {

@@ -17,7 +17,6 @@ typedef struct QuantJobOptions {
     const int16_t *level;    /* [model.nlinears] 0 = float; copied */
     /* running ranges sample by sample, per_token over the whole sample: specs/quantization.md 5, 8, 10 */
     bool peer;
-    const Cancel *cancel;    /* for what runs outside the runner's passes; may be NULL */
 } QuantJobOptions;
 /* A level this build can't run: ST_USAGE naming it. */
 Status quantjob_new(QuantJob **out, const Model *m, const QuantJobOptions *o, Error *err);

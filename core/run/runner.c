@@ -83,6 +83,16 @@ Pool *runner_pool(Runner *r)
     return r->opt.pool;
 }
 
+const Cancel *runner_cancel(const Runner *r)
+{
+    return r->opt.cancel;
+}
+
+uint64_t runner_mem_limit(const Runner *r)
+{
+    return r->opt.mem_limit;
+}
+
 void runner_progress(Runner *r, const char *phase, int64_t done, int64_t total, double wdone, double wtotal, bool now)
 {
     if (!r->opt.progress)

@@ -69,6 +69,8 @@ void runner_free(Runner *r);
 const Model *runner_model(const Runner *r);
 ArithMode runner_arith(const Runner *r);
 Pool *runner_pool(Runner *r);
+const Cancel *runner_cancel(const Runner *r); /* may be NULL */
+uint64_t runner_mem_limit(const Runner *r);     /* 0: none */
 /* Bytes of streams and scratch a forward over `rows` rows (longest sample `longest`) needs. whole: rows can't be cut
  * in chunks (static calibration). The planner's estimate: shown before the run, compared with the peak after it. */
 uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int threads, bool whole);

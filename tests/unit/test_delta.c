@@ -474,7 +474,7 @@ static void each_linear_can_be_replaced(void **state)
             form[linear[1] - lt->first] = &small;
         }
         Record r = {.m = b.m};
-        Variant v = {form};
+        Variant v = {.forms = form};
         assert_int_equal(runner_layer(b.r, 0, &v, &in, &out, &(Observer){&record_ops, &r}, 1, &e), ST_OK);
         float q = which == 0 || which == 6 ? 2 : which == 3 ? 0.25f : 1;
         float s = which == 1 ? 2 : which == 4 ? 0.25f : which == 6 ? 4 : 1;

@@ -186,7 +186,7 @@ static void variants_that_cancel_out_are_float(void **state)
                                        .self = &s[i]};
                 forms[i] = &form[i];
             }
-            Variant v = {forms};
+            Variant v = {.forms = forms};
             assert_int_equal(stream_copy(&out, &plain, &e), ST_OK);
             if (runner_layer(b.r, layer, &v, &plain, &out, NULL, 0, &e) != ST_OK ||
                 runner_layer(b.r, layer, NULL, &plain, &plain, NULL, 0, &e) != ST_OK)

@@ -497,7 +497,7 @@ static void a_variant_that_cancels_out_is_float(void **state)
                                .act_key = i < 2 ? &key : NULL};
         forms[i] = &form[i];
     }
-    Variant v = {forms};
+    Variant v = {.forms = forms};
     assert_int_equal(runner_layer(b.r, 1, &v, &in, &out, NULL, 0, &e), ST_OK);
     assert_memory_equal(plain.data, out.data, (size_t)(out.rows * out.width) * sizeof *out.data);
     for (int i = 0; i < 7; i++) {
