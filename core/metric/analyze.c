@@ -5,8 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "stat/tapstat.h"
-#include "stat/weightstat.h"
+#include "metric/local_error.h"
 
 enum { NEED_INPUT = NEED_ORDER | NEED_STD | NEED_CHANNEL | NEED_OUTPUT | NEED_HIST };
 
@@ -101,8 +100,14 @@ static Status weight_begin(void *self, int64_t linear, int panels, Error *err)
 {
     Collector *c = self;
     unsigned n = c->req->needs;
-    return weightstat_new(&slot_of(c, linear)->weight, c->pool, n & NEED_WEIGHT, n & (NEED_HIST | NEED_WHIST), panels,
-                          c->m->linears[linear].in, err);
+    Slot *s = slot_of(c, linear);
+    RETURN_IF_ERROR(weightstat_new(&s->weight, c->pool, n & NEED_WEIGHT, n & (NEED_HIST | NEED_WHIST), panels,
+                                   c->m->linears[linear].in, err));
+    WeightFake fake[LOCAL_EXTRA];
+    int fakes = n & NEED_WEIGHT ? c->req->nweights : 0;
+    for (int k = 0; k < fakes; k++)
+        fake[k] = local_error_fake(&c->req->weights[k]);
+    return weightstat_fakes(s->weight, fake, fakes, err);
 }
 
 static void weight_panel(void *self, int64_t linear, int panel, int64_t row0, int64_t rows, const float *w, int64_t in)
@@ -159,27 +164,6 @@ static void fill_weight(LinearResult *r, WeightTotals *w)
     w->hist = (KeyHist){0};
 }
 
-/* DECISIONS, local_error: e = sum_j m2_j |dW_j|^2 + sum_j min(s^2/12, m2_j) |W_j|^2, for every kind of weight and
- * activation. */
-static LocalError local_error_of(const TapTotals *t, const WeightTotals *w, double output_sq)
-{
-    LocalError e = {.output_sq = output_sq};
-    if (!t->channel_sq || !w->sq || t->bad || w->bad || !t->rows || isnan(output_sq))
-        return e;
-    double top = fmax(fabs(t->max), fabs(t->min)), range = fmax(t->max, 0) - fmin(t->min, 0);
-    const double noise[3] = {top * top / (127.0 * 127.0) / 12, range * range / (255.0 * 255.0) / 12,
-                             t->token_max_sq / (127.0 * 127.0) / 12};
-    e.have = true;
-    for (int64_t j = 0; j < t->width; j++) {
-        double m2 = t->channel_sq[j];
-        e.weight_err[0] += m2 * w->err8[j];
-        e.weight_err[1] += m2 * w->err4[j];
-        for (int k = 0; k < 3; k++)
-            e.act_err[k] += fmin(noise[k], m2) * w->sq[j];
-    }
-    return e;
-}
-
 static void results_fini(LinearResult *r, int n)
 {
     for (int i = 0; i < n; i++)
@@ -200,7 +184,7 @@ static Status make_results(Collector *c, int layer, int *n, Error *err)
         const TapTotals *t = in->in.width ? &in->in : &not_fed;
         LinearResult *r = &c->result[(*n)++];
         *r = (LinearResult){.linear = i};
-        r->err = local_error_of(t, &s->w, s->output_sq);
+        r->err = local_error_of(t, &s->w, c->req->weights, c->req->nweights, s->output_sq);
         fill_weight(r, &s->w);
         Status st = fill_input(r, t, err);
         if (st != ST_OK) {
@@ -292,7 +276,7 @@ Status analyze_run(Runner *r, const AnalyzeRequest *req, Error *err)
     return st;
 }
 
-uint64_t analyze_bytes(const Model *m, unsigned needs, int64_t rows, int64_t longest, int threads)
+uint64_t analyze_bytes(const Model *m, unsigned needs, int nweights, int64_t rows, int64_t longest, int threads)
 {
     TapWants w = {.order = needs & NEED_ORDER, .std = needs & NEED_STD, .channel = needs & NEED_CHANNEL,
                   .hist = needs & NEED_HIST};
@@ -303,7 +287,7 @@ uint64_t analyze_bytes(const Model *m, unsigned needs, int64_t rows, int64_t lon
         const Linear *l = &m->linears[i];
         layer = i && l->layer != m->linears[i - 1].layer ? 0 : layer;
         widest = l->in > widest ? l->in : widest;
-        layer += sums ? (uint64_t)l->in * 3 * sizeof(double) : 0;
+        layer += sums ? (uint64_t)l->in * (uint64_t)(3 + nweights) * sizeof(double) : 0;
         /* a weight has a few thousand distinct keys, at worst all */
         layer += hist ? (uint64_t)(l->out * l->in < 65536 ? l->out * l->in : 65536) * 10 : 0;
         weights = layer > weights ? layer : weights;
@@ -311,6 +295,7 @@ uint64_t analyze_bytes(const Model *m, unsigned needs, int64_t rows, int64_t lon
     if (needs & NEED_INPUT)
         tap = tapstat_bytes(w, rows, longest, widest, threads);
     if (sums || hist) /* a panel's sums in float and double */
-        weights += (uint64_t)(threads < 1 ? 1 : threads) * ((uint64_t)widest * 3 * 12 + (hist ? 65536 * 4 : 0));
+        weights += (uint64_t)(threads < 1 ? 1 : threads) * ((uint64_t)widest * (uint64_t)(nweights ? (3 + nweights) * 12 + 64 * 4 : 36) +
+                                                   (hist ? 65536 * 4 : 0));
     return tap + weights;
 }

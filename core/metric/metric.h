@@ -43,16 +43,28 @@ typedef struct WeightSummary {
     char bad_text[160];
 } WeightSummary;
 
-/* Local error parts: any level can be scored afterwards without a pass. Weight kinds: int8, int4 per_channel sym. Act
- * kinds: static sym, static asym, per token (sym). */
+/* Local error parts: what a level can be scored by afterwards without a pass. Weight kinds that are always there: int8,
+ * int4 per_channel symmetric minmax; others are those the pass was asked for. Activation kinds: static symmetric, static
+ * asymmetric, per token int8, per token int4, e4m3 elements, e2m1 elements. */
+enum { LOCAL_ACTS = 6, LOCAL_EXTRA = 8 };
 typedef struct LocalError {
     bool have;
-    double weight_err[2];  /* sum_j m2_j ||dW_:j||^2 for int8, int4 */
-    double act_err[3];     /* sum_j min(s^2/12, m2_j) ||W_:j||^2 */
-    double output_sq;      /* mean ||y||^2 */
+    double weight_err[2];       /* sum_j m2_j ||dW_:j||^2 for int8, int4 */
+    double act_err[LOCAL_ACTS]; /* sum_j min(s^2/12, m2_j) ||W_:j||^2, and what stands for s^2/12 in the others */
+    double output_sq;           /* mean ||y||^2 */
+    int extras;
+    struct {
+        uint64_t key;           /* of the weight's spec */
+        double err;             /* as weight_err; NaN where it does not fit the weight */
+    } extra[LOCAL_EXTRA];
 } LocalError;
-/* e / mean||y||^2 at a level (DECISIONS); 0 for float; NaN when the scheme's parts were not collected. */
+/* e / mean||y||^2 at a level (DECISIONS); 0 for float; NaN when the scheme's parts were not collected. gptq counts as the
+ * minmax of its grid, which it can only improve on. */
 double local_error_score(const LocalError *e, const QConfig *q);
+/* Weight specs among levels[n] that a pass has to be asked for, each once, at most LOCAL_EXTRA. */
+int local_error_specs(const QConfig *levels, int n, QSpec out[LOCAL_EXTRA]);
+/* Whether e has the weight errors of all of them. */
+bool local_error_covers(const LocalError *e, const QSpec *specs, int n);
 
 enum { METRIC_MAX = 16 };
 typedef struct LinearResult {
@@ -85,6 +97,8 @@ const Metric *metric_find(const char *name);
 typedef struct AnalyzeRequest {
     unsigned needs;              /* union of NEED_* */
     const bool *selected;        /* [nlinears], NULL = all: which linears to collect */
+    const QSpec *weights;        /* [nweights] of local_error_specs: NEED_WEIGHT collects their errors, too */
+    int nweights;
     int first_layer;             /* resume: start here with `h` holding this layer's input */
     Stream *h;                   /* in: first_layer's input (from runner_embed for 0); consumed in place */
     /* [job thread] the finished linears of one layer, in linear order; the results' buffers pass to the callback
@@ -95,7 +109,7 @@ typedef struct AnalyzeRequest {
 /* One float pass over the layers; stops early with ST_CANCELLED (finished layers were delivered). */
 Status analyze_run(Runner *r, const AnalyzeRequest *req, Error *err);
 /* Bytes the collection holds beyond the runner's own (for the planner): samples of `rows` tokens in all, the longest
- * of `longest`. */
-uint64_t analyze_bytes(const Model *m, unsigned needs, int64_t rows, int64_t longest, int threads);
+ * of `longest`; nweights as in the request. */
+uint64_t analyze_bytes(const Model *m, unsigned needs, int nweights, int64_t rows, int64_t longest, int threads);
 
 #endif

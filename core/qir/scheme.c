@@ -243,21 +243,46 @@ static uint64_t bits_of(double x)
     return u;
 }
 
+enum { EXT_WORDS = 12 };
+
+static void ext_words(const QExt *e, uint64_t w[EXT_WORDS])
+{
+    const uint64_t words[EXT_WORDS] = {
+        e->mean, (uint64_t)e->steps, bits_of(e->percdamp), (uint64_t)e->block_size, e->act_order, e->search,
+        bits_of(e->ceil_x), bits_of(e->search_min), bits_of(e->search_max), bits_of(e->search_step),
+        (uint64_t)e->dual_block, bits_of(e->fraction),
+    };
+    memcpy(w, words, sizeof words);
+}
+
 void qspec_hash(Hasher *h, const QSpec *q)
 {
-    const QExt *e = &q->ext;
+    uint64_t ext[EXT_WORDS];
+    ext_words(&q->ext, ext);
     hasher_str(h, qtype_name(q->dtype));
     hasher_str(h, qscope_name(q->scope));
     hasher_u64(h, q->symmetric);
     hasher_str(h, q->method);
     hasher_u64(h, (uint64_t)q->group_size);
-    const uint64_t ext[] = {
-        e->mean, (uint64_t)e->steps, bits_of(e->percdamp), (uint64_t)e->block_size, e->act_order, e->search,
-        bits_of(e->ceil_x), bits_of(e->search_min), bits_of(e->search_max), bits_of(e->search_step),
-        (uint64_t)e->dual_block, bits_of(e->fraction),
-    };
-    for (size_t i = 0; i < sizeof ext / sizeof ext[0]; i++)
+    for (int i = 0; i < EXT_WORDS; i++)
         hasher_u64(h, ext[i]);
+}
+
+static uint64_t mix(uint64_t h, uint64_t v)
+{
+    h = (h ^ v) * UINT64_C(0x9E3779B97F4A7C15);
+    return h ^ h >> 32;
+}
+
+uint64_t qspec_key(const QSpec *q)
+{
+    uint64_t ext[EXT_WORDS], h = mix(mix(mix(mix(1, q->dtype), q->scope), q->symmetric), (uint64_t)q->group_size);
+    ext_words(&q->ext, ext);
+    for (int i = 0; i < EXT_WORDS; i++)
+        h = mix(h, ext[i]);
+    for (const char *c = q->method; *c; c++)
+        h = mix(h, (unsigned char)*c);
+    return h;
 }
 
 bool qconfig_equal(const QConfig *a, const QConfig *b)

@@ -72,6 +72,8 @@ int64_t qconfig_group(const QConfig *q);
 bool qconfig_equal(const QConfig *a, const QConfig *b);
 /* Every field that can change a number, for cache keys. */
 void qspec_hash(Hasher *h, const QSpec *q);
+/* The same as a quick 64-bit key; it may be written to a file. */
+uint64_t qspec_key(const QSpec *q);
 /* The default recipe's: act per_tensor int8 asymmetric minmax, weight per_channel int8 symmetric minmax. */
 QConfig qconfig_default(void);
 /* "W8A8 per_tensor asym" for people. */

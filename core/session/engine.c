@@ -219,7 +219,7 @@ Status engine_analyze(Session *s, Job *j, Error *err)
     RETURN_IF_ERROR(ensure_pool(e, j, err));
     int64_t rows = e->calib->start[e->calib->samples];
     int threads = pool_threads(e->pool);
-    uint64_t tables = analyze_bytes(s->model, j->needs, rows, longest(e->calib), threads);
+    uint64_t tables = analyze_bytes(s->model, j->needs, j->nweights, rows, longest(e->calib), threads);
     RETURN_IF_ERROR(new_runner(e, j, tables, runner_estimate(s->model, rows, longest(e->calib), threads, false), err));
     tell(e, "embedding", 0, 0);
     Stream h = {0};
@@ -228,7 +228,8 @@ Status engine_analyze(Session *s, Job *j, Error *err)
         RETURN_IF_ERROR(durable_load_stream(s, j->run, j->first_layer - 1, sha, &h, err));
     else
         RETURN_IF_ERROR(runner_embed(e->runner, e->calib, &h, err));
-    AnalyzeRequest req = {.needs = j->needs, .selected = j->selected, .first_layer = j->first_layer, .h = &h,
+    AnalyzeRequest req = {.needs = j->needs, .selected = j->selected, .weights = j->weights,
+                          .nweights = j->nweights, .first_layer = j->first_layer, .h = &h,
                           .layer_done = layer_done, .ctx = e};
     Status st = analyze_run(e->runner, &req, err);
     stream_fini(&h);

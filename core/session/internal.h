@@ -63,6 +63,8 @@ typedef struct Job {
     unsigned needs;
     bool *selected;            /* [nlinears] or NULL */
     int nselected;
+    QSpec weights[LOCAL_EXTRA];/* of the levels, scored beside the usual ones */
+    int nweights;
     int first_layer;
     int run;                   /* id of the pass, for its stream files */
     /* measure */

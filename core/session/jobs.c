@@ -246,7 +246,10 @@ static Status select_linears(const Session *s, const char *const *patterns, int 
 static bool answered(const Session *s, const Job *j)
 {
     for (int64_t i = 0; i < s->model->nlinears; i++)
-        if ((!j->selected || j->selected[i]) && (s->slot[i].stale || (s->slot[i].needs & j->needs) != j->needs))
+        if ((!j->selected || j->selected[i]) &&
+            (s->slot[i].stale || (s->slot[i].needs & j->needs) != j->needs ||
+             ((j->needs & NEED_WEIGHT) && s->slot[i].r.err.have &&
+              !local_error_covers(&s->slot[i].r.err, j->weights, j->nweights))))
             return false;
     return true;
 }
@@ -278,6 +281,7 @@ Status session_analyze(Session *s, const char *const *metrics, const char *const
         if (!s->slot[i].stale && (!j->selected || j->selected[i]))
             needs |= s->slot[i].needs;
     j->needs = needs;
+    j->nweights = local_error_specs(s->levels, s->nlevels - 1, j->weights);
     if (answered(s, j)) {
         session_log(s, 0, "%s: nothing changed since the last pass; shown from its results", j->view.title);
         job_free(j);
@@ -300,6 +304,7 @@ Status session_resume_job(Session *s, Error *err)
     Job *j;
     RETURN_IF_ERROR(new_job(s, JOB_ANALYZE, &j, err));
     j->needs = s->resume_needs;
+    j->nweights = local_error_specs(s->levels, s->nlevels - 1, j->weights);
     j->run = s->resume_run;
     j->first_layer = s->resume_layer;
     j->nselected = (int)s->model->nlinears;

@@ -2,6 +2,7 @@
  * deltas and counts; float32 little endian. */
 #include "session/internal.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -143,9 +144,36 @@ static const struct Field {
     {"wstd", offsetof(LinearResult, weight.std)},      {"ew8", offsetof(LinearResult, err.weight_err[0])},
     {"ew4", offsetof(LinearResult, err.weight_err[1])}, {"ea0", offsetof(LinearResult, err.act_err[0])},
     {"ea1", offsetof(LinearResult, err.act_err[1])},   {"ea2", offsetof(LinearResult, err.act_err[2])},
+    {"ea3", offsetof(LinearResult, err.act_err[3])},   {"ea4", offsetof(LinearResult, err.act_err[4])},
+    {"ea5", offsetof(LinearResult, err.act_err[5])},
     {"ysq", offsetof(LinearResult, err.output_sq)},
 };
 enum { NFIELDS = sizeof fields / sizeof *fields };
+
+/* "eKEY": error, of the errors that were asked for. */
+static void put_extras(Str *b, const LocalError *e)
+{
+    for (int k = 0; k < e->extras; k++) {
+        char key[20];
+        snprintf(key, sizeof key, "e%016" PRIx64, e->extra[k].key);
+        put_num(b, key, e->extra[k].err);
+    }
+}
+
+static void get_extras(const cJSON *o, LocalError *e)
+{
+    const cJSON *v;
+    cJSON_ArrayForEach(v, o) {
+        char *end = NULL;
+        if (!v->string || strlen(v->string) != 17 || v->string[0] != 'e' || e->extras == LOCAL_EXTRA)
+            continue;
+        uint64_t key = strtoull(v->string + 1, &end, 16);
+        if (*end)
+            continue;
+        e->extra[e->extras].key = key;
+        e->extra[e->extras++].err = cJSON_IsNumber(v) ? v->valuedouble : NAN;
+    }
+}
 
 void record_results(Str *b, const LinearResult *r, int n, const Model *m)
 {
@@ -159,6 +187,7 @@ void record_results(Str *b, const LinearResult *r, int n, const Model *m)
             memcpy(&v, (const char *)r + fields[k].at, sizeof v);
             put_num(b, fields[k].key, v);
         }
+        put_extras(b, &r->err);
         if (r->in.bad) {
             str_puts(b, ",\"bad\":");
             str_json(b, r->in.bad_text);
@@ -234,6 +263,7 @@ Status record_parse(const cJSON *rows, const Model *m, LinearResult **out, int *
             double v = get_num(o, fields[k].key);
             memcpy((char *)r + fields[k].at, &v, sizeof v);
         }
+        get_extras(o, &r->err);
         const cJSON *bad = json_get(o, "bad"), *wbad = json_get(o, "wbad");
         r->in.bad = cJSON_IsString(bad);
         if (r->in.bad)

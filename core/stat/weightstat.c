@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "qir/lanes.h"
 #include "stat/kernel.h"
 #include "stat/pool.h"
 
@@ -15,7 +16,7 @@ enum { CHUNK = 64 };
 
 /* What one panel contributes; merged in panel order. */
 typedef struct Panel {
-    double *cols; /* [3][in] err8, err4, sq; until merged */
+    double *cols; /* [3 + fakes][in] err8, err4, sq, the fakes'; until merged */
     double sum, sum_sq;
     float min, max;
     int64_t rows;
@@ -26,7 +27,8 @@ struct WeightStat {
     StatPool *pool;
     const StatKernels *k;
     bool err_sums, hist;
-    int panels;
+    WeightFake *fake;
+    int fakes, panels;
     int64_t in;
     Panel *panel;
     pthread_mutex_t lock; /* everything below */
@@ -41,7 +43,7 @@ struct WeightStat {
 
 void weighttotals_fini(WeightTotals *t)
 {
-    free(t->err8); /* err4 and sq lie behind it */
+    free(t->err8); /* the others lie behind it */
     keyhist_fini(&t->hist);
     memset(t, 0, sizeof *t);
 }
@@ -70,6 +72,30 @@ Status weightstat_new(WeightStat **out, StatPool *pool, bool err_sums, bool hist
     return ST_OK;
 }
 
+static int64_t columns_of(const WeightStat *s)
+{
+    return (3 + s->fakes) * s->in;
+}
+
+Status weightstat_fakes(WeightStat *s, const WeightFake *fakes, int n, Error *err)
+{
+    if (n <= 0)
+        return ST_OK;
+    double *cols = mem_zarray((size_t)((3 + n) * s->in), sizeof *cols);
+    WeightFake *fake = mem_array((size_t)n, sizeof *fake);
+    if (!cols || !fake) {
+        free(cols);
+        free(fake);
+        return error_nomem(err, "statistics of weights");
+    }
+    memcpy(fake, fakes, (size_t)n * sizeof *fake);
+    free(s->cols);
+    s->cols = cols;
+    s->fake = fake;
+    s->fakes = n;
+    return ST_OK;
+}
+
 void weightstat_free(WeightStat *s)
 {
     if (!s)
@@ -79,6 +105,7 @@ void weightstat_free(WeightStat *s)
     free(s->panel);
     free(s->cols);
     free(s->dense);
+    free(s->fake);
     pthread_mutex_destroy(&s->lock);
     free(s);
 }
@@ -97,12 +124,36 @@ static void note_bad(WeightStat *s, int64_t row, const float *w)
     pthread_mutex_unlock(&s->lock);
 }
 
-/* Adds the float sums [3][in] to the panel's doubles and clears them. */
+/* Adds the float sums of columns to the panel's doubles and clears them. */
 static void flush(const WeightStat *s, Panel *p, float *cols)
 {
-    for (int64_t j = 0; j < 3 * s->in; j++)
+    for (int64_t j = 0; j < columns_of(s); j++)
         p->cols[j] += (double)cols[j];
-    memset(cols, 0, (size_t)(3 * s->in) * sizeof *cols);
+    memset(cols, 0, (size_t)columns_of(s) * sizeof *cols);
+}
+
+static void add_errors(const float *x, const float *y, int64_t rows, int64_t in, float *col)
+{
+    for (int64_t r = 0; r < rows; r++, x += in, y += in)
+        for (int64_t j = 0; j < in; j += LANES) {
+            VF a, b, sum;
+            load_lanes(&a, x + j, in - j);
+            load_lanes(&b, y + j, in - j);
+            load_lanes(&sum, col + j, in - j);
+            a = a - b;
+            sum += a * a;
+            store_lanes(&sum, col + j, in - j);
+        }
+}
+
+/* Sums of every fake over some rows; copy: room for them. */
+static void add_fakes(const WeightStat *s, const float *x, int64_t rows, float *col, float *copy)
+{
+    for (int k = 0; k < s->fakes; k++, col += s->in) {
+        memcpy(copy, x, (size_t)(rows * s->in) * sizeof *copy);
+        s->fake[k].rows(s->fake[k].ctx, copy, rows, s->in);
+        add_errors(x, copy, rows, s->in, col);
+    }
 }
 
 /* Extremes and sums of some rows, their scales; false (and noted) when a value isn't finite. */
@@ -144,7 +195,7 @@ static void merge_counts(WeightStat *s, StatScratch *scratch)
 
 static bool add_rows(WeightStat *s, Panel *p, StatScratch *scratch, int64_t row0, int64_t rows, const float *w)
 {
-    float *cols = scratch->f, *s8 = cols + 3 * s->in, *s4 = s8 + CHUNK;
+    float *cols = scratch->f, *s8 = cols + columns_of(s), *s4 = s8 + CHUNK;
     for (int64_t r = 0; r < rows; r += CHUNK) {
         int64_t g = rows - r < CHUNK ? rows - r : CHUNK;
         const float *x = w + r * s->in;
@@ -152,6 +203,7 @@ static bool add_rows(WeightStat *s, Panel *p, StatScratch *scratch, int64_t row0
             return false;
         if (s->err_sums || s->hist) {
             s->k->weight(x, g, s->in, s8, s4, cols, cols + s->in, cols + 2 * s->in);
+            add_fakes(s, x, g, cols + 3 * s->in, s4 + CHUNK);
             flush(s, p, cols);
         }
         if (s->hist)
@@ -167,7 +219,7 @@ static void merge_panels(WeightStat *s, Panel *p)
     p->done = true;
     for (; s->merged < s->panels && s->panel[s->merged].done; s->merged++) {
         Panel *q = &s->panel[s->merged];
-        for (int64_t j = 0; s->cols && q->cols && j < 3 * s->in; j++)
+        for (int64_t j = 0; s->cols && q->cols && j < columns_of(s); j++)
             s->cols[j] += q->cols[j];
         free(q->cols);
         q->cols = NULL;
@@ -177,11 +229,12 @@ static void merge_panels(WeightStat *s, Panel *p)
 
 static Status whole_panel(WeightStat *s, Panel *p, StatScratch *scratch, int64_t row0, const float *w, Error *err)
 {
-    p->cols = mem_zarray((size_t)(3 * s->in), sizeof *p->cols);
-    if (!p->cols || !statscratch_floats(scratch, (size_t)(3 * s->in + 2 * CHUNK)) ||
+    size_t copy = s->fakes ? (size_t)CHUNK * (size_t)s->in : 0;
+    p->cols = mem_zarray((size_t)columns_of(s), sizeof *p->cols);
+    if (!p->cols || !statscratch_floats(scratch, (size_t)columns_of(s) + 2 * CHUNK + copy) ||
         (s->hist && !statscratch_count16(scratch)))
         return error_nomem(err, "statistics of weights");
-    memset(scratch->f, 0, (size_t)(3 * s->in) * sizeof *scratch->f);
+    memset(scratch->f, 0, (size_t)columns_of(s) * sizeof *scratch->f);
     p->min = INFINITY;
     p->max = -INFINITY;
     add_rows(s, p, scratch, row0, p->rows, w);
@@ -251,6 +304,7 @@ Status weightstat_end(WeightStat *s, WeightTotals *out, Error *err)
         o.err8 = s->cols;
         o.err4 = s->cols + s->in;
         o.sq = s->cols + 2 * s->in;
+        o.err_fake = s->fakes ? s->cols + 3 * s->in : NULL;
         s->cols = NULL;
     }
     *out = o;

@@ -14,6 +14,8 @@
 #include "io/json.h"
 #include "math/convert.h"
 #include "metric/metric.h"
+#include "process/quantizer.h"
+#include "qir/mx.h"
 #include "text/calib.h"
 
 static const char *const calib_path = "tests/golden/analysis/_models/calib5.jsonl";
@@ -29,6 +31,8 @@ typedef struct Run {
     int calls;
     Stream kept;       /* output of layer `keep` */
     int keep;
+    const QSpec *weights; /* [nweights] also scored */
+    int nweights;
 } Run;
 
 static void run_open(Run *u, const char *dir, ArithMode arith, int threads, int max_samples, int64_t seq_len)
@@ -79,8 +83,8 @@ static Status on_layer(void *ctx, int layer, LinearResult *r, int n, const Strea
 static void run_from(Run *u, unsigned needs, const bool *selected, int first, Stream *h)
 {
     Error e = {0};
-    AnalyzeRequest q = {.needs = needs, .selected = selected, .first_layer = first, .h = h, .layer_done = on_layer,
-                        .ctx = u};
+    AnalyzeRequest q = {.needs = needs, .selected = selected, .weights = u->weights, .nweights = u->nweights,
+                        .first_layer = first, .h = h, .layer_done = on_layer, .ctx = u};
     if (analyze_run(u->r, &q, &e) != ST_OK)
         fail_msg("%s", e.text);
 }
@@ -398,6 +402,127 @@ static void local_error_is_its_formula(void **state)
     assert_true(worst < 1e-5);
 }
 
+/* Sum over channels of m2_j-weighted squared errors of a table's quantizer run on the whole weight, over |y|^2. */
+static double table_error(const Capture *c, int64_t linear, const double *w, const QSpec *q)
+{
+    const Linear *lin = &c->m->linears[linear];
+    const float *x = c->x[lin->input];
+    int64_t in = lin->in, n = in * lin->out;
+    float *f = malloc((size_t)n * sizeof *f), *back = malloc((size_t)n * sizeof *back);
+    double e = 0, y = 0;
+    for (int64_t i = 0; i < n; i++)
+        f[i] = (float)w[i];
+    QWeight out;
+    assert_int_equal(qweight_init(&out, q, lin->out, in, NULL), ST_OK);
+    WeightTask t = {.q = q, .w = f, .out = lin->out, .in = in, .T = DT_F32, .F = DT_F32};
+    assert_int_equal(weight_quantizer_find(q)->quantize(&t, &out, NULL), ST_OK);
+    qweight_rows(&out, 0, lin->out, DT_F32, back);
+    for (int64_t r = 0; r < c->rows; r++)
+        for (int64_t o = 0; o < lin->out; o++) {
+            double sum = 0;
+            for (int64_t j = 0; j < in; j++)
+                sum += (double)x[r * in + j] * w[o * in + j];
+            y += sum * sum;
+        }
+    for (int64_t j = 0; j < in; j++) {
+        double m2 = 0, d2 = 0;
+        for (int64_t r = 0; r < c->rows; r++)
+            m2 += (double)x[r * in + j] * (double)x[r * in + j];
+        for (int64_t o = 0; o < lin->out; o++)
+            d2 += (w[o * in + j] - (double)back[o * in + j]) * (w[o * in + j] - (double)back[o * in + j]);
+        e += m2 * d2;
+    }
+    qweight_fini(&out);
+    free(f);
+    free(back);
+    return e / y;
+}
+
+#define FLOAT_IN {.dtype = QT_FLOAT, .scope = QS_PER_TENSOR, .symmetric = true}
+
+static void local_error_takes_any_weight_quantizer(void **state)
+{
+    (void)state;
+    static const QConfig asked[] = {
+        {FLOAT_IN, {QT_INT4, QS_PER_GROUP, true, "minmax", 32, {0}}},
+        {FLOAT_IN, {QT_INT4, QS_PER_CHANNEL, true, "ssz", 0, {0}}},
+        {FLOAT_IN, {QT_MXFP4, QS_PER_BLOCK, true, "minmax", 0, {0}}},
+        {FLOAT_IN, {QT_FP8_E4M3, QS_PER_CHANNEL, true, "minmax", 0, {0}}},
+        {FLOAT_IN, {QT_MXFP4, QS_PER_BLOCK, true, "ceil_x", 0, {.search = true}}},
+        {FLOAT_IN, {QT_INT4, QS_PER_GROUP, true, "minmax", 7, {0}}},
+        {FLOAT_IN, {QT_INT4, QS_PER_GROUP, false, "gptq", 32, {0}}},
+        {FLOAT_IN, {QT_INT4, QS_PER_CHANNEL, true, "gptq", 0, {0}}},
+    };
+    QSpec weights[LOCAL_EXTRA];
+    int n = local_error_specs(asked, 8, weights);
+    assert_int_equal(n, 7); /* gptq per_channel symmetric is scored as minmax, which is always there */
+    Run u;
+    run_open(&u, "tests/golden/analysis/_models/llama-fp32", ARITH_FP32, 2, 3, 0);
+    u.weights = weights;
+    u.nweights = n;
+    run_all(&u, metric_find("local_error")->needs, NULL);
+    Capture c = capture(&u);
+    char why[160];
+    for (int64_t i = 0; i < u.m->nlinears; i++) {
+        double *w = weight_of(u.m, i);
+        for (int k = 0; k < 4; k++) {
+            double want = table_error(&c, i, w, &asked[k].weight);
+            double got = score_of(&u, metric_find("local_error"), i, &asked[k]);
+            if (!(fabs(got - want) <= 1e-4 * want))
+                fail_msg("%s, %s: %g, wanted %g", u.m->linears[i].name, asked[k].weight.method, got, want);
+        }
+        double searched = score_of(&u, metric_find("local_error"), i, &asked[4]);
+        assert_true(searched > 0 && searched < 0.5);
+        assert_true(isnan(metric_find("local_error")->score(&u.res[i], &asked[5], why, sizeof why)));
+        assert_non_null(strstr(why, "group_size"));
+        const Metric *le = metric_find("local_error");
+        /* gptq as minmax of its grid; the asymmetric one is finer */
+        double group = score_of(&u, le, i, &asked[0]), gptq = score_of(&u, le, i, &asked[6]);
+        assert_true(gptq > 0 && gptq < group * 1.2);
+        assert_true(score_of(&u, le, i, &asked[7]) == score_of(&u, le, i, &levels[3].q));
+        free(w);
+    }
+    capture_free(&c);
+    run_close(&u);
+}
+
+/* The noise that stands for float activations, against quantizing the inputs themselves. */
+static void float_activations_have_about_their_own_noise(void **state)
+{
+    (void)state;
+    static const QType types[] = {QT_MXFP8, QT_MXFP4};
+    Run u;
+    run_open(&u, "tests/golden/analysis/_models/qwen3-bf16", ARITH_FP32, 2, 3, 0);
+    run_all(&u, metric_find("local_error")->needs, NULL);
+    Capture c = capture(&u);
+    double least = 1, most = 1;
+    for (int64_t i = 0; i < u.m->nlinears; i++) {
+        const Linear *lin = &u.m->linears[i];
+        double *w = weight_of(u.m, i);
+        float *y = malloc((size_t)lin->in * sizeof *y);
+        for (int t = 0; t < 2; t++) {
+            double e = 0;
+            for (int64_t r = 0; r < c.rows; r++) {
+                const float *x = c.x[lin->input] + r * lin->in;
+                mx_fake_row(types[t], x, lin->in, DT_F32, y);
+                for (int64_t j = 0; j < lin->in; j++)
+                    for (int64_t o = 0; o < lin->out; o++)
+                        e += ((double)x[j] - (double)y[j]) * ((double)x[j] - (double)y[j]) * w[o * lin->in + j] *
+                             w[o * lin->in + j] / (double)c.rows;
+            }
+            double ratio = u.res[i].err.act_err[4 + t] / e;
+            least = fmin(least, ratio);
+            most = fmax(most, ratio);
+        }
+        free(y);
+        free(w);
+    }
+    printf("# expected over true error of mx activations: %.2f to %.2f\n", least, most);
+    assert_true(least > 0.5 && most < 2);
+    capture_free(&c);
+    run_close(&u);
+}
+
 /* True W8A8 output error of a linear, static symmetric activations: |XW - QX QW|^2 / |XW|^2. */
 static double true_error(const Capture *c, int64_t linear)
 {
@@ -508,7 +633,7 @@ static void missing_scores_have_a_reason(void **state)
     assert_null(metric_find("curtosis"));
     const Metric *le = metric_find("local_error");
     ok.in.values = 10;
-    ok.err = (LocalError){true, {3, 5}, {1, 2, 4}, 10};
+    ok.err = (LocalError){.have = true, .weight_err = {3, 5}, .act_err = {1, 2, 4, 8, 16, 32}, .output_sq = 10};
     assert_true(le->score(&ok, &levels[0].q, why, sizeof why) == 0.4);
     assert_true(le->score(&ok, &levels[1].q, why, sizeof why) == 0.5);
     assert_true(le->score(&ok, &levels[2].q, why, sizeof why) == 0.9);
@@ -519,7 +644,21 @@ static void missing_scores_have_a_reason(void **state)
     assert_true(local_error_score(&ok.err, &f) == 0 && local_error_score(&ok.err, NULL) == 0);
     other.weight.scope = QS_PER_GROUP;
     assert_true(isnan(le->score(&ok, &other, why, sizeof why)));
-    assert_non_null(strstr(why, "per_channel"));
+    assert_non_null(strstr(why, "local_error again"));
+    QSpec specs[LOCAL_EXTRA];
+    assert_int_equal(local_error_specs(&other, 1, specs), 1);
+    assert_false(local_error_covers(&ok.err, specs, 1));
+    ok.err.extras = 1;
+    ok.err.extra[0].key = qspec_key(specs);
+    ok.err.extra[0].err = 9;
+    assert_true(local_error_covers(&ok.err, specs, 1));
+    assert_true(le->score(&ok, &other, why, sizeof why) == 1.0);
+    ok.err.extra[0].err = NAN;
+    assert_true(isnan(le->score(&ok, &other, why, sizeof why)));
+    assert_non_null(strstr(why, "group_size"));
+    other.weight.ext.steps = 3; /* another spec */
+    assert_true(isnan(local_error_score(&ok.err, &other)));
+    ok.err.extras = 0;
     assert_true(isnan(le->score(&ok, NULL, why, sizeof why)));
     assert_non_null(strstr(why, "recipe"));
     ok.weight.bad = true;
@@ -527,7 +666,7 @@ static void missing_scores_have_a_reason(void **state)
     assert_true(isnan(le->score(&ok, &levels[0].q, why, sizeof why)));
     assert_string_equal(why, "weight: Inf first at row 3 column 17");
     ok.weight.bad = false;
-    ok.err = (LocalError){true, {0, 0}, {0, 0, 0}, 0}; /* an input of zeros: no error */
+    ok.err = (LocalError){.have = true}; /* an input of zeros: no error */
     assert_true(le->score(&ok, &levels[0].q, why, sizeof why) == 0);
 }
 
@@ -539,9 +678,9 @@ static void bounds_are_checked_and_estimated(void **state)
     run_open(&u, "tests/golden/analysis/_models/llama-fp32", ARITH_FP32, 1, 1, 0);
     AnalyzeRequest q = {.needs = NEED_ORDER, .first_layer = u.m->cfg.layers + 1};
     assert_int_equal(analyze_run(u.r, &q, &e), ST_USAGE);
-    uint64_t few = analyze_bytes(u.m, NEED_ORDER, 100, 100, 1), more = analyze_bytes(u.m, ALL, 100, 100, 1);
-    assert_true(few > 0 && more > few && analyze_bytes(u.m, ALL, 100, 100, 4) > more &&
-                analyze_bytes(u.m, ALL, 200, 100, 1) > more);
+    uint64_t few = analyze_bytes(u.m, NEED_ORDER, 0, 100, 100, 1), more = analyze_bytes(u.m, ALL, 0, 100, 100, 1);
+    assert_true(few > 0 && more > few && analyze_bytes(u.m, ALL, 0, 100, 100, 4) > more && analyze_bytes(u.m, ALL, 2, 100, 100, 1) > more &&
+                analyze_bytes(u.m, ALL, 0, 200, 100, 1) > more);
     run_close(&u);
 }
 
@@ -552,6 +691,8 @@ int main(void)
         cmocka_unit_test(recorded_model_mode),
         cmocka_unit_test(threads_resume_and_selection_change_nothing),
         cmocka_unit_test(local_error_is_its_formula),
+        cmocka_unit_test(local_error_takes_any_weight_quantizer),
+        cmocka_unit_test(float_activations_have_about_their_own_noise),
         cmocka_unit_test(local_error_ranks_as_the_true_error_does),
         cmocka_unit_test(demo_ranks_its_bad_layers_first),
         cmocka_unit_test(missing_scores_have_a_reason),
