@@ -24,6 +24,7 @@ const Arch *const arch_table[] = {
     &arch_deepseek_v3,
     &arch_deepseek_v32,
     &arch_glm_moe_dsa,
+    &arch_longcat_flash,
     &arch_gpt_oss,
     NULL,
 };

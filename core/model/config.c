@@ -100,6 +100,12 @@ static Status size_key(const cJSON *config, const char *key, int64_t max, int64_
     return ST_OK;
 }
 
+/* The family's own name of a key, or the usual one. */
+static const char *or_key(const char *own, const char *usual)
+{
+    return own ? own : usual;
+}
+
 /* A number of type int under `key`, within [least, max]; *out keeps its value when the key is absent. */
 static Status count_key(const cJSON *config, const char *key, int64_t least, int64_t max, int *out, Error *err)
 {
@@ -112,12 +118,26 @@ static Status count_key(const cJSON *config, const char *key, int64_t least, int
     return ST_OK;
 }
 
-static Status read_mla(const cJSON *config, ModelConfig *cfg, Error *err)
+/* sqrt(hidden / rank) for q and for the latent of k and v, unless the file says that there are none. */
+static Status read_latent_scales(const cJSON *config, ModelConfig *cfg, Error *err)
+{
+    MlaConfig *m = &cfg->mla;
+    bool q = true, kv = true;
+    RETURN_IF_ERROR(json_bool(config, "mla_scale_q_lora", &q, NULL, err));
+    RETURN_IF_ERROR(json_bool(config, "mla_scale_kv_lora", &kv, NULL, err));
+    if (q && m->q_rank)
+        m->q_scale = (float)sqrt((double)cfg->hidden / (double)m->q_rank);
+    if (kv)
+        m->kv_scale = (float)sqrt((double)cfg->hidden / (double)m->kv_rank);
+    return ST_OK;
+}
+
+static Status read_mla(const cJSON *config, const Arch *arch, ModelConfig *cfg, Error *err)
 {
     MlaConfig *m = &cfg->mla;
     const cJSON *q = cJSON_GetObjectItemCaseSensitive(config, "q_lora_rank");
     *m = (MlaConfig){.q_rank = cJSON_IsNull(q) ? 0 : 1536, .kv_rank = 512, .nope = 128, .rope = 64, .v = 128,
-                     .interleaved = true};
+                     .interleaved = true, .q_scale = 1, .kv_scale = 1};
     if (m->q_rank)
         RETURN_IF_ERROR(size_key(config, "q_lora_rank", MAX_WIDTH, &m->q_rank, err));
     RETURN_IF_ERROR(size_key(config, "kv_lora_rank", MAX_WIDTH, &m->kv_rank, err));
@@ -128,7 +148,7 @@ static Status read_mla(const cJSON *config, ModelConfig *cfg, Error *err)
     cfg->kv_heads = cfg->heads;
     cfg->head_dim = m->nope + m->rope;
     cfg->v_dim = m->v;
-    return ST_OK;
+    return arch->latent_scale ? read_latent_scales(config, cfg, err) : ST_OK;
 }
 
 /* Layers of linear attention: those layer_types names, else all but every full_attention_interval-th. */
@@ -249,9 +269,9 @@ static Status read_sizes(const cJSON *config, const Arch *arch, ModelConfig *cfg
 {
     int64_t layers = 0, heads = 0, kv, head_dim;
     RETURN_IF_ERROR(size_key(config, "hidden_size", MAX_WIDTH, &cfg->hidden, err));
-    RETURN_IF_ERROR(size_key(config, "intermediate_size", MAX_WIDTH, &cfg->inter, err));
+    RETURN_IF_ERROR(size_key(config, or_key(arch->ffn_key, "intermediate_size"), MAX_WIDTH, &cfg->inter, err));
     RETURN_IF_ERROR(size_key(config, "vocab_size", MAX_WIDTH, &cfg->vocab, err));
-    RETURN_IF_ERROR(size_key(config, "num_hidden_layers", MAX_LAYERS, &layers, err));
+    RETURN_IF_ERROR(size_key(config, or_key(arch->layers_key, "num_hidden_layers"), MAX_LAYERS, &layers, err));
     RETURN_IF_ERROR(size_key(config, "num_attention_heads", MAX_HEADS, &heads, err));
     kv = heads;
     RETURN_IF_ERROR(size_key(config, "num_key_value_heads", MAX_HEADS, &kv, err));
@@ -271,7 +291,7 @@ static Status read_sizes(const cJSON *config, const Arch *arch, ModelConfig *cfg
     cfg->kv_heads = (int)kv;
     cfg->head_dim = (int)head_dim;
     cfg->v_dim = cfg->head_dim;
-    return arch->mla ? read_mla(config, cfg, err) : ST_OK;
+    return arch->mla ? read_mla(config, arch, cfg, err) : ST_OK;
 }
 
 /* mlp_layer_types, which GLM-5 may give instead of first_k_dense_replace. */
@@ -343,8 +363,14 @@ static Status read_moe(const cJSON *config, const Arch *arch, Arena *a, ModelCon
     const MoeRule *rule = arch->moe;
     MoeConfig *m = &cfg->moe;
     int64_t experts = 0, top_k = 0;
+    const char *zero = "identity";
     RETURN_IF_ERROR(size_key(config, rule->experts_key, MAX_EXPERTS, &experts, err));
-    RETURN_IF_ERROR(size_key(config, "num_experts_per_tok", experts, &top_k, err));
+    if (rule->zero_key)
+        RETURN_IF_ERROR(count_key(config, rule->zero_key, 0, MAX_EXPERTS, &m->zero, err));
+    RETURN_IF_ERROR(json_str(config, "zero_expert_type", &zero, NULL, err));
+    if (m->zero && strcmp(zero, "identity") != 0)
+        return error_set(err, ST_DATA, "'zero_expert_type' is '%s': supported is identity", zero);
+    RETURN_IF_ERROR(size_key(config, or_key(rule->top_k_key, "num_experts_per_tok"), experts + m->zero, &top_k, err));
     RETURN_IF_ERROR(size_key(config, rule->inter_key, MAX_WIDTH, &m->inter, err));
     m->experts = (int)experts;
     m->top_k = (int)top_k;

@@ -144,15 +144,13 @@ static Status add_alone(Open *o, int layer, const char *module, const char *name
 
 /* ---- attention ---- */
 
-static const char self_attn[] = "self_attn";
-
 static Status take_o(Open *o, int layer, LayerTensors *t)
 {
     const ModelConfig *c = &o->m->cfg;
     const char *keys = c->mla.kv_rank ? "hidden_size, num_attention_heads x v_head_dim"
                                       : "hidden_size, num_attention_heads x head_dim";
     Want w = {LK_O, c->hidden, (int64_t)c->heads * c->v_dim, keys, -1, -1};
-    return add_alone(o, layer, self_attn, "o_proj", &w, &t->o);
+    return add_alone(o, layer, o->attn, "o_proj", &w, &t->o);
 }
 
 static Status take_qkv(Open *o, int layer, LayerTensors *t)
@@ -166,23 +164,25 @@ static Status take_qkv(Open *o, int layer, LayerTensors *t)
         Want w = {LK_QKV, q + 2 * kv, c->hidden,
                   "(num_attention_heads + 2 num_key_value_heads) x head_dim, hidden_size", -1, -1};
         RETURN_IF_ERROR(take_o(o, layer, t)); /* the family's definition order */
-        return add_alone(o, layer, self_attn, "qkv_proj", &w, &t->q);
+        return add_alone(o, layer, o->attn, "qkv_proj", &w, &t->q);
     }
     Want w = {LK_Q, o->m->arch->out_gate ? 2 * q : q, c->hidden, q_keys, -1, -1};
-    RETURN_IF_ERROR(add_linear(o, layer, self_attn, "q_proj", &w, &t->q));
+    RETURN_IF_ERROR(add_linear(o, layer, o->attn, "q_proj", &w, &t->q));
     w = (Want){LK_K, kv, c->hidden, kv_keys, t->q, -1};
-    RETURN_IF_ERROR(add_linear(o, layer, self_attn, "k_proj", &w, &t->k));
+    RETURN_IF_ERROR(add_linear(o, layer, o->attn, "k_proj", &w, &t->k));
     w.kind = LK_V;
-    RETURN_IF_ERROR(add_linear(o, layer, self_attn, "v_proj", &w, &t->v));
+    RETURN_IF_ERROR(add_linear(o, layer, o->attn, "v_proj", &w, &t->v));
     RETURN_IF_ERROR(close_group(o, t->q, "qkv"));
     return take_o(o, layer, t);
 }
 
 static Status take_indexer(Open *o, int layer, LayerTensors *t)
 {
-    static const char module[] = "self_attn.indexer", dim[] = "index_head_dim";
+    static const char dim[] = "index_head_dim";
     const ModelConfig *c = &o->m->cfg;
     const IndexConfig *x = &c->index;
+    char module[64];
+    snprintf(module, sizeof module, "%s.indexer", o->attn);
     Want q = {LK_OTHER, (int64_t)x->heads * x->dim, c->mla.q_rank, "index_n_heads x index_head_dim, q_lora_rank", t->q,
               -1};
     Want k = {LK_OTHER, x->dim, c->hidden, "index_head_dim, hidden_size", t->q_a, -1};
@@ -205,16 +205,16 @@ static Status take_mla(Open *o, int layer, LayerTensors *t)
                  "num_attention_heads x (qk_nope_head_dim + v_head_dim), kv_lora_rank", -1, -1};
     if (a->q_rank) {
         Want q_a = {LK_OTHER, a->q_rank, c->hidden, "q_lora_rank, hidden_size", -1, -1};
-        RETURN_IF_ERROR(add_alone(o, layer, self_attn, "q_a_proj", &q_a, &t->q_a));
+        RETURN_IF_ERROR(add_alone(o, layer, o->attn, "q_a_proj", &q_a, &t->q_a));
         RETURN_IF_ERROR(take_vector(o, layer, a->q_rank, 0, "q_lora_rank", &t->q_a_norm,
-                                    "self_attn.q_a_layernorm.weight"));
+                                    "%s.q_a_layernorm.weight", o->attn));
     }
-    RETURN_IF_ERROR(add_alone(o, layer, self_attn, a->q_rank ? "q_b_proj" : "q_proj", &q, &t->q));
+    RETURN_IF_ERROR(add_alone(o, layer, o->attn, a->q_rank ? "q_b_proj" : "q_proj", &q, &t->q));
     kv_a.input = a->q_rank ? t->q_a : t->q;
-    RETURN_IF_ERROR(add_alone(o, layer, self_attn, "kv_a_proj_with_mqa", &kv_a, &t->kv_a));
+    RETURN_IF_ERROR(add_alone(o, layer, o->attn, "kv_a_proj_with_mqa", &kv_a, &t->kv_a));
     RETURN_IF_ERROR(take_vector(o, layer, a->kv_rank, 0, "kv_lora_rank", &t->kv_a_norm,
-                                "self_attn.kv_a_layernorm.weight"));
-    RETURN_IF_ERROR(add_alone(o, layer, self_attn, "kv_b_proj", &kv_b, &t->kv_b));
+                                "%s.kv_a_layernorm.weight", o->attn));
+    RETURN_IF_ERROR(add_alone(o, layer, o->attn, "kv_b_proj", &kv_b, &t->kv_b));
     RETURN_IF_ERROR(take_o(o, layer, t));
     return c->index.heads && !c->index.shared[layer] ? take_indexer(o, layer, t) : ST_OK;
 }
@@ -391,23 +391,42 @@ static Status take_experts(Open *o, int layer, LayerTensors *t)
     return close_group(o, t->expert, "experts");
 }
 
+/* Experts that give back what they read have no weights; some files hold a few for them, which nobody misses. */
+static Status ignore_zero_experts(Open *o, int layer)
+{
+    const MoeRule *r = o->m->arch->moe;
+    const char *const parts[] = {r->gate, r->up, r->down};
+    char text[NAME_MAX_BYTES];
+    for (int i = 0; i < 3 * o->m->cfg.moe.zero; i++) {
+        snprintf(text, sizeof text, "model.layers.%d.%s.experts.%d.%s.weight", layer, r->block,
+                 o->m->cfg.moe.experts + i / 3, parts[i % 3]);
+        const TensorInfo *t = checkpoint_find(o->m->ckpt, text);
+        if (t && !map_add(&o->used, t->name, strlen(t->name), 0, NULL))
+            return error_nomem(o->err, "the model's tensors");
+    }
+    return ST_OK;
+}
+
 static Status take_moe(Open *o, int layer, LayerTensors *t)
 {
     const MoeRule *r = o->m->arch->moe;
     const ModelConfig *c = &o->m->cfg;
-    int64_t n = c->moe.experts;
-    if (r->router_linear) {
-        Want w = {LK_ROUTER, n, c->hidden, r->experts_key, -1, -1};
-        RETURN_IF_ERROR(add_alone(o, layer, r->block, "gate", &w, &t->router_linear));
-    } else {
+    int64_t n = c->moe.experts + c->moe.zero;
+    const char *name = r->router ? r->router : "gate";
+    Want router = {LK_ROUTER, n, c->hidden, r->experts_key, -1, -1};
+    if (!r->router_linear)
         RETURN_IF_ERROR(take_vector(o, layer, n, c->hidden, r->experts_key, &t->router, "%s.%s.weight", r->block,
-                                    r->router ? r->router : "gate"));
-    }
+                                    name));
+    else if (!r->router_wide)
+        RETURN_IF_ERROR(add_alone(o, layer, r->block, name, &router, &t->router_linear));
     if (r->bias)
         RETURN_IF_ERROR(take_vector(o, layer, n, 0, r->experts_key, &t->router_bias, "%s.%s", r->block, r->bias));
     StackLayout layout = STACK_IN_TURN;
     bool stacked = r->stacked || found_stacked(o, layer, &layout);
     RETURN_IF_ERROR(stacked ? take_stacked_experts(o, layer, layout, t) : take_experts(o, layer, t));
+    if (r->router_wide)
+        RETURN_IF_ERROR(add_alone(o, layer, r->block, name, &router, &t->router_linear));
+    RETURN_IF_ERROR(ignore_zero_experts(o, layer));
     if (!c->moe.shared_inter)
         return ST_OK;
     char module[64];
@@ -445,14 +464,48 @@ static Status take_norms(Open *o, int layer, LayerTensors *t)
                        "self_attn.k_norm.weight");
 }
 
+static void clear_layer(const Open *o, LayerTensors *t)
+{
+    *t = (LayerTensors){.first = (int32_t)o->m->nlinears, .q = -1, .k = -1, .v = -1, .o = -1, .gate = -1, .up = -1,
+                        .down = -1, .q_a = -1, .kv_a = -1, .kv_b = -1, .qkvz = -1, .ba = -1, .index_q = -1,
+                        .index_k = -1, .index_w = -1, .router_linear = -1, .shared_gate = -1, .expert = -1};
+}
+
+/* Two halves of attention and dense feed-forward, and experts beside the first feed-forward block. They come in the
+ * order the library defines them in. */
+static Status take_halves(Open *o, int layer, LayerTensors *first, LayerTensors *second)
+{
+    static const char *const attn[] = {"self_attn.0", "self_attn.1"}, *const mlp[] = {"mlps.0", "mlps.1"};
+    const char *keys = "ffn_hidden_size, hidden_size";
+    LayerTensors *const half[] = {first, second};
+    const ModelConfig *c = &o->m->cfg;
+    clear_layer(o, second);
+    first->then = second;
+    RETURN_IF_ERROR(take_moe(o, layer, first));
+    for (int i = 0; i < 2; i++) {
+        o->attn = attn[i];
+        RETURN_IF_ERROR(take_vector(o, layer, c->hidden, 0, "hidden_size", &half[i]->input_norm,
+                                    "input_layernorm.%d.weight", i));
+        RETURN_IF_ERROR(take_vector(o, layer, c->hidden, 0, "hidden_size", &half[i]->post_norm,
+                                    "post_attention_layernorm.%d.weight", i));
+        RETURN_IF_ERROR(take_mla(o, layer, half[i]));
+    }
+    for (int i = 0; i < 2; i++)
+        RETURN_IF_ERROR(take_dense(o, layer, mlp[i], c->inter, keys, half[i]));
+    first->count = second->count = (int32_t)o->m->nlinears - first->first;
+    second->first = first->first;
+    return ST_OK;
+}
+
 static Status take_layer(Open *o, int layer)
 {
     static const char keys[] = "intermediate_size, hidden_size";
     const ModelConfig *c = &o->m->cfg;
     LayerTensors *t = &o->m->layers[layer];
-    *t = (LayerTensors){.first = (int32_t)o->m->nlinears, .q = -1, .k = -1, .v = -1, .o = -1, .gate = -1, .up = -1,
-                        .down = -1, .q_a = -1, .kv_a = -1, .kv_b = -1, .qkvz = -1, .ba = -1, .index_q = -1,
-                        .index_k = -1, .index_w = -1, .router_linear = -1, .shared_gate = -1, .expert = -1};
+    o->attn = "self_attn";
+    clear_layer(o, t);
+    if (o->m->arch->halves)
+        return take_halves(o, layer, t, t + c->layers);
     RETURN_IF_ERROR(take_norms(o, layer, t));
     bool delta = c->delta.layer && c->delta.layer[layer];
     RETURN_IF_ERROR(delta ? take_delta(o, layer, t) : o->m->arch->mla ? take_mla(o, layer, t) : take_qkv(o, layer, t));
@@ -465,7 +518,8 @@ static Status take_layer(Open *o, int layer)
 Status open_layers(Open *o)
 {
     Model *m = o->m;
-    m->layers = mem_zarray((size_t)m->cfg.layers, sizeof *m->layers);
+    /* the second halves stand behind the first */
+    m->layers = mem_zarray((size_t)m->cfg.layers * (m->arch->halves ? 2 : 1), sizeof *m->layers);
     if (!m->layers)
         return error_nomem(o->err, "the model's layers");
     for (int i = 0; i < m->cfg.layers; i++)

@@ -8,6 +8,7 @@ typedef struct Open {
     Model *m;
     Map used; /* names of the tensors the decoder uses */
     Error *err;
+    const char *attn; /* module of the attention at work: "self_attn" */
     size_t linears_cap, groups_cap;
 } Open;
 

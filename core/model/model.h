@@ -41,6 +41,7 @@ typedef struct MlaConfig {
     int64_t q_rank, kv_rank; /* q_rank 0: a plain q_proj */
     int nope, rope, v;       /* dimensions of a head: without and with rotation, and of its values */
     bool interleaved;        /* rotated pairs are neighbours */
+    float q_scale, kv_scale; /* of q, and of the normed latent of k and v; 1: none */
 } MlaConfig;
 
 /* Linear attention by the gated delta rule; layer NULL: there is none. */
@@ -62,6 +63,7 @@ typedef struct IndexConfig {
 /* Mixture of experts; experts 0: there is none. */
 typedef struct MoeConfig {
     int experts, top_k;
+    int zero;                /* more to choose from that give back what they read; numbered after the experts */
     int groups, top_groups;  /* experts are chosen from top_groups of the groups; groups 1: from all */
     int64_t inter, shared_inter; /* shared_inter 0: no shared expert */
     bool renorm;
@@ -105,6 +107,8 @@ typedef struct MoeRule {
     const char *block;          /* module of a layer's experts: "mlp" */
     const char *experts_key;    /* config.json: their number */
     const char *inter_key;      /* and their width */
+    const char *top_k_key;      /* how many a token takes, NULL: num_experts_per_tok */
+    const char *zero_key;       /* number of those without weights, NULL: the family has none */
     const char *bias;           /* tensor that is added for the choice, under block; NULL: none */
     const char *gate, *up, *down; /* names of an expert's linears */
     const char *shared;         /* the shared expert's module, NULL: none */
@@ -114,6 +118,7 @@ typedef struct MoeRule {
     bool stacked;               /* one tensor for all experts, [in][out] with gate and up in turn (variant E) */
     bool round_logits;          /* a router that is no linear has a bias and rounds like one */
     bool router_linear;         /* the router is a linear of the model; otherwise it computes in float32 */
+    bool router_wide;           /* a linear that computes in float32 all the same, defined after the experts */
     MoeLayers layers;
     RouterScore score;
     GroupScore group;
@@ -137,6 +142,10 @@ typedef struct Arch {
     bool fused;                  /* qkv_proj and gate_up_proj */
     bool local_rope;             /* layers with a window have a rotary embedding of their own */
     bool mla;
+    bool latent_scale;           /* MlaConfig.q_scale and kv_scale */
+    bool halves;                 /* a layer is two of attention and dense feed-forward; experts read what the first
+                                  * feed-forward block reads, what they give is added behind the second */
+    const char *layers_key, *ffn_key; /* NULL: num_hidden_layers, intermediate_size */
     bool delta;                  /* all layers but every full_attention_interval-th are DeltaConfig's */
     bool out_gate;               /* q_proj also gives a gate for each head's output: rows of a head are [q | gate] */
     IndexerKind indexer;
@@ -189,7 +198,7 @@ typedef struct LayerTensors {
     const TensorInfo *sinks;                  /* a score for every head that no value belongs to */
     const TensorInfo *router, *router_bias;   /* router: when it is no linear */
     /* Indices into linears, -1 for what the layer lacks. Fused: q is qkv_proj, gate is gate_up_proj. With experts
-     * gate, up and down are the shared expert's. */
+     * gate, up and down are the shared expert's (Arch.halves: the dense block's). */
     int32_t first, count;                     /* the layer's linears */
     int32_t q, k, v, o, gate, up, down;
     int32_t q_a, kv_a, kv_b;                  /* MLA; q is q_b_proj, or q_proj without a latent */
@@ -197,6 +206,7 @@ typedef struct LayerTensors {
     int32_t index_q, index_k, index_w;        /* the indexer's queries, keys and weights of its heads */
     int32_t router_linear, shared_gate;
     int32_t expert;                           /* gate of expert 0; three linears an expert: gate, up, down */
+    const struct LayerTensors *then;          /* the second half, NULL where there is none */
 } LayerTensors;
 
 typedef struct Model {

@@ -7,77 +7,6 @@
 
 enum { ROW_TILE = 64 }; /* rows of one element-wise task */
 
-/* ---- cutting rows ---- */
-
-static void add_block(BlockPlan *p, int64_t end, int sample_after)
-{
-    p->start[p->n + 1] = end;
-    p->sample[p->n + 1] = sample_after;
-    int64_t rows = end - p->start[p->n];
-    p->largest = rows > p->largest ? rows : p->largest;
-    p->n++;
-}
-
-Status blocks_plan(BlockPlan *p, const Stream *shape, Error *err)
-{
-    int64_t most = shape->rows / BLOCK_GOOD + shape->samples + 2;
-    *p = (BlockPlan){0};
-    p->start = mem_zarray((size_t)most, sizeof *p->start);
-    p->sample = mem_zarray((size_t)most, sizeof *p->sample);
-    if (!p->start || !p->sample)
-        return error_nomem(err, "the row plan");
-    for (int s = 0; s < shape->samples; s++) {
-        int64_t r0 = shape->start[s], r1 = shape->start[s + 1], open = p->start[p->n];
-        p->longest_sample = r1 - r0 > p->longest_sample ? r1 - r0 : p->longest_sample;
-        if (r0 > open && r1 - open > BLOCK_MAX) {
-            add_block(p, r0, s);
-            open = r0;
-        }
-        int64_t parts = (r1 - open + BLOCK_MAX - 1) / BLOCK_MAX;
-        for (int64_t i = 1; i < parts; i++) /* only a sample alone is cut */
-            add_block(p, open + (r1 - open) * i / parts, -1);
-        if (r1 - open >= BLOCK_GOOD)
-            add_block(p, r1, s + 1);
-    }
-    if (p->start[p->n] < shape->rows)
-        add_block(p, shape->rows, shape->samples);
-    p->sample[p->n] = shape->samples;
-    return ST_OK;
-}
-
-void blocks_fini(BlockPlan *p)
-{
-    free(p->start);
-    free(p->sample);
-    *p = (BlockPlan){0};
-}
-
-/* The block after the chunk that begins at block b0: whole samples, up to `rows` rows, at least one unit. */
-static int64_t chunk_end(const BlockPlan *p, int64_t b0, int64_t rows)
-{
-    int64_t end = b0;
-    for (int64_t b = b0 + 1; b <= p->n; b++) {
-        if (p->sample[b] < 0)
-            continue;
-        if (end > b0 && p->start[b] - p->start[b0] > rows)
-            break;
-        end = b;
-    }
-    return end;
-}
-
-/* Rows of the largest unit that cannot be cut. */
-static int64_t largest_unit(const BlockPlan *p)
-{
-    int64_t most = 0;
-    for (int64_t b = 0; b < p->n;) {
-        int64_t e = chunk_end(p, b, 0);
-        most = p->start[e] - p->start[b] > most ? p->start[e] - p->start[b] : most;
-        b = e;
-    }
-    return most;
-}
-
 /* ---- what a layer needs ---- */
 
 static int64_t max64(int64_t a, int64_t b)
@@ -169,36 +98,50 @@ Status layer_linear_start(LayerRun *lr, LinearRun *l, int32_t index, Error *err)
                          : load_vector(lr->r, lin->bias, &l->bias, err);
 }
 
+static void linear_roles(const LayerTensors *t, int32_t index[LINEAR_ROLES])
+{
+    const int32_t all[LINEAR_ROLES] = {
+        [L_Q] = t->q, [L_K] = t->k, [L_V] = t->v, [L_O] = t->o, [L_GATE] = t->gate, [L_UP] = t->up,
+        [L_DOWN] = t->down, [L_Q_A] = t->q_a, [L_KV_A] = t->kv_a, [L_KV_B] = t->kv_b,
+        [L_INDEX_Q] = t->index_q, [L_INDEX_K] = t->index_k, [L_INDEX_W] = t->index_w,
+        [L_QKVZ] = t->qkvz, [L_BA] = t->ba, [L_ROUTER] = t->router_linear, [L_SHARED_GATE] = t->shared_gate,
+    };
+    memcpy(index, all, sizeof all);
+}
+
+/* Multiply-adds of the half over `rows` rows. */
+static double half_work(const Model *m, const LayerTensors *t, double rows)
+{
+    int32_t index[LINEAR_ROLES];
+    double work = t->expert >= 0 ? 3.0 * (double)m->cfg.moe.inter * (double)m->cfg.hidden * m->cfg.moe.top_k : 0;
+    linear_roles(t, index);
+    for (int i = 0; i < LINEAR_ROLES; i++)
+        if (index[i] >= 0)
+            work += (double)m->linears[index[i]].out * (double)m->linears[index[i]].in;
+    return work * rows;
+}
+
 static Status start_layer(LayerRun *lr, Error *err)
 {
     Runner *r = lr->r;
-    const LayerTensors *t = &r->m->layers[lr->layer];
+    const LayerTensors *t = lr->t;
     const TensorInfo *const norm[NORM_ROLES] = {
         [NORM_INPUT] = t->input_norm, [NORM_POST] = t->post_norm, [NORM_AFTER_ATTN] = t->after_attn,
         [NORM_AFTER_FFN] = t->after_ffn, [NORM_Q] = t->q_norm, [NORM_K] = t->k_norm, [NORM_Q_A] = t->q_a_norm,
         [NORM_KV_A] = t->kv_a_norm, [NORM_INDEX] = t->index_norm, [INDEX_BIAS] = t->index_bias, [SINKS] = t->sinks,
         [NORM_DELTA] = t->delta_norm, [CONV] = t->conv, [A_LOG] = t->a_log, [DT_BIAS] = t->dt_bias,
     };
-    const int32_t index[LINEAR_ROLES] = {
-        [L_Q] = t->q, [L_K] = t->k, [L_V] = t->v, [L_O] = t->o, [L_GATE] = t->gate, [L_UP] = t->up,
-        [L_DOWN] = t->down, [L_Q_A] = t->q_a, [L_KV_A] = t->kv_a, [L_KV_B] = t->kv_b,
-        [L_INDEX_Q] = t->index_q, [L_INDEX_K] = t->index_k, [L_INDEX_W] = t->index_w,
-        [L_QKVZ] = t->qkvz, [L_BA] = t->ba, [L_ROUTER] = t->router_linear, [L_SHARED_GATE] = t->shared_gate,
-    };
+    int32_t index[LINEAR_ROLES];
+    linear_roles(t, index);
     RETURN_IF_ERROR(blocks_plan(&lr->blocks, lr->in, err));
     for (int i = 0; i < LINEAR_ROLES; i++) {
         if (index[i] < 0)
             continue;
         RETURN_IF_ERROR(layer_linear_start(lr, &lr->lin[i], index[i], err));
-        const Linear *l = &r->m->linears[index[i]];
-        lr->work_total += (double)l->out * (double)l->in * (double)lr->in->rows;
     }
     for (int i = 0; i < NORM_ROLES; i++)
         if (norm[i])
             RETURN_IF_ERROR(load_vector(r, norm[i], &lr->norm[i], err));
-    if (lr->experts)
-        lr->work_total += 3.0 * (double)r->m->cfg.moe.inter * (double)r->m->cfg.hidden * (double)lr->in->rows *
-                          (double)r->m->cfg.moe.top_k;
     for (int s = 0; s < lr->in->samples; s++)
         RETURN_IF_ERROR(rope_reserve(&r->rope, &r->m->cfg, lr->local, &r->ops,
                                      lr->in->start[s + 1] - lr->in->start[s], err));
@@ -217,6 +160,8 @@ static void end_layer(LayerRun *lr)
         layer_linear_end(&lr->lin[i]);
     for (int i = 0; i < NORM_ROLES; i++)
         free(lr->norm[i]);
+    memset(lr->lin, 0, sizeof lr->lin);
+    memset(lr->norm, 0, sizeof lr->norm);
     blocks_fini(&lr->blocks);
 }
 
@@ -270,6 +215,15 @@ static void norm_task(void *ctx, int64_t index, int worker)
     for (int64_t t = index * ROW_TILE; t < tile_end(j->lr, index); t++)
         ops_norm(&j->lr->r->ops, m->arch->norm, j->src + t * j->width, j->weight, m->cfg.eps, j->width,
                  j->dst + t * j->width);
+}
+
+/* dst = R(dst + src) */
+static void add_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const RowJob *j = ctx;
+    for (int64_t t = index * ROW_TILE; t < tile_end(j->lr, index); t++)
+        ops_add(&j->lr->r->ops, j->dst + t * j->width, j->src + t * j->width, j->dst + t * j->width, j->width);
 }
 
 /* dst = R(up + norm(src)): what a block with a norm behind it adds to the residual stream. */
@@ -376,6 +330,12 @@ static void add_to_residual(Stage *st, const float *res, float *out, bool aside)
     st->sum = aside ? NULL : out;
 }
 
+/* Tap.linear of the attention taps: -1 but in a layer's second half. */
+static int64_t attention_tap(const LayerRun *lr)
+{
+    return lr->t == &lr->r->m->layers[lr->layer] ? -1 : lr->lin[L_O].index;
+}
+
 /* The taps of a block's output, which stands in b->tap when anyone wants it, and its norm. */
 static Status block_output(LayerRun *lr, const ChunkBuffers *b, LinearRole last, TapKind tap, const float *res,
                            NormRole norm, Error *err)
@@ -384,7 +344,8 @@ static Status block_output(LayerRun *lr, const ChunkBuffers *b, LinearRole last,
     if (!b->tap)
         return ST_OK;
     RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, lr->lin[last].index, b->tap, h, h, err));
-    RETURN_IF_ERROR(layer_feed_tap(lr, tap, -1, b->tap, h, h, err));
+    if (tap != TAP_FFN || !lr->r->m->arch->halves)
+        RETURN_IF_ERROR(layer_feed_tap(lr, tap, tap == TAP_ATTN ? attention_tap(lr) : -1, b->tap, h, h, err));
     if (!lr->norm[norm])
         return ST_OK;
     return run_rows(lr, norm_add_task, &(RowJob){.src = b->tap, .weight = lr->norm[norm], .dst = b->out, .up = res,
@@ -479,7 +440,7 @@ static Status attention_values(LayerRun *lr, const ChunkBuffers *b, float **out,
     Heads h = {.gate = NULL};
     RETURN_IF_ERROR(lr->r->m->arch->mla ? mla_heads(lr, b, &h, err) : project_heads(lr, b, &h, err));
     for (int i = 0; i < 3; i++)
-        RETURN_IF_ERROR(layer_feed_tap(lr, (TapKind)(TAP_Q + i), -1, h.x[i], h.width[i], h.ld[i], err));
+        RETURN_IF_ERROR(layer_feed_tap(lr, (TapKind)(TAP_Q + i), attention_tap(lr), h.x[i], h.width[i], h.ld[i], err));
     AttnRun at = {.lr = lr, .q = h.x[0], .k = h.x[1], .v = h.x[2], .o = h.o, .ldq = h.ld[0], .ldk = h.ld[1],
                   .ldv = h.ld[2], .ldo = (int64_t)c->heads * c->v_dim};
     *out = h.o;
@@ -559,13 +520,13 @@ static Status layer_ffn(LayerRun *lr, const ChunkBuffers *b, Error *err)
     add_to_residual(&down, b->out, b->out, lr->norm[NORM_AFTER_FFN] != NULL);
     RETURN_IF_ERROR(stage_run(&down, NULL, b->next.nseg ? &b->next : NULL, err));
     RETURN_IF_ERROR(block_output(lr, b, L_DOWN, TAP_FFN, b->out, NORM_AFTER_FFN, err));
-    return layer_feed_tap(lr, TAP_BLOCK_OUT, -1, b->out, c->hidden, c->hidden, err);
+    return lr->t->then || lr->sum ? ST_OK
+                                  : layer_feed_tap(lr, TAP_BLOCK_OUT, -1, b->out, c->hidden, c->hidden, err);
 }
 
-/* The linears a layer begins with. */
-static int first_stage(const Model *m, int layer, int32_t index[STAGE_MAX])
+/* The linears a layer, or its second half, begins with. */
+static int first_stage(const Model *m, const LayerTensors *t, int32_t index[STAGE_MAX])
 {
-    const LayerTensors *t = &m->layers[layer];
     const int32_t mla[] = {t->q_a < 0 ? t->q : t->q_a, t->kv_a, t->index_k, t->index_w}, delta[] = {t->qkvz, t->ba};
     const int32_t gqa[] = {t->q, t->k, t->v};
     const int32_t *from = t->qkvz >= 0 ? delta : m->arch->mla ? mla : gqa;
@@ -574,18 +535,21 @@ static int first_stage(const Model *m, int layer, int32_t index[STAGE_MAX])
     return n;
 }
 
-/* What is read after this chunk's last stage: the same layer again, or the layer after it. */
+/* What is read after this chunk's last stage: the same again, or what comes after it. */
 static void piece_after(const LayerRun *lr, FeedPiece *p)
 {
     const Model *m = lr->r->m;
     p->nseg = 0;
-    int layer = lr->b1 < lr->blocks.n ? lr->layer : lr->layer + 1;
-    if (layer >= m->cfg.layers)
+    bool again = lr->b1 < lr->blocks.n;
+    if (again && lr->experts) /* attention is through */
+        layer_next_stage(lr, L_GATE, 2, true, p);
+    const LayerTensors *t = again ? lr->t : lr->t->then ? lr->t->then : &m->layers[lr->layer + 1];
+    if ((again && lr->experts) || (!again && !lr->t->then && lr->layer + 1 >= m->cfg.layers))
         return;
     int32_t index[STAGE_MAX];
     LinearRun run[STAGE_MAX];
     const LinearRun *lin[STAGE_MAX];
-    int n = first_stage(m, layer, index);
+    int n = first_stage(m, t, index);
     for (int i = 0; i < n; i++) {
         const Linear *l = &m->linears[index[i]];
         if (!ops_can_widen(l->weight->dtype))
@@ -596,7 +560,7 @@ static void piece_after(const LayerRun *lr, FeedPiece *p)
     stage_first_piece(lin, n, false, lr->piece_max, p);
 }
 
-static Status run_chunk(LayerRun *lr, const RowNeed *need, Error *err)
+static Status run_chunk(LayerRun *lr, const RowNeed *need, bool attention, bool ffn, Error *err)
 {
     int64_t h = lr->r->m->cfg.hidden;
     float *at = lr->r->scratch;
@@ -610,9 +574,12 @@ static Status run_chunk(LayerRun *lr, const RowNeed *need, Error *err)
     b.tap = need->tap ? at : NULL;
     at += need->tap * lr->rows;
     b.up = need->up ? at : NULL;
+    if (attention)
+        RETURN_IF_ERROR(layer_attention(lr, &b, err));
+    if (!ffn)
+        return ST_OK;
     piece_after(lr, &b.next);
-    RETURN_IF_ERROR(layer_attention(lr, &b, err));
-    return lr->experts ? ST_OK : layer_ffn(lr, &b, err);
+    return layer_ffn(lr, &b, err);
 }
 
 static RowNeed row_need(LayerRun *lr)
@@ -625,19 +592,19 @@ static RowNeed row_need(LayerRun *lr)
     bool fused = lr->r->m->arch->fused;
     LinearRun **start = l[L_QKVZ].lin ? delta : lr->r->m->arch->mla ? latent : qkv;
     int64_t first = stage_distinct_acts(start, start == latent ? 4 : start == delta ? 2 : fused ? 1 : 3);
-    int64_t gu_acts = lr->experts ? 0 : stage_distinct_acts(gu, fused ? 1 : 2);
+    int64_t gu_acts = !lr->dense ? 0 : stage_distinct_acts(gu, fused ? 1 : 2);
     n.act = max64(first, gu_acts) * c->hidden;
     if (l[L_INDEX_Q].lin)
         n.act = max64(n.act, stage_distinct_acts(queries, 2) * l[L_Q].lin->in);
     for (int i = 0; i < LINEAR_ROLES; i++) /* those that run alone */
-        if (l[i].form && l[i].form->act && !(lr->experts && (i == L_DOWN || i == L_ROUTER || i == L_SHARED_GATE)))
+        if (l[i].form && l[i].form->act && (lr->dense || i != L_DOWN) && i != L_ROUTER && i != L_SHARED_GATE)
             n.act = max64(n.act, l[i].lin->in);
-    if (lr->experts) {
+    if (!lr->dense) {
         if (layer_tap_mask(lr, TAP_ATTN, -1) | layer_tap_mask(lr, TAP_LINEAR_OUT, l[L_O].index))
             n.tap = c->hidden;
         return n;
     }
-    if (layer_tap_mask(lr, TAP_ATTN, -1) | layer_tap_mask(lr, TAP_FFN, -1) |
+    if (layer_tap_mask(lr, TAP_ATTN, attention_tap(lr)) | layer_tap_mask(lr, TAP_FFN, -1) |
         layer_tap_mask(lr, TAP_LINEAR_OUT, l[L_O].index) | layer_tap_mask(lr, TAP_LINEAR_OUT, l[L_DOWN].index))
         n.tap = c->hidden;
     if (!fused && (layer_tap_mask(lr, TAP_LINEAR_OUT, l[L_GATE].index) |
@@ -662,8 +629,9 @@ static Status chunk_rows(const LayerRun *lr, int64_t row_floats, uint64_t worker
     uint64_t row_bytes = (uint64_t)row_floats * sizeof(float);
     uint64_t streams = (uint64_t)(lr->in->rows * lr->in->width) * sizeof(float) * (lr->in == lr->out ? 1 : 2);
     streams += (uint64_t)(lr->in->rows * indexer_row_bytes(&r->m->cfg, lr->blocks.longest_sample));
+    streams += lr->sum ? (uint64_t)(lr->in->rows * lr->in->width) * sizeof(float) : 0;
     uint64_t fixed = streams + worker_bytes * (uint64_t)r->threads + 2 * lr->piece_max;
-    int64_t unit = whole ? lr->in->rows : largest_unit(&lr->blocks);
+    int64_t unit = whole ? lr->in->rows : blocks_largest_unit(&lr->blocks);
     *rows = whole ? lr->in->rows : max64(CHUNK_ROWS, unit);
     uint64_t limit = r->opt.mem_limit;
     if (!limit)
@@ -682,6 +650,41 @@ static Status chunk_rows(const LayerRun *lr, int64_t row_floats, uint64_t worker
     return ST_OK;
 }
 
+static Status run_chunks(LayerRun *lr, const RowNeed *need, int64_t rows, bool attention, bool ffn, Error *err)
+{
+    for (lr->b0 = 0; lr->b0 < lr->blocks.n; lr->b0 = lr->b1) {
+        lr->b1 = blocks_end(&lr->blocks, lr->b0, rows);
+        lr->row0 = lr->blocks.start[lr->b0];
+        lr->rows = lr->blocks.start[lr->b1] - lr->row0;
+        lr->s0 = lr->blocks.sample[lr->b0];
+        lr->s1 = lr->blocks.sample[lr->b1];
+        RETURN_IF_ERROR(run_chunk(lr, need, attention, ffn, err));
+    }
+    return ST_OK;
+}
+
+void layer_take_all(LayerRun *lr)
+{
+    lr->b0 = lr->row0 = 0;
+    lr->b1 = lr->blocks.n;
+    lr->rows = lr->in->rows;
+    lr->s0 = 0;
+    lr->s1 = lr->in->samples;
+}
+
+/* Adds what the experts gave. */
+static Status finish_layer(LayerRun *lr, Error *err)
+{
+    int64_t h = lr->r->m->cfg.hidden;
+    if (lr->sum) {
+        layer_take_all(lr);
+        RETURN_IF_ERROR(run_rows(lr, add_task, &(RowJob){.src = lr->sum, .dst = lr->out->data, .width = h}, err));
+        RETURN_IF_ERROR(layer_feed_tap(lr, TAP_BLOCK_OUT, -1, lr->out->data, h, h, err));
+    }
+    return taps_layer_end(&lr->hub, lr->layer, err);
+}
+
+/* One half of a layer, or all of one that has none. */
 static Status run_layer(LayerRun *lr, bool whole, Error *err)
 {
     Runner *r = lr->r;
@@ -689,8 +692,8 @@ static Status run_layer(LayerRun *lr, bool whole, Error *err)
     WorkerNeed wn = layer_worker_need(r->m, r->ops.model, lr->blocks.longest_sample, lr->blocks.largest);
     int64_t rows, most = 0;
     RETURN_IF_ERROR(chunk_rows(lr, row_need_floats(&need), worker_need_bytes(&wn), whole, &rows, err));
-    for (int64_t b = 0; b < lr->blocks.n; b = chunk_end(&lr->blocks, b, rows))
-        most = max64(most, lr->blocks.start[chunk_end(&lr->blocks, b, rows)] - lr->blocks.start[b]);
+    for (int64_t b = 0; b < lr->blocks.n; b = blocks_end(&lr->blocks, b, rows))
+        most = max64(most, lr->blocks.start[blocks_end(&lr->blocks, b, rows)] - lr->blocks.start[b]);
     RETURN_IF_ERROR(workers_reserve(r, &wn, err));
     size_t floats = (size_t)(most * row_need_floats(&need));
     if (floats > r->scratch_cap) {
@@ -701,17 +704,12 @@ static Status run_layer(LayerRun *lr, bool whole, Error *err)
             return error_nomem(err, "the activations of a layer");
         r->scratch_cap = floats;
     }
-    for (lr->b0 = 0; lr->b0 < lr->blocks.n; lr->b0 = lr->b1) {
-        lr->b1 = chunk_end(&lr->blocks, lr->b0, rows);
-        lr->row0 = lr->blocks.start[lr->b0];
-        lr->rows = lr->blocks.start[lr->b1] - lr->row0;
-        lr->s0 = lr->blocks.sample[lr->b0];
-        lr->s1 = lr->blocks.sample[lr->b1];
-        RETURN_IF_ERROR(run_chunk(lr, &need, err));
-    }
+    RETURN_IF_ERROR(run_chunks(lr, &need, rows, true, !lr->experts, err));
     if (lr->experts)
-        RETURN_IF_ERROR(moe_run(lr, err));
-    return taps_layer_end(&lr->hub, lr->layer, err);
+        RETURN_IF_ERROR(moe_run(lr, &lr->sum, err));
+    if (lr->experts && lr->dense)
+        RETURN_IF_ERROR(run_chunks(lr, &need, rows, false, true, err));
+    return lr->t->then ? ST_OK : finish_layer(lr, err);
 }
 
 Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, Stream *out, const Observer *obs,
@@ -724,21 +722,27 @@ Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, St
     const ModelConfig *c = &r->m->cfg;
     LayerRun lr = {.r = r, .layer = layer, .in = in, .out = out, .hub = {obs, nobs, r->opt.cancel},
                    .forms = v ? v->forms : NULL, .piece_max = feed_piece_max(r->opt.mem_limit),
-                   .experts = r->m->layers[layer].expert >= 0,
                    .local = r->m->arch->local_rope && c->window && c->window[layer] > 0};
-    Status st = start_layer(&lr, err); /* position tables are the model's whatever follows */
     bool model = r->ops.model;
     if (model && v)
         lr.dtype = v->dtype;
-    r->ops.model = model && lr.dtype == VARIANT_MODEL;
+    for (lr.t = &r->m->layers[layer]; lr.t; lr.t = lr.t->then)
+        lr.work_total += half_work(r->m, lr.t, (double)in->rows);
     runner_progress(r, "layer", layer, c->layers, layer * lr.work_total, c->layers * lr.work_total, false);
-    bool whole = false;
-    if (st == ST_OK)
-        whole = must_be_whole(&lr);
-    if (st == ST_OK)
-        st = run_layer(&lr, whole, err);
-    r->ops.model = model;
-    end_layer(&lr);
+    Status st = ST_OK;
+    for (lr.t = &r->m->layers[layer]; lr.t && st == ST_OK; lr.t = lr.t->then) {
+        lr.experts = lr.t->expert >= 0;
+        lr.dense = !lr.experts || r->m->arch->halves;
+        st = start_layer(&lr, err); /* position tables are the model's whatever follows */
+        r->ops.model = model && lr.dtype == VARIANT_MODEL;
+        if (st == ST_OK)
+            st = run_layer(&lr, must_be_whole(&lr), err);
+        r->ops.model = model;
+        end_layer(&lr);
+        lr.in = out; /* of a second half */
+        lr.dtype = lr.dtype == VARIANT_MIXED ? VARIANT_WIDE : lr.dtype;
+    }
+    free(lr.sum);
     if (st == ST_OK)
         runner_progress(r, "layer", layer + 1, c->layers, (layer + 1) * lr.work_total, c->layers * lr.work_total, true);
     return st;

@@ -47,6 +47,10 @@ typedef struct BlockPlan {
 } BlockPlan;
 Status blocks_plan(BlockPlan *p, const Stream *shape, Error *err);
 void blocks_fini(BlockPlan *p);
+/* The block after the chunk that begins at block b0: whole samples, up to `rows` rows, at least one unit. */
+int64_t blocks_end(const BlockPlan *p, int64_t b0, int64_t rows);
+/* Rows of the largest unit that cannot be cut. */
+int64_t blocks_largest_unit(const BlockPlan *p);
 
 /* Output rows of one panel of a weight with `in` columns. */
 int64_t panel_rows(int64_t in);
@@ -80,6 +84,7 @@ typedef enum NormRole {
 typedef struct LayerRun {
     Runner *r;
     int layer;
+    const LayerTensors *t;  /* of the half at work */
     const Stream *in;
     Stream *out;
     TapHub hub;
@@ -88,6 +93,8 @@ typedef struct LayerRun {
     LinearRun lin[LINEAR_ROLES];    /* lin NULL where the layer has none */
     float *norm[NORM_ROLES];        /* widened norm weights and other small tensors, NULL where the layer has none */
     bool experts;           /* the feed-forward block is moe_run's */
+    bool dense;             /* it is dense; with Arch.halves it may be both */
+    float *sum;             /* what experts gave, added behind the layer's last block; NULL: nothing */
     bool local;             /* rotated by ModelConfig.rope_local */
     VariantDtype dtype;
     uint64_t piece_max;     /* bytes of weights read as one piece */
@@ -108,6 +115,8 @@ void layer_linear_end(LinearRun *l);
 
 /* The first piece of a stage over n linears of the layer, beginning with role `first`. */
 void layer_next_stage(const LayerRun *lr, int first, int n, bool gate, FeedPiece *p);
+/* Makes the whole stream the present chunk. */
+void layer_take_all(LayerRun *lr);
 /* The sample that the chunk's row t belongs to. */
 int layer_sample_of_row(const LayerRun *lr, int64_t t);
 
@@ -156,8 +165,9 @@ int64_t delta_row_floats(const DeltaConfig *d);
 /* Floats of state a worker holds in its scores. */
 size_t delta_state_floats(const DeltaConfig *d);
 
-/* The feed-forward block of a layer with experts, on lr->out; sets the chunk to the whole stream. */
-Status moe_run(LayerRun *lr, Error *err);
+/* The feed-forward block of a layer with experts, which reads lr->out; what it gives, [rows][hidden], goes into *sum
+ * (freed by the caller; NULL without rows). Sets the chunk to the whole stream. */
+Status moe_run(LayerRun *lr, float **sum, Error *err);
 /* Bytes it needs for `rows` rows of which `most` go to one expert; act: room for any variant's inputs. */
 uint64_t moe_bytes(const Model *m, int64_t rows, int64_t most, int threads, bool act);
 

@@ -24,7 +24,8 @@ typedef struct Forward {
     Collected all;
     float **in;      /* [linears] captured inputs, owned by `all`, or (experts') here until their statistics are made */
     int64_t *rows;   /* [linears] of them */
-    float **attn, **ffn; /* [layers] */
+    float **attn;    /* [2 layers], those of second halves behind the others */
+    float **ffn;     /* [layers] */
     float **router[3];   /* [layers] logits, chosen experts (as numbers), weights */
     float *logits;
 } Forward;
@@ -137,7 +138,9 @@ static float **tap_slot(Forward *f, Tap tap)
         return &f->in[tap.linear];
     if (is_router_tap(tap.kind))
         return &f->router[tap.kind - TAP_ROUTER][tap.layer];
-    return tap.kind == TAP_ATTN ? &f->attn[tap.layer] : &f->ffn[tap.layer];
+    if (tap.kind == TAP_ATTN)
+        return &f->attn[tap.layer + (tap.linear < 0 ? 0 : f->r->m->cfg.layers)];
+    return &f->ffn[tap.layer];
 }
 
 static Status add_router(Forward *f, Tap tap, int64_t width, float **data, Error *err)
@@ -151,8 +154,9 @@ static Status add_router(Forward *f, Tap tap, int64_t width, float **data, Error
     *data = p;
     const MoeRule *rule = f->r->m->arch->moe;
     if (st == ST_OK)
-        f->all.wide[f->all.n - 1] = tap.kind == TAP_ROUTER ? !rule->router_linear && !rule->round_logits
-                                                             : !rule->round_weights;
+        f->all.wide[f->all.n - 1] =
+            tap.kind == TAP_ROUTER ? (!rule->router_linear && !rule->round_logits) || rule->router_wide
+                                   : !rule->round_weights;
     return st;
 }
 
@@ -162,6 +166,11 @@ static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, 
     float **slot = tap_slot(f, tap);
     if (is_router_tap(tap.kind))
         return add_router(f, tap, width, slot, err);
+    if (tap.kind == TAP_ATTN && f->r->m->arch->halves) {
+        char name[32];
+        snprintf(name, sizeof name, "attn.%d", tap.layer);
+        return add_numbered(f, name, tap.linear >= 0, width, slot, err);
+    }
     if (tap.kind != TAP_LINEAR_IN)
         return add_numbered(f, tap.kind == TAP_ATTN ? "attn" : "mlp", tap.layer, width, slot, err);
     const Linear *l = &f->r->m->linears[tap.linear];
@@ -303,7 +312,7 @@ static void to_model_dtype(Collected *c, DType dtype)
 static Status check_memory(const Forward *f, Error *err)
 {
     const Model *m = f->r->m;
-    double width = (double)m->cfg.hidden * (3 * m->cfg.layers + 3) + (double)m->cfg.vocab;
+    double width = (double)m->cfg.hidden * ((m->arch->halves ? 4 : 3) * m->cfg.layers + 3) + (double)m->cfg.vocab;
     for (int64_t i = 0; i < m->nlinears; i++)
         if (m->linears[i].input == i && m->linears[i].expert < 0)
             width += (double)m->linears[i].in;
@@ -325,7 +334,7 @@ Status forward_write(Runner *r, const TokenSet *t, const char *path, Error *err)
     RETURN_IF_ERROR(check_memory(&f, err));
     f.in = mem_zarray((size_t)r->m->nlinears, sizeof *f.in);
     f.rows = mem_zarray((size_t)r->m->nlinears, sizeof *f.rows);
-    f.attn = mem_zarray((size_t)r->m->cfg.layers, sizeof *f.attn);
+    f.attn = mem_zarray(2 * (size_t)r->m->cfg.layers, sizeof *f.attn);
     for (int i = 0; i < 3; i++)
         f.router[i] = mem_zarray((size_t)r->m->cfg.layers, sizeof **f.router);
     f.ffn = mem_zarray((size_t)r->m->cfg.layers, sizeof *f.ffn);

@@ -53,6 +53,8 @@ static void latent_task(void *ctx, int64_t index, int worker)
             ops_norm(&lr->r->ops, mod->arch->norm, q, lr->norm[NORM_Q_A], LATENT_EPS, a->q_rank, q);
         ops_norm(&lr->r->ops, mod->arch->norm, m->kv_a + t * (a->kv_rank + a->rope), lr->norm[NORM_KV_A], LATENT_EPS,
                  a->kv_rank, m->c + t * a->kv_rank);
+        if (a->kv_scale != 1)
+            ops_scale(&lr->r->ops, m->c + t * a->kv_rank, a->kv_scale, a->kv_rank);
     }
 }
 
@@ -87,6 +89,8 @@ static void heads_task(void *ctx, int64_t index, int worker)
         const RopeTable *table = rope_table(&lr->r->rope, cfg, false, lr->in->start[s + 1] - lr->in->start[s]);
         int64_t at = (lr->row0 + t - lr->in->start[s]) * table->half;
         float *shared = m->kv_a + t * (a->kv_rank + a->rope) + a->kv_rank;
+        if (a->q_scale != 1)
+            ops_scale(&lr->r->ops, m->q + t * heads * d, a->q_scale, heads * d);
         mla_rotate(lr, a->interleaved, shared, table->cos + at, table->sin + at);
         for (int64_t h = 0; h < heads; h++) {
             const float *kv = m->kv_b + (t * heads + h) * (a->nope + a->v);

@@ -16,12 +16,12 @@ typedef struct MoeRun {
     LayerRun *lr;
     int64_t rows;
     float *x, *y;          /* [rows][hidden]: what the block reads, the sum of what the experts give */
-    float *logits;         /* [rows][experts] */
+    float *logits;         /* [rows][choices] */
     float *w;              /* [rows][top_k] */
     int32_t *idx;          /* [rows][top_k], ascending */
     float *router, *bias;  /* widened; NULL: the router is a linear; there is no bias */
     float *scratch;        /* [threads][router_scratch_floats] */
-    int64_t *first;        /* [experts + 1] of each expert in entry */
+    int64_t *first;        /* [choices + 1] of each expert in entry */
     struct MoeEntry {
         int64_t row;
         float w;
@@ -71,7 +71,7 @@ static void logits_task(void *ctx, int64_t index, int worker)
 {
     MoeRun *m = ctx;
     Runner *r = m->lr->r;
-    int64_t h = r->m->cfg.hidden, n = r->m->cfg.moe.experts, t = index * MOE_TILE;
+    int64_t h = r->m->cfg.hidden, n = router_choices(&r->m->cfg.moe), t = index * MOE_TILE;
     GemmArgs g = {.m = tile_last(index, m->rows) - t, .n = n, .k = h, .x = m->x + t * h, .ldx = h, .w = m->router,
                   .ldw = h, .y = m->logits + t * n, .ldy = n};
     if (r->m->arch->moe->round_logits) /* bias is the linear's own */
@@ -90,7 +90,7 @@ static void choose_task(void *ctx, int64_t index, int worker)
     const float *bias = mod->arch->moe->round_logits ? NULL : m->bias;
     float *scratch = m->scratch + (size_t)worker * router_scratch_floats(c);
     for (int64_t t = index * MOE_TILE; t < tile_last(index, m->rows); t++)
-        router_choose(mod->arch->moe, c, &m->lr->r->ops, m->logits + t * c->experts, bias, scratch,
+        router_choose(mod->arch->moe, c, &m->lr->r->ops, m->logits + t * router_choices(c), bias, scratch,
                       m->idx + t * c->top_k, m->w + t * c->top_k);
 }
 
@@ -101,7 +101,7 @@ static void sort_choices(MoeRun *m)
     int64_t n = m->rows * c->top_k, at = 0;
     for (int64_t i = 0; i < n; i++)
         m->first[m->idx[i] + 1]++;
-    for (int e = 0; e < c->experts; e++) {
+    for (int e = 0; e < router_choices(c); e++) {
         int64_t rows = m->first[e + 1];
         m->most = rows > m->most ? rows : m->most;
         m->first[e] = at; /* the next free place while they are filled in */
@@ -109,7 +109,7 @@ static void sort_choices(MoeRun *m)
     }
     for (int64_t i = 0; i < n; i++)
         m->entry[m->first[m->idx[i]]++] = (struct MoeEntry){i / c->top_k, m->w[i]};
-    for (int e = c->experts; e > 0; e--)
+    for (int e = router_choices(c); e > 0; e--)
         m->first[e] = m->first[e - 1];
     m->first[0] = 0;
 }
@@ -119,7 +119,7 @@ static Status feed_choices(MoeRun *m, Error *err)
     LayerRun *lr = m->lr;
     const MoeConfig *c = &lr->r->m->cfg.moe;
     int64_t k = c->top_k;
-    RETURN_IF_ERROR(layer_feed_tap(lr, TAP_ROUTER, -1, m->logits, c->experts, c->experts, err));
+    RETURN_IF_ERROR(layer_feed_tap(lr, TAP_ROUTER, -1, m->logits, router_choices(c), router_choices(c), err));
     RETURN_IF_ERROR(layer_feed_tap(lr, TAP_EXPERT_WEIGHTS, -1, m->w, k, k, err));
     if (!layer_tap_mask(lr, TAP_EXPERTS, -1))
         return ST_OK;
@@ -133,12 +133,29 @@ static Status feed_choices(MoeRun *m, Error *err)
     return st;
 }
 
+/* Logits of a router that is a linear: in float32 without rounding where the row says so. */
+static Status linear_logits(MoeRun *m, Error *err)
+{
+    LayerRun *lr = m->lr, as = *lr;
+    Runner wide = *lr->r;
+    int64_t n = router_choices(&wide.m->cfg.moe), index = lr->lin[L_ROUTER].index;
+    if (wide.m->arch->moe->router_wide) {
+        wide.ops.dtype = DT_F32;
+        as.r = &wide;
+    }
+    Stage st = {.lr = &as, .n = 1, .lin = {&lr->lin[L_ROUTER]}, .x = m->x, .y = {m->logits}, .ldy = {n},
+                .act_scratch = m->act, .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, index)};
+    Status s = stage_run(&st, NULL, NULL, err);
+    lr->r->serial = as.r->serial; /* panels are told apart by it */
+    lr->work_done = as.work_done;
+    return s == ST_OK ? layer_feed_tap(lr, TAP_LINEAR_OUT, index, m->logits, n, n, err) : s;
+}
+
 static Status route(MoeRun *m, Error *err)
 {
     LayerRun *lr = m->lr;
     Runner *r = lr->r;
-    const LayerTensors *t = &r->m->layers[lr->layer];
-    int64_t n = r->m->cfg.moe.experts;
+    const LayerTensors *t = lr->t;
     RETURN_IF_ERROR(run_tiles(m, input_task, m->rows, err));
     Runner plain = *r; /* the router's weights keep what the checkpoint says */
     plain.ops.model = false;
@@ -148,10 +165,7 @@ static Status route(MoeRun *m, Error *err)
         RETURN_IF_ERROR(load_vector(&plain, t->router, &m->router, err));
         RETURN_IF_ERROR(run_tiles(m, logits_task, m->rows, err));
     } else {
-        Stage st = {.lr = lr, .n = 1, .lin = {&lr->lin[L_ROUTER]}, .x = m->x, .y = {m->logits}, .ldy = {n},
-                    .act_scratch = m->act, .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lr->lin[L_ROUTER].index)};
-        RETURN_IF_ERROR(stage_run(&st, NULL, NULL, err));
-        RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, lr->lin[L_ROUTER].index, m->logits, n, n, err));
+        RETURN_IF_ERROR(linear_logits(m, err));
     }
     RETURN_IF_ERROR(run_tiles(m, choose_task, m->rows, err));
     RETURN_IF_ERROR(feed_choices(m, err));
@@ -170,17 +184,18 @@ static void gather_task(void *ctx, int64_t index, int worker)
         memcpy(m->gather + i * h, m->x + m->entry[first + i].row * h, (size_t)h * sizeof *m->x);
 }
 
-/* y = R(y + R(out * w)): an expert's rows are all different. */
+/* y = R(y + R(out * w)): an expert's rows are all different. One without weights gives what it gathered. */
 static void scatter_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     MoeRun *m = ctx;
     const Ops *ops = &m->lr->r->ops;
     int64_t h = m->lr->r->m->cfg.hidden, first = m->first[m->expert], rows = m->first[m->expert + 1] - first;
+    float *out = m->expert < m->lr->r->m->cfg.moe.experts ? m->out : m->gather;
     for (int64_t i = index * MOE_TILE; i < tile_last(index, rows); i++) {
         const struct MoeEntry *e = &m->entry[first + i];
-        ops_scale(ops, m->out + i * h, e->w, h);
-        ops_add(ops, m->y + e->row * h, m->out + i * h, m->y + e->row * h, h);
+        ops_scale(ops, out + i * h, e->w, h);
+        ops_add(ops, m->y + e->row * h, out + i * h, m->y + e->row * h, h);
     }
 }
 
@@ -239,7 +254,7 @@ static Status expert_stages(MoeRun *m, LayerRun *er, const FeedPiece *next, Erro
 static bool expert_runs(const MoeRun *m, int e)
 {
     const LayerRun *lr = m->lr;
-    int32_t at = lr->r->m->layers[lr->layer].expert + 3 * e;
+    int32_t at = lr->t->expert + 3 * e;
     if (m->first[e + 1] > m->first[e])
         return true;
     for (int i = 0; i < 3; i++)
@@ -261,7 +276,7 @@ static void piece_of_next(const MoeRun *m, int e, FeedPiece *p)
     LinearRun run[2];
     const LinearRun *lin[] = {&run[0], &run[1]};
     for (int i = 0; i < 2; i++) {
-        const Linear *l = &mod->linears[mod->layers[lr->layer].expert + 3 * e + i];
+        const Linear *l = &mod->linears[lr->t->expert + 3 * e + i];
         run[i] = (LinearRun){.lin = l, .panels = panel_count(l->out, l->in)};
     }
     stage_first_piece(lin, 2, true, lr->piece_max, p);
@@ -273,10 +288,10 @@ static Status run_expert(MoeRun *m, int e, Error *err)
     LayerRun *lr = m->lr;
     Stream shape;
     FeedPiece next;
-    int32_t at = lr->r->m->layers[lr->layer].expert + 3 * e;
+    int32_t at = lr->t->expert + 3 * e;
     m->expert = e;
     expert_shape(m, e, &shape);
-    LayerRun er = {.r = lr->r, .layer = lr->layer, .in = &shape, .hub = lr->hub, .forms = lr->forms,
+    LayerRun er = {.r = lr->r, .layer = lr->layer, .t = lr->t, .in = &shape, .hub = lr->hub, .forms = lr->forms,
                    .piece_max = lr->piece_max, .rows = shape.rows, .s1 = shape.samples, .work_done = lr->work_done,
                    .work_total = lr->work_total};
     Status st = blocks_plan(&er.blocks, &shape, err);
@@ -341,16 +356,6 @@ static Status run_shared(MoeRun *m, Error *err)
 
 /* ---- the block ---- */
 
-static void residual_task(void *ctx, int64_t index, int worker)
-{
-    (void)worker;
-    const MoeRun *m = ctx;
-    int64_t h = m->lr->r->m->cfg.hidden;
-    float *out = m->lr->out->data;
-    for (int64_t t = index * MOE_TILE; t < tile_last(index, m->rows); t++)
-        ops_add(&m->lr->r->ops, out + t * h, m->y + t * h, out + t * h, h);
-}
-
 static int64_t max64(int64_t a, int64_t b)
 {
     return a > b ? a : b;
@@ -364,8 +369,9 @@ uint64_t moe_bytes(const Model *m, int64_t rows, int64_t most, int threads, bool
         return 0;
     int64_t expert = most * (2 * c->hidden + 2 * e->inter), shared = rows * (c->hidden + 2 * e->shared_inter);
     int64_t acts = act ? 3 * rows * max64(c->hidden, max64(e->inter, e->shared_inter)) : 0;
-    uint64_t floats = (uint64_t)(rows * (2 * c->hidden + e->experts + 2 * e->top_k) + max64(expert, shared) + acts);
-    uint64_t router = (uint64_t)(c->hidden + 2) * (uint64_t)e->experts + router_scratch_floats(e) * (uint64_t)threads;
+    int64_t choices = router_choices(e);
+    uint64_t floats = (uint64_t)(rows * (2 * c->hidden + choices + 2 * e->top_k) + max64(expert, shared) + acts);
+    uint64_t router = (uint64_t)((c->hidden + 2) * choices) + router_scratch_floats(e) * (uint64_t)threads;
     return (floats + router) * sizeof(float) + (uint64_t)(rows * e->top_k) * sizeof(struct MoeEntry);
 }
 
@@ -373,7 +379,7 @@ uint64_t moe_bytes(const Model *m, int64_t rows, int64_t most, int threads, bool
 static bool has_act(const LayerRun *lr, int32_t first, int32_t count)
 {
     for (int32_t i = 0; i < count && lr->forms; i++) {
-        const LinearForm *f = lr->forms[first + i - lr->r->m->layers[lr->layer].first];
+        const LinearForm *f = lr->forms[first + i - lr->t->first];
         if (f && f->act)
             return true;
     }
@@ -403,14 +409,14 @@ static Status moe_buffers(MoeRun *m, Error *err)
     size_t rows = (size_t)m->rows, chosen = rows * (size_t)e->top_k, h = (size_t)c->hidden;
     m->x = mem_aligned(rows * h, sizeof *m->x);
     m->y = mem_zarray(rows * h, sizeof *m->y);
-    m->logits = mem_aligned(rows * (size_t)e->experts, sizeof *m->logits);
+    m->logits = mem_aligned(rows * (size_t)router_choices(e), sizeof *m->logits);
     m->w = mem_array(chosen, sizeof *m->w);
     m->idx = mem_array(chosen, sizeof *m->idx);
     m->scratch = mem_array((size_t)r->threads * router_scratch_floats(e), sizeof *m->scratch);
-    m->first = mem_zarray((size_t)e->experts + 1, sizeof *m->first);
+    m->first = mem_zarray((size_t)router_choices(e) + 1, sizeof *m->first);
     m->entry = mem_array(chosen, sizeof *m->entry);
     m->start = mem_array((size_t)lr->in->samples + 1, sizeof *m->start);
-    if (has_act(lr, r->m->layers[lr->layer].first, r->m->layers[lr->layer].count)) {
+    if (has_act(lr, lr->t->first, lr->t->count)) {
         int64_t width = max64(c->hidden, max64(e->inter, e->shared_inter));
         m->act = mem_aligned(3 * rows * (size_t)width, sizeof *m->act);
         if (!m->act)
@@ -445,25 +451,30 @@ static Status moe_block(MoeRun *m, Error *err)
     RETURN_IF_ERROR(moe_buffers(m, err));
     RETURN_IF_ERROR(route(m, err));
     RETURN_IF_ERROR(expert_buffers(m, err));
-    for (int e = 0; e < lr->r->m->cfg.moe.experts; e++)
+    const MoeConfig *c = &lr->r->m->cfg.moe;
+    for (int e = 0; e < c->experts; e++)
         if (expert_runs(m, e))
             RETURN_IF_ERROR(run_expert(m, e, err));
-    if (lr->lin[L_GATE].lin)
+    for (m->expert = c->experts; m->expert < router_choices(c); m->expert++) {
+        int64_t rows = m->first[m->expert + 1] - m->first[m->expert];
+        RETURN_IF_ERROR(run_tiles(m, gather_task, rows, err));
+        RETURN_IF_ERROR(run_tiles(m, scatter_task, rows, err));
+    }
+    if (c->shared_inter)
         RETURN_IF_ERROR(run_shared(m, err));
-    RETURN_IF_ERROR(layer_feed_tap(lr, TAP_FFN, -1, m->y, h, h, err));
-    RETURN_IF_ERROR(run_tiles(m, residual_task, m->rows, err));
-    return layer_feed_tap(lr, TAP_BLOCK_OUT, -1, lr->out->data, h, h, err);
+    return layer_feed_tap(lr, TAP_FFN, -1, m->y, h, h, err);
 }
 
-Status moe_run(LayerRun *lr, Error *err)
+Status moe_run(LayerRun *lr, float **sum, Error *err)
 {
     MoeRun m = {.lr = lr, .rows = lr->in->rows};
-    lr->b0 = lr->row0 = 0;
-    lr->b1 = lr->blocks.n;
-    lr->rows = lr->in->rows;
-    lr->s0 = 0;
-    lr->s1 = lr->in->samples;
+    *sum = NULL;
+    layer_take_all(lr);
     Status st = m.rows > 0 ? moe_block(&m, err) : ST_OK;
+    if (st == ST_OK) {
+        *sum = m.y;
+        m.y = NULL;
+    }
     moe_fini(&m);
     return st;
 }

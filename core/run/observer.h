@@ -13,7 +13,7 @@ typedef enum TapKind {
     TAP_LINEAR_OUT, /* output of a linear, bias included */
     TAP_Q, TAP_K, TAP_V, /* as they enter the score: after RoPE and norms */
     TAP_ATTN,       /* attention output after o_proj, before the residual add */
-    TAP_FFN,        /* feed-forward output before the residual add */
+    TAP_FFN,        /* feed-forward output before the residual add; the experts' where a layer has dense blocks too */
     TAP_BLOCK_OUT,
     TAP_FINAL_NORM,
     TAP_LOGITS,
@@ -25,7 +25,8 @@ typedef enum TapKind {
 typedef struct Tap {
     TapKind kind;
     int layer;      /* -1 after the last layer */
-    int64_t linear; /* index into Model.linears for the two linear taps, else -1 */
+    int64_t linear; /* index into Model.linears for the two linear taps; o_proj's for the attention taps of a layer's
+                     * second half; else -1 */
 } Tap;
 
 /* Streaming watcher of taps and weights (hook 1 of the runner, which knows none of its users). All function pointers

@@ -3,9 +3,14 @@
 #include <math.h>
 #include <string.h>
 
+int router_choices(const MoeConfig *c)
+{
+    return c->experts + c->zero;
+}
+
 size_t router_scratch_floats(const MoeConfig *c)
 {
-    return 3 * (size_t)c->experts + (size_t)c->groups;
+    return 3 * (size_t)router_choices(c) + (size_t)c->groups;
 }
 
 /* Indices of the k greatest of n, greatest first. taken [n] is overwritten. */
@@ -73,7 +78,7 @@ static void sort_by_index(int32_t *idx, float *w, int n)
 void router_choose(const MoeRule *rule, const MoeConfig *c, const Ops *ops, const float *logits, const float *bias,
                    float *scratch, int32_t *idx, float *w)
 {
-    int n = c->experts;
+    int n = router_choices(c);
     float *score = scratch, *choice = scratch + n, *group = choice + n;
     unsigned char *taken = (unsigned char *)(group + c->groups); /* experts and groups: at most n bytes */
     memcpy(score, logits, (size_t)n * sizeof *score);

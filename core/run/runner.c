@@ -398,6 +398,7 @@ uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int thre
     uint64_t bytes = 2 * (uint64_t)(rows * m->cfg.hidden) * sizeof(float);
     bytes += max_u64((uint64_t)(chunk * row_need_floats(&need)),
                      (uint64_t)(head_group(m) * m->cfg.hidden)) * sizeof(float);
+    bytes += m->arch->halves ? (uint64_t)(rows * m->cfg.hidden) * sizeof(float) : 0;
     bytes += moe_bytes(m, rows, rows, threads, true) + 2 * (uint64_t)(rows * indexer_row_bytes(&m->cfg, longest));
     bytes += (uint64_t)threads * (worker_need_bytes(&wn) + BLAS_BYTES);
     return bytes + 2 * largest_piece(m) + (uint64_t)(longest * m->cfg.rope.dim) * sizeof(float);

@@ -189,7 +189,7 @@ static const char *const archs[] = {"llama", "llama3", "qwen2", "qwen3", "mistra
                                     "mixtral", "qwen2_moe", "qwen3_moe", "glm4_moe", "deepseek_v3",
                                     "gpt_oss"};
 static const char *const fp32_archs[] = {"gemma3", "minimax_m2", "deepseek_v2", "deepseek_v32", "glm_moe_dsa",
-                                         "qwen3_next"};
+                                         "qwen3_next", "longcat_flash"};
 
 static void fp32_is_the_recorded_forward(void **state)
 {

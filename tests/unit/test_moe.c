@@ -21,7 +21,7 @@ static const char *const models[] = {
     "tests/golden/models/deepseek_v2/fp32", "tests/golden/models/deepseek_v3/bf16",
     "tests/golden/models/gpt_oss/bf16",    "tests/golden/models/gpt_oss/fp32",
     "tests/golden/models/qwen3_next/fp32", "tests/golden/models/deepseek_v32/fp32",
-    "tests/golden/models/glm_moe_dsa/fp32",
+    "tests/golden/models/glm_moe_dsa/fp32", "tests/golden/models/longcat_flash/fp32",
 };
 
 /* Rows of the experts that the model's own router gives, by sample: what observers must see. */
@@ -50,7 +50,7 @@ static void seen_tile(void *self, Tap tap, int sample, int64_t row0, const float
     }
     for (int64_t i = 0; i < rows * width; i++) {
         int e = (int)x[i / width * ld + i % width];
-        __atomic_add_fetch(&s->chosen[tap.layer * s->m->cfg.moe.experts + e], 1, __ATOMIC_RELAXED);
+        __atomic_add_fetch(&s->chosen[tap.layer * router_choices(&s->m->cfg.moe) + e], 1, __ATOMIC_RELAXED);
     }
 }
 
@@ -110,7 +110,7 @@ static void experts_see_the_rows_that_chose_them(void **state)
         test_run_open(&b, models[k], ARITH_FP32, 2, NULL);
         const ModelConfig *c = &b.m->cfg;
         Seen s = {b.m, calloc((size_t)b.m->nlinears, sizeof *s.rows),
-                  calloc((size_t)(c->layers * c->moe.experts), sizeof *s.chosen),
+                  calloc((size_t)(c->layers * router_choices(&c->moe)), sizeof *s.chosen),
                   calloc((size_t)b.m->nlinears, sizeof *s.ended)};
         Observer obs = {&seen_ops, &s};
         TokenSet *t = test_tokens(len, 3, c->vocab, 9);
@@ -118,7 +118,8 @@ static void experts_see_the_rows_that_chose_them(void **state)
         all_layers(&b, t, &h, &obs, 1);
         for (int64_t i = 0; i < b.m->nlinears; i++) {
             const Linear *l = &b.m->linears[i];
-            int64_t want = l->input != i ? 0 : l->expert < 0 ? 46 : s.chosen[l->layer * c->moe.experts + l->expert];
+            const int64_t *chosen = s.chosen + l->layer * router_choices(&c->moe);
+            int64_t want = l->input != i ? 0 : l->expert < 0 ? 46 : chosen[l->expert];
             if (s.rows[i] != want || s.ended[i] != (want > 0))
                 fail_msg("%s saw %lld rows, wanted %lld", l->name, (long long)s.rows[i], (long long)want);
         }
@@ -126,6 +127,43 @@ static void experts_see_the_rows_that_chose_them(void **state)
         free(s.rows);
         free(s.chosen);
         free(s.ended);
+        test_tokens_free(t);
+        test_run_close(&b);
+    }
+}
+
+/* The tightest memory limit that is enough cuts rows into chunks, and what the planner says is enough: both give the
+ * bytes of a run without a limit. */
+static void chunks_give_the_bytes_of_the_whole(void **state)
+{
+    (void)state;
+    static const int len[] = {300, 20, 500, 1, 120, 400, 60};
+    for (size_t k = 0; k < sizeof models / sizeof *models; k++) {
+        TestRun b;
+        Stream h, all;
+        Error e = {0};
+        Status st = ST_NOMEM;
+        test_run_open(&b, models[k], ARITH_FP32, 2, NULL);
+        TokenSet *t = test_tokens(len, 7, b.m->cfg.vocab, 4);
+        all_layers(&b, t, &all, NULL, 0);
+        uint64_t planned = runner_estimate(b.m, t->start[7], 500, 2, false), limit = planned / 64;
+        for (int enough = 0; enough < 2; limit = enough ? planned : limit + limit / 8) {
+            Runner *r;
+            RunnerOptions o = {.pool = b.pool, .mem_limit = limit};
+            assert_true(limit <= planned);
+            assert_int_equal(runner_new(&r, b.m, &o, &e), ST_OK);
+            st = runner_embed(r, t, &h, &e);
+            for (int l = 0; l < b.m->cfg.layers && st == ST_OK; l++)
+                st = runner_layer(r, l, NULL, &h, &h, NULL, 0, &e);
+            if (st == ST_OK)
+                assert_memory_equal(h.data, all.data, (size_t)(h.rows * h.width) * sizeof *h.data);
+            else
+                assert_int_equal(st, ST_NOMEM);
+            enough += st == ST_OK;
+            stream_fini(&h);
+            runner_free(r);
+        }
+        stream_fini(&all);
         test_tokens_free(t);
         test_run_close(&b);
     }
@@ -464,6 +502,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(samples_do_not_touch_each_other),
         cmocka_unit_test(experts_see_the_rows_that_chose_them),
+        cmocka_unit_test(chunks_give_the_bytes_of_the_whole),
         cmocka_unit_test(variants_that_cancel_out_are_float),
         cmocka_unit_test(experts_without_tokens_are_not_measured),
         cmocka_unit_test(quantizing_leaves_unseen_experts_float),
