@@ -19,6 +19,7 @@ const Arch *const arch_table[] = {
     &arch_qwen3_moe,
     &arch_qwen3_next,
     &arch_glm4_moe,
+    &arch_glm4_moe_lite,
     &arch_minimax_m2,
     &arch_deepseek_v2,
     &arch_deepseek_v3,

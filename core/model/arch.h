@@ -16,6 +16,7 @@ extern const Arch arch_qwen2_moe;
 extern const Arch arch_qwen3_moe;
 extern const Arch arch_qwen3_next;
 extern const Arch arch_glm4_moe;
+extern const Arch arch_glm4_moe_lite;
 extern const Arch arch_minimax_m2;
 extern const Arch arch_deepseek_v2;
 extern const Arch arch_deepseek_v3;

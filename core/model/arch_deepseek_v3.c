@@ -1,7 +1,18 @@
 #include "model/arch.h"
 
-/* The same decoder under another model_type. */
-static const char *const aliases[] = {"kimi_k2", NULL};
+/* The same decoder under another model_type, and the names the peer's adapters take (specs/models.md 1.3). */
+static const char *const aliases[] = {
+    "kimi_k2",
+    "DeepSeek-V3",
+    "DeepSeek-V3-0324",
+    "DeepSeek-R1",
+    "DeepSeek-R1-0528",
+    "DeepSeek-V3.1",
+    "DeepSeek-V3.1-Terminus",
+    "Kimi-K2-Instruct-0905",
+    "Kimi-K2-Thinking",
+    NULL,
+};
 
 const MoeRule moe_rule_deepseek_v3 = {
     .block = "mlp",

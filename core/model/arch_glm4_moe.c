@@ -1,5 +1,7 @@
 #include "model/arch.h"
 
+static const char *const aliases[] = {"GLM-4.5", "GLM-4.6", "GLM-4.7", NULL};
+
 /* GLM 4.5 to 4.7: routing as in DeepSeek-V3, attention as in Llama with a part of each head rotated. */
 const Arch arch_glm4_moe = {
     .model_type = "glm4_moe",
@@ -10,4 +12,5 @@ const Arch arch_glm4_moe = {
     .moe = &moe_rule_deepseek_v3,
     .default_theta = 10000,
     .default_eps = 1e-5,
+    .aliases = aliases,
 };

@@ -1,5 +1,7 @@
 #include "model/arch.h"
 
+static const char *const aliases[] = {"MiniMax-M2.7", NULL};
+
 static const MoeRule rule = {
     .block = "block_sparse_moe",
     .experts_key = "num_local_experts",
@@ -25,4 +27,5 @@ const Arch arch_minimax_m2 = {
     .moe = &rule,
     .default_theta = 5000000,
     .default_eps = 1e-6,
+    .aliases = aliases,
 };

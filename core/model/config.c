@@ -49,6 +49,9 @@ static const struct {
     {"cohere2", "its blocks and rotary embeddings are laid out differently"},
     {"ernie4_5", "its rotary embeddings are laid out differently"},
     {"helium", "its rotary embeddings are laid out differently"},
+    {"step3p5", "the gates of its heads and its mixture of experts are not built in"},
+    {"step3_5_flash", "the gates of its heads and its mixture of experts are not built in"},
+    {"Step-3.5-Flash", "the gates of its heads and its mixture of experts are not built in"},
 };
 
 const cJSON *config_text(const cJSON *root)

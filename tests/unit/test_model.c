@@ -599,6 +599,7 @@ static void unknown_types_run_or_are_refused(void **state)
         {"{\"model_type\":\"granite\",\"embedding_multiplier\":12}", "scales the embeddings"},
         {"{\"model_type\":\"smollm3\",\"no_rope_layers\":[1,0]}", "no rotary embedding"},
         {"{\"model_type\":\"olmo\",\"clip_qkv\":8}", "clips q, k and v"},
+        {"{\"model_type\":\"step3p5\"}", "the gates of its heads and its mixture of experts are not built in"},
         {"{\"model_type\":\"gemma\"}", "norms and embeddings are scaled differently"},
         {"{\"model_type\":\"newwindow\",\"sliding_window\":8}", "'sliding_window' is set"},
         {"{\"model_type\":\"new\",\"hidden_act\":\"relu\"}", "'hidden_act' is 'relu'"},
@@ -667,6 +668,37 @@ static void user_types_are_compared(void **state)
     }
     assert_string_equal(arch_find("DeepSeek-R1-Distill-Qwen-7B")->model_type, "qwen2");
     assert_null(arch_find("Qwen3"));
+}
+
+/* What the peer takes as --model_type for text models (specs/models.md 1.3), and the family it means. */
+static void the_peers_names_are_known(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *family, *names[12];
+    } rows[] = {
+        {"qwen2", {"Qwen1.5-110B", "Qwen2-7B", "Qwen2-7B-Instruct", "Qwen2-72B"}},
+        {"qwen2", {"Qwen2.5-7B-Instruct", "Qwen2.5-32B-Instruct", "Qwen2.5-72B-Instruct", "Qwen2.5-Coder-7B-Instruct",
+                   "DeepSeek-R1-Distill-Qwen-1.5B", "DeepSeek-R1-Distill-Qwen-7B", "Qwen-QwQ-32B", "QwQ-32B"}},
+        {"qwen3", {"Qwen3-8B", "Qwen3-14B", "Qwen3-32B"}},
+        {"qwen3_moe", {"Qwen3-30B", "Qwen3-235B", "Qwen3-Coder-480B-A35B"}},
+        {"qwen3_next", {"Qwen3-Next-80B-A3B-Instruct"}},
+        {"deepseek_v3", {"DeepSeek-V3", "DeepSeek-V3-0324", "DeepSeek-R1", "DeepSeek-R1-0528", "DeepSeek-V3.1",
+                         "DeepSeek-V3.1-Terminus", "Kimi-K2-Instruct-0905", "Kimi-K2-Thinking", "kimi_k2"}},
+        {"deepseek_v32", {"DeepSeek-V3.2-Exp", "DeepSeek-V3.2"}},
+        {"glm_moe_dsa", {"GLM-5", "GLM-5.1"}},
+        {"glm4_moe", {"GLM-4.5", "GLM-4.6", "GLM-4.7"}},
+        {"glm4_moe_lite", {"GLM-4.7-Flash"}},
+        {"minimax_m2", {"MiniMax-M2.7"}},
+        {"longcat_flash", {"LongCat-Flash-Chat"}},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (int k = 0; rows[i].names[k]; k++) {
+            const Arch *a = arch_find(rows[i].names[k]);
+            if (!a || strcmp(a->model_type, rows[i].family) != 0)
+                fail_msg("%s: %s", rows[i].names[k], a ? a->model_type : "unknown");
+        }
+    assert_null(arch_find("Step-3.5-Flash")); /* the peer only reads its weights, it cannot run it either */
 }
 
 /* Names and aliases of the table are unique, titles are there. */
@@ -817,6 +849,7 @@ int main(void)
         cmocka_unit_test(windows_of_the_qwen_line),
         cmocka_unit_test(unknown_types_run_or_are_refused),
         cmocka_unit_test(user_types_are_compared),
+        cmocka_unit_test(the_peers_names_are_known),
         cmocka_unit_test(table_is_sound),
         cmocka_unit_test(windows_of_the_families),
         cmocka_unit_test(nested_rope_parameters),

@@ -169,6 +169,49 @@ static void chunks_give_the_bytes_of_the_whole(void **state)
     }
 }
 
+/* GLM-4.7-Flash computes what DeepSeek-V3 computes; a list may say which layers have experts. */
+static void glm_flash_is_deepseek_v3(void **state)
+{
+    (void)state;
+    static const char v3[] = "tests/golden/models/deepseek_v3/fp32", type[] = "\"model_type\": \"deepseek_v3\"";
+    static const char first[] = "\"first_k_dense_replace\": 1";
+    static const int len[] = {20, 7};
+    char *dir = temp_folder(), path[200];
+    size_t n;
+    snprintf(path, sizeof path, "%s/config.json", v3);
+    char *config = temp_get(path, &n), *at = strstr(config, type), *changed = malloc(n + 200);
+    assert_non_null(at);
+    sprintf(changed, "%.*s\"model_type\": \"glm4_moe_lite\"%s", (int)(at - config), config, at + strlen(type));
+    at = strstr(changed, first);
+    assert_non_null(at);
+    char *rest = strdup(at + strlen(first));
+    sprintf(at, "\"mlp_layer_types\": [\"dense\", \"sparse\", \"sparse\"]%s", rest);
+    temp_puts(temp_path(dir, "config.json"), changed);
+    snprintf(path, sizeof path, "%s/model.safetensors", v3);
+    char *weights = temp_get(path, &n);
+    temp_put(temp_path(dir, "model.safetensors"), weights, n);
+    TestRun a, b;
+    Stream x, y;
+    test_run_open(&a, v3, ARITH_FP32, 2, NULL);
+    test_run_open(&b, dir, ARITH_FP32, 2, NULL);
+    assert_string_equal(b.m->arch->model_type, "glm4_moe_lite");
+    assert_null(b.m->warning);
+    TokenSet *t = test_tokens(len, 2, a.m->cfg.vocab, 6);
+    all_layers(&a, t, &x, NULL, 0);
+    all_layers(&b, t, &y, NULL, 0);
+    assert_memory_equal(x.data, y.data, (size_t)(x.rows * x.width) * sizeof *x.data);
+    stream_fini(&x);
+    stream_fini(&y);
+    test_tokens_free(t);
+    test_run_close(&a);
+    test_run_close(&b);
+    free(config);
+    free(changed);
+    free(rest);
+    free(weights);
+    temp_remove(dir);
+}
+
 /* ---- variants ---- */
 
 typedef struct Scaled {
@@ -503,6 +546,7 @@ int main(void)
         cmocka_unit_test(samples_do_not_touch_each_other),
         cmocka_unit_test(experts_see_the_rows_that_chose_them),
         cmocka_unit_test(chunks_give_the_bytes_of_the_whole),
+        cmocka_unit_test(glm_flash_is_deepseek_v3),
         cmocka_unit_test(variants_that_cancel_out_are_float),
         cmocka_unit_test(experts_without_tokens_are_not_measured),
         cmocka_unit_test(quantizing_leaves_unseen_experts_float),

@@ -1,0 +1,15 @@
+#include "model/arch.h"
+
+static const char *const aliases[] = {"GLM-4.7-Flash", NULL};
+
+/* GLM-4.7-Flash: DeepSeek-V3's attention and routing with GLM's epsilon. */
+const Arch arch_glm4_moe_lite = {
+    .model_type = "glm4_moe_lite",
+    .title = "GLM 4.7 Flash",
+    .norm = NORM_LLAMA,
+    .mla = true,
+    .moe = &moe_rule_deepseek_v3,
+    .default_theta = 10000,
+    .default_eps = 1e-5,
+    .aliases = aliases,
+};
