@@ -396,10 +396,23 @@ static const Field *field_find(const Object *o, const YamlNode *key)
     return NULL;
 }
 
+/* " (did you mean …)": the nearest key, or the colon that key="value" lacks. */
+static const char *key_hint(const YamlNode *key, const char *const *words, char *buf, size_t size)
+{
+    const char *text = key->text ? key->text : "", *equal = strchr(text, '=');
+    if (!equal)
+        return check_nearest(text, words, buf, size);
+    size_t n = strcspn(equal + 1 + (equal[1] == '"' || equal[1] == '\''), "\"'");
+    snprintf(buf, size, " (did you mean '%.*s: %.*s'?)", (int)(equal - text < 20 ? equal - text : 20), text,
+             (int)(n < 20 ? n : 20), equal + 1 + (equal[1] == '"' || equal[1] == '\''));
+    return buf;
+}
+
 void check_object(Check *c, const YamlNode *map, const Object *o)
 {
     if (map->kind != YAML_MAP) {
-        check_fail(c, map, "must be a mapping, not %s", yaml_kind_name(map->kind));
+        check_fail(c, map, "must be a mapping, not %s%s", yaml_kind_name(map->kind),
+                   map->kind == YAML_STR && strchr(map->text, '=') ? ": write 'key: value'" : "");
         return;
     }
     const YamlNode *alias = c->alias;
@@ -412,14 +425,14 @@ void check_object(Check *c, const YamlNode *map, const Object *o)
         const YamlNode *key = map->keys[i];
         const Field *f = field_find(o, key);
         size_t was = check_push(c, key->text ? key->text : "?");
-        char near[64];
+        char near[80];
         const YamlNode *outer = c->alias;
         if (map->vals[i]->from_alias && !c->alias)
             c->alias = map->vals[i];
         if (f)
             check_value(c, map->vals[i], f);
         else if (!o->extra)
-            check_fail(c, key, "unknown key%s", check_nearest(key->text ? key->text : "", words, near, sizeof near));
+            check_fail(c, key, "unknown key%s", key_hint(key, words, near, sizeof near));
         c->alias = outer;
         check_pop(c, was);
     }

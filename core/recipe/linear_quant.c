@@ -180,6 +180,11 @@ void check_linear_quant(Check *c, const YamlNode *map)
                    qscope_name(q.weight.scope), qtype_name(q.weight.dtype), q.weight.symmetric ? "sym" : "asym",
                    token ? ": per_token needs symmetric: true" : "");
     }
+    if (scheme && !scheme->weight_method && strcmp(q.weight.method, "w8a8s") == 0)
+        check_block(c, qc, "weights w8a8s go with per_tensor int8 activations, not with %s %s", qscope_name(q.act.scope),
+                    qtype_name(q.act.dtype));
+    if (scheme && strcmp(scheme->name, "W4A16") == 0 && strcmp(q.weight.method, "gptq") == 0)
+        check_note(c, qc, "W4A16 is ours: the peer loads it and then finds nothing to write it with");
     check_pop(c, was);
     if (scheme && !scheme->runnable)
         check_block(c, qc, "linear_quant %s: kept, not run by this build", scheme->name);

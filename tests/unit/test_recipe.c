@@ -161,6 +161,9 @@ static const struct {
     {ENTRY(Q(A8, "scope: per_channel, dtype: int8, symmetric: true, method: w8a8s, ext: {fraction: 1}")),
      "fraction must be a number in 0"},
     {SAVE(".nan"), "part_file_size: must be a number of GB"},
+    {ENTRY("{weight: {dtype=\"int8\", scope: per_channel, symmetric: true, method: minmax}}"),
+     "unknown key (did you mean 'dtype: int8'?)"},
+    {ENTRY("{weight: scope=per_channel}"), "must be a mapping, not text: write 'key: value'"},
     {ENTRY(Q(A8, W8 ", bits: 8")), "weight.bits: unknown key"},
     {ENTRY(Q(A8, W8)) "      exlude: []\n", "exlude: unknown key (did you mean 'exclude'?)"},
     {ENTRY(Q(A8, W8)) "      exclude: [1]\n", "exclude.0: must be text, not integer: quote it"},
@@ -272,6 +275,10 @@ static const struct {
     {ENTRY("{weight: {" W4G("ssz") "}}"), "per_group int4 ssz are ours", false},
     {ENTRY(Q(A8, "scope: per_channel, dtype: int8, symmetric: true, method: w8a8s, ext: {fraction: 0.02}")),
      "per_channel int8 w8a8s are ours", false},
+    {ENTRY(Q("scope: per_token, dtype: int8, symmetric: true, method: minmax",
+             "scope: per_channel, dtype: int8, symmetric: true, method: w8a8s")),
+     "weights w8a8s go with per_tensor int8", true},
+    {ENTRY("{weight: {" W4G("gptq") "}}"), "W4A16 is ours", false},
     {ENTRY("{weight: {scope: per_group, dtype: int8, symmetric: true, method: gptq, ext: {actorder: true}}}"),
      "actorder is ours", false},
     {ENTRY("{weight: {scope: per_group, dtype: int8, symmetric: true, method: gptq, ext: {block_size: 12.5}}}"),
@@ -486,6 +493,29 @@ static void prior_stages_are_kept(void **state)
     recipe_free(r);
 }
 
+static void mutate(const char *good, size_t size)
+{
+    unsigned long long seed = 3;
+    int fine = 0;
+    for (int i = 0; i < 3000; i++) {
+        char *s = malloc(size);
+        assert_non_null(s);
+        memcpy(s, good, size);
+        for (int k = (int)(fake_random(&seed) % 3); k >= 0; k--)
+            s[fake_random(&seed) % (size - 1)] = ":-[]{}&*!|>'\"#%\n ,?x1<~"[fake_random(&seed) % 23];
+        Recipe *r;
+        Error e = {0};
+        Status st = recipe_parse(&r, s, size - 1, "t", NULL, &e);
+        if (st == ST_OK)
+            recipe_free(r);
+        else
+            assert_int_equal(st, ST_DATA);
+        fine += st == ST_OK;
+        free(s);
+    }
+    assert_true(fine > 20);
+}
+
 /* Any change of a good document is read or refused, never more. */
 static void mutations(void **state)
 {
@@ -494,23 +524,15 @@ static void mutations(void **state)
         A8, W8) "\nspec:\n  process:\n    - type: group\n      configs: &c\n"
                 "        - {type: linear_quant, qconfig: *q, exclude: ['*a{1..3}']}\n    - type: iter_smooth\n      "
                 "alpha: 0.5\n  save: [{type: ascendv1_saver}]\n";
-    unsigned long long seed = 3;
-    int fine = 0;
-    for (int i = 0; i < 6000; i++) {
-        char s[sizeof good];
-        memcpy(s, good, sizeof good);
-        for (int k = (int)(fake_random(&seed) % 3); k >= 0; k--)
-            s[fake_random(&seed) % (sizeof good - 1)] = ":-[]{}&*!|>'\"#%\n ,?x1<~"[fake_random(&seed) % 23];
-        Recipe *r;
-        Error e = {0};
-        Status st = recipe_parse(&r, s, sizeof good - 1, "t", NULL, &e);
-        if (st == ST_OK)
-            recipe_free(r);
-        else
-            assert_int_equal(st, ST_DATA);
-        fine += st == ST_OK;
-    }
-    assert_true(fine > 100);
+    static const char multimodal[] =
+        SD "  multimodal_sd_config: &m {dump_config: {enable_dump: yes}, x: [1]}\n  process: [{type: fa3_quant, "
+           "details: {fa_q: &q {" W8 "}, fa_k: *q}}]\n  save: [{type: mindie_format_saver}]\n";
+    static const char convert[] =
+        CONVERT "  linears: [{match: ['*a{1..3}'], target: W8A8_MXFP8, route: [FLOAT]}]\n  save: [{type: hf}, {}]\n"
+                "  defaults: {dst_ir: FLOAT}\n  parallel: {workers: 2}\n";
+    mutate(good, sizeof good);
+    mutate(multimodal, sizeof multimodal);
+    mutate(convert, sizeof convert);
 }
 
 int main(void)
