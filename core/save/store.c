@@ -89,8 +89,12 @@ static Status take_lock(Store *s, Error *err)
     if (st == ST_OK && (fstat(s->lock, &held) != 0 || stat(path, &named) != 0 || held.st_ino != named.st_ino))
         st = error_set(err, ST_IO, "another run in '%s' has just ended: try again", s->dir);
     free(path);
-    if (st != ST_OK)
+    if (st != ST_OK) { /* what lies there is another run's: store_close must not touch it */
+        if (s->lock >= 0)
+            close(s->lock);
+        s->lock = -1;
         return st;
+    }
     char text[32];
     int n = snprintf(text, sizeof text, "%ld\n", (long)getpid());
     if (ftruncate(s->lock, 0) != 0 || pwrite(s->lock, text, (size_t)n, 0) != n)

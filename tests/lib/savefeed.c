@@ -331,6 +331,42 @@ void savefeed_layer(const SaveFeed *f, const Saver *s, void *self, int layer)
         feed_cache(f, s, self, layer);
 }
 
+SavePlan savefeed_plan(const SaveFeed *f, const char *dir, bool peer)
+{
+    return (SavePlan){.model = f->m, .dir = dir, .model_type = "", .part_file_size = 4, .levels = f->levels,
+                      .nlevels = f->nlevels, .level = f->level, .cache_layer = f->any_cache ? f->cache_layer : NULL,
+                      .cache_dtype = f->cache_dtype, .peer = peer};
+}
+
+void savefeed_layers(const SaveFeed *f, const Saver *s, void *self, int from, int to)
+{
+    Error err = {0};
+    for (int i = from; i < to; i++) {
+        savefeed_layer(f, s, self, i);
+        ok(s->layer_done(self, i, &err), &err);
+    }
+}
+
+void *savefeed_start(const Saver *s, const SavePlan *plan)
+{
+    Error err = {0};
+    void *self;
+    int first = -1;
+    ok(s->check(plan, &err), &err);
+    ok(s->open(&self, plan, false, &first, &err), &err);
+    assert_int_equal(first, 0);
+    return self;
+}
+
+void savefeed_end(const SaveFeed *f, const Saver *s, void *self, int from)
+{
+    Error err = {0};
+    savefeed_layers(f, s, self, from, f->m->cfg.layers);
+    ok(s->finish(self, &err), &err);
+    s->close(self, false);
+}
+
+
 void assert_same_file(const char *a, const char *b)
 {
     size_t na, nb, i = 0;

@@ -20,6 +20,8 @@ typedef struct SaveFeed {
 } SaveFeed;
 
 void savefeed_open(SaveFeed *f, const char *model, const char *out, int fp32_from);
+/* The plan of a peer-mode or default run of it into dir, part_file_size 4. */
+SavePlan savefeed_plan(const SaveFeed *f, const char *dir, bool peer);
 void savefeed_close(SaveFeed *f);
 /* NULL when absent. */
 const TensorInfo *savefeed_find(const SaveFeed *f, const char *name, const Checkpoint **c);
@@ -30,6 +32,12 @@ void savefeed_linear(const SaveFeed *f, int64_t i, SaveLinear *l, QWeight *w);
 void savefeed_drop(SaveLinear *l, QWeight *w);
 /* Everything of one layer into an open saver, without its layer_done. */
 void savefeed_layer(const SaveFeed *f, const Saver *s, void *self, int layer);
+/* Opens s anew for the plan. */
+void *savefeed_start(const Saver *s, const SavePlan *plan);
+/* Layers [from, to) with their layer_done. */
+void savefeed_layers(const SaveFeed *f, const Saver *s, void *self, int from, int to);
+/* What is left from layer `from` on, finish and close. */
+void savefeed_end(const SaveFeed *f, const Saver *s, void *self, int from);
 
 /* Fails when the two files differ, naming the first byte. */
 void assert_same_file(const char *a, const char *b);

@@ -102,43 +102,6 @@ static void case_paths(const Case *c, char model[256], char out[256])
     free(text);
 }
 
-static SavePlan plan_of(const SaveFeed *f, const char *dir, bool peer)
-{
-    return (SavePlan){.model = f->m, .dir = dir, .model_type = "", .part_file_size = 4, .levels = f->levels,
-                      .nlevels = f->nlevels, .level = f->level, .cache_layer = f->any_cache ? f->cache_layer : NULL,
-                      .cache_dtype = f->cache_dtype, .peer = peer};
-}
-
-/* Everything of the run from layer `from` on. */
-static void feed_all(const SaveFeed *f, const Saver *s, void *self, int from, int to)
-{
-    Error err = {0};
-    for (int i = from; i < to; i++) {
-        savefeed_layer(f, s, self, i);
-        ok(s->layer_done(self, i, &err), &err);
-    }
-}
-
-static void *open_new(const Saver *s, const SavePlan *plan)
-{
-    Error err = {0};
-    void *self;
-    int first = -1;
-    ok(s->check(plan, &err), &err);
-    ok(s->open(&self, plan, false, &first, &err), &err);
-    assert_int_equal(first, 0);
-    return self;
-}
-
-static void save_rest(const SaveFeed *f, const Saver *s, void *self, int from)
-{
-    Error err = {0};
-    feed_all(f, s, self, from, f->m->cfg.layers);
-    ok(s->finish(self, &err), &err);
-    s->close(self, false);
-}
-
-
 /* Files of `made` that the recording has must be equal; all others must be the model's own side files. */
 static void compare_folders(const char *made, const char *out, const char *model)
 {
@@ -175,7 +138,7 @@ static void run_case(void **state)
     case_paths(c, model, out);
     savefeed_open(&f, model, out, c->fp32_from);
     char *dir = temp_folder();
-    SavePlan plan = plan_of(&f, temp_path(dir, "target dir"), true);
+    SavePlan plan = savefeed_plan(&f, temp_path(dir, "target dir"), true);
     char target[512];
     snprintf(target, sizeof target, "%s", plan.dir);
     plan.dir = target;
@@ -184,10 +147,10 @@ static void run_case(void **state)
     const Saver *a = saver_find(c->saver), *b = c->second ? saver_find(c->second) : NULL;
     SavePlan other = plan;
     other.part_file_size = 0;
-    void *one = open_new(a, &plan), *two = b ? open_new(b, &other) : NULL;
-    save_rest(&f, a, one, 0);
+    void *one = savefeed_start(a, &plan), *two = b ? savefeed_start(b, &other) : NULL;
+    savefeed_end(&f, a, one, 0);
     if (b)
-        save_rest(&f, b, two, 0);
+        savefeed_end(&f, b, two, 0);
     compare_folders(target, out, model);
     savefeed_close(&f);
     temp_remove(dir);
@@ -351,7 +314,7 @@ static void fixture_open(Fixture *x, const char *name, bool peer)
     savefeed_open(&x->f, x->model, x->out, c->fp32_from);
     x->dir = temp_folder();
     snprintf(x->target, sizeof x->target, "%s/t", x->dir);
-    x->plan = plan_of(&x->f, x->target, peer);
+    x->plan = savefeed_plan(&x->f, x->target, peer);
     x->plan.part_file_size = c->size;
     x->plan.part_bytes = c->bytes;
     x->s = saver_find(c->saver);
@@ -372,8 +335,8 @@ static void test_resume(void **state)
         Error err = {0};
         int first = -1;
         fixture_open(&x, names[i], true);
-        void *self = open_new(x.s, &x.plan);
-        feed_all(&x.f, x.s, self, 0, 1);
+        void *self = savefeed_start(x.s, &x.plan);
+        savefeed_layers(&x.f, x.s, self, 0, 1);
         savefeed_layer(&x.f, x.s, self, 1); /* the layer that is lost */
         x.s->close(self, true);
         assert_int_equal(temp_entries(x.target), 1);
@@ -385,7 +348,7 @@ static void test_resume(void **state)
         x.f.level[3] = was;
         ok(x.s->open(&self, &x.plan, true, &first, &err), &err);
         assert_int_equal(first, 1);
-        save_rest(&x.f, x.s, self, 0); /* another saver may be behind: finished layers are taken and left */
+        savefeed_end(&x.f, x.s, self, 0); /* another saver may be behind: finished layers are taken and left */
         compare_folders(x.target, x.out, x.model);
         fixture_close(&x);
     }
@@ -399,8 +362,8 @@ static void test_resume_late(void **state)
     Error err = {0};
     int first = -1;
     fixture_open(&x, "sharded_tiny", true);
-    void *self = open_new(x.s, &x.plan);
-    feed_all(&x.f, x.s, self, 0, x.f.m->cfg.layers);
+    void *self = savefeed_start(x.s, &x.plan);
+    savefeed_layers(&x.f, x.s, self, 0, x.f.m->cfg.layers);
     x.s->close(self, true);
     /* a name that can't be replaced stops the final step */
     char path[600];
