@@ -51,7 +51,9 @@ static int by_rank(const void *pa, const void *pb)
     const RankRow *a = pa, *b = pb;
     if (a->failed != b->failed)
         return a->failed ? -1 : 1;
-    if (!a->failed && a->score != b->score)
+    if (a->unseen != b->unseen)
+        return a->unseen ? 1 : -1;
+    if (!a->failed && !a->unseen && a->score != b->score)
         return a->score > b->score ? -1 : 1;
     return a->linear < b->linear ? -1 : a->linear > b->linear;
 }
@@ -68,15 +70,16 @@ Status ranking_make(const Session *s, const Metric *m, const bool *selected, Ran
             continue;
         Score sc = session_score(s, m, i);
         bool failed = sc.state == SCORE_FAILED || (sc.state == SCORE_OK && !isfinite(sc.value));
-        if (!failed && sc.state != SCORE_OK && sc.state != SCORE_STALE)
+        bool unseen = sc.state == SCORE_NONE && sc.reason;
+        if (!failed && !unseen && sc.state != SCORE_OK && sc.state != SCORE_STALE)
             continue;
-        rows[k++] = (RankRow){i, failed, failed ? (double)NAN : sc.value * m->direction,
-                              failed ? (sc.reason ? sc.reason : "the score is not finite") : NULL, 0};
+        rows[k++] = (RankRow){i, failed, unseen, failed || unseen ? (double)NAN : sc.value * m->direction,
+                              failed && !sc.reason ? "the score is not finite" : sc.reason, 0};
     }
     qsort(rows, (size_t)k, sizeof *rows, by_rank);
     int rank = 0;
     for (int64_t i = 0; i < k; i++) {
-        if (!rows[i].failed) {
+        if (!rows[i].failed && !rows[i].unseen) {
             rows[i].score *= m->direction;
             rows[i].rank = ++rank;
         }
@@ -89,7 +92,7 @@ Status ranking_make(const Session *s, const Metric *m, const bool *selected, Ran
 int64_t ranking_cut(const RankRow *rows, int64_t n, int topk)
 {
     int64_t i = 0;
-    for (int groups = 0; i < n; i++) {
+    for (int groups = 0; i < n && !rows[i].unseen; i++) {
         if (i == 0 || rows[i].failed || rows[i - 1].failed || rows[i].score != rows[i - 1].score)
             groups++;
         if (groups > topk)
@@ -122,14 +125,16 @@ static void ranking_text(const Model *model, const Metric *m, const RankRequest 
                          Str *out)
 {
     static const char line[] = "--------------------------------------------------------------------------------\n";
-    int64_t shown = ranking_cut(rows, n, r->topk);
+    int64_t shown = ranking_cut(rows, n, r->topk), analyzed = 0;
+    while (analyzed < n && !rows[analyzed].unseen)
+        analyzed++;
     str_printf(out, "=== Layer Analysis Results (%s method) ===\nPatterns analyzed: [", m->name);
     for (int i = 0; i < r->npatterns; i++) {
         str_puts(out, i ? ", " : "");
         python_repr(out, r->patterns[i]);
     }
     str_puts(out, r->npatterns ? "]\n" : "'*']\n");
-    str_printf(out, "Total layers analyzed: %lld\n", (long long)n);
+    str_printf(out, "Total layers analyzed: %lld\n", (long long)analyzed);
     str_printf(out, "Layer Sensitivity Scores (%s score = more sensitive to quantization):\n",
                m->direction < 0 ? "lower" : "higher");
     str_puts(out, line);
@@ -146,16 +151,23 @@ static void ranking_text(const Model *model, const Metric *m, const RankRequest 
     str_puts(out, "\n=== End of YAML Format ===\n===========ANALYSIS COMPLETE===========\n");
 }
 
-/* Module path of a fused group ("model.layers.3.self_attn.qkv"), or nothing for a linear alone. */
+/* Module path of a fused group ("model.layers.3.self_attn.qkv", "model.layers.3.mlp.experts"), or nothing for a linear
+ * alone. */
 static bool group_name(const Model *m, const Linear *l, Str *out)
 {
     const FusedGroup *g = &m->groups[l->group];
     str_clear(out);
     if (g->count < 2)
         return false;
-    const char *first = m->linears[g->first].name, *dot = strrchr(first, '.');
-    str_append(out, first, dot ? (size_t)(dot - first) + 1 : 0);
-    str_puts(out, g->label);
+    const char *first = m->linears[g->first].name;
+    size_t n = strlen(first);
+    for (int up = m->linears[g->first].expert >= 0 ? 2 : 1; up > 0; up--) /* above the linear, above the expert */
+        while (n > 0 && first[--n] != '.')
+            ;
+    str_append(out, first, n);
+    const char *parent = strrchr(str_text(out), '.');
+    if (!parent || strcmp(parent + 1, g->label) != 0) /* the module of experts has the group's name already */
+        str_printf(out, "%s%s", n ? "." : "", g->label);
     return true;
 }
 
@@ -182,6 +194,18 @@ static void data_json(Str *out, const DataInfo *d, const char *count)
     str_printf(out, ",\"%s\":%d,\"tokens\":%lld}", count, d->samples, (long long)d->tokens);
 }
 
+/* ,"experts":{…} of a pass that came by routed experts */
+static void coverage_json(const Session *s, Str *out)
+{
+    Coverage c;
+    if (!session_coverage(s, &c))
+        return;
+    str_printf(out, ",\"experts\":{\"measured\":%lld,\"unseen\":%lld,\"fewest\":%lld,\"median\":",
+               (long long)(c.experts - c.unseen), (long long)c.unseen, (long long)c.fewest_tokens);
+    str_double(out, c.median);
+    str_putc(out, '}');
+}
+
 static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64_t n, Str *out)
 {
     const Model *model = session_model(s);
@@ -200,14 +224,15 @@ static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64
     str_json(out, arith_name(session_options(s)->arith));
     str_puts(out, ",\"calibration\":");
     data_json(out, &d, "samples");
+    coverage_json(s, out);
     str_puts(out, ",\"layers\":[");
     for (int64_t i = 0; i < n; i++) {
         const Linear *l = &model->linears[rows[i].linear];
         str_puts(out, i ? ",\n{\"rank\":" : "\n{\"rank\":");
-        if (rows[i].failed)
-            str_puts(out, "null");
-        else
+        if (rows[i].rank)
             str_printf(out, "%d", rows[i].rank);
+        else
+            str_puts(out, "null");
         str_puts(out, ",\"name\":");
         str_json(out, l->name);
         str_puts(out, ",\"score\":");
@@ -220,6 +245,8 @@ static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64
         str_puts(out, ",\"kind\":");
         str_json(out, linear_kind_name(l->kind));
         str_printf(out, ",\"parameters\":%lld", (long long)(l->out * l->in));
+        if (session_result(s, rows[i].linear))
+            str_printf(out, ",\"tokens\":%lld", (long long)session_result(s, rows[i].linear)->in.rows);
         if (rows[i].reason) {
             str_puts(out, ",\"reason\":");
             str_json(out, rows[i].reason);
@@ -252,7 +279,7 @@ static void ranking_csv(const Model *model, const Metric *m, const RankRow *rows
     for (int64_t i = 0; i < n; i++) {
         const Linear *l = &model->linears[rows[i].linear];
         str_printf(out, "%s,", m->name);
-        if (!rows[i].failed)
+        if (rows[i].rank)
             str_printf(out, "%d", rows[i].rank);
         str_putc(out, ',');
         csv_field(out, l->name);
@@ -462,6 +489,9 @@ static void effect_json(Session *s, const Effect *e, Str *out)
     str_printf(out, ",\"bytes\":%llu,\"float_bytes\":%llu", (unsigned long long)p.size.bytes,
                (unsigned long long)p.size.float_bytes);
     number_json(out, "average_bits", p.size.average_bits);
+    if (e->unseen.linears)
+        str_printf(out, ",\"unseen_experts\":%lld,\"unseen_linears\":%lld", (long long)e->unseen.experts,
+                   (long long)e->unseen.linears);
     assignment_json(s, out);
     str_puts(out, "}\n");
 }

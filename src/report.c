@@ -40,8 +40,8 @@ static void put_row(Str *b, const Session *s, const RankRow *r, int kurtosis_ran
 {
     const Linear *l = &session_model(s)->linears[r->linear];
     Score k = session_score(s, shown_beside(), r->linear);
-    if (r->failed) {
-        str_printf(b, "   !  %-40s  %s\n", l->name, r->reason);
+    if (r->failed || r->unseen) {
+        str_printf(b, "   %c  %-40s  %s\n", r->failed ? '!' : '?', l->name, r->reason);
         return;
     }
     str_printf(b, "%4d  %-40s  %11.4e", r->rank, l->name, r->score);
@@ -84,7 +84,7 @@ static Status print_table(App *a, const char *worst[WORST], Error *err)
         for (int64_t i = 0; i < n; i++) {
             if (i < SHOWN_ROWS)
                 put_row(&b, s, &by_error[i], rank_kurtosis[by_error[i].linear]);
-            if (found < WORST && !by_error[i].failed && !same_group(m, worst, found, by_error[i].linear))
+            if (found < WORST && by_error[i].rank && !same_group(m, worst, found, by_error[i].linear))
                 worst[found++] = m->linears[by_error[i].linear].name;
         }
         if (n > SHOWN_ROWS)

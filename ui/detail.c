@@ -67,6 +67,12 @@ static void draw_identity(Ui *ui, Rect r, int *y, int64_t i)
     draw_wrapped(ui, r, y, SL_TEXT, buf);
     if (g->count < 2)
         return;
+    if (l->expert >= 0) {
+        snprintf(buf, sizeof buf, "group %s: all %d linears of the layer's %d experts", g->label, g->count,
+                 m->cfg.moe.experts);
+        draw_wrapped(ui, r, y, SL_DIM, buf);
+        return;
+    }
     int n = snprintf(buf, sizeof buf, "group %s:", g->label);
     for (int k = 0; k < g->count && n < (int)sizeof buf - 40; k++) {
         const char *base = strrchr(m->linears[g->first + k].name, '.');
@@ -81,7 +87,10 @@ static Slot score_line(Session *s, const Metric *m, int64_t i, char *buf, size_t
     char v[24], rank[32] = "";
     fmt_score(v, sizeof v, sc.value);
     switch (sc.state) {
-    case SCORE_NONE: snprintf(buf, size, "%s ? not measured; r runs it", m->name); return SL_DIM;
+    case SCORE_NONE:
+        snprintf(buf, size, "%s ? not measured%s%s", m->name, sc.reason ? ": " : "; r runs it",
+                 sc.reason ? sc.reason : "");
+        return SL_DIM;
     case SCORE_QUEUED: snprintf(buf, size, "%s queued", m->name); return SL_DIM;
     case SCORE_FAILED: snprintf(buf, size, "%s ! %s", m->name, sc.reason ? sc.reason : "failed"); return SL_FAILED;
     case SCORE_OK:
@@ -183,10 +192,28 @@ static void draw_hist(Ui *ui, Rect r, int *y, int rows, const HistView *v)
     *y += rows;
 }
 
+/* How many of the set's tokens the router sent to this expert. */
+static void draw_routed(Ui *ui, Rect r, int *y, int64_t tokens)
+{
+    char buf[120], n[24], all[24];
+    int64_t total = session_calib_info(ui_session(ui)).tokens;
+    fmt_count(n, sizeof n, tokens);
+    fmt_count(all, sizeof all, total);
+    int len = snprintf(buf, sizeof buf, "routed here: %s", n);
+    if (total > 0)
+        len += snprintf(buf + len, sizeof buf - (size_t)len, " of %s", all);
+    snprintf(buf + len, sizeof buf - (size_t)len, " tokens");
+    draw_wrapped(ui, r, y, tokens ? SL_DIM : SL_WARN, buf);
+}
+
 static void draw_input(Ui *ui, Rect r, int *y, int rows, const LinearResult *res, const QConfig *q)
 {
     const TapSummary *in = &res->in;
     char buf[200], m[160], n[24];
+    if (ui_model(ui)->linears[res->linear].expert >= 0)
+        draw_routed(ui, r, y, in->rows);
+    if (session_unseen(ui_session(ui), res->linear))
+        return;
     fmt_count(n, sizeof n, in->rows);
     snprintf(buf, sizeof buf, "input%s: %s x %lld, %d texts",
              ui->hist_table    ? ""

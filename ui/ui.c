@@ -296,6 +296,9 @@ static void tell_end(Ui *ui, const JobView *j)
     else if (j->kind == JOB_MEASURE && e)
         ui_say(ui, SL_OK, "measured in %s: KL %.4g, perplexity %.4g (float %.4g), top-1 agreement %.1f %%", t,
                e->kl_mean, e->ppl_quant, e->ppl_float, 100 * e->top1);
+    else if (j->unseen)
+        ui_say(ui, SL_WARN, "%s done in %s: %d scored, %d failed, %d of experts that no token reached", j->title, t,
+               j->ok, j->failed, j->unseen);
     else
         ui_say(ui, j->failed ? SL_WARN : SL_OK, "%s done in %s: %d scored, %d failed", j->title, t, j->ok, j->failed);
 }

@@ -7,8 +7,6 @@
 #include "base/mem.h"
 #include "metric/local_error.h"
 
-enum { NEED_INPUT = NEED_ORDER | NEED_STD | NEED_CHANNEL | NEED_OUTPUT | NEED_HIST };
-
 /* What is known so far of one linear of the layer at work; the tap's part only in the first linear of each shared
  * input. */
 typedef struct Slot {

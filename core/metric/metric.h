@@ -19,7 +19,8 @@ enum {
     NEED_WEIGHT = 8,    /* weight panels: column sums of quantization errors (local_error) */
     NEED_OUTPUT = 16,   /* output energy */
     NEED_HIST = 32,     /* key histograms of input and weight, per-channel maxima, moments: the detail pane */
-    NEED_WHIST = 64     /* key histogram and moments of the weight only */
+    NEED_WHIST = 64,    /* key histogram and moments of the weight only */
+    NEED_INPUT = NEED_ORDER | NEED_STD | NEED_CHANNEL | NEED_OUTPUT | NEED_HIST /* any: the input is watched */
 };
 
 /* Everything one analysis pass learnt about one linear. Linears that share an input share `in` values (copies). */

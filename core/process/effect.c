@@ -72,7 +72,7 @@ static Status make_keys(const EffectLab *lab, ArithMode arith, const QConfig *le
         config[i] = hash_config(&levels[i]);
     Hasher h;
     hasher_init(&h);
-    hasher_str(&h, "slimscope boundary state 1");
+    hasher_str(&h, "slimscope boundary state 2");
     hasher_str(&h, m->fingerprint);
     hasher_str(&h, lab->opt.calib->sha256);
     hasher_str(&h, lab->opt.eval->sha256);
@@ -134,8 +134,11 @@ static int deepest(EffectLab *lab, const Digest *keys)
 
 /* ---- the run through the layers ---- */
 
-/* What two streams at the input of `layer` hold; the number of parts. */
-static int parts_of(const Model *m, int layer, const Stream *const s[2], StatePart parts[4])
+/* A boundary state: two streams at the input of `layer`, and what the layers before it left float. */
+enum { PARTS = 5 };
+
+/* The number of parts. */
+static int parts_of(const Model *m, int layer, const Stream *const s[2], Unseen *u, StatePart parts[PARTS])
 {
     int n = 0;
     for (int i = 0; i < 2; i++)
@@ -144,12 +147,14 @@ static int parts_of(const Model *m, int layer, const Stream *const s[2], StatePa
         if (runner_carries(m, layer, s[i]))
             parts[n++] = (StatePart){s[i]->select,
                                      (size_t)s[i]->rows * (size_t)s[i]->select_words * sizeof *s[i]->select};
+    parts[n++] = (StatePart){u, sizeof *u};
     return n;
 }
 
 typedef struct Keeping {
     EffectLab *lab;
     const Digest *keys;
+    Unseen *unseen; /* the job's */
 } Keeping;
 
 static Status keep_state(void *ctx, int layer, Stream **streams, int nstreams, Error *err)
@@ -157,19 +162,21 @@ static Status keep_state(void *ctx, int layer, Stream **streams, int nstreams, E
     (void)err;
     (void)nstreams;
     Keeping *k = ctx;
-    StatePart parts[4];
-    int n = parts_of(k->lab->model, layer + 1, (const Stream *[]){streams[0], streams[1]}, parts);
+    StatePart parts[PARTS];
+    int n = parts_of(k->lab->model, layer + 1, (const Stream *[]){streams[0], streams[1]}, k->unseen, parts);
     statecache_put(k->lab->states, &k->keys[layer + 1], parts, n);
     return ST_OK;
 }
 
-/* Streams at the deepest cached boundary into s (both initialised when ST_OK), which layer that is into *first. */
-static Status start_streams(EffectLab *lab, Runner *r, const Digest *keys, Stream s[2], int *first, Error *err)
+/* Streams at the deepest cached boundary into s (both initialised when ST_OK), which layer that is into *first, what
+ * stayed float before it into *unseen. */
+static Status start_streams(EffectLab *lab, Runner *r, const Digest *keys, Stream s[2], int *first, Unseen *unseen,
+                            Error *err)
 {
     const TokenSet *sets[2] = {lab->opt.calib, lab->opt.eval};
     s[0] = s[1] = (Stream){0};
     for (int layer = deepest(lab, keys); layer > 0; layer = deepest(lab, keys)) {
-        StatePart parts[4];
+        StatePart parts[PARTS];
         Status st = ST_OK;
         for (int i = 0; i < 2 && st == ST_OK; i++) {
             st = stream_init(&s[i], sets[i]->samples, sets[i]->start, lab->model->cfg.hidden, err);
@@ -178,7 +185,7 @@ static Status start_streams(EffectLab *lab, Runner *r, const Digest *keys, Strea
         }
         bool got = false;
         if (st == ST_OK) {
-            int n = parts_of(lab->model, layer, (const Stream *[]){&s[0], &s[1]}, parts);
+            int n = parts_of(lab->model, layer, (const Stream *[]){&s[0], &s[1]}, unseen, parts);
             got = statecache_get(lab->states, &keys[layer], parts, n);
         }
         if (got) {
@@ -193,6 +200,7 @@ static Status start_streams(EffectLab *lab, Runner *r, const Digest *keys, Strea
             break;
     }
     *first = 0;
+    *unseen = (Unseen){.first = -1};
     RETURN_IF_ERROR(runner_embed(r, sets[0], &s[0], err));
     Status st = runner_embed(r, sets[1], &s[1], err);
     if (st != ST_OK)
@@ -202,13 +210,13 @@ static Status start_streams(EffectLab *lab, Runner *r, const Digest *keys, Strea
 
 /* Both streams behind the last layer into s, which the caller frees when ST_OK. */
 static Status run_layers(EffectLab *lab, Runner *r, const QuantJobOptions *o, const Digest *keys, Stream s[2],
-                         int *first, Error *err)
+                         int *first, Unseen *unseen, Error *err)
 {
     QuantJob *job;
     RETURN_IF_ERROR(quantjob_new(&job, lab->model, o, err));
-    Status st = start_streams(lab, r, keys, s, first, err);
+    Status st = start_streams(lab, r, keys, s, first, quantjob_unseen(job), err);
     if (st == ST_OK) {
-        Keeping k = {lab, keys};
+        Keeping k = {lab, keys, quantjob_unseen(job)};
         Stream *streams[2] = {&s[0], &s[1]};
         Schedule plan = {.first = *first, .last = lab->model->cfg.layers, .job = quantjob_layer_job(job),
                          .layer_done = keep_state, .ctx = &k};
@@ -218,6 +226,7 @@ static Status run_layers(EffectLab *lab, Runner *r, const QuantJobOptions *o, co
             stream_fini(&s[0]);
             stream_fini(&s[1]);
         }
+        *unseen = *quantjob_unseen(job);
     }
     quantjob_free(job);
     return st;
@@ -253,13 +262,14 @@ static Status make_reference(EffectLab *lab, Runner *r, Reference *f, Error *err
     int16_t *level = mem_zarray((size_t)m->nlinears, sizeof *level);
     Digest *keys = mem_array((size_t)m->cfg.layers + 1, sizeof *keys);
     Stream s[2];
+    Unseen none;
     int first = 0;
     Status st = level && keys ? ST_OK : error_nomem(err, "the float reference");
     QuantJobOptions o = {.level = level, .peer = lab->opt.peer};
     if (st == ST_OK)
         st = make_keys(lab, runner_arith(r), NULL, 0, level, keys, err);
     if (st == ST_OK)
-        st = run_layers(lab, r, &o, keys, s, &first, err);
+        st = run_layers(lab, r, &o, keys, s, &first, &none, err);
     free(level);
     free(keys);
     RETURN_IF_ERROR(st);
@@ -474,10 +484,12 @@ static Status measure(EffectLab *lab, Runner *r, const QuantJobOptions *o, const
     if (!f->have)
         RETURN_IF_ERROR(make_reference(lab, r, f, err));
     Stream s[2];
-    RETURN_IF_ERROR(run_layers(lab, r, o, keys, s, &first, err));
+    Unseen unseen;
+    RETURN_IF_ERROR(run_layers(lab, r, o, keys, s, &first, &unseen, err));
     const TokenSet *t = lab->opt.eval;
     Effect e = {.tokens = t->start[t->samples], .predicted = lab->predicted, .texts = lab->eval_texts.texts,
-                .first_layer_run = first, .layers_run = lab->model->cfg.layers - first};
+                .first_layer_run = first, .layers_run = lab->model->cfg.layers - first,
+                .unseen = unseen};
     Status st = compare(lab, r, f, s, &e, err);
     stream_fini(&s[0]);
     stream_fini(&s[1]);

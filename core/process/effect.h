@@ -22,6 +22,7 @@ typedef struct Effect {
     double out_mse, out_mse_se;              /* calibration set: last decoder output before the final norm */
     int first_layer_run, layers_run;         /* layers that ran again; the rest came from cache */
     bool from_cache;                         /* the whole result did */
+    Unseen unseen;                           /* what stayed float for want of calibration tokens */
     double seconds;
 } Effect;
 

@@ -13,7 +13,7 @@ struct QuantJob {
     int16_t *level;      /* [nlinears] */
     int64_t *first;      /* [layers+1] first linear of each layer */
     QParam *found;       /* [nlinears] static parameters, scale 0 = none */
-    bool *unseen;        /* [nlinears] */
+    Unseen unseen;
 };
 
 static Status read_weight(void *ctx, int64_t linear, float *w, Error *err)
@@ -26,10 +26,17 @@ static void keep_found(QuantJob *q, const LayerForms *forms)
 {
     QParam p;
     DType T;
+    int32_t expert = -1;
     for (int64_t i = 0; i < forms->n; i++) {
+        int64_t linear = forms->first + i;
         if (layer_forms_param(forms, i, &p, &T))
-            q->found[forms->first + i] = p;
-        q->unseen[forms->first + i] = layer_forms_unseen(forms, i);
+            q->found[linear] = p;
+        if (!layer_forms_unseen(forms, i))
+            continue;
+        q->unseen.first = q->unseen.linears ? q->unseen.first : linear;
+        q->unseen.linears++;
+        q->unseen.experts += q->model->linears[linear].expert != expert;
+        expert = q->model->linears[linear].expert;
     }
 }
 
@@ -95,12 +102,12 @@ Status quantjob_new(QuantJob **out, const Model *m, const QuantJobOptions *o, Er
         return error_nomem(err, "quantization");
     size_t n = (size_t)m->nlinears, layers = (size_t)m->cfg.layers;
     q->model = m;
+    q->unseen.first = -1;
     q->levels = mem_array((size_t)o->nlevels, sizeof *q->levels);
     q->level = mem_array(n, sizeof *q->level);
     q->first = mem_zarray(layers + 1, sizeof *q->first);
     q->found = mem_zarray(n, sizeof *q->found);
-    q->unseen = mem_zarray(n, sizeof *q->unseen);
-    if (!q->levels || !q->level || !q->first || !q->found || !q->unseen) {
+    if (!q->levels || !q->level || !q->first || !q->found) {
         quantjob_free(q);
         return error_nomem(err, "quantization");
     }
@@ -131,13 +138,17 @@ void quantjob_free(QuantJob *q)
     free(q->level);
     free(q->first);
     free(q->found);
-    free(q->unseen);
     free(q);
 }
 
 LayerJob quantjob_layer_job(QuantJob *q)
 {
     return (LayerJob){.name = "linear_quant", .run = quantjob_run, .self = q};
+}
+
+Unseen *quantjob_unseen(QuantJob *q)
+{
+    return &q->unseen;
 }
 
 bool quantjob_act_param(const QuantJob *q, int64_t linear, float *scale, float *offset)
@@ -147,17 +158,4 @@ bool quantjob_act_param(const QuantJob *q, int64_t linear, float *scale, float *
     *scale = q->found[linear].scale;
     *offset = q->found[linear].offset;
     return true;
-}
-
-int64_t quantjob_unseen(const QuantJob *q, int64_t *first)
-{
-    int64_t n = 0, at = -1;
-    for (int64_t i = q->model->nlinears; i-- > 0;)
-        if (q->unseen[i]) {
-            n++;
-            at = i;
-        }
-    if (first)
-        *first = at;
-    return n;
 }

@@ -11,6 +11,11 @@
  * the static activation ranges), streams[1] = evaluation (runs with the ranges just found; may be absent). */
 typedef struct QuantJob QuantJob;
 
+/* Linears that ran in float although they have a level: their calibration saw no token, as happens to experts. */
+typedef struct Unseen {
+    int64_t linears, experts, first; /* first: the lowest linear, -1 when there is none */
+} Unseen;
+
 typedef struct QuantJobOptions {
     const QConfig *levels;   /* [nlevels] qconfig of level k+1 */
     int nlevels;
@@ -22,8 +27,8 @@ typedef struct QuantJobOptions {
 Status quantjob_new(QuantJob **out, const Model *m, const QuantJobOptions *o, Error *err);
 void quantjob_free(QuantJob *q);
 LayerJob quantjob_layer_job(QuantJob *q);
-/* Linears whose calibration saw no token so far: they ran in float. *first (may be NULL): the first of them, -1: none. */
-int64_t quantjob_unseen(const QuantJob *q, int64_t *first);
+/* Over the layers run so far, and what went before: the start value is quantjob_new's {0, 0, -1} unless set. */
+Unseen *quantjob_unseen(QuantJob *q);
 /* Static activation parameters found for a linear (scale, offset); false when it has none. */
 bool quantjob_act_param(const QuantJob *q, int64_t linear, float *scale, float *offset);
 

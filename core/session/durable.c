@@ -375,7 +375,8 @@ void durable_measured(Session *s, const Measured *m)
     const double v[] = {(double)e->tokens, (double)e->predicted, e->kl_mean,      e->kl_median,    e->kl_p99,
                         e->kl_max,         e->kl_se,             e->top1,         e->top1_se,      e->ppl_float,
                         e->ppl_quant,      e->ppl_float_se,      e->ppl_quant_se, e->out_mse,      e->out_mse_se,
-                        e->first_layer_run, e->layers_run,       e->from_cache,   e->seconds};
+                        e->first_layer_run, e->layers_run,       e->from_cache,   e->seconds,
+                        (double)e->unseen.linears, (double)e->unseen.experts, (double)e->unseen.first};
     for (size_t i = 0; i < sizeof v / sizeof *v; i++)
         if (v[i] - v[i] == 0)
             str_printf(&b, "%s%.17g", i ? "," : "", v[i]);

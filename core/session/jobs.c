@@ -448,7 +448,9 @@ static void apply_rows(Session *s, Event *e)
         int64_t linear = e->results[i].linear;
         slot_store(s, &e->results[i], j->needs);
         Score sc = session_score(s, s->metric, linear);
-        if (sc.state == SCORE_FAILED) {
+        if (session_unseen(s, linear)) {
+            j->view.unseen++;
+        } else if (sc.state == SCORE_FAILED) {
             j->view.failed++;
             session_log(s, 2, "%s: %s", s->model->linears[linear].name, sc.reason);
         } else {
@@ -472,8 +474,19 @@ static void apply_data(Session *s, const Event *e)
     d->name = name;
 }
 
+/* Static ranges come from calibration tokens: what none of them reached has no range. */
+static void warn_unseen(Session *s, const Effect *e)
+{
+    if (!e->unseen.linears)
+        return;
+    session_log(s, 1, "%lld linears of %lld experts stayed float: no calibration token reached them, so they have no "
+                "static range; the first is %s",
+                (long long)e->unseen.linears, (long long)e->unseen.experts, s->model->linears[e->unseen.first].name);
+}
+
 static void apply_effect(Session *s, const Event *e)
 {
+    warn_unseen(s, &e->effect);
     if (!mem_grow(&s->measured, &s->cap_measured, s->nmeasured + 1, sizeof *s->measured))
         return;
     Measured m = {e->job->key, e->effect, e->job->local_sum, e->job->version};
@@ -509,6 +522,8 @@ static void apply_end(Session *s, const Event *e)
                 memcpy(s->resume_selected, e->job->selected, (size_t)s->model->nlinears);
         }
         durable_run_end(s, e->job, st);
+        if (st == ST_OK)
+            coverage_log(s);
     }
     s->rank_valid = false;
 }

@@ -193,14 +193,15 @@ static bool parse_digest(const char *hex, Digest *d)
 
 static Status on_effect(Session *s, const cJSON *o, Error *err)
 {
-    double v[19];
+    enum { OLD = 19, ALL = 22 }; /* before and since unseen experts are counted */
+    double v[ALL] = {[ALL - 1] = -1};
     int n = 0;
     const cJSON *c;
     cJSON_ArrayForEach(c, json_get(o, "v"))
-        if (n < 19)
+        if (n < ALL)
             v[n++] = cJSON_IsNumber(c) ? c->valuedouble : 0.0 / 0.0;
     Measured m = {.version = s->version};
-    if (n != 19 || !parse_digest(text_of(o, "key"), &m.key))
+    if ((n != OLD && n != ALL) || !parse_digest(text_of(o, "key"), &m.key))
         return error_set(err, ST_DATA, "a measurement record is damaged");
     m.local_sum = num_of(o, "local", -1);
     m.effect = (Effect){.tokens = (int64_t)v[0],
@@ -222,7 +223,10 @@ static Status on_effect(Session *s, const cJSON *o, Error *err)
                         .first_layer_run = (int)v[15],
                         .layers_run = (int)v[16],
                         .from_cache = v[17] != 0,
-                        .seconds = v[18]};
+                        .seconds = v[18],
+                        .unseen = {(int64_t)v[19], (int64_t)v[20], (int64_t)v[21]}};
+    if (!s->model || m.effect.unseen.first >= s->model->nlinears) /* another model's */
+        return error_set(err, ST_DATA, "a measurement record is damaged");
     if (!mem_grow(&s->measured, &s->cap_measured, s->nmeasured + 1, sizeof *s->measured))
         return error_nomem(err, "measurements");
     s->measured[s->nmeasured++] = m;

@@ -582,7 +582,7 @@ double level_error(const Session *s, int64_t linear, int level)
 {
     const Slot *sl = &s->slot[linear];
     const QConfig *q = level_config(s, level);
-    if (!q)
+    if (!q || session_unseen(s, linear)) /* where no token of the set comes, nothing is lost on the set */
         return 0;
     if (!sl->needs || !sl->r.err.have)
         return NAN;

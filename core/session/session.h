@@ -121,7 +121,7 @@ typedef struct JobView {
     char last[160];          /* last finished row and its score */
     char error[ERROR_TEXT_MAX];
     Status status;
-    int ok, failed;          /* rows */
+    int ok, failed, unseen;  /* rows; unseen: session_unseen */
 } JobView;
 
 /* Queues an analysis. metrics: NULL-terminated names of metric_table; unknown or not built: ST_USAGE naming those that
@@ -152,9 +152,20 @@ typedef enum ScoreState { SCORE_NONE, SCORE_QUEUED, SCORE_OK, SCORE_FAILED, SCOR
 typedef struct Score {
     ScoreState state;
     double value;
-    const char *reason;  /* SCORE_FAILED; borrowed */
+    const char *reason;  /* SCORE_FAILED; SCORE_NONE of an expert that no token reached; borrowed */
 } Score;
 Score session_score(const Session *s, const Metric *m, int64_t linear);
+/* Whether the newest pass watched this linear of a routed expert and no token came: it is not measured. */
+bool session_unseen(const Session *s, int64_t linear);
+/* Tokens that reached the routed experts in the newest pass. */
+typedef struct Coverage {
+    int64_t experts, unseen;       /* measured ones of all layers, and those no token reached */
+    int64_t first_unseen;          /* a linear of the first, -1 when there is none */
+    int64_t fewest, fewest_tokens; /* a linear of the one with fewest tokens above zero, -1 when there is none */
+    double median;                 /* of all, also the unseen */
+} Coverage;
+/* false: no expert was in a pass. */
+bool session_coverage(const Session *s, Coverage *out);
 bool session_has_run(const Session *s, const Metric *m);
 /* Summary of the newest pass over this linear, NULL before. */
 const LinearResult *session_result(const Session *s, int64_t linear);

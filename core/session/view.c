@@ -43,6 +43,8 @@ Score session_score(const Session *s, const Metric *m, int64_t linear)
     const Slot *sl = &s->slot[linear];
     if ((sl->needs & m->needs) != m->needs)
         return (Score){.state = queued(s, m, linear) ? SCORE_QUEUED : SCORE_NONE, .value = NAN};
+    if (session_unseen(s, linear) && (m->needs & NEED_INPUT))
+        return (Score){.state = SCORE_NONE, .value = NAN, .reason = "no token reached it"};
     char *why = s->why;
     const QConfig *q = level_config(s, s->level[linear] ? s->level[linear] : s->home[linear]);
     why[0] = 0;
