@@ -102,10 +102,13 @@ void fmt_score(char *out, size_t size, double v)
         return;
     }
     char buf[40];
-    snprintf(buf, sizeof buf, "%.3e", v);
-    char *e = strchr(buf, 'e');
-    *e = '\0';
-    snprintf(out, size, "%se%d", buf, atoi(e + 1));
+    for (int digits = 3; digits >= 0; digits--) { /* a cut number would be another number */
+        snprintf(buf, sizeof buf, "%.*e", digits, v);
+        char *e = strchr(buf, 'e');
+        *e = '\0';
+        if (snprintf(out, size, "%se%d", buf, atoi(e + 1)) <= SCORE_WIDTH)
+            return;
+    }
 }
 
 void fmt_value(char *out, size_t size, double v)

@@ -19,7 +19,9 @@ void text_elide(char *out, size_t size, const char *s, int width, const char *el
 size_t text_break(const char *s, int width);
 
 /* Numbers as the screens show them. Each writes at most `size` bytes. */
-void fmt_score(char *out, size_t size, double v);            /* 1.534e2: seven cells for most */
+enum { SCORE_WIDTH = 8 };
+/* 1.534e2, -1.53e-12: as many digits as SCORE_WIDTH cells hold, at most four */
+void fmt_score(char *out, size_t size, double v);
 void fmt_value(char *out, size_t size, double v);            /* short, four digits */
 void fmt_bytes(char *out, size_t size, double bytes);        /* 723 KiB, 1.3 GiB */
 void fmt_delta(char *out, size_t size, double bytes);        /* +3.0M, -120K, 0 */

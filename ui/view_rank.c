@@ -21,9 +21,14 @@ typedef struct Rank {
 
 enum { C_RANK, C_STATE, C_NAME, C_SCORE, C_BAR, C_LEVEL, C_COST, C_GROUP, COLUMNS };
 static const Column columns[COLUMNS] = {
-    [C_RANK] = {"#", 3, 3, 0, true},      [C_STATE] = {"S", 2, 2, 0, false},   [C_NAME] = {"layer", 24, 46, 0, false},
-    [C_SCORE] = {"score", 8, 8, 0, true}, [C_BAR] = {"bar", 6, 24, 3, false}, [C_LEVEL] = {"level", 5, 5, 2, false},
-    [C_COST] = {"cost", 6, 6, 1, true},   [C_GROUP] = {"grp", 3, 3, 4, false},
+    [C_RANK] = {"#", 3, 3, 0, true},
+    [C_STATE] = {"S", 2, 2, 0, false},
+    [C_NAME] = {"layer", 24, 46, 0, false},
+    [C_SCORE] = {"score", SCORE_WIDTH, SCORE_WIDTH, 0, true},
+    [C_BAR] = {"bar", 6, 24, 3, false},
+    [C_LEVEL] = {"level", 5, 5, 2, false},
+    [C_COST] = {"cost", 6, 6, 1, true},
+    [C_GROUP] = {"grp", 3, 3, 4, false},
 };
 
 static int64_t index_of(const int64_t *order, int64_t n, int64_t linear)

@@ -147,6 +147,9 @@ static void test_numbers(void **state)
     check_format(fmt_score, 153.37, "1.534e2");
     check_format(fmt_score, 0.00012, "1.200e-4");
     check_format(fmt_score, 0, "0.000e0");
+    check_format(fmt_score, -0.4519, "-4.52e-1");
+    check_format(fmt_score, 3.8234e-10, "3.82e-10");
+    check_format(fmt_score, -3.8234e-110, "-4e-110");
     check_format(fmt_score, NAN, "NaN");
     check_format(fmt_bytes, 0, "0 B");
     check_format(fmt_bytes, 1000, "1.0 KiB");
