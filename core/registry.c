@@ -26,6 +26,7 @@ const Arch *const arch_table[] = {
     &arch_deepseek_v32,
     &arch_glm_moe_dsa,
     &arch_longcat_flash,
+    &arch_deepseek_v4,
     &arch_gpt_oss,
     NULL,
 };

@@ -23,6 +23,7 @@ extern const Arch arch_deepseek_v3;
 extern const Arch arch_deepseek_v32;
 extern const Arch arch_glm_moe_dsa;
 extern const Arch arch_longcat_flash;
+extern const Arch arch_deepseek_v4;
 extern const Arch arch_gpt_oss;
 
 /* Routing of DeepSeek-V3, which GLM 4.5 shares. */

@@ -272,7 +272,8 @@ static Status read_sizes(const cJSON *config, const Arch *arch, ModelConfig *cfg
 {
     int64_t layers = 0, heads = 0, kv, head_dim;
     RETURN_IF_ERROR(size_key(config, "hidden_size", MAX_WIDTH, &cfg->hidden, err));
-    RETURN_IF_ERROR(size_key(config, or_key(arch->ffn_key, "intermediate_size"), MAX_WIDTH, &cfg->inter, err));
+    if (arch->ffn_key || !arch->moe || arch->moe->layers != MOE_ALL || json_get(config, "intermediate_size"))
+        RETURN_IF_ERROR(size_key(config, or_key(arch->ffn_key, "intermediate_size"), MAX_WIDTH, &cfg->inter, err));
     RETURN_IF_ERROR(size_key(config, "vocab_size", MAX_WIDTH, &cfg->vocab, err));
     RETURN_IF_ERROR(size_key(config, or_key(arch->layers_key, "num_hidden_layers"), MAX_LAYERS, &layers, err));
     RETURN_IF_ERROR(size_key(config, "num_attention_heads", MAX_HEADS, &heads, err));
@@ -383,7 +384,7 @@ static Status read_moe(const cJSON *config, const Arch *arch, Arena *a, ModelCon
         RETURN_IF_ERROR(json_bool(config, "norm_topk_prob", &m->renorm, NULL, err));
     if (rule->scaled)
         RETURN_IF_ERROR(json_num(config, "routed_scaling_factor", &m->scale, NULL, err));
-    m->act_limit = 7;
+    m->act_limit = arch->act == ACT_SILU_CLAMPED ? 10 : 7;
     m->act_alpha = 1.702;
     RETURN_IF_ERROR(json_num(config, "swiglu_limit", &m->act_limit, NULL, err));
     RETURN_IF_ERROR(json_num(config, "swiglu_alpha", &m->act_alpha, NULL, err));
@@ -574,13 +575,14 @@ Status config_read(const cJSON *config, const Arch *arch, bool known, Arena *a, 
     RETURN_IF_ERROR(refuse_quantized(config, err));
     RETURN_IF_ERROR(read_sizes(config, arch, cfg, err));
     RETURN_IF_ERROR(read_index(config, arch, a, cfg, err));
+    cfg->stream_width = cfg->hidden;
     cfg->eps = arch->default_eps;
     RETURN_IF_ERROR(json_num(config, "rms_norm_eps", &cfg->eps, NULL, err));
     if (!(cfg->eps >= 0 && cfg->eps < 1))
         return error_set(err, ST_DATA, "'rms_norm_eps' must be between 0 and 1, not %g", cfg->eps);
     cfg->act = arch->act;
     cfg->tied = arch->tied;
-    if (arch->act != ACT_SWIGLU_CLAMPED) /* whatever hidden_act says */
+    if (arch->act != ACT_SWIGLU_CLAMPED && arch->act != ACT_SILU_CLAMPED) /* whatever hidden_act says */
         RETURN_IF_ERROR(read_activation(config, &cfg->act, err));
     RETURN_IF_ERROR(read_scores(config, arch, cfg, err));
     if (arch->moe)
@@ -593,6 +595,8 @@ Status config_read(const cJSON *config, const Arch *arch, bool known, Arena *a, 
     memset(cfg->window, 0, (size_t)cfg->layers * sizeof *cfg->window);
     if (known && arch->delta)
         RETURN_IF_ERROR(read_delta(config, a, cfg, err)); /* and no windows */
+    else if (known && arch->read)
+        RETURN_IF_ERROR(arch->read(config, a, cfg, err)); /* its windows too */
     else if (known && arch->windows)
         RETURN_IF_ERROR(arch->windows(config, cfg, err));
     else

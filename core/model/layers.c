@@ -69,6 +69,11 @@ Status open_take(Open *o, const char *name, bool optional, int64_t rows, int64_t
     return take_shape(o, name, optional, cols ? 2 : 1, (const int64_t[]){rows, cols}, keys, out);
 }
 
+const char *open_layers_prefix(const Open *o)
+{
+    return o->m->arch->bare_names ? "layers." : "model.layers.";
+}
+
 /* A tensor of one layer; the name is made from `fmt` under "model.layers.N.". */
 static Status take_vector(Open *o, int layer, int64_t n, int64_t cols, const char *keys, const TensorInfo **out,
                           const char *fmt, ...) __attribute__((format(printf, 7, 8)));
@@ -76,7 +81,7 @@ static Status take_vector(Open *o, int layer, int64_t n, int64_t cols, const cha
                           const char *fmt, ...)
 {
     char name[NAME_MAX_BYTES];
-    int k = snprintf(name, sizeof name, "model.layers.%d.", layer);
+    int k = snprintf(name, sizeof name, "%s%d.", open_layers_prefix(o), layer);
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(name + k, sizeof name - (size_t)k, fmt, ap);
@@ -101,7 +106,7 @@ static Status name_linear(Open *o, int layer, const char *module, const char *na
         return error_nomem(o->err, "the model's layers");
     *index = (int32_t)m->nlinears;
     Linear *l = &m->linears[m->nlinears++];
-    snprintf(text, sizeof text, "model.layers.%d.%s.%s", layer, module, name);
+    snprintf(text, sizeof text, "%s%d.%s.%s", open_layers_prefix(o), layer, module, name);
     *l = (Linear){.name = arena_strdup(&m->arena, text), .layer = layer, .kind = w->kind, .out = w->out, .in = w->in,
                   .input = w->input < 0 ? *index : w->input, .expert = w->expert, .group = -1};
     if (!l->name || !map_add(&m->by_name, l->name, strlen(l->name), *index, NULL))
@@ -253,19 +258,23 @@ static Status take_delta(Open *o, int layer, LayerTensors *t)
 /* gate, up and down of a block `width` wide; `input`: the linear whose input gate and up share, -1 for their own. */
 static Status take_dense(Open *o, int layer, const char *module, int64_t width, const char *keys, LayerTensors *t)
 {
+    const MoeRule *r = o->m->arch->moe; /* experts and dense blocks name their linears alike */
+    const char *gate = r && o->m->cfg.moe.layer[layer] ? r->gate : "gate_proj";
+    const char *up = r && o->m->cfg.moe.layer[layer] ? r->up : "up_proj";
+    const char *down = r && o->m->cfg.moe.layer[layer] ? r->down : "down_proj";
     int64_t h = o->m->cfg.hidden;
     if (o->m->arch->fused) {
         Want w = {LK_GATE_UP, 2 * width, h, keys, -1, -1};
         RETURN_IF_ERROR(add_alone(o, layer, module, "gate_up_proj", &w, &t->gate));
     } else {
         Want w = {LK_GATE, width, h, keys, -1, -1};
-        RETURN_IF_ERROR(add_linear(o, layer, module, "gate_proj", &w, &t->gate));
+        RETURN_IF_ERROR(add_linear(o, layer, module, gate, &w, &t->gate));
         w = (Want){LK_UP, width, h, keys, t->gate, -1};
-        RETURN_IF_ERROR(add_linear(o, layer, module, "up_proj", &w, &t->up));
+        RETURN_IF_ERROR(add_linear(o, layer, module, up, &w, &t->up));
         RETURN_IF_ERROR(close_group(o, t->gate, "gu"));
     }
     Want w = {LK_DOWN, h, width, keys, -1, -1};
-    return add_alone(o, layer, module, "down_proj", &w, &t->down);
+    return add_alone(o, layer, module, down, &w, &t->down);
 }
 
 /* A tensor of all experts, [experts][rows] or, with cols, [experts][rows][cols]. */
@@ -275,7 +284,7 @@ static Status take_stacked(Open *o, int layer, const char *name, int64_t rows, i
     char text[NAME_MAX_BYTES];
     int64_t want[3] = {m->cfg.moe.experts, rows, cols};
     int ndim = cols ? 3 : 2;
-    snprintf(text, sizeof text, "model.layers.%d.%s.experts.%s", layer, m->arch->moe->block, name);
+    snprintf(text, sizeof text, "%s%d.%s.experts.%s", open_layers_prefix(o), layer, m->arch->moe->block, name);
     const TensorInfo *t = checkpoint_find(m->ckpt, text);
     *out = t;
     if (t && t->ndim == 3 && cols) { /* open_take knows two dimensions: the others are compared here */
@@ -361,7 +370,7 @@ static bool found_stacked(const Open *o, int layer, StackLayout *layout)
 {
     const ModelConfig *c = &o->m->cfg;
     char text[NAME_MAX_BYTES];
-    snprintf(text, sizeof text, "model.layers.%d.%s.experts.gate_up_proj", layer, o->m->arch->moe->block);
+    snprintf(text, sizeof text, "%s%d.%s.experts.gate_up_proj", open_layers_prefix(o), layer, o->m->arch->moe->block);
     const TensorInfo *t = checkpoint_find(o->m->ckpt, text);
     if (!t)
         return false;
@@ -419,7 +428,7 @@ static Status take_moe(Open *o, int layer, LayerTensors *t)
                                     name));
     else if (!r->router_wide)
         RETURN_IF_ERROR(add_alone(o, layer, r->block, name, &router, &t->router_linear));
-    if (r->bias)
+    if (r->bias && !t->hash)
         RETURN_IF_ERROR(take_vector(o, layer, n, 0, r->experts_key, &t->router_bias, "%s.%s", r->block, r->bias));
     StackLayout layout = STACK_IN_TURN;
     bool stacked = r->stacked || found_stacked(o, layer, &layout);
@@ -468,7 +477,8 @@ static void clear_layer(const Open *o, LayerTensors *t)
 {
     *t = (LayerTensors){.first = (int32_t)o->m->nlinears, .q = -1, .k = -1, .v = -1, .o = -1, .gate = -1, .up = -1,
                         .down = -1, .q_a = -1, .kv_a = -1, .kv_b = -1, .qkvz = -1, .ba = -1, .index_q = -1,
-                        .index_k = -1, .index_w = -1, .router_linear = -1, .shared_gate = -1, .expert = -1};
+                        .index_k = -1, .index_w = -1, .o_a = -1, .comp_kv = -1, .comp_gate = -1, .index_comp_kv = -1,
+                        .index_comp_gate = -1, .router_linear = -1, .shared_gate = -1, .expert = -1};
 }
 
 /* Two halves of attention and dense feed-forward, and experts beside the first feed-forward block. They come in the
@@ -497,6 +507,15 @@ static Status take_halves(Open *o, int layer, LayerTensors *first, LayerTensors 
     return ST_OK;
 }
 
+/* Norms and the attention block. */
+static Status take_attention(Open *o, int layer, LayerTensors *t)
+{
+    const ModelConfig *c = &o->m->cfg;
+    bool delta = c->delta.layer && c->delta.layer[layer];
+    RETURN_IF_ERROR(take_norms(o, layer, t));
+    return delta ? take_delta(o, layer, t) : o->m->arch->mla ? take_mla(o, layer, t) : take_qkv(o, layer, t);
+}
+
 static Status take_layer(Open *o, int layer)
 {
     static const char keys[] = "intermediate_size, hidden_size";
@@ -506,12 +525,36 @@ static Status take_layer(Open *o, int layer)
     clear_layer(o, t);
     if (o->m->arch->halves)
         return take_halves(o, layer, t, t + c->layers);
-    RETURN_IF_ERROR(take_norms(o, layer, t));
-    bool delta = c->delta.layer && c->delta.layer[layer];
-    RETURN_IF_ERROR(delta ? take_delta(o, layer, t) : o->m->arch->mla ? take_mla(o, layer, t) : take_qkv(o, layer, t));
+    RETURN_IF_ERROR(o->m->arch->take ? o->m->arch->take(o, layer, t) : take_attention(o, layer, t));
     RETURN_IF_ERROR(c->moe.experts && c->moe.layer[layer] ? take_moe(o, layer, t)
                                                           : take_dense(o, layer, "mlp", c->inter, keys, t));
     t->count = (int32_t)o->m->nlinears - t->first;
+    return ST_OK;
+}
+
+Status open_layer_take(Open *o, int layer, const char *name, int64_t rows, int64_t cols, const char *keys,
+                       const TensorInfo **out)
+{
+    return take_vector(o, layer, rows, cols, keys, out, "%s", name);
+}
+
+Status open_linear(Open *o, int layer, const char *module, const char *name, LinearKind kind, int64_t out, int64_t in,
+                   const char *keys, int32_t input, int32_t *index)
+{
+    Want w = {kind, out, in, keys, input, -1};
+    return add_alone(o, layer, module, name, &w, index);
+}
+
+Status open_hyper(Open *o, const char *name, int64_t sums, int64_t scales, const TensorInfo *out[3])
+{
+    static const char keys[] = "hc_mult, hidden_size";
+    const char *const part[] = {"fn", "base", "scale"};
+    const int64_t rows[] = {sums, sums, scales};
+    char text[NAME_MAX_BYTES];
+    for (int i = 0; i < 3 && o->m->cfg.hyper.copies; i++) {
+        snprintf(text, sizeof text, "%s_%s", name, part[i]);
+        RETURN_IF_ERROR(open_take(o, text, false, rows[i], i ? 0 : o->m->cfg.stream_width, keys, &out[i]));
+    }
     return ST_OK;
 }
 

@@ -20,6 +20,22 @@ const char *open_file_of(const Open *o, const TensorInfo *t);
 Status open_take(Open *o, const char *name, bool optional, int64_t rows, int64_t cols, const char *keys,
                  const TensorInfo **out);
 
+/* What the names of layers' tensors begin with: "model.layers." */
+const char *open_layers_prefix(const Open *o);
+
+/* As open_take, for tensor `name` ("attn.attn_sink") of a layer. */
+Status open_layer_take(Open *o, int layer, const char *name, int64_t rows, int64_t cols, const char *keys,
+                       const TensorInfo **out);
+
+/* Adds the linear `module`.`name` of a layer as a fused group of one. input: the linear that sees the same input, -1
+ * for its own. */
+Status open_linear(Open *o, int layer, const char *module, const char *name, LinearKind kind, int64_t out, int64_t in,
+                   const char *keys, int32_t input, int32_t *index);
+
+/* The tensors `name`_fn, _base and _scale of a hyper-connection with so many sums of its copies and scales; nothing
+ * where the family has none. */
+Status open_hyper(Open *o, const char *name, int64_t sums, int64_t scales, const TensorInfo *out[3]);
+
 /* Fills Model.layers, linears and groups from the checkpoint, by what the family's row says. */
 Status open_layers(Open *o);
 

@@ -19,11 +19,16 @@ static Status take_all(Open *o, bool has_dtype)
     Model *m = o->m;
     ModelConfig *c = &m->cfg;
     static const char table[] = "vocab_size, hidden_size";
-    RETURN_IF_ERROR(open_take(o, "model.embed_tokens.weight", false, c->vocab, c->hidden, table, &m->embed));
+    bool bare = m->arch->bare_names;
+    RETURN_IF_ERROR(open_take(o, bare ? "embed.weight" : "model.embed_tokens.weight", false, c->vocab, c->hidden, table,
+                              &m->embed));
     RETURN_IF_ERROR(open_layers(o));
-    RETURN_IF_ERROR(open_take(o, "model.norm.weight", false, c->hidden, 0, "hidden_size", &m->final_norm));
+    RETURN_IF_ERROR(open_take(o, bare ? "norm.weight" : "model.norm.weight", false, c->hidden, 0, "hidden_size",
+                              &m->final_norm));
+    RETURN_IF_ERROR(open_hyper(o, "hc_head", c->hyper.copies, 1, m->hyper_head));
     if (!c->tied)
-        RETURN_IF_ERROR(open_take(o, "lm_head.weight", true, c->vocab, c->hidden, table, &m->head));
+        RETURN_IF_ERROR(open_take(o, bare ? "head.weight" : "lm_head.weight", true, c->vocab, c->hidden, table,
+                                  &m->head));
     if (!m->head) {
         m->head = m->embed;
         c->tied = true;
@@ -38,13 +43,15 @@ static const TensorInfo *unused_tensor(const Open *o, int64_t *count)
 {
     const Checkpoint *c = o->m->ckpt;
     const TensorInfo *first = NULL;
+    const char *prefix = open_layers_prefix(o);
+    size_t len = strlen(prefix);
     *count = 0;
     for (int64_t i = 0; i < checkpoint_count(c); i++) {
         const TensorInfo *t = checkpoint_at(c, i);
-        if (strncmp(t->name, "model.layers.", 13) != 0 || strstr(t->name, "rotary_emb.inv_freq") ||
+        if (strncmp(t->name, prefix, len) != 0 || strstr(t->name, "rotary_emb.inv_freq") ||
             map_get(&o->used, t->name, strlen(t->name), -1) >= 0)
             continue;
-        if (strtol(t->name + 13, NULL, 10) >= o->m->cfg.layers) /* multi-token prediction layers */
+        if (strtol(t->name + len, NULL, 10) >= o->m->cfg.layers) /* multi-token prediction layers */
             continue;
         first = first ? first : t;
         ++*count;

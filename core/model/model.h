@@ -18,7 +18,9 @@ typedef enum LinearKind {
 const char *linear_kind_name(LinearKind k); /* "q_proj", … */
 
 typedef enum RopeType { ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN, ROPE_LONGROPE } RopeType;
-typedef enum Activation { ACT_SILU, ACT_GELU_TANH, ACT_SWIGLU_CLAMPED } Activation;
+typedef enum Activation {
+    ACT_SILU, ACT_GELU_TANH, ACT_SWIGLU_CLAMPED, ACT_SILU_CLAMPED /* silu of clamped values */
+} Activation;
 typedef enum NormKind { NORM_LLAMA, NORM_LATE, NORM_UNIT } NormKind;
 
 typedef struct RopeParams {
@@ -60,10 +62,40 @@ typedef struct IndexConfig {
     bool *shared;            /* [layers] takes over what the layer before it chose */
 } IndexConfig;
 
+enum { HYPER_MAX = 16 };
+
+/* Hyper-connections: a token's state is `copies` vectors, of which a block reads a weighted sum and which it leaves
+ * mixed with what it adds (specs/models.md 2.5); copies 0: a plain residual stream. */
+typedef struct HyperConfig {
+    int copies;              /* up to HYPER_MAX */
+    int rounds;              /* of making the mixing matrix doubly stochastic */
+    double eps;
+} HyperConfig;
+
+typedef enum CompressKind {
+    COMPRESS_NONE,           /* a window of keys alone */
+    COMPRESS_SPARSE,         /* and those compressed keys that an indexer chooses, made of overlapping windows */
+    COMPRESS_HEAVY,          /* and all compressed keys, each made of many tokens */
+    COMPRESS_KINDS
+} CompressKind;
+
+/* Attention over a window of keys and over compressed ones, with a grouped output projection; kind NULL: none. */
+typedef struct CompressConfig {
+    unsigned char *kind;     /* [layers] CompressKind */
+    int rate[COMPRESS_KINDS];/* tokens a compressed key stands for */
+    int64_t q_rank;
+    int rope;                /* rotated dimensions, the last of a head */
+    int groups;              /* of heads, each projected to group_rank values */
+    int64_t group_rank;
+    int index_heads, index_dim;
+    int64_t index_top;       /* compressed keys the indexer lets through */
+} CompressConfig;
+
 /* Mixture of experts; experts 0: there is none. */
 typedef struct MoeConfig {
     int experts, top_k;
     int zero;                /* more to choose from that give back what they read; numbered after the experts */
+    int hash_layers;         /* layers that look a token's experts up by its id */
     int groups, top_groups;  /* experts are chosen from top_groups of the groups; groups 1: from all */
     int64_t inter, shared_inter; /* shared_inter 0: no shared expert */
     bool renorm;
@@ -76,6 +108,7 @@ typedef struct MoeConfig {
 typedef struct ModelConfig {
     char model_type[64];
     int64_t hidden, inter, vocab, max_positions;
+    int64_t stream_width; /* of a token's state between layers: hidden, or so many copies of it */
     int layers, heads, kv_heads, head_dim; /* with MLA head_dim is that of q and k, kv_heads is heads */
     int v_dim;        /* of a head's values */
     double eps;
@@ -87,6 +120,8 @@ typedef struct ModelConfig {
     MlaConfig mla;
     DeltaConfig delta;
     IndexConfig index;
+    HyperConfig hyper;
+    CompressConfig compress;
     MoeConfig moe;
     Activation act;
     bool tied;
@@ -96,7 +131,9 @@ typedef struct ModelConfig {
 
 /* How a family's experts are stored and chosen (specs/models.md 2.3, 2.4). */
 typedef enum MoeLayers { MOE_ALL, MOE_AFTER_DENSE, MOE_SPARSE_STEP } MoeLayers;
-typedef enum RouterScore { SCORE_SOFTMAX, SCORE_SIGMOID, SCORE_TOP_SOFTMAX /* over the chosen */ } RouterScore;
+typedef enum RouterScore {
+    SCORE_SOFTMAX, SCORE_SIGMOID, SCORE_TOP_SOFTMAX /* over the chosen */, SCORE_SQRT_SOFTPLUS
+} RouterScore;
 typedef enum GroupScore { GROUP_NONE, GROUP_MAX, GROUP_TOP2 } GroupScore;
 typedef enum Renorm { RENORM_NEVER, RENORM_ALWAYS, RENORM_CONFIG } Renorm;
 
@@ -117,6 +154,7 @@ typedef struct MoeRule {
     const char *router;         /* the router's module under block, NULL: "gate" */
     bool stacked;               /* one tensor for all experts, [in][out] with gate and up in turn (variant E) */
     bool round_logits;          /* a router that is no linear has a bias and rounds like one */
+    bool round_steps;           /* logits, scores and weights round to the model dtype at every step */
     bool router_linear;         /* the router is a linear of the model; otherwise it computes in float32 */
     bool router_wide;           /* a linear that computes in float32 all the same, defined after the experts */
     MoeLayers layers;
@@ -127,6 +165,9 @@ typedef struct MoeRule {
     bool scaled;                /* routed_scaling_factor multiplies the weights */
     bool round_weights;         /* weights are rounded to the model dtype */
 } MoeRule;
+
+struct Open;
+struct LayerTensors;
 
 /* One decoder family (a row of arch_table): what differs from Llama. One new file + one row + one golden test. */
 typedef struct Arch {
@@ -150,6 +191,7 @@ typedef struct Arch {
     bool out_gate;               /* q_proj also gives a gate for each head's output: rows of a head are [q | gate] */
     IndexerKind indexer;
     bool sinks;                  /* LayerTensors.sinks */
+    bool bare_names;             /* "embed", "norm", "head" and "layers.N" instead of "model.layers.N" and so on */
     bool rope_fp32;              /* rotations compute in float32 in every arithmetic */
     bool tied;                   /* default of tie_word_embeddings */
     Activation act;              /* default of hidden_act */
@@ -161,6 +203,10 @@ typedef struct Arch {
     const char *const *aliases;  /* the peer's --model_type strings, NULL-terminated (may be NULL) */
     /* fills cfg->window from config.json; NULL: no windows */
     Status (*windows)(const struct cJSON *config, ModelConfig *cfg, Error *err);
+    /* Fills what only this family has from config.json, and the rotary embeddings; takes a layer's norms and its
+     * attention block. NULL: as usual. */
+    Status (*read)(const struct cJSON *config, Arena *a, ModelConfig *cfg, Error *err);
+    Status (*take)(struct Open *o, int layer, struct LayerTensors *t);
 } Arch;
 extern const Arch *const arch_table[]; /* NULL-terminated (core/registry.c) */
 /* Row for config.json's model_type, or for an alias; NULL when unknown. */
@@ -180,6 +226,8 @@ typedef struct Linear {
     int32_t input;               /* index of the first linear that sees the same input (itself, when alone) */
     LinearKind kind;
     int32_t expert;              /* number of the routed expert, -1 for all others */
+    int32_t groups;              /* block-diagonal: so many groups of outputs, each with `in` inputs of its own; 0, 1:
+                                  * every output sees all inputs */
 } Linear;
 
 typedef struct FusedGroup {
@@ -197,6 +245,10 @@ typedef struct LayerTensors {
     const TensorInfo *index_norm, *index_bias; /* the indexer's, of its keys */
     const TensorInfo *sinks;                  /* a score for every head that no value belongs to */
     const TensorInfo *router, *router_bias;   /* router: when it is no linear */
+    const TensorInfo *hash;                   /* the experts of every token id, I64 or I32 [vocab][top_k] */
+    const TensorInfo *hyper[2][3];            /* hyper-connections of attention and feed-forward: fn, base, scale */
+    const TensorInfo *comp_norm, *comp_ape;   /* compressor of the keys, and the indexer's own */
+    const TensorInfo *index_comp_norm, *index_comp_ape;
     /* Indices into linears, -1 for what the layer lacks. Fused: q is qkv_proj, gate is gate_up_proj. With experts
      * gate, up and down are the shared expert's (Arch.halves: the dense block's). */
     int32_t first, count;                     /* the layer's linears */
@@ -204,6 +256,8 @@ typedef struct LayerTensors {
     int32_t q_a, kv_a, kv_b;                  /* MLA; q is q_b_proj, or q_proj without a latent */
     int32_t qkvz, ba;                         /* linear attention, without q, k and v; o is out_proj */
     int32_t index_q, index_k, index_w;        /* the indexer's queries, keys and weights of its heads */
+    int32_t o_a, comp_kv, comp_gate;          /* compressed attention; q_a, kv_a, q and o are wq_a, wkv, wq_b, wo_b */
+    int32_t index_comp_kv, index_comp_gate;
     int32_t router_linear, shared_gate;
     int32_t expert;                           /* gate of expert 0; three linears an expert: gate, up, down */
     const struct LayerTensors *then;          /* the second half, NULL where there is none */
@@ -221,6 +275,7 @@ typedef struct Model {
     int64_t ngroups;
     LayerTensors *layers;        /* [cfg.layers] */
     const TensorInfo *embed, *final_norm, *head; /* head == embed when tied */
+    const TensorInfo *hyper_head[3]; /* hyper-connections: fn, base and scale of the final sum */
     int64_t params;              /* all tensors the decoder uses */
     char fingerprint[65];        /* config.json's bytes + checkpoint_fingerprint */
     char *warning;               /* e.g. unknown but Llama-shaped; NULL when none */

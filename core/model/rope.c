@@ -102,6 +102,10 @@ static Status rotated_dims(const RopeKeys *k, const ModelConfig *cfg, int *dim, 
     double share = 1;
     bool found;
     int all = cfg->mla.kv_rank ? cfg->mla.rope : cfg->head_dim;
+    if (cfg->compress.kind) {
+        *dim = cfg->compress.rope;
+        return ST_OK;
+    }
     RETURN_IF_ERROR(positive(k, "partial_rotary_factor", true, &share, &found, err));
     if (!found && !cfg->mla.kv_rank) { /* MiniMax gives the number itself */
         double dims;
@@ -206,9 +210,42 @@ static Status rope_local(const cJSON *config, Arena *a, ModelConfig *cfg, Error 
     return rotated_dims(&k, cfg, &cfg->rope_local.dim, err);
 }
 
+/* One entry of a dict nested by layer type, or the flat dict for `part` when it stands for it; theta comes from
+ * `key` at the top level unless the entry has its own. */
+static Status rope_part(const cJSON *config, const char *part, bool flat, const char *key, double theta, Arena *a,
+                        ModelConfig *cfg, RopeParams *out, Error *err)
+{
+    RopeKeys k;
+    bool found;
+    RETURN_IF_ERROR(rope_dict(config, part, &k, err));
+    const cJSON *outer = json_get(config, "rope_scaling");
+    outer = outer ? outer : json_get(config, "rope_parameters");
+    bool nested = outer && k.dict != outer;
+    RETURN_IF_ERROR(positive(&(RopeKeys){NULL, config}, key, true, &theta, &found, err));
+    if (!nested && !flat)
+        k.dict = NULL;
+    RETURN_IF_ERROR(rope_params(&k, theta, a, cfg, out, err));
+    if (!nested || !json_get(k.dict, "rope_theta"))
+        out->theta = theta;
+    if (!out->has_attention_factor) {
+        out->has_attention_factor = true;
+        out->attention_factor = 1;
+    }
+    return ST_OK;
+}
+
+/* Layers with compressed keys have the scaled embedding, those with a window alone a plain one. */
+static Status rope_compressed(const cJSON *config, Arena *a, ModelConfig *cfg, Error *err)
+{
+    RETURN_IF_ERROR(rope_part(config, "compress", true, "compress_rope_theta", 160000, a, cfg, &cfg->rope, err));
+    return rope_part(config, "main", false, "rope_theta", 10000, a, cfg, &cfg->rope_local, err);
+}
+
 Status config_rope(const cJSON *config, const Arch *arch, Arena *a, ModelConfig *cfg, Error *err)
 {
     RopeKeys k;
+    if (cfg->compress.kind)
+        return rope_compressed(config, a, cfg, err);
     RETURN_IF_ERROR(rope_dict(config, arch->local_rope ? "full_attention" : NULL, &k, err));
     RETURN_IF_ERROR(rope_params(&k, arch->default_theta, a, cfg, &cfg->rope, err));
     const RopeParams *r = &cfg->rope;

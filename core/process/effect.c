@@ -179,7 +179,9 @@ static Status start_streams(EffectLab *lab, Runner *r, const Digest *keys, Strea
         StatePart parts[PARTS];
         Status st = ST_OK;
         for (int i = 0; i < 2 && st == ST_OK; i++) {
-            st = stream_init(&s[i], sets[i]->samples, sets[i]->start, lab->model->cfg.hidden, err);
+            st = stream_init(&s[i], sets[i]->samples, sets[i]->start, lab->model->cfg.stream_width, err);
+            if (st == ST_OK)
+                st = stream_set_ids(&s[i], sets[i]->ids, err);
             if (st == ST_OK && runner_carries(lab->model, layer, &s[i]))
                 st = runner_carry(&s[i], err);
         }

@@ -16,7 +16,7 @@ static int64_t max64(int64_t a, int64_t b)
 
 int64_t row_need_floats(const RowNeed *n)
 {
-    return n->x + n->mid + n->act + n->tap + n->up;
+    return n->x + n->mid + n->act + n->tap + n->up + n->mix;
 }
 
 RowNeed layer_row_need(const Model *m, bool act)
@@ -33,7 +33,14 @@ RowNeed layer_row_need(const Model *m, bool act)
         n.mid = max64(n.mid, delta_row_floats(&c->delta));
         q = max64(q, (int64_t)c->delta.value_heads * c->delta.value_dim);
     }
-    if (m->arch->sandwich)
+    if (c->compress.kind) {
+        n.mid = compressed_row_floats(c);
+        q = max64(q, max64(2 * c->compress.q_rank, c->compress.groups * c->compress.group_rank));
+        q = max64(q, STAGE_MAX * c->hidden);
+    }
+    if (c->hyper.copies)
+        n.mix = hyper_mix_floats(c);
+    if (m->arch->sandwich || c->hyper.copies)
         n.tap = c->hidden;
     if (act)
         n.act = max64((c->index.heads ? 4 : 3) * c->hidden, max64(max64(q, 2 * c->mla.q_rank), c->inter));
@@ -65,11 +72,19 @@ WorkerNeed layer_worker_need(const Model *m, bool model_mode, int64_t longest, i
     w.scores = (size_t)attention_scores_floats(longest) * (indexer_acts(c, longest) ? 2 : 1);
     if (c->delta.layer && delta_state_floats(&c->delta) > w.scores)
         w.scores = delta_state_floats(&c->delta);
+    if (c->compress.kind)
+        w.scores = compressed_scores_floats(c, longest);
     if (model_mode) {
         size_t a = gemm_exact_scratch(largest_block, cols);
         size_t b = gemm_exact_scratch(ATTENTION_ROWS_MAX, max64(longest, max64(c->head_dim, c->v_dim)));
         w.exact = a > b ? a : b;
+        if (c->compress.kind) {
+            a = gemm_exact_scratch(ATTENTION_ROWS_MAX, compressed_keys(c, longest));
+            w.exact = a > w.exact ? a : w.exact;
+        }
     }
+    if (hyper_exact_doubles(c) > w.exact) /* also where only the layer's input is the model dtype's */
+        w.exact = hyper_exact_doubles(c);
     return w;
 }
 
@@ -105,6 +120,8 @@ static void linear_roles(const LayerTensors *t, int32_t index[LINEAR_ROLES])
         [L_DOWN] = t->down, [L_Q_A] = t->q_a, [L_KV_A] = t->kv_a, [L_KV_B] = t->kv_b,
         [L_INDEX_Q] = t->index_q, [L_INDEX_K] = t->index_k, [L_INDEX_W] = t->index_w,
         [L_QKVZ] = t->qkvz, [L_BA] = t->ba, [L_ROUTER] = t->router_linear, [L_SHARED_GATE] = t->shared_gate,
+        [L_O_A] = t->o_a, [L_COMP_KV] = t->comp_kv, [L_COMP_GATE] = t->comp_gate,
+        [L_INDEX_COMP_KV] = t->index_comp_kv, [L_INDEX_COMP_GATE] = t->index_comp_gate,
     };
     memcpy(index, all, sizeof all);
 }
@@ -130,6 +147,11 @@ static Status start_layer(LayerRun *lr, Error *err)
         [NORM_AFTER_FFN] = t->after_ffn, [NORM_Q] = t->q_norm, [NORM_K] = t->k_norm, [NORM_Q_A] = t->q_a_norm,
         [NORM_KV_A] = t->kv_a_norm, [NORM_INDEX] = t->index_norm, [INDEX_BIAS] = t->index_bias, [SINKS] = t->sinks,
         [NORM_DELTA] = t->delta_norm, [CONV] = t->conv, [A_LOG] = t->a_log, [DT_BIAS] = t->dt_bias,
+        [NORM_COMP] = t->comp_norm, [NORM_INDEX_COMP] = t->index_comp_norm,
+        [COMP_APE] = t->comp_ape, [INDEX_COMP_APE] = t->index_comp_ape, [HYPER_ATTN_FN] = t->hyper[0][0],
+        [HYPER_ATTN_BASE] = t->hyper[0][1], [HYPER_ATTN_SCALE] = t->hyper[0][2], [HYPER_FFN_FN] = t->hyper[1][0],
+        [HYPER_FFN_BASE] = t->hyper[1][1], [HYPER_FFN_SCALE] = t->hyper[1][2],
+        [WIDE_SINKS] = r->m->cfg.compress.kind ? t->sinks : NULL,
     };
     int32_t index[LINEAR_ROLES];
     linear_roles(t, index);
@@ -141,7 +163,8 @@ static Status start_layer(LayerRun *lr, Error *err)
     }
     for (int i = 0; i < NORM_ROLES; i++)
         if (norm[i])
-            RETURN_IF_ERROR(load_vector(r, norm[i], &lr->norm[i], err));
+            RETURN_IF_ERROR(i < COMP_APE ? load_vector(r, norm[i], &lr->norm[i], err)
+                                         : load_kept(r, norm[i], &lr->norm[i], err));
     for (int s = 0; s < lr->in->samples; s++)
         RETURN_IF_ERROR(rope_reserve(&r->rope, &r->m->cfg, lr->local, &r->ops,
                                      lr->in->start[s + 1] - lr->in->start[s], err));
@@ -346,6 +369,8 @@ static Status block_output(LayerRun *lr, const ChunkBuffers *b, LinearRole last,
     RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, lr->lin[last].index, b->tap, h, h, err));
     if (tap != TAP_FFN || !lr->r->m->arch->halves)
         RETURN_IF_ERROR(layer_feed_tap(lr, tap, tap == TAP_ATTN ? attention_tap(lr) : -1, b->tap, h, h, err));
+    if (b->mix)
+        return hyper_write(lr, b->mix, res, b->tap, lr->rows, b->out, err);
     if (!lr->norm[norm])
         return ST_OK;
     return run_rows(lr, norm_add_task, &(RowJob){.src = b->tap, .weight = lr->norm[norm], .dst = b->out, .up = res,
@@ -454,8 +479,9 @@ static Status input_norm(LayerRun *lr, const ChunkBuffers *b, Error *err)
     Ops *ops = &lr->r->ops;
     bool model = ops->model;
     ops->model = model || lr->dtype == VARIANT_MIXED;
-    Status st = run_rows(lr, norm_task, &(RowJob){.src = b->in, .weight = lr->norm[NORM_INPUT], .dst = b->x,
-                                                  .width = lr->r->m->cfg.hidden}, err);
+    Status st = b->mix ? hyper_read(lr, HYPER_ATTN_FN, NORM_INPUT, b->in, lr->rows, b->x, b->mix, err)
+                       : run_rows(lr, norm_task, &(RowJob){.src = b->in, .weight = lr->norm[NORM_INPUT], .dst = b->x,
+                                                           .width = lr->r->m->cfg.hidden}, err);
     ops->model = model;
     return st;
 }
@@ -463,13 +489,15 @@ static Status input_norm(LayerRun *lr, const ChunkBuffers *b, Error *err)
 static Status layer_attention(LayerRun *lr, const ChunkBuffers *b, Error *err)
 {
     const ModelConfig *c = &lr->r->m->cfg;
-    bool fused = lr->r->m->arch->fused, aside = lr->norm[NORM_AFTER_ATTN] != NULL;
+    bool fused = lr->r->m->arch->fused, aside = lr->norm[NORM_AFTER_ATTN] || b->mix;
     LinearRun *lin = lr->lin;
     FeedPiece after;
     float *values;
 
     RETURN_IF_ERROR(input_norm(lr, b, err));
-    RETURN_IF_ERROR(lin[L_QKVZ].lin ? delta_values(lr, b, &values, err) : attention_values(lr, b, &values, err));
+    RETURN_IF_ERROR(lin[L_QKVZ].lin    ? delta_values(lr, b, &values, err)
+                    : c->compress.kind ? compressed_values(lr, b, &values, err)
+                                       : attention_values(lr, b, &values, err));
     Stage out = {.lr = lr, .n = 1, .lin = {&lin[L_O]}, .x = values, .y = {b->tap}, .ldy = {c->hidden},
                  .lds = c->hidden, .act_scratch = b->act, .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lin[L_O].index)};
     add_to_residual(&out, b->in, b->out, aside);
@@ -527,6 +555,8 @@ static Status layer_ffn(LayerRun *lr, const ChunkBuffers *b, Error *err)
 /* The linears a layer, or its second half, begins with. */
 static int first_stage(const Model *m, const LayerTensors *t, int32_t index[STAGE_MAX])
 {
+    if (m->cfg.compress.kind)
+        return compressed_first(t, index);
     const int32_t mla[] = {t->q_a < 0 ? t->q : t->q_a, t->kv_a, t->index_k, t->index_w}, delta[] = {t->qkvz, t->ba};
     const int32_t gqa[] = {t->q, t->k, t->v};
     const int32_t *from = t->qkvz >= 0 ? delta : m->arch->mla ? mla : gqa;
@@ -562,9 +592,9 @@ static void piece_after(const LayerRun *lr, FeedPiece *p)
 
 static Status run_chunk(LayerRun *lr, const RowNeed *need, bool attention, bool ffn, Error *err)
 {
-    int64_t h = lr->r->m->cfg.hidden;
+    int64_t w = lr->in->width;
     float *at = lr->r->scratch;
-    ChunkBuffers b = {.in = lr->in->data + lr->row0 * h, .out = lr->out->data + lr->row0 * h};
+    ChunkBuffers b = {.in = lr->in->data + lr->row0 * w, .out = lr->out->data + lr->row0 * w};
     b.x = at;
     at += need->x * lr->rows;
     b.mid = at;
@@ -574,6 +604,8 @@ static Status run_chunk(LayerRun *lr, const RowNeed *need, bool attention, bool 
     b.tap = need->tap ? at : NULL;
     at += need->tap * lr->rows;
     b.up = need->up ? at : NULL;
+    at += need->up * lr->rows;
+    b.mix = need->mix ? at : NULL;
     if (attention)
         RETURN_IF_ERROR(layer_attention(lr, &b, err));
     if (!ffn)
@@ -596,9 +628,11 @@ static RowNeed row_need(LayerRun *lr)
     n.act = max64(first, gu_acts) * c->hidden;
     if (l[L_INDEX_Q].lin)
         n.act = max64(n.act, stage_distinct_acts(queries, 2) * l[L_Q].lin->in);
+    if (c->compress.kind)
+        n.act = max64(n.act, compressed_first_acts(lr));
     for (int i = 0; i < LINEAR_ROLES; i++) /* those that run alone */
         if (l[i].form && l[i].form->act && (lr->dense || i != L_DOWN) && i != L_ROUTER && i != L_SHARED_GATE)
-            n.act = max64(n.act, l[i].lin->in);
+            n.act = max64(n.act, l[i].lin->in * max64(l[i].lin->groups, 1));
     if (!lr->dense) {
         if (layer_tap_mask(lr, TAP_ATTN, -1) | layer_tap_mask(lr, TAP_LINEAR_OUT, l[L_O].index))
             n.tap = c->hidden;
@@ -629,7 +663,7 @@ static Status chunk_rows(const LayerRun *lr, int64_t row_floats, uint64_t worker
     uint64_t row_bytes = (uint64_t)row_floats * sizeof(float);
     uint64_t streams = (uint64_t)(lr->in->rows * lr->in->width) * sizeof(float) * (lr->in == lr->out ? 1 : 2);
     streams += (uint64_t)(lr->in->rows * indexer_row_bytes(&r->m->cfg, lr->blocks.longest_sample));
-    streams += lr->sum ? (uint64_t)(lr->in->rows * lr->in->width) * sizeof(float) : 0;
+    streams += lr->sum ? (uint64_t)(lr->in->rows * r->m->cfg.hidden) * sizeof(float) : 0;
     uint64_t fixed = streams + worker_bytes * (uint64_t)r->threads + 2 * lr->piece_max;
     int64_t unit = whole ? lr->in->rows : blocks_largest_unit(&lr->blocks);
     *rows = whole ? lr->in->rows : max64(CHUNK_ROWS, unit);
@@ -675,11 +709,13 @@ void layer_take_all(LayerRun *lr)
 /* Adds what the experts gave. */
 static Status finish_layer(LayerRun *lr, Error *err)
 {
-    int64_t h = lr->r->m->cfg.hidden;
+    int64_t h = lr->r->m->cfg.hidden, w = lr->out->width;
+    float *out = lr->out->data;
     if (lr->sum) {
         layer_take_all(lr);
-        RETURN_IF_ERROR(run_rows(lr, add_task, &(RowJob){.src = lr->sum, .dst = lr->out->data, .width = h}, err));
-        RETURN_IF_ERROR(layer_feed_tap(lr, TAP_BLOCK_OUT, -1, lr->out->data, h, h, err));
+        RETURN_IF_ERROR(lr->mix ? hyper_write(lr, lr->mix, out, lr->sum, lr->rows, out, err)
+                                : run_rows(lr, add_task, &(RowJob){.src = lr->sum, .dst = out, .width = h}, err));
+        RETURN_IF_ERROR(layer_feed_tap(lr, TAP_BLOCK_OUT, -1, out, w, w, err));
     }
     return taps_layer_end(&lr->hub, lr->layer, err);
 }
@@ -722,7 +758,8 @@ Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, St
     const ModelConfig *c = &r->m->cfg;
     LayerRun lr = {.r = r, .layer = layer, .in = in, .out = out, .hub = {obs, nobs, r->opt.cancel},
                    .forms = v ? v->forms : NULL, .piece_max = feed_piece_max(r->opt.mem_limit),
-                   .local = r->m->arch->local_rope && c->window && c->window[layer] > 0};
+                   .local = c->compress.kind ? c->compress.kind[layer] == COMPRESS_NONE
+                                             : r->m->arch->local_rope && c->window && c->window[layer] > 0};
     bool model = r->ops.model;
     if (model && v)
         lr.dtype = v->dtype;
@@ -743,6 +780,7 @@ Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, St
         lr.dtype = lr.dtype == VARIANT_MIXED ? VARIANT_WIDE : lr.dtype;
     }
     free(lr.sum);
+    free(lr.mix);
     if (st == ST_OK)
         runner_progress(r, "layer", layer + 1, c->layers, (layer + 1) * lr.work_total, c->layers * lr.work_total, true);
     return st;

@@ -68,16 +68,19 @@ typedef struct LinearRun {
     double *energy;         /* [blocks][panels] sums of y^2, NULL when nobody asks */
 } LinearRun;
 
-enum { STAGE_MAX = FEED_SEGMENTS }; /* the latent projections and two of an indexer */
+enum { STAGE_MAX = FEED_SEGMENTS }; /* the projections of compressed attention */
 
 /* What a layer's linears and norms are to the decoder: slots of LayerRun.lin and .norm. */
 typedef enum LinearRole {
     L_Q, L_K, L_V, L_O, L_GATE, L_UP, L_DOWN, L_Q_A, L_KV_A, L_KV_B, L_INDEX_Q, L_INDEX_K, L_INDEX_W, L_QKVZ, L_BA,
-    L_ROUTER, L_SHARED_GATE, LINEAR_ROLES
+    L_ROUTER, L_SHARED_GATE, L_O_A, L_COMP_KV, L_COMP_GATE, L_INDEX_COMP_KV, L_INDEX_COMP_GATE, LINEAR_ROLES
 } LinearRole;
 typedef enum NormRole {
     NORM_INPUT, NORM_POST, NORM_AFTER_ATTN, NORM_AFTER_FFN, NORM_Q, NORM_K, NORM_Q_A, NORM_KV_A, NORM_INDEX,
-    INDEX_BIAS, SINKS, NORM_DELTA, CONV, A_LOG, DT_BIAS, NORM_ROLES
+    INDEX_BIAS, SINKS, NORM_DELTA, CONV, A_LOG, DT_BIAS, NORM_COMP, NORM_INDEX_COMP,
+    /* what follows keeps the checkpoint's values in every arithmetic */
+    COMP_APE, INDEX_COMP_APE, HYPER_ATTN_FN, HYPER_ATTN_BASE, HYPER_ATTN_SCALE, HYPER_FFN_FN, HYPER_FFN_BASE,
+    HYPER_FFN_SCALE, WIDE_SINKS, NORM_ROLES
 } NormRole;
 
 /* One pass over one layer. */
@@ -95,6 +98,7 @@ typedef struct LayerRun {
     bool experts;           /* the feed-forward block is moe_run's */
     bool dense;             /* it is dense; with Arch.halves it may be both */
     float *sum;             /* what experts gave, added behind the layer's last block; NULL: nothing */
+    float *mix;             /* hyper-connections: how it is added, [rows][hyper_mix_floats] */
     bool local;             /* rotated by ModelConfig.rope_local */
     VariantDtype dtype;
     uint64_t piece_max;     /* bytes of weights read as one piece */
@@ -122,7 +126,7 @@ int layer_sample_of_row(const LayerRun *lr, int64_t t);
 
 /* Activations of a chunk, by row; those that RowNeed has no room for are NULL. */
 typedef struct ChunkBuffers {
-    float *x, *mid, *act, *tap, *up;
+    float *x, *mid, *act, *tap, *up, *mix;
     const float *in;
     float *out;
     FeedPiece next; /* what is read after the last stage; nseg 0: nothing */
@@ -165,8 +169,33 @@ int64_t delta_row_floats(const DeltaConfig *d);
 /* Floats of state a worker holds in its scores. */
 size_t delta_state_floats(const DeltaConfig *d);
 
+/* A hyper-connection of the layer, fn's role: HYPER_ATTN_FN or HYPER_FFN_FN. x[rows][hidden] = norm of the sum of the
+ * copies that the block reads; mix: what hyper_write needs, hyper_mix_floats a row. */
+Status hyper_read(const LayerRun *lr, NormRole fn, NormRole norm, const float *state, int64_t rows, float *x,
+                  float *mix, Error *err);
+/* The state behind the block, which gave y[rows][hidden]; out may be state. */
+Status hyper_write(const LayerRun *lr, const float *mix, const float *state, const float *y, int64_t rows, float *out,
+                   Error *err);
+/* x[rows][hidden]: the one vector the model ends with, before its norm. */
+Status hyper_end(Runner *r, const float *state, int64_t rows, float *x, Error *err);
+int64_t hyper_mix_floats(const ModelConfig *c);
+/* Doubles of scratch a worker needs for it. */
+size_t hyper_exact_doubles(const ModelConfig *c);
+
+/* The values wo_b reads in a layer of compressed attention, [rows][groups * group_rank], somewhere in b->mid, of which
+ * a row takes compressed_row_floats. */
+Status compressed_values(LayerRun *lr, const ChunkBuffers *b, float **out, Error *err);
+int64_t compressed_row_floats(const ModelConfig *c);
+/* Floats of scratch a worker holds in its scores, and keys a query row has at most, for texts up to `longest`. */
+size_t compressed_scores_floats(const ModelConfig *c, int64_t longest);
+int64_t compressed_keys(const ModelConfig *c, int64_t longest);
+/* The linears the layer's first stage is made of; returns how many. And the floats of a row of their fake-quantized
+ * inputs. */
+int compressed_first(const LayerTensors *t, int32_t index[STAGE_MAX]);
+int64_t compressed_first_acts(LayerRun *lr);
+
 /* The feed-forward block of a layer with experts, which reads lr->out; what it gives, [rows][hidden], goes into *sum
- * (freed by the caller; NULL without rows). Sets the chunk to the whole stream. */
+ * (freed by the caller, as lr->mix is; NULL without rows). Sets the chunk to the whole stream. */
 Status moe_run(LayerRun *lr, float **sum, Error *err);
 /* Bytes it needs for `rows` rows of which `most` go to one expert; act: room for any variant's inputs. */
 uint64_t moe_bytes(const Model *m, int64_t rows, int64_t most, int threads, bool act);
@@ -177,7 +206,8 @@ typedef struct Stage {
     LayerRun *lr;
     int n;
     LinearRun *lin[STAGE_MAX];
-    const float *x;         /* input, [rows][in] */
+    const float *x;         /* input, [rows][in]; of a block-diagonal linear [rows * groups][in] */
+    const Stream *shape;    /* rows of a block-diagonal linear's input, NULL: the layer's */
     bool gate;              /* two linears: y[0] = R(R(act(lin 0)) * lin 1) */
     float *y[STAGE_MAX];    /* outputs, NULL: only `sum` (or the gate) is wanted */
     int64_t ldy[STAGE_MAX];
@@ -226,6 +256,7 @@ typedef struct RowNeed {
     int64_t act; /* fake-quantized inputs of a variant */
     int64_t tap; /* an output before its residual add, when it is watched */
     int64_t up;  /* the second factor of the gate, when the two are watched */
+    int64_t mix; /* hyper-connections: how the block's output enters the state */
 } RowNeed;
 int64_t row_need_floats(const RowNeed *n);
 /* Without taps; act: room for any variant's inputs. */
@@ -245,6 +276,8 @@ WorkerNeed layer_worker_need(const Model *m, bool model_mode, int64_t longest, i
 
 /* Reads and widens a small tensor; caller frees. */
 Status load_vector(Runner *r, const TensorInfo *t, float **out, Error *err);
+/* The same with the checkpoint's values in every arithmetic. */
+Status load_kept(Runner *r, const TensorInfo *t, float **out, Error *err);
 /* The n values at + i * step of a tensor of any shape. */
 Status load_values(Runner *r, const TensorInfo *t, int64_t at, int64_t step, int64_t n, float **out, Error *err);
 /* Largest piece of weights read at once under a memory limit (0: none). */

@@ -52,12 +52,11 @@ static Status add_tensor(Collected *c, const char *name, DType dtype, int ndim, 
     return ST_OK;
 }
 
-/* A float32 tensor [1][tokens][width], or [tokens][width] when flat. */
-static Status add_states(Forward *f, const char *name, int64_t width, bool flat, float **data, Error *err)
+/* A float32 tensor [1][tokens][width]. */
+static Status add_states(Forward *f, const char *name, int64_t width, float **data, Error *err)
 {
-    const int64_t shape[] = {1, f->tokens, width};
     void *p;
-    RETURN_IF_ERROR(add_tensor(&f->all, name, DT_F32, flat ? 2 : 3, shape + flat, &p, err));
+    RETURN_IF_ERROR(add_tensor(&f->all, name, DT_F32, 3, (const int64_t[]){1, f->tokens, width}, &p, err));
     *data = p;
     return ST_OK;
 }
@@ -66,16 +65,20 @@ static Status add_numbered(Forward *f, const char *what, int i, int64_t width, f
 {
     Str name = {0};
     str_printf(&name, "%s.%d", what, i);
-    Status st = name.oom ? error_nomem(err, what) : add_states(f, name.s, width, false, data, err);
+    Status st = name.oom ? error_nomem(err, what) : add_states(f, name.s, width, data, err);
     str_free(&name);
     return st;
 }
 
-static Status add_input(Forward *f, const char *linear, int64_t width, float **data, Error *err)
+/* [rows][width] */
+static Status add_input(Forward *f, const char *linear, int64_t rows, int64_t width, float **data, Error *err)
 {
     Str name = {0};
+    void *p = NULL;
     str_printf(&name, "in.%s", linear);
-    Status st = name.oom ? error_nomem(err, linear) : add_states(f, name.s, width, true, data, err);
+    Status st = name.oom ? error_nomem(err, linear)
+                         : add_tensor(&f->all, name.s, DT_F32, 2, (const int64_t[]){rows, width}, &p, err);
+    *data = p;
     str_free(&name);
     return st;
 }
@@ -155,8 +158,9 @@ static Status add_router(Forward *f, Tap tap, int64_t width, float **data, Error
     const MoeRule *rule = f->r->m->arch->moe;
     if (st == ST_OK)
         f->all.wide[f->all.n - 1] =
-            tap.kind == TAP_ROUTER ? (!rule->router_linear && !rule->round_logits) || rule->router_wide
-                                   : !rule->round_weights;
+            tap.kind == TAP_ROUTER
+                ? (!rule->router_linear && !rule->round_logits && !rule->round_steps) || rule->router_wide
+                : !rule->round_weights;
     return st;
 }
 
@@ -176,7 +180,7 @@ static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, 
     const Linear *l = &f->r->m->linears[tap.linear];
     f->rows[tap.linear] = start[samples];
     if (l->expert < 0)
-        return add_input(f, l->name, width, slot, err);
+        return add_input(f, l->name, start[samples], width, slot, err);
     *slot = mem_array((size_t)(start[samples] * width), sizeof **slot);
     return *slot ? ST_OK : error_nomem(err, l->name);
 }
@@ -223,6 +227,20 @@ static void keep_logits(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64
 
 /* ---- the run ---- */
 
+/* h.i, [1][tokens][hidden], or [1][tokens][copies][hidden] with hyper-connections. */
+static Status add_state(Forward *f, int i, float **data, Error *err)
+{
+    const ModelConfig *c = &f->r->m->cfg;
+    RETURN_IF_ERROR(add_numbered(f, "h", i, c->stream_width, data, err));
+    TensorOut *t = &f->all.t[f->all.n - 1];
+    if (c->hyper.copies) {
+        t->ndim = 4;
+        t->shape[2] = c->hyper.copies;
+        t->shape[3] = c->hidden;
+    }
+    return ST_OK;
+}
+
 static Status run_layers(Forward *f, Stream *h, Error *err)
 {
     static const ObserverOps ops = {.name = "forward", .wants_tap = wants_tap, .tap_begin = tap_begin,
@@ -232,11 +250,11 @@ static Status run_layers(Forward *f, Stream *h, Error *err)
     size_t bytes = (size_t)(h->rows * h->width) * sizeof *h->data;
     float *copy;
     for (int i = 0; i < c->layers; i++) {
-        RETURN_IF_ERROR(add_numbered(f, "h", i, c->hidden, &copy, err));
+        RETURN_IF_ERROR(add_state(f, i, &copy, err));
         memcpy(copy, h->data, bytes);
         RETURN_IF_ERROR(runner_layer(f->r, i, NULL, h, h, &obs, 1, err));
     }
-    RETURN_IF_ERROR(add_numbered(f, "h", c->layers, c->hidden, &copy, err));
+    RETURN_IF_ERROR(add_state(f, c->layers, &copy, err));
     memcpy(copy, h->data, bytes);
     return ST_OK;
 }
@@ -248,11 +266,11 @@ static Status run_head(Forward *f, const Stream *h, Error *err)
     RETURN_IF_ERROR(runner_final_norm(f->r, h, &normed, NULL, 0, err));
     size_t bytes = (size_t)(normed.rows * normed.width) * sizeof *normed.data;
     float *norm, *in;
-    Status st = add_states(f, "norm", c->hidden, false, &norm, err);
+    Status st = add_states(f, "norm", c->hidden, &norm, err);
     if (st == ST_OK)
-        st = add_input(f, "lm_head", c->hidden, &in, err);
+        st = add_input(f, "lm_head", f->tokens, c->hidden, &in, err);
     if (st == ST_OK)
-        st = add_states(f, "logits", c->vocab, false, &f->logits, err);
+        st = add_states(f, "logits", c->vocab, &f->logits, err);
     if (st == ST_OK) {
         memcpy(norm, normed.data, bytes);
         memcpy(in, normed.data, bytes);
@@ -280,7 +298,7 @@ static Status run_all(Forward *f, const TokenSet *t, Error *err)
     for (int64_t i = 0; st == ST_OK && i < m->nlinears; i++) {
         const Linear *l = &m->linears[i];
         if (l->expert < 0 && l->kind != LK_ROUTER)
-            st = add_statistics(f, l->name, f->in[l->input], f->tokens, l->in, err);
+            st = add_statistics(f, l->name, f->in[l->input], f->rows[l->input], l->in, err);
     }
     return st;
 }
@@ -312,10 +330,11 @@ static void to_model_dtype(Collected *c, DType dtype)
 static Status check_memory(const Forward *f, Error *err)
 {
     const Model *m = f->r->m;
-    double width = (double)m->cfg.hidden * ((m->arch->halves ? 4 : 3) * m->cfg.layers + 3) + (double)m->cfg.vocab;
+    double width = (double)m->cfg.hidden * ((m->arch->halves ? 3 : 2) * m->cfg.layers + 2) + (double)m->cfg.vocab;
+    width += (double)m->cfg.stream_width * (m->cfg.layers + 1);
     for (int64_t i = 0; i < m->nlinears; i++)
         if (m->linears[i].input == i && m->linears[i].expert < 0)
-            width += (double)m->linears[i].in;
+            width += (double)m->linears[i].in * (m->linears[i].groups > 1 ? m->linears[i].groups : 1);
     double bytes = width * sizeof(float) * (double)f->tokens, limit = (double)f->r->opt.mem_limit;
     if (limit > 0 && bytes > limit)
         return error_set(err, ST_NOMEM,

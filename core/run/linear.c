@@ -127,6 +127,17 @@ int stage_distinct_acts(LinearRun *const *lin, int n)
     return distinct;
 }
 
+/* Rows of the input that one token has: a block-diagonal linear sees its groups of inputs as rows of their own. */
+static int64_t stage_groups(const Stage *st)
+{
+    return st->lin[0]->lin->groups > 1 ? st->lin[0]->lin->groups : 1;
+}
+
+static const Stream *stage_shape(const Stage *st)
+{
+    return st->shape ? st->shape : st->lr->in;
+}
+
 typedef struct ActRun {
     const Stage *st;
     const LinearForm *form;
@@ -138,9 +149,10 @@ static void act_task(void *ctx, int64_t index, int worker)
     (void)worker;
     const ActRun *a = ctx;
     const LayerRun *lr = a->st->lr;
+    const Stream *shape = stage_shape(a->st);
     int s = lr->s0 + (int)index;
-    int64_t in = a->st->lin[0]->lin->in, r0 = lr->in->start[s] - lr->row0;
-    int64_t rows = lr->in->start[s + 1] - lr->in->start[s];
+    int64_t in = a->st->lin[0]->lin->in, r0 = shape->start[s] - lr->row0 * stage_groups(a->st);
+    int64_t rows = shape->start[s + 1] - shape->start[s];
     if (rows > 0)
         a->form->act(a->form->self, s, a->st->x + r0 * in, rows, in, in, a->out + r0 * in);
 }
@@ -151,7 +163,8 @@ static Status run_acts(Stage *st, Error *err)
     LayerRun *lr = st->lr;
     Runner *r = lr->r;
     int64_t in = st->lin[0]->lin->in;
-    Stream shape = {.samples = lr->in->samples, .rows = lr->rows, .width = in, .start = lr->in->start};
+    int64_t rows = lr->rows * stage_groups(st);
+    Stream shape = {.samples = lr->in->samples, .rows = rows, .width = in, .start = stage_shape(st)->start};
     for (int i = 0; i < st->n; i++) {
         const LinearForm *f = st->lin[i]->form;
         st->xin[i] = st->x;
@@ -171,7 +184,7 @@ static Status run_acts(Stage *st, Error *err)
             st->xin[i] = st->xin[owner];
             continue;
         }
-        float *out = st->act_scratch + (int64_t)slots * lr->rows * in;
+        float *out = st->act_scratch + (int64_t)slots * rows * in;
         run[slots] = (ActRun){st, st->lin[i]->form, out};
         batch_add(&b, act_task, &run[slots++], lr->s1 - lr->s0);
         st->xin[i] = out;
@@ -231,26 +244,23 @@ static void gemm_tile(Stage *st, Worker *wk, int slot, int i, int64_t panel, int
 {
     LayerRun *lr = st->lr;
     LinearRun *l = st->lin[i];
-    int64_t r0 = panel_begin(l, panel), in = l->lin->in;
+    int64_t r0 = panel_begin(l, panel), n = panel_begin(l, panel + 1) - r0, in = l->lin->in;
     int64_t a = lr->blocks.start[block], rows = lr->blocks.start[block + 1] - a;
-    GemmArgs g = {
-        .m = rows,
-        .n = panel_begin(l, panel + 1) - r0,
-        .k = in,
-        .x = st->xin[i] + (a - lr->row0) * in,
-        .ldx = in,
-        .w = widened(st, wk, slot, i, panel, block == 0),
-        .ldw = in,
-        .y = y,
-        .ldy = ldy,
-    };
-    ops_gemm(&lr->r->ops, &g, l->bias && !l->bias_apart ? l->bias + r0 : NULL, wk->exact);
+    int64_t groups = stage_groups(st), part = l->lin->out / groups, done;
+    const float *x = st->xin[i] + (a - lr->row0) * in * groups, *w = widened(st, wk, slot, i, panel, block == 0);
+    for (int64_t o = 0; o < n; o += done) { /* the outputs of one group see the same inputs */
+        int64_t group = (r0 + o) / part, end = (group + 1) * part - r0;
+        done = (end < n ? end : n) - o;
+        GemmArgs g = {.m = rows, .n = done, .k = in, .x = x + group * in, .ldx = in * groups, .w = w + o * in,
+                      .ldw = in, .y = y + o, .ldy = ldy};
+        ops_gemm(&lr->r->ops, &g, l->bias && !l->bias_apart ? l->bias + r0 + o : NULL, wk->exact);
+    }
     for (int64_t t = 0; t < rows && l->bias && l->bias_apart; t++)
-        ops_add(&lr->r->ops, y + t * ldy, l->bias + r0, y + t * ldy, g.n);
+        ops_add(&lr->r->ops, y + t * ldy, l->bias + r0, y + t * ldy, n);
     if (l->energy) {
         double sum = 0;
         for (int64_t t = 0; t < rows; t++)
-            sum += lr->r->ops.k->sum_sq(y + t * ldy, g.n);
+            sum += lr->r->ops.k->sum_sq(y + t * ldy, n);
         l->energy[block * l->panels + panel] = sum;
     }
 }
@@ -338,7 +348,7 @@ static Status stage_begin(Stage *st, Error *err)
         RETURN_IF_ERROR(taps_weight_begin(&lr->hub, st->lin[i]->weight_mask, st->lin[i]->index,
                                           (int)st->lin[i]->panels, err));
     Tap tap = {TAP_LINEAR_IN, lr->layer, st->lin[0]->index};
-    return taps_begin(&lr->hub, st->in_mask, tap, lr->in, st->lin[0]->lin->in, err);
+    return taps_begin(&lr->hub, st->in_mask, tap, stage_shape(st), st->lin[0]->lin->in, err);
 }
 
 static Status stage_end(Stage *st, Error *err)
@@ -369,8 +379,8 @@ Status stage_run(Stage *st, Batch *extra, const FeedPiece *next, Error *err)
     const LinearRun *const *lin = (const LinearRun *const *)st->lin;
     RETURN_IF_ERROR(stage_begin(st, err));
     RETURN_IF_ERROR(run_acts(st, err));
-    TapFeed in_feed = {&lr->hub, st->in_mask, {TAP_LINEAR_IN, lr->layer, st->lin[0]->index}, lr->in, lr->s0, lr->row0,
-                       st->x, st->lin[0]->lin->in, st->lin[0]->lin->in};
+    TapFeed in_feed = {&lr->hub, st->in_mask, {TAP_LINEAR_IN, lr->layer, st->lin[0]->index}, stage_shape(st), lr->s0,
+                       lr->row0 * stage_groups(st), st->x, st->lin[0]->lin->in, st->lin[0]->lin->in};
     int64_t total = stage_panels(lin, st->n, st->gate);
     FeedPiece piece, after;
     int64_t g1 = make_piece(lin, st->n, st->gate, lr->piece_max, 0, &piece);

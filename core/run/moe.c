@@ -76,6 +76,8 @@ static void logits_task(void *ctx, int64_t index, int worker)
                   .ldw = h, .y = m->logits + t * n, .ldy = n};
     if (r->m->arch->moe->round_logits) /* bias is the linear's own */
         ops_gemm(&r->ops, &g, m->bias, r->worker[worker].exact);
+    else if (r->m->arch->moe->round_steps)
+        ops_gemm(&r->ops, &g, NULL, r->worker[worker].exact);
     else if (r->ops.model)
         gemm_exact(r->ops.k, &g, NULL, r->worker[worker].exact);
     else
@@ -89,9 +91,59 @@ static void choose_task(void *ctx, int64_t index, int worker)
     const MoeConfig *c = &mod->cfg.moe;
     const float *bias = mod->arch->moe->round_logits ? NULL : m->bias;
     float *scratch = m->scratch + (size_t)worker * router_scratch_floats(c);
-    for (int64_t t = index * MOE_TILE; t < tile_last(index, m->rows); t++)
-        router_choose(mod->arch->moe, c, &m->lr->r->ops, m->logits + t * router_choices(c), bias, scratch,
-                      m->idx + t * c->top_k, m->w + t * c->top_k);
+    bool chosen = m->lr->t->hash != NULL;
+    for (int64_t t = index * MOE_TILE; t < tile_last(index, m->rows); t++) {
+        const float *logits = m->logits + t * router_choices(c);
+        int32_t *idx = m->idx + t * c->top_k;
+        if (chosen)
+            router_weigh(mod->arch->moe, c, &m->lr->r->ops, logits, scratch, idx, m->w + t * c->top_k);
+        else
+            router_choose(mod->arch->moe, c, &m->lr->r->ops, logits, bias, scratch, idx, m->w + t * c->top_k);
+    }
+}
+
+/* One token's experts as the checkpoint's table has them. */
+static Status check_row(const MoeRun *m, const TensorInfo *t, int32_t id, const int64_t *row, int32_t *idx, Error *err)
+{
+    const MoeConfig *c = &m->lr->r->m->cfg.moe;
+    for (int j = 0; j < c->top_k; j++) {
+        if (row[j] < 0 || row[j] >= c->experts)
+            return error_set(err, ST_DATA, "%s: token %d has expert %lld, but there are %d", t->name, id,
+                             (long long)row[j], c->experts);
+        idx[j] = (int32_t)row[j];
+        for (int i = 0; i < j; i++)
+            if (idx[i] == idx[j])
+                return error_set(err, ST_DATA, "%s: token %d has expert %d twice", t->name, id, idx[j]);
+    }
+    return ST_OK;
+}
+
+/* The experts of every row by its token's id. */
+static Status look_up(MoeRun *m, const TensorInfo *t, Error *err)
+{
+    const Runner *r = m->lr->r;
+    const int32_t *ids = m->lr->in->ids;
+    int k = r->m->cfg.moe.top_k;
+    if (!ids)
+        return error_set(err, ST_INTERNAL, "layer %d chooses experts by token, but the tokens are not known",
+                         m->lr->layer);
+    size_t size = (size_t)dtype_size(t->dtype), bytes = size * (size_t)k;
+    int64_t *row = mem_array((size_t)k, sizeof *row);
+    int32_t *narrow = mem_array((size_t)k, sizeof *narrow);
+    Status st = row && narrow ? ST_OK : error_nomem(err, "the experts of a token");
+    for (int64_t i = 0; i < m->rows && st == ST_OK; i++) {
+        bool wide = t->dtype == DT_I64;
+        st = checkpoint_read(r->m->ckpt, t, (uint64_t)ids[i] * bytes, bytes, wide ? (void *)row : (void *)narrow, err);
+        for (int j = 0; j < k && !wide; j++)
+            row[j] = narrow[j];
+        if (st == ST_OK)
+            st = check_row(m, t, ids[i], row, m->idx + i * k, err);
+        if (st == ST_OK && cancel_level(r->opt.cancel))
+            st = error_set(err, ST_CANCELLED, "cancelled");
+    }
+    free(row);
+    free(narrow);
+    return st;
 }
 
 /* Sorts the choices by expert; rows keep their order, so those of a sample stay together. */
@@ -156,7 +208,10 @@ static Status route(MoeRun *m, Error *err)
     LayerRun *lr = m->lr;
     Runner *r = lr->r;
     const LayerTensors *t = lr->t;
-    RETURN_IF_ERROR(run_tiles(m, input_task, m->rows, err));
+    if (lr->mix)
+        RETURN_IF_ERROR(hyper_read(lr, HYPER_FFN_FN, NORM_POST, lr->out->data, m->rows, m->x, lr->mix, err));
+    else
+        RETURN_IF_ERROR(run_tiles(m, input_task, m->rows, err));
     Runner plain = *r; /* the router's weights keep what the checkpoint says */
     plain.ops.model = false;
     if (t->router_bias)
@@ -167,6 +222,8 @@ static Status route(MoeRun *m, Error *err)
     } else {
         RETURN_IF_ERROR(linear_logits(m, err));
     }
+    if (t->hash)
+        RETURN_IF_ERROR(look_up(m, t->hash, err));
     RETURN_IF_ERROR(run_tiles(m, choose_task, m->rows, err));
     RETURN_IF_ERROR(feed_choices(m, err));
     sort_choices(m);
@@ -369,8 +426,9 @@ uint64_t moe_bytes(const Model *m, int64_t rows, int64_t most, int threads, bool
         return 0;
     int64_t expert = most * (2 * c->hidden + 2 * e->inter), shared = rows * (c->hidden + 2 * e->shared_inter);
     int64_t acts = act ? 3 * rows * max64(c->hidden, max64(e->inter, e->shared_inter)) : 0;
-    int64_t choices = router_choices(e);
-    uint64_t floats = (uint64_t)(rows * (2 * c->hidden + choices + 2 * e->top_k) + max64(expert, shared) + acts);
+    int64_t choices = router_choices(e), mix = c->hyper.copies ? hyper_mix_floats(c) : 0;
+    int64_t row = 2 * c->hidden + choices + 2 * e->top_k + mix;
+    uint64_t floats = (uint64_t)(rows * row + max64(expert, shared) + acts);
     uint64_t router = (uint64_t)((c->hidden + 2) * choices) + router_scratch_floats(e) * (uint64_t)threads;
     return (floats + router) * sizeof(float) + (uint64_t)(rows * e->top_k) * sizeof(struct MoeEntry);
 }
@@ -422,6 +480,8 @@ static Status moe_buffers(MoeRun *m, Error *err)
         if (!m->act)
             return error_nomem(err, "the experts' inputs");
     }
+    if (c->hyper.copies && !(lr->mix = mem_array(rows * (size_t)hyper_mix_floats(c), sizeof *lr->mix)))
+        return error_nomem(err, "the experts' rows");
     if (!m->x || !m->y || !m->logits || !m->w || !m->idx || !m->scratch || !m->first || !m->entry || !m->start)
         return error_nomem(err, "the experts' rows");
     return ST_OK;

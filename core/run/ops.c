@@ -74,10 +74,28 @@ static void swiglu_clamped(const Ops *o, float *g, const float *u, int64_t n)
     ops_round(o, g, n);
 }
 
+/* silu and product of values with g at most and |u| at most act_limit */
+static void silu_clamped(const Ops *o, float *g, const float *u, int64_t n)
+{
+    enum { STEP = 64 };
+    float lim = o->act_limit, part[STEP];
+    for (int64_t i = 0; i < n; i += STEP) {
+        int64_t m = n - i < STEP ? n - i : STEP;
+        for (int64_t j = 0; j < m; j++) {
+            float x = g[i + j], up = u[i + j];
+            g[i + j] = x > lim ? lim : x;
+            part[j] = up > lim ? lim : up < -lim ? -lim : up;
+        }
+        ops_gate(o, ACT_SILU, g + i, part, m);
+    }
+}
+
 void ops_gate(const Ops *o, Activation act, float *g, const float *u, int64_t n)
 {
     if (act == ACT_SWIGLU_CLAMPED) {
         swiglu_clamped(o, g, u, n);
+    } else if (act == ACT_SILU_CLAMPED) {
+        silu_clamped(o, g, u, n);
     } else if (o->model) {
         act_libm(act, g, n);
         ops_round(o, g, n);
@@ -148,6 +166,16 @@ void ops_rope(const Ops *o, float *x, const float *cos, const float *sin, int64_
         ops_round(o, a, n);
         ops_round(o, b, n);
     }
+}
+
+void ops_rope_pairs(const Ops *o, float *x, const float *cos, const float *sin, int64_t half, bool back)
+{
+    for (int64_t j = 0; j < half; j++) {
+        float a = x[2 * j], b = x[2 * j + 1], c = cos[j], s = back ? -sin[j] : sin[j];
+        x[2 * j] = a * c - b * s;
+        x[2 * j + 1] = b * c + a * s;
+    }
+    ops_round(o, x, 2 * half);
 }
 
 void ops_softmax(const Ops *o, float *x, int64_t n)

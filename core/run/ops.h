@@ -16,7 +16,7 @@ typedef struct Ops {
     const MathKernels *f; /* exp, softmax and gates */
     bool model;
     bool rope_fp32; /* rotations round only their result */
-    float act_limit, act_alpha; /* ACT_SWIGLU_CLAMPED */
+    float act_limit, act_alpha; /* ACT_SWIGLU_CLAMPED, ACT_SILU_CLAMPED */
     DType dtype;
 } Ops;
 
@@ -37,6 +37,8 @@ void ops_mul(const Ops *o, const float *a, const float *b, float *y, int64_t n);
 void ops_add(const Ops *o, const float *a, const float *b, float *y, int64_t n);
 /* Rotates the pairs (x[j], x[j+half]). */
 void ops_rope(const Ops *o, float *x, const float *cos, const float *sin, int64_t half);
+/* The same for the neighbours (x[2j], x[2j+1]), rounded once; back: by the negative angle. */
+void ops_rope_pairs(const Ops *o, float *x, const float *cos, const float *sin, int64_t half, bool back);
 /* x = R(softmax(x)) */
 void ops_softmax(const Ops *o, float *x, int64_t n);
 /* The same with one more score, whose share is dropped: x = R(softmax(R(x - max))) */

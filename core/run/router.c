@@ -75,40 +75,80 @@ static void sort_by_index(int32_t *idx, float *w, int n)
     }
 }
 
+/* What an expert is chosen for, before any bias. */
+static void scores_of(const MoeRule *rule, const Ops *ops, const float *logits, int n, float *score)
+{
+    memcpy(score, logits, (size_t)n * sizeof *score);
+    switch (rule->score) {
+    case SCORE_SOFTMAX:
+        ops->f->softmax(score, n);
+        break;
+    case SCORE_SIGMOID:
+        for (int i = 0; i < n; i++)
+            score[i] = 1.0f / (1.0f + expf(-score[i]));
+        break;
+    case SCORE_SQRT_SOFTPLUS:
+        for (int i = 0; i < n; i++)
+            score[i] = score[i] > 20.0f ? score[i] : log1pf(expf(score[i]));
+        ops_round(ops, score, n);
+        for (int i = 0; i < n; i++)
+            score[i] = sqrtf(score[i]);
+        ops_round(ops, score, n);
+        break;
+    case SCORE_TOP_SOFTMAX:
+        break;
+    }
+}
+
+static void round_step(const MoeRule *rule, const Ops *ops, float *x, int n)
+{
+    if (rule->round_steps)
+        ops_round(ops, x, n);
+}
+
+/* Weights of the chosen experts from their scores, sorted by index. */
+static void weigh(const MoeRule *rule, const MoeConfig *c, const Ops *ops, const float *score, int32_t *idx, float *w)
+{
+    float sum = 0;
+    for (int j = 0; j < c->top_k; j++) {
+        w[j] = score[idx[j]];
+        sum += w[j];
+    }
+    if (rule->score == SCORE_TOP_SOFTMAX)
+        ops->f->softmax(w, c->top_k);
+    if (c->renorm) {
+        round_step(rule, ops, &sum, 1);
+        sum += (float)rule->renorm_eps;
+        round_step(rule, ops, &sum, 1);
+        for (int j = 0; j < c->top_k; j++)
+            w[j] /= sum;
+        round_step(rule, ops, w, c->top_k);
+    }
+    for (int j = 0; j < c->top_k && rule->scaled; j++)
+        w[j] *= (float)c->scale;
+    if (rule->round_weights)
+        ops_round(ops, w, c->top_k);
+    sort_by_index(idx, w, c->top_k);
+}
+
 void router_choose(const MoeRule *rule, const MoeConfig *c, const Ops *ops, const float *logits, const float *bias,
                    float *scratch, int32_t *idx, float *w)
 {
     int n = router_choices(c);
     float *score = scratch, *choice = scratch + n, *group = choice + n;
     unsigned char *taken = (unsigned char *)(group + c->groups); /* experts and groups: at most n bytes */
-    memcpy(score, logits, (size_t)n * sizeof *score);
-    if (rule->score == SCORE_SOFTMAX)
-        ops->f->softmax(score, n);
-    else if (rule->score == SCORE_SIGMOID)
-        for (int i = 0; i < n; i++)
-            score[i] = 1.0f / (1.0f + expf(-score[i]));
+    scores_of(rule, ops, logits, n, score);
     for (int i = 0; i < n; i++)
         choice[i] = bias ? score[i] + bias[i] : score[i];
     if (c->groups > 1)
         limit_groups(rule, c, choice, group, taken);
     greatest(choice, n, c->top_k, taken, idx);
-    float sum = 0;
-    if (rule->score == SCORE_TOP_SOFTMAX) {
-        for (int j = 0; j < c->top_k; j++)
-            w[j] = score[idx[j]];
-        ops->f->softmax(w, c->top_k);
-    }
-    for (int j = 0; j < c->top_k && rule->score != SCORE_TOP_SOFTMAX; j++) {
-        w[j] = score[idx[j]];
-        sum += w[j];
-    }
-    for (int j = 0; j < c->top_k; j++) {
-        if (c->renorm)
-            w[j] /= sum + (float)rule->renorm_eps;
-        if (rule->scaled)
-            w[j] *= (float)c->scale;
-    }
-    if (rule->round_weights)
-        ops_round(ops, w, c->top_k);
-    sort_by_index(idx, w, c->top_k);
+    weigh(rule, c, ops, score, idx, w);
+}
+
+void router_weigh(const MoeRule *rule, const MoeConfig *c, const Ops *ops, const float *logits, float *scratch,
+                  int32_t *idx, float *w)
+{
+    scores_of(rule, ops, logits, router_choices(c), scratch);
+    weigh(rule, c, ops, scratch, idx, w);
 }

@@ -14,4 +14,8 @@ size_t router_scratch_floats(const MoeConfig *c);
 void router_choose(const MoeRule *rule, const MoeConfig *c, const Ops *ops, const float *logits, const float *bias,
                    float *scratch, int32_t *idx, float *w);
 
+/* The weights of experts that are chosen already: idx[top_k], each once; sorted ascending with w. */
+void router_weigh(const MoeRule *rule, const MoeConfig *c, const Ops *ops, const float *logits, float *scratch,
+                  int32_t *idx, float *w);
+
 #endif

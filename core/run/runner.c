@@ -162,12 +162,19 @@ Status load_vector(Runner *r, const TensorInfo *t, float **out, Error *err)
     return load_values(r, t, 0, 1, (int64_t)(t->nbytes / (uint64_t)dtype_size(t->dtype)), out, err);
 }
 
+Status load_kept(Runner *r, const TensorInfo *t, float **out, Error *err)
+{
+    Runner plain = *r;
+    plain.ops.model = false;
+    return load_vector(&plain, t, out, err);
+}
+
 /* ---- embedding and final norm ---- */
 
 static Status embed_rows(Runner *r, const TokenSet *t, Stream *out, void *raw, Error *err)
 {
     const TensorInfo *e = r->m->embed;
-    int64_t h = out->width;
+    int64_t h = r->m->cfg.hidden, w = out->width;
     float scale = sqrtf((float)h);
     ops_round(&r->ops, &scale, 1);
     uint64_t row = (uint64_t)h * (uint64_t)dtype_size(e->dtype);
@@ -179,9 +186,11 @@ static Status embed_rows(Runner *r, const TokenSet *t, Stream *out, void *raw, E
         if (cancel_level(r->opt.cancel))
             return error_set(err, ST_CANCELLED, "cancelled");
         RETURN_IF_ERROR(checkpoint_read(r->m->ckpt, e, (uint64_t)id * row, row, raw, err));
-        ops_widen(&r->ops, e->dtype, raw, h, out->data + i * h);
+        ops_widen(&r->ops, e->dtype, raw, h, out->data + i * w);
         if (r->m->arch->embed_scale)
-            ops_scale(&r->ops, out->data + i * h, scale, h);
+            ops_scale(&r->ops, out->data + i * w, scale, h);
+        for (int64_t c = h; c < w; c += h) /* hyper-connections begin with equal copies */
+            memcpy(out->data + i * w + c, out->data + i * w, (size_t)h * sizeof *out->data);
         if (i % 256 == 0)
             runner_progress(r, "embed", i, out->rows, 0, 0, i == 0);
     }
@@ -194,15 +203,17 @@ Status runner_embed(Runner *r, const TokenSet *t, Stream *out, Error *err)
     *out = (Stream){0};
     if (!ops_can_widen(e->dtype))
         return error_set(err, ST_DATA, "%s: values of type %s cannot be run", e->name, dtype_name(e->dtype));
-    uint64_t bytes = (uint64_t)t->start[t->samples] * (uint64_t)r->m->cfg.hidden * sizeof(float);
+    uint64_t bytes = (uint64_t)t->start[t->samples] * (uint64_t)r->m->cfg.stream_width * sizeof(float);
     if (r->opt.mem_limit && bytes > r->opt.mem_limit)
         return error_set(err, ST_NOMEM,
                          "the hidden states of %lld tokens take %.1f MB but the limit is %.1f MB: raise --mem, or use "
                          "fewer texts (--max-samples, --seq-len)",
                          (long long)t->start[t->samples], (double)bytes / 1e6, (double)r->opt.mem_limit / 1e6);
-    RETURN_IF_ERROR(stream_init(out, t->samples, t->start, r->m->cfg.hidden, err));
-    void *raw = mem_aligned((size_t)out->width, (size_t)dtype_size(e->dtype));
+    RETURN_IF_ERROR(stream_init(out, t->samples, t->start, r->m->cfg.stream_width, err));
+    void *raw = mem_aligned((size_t)r->m->cfg.hidden, (size_t)dtype_size(e->dtype));
     Status st = raw ? embed_rows(r, t, out, raw, err) : error_nomem(err, "the embedding");
+    if (st == ST_OK)
+        st = stream_set_ids(out, t->ids, err);
     free(raw);
     if (st != ST_OK)
         stream_fini(out);
@@ -222,15 +233,18 @@ static void final_norm_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     const NormRun *n = ctx;
-    int64_t end = (index + 1) * NORM_ROWS < n->in->rows ? (index + 1) * NORM_ROWS : n->in->rows, w = n->in->width;
+    int64_t end = (index + 1) * NORM_ROWS < n->in->rows ? (index + 1) * NORM_ROWS : n->in->rows, w = n->out->width;
+    const float *from = n->r->m->cfg.hyper.copies ? n->out->data : n->in->data; /* hyper_end's sum stands there */
     for (int64_t t = index * NORM_ROWS; t < end; t++)
-        ops_norm(&n->r->ops, n->r->m->arch->norm, n->in->data + t * w, n->weight, n->r->m->cfg.eps, w,
+        ops_norm(&n->r->ops, n->r->m->arch->norm, from + t * w, n->weight, n->r->m->cfg.eps, w,
                  n->out->data + t * w);
 }
 
 static Status run_final_norm(NormRun *n, const TapHub *hub, Error *err)
 {
     Runner *r = n->r;
+    if (r->m->cfg.hyper.copies)
+        RETURN_IF_ERROR(hyper_end(r, n->in->data, n->in->rows, n->out->data, err));
     Batch b = {.n = 0};
     batch_add(&b, final_norm_task, n, (n->in->rows + NORM_ROWS - 1) / NORM_ROWS);
     RETURN_IF_ERROR(batch_run(&b, r->opt.pool, r->opt.cancel, err));
@@ -252,7 +266,7 @@ Status runner_final_norm(Runner *r, const Stream *h, Stream *out, const Observer
         return error_set(err, ST_INTERNAL, "%d observers of one pass, at most %d", nobs, TAPS_MAX_OBSERVERS);
     float *w;
     RETURN_IF_ERROR(load_vector(r, r->m->final_norm, &w, err));
-    Status st = stream_init(out, h->samples, h->start, h->width, err);
+    Status st = stream_init(out, h->samples, h->start, r->m->cfg.hidden, err);
     TapHub hub = {obs, nobs, r->opt.cancel};
     if (st == ST_OK)
         st = run_final_norm(&(NormRun){r, h, out, w}, &hub, err);
@@ -395,7 +409,7 @@ uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int thre
     chunk = whole || rows < chunk ? rows : chunk;
     RowNeed need = layer_row_need(m, true);
     WorkerNeed wn = layer_worker_need(m, false, longest, BLOCK_MAX);
-    uint64_t bytes = 2 * (uint64_t)(rows * m->cfg.hidden) * sizeof(float);
+    uint64_t bytes = 2 * (uint64_t)(rows * m->cfg.stream_width) * sizeof(float);
     bytes += max_u64((uint64_t)(chunk * row_need_floats(&need)),
                      (uint64_t)(head_group(m) * m->cfg.hidden)) * sizeof(float);
     bytes += m->arch->halves ? (uint64_t)(rows * m->cfg.hidden) * sizeof(float) : 0;

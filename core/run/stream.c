@@ -25,12 +25,25 @@ Status stream_copy(Stream *dst, const Stream *src, Error *err)
 {
     RETURN_IF_ERROR(stream_init(dst, src->samples, src->start, src->width, err));
     memcpy(dst->data, src->data, (size_t)(src->rows * src->width) * sizeof *src->data);
-    Status st = src->select ? stream_reserve_select(dst, src->select_words * 32, err) : ST_OK;
+    Status st = src->ids ? stream_set_ids(dst, src->ids, err) : ST_OK;
+    if (st == ST_OK && src->select)
+        st = stream_reserve_select(dst, src->select_words * 32, err);
     if (st != ST_OK)
         stream_fini(dst);
     else if (src->select)
         memcpy(dst->select, src->select, (size_t)(src->rows * src->select_words) * sizeof *src->select);
     return st;
+}
+
+Status stream_set_ids(Stream *s, const int32_t *ids, Error *err)
+{
+    int32_t *copy = mem_array((size_t)s->rows, sizeof *copy);
+    if (!copy)
+        return error_nomem(err, "token ids");
+    memcpy(copy, ids, (size_t)s->rows * sizeof *copy);
+    free(s->ids);
+    s->ids = copy;
+    return ST_OK;
 }
 
 Status stream_reserve_select(Stream *s, int64_t keys, Error *err)
@@ -49,5 +62,6 @@ void stream_fini(Stream *s)
     free(s->start);
     free(s->data);
     free(s->select);
+    free(s->ids);
     *s = (Stream){0};
 }

@@ -12,15 +12,18 @@ typedef struct Stream {
     int64_t rows, width;
     int64_t *start; /* [samples+1] */
     float *data;
+    int32_t *ids;   /* [rows] tokens, for layers that look at them; NULL: not known */
     /* What an indexer chose, for the layers that take it over: bit s of row t is set when key s of t's sample may be
      * looked at. [rows][select_words], NULL while no sample is longer than what is chosen. */
     uint32_t *select;
     int64_t select_words;
 } Stream;
 
-/* Allocates data (64-byte aligned, not zeroed) and copies starts. Caller frees with stream_fini. */
+/* Allocates data (64-byte aligned, not zeroed) and copies starts; no ids. Caller frees with stream_fini. */
 Status stream_init(Stream *s, int samples, const int64_t *start, int64_t width, Error *err);
 Status stream_copy(Stream *dst, const Stream *src, Error *err);
+/* Keeps a copy of the rows' token ids. */
+Status stream_set_ids(Stream *s, const int32_t *ids, Error *err);
 /* Room for choices among `keys` keys, unless it is there already; not cleared. */
 Status stream_reserve_select(Stream *s, int64_t keys, Error *err);
 void stream_fini(Stream *s);

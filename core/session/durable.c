@@ -334,7 +334,7 @@ Status durable_load_stream(Session *s, int run, int layer, const char *sha, Stre
     RETURN_IF_ERROR(st);
     const TensorInfo *h = checkpoint_find(c, "h"), *start = checkpoint_find(c, "start");
     if (!h || !start || h->dtype != DT_F32 || h->ndim != 2 || start->dtype != DT_I64 || start->ndim != 1 ||
-        start->shape[0] < 2 || h->shape[1] != s->model->cfg.hidden) {
+        start->shape[0] < 2 || h->shape[1] != s->model->cfg.stream_width) {
         checkpoint_free(c);
         return error_set(err, ST_DATA, "the saved stream of layer %d is damaged: run the analysis anew", layer);
     }

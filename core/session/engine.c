@@ -209,6 +209,22 @@ static Status layer_done(void *ctx, int layer, LinearResult *r, int n, const Str
     return st;
 }
 
+/* The saved stream that the analysis goes on from, with the tokens it belongs to. */
+static Status resume_stream(Engine *e, const Job *j, const char *sha, Stream *h, Error *err)
+{
+    RETURN_IF_ERROR(durable_load_stream(e->s, j->run, j->first_layer - 1, sha, h, err));
+    Status st = ST_OK;
+    if (h->samples != e->calib->samples ||
+        memcmp(h->start, e->calib->start, ((size_t)h->samples + 1) * sizeof *h->start) != 0)
+        st = error_set(err, ST_DATA, "the saved stream of layer %d belongs to other texts: run the analysis anew",
+                       j->first_layer - 1);
+    if (st == ST_OK)
+        st = stream_set_ids(h, e->calib->ids, err);
+    if (st != ST_OK)
+        stream_fini(h);
+    return st;
+}
+
 Status engine_analyze(Session *s, Job *j, Error *err)
 {
     Engine *e = s->engine;
@@ -225,7 +241,7 @@ Status engine_analyze(Session *s, Job *j, Error *err)
     Stream h = {0};
     const char *sha = j->first_layer > 0 ? s->resume_sha : NULL;
     if (sha)
-        RETURN_IF_ERROR(durable_load_stream(s, j->run, j->first_layer - 1, sha, &h, err));
+        RETURN_IF_ERROR(resume_stream(e, j, sha, &h, err));
     else
         RETURN_IF_ERROR(runner_embed(e->runner, e->calib, &h, err));
     AnalyzeRequest req = {.needs = j->needs, .selected = j->selected, .weights = j->weights,
@@ -244,7 +260,8 @@ static uint64_t states_cap(const Engine *e, const Job *j)
 {
     int64_t rows = e->calib->start[e->calib->samples] + e->eval->start[e->eval->samples];
     uint64_t one =
-        (uint64_t)(e->s->model->cfg.layers + 1) * (uint64_t)rows * (uint64_t)e->s->model->cfg.hidden * sizeof(float);
+        (uint64_t)(e->s->model->cfg.layers + 1) * (uint64_t)rows * (uint64_t)e->s->model->cfg.stream_width *
+        sizeof(float);
     uint64_t quarter = mem_limit(j) / 4;
     return one < quarter / 8 ? one * 8 : quarter;
 }
@@ -254,7 +271,8 @@ static uint64_t states_cap(const Engine *e, const Job *j)
 static uint64_t reference_bytes(const Engine *e)
 {
     int64_t calib = e->calib->start[e->calib->samples], eval = e->eval->start[e->eval->samples];
-    return (uint64_t)(3 * calib + 4 * eval) * (uint64_t)e->s->model->cfg.hidden * sizeof(float);
+    const ModelConfig *c = &e->s->model->cfg;
+    return (uint64_t)((3 * calib + 2 * eval) * c->stream_width + 2 * eval * c->hidden) * sizeof(float);
 }
 
 static Status ensure_lab(Engine *e, const Job *j, Error *err)

@@ -1,0 +1,469 @@
+#include "run/engine.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "run/compressor.h"
+
+/* Attention over a window of keys and over compressed ones (specs/models.md 2.5, DeepSeek-V4). All heads look at the
+ * same keys, which are the values too. */
+
+enum {
+    ROW_TILE = 64,  /* rows of one element-wise task */
+    QUERY_ROWS = 32 /* query rows of one attention task, which takes them through all heads */
+};
+
+/* Where a chunk's intermediate values stand. */
+typedef struct CompressedRun {
+    LayerRun *lr;
+    const ModelConfig *m;
+    const CompressConfig *c;
+    CompressKind kind;
+    int64_t rate;
+    float *qr;    /* [rows][q_rank] */
+    float *q;     /* [rows][heads][head_dim]; in the end what attention gives */
+    float *kv;    /* [rows][head_dim] */
+    float *y[STAGE_MAX]; /* outputs of the first stage, in its order */
+    float *comp_kv, *comp_gate, *index_kv, *index_gate, *index_w;
+    float *index_q; /* [rows][index_heads][index_dim] */
+    float *entry;       /* [rows / rate][head_dim], a text's from its first row / rate on */
+    float *index_entry; /* [rows / rate][index_dim] */
+    float *o;     /* [rows][groups * group_rank] */
+    int64_t *first_task; /* [samples of the chunk + 1] */
+    int64_t *start;      /* [samples + 1] rows of the groups of heads */
+} CompressedRun;
+
+static int64_t min64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t max64(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* ---- sizes ---- */
+
+/* Floats of a row that only layers of this kind have. */
+static int64_t kind_floats(const ModelConfig *m, CompressKind kind)
+{
+    const CompressConfig *c = &m->compress;
+    int64_t rate = c->rate[kind], d = m->head_dim, di = c->index_dim;
+    if (kind == COMPRESS_NONE)
+        return 0;
+    if (kind == COMPRESS_HEAVY)
+        return 2 * d + (d + rate - 1) / rate;
+    return 4 * d + 4 * di + c->index_heads * (1 + di) + (d + rate - 1) / rate + (di + rate - 1) / rate;
+}
+
+int64_t compressed_row_floats(const ModelConfig *m)
+{
+    const CompressConfig *c = &m->compress;
+    return c->q_rank + (int64_t)m->heads * m->head_dim + m->head_dim + c->groups * c->group_rank +
+           max64(kind_floats(m, COMPRESS_SPARSE), kind_floats(m, COMPRESS_HEAVY));
+}
+
+/* Compressed keys of a text of `longest` tokens, at most. */
+static int64_t most_entries(const CompressConfig *c, int64_t longest)
+{
+    return longest / min64(c->rate[COMPRESS_SPARSE], c->rate[COMPRESS_HEAVY]);
+}
+
+int64_t compressed_keys(const ModelConfig *m, int64_t longest)
+{
+    return min64(longest, m->window[0] - 1 + QUERY_ROWS) + most_entries(&m->compress, longest);
+}
+
+size_t compressed_scores_floats(const ModelConfig *m, int64_t longest)
+{
+    int64_t keys = compressed_keys(m, longest), entries = most_entries(&m->compress, longest);
+    return (size_t)(keys * m->head_dim + QUERY_ROWS * (keys + 2 * entries));
+}
+
+static const LinearRole first_roles[] = {L_Q_A, L_KV_A, L_COMP_KV, L_COMP_GATE, L_INDEX_COMP_KV, L_INDEX_COMP_GATE,
+                                         L_INDEX_W};
+
+int compressed_first(const LayerTensors *t, int32_t index[STAGE_MAX])
+{
+    const int32_t all[] = {t->q_a, t->kv_a, t->comp_kv, t->comp_gate, t->index_comp_kv, t->index_comp_gate, t->index_w};
+    int n = t->index_w >= 0 ? 7 : t->comp_kv >= 0 ? 4 : 2;
+    memcpy(index, all, (size_t)n * sizeof *index);
+    return n;
+}
+
+int64_t compressed_first_acts(LayerRun *lr)
+{
+    LinearRun *first[STAGE_MAX];
+    int32_t index[STAGE_MAX];
+    int n = compressed_first(lr->t, index);
+    for (int i = 0; i < n; i++)
+        first[i] = &lr->lin[first_roles[i]];
+    return stage_distinct_acts(first, n) * lr->r->m->cfg.hidden;
+}
+
+static void place(CompressedRun *r, float *at)
+{
+    const CompressConfig *c = r->c;
+    int64_t rows = r->lr->rows, d = r->m->head_dim, di = c->index_dim, rate = r->rate;
+    bool sparse = r->kind == COMPRESS_SPARSE;
+    int64_t width = r->kind == COMPRESS_NONE ? 0 : sparse ? 2 * d : d, index_width = sparse ? 2 * di : 0;
+    const struct {
+        float **to;
+        int64_t n; /* of a row */
+    } part[] = {
+        {&r->qr, c->q_rank}, {&r->q, r->m->heads * d}, {&r->kv, d}, {&r->o, c->groups * c->group_rank},
+        {&r->comp_kv, width}, {&r->comp_gate, width}, {&r->index_kv, index_width}, {&r->index_gate, index_width},
+        {&r->index_w, sparse ? c->index_heads : 0}, {&r->index_q, sparse ? c->index_heads * di : 0},
+        {&r->entry, rate ? (d + rate - 1) / rate : 0}, {&r->index_entry, sparse ? (di + rate - 1) / rate : 0},
+    };
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
+        *part[i].to = at;
+        at += rows * part[i].n;
+    }
+    float *const y[] = {r->qr, r->kv, r->comp_kv, r->comp_gate, r->index_kv, r->index_gate, r->index_w};
+    memcpy(r->y, y, sizeof y);
+}
+
+/* ---- projections ---- */
+
+static Status run_tiles(CompressedRun *r, PoolTask *fn, Error *err)
+{
+    Batch b = {.n = 0};
+    batch_add(&b, fn, r, (r->lr->rows + ROW_TILE - 1) / ROW_TILE);
+    return batch_run(&b, r->lr->r->opt.pool, r->lr->r->opt.cancel, err);
+}
+
+/* One stage over these linears, whose outputs go to y; the outputs to the taps. */
+static Status project(CompressedRun *r, const ChunkBuffers *b, const LinearRole *role, int n, const float *x,
+                      float *const *y, LinearRole next, Error *err)
+{
+    LayerRun *lr = r->lr;
+    FeedPiece after;
+    Stage st = {.lr = lr, .n = n, .x = x, .act_scratch = b->act,
+                .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lr->lin[role[0]].lin->input)};
+    for (int i = 0; i < n; i++) {
+        st.lin[i] = &lr->lin[role[i]];
+        st.y[i] = y[i];
+        st.ldy[i] = st.lin[i]->lin->out;
+    }
+    layer_next_stage(lr, next, 1, false, &after);
+    RETURN_IF_ERROR(stage_run(&st, NULL, &after, err));
+    for (int i = 0; i < n; i++)
+        RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, st.lin[i]->index, y[i], st.ldy[i], st.ldy[i], err));
+    return ST_OK;
+}
+
+/* A row of the chunk: its text, its position in it and the tables of its text. */
+typedef struct RowAt {
+    int sample;
+    int64_t pos;
+    const RopeTable *rope;
+} RowAt;
+
+static RowAt row_at(const CompressedRun *r, int64_t t, int from)
+{
+    const LayerRun *lr = r->lr;
+    RowAt at = {.sample = from < 0 ? layer_sample_of_row(lr, t) : from};
+    while (lr->in->start[at.sample + 1] <= lr->row0 + t)
+        at.sample++;
+    const int64_t *start = lr->in->start + at.sample;
+    at.pos = lr->row0 + t - start[0];
+    at.rope = rope_table(&lr->r->rope, r->m, lr->local, start[1] - start[0]);
+    return at;
+}
+
+/* Rotates the last dimensions of x[dim] as of position `pos`. */
+static void rotate(const CompressedRun *r, const RopeTable *rope, int64_t pos, bool back, float *x, int64_t dim)
+{
+    ops_rope_pairs(&r->lr->r->ops, x + dim - r->c->rope, rope->cos + pos * rope->half, rope->sin + pos * rope->half,
+                   rope->half, back);
+}
+
+static void latent_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const CompressedRun *r = ctx;
+    const LayerRun *lr = r->lr;
+    const Ops *o = &lr->r->ops;
+    int64_t t = index * ROW_TILE, end = min64(t + ROW_TILE, lr->rows), d = r->m->head_dim, rank = r->c->q_rank;
+    RowAt at = {.sample = -1};
+    for (; t < end; t++) {
+        at = row_at(r, t, at.sample);
+        float *qr = r->qr + t * rank, *kv = r->kv + t * d;
+        ops_norm(o, NORM_LATE, qr, lr->norm[NORM_Q_A], r->m->eps, rank, qr);
+        ops_norm(o, NORM_LATE, kv, lr->norm[NORM_KV_A], r->m->eps, d, kv);
+        rotate(r, at.rope, at.pos, false, kv, d);
+    }
+}
+
+/* x = R(x * R(1 / sqrt(mean of x^2 + eps))) */
+static void plain_norm(const Ops *o, double eps, float *x, int64_t n)
+{
+    float mean = (float)(o->k->sum_sq(x, n) / (double)n), s = (float)(1.0 / sqrt((double)(mean + (float)eps)));
+    ops_round(o, &s, 1);
+    ops_scale(o, x, s, n);
+}
+
+static void queries_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const CompressedRun *r = ctx;
+    const LayerRun *lr = r->lr;
+    int64_t t = index * ROW_TILE, end = min64(t + ROW_TILE, lr->rows), d = r->m->head_dim, di = r->c->index_dim;
+    RowAt at = {.sample = -1};
+    for (; t < end; t++) {
+        at = row_at(r, t, at.sample);
+        for (int64_t h = 0; h < r->m->heads; h++) {
+            float *q = r->q + (t * r->m->heads + h) * d;
+            plain_norm(&lr->r->ops, r->m->eps, q, d);
+            rotate(r, at.rope, at.pos, false, q, d);
+        }
+        for (int64_t h = 0; h < r->c->index_heads && r->kind == COMPRESS_SPARSE; h++)
+            rotate(r, at.rope, at.pos, false, r->index_q + (t * r->c->index_heads + h) * di, di);
+    }
+}
+
+/* ---- compressed keys ---- */
+
+/* The first entry of the text that begins with the chunk's row `base`: whole windows before it never take more. */
+static int64_t first_entry(const CompressedRun *r, int64_t base)
+{
+    return base / r->rate;
+}
+
+/* Entry w of the text at row `base`, normed and rotated. */
+static void make_entry(const CompressedRun *r, const RowAt *at, int64_t base, int64_t w, bool index)
+{
+    const LayerRun *lr = r->lr;
+    const Ops *o = &lr->r->ops;
+    bool overlap = r->kind == COMPRESS_SPARSE;
+    int64_t dim = index ? r->c->index_dim : r->m->head_dim, width = overlap ? 2 * dim : dim;
+    Compressor c = {.kv = (index ? r->index_kv : r->comp_kv) + base * width,
+                    .gate = (index ? r->index_gate : r->comp_gate) + base * width,
+                    .ape = lr->norm[index ? INDEX_COMP_APE : COMP_APE], .rate = r->rate, .dim = dim, .width = width,
+                    .overlap = overlap};
+    float *x = (index ? r->index_entry : r->entry) + (first_entry(r, base) + w) * dim;
+    compressor_entry(&c, o, w, x);
+    ops_norm(o, NORM_LATE, x, lr->norm[index ? NORM_INDEX_COMP : NORM_COMP], r->m->eps, dim, x);
+    rotate(r, at->rope, w * r->rate, false, x, dim);
+}
+
+/* The entries whose last tokens are among the task's rows. */
+static void entries_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const CompressedRun *r = ctx;
+    int64_t t = index * ROW_TILE, end = min64(t + ROW_TILE, r->lr->rows);
+    RowAt at = {.sample = -1};
+    for (; t < end && !cancel_level(r->lr->r->opt.cancel); t++) {
+        at = row_at(r, t, at.sample);
+        if ((at.pos + 1) % r->rate)
+            continue;
+        make_entry(r, &at, t - at.pos, at.pos / r->rate, false);
+        if (r->kind == COMPRESS_SPARSE)
+            make_entry(r, &at, t - at.pos, at.pos / r->rate, true);
+    }
+}
+
+/* ---- attention ---- */
+
+/* Query rows [t0, t1) of the text that begins with the chunk's row `base`, and their keys: those of the window from row
+ * lo on, then the compressed ones. */
+typedef struct Block {
+    int64_t base, t0, t1, lo, window, entries;
+    float *keys;   /* [window + entries][head_dim] */
+    float *scores; /* [t1 - t0][window + entries] */
+    float *chosen; /* [t1 - t0][entries], 1 where the indexer lets the row look; NULL: everywhere */
+    float *part;   /* [t1 - t0][entries] */
+} Block;
+
+static int64_t visible(const CompressedRun *r, int64_t t)
+{
+    return r->kind == COMPRESS_NONE ? 0 : (t + 1) / r->rate;
+}
+
+/* chosen: sum over the indexer's heads of weight * relu(q · k), then the best of each row. */
+static void choose_entries(const CompressedRun *r, Block *b, Worker *wk)
+{
+    const CompressConfig *c = r->c;
+    const Ops *o = &r->lr->r->ops;
+    int64_t rows = b->t1 - b->t0, n = b->entries, di = c->index_dim, heads = c->index_heads;
+    float of_head = (float)(1.0 / sqrt((double)heads)), of_dim = (float)(1.0 / sqrt((double)di));
+    memset(b->chosen, 0, (size_t)(rows * n) * sizeof *b->chosen);
+    for (int64_t h = 0; h < heads; h++) {
+        GemmArgs g = {.m = rows, .n = n, .k = di, .x = r->index_q + ((b->base + b->t0) * heads + h) * di,
+                      .ldx = heads * di, .w = r->index_entry + first_entry(r, b->base) * di, .ldw = di, .y = b->part,
+                      .ldy = n};
+        if (o->model)
+            gemm_exact(o->k, &g, NULL, wk->exact);
+        else
+            gemm_f32(&g, 1.0f);
+        for (int64_t t = 0; t < rows; t++) {
+            float w = r->index_w[(b->base + b->t0 + t) * heads + h] * of_head;
+            float *sum = b->chosen + t * n, *p = b->part + t * n;
+            for (int64_t i = 0; i < n; i++)
+                sum[i] += (p[i] > 0 ? p[i] * of_dim : 0) * w;
+        }
+    }
+    for (int64_t t = 0; t < rows; t++)
+        choose_greatest(b->chosen + t * n, visible(r, b->t0 + t), c->index_top);
+}
+
+/* Softmax over n scores and one more that no value belongs to; only the shares are rounded. */
+static void softmax_sink(const Ops *o, float *x, int64_t n, float sink)
+{
+    float max = sink, sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        max = x[i] > max ? x[i] : max;
+    for (int64_t i = 0; i < n; i++)
+        x[i] -= max;
+    o->f->exp(x, n);
+    double all = (double)expf(sink - max);
+    for (int64_t i = 0; i < n; i++)
+        all += (double)x[i];
+    sum = (float)all;
+    for (int64_t i = 0; i < n; i++)
+        x[i] /= sum;
+    ops_round(o, x, n);
+}
+
+/* Shares of one row's keys from their scores, 0 where it does not look. */
+static void shares(const CompressedRun *r, const Block *b, int64_t t, float *row, float sink)
+{
+    int64_t first = max64(t - r->m->window[r->lr->layer] + 1 - b->lo, 0), last = t + 1 - b->lo, k = 0;
+    int64_t all = b->window + b->entries, seen = b->window + visible(r, t);
+    const float *chosen = b->chosen ? b->chosen + (t - b->t0) * b->entries - b->window : NULL;
+    for (int64_t s = first; s < seen; s++) /* together, so that nothing hidden is in the sum */
+        if (s < b->window ? s < last : !chosen || chosen[s] > 0)
+            row[k++] = row[s];
+    softmax_sink(&r->lr->r->ops, row, k, sink);
+    for (int64_t s = all - 1; s >= 0; s--) {
+        bool looks = s >= first && s < seen && (s < b->window ? s < last : !chosen || chosen[s] > 0);
+        row[s] = looks ? row[--k] : 0;
+    }
+}
+
+static void attend(const CompressedRun *r, const Block *b, Worker *wk, int64_t head)
+{
+    const Ops *o = &r->lr->r->ops;
+    int64_t d = r->m->head_dim, ld = r->m->heads * d, rows = b->t1 - b->t0, n = b->window + b->entries;
+    float *q = r->q + (b->base + b->t0) * ld + head * d;
+    GemmArgs g = {.m = rows, .n = n, .k = d, .x = q, .ldx = ld, .w = b->keys, .ldw = d, .y = b->scores, .ldy = n};
+    ops_scores(o, &g, (float)r->m->attn_scale, wk->exact);
+    for (int64_t t = b->t0; t < b->t1; t++)
+        shares(r, b, t, b->scores + (t - b->t0) * n, r->lr->norm[WIDE_SINKS][head]);
+    GemmArgs pv = {.m = rows, .n = d, .k = n, .x = b->scores, .ldx = n, .w = b->keys, .ldw = d, .w_by_k = true,
+                   .y = q, .ldy = ld};
+    ops_gemm(o, &pv, NULL, wk->exact);
+}
+
+static void attention_task(void *ctx, int64_t index, int worker)
+{
+    const CompressedRun *r = ctx;
+    const LayerRun *lr = r->lr;
+    Worker *wk = &lr->r->worker[worker];
+    int lo = 0, hi = lr->s1 - lr->s0;
+    while (hi - lo > 1) {
+        int mid = lo + (hi - lo) / 2;
+        *(r->first_task[mid] <= index ? &lo : &hi) = mid;
+    }
+    const int64_t *start = lr->in->start + lr->s0 + lo;
+    int64_t d = r->m->head_dim, heads = r->m->heads, t0 = (index - r->first_task[lo]) * QUERY_ROWS;
+    Block b = {.base = start[0] - lr->row0, .t0 = t0, .t1 = min64(t0 + QUERY_ROWS, start[1] - start[0]),
+               .lo = max64(t0 - r->m->window[lr->layer] + 1, 0), .keys = wk->scores};
+    b.window = b.t1 - b.lo;
+    b.entries = visible(r, b.t1 - 1);
+    b.scores = b.keys + (b.window + b.entries) * d;
+    memcpy(b.keys, r->kv + (b.base + b.lo) * d, (size_t)(b.window * d) * sizeof *b.keys);
+    if (b.entries)
+        memcpy(b.keys + b.window * d, r->entry + first_entry(r, b.base) * d, (size_t)(b.entries * d) * sizeof *b.keys);
+    if (r->kind == COMPRESS_SPARSE && b.entries > r->c->index_top) {
+        b.chosen = b.scores + (b.t1 - b.t0) * (b.window + b.entries);
+        b.part = b.chosen + (b.t1 - b.t0) * b.entries;
+        choose_entries(r, &b, wk);
+    }
+    for (int64_t h = 0; h < heads && !cancel_level(lr->r->opt.cancel); h++)
+        attend(r, &b, wk, h);
+    const RopeTable *rope = rope_table(&lr->r->rope, r->m, lr->local, start[1] - start[0]);
+    for (int64_t t = b.t0; t < b.t1; t++) /* keys were rotated, and so are what their sum gives */
+        for (int64_t h = 0; h < heads; h++)
+            rotate(r, rope, t, true, r->q + ((b.base + t) * heads + h) * d, d);
+}
+
+static Status run_attention(CompressedRun *r, Error *err)
+{
+    const LayerRun *lr = r->lr;
+    int n = lr->s1 - lr->s0;
+    r->first_task[0] = 0;
+    for (int i = 0; i < n; i++) {
+        int64_t len = lr->in->start[lr->s0 + i + 1] - lr->in->start[lr->s0 + i];
+        r->first_task[i + 1] = r->first_task[i] + (len + QUERY_ROWS - 1) / QUERY_ROWS;
+    }
+    Batch b = {.n = 0};
+    batch_add(&b, attention_task, r, r->first_task[n]);
+    return batch_run(&b, lr->r->opt.pool, lr->r->opt.cancel, err);
+}
+
+/* ---- the block ---- */
+
+/* Each group of heads through its own rows of wo_a. */
+static Status project_groups(CompressedRun *r, const ChunkBuffers *b, Error *err)
+{
+    LayerRun *lr = r->lr;
+    LinearRun *l = &lr->lin[L_O_A];
+    int64_t groups = r->c->groups, ld = groups * r->c->group_rank;
+    FeedPiece after;
+    for (int s = 0; s <= lr->in->samples; s++)
+        r->start[s] = lr->in->start[s] * groups;
+    Stream shape = {.samples = lr->in->samples, .rows = lr->in->rows * groups, .width = l->lin->in, .start = r->start};
+    Stage st = {.lr = lr, .n = 1, .lin = {l}, .x = r->q, .shape = &shape, .y = {r->o}, .ldy = {ld},
+                .act_scratch = b->act, .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, l->index)};
+    layer_next_stage(lr, L_O, 1, false, &after);
+    RETURN_IF_ERROR(stage_run(&st, NULL, &after, err));
+    return layer_feed_tap(lr, TAP_LINEAR_OUT, l->index, r->o, ld, ld, err);
+}
+
+static Status feed_heads(CompressedRun *r, Error *err)
+{
+    int64_t d = r->m->head_dim, q = r->m->heads * d;
+    RETURN_IF_ERROR(layer_feed_tap(r->lr, TAP_Q, -1, r->q, q, q, err));
+    RETURN_IF_ERROR(layer_feed_tap(r->lr, TAP_K, -1, r->kv, d, d, err));
+    return layer_feed_tap(r->lr, TAP_V, -1, r->kv, d, d, err);
+}
+
+static Status run_block(CompressedRun *r, const ChunkBuffers *b, Error *err)
+{
+    static const LinearRole queries[] = {L_Q, L_INDEX_Q};
+    int32_t index[STAGE_MAX];
+    int n = compressed_first(r->lr->t, index);
+    RETURN_IF_ERROR(project(r, b, first_roles, n, b->x, r->y, L_Q, err));
+    RETURN_IF_ERROR(run_tiles(r, latent_task, err));
+    RETURN_IF_ERROR(project(r, b, queries, r->kind == COMPRESS_SPARSE ? 2 : 1, r->qr,
+                            (float *const[]){r->q, r->index_q}, L_O_A, err));
+    RETURN_IF_ERROR(run_tiles(r, queries_task, err));
+    RETURN_IF_ERROR(feed_heads(r, err));
+    if (r->rate)
+        RETURN_IF_ERROR(run_tiles(r, entries_task, err));
+    RETURN_IF_ERROR(run_attention(r, err));
+    return project_groups(r, b, err);
+}
+
+Status compressed_values(LayerRun *lr, const ChunkBuffers *b, float **out, Error *err)
+{
+    const ModelConfig *m = &lr->r->m->cfg;
+    CompressedRun r = {.lr = lr, .m = m, .c = &m->compress, .kind = (CompressKind)m->compress.kind[lr->layer]};
+    r.rate = m->compress.rate[r.kind];
+    r.first_task = mem_array((size_t)(lr->s1 - lr->s0) + 1, sizeof *r.first_task);
+    r.start = mem_array((size_t)lr->in->samples + 1, sizeof *r.start);
+    Status st = r.first_task && r.start ? ST_OK : error_nomem(err, "attention");
+    place(&r, b->mid);
+    if (st == ST_OK)
+        st = run_block(&r, b, err);
+    free(r.first_task);
+    free(r.start);
+    *out = r.o;
+    return st;
+}
