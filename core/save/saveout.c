@@ -10,6 +10,26 @@
 
 /* ---- progress record ---- */
 
+static void hash_double(Hasher *h, double v)
+{
+    uint64_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    hasher_u64(h, bits);
+}
+
+static void spec_digest(Hasher *h, const QSpec *q)
+{
+    const QExt *e = &q->ext;
+    const double reals[] = {e->percdamp, e->ceil_x, e->search_min, e->search_max, e->search_step, e->fraction};
+    const int64_t integers[] = {(int64_t)q->dtype, (int64_t)q->scope, q->symmetric, q->group_size, e->mean, e->steps,
+                                e->block_size, e->act_order, e->search, e->dual_block};
+    hasher_str(h, q->method);
+    for (size_t i = 0; i < sizeof integers / sizeof integers[0]; i++)
+        hasher_u64(h, (uint64_t)integers[i]);
+    for (size_t i = 0; i < sizeof reals / sizeof reals[0]; i++)
+        hash_double(h, reals[i]);
+}
+
 /* Everything that decides which bytes are written where. */
 static void plan_digest(const SaveOut *s, char hex[65])
 {
@@ -25,16 +45,11 @@ static void plan_digest(const SaveOut *s, char hex[65])
         hasher_u64(&h, t->offset);
     }
     for (int64_t i = 0; i < p->model->nlinears; i++) {
-        const QSpec *side[2] = {NULL, NULL};
-        if (p->level[i] > 0 && p->level[i] <= p->nlevels) {
-            side[0] = &p->levels[p->level[i] - 1].act;
-            side[1] = &p->levels[p->level[i] - 1].weight;
-        }
-        for (int k = 0; k < 2; k++) {
-            hasher_u64(&h, side[k] ? 1 + (uint64_t)side[k]->dtype * 64 + (uint64_t)side[k]->scope * 2
-                                         + (uint64_t)side[k]->symmetric : 0);
-            hasher_str(&h, side[k] ? side[k]->method : "");
-            hasher_u64(&h, side[k] ? (uint64_t)side[k]->group_size : 0);
+        bool quantized = p->level[i] > 0 && p->level[i] <= p->nlevels;
+        hasher_u64(&h, quantized);
+        if (quantized) {
+            spec_digest(&h, &p->levels[p->level[i] - 1].act);
+            spec_digest(&h, &p->levels[p->level[i] - 1].weight);
         }
     }
     Digest d = hasher_end(&h);
@@ -219,6 +234,8 @@ static Status open_parts(SaveOut *s, bool *resume, Error *err)
     RETURN_IF_ERROR(check_names(s, err));
     RETURN_IF_ERROR(open_journal(s, resume, err));
     RETURN_IF_ERROR(store_create(&s->store, &s->layout, *resume, err));
+    if (*resume && !s->finishing) /* later files are already where they belong */
+        RETURN_IF_ERROR(store_check(&s->store, &s->layout, s->packed, err));
     return *resume ? ST_OK : start_journal(s, err);
 }
 

@@ -293,6 +293,23 @@ static void empty_temp(const Store *s)
     closedir(d);
 }
 
+Status store_check(const Store *s, const Layout *l, const uint8_t *packed, Error *err)
+{
+    for (int f = 0; f < l->files; f++) {
+        bool moved = packed && packed[f];
+        char *path = store_path(s, moved ? "out" : "part", f);
+        struct stat st;
+        if (!path)
+            return error_nomem(err, "a path");
+        bool good = stat(path, &st) == 0 && (moved || (uint64_t)st.st_size == l->size[f]);
+        free(path);
+        if (!good)
+            return error_set(err, ST_DATA, "the stopped run in '%s' can't be continued: a file of it is gone or damaged; "
+                             "run without --resume to start again", s->dir);
+    }
+    return ST_OK;
+}
+
 Status store_create(Store *s, const Layout *l, bool resume, Error *err)
 {
     s->files = l->files;

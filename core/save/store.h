@@ -18,9 +18,10 @@ typedef struct Store {
 
 /* Checks and makes the target folder, takes the lock. `model` is the source's folder: writing into it is refused. */
 Status store_open(Store *s, const char *dir, const char *type, const char *model, Error *err);
-/* Room for every file, headers included. resume: the files are there already, only checked. The disk is asked for all
- * of it now. */
+/* Room for every file, headers included. The disk is asked for all of it now. resume: they are there already. */
 Status store_create(Store *s, const Layout *l, bool resume, Error *err);
+/* Whether a resumed run finds the files that it left; packed (may be NULL) tells those that were repacked. */
+Status store_check(const Store *s, const Layout *l, const uint8_t *packed, Error *err);
 /* Bytes [at, at+n) of tensor t. */
 Status store_write(Store *s, const OutTensor *t, uint64_t at, const void *data, size_t n, Error *err);
 Status store_read(Store *s, const OutTensor *t, uint64_t at, void *data, size_t n, Error *err);

@@ -31,12 +31,20 @@ static const char *const order_deepseek[] = {
 static const char *const order_phi3[] = {
     "self_attn.o_proj", "self_attn.qkv_proj", ATTENTION_NORMS, DENSE, NORMS, NULL,
 };
+#define HALF_ATTENTION(i)                                                                                           \
+    "self_attn." i ".q_a_proj", "self_attn." i ".q_a_layernorm", "self_attn." i ".q_b_proj", "self_attn." i ".q_proj", \
+        "self_attn." i ".kv_a_proj_with_mqa", "self_attn." i ".kv_a_layernorm", "self_attn." i ".kv_b_proj",        \
+        "self_attn." i ".o_proj"
+static const char *const order_longcat[] = {
+    "mlp.experts", "mlp.router", HALF_ATTENTION("0"), HALF_ATTENTION("1"), "self_attn", "mlps.0", "mlps.1", NORMS, NULL,
+};
 static const struct {
     const char *model_type;
     const char *const *order;
 } orders[] = {
     {"deepseek_v2", order_deepseek}, {"deepseek_v3", order_deepseek}, {"glm4_moe", order_deepseek},
-    {"phi3", order_phi3},
+    {"deepseek_v32", order_deepseek}, {"glm_moe_dsa", order_deepseek}, {"glm4_moe_lite", order_deepseek},
+    {"longcat_flash", order_longcat}, {"phi3", order_phi3},
 };
 
 static const char *const *order_of(const Model *m)

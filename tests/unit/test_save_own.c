@@ -16,6 +16,7 @@
 #include "base/str.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "save/debug_info.h"
 #include "save/ignore_regex.h"
 #include "save/pyjson.h"
 #include "save/verify.h"
@@ -510,6 +511,45 @@ static void test_extras(void **state)
     temp_remove(dir);
 }
 
+/* ---- debug info ---- */
+
+static void test_debug_info(void **state)
+{
+    (void)state;
+    Fixture x;
+    DebugInfo *d;
+    Error err = {0};
+    fixture_open(&x, "qwen3-bf16", "w8a8_static", "ascendv1_saver", false);
+    ok(debug_info_new(&d, &err), &err);
+    for (int64_t i = 0; i < 2; i++) {
+        SaveLinear l;
+        QWeight w;
+        savefeed_linear(&x.f, i, &l, &w);
+        ok(debug_info_linear(d, x.f.m, &l, &err), &err);
+        savefeed_drop(&l, &w);
+    }
+    ok(debug_info_text(d, "run", "name", "a\n\xc3\xa9", &err), &err);
+    ok(debug_info_number(d, "run", "n", 1, &err), &err);
+    ok(debug_info_number(d, "run", "n", 2, &err), &err); /* replaces */
+    ok(debug_info_save(d, x.dir, &err), &err);
+    debug_info_free(d);
+    cJSON *o;
+    ok(json_parse_file(temp_path(x.dir, "debug_info/debug_info.json"), 1 << 20, &o, &err), &err);
+    const cJSON *scale = json_get(json_get(o, "weight"), "model.layers.0.self_attn.k_proj.scale");
+    assert_string_equal(text_of(scale, "_key"), "weight/model.layers.0.self_attn.k_proj.scale");
+    assert_true(json_get(json_get(o, "run"), "n")->valuedouble == 2);
+    assert_string_equal(text_of(json_get(o, "run"), "name"), "a\n\xc3\xa9");
+    assert_true(json_get(json_get(o, "activation"), "model.layers.0.self_attn.q_proj.scale")->valuedouble > 0);
+    assert_int_equal(cJSON_GetArraySize(json_get(o, "weight")), 6);
+    Checkpoint *c;
+    ok(checkpoint_open(&c, temp_path(x.dir, "debug_info/debug_info.safetensors"), &err), &err);
+    assert_int_equal(checkpoint_count(c), 2);
+    assert_int_equal(checkpoint_find(c, text_of(scale, "_key"))->shape[0], 32);
+    checkpoint_free(c);
+    cJSON_Delete(o);
+    fixture_close(&x);
+}
+
 /* ---- what can go wrong ---- */
 
 static void refuse(Fixture *x, Status want, const char *text)
@@ -677,6 +717,7 @@ int main(void)
         cmocka_unit_test(test_compressed_own), cmocka_unit_test(test_tied),
         cmocka_unit_test(test_keep_float),    cmocka_unit_test(test_keep_float_own),
         cmocka_unit_test(test_side_files),    cmocka_unit_test(test_extras),
+        cmocka_unit_test(test_debug_info),
         cmocka_unit_test(test_bad_targets),   cmocka_unit_test(test_old_weights),
         cmocka_unit_test(test_no_room),       cmocka_unit_test(test_odd_shapes),
         cmocka_unit_test(test_rewrite),       cmocka_unit_test(test_ignore_regex),

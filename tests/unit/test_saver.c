@@ -346,12 +346,36 @@ static void test_resume(void **state)
         assert_int_equal(x.s->open(&self, &x.plan, true, &first, &err), ST_DATA);
         assert_non_null(strstr(err.text, "the recipe quantizes other layers"));
         x.f.level[3] = was;
+        x.f.levels[0].weight.ext.percdamp += 0.5;
+        assert_int_equal(x.s->open(&self, &x.plan, true, &first, &err), ST_DATA);
+        x.f.levels[0].weight.ext.percdamp -= 0.5;
         ok(x.s->open(&self, &x.plan, true, &first, &err), &err);
         assert_int_equal(first, 1);
         savefeed_end(&x.f, x.s, self, 0); /* another saver may be behind: finished layers are taken and left */
         compare_folders(x.target, x.out, x.model);
         fixture_close(&x);
     }
+}
+
+static void test_resume_damaged(void **state)
+{
+    (void)state;
+    Fixture x;
+    Error err = {0};
+    int first = -1;
+    fixture_open(&x, "w8a8_dynamic", true);
+    void *self = savefeed_start(x.s, &x.plan);
+    savefeed_layers(&x.f, x.s, self, 0, 1);
+    x.s->close(self, true);
+    char path[600];
+    snprintf(path, sizeof path, "%s/.slimscope-ascendv1_saver/part-00001", x.target);
+    assert_int_equal(truncate(path, 1000), 0);
+    assert_int_equal(x.s->open(&self, &x.plan, true, &first, &err), ST_DATA);
+    assert_non_null(strstr(err.text, "gone or damaged"));
+    /* a new start takes its place */
+    savefeed_end(&x.f, x.s, savefeed_start(x.s, &x.plan), 0);
+    compare_folders(x.target, x.out, x.model);
+    fixture_close(&x);
 }
 
 /* Stopped between the last layer and the end, twice; then with nothing left to resume. */
@@ -395,6 +419,7 @@ int main(void)
         cmocka_unit_test(test_scale_bias_columns),
         cmocka_unit_test(test_scale_bias_short),
         cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_resume_damaged),
         cmocka_unit_test(test_resume_late),
     };
     enum { M = sizeof others / sizeof others[0] };
