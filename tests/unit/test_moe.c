@@ -169,6 +169,69 @@ static void chunks_give_the_bytes_of_the_whole(void **state)
     }
 }
 
+/* ---- stopping ---- */
+
+typedef struct Stop {
+    Cancel *cancel;
+    int after; /* taps that begin before it stops */
+} Stop;
+
+static bool stop_wants(void *self, Tap tap)
+{
+    (void)self;
+    (void)tap;
+    return true;
+}
+
+static Status stop_begin(void *self, Tap tap, int samples, const int64_t *start, int64_t width, Error *err)
+{
+    (void)tap;
+    (void)samples;
+    (void)start;
+    (void)width;
+    (void)err;
+    Stop *s = self;
+    if (s->after-- == 0)
+        atomic_store(&s->cancel->level, 1);
+    return ST_OK;
+}
+
+/* Wherever it is stopped, nothing is left behind, and the runner is still good. */
+static void a_layer_can_be_stopped_anywhere(void **state)
+{
+    (void)state;
+    static const ObserverOps ops = {.name = "stop", .wants_tap = stop_wants, .tap_begin = stop_begin};
+    static const int len[] = {12, 30};
+    for (size_t k = 0; k < sizeof models / sizeof *models; k++) {
+        TestRun b;
+        Stream in, h, want;
+        Error e = {0};
+        Cancel cancel = {0};
+        test_run_open(&b, models[k], ARITH_FP32, 2, &cancel);
+        TokenSet *t = test_tokens(len, 2, b.m->cfg.vocab, 3);
+        assert_int_equal(runner_embed(b.r, t, &in, &e), ST_OK);
+        int last = b.m->cfg.layers - 1, stopped = 0;
+        assert_int_equal(stream_copy(&want, &in, &e), ST_OK);
+        assert_int_equal(runner_layer(b.r, last, NULL, &in, &want, NULL, 0, &e), ST_OK);
+        for (Status st = ST_CANCELLED; st == ST_CANCELLED; stopped++) {
+            Stop s = {&cancel, stopped};
+            Observer obs = {&ops, &s};
+            assert_int_equal(stream_copy(&h, &in, &e), ST_OK);
+            st = runner_layer(b.r, last, NULL, &h, &h, &obs, 1, &e);
+            atomic_store(&cancel.level, 0);
+            assert_true(st == ST_OK || st == ST_CANCELLED);
+            if (st == ST_OK)
+                assert_memory_equal(h.data, want.data, (size_t)(h.rows * h.width) * sizeof *h.data);
+            stream_fini(&h);
+        }
+        assert_true(stopped > 10);
+        stream_fini(&in);
+        stream_fini(&want);
+        test_tokens_free(t);
+        test_run_close(&b);
+    }
+}
+
 /* GLM-4.7-Flash computes what DeepSeek-V3 computes; a list may say which layers have experts. */
 static void glm_flash_is_deepseek_v3(void **state)
 {
@@ -546,6 +609,7 @@ int main(void)
         cmocka_unit_test(samples_do_not_touch_each_other),
         cmocka_unit_test(experts_see_the_rows_that_chose_them),
         cmocka_unit_test(chunks_give_the_bytes_of_the_whole),
+        cmocka_unit_test(a_layer_can_be_stopped_anywhere),
         cmocka_unit_test(glm_flash_is_deepseek_v3),
         cmocka_unit_test(variants_that_cancel_out_are_float),
         cmocka_unit_test(experts_without_tokens_are_not_measured),
