@@ -26,7 +26,7 @@ typedef struct FormState {
     int64_t first;     /* index of the first of them, within the layer */
     int level;
     FormStage stage;
-    DType T, weight_T, kept_T;
+    DType T, kept_T;
     ActRule rule;
     bool prepared;     /* in the present pass */
     bool seen;         /* the calibration fed it: an expert may get no token */
@@ -71,7 +71,7 @@ static Status quantize_weight(LayerForms *l, FormLinear *f, const float *hessian
     if (st == ST_OK)
         st = qweight_init(&f->q, &s->config->weight, lin->out, lin->in, err);
     if (st == ST_OK) {
-        WeightTask t = {.q = &s->config->weight, .w = w, .out = lin->out, .in = lin->in, .T = s->weight_T,
+        WeightTask t = {.q = &s->config->weight, .w = w, .out = lin->out, .in = lin->in, .T = l->opt->weight,
                         .F = s->kept_T, .peer = l->opt->peer, .hessian = hessian, .hessian_rows = (double)rows,
                         .pool = l->opt->pool, .cancel = l->opt->cancel};
         st = s->weight->quantize(&t, &f->q, err);
@@ -214,9 +214,9 @@ static void form_weight(void *self, int64_t row0, int64_t rows, int64_t in, floa
     const FormLinear *f = self;
     const FormState *s = f->s;
     if (f->have)
-        qweight_rows(&f->q, row0, rows, s->weight_T, w);
+        qweight_rows(&f->q, row0, rows, s->layer->opt->weight, w);
     else
-        s->weight->rows(&s->config->weight, w, rows, in, s->weight_T, s->layer->opt->peer);
+        s->weight->rows(&s->config->weight, w, rows, in, s->layer->opt->weight, s->layer->opt->peer);
 }
 
 static void form_act(void *self, int sample, const float *x, int64_t rows, int64_t in, int64_t ld, float *out)
@@ -273,7 +273,6 @@ static Status set_state(FormState *s, FormStage stage, const FormTypes *t, Error
         return ST_OK;
     s->T = pass_dtype(s, stage, t);
     s->rule = rule_of(s, stage);
-    s->weight_T = t->weight;
     if (stage == FORM_CALIBRATE) {
         s->kept_T = t->kept;
         s->seen = false;
@@ -365,7 +364,7 @@ Status layer_forms_init(LayerForms *l, const Model *m, const FormsOptions *o, in
         l->lin[i].s = &l->states[i];
         l->states[i] = (FormState){.layer = l, .config = c, .act = act_quantizer_find(&c->act),
                                    .weight = weight_quantizer_find(&c->weight), .first = i, .level = level,
-                                   .T = DT_F32, .weight_T = DT_F32, .kept_T = DT_F32, .fixed_T = DT_F32};
+                                   .T = DT_F32, .kept_T = DT_F32, .fixed_T = DT_F32};
         if (!l->states[i].act || !l->states[i].weight) {
             layer_forms_fini(l);
             return error_set(err, ST_INTERNAL, "'%s': no quantizer for its level", m->linears[first + i].name);
@@ -401,7 +400,7 @@ Status layer_forms_take(LayerForms *l, int64_t i, QWeight *out, Error *err)
 
 /* ---- planning ---- */
 
-uint64_t layer_forms_bytes(const Model *m, const QConfig *levels, const int16_t *level, bool peer)
+uint64_t layer_forms_bytes(const Model *m, const QConfig *levels, const int16_t *level, bool peer, int threads)
 {
     uint64_t most = 0, kept = 0, work = 0;
     int32_t layer = -1;
@@ -420,7 +419,7 @@ uint64_t layer_forms_bytes(const Model *m, const QConfig *levels, const int16_t 
         uint64_t one = (uint64_t)l->out * (uint64_t)l->in * sizeof(float);
         one += w->scratch ? w->scratch(q, l->out, l->in) : 0;
         if (w->hessian)
-            one += (uint64_t)l->in * (uint64_t)l->in * sizeof(float) + hessian_scratch(l->in, 1);
+            one += (uint64_t)l->in * (uint64_t)l->in * sizeof(float) + hessian_scratch(l->in, threads);
         work = one > work ? one : work;
         most = kept > most ? kept : most;
     }

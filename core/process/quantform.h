@@ -22,7 +22,6 @@ typedef enum FormStage {
 typedef struct FormTypes {
     DType input; /* of what the layer's first linears read */
     DType inner; /* of what all the others read */
-    DType weight;
     DType kept;  /* WeightTask.F */
 } FormTypes;
 
@@ -30,6 +29,7 @@ typedef struct FormsOptions {
     const QConfig *levels;
     const int16_t *level;  /* [model.nlinears] 0 = float */
     bool peer;
+    DType weight;          /* in which weights are quantized */
     /* Reads the weight of a linear as float32 [out][in]: for methods that have to see all of it. */
     Status (*read)(void *ctx, int64_t linear, float *w, Error *err);
     void *ctx;
@@ -63,6 +63,7 @@ Status layer_forms_take(LayerForms *l, int64_t i, QWeight *out, Error *err);
 
 /* Bytes beside streams and scratch that calibrating and passes over any one layer need at most: Hessians, weights read
  * as a whole, and quantized ones that are kept (one byte a parameter). */
-uint64_t layer_forms_bytes(const Model *m, const QConfig *levels, const int16_t *level, bool peer);
+uint64_t layer_forms_bytes(const Model *m, const QConfig *levels, const int16_t *level, bool peer,
+                           int threads);
 
 #endif

@@ -42,7 +42,7 @@ static void keep_found(QuantJob *q, const LayerForms *forms)
 
 static Status run_streams(QuantJob *q, LayerCtx *ctx, LayerForms *forms, DType T, Error *err)
 {
-    const FormTypes types = {.input = T, .inner = T, .weight = T, .kept = T};
+    const FormTypes types = {.input = T, .inner = T, .kept = T};
     for (int i = 0; i < ctx->nstreams; i++) {
         RETURN_IF_ERROR(layer_forms_stage(forms, 0, i == 0 ? FORM_CALIBRATE : FORM_FIXED, &types, err));
         Variant variant = {.forms = forms->table};
@@ -61,8 +61,8 @@ static Status quantjob_run(void *self, LayerCtx *ctx, Error *err)
         return error_set(err, ST_INTERNAL, "quantization of layer %d over %d streams", ctx->layer, ctx->nstreams);
     DType T = runner_arith(ctx->runner) == ARITH_MODEL ? q->model->cfg.dtype : DT_F32;
     int64_t first = q->first[ctx->layer], n = q->first[ctx->layer + 1] - first;
-    FormsOptions o = {.levels = q->levels, .level = q->level, .peer = q->opt.peer, .read = read_weight, .ctx = ctx->runner,
-                      .pool = runner_pool(ctx->runner), .cancel = runner_cancel(ctx->runner)};
+    FormsOptions o = {.weight = T, .levels = q->levels, .level = q->level, .peer = q->opt.peer, .read = read_weight,
+                      .ctx = ctx->runner, .pool = runner_pool(ctx->runner), .cancel = runner_cancel(ctx->runner)};
     LayerForms forms;
     RETURN_IF_ERROR(layer_forms_init(&forms, q->model, &o, first, n, err));
     Status st = run_streams(q, ctx, &forms, T, err);

@@ -40,9 +40,10 @@ static void open_linear(OneLinear *t, QSpec act, bool peer, DType T)
     t->q.act = act;
     t->m = (Model){.linears = &t->lin, .nlinears = 1, .cfg = {.layers = 1}};
     assert_int_equal(pool_new(&t->pool, 2, NULL), ST_OK);
-    t->o = (FormsOptions){.levels = &t->q, .level = &t->level, .peer = peer, .read = no_weight, .pool = t->pool};
+    t->o = (FormsOptions){.levels = &t->q, .level = &t->level, .peer = peer, .weight = T, .read = no_weight,
+                          .pool = t->pool};
     assert_int_equal(layer_forms_init(&t->f, &t->m, &t->o, 0, 1, NULL), ST_OK);
-    const FormTypes types = {T, T, T, T};
+    const FormTypes types = {T, T, T};
     assert_int_equal(layer_forms_stage(&t->f, 0, FORM_CALIBRATE, &types, NULL), ST_OK);
 }
 

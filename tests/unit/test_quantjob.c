@@ -107,8 +107,9 @@ static void run_flow(const Npz *z, Pool *pool, const char *kase, int b_level)
     for (int i = 0; i < 4; i++)
         linears[i] = (Linear){.name = names[i], .out = 16, .in = 16, .layer = i / 2, .group = i, .input = i};
     Model m = {.linears = linears, .nlinears = 4, .cfg = {.layers = 2}};
-    FormsOptions o = {.levels = q, .level = level, .peer = true, .pool = pool, .read = flow_weight, .ctx = &(FlowFile){z, names}};
-    const FormTypes f32 = {DT_F32, DT_F32, DT_F32, DT_F32};
+    FormsOptions o = {.levels = q, .level = level, .peer = true, .weight = DT_F32, .pool = pool,
+                      .read = flow_weight, .ctx = &(FlowFile){z, names}};
+    const FormTypes f32 = {DT_F32, DT_F32, DT_F32};
     int64_t start[4] = {0, 6, 12, 18};
     Stream shape = {.samples = 3, .rows = 18, .width = 16, .start = start};
     float x[18 * 16], a[18 * 16], y[18 * 16];

@@ -1,0 +1,116 @@
+#include "process/cachewatch.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "qir/intquant.h"
+
+static struct CacheSide *side_of(CacheWatch *w, Tap tap)
+{
+    return &w->side[tap.kind == TAP_V];
+}
+
+static bool wants_tap(void *self, Tap tap)
+{
+    const CacheWatch *w = self;
+    return tap.layer == w->layer && (tap.kind == TAP_K || tap.kind == TAP_V);
+}
+
+static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, int64_t width, Error *err)
+{
+    (void)start;
+    struct CacheSide *s = side_of(self, tap);
+    size_t n = (size_t)samples * (size_t)width;
+    free(s->mn);
+    free(s->mx);
+    *s = (struct CacheSide){.samples = samples, .width = width, .mn = mem_array(n, sizeof *s->mn),
+                            .mx = mem_array(n, sizeof *s->mx)};
+    if (!s->mn || !s->mx)
+        return error_nomem(err, "ranges of keys and values");
+    for (size_t i = 0; i < n; i++) {
+        s->mn[i] = INFINITY;
+        s->mx[i] = -INFINITY;
+    }
+    return ST_OK;
+}
+
+static void tap_tile(void *self, Tap tap, int sample, int64_t row0, const float *x, int64_t rows, int64_t width,
+                     int64_t ld)
+{
+    (void)row0;
+    const struct CacheSide *s = side_of(self, tap);
+    float *mn = s->mn + sample * width, *mx = s->mx + sample * width;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < width; c++) {
+            float v = x[r * ld + c];
+            mn[c] = v < mn[c] ? v : isnan(v) ? NAN : mn[c];
+            mx[c] = v > mx[c] ? v : isnan(v) ? NAN : mx[c];
+        }
+}
+
+static Status tap_end(void *self, Tap tap, Error *err)
+{
+    (void)err;
+    const CacheWatch *w = self;
+    struct CacheSide *s = side_of(self, tap);
+    for (int i = 0; i < s->samples; i++)
+        for (int64_t c = 0; c < s->width; c++) {
+            float mn = s->mn[i * s->width + c], mx = s->mx[i * s->width + c];
+            if (w->last && mn > mx) /* a sample without a token */
+                continue;
+            s->mn[c] = w->last || mn < s->mn[c] || isnan(mn) ? mn : s->mn[c];
+            s->mx[c] = w->last || mx > s->mx[c] || isnan(mx) ? mx : s->mx[c];
+        }
+    s->done = true;
+    return ST_OK;
+}
+
+Observer cache_watch_observer(CacheWatch *w)
+{
+    static const ObserverOps ops = {
+        .name = "key and value ranges",
+        .wants_tap = wants_tap,
+        .tap_begin = tap_begin,
+        .tap_tile = tap_tile,
+        .tap_end = tap_end,
+    };
+    return (Observer){&ops, w};
+}
+
+void cache_watch_fini(CacheWatch *w)
+{
+    for (int i = 0; i < 2; i++) {
+        free(w->side[i].mn);
+        free(w->side[i].mx);
+    }
+    memset(w->side, 0, sizeof w->side);
+}
+
+Status cache_watch_params(const CacheWatch *w, int side, const QSpec *q, DType T, float **scale, float **offset,
+                          int64_t *n, Error *err)
+{
+    const struct CacheSide *s = &w->side[side];
+    const char *what = side ? "values" : "keys";
+    if (!s->done || s->samples == 0)
+        return error_set(err, ST_DATA, "the %s of layer %d were not seen: its attention has no cache of this kind", what,
+                         w->layer);
+    *n = s->width;
+    *scale = mem_array(2 * (size_t)s->width, sizeof **scale);
+    if (!*scale)
+        return error_nomem(err, "scales of keys and values");
+    *offset = *scale + s->width;
+    for (int64_t c = 0; c < s->width; c++) {
+        if (!isfinite(s->mn[c]) || !isfinite(s->mx[c])) {
+            free(*scale);
+            *scale = NULL;
+            return error_set(err, ST_DATA, "the %s of layer %d hold NaN or Inf (channel %lld): keep the layers before it "
+                             "in float", what, w->layer, (long long)c);
+        }
+        QParam p = intquant_param(s->mn[c], s->mx[c], 8, q->symmetric, T);
+        (*scale)[c] = p.scale;
+        (*offset)[c] = p.offset;
+    }
+    return ST_OK;
+}

@@ -1,0 +1,31 @@
+#ifndef SLIM_PROCESS_CACHEWATCH_H
+#define SLIM_PROCESS_CACHEWATCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "qir/scheme.h"
+#include "run/observer.h"
+
+/* Ranges of the keys and values of one layer as they enter the cache, per channel (specs/quantization.md 5, 10.3). */
+typedef struct CacheWatch {
+    int layer;
+    bool last; /* of the last sample only, as the peer; otherwise of all */
+    struct CacheSide {
+        int samples;
+        int64_t width;  /* kv heads * head dim */
+        float *mn, *mx; /* [samples][width]; the first row is of all samples in the end */
+        bool done;
+    } side[2];          /* keys, values */
+} CacheWatch;
+
+/* Zero-initialise, then set layer and last. The watch outlives the passes it is in. */
+Observer cache_watch_observer(CacheWatch *w);
+void cache_watch_fini(CacheWatch *w);
+/* Scales and offsets of keys (side 0) or values (1), [*n] each; caller frees *scale, which holds *offset too. ST_DATA
+ * when they were not seen or hold NaN or Inf. */
+Status cache_watch_params(const CacheWatch *w, int side, const QSpec *q, DType T, float **scale, float **offset,
+                          int64_t *n, Error *err);
+
+#endif
