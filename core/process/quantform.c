@@ -94,12 +94,27 @@ typedef struct HessianInput {
     int64_t width;
 } HessianInput;
 
+/* The peer's deployed static quantizer on an input of another dtype than its scale: levels in the wider one, values in
+ * the scale's (specs/quantization.md 0). */
+static void deployed_rows(const FormState *s, const float *x, int64_t rows, int64_t in, int64_t ld, float *out)
+{
+    int8_t level[256];
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < in; i += (int64_t)sizeof level) {
+            int64_t n = in - i < (int64_t)sizeof level ? in - i : (int64_t)sizeof level;
+            intquant_quantize(x + r * ld + i, n, s->fixed.p, 8, s->T, level);
+            intquant_dequantize(level, n, s->fixed.p, s->fixed_T, out + r * in + i);
+        }
+}
+
 static void fake_rows(const FormState *s, int sample, const float *x, int64_t rows, int64_t in, int64_t ld, float *out)
 {
     const ActParam *p = s->rule == ACT_SAMPLE ? &s->param[sample] : s->rule == ACT_ONE ? &s->fixed : NULL;
     const QSpec *q = &s->config->act;
     if (s->rule == ACT_COLUMNS)
         act_columns(s->act, q, x, rows, in, ld, s->T, out);
+    else if (s->rule == ACT_ONE && s->stage == FORM_DEPLOYED && s->config->act.dtype == QT_INT8)
+        deployed_rows(s, x, rows, in, ld, out);
     else if (s->rule != ACT_SAME)
         s->act->rows(q, p, x, rows, in, ld, s->T, s->layer->opt->peer, out);
     else

@@ -9,7 +9,7 @@
 static Status pass(QuantRun *q, int layer, const LayerForms *forms, VariantDtype dtype, Stream *out, LayerCache *cache,
                    Error *err)
 {
-    Variant v = {.forms = forms->table, .dtype = dtype};
+    Variant v = {.forms = forms->table, .dtype = dtype, .sdpa = q->o->peer};
     Observer obs = cache_watch_observer(&cache->watch);
     return runner_layer(q->r, layer, &v, &q->x, out, &obs, cache->spec ? 1 : 0, err);
 }

@@ -63,14 +63,21 @@ static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t t0, int64
         .y = wk->scores,
         .ldy = keys,
     };
-    ops_scores(ops, &g, a->scale, wk->exact);
+    bool fused = a->lr->sdpa && ops->model && !chosen && !a->sinks && a->softcap <= 0;
+    float sum[ATTENTION_ROWS_MAX];
+    if (fused)
+        gemm_exact(ops->k, &g, NULL, wk->exact);
+    else
+        ops_scores(ops, &g, a->scale, wk->exact);
     for (int64_t t = t0; t < t1; t++) {
         float *row = wk->scores + (t - t0) * keys;
         int64_t first = a->window > 0 && t - a->window + 1 > lo ? t - a->window + 1 - lo : 0, n = t + 1 - lo - first;
         memset(row, 0, (size_t)first * sizeof *row);
         if (a->softcap > 0)
             ops_softcap(ops, row + first, n, a->softcap);
-        if (chosen)
+        if (fused)
+            sum[t - t0] = ops_sdpa_weights(ops, row + first, a->scale, n);
+        else if (chosen)
             chosen_softmax(a, row, n, chosen + t * words, head);
         else if (a->sinks)
             ops_softmax_sink(ops, row + first, n, a->sinks[head]);
@@ -90,7 +97,13 @@ static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t t0, int64
         .y = a->o + (base + t0) * a->ldo + head * dv,
         .ldy = a->ldo,
     };
-    ops_gemm(ops, &pv, NULL, wk->exact);
+    if (!fused) {
+        ops_gemm(ops, &pv, NULL, wk->exact);
+        return;
+    }
+    gemm_exact(ops->k, &pv, NULL, wk->exact);
+    for (int64_t t = 0; t < pv.m; t++)
+        ops_scale(ops, pv.y + t * pv.ldy, 1.0f / sum[t], dv);
 }
 
 static void attention_task(void *ctx, int64_t index, int worker)

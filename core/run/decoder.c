@@ -763,6 +763,7 @@ Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, St
     bool model = r->ops.model;
     if (model && v)
         lr.dtype = v->dtype;
+    lr.sdpa = v && v->sdpa;
     for (lr.t = &r->m->layers[layer]; lr.t; lr.t = lr.t->then)
         lr.work_total += half_work(r->m, lr.t, (double)in->rows);
     runner_progress(r, "layer", layer, c->layers, layer * lr.work_total, c->layers * lr.work_total, false);

@@ -101,6 +101,7 @@ typedef struct LayerRun {
     float *mix;             /* hyper-connections: how it is added, [rows][hyper_mix_floats] */
     bool local;             /* rotated by ModelConfig.rope_local */
     VariantDtype dtype;
+    bool sdpa;              /* Variant.sdpa */
     uint64_t piece_max;     /* bytes of weights read as one piece */
     /* the present chunk: blocks [b0, b1), rows [row0, row0+rows), samples [s0, s1) */
     int64_t b0, b1, row0, rows;

@@ -44,6 +44,8 @@ typedef enum VariantDtype {
 typedef struct Variant {
     const LinearForm *const *forms; /* indexed by (linear - first linear of the layer); NULL: all float */
     VariantDtype dtype;             /* without meaning in fp32 mode */
+    bool sdpa;                      /* model mode: attention rounds as torch's fused kernel on a CPU does, not as eager
+                                     * attention: scores stay float32, weights are rounded before they are divided */
 } Variant;
 
 /* Progress of the running job; called on the job thread at most every ~100 ms and at each finished layer. */
