@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "process/cachelayers.h"
 #include "process/quantrun_impl.h"
-#include "recipe/pattern.h"
 
 /* ---- what needs data ---- */
 
@@ -15,52 +15,13 @@ bool config_needs_data(const QConfig *q)
     return (a && a->observer) || (w && w->hessian);
 }
 
-static Status list_hits(const char *const *list, int n, const char *name, bool *hit, Error *err)
-{
-    for (int i = 0; i < n && !*hit; i++) {
-        Pattern *p;
-        RETURN_IF_ERROR(pattern_compile(&p, list[i], err));
-        *hit = pattern_match(p, name);
-        pattern_free(p);
-    }
-    return ST_OK;
-}
-
-/* The module whose keys and values are cached: that of o_proj. false: the layer has none (linear attention). */
-static bool attention_name(const Model *m, int layer, char name[256])
-{
-    const LayerTensors *t = &m->layers[layer];
-    if (t->o < 0 || t->qkvz >= 0)
-        return false;
-    const char *o = m->linears[t->o].name, *dot = strrchr(o, '.');
-    int n = dot ? (int)(dot - o) : (int)strlen(o);
-    snprintf(name, 256, "%.*s", n, o);
-    return true;
-}
-
 Status cache_step(const Recipe *r, const Model *m, int layer, const RecipeCache **out, char name[256], Error *err)
 {
     char own[256];
     name = name ? name : own;
     *out = NULL;
-    if (!attention_name(m, layer, name))
-        return ST_OK;
-    for (int u = 0; u < recipe_units(r); u++) {
-        const RecipeUnit *unit = recipe_unit(r, u);
-        for (int i = 0; i < unit->nsteps; i++) {
-            const RecipeCache *c = unit->steps[i].cache;
-            if (unit->steps[i].kind != STEP_DYNAMIC_CACHE)
-                continue;
-            bool in = c->ninclude == 0, ex = false;
-            RETURN_IF_ERROR(list_hits(c->include, c->ninclude, name, &in, err));
-            RETURN_IF_ERROR(list_hits(c->exclude, c->nexclude, name, &ex, err));
-            if (in && !ex) {
-                *out = c;
-                return ST_OK;
-            }
-        }
-    }
-    return ST_OK;
+    attention_name(m, layer, name, 256);
+    return name[0] ? cache_of(r, name, out, err) : ST_OK;
 }
 
 /* Scales are found in the dtype of keys and values: float32 behind deployed linears (specs/formats.md 6). */
