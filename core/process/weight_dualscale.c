@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 
+#include "qir/lanes.h"
 #include "qir/mx.h"
 #include "qir/round.h"
 
@@ -12,8 +13,12 @@ static float outer_scale(const float *x, int64_t n, bool peer, float *y)
     float amax = mx_amax(x, n), s = amax / 6.0f;
     if (s == 0.0f && !peer)
         s = 1.0f;
-    for (int64_t i = 0; i < n; i++)
-        y[i] = x[i] / s;
+    for (int64_t i = 0; i < n; i += LANES) {
+        VF t;
+        load_lanes(&t, x + i, n - i);
+        t = t / s;
+        store_lanes(&t, y + i, n - i);
+    }
     return s;
 }
 

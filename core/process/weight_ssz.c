@@ -9,6 +9,7 @@
 #include "qir/round.h"
 
 enum { STEPS = 50 };
+#define LEAST_GAIN 1e-5 /* of the error: ours stops below it */
 
 static int steps_of(const QSpec *q)
 {
@@ -22,7 +23,7 @@ static float minmax_scale(const float *w, int64_t n, int bits, DType T)
     return intquant_param(mn, mx, bits, true, T).scale;
 }
 
-/* Each step can only lower the error of exact arithmetic: stops where it no longer does. */
+/* Each step can only lower the error of exact arithmetic: stops where it hardly does. */
 static float fit_scale(const float *w, int64_t n, int bits, int steps, DType T)
 {
     float best = minmax_scale(w, n, bits, T);
@@ -35,8 +36,11 @@ static float fit_scale(const float *w, int64_t n, int bits, int steps, DType T)
         f = intquant_fit(w, n, s, bits, T, DT_F32);
         if (!(f.err < least))
             break;
+        bool last = least - f.err < LEAST_GAIN * least;
         least = f.err;
         best = s;
+        if (last)
+            break;
     }
     return best;
 }

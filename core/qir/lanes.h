@@ -85,14 +85,24 @@ INLINE void store_lanes(const VF *t, float *y, int64_t left)
         memcpy(y, t, sizeof(float) * (size_t)left);
 }
 
-/* The lanes' integers as bytes. */
+/* The lanes' integers as bytes: the low bytes of four lanes are put together in one (little endian, as x86 and arm are;
+ * elsewhere one by one). */
 INLINE void store_bytes(const VI *t, void *q, int64_t left)
 {
-    VB b = __builtin_convertvector(*t, VB);
+    uint64_t all;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    typedef uint64_t VL __attribute__((vector_size(4 * LANES)));
+    VU part = ((VU)*t & 0xFFu) << (VU){0, 8, 16, 24, 0, 8, 16, 24};
+    VL two = (VL)part | (VL)part >> 32;
+    all = (uint64_t)(uint32_t)(two[0] | two[1]) | (two[2] | two[3]) << 32;
+#else
+    VB bytes = __builtin_convertvector(*t, VB);
+    memcpy(&all, &bytes, sizeof all);
+#endif
     if (left >= LANES)
-        memcpy(q, &b, sizeof b);
+        memcpy(q, &all, sizeof all);
     else
-        memcpy(q, &b, (size_t)left);
+        memcpy(q, &all, (size_t)left);
 }
 
 #endif

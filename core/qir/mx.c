@@ -302,6 +302,48 @@ INLINE void fake_body(QType t, const float *x, int64_t n, float scale, DType T, 
     }
 }
 
+/* Codes of m mantissa bits below the sign and exponents of one bias to their values times scale. */
+INLINE void decode_loop(QType t, const uint8_t *code, int64_t n, float scale, DType T, float *y)
+{
+    const int bits = t == QT_MXFP4 ? 1 : 3, bias = t == QT_MXFP4 ? 1 : 7, sign_at = t == QT_MXFP4 ? 28 : 24;
+    const int top = t == QT_MXFP4 ? 7 : 0x7f;
+    for (int64_t i = 0; i < n; i += LANES) {
+        VB b = {0};
+        if (n - i >= LANES)
+            memcpy(&b, code + i, sizeof b);
+        else
+            memcpy(&b, code + i, (size_t)(n - i));
+        VI c = __builtin_convertvector(b, VI), e = (c & top) >> bits, m = c & ((1 << bits) - 1);
+        VI normal = e != 0;
+        m |= normal & (1 << bits);
+        e += ~normal & 1; /* the values below the first binade have its exponent */
+        VF v = __builtin_convertvector(m, VF) * (VF)((VU)(e + (127 - bias - bits)) << 23);
+        VI nan = (c & top) == (t == QT_MXFP4 ? 8 : 0x7f); /* e2m1 has none */
+        VU sign = (VU)c << sign_at & 0x80000000u;
+        v = (VF)((VU)v | (VU)nan | sign) * scale;
+        round_to(&v, T);
+        store_lanes(&v, y + i, n - i);
+    }
+}
+
+INLINE void decode_body(QType t, const uint8_t *code, int64_t n, float scale, DType T, float *y)
+{
+    if (t != QT_MXFP4) {
+        if (T == DT_BF16)
+            decode_loop(QT_MXFP8, code, n, scale, DT_BF16, y);
+        else if (T == DT_F16)
+            decode_loop(QT_MXFP8, code, n, scale, DT_F16, y);
+        else
+            decode_loop(QT_MXFP8, code, n, scale, DT_F32, y);
+    } else if (T == DT_BF16) {
+        decode_loop(QT_MXFP4, code, n, scale, DT_BF16, y);
+    } else if (T == DT_F16) {
+        decode_loop(QT_MXFP4, code, n, scale, DT_F16, y);
+    } else {
+        decode_loop(QT_MXFP4, code, n, scale, DT_F32, y);
+    }
+}
+
 INLINE float amax_body(const float *x, int64_t n)
 {
     VF top = {0};
@@ -332,6 +374,7 @@ typedef struct MxLoops {
     float (*amax)(const float *x, int64_t n);
     void (*e4m3_encode)(const float *x, int64_t n, float scale, DType T, uint8_t *code);
     void (*e4m3_fake)(const float *x, int64_t n, float scale, DType T, float *y);
+    void (*decode)(QType t, const uint8_t *code, int64_t n, float scale, DType T, float *y);
 } MxLoops;
 
 #define MX_FORM(NAME, ATTR)                                                                                        \
@@ -358,8 +401,12 @@ typedef struct MxLoops {
     {                                                                                                              \
         e4m3_fake_body(x, n, scale, T, y);                                                                         \
     }                                                                                                              \
+    ATTR static void decode_##NAME(QType t, const uint8_t *code, int64_t n, float scale, DType T, float *y)        \
+    {                                                                                                              \
+        decode_body(t, code, n, scale, T, y);                                                                      \
+    }                                                                                                              \
     static const MxLoops loops_##NAME = {encode_##NAME, fake_##NAME, amax_##NAME, e4m3_encode_##NAME,              \
-                                         e4m3_fake_##NAME};
+                                         e4m3_fake_##NAME, decode_##NAME};
 
 MX_FORM(any, )
 #ifdef HAVE_AVX2_FORM
@@ -397,9 +444,12 @@ void mx_encode(QType t, const float *x, int64_t n, float e, DType T, uint8_t *co
 
 void mx_decode(QType t, const uint8_t *code, int64_t n, float e, DType T, float *y)
 {
-    float scale = mx_scale(e, T);
-    for (int64_t i = 0; i < n; i++)
-        y[i] = round_to_dtype((t == QT_MXFP8 ? e4m3_value(code[i]) : e2m1_value(code[i])) * scale, T);
+    loops()->decode(t, code, n, mx_scale(e, T), T, y);
+}
+
+void e4m3_decode(const uint8_t *code, int64_t n, float scale, DType T, float *y)
+{
+    loops()->decode(QT_MXFP8, code, n, scale, T, y);
 }
 
 void mx_fake_block(QType t, const float *x, int64_t n, float e, DType T, float *y)

@@ -133,8 +133,7 @@ void qweight_rows(const QWeight *w, int64_t row0, int64_t rows, DType T, float *
             int64_t at = g * w->group, n = w->in - at < w->group ? w->in - at : w->group;
             QParam p = {.scale = w->scale[r * w->groups + g]};
             if (w->dtype == QT_FP8_E4M3) {
-                for (int64_t i = 0; i < n; i++)
-                    y[at + i] = round_to_dtype(e4m3_value(code[at + i]) * p.scale, T);
+                e4m3_decode(code + at, n, p.scale, T, y + at);
                 continue;
             }
             p.offset = w->offset ? w->offset[r * w->groups + g] : 0.0f;
