@@ -3,7 +3,7 @@
 
 #include <stddef.h>
 
-#include "qir/lanes.h"
+#include "math/lanes.h"
 #include "qir/mx.h"
 #include "qir/round.h"
 

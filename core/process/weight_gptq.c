@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "math/gemm.h"
 #include "math/lapack.h"
-#include "qir/lanes.h"
+#include "math/lanes.h"
 
 #define PERCDAMP 0.01
 #define RETRIES 8

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "qir/lanes.h"
+#include "math/lanes.h"
 
 static float round_scalar(float x, DType T)
 {

@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-#include "qir/lanes.h"
+#include "math/lanes.h"
 #include "qir/round.h"
 
 /* ---- elements ---- */

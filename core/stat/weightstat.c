@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "qir/lanes.h"
+#include "math/lanes.h"
 #include "stat/kernel.h"
 #include "stat/pool.h"
 

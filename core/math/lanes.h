@@ -1,5 +1,5 @@
-#ifndef SLIM_QIR_LANES_H
-#define SLIM_QIR_LANES_H
+#ifndef SLIM_MATH_LANES_H
+#define SLIM_MATH_LANES_H
 
 #include <string.h>
 
