@@ -47,7 +47,10 @@ static const Quantizer weight_table[] = {
 
 /* Ours: the peer's loader refuses them. */
 static const Quantizer own_weight_table[] = {
-    {QS_PER_GROUP, QT_INT4, 1, "minmax ssz"},
+    {QS_PER_GROUP, QT_INT8, -1, "minmax"},
+    {QS_PER_GROUP, QT_INT4, -1, "minmax"},
+    {QS_PER_GROUP, QT_INT8, 1, "ssz"},
+    {QS_PER_GROUP, QT_INT4, 1, "ssz"},
     {QS_PER_CHANNEL, QT_INT8, 1, "w8a8s"},
     {.methods = NULL},
 };
@@ -181,8 +184,8 @@ void check_linear_quant(Check *c, const YamlNode *map)
                    token ? ": per_token needs symmetric: true" : "");
     }
     if (scheme && !scheme->weight_method && strcmp(q.weight.method, "w8a8s") == 0)
-        check_block(c, qc, "weights w8a8s go with per_tensor int8 activations, not with %s %s", qscope_name(q.act.scope),
-                    qtype_name(q.act.dtype));
+        check_block(c, qc, "weights w8a8s go with per_tensor int8 activations, not with %s %s",
+                    qscope_name(q.act.scope), qtype_name(q.act.dtype));
     if (scheme && strcmp(scheme->name, "W4A16") == 0 && strcmp(q.weight.method, "gptq") == 0)
         check_note(c, qc, "W4A16 is ours: the peer loads it and then finds nothing to write it with");
     check_pop(c, was);

@@ -318,6 +318,13 @@ const RecipeNote *recipe_note(const Recipe *r, int i)
 
 Status recipe_assign(const Recipe *r, const Model *m, int16_t *level, Error *err)
 {
+    if (!r->old && !r->api->process) {
+        const RecipeNote *why = NULL;
+        for (size_t i = 0; i < r->nnotes && !why; i++)
+            why = r->note[i].blocks ? &r->note[i] : NULL;
+        return error_set(err, ST_DATA, "%s:%d:%d: gives no layer a level: %s", r->name, why ? why->line : 1,
+                         why ? why->column : 1, why ? why->text : r->api->name);
+    }
     bool *in = mem_array((size_t)m->nlinears, 1), *out = mem_array((size_t)m->nlinears, 1);
     if (!in || !out) {
         free(in);

@@ -89,7 +89,8 @@ int recipe_notes(const Recipe *r);
 const RecipeNote *recipe_note(const Recipe *r, int i);
 
 /* level[i] of every linear by the peer's rules: 0 = float, k = entry k-1 (first entry that includes and doesn't exclude
- * it wins). */
+ * it wins). ST_DATA for a document that has no such entries (a conversion, a modelslim_v0 without translation) or a
+ * pattern with too many alternatives. */
 Status recipe_assign(const Recipe *r, const Model *m, int16_t *level, Error *err);
 
 /* One line of the export's check list. */

@@ -273,6 +273,8 @@ static const struct {
     {ENTRY(Q("scope: per_token, dtype: int8, symmetric: true, method: minmax", W4G("minmax"))),
      "can't be written by any saver", true},
     {ENTRY("{weight: {" W4G("ssz") "}}"), "per_group int4 ssz are ours", false},
+    {ENTRY("{weight: {scope: per_group, dtype: int8, symmetric: false, method: minmax}}"),
+     "per_group int8 minmax are ours", false},
     {ENTRY(Q(A8, "scope: per_channel, dtype: int8, symmetric: true, method: w8a8s, ext: {fraction: 0.02}")),
      "per_channel int8 w8a8s are ours", false},
     {ENTRY(Q("scope: per_token, dtype: int8, symmetric: true, method: minmax",
@@ -481,6 +483,27 @@ static void levels(void **state)
     fake_model_free(m);
 }
 
+static void what_has_no_levels(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {CONVERT, "apiversion: modelslim_v0\nspec: {}\n",
+                                        ENTRY(Q(A8, W8)) "      exclude: ['{1..2000}']\n"};
+    static const char *const why[] = {"t:1:13: gives no layer a level: apiversion modelslim_convert",
+                                      "gives no layer a level: can't be translated", "more than 1000"};
+    Model *m = fake_model(&(FakeShape){.layers = 1, .hidden = 64, .inter = 128});
+    for (int i = 0; i < 3; i++) {
+        Recipe *r;
+        Error e = {0};
+        int16_t level[7];
+        assert_int_equal(recipe_parse(&r, texts[i], strlen(texts[i]), "t", NULL, NULL), ST_OK);
+        assert_int_equal(recipe_assign(r, m, level, &e), ST_DATA);
+        if (!strstr(e.text, why[i]))
+            fail_msg("%s", e.text);
+        recipe_free(r);
+    }
+    fake_model_free(m);
+}
+
 static void prior_stages_are_kept(void **state)
 {
     (void)state;
@@ -547,6 +570,7 @@ int main(void)
         cmocka_unit_test(ext_is_read),
         cmocka_unit_test(all_errors_are_collected),
         cmocka_unit_test(levels),
+        cmocka_unit_test(what_has_no_levels),
         cmocka_unit_test(prior_stages_are_kept),
         cmocka_unit_test(mutations),
     };

@@ -49,6 +49,8 @@ static const Want wants[] = {
      QS_PER_CHANNEL, false, "gptq"},
     {V0("mm_tensor: false, a_bit: 16, w_bit: 4, is_lowbit: true, open_outlier: false"), QT_FLOAT, QS_PER_TENSOR, true,
      "none", QT_INT4, QS_PER_GROUP, true, "minmax"},
+    {V0("mm_tensor: false, a_bit: 16, w_sym: false, is_lowbit: true, open_outlier: false"), QT_FLOAT, QS_PER_TENSOR,
+     true, "none", QT_INT8, QS_PER_GROUP, false, "minmax"},
     {V0("mm_tensor: false, w_bit: 4, co_sparse: true, fraction: 0.02"), QT_INT8, QS_PER_TENSOR, false, "minmax",
      QT_INT8, QS_PER_CHANNEL, true, "w8a8s"},
     {V0("mm_tensor: false, w_bit: 4, is_lowbit: true, use_sigma: true"), QT_INT8, QS_PER_TENSOR, false, "minmax",
@@ -81,7 +83,7 @@ static void settings_become_a_pair(void **state)
     r = parse(wants[6].text);
     assert_int_equal(qconfig_group(&recipe_entry(r, 0)->q), 64);
     recipe_free(r);
-    r = parse(wants[7].text);
+    r = parse(wants[8].text);
     assert_true(recipe_entry(r, 0)->q.weight.ext.fraction == 0.02);
     recipe_free(r);
 }
