@@ -61,4 +61,25 @@ static inline uint16_t f16_of_float(float f)
     return (uint16_t)(sign | (uint16_t)((a - (112u << 23) + 0xfffu + ((a >> 13) & 1u)) >> 13));
 }
 
+/* 1-4-3, bias 7, no Inf; 0x7f and 0xff are NaN. */
+static inline float e4m3_to_float(uint8_t h)
+{
+    float v = (h & 0x7f) == 0x7f ? float_of_bits(0x7fc00000u) : f16_to_float((uint16_t)((h & 0x7fu) << 7)) * 256.0f;
+    return float_of_bits(bits_of_float(v) | (uint32_t)(h & 0x80u) << 24);
+}
+
+/* A power of two: 2^(h - 127); 0xff is NaN. */
+static inline float e8m0_to_float(uint8_t h)
+{
+    return float_of_bits(h == 0xff ? 0x7fc00000u : h ? (uint32_t)h << 23 : 0x00400000u);
+}
+
+/* 1-2-1, bias 1, in the low four bits. */
+static inline float e2m1_to_float(uint8_t h)
+{
+    uint32_t e = (h >> 1) & 3u, m = h & 1u;
+    float v = e ? (float)(2u + m) * (float)(1u << e) * 0.25f : (float)m * 0.5f;
+    return h & 8u ? -v : v;
+}
+
 #endif

@@ -555,24 +555,11 @@ static Status refuse_foreign(const cJSON *config, const char *model_type, Error 
     return ST_OK;
 }
 
-static Status refuse_quantized(const cJSON *config, Error *err)
-{
-    const cJSON *q = json_get(config, "quantization_config");
-    if (!q)
-        return ST_OK;
-    const char *method = "unknown";
-    RETURN_IF_ERROR(json_str(q, "quant_method", &method, NULL, err));
-    return error_set(err, ST_DATA,
-                     "'quantization_config': already quantized (quant_method '%s'): give the float checkpoint",
-                     method);
-}
-
 Status config_read(const cJSON *config, const Arch *arch, bool known, Arena *a, ModelConfig *cfg, bool *has_dtype,
                    Error *err)
 {
     if (!known)
         RETURN_IF_ERROR(refuse_foreign(config, cfg->model_type, err));
-    RETURN_IF_ERROR(refuse_quantized(config, err));
     RETURN_IF_ERROR(read_sizes(config, arch, cfg, err));
     RETURN_IF_ERROR(read_index(config, arch, a, cfg, err));
     cfg->stream_width = cfg->hidden;

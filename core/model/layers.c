@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/str.h"
+#include "model/storage.h"
 
 enum { NAME_MAX_BYTES = 160 };
 
@@ -120,8 +121,10 @@ static Status add_linear(Open *o, int layer, const char *module, const char *nam
     char text[NAME_MAX_BYTES];
     RETURN_IF_ERROR(name_linear(o, layer, module, name, w, index));
     Linear *l = &o->m->linears[*index];
+    RETURN_IF_ERROR(storage_take(o, l->name, 0, l->out, l->in, w->keys, &l->weight, &l->store));
     snprintf(text, sizeof text, "%s.weight", l->name);
-    RETURN_IF_ERROR(open_take(o, text, false, l->out, l->in, w->keys, &l->weight));
+    if (!l->weight)
+        RETURN_IF_ERROR(open_take(o, text, false, l->out, l->in, w->keys, &l->weight));
     snprintf(text, sizeof text, "%s.bias", l->name);
     return open_take(o, text, true, l->out, 0, w->keys, &l->bias);
 }
@@ -278,56 +281,95 @@ static Status take_dense(Open *o, int layer, const char *module, int64_t width, 
 }
 
 /* A tensor of all experts, [experts][rows] or, with cols, [experts][rows][cols]. */
-static Status take_stacked(Open *o, int layer, const char *name, int64_t rows, int64_t cols, const TensorInfo **out)
+static Status take_stacked(Open *o, const char *name, int64_t rows, int64_t cols, const TensorInfo **out)
 {
     const Model *m = o->m;
-    char text[NAME_MAX_BYTES];
     int64_t want[3] = {m->cfg.moe.experts, rows, cols};
-    int ndim = cols ? 3 : 2;
-    snprintf(text, sizeof text, "%s%d.%s.experts.%s", open_layers_prefix(o), layer, m->arch->moe->block, name);
-    const TensorInfo *t = checkpoint_find(m->ckpt, text);
+    const TensorInfo *t = checkpoint_find(m->ckpt, name);
     *out = t;
-    if (t && t->ndim == 3 && cols) { /* open_take knows two dimensions: the others are compared here */
-        if (t->shape[0] != want[0] || t->shape[1] != rows || t->shape[2] != cols)
-            return wrong_shape(o, t, ndim, want, "num_local_experts, intermediate_size, hidden_size");
-        if (!float_dtype(t->dtype))
-            return error_set(o->err, ST_DATA, "'%s': tensor '%s' is %s: only F32, F16 and BF16 weights can be used",
-                             open_file_of(o, t), text, dtype_name(t->dtype));
-        if (!map_add(&o->used, t->name, strlen(t->name), 0, NULL))
-            return error_nomem(o->err, "the model's tensors");
+    if (!t || !cols)
+        return open_take(o, name, false, want[0], rows, "num_local_experts, intermediate_size", out);
+    if (t->ndim != 3 || t->shape[0] != want[0] || t->shape[1] != rows || t->shape[2] != cols)
+        return wrong_shape(o, t, 3, want, "num_local_experts, intermediate_size, hidden_size");
+    if (!float_dtype(t->dtype))
+        return error_set(o->err, ST_DATA, "'%s': tensor '%s' is %s: only F32, F16 and BF16 weights can be used",
+                         open_file_of(o, t), name, dtype_name(t->dtype));
+    bool added;
+    if (!map_add(&o->used, t->name, strlen(t->name), 0, &added))
+        return error_nomem(o->err, "the model's tensors");
+    if (added)
         o->m->params += want[0] * rows * cols; /* fits: nbytes of the tensor does */
-        return ST_OK;
-    }
-    if (t && cols)
-        return wrong_shape(o, t, ndim, want, "num_local_experts, intermediate_size, hidden_size");
-    return open_take(o, text, false, want[0], rows, "num_local_experts, intermediate_size", out);
+    return ST_OK;
 }
 
 /* How the experts of a layer stand in stacked tensors (specs/models.md 2.6). */
 typedef enum StackLayout {
-    STACK_ROWS,    /* C: gate_up_proj [experts][2 inter][hidden], gate first; down_proj [experts][hidden][inter] */
-    STACK_COLUMNS, /* D: [experts][hidden][2 inter], gate first; [experts][inter][hidden] */
-    STACK_IN_TURN  /* E: as D, with gate and up in turn, and biases */
+    STACK_ROWS,     /* C: gate_up_proj [experts][2 inter][hidden], gate first; down_proj [experts][hidden][inter] */
+    STACK_COLUMNS,  /* D: [experts][hidden][2 inter], gate first; [experts][inter][hidden] */
+    STACK_IN_TURN,  /* E: as D, with gate and up in turn, and biases */
+    STACK_ROW_TURNS,/* E in MXFP4: as C, with gate and up in turn, and biases */
+    STACK_APART     /* F: gate_proj, up_proj and down_proj, [experts][out][in] each */
 } StackLayout;
+
+static bool layout_in_turn(StackLayout layout)
+{
+    return layout == STACK_IN_TURN || layout == STACK_ROW_TURNS;
+}
 
 /* Makes *l the view of expert e's gate, up or down (part 0, 1, 2) in the stacked tensors. */
 static void stack_view(const ModelConfig *c, StackLayout layout, int e, int part, Linear *l)
 {
-    int64_t h = c->hidden, n = c->moe.inter, whole = part == 2 ? n * h : 2 * n * h;
-    bool turn = layout == STACK_IN_TURN && part < 2;
-    int64_t row = part == 2 ? h : 2 * n; /* values between one input and the next, in columns */
-    l->at = e * whole;
-    if (layout == STACK_ROWS) {
-        l->at += part == 1 ? n * h : 0;
-        l->out_step = l->in;
-        l->in_step = 1;
-    } else {
+    int64_t h = c->hidden, n = c->moe.inter, outs = part == 2 ? h : layout == STACK_APART ? n : 2 * n;
+    bool turn = layout_in_turn(layout) && part < 2;
+    l->at = e * outs * l->in;
+    if (layout == STACK_COLUMNS || layout == STACK_IN_TURN) {
         l->at += part != 1 ? 0 : turn ? 1 : n;
         l->out_step = turn ? 2 : 1;
-        l->in_step = row;
+        l->in_step = outs;
+    } else {
+        l->at += part != 1 || layout == STACK_APART ? 0 : turn ? l->in : n * h;
+        l->out_step = turn ? 2 * l->in : l->in;
+        l->in_step = 1;
     }
-    l->bias_at = e * row + (turn ? part : 0);
-    l->bias_step = l->out_step;
+    l->bias_at = e * outs + (turn ? part : 0);
+    l->bias_step = turn ? 2 : 1;
+}
+
+/* The stacked tensors of a layer, by part: gate, up (the same tensor as gate's but in STACK_APART), down. */
+typedef struct Stacks {
+    const TensorInfo *weight[3], *bias[3];
+    const WeightStore *store[3];
+} Stacks;
+
+/* The name of a stacked tensor under the layer's experts, without ".weight". */
+static void stack_name(const Open *o, int layer, StackLayout layout, int part, char text[NAME_MAX_BYTES])
+{
+    const MoeRule *r = o->m->arch->moe;
+    const char *const apart[] = {r->gate, r->up, r->down}, *const joined[] = {"gate_up_proj", NULL, "down_proj"};
+    bool alone = layout == STACK_APART;
+    snprintf(text, NAME_MAX_BYTES, "%s%d.%s.%s%s", open_layers_prefix(o), layer, r->block, alone ? "" : "experts.",
+             alone ? apart[part] : joined[part]);
+}
+
+static Status take_stack(Open *o, int layer, StackLayout layout, int part, Stacks *s)
+{
+    static const char keys[] = "num_local_experts, intermediate_size, hidden_size";
+    const ModelConfig *c = &o->m->cfg;
+    int64_t h = c->hidden, n = c->moe.inter, outs = part == 2 ? h : layout == STACK_APART ? n : 2 * n;
+    int64_t ins = part == 2 ? n : h;
+    bool columns = layout == STACK_COLUMNS || layout == STACK_IN_TURN;
+    char text[NAME_MAX_BYTES];
+    stack_name(o, layer, layout, part, text);
+    if (!columns)
+        RETURN_IF_ERROR(storage_take(o, text, c->moe.experts, outs, ins, keys, &s->weight[part], &s->store[part]));
+    if (layout == STACK_APART)
+        strcat(text, ".weight"); /* NAME_MAX_BYTES is more than twice what the parts of a name can have */
+    if (!s->weight[part])
+        RETURN_IF_ERROR(take_stacked(o, text, columns ? ins : outs, columns ? outs : ins, &s->weight[part]));
+    if (!layout_in_turn(layout))
+        return ST_OK;
+    strcat(text, "_bias");
+    return take_stacked(o, text, outs, 0, &s->bias[part]);
 }
 
 static Status take_stacked_experts(Open *o, int layer, StackLayout layout, LayerTensors *t)
@@ -335,13 +377,15 @@ static Status take_stacked_experts(Open *o, int layer, StackLayout layout, Layer
     const MoeRule *r = o->m->arch->moe;
     const ModelConfig *c = &o->m->cfg;
     int64_t h = c->hidden, n = c->moe.inter;
-    bool rows = layout == STACK_ROWS;
-    const TensorInfo *gu, *down, *gu_bias = NULL, *down_bias = NULL;
-    RETURN_IF_ERROR(take_stacked(o, layer, "gate_up_proj", rows ? 2 * n : h, rows ? h : 2 * n, &gu));
-    RETURN_IF_ERROR(take_stacked(o, layer, "down_proj", rows ? h : n, rows ? n : h, &down));
-    if (layout == STACK_IN_TURN) {
-        RETURN_IF_ERROR(take_stacked(o, layer, "gate_up_proj_bias", 2 * n, 0, &gu_bias));
-        RETURN_IF_ERROR(take_stacked(o, layer, "down_proj_bias", h, 0, &down_bias));
+    Stacks s = {0};
+    for (int i = 0; i < 3; i++) {
+        if (i != 1 || layout == STACK_APART) {
+            RETURN_IF_ERROR(take_stack(o, layer, layout, i, &s));
+        } else {
+            s.weight[i] = s.weight[0];
+            s.bias[i] = s.bias[0];
+            s.store[i] = s.store[0];
+        }
     }
     for (int e = 0; e < c->moe.experts; e++) {
         const char *const names[] = {r->gate, r->up, r->down};
@@ -355,8 +399,9 @@ static Status take_stacked_experts(Open *o, int layer, StackLayout layout, Layer
             RETURN_IF_ERROR(name_linear(o, layer, module, names[i], &w, &index));
             gate = i == 0 ? index : gate;
             Linear *l = &o->m->linears[index];
-            l->weight = last ? down : gu;
-            l->bias = last ? down_bias : gu_bias;
+            l->weight = s.weight[i];
+            l->bias = s.bias[i];
+            l->store = s.store[i];
             stack_view(c, layout, e, i, l);
         }
         t->expert = e ? t->expert : gate;
@@ -364,18 +409,29 @@ static Status take_stacked_experts(Open *o, int layer, StackLayout layout, Layer
     return close_group(o, t->expert, "experts");
 }
 
-/* The layout of a checkpoint whose family stores experts one by one: stacked ones are told by their tensor and its
- * shape, the library's own layout (rows) where both fit. */
+/* The layout of a layer's experts where they are stacked, told by names and shapes; the library's own (rows) where two
+ * shapes fit. */
 static bool found_stacked(const Open *o, int layer, StackLayout *layout)
 {
     const ModelConfig *c = &o->m->cfg;
     char text[NAME_MAX_BYTES];
-    snprintf(text, sizeof text, "%s%d.%s.experts.gate_up_proj", open_layers_prefix(o), layer, o->m->arch->moe->block);
+    bool turn = o->m->arch->moe->stacked;
+    stack_name(o, layer, STACK_ROWS, 0, text);
     const TensorInfo *t = checkpoint_find(o->m->ckpt, text);
-    if (!t)
-        return false;
-    *layout = t->ndim == 3 && t->shape[1] == c->hidden && t->shape[2] != c->hidden ? STACK_COLUMNS : STACK_ROWS;
-    return true;
+    if (turn) {
+        *layout = !t && storage_found(o, text) ? STACK_ROW_TURNS : STACK_IN_TURN;
+        return true;
+    }
+    if (t || storage_found(o, text)) {
+        bool columns = t && t->ndim == 3 && t->shape[1] == c->hidden && t->shape[2] != c->hidden;
+        *layout = columns ? STACK_COLUMNS : STACK_ROWS;
+        return true;
+    }
+    stack_name(o, layer, STACK_APART, 0, text);
+    *layout = STACK_APART;
+    strcat(text, ".weight");
+    t = checkpoint_find(o->m->ckpt, text);
+    return t && t->ndim == 3;
 }
 
 /* All experts are one group: deployments run them as one operation with one scheme. */
@@ -416,6 +472,16 @@ static Status ignore_zero_experts(Open *o, int layer)
     return ST_OK;
 }
 
+/* The family's name of the router's bias, or that of checkpoints whose experts are stacked apart (F). */
+static const char *router_bias_name(const Open *o, int layer)
+{
+    static const char apart[] = "router_bias";
+    const MoeRule *r = o->m->arch->moe;
+    char text[NAME_MAX_BYTES];
+    snprintf(text, sizeof text, "%s%d.%s.%s", open_layers_prefix(o), layer, r->block, apart);
+    return checkpoint_find(o->m->ckpt, text) ? apart : r->bias;
+}
+
 static Status take_moe(Open *o, int layer, LayerTensors *t)
 {
     const MoeRule *r = o->m->arch->moe;
@@ -429,10 +495,11 @@ static Status take_moe(Open *o, int layer, LayerTensors *t)
     else if (!r->router_wide)
         RETURN_IF_ERROR(add_alone(o, layer, r->block, name, &router, &t->router_linear));
     if (r->bias && !t->hash)
-        RETURN_IF_ERROR(take_vector(o, layer, n, 0, r->experts_key, &t->router_bias, "%s.%s", r->block, r->bias));
-    StackLayout layout = STACK_IN_TURN;
-    bool stacked = r->stacked || found_stacked(o, layer, &layout);
-    RETURN_IF_ERROR(stacked ? take_stacked_experts(o, layer, layout, t) : take_experts(o, layer, t));
+        RETURN_IF_ERROR(take_vector(o, layer, n, 0, r->experts_key, &t->router_bias, "%s.%s", r->block,
+                                    router_bias_name(o, layer)));
+    StackLayout layout;
+    RETURN_IF_ERROR(found_stacked(o, layer, &layout) ? take_stacked_experts(o, layer, layout, t)
+                                                     : take_experts(o, layer, t));
     if (r->router_wide)
         RETURN_IF_ERROR(add_alone(o, layer, r->block, name, &router, &t->router_linear));
     RETURN_IF_ERROR(ignore_zero_experts(o, layer));

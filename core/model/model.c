@@ -11,6 +11,7 @@
 #include "io/file.h"
 #include "model/config.h"
 #include "model/layers.h"
+#include "model/storage.h"
 
 enum { CONFIG_MAX = 10000000 };
 
@@ -125,6 +126,8 @@ static Status read_config(Model *m, const cJSON *root, const char *path, bool *k
         if (!m->arch)
             return error_set(err, ST_INTERNAL, "no row for 'llama' in the table of architectures");
         st = config_read(config, m->arch, *known, &m->arena, &m->cfg, has_dtype, err);
+        if (st == ST_OK)
+            st = storage_config(root, config, &m->cfg, err);
     }
     if (st == ST_DATA)
         error_prefix(err, "'%s': ", path);

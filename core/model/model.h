@@ -126,6 +126,7 @@ typedef struct ModelConfig {
     Activation act;
     bool tied;
     DType dtype;      /* the checkpoint's model dtype: F32, BF16 or F16 */
+    int64_t block_out, block_in; /* FP8: values that share a scale */
     int64_t *window;  /* [layers], 0 = full attention */
 } ModelConfig;
 
@@ -212,12 +213,16 @@ extern const Arch *const arch_table[]; /* NULL-terminated (core/registry.c) */
 /* Row for config.json's model_type, or for an alias; NULL when unknown. */
 const Arch *arch_find(const char *name);
 
-/* One linear under its hub module name, in definition order of the model. */
+struct WeightStore;
+
+/* One linear under its hub module name, in definition order of the model. Its values are read through model/weight.h.
+ */
 typedef struct Linear {
     const char *name;            /* "model.layers.1.mlp.down_proj" */
-    const TensorInfo *weight;    /* [out][in] */
+    const TensorInfo *weight;    /* [out][in], or its codes */
     const TensorInfo *bias;      /* [out] or NULL */
-    /* Within a stacked tensor: value (o, i) is element at + o * out_step + i * in_step, the bias's element o is
+    const struct WeightStore *store; /* how the weight is coded; NULL: plain floats */
+    /* Within a stacked tensor: value (o, i) is value at + o * out_step + i * in_step, the bias's element o is
      * bias_at + o * bias_step. out_step 0: the tensor is the weight. */
     int64_t at, out_step, in_step, bias_at, bias_step;
     int64_t out, in;

@@ -355,7 +355,7 @@ Status recipe_assign(const Recipe *r, const Model *m, int16_t *level, Error *err
 /* Bytes of one stored float weight of the model. */
 static uint64_t float_size(const Model *m, const Linear *l)
 {
-    return (uint64_t)dtype_size(l->weight ? l->weight->dtype : m->cfg.dtype);
+    return (uint64_t)dtype_size(l->weight && !l->store ? l->weight->dtype : m->cfg.dtype);
 }
 
 uint64_t recipe_linear_bytes(const Recipe *r, const Model *m, int64_t linear, int level)

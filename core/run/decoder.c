@@ -96,9 +96,10 @@ Status layer_linear_start(LayerRun *lr, LinearRun *l, int32_t index, Error *err)
     int32_t first = lr->r->m->layers[lr->layer].first;
     *l = (LinearRun){.lin = lin, .index = index, .form = lr->forms ? lr->forms[index - first] : NULL,
                      .panels = panel_count(lin->out, lin->in)};
-    if (!ops_can_widen(lin->weight->dtype))
+    if (!weight_readable(lin))
         return error_set(err, ST_DATA, "%s: weights of type %s cannot be run", lin->weight->name,
                          dtype_name(lin->weight->dtype));
+    RETURN_IF_ERROR(weight_verify(lr->r->m, lin, err));
     l->weight_mask = taps_weight_wanted(&lr->hub, index);
     uint64_t in_mask = taps_wanted(&lr->hub, (Tap){TAP_LINEAR_IN, lr->layer, lin->input});
     if (taps_energy_wanted(&lr->hub, in_mask)) {
@@ -582,7 +583,7 @@ static void piece_after(const LayerRun *lr, FeedPiece *p)
     int n = first_stage(m, t, index);
     for (int i = 0; i < n; i++) {
         const Linear *l = &m->linears[index[i]];
-        if (!ops_can_widen(l->weight->dtype))
+        if (!weight_readable(l))
             return;
         run[i] = (LinearRun){.lin = l, .panels = panel_count(l->out, l->in)};
         lin[i] = &run[i];

@@ -1,6 +1,7 @@
 #ifndef SLIM_RUN_ENGINE_H
 #define SLIM_RUN_ENGINE_H
 
+#include "model/weight.h"
 #include "run/feed.h"
 #include "run/ops.h"
 #include "run/rotary.h"
@@ -68,7 +69,7 @@ typedef struct LinearRun {
     double *energy;         /* [blocks][panels] sums of y^2, NULL when nobody asks */
 } LinearRun;
 
-enum { STAGE_MAX = FEED_SEGMENTS }; /* the projections of compressed attention */
+enum { STAGE_MAX = FEED_SEGMENTS / 2 }; /* the projections of compressed attention */
 
 /* What a layer's linears and norms are to the decoder: slots of LayerRun.lin and .norm. */
 typedef enum LinearRole {
@@ -219,7 +220,7 @@ typedef struct Stage {
     uint64_t in_mask;       /* observers of the input */
     /* filled by stage_run */
     const float *xin[STAGE_MAX];
-    const void *raw[STAGE_MAX]; /* first byte of row0[i] */
+    const void *raw[STAGE_MAX], *raw_scale[STAGE_MAX]; /* what the present piece's span of each linear read */
     int64_t g0, g1;         /* stage panels of the present piece */
     int64_t raw_panel[STAGE_MAX]; /* first panel of each linear in the present piece */
 } Stage;

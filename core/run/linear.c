@@ -1,9 +1,5 @@
 #include "run/engine.h"
 
-#include <string.h>
-
-#include "math/convert.h"
-
 /* A panel should stay in the cache of the core that widened it, and be wide enough for the GEMM to pay. */
 enum { PANEL_ROWS = 512, PANEL_ROWS_MIN = 128, PANEL_VALUES = 2 << 20 };
 
@@ -24,22 +20,10 @@ static int64_t panel_begin(const LinearRun *l, int64_t panel)
     return row < l->lin->out ? row : l->lin->out;
 }
 
-static uint64_t row_bytes(const LinearRun *l)
+/* The bytes that hold panels [p0, p1). */
+static WeightSpan panels_span(const LinearRun *l, int64_t p0, int64_t p1)
 {
-    return (uint64_t)l->lin->in * (uint64_t)dtype_size(l->lin->weight->dtype);
-}
-
-/* The bytes of the tensor that hold rows [r0, r1): of a weight that is strided within a stacked tensor, all of it. */
-static void rows_span(const LinearRun *l, int64_t r0, int64_t r1, uint64_t *begin, uint64_t *n)
-{
-    const Linear *lin = l->lin;
-    uint64_t size = (uint64_t)dtype_size(lin->weight->dtype);
-    *begin = (uint64_t)r0 * row_bytes(l);
-    *n = (uint64_t)(r1 - r0) * row_bytes(l);
-    if (!lin->out_step || r1 == r0)
-        return;
-    *begin = (uint64_t)lin->at * size;
-    *n = (uint64_t)((lin->out - 1) * lin->out_step + (lin->in - 1) * lin->in_step + 1) * size;
+    return weight_span(l->lin, panel_begin(l, p0), panel_begin(l, p1));
 }
 
 /* Stage panels: gate and up side by side in one, otherwise those of the linears one after the other. */
@@ -68,11 +52,42 @@ static uint64_t panels_bytes(const LinearRun *const *lin, int n, bool gate, int6
     for (int i = 0; i < n; i++) {
         int64_t p0, p1;
         panels_of(lin, i, gate, g0, g1, &p0, &p1);
-        uint64_t begin, span;
-        rows_span(lin[i], panel_begin(lin[i], p0), panel_begin(lin[i], p1), &begin, &span);
-        bytes += span;
+        WeightSpan span = panels_span(lin[i], p0, p1);
+        bytes += span.n + span.scale_n;
     }
     return bytes;
+}
+
+_Static_assert(FEED_SEGMENTS >= 2 * STAGE_MAX, "weight and scales of every linear of a stage");
+
+/* Adds bytes [begin, begin + n) of a tensor to a piece. Views of a stacked tensor may want the same bytes: those are
+ * read once. */
+static void piece_add(FeedPiece *p, const TensorInfo *t, uint64_t begin, uint64_t n)
+{
+    if (!n)
+        return;
+    for (int i = 0; i < p->nseg; i++) {
+        struct FeedSegment *g = &p->seg[i];
+        if (g->tensor != t || begin >= g->begin + g->n || g->begin >= begin + n)
+            continue;
+        uint64_t end = begin + n > g->begin + g->n ? begin + n : g->begin + g->n;
+        g->begin = begin < g->begin ? begin : g->begin;
+        g->n = end - g->begin;
+        return;
+    }
+    p->seg[p->nseg++] = (struct FeedSegment){t, begin, n};
+}
+
+/* Where bytes [begin, begin + n) of the tensor lie in a piece whose segments are at data. */
+static const void *piece_find(const FeedPiece *p, const void *const data[], const TensorInfo *t, uint64_t begin,
+                              uint64_t n)
+{
+    for (int i = 0; i < p->nseg; i++) {
+        const struct FeedSegment *g = &p->seg[i];
+        if (g->tensor == t && begin >= g->begin && begin + n <= g->begin + g->n)
+            return (const unsigned char *)data[i] + (begin - g->begin);
+    }
+    return NULL;
 }
 
 /* The piece that begins at stage panel g0: as many panels as fit into piece_max bytes, at least one. Returns its
@@ -86,9 +101,10 @@ static int64_t make_piece(const LinearRun *const *lin, int n, bool gate, uint64_
     for (int i = 0; i < n; i++) {
         int64_t p0, p1;
         panels_of(lin, i, gate, g0, g1, &p0, &p1);
-        struct FeedSegment *seg = &out->seg[out->nseg++];
-        seg->tensor = lin[i]->lin->weight;
-        rows_span(lin[i], panel_begin(lin[i], p0), panel_begin(lin[i], p1), &seg->begin, &seg->n);
+        WeightSpan span = panels_span(lin[i], p0, p1);
+        const Linear *l = lin[i]->lin;
+        piece_add(out, l->weight, span.begin, span.n);
+        piece_add(out, l->store ? l->store->scale : NULL, span.scale_begin, span.scale_n);
     }
     return g1;
 }
@@ -194,25 +210,6 @@ static Status run_acts(Stage *st, Error *err)
 
 /* ---- the GEMM tasks ---- */
 
-/* Rows [r0, r0 + rows) of a strided weight whose first value is at raw. */
-static void widen_strided(const Ops *ops, const Linear *l, const unsigned char *raw, int64_t r0, int64_t rows, float *w)
-{
-    size_t size = (size_t)dtype_size(l->weight->dtype);
-    for (int64_t i = 0; i < l->in; i++)
-        for (int64_t o = 0; o < rows; o++) {
-            const unsigned char *src = raw + (size_t)((r0 + o) * l->out_step + i * l->in_step) * size;
-            if (size == sizeof(float)) {
-                memcpy(&w[o * l->in + i], src, size);
-            } else {
-                uint16_t half;
-                memcpy(&half, src, sizeof half);
-                w[o * l->in + i] = l->weight->dtype == DT_BF16 ? bf16_to_float(half) : f16_to_float(half);
-            }
-        }
-    if (l->weight->dtype != ops->dtype)
-        ops_round(ops, w, rows * l->in);
-}
-
 /* The widened panel in slot `slot` of the worker; panels come in order, so the one made last is often the one needed
  * again. */
 static const float *widened(Stage *st, Worker *wk, int slot, int i, int64_t panel, bool first_block)
@@ -223,14 +220,11 @@ static const float *widened(Stage *st, Worker *wk, int slot, int i, int64_t pane
     if (key->serial == lr->r->serial && key->linear == l->index && key->panel == panel)
         return wk->panel[slot];
     int64_t r0 = panel_begin(l, panel), rows = panel_begin(l, panel + 1) - r0, in = l->lin->in;
-    const unsigned char *raw = st->raw[i];
     float *w = wk->panel[slot];
-    if (l->lin->out_step) {
-        widen_strided(&lr->r->ops, l->lin, raw, r0, rows, w);
-    } else {
-        raw += (uint64_t)(r0 - panel_begin(l, st->raw_panel[i])) * row_bytes(l);
-        ops_widen(&lr->r->ops, l->lin->weight->dtype, raw, rows * in, w);
-    }
+    const Ops *ops = &lr->r->ops;
+    weight_decode(ops->k, l->lin, panel_begin(l, st->raw_panel[i]), st->raw[i], st->raw_scale[i], r0, rows, w);
+    if (weight_dtype(l->lin) != ops->dtype)
+        ops_round(ops, w, rows * in);
     if (first_block && l->weight_mask)
         taps_weight_panel(&lr->hub, l->weight_mask, l->index, (int)panel, r0, rows, w, in);
     if (l->form && l->form->weight)
@@ -388,7 +382,8 @@ Status stage_run(Stage *st, Batch *extra, const FeedPiece *next, Error *err)
     for (int64_t g0 = 0; g0 < total; g0 = g1, piece = after) {
         if (g0 > 0)
             g1 = make_piece(lin, st->n, st->gate, lr->piece_max, g0, &piece);
-        RETURN_IF_ERROR(feed_take(r->feed, &piece, st->raw, r->opt.cancel, err));
+        const void *data[FEED_SEGMENTS];
+        RETURN_IF_ERROR(feed_take(r->feed, &piece, data, r->opt.cancel, err));
         if (g1 < total)
             make_piece(lin, st->n, st->gate, lr->piece_max, g1, &after);
         else if (next)
@@ -403,7 +398,12 @@ Status stage_run(Stage *st, Batch *extra, const FeedPiece *next, Error *err)
         for (int i = 0; i < st->n; i++) {
             int64_t p0, p1;
             panels_of(lin, i, st->gate, g0, g1, &p0, &p1);
+            WeightSpan span = panels_span(lin[i], p0, p1);
+            const Linear *l = lin[i]->lin;
             st->raw_panel[i] = p0;
+            st->raw[i] = piece_find(&piece, data, l->weight, span.begin, span.n);
+            st->raw_scale[i] =
+                l->store ? piece_find(&piece, data, l->store->scale, span.scale_begin, span.scale_n) : NULL;
             int64_t outputs = panel_begin(lin[i], p1) - panel_begin(lin[i], p0);
             work += (double)outputs * (double)lin[i]->lin->in * (double)lr->rows;
         }

@@ -393,7 +393,7 @@ static uint64_t largest_piece(const Model *m)
         uint64_t sum = 0;
         for (int64_t k = m->linears[i].input; k <= i; k++) { /* few lie between */
             const Linear *l = &m->linears[k];
-            uint64_t bytes = (uint64_t)(l->out * l->in) * (uint64_t)dtype_size(l->weight->dtype);
+            uint64_t bytes = weight_bytes(l);
             if (l->input == m->linears[i].input)
                 sum += l->out_step ? 2 * bytes : bytes; /* with what lies between the rows of a stacked one */
         }

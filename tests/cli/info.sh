@@ -33,7 +33,7 @@ for m in tests/golden/models/llama/fp32 tests/golden/models/qwen2/bf16 tests/gol
     exits 0 "$m" s info $m --format json
     if python3 "$tmp/facts.py" $m "$tmp/out" 2>"$tmp/log"; then ok "$m: figures"; else not_ok "$m: figures"; tail -n 1 "$tmp/log" | sed 's/^/# /'; fi
 done
-for m in tests/golden/models/*/*; do exits 0 "info $m" s info "$m"; done
+for m in tests/golden/models/*/*/; do exits 0 "info $m" s info "$m"; done
 
 exits 0 "text" s info lab_models/demo --threads 1
 has "$tmp/out" "architecture  Qwen 3 (qwen3): 8 layers, hidden 256" "architecture"

@@ -1,0 +1,28 @@
+#ifndef SLIM_MODEL_STORAGE_H
+#define SLIM_MODEL_STORAGE_H
+
+#include "io/json.h"
+#include "model/layers.h"
+#include "model/weight.h"
+
+/* Reads quantization_config of config.json (its root, and the object that describes the decoder) into *cfg. What isn't
+ * read is refused by the name of its method or format. (specs/models.md 2.7) */
+Status storage_config(const cJSON *root, const cJSON *config, ModelConfig *cfg, Error *err);
+
+/* Whether the checkpoint holds coded weights under the name `base`. */
+bool storage_found(const Open *o, const char *base);
+
+/* Finds the codes and scales of `base` ("model.layers.0.mlp.down_proj"; stacked: "...experts.gate_up_proj"): `matrices`
+ * (0: a tensor of two dimensions) of [rows][in] values each, and counts them as used. *store is the model's. Absent
+ * (no codes under this name): *weight NULL. A scale that is missing or has another shape is an error that names it. */
+Status storage_take(Open *o, const char *base, int64_t matrices, int64_t rows, int64_t in, const char *keys,
+                    const TensorInfo **weight, const WeightStore **store);
+
+/* What a tensor holds when it belongs to a coded weight, told by names and types alone. */
+typedef struct StorageRole {
+    const Storage *how;  /* NULL: neither codes nor scales nor a shape */
+    bool codes, scales;
+} StorageRole;
+StorageRole storage_role(const Checkpoint *c, const TensorInfo *t);
+
+#endif
