@@ -8,6 +8,7 @@
 #include "io/file.h"
 #include "io/json.h"
 #include "model/config.h"
+#include "model/storage.h"
 #include "process/quantizer.h"
 #include "recipe/recipe.h"
 #include "src/commands.h"
@@ -88,8 +89,8 @@ static void put_type(Str *b, const TensorInfo *t)
     str_puts(b, "]: ");
 }
 
-/* Everything that is odd about a tensor, "; " between. */
-static void describe(const TensorInfo *t, const TensorScan *s, Str *b)
+/* Everything that is odd about a tensor, "; " between. codes: as in ScanOptions. */
+static void describe(const TensorInfo *t, const TensorScan *s, double codes, Str *b)
 {
     put_type(b, t);
     size_t empty = b->len;
@@ -102,8 +103,8 @@ static void describe(const TensorInfo *t, const TensorScan *s, Str *b)
         put_position(b, t, s->bad_at);
     }
     if (s->huge) {
-        str_printf(b, "%s%lld values above %g (largest %.4g), first at ", NEXT, (long long)s->huge, SCAN_HUGE,
-                   s->max_abs);
+        str_printf(b, "%s%lld values above %g (largest %.4g), first at ", NEXT, (long long)s->huge,
+                   codes > 0 ? SCAN_HUGE / codes : SCAN_HUGE, s->max_abs);
         put_position(b, t, s->huge_at);
     }
     if (!s->unreadable && !s->nans && !s->infs && s->max_abs == 0)
@@ -141,6 +142,18 @@ static void on_progress(void *ctx, uint64_t done, uint64_t total)
                 done < total ? "" : "\n");
 }
 
+/* ScanOptions.codes of a checkpoint; caller frees. */
+static double *codes_of(const Checkpoint *c)
+{
+    int64_t n = checkpoint_count(c);
+    double *codes = mem_zarray((size_t)n + 1, sizeof *codes);
+    for (int64_t i = 0; codes && i < n; i++) {
+        StorageRole role = storage_role(c, checkpoint_at(c, i));
+        codes[i] = role.scales ? role.how->code->largest : 0;
+    }
+    return codes;
+}
+
 static Status scan_tensors(Report *r, const Checkpoint *c, const ScanOptions *o, Error *err)
 {
     TensorScan *scan;
@@ -156,7 +169,7 @@ static Status scan_tensors(Report *r, const Checkpoint *c, const ScanOptions *o,
         if (v == SCAN_FINE)
             continue;
         str_clear(&b);
-        describe(t, &scan[i], &b);
+        describe(t, &scan[i], o->codes[i], &b);
         st = b.oom ? error_nomem(err, "a report") : add_finding(r, v, t->name, str_text(&b), err);
         if (scan[i].unreadable)
             r->worst = ST_IO;
@@ -203,8 +216,10 @@ static Status check_model(Report *r, Pool *pool, int show, Error *err)
     free(config);
     if (st == ST_OK) {
         Watch w = {.path = r->path, .show = show};
-        ScanOptions o = {.pool = pool, .cancel = &w.cancel, .progress = on_progress, .ctx = &w};
-        st = scan_tensors(r, c, &o, err);
+        double *codes = codes_of(c);
+        ScanOptions o = {.pool = pool, .cancel = &w.cancel, .progress = on_progress, .ctx = &w, .codes = codes};
+        st = codes ? scan_tensors(r, c, &o, err) : error_nomem(err, "a scan");
+        free(codes);
     }
     checkpoint_free(c);
     return st;
@@ -368,9 +383,10 @@ const Command command_check = {
     .summary = "Read every tensor of models once and name what is broken; check recipes.",
     .help = "PATH is a model's folder, a .safetensors file or a recipe. Bad: sizes against config.json and headers, "
             "NaN or Inf, a magnitude above 1e5, a largest magnitude below 1e-20, a matrix that is all zero, rows of "
-            "one value repeated (rows of 16 values and more). To know, not bad: such rows in embedding and head, and "
-            "vectors and integer tensors that are all zero. A recipe of any apiversion is bad where the quantizer's "
-            "own loader refuses it; what doesn't run here is to know. Exit 65 when something is bad.",
+            "one value repeated (rows of 16 values and more), scales whose products pass 1e5. To know, not bad: such "
+            "rows in embedding and head, and vectors and integer tensors that are all zero. A recipe of any "
+            "apiversion is bad where the quantizer's own loader refuses it; what doesn't run here is to know. Exit 65 "
+            "when something is bad.",
     .flags = CMD_CLI_ONLY | CMD_NO_LOG,
     .completes = COMP_FILE,
     .options = check_options,

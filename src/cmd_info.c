@@ -4,12 +4,13 @@
 
 #include "base/mem.h"
 #include "io/file.h"
+#include "model/storage.h"
 #include "recipe/recipe.h"
 #include "src/commands.h"
 #include "src/internal.h"
 #include "src/output.h"
 
-enum { DEFAULT_ROWS = 16384, DEFAULT_LONGEST = 2048, KINDS_MAX = 64, LABELS_MAX = 16 };
+enum { DEFAULT_ROWS = 16384, DEFAULT_LONGEST = 2048, KINDS_MAX = 64, LABELS_MAX = 16, STORES_MAX = 12 };
 
 /* Tensors of one dtype in the whole checkpoint. */
 typedef struct TypeSum {
@@ -23,9 +24,19 @@ typedef struct LabelSum {
     int64_t groups, linears;
 } LabelSum;
 
+/* Linears whose weights are stored in one way. */
+typedef struct StoreSum {
+    const Storage *how; /* NULL: plain floats of `dtype` */
+    DType dtype;
+    int64_t linears;
+    uint64_t bytes;
+} StoreSum;
+
 typedef struct Facts {
     const Model *m;
     TypeSum type[DT_COUNT];
+    StoreSum store[STORES_MAX];      /* linears by how their weights are stored */
+    int nstores;
     int64_t tensors, values;
     uint64_t bytes;
     int64_t kind[KINDS_MAX];         /* linears by LinearKind */
@@ -49,7 +60,36 @@ static void count_tensors(Facts *f)
         f->type[t->dtype].tensors++;
         f->type[t->dtype].bytes += t->nbytes;
         f->bytes += t->nbytes;
-        f->values += (int64_t)(t->nbytes / (uint64_t)dtype_size(t->dtype));
+        StorageRole role = storage_role(c, t);
+        if (!role.how || role.codes) /* scales and shapes are no values of the model */
+            f->values += (int64_t)(t->nbytes / (uint64_t)dtype_size(t->dtype)) * (role.how ? role.how->codes : 1);
+    }
+}
+
+/* Rows of the table that differ in the tensors' names alone are one way to store weights. */
+static bool same_store(const StoreSum *s, const Storage *how, DType t)
+{
+    return s->dtype == t && (how ? s->how && strcmp(s->how->name, how->name) == 0 : !s->how);
+}
+
+/* Adds up linears by storage; takes the unused codes at the end of rows out of `values`. */
+static void count_stores(Facts *f)
+{
+    for (int64_t i = 0; i < f->m->nlinears; i++) {
+        const Linear *l = &f->m->linears[i];
+        const Storage *how = l->store ? l->store->how : NULL;
+        int k = 0;
+        while (k < f->nstores && !same_store(&f->store[k], how, l->weight->dtype))
+            k++;
+        if (k == STORES_MAX)
+            continue;
+        if (k == f->nstores)
+            f->store[f->nstores++] = (StoreSum){.how = how, .dtype = l->weight->dtype};
+        StoreSum *s = &f->store[k];
+        s->linears++;
+        s->bytes += weight_bytes(l);
+        if (how)
+            f->values -= l->out * (l->store->row_bytes / dtype_size(how->dtype) * how->codes - l->in);
     }
 }
 
@@ -125,6 +165,7 @@ static Status gather(Facts *f, Error *err)
 {
     count_tensors(f);
     count_linears(f);
+    count_stores(f);
     memory_needs(f);
     RETURN_IF_ERROR(find_tokenizer(f, err));
     return default_sizes(f, err);
@@ -160,6 +201,28 @@ static void put_tensors(const Facts *f, Str *b)
             str_bytes(b, f->type[i].bytes);
             str_putc(b, ')');
         }
+    str_putc(b, '\n');
+}
+
+static bool any_codes(const Facts *f)
+{
+    for (int i = 0; i < f->nstores; i++)
+        if (f->store[i].how)
+            return true;
+    return false;
+}
+
+static void put_stores(const Facts *f, Str *b)
+{
+    str_puts(b, "stored as     ");
+    for (int i = 0; i < f->nstores; i++) {
+        const StoreSum *s = &f->store[i];
+        str_puts(b, i ? ", " : "");
+        put_count(b, s->linears);
+        str_printf(b, " linear%s %s (", s->linears == 1 ? "" : "s", s->how ? s->how->title : dtype_name(s->dtype));
+        str_bytes(b, s->bytes);
+        str_putc(b, ')');
+    }
     str_putc(b, '\n');
 }
 
@@ -220,6 +283,8 @@ static void put_text(const Facts *f, Str *b)
     put_count(b, f->values);
     str_puts(b, " values in the checkpoint\n");
     put_tensors(f, b);
+    if (any_codes(f))
+        put_stores(f, b);
     put_linears(f, b);
     str_puts(b, "size          float ");
     str_bytes(b, f->size.float_bytes);
@@ -256,6 +321,11 @@ static void put_json(const Facts *f, Str *b)
         if (f->type[i].tensors)
             str_printf(b, "%s\"%s\":{\"tensors\":%lld,\"bytes\":%llu}", n++ ? "," : "", dtype_name((DType)i),
                        (long long)f->type[i].tensors, (unsigned long long)f->type[i].bytes);
+    str_puts(b, "},\"storage\":{");
+    for (int i = 0; i < f->nstores; i++)
+        str_printf(b, "%s\"%s\":{\"linears\":%lld,\"bytes\":%llu}", i ? "," : "",
+                   f->store[i].how ? f->store[i].how->name : dtype_name(f->store[i].dtype),
+                   (long long)f->store[i].linears, (unsigned long long)f->store[i].bytes);
     str_printf(b, "},\"linears\":%lld,\"quantizable\":%lld,\"kinds\":{", (long long)f->m->nlinears,
                (long long)f->size.quantized);
     for (int i = 0, n = 0; i < KINDS_MAX; i++)

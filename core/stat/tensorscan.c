@@ -120,15 +120,16 @@ static Extent extent_of(const void *p, int64_t n, int size, uint64_t mask, uint6
                        : extent_64(p, n, mask, first);
 }
 
-/* Magnitude above which a value is huge, found by halving: magnitudes order as their patterns do. */
-static uint64_t huge_limit(const Layout *l)
+/* Pattern of the largest magnitude that is not above `huge`, found by halving: magnitudes order as their patterns do.
+ */
+static uint64_t huge_limit(const Layout *l, double huge)
 {
     uint64_t lo = 0, hi = l->has_inf ? l->inf - 1 : l->inf;
-    if (!(l->value(hi) > SCAN_HUGE))
+    if (!(l->value(hi) > huge))
         return hi;
     while (lo < hi) {
         uint64_t mid = lo + (hi - lo) / 2;
-        if (l->value(mid) > SCAN_HUGE)
+        if (l->value(mid) > huge)
             hi = mid;
         else
             lo = mid + 1;
@@ -182,17 +183,30 @@ typedef struct Scanner {
     bool no_memory;
 } Scanner;
 
-/* Values of a row to be looked at as such, 0 when the tensor has none. */
-static int64_t row_length(const TensorInfo *t)
+static bool is_scale(const Scanner *x, int64_t tensor)
 {
+    return x->o->codes && x->o->codes[tensor] > 0;
+}
+
+/* What the tensor's patterns mean. */
+static DType meaning(const Scanner *x, int64_t tensor)
+{
+    DType t = checkpoint_at(x->c, tensor)->dtype;
+    return t == DT_U8 && is_scale(x, tensor) ? DT_F8_E8M0 : t;
+}
+
+/* Values of a row to be looked at as such, 0 when the tensor has none. */
+static int64_t row_length(const Scanner *x, int64_t tensor)
+{
+    const TensorInfo *t = checkpoint_at(x->c, tensor);
     int64_t n = t->ndim >= 2 ? t->shape[t->ndim - 1] : 0;
-    return tensorscan_is_float(t->dtype) && n >= SCAN_ROW_MIN ? n : 0;
+    return tensorscan_is_float(t->dtype) && n >= SCAN_ROW_MIN && !is_scale(x, tensor) ? n : 0;
 }
 
 static Status add_tasks(Scanner *x, int64_t tensor, Error *err)
 {
     const TensorInfo *t = checkpoint_at(x->c, tensor);
-    int64_t size = dtype_size(t->dtype), n = (int64_t)(t->nbytes / (uint64_t)size), row = row_length(t);
+    int64_t size = dtype_size(t->dtype), n = (int64_t)(t->nbytes / (uint64_t)size), row = row_length(x, tensor);
     int64_t step = PIECE / size;
     if (row)
         step = row >= step ? row : step / row * row;
@@ -211,13 +225,12 @@ typedef struct RowState {
     bool differs;
 } RowState;
 
-/* Values [at, at+n) of the tensor lie at p. row 0: no rows. */
-static void scan_values(const Scanner *x, const TensorInfo *t, const char *p, int64_t at, int64_t n, int64_t row,
-                        RowState *r, TensorScan *s, uint64_t *top)
+/* Values [at, at+n) of a tensor lie at p; those above `limit` are looked at closely. row 0: no rows. */
+static void scan_values(DType t, uint64_t limit, const char *p, int64_t at, int64_t n, int64_t row, RowState *r,
+                        TensorScan *s, uint64_t *top)
 {
-    const Layout *l = &layouts[t->dtype];
-    int size = dtype_size(t->dtype);
-    uint64_t limit = l->value ? x->limit[t->dtype] : UINT64_MAX;
+    const Layout *l = &layouts[t];
+    int size = dtype_size(t);
     for (int64_t i = 0; i < n;) {
         int64_t in_row = row ? (at + i) % row : 0, left = row ? row - in_row : n;
         int64_t k = left < n - i ? left : n - i;
@@ -273,7 +286,12 @@ static void scan_task(void *ctx, int64_t index, int worker)
     Scanner *x = ctx;
     const Task *k = &x->task[index];
     const TensorInfo *t = checkpoint_at(x->c, k->tensor);
-    int64_t size = dtype_size(t->dtype), row = row_length(t);
+    int64_t size = dtype_size(t->dtype), row = row_length(x, k->tensor);
+    DType type = meaning(x, k->tensor);
+    const Layout *l = &layouts[type];
+    uint64_t limit = !l->value                ? UINT64_MAX
+                     : is_scale(x, k->tensor) ? huge_limit(l, SCAN_HUGE / x->o->codes[k->tensor])
+                                              : x->limit[type];
     TensorScan s = nothing_seen;
     RowState r = {0};
     uint64_t top = 0;
@@ -288,9 +306,9 @@ static void scan_task(void *ctx, int64_t index, int worker)
         if (failed)
             s.unreadable = strdup(err.text);
         else
-            scan_values(x, t, x->buffer[worker], at, n, row, &r, &s, &top);
+            scan_values(type, limit, x->buffer[worker], at, n, row, &r, &s, &top);
     }
-    s.max_abs = layouts[t->dtype].value ? layouts[t->dtype].value(top) : (double)top;
+    s.max_abs = l->value ? l->value(top) : (double)top;
     pthread_mutex_lock(&x->lock);
     x->no_memory |= failed && !s.unreadable;
     merge(&x->scan[k->tensor], &s);
@@ -315,7 +333,7 @@ static Status prepare(Scanner *x, Error *err)
         return error_nomem(err, "a scan");
     for (int i = 0; i < DT_COUNT; i++)
         if (layouts[i].value)
-            x->limit[i] = huge_limit(&layouts[i]);
+            x->limit[i] = huge_limit(&layouts[i], SCAN_HUGE);
     for (int64_t i = 0; i < n; i++)
         RETURN_IF_ERROR(add_tasks(x, i, err));
     return ST_OK;

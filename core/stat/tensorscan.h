@@ -34,6 +34,9 @@ typedef struct ScanOptions {
     /* From any worker, one at a time; may raise `cancel`. May be NULL. */
     void (*progress)(void *ctx, uint64_t done, uint64_t total);
     void *ctx;
+    /* [checkpoint_count], may be NULL: where positive the tensor holds scales of codes up to this magnitude. Their
+     * products must not be absurd, rows are not looked at, and U8 means F8_E8M0. */
+    const double *codes;
 } ScanOptions;
 
 /* Scans all tensors into a fresh [checkpoint_count] array (tensorscan_free). Pieces of a few MiB, in file order; the
