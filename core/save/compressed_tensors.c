@@ -164,12 +164,15 @@ static Status put_ignore(const SaveOut *s, Str *out, Error *err)
     const char **names = mem_array((size_t)s->plan->model->nlinears + 1, sizeof *names);
     Str re = {0};
     size_t n = 0;
+    bool headed = false; /* DeepSeek's own layout calls it so */
     if (!names)
         return error_nomem(err, "the list of float layers");
     for (int64_t i = 0; i < s->plan->model->nlinears; i++)
         if (!save_quantized(s, i))
             names[n++] = s->plan->model->linears[i].name;
-    names[n++] = "lm_head";
+    for (size_t i = 0; i < s->walk.n; i++)
+        headed = headed || (s->walk.items[i].head && strcmp(s->walk.items[i].name, "head.weight") == 0);
+    names[n++] = headed ? "head" : "lm_head";
     Status st = ignore_regex(names, n, &re, err);
     str_puts(out, "\n    \"ignore\": [\n      ");
     if (st == ST_OK)

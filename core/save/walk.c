@@ -38,13 +38,17 @@ static const char *const order_phi3[] = {
 static const char *const order_longcat[] = {
     "mlp.experts", "mlp.router", HALF_ATTENTION("0"), HALF_ATTENTION("1"), "self_attn", "mlps.0", "mlps.1", NORMS, NULL,
 };
+static const char *const order_deepseek_v4[] = {
+    "hc_attn_fn", "hc_ffn_fn", "hc_attn_base", "hc_ffn_base", "hc_attn_scale", "hc_ffn_scale", "attn", "ffn.gate",
+    "ffn.experts", "ffn.shared_experts", "attn_norm", "ffn_norm", NULL,
+};
 static const struct {
     const char *model_type;
     const char *const *order;
 } orders[] = {
     {"deepseek_v2", order_deepseek}, {"deepseek_v3", order_deepseek}, {"glm4_moe", order_deepseek},
     {"deepseek_v32", order_deepseek}, {"glm_moe_dsa", order_deepseek}, {"glm4_moe_lite", order_deepseek},
-    {"longcat_flash", order_longcat}, {"phi3", order_phi3},
+    {"deepseek_v4", order_deepseek_v4}, {"longcat_flash", order_longcat}, {"phi3", order_phi3},
 };
 
 static const char *const *order_of(const Model *m)
@@ -70,22 +74,29 @@ static int rank_of(const char *const *order, const char *name)
     return i;
 }
 
-/* Name below "model.layers.N.", or the whole one. */
+/* What follows "layers." in "model.layers.N.…" (Hugging Face) or "layers.N.…" (DeepSeek's own layout), else NULL. */
+static const char *after_layers(const char *name)
+{
+    if (strncmp(name, "model.", 6) == 0)
+        name += 6;
+    return strncmp(name, "layers.", 7) == 0 ? name + 7 : NULL;
+}
+
+/* Name below its layer, or the whole one. */
 static const char *below_layer(const char *name)
 {
-    if (strncmp(name, "model.layers.", 13) != 0)
-        return name;
-    const char *dot = strchr(name + 13, '.');
+    const char *number = after_layers(name), *dot = number ? strchr(number, '.') : NULL;
     return dot ? dot + 1 : name;
 }
 
 static int layer_of(const char *name, int layers)
 {
-    if (strncmp(name, "model.layers.", 13) != 0)
-        return -1;
+    const char *number = after_layers(name);
     char *end;
-    long v = strtol(name + 13, &end, 10);
-    return end != name + 13 && *end == '.' && v >= 0 && v < layers ? (int)v : -1;
+    if (!number)
+        return -1;
+    long v = strtol(number, &end, 10);
+    return end != number && *end == '.' && v >= 0 && v < layers ? (int)v : -1;
 }
 
 typedef struct Entry {
@@ -249,7 +260,7 @@ static Status walk_rest(Walker *k)
     SaveItem embed = {.kind = SI_TENSOR, .layer = -1, .linear = -1, .t = m->embed, .name = m->embed->name};
     SaveItem norm = {.kind = SI_TENSOR, .layer = -1, .linear = -1, .t = m->final_norm, .name = m->final_norm->name};
     SaveItem last = {.kind = SI_TENSOR, .layer = -1, .linear = -1, .t = head ? head : m->embed,
-                     .name = "lm_head.weight", .head = true};
+                     .name = head ? head->name : "lm_head.weight", .head = true};
     RETURN_IF_ERROR(use(k, m->embed));
     RETURN_IF_ERROR(use(k, m->final_norm));
     RETURN_IF_ERROR(use(k, head));
