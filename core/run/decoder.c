@@ -83,7 +83,7 @@ WorkerNeed layer_worker_need(const Model *m, bool model_mode, int64_t longest, i
             w.exact = a > w.exact ? a : w.exact;
         }
     }
-    if (hyper_exact_doubles(c) > w.exact) /* also where only the layer's input is the model dtype's */
+    if (hyper_exact_doubles(c) > w.exact)
         w.exact = hyper_exact_doubles(c);
     return w;
 }

@@ -114,7 +114,8 @@ static void weighted_sum(const Ops *o, const float *state, const float *pre, int
     ops_round(o, x, width);
 }
 
-/* Products of fn with the rows' normed states. The norm is a factor of the row, so it comes after the sums. */
+/* Products of fn with the rows' normed states. The norm is a factor of the row, so it comes after the sums; those are
+ * exact in every arithmetic, because a float32 GEMM's bits would depend on how the rows are cut. */
 static void products(const HyperRun *h, int64_t t, int64_t rows, int sums, float *m, double *exact)
 {
     const ModelConfig *c = &h->r->m->cfg;
@@ -122,10 +123,7 @@ static void products(const HyperRun *h, int64_t t, int64_t rows, int sums, float
     int64_t w = c->stream_width;
     GemmArgs g = {.m = rows, .n = sums, .k = w, .x = h->state + t * w, .ldx = w, .w = h->fn, .ldw = w, .y = m,
                   .ldy = sums};
-    if (o->model)
-        gemm_exact(o->k, &g, NULL, exact);
-    else
-        gemm_f32(&g, 1.0f);
+    gemm_exact(o->k, &g, NULL, exact);
     for (int64_t i = 0; i < rows; i++) {
         float mean = (float)(o->k->sum_sq(h->state + (t + i) * w, w) / (double)w);
         o->k->scale(m + i * sums, (float)(1.0 / sqrt((double)(mean + (float)c->eps))), m + i * sums, sums);
@@ -209,7 +207,7 @@ Status hyper_write(const LayerRun *lr, const float *mix, const float *state, con
 Status hyper_end(Runner *r, const float *state, int64_t rows, float *x, Error *err)
 {
     float *part[3] = {NULL, NULL, NULL};
-    WorkerNeed need = {.exact = r->ops.model ? hyper_exact_doubles(&r->m->cfg) : 0};
+    WorkerNeed need = {.exact = hyper_exact_doubles(&r->m->cfg)};
     Status st = workers_reserve(r, &need, err);
     for (int i = 0; i < 3 && st == ST_OK; i++)
         st = load_kept(r, r->m->hyper_head[i], &part[i], err);
