@@ -270,6 +270,53 @@ static void a_session_comes_back_whole(void **state)
     assert_int_equal(session_restore(&s, &o, "nope", &err), ST_DATA);
 }
 
+static void open_weights(Session *s, const char *act, const char *weight)
+{
+    char path[96], text[512];
+    snprintf(path, sizeof path, "%s/weights.yaml", scratch);
+    int n = snprintf(text, sizeof text,
+                     "apiversion: modelslim_v1\nspec:\n  process:\n    - type: linear_quant\n      qconfig:\n"
+                     "        act: {%s, symmetric: true}\n        weight: {%s, symmetric: true}\n",
+                     act, weight);
+    ok(file_write_atomic(path, text, (size_t)n, &err));
+    ok(session_open_recipe(s, path, &err));
+}
+
+/* Weight errors of the levels at hand are collected with the pass; levels that come later ask for another. */
+static void scores_of_any_weights_come_back(void **state)
+{
+    (void)state;
+    Session *s = open_demo(true);
+    const Metric *local = metric_find("local_error");
+    open_weights(s, "dtype: mxfp4, scope: per_block, method: minmax", "dtype: mxfp4, scope: per_block, method: ceil_x");
+    analyze(s, "local_error", false);
+    double first[56];
+    for (int i = 0; i < 56; i++) {
+        Score got = session_score(s, local, i);
+        assert_int_equal(got.state, SCORE_OK);
+        first[i] = got.value;
+        assert_true(first[i] > 0 && first[i] < 1);
+    }
+    open_weights(s, "dtype: int8, scope: per_token, method: minmax", "dtype: int4, scope: per_channel, method: ssz");
+    Score unknown = session_score(s, local, 3);
+    assert_int_equal(unknown.state, SCORE_FAILED);
+    assert_non_null(strstr(unknown.reason, "again"));
+    analyze(s, "local_error", false);
+    double second[56];
+    for (int i = 0; i < 56; i++) {
+        second[i] = session_score(s, local, i).value;
+        assert_true(second[i] > 0 && second[i] < 1 && second[i] != first[i]);
+    }
+    char id[40];
+    snprintf(id, sizeof id, "%s", session_id(s));
+    session_free(s);
+    SessionOptions o = options(true);
+    ok(session_restore(&s, &o, id, &err));
+    for (int i = 0; i < 56; i++)
+        assert_true(session_score(s, local, i).value == second[i]);
+    session_free(s);
+}
+
 /* A child is killed once `layers` layers are in the journal; gives the child's session id. */
 static void killed_after(int layers, char id[40])
 {
@@ -428,6 +475,7 @@ int main(void)
         cmocka_unit_test(the_planted_layers_come_first),
         cmocka_unit_test(measuring_is_remembered_per_assignment),
         cmocka_unit_test(a_session_comes_back_whole),
+        cmocka_unit_test(scores_of_any_weights_come_back),
         cmocka_unit_test(kill_9_loses_at_most_a_layer),
         cmocka_unit_test(a_torn_journal_is_cut),
         cmocka_unit_test(cancel_keeps_rows_and_resumes),
