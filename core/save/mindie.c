@@ -49,11 +49,12 @@ static void suffix_of(const SaveOut *s, char out[64])
 static void file_name(const SaveOut *s, int i, int n, char out[256])
 {
     char suffix[64];
-    suffix_of(s, suffix);
-    if (save_limit(s->plan))
+    if (save_limit(s->plan)) {
         snprintf(out, 256, "quant_model_weight-%05d-of-%05d.safetensors", i + 1, n);
-    else
-        snprintf(out, 256, "quant_model_weight%s.safetensors", suffix);
+        return;
+    }
+    suffix_of(s, suffix);
+    snprintf(out, 256, "quant_model_weight%s.safetensors", suffix);
 }
 
 static void index_name(const SaveOut *s, char out[256])

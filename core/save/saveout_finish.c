@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "io/file.h"
@@ -164,13 +165,26 @@ Status saveout_repack(SaveOut *s, Error *err)
 
 /* ---- into place ---- */
 
+/* The peer's weights and descriptions are for their owner alone; ours follow the umask, so that the account that serves
+ * the model can read them. */
+static void private_mode(const SaveOut *s, const char *name)
+{
+    char *path = path_join(s->store.dir, name);
+    if (path)
+        (void)chmod(path, 0600);
+    free(path);
+}
+
 Status save_document(SaveOut *s, const char *name, const Str *text, Error *err)
 {
     if (text->oom)
         return error_nomem(err, name);
     char *path = path_join(s->store.dir, name);
+    bool fresh = path && !file_exists(path);
     Status st = path ? file_write_atomic(path, str_text(text), text->len, err) : error_nomem(err, "a path");
     free(path);
+    if (st == ST_OK && fresh && s->plan->peer && strncmp(name, "quant_model_description", 23) == 0)
+        private_mode(s, name);
     return st;
 }
 
@@ -201,6 +215,8 @@ Status saveout_install(SaveOut *s, Error *err)
         char name[256];
         s->format->file_name(s, f, s->layout.files, name);
         RETURN_IF_ERROR(store_install(&s->store, f, name, err));
+        if (s->plan->peer)
+            private_mode(s, name);
     }
     store_sync_dir(&s->store);
     s->format->index_name(s, index);

@@ -209,31 +209,43 @@ static void test_labels(void **state)
     fixture_close(&x);
 }
 
+/* Dynamic int8 by groups, asymmetric: the offsets are written; the peer writes zeros. */
 static void test_real_offsets(void **state)
 {
     (void)state;
-    /* per_group asymmetric W8A16 keeps its offsets, as dynamic groups do here */
-    Fixture x;
-    fixture_open(&x, "llama-fp32", "w8a16_pergroup_gptq", "ascendv1_saver", false);
-    for (int i = 0; i < x.f.nlevels; i++)
-        x.f.levels[i].act = (QSpec){.dtype = QT_INT8, .scope = QS_PER_TOKEN, .symmetric = true, .method = "minmax"};
-    save_all(&x);
-    SaveFeed made, was;
-    savefeed_open(&made, x.model, x.target, 1000);
-    savefeed_open(&was, x.model, FORMATS "w8a16_pergroup_gptq/out", 1000);
-    float *a = savefeed_floats(&made, "model.layers.0.mlp.up_proj", ".weight_offset");
-    float *b = savefeed_floats(&was, "model.layers.0.mlp.up_proj", ".weight_offset");
-    bool any = false;
-    for (int i = 0; i < 128; i++) {
-        assert_true(a[i] == b[i]);
-        any = any || a[i] != 0;
+    for (int peer = 0; peer < 2; peer++) {
+        Fixture x;
+        Error err = {0};
+        fixture_open(&x, "llama-fp32", "w8a8_dynamic_pergroup_gptq", "ascendv1_saver", peer);
+        int64_t i = 0;
+        while (i < x.f.m->nlinears && (x.f.level[i] == 0 || x.f.levels[x.f.level[i] - 1].weight.scope != QS_PER_GROUP))
+            i++;
+        assert_true(i < x.f.m->nlinears && x.f.m->linears[i].layer == 0);
+        x.f.levels[x.f.level[i] - 1].weight.symmetric = false;
+        void *self = savefeed_start(x.s, &x.plan);
+        savefeed_layer(&x.f, x.s, self, 0);
+        SaveLinear l;
+        QWeight w;
+        savefeed_linear(&x.f, i, &l, &w);
+        free(w.offset);
+        int64_t n = w.out * w.groups;
+        float *offset = calloc((size_t)n, sizeof *offset);
+        for (int64_t k = 0; k < n; k++)
+            offset[k] = (float)(k % 9 - 3);
+        w.offset = offset;
+        ok(x.s->linear(self, &l, &err), &err); /* a second time: it replaces the first */
+        ok(x.s->layer_done(self, 0, &err), &err);
+        savefeed_end(&x.f, x.s, self, 1);
+        SaveFeed made;
+        savefeed_open(&made, x.model, x.target, 1000);
+        float *got = savefeed_floats(&made, x.f.m->linears[i].name, ".weight_offset");
+        for (int64_t k = 0; k < n; k++)
+            assert_true(got[k] == (peer ? 0 : offset[k]));
+        free(got);
+        savefeed_close(&made);
+        savefeed_drop(&l, &w);
+        fixture_close(&x);
     }
-    (void)any;
-    free(a);
-    free(b);
-    savefeed_close(&made);
-    savefeed_close(&was);
-    fixture_close(&x);
 }
 
 static void test_compressed_own(void **state)

@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -357,6 +359,41 @@ static void test_resume(void **state)
     }
 }
 
+/* The process is killed in the middle of a layer: what was synced is there, the lock is gone with it. */
+static void test_killed(void **state)
+{
+    (void)state;
+    Fixture x;
+    Error err = {0};
+    int first = -1, status;
+    fixture_open(&x, "sharded_w8a8_static", true);
+    fflush(NULL);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        void *run = savefeed_start(x.s, &x.plan);
+        savefeed_layers(&x.f, x.s, run, 0, 1);
+        savefeed_layer(&x.f, x.s, run, 1);
+        raise(SIGKILL);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+    void *self;
+    ok(x.s->open(&self, &x.plan, true, &first, &err), &err);
+    assert_int_equal(first, 1);
+    savefeed_end(&x.f, x.s, self, 1);
+    compare_folders(x.target, x.out, x.model);
+    struct stat st;
+    char path[700];
+    snprintf(path, sizeof path, "%s/quant_model_weights-00001-of-00004.safetensors", x.target);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600); /* as the peer's */
+    snprintf(path, sizeof path, "%s/quant_model_description.json", x.target);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    fixture_close(&x);
+}
+
 static void test_resume_damaged(void **state)
 {
     (void)state;
@@ -419,6 +456,7 @@ int main(void)
         cmocka_unit_test(test_scale_bias_columns),
         cmocka_unit_test(test_scale_bias_short),
         cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_killed),
         cmocka_unit_test(test_resume_damaged),
         cmocka_unit_test(test_resume_late),
     };
