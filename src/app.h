@@ -12,6 +12,8 @@ typedef struct App App;
 
 typedef enum Face { FACE_CLI, FACE_SCRIPT, FACE_SHELL, FACE_UI } Face;
 
+enum { PROGRESS_LINES = 3 }; /* a line for every finished layer */
+
 struct App {
     Session *session;        /* created by the first command that needs it */
     SessionOptions options;
@@ -32,7 +34,7 @@ struct App {
     Status (*run_lines)(void *ctx, const char *name, const char *text, Error *err);
     void *ui_ctx;
     bool async;       /* the running command was prefixed with async */
-    int progress;     /* on stderr: -1 not decided, 0 none, 1 one line, 2 JSON lines */
+    int progress;     /* on stderr: -1 not decided, 0 none, 1 one line, 2 JSON lines, PROGRESS_LINES */
     int log_seen;     /* session log lines already passed on to stderr */
     int depth;        /* nesting of replays */
     bool implicit;    /* the workbench was opened without being asked for by name: without a terminal a report takes its

@@ -128,8 +128,7 @@ static Status ask_output(const App *a, const CommandLine *cl, Ask *ask, Error *e
     return ST_OK;
 }
 
-/* Options of the peer that name what this program is not. */
-static Status check_peer_options(App *a, const CommandLine *cl, Error *err)
+Status check_peer_options(App *a, const CommandLine *cl, Error *err)
 {
     const char *device = cl_str(cl, "device"), *trust = cl_str(cl, "trust_remote_code");
     if (device && strncmp(device, "npu", 3) == 0)

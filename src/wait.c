@@ -86,10 +86,31 @@ static const JobView *running_job(Session *s)
     return job;
 }
 
+/* A line for every finished layer; layers that came together share one. */
+static void show_layers(Shown *s, const JobView *j)
+{
+    if (s->job != j->id)
+        s->done = 0;
+    s->job = j->id;
+    if (j->done <= s->done || j->done > j->total)
+        return;
+    if (j->done == s->done + 1)
+        fprintf(stderr, "layer %lld of %lld", (long long)j->done, (long long)j->total);
+    else
+        fprintf(stderr, "layers %lld to %lld of %lld", (long long)s->done + 1, (long long)j->done,
+                (long long)j->total);
+    fprintf(stderr, "  %.1f s  peak %.1f MiB\n", j->elapsed, (double)j->peak / 1048576);
+    s->done = j->done;
+}
+
 static void show_progress(App *a, Shown *s)
 {
     const JobView *j = running_job(a->session);
     int64_t now = clock_ns();
+    if (a->progress == PROGRESS_LINES && j) {
+        show_layers(s, j);
+        return;
+    }
     if (a->progress <= 0 || !j || j->state != JOB_RUNNING || now - s->last_ns < 100000000)
         return;
     if (a->progress == 2 && j->id == s->job && j->done == s->done && now - s->last_ns < 1000000000)

@@ -285,11 +285,14 @@ static void tell_end(Ui *ui, const JobView *j)
 {
     char t[24];
     const Effect *e = session_effect(ui_session(ui), NULL);
+    const QuantizeDone *done = session_quantized(ui_session(ui));
     fmt_seconds(t, sizeof t, j->elapsed);
     if (j->state == JOB_FAILED)
         ui_say(ui, SL_ERR, "%s: %s", j->title, j->error);
     else if (j->state == JOB_STOPPED && j->kind == JOB_MEASURE)
         ui_say(ui, SL_WARN, "%s stopped; nothing was measured", j->title);
+    else if (j->state == JOB_STOPPED && j->kind == JOB_QUANTIZE)
+        ui_say(ui, SL_WARN, "%s stopped; nothing was replaced, quantize with --resume goes on", j->title);
     else if (j->state == JOB_STOPPED)
         ui_say(ui, SL_WARN, "%s stopped after %lld of %lld layers; its rows are kept, :resume goes on", j->title,
                (long long)j->done, (long long)j->total);
@@ -299,6 +302,9 @@ static void tell_end(Ui *ui, const JobView *j)
     else if (j->unseen)
         ui_say(ui, SL_WARN, "%s done in %s: %d scored, %d failed, %d of experts that no token reached", j->title, t,
                j->ok, j->failed, j->unseen);
+    else if (j->kind == JOB_QUANTIZE && done)
+        ui_say(ui, SL_OK, "written in %s: %s, %lld linears quantized, %lld float", t, done->save_path,
+               (long long)done->run.quantized, (long long)done->run.floats);
     else
         ui_say(ui, j->failed ? SL_WARN : SL_OK, "%s done in %s: %d scored, %d failed", j->title, t, j->ok, j->failed);
 }

@@ -17,6 +17,12 @@ static const struct {
     [JOB_FAILED] = {"FAIL", SL_FAILED},     [JOB_STOPPED] = {"STOP", SL_WARN},
 };
 
+static const char *const stopped[] = {
+    [JOB_ANALYZE] = "stopped; its rows are kept, r goes on after the last whole layer",
+    [JOB_MEASURE] = "stopped; nothing was measured",
+    [JOB_QUANTIZE] = "stopped; nothing in the target was replaced, quantize with --resume goes on",
+};
+
 /* The newest first: what runs is at the top. */
 static const JobView *job_at(Session *s, int64_t i)
 {
@@ -72,9 +78,7 @@ static int draw_more(Ui *ui, Rect r, int y, const JobView *j)
         return y;
     }
     if (j->state == JOB_STOPPED)
-        n = snprintf(buf, sizeof buf, "%s  ",
-                     j->kind == JOB_ANALYZE ? "stopped; its rows are kept, r goes on after the last whole layer"
-                                            : "stopped; nothing was measured");
+        n = snprintf(buf, sizeof buf, "%s  ", stopped[j->kind]);
     else if (j->state == JOB_RUNNING)
         n = snprintf(buf, sizeof buf, "%s  ", j->phase);
     if (j->ok || j->failed)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "io/file.h"
+#include "save/practice_yaml.h"
 
 struct Engine {
     Pool *pool;
@@ -314,6 +315,103 @@ Status engine_measure(Session *s, Job *j, Error *err)
     RETURN_IF_ERROR(effectlab_measure(e->lab, e->runner, j->levels, j->nlevels, j->level, &effect, err));
     effect.seconds = (double)(clock_ns() - t0) * 1e-9;
     post(s, (Event){.kind = EVT_EFFECT, .job = j, .effect = effect});
+    tell(e, "done", s->model->cfg.layers, s->model->cfg.layers);
+    return ST_OK;
+}
+
+/* ---- quantization ---- */
+
+static void quantize_warn(void *ctx, const char *text)
+{
+    Engine *e = ctx;
+    Event ev = {.kind = EVT_LOG, .job = e->job, .level = 1};
+    snprintf(ev.error.text, sizeof ev.error.text, "%s", text);
+    post(e->s, ev);
+}
+
+static void quantize_layer(void *ctx, int layer, int64_t linears, uint64_t bytes_in, uint64_t bytes_out)
+{
+    Engine *e = ctx;
+    char phase[40];
+    (void)linears;
+    snprintf(phase, sizeof phase, "layer %d, %.1f MB in, %.1f out", layer, (double)bytes_in * 1e-6,
+             (double)bytes_out * 1e-6);
+    tell(e, phase, layer + 1, e->s->model->cfg.layers);
+}
+
+/* Reads back what each saver wrote. */
+static Status verify_written(Engine *e, QuantizeDone *d, Error *err)
+{
+    QuantizeJob *q = &e->job->quantize;
+    int64_t layers = e->s->model->cfg.layers;
+    for (int i = 0; i < q->nsavers; i++) {
+        if (!saver_find(q->saver[i]->type))
+            continue; /* debug_info */
+        tell(e, "verifying", layers, layers);
+        VerifyReport *v = &d->verify[d->nverified];
+        d->saver[d->nverified++] = q->saver[i]->type;
+        RETURN_IF_ERROR(save_verify(&q->plan[i], q->saver[i]->type, v, &e->s->cancel, err));
+        d->problems += v->problems;
+    }
+    return ST_OK;
+}
+
+/* The recipe beside the weights, the check of what was written, and the result to the session. */
+static Status complete(Engine *e, const QuantRunResult *run, int64_t t0, Error *err)
+{
+    QuantizeJob *q = &e->job->quantize;
+    QuantizeDone *d = mem_zarray(1, sizeof *d);
+    if (!d)
+        return error_nomem(err, "the result");
+    d->run = *run;
+    d->seconds = (double)(clock_ns() - t0) * 1e-9;
+    snprintf(d->save_path, sizeof d->save_path, "%s", q->dir);
+    Status st = save_practice_yaml(q->dir, q->model_type, q->text, q->len, recipe_name(q->recipe), err);
+    if (st == ST_OK && q->verify)
+        st = verify_written(e, d, err);
+    if (st != ST_OK) {
+        quantize_done_free(d);
+        return st;
+    }
+    int64_t problems = d->problems;
+    post(e->s, (Event){.kind = EVT_WRITTEN, .job = e->job, .written = d});
+    if (problems)
+        return error_set(err, ST_FAIL, "'%s' does not hold what was meant to be written: %lld problem%s", q->dir,
+                         (long long)problems, problems == 1 ? "" : "s");
+    return ST_OK;
+}
+
+Status engine_quantize(Session *s, Job *j, Error *err)
+{
+    Engine *e = s->engine;
+    QuantizeJob *q = &j->quantize;
+    e->s = s;
+    e->job = j;
+    e->bound = 0;
+    if (q->needs_data)
+        RETURN_IF_ERROR(ensure_tokens(e, &j->calib, false, &e->calib, &e->calib_of, err));
+    RETURN_IF_ERROR(ensure_pool(e, j, err));
+    for (int i = 0; i < q->nsavers; i++) {
+        q->plan[i].warn = quantize_warn;
+        q->plan[i].warn_ctx = e;
+    }
+    QuantRunOptions o = {.recipe = q->recipe, .level = j->level, .levels = j->levels, .nlevels = j->nlevels,
+                         .calib = q->needs_data ? e->calib : NULL, .peer = j->opt.peer, .savers = q->saver,
+                         .plans = q->plan, .nsavers = q->nsavers, .resume = q->resume, .layer = quantize_layer,
+                         .layer_ctx = e};
+    uint64_t need = quantrun_estimate(&o, s->model, pool_threads(e->pool));
+    RETURN_IF_ERROR(new_runner(e, j, 0, need, err));
+    tell(e, "quantizing", 0, s->model->cfg.layers);
+    int64_t t0 = clock_ns();
+    QuantRunResult run = {0};
+    RETURN_IF_ERROR(quantrun(e->runner, &o, &run, err));
+    if (run.unseen) {
+        char text[400];
+        snprintf(text, sizeof text, "%lld expert linear%s saw no token and stayed in float, first %s: use more texts",
+                 (long long)run.unseen, run.unseen == 1 ? "" : "s", run.first_unseen);
+        quantize_warn(e, text);
+    }
+    RETURN_IF_ERROR(complete(e, &run, t0, err));
     tell(e, "done", s->model->cfg.layers, s->model->cfg.layers);
     return ST_OK;
 }

@@ -55,6 +55,20 @@ typedef struct DataSpec {      /* what a token set is made from */
     int64_t seq_len, ctx, max_tokens;
 } DataSpec;
 
+/* A quantization that is to run: its own copy of the recipe, and what each saver will write. */
+typedef struct QuantizeJob {
+    char *dir;
+    char *model_type;
+    char *text;                /* of the recipe, len bytes */
+    size_t len;
+    Recipe *recipe;            /* selects exactly the job's levels */
+    bool *cache_layer;         /* [layers] keys and values get scales */
+    int nsavers;
+    const Saver *saver[QUANTIZE_SAVERS_MAX + 1]; /* the last for debug_info */
+    SavePlan plan[QUANTIZE_SAVERS_MAX + 1];
+    bool needs_data, resume, verify, debug;
+} QuantizeJob;
+
 typedef struct Job {
     JobView view;
     SessionOptions opt;
@@ -75,6 +89,7 @@ typedef struct Job {
     Digest key;
     double local_sum;
     uint64_t version;
+    QuantizeJob quantize;
     /* times, owner thread */
     int64_t t_start, t_layer;
     double layer_s[8];
@@ -82,7 +97,16 @@ typedef struct Job {
     struct Job *next;          /* waiting queue */
 } Job;
 
-typedef enum EventKind { EVT_ROWS, EVT_PROGRESS, EVT_DATA, EVT_EFFECT, EVT_LOG, EVT_START, EVT_END } EventKind;
+typedef enum EventKind {
+    EVT_ROWS,
+    EVT_PROGRESS,
+    EVT_DATA,
+    EVT_EFFECT,
+    EVT_WRITTEN,
+    EVT_LOG,
+    EVT_START,
+    EVT_END
+} EventKind;
 typedef struct Event {
     struct Event *next;
     EventKind kind;
@@ -97,6 +121,7 @@ typedef struct Event {
     DataInfo data;
     char sha[65];              /* of the layer's stream */
     Effect effect;
+    QuantizeDone *written;     /* EVT_WRITTEN: the session's once applied */
     int level;
     Error error;
 } Event;
@@ -142,6 +167,8 @@ struct Session {
 
     Measured *measured;
     size_t nmeasured, cap_measured;
+
+    QuantizeDone *quantized;   /* the newest that ended well */
 
     /* view */
     const Metric *metric;
@@ -218,6 +245,10 @@ void close_groups(const Model *m, bool *hits);
 /* jobs.c */
 void jobs_stop(Session *s);
 void job_free(Job *j);
+/* A job with its data files found (calib false: it needs none); the caller's until enqueue, which takes it. */
+Status job_new(Session *s, JobKind kind, bool calib, Job **out, Error *err);
+Status job_take_levels(Session *s, Job *j, Error *err); /* copies the present assignment */
+Status job_enqueue(Session *s, Job *j, Error *err);
 void post(Session *s, Event e); /* any thread */
 void note_layer(Session *s, int run, int layer, const char *sha);
 void slot_store(Session *s, LinearResult *r, unsigned needs);
@@ -227,6 +258,11 @@ Engine *engine_new(void);
 void engine_free(Engine *e);
 Status engine_analyze(Session *s, Job *j, Error *err);
 Status engine_measure(Session *s, Job *j, Error *err);
+Status engine_quantize(Session *s, Job *j, Error *err);
+
+/* quantize.c */
+void quantize_job_fini(QuantizeJob *q);
+void quantize_done_free(QuantizeDone *d);
 
 /* durable.c */
 /* Locks s->dir and opens its journal, replaying what is there; locked elsewhere: the session becomes read-only. */

@@ -23,6 +23,7 @@ void job_free(Job *j)
     free(j->selected);
     free(j->level);
     free(j->levels);
+    quantize_job_fini(&j->quantize);
     free(j);
 }
 
@@ -35,6 +36,7 @@ void post(Session *s, Event e)
         for (int i = 0; i < e.nresults; i++)
             linear_result_fini(&e.results[i]);
         free(e.results);
+        quantize_done_free(e.written);
         return;
     }
     *copy = e;
@@ -81,6 +83,9 @@ static Job *next_job(Session *s)
     return j;
 }
 
+static Status (*const engine_of[])(Session *, Job *, Error *) = {
+    [JOB_ANALYZE] = engine_analyze, [JOB_MEASURE] = engine_measure, [JOB_QUANTIZE] = engine_quantize};
+
 static void *job_main(void *arg)
 {
     Session *s = arg;
@@ -90,7 +95,7 @@ static void *job_main(void *arg)
     for (Job *j; (j = next_job(s)) != NULL;) {
         post(s, (Event){.kind = EVT_START, .job = j});
         Error err = {0};
-        Status st = j->view.kind == JOB_ANALYZE ? engine_analyze(s, j, &err) : engine_measure(s, j, &err);
+        Status st = engine_of[j->view.kind](s, j, &err);
         err.status = st;
         post(s, (Event){.kind = EVT_END, .job = j, .error = err});
     }
@@ -138,6 +143,7 @@ void jobs_stop(Session *s)
         for (int i = 0; i < e->nresults; i++)
             linear_result_fini(&e->results[i]);
         free(e->results);
+        quantize_done_free(e->written);
         free(e);
     }
 }
@@ -153,7 +159,7 @@ static char *data_path(Session *s, const char *path, const char *name, Error *er
     return s->opt.find_data(s->opt.find_ctx, name, err);
 }
 
-static Status new_job(Session *s, JobKind kind, Job **out, Error *err)
+Status job_new(Session *s, JobKind kind, bool calib, Job **out, Error *err)
 {
     Job *j = calloc(1, sizeof *j);
     if (!j || !mem_grow(&s->jobs, &s->cap_jobs, s->njobs + 1, sizeof *s->jobs)) {
@@ -165,7 +171,7 @@ static Status new_job(Session *s, JobKind kind, Job **out, Error *err)
     j->view.eta = -1;
     j->run = -1;
     Error why = {0};
-    j->calib.path = data_path(s, s->calib_path, session_calib(s), &why);
+    j->calib.path = calib ? data_path(s, s->calib_path, session_calib(s), &why) : strdup("");
     j->calib.name = strdup(session_calib(s));
     j->eval.path =
         kind == JOB_MEASURE && j->calib.path ? data_path(s, s->eval_path, session_eval(s), &why) : strdup("");
@@ -184,7 +190,7 @@ static Status new_job(Session *s, JobKind kind, Job **out, Error *err)
     return ST_OK;
 }
 
-static Status enqueue(Session *s, Job *j, Error *err)
+Status job_enqueue(Session *s, Job *j, Error *err)
 {
     Status st = start_thread(s, err);
     if (st != ST_OK) {
@@ -203,6 +209,19 @@ static Status enqueue(Session *s, Job *j, Error *err)
     s->queue_tail = j;
     pthread_cond_signal(&s->wake);
     pthread_mutex_unlock(&s->lock);
+    return ST_OK;
+}
+
+Status job_take_levels(Session *s, Job *j, Error *err)
+{
+    size_t n = (size_t)s->model->nlinears;
+    j->nlevels = s->nlevels - 1;
+    j->level = mem_array(n, sizeof *j->level);
+    j->levels = mem_array((size_t)s->nlevels, sizeof *j->levels);
+    if (!j->level || !j->levels)
+        return error_nomem(err, "a job");
+    memcpy(j->level, s->level, n * sizeof *j->level);
+    memcpy(j->levels, s->levels, (size_t)j->nlevels * sizeof *j->levels);
     return ST_OK;
 }
 
@@ -267,7 +286,7 @@ Status session_analyze(Session *s, const char *const *metrics, const char *const
             needs |= metric_table[i]->needs | NEED_HIST;
     Job *j = NULL;
     if (st == ST_OK)
-        st = new_job(s, JOB_ANALYZE, &j, err);
+        st = job_new(s, JOB_ANALYZE, true, &j, err);
     if (st == ST_OK) {
         snprintf(j->view.title, sizeof j->view.title, "%s", str_text(&title));
         st = select_linears(s, patterns, npatterns, j, err);
@@ -292,7 +311,7 @@ Status session_analyze(Session *s, const char *const *metrics, const char *const
     identity_now(s, s->identity);
     snprintf(s->run_arith, sizeof s->run_arith, "%s", arith_name(s->opt.arith));
     durable_run(s, j);
-    return enqueue(s, j, err);
+    return job_enqueue(s, j, err);
 }
 
 Status session_resume_job(Session *s, Error *err)
@@ -302,7 +321,7 @@ Status session_resume_job(Session *s, Error *err)
     if (session_busy(s))
         return error_set(err, ST_USAGE, "a job runs already");
     Job *j;
-    RETURN_IF_ERROR(new_job(s, JOB_ANALYZE, &j, err));
+    RETURN_IF_ERROR(job_new(s, JOB_ANALYZE, true, &j, err));
     j->needs = s->resume_needs;
     j->nweights = local_error_specs(s->levels, s->nlevels - 1, j->weights);
     j->run = s->resume_run;
@@ -320,7 +339,7 @@ Status session_resume_job(Session *s, Error *err)
     j->view.done = j->first_layer;
     snprintf(j->view.title, sizeof j->view.title, "analysis continued from layer %d", j->first_layer);
     identity_now(s, s->identity);
-    return enqueue(s, j, err);
+    return job_enqueue(s, j, err);
 }
 
 Status session_measure(Session *s, bool full, Error *err)
@@ -328,30 +347,25 @@ Status session_measure(Session *s, bool full, Error *err)
     if (!s->model)
         return error_set(err, ST_USAGE, "no model is open: open MODEL first");
     Job *j;
-    RETURN_IF_ERROR(new_job(s, JOB_MEASURE, &j, err));
-    size_t n = (size_t)s->model->nlinears;
+    RETURN_IF_ERROR(job_new(s, JOB_MEASURE, true, &j, err));
     j->full = full;
     if (full)
         j->eval.max_tokens = 0;
-    j->nlevels = s->nlevels - 1;
-    j->level = mem_array(n, sizeof *j->level);
-    j->levels = mem_array((size_t)s->nlevels, sizeof *j->levels);
-    if (!j->level || !j->levels) {
+    Status st = job_take_levels(s, j, err);
+    if (st != ST_OK) {
         job_free(j);
-        return error_nomem(err, "a job");
+        return st;
     }
-    memcpy(j->level, s->level, n * sizeof *j->level);
-    memcpy(j->levels, s->levels, (size_t)j->nlevels * sizeof *j->levels);
     j->key = assignment_key(s, s->level);
     j->local_sum = local_sum(s, s->level);
     j->version = s->version;
     j->view.total = s->model->cfg.layers;
     int64_t q = 0;
-    for (size_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < s->model->nlinears; i++)
         q += s->level[i] != 0;
     snprintf(j->view.title, sizeof j->view.title, "measure: %lld quantized, %lld float%s", (long long)q,
-             (long long)((int64_t)n - q), full ? ", full set" : "");
-    return enqueue(s, j, err);
+             (long long)(s->model->nlinears - q), full ? ", full set" : "");
+    return job_enqueue(s, j, err);
 }
 
 Status session_cancel(Session *s, int level, Error *err)
@@ -539,7 +553,7 @@ static unsigned apply_event(Session *s, Event *e)
     case EVT_ROWS: apply_rows(s, e); return EV_ROWS | EV_PROGRESS;
     case EVT_PROGRESS:
         snprintf(j->view.phase, sizeof j->view.phase, "%s", e->phase);
-        if (j->view.kind == JOB_MEASURE) {
+        if (j->view.kind != JOB_ANALYZE) { /* an analysis counts whole layers by their rows */
             j->view.done = e->done;
             j->view.total = e->total;
         }
@@ -549,6 +563,10 @@ static unsigned apply_event(Session *s, Event *e)
         return EV_PROGRESS;
     case EVT_DATA: apply_data(s, e); return EV_JOB;
     case EVT_EFFECT: apply_effect(s, e); return EV_EFFECT;
+    case EVT_WRITTEN:
+        quantize_done_free(s->quantized);
+        s->quantized = e->written;
+        return EV_JOB;
     case EVT_LOG: session_log(s, e->level, "%s", e->error.text); return EV_MESSAGE;
     case EVT_END: apply_end(s, e); return EV_JOB | EV_MESSAGE;
     }

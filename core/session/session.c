@@ -135,6 +135,7 @@ void session_free(Session *s)
     free(s->filter);
     free(s->why);
     free(s->model_type);
+    quantize_done_free(s->quantized);
     free(s->calib_path);
     free(s->calib_name);
     free(s->eval_path);
@@ -416,12 +417,16 @@ Status session_open_recipe(Session *s, const char *path, Error *err)
         return st;
     }
     str_free(&all);
-    st = use_recipe(s, r, err);
+    if (session_busy(s) && !s->calib_name && strcmp(recipe_dataset(r), session_calib(s)) != 0)
+        st = error_set(err, ST_USAGE, "a job runs: stop it before opening a recipe with other calibration data");
+    if (st == ST_OK)
+        st = use_recipe(s, r, err);
     if (st != ST_OK) {
         if (s->recipe != r)
             recipe_free(r);
         return st;
     }
+    mark_stale(s);
     for (int i = 0; i < recipe_notes(r); i++)
         session_log(s, 1, "%s:%d:%d: %s", recipe_name(r), recipe_note(r, i)->line, recipe_note(r, i)->column,
                     recipe_note(r, i)->text);
@@ -520,7 +525,9 @@ const Recipe *session_recipe(const Session *s)
 
 const char *session_calib(const Session *s)
 {
-    return s->calib_name ? s->calib_name : "mix_calib.jsonl";
+    if (s->calib_name)
+        return s->calib_name;
+    return s->recipe ? recipe_dataset(s->recipe) : "mix_calib.jsonl";
 }
 
 const char *session_eval(const Session *s)

@@ -9,8 +9,11 @@
 #include "metric/metric.h"
 #include "model/model.h"
 #include "process/effect.h"
+#include "process/quantrun.h"
 #include "recipe/pattern.h"
 #include "recipe/recipe.h"
+#include "save/saver.h"
+#include "save/verify.h"
 
 /* What a person works on: model, data, recipe, assignment, runs, undo, journal, and the one job thread with its queue.
  * All functions are for one thread (the owner); jobs post events, session_pump applies them. */
@@ -107,7 +110,7 @@ const WhatIf *session_whatif(Session *s, int i);
 Status session_preview(Session *s, const char *pattern, WhatIf *out, Error *err);
 
 /* ---- jobs ---- */
-typedef enum JobKind { JOB_ANALYZE, JOB_MEASURE } JobKind;
+typedef enum JobKind { JOB_ANALYZE, JOB_MEASURE, JOB_QUANTIZE } JobKind;
 typedef enum JobState { JOB_WAITING, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_STOPPED } JobState;
 typedef struct JobView {
     int id;
@@ -222,6 +225,46 @@ void session_set_cursor(Session *s, int64_t linear);
 Status session_export_preview(Session *s, const char *path, Export *out, Error *err);
 /* Checks, then writes atomically. An existing file needs `force`; a blocking check too. */
 Status session_export(Session *s, const char *path, bool force, Error *err);
+
+/* ---- quantize: the model that an inference engine loads ---- */
+typedef struct QuantizeOptions {
+    const char *save_path;
+    bool resume;           /* go on with a run that was stopped before its end */
+    bool verify;           /* read back what was written and compare it with the model */
+    bool debug;            /* debug_info/ */
+} QuantizeOptions;
+
+enum { QUANTIZE_SAVERS_MAX = 4 };
+/* What a quantization of the present assignment would do, found without making anything. */
+typedef struct QuantizeOutline {
+    int nsavers;
+    struct {
+        const char *type, *title;
+        SaveFile *files;
+        int nfiles;
+        uint64_t bytes;    /* of those files whose size is known */
+    } saver[QUANTIZE_SAVERS_MAX + 1]; /* the last for debug_info */
+    bool needs_data;       /* calibration texts are run through the model */
+    int caches;            /* attentions whose keys and values get scales (C8) */
+} QuantizeOutline;
+/* Everything that can be refused before the first layer is refused here: ST_DATA for what the recipe or a saver can't
+ * express (every reason is in the log), ST_IO or ST_USAGE for the target. */
+Status session_quantize_outline(Session *s, const QuantizeOptions *o, QuantizeOutline *out, Error *err);
+void quantize_outline_fini(QuantizeOutline *o);
+/* Queues the quantization of the present assignment, after the same checks. */
+Status session_quantize(Session *s, const QuantizeOptions *o, Error *err);
+
+typedef struct QuantizeDone {
+    QuantRunResult run;
+    double seconds;
+    char save_path[4096];
+    int nverified;         /* savers whose output was read back, 0: not asked for */
+    const char *saver[QUANTIZE_SAVERS_MAX];
+    VerifyReport verify[QUANTIZE_SAVERS_MAX];
+    int64_t problems;      /* of all of them */
+} QuantizeDone;
+/* The newest quantization that ended well, NULL before. */
+const QuantizeDone *session_quantized(const Session *s);
 
 /* ---- durability ---- */
 const char *session_id(const Session *s);    /* "" without a state_dir */
