@@ -381,6 +381,9 @@ static Status complete(Engine *e, const QuantRunResult *run, int64_t t0, Error *
     return ST_OK;
 }
 
+/* Layouts, descriptions and copy buffers of the savers, whatever the model. */
+enum { QUANTIZE_BESIDE = 8 << 20 };
+
 Status engine_quantize(Session *s, Job *j, Error *err)
 {
     Engine *e = s->engine;
@@ -399,7 +402,7 @@ Status engine_quantize(Session *s, Job *j, Error *err)
                          .calib = q->needs_data ? e->calib : NULL, .peer = j->opt.peer, .savers = q->saver,
                          .plans = q->plan, .nsavers = q->nsavers, .resume = q->resume, .layer = quantize_layer,
                          .layer_ctx = e};
-    uint64_t need = quantrun_estimate(&o, s->model, pool_threads(e->pool));
+    uint64_t need = quantrun_estimate(&o, s->model, pool_threads(e->pool)) + QUANTIZE_BESIDE;
     RETURN_IF_ERROR(new_runner(e, j, 0, need, err));
     tell(e, "quantizing", 0, s->model->cfg.layers);
     int64_t t0 = clock_ns();
