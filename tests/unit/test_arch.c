@@ -116,6 +116,7 @@ static void the_peers_names_are_known(void **state)
         {"deepseek_v3", {"DeepSeek-V3", "DeepSeek-V3-0324", "DeepSeek-R1", "DeepSeek-R1-0528", "DeepSeek-V3.1",
                          "DeepSeek-V3.1-Terminus", "Kimi-K2-Instruct-0905", "Kimi-K2-Thinking", "kimi_k2"}},
         {"deepseek_v32", {"DeepSeek-V3.2-Exp", "DeepSeek-V3.2"}},
+        {"deepseek_v4", {"DeepSeek-V4-Flash", "DeepSeek-V4-Pro"}},
         {"glm_moe_dsa", {"GLM-5", "GLM-5.1"}},
         {"glm4_moe", {"GLM-4.5", "GLM-4.6", "GLM-4.7"}},
         {"glm4_moe_lite", {"GLM-4.7-Flash"}},
