@@ -1,6 +1,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
+#include "math/convert.h"
+#include "model/weight.h"
 #include "save/saveout.h"
 
 enum { COPY_BYTES = 4 << 20 };
@@ -52,9 +55,32 @@ static Status copy_view(const SavePlan *plan, const TensorInfo *t, int64_t at, i
     return st;
 }
 
+/* What the codes of a weight stand for, as BF16. */
+static Status copy_decoded(const SavePlan *plan, const Linear *l, SavePut *put, void *ctx, Error *err)
+{
+    int64_t step = COPY_BYTES / (l->in * (int64_t)sizeof(float));
+    step = step < 1 ? 1 : step > l->out ? l->out : step;
+    float *w = mem_array((size_t)(step * l->in), sizeof *w);
+    uint16_t *h = mem_array((size_t)(step * l->in), sizeof *h);
+    Status st = w && h ? weight_verify(plan->model, l, err) : error_nomem(err, l->name);
+    for (int64_t r = 0; r < l->out && st == ST_OK; r += step) {
+        int64_t rows = l->out - r < step ? l->out - r : step;
+        st = weight_read(plan->model, l, r, rows, w, err);
+        for (int64_t i = 0; i < rows * l->in && st == ST_OK; i++)
+            h[i] = bf16_of_float(w[i]);
+        if (st == ST_OK)
+            st = put(ctx, (uint64_t)(r * l->in) * sizeof *h, h, (size_t)(rows * l->in) * sizeof *h, err);
+    }
+    free(w);
+    free(h);
+    return st;
+}
+
 Status save_copy_linear(const SavePlan *plan, int64_t linear, bool bias, SavePut *put, void *ctx, Error *err)
 {
     const Linear *l = &plan->model->linears[linear];
+    if (l->store && !bias)
+        return copy_decoded(plan, l, put, ctx, err);
     if (l->out_step == 0)
         return save_copy_tensor(plan, bias ? l->bias : l->weight, put, ctx, err);
     if (bias)

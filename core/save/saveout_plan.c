@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/weight.h"
+
 #include "save/saveout.h"
 
 uint64_t save_limit(const SavePlan *plan)
@@ -103,7 +105,7 @@ static DType cache_dtype(const SavePlan *plan)
 static Status add_float(const SaveOut *s, const SaveItem *it, int32_t item, Layout *l, Error *err)
 {
     const Linear *n = &s->plan->model->linears[it->linear];
-    RETURN_IF_ERROR(layout_add(l, n->name, ".weight", n->weight->dtype, 2, (int64_t[]){n->out, n->in}, "FLOAT", item, 0,
+    RETURN_IF_ERROR(layout_add(l, n->name, ".weight", weight_dtype(n), 2, (int64_t[]){n->out, n->in}, "FLOAT", item, 0,
                                err));
     if (!n->bias)
         return ST_OK;

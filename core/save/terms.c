@@ -6,10 +6,11 @@
 
 #include "base/mem.h"
 #include "math/convert.h"
+#include "model/weight.h"
 
 DType save_model_dtype(const SavePlan *plan, int64_t linear)
 {
-    return plan->model->linears[linear].weight->dtype;
+    return weight_dtype(&plan->model->linears[linear]);
 }
 
 float save_round(float x, DType dtype)

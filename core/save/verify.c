@@ -10,6 +10,7 @@
 
 #include "io/file.h"
 #include "io/json.h"
+#include "model/weight.h"
 #include "save/dequant.h"
 #include "save/saveout.h"
 
@@ -282,7 +283,7 @@ static Status verify_quantized(Output *o, int64_t i, const char *label, VerifyRo
     bool ok = st == ST_OK && dequant_open(&d, l->name, label, l->out, l->in, dual, fetch, o, why, sizeof why);
     bool bad = false;
     if (ok)
-        row->error = norm_ratio(&d, l, o->src, l->weight->dtype, y, &bad);
+        row->error = norm_ratio(&d, l, o->src, weight_dtype(l), y, &bad);
     else if (st == ST_OK)
         problem(o, "'%s': %s", l->name, why);
     if (bad)

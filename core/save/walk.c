@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/weight.h"
+
 /* Modules of a layer in definition order. A name stands for itself and for all below it; what no list names comes
  * after everything that is named. */
 #define ATTENTION_FIRST                                                                                             \
@@ -181,7 +183,10 @@ static bool all_float(const SavePlan *plan, const LayerTensors *lt, const Tensor
 static Status gather_linear(Walker *k, const LayerTensors *lt, int64_t i)
 {
     const Linear *l = &k->plan->model->linears[i];
-    if (is_stacked(l) && all_float(k->plan, lt, l->weight)) {
+    if (l->store) { /* written as what the codes stand for */
+        RETURN_IF_ERROR(use(k, l->store->scale));
+        RETURN_IF_ERROR(use(k, l->store->shape));
+    } else if (is_stacked(l) && all_float(k->plan, lt, l->weight)) {
         const TensorInfo *both[] = {l->weight, l->bias};
         for (int b = 0; b < 2; b++)
             if (both[b] && map_get(&k->used, both[b]->name, strlen(both[b]->name), 0) == 0)

@@ -14,6 +14,7 @@
 #include "math/convert.h"
 #include "model/storage.h"
 #include "run/forward.h"
+#include "save/saveout.h"
 #include "tests/lib/tempdir.h"
 
 /* A model that is nothing but a checkpoint: what storage_take needs. */
@@ -362,6 +363,56 @@ static void a_run_reads_stored_bytes(void **state)
     }
 }
 
+/* ---- what a saver writes ---- */
+
+typedef struct Sink {
+    unsigned char *p;
+    size_t n;
+} Sink;
+
+static Status sink_put(void *ctx, uint64_t at, const void *bytes, size_t n, Error *err)
+{
+    (void)err;
+    Sink *s = ctx;
+    assert_true(at + n <= s->n);
+    memcpy(s->p + at, bytes, n);
+    return ST_OK;
+}
+
+/* Linears that stay float are written as the peer's conversion writes them, byte for byte. */
+static void savers_write_what_codes_stand_for(void **state)
+{
+    (void)state;
+    static const char *const models[][2] = {{"qwen3-bf16-2", "convert_fp8block32_to_bf16_hf"},
+                                            {"qwen3-bf16-5", "convert_int4packed_to_bf16_hf"}};
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        char path[200], out[200], name[200];
+        Model *m;
+        Checkpoint *c;
+        Error e;
+        snprintf(path, sizeof path, "tests/golden/formats/_models/%s", models[i][0]);
+        snprintf(out, sizeof out, "tests/golden/formats/%s/out", models[i][1]);
+        if (model_open(&m, path, NULL, &e) != ST_OK || checkpoint_open(&c, out, &e) != ST_OK)
+            fail_msg("%s", e.text);
+        SavePlan plan = {.model = m};
+        for (int64_t k = 0; k < m->nlinears; k++) {
+            snprintf(name, sizeof name, "%s.weight", m->linears[k].name);
+            const TensorInfo *t = checkpoint_find(c, name);
+            assert_non_null(t);
+            unsigned char *want = malloc(t->nbytes);
+            Sink got = {malloc(t->nbytes), t->nbytes};
+            assert_int_equal(checkpoint_read(c, t, 0, t->nbytes, want, &e), ST_OK);
+            if (save_copy_linear(&plan, k, false, sink_put, &got, &e) != ST_OK)
+                fail_msg("%s", e.text);
+            assert_memory_equal(want, got.p, t->nbytes);
+            free(want);
+            free(got.p);
+        }
+        checkpoint_free(c);
+        model_free(m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -371,6 +422,7 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_is_named),
         cmocka_unit_test(quantization_config_is_read),
         cmocka_unit_test(a_run_reads_stored_bytes),
+        cmocka_unit_test(savers_write_what_codes_stand_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
