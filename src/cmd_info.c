@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "io/file.h"
+#include "model/mtp.h"
 #include "model/storage.h"
 #include "recipe/recipe.h"
 #include "src/commands.h"
@@ -43,6 +44,7 @@ typedef struct Facts {
     LabelSum label[LABELS_MAX];
     int nlabels;
     int64_t alone;                   /* groups of one */
+    MtpInfo mtp;
     char level[48];                  /* what the default recipe makes of most linears */
     SizeReport size;
     int64_t rows, longest;
@@ -166,6 +168,7 @@ static Status gather(Facts *f, Error *err)
     count_tensors(f);
     count_linears(f);
     count_stores(f);
+    model_mtp(f->m, &f->mtp);
     memory_needs(f);
     RETURN_IF_ERROR(find_tokenizer(f, err));
     return default_sizes(f, err);
@@ -249,6 +252,17 @@ static void put_linears(const Facts *f, Str *b)
     str_puts(b, " linears alone\n");
 }
 
+static void put_mtp(const Facts *f, Str *b)
+{
+    if (!f->mtp.tensors)
+        return;
+    str_printf(b, "mtp layers    %lld from %s on: ", (long long)f->mtp.layers, f->mtp.first);
+    put_count(b, f->mtp.linears);
+    str_puts(b, " linears, ");
+    put_count(b, f->mtp.params);
+    str_puts(b, " parameters: listed, not analysed\n");
+}
+
 static void put_memory(const Facts *f, Str *b)
 {
     str_puts(b, "memory        for ");
@@ -286,6 +300,7 @@ static void put_text(const Facts *f, Str *b)
     if (any_codes(f))
         put_stores(f, b);
     put_linears(f, b);
+    put_mtp(f, b);
     str_puts(b, "size          float ");
     str_bytes(b, f->size.float_bytes);
     str_puts(b, ", by the default recipe ");
@@ -335,6 +350,8 @@ static void put_json(const Facts *f, Str *b)
     for (int i = 0; i < f->nlabels; i++)
         str_printf(b, "%s\"%s\":{\"groups\":%lld,\"linears\":%lld}", i ? "," : "", f->label[i].label,
                    (long long)f->label[i].groups, (long long)f->label[i].linears);
+    str_printf(b, "},\"mtp\":{\"layers\":%lld,\"linears\":%lld,\"parameters\":%lld", (long long)f->mtp.layers,
+               (long long)f->mtp.linears, (long long)f->mtp.params);
     str_printf(b, "},\"alone\":%lld,\"size\":{\"float\":%llu,\"default\":%llu,\"scheme\":\"%s\",\"average_bits\":",
                (long long)f->alone, (unsigned long long)f->size.float_bytes, (unsigned long long)f->size.bytes,
                f->level);

@@ -54,6 +54,20 @@ has "$tmp/out" "stored as     7 linears FP8 E4M3 with E8M0 scales (100.0 KiB), 6
 exits 0 "info of a plain one" s info "$tmp/e8m0-plain"
 if grep -q "stored as" "$tmp/out"; then not_ok "a plain model has no such line"; else ok "a plain model has no such line"; fi
 
+# multi-token prediction layers are listed: three decoder layers of which config.json counts one
+mkdir "$tmp/mtp"
+cp tests/golden/models/llama/fp32/model.safetensors "$tmp/mtp"
+sed 's/"num_hidden_layers": *[0-9]*/"num_hidden_layers": 1/' tests/golden/models/llama/fp32/config.json >"$tmp/mtp/config.json"
+exits 0 "info with MTP layers" s info "$tmp/mtp"
+has "$tmp/out" "mtp layers    2 from model.layers.1 on: 14 linears, " "are listed"
+has "$tmp/out" "parameters: listed, not analysed" "and said not to be analysed"
+exits 0 "info as JSON" s info "$tmp/mtp" --format json
+has "$tmp/out" '"mtp":{"layers":2,"linears":14,"parameters":' "in JSON too"
+sed 's/"num_hidden_layers": 2/"num_hidden_layers": 1/' "$tmp/int4/config.json" >"$tmp/mtp/config.json"
+cp "$tmp/int4/model.safetensors" "$tmp/mtp"
+exits 0 "info with coded MTP layers" s info "$tmp/mtp"
+has "$tmp/out" "mtp layers    1 from model.layers.1 on: 7 linears, " "their codes count as linears, scales don't"
+
 # damage
 cat >"$tmp/damage.py" <<'PY'
 # damage.py SRC DST TENSOR OFFSET HEX: bytes of a tensor; OFFSET drop: leaves it out
