@@ -77,6 +77,12 @@ static int64_t group_size_of(const SaveOut *s)
     return g;
 }
 
+static void description(const SaveOut *s, char out[256])
+{
+    (void)s;
+    snprintf(out, 256, "quant_model_description.json");
+}
+
 static Status documents(SaveOut *s, Error *err)
 {
     Str out = {0};
@@ -106,6 +112,7 @@ static const SaveFormat format = {
     .parts = parts,
     .file_name = file_name,
     .index_name = index_name,
+    .description = description,
     .documents = documents,
 };
 

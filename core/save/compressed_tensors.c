@@ -195,6 +195,12 @@ static Status config_text(const SaveOut *s, Str *out, int *groups, Error *err)
     return out->oom ? error_nomem(err, "config.json") : ST_OK;
 }
 
+static void description(const SaveOut *s, char out[256])
+{
+    (void)s;
+    snprintf(out, 256, "config.json");
+}
+
 static Status documents(SaveOut *s, Error *err)
 {
     Str text = {0};
@@ -213,6 +219,7 @@ static const SaveFormat format = {
     .parts = parts,
     .file_name = file_name,
     .index_name = index_name,
+    .description = description,
     .documents = documents,
     .drops_zero = true,
 };

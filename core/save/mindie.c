@@ -62,13 +62,19 @@ static void index_name(const SaveOut *s, char out[256])
     snprintf(out, 256, "%s", save_limit(s->plan) ? "quant_model_weight.safetensors.index.json" : "");
 }
 
+static void description(const SaveOut *s, char out[256])
+{
+    char suffix[64];
+    suffix_of(s, suffix);
+    snprintf(out, 256, "quant_model_description%s.json", suffix);
+}
+
 static Status documents(SaveOut *s, Error *err)
 {
-    char suffix[64], name[128];
+    char name[256];
     const char *type = type_of(s);
     Str out = {0};
-    suffix_of(s, suffix);
-    snprintf(name, sizeof name, "quant_model_description%s.json", suffix);
+    description(s, name);
     for (size_t i = 0; i < s->layout.n; i++) {
         const OutTensor *t = &s->layout.t[i];
         str_puts(&out, i ? ",\n    " : "{\n    ");
@@ -89,6 +95,7 @@ static const SaveFormat format = {
     .parts = parts,
     .file_name = file_name,
     .index_name = index_name,
+    .description = description,
     .documents = documents,
 };
 

@@ -21,6 +21,8 @@ typedef struct SaveFormat {
     /* Name of file i of n, and of the index; "" when there is none. */
     void (*file_name)(const SaveOut *s, int i, int n, char out[256]);
     void (*index_name)(const SaveOut *s, char out[256]);
+    /* Name of the file that says what the weights are. */
+    void (*description)(const SaveOut *s, char out[256]);
     /* Everything besides the weights and their index, once these are in place. */
     Status (*documents)(SaveOut *s, Error *err);
     bool drops_zero;  /* parts depends on no_zero */

@@ -175,7 +175,7 @@ Status saveout_files(const SaveFormat *f, const SavePlan *plan, SaveFile **out, 
     if (st == ST_OK)
         st = saveout_layout(&s, NULL, &s.layout, err);
     if (st == ST_OK) {
-        *out = mem_zarray((size_t)s.layout.files + 1, sizeof **out);
+        *out = mem_zarray((size_t)s.layout.files + 2, sizeof **out);
         st = *out ? ST_OK : error_nomem(err, "the list of files");
     }
     for (int i = 0; st == ST_OK && i < s.layout.files; i++) {
@@ -186,6 +186,7 @@ Status saveout_files(const SaveFormat *f, const SavePlan *plan, SaveFile **out, 
     if (st == ST_OK) {
         f->index_name(&s, (*out)[*n].name);
         *n += (*out)[*n].name[0] != 0;
+        f->description(&s, (*out)[(*n)++].name);
     }
     layout_free(&s.layout);
     save_walk_free(&s.walk);

@@ -70,6 +70,9 @@ static long holder_of(int fd)
 
 static Status locked_error(const char *dir, long pid, Error *err)
 {
+    if (pid == (long)getpid())
+        return error_set(err, ST_IO, "another run of this program is writing to '%s' already: a recipe names each saver "
+                         "once", dir);
     return error_set(err, ST_IO, "another run (process %ld) is writing to '%s': wait for it or choose another folder",
                      pid, dir);
 }

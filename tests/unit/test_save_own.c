@@ -693,11 +693,13 @@ static void test_files(void **state)
     fixture_open(&x, "qwen3-bf16", "w8a8_dynamic", "ascendv1_saver", true);
     x.plan.part_bytes = 20000;
     ok(x.s->files(&x.plan, &files, &n, &err), &err);
-    assert_int_equal(n, 9);
+    assert_int_equal(n, 10);
     assert_string_equal(files[0].name, "quant_model_weights-00001-of-00008.safetensors");
     assert_int_equal(files[0].bytes, 15328); /* as recorded in sharded_tiny */
     assert_int_equal(files[7].bytes, 49240);
     assert_string_equal(files[8].name, "quant_model_weights.safetensors.index.json");
+    assert_string_equal(files[9].name, "quant_model_description.json");
+    assert_int_equal(files[9].bytes, 0);
     free(files);
     assert_false(dir_exists(x.target));
     fixture_close(&x);
