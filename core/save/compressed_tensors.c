@@ -185,7 +185,8 @@ static Status put_ignore(const SaveOut *s, Str *out, Error *err)
 
 static Status config_text(const SaveOut *s, Str *out, int *groups, Error *err)
 {
-    str_puts(out, "\"quantization_config\": {\n    \"version\": \"0.13.0\",\n    \"quant_method\": \"compressed-tensors\","
+    str_puts(out, "\"quantization_config\": {\n    \"version\": \"0.13.0\","
+                  "\n    \"quant_method\": \"compressed-tensors\","
                   "\n    \"sparsity_config\": {},\n    \"transform_config\": {},\n    \"config_groups\": {");
     *groups = put_groups(s, out);
     str_puts(out, "\n    },\n    \"format\": \"int-quantized\",\n    \"quantization_status\": \"compressed\","
@@ -230,8 +231,8 @@ static Status check(const SavePlan *plan, Error *err)
     RETURN_IF_ERROR(save_check_shapes(plan, &format, err));
     for (int64_t i = 0; i < plan->model->nlinears; i++)
         if (plan->level[i] > 0 && !is_native(plan, i)) {
-            save_warn(plan, "compressed_tensors has no form for %s ('%s'): as the original does, raw tensors are written "
-                      "that no loader takes", label_of(plan, i), plan->model->linears[i].name);
+            save_warn(plan, "compressed_tensors has no form for %s ('%s'): as the original does, raw tensors are "
+                      "written that no loader takes", label_of(plan, i), plan->model->linears[i].name);
             break;
         }
     return ST_OK;

@@ -302,7 +302,8 @@ static Status check_linear(const SaveOut *s, const SaveLinear *l, Error *err)
     if (l->weight->out != n->out || l->weight->in != n->in || l->weight->dtype != q->dtype)
         return error_set(err, ST_INTERNAL, "'%s': the weight handed over is not of the planned shape or type", n->name);
     if (!!n->bias != !!l->bias)
-        return error_set(err, ST_INTERNAL, "'%s': its bias %s", n->name, n->bias ? "is missing" : "is not in the model");
+        return error_set(err, ST_INTERNAL, "'%s': its bias %s", n->name,
+                         n->bias ? "is missing" : "is not in the model");
     return ST_OK;
 }
 

@@ -67,7 +67,7 @@ typedef struct Saver {
     /* Files it would write, with sizes: *out is the caller's (free). */
     Status (*files)(const SavePlan *plan, SaveFile **out, int *n, Error *err);
     /* Lays out every file under temporary names, checks target paths and free space. resume: continues a stopped run
-     * when the plan is the same (else ST_DATA says what differs); *first_layer = the first layer still to be written. */
+     * when the plan is the same (else ST_DATA says what differs); *first_layer: the first layer still to be written. */
     Status (*open)(void **self, const SavePlan *plan, bool resume, int *first_layer, Error *err);
     Status (*linear)(void *self, const SaveLinear *l, Error *err);
     /* This linear stays float after all (an expert that saw no token). */

@@ -53,8 +53,8 @@ static Status check_target(const char *dir, const char *model, Error *err)
     if (stat(dir, &a) != 0)
         return store_error(err, "open", dir, errno);
     if (stat(model, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
-        return error_set(err, ST_USAGE, "'%s' is the model's own folder: its weights would be replaced; give another one",
-                         dir);
+        return error_set(err, ST_USAGE, "'%s' is the model's own folder: its weights would be replaced; give "
+                         "another one", dir);
     if (access(dir, W_OK | X_OK) != 0)
         return store_error(err, "write into", dir, errno);
     return ST_OK;
@@ -71,8 +71,8 @@ static long holder_of(int fd)
 static Status locked_error(const char *dir, long pid, Error *err)
 {
     if (pid == (long)getpid())
-        return error_set(err, ST_IO, "another run of this program is writing to '%s' already: a recipe names each saver "
-                         "once", dir);
+        return error_set(err, ST_IO, "another run of this program is writing to '%s' already: a recipe names each "
+                         "saver once", dir);
     return error_set(err, ST_IO, "another run (process %ld) is writing to '%s': wait for it or choose another folder",
                      pid, dir);
 }
@@ -87,7 +87,8 @@ static Status take_lock(Store *s, Error *err)
     if (s->lock < 0)
         st = store_error(err, "open", path, errno);
     else if (flock(s->lock, LOCK_EX | LOCK_NB) != 0)
-        st = errno == EWOULDBLOCK ? locked_error(s->dir, holder_of(s->lock), err) : store_error(err, "lock", path, errno);
+        st = errno == EWOULDBLOCK ? locked_error(s->dir, holder_of(s->lock), err)
+                                  : store_error(err, "lock", path, errno);
     struct stat held, named;
     if (st == ST_OK && (fstat(s->lock, &held) != 0 || stat(path, &named) != 0 || held.st_ino != named.st_ino))
         st = error_set(err, ST_IO, "another run in '%s' has just ended: try again", s->dir);
@@ -232,8 +233,8 @@ static Status reserve(int fd, const char *dir, uint64_t size, Error *err)
     if (r != 0 && (errno == EOPNOTSUPP || errno == ENOSYS))
         r = ftruncate(fd, (off_t)size);
     if (r != 0 && errno == ENOSPC)
-        return error_set(err, ST_IO, "no room in '%s' for a file of %llu bytes: free some space or choose another folder",
-                         dir, (unsigned long long)size);
+        return error_set(err, ST_IO, "no room in '%s' for a file of %llu bytes: free some space or choose another "
+                         "folder", dir, (unsigned long long)size);
     if (r != 0 && errno == EFBIG)
         return error_set(err, ST_IO, "'%s' does not allow a file of %llu bytes: give a smaller part_file_size", dir,
                          (unsigned long long)size);
@@ -278,8 +279,8 @@ static Status check_space(const Store *s, const Layout *l, Error *err)
     uint64_t room = (uint64_t)v.f_bavail * v.f_frsize;
     if (need <= room)
         return ST_OK;
-    return error_set(err, ST_IO, "the files need %.2f GiB, '%s' has %.2f GiB free: free some space or choose another folder",
-                     (double)need / 0x1p30, s->dir, (double)room / 0x1p30);
+    return error_set(err, ST_IO, "the files need %.2f GiB, '%s' has %.2f GiB free: free some space or choose another "
+                     "folder", (double)need / 0x1p30, s->dir, (double)room / 0x1p30);
 }
 
 /* Nothing of an older run stays: its files belong to another layout. */
@@ -307,8 +308,8 @@ Status store_check(const Store *s, const Layout *l, const uint8_t *packed, Error
         bool good = stat(path, &st) == 0 && (moved || (uint64_t)st.st_size == l->size[f]);
         free(path);
         if (!good)
-            return error_set(err, ST_DATA, "the stopped run in '%s' can't be continued: a file of it is gone or damaged; "
-                             "run without --resume to start again", s->dir);
+            return error_set(err, ST_DATA, "the stopped run in '%s' can't be continued: a file of it is gone or "
+                             "damaged; run without --resume to start again", s->dir);
     }
     return ST_OK;
 }

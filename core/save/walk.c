@@ -76,7 +76,7 @@ static int rank_of(const char *const *order, const char *name)
     return i;
 }
 
-/* What follows "layers." in "model.layers.N.…" (Hugging Face) or "layers.N.…" (DeepSeek's own layout), else NULL. */
+/* What follows "layers." in "model.layers.N.…" (Hugging Face) or "layers.N.…" (DeepSeek's layout), else NULL. */
 static const char *after_layers(const char *name)
 {
     if (strncmp(name, "model.", 6) == 0)
