@@ -82,8 +82,11 @@ static Status check_levels(const Model *m, const QuantJobOptions *o, Error *err)
         if (level == 0)
             continue;
         const QConfig *c = &o->levels[level - 1];
-        if (qconfig_runnable(c))
+        if (qconfig_runnable(c)) {
+            if (qweight_check(&c->weight, m->linears[i].out, m->linears[i].in, err) != ST_OK)
+                return error_prefix(err, "'%s': ", m->linears[i].name);
             continue;
+        }
         qconfig_describe(c, text, sizeof text);
         return error_set(err, ST_USAGE,
                          "'%s': %s with act method '%s' and weight method '%s' can't be quantized by this build: choose "

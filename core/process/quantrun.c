@@ -164,6 +164,11 @@ static Status list_layers(QuantRun *q, Error *err)
                              q->o->nlevels);
         if (q->o->level[i] > 0 && !qconfig_runnable(&q->o->levels[q->o->level[i] - 1]))
             return error_set(err, ST_DATA, "'%s': its scheme can't be quantized by this build", m->linears[i].name);
+        if (q->o->level[i] > 0) {
+            Status st = qweight_check(&q->o->levels[q->o->level[i] - 1].weight, m->linears[i].out, m->linears[i].in, err);
+            if (st != ST_OK)
+                return error_prefix(err, "'%s': ", m->linears[i].name);
+        }
         q->first[layer + 1] = i + 1;
     }
     for (size_t l = 0; l < layers; l++)

@@ -50,7 +50,8 @@ static void flow_linear(const Npz *z, const LinearForm *f, const char *name, con
     memcpy(l.bias, npz_f32(z, NULL, "W.%s.bias", name), sizeof l.bias);
     memcpy(xq, x, sizeof xq);
     if (f) {
-        assert_int_equal(f->prepare(f->self, x, shape, 16, pool, NULL), ST_OK);
+        if (f->prepare)
+            assert_int_equal(f->prepare(f->self, x, shape, 16, pool, NULL), ST_OK);
         for (int s = 0; s < 3; s++)
             f->act(f->self, s, x + s * 96, 6, 16, 16, xq + s * 96);
         for (int row = 0; f->weight && row < 16; row += 4 + row * 2) /* in two panels */
@@ -96,49 +97,68 @@ static Status flow_weight(void *ctx, int64_t linear, float *w, Error *err)
     return ST_OK;
 }
 
-/* b_level 0: as the second, data-free processor of case static_dyn, which runs no calibration forward. */
-static void run_flow(const Npz *z, Pool *pool, const char *kase, int b_level)
+typedef struct Flow {
+    const Npz *z;
+    Pool *pool;
+    const char *kase, *method;
+    bool two;    /* b belongs to a second processor, which runs through what the first deployed */
+    int b_level; /* 0: as a data-free second processor, which runs no calibration forward */
+} Flow;
+
+static const char *const flow_names[] = {"layers.0.a", "layers.0.b", "layers.1.a", "layers.1.b"};
+
+static void flow_layer(const Flow *t, LayerForms *f, int layer, const float *x, float *y)
 {
-    static const char *const names[] = {"layers.0.a", "layers.0.b", "layers.1.a", "layers.1.b"};
-    Linear linears[4];
-    int16_t level[4] = {STATIC_ASYM, (int16_t)b_level, STATIC_ASYM, (int16_t)b_level};
-    QConfig q[NLEVELS];
-    fill_levels(q);
-    for (int i = 0; i < 4; i++)
-        linears[i] = (Linear){.name = names[i], .out = 16, .in = 16, .layer = i / 2, .group = i, .input = i};
-    Model m = {.linears = linears, .nlinears = 4, .cfg = {.layers = 2}};
-    FormsOptions o = {.levels = q, .level = level, .peer = true, .weight = DT_F32, .pool = pool,
-                      .read = flow_weight, .ctx = &(FlowFile){z, names}};
     const FormTypes f32 = {DT_F32, DT_F32, DT_F32};
     int64_t start[4] = {0, 6, 12, 18};
     Stream shape = {.samples = 3, .rows = 18, .width = 16, .start = start};
-    float x[18 * 16], a[18 * 16], y[18 * 16];
+    float a[18 * 16];
+    for (int pass = 0; pass <= (int)t->two; pass++) {
+        if (pass > 0)
+            assert_int_equal(layer_forms_stage(f, 1, FORM_DEPLOYED, &f32, NULL), ST_OK);
+        assert_int_equal(layer_forms_stage(f, t->two ? pass + 1 : 0, FORM_CALIBRATE, &f32, NULL), ST_OK);
+        flow_linear(t->z, f->table[0], flow_names[2 * layer], x, &shape, t->pool, a);
+        for (int i = 0; i < 18 * 16; i++)
+            a[i] = a[i] > 0 ? a[i] : 0;
+        flow_linear(t->z, f->table[1], flow_names[2 * layer + 1], a, &shape, t->pool, y);
+    }
+    for (int i = 0; i < 2; i++) {
+        QParam p;
+        DType T;
+        assert_int_equal(layer_forms_param(f, i, &p, &T), i == 0 || t->b_level != 0);
+        if (i == 1 && !t->b_level)
+            continue;
+        check_flow_weight(t->z, t->kase, flow_names[2 * layer + i], f, i);
+        check_flow_param(t->z, t->kase, flow_names[2 * layer + i], p);
+    }
+}
+
+static void run_flow(const Flow *t)
+{
+    Linear linears[4];
+    int16_t b_level = (int16_t)t->b_level, level[4] = {1, b_level, 1, b_level};
+    QConfig q[2] = {qconfig_default(), qconfig_default()};
+    for (int i = 0; i < 2; i++)
+        snprintf(q[i].weight.method, sizeof q[i].weight.method, "%s", t->method);
+    for (int i = 0; i < 4; i++)
+        linears[i] = (Linear){.name = flow_names[i], .out = 16, .in = 16, .layer = i / 2, .group = i, .input = i};
+    Model m = {.linears = linears, .nlinears = 4, .cfg = {.layers = 2}};
+    FormsOptions o = {.levels = q, .level = level, .peer = true, .weight = DT_F32, .pool = t->pool,
+                      .read = flow_weight, .ctx = &(FlowFile){t->z, flow_names}};
+    float x[18 * 16], y[18 * 16];
     for (int s = 0; s < 3; s++)
-        memcpy(x + s * 96, npz_f32(z, NULL, "x%d", s), 96 * sizeof *x);
+        memcpy(x + s * 96, npz_f32(t->z, NULL, "x%d", s), 96 * sizeof *x);
     for (int layer = 0; layer < 2; layer++) {
         LayerForms f;
         assert_int_equal(layer_forms_init(&f, &m, &o, 2 * layer, 2, NULL), ST_OK);
-        assert_int_equal(layer_forms_stage(&f, 0, FORM_CALIBRATE, &f32, NULL), ST_OK);
-        flow_linear(z, f.table[0], names[2 * layer], x, &shape, pool, a);
-        for (int i = 0; i < 18 * 16; i++)
-            a[i] = a[i] > 0 ? a[i] : 0;
-        flow_linear(z, f.table[1], names[2 * layer + 1], a, &shape, pool, y);
-        for (int i = 0; i < 2; i++) {
-            QParam p;
-            DType T;
-            assert_int_equal(layer_forms_param(&f, i, &p, &T), i == 0 || b_level != 0);
-            if (i == 0 || b_level)
-                check_flow_weight(z, kase, names[2 * layer + i], &f, i);
-            if (i == 0 || b_level)
-                check_flow_param(z, kase, names[2 * layer + i], p);
-        }
+        flow_layer(t, &f, layer, x, y);
         layer_forms_fini(&f);
         memcpy(x, y, sizeof x);
         for (int s = 0; s < 3 && layer == 0; s++) {
-            const float *want = npz_f32(z, NULL, "%s.layer1_in%d", kase, s);
+            const float *want = npz_f32(t->z, NULL, "%s.layer1_in%d", t->kase, s);
             for (int i = 0; i < 96; i++)
                 if (fabsf(y[s * 96 + i] - want[i]) > 1e-6f)
-                    fail_msg("%s: layer 1 gets %.9g in sample %d, wanted %.9g", kase, (double)y[s * 96 + i], s,
+                    fail_msg("%s: layer 1 gets %.9g in sample %d, wanted %.9g", t->kase, (double)y[s * 96 + i], s,
                              (double)want[i]);
         }
     }
@@ -150,9 +170,13 @@ static void flow_equals_the_recorded_one(void **state)
     Npz *z = npz_open("tests/golden/quant/flow.npz");
     Pool *pool;
     assert_int_equal(pool_new(&pool, 2, NULL), ST_OK);
-    run_flow(z, pool, "static", STATIC_ASYM);
-    run_flow(z, pool, "group", STATIC_ASYM);
-    run_flow(z, pool, "static_dyn", 0);
+    const Flow cases[] = {
+        {z, pool, "static", "minmax", false, 1}, {z, pool, "group", "minmax", false, 1},
+        {z, pool, "static_dyn", "minmax", false, 0}, {z, pool, "two", "minmax", true, 2},
+        {z, pool, "gptq", "gptq", false, 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        run_flow(&cases[i]);
     pool_free(pool);
     npz_free(z);
 }

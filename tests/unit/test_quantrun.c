@@ -12,6 +12,8 @@
 
 #include "io/safetensors.h"
 #include "math/convert.h"
+#include "process/quantizer.h"
+#include "process/quantjob.h"
 #include "process/quantrun.h"
 #include "recipe/recipe.h"
 #include "tests/lib/bench.h"
@@ -264,10 +266,491 @@ static void recorded_runs_are_reproduced(void **state)
     assert_int_equal(bad, 0);
 }
 
+/* ---- what is written gives the error that is measured ---- */
+
+/* A saver that keeps what it is given. */
+typedef struct Kept {
+    int64_t n;
+    QWeight *w;      /* [n] own copies, code NULL: float */
+    SaveLinear *l;   /* [n] */
+    SaveCache cache[8];
+    float *scales[8];
+    int caches, layers_done, stop_after, first_layer;
+    bool finished, closed, kept;
+    const char *fault; /* a linear whose writing fails */
+} Kept;
+static Kept *sink; /* of the run under test */
+
+static Status keep_open(void **self, const SavePlan *plan, bool resume, int *first_layer, Error *err)
+{
+    (void)plan, (void)err;
+    *self = sink;
+    *first_layer = resume ? sink->first_layer : 0;
+    return ST_OK;
+}
+
+static Status keep_linear(void *self, const SaveLinear *l, Error *err)
+{
+    Kept *k = self;
+    const QWeight *w = l->weight;
+    QWeight *c = &k->w[l->linear];
+    if (k->fault && l->linear == k->n - 1)
+        return error_set(err, ST_IO, "%s", k->fault);
+    assert_null(c->code); /* once */
+    assert_int_equal(qweight_init(c, &l->config->weight, w->out, w->in, err), ST_OK);
+    size_t n = (size_t)(w->out * w->groups);
+    memcpy(c->code, w->code, (size_t)(w->out * w->in));
+    if (w->scale)
+        memcpy(c->scale, w->scale, n * sizeof *w->scale);
+    if (w->offset)
+        memcpy(c->offset, w->offset, n * sizeof *w->offset);
+    if (w->exponent)
+        memcpy(c->exponent, w->exponent, n);
+    if (w->outer)
+        memcpy(c->outer, w->outer, (size_t)(w->out * w->outer_blocks) * sizeof *w->outer);
+    k->l[l->linear] = *l;
+    return ST_OK;
+}
+
+static Status keep_keep_float(void *self, int64_t linear, Error *err)
+{
+    (void)err;
+    Kept *k = self;
+    assert_null(k->w[linear].code);
+    return ST_OK;
+}
+
+static Status keep_cache(void *self, const SaveCache *c, Error *err)
+{
+    (void)err;
+    Kept *k = self;
+    assert_true(k->caches < 8);
+    float *all = malloc(4 * (size_t)c->n * sizeof *all);
+    const float *from[] = {c->k_scale, c->k_offset, c->v_scale, c->v_offset};
+    assert_non_null(all);
+    for (int i = 0; i < 4; i++)
+        memcpy(all + i * c->n, from[i], (size_t)c->n * sizeof *all);
+    k->scales[k->caches] = all;
+    k->cache[k->caches++] = *c;
+    return ST_OK;
+}
+
+static Cancel stop;
+
+static Status keep_layer_done(void *self, int layer, Error *err)
+{
+    (void)err;
+    Kept *k = self;
+    k->layers_done = layer + 1;
+    if (k->stop_after == k->layers_done)
+        atomic_store(&stop.level, 1);
+    return ST_OK;
+}
+
+static Status keep_finish(void *self, Error *err)
+{
+    (void)err;
+    ((Kept *)self)->finished = true;
+    return ST_OK;
+}
+
+static void keep_close(void *self, bool keep)
+{
+    ((Kept *)self)->closed = true;
+    ((Kept *)self)->kept = keep;
+}
+
+static const Saver keeper = {.type = "keeper", .open = keep_open, .linear = keep_linear, .keep_float = keep_keep_float,
+                             .cache = keep_cache, .layer_done = keep_layer_done, .finish = keep_finish,
+                             .close = keep_close};
+
+static void kept_init(Kept *k, int64_t n)
+{
+    *k = (Kept){.n = n, .w = calloc((size_t)n, sizeof *k->w), .l = calloc((size_t)n, sizeof *k->l), .stop_after = -1};
+    assert_true(k->w && k->l);
+    sink = k;
+}
+
+static void kept_fini(Kept *k)
+{
+    for (int64_t i = 0; i < k->n; i++)
+        qweight_fini(&k->w[i]);
+    for (int i = 0; i < k->caches; i++)
+        free(k->scales[i]);
+    free(k->w);
+    free(k->l);
+}
+
+static Status run_kept(TestRun *b, const char *yaml, const QConfig *q, const int16_t *level, const TokenSet *calib,
+                       bool resume, QuantRunResult *res, Error *err)
+{
+    const Saver *savers[] = {&keeper};
+    SavePlan plan = {.model = b->m, .levels = q, .nlevels = 1, .level = level};
+    Recipe *r;
+    ok(yaml ? recipe_parse(&r, yaml, strlen(yaml), "t.yaml", NULL, err) : recipe_default(&r, err), err);
+    QuantRunOptions o = {.recipe = r, .level = level, .levels = q, .nlevels = 1, .calib = calib, .savers = savers,
+                         .plans = &plan, .nsavers = 1, .resume = resume};
+    Status st = quantrun(b->r, &o, res, err);
+    recipe_free(r);
+    return st;
+}
+
+/* Dequantizes and fake-quantizes by itself, as a runtime would. */
+typedef struct Runtime {
+    const SaveLinear *l;
+    const QWeight *w;
+} Runtime;
+
+static void runtime_weight(void *self, int64_t row0, int64_t rows, int64_t in, float *w)
+{
+    const Runtime *t = self;
+    const QWeight *q = t->w;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < in; i++) {
+            int64_t o = row0 + r, g = o * q->groups + i / q->group;
+            uint8_t c = q->code[o * in + i];
+            static const float e2m1[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+            float v = q->dtype == QT_FP8_E4M3 || q->dtype == QT_MXFP8
+                          ? (c & 128 ? -1.0f : 1.0f) * ((c >> 3 & 15) ? ldexpf(1 + (float)(c & 7) / 8, (c >> 3 & 15) - 7)
+                                                                      : ldexpf((float)(c & 7), -9))
+                      : q->dtype == QT_MXFP4 ? (c & 8 ? -1.0f : 1.0f) * e2m1[c & 7]
+                                             : (float)(int8_t)c - (q->offset ? q->offset[g] : 0);
+            v *= q->exponent ? ldexpf(1, q->exponent[g] - 127) : q->scale[g];
+            w[r * in + i] = q->outer ? v * q->outer[o * q->outer_blocks + i / q->outer_block] : v;
+        }
+}
+
+static void runtime_act(void *self, int sample, const float *x, int64_t rows, int64_t in, int64_t ld, float *out)
+{
+    (void)sample;
+    const Runtime *t = self;
+    const QSpec *a = &t->l->config->act;
+    for (int64_t r = 0; r < rows; r++) {
+        float most = 0;
+        for (int64_t i = 0; i < in; i++)
+            most = fmaxf(most, fabsf(x[r * ld + i]));
+        float s = fmaxf(most / 127, 0x1p-23f), o = 0;
+        if (a->scope == QS_PER_TENSOR) {
+            s = t->l->act.scale;
+            o = t->l->act.offset;
+        }
+        for (int64_t i = 0; i < in; i++) {
+            float v = x[r * ld + i], q = fminf(fmaxf(rintf(v / s + o), -128), 127);
+            out[r * in + i] = a->dtype == QT_FLOAT ? v : (q - o) * s;
+        }
+        if (a->dtype == QT_FP8_E4M3 || a->scope == QS_PER_BLOCK || a->scope == QS_DUAL_SCALE)
+            act_quantizer_find(a)->rows(a, NULL, x + r * ld, 1, in, ld, DT_F32, false, out + r * in);
+    }
+}
+
+static void run_runtime(TestRun *b, const Kept *k, Stream *s)
+{
+    const Model *m = b->m;
+    LinearForm *form = calloc((size_t)m->nlinears, sizeof *form);
+    Runtime *t = calloc((size_t)m->nlinears, sizeof *t);
+    const LinearForm **table = calloc((size_t)m->nlinears, sizeof *table);
+    Error err = {0};
+    assert_true(form && t && table);
+    for (int64_t i = 0; i < m->nlinears; i++) {
+        t[i] = (Runtime){&k->l[i], &k->w[i]};
+        form[i] = (LinearForm){.weight = runtime_weight, .act = runtime_act, .self = &t[i]};
+        table[i] = k->w[i].code ? &form[i] : NULL;
+    }
+    for (int layer = 0; layer < m->cfg.layers; layer++) {
+        Variant v = {.forms = table + m->layers[layer].first};
+        ok(runner_layer(b->r, layer, &v, s, s, NULL, 0, &err), &err);
+    }
+    free(form);
+    free(t);
+    free(table);
+}
+
+static double distance(const Stream *a, const Stream *b)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < a->rows * a->width; i++)
+        sum += ((double)a->data[i] - (double)b->data[i]) * ((double)a->data[i] - (double)b->data[i]);
+    return sqrt(sum);
+}
+
+typedef struct Scenario {
+    QType at;
+    QScope as;
+    bool asym; /* activations symmetric */
+    const char *am;
+    QType wt;
+    QScope ws;
+    bool wsym;
+    const char *wm;
+} Scenario;
+
+static const Scenario scenarios[] = {
+    {QT_INT8, QS_PER_TENSOR, false, "minmax", QT_INT8, QS_PER_CHANNEL, true, "minmax"},
+    {QT_INT8, QS_PER_TENSOR, true, "histogram", QT_INT8, QS_PER_CHANNEL, true, "ssz"},
+    {QT_INT8, QS_PER_TENSOR, false, "minmax", QT_INT8, QS_PER_CHANNEL, true, "gptq"},
+    {QT_INT8, QS_PER_TENSOR, false, "minmax", QT_INT8, QS_PER_CHANNEL, true, "w8a8s"},
+    {QT_INT8, QS_PER_TOKEN, true, "minmax", QT_INT8, QS_PER_CHANNEL, true, "gptq"},
+    {QT_INT8, QS_PER_TOKEN, true, "minmax", QT_INT8, QS_PER_GROUP, false, "gptq"},
+    {QT_INT8, QS_PER_TOKEN, true, "minmax", QT_INT4, QS_PER_CHANNEL, true, "ssz"},
+    {QT_INT8, QS_PER_TOKEN, true, "minmax", QT_INT4, QS_PER_CHANNEL, true, "gptq"},
+    {QT_INT8, QS_PD_MIX, false, "minmax", QT_INT8, QS_PER_CHANNEL, true, "minmax"},
+    {QT_FLOAT, QS_PER_TENSOR, true, "none", QT_INT8, QS_PER_CHANNEL, false, "gptq"},
+    {QT_FLOAT, QS_PER_TENSOR, true, "none", QT_INT8, QS_PER_GROUP, true, "gptq"},
+    {QT_FLOAT, QS_PER_TENSOR, true, "none", QT_INT4, QS_PER_GROUP, true, "minmax"},
+    {QT_FP8_E4M3, QS_PER_TOKEN, true, "minmax", QT_FP8_E4M3, QS_PER_CHANNEL, true, "minmax"},
+    {QT_MXFP8, QS_PER_BLOCK, true, "minmax", QT_MXFP8, QS_PER_BLOCK, true, "mse_round"},
+    {QT_MXFP8, QS_PER_BLOCK, true, "minmax", QT_MXFP4, QS_PER_BLOCK, true, "minmax"},
+    {QT_MXFP4, QS_PER_BLOCK, true, "minmax", QT_MXFP4, QS_PER_BLOCK, true, "fouroversix"},
+    {QT_MXFP4, QS_PER_BLOCK, true, "minmax", QT_MXFP4, QS_PER_BLOCK, true, "ceil_x"},
+    {QT_MXFP4, QS_DUAL_SCALE, true, "dualscale", QT_MXFP4, QS_DUAL_SCALE, true, "dualscale"},
+};
+
+static QConfig config_of(const Scenario *c)
+{
+    QConfig q = {.act = {.dtype = c->at, .scope = c->as, .symmetric = c->asym},
+                 .weight = {.dtype = c->wt, .scope = c->ws, .symmetric = c->wsym}};
+    snprintf(q.act.method, sizeof q.act.method, "%s", c->am);
+    snprintf(q.weight.method, sizeof q.weight.method, "%s", c->wm);
+    q.weight.group_size = c->ws == QS_PER_GROUP ? 32 : 0;
+    q.act.ext.dual_block = q.weight.ext.dual_block = c->ws == QS_DUAL_SCALE ? 64 : 0;
+    q.weight.ext.search = strcmp(c->wm, "ceil_x") == 0;
+    return q;
+}
+
+static void check_scenario(TestRun *b, const Scenario *c, const TokenSet *calib, const TokenSet *eval)
+{
+    QConfig q = config_of(c);
+    int16_t level[64];
+    Error err = {0};
+    char text[96];
+    Stream s[2], plain, written, *streams[2] = {&s[0], &s[1]};
+    QuantJob *job;
+    Kept k;
+    QuantRunResult res;
+    qconfig_describe(&q, text, sizeof text);
+    assert_true(b->m->nlinears <= 64 && qconfig_runnable(&q));
+    for (int i = 0; i < 64; i++)
+        level[i] = i % 5 != 3;
+    QuantJobOptions o = {.levels = &q, .nlevels = 1, .level = level};
+    ok(quantjob_new(&job, b->m, &o, &err), &err);
+    ok(runner_embed(b->r, calib, &s[0], &err), &err);
+    ok(runner_embed(b->r, eval, &s[1], &err), &err);
+    ok(stream_copy(&plain, &s[1], &err), &err);
+    ok(stream_copy(&written, &s[1], &err), &err);
+    Schedule plan = {.first = 0, .last = b->m->cfg.layers, .job = quantjob_layer_job(job)};
+    ok(schedule_layers(b->r, streams, 2, &plan, &err), &err);
+    kept_init(&k, b->m->nlinears);
+    ok(run_kept(b, NULL, &q, level, calib, false, &res, &err), &err);
+    assert_true(k.finished && k.closed && k.layers_done == b->m->cfg.layers);
+    for (int64_t i = 0; i < k.n; i++)
+        assert_int_equal(k.w[i].code != NULL, level[i] != 0);
+    run_runtime(b, &k, &written);
+    for (int layer = 0; layer < b->m->cfg.layers; layer++)
+        ok(runner_layer(b->r, layer, NULL, &plain, &plain, NULL, 0, &err), &err);
+    double effect = distance(&plain, &written), off = distance(&s[1], &written);
+    print_message("%-28s %s: effect %.4g, measured differs from written by %.2g\n", text, c->wm, effect, off);
+    assert_true(effect > 0 && off < 0.01 * effect);
+    kept_fini(&k);
+    quantjob_free(job);
+    stream_fini(&s[0]);
+    stream_fini(&s[1]);
+    stream_fini(&plain);
+    stream_fini(&written);
+}
+
+static void what_is_written_gives_the_measured_error(void **state)
+{
+    (void)state;
+    static const int calib_len[] = {40, 1, 60, 33}, eval_len[] = {50, 17};
+    TestRun b;
+    test_run_open(&b, FORMATS "_models/qwen3-fp32", ARITH_FP32, 2, NULL);
+    TokenSet *calib = test_tokens(calib_len, 4, b.m->cfg.vocab, 1), *eval = test_tokens(eval_len, 2, b.m->cfg.vocab, 2);
+    for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++)
+        check_scenario(&b, &scenarios[i], calib, eval);
+    test_tokens_free(calib);
+    test_tokens_free(eval);
+    test_run_close(&b);
+}
+
+/* ---- stopping, going on, and what can be wrong ---- */
+
+static void same_kept(const Kept *a, const Kept *b, int64_t from)
+{
+    for (int64_t i = from; i < a->n; i++) {
+        assert_int_equal(a->w[i].code != NULL, b->w[i].code != NULL);
+        if (!a->w[i].code)
+            continue;
+        assert_memory_equal(a->w[i].code, b->w[i].code, (size_t)(a->w[i].out * a->w[i].in));
+        assert_memory_equal(&a->l[i].act, &b->l[i].act, sizeof a->l[i].act);
+    }
+}
+
+static void a_stopped_run_goes_on_to_the_same_result(void **state)
+{
+    (void)state;
+    static const int len[] = {20, 31};
+    static const char *const methods[] = {"minmax", "gptq"};
+    for (int i = 0; i < 4; i++) {
+        TestRun b;
+        QuantRunResult res;
+        Error err = {0};
+        Kept whole, part, rest;
+        QConfig q = qconfig_default();
+        int16_t level[64];
+        snprintf(q.weight.method, sizeof q.weight.method, "%s", methods[i / 2]);
+        for (int k = 0; k < 64; k++)
+            level[k] = k != 2;
+        atomic_store(&stop.level, 0);
+        test_run_open(&b, FORMATS "_models/llama-fp32", ARITH_FP32, 1 + i % 2 * 2, &stop);
+        TokenSet *calib = test_tokens(len, 2, b.m->cfg.vocab, 7);
+        kept_init(&whole, b.m->nlinears);
+        ok(run_kept(&b, NULL, &q, level, calib, false, &res, &err), &err);
+        assert_true(whole.finished && whole.closed && !whole.kept);
+        assert_int_equal(res.quantized + res.floats, b.m->nlinears);
+        assert_int_equal(res.floats, 1);
+        assert_true(res.bytes_read > 0 && res.bound > 0);
+        kept_init(&part, b.m->nlinears);
+        part.stop_after = 1;
+        assert_int_equal(run_kept(&b, NULL, &q, level, calib, false, &res, &err), ST_CANCELLED);
+        assert_true(!part.finished && part.closed && part.kept);
+        atomic_store(&stop.level, 0);
+        kept_init(&rest, b.m->nlinears);
+        rest.first_layer = 1;
+        ok(run_kept(&b, NULL, &q, level, calib, true, &res, &err), &err);
+        assert_int_equal(res.layers_resumed, 1);
+        int64_t from = b.m->layers[1].first;
+        for (int64_t k = 0; k < from; k++)
+            assert_null(rest.w[k].code);
+        same_kept(&whole, &rest, from);
+        kept_fini(&whole);
+        kept_fini(&part);
+        kept_fini(&rest);
+        test_tokens_free(calib);
+        test_run_close(&b);
+    }
+}
+
+static const char cache_yaml[] = "apiversion: modelslim_v1\nspec:\n  process:\n  - type: dynamic_cache\n    qconfig:\n"
+                                 "      scope: per_channel\n      dtype: int8\n      symmetric: true\n"
+                                 "      method: minmax\n    include: ['*.0.self_attn']\n";
+
+static void ours_remembers_every_sample_of_a_cache(void **state)
+{
+    (void)state;
+    static const int one[] = {20, 31}, other[] = {31, 20};
+    TestRun b;
+    QuantRunResult res;
+    Error err = {0};
+    Kept k[2];
+    QConfig q = qconfig_default();
+    int16_t level[64] = {0};
+    test_run_open(&b, FORMATS "_models/qwen3-fp32", ARITH_FP32, 2, NULL);
+    TokenSet *a = test_tokens(one, 2, b.m->cfg.vocab, 7), *c = test_tokens(other, 2, b.m->cfg.vocab, 8);
+    memcpy(c->ids, a->ids + 20, 31 * sizeof *c->ids); /* the same texts the other way round */
+    memcpy(c->ids + 31, a->ids, 20 * sizeof *c->ids);
+    for (int i = 0; i < 2; i++) {
+        kept_init(&k[i], b.m->nlinears);
+        ok(run_kept(&b, cache_yaml, &q, level, i ? c : a, false, &res, &err), &err);
+        assert_int_equal(k[i].caches, 1);
+        assert_int_equal(k[i].cache[0].dtype, DT_F32);
+        assert_int_equal(k[i].cache[0].n, b.m->cfg.kv_heads * b.m->cfg.head_dim);
+    }
+    int64_t n = k[0].cache[0].n;
+    for (int64_t i = 0; i < 4 * n; i++)
+        if (fabsf(k[0].scales[0][i] - k[1].scales[0][i]) > 1e-5f * k[0].scales[0][i])
+            fail_msg("channel %lld: %g and %g", (long long)(i % n), (double)k[0].scales[0][i],
+                     (double)k[1].scales[0][i]);
+    kept_fini(&k[0]);
+    kept_fini(&k[1]);
+    assert_int_equal(run_kept(&b, cache_yaml, &q, level, NULL, false, &res, &err), ST_DATA);
+    assert_non_null(strstr(err.text, "calibration"));
+    test_tokens_free(a);
+    test_tokens_free(c);
+    test_run_close(&b);
+}
+
+static void experts_without_a_token_stay_float(void **state)
+{
+    (void)state;
+    static const int len[] = {1};
+    TestRun b;
+    QuantRunResult res;
+    Error err = {0};
+    Kept k;
+    QConfig q = qconfig_default();
+    int16_t level[256];
+    test_run_open(&b, FORMATS "_models/qwen3_moe-bf16", ARITH_FP32, 2, NULL);
+    assert_true(b.m->nlinears <= 256);
+    for (int i = 0; i < 256; i++)
+        level[i] = 1;
+    TokenSet *calib = test_tokens(len, 1, b.m->cfg.vocab, 7);
+    kept_init(&k, b.m->nlinears);
+    ok(run_kept(&b, NULL, &q, level, calib, false, &res, &err), &err);
+    assert_int_equal(res.unseen, 2 * 3 * (b.m->cfg.moe.experts - b.m->cfg.moe.top_k)); /* two layers, one token */
+    assert_non_null(strstr(res.first_unseen, ".experts."));
+    int64_t floats = 0;
+    for (int64_t i = 0; i < k.n; i++)
+        floats += k.w[i].code == NULL;
+    assert_int_equal(floats, res.unseen);
+    kept_fini(&k);
+    q.act = (QSpec){.dtype = QT_INT8, .scope = QS_PER_TOKEN, .symmetric = true, .method = "minmax"};
+    kept_init(&k, b.m->nlinears); /* needs no data: all of them, and no text */
+    ok(run_kept(&b, NULL, &q, level, NULL, false, &res, &err), &err);
+    assert_int_equal(res.unseen, 0);
+    assert_int_equal(res.quantized, b.m->nlinears);
+    kept_fini(&k);
+    test_tokens_free(calib);
+    test_run_close(&b);
+}
+
+static void what_is_wrong_is_said_in_a_line(void **state)
+{
+    (void)state;
+    static const int len[] = {9};
+    TestRun b;
+    QuantRunResult res;
+    Error err = {0};
+    Kept k;
+    QConfig q = qconfig_default();
+    int16_t level[64];
+    for (int i = 0; i < 64; i++)
+        level[i] = 1;
+    test_run_open(&b, FORMATS "_models/qwen3-fp32", ARITH_FP32, 2, NULL);
+    TokenSet *calib = test_tokens(len, 1, b.m->cfg.vocab, 7);
+    kept_init(&k, b.m->nlinears);
+    k.fault = "disk full";
+    assert_int_equal(run_kept(&b, NULL, &q, level, calib, false, &res, &err), ST_IO);
+    assert_true(!k.finished && k.closed && k.kept && k.layers_done == b.m->cfg.layers - 1);
+    kept_fini(&k);
+    kept_init(&k, b.m->nlinears);
+    q.weight = (QSpec){.dtype = QT_INT8, .scope = QS_PER_GROUP, .symmetric = true, .method = "gptq", .group_size = 24};
+    q.act = (QSpec){.dtype = QT_FLOAT, .scope = QS_PER_TENSOR, .symmetric = true, .method = "none"};
+    assert_int_equal(run_kept(&b, NULL, &q, level, calib, false, &res, &err), ST_DATA);
+    assert_non_null(strstr(err.text, "layers.0.self_attn.q_proj"));
+    assert_non_null(strstr(err.text, "24"));
+    assert_false(k.closed); /* before anything was opened */
+    q = qconfig_default();
+    RunnerOptions small = {.pool = b.pool, .mem_limit = 200000};
+    TestRun t = b;
+    ok(runner_new(&t.r, b.m, &small, &err), &err);
+    assert_int_equal(run_kept(&t, NULL, &q, level, calib, false, &res, &err), ST_NOMEM);
+    assert_non_null(strstr(err.text, "--mem"));
+    assert_false(k.closed);
+    runner_free(t.r);
+    kept_fini(&k);
+    test_tokens_free(calib);
+    test_run_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(recorded_runs_are_reproduced),
+        cmocka_unit_test(what_is_written_gives_the_measured_error),
+        cmocka_unit_test(a_stopped_run_goes_on_to_the_same_result),
+        cmocka_unit_test(ours_remembers_every_sample_of_a_cache),
+        cmocka_unit_test(experts_without_a_token_stay_float),
+        cmocka_unit_test(what_is_wrong_is_said_in_a_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
