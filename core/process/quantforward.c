@@ -66,7 +66,7 @@ static Status forward_unit(QuantRun *q, int layer, int k, bool wide, bool last, 
         RETURN_IF_ERROR(stage_unit(&q->units[i], forms, FORM_DEPLOYED, &t, err));
     RETURN_IF_ERROR(stage_unit(&q->units[k], forms, FORM_CALIBRATE, &t, err));
     if (!last && !q->y.data)
-        RETURN_IF_ERROR(stream_init(&q->y, q->x.samples, q->x.start, q->x.width, err));
+        RETURN_IF_ERROR(stream_copy(&q->y, &q->x, err));
     watch->T = t.inner;
     VariantDtype dtype = q->wide ? VARIANT_WIDE : wide ? VARIANT_MIXED : VARIANT_MODEL;
     RETURN_IF_ERROR(pass(q, layer, forms, dtype, last ? &q->x : &q->y, watch, err));

@@ -162,3 +162,8 @@ bool quantjob_act_param(const QuantJob *q, int64_t linear, float *scale, float *
     *offset = q->found[linear].offset;
     return true;
 }
+
+uint64_t quantjob_bytes(const Model *m, const QuantJobOptions *o, int threads)
+{
+    return layer_forms_bytes(m, o->levels, o->level, o->peer, threads);
+}

@@ -29,6 +29,8 @@ void quantjob_free(QuantJob *q);
 LayerJob quantjob_layer_job(QuantJob *q);
 /* Over the layers run so far, and what went before: the start value is quantjob_new's {0, 0, -1} unless set. */
 Unseen *quantjob_unseen(QuantJob *q);
+/* Bytes that it needs beside the runner's: Hessians, and weights that are quantized as a whole. For planners. */
+uint64_t quantjob_bytes(const Model *m, const QuantJobOptions *o, int threads);
 /* Static activation parameters found for a linear (scale, offset); false when it has none. */
 bool quantjob_act_param(const QuantJob *q, int64_t linear, float *scale, float *offset);
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "model/weight.h"
 #include "process/cachelayers.h"
 #include "process/quantrun_impl.h"
 
@@ -82,7 +83,7 @@ static uint64_t largest_weight(const QuantRunOptions *o, const Model *m)
         uint64_t bytes = n * sizeof(float) + qweight_bytes(q, l->out, l->in);
         bytes += w && w->scratch ? w->scratch(q, l->out, l->in) : 0;
         most = bytes > most ? bytes : most;
-        uint64_t size = n * (uint64_t)dtype_size(l->weight->dtype);
+        uint64_t size = weight_bytes(l);
         raw = size > raw ? size : raw;
     }
     return most + 2 * raw; /* the next one is read meanwhile */

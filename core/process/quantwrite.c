@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/weight.h"
 #include "process/quantrun_impl.h"
 
 /* One layer's weights, one after the other: read, quantized, handed to every saver. */
@@ -60,7 +61,7 @@ static Status write_linear(QuantRun *q, int layer, LayerForms *forms, int64_t i,
     free(bias);
     qweight_fini(&w);
     q->out->quantized++;
-    q->out->bytes_read += (uint64_t)(lin->out * lin->in) * (uint64_t)dtype_size(lin->weight->dtype);
+    q->out->bytes_read += weight_bytes(lin);
     q->out->bytes_written += scheme_bytes(l.scheme, lin->name, lin->out, lin->in, qconfig_group(c), q->m->cfg.dtype);
     return st;
 }

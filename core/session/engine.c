@@ -307,6 +307,8 @@ Status engine_measure(Session *s, Job *j, Error *err)
     int64_t rows = e->calib->start[e->calib->samples] + e->eval->start[e->eval->samples];
     int64_t a = longest(e->calib), b = longest(e->eval);
     uint64_t need = runner_estimate(s->model, rows, a > b ? a : b, pool_threads(e->pool), true);
+    QuantJobOptions levels = {.levels = j->levels, .nlevels = j->nlevels, .level = j->level, .peer = j->opt.peer};
+    need += quantjob_bytes(s->model, &levels, pool_threads(e->pool));
     RETURN_IF_ERROR(new_runner(e, j, states_cap(e, j) + reference_bytes(e), need, err));
     RETURN_IF_ERROR(ensure_lab(e, j, err));
     tell(e, "measuring", 0, s->model->cfg.layers);
