@@ -94,8 +94,8 @@ Status cache_watch_params(const CacheWatch *w, int side, const QSpec *q, DType T
     const struct CacheSide *s = &w->side[side];
     const char *what = side ? "values" : "keys";
     if (!s->done || s->samples == 0)
-        return error_set(err, ST_DATA, "the %s of layer %d were not seen: its attention has no cache of this kind", what,
-                         w->layer);
+        return error_set(err, ST_DATA, "the %s of layer %d were not seen: its attention has no cache of this kind",
+                         what, w->layer);
     *n = s->width;
     *scale = mem_array(2 * (size_t)s->width, sizeof **scale);
     if (!*scale)
@@ -105,8 +105,9 @@ Status cache_watch_params(const CacheWatch *w, int side, const QSpec *q, DType T
         if (!isfinite(s->mn[c]) || !isfinite(s->mx[c])) {
             free(*scale);
             *scale = NULL;
-            return error_set(err, ST_DATA, "the %s of layer %d hold NaN or Inf (channel %lld): keep the layers before it "
-                             "in float", what, w->layer, (long long)c);
+            return error_set(err, ST_DATA,
+                             "the %s of layer %d hold NaN or Inf (channel %lld): keep the layers before it in float",
+                             what, w->layer, (long long)c);
         }
         QParam p = intquant_param(s->mn[c], s->mx[c], 8, q->symmetric, T);
         (*scale)[c] = p.scale;

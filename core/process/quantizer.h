@@ -19,7 +19,8 @@ typedef struct QuantKey {
     int sym; /* 1, 0, or -1 = either */
 } QuantKey;
 
-/* Fixed parameters of an activation, and the bounds its fake-quantized values are cut to (-INFINITY, INFINITY: none). */
+/* Fixed parameters of an activation, and the bounds its fake-quantized values are cut to (-INFINITY, INFINITY: none).
+ */
 typedef struct ActParam {
     QParam p;
     float lo, hi;

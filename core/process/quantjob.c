@@ -89,8 +89,8 @@ static Status check_levels(const Model *m, const QuantJobOptions *o, Error *err)
         }
         qconfig_describe(c, text, sizeof text);
         return error_set(err, ST_USAGE,
-                         "'%s': %s with act method '%s' and weight method '%s' can't be quantized by this build: choose "
-                         "another method or scheme for it",
+                         "'%s': %s with act method '%s' and weight method '%s' can't be quantized by this build: "
+                         "choose another method or scheme for it",
                          m->linears[i].name, text, c->act.method, c->weight.method);
     }
     return ST_OK;

@@ -166,8 +166,8 @@ static Status list_layers(QuantRun *q, Error *err)
         if (q->o->level[i] > 0 && !qconfig_runnable(&q->o->levels[q->o->level[i] - 1]))
             return error_set(err, ST_DATA, "'%s': its scheme can't be quantized by this build", m->linears[i].name);
         if (q->o->level[i] > 0) {
-            Status st = qweight_check(&q->o->levels[q->o->level[i] - 1].weight, m->linears[i].out, m->linears[i].in, err);
-            if (st != ST_OK)
+            const QSpec *w = &q->o->levels[q->o->level[i] - 1].weight;
+            if (qweight_check(w, m->linears[i].out, m->linears[i].in, err) != ST_OK)
                 return error_prefix(err, "'%s': ", m->linears[i].name);
         }
         q->first[layer + 1] = i + 1;

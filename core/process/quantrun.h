@@ -44,8 +44,8 @@ bool quantrun_needs_data(const Recipe *r, const Model *m, const int16_t *level);
 /* Bytes a run needs at most: streams, the largest linear, what methods declare (a GPTQ Hessian is in*in*4 bytes). */
 uint64_t quantrun_estimate(const QuantRunOptions *o, const Model *m, int threads);
 /* The runner is in model mode when o->peer. A resumed run computes the streams of finished layers anew and writes only
- * what is missing. After ST_CANCELLED or an error nothing lies in place of a good output; what is finished is kept for a
- * resume. */
+ * what is missing. After ST_CANCELLED or an error nothing lies in place of a good output; what is finished is kept for
+ * a resume. */
 Status quantrun(Runner *r, const QuantRunOptions *o, QuantRunResult *out, Error *err);
 
 #endif

@@ -12,7 +12,7 @@
 #include "process/quantform.h"
 #include "tests/lib/npz.h"
 
-/* Activation quantizers against the peer's recordings (specs/quantization.md 4 to 6), through the forms that runs use. */
+/* Activation quantizers against the peer's recordings (specs/quantization.md 4 to 6), by the forms that runs use. */
 
 enum { IN = 32, SAMPLES = 4, ROWS = 26 };
 

@@ -401,6 +401,13 @@ typedef struct Runtime {
     const QWeight *w;
 } Runtime;
 
+static float e4m3(uint8_t c)
+{
+    int e = c >> 3 & 15, m = c & 7;
+    float v = e ? ldexpf(1 + (float)m / 8, e - 7) : ldexpf((float)m, -9);
+    return c & 128 ? -v : v;
+}
+
 static void runtime_weight(void *self, int64_t row0, int64_t rows, int64_t in, float *w)
 {
     const Runtime *t = self;
@@ -410,9 +417,7 @@ static void runtime_weight(void *self, int64_t row0, int64_t rows, int64_t in, f
             int64_t o = row0 + r, g = o * q->groups + i / q->group;
             uint8_t c = q->code[o * in + i];
             static const float e2m1[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
-            float v = q->dtype == QT_FP8_E4M3 || q->dtype == QT_MXFP8
-                          ? (c & 128 ? -1.0f : 1.0f) * ((c >> 3 & 15) ? ldexpf(1 + (float)(c & 7) / 8, (c >> 3 & 15) - 7)
-                                                                      : ldexpf((float)(c & 7), -9))
+            float v = q->dtype == QT_FP8_E4M3 || q->dtype == QT_MXFP8 ? e4m3(c)
                       : q->dtype == QT_MXFP4 ? (c & 8 ? -1.0f : 1.0f) * e2m1[c & 7]
                                              : (float)(int8_t)c - (q->offset ? q->offset[g] : 0);
             v *= q->exponent ? ldexpf(1, q->exponent[g] - 127) : q->scale[g];
