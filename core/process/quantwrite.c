@@ -7,22 +7,12 @@
 
 /* One layer's weights, one after the other: read, quantized, handed to every saver. */
 
-static void warn(const QuantRun *q, const char *text)
-{
-    const SavePlan *p = q->o->plans;
-    if (q->o->nsavers > 0 && p->warn)
-        p->warn(p->warn_ctx, text);
-}
-
+/* Told by their number and the first: a large model may have thousands. */
 static Status keep_float(QuantRun *q, int layer, int64_t linear, Error *err)
 {
-    char text[400];
-    const char *name = q->m->linears[linear].name;
     if (q->out->unseen++ == 0)
-        snprintf(q->out->first_unseen, sizeof q->out->first_unseen, "%s", name);
+        snprintf(q->out->first_unseen, sizeof q->out->first_unseen, "%s", q->m->linears[linear].name);
     q->out->floats++;
-    snprintf(text, sizeof text, "'%s': no calibration token reached it, it stays float", name);
-    warn(q, text);
     for (int i = 0; i < q->o->nsavers; i++)
         if (layer >= q->saver_first[i])
             RETURN_IF_ERROR(q->o->savers[i]->keep_float(q->saver[i], linear, err));
