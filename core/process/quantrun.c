@@ -186,6 +186,12 @@ static Status check_run(QuantRun *q, Error *err)
     RETURN_IF_ERROR(list_layers(q, err));
     RETURN_IF_ERROR(list_units(q, err));
     q->last_data = last_data_layer(o->recipe, q->m, o->levels, o->level);
+    for (int l = 0; l < q->m->cfg.layers; l++) {
+        const RecipeCache *c;
+        RETURN_IF_ERROR(cache_step(o->recipe, q->m, l, &c, NULL, err));
+        if (c && q->m->layers[l].then)
+            return error_set(err, ST_DATA, "layer %d has two attentions: dynamic_cache can't be run for this model", l);
+    }
     if (q->last_data >= 0 && (!o->calib || o->calib->samples == 0))
         return error_set(err, ST_DATA, "the recipe needs calibration texts: name a data set (dataset:)");
     q->out->bound = quantrun_estimate(o, q->m, pool_threads(runner_pool(q->r)));

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "process/quantform.h"
+#include "qir/round.h"
 #include "tests/lib/npz.h"
 
 /* Activation quantizers against the peer's recordings (specs/quantization.md 4 to 6), by the forms that runs use. */
@@ -269,6 +270,64 @@ static void every_quantizer_stays_near_its_input(void **state)
     }
 }
 
+/* ---- the peer's deployed modules (specs/quantization.md 8) ---- */
+
+static void fill(float *x, int n)
+{
+    for (int i = 0; i < n; i++)
+        x[i] = (float)((i * 73) % 211 - 90) / 37.0f;
+}
+
+static void deployed_dynamic_quantizers_scale_columns(void **state)
+{
+    (void)state;
+    for (int fp8 = 0; fp8 < 2; fp8++) {
+        OneLinear t;
+        float x[ROWS * IN], y[ROWS * IN];
+        const FormTypes f32 = {DT_F32, DT_F32, DT_F32};
+        fill(x, ROWS * IN);
+        open_linear(&t, spec(fp8 ? QT_FP8_E4M3 : QT_INT8, QS_PER_TOKEN, true, "minmax"), true, DT_F32);
+        assert_int_equal(layer_forms_stage(&t.f, 0, FORM_DEPLOYED, &f32, NULL), ST_OK);
+        assert_int_equal(feed(&t, x, SAMPLES, starts, y, NULL), ST_OK);
+        for (int s = 0; s < SAMPLES; s++)
+            for (int c = 0; c < IN; c++) {
+                float most = 0;
+                for (int64_t r = starts[s]; r < starts[s + 1]; r++)
+                    most = fmaxf(most, fabsf(x[r * IN + c]));
+                float scale = most / (fp8 ? 448.0f : 127.0f);
+                for (int64_t r = starts[s]; r < starts[s + 1]; r++) {
+                    float q = x[r * IN + c] / scale, want = (fp8 ? q : rintf(q)) * scale;
+                    equal("column", &y[r * IN + c], &want, 1);
+                }
+            }
+        close_linear(&t);
+    }
+}
+
+/* A bf16 scale over a float32 input: levels come from float32, values are bf16. */
+static void deployed_static_quantizers_keep_the_dtype_of_their_scale(void **state)
+{
+    (void)state;
+    OneLinear t;
+    float x[ROWS * IN], y[ROWS * IN];
+    const FormTypes f32 = {DT_F32, DT_F32, DT_F32};
+    QParam p;
+    DType T;
+    fill(x, ROWS * IN);
+    open_linear(&t, spec(QT_INT8, QS_PER_TENSOR, false, "minmax"), true, DT_BF16);
+    assert_int_equal(feed(&t, x, SAMPLES, starts, y, NULL), ST_OK);
+    assert_int_equal(layer_forms_stage(&t.f, 0, FORM_DEPLOYED, &f32, NULL), ST_OK);
+    assert_int_equal(feed(&t, x, SAMPLES, starts, y, NULL), ST_OK);
+    assert_true(layer_forms_param(&t.f, 0, &p, &T));
+    assert_int_equal(T, DT_BF16);
+    for (int i = 0; i < ROWS * IN; i++) {
+        float q = fminf(fmaxf(rintf(x[i] / p.scale + p.offset), -128), 127);
+        float want = round_to_dtype(round_to_dtype(q - p.offset, DT_BF16) * p.scale, DT_BF16);
+        equal("value", &y[i], &want, 1);
+    }
+    close_linear(&t);
+}
+
 static void nan_is_an_error_with_its_place(void **state)
 {
     (void)state;
@@ -291,6 +350,8 @@ int main(void)
         cmocka_unit_test(the_peers_histogram_is_reproduced),
         cmocka_unit_test(our_histogram_cuts_outliers_of_all_samples),
         cmocka_unit_test(every_quantizer_stays_near_its_input),
+        cmocka_unit_test(deployed_dynamic_quantizers_scale_columns),
+        cmocka_unit_test(deployed_static_quantizers_keep_the_dtype_of_their_scale),
         cmocka_unit_test(nan_is_an_error_with_its_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
