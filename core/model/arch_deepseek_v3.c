@@ -38,6 +38,7 @@ const Arch arch_deepseek_v3 = {
     .norm = NORM_LLAMA,
     .mla = true,
     .moe = &moe_rule_deepseek_v3,
+    .renorm = true,
     .default_theta = 10000,
     .default_eps = 1e-6,
     .aliases = aliases,

@@ -10,6 +10,7 @@ const Arch arch_deepseek_v32 = {
     .mla = true,
     .indexer = INDEXER_HALVES,
     .moe = &moe_rule_deepseek_v3,
+    .renorm = true,
     .default_theta = 10000,
     .default_eps = 1e-6,
     .aliases = aliases,

@@ -9,6 +9,7 @@ const Arch arch_glm4_moe_lite = {
     .norm = NORM_LLAMA,
     .mla = true,
     .moe = &moe_rule_deepseek_v3,
+    .renorm = true,
     .default_theta = 10000,
     .default_eps = 1e-5,
     .aliases = aliases,

@@ -10,6 +10,7 @@ const Arch arch_glm_moe_dsa = {
     .mla = true,
     .indexer = INDEXER_PAIRS,
     .moe = &moe_rule_deepseek_v3,
+    .renorm = true,
     .default_theta = 1000000,
     .default_eps = 1e-5,
     .aliases = aliases,

@@ -15,6 +15,7 @@ const Arch arch_qwen3_next = {
     .out_gate = true,
     .moe = &moe_rule_qwen2,
     .renorm = true,
+    .partial_rotary = 0.25,
     .default_theta = 10000,
     .default_eps = 1e-6,
     .aliases = aliases,

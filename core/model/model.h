@@ -198,6 +198,7 @@ typedef struct Arch {
     Activation act;              /* default of hidden_act */
     const MoeRule *moe;          /* NULL: dense */
     bool renorm;                 /* default of norm_topk_prob */
+    double partial_rotary;       /* default of partial_rotary_factor; 0: all of a head rotates */
     bool head_dim_from_config;   /* head_dim has its own default, not H/heads */
     int default_head_dim;
     double default_theta, default_eps;

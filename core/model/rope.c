@@ -15,6 +15,7 @@ static const struct {
 typedef struct RopeKeys {
     const cJSON *dict; /* rope_scaling or rope_parameters, NULL when neither is there */
     const cJSON *config;
+    double share; /* partial_rotary_factor when it isn't given */
 } RopeKeys;
 
 /* Looks the dict up. `part`: the entry of a dict nested by layer type that is wanted, NULL when the family has none. */
@@ -99,7 +100,7 @@ static Status factor_list(const RopeKeys *k, const char *key, int n, Arena *a, d
 /* Rotated dimensions of a head: all, or the share partial_rotary_factor gives. */
 static Status rotated_dims(const RopeKeys *k, const ModelConfig *cfg, int *dim, Error *err)
 {
-    double share = 1;
+    double share = k->share;
     bool found;
     int all = cfg->mla.kv_rank ? cfg->mla.rope : cfg->head_dim;
     if (cfg->compress.kind) {
@@ -196,7 +197,7 @@ static Status rope_params(const RopeKeys *k, double theta, Arena *a, const Model
 static Status rope_local(const cJSON *config, Arena *a, ModelConfig *cfg, Error *err)
 {
     static const char part[] = "sliding_attention";
-    RopeKeys k;
+    RopeKeys k = {.share = 1};
     double theta = 10000;
     bool found;
     RETURN_IF_ERROR(rope_dict(config, part, &k, err));
@@ -215,13 +216,13 @@ static Status rope_local(const cJSON *config, Arena *a, ModelConfig *cfg, Error 
 static Status rope_part(const cJSON *config, const char *part, bool flat, const char *key, double theta, Arena *a,
                         ModelConfig *cfg, RopeParams *out, Error *err)
 {
-    RopeKeys k;
+    RopeKeys k = {.share = 1};
     bool found;
     RETURN_IF_ERROR(rope_dict(config, part, &k, err));
     const cJSON *outer = json_get(config, "rope_scaling");
     outer = outer ? outer : json_get(config, "rope_parameters");
     bool nested = outer && k.dict != outer;
-    RETURN_IF_ERROR(positive(&(RopeKeys){NULL, config}, key, true, &theta, &found, err));
+    RETURN_IF_ERROR(positive(&(RopeKeys){.config = config}, key, true, &theta, &found, err));
     if (!nested && !flat)
         k.dict = NULL;
     RETURN_IF_ERROR(rope_params(&k, theta, a, cfg, out, err));
@@ -243,7 +244,7 @@ static Status rope_compressed(const cJSON *config, Arena *a, ModelConfig *cfg, E
 
 Status config_rope(const cJSON *config, const Arch *arch, Arena *a, ModelConfig *cfg, Error *err)
 {
-    RopeKeys k;
+    RopeKeys k = {.share = arch->partial_rotary > 0 ? arch->partial_rotary : 1};
     if (cfg->compress.kind)
         return rope_compressed(config, a, cfg, err);
     RETURN_IF_ERROR(rope_dict(config, arch->local_rope ? "full_attention" : NULL, &k, err));

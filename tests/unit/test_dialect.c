@@ -33,7 +33,7 @@ static void same_config(const ModelConfig *a, const ModelConfig *b)
         a->max_positions == b->max_positions &&
                 a->layers == b->layers && a->heads == b->heads && a->kv_heads == b->kv_heads &&
                     a->head_dim == b->head_dim &&
-                a->eps == b->eps && a->act == b->act && a->tied == b->tied && a->dtype == b->dtype);
+                a->moe.renorm == b->moe.renorm && a->eps == b->eps && a->act == b->act && a->tied == b->tied && a->dtype == b->dtype);
     assert_memory_equal(a->window, b->window, (size_t)a->layers * sizeof *a->window);
     RopeParams x = a->rope, y = b->rope;
     assert_true(x.type == y.type && x.theta == y.theta && x.factor == y.factor &&
@@ -118,6 +118,25 @@ static void dialects_and_nulls_mean_the_same(void **state)
         reopen(models[i], swap_dialect);
         reopen(models[i], add_nulls);
     }
+}
+
+static void drop_defaults(cJSON *c)
+{
+    cJSON_DeleteItemFromObject(c, "partial_rotary_factor");
+    cJSON_DeleteItemFromObject(c, "norm_topk_prob");
+}
+
+/* Each family's own defaults: the golden configs spell out what they are. */
+static void families_fill_in_what_is_missing(void **state)
+{
+    (void)state;
+    static const char *const models[] = {
+        "tests/golden/models/glm4_moe/fp32",    "tests/golden/models/qwen3_next/fp32",
+        "tests/golden/models/deepseek_v3/fp32", "tests/golden/models/deepseek_v32/fp32",
+        "tests/golden/models/glm_moe_dsa/fp32",
+    };
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+        reopen(models[i], drop_defaults);
 }
 
 static void dialect_rules(void **state)
@@ -226,6 +245,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dialects_and_nulls_mean_the_same),
+        cmocka_unit_test(families_fill_in_what_is_missing),
         cmocka_unit_test(dialect_rules),
         cmocka_unit_test(windows_of_the_qwen_line),
     };
