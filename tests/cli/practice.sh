@@ -1,11 +1,12 @@
 #!/bin/sh
-# The recipes that ship load without a note, and run.
+# The recipes that ship load without a word, are named after their ids, and those for the demo model's family run.
 . tests/tap.sh
 model=lab_models/demo
 for f in lab_practice/*/*.yaml; do
     id=$(basename "$f" .yaml)
     exits 0 "$id loads" "$SLIMSCOPE" check "$f"
     has "$f" "config_id: $id" "$id is named after its id"
+    case $f in */default/* | */qwen3/*) ;; *) continue ;; esac
     exits 0 "$id runs" "$SLIMSCOPE" measure --model_path $model --recipe "$f" --max-samples 2 --seq-len 64 --ctx 64 --format json
     has "$tmp/out" '"kl' "$id has a measured effect"
 done

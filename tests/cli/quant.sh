@@ -41,7 +41,8 @@ exits 74 "a file in place of the folder" q --save_path "$tmp/file" --config_path
 # ---- the practice ----
 exits 0 "dry run" q --save_path "$tmp/no" --quant_type w8a8 --dry-run --why
 has "$tmp/out" "W8A8_DYNAMIC" "names the scheme"
-has "$tmp/out" "56 linears" "and how many linears"
+has "$tmp/err" "practice qwen3-w8a8:" "the family's own practice comes first"
+has "$tmp/out" "48 linears" "and how many linears it takes"
 has "$tmp/err" "step 1:" "--why tells the steps"
 has "$tmp/err" "candidates:" "and the candidates"
 exits 0 "dry run as JSON" q --save_path "$tmp/no" --config_path $static --dry-run --format json
@@ -56,9 +57,12 @@ exits 0 "--yes doesn't ask" q --save_path "$tmp/asked2" --yes
 cmp -s "$tmp/asked/quant_model_weights-00001-of-00001.safetensors" "$tmp/asked2/quant_model_weights-00001-of-00001.safetensors" &&
     ok "the same" || not_ok "the same"
 mkdir -p "$tmp/repo/qwen3" "$tmp/repo/default"
-sed 's/config_id: .*/config_id: mine/; s/score: .*/score: 99/' $dynamic >"$tmp/repo/default/mine.yaml"
+sed 's/config_id: .*/config_id: mine/; s/score: .*/score: 99/; s/^  label: .*/&\n  verified_model_types: [qwen3]/' $dynamic >"$tmp/repo/qwen3/mine.yaml"
+sed 's/config_id: .*/config_id: best/; s/score: .*/score: 100/' $dynamic >"$tmp/repo/default/best.yaml"
 exits 0 "a folder of the user's own" env MSMODELSLIM_CUSTOM_PRACTICE_REPO="$tmp/repo" "$SLIMSCOPE" quant --model_path $model --save_path "$tmp/no" --quant_type w8a8 --dry-run --yes
-has "$tmp/err" "practice mine" "its practice wins by score"
+has "$tmp/err" "practice mine" "its practice wins by score, and before any default"
+exits 0 "a family without a folder" q --save_path "$tmp/no" --quant_type w8a8 --dry-run --yes --model_type default
+has "$tmp/err" "practice default-w8a8-static:" "gets the default: W8A8 with fixed ranges"
 
 # ---- the run ----
 exits 0 "static" q --save_path "$tmp/a" --config_path $static --verify --debug --max-samples 6 --seq-len 64
