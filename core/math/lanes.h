@@ -33,6 +33,7 @@ INLINE void select_bits(VF *t, const VI *mask, const VU *a)
     *t = (VF)(keep | (*a & (VU)*mask));
 }
 
+/* Lanes to the nearest bfloat16, ties to even; a NaN becomes the quiet one. */
 INLINE void round_bf16(VF *t)
 {
     VU u = (VU)*t;
@@ -42,6 +43,7 @@ INLINE void round_bf16(VF *t)
     *t = (VF)((r & (VU)number) | (nan & ~(VU)number));
 }
 
+/* The same to float16; what is beyond its range becomes infinite. */
 INLINE void round_f16(VF *t)
 {
     VU u = (VU)*t, sign = u & 0x80000000u, abs_bits = u & 0x7FFFFFFFu;
@@ -67,6 +69,21 @@ INLINE void round_to(VF *t, DType T)
         round_f16(t);
 }
 
+/* The statement with `k` as a constant of T's value, so that each dtype gets a loop of its own. */
+#define WITH_DTYPE(T, k, ...)         \
+    do {                              \
+        if ((T) == DT_BF16) {         \
+            const DType k = DT_BF16;  \
+            __VA_ARGS__;              \
+        } else if ((T) == DT_F16) {   \
+            const DType k = DT_F16;   \
+            __VA_ARGS__;              \
+        } else {                      \
+            const DType k = DT_F32;   \
+            __VA_ARGS__;              \
+        }                             \
+    } while (0)
+
 /* min(left, LANES) floats; the other lanes are 0. */
 INLINE void load_lanes(VF *t, const float *x, int64_t left)
 {
@@ -77,6 +94,7 @@ INLINE void load_lanes(VF *t, const float *x, int64_t left)
         memcpy(t, x, sizeof(float) * (size_t)left);
 }
 
+/* The first min(left, LANES) lanes. */
 INLINE void store_lanes(const VF *t, float *y, int64_t left)
 {
     if (left >= LANES)

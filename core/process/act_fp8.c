@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stddef.h>
 
+#include "math/convert.h"
 #include "process/quantizer.h"
 #include "qir/mx.h"
 #include "qir/round.h"
@@ -21,7 +22,7 @@ static void fp8_fake(const float *x, int64_t n, float s, DType T, bool peer, flo
         float v = round_to_dtype(x[i] / s, T);
         v = v > 448.0f ? 448.0f : v < -448.0f ? -448.0f : v;
         if (!peer)
-            v = s > 0 ? e4m3_value(e4m3_of_float(v)) : 0.0f;
+            v = s > 0 ? e4m3_to_float(e4m3_of_float(v)) : 0.0f;
         y[i] = round_to_dtype(v * s, T);
     }
 }

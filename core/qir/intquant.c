@@ -62,12 +62,7 @@ INLINE void quantize_loop(const float *x, int64_t n, QParam p, float lo, float h
 INLINE void quantize_body(const float *x, int64_t n, QParam p, int bits, DType T, int8_t *q)
 {
     float lo = bits == 4 ? -8.0f : -128.0f, hi = bits == 4 ? 7.0f : 127.0f;
-    if (T == DT_BF16)
-        quantize_loop(x, n, p, lo, hi, DT_BF16, q);
-    else if (T == DT_F16)
-        quantize_loop(x, n, p, lo, hi, DT_F16, q);
-    else
-        quantize_loop(x, n, p, lo, hi, DT_F32, q);
+    WITH_DTYPE(T, k, quantize_loop(x, n, p, lo, hi, k, q));
 }
 
 INLINE void dequantize_loop(const int8_t *q, int64_t n, QParam p, DType T, float *y)
@@ -86,23 +81,13 @@ INLINE void dequantize_loop(const int8_t *q, int64_t n, QParam p, DType T, float
 
 INLINE void dequantize_body(const int8_t *q, int64_t n, QParam p, DType T, float *y)
 {
-    if (T == DT_BF16)
-        dequantize_loop(q, n, p, DT_BF16, y);
-    else if (T == DT_F16)
-        dequantize_loop(q, n, p, DT_F16, y);
-    else
-        dequantize_loop(q, n, p, DT_F32, y);
+    WITH_DTYPE(T, k, dequantize_loop(q, n, p, k, y));
 }
 
 INLINE void fake_body(const float *x, int64_t n, QParam p, int bits, DType T, float *y)
 {
     float lo = bits == 4 ? -8.0f : -128.0f, hi = bits == 4 ? 7.0f : 127.0f;
-    if (T == DT_BF16)
-        fake_loop(x, n, p, lo, hi, DT_BF16, y);
-    else if (T == DT_F16)
-        fake_loop(x, n, p, lo, hi, DT_F16, y);
-    else
-        fake_loop(x, n, p, lo, hi, DT_F32, y);
+    WITH_DTYPE(T, k, fake_loop(x, n, p, lo, hi, k, y));
 }
 
 /* Lane sums are added in lane order, so that every form gives the same bits. */

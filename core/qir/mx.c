@@ -7,15 +7,6 @@
 
 /* ---- elements ---- */
 
-float e4m3_value(uint8_t byte)
-{
-    int exponent = (byte >> 3) & 15, mantissa = byte & 7;
-    if ((byte & 0x7f) == 0x7f)
-        return NAN;
-    float v = exponent ? ldexpf((float)(8 + mantissa), exponent - 10) : ldexpf((float)mantissa, -9);
-    return byte & 0x80 ? -v : v;
-}
-
 uint8_t e4m3_of_float(float v)
 {
     uint8_t sign = signbit(v) ? 0x80 : 0;
@@ -27,13 +18,6 @@ uint8_t e4m3_of_float(float v)
     /* a / 2^(p-3), in 0..16; 16 carries into the exponent */
     int t = (int)rintf(a * float_of_bits((uint32_t)(127 + 3 - p) << 23));
     return (uint8_t)(sign | (((p + 7) << 3) + t - 8));
-}
-
-float e2m1_value(uint8_t code)
-{
-    static const float grid[8] = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f};
-    float v = grid[code & 7];
-    return code & 8 ? -v : v;
 }
 
 /* ---- exponents ---- */
@@ -76,7 +60,8 @@ float mxfp8_exponent(float amax, DType T, bool up)
     return e < -127.0f ? -127.0f : e;
 }
 
-float mx_scale(float e, DType T)
+/* 2^e in T. */
+static float mx_scale(float e, DType T)
 {
     return round_to_dtype(exp2f(e), T);
 }
@@ -183,22 +168,12 @@ INLINE void e4m3_fake_loop(const float *x, int64_t n, float scale, DType T, floa
 
 INLINE void e4m3_encode_body(const float *x, int64_t n, float scale, DType T, uint8_t *code)
 {
-    if (T == DT_BF16)
-        e4m3_encode_loop(x, n, scale, DT_BF16, code);
-    else if (T == DT_F16)
-        e4m3_encode_loop(x, n, scale, DT_F16, code);
-    else
-        e4m3_encode_loop(x, n, scale, DT_F32, code);
+    WITH_DTYPE(T, k, e4m3_encode_loop(x, n, scale, k, code));
 }
 
 INLINE void e4m3_fake_body(const float *x, int64_t n, float scale, DType T, float *y)
 {
-    if (T == DT_BF16)
-        e4m3_fake_loop(x, n, scale, DT_BF16, y);
-    else if (T == DT_F16)
-        e4m3_fake_loop(x, n, scale, DT_F16, y);
-    else
-        e4m3_fake_loop(x, n, scale, DT_F32, y);
+    WITH_DTYPE(T, k, e4m3_fake_loop(x, n, scale, k, y));
 }
 
 INLINE void fp4_level(VF *a, VI *p)
@@ -286,20 +261,10 @@ INLINE void fake_loop(QType t, const float *x, int64_t n, float scale, DType T, 
 
 INLINE void fake_body(QType t, const float *x, int64_t n, float scale, DType T, float *y)
 {
-    if (t == QT_MXFP8) {
-        if (T == DT_BF16)
-            fake_loop(QT_MXFP8, x, n, scale, DT_BF16, y);
-        else if (T == DT_F16)
-            fake_loop(QT_MXFP8, x, n, scale, DT_F16, y);
-        else
-            fake_loop(QT_MXFP8, x, n, scale, DT_F32, y);
-    } else if (T == DT_BF16) {
-        fake_loop(QT_MXFP4, x, n, scale, DT_BF16, y);
-    } else if (T == DT_F16) {
-        fake_loop(QT_MXFP4, x, n, scale, DT_F16, y);
-    } else {
-        fake_loop(QT_MXFP4, x, n, scale, DT_F32, y);
-    }
+    if (t == QT_MXFP8)
+        WITH_DTYPE(T, k, fake_loop(QT_MXFP8, x, n, scale, k, y));
+    else
+        WITH_DTYPE(T, k, fake_loop(QT_MXFP4, x, n, scale, k, y));
 }
 
 /* Codes of m mantissa bits below the sign and exponents of one bias to their values times scale. */
@@ -328,20 +293,10 @@ INLINE void decode_loop(QType t, const uint8_t *code, int64_t n, float scale, DT
 
 INLINE void decode_body(QType t, const uint8_t *code, int64_t n, float scale, DType T, float *y)
 {
-    if (t != QT_MXFP4) {
-        if (T == DT_BF16)
-            decode_loop(QT_MXFP8, code, n, scale, DT_BF16, y);
-        else if (T == DT_F16)
-            decode_loop(QT_MXFP8, code, n, scale, DT_F16, y);
-        else
-            decode_loop(QT_MXFP8, code, n, scale, DT_F32, y);
-    } else if (T == DT_BF16) {
-        decode_loop(QT_MXFP4, code, n, scale, DT_BF16, y);
-    } else if (T == DT_F16) {
-        decode_loop(QT_MXFP4, code, n, scale, DT_F16, y);
-    } else {
-        decode_loop(QT_MXFP4, code, n, scale, DT_F32, y);
-    }
+    if (t != QT_MXFP4)
+        WITH_DTYPE(T, k, decode_loop(QT_MXFP8, code, n, scale, k, y));
+    else
+        WITH_DTYPE(T, k, decode_loop(QT_MXFP4, code, n, scale, k, y));
 }
 
 INLINE float amax_body(const float *x, int64_t n)

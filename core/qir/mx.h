@@ -12,9 +12,7 @@
  * NaN. */
 enum { MX_BLOCK = 32 };
 
-/* Value of an e4m3fn byte (0x7f and 0xff are NaN), and the byte nearest to |v| <= 448, ties to even; beyond that, and
- * for NaN, a NaN byte. */
-float e4m3_value(uint8_t byte);
+/* The e4m3fn byte nearest to |v| <= 448, ties to even; beyond that, and for NaN, a NaN byte (0x7f and 0xff). */
 uint8_t e4m3_of_float(float v);
 /* x/scale in T, clamped to +-448 (Inf too) and rounded to the nearest e4m3: codes, or codes times scale rounded to T. x
  * and y may be the same. */
@@ -22,8 +20,6 @@ void e4m3_encode(const float *x, int64_t n, float scale, DType T, uint8_t *code)
 void e4m3_fake(const float *x, int64_t n, float scale, DType T, float *y);
 /* Their values times scale, rounded to T. */
 void e4m3_decode(const uint8_t *code, int64_t n, float scale, DType T, float *y);
-/* Value of an e2m1 code 0..15. */
-float e2m1_value(uint8_t code);
 
 /* Shared exponent of a block whose largest magnitude is amax (not NaN), by the minmax rule of `t` (QT_MXFP8 or
  * QT_MXFP4). A NaN amax gives NaN. */
@@ -34,8 +30,6 @@ float mxfp8_exponent(float amax, DType T, bool up);
 float mx_log2(float v, DType T);
 /* max |x| of n values; NaN when one is NaN. */
 float mx_amax(const float *x, int64_t n);
-/* 2^e in T. */
-float mx_scale(float e, DType T);
 /* E8M0 byte of an exponent and back; 255 is NaN. */
 uint8_t mx_byte(float e);
 float mx_byte_exponent(uint8_t b);

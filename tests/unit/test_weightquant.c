@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "math/convert.h"
 #include "process/quantizer.h"
 #include "qir/mx.h"
 #include "tests/lib/npz.h"
@@ -182,7 +183,7 @@ static void check_mx(const Npz *z, const QWeight *out, const char *name, const c
             fail_msg("%s: exponent %lld is %d, wanted %g", name, (long long)i, out->exponent[i] - 127,
                      (double)exponent[i]);
     for (int64_t i = 0; i < e->count; i++) {
-        float v = out->dtype == QT_MXFP8 ? e4m3_value(out->code[i]) : e2m1_value(out->code[i]);
+        float v = out->dtype == QT_MXFP8 ? e4m3_to_float(out->code[i]) : e2m1_to_float(out->code[i]);
         snprintf(what, sizeof what, "%s element %lld", name, (long long)i);
         if (isnan(elem[i])) /* mxfp4 has no NaN: the exponent is */
             assert_true(isnan(v) || (out->dtype == QT_MXFP4 && out->exponent[i / MX_BLOCK] == 255));
@@ -339,7 +340,7 @@ static void fp8_is_the_recorded_one(void **state)
         same_floats(out.scale, scale, w->shape[0], key);
         const uint8_t *want = npz_u8(z, key);
         for (int64_t i = 0; i < w->count; i++)
-            if (out.code[i] != want[i] && !(isnan(e4m3_value(out.code[i])) && isnan(e4m3_value(want[i]))))
+            if (out.code[i] != want[i] && !(isnan(e4m3_to_float(out.code[i])) && isnan(e4m3_to_float(want[i]))))
                 fail_msg("%s: byte %lld is %d, wanted %d", key, (long long)i, out.code[i], want[i]);
         qweight_fini(&out);
         /* the peer's fake value stays off the grid, ours is on it */

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "math/convert.h"
 #include "process/quantizer.h"
 #include "qir/mx.h"
 
@@ -297,7 +298,7 @@ static void elements_are_those_of_the_formulas(void **state)
 {
     (void)state;
     for (int b = 0; b < 256; b++) {
-        float v = e4m3_value((uint8_t)b);
+        float v = e4m3_to_float((uint8_t)b);
         if ((b & 0x7f) == 0x7f)
             assert_true(isnan(v));
         else
