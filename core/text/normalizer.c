@@ -7,9 +7,10 @@
 
 #include "base/mem.h"
 #include "io/json.h"
+#include "text/component.h"
 #include "text/unicode.h"
 
-enum { STEPS_MAX = 64, DEPTH_MAX = 8 };
+enum { STEPS_MAX = 64 };
 
 typedef enum StepKind { STEP_UNICODE, STEP_PREPEND, STEP_REPLACE, STEP_STRIP } StepKind;
 
@@ -63,8 +64,9 @@ static Status read_strip(const cJSON *node, Step *step, Error *err)
     return json_bool(node, "strip_right", &step->right, NULL, err);
 }
 
-static Status read_step(Normalizer *n, const cJSON *node, int depth, Error *err)
+static Status read_step(void *ctx, const cJSON *node, const char *type, Error *err)
 {
+    Normalizer *n = ctx;
     static const struct {
         const char *name;
         StepKind kind;
@@ -79,20 +81,6 @@ static Status read_step(Normalizer *n, const cJSON *node, int depth, Error *err)
         {"Strip", STEP_STRIP, 0},
         {NULL, STEP_STRIP, 0},
     };
-    if (!node || cJSON_IsNull(node))
-        return ST_OK;
-    const char *type = NULL;
-    if (cJSON_IsObject(node))
-        RETURN_IF_ERROR(json_str(node, "type", &type, NULL, err));
-    if (!type)
-        return error_set(err, ST_DATA, "normalizer: no 'type'");
-    if (strcmp(type, "Sequence") == 0) {
-        const cJSON *list = json_get(node, "normalizers"), *one;
-        if (!cJSON_IsArray(list) || depth >= DEPTH_MAX)
-            return error_set(err, ST_DATA, "normalizer Sequence: 'normalizers' is no list, or nested too deeply");
-        cJSON_ArrayForEach(one, list) RETURN_IF_ERROR(read_step(n, one, depth + 1, err));
-        return ST_OK;
-    }
     int k = 0;
     while (kinds[k].name && strcmp(kinds[k].name, type) != 0)
         k++;
@@ -114,7 +102,7 @@ Status normalizer_new(Normalizer **out, const cJSON *node, Error *err)
     Normalizer *n = calloc(1, sizeof *n);
     if (!n)
         return error_nomem(err, "a normalizer");
-    Status st = read_step(n, node, 0, err);
+    Status st = component_read(&(ComponentReader){"normalizer", "normalizers", read_step, n}, node, err);
     if (st != ST_OK) {
         normalizer_free(n);
         return st;

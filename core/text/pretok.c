@@ -6,9 +6,10 @@
 #include "base/mem.h"
 #include "io/json.h"
 #include "text/bpe.h"
+#include "text/component.h"
 #include "text/unicode.h"
 
-enum { STEPS_MAX = 64, DEPTH_MAX = 8 };
+enum { STEPS_MAX = 64 };
 
 #define GPT2_PATTERN "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
@@ -176,8 +177,9 @@ static Status write_letters(Pretok *p, Error *err)
     return ST_OK;
 }
 
-static Status read_step(Pretok *p, const cJSON *node, int depth, Error *err)
+static Status read_step(void *ctx, const cJSON *node, const char *type, Error *err)
 {
+    Pretok *p = ctx;
     static const struct {
         const char *name;
         Status (*read)(Pretok *p, const cJSON *node, Error *err);
@@ -189,20 +191,6 @@ static Status read_step(Pretok *p, const cJSON *node, int depth, Error *err)
         {"Punctuation", read_punctuation},
         {NULL, NULL},
     };
-    if (!node || cJSON_IsNull(node))
-        return ST_OK;
-    const char *type = NULL;
-    if (cJSON_IsObject(node))
-        RETURN_IF_ERROR(json_str(node, "type", &type, NULL, err));
-    if (!type)
-        return error_set(err, ST_DATA, "pre_tokenizer: no 'type'");
-    if (strcmp(type, "Sequence") == 0) {
-        const cJSON *list = json_get(node, "pretokenizers"), *one;
-        if (!cJSON_IsArray(list) || depth >= DEPTH_MAX)
-            return error_set(err, ST_DATA, "pre_tokenizer Sequence: 'pretokenizers' is no list, or nested too deeply");
-        cJSON_ArrayForEach(one, list) RETURN_IF_ERROR(read_step(p, one, depth + 1, err));
-        return ST_OK;
-    }
     int k = 0;
     while (kinds[k].name && strcmp(kinds[k].name, type) != 0)
         k++;
@@ -218,7 +206,7 @@ Status pretok_new(Pretok **out, const cJSON *node, Error *err)
     Pretok *p = calloc(1, sizeof *p);
     if (!p)
         return error_nomem(err, "a pre-tokenizer");
-    Status st = read_step(p, node, 0, err);
+    Status st = component_read(&(ComponentReader){"pre_tokenizer", "pretokenizers", read_step, p}, node, err);
     if (st == ST_OK && p->unwritten && p->letters)
         st = write_letters(p, err);
     p->byte_level = p->unwritten; /* nothing comes after ByteLevel: the model takes the bytes themselves */

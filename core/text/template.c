@@ -4,8 +4,9 @@
 #include <string.h>
 
 #include "io/json.h"
+#include "text/component.h"
 
-enum { DEPTH_MAX = 8, IDS_MAX = 64 };
+enum { IDS_MAX = 64 };
 
 /* The ids of one {"SpecialToken": {"id": NAME}}. */
 static Status special_ids(const cJSON *specials, const cJSON *item, IdList *out, Error *err)
@@ -48,31 +49,18 @@ static Status read_single(Template *t, const cJSON *node, Error *err)
     return ST_OK;
 }
 
-static Status read_node(Template *t, const cJSON *node, int depth, Error *err)
+static Status read_step(void *ctx, const cJSON *node, const char *type, Error *err)
 {
-    if (!node || cJSON_IsNull(node))
-        return ST_OK;
-    const char *type = NULL;
-    if (cJSON_IsObject(node))
-        RETURN_IF_ERROR(json_str(node, "type", &type, NULL, err));
-    if (!type)
-        return error_set(err, ST_DATA, "post_processor: no 'type'");
     if (strcmp(type, "ByteLevel") == 0)
         return ST_OK;
     if (strcmp(type, "TemplateProcessing") == 0)
-        return read_single(t, node, err);
-    if (strcmp(type, "Sequence") != 0)
-        return error_set(err, ST_DATA, "post_processor '%s' is not supported", type);
-    const cJSON *list = json_get(node, "processors"), *one;
-    if (!cJSON_IsArray(list) || depth >= DEPTH_MAX)
-        return error_set(err, ST_DATA, "post_processor Sequence: 'processors' is no list, or nested too deeply");
-    cJSON_ArrayForEach(one, list) RETURN_IF_ERROR(read_node(t, one, depth + 1, err));
-    return ST_OK;
+        return read_single(ctx, node, err);
+    return error_set(err, ST_DATA, "post_processor '%s' is not supported", type);
 }
 
 Status template_read(Template *t, const cJSON *node, Error *err)
 {
-    return read_node(t, node, 0, err);
+    return component_read(&(ComponentReader){"post_processor", "processors", read_step, t}, node, err);
 }
 
 void template_free(Template *t)
