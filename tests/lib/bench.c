@@ -5,18 +5,24 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include <cmocka.h>
 
 #include "base/hash.h"
+#include "math/convert.h"
 
 void test_run_open(TestRun *b, const char *dir, ArithMode arith, int threads, const Cancel *cancel)
+{
+    test_run_open_within(b, dir, arith, threads, 0, cancel);
+}
+
+void test_run_open_within(TestRun *b, const char *dir, ArithMode arith, int threads, uint64_t limit,
+                          const Cancel *cancel)
 {
     Error e = {0};
     if (model_open(&b->m, dir, NULL, &e) != ST_OK || pool_new(&b->pool, threads, &e) != ST_OK)
         fail_msg("%s: %s", dir, e.text);
-    RunnerOptions o = {.pool = b->pool, .arith = arith, .cancel = cancel};
+    RunnerOptions o = {.pool = b->pool, .arith = arith, .mem_limit = limit, .cancel = cancel};
     if (runner_new(&b->r, b->m, &o, &e) != ST_OK)
         fail_msg("%s", e.text);
 }
@@ -73,11 +79,14 @@ float *test_tensor(const Checkpoint *c, const TensorInfo *t)
     assert_non_null(raw);
     assert_non_null(out);
     assert_int_equal(checkpoint_read(c, t, 0, t->nbytes, raw, NULL), ST_OK);
-    assert_true(t->dtype == DT_F32 || t->dtype == DT_BF16);
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits = t->dtype == DT_BF16 ? (uint32_t)((uint16_t *)raw)[i] << 16 : ((uint32_t *)raw)[i];
-        memcpy(out + i, &bits, sizeof bits);
-    }
+    assert_true(t->dtype == DT_F32 || t->dtype == DT_F64 || t->dtype == DT_I64 || t->dtype == DT_BF16 ||
+                t->dtype == DT_F16);
+    for (size_t i = 0; i < n; i++)
+        out[i] = t->dtype == DT_F32    ? ((float *)raw)[i]
+                 : t->dtype == DT_F64  ? (float)((double *)raw)[i]
+                 : t->dtype == DT_I64  ? (float)((int64_t *)raw)[i]
+                 : t->dtype == DT_BF16 ? bf16_to_float(((uint16_t *)raw)[i])
+                                       : f16_to_float(((uint16_t *)raw)[i]);
     free(raw);
     return out;
 }

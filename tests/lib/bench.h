@@ -12,12 +12,15 @@ typedef struct TestRun {
     Runner *r;
 } TestRun;
 void test_run_open(TestRun *b, const char *dir, ArithMode arith, int threads, const Cancel *cancel);
+/* The same within `limit` bytes. */
+void test_run_open_within(TestRun *b, const char *dir, ArithMode arith, int threads, uint64_t limit,
+                          const Cancel *cancel);
 void test_run_close(TestRun *b);
 
 /* Samples of the given lengths with random ids below vocab, each its own text. Freed with test_tokens_free. */
 TokenSet *test_tokens(const int *lengths, int samples, int64_t vocab, uint64_t seed);
 void test_tokens_free(TokenSet *t);
-/* A float32 or bf16 tensor widened; caller frees. */
+/* A tensor of floats or int64 as float32; caller frees. */
 float *test_tensor(const Checkpoint *c, const TensorInfo *t);
 
 #endif

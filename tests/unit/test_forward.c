@@ -16,58 +16,21 @@
 #include "run/forward.h"
 #include "run/runner.h"
 
-/* ---- a model, a runner and tokens for a test ---- */
-
-typedef struct Bench {
-    Model *m;
-    Pool *pool;
-    Runner *r;
-} Bench;
-
-static void bench_open(Bench *b, const char *dir, ArithMode arith, int threads, uint64_t limit, const Cancel *cancel)
-{
-    Error e = {0};
-    if (model_open(&b->m, dir, NULL, &e) != ST_OK || pool_new(&b->pool, threads, &e) != ST_OK)
-        fail_msg("%s: %s", dir, e.text);
-    RunnerOptions o = {.pool = b->pool, .arith = arith, .mem_limit = limit, .cancel = cancel};
-    if (runner_new(&b->r, b->m, &o, &e) != ST_OK)
-        fail_msg("%s", e.text);
-}
-
-static void bench_close(Bench *b)
-{
-    runner_free(b->r);
-    pool_free(b->pool);
-    model_free(b->m);
-}
-
-static float *tensor_floats(const Checkpoint *c, const TensorInfo *t, int64_t *n)
-{
-    Error e;
-    *n = (int64_t)(t->nbytes / (uint64_t)dtype_size(t->dtype));
-    void *raw = malloc(t->nbytes);
-    float *out = malloc((size_t)*n * sizeof *out);
-    assert_non_null(raw);
-    assert_non_null(out);
-    assert_int_equal(checkpoint_read(c, t, 0, t->nbytes, raw, &e), ST_OK);
-    for (int64_t i = 0; i < *n; i++)
-        out[i] = t->dtype == DT_F32    ? ((float *)raw)[i]
-                 : t->dtype == DT_F64  ? (float)((double *)raw)[i]
-                 : t->dtype == DT_I64  ? (float)((int64_t *)raw)[i]
-                 : t->dtype == DT_BF16 ? bf16_to_float(((uint16_t *)raw)[i])
-                                       : f16_to_float(((uint16_t *)raw)[i]);
-    free(raw);
-    return out;
-}
+#include "tests/lib/bench.h"
 
 /* ---- golden data ---- */
+
+static int64_t count_of(const TensorInfo *t)
+{
+    return (int64_t)(t->nbytes / (uint64_t)dtype_size(t->dtype));
+}
 
 static void tokens_of_golden(const Checkpoint *g, TokenSet *t)
 {
     const TensorInfo *ids = checkpoint_find(g, "input_ids");
     assert_non_null(ids);
-    int64_t n;
-    float *v = tensor_floats(g, ids, &n);
+    int64_t n = count_of(ids);
+    float *v = test_tensor(g, ids);
     *t = (TokenSet){.samples = 1};
     t->start = calloc(2, sizeof *t->start);
     t->ids = malloc((size_t)n * sizeof *t->ids);
@@ -173,11 +136,11 @@ static void golden_case(const char *arch, const char *kind, ArithMode arith)
     Checkpoint *want, *got;
     Error e = {0};
     TokenSet t;
-    Bench b;
+    TestRun b;
     close(mkstemp(out));
     assert_int_equal(checkpoint_open(&want, path, &e), ST_OK);
     tokens_of_golden(want, &t);
-    bench_open(&b, dir, arith, 2, 0, NULL);
+    test_run_open(&b, dir, arith, 2, NULL);
     char file[64];
     snprintf(file, sizeof file, "%s.safetensors", out);
     if (forward_write(b.r, &t, file, &e) != ST_OK || checkpoint_open(&got, file, &e) != ST_OK)
@@ -196,8 +159,8 @@ static void golden_case(const char *arch, const char *kind, ArithMode arith)
         assert_int_equal(g->dtype, w->dtype);
         assert_int_equal(g->ndim, w->ndim);
         assert_memory_equal(g->shape, w->shape, (size_t)w->ndim * sizeof *w->shape);
-        int64_t n;
-        float *fw = tensor_floats(want, w, &n), *fg = tensor_floats(got, g, &n);
+        int64_t n = count_of(w);
+        float *fw = test_tensor(want, w), *fg = test_tensor(got, g);
         if (strncmp(w->name, "stat.", 5) == 0)
             compare_stat(w->name, fw, fg, arith == ARITH_MODEL ? 1e-2 : 5e-5);
         else if (w->dtype == DT_BF16)
@@ -214,7 +177,7 @@ static void golden_case(const char *arch, const char *kind, ArithMode arith)
         if (!is_recorded(b.m, want, checkpoint_at(got, i)->name))
             fail_msg("%s: %s was not recorded", dir, checkpoint_at(got, i)->name);
     print_message("%s/%s %s: %lld tensors, worst %.2g\n", arch, kind, arith_name(arith), (long long)compared, worst);
-    bench_close(&b);
+    test_run_close(&b);
     checkpoint_free(want);
     checkpoint_free(got);
     free(t.start);

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "run/runner.h"
 
+#include "tests/lib/bench.h"
 #include "tests/lib/random_model.h"
 
 /* Shapes with several panels of outputs, ragged ones, groups of heads, and tokens over several row and query blocks. */
@@ -22,31 +23,8 @@ static const RandomShape qwen3 = {"qwen3", 2, 4, 2, 24, 72, 1060, 1290, 0, DT_BF
 static const RandomShape qwen2 = {"qwen2", 3, 6, 2, 16, 80, 130, 300, 150, DT_F32, 2};
 static const RandomShape half = {"llama", 2, 2, 2, 16, 40, 56, 90, 0, DT_F16, 3};
 
-typedef struct Bench {
-    Model *m;
-    Pool *pool;
-    Runner *r;
-} Bench;
-
-static void bench_open(Bench *b, const char *dir, ArithMode arith, int threads, uint64_t limit, const Cancel *cancel)
-{
-    Error e = {0};
-    if (model_open(&b->m, dir, NULL, &e) != ST_OK || pool_new(&b->pool, threads, &e) != ST_OK)
-        fail_msg("%s: %s", dir, e.text);
-    RunnerOptions o = {.pool = b->pool, .arith = arith, .mem_limit = limit, .cancel = cancel};
-    if (runner_new(&b->r, b->m, &o, &e) != ST_OK)
-        fail_msg("%s", e.text);
-}
-
-static void bench_close(Bench *b)
-{
-    runner_free(b->r);
-    pool_free(b->pool);
-    model_free(b->m);
-}
-
 /* Last decoder output, after every layer. */
-static Status run_layers(const Bench *b, const TokenSet *t, const Observer *obs, int nobs, Stream *h, Error *e)
+static Status run_layers(const TestRun *b, const TokenSet *t, const Observer *obs, int nobs, Stream *h, Error *e)
 {
     RETURN_IF_ERROR(runner_embed(b->r, t, h, e));
     FloatPass pass = {obs, nobs};
@@ -57,7 +35,7 @@ static Status run_layers(const Bench *b, const TokenSet *t, const Observer *obs,
     return st;
 }
 
-static void run_ok(const Bench *b, const TokenSet *t, const Observer *obs, int nobs, Stream *h)
+static void run_ok(const TestRun *b, const TokenSet *t, const Observer *obs, int nobs, Stream *h)
 {
     Error e = {0};
     if (run_layers(b, t, obs, nobs, h, &e) != ST_OK)
@@ -103,13 +81,13 @@ static void check_against_plain(const RandomShape *shape, ArithMode arith, int s
                                 double tolerance)
 {
     char dir[64];
-    Bench b;
+    TestRun b;
     TokenSet t;
     Stream h, x;
     Error e;
     random_model_write(shape, dir);
     random_tokens(&t, samples, len, shape->vocab, 5);
-    bench_open(&b, dir, arith, 2, 0, NULL);
+    test_run_open(&b, dir, arith, 2, NULL);
     run_ok(&b, &t, NULL, 0, &h);
     assert_int_equal(runner_final_norm(b.r, &h, &x, NULL, 0, &e), ST_OK);
     LogitsCheck c = {.vocab = shape->vocab, .hidden = shape->hidden, .x = &x};
@@ -136,7 +114,7 @@ static void check_against_plain(const RandomShape *shape, ArithMode arith, int s
     free(c.reached);
     stream_fini(&h);
     stream_fini(&x);
-    bench_close(&b);
+    test_run_close(&b);
     random_tokens_free(&t);
     random_model_remove(dir);
 }
@@ -167,12 +145,12 @@ static void threads_and_chunks_do_not_change_a_byte(void **state)
         Stream first = {0};
         uint64_t read = 0;
         for (int i = 0; i < 5; i += mode ? 4 : 1) { /* model mode is slow: one thread against three with chunks */
-            Bench b;
+            TestRun b;
             Stream h;
             int threads = i < 3 ? i + 1 : i == 3 ? 1 : 3;
             /* 0-2: threads; 3: a tight limit, several chunks; 4: the limit and three threads */
-            bench_open(&b, dir, (ArithMode)mode, threads, i < 3 ? 0 : 14000000 + (uint64_t)threads * (mode ? 12000000
-                                                                                                      : 3500000), NULL);
+            uint64_t tight = 14000000 + (uint64_t)threads * (mode ? 12000000 : 3500000);
+            test_run_open_within(&b, dir, (ArithMode)mode, threads, i < 3 ? 0 : tight, NULL);
             run_ok(&b, &t, NULL, 0, &h);
             if (i == 0) {
                 first = h;
@@ -183,7 +161,7 @@ static void threads_and_chunks_do_not_change_a_byte(void **state)
                 assert_memory_equal(first.data, h.data, (size_t)(h.rows * h.width) * sizeof *h.data);
                 stream_fini(&h);
             }
-            bench_close(&b);
+            test_run_close(&b);
         }
         stream_fini(&first);
     }
@@ -200,9 +178,9 @@ static void packed_texts_are_each_alone(void **state)
     random_model_write(&qwen3, dir);
     random_tokens(&t, 6, len, qwen3.vocab, 4);
     for (int mode = 0; mode < 2; mode++) {
-        Bench b;
+        TestRun b;
         Stream all;
-        bench_open(&b, dir, (ArithMode)mode, 2, 0, NULL);
+        test_run_open(&b, dir, (ArithMode)mode, 2, NULL);
         run_ok(&b, &t, NULL, 0, &all);
         for (int s = 0; s < 6; s++) {
             Stream one;
@@ -218,7 +196,7 @@ static void packed_texts_are_each_alone(void **state)
             stream_fini(&one);
         }
         stream_fini(&all);
-        bench_close(&b);
+        test_run_close(&b);
     }
     random_tokens_free(&t);
     random_model_remove(dir);
@@ -388,11 +366,12 @@ static void observers_see_everything_once_and_change_nothing(void **state)
     double energy[LINEARS] = {0};
     uint64_t read = 0;
     for (int round = 0; round < 3; round++) {
-        Bench b;
+        TestRun b;
         Stream plain, h, x;
         Watch w = {.t = &t, .lock = PTHREAD_MUTEX_INITIALIZER};
         Error e;
-        bench_open(&b, dir, ARITH_FP32, round + 1, round == 2 ? 27000000 : 0, NULL); /* the last in several chunks */
+        /* the last in several chunks */
+        test_run_open_within(&b, dir, ARITH_FP32, round + 1, round == 2 ? 27000000 : 0, NULL);
         w.m = b.m;
         size_t cells = (size_t)(t.start[7] * qwen3.hidden);
         w.ffn = calloc(cells, 4);
@@ -426,7 +405,7 @@ static void observers_see_everything_once_and_change_nothing(void **state)
         stream_fini(&plain);
         stream_fini(&h);
         stream_fini(&x);
-        bench_close(&b);
+        test_run_close(&b);
     }
     random_tokens_free(&t);
     random_model_remove(dir);
@@ -479,10 +458,10 @@ static void a_variant_that_cancels_out_is_float(void **state)
     TokenSet t;
     random_model_write(&qwen3, dir);
     random_tokens(&t, 4, len, qwen3.vocab, 8);
-    Bench b;
+    TestRun b;
     Stream in, plain, out;
     Error e;
-    bench_open(&b, dir, ARITH_FP32, 2, 0, NULL);
+    test_run_open(&b, dir, ARITH_FP32, 2, NULL);
     assert_int_equal(runner_embed(b.r, &t, &in, &e), ST_OK);
     assert_int_equal(stream_copy(&plain, &in, &e), ST_OK);
     assert_int_equal(stream_copy(&out, &in, &e), ST_OK);
@@ -512,7 +491,7 @@ static void a_variant_that_cancels_out_is_float(void **state)
     stream_fini(&in);
     stream_fini(&plain);
     stream_fini(&out);
-    bench_close(&b);
+    test_run_close(&b);
     random_tokens_free(&t);
     random_model_remove(dir);
 }
@@ -528,10 +507,10 @@ static void cancel_at_any_batch_leaves_nothing_behind(void **state)
     random_model_write(&qwen3, dir);
     random_tokens(&t, 2, len, qwen3.vocab, 8);
     Cancel c = {0};
-    Bench b;
+    TestRun b;
     Stream h;
     Error e = {0};
-    bench_open(&b, dir, ARITH_FP32, 2, 0, &c);
+    test_run_open(&b, dir, ARITH_FP32, 2, &c);
     atomic_store(&c.level, 1);
     assert_int_equal(run_layers(&b, &t, NULL, 0, &h, &e), ST_CANCELLED);
     atomic_store(&c.level, 0);
@@ -541,7 +520,7 @@ static void cancel_at_any_batch_leaves_nothing_behind(void **state)
     Stream x;
     assert_int_equal(runner_final_norm(b.r, &h, &x, NULL, 0, &e), ST_CANCELLED);
     stream_fini(&h);
-    bench_close(&b);
+    test_run_close(&b);
     random_tokens_free(&t);
     random_model_remove(dir);
 }
@@ -554,17 +533,17 @@ static void a_file_cut_while_it_is_open_is_an_error(void **state)
     TokenSet t;
     random_model_write(&qwen3, dir);
     random_tokens(&t, 1, len, qwen3.vocab, 8);
-    Bench b;
+    TestRun b;
     Stream h;
     Error e = {0};
-    bench_open(&b, dir, ARITH_FP32, 2, 0, NULL);
+    test_run_open(&b, dir, ARITH_FP32, 2, NULL);
     snprintf(path, sizeof path, "%s/model.safetensors", dir);
     const TensorInfo *up = b.m->linears[b.m->layers[1].up].weight;
     assert_int_equal(truncate(path, (off_t)(up->offset + up->nbytes / 2)), 0);
     assert_int_not_equal(run_layers(&b, &t, NULL, 0, &h, &e), ST_OK);
     if (!strstr(e.text, "model.layers.1.mlp.up_proj.weight"))
         fail_msg("%s", e.text);
-    bench_close(&b);
+    test_run_close(&b);
     random_tokens_free(&t);
     random_model_remove(dir);
 }
@@ -577,16 +556,16 @@ static void bad_requests_are_refused(void **state)
     TokenSet t;
     random_model_write(&qwen3, dir);
     random_tokens(&t, 1, len, qwen3.vocab, 8);
-    Bench b;
+    TestRun b;
     Stream h;
     Error e = {0};
-    bench_open(&b, dir, ARITH_FP32, 1, 1000000, NULL);
+    test_run_open_within(&b, dir, ARITH_FP32, 1, 1000000, NULL);
     assert_int_equal(run_layers(&b, &t, NULL, 0, &h, &e), ST_NOMEM);
     assert_non_null(strstr(e.text, "--mem"));
     t.ids[3] = (int32_t)qwen3.vocab;
     assert_int_equal(run_layers(&b, &t, NULL, 0, &h, &e), ST_DATA);
     assert_non_null(strstr(e.text, "token id 1290"));
-    bench_close(&b);
+    test_run_close(&b);
     random_tokens_free(&t);
     random_model_remove(dir);
 }
@@ -596,13 +575,13 @@ static void the_estimate_bounds_the_peak(void **state)
     (void)state;
     char dir[64];
     random_model_write(&qwen3, dir);
-    Bench b;
-    bench_open(&b, dir, ARITH_FP32, 2, 0, NULL);
+    TestRun b;
+    test_run_open(&b, dir, ARITH_FP32, 2, NULL);
     uint64_t few = runner_estimate(b.m, 1000, 500, 2, false), many = runner_estimate(b.m, 100000, 500, 2, false);
     uint64_t whole = runner_estimate(b.m, 100000, 500, 2, true), wide = runner_estimate(b.m, 1000, 500, 8, false);
     assert_true(few < many && many < whole && few < wide);
     assert_true(whole > (uint64_t)100000 * (72 * 3 + 1060) * 4);
-    bench_close(&b);
+    test_run_close(&b);
     random_model_remove(dir);
 }
 
