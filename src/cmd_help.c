@@ -177,7 +177,8 @@ const Command command_help = {
     .run = run_help,
 };
 
-void write_version(Str *out)
+/* --version: build, libraries, kernels. */
+static void write_version(Str *out)
 {
     str_printf(out, "slimscope %s (%s, %s)\n", SLIMSCOPE_VERSION,
 #if defined(__clang__)

@@ -26,7 +26,5 @@ Status check_peer_options(App *a, const CommandLine *cl, Error *err);
 Status report_run(App *a, Error *err);
 /* The manual page, generated from the tables. */
 void write_man_page(Str *out);
-/* --version: build, libraries, kernels. */
-void write_version(Str *out);
 
 #endif

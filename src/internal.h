@@ -41,8 +41,6 @@ void app_note_memory(App *a);
 void interrupt_init(void);
 /* SIGINTs since the last call. */
 int interrupt_take(void);
-/* Readable after a SIGINT; -1 before interrupt_init. */
-int interrupt_fd(void);
 
 /* ---- data.c ---- */
 

@@ -49,7 +49,8 @@ int interrupt_take(void)
     return n;
 }
 
-int interrupt_fd(void)
+/* Readable after a SIGINT; -1 before interrupt_init. */
+static int interrupt_fd(void)
 {
     return sig_pipe[0];
 }

@@ -17,7 +17,6 @@ const char *refuse_no_linear(Ui *ui);
 const char *refuse_no_tags(Ui *ui);
 const char *refuse_no_undo(Ui *ui);
 const char *refuse_no_redo(Ui *ui);
-const char *refuse_no_job(Ui *ui);
 const char *refuse_no_search(Ui *ui);
 const char *refuse_no_result(Ui *ui);
 const char *refuse_no_whatif(Ui *ui);

@@ -25,7 +25,7 @@ static void put(int y, int x, attr_t attr, int pair, wchar_t c)
         mvadd_wch(y, x, &cell);
 }
 
-void pen_colored(Pen *p, attr_t attr, int pair, wchar_t c)
+static void pen_colored(Pen *p, attr_t attr, int pair, wchar_t c)
 {
     int w = wcwidth(c);
     if (w < 1)

@@ -26,7 +26,6 @@ void pen_cell(Pen *p, Slot slot, int w, bool right, const char *s);
 /* A name in exactly w cells, elided in the middle. */
 void pen_name(Pen *p, Slot slot, int w, const char *s);
 void pen_char(Pen *p, Slot slot, wchar_t c);
-void pen_colored(Pen *p, attr_t attr, int pair, wchar_t c);
 /* A horizontal bar of w cells filled to share (0..1), coloured along the score gradient. */
 void pen_bar(Pen *p, int w, double share, bool plain);
 /* Spaces up to x (absolute) or the end. */

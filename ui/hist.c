@@ -9,7 +9,9 @@
 
 enum { MAX_BINS = 1024 };
 
-void hist_range(const HistView *v, double *lo, double *hi)
+/* The range shown: the body between the 0.05 % points, widened a little and ending at min and max, with zero in sight
+ * when near. A single value gets a range around it. */
+static void hist_range(const HistView *v, double *lo, double *hi)
 {
     double a = keyhist_quantile(v->h, 0.0005), b = keyhist_quantile(v->h, 0.9995);
     if (!isfinite(a) || !isfinite(b)) {

@@ -12,9 +12,6 @@ typedef struct HistView {
     bool linear;          /* counts linear instead of log */
 } HistView;
 
-/* The range shown: the body between the 0.05 % points, widened a little and ending at min and max, with zero in sight
- * when near. A single value gets a range around it. */
-void hist_range(const HistView *v, double *lo, double *hi);
 /* Bars, ticks of the int8 grid, the line of limits and one about what lies outside: fills `r` (at least 4 lines). */
 void hist_draw(Ui *ui, Rect r, const HistView *v);
 /* The same as numbers: limits, count and share of each of r.h-1 bins. */

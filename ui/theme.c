@@ -34,11 +34,6 @@ static const struct {
     {"bold", TA_BOLD}, {"dim", TA_DIM}, {"underline", TA_UNDERLINE}, {"reverse", TA_REVERSE}, {"normal", 0},
 };
 
-const char *slot_name(Slot s)
-{
-    return slot_defs[s].name;
-}
-
 static bool parse_color(const char *w, int *out)
 {
     if (strcmp(w, "default") == 0 || strcmp(w, "-") == 0) {

@@ -48,7 +48,6 @@ typedef enum Slot {
 #undef X
     SLOTS
 } Slot;
-const char *slot_name(Slot s);
 
 enum { TA_BOLD = 1, TA_DIM = 2, TA_UNDERLINE = 4, TA_REVERSE = 8 };
 enum { THEME_DEFAULT = -1, THEME_RGB = 1 << 24 }; /* colour: -1, 0..255, or THEME_RGB | 0xRRGGBB */

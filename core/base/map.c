@@ -9,7 +9,8 @@ struct MapSlot {
     int64_t value;
 };
 
-uint64_t hash_bytes(const void *p, size_t n)
+/* 64-bit hash of bytes (FNV-1a, finalised): for tables only, not for fingerprints. */
+static uint64_t hash_bytes(const void *p, size_t n)
 {
     const unsigned char *s = p;
     uint64_t h = 0xcbf29ce484222325u;

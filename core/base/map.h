@@ -17,7 +17,5 @@ bool map_add(Map *m, const char *key, size_t len, int64_t value, bool *added);
 /* Value of key, or `missing`. */
 int64_t map_get(const Map *m, const char *key, size_t len, int64_t missing);
 void map_free(Map *m);
-/* 64-bit hash of bytes (FNV-1a, finalised): for tables only, not for fingerprints. */
-uint64_t hash_bytes(const void *p, size_t n);
 
 #endif

@@ -523,11 +523,6 @@ const char *yaml_source(const YamlDoc *d, size_t *len)
     return d->text;
 }
 
-const char *yaml_name(const YamlDoc *d)
-{
-    return d->name;
-}
-
 YamlNode *const *yaml_aliases(const YamlDoc *d, int *n)
 {
     *n = (int)d->naliases;

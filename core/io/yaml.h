@@ -54,7 +54,6 @@ Status yaml_parse(YamlDoc **out, const char *text, size_t len, const char *name,
 void yaml_doc_free(YamlDoc *d); /* (libyaml exports a yaml_free of its own) */
 const YamlNode *yaml_root(const YamlDoc *d); /* NULL for an empty document */
 const char *yaml_source(const YamlDoc *d, size_t *len);
-const char *yaml_name(const YamlDoc *d);
 /* Every alias occurrence of the text in order, those of merge keys too. */
 YamlNode *const *yaml_aliases(const YamlDoc *d, int *n);
 /* What a plain scalar of this text is ("1e-5" is a string): specs/config.md 1. */

@@ -9,7 +9,8 @@
 
 /* ---- what needs data ---- */
 
-bool config_needs_data(const QConfig *q)
+/* Whether quantizing a linear at this level needs calibration data. */
+static bool config_needs_data(const QConfig *q)
 {
     const ActQuantizer *a = act_quantizer_find(&q->act);
     const WeightQuantizer *w = weight_quantizer_find(&q->weight);
@@ -26,7 +27,7 @@ Status cache_step(const Recipe *r, const Model *m, int layer, const RecipeCache 
 }
 
 /* Scales are found in the dtype of keys and values: float32 behind deployed linears (specs/formats.md 6). */
-DType quantrun_cache_dtype(const Recipe *r, const Model *m, const QConfig *levels, const int16_t *level, bool peer)
+static DType scale_dtype(const Recipe *r, const Model *m, const QConfig *levels, const int16_t *level, bool peer)
 {
     bool used[INT16_MAX + 1] = {false};
     if (!peer)
@@ -217,7 +218,7 @@ static Status open_savers(QuantRun *q, Error *err)
     q->first_layer = o->nsavers > 0 ? q->m->cfg.layers : 0;
     for (int i = 0; i < o->nsavers; i++) {
         q->plan[i] = o->plans[i];
-        q->plan[i].cache_dtype = o->peer ? quantrun_cache_dtype(o->recipe, q->m, o->levels, o->level, true) : q->T;
+        q->plan[i].cache_dtype = o->peer ? scale_dtype(o->recipe, q->m, o->levels, o->level, true) : q->T;
         RETURN_IF_ERROR(o->savers[i]->open(&q->saver[i], &q->plan[i], o->resume, &q->saver_first[i], err));
         if (q->saver_first[i] < q->first_layer)
             q->first_layer = q->saver_first[i];

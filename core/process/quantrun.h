@@ -37,8 +37,6 @@ typedef struct QuantRunResult {
     uint64_t bound;             /* memory promised by quantrun_estimate */
 } QuantRunResult;
 
-/* The dtype in which scales of keys and values come out (SavePlan.cache_dtype; quantrun fills it in itself). */
-DType quantrun_cache_dtype(const Recipe *r, const Model *m, const QConfig *levels, const int16_t *level, bool peer);
 /* Whether any unit needs calibration data. */
 bool quantrun_needs_data(const Recipe *r, const Model *m, const int16_t *level);
 /* Bytes a run needs at most: streams, the largest linear, what methods declare (a GPTQ Hessian is in*in*4 bytes). */

@@ -40,8 +40,6 @@ typedef struct LayerCache {
     DType T;
 } LayerCache;
 
-/* Whether quantizing a linear at this level needs calibration data. */
-bool config_needs_data(const QConfig *q);
 /* The dynamic_cache step that takes this layer's attention, NULL: none. name (may be NULL) gets the module's name.
  * ST_DATA: a pattern is bad. */
 Status cache_step(const Recipe *r, const Model *m, int layer, const RecipeCache **out, char name[256], Error *err);

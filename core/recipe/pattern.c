@@ -238,11 +238,6 @@ void pattern_free(Pattern *p)
     free(p);
 }
 
-const char *pattern_text(const Pattern *p)
-{
-    return p->text;
-}
-
 /* Length of the character at s (ill-formed bytes count as one each) and its code point. */
 static size_t next_char(const char *s, unsigned *cp)
 {

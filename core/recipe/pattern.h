@@ -14,7 +14,6 @@ typedef struct Pattern Pattern;
  * frees. */
 Status pattern_compile(Pattern **out, const char *text, Error *err);
 void pattern_free(Pattern *p);
-const char *pattern_text(const Pattern *p);
 bool pattern_match(const Pattern *p, const char *name);
 /* Whether it selects the linear of this name: DECISIONS makes it the linear's name only. hits[i] |= match; gives the
  * number of matches. */

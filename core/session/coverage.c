@@ -65,7 +65,7 @@ bool session_coverage(const Session *s, Coverage *out)
     return true;
 }
 
-void expert_name(const Model *m, int64_t linear, Str *out)
+static void expert_name(const Model *m, int64_t linear, Str *out)
 {
     const char *name = m->linears[linear].name, *dot = strrchr(name, '.');
     str_append(out, name, dot ? (size_t)(dot - name) : strlen(name));

@@ -221,8 +221,6 @@ struct Session {
 };
 
 /* session.c */
-void levels_free(Session *s);
-void slots_free(Session *s);
 Status identity_now(const Session *s, char out[65]);
 Digest assignment_key(const Session *s, const int16_t *level);
 double level_error(const Session *s, int64_t linear, int level); /* local_error at a level, NaN unknown */
@@ -230,7 +228,6 @@ double local_sum(const Session *s, const int16_t *level);
 
 /* coverage.c: says after an analysis how far it reached into the experts; appends the module of an expert's linear */
 void coverage_log(Session *s);
-void expert_name(const Model *m, int64_t linear, Str *out);
 const QConfig *level_config(const Session *s, int level);        /* NULL for float */
 char *dup_or_null(const char *s);
 

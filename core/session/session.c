@@ -55,7 +55,7 @@ Status session_new(Session **out, const SessionOptions *o, Error *err)
     return ST_OK;
 }
 
-void slots_free(Session *s)
+static void slots_free(Session *s)
 {
     for (int64_t i = 0; s->slot && s->model && i < s->model->nlinears; i++)
         if (s->slot[i].needs)
@@ -65,7 +65,7 @@ void slots_free(Session *s)
     s->results++;
 }
 
-void levels_free(Session *s)
+static void levels_free(Session *s)
 {
     free(s->levels);
     free(s->level_name);

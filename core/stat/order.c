@@ -37,12 +37,6 @@ void order_scratch_fini(OrderScratch *s)
     memset(s, 0, sizeof *s);
 }
 
-size_t order_scratch_bytes(const OrderScratch *s)
-{
-    return (s->table_cap + s->bits_cap) * sizeof(uint32_t) + (s->value_cap + s->tmp_cap) * sizeof(float) +
-           s->pick_cap * sizeof(OrderPick);
-}
-
 int64_t order_count_of(int64_t n)
 {
     return n < ORDER_STEP ? n : (n + ORDER_STEP / 2 - 1) / ORDER_STEP;
@@ -86,7 +80,7 @@ static void insertion_sort(float *v, int64_t n)
 }
 
 /* Radix sort by bytes; bytes that are the same in all values cost nothing but their counting. */
-void order_sort(float *v, int64_t n, float *tmp)
+static void order_sort(float *v, int64_t n, float *tmp)
 {
     if (n <= INSERTION) {
         insertion_sort(v, n);

@@ -31,14 +31,11 @@ typedef struct OrderScratch {
     int64_t tiny;        /* values in the two middle buckets, after order_pick put them first in `value` */
 } OrderScratch;
 void order_scratch_fini(OrderScratch *s);
-size_t order_scratch_bytes(const OrderScratch *s);
 
 enum { ORDER_STEP = 100, ORDER_EXACT_MAX = 100000 };
 
 /* How many values order_pick gives for a sample of n. */
 int64_t order_count_of(int64_t n);
-/* Sorts n finite floats ascending; tmp has room for n. */
-void order_sort(float *v, int64_t n, float *tmp);
 
 /* Counts a sample of finite values [rows][width]; `sums` are its scan. */
 Status order_count(OrderScratch *s, const StatKernels *k, const float *x, int64_t rows, int64_t width, int64_t ld,

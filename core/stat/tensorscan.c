@@ -74,7 +74,8 @@ static const Layout layouts[DT_COUNT] = {
     [DT_BOOL] = {0xffu, 0, false, NULL},
 };
 
-bool tensorscan_is_float(DType t)
+/* Whether a dtype has NaNs or magnitudes to judge. */
+static bool tensorscan_is_float(DType t)
 {
     return layouts[t].value != NULL;
 }

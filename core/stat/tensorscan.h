@@ -44,8 +44,6 @@ typedef struct ScanOptions {
 Status tensorscan_run(const Checkpoint *c, const ScanOptions *o, TensorScan **out, Error *err);
 void tensorscan_free(TensorScan *scan, int64_t n);
 
-/* Whether a dtype has NaNs or magnitudes to judge. */
-bool tensorscan_is_float(DType t);
 
 typedef enum ScanVerdict { SCAN_FINE, SCAN_NOTE, SCAN_BAD } ScanVerdict;
 /* What to make of a tensor. Bad: unreadable, NaN or Inf, absurd magnitudes, a matrix that is all zero. Constant rows
