@@ -264,7 +264,7 @@ Status analyze_run(Runner *r, const AnalyzeRequest *req, Error *err)
     Status st = collector_init(&c, m, req, err);
     if (st == ST_OK) {
         Observer obs = {&c.ops, &c};
-        FloatPass pass = {&obs, 1};
+        FloatPass pass = {.obs = &obs, .nobs = 1, .sdpa = req->peer};
         Schedule s = {.first = req->first_layer, .last = m->cfg.layers, .job = {"analyze", float_pass_run, &pass},
                       .layer_done = layer_done, .ctx = &c};
         Stream *stream = req->h;

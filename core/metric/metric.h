@@ -100,6 +100,7 @@ typedef struct AnalyzeRequest {
     const bool *selected;        /* [nlinears], NULL = all: which linears to collect */
     const QSpec *weights;        /* [nweights] of local_error_specs: NEED_WEIGHT collects their errors, too */
     int nweights;
+    bool peer;                   /* attention rounds as the peer's does: Variant.sdpa */
     int first_layer;             /* resume: start here with `h` holding this layer's input */
     Stream *h;                   /* in: first_layer's input (from runner_embed for 0); consumed in place */
     /* [job thread] the finished linears of one layer, in linear order; the results' buffers pass to the callback

@@ -436,8 +436,9 @@ Status schedule_layers(Runner *r, Stream **streams, int nstreams, const Schedule
 Status float_pass_run(void *self, LayerCtx *ctx, Error *err)
 {
     const FloatPass *p = self;
+    Variant v = {.sdpa = p->sdpa};
     for (int i = 0; i < ctx->nstreams; i++)
-        RETURN_IF_ERROR(runner_layer(ctx->runner, ctx->layer, NULL, ctx->streams[i], ctx->streams[i], p->obs, p->nobs,
+        RETURN_IF_ERROR(runner_layer(ctx->runner, ctx->layer, &v, ctx->streams[i], ctx->streams[i], p->obs, p->nobs,
                                      err));
     return ST_OK;
 }

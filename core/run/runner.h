@@ -134,6 +134,7 @@ Status schedule_layers(Runner *r, Stream **streams, int nstreams, const Schedule
 typedef struct FloatPass {
     const Observer *obs;
     int nobs;
+    bool sdpa; /* Variant.sdpa */
 } FloatPass;
 Status float_pass_run(void *self, LayerCtx *ctx, Error *err);
 

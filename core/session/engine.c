@@ -246,7 +246,7 @@ Status engine_analyze(Session *s, Job *j, Error *err)
     else
         RETURN_IF_ERROR(runner_embed(e->runner, e->calib, &h, err));
     AnalyzeRequest req = {.needs = j->needs, .selected = j->selected, .weights = j->weights,
-                          .nweights = j->nweights, .first_layer = j->first_layer, .h = &h,
+                          .nweights = j->nweights, .peer = j->opt.peer, .first_layer = j->first_layer, .h = &h,
                           .layer_done = layer_done, .ctx = e};
     Status st = analyze_run(e->runner, &req, err);
     stream_fini(&h);

@@ -73,6 +73,21 @@ exits 0 "model arithmetic" run --dtype-sim model --format json
 has "$tmp/out" '"arithmetic":"model"' "is named"
 exits 0 "compat peer" run --compat peer --format json --seed 7
 has "$tmp/out" '"arithmetic":"model"' "implies model arithmetic"
+cat >"$tmp/near.py" <<'EOF'
+import json, sys
+def scores(path, rows): return {r["name"]: r["score"] for r in json.load(open(path))[rows]}
+want = scores(sys.argv[3], "layer_scores")
+peer, plain = [max(abs(s - want[n]) / abs(want[n]) for n, s in scores(f, "layers").items()) for f in sys.argv[1:3]]
+print(peer, plain)
+sys.exit(not (peer <= 1.01e-2 < 2e-2 < plain))
+EOF
+for as in "--compat peer" "--dtype-sim model"; do
+    s analyze --model_path $g/_models/qwen3-bf16 --calib_dataset $calib --metrics quantile --format json $as \
+        --out "$tmp/near.${as##* }.json" >"$tmp/log" 2>&1
+done
+if python3 "$tmp/near.py" "$tmp/near.peer.json" "$tmp/near.model.json" $g/qwen3-bf16.quantile.json >"$tmp/log" 2>&1
+then ok "compat peer attends as the peer does, nearer its scores"
+else not_ok "compat peer attends as the peer does, nearer its scores"; tail -n 3 "$tmp/log"; fi
 exits 0 "max-samples" run --max-samples 2 --format json
 has "$tmp/out" '"samples":2' "limits the texts"
 exits 0 "seq-len" run --max-samples 3 --seq-len 8 --format json

@@ -33,6 +33,7 @@ typedef struct Run {
     int keep;
     const QSpec *weights; /* [nweights] also scored */
     int nweights;
+    bool peer;
 } Run;
 
 static void run_open(Run *u, const char *dir, ArithMode arith, int threads, int max_samples, int64_t seq_len)
@@ -84,7 +85,7 @@ static void run_from(Run *u, unsigned needs, const bool *selected, int first, St
 {
     Error e = {0};
     AnalyzeRequest q = {.needs = needs, .selected = selected, .weights = u->weights, .nweights = u->nweights,
-                        .first_layer = first, .h = h, .layer_done = on_layer, .ctx = u};
+                        .peer = u->peer, .first_layer = first, .h = h, .layer_done = on_layer, .ctx = u};
     if (analyze_run(u->r, &q, &e) != ST_OK)
         fail_msg("%s", e.text);
 }
@@ -158,6 +159,7 @@ static void recorded_case(const Recorded *c)
 {
     Run u;
     run_open(&u, c->dir, c->arith, 2, 0, 0);
+    u.peer = true;
     run_all(&u, NEED_ORDER | NEED_STD, NULL);
     compare_recorded(&u, c->run, "std", c->std);
     compare_recorded(&u, c->run, "kurtosis", c->kurtosis);
@@ -180,17 +182,17 @@ static void recorded_fp32(void **state)
         recorded_case(&c[i]);
 }
 
-/* One ulp of an extreme value moves a score by up to 1e-2, and kurtosis by more. The peer recorded these with a fused
- * attention that keeps scores and weights in float32, model mode rounds them as the plain one does: where two values
- * of a score moved for that reason, the tolerance is wider than 1e-2. */
+/* With the peer's fused attention what the first layer reads is exact and what its o_proj reads within 2e-5. From there
+ * on a sum that the peer adds in another order rounds another way now and then; one ulp of an extreme value moves a
+ * score by up to 1e-2, and kurtosis by more. Where both values of a quotient moved so, the tolerance is wider. */
 static void recorded_model_mode(void **state)
 {
     (void)state;
     static const Recorded c[] = {
         {"llama-bf16", MODELS "llama-bf16", ARITH_MODEL, 1e-2, 4e-2, 0},
-        {"qwen3-bf16", MODELS "qwen3-bf16", ARITH_MODEL, 1.1e-2, 4e-2, 2.6e-2},
+        {"qwen3-bf16", MODELS "qwen3-bf16", ARITH_MODEL, 1.03e-2, 4e-2, 1.01e-2},
         {"qwen3-fp16", MODELS "qwen3-fp16", ARITH_MODEL, 1e-2, 4e-2, 0},
-        {"demo-bf16", "lab_models/demo", ARITH_MODEL, 1.1e-2, 4e-2, 1e-2},
+        {"demo-bf16", "lab_models/demo", ARITH_MODEL, 1e-2, 4e-2, 1.04e-2},
     };
     for (size_t i = 0; i < sizeof c / sizeof *c; i++)
         recorded_case(&c[i]);

@@ -27,7 +27,7 @@ static const RandomShape half = {"llama", 2, 2, 2, 16, 40, 56, 90, 0, DT_F16, 3}
 static Status run_layers(const TestRun *b, const TokenSet *t, const Observer *obs, int nobs, Stream *h, Error *e)
 {
     RETURN_IF_ERROR(runner_embed(b->r, t, h, e));
-    FloatPass pass = {obs, nobs};
+    FloatPass pass = {.obs = obs, .nobs = nobs};
     Schedule s = {.first = 0, .last = b->m->cfg.layers, .job = {"float", float_pass_run, &pass}};
     Status st = schedule_layers(b->r, (Stream *[]){h}, 1, &s, e);
     if (st != ST_OK)
