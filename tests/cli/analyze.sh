@@ -40,7 +40,7 @@ assert c["sha256"] == hashlib.sha256(open(sys.argv[3], "rb").read()).hexdigest()
 names = {x["name"]: x["score"] for x in want}
 assert len(d["layers"]) == len(names) == 21
 for i, l in enumerate(d["layers"]):
-    assert list(l) == ["rank", "name", "score", "group", "kind", "parameters"], list(l)
+    assert list(l) == ["rank", "name", "score", "group", "kind", "parameters", "tokens"], list(l)
     assert l["rank"] == i + 1
     assert abs(l["score"] - names[l["name"]]) <= 1e-4 * abs(names[l["name"]]), l
     assert l["parameters"] > 0 and l["name"].endswith(l["kind"])
