@@ -16,6 +16,7 @@ static const MoeRule rule = {
     .gate = "w1",
     .up = "w3",
     .down = "w2",
+    .down_second = true,
     .shared = "shared_experts",
     .round_steps = true,
     .layers = MOE_ALL,

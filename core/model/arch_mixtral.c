@@ -8,6 +8,7 @@ static const MoeRule rule = {
     .gate = "w1",
     .up = "w3",
     .down = "w2",
+    .down_second = true,
     .router_linear = true,
     .layers = MOE_ALL,
     .score = SCORE_SOFTMAX,

@@ -280,6 +280,11 @@ static Status take_dense(Open *o, int layer, const char *module, int64_t width, 
     return add_alone(o, layer, module, down, &w, &t->down);
 }
 
+int expert_place(const MoeRule *r, int part)
+{
+    return r->down_second && part ? 3 - part : part;
+}
+
 /* A tensor of all experts, [experts][rows] or, with cols, [experts][rows][cols]. */
 static Status take_stacked(Open *o, const char *name, int64_t rows, int64_t cols, const TensorInfo **out)
 {
@@ -393,7 +398,8 @@ static Status take_stacked_experts(Open *o, int layer, StackLayout layout, Layer
         char module[64];
         int32_t index, gate = 0;
         snprintf(module, sizeof module, "%s.experts.%d", r->block, e);
-        for (int i = 0; i < 3; i++) {
+        for (int place = 0; place < 3; place++) {
+            int i = expert_place(r, place);
             bool last = i == 2;
             Want w = {kinds[i], last ? h : n, last ? n : h, r->inter_key, i == 1 ? gate : -1, e};
             RETURN_IF_ERROR(name_linear(o, layer, module, names[i], &w, &index));
@@ -439,19 +445,22 @@ static Status take_experts(Open *o, int layer, LayerTensors *t)
 {
     const MoeRule *r = o->m->arch->moe;
     const ModelConfig *c = &o->m->cfg;
+    const char *const names[] = {r->gate, r->up, r->down};
     int64_t width = c->moe.inter;
-    int32_t down;
     char module[64];
     for (int e = 0; e < c->moe.experts; e++) {
-        int32_t gate, up;
+        int32_t index[3] = {0};
         snprintf(module, sizeof module, "%s.experts.%d", r->block, e);
-        Want w = {LK_GATE, width, c->hidden, r->inter_key, -1, e};
-        RETURN_IF_ERROR(add_linear(o, layer, module, r->gate, &w, &gate));
-        w = (Want){LK_UP, width, c->hidden, r->inter_key, gate, e};
-        RETURN_IF_ERROR(add_linear(o, layer, module, r->up, &w, &up));
-        w = (Want){LK_DOWN, c->hidden, width, r->inter_key, -1, e};
-        RETURN_IF_ERROR(add_linear(o, layer, module, r->down, &w, &down));
-        t->expert = e ? t->expert : gate;
+        for (int place = 0; place < 3; place++) {
+            int i = expert_place(r, place);
+            const Want want[] = {
+                {LK_GATE, width, c->hidden, r->inter_key, -1, e},
+                {LK_UP, width, c->hidden, r->inter_key, index[0], e},
+                {LK_DOWN, c->hidden, width, r->inter_key, -1, e},
+            };
+            RETURN_IF_ERROR(add_linear(o, layer, module, names[i], &want[i], &index[i]));
+        }
+        t->expert = e ? t->expert : index[0];
     }
     return close_group(o, t->expert, "experts");
 }

@@ -149,6 +149,7 @@ typedef struct MoeRule {
     const char *zero_key;       /* number of those without weights, NULL: the family has none */
     const char *bias;           /* tensor that is added for the choice, under block; NULL: none */
     const char *gate, *up, *down; /* names of an expert's linears */
+    bool down_second;           /* an expert defines gate, down, up (w1, w2, w3) instead of gate, up, down */
     const char *shared;         /* the shared expert's module, NULL: none */
     const char *shared_inter_key; /* its width; NULL: n_shared_experts times an expert's */
     bool shared_gate;           /* sigmoid(x·shared_expert_gate) scales it */
@@ -265,7 +266,7 @@ typedef struct LayerTensors {
     int32_t o_a, comp_kv, comp_gate;          /* compressed attention; q_a, kv_a, q and o are wq_a, wkv, wq_b, wo_b */
     int32_t index_comp_kv, index_comp_gate;
     int32_t router_linear, shared_gate;
-    int32_t expert;                           /* gate of expert 0; three linears an expert: gate, up, down */
+    int32_t expert;                           /* gate of expert 0; three linears an expert: expert_place */
     const struct LayerTensors *then;          /* the second half, NULL where there is none */
 } LayerTensors;
 
@@ -292,6 +293,9 @@ typedef struct Model {
  * warning. Errors name file and key: missing tensor, wrong shape, unsupported type. */
 Status model_open(Model **out, const char *path, const char *model_type, Error *err);
 void model_free(Model *m);
+/* Place of an expert's gate (part 0), up (1) or down (2) among its three linears. The other way round it is the same:
+ * the part at a place. */
+int expert_place(const MoeRule *r, int part);
 /* Index of the linear with this name, -1 when there is none. One hash look-up. */
 int64_t model_find_linear(const Model *m, const char *name);
 

@@ -333,7 +333,7 @@ static void piece_of_next(const MoeRun *m, int e, FeedPiece *p)
     LinearRun run[2];
     const LinearRun *lin[] = {&run[0], &run[1]};
     for (int i = 0; i < 2; i++) {
-        const Linear *l = &mod->linears[lr->t->expert + 3 * e + i];
+        const Linear *l = &mod->linears[lr->t->expert + 3 * e + expert_place(mod->arch->moe, i)];
         run[i] = (LinearRun){.lin = l, .panels = panel_count(l->out, l->in)};
     }
     stage_first_piece(lin, 2, true, lr->piece_max, p);
@@ -354,7 +354,7 @@ static Status run_expert(MoeRun *m, int e, Error *err)
     Status st = blocks_plan(&er.blocks, &shape, err);
     er.b1 = er.blocks.n;
     for (int i = 0; i < 3 && st == ST_OK; i++)
-        st = layer_linear_start(&er, &er.lin[role[i]], at + i, err);
+        st = layer_linear_start(&er, &er.lin[role[i]], at + expert_place(lr->r->m->arch->moe, i), err);
     piece_of_next(m, e, &next);
     if (st == ST_OK && shape.rows > 0)
         st = run_tiles(m, gather_task, shape.rows, err);

@@ -42,7 +42,8 @@ static const char *const order_longcat[] = {
 };
 static const char *const order_deepseek_v4[] = {
     "hc_attn_fn", "hc_ffn_fn", "hc_attn_base", "hc_ffn_base", "hc_attn_scale", "hc_ffn_scale", "attn", "ffn.gate",
-    "ffn.experts", "ffn.shared_experts", "attn_norm", "ffn_norm", NULL,
+    "ffn.experts", "ffn.shared_experts.w1", "ffn.shared_experts.w2", "ffn.shared_experts.w3", "attn_norm", "ffn_norm",
+    NULL,
 };
 static const struct {
     const char *model_type;
@@ -105,7 +106,6 @@ typedef struct Entry {
     SaveItem item;
     int rank;    /* in the family's order */
     int expert;  /* within a rank */
-    int part;    /* Mixtral's experts: w1, w2, w3 */
     size_t seq;  /* as collected */
 } Entry;
 
@@ -126,8 +126,6 @@ static int entry_cmp(const void *pa, const void *pb)
         return a->rank < b->rank ? -1 : 1;
     if (a->expert != b->expert)
         return a->expert < b->expert ? -1 : 1;
-    if (a->part != b->part)
-        return a->part < b->part ? -1 : 1;
     return a->seq < b->seq ? -1 : a->seq > b->seq;
 }
 
@@ -147,12 +145,11 @@ static Status use(Walker *k, const TensorInfo *t)
     return ST_OK;
 }
 
-static Status gather(Walker *k, const SaveItem *item, const char *name, int expert, int part)
+static Status gather(Walker *k, const SaveItem *item, const char *name, int expert)
 {
     if (!mem_grow(&k->e, &k->cap, k->n + 1, sizeof *k->e))
         return error_nomem(k->err, "the list of modules");
-    k->e[k->n] = (Entry){.item = *item, .rank = rank_of(k->order, below_layer(name)), .expert = expert, .part = part,
-                         .seq = k->n};
+    k->e[k->n] = (Entry){.item = *item, .rank = rank_of(k->order, below_layer(name)), .expert = expert, .seq = k->n};
     k->n++;
     return ST_OK;
 }
@@ -163,7 +160,7 @@ static Status gather_tensor(Walker *k, const TensorInfo *t, int layer)
         return ST_OK;
     RETURN_IF_ERROR(use(k, t));
     SaveItem item = {.kind = SI_TENSOR, .layer = layer, .linear = -1, .t = t, .name = t->name};
-    return gather(k, &item, t->name, 0, 0);
+    return gather(k, &item, t->name, 0);
 }
 
 static bool is_stacked(const Linear *l)
@@ -196,9 +193,7 @@ static Status gather_linear(Walker *k, const LayerTensors *lt, int64_t i)
     RETURN_IF_ERROR(use(k, l->weight));
     RETURN_IF_ERROR(use(k, l->bias));
     SaveItem item = {.kind = SI_LINEAR, .layer = l->layer, .linear = i, .name = l->name};
-    const char *last = strrchr(l->name, '.');
-    int part = last && l->expert >= 0 && last[1] == 'w' && last[3] == 0 ? last[2] - '0' : 0;
-    return gather(k, &item, l->name, l->expert + 1, part);
+    return gather(k, &item, l->name, l->expert + 1);
 }
 
 static Status gather_cache(Walker *k, int layer)
@@ -209,7 +204,7 @@ static Status gather_cache(Walker *k, int layer)
     if (!kept)
         return error_nomem(k->err, "the list of modules");
     SaveItem item = {.kind = SI_CACHE, .layer = layer, .linear = -1, .name = kept};
-    return gather(k, &item, kept, 0, 0);
+    return gather(k, &item, kept, 0);
 }
 
 /* Buffers of the reference code: the peer writes parameters only. */

@@ -7,9 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <cjson/cJSON.h>
 #include <cmocka.h>
 
 #include "io/file.h"
+#include "io/json.h"
 #include "save/verify.h"
 #include "tests/lib/savefeed.h"
 #include "tests/lib/tempdir.h"
@@ -84,35 +86,54 @@ static void save_family(const Model *m, const SavePlan *plan, const Saver *s)
     s->close(self, false);
 }
 
+/* A model saved with each n-th linear (every; 0: none) as W8A8_DYNAMIC or, with bits 4, W4A8_DYNAMIC. */
+typedef struct Saved {
+    Model *m;
+    char *dir, target[512];
+    QConfig q;
+    int16_t *level;
+    SavePlan plan;
+} Saved;
+
+static void saved_open(Saved *s, const char *model, const char *model_type, int every, int bits, bool peer)
+{
+    Error err = {0};
+    *s = (Saved){.dir = temp_folder(), .q = qconfig_default()};
+    ok(model_open(&s->m, model, model_type, &err), &err);
+    s->q.act = (QSpec){.dtype = QT_INT8, .scope = QS_PER_TOKEN, .symmetric = true, .method = "minmax"};
+    if (bits == 4)
+        s->q.weight.dtype = QT_INT4;
+    s->level = calloc((size_t)s->m->nlinears, sizeof *s->level);
+    for (int64_t i = 0; every && i < s->m->nlinears; i++)
+        s->level[i] = i % every == 0;
+    snprintf(s->target, sizeof s->target, "%s", temp_path(s->dir, "out"));
+    s->plan = (SavePlan){.model = s->m, .dir = s->target, .model_type = model_type, .levels = &s->q, .nlevels = 1,
+                         .level = s->level, .part_bytes = 1000000, .peer = peer};
+}
+
+static void saved_close(Saved *s)
+{
+    free(s->level);
+    model_free(s->m);
+    temp_remove(s->dir);
+}
+
 /* every: quantize each n-th linear, 0 none. */
 static void run_family(const char *model, int every)
 {
-    Model *m;
+    Saved s;
     Error err = {0};
-    char *dir = temp_folder();
-    ok(model_open(&m, model, NULL, &err), &err);
-    QConfig q = qconfig_default();
-    q.act = (QSpec){.dtype = QT_INT8, .scope = QS_PER_TOKEN, .symmetric = true, .method = "minmax"};
-    int16_t *level = calloc((size_t)m->nlinears, sizeof *level);
-    for (int64_t i = 0; every && i < m->nlinears; i++)
-        level[i] = i % every == 0;
-    SavePlan plan = {.model = m, .dir = temp_path(dir, "out"), .levels = &q, .nlevels = 1, .level = level};
-    char target[512];
-    snprintf(target, sizeof target, "%s", plan.dir);
-    plan.dir = target;
-    plan.part_bytes = 1000000;
-    save_family(m, &plan, saver_find("ascendv1_saver"));
+    saved_open(&s, model, NULL, every, 8, false);
+    save_family(s.m, &s.plan, saver_find("ascendv1_saver"));
     VerifyReport r;
-    ok(save_verify(&plan, "ascendv1_saver", &r, NULL, &err), &err);
+    ok(save_verify(&s.plan, "ascendv1_saver", &r, NULL, &err), &err);
     if (r.problems)
         fail_msg("%s: %lld problems: %s", model, (long long)r.problems, r.problem[0]);
     for (int64_t k = 0; k < r.n; k++)
         if (!(r.rows[k].error < 1.5e-2))
-            fail_msg("%s: %s has error %g", model, m->linears[r.rows[k].linear].name, r.rows[k].error);
+            fail_msg("%s: %s has error %g", model, s.m->linears[r.rows[k].linear].name, r.rows[k].error);
     verify_free(&r);
-    free(level);
-    model_free(m);
-    temp_remove(dir);
+    saved_close(&s);
 }
 
 static void test_families(void **state)
@@ -135,8 +156,77 @@ static void test_families(void **state)
     assert_true(n >= 15);
 }
 
+/* ---- the order of an expert's linears ---- */
+
+static cJSON *target_json(const Saved *s, const char *name)
+{
+    cJSON *o;
+    Error err = {0};
+    ok(json_parse_file(temp_path(s->target, name), 1 << 22, &o, &err), &err);
+    return o;
+}
+
+/* Number of the member of this name, -1 when there is none. */
+static int place_of(const cJSON *o, const char *module, const char *part, const char *suffix)
+{
+    char name[256];
+    int n = 0;
+    snprintf(name, sizeof name, "%s%s%s", module, part, suffix);
+    for (const cJSON *v = o->child; v; v = v->next, n++)
+        if (strcmp(v->string, name) == 0)
+            return n;
+    return -1;
+}
+
+/* Modules as the reference code defines them: in the description, in the index, and in the model's own order, which
+ * ties in a ranking keep. */
+static void check_order(const char *model, const char *experts, const char *shared, const char *const part[3])
+{
+    Saved s;
+    char path[256], module[200];
+    snprintf(path, sizeof path, "tests/golden/models/%s/fp32", model);
+    saved_open(&s, path, NULL, 1, 8, false);
+    save_family(s.m, &s.plan, saver_find("ascendv1_saver"));
+    cJSON *label = target_json(&s, "quant_model_description.json");
+    cJSON *index = target_json(&s, "quant_model_weights.safetensors.index.json");
+    int last = -1, last_index = -1;
+    int64_t last_linear = -1;
+    for (int e = 0; e < s.m->cfg.moe.experts + (shared != NULL); e++) {
+        if (e < s.m->cfg.moe.experts)
+            snprintf(module, sizeof module, "%s.%d.", experts, e);
+        else
+            snprintf(module, sizeof module, "%s.", shared);
+        for (int i = 0; i < 3; i++) {
+            char name[256];
+            snprintf(name, sizeof name, "%s%s", module, part[i]);
+            int at = place_of(label, module, part[i], ".weight");
+            int at_index = place_of(json_get(index, "weight_map"), module, part[i], ".weight");
+            int64_t linear = model_find_linear(s.m, name);
+            if (at <= last || at_index <= last_index || (e < s.m->cfg.moe.experts && linear <= last_linear))
+                fail_msg("%s: %s is out of order", model, name);
+            last = at;
+            last_index = at_index;
+            last_linear = linear;
+        }
+    }
+    cJSON_Delete(label);
+    cJSON_Delete(index);
+    saved_close(&s);
+}
+
+static void test_expert_order(void **state)
+{
+    (void)state;
+    static const char *const w123[] = {"w1", "w2", "w3"}, *const named[] = {"gate_proj", "up_proj", "down_proj"};
+    check_order("mixtral", "model.layers.1.block_sparse_moe.experts", NULL, w123);
+    check_order("minimax_m2", "model.layers.1.block_sparse_moe.experts", NULL, w123);
+    check_order("deepseek_v4", "layers.1.ffn.experts", "layers.1.ffn.shared_experts", w123);
+    check_order("qwen3_moe", "model.layers.0.mlp.experts", NULL, named);
+    check_order("deepseek_v3", "model.layers.1.mlp.experts", "model.layers.1.mlp.shared_experts", named);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_families)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_families), cmocka_unit_test(test_expert_order)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
