@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -98,6 +99,42 @@ def tokenizer(env, folder):
         % (start * 1e3))
 
 
+def weights_size(folder):
+    return sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder) if f.endswith(".safetensors"))
+
+
+def copy_rate(folder, written):
+    """Bytes a second by reading the model's weights and writing the first `written` of them down to the disk."""
+    path = os.path.join(folder, "copy")
+    begin = time.monotonic()
+    with open(os.path.join(MODEL, "model.safetensors"), "rb") as f, open(path, "wb") as to:
+        left, read, block = written, 0, f.read(1 << 22)
+        while block:
+            to.write(block[:left])
+            left, read = max(left - len(block), 0), read + len(block)
+            block = f.read(1 << 22)
+        to.flush()
+        os.fsync(to.fileno())
+    seconds = time.monotonic() - begin
+    os.remove(path)
+    return (read + written) / 1e6 / seconds
+
+
+def quantize(env):
+    """A recipe without data is bound by reading and writing: beside as many plain bytes on the same disk, the best of two copies."""
+    with tempfile.TemporaryDirectory(dir=BENCH) as folder:
+        out = os.path.join(folder, "out")
+        copy_rate(folder, 0)  # into the page cache, for all that follow
+        wall, cpu, rss, _, _ = timed([PROGRAM, "quant", "--model_path", MODEL, "--save_path", out, "--progress", "never", "--config_path",
+                                      "lab_practice/default/default-w8a8-dynamic.yaml"], env)
+        read, written = weights_size(MODEL), weights_size(out)
+        copy = max(copy_rate(folder, written) for _ in range(2))
+    rate = (read + written) / 1e6 / wall
+    row("quantize without data", "%.0f MB/s" % rate, "W8A8_DYNAMIC: %.0f MB read, %.0f MB written and synced in %.1f s (%.1f s cpu); %.2f of a plain copy's %.0f MB/s"
+        % (read / 1e6, written / 1e6, wall, cpu, rate / copy, copy))
+    row("  peak memory", "%.0f MB" % rss)
+
+
 def latency():
     r = subprocess.run([sys.executable, "tests/bench/latency.py", PROGRAM, DEMO, "--busy-model", MODEL, "--calib", TOKENS, "--keys", "300"],
                        stdout=subprocess.PIPE, check=True, text=True).stdout
@@ -116,6 +153,7 @@ def main():
         shares, memory = throughput(env)
         measure(env)
         tokenizer(env, folder)
+        quantize(env)
         paint, key = latency()
     if load > 0.5:
         print("(others used this machine when this began, load %.1f: what is measured is lower than it would be alone)" % load)
