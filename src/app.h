@@ -79,7 +79,8 @@ typedef enum Completes {
     COMP_THEME,
     COMP_LEVEL,
     COMP_SCREEN,
-    COMP_SORT
+    COMP_SORT,
+    COMP_FOLD
 } Completes;
 
 typedef struct Option {

@@ -1,6 +1,7 @@
 /* The table as it is looked at, and the screen around it. */
 #include <string.h>
 
+#include "session/fold.h"
 #include "src/commands.h"
 #include "src/internal.h"
 
@@ -51,6 +52,36 @@ const Command command_sort = {
     .flags = CMD_NEEDS_MODEL | CMD_NEUTRAL,
     .completes = COMP_SORT,
     .run = sort_run,
+};
+
+static Status fold_run(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 1, 1, err));
+    int mode = fold_mode_find(cl->words[0]);
+    if (mode >= 0)
+        return session_fold(a->session, (FoldMode)mode, err);
+    const char *names[FOLD_MODES + 1] = {0};
+    Str all = {0};
+    for (int i = 0; i < FOLD_MODES; i++) {
+        names[i] = fold_mode_name((FoldMode)i);
+        str_printf(&all, "%s%s", i ? ", " : "", names[i]);
+    }
+    const char *near = nearest_name(cl->words[0], names);
+    error_set(err, ST_USAGE, "'%s' is no way to fold: use %s%s%s", cl->words[0], str_text(&all),
+              near ? "; nearest: " : "", near ? near : "");
+    str_free(&all);
+    return ST_USAGE;
+}
+const Command command_fold = {
+    .name = "fold",
+    .args = "none|block|kind|group|experts",
+    .summary = "Fold the table: rows that belong together become one.",
+    .help = "Together are the linears of a decoder layer, those with the same last name (every down_proj), a fused "
+            "group, or the routed experts of a layer. A folded row shows maximum, mean, number and cost, and takes "
+            "every key that a row takes.",
+    .flags = CMD_NEEDS_MODEL | CMD_NEUTRAL,
+    .completes = COMP_FOLD,
+    .run = fold_run,
 };
 
 /* Joins words with blanks. */

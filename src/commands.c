@@ -14,6 +14,7 @@ const Command *const command_table[] = {
     &command_show,
     &command_sort,
     &command_filter,
+    &command_fold,
     &command_tag,
     &command_exclude,
     &command_include,

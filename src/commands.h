@@ -7,8 +7,8 @@
 /* Rows of command_table, each defined in the cmd_*.c file of its group. */
 extern const Command command_open, command_calib, command_eval, command_recipe, command_set;
 extern const Command command_analyze, command_rank;
-extern const Command command_show, command_sort, command_filter, command_theme, command_screen, command_bind,
-    command_dump;
+extern const Command command_show, command_sort, command_filter, command_fold, command_theme, command_screen,
+    command_bind, command_dump;
 extern const Command command_tag, command_level, command_exclude, command_include, command_undo, command_redo;
 extern const Command command_measure, command_export, command_quantize, command_quant;
 extern const Command command_history, command_replay;

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/mem.h"
+#include "session/fold.h"
 #include "src/internal.h"
 
 enum { MAX_HITS = 500 };
@@ -141,6 +142,10 @@ static void offer_values(const App *a, Hits *h, const char *word, Completes what
     case COMP_SORT:
         for (int i = 0; i < SORT_KEYS; i++)
             offer(h, word, sort_key_name((SortKey)i), "");
+        break;
+    case COMP_FOLD:
+        for (int i = 0; i < FOLD_MODES; i++)
+            offer(h, word, fold_mode_name((FoldMode)i), "");
         break;
     }
 }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "session/fold.h"
 #include "src/lexer.h"
 #include "ui/input.h"
 
@@ -49,6 +50,7 @@ const char *refuse_no_result(Ui *ui)
 {
     const char *why = refuse_no_linear(ui);
     return why                                             ? why
+           : ui_fold(ui) >= 0                              ? "a fold has no histogram; o opens it"
            : session_result(ui_session(ui), ui_linear(ui)) ? NULL
                                                            : "this layer is not measured yet; r runs the metric";
 }
@@ -57,6 +59,15 @@ const char *refuse_no_whatif(Ui *ui)
 {
     const char *why = refuse_no_model(ui);
     return why ? why : session_whatifs(ui_session(ui)) == 0 ? "there is no pattern here yet; p types one" : NULL;
+}
+
+const char *refuse_no_folds(Ui *ui)
+{
+    const char *why = refuse_no_model(ui);
+    return why                                             ? why
+           : session_fold_mode(ui_session(ui)) == FOLD_NONE ? "the table is not folded; f does"
+           : session_folds(ui_session(ui)) == 0             ? "no two rows of this table belong together"
+                                                            : NULL;
 }
 
 /* ---- seeing ---- */
@@ -192,20 +203,45 @@ unsigned act_resume(Ui *ui, const KeyRow *row, int key)
     return DO_PAINT;
 }
 
-static unsigned on_linear(Ui *ui, const char *verb, int64_t linear)
+/* Runs the verb on the row of the cursor: on its linear, or on what its fold shows. */
+static unsigned on_row(Ui *ui, const char *verb)
 {
     Str b = {0};
-    lexer_quote(&b, ui_model(ui)->linears[linear].name);
-    ui_command(ui, "%s %s", verb, str_text(&b));
+    char **target = NULL;
+    int n = 0;
+    int32_t fold = ui_fold(ui);
+    Error err = {ST_OK, ""};
+    if (fold >= 0 && session_fold_target(ui_session(ui), fold, &target, &n, &err) != ST_OK)
+        return ui_refuse(ui, "%s", err.text);
+    str_puts(&b, verb);
+    for (int i = 0; i < n; i++) {
+        str_putc(&b, ' ');
+        lexer_quote(&b, target[i]);
+        free(target[i]);
+    }
+    free(target);
+    if (fold < 0) {
+        str_putc(&b, ' ');
+        lexer_quote(&b, ui_model(ui)->linears[ui_linear(ui)].name);
+    }
+    ui_command(ui, "%s", str_text(&b));
     str_free(&b);
     return DO_PAINT;
+}
+
+/* NULL: the cursor is on a linear. */
+static const Fold *fold_here(Ui *ui)
+{
+    int32_t fold = ui_fold(ui);
+    return fold >= 0 ? session_fold_at(ui_session(ui), fold) : NULL;
 }
 
 unsigned act_exclude(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
-    int64_t i = ui_linear(ui);
-    return on_linear(ui, session_level_of(ui_session(ui), i) == 0 ? "include" : "exclude", i);
+    const Fold *f = fold_here(ui);
+    bool off = f ? f->floats == f->count : session_level_of(ui_session(ui), ui_linear(ui)) == 0;
+    return on_row(ui, off ? "include" : "exclude");
 }
 
 unsigned act_exclude_tagged(Ui *ui, const KeyRow *row, int key)
@@ -223,14 +259,15 @@ unsigned act_level(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
     Session *s = ui_session(ui);
-    int64_t i = ui_linear(ui);
-    int next = (session_level_of(s, i) + 1) % session_levels(s);
+    const Fold *f = fold_here(ui);
+    int now = f ? f->level : session_level_of(s, ui_linear(ui)); /* -1, of a fold with several: all to float first */
+    int next = (now + 1) % session_levels(s);
     char verb[80];
     Str name = {0};
     lexer_quote(&name, session_level_name(s, next));
     snprintf(verb, sizeof verb, "level %s", str_text(&name));
     str_free(&name);
-    return on_linear(ui, verb, i);
+    return on_row(ui, verb);
 }
 
 unsigned act_undo(Ui *ui, const KeyRow *row, int key)
@@ -250,8 +287,9 @@ unsigned act_redo(Ui *ui, const KeyRow *row, int key)
 unsigned act_tag(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
-    int64_t i = ui_linear(ui);
-    on_linear(ui, session_tagged(ui_session(ui), i) ? "tag --off" : "tag", i);
+    const Fold *f = fold_here(ui);
+    bool off = f ? f->tagged == f->count : session_tagged(ui_session(ui), ui_linear(ui));
+    on_row(ui, off ? "tag --off" : "tag");
     ui->view->move(ui, ui_state(ui, ui->view), MOVE_DOWN);
     return DO_PAINT;
 }

@@ -10,7 +10,8 @@ KeyAction act_move, act_screen, act_run, act_measure, act_exclude, act_exclude_t
     act_hist_table, act_copy, act_plain, act_export, act_stop, act_suspend, act_redraw, act_back, act_quit, act_help,
     act_resume;
 /* In the files of their screens. */
-KeyAction whatif_toggle, whatif_list, jobs_log, export_write, export_flip;
+KeyAction rank_fold, rank_fold_flip, rank_fold_set, rank_fold_all, whatif_toggle, whatif_list, jobs_log, export_write,
+    export_flip;
 
 const char *refuse_no_model(Ui *ui);
 const char *refuse_no_linear(Ui *ui);
@@ -20,5 +21,6 @@ const char *refuse_no_redo(Ui *ui);
 const char *refuse_no_search(Ui *ui);
 const char *refuse_no_result(Ui *ui);
 const char *refuse_no_whatif(Ui *ui);
+const char *refuse_no_folds(Ui *ui);
 
 #endif

@@ -4,21 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "session/fold.h"
 #include "ui/hist.h"
 
 enum { WORST = 4 };
-
-double linear_cost(Session *s, int64_t linear)
-{
-    const Recipe *r = session_recipe(s);
-    const Model *m = session_model(s);
-    int level = session_level_of(s, linear);
-    if (!r || session_levels(s) < 2)
-        return 0;
-    if (level == 0)
-        level = 1;
-    return (double)recipe_linear_bytes(r, m, linear, 0) - (double)recipe_linear_bytes(r, m, linear, level);
-}
 
 static void line(Ui *ui, Rect r, int *y, Slot slot, const char *text)
 {
@@ -60,7 +49,7 @@ static void draw_identity(Ui *ui, Rect r, int *y, int64_t i)
     line(ui, r, y, SL_STRONG, name);
     int level = session_level_of(s, i);
     fmt_bytes(bytes, sizeof bytes, session_recipe(s) ? (double)recipe_linear_bytes(session_recipe(s), m, i, level) : 0);
-    fmt_delta(cost, sizeof cost, linear_cost(s, i));
+    fmt_delta(cost, sizeof cost, session_linear_cost(s, i));
     snprintf(buf, sizeof buf, "%lldx%lld %s%s %s%s%s%s", (long long)l->out, (long long)l->in,
              session_level_name(s, level), level == 0 ? " (X)" : "", bytes, level == 0 ? ", costs " : ", float ", cost,
              session_tagged(s, i) ? "  *tagged" : "");

@@ -37,6 +37,11 @@ int64_t ui_linear(Ui *ui)
     return ui_model(ui) && ui->view->linear ? ui->view->linear(ui, ui_state(ui, ui->view)) : -1;
 }
 
+int32_t ui_fold(Ui *ui)
+{
+    return ui_model(ui) && ui->view->fold ? ui->view->fold(ui, ui_state(ui, ui->view)) : -1;
+}
+
 /* ---- messages and commands ---- */
 
 void ui_say(Ui *ui, Slot slot, const char *fmt, ...)

@@ -26,6 +26,7 @@ typedef struct View {
     /* May be NULL: */
     void (*click)(Ui *ui, void *state, int y, int x);
     int64_t (*linear)(Ui *ui, void *state);            /* that the cursor is on */
+    int32_t (*fold)(Ui *ui, void *state);              /* whose head the cursor is on, -1 none */
     bool (*find)(Ui *ui, void *state, const char *text, int direction, bool from_here);
     void (*fini)(void *state);
 } View;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "session/fold.h"
 #include "ui/actions.h"
 #include "ui/detail.h"
 
@@ -13,74 +14,83 @@ enum { SETTLE_NS = 1000000000 }; /* arrived rows move into place when no key cam
 
 typedef struct Rank {
     ListPos pos;
+    bool head;           /* the cursor is on the head of its linear's fold, also where that is open */
     int page;
     size_t skip;         /* bytes of each name not shown */
-    double low, high;    /* of the scores shown, for the bars: smallest above zero, largest */
-    int64_t scored;
+    bool parts;          /* members of an open fold show only what its name does not say */
+    ScoreRange range;    /* of the scores shown, for the bars */
+    char model[65];      /* fingerprint of the model that these are of: */
+    size_t prefix;       /* bytes that every name begins with */
+    int longest;         /* name */
 } Rank;
 
-enum { C_RANK, C_STATE, C_NAME, C_SCORE, C_BAR, C_LEVEL, C_COST, C_GROUP, COLUMNS };
+enum { C_RANK, C_STATE, C_NAME, C_COUNT, C_SCORE, C_MEAN, C_BAR, C_LEVEL, C_COST, C_GROUP, COLUMNS };
 static const Column columns[COLUMNS] = {
     [C_RANK] = {"#", 3, 3, 0, true},
     [C_STATE] = {"S", 2, 2, 0, false},
     [C_NAME] = {"layer", 24, 46, 0, false},
+    [C_COUNT] = {"n", 0, 0, 0, true},
     [C_SCORE] = {"score", SCORE_WIDTH, SCORE_WIDTH, 0, true},
+    [C_MEAN] = {"mean", 0, 0, 0, true},
     [C_BAR] = {"bar", 6, 24, 3, false},
     [C_LEVEL] = {"level", 5, 5, 2, false},
     [C_COST] = {"cost", 6, 6, 1, true},
     [C_GROUP] = {"grp", 3, 3, 4, false},
 };
+/* What a folded table's names need at least, on a wide screen with room for the marks, and the width of such a one. */
+enum { FOLDED_NAME = 19, FOLDED_NAME_WIDE = 27, FOLDED_WIDE = 76 };
 
-static int64_t index_of(const int64_t *order, int64_t n, int64_t linear)
-{
-    for (int64_t i = 0; i < n; i++) {
-        if (order[i] == linear)
-            return i;
-    }
-    return -1;
-}
-
-/* The order as it is to be shown now, with the cursor on its linear and that linear on its line of the screen. Until
- * somebody chooses a row (session_cursor < 0) the cursor stays at the top, whatever comes there. */
-static const int64_t *settle(Ui *ui, Rank *st, int64_t *n)
+/* The rows as they are to be shown now, with the cursor on its linear or its fold's head and that row on its line of
+ * the screen. Until somebody chooses a row (session_cursor < 0) the cursor stays at the top, whatever comes there. */
+static const TableRow *settle(Ui *ui, Rank *st, int64_t *n)
 {
     Session *s = ui_session(ui);
     int64_t chosen = session_cursor(s), line = st->pos.cur - st->pos.top;
     bool quiet = clock_ns() - ui->last_key > SETTLE_NS;
-    const int64_t *order = session_order(s, n, quiet || chosen < 0);
-    int64_t at = chosen >= 0 ? index_of(order, *n, chosen) : 0;
+    const TableRow *rows = session_rows(s, n, quiet || chosen < 0);
+    int64_t at = chosen >= 0 ? session_row_of(s, chosen, st->head) : 0;
     if (at < 0) { /* filtered away: the row that is in its place */
         at = st->pos.cur < *n ? st->pos.cur : *n - 1;
-        session_set_cursor(s, at >= 0 ? order[at] : -1);
+        session_set_cursor(s, at >= 0 ? rows[at].linear : -1);
+        st->head = at >= 0 && rows[at].head;
     }
     if (at != st->pos.cur) {
         st->pos.cur = at;
         st->pos.top = at - line;
     }
     list_clamp(&st->pos, *n, st->page);
-    return order;
+    return rows;
 }
 
-static void place(Ui *ui, const Rank *st, const int64_t *order, int64_t n)
+static void place(Ui *ui, Rank *st, const TableRow *rows, int64_t n)
 {
-    session_set_cursor(ui_session(ui), n > 0 && st->pos.cur > 0 ? order[st->pos.cur] : -1);
+    session_set_cursor(ui_session(ui), n > 0 && st->pos.cur > 0 ? rows[st->pos.cur].linear : -1);
+    st->head = n > 0 && rows[st->pos.cur].head;
 }
 
 static int64_t linear(Ui *ui, void *state)
 {
     int64_t n;
     Rank *st = state;
-    const int64_t *order = settle(ui, st, &n);
-    return n > 0 ? order[st->pos.cur] : -1;
+    const TableRow *rows = settle(ui, st, &n);
+    return n > 0 ? rows[st->pos.cur].linear : -1;
+}
+
+static int32_t fold(Ui *ui, void *state)
+{
+    int64_t n;
+    Rank *st = state;
+    const TableRow *rows = settle(ui, st, &n);
+    return n > 0 && rows[st->pos.cur].head ? rows[st->pos.cur].fold : -1;
 }
 
 static bool move_rows(Ui *ui, void *state, Motion m)
 {
     int64_t n;
     Rank *st = state;
-    const int64_t *order = settle(ui, st, &n);
+    const TableRow *rows = settle(ui, st, &n);
     bool moved = list_move(&st->pos, m, n, st->page);
-    place(ui, st, order, n);
+    place(ui, st, rows, n);
     return moved;
 }
 
@@ -89,12 +99,81 @@ static void click(Ui *ui, void *state, int y, int x)
     Rank *st = state;
     int64_t n;
     (void)x;
-    const int64_t *order = settle(ui, st, &n);
+    const TableRow *rows = settle(ui, st, &n);
     if (y < 1 || st->pos.top + y - 1 >= n)
         return;
     st->pos.cur = st->pos.top + y - 1;
-    place(ui, st, order, n);
+    place(ui, st, rows, n);
 }
+
+/* ---- folding ---- */
+
+unsigned rank_fold(Ui *ui, const KeyRow *row, int key)
+{
+    (void)key;
+    Session *s = ui_session(ui);
+    FoldMode mode = (FoldMode)(((int)session_fold_mode(s) + row->arg + FOLD_MODES) % FOLD_MODES);
+    if (!ui_command(ui, "fold %s", fold_mode_name(mode)))
+        return DO_PAINT;
+    if (mode == FOLD_NONE)
+        ui_say(ui, SL_TEXT, "every layer has its row again");
+    else if (session_folds(s) == 0)
+        ui_say(ui, SL_TEXT, "folded by %s: no two rows here belong together", fold_mode_name(mode));
+    else
+        ui_say(ui, SL_TEXT, "folded by %s: %lld folds; o opens one, O all", fold_mode_name(mode),
+               (long long)session_folds(s));
+    return DO_PAINT;
+}
+
+/* Opens or closes the fold that the row of the cursor belongs to; closing one leads to its head. */
+static unsigned set_fold(Ui *ui, bool open, bool flip)
+{
+    int64_t n;
+    Session *s = ui_session(ui);
+    Rank *st = ui_state(ui, &view_rank);
+    const TableRow *rows = settle(ui, st, &n);
+    const TableRow here = n > 0 ? rows[st->pos.cur] : (TableRow){.fold = -1};
+    const Fold *f = session_fold_at(s, here.fold);
+    if (!f)
+        return ui_refuse(ui, "this layer stands alone: there is no fold around it");
+    if (flip)
+        open = !f->open;
+    if (f->open == open)
+        return ui_refuse(ui, open ? "this fold is open" : "this fold is closed");
+    if (st->pos.cur > 0 && session_cursor(s) < 0)
+        session_set_cursor(s, here.linear);
+    session_fold_open(s, here.fold, open);
+    if (!open)
+        st->head = true;
+    return DO_PAINT;
+}
+
+unsigned rank_fold_flip(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    return set_fold(ui, false, true);
+}
+
+unsigned rank_fold_set(Ui *ui, const KeyRow *row, int key)
+{
+    (void)key;
+    return set_fold(ui, row->arg, false);
+}
+
+unsigned rank_fold_all(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    Session *s = ui_session(ui);
+    Rank *st = ui_state(ui, &view_rank);
+    bool any = false;
+    for (int32_t i = 0, n = (int32_t)session_folds(s); i < n && !any; i++)
+        any = session_fold_at(s, i)->open;
+    session_fold_open_all(s, !any);
+    st->head |= any;
+    return DO_PAINT;
+}
+
+/* ---- searching ---- */
 
 /* Case-blind substring, or the pattern language when it holds one of its signs. */
 static bool name_matches(const char *name, const char *text, const Pattern *p)
@@ -102,21 +181,36 @@ static bool name_matches(const char *name, const char *text, const Pattern *p)
     return p ? pattern_match(p, name) : strcasestr(name, text) != NULL;
 }
 
+/* The linear that makes a row a match: its own, or the first one inside a closed fold. -1: none. */
+static int64_t match_in(Ui *ui, const TableRow *row, const char *text, const Pattern *p)
+{
+    const Linear *l = ui_model(ui)->linears;
+    if (!row->head)
+        return name_matches(l[row->linear].name, text, p) ? row->linear : -1;
+    const Fold *f = session_fold_at(ui_session(ui), row->fold);
+    for (int64_t k = 0; k < f->count && !f->open; k++) {
+        if (name_matches(l[f->members[k]].name, text, p))
+            return f->members[k];
+    }
+    return -1;
+}
+
 static bool find(Ui *ui, void *state, const char *text, int direction, bool from_here)
 {
     Rank *st = state;
     int64_t n;
-    const int64_t *order = settle(ui, st, &n);
+    const TableRow *rows = settle(ui, st, &n);
     Pattern *p = NULL;
     if (strpbrk(text, "*?{[") && pattern_compile(&p, text, NULL) != ST_OK)
         p = NULL;
     bool found = false;
     for (int64_t k = from_here ? 0 : 1; k < n && !found; k++) {
-        int64_t i = ((st->pos.cur + direction * k) % n + n) % n;
-        if (name_matches(ui_model(ui)->linears[order[i]].name, text, p)) {
+        int64_t i = ((st->pos.cur + direction * k) % n + n) % n, hit = match_in(ui, &rows[i], text, p);
+        if (hit >= 0) {
             st->pos.cur = i;
             list_clamp(&st->pos, n, st->page);
-            session_set_cursor(ui_session(ui), order[i]); /* at the top too: this layer is meant */
+            session_set_cursor(ui_session(ui), hit); /* at the top too: this layer is meant */
+            st->head = false; /* a fold that is opened now shows it */
             found = true;
         }
     }
@@ -124,35 +218,15 @@ static bool find(Ui *ui, void *state, const char *text, int direction, bool from
     return found;
 }
 
-static void measure_scores(Ui *ui, Rank *st)
-{
-    Session *s = ui_session(ui);
-    const Metric *m = session_metric(s);
-    st->low = INFINITY;
-    st->high = -INFINITY;
-    st->scored = 0;
-    for (int64_t i = 0; m && i < ui_model(ui)->nlinears; i++) {
-        Score sc = session_score(s, m, i);
-        if (sc.state == SCORE_FAILED)
-            st->scored++;
-        if (sc.state != SCORE_OK && sc.state != SCORE_STALE)
-            continue;
-        st->scored++;
-        if (sc.value > 0)
-            st->low = fmin(st->low, sc.value);
-        st->high = fmax(st->high, sc.value);
-    }
-}
-
 /* Share of a score's bar, logarithmic over at most four decades; none for what isn't above zero. */
 static double bar_share(const Rank *st, double v)
 {
-    double low = fmax(st->low, st->high * 1e-4);
-    if (!(v > 0) || !(st->high > 0))
+    double high = st->range.high, low = fmax(st->range.low, high * 1e-4);
+    if (!(v > 0) || !(high > 0))
         return 0;
-    if (!(st->high > low) || v <= low)
-        return v < st->high ? 0.04 : 1;
-    return 0.04 + 0.96 * log(v / low) / log(st->high / low);
+    if (!(high > low) || v <= low)
+        return v < high ? 0.04 : 1;
+    return 0.04 + 0.96 * log(v / low) / log(high / low);
 }
 
 /* Bytes that every name begins with, up to a dot: left out where names would not fit. */
@@ -167,16 +241,20 @@ static size_t common_prefix(const Model *m)
     return n;
 }
 
-/* What the name column leaves out of each name at this width. */
-static size_t name_skip(Ui *ui, int width)
+/* What the name column leaves out of each name at this width. All names are looked at once for a model. */
+static size_t name_skip(Ui *ui, Rank *st, int width)
 {
     const Model *m = ui_model(ui);
-    size_t skip = m->nlinears > 0 ? common_prefix(m) : 0;
-    for (int64_t i = 0; i < m->nlinears && skip > 0; i++) {
-        if ((int)strlen(m->linears[i].name) > width)
-            return skip;
+    if (strcmp(st->model, m->fingerprint) != 0) {
+        snprintf(st->model, sizeof st->model, "%s", m->fingerprint);
+        st->prefix = m->nlinears > 0 ? common_prefix(m) : 0;
+        st->longest = 0;
+        for (int64_t i = 0; i < m->nlinears; i++) {
+            int len = (int)strlen(m->linears[i].name);
+            st->longest = len > st->longest ? len : st->longest;
+        }
     }
-    return 0;
+    return st->longest > width ? st->prefix : 0;
 }
 
 /* Widths for this session: ranks as wide as their number, the level column as its longest name. */
@@ -191,14 +269,20 @@ static void fit(Ui *ui, int width, int *w)
         if (len > c[C_LEVEL].min && len <= 16)
             c[C_LEVEL].min = c[C_LEVEL].max = len;
     }
+    if (session_fold_mode(ui_session(ui)) != FOLD_NONE) {
+        c[C_NAME].min = width < FOLDED_WIDE ? FOLDED_NAME : FOLDED_NAME_WIDE;
+        c[C_COUNT].min = c[C_COUNT].max = n < 1000 ? 3 : 5;
+        c[C_MEAN].min = c[C_MEAN].max = SCORE_WIDTH;
+    }
     columns_fit(c, COLUMNS, width, w);
 }
 
 static void draw_title(Ui *ui, Rect r, const int *w)
 {
     static const SortKey keys[COLUMNS] = {
-        [C_RANK] = SORT_MODEL, [C_STATE] = SORT_KEYS, [C_NAME] = SORT_NAME, [C_SCORE] = SORT_SCORE, [C_BAR] = SORT_KEYS,
-        [C_LEVEL] = SORT_LEVEL, [C_COST] = SORT_SIZE, [C_GROUP] = SORT_KEYS,
+        [C_RANK] = SORT_MODEL, [C_STATE] = SORT_KEYS, [C_NAME] = SORT_NAME, [C_COUNT] = SORT_KEYS,
+        [C_SCORE] = SORT_SCORE, [C_MEAN] = SORT_KEYS, [C_BAR] = SORT_KEYS, [C_LEVEL] = SORT_LEVEL,
+        [C_COST] = SORT_SIZE, [C_GROUP] = SORT_KEYS,
     };
     bool up;
     SortKey sort = session_sort_key(ui_session(ui), &up);
@@ -208,8 +292,9 @@ static void draw_title(Ui *ui, Rect r, const int *w)
         if (!w[c])
             continue;
         char title[24];
-        const char *gap = (int)strlen(columns[c].title) + 2 <= w[c] ? " " : "";
-        snprintf(title, sizeof title, "%s%s%s", columns[c].title, keys[c] == sort ? gap : "",
+        const char *name = c == C_SCORE && w[C_MEAN] ? "max" : columns[c].title;
+        const char *gap = (int)strlen(name) + 2 <= w[c] ? " " : "";
+        snprintf(title, sizeof title, "%s%s%s", name, keys[c] == sort ? gap : "",
                  keys[c] != sort ? "" : up ? "^" : "v");
         pen_puts(&p, SL_HEADER, " ");
         pen_cell(&p, SL_HEADER, w[c], columns[c].right, title);
@@ -229,8 +314,20 @@ static void score_text(const Score *sc, char *out, size_t size, Slot *slot)
     }
 }
 
-static void draw_row(Ui *ui, const Rank *st, Rect r, int y, const int *w, int64_t i, bool here)
+/* What the cells of a row show, of a linear or of a fold. */
+typedef struct Cells {
+    const char *text[COLUMNS];
+    char rank[24], state[3], score[24], mean[24], cost[24], count[24];
+    Str name;
+    wchar_t mark;         /* before the name where the table is folded */
+    Slot row, score_slot; /* colours of the whole row, of the score */
+    bool failed;
+    double bar;           /* the score, NaN: no bar */
+} Cells;
+
+static void linear_cells(Ui *ui, const Rank *st, const TableRow *shown, Cells *c)
 {
+    int64_t i = shown->linear;
     Session *s = ui_session(ui);
     const Linear *l = &ui_model(ui)->linears[i];
     const Metric *m = session_metric(s);
@@ -238,47 +335,107 @@ static void draw_row(Ui *ui, const Rank *st, Rect r, int y, const int *w, int64_
     int level = session_level_of(s, i);
     int64_t rank = session_rank(s, i);
     bool tagged = session_tagged(s, i);
-    char num[24], score[24], cost[24], state[3];
-    Slot score_slot, row = level == 0 ? SL_EXCLUDED : tagged ? SL_TAGGED : SL_ROW;
-    score_text(&sc, score, sizeof score, &score_slot);
-    if (score_slot == SL_ROW)
-        score_slot = row;
-    num[0] = '\0';
+    c->row = level == 0 ? SL_EXCLUDED : tagged ? SL_TAGGED : SL_ROW;
+    score_text(&sc, c->score, sizeof c->score, &c->score_slot);
     if (rank > 0)
-        snprintf(num, sizeof num, "%lld", (long long)rank);
-    state[0] = tagged ? '*' : ' ';
-    state[1] = sc.state == SCORE_FAILED  ? '!'
-               : level == 0              ? 'X'
-               : sc.state == SCORE_STALE ? 's'
-               : sc.state == SCORE_OK    ? ' '
-                                         : '?';
-    state[2] = '\0';
-    fmt_delta(cost, sizeof cost, linear_cost(s, i));
+        snprintf(c->rank, sizeof c->rank, "%lld", (long long)rank);
+    c->failed = sc.state == SCORE_FAILED;
+    c->state[0] = tagged ? '*' : ' ';
+    c->state[1] = c->failed                 ? '!'
+                  : level == 0              ? 'X'
+                  : sc.state == SCORE_STALE ? 's'
+                  : sc.state == SCORE_OK    ? ' '
+                                            : '?';
+    fmt_delta(c->cost, sizeof c->cost, session_linear_cost(s, i));
+    c->bar = sc.state == SCORE_OK || sc.state == SCORE_STALE ? sc.value : NAN;
+    if (st->parts && shown->fold >= 0)
+        fold_member_name(ui, shown->fold, i, st->skip, &c->name);
+    else
+        str_puts(&c->name, l->name + st->skip);
+    c->text[C_LEVEL] = session_level_name(s, level);
+    c->text[C_GROUP] = ui_model(ui)->groups[l->group].label;
+}
+
+static void fold_cells(Ui *ui, const Rank *st, int32_t fold_index, Cells *c)
+{
+    Session *s = ui_session(ui);
+    const Fold *f = session_fold_at(s, fold_index);
+    const Metric *m = session_metric(s);
+    Score sc = {.state = f->stale ? SCORE_STALE : SCORE_OK, .value = f->max};
+    if (f->scored == 0)
+        sc = m ? session_score(s, m, f->members[0]) : (Score){.state = SCORE_NONE};
+    c->row = f->floats == f->count ? SL_EXCLUDED : f->tagged ? SL_TAGGED : SL_ROW;
+    score_text(&sc, c->score, sizeof c->score, &c->score_slot);
+    if (f->scored > 0)
+        fmt_score(c->mean, sizeof c->mean, f->mean);
+    if (f->worst >= 0)
+        snprintf(c->rank, sizeof c->rank, "%lld", (long long)session_rank(s, f->worst));
+    c->failed = f->failed > 0;
+    c->state[0] = f->tagged ? '*' : ' ';
+    c->state[1] = c->failed              ? '!'
+                  : f->floats == f->count ? 'X'
+                  : f->floats             ? 'x'
+                  : f->stale              ? 's'
+                  : f->scored < f->count  ? '?'
+                                          : ' ';
+    fmt_delta(c->cost, sizeof c->cost, f->cost);
+    snprintf(c->count, sizeof c->count, "%lld", (long long)f->count);
+    c->bar = f->max;
+    session_fold_name(s, fold_index, &c->name);
+    if (c->name.len > st->skip && c->name.s[0] != '*')
+        memmove(c->name.s, c->name.s + st->skip, c->name.len - st->skip + 1);
+    c->text[C_LEVEL] = f->level >= 0 ? session_level_name(s, f->level) : "mixed";
+    c->text[C_GROUP] = "";
+    c->mark = f->open ? L'-' : L'+';
+}
+
+static void draw_cell(Pen *p, const Rank *st, int c, int w, const Cells *cells)
+{
+    Slot row = cells->row;
+    if (c == C_NAME && cells->mark && w > 2) {
+        pen_char(p, row, cells->mark);
+        pen_puts(p, row, " ");
+        pen_name(p, row, w - 2, str_text(&cells->name));
+    } else if (c == C_NAME) {
+        pen_name(p, row, w, str_text(&cells->name));
+    } else if (c == C_BAR && !isnan(cells->bar)) {
+        pen_bar(p, w, bar_share(st, cells->bar), false);
+    } else {
+        Slot slot = c == C_SCORE && cells->score_slot != SL_ROW ? cells->score_slot
+                    : c == C_STATE && cells->failed             ? SL_FAILED
+                                                                : row;
+        pen_cell(p, slot, w, columns[c].right, cells->text[c] ? cells->text[c] : "");
+    }
+}
+
+static void draw_row(Ui *ui, const Rank *st, Rect r, int y, const int *w, const TableRow *row, bool here)
+{
+    Cells c = {.rank = ""};
+    c.text[C_RANK] = c.rank;
+    c.text[C_STATE] = c.state;
+    c.text[C_COUNT] = c.count;
+    c.text[C_SCORE] = c.score;
+    c.text[C_MEAN] = c.mean;
+    c.text[C_COST] = c.cost;
+    if (session_fold_mode(ui_session(ui)) != FOLD_NONE)
+        c.mark = row->fold >= 0 ? ui->term.glyphs.vline : L' ';
+    if (row->head)
+        fold_cells(ui, st, row->fold, &c);
+    else
+        linear_cells(ui, st, row, &c);
     Pen p = pen_at(ui, r.y + y, r.x, r.w);
     p.reverse = here;
-    pen_char(&p, row, here ? ui->term.glyphs.mark : L' ');
+    pen_char(&p, c.row, here ? ui->term.glyphs.mark : L' ');
     if (here)
         ui_rest_cursor(ui, p.y, r.x);
-    const char *text[COLUMNS] = {
-        [C_RANK] = num, [C_STATE] = state, [C_SCORE] = score, [C_LEVEL] = session_level_name(s, level), [C_COST] = cost,
-        [C_GROUP] = ui_model(ui)->groups[l->group].label,
-    };
-    for (int c = 0; c < COLUMNS; c++) {
-        if (!w[c])
+    for (int i = 0; i < COLUMNS; i++) {
+        if (!w[i])
             continue;
-        pen_puts(&p, row, " ");
-        if (c == C_NAME)
-            pen_name(&p, row, w[c], l->name + st->skip);
-        else if (c == C_BAR && (sc.state == SCORE_OK || sc.state == SCORE_STALE))
-            pen_bar(&p, w[c], bar_share(st, sc.value), false);
-        else
-            pen_cell(&p,
-                     c == C_SCORE                               ? score_slot
-                     : c == C_STATE && sc.state == SCORE_FAILED ? SL_FAILED
-                                                                : row,
-                     w[c], columns[c].right, text[c] ? text[c] : "");
+        pen_puts(&p, c.row, " ");
+        draw_cell(&p, st, i, w[i], &c);
     }
-    pen_fill(&p, row);
+    pen_fill(&p, c.row);
+    str_free(&c.name);
 }
 
 static void draw_welcome(Ui *ui, Rect r)
@@ -315,20 +472,25 @@ static void draw(Ui *ui, void *state)
     int64_t n;
     if (r.h > 0)
         st->page = r.h - 1;
-    const int64_t *order = settle(ui, st, &n);
+    const TableRow *rows = settle(ui, st, &n);
+    st->range = session_score_range(ui_session(ui));
     if (r.h > 0) {
         int w[COLUMNS];
-        measure_scores(ui, st);
         fit(ui, r.w - 2, w);
-        st->skip = name_skip(ui, w[C_NAME]);
+        st->skip = name_skip(ui, st, w[C_NAME]);
+        st->parts = st->longest - (int)st->skip > w[C_NAME] - 2;
         draw_title(ui, r, w);
         for (int y = 1; y < r.h && st->pos.top + y - 1 < n; y++)
-            draw_row(ui, st, r, y, w, order[st->pos.top + y - 1], st->pos.top + y - 1 == st->pos.cur);
+            draw_row(ui, st, r, y, w, &rows[st->pos.top + y - 1], st->pos.top + y - 1 == st->pos.cur);
         if (n == 0)
             draw_empty(ui, r);
     }
     if (ui->layout.side.h > 0) {
-        detail_draw(ui, ui->layout.side, n > 0 ? order[st->pos.cur] : -1);
+        const TableRow *here = n > 0 ? &rows[st->pos.cur] : NULL;
+        if (here && here->head)
+            detail_draw_fold(ui, ui->layout.side, here->fold);
+        else
+            detail_draw(ui, ui->layout.side, here ? here->linear : -1);
         if (r.h == 0)
             ui_rest_cursor(ui, ui->layout.side.y, ui->layout.side.x);
     }
@@ -347,35 +509,58 @@ static void context(Ui *ui, void *state, Str *out)
     const char *filter = session_filter_text(s);
     if (*filter)
         str_printf(out, "filter %s  ", filter);
+    if (session_fold_mode(s) != FOLD_NONE)
+        str_printf(out, "fold %s  ", fold_mode_name(session_fold_mode(s)));
     if (session_order_stale(s))
         str_puts(out, "sort stale  ");
     str_puts(out, m ? m->name : "no metric");
     if (ui->cols >= 80 && m)
         str_printf(out, " %d/%d", at, n);
-    str_printf(out, "  %lld/%lld scored", (long long)st->scored, (long long)ui_model(ui)->nlinears);
+    str_printf(out, "  %lld/%lld scored", (long long)st->range.scored, (long long)ui_model(ui)->nlinears);
+}
+
+/* Targets that select what a fold shows, one a line: what `tag` and a recipe's lists take. */
+static void copy_fold(Session *s, int32_t fold_index, Str *out)
+{
+    char **target;
+    int n;
+    if (session_fold_target(s, fold_index, &target, &n, NULL) != ST_OK)
+        return;
+    for (int i = 0; i < n; i++) {
+        str_printf(out, "%s%s", i ? "\n" : "", target[i]);
+        free(target[i]);
+    }
+    free(target);
 }
 
 static void copy(Ui *ui, void *state, bool all, Str *out)
 {
     Rank *st = state;
     Session *s = ui_session(ui);
-    const Metric *m = session_metric(s);
     int64_t n;
-    const int64_t *order = settle(ui, st, &n);
-    if (n > 0 && !all)
-        str_puts(out, ui_model(ui)->linears[order[st->pos.cur]].name);
+    const TableRow *rows = settle(ui, st, &n);
+    const TableRow *here = n > 0 ? &rows[st->pos.cur] : NULL;
+    Rank whole = *st;
+    whole.skip = 0;
+    whole.parts = false;
+    if (here && !all && here->head)
+        copy_fold(s, here->fold, out);
+    else if (here && !all)
+        str_puts(out, ui_model(ui)->linears[here->linear].name);
     for (int64_t k = 0; all && k < n; k++) {
-        Score sc = m ? session_score(s, m, order[k]) : (Score){.state = SCORE_NONE};
-        char v[24];
-        Slot slot;
-        score_text(&sc, v, sizeof v, &slot);
-        str_printf(out, "%6lld %c%c %-9s %s\n", (long long)session_rank(s, order[k]),
-                   session_tagged(s, order[k]) ? '*' : ' ', session_level_of(s, order[k]) == 0 ? 'X' : ' ', v,
-                   ui_model(ui)->linears[order[k]].name);
+        Cells c = {.rank = "0"};
+        if (rows[k].head)
+            fold_cells(ui, &whole, rows[k].fold, &c);
+        else
+            linear_cells(ui, &whole, &rows[k], &c);
+        str_printf(out, "%6s %c%c %-9s %s%s%s\n", c.rank, c.state[0], c.row == SL_EXCLUDED ? 'X' : ' ', c.score,
+                   str_text(&c.name), c.count[0] ? "  n=" : "", c.count);
+        str_free(&c.name);
     }
 }
 
 const View view_rank = {
     .key = '1', .name = "rank", .title = "Rank", .state_size = sizeof(Rank), .side = true,
-    .draw = draw, .move = move_rows, .context = context, .copy = copy, .click = click, .linear = linear, .find = find,
+    .draw = draw, .move = move_rows, .context = context, .copy = copy, .click = click, .linear = linear, .fold = fold,
+    .find = find,
 };

@@ -133,6 +133,7 @@ static void apply(Session *s, const Edit *e, bool forward)
             s->ntagged += (int)on - (int)s->tagged[e->cells[i].linear];
             s->tagged[e->cells[i].linear] = on;
         }
+        s->tag_version++;
         break;
     case EDIT_FILTER:
         free(s->filter);

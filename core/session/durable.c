@@ -223,8 +223,8 @@ void durable_view(Session *s)
     Str b = {0};
     str_puts(&b, "{\"t\":\"view\",\"metric\":");
     str_json(&b, s->metric->name);
-    str_printf(&b, ",\"sort\":\"%s\",\"ascending\":%s,\"cursor\":%lld}", sort_key_name(s->sort),
-               s->ascending ? "true" : "false", (long long)s->cursor);
+    str_printf(&b, ",\"sort\":\"%s\",\"ascending\":%s,\"fold\":\"%s\",\"cursor\":%lld}", sort_key_name(s->sort),
+               s->ascending ? "true" : "false", fold_mode_name(s->table.mode), (long long)s->cursor);
     if (strcmp(str_text(&b), s->saved_view) != 0) {
         snprintf(s->saved_view, sizeof s->saved_view, "%s", str_text(&b));
         durable_line(s, &b, false);

@@ -7,6 +7,7 @@
 #include "base/hash.h"
 #include "base/map.h"
 #include "io/journal.h"
+#include "session/fold.h"
 #include "session/session.h"
 
 /* Private to core/session: what the parts of a session share. */
@@ -131,6 +132,31 @@ typedef struct Engine Engine;
 
 enum { WHY_MAX = 200 };
 
+/* ---- rows of the table (fold.c) ---- */
+typedef struct FoldSlot {
+    Fold view;
+    int32_t key;               /* what its members share */
+} FoldSlot;
+typedef struct Table {
+    FoldMode mode;
+    int32_t *key;              /* [nlinears] linears of one key belong together; -1: to none */
+    int32_t nkeys, *whole;     /* [nkeys] linears of this key */
+    bool *open;                /* [nkeys] */
+    int32_t *fold_of;          /* [nkeys] -1: fewer than two are visible */
+    FoldSlot *fold;            /* [nfolds], room for nlinears / 2 */
+    int32_t nfolds;
+    int64_t *members;          /* of all folds, one after the other */
+    TableRow *units, *rows;    /* heads and lone linears; with the members of open folds */
+    int64_t nunits, nrows;
+    int64_t *row;              /* [nlinears] that shows it, -1 hidden */
+    bool gathered, laid, figured;
+    uint64_t order_seen;       /* what was gathered and figured */
+    uint64_t results_seen, version_seen, tags_seen;
+    const Metric *metric_seen;
+    ScoreRange range;
+    TableWork work;
+} Table;
+
 struct Session {
     SessionOptions opt;
     char *state_dir, *cache_dir;
@@ -150,6 +176,7 @@ struct Session {
     int16_t *home;             /* level a float linear returns to */
     bool *tagged;
     int64_t ntagged;
+    uint64_t tag_version;      /* grows with every change of tags */
     uint64_t version;          /* of the assignment */
 
     Edit *edits;
@@ -159,9 +186,12 @@ struct Session {
     double error_all;          /* local error of all linears at their home levels, of these versions: */
     uint64_t error_version, error_results;
     bool error_known;
+    Prediction predicted;      /* of these versions */
+    uint64_t predicted_version, predicted_results;
+    bool predicted_known;
 
     Slot *slot;                /* [nlinears] */
-    uint64_t results;          /* grows with every result stored */
+    uint64_t results;          /* grows with every result stored, of analyses and measurements */
     char run_arith[16], run_scheme[64];
     char identity[65];         /* of data and arithmetic behind the slots that are not stale */
 
@@ -176,10 +206,13 @@ struct Session {
     bool ascending;
     char *filter;
     int64_t *order, norder;
+    int64_t order_failed, order_scored; /* by score: failed linears come before the first, scored before the second */
+    uint64_t order_made;       /* grows with every new order */
     bool order_valid, order_stale;
     int64_t *rank;             /* [nlinears], valid for rank_metric at rank_version */
     bool rank_valid;
     int64_t cursor;
+    Table table;
     char *why;                 /* [WHY_MAX] reason behind the score asked for last */
 
     /* jobs: owner's list, and the queue shared with the thread */
@@ -233,6 +266,10 @@ char *dup_or_null(const char *s);
 
 /* view.c */
 void metric_names(Str *out); /* of metric_table, with commas */
+
+/* fold.c: the rows' memory, for the model that is open */
+Status table_open(Session *s, Error *err);
+void table_close(Session *s);
 
 /* assign.c */
 Status edit_push(Session *s, Edit e, Error *err); /* applies and takes ownership */

@@ -511,6 +511,7 @@ static void apply_effect(Session *s, const Event *e)
     if (i < s->nmeasured)
         memmove(&s->measured[i], &s->measured[i + 1], (s->nmeasured - i - 1) * sizeof *s->measured), s->nmeasured--;
     s->measured[s->nmeasured++] = m;
+    s->results++;
     durable_measured(s, &m);
 }
 

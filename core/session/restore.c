@@ -125,11 +125,13 @@ static Status on_command(Session *s, const cJSON *o, Error *err)
 
 static Status on_view(Session *s, const cJSON *o, Error *err)
 {
-    const char *metric = text_of(o, "metric"), *sort = text_of(o, "sort");
+    const char *metric = text_of(o, "metric"), *sort = text_of(o, "sort"), *fold = text_of(o, "fold");
     if (metric && metric_find(metric))
         RETURN_IF_ERROR(session_show(s, metric, err));
     if (sort && sort_key_find(sort) >= 0)
         RETURN_IF_ERROR(session_sort(s, (SortKey)sort_key_find(sort), cJSON_IsTrue(json_get(o, "ascending")), err));
+    if (fold && fold_mode_find(fold) >= 0)
+        RETURN_IF_ERROR(session_fold(s, (FoldMode)fold_mode_find(fold), err));
     session_set_cursor(s, (int64_t)num_of(o, "cursor", -1));
     return ST_OK;
 }
@@ -230,6 +232,7 @@ static Status on_effect(Session *s, const cJSON *o, Error *err)
     if (!mem_grow(&s->measured, &s->cap_measured, s->nmeasured + 1, sizeof *s->measured))
         return error_nomem(err, "measurements");
     s->measured[s->nmeasured++] = m;
+    s->results++;
     return ST_OK;
 }
 

@@ -94,6 +94,7 @@ static void model_close(Session *s)
     free(s->tagged);
     free(s->order);
     free(s->rank);
+    table_close(s);
     s->level = s->opened = s->home = NULL;
     s->tagged = NULL;
     s->order = s->rank = NULL;
@@ -286,6 +287,7 @@ static void mark_stale(Session *s)
         return;
     for (int64_t i = 0; i < s->model->nlinears; i++)
         s->slot[i].stale = s->slot[i].needs != 0;
+    s->results++;
     s->order_stale = true;
     s->rank_valid = false;
 }
@@ -451,7 +453,7 @@ static Status adopt_model(Session *s, Model *m, Error *err)
     for (size_t i = 0; i < n; i++)
         if (!map_add(&s->by_name, m->linears[i].name, strlen(m->linears[i].name), (int64_t)i, NULL))
             return error_nomem(err, "the layer table");
-    return ST_OK;
+    return table_open(s, err);
 }
 
 Status session_open_model(Session *s, const char *path, const char *model_type, Error *err)

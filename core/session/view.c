@@ -313,12 +313,11 @@ static void sort_order(Session *s)
                 keys[n] = make_key(s, i);
             s->order[n++] = i; /* memory short: model order is still an order */
         }
+    int64_t failed = 0, last = n;
     if (keys) {
         qsort(keys, (size_t)n, sizeof *keys, compare_keys);
-        int64_t failed = 0;
         while (s->sort == SORT_SCORE && failed < n && keys[failed].tier == 0)
             failed++;
-        int64_t last = n;
         bool up = s->sort == SORT_NAME || s->sort == SORT_MODEL || s->sort == SORT_LEVEL; /* how make_key orders it */
         while (s->sort == SORT_SCORE && last > failed && keys[last - 1].tier == 2)
             last--;
@@ -329,6 +328,9 @@ static void sort_order(Session *s)
         free(keys);
     }
     s->norder = n;
+    s->order_failed = failed;
+    s->order_scored = last;
+    s->order_made++;
     s->order_valid = true;
     s->order_stale = false;
 }

@@ -172,11 +172,9 @@ static bool fit_k(const Session *s, double *k)
     return true;
 }
 
-Prediction session_predict(Session *s)
+static Prediction predict(const Session *s)
 {
     Prediction p = {.share_back = NAN, .kl = NAN};
-    if (!s->model || !s->recipe)
-        return p;
     recipe_sizes(s->recipe, s->model, s->level, &p.size);
     double all = 0, back = 0;
     for (int64_t i = 0; i < s->model->nlinears; i++) {
@@ -193,6 +191,19 @@ Prediction session_predict(Session *s)
     if (p.calibrated)
         p.kl = k * local_sum(s, s->level);
     return p;
+}
+
+Prediction session_predict(Session *s)
+{
+    if (!s->model || !s->recipe)
+        return (Prediction){.share_back = NAN, .kl = NAN};
+    if (!s->predicted_known || s->predicted_version != s->version || s->predicted_results != s->results) {
+        s->predicted = predict(s);
+        s->predicted_version = s->version;
+        s->predicted_results = s->results;
+        s->predicted_known = true;
+    }
+    return s->predicted;
 }
 
 static const Measured *find_measured(const Session *s, const int16_t *level)

@@ -15,6 +15,7 @@ set max-samples 3
 analyze kurtosis local_error --pattern '*'
 show local_error
 sort score desc
+fold kind
 filter kind=down_proj layer=0..1
 tag *.0.mlp.down_proj
 exclude tagged "*.1.self_attn.q_proj"
@@ -34,7 +35,7 @@ has "$tmp/out" "=== Layer Analysis Results (local_error method) ===" "and prints
 cp "$tmp/a.yaml" "$tmp/first.yaml"
 has "$tmp/a.yaml" "exclude" "and writes the recipe"
 exits 64 "an existing file stays" s --script "$tmp/a.slim"
-has "$tmp/err" "a.slim:22:" "the message has file and line"
+has "$tmp/err" "a.slim:23:" "the message has file and line"
 sed "s|^export .*|& !|" "$tmp/a.slim" >"$tmp/b.slim"
 exits 0 "! replaces it" s -x "$tmp/b.slim"
 same "$tmp/first.yaml" "$tmp/a.yaml" "with the same bytes"
@@ -95,6 +96,7 @@ script_fails 64 1 "'dump' needs the workbench" "dump" 'dump x\n'
 script_fails 64 1 "'screen' needs the workbench" "screen" 'screen 1\n'
 script_fails 64 1 "no setting 'nothing'" "a wrong setting" 'set nothing=1\n'
 script_fails 64 1 "'threads' is no setting: write set KEY=VALUE" "a setting without value" 'set threads\n'
+script_fails 64 2 "'kinds' is no way to fold: use none, block, kind, group, experts; nearest: kind" "a wrong fold" 'open %s\nfold kinds\n' "$model"
 script_fails 64 2 "'colour' is no sort key" "a wrong key" 'open %s\nsort colour\n' "$model"
 script_fails 64 2 "'up' is no direction" "a wrong direction" 'open %s\nsort score up\n' "$model"
 script_fails 64 2 "'W4' is no level of the open recipe: it has float, W8A8" "a wrong level" 'open %s\nlevel W4 *\n' "$model"

@@ -195,6 +195,7 @@ static void words_are_completed_by_what_they_are(void **state)
         {"level W", "W8A8"},
         {"level W8A8 mod", "model."},
         {"sort s", "score size"},
+        {"fold ", "block experts group kind none"},
         {"help und", "undo"},
         {"open lab_models/demo/tokenizer.", "lab_models/demo/tokenizer.json"},
         {"open lab_mo", "lab_models/"},

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "session/fold.h"
 #include "session/session.h"
 #include "tests/lib/fake_model.h"
 #include "tests/lib/tempdir.h"
@@ -275,6 +276,64 @@ static void table_operations(void **state)
     session_free(s);
 }
 
+/* What the folds of a mode hold together: every visible linear once. */
+static void check_folds(Session *s, int64_t want_folds, int64_t want_rows)
+{
+    int64_t n, members = 0;
+    session_rows(s, &n, true);
+    assert_int_equal(session_folds(s), want_folds);
+    assert_int_equal(n, want_rows);
+    for (int32_t f = 0; f < want_folds; f++)
+        members += session_fold_at(s, f)->count;
+    assert_int_equal(members + (n - want_folds), LINEARS);
+}
+
+static void folds(void **state)
+{
+    (void)state;
+    static const struct {
+        FoldMode mode;
+        int64_t folds, rows; /* closed: in a group q, k, v and gate, up; o and down stand alone */
+    } cases[] = {{FOLD_NONE, 0, LINEARS},
+                 {FOLD_BLOCK, LAYERS, LAYERS},
+                 {FOLD_KIND, 7, 7},
+                 {FOLD_GROUP, 2 * LAYERS, 4 * LAYERS},
+                 {FOLD_EXPERTS, 0, LINEARS}};
+    Session *s = open_session();
+    int64_t n;
+    give_scores(s, 5);
+    ok(session_show(s, "kurtosis", &err));
+    session_order(s, &n, true);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char what[64];
+        snprintf(what, sizeof what, "fold %s", fold_mode_name(cases[i].mode));
+        TableWork before = session_table_work(s);
+        ok(session_sort(s, SORT_SCORE, false, &err));
+        session_order(s, &n, true);
+        TIMED(what, ok(session_fold(s, cases[i].mode, &err)); session_rows(s, &n, true));
+        TIMED("  figures of all", session_fold_at(s, 0));
+        check_folds(s, cases[i].folds, cases[i].rows);
+        ok(session_sort(s, SORT_SCORE, true, &err));
+        session_order(s, &n, true);
+        TIMED("  gathered by the worst, ascending", session_rows(s, &n, true));
+        check_folds(s, cases[i].folds, cases[i].rows);
+        TIMED("  all opened", session_fold_open_all(s, true); session_rows(s, &n, true));
+        assert_int_equal(n, LINEARS + cases[i].folds);
+        TableWork after = session_table_work(s);
+        assert_int_equal(after.gathered - before.gathered, 2);
+        assert_true(after.laid - before.laid <= 3 && after.figured - before.figured <= 2);
+    }
+    ok(session_fold(s, FOLD_KIND, &err));
+    char **target;
+    int nt;
+    TIMED("target of 8333 linears", ok(session_fold_target(s, 6, &target, &nt, &err)));
+    assert_int_equal(nt, 1);
+    assert_string_equal(target[0], "*.down_proj");
+    free(target[0]);
+    free(target);
+    session_free(s);
+}
+
 static void press(Ui *ui, const char *names)
 {
     char copy[200], *save = NULL;
@@ -307,6 +366,26 @@ static void keys_and_paint(void **state)
     TIMED("first paint", ui_paint(ui));
     for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
         TIMED(keys[k], press(ui, keys[k]));
+    static const struct {
+        const char *keys;
+        int gathered, laid, figured; /* what it costs at most */
+    } folded[] = {{"f", 1, 1, 1},    {"j j j j", 0, 0, 0}, {"PgDn PgDn PgUp", 0, 0, 0}, {"End k k Home", 0, 0, 0},
+                  {"o", 0, 1, 0},    {"j j k", 0, 0, 0},   {"O", 0, 1, 0},              {"End", 0, 0, 0},
+                  {"O", 0, 1, 0},    {"x", 0, 0, 1},       {"u", 0, 0, 1},              {"Space", 0, 0, 1},
+                  {"f", 1, 1, 1},    {"g x", 0, 0, 1},     {"u", 0, 0, 1},              {"> >", 2, 2, 2},
+                  {"I", 1, 1, 1},    {"2", 0, 0, 0},       {"1", 0, 0, 0},              {"f", 1, 1, 1},
+                  {"Enter j", 0, 0, 0}};
+    for (size_t k = 0; k < sizeof folded / sizeof *folded; k++) {
+        TableWork before = session_table_work(app.session);
+        TIMED(folded[k].keys, press(ui, folded[k].keys));
+        TableWork after = session_table_work(app.session);
+        if (after.gathered - before.gathered > (uint64_t)folded[k].gathered ||
+            after.laid - before.laid > (uint64_t)folded[k].laid ||
+            after.figured - before.figured > (uint64_t)folded[k].figured)
+            fail_msg("'%s' gathers %d times, lays out %d times, counts %d times", folded[k].keys,
+                     (int)(after.gathered - before.gathered), (int)(after.laid - before.laid),
+                     (int)(after.figured - before.figured));
+    }
     Str text = {0};
     ui_dump(ui, &text);
     assert_non_null(strstr(str_text(&text), "layers."));
@@ -321,6 +400,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_opening_holds),
         cmocka_unit_test(table_operations),
+        cmocka_unit_test(folds),
         cmocka_unit_test(keys_and_paint),
     };
     return cmocka_run_group_tests(tests, write_model, remove_model);

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "io/file.h"
+#include "session/fold.h"
 #include "tests/lib/screen_world.h"
 #include "ui/keys.h"
 
@@ -38,6 +39,9 @@ static const struct Shot {
     {"a command being typed", "Enter :", "exclude nothing.of.that.name"},
     {"its error", "Enter", NULL},
     {"a key without a meaning here", "z", NULL},
+    {"folded by block", "Esc g f", NULL},
+    {"folded by kind, one open, another excluded", "f j x g l", NULL},
+    {"the fold's details", "Enter", NULL},
 };
 
 static void picture(World *w, Str *out)
@@ -280,6 +284,113 @@ static void test_mouse(void **state)
     world_close(&w);
 }
 
+static void assert_newest(Session *s, const char *command)
+{
+    assert_string_equal(session_command(s, session_commands(s) - 1), command);
+}
+
+/* Every key of a row works on a fold's head, as one command; those commands alone give the same bytes. */
+static void test_fold_takes_every_action(void **state)
+{
+    (void)state;
+    World w, again;
+    Error err = {ST_OK, ""};
+    world_open(&w, 80, 24, "ascii", true, false);
+    Session *s = w.app.session;
+    int first = session_commands(s);
+    world_keys(&w, "o");
+    assert_shows(&w, "the table is not folded", true);
+    world_keys(&w, "f f g");
+    assert_newest(s, "fold kind");
+    assert_shows(&w, "+ *.down_proj", true);
+    world_keys(&w, "x");
+    assert_newest(s, "exclude *.down_proj");
+    const Fold *f = session_fold_at(s, ui_fold(w.ui));
+    assert_int_equal(f->floats, 8);
+    world_keys(&w, "x");
+    assert_newest(s, "include *.down_proj");
+    assert_int_equal(session_fold_at(s, ui_fold(w.ui))->floats, 0);
+    world_keys(&w, "b"); /* all at one level: the next, float */
+    assert_newest(s, "level float *.down_proj");
+    world_keys(&w, "b");
+    assert_newest(s, "level W8A8 *.down_proj");
+    world_keys(&w, "Space");
+    assert_newest(s, "tag *.down_proj");
+    world_keys(&w, "k Space");
+    assert_newest(s, "tag --off *.down_proj");
+    world_keys(&w, "k y");
+    assert_shows(&w, "): *.down_proj", true);
+    world_keys(&w, "H");
+    assert_shows(&w, "a fold has no histogram", true);
+    world_keys(&w, "Enter");
+    assert_shows(&w, "8 linears", true);
+    assert_shows(&w, "8 scored, 0 failed, 0 not measured", true);
+    world_keys(&w, "Enter \\"); /* what the filter hides is not touched */
+    world_type(&w, "layer=2..3 !v_proj");
+    world_keys(&w, "Enter F g x");
+    assert_newest(s, "exclude *layers.2.{mlp.*,self_attn.k_proj,self_attn.o_proj,self_attn.q_proj}");
+    world_keys(&w, "f f Esc g j X"); /* the recorded tag */
+    Export want, got;
+    assert_int_equal(session_export_preview(s, NULL, &want, &err), ST_OK);
+    world_open(&again, 80, 24, "ascii", true, false);
+    for (int i = first; i < session_commands(s); i++)
+        assert_int_equal(app_execute(&again.app, session_command(s, i), &err), ST_OK);
+    assert_int_equal(session_export_preview(again.app.session, NULL, &got, &err), ST_OK);
+    assert_string_equal(str_text(&want.text), str_text(&got.text));
+    assert_non_null(strstr(str_text(&got.text), "layers.2.*"));
+    export_fini(&want);
+    export_fini(&got);
+    world_close(&again);
+    world_close(&w);
+}
+
+static void test_folds_open_and_close(void **state)
+{
+    (void)state;
+    static const struct Size sizes_here[] = {{80, 24}, {100, 30}, {200, 60}, {60, 15}};
+    for (size_t i = 0; i < sizeof sizes_here / sizeof sizes_here[0]; i++) {
+        World w;
+        world_open(&w, sizes_here[i].cols, sizes_here[i].rows, i % 2 ? "ascii" : "braille", true, false);
+        Session *s = w.app.session;
+        world_keys(&w, "g f f j j j");
+        int64_t at = ui_linear(w.ui), n;
+        int32_t fold = ui_fold(w.ui);
+        assert_true(fold >= 0);
+        world_keys(&w, "l");
+        assert_true(session_fold_at(s, fold)->open);
+        assert_int_equal(ui_fold(w.ui), fold); /* still on the head */
+        world_keys(&w, "l");
+        assert_shows(&w, "this fold is open", true);
+        world_keys(&w, "j j");
+        assert_int_equal(ui_fold(w.ui), -1);
+        assert_int_equal(ui_linear(w.ui), session_fold_at(s, fold)->members[1]);
+        int64_t member = ui_linear(w.ui);
+        world_keys(&w, "> I"); /* the cursor stays on its layer, wherever that goes */
+        assert_int_equal(ui_linear(w.ui), member);
+        world_keys(&w, "< h");
+        assert_int_equal(ui_linear(w.ui), at);
+        assert_true(ui_fold(w.ui) >= 0);
+        world_keys(&w, "O");
+        session_rows(s, &n, false);
+        assert_int_equal(n, 56 + 7);
+        world_keys(&w, "End");
+        assert_int_equal(ui_fold(w.ui), -1);
+        world_keys(&w, "o"); /* from inside: its head */
+        assert_true(ui_fold(w.ui) >= 0);
+        world_keys(&w, "O g /");
+        world_type(&w, "layers.4.mlp.up");
+        world_keys(&w, "Enter"); /* found inside a closed fold: its head, and itself once that is open */
+        assert_true(ui_fold(w.ui) >= 0);
+        world_keys(&w, "o");
+        assert_string_equal(session_model(s)->linears[ui_linear(w.ui)].name, "model.layers.4.mlp.up_proj");
+        world_keys(&w, "F F F"); /* block, none, experts */
+        assert_int_equal(session_fold_mode(s), FOLD_EXPERTS);
+        world_keys(&w, "o");
+        assert_shows(&w, "no two rows of this table belong together", true);
+        world_close(&w);
+    }
+}
+
 static void test_job_fills_table(void **state)
 {
     (void)state;
@@ -383,6 +494,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_cursor_follows_layer),
         cmocka_unit_test(test_search),
         cmocka_unit_test(test_paste_tags),
+        cmocka_unit_test(test_fold_takes_every_action),
+        cmocka_unit_test(test_folds_open_and_close),
         cmocka_unit_test(test_job_fills_table),
         cmocka_unit_test(test_script_on_screen),
         cmocka_unit_test(test_mouse),
