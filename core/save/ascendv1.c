@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "save/ascend_parts.h"
+#include "save/families.h"
 #include "save/pyjson.h"
 #include "save/rows.h"
 
@@ -83,6 +84,31 @@ static void description(const SaveOut *s, char out[256])
     snprintf(out, 256, "quant_model_description.json");
 }
 
+static bool has_w4a8(const SaveOut *s)
+{
+    for (int64_t i = 0; i < s->plan->model->nlinears; i++) {
+        const char *label = save_quantized(s, i) ? save_label(s->plan, i) : NULL;
+        if (label && strcmp(label, "W4A8_DYNAMIC") == 0)
+            return true;
+    }
+    return false;
+}
+
+static Status edit_config(SaveOut *s, Error *err)
+{
+    const SaveFamily *f = save_family_of(s->plan);
+    const char *drop[FAMILY_KEYS_MAX + 2] = {"quantization_config"};
+    Str add = {0};
+    for (int i = 0; f && i < FAMILY_KEYS_MAX && f->config[i][0] && has_w4a8(s); i++) {
+        drop[i + 1] = f->config[i][0]; /* what a source says of itself */
+        str_printf(&add, "%s\"%s\": \"%s\"", i ? ",\n  " : "", f->config[i][0], f->config[i][1]);
+    }
+    Status st = add.oom ? error_nomem(err, "config.json")
+                        : save_edit_config(s, drop, add.len ? str_text(&add) : NULL, false, err);
+    str_free(&add);
+    return st;
+}
+
 static Status documents(SaveOut *s, Error *err)
 {
     Str out = {0};
@@ -103,7 +129,7 @@ static Status documents(SaveOut *s, Error *err)
     str_free(&out);
     RETURN_IF_ERROR(st);
     RETURN_IF_ERROR(save_side_files(s, false, err));
-    return save_edit_config(s, NULL, false, err);
+    return edit_config(s, err);
 }
 
 static const SaveFormat format = {

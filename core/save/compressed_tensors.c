@@ -206,11 +206,12 @@ static Status documents(SaveOut *s, Error *err)
 {
     Str text = {0};
     int groups = 0;
+    static const char *const drop[] = {"quantization_config", NULL};
     Status st = save_side_files(s, false, err);
     if (st == ST_OK)
         st = config_text(s, &text, &groups, err);
     if (st == ST_OK)
-        st = save_edit_config(s, groups ? text.s : NULL, true, err);
+        st = save_edit_config(s, drop, groups ? text.s : NULL, true, err);
     str_free(&text);
     return st;
 }

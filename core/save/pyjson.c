@@ -60,9 +60,10 @@ void pyjson_double(Str *out, double v)
 
 typedef struct Rewrite {
     Str *out;
-    const char *name, *drop, *add;
+    const char *name, *add;
+    const char *const *drop;
     int indent, depth, dropped;
-    bool in_text_config; /* the object in work is one that loses `drop` */
+    bool in_text_config; /* the object in work is one that loses those of `drop` */
     int count;           /* members written of the object or list in work */
     Error *err;
 } Rewrite;
@@ -88,11 +89,19 @@ static void next_member(Rewrite *w)
     new_line(w, w->depth);
 }
 
+static bool is_dropped(const Rewrite *w, const char *key, size_t n)
+{
+    for (const char *const *d = w->drop; d && *d; d++)
+        if (same(key, n, *d))
+            return true;
+    return false;
+}
+
 static Status member(void *ctx, const char *key, size_t key_len, const char *v, size_t n, Error *err)
 {
     Rewrite *w = ctx;
     (void)err;
-    if (w->in_text_config && same(key, key_len, w->drop)) {
+    if (w->in_text_config && is_dropped(w, key, key_len)) {
         w->dropped++;
         return ST_OK;
     }
@@ -232,8 +241,8 @@ static Status value(Rewrite *w, const char *v, size_t n)
     }
 }
 
-Status pyjson_rewrite(const char *text, size_t len, const char *name, int indent, const char *drop, int *dropped,
-                      const char *add, Str *out, Error *err)
+Status pyjson_rewrite(const char *text, size_t len, const char *name, int indent, const char *const *drop,
+                      int *dropped, const char *add, Str *out, Error *err)
 {
     cJSON *tree;
     RETURN_IF_ERROR(json_parse(text, len, name, &tree, err));

@@ -85,9 +85,9 @@ Status saveout_repack(SaveOut *s, Error *err);
 Status saveout_install(SaveOut *s, Error *err);
 /* sidefiles.c: files of the model's folder that are no weights (specs/formats.md 2). only_code: .json and .py. */
 Status save_side_files(const SaveOut *s, bool only_code, Error *err);
-/* config.json of the target without quantization_config, with `add` at its end (may be NULL). Without either it is
- * left as it is unless `always`. */
-Status save_edit_config(SaveOut *s, const char *add, bool always, Error *err);
+/* config.json of the target without the members in `drop` (NULL-terminated), with `add` at its end (may be NULL).
+ * Without either it is left as it is unless `always`. */
+Status save_edit_config(SaveOut *s, const char *const *drop, const char *add, bool always, Error *err);
 /* Weight files that lie in the target before a run: their names and inodes. */
 Status save_list_old(SaveOut *s, Error *err);
 void save_remove_old(const SaveOut *s);

@@ -88,7 +88,7 @@ Status save_side_files(const SaveOut *s, bool only_code, Error *err)
     return st;
 }
 
-Status save_edit_config(SaveOut *s, const char *add, bool always, Error *err)
+Status save_edit_config(SaveOut *s, const char *const *drop, const char *add, bool always, Error *err)
 {
     char *path = path_join(s->store.dir, "config.json"), *text = NULL;
     size_t n;
@@ -98,7 +98,7 @@ Status save_edit_config(SaveOut *s, const char *add, bool always, Error *err)
         return error_nomem(err, "a path");
     Status st = file_exists(path) ? file_read(path, CONFIG_MAX, &text, &n, err) : ST_OK;
     if (st == ST_OK && text)
-        st = pyjson_rewrite(text, n, path, 2, "quantization_config", &dropped, add, &out, err);
+        st = pyjson_rewrite(text, n, path, 2, drop, &dropped, add, &out, err);
     if (st == ST_OK && text && (dropped || add || always))
         st = save_document(s, "config.json", &out, err);
     str_free(&out);

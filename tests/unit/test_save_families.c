@@ -24,7 +24,7 @@ static void ok(Status st, const Error *err)
         fail_msg("%s", err->text);
 }
 
-static void quantize_rows(const Model *m, int64_t i, QWeight *w)
+static void quantize_rows(const Model *m, int64_t i, QType dtype, QWeight *w)
 {
     const Linear *l = &m->linears[i];
     Error err = {0};
@@ -32,7 +32,7 @@ static void quantize_rows(const Model *m, int64_t i, QWeight *w)
     assert_int_equal(l->weight->dtype, DT_F32);
     ok(checkpoint_read(m->ckpt, l->weight, 0, l->weight->nbytes, all, &err), &err);
     int64_t step = l->out_step ? l->out_step : l->in, in_step = l->out_step ? l->in_step : 1;
-    *w = (QWeight){.dtype = QT_INT8, .scope = QS_PER_CHANNEL, .symmetric = true, .out = l->out, .in = l->in,
+    *w = (QWeight){.dtype = dtype, .scope = QS_PER_CHANNEL, .symmetric = true, .out = l->out, .in = l->in,
                    .group = l->in, .groups = 1};
     w->code = malloc((size_t)(l->out * l->in));
     w->scale = malloc((size_t)l->out * sizeof(float));
@@ -41,7 +41,7 @@ static void quantize_rows(const Model *m, int64_t i, QWeight *w)
         float mx = 1e-30f;
         for (int64_t k = 0; k < l->in; k++)
             mx = fmaxf(mx, fabsf(row[k * in_step]));
-        w->scale[o] = mx / 127;
+        w->scale[o] = mx / (dtype == QT_INT4 ? 7 : 127);
         for (int64_t k = 0; k < l->in; k++)
             w->code[o * l->in + k] = (uint8_t)(int8_t)lrintf(row[k * in_step] / w->scale[o]);
     }
@@ -71,7 +71,7 @@ static void save_family(const Model *m, const SavePlan *plan, const Saver *s)
             QWeight w;
             if (m->linears[i].layer != layer || plan->level[i] == 0)
                 continue;
-            quantize_rows(m, i, &w);
+            quantize_rows(m, i, plan->levels->weight.dtype, &w);
             float *bias = bias_of(m, i);
             SaveLinear l = {.linear = i, .config = plan->levels, .scheme = scheme_find(plan->levels), .weight = &w,
                             .act_dtype = DT_F32, .bias = bias};
@@ -225,8 +225,46 @@ static void test_expert_order(void **state)
     check_order("deepseek_v3", "model.layers.1.mlp.experts", "model.layers.1.mlp.shared_experts", named);
 }
 
+/* ---- what single families want beyond the format ---- */
+
+/* Members of the written config.json, in both modes; NULL: none of this name. */
+static void check_config(const char *model_type, int bits, const char *mtp, const char *others, const char *experts)
+{
+    for (int peer = 0; peer < 2; peer++) {
+        Saved s;
+        saved_open(&s, "tests/golden/models/deepseek_v3/fp32", model_type, 1, bits, peer);
+        for (int64_t i = 0; i < s.m->nlinears; i++) /* the experts alone: enough to count */
+            s.level[i] = s.m->linears[i].expert >= 0;
+        save_family(s.m, &s.plan, saver_find("ascendv1_saver"));
+        cJSON *o = target_json(&s, "config.json");
+        const struct {
+            const char *key, *want;
+        } keys[] = {{"mtp_quantize", mtp}, {"quantize", others}, {"moe_quantize", experts}, {"mla_quantize", others}};
+        for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+            const cJSON *v = json_get(o, keys[i].key);
+            if (!keys[i].want)
+                assert_null(v);
+            else if (!v || !cJSON_IsString(v) || strcmp(v->valuestring, keys[i].want) != 0)
+                fail_msg("%s, %d bits: %s is not '%s'", model_type ? model_type : "-", bits, keys[i].key, keys[i].want);
+        }
+        assert_non_null(json_get(o, "hidden_size"));
+        cJSON_Delete(o);
+        saved_close(&s);
+    }
+}
+
+static void test_config_keys(void **state)
+{
+    (void)state;
+    check_config(NULL, 4, "w8a8_dynamic", "w8a8_dynamic", "w4a8_dynamic");
+    check_config("DeepSeek-R1", 4, "w8a8_dynamic", "w8a8_dynamic", "w4a8_dynamic");
+    check_config("Kimi-K2-Thinking", 4, NULL, "w8a8_dynamic", "w4a8_dynamic");
+    check_config(NULL, 8, NULL, NULL, NULL);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_families), cmocka_unit_test(test_expert_order)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_families), cmocka_unit_test(test_expert_order),
+                                       cmocka_unit_test(test_config_keys)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
