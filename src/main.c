@@ -1,6 +1,7 @@
 /* The program: one command line is one command. */
 #include <errno.h>
 #include <locale.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -49,8 +50,17 @@ static Status run(App *a, int argc, char **argv, Error *err)
     return app_execute_words(a, argc - skip, argv + skip, err);
 }
 
+/* Large blocks go back to the system when they are let go, instead of staying in a heap that nobody planned. */
+static void keep_heap_small(void)
+{
+    enum { LARGE = 256 << 10 };
+    mallopt(M_MMAP_THRESHOLD, LARGE);
+    mallopt(M_TRIM_THRESHOLD, LARGE);
+}
+
 int main(int argc, char **argv)
 {
+    keep_heap_small();
     setlocale(LC_ALL, "");
     setlocale(LC_NUMERIC, "C");
     signal(SIGPIPE, SIG_IGN); /* a closed pipe and a full file are write errors with a message, not deaths */

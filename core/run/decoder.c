@@ -7,85 +7,9 @@
 
 enum { ROW_TILE = 64 }; /* rows of one element-wise task */
 
-/* ---- what a layer needs ---- */
-
 static int64_t max64(int64_t a, int64_t b)
 {
     return a > b ? a : b;
-}
-
-int64_t row_need_floats(const RowNeed *n)
-{
-    return n->x + n->mid + n->act + n->tap + n->up + n->mix;
-}
-
-RowNeed layer_row_need(const Model *m, bool act)
-{
-    const ModelConfig *c = &m->cfg;
-    int64_t q = (int64_t)c->heads * c->head_dim, kv = (int64_t)c->kv_heads * c->head_dim;
-    RowNeed n = {.x = c->hidden, .mid = max64(m->arch->mla ? mla_row_floats(c) : q + 2 * kv, c->inter)};
-    q = m->arch->mla ? max64((int64_t)c->heads * c->v_dim, max64(c->mla.q_rank, c->mla.kv_rank)) : q;
-    if (m->arch->fused) /* what comes out of a fused linear is used in place, the result stands beside it */
-        n.mid = max64(2 * q + 2 * kv, 3 * c->inter);
-    if (m->arch->out_gate) /* what q_proj gives stands beside q */
-        n.mid = max64(n.mid, 3 * q + 2 * kv);
-    if (c->delta.layer) {
-        n.mid = max64(n.mid, delta_row_floats(&c->delta));
-        q = max64(q, (int64_t)c->delta.value_heads * c->delta.value_dim);
-    }
-    if (c->compress.kind) {
-        n.mid = compressed_row_floats(c);
-        q = max64(q, max64(2 * c->compress.q_rank, c->compress.groups * c->compress.group_rank));
-        q = max64(q, STAGE_MAX * c->hidden);
-    }
-    if (c->hyper.copies)
-        n.mix = hyper_mix_floats(c);
-    if (m->arch->sandwich || c->hyper.copies)
-        n.tap = c->hidden;
-    if (act)
-        n.act = max64((c->index.heads ? 4 : 3) * c->hidden, max64(max64(q, 2 * c->mla.q_rank), c->inter));
-    return n;
-}
-
-static size_t panel_values(int64_t out, int64_t in)
-{
-    int64_t rows = panel_rows(in) < out ? panel_rows(in) : out;
-    return (size_t)(rows * in);
-}
-
-WorkerNeed layer_worker_need(const Model *m, bool model_mode, int64_t longest, int64_t largest_block)
-{
-    const ModelConfig *c = &m->cfg;
-    WorkerNeed w = {0};
-    int64_t cols = 0;
-    if (c->moe.experts) /* rows of an expert are packed anew */
-        largest_block = BLOCK_MAX;
-    for (int64_t i = 0; i < m->nlinears; i++) {
-        const Linear *l = &m->linears[i];
-        size_t n = panel_values(l->out, l->in);
-        w.panel[0] = n > w.panel[0] ? n : w.panel[0];
-        if (l->kind == LK_UP)
-            w.panel[1] = n > w.panel[1] ? n : w.panel[1];
-        cols = max64(cols, panel_rows(l->in) < l->out ? panel_rows(l->in) : l->out);
-    }
-    w.tile = (size_t)(largest_block * cols);
-    w.scores = (size_t)attention_scores_floats(longest) * (indexer_acts(c, longest) ? 2 : 1);
-    if (c->delta.layer && delta_state_floats(&c->delta) > w.scores)
-        w.scores = delta_state_floats(&c->delta);
-    if (c->compress.kind)
-        w.scores = compressed_scores_floats(c, longest);
-    if (model_mode) {
-        size_t a = gemm_exact_scratch(largest_block, cols);
-        size_t b = gemm_exact_scratch(ATTENTION_ROWS_MAX, max64(longest, max64(c->head_dim, c->v_dim)));
-        w.exact = a > b ? a : b;
-        if (c->compress.kind) {
-            a = gemm_exact_scratch(ATTENTION_ROWS_MAX, compressed_keys(c, longest));
-            w.exact = a > w.exact ? a : w.exact;
-        }
-    }
-    if (hyper_exact_doubles(c) > w.exact)
-        w.exact = hyper_exact_doubles(c);
-    return w;
 }
 
 /* ---- one pass ---- */
@@ -143,19 +67,10 @@ static Status start_layer(LayerRun *lr, Error *err)
 {
     Runner *r = lr->r;
     const LayerTensors *t = lr->t;
-    const TensorInfo *const norm[NORM_ROLES] = {
-        [NORM_INPUT] = t->input_norm, [NORM_POST] = t->post_norm, [NORM_AFTER_ATTN] = t->after_attn,
-        [NORM_AFTER_FFN] = t->after_ffn, [NORM_Q] = t->q_norm, [NORM_K] = t->k_norm, [NORM_Q_A] = t->q_a_norm,
-        [NORM_KV_A] = t->kv_a_norm, [NORM_INDEX] = t->index_norm, [INDEX_BIAS] = t->index_bias, [SINKS] = t->sinks,
-        [NORM_DELTA] = t->delta_norm, [CONV] = t->conv, [A_LOG] = t->a_log, [DT_BIAS] = t->dt_bias,
-        [NORM_COMP] = t->comp_norm, [NORM_INDEX_COMP] = t->index_comp_norm,
-        [COMP_APE] = t->comp_ape, [INDEX_COMP_APE] = t->index_comp_ape, [HYPER_ATTN_FN] = t->hyper[0][0],
-        [HYPER_ATTN_BASE] = t->hyper[0][1], [HYPER_ATTN_SCALE] = t->hyper[0][2], [HYPER_FFN_FN] = t->hyper[1][0],
-        [HYPER_FFN_BASE] = t->hyper[1][1], [HYPER_FFN_SCALE] = t->hyper[1][2],
-        [WIDE_SINKS] = r->m->cfg.compress.kind ? t->sinks : NULL,
-    };
+    const TensorInfo *norm[NORM_ROLES];
     int32_t index[LINEAR_ROLES];
     linear_roles(t, index);
+    layer_small_tensors(r->m, t, norm);
     RETURN_IF_ERROR(blocks_plan(&lr->blocks, lr->in, err));
     for (int i = 0; i < LINEAR_ROLES; i++) {
         if (index[i] < 0)
@@ -656,31 +571,39 @@ static bool must_be_whole(const LayerRun *lr)
     return false;
 }
 
+/* Bytes of the pass's streams, and what lies beside them whatever the chunk (lr->fixed is both). */
+static uint64_t stream_bytes(const LayerRun *lr)
+{
+    const Model *m = lr->r->m;
+    uint64_t bytes = (uint64_t)(lr->in->rows * lr->in->width) * sizeof(float) * (lr->in == lr->out ? 1 : 2);
+    bytes += (uint64_t)(lr->in->rows * indexer_row_bytes(&m->cfg, lr->blocks.longest_sample));
+    bool aside = lr->sum || (lr->experts && lr->dense); /* what experts give waits for the dense block */
+    return bytes + (aside ? (uint64_t)(lr->in->rows * m->cfg.hidden) * sizeof(float) : 0);
+}
+
 /* Rows of the chunks, under the memory limit. */
-static Status chunk_rows(const LayerRun *lr, int64_t row_floats, uint64_t worker_bytes, bool whole, int64_t *rows,
-                         Error *err)
+static Status chunk_rows(LayerRun *lr, int64_t row_floats, uint64_t worker_bytes, bool whole, int64_t *rows, Error *err)
 {
     const Runner *r = lr->r;
-    uint64_t row_bytes = (uint64_t)row_floats * sizeof(float);
-    uint64_t streams = (uint64_t)(lr->in->rows * lr->in->width) * sizeof(float) * (lr->in == lr->out ? 1 : 2);
-    streams += (uint64_t)(lr->in->rows * indexer_row_bytes(&r->m->cfg, lr->blocks.longest_sample));
-    streams += lr->sum ? (uint64_t)(lr->in->rows * r->m->cfg.hidden) * sizeof(float) : 0;
-    uint64_t fixed = streams + worker_bytes * (uint64_t)r->threads + 2 * lr->piece_max;
+    uint64_t row_bytes = (uint64_t)row_floats * sizeof(float), streams = stream_bytes(lr);
+    lr->fixed = streams + worker_bytes * (uint64_t)r->threads;
+    lr->fixed += 2 * (r->piece < lr->piece_max ? r->piece : lr->piece_max);
+    lr->fixed += layer_beside_bytes(r->m, lr->blocks.longest_sample);
     int64_t unit = whole ? lr->in->rows : blocks_largest_unit(&lr->blocks);
     *rows = whole ? lr->in->rows : max64(CHUNK_ROWS, unit);
     uint64_t limit = r->opt.mem_limit;
     if (!limit)
         return ST_OK;
-    uint64_t least = fixed + (uint64_t)unit * row_bytes;
+    uint64_t least = lr->fixed + (uint64_t)unit * row_bytes;
     if (least > limit)
         return error_set(err, ST_NOMEM,
                          "layer %d needs %.1f MB (hidden states %.1f, %lld rows that cannot be cut %.1f, threads and "
-                         "weights %.1f) but the limit is %.1f MB: raise --mem, or use fewer or shorter texts "
+                         "weights %.1f) but the limit leaves %.1f MB: raise --mem, or use fewer or shorter texts "
                          "(--max-samples, --seq-len)",
                          lr->layer, (double)least / 1e6, (double)streams / 1e6, (long long)unit,
-                         (double)((uint64_t)unit * row_bytes) / 1e6, (double)(fixed - streams) / 1e6,
+                         (double)((uint64_t)unit * row_bytes) / 1e6, (double)(lr->fixed - streams) / 1e6,
                          (double)limit / 1e6);
-    int64_t fit = (int64_t)((limit - fixed) / row_bytes);
+    int64_t fit = (int64_t)((limit - lr->fixed) / row_bytes);
     *rows = fit < *rows ? fit : *rows;
     return ST_OK;
 }
@@ -733,17 +656,14 @@ static Status run_layer(LayerRun *lr, bool whole, Error *err)
         most = max64(most, lr->blocks.start[blocks_end(&lr->blocks, b, rows)] - lr->blocks.start[b]);
     RETURN_IF_ERROR(workers_reserve(r, &wn, err));
     size_t floats = (size_t)(most * row_need_floats(&need));
-    if (floats > r->scratch_cap) {
-        free(r->scratch);
-        r->scratch_cap = 0;
-        r->scratch = mem_aligned(floats, sizeof *r->scratch);
-        if (!r->scratch)
-            return error_nomem(err, "the activations of a layer");
-        r->scratch_cap = floats;
-    }
+    RETURN_IF_ERROR(scratch_reserve(r, floats, err));
     RETURN_IF_ERROR(run_chunks(lr, &need, rows, true, !lr->experts, err));
-    if (lr->experts)
+    if (lr->experts) {
+        scratch_drop(r);
         RETURN_IF_ERROR(moe_run(lr, &lr->sum, err));
+    }
+    if (lr->experts && lr->dense)
+        RETURN_IF_ERROR(scratch_reserve(r, floats, err));
     if (lr->experts && lr->dense)
         RETURN_IF_ERROR(run_chunks(lr, &need, rows, false, true, err));
     return lr->t->then ? ST_OK : finish_layer(lr, err);

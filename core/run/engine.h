@@ -33,6 +33,7 @@ struct Runner {
     RopeSet rope;
     float *scratch;      /* activations of one chunk of rows */
     size_t scratch_cap;
+    uint64_t piece;      /* bytes of the largest piece of weights, were there no limit */
     uint64_t serial;
     int64_t last_progress;
 };
@@ -104,6 +105,7 @@ typedef struct LayerRun {
     VariantDtype dtype;
     bool sdpa;              /* Variant.sdpa */
     uint64_t piece_max;     /* bytes of weights read as one piece */
+    uint64_t fixed;         /* bytes held whatever the chunk: streams, workers, pieces of weights */
     /* the present chunk: blocks [b0, b1), rows [row0, row0+rows), samples [s0, s1) */
     int64_t b0, b1, row0, rows;
     int s0, s1;
@@ -267,12 +269,20 @@ RowNeed layer_row_need(const Model *m, bool act);
  * cheap. */
 enum { CHUNK_ROWS = 4096 };
 
+/* Room for the activations of a chunk, kept until it is dropped: blocks that see all rows at once do without. */
+Status scratch_reserve(Runner *r, size_t floats, Error *err);
+void scratch_drop(Runner *r);
 /* Makes every worker's buffers hold at least these many elements. */
 typedef struct WorkerNeed {
     size_t panel[2], tile, scores, exact;
+    size_t blas; /* bytes that OpenBLAS packs operands into, its own */
 } WorkerNeed;
 Status workers_reserve(Runner *r, const WorkerNeed *need, Error *err);
 uint64_t worker_need_bytes(const WorkerNeed *need);
+/* The small tensors of a layer that are widened before it runs; NULL where it has none. */
+void layer_small_tensors(const Model *m, const LayerTensors *t, const TensorInfo *norm[NORM_ROLES]);
+/* Bytes of position tables and of a layer's small tensors, widened. */
+uint64_t layer_beside_bytes(const Model *m, int64_t longest);
 /* What the workers of a layer pass need for samples up to `longest` rows. */
 WorkerNeed layer_worker_need(const Model *m, bool model_mode, int64_t longest, int64_t largest_block);
 

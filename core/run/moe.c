@@ -424,11 +424,12 @@ uint64_t moe_bytes(const Model *m, int64_t rows, int64_t most, int threads, bool
     const MoeConfig *e = &c->moe;
     if (!e->experts)
         return 0;
-    int64_t expert = most * (2 * c->hidden + 2 * e->inter), shared = rows * (c->hidden + 2 * e->shared_inter);
+    int64_t out = max64(most, e->shared_inter ? rows : 0) * c->hidden;
+    int64_t values = most * c->hidden + out + 2 * max64(most * e->inter, rows * e->shared_inter);
     int64_t acts = act ? 3 * rows * max64(c->hidden, max64(e->inter, e->shared_inter)) : 0;
     int64_t choices = router_choices(e), mix = c->hyper.copies ? hyper_mix_floats(c) : 0;
     int64_t row = 2 * c->hidden + choices + 2 * e->top_k + mix;
-    uint64_t floats = (uint64_t)(rows * row + max64(expert, shared) + acts);
+    uint64_t floats = (uint64_t)(rows * row + values + acts);
     uint64_t router = (uint64_t)((c->hidden + 2) * choices) + router_scratch_floats(e) * (uint64_t)threads;
     return (floats + router) * sizeof(float) + (uint64_t)(rows * e->top_k) * sizeof(struct MoeEntry);
 }
@@ -447,15 +448,13 @@ static bool has_act(const LayerRun *lr, int32_t first, int32_t count)
 static Status check_limit(const MoeRun *m, int64_t most, bool act, Error *err)
 {
     const Runner *r = m->lr->r;
-    uint64_t need = moe_bytes(r->m, m->rows, most, r->threads, act), streams = (uint64_t)m->rows * sizeof(float);
-    streams *= (uint64_t)m->lr->in->width * (m->lr->in == m->lr->out ? 1 : 2);
-    uint64_t limit = r->opt.mem_limit;
-    if (!limit || need + streams <= limit)
+    uint64_t need = moe_bytes(r->m, m->rows, most, r->threads, act) + m->lr->fixed, limit = r->opt.mem_limit;
+    if (!limit || need <= limit)
         return ST_OK;
     return error_set(err, ST_NOMEM,
-                     "the experts of layer %d need %.1f MB for %lld rows but the limit is %.1f MB: raise --mem, or use "
-                     "fewer or shorter texts (--max-samples, --seq-len)",
-                     m->lr->layer, (double)(need + streams) / 1e6, (long long)m->rows, (double)limit / 1e6);
+                     "the experts of layer %d need %.1f MB for %lld rows but the limit leaves %.1f MB: raise --mem, or "
+                     "use fewer or shorter texts (--max-samples, --seq-len)",
+                     m->lr->layer, (double)need / 1e6, (long long)m->rows, (double)limit / 1e6);
 }
 
 static Status moe_buffers(MoeRun *m, Error *err)

@@ -11,8 +11,7 @@ enum {
     PROGRESS_NS = 100 * 1000 * 1000,
     LOGIT_ROWS = 128,         /* rows of one task */
     LOGIT_COLS = 512,         /* vocabulary entries handed over at once */
-    LOGIT_VALUES = 4 << 20,   /* widened head values held at once */
-    BLAS_BYTES = 8 << 20      /* what OpenBLAS packs operands into, a thread */
+    LOGIT_VALUES = 4 << 20    /* widened head values held at once */
 };
 static const uint64_t piece_bytes = (uint64_t)64 << 20;
 
@@ -24,6 +23,28 @@ const char *arith_name(ArithMode m)
 uint64_t feed_piece_max(uint64_t mem_limit)
 {
     return mem_limit && mem_limit / 16 < piece_bytes ? mem_limit / 16 : piece_bytes;
+}
+
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* The most bytes of weights one batch of a layer reads: linears that share an input. */
+static uint64_t largest_piece(const Model *m)
+{
+    uint64_t most = 0;
+    for (int64_t i = 0; i < m->nlinears; i++) {
+        uint64_t sum = 0;
+        for (int64_t k = m->linears[i].input; k <= i; k++) { /* few lie between */
+            const Linear *l = &m->linears[k];
+            uint64_t bytes = weight_bytes(l);
+            if (l->input == m->linears[i].input)
+                sum += l->out_step ? 2 * bytes : bytes; /* with what lies between the rows of a stacked one */
+        }
+        most = max_u64(most, sum);
+    }
+    return most < piece_bytes ? most : piece_bytes;
 }
 
 Status runner_new(Runner **out, const Model *m, const RunnerOptions *opt, Error *err)
@@ -40,6 +61,7 @@ Status runner_new(Runner **out, const Model *m, const RunnerOptions *opt, Error 
     r->ops.act_limit = (float)m->cfg.moe.act_limit;
     r->ops.act_alpha = (float)m->cfg.moe.act_alpha;
     r->threads = pool_threads(opt->pool);
+    r->piece = largest_piece(m);
     r->worker = mem_zarray((size_t)r->threads, sizeof *r->worker);
     Status st = r->worker ? feed_new(&r->feed, m->ckpt, err) : error_nomem(err, "the runner");
     if (st != ST_OK) {
@@ -132,7 +154,21 @@ Status workers_reserve(Runner *r, const WorkerNeed *need, Error *err)
 
 uint64_t worker_need_bytes(const WorkerNeed *n)
 {
-    return (n->panel[0] + n->panel[1] + n->tile + n->scores) * sizeof(float) + n->exact * sizeof(double);
+    return (n->panel[0] + n->panel[1] + n->tile + n->scores) * sizeof(float) + n->exact * sizeof(double) + n->blas;
+}
+
+Status scratch_reserve(Runner *r, size_t floats, Error *err)
+{
+    return reserve(&r->scratch, &r->scratch_cap, floats, sizeof *r->scratch)
+               ? ST_OK
+               : error_nomem(err, "the activations of a layer");
+}
+
+void scratch_drop(Runner *r)
+{
+    free(r->scratch);
+    r->scratch = NULL;
+    r->scratch_cap = 0;
 }
 
 Status load_values(Runner *r, const TensorInfo *t, int64_t at, int64_t step, int64_t n, float **out, Error *err)
@@ -380,42 +416,25 @@ Status runner_logits(Runner *r, const Stream *normed, LogitsPanel *fn, void *ctx
 
 /* ---- the planner's bound ---- */
 
-static uint64_t max_u64(uint64_t a, uint64_t b)
+static uint64_t head_piece_bytes(const Model *m)
 {
-    return a > b ? a : b;
-}
-
-/* The most bytes of weights one batch reads: linears that share an input, or the rows of the head. */
-static uint64_t largest_piece(const Model *m)
-{
-    uint64_t most = 0;
-    for (int64_t i = 0; i < m->nlinears; i++) {
-        uint64_t sum = 0;
-        for (int64_t k = m->linears[i].input; k <= i; k++) { /* few lie between */
-            const Linear *l = &m->linears[k];
-            uint64_t bytes = weight_bytes(l);
-            if (l->input == m->linears[i].input)
-                sum += l->out_step ? 2 * bytes : bytes; /* with what lies between the rows of a stacked one */
-        }
-        most = max_u64(most, sum);
-    }
-    most = most < piece_bytes ? most : piece_bytes;
-    return max_u64(most, (uint64_t)(head_group(m) * m->cfg.hidden) * (uint64_t)dtype_size(m->head->dtype));
+    return (uint64_t)(head_group(m) * m->cfg.hidden) * (uint64_t)dtype_size(m->head->dtype);
 }
 
 uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int threads, bool whole)
 {
     int64_t chunk = CHUNK_ROWS > longest ? CHUNK_ROWS : longest;
     chunk = whole || rows < chunk ? rows : chunk;
-    RowNeed need = layer_row_need(m, true);
+    RowNeed need = layer_row_need(m, whole);
     WorkerNeed wn = layer_worker_need(m, false, longest, BLOCK_MAX);
     uint64_t bytes = 2 * (uint64_t)(rows * m->cfg.stream_width) * sizeof(float);
-    bytes += max_u64((uint64_t)(chunk * row_need_floats(&need)),
-                     (uint64_t)(head_group(m) * m->cfg.hidden)) * sizeof(float);
+    uint64_t layer = max_u64((uint64_t)(chunk * row_need_floats(&need)),
+                             (uint64_t)(head_group(m) * m->cfg.hidden)) * sizeof(float);
+    bytes += max_u64(layer, moe_bytes(m, rows, rows, threads, whole)); /* never both: scratch_drop */
     bytes += m->arch->halves ? (uint64_t)(rows * m->cfg.hidden) * sizeof(float) : 0;
-    bytes += moe_bytes(m, rows, rows, threads, true) + 2 * (uint64_t)(rows * indexer_row_bytes(&m->cfg, longest));
-    bytes += (uint64_t)threads * (worker_need_bytes(&wn) + BLAS_BYTES);
-    return bytes + 2 * largest_piece(m) + (uint64_t)(longest * m->cfg.rope.dim) * sizeof(float);
+    bytes += 2 * (uint64_t)(rows * indexer_row_bytes(&m->cfg, longest));
+    bytes += (uint64_t)threads * worker_need_bytes(&wn);
+    return bytes + 2 * max_u64(largest_piece(m), head_piece_bytes(m)) + layer_beside_bytes(m, longest);
 }
 
 /* ---- schedules ---- */
