@@ -30,4 +30,48 @@ exits 1 "analyze in 1M is refused" "$SLIMSCOPE" analyze --model_path $model --me
 has "$tmp/err" "raise --mem" "with what to do"
 exits 1 "measure in 20M is refused" "$SLIMSCOPE" measure --model_path $model --max-samples 8 --mem 20M
 has "$tmp/err" "raise --mem" "with what to do, too"
+
+# ---- families with experts, latents, indexers, states and halves: kept, or refused with the figure ----
+python3 - "$tmp/tokens.jsonl" <<'PY'
+import json, random, sys
+random.seed(1)
+with open(sys.argv[1], "w") as f:
+    for n in [500] * 17 + [3000]:
+        f.write(json.dumps({"input_ids": [random.randrange(3, 60) for _ in range(n)]}) + "\n")
+PY
+kept_or_refused() {
+    case_of=$1
+    shift
+    if "$@" >"$tmp/out" 2>"$tmp/err"; then
+        kept "$case_of"
+    else
+        has "$tmp/err" "raise --mem" "$case_of: refused with what to do"
+        # shellcheck disable=SC2046 # two words are meant
+        set -- $(figures "$tmp/err")
+        if [ "$#" = 0 ] || [ "$1" -le "$2" ]; then ok "$case_of: within the limit until then"; else not_ok "$case_of: $1 of $2"; fi
+    fi
+}
+for m in llama qwen3_moe deepseek_v3 deepseek_v4 gpt_oss qwen3_next longcat_flash; do
+    for mem in 25M 35M; do
+        kept_or_refused "$m in $mem" "$SLIMSCOPE" analyze --model_path tests/golden/models/$m/fp32 --threads 2 \
+            --calib_dataset "$tmp/tokens.jsonl" --mem $mem
+    done
+    exits 0 "$m in 300M" "$SLIMSCOPE" analyze --model_path tests/golden/models/$m/fp32 --threads 2 \
+        --calib_dataset "$tmp/tokens.jsonl" --metrics kurtosis std quantile --mem 300M
+    kept "$m keeps to 300M"
+done
+
+# ---- quant: the same, and a refusal leaves nothing behind ----
+static=lab_practice/default/default-w8a8-static.yaml
+sed "s|^  dataset:.*|  dataset: mix_calib.jsonl|" tests/golden/formats/w8a16_pergroup_gptq/config.yaml >"$tmp/gptq.yaml"
+for r in lab_practice/default/default-w8a8-dynamic.yaml $static "$tmp/gptq.yaml"; do
+    what=$(basename "$r" .yaml)
+    rm -rf "$tmp/to"
+    exits 0 "$what in 1G" "$SLIMSCOPE" quant --model_path $model --config_path "$r" --save_path "$tmp/to" --threads 2 --max-samples 8 --mem 1G
+    kept "$what keeps to 1G"
+    rm -rf "$tmp/to"
+    exits 1 "$what in 9M is refused" "$SLIMSCOPE" quant --model_path $model --config_path "$r" --save_path "$tmp/to" --threads 2 --max-samples 8 --mem 9M
+    has "$tmp/err" "raise --mem" "$what: with what to do"
+    if [ -z "$(find "$tmp/to" -name '*.safetensors*' 2>/dev/null)" ]; then ok "$what: before anything is written"; else not_ok "$what: before anything is written"; fi
+done
 finish
