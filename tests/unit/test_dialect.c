@@ -139,44 +139,45 @@ static void families_fill_in_what_is_missing(void **state)
         reopen(models[i], drop_defaults);
 }
 
+static const struct {
+    const char *add;
+    RopeType type;
+    double theta, factor;
+    int64_t original;
+    int dim;
+} dialects[] = {
+    {"{}", ROPE_DEFAULT, 1e4, 1, 64, 4},
+    {"{\"rope_theta\":null}", ROPE_DEFAULT, 1e4, 1, 64, 4},
+    {"{\"rope_parameters\":{\"rope_type\":\"linear\",\"factor\":2,\"rope_theta\":77}}", ROPE_LINEAR, 77, 2, 64, 4},
+    /* a live rope_scaling wins over rope_parameters; a dead one does not */
+    {"{\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":3},\"rope_parameters\":{\"rope_type\":\"linear\","
+     "\"factor\":2}}", ROPE_DYNAMIC,
+     1e4, 3, 64, 4},
+    {"{\"rope_scaling\":null,\"rope_parameters\":{\"rope_type\":\"linear\",\"factor\":2}}", ROPE_LINEAR, 1e4, 2,
+     64, 4},
+    {"{\"partial_rotary_factor\":0.5}", ROPE_DEFAULT, 1e4, 1, 64, 2},
+    {"{\"partial_rotary_factor\":1,\"rope_parameters\":{\"rope_type\":null,\"partial_rotary_factor\":0.5}}",
+     ROPE_DEFAULT, 1e4, 1, 64, 2},
+    {"{\"rope_scaling\":{\"type\":\"yarn\",\"original_max_position_embeddings\":16,\"beta_fast\":0,"
+     "\"beta_slow\":null}}", ROPE_YARN, 1e4, 4,
+     16, 4},
+    {"{\"rope_scaling\":{\"type\":\"su\",\"short_factor\":[1,2],\"long_factor\":[3,4]},"
+     "\"original_max_position_embeddings\":32}",
+     ROPE_LONGROPE, 1e4, 2, 32, 4},
+};
+
 static void dialect_rules(void **state)
 {
     (void)state;
-    static const struct {
-        const char *add;
-        RopeType type;
-        double theta, factor;
-        int64_t original;
-        int dim;
-    } rows[] = {
-        {"{}", ROPE_DEFAULT, 1e4, 1, 64, 4},
-        {"{\"rope_theta\":null}", ROPE_DEFAULT, 1e4, 1, 64, 4},
-        {"{\"rope_parameters\":{\"rope_type\":\"linear\",\"factor\":2,\"rope_theta\":77}}", ROPE_LINEAR, 77, 2, 64, 4},
-        /* a live rope_scaling wins over rope_parameters; a dead one does not */
-        {"{\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":3},\"rope_parameters\":{\"rope_type\":\"linear\","
-         "\"factor\":2}}", ROPE_DYNAMIC,
-         1e4, 3, 64, 4},
-        {"{\"rope_scaling\":null,\"rope_parameters\":{\"rope_type\":\"linear\",\"factor\":2}}", ROPE_LINEAR, 1e4, 2,
-         64, 4},
-        {"{\"partial_rotary_factor\":0.5}", ROPE_DEFAULT, 1e4, 1, 64, 2},
-        {"{\"partial_rotary_factor\":1,\"rope_parameters\":{\"rope_type\":null,\"partial_rotary_factor\":0.5}}",
-         ROPE_DEFAULT, 1e4, 1, 64, 2},
-        {"{\"rope_scaling\":{\"type\":\"yarn\",\"original_max_position_embeddings\":16,\"beta_fast\":0,"
-         "\"beta_slow\":null}}", ROPE_YARN, 1e4, 4,
-         16, 4},
-        {"{\"rope_scaling\":{\"type\":\"su\",\"short_factor\":[1,2],\"long_factor\":[3,4]},"
-         "\"original_max_position_embeddings\":32}",
-         ROPE_LONGROPE, 1e4, 2, 32, 4},
-    };
     char *dir = temp_folder();
     tiny_model_write(dir, NULL);
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        tiny_model_config(dir, NULL, rows[i].add);
+    for (size_t i = 0; i < sizeof dialects / sizeof *dialects; i++) {
+        tiny_model_config(dir, NULL, dialects[i].add);
         Model *m = test_model_open(dir, NULL);
         const RopeParams *r = &m->cfg.rope;
-        if (r->type != rows[i].type || r->theta != rows[i].theta || r->factor != rows[i].factor ||
-            r->original_max != rows[i].original || r->dim != rows[i].dim)
-            fail_msg("%s: type %d theta %g factor %g original %lld dim %d", rows[i].add, (int)r->type, r->theta,
+        if (r->type != dialects[i].type || r->theta != dialects[i].theta || r->factor != dialects[i].factor ||
+            r->original_max != dialects[i].original || r->dim != dialects[i].dim)
+            fail_msg("%s: type %d theta %g factor %g original %lld dim %d", dialects[i].add, (int)r->type, r->theta,
                 r->factor,
                      (long long)r->original_max, r->dim);
         assert_true(r->beta_fast == 32 && r->beta_slow == 1 && r->truncate);

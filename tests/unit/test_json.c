@@ -42,62 +42,63 @@ static void good_documents(void **state)
     }
 }
 
+static const struct {
+    const char *text, *fragment;
+} bad_documents[] = {
+    {"", "f.json: empty"},
+    {" \n ", "f.json: empty"},
+    {"{} {}", "f.json:1:4: something follows"},
+    {"{}x", "f.json:1:3: something follows"},
+    {"{\"a\":1,\n \"b\":2,\n \"a\":3}", "f.json:3:2: key 'a' is there twice"},
+    {"{\"a\":1,\"\\u0061\":2}", "key 'a' is there twice"},
+    {"[{\"x\":{\"k\":1,\"k\":1}}]", "key 'k' is there twice"},
+    {"{\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"e\":5,\"f\":6,\"g\":7,\"h\":8,\"i\":9,\"j\":10,\"b\":0}",
+     "key 'b' is there twice"},
+    {"{\"a\" 1}", "expected ':'"},
+    {"{\"a\":1 \"b\":2}", "expected ',' or '}'"},
+    {"{\"a\":1,}", "expected a key"},
+    {"{a:1}", "expected a key"},
+    {"{'a':1}", "expected a key"},
+    {"[1 2]", "expected ',' or ']'"},
+    {"[1,]", "f.json:1:4: expected a value"},
+    {"[", "the text ends too early"},
+    {"{\"a\":", "the text ends too early"},
+    {"\"abc", "without its closing quote"},
+    {"\"a\nb\"", "control character"},
+    {"\"\\x41\"", "unknown escape"},
+    {"\"\\u12g4\"", "four hexadecimal"},
+    {"\"\\u12", "four hexadecimal"},
+    {"\"a\\u0000b\"", "\\u0000 is not allowed"},
+    {"\"\\ud800\"", "half of a surrogate"},
+    {"\"\\ud800\\u0041\"", "half of a surrogate"},
+    {"\"\\udc00\"", "half of a surrogate"},
+    {"\"\xff\"", "ill-formed UTF-8"},
+    {"\"\xc0\x80\"", "ill-formed UTF-8"},
+    {"\"\xed\xa0\x80\"", "ill-formed UTF-8"},
+    {"\"\xe4\xb8\"", "ill-formed UTF-8"},
+    {"01", "not a number"},
+    {"-", "not a number"},
+    {"1.", "not a number"},
+    {".5", "expected a value"},
+    {"+1", "expected a value"},
+    {"1e", "not a number"},
+    {"0x10", "something follows"},
+    {"NaN", "expected a value"},
+    {"Infinity", "expected a value"},
+    {"tru", "expected a value"},
+    {"[1] // no", "something follows"},
+    {"1234567890123456789012345678901234567890123456789012345678901", "too many digits"},
+    {"{\"\xe4\xb8\xad\xe6\x96\x87\": x}", "f.json:1:8: expected a value"},
+};
+
 static void bad_documents_say_where(void **state)
 {
     (void)state;
-    static const struct {
-        const char *text, *fragment;
-    } bad[] = {
-        {"", "f.json: empty"},
-        {" \n ", "f.json: empty"},
-        {"{} {}", "f.json:1:4: something follows"},
-        {"{}x", "f.json:1:3: something follows"},
-        {"{\"a\":1,\n \"b\":2,\n \"a\":3}", "f.json:3:2: key 'a' is there twice"},
-        {"{\"a\":1,\"\\u0061\":2}", "key 'a' is there twice"},
-        {"[{\"x\":{\"k\":1,\"k\":1}}]", "key 'k' is there twice"},
-        {"{\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"e\":5,\"f\":6,\"g\":7,\"h\":8,\"i\":9,\"j\":10,\"b\":0}",
-         "key 'b' is there twice"},
-        {"{\"a\" 1}", "expected ':'"},
-        {"{\"a\":1 \"b\":2}", "expected ',' or '}'"},
-        {"{\"a\":1,}", "expected a key"},
-        {"{a:1}", "expected a key"},
-        {"{'a':1}", "expected a key"},
-        {"[1 2]", "expected ',' or ']'"},
-        {"[1,]", "f.json:1:4: expected a value"},
-        {"[", "the text ends too early"},
-        {"{\"a\":", "the text ends too early"},
-        {"\"abc", "without its closing quote"},
-        {"\"a\nb\"", "control character"},
-        {"\"\\x41\"", "unknown escape"},
-        {"\"\\u12g4\"", "four hexadecimal"},
-        {"\"\\u12", "four hexadecimal"},
-        {"\"a\\u0000b\"", "\\u0000 is not allowed"},
-        {"\"\\ud800\"", "half of a surrogate"},
-        {"\"\\ud800\\u0041\"", "half of a surrogate"},
-        {"\"\\udc00\"", "half of a surrogate"},
-        {"\"\xff\"", "ill-formed UTF-8"},
-        {"\"\xc0\x80\"", "ill-formed UTF-8"},
-        {"\"\xed\xa0\x80\"", "ill-formed UTF-8"},
-        {"\"\xe4\xb8\"", "ill-formed UTF-8"},
-        {"01", "not a number"},
-        {"-", "not a number"},
-        {"1.", "not a number"},
-        {".5", "expected a value"},
-        {"+1", "expected a value"},
-        {"1e", "not a number"},
-        {"0x10", "something follows"},
-        {"NaN", "expected a value"},
-        {"Infinity", "expected a value"},
-        {"tru", "expected a value"},
-        {"[1] // no", "something follows"},
-        {"1234567890123456789012345678901234567890123456789012345678901", "too many digits"},
-        {"{\"\xe4\xb8\xad\xe6\x96\x87\": x}", "f.json:1:8: expected a value"},
-    };
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    for (size_t i = 0; i < sizeof bad_documents / sizeof *bad_documents; i++) {
         Error e = {0};
-        assert_int_equal(parse(bad[i].text, strlen(bad[i].text), &e), ST_DATA);
-        if (!strstr(e.text, bad[i].fragment))
-            fail_msg("%s: '%s' lacks '%s'", bad[i].text, e.text, bad[i].fragment);
+        assert_int_equal(parse(bad_documents[i].text, strlen(bad_documents[i].text), &e), ST_DATA);
+        if (!strstr(e.text, bad_documents[i].fragment))
+            fail_msg("%s: '%s' lacks '%s'", bad_documents[i].text, e.text, bad_documents[i].fragment);
     }
     Error e = {0};
     assert_int_equal(parse("[1,\0 2]", 7, &e), ST_DATA);

@@ -118,77 +118,78 @@ static void golden_models_open(void **state)
 
 /* ---- what a config and its tensors must have ---- */
 
+static const struct {
+    const char *drop, *add, *fragment;
+} bad_configs[] = {
+    {"hidden_size", NULL, "'hidden_size' is missing"},
+    {"vocab_size", NULL, "'vocab_size' is missing"},
+    {"num_hidden_layers", NULL, "'num_hidden_layers' is missing"},
+    {"num_attention_heads", NULL, "'num_attention_heads' is missing"},
+    {"intermediate_size", NULL, "'intermediate_size' is missing"},
+    {NULL, "{\"hidden_size\":null}", "'hidden_size' is missing"},
+    {"model_type", NULL, "neither 'model_type' nor 'architectures'"},
+    {NULL, "{\"model_type\":7}", "'model_type' must be a string"},
+    {NULL, "{\"hidden_size\":0}", "'hidden_size' must be between 1 and"},
+    {NULL, "{\"hidden_size\":-8}", "'hidden_size' must be between 1 and"},
+    {NULL, "{\"hidden_size\":8.5}", "'hidden_size' must be a whole number"},
+    {NULL, "{\"hidden_size\":\"8\"}", "'hidden_size' must be a whole number, not a string"},
+    {NULL, "{\"hidden_size\":4000000000}", "'hidden_size' must be between 1 and"},
+    {NULL, "{\"vocab_size\":1e300}", "'vocab_size' must be a whole number"},
+    {NULL, "{\"num_hidden_layers\":1000000000}", "'num_hidden_layers' must be between 1 and 10000"},
+    {NULL, "{\"num_attention_heads\":3,\"num_key_value_heads\":2}", "3 is no multiple of 'num_key_value_heads' 2"},
+    {NULL, "{\"num_attention_heads\":3}", "'hidden_size' 8 is no multiple of 'num_attention_heads' 3"},
+    {NULL, "{\"num_key_value_heads\":0}", "'num_key_value_heads' must be between"},
+    {NULL, "{\"head_dim\":3}", "head_dim 3 must be an even number"},
+    {NULL, "{\"head_dim\":-4}", "'head_dim' must be between"},
+    {NULL, "{\"rms_norm_eps\":-1}", "'rms_norm_eps' must be between 0 and 1"},
+    {NULL, "{\"rms_norm_eps\":\"x\"}", "'rms_norm_eps' must be a number"},
+    {NULL, "{\"hidden_act\":\"relu2\"}", "'hidden_act' is 'relu2'"},
+    {NULL, "{\"torch_dtype\":\"float8\"}", "'torch_dtype' is 'float8'"},
+    {NULL, "{\"dtype\":\"int8\"}", "'dtype' is 'int8'"},
+    {NULL, "{\"tie_word_embeddings\":1}", "'tie_word_embeddings' must be true or false"},
+    {NULL, "{\"quantization_config\":{\"quant_method\":\"awq\"}}", "quant_method 'awq' is not read"},
+    {NULL, "{\"rope_scaling\":7}", "'rope_scaling' must be an object"},
+    {NULL, "{\"rope_scaling\":{\"type\":\"mrope\"}}", "'rope_type' is 'mrope'"},
+    {NULL, "{\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"default\"}}}",
+     "'rope_parameters.full_attention'"},
+    {NULL, "{\"rope_scaling\":{\"type\":\"linear\"}}", "rope type linear needs 'factor'"},
+    {NULL, "{\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":-2}}", "'factor' must be positive"},
+    {NULL, "{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}}",
+     "needs 'original_max_position_embeddings'"},
+    {NULL, "{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"original_max_position_embeddings\":32}}",
+     "'low_freq_factor'"},
+    {NULL, "{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"original_max_position_embeddings\":0}}",
+     "must be positive, not 0"},
+    {NULL, "{\"rope_scaling\":{\"rope_type\":\"longrope\",\"short_factor\":[1,1]}}",
+     "'long_factor' must be a list of 2 numbers"},
+    {NULL, "{\"rope_scaling\":{\"rope_type\":\"longrope\",\"short_factor\":[1],\"long_factor\":[1,1]}}",
+     "'short_factor' must be a list of 2 numbers (half the rotated dimensions), found 1"},
+    {NULL, "{\"rope_scaling\":{\"rope_type\":\"longrope\",\"short_factor\":[1,-1],\"long_factor\":[1,1]}}",
+     "must hold positive"},
+    {NULL, "{\"rope_theta\":0}", "'rope_theta' must be positive"},
+    {NULL, "{\"partial_rotary_factor\":1.5}", "must be an even number of dimensions"},
+    {NULL, "{\"layer_types\":[\"full_attention\"]}", "an entry for each of the 2 layers"},
+    {NULL, "{\"layer_types\":[\"full_attention\",\"linear_attention\"]}", "'layer_types[1]' is 'linear_attention'"},
+    {NULL, "{\"layer_types\":[\"full_attention\",\"sliding_attention\"]}", "no sliding_window is in use"},
+    {NULL, "{\"model_type\":\"qwen2\",\"use_sliding_window\":true,\"sliding_window\":0}",
+     "'sliding_window' must be positive"},
+};
+
 static void config_errors_name_the_key(void **state)
 {
     (void)state;
-    static const struct {
-        const char *drop, *add, *fragment;
-    } rows[] = {
-        {"hidden_size", NULL, "'hidden_size' is missing"},
-        {"vocab_size", NULL, "'vocab_size' is missing"},
-        {"num_hidden_layers", NULL, "'num_hidden_layers' is missing"},
-        {"num_attention_heads", NULL, "'num_attention_heads' is missing"},
-        {"intermediate_size", NULL, "'intermediate_size' is missing"},
-        {NULL, "{\"hidden_size\":null}", "'hidden_size' is missing"},
-        {"model_type", NULL, "neither 'model_type' nor 'architectures'"},
-        {NULL, "{\"model_type\":7}", "'model_type' must be a string"},
-        {NULL, "{\"hidden_size\":0}", "'hidden_size' must be between 1 and"},
-        {NULL, "{\"hidden_size\":-8}", "'hidden_size' must be between 1 and"},
-        {NULL, "{\"hidden_size\":8.5}", "'hidden_size' must be a whole number"},
-        {NULL, "{\"hidden_size\":\"8\"}", "'hidden_size' must be a whole number, not a string"},
-        {NULL, "{\"hidden_size\":4000000000}", "'hidden_size' must be between 1 and"},
-        {NULL, "{\"vocab_size\":1e300}", "'vocab_size' must be a whole number"},
-        {NULL, "{\"num_hidden_layers\":1000000000}", "'num_hidden_layers' must be between 1 and 10000"},
-        {NULL, "{\"num_attention_heads\":3,\"num_key_value_heads\":2}", "3 is no multiple of 'num_key_value_heads' 2"},
-        {NULL, "{\"num_attention_heads\":3}", "'hidden_size' 8 is no multiple of 'num_attention_heads' 3"},
-        {NULL, "{\"num_key_value_heads\":0}", "'num_key_value_heads' must be between"},
-        {NULL, "{\"head_dim\":3}", "head_dim 3 must be an even number"},
-        {NULL, "{\"head_dim\":-4}", "'head_dim' must be between"},
-        {NULL, "{\"rms_norm_eps\":-1}", "'rms_norm_eps' must be between 0 and 1"},
-        {NULL, "{\"rms_norm_eps\":\"x\"}", "'rms_norm_eps' must be a number"},
-        {NULL, "{\"hidden_act\":\"relu2\"}", "'hidden_act' is 'relu2'"},
-        {NULL, "{\"torch_dtype\":\"float8\"}", "'torch_dtype' is 'float8'"},
-        {NULL, "{\"dtype\":\"int8\"}", "'dtype' is 'int8'"},
-        {NULL, "{\"tie_word_embeddings\":1}", "'tie_word_embeddings' must be true or false"},
-        {NULL, "{\"quantization_config\":{\"quant_method\":\"awq\"}}", "quant_method 'awq' is not read"},
-        {NULL, "{\"rope_scaling\":7}", "'rope_scaling' must be an object"},
-        {NULL, "{\"rope_scaling\":{\"type\":\"mrope\"}}", "'rope_type' is 'mrope'"},
-        {NULL, "{\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"default\"}}}",
-         "'rope_parameters.full_attention'"},
-        {NULL, "{\"rope_scaling\":{\"type\":\"linear\"}}", "rope type linear needs 'factor'"},
-        {NULL, "{\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":-2}}", "'factor' must be positive"},
-        {NULL, "{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}}",
-         "needs 'original_max_position_embeddings'"},
-        {NULL, "{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"original_max_position_embeddings\":32}}",
-         "'low_freq_factor'"},
-        {NULL, "{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"original_max_position_embeddings\":0}}",
-         "must be positive, not 0"},
-        {NULL, "{\"rope_scaling\":{\"rope_type\":\"longrope\",\"short_factor\":[1,1]}}",
-         "'long_factor' must be a list of 2 numbers"},
-        {NULL, "{\"rope_scaling\":{\"rope_type\":\"longrope\",\"short_factor\":[1],\"long_factor\":[1,1]}}",
-         "'short_factor' must be a list of 2 numbers (half the rotated dimensions), found 1"},
-        {NULL, "{\"rope_scaling\":{\"rope_type\":\"longrope\",\"short_factor\":[1,-1],\"long_factor\":[1,1]}}",
-         "must hold positive"},
-        {NULL, "{\"rope_theta\":0}", "'rope_theta' must be positive"},
-        {NULL, "{\"partial_rotary_factor\":1.5}", "must be an even number of dimensions"},
-        {NULL, "{\"layer_types\":[\"full_attention\"]}", "an entry for each of the 2 layers"},
-        {NULL, "{\"layer_types\":[\"full_attention\",\"linear_attention\"]}", "'layer_types[1]' is 'linear_attention'"},
-        {NULL, "{\"layer_types\":[\"full_attention\",\"sliding_attention\"]}", "no sliding_window is in use"},
-        {NULL, "{\"model_type\":\"qwen2\",\"use_sliding_window\":true,\"sliding_window\":0}",
-         "'sliding_window' must be positive"},
-    };
     char *dir = temp_folder();
     tiny_model_write(dir, NULL);
     tiny_model_config(dir, NULL, NULL);
     model_free(test_model_open(dir, NULL));
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    for (size_t i = 0; i < sizeof bad_configs / sizeof *bad_configs; i++) {
         Error e = {0};
         Model *m;
-        tiny_model_config(dir, rows[i].drop, rows[i].add);
+        tiny_model_config(dir, bad_configs[i].drop, bad_configs[i].add);
         if (model_open(&m, dir, NULL, &e) != ST_DATA || m)
-            fail_msg("row %zu (%s) was not refused: %s", i, rows[i].fragment, e.text);
-        if (!strstr(e.text, rows[i].fragment) || !strstr(e.text, "config.json"))
-            fail_msg("row %zu: '%s' lacks '%s' or the file", i, e.text, rows[i].fragment);
+            fail_msg("row %zu (%s) was not refused: %s", i, bad_configs[i].fragment, e.text);
+        if (!strstr(e.text, bad_configs[i].fragment) || !strstr(e.text, "config.json"))
+            fail_msg("row %zu: '%s' lacks '%s' or the file", i, e.text, bad_configs[i].fragment);
     }
     temp_remove(dir);
 }

@@ -75,68 +75,69 @@ static void good_headers(void **state)
 #define T(name, dtype, shape, begin, end) \
     "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":[" shape "],\"data_offsets\":[" #begin "," #end "]}"
 
+static const struct {
+    const char *header;
+    size_t data;
+    const char *fragment;
+} hostile_headers[] = {
+    {"", 0, "does not begin with '{'"},
+    {"[]", 0, "does not begin with '{'"},
+    {" {}", 0, "does not begin with '{'"},
+    {"\xef\xbb\xbf{}", 0, "does not begin with '{'"},
+    {"{}{}", 0, "something follows"},
+    {"{", 0, "expected a key"},
+    {"{\"a\":1}", 0, "tensor 'a': expected an object"},
+    {"{\"a\":null}", 0, "tensor 'a': expected an object"},
+    {"{\"a\":{}}", 0, "tensor 'a': 'dtype' must be a string"},
+    {"{\"a\":{\"dtype\":7}}", 0, "'dtype' must be a string"},
+    {"{" T("a", "F4", "2", 0, 1) "}", 1, "tensor 'a': unknown dtype 'F4'"},
+    {"{" T("a", "f32", "1", 0, 4) "}", 4, "unknown dtype 'f32'"},
+    {"{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", 4, "'shape' must be a list"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":4,\"data_offsets\":[0,4]}}", 4, "'shape' must be a list"},
+    {"{" T("a", "F32", "-1", 0, 4) "}", 4, "'shape' must be a list of whole numbers"},
+    {"{" T("a", "F32", "1.5", 0, 6) "}", 6, "'shape' must be a list of whole numbers"},
+    {"{" T("a", "F32", "\"1\"", 0, 4) "}", 4, "'shape' must be a list of whole numbers"},
+    {"{" T("a", "F32", "1,1,1,1,1,1,1", 0, 4) "}", 4, "more than 6 dimensions"},
+    {"{" T("a", "F32", "4294967296,4294967296", 0, 4) "}", 4, "'shape' is too large"},
+    {"{" T("a", "F32", "4611686018427387904", 0, 0) "}", 0, "'shape' must be a list of whole numbers"},
+    {"{" T("a", "F64", "4503599627370496,4096", 0, 0) "}", 0, "'shape' is too large"},
+    {"{" T("a", "F32", "9007199254740993", 0, 4) "}", 4, "'shape' must be a list of whole numbers"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4, "'data_offsets' must be two"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0]}}", 4, "'data_offsets' must be two"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4,8]}}", 4, "'data_offsets' must be two"},
+    {"{" T("a", "F32", "1", 4, 0) "}", 4, "ascending"},
+    {"{" T("a", "F32", "1", -4, 0) "}", 4, "'data_offsets' must be two"},
+    {"{" T("a", "F32", "2", 0, 4) "}", 4, "need 8 bytes, 'data_offsets' give 4"},
+    {"{" T("a", "F32", "1", 0, 8) "}", 8, "need 4 bytes, 'data_offsets' give 8"},
+    {"{" T("a", "F32", "2", 0, 8) "}", 7, "truncated: the tensor ends at byte"},
+    {"{" T("a", "F32", "1", 9007199254740000, 9007199254740004) "}", 4, "truncated"},
+    {"{" T("a", "F32", "1", 0, 4) "," T("b", "F32", "1", 2, 6) "}", 6, "'a' and 'b' overlap"},
+    {"{" T("a", "F32", "1", 0, 4) "," T("b", "F32", "1", 0, 4) "}", 4, "'a' and 'b' overlap"},
+    {"{" T("a", "F32", "1", 4, 8) "}", 8, "4 bytes before tensor 'a' belong to no tensor"},
+    {"{" T("a", "F32", "1", 0, 4) "," T("b", "U8", "1", 5, 6) "}", 6, "1 bytes before tensor 'b'"},
+    {"{" T("a", "F32", "1", 0, 4) "}", 9, "5 bytes at the end belong to no tensor"},
+    {"{}", 1, "1 bytes at the end"},
+    {"{" T("a", "F32", "1", 0, 4) "," T("a", "F32", "1", 4, 8) "}", 8, "key 'a' is there twice"},
+    {"{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4,
+     "key 'dtype' is there twice"},
+    {"{" T("", "F32", "1", 0, 4) "}", 4, "without a name"},
+    {"{" T("a\\u0000b", "F32", "1", 0, 4) "}", 4, "\\u0000 is not allowed"},
+    {"{\"__metadata__\":[]}", 0, "'__metadata__' must be an object of strings"},
+    {"{\"__metadata__\":{\"a\":1}}", 0, "'__metadata__' must be an object of strings"},
+    {"{\"\xff\":1}", 0, "ill-formed UTF-8"},
+};
+
 static void hostile_headers_are_refused(void **state)
 {
     (void)state;
-    static const struct {
-        const char *header;
-        size_t data;
-        const char *fragment;
-    } rows[] = {
-        {"", 0, "does not begin with '{'"},
-        {"[]", 0, "does not begin with '{'"},
-        {" {}", 0, "does not begin with '{'"},
-        {"\xef\xbb\xbf{}", 0, "does not begin with '{'"},
-        {"{}{}", 0, "something follows"},
-        {"{", 0, "expected a key"},
-        {"{\"a\":1}", 0, "tensor 'a': expected an object"},
-        {"{\"a\":null}", 0, "tensor 'a': expected an object"},
-        {"{\"a\":{}}", 0, "tensor 'a': 'dtype' must be a string"},
-        {"{\"a\":{\"dtype\":7}}", 0, "'dtype' must be a string"},
-        {"{" T("a", "F4", "2", 0, 1) "}", 1, "tensor 'a': unknown dtype 'F4'"},
-        {"{" T("a", "f32", "1", 0, 4) "}", 4, "unknown dtype 'f32'"},
-        {"{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", 4, "'shape' must be a list"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":4,\"data_offsets\":[0,4]}}", 4, "'shape' must be a list"},
-        {"{" T("a", "F32", "-1", 0, 4) "}", 4, "'shape' must be a list of whole numbers"},
-        {"{" T("a", "F32", "1.5", 0, 6) "}", 6, "'shape' must be a list of whole numbers"},
-        {"{" T("a", "F32", "\"1\"", 0, 4) "}", 4, "'shape' must be a list of whole numbers"},
-        {"{" T("a", "F32", "1,1,1,1,1,1,1", 0, 4) "}", 4, "more than 6 dimensions"},
-        {"{" T("a", "F32", "4294967296,4294967296", 0, 4) "}", 4, "'shape' is too large"},
-        {"{" T("a", "F32", "4611686018427387904", 0, 0) "}", 0, "'shape' must be a list of whole numbers"},
-        {"{" T("a", "F64", "4503599627370496,4096", 0, 0) "}", 0, "'shape' is too large"},
-        {"{" T("a", "F32", "9007199254740993", 0, 4) "}", 4, "'shape' must be a list of whole numbers"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4, "'data_offsets' must be two"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0]}}", 4, "'data_offsets' must be two"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4,8]}}", 4, "'data_offsets' must be two"},
-        {"{" T("a", "F32", "1", 4, 0) "}", 4, "ascending"},
-        {"{" T("a", "F32", "1", -4, 0) "}", 4, "'data_offsets' must be two"},
-        {"{" T("a", "F32", "2", 0, 4) "}", 4, "need 8 bytes, 'data_offsets' give 4"},
-        {"{" T("a", "F32", "1", 0, 8) "}", 8, "need 4 bytes, 'data_offsets' give 8"},
-        {"{" T("a", "F32", "2", 0, 8) "}", 7, "truncated: the tensor ends at byte"},
-        {"{" T("a", "F32", "1", 9007199254740000, 9007199254740004) "}", 4, "truncated"},
-        {"{" T("a", "F32", "1", 0, 4) "," T("b", "F32", "1", 2, 6) "}", 6, "'a' and 'b' overlap"},
-        {"{" T("a", "F32", "1", 0, 4) "," T("b", "F32", "1", 0, 4) "}", 4, "'a' and 'b' overlap"},
-        {"{" T("a", "F32", "1", 4, 8) "}", 8, "4 bytes before tensor 'a' belong to no tensor"},
-        {"{" T("a", "F32", "1", 0, 4) "," T("b", "U8", "1", 5, 6) "}", 6, "1 bytes before tensor 'b'"},
-        {"{" T("a", "F32", "1", 0, 4) "}", 9, "5 bytes at the end belong to no tensor"},
-        {"{}", 1, "1 bytes at the end"},
-        {"{" T("a", "F32", "1", 0, 4) "," T("a", "F32", "1", 4, 8) "}", 8, "key 'a' is there twice"},
-        {"{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4,
-         "key 'dtype' is there twice"},
-        {"{" T("", "F32", "1", 0, 4) "}", 4, "without a name"},
-        {"{" T("a\\u0000b", "F32", "1", 0, 4) "}", 4, "\\u0000 is not allowed"},
-        {"{\"__metadata__\":[]}", 0, "'__metadata__' must be an object of strings"},
-        {"{\"__metadata__\":{\"a\":1}}", 0, "'__metadata__' must be an object of strings"},
-        {"{\"\xff\":1}", 0, "ill-formed UTF-8"},
-    };
     char *dir = temp_folder();
     const char *path = temp_path(dir, "f.safetensors");
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    for (size_t i = 0; i < sizeof hostile_headers / sizeof *hostile_headers; i++) {
         Error e;
-        put_file(path, rows[i].header, strlen(rows[i].header), rows[i].data);
+        put_file(path, hostile_headers[i].header, strlen(hostile_headers[i].header), hostile_headers[i].data);
         assert_int_equal(try_open(path, &e), ST_DATA);
-        if (!strstr(e.text, rows[i].fragment) || !strstr(e.text, "f.safetensors"))
-            fail_msg("%s: '%s' lacks '%s' or the file", rows[i].header, e.text, rows[i].fragment);
+        if (!strstr(e.text, hostile_headers[i].fragment) || !strstr(e.text, "f.safetensors"))
+            fail_msg("%s: '%s' lacks '%s' or the file", hostile_headers[i].header, e.text, hostile_headers[i].fragment);
     }
     temp_remove(dir);
 }

@@ -33,89 +33,91 @@ static void refused(const char *text, size_t len, const char *want)
 }
 
 /* Plain scalars, as PyYAML's safe loader resolves them. */
+static const struct {
+    const char *text;
+    YamlKind kind;
+    double value;
+} scalars[] = {
+    {"yes", YAML_BOOL, 1},
+    {"Yes", YAML_BOOL, 1},
+    {"YES", YAML_BOOL, 1},
+    {"no", YAML_BOOL, 0},
+    {"on", YAML_BOOL, 1},
+    {"OFF", YAML_BOOL, 0},
+    {"true", YAML_BOOL, 1},
+    {"False", YAML_BOOL, 0},
+    {"tRue", YAML_STR, 0},
+    {"y", YAML_STR, 0},
+    {"n", YAML_STR, 0},
+    {"~", YAML_NULL, 0},
+    {"null", YAML_NULL, 0},
+    {"Null", YAML_NULL, 0},
+    {"NULL", YAML_NULL, 0},
+    {"nUll", YAML_STR, 0},
+    {"None", YAML_STR, 0},
+    {"0", YAML_INT, 0},
+    {"-0", YAML_INT, 0},
+    {"+12", YAML_INT, 12},
+    {"1_000", YAML_INT, 1000},
+    {"012", YAML_INT, 10},
+    {"0o12", YAML_STR, 0},
+    {"08", YAML_STR, 0},
+    {"0x1F", YAML_INT, 31},
+    {"-0x1f", YAML_INT, -31},
+    {"0b101", YAML_INT, 5},
+    {"0b2", YAML_STR, 0},
+    {"0_7", YAML_INT, 7},
+    {"1:30", YAML_INT, 90},
+    {"1:30:00", YAML_INT, 5400},
+    {"1:60", YAML_STR, 0},
+    {"-1:30", YAML_INT, -90},
+    {"_1", YAML_STR, 0},
+    {"1.5", YAML_FLOAT, 1.5},
+    {"1.", YAML_FLOAT, 1},
+    {".5", YAML_FLOAT, .5},
+    {"-.5", YAML_STR, 0},
+    {"1e-5", YAML_STR, 0},
+    {"1.0e5", YAML_STR, 0},
+    {"1.0e+5", YAML_FLOAT, 1e5},
+    {"1.0E-5", YAML_FLOAT, 1e-5},
+    {".5e-1", YAML_FLOAT, .05},
+    {"1_0.2_5", YAML_FLOAT, 10.25},
+    {"1:30.5", YAML_FLOAT, 90.5},
+    {".inf", YAML_FLOAT, INFINITY},
+    {"-.Inf", YAML_FLOAT, -INFINITY},
+    {"+.INF", YAML_FLOAT, INFINITY},
+    {".nan", YAML_FLOAT, NAN},
+    {"-.nan", YAML_STR, 0},
+    {"inf", YAML_STR, 0},
+    {"nan", YAML_STR, 0},
+    {"1.2.3", YAML_STR, 0},
+    {".", YAML_STR, 0},
+    {"+", YAML_STR, 0},
+    {"-", YAML_STR, 0},
+    {"2024-01-31", YAML_DATE, 0},
+    {"2024-1-1", YAML_STR, 0},
+    {"2024-1-1 1:02:03", YAML_DATE, 0},
+    {"2024-01-31T10:00:00.5Z", YAML_DATE, 0},
+    {"2024-01-31 10:00:00 +01:00", YAML_DATE, 0},
+    {"2024-01-31 10:00", YAML_STR, 0},
+    {"99999999999999999999", YAML_INT, 1e20},
+    {"w8a8", YAML_STR, 0},
+};
+
 static void resolution(void **state)
 {
     (void)state;
-    static const struct {
-        const char *text;
-        YamlKind kind;
-        double value;
-    } rows[] = {
-        {"yes", YAML_BOOL, 1},
-        {"Yes", YAML_BOOL, 1},
-        {"YES", YAML_BOOL, 1},
-        {"no", YAML_BOOL, 0},
-        {"on", YAML_BOOL, 1},
-        {"OFF", YAML_BOOL, 0},
-        {"true", YAML_BOOL, 1},
-        {"False", YAML_BOOL, 0},
-        {"tRue", YAML_STR, 0},
-        {"y", YAML_STR, 0},
-        {"n", YAML_STR, 0},
-        {"~", YAML_NULL, 0},
-        {"null", YAML_NULL, 0},
-        {"Null", YAML_NULL, 0},
-        {"NULL", YAML_NULL, 0},
-        {"nUll", YAML_STR, 0},
-        {"None", YAML_STR, 0},
-        {"0", YAML_INT, 0},
-        {"-0", YAML_INT, 0},
-        {"+12", YAML_INT, 12},
-        {"1_000", YAML_INT, 1000},
-        {"012", YAML_INT, 10},
-        {"0o12", YAML_STR, 0},
-        {"08", YAML_STR, 0},
-        {"0x1F", YAML_INT, 31},
-        {"-0x1f", YAML_INT, -31},
-        {"0b101", YAML_INT, 5},
-        {"0b2", YAML_STR, 0},
-        {"0_7", YAML_INT, 7},
-        {"1:30", YAML_INT, 90},
-        {"1:30:00", YAML_INT, 5400},
-        {"1:60", YAML_STR, 0},
-        {"-1:30", YAML_INT, -90},
-        {"_1", YAML_STR, 0},
-        {"1.5", YAML_FLOAT, 1.5},
-        {"1.", YAML_FLOAT, 1},
-        {".5", YAML_FLOAT, .5},
-        {"-.5", YAML_STR, 0},
-        {"1e-5", YAML_STR, 0},
-        {"1.0e5", YAML_STR, 0},
-        {"1.0e+5", YAML_FLOAT, 1e5},
-        {"1.0E-5", YAML_FLOAT, 1e-5},
-        {".5e-1", YAML_FLOAT, .05},
-        {"1_0.2_5", YAML_FLOAT, 10.25},
-        {"1:30.5", YAML_FLOAT, 90.5},
-        {".inf", YAML_FLOAT, INFINITY},
-        {"-.Inf", YAML_FLOAT, -INFINITY},
-        {"+.INF", YAML_FLOAT, INFINITY},
-        {".nan", YAML_FLOAT, NAN},
-        {"-.nan", YAML_STR, 0},
-        {"inf", YAML_STR, 0},
-        {"nan", YAML_STR, 0},
-        {"1.2.3", YAML_STR, 0},
-        {".", YAML_STR, 0},
-        {"+", YAML_STR, 0},
-        {"-", YAML_STR, 0},
-        {"2024-01-31", YAML_DATE, 0},
-        {"2024-1-1", YAML_STR, 0},
-        {"2024-1-1 1:02:03", YAML_DATE, 0},
-        {"2024-01-31T10:00:00.5Z", YAML_DATE, 0},
-        {"2024-01-31 10:00:00 +01:00", YAML_DATE, 0},
-        {"2024-01-31 10:00", YAML_STR, 0},
-        {"99999999999999999999", YAML_INT, 1e20},
-        {"w8a8", YAML_STR, 0},
-    };
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    for (size_t i = 0; i < sizeof scalars / sizeof scalars[0]; i++) {
         bool b;
         int64_t n;
         double f;
-        YamlKind k = yaml_resolve(rows[i].text, strlen(rows[i].text), &b, &n, &f);
-        if (k != rows[i].kind ||
-            (k != YAML_STR && !isnan(rows[i].value) && f != rows[i].value && !(fabs(f / rows[i].value - 1) < 1e-15)) ||
-            (k == YAML_FLOAT && isnan(rows[i].value) && !isnan(f)))
-            fail_msg("'%s' is %s %g, not %s %g", rows[i].text, yaml_kind_name(k), f, yaml_kind_name(rows[i].kind),
-                     rows[i].value);
+        YamlKind k = yaml_resolve(scalars[i].text, strlen(scalars[i].text), &b, &n, &f);
+        if (k != scalars[i].kind ||
+            (k != YAML_STR && !isnan(scalars[i].value) && f != scalars[i].value
+             && !(fabs(f / scalars[i].value - 1) < 1e-15)) ||
+            (k == YAML_FLOAT && isnan(scalars[i].value) && !isnan(f)))
+            fail_msg("'%s' is %s %g, not %s %g", scalars[i].text, yaml_kind_name(k), f, yaml_kind_name(scalars[i].kind),
+                     scalars[i].value);
         if (k == YAML_INT && fabs(f) < 1e18)
             assert_int_equal(n, (int64_t)f);
         if (k == YAML_BOOL)
