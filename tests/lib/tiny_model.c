@@ -71,7 +71,12 @@ void tiny_model_write(const char *dir, const TensorChange *ch)
 
 void tiny_model_config(const char *dir, const char *drop, const char *add)
 {
-    cJSON *c = cJSON_Parse(TINY_MODEL_CONFIG), *more = cJSON_Parse(add ? add : "{}"), *v;
+    config_edited(dir, TINY_MODEL_CONFIG, drop, add);
+}
+
+void config_edited(const char *dir, const char *config, const char *drop, const char *add)
+{
+    cJSON *c = cJSON_Parse(config), *more = cJSON_Parse(add ? add : "{}"), *v;
     assert_non_null(more);
     if (drop)
         cJSON_DeleteItemFromObject(c, drop);

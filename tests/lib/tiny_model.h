@@ -26,6 +26,8 @@ void tiny_model_write(const char *dir, const TensorChange *ch);
 /* dir/config.json: TINY_MODEL_CONFIG without the key `drop`, with the keys of the object `add` (each may be NULL) in
  * the place of its own. */
 void tiny_model_config(const char *dir, const char *drop, const char *add);
+/* dir/config.json: the text `config`, changed in the same way. */
+void config_edited(const char *dir, const char *config, const char *drop, const char *add);
 /* Opens a model that must open. */
 Model *test_model_open(const char *path, const char *type);
 

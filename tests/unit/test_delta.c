@@ -9,11 +9,11 @@
 
 #include <cmocka.h>
 
-#include "io/json.h"
 #include "math/convert.h"
 #include "run/runner.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/tempdir.h"
+#include "tests/lib/tiny_model.h"
 
 static const char golden[] = "tests/golden/models/qwen3_next/fp32";
 
@@ -569,21 +569,8 @@ static void refused(const char *dir, const char *drop, const char *add, const ch
     char path[200];
     snprintf(path, sizeof path, "%s/config.json", golden);
     char *text = temp_get(path, &n);
-    cJSON *c = cJSON_Parse(text), *more = cJSON_Parse(add ? add : "{}"), *v;
-    assert_non_null(more);
-    if (drop)
-        cJSON_DeleteItemFromObject(c, drop);
-    cJSON_ArrayForEach(v, more)
-    {
-        cJSON_DeleteItemFromObject(c, v->string);
-        cJSON_AddItemToObject(c, v->string, cJSON_Duplicate(v, 1));
-    }
-    char *changed = cJSON_Print(c);
-    temp_puts(temp_path(dir, "config.json"), changed);
+    config_edited(dir, text, drop, add);
     free(text);
-    free(changed);
-    cJSON_Delete(c);
-    cJSON_Delete(more);
     Model *m;
     Error e = {0};
     if (model_open(&m, dir, NULL, &e) != ST_DATA)
