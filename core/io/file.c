@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-static Status sys_error(Error *err, const char *verb, const char *path, int code)
+Status file_error(Error *err, const char *verb, const char *path, int code)
 {
     char buf[128];
     return error_set(err, code == ENOMEM ? ST_NOMEM : ST_IO, "cannot %s '%s': %s", verb, path,
@@ -23,12 +23,12 @@ Status file_open(const char *path, int *fd, uint64_t *size, Error *err)
     /* O_NONBLOCK: a FIFO must not stop us before it can be refused */
     int f = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (f < 0)
-        return sys_error(err, "open", path, errno);
+        return file_error(err, "open", path, errno);
     struct stat st;
     if (fstat(f, &st) != 0) {
         int code = errno;
         close(f);
-        return sys_error(err, "stat", path, code);
+        return file_error(err, "stat", path, code);
     }
     if (!S_ISREG(st.st_mode)) {
         close(f);
@@ -49,7 +49,7 @@ static Status read_up_to(int fd, const char *path, char *buf, size_t cap, size_t
         if (r < 0 && errno == EINTR)
             continue;
         if (r < 0)
-            return sys_error(err, "read", path, errno);
+            return file_error(err, "read", path, errno);
         if (r == 0)
             break;
         n += (size_t)r;
@@ -99,7 +99,7 @@ Status file_pread(int fd, const char *path, void *dst, size_t n, uint64_t offset
         if (r < 0 && errno == EINTR)
             continue;
         if (r < 0)
-            return sys_error(err, "read", path, errno);
+            return file_error(err, "read", path, errno);
         if (r == 0)
             return error_set(err, ST_DATA, "'%s' is truncated: wanted %zu bytes at offset %llu, found %zu", path, n,
                              (unsigned long long)offset, done);
@@ -142,10 +142,10 @@ static Status open_temp(AtomicFile *f, mode_t mode, Error *err)
         }
         f->fd = open(f->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
         if (f->fd < 0 && errno != EEXIST)
-            st = sys_error(err, "write beside", f->path, errno);
+            st = file_error(err, "write beside", f->path, errno);
     }
     if (st == ST_OK && f->fd < 0)
-        st = sys_error(err, "write beside", f->path, EEXIST);
+        st = file_error(err, "write beside", f->path, EEXIST);
     free(dir);
     return st;
 }
@@ -168,11 +168,11 @@ Status atomic_open(AtomicFile **out, const char *path, Error *err)
         st = error_set(err, ST_IO, "cannot write '%s': it is %s, not a regular file", path,
                        S_ISDIR(old.st_mode) ? "a directory" : "a device, pipe or socket");
     else if (exists && access(path, W_OK) != 0)
-        st = sys_error(err, "write", path, errno);
+        st = file_error(err, "write", path, errno);
     else
         st = open_temp(f, 0666, err);
     if (st == ST_OK && exists && fchmod(f->fd, old.st_mode & 0777) != 0)
-        st = sys_error(err, "write", path, errno);
+        st = file_error(err, "write", path, errno);
     if (st != ST_OK) {
         atomic_abort(f);
         return st;
@@ -190,7 +190,7 @@ Status atomic_write(AtomicFile *f, const void *p, size_t n, Error *err)
             continue;
         if (w <= 0) {
             f->failed = true;
-            return sys_error(err, "write", f->path, w < 0 ? errno : ENOSPC);
+            return file_error(err, "write", f->path, w < 0 ? errno : ENOSPC);
         }
         s += w;
         n -= (size_t)w;
@@ -216,13 +216,13 @@ Status atomic_commit(AtomicFile *f, Error *err)
     if (f->failed)
         st = error_set(err, ST_IO, "cannot write '%s': an earlier part could not be written", f->path);
     else if (fsync(f->fd) != 0)
-        st = sys_error(err, "sync", f->path, errno);
+        st = file_error(err, "sync", f->path, errno);
     int closed = close(f->fd);
     f->fd = -1;
     if (st == ST_OK && closed != 0)
-        st = sys_error(err, "close", f->path, errno);
+        st = file_error(err, "close", f->path, errno);
     if (st == ST_OK && rename(f->tmp, f->path) != 0)
-        st = sys_error(err, "replace", f->path, errno);
+        st = file_error(err, "replace", f->path, errno);
     if (st == ST_OK) {
         sync_folder(f->path);
         free(f->tmp);
@@ -257,7 +257,7 @@ Status file_write_atomic(const char *path, const void *p, size_t n, Error *err)
     return atomic_commit(f, err);
 }
 
-Status dir_make(const char *path, Error *err)
+Status dir_make_mode(const char *path, unsigned mode, bool *made, Error *err)
 {
     char *p = strdup(path);
     if (!p)
@@ -268,14 +268,21 @@ Status dir_make(const char *path, Error *err)
             continue;
         char c = *s;
         *s = 0;
-        if (mkdir(p, 0700) != 0 && !dir_exists(p))
-            st = sys_error(err, "make folder", p, errno);
+        *made = mkdir(p, (mode_t)mode) == 0;
+        if (!*made && !dir_exists(p))
+            st = file_error(err, "make folder", p, errno == EEXIST ? ENOTDIR : errno);
         *s = c;
         if (!c)
             break;
     }
     free(p);
     return st;
+}
+
+Status dir_make(const char *path, Error *err)
+{
+    bool made;
+    return dir_make_mode(path, 0700, &made, err);
 }
 
 bool file_exists(const char *path)

@@ -7,6 +7,9 @@
 
 #include "base/error.h"
 
+/* "cannot VERB 'PATH': REASON" of an errno: ST_NOMEM for ENOMEM, else ST_IO. */
+Status file_error(Error *err, const char *verb, const char *path, int code);
+
 /* Whole file into *out (NUL-terminated, caller frees), its length without the NUL into *len.
  * Larger than `max` bytes, a directory, unreadable: one clear line. */
 Status file_read(const char *path, size_t max, char **out, size_t *len, Error *err);
@@ -32,6 +35,8 @@ Status file_write_atomic(const char *path, const void *p, size_t n, Error *err);
 
 /* mkdir -p with mode 0700. */
 Status dir_make(const char *path, Error *err);
+/* mkdir -p with `mode`, less what the umask takes away. *made: the last part is new. */
+Status dir_make_mode(const char *path, unsigned mode, bool *made, Error *err);
 bool file_exists(const char *path);
 bool dir_exists(const char *path);
 /* Joins with one '/'; caller frees; NULL when memory is short. */

@@ -31,7 +31,7 @@ static Status put_fd(void *ctx, uint64_t at, const void *data, size_t n, Error *
         if (w < 0 && errno == EINTR)
             continue;
         if (w <= 0)
-            return store_error(err, "write into", p->dir, w < 0 ? errno : ENOSPC);
+            return file_error(err, "write into", p->dir, w < 0 ? errno : ENOSPC);
         b += w;
         at += (uint64_t)w;
         n -= (size_t)w;
@@ -80,7 +80,7 @@ static Status repack_file(SaveOut *s, const Layout *l, int file, Error *err)
             st = move_tensor(s, &to, buf, err);
         }
         if (st == ST_OK && fsync(to.fd) != 0)
-            st = store_error(err, "sync files in", s->store.dir, errno);
+            st = file_error(err, "sync files in", s->store.dir, errno);
         close(to.fd);
     }
     free(buf);

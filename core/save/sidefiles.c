@@ -78,7 +78,7 @@ Status save_side_files(const SaveOut *s, bool only_code, Error *err)
     if (!d && errno == ENOTDIR)
         return ST_OK; /* the model is a single file */
     if (!d)
-        return store_error(err, "read folder", dir, errno);
+        return file_error(err, "read folder", dir, errno);
     Status st = ST_OK;
     const struct dirent *e;
     while (st == ST_OK && (e = readdir(d)) != NULL)
@@ -111,7 +111,7 @@ Status save_list_old(SaveOut *s, Error *err)
 {
     DIR *d = opendir(s->store.dir);
     if (!d)
-        return store_error(err, "read folder", s->store.dir, errno);
+        return file_error(err, "read folder", s->store.dir, errno);
     Status st = ST_OK;
     const struct dirent *e;
     while (st == ST_OK && (e = readdir(d)) != NULL) {

@@ -15,48 +15,16 @@
 
 #define TEMP_PREFIX ".slimscope-"
 
-Status store_error(Error *err, const char *verb, const char *path, int code)
-{
-    char buf[128];
-    return error_set(err, code == ENOMEM ? ST_NOMEM : ST_IO, "cannot %s '%s': %s", verb, path,
-                     strerror_r(code, buf, sizeof buf));
-}
-
-/* mkdir -p with the permissions people's umask gives: whoever runs the model reads it. *made: the last part is new. */
-static Status make_target(const char *path, bool *made, Error *err)
-{
-    char *p = strdup(path);
-    if (!p)
-        return error_nomem(err, "a path");
-    Status st = ST_OK;
-    for (char *s = p + 1; *p && st == ST_OK; s++) {
-        if (*s && *s != '/')
-            continue;
-        char c = *s;
-        *s = 0;
-        *made = mkdir(p, 0777) == 0;
-        if (!*made && !dir_exists(p)) {
-            int code = errno == EEXIST ? ENOTDIR : errno;
-            st = store_error(err, "make folder", p, code);
-        }
-        *s = c;
-        if (!c)
-            break;
-    }
-    free(p);
-    return st;
-}
-
 static Status check_target(const char *dir, const char *model, Error *err)
 {
     struct stat a, b;
     if (stat(dir, &a) != 0)
-        return store_error(err, "open", dir, errno);
+        return file_error(err, "open", dir, errno);
     if (stat(model, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
         return error_set(err, ST_USAGE, "'%s' is the model's own folder: its weights would be replaced; give "
                          "another one", dir);
     if (access(dir, W_OK | X_OK) != 0)
-        return store_error(err, "write into", dir, errno);
+        return file_error(err, "write into", dir, errno);
     return ST_OK;
 }
 
@@ -85,10 +53,10 @@ static Status take_lock(Store *s, Error *err)
     s->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     Status st = ST_OK;
     if (s->lock < 0)
-        st = store_error(err, "open", path, errno);
+        st = file_error(err, "open", path, errno);
     else if (flock(s->lock, LOCK_EX | LOCK_NB) != 0)
         st = errno == EWOULDBLOCK ? locked_error(s->dir, holder_of(s->lock), err)
-                                  : store_error(err, "lock", path, errno);
+                                  : file_error(err, "lock", path, errno);
     struct stat held, named;
     if (st == ST_OK && (fstat(s->lock, &held) != 0 || stat(path, &named) != 0 || held.st_ino != named.st_ino))
         st = error_set(err, ST_IO, "another run in '%s' has just ended: try again", s->dir);
@@ -102,7 +70,7 @@ static Status take_lock(Store *s, Error *err)
     char text[32];
     int n = snprintf(text, sizeof text, "%ld\n", (long)getpid());
     if (ftruncate(s->lock, 0) != 0 || pwrite(s->lock, text, (size_t)n, 0) != n)
-        return store_error(err, "write into", s->temp, errno);
+        return file_error(err, "write into", s->temp, errno);
     return ST_OK;
 }
 
@@ -111,7 +79,7 @@ static Status check_others(const Store *s, Error *err)
 {
     DIR *d = opendir(s->dir);
     if (!d)
-        return store_error(err, "read folder", s->dir, errno);
+        return file_error(err, "read folder", s->dir, errno);
     Status st = ST_OK;
     const struct dirent *e;
     while (st == ST_OK && (e = readdir(d)) != NULL) {
@@ -134,7 +102,8 @@ static Status check_others(const Store *s, Error *err)
 Status store_open(Store *s, const char *dir, const char *type, const char *model, Error *err)
 {
     *s = (Store){.lock = -1, .fd = -1, .fd_file = -1};
-    RETURN_IF_ERROR(make_target(dir, &s->made_dir, err));
+    /* the permissions that people's umask gives: whoever runs the model reads it */
+    RETURN_IF_ERROR(dir_make_mode(dir, 0777, &s->made_dir, err));
     RETURN_IF_ERROR(check_target(dir, model, err));
     char name[128];
     snprintf(name, sizeof name, TEMP_PREFIX "%s", type);
@@ -144,7 +113,7 @@ Status store_open(Store *s, const char *dir, const char *type, const char *model
     if (!s->dir || !s->type || !s->temp)
         return error_nomem(err, "a path");
     if (mkdir(s->temp, 0700) != 0 && errno != EEXIST)
-        return store_error(err, "write into", s->dir, errno);
+        return file_error(err, "write into", s->dir, errno);
     RETURN_IF_ERROR(take_lock(s, err));
     return check_others(s, err);
 }
@@ -173,7 +142,7 @@ static Status use_file(Store *s, int file, Error *err)
     if (!path)
         return error_nomem(err, "a path");
     s->fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    Status st = s->fd < 0 ? store_error(err, "open", path, errno) : ST_OK;
+    Status st = s->fd < 0 ? file_error(err, "open", path, errno) : ST_OK;
     s->fd_file = file;
     free(path);
     return st;
@@ -187,7 +156,7 @@ static Status pwrite_all(int fd, const char *path, const void *data, size_t n, u
         if (w < 0 && errno == EINTR)
             continue;
         if (w <= 0)
-            return store_error(err, "write into", path, w < 0 ? errno : ENOSPC);
+            return file_error(err, "write into", path, w < 0 ? errno : ENOSPC);
         p += w;
         at += (uint64_t)w;
         n -= (size_t)w;
@@ -215,7 +184,7 @@ Status store_sync(Store *s, Error *err)
             continue;
         RETURN_IF_ERROR(use_file(s, f, err));
         if (fdatasync(s->fd) != 0)
-            return store_error(err, "sync files in", s->dir, errno);
+            return file_error(err, "sync files in", s->dir, errno);
         s->dirty[f] = 0;
     }
     return ST_OK;
@@ -238,7 +207,7 @@ static Status reserve(int fd, const char *dir, uint64_t size, Error *err)
     if (r != 0 && errno == EFBIG)
         return error_set(err, ST_IO, "'%s' does not allow a file of %llu bytes: give a smaller part_file_size", dir,
                          (unsigned long long)size);
-    return r != 0 ? store_error(err, "write into", dir, errno) : ST_OK;
+    return r != 0 ? file_error(err, "write into", dir, errno) : ST_OK;
 }
 
 static Status make_file(const Store *s, const Layout *l, const char *kind, int file, int *fd, Error *err)
@@ -250,7 +219,7 @@ static Status make_file(const Store *s, const Layout *l, const char *kind, int f
     if (st == ST_OK) {
         unlink(path);
         *fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        st = *fd < 0 ? store_error(err, "write", path, errno) : reserve(*fd, s->dir, l->size[file], err);
+        st = *fd < 0 ? file_error(err, "write", path, errno) : reserve(*fd, s->dir, l->size[file], err);
     }
     if (st == ST_OK)
         st = pwrite_all(*fd, s->dir, head.s, head.len, 0, err);
@@ -347,7 +316,7 @@ Status store_install(Store *s, int file, const char *name, Error *err)
     else if (access(from, F_OK) != 0 && file_exists(to))
         st = ST_OK; /* an earlier finish got this far */
     else if (rename(from, to) != 0)
-        st = store_error(err, "replace", to, errno);
+        st = file_error(err, "replace", to, errno);
     free(from);
     free(to);
     return st;

@@ -41,7 +41,5 @@ void store_sync_dir(const Store *s);
 
 /* keep: leaves the temporary folder for a resume. Else it goes, and a target that we made and that is empty, too. */
 void store_close(Store *s, bool keep);
-/* One line: cannot VERB 'PATH': reason. */
-Status store_error(Error *err, const char *verb, const char *path, int code);
 
 #endif

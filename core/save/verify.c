@@ -124,7 +124,7 @@ static Status open_output(Output *o, const char *type, Error *err)
 {
     DIR *d = opendir(o->plan->dir);
     if (!d)
-        return store_error(err, "read folder", o->plan->dir, errno);
+        return file_error(err, "read folder", o->plan->dir, errno);
     Status st = ST_OK;
     const struct dirent *e;
     while (st == ST_OK && (e = readdir(d)) != NULL) {
