@@ -308,15 +308,3 @@ IntFit intquant_fit(const float *x, int64_t n, float scale, int bits, DType T, D
     fit_any(x, n, scale, bits, T, M, &f);
     return f;
 }
-
-void intquant_weight_rows(float *w, int64_t rows, int64_t in, int bits, DType T, float *scale)
-{
-    for (int64_t r = 0; r < rows; r++) {
-        float mn, mx;
-        intquant_range(w + r * in, in, &mn, &mx);
-        QParam p = intquant_param(mn, mx, bits, true, T);
-        intquant_fake(w + r * in, in, p, bits, T, w + r * in);
-        if (scale)
-            scale[r] = p.scale;
-    }
-}

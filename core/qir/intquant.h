@@ -30,7 +30,4 @@ IntFit intquant_fit(const float *x, int64_t n, float scale, int bits, DType T, D
 /* Least and greatest of x[n], n >= 1; both NaN when a NaN is among them. */
 void intquant_range(const float *x, int64_t n, float *mn, float *mx);
 
-/* Rows of a weight [rows][in], per_channel symmetric minmax: fake-quantizes in place; scale[rows] when not NULL. */
-void intquant_weight_rows(float *w, int64_t rows, int64_t in, int bits, DType T, float *scale);
-
 #endif

@@ -58,19 +58,6 @@ Status keyhist_from_counts(KeyHist *h, const uint64_t *dense, Error *err)
     return ST_OK;
 }
 
-Status keyhist_from_dense(KeyHist *h, const uint32_t *dense, Error *err)
-{
-    *h = (KeyHist){0};
-    uint64_t *wide = mem_array(KEYS, sizeof *wide);
-    if (!wide)
-        return error_nomem(err, "histogram");
-    for (int k = 0; k < KEYS; k++)
-        wide[k] = dense[k];
-    Status st = keyhist_from_counts(h, wide, err);
-    free(wide);
-    return st;
-}
-
 Status keyhist_add(KeyHist *into, const KeyHist *h, Error *err)
 {
     KeyHist sum;

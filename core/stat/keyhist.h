@@ -15,8 +15,6 @@ typedef struct KeyHist {
 } KeyHist;
 
 /* From a dense table of 65,536 counts indexed by key (KeyHist owns what it allocates). */
-Status keyhist_from_dense(KeyHist *h, const uint32_t *dense, Error *err);
-/* The same from 64-bit counts. */
 Status keyhist_from_counts(KeyHist *h, const uint64_t *dense, Error *err);
 Status keyhist_copy(KeyHist *out, const KeyHist *h, Error *err);
 Status keyhist_add(KeyHist *into, const KeyHist *h, Error *err);

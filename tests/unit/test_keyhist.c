@@ -20,13 +20,13 @@ static uint16_t key_of(float x)
 
 static KeyHist hist_of(const float *x, int n)
 {
-    static uint32_t dense[65536];
+    static uint64_t dense[65536];
     memset(dense, 0, sizeof dense);
     for (int i = 0; i < n; i++)
         dense[key_of(x[i])]++;
     KeyHist h;
     Error err;
-    assert_int_equal(keyhist_from_dense(&h, dense, &err), ST_OK);
+    assert_int_equal(keyhist_from_counts(&h, dense, &err), ST_OK);
     return h;
 }
 

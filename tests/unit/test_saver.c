@@ -197,7 +197,11 @@ static void terms_of(const Npz *z, const char *type, DType T, const char *scope,
     float w[32 * 64], scale[32];
     snprintf(key, sizeof key, "%s.%s.bias%d", type, scope, bias);
     memcpy(w, npz_f32(z, NULL, "%s.W", key), sizeof w);
-    intquant_weight_rows(w, 32, 64, 8, T, scale);
+    for (int r = 0; r < 32; r++) {
+        float mn, mx;
+        intquant_range(w + r * 64, 64, &mn, &mx);
+        scale[r] = intquant_param(mn, mx, 8, true, T).scale;
+    }
     QWeight q = {.dtype = QT_INT8, .scope = QS_PER_CHANNEL, .symmetric = true, .out = 32, .in = 64, .group = 64,
                  .groups = 1, .scale = scale, .code = (uint8_t *)(uintptr_t)npz_i8(z, NULL, "%s.out.weight", key)};
     SaveLinear l = {.weight = &q, .has_act = true, .act_dtype = T};
