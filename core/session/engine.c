@@ -404,8 +404,8 @@ Status engine_quantize(Session *s, Job *j, Error *err)
                          .calib = q->needs_data ? e->calib : NULL, .peer = j->opt.peer, .savers = q->saver,
                          .plans = q->plan, .nsavers = q->nsavers, .resume = q->resume, .layer = quantize_layer,
                          .layer_ctx = e};
-    uint64_t need = quantrun_estimate(&o, s->model, pool_threads(e->pool)) + QUANTIZE_BESIDE;
-    RETURN_IF_ERROR(new_runner(e, j, 0, need, err));
+    uint64_t need = quantrun_estimate(&o, s->model, pool_threads(e->pool));
+    RETURN_IF_ERROR(new_runner(e, j, QUANTIZE_BESIDE, need, err));
     tell(e, "quantizing", 0, s->model->cfg.layers);
     int64_t t0 = clock_ns();
     QuantRunResult run = {0};

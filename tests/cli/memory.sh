@@ -67,11 +67,13 @@ sed "s|^  dataset:.*|  dataset: mix_calib.jsonl|" tests/golden/formats/w8a16_per
 for r in lab_practice/default/default-w8a8-dynamic.yaml $static "$tmp/gptq.yaml"; do
     what=$(basename "$r" .yaml)
     rm -rf "$tmp/to"
-    exits 0 "$what in 1G" "$SLIMSCOPE" quant --model_path $model --config_path "$r" --save_path "$tmp/to" --threads 2 --max-samples 8 --mem 1G
+    exits 0 "$what in 1G" "$SLIMSCOPE" quant --model_path $model --config_path "$r" --save_path "$tmp/to" --threads 2 \
+        --max-samples 8 --mem 1G
     kept "$what keeps to 1G"
     rm -rf "$tmp/to"
-    exits 1 "$what in 9M is refused" "$SLIMSCOPE" quant --model_path $model --config_path "$r" --save_path "$tmp/to" --threads 2 --max-samples 8 --mem 9M
+    exits 1 "$what in 9M is refused" "$SLIMSCOPE" quant --model_path $model --config_path "$r" --save_path "$tmp/to" --threads 2 \
+        --max-samples 8 --mem 9M
     has "$tmp/err" "raise --mem" "$what: with what to do"
-    if [ -z "$(find "$tmp/to" -name '*.safetensors*' 2>/dev/null)" ]; then ok "$what: before anything is written"; else not_ok "$what: before anything is written"; fi
+    is "" "$(find "$tmp/to" -name '*.safetensors*' 2>/dev/null)" "$what: before anything is written"
 done
 finish
