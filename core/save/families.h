@@ -1,7 +1,7 @@
 #ifndef SLIM_SAVE_FAMILIES_H
 #define SLIM_SAVE_FAMILIES_H
 
-#include "save/saveout.h"
+#include "save/saver.h"
 
 enum { FAMILY_KEYS_MAX = 6 };
 
@@ -12,6 +12,8 @@ typedef struct SaveFamily {
     /* Members of config.json of a model with a linear in W4A8_DYNAMIC: inference engines read from them how attention
      * and experts are quantized. */
     const char *config[FAMILY_KEYS_MAX][2];
+    bool router_wide;       /* --compat peer: a router is written as float32, with e_score_correction_bias, which of
+                             * other families is a buffer and left out */
 } SaveFamily;
 
 /* NULL: nothing. */

@@ -376,12 +376,12 @@ static Status copy_floats(SaveOut *s, int layer, Error *err)
             continue;
         Place p = {s, &s->layout.t[s->tensor_of[i]]};
         if (it->kind == SI_TENSOR) {
-            RETURN_IF_ERROR(save_copy_tensor(s->plan, it->t, put_place, &p, err));
+            RETURN_IF_ERROR(save_copy_item(s->plan, it, false, put_place, &p, err));
         } else if (s->plan->level[it->linear] <= 0) {
-            RETURN_IF_ERROR(save_copy_linear(s->plan, it->linear, false, put_place, &p, err));
+            RETURN_IF_ERROR(save_copy_item(s->plan, it, false, put_place, &p, err));
             p.t++;
             if (s->plan->model->linears[it->linear].bias)
-                RETURN_IF_ERROR(save_copy_linear(s->plan, it->linear, true, put_place, &p, err));
+                RETURN_IF_ERROR(save_copy_item(s->plan, it, true, put_place, &p, err));
         } else if (!(s->state[it->linear] & SAVE_WRITTEN)) {
             return error_set(err, ST_INTERNAL, "'%s' was not handed over", it->name);
         }

@@ -76,9 +76,11 @@ void saveout_close(void *self, bool keep);
 /* saveout_plan.c: the layout of what the flags in s->state say. first: file of every item's first tensor in the layout
  * as planned, when files are to keep their tensors; NULL: cut anew. */
 Status saveout_layout(const SaveOut *s, const int32_t *first, Layout *l, Error *err);
-/* saveout_copy.c: a float tensor or linear from the checkpoint into its place, in pieces, through `put`. */
+/* saveout_copy.c: a float linear, or an item of the walk (a tensor, a linear's weight or its bias) as it is written,
+ * from the checkpoint into its place, in pieces, through `put`. */
 typedef Status SavePut(void *ctx, uint64_t at, const void *data, size_t n, Error *err);
-Status save_copy_tensor(const SavePlan *plan, const TensorInfo *t, SavePut *put, void *ctx, Error *err);
+Status save_copy_item(const SavePlan *plan, const SaveItem *it, bool bias, SavePut *put, void *ctx, Error *err);
+DType save_item_dtype(const SavePlan *plan, const SaveItem *it, bool bias);
 Status save_copy_linear(const SavePlan *plan, int64_t linear, bool bias, SavePut *put, void *ctx, Error *err);
 /* saveout_finish.c */
 Status saveout_repack(SaveOut *s, Error *err);

@@ -27,7 +27,7 @@ static Status copy_range(const SavePlan *plan, const TensorInfo *t, uint64_t beg
     return st;
 }
 
-Status save_copy_tensor(const SavePlan *plan, const TensorInfo *t, SavePut *put, void *ctx, Error *err)
+static Status copy_tensor(const SavePlan *plan, const TensorInfo *t, SavePut *put, void *ctx, Error *err)
 {
     return copy_range(plan, t, 0, t->nbytes, put, ctx, err);
 }
@@ -82,8 +82,59 @@ Status save_copy_linear(const SavePlan *plan, int64_t linear, bool bias, SavePut
     if (l->store && !bias)
         return copy_decoded(plan, l, put, ctx, err);
     if (l->out_step == 0)
-        return save_copy_tensor(plan, bias ? l->bias : l->weight, put, ctx, err);
+        return copy_tensor(plan, bias ? l->bias : l->weight, put, ctx, err);
     if (bias)
         return copy_view(plan, l->bias, l->bias_at, l->out, 1, l->bias_step ? l->bias_step : 1, 1, put, ctx, err);
     return copy_view(plan, l->weight, l->at, l->out, l->in, l->out_step, l->in_step, put, ctx, err);
+}
+
+/* ---- an item of the walk ---- */
+
+static DType source_dtype(const SavePlan *plan, const SaveItem *it, bool bias)
+{
+    if (it->kind == SI_TENSOR)
+        return it->t->dtype;
+    const Linear *l = &plan->model->linears[it->linear];
+    return bias ? l->bias->dtype : weight_dtype(l);
+}
+
+DType save_item_dtype(const SavePlan *plan, const SaveItem *it, bool bias)
+{
+    return it->wide ? DT_F32 : source_dtype(plan, it, bias);
+}
+
+typedef struct Widen {
+    SavePut *put;
+    void *ctx;
+    bool bf16;
+} Widen;
+
+static Status put_widened(void *ctx, uint64_t at, const void *data, size_t n, Error *err)
+{
+    enum { PIECE = 1024 };
+    const Widen *w = ctx;
+    const unsigned char *from = data;
+    float x[PIECE];
+    for (size_t i = 0, count = n / 2; i < count; i += PIECE) {
+        size_t k = count - i < PIECE ? count - i : PIECE;
+        for (size_t j = 0; j < k; j++) {
+            uint16_t h;
+            memcpy(&h, from + 2 * (i + j), sizeof h);
+            x[j] = w->bf16 ? bf16_to_float(h) : f16_to_float(h);
+        }
+        RETURN_IF_ERROR(w->put(w->ctx, 2 * at + i * sizeof *x, x, k * sizeof *x, err));
+    }
+    return ST_OK;
+}
+
+Status save_copy_item(const SavePlan *plan, const SaveItem *it, bool bias, SavePut *put, void *ctx, Error *err)
+{
+    DType source = source_dtype(plan, it, bias);
+    Widen w = {put, ctx, source == DT_BF16};
+    if (it->wide && source != DT_F32) {
+        put = put_widened;
+        ctx = &w;
+    }
+    return it->kind == SI_TENSOR ? copy_tensor(plan, it->t, put, ctx, err)
+                                 : save_copy_linear(plan, it->linear, bias, put, ctx, err);
 }

@@ -105,11 +105,12 @@ static DType cache_dtype(const SavePlan *plan)
 static Status add_float(const SaveOut *s, const SaveItem *it, int32_t item, Layout *l, Error *err)
 {
     const Linear *n = &s->plan->model->linears[it->linear];
-    RETURN_IF_ERROR(layout_add(l, n->name, ".weight", weight_dtype(n), 2, (int64_t[]){n->out, n->in}, "FLOAT", item, 0,
-                               err));
+    DType t = save_item_dtype(s->plan, it, false);
+    RETURN_IF_ERROR(layout_add(l, n->name, ".weight", t, 2, (int64_t[]){n->out, n->in}, "FLOAT", item, 0, err));
     if (!n->bias)
         return ST_OK;
-    return layout_add(l, n->name, ".bias", n->bias->dtype, 1, (int64_t[]){n->out}, "FLOAT", item, 1, err);
+    t = save_item_dtype(s->plan, it, true);
+    return layout_add(l, n->name, ".bias", t, 1, (int64_t[]){n->out}, "FLOAT", item, 1, err);
 }
 
 static Status add_linear(const SaveOut *s, const SaveItem *it, int32_t item, Layout *l, Error *err)
@@ -141,7 +142,8 @@ static Status add_item(const SaveOut *s, int32_t item, Layout *l, Error *err)
 {
     const SaveItem *it = &s->walk.items[item];
     if (it->kind == SI_TENSOR)
-        return layout_add(l, it->name, "", it->t->dtype, it->t->ndim, it->t->shape, "FLOAT", item, 0, err);
+        return layout_add(l, it->name, "", save_item_dtype(s->plan, it, false), it->t->ndim, it->t->shape, "FLOAT",
+                          item, 0, err);
     if (it->kind == SI_CACHE)
         return add_cache(s, it, item, l, err);
     return save_quantized(s, it->linear) ? add_linear(s, it, item, l, err) : add_float(s, it, item, l, err);

@@ -206,9 +206,9 @@ static bool expect(Output *o, const char *name, DType dtype, uint64_t nbytes, Co
 static Status verify_tensor(Output *o, const SaveItem *it, Error *err)
 {
     Compare p;
-    if (!expect(o, it->name, it->t->dtype, it->t->nbytes, &p))
+    if (!expect(o, it->name, save_item_dtype(o->plan, it, false), it->t->nbytes * (it->wide ? 2 : 1), &p))
         return ST_OK;
-    RETURN_IF_ERROR(save_copy_tensor(o->plan, it->t, compare_put, &p, err));
+    RETURN_IF_ERROR(save_copy_item(o->plan, it, false, compare_put, &p, err));
     if (p.differs)
         problem(o, "'%s' differs from the model's", it->name);
     return ST_OK;
@@ -220,18 +220,19 @@ static const char *name_of(const Linear *l, const char *suffix, char buf[600])
     return buf;
 }
 
-static Status verify_float(Output *o, int64_t i, Error *err)
+static Status verify_float(Output *o, const SaveItem *it, Error *err)
 {
-    const Linear *l = &o->plan->model->linears[i];
+    const Linear *l = &o->plan->model->linears[it->linear];
     char name[600];
     for (int bias = 0; bias < 2; bias++) {
-        const TensorInfo *src = bias ? l->bias : l->weight;
-        uint64_t count = (uint64_t)l->out * (bias ? 1 : (uint64_t)l->in);
-        Compare p;
-        if (!src || !expect(o, name_of(l, bias ? ".bias" : ".weight", name), src->dtype,
-                            count * (uint64_t)dtype_size(src->dtype), &p))
+        if (bias && !l->bias)
             continue;
-        RETURN_IF_ERROR(save_copy_linear(o->plan, i, bias, compare_put, &p, err));
+        uint64_t count = (uint64_t)l->out * (bias ? 1 : (uint64_t)l->in);
+        DType dtype = save_item_dtype(o->plan, it, bias);
+        Compare p;
+        if (!expect(o, name_of(l, bias ? ".bias" : ".weight", name), dtype, count * (uint64_t)dtype_size(dtype), &p))
+            continue;
+        RETURN_IF_ERROR(save_copy_item(o->plan, it, bias, compare_put, &p, err));
         if (p.differs)
             problem(o, "'%s' differs from the model's", name);
     }
@@ -294,8 +295,9 @@ static Status verify_quantized(Output *o, int64_t i, const char *label, VerifyRo
     return st;
 }
 
-static Status verify_linear(Output *o, int64_t i, Error *err)
+static Status verify_linear(Output *o, const SaveItem *it, Error *err)
 {
+    int64_t i = it->linear;
     const Linear *l = &o->plan->model->linears[i];
     char name[600];
     name_of(l, ".weight", name);
@@ -314,7 +316,7 @@ static Status verify_linear(Output *o, int64_t i, Error *err)
     if (strcmp(row->label, "?") == 0)
         problem(o, "'%s' is not in the description", name);
     if (strcmp(row->label, "FLOAT") == 0)
-        return verify_float(o, i, err);
+        return verify_float(o, it, err);
     RETURN_IF_ERROR(verify_quantized(o, i, row->label, row, err));
     o->r->quantized++;
     if (o->r->worst < 0 || !(row->error <= o->r->rows[o->r->worst].error))
@@ -358,7 +360,7 @@ static Status verify_all(Output *o, const SaveWalk *w, const Cancel *cancel, Err
         if (it->kind == SI_TENSOR)
             RETURN_IF_ERROR(verify_tensor(o, it, err));
         else if (it->kind == SI_LINEAR)
-            RETURN_IF_ERROR(verify_linear(o, it->linear, err));
+            RETURN_IF_ERROR(verify_linear(o, it, err));
         else
             verify_cache(o, it);
     }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "model/weight.h"
+#include "save/families.h"
 
 /* Modules of a layer in definition order. A name stands for itself and for all below it; what no list names comes
  * after everything that is named. */
@@ -23,7 +24,7 @@
 static const char *const order_common[] = {
     LINEAR_ATTENTION, ATTENTION_FIRST, "self_attn.qkv_proj", "self_attn.o_proj", ATTENTION_NORMS,
     "mlp.gate", "mlp.router", "mlp.experts", DENSE, "mlp.shared_expert", "mlp.shared_expert_gate",
-    "block_sparse_moe.gate", "block_sparse_moe.experts", NORMS, NULL,
+    "block_sparse_moe.e_score_correction_bias", "block_sparse_moe.gate", "block_sparse_moe.experts", NORMS, NULL,
 };
 /* experts before their router */
 static const char *const order_deepseek[] = {
@@ -38,7 +39,8 @@ static const char *const order_phi3[] = {
         "self_attn." i ".kv_a_proj_with_mqa", "self_attn." i ".kv_a_layernorm", "self_attn." i ".kv_b_proj",        \
         "self_attn." i ".o_proj"
 static const char *const order_longcat[] = {
-    "mlp.experts", "mlp.router", HALF_ATTENTION("0"), HALF_ATTENTION("1"), "self_attn", "mlps.0", "mlps.1", NORMS, NULL,
+    "mlp.experts", "mlp.router.e_score_correction_bias", "mlp.router", HALF_ATTENTION("0"),
+    HALF_ATTENTION("1"), "self_attn", "mlps.0", "mlps.1", NORMS, NULL,
 };
 static const char *const order_deepseek_v4[] = {
     "hc_attn_fn", "hc_ffn_fn", "hc_attn_base", "hc_ffn_base", "hc_attn_scale", "hc_ffn_scale", "attn", "ffn.gate",
@@ -113,6 +115,7 @@ typedef struct Walker {
     SaveWalk *w;
     const SavePlan *plan;
     const char *const *order;
+    bool router_wide; /* SaveFamily's, in the peer's mode */
     Map used;     /* names of tensors that are accounted for */
     Entry *e;     /* of the layer in work */
     size_t n, cap;
@@ -154,12 +157,23 @@ static Status gather(Walker *k, const SaveItem *item, const char *name, int expe
     return ST_OK;
 }
 
+static bool is_half(DType t)
+{
+    return t == DT_BF16 || t == DT_F16;
+}
+
+static bool is_router_bias(const TensorInfo *t)
+{
+    return strstr(t->name, "e_score_correction_bias") != NULL;
+}
+
 static Status gather_tensor(Walker *k, const TensorInfo *t, int layer)
 {
     if (!t)
         return ST_OK;
     RETURN_IF_ERROR(use(k, t));
     SaveItem item = {.kind = SI_TENSOR, .layer = layer, .linear = -1, .t = t, .name = t->name};
+    item.wide = k->router_wide && is_router_bias(t) && is_half(t->dtype);
     return gather(k, &item, t->name, 0);
 }
 
@@ -193,6 +207,7 @@ static Status gather_linear(Walker *k, const LayerTensors *lt, int64_t i)
     RETURN_IF_ERROR(use(k, l->weight));
     RETURN_IF_ERROR(use(k, l->bias));
     SaveItem item = {.kind = SI_LINEAR, .layer = l->layer, .linear = i, .name = l->name};
+    item.wide = k->router_wide && l->kind == LK_ROUTER && is_half(weight_dtype(l));
     return gather(k, &item, l->name, l->expert + 1);
 }
 
@@ -208,9 +223,9 @@ static Status gather_cache(Walker *k, int layer)
 }
 
 /* Buffers of the reference code: the peer writes parameters only. */
-static bool is_buffer(const TensorInfo *t)
+static bool is_buffer(const Walker *k, const TensorInfo *t)
 {
-    return strstr(t->name, "e_score_correction_bias") || strstr(t->name, "rotary_emb.inv_freq");
+    return (is_router_bias(t) && !k->router_wide) || strstr(t->name, "rotary_emb.inv_freq");
 }
 
 /* What belongs to no linear: `next` chains the checkpoint's tensors of each layer. */
@@ -218,7 +233,7 @@ static Status gather_rest(Walker *k, int layer, const int64_t *first, const int6
 {
     for (int64_t i = first[layer + 1]; i >= 0; i = next[i]) {
         const TensorInfo *t = checkpoint_at(k->plan->model->ckpt, i);
-        if (map_get(&k->used, t->name, strlen(t->name), 0) == 0 && !is_buffer(t))
+        if (map_get(&k->used, t->name, strlen(t->name), 0) == 0 && !is_buffer(k, t))
             RETURN_IF_ERROR(gather_tensor(k, t, layer));
     }
     return ST_OK;
@@ -303,7 +318,9 @@ static Status walk_all(Walker *k)
 Status save_walk(SaveWalk *w, const SavePlan *plan, Error *err)
 {
     *w = (SaveWalk){0};
-    Walker k = {.w = w, .plan = plan, .order = order_of(plan->model), .err = err};
+    const SaveFamily *f = save_family_of(plan);
+    Walker k = {.w = w, .plan = plan, .order = order_of(plan->model), .err = err,
+                .router_wide = plan->peer && f && f->router_wide};
     Status st = walk_all(&k);
     map_free(&k.used);
     free(k.e);

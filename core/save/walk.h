@@ -15,6 +15,7 @@ typedef struct SaveItem {
     const char *name;    /* SI_TENSOR: name it is written under; SI_CACHE: the attention's module */
     bool head;           /* SI_TENSOR: weight of a linear outside the layers (lm_head) */
     bool extra;          /* SI_TENSOR: the decoder does not use it */
+    bool wide;           /* BF16 or F16, but written as float32 unless it is quantized */
 } SaveItem;
 
 typedef struct SaveWalk {

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cjson/cJSON.h>
 #include <cmocka.h>
@@ -262,9 +263,105 @@ static void test_config_keys(void **state)
     check_config(NULL, 8, NULL, NULL, NULL);
 }
 
+/* The model's tensors cut to BF16 (all are float32) in a folder of its own. */
+static void make_bf16(const char *from, const char *to)
+{
+    char path[600], *b, *config;
+    size_t n, nconfig;
+    Error err = {0};
+    uint64_t head;
+    snprintf(path, sizeof path, "%s/model.safetensors", from);
+    ok(file_read(path, 1 << 24, &b, &n, &err), &err);
+    snprintf(path, sizeof path, "%s/config.json", from);
+    ok(file_read(path, 1 << 20, &config, &nconfig, &err), &err);
+    memcpy(&head, b, sizeof head);
+    cJSON *o = cJSON_ParseWithLength(b + 8, (size_t)head);
+    assert_non_null(o);
+    for (cJSON *t = o->child; t; t = t->next) {
+        cJSON *range = cJSON_GetObjectItemCaseSensitive(t, "data_offsets");
+        if (!range)
+            continue;
+        assert_string_equal(json_get(t, "dtype")->valuestring, "F32");
+        assert_true(cJSON_ReplaceItemInObjectCaseSensitive(t, "dtype", cJSON_CreateString("BF16")));
+        for (cJSON *v = range->child; v; v = v->next)
+            cJSON_SetNumberValue(v, v->valuedouble / 2);
+    }
+    char *text = cJSON_PrintUnformatted(o), *data = b + 8 + head;
+    uint64_t len = strlen(text);
+    size_t values = (n - 8 - (size_t)head) / 4, total = 8 + (size_t)len + 2 * values;
+    char *out = malloc(total);
+    memcpy(out, &len, sizeof len);
+    memcpy(out + 8, text, (size_t)len);
+    for (size_t i = 0; i < values; i++)
+        memcpy(out + 8 + len + 2 * i, data + 4 * i + 2, 2);
+    assert_int_equal(mkdir(to, 0700), 0);
+    snprintf(path, sizeof path, "%s/model.safetensors", to);
+    ok(file_write_atomic(path, out, total, &err), &err);
+    snprintf(path, sizeof path, "%s/config.json", to);
+    ok(file_write_atomic(path, config, nconfig, &err), &err);
+    cJSON_Delete(o);
+    free(text);
+    free(out);
+    free(b);
+    free(config);
+}
+
+/* weight and bias: the router's tensors of layer 1, the bias before the weight. */
+static void check_router(const char *model, const char *weight, const char *bias)
+{
+    char from[256], *dir = temp_folder(), bf16[512];
+    snprintf(from, sizeof from, "tests/golden/models/%s/fp32", model);
+    snprintf(bf16, sizeof bf16, "%s", temp_path(dir, "bf16"));
+    make_bf16(from, bf16);
+    for (int peer = 0; peer < 2; peer++) {
+        Saved s;
+        Checkpoint *c;
+        VerifyReport r;
+        Error err = {0};
+        saved_open(&s, bf16, NULL, 0, 8, peer);
+        save_family(s.m, &s.plan, saver_find("ascendv1_saver"));
+        ok(save_verify(&s.plan, "ascendv1_saver", &r, NULL, &err), &err);
+        assert_int_equal(r.problems, 0);
+        verify_free(&r);
+        ok(checkpoint_open(&c, temp_path(s.target, "quant_model_weights-00001-of-00001.safetensors"), &err), &err);
+        const char *const names[] = {weight, bias};
+        for (int k = 0; k < 2; k++) {
+            const TensorInfo *to = checkpoint_find(c, names[k]), *src = checkpoint_find(s.m->ckpt, names[k]);
+            assert_non_null(to);
+            assert_int_equal(to->dtype, peer ? DT_F32 : DT_BF16);
+            size_t n = (size_t)src->nbytes / 2;
+            char *a = malloc(2 * n), *b = malloc(4 * n);
+            ok(checkpoint_read(s.m->ckpt, src, 0, 2 * n, a, &err), &err);
+            ok(checkpoint_read(c, to, 0, to->nbytes, b, &err), &err);
+            for (size_t i = 0; i < n; i++) { /* float32 whose low half is 0, or the same bytes */
+                assert_memory_equal(peer ? b + 4 * i + 2 : b + 2 * i, a + 2 * i, 2);
+                assert_true(!peer || (b[4 * i] == 0 && b[4 * i + 1] == 0));
+            }
+            free(a);
+            free(b);
+        }
+        cJSON *o = target_json(&s, "quant_model_description.json");
+        assert_true(!peer || place_of(o, bias, "", "") < place_of(o, weight, "", ""));
+        assert_true(place_of(o, bias, "", "") >= 0);
+        cJSON_Delete(o);
+        checkpoint_free(c);
+        saved_close(&s);
+    }
+    temp_remove(dir);
+}
+
+static void test_wide_routers(void **state)
+{
+    (void)state;
+    check_router("minimax_m2", "model.layers.1.block_sparse_moe.gate.weight",
+                 "model.layers.1.block_sparse_moe.e_score_correction_bias");
+    check_router("longcat_flash", "model.layers.1.mlp.router.classifier.weight",
+                 "model.layers.1.mlp.router.e_score_correction_bias");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_families), cmocka_unit_test(test_expert_order),
-                                       cmocka_unit_test(test_config_keys)};
+                                       cmocka_unit_test(test_config_keys), cmocka_unit_test(test_wide_routers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
