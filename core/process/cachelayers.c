@@ -5,9 +5,8 @@
 
 #include "recipe/pattern.h"
 
-void attention_name(const Model *m, int layer, char *buf, int size)
+static void name_of(const Model *m, const LayerTensors *t, char *buf, int size)
 {
-    const LayerTensors *t = &m->layers[layer];
     int32_t any = t->kv_b >= 0 ? t->kv_b : t->q;
     buf[0] = '\0';
     if (any < 0)
@@ -15,6 +14,11 @@ void attention_name(const Model *m, int layer, char *buf, int size)
     const char *name = m->linears[any].name, *dot = strrchr(name, '.');
     if (dot)
         snprintf(buf, (size_t)size, "%.*s", (int)(dot - name), name);
+}
+
+void attention_name(const Model *m, int layer, char *buf, int size)
+{
+    name_of(m, &m->layers[layer], buf, size);
 }
 
 static Status any_matches(const char *const *list, int n, const char *name, bool *hit, Error *err)
@@ -56,11 +60,14 @@ Status cache_layers(const Recipe *r, const Model *m, bool *on, Error *err)
 {
     char name[512];
     for (int l = 0; l < m->cfg.layers; l++) {
-        const RecipeCache *c = NULL;
-        attention_name(m, l, name, sizeof name);
-        if (name[0])
-            RETURN_IF_ERROR(cache_of(r, name, &c, err));
-        on[l] = c != NULL;
+        on[l] = false;
+        for (const LayerTensors *t = &m->layers[l]; t && !on[l]; t = t->then) {
+            const RecipeCache *c = NULL;
+            name_of(m, t, name, sizeof name);
+            if (name[0])
+                RETURN_IF_ERROR(cache_of(r, name, &c, err));
+            on[l] = c != NULL;
+        }
     }
     return ST_OK;
 }

@@ -60,6 +60,30 @@ static const Linear *linear_of(const LayerForms *l, int64_t i)
     return &l->model->linears[l->first + i];
 }
 
+/* A NaN or Inf would spoil its row without a word, and everything behind it. */
+static Status check_finite(const Linear *lin, const float *w, Error *err)
+{
+    for (int64_t r = 0; r < lin->out; r++) {
+        const float *row = w + r * lin->in;
+        uint32_t most = 0; /* of the magnitudes' bits: the compiler makes vectors of it */
+        for (int64_t c = 0; c < lin->in; c++) {
+            uint32_t bits;
+            memcpy(&bits, &row[c], sizeof bits);
+            bits &= 0x7fffffffu;
+            most = bits > most ? bits : most;
+        }
+        if (most < 0x7f800000u)
+            continue;
+        int64_t c = 0;
+        while (isfinite(row[c]))
+            c++;
+        return error_set(err, ST_DATA, "its weight holds %s at [%lld,%lld]: 'slimscope check' looks through the whole "
+                         "model; fetch it again, or keep the layer in float", isnan(row[c]) ? "NaN" : "Inf",
+                         (long long)r, (long long)c);
+    }
+    return ST_OK;
+}
+
 static Status quantize_weight(LayerForms *l, FormLinear *f, const float *hessian, int64_t rows, Error *err)
 {
     const Linear *lin = linear_of(l, f->index);
@@ -68,6 +92,8 @@ static Status quantize_weight(LayerForms *l, FormLinear *f, const float *hessian
         return ST_OK;
     float *w = mem_aligned((size_t)(lin->out * lin->in), sizeof *w);
     Status st = w ? l->opt->read(l->opt->ctx, l->first + f->index, w, err) : error_nomem(err, lin->name);
+    if (st == ST_OK)
+        st = check_finite(lin, w, err);
     if (st == ST_OK)
         st = qweight_init(&f->q, &s->config->weight, lin->out, lin->in, err);
     if (st == ST_OK) {

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/mem.h"
 #include "model/weight.h"
 #include "process/cachelayers.h"
@@ -207,6 +208,25 @@ static Status check_run(QuantRun *q, Error *err)
     return ST_OK;
 }
 
+/* What decides the values beside the plan and the texts: which processor runs in which forward, how caches are made. */
+static void flow_digest(QuantRun *q)
+{
+    Hasher h;
+    hasher_init(&h);
+    for (int u = 0; u < recipe_units(q->o->recipe); u++) {
+        const RecipeUnit *unit = recipe_unit(q->o->recipe, u);
+        hasher_u64(&h, (uint64_t)unit->nsteps);
+        for (int i = 0; i < unit->nsteps; i++) {
+            const RecipeStep *s = &unit->steps[i];
+            hasher_u64(&h, (uint64_t)s->kind);
+            hasher_u64(&h, (uint64_t)(int64_t)s->entry);
+            hasher_u64(&h, s->cache ? (uint64_t)s->cache->q.dtype << 1 | s->cache->q.symmetric : 0);
+        }
+    }
+    Digest d = hasher_end(&h);
+    digest_hex(&d, q->flow);
+}
+
 static Status open_savers(QuantRun *q, Error *err)
 {
     const QuantRunOptions *o = q->o;
@@ -216,8 +236,12 @@ static Status open_savers(QuantRun *q, Error *err)
     if (!q->saver || !q->saver_first || !q->plan)
         return error_nomem(err, "the savers");
     q->first_layer = o->nsavers > 0 ? q->m->cfg.layers : 0;
+    flow_digest(q);
     for (int i = 0; i < o->nsavers; i++) {
         q->plan[i] = o->plans[i];
+        q->plan[i].texts = q->last_data >= 0 ? o->calib->sha256 : NULL;
+        q->plan[i].flow = q->flow;
+        q->plan[i].arith = q->T;
         q->plan[i].cache_dtype = o->peer ? scale_dtype(o->recipe, q->m, o->levels, o->level, true) : q->T;
         RETURN_IF_ERROR(o->savers[i]->open(&q->saver[i], &q->plan[i], o->resume, &q->saver_first[i], err));
         if (q->saver_first[i] < q->first_layer)
@@ -277,11 +301,13 @@ Status quantrun(Runner *r, const QuantRunOptions *o, QuantRunResult *out, Error 
     Status st = check_run(&q, err);
     if (st == ST_OK)
         st = open_savers(&q, err);
+    bool opened = st == ST_OK;
     if (st == ST_OK)
         st = run_layers(&q, err);
+    bool keep = st != ST_OK && !(opened && st == ST_DATA); /* bad data is bad again: nothing to go on with */
     for (int i = 0; q.saver && i < o->nsavers; i++)
         if (q.saver[i])
-            o->savers[i]->close(q.saver[i], st != ST_OK);
+            o->savers[i]->close(q.saver[i], keep);
     stream_fini(&q.x);
     stream_fini(&q.y);
     free(q.first);

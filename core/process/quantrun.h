@@ -43,7 +43,7 @@ bool quantrun_needs_data(const Recipe *r, const Model *m, const int16_t *level);
 uint64_t quantrun_estimate(const QuantRunOptions *o, const Model *m, int threads);
 /* The runner is in model mode when o->peer. A resumed run computes the streams of finished layers anew and writes only
  * what is missing. After ST_CANCELLED or an error nothing lies in place of a good output; what is finished is kept for
- * a resume. */
+ * a resume, but after ST_DATA. */
 Status quantrun(Runner *r, const QuantRunOptions *o, QuantRunResult *out, Error *err);
 
 #endif

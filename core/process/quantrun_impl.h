@@ -27,6 +27,7 @@ typedef struct QuantRun {
     SavePlan *plan;      /* [nsavers] */
     int *saver_first;    /* [nsavers] first layer it still takes */
     int first_layer;     /* the least of them */
+    char flow[65];       /* digest for a resume: SavePlan.flow */
     Stream x, y;         /* the layer's input; y: what a unit's forward gives when it isn't the last */
     bool wide;           /* the peer: x is float32 though the model isn't */
     int64_t ahead;       /* linear whose weight is read next, -1: none */

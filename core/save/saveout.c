@@ -56,13 +56,20 @@ static void plan_digest(const SaveOut *s, char hex[65])
     digest_hex(&d, hex);
 }
 
+static const char *hex_or_none(const char *hex)
+{
+    return hex ? hex : "";
+}
+
 static void head_record(const SaveOut *s, Str *out)
 {
     char plan[65];
     plan_digest(s, plan);
-    str_printf(out, "{\"model\":\"%s\",\"peer\":%s,\"limit\":%llu,\"plan\":\"%s\",\"old\":[",
+    str_printf(out, "{\"model\":\"%s\",\"peer\":%s,\"limit\":%llu,\"plan\":\"%s\",\"texts\":\"%s\","
+               "\"flow\":\"%s\",\"arith\":\"%s\",\"old\":[",
                s->plan->model->fingerprint, s->plan->peer ? "true" : "false",
-               (unsigned long long)save_limit(s->plan), plan);
+               (unsigned long long)save_limit(s->plan), plan, hex_or_none(s->plan->texts), hex_or_none(s->plan->flow),
+               dtype_name(s->plan->arith));
     for (size_t i = 0; i < s->nold; i++) {
         str_puts(out, i ? ",[" : "[");
         str_json(out, s->old[i].name);
@@ -78,12 +85,15 @@ typedef struct Replay {
 
 static Status replay_head(SaveOut *s, const cJSON *o, Error *err)
 {
-    const char *model = "", *plan = "";
+    const char *model = "", *plan = "", *texts = "", *flow = "", *arith = "";
     bool peer = false;
     char mine[65];
     plan_digest(s, mine);
     RETURN_IF_ERROR(json_str(o, "model", &model, NULL, err));
     RETURN_IF_ERROR(json_str(o, "plan", &plan, NULL, err));
+    RETURN_IF_ERROR(json_str(o, "texts", &texts, NULL, err));
+    RETURN_IF_ERROR(json_str(o, "flow", &flow, NULL, err));
+    RETURN_IF_ERROR(json_str(o, "arith", &arith, NULL, err));
     RETURN_IF_ERROR(json_bool(o, "peer", &peer, NULL, err));
     const cJSON *limit = json_get(o, "limit");
     const char *what = NULL;
@@ -95,6 +105,12 @@ static Status replay_head(SaveOut *s, const cJSON *o, Error *err)
         what = "part_file_size is another";
     else if (strcmp(plan, mine) != 0)
         what = "the recipe quantizes other layers or with another scheme";
+    else if (strcmp(flow, hex_or_none(s->plan->flow)) != 0)
+        what = "the recipe's processors or their order are others";
+    else if (strcmp(texts, hex_or_none(s->plan->texts)) != 0)
+        what = "the calibration texts are others (data set, --max-samples, --seq-len)";
+    else if (strcmp(arith, dtype_name(s->plan->arith)) != 0)
+        what = "the arithmetic (--dtype-sim) is another";
     if (what)
         return error_set(err, ST_DATA, "the stopped run in '%s' can't be continued: %s; run without --resume to start "
                          "again", s->store.dir, what);

@@ -93,7 +93,7 @@ Status save_copy_linear(const SavePlan *plan, int64_t linear, bool bias, SavePut
 static DType source_dtype(const SavePlan *plan, const SaveItem *it, bool bias)
 {
     if (it->kind == SI_TENSOR)
-        return it->t->dtype;
+        return it->coded ? DT_BF16 : it->t->dtype;
     const Linear *l = &plan->model->linears[it->linear];
     return bias ? l->bias->dtype : weight_dtype(l);
 }
@@ -135,6 +135,8 @@ Status save_copy_item(const SavePlan *plan, const SaveItem *it, bool bias, SaveP
         put = put_widened;
         ctx = &w;
     }
+    if (it->coded)
+        return copy_decoded(plan, it->coded, put, ctx, err);
     return it->kind == SI_TENSOR ? copy_tensor(plan, it->t, put, ctx, err)
                                  : save_copy_linear(plan, it->linear, bias, put, ctx, err);
 }

@@ -141,6 +141,9 @@ static Status add_cache(const SaveOut *s, const SaveItem *it, int32_t item, Layo
 static Status add_item(const SaveOut *s, int32_t item, Layout *l, Error *err)
 {
     const SaveItem *it = &s->walk.items[item];
+    if (it->coded)
+        return layout_add(l, it->name, "", save_item_dtype(s->plan, it, false), 2,
+                          (int64_t[]){it->coded->out, it->coded->in}, "FLOAT", item, 0, err);
     if (it->kind == SI_TENSOR)
         return layout_add(l, it->name, "", save_item_dtype(s->plan, it, false), it->t->ndim, it->t->shape, "FLOAT",
                           item, 0, err);

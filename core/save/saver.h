@@ -49,6 +49,10 @@ typedef struct SavePlan {
     DType cache_dtype;         /* in which its tensors are written (SaveCache.dtype is cast to it); not one of F32, BF16
                                 * and F16: float32 */
     bool peer;                 /* the peer's arithmetic and quirks (--compat peer) */
+    /* What else the written values depend on; a resumed run must have the same. NULL: nothing */
+    const char *texts;         /* digest of the calibration's tokens */
+    const char *flow;          /* of the recipe's order of work and caches */
+    DType arith;               /* dtype to which the run rounds; F32: not at all */
     void (*warn)(void *ctx, const char *text); /* one line; may be NULL */
     void *warn_ctx;
 } SavePlan;

@@ -248,8 +248,8 @@ static Status check_space(const Store *s, const Layout *l, Error *err)
     uint64_t room = (uint64_t)v.f_bavail * v.f_frsize;
     if (need <= room)
         return ST_OK;
-    return error_set(err, ST_IO, "the files need %.2f GiB, '%s' has %.2f GiB free: free some space or choose another "
-                     "folder", (double)need / 0x1p30, s->dir, (double)room / 0x1p30);
+    return error_set(err, ST_IO, "the files need %.1f MB, '%s' has %.1f MB free: free some space or choose another "
+                     "folder", (double)need / 1e6, s->dir, (double)room / 1e6);
 }
 
 /* Nothing of an older run stays: its files belong to another layout. */

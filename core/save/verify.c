@@ -206,7 +206,9 @@ static bool expect(Output *o, const char *name, DType dtype, uint64_t nbytes, Co
 static Status verify_tensor(Output *o, const SaveItem *it, Error *err)
 {
     Compare p;
-    if (!expect(o, it->name, save_item_dtype(o->plan, it, false), it->t->nbytes * (it->wide ? 2 : 1), &p))
+    uint64_t bytes = it->coded ? (uint64_t)it->coded->out * (uint64_t)it->coded->in * sizeof(uint16_t)
+                               : it->t->nbytes * (it->wide ? 2 : 1);
+    if (!expect(o, it->name, save_item_dtype(o->plan, it, false), bytes, &p))
         return ST_OK;
     RETURN_IF_ERROR(save_copy_item(o->plan, it, false, compare_put, &p, err));
     if (p.differs)

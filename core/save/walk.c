@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/str.h"
+#include "model/storage.h"
 #include "model/weight.h"
 #include "save/families.h"
 
@@ -177,6 +179,34 @@ static Status gather_tensor(Walker *k, const TensorInfo *t, int layer)
     return gather(k, &item, t->name, 0);
 }
 
+/* A tensor that is no part of the decoder. Codes are written as what they stand for, since the new config.json doesn't
+ * say how to read them; their scales go. *skip: nothing is written for it. */
+static Status loose_item(Walker *k, const TensorInfo *t, int layer, SaveItem *item, bool *skip)
+{
+    const Model *m = k->plan->model;
+    StorageRole role = storage_role(m->ckpt, t);
+    *item = (SaveItem){.kind = SI_TENSOR, .layer = layer, .linear = -1, .t = t, .name = t->name, .extra = true};
+    *skip = role.how && !role.codes;
+    if (!role.codes)
+        return ST_OK;
+    struct Loose {
+        Linear l;
+        WeightStore w;
+    } *loose = arena_alloc(&k->w->names, sizeof *loose);
+    Str name = {0};
+    str_printf(&name, "%.*s%s", (int)(strlen(t->name) - strlen(role.how->weight)), t->name,
+               role.how->weight[0] == '.' ? ".weight" : "");
+    const char *kept = name.oom ? NULL : arena_strndup(&k->w->names, str_text(&name), name.len);
+    str_free(&name);
+    if (!loose || !kept)
+        return error_nomem(k->err, "the list of modules");
+    RETURN_IF_ERROR(storage_loose(m, t, &loose->l, &loose->w, k->err));
+    loose->l.name = kept;
+    item->name = kept;
+    item->coded = &loose->l;
+    return ST_OK;
+}
+
 static bool is_stacked(const Linear *l)
 {
     return l->out_step != 0;
@@ -233,8 +263,19 @@ static Status gather_rest(Walker *k, int layer, const int64_t *first, const int6
 {
     for (int64_t i = first[layer + 1]; i >= 0; i = next[i]) {
         const TensorInfo *t = checkpoint_at(k->plan->model->ckpt, i);
-        if (map_get(&k->used, t->name, strlen(t->name), 0) == 0 && !is_buffer(k, t))
+        SaveItem item;
+        bool skip;
+        if (map_get(&k->used, t->name, strlen(t->name), 0) != 0 || is_buffer(k, t))
+            continue;
+        RETURN_IF_ERROR(loose_item(k, t, layer, &item, &skip));
+        item.extra = false;
+        if (!skip && !item.coded) {
             RETURN_IF_ERROR(gather_tensor(k, t, layer));
+            continue;
+        }
+        RETURN_IF_ERROR(use(k, t));
+        if (!skip)
+            RETURN_IF_ERROR(gather(k, &item, item.name, 0));
     }
     return ST_OK;
 }
@@ -262,8 +303,11 @@ static Status walk_extras(Walker *k, int layer, const int64_t *first, const int6
         const TensorInfo *t = checkpoint_at(k->plan->model->ckpt, i);
         if (map_get(&k->used, t->name, strlen(t->name), 0) != 0)
             continue;
-        SaveItem item = {.kind = SI_TENSOR, .layer = layer, .linear = -1, .t = t, .name = t->name, .extra = true};
-        RETURN_IF_ERROR(emit(k, &item));
+        SaveItem item;
+        bool skip;
+        RETURN_IF_ERROR(loose_item(k, t, layer, &item, &skip));
+        if (!skip)
+            RETURN_IF_ERROR(emit(k, &item));
     }
     return ST_OK;
 }

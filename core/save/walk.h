@@ -16,6 +16,7 @@ typedef struct SaveItem {
     bool head;           /* SI_TENSOR: weight of a linear outside the layers (lm_head) */
     bool extra;          /* SI_TENSOR: the decoder does not use it */
     bool wide;           /* BF16 or F16, but written as float32 unless it is quantized */
+    const Linear *coded; /* SI_TENSOR: t holds codes, of which the values are written; else NULL */
 } SaveItem;
 
 typedef struct SaveWalk {

@@ -174,7 +174,16 @@ static Status check_levels(const Session *s, const Job *j, Error *err)
     return ST_OK;
 }
 
-static Status cache_layers_of(const Session *s, QuantizeJob *q, int *caches, Error *err)
+static bool has_cache_step(const Recipe *r)
+{
+    for (int u = 0; u < recipe_units(r); u++)
+        for (int i = 0; i < recipe_unit(r, u)->nsteps; i++)
+            if (recipe_unit(r, u)->steps[i].kind == STEP_DYNAMIC_CACHE)
+                return true;
+    return false;
+}
+
+static Status cache_layers_of(Session *s, QuantizeJob *q, int *caches, Error *err)
 {
     q->cache_layer = mem_zarray((size_t)s->model->cfg.layers, sizeof *q->cache_layer);
     if (!q->cache_layer)
@@ -184,6 +193,8 @@ static Status cache_layers_of(const Session *s, QuantizeJob *q, int *caches, Err
     for (int l = 0; l < s->model->cfg.layers; l++)
         *caches += q->cache_layer[l];
     if (*caches == 0) {
+        if (has_cache_step(q->recipe))
+            session_log(s, 1, "dynamic_cache selects no attention of this model: no C8 is written");
         free(q->cache_layer);
         q->cache_layer = NULL;
     }
