@@ -269,8 +269,9 @@ Status dir_make_mode(const char *path, unsigned mode, bool *made, Error *err)
         char c = *s;
         *s = 0;
         *made = mkdir(p, (mode_t)mode) == 0;
+        int code = errno; /* looking for the folder sets another */
         if (!*made && !dir_exists(p))
-            st = file_error(err, "make folder", p, errno == EEXIST ? ENOTDIR : errno);
+            st = file_error(err, "make folder", p, code == EEXIST ? ENOTDIR : code);
         *s = c;
         if (!c)
             break;
