@@ -260,7 +260,13 @@ static void put_mtp(const Facts *f, Str *b)
     put_count(b, f->mtp.linears);
     str_puts(b, " linears, ");
     put_count(b, f->mtp.params);
-    str_puts(b, " parameters: listed, not analysed\n");
+    str_puts(b, " parameters: ");
+    if (f->m->mtp_layers)
+        str_printf(b, "%s analysed and quantized; a measurement runs it in float\n",
+                   f->mtp.layers > 1 ? "the first is" : "it is");
+    else
+        str_printf(b, "listed, not analysed%s%s\n", f->m->mtp_reason ? ": " : "",
+                   f->m->mtp_reason ? f->m->mtp_reason : "");
 }
 
 static void put_memory(const Facts *f, Str *b)
@@ -350,8 +356,9 @@ static void put_json(const Facts *f, Str *b)
     for (int i = 0; i < f->nlabels; i++)
         str_printf(b, "%s\"%s\":{\"groups\":%lld,\"linears\":%lld}", i ? "," : "", f->label[i].label,
                    (long long)f->label[i].groups, (long long)f->label[i].linears);
-    str_printf(b, "},\"mtp\":{\"layers\":%lld,\"linears\":%lld,\"parameters\":%lld", (long long)f->mtp.layers,
-               (long long)f->mtp.linears, (long long)f->mtp.params);
+    str_printf(b, "},\"mtp\":{\"layers\":%lld,\"linears\":%lld,\"parameters\":%lld,\"analysed\":%s",
+               (long long)f->mtp.layers, (long long)f->mtp.linears, (long long)f->mtp.params,
+               f->m->mtp_layers ? "true" : "false");
     str_printf(b, "},\"alone\":%lld,\"size\":{\"float\":%llu,\"default\":%llu,\"scheme\":\"%s\",\"average_bits\":",
                (long long)f->alone, (unsigned long long)f->size.float_bytes, (unsigned long long)f->size.bytes,
                f->level);

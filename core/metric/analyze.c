@@ -225,11 +225,11 @@ static Status collector_init(Collector *c, const Model *m, const AnalyzeRequest 
         .weight_end = weight_end,
         .output_energy = req->needs & NEED_OUTPUT ? output_energy : NULL,
     };
-    c->first = mem_array((size_t)m->cfg.layers + 1, sizeof *c->first);
+    c->first = mem_array((size_t)model_depth(m) + 1, sizeof *c->first);
     if (!c->first)
         return error_nomem(err, "analysis");
     int64_t i = 0;
-    for (int layer = 0; layer <= m->cfg.layers; layer++) {
+    for (int layer = 0; layer <= model_depth(m); layer++) {
         while (i < m->nlinears && m->linears[i].layer < layer)
             i++;
         c->first[layer] = i;
@@ -257,15 +257,15 @@ static void collector_fini(Collector *c)
 Status analyze_run(Runner *r, const AnalyzeRequest *req, Error *err)
 {
     const Model *m = runner_model(r);
-    if (req->first_layer < 0 || req->first_layer > m->cfg.layers)
+    if (req->first_layer < 0 || req->first_layer > model_depth(m))
         return error_set(err, ST_USAGE, "layer %d to start the analysis at is not one of the model's %d",
-                         req->first_layer, m->cfg.layers);
+                         req->first_layer, model_depth(m));
     Collector c;
     Status st = collector_init(&c, m, req, err);
     if (st == ST_OK) {
         Observer obs = {&c.ops, &c};
         FloatPass pass = {.obs = &obs, .nobs = 1, .sdpa = req->peer};
-        Schedule s = {.first = req->first_layer, .last = m->cfg.layers, .job = {"analyze", float_pass_run, &pass},
+        Schedule s = {.first = req->first_layer, .last = model_depth(m), .job = {"analyze", float_pass_run, &pass},
                       .layer_done = layer_done, .ctx = &c};
         Stream *stream = req->h;
         st = schedule_layers(r, &stream, 1, &s, err);

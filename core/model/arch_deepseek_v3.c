@@ -37,6 +37,7 @@ const Arch arch_deepseek_v3 = {
     .title = "DeepSeek V3/R1, Kimi K2",
     .norm = NORM_LLAMA,
     .mla = true,
+    .mtp = true,
     .moe = &moe_rule_deepseek_v3,
     .renorm = true,
     .default_theta = 10000,

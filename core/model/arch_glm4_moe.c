@@ -9,6 +9,7 @@ const Arch arch_glm4_moe = {
     .norm = NORM_LLAMA,
     .qk_norm = QK_NORM_HEAD,
     .qk_norm_key = true,
+    .mtp = true,
     .moe = &moe_rule_deepseek_v3,
     .partial_rotary = 0.5,
     .renorm = true,

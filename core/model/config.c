@@ -402,9 +402,10 @@ static Status read_moe(const cJSON *config, const Arch *arch, Arena *a, ModelCon
             return error_set(err, ST_DATA, "'n_shared_experts' %d is too much", n);
         m->shared_inter = n * m->inter;
     }
-    m->layer = arena_alloc(a, (size_t)cfg->layers * sizeof *m->layer);
+    m->layer = arena_alloc(a, ((size_t)cfg->layers + 1) * sizeof *m->layer);
     if (!m->layer)
         return error_nomem(err, "the model's layers");
+    m->layer[cfg->layers] = true; /* that of multi-token prediction */
     return moe_layers(config, rule, cfg, err);
 }
 
@@ -576,10 +577,11 @@ Status config_read(const cJSON *config, const Arch *arch, bool known, Arena *a, 
         RETURN_IF_ERROR(read_moe(config, arch, a, cfg, err));
     RETURN_IF_ERROR(json_bool(config, "tie_word_embeddings", &cfg->tied, NULL, err));
     RETURN_IF_ERROR(read_dtype(config, &cfg->dtype, has_dtype, err));
-    cfg->window = arena_alloc(a, (size_t)cfg->layers * sizeof *cfg->window);
+    size_t layers = (size_t)cfg->layers + 1; /* that of multi-token prediction has no window */
+    cfg->window = arena_alloc(a, layers * sizeof *cfg->window);
     if (!cfg->window)
         return error_nomem(err, "the model's layers");
-    memset(cfg->window, 0, (size_t)cfg->layers * sizeof *cfg->window);
+    memset(cfg->window, 0, layers * sizeof *cfg->window);
     if (known && arch->delta)
         RETURN_IF_ERROR(read_delta(config, a, cfg, err)); /* and no windows */
     else if (known && arch->read)

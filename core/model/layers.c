@@ -107,7 +107,7 @@ static Status name_linear(Open *o, int layer, const char *module, const char *na
         return error_nomem(o->err, "the model's layers");
     *index = (int32_t)m->nlinears;
     Linear *l = &m->linears[m->nlinears++];
-    snprintf(text, sizeof text, "%s%d.%s.%s", open_layers_prefix(o), layer, module, name);
+    snprintf(text, sizeof text, "%s%d.%s%s%s", open_layers_prefix(o), layer, module, *module ? "." : "", name);
     *l = (Linear){.name = arena_strdup(&m->arena, text), .layer = layer, .kind = w->kind, .out = w->out, .in = w->in,
                   .input = w->input < 0 ? *index : w->input, .expert = w->expert, .group = -1};
     if (!l->name || !map_add(&m->by_name, l->name, strlen(l->name), *index, NULL))
@@ -115,7 +115,7 @@ static Status name_linear(Open *o, int layer, const char *module, const char *na
     return ST_OK;
 }
 
-/* Adds linear "model.layers.N.<module>.<name>" and gives its index. */
+/* Adds linear "model.layers.N.<module>.<name>" (module "": of the layer itself) and gives its index. */
 static Status add_linear(Open *o, int layer, const char *module, const char *name, const Want *w, int32_t *index)
 {
     char text[NAME_MAX_BYTES];
@@ -634,14 +634,79 @@ Status open_hyper(Open *o, const char *name, int64_t sums, int64_t scales, const
     return ST_OK;
 }
 
+/* ---- multi-token prediction ---- */
+
+/* Whether the checkpoint has tensors of the layer behind the last. */
+static bool has_mtp(const Open *o)
+{
+    char prefix[NAME_MAX_BYTES];
+    int n = snprintf(prefix, sizeof prefix, "%s%d.", open_layers_prefix(o), o->m->cfg.layers);
+    for (int64_t i = 0; i < checkpoint_count(o->m->ckpt); i++)
+        if (strncmp(checkpoint_at(o->m->ckpt, i)->name, prefix, (size_t)n) == 0)
+            return true;
+    return false;
+}
+
+static Status take_mtp(Open *o)
+{
+    Model *m = o->m;
+    const ModelConfig *c = &m->cfg;
+    int layer = c->layers;
+    char name[NAME_MAX_BYTES];
+    Want w = {LK_OTHER, c->hidden, 2 * c->hidden, "hidden_size, 2 hidden_size", -1, -1};
+    snprintf(name, sizeof name, "%s%d.embed_tokens.weight", open_layers_prefix(o), layer);
+    RETURN_IF_ERROR(open_take(o, name, true, c->vocab, c->hidden, "vocab_size, hidden_size", &m->mtp.embed));
+    m->mtp.embed = m->mtp.embed ? m->mtp.embed : m->embed;
+    RETURN_IF_ERROR(take_vector(o, layer, c->hidden, 0, "hidden_size", &m->mtp.enorm, "enorm.weight"));
+    RETURN_IF_ERROR(take_vector(o, layer, c->hidden, 0, "hidden_size", &m->mtp.hnorm, "hnorm.weight"));
+    RETURN_IF_ERROR(add_alone(o, layer, "", "eh_proj", &w, &m->mtp.eh_proj));
+    RETURN_IF_ERROR(take_layer(o, layer));
+    m->layers[layer].first = m->mtp.eh_proj;
+    m->layers[layer].count++;
+    return ST_OK;
+}
+
+/* The tables as they were before a layer that turned out to be incomplete. */
+static Status cut_linears(Open *o, int64_t linears, int64_t groups)
+{
+    Model *m = o->m;
+    m->nlinears = linears;
+    m->ngroups = groups;
+    map_free(&m->by_name);
+    for (int64_t i = 0; i < linears; i++)
+        if (!map_add(&m->by_name, m->linears[i].name, strlen(m->linears[i].name), i, NULL))
+            return error_nomem(o->err, "the model's layers");
+    return ST_OK;
+}
+
+/* The decoder runs without this layer, so what is wrong with it is no error of the model's. */
+static Status open_mtp(Open *o)
+{
+    Model *m = o->m;
+    Error own = {0}, *err = o->err;
+    int64_t linears = m->nlinears, groups = m->ngroups, params = m->params;
+    /* not under an alias: the same decoder may have none */
+    if (!m->arch->mtp || strcmp(m->cfg.model_type, m->arch->model_type) != 0 || !has_mtp(o))
+        return ST_OK;
+    o->err = &own;
+    Status st = take_mtp(o);
+    o->err = err;
+    m->params = params; /* the decoder's */
+    m->mtp_layers = st == ST_OK;
+    if (st == ST_OK || st == ST_NOMEM)
+        return st == ST_OK ? ST_OK : error_nomem(err, "the model's layers");
+    m->mtp_reason = arena_strdup(&m->arena, own.text);
+    return m->mtp_reason ? cut_linears(o, linears, groups) : error_nomem(err, "the model's layers");
+}
+
 Status open_layers(Open *o)
 {
     Model *m = o->m;
-    /* the second halves stand behind the first */
-    m->layers = mem_zarray((size_t)m->cfg.layers * (m->arch->halves ? 2 : 1), sizeof *m->layers);
+    /* the second halves stand behind the first, or that of multi-token prediction behind the last */
+    m->layers = mem_zarray((size_t)m->cfg.layers * (m->arch->halves ? 2 : 1) + 1, sizeof *m->layers);
     if (!m->layers)
         return error_nomem(o->err, "the model's layers");
     for (int i = 0; i < m->cfg.layers; i++)
         RETURN_IF_ERROR(take_layer(o, i));
-    return ST_OK;
+    return open_mtp(o);
 }

@@ -36,7 +36,8 @@ Status open_linear(Open *o, int layer, const char *module, const char *name, Lin
  * where the family has none. */
 Status open_hyper(Open *o, const char *name, int64_t sums, int64_t scales, const TensorInfo *out[3]);
 
-/* Fills Model.layers, linears and groups from the checkpoint, by what the family's row says. */
+/* Fills Model.layers, linears and groups from the checkpoint, by what the family's row says; the layer of multi-token
+ * prediction too, where the family runs it and its tensors are there (Model.mtp_reason where they are not all). */
 Status open_layers(Open *o);
 
 #endif

@@ -195,6 +195,7 @@ typedef struct Arch {
     bool sinks;                  /* LayerTensors.sinks */
     bool bare_names;             /* "embed", "norm", "head" and "layers.N" instead of "model.layers.N" and so on */
     bool rope_fp32;              /* rotations compute in float32 in every arithmetic */
+    bool mtp;                    /* runs the layer of multi-token prediction behind its last, see MtpTensors */
     bool tied;                   /* default of tie_word_embeddings */
     Activation act;              /* default of hidden_act */
     const MoeRule *moe;          /* NULL: dense */
@@ -270,17 +271,27 @@ typedef struct LayerTensors {
     const struct LayerTensors *then;          /* the second half, NULL where there is none */
 } LayerTensors;
 
+/* What the layer of multi-token prediction has besides a decoder layer: it reads, for every token, the embedding of the
+ * one after it and what the last decoder layer gave (specs/models.md 1.6). */
+typedef struct MtpTensors {
+    const TensorInfo *embed, *enorm, *hnorm;
+    int32_t eh_proj;             /* of [enorm(embedding) | hnorm(state)], the first linear of the layer */
+} MtpTensors;
+
 typedef struct Model {
     char *path;
     Checkpoint *ckpt;
     const Arch *arch;
     ModelConfig cfg;
-    Linear *linears;             /* decoder linears of all layers, in order; lm_head is not among them */
+    Linear *linears;             /* of all layers (model_depth), in order; lm_head is not among them */
     int64_t nlinears;
     Map by_name;                 /* linear name -> index */
     FusedGroup *groups;
     int64_t ngroups;
-    LayerTensors *layers;        /* [cfg.layers] */
+    LayerTensors *layers;        /* [model_depth] */
+    int mtp_layers;              /* 1: layer cfg.layers is that of multi-token prediction; 0: there is none that runs */
+    MtpTensors mtp;
+    const char *mtp_reason;      /* why the one in the checkpoint does not run, NULL when nothing is wrong with it */
     const TensorInfo *embed, *final_norm, *head; /* head == embed when tied */
     const TensorInfo *hyper_head[3]; /* hyper-connections: fn, base and scale of the final sum */
     int64_t params;              /* all tensors the decoder uses */
@@ -296,6 +307,12 @@ void model_free(Model *m);
 /* Place of an expert's gate (part 0), up (1) or down (2) among its three linears. The other way round it is the same:
  * the part at a place. */
 int expert_place(const MoeRule *r, int part);
+/* Layers that are analysed and quantized: the decoder's cfg.layers, which alone lead to the logits, and that of
+ * multi-token prediction behind them. */
+static inline int model_depth(const Model *m)
+{
+    return m->cfg.layers + m->mtp_layers;
+}
 /* Index of the linear with this name, -1 when there is none. One hash look-up. */
 int64_t model_find_linear(const Model *m, const char *name);
 

@@ -3,8 +3,8 @@
 
 #include "model/model.h"
 
-/* Multi-token prediction layers that a checkpoint brings beside its decoder (specs/models.md 2.1): they are listed, the
- * decoder neither runs nor needs them. */
+/* Multi-token prediction layers that a checkpoint brings beside its decoder (specs/models.md 2.1): they are listed
+ * here whatever they are; Model.mtp_layers tells whether one runs. */
 typedef struct MtpInfo {
     int64_t layers, tensors;
     int64_t linears;    /* matrices but for embeddings, heads and norms; stacked experts count once */

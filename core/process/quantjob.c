@@ -57,7 +57,7 @@ static Status run_streams(QuantJob *q, LayerCtx *ctx, LayerForms *forms, DType T
 static Status quantjob_run(void *self, LayerCtx *ctx, Error *err)
 {
     QuantJob *q = self;
-    if (ctx->nstreams < 1 || ctx->layer < 0 || ctx->layer >= q->model->cfg.layers)
+    if (ctx->nstreams < 1 || ctx->layer < 0 || ctx->layer >= model_depth(q->model))
         return error_set(err, ST_INTERNAL, "quantization of layer %d over %d streams", ctx->layer, ctx->nstreams);
     DType T = runner_arith(ctx->runner) == ARITH_MODEL ? q->model->cfg.dtype : DT_F32;
     int64_t first = q->first[ctx->layer], n = q->first[ctx->layer + 1] - first;
@@ -103,7 +103,7 @@ Status quantjob_new(QuantJob **out, const Model *m, const QuantJobOptions *o, Er
     QuantJob *q = mem_zarray(1, sizeof *q);
     if (!q)
         return error_nomem(err, "quantization");
-    size_t n = (size_t)m->nlinears, layers = (size_t)m->cfg.layers;
+    size_t n = (size_t)m->nlinears, layers = (size_t)model_depth(m);
     q->model = m;
     q->unseen.first = -1;
     q->levels = mem_array((size_t)o->nlevels, sizeof *q->levels);
@@ -120,7 +120,7 @@ Status quantjob_new(QuantJob **out, const Model *m, const QuantJobOptions *o, Er
     q->opt = (QuantJobOptions){.levels = q->levels, .nlevels = o->nlevels, .level = q->level, .peer = o->peer};
     for (int64_t i = 0; i < m->nlinears; i++) {
         int32_t layer = m->linears[i].layer;
-        if (layer < 0 || layer >= m->cfg.layers || (i > 0 && layer < m->linears[i - 1].layer)) {
+        if (layer < 0 || layer >= model_depth(m) || (i > 0 && layer < m->linears[i - 1].layer)) {
             quantjob_free(q);
             return error_set(err, ST_INTERNAL, "'%s' is out of layer order", m->linears[i].name);
         }

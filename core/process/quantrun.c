@@ -23,6 +23,9 @@ Status cache_step(const Recipe *r, const Model *m, int layer, const RecipeCache 
     char own[256];
     name = name ? name : own;
     *out = NULL;
+    name[0] = '\0';
+    if (layer >= m->cfg.layers) /* the peer's cache steps see the decoder's own layers */
+        return ST_OK;
     attention_name(m, layer, name, 256);
     return name[0] ? cache_of(r, name, out, err) : ST_OK;
 }
@@ -154,13 +157,13 @@ static Status list_units(QuantRun *q, Error *err)
 static Status list_layers(QuantRun *q, Error *err)
 {
     const Model *m = q->m;
-    size_t layers = (size_t)m->cfg.layers;
+    size_t layers = (size_t)model_depth(m);
     q->first = mem_zarray(layers + 1, sizeof *q->first);
     if (!q->first)
         return error_nomem(err, "the model's layers");
     for (int64_t i = 0; i < m->nlinears; i++) {
         int32_t layer = m->linears[i].layer;
-        if (layer < 0 || layer >= m->cfg.layers || (i > 0 && layer < m->linears[i - 1].layer))
+        if (layer < 0 || layer >= model_depth(m) || (i > 0 && layer < m->linears[i - 1].layer))
             return error_set(err, ST_INTERNAL, "'%s' is out of layer order", m->linears[i].name);
         if (q->o->level[i] < 0 || q->o->level[i] > q->o->nlevels)
             return error_set(err, ST_INTERNAL, "'%s' has level %d of %d", m->linears[i].name, q->o->level[i],
@@ -235,7 +238,7 @@ static Status open_savers(QuantRun *q, Error *err)
     q->plan = mem_array((size_t)o->nsavers, sizeof *q->plan);
     if (!q->saver || !q->saver_first || !q->plan)
         return error_nomem(err, "the savers");
-    q->first_layer = o->nsavers > 0 ? q->m->cfg.layers : 0;
+    q->first_layer = o->nsavers > 0 ? model_depth(q->m) : 0;
     flow_digest(q);
     for (int i = 0; i < o->nsavers; i++) {
         q->plan[i] = o->plans[i];
@@ -277,7 +280,7 @@ static Status run_layers(QuantRun *q, Error *err)
         RETURN_IF_ERROR(runner_embed(q->r, o->calib, &q->x, err));
     else
         q->last_data = -1; /* what is left needs none */
-    for (int layer = stream ? 0 : q->first_layer; layer < q->m->cfg.layers; layer++) {
+    for (int layer = stream ? 0 : q->first_layer; layer < model_depth(q->m); layer++) {
         if (cancel_level(runner_cancel(q->r)))
             return error_set(err, ST_CANCELLED, "cancelled");
         int64_t before = q->out->quantized;

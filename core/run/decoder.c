@@ -672,13 +672,14 @@ static Status run_layer(LayerRun *lr, bool whole, Error *err)
 Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, Stream *out, const Observer *obs,
                     int nobs, Error *err)
 {
-    if (layer < 0 || layer >= r->m->cfg.layers)
-        return error_set(err, ST_INTERNAL, "there is no layer %d: the model has %d", layer, r->m->cfg.layers);
+    if (layer < 0 || layer >= model_depth(r->m))
+        return error_set(err, ST_INTERNAL, "there is no layer %d: the model has %d", layer, model_depth(r->m));
     if (nobs > TAPS_MAX_OBSERVERS)
         return error_set(err, ST_INTERNAL, "%d observers of one pass, at most %d", nobs, TAPS_MAX_OBSERVERS);
     const ModelConfig *c = &r->m->cfg;
-    LayerRun lr = {.r = r, .layer = layer, .in = in, .out = out, .hub = {obs, nobs, r->opt.cancel},
-                   .forms = v ? v->forms : NULL, .piece_max = feed_piece_max(r->opt.mem_limit),
+    bool mtp = layer >= c->layers;
+    LayerRun lr = {.r = r, .layer = layer, .layers = mtp ? layer + 1 : c->layers, .in = in, .out = out,
+                   .hub = {obs, nobs, r->opt.cancel}, .forms = v ? v->forms : NULL, .piece_max = feed_piece_max(r->opt.mem_limit),
                    .local = c->compress.kind ? c->compress.kind[layer] == COMPRESS_NONE
                                              : r->m->arch->local_rope && c->window && c->window[layer] > 0};
     bool model = r->ops.model;
@@ -687,8 +688,9 @@ Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, St
     lr.sdpa = v && v->sdpa;
     for (lr.t = &r->m->layers[layer]; lr.t; lr.t = lr.t->then)
         lr.work_total += half_work(r->m, lr.t, (double)in->rows);
-    runner_progress(r, "layer", layer, c->layers, layer * lr.work_total, c->layers * lr.work_total, false);
-    Status st = ST_OK;
+    lr.work_total += mtp ? 2.0 * (double)c->hidden * (double)c->hidden * (double)in->rows : 0;
+    runner_progress(r, "layer", layer, lr.layers, layer * lr.work_total, lr.layers * lr.work_total, false);
+    Status st = mtp ? mtp_start(&lr, err) : ST_OK;
     for (lr.t = &r->m->layers[layer]; lr.t && st == ST_OK; lr.t = lr.t->then) {
         lr.experts = lr.t->expert >= 0;
         lr.dense = !lr.experts || r->m->arch->halves;
@@ -704,6 +706,6 @@ Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, St
     free(lr.sum);
     free(lr.mix);
     if (st == ST_OK)
-        runner_progress(r, "layer", layer + 1, c->layers, (layer + 1) * lr.work_total, c->layers * lr.work_total, true);
+        runner_progress(r, "layer", layer + 1, lr.layers, (layer + 1) * lr.work_total, lr.layers * lr.work_total, true);
     return st;
 }

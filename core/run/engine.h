@@ -88,7 +88,7 @@ typedef enum NormRole {
 /* One pass over one layer. */
 typedef struct LayerRun {
     Runner *r;
-    int layer;
+    int layer, layers;      /* which of how many, for the progress */
     const LayerTensors *t;  /* of the half at work */
     const Stream *in;
     Stream *out;
@@ -285,6 +285,16 @@ void layer_small_tensors(const Model *m, const LayerTensors *t, const TensorInfo
 uint64_t layer_beside_bytes(const Model *m, int64_t longest);
 /* What the workers of a layer pass need for samples up to `longest` rows. */
 WorkerNeed layer_worker_need(const Model *m, bool model_mode, int64_t longest, int64_t largest_block);
+
+/* The rows of table e for these tokens, each repeated to `width` values, into out [rows][width]. */
+Status embed_ids(Runner *r, const TensorInfo *e, const int32_t *ids, int64_t rows, int64_t width, float *out,
+                 Error *err);
+
+/* What the decoder layer of multi-token prediction reads, made of lr->in (the last decoder layer's output) into lr->out,
+ * which may be the same. Needs the tokens' ids. Plans lr's blocks and lets them go. (specs/models.md 1.6) */
+Status mtp_start(LayerRun *lr, Error *err);
+/* Bytes it needs for so many rows. */
+uint64_t mtp_bytes(const Model *m, int64_t rows);
 
 /* Reads and widens a small tensor; caller frees. */
 Status load_vector(Runner *r, const TensorInfo *t, float **out, Error *err);

@@ -327,8 +327,8 @@ static void progress_of_layer(LayerRun *lr, double work)
 {
     Runner *r = lr->r;
     lr->work_done += work;
-    runner_progress(r, "layer", lr->layer, r->m->cfg.layers, lr->layer * lr->work_total + lr->work_done,
-                    r->m->cfg.layers * lr->work_total, false);
+    runner_progress(r, "layer", lr->layer, lr->layers, lr->layer * lr->work_total + lr->work_done,
+                    lr->layers * lr->work_total, false);
 }
 
 /* ---- observers of the stage ---- */

@@ -207,38 +207,46 @@ Status load_kept(Runner *r, const TensorInfo *t, float **out, Error *err)
 
 /* ---- embedding and final norm ---- */
 
-static Status embed_rows(Runner *r, const TokenSet *t, Stream *out, void *raw, Error *err)
+static Status embed_rows(Runner *r, const TensorInfo *e, const int32_t *ids, int64_t rows, int64_t w, float *out,
+                         void *raw, Error *err)
 {
-    const TensorInfo *e = r->m->embed;
-    int64_t h = r->m->cfg.hidden, w = out->width;
+    int64_t h = r->m->cfg.hidden;
     float scale = sqrtf((float)h);
     ops_round(&r->ops, &scale, 1);
     uint64_t row = (uint64_t)h * (uint64_t)dtype_size(e->dtype);
-    for (int64_t i = 0; i < out->rows; i++) {
-        int32_t id = t->ids[i];
+    for (int64_t i = 0; i < rows; i++) {
+        int32_t id = ids[i];
         if (id < 0 || id >= r->m->cfg.vocab)
             return error_set(err, ST_DATA, "token id %d is outside the vocabulary of %lld entries", id,
                              (long long)r->m->cfg.vocab);
         if (cancel_level(r->opt.cancel))
             return error_set(err, ST_CANCELLED, "cancelled");
         RETURN_IF_ERROR(checkpoint_read(r->m->ckpt, e, (uint64_t)id * row, row, raw, err));
-        ops_widen(&r->ops, e->dtype, raw, h, out->data + i * w);
+        ops_widen(&r->ops, e->dtype, raw, h, out + i * w);
         if (r->m->arch->embed_scale)
-            ops_scale(&r->ops, out->data + i * w, scale, h);
+            ops_scale(&r->ops, out + i * w, scale, h);
         for (int64_t c = h; c < w; c += h) /* hyper-connections begin with equal copies */
-            memcpy(out->data + i * w + c, out->data + i * w, (size_t)h * sizeof *out->data);
+            memcpy(out + i * w + c, out + i * w, (size_t)h * sizeof *out);
         if (i % 256 == 0)
-            runner_progress(r, "embed", i, out->rows, 0, 0, i == 0);
+            runner_progress(r, "embed", i, rows, 0, 0, i == 0);
     }
     return ST_OK;
 }
 
-Status runner_embed(Runner *r, const TokenSet *t, Stream *out, Error *err)
+Status embed_ids(Runner *r, const TensorInfo *e, const int32_t *ids, int64_t rows, int64_t width, float *out,
+                 Error *err)
 {
-    const TensorInfo *e = r->m->embed;
-    *out = (Stream){0};
     if (!ops_can_widen(e->dtype))
         return error_set(err, ST_DATA, "%s: values of type %s cannot be run", e->name, dtype_name(e->dtype));
+    void *raw = mem_aligned((size_t)r->m->cfg.hidden, (size_t)dtype_size(e->dtype));
+    Status st = raw ? embed_rows(r, e, ids, rows, width, out, raw, err) : error_nomem(err, "the embedding");
+    free(raw);
+    return st;
+}
+
+Status runner_embed(Runner *r, const TokenSet *t, Stream *out, Error *err)
+{
+    *out = (Stream){0};
     uint64_t bytes = (uint64_t)t->start[t->samples] * (uint64_t)r->m->cfg.stream_width * sizeof(float);
     if (r->opt.mem_limit && bytes > r->opt.mem_limit)
         return error_set(err, ST_NOMEM,
@@ -246,11 +254,9 @@ Status runner_embed(Runner *r, const TokenSet *t, Stream *out, Error *err)
                          "fewer texts (--max-samples, --seq-len)",
                          (long long)t->start[t->samples], (double)bytes / 1e6, (double)r->opt.mem_limit / 1e6);
     RETURN_IF_ERROR(stream_init(out, t->samples, t->start, r->m->cfg.stream_width, err));
-    void *raw = mem_aligned((size_t)r->m->cfg.hidden, (size_t)dtype_size(e->dtype));
-    Status st = raw ? embed_rows(r, t, out, raw, err) : error_nomem(err, "the embedding");
+    Status st = embed_ids(r, r->m->embed, t->ids, out->rows, out->width, out->data, err);
     if (st == ST_OK)
         st = stream_set_ids(out, t->ids, err);
-    free(raw);
     if (st != ST_OK)
         stream_fini(out);
     return st;
@@ -433,6 +439,7 @@ uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int thre
     bytes += max_u64(layer, moe_bytes(m, rows, rows, threads, whole)); /* never both: scratch_drop */
     bytes += m->arch->halves ? (uint64_t)(rows * m->cfg.hidden) * sizeof(float) : 0;
     bytes += 2 * (uint64_t)(rows * indexer_row_bytes(&m->cfg, longest));
+    bytes += mtp_bytes(m, rows);
     bytes += (uint64_t)threads * worker_need_bytes(&wn);
     return bytes + 2 * max_u64(largest_piece(m), head_piece_bytes(m)) + layer_beside_bytes(m, longest);
 }

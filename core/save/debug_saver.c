@@ -32,7 +32,7 @@ static Status debug_files(const SavePlan *plan, SaveFile **out, int *n, Error *e
 static Status debug_open(void **self, const SavePlan *plan, bool resume, int *first_layer, Error *err)
 {
     (void)resume;
-    *first_layer = plan->model->cfg.layers; /* what the others have need not be made again for this */
+    *first_layer = model_depth(plan->model); /* what the others have need not be made again for this */
     DebugSaver *d = mem_zarray(1, sizeof *d);
     if (!d)
         return error_nomem(err, "debug_info");

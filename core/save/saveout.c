@@ -154,7 +154,7 @@ static Status replay_record(void *ctx, const char *json, uint32_t len, Error *er
         st = json_int(o, "layer", &layer, NULL, err);
     if (st == ST_OK)
         st = json_int(o, "packed", &packed, NULL, err);
-    if (st == ST_OK && layer >= 0 && layer == s->layers_done && layer < s->plan->model->cfg.layers) {
+    if (st == ST_OK && layer >= 0 && layer == s->layers_done && layer < model_depth(s->plan->model)) {
         s->layers_done++;
         replay_flags(s, o, "float", SAVE_KEPT_FLOAT);
         replay_flags(s, o, "nozero", SAVE_NO_ZERO);
@@ -423,7 +423,7 @@ Status saveout_layer_done(void *self, int layer, Error *err)
     SaveOut *s = self;
     if (layer < s->layers_done)
         return ST_OK;
-    if (layer != s->layers_done || layer >= s->plan->model->cfg.layers)
+    if (layer != s->layers_done || layer >= model_depth(s->plan->model))
         return error_set(err, ST_INTERNAL, "layer %d ended where layer %d was expected", layer, s->layers_done);
     RETURN_IF_ERROR(copy_floats(s, layer, err));
     RETURN_IF_ERROR(store_sync(&s->store, err));
@@ -442,8 +442,8 @@ Status saveout_layer_done(void *self, int layer, Error *err)
 Status saveout_finish(void *self, Error *err)
 {
     SaveOut *s = self;
-    if (s->layers_done != s->plan->model->cfg.layers)
-        return error_set(err, ST_INTERNAL, "%d of %d layers were written", s->layers_done, s->plan->model->cfg.layers);
+    if (s->layers_done != model_depth(s->plan->model))
+        return error_set(err, ST_INTERNAL, "%d of %d layers were written", s->layers_done, model_depth(s->plan->model));
     if (!s->finishing) {
         if (!s->packed) { /* a repack removes files that it has taken over */
             RETURN_IF_ERROR(copy_floats(s, -1, err));

@@ -287,7 +287,7 @@ static Status walk_layer(Walker *k, int layer, const int64_t *first, const int64
     for (int32_t i = lt->first; i < lt->first + lt->count; i++)
         RETURN_IF_ERROR(gather_linear(k, lt, i));
     RETURN_IF_ERROR(gather_rest(k, layer, first, next));
-    if (k->plan->cache_layer && k->plan->cache_layer[layer])
+    if (k->plan->cache_layer && layer < k->plan->model->cfg.layers && k->plan->cache_layer[layer])
         RETURN_IF_ERROR(gather_cache(k, layer));
     if (k->n)
         qsort(k->e, k->n, sizeof *k->e, entry_cmp);
@@ -331,14 +331,14 @@ static Status walk_rest(Walker *k)
 static Status walk_layers(Walker *k, int64_t *first, int64_t *next, int64_t n)
 {
     const Model *m = k->plan->model;
-    for (int layer = -1; layer < m->cfg.layers; layer++)
+    for (int layer = -1; layer < model_depth(m); layer++)
         first[layer + 1] = -1;
     for (int64_t i = n - 1; i >= 0; i--) {
-        int at = layer_of(checkpoint_at(m->ckpt, i)->name, m->cfg.layers) + 1;
+        int at = layer_of(checkpoint_at(m->ckpt, i)->name, model_depth(m)) + 1;
         next[i] = first[at];
         first[at] = i;
     }
-    for (int layer = 0; layer < m->cfg.layers; layer++) {
+    for (int layer = 0; layer < model_depth(m); layer++) {
         RETURN_IF_ERROR(walk_layer(k, layer, first, next));
         if (!k->plan->peer)
             RETURN_IF_ERROR(walk_extras(k, layer, first, next));
@@ -351,7 +351,7 @@ static Status walk_all(Walker *k)
 {
     const Model *m = k->plan->model;
     int64_t n = checkpoint_count(m->ckpt);
-    int64_t *first = mem_array((size_t)m->cfg.layers + 1, sizeof *first);
+    int64_t *first = mem_array((size_t)model_depth(m) + 1, sizeof *first);
     int64_t *next = mem_array((size_t)n, sizeof *next);
     Status st = first && next ? walk_layers(k, first, next, n) : error_nomem(k->err, "the list of modules");
     free(first);

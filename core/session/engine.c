@@ -295,6 +295,18 @@ static Status ensure_lab(Engine *e, const Job *j, Error *err)
     return effectlab_new(&e->lab, e->s->model, &o, err);
 }
 
+/* Linears of multi-token prediction are not on the way to the logits. */
+static void tell_float_mtp(Engine *e, const Job *j)
+{
+    const Model *m = e->s->model;
+    int n = 0;
+    for (int64_t i = 0; i < m->nlinears; i++)
+        n += m->linears[i].layer >= m->cfg.layers && j->level[i] > 0;
+    if (n)
+        log_line(e, 0, "the measurement", "%d quantized linear%s of the multi-token prediction layer run in float: no "
+                 "logit depends on them", n);
+}
+
 Status engine_measure(Session *s, Job *j, Error *err)
 {
     Engine *e = s->engine;
@@ -311,6 +323,7 @@ Status engine_measure(Session *s, Job *j, Error *err)
     need += quantjob_bytes(s->model, &levels, pool_threads(e->pool));
     RETURN_IF_ERROR(new_runner(e, j, states_cap(e, j) + reference_bytes(e), need, err));
     RETURN_IF_ERROR(ensure_lab(e, j, err));
+    tell_float_mtp(e, j);
     tell(e, "measuring", 0, s->model->cfg.layers);
     Effect effect = {0};
     int64_t t0 = clock_ns();
@@ -338,14 +351,14 @@ static void quantize_layer(void *ctx, int layer, int64_t linears, uint64_t bytes
     (void)linears;
     snprintf(phase, sizeof phase, "layer %d, %.1f MB in, %.1f out", layer, (double)bytes_in * 1e-6,
              (double)bytes_out * 1e-6);
-    tell(e, phase, layer + 1, e->s->model->cfg.layers);
+    tell(e, phase, layer + 1, model_depth(e->s->model));
 }
 
 /* Reads back what each saver wrote. */
 static Status verify_written(Engine *e, QuantizeDone *d, Error *err)
 {
     QuantizeJob *q = &e->job->quantize;
-    int64_t layers = e->s->model->cfg.layers;
+    int64_t layers = model_depth(e->s->model);
     for (int i = 0; i < q->nsavers; i++) {
         if (!saver_find(q->saver[i]->type))
             continue; /* debug_info */
@@ -406,7 +419,7 @@ Status engine_quantize(Session *s, Job *j, Error *err)
                          .layer_ctx = e};
     uint64_t need = quantrun_estimate(&o, s->model, pool_threads(e->pool));
     RETURN_IF_ERROR(new_runner(e, j, QUANTIZE_BESIDE, need, err));
-    tell(e, "quantizing", 0, s->model->cfg.layers);
+    tell(e, "quantizing", 0, model_depth(s->model));
     int64_t t0 = clock_ns();
     QuantRunResult run = {0};
     RETURN_IF_ERROR(quantrun(e->runner, &o, &run, err));
@@ -417,6 +430,6 @@ Status engine_quantize(Session *s, Job *j, Error *err)
         quantize_warn(e, text);
     }
     RETURN_IF_ERROR(complete(e, &run, t0, err));
-    tell(e, "done", s->model->cfg.layers, s->model->cfg.layers);
+    tell(e, "done", model_depth(s->model), model_depth(s->model));
     return ST_OK;
 }

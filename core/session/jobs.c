@@ -307,7 +307,7 @@ Status session_analyze(Session *s, const char *const *metrics, const char *const
         return ST_OK;
     }
     j->run = ++s->next_run;
-    j->view.total = s->model->cfg.layers;
+    j->view.total = model_depth(s->model);
     identity_now(s, s->identity);
     snprintf(s->run_arith, sizeof s->run_arith, "%s", arith_name(s->opt.arith));
     durable_run(s, j);
@@ -335,7 +335,7 @@ Status session_resume_job(Session *s, Error *err)
         }
         memcpy(j->selected, s->resume_selected, (size_t)s->model->nlinears);
     }
-    j->view.total = s->model->cfg.layers;
+    j->view.total = model_depth(s->model);
     j->view.done = j->first_layer;
     snprintf(j->view.title, sizeof j->view.title, "analysis continued from layer %d", j->first_layer);
     identity_now(s, s->identity);

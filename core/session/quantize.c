@@ -274,7 +274,7 @@ Status session_quantize(Session *s, const QuantizeOptions *o, Error *err)
     int caches;
     RETURN_IF_ERROR(prepare(s, o, &j, &caches, err));
     j->version = s->version;
-    j->view.total = s->model->cfg.layers;
+    j->view.total = model_depth(s->model);
     snprintf(j->view.title, sizeof j->view.title, "quantize: %s", path_base(o->save_path));
     return job_enqueue(s, j, err);
 }

@@ -271,7 +271,7 @@ static void settle_resume(Session *s)
 {
     if (s->resume_run < 0)
         return;
-    if (s->resume_layer <= 0 || s->resume_layer >= s->model->cfg.layers) {
+    if (s->resume_layer <= 0 || s->resume_layer >= model_depth(s->model)) {
         s->resume_run = -1;
         return;
     }
@@ -290,7 +290,7 @@ static void settle_resume(Session *s)
         return;
     }
     session_log(s, 0, "a stopped analysis can go on from layer %d of %d: resume it with r on the Jobs screen or resume",
-                s->resume_layer, s->model->cfg.layers);
+                s->resume_layer, model_depth(s->model));
 }
 
 /* Shows the unfinished pass among the jobs. */
@@ -304,7 +304,7 @@ static Status show_stopped(Session *s, Error *err)
         return error_nomem(err, "the job list");
     }
     j->view = (JobView){.id = ++s->next_job, .kind = JOB_ANALYZE, .state = JOB_STOPPED, .done = s->resume_layer,
-                        .total = s->model->cfg.layers, .eta = -1, .status = ST_CANCELLED};
+                        .total = model_depth(s->model), .eta = -1, .status = ST_CANCELLED};
     snprintf(j->view.title, sizeof j->view.title, "analysis of an earlier session");
     s->jobs[s->njobs++] = j;
     return ST_OK;

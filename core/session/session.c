@@ -602,7 +602,8 @@ double local_sum(const Session *s, const int16_t *level)
 {
     double sum = 0;
     for (int64_t i = 0; i < s->model->nlinears; i++)
-        sum += level_error(s, i, level[i]);
+        if (s->model->linears[i].layer < s->model->cfg.layers) /* no other layer leads to the logits */
+            sum += level_error(s, i, level[i]);
     return sum;
 }
 
