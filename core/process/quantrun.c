@@ -24,7 +24,7 @@ Status cache_step(const Recipe *r, const Model *m, int layer, const RecipeCache 
     name = name ? name : own;
     *out = NULL;
     name[0] = '\0';
-    if (layer >= m->cfg.layers) /* the peer's cache steps see the decoder's own layers */
+    if (layer >= m->cfg.layers) /* no scales for what the decoder does not run */
         return ST_OK;
     attention_name(m, layer, name, 256);
     return name[0] ? cache_of(r, name, out, err) : ST_OK;
