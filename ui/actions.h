@@ -11,7 +11,7 @@ KeyAction act_move, act_screen, act_run, act_measure, act_exclude, act_exclude_t
     act_resume;
 /* In the files of their screens. */
 KeyAction rank_fold, rank_fold_flip, rank_fold_set, rank_fold_all, whatif_toggle, whatif_list, jobs_log, export_write,
-    export_flip;
+    export_flip, export_quantize;
 
 const char *refuse_no_model(Ui *ui);
 const char *refuse_no_linear(Ui *ui);

@@ -111,7 +111,7 @@ static void draw_checks(Ui *ui, const Preview *p, Rect r)
     }
     y++;
     Rect text = {r.y, r.x + 1, r.h, r.w - 2};
-    draw_wrapped(ui, text, &y, SL_DIM, "w writes it: asks for the file. d: differences or the whole document.");
+    draw_wrapped(ui, text, &y, SL_DIM, "w writes it to a file, W the quantized model. d: differences or all of it.");
 }
 
 static void draw(Ui *ui, void *state)
@@ -194,6 +194,14 @@ unsigned export_write(Ui *ui, const KeyRow *row, int key)
     if (session_is_read_only(ui_session(ui)))
         return ui_refuse(ui, "this session is read-only");
     return input_open(ui, INPUT_EXPORT, "");
+}
+
+unsigned export_quantize(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    if (session_is_read_only(ui_session(ui)))
+        return ui_refuse(ui, "this session is read-only");
+    return input_open(ui, INPUT_COMMAND, "quantize --save ");
 }
 
 unsigned export_flip(Ui *ui, const KeyRow *row, int key)

@@ -173,7 +173,7 @@ static void check_figures(Session *s, const Fold *f)
 /* The whole table as it is now. */
 static void check_rows(Session *s)
 {
-    int64_t n, norder, at = 0, members[MOST], seen = 0, before[MOST];
+    int64_t n, norder, at = 0, members[MOST], seen = 0, before[MOST] = {0};
     const TableRow *rows = session_rows(s, &n, true);
     const int64_t *order = session_order(s, &norder, false);
     Place last = {-1, 0};

@@ -284,6 +284,21 @@ static void test_mouse(void **state)
     world_close(&w);
 }
 
+/* From the recipe on the Export screen to the quantized model: only the folder is left to type. */
+static void test_export_leads_to_weights(void **state)
+{
+    (void)state;
+    World w;
+    world_open(&w, 80, 24, "ascii", true, false);
+    world_keys(&w, "5 W");
+    char *screen = world_screen(&w);
+    assert_non_null(strstr(screen, ":quantize --save"));
+    free(screen);
+    world_keys(&w, "Esc");
+    assert_false(session_busy(w.app.session));
+    world_close(&w);
+}
+
 static void assert_newest(Session *s, const char *command)
 {
     assert_string_equal(session_command(s, session_commands(s) - 1), command);
@@ -496,6 +511,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_paste_tags),
         cmocka_unit_test(test_fold_takes_every_action),
         cmocka_unit_test(test_folds_open_and_close),
+        cmocka_unit_test(test_export_leads_to_weights),
         cmocka_unit_test(test_job_fills_table),
         cmocka_unit_test(test_script_on_screen),
         cmocka_unit_test(test_mouse),
