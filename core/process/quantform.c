@@ -1,6 +1,7 @@
 #include "process/quantform.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,28 +61,65 @@ static const Linear *linear_of(const LayerForms *l, int64_t i)
     return &l->model->linears[l->first + i];
 }
 
-/* A NaN or Inf would spoil its row without a word, and everything behind it. */
-static Status check_finite(const Linear *lin, const float *w, Error *err)
+enum { FINITE_ROWS = 64 };
+
+typedef struct FiniteCheck {
+    const Linear *lin;
+    const float *w;
+    atomic_llong bad; /* first block of rows that holds NaN or Inf */
+} FiniteCheck;
+
+static void finite_task(void *ctx, int64_t i, int worker)
 {
-    for (int64_t r = 0; r < lin->out; r++) {
-        const float *row = w + r * lin->in;
-        uint32_t most = 0; /* of the magnitudes' bits: the compiler makes vectors of it */
-        for (int64_t c = 0; c < lin->in; c++) {
-            uint32_t bits;
-            memcpy(&bits, &row[c], sizeof bits);
-            bits &= 0x7fffffffu;
-            most = bits > most ? bits : most;
-        }
-        if (most < 0x7f800000u)
-            continue;
-        int64_t c = 0;
-        while (isfinite(row[c]))
-            c++;
-        return error_set(err, ST_DATA, "its weight holds %s at [%lld,%lld]: 'slimscope check' looks through the whole "
-                         "model; fetch it again, or keep the layer in float", isnan(row[c]) ? "NaN" : "Inf",
-                         (long long)r, (long long)c);
+    (void)worker;
+    FiniteCheck *f = ctx;
+    int64_t row = i * FINITE_ROWS, rows = f->lin->out - row < FINITE_ROWS ? f->lin->out - row : FINITE_ROWS;
+    float mn, mx;
+    intquant_range(f->w + row * f->lin->in, rows * f->lin->in, &mn, &mx);
+    long long before = atomic_load(&f->bad);
+    while (!(isfinite(mn) && isfinite(mx)) && i < before && !atomic_compare_exchange_weak(&f->bad, &before, i))
+        ;
+}
+
+/* A NaN or Inf would spoil its row without a word, and everything behind it. */
+static Status check_finite(const Linear *lin, const float *w, Pool *pool, Error *err)
+{
+    int64_t blocks = (lin->out + FINITE_ROWS - 1) / FINITE_ROWS;
+    FiniteCheck f = {.lin = lin, .w = w, .bad = blocks};
+    if (pool)
+        pool_run(pool, blocks, finite_task, &f, NULL);
+    else
+        for (int64_t i = 0; i < blocks; i++)
+            finite_task(&f, i, 0);
+    if (f.bad == blocks)
+        return ST_OK;
+    int64_t at = f.bad * FINITE_ROWS * lin->in;
+    while (isfinite(w[at]))
+        at++;
+    return error_set(err, ST_DATA, "its weight holds %s at [%lld,%lld]: 'slimscope check' looks through the whole "
+                     "model; fetch it again, or keep the layer in float", isnan(w[at]) ? "NaN" : "Inf",
+                     (long long)(at / lin->in), (long long)(at % lin->in));
+}
+
+/* A buffer for a weight as floats, kept from one linear to the next: fresh memory costs more than filling it. */
+static float *weight_buffer(LayerForms *l, const Linear *lin, Error *err)
+{
+    size_t n = (size_t)(lin->out * lin->in);
+    if (n > l->weight_cap) {
+        free(l->weight);
+        l->weight = mem_aligned(n, sizeof *l->weight);
+        l->weight_cap = l->weight ? n : 0;
+        if (!l->weight)
+            error_nomem(err, lin->name);
     }
-    return ST_OK;
+    return l->weight;
+}
+
+static void drop_weight(LayerForms *l)
+{
+    free(l->weight);
+    l->weight = NULL;
+    l->weight_cap = 0;
 }
 
 static Status quantize_weight(LayerForms *l, FormLinear *f, const float *hessian, int64_t rows, Error *err)
@@ -90,10 +128,10 @@ static Status quantize_weight(LayerForms *l, FormLinear *f, const float *hessian
     const FormState *s = f->s;
     if (f->have)
         return ST_OK;
-    float *w = mem_aligned((size_t)(lin->out * lin->in), sizeof *w);
-    Status st = w ? l->opt->read(l->opt->ctx, l->first + f->index, w, err) : error_nomem(err, lin->name);
+    float *w = weight_buffer(l, lin, err);
+    Status st = w ? l->opt->read(l->opt->ctx, l->first + f->index, w, err) : ST_NOMEM;
     if (st == ST_OK)
-        st = check_finite(lin, w, err);
+        st = check_finite(lin, w, l->opt->pool, err);
     if (st == ST_OK)
         st = qweight_init(&f->q, &s->config->weight, lin->out, lin->in, err);
     if (st == ST_OK) {
@@ -105,7 +143,6 @@ static Status quantize_weight(LayerForms *l, FormLinear *f, const float *hessian
         if (!f->have)
             qweight_fini(&f->q);
     }
-    free(w);
     if (st == ST_DATA)
         error_prefix(err, "'%s': ", lin->name);
     return st;
@@ -182,6 +219,7 @@ static Status quantize_by_hessian(FormState *s, const float *x, const Stream *sh
         if (l->lin[i].s == s)
             st = quantize_weight(l, &l->lin[i], h, rows, err);
     free(h);
+    drop_weight(l); /* a pass goes on */
     return st;
 }
 
@@ -363,6 +401,7 @@ Status layer_forms_stage(LayerForms *l, int level, FormStage stage, const FormTy
             RETURN_IF_ERROR(quantize_weight(l, f, NULL, 0, err));
         set_form(l, f);
     }
+    drop_weight(l); /* a pass comes */
     return ST_OK;
 }
 
@@ -375,6 +414,7 @@ void layer_forms_fini(LayerForms *l)
     for (int64_t i = 0; l->lin && i < l->n; i++)
         if (l->lin[i].have)
             qweight_fini(&l->lin[i].q);
+    drop_weight(l);
     free(l->states);
     free(l->lin);
     free(l->forms);

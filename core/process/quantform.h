@@ -46,6 +46,8 @@ typedef struct LayerForms {
     LinearForm *forms;        /* [n] */
     const LinearForm **table; /* [n] for a Variant, NULL entries are float */
     bool any;                 /* at least one entry of the table is not NULL */
+    float *weight;            /* [weight_cap] the linear that is being quantized, between passes */
+    size_t weight_cap;
 } LayerForms;
 
 /* All in stage FORM_FLOAT. o and m must outlive them. */
