@@ -132,7 +132,10 @@ static Status documents(SaveOut *s, Error *err)
     return edit_config(s, err);
 }
 
+static Status check(const SavePlan *plan, Error *err);
+
 static const SaveFormat format = {
+    .check = check,
     .type = "ascendv1_saver",
     .cache_label = "C8",
     .parts = parts,
@@ -155,8 +158,6 @@ static Status files(const SavePlan *plan, SaveFile **out, int *n, Error *err)
 
 static Status open_saver(void **self, const SavePlan *plan, bool resume, int *first_layer, Error *err)
 {
-    *self = NULL;
-    RETURN_IF_ERROR(check(plan, err));
     return saveout_open(self, &format, plan, resume, first_layer, err);
 }
 

@@ -216,7 +216,10 @@ static Status documents(SaveOut *s, Error *err)
     return st;
 }
 
+static Status check(const SavePlan *plan, Error *err);
+
 static const SaveFormat format = {
+    .check = check,
     .type = "compressed_tensors",
     .parts = parts,
     .file_name = file_name,
@@ -246,8 +249,6 @@ static Status files(const SavePlan *plan, SaveFile **out, int *n, Error *err)
 
 static Status open_saver(void **self, const SavePlan *plan, bool resume, int *first_layer, Error *err)
 {
-    *self = NULL;
-    RETURN_IF_ERROR(check(plan, err));
     return saveout_open(self, &format, plan, resume, first_layer, err);
 }
 

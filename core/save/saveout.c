@@ -260,6 +260,9 @@ Status saveout_open(void **self, const SaveFormat *f, const SavePlan *plan, bool
     *self = NULL;
     if (first_layer)
         *first_layer = 0;
+    SavePlan quiet = *plan; /* what there is to warn of was told by the check before the run */
+    quiet.warn = NULL;
+    RETURN_IF_ERROR(f->check(&quiet, err));
     SaveOut *s = calloc(1, sizeof *s);
     if (!s)
         return error_nomem(err, "a saver");

@@ -14,6 +14,7 @@ typedef struct SaveOut SaveOut;
 
 typedef struct SaveFormat {
     const char *type;
+    Status (*check)(const SavePlan *plan, Error *err); /* the Saver's */
     const char *cache_label; /* NULL: no C8 */
     /* Tensors of quantized linear i in write order; 0: the format can't express its scheme. no_zero: its activation
      * offset turned out to be 0. */
