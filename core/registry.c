@@ -3,7 +3,7 @@
 
 #include "metric/rows.h"
 #include "model/arch.h"
-#include "process/quantizer.h"
+#include "quant/quantizer.h"
 #include "save/rows.h"
 
 const Arch *const arch_table[] = {

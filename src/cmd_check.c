@@ -9,7 +9,7 @@
 #include "io/json.h"
 #include "model/config.h"
 #include "model/storage.h"
-#include "process/quantizer.h"
+#include "quant/quantizer.h"
 #include "recipe/recipe.h"
 #include "src/commands.h"
 #include "src/internal.h"

@@ -12,26 +12,6 @@
  * data_offsets count from the end of the header. */
 enum { HEADER_MAX = 100000000, LENGTH_BYTES = 8, NAME_SHOWN = 300 };
 
-static const struct {
-    const char *name;
-    int size;
-} dtypes[DT_COUNT] = {
-    [DT_F64] = {"F64", 8},        [DT_F32] = {"F32", 4},        [DT_F16] = {"F16", 2},        [DT_BF16] = {"BF16", 2},
-    [DT_F8_E4M3] = {"F8_E4M3", 1}, [DT_F8_E5M2] = {"F8_E5M2", 1}, [DT_F8_E8M0] = {"F8_E8M0", 1}, [DT_I64] = {"I64", 8},
-    [DT_I32] = {"I32", 4},        [DT_I16] = {"I16", 2},        [DT_I8] = {"I8", 1},          [DT_U64] = {"U64", 8},
-    [DT_U32] = {"U32", 4},        [DT_U16] = {"U16", 2},        [DT_U8] = {"U8", 1},          [DT_BOOL] = {"BOOL", 1},
-};
-
-int dtype_size(DType t)
-{
-    return dtypes[t].size;
-}
-
-const char *dtype_name(DType t)
-{
-    return dtypes[t].name;
-}
-
 typedef struct HeaderCtx {
     const char *path;
     uint64_t data_size; /* bytes behind the header */
@@ -81,7 +61,7 @@ static Status read_dtype(const cJSON *obj, TensorInfo *t, const char *where, Err
     if (!cJSON_IsString(v))
         return error_set(err, ST_DATA, "%s: 'dtype' must be a string", where);
     for (int i = 0; i < DT_COUNT; i++)
-        if (strcmp(v->valuestring, dtypes[i].name) == 0) {
+        if (strcmp(v->valuestring, dtype_name((DType)i)) == 0) {
             t->dtype = (DType)i;
             return ST_OK;
         }

@@ -1,9 +1,10 @@
 #ifndef SLIM_MATH_LANES_H
 #define SLIM_MATH_LANES_H
 
+#include <stdint.h>
 #include <string.h>
 
-#include "io/safetensors.h"
+#include "base/dtype.h"
 
 /* The quantizers' loops are written once over vectors of eight and compiled twice on x86-64: for any processor, and for
  * those with AVX2, chosen at run time. Both do the same IEEE operations in the same order, so results do not depend on

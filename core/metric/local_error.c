@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "metric/rows.h"
-#include "process/quantizer.h"
+#include "quant/quantizer.h"
 #include "qir/mx.h"
 
 /* ---- weights ---- */

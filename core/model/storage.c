@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/str.h"
+#include "base/num.h"
 #include "math/convert.h"
 
 enum { NAME_MAX_BYTES = 200, BLOCK_DEFAULT = 128, BLOCK_MAX_VALUES = 1 << 20, MX_GROUP = 32 };
@@ -187,11 +188,6 @@ static Status missing(const Open *o, const char *base, const char *end, const Te
 static bool scale_dtype_fits(const Storage *s, DType t)
 {
     return s->scale_dtype == DT_COUNT ? t == DT_F32 || t == DT_F16 || t == DT_BF16 : t == s->scale_dtype;
-}
-
-static int64_t div_up(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
 }
 
 /* Codes' shape: [matrices][rows][elements], MXFP4's with the elements in groups. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/num.h"
 #include "math/convert.h"
 
 static bool float_dtype(DType t)
@@ -19,11 +20,6 @@ DType weight_dtype(const Linear *l)
 bool weight_readable(const Linear *l)
 {
     return l->store || float_dtype(l->weight->dtype);
-}
-
-static int64_t div_up(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
 }
 
 static int64_t scale_cols(const WeightStore *s)

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "process/quantform.h"
+#include "quant/quantform.h"
 
 struct QuantJob {
     const Model *model;

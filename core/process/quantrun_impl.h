@@ -2,7 +2,7 @@
 #define SLIM_PROCESS_QUANTRUN_IMPL_H
 
 #include "process/cachewatch.h"
-#include "process/quantform.h"
+#include "quant/quantform.h"
 #include "process/quantrun.h"
 
 /* Inside quantrun*.c. */

@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "io/safetensors.h"
+#include "base/dtype.h"
 
 /* Integer quantization, specs/quantization.md 3. T = storage dtype of the arithmetic: DT_F32, DT_BF16 or DT_F16; every
  * operation rounds to T. All values are float32 holding T-representable numbers. bits: 8 or 4. */

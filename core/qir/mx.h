@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "io/safetensors.h"
+#include "base/dtype.h"
 #include "qir/scheme.h"
 
 /* Block float formats of specs/quantization.md 7.4 (mxfp8, mxfp4) and the e4m3 element (7.1). T: dtype of the

@@ -1,7 +1,7 @@
 #ifndef SLIM_QIR_ROUND_H
 #define SLIM_QIR_ROUND_H
 
-#include "io/safetensors.h"
+#include "base/dtype.h"
 #include "math/convert.h"
 
 /* The float nearest to x that T holds, ties to even (specs/quantization.md 0); T: DT_F32, DT_BF16 or DT_F16. */

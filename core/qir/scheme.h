@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
-#include "io/safetensors.h"
+#include "base/dtype.h"
 
 typedef enum QType { QT_FLOAT, QT_INT8, QT_INT4, QT_MXFP8, QT_MXFP4, QT_FP8_E4M3, QT_PLACEHOLDER, QT_COUNT } QType;
 typedef enum QScope {

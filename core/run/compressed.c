@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/num.h"
 #include "run/compressor.h"
 
 /* Attention over a window of keys and over compressed ones (specs/models.md 2.5, DeepSeek-V4). All heads look at the
@@ -35,16 +36,6 @@ typedef struct CompressedRun {
     int64_t *start;      /* [samples + 1] rows of the groups of heads */
 } CompressedRun;
 
-static int64_t min64(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t max64(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
 /* ---- sizes ---- */
 
 /* Floats of a row that only layers of this kind have. */
@@ -63,18 +54,18 @@ int64_t compressed_row_floats(const ModelConfig *m)
 {
     const CompressConfig *c = &m->compress;
     return c->q_rank + (int64_t)m->heads * m->head_dim + m->head_dim + c->groups * c->group_rank +
-           max64(kind_floats(m, COMPRESS_SPARSE), kind_floats(m, COMPRESS_HEAVY));
+           max_i64(kind_floats(m, COMPRESS_SPARSE), kind_floats(m, COMPRESS_HEAVY));
 }
 
 /* Compressed keys of a text of `longest` tokens, at most. */
 static int64_t most_entries(const CompressConfig *c, int64_t longest)
 {
-    return longest / min64(c->rate[COMPRESS_SPARSE], c->rate[COMPRESS_HEAVY]);
+    return longest / min_i64(c->rate[COMPRESS_SPARSE], c->rate[COMPRESS_HEAVY]);
 }
 
 int64_t compressed_keys(const ModelConfig *m, int64_t longest)
 {
-    return min64(longest, m->window[0] - 1 + QUERY_ROWS) + most_entries(&m->compress, longest);
+    return min_i64(longest, m->window[0] - 1 + QUERY_ROWS) + most_entries(&m->compress, longest);
 }
 
 size_t compressed_scores_floats(const ModelConfig *m, int64_t longest)
@@ -188,7 +179,7 @@ static void latent_task(void *ctx, int64_t index, int worker)
     const CompressedRun *r = ctx;
     const LayerRun *lr = r->lr;
     const Ops *o = &lr->r->ops;
-    int64_t t = index * ROW_TILE, end = min64(t + ROW_TILE, lr->rows), d = r->m->head_dim, rank = r->c->q_rank;
+    int64_t t = index * ROW_TILE, end = min_i64(t + ROW_TILE, lr->rows), d = r->m->head_dim, rank = r->c->q_rank;
     RowAt at = {.sample = -1};
     for (; t < end; t++) {
         at = row_at(r, t, at.sample);
@@ -212,7 +203,7 @@ static void queries_task(void *ctx, int64_t index, int worker)
     (void)worker;
     const CompressedRun *r = ctx;
     const LayerRun *lr = r->lr;
-    int64_t t = index * ROW_TILE, end = min64(t + ROW_TILE, lr->rows), d = r->m->head_dim, di = r->c->index_dim;
+    int64_t t = index * ROW_TILE, end = min_i64(t + ROW_TILE, lr->rows), d = r->m->head_dim, di = r->c->index_dim;
     RowAt at = {.sample = -1};
     for (; t < end; t++) {
         at = row_at(r, t, at.sample);
@@ -256,7 +247,7 @@ static void entries_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     const CompressedRun *r = ctx;
-    int64_t t = index * ROW_TILE, end = min64(t + ROW_TILE, r->lr->rows);
+    int64_t t = index * ROW_TILE, end = min_i64(t + ROW_TILE, r->lr->rows);
     RowAt at = {.sample = -1};
     for (; t < end && !cancel_level(r->lr->r->opt.cancel); t++) {
         at = row_at(r, t, at.sample);
@@ -333,7 +324,7 @@ static void softmax_sink(const Ops *o, float *x, int64_t n, float sink)
 /* Shares of one row's keys from their scores, 0 where it does not look. */
 static void shares(const CompressedRun *r, const Block *b, int64_t t, float *row, float sink)
 {
-    int64_t first = max64(t - r->m->window[r->lr->layer] + 1 - b->lo, 0), last = t + 1 - b->lo, k = 0;
+    int64_t first = max_i64(t - r->m->window[r->lr->layer] + 1 - b->lo, 0), last = t + 1 - b->lo, k = 0;
     int64_t all = b->window + b->entries, seen = b->window + visible(r, t);
     const float *chosen = b->chosen ? b->chosen + (t - b->t0) * b->entries - b->window : NULL;
     for (int64_t s = first; s < seen; s++) /* together, so that nothing hidden is in the sum */
@@ -372,8 +363,8 @@ static void attention_task(void *ctx, int64_t index, int worker)
     }
     const int64_t *start = lr->in->start + lr->s0 + lo;
     int64_t d = r->m->head_dim, heads = r->m->heads, t0 = (index - r->first_task[lo]) * QUERY_ROWS;
-    Block b = {.base = start[0] - lr->row0, .t0 = t0, .t1 = min64(t0 + QUERY_ROWS, start[1] - start[0]),
-               .lo = max64(t0 - r->m->window[lr->layer] + 1, 0), .keys = wk->scores};
+    Block b = {.base = start[0] - lr->row0, .t0 = t0, .t1 = min_i64(t0 + QUERY_ROWS, start[1] - start[0]),
+               .lo = max_i64(t0 - r->m->window[lr->layer] + 1, 0), .keys = wk->scores};
     b.window = b.t1 - b.lo;
     b.entries = visible(r, b.t1 - 1);
     b.scores = b.keys + (b.window + b.entries) * d;

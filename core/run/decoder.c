@@ -4,13 +4,9 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/num.h"
 
 enum { ROW_TILE = 64 }; /* rows of one element-wise task */
-
-static int64_t max64(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
 
 /* ---- one pass ---- */
 
@@ -541,14 +537,14 @@ static RowNeed row_need(LayerRun *lr)
     LinearRun **start = l[L_QKVZ].lin ? delta : lr->r->m->arch->mla ? latent : qkv;
     int64_t first = stage_distinct_acts(start, start == latent ? 4 : start == delta ? 2 : fused ? 1 : 3);
     int64_t gu_acts = !lr->dense ? 0 : stage_distinct_acts(gu, fused ? 1 : 2);
-    n.act = max64(first, gu_acts) * c->hidden;
+    n.act = max_i64(first, gu_acts) * c->hidden;
     if (l[L_INDEX_Q].lin)
-        n.act = max64(n.act, stage_distinct_acts(queries, 2) * l[L_Q].lin->in);
+        n.act = max_i64(n.act, stage_distinct_acts(queries, 2) * l[L_Q].lin->in);
     if (c->compress.kind)
-        n.act = max64(n.act, compressed_first_acts(lr));
+        n.act = max_i64(n.act, compressed_first_acts(lr));
     for (int i = 0; i < LINEAR_ROLES; i++) /* those that run alone */
         if (l[i].form && l[i].form->act && (lr->dense || i != L_DOWN) && i != L_ROUTER && i != L_SHARED_GATE)
-            n.act = max64(n.act, l[i].lin->in * max64(l[i].lin->groups, 1));
+            n.act = max_i64(n.act, l[i].lin->in * max_i64(l[i].lin->groups, 1));
     if (!lr->dense) {
         if (layer_tap_mask(lr, TAP_ATTN, -1) | layer_tap_mask(lr, TAP_LINEAR_OUT, l[L_O].index))
             n.tap = c->hidden;
@@ -590,7 +586,7 @@ static Status chunk_rows(LayerRun *lr, int64_t row_floats, uint64_t worker_bytes
     lr->fixed += 2 * (r->piece < lr->piece_max ? r->piece : lr->piece_max);
     lr->fixed += layer_beside_bytes(r->m, lr->blocks.longest_sample);
     int64_t unit = whole ? lr->in->rows : blocks_largest_unit(&lr->blocks);
-    *rows = whole ? lr->in->rows : max64(CHUNK_ROWS, unit);
+    *rows = whole ? lr->in->rows : max_i64(CHUNK_ROWS, unit);
     uint64_t limit = r->opt.mem_limit;
     if (!limit)
         return ST_OK;
@@ -653,7 +649,7 @@ static Status run_layer(LayerRun *lr, bool whole, Error *err)
     int64_t rows, most = 0;
     RETURN_IF_ERROR(chunk_rows(lr, row_need_floats(&need), worker_need_bytes(&wn), whole, &rows, err));
     for (int64_t b = 0; b < lr->blocks.n; b = blocks_end(&lr->blocks, b, rows))
-        most = max64(most, lr->blocks.start[blocks_end(&lr->blocks, b, rows)] - lr->blocks.start[b]);
+        most = max_i64(most, lr->blocks.start[blocks_end(&lr->blocks, b, rows)] - lr->blocks.start[b]);
     RETURN_IF_ERROR(workers_reserve(r, &wn, err));
     size_t floats = (size_t)(most * row_need_floats(&need));
     RETURN_IF_ERROR(scratch_reserve(r, floats, err));

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/num.h"
 
 /* Linear attention by the gated delta rule (specs/models.md 2.5, Qwen3-Next). A short causal convolution makes q, k and
  * v; every value head then carries a state [key_dim][value_dim] from token to token. The state's columns do not know of
@@ -38,11 +39,6 @@ size_t delta_state_floats(const DeltaConfig *d)
     return (size_t)d->key_dim * DELTA_COLS;
 }
 
-static int64_t min64(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 static Status run_tiles(DeltaRun *r, PoolTask *fn, Error *err)
 {
     Batch b = {.n = 0};
@@ -62,7 +58,7 @@ static void convolve(const DeltaRun *r, const float *u, int64_t ld, int64_t seen
     int64_t first = kernel - 1 > seen ? kernel - 1 - seen : 0; /* taps before the sample meet zeros */
     float part[STEP];
     for (int64_t c = 0; c < n; c += STEP) {
-        int64_t m = min64(STEP, n - c);
+        int64_t m = min_i64(STEP, n - c);
         for (int64_t j = first; j < kernel; j++) {
             float *to = j == first ? y + c : part;
             o->k->mul(u + (j - kernel + 1) * ld + c, r->conv + j * all + channel + c, to, m);
@@ -107,7 +103,7 @@ static void inputs_task(void *ctx, int64_t index, int worker)
     const DeltaRun *r = ctx;
     const LayerRun *lr = r->lr;
     const DeltaConfig *d = r->d;
-    int64_t t = index * DELTA_TILE, end = min64(t + DELTA_TILE, lr->rows), dk = d->key_dim;
+    int64_t t = index * DELTA_TILE, end = min_i64(t + DELTA_TILE, lr->rows), dk = d->key_dim;
     int64_t group = (int64_t)(d->value_heads / d->key_heads) * d->value_dim, ld = 2 * (r->keys + r->values);
     float scale = (float)(1.0 / sqrt((double)dk));
     int s = layer_sample_of_row(lr, t);
@@ -138,7 +134,7 @@ static void recur_task(void *ctx, int64_t index, int worker)
     int64_t block = index % r->blocks, head = index / r->blocks % d->value_heads;
     const int64_t *start = lr->in->start + lr->s0 + index / r->blocks / d->value_heads;
     int64_t group = d->value_heads / d->key_heads, dk = d->key_dim, key = head / group;
-    int64_t first = block * DELTA_COLS, n = min64(DELTA_COLS, d->value_dim - first);
+    int64_t first = block * DELTA_COLS, n = min_i64(DELTA_COLS, d->value_dim - first);
     float *state = lr->r->worker[worker].scores, v[DELTA_COLS] = {0}, o[DELTA_COLS];
     memset(state, 0, delta_state_floats(d) * sizeof *state);
     for (int64_t t = start[0] - lr->row0; t < start[1] - lr->row0; t++) {
@@ -161,7 +157,7 @@ static void outputs_task(void *ctx, int64_t index, int worker)
     const LayerRun *lr = r->lr;
     const DeltaConfig *d = r->d;
     const Ops *o = &lr->r->ops;
-    int64_t t = index * DELTA_TILE, end = min64(t + DELTA_TILE, lr->rows), dv = d->value_dim;
+    int64_t t = index * DELTA_TILE, end = min_i64(t + DELTA_TILE, lr->rows), dv = d->value_dim;
     int64_t group = d->value_heads / d->key_heads, part = 2 * d->key_dim + 2 * group * dv;
     for (; t < end; t++)
         for (int64_t h = 0; h < d->value_heads; h++) {

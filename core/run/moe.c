@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/num.h"
 #include "run/router.h"
 
 /* The feed-forward block of a layer with experts (specs/models.md 2.3, MoE). It sees all rows of the layer at once:
@@ -413,20 +414,15 @@ static Status run_shared(MoeRun *m, Error *err)
 
 /* ---- the block ---- */
 
-static int64_t max64(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
 uint64_t moe_bytes(const Model *m, int64_t rows, int64_t most, int threads, bool act)
 {
     const ModelConfig *c = &m->cfg;
     const MoeConfig *e = &c->moe;
     if (!e->experts)
         return 0;
-    int64_t out = max64(most, e->shared_inter ? rows : 0) * c->hidden;
-    int64_t values = most * c->hidden + out + 2 * max64(most * e->inter, rows * e->shared_inter);
-    int64_t acts = act ? 3 * rows * max64(c->hidden, max64(e->inter, e->shared_inter)) : 0;
+    int64_t out = max_i64(most, e->shared_inter ? rows : 0) * c->hidden;
+    int64_t values = most * c->hidden + out + 2 * max_i64(most * e->inter, rows * e->shared_inter);
+    int64_t acts = act ? 3 * rows * max_i64(c->hidden, max_i64(e->inter, e->shared_inter)) : 0;
     int64_t choices = router_choices(e), mix = c->hyper.copies ? hyper_mix_floats(c) : 0;
     int64_t row = 2 * c->hidden + choices + 2 * e->top_k + mix;
     uint64_t floats = (uint64_t)(rows * row + values + acts);
@@ -474,7 +470,7 @@ static Status moe_buffers(MoeRun *m, Error *err)
     m->entry = mem_array(chosen, sizeof *m->entry);
     m->start = mem_array((size_t)lr->in->samples + 1, sizeof *m->start);
     if (has_act(lr, lr->t->first, lr->t->count)) {
-        int64_t width = max64(c->hidden, max64(e->inter, e->shared_inter));
+        int64_t width = max_i64(c->hidden, max_i64(e->inter, e->shared_inter));
         m->act = mem_aligned(3 * rows * (size_t)width, sizeof *m->act);
         if (!m->act)
             return error_nomem(err, "the experts' inputs");
@@ -492,7 +488,7 @@ static Status expert_buffers(MoeRun *m, Error *err)
     const ModelConfig *c = &m->lr->r->m->cfg;
     const MoeConfig *e = &c->moe;
     bool shared = e->shared_inter > 0;
-    int64_t mid = max64(m->most * e->inter, shared ? m->rows * e->shared_inter : 0);
+    int64_t mid = max_i64(m->most * e->inter, shared ? m->rows * e->shared_inter : 0);
     int64_t out = shared ? m->rows : m->most;
     RETURN_IF_ERROR(check_limit(m, m->most, m->act != NULL, err));
     m->gather = mem_aligned((size_t)(m->most * c->hidden), sizeof *m->gather);

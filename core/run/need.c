@@ -2,12 +2,9 @@
 
 #include <string.h>
 
-/* What a layer needs: values of a row, buffers of a thread, small tensors. The planner asks, and the pass itself. */
+#include "base/num.h"
 
-static int64_t max64(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
+/* What a layer needs: values of a row, buffers of a thread, small tensors. The planner asks, and the pass itself. */
 
 int64_t row_need_floats(const RowNeed *n)
 {
@@ -18,27 +15,27 @@ RowNeed layer_row_need(const Model *m, bool act)
 {
     const ModelConfig *c = &m->cfg;
     int64_t q = (int64_t)c->heads * c->head_dim, kv = (int64_t)c->kv_heads * c->head_dim;
-    RowNeed n = {.x = c->hidden, .mid = max64(m->arch->mla ? mla_row_floats(c) : q + 2 * kv, c->inter)};
-    q = m->arch->mla ? max64((int64_t)c->heads * c->v_dim, max64(c->mla.q_rank, c->mla.kv_rank)) : q;
+    RowNeed n = {.x = c->hidden, .mid = max_i64(m->arch->mla ? mla_row_floats(c) : q + 2 * kv, c->inter)};
+    q = m->arch->mla ? max_i64((int64_t)c->heads * c->v_dim, max_i64(c->mla.q_rank, c->mla.kv_rank)) : q;
     if (m->arch->fused) /* what comes out of a fused linear is used in place, the result stands beside it */
-        n.mid = max64(2 * q + 2 * kv, 3 * c->inter);
+        n.mid = max_i64(2 * q + 2 * kv, 3 * c->inter);
     if (m->arch->out_gate) /* what q_proj gives stands beside q */
-        n.mid = max64(n.mid, 3 * q + 2 * kv);
+        n.mid = max_i64(n.mid, 3 * q + 2 * kv);
     if (c->delta.layer) {
-        n.mid = max64(n.mid, delta_row_floats(&c->delta));
-        q = max64(q, (int64_t)c->delta.value_heads * c->delta.value_dim);
+        n.mid = max_i64(n.mid, delta_row_floats(&c->delta));
+        q = max_i64(q, (int64_t)c->delta.value_heads * c->delta.value_dim);
     }
     if (c->compress.kind) {
         n.mid = compressed_row_floats(c);
-        q = max64(q, max64(2 * c->compress.q_rank, c->compress.groups * c->compress.group_rank));
-        q = max64(q, STAGE_MAX * c->hidden);
+        q = max_i64(q, max_i64(2 * c->compress.q_rank, c->compress.groups * c->compress.group_rank));
+        q = max_i64(q, STAGE_MAX * c->hidden);
     }
     if (c->hyper.copies)
         n.mix = hyper_mix_floats(c);
     if (m->arch->sandwich || c->hyper.copies)
         n.tap = c->hidden;
     if (act)
-        n.act = max64((c->index.heads ? 4 : 3) * c->hidden, max64(max64(q, 2 * c->mla.q_rank), c->inter));
+        n.act = max_i64((c->index.heads ? 4 : 3) * c->hidden, max_i64(max_i64(q, 2 * c->mla.q_rank), c->inter));
     return n;
 }
 
@@ -75,11 +72,11 @@ WorkerNeed layer_worker_need(const Model *m, bool model_mode, int64_t longest, i
         if (l->kind == LK_UP)
             w.panel[1] = n > w.panel[1] ? n : w.panel[1];
         int64_t panel = panel_rows(l->in) < l->out ? panel_rows(l->in) : l->out;
-        cols = max64(cols, panel);
+        cols = max_i64(cols, panel);
         w.blas = max_size(w.blas, blas_bytes(largest_block, panel, l->in));
     }
-    w.blas = max_size(w.blas, blas_bytes(ATTENTION_ROWS_MAX, max64(c->head_dim, c->v_dim), longest));
-    w.blas = max_size(w.blas, blas_bytes(ATTENTION_ROWS_MAX, longest, max64(c->head_dim, c->v_dim)));
+    w.blas = max_size(w.blas, blas_bytes(ATTENTION_ROWS_MAX, max_i64(c->head_dim, c->v_dim), longest));
+    w.blas = max_size(w.blas, blas_bytes(ATTENTION_ROWS_MAX, longest, max_i64(c->head_dim, c->v_dim)));
     w.blas = max_size(w.blas, blas_bytes(ATTENTION_ROWS_MAX, 512, c->hidden));
     w.tile = (size_t)(largest_block * cols);
     w.scores = (size_t)attention_scores_floats(longest) * (indexer_acts(c, longest) ? 2 : 1);
@@ -89,7 +86,7 @@ WorkerNeed layer_worker_need(const Model *m, bool model_mode, int64_t longest, i
         w.scores = compressed_scores_floats(c, longest);
     if (model_mode) {
         size_t a = gemm_exact_scratch(largest_block, cols);
-        size_t b = gemm_exact_scratch(ATTENTION_ROWS_MAX, max64(longest, max64(c->head_dim, c->v_dim)));
+        size_t b = gemm_exact_scratch(ATTENTION_ROWS_MAX, max_i64(longest, max_i64(c->head_dim, c->v_dim)));
         w.exact = a > b ? a : b;
         if (c->compress.kind) {
             a = gemm_exact_scratch(ATTENTION_ROWS_MAX, compressed_keys(c, longest));

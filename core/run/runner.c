@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/num.h"
 
 enum {
     PROGRESS_NS = 100 * 1000 * 1000,
@@ -23,11 +24,6 @@ const char *arith_name(ArithMode m)
 uint64_t feed_piece_max(uint64_t mem_limit)
 {
     return mem_limit && mem_limit / 16 < piece_bytes ? mem_limit / 16 : piece_bytes;
-}
-
-static uint64_t max_u64(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
 }
 
 /* The most bytes of weights one batch of a layer reads: linears that share an input. */

@@ -7,7 +7,7 @@
 
 #include "io/file.h"
 #include "process/cachelayers.h"
-#include "process/quantizer.h"
+#include "quant/quantizer.h"
 #include "save/debug_saver.h"
 
 void quantize_job_fini(QuantizeJob *q)

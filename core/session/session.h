@@ -8,7 +8,7 @@
 #include "base/str.h"
 #include "metric/metric.h"
 #include "model/model.h"
-#include "process/effect.h"
+#include "measure/effect.h"
 #include "process/quantrun.h"
 #include "recipe/pattern.h"
 #include "recipe/recipe.h"

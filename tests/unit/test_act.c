@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "process/quantform.h"
+#include "quant/quantform.h"
 #include "qir/round.h"
 #include "tests/lib/npz.h"
 

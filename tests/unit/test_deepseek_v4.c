@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "io/json.h"
-#include "process/effect.h"
+#include "measure/effect.h"
 #include "run/compressor.h"
 #include "run/hyper.h"
 #include "run/runner.h"

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "process/effect.h"
+#include "measure/effect.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/tempdir.h"
 

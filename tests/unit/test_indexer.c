@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "io/json.h"
-#include "process/effect.h"
+#include "measure/effect.h"
 #include "session/internal.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/tempdir.h"

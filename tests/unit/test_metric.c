@@ -14,7 +14,7 @@
 #include "io/json.h"
 #include "math/convert.h"
 #include "metric/metric.h"
-#include "process/quantizer.h"
+#include "quant/quantizer.h"
 #include "qir/mx.h"
 #include "text/calib.h"
 

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "process/quantform.h"
+#include "quant/quantform.h"
 #include "process/quantjob.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/npz.h"

@@ -12,7 +12,7 @@
 
 #include "io/safetensors.h"
 #include "math/convert.h"
-#include "process/quantizer.h"
+#include "quant/quantizer.h"
 #include "process/quantjob.h"
 #include "process/quantrun.h"
 #include "recipe/recipe.h"

@@ -12,8 +12,8 @@
 
 #include <cmocka.h>
 
-#include "process/spread.h"
-#include "process/statecache.h"
+#include "measure/spread.h"
+#include "measure/statecache.h"
 
 enum { BLOCK = 1000 };
 

@@ -11,7 +11,7 @@
 #include "metric/metric.h"
 #include "model/model.h"
 #include "model/weight.h"
-#include "process/quantizer.h"
+#include "quant/quantizer.h"
 #include "save/saver.h"
 
 static void said(const char *text, const char *row)

@@ -11,7 +11,7 @@
 
 #include "base/mem.h"
 #include "math/convert.h"
-#include "process/quantizer.h"
+#include "quant/quantizer.h"
 #include "qir/mx.h"
 #include "tests/lib/npz.h"
 

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "math/convert.h"
-#include "process/quantizer.h"
+#include "quant/quantizer.h"
 #include "qir/mx.h"
 
 /* Weight quantizers against plain references and properties, and with weights that nobody wants. */

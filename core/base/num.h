@@ -1,0 +1,28 @@
+#ifndef SLIM_BASE_NUM_H
+#define SLIM_BASE_NUM_H
+
+#include <stdint.h>
+
+/* The whole-number helpers that many files want. */
+static inline int64_t min_i64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline int64_t max_i64(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+static inline uint64_t max_u64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* a / b, rounded up; a >= 0, b > 0. */
+static inline int64_t div_up(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+#endif

@@ -1,0 +1,53 @@
+#ifndef SLIM_MEASURE_EFFECT_H
+#define SLIM_MEASURE_EFFECT_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "process/quantjob.h"
+#include "run/runner.h"
+#include "text/calib.h"
+
+/* Measured effect of an assignment: float against quantized (DECISIONS, "Prediction and measurement"; DESIGN 6 for KL
+ * without a logits file). Errors (_se) come from drawing whole texts with replacement; windows when there is one text
+ * only; NaN with one window. p99 and median are of single tokens. Layers run are the assignment's: the float
+ * reference's own pass is not among them. */
+typedef struct Effect {
+    int64_t tokens, predicted;               /* evaluation tokens, predicted ones */
+    int texts;
+    double kl_mean, kl_median, kl_p99, kl_max, kl_se; /* nats per predicted token; se: bootstrap over texts */
+    double top1, top1_se;                    /* agreement 0..1 */
+    double ppl_float, ppl_quant, ppl_float_se, ppl_quant_se;
+    double out_mse, out_mse_se;              /* calibration set: last decoder output before the final norm */
+    int first_layer_run, layers_run;         /* layers that ran again; the rest came from cache */
+    bool from_cache;                         /* the whole result did */
+    Unseen unseen;                           /* what stayed float for want of calibration tokens */
+    double seconds;
+} Effect;
+
+/* Holds the float reference and the boundary states; one per (model, calibration tokens, evaluation tokens,
+ * arithmetic). */
+typedef struct EffectLab EffectLab;
+typedef struct EffectOptions {
+    const TokenSet *calib, *eval;  /* borrowed, must outlive the lab */
+    uint64_t cache_bytes;          /* cap for boundary states and results in RAM */
+    const char *cache_dir;         /* spill below it when set (NULL: RAM only) */
+    uint64_t cache_dir_bytes;
+    uint64_t seed;                 /* bootstrap */
+    bool peer;
+} EffectOptions;
+Status effectlab_new(EffectLab **out, const Model *m, const EffectOptions *o, Error *err);
+void effectlab_free(EffectLab *lab);
+/* Runs (or finds) the effect of an assignment; the float reference first when it isn't there yet. `r` may differ from
+ * call to call, also in its arithmetic (each has its own reference). A level that can't run: ST_USAGE; values that are
+ * no numbers: ST_DATA. After an error or ST_CANCELLED the lab is as before, with the states of finished layers kept. */
+Status effectlab_measure(EffectLab *lab, Runner *r, const QConfig *levels, int nlevels, const int16_t *level,
+                         Effect *out, Error *err);
+/* Whether the result of this assignment is cached (then *out is filled), in the arithmetic of the last measurement.
+ * Cheap: for instant undo. Any thread, also while another measures. */
+bool effectlab_lookup(EffectLab *lab, const QConfig *levels, int nlevels, const int16_t *level, Effect *out);
+/* First layer that a measurement of this assignment would have to run (cfg.layers when the result is cached). */
+int effectlab_first_layer(EffectLab *lab, const QConfig *levels, int nlevels, const int16_t *level);
+
+#endif

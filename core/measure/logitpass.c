@@ -1,0 +1,224 @@
+#include "measure/logitpass.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "math/gemm.h"
+#include "math/kernels.h"
+
+/* Fast exponentials in fp32 mode; libm where results must not depend on the processor. */
+static const MathKernels *kernels_for(const Runner *r)
+{
+    return runner_arith(r) == ARITH_MODEL ? math_reference() : math_fast();
+}
+
+typedef struct Pass {
+    LogitRows *out;
+    const int32_t *next;
+    const MathKernels *k;
+    double *sum;  /* [rows] of exp(logit - max) so far */
+    float *max;   /* [rows] */
+    atomic_bool no_memory;
+} Pass;
+
+/* exp(z - max) of n logits into p, their sum in float64. */
+static double exp_row(const MathKernels *k, const float *z, int64_t n, float max, float *p)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        p[i] = z[i] - max;
+    k->exp(p, n);
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)p[i];
+    return sum;
+}
+
+/* Takes a panel's logits of one row into its running maximum, sum, target and top token; exp(logit - max) into p. Gives
+ * the factor by which everything summed before has to shrink because the maximum grew. */
+static float take_row(Pass *s, int64_t row, const float *z, int64_t v0, int64_t nv, float *p)
+{
+    float old = s->max[row], best = old;
+    int64_t at = -1;
+    for (int64_t i = 0; i < nv; i++) {
+        if (z[i] > best) {
+            best = z[i];
+            at = i;
+        }
+    }
+    if (at >= 0)
+        s->out->top[row] = (int32_t)(v0 + at);
+    s->max[row] = best;
+    float shrink = best == old ? 1.0f : expf(old - best);
+    s->sum[row] = s->sum[row] * (double)shrink + exp_row(s->k, z, nv, best, p);
+    int64_t t = s->next[row] - v0;
+    if (t >= 0 && t < nv)
+        s->out->target[row] = z[t];
+    return shrink;
+}
+
+static void plain_panel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld,
+                        const float *w)
+{
+    (void)w;
+    Pass *s = ctx;
+    float *p = mem_array((size_t)nv, sizeof *p);
+    if (!p) {
+        atomic_store(&s->no_memory, true);
+        return;
+    }
+    for (int64_t r = 0; r < rows; r++)
+        take_row(s, row0 + r, logits + r * ld, v0, nv, p);
+    free(p);
+}
+
+/* As plain_panel, and adds this panel's share to mean_w (not yet divided by the sum). */
+static void mean_panel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld,
+                       const float *w)
+{
+    Pass *s = ctx;
+    int64_t hidden = s->out->hidden;
+    float *p = mem_array((size_t)rows * (size_t)(nv + hidden), sizeof *p), *share = p + rows * nv;
+    if (!p) {
+        atomic_store(&s->no_memory, true);
+        return;
+    }
+    for (int64_t r = 0; r < rows; r++) {
+        float shrink = take_row(s, row0 + r, logits + r * ld, v0, nv, p + r * nv);
+        if (shrink != 1.0f)
+            s->k->scale(s->out->mean_w + (row0 + r) * hidden, shrink, s->out->mean_w + (row0 + r) * hidden, hidden);
+    }
+    GemmArgs g = {.m = rows, .n = hidden, .k = nv, .x = p, .ldx = nv, .w = w, .ldw = hidden, .w_by_k = true, .y = share,
+                  .ldy = hidden};
+    gemm_f32(&g, 1.0f);
+    float *sum = s->out->mean_w + row0 * hidden;
+    s->k->add(sum, share, sum, rows * hidden);
+    free(p);
+}
+
+void logit_rows_fini(LogitRows *l)
+{
+    free(l->lse);
+    free(l->target);
+    free(l->top);
+    free(l->mean_w);
+    *l = (LogitRows){0};
+}
+
+static Status finish(Pass *s, Error *err)
+{
+    LogitRows *o = s->out;
+    for (int64_t r = 0; r < o->rows; r++) {
+        o->lse[r] = (double)s->max[r] + log(s->sum[r]);
+        if (!isfinite(o->lse[r]) || !isfinite(o->target[r]))
+            return error_set(err, ST_DATA, "the logits of evaluation token %lld are not numbers", (long long)r);
+        if (o->mean_w)
+            s->k->scale(o->mean_w + r * o->hidden, (float)(1 / s->sum[r]), o->mean_w + r * o->hidden, o->hidden);
+    }
+    return ST_OK;
+}
+
+Status logit_rows_run(Runner *r, const Stream *normed, const int32_t *next, bool mean_w, LogitRows *out, Error *err)
+{
+    size_t n = (size_t)normed->rows;
+    *out = (LogitRows){.rows = normed->rows, .hidden = normed->width, .lse = mem_array(n, sizeof *out->lse),
+                       .target = mem_array(n, sizeof *out->target), .top = mem_zarray(n, sizeof *out->top)};
+    Pass s = {.out = out, .next = next, .k = kernels_for(r), .sum = mem_zarray(n, sizeof *s.sum),
+              .max = mem_array(n, sizeof *s.max)};
+    if (mean_w)
+        out->mean_w = mem_zarray(n, (size_t)normed->width * sizeof *out->mean_w);
+    Status st = ST_OK;
+    if (!out->lse || !out->target || !out->top || !s.sum || !s.max || (mean_w && !out->mean_w))
+        st = error_nomem(err, "the logits' sums");
+    for (size_t i = 0; i < n && st == ST_OK; i++) {
+        s.max[i] = -INFINITY;
+        out->target[i] = NAN;
+    }
+    if (st == ST_OK)
+        st = runner_logits(r, normed, mean_w ? mean_panel : plain_panel, &s, err);
+    if (st == ST_OK && atomic_load(&s.no_memory))
+        st = error_nomem(err, "the logits' sums");
+    if (st == ST_OK)
+        st = finish(&s, err);
+    free(s.sum);
+    free(s.max);
+    if (st != ST_OK)
+        logit_rows_fini(out);
+    return st;
+}
+
+/* ---- the difference form ---- */
+
+typedef struct PairPass {
+    const LogitRows *a, *b;
+    const int64_t *which;
+    const MathKernels *k;
+    double *kl;
+    atomic_bool no_memory, torn;
+} PairPass;
+
+/* p (e^d - 1 - d) without cancellation; q = p e^d is taken as it is where e^d may be out of a double's sight of p. */
+static double kl_term(double d, double p, double q)
+{
+    double size = fabs(d);
+    if (size > 1)
+        return q - p - p * d;
+    if (size > 0.02)
+        return p * (expm1(d) - d);
+    return p * (d * d / 2 * (1 + d / 3 * (1 + d / 4 * (1 + d / 5 * (1 + d / 6)))));
+}
+
+/* Rows 2i and 2i+1 are row which[i] of both runs. */
+static void pair_panel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld,
+                       const float *w)
+{
+    (void)v0;
+    (void)w;
+    PairPass *s = ctx;
+    float *p = mem_array(2 * (size_t)nv, sizeof *p), *q = p + nv;
+    if (!p || row0 % 2 != 0 || rows % 2 != 0) {
+        atomic_store(p ? &s->torn : &s->no_memory, true);
+        free(p);
+        return;
+    }
+    for (int64_t r = 0; r < rows; r += 2) {
+        int64_t row = s->which[(row0 + r) / 2];
+        const float *za = logits + r * ld, *zb = za + ld;
+        double la = s->a->lse[row], lb = s->b->lse[row], sum = 0;
+        for (int64_t i = 0; i < nv; i++) {
+            p[i] = (float)((double)za[i] - la);
+            q[i] = (float)((double)zb[i] - lb);
+        }
+        s->k->exp(p, 2 * nv);
+        for (int64_t i = 0; i < nv; i++)
+            sum += kl_term(((double)zb[i] - lb) - ((double)za[i] - la), (double)p[i], (double)q[i]);
+        s->kl[row] += sum;
+    }
+    free(p);
+}
+
+Status logit_rows_kl(Runner *r, const Stream *normed_a, const LogitRows *a, const Stream *normed_b, const LogitRows *b,
+                     const int64_t *which, int64_t n, double *kl, Error *err)
+{
+    if (n == 0)
+        return ST_OK;
+    int64_t width = normed_a->width, start[2] = {0, 2 * n};
+    size_t row_bytes = (size_t)width * sizeof(float);
+    Stream both;
+    RETURN_IF_ERROR(stream_init(&both, 1, start, width, err));
+    for (int64_t i = 0; i < n; i++) {
+        memcpy(both.data + 2 * i * width, normed_a->data + which[i] * width, row_bytes);
+        memcpy(both.data + (2 * i + 1) * width, normed_b->data + which[i] * width, row_bytes);
+        kl[which[i]] = 0;
+    }
+    PairPass s = {.a = a, .b = b, .which = which, .k = kernels_for(r), .kl = kl};
+    Status st = runner_logits(r, &both, pair_panel, &s, err);
+    if (st == ST_OK && atomic_load(&s.no_memory))
+        st = error_nomem(err, "the logits' sums");
+    if (st == ST_OK && atomic_load(&s.torn))
+        st = error_set(err, ST_INTERNAL, "a block of logits cuts a pair of rows");
+    stream_fini(&both);
+    return st;
+}

@@ -1,0 +1,508 @@
+#include "quant/quantform.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "quant/actrange.h"
+#include "quant/hessian.h"
+
+/* How the rows of a sample are fake-quantized. */
+typedef enum ActRule {
+    ACT_SAME,    /* left alone */
+    ACT_OWN,     /* each row by its own parameters */
+    ACT_SAMPLE,  /* by the sample's */
+    ACT_ONE,     /* by those of the calibration */
+    ACT_COLUMNS  /* the peer's deployed dynamic quantizers */
+} ActRule;
+
+/* What linears that see the same input at the same level share: runner and forms quantize that input once. */
+typedef struct FormState {
+    LayerForms *layer;
+    const QConfig *config;
+    const ActQuantizer *act;
+    const WeightQuantizer *weight;
+    int64_t first;     /* index of the first of them, within the layer */
+    int level;
+    FormStage stage;
+    DType T, kept_T;
+    ActRule rule;
+    bool prepared;     /* in the present pass */
+    bool seen;         /* the calibration fed it: an expert may get no token */
+    void *observed;    /* of act->observer */
+    ActParam *param;   /* [samples] of the present pass */
+    ActParam fixed;    /* what calibration found */
+    DType fixed_T;
+} FormState;
+
+typedef struct FormLinear {
+    FormState *s; /* NULL: float */
+    int64_t index; /* within the layer */
+    QWeight q;
+    bool have; /* q is made */
+} FormLinear;
+
+static bool is_rowwise(const FormState *s)
+{
+    return weight_quantizer_rowwise(s->weight, &s->config->weight, s->layer->opt->peer);
+}
+
+static bool is_static(const FormState *s)
+{
+    return s->act->observer && !s->act->dynamic;
+}
+
+/* ---- quantized weights ---- */
+
+static const Linear *linear_of(const LayerForms *l, int64_t i)
+{
+    return &l->model->linears[l->first + i];
+}
+
+enum { FINITE_ROWS = 64 };
+
+typedef struct FiniteCheck {
+    const Linear *lin;
+    const float *w;
+    atomic_llong bad; /* first block of rows that holds NaN or Inf */
+} FiniteCheck;
+
+static void finite_task(void *ctx, int64_t i, int worker)
+{
+    (void)worker;
+    FiniteCheck *f = ctx;
+    int64_t row = i * FINITE_ROWS, rows = f->lin->out - row < FINITE_ROWS ? f->lin->out - row : FINITE_ROWS;
+    float mn, mx;
+    intquant_range(f->w + row * f->lin->in, rows * f->lin->in, &mn, &mx);
+    long long before = atomic_load(&f->bad);
+    while (!(isfinite(mn) && isfinite(mx)) && i < before && !atomic_compare_exchange_weak(&f->bad, &before, i))
+        ;
+}
+
+/* A NaN or Inf would spoil its row without a word, and everything behind it. */
+static Status check_finite(const Linear *lin, const float *w, Pool *pool, Error *err)
+{
+    int64_t blocks = (lin->out + FINITE_ROWS - 1) / FINITE_ROWS;
+    FiniteCheck f = {.lin = lin, .w = w, .bad = blocks};
+    if (pool)
+        pool_run(pool, blocks, finite_task, &f, NULL);
+    else
+        for (int64_t i = 0; i < blocks; i++)
+            finite_task(&f, i, 0);
+    if (f.bad == blocks)
+        return ST_OK;
+    int64_t at = f.bad * FINITE_ROWS * lin->in;
+    while (isfinite(w[at]))
+        at++;
+    return error_set(err, ST_DATA, "its weight holds %s at [%lld,%lld]: 'slimscope check' looks through the whole "
+                     "model; fetch it again, or keep the layer in float", isnan(w[at]) ? "NaN" : "Inf",
+                     (long long)(at / lin->in), (long long)(at % lin->in));
+}
+
+/* A buffer for a weight as floats, kept from one linear to the next: fresh memory costs more than filling it. */
+static float *weight_buffer(LayerForms *l, const Linear *lin, Error *err)
+{
+    size_t n = (size_t)(lin->out * lin->in);
+    if (n > l->weight_cap) {
+        free(l->weight);
+        l->weight = mem_aligned(n, sizeof *l->weight);
+        l->weight_cap = l->weight ? n : 0;
+        if (!l->weight)
+            error_nomem(err, lin->name);
+    }
+    return l->weight;
+}
+
+static void drop_weight(LayerForms *l)
+{
+    free(l->weight);
+    l->weight = NULL;
+    l->weight_cap = 0;
+}
+
+static Status quantize_weight(LayerForms *l, FormLinear *f, const float *hessian, int64_t rows, Error *err)
+{
+    const Linear *lin = linear_of(l, f->index);
+    const FormState *s = f->s;
+    if (f->have)
+        return ST_OK;
+    float *w = weight_buffer(l, lin, err);
+    Status st = w ? l->opt->read(l->opt->ctx, l->first + f->index, w, err) : ST_NOMEM;
+    if (st == ST_OK)
+        st = check_finite(lin, w, l->opt->pool, err);
+    if (st == ST_OK)
+        st = qweight_init(&f->q, &s->config->weight, lin->out, lin->in, err);
+    if (st == ST_OK) {
+        WeightTask t = {.q = &s->config->weight, .w = w, .out = lin->out, .in = lin->in, .T = l->opt->weight,
+                        .F = s->kept_T, .peer = l->opt->peer, .hessian = hessian, .hessian_rows = (double)rows,
+                        .pool = l->opt->pool, .cancel = l->opt->cancel};
+        st = s->weight->quantize(&t, &f->q, err);
+        f->have = st == ST_OK;
+        if (!f->have)
+            qweight_fini(&f->q);
+    }
+    if (st == ST_DATA)
+        error_prefix(err, "'%s': ", lin->name);
+    return st;
+}
+
+/* ---- the input of one calibration pass ---- */
+
+typedef struct HessianInput {
+    FormState *s;
+    const float *x;
+    const Stream *shape;
+    int64_t width;
+} HessianInput;
+
+/* The peer's deployed static quantizer on an input of another dtype than its scale: levels in the wider one, values in
+ * the scale's (specs/quantization.md 0). */
+static void deployed_rows(const FormState *s, const float *x, int64_t rows, int64_t in, int64_t ld, float *out)
+{
+    int8_t level[256];
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < in; i += (int64_t)sizeof level) {
+            int64_t n = in - i < (int64_t)sizeof level ? in - i : (int64_t)sizeof level;
+            intquant_quantize(x + r * ld + i, n, s->fixed.p, 8, s->T, level);
+            intquant_dequantize(level, n, s->fixed.p, s->fixed_T, out + r * in + i);
+        }
+}
+
+static void fake_rows(const FormState *s, int sample, const float *x, int64_t rows, int64_t in, int64_t ld, float *out)
+{
+    const ActParam *p = s->rule == ACT_SAMPLE ? &s->param[sample] : s->rule == ACT_ONE ? &s->fixed : NULL;
+    const QSpec *q = &s->config->act;
+    if (s->rule == ACT_COLUMNS)
+        act_columns(s->act, q, x, rows, in, ld, s->T, out);
+    else if (s->rule == ACT_ONE && s->stage == FORM_DEPLOYED && s->config->act.dtype == QT_INT8)
+        deployed_rows(s, x, rows, in, ld, out);
+    else if (s->rule != ACT_SAME)
+        s->act->rows(q, p, x, rows, in, ld, s->T, s->layer->opt->peer, out);
+    else
+        for (int64_t r = 0; r < rows; r++)
+            memcpy(out + r * in, x + r * ld, (size_t)in * sizeof *x);
+}
+
+static void hessian_rows(void *ctx, int64_t row0, int64_t rows, float *out)
+{
+    const HessianInput *h = ctx;
+    const int64_t *start = h->shape->start;
+    int s = 0, end = h->shape->samples;
+    while (end - s > 1) { /* the last sample that begins at or before row0 */
+        int mid = s + (end - s) / 2;
+        if (start[mid] <= row0)
+            s = mid;
+        else
+            end = mid;
+    }
+    for (int64_t at = row0; at < row0 + rows; s++) {
+        int64_t stop = start[s + 1] < row0 + rows ? start[s + 1] : row0 + rows;
+        if (stop > at)
+            fake_rows(h->s, s, h->x + at * h->width, stop - at, h->width, h->width, out + (at - row0) * h->width);
+        at = stop > at ? stop : at;
+    }
+}
+
+/* One Hessian at a time: the weights that need it are quantized while it is there. */
+static Status quantize_by_hessian(FormState *s, const float *x, const Stream *shape, int64_t width, Pool *pool,
+                                  Error *err)
+{
+    LayerForms *l = s->layer;
+    HessianInput in = {.s = s, .x = x, .shape = shape, .width = width};
+    int64_t rows = shape->start[shape->samples] - shape->start[0];
+    float *h = mem_aligned((size_t)(width * width), sizeof *h);
+    Status st = h ? hessian_gather(hessian_rows, &in, rows, width, pool, l->opt->cancel, h, err)
+                  : error_nomem(err, "the second moments of a linear's input");
+    for (int64_t i = s->first; i < l->n && st == ST_OK; i++)
+        if (l->lin[i].s == s)
+            st = quantize_weight(l, &l->lin[i], h, rows, err);
+    free(h);
+    drop_weight(l); /* a pass goes on */
+    return st;
+}
+
+/* Feeds the observer; under the peer's rule sample b is quantized by what samples 0..b gave. */
+static void observe(FormState *s, const float *x, const Stream *shape, int64_t width, const float *mn, const float *mx)
+{
+    const ActQuantizer *a = s->act;
+    const QSpec *q = &s->config->act;
+    bool peer = s->layer->opt->peer, any = false;
+    float lo, hi;
+    for (int i = 0; i < shape->samples; i++) {
+        int64_t n = (shape->start[i + 1] - shape->start[i]) * width;
+        if (n == 0)
+            continue;
+        any = true;
+        a->observer->feed(s->observed, a->observer->values ? x + shape->start[i] * width : NULL, n, mn[i], mx[i], peer);
+        if (s->rule != ACT_SAMPLE || a->dynamic)
+            continue;
+        a->observer->range(s->observed, q, peer, s->T, &lo, &hi);
+        s->param[i] = act_param_of(a, q, lo, hi, s->T, peer);
+    }
+    if (!any)
+        return;
+    a->observer->range(s->observed, q, peer, s->T, &lo, &hi);
+    s->fixed = act_param_of(a, q, lo, hi, s->T, peer);
+    s->fixed_T = a->wide ? DT_F32 : s->T;
+}
+
+static Status prepare_state(FormState *s, const float *x, const Stream *shape, int64_t width, Pool *pool, Error *err)
+{
+    size_t n = (size_t)shape->samples;
+    float *range = mem_array(2 * n, sizeof *range);
+    free(s->param);
+    s->param = mem_zarray(n, sizeof *s->param);
+    if (!range || !s->param) {
+        free(range);
+        return error_nomem(err, "activation ranges");
+    }
+    Status st = act_ranges(x, shape, width, pool, range, range + n, err);
+    if (st == ST_DATA)
+        error_prefix(err, "'%s': ", linear_of(s->layer, s->first)->name);
+    if (st == ST_OK && s->act->dynamic && s->act->sample)
+        for (size_t i = 0; i < n; i++)
+            if (range[i] <= range[n + i])
+                s->param[i] = (ActParam){.p = s->act->sample(&s->config->act, range[i], range[n + i], s->T),
+                                         .lo = -INFINITY, .hi = INFINITY};
+    if (st == ST_OK && s->stage == FORM_CALIBRATE && s->act->observer)
+        observe(s, x, shape, width, range, range + n);
+    free(range);
+    if (st == ST_OK && s->stage == FORM_CALIBRATE) {
+        s->seen = true;
+        if (s->weight->hessian)
+            st = quantize_by_hessian(s, x, shape, width, pool, err);
+    }
+    return st;
+}
+
+/* ---- what the runner calls ---- */
+
+static Status form_prepare(void *self, const float *x, const Stream *shape, int64_t width, Pool *pool, Error *err)
+{
+    const FormLinear *f = self;
+    if (f->s->prepared)
+        return ST_OK;
+    f->s->prepared = true;
+    return prepare_state(f->s, x, shape, width, pool, err);
+}
+
+static void form_weight(void *self, int64_t row0, int64_t rows, int64_t in, float *w)
+{
+    const FormLinear *f = self;
+    const FormState *s = f->s;
+    if (f->have)
+        qweight_rows(&f->q, row0, rows, s->layer->opt->weight, w);
+    else
+        s->weight->rows(&s->config->weight, w, rows, in, s->layer->opt->weight, s->layer->opt->peer);
+}
+
+static void form_act(void *self, int sample, const float *x, int64_t rows, int64_t in, int64_t ld, float *out)
+{
+    const FormLinear *f = self;
+    fake_rows(f->s, sample, x, rows, in, ld, out);
+}
+
+/* ---- one layer ---- */
+
+static ActRule rule_of(const FormState *s, FormStage stage)
+{
+    const ActQuantizer *a = s->act;
+    bool peer = s->layer->opt->peer;
+    if (!a->rows)
+        return ACT_SAME;
+    if (is_static(s))
+        return stage == FORM_CALIBRATE && peer ? ACT_SAMPLE : ACT_ONE;
+    if (!peer)
+        return ACT_OWN;
+    if (stage == FORM_DEPLOYED)
+        return a->sample && s->config->weight.scope != QS_PER_GROUP ? ACT_COLUMNS : ACT_OWN;
+    if (a->sample)
+        return ACT_SAMPLE;
+    return stage == FORM_CALIBRATE ? ACT_SAME : ACT_OWN;
+}
+
+/* In a deployed pass two dtypes that differ compute in float32. */
+static DType pass_dtype(const FormState *s, FormStage stage, const FormTypes *t)
+{
+    const Model *m = s->layer->model;
+    const Linear *lin = linear_of(s->layer, s->first);
+    DType T = lin->input == m->linears[s->layer->first].input ? t->input : t->inner;
+    return stage != FORM_CALIBRATE && is_static(s) && s->fixed_T != T ? DT_F32 : T;
+}
+
+static bool needs_prepare(const FormState *s)
+{
+    if (s->stage == FORM_CALIBRATE && (s->act->observer || s->weight->hessian))
+        return true;
+    return s->rule == ACT_SAMPLE;
+}
+
+static bool state_lost(const FormState *s)
+{
+    return !s->seen && (s->act->observer || s->weight->hessian);
+}
+
+static Status set_state(FormState *s, FormStage stage, const FormTypes *t, Error *err)
+{
+    s->stage = stage;
+    s->prepared = false;
+    if (stage == FORM_FLOAT)
+        return ST_OK;
+    s->T = pass_dtype(s, stage, t);
+    s->rule = rule_of(s, stage);
+    if (stage == FORM_CALIBRATE) {
+        s->kept_T = t->kept;
+        s->seen = false;
+        if (s->act->observer && !s->observed)
+            s->observed = mem_zarray(1, s->act->observer->size);
+        else if (s->act->observer)
+            memset(s->observed, 0, s->act->observer->size);
+        if (s->act->observer && !s->observed)
+            return error_nomem(err, "an activation's calibration");
+    }
+    return ST_OK;
+}
+
+static void set_form(LayerForms *l, FormLinear *f)
+{
+    FormState *s = f->s;
+    LinearForm *form = &l->forms[f->index];
+    bool lost = s->stage >= FORM_FIXED && state_lost(s);
+    *form = (LinearForm){.self = f, .act_key = s};
+    l->table[f->index] = s->stage == FORM_FLOAT || lost ? NULL : form;
+    if (!l->table[f->index])
+        return;
+    l->any = true;
+    form->prepare = needs_prepare(s) ? form_prepare : NULL;
+    form->weight = s->weight->hessian && s->stage == FORM_CALIBRATE ? NULL : form_weight;
+    form->act = s->rule == ACT_SAME ? NULL : form_act;
+}
+
+Status layer_forms_stage(LayerForms *l, int level, FormStage stage, const FormTypes *t, Error *err)
+{
+    for (int64_t i = 0; i < l->n; i++) {
+        FormState *s = l->lin[i].s;
+        if (!s)
+            continue;
+        if (s->first == i && (level == 0 || s->level == level))
+            RETURN_IF_ERROR(set_state(s, stage, t, err));
+        else if (s->first == i)
+            s->prepared = false;
+    }
+    l->any = false;
+    for (int64_t i = 0; i < l->n; i++) {
+        FormLinear *f = &l->lin[i];
+        if (!f->s)
+            continue;
+        bool now = level == 0 || f->s->level == level;
+        if (now && stage != FORM_FLOAT && !f->s->weight->hessian && !is_rowwise(f->s))
+            RETURN_IF_ERROR(quantize_weight(l, f, NULL, 0, err));
+        set_form(l, f);
+    }
+    drop_weight(l); /* a pass comes */
+    return ST_OK;
+}
+
+void layer_forms_fini(LayerForms *l)
+{
+    for (int64_t i = 0; l->states && i < l->n; i++) {
+        free(l->states[i].param);
+        free(l->states[i].observed);
+    }
+    for (int64_t i = 0; l->lin && i < l->n; i++)
+        if (l->lin[i].have)
+            qweight_fini(&l->lin[i].q);
+    drop_weight(l);
+    free(l->states);
+    free(l->lin);
+    free(l->forms);
+    free(l->table);
+    *l = (LayerForms){0};
+}
+
+Status layer_forms_init(LayerForms *l, const Model *m, const FormsOptions *o, int64_t first, int64_t n, Error *err)
+{
+    *l = (LayerForms){.model = m, .opt = o, .first = first, .n = n, .states = mem_zarray((size_t)n, sizeof *l->states),
+                      .lin = mem_zarray((size_t)n, sizeof *l->lin), .forms = mem_zarray((size_t)n, sizeof *l->forms),
+                      .table = mem_zarray((size_t)n, sizeof *l->table)};
+    if (!l->states || !l->lin || !l->forms || !l->table) {
+        layer_forms_fini(l);
+        return error_nomem(err, "a layer's quantizers");
+    }
+    for (int64_t i = 0; i < n; i++) {
+        int16_t level = o->level[first + i];
+        l->lin[i].index = i;
+        if (level == 0)
+            continue;
+        int64_t leader = m->linears[first + i].input - first;
+        if (leader >= 0 && leader < i && o->level[first + leader] == level) {
+            l->lin[i].s = l->lin[leader].s;
+            continue;
+        }
+        const QConfig *c = &o->levels[level - 1];
+        l->lin[i].s = &l->states[i];
+        l->states[i] = (FormState){.layer = l, .config = c, .act = act_quantizer_find(&c->act),
+                                   .weight = weight_quantizer_find(&c->weight), .first = i, .level = level,
+                                   .T = DT_F32, .kept_T = DT_F32, .fixed_T = DT_F32};
+        if (!l->states[i].act || !l->states[i].weight) {
+            layer_forms_fini(l);
+            return error_set(err, ST_INTERNAL, "'%s': no quantizer for its level", m->linears[first + i].name);
+        }
+    }
+    return ST_OK;
+}
+
+bool layer_forms_unseen(const LayerForms *l, int64_t i)
+{
+    return l->lin[i].s && state_lost(l->lin[i].s);
+}
+
+bool layer_forms_param(const LayerForms *l, int64_t i, QParam *p, DType *T)
+{
+    const FormState *s = l->lin[i].s;
+    if (!s || !s->act->observer || !s->seen)
+        return false;
+    *p = s->fixed.p;
+    *T = s->fixed_T;
+    return true;
+}
+
+Status layer_forms_take(LayerForms *l, int64_t i, QWeight *out, Error *err)
+{
+    FormLinear *f = &l->lin[i];
+    RETURN_IF_ERROR(quantize_weight(l, f, NULL, 0, err));
+    *out = f->q;
+    f->q = (QWeight){0};
+    f->have = false;
+    return ST_OK;
+}
+
+/* ---- planning ---- */
+
+uint64_t layer_forms_bytes(const Model *m, const QConfig *levels, const int16_t *level, bool peer, int threads)
+{
+    uint64_t most = 0, kept = 0, work = 0;
+    int32_t layer = -1;
+    for (int64_t i = 0; i < m->nlinears; i++) {
+        const Linear *l = &m->linears[i];
+        if (l->layer != layer)
+            kept = 0;
+        layer = l->layer;
+        if (level[i] == 0)
+            continue;
+        const QSpec *q = &levels[level[i] - 1].weight;
+        const WeightQuantizer *w = weight_quantizer_find(q);
+        if (!w || weight_quantizer_rowwise(w, q, peer))
+            continue;
+        kept += qweight_bytes(q, l->out, l->in);
+        uint64_t one = (uint64_t)l->out * (uint64_t)l->in * sizeof(float);
+        one += w->scratch ? w->scratch(q, l->out, l->in) : 0;
+        if (w->hessian)
+            one += (uint64_t)l->in * (uint64_t)l->in * sizeof(float) + hessian_scratch(l->in, threads);
+        work = one > work ? one : work;
+        most = kept > most ? kept : most;
+    }
+    return most + work;
+}

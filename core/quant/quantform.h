@@ -1,0 +1,71 @@
+#ifndef SLIM_QUANT_QUANTFORM_H
+#define SLIM_QUANT_QUANTFORM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "quant/quantizer.h"
+#include "run/runner.h"
+
+/* The quantized forms of one layer's linears, which quantjob and quantrun hand to the runner. */
+
+/* What the forms do in the next pass. */
+typedef enum FormStage {
+    FORM_FLOAT,     /* nothing: their turn hasn't come */
+    FORM_CALIBRATE, /* look at the input for what has to be found; methods with a Hessian leave the weight in float */
+    FORM_FIXED,     /* as calibrated */
+    FORM_DEPLOYED   /* as calibrated, computed as the peer's deployed modules do (specs/quantization.md 8) */
+} FormStage;
+
+/* The dtypes of a pass. */
+typedef struct FormTypes {
+    DType input; /* of what the layer's first linears read */
+    DType inner; /* of what all the others read */
+    DType kept;  /* WeightTask.F */
+} FormTypes;
+
+typedef struct FormsOptions {
+    const QConfig *levels;
+    const int16_t *level;  /* [model.nlinears] 0 = float */
+    bool peer;
+    DType weight;          /* in which weights are quantized */
+    /* Reads the weight of a linear as float32 [out][in]: for methods that have to see all of it. */
+    Status (*read)(void *ctx, int64_t linear, float *w, Error *err);
+    void *ctx;
+    Pool *pool;
+    const Cancel *cancel;  /* may be NULL */
+} FormsOptions;
+
+typedef struct LayerForms {
+    const Model *model;
+    const FormsOptions *opt;
+    int64_t first, n;         /* linears [first, first+n) */
+    struct FormState *states; /* [n], those in use */
+    struct FormLinear *lin;   /* [n] */
+    LinearForm *forms;        /* [n] */
+    const LinearForm **table; /* [n] for a Variant, NULL entries are float */
+    bool any;                 /* at least one entry of the table is not NULL */
+    float *weight;            /* [weight_cap] the linear that is being quantized, between passes */
+    size_t weight_cap;
+} LayerForms;
+
+/* All in stage FORM_FLOAT. o and m must outlive them. */
+Status layer_forms_init(LayerForms *l, const Model *m, const FormsOptions *o, int64_t first, int64_t n, Error *err);
+void layer_forms_fini(LayerForms *l);
+/* Linears at `level` (0: at any) go to this stage; call it before every pass. What methods other than rowwise ones need
+ * is made here, or, with a Hessian, while calibrating. Linears whose calibration saw no token become float. */
+Status layer_forms_stage(LayerForms *l, int level, FormStage stage, const FormTypes *t, Error *err);
+/* Calibration left this linear (index within the layer) without a parameter or Hessian that it needs. */
+bool layer_forms_unseen(const LayerForms *l, int64_t i);
+/* The fixed parameters of a linear's input and the dtype they were found in; false when it has none. */
+bool layer_forms_param(const LayerForms *l, int64_t i, QParam *p, DType *T);
+/* The quantized weight: the one that was made for a pass, or else made now. Caller frees with qweight_fini. */
+Status layer_forms_take(LayerForms *l, int64_t i, QWeight *out, Error *err);
+
+/* Bytes beside streams and scratch that calibrating and passes over any one layer need at most: Hessians, weights read
+ * as a whole, and quantized ones that are kept (one byte a parameter). */
+uint64_t layer_forms_bytes(const Model *m, const QConfig *levels, const int16_t *level, bool peer,
+                           int threads);
+
+#endif

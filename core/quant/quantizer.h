@@ -1,0 +1,114 @@
+#ifndef SLIM_QUANT_QUANTIZER_H
+#define SLIM_QUANT_QUANTIZER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/pool.h"
+#include "base/dtype.h"
+#include "qir/intquant.h"
+#include "qir/qweight.h"
+#include "qir/scheme.h"
+
+/* What a quantizer takes: a (method, dtype, scope, symmetric) of a qconfig's side (specs/quantization.md 2). */
+typedef struct QuantKey {
+    const char *method; /* NULL: any, it says nothing (float) */
+    QType dtype;
+    QScope scope;
+    int sym; /* 1, 0, or -1 = either */
+} QuantKey;
+
+/* Fixed parameters of an activation, and the bounds its fake-quantized values are cut to (-INFINITY, INFINITY: none).
+ */
+typedef struct ActParam {
+    QParam p;
+    float lo, hi;
+} ActParam;
+
+/* How calibration finds fixed parameters: a state that is fed the samples in order. */
+typedef struct ActObserver {
+    size_t size;  /* of the state, which begins zeroed */
+    bool values;  /* looks at the values; otherwise feed's x is NULL and the extremes have to do */
+    /* A sample of n > 0 finite values in [mn, mx]. peer: the peer's own rule. */
+    void (*feed)(void *self, const float *x, int64_t n, float mn, float mx, bool peer);
+    /* What was seen so far as a range (at least one sample). */
+    void (*range)(const void *self, const QSpec *q, bool peer, DType T, float *mn, float *mx);
+} ActObserver;
+
+/* Activation quantizer: a row of act_quantizer_table. */
+typedef struct ActQuantizer {
+    QuantKey key;
+    const ActObserver *observer; /* its parameters come from a calibration pass; NULL: it needs none */
+    bool dynamic;     /* each row (block) is quantized by its own parameters, also where calibration found some */
+    bool wide;        /* parameters are float32 in every arithmetic */
+    bool cut;         /* the peer cuts fake-quantized values to the range */
+    /* Parameters of the range [mn, mx]; NULL: has none. */
+    QParam (*param)(const QSpec *q, float mn, float mx, DType T);
+    /* Of a dynamic one: parameters with which the peer's calibration quantizes a whole sample of this range; NULL: it
+     * leaves its input alone there. */
+    QParam (*sample)(const QSpec *q, float mn, float mx, DType T);
+    /* Fake-quantizes x[rows][in] (ld floats a row) into out[rows][in]. p: parameters of all these rows, or NULL: of
+     * each row its own. NULL: leaves its input alone. */
+    void (*rows)(const QSpec *q, const ActParam *p, const float *x, int64_t rows, int64_t in, int64_t ld, DType T,
+                 bool peer, float *out);
+} ActQuantizer;
+
+/* One weight to quantize; everything is borrowed. */
+typedef struct WeightTask {
+    const QSpec *q;
+    const float *w;        /* [out][in], values of T */
+    int64_t out, in;
+    DType T;               /* arithmetic: the model's dtype under peer, else DT_F32 */
+    DType F;               /* float type of dequantized values inside the method (specs/quantization.md 0): T in a
+                            * calibration forward, DT_F32 where no data is needed */
+    bool peer;             /* quirks of the peer; else the "Do better" rules */
+    const float *hessian;  /* [in][in] second moments of the input; only for methods with .hessian */
+    double hessian_rows;   /* tokens it was made from */
+    Pool *pool;            /* not from within one of its tasks; NULL: this thread only */
+    const Cancel *cancel;  /* may be NULL; then ST_CANCELLED */
+} WeightTask;
+
+/* Weight quantizer: a row of weight_quantizer_table. Results do not depend on the number of threads. */
+typedef struct WeightQuantizer {
+    QuantKey key;
+    bool rowwise; /* rows are independent: quantize may be given any block of whole rows; see whole */
+    bool hessian; /* needs the second moments of its input */
+    /* Fills *out, which the caller initialised with qweight_init for t->out rows. */
+    Status (*quantize)(const WeightTask *t, QWeight *out, Error *err);
+    /* Fake-quantizes whole rows w[rows][in] in place, as quantize and qweight_rows would but for what the peer computes
+     * otherwise; NULL: not rowwise, the caller keeps the QWeight and dequantizes with qweight_rows. */
+    void (*rows)(const QSpec *q, float *w, int64_t rows, int64_t in, DType T, bool peer);
+    /* Of a rowwise method: whether this spec looks at the whole weight after all. NULL: never. */
+    bool (*whole)(const QSpec *q, bool peer);
+    uint64_t (*scratch)(const QSpec *q, int64_t out, int64_t in); /* bytes beside w and the QWeight; NULL: few */
+} WeightQuantizer;
+
+extern const ActQuantizer *const act_quantizer_table[];       /* NULL-terminated (core/registry.c) */
+extern const WeightQuantizer *const weight_quantizer_table[]; /* NULL-terminated (core/registry.c) */
+extern const ActQuantizer act_float, act_minmax_tensor, act_minmax_token, act_pd_mix, act_histogram;
+extern const ActQuantizer act_fp8_token, act_fp8_tensor, act_mxfp8, act_mxfp4, act_dualscale;
+extern const WeightQuantizer weight_minmax_int8, weight_minmax_int4, weight_minmax_int8_group, weight_minmax_int4_group;
+extern const WeightQuantizer weight_minmax_fp8, weight_minmax_mxfp8, weight_minmax_mxfp4, weight_mse_round;
+extern const WeightQuantizer weight_ceil_x, weight_fouroversix, weight_dualscale, weight_w8a8s;
+extern const WeightQuantizer weight_ssz_int8, weight_ssz_int4, weight_ssz_int8_group, weight_ssz_int4_group;
+extern const WeightQuantizer weight_gptq_int8, weight_gptq_int4, weight_gptq_int8_group, weight_gptq_int4_group;
+
+/* Running or mean extremes (specs/quantization.md 4): the observer of the minmax method. */
+extern const ActObserver act_observer_minmax;
+/* Fixed parameters of the range [mn, mx] as quantizer `a` has them. */
+ActParam act_param_of(const ActQuantizer *a, const QSpec *q, float mn, float mx, DType T, bool peer);
+/* As the peer's deployed dynamic quantizers compute (specs/quantization.md 8): one scale for every column of the
+ * sample x[rows][in]. */
+void act_columns(const ActQuantizer *a, const QSpec *q, const float *x, int64_t rows, int64_t in, int64_t ld, DType T,
+                 float *out);
+
+/* Whether rows() and blocks of rows may be used for this spec. */
+bool weight_quantizer_rowwise(const WeightQuantizer *w, const QSpec *q, bool peer);
+/* NULL when this build has none for the spec. */
+const ActQuantizer *act_quantizer_find(const QSpec *q);
+const WeightQuantizer *weight_quantizer_find(const QSpec *q);
+/* Whether this build can quantize and measure a linear at `q`. */
+bool qconfig_runnable(const QConfig *q);
+
+#endif

@@ -1,0 +1,271 @@
+/* gptq: columns quantized one after the other, each error spread over the columns that follow by the inverse of the
+ * input's second moments (specs/quantization.md 7.3). In float32 for every dtype: the peer crashes on others. */
+#include "quant/weightrows.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "math/gemm.h"
+#include "math/lapack.h"
+#include "math/lanes.h"
+
+#define PERCDAMP 0.01
+#define RETRIES 8
+enum { BLOCK = 128, ROWS = 64, THREADS_FORESEEN = 16 };
+
+typedef struct Gptq {
+    int64_t in, block, group; /* group: in for per_channel */
+    int bits;
+    bool symmetric, peer;
+    const int64_t *order;     /* [in] column of the weight at each place; NULL: as they are */
+    const bool *dead;         /* [in] places whose input was always 0 */
+    const float *u;           /* [in][in] upper Cholesky factor of the inverse, by places */
+} Gptq;
+
+/* ---- the factor ---- */
+
+static int64_t column_at(const Gptq *g, int64_t place)
+{
+    return g->order ? g->order[place] : place;
+}
+
+/* The damped matrix, places reversed, so that the inverse of its lower factor read backwards is the upper Cholesky
+ * factor of the inverse: H = R R^T with R upper, inverse(H) = inverse(R)^T inverse(R). */
+static void fill(const Gptq *g, const float *h, double damp, double *a)
+{
+    int64_t n = g->in;
+    for (int64_t i = 0; i < n; i++) {
+        const float *row = h + column_at(g, n - 1 - i) * n;
+        for (int64_t j = 0; j <= i; j++)
+            a[i * n + j] = (double)row[column_at(g, n - 1 - j)];
+        a[i * n + i] = (g->dead[n - 1 - i] ? 1.0 : a[i * n + i]) + damp;
+    }
+}
+
+/* a as doubles becomes u as floats in the same memory, read backwards. */
+static void reverse(double *a, int64_t n)
+{
+    for (int64_t i = 0, j = n * n - 1; i < j; i++, j--) {
+        double t = a[i];
+        a[i] = a[j];
+        a[j] = t;
+    }
+    for (int64_t i = 0; i < n * n; i++) {
+        float v = (float)a[i];
+        memcpy((char *)a + (size_t)i * sizeof v, &v, sizeof v);
+    }
+}
+
+static Status factor(const Gptq *g, const WeightTask *t, double *a, Error *err)
+{
+    double percdamp = t->q->ext.percdamp > 0 ? t->q->ext.percdamp : PERCDAMP, mean = 0.0;
+    for (int64_t i = 0; i < g->in; i++)
+        mean += g->dead[i] ? 1.0 : (double)t->hessian[column_at(g, i) * (g->in + 1)];
+    mean /= (double)g->in;
+    if (!isfinite(mean))
+        return error_set(err, ST_DATA, "gptq: the squares of its input hold NaN or Inf: keep it in float");
+    for (int k = 0; k < (t->peer ? 1 : RETRIES); k++, percdamp *= 10) {
+        if (cancel_level(t->cancel))
+            return error_set(err, ST_CANCELLED, "stopped while quantizing a weight");
+        fill(g, t->hessian, t->peer ? (double)((float)percdamp * (float)mean) : percdamp * mean, a);
+        if (lapack_inverse_factor(a, g->in)) {
+            reverse(a, g->in);
+            return ST_OK;
+        }
+    }
+    return error_set(err, ST_DATA,
+                     "gptq: the second moments of its %lld inputs are not positive definite: raise percdamp (%g) or "
+                     "calibrate with more text",
+                     (long long)g->in, t->q->ext.percdamp > 0 ? t->q->ext.percdamp : PERCDAMP);
+}
+
+/* ---- rows ---- */
+
+INLINE void subtract_body(float *b, const float *u, float err, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += LANES) {
+        VF x, y;
+        load_lanes(&x, b + i, n - i);
+        load_lanes(&y, u + i, n - i);
+        x = x - y * err;
+        store_lanes(&x, b + i, n - i);
+    }
+}
+
+static void subtract_any(float *b, const float *u, float err, int64_t n)
+{
+    subtract_body(b, u, err, n);
+}
+
+#ifdef HAVE_AVX2_FORM
+AVX2_FORM static void subtract_avx2(float *b, const float *u, float err, int64_t n)
+{
+    subtract_body(b, u, err, n);
+}
+#endif
+
+typedef void SubtractFn(float *b, const float *u, float err, int64_t n);
+
+static SubtractFn *subtract_fn(void)
+{
+#ifdef HAVE_AVX2_FORM
+    if (CPU_HAS_AVX2())
+        return subtract_avx2;
+#endif
+    return subtract_any;
+}
+
+static QParam range_param(const Gptq *g, const float *x, int64_t n)
+{
+    float mn, mx;
+    intquant_range(x, n, &mn, &mx);
+    return intquant_param(mn, mx, g->bits, g->symmetric, DT_F32);
+}
+
+static void set_param(QWeight *out, int64_t at, QParam p)
+{
+    out->scale[at] = p.scale;
+    if (out->offset)
+        out->offset[at] = p.offset;
+}
+
+/* Columns [b, e) of one row w[in], of which those from b on hold what earlier blocks left. err[e - b] starts as the
+ * block's present values and ends as what the columns behind the block must absorb. Group statistics come from the
+ * present values; the peer takes those from before the block. */
+static void block_row(const Gptq *g, QWeight *out, int64_t r, int64_t b, int64_t e, const float *w, float *err,
+                      SubtractFn *subtract)
+{
+    memcpy(err, w + b, sizeof *err * (size_t)(e - b));
+    for (int64_t j = b; j < e; j++) {
+        int64_t column = column_at(g, j), at = r * out->groups + column / g->group;
+        float *v = err + (j - b);
+        if (!g->order && g->group < g->in && j % g->group == 0)
+            set_param(out, at, range_param(g, g->peer || j == b ? w + j : v, g->group));
+        QParam p = {.scale = out->scale[at], .offset = out->offset ? out->offset[at] : 0.0f};
+        int8_t q;
+        float d;
+        intquant_quantize(v, 1, p, g->bits, DT_F32, &q);
+        intquant_dequantize(&q, 1, p, DT_F32, &d);
+        out->code[r * g->in + column] = (uint8_t)q;
+        float left = (*v - d) / g->u[j * g->in + j];
+        subtract(v, g->u + j * g->in + j, left, e - j);
+        *v = left;
+    }
+}
+
+/* Last column of the block from b on. Ours ends before a group that it would cut, so that every group starts with
+ * present values. */
+static int64_t block_end(const Gptq *g, int64_t b)
+{
+    int64_t e = g->in - b < g->block ? g->in : b + g->block;
+    if (g->peer || g->group == g->in || g->order)
+        return e;
+    int64_t start = (e - 1) / g->group * g->group;
+    return start > b && start + g->group > e ? start : e;
+}
+
+static void rows_task(const WeightTask *t, QWeight *out, int64_t row, int64_t rows, void *ctx, float *scratch)
+{
+    const Gptq *g = ctx;
+    SubtractFn *subtract = subtract_fn();
+    float *w = scratch, *err = scratch + ROWS * g->in;
+    for (int64_t r = 0; r < rows; r++) {
+        const float *from = t->w + (row + r) * g->in;
+        if (g->group == g->in || g->order)
+            for (int64_t k = 0; k < out->groups; k++)
+                set_param(out, (row + r) * out->groups + k, range_param(g, from + k * g->group, g->group));
+        for (int64_t j = 0; j < g->in; j++) /* the peer empties columns whose input was always 0 */
+            w[r * g->in + j] = g->peer && g->dead[j] ? 0.0f : from[column_at(g, j)];
+    }
+    for (int64_t b = 0, e; b < g->in; b = e) {
+        e = block_end(g, b);
+        for (int64_t r = 0; r < rows; r++)
+            block_row(g, out, row + r, b, e, w + r * g->in, err + r * g->block, subtract);
+        GemmArgs rest = {.m = rows, .n = g->in - e, .k = e - b, .x = err, .ldx = g->block, .w = g->u + b * g->in + e,
+                         .ldw = g->in, .w_by_k = true, .y = w + e, .ldy = g->in};
+        gemm_subtract_f32(&rest);
+    }
+}
+
+/* ---- the whole ---- */
+
+typedef struct Column {
+    float diagonal;
+    int64_t at;
+} Column;
+
+static int by_falling_diagonal(const void *a, const void *b)
+{
+    const Column *x = a, *y = b;
+    if (x->diagonal != y->diagonal)
+        return x->diagonal < y->diagonal ? 1 : -1;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+static bool find_order(const WeightTask *t, int64_t *order)
+{
+    Column *c = mem_array((size_t)t->in, sizeof *c);
+    if (!c)
+        return false;
+    for (int64_t i = 0; i < t->in; i++)
+        c[i] = (Column){.diagonal = t->hessian[i * (t->in + 1)], .at = i};
+    qsort(c, (size_t)t->in, sizeof *c, by_falling_diagonal);
+    for (int64_t i = 0; i < t->in; i++)
+        order[i] = c[i].at;
+    free(c);
+    return true;
+}
+
+static Status quantize(const WeightTask *t, QWeight *out, Error *err)
+{
+    if (!t->hessian)
+        return error_set(err, ST_DATA, "gptq needs calibration text that reaches this linear");
+    size_t in = (size_t)t->in;
+    int64_t block = t->q->ext.block_size > 0 ? t->q->ext.block_size : BLOCK;
+    Gptq g = {.in = t->in, .block = block < t->in ? block : t->in, .group = out->group, .bits = weight_bits(t->q),
+              .symmetric = t->q->symmetric, .peer = t->peer};
+    int64_t *order = t->q->ext.act_order ? mem_array(in, sizeof *order) : NULL;
+    bool *dead = mem_array(in, sizeof *dead);
+    double *a = mem_aligned(in * in, sizeof *a);
+    Status st = ST_OK;
+    if (!dead || !a || (t->q->ext.act_order && (!order || !find_order(t, order))))
+        st = error_nomem(err, "gptq's second moments");
+    if (st == ST_OK) {
+        g.order = order;
+        g.dead = dead;
+        for (int64_t i = 0; i < t->in; i++)
+            dead[i] = t->hessian[column_at(&g, i) * (t->in + 1)] == 0.0f;
+        st = factor(&g, t, a, err);
+    }
+    if (st == ST_OK) {
+        g.u = (const float *)(const void *)a;
+        st = weight_row_blocks(t, out, rows_task, &g, ROWS, ROWS * (g.in + g.block), err);
+    }
+    free(a);
+    free(dead);
+    free(order);
+    return st;
+}
+
+static uint64_t scratch_bytes(const QSpec *q, int64_t out, int64_t in)
+{
+    (void)out;
+    int64_t block = q->ext.block_size > 0 ? q->ext.block_size : BLOCK;
+    uint64_t n = (uint64_t)in, row = n + (uint64_t)(block < in ? block : in);
+    return n * n * sizeof(double) + THREADS_FORESEEN * ROWS * row * sizeof(float) + n * 32;
+}
+
+#define GPTQ(NAME, DTYPE, SCOPE)                                                    \
+    const WeightQuantizer NAME = {                                                  \
+        .key = {.method = "gptq", .dtype = DTYPE, .scope = SCOPE, .sym = -1},       \
+        .hessian = true,                                                            \
+        .quantize = quantize,                                                       \
+        .scratch = scratch_bytes,                                                   \
+    }
+
+GPTQ(weight_gptq_int8, QT_INT8, QS_PER_CHANNEL);
+GPTQ(weight_gptq_int4, QT_INT4, QS_PER_CHANNEL);
+GPTQ(weight_gptq_int8_group, QT_INT8, QS_PER_GROUP);
+GPTQ(weight_gptq_int4_group, QT_INT4, QS_PER_GROUP);

@@ -1,0 +1,51 @@
+/* minmax weights, int8 and int4, per_channel and per_group (specs/quantization.md 3, 7.1; per_group is ours). */
+#include "quant/weightrows.h"
+
+#include <stddef.h>
+
+static void quantize_rows(const WeightTask *t, QWeight *out, int64_t row, int64_t rows, void *ctx, float *scratch)
+{
+    (void)ctx;
+    (void)scratch;
+    int bits = weight_bits(t->q);
+    for (int64_t g = row * out->groups; g < (row + rows) * out->groups; g++) {
+        const float *w = t->w + g * out->group;
+        float mn, mx;
+        intquant_range(w, out->group, &mn, &mx);
+        QParam p = intquant_param(mn, mx, bits, t->q->symmetric, t->T);
+        intquant_quantize(w, out->group, p, bits, t->T, (int8_t *)out->code + g * out->group);
+        out->scale[g] = p.scale;
+        if (out->offset)
+            out->offset[g] = p.offset;
+    }
+}
+
+static Status quantize(const WeightTask *t, QWeight *out, Error *err)
+{
+    return weight_rows(t, out, quantize_rows, NULL, 0, err);
+}
+
+static void fake_rows(const QSpec *q, float *w, int64_t rows, int64_t in, DType T, bool peer)
+{
+    (void)peer;
+    int64_t group = weight_group(q, in);
+    int bits = weight_bits(q);
+    for (int64_t i = 0; i < rows * in; i += group) {
+        float mn, mx;
+        intquant_range(w + i, group, &mn, &mx);
+        intquant_fake(w + i, group, intquant_param(mn, mx, bits, q->symmetric, T), bits, T, w + i);
+    }
+}
+
+#define MINMAX(NAME, DTYPE, SCOPE, SYM)                                             \
+    const WeightQuantizer NAME = {                                                  \
+        .key = {.method = "minmax", .dtype = DTYPE, .scope = SCOPE, .sym = SYM},    \
+        .rowwise = true,                                                            \
+        .quantize = quantize,                                                       \
+        .rows = fake_rows,                                                          \
+    }
+
+MINMAX(weight_minmax_int8, QT_INT8, QS_PER_CHANNEL, 1);
+MINMAX(weight_minmax_int4, QT_INT4, QS_PER_CHANNEL, 1);
+MINMAX(weight_minmax_int8_group, QT_INT8, QS_PER_GROUP, -1);
+MINMAX(weight_minmax_int4_group, QT_INT4, QS_PER_GROUP, -1);
