@@ -320,8 +320,8 @@ static void exact_products_are_the_plain_loop(void **state)
             assert_memory_equal(got, want, (size_t)(m * n) * sizeof *got);
         }
         gemm_f32(&g, 1.0f);
-        for (int64_t i = 0; i < m * n; i++)
-            assert_true(fabs((double)got[i] - (double)want[i] + (round % 3 ? (double)bias[i % n] : 0)) < 2e-5);
+        for (int64_t i = 0; i < m * n; i++) /* a float32 sum, in whatever order the processor's kernel has */
+            assert_true(fabs((double)got[i] - (double)want[i] + (round % 3 ? (double)bias[i % n] : 0)) < 1e-6 * (double)k);
         free(x);
         free(w);
         free(bias);
