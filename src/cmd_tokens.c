@@ -50,7 +50,7 @@ static Status put_record(const Tokenizer *t, const char *field, const char *line
     if (!cJSON_IsObject(doc))
         st = error_set(err, ST_DATA, "%s: not a JSON object", name);
     else if ((st = json_str(doc, field, &text, NULL, err)) != ST_OK)
-        error_prefix(err, "%s: ", name);
+        error_prefix(err, st, "%s: ", name);
     if (st == ST_OK && !text)
         st = error_set(err, ST_DATA, "%s: no field '%s'", name, field);
     if (st == ST_OK)

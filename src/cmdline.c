@@ -133,15 +133,15 @@ static Status check_value(const Option *o, const char *value, Error *err)
 {
     int64_t i;
     uint64_t size;
+    Status st;
     switch (o->type) {
     case ARG_INT:
         if (!parse_int(value, &i))
             return error_set(err, ST_USAGE, "--%s takes a whole number, not '%s'", o->name, value);
         return ST_OK;
     case ARG_SIZE:
-        if (parse_size(value, &size, err) != ST_OK)
-            return error_prefix(err, "--%s: ", o->name);
-        return ST_OK;
+        st = parse_size(value, &size, err);
+        return st == ST_OK ? st : error_prefix(err, st, "--%s: ", o->name);
     case ARG_CHOICE:
         if (!in_choices(o->value, value))
             return error_set(err, ST_USAGE, "--%s takes %s, not '%s'", o->name, o->value, value);

@@ -39,7 +39,7 @@ static Status read_lines(const Reader *r, FILE *f, Error *err)
     if (st == ST_OK && ferror(f))
         st = error_set(err, ST_IO, "cannot read on: %s", strerror(errno));
     if (st != ST_OK)
-        error_prefix(err, "%s:%d: ", r->name, number);
+        error_prefix(err, st, "%s:%d: ", r->name, number);
     free(line);
     free(a->replay_file);
     a->replay_file = had_file;
@@ -153,7 +153,7 @@ Status app_replay_range(App *a, int first, int last, Error *err)
         else
             st = app_execute(a, line, err);
         if (st != ST_OK)
-            error_prefix(err, "history:%d: ", i);
+            error_prefix(err, st, "history:%d: ", i);
         free(line);
     }
     a->depth--;

@@ -348,9 +348,11 @@ unsigned act_copy(Ui *ui, const KeyRow *row, int key)
         str_free(&text);
         return ui_refuse(ui, "there is nothing to copy here");
     }
-    term_copy(&ui->term, text.s, text.len);
-    ui_say(ui, SL_OK, "copied (if the terminal allows OSC 52): %.*s%s", (int)strcspn(text.s, "\n"), text.s,
-           strchr(text.s, '\n') ? " ..." : "");
+    if (!text.oom && term_copy(&ui->term, text.s, text.len))
+        ui_say(ui, SL_OK, "copied (if the terminal allows OSC 52): %.*s%s", (int)strcspn(text.s, "\n"), text.s,
+               strchr(text.s, '\n') ? " ..." : "");
+    else
+        ui_say(ui, SL_ERR, "not copied: out of memory");
     str_free(&text);
     return DO_PAINT;
 }

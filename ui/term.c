@@ -13,6 +13,7 @@
 #include <term.h>
 #include <unistd.h>
 
+#include "base/base64.h"
 #include "base/clock.h"
 
 /* ---- signals: the handlers are the process's, so what they touch is static ---- */
@@ -407,23 +408,17 @@ void term_suspend(Term *t)
     term_return(t);
 }
 
-void term_copy(Term *t, const char *text, size_t len)
+bool term_copy(Term *t, const char *text, size_t len)
 {
-    static const char abc[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    fputs("\x1b]52;c;", t->out);
-    for (size_t i = 0; i < len; i += 3) {
-        unsigned v = (unsigned)(unsigned char)text[i] << 16;
-        if (i + 1 < len)
-            v |= (unsigned)(unsigned char)text[i + 1] << 8;
-        if (i + 2 < len)
-            v |= (unsigned char)text[i + 2];
-        fputc(abc[v >> 18], t->out);
-        fputc(abc[v >> 12 & 63], t->out);
-        fputc(i + 1 < len ? abc[v >> 6 & 63] : '=', t->out);
-        fputc(i + 2 < len ? abc[v & 63] : '=', t->out);
+    Str b = {0};
+    base64_put(&b, text, len);
+    bool whole = !b.oom;
+    if (whole) {
+        fprintf(t->out, "\x1b]52;c;%s\a", b.s);
+        fflush(t->out);
     }
-    fputc('\a', t->out);
-    fflush(t->out);
+    str_free(&b);
+    return whole;
 }
 
 void term_captured(Term *t, Str *out)

@@ -65,8 +65,8 @@ void term_suspend(Term *t);
 /* Leaves curses for plain output on t->out, and comes back. */
 void term_leave(Term *t);
 void term_return(Term *t);
-/* OSC 52. */
-void term_copy(Term *t, const char *text, size_t len);
+/* Gives text to the clipboard by OSC 52; false: out of memory, and nothing was sent. */
+bool term_copy(Term *t, const char *text, size_t len);
 /* New bytes of captured stderr into *out. */
 void term_captured(Term *t, Str *out);
 /* Gives the theme's slots their attributes on this terminal. */

@@ -103,7 +103,7 @@ bool ui_command(Ui *ui, const char *fmt, ...)
     str_vprintf(&line, fmt, ap);
     va_end(ap);
     Error err = {ST_OK, ""};
-    str_clear(&ui->out);
+    str_free(&ui->out);
     ui->message[0] = '\0';
     int logged = ui_session(ui) ? session_log_lines(ui_session(ui)) : 0;
     Status st = line.oom ? error_nomem(&err, "the command") : app_execute(ui->app, str_text(&line), &err);
@@ -220,7 +220,7 @@ static unsigned end_paste(Ui *ui)
     }
     if (*text && ui->input)
         bits |= input_paste(ui, text);
-    str_clear(&ui->paste);
+    str_free(&ui->paste);
     return bits;
 }
 

@@ -26,21 +26,22 @@ Status error_set(Error *err, Status st, const char *fmt, ...)
     return st;
 }
 
-Status error_prefix(Error *err, const char *fmt, ...)
+Status error_prefix(Error *err, Status st, const char *fmt, ...)
 {
     if (!err)
-        return ST_FAIL;
+        return st;
+    err->status = st;
     char text[ERROR_TEXT_MAX];
     va_list ap;
     va_start(ap, fmt);
     int n = vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     if (n < 0 || (size_t)n >= sizeof text)
-        return err->status;
+        return st;
     snprintf(text + n, sizeof text - (size_t)n, "%s", err->text);
     make_printable(text);
     memcpy(err->text, text, sizeof text);
-    return err->status;
+    return st;
 }
 
 Status error_nomem(Error *err, const char *what)

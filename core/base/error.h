@@ -26,8 +26,8 @@ typedef struct Error {
  */
 Status error_set(Error *err, Status st, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-/* Puts formatted text before the present one ("FILE: " say) and returns err->status. */
-Status error_prefix(Error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Puts formatted text before the present one ("FILE: " say) of an error that becomes, or stays, `st`; returns `st`. */
+Status error_prefix(Error *err, Status st, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* error_set(err, ST_NOMEM, …) with a standard text; `what` names what the memory was for. */
 Status error_nomem(Error *err, const char *what);

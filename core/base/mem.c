@@ -2,10 +2,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
+
+#include "base/ascii.h"
 
 void *mem_array(size_t n, size_t size)
 {
@@ -89,6 +93,37 @@ uint64_t mem_resident_bytes(void)
     return strtoull(end, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+/* A number in DIR/FILE; false when there is none ("max"). */
+static bool read_number(const char *dir, const char *file, uint64_t *out)
+{
+    char path[PATH_MAX], buf[64];
+    int n = snprintf(path, sizeof path, "%s/%s", dir, file);
+    if (n < 0 || (size_t)n >= sizeof path || !read_small(path, buf, sizeof buf) || !ascii_is_digit(buf[0]))
+        return false;
+    *out = strtoull(buf, NULL, 10);
+    return true;
+}
+
+uint64_t mem_cgroup_left(const char *self, const char *root)
+{
+    char buf[PATH_MAX], dir[PATH_MAX];
+    const char *own = read_small(self, buf, sizeof buf) ? strstr(buf, "0::/") : NULL;
+    int n = snprintf(dir, sizeof dir, "%s%.*s", root, own ? (int)strcspn(own + 3, "\n") : 0, own ? own + 3 : "");
+    uint64_t least = UINT64_MAX, limit, now;
+    if (n < 0 || (size_t)n >= sizeof dir)
+        return least;
+    for (size_t top = strlen(root);;) {
+        if (read_number(dir, "memory.max", &limit) && read_number(dir, "memory.current", &now)) {
+            uint64_t left = limit > now ? limit - now : 0;
+            least = left < least ? left : least;
+        }
+        char *slash = strrchr(dir, '/');
+        if (!slash || slash < dir + top)
+            return least;
+        *slash = 0;
+    }
+}
+
 uint64_t mem_available_bytes(void)
 {
     char buf[8192];
@@ -98,14 +133,9 @@ uint64_t mem_available_bytes(void)
         if (p)
             avail = strtoull(p + 13, NULL, 10) * 1024;
     }
-    char used[64];
-    if (read_small("/sys/fs/cgroup/memory.max", buf, sizeof buf) && buf[0] >= '0' && buf[0] <= '9' &&
-        read_small("/sys/fs/cgroup/memory.current", used, sizeof used)) {
-        uint64_t limit = strtoull(buf, NULL, 10), now = strtoull(used, NULL, 10);
-        uint64_t left = limit > now ? limit - now : 0;
-        if (avail == 0 || left < avail)
-            avail = left;
-    }
+    uint64_t left = mem_cgroup_left("/proc/self/cgroup", "/sys/fs/cgroup");
+    if (left != UINT64_MAX && (avail == 0 || left < avail))
+        avail = left;
     return avail;
 }
 

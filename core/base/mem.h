@@ -20,8 +20,11 @@ bool mul_i64(int64_t a, int64_t b, int64_t *out);
 uint64_t mem_peak_bytes(void);
 /* Resident set of this process now in bytes (0 where unknown). */
 uint64_t mem_resident_bytes(void);
-/* MemAvailable of this machine in bytes, capped by the cgroup's limit where one is set (0 where unknown). */
+/* MemAvailable of this machine in bytes, capped by the limits of the cgroups this process is in (0 where unknown). */
 uint64_t mem_available_bytes(void);
+/* Bytes that the limits of a cgroup (version 2) and of all above it still leave; UINT64_MAX where none is set. `self`
+ * is a /proc/PID/cgroup file, `root` where the hierarchy is mounted. */
+uint64_t mem_cgroup_left(const char *self, const char *root);
 
 /* Arena: many small allocations, freed together. Zero-initialise to start. */
 typedef struct ArenaBlock ArenaBlock;

@@ -15,7 +15,6 @@ void str_free(Str *b)
 void str_clear(Str *b)
 {
     b->len = 0;
-    b->oom = false;
     if (b->s)
         b->s[0] = 0;
 }

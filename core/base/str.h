@@ -6,14 +6,17 @@
 #include <stddef.h>
 
 /* A growable byte string. Zero-initialise to start; `s` is NUL-terminated and never NULL after the first append.
- * A failed growth sets `oom` and later appends do nothing, so a builder checks once at its end. */
+ * A failed growth sets `oom` and later appends do nothing, so a builder checks once at its end: str_clear keeps `oom`,
+ * only str_free and str_detach end it. */
 typedef struct Str {
     char *s;
     size_t len, cap;
     bool oom;
 } Str;
 
+/* Frees the text; the Str may be used again. */
 void str_free(Str *b);
+/* Empties the text and keeps its room, and `oom`: what has lost bytes once stays known as short. */
 void str_clear(Str *b);
 void str_append(Str *b, const char *bytes, size_t n);
 void str_puts(Str *b, const char *s);

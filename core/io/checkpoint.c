@@ -272,7 +272,7 @@ Status checkpoint_read(const Checkpoint *c, const TensorInfo *t, uint64_t begin,
                          (unsigned long long)begin, (unsigned long long)(begin + n), (unsigned long long)t->nbytes);
     Status st = file_pread(s->fd, s->path, dst, (size_t)n, t->offset + begin, err);
     if (st != ST_OK)
-        return error_prefix(err, "tensor '%s': ", t->name), st;
+        return error_prefix(err, st, "tensor '%s': ", t->name);
     atomic_fetch_add_explicit(c->bytes_read, n, memory_order_relaxed);
     return ST_OK;
 }

@@ -288,7 +288,7 @@ static Status make_reference(EffectLab *lab, Runner *r, Reference *f, Error *err
     if (st == ST_OK)
         st = logit_rows_run(r, &f->normed, lab->next, linear, &f->rows, err);
     if (st == ST_DATA)
-        error_prefix(err, "the float model: ");
+        error_prefix(err, st, "the float model: ");
     f->have = st == ST_OK;
     stream_fini(&s[0]);
     stream_fini(&s[1]);
@@ -389,7 +389,7 @@ static Status compare(EffectLab *lab, Runner *r, const Reference *f, const Strea
     Status st = logit_rows_run(r, &normed, lab->next, false, &rows, err);
     if (st != ST_OK) {
         if (st == ST_DATA)
-            error_prefix(err, "the quantized model: ");
+            error_prefix(err, st, "the quantized model: ");
         stream_fini(&normed);
         return st;
     }

@@ -91,7 +91,7 @@ static Status tap_end(void *self, Tap tap, Error *err)
     Status st = tapstat_end(s->tap, &s->in, err);
     tapstat_free(s->tap);
     s->tap = NULL;
-    return st == ST_OK ? ST_OK : error_prefix(err, "%s: ", c->m->linears[tap.linear].name);
+    return st == ST_OK ? ST_OK : error_prefix(err, st, "%s: ", c->m->linears[tap.linear].name);
 }
 
 static Status weight_begin(void *self, int64_t linear, int panels, Error *err)
@@ -121,7 +121,7 @@ static Status weight_end(void *self, int64_t linear, Error *err)
     Status st = weightstat_end(s->weight, &s->w, err);
     weightstat_free(s->weight);
     s->weight = NULL;
-    return st == ST_OK ? ST_OK : error_prefix(err, "%s: ", c->m->linears[linear].name);
+    return st == ST_OK ? ST_OK : error_prefix(err, st, "%s: ", c->m->linears[linear].name);
 }
 
 static Status output_energy(void *self, int64_t linear, double sum_sq, int64_t rows, Error *err)

@@ -1,9 +1,9 @@
 #include "model/config.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <string.h>
 
+#include "base/ascii.h"
 enum { MAX_LAYERS = 10000, MAX_HEADS = 1 << 16, MAX_POSITIONS_DEFAULT = 2048, MAX_EXPERTS = 100000 };
 #define MAX_WIDTH (INT64_C(1) << 31)
 
@@ -85,7 +85,7 @@ Status config_model_type(const cJSON *config, char out[64], Error *err)
     if (n == 0 || n > 63)
         return error_set(err, ST_DATA, "the model type '%s' is no usable name", s);
     for (size_t i = 0; i < n; i++)
-        out[i] = from_class ? (char)tolower((unsigned char)s[i]) : s[i];
+        out[i] = from_class ? (char)ascii_lower((unsigned char)s[i]) : s[i];
     out[n] = 0;
     return ST_OK;
 }

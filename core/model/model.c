@@ -130,7 +130,7 @@ static Status read_config(Model *m, const cJSON *root, const char *path, bool *k
             st = storage_config(root, config, &m->cfg, err);
     }
     if (st == ST_DATA)
-        error_prefix(err, "'%s': ", path);
+        error_prefix(err, st, "'%s': ", path);
     return st;
 }
 
@@ -157,7 +157,7 @@ static void explain_unknown(const Model *m, Error *err)
     Str b = {0};
     for (const Arch *const *a = arch_table; *a; a++)
         str_printf(&b, "%s%s", b.len ? ", " : "", (*a)->model_type);
-    error_prefix(err, "model_type '%s' is not built in (%s are) and cannot run as a Llama: ", m->cfg.model_type,
+    error_prefix(err, ST_DATA, "model_type '%s' is not built in (%s are) and cannot run as a Llama: ", m->cfg.model_type,
                  str_text(&b));
     str_free(&b);
 }

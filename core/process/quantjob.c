@@ -83,8 +83,9 @@ static Status check_levels(const Model *m, const QuantJobOptions *o, Error *err)
             continue;
         const QConfig *c = &o->levels[level - 1];
         if (qconfig_runnable(c)) {
-            if (qweight_check(&c->weight, m->linears[i].out, m->linears[i].in, err) != ST_OK)
-                return error_prefix(err, "'%s': ", m->linears[i].name);
+            Status st = qweight_check(&c->weight, m->linears[i].out, m->linears[i].in, err);
+            if (st != ST_OK)
+                return error_prefix(err, st, "'%s': ", m->linears[i].name);
             continue;
         }
         qconfig_describe(c, text, sizeof text);

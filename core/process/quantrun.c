@@ -172,8 +172,9 @@ static Status list_layers(QuantRun *q, Error *err)
             return error_set(err, ST_DATA, "'%s': its scheme can't be quantized by this build", m->linears[i].name);
         if (q->o->level[i] > 0) {
             const QSpec *w = &q->o->levels[q->o->level[i] - 1].weight;
-            if (qweight_check(w, m->linears[i].out, m->linears[i].in, err) != ST_OK)
-                return error_prefix(err, "'%s': ", m->linears[i].name);
+            Status st = qweight_check(w, m->linears[i].out, m->linears[i].in, err);
+            if (st != ST_OK)
+                return error_prefix(err, st, "'%s': ", m->linears[i].name);
         }
         q->first[layer + 1] = i + 1;
     }

@@ -144,7 +144,7 @@ static Status quantize_weight(LayerForms *l, FormLinear *f, const float *hessian
             qweight_fini(&f->q);
     }
     if (st == ST_DATA)
-        error_prefix(err, "'%s': ", lin->name);
+        error_prefix(err, st, "'%s': ", lin->name);
     return st;
 }
 
@@ -260,7 +260,7 @@ static Status prepare_state(FormState *s, const float *x, const Stream *shape, i
     }
     Status st = act_ranges(x, shape, width, pool, range, range + n, err);
     if (st == ST_DATA)
-        error_prefix(err, "'%s': ", linear_of(s->layer, s->first)->name);
+        error_prefix(err, st, "'%s': ", linear_of(s->layer, s->first)->name);
     if (st == ST_OK && s->act->dynamic && s->act->sample)
         for (size_t i = 0; i < n; i++)
             if (range[i] <= range[n + i])

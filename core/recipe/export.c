@@ -281,8 +281,7 @@ static Status write_proved(const Recipe *r, const Model *m, const int16_t *level
         return error_set(err, ST_INTERNAL,
                          "the exported text gives '%s' another level: not written, please report this",
                          m->linears[differs].name);
-    error_prefix(err, "the exported text can't be read again: ");
-    return ST_INTERNAL;
+    return error_prefix(err, ST_INTERNAL, "the exported text can't be read again: ");
 }
 
 /* Model name for a generated document: the folder's. */

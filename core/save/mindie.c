@@ -1,7 +1,7 @@
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/ascii.h"
 #include "save/ascend_parts.h"
 #include "save/pyjson.h"
 #include "save/rows.h"
@@ -43,7 +43,7 @@ static void suffix_of(const SaveOut *s, char out[64])
     int n = t ? snprintf(out, 64, "_%s", t) : 0;
     out[n < 64 ? n : 63] = 0;
     for (char *p = out; *p; p++)
-        *p = (char)tolower((unsigned char)*p);
+        *p = (char)ascii_lower(*p);
 }
 
 static void file_name(const SaveOut *s, int i, int n, char out[256])

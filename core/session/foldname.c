@@ -1,8 +1,8 @@
 /* What a fold is called, and the targets that make commands act on it. */
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/ascii.h"
 #include "session/fold.h"
 #include "session/internal.h"
 
@@ -14,7 +14,7 @@ static size_t through_number(const char *name, int32_t number, bool last)
     size_t found = 0;
     for (const char *p = name; *p; p += strcspn(p, "."), p += *p == '.') {
         char *end;
-        if (!isdigit((unsigned char)*p) || strtol(p, &end, 10) != number || (*end && *end != '.'))
+        if (!ascii_is_digit(*p) || strtol(p, &end, 10) != number || (*end && *end != '.'))
             continue;
         found = (size_t)(end - name);
         if (!last)

@@ -8,19 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/base64.h"
 #include "io/json.h"
 
-static const char b64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-static void put_b64(Str *b, const unsigned char *p, size_t n)
+static void put_b64(Str *b, const void *p, size_t n)
 {
     str_putc(b, '"');
-    for (size_t i = 0; i < n; i += 3) {
-        unsigned v = (unsigned)p[i] << 16 | (i + 1 < n ? (unsigned)p[i + 1] << 8 : 0) | (i + 2 < n ? p[i + 2] : 0);
-        char q[4] = {b64[v >> 18], b64[v >> 12 & 63], i + 1 < n ? b64[v >> 6 & 63] : '=',
-                     i + 2 < n ? b64[v & 63] : '='};
-        str_append(b, q, 4);
-    }
+    base64_put(b, p, n);
     str_putc(b, '"');
 }
 
@@ -28,23 +22,10 @@ static unsigned char *get_b64(const char *s, size_t *n)
 {
     size_t len = strlen(s);
     unsigned char *out = malloc(len / 4 * 3 + 1);
-    if (!out || len % 4) {
-        free(out);
-        return NULL;
-    }
-    *n = 0;
-    for (size_t i = 0; i < len; i += 4) {
-        unsigned v = 0;
-        int pad = 0;
-        for (int k = 0; k < 4; k++) {
-            const char *p = s[i + (size_t)k] == '=' ? NULL : memchr(b64, s[i + (size_t)k], 64);
-            pad += !p;
-            v = v << 6 | (p ? (unsigned)(p - b64) : 0);
-        }
-        for (int k = 0; k < 3 - pad; k++)
-            out[(*n)++] = (unsigned char)(v >> (16 - 8 * k));
-    }
-    return out;
+    if (!out || base64_get(s, len, out, n))
+        return out;
+    free(out);
+    return NULL;
 }
 
 static void put_varint(Str *b, uint64_t v)
@@ -78,7 +59,7 @@ static void put_hist(Str *b, const KeyHist *h)
         put_varint(&raw, h->count[i]);
         prev = h->key[i];
     }
-    put_b64(b, (const unsigned char *)str_text(&raw), raw.len);
+    put_b64(b, str_text(&raw), raw.len);
     str_free(&raw);
 }
 
@@ -204,7 +185,7 @@ void record_results(Str *b, const LinearResult *r, int n, const Model *m)
         }
         if (own && r->in.channel_max) {
             str_puts(b, ",\"c\":");
-            put_b64(b, (const unsigned char *)r->in.channel_max, (size_t)r->in.width * sizeof(float));
+            put_b64(b, r->in.channel_max, (size_t)r->in.width * sizeof(float));
         }
         if (r->weight.hist.n) {
             str_puts(b, ",\"wh\":");

@@ -353,7 +353,7 @@ Status session_restore(Session **out, const SessionOptions *o, const char *id, E
         st = durable_open(s, replay, &torn, err);
         s->restoring = false;
         if (st != ST_OK)
-            error_prefix(err, "session %s: ", found);
+            error_prefix(err, st, "session %s: ", found);
     }
     if (st == ST_OK && !s->model)
         st = error_set(err, ST_DATA, "session %s: its journal is empty", found);

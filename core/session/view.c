@@ -1,11 +1,12 @@
 /* The table as a person looks at it: shown metric, sort, filter, order, ranks, cursor. */
 #include "session/internal.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/ascii.h"
 
 static const char *const sort_names[SORT_KEYS] = {
     [SORT_SCORE] = "score", [SORT_NAME] = "name", [SORT_MODEL] = "model", [SORT_SIZE] = "size", [SORT_LEVEL] = "level",
@@ -195,7 +196,7 @@ static Status parse_filter(const char *expr, Term *terms, int *n, Error *err)
 {
     *n = 0;
     while (expr && *expr) {
-        while (isspace((unsigned char)*expr))
+        while (ascii_is_space(*expr))
             expr++;
         size_t len = strcspn(expr, " \t");
         if (!len)

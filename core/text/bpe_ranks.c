@@ -1,43 +1,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/base64.h"
 #include "text/bpe.h"
 #include "text/bpe_parts.h"
 
 /* Every way to cut a token in two is tried: a bound keeps that short for hostile files. Real ones end near 130. */
 enum { RANKED_MAX = 512 };
-
-static int base64_digit(char c)
-{
-    return c >= 'A' && c <= 'Z'   ? c - 'A'
-           : c >= 'a' && c <= 'z' ? c - 'a' + 26
-           : c >= '0' && c <= '9' ? c - '0' + 52
-           : c == '+'             ? 62
-           : c == '/'             ? 63
-                                  : -1;
-}
-
-/* Decodes n digits, '=' at the end, into out[3 * n / 4]; false when they are no base64 of at least one byte. */
-static bool base64(const char *s, size_t n, char *out, size_t *len)
-{
-    size_t pad = n && s[n - 1] == '=' ? 1 + (n > 1 && s[n - 2] == '=') : 0;
-    *len = 0;
-    if (!n || n % 4)
-        return false;
-    for (size_t i = 0; i < n; i += 4) {
-        uint32_t v = 0;
-        int bytes = i + 4 == n ? 3 - (int)pad : 3;
-        for (int k = 0; k < 4; k++) {
-            int d = i + (size_t)k >= n - pad ? 0 : base64_digit(s[i + (size_t)k]);
-            if (d < 0)
-                return false;
-            v = v << 6 | (uint32_t)d;
-        }
-        for (int k = 0; k < bytes; k++)
-            out[(*len)++] = (char)(v >> (16 - 8 * k));
-    }
-    return true;
-}
 
 /* "base64 rank" of `n` bytes. */
 static Status read_line(Bpe *b, const char *s, size_t n, size_t line, Error *err)
@@ -48,7 +17,7 @@ static Status read_line(Bpe *b, const char *s, size_t n, size_t line, Error *err
     int64_t rank = 0;
     if (digits / 4 * 3 > RANKED_MAX / 4 * 3)
         return error_set(err, ST_DATA, "line %zu: a token of more than %d bytes", line, RANKED_MAX / 4 * 3);
-    if (!gap || !base64(s, digits, bytes, &len) || i == n)
+    if (!gap || !digits || !base64_get(s, digits, bytes, &len) || i == n)
         return error_set(err, ST_DATA, "line %zu is no token in base64 and its rank", line);
     for (; i < n && s[i] >= '0' && s[i] <= '9' && rank < BPE_ID_MAX; i++)
         rank = rank * 10 + (s[i] - '0');

@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
+#include "base/ascii.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -219,7 +219,7 @@ static Status read_list(Reader *r, const char *s, size_t n)
 static bool has_ending(const char *path, const char *ending)
 {
     size_t n = strlen(path), k = strlen(ending);
-    return n > k && strcasecmp(path + n - k, ending) == 0;
+    return n > k && ascii_casecmp(path + n - k, ending) == 0;
 }
 
 static Status read_file(Reader *r, const char *path)

@@ -267,7 +267,7 @@ Status fallback_read(Fallback *f, const char *folder, Error *err)
     if (st == ST_OK) {
         st = read_with(f, folder, config, err);
         if (st != ST_OK && f->path)
-            error_prefix(err, "%s: ", f->path);
+            error_prefix(err, st, "%s: ", f->path);
     }
     cJSON_Delete(config);
     if (st != ST_OK)

@@ -284,7 +284,7 @@ Status normalizer_apply(const Normalizer *n, MatchScratch *s, const char *text, 
     str_append(out, text, len);
     Str next = {0};
     Status st = ST_OK;
-    for (int i = 0; i < n->n && st == ST_OK; i++) {
+    for (int i = 0; i < n->n && st == ST_OK && !out->oom; i++) {
         const Step *step = &n->step[i];
         str_clear(&next);
         if (step->kind == STEP_UNICODE)
@@ -300,9 +300,8 @@ Status normalizer_apply(const Normalizer *n, MatchScratch *s, const char *text, 
         Str swap = *out;
         *out = next;
         next = swap;
-        if (st == ST_OK && out->oom)
-            st = error_nomem(err, "normalizing a text");
     }
+    bool short_of_memory = out->oom || next.oom;
     str_free(&next);
-    return st;
+    return st == ST_OK && short_of_memory ? error_nomem(err, "normalizing a text") : st;
 }

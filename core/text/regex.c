@@ -1,9 +1,9 @@
 #include "text/regex.h"
 
-#include <ctype.h>
 #include <stdbool.h>
 #include <string.h>
 
+#include "base/ascii.h"
 #include "text/unicode.h"
 
 enum { DEPTH_MAX = 64, PATTERN_MAX = 1 << 16, OUTPUT_MAX = 1 << 20, REPEAT_MAX = 1000 };
@@ -52,7 +52,7 @@ static bool ahead(const Parser *p, const char *s)
 
 static void put_char(Str *out, uint32_t cp)
 {
-    if (cp < 0x80 && isalnum((int)cp))
+    if (cp < 0x80 && ascii_is_alnum((int)cp))
         str_putc(out, (char)cp);
     else
         str_printf(out, "\\x{%x}", (unsigned)cp);
@@ -173,7 +173,7 @@ static Status property(Parser *p, bool negated, Set *set)
         if (!more(p) || p->s[p->i] != '}')
             return malformed(p, at, "\\p{…} that does not end");
         p->i++;
-    } else if (isalpha((unsigned char)p->s[p->i]))
+    } else if (ascii_is_alpha(p->s[p->i]))
         name[n++] = p->s[p->i++];
     name[n] = 0;
     const char *cat = name;
@@ -218,7 +218,7 @@ static Status set_escape(Parser *p, char letter, Set *set)
         set_category(p, "N", set);
         set_category(p, "Pc", set);
     }
-    if (isupper((unsigned char)letter))
+    if (ascii_is_upper(letter))
         set_negate(set);
     return ST_OK;
 }
@@ -239,9 +239,9 @@ static Status hex_escape(Parser *p, char letter, uint32_t *cp)
         want = 6;
     }
     *cp = 0;
-    for (; n < want && more(p) && isxdigit((unsigned char)p->s[p->i]); n++, p->i++) {
+    for (; n < want && more(p) && ascii_is_xdigit(p->s[p->i]); n++, p->i++) {
         char c = p->s[p->i];
-        *cp = *cp * 16 + (uint32_t)(isdigit((unsigned char)c) ? c - '0' : tolower(c) - 'a' + 10);
+        *cp = *cp * 16 + (uint32_t)(ascii_is_digit(c) ? c - '0' : ascii_lower(c) - 'a' + 10);
     }
     if (n == 0 || (letter == 'u' && n != 4) || (braces && (!more(p) || p->s[p->i++] != '}')) || *cp > 0x10ffff ||
         (*cp >= 0xd800 && *cp <= 0xdfff))
@@ -264,10 +264,10 @@ static Status char_escape(Parser *p, uint32_t *cp)
             *cp = (unsigned char)k[1];
             return ST_OK;
         }
-    if (c < 0x80 && isalnum((int)c)) {
+    if (c < 0x80 && ascii_is_alnum((int)c)) {
         char what[64] = "escape '\\?'";
         what[9] = (char)c;
-        if (isdigit((int)c))
+        if (ascii_is_digit((int)c))
             strcpy(what, "back-reference or octal escape");
         return refuse(p, at, what);
     }
@@ -497,7 +497,7 @@ static bool interval(const Parser *p, long *lo, long *hi, size_t *end)
     for (; i < p->n && p->s[i] != '}'; i++) {
         if (p->s[i] == ',' && k == 0)
             k = 1;
-        else if (isdigit((unsigned char)p->s[i]) && v[k] < 1000000)
+        else if (ascii_is_digit(p->s[i]) && v[k] < 1000000)
             v[k] = (v[k] < 0 ? 0 : v[k] * 10) + (p->s[i] - '0');
         else
             return false;

@@ -169,7 +169,7 @@ static Status open_file(Tokenizer *t, const char *path, size_t max, ReadRoot *re
     RETURN_IF_ERROR(json_parse_file(path, max, &root, err));
     Status st = read(t, root, err);
     cJSON_Delete(root);
-    return st == ST_OK ? st : error_prefix(err, "%s: ", path);
+    return st == ST_OK ? st : error_prefix(err, st, "%s: ", path);
 }
 
 static Status open_fallback(Tokenizer *t, const char *folder, Error *err)
@@ -178,7 +178,7 @@ static Status open_fallback(Tokenizer *t, const char *folder, Error *err)
     RETURN_IF_ERROR(fallback_read(&f, folder, err));
     Status st = read_parts(t, f.root, f.ranks, f.len, err);
     if (st != ST_OK)
-        error_prefix(err, "%s: ", f.path);
+        error_prefix(err, st, "%s: ", f.path);
     fallback_fini(&f);
     return st;
 }

@@ -20,6 +20,7 @@ static Status item_ids(Builder *b, const Tokenizer *tok, const CalibItem *item, 
 {
     *ids = NULL;
     *n = 0;
+    Status st;
     if (!item->text) {
         *n = (size_t)item->nids;
         *ids = mem_array(*n, sizeof **ids);
@@ -31,8 +32,8 @@ static Status item_ids(Builder *b, const Tokenizer *tok, const CalibItem *item, 
         return error_set(b->err, ST_DATA,
                          "%s:%d is a text, and the model has no tokenizer.json: give token ids (input_ids)", b->c->path,
                          item->line);
-    else if (tokenizer_encode(tok, item->text, item->len, true, ids, n, b->err) != ST_OK)
-        return error_prefix(b->err, "%s:%d: ", b->c->path, item->line);
+    else if ((st = tokenizer_encode(tok, item->text, item->len, true, ids, n, b->err)) != ST_OK)
+        return error_prefix(b->err, st, "%s:%d: ", b->c->path, item->line);
     for (size_t i = 0; vocab > 0 && i < *n; i++)
         if ((*ids)[i] >= vocab) {
             int32_t id = (*ids)[i];

@@ -1,3 +1,4 @@
+#include <ctype.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -5,15 +6,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
+#include "base/ascii.h"
+#include "base/base64.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/pool.h"
 #include "base/str.h"
+#include "tests/lib/tempdir.h"
 
 static void error_text_is_one_printable_line(void **state)
 {
@@ -21,11 +26,116 @@ static void error_text_is_one_printable_line(void **state)
     Error e = {0};
     assert_int_equal(error_set(&e, ST_DATA, "bad '%s' at\n%d", "na\x01me", 7), ST_DATA);
     assert_string_equal(e.text, "bad 'na?me' at 7");
-    error_prefix(&e, "%s: ", "file");
+    assert_int_equal(error_prefix(&e, ST_DATA, "%s: ", "file"), ST_DATA);
     assert_string_equal(e.text, "file: bad 'na?me' at 7");
     error_set(&e, ST_IO, "again: %s", e.text); /* an argument may be the old text */
     assert_string_equal(e.text, "again: file: bad 'na?me' at 7");
     assert_int_equal(status_exit_code(e.status), 74);
+    assert_int_equal(error_prefix(NULL, ST_NOMEM, "%s: ", "file"), ST_NOMEM); /* nobody asks for the text */
+    assert_int_equal(error_prefix(&e, ST_INTERNAL, "no: "), ST_INTERNAL);
+    assert_int_equal(e.status, ST_INTERNAL);
+}
+
+/* A text that has lost bytes must not look whole after it is emptied and filled again. */
+static void str_stays_short_of_memory(void **state)
+{
+    (void)state;
+    Str b = {0};
+    str_puts(&b, "x");
+    str_append(&b, "y", (size_t)-2); /* more than there can be */
+    assert_true(b.oom);
+    str_clear(&b);
+    str_puts(&b, "z");
+    assert_true(b.oom);
+    assert_int_equal(b.len, 0);
+    str_free(&b);
+    assert_false(b.oom);
+    str_puts(&b, "w");
+    assert_string_equal(str_text(&b), "w");
+    str_free(&b);
+}
+
+static void ascii_agrees_with_the_c_locale(void **state)
+{
+    (void)state;
+    for (int c = 0; c < 256; c++) {
+        assert_int_equal(ascii_is_digit(c), !!isdigit(c));
+        assert_int_equal(ascii_is_upper(c), !!isupper(c));
+        assert_int_equal(ascii_is_alpha(c), !!isalpha(c));
+        assert_int_equal(ascii_is_alnum(c), !!isalnum(c));
+        assert_int_equal(ascii_is_xdigit(c), !!isxdigit(c));
+        assert_int_equal(ascii_is_space(c), !!isspace(c));
+        assert_int_equal(ascii_lower(c), tolower(c));
+    }
+    assert_false(ascii_is_alpha((char)0xe9)); /* a negative char */
+    assert_int_equal(ascii_casecmp("MinMax", "mINmAX"), 0);
+    assert_true(ascii_casecmp("ab", "ABC") < 0);
+    assert_true(ascii_casecmp("b", "ABC") > 0);
+    assert_int_equal(ascii_ncasecmp("YESterday", "yes", 3), 0);
+}
+
+/* The vectors of RFC 4648, what isn't base64, and a text longer than one chunk. */
+static void base64_both_ways(void **state)
+{
+    (void)state;
+    static const char *const vector[][2] = {{"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"},
+                                            {"foob", "Zm9vYg=="}, {"foobar", "Zm9vYmFy"}};
+    static const char *const wrong[] = {"Z", "Zg", "Zg=", "Zg=a", "Z===", "====", "Zm9 v", "Zm\n9", "    ", "Zm9-", "Zh=="};
+    char out[64];
+    size_t n;
+    for (size_t i = 0; i < sizeof vector / sizeof *vector; i++) {
+        Str b = {0};
+        base64_put(&b, vector[i][0], strlen(vector[i][0]));
+        assert_string_equal(str_text(&b), vector[i][1]);
+        assert_true(base64_get(vector[i][1], strlen(vector[i][1]), out, &n));
+        assert_int_equal(n, strlen(vector[i][0]));
+        assert_memory_equal(out, vector[i][0], n);
+        str_free(&b);
+    }
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_false(base64_get(wrong[i], strlen(wrong[i]), out, &n));
+    enum { LONG = 5000 };
+    unsigned char bytes[LONG], back[LONG + 3];
+    for (int i = 0; i < LONG; i++)
+        bytes[i] = (unsigned char)(i * 7 + i / 256);
+    Str b = {0};
+    base64_put(&b, bytes, LONG);
+    assert_int_equal(b.len, (LONG + 2) / 3 * 4);
+    assert_true(base64_get(b.s, b.len, back, &n));
+    assert_int_equal(n, LONG);
+    assert_memory_equal(back, bytes, LONG);
+    str_free(&b);
+}
+
+static void make_group(const char *root, const char *sub, const char *max, const char *now)
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s/%s", root, sub);
+    mkdir(path, 0700);
+    snprintf(path, sizeof path, "%s/%s/memory.max", root, sub);
+    temp_puts(path, max);
+    snprintf(path, sizeof path, "%s/%s/memory.current", root, sub);
+    temp_puts(path, now);
+}
+
+/* The tightest limit on the way up counts, wherever it stands. */
+static void cgroups_are_nested(void **state)
+{
+    (void)state;
+    char *root = temp_folder();
+    const char *self = temp_path(root, "self");
+    temp_puts(self, "1:name=systemd:/else\n0::/a/b\n");
+    assert_int_equal(mem_cgroup_left(self, root), UINT64_MAX);
+    make_group(root, ".", "9000\n", "1000\n");
+    assert_int_equal(mem_cgroup_left(self, root), 8000);
+    make_group(root, "a", "7000\n", "500\n");
+    make_group(root, "a/b", "max\n", "400\n");
+    assert_int_equal(mem_cgroup_left(self, root), 6500);
+    make_group(root, "a/b", "300\n", "400\n"); /* over its limit already */
+    assert_int_equal(mem_cgroup_left(self, root), 0);
+    temp_puts(self, "0::/\n");
+    assert_int_equal(mem_cgroup_left(self, root), 8000);
+    temp_remove(root);
 }
 
 static void str_json_escapes(void **state)
@@ -141,6 +251,8 @@ int main(void)
         cmocka_unit_test(utf8_refuses_ill_formed),          cmocka_unit_test(map_holds_many),
         cmocka_unit_test(sha256_known_answer),              cmocka_unit_test(pool_runs_each_task_once),
         cmocka_unit_test(distance_finds_typos),             cmocka_unit_test(arrays_refuse_overflow),
+        cmocka_unit_test(str_stays_short_of_memory),        cmocka_unit_test(ascii_agrees_with_the_c_locale),
+        cmocka_unit_test(base64_both_ways),                 cmocka_unit_test(cgroups_are_nested),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }
