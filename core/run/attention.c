@@ -30,7 +30,7 @@ static int64_t sample_tasks(const AttnRun *a, int64_t len)
 /* Softmax of one row over the keys whose bits are set (n of them visible); the others get 0. */
 static void chosen_softmax(const AttnRun *a, float *row, int64_t n, const uint32_t *bits, int head)
 {
-    const Ops *ops = &a->lr->r->ops;
+    const Ops *ops = &a->ps->ops;
     int64_t k = 0;
     for (int64_t s = 0; s < n; s++)
         if (bits[s / 32] >> s % 32 & 1)
@@ -48,9 +48,9 @@ static void chosen_softmax(const AttnRun *a, float *row, int64_t n, const uint32
 static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t t0, int64_t t1, int head,
                    const uint32_t *chosen)
 {
-    const Ops *ops = &a->lr->r->ops;
+    const Ops *ops = &a->ps->ops;
     int64_t d = a->head_dim, dv = a->v_dim, kv = (int64_t)head * a->kv_heads / a->heads;
-    int64_t words = a->lr->out ? a->lr->out->select_words : 0;
+    int64_t words = a->ps->out ? a->ps->out->select_words : 0;
     int64_t lo = a->window > 0 && t0 - a->window + 1 > 0 ? t0 - a->window + 1 : 0, keys = t1 - lo;
     GemmArgs g = {
         .m = t1 - t0,
@@ -63,7 +63,7 @@ static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t t0, int64
         .y = wk->scores,
         .ldy = keys,
     };
-    bool fused = a->lr->sdpa && ops->model && !chosen && !a->sinks && a->softcap <= 0;
+    bool fused = a->ps->sdpa && ops->model && !chosen && !a->sinks && a->softcap <= 0;
     float sum[ATTENTION_ROWS_MAX];
     if (fused)
         gemm_exact(ops->k, &g, NULL, wk->exact);
@@ -109,9 +109,9 @@ static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t t0, int64
 static void attention_task(void *ctx, int64_t index, int worker)
 {
     const AttnRun *a = ctx;
-    const LayerRun *lr = a->lr;
-    Worker *wk = &lr->r->worker[worker];
-    int lo = 0, hi = lr->s1 - lr->s0; /* the sample: the last whose first task is not after index */
+    const Pass *ps = a->ps;
+    Worker *wk = &ps->r->worker[worker];
+    int lo = 0, hi = ps->s1 - ps->s0; /* the sample: the last whose first task is not after index */
     while (hi - lo > 1) {
         int mid = lo + (hi - lo) / 2;
         if (a->first_task[mid] <= index)
@@ -119,24 +119,24 @@ static void attention_task(void *ctx, int64_t index, int worker)
         else
             hi = mid;
     }
-    const int64_t *start = lr->in->start + lr->s0 + lo;
+    const int64_t *start = ps->in->start + ps->s0 + lo;
     int64_t len = start[1] - start[0], rows = attention_query_rows(len), rest = index - a->first_task[lo];
     int64_t t0 = rest / a->kv_heads * rows, t1 = t0 + rows < len ? t0 + rows : len;
     int group = a->heads / a->kv_heads, kv = (int)(rest % a->kv_heads);
-    const uint32_t *chosen = a->select && len > lr->r->m->cfg.index.top_k
-                                 ? lr->out->select + start[0] * lr->out->select_words
+    const uint32_t *chosen = a->select && len > ps->r->m->cfg.index.top_k
+                                 ? ps->out->select + start[0] * ps->out->select_words
                                  : NULL;
-    for (int j = 0; j < group && !cancel_level(lr->r->opt.cancel); j++)
-        attend(a, wk, start[0] - lr->row0, t0, t1, kv * group + j, chosen);
+    for (int j = 0; j < group && !cancel_level(ps->r->opt.cancel); j++)
+        attend(a, wk, start[0] - ps->row0, t0, t1, kv * group + j, chosen);
 }
 
 Status attention_run(AttnRun *a, Batch *extra, Error *err)
 {
-    const LayerRun *lr = a->lr;
-    int n = lr->s1 - lr->s0;
+    const Pass *ps = a->ps;
+    int n = ps->s1 - ps->s0;
     a->first_task[0] = 0;
     for (int i = 0; i < n; i++) {
-        int64_t len = lr->in->start[lr->s0 + i + 1] - lr->in->start[lr->s0 + i];
+        int64_t len = ps->in->start[ps->s0 + i + 1] - ps->in->start[ps->s0 + i];
         a->first_task[i + 1] = a->first_task[i] + sample_tasks(a, len);
     }
     Batch b = {.n = 0};
@@ -145,5 +145,5 @@ Status attention_run(AttnRun *a, Batch *extra, Error *err)
         batch_add(&b, extra->part[i].fn, extra->part[i].ctx, extra->part[i].n);
     if (extra)
         extra->n = 0;
-    return batch_run(&b, lr->r->opt.pool, lr->r->opt.cancel, err);
+    return batch_run(&b, ps->r->opt.pool, ps->r->opt.cancel, err);
 }

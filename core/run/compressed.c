@@ -18,7 +18,7 @@ enum {
 
 /* Where a chunk's intermediate values stand. */
 typedef struct CompressedRun {
-    LayerRun *lr;
+    Pass *ps;
     const ModelConfig *m;
     const CompressConfig *c;
     CompressKind kind;
@@ -85,20 +85,20 @@ int compressed_first(const LayerTensors *t, int32_t index[STAGE_MAX])
     return n;
 }
 
-int64_t compressed_first_acts(LayerRun *lr)
+int64_t compressed_first_acts(Pass *ps)
 {
     LinearRun *first[STAGE_MAX];
     int32_t index[STAGE_MAX];
-    int n = compressed_first(lr->t, index);
+    int n = compressed_first(ps->t, index);
     for (int i = 0; i < n; i++)
-        first[i] = &lr->lin[first_roles[i]];
-    return stage_distinct_acts(first, n) * lr->r->m->cfg.hidden;
+        first[i] = &ps->lin[first_roles[i]];
+    return stage_distinct_acts(first, n) * ps->r->m->cfg.hidden;
 }
 
 static void place(CompressedRun *r, float *at)
 {
     const CompressConfig *c = r->c;
-    int64_t rows = r->lr->rows, d = r->m->head_dim, di = c->index_dim, rate = r->rate;
+    int64_t rows = r->ps->rows, d = r->m->head_dim, di = c->index_dim, rate = r->rate;
     bool sparse = r->kind == COMPRESS_SPARSE;
     int64_t width = r->kind == COMPRESS_NONE ? 0 : sparse ? 2 * d : d, index_width = sparse ? 2 * di : 0;
     const struct {
@@ -123,27 +123,27 @@ static void place(CompressedRun *r, float *at)
 static Status run_tiles(CompressedRun *r, PoolTask *fn, Error *err)
 {
     Batch b = {.n = 0};
-    batch_add(&b, fn, r, (r->lr->rows + ROW_TILE - 1) / ROW_TILE);
-    return batch_run(&b, r->lr->r->opt.pool, r->lr->r->opt.cancel, err);
+    batch_add(&b, fn, r, (r->ps->rows + ROW_TILE - 1) / ROW_TILE);
+    return batch_run(&b, r->ps->r->opt.pool, r->ps->r->opt.cancel, err);
 }
 
 /* One stage over these linears, whose outputs go to y; the outputs to the taps. */
 static Status project(CompressedRun *r, const ChunkBuffers *b, const LinearRole *role, int n, const float *x,
                       float *const *y, LinearRole next, Error *err)
 {
-    LayerRun *lr = r->lr;
+    Pass *ps = r->ps;
     FeedPiece after;
-    Stage st = {.lr = lr, .n = n, .x = x, .act_scratch = b->act,
-                .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lr->lin[role[0]].lin->input)};
+    Stage st = {.ps = ps, .n = n, .x = x, .act_scratch = b->act,
+                .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, ps->lin[role[0]].lin->input)};
     for (int i = 0; i < n; i++) {
-        st.lin[i] = &lr->lin[role[i]];
+        st.lin[i] = &ps->lin[role[i]];
         st.y[i] = y[i];
         st.ldy[i] = st.lin[i]->lin->out;
     }
-    layer_next_stage(lr, next, 1, false, &after);
+    pass_first_piece(ps, next, 1, false, &after);
     RETURN_IF_ERROR(stage_run(&st, NULL, &after, err));
     for (int i = 0; i < n; i++)
-        RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, st.lin[i]->index, y[i], st.ldy[i], st.ldy[i], err));
+        RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, st.lin[i]->index, y[i], st.ldy[i], st.ldy[i], err));
     return ST_OK;
 }
 
@@ -156,20 +156,20 @@ typedef struct RowAt {
 
 static RowAt row_at(const CompressedRun *r, int64_t t, int from)
 {
-    const LayerRun *lr = r->lr;
-    RowAt at = {.sample = from < 0 ? layer_sample_of_row(lr, t) : from};
-    while (lr->in->start[at.sample + 1] <= lr->row0 + t)
+    const Pass *ps = r->ps;
+    RowAt at = {.sample = from < 0 ? pass_sample_of_row(ps, t) : from};
+    while (ps->in->start[at.sample + 1] <= ps->row0 + t)
         at.sample++;
-    const int64_t *start = lr->in->start + at.sample;
-    at.pos = lr->row0 + t - start[0];
-    at.rope = rope_table(&lr->r->rope, r->m, lr->local, start[1] - start[0]);
+    const int64_t *start = ps->in->start + at.sample;
+    at.pos = ps->row0 + t - start[0];
+    at.rope = rope_table(&ps->r->rope, r->m, ps->local, start[1] - start[0]);
     return at;
 }
 
 /* Rotates the last dimensions of x[dim] as of position `pos`. */
 static void rotate(const CompressedRun *r, const RopeTable *rope, int64_t pos, bool back, float *x, int64_t dim)
 {
-    ops_rope_pairs(&r->lr->r->ops, x + dim - r->c->rope, rope->cos + pos * rope->half, rope->sin + pos * rope->half,
+    ops_rope_pairs(&r->ps->ops, x + dim - r->c->rope, rope->cos + pos * rope->half, rope->sin + pos * rope->half,
                    rope->half, back);
 }
 
@@ -177,15 +177,15 @@ static void latent_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     const CompressedRun *r = ctx;
-    const LayerRun *lr = r->lr;
-    const Ops *o = &lr->r->ops;
-    int64_t t = index * ROW_TILE, end = min_i64(t + ROW_TILE, lr->rows), d = r->m->head_dim, rank = r->c->q_rank;
+    const Pass *ps = r->ps;
+    const Ops *o = &ps->ops;
+    int64_t t = index * ROW_TILE, end = min_i64(t + ROW_TILE, ps->rows), d = r->m->head_dim, rank = r->c->q_rank;
     RowAt at = {.sample = -1};
     for (; t < end; t++) {
         at = row_at(r, t, at.sample);
         float *qr = r->qr + t * rank, *kv = r->kv + t * d;
-        ops_norm(o, NORM_LATE, qr, lr->norm[NORM_Q_A], r->m->eps, rank, qr);
-        ops_norm(o, NORM_LATE, kv, lr->norm[NORM_KV_A], r->m->eps, d, kv);
+        ops_norm(o, NORM_LATE, qr, ps->norm[NORM_Q_A], r->m->eps, rank, qr);
+        ops_norm(o, NORM_LATE, kv, ps->norm[NORM_KV_A], r->m->eps, d, kv);
         rotate(r, at.rope, at.pos, false, kv, d);
     }
 }
@@ -202,14 +202,14 @@ static void queries_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     const CompressedRun *r = ctx;
-    const LayerRun *lr = r->lr;
-    int64_t t = index * ROW_TILE, end = min_i64(t + ROW_TILE, lr->rows), d = r->m->head_dim, di = r->c->index_dim;
+    const Pass *ps = r->ps;
+    int64_t t = index * ROW_TILE, end = min_i64(t + ROW_TILE, ps->rows), d = r->m->head_dim, di = r->c->index_dim;
     RowAt at = {.sample = -1};
     for (; t < end; t++) {
         at = row_at(r, t, at.sample);
         for (int64_t h = 0; h < r->m->heads; h++) {
             float *q = r->q + (t * r->m->heads + h) * d;
-            plain_norm(&lr->r->ops, r->m->eps, q, d);
+            plain_norm(&ps->ops, r->m->eps, q, d);
             rotate(r, at.rope, at.pos, false, q, d);
         }
         for (int64_t h = 0; h < r->c->index_heads && r->kind == COMPRESS_SPARSE; h++)
@@ -228,17 +228,17 @@ static int64_t first_entry(const CompressedRun *r, int64_t base)
 /* Entry w of the text at row `base`, normed and rotated. */
 static void make_entry(const CompressedRun *r, const RowAt *at, int64_t base, int64_t w, bool index)
 {
-    const LayerRun *lr = r->lr;
-    const Ops *o = &lr->r->ops;
+    const Pass *ps = r->ps;
+    const Ops *o = &ps->ops;
     bool overlap = r->kind == COMPRESS_SPARSE;
     int64_t dim = index ? r->c->index_dim : r->m->head_dim, width = overlap ? 2 * dim : dim;
     Compressor c = {.kv = (index ? r->index_kv : r->comp_kv) + base * width,
                     .gate = (index ? r->index_gate : r->comp_gate) + base * width,
-                    .ape = lr->norm[index ? INDEX_COMP_APE : COMP_APE], .rate = r->rate, .dim = dim, .width = width,
+                    .ape = ps->norm[index ? INDEX_COMP_APE : COMP_APE], .rate = r->rate, .dim = dim, .width = width,
                     .overlap = overlap};
     float *x = (index ? r->index_entry : r->entry) + (first_entry(r, base) + w) * dim;
     compressor_entry(&c, o, w, x);
-    ops_norm(o, NORM_LATE, x, lr->norm[index ? NORM_INDEX_COMP : NORM_COMP], r->m->eps, dim, x);
+    ops_norm(o, NORM_LATE, x, ps->norm[index ? NORM_INDEX_COMP : NORM_COMP], r->m->eps, dim, x);
     rotate(r, at->rope, w * r->rate, false, x, dim);
 }
 
@@ -247,9 +247,9 @@ static void entries_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     const CompressedRun *r = ctx;
-    int64_t t = index * ROW_TILE, end = min_i64(t + ROW_TILE, r->lr->rows);
+    int64_t t = index * ROW_TILE, end = min_i64(t + ROW_TILE, r->ps->rows);
     RowAt at = {.sample = -1};
-    for (; t < end && !cancel_level(r->lr->r->opt.cancel); t++) {
+    for (; t < end && !cancel_level(r->ps->r->opt.cancel); t++) {
         at = row_at(r, t, at.sample);
         if ((at.pos + 1) % r->rate)
             continue;
@@ -280,7 +280,7 @@ static int64_t visible(const CompressedRun *r, int64_t t)
 static void choose_entries(const CompressedRun *r, Block *b, Worker *wk)
 {
     const CompressConfig *c = r->c;
-    const Ops *o = &r->lr->r->ops;
+    const Ops *o = &r->ps->ops;
     int64_t rows = b->t1 - b->t0, n = b->entries, di = c->index_dim, heads = c->index_heads;
     float of_head = (float)(1.0 / sqrt((double)heads)), of_dim = (float)(1.0 / sqrt((double)di));
     memset(b->chosen, 0, (size_t)(rows * n) * sizeof *b->chosen);
@@ -324,13 +324,13 @@ static void softmax_sink(const Ops *o, float *x, int64_t n, float sink)
 /* Shares of one row's keys from their scores, 0 where it does not look. */
 static void shares(const CompressedRun *r, const Block *b, int64_t t, float *row, float sink)
 {
-    int64_t first = max_i64(t - r->m->window[r->lr->layer] + 1 - b->lo, 0), last = t + 1 - b->lo, k = 0;
+    int64_t first = max_i64(t - r->m->window[r->ps->layer] + 1 - b->lo, 0), last = t + 1 - b->lo, k = 0;
     int64_t all = b->window + b->entries, seen = b->window + visible(r, t);
     const float *chosen = b->chosen ? b->chosen + (t - b->t0) * b->entries - b->window : NULL;
     for (int64_t s = first; s < seen; s++) /* together, so that nothing hidden is in the sum */
         if (s < b->window ? s < last : !chosen || chosen[s] > 0)
             row[k++] = row[s];
-    softmax_sink(&r->lr->r->ops, row, k, sink);
+    softmax_sink(&r->ps->ops, row, k, sink);
     for (int64_t s = all - 1; s >= 0; s--) {
         bool looks = s >= first && s < seen && (s < b->window ? s < last : !chosen || chosen[s] > 0);
         row[s] = looks ? row[--k] : 0;
@@ -339,13 +339,13 @@ static void shares(const CompressedRun *r, const Block *b, int64_t t, float *row
 
 static void attend(const CompressedRun *r, const Block *b, Worker *wk, int64_t head)
 {
-    const Ops *o = &r->lr->r->ops;
+    const Ops *o = &r->ps->ops;
     int64_t d = r->m->head_dim, ld = r->m->heads * d, rows = b->t1 - b->t0, n = b->window + b->entries;
     float *q = r->q + (b->base + b->t0) * ld + head * d;
     GemmArgs g = {.m = rows, .n = n, .k = d, .x = q, .ldx = ld, .w = b->keys, .ldw = d, .y = b->scores, .ldy = n};
     ops_scores(o, &g, (float)r->m->attn_scale, wk->exact);
     for (int64_t t = b->t0; t < b->t1; t++)
-        shares(r, b, t, b->scores + (t - b->t0) * n, r->lr->norm[WIDE_SINKS][head]);
+        shares(r, b, t, b->scores + (t - b->t0) * n, r->ps->norm[WIDE_SINKS][head]);
     GemmArgs pv = {.m = rows, .n = d, .k = n, .x = b->scores, .ldx = n, .w = b->keys, .ldw = d, .w_by_k = true,
                    .y = q, .ldy = ld};
     ops_gemm(o, &pv, NULL, wk->exact);
@@ -354,17 +354,17 @@ static void attend(const CompressedRun *r, const Block *b, Worker *wk, int64_t h
 static void attention_task(void *ctx, int64_t index, int worker)
 {
     const CompressedRun *r = ctx;
-    const LayerRun *lr = r->lr;
-    Worker *wk = &lr->r->worker[worker];
-    int lo = 0, hi = lr->s1 - lr->s0;
+    const Pass *ps = r->ps;
+    Worker *wk = &ps->r->worker[worker];
+    int lo = 0, hi = ps->s1 - ps->s0;
     while (hi - lo > 1) {
         int mid = lo + (hi - lo) / 2;
         *(r->first_task[mid] <= index ? &lo : &hi) = mid;
     }
-    const int64_t *start = lr->in->start + lr->s0 + lo;
+    const int64_t *start = ps->in->start + ps->s0 + lo;
     int64_t d = r->m->head_dim, heads = r->m->heads, t0 = (index - r->first_task[lo]) * QUERY_ROWS;
-    Block b = {.base = start[0] - lr->row0, .t0 = t0, .t1 = min_i64(t0 + QUERY_ROWS, start[1] - start[0]),
-               .lo = max_i64(t0 - r->m->window[lr->layer] + 1, 0), .keys = wk->scores};
+    Block b = {.base = start[0] - ps->row0, .t0 = t0, .t1 = min_i64(t0 + QUERY_ROWS, start[1] - start[0]),
+               .lo = max_i64(t0 - r->m->window[ps->layer] + 1, 0), .keys = wk->scores};
     b.window = b.t1 - b.lo;
     b.entries = visible(r, b.t1 - 1);
     b.scores = b.keys + (b.window + b.entries) * d;
@@ -376,9 +376,9 @@ static void attention_task(void *ctx, int64_t index, int worker)
         b.part = b.chosen + (b.t1 - b.t0) * b.entries;
         choose_entries(r, &b, wk);
     }
-    for (int64_t h = 0; h < heads && !cancel_level(lr->r->opt.cancel); h++)
+    for (int64_t h = 0; h < heads && !cancel_level(ps->r->opt.cancel); h++)
         attend(r, &b, wk, h);
-    const RopeTable *rope = rope_table(&lr->r->rope, r->m, lr->local, start[1] - start[0]);
+    const RopeTable *rope = rope_table(&ps->r->rope, r->m, ps->local, start[1] - start[0]);
     for (int64_t t = b.t0; t < b.t1; t++) /* keys were rotated, and so are what their sum gives */
         for (int64_t h = 0; h < heads; h++)
             rotate(r, rope, t, true, r->q + ((b.base + t) * heads + h) * d, d);
@@ -386,16 +386,16 @@ static void attention_task(void *ctx, int64_t index, int worker)
 
 static Status run_attention(CompressedRun *r, Error *err)
 {
-    const LayerRun *lr = r->lr;
-    int n = lr->s1 - lr->s0;
+    const Pass *ps = r->ps;
+    int n = ps->s1 - ps->s0;
     r->first_task[0] = 0;
     for (int i = 0; i < n; i++) {
-        int64_t len = lr->in->start[lr->s0 + i + 1] - lr->in->start[lr->s0 + i];
+        int64_t len = ps->in->start[ps->s0 + i + 1] - ps->in->start[ps->s0 + i];
         r->first_task[i + 1] = r->first_task[i] + (len + QUERY_ROWS - 1) / QUERY_ROWS;
     }
     Batch b = {.n = 0};
     batch_add(&b, attention_task, r, r->first_task[n]);
-    return batch_run(&b, lr->r->opt.pool, lr->r->opt.cancel, err);
+    return batch_run(&b, ps->r->opt.pool, ps->r->opt.cancel, err);
 }
 
 /* ---- the block ---- */
@@ -403,33 +403,33 @@ static Status run_attention(CompressedRun *r, Error *err)
 /* Each group of heads through its own rows of wo_a. */
 static Status project_groups(CompressedRun *r, const ChunkBuffers *b, Error *err)
 {
-    LayerRun *lr = r->lr;
-    LinearRun *l = &lr->lin[L_O_A];
+    Pass *ps = r->ps;
+    LinearRun *l = &ps->lin[L_O_A];
     int64_t groups = r->c->groups, ld = groups * r->c->group_rank;
     FeedPiece after;
-    for (int s = 0; s <= lr->in->samples; s++)
-        r->start[s] = lr->in->start[s] * groups;
-    Stream shape = {.samples = lr->in->samples, .rows = lr->in->rows * groups, .width = l->lin->in, .start = r->start};
-    Stage st = {.lr = lr, .n = 1, .lin = {l}, .x = r->q, .shape = &shape, .y = {r->o}, .ldy = {ld},
-                .act_scratch = b->act, .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, l->index)};
-    layer_next_stage(lr, L_O, 1, false, &after);
+    for (int s = 0; s <= ps->in->samples; s++)
+        r->start[s] = ps->in->start[s] * groups;
+    Stream shape = {.samples = ps->in->samples, .rows = ps->in->rows * groups, .width = l->lin->in, .start = r->start};
+    Stage st = {.ps = ps, .n = 1, .lin = {l}, .x = r->q, .shape = &shape, .y = {r->o}, .ldy = {ld},
+                .act_scratch = b->act, .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, l->index)};
+    pass_first_piece(ps, L_O, 1, false, &after);
     RETURN_IF_ERROR(stage_run(&st, NULL, &after, err));
-    return layer_feed_tap(lr, TAP_LINEAR_OUT, l->index, r->o, ld, ld, err);
+    return pass_feed_tap(ps, TAP_LINEAR_OUT, l->index, r->o, ld, ld, err);
 }
 
 static Status feed_heads(CompressedRun *r, Error *err)
 {
     int64_t d = r->m->head_dim, q = r->m->heads * d;
-    RETURN_IF_ERROR(layer_feed_tap(r->lr, TAP_Q, -1, r->q, q, q, err));
-    RETURN_IF_ERROR(layer_feed_tap(r->lr, TAP_K, -1, r->kv, d, d, err));
-    return layer_feed_tap(r->lr, TAP_V, -1, r->kv, d, d, err);
+    RETURN_IF_ERROR(pass_feed_tap(r->ps, TAP_Q, -1, r->q, q, q, err));
+    RETURN_IF_ERROR(pass_feed_tap(r->ps, TAP_K, -1, r->kv, d, d, err));
+    return pass_feed_tap(r->ps, TAP_V, -1, r->kv, d, d, err);
 }
 
 static Status run_block(CompressedRun *r, const ChunkBuffers *b, Error *err)
 {
     static const LinearRole queries[] = {L_Q, L_INDEX_Q};
     int32_t index[STAGE_MAX];
-    int n = compressed_first(r->lr->t, index);
+    int n = compressed_first(r->ps->t, index);
     RETURN_IF_ERROR(project(r, b, first_roles, n, b->x, r->y, L_Q, err));
     RETURN_IF_ERROR(run_tiles(r, latent_task, err));
     RETURN_IF_ERROR(project(r, b, queries, r->kind == COMPRESS_SPARSE ? 2 : 1, r->qr,
@@ -442,13 +442,13 @@ static Status run_block(CompressedRun *r, const ChunkBuffers *b, Error *err)
     return project_groups(r, b, err);
 }
 
-Status compressed_values(LayerRun *lr, const ChunkBuffers *b, float **out, Error *err)
+Status compressed_values(Pass *ps, const ChunkBuffers *b, float **out, Error *err)
 {
-    const ModelConfig *m = &lr->r->m->cfg;
-    CompressedRun r = {.lr = lr, .m = m, .c = &m->compress, .kind = (CompressKind)m->compress.kind[lr->layer]};
+    const ModelConfig *m = &ps->r->m->cfg;
+    CompressedRun r = {.ps = ps, .m = m, .c = &m->compress, .kind = (CompressKind)m->compress.kind[ps->layer]};
     r.rate = m->compress.rate[r.kind];
-    r.first_task = mem_array((size_t)(lr->s1 - lr->s0) + 1, sizeof *r.first_task);
-    r.start = mem_array((size_t)lr->in->samples + 1, sizeof *r.start);
+    r.first_task = mem_array((size_t)(ps->s1 - ps->s0) + 1, sizeof *r.first_task);
+    r.start = mem_array((size_t)ps->in->samples + 1, sizeof *r.start);
     Status st = r.first_task && r.start ? ST_OK : error_nomem(err, "attention");
     place(&r, b->mid);
     if (st == ST_OK)

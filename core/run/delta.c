@@ -17,7 +17,7 @@ enum { DELTA_TILE = 32, CANCEL_ROWS = 256 };
 
 /* Where a chunk's intermediate values stand. */
 typedef struct DeltaRun {
-    LayerRun *lr;
+    Pass *ps;
     const DeltaConfig *d;
     int64_t keys, values; /* widths of all key heads and of all value heads */
     float *qkvz;  /* [rows][key head][q | k | its heads' v | their gates] */
@@ -42,8 +42,8 @@ size_t delta_state_floats(const DeltaConfig *d)
 static Status run_tiles(DeltaRun *r, PoolTask *fn, Error *err)
 {
     Batch b = {.n = 0};
-    batch_add(&b, fn, r, (r->lr->rows + DELTA_TILE - 1) / DELTA_TILE);
-    return batch_run(&b, r->lr->r->opt.pool, r->lr->r->opt.cancel, err);
+    batch_add(&b, fn, r, (r->ps->rows + DELTA_TILE - 1) / DELTA_TILE);
+    return batch_run(&b, r->ps->r->opt.pool, r->ps->r->opt.cancel, err);
 }
 
 /* ---- from the projections to q, k, v, beta and decay ---- */
@@ -53,7 +53,7 @@ static Status run_tiles(DeltaRun *r, PoolTask *fn, Error *err)
 static void convolve(const DeltaRun *r, const float *u, int64_t ld, int64_t seen, int64_t channel, int64_t n, float *y)
 {
     enum { STEP = 256 };
-    const Ops *o = &r->lr->r->ops;
+    const Ops *o = &r->ps->ops;
     int64_t kernel = r->d->kernel, all = 2 * r->keys + r->values;
     int64_t first = kernel - 1 > seen ? kernel - 1 - seen : 0; /* taps before the sample meet zeros */
     float part[STEP];
@@ -73,7 +73,7 @@ static void convolve(const DeltaRun *r, const float *u, int64_t ld, int64_t seen
 /* x / sqrt(sum x^2 + eps) * scale, in float32 whatever the arithmetic */
 static void unit_length(const DeltaRun *r, float *x, float scale)
 {
-    const MathKernels *k = r->lr->r->ops.k;
+    const MathKernels *k = r->ps->ops.k;
     float sum = (float)k->sum_sq(x, r->d->key_dim);
     k->scale(x, (float)(1.0 / sqrt((double)(sum + L2_EPS))), x, r->d->key_dim);
     if (scale != 1.0f)
@@ -84,15 +84,15 @@ static void unit_length(const DeltaRun *r, float *x, float scale)
  * order. */
 static void gates_of_row(const DeltaRun *r, float *ba)
 {
-    const LayerRun *lr = r->lr;
+    const Pass *ps = r->ps;
     int group = r->d->value_heads / r->d->key_heads;
     for (int kh = 0; kh < r->d->key_heads; kh++) {
         float *b = ba + 2 * (int64_t)kh * group, *a = b + group;
-        ops_sigmoid(&lr->r->ops, b, group);
+        ops_sigmoid(&ps->ops, b, group);
         for (int i = 0; i < group; i++) {
             int h = kh * group + i;
-            float x = a[i] + lr->norm[DT_BIAS][h], soft = x > 20.0f ? x : log1pf(expf(x));
-            a[i] = expf(-expf(lr->norm[A_LOG][h]) * soft);
+            float x = a[i] + ps->norm[DT_BIAS][h], soft = x > 20.0f ? x : log1pf(expf(x));
+            a[i] = expf(-expf(ps->norm[A_LOG][h]) * soft);
         }
     }
 }
@@ -101,16 +101,16 @@ static void inputs_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     const DeltaRun *r = ctx;
-    const LayerRun *lr = r->lr;
+    const Pass *ps = r->ps;
     const DeltaConfig *d = r->d;
-    int64_t t = index * DELTA_TILE, end = min_i64(t + DELTA_TILE, lr->rows), dk = d->key_dim;
+    int64_t t = index * DELTA_TILE, end = min_i64(t + DELTA_TILE, ps->rows), dk = d->key_dim;
     int64_t group = (int64_t)(d->value_heads / d->key_heads) * d->value_dim, ld = 2 * (r->keys + r->values);
     float scale = (float)(1.0 / sqrt((double)dk));
-    int s = layer_sample_of_row(lr, t);
+    int s = pass_sample_of_row(ps, t);
     for (; t < end; t++) {
-        while (lr->in->start[s + 1] <= lr->row0 + t)
+        while (ps->in->start[s + 1] <= ps->row0 + t)
             s++;
-        int64_t seen = lr->row0 + t - lr->in->start[s];
+        int64_t seen = ps->row0 + t - ps->in->start[s];
         for (int64_t h = 0; h < d->key_heads; h++) {
             const float *u = r->qkvz + t * ld + h * (2 * dk + 2 * group);
             float *q = r->q + t * r->keys + h * dk, *k = r->k + t * r->keys + h * dk;
@@ -129,21 +129,21 @@ static void inputs_task(void *ctx, int64_t index, int worker)
 static void recur_task(void *ctx, int64_t index, int worker)
 {
     const DeltaRun *r = ctx;
-    const LayerRun *lr = r->lr;
+    const Pass *ps = r->ps;
     const DeltaConfig *d = r->d;
     int64_t block = index % r->blocks, head = index / r->blocks % d->value_heads;
-    const int64_t *start = lr->in->start + lr->s0 + index / r->blocks / d->value_heads;
+    const int64_t *start = ps->in->start + ps->s0 + index / r->blocks / d->value_heads;
     int64_t group = d->value_heads / d->key_heads, dk = d->key_dim, key = head / group;
     int64_t first = block * DELTA_COLS, n = min_i64(DELTA_COLS, d->value_dim - first);
-    float *state = lr->r->worker[worker].scores, v[DELTA_COLS] = {0}, o[DELTA_COLS];
+    float *state = ps->r->worker[worker].scores, v[DELTA_COLS] = {0}, o[DELTA_COLS];
     memset(state, 0, delta_state_floats(d) * sizeof *state);
-    for (int64_t t = start[0] - lr->row0; t < start[1] - lr->row0; t++) {
-        if (t % CANCEL_ROWS == 0 && cancel_level(lr->r->opt.cancel))
+    for (int64_t t = start[0] - ps->row0; t < start[1] - ps->row0; t++) {
+        if (t % CANCEL_ROWS == 0 && cancel_level(ps->r->opt.cancel))
             return;
         float *at = r->v + t * r->values + head * d->value_dim + first;
         const float *gate = r->ba + t * 2 * d->value_heads + 2 * key * group + head % group;
         memcpy(v, at, (size_t)n * sizeof *v);
-        lr->r->ops.k->delta_step(state, dk, r->k + t * r->keys + key * dk, r->q + t * r->keys + key * dk, v,
+        ps->ops.k->delta_step(state, dk, r->k + t * r->keys + key * dk, r->q + t * r->keys + key * dk, v,
                                  gate[group], gate[0], o);
         memcpy(at, o, (size_t)n * sizeof *o);
     }
@@ -154,10 +154,10 @@ static void outputs_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     const DeltaRun *r = ctx;
-    const LayerRun *lr = r->lr;
+    const Pass *ps = r->ps;
     const DeltaConfig *d = r->d;
-    const Ops *o = &lr->r->ops;
-    int64_t t = index * DELTA_TILE, end = min_i64(t + DELTA_TILE, lr->rows), dv = d->value_dim;
+    const Ops *o = &ps->ops;
+    int64_t t = index * DELTA_TILE, end = min_i64(t + DELTA_TILE, ps->rows), dv = d->value_dim;
     int64_t group = d->value_heads / d->key_heads, part = 2 * d->key_dim + 2 * group * dv;
     for (; t < end; t++)
         for (int64_t h = 0; h < d->value_heads; h++) {
@@ -165,7 +165,7 @@ static void outputs_task(void *ctx, int64_t index, int worker)
             float *gate = r->qkvz + t * 2 * (r->keys + r->values) + h / group * part + 2 * d->key_dim;
             gate += (group + h % group) * dv;
             ops_round(o, x, dv);
-            ops_norm(o, NORM_LLAMA, x, lr->norm[NORM_DELTA], lr->r->m->cfg.eps, dv, x);
+            ops_norm(o, NORM_LLAMA, x, ps->norm[NORM_DELTA], ps->r->m->cfg.eps, dv, x);
             o->f->silu_mul(gate, x, dv);
             ops_round(o, gate, dv);
             memcpy(x, gate, (size_t)dv * sizeof *x);
@@ -176,16 +176,16 @@ static void outputs_task(void *ctx, int64_t index, int worker)
 
 static Status project(DeltaRun *r, const ChunkBuffers *b, Error *err)
 {
-    LayerRun *lr = r->lr;
-    LinearRun *l = lr->lin;
+    Pass *ps = r->ps;
+    LinearRun *l = ps->lin;
     FeedPiece next;
-    Stage st = {.lr = lr, .n = 2, .lin = {&l[L_QKVZ], &l[L_BA]}, .x = b->x, .y = {r->qkvz, r->ba},
+    Stage st = {.ps = ps, .n = 2, .lin = {&l[L_QKVZ], &l[L_BA]}, .x = b->x, .y = {r->qkvz, r->ba},
                 .ldy = {l[L_QKVZ].lin->out, l[L_BA].lin->out}, .act_scratch = b->act,
-                .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, l[L_QKVZ].index)};
-    layer_next_stage(lr, L_O, 1, false, &next);
+                .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, l[L_QKVZ].index)};
+    pass_first_piece(ps, L_O, 1, false, &next);
     RETURN_IF_ERROR(stage_run(&st, NULL, &next, err));
     for (int i = 0; i < 2; i++)
-        RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, st.lin[i]->index, st.y[i], st.ldy[i], st.ldy[i], err));
+        RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, st.lin[i]->index, st.y[i], st.ldy[i], st.ldy[i], err));
     return ST_OK;
 }
 
@@ -198,32 +198,32 @@ static Status turn_conv(DeltaRun *r, Error *err)
         return error_nomem(err, "the convolution's weights");
     for (int64_t c = 0; c < n; c++)
         for (int64_t j = 0; j < kernel; j++)
-            r->conv[j * n + c] = r->lr->norm[CONV][c * kernel + j];
+            r->conv[j * n + c] = r->ps->norm[CONV][c * kernel + j];
     return ST_OK;
 }
 
 static Status run_block(DeltaRun *r, const ChunkBuffers *b, Error *err)
 {
-    const LayerRun *lr = r->lr;
+    const Pass *ps = r->ps;
     RETURN_IF_ERROR(turn_conv(r, err));
     RETURN_IF_ERROR(project(r, b, err));
     RETURN_IF_ERROR(run_tiles(r, inputs_task, err));
     Batch recur = {.n = 0};
-    batch_add(&recur, recur_task, r, (lr->s1 - lr->s0) * (int64_t)r->d->value_heads * r->blocks);
-    RETURN_IF_ERROR(batch_run(&recur, lr->r->opt.pool, lr->r->opt.cancel, err));
+    batch_add(&recur, recur_task, r, (ps->s1 - ps->s0) * (int64_t)r->d->value_heads * r->blocks);
+    RETURN_IF_ERROR(batch_run(&recur, ps->r->opt.pool, ps->r->opt.cancel, err));
     return run_tiles(r, outputs_task, err);
 }
 
-Status delta_values(LayerRun *lr, const ChunkBuffers *b, float **out, Error *err)
+Status delta_values(Pass *ps, const ChunkBuffers *b, float **out, Error *err)
 {
-    const DeltaConfig *d = &lr->r->m->cfg.delta;
-    DeltaRun r = {.lr = lr, .d = d, .keys = (int64_t)d->key_heads * d->key_dim,
+    const DeltaConfig *d = &ps->r->m->cfg.delta;
+    DeltaRun r = {.ps = ps, .d = d, .keys = (int64_t)d->key_heads * d->key_dim,
                   .values = (int64_t)d->value_heads * d->value_dim, .qkvz = b->mid,
                   .blocks = (d->value_dim + DELTA_COLS - 1) / DELTA_COLS};
-    r.ba = r.qkvz + lr->rows * 2 * (r.keys + r.values);
-    r.q = r.ba + lr->rows * 2 * d->value_heads;
-    r.k = r.q + lr->rows * r.keys;
-    r.v = r.k + lr->rows * r.keys;
+    r.ba = r.qkvz + ps->rows * 2 * (r.keys + r.values);
+    r.q = r.ba + ps->rows * 2 * d->value_heads;
+    r.k = r.q + ps->rows * r.keys;
+    r.v = r.k + ps->rows * r.keys;
     Status st = run_block(&r, b, err);
     free(r.conv);
     *out = r.v;

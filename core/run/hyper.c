@@ -76,6 +76,7 @@ void hyper_coefficients(const float *m, const float *base, const float *scale, i
 
 typedef struct HyperRun {
     Runner *r;
+    const Ops *ops;
     const float *fn, *base, *scale, *norm; /* norm NULL: none */
     const float *state, *y;
     float *x, *out, *mix; /* mix NULL: the model's end */
@@ -119,7 +120,7 @@ static void weighted_sum(const Ops *o, const float *state, const float *pre, int
 static void products(const HyperRun *h, int64_t t, int64_t rows, int sums, float *m, double *exact)
 {
     const ModelConfig *c = &h->r->m->cfg;
-    const Ops *o = &h->r->ops;
+    const Ops *o = h->ops;
     int64_t w = c->stream_width;
     GemmArgs g = {.m = rows, .n = sums, .k = w, .x = h->state + t * w, .ldx = w, .w = h->fn, .ldw = w, .y = m,
                   .ldy = sums};
@@ -134,7 +135,7 @@ static void read_task(void *ctx, int64_t index, int worker)
 {
     const HyperRun *h = ctx;
     const ModelConfig *c = &h->r->m->cfg;
-    const Ops *o = &h->r->ops;
+    const Ops *o = h->ops;
     int n = c->hyper.copies, sums = h->mix ? n * (2 + n) : n;
     int64_t t = index * HYPER_ROWS, rows = h->rows - t < HYPER_ROWS ? h->rows - t : HYPER_ROWS;
     float m[HYPER_ROWS * HYPER_SUMS], pre[HYPER_MAX], eps = (float)c->hyper.eps;
@@ -157,7 +158,7 @@ static void read_task(void *ctx, int64_t index, int worker)
 static void write_columns(const HyperRun *h, int64_t t, int64_t c, int64_t m)
 {
     const ModelConfig *cfg = &h->r->m->cfg;
-    const Ops *o = &h->r->ops;
+    const Ops *o = h->ops;
     int n = cfg->hyper.copies;
     int64_t width = cfg->hidden;
     const float *state = h->state + t * cfg->stream_width + c, *post = h->mix + t * hyper_mix_floats(cfg);
@@ -189,22 +190,23 @@ static void write_task(void *ctx, int64_t index, int worker)
             write_columns(h, t, c, width - c < HYPER_STEP ? width - c : HYPER_STEP);
 }
 
-Status hyper_read(const LayerRun *lr, NormRole fn, NormRole norm, const float *state, int64_t rows, float *x,
-                  float *mix, Error *err)
+Status hyper_read(const Pass *ps, const Ops *ops, NormRole fn, NormRole norm, const float *state, int64_t rows,
+                  float *x, float *mix, Error *err)
 {
-    HyperRun h = {.r = lr->r, .fn = lr->norm[fn], .base = lr->norm[fn + 1], .scale = lr->norm[fn + 2],
-                  .norm = lr->norm[norm], .state = state, .x = x, .mix = mix, .rows = rows};
+    HyperRun h = {.r = ps->r, .ops = ops, .fn = ps->norm[fn], .base = ps->norm[fn + 1],
+                  .scale = ps->norm[fn + 2], .norm = ps->norm[norm], .state = state, .x = x, .mix = mix, .rows = rows};
     return run_rows(&h, read_task, err);
 }
 
-Status hyper_write(const LayerRun *lr, const float *mix, const float *state, const float *y, int64_t rows, float *out,
+Status hyper_write(const Pass *ps, const float *mix, const float *state, const float *y, int64_t rows, float *out,
                    Error *err)
 {
-    HyperRun h = {.r = lr->r, .state = state, .y = y, .out = out, .mix = (float *)(uintptr_t)mix, .rows = rows};
+    HyperRun h = {.r = ps->r, .ops = &ps->ops, .state = state, .y = y, .out = out, .mix = (float *)(uintptr_t)mix,
+                  .rows = rows};
     return run_rows(&h, write_task, err);
 }
 
-Status hyper_end(Runner *r, const float *state, int64_t rows, float *x, Error *err)
+Status hyper_end(Runner *r, const Ops *ops, const float *state, int64_t rows, float *x, Error *err)
 {
     float *part[3] = {NULL, NULL, NULL};
     WorkerNeed need = {.exact = hyper_exact_doubles(&r->m->cfg)};
@@ -212,8 +214,8 @@ Status hyper_end(Runner *r, const float *state, int64_t rows, float *x, Error *e
     for (int i = 0; i < 3 && st == ST_OK; i++)
         st = load_kept(r, r->m->hyper_head[i], &part[i], err);
     if (st == ST_OK)
-        st = run_rows(&(HyperRun){.r = r, .fn = part[0], .base = part[1], .scale = part[2], .state = state, .x = x,
-                                  .rows = rows}, read_task, err);
+        st = run_rows(&(HyperRun){.r = r, .ops = ops, .fn = part[0], .base = part[1], .scale = part[2], .state = state,
+                                  .x = x, .rows = rows}, read_task, err);
     for (int i = 0; i < 3; i++)
         free(part[i]);
     return st;

@@ -23,13 +23,13 @@ int64_t indexer_row_bytes(const ModelConfig *c, int64_t longest)
     return indexer_acts(c, longest) ? (longest + 31) / 32 * (int64_t)sizeof(uint32_t) : 0;
 }
 
-static int64_t sample_length(const LayerRun *lr, int s)
+static int64_t sample_length(const Pass *ps, int s)
 {
-    return lr->in->start[s + 1] - lr->in->start[s];
+    return ps->in->start[s + 1] - ps->in->start[s];
 }
 
 /* y = R(LayerNorm(x)) in place. */
-static void layer_norm(const LayerRun *lr, float *x, int64_t n)
+static void layer_norm(const Pass *ps, float *x, int64_t n)
 {
     double sum = 0, sq = 0;
     for (int64_t i = 0; i < n; i++)
@@ -38,10 +38,10 @@ static void layer_norm(const LayerRun *lr, float *x, int64_t n)
     for (int64_t i = 0; i < n; i++)
         sq += ((double)x[i] - mean) * ((double)x[i] - mean);
     float scale = 1.0f / sqrtf((float)(sq / (double)n) + INDEX_EPS);
-    const float *w = lr->norm[NORM_INDEX], *b = lr->norm[INDEX_BIAS];
+    const float *w = ps->norm[NORM_INDEX], *b = ps->norm[INDEX_BIAS];
     for (int64_t i = 0; i < n; i++)
         x[i] = (x[i] - (float)mean) * scale * w[i] + (b ? b[i] : 0);
-    ops_round(&lr->r->ops, x, n);
+    ops_round(&ps->ops, x, n);
 }
 
 /* Norms the keys and rotates keys and queries, of rows whose sample has more keys than are chosen. */
@@ -49,21 +49,21 @@ static void rotate_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     const IndexRun *ix = ctx;
-    const LayerRun *lr = ix->lr;
-    const ModelConfig *c = &lr->r->m->cfg;
-    int64_t t = index * INDEX_TILE, end = t + INDEX_TILE < lr->rows ? t + INDEX_TILE : lr->rows, d = c->index.dim;
-    int s = layer_sample_of_row(lr, t);
+    const Pass *ps = ix->ps;
+    const ModelConfig *c = &ps->r->m->cfg;
+    int64_t t = index * INDEX_TILE, end = t + INDEX_TILE < ps->rows ? t + INDEX_TILE : ps->rows, d = c->index.dim;
+    int s = pass_sample_of_row(ps, t);
     for (; t < end; t++) {
-        while (lr->in->start[s + 1] <= lr->row0 + t)
+        while (ps->in->start[s + 1] <= ps->row0 + t)
             s++;
-        if (sample_length(lr, s) <= c->index.top_k)
+        if (sample_length(ps, s) <= c->index.top_k)
             continue;
-        const RopeTable *table = rope_table(&lr->r->rope, c, false, sample_length(lr, s));
-        int64_t at = (lr->row0 + t - lr->in->start[s]) * table->half;
-        layer_norm(lr, ix->k + t * d, d);
-        mla_rotate(lr, c->index.interleaved, ix->k + t * d, table->cos + at, table->sin + at);
+        const RopeTable *table = rope_table(&ps->r->rope, c, false, sample_length(ps, s));
+        int64_t at = (ps->row0 + t - ps->in->start[s]) * table->half;
+        layer_norm(ps, ix->k + t * d, d);
+        mla_rotate(ps, c->index.interleaved, ix->k + t * d, table->cos + at, table->sin + at);
         for (int64_t h = 0; h < c->index.heads; h++)
-            mla_rotate(lr, c->index.interleaved, ix->q + (t * c->index.heads + h) * d, table->cos + at,
+            mla_rotate(ps, c->index.interleaved, ix->q + (t * c->index.heads + h) * d, table->cos + at,
                        table->sin + at);
     }
 }
@@ -115,16 +115,16 @@ static void choose_row(const float *x, int64_t n, int64_t k, uint32_t *bits, int
 /* sum over heads of w * relu(d^-1/2 q·k) into acc [rows][keys]. */
 static void score_rows(const IndexRun *ix, Worker *wk, int64_t base, int64_t t0, int64_t t1, float *acc)
 {
-    const Runner *r = ix->lr->r;
-    const IndexConfig *c = &r->m->cfg.index;
+    const Ops *ops = &ix->ps->ops;
+    const IndexConfig *c = &ix->ps->r->m->cfg.index;
     int64_t rows = t1 - t0, keys = t1, d = c->dim, heads = c->heads;
     float dim_scale = (float)(1.0 / sqrt((double)d)), head_scale = (float)(1.0 / sqrt((double)heads));
     memset(acc, 0, (size_t)(rows * keys) * sizeof *acc);
     for (int64_t h = 0; h < heads; h++) {
         GemmArgs g = {.m = rows, .n = keys, .k = d, .x = ix->q + ((base + t0) * heads + h) * d, .ldx = heads * d,
                       .w = ix->k + base * d, .ldw = d, .y = wk->scores, .ldy = keys};
-        if (r->ops.model)
-            gemm_exact(r->ops.k, &g, NULL, wk->exact);
+        if (ops->model)
+            gemm_exact(ops->k, &g, NULL, wk->exact);
         else
             gemm_f32(&g, 1.0f);
         for (int64_t t = 0; t < rows; t++) {
@@ -145,9 +145,9 @@ static int64_t sample_tasks(const IndexConfig *c, int64_t len)
 static void choose_task(void *ctx, int64_t index, int worker)
 {
     const IndexRun *ix = ctx;
-    const LayerRun *lr = ix->lr;
-    Worker *wk = &lr->r->worker[worker];
-    int lo = 0, hi = lr->s1 - lr->s0; /* the last sample whose first task is not after index; shorter ones have none */
+    const Pass *ps = ix->ps;
+    Worker *wk = &ps->r->worker[worker];
+    int lo = 0, hi = ps->s1 - ps->s0; /* the last sample whose first task is not after index; shorter ones have none */
     while (hi - lo > 1) {
         int mid = lo + (hi - lo) / 2;
         if (ix->first_task[mid] <= index)
@@ -155,54 +155,54 @@ static void choose_task(void *ctx, int64_t index, int worker)
         else
             hi = mid;
     }
-    int64_t begin = lr->in->start[lr->s0 + lo], len = sample_length(lr, lr->s0 + lo);
+    int64_t begin = ps->in->start[ps->s0 + lo], len = sample_length(ps, ps->s0 + lo);
     int64_t rows = attention_query_rows(len), t0 = (index - ix->first_task[lo]) * rows;
-    int64_t t1 = t0 + rows < len ? t0 + rows : len, words = lr->out->select_words;
+    int64_t t1 = t0 + rows < len ? t0 + rows : len, words = ps->out->select_words;
     float *acc = wk->scores + (t1 - t0) * t1;
-    if (cancel_level(lr->r->opt.cancel))
+    if (cancel_level(ps->r->opt.cancel))
         return;
-    score_rows(ix, wk, begin - lr->row0, t0, t1, acc);
+    score_rows(ix, wk, begin - ps->row0, t0, t1, acc);
     for (int64_t t = t0; t < t1; t++)
-        choose_row(acc + (t - t0) * t1, t + 1, lr->r->m->cfg.index.top_k, lr->out->select + (begin + t) * words, words);
+        choose_row(acc + (t - t0) * t1, t + 1, ps->r->m->cfg.index.top_k, ps->out->select + (begin + t) * words, words);
 }
 
 Status indexer_choose(IndexRun *ix, Error *err)
 {
-    LayerRun *lr = ix->lr;
-    const ModelConfig *c = &lr->r->m->cfg;
-    int n = lr->s1 - lr->s0;
-    if (!indexer_acts(c, lr->blocks.longest_sample))
+    Pass *ps = ix->ps;
+    const ModelConfig *c = &ps->r->m->cfg;
+    int n = ps->s1 - ps->s0;
+    if (!indexer_acts(c, ps->plan.longest_sample))
         return ST_OK;
-    RETURN_IF_ERROR(stream_reserve_select(lr->out, lr->blocks.longest_sample, err));
+    RETURN_IF_ERROR(stream_reserve_select(ps->out, ps->plan.longest_sample, err));
     Batch b = {.n = 0};
-    batch_add(&b, rotate_task, ix, (lr->rows + INDEX_TILE - 1) / INDEX_TILE);
-    RETURN_IF_ERROR(batch_run(&b, lr->r->opt.pool, lr->r->opt.cancel, err));
+    batch_add(&b, rotate_task, ix, (ps->rows + INDEX_TILE - 1) / INDEX_TILE);
+    RETURN_IF_ERROR(batch_run(&b, ps->r->opt.pool, ps->r->opt.cancel, err));
     ix->first_task = mem_array((size_t)n + 1, sizeof *ix->first_task);
     if (!ix->first_task)
         return error_nomem(err, "the indexer");
     ix->first_task[0] = 0;
     for (int i = 0; i < n; i++)
-        ix->first_task[i + 1] = ix->first_task[i] + sample_tasks(&c->index, sample_length(lr, lr->s0 + i));
+        ix->first_task[i + 1] = ix->first_task[i] + sample_tasks(&c->index, sample_length(ps, ps->s0 + i));
     batch_add(&b, choose_task, ix, ix->first_task[n]);
-    Status st = batch_run(&b, lr->r->opt.pool, lr->r->opt.cancel, err);
+    Status st = batch_run(&b, ps->r->opt.pool, ps->r->opt.cancel, err);
     free(ix->first_task);
     return st;
 }
 
-Status indexer_inherit(LayerRun *lr, Error *err)
+Status indexer_inherit(Pass *ps, Error *err)
 {
-    if (!indexer_acts(&lr->r->m->cfg, lr->blocks.longest_sample))
+    if (!indexer_acts(&ps->r->m->cfg, ps->plan.longest_sample))
         return ST_OK;
-    const Stream *in = lr->in;
-    int64_t words = (lr->blocks.longest_sample + 31) / 32;
+    const Stream *in = ps->in;
+    int64_t words = (ps->plan.longest_sample + 31) / 32;
     if (!in->select || in->select_words != words)
         return error_set(err, ST_INTERNAL, "layer %d takes over the keys an earlier layer chose, but they "
-                         "were not kept", lr->layer);
-    if (in == lr->out)
+                         "were not kept", ps->layer);
+    if (in == ps->out)
         return ST_OK;
-    RETURN_IF_ERROR(stream_reserve_select(lr->out, lr->blocks.longest_sample, err));
-    memcpy(lr->out->select + lr->row0 * words, in->select + lr->row0 * words,
-           (size_t)(lr->rows * words) * sizeof *in->select);
+    RETURN_IF_ERROR(stream_reserve_select(ps->out, ps->plan.longest_sample, err));
+    memcpy(ps->out->select + ps->row0 * words, in->select + ps->row0 * words,
+           (size_t)(ps->rows * words) * sizeof *in->select);
     return ST_OK;
 }
 

@@ -149,9 +149,14 @@ static int64_t stage_groups(const Stage *st)
     return st->lin[0]->lin->groups > 1 ? st->lin[0]->lin->groups : 1;
 }
 
+static const Ops *stage_ops(const Stage *st)
+{
+    return st->ops ? st->ops : &st->ps->ops;
+}
+
 static const Stream *stage_shape(const Stage *st)
 {
-    return st->shape ? st->shape : st->lr->in;
+    return st->shape ? st->shape : st->ps->in;
 }
 
 typedef struct ActRun {
@@ -164,10 +169,10 @@ static void act_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     const ActRun *a = ctx;
-    const LayerRun *lr = a->st->lr;
+    const Pass *ps = a->st->ps;
     const Stream *shape = stage_shape(a->st);
-    int s = lr->s0 + (int)index;
-    int64_t in = a->st->lin[0]->lin->in, r0 = shape->start[s] - lr->row0 * stage_groups(a->st);
+    int s = ps->s0 + (int)index;
+    int64_t in = a->st->lin[0]->lin->in, r0 = shape->start[s] - ps->row0 * stage_groups(a->st);
     int64_t rows = shape->start[s + 1] - shape->start[s];
     if (rows > 0)
         a->form->act(a->form->self, s, a->st->x + r0 * in, rows, in, in, a->out + r0 * in);
@@ -176,18 +181,18 @@ static void act_task(void *ctx, int64_t index, int worker)
 /* Lets the forms see the input, then fake-quantizes it: xin[i] is what linear i multiplies. */
 static Status run_acts(Stage *st, Error *err)
 {
-    LayerRun *lr = st->lr;
-    Runner *r = lr->r;
+    Pass *ps = st->ps;
+    Runner *r = ps->r;
     int64_t in = st->lin[0]->lin->in;
-    int64_t rows = lr->rows * stage_groups(st);
-    Stream shape = {.samples = lr->in->samples, .rows = rows, .width = in, .start = stage_shape(st)->start};
+    int64_t rows = ps->rows * stage_groups(st);
+    Stream shape = {.samples = ps->in->samples, .rows = rows, .width = in, .start = stage_shape(st)->start};
     for (int i = 0; i < st->n; i++) {
         const LinearForm *f = st->lin[i]->form;
         st->xin[i] = st->x;
-        if (f && f->prepare && lr->rows > 0)
+        if (f && f->prepare && ps->rows > 0)
             RETURN_IF_ERROR(f->prepare(f->self, st->x, &shape, in, r->opt.pool, err));
     }
-    if (lr->rows == 0)
+    if (ps->rows == 0)
         return ST_OK;
     ActRun run[STAGE_MAX];
     Batch b = {.n = 0};
@@ -202,7 +207,7 @@ static Status run_acts(Stage *st, Error *err)
         }
         float *out = st->act_scratch + (int64_t)slots * rows * in;
         run[slots] = (ActRun){st, st->lin[i]->form, out};
-        batch_add(&b, act_task, &run[slots++], lr->s1 - lr->s0);
+        batch_add(&b, act_task, &run[slots++], ps->s1 - ps->s0);
         st->xin[i] = out;
     }
     return b.n ? batch_run(&b, r->opt.pool, r->opt.cancel, err) : ST_OK;
@@ -214,54 +219,54 @@ static Status run_acts(Stage *st, Error *err)
  * again. */
 static const float *widened(Stage *st, Worker *wk, int slot, int i, int64_t panel, bool first_block)
 {
-    LayerRun *lr = st->lr;
+    Pass *ps = st->ps;
     LinearRun *l = st->lin[i];
     struct PanelKey *key = &wk->key[slot];
-    if (key->serial == lr->r->serial && key->linear == l->index && key->panel == panel)
+    if (key->serial == ps->r->serial && key->linear == l->index && key->panel == panel)
         return wk->panel[slot];
     int64_t r0 = panel_begin(l, panel), rows = panel_begin(l, panel + 1) - r0, in = l->lin->in;
     float *w = wk->panel[slot];
-    const Ops *ops = &lr->r->ops;
+    const Ops *ops = stage_ops(st);
     weight_decode(ops->k, l->lin, panel_begin(l, st->raw_panel[i]), st->raw[i], st->raw_scale[i], r0, rows, w);
     if (weight_dtype(l->lin) != ops->dtype)
         ops_round(ops, w, rows * in);
     if (first_block && l->weight_mask)
-        taps_weight_panel(&lr->hub, l->weight_mask, l->index, (int)panel, r0, rows, w, in);
+        taps_weight_panel(&ps->hub, l->weight_mask, l->index, (int)panel, r0, rows, w, in);
     if (l->form && l->form->weight)
         l->form->weight(l->form->self, r0, rows, in, w);
-    *key = (struct PanelKey){lr->r->serial, l->index, panel};
+    *key = (struct PanelKey){ps->r->serial, l->index, panel};
     return w;
 }
 
 /* y = R(x·W^T + b) of one panel and one block of rows. */
 static void gemm_tile(Stage *st, Worker *wk, int slot, int i, int64_t panel, int64_t block, float *y, int64_t ldy)
 {
-    LayerRun *lr = st->lr;
+    Pass *ps = st->ps;
     LinearRun *l = st->lin[i];
     int64_t r0 = panel_begin(l, panel), n = panel_begin(l, panel + 1) - r0, in = l->lin->in;
-    int64_t a = lr->blocks.start[block], rows = lr->blocks.start[block + 1] - a;
+    int64_t a = ps->plan.start[block], rows = ps->plan.start[block + 1] - a;
     int64_t groups = stage_groups(st), part = l->lin->out / groups, done;
-    const float *x = st->xin[i] + (a - lr->row0) * in * groups, *w = widened(st, wk, slot, i, panel, block == 0);
+    const float *x = st->xin[i] + (a - ps->row0) * in * groups, *w = widened(st, wk, slot, i, panel, block == 0);
     for (int64_t o = 0; o < n; o += done) { /* the outputs of one group see the same inputs */
         int64_t group = (r0 + o) / part, end = (group + 1) * part - r0;
         done = (end < n ? end : n) - o;
         GemmArgs g = {.m = rows, .n = done, .k = in, .x = x + group * in, .ldx = in * groups, .w = w + o * in,
                       .ldw = in, .y = y + o, .ldy = ldy};
-        ops_gemm(&lr->r->ops, &g, l->bias && !l->bias_apart ? l->bias + r0 + o : NULL, wk->exact);
+        ops_gemm(stage_ops(st), &g, l->bias && !l->bias_apart ? l->bias + r0 + o : NULL, wk->exact);
     }
     for (int64_t t = 0; t < rows && l->bias && l->bias_apart; t++)
-        ops_add(&lr->r->ops, y + t * ldy, l->bias + r0, y + t * ldy, n);
+        ops_add(stage_ops(st), y + t * ldy, l->bias + r0, y + t * ldy, n);
     if (l->energy) {
         double sum = 0;
         for (int64_t t = 0; t < rows; t++)
-            sum += lr->r->ops.k->sum_sq(y + t * ldy, n);
+            sum += stage_ops(st)->k->sum_sq(y + t * ldy, n);
         l->energy[block * l->panels + panel] = sum;
     }
 }
 
 static void add_residual(Stage *st, int64_t row, int64_t rows, int64_t col, int64_t n, const float *y, int64_t ldy)
 {
-    const Ops *ops = &st->lr->r->ops;
+    const Ops *ops = stage_ops(st);
     for (int64_t t = 0; t < rows; t++) {
         int64_t at = (row + t) * st->lds + col;
         ops_add(ops, st->res + at, y + t * ldy, st->sum + at, n);
@@ -270,10 +275,10 @@ static void add_residual(Stage *st, int64_t row, int64_t rows, int64_t col, int6
 
 static void gate_tile(Stage *st, Worker *wk, int64_t panel, int64_t block)
 {
-    LayerRun *lr = st->lr;
+    Pass *ps = st->ps;
     LinearRun *l = st->lin[0];
     int64_t col = panel_begin(l, panel), n = panel_begin(l, panel + 1) - col;
-    int64_t row = lr->blocks.start[block] - lr->row0, rows = lr->blocks.start[block + 1] - lr->blocks.start[block];
+    int64_t row = ps->plan.start[block] - ps->row0, rows = ps->plan.start[block + 1] - ps->plan.start[block];
     float *g = st->y[0] + row * st->ldy[0] + col;
     bool split = st->y[1] != NULL; /* someone watches the two outputs: gating comes later */
     float *u = split ? st->y[1] + row * st->ldy[1] + col : wk->tile;
@@ -281,7 +286,7 @@ static void gate_tile(Stage *st, Worker *wk, int64_t panel, int64_t block)
     gemm_tile(st, wk, 0, 0, panel, block, g, st->ldy[0]);
     gemm_tile(st, wk, 1, 1, panel, block, u, ldu);
     for (int64_t t = 0; t < rows && !split; t++)
-        ops_gate(&lr->r->ops, lr->r->m->cfg.act, g + t * st->ldy[0], u + t * ldu, n);
+        ops_gate(stage_ops(st), ps->r->m->cfg.act, g + t * st->ldy[0], u + t * ldu, n);
 }
 
 /* Widens the stage's panel for its observers alone. */
@@ -298,14 +303,14 @@ static void look_at_weights(Stage *st, Worker *wk, int64_t panel)
 static void stage_task(void *ctx, int64_t index, int worker)
 {
     Stage *st = ctx;
-    LayerRun *lr = st->lr;
-    Worker *wk = &lr->r->worker[worker];
-    int64_t blocks = lr->b1 - lr->b0;
+    Pass *ps = st->ps;
+    Worker *wk = &ps->r->worker[worker];
+    int64_t blocks = ps->b1 - ps->b0;
     if (blocks == 0) {
         look_at_weights(st, wk, st->g0 + index);
         return;
     }
-    int64_t panel = st->g0 + index / blocks, block = lr->b0 + index % blocks;
+    int64_t panel = st->g0 + index / blocks, block = ps->b0 + index % blocks;
     if (st->gate) {
         gate_tile(st, wk, panel, block);
         return;
@@ -315,7 +320,7 @@ static void stage_task(void *ctx, int64_t index, int worker)
         panel -= st->lin[i++]->panels;
     LinearRun *l = st->lin[i];
     int64_t col = panel_begin(l, panel), n = panel_begin(l, panel + 1) - col;
-    int64_t row = lr->blocks.start[block] - lr->row0, rows = lr->blocks.start[block + 1] - lr->blocks.start[block];
+    int64_t row = ps->plan.start[block] - ps->row0, rows = ps->plan.start[block + 1] - ps->plan.start[block];
     float *y = st->y[i] ? st->y[i] + row * st->ldy[i] + col : wk->tile;
     int64_t ldy = st->y[i] ? st->ldy[i] : n;
     gemm_tile(st, wk, 0, i, panel, block, y, ldy);
@@ -323,69 +328,69 @@ static void stage_task(void *ctx, int64_t index, int worker)
         add_residual(st, row, rows, col, n, y, ldy);
 }
 
-static void progress_of_layer(LayerRun *lr, double work)
+static void progress_of_layer(Pass *ps, double work)
 {
-    Runner *r = lr->r;
-    lr->work_done += work;
-    runner_progress(r, "layer", lr->layer, lr->layers, lr->layer * lr->work_total + lr->work_done,
-                    lr->layers * lr->work_total, false);
+    Runner *r = ps->r;
+    *ps->work_done += work;
+    runner_progress(r, "layer", ps->layer, ps->layers, ps->layer * ps->work_total + *ps->work_done,
+                    ps->layers * ps->work_total, false);
 }
 
 /* ---- observers of the stage ---- */
 
 static Status stage_begin(Stage *st, Error *err)
 {
-    LayerRun *lr = st->lr;
-    if (lr->b0 > 0)
+    Pass *ps = st->ps;
+    if (ps->b0 > 0)
         return ST_OK;
     for (int i = 0; i < st->n; i++)
-        RETURN_IF_ERROR(taps_weight_begin(&lr->hub, st->lin[i]->weight_mask, st->lin[i]->index,
+        RETURN_IF_ERROR(taps_weight_begin(&ps->hub, st->lin[i]->weight_mask, st->lin[i]->index,
                                           (int)st->lin[i]->panels, err));
-    Tap tap = {TAP_LINEAR_IN, lr->layer, st->lin[0]->index};
-    return taps_begin(&lr->hub, st->in_mask, tap, stage_shape(st), st->lin[0]->lin->in, err);
+    Tap tap = {TAP_LINEAR_IN, ps->layer, st->lin[0]->index};
+    return taps_begin(&ps->hub, st->in_mask, tap, stage_shape(st), st->lin[0]->lin->in, err);
 }
 
 static Status stage_end(Stage *st, Error *err)
 {
-    LayerRun *lr = st->lr;
-    if (lr->b0 == 0)
+    Pass *ps = st->ps;
+    if (ps->b0 == 0)
         for (int i = 0; i < st->n; i++)
-            RETURN_IF_ERROR(taps_weight_end(&lr->hub, st->lin[i]->weight_mask, st->lin[i]->index, err));
-    if (lr->b1 < lr->blocks.n)
+            RETURN_IF_ERROR(taps_weight_end(&ps->hub, st->lin[i]->weight_mask, st->lin[i]->index, err));
+    if (ps->b1 < ps->plan.n)
         return ST_OK;
-    Tap tap = {TAP_LINEAR_IN, lr->layer, st->lin[0]->index};
-    RETURN_IF_ERROR(taps_end(&lr->hub, st->in_mask, tap, err));
+    Tap tap = {TAP_LINEAR_IN, ps->layer, st->lin[0]->index};
+    RETURN_IF_ERROR(taps_end(&ps->hub, st->in_mask, tap, err));
     for (int i = 0; i < st->n; i++) {
         LinearRun *l = st->lin[i];
         double sum = 0;
-        for (int64_t t = 0; l->energy && t < lr->blocks.n * l->panels; t++)
+        for (int64_t t = 0; l->energy && t < ps->plan.n * l->panels; t++)
             sum += l->energy[t];
         if (l->energy)
-            RETURN_IF_ERROR(taps_energy(&lr->hub, st->in_mask, l->index, sum, lr->in->rows, err));
+            RETURN_IF_ERROR(taps_energy(&ps->hub, st->in_mask, l->index, sum, ps->in->rows, err));
     }
     return ST_OK;
 }
 
 Status stage_run(Stage *st, Batch *extra, const FeedPiece *next, Error *err)
 {
-    LayerRun *lr = st->lr;
-    Runner *r = lr->r;
+    Pass *ps = st->ps;
+    Runner *r = ps->r;
     const LinearRun *const *lin = (const LinearRun *const *)st->lin;
     RETURN_IF_ERROR(stage_begin(st, err));
     RETURN_IF_ERROR(run_acts(st, err));
-    TapFeed in_feed = {&lr->hub, st->in_mask, {TAP_LINEAR_IN, lr->layer, st->lin[0]->index}, stage_shape(st), lr->s0,
-                       lr->row0 * stage_groups(st), st->x, st->lin[0]->lin->in, st->lin[0]->lin->in};
+    TapFeed in_feed = {&ps->hub, st->in_mask, {TAP_LINEAR_IN, ps->layer, st->lin[0]->index}, stage_shape(st), ps->s0,
+                       ps->row0 * stage_groups(st), st->x, st->lin[0]->lin->in, st->lin[0]->lin->in};
     int64_t total = stage_panels(lin, st->n, st->gate);
     FeedPiece piece, after;
-    int64_t g1 = make_piece(lin, st->n, st->gate, lr->piece_max, 0, &piece);
+    int64_t g1 = make_piece(lin, st->n, st->gate, ps->piece_max, 0, &piece);
     r->serial++;
     for (int64_t g0 = 0; g0 < total; g0 = g1, piece = after) {
         if (g0 > 0)
-            g1 = make_piece(lin, st->n, st->gate, lr->piece_max, g0, &piece);
+            g1 = make_piece(lin, st->n, st->gate, ps->piece_max, g0, &piece);
         const void *data[FEED_SEGMENTS];
         RETURN_IF_ERROR(feed_take(r->feed, &piece, data, r->opt.cancel, err));
         if (g1 < total)
-            make_piece(lin, st->n, st->gate, lr->piece_max, g1, &after);
+            make_piece(lin, st->n, st->gate, ps->piece_max, g1, &after);
         else if (next)
             after = *next;
         else
@@ -405,20 +410,20 @@ Status stage_run(Stage *st, Batch *extra, const FeedPiece *next, Error *err)
             st->raw_scale[i] =
                 l->store ? piece_find(&piece, data, l->store->scale, span.scale_begin, span.scale_n) : NULL;
             int64_t outputs = panel_begin(lin[i], p1) - panel_begin(lin[i], p0);
-            work += (double)outputs * (double)lin[i]->lin->in * (double)lr->rows;
+            work += (double)outputs * (double)lin[i]->lin->in * (double)ps->rows;
         }
         Batch b = {.n = 0};
-        batch_add(&b, stage_task, st, (g1 - g0) * (lr->b1 > lr->b0 ? lr->b1 - lr->b0 : 1));
+        batch_add(&b, stage_task, st, (g1 - g0) * (ps->b1 > ps->b0 ? ps->b1 - ps->b0 : 1));
         if (g0 == 0) {
             if (st->in_mask)
-                batch_add(&b, taps_task, &in_feed, lr->s1 - lr->s0);
+                batch_add(&b, taps_task, &in_feed, ps->s1 - ps->s0);
             for (int i = 0; extra && i < extra->n; i++)
                 batch_add(&b, extra->part[i].fn, extra->part[i].ctx, extra->part[i].n);
         }
         Status s = batch_run(&b, r->opt.pool, r->opt.cancel, err);
         feed_done(r->feed);
         RETURN_IF_ERROR(s);
-        progress_of_layer(lr, work);
+        progress_of_layer(ps, work);
     }
     if (extra)
         extra->n = 0;

@@ -19,7 +19,7 @@ int64_t mla_row_floats(const ModelConfig *c)
 
 /* Where a chunk's intermediate values stand. */
 typedef struct MlaRun {
-    LayerRun *lr;
+    Pass *ps;
     float *q_a;  /* [rows][q_rank], normed in place */
     float *kv_a; /* [rows][kv_rank + rope] */
     float *c;    /* [rows][kv_rank] normed */
@@ -28,39 +28,39 @@ typedef struct MlaRun {
     IndexRun index; /* of a layer that has one */
 } MlaRun;
 
-static int64_t tile_last(const LayerRun *lr, int64_t index)
+static int64_t tile_last(const Pass *ps, int64_t index)
 {
-    return (index + 1) * MLA_TILE < lr->rows ? (index + 1) * MLA_TILE : lr->rows;
+    return (index + 1) * MLA_TILE < ps->rows ? (index + 1) * MLA_TILE : ps->rows;
 }
 
 static Status run_tiles(MlaRun *m, PoolTask *fn, Error *err)
 {
     Batch b = {.n = 0};
-    batch_add(&b, fn, m, (m->lr->rows + MLA_TILE - 1) / MLA_TILE);
-    return batch_run(&b, m->lr->r->opt.pool, m->lr->r->opt.cancel, err);
+    batch_add(&b, fn, m, (m->ps->rows + MLA_TILE - 1) / MLA_TILE);
+    return batch_run(&b, m->ps->r->opt.pool, m->ps->r->opt.cancel, err);
 }
 
 static void latent_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     const MlaRun *m = ctx;
-    const LayerRun *lr = m->lr;
-    const Model *mod = lr->r->m;
+    const Pass *ps = m->ps;
+    const Model *mod = ps->r->m;
     const MlaConfig *a = &mod->cfg.mla;
-    for (int64_t t = index * MLA_TILE; t < tile_last(lr, index); t++) {
+    for (int64_t t = index * MLA_TILE; t < tile_last(ps, index); t++) {
         float *q = m->q_a + t * a->q_rank;
         if (a->q_rank)
-            ops_norm(&lr->r->ops, mod->arch->norm, q, lr->norm[NORM_Q_A], LATENT_EPS, a->q_rank, q);
-        ops_norm(&lr->r->ops, mod->arch->norm, m->kv_a + t * (a->kv_rank + a->rope), lr->norm[NORM_KV_A], LATENT_EPS,
+            ops_norm(&ps->ops, mod->arch->norm, q, ps->norm[NORM_Q_A], LATENT_EPS, a->q_rank, q);
+        ops_norm(&ps->ops, mod->arch->norm, m->kv_a + t * (a->kv_rank + a->rope), ps->norm[NORM_KV_A], LATENT_EPS,
                  a->kv_rank, m->c + t * a->kv_rank);
         if (a->kv_scale != 1)
-            ops_scale(&lr->r->ops, m->c + t * a->kv_rank, a->kv_scale, a->kv_rank);
+            ops_scale(&ps->ops, m->c + t * a->kv_rank, a->kv_scale, a->kv_rank);
     }
 }
 
-void mla_rotate(const LayerRun *lr, bool interleaved, float *x, const float *c, const float *s)
+void mla_rotate(const Pass *ps, bool interleaved, float *x, const float *c, const float *s)
 {
-    const MlaConfig *a = &lr->r->m->cfg.mla;
+    const MlaConfig *a = &ps->r->m->cfg.mla;
     int half = a->rope / 2;
     float apart[MLA_ROPE_MAX];
     if (interleaved) {
@@ -70,7 +70,7 @@ void mla_rotate(const LayerRun *lr, bool interleaved, float *x, const float *c, 
         }
         memcpy(x, apart, (size_t)a->rope * sizeof *x);
     }
-    ops_rope(&lr->r->ops, x, c, s, half);
+    ops_rope(&ps->ops, x, c, s, half);
 }
 
 /* Rotates q and the shared part of k, and puts every head's k and v together. */
@@ -78,24 +78,24 @@ static void heads_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     const MlaRun *m = ctx;
-    const LayerRun *lr = m->lr;
-    const ModelConfig *cfg = &lr->r->m->cfg;
+    const Pass *ps = m->ps;
+    const ModelConfig *cfg = &ps->r->m->cfg;
     const MlaConfig *a = &cfg->mla;
     int64_t t = index * MLA_TILE, d = cfg->head_dim, heads = cfg->heads;
-    int s = layer_sample_of_row(lr, t);
-    for (; t < tile_last(lr, index); t++) {
-        while (lr->in->start[s + 1] <= lr->row0 + t)
+    int s = pass_sample_of_row(ps, t);
+    for (; t < tile_last(ps, index); t++) {
+        while (ps->in->start[s + 1] <= ps->row0 + t)
             s++;
-        const RopeTable *table = rope_table(&lr->r->rope, cfg, false, lr->in->start[s + 1] - lr->in->start[s]);
-        int64_t at = (lr->row0 + t - lr->in->start[s]) * table->half;
+        const RopeTable *table = rope_table(&ps->r->rope, cfg, false, ps->in->start[s + 1] - ps->in->start[s]);
+        int64_t at = (ps->row0 + t - ps->in->start[s]) * table->half;
         float *shared = m->kv_a + t * (a->kv_rank + a->rope) + a->kv_rank;
         if (a->q_scale != 1)
-            ops_scale(&lr->r->ops, m->q + t * heads * d, a->q_scale, heads * d);
-        mla_rotate(lr, a->interleaved, shared, table->cos + at, table->sin + at);
+            ops_scale(&ps->ops, m->q + t * heads * d, a->q_scale, heads * d);
+        mla_rotate(ps, a->interleaved, shared, table->cos + at, table->sin + at);
         for (int64_t h = 0; h < heads; h++) {
             const float *kv = m->kv_b + (t * heads + h) * (a->nope + a->v);
             float *k = m->k + (t * heads + h) * d;
-            mla_rotate(lr, a->interleaved, m->q + (t * heads + h) * d + a->nope, table->cos + at, table->sin + at);
+            mla_rotate(ps, a->interleaved, m->q + (t * heads + h) * d + a->nope, table->cos + at, table->sin + at);
             memcpy(k, kv, (size_t)a->nope * sizeof *k);
             memcpy(k + a->nope, shared, (size_t)a->rope * sizeof *k);
             memcpy(m->v + (t * heads + h) * a->v, kv + a->nope, (size_t)a->v * sizeof *k);
@@ -111,10 +111,10 @@ typedef struct Projection {
 } Projection;
 
 /* One stage over the linears, their outputs to the taps; what is read next is `next`'s first piece. */
-static Status project(LayerRun *lr, const Projection *p, float *act, const Projection *next, Error *err)
+static Status project(Pass *ps, const Projection *p, float *act, const Projection *next, Error *err)
 {
-    Stage st = {.lr = lr, .x = p->x, .act_scratch = act,
-                .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, p->lin[0]->index)};
+    Stage st = {.ps = ps, .x = p->x, .act_scratch = act,
+                .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, p->lin[0]->index)};
     FeedPiece after;
     int n = 0;
     for (; p->lin[st.n]; st.n++) {
@@ -124,19 +124,19 @@ static Status project(LayerRun *lr, const Projection *p, float *act, const Proje
     }
     while (next->lin[n])
         n++;
-    stage_first_piece((const LinearRun *const *)next->lin, n, false, lr->piece_max, &after);
+    stage_first_piece((const LinearRun *const *)next->lin, n, false, ps->piece_max, &after);
     RETURN_IF_ERROR(stage_run(&st, NULL, &after, err));
     for (int i = 0; i < st.n; i++)
-        RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, st.lin[i]->index, st.y[i], st.ldy[i], st.ldy[i], err));
+        RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, st.lin[i]->index, st.y[i], st.ldy[i], st.ldy[i], err));
     return ST_OK;
 }
 
 /* Gives each intermediate value of the chunk its place in `at`. */
 static void place(MlaRun *m, float *at)
 {
-    const ModelConfig *c = &m->lr->r->m->cfg;
+    const ModelConfig *c = &m->ps->r->m->cfg;
     const MlaConfig *a = &c->mla;
-    int64_t n = m->lr->rows, nq = (int64_t)c->heads * c->head_dim;
+    int64_t n = m->ps->rows, nq = (int64_t)c->heads * c->head_dim;
     m->q_a = at;
     m->kv_a = m->q_a + n * a->q_rank;
     m->c = m->kv_a + n * (a->kv_rank + a->rope);
@@ -144,32 +144,32 @@ static void place(MlaRun *m, float *at)
     m->q = m->kv_b + n * c->heads * (a->nope + a->v);
     m->k = m->q + n * nq;
     m->v = m->k + n * nq;
-    m->index = (IndexRun){.lr = m->lr, .q = m->v + n * c->heads * a->v};
+    m->index = (IndexRun){.ps = m->ps, .q = m->v + n * c->heads * a->v};
     m->index.k = m->index.q + n * c->index.heads * c->index.dim;
     m->index.w = m->index.k + n * c->index.dim;
 }
 
-Status mla_heads(LayerRun *lr, const ChunkBuffers *b, Heads *h, Error *err)
+Status mla_heads(Pass *ps, const ChunkBuffers *b, Heads *h, Error *err)
 {
-    const ModelConfig *c = &lr->r->m->cfg;
-    LinearRun *l = lr->lin;
+    const ModelConfig *c = &ps->r->m->cfg;
+    LinearRun *l = ps->lin;
     int64_t nq = (int64_t)c->heads * c->head_dim, nv = (int64_t)c->heads * c->mla.v;
     bool latent = c->mla.q_rank > 0, index = l[L_INDEX_Q].lin != NULL;
-    MlaRun m = {.lr = lr};
+    MlaRun m = {.ps = ps};
     place(&m, b->mid);
     const Projection down = {b->x,
                              {latent ? &l[L_Q_A] : &l[L_Q], &l[L_KV_A], index ? &l[L_INDEX_K] : NULL, &l[L_INDEX_W]},
                              {latent ? m.q_a : m.q, m.kv_a, m.index.k, m.index.w}};
     const Projection q = {m.q_a, {&l[L_Q], index ? &l[L_INDEX_Q] : NULL}, {m.q, m.index.q}};
     const Projection kv = {m.c, {&l[L_KV_B]}, {m.kv_b}}, o = {NULL, {&l[L_O]}, {NULL}};
-    RETURN_IF_ERROR(project(lr, &down, b->act, latent ? &q : &kv, err));
+    RETURN_IF_ERROR(project(ps, &down, b->act, latent ? &q : &kv, err));
     RETURN_IF_ERROR(run_tiles(&m, latent_task, err));
     if (latent)
-        RETURN_IF_ERROR(project(lr, &q, b->act, &kv, err));
-    RETURN_IF_ERROR(project(lr, &kv, b->act, &o, err));
+        RETURN_IF_ERROR(project(ps, &q, b->act, &kv, err));
+    RETURN_IF_ERROR(project(ps, &kv, b->act, &o, err));
     RETURN_IF_ERROR(run_tiles(&m, heads_task, err));
     if (c->index.heads)
-        RETURN_IF_ERROR(index ? indexer_choose(&m.index, err) : indexer_inherit(lr, err));
+        RETURN_IF_ERROR(index ? indexer_choose(&m.index, err) : indexer_inherit(ps, err));
     *h = (Heads){.x = {m.q, m.k, m.v}, .ld = {nq, nq, nv}, .width = {nq, nq, nv}, .o = m.kv_b};
     return ST_OK;
 }

@@ -14,7 +14,7 @@
 enum { MOE_TILE = 64 }; /* rows of one element-wise task */
 
 typedef struct MoeRun {
-    LayerRun *lr;
+    Pass *ps;
     int64_t rows;
     float *x, *y;          /* [rows][hidden]: what the block reads, the sum of what the experts give */
     float *logits;         /* [rows][choices] */
@@ -45,7 +45,7 @@ static Status run_tiles(MoeRun *m, PoolTask *fn, int64_t rows, Error *err)
 {
     Batch b = {.n = 0};
     batch_add(&b, fn, m, (rows + MOE_TILE - 1) / MOE_TILE);
-    return batch_run(&b, m->lr->r->opt.pool, m->lr->r->opt.cancel, err);
+    return batch_run(&b, m->ps->r->opt.pool, m->ps->r->opt.cancel, err);
 }
 
 static int64_t tile_last(int64_t index, int64_t rows)
@@ -59,11 +59,11 @@ static void input_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     const MoeRun *m = ctx;
-    const LayerRun *lr = m->lr;
-    const Model *mod = lr->r->m;
+    const Pass *ps = m->ps;
+    const Model *mod = ps->r->m;
     int64_t h = mod->cfg.hidden;
     for (int64_t t = index * MOE_TILE; t < tile_last(index, m->rows); t++)
-        ops_norm(&lr->r->ops, mod->arch->norm, lr->out->data + t * h, lr->norm[NORM_POST], mod->cfg.eps, h,
+        ops_norm(&ps->ops, mod->arch->norm, ps->out->data + t * h, ps->norm[NORM_POST], mod->cfg.eps, h,
                  m->x + t * h);
 }
 
@@ -71,16 +71,17 @@ static void input_task(void *ctx, int64_t index, int worker)
 static void logits_task(void *ctx, int64_t index, int worker)
 {
     MoeRun *m = ctx;
-    Runner *r = m->lr->r;
+    const Ops *ops = &m->ps->ops;
+    Runner *r = m->ps->r;
     int64_t h = r->m->cfg.hidden, n = router_choices(&r->m->cfg.moe), t = index * MOE_TILE;
     GemmArgs g = {.m = tile_last(index, m->rows) - t, .n = n, .k = h, .x = m->x + t * h, .ldx = h, .w = m->router,
                   .ldw = h, .y = m->logits + t * n, .ldy = n};
     if (r->m->arch->moe->round_logits) /* bias is the linear's own */
-        ops_gemm(&r->ops, &g, m->bias, r->worker[worker].exact);
+        ops_gemm(ops, &g, m->bias, r->worker[worker].exact);
     else if (r->m->arch->moe->round_steps)
-        ops_gemm(&r->ops, &g, NULL, r->worker[worker].exact);
-    else if (r->ops.model)
-        gemm_exact(r->ops.k, &g, NULL, r->worker[worker].exact);
+        ops_gemm(ops, &g, NULL, r->worker[worker].exact);
+    else if (ops->model)
+        gemm_exact(ops->k, &g, NULL, r->worker[worker].exact);
     else
         gemm_f32(&g, 1.0f);
 }
@@ -88,25 +89,25 @@ static void logits_task(void *ctx, int64_t index, int worker)
 static void choose_task(void *ctx, int64_t index, int worker)
 {
     MoeRun *m = ctx;
-    const Model *mod = m->lr->r->m;
+    const Model *mod = m->ps->r->m;
     const MoeConfig *c = &mod->cfg.moe;
     const float *bias = mod->arch->moe->round_logits ? NULL : m->bias;
     float *scratch = m->scratch + (size_t)worker * router_scratch_floats(c);
-    bool chosen = m->lr->t->hash != NULL;
+    bool chosen = m->ps->t->hash != NULL;
     for (int64_t t = index * MOE_TILE; t < tile_last(index, m->rows); t++) {
         const float *logits = m->logits + t * router_choices(c);
         int32_t *idx = m->idx + t * c->top_k;
         if (chosen)
-            router_weigh(mod->arch->moe, c, &m->lr->r->ops, logits, scratch, idx, m->w + t * c->top_k);
+            router_weigh(mod->arch->moe, c, &m->ps->ops, logits, scratch, idx, m->w + t * c->top_k);
         else
-            router_choose(mod->arch->moe, c, &m->lr->r->ops, logits, bias, scratch, idx, m->w + t * c->top_k);
+            router_choose(mod->arch->moe, c, &m->ps->ops, logits, bias, scratch, idx, m->w + t * c->top_k);
     }
 }
 
 /* One token's experts as the checkpoint's table has them. */
 static Status check_row(const MoeRun *m, const TensorInfo *t, int32_t id, const int64_t *row, int32_t *idx, Error *err)
 {
-    const MoeConfig *c = &m->lr->r->m->cfg.moe;
+    const MoeConfig *c = &m->ps->r->m->cfg.moe;
     for (int j = 0; j < c->top_k; j++) {
         if (row[j] < 0 || row[j] >= c->experts)
             return error_set(err, ST_DATA, "%s: token %d has expert %lld, but there are %d", t->name, id,
@@ -122,12 +123,12 @@ static Status check_row(const MoeRun *m, const TensorInfo *t, int32_t id, const 
 /* The experts of every row by its token's id. */
 static Status look_up(MoeRun *m, const TensorInfo *t, Error *err)
 {
-    const Runner *r = m->lr->r;
-    const int32_t *ids = m->lr->in->ids;
+    const Runner *r = m->ps->r;
+    const int32_t *ids = m->ps->in->ids;
     int k = r->m->cfg.moe.top_k;
     if (!ids)
         return error_set(err, ST_INTERNAL, "layer %d chooses experts by token, but the tokens are not known",
-                         m->lr->layer);
+                         m->ps->layer);
     size_t size = (size_t)dtype_size(t->dtype), bytes = size * (size_t)k;
     int64_t *row = mem_array((size_t)k, sizeof *row);
     int32_t *narrow = mem_array((size_t)k, sizeof *narrow);
@@ -150,7 +151,7 @@ static Status look_up(MoeRun *m, const TensorInfo *t, Error *err)
 /* Sorts the choices by expert; rows keep their order, so those of a sample stay together. */
 static void sort_choices(MoeRun *m)
 {
-    const MoeConfig *c = &m->lr->r->m->cfg.moe;
+    const MoeConfig *c = &m->ps->r->m->cfg.moe;
     int64_t n = m->rows * c->top_k, at = 0;
     for (int64_t i = 0; i < n; i++)
         m->first[m->idx[i] + 1]++;
@@ -169,19 +170,19 @@ static void sort_choices(MoeRun *m)
 
 static Status feed_choices(MoeRun *m, Error *err)
 {
-    LayerRun *lr = m->lr;
-    const MoeConfig *c = &lr->r->m->cfg.moe;
+    Pass *ps = m->ps;
+    const MoeConfig *c = &ps->r->m->cfg.moe;
     int64_t k = c->top_k;
-    RETURN_IF_ERROR(layer_feed_tap(lr, TAP_ROUTER, -1, m->logits, router_choices(c), router_choices(c), err));
-    RETURN_IF_ERROR(layer_feed_tap(lr, TAP_EXPERT_WEIGHTS, -1, m->w, k, k, err));
-    if (!layer_tap_mask(lr, TAP_EXPERTS, -1))
+    RETURN_IF_ERROR(pass_feed_tap(ps, TAP_ROUTER, -1, m->logits, router_choices(c), router_choices(c), err));
+    RETURN_IF_ERROR(pass_feed_tap(ps, TAP_EXPERT_WEIGHTS, -1, m->w, k, k, err));
+    if (!pass_tap_mask(ps, TAP_EXPERTS, -1))
         return ST_OK;
     float *idx = mem_array((size_t)(m->rows * k), sizeof *idx);
     if (!idx)
         return error_nomem(err, "the chosen experts");
     for (int64_t i = 0; i < m->rows * k; i++)
         idx[i] = (float)m->idx[i];
-    Status st = layer_feed_tap(lr, TAP_EXPERTS, -1, idx, k, k, err);
+    Status st = pass_feed_tap(ps, TAP_EXPERTS, -1, idx, k, k, err);
     free(idx);
     return st;
 }
@@ -189,36 +190,31 @@ static Status feed_choices(MoeRun *m, Error *err)
 /* Logits of a router that is a linear: in float32 without rounding where the row says so. */
 static Status linear_logits(MoeRun *m, Error *err)
 {
-    LayerRun *lr = m->lr, as = *lr;
-    Runner wide = *lr->r;
-    int64_t n = router_choices(&wide.m->cfg.moe), index = lr->lin[L_ROUTER].index;
-    if (wide.m->arch->moe->router_wide) {
-        wide.ops.dtype = DT_F32;
-        as.r = &wide;
-    }
-    Stage st = {.lr = &as, .n = 1, .lin = {&lr->lin[L_ROUTER]}, .x = m->x, .y = {m->logits}, .ldy = {n},
-                .act_scratch = m->act, .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, index)};
-    Status s = stage_run(&st, NULL, NULL, err);
-    lr->r->serial = as.r->serial; /* panels are told apart by it */
-    lr->work_done = as.work_done;
-    return s == ST_OK ? layer_feed_tap(lr, TAP_LINEAR_OUT, index, m->logits, n, n, err) : s;
+    Pass *ps = m->ps;
+    const Model *mod = ps->r->m;
+    Ops wide = ps->ops;
+    int64_t n = router_choices(&mod->cfg.moe), index = ps->lin[L_ROUTER].index;
+    wide.dtype = DT_F32;
+    Stage st = {.ps = ps, .n = 1, .lin = {&ps->lin[L_ROUTER]}, .ops = mod->arch->moe->router_wide ? &wide : NULL,
+                .x = m->x, .y = {m->logits}, .ldy = {n}, .act_scratch = m->act,
+                .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, index)};
+    RETURN_IF_ERROR(stage_run(&st, NULL, NULL, err));
+    return pass_feed_tap(ps, TAP_LINEAR_OUT, index, m->logits, n, n, err);
 }
 
 static Status route(MoeRun *m, Error *err)
 {
-    LayerRun *lr = m->lr;
-    Runner *r = lr->r;
-    const LayerTensors *t = lr->t;
-    if (lr->mix)
-        RETURN_IF_ERROR(hyper_read(lr, HYPER_FFN_FN, NORM_POST, lr->out->data, m->rows, m->x, lr->mix, err));
+    Pass *ps = m->ps;
+    Runner *r = ps->r;
+    const LayerTensors *t = ps->t;
+    if (ps->mix)
+        RETURN_IF_ERROR(hyper_read(ps, &ps->ops, HYPER_FFN_FN, NORM_POST, ps->out->data, m->rows, m->x, ps->mix, err));
     else
         RETURN_IF_ERROR(run_tiles(m, input_task, m->rows, err));
-    Runner plain = *r; /* the router's weights keep what the checkpoint says */
-    plain.ops.model = false;
     if (t->router_bias)
-        RETURN_IF_ERROR(load_vector(&plain, t->router_bias, &m->bias, err));
+        RETURN_IF_ERROR(load_kept(r, t->router_bias, &m->bias, err));
     if (t->router) {
-        RETURN_IF_ERROR(load_vector(&plain, t->router, &m->router, err));
+        RETURN_IF_ERROR(load_kept(r, t->router, &m->router, err));
         RETURN_IF_ERROR(run_tiles(m, logits_task, m->rows, err));
     } else {
         RETURN_IF_ERROR(linear_logits(m, err));
@@ -237,7 +233,7 @@ static void gather_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     MoeRun *m = ctx;
-    int64_t h = m->lr->r->m->cfg.hidden, first = m->first[m->expert], rows = m->first[m->expert + 1] - first;
+    int64_t h = m->ps->r->m->cfg.hidden, first = m->first[m->expert], rows = m->first[m->expert + 1] - first;
     for (int64_t i = index * MOE_TILE; i < tile_last(index, rows); i++)
         memcpy(m->gather + i * h, m->x + m->entry[first + i].row * h, (size_t)h * sizeof *m->x);
 }
@@ -247,9 +243,9 @@ static void scatter_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     MoeRun *m = ctx;
-    const Ops *ops = &m->lr->r->ops;
-    int64_t h = m->lr->r->m->cfg.hidden, first = m->first[m->expert], rows = m->first[m->expert + 1] - first;
-    float *out = m->expert < m->lr->r->m->cfg.moe.experts ? m->out : m->gather;
+    const Ops *ops = &m->ps->ops;
+    int64_t h = m->ps->r->m->cfg.hidden, first = m->first[m->expert], rows = m->first[m->expert + 1] - first;
+    float *out = m->expert < m->ps->r->m->cfg.moe.experts ? m->out : m->gather;
     for (int64_t i = index * MOE_TILE; i < tile_last(index, rows); i++) {
         const struct MoeEntry *e = &m->entry[first + i];
         ops_scale(ops, out + i * h, e->w, h);
@@ -261,18 +257,18 @@ static void gate_rows_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     MoeRun *m = ctx;
-    const Model *mod = m->lr->r->m;
+    const Model *mod = m->ps->r->m;
     bool shared = m->expert < 0;
     int64_t width = shared ? mod->cfg.moe.shared_inter : mod->cfg.moe.inter;
     int64_t rows = shared ? m->rows : m->first[m->expert + 1] - m->first[m->expert];
     for (int64_t t = index * MOE_TILE; t < tile_last(index, rows); t++)
-        ops_gate(&m->lr->r->ops, mod->cfg.act, m->mid + t * width, m->up + t * width, width);
+        ops_gate(&m->ps->ops, mod->cfg.act, m->mid + t * width, m->up + t * width, width);
 }
 
 /* The rows of expert e as packed samples. */
 static void expert_shape(const MoeRun *m, int e, Stream *shape)
 {
-    const Stream *in = m->lr->in;
+    const Stream *in = m->ps->in;
     int64_t i = m->first[e];
     *shape = (Stream){.samples = in->samples, .rows = m->first[e + 1] - i, .width = in->width, .start = m->start};
     m->start[0] = 0;
@@ -283,7 +279,7 @@ static void expert_shape(const MoeRun *m, int e, Stream *shape)
     }
 }
 
-static Status expert_stages(MoeRun *m, LayerRun *er, const FeedPiece *next, Error *err)
+static Status expert_stages(MoeRun *m, Pass *er, const FeedPiece *next, Error *err)
 {
     const ModelConfig *c = &er->r->m->cfg;
     LinearRun *lin = er->lin, *down_lin[] = {&lin[L_DOWN]};
@@ -291,32 +287,32 @@ static Status expert_stages(MoeRun *m, LayerRun *er, const FeedPiece *next, Erro
     const int64_t gate = lin[L_GATE].index, up = lin[L_UP].index, down = lin[L_DOWN].index;
     bool none = er->rows == 0;
     FeedPiece after;
-    bool split = !none && (layer_tap_mask(er, TAP_LINEAR_OUT, gate) | layer_tap_mask(er, TAP_LINEAR_OUT, up));
-    Stage gu = {.lr = er, .n = 2, .lin = {&lin[L_GATE], &lin[L_UP]}, .x = m->gather, .gate = true,
+    bool split = !none && (pass_tap_mask(er, TAP_LINEAR_OUT, gate) | pass_tap_mask(er, TAP_LINEAR_OUT, up));
+    Stage gu = {.ps = er, .n = 2, .lin = {&lin[L_GATE], &lin[L_UP]}, .x = m->gather, .gate = true,
                 .y = {m->mid, split ? m->up : NULL}, .ldy = {width, width}, .act_scratch = m->act,
-                .in_mask = none ? 0 : layer_tap_mask(er, TAP_LINEAR_IN, gate)};
+                .in_mask = none ? 0 : pass_tap_mask(er, TAP_LINEAR_IN, gate)};
     stage_first_piece((const LinearRun *const *)down_lin, 1, false, er->piece_max, &after);
     RETURN_IF_ERROR(stage_run(&gu, NULL, &after, err));
     if (split) {
-        RETURN_IF_ERROR(layer_feed_tap(er, TAP_LINEAR_OUT, gate, m->mid, width, width, err));
-        RETURN_IF_ERROR(layer_feed_tap(er, TAP_LINEAR_OUT, up, m->up, width, width, err));
+        RETURN_IF_ERROR(pass_feed_tap(er, TAP_LINEAR_OUT, gate, m->mid, width, width, err));
+        RETURN_IF_ERROR(pass_feed_tap(er, TAP_LINEAR_OUT, up, m->up, width, width, err));
         RETURN_IF_ERROR(run_tiles(m, gate_rows_task, er->rows, err));
     }
-    Stage st = {.lr = er, .n = 1, .lin = {&lin[L_DOWN]}, .x = m->mid, .y = {m->out}, .ldy = {h},
-                .act_scratch = m->act, .in_mask = none ? 0 : layer_tap_mask(er, TAP_LINEAR_IN, down)};
+    Stage st = {.ps = er, .n = 1, .lin = {&lin[L_DOWN]}, .x = m->mid, .y = {m->out}, .ldy = {h},
+                .act_scratch = m->act, .in_mask = none ? 0 : pass_tap_mask(er, TAP_LINEAR_IN, down)};
     RETURN_IF_ERROR(stage_run(&st, NULL, next->nseg ? next : NULL, err));
-    return none ? ST_OK : layer_feed_tap(er, TAP_LINEAR_OUT, down, m->out, h, h, err);
+    return none ? ST_OK : pass_feed_tap(er, TAP_LINEAR_OUT, down, m->out, h, h, err);
 }
 
 /* Expert e has something to do: rows, or somebody who looks at its weights. */
 static bool expert_runs(const MoeRun *m, int e)
 {
-    const LayerRun *lr = m->lr;
-    int32_t at = lr->t->expert + 3 * e;
+    const Pass *ps = m->ps;
+    int32_t at = ps->t->expert + 3 * e;
     if (m->first[e + 1] > m->first[e])
         return true;
     for (int i = 0; i < 3; i++)
-        if (taps_weight_wanted(&lr->hub, at + i))
+        if (taps_weight_wanted(&ps->hub, at + i))
             return true;
     return false;
 }
@@ -324,8 +320,8 @@ static bool expert_runs(const MoeRun *m, int e)
 /* The first piece of weights of the expert after e. */
 static void piece_of_next(const MoeRun *m, int e, FeedPiece *p)
 {
-    const LayerRun *lr = m->lr;
-    const Model *mod = lr->r->m;
+    const Pass *ps = m->ps;
+    const Model *mod = ps->r->m;
     p->nseg = 0;
     for (e++; e < mod->cfg.moe.experts && !expert_runs(m, e);)
         e++;
@@ -334,28 +330,28 @@ static void piece_of_next(const MoeRun *m, int e, FeedPiece *p)
     LinearRun run[2];
     const LinearRun *lin[] = {&run[0], &run[1]};
     for (int i = 0; i < 2; i++) {
-        const Linear *l = &mod->linears[lr->t->expert + 3 * e + expert_place(mod->arch->moe, i)];
+        const Linear *l = &mod->linears[ps->t->expert + 3 * e + expert_place(mod->arch->moe, i)];
         run[i] = (LinearRun){.lin = l, .panels = panel_count(l->out, l->in)};
     }
-    stage_first_piece(lin, 2, true, lr->piece_max, p);
+    stage_first_piece(lin, 2, true, ps->piece_max, p);
 }
 
 static Status run_expert(MoeRun *m, int e, Error *err)
 {
     static const LinearRole role[] = {L_GATE, L_UP, L_DOWN};
-    LayerRun *lr = m->lr;
+    Pass *ps = m->ps;
     Stream shape;
     FeedPiece next;
-    int32_t at = lr->t->expert + 3 * e;
+    int32_t at = ps->t->expert + 3 * e;
     m->expert = e;
     expert_shape(m, e, &shape);
-    LayerRun er = {.r = lr->r, .layer = lr->layer, .t = lr->t, .in = &shape, .hub = lr->hub, .forms = lr->forms,
-                   .piece_max = lr->piece_max, .rows = shape.rows, .s1 = shape.samples, .work_done = lr->work_done,
-                   .work_total = lr->work_total};
-    Status st = blocks_plan(&er.blocks, &shape, err);
-    er.b1 = er.blocks.n;
+    Pass er = {.r = ps->r, .ops = ps->ops, .layer = ps->layer, .t = ps->t, .in = &shape, .hub = ps->hub, .forms = ps->forms,
+                   .piece_max = ps->piece_max, .rows = shape.rows, .s1 = shape.samples, .work_done = ps->work_done,
+                   .work_total = ps->work_total};
+    Status st = rowplan_make(&er.plan, &shape, err);
+    er.b1 = er.plan.n;
     for (int i = 0; i < 3 && st == ST_OK; i++)
-        st = layer_linear_start(&er, &er.lin[role[i]], at + expert_place(lr->r->m->arch->moe, i), err);
+        st = pass_linear_start(&er, &er.lin[role[i]], at + expert_place(ps->r->m->arch->moe, i), err);
     piece_of_next(m, e, &next);
     if (st == ST_OK && shape.rows > 0)
         st = run_tiles(m, gather_task, shape.rows, err);
@@ -363,10 +359,9 @@ static Status run_expert(MoeRun *m, int e, Error *err)
         st = expert_stages(m, &er, &next, err);
     if (st == ST_OK && shape.rows > 0)
         st = run_tiles(m, scatter_task, shape.rows, err);
-    lr->work_done = er.work_done;
     for (int i = 0; i < 3; i++)
-        layer_linear_end(&er.lin[role[i]]);
-    blocks_fini(&er.blocks);
+        pass_linear_end(&er.lin[role[i]]);
+    rowplan_fini(&er.plan);
     return st;
 }
 
@@ -377,38 +372,38 @@ static void add_shared_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     MoeRun *m = ctx;
-    const LayerRun *lr = m->lr;
-    int64_t h = lr->r->m->cfg.hidden;
-    const float *gate = lr->lin[L_SHARED_GATE].lin ? m->logits : NULL; /* the logits' place is free by now */
+    const Pass *ps = m->ps;
+    int64_t h = ps->r->m->cfg.hidden;
+    const float *gate = ps->lin[L_SHARED_GATE].lin ? m->logits : NULL; /* the logits' place is free by now */
     for (int64_t t = index * MOE_TILE; t < tile_last(index, m->rows); t++) {
         if (gate) {
             float s = 1.0f / (1.0f + expf(-gate[t]));
-            ops_round(&lr->r->ops, &s, 1);
-            ops_scale(&lr->r->ops, m->out + t * h, s, h);
+            ops_round(&ps->ops, &s, 1);
+            ops_scale(&ps->ops, m->out + t * h, s, h);
         }
-        ops_add(&lr->r->ops, m->y + t * h, m->out + t * h, m->y + t * h, h);
+        ops_add(&ps->ops, m->y + t * h, m->out + t * h, m->y + t * h, h);
     }
 }
 
 static Status run_shared(MoeRun *m, Error *err)
 {
-    LayerRun *lr = m->lr;
-    LinearRun *lin = lr->lin;
-    const ModelConfig *c = &lr->r->m->cfg;
+    Pass *ps = m->ps;
+    LinearRun *lin = ps->lin;
+    const ModelConfig *c = &ps->r->m->cfg;
     int64_t width = c->moe.shared_inter, h = c->hidden;
     bool gated = lin[L_SHARED_GATE].lin != NULL;
     m->expert = -1;
-    Stage gu = {.lr = lr, .n = gated ? 3 : 2, .lin = {&lin[L_GATE], &lin[L_UP], &lin[L_SHARED_GATE]}, .x = m->x,
+    Stage gu = {.ps = ps, .n = gated ? 3 : 2, .lin = {&lin[L_GATE], &lin[L_UP], &lin[L_SHARED_GATE]}, .x = m->x,
                 .y = {m->mid, m->up, m->logits}, .ldy = {width, width, 1}, .act_scratch = m->act,
-                .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lin[L_GATE].index)};
+                .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, lin[L_GATE].index)};
     RETURN_IF_ERROR(stage_run(&gu, NULL, NULL, err));
     for (int i = 0; i < gu.n; i++)
-        RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, gu.lin[i]->index, gu.y[i], gu.ldy[i], gu.ldy[i], err));
+        RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, gu.lin[i]->index, gu.y[i], gu.ldy[i], gu.ldy[i], err));
     RETURN_IF_ERROR(run_tiles(m, gate_rows_task, m->rows, err));
-    Stage down = {.lr = lr, .n = 1, .lin = {&lin[L_DOWN]}, .x = m->mid, .y = {m->out}, .ldy = {h},
-                  .act_scratch = m->act, .in_mask = layer_tap_mask(lr, TAP_LINEAR_IN, lin[L_DOWN].index)};
+    Stage down = {.ps = ps, .n = 1, .lin = {&lin[L_DOWN]}, .x = m->mid, .y = {m->out}, .ldy = {h},
+                  .act_scratch = m->act, .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, lin[L_DOWN].index)};
     RETURN_IF_ERROR(stage_run(&down, NULL, NULL, err));
-    RETURN_IF_ERROR(layer_feed_tap(lr, TAP_LINEAR_OUT, lin[L_DOWN].index, m->out, h, h, err));
+    RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, lin[L_DOWN].index, m->out, h, h, err));
     return run_tiles(m, add_shared_task, m->rows, err);
 }
 
@@ -431,10 +426,10 @@ uint64_t moe_bytes(const Model *m, int64_t rows, int64_t most, int threads, bool
 }
 
 /* Distinct inputs the forms make of `width` wide rows: at most three linears share one. */
-static bool has_act(const LayerRun *lr, int32_t first, int32_t count)
+static bool has_act(const Pass *ps, int32_t first, int32_t count)
 {
-    for (int32_t i = 0; i < count && lr->forms; i++) {
-        const LinearForm *f = lr->forms[first + i - lr->t->first];
+    for (int32_t i = 0; i < count && ps->forms; i++) {
+        const LinearForm *f = ps->forms[first + i - ps->t->first];
         if (f && f->act)
             return true;
     }
@@ -443,20 +438,20 @@ static bool has_act(const LayerRun *lr, int32_t first, int32_t count)
 
 static Status check_limit(const MoeRun *m, int64_t most, bool act, Error *err)
 {
-    const Runner *r = m->lr->r;
-    uint64_t need = moe_bytes(r->m, m->rows, most, r->threads, act) + m->lr->fixed, limit = r->opt.mem_limit;
+    const Runner *r = m->ps->r;
+    uint64_t need = moe_bytes(r->m, m->rows, most, r->threads, act) + m->ps->fixed, limit = r->opt.mem_limit;
     if (!limit || need <= limit)
         return ST_OK;
     return error_set(err, ST_NOMEM,
                      "the experts of layer %d need %.1f MB for %lld rows but the limit leaves %.1f MB: raise --mem, or "
                      "use fewer or shorter texts (--max-samples, --seq-len)",
-                     m->lr->layer, (double)need / 1e6, (long long)m->rows, (double)limit / 1e6);
+                     m->ps->layer, (double)need / 1e6, (long long)m->rows, (double)limit / 1e6);
 }
 
 static Status moe_buffers(MoeRun *m, Error *err)
 {
-    LayerRun *lr = m->lr;
-    const Runner *r = lr->r;
+    Pass *ps = m->ps;
+    const Runner *r = ps->r;
     const ModelConfig *c = &r->m->cfg;
     const MoeConfig *e = &c->moe;
     size_t rows = (size_t)m->rows, chosen = rows * (size_t)e->top_k, h = (size_t)c->hidden;
@@ -468,14 +463,14 @@ static Status moe_buffers(MoeRun *m, Error *err)
     m->scratch = mem_array((size_t)r->threads * router_scratch_floats(e), sizeof *m->scratch);
     m->first = mem_zarray((size_t)router_choices(e) + 1, sizeof *m->first);
     m->entry = mem_array(chosen, sizeof *m->entry);
-    m->start = mem_array((size_t)lr->in->samples + 1, sizeof *m->start);
-    if (has_act(lr, lr->t->first, lr->t->count)) {
+    m->start = mem_array((size_t)ps->in->samples + 1, sizeof *m->start);
+    if (has_act(ps, ps->t->first, ps->t->count)) {
         int64_t width = max_i64(c->hidden, max_i64(e->inter, e->shared_inter));
         m->act = mem_aligned(3 * rows * (size_t)width, sizeof *m->act);
         if (!m->act)
             return error_nomem(err, "the experts' inputs");
     }
-    if (c->hyper.copies && !(lr->mix = mem_array(rows * (size_t)hyper_mix_floats(c), sizeof *lr->mix)))
+    if (c->hyper.copies && !(ps->mix = mem_array(rows * (size_t)hyper_mix_floats(c), sizeof *ps->mix)))
         return error_nomem(err, "the experts' rows");
     if (!m->x || !m->y || !m->logits || !m->w || !m->idx || !m->scratch || !m->first || !m->entry || !m->start)
         return error_nomem(err, "the experts' rows");
@@ -485,7 +480,7 @@ static Status moe_buffers(MoeRun *m, Error *err)
 /* What depends on how many rows the largest expert got. */
 static Status expert_buffers(MoeRun *m, Error *err)
 {
-    const ModelConfig *c = &m->lr->r->m->cfg;
+    const ModelConfig *c = &m->ps->r->m->cfg;
     const MoeConfig *e = &c->moe;
     bool shared = e->shared_inter > 0;
     int64_t mid = max_i64(m->most * e->inter, shared ? m->rows * e->shared_inter : 0);
@@ -500,13 +495,13 @@ static Status expert_buffers(MoeRun *m, Error *err)
 
 static Status moe_block(MoeRun *m, Error *err)
 {
-    LayerRun *lr = m->lr;
-    int64_t h = lr->r->m->cfg.hidden;
+    Pass *ps = m->ps;
+    int64_t h = ps->r->m->cfg.hidden;
     RETURN_IF_ERROR(check_limit(m, 0, false, err));
     RETURN_IF_ERROR(moe_buffers(m, err));
     RETURN_IF_ERROR(route(m, err));
     RETURN_IF_ERROR(expert_buffers(m, err));
-    const MoeConfig *c = &lr->r->m->cfg.moe;
+    const MoeConfig *c = &ps->r->m->cfg.moe;
     for (int e = 0; e < c->experts; e++)
         if (expert_runs(m, e))
             RETURN_IF_ERROR(run_expert(m, e, err));
@@ -517,14 +512,14 @@ static Status moe_block(MoeRun *m, Error *err)
     }
     if (c->shared_inter)
         RETURN_IF_ERROR(run_shared(m, err));
-    return layer_feed_tap(lr, TAP_FFN, -1, m->y, h, h, err);
+    return pass_feed_tap(ps, TAP_FFN, -1, m->y, h, h, err);
 }
 
-Status moe_run(LayerRun *lr, float **sum, Error *err)
+Status moe_run(Pass *ps, float **sum, Error *err)
 {
-    MoeRun m = {.lr = lr, .rows = lr->in->rows};
+    MoeRun m = {.ps = ps, .rows = ps->in->rows};
     *sum = NULL;
-    layer_take_all(lr);
+    pass_take_all(ps);
     Status st = m.rows > 0 ? moe_block(&m, err) : ST_OK;
     if (st == ST_OK) {
         *sum = m.y;

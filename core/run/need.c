@@ -64,7 +64,7 @@ WorkerNeed layer_worker_need(const Model *m, bool model_mode, int64_t longest, i
     WorkerNeed w = {0};
     int64_t cols = 0;
     if (c->moe.experts) /* rows of an expert are packed anew */
-        largest_block = BLOCK_MAX;
+        largest_block = BAND_MAX;
     for (int64_t i = 0; i < m->nlinears; i++) {
         const Linear *l = &m->linears[i];
         size_t n = panel_values(l->out, l->in);

@@ -167,7 +167,8 @@ void scratch_drop(Runner *r)
     r->scratch_cap = 0;
 }
 
-Status load_values(Runner *r, const TensorInfo *t, int64_t at, int64_t step, int64_t n, float **out, Error *err)
+Status load_values(Runner *r, const Ops *ops, const TensorInfo *t, int64_t at, int64_t step, int64_t n, float **out,
+                   Error *err)
 {
     *out = NULL;
     if (!ops_can_widen(t->dtype))
@@ -180,7 +181,7 @@ Status load_values(Runner *r, const TensorInfo *t, int64_t at, int64_t step, int
     if (st == ST_OK) {
         for (int64_t i = 1; i < n && step > 1; i++)
             memcpy(raw + (uint64_t)i * size, raw + (uint64_t)(i * step) * size, size);
-        ops_widen(&r->ops, t->dtype, raw, n, v);
+        ops_widen(ops, t->dtype, raw, n, v);
         *out = v;
         v = NULL;
     }
@@ -189,26 +190,26 @@ Status load_values(Runner *r, const TensorInfo *t, int64_t at, int64_t step, int
     return st;
 }
 
-Status load_vector(Runner *r, const TensorInfo *t, float **out, Error *err)
+Status load_vector(Runner *r, const Ops *ops, const TensorInfo *t, float **out, Error *err)
 {
-    return load_values(r, t, 0, 1, (int64_t)(t->nbytes / (uint64_t)dtype_size(t->dtype)), out, err);
+    return load_values(r, ops, t, 0, 1, (int64_t)(t->nbytes / (uint64_t)dtype_size(t->dtype)), out, err);
 }
 
 Status load_kept(Runner *r, const TensorInfo *t, float **out, Error *err)
 {
-    Runner plain = *r;
-    plain.ops.model = false;
-    return load_vector(&plain, t, out, err);
+    Ops plain = r->ops;
+    plain.model = false;
+    return load_vector(r, &plain, t, out, err);
 }
 
 /* ---- embedding and final norm ---- */
 
-static Status embed_rows(Runner *r, const TensorInfo *e, const int32_t *ids, int64_t rows, int64_t w, float *out,
-                         void *raw, Error *err)
+static Status embed_rows(Runner *r, const Ops *ops, const TensorInfo *e, const int32_t *ids, int64_t rows, int64_t w,
+                         float *out, void *raw, Error *err)
 {
     int64_t h = r->m->cfg.hidden;
     float scale = sqrtf((float)h);
-    ops_round(&r->ops, &scale, 1);
+    ops_round(ops, &scale, 1);
     uint64_t row = (uint64_t)h * (uint64_t)dtype_size(e->dtype);
     for (int64_t i = 0; i < rows; i++) {
         int32_t id = ids[i];
@@ -218,9 +219,9 @@ static Status embed_rows(Runner *r, const TensorInfo *e, const int32_t *ids, int
         if (cancel_level(r->opt.cancel))
             return error_set(err, ST_CANCELLED, "cancelled");
         RETURN_IF_ERROR(checkpoint_read(r->m->ckpt, e, (uint64_t)id * row, row, raw, err));
-        ops_widen(&r->ops, e->dtype, raw, h, out + i * w);
+        ops_widen(ops, e->dtype, raw, h, out + i * w);
         if (r->m->arch->embed_scale)
-            ops_scale(&r->ops, out + i * w, scale, h);
+            ops_scale(ops, out + i * w, scale, h);
         for (int64_t c = h; c < w; c += h) /* hyper-connections begin with equal copies */
             memcpy(out + i * w + c, out + i * w, (size_t)h * sizeof *out);
         if (i % 256 == 0)
@@ -229,13 +230,13 @@ static Status embed_rows(Runner *r, const TensorInfo *e, const int32_t *ids, int
     return ST_OK;
 }
 
-Status embed_ids(Runner *r, const TensorInfo *e, const int32_t *ids, int64_t rows, int64_t width, float *out,
-                 Error *err)
+Status embed_ids(Runner *r, const Ops *ops, const TensorInfo *e, const int32_t *ids, int64_t rows, int64_t width,
+                 float *out, Error *err)
 {
     if (!ops_can_widen(e->dtype))
         return error_set(err, ST_DATA, "%s: values of type %s cannot be run", e->name, dtype_name(e->dtype));
     void *raw = mem_aligned((size_t)r->m->cfg.hidden, (size_t)dtype_size(e->dtype));
-    Status st = raw ? embed_rows(r, e, ids, rows, width, out, raw, err) : error_nomem(err, "the embedding");
+    Status st = raw ? embed_rows(r, ops, e, ids, rows, width, out, raw, err) : error_nomem(err, "the embedding");
     free(raw);
     return st;
 }
@@ -250,7 +251,7 @@ Status runner_embed(Runner *r, const TokenSet *t, Stream *out, Error *err)
                          "fewer texts (--max-samples, --seq-len)",
                          (long long)t->start[t->samples], (double)bytes / 1e6, (double)r->opt.mem_limit / 1e6);
     RETURN_IF_ERROR(stream_init(out, t->samples, t->start, r->m->cfg.stream_width, err));
-    Status st = embed_ids(r, r->m->embed, t->ids, out->rows, out->width, out->data, err);
+    Status st = embed_ids(r, &r->ops, r->m->embed, t->ids, out->rows, out->width, out->data, err);
     if (st == ST_OK)
         st = stream_set_ids(out, t->ids, err);
     if (st != ST_OK)
@@ -260,6 +261,7 @@ Status runner_embed(Runner *r, const TokenSet *t, Stream *out, Error *err)
 
 typedef struct NormRun {
     Runner *r;
+    const Ops *ops;
     const Stream *in;
     Stream *out;
     const float *weight;
@@ -274,7 +276,7 @@ static void final_norm_task(void *ctx, int64_t index, int worker)
     int64_t end = (index + 1) * NORM_ROWS < n->in->rows ? (index + 1) * NORM_ROWS : n->in->rows, w = n->out->width;
     const float *from = n->r->m->cfg.hyper.copies ? n->out->data : n->in->data; /* hyper_end's sum stands there */
     for (int64_t t = index * NORM_ROWS; t < end; t++)
-        ops_norm(&n->r->ops, n->r->m->arch->norm, from + t * w, n->weight, n->r->m->cfg.eps, w,
+        ops_norm(n->ops, n->r->m->arch->norm, from + t * w, n->weight, n->r->m->cfg.eps, w,
                  n->out->data + t * w);
 }
 
@@ -282,7 +284,7 @@ static Status run_final_norm(NormRun *n, const TapHub *hub, Error *err)
 {
     Runner *r = n->r;
     if (r->m->cfg.hyper.copies)
-        RETURN_IF_ERROR(hyper_end(r, n->in->data, n->in->rows, n->out->data, err));
+        RETURN_IF_ERROR(hyper_end(r, n->ops, n->in->data, n->in->rows, n->out->data, err));
     Batch b = {.n = 0};
     batch_add(&b, final_norm_task, n, (n->in->rows + NORM_ROWS - 1) / NORM_ROWS);
     RETURN_IF_ERROR(batch_run(&b, r->opt.pool, r->opt.cancel, err));
@@ -297,27 +299,33 @@ static Status run_final_norm(NormRun *n, const TapHub *hub, Error *err)
     return taps_end(hub, f.mask, f.tap, err);
 }
 
-Status runner_final_norm(Runner *r, const Stream *h, Stream *out, const Observer *obs, int nobs, Error *err)
+Status exit_norm(Runner *r, const Ops *ops, const Stream *h, Stream *out, const Observer *obs, int nobs, Error *err)
 {
     *out = (Stream){0};
     if (nobs > TAPS_MAX_OBSERVERS)
         return error_set(err, ST_INTERNAL, "%d observers of one pass, at most %d", nobs, TAPS_MAX_OBSERVERS);
     float *w;
-    RETURN_IF_ERROR(load_vector(r, r->m->final_norm, &w, err));
+    RETURN_IF_ERROR(load_vector(r, ops, r->m->final_norm, &w, err));
     Status st = stream_init(out, h->samples, h->start, r->m->cfg.hidden, err);
     TapHub hub = {obs, nobs, r->opt.cancel};
     if (st == ST_OK)
-        st = run_final_norm(&(NormRun){r, h, out, w}, &hub, err);
+        st = run_final_norm(&(NormRun){r, ops, h, out, w}, &hub, err);
     free(w);
     if (st != ST_OK)
         stream_fini(out);
     return st;
 }
 
+Status runner_final_norm(Runner *r, const Stream *h, Stream *out, const Observer *obs, int nobs, Error *err)
+{
+    return exit_norm(r, &r->ops, h, out, obs, nobs, err);
+}
+
 /* ---- logits ---- */
 
 typedef struct LogitsRun {
     Runner *r;
+    const Ops *ops;
     const Stream *x;
     LogitsPanel *fn;
     void *ctx;
@@ -334,7 +342,7 @@ static void widen_task(void *ctx, int64_t index, int worker)
     int64_t h = l->x->width, a = index * LOGIT_COLS, n = l->v1 - l->v0 - a;
     n = n < LOGIT_COLS ? n : LOGIT_COLS;
     const unsigned char *raw = l->raw;
-    ops_widen(&l->r->ops, t->dtype, raw + (uint64_t)(a * h) * (uint64_t)dtype_size(t->dtype), n * h, l->w + a * h);
+    ops_widen(l->ops, t->dtype, raw + (uint64_t)(a * h) * (uint64_t)dtype_size(t->dtype), n * h, l->w + a * h);
 }
 
 static void logits_task(void *ctx, int64_t index, int worker)
@@ -348,9 +356,9 @@ static void logits_task(void *ctx, int64_t index, int worker)
         const float *w = l->w + (v - l->v0) * h;
         GemmArgs g = {.m = rows, .n = n, .k = h, .x = l->x->data + row0 * h, .ldx = h, .w = w, .ldw = h,
                       .y = wk->tile, .ldy = n};
-        ops_gemm(&l->r->ops, &g, NULL, wk->exact);
+        ops_gemm(l->ops, &g, NULL, wk->exact);
         if (l->r->m->cfg.final_softcap > 0)
-            ops_softcap(&l->r->ops, wk->tile, rows * n, (float)l->r->m->cfg.final_softcap);
+            ops_softcap(l->ops, wk->tile, rows * n, (float)l->r->m->cfg.final_softcap);
         l->fn(l->ctx, row0, rows, v, n, wk->tile, n, w);
     }
 }
@@ -390,16 +398,16 @@ static Status logits_group(LogitsRun *l, Error *err)
     return batch_run(&b, r->opt.pool, r->opt.cancel, err);
 }
 
-Status runner_logits(Runner *r, const Stream *normed, LogitsPanel *fn, void *ctx, Error *err)
+Status exit_logits(Runner *r, const Ops *ops, const Stream *normed, LogitsPanel *fn, void *ctx, Error *err)
 {
     const Model *m = r->m;
     if (!ops_can_widen(m->head->dtype))
         return error_set(err, ST_DATA, "%s: weights of type %s cannot be run", m->head->name,
                          dtype_name(m->head->dtype));
     WorkerNeed need = {.tile = LOGIT_ROWS * LOGIT_COLS};
-    need.exact = r->ops.model ? gemm_exact_scratch(LOGIT_ROWS, LOGIT_COLS) : 0;
+    need.exact = ops->model ? gemm_exact_scratch(LOGIT_ROWS, LOGIT_COLS) : 0;
     RETURN_IF_ERROR(workers_reserve(r, &need, err));
-    LogitsRun l = {.r = r, .x = normed, .fn = fn, .ctx = ctx};
+    LogitsRun l = {.r = r, .ops = ops, .x = normed, .fn = fn, .ctx = ctx};
     int64_t group = head_group(m);
     l.w = mem_aligned((size_t)(group * normed->width), sizeof *l.w);
     if (!l.w)
@@ -416,6 +424,11 @@ Status runner_logits(Runner *r, const Stream *normed, LogitsPanel *fn, void *ctx
     return st;
 }
 
+Status runner_logits(Runner *r, const Stream *normed, LogitsPanel *fn, void *ctx, Error *err)
+{
+    return exit_logits(r, &r->ops, normed, fn, ctx, err);
+}
+
 /* ---- the planner's bound ---- */
 
 static uint64_t head_piece_bytes(const Model *m)
@@ -428,7 +441,7 @@ uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int thre
     int64_t chunk = CHUNK_ROWS > longest ? CHUNK_ROWS : longest;
     chunk = whole || rows < chunk ? rows : chunk;
     RowNeed need = layer_row_need(m, whole);
-    WorkerNeed wn = layer_worker_need(m, false, longest, BLOCK_MAX);
+    WorkerNeed wn = layer_worker_need(m, false, longest, BAND_MAX);
     uint64_t bytes = 2 * (uint64_t)(rows * m->cfg.stream_width) * sizeof(float);
     uint64_t layer = max_u64((uint64_t)(chunk * row_need_floats(&need)),
                              (uint64_t)(head_group(m) * m->cfg.hidden)) * sizeof(float);

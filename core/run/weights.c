@@ -62,6 +62,6 @@ Status runner_bias(Runner *r, int64_t linear, float **b, Error *err)
     *b = NULL;
     if (!l->bias)
         return ST_OK;
-    return l->out_step ? load_values(r, l->bias, l->bias_at, l->bias_step, l->out, b, err)
-                       : load_vector(r, l->bias, b, err);
+    return l->out_step ? load_values(r, &r->ops, l->bias, l->bias_at, l->bias_step, l->out, b, err)
+                       : load_vector(r, &r->ops, l->bias, b, err);
 }

@@ -4,7 +4,7 @@
 
 #include "base/mem.h"
 
-static void add_block(BlockPlan *p, int64_t end, int sample_after)
+static void add_block(RowPlan *p, int64_t end, int sample_after)
 {
     p->start[p->n + 1] = end;
     p->sample[p->n + 1] = sample_after;
@@ -13,10 +13,10 @@ static void add_block(BlockPlan *p, int64_t end, int sample_after)
     p->n++;
 }
 
-Status blocks_plan(BlockPlan *p, const Stream *shape, Error *err)
+Status rowplan_make(RowPlan *p, const Stream *shape, Error *err)
 {
-    int64_t most = shape->rows / BLOCK_GOOD + shape->samples + 2;
-    *p = (BlockPlan){0};
+    int64_t most = shape->rows / BAND_GOOD + shape->samples + 2;
+    *p = (RowPlan){0};
     p->start = mem_zarray((size_t)most, sizeof *p->start);
     p->sample = mem_zarray((size_t)most, sizeof *p->sample);
     if (!p->start || !p->sample)
@@ -24,14 +24,14 @@ Status blocks_plan(BlockPlan *p, const Stream *shape, Error *err)
     for (int s = 0; s < shape->samples; s++) {
         int64_t r0 = shape->start[s], r1 = shape->start[s + 1], open = p->start[p->n];
         p->longest_sample = r1 - r0 > p->longest_sample ? r1 - r0 : p->longest_sample;
-        if (r0 > open && r1 - open > BLOCK_MAX) {
+        if (r0 > open && r1 - open > BAND_MAX) {
             add_block(p, r0, s);
             open = r0;
         }
-        int64_t parts = (r1 - open + BLOCK_MAX - 1) / BLOCK_MAX;
+        int64_t parts = (r1 - open + BAND_MAX - 1) / BAND_MAX;
         for (int64_t i = 1; i < parts; i++) /* only a sample alone is cut */
             add_block(p, open + (r1 - open) * i / parts, -1);
-        if (r1 - open >= BLOCK_GOOD)
+        if (r1 - open >= BAND_GOOD)
             add_block(p, r1, s + 1);
     }
     if (p->start[p->n] < shape->rows)
@@ -40,14 +40,14 @@ Status blocks_plan(BlockPlan *p, const Stream *shape, Error *err)
     return ST_OK;
 }
 
-void blocks_fini(BlockPlan *p)
+void rowplan_fini(RowPlan *p)
 {
     free(p->start);
     free(p->sample);
-    *p = (BlockPlan){0};
+    *p = (RowPlan){0};
 }
 
-int64_t blocks_end(const BlockPlan *p, int64_t b0, int64_t rows)
+int64_t rowplan_end(const RowPlan *p, int64_t b0, int64_t rows)
 {
     int64_t end = b0;
     for (int64_t b = b0 + 1; b <= p->n; b++) {
@@ -60,11 +60,11 @@ int64_t blocks_end(const BlockPlan *p, int64_t b0, int64_t rows)
     return end;
 }
 
-int64_t blocks_largest_unit(const BlockPlan *p)
+int64_t rowplan_largest_whole(const RowPlan *p)
 {
     int64_t most = 0;
     for (int64_t b = 0; b < p->n;) {
-        int64_t e = blocks_end(p, b, 0);
+        int64_t e = rowplan_end(p, b, 0);
         most = p->start[e] - p->start[b] > most ? p->start[e] - p->start[b] : most;
         b = e;
     }

@@ -1,0 +1,98 @@
+#include "run/pass.h"
+
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "base/num.h"
+
+Status pass_linear_start(Pass *ps, LinearRun *l, int32_t index, Error *err)
+{
+    const Linear *lin = &ps->r->m->linears[index];
+    int32_t first = ps->r->m->layers[ps->layer].first;
+    *l = (LinearRun){.lin = lin, .index = index, .form = ps->forms ? ps->forms[index - first] : NULL,
+                     .panels = panel_count(lin->out, lin->in)};
+    if (!weight_readable(lin))
+        return error_set(err, ST_DATA, "%s: weights of type %s cannot be run", lin->weight->name,
+                         dtype_name(lin->weight->dtype));
+    RETURN_IF_ERROR(weight_verify(ps->r->m, lin, err));
+    l->weight_mask = taps_weight_wanted(&ps->hub, index);
+    uint64_t in_mask = taps_wanted(&ps->hub, (Tap){TAP_LINEAR_IN, ps->layer, lin->input});
+    if (taps_energy_wanted(&ps->hub, in_mask)) {
+        l->energy = mem_zarray((size_t)(ps->plan.n * l->panels), sizeof *l->energy);
+        if (!l->energy)
+            return error_nomem(err, "output energies");
+    }
+    l->bias_apart = lin->out_step > 0;
+    if (!lin->bias)
+        return ST_OK;
+    return lin->out_step ? load_values(ps->r, &ps->ops, lin->bias, lin->bias_at, lin->bias_step, lin->out,
+                                       &l->bias, err)
+                         : load_vector(ps->r, &ps->ops, lin->bias, &l->bias, err);
+}
+
+void pass_linear_end(LinearRun *l)
+{
+    free(l->bias);
+    free(l->energy);
+}
+
+void pass_first_piece(const Pass *ps, int first, int n, bool gate, FeedPiece *p)
+{
+    const LinearRun *lin[STAGE_MAX];
+    for (int i = 0; i < n; i++)
+        lin[i] = &ps->lin[first + i];
+    stage_first_piece(lin, n, gate, ps->piece_max, p);
+}
+
+uint64_t pass_tap_mask(const Pass *ps, TapKind kind, int64_t linear)
+{
+    return taps_wanted(&ps->hub, (Tap){kind, ps->layer, linear});
+}
+
+Status pass_feed_tap(Pass *ps, TapKind kind, int64_t linear, const float *x, int64_t width, int64_t ld, Error *err)
+{
+    Tap tap = {kind, ps->layer, linear};
+    TapFeed f = {&ps->hub, taps_wanted(&ps->hub, tap), tap, ps->in, ps->s0, ps->row0, x, width, ld};
+    if (!f.mask)
+        return ST_OK;
+    if (ps->b0 == 0)
+        RETURN_IF_ERROR(taps_begin(&ps->hub, f.mask, tap, ps->in, width, err));
+    Batch b = {.n = 0};
+    batch_add(&b, taps_task, &f, ps->s1 - ps->s0);
+    RETURN_IF_ERROR(batch_run(&b, ps->r->opt.pool, ps->r->opt.cancel, err));
+    return ps->b1 == ps->plan.n ? taps_end(&ps->hub, f.mask, tap, err) : ST_OK;
+}
+
+void pass_take_all(Pass *ps)
+{
+    ps->b0 = ps->row0 = 0;
+    ps->b1 = ps->plan.n;
+    ps->rows = ps->in->rows;
+    ps->s0 = 0;
+    ps->s1 = ps->in->samples;
+}
+
+int pass_sample_of_row(const Pass *ps, int64_t t)
+{
+    int lo = ps->s0, hi = ps->s1;
+    while (hi - lo > 1) {
+        int mid = lo + (hi - lo) / 2;
+        if (ps->in->start[mid] <= ps->row0 + t)
+            lo = mid;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+int64_t pass_tile_end(int64_t index, int64_t rows)
+{
+    return min_i64((index + 1) * PASS_TILE, rows);
+}
+
+Status pass_tiles(const Pass *ps, PoolTask *fn, void *ctx, int64_t rows, Error *err)
+{
+    Batch b = {.n = 0};
+    batch_add(&b, fn, ctx, (rows + PASS_TILE - 1) / PASS_TILE);
+    return batch_run(&b, ps->r->opt.pool, ps->r->opt.cancel, err);
+}

@@ -1,0 +1,61 @@
+#ifndef SLIM_RUN_STAGE_H
+#define SLIM_RUN_STAGE_H
+
+#include "model/weight.h"
+#include "run/feed.h"
+#include "run/ops.h"
+#include "run/runner.h"
+#include "run/taps.h"
+
+struct Pass;
+
+/* Output rows of one panel of a weight with `in` columns. */
+int64_t panel_rows(int64_t in);
+int64_t panel_count(int64_t out, int64_t in);
+
+/* One linear during a pass; lives through all chunks. */
+typedef struct LinearRun {
+    const Linear *lin;
+    int64_t index;          /* into Model.linears */
+    const LinearForm *form; /* NULL: float */
+    float *bias;            /* widened, or NULL */
+    bool bias_apart;        /* R(R(x·w) + bias) */
+    int64_t panels;
+    uint64_t weight_mask;   /* observers of the panels */
+    double *energy;         /* [bands][panels] sums of y^2, NULL when nobody asks */
+} LinearRun;
+
+enum { STAGE_MAX = FEED_SEGMENTS / 2 }; /* the projections of compressed attention */
+
+/* Linears that read the same input, run as one batch (specs/models.md 2.3). Row pointers are those of the chunk's
+ * first row. Without rows the weights are read for their observers and nothing else happens. */
+typedef struct Stage {
+    struct Pass *ps;
+    int n;
+    LinearRun *lin[STAGE_MAX];
+    const Ops *ops;         /* NULL: the pass's */
+    const float *x;         /* input, [rows][in]; of a block-diagonal linear [rows * groups][in] */
+    const Stream *shape;    /* rows of a block-diagonal linear's input, NULL: the pass's */
+    bool gate;              /* two linears: y[0] = R(R(act(lin 0)) * lin 1) */
+    float *y[STAGE_MAX];    /* outputs, NULL: only `sum` (or the gate) is wanted */
+    int64_t ldy[STAGE_MAX];
+    const float *res;       /* residual, with `sum`: sum = R(res + y) */
+    float *sum;
+    int64_t lds;
+    float *act_scratch;     /* room for fake-quantized inputs, [distinct][rows][in] */
+    uint64_t in_mask;       /* observers of the input */
+    /* filled by stage_run */
+    const float *xin[STAGE_MAX];
+    const void *raw[STAGE_MAX], *raw_scale[STAGE_MAX]; /* what the present piece's span of each linear read */
+    int64_t g0, g1;         /* stage panels of the present piece */
+    int64_t raw_panel[STAGE_MAX]; /* first panel of each linear in the present piece */
+} Stage;
+/* Runs the stage over the chunk's rows; more tasks (taps that read what is ready) come along in `extra`. next: first
+ * piece of what follows, read ahead (may be NULL). */
+Status stage_run(Stage *st, Batch *extra, const FeedPiece *next, Error *err);
+/* The first piece of a stage over these linears. */
+void stage_first_piece(const LinearRun *const *lin, int n, bool gate, uint64_t piece_max, FeedPiece *out);
+/* Distinct activation transforms among the forms: how many inputs act_scratch holds. */
+int stage_distinct_acts(LinearRun *const *lin, int n);
+
+#endif
