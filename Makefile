@@ -34,7 +34,7 @@ PKG_CFLAGS := $(shell $(PKGCONF) --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell $(PKGCONF) --libs $(PKGS) 2>/dev/null)
 endif
 
-CORE_SRC  := $(sort $(wildcard core/*.c core/*/*.c))
+CORE_SRC  := $(sort $(wildcard core/*.c core/*/*.c core/*/*/*.c))
 APP_SRC   := $(sort $(filter-out src/main.c,$(wildcard src/*.c ui/*.c)))
 CORE_OBJ  := $(CORE_SRC:%.c=$(BUILD)/%.o)
 APP_OBJ   := $(APP_SRC:%.c=$(BUILD)/%.o)

@@ -12,8 +12,8 @@
 
 #include "io/json.h"
 #include "measure/effect.h"
-#include "run/compressor.h"
-#include "run/hyper.h"
+#include "run/block/compressor.h"
+#include "run/block/hyper.h"
 #include "run/runner.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/tempdir.h"

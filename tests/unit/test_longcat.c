@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "io/json.h"
-#include "run/router.h"
+#include "run/block/router.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/tempdir.h"
 

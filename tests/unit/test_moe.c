@@ -11,7 +11,7 @@
 
 #include "metric/metric.h"
 #include "process/quantjob.h"
-#include "run/router.h"
+#include "run/block/router.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/tempdir.h"
 

@@ -1,4 +1,4 @@
-#include "run/compressor.h"
+#include "run/block/compressor.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "run/hyper.h"
+#include "run/block/hyper.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
-#include "run/router.h"
+#include "run/block/router.h"
 
 /* The feed-forward block of a layer with experts (specs/models.md 2.3, MoE). It sees all rows of the layer at once:
  * every expert gathers the rows that chose it, so each weight is read once a layer. */
@@ -345,9 +345,9 @@ static Status run_expert(MoeRun *m, int e, Error *err)
     int32_t at = ps->t->expert + 3 * e;
     m->expert = e;
     expert_shape(m, e, &shape);
-    Pass er = {.r = ps->r, .ops = ps->ops, .layer = ps->layer, .t = ps->t, .in = &shape, .hub = ps->hub, .forms = ps->forms,
-                   .piece_max = ps->piece_max, .rows = shape.rows, .s1 = shape.samples, .work_done = ps->work_done,
-                   .work_total = ps->work_total};
+    Pass er = {.r = ps->r, .ops = ps->ops, .layer = ps->layer, .t = ps->t, .in = &shape, .hub = ps->hub,
+               .forms = ps->forms, .piece_max = ps->piece_max, .rows = shape.rows, .s1 = shape.samples,
+               .work_done = ps->work_done, .work_total = ps->work_total};
     Status st = rowplan_make(&er.plan, &shape, err);
     er.b1 = er.plan.n;
     for (int i = 0; i < 3 && st == ST_OK; i++)

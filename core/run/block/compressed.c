@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
-#include "run/compressor.h"
+#include "run/block/compressor.h"
 
 /* Attention over a window of keys and over compressed ones (specs/models.md 2.5, DeepSeek-V4). All heads look at the
  * same keys, which are the values too. */

@@ -1,4 +1,4 @@
-#include "run/router.h"
+#include "run/block/router.h"
 
 #include <math.h>
 #include <string.h>
