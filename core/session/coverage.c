@@ -1,5 +1,6 @@
 /* How far the calibration set reaches into the routed experts. */
-#include "session/internal.h"
+#include "session/parts.h"
+#include "session/results.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -7,7 +8,7 @@
 
 bool session_unseen(const Session *s, int64_t linear)
 {
-    const Slot *sl = &s->slot[linear];
+    const ResultSlot *sl = &s->results->slot[linear];
     return s->model->linears[linear].expert >= 0 && (sl->needs & NEED_INPUT) && sl->r.in.rows == 0;
 }
 
@@ -31,12 +32,12 @@ static int64_t list_experts(const Session *s, Reached *out)
     int32_t layer = -1, expert = -1;
     for (int64_t i = 0; i < s->model->nlinears; i++) {
         const Linear *l = &s->model->linears[i];
-        if (l->expert < 0 || !(s->slot[i].needs & NEED_INPUT) || (l->layer == layer && l->expert == expert))
+        if (l->expert < 0 || !(s->results->slot[i].needs & NEED_INPUT) || (l->layer == layer && l->expert == expert))
             continue;
         layer = l->layer;
         expert = l->expert;
         if (out)
-            out[n] = (Reached){s->slot[i].r.in.rows, i};
+            out[n] = (Reached){s->results->slot[i].r.in.rows, i};
         n++;
     }
     return n;

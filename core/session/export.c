@@ -1,5 +1,8 @@
 /* The assignment as a YAML recipe: preview, checks, atomic write. */
-#include "session/internal.h"
+#include "session/assignment.h"
+#include "session/parts.h"
+#include "session/results.h"
+#include "session/table.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,13 +39,15 @@ static void provenance(Session *s, Comments *c)
     add_comment(c, "tool", "slimscope " SLIMSCOPE_VERSION);
     snprintf(line, sizeof line, "%s, fingerprint %.16s", path_base(s->model->path), s->model->fingerprint);
     add_comment(c, "model", line);
-    if (s->calib_info.samples) {
-        snprintf(line, sizeof line, "%s, sha256 %.16s, %d samples, %lld tokens", path_base(s->calib_info.name),
-                 s->calib_info.sha256, s->calib_info.samples, (long long)s->calib_info.tokens);
+    const DataInfo *d = &s->results->calib_info;
+    if (d->samples) {
+        snprintf(line, sizeof line, "%s, sha256 %.16s, %d samples, %lld tokens", path_base(d->name), d->sha256,
+                 d->samples, (long long)d->tokens);
         add_comment(c, "calibration", line);
     }
-    if (s->metric && session_has_run(s, s->metric)) {
-        snprintf(line, sizeof line, "%s, %s arithmetic", s->metric->name, session_run_arith(s, s->metric));
+    const Metric *m = s->table->metric;
+    if (m && session_has_run(s, m)) {
+        snprintf(line, sizeof line, "%s, %s arithmetic", m->name, session_run_arith(s, m));
         add_comment(c, "metric", line);
     }
     int stale;
@@ -68,7 +73,7 @@ Status session_export_preview(Session *s, const char *path, Export *out, Error *
     size_t len;
     if (path && file_exists(path))
         RETURN_IF_ERROR(file_read(path, 1u << 20, &old, &len, err));
-    Status st = recipe_export(s->recipe, s->model, s->level, c.list, old, out, err);
+    Status st = recipe_export(s->recipe, s->model, s->assignment->level, c.list, old, out, err);
     free(old);
     return st;
 }

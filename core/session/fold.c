@@ -5,7 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "session/internal.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "session/assignment.h"
+#include "session/parts.h"
+#include "session/results.h"
+#include "session/table.h"
 
 static const char *const mode_names[FOLD_MODES] = {
     [FOLD_NONE] = "none",   [FOLD_BLOCK] = "block",     [FOLD_KIND] = "kind",
@@ -77,7 +82,7 @@ static bool number_all(const Model *m, FoldMode mode, int32_t *key, int32_t *nke
     return true;
 }
 
-static void keys_free(Table *t)
+static void keys_free(Folds *t)
 {
     free(t->whole);
     free(t->open);
@@ -88,7 +93,7 @@ static void keys_free(Table *t)
 }
 
 /* Folds t by the mode; when memory is short t is not folded at all. */
-static bool keys_make(Table *t, const Model *m, FoldMode mode)
+static bool keys_make(Folds *t, const Model *m, FoldMode mode)
 {
     int32_t n = 0;
     bool fine = number_all(m, mode, t->key, &n);
@@ -113,24 +118,22 @@ static bool keys_make(Table *t, const Model *m, FoldMode mode)
     return fine;
 }
 
-Status table_open(Session *s, Error *err)
+Status folds_open(Folds *t, const Model *m, Error *err)
 {
-    Table *t = &s->table;
-    size_t n = (size_t)s->model->nlinears;
+    size_t n = (size_t)m->nlinears;
     t->key = mem_array(n, sizeof *t->key);
     t->row = mem_array(n, sizeof *t->row);
     t->members = mem_array(n, sizeof *t->members);
     t->units = mem_array(n, sizeof *t->units);
     t->rows = mem_array(n + n / 2, sizeof *t->rows); /* a head has two members at least */
     t->fold = mem_array(n / 2, sizeof *t->fold);
-    if (!t->key || !t->row || !t->members || !t->units || !t->rows || !t->fold || !keys_make(t, s->model, t->mode))
+    if (!t->key || !t->row || !t->members || !t->units || !t->rows || !t->fold || !keys_make(t, m, t->mode))
         return error_nomem(err, "the layer table");
     return ST_OK;
 }
 
-void table_close(Session *s)
+void folds_close(Folds *t)
 {
-    Table *t = &s->table;
     keys_free(t);
     free(t->key);
     free(t->row);
@@ -138,7 +141,7 @@ void table_close(Session *s)
     free(t->units);
     free(t->rows);
     free(t->fold);
-    *t = (Table){.mode = t->mode, .work = t->work};
+    *t = (Folds){.mode = t->mode, .work = t->work};
 }
 
 Status session_fold(Session *s, FoldMode mode, Error *err)
@@ -147,12 +150,12 @@ Status session_fold(Session *s, FoldMode mode, Error *err)
         return error_set(err, ST_USAGE, "no such way to fold");
     if (!s->model)
         return error_set(err, ST_USAGE, "no model is open: open MODEL first");
-    return keys_make(&s->table, s->model, mode) ? ST_OK : error_nomem(err, "the folds");
+    return keys_make(&s->table->folds, s->model, mode) ? ST_OK : error_nomem(err, "the folds");
 }
 
 FoldMode session_fold_mode(const Session *s)
 {
-    return s->table.mode;
+    return s->table->folds.mode;
 }
 
 /* ---- gathering: heads and lone linears, in the order of their rows ---- */
@@ -176,10 +179,10 @@ static int compare_units(const void *pa, const void *pb)
 static double place_by_worst(const Session *s, const int64_t *members, int64_t n, const int64_t *at)
 {
     int64_t first = at[members[0]], worst = -1;
-    if (first < s->order_failed)
+    if (first < s->table->order_failed)
         return (double)first;
     for (int64_t k = 0; k < n; k++)
-        if (at[members[k]] < s->order_scored)
+        if (at[members[k]] < s->table->order_scored)
             worst = at[members[k]];
     return (double)(worst >= 0 ? worst : first);
 }
@@ -195,21 +198,21 @@ static double size_of(const Model *m, const int64_t *members, int64_t n)
 /* Units come in the order of their first members. Two sort keys look at all members. */
 static void order_units(Session *s)
 {
-    Table *t = &s->table;
-    bool by_size = s->sort == SORT_SIZE, by_worst = s->sort == SORT_SCORE && s->ascending;
+    Folds *t = &s->table->folds;
+    bool by_size = s->table->sort == SORT_SIZE, by_worst = s->table->sort == SORT_SCORE && s->table->ascending;
     if (t->nfolds == 0 || (!by_size && !by_worst))
         return;
     UnitKey *keys = mem_array((size_t)t->nunits, sizeof *keys);
     int64_t *at = mem_array((size_t)s->model->nlinears, sizeof *at);
-    for (int64_t i = 0; at && i < s->norder; i++)
-        at[s->order[i]] = i;
+    for (int64_t i = 0; at && i < s->table->norder; i++)
+        at[s->table->order[i]] = i;
     for (int64_t u = 0; keys && at && u < t->nunits; u++) {
         const TableRow *row = &t->units[u];
         const Fold *f = row->head ? &t->fold[row->fold].view : NULL;
         const int64_t *members = f ? f->members : &row->linear;
         int64_t n = f ? f->count : 1;
         double v = by_worst ? place_by_worst(s, members, n, at)
-                            : (s->ascending ? 1 : -1) * size_of(s->model, members, n);
+                            : (s->table->ascending ? 1 : -1) * size_of(s->model, members, n);
         keys[u] = (UnitKey){*row, v, u};
     }
     if (keys && at) { /* memory short: by the first member is an order too */
@@ -223,12 +226,12 @@ static void order_units(Session *s)
 
 static void gather(Session *s)
 {
-    Table *t = &s->table;
+    Folds *t = &s->table->folds;
     int32_t *visible = t->fold_of; /* first: how many of a key are visible; then: its fold */
     memset(visible, 0, (size_t)t->nkeys * sizeof *visible);
-    for (int64_t i = 0; i < s->norder; i++)
-        if (t->key[s->order[i]] >= 0)
-            visible[t->key[s->order[i]]]++;
+    for (int64_t i = 0; i < s->table->norder; i++)
+        if (t->key[s->table->order[i]] >= 0)
+            visible[t->key[s->table->order[i]]]++;
     int32_t n = 0;
     int64_t used = 0;
     for (int32_t k = 0; k < t->nkeys; k++) {
@@ -242,8 +245,8 @@ static void gather(Session *s)
     }
     t->nfolds = n;
     t->nunits = 0;
-    for (int64_t i = 0; i < s->norder; i++) {
-        int64_t linear = s->order[i];
+    for (int64_t i = 0; i < s->table->norder; i++) {
+        int64_t linear = s->table->order[i];
         int32_t f = t->key[linear] >= 0 ? t->fold_of[t->key[linear]] : -1;
         Fold *v = f >= 0 ? &t->fold[f].view : NULL;
         if (!v || v->count == 0)
@@ -253,14 +256,14 @@ static void gather(Session *s)
     }
     order_units(s);
     t->gathered = true;
-    t->order_seen = s->order_made;
+    t->order_seen = s->table->order_made;
     t->laid = t->figured = false;
     t->work.gathered++;
 }
 
 static void lay_out(Session *s)
 {
-    Table *t = &s->table;
+    Folds *t = &s->table->folds;
     int64_t n = 0;
     for (int64_t i = 0; i < s->model->nlinears; i++)
         t->row[i] = -1;
@@ -286,11 +289,11 @@ static void lay_out(Session *s)
 
 const TableRow *session_rows(Session *s, int64_t *n, bool resort)
 {
-    Table *t = &s->table;
+    Folds *t = &s->table->folds;
     *n = 0;
     if (!session_order(s, n, resort))
         return NULL;
-    if (!t->gathered || t->order_seen != s->order_made)
+    if (!t->gathered || t->order_seen != s->table->order_made)
         gather(s);
     if (!t->laid)
         lay_out(s);
@@ -300,7 +303,7 @@ const TableRow *session_rows(Session *s, int64_t *n, bool resort)
 
 int64_t session_row_of(Session *s, int64_t linear, bool head)
 {
-    Table *t = &s->table;
+    Folds *t = &s->table->folds;
     int64_t n;
     if (!session_rows(s, &n, false))
         return -1;
@@ -312,10 +315,10 @@ int64_t session_folds(Session *s)
 {
     int64_t n;
     session_rows(s, &n, false);
-    return s->table.nfolds;
+    return s->table->folds.nfolds;
 }
 
-static void set_open(Table *t, int32_t fold, bool open)
+static void set_open(Folds *t, int32_t fold, bool open)
 {
     t->laid = t->laid && t->fold[fold].view.open == open;
     t->fold[fold].view.open = open;
@@ -325,19 +328,19 @@ static void set_open(Table *t, int32_t fold, bool open)
 void session_fold_open(Session *s, int32_t fold, bool open)
 {
     if (fold >= 0 && fold < session_folds(s))
-        set_open(&s->table, fold, open);
+        set_open(&s->table->folds, fold, open);
 }
 
 void session_fold_open_all(Session *s, bool open)
 {
     int64_t n = session_folds(s);
     for (int32_t f = 0; f < n; f++)
-        set_open(&s->table, f, open);
+        set_open(&s->table->folds, f, open);
 }
 
 /* ---- figures ---- */
 
-static void clear_figures(Table *t)
+static void clear_figures(Folds *t)
 {
     for (int32_t f = 0; f < t->nfolds; f++) {
         Fold *v = &t->fold[f].view;
@@ -358,7 +361,7 @@ static void add_score(const Session *s, Fold *v, int64_t linear, const Score *sc
         return;
     v->scored++;
     v->mean += sc->value;
-    int up = s->metric->direction;
+    int up = s->table->metric->direction;
     if (v->worst < 0 || sc->value * up > v->max * up) {
         v->worst = linear;
         v->max = sc->value;
@@ -367,8 +370,8 @@ static void add_score(const Session *s, Fold *v, int64_t linear, const Score *sc
 
 double session_linear_cost(const Session *s, int64_t linear)
 {
-    int level = s->level[linear];
-    if (!s->recipe || s->nlevels < 2)
+    int level = s->assignment->level[linear];
+    if (!s->recipe || s->assignment->nlevels < 2)
         return 0;
     return (double)recipe_linear_bytes(s->recipe, s->model, linear, 0) -
            (double)recipe_linear_bytes(s->recipe, s->model, linear, level ? level : 1);
@@ -376,8 +379,8 @@ double session_linear_cost(const Session *s, int64_t linear)
 
 static void add_decision(const Session *s, Fold *v, int64_t linear)
 {
-    int level = s->level[linear];
-    v->tagged += s->tagged[linear];
+    int level = s->assignment->level[linear];
+    v->tagged += s->assignment->tagged[linear];
     v->floats += level == 0;
     if (level < FOLD_LEVELS)
         v->at_level[level]++;
@@ -389,11 +392,11 @@ static void add_decision(const Session *s, Fold *v, int64_t linear)
 /* One pass over all linears, in the model's order: sums don't depend on how the table is sorted. */
 static void figure(Session *s)
 {
-    Table *t = &s->table;
+    Folds *t = &s->table->folds;
     ScoreRange r = {INFINITY, -INFINITY, 0};
     clear_figures(t);
     for (int64_t i = 0; i < s->model->nlinears; i++) {
-        Score sc = s->metric ? session_score(s, s->metric, i) : (Score){.state = SCORE_NONE};
+        Score sc = s->table->metric ? session_score(s, s->table->metric, i) : (Score){.state = SCORE_NONE};
         bool good = sc.state == SCORE_OK || sc.state == SCORE_STALE;
         r.scored += good || sc.state == SCORE_FAILED;
         if (good && sc.value > 0)
@@ -415,25 +418,25 @@ static void figure(Session *s)
 
 static void refigure(Session *s)
 {
-    Table *t = &s->table;
+    Folds *t = &s->table->folds;
     int64_t n;
     session_rows(s, &n, false);
-    if (t->figured && t->results_seen == s->results && t->version_seen == s->version &&
-        t->tags_seen == s->tag_version && t->metric_seen == s->metric)
+    if (t->figured && t->results_seen == s->results->version && t->version_seen == s->assignment->version &&
+        t->tags_seen == s->assignment->tag_version && t->metric_seen == s->table->metric)
         return;
     figure(s);
     t->figured = true;
-    t->results_seen = s->results;
-    t->version_seen = s->version;
-    t->tags_seen = s->tag_version;
-    t->metric_seen = s->metric;
+    t->results_seen = s->results->version;
+    t->version_seen = s->assignment->version;
+    t->tags_seen = s->assignment->tag_version;
+    t->metric_seen = s->table->metric;
     t->work.figured++;
 }
 
 const Fold *session_fold_at(Session *s, int32_t fold)
 {
     refigure(s);
-    return fold >= 0 && fold < s->table.nfolds ? &s->table.fold[fold].view : NULL;
+    return fold >= 0 && fold < s->table->folds.nfolds ? &s->table->folds.fold[fold].view : NULL;
 }
 
 ScoreRange session_score_range(Session *s)
@@ -441,10 +444,10 @@ ScoreRange session_score_range(Session *s)
     if (!s->model)
         return (ScoreRange){INFINITY, -INFINITY, 0};
     refigure(s);
-    return s->table.range;
+    return s->table->folds.range;
 }
 
 TableWork session_table_work(const Session *s)
 {
-    return s->table.work;
+    return s->table->folds.work;
 }

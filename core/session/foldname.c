@@ -4,7 +4,8 @@
 
 #include "base/ascii.h"
 #include "session/fold.h"
-#include "session/internal.h"
+#include "session/parts.h"
+#include "session/table.h"
 
 enum { LISTED_MAX = 4 }; /* members that a group's name lists */
 
@@ -69,13 +70,13 @@ static void group_name(const Model *m, const FusedGroup *g, Str *out)
 
 void session_fold_name(Session *s, int32_t fold, Str *out)
 {
-    const FoldSlot *f = fold >= 0 && fold < session_folds(s) ? &s->table.fold[fold] : NULL;
+    const FoldSlot *f = fold >= 0 && fold < session_folds(s) ? &s->table->folds.fold[fold] : NULL;
     if (!f)
         return;
     const Linear *l = &s->model->linears[f->view.members[0]];
     const char *dot = strrchr(l->name, '.');
     size_t n;
-    switch (s->table.mode) {
+    switch (s->table->folds.mode) {
     case FOLD_BLOCK:
         n = through_number(l->name, l->layer, false);
         str_append(out, l->name, n);
@@ -127,7 +128,7 @@ Status session_fold_target(Session *s, int32_t fold, char ***out, int *n, Error 
     *n = 0;
     if (!s->model || fold < 0 || fold >= session_folds(s))
         return error_set(err, ST_USAGE, "no such fold");
-    const Fold *f = &s->table.fold[fold].view;
+    const Fold *f = &s->table->folds.fold[fold].view;
     bool *want = mem_zarray((size_t)s->model->nlinears, 1), *hits = mem_zarray((size_t)s->model->nlinears, 1);
     Status st = want && hits ? ST_OK : error_nomem(err, "a fold's layers");
     for (int64_t k = 0; st == ST_OK && k < f->count; k++)

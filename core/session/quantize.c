@@ -1,5 +1,4 @@
 /* Writing the quantized model: what a run would do, its checks, and the job. */
-#include "session/internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +8,10 @@
 #include "process/cachelayers.h"
 #include "quant/quantizer.h"
 #include "save/debug_saver.h"
+#include "session/assignment.h"
+#include "session/notes.h"
+#include "session/parts.h"
+#include "session/queue.h"
 
 void quantize_job_fini(QuantizeJob *q)
 {
@@ -34,22 +37,9 @@ void quantize_outline_fini(QuantizeOutline *o)
     memset(o, 0, sizeof *o);
 }
 
-const QuantizeDone *session_quantized(const Session *s)
-{
-    return s->quantized;
-}
-
 static void warn(void *ctx, const char *text)
 {
     session_log(ctx, 1, "%s", text);
-}
-
-/* Lines of a text into the log. */
-static void log_lines(Session *s, int level, Str *text)
-{
-    char *save = NULL;
-    for (char *line = text->s ? strtok_r(text->s, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save))
-        session_log(s, level, "%s", line);
 }
 
 /* Whether the recipe selects exactly the job's levels. */
@@ -68,7 +58,7 @@ static Status try_recipe(Session *s, QuantizeJob *q, char *text, size_t len, boo
     *same = false;
     Status st = recipe_parse(&q->recipe, text, len, recipe_name(s->recipe), NULL, err);
     if (st == ST_OK)
-        st = selects(q->recipe, s->model, s->level, same, err);
+        st = selects(q->recipe, s->model, s->assignment->level, same, err);
     if (*same) {
         q->text = text;
         q->len = len;
@@ -87,7 +77,8 @@ static Status own_recipe(Session *s, QuantizeJob *q, Error *err)
     char *text;
     size_t len;
     bool same = false;
-    if (path && memcmp(s->level, s->opened, (size_t)s->model->nlinears * sizeof *s->level) == 0) {
+    const Assignment *a = s->assignment;
+    if (path && memcmp(a->level, a->opened, (size_t)s->model->nlinears * sizeof *a->level) == 0) {
         RETURN_IF_ERROR(file_read(path, 1u << 20, &text, &len, err));
         RETURN_IF_ERROR(try_recipe(s, q, text, len, &same, err));
         if (same)
@@ -114,7 +105,7 @@ static Status check_recipe(Session *s, const Recipe *r, Error *err)
         int n = end ? (int)(end - str_text(&why)) : (int)why.len;
         st = error_set(err, ST_DATA, "%.*s", n, str_text(&why));
         if (end && end[1])
-            log_lines(s, 2, &why);
+            notes_lines(s, 2, &why);
     }
     str_free(&why);
     return st;
@@ -214,7 +205,7 @@ static Status prepare(Session *s, const QuantizeOptions *o, Job **out, int *cach
     Status st = own_recipe(s, &own, err);
     if (st == ST_OK)
         st = check_recipe(s, own.recipe, err);
-    own.needs_data = st == ST_OK && quantrun_needs_data(own.recipe, s->model, s->level);
+    own.needs_data = st == ST_OK && quantrun_needs_data(own.recipe, s->model, s->assignment->level);
     Job *j = NULL;
     if (st == ST_OK)
         st = job_new(s, JOB_QUANTIZE, own.needs_data, &j, err);
@@ -273,7 +264,7 @@ Status session_quantize(Session *s, const QuantizeOptions *o, Error *err)
     Job *j;
     int caches;
     RETURN_IF_ERROR(prepare(s, o, &j, &caches, err));
-    j->version = s->version;
+    j->version = s->assignment->version;
     j->view.total = model_depth(s->model);
     snprintf(j->view.title, sizeof j->view.title, "quantize: %s", path_base(o->save_path));
     return job_enqueue(s, j, err);

@@ -1,6 +1,6 @@
 /* Results as JSON for the journal, and back. Histograms and channel maxima are packed bytes in base64: varints of key
  * deltas and counts; float32 little endian. */
-#include "session/internal.h"
+#include "session/record.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -1,5 +1,12 @@
 /* Bringing a session back from its journal. */
-#include "session/internal.h"
+#include "session/assignment.h"
+#include "session/parts.h"
+#include "session/queue.h"
+#include "session/record.h"
+#include "session/results.h"
+#include "session/store.h"
+#include "session/table.h"
+#include "session/whatif.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,7 +88,7 @@ static Status on_edit(Session *s, const cJSON *o, Error *err)
         int64_t x[3] = {0};
         for (int k = 0; k < 3; k++, v = v->next)
             x[k] = cJSON_IsNumber(v) ? (int64_t)v->valuedouble : -1;
-        int64_t top = e.kind == EDIT_LEVEL ? s->nlevels : 2;
+        int64_t top = e.kind == EDIT_LEVEL ? s->assignment->nlevels : 2;
         if (x[0] < 0 || x[0] >= s->model->nlinears || x[1] < 0 || x[2] < 0 || x[1] >= top || x[2] >= top) {
             edit_fini(&e);
             return error_set(err, ST_DATA,
@@ -106,13 +113,8 @@ static Status on_redo(Session *s, const cJSON *o, Error *err)
 
 static Status on_whatif(Session *s, const cJSON *o, Error *err)
 {
-    char *copy = dup_or_null(text_of(o, "text"));
-    if (!copy || !mem_grow(&s->whatif, &s->cap_whatif, s->nwhatif + 1, sizeof *s->whatif)) {
-        free(copy);
-        return error_nomem(err, "the what-if list");
-    }
-    s->whatif[s->nwhatif++] = (PatternRow){.text = copy};
-    return ST_OK;
+    const char *text = text_of(o, "text");
+    return text ? whatif_add(s->whatifs, text, NULL, err) : error_set(err, ST_DATA, "a what-if record is damaged");
 }
 
 static Status on_command(Session *s, const cJSON *o, Error *err)
@@ -138,24 +140,25 @@ static Status on_view(Session *s, const cJSON *o, Error *err)
 
 static Status on_run(Session *s, const cJSON *o, Error *err)
 {
-    s->next_run = (int)num_of(o, "run", 0);
-    s->resume_run = s->next_run;
-    s->resume_layer = 0;
-    s->resume_needs = (unsigned)num_of(o, "needs", 0);
-    s->resume_sha[0] = s->resume_prev_sha[0] = 0;
-    snprintf(s->identity, sizeof s->identity, "%s", text_of(o, "identity") ? text_of(o, "identity") : "");
-    snprintf(s->run_arith, sizeof s->run_arith, "%s", text_of(o, "arith") ? text_of(o, "arith") : "");
-    free(s->resume_selected);
-    s->resume_selected = NULL;
+    Results *r = s->results;
+    const char *identity = text_of(o, "identity"), *arith = text_of(o, "arith");
+    r->next_run = (int)num_of(o, "run", 0);
+    results_forget_stopped(r);
+    r->stopped.run = r->next_run;
+    r->stopped.layer = 0;
+    r->stopped.needs = (unsigned)num_of(o, "needs", 0);
+    snprintf(r->identity, sizeof r->identity, "%s", identity ? identity : "");
+    snprintf(r->run_arith, sizeof r->run_arith, "%s", arith ? arith : "");
     const cJSON *list = json_get(o, "selected"), *v;
     if (!list)
         return ST_OK;
-    s->resume_selected = mem_zarray((size_t)s->model->nlinears, 1);
-    if (!s->resume_selected)
+    r->stopped.nselected = s->model->nlinears;
+    r->stopped.selected = mem_zarray((size_t)s->model->nlinears, 1);
+    if (!r->stopped.selected)
         return error_nomem(err, "the selection");
     cJSON_ArrayForEach(v, list)
         if (v->valuedouble >= 0 && v->valuedouble < (double)s->model->nlinears)
-            s->resume_selected[(int64_t)v->valuedouble] = true;
+            r->stopped.selected[(int64_t)v->valuedouble] = true;
     return ST_OK;
 }
 
@@ -165,9 +168,10 @@ static Status on_rows(Session *s, const cJSON *o, Error *err)
     int n;
     RETURN_IF_ERROR(record_parse(json_get(o, "rows"), s->model, &r, &n, err));
     for (int i = 0; i < n; i++)
-        slot_store(s, &r[i], (unsigned)num_of(o, "needs", 0));
+        results_store(s->results, &r[i], (unsigned)num_of(o, "needs", 0));
+    table_scores_changed(s->table);
     free(r);
-    note_layer(s, (int)num_of(o, "run", -1), (int)num_of(o, "layer", -1),
+    results_layer(s->results, (int)num_of(o, "run", -1), (int)num_of(o, "layer", -1),
                text_of(o, "stream") ? text_of(o, "stream") : "");
     return ST_OK;
 }
@@ -176,7 +180,7 @@ static Status on_run_end(Session *s, const cJSON *o, Error *err)
 {
     (void)err;
     if (num_of(o, "status", 1) == ST_OK)
-        s->resume_run = -1;
+        results_forget_stopped(s->results);
     return ST_OK;
 }
 
@@ -202,7 +206,7 @@ static Status on_effect(Session *s, const cJSON *o, Error *err)
     cJSON_ArrayForEach(c, json_get(o, "v"))
         if (n < ALL)
             v[n++] = cJSON_IsNumber(c) ? c->valuedouble : 0.0 / 0.0;
-    Measured m = {.version = s->version};
+    Measured m = {.version = s->assignment->version};
     if ((n != OLD && n != ALL) || !parse_digest(text_of(o, "key"), &m.key))
         return error_set(err, ST_DATA, "a measurement record is damaged");
     m.local_sum = num_of(o, "local", -1);
@@ -229,11 +233,7 @@ static Status on_effect(Session *s, const cJSON *o, Error *err)
                         .unseen = {(int64_t)v[19], (int64_t)v[20], (int64_t)v[21]}};
     if (!s->model || m.effect.unseen.first >= s->model->nlinears) /* another model's */
         return error_set(err, ST_DATA, "a measurement record is damaged");
-    if (!mem_grow(&s->measured, &s->cap_measured, s->nmeasured + 1, sizeof *s->measured))
-        return error_nomem(err, "measurements");
-    s->measured[s->nmeasured++] = m;
-    s->results++;
-    return ST_OK;
+    return results_measured(s->results, &m, err);
 }
 
 static const struct RecordKind {
@@ -267,46 +267,48 @@ static Status replay(void *ctx, const char *json, uint32_t len, Error *err)
 }
 
 /* The newest whole stream decides where an unfinished pass goes on: its layer, or the one before. */
-static void settle_resume(Session *s)
+static void settle_stopped(Session *s)
 {
-    if (s->resume_run < 0)
+    Stopped *p = &s->results->stopped;
+    int depth = model_depth(s->model);
+    if (p->run < 0)
         return;
-    if (s->resume_layer <= 0 || s->resume_layer >= model_depth(s->model)) {
-        s->resume_run = -1;
+    if (p->layer <= 0 || p->layer >= depth) {
+        results_forget_stopped(s->results);
         return;
     }
     Stream h = {0};
-    if (s->resume_sha[0] &&
-        durable_load_stream(s, s->resume_run, s->resume_layer - 1, s->resume_sha, &h, NULL) == ST_OK) {
+    if (p->sha[0] && durable_load_stream(s, p->run, p->layer - 1, p->sha, &h, NULL) == ST_OK) {
         stream_fini(&h);
-    } else if (s->resume_layer > 1 && s->resume_prev_sha[0] &&
-               durable_load_stream(s, s->resume_run, s->resume_layer - 2, s->resume_prev_sha, &h, NULL) == ST_OK) {
+    } else if (p->layer > 1 && p->prev_sha[0] &&
+               durable_load_stream(s, p->run, p->layer - 2, p->prev_sha, &h, NULL) == ST_OK) {
         stream_fini(&h);
-        s->resume_layer--;
-        memcpy(s->resume_sha, s->resume_prev_sha, sizeof s->resume_sha);
+        p->layer--;
+        memcpy(p->sha, p->prev_sha, sizeof p->sha);
     } else {
         session_log(s, 1, "the stopped analysis can't go on (its stream is gone): rows are kept, run it anew");
-        s->resume_run = -1;
+        results_forget_stopped(s->results);
         return;
     }
     session_log(s, 0, "a stopped analysis can go on from layer %d of %d: resume it with r on the Jobs screen or resume",
-                s->resume_layer, model_depth(s->model));
+                p->layer, depth);
 }
 
 /* Shows the unfinished pass among the jobs. */
 static Status show_stopped(Session *s, Error *err)
 {
-    if (s->resume_run < 0)
+    const Stopped *p = &s->results->stopped;
+    Queue *q = s->queue;
+    if (p->run < 0)
         return ST_OK;
+    RETURN_IF_ERROR(job_room(q, err));
     Job *j = calloc(1, sizeof *j);
-    if (!j || !mem_grow(&s->jobs, &s->cap_jobs, s->njobs + 1, sizeof *s->jobs)) {
-        free(j);
+    if (!j)
         return error_nomem(err, "the job list");
-    }
-    j->view = (JobView){.id = ++s->next_job, .kind = JOB_ANALYZE, .state = JOB_STOPPED, .done = s->resume_layer,
+    j->view = (JobView){.id = ++q->next_job, .kind = JOB_ANALYZE, .state = JOB_STOPPED, .done = p->layer,
                         .total = model_depth(s->model), .eta = -1, .status = ST_CANCELLED};
     snprintf(j->view.title, sizeof j->view.title, "analysis of an earlier session");
-    s->jobs[s->njobs++] = j;
+    q->jobs[q->njobs++] = j;
     return ST_OK;
 }
 
@@ -338,20 +340,20 @@ Status session_restore(Session **out, const SessionOptions *o, const char *id, E
         snprintf(found, sizeof found, "%s", id);
     Session *s;
     RETURN_IF_ERROR(session_new(&s, o, err));
-    memcpy(s->id, found, sizeof found);
+    memcpy(s->store->id, found, sizeof found);
     char *root = path_join(o->state_dir, "sessions");
-    s->dir = root ? path_join(root, found) : NULL;
+    s->store->dir = root ? path_join(root, found) : NULL;
     free(root);
     Status st = ST_OK;
-    if (!s->dir)
+    if (!s->store->dir)
         st = error_nomem(err, "a path");
-    else if (!dir_exists(s->dir))
+    else if (!dir_exists(s->store->dir))
         st = error_set(err, ST_DATA, "no session '%s': resume --list shows them", found);
     uint64_t torn = 0;
     if (st == ST_OK) {
-        s->restoring = true;
+        s->store->restoring = true;
         st = durable_open(s, replay, &torn, err);
-        s->restoring = false;
+        s->store->restoring = false;
         if (st != ST_OK)
             error_prefix(err, st, "session %s: ", found);
     }
@@ -361,7 +363,7 @@ Status session_restore(Session **out, const SessionOptions *o, const char *id, E
         if (torn)
             session_log(s, 1, "the journal's last %llu bytes were torn and have been cut off",
                         (unsigned long long)torn);
-        settle_resume(s);
+        settle_stopped(s);
         st = show_stopped(s, err);
     }
     if (st != ST_OK) {

@@ -1,9 +1,14 @@
 /* The what-if list, its previews, and predictions from the additive metric. */
-#include "session/internal.h"
+#include "session/whatif.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/mem.h"
+#include "session/assignment.h"
+#include "session/parts.h"
+#include "session/results.h"
 
 typedef struct Scratch {
     bool *hits, *before;
@@ -72,13 +77,14 @@ static Status fix_row(const Session *s, PatternRow *row, Scratch *c, Error *err)
 /* Local error of all linears at their home levels; one sum serves every row until an edit or a result comes. */
 static double error_of_all(Session *s)
 {
-    if (!s->error_known || s->error_version != s->version || s->error_results != s->results) {
-        s->error_all = local_sum(s, s->home);
-        s->error_version = s->version;
-        s->error_results = s->results;
-        s->error_known = true;
+    WhatIfs *w = s->whatifs;
+    if (!w->error_known || w->error_version != s->assignment->version || w->error_results != s->results->version) {
+        w->error_all = local_sum(s, s->assignment->home);
+        w->error_version = s->assignment->version;
+        w->error_results = s->results->version;
+        w->error_known = true;
     }
-    return s->error_all;
+    return w->error_all;
 }
 
 /* What changes with levels and scores: touches only the linears that the row selects. */
@@ -90,31 +96,60 @@ static void figures(Session *s, PatternRow *row)
     w->on = row->nown > 0;
     w->bytes = 0;
     for (int64_t k = 0; k < row->nown; k++)
-        w->on &= s->level[row->own[k]] == 0;
+        w->on &= s->assignment->level[row->own[k]] == 0;
     for (int64_t k = 0; k < row->nclosed; k++) {
         int32_t i = row->closed[k];
-        mine += level_error(s, i, s->home[i]);
+        mine += level_error(s, i, s->assignment->home[i]);
         w->bytes += (int64_t)recipe_linear_bytes(s->recipe, s->model, i, 0) -
-                    (int64_t)recipe_linear_bytes(s->recipe, s->model, i, s->home[i]);
+                    (int64_t)recipe_linear_bytes(s->recipe, s->model, i, s->assignment->home[i]);
     }
     w->share = all > 0 ? mine / all : NAN;
 }
 
+Status whatif_add(WhatIfs *w, const char *text, bool *added, Error *err)
+{
+    if (added)
+        *added = false;
+    for (size_t i = 0; i < w->n; i++)
+        if (strcmp(w->row[i].text, text) == 0)
+            return ST_OK;
+    char *copy = strdup(text);
+    if (!copy || !mem_grow(&w->row, &w->cap, w->n + 1, sizeof *w->row)) {
+        free(copy);
+        return error_nomem(err, "the what-if list");
+    }
+    w->row[w->n++] = (PatternRow){.text = copy};
+    if (added)
+        *added = true;
+    return ST_OK;
+}
+
+void whatif_clear(WhatIfs *w)
+{
+    for (size_t i = 0; i < w->n; i++) {
+        free(w->row[i].text);
+        free(w->row[i].own);
+        free(w->row[i].closed);
+    }
+    free(w->row);
+    *w = (WhatIfs){0};
+}
+
 int session_whatifs(Session *s)
 {
-    return (int)s->nwhatif;
+    return (int)s->whatifs->n;
 }
 
 /* Fixes rows up to i, earlier ones first: what is fresh in a row depends on them. */
 static Status fix_rows(Session *s, int i, Error *err)
 {
     Scratch c;
-    if (s->whatif[i].fixed)
+    if (s->whatifs->row[i].fixed)
         return ST_OK;
     RETURN_IF_ERROR(scratch_init(&c, s, err));
     Status st = ST_OK;
     for (int k = 0; k <= i && st == ST_OK; k++) {
-        PatternRow *row = &s->whatif[k];
+        PatternRow *row = &s->whatifs->row[k];
         if (!row->fixed)
             st = fix_row(s, row, &c, err);
         for (int64_t j = 0; row->fixed && j < row->nown; j++)
@@ -128,7 +163,7 @@ static Status fix_rows(Session *s, int i, Error *err)
 
 const WhatIf *session_whatif(Session *s, int i)
 {
-    PatternRow *row = &s->whatif[i];
+    PatternRow *row = &s->whatifs->row[i];
     if (!s->model || fix_rows(s, i, NULL) != ST_OK) {
         row->view = (WhatIf){.pattern = row->text, .share = NAN};
         return &row->view;
@@ -143,7 +178,7 @@ Status session_preview(Session *s, const char *pattern, WhatIf *out, Error *err)
     PatternRow row = {.text = (char *)pattern};
     RETURN_IF_ERROR(scratch_init(&c, s, err));
     for (int64_t i = 0; i < s->model->nlinears; i++)
-        c.before[i] = s->level[i] == 0;
+        c.before[i] = s->assignment->level[i] == 0;
     Status st = fix_row(s, &row, &c, err);
     if (st == ST_OK) {
         figures(s, &row);
@@ -159,8 +194,8 @@ Status session_preview(Session *s, const char *pattern, WhatIf *out, Error *err)
 static bool fit_k(const Session *s, double *k)
 {
     double xy = 0, xx = 0;
-    for (size_t i = 0; i < s->nmeasured; i++) {
-        double x = s->measured[i].local_sum, y = s->measured[i].effect.kl_mean;
+    for (size_t i = 0; i < s->results->nmeasured; i++) {
+        double x = s->results->measured[i].local_sum, y = s->results->measured[i].effect.kl_mean;
         if (!(x > 0) || !isfinite(y))
             continue;
         xy += x * y;
@@ -175,12 +210,12 @@ static bool fit_k(const Session *s, double *k)
 static Prediction predict(const Session *s)
 {
     Prediction p = {.share_back = NAN, .kl = NAN};
-    recipe_sizes(s->recipe, s->model, s->level, &p.size);
+    recipe_sizes(s->recipe, s->model, s->assignment->level, &p.size);
     double all = 0, back = 0;
     for (int64_t i = 0; i < s->model->nlinears; i++) {
-        double e = level_error(s, i, s->home[i]);
+        double e = level_error(s, i, s->assignment->home[i]);
         all += e;
-        back += e - level_error(s, i, s->level[i]);
+        back += e - level_error(s, i, s->assignment->level[i]);
     }
     p.have = isfinite(all) && all > 0;
     if (!p.have)
@@ -189,53 +224,21 @@ static Prediction predict(const Session *s)
     double k;
     p.calibrated = fit_k(s, &k);
     if (p.calibrated)
-        p.kl = k * local_sum(s, s->level);
+        p.kl = k * local_sum(s, s->assignment->level);
     return p;
 }
 
 Prediction session_predict(Session *s)
 {
+    WhatIfs *w = s->whatifs;
     if (!s->model || !s->recipe)
         return (Prediction){.share_back = NAN, .kl = NAN};
-    if (!s->predicted_known || s->predicted_version != s->version || s->predicted_results != s->results) {
-        s->predicted = predict(s);
-        s->predicted_version = s->version;
-        s->predicted_results = s->results;
-        s->predicted_known = true;
+    if (!w->predicted_known || w->predicted_version != s->assignment->version ||
+        w->predicted_results != s->results->version) {
+        w->predicted = predict(s);
+        w->predicted_version = s->assignment->version;
+        w->predicted_results = s->results->version;
+        w->predicted_known = true;
     }
-    return s->predicted;
-}
-
-static const Measured *find_measured(const Session *s, const int16_t *level)
-{
-    if (!s->model || !s->nmeasured)
-        return NULL;
-    Digest key = assignment_key(s, level);
-    const Measured *best = NULL;
-    for (size_t i = 0; i < s->nmeasured; i++)
-        if (digest_cmp(&s->measured[i].key, &key) == 0 &&
-            (!best || s->measured[i].effect.tokens >= best->effect.tokens))
-            best = &s->measured[i];
-    return best;
-}
-
-const Effect *session_effect(Session *s, int *stale_edits)
-{
-    if (stale_edits)
-        *stale_edits = 0;
-    const Measured *m = find_measured(s, s->level);
-    if (m)
-        return &m->effect;
-    if (!s->nmeasured)
-        return NULL;
-    m = &s->measured[s->nmeasured - 1];
-    if (stale_edits)
-        *stale_edits = s->version > m->version ? (int)(s->version - m->version) : 1;
-    return &m->effect;
-}
-
-const Effect *session_base_effect(Session *s)
-{
-    const Measured *m = find_measured(s, s->opened);
-    return m ? &m->effect : NULL;
+    return w->predicted;
 }

@@ -12,7 +12,9 @@
 #include <cmocka.h>
 
 #include "session/fold.h"
-#include "session/internal.h"
+#include "session/parts.h"
+#include "session/results.h"
+#include "session/table.h"
 #include "tests/lib/fake_model.h"
 #include "tests/lib/tempdir.h"
 
@@ -52,8 +54,9 @@ static void give_scores(Session *s, unsigned long long seed, bool gaps)
         r.in.kurtosis = (double)(fake_random(&seed) % 1000000) / 100 - 2;
         r.in.bad = gaps && lot == 0;
         if (!gaps || lot != 1)
-            slot_store(s, &r, NEED_ORDER | metric_find("kurtosis")->needs);
+            results_store(s->results, &r, NEED_ORDER | metric_find("kurtosis")->needs);
     }
+    table_scores_changed(s->table);
 }
 
 /* ---- an independent reading of what belongs together ---- */

@@ -11,7 +11,7 @@
 
 #include "io/json.h"
 #include "measure/effect.h"
-#include "session/internal.h"
+#include "session/store.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/tempdir.h"
 

@@ -13,8 +13,9 @@
 
 #include <cmocka.h>
 
-#include "session/fold.h"
-#include "session/session.h"
+#include "session/parts.h"
+#include "session/results.h"
+#include "session/table.h"
 #include "tests/lib/fake_model.h"
 #include "tests/lib/tempdir.h"
 #include "ui/keys.h"
@@ -29,9 +30,6 @@ enum {
     INTER = 4096,
     VOCAB = 4096
 };
-
-/* core/session/internal.h, which cannot be included beside ui/theme.h: both have a Slot. */
-void slot_store(Session *s, LinearResult *r, unsigned needs);
 
 static Error err;
 static char *folder; /* holds the model while the tests run */
@@ -165,8 +163,9 @@ static void give_scores(Session *s, unsigned long long seed)
             r.err.act_err[k] = (double)(fake_random(&seed) % 1000) * 1e-6;
             r.err.weight_err[k % 2] = (double)(fake_random(&seed) % 1000) * 1e-6;
         }
-        slot_store(s, &r, needs);
+        results_store(s->results, &r, needs);
     }
+    table_scores_changed(s->table);
 }
 
 static void what_opening_holds(void **state)

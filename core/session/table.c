@@ -1,5 +1,5 @@
 /* The table as a person looks at it: shown metric, sort, filter, order, ranks, cursor. */
-#include "session/internal.h"
+#include "session/table.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -7,6 +7,10 @@
 #include <string.h>
 
 #include "base/ascii.h"
+#include "base/mem.h"
+#include "session/assignment.h"
+#include "session/parts.h"
+#include "session/results.h"
 
 static const char *const sort_names[SORT_KEYS] = {
     [SORT_SCORE] = "score", [SORT_NAME] = "name", [SORT_MODEL] = "model", [SORT_SIZE] = "size", [SORT_LEVEL] = "level",
@@ -25,60 +29,72 @@ int sort_key_find(const char *name)
     return -1;
 }
 
-/* ---- scores ---- */
+/* ---- memory ---- */
 
-static bool queued(const Session *s, const Metric *m, int64_t linear)
+void table_init(Table *t)
 {
-    for (size_t i = s->njobs; i-- > 0;) {
-        const Job *j = s->jobs[i];
-        if (j->view.kind == JOB_ANALYZE && (j->view.state == JOB_RUNNING || j->view.state == JOB_WAITING) &&
-            (j->needs & m->needs) == m->needs && (!j->selected || j->selected[linear]) &&
-            s->model->linears[linear].layer >= j->first_layer)
-            return true;
-    }
-    return false;
+    t->metric = metric_table[0];
+    t->cursor = -1;
 }
 
-Score session_score(const Session *s, const Metric *m, int64_t linear)
+void table_fini(Table *t)
 {
-    const Slot *sl = &s->slot[linear];
-    if ((sl->needs & m->needs) != m->needs)
-        return (Score){.state = queued(s, m, linear) ? SCORE_QUEUED : SCORE_NONE, .value = NAN};
-    if (session_unseen(s, linear) && (m->needs & NEED_INPUT))
-        return (Score){.state = SCORE_NONE, .value = NAN, .reason = "no token reached it"};
-    char *why = s->why;
-    const QConfig *q = level_config(s, s->level[linear] ? s->level[linear] : s->home[linear]);
-    why[0] = 0;
-    double v = m->score(&sl->r, q, why, WHY_MAX);
-    if (isnan(v) || why[0])
-        return (Score){.state = SCORE_FAILED, .value = NAN, .reason = why[0] ? why : "not defined for this input"};
-    return (Score){.state = sl->stale ? SCORE_STALE : SCORE_OK, .value = v};
+    table_close(t);
+    free(t->filter);
+    t->filter = NULL;
 }
 
-bool session_has_run(const Session *s, const Metric *m)
+Status table_open(Table *t, const Model *m, Error *err)
 {
-    for (int64_t i = 0; s->model && i < s->model->nlinears; i++)
-        if ((s->slot[i].needs & m->needs) == m->needs)
-            return true;
-    return false;
+    t->order = mem_zarray((size_t)m->nlinears, sizeof *t->order);
+    t->rank = mem_zarray((size_t)m->nlinears, sizeof *t->rank);
+    if (!t->order || !t->rank)
+        return error_nomem(err, "the layer table");
+    return folds_open(&t->folds, m, err);
 }
 
-const LinearResult *session_result(const Session *s, int64_t linear)
+void table_close(Table *t)
 {
-    return s->slot[linear].needs ? &s->slot[linear].r : NULL;
+    folds_close(&t->folds);
+    free(t->order);
+    free(t->rank);
+    t->order = t->rank = NULL;
+    t->order_valid = t->rank_valid = false;
+    t->cursor = -1;
 }
 
-const char *session_run_arith(const Session *s, const Metric *m)
+Status table_set_filter(Table *t, const char *text, Error *err)
 {
-    (void)m;
-    return s->run_arith[0] ? s->run_arith : arith_name(s->opt.arith);
+    char *copy = strdup(text);
+    if (!copy)
+        return error_nomem(err, "the filter");
+    free(t->filter);
+    t->filter = copy;
+    t->order_valid = false;
+    return ST_OK;
+}
+
+void table_scores_changed(Table *t)
+{
+    t->order_stale = true;
+    t->rank_valid = false;
+}
+
+void table_levels_changed(Table *t)
+{
+    t->order_stale |= t->sort == SORT_LEVEL;
+}
+
+void table_scores_asked(Table *t)
+{
+    t->rank_valid = false;
 }
 
 /* ---- settings of the view ---- */
 
 const Metric *session_metric(const Session *s)
 {
-    return s->metric;
+    return s->table->metric;
 }
 
 void metric_names(Str *out)
@@ -89,6 +105,7 @@ void metric_names(Str *out)
 
 Status session_show(Session *s, const char *metric, Error *err)
 {
+    Table *t = s->table;
     const Metric *m = metric_find(metric);
     if (!m) {
         Str names = {0};
@@ -97,36 +114,39 @@ Status session_show(Session *s, const char *metric, Error *err)
         str_free(&names);
         return ST_USAGE;
     }
-    s->metric = m;
-    s->order_valid = s->rank_valid = false;
+    t->metric = m;
+    t->order_valid = t->rank_valid = false;
     return ST_OK;
 }
 
 Status session_sort(Session *s, SortKey k, bool ascending, Error *err)
 {
+    Table *t = s->table;
     if ((int)k < 0 || k >= SORT_KEYS)
         return error_set(err, ST_USAGE, "no such sort key");
-    s->sort = k;
-    s->ascending = ascending;
-    s->order_valid = false;
+    t->sort = k;
+    t->ascending = ascending;
+    t->order_valid = false;
     return ST_OK;
 }
 
 SortKey session_sort_key(const Session *s, bool *ascending)
 {
+    const Table *t = s->table;
     if (ascending)
-        *ascending = s->ascending;
-    return s->sort;
+        *ascending = t->ascending;
+    return t->sort;
 }
 
 int64_t session_cursor(const Session *s)
 {
-    return s->cursor;
+    const Table *t = s->table;
+    return t->cursor;
 }
 
 void session_set_cursor(Session *s, int64_t linear)
 {
-    s->cursor = s->model && linear >= 0 && linear < s->model->nlinears ? linear : -1;
+    s->table->cursor = s->model && linear >= 0 && linear < s->model->nlinears ? linear : -1;
 }
 
 /* ---- filter ---- */
@@ -219,11 +239,11 @@ static bool holds(const Session *s, const Term *t, int64_t i)
     case TERM_WORD: return strstr(l->name, t->text) != NULL;
     case TERM_KIND: return strcmp(linear_kind_name(l->kind), t->text) == 0;
     case TERM_LAYER: return l->layer >= t->lo && l->layer <= t->hi;
-    case TERM_FLOAT: return s->level[i] == 0;
-    case TERM_TAGGED: return s->tagged[i];
-    case TERM_FAILED: return session_score(s, s->metric, i).state == SCORE_FAILED;
-    case TERM_SCORE_ABOVE: return session_score(s, s->metric, i).value > t->value;
-    case TERM_SCORE_BELOW: return session_score(s, s->metric, i).value < t->value;
+    case TERM_FLOAT: return s->assignment->level[i] == 0;
+    case TERM_TAGGED: return s->assignment->tagged[i];
+    case TERM_FAILED: return session_score(s, s->table->metric, i).state == SCORE_FAILED;
+    case TERM_SCORE_ABOVE: return session_score(s, s->table->metric, i).value > t->value;
+    case TERM_SCORE_BELOW: return session_score(s, s->table->metric, i).value < t->value;
     }
     return false;
 }
@@ -233,7 +253,7 @@ Status session_filter(Session *s, const char *expr, Error *err)
     Term terms[MAX_TERMS];
     int n;
     RETURN_IF_ERROR(parse_filter(expr, terms, &n, err));
-    const char *now = s->filter ? s->filter : "";
+    const char *now = s->table->filter ? s->table->filter : "";
     if (strcmp(now, expr) == 0)
         return ST_OK;
     Edit e = {.kind = EDIT_FILTER, .from = strdup(now), .to = strdup(expr)};
@@ -246,7 +266,7 @@ Status session_filter(Session *s, const char *expr, Error *err)
 
 const char *session_filter_text(const Session *s)
 {
-    return s->filter ? s->filter : "";
+    return s->table->filter ? s->table->filter : "";
 }
 
 /* ---- order ---- */
@@ -275,18 +295,19 @@ static int compare_keys(const void *pa, const void *pb)
 
 static Key make_key(const Session *s, int64_t i)
 {
+    const Table *t = s->table;
     Key k = {.linear = i};
-    switch (s->sort) {
+    switch (t->sort) {
     case SORT_SCORE: {
-        Score sc = session_score(s, s->metric, i);
+        Score sc = session_score(s, t->metric, i);
         k.tier = sc.state == SCORE_FAILED ? 0 : sc.state == SCORE_OK || sc.state == SCORE_STALE ? 1 : 2;
-        k.value = k.tier == 1 ? -sc.value * s->metric->direction : 0;
+        k.value = k.tier == 1 ? -sc.value * t->metric->direction : 0;
         break;
     }
     case SORT_NAME: k.name = s->model->linears[i].name; break;
     case SORT_MODEL: k.value = (double)i; break;
     case SORT_SIZE: k.value = -(double)s->model->linears[i].in * (double)s->model->linears[i].out; break;
-    case SORT_LEVEL: k.value = s->level[i]; break;
+    case SORT_LEVEL: k.value = s->assignment->level[i]; break;
     case SORT_KEYS: break;
     }
     return k;
@@ -302,75 +323,80 @@ static bool passes(const Session *s, const Term *terms, int n, int64_t i)
 
 static void sort_order(Session *s)
 {
+    Table *t = s->table;
     int64_t total = s->model->nlinears;
     Key *keys = mem_array((size_t)total, sizeof *keys);
     Term terms[MAX_TERMS];
     int nterms = 0;
-    parse_filter(s->filter, terms, &nterms, NULL);
+    parse_filter(t->filter, terms, &nterms, NULL);
     int64_t n = 0;
     for (int64_t i = 0; i < total; i++)
         if (passes(s, terms, nterms, i)) {
             if (keys)
                 keys[n] = make_key(s, i);
-            s->order[n++] = i; /* memory short: model order is still an order */
+            t->order[n++] = i; /* memory short: model order is still an order */
         }
     int64_t failed = 0, last = n;
     if (keys) {
         qsort(keys, (size_t)n, sizeof *keys, compare_keys);
-        while (s->sort == SORT_SCORE && failed < n && keys[failed].tier == 0)
+        while (t->sort == SORT_SCORE && failed < n && keys[failed].tier == 0)
             failed++;
-        bool up = s->sort == SORT_NAME || s->sort == SORT_MODEL || s->sort == SORT_LEVEL; /* how make_key orders it */
-        while (s->sort == SORT_SCORE && last > failed && keys[last - 1].tier == 2)
+        /* how make_key orders it */
+        bool up = t->sort == SORT_NAME || t->sort == SORT_MODEL || t->sort == SORT_LEVEL;
+        while (t->sort == SORT_SCORE && last > failed && keys[last - 1].tier == 2)
             last--;
         for (int64_t i = 0; i < n; i++) {
-            bool inner = s->ascending != up && i >= failed && i < last;
-            s->order[i] = keys[inner ? failed + last - 1 - i : i].linear;
+            bool inner = t->ascending != up && i >= failed && i < last;
+            t->order[i] = keys[inner ? failed + last - 1 - i : i].linear;
         }
         free(keys);
     }
-    s->norder = n;
-    s->order_failed = failed;
-    s->order_scored = last;
-    s->order_made++;
-    s->order_valid = true;
-    s->order_stale = false;
+    t->norder = n;
+    t->order_failed = failed;
+    t->order_scored = last;
+    t->order_made++;
+    t->order_valid = true;
+    t->order_stale = false;
 }
 
 const int64_t *session_order(Session *s, int64_t *n, bool resort)
 {
+    Table *t = s->table;
     if (!s->model) {
         *n = 0;
         return NULL;
     }
-    if (!s->order_valid || (resort && s->order_stale))
+    if (!t->order_valid || (resort && t->order_stale))
         sort_order(s);
-    *n = s->norder;
-    return s->order;
+    *n = t->norder;
+    return t->order;
 }
 
 bool session_order_stale(const Session *s)
 {
-    return s->order_valid && s->order_stale;
+    const Table *t = s->table;
+    return t->order_valid && t->order_stale;
 }
 
 int64_t session_rank(Session *s, int64_t linear)
 {
-    if (!s->rank_valid) {
+    Table *t = s->table;
+    if (!t->rank_valid) {
         int64_t total = s->model->nlinears, n = 0;
-        memset(s->rank, 0, (size_t)total * sizeof *s->rank);
+        memset(t->rank, 0, (size_t)total * sizeof *t->rank);
         Key *keys = mem_array((size_t)total, sizeof *keys);
         if (!keys)
             return 0;
         for (int64_t i = 0; i < total; i++) {
-            Score sc = session_score(s, s->metric, i);
+            Score sc = session_score(s, t->metric, i);
             if (sc.state == SCORE_OK || sc.state == SCORE_STALE)
-                keys[n++] = (Key){.linear = i, .value = -sc.value * s->metric->direction};
+                keys[n++] = (Key){.linear = i, .value = -sc.value * t->metric->direction};
         }
         qsort(keys, (size_t)n, sizeof *keys, compare_keys);
         for (int64_t i = 0; i < n; i++)
-            s->rank[keys[i].linear] = i + 1;
+            t->rank[keys[i].linear] = i + 1;
         free(keys);
-        s->rank_valid = true;
+        t->rank_valid = true;
     }
-    return s->rank[linear];
+    return t->rank[linear];
 }

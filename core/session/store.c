@@ -1,5 +1,5 @@
 /* The session's folder: journal, streams of the newest layers, lock. DESIGN 13. */
-#include "session/internal.h"
+#include "session/store.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -14,8 +14,25 @@
 
 #include "io/file.h"
 #include "io/safetensors.h"
+#include "session/notes.h"
+#include "session/parts.h"
+#include "session/queue.h"
+#include "session/table.h"
 
 enum { FORMAT = 1 };
+
+void store_init(Store *st, bool read_only)
+{
+    st->lock_fd = -1;
+    st->read_only = read_only;
+    pthread_mutex_init(&st->journal_lock, NULL);
+}
+
+void store_fini(Store *st)
+{
+    free(st->dir);
+    pthread_mutex_destroy(&st->journal_lock);
+}
 
 /* ---- lock and folder ---- */
 
@@ -70,15 +87,15 @@ static char *session_dir(const char *state_dir, const char *id)
 Status durable_open(Session *s, JournalReplay *replay, uint64_t *torn, Error *err)
 {
     char holder[32];
-    RETURN_IF_ERROR(take_lock(s->dir, &s->lock_fd, holder, err));
+    RETURN_IF_ERROR(take_lock(s->store->dir, &s->store->lock_fd, holder, err));
     if (holder[0]) {
-        s->read_only = true;
-        session_log(s, 1, "session %s is open in process %s: this one is read-only", s->id, holder);
+        s->store->read_only = true;
+        session_log(s, 1, "session %s is open in process %s: this one is read-only", s->store->id, holder);
     }
-    char *path = path_join(s->dir, "journal");
+    char *path = path_join(s->store->dir, "journal");
     if (!path)
         return error_nomem(err, "a path");
-    Status st = journal_open(&s->journal, path, replay, s, torn, err);
+    Status st = journal_open(&s->store->journal, path, replay, s, torn, err);
     free(path);
     return st;
 }
@@ -87,21 +104,21 @@ Status durable_begin(Session *s, Error *err)
 {
     if (!s->state_dir || s->opt.read_only)
         return ST_OK;
-    make_id(s->id);
-    free(s->dir);
+    make_id(s->store->id);
+    free(s->store->dir);
     for (int twin = 2;; twin++) {
-        s->dir = session_dir(s->state_dir, s->id);
-        if (!s->dir)
+        s->store->dir = session_dir(s->state_dir, s->store->id);
+        if (!s->store->dir)
             return error_nomem(err, "the session folder");
-        if (!dir_exists(s->dir))
+        if (!dir_exists(s->store->dir))
             break;
-        free(s->dir);
-        make_id(s->id);
-        size_t n = strlen(s->id);
-        snprintf(s->id + n, sizeof s->id - n, "-%d", twin);
+        free(s->store->dir);
+        make_id(s->store->id);
+        size_t n = strlen(s->store->id);
+        snprintf(s->store->id + n, sizeof s->store->id - n, "-%d", twin);
     }
     Error why = {0};
-    if (dir_make(s->dir, &why) != ST_OK ||
+    if (dir_make(s->store->dir, &why) != ST_OK ||
         durable_open(s, NULL, NULL, &why) != ST_OK) { /* a full or read-only disk doesn't stop the work */
         session_log(s, 1, "this session is not saved: %s", why.text);
         durable_end(s);
@@ -132,45 +149,45 @@ Status durable_begin(Session *s, Error *err)
 
 void durable_end(Session *s)
 {
-    journal_close(s->journal);
-    s->journal = NULL;
-    if (s->lock_fd >= 0)
-        close(s->lock_fd);
-    s->lock_fd = -1;
-    free(s->dir);
-    s->dir = NULL;
-    s->id[0] = 0;
+    journal_close(s->store->journal);
+    s->store->journal = NULL;
+    if (s->store->lock_fd >= 0)
+        close(s->store->lock_fd);
+    s->store->lock_fd = -1;
+    free(s->store->dir);
+    s->store->dir = NULL;
+    s->store->id[0] = 0;
 }
 
 const char *session_id(const Session *s)
 {
-    return s->id;
+    return s->store->id;
 }
 
 bool session_is_read_only(const Session *s)
 {
-    return s->read_only;
+    return s->store->read_only;
 }
 
 /* ---- writing ---- */
 
 void durable_line(Session *s, const Str *json, bool sync)
 {
-    if (!s->journal || s->restoring || s->read_only)
+    if (!s->store->journal || s->store->restoring || s->store->read_only)
         return;
     Error err = {0};
-    pthread_mutex_lock(&s->journal_lock);
+    pthread_mutex_lock(&s->store->journal_lock);
     Status st =
-        json->oom ? error_nomem(&err, "a journal record") : journal_append(s->journal, str_text(json), false, &err);
-    pthread_mutex_unlock(&s->journal_lock);
+        json->oom ? error_nomem(&err, "a journal record") : journal_append(s->store->journal, str_text(json), false, &err);
+    pthread_mutex_unlock(&s->store->journal_lock);
     if (st == ST_OK && sync)
-        st = journal_sync(s->journal, &err); /* outside the lock: the screen never waits for the disk */
+        st = journal_sync(s->store->journal, &err); /* outside the lock: the screen never waits for the disk */
     if (st == ST_OK)
         return;
-    pthread_mutex_lock(&s->journal_lock);
-    bool told = s->journal_lost;
-    s->journal_lost = true;
-    pthread_mutex_unlock(&s->journal_lock);
+    pthread_mutex_lock(&s->store->journal_lock);
+    bool told = s->store->journal_lost;
+    s->store->journal_lost = true;
+    pthread_mutex_unlock(&s->store->journal_lock);
     if (!told) {
         Event ev = {.kind = EVT_LOG, .level = 2};
         snprintf(ev.error.text, sizeof ev.error.text, "session not saved: %.900s", err.text);
@@ -218,15 +235,16 @@ void durable_edit(Session *s, const Edit *e)
 
 void durable_view(Session *s)
 {
-    if (!s->model || !s->metric)
+    const Table *t = s->table;
+    if (!s->model || !t->metric)
         return;
     Str b = {0};
     str_puts(&b, "{\"t\":\"view\",\"metric\":");
-    str_json(&b, s->metric->name);
-    str_printf(&b, ",\"sort\":\"%s\",\"ascending\":%s,\"fold\":\"%s\",\"cursor\":%lld}", sort_key_name(s->sort),
-               s->ascending ? "true" : "false", fold_mode_name(s->table.mode), (long long)s->cursor);
-    if (strcmp(str_text(&b), s->saved_view) != 0) {
-        snprintf(s->saved_view, sizeof s->saved_view, "%s", str_text(&b));
+    str_json(&b, t->metric->name);
+    str_printf(&b, ",\"sort\":\"%s\",\"ascending\":%s,\"fold\":\"%s\",\"cursor\":%lld}", sort_key_name(t->sort),
+               t->ascending ? "true" : "false", fold_mode_name(t->folds.mode), (long long)t->cursor);
+    if (strcmp(str_text(&b), s->store->saved_view) != 0) {
+        snprintf(s->store->saved_view, sizeof s->store->saved_view, "%s", str_text(&b));
         durable_line(s, &b, false);
     }
     str_free(&b);
@@ -236,7 +254,7 @@ void durable_run(Session *s, const Job *j)
 {
     Str b = {0};
     str_printf(&b, "{\"t\":\"run\",\"run\":%d,\"needs\":%u,\"identity\":\"%s\",\"arith\":\"%s\"", j->run, j->needs,
-               s->identity, s->run_arith);
+               s->results->identity, s->results->run_arith);
     if (j->selected) {
         str_puts(&b, ",\"selected\":[");
         for (int64_t i = 0, n = 0; i < s->model->nlinears; i++)
@@ -261,7 +279,7 @@ static char *stream_path(const Session *s, int run, int layer)
 {
     char name[64];
     snprintf(name, sizeof name, "streams/%d-%d.safetensors", run, layer);
-    return path_join(s->dir, name);
+    return path_join(s->store->dir, name);
 }
 
 /* carried: what an indexer chose is part of it (runner_carries). */
@@ -279,9 +297,9 @@ static Digest stream_digest(const Stream *h, bool carried)
 Status durable_layer(Session *s, const Job *j, int layer, const Stream *h, const Str *rows, char sha[65], Error *err)
 {
     sha[0] = 0;
-    if (s->read_only)
+    if (s->store->read_only)
         return ST_OK;
-    char *dir = path_join(s->dir, "streams"), *path = stream_path(s, j->run, layer),
+    char *dir = path_join(s->store->dir, "streams"), *path = stream_path(s, j->run, layer),
          *old = stream_path(s, j->run, layer - 2);
     Status st = dir && path && old ? dir_make(dir, err) : error_nomem(err, "a path");
     bool carried = runner_carries(s->model, layer + 1, h);
@@ -385,28 +403,6 @@ void durable_measured(Session *s, const Measured *m)
     str_puts(&b, "]}");
     durable_line(s, &b, true);
     str_free(&b);
-}
-
-void session_record(Session *s, const char *line)
-{
-    char *copy = strdup(line);
-    if (!copy || !mem_grow(&s->commands, &s->cap_commands, s->ncommands + 1, sizeof *s->commands)) {
-        free(copy);
-        return;
-    }
-    s->commands[s->ncommands++] = copy;
-    durable_text(s, "cmd", line);
-    durable_view(s);
-}
-
-int session_commands(const Session *s)
-{
-    return (int)s->ncommands;
-}
-
-const char *session_command(const Session *s, int i)
-{
-    return s->commands[i];
 }
 
 /* ---- listing ---- */

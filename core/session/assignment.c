@@ -1,46 +1,34 @@
-/* Levels, targets, tags and undo. */
-#include "session/internal.h"
+/* Targets, edits of levels and tags, undo. */
+#include "session/assignment.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-int session_levels(const Session *s)
-{
-    return s->nlevels;
-}
-
-const char *session_level_name(const Session *s, int level)
-{
-    return level >= 0 && level < s->nlevels ? s->level_name[level] : "?";
-}
-
-int session_level_find(const Session *s, const char *name)
-{
-    for (int i = 0; i < s->nlevels; i++)
-        if (strcmp(s->level_name[i], name) == 0)
-            return i;
-    return -1;
-}
+#include "base/mem.h"
+#include "session/parts.h"
+#include "session/store.h"
+#include "session/table.h"
+#include "session/whatif.h"
 
 int session_level_of(const Session *s, int64_t linear)
 {
-    return s->level[linear];
+    return s->assignment->level[linear];
 }
 
 bool session_tagged(const Session *s, int64_t linear)
 {
-    return s->tagged[linear];
+    return s->assignment->tagged[linear];
 }
 
 int64_t session_tag_count(const Session *s)
 {
-    return s->ntagged;
+    return s->assignment->ntagged;
 }
 
 uint64_t session_edit_version(const Session *s)
 {
-    return s->version;
+    return s->assignment->version;
 }
 
 static Status need_model(const Session *s, Error *err)
@@ -75,7 +63,7 @@ Status session_target(const Session *s, const char *target, bool *hits, int64_t 
     int64_t n = 0;
     if (strcmp(target, "tagged") == 0) {
         for (int64_t i = 0; i < s->model->nlinears; i++)
-            if (s->tagged[i]) {
+            if (s->assignment->tagged[i]) {
                 hits[i] = true;
                 n++;
             }
@@ -117,43 +105,49 @@ void edit_fini(Edit *e)
     memset(e, 0, sizeof *e);
 }
 
-static void apply(Session *s, const Edit *e, bool forward)
+static void apply_levels(Session *s, const Edit *e, bool forward)
+{
+    for (int i = 0; i < e->n; i++)
+        s->assignment->level[e->cells[i].linear] = forward ? e->cells[i].to : e->cells[i].from;
+    s->assignment->version++;
+    table_levels_changed(s->table);
+}
+
+static void apply_tags(Assignment *a, const Edit *e, bool forward)
+{
+    for (int i = 0; i < e->n; i++) {
+        bool on = (forward ? e->cells[i].to : e->cells[i].from) != 0;
+        a->ntagged += (int)on - (int)a->tagged[e->cells[i].linear];
+        a->tagged[e->cells[i].linear] = on;
+    }
+    a->tag_version++;
+}
+
+/* On an error nothing has changed. */
+static Status apply(Session *s, const Edit *e, bool forward, Error *err)
 {
     switch (e->kind) {
-    case EDIT_LEVEL:
-        for (int i = 0; i < e->n; i++)
-            s->level[e->cells[i].linear] = forward ? e->cells[i].to : e->cells[i].from;
-        s->version++;
-        if (s->sort == SORT_LEVEL)
-            s->order_stale = true;
-        break;
-    case EDIT_TAG:
-        for (int i = 0; i < e->n; i++) {
-            bool on = (forward ? e->cells[i].to : e->cells[i].from) != 0;
-            s->ntagged += (int)on - (int)s->tagged[e->cells[i].linear];
-            s->tagged[e->cells[i].linear] = on;
-        }
-        s->tag_version++;
-        break;
-    case EDIT_FILTER:
-        free(s->filter);
-        s->filter = dup_or_null(forward ? e->to : e->from);
-        s->order_valid = false;
-        break;
+    case EDIT_LEVEL: apply_levels(s, e, forward); break;
+    case EDIT_TAG: apply_tags(s->assignment, e, forward); break;
+    case EDIT_FILTER: return table_set_filter(s->table, forward ? e->to : e->from, err);
     }
+    return ST_OK;
 }
 
 Status edit_push(Session *s, Edit e, Error *err)
 {
-    if (!mem_grow(&s->edits, &s->cap_edits, s->edit_pos + 1, sizeof *s->edits)) {
+    Assignment *a = s->assignment;
+    Status st = mem_grow(&a->edits, &a->cap_edits, a->edit_pos + 1, sizeof *a->edits)
+                    ? apply(s, &e, true, err)
+                    : error_nomem(err, "the undo list");
+    if (st != ST_OK) {
         edit_fini(&e);
-        return error_nomem(err, "the undo list");
+        return st;
     }
-    for (size_t i = s->edit_pos; i < s->nedits; i++)
-        edit_fini(&s->edits[i]);
-    apply(s, &e, true);
-    s->edits[s->edit_pos++] = e;
-    s->nedits = s->edit_pos;
+    for (size_t i = a->edit_pos; i < a->nedits; i++)
+        edit_fini(&a->edits[i]);
+    a->edits[a->edit_pos++] = e;
+    a->nedits = a->edit_pos;
     durable_edit(s, &e);
     return ST_OK;
 }
@@ -161,9 +155,10 @@ Status edit_push(Session *s, Edit e, Error *err)
 /* Builds a level edit from the wanted levels; pushes it when anything changes. */
 static Status push_levels(Session *s, const int16_t *want, int64_t *changed, Error *err)
 {
+    const int16_t *level = s->assignment->level;
     int64_t n = 0;
     for (int64_t i = 0; i < s->model->nlinears; i++)
-        n += want[i] != s->level[i];
+        n += want[i] != level[i];
     if (changed)
         *changed = n;
     if (n == 0)
@@ -172,8 +167,8 @@ static Status push_levels(Session *s, const int16_t *want, int64_t *changed, Err
     if (!e.cells)
         return error_nomem(err, "the edit");
     for (int64_t i = 0; i < s->model->nlinears; i++)
-        if (want[i] != s->level[i])
-            e.cells[e.n++] = (EditCell){(int32_t)i, s->level[i], want[i]};
+        if (want[i] != level[i])
+            e.cells[e.n++] = (EditCell){(int32_t)i, level[i], want[i]};
     return edit_push(s, e, err);
 }
 
@@ -181,17 +176,20 @@ static Status push_levels(Session *s, const int16_t *want, int64_t *changed, Err
 static Status set_levels(Session *s, const bool *hits, int level, int64_t *changed, Error *err)
 {
     RETURN_IF_ERROR(need_model(s, err));
+    const Assignment *a = s->assignment;
     size_t n = (size_t)s->model->nlinears;
-    if (level >= s->nlevels)
-        return error_set(err, ST_USAGE, "no level %d: the recipe has %d", level, s->nlevels);
+    if (level >= a->nlevels)
+        return error_set(err, ST_USAGE, "no level %d: the recipe has %d", level, a->nlevels);
     bool *closed = mem_array(n, 1);
     int16_t *want = mem_array(n, sizeof *want);
     Status st = closed && want ? ST_OK : error_nomem(err, "the edit");
     if (st == ST_OK) {
         memcpy(closed, hits, n);
         close_groups(s->model, closed);
-        for (size_t i = 0; i < n; i++)
-            want[i] = !closed[i] ? s->level[i] : level >= 0 ? (int16_t)level : s->level[i] ? s->level[i] : s->home[i];
+        for (size_t i = 0; i < n; i++) {
+            int16_t own = a->level[i] ? a->level[i] : a->home[i];
+            want[i] = !closed[i] ? a->level[i] : level >= 0 ? (int16_t)level : own;
+        }
         st = push_levels(s, want, changed, err);
     }
     free(closed);
@@ -213,16 +211,10 @@ Status session_include(Session *s, const bool *hits, int64_t *changed, Error *er
 
 static Status remember_pattern(Session *s, const char *text, Error *err)
 {
-    for (size_t i = 0; i < s->nwhatif; i++)
-        if (strcmp(s->whatif[i].text, text) == 0)
-            return ST_OK;
-    char *copy = strdup(text);
-    if (!copy || !mem_grow(&s->whatif, &s->cap_whatif, s->nwhatif + 1, sizeof *s->whatif)) {
-        free(copy);
-        return error_nomem(err, "the what-if list");
-    }
-    s->whatif[s->nwhatif++] = (PatternRow){.text = copy};
-    durable_text(s, "whatif", text);
+    bool added;
+    RETURN_IF_ERROR(whatif_add(s->whatifs, text, &added, err));
+    if (added)
+        durable_text(s, "whatif", text);
     return ST_OK;
 }
 
@@ -252,15 +244,15 @@ Status session_tag(Session *s, const bool *hits, bool on, Error *err)
     RETURN_IF_ERROR(need_model(s, err));
     int64_t n = 0;
     for (int64_t i = 0; i < s->model->nlinears; i++)
-        n += hits[i] && s->tagged[i] != on;
+        n += hits[i] && s->assignment->tagged[i] != on;
     if (n == 0)
         return ST_OK;
     Edit e = {.kind = EDIT_TAG, .cells = mem_array((size_t)n, sizeof(EditCell))};
     if (!e.cells)
         return error_nomem(err, "the edit");
     for (int64_t i = 0; i < s->model->nlinears; i++)
-        if (hits[i] && s->tagged[i] != on)
-            e.cells[e.n++] = (EditCell){(int32_t)i, s->tagged[i], on};
+        if (hits[i] && s->assignment->tagged[i] != on)
+            e.cells[e.n++] = (EditCell){(int32_t)i, s->assignment->tagged[i], on};
     return edit_push(s, e, err);
 }
 
@@ -284,10 +276,12 @@ static void describe(const Session *s, const Edit *e, bool forward, Str *what)
 
 Status session_undo(Session *s, Str *what, Error *err)
 {
-    if (s->edit_pos == 0)
+    Assignment *a = s->assignment;
+    if (a->edit_pos == 0)
         return error_set(err, ST_USAGE, "nothing to undo");
-    const Edit *e = &s->edits[--s->edit_pos];
-    apply(s, e, false);
+    const Edit *e = &a->edits[a->edit_pos - 1];
+    RETURN_IF_ERROR(apply(s, e, false, err));
+    a->edit_pos--;
     describe(s, e, false, what);
     durable_move(s, "undo");
     return ST_OK;
@@ -295,10 +289,12 @@ Status session_undo(Session *s, Str *what, Error *err)
 
 Status session_redo(Session *s, Str *what, Error *err)
 {
-    if (s->edit_pos == s->nedits)
+    Assignment *a = s->assignment;
+    if (a->edit_pos == a->nedits)
         return error_set(err, ST_USAGE, "nothing to redo");
-    const Edit *e = &s->edits[s->edit_pos++];
-    apply(s, e, true);
+    const Edit *e = &a->edits[a->edit_pos];
+    RETURN_IF_ERROR(apply(s, e, true, err));
+    a->edit_pos++;
     describe(s, e, true, what);
     durable_move(s, "redo");
     return ST_OK;
@@ -306,10 +302,10 @@ Status session_redo(Session *s, Str *what, Error *err)
 
 int session_undo_depth(const Session *s)
 {
-    return (int)s->edit_pos;
+    return (int)s->assignment->edit_pos;
 }
 
 int session_redo_depth(const Session *s)
 {
-    return (int)(s->nedits - s->edit_pos);
+    return (int)(s->assignment->nedits - s->assignment->edit_pos);
 }

@@ -1,0 +1,30 @@
+#ifndef SLIM_SESSION_PARTS_H
+#define SLIM_SESSION_PARTS_H
+
+#include "base/map.h"
+#include "session/session.h"
+
+/* Private to core/session: what is open, and the parts of a session, each behind its own header. A file includes this
+ * one and the headers of the parts that it touches: the others are only names to it. */
+struct Session {
+    SessionOptions opt;
+    char *state_dir, *cache_dir;
+
+    Model *model;
+    char *model_type;
+    Recipe *recipe;
+    char *calib_path, *calib_name, *eval_path, *eval_name;
+    Map by_name;                   /* linear name -> index */
+
+    struct Assignment *assignment; /* levels, tags, undo */
+    struct WhatIfs *whatifs;       /* patterns, their figures, the prediction */
+    struct Results *results;       /* of passes and measurements */
+    struct Table *table;           /* order, filter, folds */
+    struct Queue *queue;           /* jobs and their events */
+    struct Store *store;           /* folder on disk: journal, streams, lock */
+    struct Notes *notes;           /* messages, and the commands that were run */
+};
+
+char *dup_or_null(const char *s); /* malloced; NULL of NULL and without memory */
+
+#endif

@@ -1,0 +1,39 @@
+#ifndef SLIM_SESSION_QUEUE_H
+#define SLIM_SESSION_QUEUE_H
+
+#include <pthread.h>
+
+#include "session/job.h"
+
+/* The owner's list of jobs, and the queue and events that are shared with the job thread. */
+typedef struct Queue {
+    Job **jobs;
+    size_t njobs, cap_jobs;
+    int next_job;
+    pthread_t thread;
+    bool thread_on;
+    pthread_mutex_t lock;      /* queue and events; never held longer than a list operation */
+    pthread_cond_t wake;
+    Job *head, *tail;
+    bool quit;
+    Event *events, **events_tail;
+    int pipe[2];
+    Cancel cancel;             /* of the running job */
+    struct Kit *kit;           /* job thread only, while it lives */
+} Queue;
+
+Status queue_init(Queue *q, Error *err);
+void queue_fini(Queue *q);
+/* Stops the running job, joins the thread, drops what waits and all events. */
+void jobs_stop(Session *s);
+/* A job with its data files found (calib false: it needs none); the caller's until enqueue, which takes it. */
+Status job_new(Session *s, JobKind kind, bool calib, Job **out, Error *err);
+Status job_take_levels(Session *s, Job *j, Error *err); /* copies the present assignment */
+Status job_enqueue(Session *s, Job *j, Error *err);
+/* Room in the list of jobs for one more. */
+Status job_room(Queue *q, Error *err);
+/* Whether a job that runs or waits will give this linear the metric's statistics. */
+bool queue_will_score(const Session *s, const Metric *m, int64_t linear);
+void post(Session *s, Event e);                         /* any thread */
+
+#endif

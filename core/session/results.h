@@ -1,0 +1,76 @@
+#ifndef SLIM_SESSION_RESULTS_H
+#define SLIM_SESSION_RESULTS_H
+
+#include "base/hash.h"
+#include "session/session.h"
+
+/* What passes and measurements found. Owner thread. */
+
+typedef struct ResultSlot {          /* newest pass over one linear */
+    LinearResult r;
+    unsigned needs;            /* NEED_* collected; 0: nothing yet */
+    bool stale;                /* made under other data or arithmetic */
+} ResultSlot;
+
+typedef struct Measured {
+    Digest key;                /* of assignment, levels, data and arithmetic */
+    Effect effect;
+    double local_sum;          /* sum of local_error over quantized linears then, NaN unknown */
+    uint64_t version;          /* edit version it was queued at */
+} Measured;
+
+/* The newest pass that did not reach its end. */
+typedef struct Stopped {
+    int run, layer;            /* layer: the first that is not done; run -1: none */
+    unsigned needs;
+    bool *selected;            /* [nselected]; NULL: every linear */
+    int64_t nselected;
+    char sha[65], prev_sha[65]; /* of the streams behind layer - 1 and layer - 2, "" unknown */
+} Stopped;
+
+enum { WHY_MAX = 200 };
+
+typedef struct Results {
+    ResultSlot *slot;                /* [nslots], one a linear */
+    int64_t nslots;
+    uint64_t version;          /* grows with every result stored, of passes and measurements */
+    char run_arith[16];
+    char identity[65];         /* of data and arithmetic behind the slots that are not stale */
+    int next_run;
+    Stopped stopped;
+    Measured *measured;
+    size_t nmeasured, cap_measured;
+    QuantizeDone *quantized;   /* the newest that ended well */
+    DataInfo calib_info, eval_info;
+    char calib_name[128], eval_name[128];
+    char why[WHY_MAX];         /* reason behind the score asked for last */
+} Results;
+
+void results_init(Results *r);
+void results_fini(Results *r);
+Status results_open(Results *r, const Model *m, Error *err);
+/* Drops what belongs to the model: slots, measurements, the stopped pass. */
+void results_close(Results *r);
+/* The slot takes over what *r holds. */
+void results_store(Results *rs, LinearResult *r, unsigned needs);
+/* Keeps a measurement; an older one of the same assignment and as many tokens goes. */
+Status results_measured(Results *r, const Measured *m, Error *err);
+/* The newest measurement of these levels over most tokens, NULL: not measured. */
+const Measured *results_find(const Session *s, const int16_t *level);
+/* A whole layer of a pass is kept, its stream has this digest. */
+void results_layer(Results *r, int run, int layer, const char *sha);
+void results_forget_stopped(Results *r);
+void results_forget_measured(Results *r);
+/* Marks what was made under other data or arithmetic than the present ones. */
+void results_mark_stale(Session *s);
+
+/* Digest of the model, data and arithmetic under which scores are made. */
+void identity_now(const Session *s, char out[65]);
+Digest assignment_key(const Session *s, const int16_t *level);
+double level_error(const Session *s, int64_t linear, int level); /* local_error at a level, NaN unknown */
+double local_sum(const Session *s, const int16_t *level);
+
+/* coverage.c: says after an analysis how far it reached into the experts. */
+void coverage_log(Session *s);
+
+#endif

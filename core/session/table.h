@@ -1,0 +1,66 @@
+#ifndef SLIM_SESSION_TABLE_H
+#define SLIM_SESSION_TABLE_H
+
+#include "session/fold.h"
+
+/* The table as a person looks at it: shown metric, order, filter, ranks, cursor (table.c), rows and folds (fold.c).
+ * Owner thread. */
+
+typedef struct FoldSlot {
+    Fold view;
+    int32_t key;               /* what its members share */
+} FoldSlot;
+
+typedef struct Folds {
+    FoldMode mode;
+    int32_t *key;              /* [nlinears] linears of one key belong together; -1: to none */
+    int32_t nkeys, *whole;     /* [nkeys] linears of this key */
+    bool *open;                /* [nkeys] */
+    int32_t *fold_of;          /* [nkeys] -1: fewer than two are visible */
+    FoldSlot *fold;            /* [nfolds], room for nlinears / 2 */
+    int32_t nfolds;
+    int64_t *members;          /* of all folds, one after the other */
+    TableRow *units, *rows;    /* heads and lone linears; with the members of open folds */
+    int64_t nunits, nrows;
+    int64_t *row;              /* [nlinears] that shows it, -1 hidden */
+    bool gathered, laid, figured;
+    uint64_t order_seen;       /* what was gathered and figured */
+    uint64_t results_seen, version_seen, tags_seen;
+    const Metric *metric_seen;
+    ScoreRange range;
+    TableWork work;
+} Folds;
+
+typedef struct Table {
+    const Metric *metric;
+    SortKey sort;
+    bool ascending;
+    char *filter;
+    int64_t *order, norder;
+    int64_t order_failed, order_scored; /* by score: failed linears come before the first, scored before the second */
+    uint64_t order_made;       /* grows with every new order */
+    bool order_valid, order_stale;
+    int64_t *rank;             /* [nlinears] */
+    bool rank_valid;
+    int64_t cursor;
+    Folds folds;
+} Table;
+
+void table_init(Table *t);
+void table_fini(Table *t);
+/* Room for the linears of the model that is open. */
+Status table_open(Table *t, const Model *m, Error *err);
+void table_close(Table *t);
+/* fold.c's half of the two */
+Status folds_open(Folds *f, const Model *m, Error *err);
+void folds_close(Folds *f);
+/* Sets the filter's text (copied). */
+Status table_set_filter(Table *t, const char *text, Error *err);
+/* Scores or levels have changed: ranks are found anew, the order when a person asks for it. */
+void table_scores_changed(Table *t);
+void table_levels_changed(Table *t);
+/* A job was queued or ended: what is not scored may rank otherwise. */
+void table_scores_asked(Table *t);
+void metric_names(Str *out);   /* of metric_table, with commas */
+
+#endif
