@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "io/file.h"
+#include "io/filekind.h"
 
 /* cJSON takes what a strict reader must not: duplicate keys, trailing bytes, \u0000, ill-formed UTF-8. So the text
  * is scanned first by the grammar of RFC 8259; cJSON then builds the tree of a text known to be good. */
@@ -19,6 +20,7 @@ typedef struct Scan {
     const char *name;
     Arena keys; /* keys that had escapes, decoded */
     bool trusted; /* scanned before: no key is there twice */
+    bool loose;   /* json_walk_loose */
     Error *err;
 } Scan;
 
@@ -82,7 +84,7 @@ static Status scan_unicode(Scan *s, unsigned *cp)
     int v = s->len - at >= 6 ? hex4(s->text + at + 2) : -1;
     if (v < 0)
         return bad(s, at, "\\u needs four hexadecimal digits");
-    if (v == 0)
+    if (v == 0 && !s->loose)
         return bad(s, at, "\\u0000 is not allowed in a string");
     s->pos += 6;
     *cp = (unsigned)v;
@@ -154,7 +156,7 @@ static Status unescape(Scan *s, Span *v)
     char *out = arena_alloc(&s->keys, v->n + 1);
     if (!out)
         return error_nomem(s->err, s->name);
-    Scan in = {.text = v->s, .len = v->n, .name = s->name, .err = s->err};
+    Scan in = {.text = v->s, .len = v->n, .name = s->name, .loose = s->loose, .err = s->err};
     size_t n = 0;
     while (in.pos < in.len) {
         if (in.text[in.pos] == '\\')
@@ -209,8 +211,8 @@ static Status scan_number(Scan *s)
 
 static Status scan_word(Scan *s)
 {
-    static const char *const words[] = {"true", "false", "null"};
-    for (int i = 0; i < 3; i++) {
+    static const char *const words[] = {"true", "false", "null", "NaN", "Infinity", "-Infinity"};
+    for (int i = 0; i < (s->loose ? 6 : 3); i++) {
         size_t n = strlen(words[i]);
         if (s->len - s->pos >= n && memcmp(s->text + s->pos, words[i], n) == 0) {
             s->pos += n;
@@ -262,7 +264,7 @@ static Status scan_members(Scan *s, KeySet *set, int depth, JsonMember *fn, void
         RETURN_IF_ERROR(scan_string(s, &key, &escaped));
         if (escaped)
             RETURN_IF_ERROR(unescape(s, &key));
-        if (!s->trusted)
+        if (!s->trusted && !s->loose)
             RETURN_IF_ERROR(add_key(s, set, key, at));
         skip_space(s);
         if (!skip_char(s, ':'))
@@ -321,7 +323,8 @@ static Status scan_value(Scan *s, int depth)
         bool escaped;
         return scan_string(s, &v, &escaped);
     }
-    if (c == '-' || (c >= '0' && c <= '9'))
+    bool endless = s->loose && c == '-' && s->len - s->pos > 1 && s->text[s->pos + 1] == 'I';
+    if (!endless && (c == '-' || (c >= '0' && c <= '9')))
         return scan_number(s);
     return scan_word(s);
 }
@@ -356,6 +359,12 @@ Status json_walk(const char *text, size_t len, const char *name, JsonMember *fn,
     return walk(&s, fn, ctx);
 }
 
+Status json_walk_loose(const char *text, size_t len, const char *name, JsonMember *fn, void *ctx, Error *err)
+{
+    Scan s = {.text = text, .len = len, .name = name, .loose = true, .err = err};
+    return walk(&s, fn, ctx);
+}
+
 Status json_walk_again(const char *text, size_t len, const char *name, JsonMember *fn, void *ctx, Error *err)
 {
     Scan s = {.text = text, .len = len, .name = name, .trusted = true, .err = err};
@@ -377,7 +386,8 @@ Status json_parse_file(const char *path, size_t max, cJSON **out, Error *err)
     size_t len;
     *out = NULL;
     RETURN_IF_ERROR(file_read(path, max, &text, &len, err));
-    Status st = json_parse(text, len, path, out, err);
+    const char *kind = file_foreign_kind(text, len);
+    Status st = kind ? error_set(err, ST_DATA, "'%s' %s", path, kind) : json_parse(text, len, path, out, err);
     free(text);
     return st;
 }

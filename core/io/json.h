@@ -17,6 +17,8 @@ Status json_parse_file(const char *path, size_t max, cJSON **out, Error *err);
  * not validated yet when fn runs; an error of fn stops the walk. */
 typedef Status JsonMember(void *ctx, const char *key, size_t key_len, const char *value, size_t value_len, Error *err);
 Status json_walk(const char *text, size_t len, const char *name, JsonMember *fn, void *ctx, Error *err);
+/* As Python's json reads: NaN, Infinity, \u0000 and keys that are there twice (fn gets both) are no errors. */
+Status json_walk_loose(const char *text, size_t len, const char *name, JsonMember *fn, void *ctx, Error *err);
 /* For a text, or the value of a member, that json_walk took as good: needs no memory, because it does not look for
  * duplicate keys again. */
 Status json_walk_again(const char *text, size_t len, const char *name, JsonMember *fn, void *ctx, Error *err);

@@ -4,13 +4,14 @@
 #include "base/map.h"
 #include "base/str.h"
 #include "io/file.h"
+#include "io/filekind.h"
 #include "io/json.h"
 #include "io/safetensors.h"
 #include "io/stheader.h"
 
 /* File: u64 length of the header, the header (JSON, padded with spaces), the tensors' bytes one after the other.
  * data_offsets count from the end of the header. */
-enum { HEADER_MAX = 100000000, LENGTH_BYTES = 8, NAME_SHOWN = 300 };
+enum { HEADER_MAX = 100000000, LENGTH_BYTES = 8, NAME_SHOWN = 300, KIND_BYTES = 64 };
 
 typedef struct HeaderCtx {
     const char *path;
@@ -165,14 +166,18 @@ static Status check_layout(const HeaderCtx *h, const TensorInfo *t, size_t n, Er
 
 static Status header_length(int fd, const char *path, uint64_t size, uint64_t *len, Error *err)
 {
-    unsigned char b[LENGTH_BYTES];
+    unsigned char b[KIND_BYTES];
+    size_t have = size < sizeof b ? (size_t)size : sizeof b;
     if (size < LENGTH_BYTES)
         return error_set(err, ST_DATA, "'%s' is no safetensors file: %llu bytes, the header's length alone takes 8",
                          path, (unsigned long long)size);
-    RETURN_IF_ERROR(file_pread(fd, path, b, sizeof b, 0, err));
+    RETURN_IF_ERROR(file_pread(fd, path, b, have, 0, err));
+    const char *kind = file_foreign_kind(b, have);
     uint64_t n = 0;
     for (int i = LENGTH_BYTES - 1; i >= 0; i--)
         n = n << 8 | b[i];
+    if (kind && n > HEADER_MAX) /* a length that begins like another kind of file is absurd anyway */
+        return error_set(err, ST_DATA, "'%s' %s", path, kind);
     if (n > HEADER_MAX)
         return error_set(err, ST_DATA, "'%s': header of %llu bytes, at most %d are allowed", path,
                          (unsigned long long)n, HEADER_MAX);

@@ -8,7 +8,9 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "io/file.h"
+#include "io/filekind.h"
 #include "io/json.h"
+#include "text/calib_record.h"
 #include "text/unicode.h"
 
 enum { LINE_MAX_BYTES = 1 << 26, IDS_MAX = 1 << 26, ITEMS_MAX = 1 << 28 };
@@ -23,20 +25,9 @@ typedef struct Reader {
     size_t cap;
     bool peer;
     Str clean; /* the repaired form of a line that is no UTF-8 */
+    Str text;  /* of the present item */
     Error *err;
 } Reader;
-
-static const char *const text_fields[] = {"inputs_pretokenized", "prompt", "text", NULL};
-
-static const char *json_kind(const cJSON *v)
-{
-    return cJSON_IsString(v)   ? "a string"
-           : cJSON_IsNumber(v) ? "a number"
-           : cJSON_IsArray(v)  ? "a list"
-           : cJSON_IsObject(v) ? "an object"
-           : cJSON_IsBool(v)   ? "true or false"
-                               : "null";
-}
 
 /* Adds one item; takes text and ids. */
 static Status add_item(Reader *r, CalibItem item)
@@ -68,7 +59,7 @@ static Status add_ids(Reader *r, const cJSON *list, int line)
     CalibItem item = {.line = line};
     if (!cJSON_IsArray(list))
         return error_set(r->err, ST_DATA, "%s:%d: 'input_ids' must be a list of token ids, found %s", r->c->path, line,
-                         json_kind(list));
+                         calib_kind(list));
     cJSON_ArrayForEach(e, list) item.nids++;
     if (item.nids > IDS_MAX)
         return error_set(r->err, ST_DATA, "%s:%d: 'input_ids' has %lld entries: at most %d are read", r->c->path, line,
@@ -89,33 +80,57 @@ static Status add_ids(Reader *r, const cJSON *list, int line)
     return add_item(r, item);
 }
 
+/* ---- one object ---- */
+
+static Status add_record(Reader *r, const CalibRecord *rec, const char *kind, int item)
+{
+    const cJSON *ids;
+    CalibForm form = CALIB_PLAIN;
+    str_clear(&r->text);
+    Status st = calib_record_text(rec, &r->text, &ids, &form, r->err);
+    if (st != ST_OK)
+        return error_prefix(r->err, st, "%s:%s%d: ", r->c->path, kind, item);
+    if (r->text.oom)
+        return error_nomem(r->err, "a data set");
+    r->c->made[form]++;
+    return ids ? add_ids(r, ids, item) : add_text(r, str_text(&r->text), r->text.len, "", item);
+}
+
 /* ---- .jsonl ---- */
 
-/* One object; `raw` is its line and `ending` the newline that followed, for the peer's rule. */
-static Status add_object(Reader *r, const cJSON *obj, const char *raw, size_t len, const char *ending, int line)
+/* The members of a line's object that count, parsed; of one that is there twice the last, as Python has it. */
+typedef struct LineRecord {
+    cJSON *value[CALIB_FIELDS];
+} LineRecord;
+
+static Status take_member(void *ctx, const char *key, size_t key_len, const char *value, size_t value_len, Error *err)
 {
+    LineRecord *l = ctx;
+    for (int f = 0; f < CALIB_FIELDS; f++) {
+        if (strlen(calib_field_names[f]) != key_len || memcmp(calib_field_names[f], key, key_len) != 0)
+            continue;
+        cJSON_Delete(l->value[f]);
+        l->value[f] = NULL;
+        return json_parse(value, value_len, calib_field_names[f], &l->value[f], err);
+    }
+    return ST_OK;
+}
+
+/* `raw` is the line and `ending` the newline that followed, for the peer's rule. */
+static Status peer_line(Reader *r, const cJSON *obj, const char *raw, size_t len, const char *ending, int line)
+{
+    const char *key = calib_field_names[FIELD_INPUTS];
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(obj, key);
     if (!cJSON_IsObject(obj))
         return error_set(r->err, ST_DATA, "%s:%d: a JSON object was expected, found %s", r->c->path, line,
-                         json_kind(obj));
-    for (int k = 0; text_fields[k] && !(r->peer && k > 0); k++) {
-        const cJSON *v = json_get(obj, text_fields[k]);
-        if (!v && r->peer && cJSON_GetObjectItemCaseSensitive(obj, text_fields[k]))
-            return error_set(r->err, ST_DATA, "%s:%d: '%s' must be a string, found null", r->c->path, line,
-                             text_fields[k]);
-        if (v && !cJSON_IsString(v))
-            return error_set(r->err, ST_DATA, "%s:%d: '%s' must be a string, found %s", r->c->path, line,
-                             text_fields[k], json_kind(v));
-        if (v)
-            return add_text(r, v->valuestring, strlen(v->valuestring), "", line);
-    }
-    const cJSON *ids = json_get(obj, "input_ids");
-    if (ids)
-        return add_ids(r, ids, line);
-    if (r->peer)
-        return add_text(r, raw, len, ending, line);
-    return error_set(r->err, ST_DATA,
-                     "%s:%d: none of the fields 'inputs_pretokenized', 'prompt', 'text', 'input_ids' is there",
-                     r->c->path, line);
+                         calib_kind(obj));
+    if (v && !cJSON_IsString(v))
+        return error_set(r->err, ST_DATA, "%s:%d: '%s' must be a string, found %s", r->c->path, line, key,
+                         calib_kind(v));
+    if (v)
+        return add_text(r, v->valuestring, strlen(v->valuestring), "", line);
+    const cJSON *ids = json_get(obj, calib_field_names[FIELD_IDS]);
+    return ids ? add_ids(r, ids, line) : add_text(r, raw, len, ending, line);
 }
 
 /* json_parse tells the place as NAME:1:COLUMN; the line is ours to say. */
@@ -135,6 +150,34 @@ static bool is_blank(const char *s, size_t n)
         if (!memchr(" \t\r\v\f", s[i], 5))
             return false;
     return true;
+}
+
+static Status read_json_line(Reader *r, const char *s, size_t n, const char *ending, int line)
+{
+    static const char name[] = "line";
+    size_t i = 0;
+    while (i < n && memchr(" \t\r\v\f", s[i], 5))
+        i++;
+    if (i < n && s[i] == '{' && !r->peer) {
+        LineRecord l = {{NULL}};
+        Status st = json_walk_loose(s, n, name, take_member, &l, r->err);
+        CalibRecord rec;
+        for (int f = 0; f < CALIB_FIELDS; f++)
+            rec.value[f] = l.value[f] && !cJSON_IsNull(l.value[f]) ? l.value[f] : NULL;
+        st = st == ST_OK ? add_record(r, &rec, "", line) : place_error(r, name, line);
+        for (int f = 0; f < CALIB_FIELDS; f++)
+            cJSON_Delete(l.value[f]);
+        return st;
+    }
+    cJSON *v = NULL;
+    if (json_parse(s, n, name, &v, r->err) != ST_OK)
+        return place_error(r, name, line);
+    Status st = r->peer              ? peer_line(r, v, s, n, ending, line)
+                : cJSON_IsString(v) ? add_text(r, v->valuestring, strlen(v->valuestring), "", line)
+                                    : error_set(r->err, ST_DATA, "%s:%d: a JSON object was expected, found %s",
+                                                r->c->path, line, calib_kind(v));
+    cJSON_Delete(v);
+    return st;
 }
 
 static Status read_line(Reader *r, const char *s, size_t n, const char *ending, int line)
@@ -158,13 +201,7 @@ static Status read_line(Reader *r, const char *s, size_t n, const char *ending, 
         n = r->clean.len;
         r->c->bad_utf8++;
     }
-    cJSON *obj = NULL;
-    static const char name[] = "line";
-    if (json_parse(s, n, name, &obj, r->err) != ST_OK)
-        return place_error(r, name, line);
-    Status st = add_object(r, obj, s, n, ending, line);
-    cJSON_Delete(obj);
-    return st;
+    return read_json_line(r, s, n, ending, line);
 }
 
 static Status read_lines(Reader *r, const char *s, size_t n)
@@ -182,6 +219,26 @@ static Status read_lines(Reader *r, const char *s, size_t n)
 
 /* ---- .json ---- */
 
+static Status add_item_of_list(Reader *r, const cJSON *e, bool repaired, int item)
+{
+    int before = r->c->count;
+    Status st;
+    if (cJSON_IsString(e)) {
+        st = add_text(r, e->valuestring, strlen(e->valuestring), "", item);
+    } else if (cJSON_IsObject(e) && !r->peer) {
+        CalibRecord rec;
+        for (int f = 0; f < CALIB_FIELDS; f++)
+            rec.value[f] = json_get(e, calib_field_names[f]);
+        st = add_record(r, &rec, " item ", item);
+    } else {
+        st = error_set(r->err, ST_DATA, "%s: item %d: a string%s was expected, found %s", r->c->path, item,
+                       r->peer ? "" : " or an object", calib_kind(e));
+    }
+    if (st == ST_OK && repaired && r->c->items[before].text && strstr(r->c->items[before].text, REPLACEMENT))
+        r->c->bad_utf8++;
+    return st;
+}
+
 static Status read_list(Reader *r, const char *s, size_t n)
 {
     bool repaired = utf8_valid_prefix(s, n) != n;
@@ -198,17 +255,11 @@ static Status read_list(Reader *r, const char *s, size_t n)
     int item = 0;
     if (!cJSON_IsArray(root))
         st = error_set(r->err, ST_DATA, "%s: a JSON list of strings was expected, found %s", r->c->path,
-                       json_kind(root));
+                       calib_kind(root));
     cJSON_ArrayForEach(e, root) {
-        item++;
-        if (st == ST_OK && !cJSON_IsString(e))
-            st = error_set(r->err, ST_DATA, "%s: item %d: a string was expected, found %s", r->c->path, item,
-                           json_kind(e));
         if (st != ST_OK)
             break;
-        if (repaired && strstr(e->valuestring, REPLACEMENT))
-            r->c->bad_utf8++;
-        st = add_text(r, e->valuestring, strlen(e->valuestring), "", item);
+        st = add_item_of_list(r, e, repaired, ++item);
     }
     cJSON_Delete(root);
     return st;
@@ -222,6 +273,15 @@ static bool has_ending(const char *path, const char *ending)
     return n > k && ascii_casecmp(path + n - k, ending) == 0;
 }
 
+/* A list in a .jsonl, over many lines or on one. */
+static bool begins_list(const char *s, size_t n)
+{
+    size_t i = 0;
+    while (i < n && memchr(" \t\r\n", s[i], 4))
+        i++;
+    return i < n && s[i] == '[';
+}
+
 static Status read_file(Reader *r, const char *path)
 {
     CalibFile *c = r->c;
@@ -230,7 +290,7 @@ static Status read_file(Reader *r, const char *path)
     bool lines = has_ending(path, ".jsonl");
     if (!lines && !has_ending(path, ".json"))
         return error_set(r->err, ST_DATA,
-                         "data set '%s': only .jsonl (one object a line) and .json (a list of strings) are read", path);
+                         "data set '%s': only .jsonl (one object or string a line) and .json (a list of them) are read", path);
     c->path = strdup(path);
     c->name = strdup(path_base(path));
     if (!c->path || !c->name)
@@ -239,7 +299,11 @@ static Status read_file(Reader *r, const char *path)
     Digest d = digest_of(bytes, n);
     digest_hex(&d, c->sha256);
     size_t mark = n >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
-    Status st = lines ? read_lines(r, bytes + mark, n - mark) : read_list(r, bytes + mark, n - mark);
+    const char *kind = file_foreign_kind(bytes, n);
+    lines = lines && (r->peer || !begins_list(bytes + mark, n - mark));
+    Status st = kind    ? error_set(r->err, ST_DATA, "data set '%s' %s", path, kind)
+                : lines ? read_lines(r, bytes + mark, n - mark)
+                        : read_list(r, bytes + mark, n - mark);
     free(bytes);
     if (st == ST_OK && c->count == 0)
         st = error_set(r->err, ST_DATA, "data set '%s' holds no text", path);
@@ -254,6 +318,7 @@ Status calib_open(CalibFile **out, const char *path, bool peer, Error *err)
         return error_nomem(err, "a data set");
     Status st = read_file(&r, path);
     str_free(&r.clean);
+    str_free(&r.text);
     if (st != ST_OK) {
         calib_free(r.c);
         return st;

@@ -7,9 +7,15 @@
 #include "base/error.h"
 #include "text/tokenizer.h"
 
-/* Texts of a calibration or evaluation file, before tokenizing. `.json`: a list of strings. `.jsonl`: one object a
- * line, text in `inputs_pretokenized`, else `prompt`, else `text`, or token ids in `input_ids`; specs/analysis.md
- * 4. Blank lines are skipped. */
+/* How the text of an item was made. */
+typedef enum CalibForm { CALIB_PLAIN, CALIB_MESSAGES, CALIB_CONVERSATIONS, CALIB_INSTRUCTION, CALIB_FORMS } CalibForm;
+/* The same in words, for people: "what the messages say, ...". */
+const char *calib_form_text(CalibForm form);
+
+/* Texts of a calibration or evaluation file, before tokenizing. `.json`: a list of strings or objects. `.jsonl`: one
+ * string or object a line. An object has its text in `inputs_pretokenized`, else `prompt`, else `text`, or token ids in
+ * `input_ids` (specs/analysis.md 4), or it is a chat: `messages`, `conversations`, or `instruction` with `input` and
+ * `output`. Members that nobody reads may hold what they like. Blank lines are skipped. */
 typedef struct CalibFile {
     char *path, *name;     /* name: last component */
     char sha256[65];       /* of the file's bytes */
@@ -23,10 +29,11 @@ typedef struct CalibFile {
     } *items;
     int skipped_blank;
     int bad_utf8;          /* items in which bytes were replaced by U+FFFD */
+    int made[CALIB_FORMS]; /* items of each form */
 } CalibFile;
 
-/* Errors name the line. An empty set is ST_DATA. peer: a line without the field is its own raw text (the peer's
- * rule); otherwise it is an error that names the fields looked for. */
+/* Errors name the line. An empty set is ST_DATA. peer: the peer's rules: a list holds strings only, and a line
+ * without `inputs_pretokenized` is its own raw text; otherwise it is an error that names the fields looked for. */
 Status calib_open(CalibFile **out, const char *path, bool peer, Error *err);
 void calib_free(CalibFile *c);
 

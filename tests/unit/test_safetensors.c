@@ -155,6 +155,10 @@ static void hostile_lengths_are_refused(void **state)
         {"\x03\0\0\0\0\0\0\0{}", 10, "the header ends at byte 11, the file at 10"},
         {"\xff\xff\xff\xff\xff\xff\xff\xff{}", 10, "at most 100000000 are allowed"},
         {"\x01\xe1\xf5\x05\0\0\0\0{}", 10, "header of 100000001 bytes"},
+        {"version https://git-lfs.github.com/spec/v1\noid sha256:", 54, "is a Git LFS pointer, not the file itself"},
+        {"\x1f\x8b\x08\0\0\0\0\0\0\x03", 10, "is a gzip file: unpack it"},
+        {"PK\x03\x04\0\0\x08\x08\0\0", 10, "is a zip archive"},
+        {"<!DOCTYPE html><html>", 21, "is a web page"},
         {"\0\xe1\xf5\x05\0\0\0\0{}", 10, "the header ends at byte 100000008, the file at 10"},
         {"\0\0\0\0\0\0\0\0", 8, "does not begin with '{'"},
     };
