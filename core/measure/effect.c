@@ -221,9 +221,9 @@ static Status run_layers(EffectLab *lab, Runner *r, const QuantJobOptions *o, co
         Keeping k = {lab, keys, quantjob_unseen(job)};
         Stream *streams[2] = {&s[0], &s[1]};
         Schedule plan = {.first = *first, .last = lab->model->cfg.layers, .job = quantjob_layer_job(job),
-                         .layer_done = keep_state, .ctx = &k};
+                         .unit_done = keep_state, .ctx = &k};
         if (plan.first < plan.last)
-            st = schedule_layers(r, streams, 2, &plan, err);
+            st = schedule_forward(r, streams, 2, &plan, err);
         if (st != ST_OK) {
             stream_fini(&s[0]);
             stream_fini(&s[1]);

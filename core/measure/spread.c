@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/rng.h"
 
 enum { RESAMPLES = 400 };
 
@@ -60,19 +61,11 @@ double unit_sums_mean(const UnitSums *u)
     return sum / count;
 }
 
-/* splitmix64: one multiply-xorshift chain, enough for drawing texts. */
-static uint64_t draw(uint64_t *state)
-{
-    uint64_t v = (*state += 0x9E3779B97F4A7C15u);
-    v = (v ^ v >> 30) * 0xBF58476D1CE4E5B9u;
-    v = (v ^ v >> 27) * 0x94D049BB133111EBu;
-    return v ^ v >> 31;
-}
-
 double unit_sums_error(const UnitSums *u, uint64_t seed, double (*f)(double))
 {
     double values[RESAMPLES], mean = 0, square = 0;
     int n = 0, full = 0;
+    Rng rng = rng_new(seed);
     for (int i = 0; i < u->units; i++)
         full += u->count[i] > 0;
     if (full < 2)
@@ -80,7 +73,7 @@ double unit_sums_error(const UnitSums *u, uint64_t seed, double (*f)(double))
     for (int b = 0; b < RESAMPLES; b++) {
         double sum = 0, count = 0;
         for (int i = 0; i < u->units; i++) {
-            int k = (int)(draw(&seed) % (uint64_t)u->units);
+            int k = (int)rng_below(&rng, (uint64_t)u->units);
             sum += u->sum[k];
             count += u->count[k];
         }

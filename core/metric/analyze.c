@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "metric/local_error.h"
+#include "run/schedule.h"
 
 /* What is known so far of one linear of the layer at work; the tap's part only in the first linear of each shared
  * input. */
@@ -266,9 +267,9 @@ Status analyze_run(Runner *r, const AnalyzeRequest *req, Error *err)
         Observer obs = {&c.ops, &c};
         FloatPass pass = {.obs = &obs, .nobs = 1, .sdpa = req->peer};
         Schedule s = {.first = req->first_layer, .last = model_depth(m), .job = {"analyze", float_pass_run, &pass},
-                      .layer_done = layer_done, .ctx = &c};
+                      .unit_done = layer_done, .ctx = &c};
         Stream *stream = req->h;
-        st = schedule_layers(r, &stream, 1, &s, err);
+        st = schedule_forward(r, &stream, 1, &s, err);
     }
     collector_fini(&c);
     return st;

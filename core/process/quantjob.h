@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "qir/scheme.h"
-#include "run/runner.h"
+#include "run/schedule.h"
 
 /* linear_quant as a LayerJob over two streams: streams[0] = calibration (through the quantized prefix: its inputs fix
  * the static activation ranges), streams[1] = evaluation (runs with the ranges just found; may be absent). */

@@ -17,7 +17,6 @@ typedef enum TapKind {
     TAP_FFN,        /* feed-forward output before the residual add; the experts' where a layer has dense blocks too */
     TAP_BLOCK_OUT,
     TAP_FINAL_NORM,
-    TAP_LOGITS,
     TAP_ROUTER,         /* logits over the experts */
     TAP_EXPERTS,        /* numbers of the chosen experts, ascending */
     TAP_EXPERT_WEIGHTS  /* and their weights */
@@ -47,8 +46,8 @@ typedef struct ObserverOps {
     Status (*tap_end)(void *self, Tap tap, Error *err);
     /* [job] before the panels of a weight. */
     Status (*weight_begin)(void *self, int64_t linear, int panels, Error *err);
-    /* [worker] rows [row0, row0+rows) of the weight, widened to float32 [rows][in]; each panel exactly once per layer
-     * pass. */
+    /* [worker] rows [row0, row0+rows) of the weight as the checkpoint has it, widened to float32 [rows][in], before a
+     * variant's form replaces it; each panel exactly once per layer pass. */
     void (*weight_panel)(void *self, int64_t linear, int panel, int64_t row0, int64_t rows, const float *w, int64_t in);
     /* [job] after the last panel of a weight: merge in panel order. */
     Status (*weight_end)(void *self, int64_t linear, Error *err);

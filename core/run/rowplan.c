@@ -15,7 +15,7 @@ static void add_block(RowPlan *p, int64_t end, int sample_after)
 
 Status rowplan_make(RowPlan *p, const Stream *shape, Error *err)
 {
-    int64_t most = shape->rows / BAND_GOOD + shape->samples + 2;
+    int64_t most = shape->rows / BAND_GOOD + 2 * (int64_t)shape->samples + 2;
     *p = (RowPlan){0};
     p->start = mem_zarray((size_t)most, sizeof *p->start);
     p->sample = mem_zarray((size_t)most, sizeof *p->sample);
@@ -24,7 +24,8 @@ Status rowplan_make(RowPlan *p, const Stream *shape, Error *err)
     for (int s = 0; s < shape->samples; s++) {
         int64_t r0 = shape->start[s], r1 = shape->start[s + 1], open = p->start[p->n];
         p->longest_sample = r1 - r0 > p->longest_sample ? r1 - r0 : p->longest_sample;
-        if (r0 > open && r1 - open > BAND_MAX) {
+        bool anew = shape->copy && s % shape->copy == 0;
+        if (r0 > open && (anew || r1 - open > BAND_MAX)) {
             add_block(p, r0, s);
             open = r0;
         }

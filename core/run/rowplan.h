@@ -4,7 +4,8 @@
 #include "run/stream.h"
 
 /* How packed rows are cut. Bands are the row tiles of a GEMM: whole samples up to BAND_MAX rows together, longer
- * samples in several. They depend on the samples alone, so results depend neither on threads nor on chunks. */
+ * samples in several. They depend on the samples alone, so results depend neither on threads nor on chunks; none belongs
+ * to two copies of a stream (Stream.copy). */
 enum { BAND_GOOD = 512, BAND_MAX = 1024 };
 typedef struct RowPlan {
     int64_t n;

@@ -452,28 +452,3 @@ uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int thre
     bytes += (uint64_t)threads * worker_need_bytes(&wn);
     return bytes + 2 * max_u64(largest_piece(m), head_piece_bytes(m)) + layer_beside_bytes(m, longest);
 }
-
-/* ---- schedules ---- */
-
-Status schedule_layers(Runner *r, Stream **streams, int nstreams, const Schedule *s, Error *err)
-{
-    for (int layer = s->first; layer < s->last; layer++) {
-        if (cancel_level(r->opt.cancel))
-            return error_set(err, ST_CANCELLED, "cancelled");
-        LayerCtx ctx = {.runner = r, .layer = layer, .streams = streams, .nstreams = nstreams};
-        RETURN_IF_ERROR(s->job.run(s->job.self, &ctx, err));
-        if (s->layer_done)
-            RETURN_IF_ERROR(s->layer_done(s->ctx, layer, streams, nstreams, err));
-    }
-    return ST_OK;
-}
-
-Status float_pass_run(void *self, LayerCtx *ctx, Error *err)
-{
-    const FloatPass *p = self;
-    Variant v = {.sdpa = p->sdpa};
-    for (int i = 0; i < ctx->nstreams; i++)
-        RETURN_IF_ERROR(runner_layer(ctx->runner, ctx->layer, &v, ctx->streams[i], ctx->streams[i], p->obs, p->nobs,
-                                     err));
-    return ST_OK;
-}

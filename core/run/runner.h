@@ -104,38 +104,4 @@ typedef void LogitsPanel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int6
                          int64_t ld, const float *w);
 Status runner_logits(Runner *r, const Stream *normed, LogitsPanel *fn, void *ctx, Error *err);
 
-/* ---- hooks 2 and 3: jobs on a layer, and the order of layers ---- */
-
-typedef struct LayerCtx {
-    Runner *runner;
-    int layer;
-    Stream **streams; /* in: every stream's input of this layer; the job leaves the next layer's input there */
-    int nstreams;
-} LayerCtx;
-
-/* Replaying job on one layer; may run forwards any number of times. */
-typedef struct LayerJob {
-    const char *name;
-    Status (*run)(void *self, LayerCtx *ctx, Error *err);
-    void *self;
-} LayerJob;
-
-/* Layers [first, last) in order, job on each, then layer_done (may be NULL; the streams then hold that layer's
- * output). */
-typedef struct Schedule {
-    int first, last;
-    LayerJob job;
-    Status (*layer_done)(void *ctx, int layer, Stream **streams, int nstreams, Error *err);
-    void *ctx;
-} Schedule;
-Status schedule_layers(Runner *r, Stream **streams, int nstreams, const Schedule *s, Error *err);
-
-/* The plain float pass as a job: self is a FloatPass. */
-typedef struct FloatPass {
-    const Observer *obs;
-    int nobs;
-    bool sdpa; /* Variant.sdpa */
-} FloatPass;
-Status float_pass_run(void *self, LayerCtx *ctx, Error *err);
-
 #endif

@@ -25,6 +25,7 @@ Status stream_copy(Stream *dst, const Stream *src, Error *err)
 {
     RETURN_IF_ERROR(stream_init(dst, src->samples, src->start, src->width, err));
     memcpy(dst->data, src->data, (size_t)(src->rows * src->width) * sizeof *src->data);
+    dst->copy = src->copy;
     Status st = src->ids ? stream_set_ids(dst, src->ids, err) : ST_OK;
     if (st == ST_OK && src->select)
         st = stream_reserve_select(dst, src->select_words * 32, err);
@@ -64,4 +65,98 @@ void stream_fini(Stream *s)
     free(s->select);
     free(s->ids);
     *s = (Stream){0};
+}
+
+Status stream_slice(Stream *out, const Stream *in, int s0, int n, Error *err)
+{
+    int64_t row = in->start[s0], *start = mem_array((size_t)n + 1, sizeof *start);
+    *out = (Stream){0};
+    if (!start)
+        return error_nomem(err, "hidden states");
+    for (int i = 0; i <= n; i++)
+        start[i] = in->start[s0 + i] - row;
+    Status st = stream_init(out, n, start, in->width, err);
+    free(start);
+    RETURN_IF_ERROR(st);
+    memcpy(out->data, in->data + row * in->width, (size_t)(out->rows * out->width) * sizeof *out->data);
+    if (in->ids)
+        st = stream_set_ids(out, in->ids + row, err);
+    if (st == ST_OK && in->select)
+        st = stream_reserve_select(out, in->select_words * 32, err);
+    if (st != ST_OK)
+        stream_fini(out);
+    else if (in->select)
+        memcpy(out->select, in->select + row * in->select_words,
+               (size_t)(out->rows * out->select_words) * sizeof *out->select);
+    return st;
+}
+
+/* ---- copies ---- */
+
+/* Starts of `copies` copies of a stream's samples. */
+static int64_t *copies_start(const Stream *one, int copies)
+{
+    int64_t *start = mem_array((size_t)copies * (size_t)one->samples + 1, sizeof *start);
+    for (int c = 0; start && c < copies; c++)
+        for (int i = 0; i <= one->samples; i++)
+            start[(int64_t)c * one->samples + i] = c * one->rows + one->start[i];
+    return start;
+}
+
+Status stream_copies(Stream *out, const Stream *one, int copies, Error *err)
+{
+    int64_t *start = copies_start(one, copies);
+    *out = (Stream){0};
+    if (!start)
+        return error_nomem(err, "copies of hidden states");
+    Status st = stream_init(out, copies * one->samples, start, one->width, err);
+    free(start);
+    RETURN_IF_ERROR(st);
+    out->copy = one->samples;
+    memcpy(out->data, one->data, (size_t)(one->rows * one->width) * sizeof *out->data);
+    if (one->ids && !(out->ids = mem_array((size_t)out->rows, sizeof *out->ids)))
+        st = error_nomem(err, "token ids");
+    for (int c = 0; st == ST_OK && one->ids && c < copies; c++)
+        memcpy(out->ids + c * one->rows, one->ids, (size_t)one->rows * sizeof *out->ids);
+    if (st == ST_OK && one->select)
+        st = stream_reserve_select(out, one->select_words * 32, err);
+    if (st != ST_OK)
+        stream_fini(out);
+    else if (one->select)
+        memcpy(out->select, one->select, (size_t)(one->rows * one->select_words) * sizeof *out->select);
+    return st;
+}
+
+Stream stream_view(const Stream *copies, int first, int n)
+{
+    int64_t rows = copies->start[copies->copy], at = first * rows;
+    Stream v = *copies; /* every copy has the starts of the first */
+    v.samples = n * copies->copy;
+    v.rows = n * rows;
+    v.data += at * copies->width;
+    v.ids = v.ids ? v.ids + at : NULL;
+    v.select = v.select ? v.select + at * copies->select_words : NULL;
+    return v;
+}
+
+Status stream_view_end(Stream *copies, int first, Stream *view, Error *err)
+{
+    if (!view->select || copies->select)
+        return ST_OK;
+    Status st = stream_reserve_select(copies, view->select_words * 32, err);
+    if (st == ST_OK)
+        memcpy(copies->select + first * copies->start[copies->copy] * view->select_words, view->select,
+               (size_t)(view->rows * view->select_words) * sizeof *view->select);
+    free(view->select);
+    view->select = NULL;
+    return st;
+}
+
+void stream_copy_over(Stream *copies, int to, int from)
+{
+    int64_t rows = copies->start[copies->copy], w = copies->width, words = copies->select_words;
+    memcpy(copies->data + to * rows * w, copies->data + from * rows * w, (size_t)(rows * w) * sizeof *copies->data);
+    if (copies->select)
+        memcpy(copies->select + to * rows * words, copies->select + from * rows * words,
+               (size_t)(rows * words) * sizeof *copies->select);
 }

@@ -17,6 +17,8 @@ typedef struct Stream {
      * looked at. [rows][select_words], NULL while no sample is longer than what is chosen. */
     uint32_t *select;
     int64_t select_words;
+    int copy;       /* > 0: the samples come again and again, so many at a time (stream_copies); what is computed of a copy
+                     * does not depend on the others, because no tile of rows belongs to two of them */
 } Stream;
 
 /* Allocates data (64-byte aligned, not zeroed) and copies starts; no ids. Caller frees with stream_fini. */
@@ -27,5 +29,17 @@ Status stream_set_ids(Stream *s, const int32_t *ids, Error *err);
 /* Room for choices among `keys` keys, unless it is there already; not cleared. */
 Status stream_reserve_select(Stream *s, int64_t keys, Error *err);
 void stream_fini(Stream *s);
+
+/* Samples [s0, s0 + n) of another stream, with their ids and choices. Caller frees. */
+Status stream_slice(Stream *out, const Stream *in, int s0, int n, Error *err);
+/* Room for `copies` copies of a stream, one after the other; the first holds its values, the others nothing but the
+ * ids. Caller frees. */
+Status stream_copies(Stream *out, const Stream *one, int copies, Error *err);
+/* Copies [first, first + n) of such a stream as a stream of their own. Borrows everything: never to be freed. */
+Stream stream_view(const Stream *copies, int first, int n);
+/* After a pass into a view: takes over the choices that an indexer made there for the first time. */
+Status stream_view_end(Stream *copies, int first, Stream *view, Error *err);
+/* One copy's values and choices over another's. */
+void stream_copy_over(Stream *copies, int to, int from);
 
 #endif

@@ -138,7 +138,7 @@ static void run_streams(Lab *l, const int16_t *level, Stream s[2])
     assert_int_equal(runner_embed(l->run.r, l->eval, &s[1], NULL), ST_OK);
     Stream *streams[2] = {&s[0], &s[1]};
     Schedule plan = {.first = 0, .last = LAYERS, .job = quantjob_layer_job(job)};
-    assert_int_equal(schedule_layers(l->run.r, streams, 2, &plan, NULL), ST_OK);
+    assert_int_equal(schedule_forward(l->run.r, streams, 2, &plan, NULL), ST_OK);
     quantjob_free(job);
 }
 

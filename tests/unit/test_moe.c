@@ -435,7 +435,7 @@ static void quantizing_leaves_unseen_experts_float(void **state)
             for (int i = 0; i < 2; i++)
                 assert_int_equal(runner_embed(b.r, t[i], &s[i], &e), ST_OK);
             Schedule plan = {.first = 0, .last = m->cfg.layers, .job = quantjob_layer_job(job)};
-            if (schedule_layers(b.r, streams, 2, &plan, &e) != ST_OK)
+            if (schedule_forward(b.r, streams, 2, &plan, &e) != ST_OK)
                 fail_msg("%s: %s", models[k], e.text);
             int without = 0;
             for (int64_t i = 0; i < m->nlinears; i++) {

@@ -426,7 +426,7 @@ static void check_model(const int16_t *level, bool peer, int threads)
     for (int64_t i = 0; i < m->nlinears; i++)
         rq[i].level = level[i];
     Schedule plan = {.first = 0, .last = m->cfg.layers, .job = quantjob_layer_job(job)};
-    assert_int_equal(schedule_layers(b.r, streams, 2, &plan, NULL), ST_OK);
+    assert_int_equal(schedule_forward(b.r, streams, 2, &plan, NULL), ST_OK);
     for (int layer = 0; layer < m->cfg.layers; layer++)
         for (int i = 0; i < 2; i++) { /* calibration first: it fixes the ranges */
             ref_layer(m, layer, rq, &s[i], peer, want[i]);
@@ -527,7 +527,7 @@ static void nan_in_a_calibrated_input_names_the_linear(void **state)
     assert_int_equal(runner_embed(b.r, t, &s, &e), ST_OK);
     s.data[5 * s.width + 2] = NAN;
     Schedule plan = {.first = 0, .last = b.m->cfg.layers, .job = quantjob_layer_job(job)};
-    assert_int_equal(schedule_layers(b.r, streams, 1, &plan, &e), ST_DATA);
+    assert_int_equal(schedule_forward(b.r, streams, 1, &plan, &e), ST_DATA);
     assert_non_null(strstr(e.text, "layers.0.self_attn.o_proj"));
     assert_non_null(strstr(e.text, "sample 1"));
     stream_fini(&s);
@@ -553,7 +553,7 @@ static void run_model_mode(int threads, Stream s[2])
     for (int i = 0; i < 2; i++)
         assert_int_equal(runner_embed(b.r, t[i], &s[i], NULL), ST_OK);
     Schedule plan = {.first = 0, .last = b.m->cfg.layers, .job = quantjob_layer_job(job)};
-    assert_int_equal(schedule_layers(b.r, streams, 2, &plan, NULL), ST_OK);
+    assert_int_equal(schedule_forward(b.r, streams, 2, &plan, NULL), ST_OK);
     float scale, offset;
     for (int i = 0; i < 21; i++) {
         uint32_t bits = 0;

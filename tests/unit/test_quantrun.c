@@ -547,7 +547,7 @@ static void check_scenario(TestRun *b, const Scenario *c, const TokenSet *calib,
     ok(stream_copy(&plain, &s[1], &err), &err);
     ok(stream_copy(&written, &s[1], &err), &err);
     Schedule plan = {.first = 0, .last = b->m->cfg.layers, .job = quantjob_layer_job(job)};
-    ok(schedule_layers(b->r, streams, 2, &plan, &err), &err);
+    ok(schedule_forward(b->r, streams, 2, &plan, &err), &err);
     kept_init(&k, b->m->nlinears);
     ok(run_kept(b, NULL, &q, level, calib, false, &res, &err), &err);
     assert_true(k.finished && k.closed && k.layers_done == b->m->cfg.layers);

@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "run/runner.h"
+#include "run/schedule.h"
 
 #include "tests/lib/bench.h"
 #include "tests/lib/random_model.h"
@@ -29,7 +29,7 @@ static Status run_layers(const TestRun *b, const TokenSet *t, const Observer *ob
     RETURN_IF_ERROR(runner_embed(b->r, t, h, e));
     FloatPass pass = {.obs = obs, .nobs = nobs};
     Schedule s = {.first = 0, .last = b->m->cfg.layers, .job = {"float", float_pass_run, &pass}};
-    Status st = schedule_layers(b->r, (Stream *[]){h}, 1, &s, e);
+    Status st = schedule_forward(b->r, (Stream *[]){h}, 1, &s, e);
     if (st != ST_OK)
         stream_fini(h);
     return st;

@@ -270,7 +270,8 @@ static void expert_shape(const MoeRun *m, int e, Stream *shape)
 {
     const Stream *in = m->ps->in;
     int64_t i = m->first[e];
-    *shape = (Stream){.samples = in->samples, .rows = m->first[e + 1] - i, .width = in->width, .start = m->start};
+    *shape = (Stream){.samples = in->samples, .rows = m->first[e + 1] - i, .width = in->width, .start = m->start,
+                      .copy = in->copy};
     m->start[0] = 0;
     for (int s = 0; s < in->samples; s++) {
         while (i < m->first[e + 1] && m->entry[i].row < in->start[s + 1])
