@@ -176,7 +176,7 @@ static Status header_length(int fd, const char *path, uint64_t size, uint64_t *l
     uint64_t n = 0;
     for (int i = LENGTH_BYTES - 1; i >= 0; i--)
         n = n << 8 | b[i];
-    if (kind && n > HEADER_MAX) /* a length that begins like another kind of file is absurd anyway */
+    if (kind && (n > HEADER_MAX || n > size - LENGTH_BYTES)) /* no length, the other kind's first bytes */
         return error_set(err, ST_DATA, "'%s' %s", path, kind);
     if (n > HEADER_MAX)
         return error_set(err, ST_DATA, "'%s': header of %llu bytes, at most %d are allowed", path,
