@@ -43,6 +43,7 @@ struct EffectLab {
     Reference ref[MODES];
     pthread_mutex_t lock; /* guards arith and results: lookups come from another thread */
     ArithMode arith;      /* of the last measurement: what lookups mean */
+    char changes[65];     /* overlay_digest of its runner */
     Result *results;
     size_t nresults, cap_results;
 };
@@ -61,8 +62,8 @@ static Digest hash_config(const QConfig *q)
 /* keys[i], i in 0..layers: everything that can influence the input of layer i (DESIGN 6); keys[layers]: the last
  * output. Float is the same key whatever the recipe, so all assignments share the states before their first quantized
  * linear. */
-static Status make_keys(const EffectLab *lab, ArithMode arith, const QConfig *levels, int nlevels, const int16_t *level,
-                        Digest *keys, Error *err)
+static Status make_keys(const EffectLab *lab, ArithMode arith, const char *changes, const QConfig *levels, int nlevels,
+                        const int16_t *level, Digest *keys, Error *err)
 {
     const Model *m = lab->model;
     Digest *config = mem_array((size_t)nlevels, sizeof *config);
@@ -78,6 +79,8 @@ static Status make_keys(const EffectLab *lab, ArithMode arith, const QConfig *le
     hasher_str(&h, lab->opt.eval->sha256);
     hasher_str(&h, arith_name(arith));
     hasher_u64(&h, lab->opt.peer);
+    if (changes[0])
+        hasher_str(&h, changes);
     int64_t at = 0;
     for (int layer = 0; layer <= m->cfg.layers; layer++) {
         for (; at < m->nlinears && m->linears[at].layer < layer; at++) {
@@ -258,7 +261,7 @@ static void reference_fini(Reference *f)
     *f = (Reference){0};
 }
 
-static Status make_reference(EffectLab *lab, Runner *r, Reference *f, Error *err)
+static Status reference_of(EffectLab *lab, Runner *r, Reference *f, Error *err)
 {
     const Model *m = lab->model;
     int16_t *level = mem_zarray((size_t)m->nlinears, sizeof *level);
@@ -269,7 +272,7 @@ static Status make_reference(EffectLab *lab, Runner *r, Reference *f, Error *err
     Status st = level && keys ? ST_OK : error_nomem(err, "the float reference");
     QuantJobOptions o = {.level = level, .peer = lab->opt.peer};
     if (st == ST_OK)
-        st = make_keys(lab, runner_arith(r), NULL, 0, level, keys, err);
+        st = make_keys(lab, runner_arith(r), "", NULL, 0, level, keys, err);
     if (st == ST_OK)
         st = run_layers(lab, r, &o, keys, s, &first, &none, err);
     free(level);
@@ -294,6 +297,18 @@ static Status make_reference(EffectLab *lab, Runner *r, Reference *f, Error *err
     stream_fini(&s[1]);
     if (st != ST_OK)
         reference_fini(f);
+    return st;
+}
+
+/* Of the model as its checkpoint has it, whatever was changed in the one that is measured. */
+static Status make_reference(EffectLab *lab, Runner *r, Reference *f, Error *err)
+{
+    if (!runner_overlay(r))
+        return reference_of(lab, r, f, err);
+    Runner *plain;
+    RETURN_IF_ERROR(runner_unchanged(r, &plain, err));
+    Status st = reference_of(lab, plain, f, err);
+    runner_free(plain);
     return st;
 }
 
@@ -509,10 +524,13 @@ Status effectlab_measure(EffectLab *lab, Runner *r, const QConfig *levels, int n
     Digest *keys = mem_array((size_t)layers + 1, sizeof *keys);
     if (!keys)
         return error_nomem(err, "cache keys");
+    char changes[65];
+    overlay_digest(runner_overlay(r), changes);
     pthread_mutex_lock(&lab->lock);
     lab->arith = runner_arith(r);
+    memcpy(lab->changes, changes, sizeof changes);
     pthread_mutex_unlock(&lab->lock);
-    Status st = make_keys(lab, runner_arith(r), levels, nlevels, level, keys, err);
+    Status st = make_keys(lab, runner_arith(r), changes, levels, nlevels, level, keys, err);
     QuantJobOptions o = {.levels = levels, .nlevels = nlevels, .level = level, .peer = lab->opt.peer};
     if (st == ST_OK && !find_result(lab, &keys[layers], out))
         st = measure(lab, r, &o, keys, out, err);
@@ -525,9 +543,11 @@ static Digest *keys_now(EffectLab *lab, const QConfig *levels, int nlevels, cons
 {
     pthread_mutex_lock(&lab->lock);
     ArithMode arith = lab->arith;
+    char changes[65];
+    memcpy(changes, lab->changes, sizeof changes);
     pthread_mutex_unlock(&lab->lock);
     Digest *keys = mem_array((size_t)lab->model->cfg.layers + 1, sizeof *keys);
-    if (keys && make_keys(lab, arith, levels, nlevels, level, keys, NULL) == ST_OK)
+    if (keys && make_keys(lab, arith, changes, levels, nlevels, level, keys, NULL) == ST_OK)
         return keys;
     free(keys);
     return NULL;

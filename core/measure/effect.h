@@ -40,7 +40,8 @@ typedef struct EffectOptions {
 Status effectlab_new(EffectLab **out, const Model *m, const EffectOptions *o, Error *err);
 void effectlab_free(EffectLab *lab);
 /* Runs (or finds) the effect of an assignment; the float reference first when it isn't there yet. `r` may differ from
- * call to call, also in its arithmetic (each has its own reference). A level that can't run: ST_USAGE; values that are
+ * call to call, also in its arithmetic (each has its own reference) and in its overlay (the reference is the
+ * unchanged model's). A level that can't run: ST_USAGE; values that are
  * no numbers: ST_DATA. After an error or ST_CANCELLED the lab is as before, with the states of finished layers kept. */
 Status effectlab_measure(EffectLab *lab, Runner *r, const QConfig *levels, int nlevels, const int16_t *level,
                          Effect *out, Error *err);

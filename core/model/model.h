@@ -218,7 +218,7 @@ const Arch *arch_find(const char *name);
 
 struct WeightStore;
 
-/* One linear under its hub module name, in definition order of the model. Its values are read through model/weight.h.
+/* One linear under its hub module name, in definition order of the model. Its values are read through run/source.h.
  */
 typedef struct Linear {
     const char *name;            /* "model.layers.1.mlp.down_proj" */

@@ -18,7 +18,7 @@ bool storage_found(const Open *o, const char *base);
 Status storage_take(Open *o, const char *base, int64_t matrices, int64_t rows, int64_t in, const char *keys,
                     const TensorInfo **weight, const WeightStore **store);
 
-/* A coded matrix that no part of the decoder is (of a multi-token prediction layer) as a linear, for weight_read: *l and
+/* A coded matrix that no part of the decoder is (of a multi-token prediction layer) as a linear that can be read: *l and
  * the *w that it points to are the caller's, l->name is NULL. t is a tensor of codes (storage_role). ST_DATA: its scales
  * don't fit, or it is a stack. */
 Status storage_loose(const Model *m, const TensorInfo *t, Linear *l, WeightStore *w, Error *err);

@@ -179,22 +179,6 @@ void weight_decode(const MathKernels *k, const Linear *l, int64_t first, const v
         widen(k, t, p + o * step * dtype_size(t), l->in, w + o * l->in);
 }
 
-Status weight_read(const Model *m, const Linear *l, int64_t r0, int64_t rows, float *w, Error *err)
-{
-    WeightSpan s = weight_span(l, r0, r0 + rows);
-    unsigned char *raw = mem_aligned(s.n + 1, 1), *scale = mem_aligned(s.scale_n + 1, 1);
-    Status st = raw && scale ? ST_OK : error_nomem(err, l->name);
-    if (st == ST_OK && s.n)
-        st = checkpoint_read(m->ckpt, l->weight, s.begin, s.n, raw, err);
-    if (st == ST_OK && s.scale_n)
-        st = checkpoint_read(m->ckpt, l->store->scale, s.scale_begin, s.scale_n, scale, err);
-    if (st == ST_OK)
-        weight_decode(math_fast(), l, r0, raw, scale, r0, rows, w);
-    free(raw);
-    free(scale);
-    return st;
-}
-
 Status weight_verify(const Model *m, const Linear *l, Error *err)
 {
     const TensorInfo *t = l->store ? l->store->shape : NULL;

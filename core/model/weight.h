@@ -4,8 +4,8 @@
 #include "math/kernels.h"
 #include "model/model.h"
 
-/* Weights of linears as checkpoints hold them. Whoever reads a linear's weight reads it through here: plain floats,
- * views of stacked tensors, and codes of 8 or 4 bits with scales (specs/models.md 2.6, 2.7). */
+/* Weights of linears as checkpoints hold them: plain floats, views of stacked tensors, and codes of 8 or 4 bits with
+ * scales (specs/models.md 2.6, 2.7). run/source.h reads through here. */
 
 /* Magnitudes of a code, and how codes of 4 bits lie in a byte: the low half first. */
 typedef struct CodeTable {
@@ -56,9 +56,6 @@ WeightSpan weight_span(const Linear *l, int64_t r0, int64_t r1);
  * first <= r0 and end >= r0 + rows; aligned to their elements. */
 void weight_decode(const MathKernels *k, const Linear *l, int64_t first, const void *raw, const void *scale, int64_t r0,
                  int64_t rows, float *w);
-
-/* The same straight from the checkpoint; any thread. */
-Status weight_read(const Model *m, const Linear *l, int64_t r0, int64_t rows, float *w, Error *err);
 
 /* Whether what a checkpoint says of a coded weight's shape (compressed-tensors' weight_shape) is true: reads 16 bytes.
  */

@@ -246,6 +246,7 @@ static Status open_savers(QuantRun *q, Error *err)
         q->plan[i].texts = q->last_data >= 0 ? o->calib->sha256 : NULL;
         q->plan[i].flow = q->flow;
         q->plan[i].arith = q->T;
+        q->plan[i].overlay = runner_overlay(q->r);
         q->plan[i].cache_dtype = o->peer ? scale_dtype(o->recipe, q->m, o->levels, o->level, true) : q->T;
         RETURN_IF_ERROR(o->savers[i]->open(&q->saver[i], &q->plan[i], o->resume, &q->saver_first[i], err));
         if (q->saver_first[i] < q->first_layer)

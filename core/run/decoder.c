@@ -47,8 +47,7 @@ static Status start_layer(Pass *ps, Error *err)
     }
     for (int i = 0; i < NORM_ROLES; i++)
         if (norm[i])
-            RETURN_IF_ERROR(i < COMP_APE ? load_vector(r, &ps->ops, norm[i], &ps->norm[i], err)
-                                         : load_kept(r, norm[i], &ps->norm[i], err));
+            RETURN_IF_ERROR(source_small(&r->src, i < COMP_APE ? &ps->ops : NULL, norm[i], &ps->norm[i], err));
     for (int s = 0; s < ps->in->samples; s++)
         RETURN_IF_ERROR(rope_reserve(&r->rope, &r->m->cfg, ps->local, &r->ops,
                                      ps->in->start[s + 1] - ps->in->start[s], err));
@@ -411,11 +410,10 @@ static void piece_after(const Pass *ps, FeedPiece *p)
     const LinearRun *lin[STAGE_MAX];
     int n = first_stage(m, t, index);
     for (int i = 0; i < n; i++) {
-        const Linear *l = &m->linears[index[i]];
-        if (!weight_readable(l))
-            return;
-        run[i] = (LinearRun){.lin = l, .panels = panel_count(l->out, l->in)};
+        run[i] = linear_ahead(ps->r, &m->linears[index[i]]);
         lin[i] = &run[i];
+        if (!weight_readable(&run[i].weight.base))
+            return;
     }
     stage_first_piece(lin, n, false, ps->piece_max, p);
 }

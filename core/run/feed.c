@@ -22,7 +22,6 @@ typedef struct Slot {
 } Slot;
 
 struct Feed {
-    const Checkpoint *ckpt;
     pthread_t thread;
     bool started, quit;
     pthread_mutex_t lock;
@@ -73,7 +72,7 @@ static Status read_piece(Feed *f, Slot *s, Error *err)
             uint64_t n = g->n - done < READ_STEP ? g->n - done : READ_STEP;
             if (must_quit(f))
                 return ST_CANCELLED;
-            RETURN_IF_ERROR(checkpoint_read(f->ckpt, g->tensor, g->begin + done, n, s->buf + at + done, err));
+            RETURN_IF_ERROR(checkpoint_read(g->file, g->tensor, g->begin + done, n, s->buf + at + done, err));
             done += n;
         }
         at += padded(g->n);
@@ -103,13 +102,12 @@ static void *feed_main(void *arg)
     return NULL;
 }
 
-Status feed_new(Feed **out, const Checkpoint *ckpt, Error *err)
+Status feed_new(Feed **out, Error *err)
 {
     *out = NULL;
     Feed *f = calloc(1, sizeof *f);
     if (!f)
         return error_nomem(err, "the weight reader");
-    f->ckpt = ckpt;
     pthread_mutex_init(&f->lock, NULL);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);

@@ -15,6 +15,7 @@ enum { FEED_SEGMENTS = 14 };
 typedef struct FeedPiece {
     int nseg;
     struct FeedSegment {
+        const Checkpoint *file;
         const TensorInfo *tensor;
         uint64_t begin, n; /* bytes within the tensor */
     } seg[FEED_SEGMENTS];
@@ -22,10 +23,9 @@ typedef struct FeedPiece {
 
 typedef struct Feed Feed;
 
-/* The checkpoint outlives the feed. */
-Status feed_new(Feed **out, const Checkpoint *ckpt, Error *err);
+Status feed_new(Feed **out, Error *err);
 void feed_free(Feed *f);
-/* Starts reading this piece unless it is already read or being read. At most one piece besides the taken one is kept;
+/* Starts reading this piece, whose files stay open while the feed lives, unless it is already read or being read. At most one piece besides the taken one is kept;
  * what was read ahead and turns out not to be wanted is dropped, its error too. */
 void feed_want(Feed *f, const FeedPiece *p);
 /* Waits for the piece; data[i] points to segment i (64-byte aligned) until feed_done. ST_CANCELLED when `cancel` is

@@ -14,6 +14,11 @@ int64_t panel_count(int64_t out, int64_t in)
     return (out + panel_rows(in) - 1) / panel_rows(in);
 }
 
+LinearRun linear_ahead(const Runner *r, const Linear *l)
+{
+    return (LinearRun){.lin = l, .weight = source_weight(&r->src, l), .panels = panel_count(l->out, l->in)};
+}
+
 static int64_t panel_begin(const LinearRun *l, int64_t panel)
 {
     int64_t row = panel * panel_rows(l->lin->in);
@@ -23,7 +28,7 @@ static int64_t panel_begin(const LinearRun *l, int64_t panel)
 /* The bytes that hold panels [p0, p1). */
 static WeightSpan panels_span(const LinearRun *l, int64_t p0, int64_t p1)
 {
-    return weight_span(l->lin, panel_begin(l, p0), panel_begin(l, p1));
+    return source_span(&l->weight, panel_begin(l, p0), panel_begin(l, p1));
 }
 
 /* Stage panels: gate and up side by side in one, otherwise those of the linears one after the other. */
@@ -62,7 +67,7 @@ _Static_assert(FEED_SEGMENTS >= 2 * STAGE_MAX, "weight and scales of every linea
 
 /* Adds bytes [begin, begin + n) of a tensor to a piece. Views of a stacked tensor may want the same bytes: those are
  * read once. */
-static void piece_add(FeedPiece *p, const TensorInfo *t, uint64_t begin, uint64_t n)
+static void piece_add(FeedPiece *p, const Checkpoint *file, const TensorInfo *t, uint64_t begin, uint64_t n)
 {
     if (!n)
         return;
@@ -75,7 +80,7 @@ static void piece_add(FeedPiece *p, const TensorInfo *t, uint64_t begin, uint64_
         g->n = end - g->begin;
         return;
     }
-    p->seg[p->nseg++] = (struct FeedSegment){t, begin, n};
+    p->seg[p->nseg++] = (struct FeedSegment){file, t, begin, n};
 }
 
 /* Where bytes [begin, begin + n) of the tensor lie in a piece whose segments are at data. */
@@ -102,9 +107,9 @@ static int64_t make_piece(const LinearRun *const *lin, int n, bool gate, uint64_
         int64_t p0, p1;
         panels_of(lin, i, gate, g0, g1, &p0, &p1);
         WeightSpan span = panels_span(lin[i], p0, p1);
-        const Linear *l = lin[i]->lin;
-        piece_add(out, l->weight, span.begin, span.n);
-        piece_add(out, l->store ? l->store->scale : NULL, span.scale_begin, span.scale_n);
+        const SourceWeight *w = &lin[i]->weight;
+        piece_add(out, w->file, w->base.weight, span.begin, span.n);
+        piece_add(out, w->file, w->base.store ? w->base.store->scale : NULL, span.scale_begin, span.scale_n);
     }
     return g1;
 }
@@ -227,9 +232,7 @@ static const float *widened(Stage *st, Worker *wk, int slot, int i, int64_t pane
     int64_t r0 = panel_begin(l, panel), rows = panel_begin(l, panel + 1) - r0, in = l->lin->in;
     float *w = wk->panel[slot];
     const Ops *ops = stage_ops(st);
-    weight_decode(ops->k, l->lin, panel_begin(l, st->raw_panel[i]), st->raw[i], st->raw_scale[i], r0, rows, w);
-    if (weight_dtype(l->lin) != ops->dtype)
-        ops_round(ops, w, rows * in);
+    source_decode(&l->weight, ops, panel_begin(l, st->raw_panel[i]), st->raw[i], st->raw_scale[i], r0, rows, w);
     if (first_block && l->weight_mask)
         taps_weight_panel(&ps->hub, l->weight_mask, l->index, (int)panel, r0, rows, w, in);
     if (l->form && l->form->weight)
@@ -404,7 +407,7 @@ Status stage_run(Stage *st, Batch *extra, const FeedPiece *next, Error *err)
             int64_t p0, p1;
             panels_of(lin, i, st->gate, g0, g1, &p0, &p1);
             WeightSpan span = panels_span(lin[i], p0, p1);
-            const Linear *l = lin[i]->lin;
+            const Linear *l = &lin[i]->weight.base;
             st->raw_panel[i] = p0;
             st->raw[i] = piece_find(&piece, data, l->weight, span.begin, span.n);
             st->raw_scale[i] =

@@ -266,20 +266,3 @@ void ops_scores(const Ops *o, const GemmArgs *g, float scale, double *scratch)
         ops_round(o, y, g->n);
     }
 }
-
-bool ops_can_widen(DType t)
-{
-    return t == DT_F32 || t == DT_BF16 || t == DT_F16;
-}
-
-void ops_widen(const Ops *o, DType t, const void *src, int64_t n, float *dst)
-{
-    if (t == DT_BF16)
-        o->k->widen_bf16(src, n, dst);
-    else if (t == DT_F16)
-        o->k->widen_f16(src, n, dst);
-    else
-        memcpy(dst, src, (size_t)n * sizeof *dst);
-    if (t != o->dtype)
-        ops_round(o, dst, n);
-}

@@ -54,9 +54,4 @@ void ops_gemm(const Ops *o, const GemmArgs *g, const float *bias, double *scratc
 /* Scores: y = R(R(x·w) * scale). */
 void ops_scores(const Ops *o, const GemmArgs *g, float scale, double *scratch);
 
-/* Widens n elements of a checkpoint tensor to float32 (rounded to the model dtype in model mode). src: aligned to its
- * element. */
-bool ops_can_widen(DType t);
-void ops_widen(const Ops *o, DType t, const void *src, int64_t n, float *dst);
-
 #endif

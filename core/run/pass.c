@@ -9,12 +9,10 @@ Status pass_linear_start(Pass *ps, LinearRun *l, int32_t index, Error *err)
 {
     const Linear *lin = &ps->r->m->linears[index];
     int32_t first = ps->r->m->layers[ps->layer].first;
-    *l = (LinearRun){.lin = lin, .index = index, .form = ps->forms ? ps->forms[index - first] : NULL,
-                     .panels = panel_count(lin->out, lin->in)};
-    if (!weight_readable(lin))
-        return error_set(err, ST_DATA, "%s: weights of type %s cannot be run", lin->weight->name,
-                         dtype_name(lin->weight->dtype));
-    RETURN_IF_ERROR(weight_verify(ps->r->m, lin, err));
+    *l = linear_ahead(ps->r, lin);
+    l->index = index;
+    l->form = ps->forms ? ps->forms[index - first] : NULL;
+    RETURN_IF_ERROR(source_check(&ps->r->src, lin, err));
     l->weight_mask = taps_weight_wanted(&ps->hub, index);
     uint64_t in_mask = taps_wanted(&ps->hub, (Tap){TAP_LINEAR_IN, ps->layer, lin->input});
     if (taps_energy_wanted(&ps->hub, in_mask)) {
@@ -23,11 +21,7 @@ Status pass_linear_start(Pass *ps, LinearRun *l, int32_t index, Error *err)
             return error_nomem(err, "output energies");
     }
     l->bias_apart = lin->out_step > 0;
-    if (!lin->bias)
-        return ST_OK;
-    return lin->out_step ? load_values(ps->r, &ps->ops, lin->bias, lin->bias_at, lin->bias_step, lin->out,
-                                       &l->bias, err)
-                         : load_vector(ps->r, &ps->ops, lin->bias, &l->bias, err);
+    return source_bias(&ps->r->src, &ps->ops, lin, &l->bias, err);
 }
 
 void pass_linear_end(LinearRun *l)

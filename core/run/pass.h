@@ -25,6 +25,7 @@ typedef struct Worker {
 struct Runner {
     const Model *m;
     RunnerOptions opt;
+    Source src;
     Ops ops;             /* where nothing else is said; a pass has its own */
     Feed *feed;
     Worker *worker;
@@ -117,13 +118,6 @@ Status embed_ids(Runner *r, const Ops *ops, const TensorInfo *e, const int32_t *
 Status exit_norm(Runner *r, const Ops *ops, const Stream *h, Stream *out, const Observer *obs, int nobs, Error *err);
 Status exit_logits(Runner *r, const Ops *ops, const Stream *normed, LogitsPanel *fn, void *ctx, Error *err);
 
-/* Reads and widens a small tensor; caller frees. */
-Status load_vector(Runner *r, const Ops *ops, const TensorInfo *t, float **out, Error *err);
-/* The same with the checkpoint's values in every arithmetic. */
-Status load_kept(Runner *r, const TensorInfo *t, float **out, Error *err);
-/* The n values at + i * step of a tensor of any shape. */
-Status load_values(Runner *r, const Ops *ops, const TensorInfo *t, int64_t at, int64_t step, int64_t n, float **out,
-                   Error *err);
 /* Largest piece of weights read at once under a memory limit (0: none). */
 uint64_t feed_piece_max(uint64_t mem_limit);
 void runner_progress(Runner *r, const char *phase, int64_t done, int64_t total, double wdone, double wtotal, bool now);

@@ -27,16 +27,18 @@ uint64_t feed_piece_max(uint64_t mem_limit)
 }
 
 /* The most bytes of weights one batch of a layer reads: linears that share an input. */
-static uint64_t largest_piece(const Model *m)
+static uint64_t largest_piece(const Source *s)
 {
+    const Model *m = s->model;
     uint64_t most = 0;
     for (int64_t i = 0; i < m->nlinears; i++) {
         uint64_t sum = 0;
         for (int64_t k = m->linears[i].input; k <= i; k++) { /* few lie between */
             const Linear *l = &m->linears[k];
-            uint64_t bytes = weight_bytes(l);
+            SourceWeight w = source_weight(s, l);
+            uint64_t bytes = source_weight_bytes(&w);
             if (l->input == m->linears[i].input)
-                sum += l->out_step ? 2 * bytes : bytes; /* with what lies between the rows of a stacked one */
+                sum += w.base.out_step ? 2 * bytes : bytes; /* with what lies between the rows of a stacked one */
         }
         most = max_u64(most, sum);
     }
@@ -52,20 +54,28 @@ Status runner_new(Runner **out, const Model *m, const RunnerOptions *opt, Error 
         return error_nomem(err, "the runner");
     r->m = m;
     r->opt = *opt;
+    r->src = (Source){m, opt->overlay};
     r->ops = ops_make(opt->arith == ARITH_MODEL, m->cfg.dtype);
     r->ops.rope_fp32 = m->arch->rope_fp32;
     r->ops.act_limit = (float)m->cfg.moe.act_limit;
     r->ops.act_alpha = (float)m->cfg.moe.act_alpha;
     r->threads = pool_threads(opt->pool);
-    r->piece = largest_piece(m);
+    r->piece = largest_piece(&r->src);
     r->worker = mem_zarray((size_t)r->threads, sizeof *r->worker);
-    Status st = r->worker ? feed_new(&r->feed, m->ckpt, err) : error_nomem(err, "the runner");
+    Status st = r->worker ? feed_new(&r->feed, err) : error_nomem(err, "the runner");
     if (st != ST_OK) {
         runner_free(r);
         return st;
     }
     *out = r;
     return ST_OK;
+}
+
+Status runner_unchanged(const Runner *r, Runner **out, Error *err)
+{
+    RunnerOptions opt = r->opt;
+    opt.overlay = NULL;
+    return runner_new(out, r->m, &opt, err);
 }
 
 void runner_free(Runner *r)
@@ -94,6 +104,11 @@ const Model *runner_model(const Runner *r)
 ArithMode runner_arith(const Runner *r)
 {
     return r->opt.arith;
+}
+
+const Overlay *runner_overlay(const Runner *r)
+{
+    return r->opt.overlay;
 }
 
 Pool *runner_pool(Runner *r)
@@ -167,50 +182,14 @@ void scratch_drop(Runner *r)
     r->scratch_cap = 0;
 }
 
-Status load_values(Runner *r, const Ops *ops, const TensorInfo *t, int64_t at, int64_t step, int64_t n, float **out,
-                   Error *err)
-{
-    *out = NULL;
-    if (!ops_can_widen(t->dtype))
-        return error_set(err, ST_DATA, "%s: values of type %s cannot be run", t->name, dtype_name(t->dtype));
-    uint64_t size = (uint64_t)dtype_size(t->dtype), bytes = ((uint64_t)(n - 1) * (uint64_t)step + 1) * size;
-    unsigned char *raw = mem_aligned(bytes, 1);
-    float *v = mem_aligned((size_t)n, sizeof *v);
-    Status st = raw && v ? checkpoint_read(r->m->ckpt, t, (uint64_t)at * size, bytes, raw, err)
-                         : error_nomem(err, t->name);
-    if (st == ST_OK) {
-        for (int64_t i = 1; i < n && step > 1; i++)
-            memcpy(raw + (uint64_t)i * size, raw + (uint64_t)(i * step) * size, size);
-        ops_widen(ops, t->dtype, raw, n, v);
-        *out = v;
-        v = NULL;
-    }
-    free(raw);
-    free(v);
-    return st;
-}
-
-Status load_vector(Runner *r, const Ops *ops, const TensorInfo *t, float **out, Error *err)
-{
-    return load_values(r, ops, t, 0, 1, (int64_t)(t->nbytes / (uint64_t)dtype_size(t->dtype)), out, err);
-}
-
-Status load_kept(Runner *r, const TensorInfo *t, float **out, Error *err)
-{
-    Ops plain = r->ops;
-    plain.model = false;
-    return load_vector(r, &plain, t, out, err);
-}
-
 /* ---- embedding and final norm ---- */
 
-static Status embed_rows(Runner *r, const Ops *ops, const TensorInfo *e, const int32_t *ids, int64_t rows, int64_t w,
+static Status embed_rows(Runner *r, const Ops *ops, const SourceTensor *e, const int32_t *ids, int64_t rows, int64_t w,
                          float *out, void *raw, Error *err)
 {
     int64_t h = r->m->cfg.hidden;
     float scale = sqrtf((float)h);
     ops_round(ops, &scale, 1);
-    uint64_t row = (uint64_t)h * (uint64_t)dtype_size(e->dtype);
     for (int64_t i = 0; i < rows; i++) {
         int32_t id = ids[i];
         if (id < 0 || id >= r->m->cfg.vocab)
@@ -218,8 +197,7 @@ static Status embed_rows(Runner *r, const Ops *ops, const TensorInfo *e, const i
                              (long long)r->m->cfg.vocab);
         if (cancel_level(r->opt.cancel))
             return error_set(err, ST_CANCELLED, "cancelled");
-        RETURN_IF_ERROR(checkpoint_read(r->m->ckpt, e, (uint64_t)id * row, row, raw, err));
-        ops_widen(ops, e->dtype, raw, h, out + i * w);
+        RETURN_IF_ERROR(source_values(e, ops, id * h, h, raw, out + i * w, err));
         if (r->m->arch->embed_scale)
             ops_scale(ops, out + i * w, scale, h);
         for (int64_t c = h; c < w; c += h) /* hyper-connections begin with equal copies */
@@ -233,10 +211,9 @@ static Status embed_rows(Runner *r, const Ops *ops, const TensorInfo *e, const i
 Status embed_ids(Runner *r, const Ops *ops, const TensorInfo *e, const int32_t *ids, int64_t rows, int64_t width,
                  float *out, Error *err)
 {
-    if (!ops_can_widen(e->dtype))
-        return error_set(err, ST_DATA, "%s: values of type %s cannot be run", e->name, dtype_name(e->dtype));
-    void *raw = mem_aligned((size_t)r->m->cfg.hidden, (size_t)dtype_size(e->dtype));
-    Status st = raw ? embed_rows(r, ops, e, ids, rows, width, out, raw, err) : error_nomem(err, "the embedding");
+    SourceTensor from = source_tensor(&r->src, e);
+    void *raw = mem_aligned((size_t)r->m->cfg.hidden, sizeof(float));
+    Status st = raw ? embed_rows(r, ops, &from, ids, rows, width, out, raw, err) : error_nomem(err, "the embedding");
     free(raw);
     return st;
 }
@@ -305,7 +282,7 @@ Status exit_norm(Runner *r, const Ops *ops, const Stream *h, Stream *out, const 
     if (nobs > TAPS_MAX_OBSERVERS)
         return error_set(err, ST_INTERNAL, "%d observers of one pass, at most %d", nobs, TAPS_MAX_OBSERVERS);
     float *w;
-    RETURN_IF_ERROR(load_vector(r, ops, r->m->final_norm, &w, err));
+    RETURN_IF_ERROR(source_small(&r->src, ops, r->m->final_norm, &w, err));
     Status st = stream_init(out, h->samples, h->start, r->m->cfg.hidden, err);
     TapHub hub = {obs, nobs, r->opt.cancel};
     if (st == ST_OK)
@@ -329,6 +306,7 @@ typedef struct LogitsRun {
     const Stream *x;
     LogitsPanel *fn;
     void *ctx;
+    SourceTensor head;
     float *w;        /* widened head rows [v0, v1) */
     const void *raw; /* the same in the checkpoint's dtype */
     int64_t v0, v1;
@@ -338,11 +316,12 @@ static void widen_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     LogitsRun *l = ctx;
-    const TensorInfo *t = l->r->m->head;
     int64_t h = l->x->width, a = index * LOGIT_COLS, n = l->v1 - l->v0 - a;
     n = n < LOGIT_COLS ? n : LOGIT_COLS;
     const unsigned char *raw = l->raw;
-    ops_widen(l->ops, t->dtype, raw + (uint64_t)(a * h) * (uint64_t)dtype_size(t->dtype), n * h, l->w + a * h);
+    if (l->head.file)
+        raw += (uint64_t)(a * h) * (uint64_t)dtype_size(l->head.base->dtype);
+    source_tensor_decode(&l->head, l->ops, raw, (l->v0 + a) * h, n * h, l->w + a * h);
 }
 
 static void logits_task(void *ctx, int64_t index, int worker)
@@ -370,24 +349,26 @@ static int64_t head_group(const Model *m)
     return rows < m->cfg.vocab ? rows : m->cfg.vocab;
 }
 
-static FeedPiece head_piece(const Model *m, int64_t v0)
+static FeedPiece head_piece(const Model *m, const SourceTensor *head, int64_t v0)
 {
-    uint64_t row = (uint64_t)m->cfg.hidden * (uint64_t)dtype_size(m->head->dtype);
+    uint64_t row = (uint64_t)m->cfg.hidden * (uint64_t)dtype_size(head->base->dtype);
     int64_t n = m->cfg.vocab - v0 < head_group(m) ? m->cfg.vocab - v0 : head_group(m);
-    return (FeedPiece){.nseg = 1, .seg = {{m->head, (uint64_t)v0 * row, (uint64_t)n * row}}};
+    return (FeedPiece){.nseg = head->file != NULL,
+                       .seg = {{head->file, head->base, (uint64_t)v0 * row, (uint64_t)n * row}}};
 }
 
 static Status logits_group(LogitsRun *l, Error *err)
 {
     Runner *r = l->r;
     const Model *m = r->m;
-    FeedPiece p = head_piece(m, l->v0);
-    const void *raw[FEED_SEGMENTS];
+    FeedPiece p = head_piece(m, &l->head, l->v0);
+    const void *raw[FEED_SEGMENTS] = {NULL};
     RETURN_IF_ERROR(feed_take(r->feed, &p, raw, r->opt.cancel, err));
     l->raw = raw[0];
     if (l->v1 < m->cfg.vocab) {
-        FeedPiece next = head_piece(m, l->v1);
-        feed_want(r->feed, &next);
+        FeedPiece next = head_piece(m, &l->head, l->v1);
+        if (next.nseg)
+            feed_want(r->feed, &next);
     }
     Batch b = {.n = 0};
     batch_add(&b, widen_task, l, (l->v1 - l->v0 + LOGIT_COLS - 1) / LOGIT_COLS);
@@ -401,13 +382,14 @@ static Status logits_group(LogitsRun *l, Error *err)
 Status exit_logits(Runner *r, const Ops *ops, const Stream *normed, LogitsPanel *fn, void *ctx, Error *err)
 {
     const Model *m = r->m;
-    if (!ops_can_widen(m->head->dtype))
+    if (!source_readable(m->head))
         return error_set(err, ST_DATA, "%s: weights of type %s cannot be run", m->head->name,
                          dtype_name(m->head->dtype));
     WorkerNeed need = {.tile = LOGIT_ROWS * LOGIT_COLS};
     need.exact = ops->model ? gemm_exact_scratch(LOGIT_ROWS, LOGIT_COLS) : 0;
     RETURN_IF_ERROR(workers_reserve(r, &need, err));
-    LogitsRun l = {.r = r, .ops = ops, .x = normed, .fn = fn, .ctx = ctx};
+    LogitsRun l = {.r = r, .ops = ops, .x = normed, .fn = fn, .ctx = ctx,
+                   .head = source_tensor(&r->src, m->head)};
     int64_t group = head_group(m);
     l.w = mem_aligned((size_t)(group * normed->width), sizeof *l.w);
     if (!l.w)
@@ -450,5 +432,5 @@ uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int thre
     bytes += 2 * (uint64_t)(rows * indexer_row_bytes(&m->cfg, longest));
     bytes += mtp_bytes(m, rows);
     bytes += (uint64_t)threads * worker_need_bytes(&wn);
-    return bytes + 2 * max_u64(largest_piece(m), head_piece_bytes(m)) + layer_beside_bytes(m, longest);
+    return bytes + 2 * max_u64(largest_piece(&(Source){m, NULL}), head_piece_bytes(m)) + layer_beside_bytes(m, longest);
 }

@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "base/pool.h"
-#include "model/model.h"
+#include "model/overlay.h"
 #include "run/observer.h"
 #include "run/stream.h"
 #include "text/calib.h"
@@ -57,6 +57,7 @@ typedef struct Progress {
 
 typedef struct RunnerOptions {
     Pool *pool;
+    const Overlay *overlay;              /* how the model differs from its checkpoint (run/source.h); NULL: it doesn't */
     ArithMode arith;
     uint64_t mem_limit;                  /* bytes for streams and scratch; 0 = none */
     const Cancel *cancel;                /* may be NULL */
@@ -68,8 +69,11 @@ typedef struct RunnerOptions {
 typedef struct Runner Runner;
 Status runner_new(Runner **out, const Model *m, const RunnerOptions *opt, Error *err);
 void runner_free(Runner *r);
+/* Another runner with r's options, of the model without the changes of r's overlay. */
+Status runner_unchanged(const Runner *r, Runner **out, Error *err);
 const Model *runner_model(const Runner *r);
 ArithMode runner_arith(const Runner *r);
+const Overlay *runner_overlay(const Runner *r); /* may be NULL */
 Pool *runner_pool(Runner *r);
 const Cancel *runner_cancel(const Runner *r); /* may be NULL */
 uint64_t runner_mem_limit(const Runner *r);     /* 0: none */

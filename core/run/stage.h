@@ -1,10 +1,9 @@
 #ifndef SLIM_RUN_STAGE_H
 #define SLIM_RUN_STAGE_H
 
-#include "model/weight.h"
 #include "run/feed.h"
-#include "run/ops.h"
 #include "run/runner.h"
+#include "run/source.h"
 #include "run/taps.h"
 
 struct Pass;
@@ -16,6 +15,7 @@ int64_t panel_count(int64_t out, int64_t in);
 /* One linear during a pass; lives through all chunks. */
 typedef struct LinearRun {
     const Linear *lin;
+    SourceWeight weight;
     int64_t index;          /* into Model.linears */
     const LinearForm *form; /* NULL: float */
     float *bias;            /* widened, or NULL */
@@ -24,6 +24,9 @@ typedef struct LinearRun {
     uint64_t weight_mask;   /* observers of the panels */
     double *energy;         /* [bands][panels] sums of y^2, NULL when nobody asks */
 } LinearRun;
+
+/* A linear of which only the weight is of interest: what is read ahead. */
+LinearRun linear_ahead(const Runner *r, const Linear *l);
 
 enum { STAGE_MAX = FEED_SEGMENTS / 2 }; /* the projections of compressed attention */
 

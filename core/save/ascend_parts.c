@@ -108,7 +108,7 @@ int ascend_parts(const SavePlan *plan, int64_t i, bool wide_deq, SavePart out[SA
         if (id == P_OFFSET && plan->peer && strcmp(label, "W8A8_DYNAMIC") == 0)
             out[n].what = SW_ZERO;
     }
-    if (l->bias) {
+    if (save_has_bias(plan, i)) {
         out[n] = (SavePart){.suffix = ".bias", .label = f->bias, .what = SW_BIAS, .dtype = DT_F32, .ndim = 1,
                             .shape = {l->out}};
         n++;

@@ -54,7 +54,7 @@ static int raw_parts(const SavePlan *plan, int64_t i, SavePart out[SAVE_PARTS_MA
         out[n++] = part(".weight_offset", SW_OFFSET, DT_F32, 1, l->out, 0);
     }
     out[n++] = part(".weight", SW_CODE, DT_I8, 2, l->out, l->in);
-    if (l->bias)
+    if (save_has_bias(plan, i))
         out[n++] = part(".bias", SW_BIAS, md, 1, l->out, 0);
     return n;
 }
@@ -81,7 +81,7 @@ static int parts(const SavePlan *plan, int64_t i, bool no_zero, SavePart out[SAV
     DType scale = plan->peer ? md : DT_F32;
     out[n++] = part(".weight", SW_CODE, DT_I8, 2, l->out, l->in);
     out[n++] = part(".weight_scale", SW_SCALE, scale, 2, l->out, 1);
-    if (l->bias)
+    if (save_has_bias(plan, i))
         out[n++] = part(".bias", SW_BIAS, md, 1, l->out, 0);
     const QSpec *act = &config_of(plan, i)->act;
     if (act->scope != QS_PER_TENSOR)

@@ -63,13 +63,17 @@ static const char *hex_or_none(const char *hex)
 
 static void head_record(const SaveOut *s, Str *out)
 {
-    char plan[65];
+    char plan[65], changes[65];
     plan_digest(s, plan);
+    overlay_digest(s->plan->overlay, changes);
     str_printf(out, "{\"model\":\"%s\",\"peer\":%s,\"limit\":%llu,\"plan\":\"%s\",\"texts\":\"%s\","
-               "\"flow\":\"%s\",\"arith\":\"%s\",\"old\":[",
+               "\"flow\":\"%s\",\"arith\":\"%s\",",
                s->plan->model->fingerprint, s->plan->peer ? "true" : "false",
                (unsigned long long)save_limit(s->plan), plan, hex_or_none(s->plan->texts), hex_or_none(s->plan->flow),
                dtype_name(s->plan->arith));
+    if (changes[0])
+        str_printf(out, "\"changes\":\"%s\",", changes);
+    str_puts(out, "\"old\":[");
     for (size_t i = 0; i < s->nold; i++) {
         str_puts(out, i ? ",[" : "[");
         str_json(out, s->old[i].name);
@@ -85,15 +89,17 @@ typedef struct Replay {
 
 static Status replay_head(SaveOut *s, const cJSON *o, Error *err)
 {
-    const char *model = "", *plan = "", *texts = "", *flow = "", *arith = "";
+    const char *model = "", *plan = "", *texts = "", *flow = "", *arith = "", *changes = "";
     bool peer = false;
-    char mine[65];
+    char mine[65], changed[65];
     plan_digest(s, mine);
+    overlay_digest(s->plan->overlay, changed);
     RETURN_IF_ERROR(json_str(o, "model", &model, NULL, err));
     RETURN_IF_ERROR(json_str(o, "plan", &plan, NULL, err));
     RETURN_IF_ERROR(json_str(o, "texts", &texts, NULL, err));
     RETURN_IF_ERROR(json_str(o, "flow", &flow, NULL, err));
     RETURN_IF_ERROR(json_str(o, "arith", &arith, NULL, err));
+    RETURN_IF_ERROR(json_str(o, "changes", &changes, NULL, err));
     RETURN_IF_ERROR(json_bool(o, "peer", &peer, NULL, err));
     const cJSON *limit = json_get(o, "limit");
     const char *what = NULL;
@@ -107,6 +113,8 @@ static Status replay_head(SaveOut *s, const cJSON *o, Error *err)
         what = "the recipe quantizes other layers or with another scheme";
     else if (strcmp(flow, hex_or_none(s->plan->flow)) != 0)
         what = "the recipe's processors or their order are others";
+    else if (strcmp(changes, changed) != 0)
+        what = "what the processors changed in the model is another";
     else if (strcmp(texts, hex_or_none(s->plan->texts)) != 0)
         what = "the calibration texts are others (data set, --max-samples, --seq-len)";
     else if (strcmp(arith, dtype_name(s->plan->arith)) != 0)
@@ -320,9 +328,9 @@ static Status check_linear(const SaveOut *s, const SaveLinear *l, Error *err)
     const QSpec *q = &s->plan->levels[s->plan->level[l->linear] - 1].weight;
     if (l->weight->out != n->out || l->weight->in != n->in || l->weight->dtype != q->dtype)
         return error_set(err, ST_INTERNAL, "'%s': the weight handed over is not of the planned shape or type", n->name);
-    if (!!n->bias != !!l->bias)
-        return error_set(err, ST_INTERNAL, "'%s': its bias %s", n->name,
-                         n->bias ? "is missing" : "is not in the model");
+    bool bias = save_has_bias(s->plan, l->linear);
+    if (bias != (l->bias != NULL))
+        return error_set(err, ST_INTERNAL, "'%s': its bias %s", n->name, bias ? "is missing" : "is not in the model");
     return ST_OK;
 }
 
@@ -399,7 +407,7 @@ static Status copy_floats(SaveOut *s, int layer, Error *err)
         } else if (s->plan->level[it->linear] <= 0) {
             RETURN_IF_ERROR(save_copy_item(s->plan, it, false, put_place, &p, err));
             p.t++;
-            if (s->plan->model->linears[it->linear].bias)
+            if (save_has_bias(s->plan, it->linear))
                 RETURN_IF_ERROR(save_copy_item(s->plan, it, true, put_place, &p, err));
         } else if (!(s->state[it->linear] & SAVE_WRITTEN)) {
             return error_set(err, ST_INTERNAL, "'%s' was not handed over", it->name);

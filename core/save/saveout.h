@@ -2,6 +2,7 @@
 #define SLIM_SAVE_SAVEOUT_H
 
 #include "io/journal.h"
+#include "run/source.h"
 #include "save/layout.h"
 #include "save/saver.h"
 #include "save/store.h"
@@ -51,6 +52,10 @@ struct SaveOut {
     size_t buf_cap;
 };
 
+/* Where the model's values come from. */
+Source save_source(const SavePlan *plan);
+/* Whether linear i has a bias in the model that is written. */
+bool save_has_bias(const SavePlan *plan, int64_t i);
 /* GiB limit of the plan in bytes, 0: one file. */
 uint64_t save_limit(const SavePlan *plan);
 /* Label of linear i's scheme in descriptions ("W8A8"), NULL when there is none or it is float. */
@@ -78,7 +83,7 @@ void saveout_close(void *self, bool keep);
  * as planned, when files are to keep their tensors; NULL: cut anew. */
 Status saveout_layout(const SaveOut *s, const int32_t *first, Layout *l, Error *err);
 /* saveout_copy.c: a float linear, or an item of the walk (a tensor, a linear's weight or its bias) as it is written,
- * from the checkpoint into its place, in pieces, through `put`. */
+ * from the model into its place, in pieces, through `put`. */
 typedef Status SavePut(void *ctx, uint64_t at, const void *data, size_t n, Error *err);
 Status save_copy_item(const SavePlan *plan, const SaveItem *it, bool bias, SavePut *put, void *ctx, Error *err);
 DType save_item_dtype(const SavePlan *plan, const SaveItem *it, bool bias);

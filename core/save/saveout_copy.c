@@ -3,14 +3,24 @@
 
 #include "base/mem.h"
 #include "math/convert.h"
-#include "model/weight.h"
 #include "save/saveout.h"
 
 enum { COPY_BYTES = 4 << 20 };
 
+Source save_source(const SavePlan *plan)
+{
+    return (Source){plan->model, plan->overlay};
+}
+
+bool save_has_bias(const SavePlan *plan, int64_t i)
+{
+    return overlay_has_bias(plan->overlay, plan->model, i);
+}
+
 static Status copy_range(const SavePlan *plan, const TensorInfo *t, uint64_t begin, uint64_t n, SavePut *put, void *ctx,
                          Error *err)
 {
+    Source src = save_source(plan);
     size_t piece = n < COPY_BYTES ? (size_t)n : COPY_BYTES;
     char *buf = malloc(piece ? piece : 1);
     if (!buf)
@@ -19,7 +29,7 @@ static Status copy_range(const SavePlan *plan, const TensorInfo *t, uint64_t beg
     for (uint64_t at = 0; at < n && st == ST_OK; at += piece) {
         if (n - at < piece)
             piece = (size_t)(n - at);
-        st = checkpoint_read(plan->model->ckpt, t, begin + at, piece, buf, err);
+        st = source_bytes(&src, t, begin + at, piece, buf, err);
         if (st == ST_OK)
             st = put(ctx, at, buf, piece, err);
     }
@@ -36,6 +46,7 @@ static Status copy_tensor(const SavePlan *plan, const TensorInfo *t, SavePut *pu
 static Status copy_view(const SavePlan *plan, const TensorInfo *t, int64_t at, int64_t rows, int64_t cols,
                         int64_t row_step, int64_t col_step, SavePut *put, void *ctx, Error *err)
 {
+    Source src = save_source(plan);
     size_t e = (size_t)dtype_size(t->dtype);
     if (rows == 0 || cols == 0)
         return ST_OK;
@@ -43,7 +54,7 @@ static Status copy_view(const SavePlan *plan, const TensorInfo *t, int64_t at, i
         return copy_range(plan, t, (uint64_t)at * e, (uint64_t)(rows * cols) * e, put, ctx, err);
     size_t span = (size_t)((rows - 1) * row_step + (cols - 1) * col_step + 1) * e;
     char *all = malloc(span), *row = malloc((size_t)cols * e);
-    Status st = all && row ? checkpoint_read(plan->model->ckpt, t, (uint64_t)at * e, span, all, err)
+    Status st = all && row ? source_bytes(&src, t, (uint64_t)at * e, span, all, err)
                            : error_nomem(err, t->name);
     for (int64_t r = 0; r < rows && st == ST_OK; r++) {
         for (int64_t c = 0; c < cols; c++)
@@ -55,32 +66,65 @@ static Status copy_view(const SavePlan *plan, const TensorInfo *t, int64_t at, i
     return st;
 }
 
-/* What the codes of a weight stand for, as BF16. */
-static Status copy_decoded(const SavePlan *plan, const Linear *l, SavePut *put, void *ctx, Error *err)
+/* A weight that is not as the checkpoint's bytes say: codes are written as the BF16 values they stand for, what was
+ * changed in the weight's dtype. */
+static Status copy_rows(const SavePlan *plan, const Linear *l, SavePut *put, void *ctx, Error *err)
 {
+    Source src = save_source(plan);
+    DType t = weight_dtype(l);
+    size_t e = (size_t)dtype_size(t);
     int64_t step = COPY_BYTES / (l->in * (int64_t)sizeof(float));
     step = step < 1 ? 1 : step > l->out ? l->out : step;
     float *w = mem_array((size_t)(step * l->in), sizeof *w);
-    uint16_t *h = mem_array((size_t)(step * l->in), sizeof *h);
-    Status st = w && h ? weight_verify(plan->model, l, err) : error_nomem(err, l->name);
+    void *out = mem_array((size_t)(step * l->in), e);
+    Status st = w && out ? source_check(&src, l, err) : error_nomem(err, l->name);
     for (int64_t r = 0; r < l->out && st == ST_OK; r += step) {
         int64_t rows = l->out - r < step ? l->out - r : step;
-        st = weight_read(plan->model, l, r, rows, w, err);
-        for (int64_t i = 0; i < rows * l->in && st == ST_OK; i++)
-            h[i] = bf16_of_float(w[i]);
-        if (st == ST_OK)
-            st = put(ctx, (uint64_t)(r * l->in) * sizeof *h, h, (size_t)(rows * l->in) * sizeof *h, err);
+        st = source_rows(&src, NULL, l, r, rows, w, err);
+        if (st != ST_OK)
+            break;
+        source_encode(w, rows * l->in, t, out);
+        st = put(ctx, (uint64_t)(r * l->in) * e, out, (size_t)(rows * l->in) * e, err);
     }
     free(w);
-    free(h);
+    free(out);
+    return st;
+}
+
+/* One that the checkpoint lacks has the model's dtype. */
+static DType bias_dtype(const SavePlan *plan, int64_t linear)
+{
+    const Linear *l = &plan->model->linears[linear];
+    return l->bias ? l->bias->dtype : plan->model->cfg.dtype;
+}
+
+/* A bias that was changed or added. */
+static Status copy_bias(const SavePlan *plan, int64_t linear, SavePut *put, void *ctx, Error *err)
+{
+    Source src = save_source(plan);
+    const Linear *l = &plan->model->linears[linear];
+    DType t = bias_dtype(plan, linear);
+    float *b;
+    RETURN_IF_ERROR(source_bias(&src, NULL, l, &b, err));
+    void *out = mem_array((size_t)l->out, (size_t)dtype_size(t));
+    Status st = out ? ST_OK : error_nomem(err, l->name);
+    if (st == ST_OK) {
+        source_encode(b, l->out, t, out);
+        st = put(ctx, 0, out, (size_t)l->out * (size_t)dtype_size(t), err);
+    }
+    free(b);
+    free(out);
     return st;
 }
 
 Status save_copy_linear(const SavePlan *plan, int64_t linear, bool bias, SavePut *put, void *ctx, Error *err)
 {
     const Linear *l = &plan->model->linears[linear];
-    if (l->store && !bias)
-        return copy_decoded(plan, l, put, ctx, err);
+    const LinearEdit *e = overlay_linear(plan->overlay, linear);
+    if (bias && e && (e->bias || e->bias_scale))
+        return copy_bias(plan, linear, put, ctx, err);
+    if (!bias && (l->store || e))
+        return copy_rows(plan, l, put, ctx, err);
     if (l->out_step == 0)
         return copy_tensor(plan, bias ? l->bias : l->weight, put, ctx, err);
     if (bias)
@@ -94,8 +138,7 @@ static DType source_dtype(const SavePlan *plan, const SaveItem *it, bool bias)
 {
     if (it->kind == SI_TENSOR)
         return it->coded ? DT_BF16 : it->t->dtype;
-    const Linear *l = &plan->model->linears[it->linear];
-    return bias ? l->bias->dtype : weight_dtype(l);
+    return bias ? bias_dtype(plan, it->linear) : weight_dtype(&plan->model->linears[it->linear]);
 }
 
 DType save_item_dtype(const SavePlan *plan, const SaveItem *it, bool bias)
@@ -136,7 +179,7 @@ Status save_copy_item(const SavePlan *plan, const SaveItem *it, bool bias, SaveP
         ctx = &w;
     }
     if (it->coded)
-        return copy_decoded(plan, it->coded, put, ctx, err);
+        return copy_rows(plan, it->coded, put, ctx, err);
     return it->kind == SI_TENSOR ? copy_tensor(plan, it->t, put, ctx, err)
                                  : save_copy_linear(plan, it->linear, bias, put, ctx, err);
 }

@@ -107,7 +107,7 @@ static Status add_float(const SaveOut *s, const SaveItem *it, int32_t item, Layo
     const Linear *n = &s->plan->model->linears[it->linear];
     DType t = save_item_dtype(s->plan, it, false);
     RETURN_IF_ERROR(layout_add(l, n->name, ".weight", t, 2, (int64_t[]){n->out, n->in}, "FLOAT", item, 0, err));
-    if (!n->bias)
+    if (!save_has_bias(s->plan, it->linear))
         return ST_OK;
     t = save_item_dtype(s->plan, it, true);
     return layout_add(l, n->name, ".bias", t, 1, (int64_t[]){n->out}, "FLOAT", item, 1, err);

@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
-#include "model/model.h"
+#include "model/overlay.h"
 #include "qir/intquant.h"
 #include "qir/qweight.h"
 #include "qir/scheme.h"
@@ -38,6 +38,7 @@ typedef struct SaveLinear {
 /* What a run is going to write, known before the first layer. */
 typedef struct SavePlan {
     const Model *model;
+    const Overlay *overlay;    /* what processors changed in the model, NULL: nothing */
     const char *dir;           /* exists or can be made; validated and made by open */
     const char *model_type;    /* as given by the user or of config.json */
     double part_file_size;     /* GiB a shard; 0: one file */

@@ -227,7 +227,7 @@ static Status verify_float(Output *o, const SaveItem *it, Error *err)
     const Linear *l = &o->plan->model->linears[it->linear];
     char name[600];
     for (int bias = 0; bias < 2; bias++) {
-        if (bias && !l->bias)
+        if (bias && !save_has_bias(o->plan, it->linear))
             continue;
         uint64_t count = (uint64_t)l->out * (bias ? 1 : (uint64_t)l->in);
         DType dtype = save_item_dtype(o->plan, it, bias);

@@ -212,11 +212,11 @@ static bool is_stacked(const Linear *l)
     return l->out_step != 0;
 }
 
-/* Whether every linear of the layer that lies in this tensor stays float. */
-static bool all_float(const SavePlan *plan, const LayerTensors *lt, const TensorInfo *t)
+/* Whether every linear of the layer that lies in this tensor stays as it is. */
+static bool all_kept(const SavePlan *plan, const LayerTensors *lt, const TensorInfo *t)
 {
     for (int32_t i = lt->first; i < lt->first + lt->count; i++)
-        if (plan->model->linears[i].weight == t && plan->level[i] > 0)
+        if (plan->model->linears[i].weight == t && (plan->level[i] > 0 || overlay_linear(plan->overlay, i)))
             return false;
     return true;
 }
@@ -227,7 +227,7 @@ static Status gather_linear(Walker *k, const LayerTensors *lt, int64_t i)
     if (l->store) { /* written as what the codes stand for */
         RETURN_IF_ERROR(use(k, l->store->scale));
         RETURN_IF_ERROR(use(k, l->store->shape));
-    } else if (is_stacked(l) && all_float(k->plan, lt, l->weight)) {
+    } else if (is_stacked(l) && all_kept(k->plan, lt, l->weight)) {
         const TensorInfo *both[] = {l->weight, l->bias};
         for (int b = 0; b < 2; b++)
             if (both[b] && map_get(&k->used, both[b]->name, strlen(both[b]->name), 0) == 0)

@@ -26,8 +26,8 @@ typedef struct SaveWalk {
 } SaveWalk;
 
 /* Tensors of the checkpoint that the decoder doesn't use, and buffers, follow at the end of their layer or of the
- * model; under plan->peer they are left out. Stacked experts of which one is quantized appear linear by linear, else as
- * the tensors they are. Freed with save_walk_free, also after an error. */
+ * model; under plan->peer they are left out. Stacked experts of which one is quantized or changed appear linear by
+ * linear, else as the tensors they are. Freed with save_walk_free, also after an error. */
 Status save_walk(SaveWalk *w, const SavePlan *plan, Error *err);
 void save_walk_free(SaveWalk *w);
 

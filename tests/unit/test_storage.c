@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "math/convert.h"
 #include "model/storage.h"
+#include "run/source.h"
 #include "run/forward.h"
 #include "save/saveout.h"
 #include "tests/lib/tempdir.h"
@@ -83,7 +84,7 @@ static void recorded_weights_are_decoded_bit_by_bit(void **state)
         for (int64_t step = 1; step <= l.out; step += step < 7 ? 3 : l.out - step > 0 ? l.out - step : 1)
             for (int64_t r = 0; r < l.out; r += step) {
                 int64_t n = l.out - r < step ? l.out - r : step;
-                if (weight_read(&w.m, &l, r, n, got, &w.err) != ST_OK)
+                if (source_rows(&(Source){&w.m, NULL}, NULL, &l, r, n, got, &w.err) != ST_OK)
                     fail_msg("%s", w.err.text);
                 for (int64_t j = 0; j < n * l.in; j++)
                     if (bits_of_float(got[j]) != (uint32_t)want[r * l.in + j] << 16)
@@ -206,7 +207,7 @@ static void blocks_may_end_anywhere(void **state)
                     l.at = m * n * k;
                     l.out_step = one ? 0 : k;
                     l.in_step = one ? 0 : 1;
-                    assert_int_equal(weight_read(&w.m, &l, a, b - a, got, &w.err), ST_OK);
+                    assert_int_equal(source_rows(&(Source){&w.m, NULL}, NULL, &l, a, b - a, got, &w.err), ST_OK);
                     for (int64_t r = a; r < b; r++)
                         for (int64_t j = 0; j < k; j++) {
                             float x = e4m3_to_float(q[(m * n + r) * k + j]) *

@@ -212,7 +212,7 @@ Status hyper_end(Runner *r, const Ops *ops, const float *state, int64_t rows, fl
     WorkerNeed need = {.exact = hyper_exact_doubles(&r->m->cfg)};
     Status st = workers_reserve(r, &need, err);
     for (int i = 0; i < 3 && st == ST_OK; i++)
-        st = load_kept(r, r->m->hyper_head[i], &part[i], err);
+        st = source_small(&r->src, NULL, r->m->hyper_head[i], &part[i], err);
     if (st == ST_OK)
         st = run_rows(&(HyperRun){.r = r, .ops = ops, .fn = part[0], .base = part[1], .scale = part[2], .state = state,
                                   .x = x, .rows = rows}, read_task, err);

@@ -135,7 +135,7 @@ static Status look_up(MoeRun *m, const TensorInfo *t, Error *err)
     Status st = row && narrow ? ST_OK : error_nomem(err, "the experts of a token");
     for (int64_t i = 0; i < m->rows && st == ST_OK; i++) {
         bool wide = t->dtype == DT_I64;
-        st = checkpoint_read(r->m->ckpt, t, (uint64_t)ids[i] * bytes, bytes, wide ? (void *)row : (void *)narrow, err);
+        st = source_bytes(&r->src, t, (uint64_t)ids[i] * bytes, bytes, wide ? (void *)row : (void *)narrow, err);
         for (int j = 0; j < k && !wide; j++)
             row[j] = narrow[j];
         if (st == ST_OK)
@@ -212,9 +212,9 @@ static Status route(MoeRun *m, Error *err)
     else
         RETURN_IF_ERROR(run_tiles(m, input_task, m->rows, err));
     if (t->router_bias)
-        RETURN_IF_ERROR(load_kept(r, t->router_bias, &m->bias, err));
+        RETURN_IF_ERROR(source_small(&r->src, NULL, t->router_bias, &m->bias, err));
     if (t->router) {
-        RETURN_IF_ERROR(load_kept(r, t->router, &m->router, err));
+        RETURN_IF_ERROR(source_small(&r->src, NULL, t->router, &m->router, err));
         RETURN_IF_ERROR(run_tiles(m, logits_task, m->rows, err));
     } else {
         RETURN_IF_ERROR(linear_logits(m, err));
@@ -331,8 +331,7 @@ static void piece_of_next(const MoeRun *m, int e, FeedPiece *p)
     LinearRun run[2];
     const LinearRun *lin[] = {&run[0], &run[1]};
     for (int i = 0; i < 2; i++) {
-        const Linear *l = &mod->linears[ps->t->expert + 3 * e + expert_place(mod->arch->moe, i)];
-        run[i] = (LinearRun){.lin = l, .panels = panel_count(l->out, l->in)};
+        run[i] = linear_ahead(ps->r, &mod->linears[ps->t->expert + 3 * e + expert_place(mod->arch->moe, i)]);
     }
     stage_first_piece(lin, 2, true, ps->piece_max, p);
 }

@@ -109,9 +109,9 @@ static Status join(Joined *j, Error *err)
         st = embed_ids(r, ops, r->m->mtp.embed, ids, in->rows, 2 * r->m->cfg.hidden, j->x, err);
     free(ids);
     if (st == ST_OK)
-        st = load_vector(r, ops, r->m->mtp.enorm, &j->enorm, err);
+        st = source_small(&r->src, ops, r->m->mtp.enorm, &j->enorm, err);
     if (st == ST_OK)
-        st = load_vector(r, ops, r->m->mtp.hnorm, &j->hnorm, err);
+        st = source_small(&r->src, ops, r->m->mtp.hnorm, &j->hnorm, err);
     RETURN_IF_ERROR(st);
     Batch b = {.n = 0};
     batch_add(&b, norm_task, j, (in->rows + ROW_TILE - 1) / ROW_TILE);

@@ -1,0 +1,68 @@
+#ifndef SLIM_RUN_SOURCE_H
+#define SLIM_RUN_SOURCE_H
+
+#include "model/overlay.h"
+#include "model/weight.h"
+#include "run/ops.h"
+
+/* The one door to the values of a model: the checkpoint's, changed as an overlay says. Passes, quantizers and savers ask
+ * here, so a change is seen by all of them or by none. Without edits it reads what the checkpoint holds, byte for byte.
+ *
+ * Arithmetic of an edit: float32 in the order of model/overlay.h, then one rounding: to the dtype of `ops` in its model
+ * mode (ops NULL: none), or to the dtype in which the values are asked for as bytes. */
+typedef struct Source {
+    const Model *model;
+    const Overlay *overlay; /* NULL: the checkpoint as it is */
+} Source;
+
+/* ---- weights of linears ---- */
+
+/* How one weight is read. Who reads ahead asks for the span of rows, has its bytes read and decodes them. */
+typedef struct SourceWeight {
+    const Linear *linear;
+    Linear base;            /* where the values lie that the edit works on: the checkpoint's, or a derived tensor */
+    const Checkpoint *file; /* which has that tensor; NULL: the values are in memory, there is nothing to read */
+    const LinearEdit *edit; /* NULL: none */
+} SourceWeight;
+/* l: one of the model's linears, or a loose one (model/storage.h), which nobody changes. */
+SourceWeight source_weight(const Source *s, const Linear *l);
+/* Bytes of base.weight and of its scales that hold rows [r0, r1); all 0 when the values are in memory. */
+WeightSpan source_span(const SourceWeight *w, int64_t r0, int64_t r1);
+/* Bytes that reading all of it takes. */
+uint64_t source_weight_bytes(const SourceWeight *w);
+/* Rows [r0, r0 + rows) as float32 [rows][in]. raw and scale: what the span of rows [first, end) read, as in
+ * weight_decode. */
+void source_decode(const SourceWeight *w, const Ops *ops, int64_t first, const void *raw, const void *scale, int64_t r0,
+                   int64_t rows, float *out);
+/* The same straight from the file; any thread. */
+Status source_rows(const Source *s, const Ops *ops, const Linear *l, int64_t r0, int64_t rows, float *out, Error *err);
+/* Refuses (ST_DATA) a weight that can't be read, or whose file contradicts config.json (reads up to 16 bytes). */
+Status source_check(const Source *s, const Linear *l, Error *err);
+/* Whether the linear has a bias; the bias as float32 [out], *out NULL without one (caller frees). */
+bool source_has_bias(const Source *s, const Linear *l);
+Status source_bias(const Source *s, const Ops *ops, const Linear *l, float **out, Error *err);
+
+/* ---- norms, embedding, head and the like ---- */
+
+typedef struct SourceTensor {
+    const TensorInfo *tensor; /* that was asked for */
+    const TensorInfo *base;   /* whose values the edit works on */
+    const Checkpoint *file;   /* which has it; NULL: the values are in memory */
+    const TensorEdit *edit;   /* NULL: none */
+} SourceTensor;
+SourceTensor source_tensor(const Source *s, const TensorInfo *t);
+/* Values [at, at + n) as float32 out of their bytes (of base's dtype; not looked at without a file). */
+void source_tensor_decode(const SourceTensor *t, const Ops *ops, const void *raw, int64_t at, int64_t n, float *out);
+/* Values [at, at + n) from the file. raw: room for n values of base's dtype. Any thread. */
+Status source_values(const SourceTensor *t, const Ops *ops, int64_t at, int64_t n, void *raw, float *out, Error *err);
+/* A whole small tensor; caller frees. ST_DATA: no float type. */
+Status source_small(const Source *s, const Ops *ops, const TensorInfo *t, float **out, Error *err);
+/* Bytes [begin, begin + n) of the tensor in its own dtype, changed values rounded to it; any type as long as it isn't
+ * changed. begin and n are multiples of an element then. Any thread. */
+Status source_bytes(const Source *s, const TensorInfo *t, uint64_t begin, uint64_t n, void *dst, Error *err);
+/* Whether the values of such a tensor can be computed with. */
+bool source_readable(const TensorInfo *t);
+/* n values as bytes of dtype t (F32, F16 or BF16), rounded to the nearest. */
+void source_encode(const float *v, int64_t n, DType t, void *dst);
+
+#endif
