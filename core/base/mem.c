@@ -59,14 +59,6 @@ bool mul_i64(int64_t a, int64_t b, int64_t *out)
     return !__builtin_mul_overflow(a, b, out);
 }
 
-uint64_t mem_peak_bytes(void)
-{
-    struct rusage ru;
-    if (getrusage(RUSAGE_SELF, &ru) != 0)
-        return 0;
-    return (uint64_t)ru.ru_maxrss * 1024;
-}
-
 /* Reads a small file into buf (NUL-terminated); false when it can't be read. */
 static bool read_small(const char *path, char *buf, size_t size)
 {
@@ -82,6 +74,17 @@ static bool read_small(const char *path, char *buf, size_t size)
         return false;
     buf[n] = 0;
     return true;
+}
+
+/* VmHWM is this program's own; what getrusage tells survives exec and may be that of a large parent. */
+uint64_t mem_peak_bytes(void)
+{
+    char buf[4096];
+    const char *line = read_small("/proc/self/status", buf, sizeof buf) ? strstr(buf, "VmHWM:") : NULL;
+    if (line)
+        return strtoull(line + 6, NULL, 10) * 1024;
+    struct rusage ru;
+    return getrusage(RUSAGE_SELF, &ru) == 0 ? (uint64_t)ru.ru_maxrss * 1024 : 0;
 }
 
 uint64_t mem_resident_bytes(void)
