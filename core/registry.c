@@ -3,7 +3,9 @@
 
 #include "metric/rows.h"
 #include "model/arch.h"
+#include "process/processor.h"
 #include "quant/quantizer.h"
+#include "recipe/field.h"
 #include "save/rows.h"
 
 const Arch *const arch_table[] = {
@@ -70,8 +72,8 @@ const WeightQuantizer *const weight_quantizer_table[] = {
     &weight_gptq_int8_group,
     &weight_gptq_int4_group,
     &weight_mse_round,
-    &weight_ceil_x,
     &weight_fouroversix,
+    &weight_ceil_x,
     &weight_dualscale,
     &weight_w8a8s,
     NULL,
@@ -82,4 +84,22 @@ const Saver *const saver_table[] = {
     &saver_mindie,
     &saver_compressed_tensors,
     NULL,
+};
+
+static const ProcessorType *const processor_table[] = {
+    &processor_linear_quant,
+    &processor_dynamic_cache,
+    NULL,
+};
+
+static const ProcessorType *processor_type(int i)
+{
+    return processor_table[i];
+}
+
+const RecipeRows recipe_rows = {
+    .processor = processor_type,
+    .saver = saver_type,
+    .act = act_quantizer_key,
+    .weight = weight_quantizer_key,
 };

@@ -257,7 +257,7 @@ static Status check_recipe(Report *r, Error *err)
     Status st = ST_OK;
     r->kind = "recipe";
     r->files = 1;
-    if (recipe_open(&recipe, r->path, &all, &why) != ST_OK) {
+    if (recipe_open(&recipe, &recipe_rows, r->path, &all, &why) != ST_OK) {
         if (all.oom || !all.len || why.status == ST_NOMEM)
             st = add_failure(r, &why, err);
         for (char *line = all.s, *end; st == ST_OK && line && *line; line = end ? end + 1 : NULL) {

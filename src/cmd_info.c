@@ -122,7 +122,7 @@ static void count_linears(Facts *f)
 static Status default_sizes(Facts *f, Error *err)
 {
     Recipe *r;
-    RETURN_IF_ERROR(recipe_default(&r, err));
+    RETURN_IF_ERROR(recipe_default(&r, &recipe_rows, err));
     int16_t *level = mem_zarray((size_t)f->m->nlinears + 1, sizeof *level);
     Status st = level ? recipe_assign(r, f->m, level, err) : error_nomem(err, "an assignment");
     if (st == ST_OK) {

@@ -77,7 +77,7 @@ static Status choose_practice(App *a, const CommandLine *cl, bool trace, char **
     Str why = {0};
     const Model *m = session_model(a->session);
     practice_identify(cl_str(cl, "model_type"), path_base(m->path), m->cfg.model_type, &who);
-    Status st = tags ? practice_library_new(&lib, err) : error_nomem(err, "a list of tags");
+    Status st = tags ? practice_library_new(&lib, &recipe_rows, err) : error_nomem(err, "a list of tags");
     if (st == ST_OK)
         st = load_library(lib, who.pedigree, err);
     if (st == ST_OK) {

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "process/processor.h"
 #include "recipe/pattern.h"
 
 static void name_of(const Model *m, const LayerTensors *t, char *buf, int size)
@@ -39,9 +40,9 @@ Status cache_of(const Recipe *r, const char *attention, const RecipeCache **out,
     for (int u = 0; u < recipe_units(r); u++) {
         const RecipeUnit *unit = recipe_unit(r, u);
         for (int i = 0; i < unit->nsteps; i++) {
-            const RecipeCache *c = unit->steps[i].cache;
+            const RecipeCache *c = unit->steps[i].settings;
             bool in = true, ex = false;
-            if (unit->steps[i].kind != STEP_DYNAMIC_CACHE)
+            if (unit->steps[i].processor != &processor_dynamic_cache)
                 continue;
             if (c->ninclude)
                 RETURN_IF_ERROR(any_matches(c->include, c->ninclude, attention, &in, err));

@@ -6,6 +6,14 @@
 #include "base/error.h"
 #include "recipe/recipe.h"
 
+/* dynamic_cache: keys and values of the attention modules that the lists select. Settings of a RecipeStep. */
+typedef struct RecipeCache {
+    QSpec q;
+    int ninclude, nexclude;     /* no include: every attention */
+    const char *const *include; /* borrowed */
+    const char *const *exclude;
+} RecipeCache;
+
 /* Name of the (first) attention module of a layer ("model.layers.0.self_attn") into buf, or "" when the layer has no keys and
  * values that a cache could hold (linear attention). */
 void attention_name(const Model *m, int layer, char *buf, int size);

@@ -26,7 +26,7 @@ static Status forward_ours(QuantRun *q, int layer, LayerForms *forms, LayerCache
 static Status stage_unit(const RunUnit *u, LayerForms *forms, FormStage stage, const FormTypes *t, Error *err)
 {
     for (int i = 0; u->u && i < u->u->nsteps; i++)
-        if (u->u->steps[i].kind == STEP_LINEAR_QUANT)
+        if (u->u->steps[i].entry >= 0)
             RETURN_IF_ERROR(layer_forms_stage(forms, u->u->steps[i].entry + 1, stage, t, err));
     return ST_OK;
 }
@@ -35,7 +35,7 @@ static Status stage_unit(const RunUnit *u, LayerForms *forms, FormStage stage, c
 static bool unit_widens(const QuantRun *q, int layer, const RunUnit *u)
 {
     for (int i = 0; u->u && i < u->u->nsteps; i++) {
-        if (u->u->steps[i].kind != STEP_LINEAR_QUANT)
+        if (u->u->steps[i].entry < 0)
             continue;
         int level = u->u->steps[i].entry + 1;
         if (q->o->levels[level - 1].weight.scope == QS_PER_BLOCK)
@@ -50,7 +50,7 @@ static bool unit_widens(const QuantRun *q, int layer, const RunUnit *u)
 static bool unit_watches(const RunUnit *u, const RecipeCache *spec)
 {
     for (int i = 0; u->u && i < u->u->nsteps; i++)
-        if (u->u->steps[i].kind == STEP_DYNAMIC_CACHE && u->u->steps[i].cache == spec)
+        if (u->u->steps[i].processor == &processor_dynamic_cache && u->u->steps[i].settings == spec)
             return true;
     return false;
 }

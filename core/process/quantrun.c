@@ -41,11 +41,11 @@ static DType scale_dtype(const Recipe *r, const Model *m, const QConfig *levels,
     for (int u = 0; u < recipe_units(r); u++) {
         const RecipeUnit *unit = recipe_unit(r, u);
         for (int i = 0; i < unit->nsteps; i++)
-            if (unit->steps[i].kind == STEP_DYNAMIC_CACHE)
+            if (unit->steps[i].processor == &processor_dynamic_cache)
                 return m->cfg.dtype;
         for (int i = 0; i < unit->nsteps; i++) {
             int k = unit->steps[i].entry + 1;
-            if (unit->steps[i].kind == STEP_LINEAR_QUANT && used[k] && levels[k - 1].weight.scope != QS_PER_BLOCK)
+            if (unit->steps[i].entry >= 0 && used[k] && levels[k - 1].weight.scope != QS_PER_BLOCK)
                 return DT_F32;
         }
     }
@@ -121,8 +121,8 @@ static Status read_weight(void *ctx, int64_t linear, float *w, Error *err)
 static bool unit_needs_data(const QuantRun *q, const RecipeUnit *u)
 {
     for (int i = 0; i < u->nsteps; i++)
-        if (u->steps[i].kind == STEP_DYNAMIC_CACHE
-            || (u->steps[i].kind == STEP_LINEAR_QUANT && config_needs_data(&q->o->levels[u->steps[i].entry])))
+        if (u->steps[i].processor == &processor_dynamic_cache
+            || (u->steps[i].entry >= 0 && config_needs_data(&q->o->levels[u->steps[i].entry])))
             return true;
     return false;
 }
@@ -137,10 +137,10 @@ static Status list_units(QuantRun *q, Error *err)
     for (int i = 0; i < n; i++) {
         const RecipeUnit *u = recipe_unit(r, i);
         for (int k = 0; k < u->nsteps; k++) {
-            if (u->steps[k].kind == STEP_OTHER)
+            if (!u->steps[k].processor)
                 return error_set(err, ST_DATA, "line %d: processor '%s' is not run by this build", u->steps[k].line,
                                  u->steps[k].type);
-            if (u->steps[k].kind == STEP_LINEAR_QUANT && u->steps[k].entry >= q->o->nlevels)
+            if (u->steps[k].entry >= 0 && u->steps[k].entry >= q->o->nlevels)
                 return error_set(err, ST_INTERNAL, "entry %d of %d levels", u->steps[k].entry, q->o->nlevels);
         }
         q->units[q->nunits++] = (RunUnit){.u = u, .data = unit_needs_data(q, u)};
@@ -222,9 +222,10 @@ static void flow_digest(QuantRun *q)
         hasher_u64(&h, (uint64_t)unit->nsteps);
         for (int i = 0; i < unit->nsteps; i++) {
             const RecipeStep *s = &unit->steps[i];
-            hasher_u64(&h, (uint64_t)s->kind);
+            const RecipeCache *k = s->processor == &processor_dynamic_cache ? s->settings : NULL;
+            hasher_str(&h, s->type);
             hasher_u64(&h, (uint64_t)(int64_t)s->entry);
-            hasher_u64(&h, s->cache ? (uint64_t)s->cache->q.dtype << 1 | s->cache->q.symmetric : 0);
+            hasher_u64(&h, k ? (uint64_t)k->q.dtype << 1 | k->q.symmetric : 0);
         }
     }
     Digest d = hasher_end(&h);

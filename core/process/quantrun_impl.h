@@ -1,8 +1,10 @@
 #ifndef SLIM_PROCESS_QUANTRUN_IMPL_H
 #define SLIM_PROCESS_QUANTRUN_IMPL_H
 
+#include "process/cachelayers.h"
 #include "process/cachewatch.h"
 #include "quant/quantform.h"
+#include "process/processor.h"
 #include "process/quantrun.h"
 
 /* Inside quantrun*.c. */

@@ -3,12 +3,12 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const type_names[QT_COUNT] = {
+const char *const qtype_names[QT_COUNT + 1] = {
     [QT_FLOAT] = "float", [QT_INT8] = "int8",         [QT_INT4] = "int4",              [QT_MXFP8] = "mxfp8",
     [QT_MXFP4] = "mxfp4", [QT_FP8_E4M3] = "fp8_e4m3", [QT_PLACEHOLDER] = "placeholder",
 };
 
-static const char *const scope_names[QS_COUNT] = {
+const char *const qscope_names[QS_COUNT + 1] = {
     [QS_PER_TENSOR] = "per_tensor", [QS_PER_CHANNEL] = "per_channel", [QS_PER_GROUP] = "per_group",
     [QS_PER_BLOCK] = "per_block",   [QS_PER_TOKEN] = "per_token",     [QS_PD_MIX] = "pd_mix",
     [QS_PER_HEAD] = "per_head",     [QS_DUAL_SCALE] = "dual_scale",   [QS_PLACEHOLDER] = "placeholder",
@@ -24,22 +24,22 @@ static int parse(const char *const *names, int n, const char *s)
 
 const char *qtype_name(QType t)
 {
-    return (unsigned)t < QT_COUNT ? type_names[t] : "?";
+    return (unsigned)t < QT_COUNT ? qtype_names[t] : "?";
 }
 
 const char *qscope_name(QScope s)
 {
-    return (unsigned)s < QS_COUNT ? scope_names[s] : "?";
+    return (unsigned)s < QS_COUNT ? qscope_names[s] : "?";
 }
 
 int qtype_parse(const char *s)
 {
-    return parse(type_names, QT_COUNT, s);
+    return parse(qtype_names, QT_COUNT, s);
 }
 
 int qscope_parse(const char *s)
 {
-    return parse(scope_names, QS_COUNT, s);
+    return parse(qscope_names, QS_COUNT, s);
 }
 
 /* ---- bytes written, specs/formats.md 7 and 8 ---- */

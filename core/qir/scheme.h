@@ -13,7 +13,8 @@ typedef enum QScope {
     QS_PER_TENSOR, QS_PER_CHANNEL, QS_PER_GROUP, QS_PER_BLOCK, QS_PER_TOKEN, QS_PD_MIX, QS_PER_HEAD, QS_DUAL_SCALE,
     QS_PLACEHOLDER, QS_COUNT
 } QScope;
-/* Names as in YAML ("int8", "per_channel"); -1 from the parse functions when unknown. */
+/* Names as in YAML ("int8", "per_channel"), NULL behind the last; -1 from the parse functions when unknown. */
+extern const char *const qtype_names[QT_COUNT + 1], *const qscope_names[QS_COUNT + 1];
 const char *qtype_name(QType t);
 const char *qscope_name(QScope s);
 int qtype_parse(const char *s);

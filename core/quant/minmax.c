@@ -72,7 +72,7 @@ static void int8_rows(const QSpec *q, const ActParam *p, const float *x, int64_t
 }
 
 const ActQuantizer act_float = {
-    .key = {.method = NULL, .dtype = QT_FLOAT, .scope = QS_PER_TENSOR, .sym = 1},
+    .key = {.method = "none", .dtype = QT_FLOAT, .scope = QS_PER_TENSOR, .sym = 1},
 };
 
 const ActQuantizer act_minmax_tensor = {

@@ -4,16 +4,10 @@
 #include <stddef.h>
 #include <string.h>
 
-static bool key_takes(const QuantKey *k, const QSpec *q)
-{
-    return k->dtype == q->dtype && k->scope == q->scope && (k->sym < 0 || (k->sym != 0) == q->symmetric)
-           && (!k->method || strcmp(k->method, q->method) == 0);
-}
-
 const ActQuantizer *act_quantizer_find(const QSpec *q)
 {
     for (int i = 0; act_quantizer_table[i]; i++)
-        if (key_takes(&act_quantizer_table[i]->key, q))
+        if (quantkey_takes(&act_quantizer_table[i]->key, q))
             return act_quantizer_table[i];
     return NULL;
 }
@@ -21,7 +15,7 @@ const ActQuantizer *act_quantizer_find(const QSpec *q)
 const WeightQuantizer *weight_quantizer_find(const QSpec *q)
 {
     for (int i = 0; weight_quantizer_table[i]; i++)
-        if (key_takes(&weight_quantizer_table[i]->key, q))
+        if (quantkey_takes(&weight_quantizer_table[i]->key, q))
             return weight_quantizer_table[i];
     return NULL;
 }
@@ -31,6 +25,28 @@ ActParam act_param_of(const ActQuantizer *a, const QSpec *q, float mn, float mx,
     bool cut = a->cut && peer;
     return (ActParam){.p = a->param(q, mn, mx, a->wide ? DT_F32 : T), .lo = cut ? mn : -INFINITY,
                       .hi = cut ? mx : INFINITY};
+}
+
+/* What the peer's loader takes and no saver can write: kept in a recipe, not run. */
+static const QuantKey peer_act_keys[] = {
+    {.method = "minmax", .dtype = QT_INT8, .scope = QS_PER_TOKEN, .sym = 0, .owner = QUANT_PEER},
+    {.method = "minmax", .dtype = QT_INT8, .scope = QS_PER_CHANNEL, .sym = -1, .owner = QUANT_PEER},
+    {.method = "minmax", .dtype = QT_FP8_E4M3, .scope = QS_PER_CHANNEL, .sym = 1, .owner = QUANT_PEER},
+};
+
+const QuantKey *act_quantizer_key(int i)
+{
+    int n = 0;
+    for (; act_quantizer_table[n]; n++)
+        if (n == i)
+            return &act_quantizer_table[n]->key;
+    i -= n;
+    return i < (int)(sizeof peer_act_keys / sizeof peer_act_keys[0]) ? &peer_act_keys[i] : NULL;
+}
+
+const QuantKey *weight_quantizer_key(int i)
+{
+    return weight_quantizer_table[i] ? &weight_quantizer_table[i]->key : NULL;
 }
 
 enum { COLUMN_ROWS = 256 };

@@ -8,16 +8,9 @@
 #include "base/pool.h"
 #include "base/dtype.h"
 #include "qir/intquant.h"
+#include "qir/quantkey.h"
 #include "qir/qweight.h"
 #include "qir/scheme.h"
-
-/* What a quantizer takes: a (method, dtype, scope, symmetric) of a qconfig's side (specs/quantization.md 2). */
-typedef struct QuantKey {
-    const char *method; /* NULL: any, it says nothing (float) */
-    QType dtype;
-    QScope scope;
-    int sym; /* 1, 0, or -1 = either */
-} QuantKey;
 
 /* Fixed parameters of an activation, and the bounds its fake-quantized values are cut to (-INFINITY, INFINITY: none).
  */
@@ -108,6 +101,10 @@ bool weight_quantizer_rowwise(const WeightQuantizer *w, const QSpec *q, bool pee
 /* NULL when this build has none for the spec. */
 const ActQuantizer *act_quantizer_find(const QSpec *q);
 const WeightQuantizer *weight_quantizer_find(const QSpec *q);
+/* What a recipe may name: the keys of all rows, then those that only the peer has; NULL behind the last. i counts up
+ * from 0. */
+const QuantKey *act_quantizer_key(int i);
+const QuantKey *weight_quantizer_key(int i);
 /* Whether this build can quantize and measure a linear at `q`. */
 bool qconfig_runnable(const QConfig *q);
 

@@ -37,15 +37,15 @@ static void fake_rows(const QSpec *q, float *w, int64_t rows, int64_t in, DType 
     }
 }
 
-#define MINMAX(NAME, DTYPE, SCOPE, SYM)                                             \
-    const WeightQuantizer NAME = {                                                  \
-        .key = {.method = "minmax", .dtype = DTYPE, .scope = SCOPE, .sym = SYM},    \
-        .rowwise = true,                                                            \
-        .quantize = quantize,                                                       \
-        .rows = fake_rows,                                                          \
+#define MINMAX(NAME, DTYPE, SCOPE, SYM, OWNER)                                                   \
+    const WeightQuantizer NAME = {                                                               \
+        .key = {.method = "minmax", .dtype = DTYPE, .scope = SCOPE, .sym = SYM, .owner = OWNER}, \
+        .rowwise = true,                                                                         \
+        .quantize = quantize,                                                                    \
+        .rows = fake_rows,                                                                       \
     }
 
-MINMAX(weight_minmax_int8, QT_INT8, QS_PER_CHANNEL, 1);
-MINMAX(weight_minmax_int4, QT_INT4, QS_PER_CHANNEL, 1);
-MINMAX(weight_minmax_int8_group, QT_INT8, QS_PER_GROUP, -1);
-MINMAX(weight_minmax_int4_group, QT_INT4, QS_PER_GROUP, -1);
+MINMAX(weight_minmax_int8, QT_INT8, QS_PER_CHANNEL, 1, QUANT_BOTH);
+MINMAX(weight_minmax_int4, QT_INT4, QS_PER_CHANNEL, 1, QUANT_BOTH);
+MINMAX(weight_minmax_int8_group, QT_INT8, QS_PER_GROUP, -1, QUANT_OURS);
+MINMAX(weight_minmax_int4_group, QT_INT4, QS_PER_GROUP, -1, QUANT_OURS);

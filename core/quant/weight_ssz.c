@@ -170,17 +170,17 @@ static uint64_t scratch_bytes(const QSpec *q, int64_t out, int64_t in)
     return (uint64_t)out * (uint64_t)(in / weight_group(q, in)) * sizeof(PeerRow);
 }
 
-#define SSZ(NAME, DTYPE, SCOPE)                                                    \
-    const WeightQuantizer NAME = {                                                 \
-        .key = {.method = "ssz", .dtype = DTYPE, .scope = SCOPE, .sym = 1},        \
-        .rowwise = true,                                                           \
-        .quantize = quantize,                                                      \
-        .rows = fake_rows,                                                         \
-        .whole = looks_at_all,                                                     \
-        .scratch = scratch_bytes,                                                  \
+#define SSZ(NAME, DTYPE, SCOPE, OWNER)                                                      \
+    const WeightQuantizer NAME = {                                                          \
+        .key = {.method = "ssz", .dtype = DTYPE, .scope = SCOPE, .sym = 1, .owner = OWNER}, \
+        .rowwise = true,                                                                    \
+        .quantize = quantize,                                                               \
+        .rows = fake_rows,                                                                  \
+        .whole = looks_at_all,                                                              \
+        .scratch = scratch_bytes,                                                           \
     }
 
-SSZ(weight_ssz_int8, QT_INT8, QS_PER_CHANNEL);
-SSZ(weight_ssz_int4, QT_INT4, QS_PER_CHANNEL);
-SSZ(weight_ssz_int8_group, QT_INT8, QS_PER_GROUP);
-SSZ(weight_ssz_int4_group, QT_INT4, QS_PER_GROUP);
+SSZ(weight_ssz_int8, QT_INT8, QS_PER_CHANNEL, QUANT_BOTH);
+SSZ(weight_ssz_int4, QT_INT4, QS_PER_CHANNEL, QUANT_BOTH);
+SSZ(weight_ssz_int8_group, QT_INT8, QS_PER_GROUP, QUANT_OURS);
+SSZ(weight_ssz_int4_group, QT_INT4, QS_PER_GROUP, QUANT_OURS);

@@ -102,6 +102,6 @@ static Status quantize(const WeightTask *t, QWeight *out, Error *err)
 }
 
 const WeightQuantizer weight_w8a8s = {
-    .key = {.method = "w8a8s", .dtype = QT_INT8, .scope = QS_PER_CHANNEL, .sym = 1},
+    .key = {.method = "w8a8s", .dtype = QT_INT8, .scope = QS_PER_CHANNEL, .sym = 1, .owner = QUANT_OURS},
     .quantize = quantize,
 };

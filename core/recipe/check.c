@@ -9,6 +9,8 @@
 
 /* The validator that the key tables drive: unknown keys, missing keys, lax conversion, ranges, lengths. */
 
+enum { ITEM_TYPES_MAX = 63 }; /* that a misspelt one is compared with */
+
 void check_nomem(Check *c)
 {
     if (c->status != ST_NOMEM)
@@ -220,8 +222,7 @@ static void check_enum(Check *c, const YamlNode *v, const Field *f)
     check_fail(c, v, "'%.60s' is none of %s%s", v->text ? v->text : yaml_kind_name(v->kind), list, near);
 }
 
-/* Whether v is a list; says so otherwise. */
-static bool check_list(Check *c, const YamlNode *v, int least)
+bool check_list(Check *c, const YamlNode *v, int least)
 {
     if (v->kind != YAML_SEQ) {
         check_fail(c, v, "must be a list, not %s%s", yaml_kind_name(v->kind),
@@ -233,7 +234,7 @@ static bool check_list(Check *c, const YamlNode *v, int least)
     return true;
 }
 
-static void check_texts(Check *c, const YamlNode *v, const Field *f)
+void check_texts(Check *c, const YamlNode *v, const Field *f)
 {
     if (!check_list(c, v, f->least))
         return;
@@ -270,59 +271,31 @@ static void check_objects(Check *c, const YamlNode *v, const Field *f)
     }
 }
 
-/* model type -> list of scenarios, each a list of tags. */
-static void check_scenarios(Check *c, const YamlNode *v)
-{
-    static const Field tags = {.type = F_STRINGS};
-    if (v->kind != YAML_MAP) {
-        check_fail(c, v, "must be a mapping of model types, not %s", yaml_kind_name(v->kind));
-        return;
-    }
-    for (int i = 0; i < v->count; i++) {
-        size_t was = check_push(c, v->keys[i]->text ? v->keys[i]->text : "?");
-        if (check_list(c, v->vals[i], 0))
-            for (int k = 0; k < v->vals[i]->count; k++) {
-                size_t at = check_push_index(c, k);
-                check_texts(c, v->vals[i]->items[k], &tags);
-                check_pop(c, at);
-            }
-        check_pop(c, was);
-    }
-}
-
-/* Tagged union: type names the row. */
-static void check_union_item(Check *c, const YamlNode *item, const Field *f)
+int check_item_type(Check *c, const YamlNode *item, const char *noun, bool list, const char *(*name)(const Check *, int))
 {
     const YamlNode *type = yaml_get(item, "type");
-    const ProcessorType *t = f->types;
-    const char *words[8] = {NULL};
-    char near[64], list[128] = "";
+    const char *words[ITEM_TYPES_MAX + 1] = {NULL}, *one;
+    char near[64], text[160] = "";
     size_t n = 0;
-    for (int k = 0; t->name && !(type && type->kind == YAML_STR && strcmp(type->text, t->name) == 0); t++, k++) {
-        words[k < 7 ? k : 6] = t->name;
-        if (n < sizeof list)
-            n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", n ? ", " : "", t->name);
-    }
-    if (item->kind != YAML_MAP)
+    if (item->kind != YAML_MAP) {
         check_fail(c, item, "must be a mapping with a type, not %s", yaml_kind_name(item->kind));
-    else if (!type || type->kind != YAML_STR)
-        check_fail(c, type ? type : item, "type is missing");
-    else if (!t->name)
-        check_fail(c, type, "unknown %s '%.60s'%s; there are %s", f->noun, type->text,
-                   check_nearest(type->text, words, near, sizeof near), list);
-    else
-        check_object(c, item, &t->object);
-}
-
-static void check_union(Check *c, const YamlNode *v, const Field *f)
-{
-    if (!check_list(c, v, f->least))
-        return;
-    for (int i = 0; i < v->count; i++) {
-        size_t was = check_push_index(c, i);
-        check_union_item(c, v->items[i], f);
-        check_pop(c, was);
+        return -1;
     }
+    if (!type || type->kind != YAML_STR) {
+        check_fail(c, type ? type : item, "type is missing");
+        return -1;
+    }
+    for (int i = 0; (one = name(c, i)) != NULL; i++) {
+        if (strcmp(one, type->text) == 0)
+            return i;
+        if (i < ITEM_TYPES_MAX)
+            words[i] = one;
+        if (list && n < sizeof text)
+            n += (size_t)snprintf(text + n, sizeof text - n, "%s%s", n ? ", " : "; there are ", one);
+    }
+    check_fail(c, type, "unknown %s '%.60s'%s%s", noun, type->text,
+               check_nearest(type->text, words, near, sizeof near), text);
+    return -1;
 }
 
 void check_value(Check *c, const YamlNode *v, const Field *f)
@@ -374,15 +347,8 @@ void check_value(Check *c, const YamlNode *v, const Field *f)
     case F_OBJECTS:
         check_objects(c, v, f);
         return;
-    case F_PROCESSORS:
-        if (check_list(c, v, 0))
-            check_processors(c, v);
-        return;
-    case F_UNION:
-        check_union(c, v, f);
-        return;
-    case F_SCENARIOS:
-        check_scenarios(c, v);
+    case F_CHECKED:
+        f->value(c, v, f);
         return;
     }
 }

@@ -247,7 +247,7 @@ static Status read_again(const Recipe *r, const Str *text, const Model *m, const
 {
     *again = NULL;
     *differs = -1;
-    Status st = recipe_parse(again, str_text(text), text->len, r->name, NULL, err);
+    Status st = recipe_parse(again, r->rows, str_text(text), text->len, r->name, NULL, err);
     if (st != ST_OK)
         return st == ST_NOMEM ? st : ST_FAIL;
     RETURN_IF_ERROR(prove(*again, m, level, differs, err));
@@ -324,7 +324,7 @@ Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, cons
     if (r->generated) {
         Str text = {0};
         recipe_default_text(&text, model_name(m));
-        st = text.oom ? error_nomem(&e, "an export") : recipe_parse(&named, text.s, text.len, r->name, NULL, &e);
+        st = text.oom ? error_nomem(&e, "an export") : recipe_parse(&named, r->rows, text.s, text.len, r->name, NULL, &e);
         str_free(&text);
     }
     if (st == ST_OK)

@@ -1,105 +1,58 @@
-#include <math.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "recipe/pattern_impl.h"
 #include "recipe/recipe_impl.h"
 
-/* linear_quant: which quantizers exist, which pairs can be written, and the entries of a recipe (specs/config.md 4,
- * 5). */
+/* linear_quant: that its quantizers exist, that its pair can be written, and the entries of a recipe (specs/config.md 4,
+ * 5). Which quantizers there are is handed in. */
 
-/* A quantizer: sym 1, 0, or -1 = either. */
-typedef struct Quantizer {
-    QScope scope;
-    QType dtype;
-    int sym;
-    const char *methods; /* separated by blanks */
-} Quantizer;
+/* What the keys that fit a side but for its method and its sign say: which methods there are, which signs. */
+typedef struct Rivals {
+    char methods[160]; /* of the peer's loader, for this sign; separated by blanks */
+    bool any;          /* something of this scope and dtype exists */
+    bool sign;         /* … with this sign */
+} Rivals;
 
-static const Quantizer act_table[] = {
-    {QS_PER_TENSOR, QT_FLOAT, 1, "none"},
-    {QS_PER_TENSOR, QT_INT8, -1, "minmax histogram"},
-    {QS_PER_TENSOR, QT_FP8_E4M3, 1, "minmax"},
-    {QS_PER_TOKEN, QT_INT8, -1, "minmax"},
-    {QS_PER_TOKEN, QT_FP8_E4M3, 1, "minmax"},
-    {QS_PER_CHANNEL, QT_INT8, -1, "minmax"},
-    {QS_PER_CHANNEL, QT_FP8_E4M3, 1, "minmax"},
-    {QS_PD_MIX, QT_INT8, 0, "minmax"},
-    {QS_PER_BLOCK, QT_MXFP8, 1, "minmax"},
-    {QS_PER_BLOCK, QT_MXFP4, 1, "minmax"},
-    {QS_DUAL_SCALE, QT_MXFP4, 1, "dualscale"},
-    {.methods = NULL},
-};
-
-static const Quantizer weight_table[] = {
-    {QS_PER_CHANNEL, QT_INT8, 1, "minmax ssz gptq"},
-    {QS_PER_CHANNEL, QT_INT4, 1, "minmax ssz gptq"},
-    {QS_PER_CHANNEL, QT_INT8, 0, "gptq"},
-    {QS_PER_CHANNEL, QT_INT4, 0, "gptq"},
-    {QS_PER_GROUP, QT_INT8, -1, "gptq"},
-    {QS_PER_GROUP, QT_INT4, -1, "gptq"},
-    {QS_PER_CHANNEL, QT_FP8_E4M3, 1, "minmax"},
-    {QS_PER_BLOCK, QT_MXFP8, 1, "minmax mse_round"},
-    {QS_PER_BLOCK, QT_MXFP4, 1, "minmax fouroversix ceil_x"},
-    {QS_DUAL_SCALE, QT_MXFP4, 1, "dualscale"},
-    {.methods = NULL},
-};
-
-/* Ours: the peer's loader refuses them. */
-static const Quantizer own_weight_table[] = {
-    {QS_PER_GROUP, QT_INT8, -1, "minmax"},
-    {QS_PER_GROUP, QT_INT4, -1, "minmax"},
-    {QS_PER_GROUP, QT_INT8, 1, "ssz"},
-    {QS_PER_GROUP, QT_INT4, 1, "ssz"},
-    {QS_PER_CHANNEL, QT_INT8, 1, "w8a8s"},
-    {.methods = NULL},
-};
-
-static bool has_word(const char *words, const char *w)
+static void add_rival(Rivals *r, const QuantKey *k, const QSpec *q)
 {
-    size_t n = strlen(w);
-    for (const char *s = words; n && (s = strstr(s, w)) != NULL; s += n)
-        if ((s == words || s[-1] == ' ') && (s[n] == ' ' || !s[n]))
-            return true;
-    return false;
-}
-
-static bool quantizer_takes(const Quantizer *k, const QSpec *q)
-{
-    return k->scope == q->scope && k->dtype == q->dtype && (k->sym < 0 || k->sym == (int)q->symmetric) &&
-           has_word(k->methods, q->method);
+    size_t n = strlen(r->methods);
+    if (k->owner == QUANT_OURS || k->scope != q->scope || k->dtype != q->dtype)
+        return;
+    r->any = true;
+    if (k->sym >= 0 && (k->sym != 0) != q->symmetric)
+        return;
+    r->sign = true;
+    if (n < sizeof r->methods)
+        snprintf(r->methods + n, sizeof r->methods - n, "%s%s", n ? " " : "", k->method);
 }
 
 /* The quantizer of one side must exist; says which methods or which signs do. */
-static void check_side(Check *c, const YamlNode *map, const char *side, const QSpec *q, const Quantizer *table)
+static void check_side(Check *c, const YamlNode *map, const char *side, const QSpec *q, const QuantKey *(*key)(int i))
 {
-    const Quantizer *same = NULL;
-    for (const Quantizer *k = table; k->methods; k++) {
-        if (quantizer_takes(k, q))
-            return;
-        if (k->scope == q->scope && k->dtype == q->dtype &&
-            (!same || k->sym < 0 || k->sym == (int)q->symmetric))
-            same = k;
-    }
-    for (const Quantizer *k = own_weight_table; table == weight_table && k->methods; k++)
-        if (quantizer_takes(k, q)) {
-            check_note(c, yaml_get(map, "method"), "weights %s %s %s are ours: the peer refuses them",
-                       qscope_name(q->scope), qtype_name(q->dtype), q->method);
-            return;
-        }
+    const bool weight = key == c->r->rows->weight;
+    Rivals r = {.any = false};
+    const QuantKey *k;
+    for (int i = 0; (k = key(i)) != NULL && !quantkey_takes(k, q); i++)
+        add_rival(&r, k, q);
+    if (k && k->owner == QUANT_OURS)
+        check_note(c, yaml_get(map, "method"), "%s %s %s %s are ours: the peer refuses them",
+                   weight ? "weights" : "activations", qscope_name(q->scope), qtype_name(q->dtype), q->method);
+    if (k)
+        return;
     size_t was = check_push(c, side);
     const YamlNode *at = yaml_get(map, "method");
-    const char *what = table == act_table ? "an activation" : "a weight";
-    if (!same)
+    const char *what = weight ? "a weight" : "an activation";
+    if (!r.any)
         check_fail(c, at, "there is no %s %s quantizer for %s", qscope_name(q->scope), qtype_name(q->dtype), what);
-    else if (same->sym >= 0 && same->sym != (int)q->symmetric)
+    else if (!r.sign)
         check_fail(c, yaml_get(map, "symmetric"), "%s %s needs symmetric: %s for %s", qscope_name(q->scope),
-                   qtype_name(q->dtype), same->sym ? "true" : "false", what);
+                   qtype_name(q->dtype), q->symmetric ? "false" : "true", what);
     else if (strcmp(q->method, "autoround") == 0)
         check_fail(c, at, "linear_quant has no method 'autoround': use the processor autoround_quant");
     else
         check_fail(c, at, "no method '%s' for %s %s %s %s; there is: %s", q->method, qscope_name(q->scope),
-                   qtype_name(q->dtype), q->symmetric ? "sym" : "asym", what, same->methods);
+                   qtype_name(q->dtype), q->symmetric ? "sym" : "asym", what, r.methods);
     check_pop(c, was);
 }
 
@@ -159,7 +112,7 @@ static void add_entry(Check *c, const YamlNode *map, const QConfig *q, const Sch
     e->pub.nexclude = e->exclude.n;
 }
 
-void check_linear_quant(Check *c, const YamlNode *map)
+static void check_linear_quant(Check *c, const YamlNode *map)
 {
     const YamlNode *qc = yaml_get(map, "qconfig"), *act = yaml_get(qc, "act"), *weight = yaml_get(qc, "weight");
     QConfig q = {.act = {.dtype = QT_FLOAT, .scope = QS_PER_TENSOR, .symmetric = true, .method = "none"}};
@@ -170,10 +123,10 @@ void check_linear_quant(Check *c, const YamlNode *map)
         return; /* said already */
     }
     if (act) {
-        check_side(c, act, "act", &q.act, act_table);
+        check_side(c, act, "act", &q.act, c->r->rows->act);
         check_ext(c, act, "act", &q.act);
     }
-    check_side(c, weight, "weight", &q.weight, weight_table);
+    check_side(c, weight, "weight", &q.weight, c->r->rows->weight);
     check_ext(c, weight, "weight", &q.weight);
     const Scheme *scheme = scheme_find(&q);
     if (!scheme && c->errors == before) {
@@ -196,55 +149,10 @@ void check_linear_quant(Check *c, const YamlNode *map)
         add_entry(c, map, &q, scheme);
 }
 
-/* dynamic_cache: the peer's loader takes any qconfig, its run only this one. */
-void check_dynamic_cache(Check *c, const YamlNode *map)
-{
-    const YamlNode *qc = yaml_get(map, "qconfig");
-    QSpec q;
-    if (!qc || !qspec_read(qc, &q))
-        return; /* said already */
-    if (q.dtype != QT_INT8 || q.scope != QS_PER_CHANNEL || strcmp(q.method, "minmax") != 0)
-        check_block(c, qc, "dynamic_cache runs with per_channel int8 minmax, not with %s %s %s", qscope_name(q.scope),
-                    qtype_name(q.dtype), q.method);
-    check_ext(c, qc, "qconfig", &q);
-}
-
-/* Whether an item of a processor list is a mapping with a known type; says so otherwise. */
-static const ProcessorType *processor_type(Check *c, const YamlNode *item)
-{
-    const YamlNode *type = yaml_get(item, "type");
-    const char *words[40] = {NULL};
-    char near[64];
-    if (item->kind != YAML_MAP) {
-        check_fail(c, item, "must be a mapping with a type, not %s", yaml_kind_name(item->kind));
-        return NULL;
-    }
-    if (!type || type->kind != YAML_STR) {
-        check_fail(c, type ? type : item, "type is missing");
-        return NULL;
-    }
-    for (int i = 0; processor_table[i].name && i < 39; i++) {
-        if (strcmp(processor_table[i].name, type->text) == 0)
-            return &processor_table[i];
-        words[i] = processor_table[i].name;
-    }
-    check_fail(c, type, "unknown processor '%.60s'%s", type->text, check_nearest(type->text, words, near, sizeof near));
-    return NULL;
-}
-
-void check_processors(Check *c, const YamlNode *list)
-{
-    for (int i = 0; i < list->count; i++) {
-        const YamlNode *item = list->items[i];
-        size_t was = check_push_index(c, i);
-        const ProcessorType *t = processor_type(c, item);
-        if (t) {
-            size_t at = check_push(c, t->name);
-            check_object(c, item, &t->object);
-            if (!t->runs)
-                check_block(c, item, "processor '%s': kept, not run by this build", t->name);
-            check_pop(c, at);
-        }
-        check_pop(c, was);
-    }
-}
+static const Field linear_quant_fields[] = {
+    FIELD_TYPE,
+    {.key = "qconfig", .type = F_OBJECT, .object = &qconfig_object, .required = true},
+    FIELD_PATTERNS_OR_NULL, /* null here gets a note: check_linear_quant */
+    FIELD_END,
+};
+const Object linear_quant_object = {.fields = linear_quant_fields, .check = check_linear_quant};

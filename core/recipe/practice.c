@@ -14,6 +14,7 @@
 /* The library: folders of recipes and what their metadata says. The search is in practice_choose.c. */
 
 struct PracticeLibrary {
+    const RecipeRows *rows;
     Practice *practice;
     size_t n, cap;
     char **folder; /* pedigrees that have a folder, empty ones too */
@@ -23,10 +24,13 @@ struct PracticeLibrary {
     Arena arena;
 };
 
-Status practice_library_new(PracticeLibrary **out, Error *err)
+Status practice_library_new(PracticeLibrary **out, const RecipeRows *rows, Error *err)
 {
     *out = calloc(1, sizeof **out);
-    return *out ? ST_OK : error_nomem(err, "the practice library");
+    if (!*out)
+        return error_nomem(err, "the practice library");
+    (*out)->rows = rows;
+    return ST_OK;
 }
 
 void practice_library_free(PracticeLibrary *lib)
@@ -147,7 +151,7 @@ Status practice_add(PracticeLibrary *lib, const char *pedigree, PracticeSource s
     Recipe *r = NULL;
     Error why = {0};
     RETURN_IF_ERROR(add_pedigree(lib, pedigree, err));
-    Status st = recipe_parse(&r, text, len, path, NULL, &why);
+    Status st = recipe_parse(&r, lib->rows, text, len, path, NULL, &why);
     if (st == ST_OK)
         st = add_recipe(lib, pedigree, source, path, r, err);
     else if (st == ST_NOMEM)

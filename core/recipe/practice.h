@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/str.h"
+#include "recipe/recipe.h"
 
 /* Best practices: recipes in folders by pedigree (the family of a model), chosen by model, quantization type and tags
  * (specs/config.md 11). Nothing here reads an environment variable or asks a terminal. */
@@ -49,7 +50,8 @@ typedef struct Practice {
 } Practice;
 
 typedef struct PracticeLibrary PracticeLibrary;
-Status practice_library_new(PracticeLibrary **out, Error *err);
+/* rows: what its recipes are read with; borrowed. */
+Status practice_library_new(PracticeLibrary **out, const RecipeRows *rows, Error *err);
 void practice_library_free(PracticeLibrary *lib);
 /* Adds a document under its pedigree. One that the loader refuses is left out and noted. Only a lack of memory is an
  * error. */

@@ -137,7 +137,7 @@ static void check_document(Check *c, const YamlNode *root)
     if (api->blocks)
         check_block(c, yaml_get(root, "apiversion"), "apiversion %s: %s", api->name, api->blocks);
     c->gather = api->process;
-    check_object(c, root, api->document);
+    check_root(c, root, api);
 }
 
 static void drop_entries(Recipe *r)
@@ -210,13 +210,14 @@ static Status validate(Recipe *r, Str *all, Error *err)
     return recipe_build_units(r, err);
 }
 
-static Status parse(Recipe **out, const char *text, size_t len, const char *name, const char *path, bool generated,
-                    Str *all, Error *err)
+static Status parse(Recipe **out, const RecipeRows *rows, const char *text, size_t len, const char *name,
+                    const char *path, bool generated, Str *all, Error *err)
 {
     Recipe *r = calloc(1, sizeof *r);
     if (!r)
         return error_nomem(err, "a recipe");
     Error first = {0};
+    r->rows = rows;
     r->generated = generated;
     r->name = arena_strdup(&r->arena, name);
     r->path = path ? arena_strdup(&r->arena, path) : NULL;
@@ -234,12 +235,13 @@ static Status parse(Recipe **out, const char *text, size_t len, const char *name
     return ST_OK;
 }
 
-Status recipe_parse(Recipe **out, const char *text, size_t len, const char *name, Str *all, Error *err)
+Status recipe_parse(Recipe **out, const RecipeRows *rows, const char *text, size_t len, const char *name, Str *all,
+                    Error *err)
 {
-    return parse(out, text, len, name, NULL, false, all, err);
+    return parse(out, rows, text, len, name, NULL, false, all, err);
 }
 
-Status recipe_open(Recipe **out, const char *path, Str *all, Error *err)
+Status recipe_open(Recipe **out, const RecipeRows *rows, const char *path, Str *all, Error *err)
 {
     char *text;
     size_t len;
@@ -250,17 +252,17 @@ Status recipe_open(Recipe **out, const char *path, Str *all, Error *err)
             str_printf(all, "%s\n", e.text);
         return error_set(err, st, "%s", e.text);
     }
-    st = parse(out, text, len, path_base(path), path, false, all, err);
+    st = parse(out, rows, text, len, path_base(path), path, false, all, err);
     free(text);
     return st;
 }
 
-Status recipe_default(Recipe **out, Error *err)
+Status recipe_default(Recipe **out, const RecipeRows *rows, Error *err)
 {
     Str text = {0};
     recipe_default_text(&text, NULL);
     Status st =
-        text.oom ? error_nomem(err, "a recipe") : parse(out, text.s, text.len, "w8a8_static", NULL, true, NULL, err);
+        text.oom ? error_nomem(err, "a recipe") : parse(out, rows, text.s, text.len, "w8a8_static", NULL, true, NULL, err);
     str_free(&text);
     RETURN_IF_ERROR(st);
     for (size_t i = 0; i < (*out)->nentries; i++)

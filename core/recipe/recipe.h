@@ -9,6 +9,11 @@
 #include "model/model.h"
 #include "qir/scheme.h"
 
+/* What documents may name: recipe/field.h. */
+typedef struct RecipeRows RecipeRows;
+typedef struct ProcessorType ProcessorType;
+extern const RecipeRows recipe_rows; /* of this build (core/registry.c) */
+
 /* A quantization recipe: a modelslim_v1 document with its source text. */
 typedef struct Recipe Recipe;
 
@@ -29,21 +34,12 @@ typedef struct RecipeNote {
     char text[256];
 } RecipeNote;
 
-/* dynamic_cache: keys and values of the attention modules that the lists select. */
-typedef struct RecipeCache {
-    QSpec q;
-    int ninclude, nexclude;     /* no include: every attention */
-    const char *const *include; /* borrowed */
-    const char *const *exclude;
-} RecipeCache;
-
-typedef enum StepKind { STEP_LINEAR_QUANT, STEP_DYNAMIC_CACHE, STEP_OTHER } StepKind;
 /* A processor. */
 typedef struct RecipeStep {
-    StepKind kind;
-    int entry;                  /* linear_quant: for recipe_entry; else -1 */
-    const RecipeCache *cache;   /* dynamic_cache; else NULL */
-    const char *type;           /* as written; borrowed */
+    const ProcessorType *processor; /* NULL: not run by this build */
+    const char *type;               /* as written; borrowed */
+    int entry;                      /* of a processor with levels: for recipe_entry; else -1 */
+    const void *settings;           /* what processor->settings made of it; borrowed */
     int line;
 } RecipeStep;
 /* An item of spec.process: a processor, or a group of them that share one forward (nested groups are flattened). */
@@ -62,12 +58,12 @@ typedef struct RecipeSaver {
 
 typedef enum RecipeRunner { RUNNER_AUTO, RUNNER_MODEL_WISE, RUNNER_LAYER_WISE, RUNNER_DP_LAYER_WISE } RecipeRunner;
 
-/* Parses and validates; errors collect as lines `name:line:column: path: message` (all of them in *all, may be NULL;
- * the first in err). */
-Status recipe_parse(Recipe **out, const char *text, size_t len, const char *name, Str *all, Error *err);
-Status recipe_open(Recipe **out, const char *path, Str *all, Error *err);
+/* Parses and validates with the rows of a build, which are borrowed; errors collect as lines
+ * `name:line:column: path: message` (all of them in *all, may be NULL; the first in err). */
+Status recipe_parse(Recipe **out, const RecipeRows *rows, const char *text, size_t len, const char *name, Str *all, Error *err);
+Status recipe_open(Recipe **out, const RecipeRows *rows, const char *path, Str *all, Error *err);
 /* The default recipe (DECISIONS: W8A8 static). */
-Status recipe_default(Recipe **out, Error *err);
+Status recipe_default(Recipe **out, const RecipeRows *rows, Error *err);
 void recipe_free(Recipe *r);
 const char *recipe_name(const Recipe *r);
 const char *recipe_path(const Recipe *r);    /* NULL for the default recipe */

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "io/yaml.h"
+#include "recipe/field.h"
 #include "recipe/pattern.h"
 #include "recipe/recipe.h"
 
@@ -31,6 +32,7 @@ typedef struct Entry {
 typedef struct ApiVersion ApiVersion;
 
 struct Recipe {
+    const RecipeRows *rows; /* what it was read with */
     YamlDoc *doc;          /* what everything below refers to: the source, or its translation */
     YamlDoc *old;          /* the source when doc is a translation, else NULL */
     const ApiVersion *api; /* of the source */
@@ -52,7 +54,7 @@ struct Recipe {
 
 enum { CHECK_ERRORS_MAX = 100 };
 
-typedef struct Check {
+struct Check {
     Recipe *r;
     Str *all;      /* may be NULL */
     Error *err;
@@ -63,79 +65,19 @@ typedef struct Check {
     const YamlNode *alias; /* see Entry */
     bool gather;           /* linear_quant mappings become entries */
     const YamlNode *instead; /* of a translated document: where findings are told. What it gets wrong blocks it. */
-} Check;
+};
 
-/* Counts an error: `name:line:column: path: message`. */
-void check_fail(Check *c, const YamlNode *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-void check_note(Check *c, const YamlNode *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-/* A note that says why quant can't run the recipe. */
-void check_block(Check *c, const YamlNode *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void check_nomem(Check *c);
-/* Enters a key or an index; gives the length to return to. */
-size_t check_push(Check *c, const char *key);
-size_t check_push_index(Check *c, int i);
-void check_pop(Check *c, size_t to);
 /* " (did you mean 'x'?)" for the nearest of a NULL-terminated list, or "". */
 const char *check_nearest(const char *word, const char *const *words, char *buf, size_t size);
 
-typedef enum FieldType {
-    F_ANY,
-    F_STR,
-    F_INT,
-    F_FLOAT,
-    F_BOOL,
-    F_ENUM,
-    F_MAP,
-    F_PATTERNS,
-    F_STRINGS,
-    F_INTS,
-    F_OBJECT,
-    F_OBJECTS,
-    F_PROCESSORS,
-    F_UNION,
-    F_SCENARIOS
-} FieldType;
-
-typedef struct Object Object;
-
-/* A key of a mapping. */
-typedef struct Field {
-    const char *key;
-    FieldType type;
-    bool required, nullable;
-    bool bounded, open;       /* numbers: lo <= x <= hi; open: lo < x < hi */
-    double lo, hi;
-    bool power_of_two;        /* or -1 where lo allows it */
-    int longest;              /* characters of a text, or of each text of a list; 0: any */
-    int least;                /* items of a list */
-    bool filled;              /* texts: not blank */
-    const char *const *words; /* F_ENUM */
-    const Object *object;     /* F_OBJECT, F_OBJECTS */
-    const struct ProcessorType *types; /* F_UNION: rows that an item's type chooses */
-    const char *noun;         /* F_UNION: what such an item is */
-} Field;
-
-struct Object {
-    const Field *fields; /* ends with key == NULL */
-    bool extra;          /* unknown keys are fine */
-    void (*check)(Check *c, const YamlNode *map);
-};
-
-/* A processor type of spec.process. */
-typedef struct ProcessorType {
-    const char *name;
-    bool runs; /* by this build */
-    Object object;
-} ProcessorType;
-
-extern const ProcessorType processor_table[]; /* ends with name == NULL */
-extern const ProcessorType old_saver_table[]; /* of multimodal documents */
-extern const Object metadata_object, prior_object;
+extern const Object prior_object;
 
 /* A document format. */
 struct ApiVersion {
     const char *name;
-    const Object *document;
+    const Object *spec;
+    bool spec_needed;
     const char *dataset; /* when spec.dataset is absent */
     bool process;        /* spec.process and spec.save are lists of processors and savers */
     const char *blocks;  /* why no document of it runs here, or NULL */
@@ -144,20 +86,26 @@ struct ApiVersion {
 };
 extern const ApiVersion api_v1, api_v0, api_vlm, api_sd, api_convert;
 
-/* Checks a mapping against its table: unknown and missing keys, then each value. */
-void check_object(Check *c, const YamlNode *map, const Object *o);
-void check_value(Check *c, const YamlNode *v, const Field *f);
-void check_processors(Check *c, const YamlNode *list);
-/* Checks what the tables can't say of linear_quant and, when they are gathered, adds the entry. */
-void check_linear_quant(Check *c, const YamlNode *map);
-void check_dynamic_cache(Check *c, const YamlNode *map);
-/* Reads a checked side of a qconfig; false when it isn't whole. Keys of ext that aren't what their method takes stay
- * absent. */
-bool qspec_read(const YamlNode *map, QSpec *q);
-/* Checks ext of a side against its method (specs/quantization.md 1, 7). */
-void check_ext(Check *c, const YamlNode *map, const char *side, const QSpec *q);
-/* Whether v is the text s. */
-bool node_is(const YamlNode *v, const char *s);
+/* Checks the whole mapping at the root. */
+void check_root(Check *c, const YamlNode *root, const ApiVersion *api);
+/* Which type an item of a list is: the index of its name; -1, said, when it is no mapping or names none. noun: what such
+ * an item is. list: an unknown one is told all names. name(c, i): NULL behind the last. */
+int check_item_type(Check *c, const YamlNode *item, const char *noun, bool list, const char *(*name)(const Check *, int));
+/* Values of F_CHECKED fields: lists of processors; of savers; of savers in multimodal documents. */
+void check_processors(Check *c, const YamlNode *v, const Field *f);
+void check_savers(Check *c, const YamlNode *v, const Field *f);
+void check_old_savers(Check *c, const YamlNode *v, const Field *f);
+/* Whether v is a list of at least `least` items; says so otherwise. */
+bool check_list(Check *c, const YamlNode *v, int least);
+void check_texts(Check *c, const YamlNode *v, const Field *f);
+/* Saver i of those that are processors, too (NULL behind the last), and the check of an item of its type. */
+const char *old_saver_name(const Check *c, int i);
+void check_old_saver(Check *c, const YamlNode *item, int i);
+/* Keys and check of a saver as a processor that no row stands for. */
+extern const Field kept_saver_fields[];
+void check_saver_processor(Check *c, const YamlNode *map);
+/* The row for a type of spec.process, NULL: it isn't run by this build. */
+const ProcessorType *processor_find(const RecipeRows *rows, const char *type);
 /* Units, savers, runner and stages of a document without errors. */
 Status recipe_build_units(Recipe *r, Error *err);
 
@@ -187,10 +135,5 @@ Status diff_unified(Str *out, const char *old_name, const char *old_text, const 
 
 /* The document that recipe_default parses; with model != NULL under its name. */
 void recipe_default_text(Str *out, const char *model);
-
-/* Lax scalar conversion (specs/config.md 1): false when the peer refuses. */
-bool lax_int(const YamlNode *n, int64_t *out);
-bool lax_float(const YamlNode *n, double *out);
-bool lax_bool(const YamlNode *n, bool *out);
 
 #endif

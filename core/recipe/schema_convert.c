@@ -31,26 +31,26 @@ static const Field linear_fields[] = {
     {.key = "match", .type = F_STRINGS, .required = true},
     {.key = "target", .type = F_ENUM, .words = kinds, .required = true},
     {.key = "route", .type = F_ANY},
-    {.key = NULL},
+    FIELD_END,
 };
 static const Object linear_object = {.fields = linear_fields, .check = check_linear};
 
 static const Field rename_pattern_fields[] = {
     {.key = "from", .type = F_STR, .required = true},
     {.key = "to", .type = F_STR, .required = true},
-    {.key = NULL},
+    FIELD_END,
 };
 static const Object rename_pattern = {.fields = rename_pattern_fields};
 static const Field rename_fields[] = {
     {.key = "type", .type = F_STR, .required = true},
     {.key = "patterns", .type = F_OBJECTS, .object = &rename_pattern},
-    {.key = NULL},
+    FIELD_END,
 };
 static const Field op_fields[] = {
     {.key = "type", .type = F_STR, .required = true},
     {.key = "dim", .type = F_INT},
     {.key = "projections", .type = F_STRINGS},
-    {.key = NULL},
+    FIELD_END,
 };
 static const Object op_object = {.fields = op_fields, .extra = true};
 static const Field convert_fields[] = {
@@ -58,18 +58,38 @@ static const Field convert_fields[] = {
     {.key = "source", .type = F_STRINGS},
     {.key = "target", .type = F_STRINGS},
     {.key = "ops", .type = F_OBJECTS, .object = &op_object},
-    {.key = NULL},
+    FIELD_END,
 };
-static const ProcessorType steps[] = {
-    {.name = "rename", .object = {.fields = rename_fields}},
-    {.name = "convert", .object = {.fields = convert_fields}},
-    {.name = NULL},
-};
+static const Object rename_object = {.fields = rename_fields}, convert_object = {.fields = convert_fields};
+
+static const struct {
+    const char *name;
+    const Object *object;
+} steps[] = {{"rename", &rename_object}, {"convert", &convert_object}, {.name = NULL}};
+
+static const char *step_name(const Check *c, int i)
+{
+    (void)c;
+    return steps[i].name;
+}
+
+static void check_steps(Check *c, const YamlNode *v, const Field *f)
+{
+    if (!check_list(c, v, f->least))
+        return;
+    for (int i = 0; i < v->count; i++) {
+        size_t was = check_push_index(c, i);
+        const int k = check_item_type(c, v->items[i], "preprocess step", true, step_name);
+        if (k >= 0)
+            check_object(c, v->items[i], steps[k].object);
+        check_pop(c, was);
+    }
+}
 
 static const Field save_fields[] = {
     {.key = "type", .type = F_STR},
     {.key = "part_file_size", .type = F_FLOAT},
-    {.key = NULL},
+    FIELD_END,
 };
 static const Object save_object = {.fields = save_fields, .extra = true};
 
@@ -78,7 +98,7 @@ static const Field parallel_fields[] = {
     {.key = "max_group_size", .type = F_INT, .nullable = true},
     {.key = "worker_device", .type = F_STR},
     {.key = "npu_max_workers", .type = F_INT},
-    {.key = NULL},
+    FIELD_END,
 };
 static const Object parallel_object = {.fields = parallel_fields};
 
@@ -86,7 +106,7 @@ static const Field default_fields[] = {
     {.key = "src_format", .type = F_STR},
     {.key = "dst_format", .type = F_STR},
     {.key = "dst_ir", .type = F_ENUM, .words = kinds, .nullable = true},
-    {.key = NULL},
+    FIELD_END,
 };
 static const Object default_object = {.fields = default_fields};
 
@@ -129,25 +149,17 @@ static void check_convert(Check *c, const YamlNode *spec)
 }
 
 static const Field spec_fields[] = {
-    {.key = "preprocess", .type = F_UNION, .types = steps, .noun = "preprocess step"},
+    {.key = "preprocess", .type = F_CHECKED, .value = check_steps},
     {.key = "linears", .type = F_OBJECTS, .object = &linear_object},
     {.key = "save", .type = F_OBJECTS, .object = &save_object},
     {.key = "parallel", .type = F_OBJECT, .object = &parallel_object},
     {.key = "defaults", .type = F_OBJECT, .object = &default_object},
-    {.key = NULL},
+    FIELD_END,
 };
 static const Object spec_object = {.fields = spec_fields, .extra = true, .check = check_convert};
 
-static const Field document_fields[] = {
-    {.key = "apiversion", .type = F_STR, .required = true},
-    {.key = "metadata", .type = F_OBJECT, .object = &metadata_object},
-    {.key = "spec", .type = F_OBJECT, .object = &spec_object},
-    {.key = NULL},
-};
-static const Object document = {.fields = document_fields, .extra = true};
-
 const ApiVersion api_convert = {
     .name = "modelslim_convert",
-    .document = &document,
+    .spec = &spec_object,
     .blocks = "conversions are read, not run by this build",
 };

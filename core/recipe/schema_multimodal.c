@@ -10,8 +10,8 @@ static const char *const capture_modes[] = {"args", NULL};
 /* (An empty save list fails in the peer.) */
 #define COMMON                                                                                       \
     {.key = "runner", .type = F_STR}, {.key = "prior", .type = F_OBJECTS, .object = &prior_object},  \
-        {.key = "process", .type = F_PROCESSORS},                                                    \
-        {.key = "save", .type = F_UNION, .types = old_saver_table, .noun = "saver", .least = 1},     \
+        {.key = "process", .type = F_CHECKED, .value = check_processors},                                                    \
+        {.key = "save", .type = F_CHECKED, .value = check_old_savers, .least = 1},     \
         {.key = "dataset", .type = F_STR}
 
 static void check_runner(Check *c, const YamlNode *spec)
@@ -23,20 +23,14 @@ static void check_runner(Check *c, const YamlNode *spec)
         check_note(c, prior, "prior: the peer never runs these stages");
 }
 
-static const Field vlm_fields[] = {COMMON, {.key = "default_text", .type = F_STR, .filled = true}, {.key = NULL}};
+static const Field vlm_fields[] = {COMMON, {.key = "default_text", .type = F_STR, .filled = true}, FIELD_END};
 static const Object vlm_spec = {.fields = vlm_fields, .check = check_runner};
-static const Field vlm_document_fields[] = {
-    {.key = "apiversion", .type = F_STR, .required = true},
-    {.key = "metadata", .type = F_OBJECT, .object = &metadata_object},
-    {.key = "spec", .type = F_OBJECT, .object = &vlm_spec},
-    {.key = NULL},
-};
 
 static const Field dump_fields[] = {
     {.key = "enable_dump", .type = F_BOOL},
     {.key = "capture_mode", .type = F_ENUM, .words = capture_modes},
     {.key = "dump_data_dir", .type = F_STR},
-    {.key = NULL},
+    FIELD_END,
 };
 static const Object dump_object = {.fields = dump_fields};
 
@@ -44,7 +38,7 @@ static const Field sd_config_fields[] = {
     {.key = "dump_config", .type = F_OBJECT, .object = &dump_object, .required = true},
     {.key = "inference_config", .type = F_MAP, .nullable = true},
     {.key = "model_config", .type = F_MAP, .nullable = true},
-    {.key = NULL},
+    FIELD_END,
 };
 
 static void check_sd_config(Check *c, const YamlNode *map)
@@ -70,29 +64,21 @@ static void check_sd(Check *c, const YamlNode *spec)
 static const Field sd_fields[] = {
     COMMON,
     {.key = "multimodal_sd_config", .type = F_OBJECT, .object = &sd_config},
-    {.key = NULL},
+    FIELD_END,
 };
 static const Object sd_spec = {.fields = sd_fields, .check = check_sd};
-static const Field sd_document_fields[] = {
-    {.key = "apiversion", .type = F_STR, .required = true},
-    {.key = "metadata", .type = F_OBJECT, .object = &metadata_object},
-    {.key = "spec", .type = F_OBJECT, .object = &sd_spec, .required = true},
-    {.key = NULL},
-};
-
-static const Object vlm_document = {.fields = vlm_document_fields, .extra = true};
-static const Object sd_document = {.fields = sd_document_fields, .extra = true};
 
 const ApiVersion api_vlm = {
     .name = "multimodal_vlm_modelslim_v1",
-    .document = &vlm_document,
+    .spec = &vlm_spec,
     .dataset = "mix_calib.jsonl",
     .process = true,
     .blocks = "vision-language documents are read, not run by this build",
 };
 const ApiVersion api_sd = {
     .name = "multimodal_sd_modelslim_v1",
-    .document = &sd_document,
+    .spec = &sd_spec,
+    .spec_needed = true,
     .dataset = "mix_calib.jsonl",
     .process = true,
     .blocks = "diffusion documents are read, not run by this build",

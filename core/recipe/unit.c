@@ -22,25 +22,13 @@ static int count_steps(const YamlNode *item)
     return n;
 }
 
-static const char **copy_list(Recipe *r, const YamlNode *list, int *n)
+const char *const *texts_read(Arena *a, const YamlNode *list, int *n)
 {
     *n = list && list->kind == YAML_SEQ ? list->count : 0;
-    const char **text = arena_alloc(&r->arena, (size_t)(*n + 1) * sizeof *text);
+    const char **text = arena_alloc(a, (size_t)(*n + 1) * sizeof *text);
     for (int i = 0; text && i < *n; i++)
         text[i] = list->items[i]->text;
     return text;
-}
-
-static RecipeCache *cache_new(Recipe *r, const YamlNode *map)
-{
-    RecipeCache *k = arena_alloc(&r->arena, sizeof *k);
-    if (!k)
-        return NULL;
-    *k = (RecipeCache){0};
-    qspec_read(yaml_get(map, "qconfig"), &k->q);
-    k->include = copy_list(r, yaml_get(map, "include"), &k->ninclude);
-    k->exclude = copy_list(r, yaml_get(map, "exclude"), &k->nexclude);
-    return k->include && k->exclude ? k : NULL;
 }
 
 /* Fills steps from an item; *entry counts the linear_quant entries, which were gathered in the same order. */
@@ -54,17 +42,14 @@ static bool fill_steps(Recipe *r, const YamlNode *item, RecipeStep *steps, int *
             fine = fill_steps(r, list->items[i], steps, n, entry);
         return fine;
     }
+    const ProcessorType *p = processor_find(r->rows, type->text);
     RecipeStep *s = &steps[(*n)++];
-    *s = (RecipeStep){.kind = STEP_OTHER, .entry = -1, .type = type->text, .line = lineless(r) ? 0 : item->line};
-    if (node_is(type, "linear_quant")) {
-        s->kind = STEP_LINEAR_QUANT;
+    *s = (RecipeStep){.processor = p, .type = type->text, .entry = -1, .line = lineless(r) ? 0 : item->line};
+    if (p && p->levels)
         s->entry = (*entry)++;
-    } else if (node_is(type, "dynamic_cache")) {
-        s->kind = STEP_DYNAMIC_CACHE;
-        s->cache = cache_new(r, item);
-        return s->cache != NULL;
-    }
-    return true;
+    if (p && p->settings)
+        s->settings = p->settings(&r->arena, item);
+    return !p || !p->settings || s->settings;
 }
 
 static bool build_process(Recipe *r, const YamlNode *list)

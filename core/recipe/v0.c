@@ -362,19 +362,12 @@ static void translate(Check *c, const YamlNode *root, Str *out)
         check_note(c, o.spec, "modelslim_v0: translated to modelslim_v1, which is what runs and what export writes");
 }
 
-static const Field spec_fields[] = {{.key = NULL}};
+static const Field spec_fields[] = {FIELD_END};
 static const Object spec_object = {.fields = spec_fields, .extra = true};
-static const Field document_fields[] = {
-    {.key = "apiversion", .type = F_STR, .required = true},
-    {.key = "metadata", .type = F_OBJECT, .object = &metadata_object},
-    {.key = "spec", .type = F_OBJECT, .object = &spec_object},
-    {.key = NULL},
-};
-static const Object document = {.fields = document_fields, .extra = true};
 
 const ApiVersion api_v0 = {
     .name = "modelslim_v0",
-    .document = &document,
+    .spec = &spec_object,
     .dataset = "teacher_qualification.jsonl",
     .translate = translate,
 };

@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "recipe/field.h"
 #include "save/ascend_parts.h"
 #include "save/families.h"
 #include "save/pyjson.h"
@@ -161,9 +162,13 @@ static Status open_saver(void **self, const SavePlan *plan, bool resume, int *fi
     return saveout_open(self, &format, plan, resume, first_layer, err);
 }
 
+static const Field fields[] = {FIELD_SAVER, {.key = "ext", .type = F_MAP}, FIELD_END};
+
 const Saver saver_ascendv1 = {
     .type = "ascendv1_saver",
     .title = "Ascend (MindIE, vLLM-Ascend): quant_model_weights and a description",
+    .fields = fields,
+    .processor = true,
     .check = check,
     .files = files,
     .open = open_saver,

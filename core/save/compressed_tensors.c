@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "recipe/field.h"
 #include "save/ignore_regex.h"
 #include "save/pyjson.h"
 #include "save/rows.h"
@@ -252,9 +253,12 @@ static Status open_saver(void **self, const SavePlan *plan, bool resume, int *fi
     return saveout_open(self, &format, plan, resume, first_layer, err);
 }
 
+static const Field fields[] = {FIELD_SAVER, FIELD_END};
+
 const Saver saver_compressed_tensors = {
     .type = "compressed_tensors",
     .title = "Hugging Face compressed-tensors (vLLM): model.safetensors and quantization_config",
+    .fields = fields,
     .check = check,
     .files = files,
     .open = open_saver,

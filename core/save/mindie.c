@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/ascii.h"
+#include "recipe/field.h"
 #include "save/ascend_parts.h"
 #include "save/pyjson.h"
 #include "save/rows.h"
@@ -118,9 +119,13 @@ static Status open_saver(void **self, const SavePlan *plan, bool resume, int *fi
     return saveout_open(self, &format, plan, resume, first_layer, err);
 }
 
+static const Field fields[] = {FIELD_SAVER, {.key = "ext", .type = F_MAP}, FIELD_END};
+
 const Saver saver_mindie = {
     .type = "mindie_format_saver",
     .title = "MindIE: quant_model_weight and a description named after the scheme",
+    .fields = fields,
+    .processor = true,
     .check = check,
     .files = files,
     .open = open_saver,

@@ -67,6 +67,8 @@ typedef struct SaveFile {
 typedef struct Saver {
     const char *type;          /* of spec.save: "ascendv1_saver" */
     const char *title;
+    const struct Field *fields;       /* keys of its item of spec.save */
+    bool processor;            /* see SaverType */
     /* Refuses (ST_DATA) what the format cannot express; under plan->peer some of it is a warning instead. */
     Status (*check)(const SavePlan *plan, Error *err);
     /* Files it would write, with sizes: *out is the caller's (free). */
@@ -86,6 +88,9 @@ typedef struct Saver {
     void (*close)(void *self, bool keep);
 } Saver;
 extern const Saver *const saver_table[]; /* NULL-terminated (core/registry.c) */
+struct SaverType; /* recipe/field.h */
 const Saver *saver_find(const char *type);
+/* Row i as a recipe is read with it; false behind the last. */
+bool saver_type(int i, struct SaverType *out);
 
 #endif

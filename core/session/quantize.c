@@ -6,6 +6,7 @@
 
 #include "io/file.h"
 #include "process/cachelayers.h"
+#include "process/processor.h"
 #include "quant/quantizer.h"
 #include "save/debug_saver.h"
 #include "session/assignment.h"
@@ -56,7 +57,7 @@ static Status selects(const Recipe *r, const Model *m, const int16_t *level, boo
 static Status try_recipe(Session *s, QuantizeJob *q, char *text, size_t len, bool *same, Error *err)
 {
     *same = false;
-    Status st = recipe_parse(&q->recipe, text, len, recipe_name(s->recipe), NULL, err);
+    Status st = recipe_parse(&q->recipe, &recipe_rows, text, len, recipe_name(s->recipe), NULL, err);
     if (st == ST_OK)
         st = selects(q->recipe, s->model, s->assignment->level, same, err);
     if (*same) {
@@ -169,7 +170,7 @@ static bool has_cache_step(const Recipe *r)
 {
     for (int u = 0; u < recipe_units(r); u++)
         for (int i = 0; i < recipe_unit(r, u)->nsteps; i++)
-            if (recipe_unit(r, u)->steps[i].kind == STEP_DYNAMIC_CACHE)
+            if (recipe_unit(r, u)->steps[i].processor == &processor_dynamic_cache)
                 return true;
     return false;
 }

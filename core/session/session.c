@@ -287,7 +287,7 @@ Status session_open_recipe(Session *s, const char *path, Error *err)
         return error_set(err, ST_USAGE, "open a model before a recipe");
     Recipe *r;
     Str all = {0};
-    Status st = path ? recipe_open(&r, path, &all, err) : recipe_default(&r, err);
+    Status st = path ? recipe_open(&r, &recipe_rows, path, &all, err) : recipe_default(&r, &recipe_rows, err);
     if (st != ST_OK)
         notes_lines(s, 2, &all);
     str_free(&all);

@@ -174,7 +174,7 @@ static void demo_model(void **state)
     assert_string_equal(s, worst[0]);
     free(s);
     Recipe *r;
-    assert_int_equal(recipe_default(&r, &e), ST_OK);
+    assert_int_equal(recipe_default(&r, &recipe_rows, &e), ST_OK);
     int16_t *level = calloc((size_t)m->nlinears, sizeof *level);
     for (int round = 0; round < 100; round++) {
         for (int64_t i = 0; i < m->nlinears; i++) {
@@ -221,7 +221,7 @@ static void large_model(void **state)
     Export x;
     Error e = {0};
     int16_t *level = calloc((size_t)m->nlinears, sizeof *level);
-    assert_int_equal(recipe_default(&r, &e), ST_OK);
+    assert_int_equal(recipe_default(&r, &recipe_rows, &e), ST_OK);
     for (int64_t i = 0; i < m->nlinears; i++)
         level[i] = (int16_t)(fake_random(&seed) % 500 != 0);
     if (recipe_export(r, m, level, NULL, NULL, &x, &e) != ST_OK)

@@ -102,7 +102,7 @@ static Recipe *open_text(const char *text, const char *name)
 {
     Recipe *r;
     Error e = {0};
-    if (recipe_parse(&r, text, strlen(text), name, NULL, &e) != ST_OK)
+    if (recipe_parse(&r, &recipe_rows, text, strlen(text), name, NULL, &e) != ST_OK)
         fail_msg("%s: %s\n%s", name, e.text, text);
     return r;
 }
@@ -332,7 +332,7 @@ static void default_recipe(void **state)
     Model *m = demo_like();
     Recipe *r;
     Error e = {0};
-    assert_int_equal(recipe_default(&r, &e), ST_OK);
+    assert_int_equal(recipe_default(&r, &recipe_rows, &e), ST_OK);
     assert_int_equal(recipe_entries(r), 1);
     assert_int_equal(recipe_entry(r, 0)->line, 0);
     assert_string_equal(recipe_dataset(r), "mix_calib.jsonl");

@@ -19,7 +19,7 @@ static PracticeLibrary *recorded_library(void)
     cJSON *root;
     PracticeLibrary *lib;
     assert_int_equal(json_parse_file("tests/golden/config/practice_labels.json", 1 << 20, &root, NULL), ST_OK);
-    assert_int_equal(practice_library_new(&lib, NULL), ST_OK);
+    assert_int_equal(practice_library_new(&lib, &recipe_rows, NULL), ST_OK);
     for (const cJSON *e = root->child; e; e = e->next) {
         char text[4000], path[300];
         const cJSON *api = json_get(e, "apiversion");
@@ -195,7 +195,7 @@ static void folders(void **state)
     temp_puts(temp_path(c, "mine.yaml"), verified);
     PracticeLibrary *lib;
     Error err = {0};
-    assert_int_equal(practice_library_new(&lib, &err), ST_OK);
+    assert_int_equal(practice_library_new(&lib, &recipe_rows, &err), ST_OK);
     assert_int_equal(practice_add_folder(lib, official, PRACTICE_OFFICIAL, NULL, &err), ST_OK);
     assert_int_equal(practice_add_folder(lib, own, PRACTICE_CUSTOM, "llama", &err), ST_OK);
     assert_int_equal(practice_add_folder(lib, "/nowhere/at/all", PRACTICE_PLUGIN, NULL, &err), ST_OK);
@@ -227,7 +227,7 @@ static void folders(void **state)
     assert_int_equal(practice_choose(lib, &q, &choice, NULL, &err), ST_OK);
     assert_int_equal(choice.ask, PRACTICE_DEFAULT);
     practice_library_free(lib);
-    assert_int_equal(practice_library_new(&lib, &err), ST_OK);
+    assert_int_equal(practice_library_new(&lib, &recipe_rows, &err), ST_OK);
     assert_int_equal(practice_add_folder(lib, own, PRACTICE_CUSTOM, NULL, &err), ST_OK);
     q = (PracticeQuery){.model_type = "qwen", .pedigree = "llama", .quant_type = "w4a8"};
     assert_int_equal(practice_choose(lib, &q, &choice, NULL, &err), ST_DATA);

@@ -38,7 +38,7 @@ static int set_up(void **state)
     w.dir = temp_folder();
     snprintf(line, sizeof line, "PYTHONDONTWRITEBYTECODE=1 python3 tests/lib/family_headers.py %s", w.dir);
     assert_int_equal(system(line), 0);
-    assert_int_equal(practice_library_new(&w.lib, NULL), ST_OK);
+    assert_int_equal(practice_library_new(&w.lib, &recipe_rows, NULL), ST_OK);
     assert_int_equal(practice_add_folder(w.lib, "lab_practice", PRACTICE_OFFICIAL, NULL, NULL), ST_OK);
     assert_string_equal(practice_notes(w.lib), "");
     w.practice = practice_sorted(w.lib, &w.n);
@@ -81,7 +81,7 @@ static void read_open(World *w, const Practice *p, Read *x)
     Error err = {0};
     Str all = {0};
     *x = (Read){.p = p, .m = model_of(w, p->pedigree)};
-    if (recipe_open(&x->r, p->path, &all, &err) != ST_OK)
+    if (recipe_open(&x->r, &recipe_rows, p->path, &all, &err) != ST_OK)
         fail_msg("%s: %s", p->path, err.text);
     assert_string_equal(str_text(&all), "");
     str_free(&all);

@@ -14,6 +14,7 @@
 #include "math/convert.h"
 #include "quant/quantizer.h"
 #include "process/quantjob.h"
+#include "process/processor.h"
 #include "process/quantrun.h"
 #include "recipe/recipe.h"
 #include "tests/lib/bench.h"
@@ -56,7 +57,7 @@ static void golden_open(GoldenRun *g, const char *name, bool peer, int threads)
     snprintf(g->out, sizeof g->out, FORMATS "%s/out", name);
     test_run_open(&g->b, g->model, peer ? ARITH_MODEL : ARITH_FP32, threads, NULL);
     snprintf(path, sizeof path, FORMATS "%s/config.yaml", name);
-    ok(recipe_open(&g->recipe, path, NULL, &err), &err);
+    ok(recipe_open(&g->recipe, &recipe_rows, path, NULL, &err), &err);
     snprintf(path, sizeof path, FORMATS "%s/calib.jsonl", name);
     ok(calib_open(&g->texts, path, true, &err), &err);
     ok(tokenizer_open(&tok, g->model, &err), &err);
@@ -70,7 +71,7 @@ static void golden_open(GoldenRun *g, const char *name, bool peer, int threads)
         g->levels[i] = recipe_entry(g->recipe, i)->q;
     for (int u = 0; u < recipe_units(g->recipe); u++)
         for (int i = 0; i < recipe_unit(g->recipe, u)->nsteps; i++)
-            if (recipe_unit(g->recipe, u)->steps[i].kind == STEP_DYNAMIC_CACHE)
+            if (recipe_unit(g->recipe, u)->steps[i].processor == &processor_dynamic_cache)
                 memset(g->cache, 1, (size_t)g->b.m->cfg.layers);
 }
 
@@ -391,7 +392,7 @@ static Status run_kept(TestRun *b, const char *yaml, const QConfig *q, const int
     const Saver *savers[] = {&keeper};
     SavePlan plan = {.model = b->m, .levels = q, .nlevels = 1, .level = level};
     Recipe *r;
-    ok(yaml ? recipe_parse(&r, yaml, strlen(yaml), "t.yaml", NULL, err) : recipe_default(&r, err), err);
+    ok(yaml ? recipe_parse(&r, &recipe_rows, yaml, strlen(yaml), "t.yaml", NULL, err) : recipe_default(&r, &recipe_rows, err), err);
     QuantRunOptions o = {.recipe = r, .level = level, .levels = q, .nlevels = 1, .calib = calib, .savers = savers,
                          .plans = &plan, .nsavers = 1, .resume = resume};
     Status st = quantrun(b->r, &o, res, err);

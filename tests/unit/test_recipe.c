@@ -8,6 +8,9 @@
 
 #include <cmocka.h>
 
+#include "process/cachelayers.h"
+#include "process/processor.h"
+#include "quant/quantizer.h"
 #include "recipe/recipe.h"
 #include "tests/lib/fake_model.h"
 
@@ -49,7 +52,7 @@ static void broken_documents(void **state)
         Error e = {0};
         Str all = {0};
         snprintf(path, sizeof path, "tests/golden/config/broken/%s.yaml", broken[i].file);
-        assert_int_equal(recipe_open(&r, path, &all, &e), ST_DATA);
+        assert_int_equal(recipe_open(&r, &recipe_rows, path, &all, &e), ST_DATA);
         snprintf(want, sizeof want, "%s.yaml%s", broken[i].file, broken[i].want);
         if (strncmp(e.text, want, strlen(want)) != 0)
             fail_msg("'%s' instead of '%s'", e.text, want);
@@ -72,7 +75,7 @@ static void verdicts_of_the_peer(void **state)
             continue;
         Recipe *r = NULL;
         snprintf(path, sizeof path, "tests/golden/config/broken/%s", file);
-        Status st = recipe_open(&r, path, NULL, NULL);
+        Status st = recipe_open(&r, &recipe_rows, path, NULL, NULL);
         if ((st == ST_OK) != (strcmp(verdict, "VALID") == 0))
             fail_msg("%s: %s in the peer", file, verdict);
         if (st == ST_OK)
@@ -88,7 +91,7 @@ static void good_document(void **state)
     (void)state;
     Recipe *r;
     Error e = {0};
-    assert_int_equal(recipe_open(&r, "tests/golden/config/broken/00-good-base.yaml", NULL, &e), ST_OK);
+    assert_int_equal(recipe_open(&r, &recipe_rows, "tests/golden/config/broken/00-good-base.yaml", NULL, &e), ST_OK);
     assert_string_equal(recipe_name(r), "00-good-base.yaml");
     assert_string_equal(recipe_path(r), "tests/golden/config/broken/00-good-base.yaml");
     assert_int_equal(recipe_entries(r), 1);
@@ -101,9 +104,10 @@ static void good_document(void **state)
     assert_non_null(strstr(recipe_note(r, 0)->text, "iter_smooth"));
     assert_int_equal(recipe_note(r, 0)->line, 8);
     recipe_free(r);
-    assert_int_equal(recipe_open(&r, "tests/golden/config/broken/absent.yaml", NULL, &e), ST_IO);
+    assert_int_equal(recipe_open(&r, &recipe_rows, "tests/golden/config/broken/absent.yaml", NULL, &e), ST_IO);
 }
 
+#define V1 "apiversion: modelslim_v1\nspec:\n"
 #define Q(act, weight) "{act: {" act "}, weight: {" weight "}}"
 #define A8 "scope: per_tensor, dtype: int8, symmetric: false, method: minmax"
 #define W8 "scope: per_channel, dtype: int8, symmetric: true, method: minmax"
@@ -249,7 +253,7 @@ static void rules(void **state)
     for (size_t i = 0; i < sizeof documents / sizeof documents[0]; i++) {
         Recipe *r = NULL;
         Error e = {0};
-        Status st = recipe_parse(&r, documents[i].text, strlen(documents[i].text), "t", NULL, &e);
+        Status st = recipe_parse(&r, &recipe_rows, documents[i].text, strlen(documents[i].text), "t", NULL, &e);
         const char *want = documents[i].want;
         if (want ? st != ST_DATA || !strstr(e.text, want) : st != ST_OK)
             fail_msg("'%s', wanted '%s' for\n%s", st == ST_OK ? "accepted" : e.text, want ? want : "accepted",
@@ -311,7 +315,7 @@ static void notes_and_what_blocks(void **state)
     for (size_t i = 0; i < sizeof noted / sizeof noted[0]; i++) {
         Recipe *r = NULL;
         Error e = {0};
-        if (recipe_parse(&r, noted[i].text, strlen(noted[i].text), "t", NULL, &e) != ST_OK)
+        if (recipe_parse(&r, &recipe_rows, noted[i].text, strlen(noted[i].text), "t", NULL, &e) != ST_OK)
             fail_msg("%s for\n%s", e.text, noted[i].text);
         const RecipeNote *found = NULL;
         for (int k = 0; k < recipe_notes(r) && !found; k++)
@@ -343,7 +347,7 @@ static void units_and_savers(void **state)
         "    - {type: compressed_tensors, part_file_size: 0}\n";
     Recipe *r;
     Error e = {0};
-    if (recipe_parse(&r, text, strlen(text), "t", NULL, &e) != ST_OK)
+    if (recipe_parse(&r, &recipe_rows, text, strlen(text), "t", NULL, &e) != ST_OK)
         fail_msg("%s", e.text);
     assert_string_equal(recipe_apiversion(r), "modelslim_v1");
     assert_int_equal(recipe_runner(r), RUNNER_LAYER_WISE);
@@ -353,19 +357,20 @@ static void units_and_savers(void **state)
     const RecipeUnit *u = recipe_unit(r, 0);
     assert_int_equal(u->nsteps, 1);
     assert_int_equal(u->line, 5);
-    assert_int_equal(u->steps[0].kind, STEP_LINEAR_QUANT);
+    assert_ptr_equal(u->steps[0].processor, &processor_linear_quant);
     assert_int_equal(u->steps[0].entry, 0);
     u = recipe_unit(r, 1);
-    static const StepKind kinds[] = {STEP_LINEAR_QUANT, STEP_OTHER, STEP_DYNAMIC_CACHE, STEP_LINEAR_QUANT};
+    static const ProcessorType *const types[] = {&processor_linear_quant, NULL, &processor_dynamic_cache,
+                                                 &processor_linear_quant};
     static const int entries[] = {1, -1, -1, 2};
     assert_int_equal(u->nsteps, 4);
     for (int i = 0; i < 4; i++) {
-        assert_int_equal(u->steps[i].kind, kinds[i]);
+        assert_ptr_equal(u->steps[i].processor, types[i]);
         assert_int_equal(u->steps[i].entry, entries[i]);
     }
     assert_string_equal(u->steps[1].type, "iter_smooth");
     assert_int_equal(u->steps[2].line, 9);
-    const RecipeCache *k = u->steps[2].cache;
+    const RecipeCache *k = u->steps[2].settings;
     assert_int_equal(k->q.scope, QS_PER_CHANNEL);
     assert_false(k->q.symmetric);
     assert_true(k->q.ext.mean);
@@ -401,7 +406,7 @@ static void ext_is_read(void **state)
                                                 "ext: {dual_block_size: 128}") "}\n";
     Recipe *r;
     Error e = {0};
-    if (recipe_parse(&r, text, strlen(text), "t", NULL, &e) != ST_OK)
+    if (recipe_parse(&r, &recipe_rows, text, strlen(text), "t", NULL, &e) != ST_OK)
         fail_msg("%s", e.text);
     const QConfig *q = &recipe_entry(r, 0)->q;
     assert_true(q->act.ext.mean);
@@ -430,7 +435,7 @@ static void all_errors_are_collected(void **state)
     Recipe *r;
     Error e = {0};
     Str all = {0};
-    assert_int_equal(recipe_parse(&r, text, strlen(text), "t.yaml", &all, &e), ST_DATA);
+    assert_int_equal(recipe_parse(&r, &recipe_rows, text, strlen(text), "t.yaml", &all, &e), ST_DATA);
     int lines = 0;
     for (const char *s = str_text(&all); (s = strchr(s, '\n')) != NULL; s++)
         lines++;
@@ -454,7 +459,7 @@ static void levels(void **state)
                     A8, W8) "\n      include: []\n";
     Recipe *r;
     Error e = {0};
-    assert_int_equal(recipe_parse(&r, text, strlen(text), "t", NULL, &e), ST_OK);
+    assert_int_equal(recipe_parse(&r, &recipe_rows, text, strlen(text), "t", NULL, &e), ST_OK);
     assert_int_equal(recipe_entries(r), 3);
     int16_t level[21];
     assert_int_equal(recipe_assign(r, m, level, &e), ST_OK);
@@ -495,7 +500,7 @@ static void what_has_no_levels(void **state)
         Recipe *r;
         Error e = {0};
         int16_t level[7];
-        assert_int_equal(recipe_parse(&r, texts[i], strlen(texts[i]), "t", NULL, NULL), ST_OK);
+        assert_int_equal(recipe_parse(&r, &recipe_rows, texts[i], strlen(texts[i]), "t", NULL, NULL), ST_OK);
         assert_int_equal(recipe_assign(r, m, level, &e), ST_DATA);
         if (!strstr(e.text, why[i]))
             fail_msg("%s", e.text);
@@ -510,7 +515,7 @@ static void prior_stages_are_kept(void **state)
     static const char text[] =
         "apiversion: modelslim_v1\nspec: {prior: [{process: [{type: linear_quant, qconfig: {weight: {" W8 "}}}]}]}\n";
     Recipe *r;
-    assert_int_equal(recipe_parse(&r, text, strlen(text), "t", NULL, NULL), ST_OK);
+    assert_int_equal(recipe_parse(&r, &recipe_rows, text, strlen(text), "t", NULL, NULL), ST_OK);
     assert_int_equal(recipe_entries(r), 0);
     assert_int_equal(recipe_notes(r), 1);
     recipe_free(r);
@@ -528,7 +533,7 @@ static void mutate(const char *good, size_t size)
             s[fake_random(&seed) % (size - 1)] = ":-[]{}&*!|>'\"#%\n ,?x1<~"[fake_random(&seed) % 23];
         Recipe *r;
         Error e = {0};
-        Status st = recipe_parse(&r, s, size - 1, "t", NULL, &e);
+        Status st = recipe_parse(&r, &recipe_rows, s, size - 1, "t", NULL, &e);
         if (st == ST_OK)
             recipe_free(r);
         else
@@ -558,6 +563,78 @@ static void mutations(void **state)
     mutate(convert, sizeof convert);
 }
 
+/* ---- rows of another build ---- */
+
+static const Field twirl_fields[] = {
+    FIELD_TYPE, {.key = "turns", .type = F_INT, .required = true, .bounded = true, .lo = 1, .hi = 9}, FIELD_END};
+static const Object twirl_object = {.fields = twirl_fields};
+
+static const void *twirl_settings(Arena *a, const YamlNode *map)
+{
+    int64_t *turns = arena_alloc(a, sizeof *turns);
+    if (turns)
+        lax_int(yaml_get(map, "turns"), turns);
+    return turns;
+}
+
+static const ProcessorType twirl = {.name = "twirl", .object = &twirl_object, .settings = twirl_settings};
+
+static const ProcessorType *other_processor(int i)
+{
+    static const ProcessorType *const rows[] = {&twirl, &processor_linear_quant, NULL};
+    return rows[i];
+}
+
+static bool other_saver(int i, SaverType *out)
+{
+    static const Field fields[] = {FIELD_SAVER, {.key = "shape", .type = F_STR}, FIELD_END};
+    *out = (SaverType){.name = "box", .fields = fields};
+    return i == 0;
+}
+
+static const QuantKey *other_weight(int i)
+{
+    static const QuantKey rows[] = {
+        {"fold", QT_INT8, QS_PER_CHANNEL, 1, QUANT_BOTH},
+        {"crease", QT_INT8, QS_PER_CHANNEL, 1, QUANT_OURS},
+    };
+    return i < 2 ? &rows[i] : NULL;
+}
+
+static const RecipeRows other = {
+    .processor = other_processor, .saver = other_saver, .act = act_quantizer_key, .weight = other_weight};
+
+#define FOLDED(method) "scope: per_channel, dtype: int8, symmetric: true, method: " method
+
+/* Processors, savers and quantizers are those that the recipe is read with, not others. */
+static void rows_are_handed_in(void **state)
+{
+    (void)state;
+    static const char text[] = V1 "  process:\n    - {type: twirl, turns: 3}\n    - {type: linear_quant, qconfig: "
+                                  Q(A8, FOLDED("fold")) "}\n    - {type: linear_quant, qconfig: "
+                                  Q(A8, FOLDED("crease")) "}\n  save: [{type: box, shape: round}]\n";
+    Recipe *r;
+    Error e = {0};
+    Str all = {0};
+    if (recipe_parse(&r, &other, text, strlen(text), "t", NULL, &e) != ST_OK)
+        fail_msg("%s", e.text);
+    assert_ptr_equal(recipe_unit(r, 0)->steps[0].processor, &twirl);
+    assert_int_equal(*(const int64_t *)recipe_unit(r, 0)->steps[0].settings, 3);
+    assert_true(recipe_can_run(r, NULL));
+    assert_int_equal(recipe_notes(r), 1);
+    assert_string_equal(recipe_note(r, 0)->text, "weights per_channel int8 crease are ours: the peer refuses them");
+    recipe_free(r);
+    assert_int_equal(recipe_parse(&r, &recipe_rows, text, strlen(text), "t", &all, &e), ST_DATA);
+    assert_non_null(strstr(str_text(&all), "unknown processor 'twirl'"));
+    assert_non_null(strstr(str_text(&all), "no method 'fold' for per_channel int8 sym a weight; there is: minmax ssz gptq"));
+    assert_non_null(strstr(str_text(&all), "unknown saver 'box'; there are ascendv1_saver, mindie_format_saver, "
+                                           "compressed_tensors"));
+    str_free(&all);
+    static const char turns[] = V1 "  process: [{type: twirl, turns: 10}]\n";
+    assert_int_equal(recipe_parse(&r, &other, turns, strlen(turns), "t", NULL, &e), ST_DATA);
+    assert_non_null(strstr(e.text, "twirl.turns: must lie in 1"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -573,6 +650,7 @@ int main(void)
         cmocka_unit_test(what_has_no_levels),
         cmocka_unit_test(prior_stages_are_kept),
         cmocka_unit_test(mutations),
+        cmocka_unit_test(rows_are_handed_in),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include "process/cachelayers.h"
+#include "process/processor.h"
 #include "recipe/pattern.h"
 #include "recipe/recipe.h"
 #include "tests/lib/fake_model.h"
@@ -20,7 +22,7 @@ static Recipe *parse(const char *text)
 {
     Recipe *r = NULL;
     Error e = {0};
-    if (recipe_parse(&r, text, strlen(text), "t.yaml", NULL, &e) != ST_OK)
+    if (recipe_parse(&r, &recipe_rows, text, strlen(text), "t.yaml", NULL, &e) != ST_OK)
         fail_msg("%s for\n%s", e.text, text);
     return r;
 }
@@ -139,8 +141,8 @@ static void caches_and_smoothing(void **state)
     Recipe *r = parse(V0("mm_tensor: false, use_kvcache_quant: true"));
     assert_true(recipe_can_run(r, NULL));
     assert_int_equal(recipe_units(r), 2);
-    assert_int_equal(recipe_unit(r, 1)->steps[0].kind, STEP_DYNAMIC_CACHE);
-    assert_false(recipe_unit(r, 1)->steps[0].cache->q.symmetric);
+    assert_ptr_equal(recipe_unit(r, 1)->steps[0].processor, &processor_dynamic_cache);
+    assert_false(((const RecipeCache *)recipe_unit(r, 1)->steps[0].settings)->q.symmetric);
     assert_true(recipe_saver(r, 0)->part_file_size == 0); /* absent: one file */
     assert_string_equal(recipe_dataset(r), "teacher_qualification.jsonl");
     recipe_free(r);
@@ -225,7 +227,7 @@ static void mutations(void **state)
         for (int k = (int)(fake_random(&seed) % 3); k >= 0; k--)
             s[fake_random(&seed) % (sizeof good - 1)] = ":-[]{}&*!|>'\"#%\n ,?x1<~"[fake_random(&seed) % 23];
         Recipe *r;
-        Status st = recipe_parse(&r, s, sizeof good - 1, "t", NULL, NULL);
+        Status st = recipe_parse(&r, &recipe_rows, s, sizeof good - 1, "t", NULL, NULL);
         if (st == ST_OK) {
             assert_true(recipe_entries(r) > 0 || !recipe_can_run(r, NULL));
             recipe_free(r);

@@ -81,9 +81,9 @@ static void schemes(void **state)
         assert_true(s->act_bits == 4 || s->act_bits == 8 || (s->act_bits == 16 && s->act_type == QT_FLOAT));
         assert_non_null(s->bytes);
         for (int either = 0; either < 2; either++) {
-            QuantKey act = {"minmax", s->act_type, s->act_scope, s->act_sym};
-            QuantKey weight = {s->weight_method ? s->weight_method : "minmax", s->weight_type, s->weight_scope,
-                               s->weight_sym};
+            QuantKey act = {.method = "minmax", .dtype = s->act_type, .scope = s->act_scope, .sym = s->act_sym};
+            QuantKey weight = {.method = s->weight_method ? s->weight_method : "minmax", .dtype = s->weight_type,
+                               .scope = s->weight_scope, .sym = s->weight_sym};
             QConfig q = {.act = spec_of(&act, either), .weight = spec_of(&weight, either)};
             if (scheme_find(&q) != s)
                 fail_msg("row %d (%s) is hidden by an earlier one", n, s->name);

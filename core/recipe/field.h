@@ -1,0 +1,131 @@
+#ifndef SLIM_RECIPE_FIELD_H
+#define SLIM_RECIPE_FIELD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "io/yaml.h"
+#include "qir/quantkey.h"
+#include "qir/scheme.h"
+#include "recipe/recipe.h"
+
+/* What a mapping of a recipe may hold, as data: key tables, and the rows with which other folders say what they read.
+ * Nothing in core/recipe knows a processor, a saver or a quantizer but through the rows it is handed. */
+
+/* A validation under way: where it is in the document, and what it has found. */
+typedef struct Check Check;
+
+/* Counts an error: `name:line:column: path: message`. */
+void check_fail(Check *c, const YamlNode *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void check_note(Check *c, const YamlNode *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* A note that says why quant can't run the recipe. */
+void check_block(Check *c, const YamlNode *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* Enters a key or an index; gives the length to return to. */
+size_t check_push(Check *c, const char *key);
+size_t check_push_index(Check *c, int i);
+void check_pop(Check *c, size_t to);
+
+typedef enum FieldType {
+    F_ANY,
+    F_STR,
+    F_INT,
+    F_FLOAT,
+    F_BOOL,
+    F_ENUM,
+    F_MAP,
+    F_PATTERNS,
+    F_STRINGS,
+    F_INTS,
+    F_OBJECT,
+    F_OBJECTS,
+    F_CHECKED
+} FieldType;
+
+typedef struct Object Object;
+
+/* A key of a mapping. */
+typedef struct Field {
+    const char *key;
+    FieldType type;
+    bool required, nullable;
+    bool bounded, open;       /* numbers: lo <= x <= hi; open: lo < x < hi */
+    double lo, hi;
+    bool power_of_two;        /* or -1 where lo allows it */
+    int longest;              /* characters of a text, or of each text of a list; 0: any */
+    int least;                /* items of a list */
+    bool filled;              /* texts: not blank */
+    const char *const *words; /* F_ENUM: NULL-terminated */
+    const Object *object;     /* F_OBJECT, F_OBJECTS */
+    void (*value)(Check *c, const YamlNode *v, const struct Field *f); /* F_CHECKED: says what is wrong with v */
+} Field;
+
+struct Object {
+    const Field *fields; /* ends with FIELD_END */
+    bool extra;          /* unknown keys are fine */
+    void (*check)(Check *c, const YamlNode *map); /* what the fields can't say; NULL: nothing */
+};
+
+#define FIELD_END {.key = NULL}
+#define FIELD_TYPE {.key = "type", .type = F_STR, .required = true}
+#define FIELD_PATTERNS \
+    {.key = "include", .type = F_PATTERNS, .longest = 200}, {.key = "exclude", .type = F_PATTERNS, .longest = 200}
+/* The same where the peer takes null for an absent list. */
+#define FIELD_PATTERNS_OR_NULL                                                    \
+    {.key = "include", .type = F_PATTERNS, .longest = 200, .nullable = true},     \
+        {.key = "exclude", .type = F_PATTERNS, .longest = 200, .nullable = true}
+/* Keys of every saver. Their checks are the recipe's. */
+#define FIELD_SAVER \
+    FIELD_TYPE, {.key = "part_file_size", .type = F_FLOAT}, {.key = "save_directory", .type = F_ANY}
+
+/* Checks a mapping against its table: unknown and missing keys, then each value. */
+void check_object(Check *c, const YamlNode *map, const Object *o);
+void check_value(Check *c, const YamlNode *v, const Field *f);
+
+/* A side of a qconfig, and a qconfig {act, weight}. */
+extern const Object qspec_object, qconfig_object;
+/* Reads a checked side of a qconfig; false when it isn't whole. Keys of ext that aren't what their method takes stay
+ * absent. */
+bool qspec_read(const YamlNode *map, QSpec *q);
+/* Checks ext of a side against its method (specs/quantization.md 1, 7). */
+void check_ext(Check *c, const YamlNode *map, const char *side, const QSpec *q);
+
+/* Lax scalar conversion (specs/config.md 1): false when the peer refuses. */
+bool lax_int(const YamlNode *n, int64_t *out);
+bool lax_float(const YamlNode *n, double *out);
+bool lax_bool(const YamlNode *n, bool *out);
+/* Whether v is the text s. */
+bool node_is(const YamlNode *v, const char *s);
+/* The texts of a checked list of texts, borrowed from the document; none of an absent one. NULL: no memory. */
+const char *const *texts_read(Arena *a, const YamlNode *list, int *n);
+
+/* A type of spec.process that this build runs: a row of core/registry.c. */
+struct ProcessorType {
+    const char *name;
+    const Object *object;        /* its keys */
+    bool levels;                 /* each of its mappings is a level of the assignment: linear_quant */
+    /* Its settings from a checked mapping, kept in RecipeStep.settings; NULL: no memory. No function: it has none. */
+    const void *(*settings)(Arena *a, const YamlNode *map);
+    const struct Processor *run; /* process/processor.h; the recipe only hands it on */
+};
+/* Keys of linear_quant, whose entries the recipe itself gathers. */
+extern const Object linear_quant_object;
+
+/* A type of spec.save. */
+typedef struct SaverType {
+    const char *name;
+    const Field *fields; /* FIELD_SAVER and its own */
+    bool processor;      /* the peer has it as a type of spec.process and of multimodal documents, too */
+} SaverType;
+
+/* The rows that a recipe is read with. Each function gives row i; NULL or false behind the last. */
+struct RecipeRows {
+    const ProcessorType *(*processor)(int i);
+    bool (*saver)(int i, SaverType *out);
+    const QuantKey *(*act)(int i);
+    const QuantKey *(*weight)(int i);
+};
+
+#endif

@@ -1,0 +1,272 @@
+#include <string.h>
+
+#include "recipe/recipe_impl.h"
+
+/* The items of spec.process: processors that this build runs, which are handed in, and the peer's others, whose keys
+ * are known here so that a recipe that names them is checked and kept (specs/config.md 4). */
+
+static const char *const rotation_types[] = {"int4", "int8", NULL};
+static const char *const load_modes[] = {"load", "offload", NULL};
+
+#define UNIT(name, can_be_null) \
+    {.key = name, .type = F_FLOAT, .nullable = can_be_null, .bounded = true, .open = true, .lo = 0, .hi = 1}
+#define BLOCK_SIZE {.key = "block_size", .type = F_INT, .bounded = true, .lo = -1, .hi = 1e9, .power_of_two = true}
+#define SUBGRAPHS {.key = "enable_subgraph_type", .type = F_STRINGS}
+#define TP_SIZE(most) {.key = "max_tp_size", .type = F_INT, .bounded = true, .lo = 1, .hi = most, .power_of_two = true}
+
+static const Field group_fields[] = {
+    FIELD_TYPE, {.key = "configs", .type = F_CHECKED, .value = check_processors, .required = true}, FIELD_END};
+
+static const Field iter_smooth_fields[] = {
+    FIELD_TYPE,
+    UNIT("alpha", false),
+    UNIT("scale_min", false),
+    {.key = "symmetric", .type = F_BOOL},
+    SUBGRAPHS,
+    FIELD_PATTERNS_OR_NULL,
+    FIELD_END,
+};
+static const Field flex_smooth_fields[] = {
+    FIELD_TYPE, UNIT("alpha", false), UNIT("beta", false), SUBGRAPHS, FIELD_PATTERNS_OR_NULL, FIELD_END};
+static const Field flex_awq_fields[] = {
+    FIELD_TYPE, UNIT("alpha", false), UNIT("beta", false), SUBGRAPHS,
+    {.key = "qconfig", .type = F_OBJECT, .object = &qconfig_object, .required = true}, FIELD_PATTERNS_OR_NULL, FIELD_END,
+};
+static const Field smooth_fields[] = {
+    FIELD_TYPE, UNIT("alpha", false), {.key = "symmetric", .type = F_BOOL}, FIELD_PATTERNS_OR_NULL, FIELD_END};
+static const Field awq_fields[] = {
+    FIELD_TYPE, {.key = "weight_qconfig", .type = F_OBJECT, .object = &qspec_object, .required = true}, SUBGRAPHS,
+    {.key = "n_grid", .type = F_INT, .bounded = true, .lo = 1, .hi = 1e9}, FIELD_PATTERNS_OR_NULL, FIELD_END,
+};
+static const Field quarot_fields[] = {
+    FIELD_TYPE,
+    {.key = "online", .type = F_BOOL},
+    BLOCK_SIZE,
+    {.key = "down_proj_online_layers", .type = F_INTS},
+    TP_SIZE(1e9),
+    {.key = "export_extra_info", .type = F_BOOL},
+    FIELD_END,
+};
+static const Field online_quarot_fields[] = {FIELD_TYPE, FIELD_PATTERNS_OR_NULL, BLOCK_SIZE, FIELD_END};
+static const Field rotation_fields[] = {
+    FIELD_TYPE,
+    {.key = "stage", .type = F_INT, .required = true, .bounded = true, .lo = 1, .hi = 2},
+    {.key = "steps", .type = F_INT, .bounded = true, .lo = 1, .hi = 1000},
+    {.key = "quant_dtype", .type = F_ENUM, .words = rotation_types},
+    {.key = "layer_type", .type = F_STRINGS, .longest = 128, .least = 1, .filled = true},
+    BLOCK_SIZE,
+    {.key = "max_samples", .type = F_INT, .bounded = true, .lo = 1, .hi = 100000},
+    {.key = "online", .type = F_BOOL},
+    {.key = "down_proj_online_layers", .type = F_INTS, .bounded = true, .lo = 0, .hi = 1e9},
+    TP_SIZE(64),
+    FIELD_END,
+};
+static const Field autoround_strategy_fields[] = {
+    {.key = "qconfig", .type = F_OBJECT, .object = &qconfig_object, .required = true}, FIELD_PATTERNS, FIELD_END,
+};
+static void check_autoround_strategy(Check *c, const YamlNode *map);
+static const Object autoround_strategy = {.fields = autoround_strategy_fields, .check = check_autoround_strategy};
+static const Field autoround_fields[] = {
+    FIELD_TYPE,
+    {.key = "iters", .type = F_INT, .bounded = true, .lo = 1, .hi = 1e9},
+    {.key = "enable_minmax_tuning", .type = F_BOOL},
+    {.key = "enable_round_tuning", .type = F_BOOL},
+    {.key = "strategies", .type = F_OBJECTS, .object = &autoround_strategy, .required = true, .least = 1},
+    FIELD_END,
+};
+static const Field float_sparse_fields[] = {
+    FIELD_TYPE, {.key = "sparse_ratio", .type = F_FLOAT, .bounded = true, .lo = 0, .hi = 1}, FIELD_PATTERNS, FIELD_END};
+static const Field svd_fields[] = {
+    FIELD_TYPE,
+    {.key = "rank", .type = F_INT, .bounded = true, .lo = 1, .hi = 1e9},
+    {.key = "include", .type = F_PATTERNS},
+    {.key = "exclude", .type = F_PATTERNS},
+    FIELD_END,
+};
+static const Field only_patterns[] = {FIELD_TYPE, FIELD_PATTERNS, FIELD_END};
+static const Field fa3_detail_fields[] = {
+    {.key = "fa_q", .type = F_OBJECT, .object = &qspec_object},
+    {.key = "fa_k", .type = F_OBJECT, .object = &qspec_object},
+    {.key = "fa_v", .type = F_OBJECT, .object = &qspec_object},
+    FIELD_END,
+};
+static const Object fa3_details = {.fields = fa3_detail_fields};
+static const Field fa3_fields[] = {
+    FIELD_TYPE, {.key = "qconfig", .type = F_OBJECT, .object = &qspec_object, .nullable = true}, FIELD_PATTERNS,
+    {.key = "details", .type = F_OBJECT, .object = &fa3_details, .nullable = true}, FIELD_END,
+};
+static const Field kv_smooth_fields[] = {
+    FIELD_TYPE,
+    {.key = "smooth_factor", .type = F_FLOAT, .bounded = true, .open = true, .lo = 0, .hi = 1e300},
+    FIELD_PATTERNS,
+    FIELD_END};
+static const Field unary_fields[] = {
+    FIELD_TYPE, {.key = "metrics", .type = F_STR}, {.key = "patterns", .type = F_STRINGS}, FIELD_END};
+static const Field binary_fields[] = {
+    FIELD_TYPE,
+    {.key = "metrics", .type = F_STR},
+    {.key = "patterns", .type = F_STRINGS},
+    {.key = "configs", .type = F_ANY},
+    FIELD_END,
+};
+static const Field operator_fields[] = {
+    FIELD_TYPE,
+    {.key = "metrics", .type = F_STR},
+    {.key = "quant_modules", .type = F_STRINGS},
+    {.key = "configs", .type = F_ANY},
+    FIELD_END,
+};
+static const Field load_fields[] = {
+    FIELD_TYPE,
+    {.key = "device", .type = F_STR},
+    {.key = "non_blocking", .type = F_BOOL},
+    {.key = "mode", .type = F_ENUM, .words = load_modes},
+    {.key = "cleanup", .type = F_BOOL},
+    {.key = "post_offload", .type = F_BOOL},
+    FIELD_END,
+};
+
+/* adapt_rotation: the fields of the other stage are refused. */
+static void check_rotation(Check *c, const YamlNode *map)
+{
+    static const char *const stage1[] = {"steps", "quant_dtype", "layer_type", "max_samples", NULL};
+    static const char *const stage2[] = {"online", "down_proj_online_layers", "max_tp_size", NULL};
+    const YamlNode *stage = yaml_get(map, "stage");
+    int64_t s;
+    if (!stage || !lax_int(stage, &s) || (s != 1 && s != 2))
+        return;
+    for (const char *const *k = s == 1 ? stage2 : stage1; *k; k++)
+        if (yaml_get(map, *k))
+            check_fail(c, yaml_get(map, *k), "'%s' belongs to stage %d, this is stage %d", *k, s == 1 ? 2 : 1, (int)s);
+}
+
+/* fa3_quant: one way of saying it. */
+static void check_fa3(Check *c, const YamlNode *map)
+{
+    const YamlNode *q = yaml_get(map, "qconfig"), *d = yaml_get(map, "details");
+    if (q && d && q->kind != YAML_NULL && d->kind != YAML_NULL)
+        check_fail(c, d, "qconfig and details exclude each other");
+}
+
+/* A side of an autoround strategy: group_size goes with per_group and with nothing else. */
+static void check_autoround_side(Check *c, const YamlNode *q)
+{
+    static const char *const scales[] = {"float16", "float32", "bfloat16", NULL};
+    static const Field scale = {.type = F_ENUM, .words = scales};
+    const YamlNode *scope = yaml_get(q, "scope"), *ext = yaml_get(q, "ext"), *size = yaml_get(ext, "group_size");
+    const YamlNode *dtype = yaml_get(ext, "scale_dtype");
+    bool grouped = scope && scope->kind == YAML_STR && strcmp(scope->text, "per_group") == 0;
+    size_t was = check_push(c, "ext");
+    if (grouped && (!size || size->kind != YAML_INT || size->i <= 0))
+        check_fail(c, size ? size : q, "scope per_group needs ext.group_size above 0");
+    else if (!grouped && size)
+        check_fail(c, size, "ext.group_size needs scope per_group");
+    if (dtype) {
+        size_t at = check_push(c, "scale_dtype");
+        check_value(c, dtype, &scale);
+        check_pop(c, at);
+    }
+    check_pop(c, was);
+}
+
+static void check_autoround_strategy(Check *c, const YamlNode *map)
+{
+    static const char *const sides[] = {"act", "weight"};
+    const YamlNode *q = yaml_get(map, "qconfig");
+    size_t was = check_push(c, "qconfig");
+    for (int i = 0; i < 2; i++)
+        if (yaml_get(q, sides[i])) {
+            size_t at = check_push(c, sides[i]);
+            check_autoround_side(c, yaml_get(q, sides[i]));
+            check_pop(c, at);
+        }
+    check_pop(c, was);
+}
+
+/* Types of the peer's that no row runs. */
+typedef struct KeptType {
+    const char *name;
+    const Field *fields;
+    void (*check)(Check *c, const YamlNode *map);
+} KeptType;
+
+static const KeptType kept_types[] = {
+    {"group", group_fields, NULL},
+    {"iter_smooth", iter_smooth_fields, NULL},
+    {"flex_smooth_quant", flex_smooth_fields, NULL},
+    {"flex_awq_ssz", flex_awq_fields, NULL},
+    {"smooth_quant", smooth_fields, NULL},
+    {"awq", awq_fields, NULL},
+    {"quarot", quarot_fields, NULL},
+    {"online_quarot", online_quarot_fields, NULL},
+    {"adapt_rotation", rotation_fields, check_rotation},
+    {"autoround_quant", autoround_fields, NULL},
+    {"float_sparse", float_sparse_fields, NULL},
+    {"svd_res", svd_fields, NULL},
+    {"flatquant", only_patterns, NULL},
+    {"fa3_quant", fa3_fields, check_fa3},
+    {"kv_smooth", kv_smooth_fields, NULL},
+    {"unary_analysis", unary_fields, NULL},
+    {"binary_analysis", binary_fields, NULL},
+    {"binary_operator_layer_wise", operator_fields, NULL},
+    {"binary_operator_model_wise", operator_fields, NULL},
+    {"load", load_fields, NULL},
+    {"saver", kept_saver_fields, check_saver_processor},
+};
+enum { NKEPT = sizeof kept_types / sizeof kept_types[0] };
+
+static int count_processors(const RecipeRows *rows)
+{
+    int n = 0;
+    while (rows->processor(n))
+        n++;
+    return n;
+}
+
+/* Names in order: the rows handed in, the kept types, the savers that the peer has as processors. */
+static const char *processor_name(const Check *c, int i)
+{
+    const RecipeRows *rows = c->r->rows;
+    const int n = count_processors(rows);
+    if (i < n)
+        return rows->processor(i)->name;
+    return i < n + NKEPT ? kept_types[i - n].name : old_saver_name(c, i - n - NKEPT);
+}
+
+static void check_item(Check *c, const YamlNode *item)
+{
+    const int n = count_processors(c->r->rows), i = check_item_type(c, item, "processor", false, processor_name);
+    if (i < 0)
+        return;
+    const char *name = processor_name(c, i);
+    size_t was = check_push(c, name);
+    if (i < n)
+        check_object(c, item, c->r->rows->processor(i)->object);
+    else if (i < n + NKEPT)
+        check_object(c, item, &(Object){.fields = kept_types[i - n].fields, .check = kept_types[i - n].check});
+    else
+        check_old_saver(c, item, i - n - NKEPT);
+    if (i > n) /* the first of the kept ones is a group */
+        check_block(c, item, "processor '%s': kept, not run by this build", name);
+    check_pop(c, was);
+}
+
+void check_processors(Check *c, const YamlNode *v, const Field *f)
+{
+    if (!check_list(c, v, f->least))
+        return;
+    for (int i = 0; i < v->count; i++) {
+        size_t was = check_push_index(c, i);
+        check_item(c, v->items[i]);
+        check_pop(c, was);
+    }
+}
+
+const ProcessorType *processor_find(const RecipeRows *rows, const char *type)
+{
+    const ProcessorType *p;
+    for (int i = 0; (p = rows->processor(i)) != NULL; i++)
+        if (strcmp(p->name, type) == 0)
+            return p;
+    return NULL;
+}
