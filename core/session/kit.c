@@ -148,6 +148,17 @@ static void log_line(Kit *k, int level, const char *name, const char *fmt, int n
     post(k->s, ev);
 }
 
+/* What a text was made of, where that is not said by the file. */
+static void log_forms(Kit *k, const char *name, const CalibFile *file)
+{
+    for (int f = CALIB_PLAIN + 1; f < CALIB_FORMS; f++) {
+        char fmt[160];
+        snprintf(fmt, sizeof fmt, "%%d text%%s: %s", calib_form_text((CalibForm)f));
+        if (file->made[f])
+            log_line(k, 0, name, fmt, file->made[f]);
+    }
+}
+
 /* Tokens of a data file, from the last job when nothing changed. */
 static Status ensure_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **slot, DataSpec *of, Error *err)
 {
@@ -169,6 +180,7 @@ static Status ensure_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **
         st = copy_spec(of, want, err);
     if (st == ST_OK) {
         TokenSet *t = *slot;
+        log_forms(k, want->name, file);
         if (file->bad_utf8)
             log_line(k, 1, want->name, "%d text%s not UTF-8: bad bytes read as U+FFFD", file->bad_utf8);
         if (t->dropped_empty)

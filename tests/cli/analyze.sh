@@ -180,4 +180,13 @@ exits 0 "the default data set" s analyze --model_path $model --max-samples 1 --f
 has "$tmp/out" '"name":"boolq.jsonl"' "is boolq.jsonl"
 exits 0 "with a scope word" s analyze linear --model_path $model --max-samples 1 --format json
 has "$tmp/out" '"name":"mix_calib.jsonl"' "it is mix_calib.jsonl"
+# ---- chats: their words, and a line that says so ----
+printf '%s\n' '{"messages":[{"role":"user","content":"Where does the river end?"},{"role":"assistant","content":"At the sea."}]}' >"$tmp/chat.jsonl"
+printf '["Where does the river end?\\nAt the sea."]' >"$tmp/words.json"
+for f in chat.jsonl words.json; do
+    exits 0 "analyze $f" "$SLIMSCOPE" analyze --model_path lab_models/demo --calib_dataset "$tmp/$f" --metrics kurtosis --format csv --out "$tmp/$f.csv"
+    cp "$tmp/err" "$tmp/$f.err"
+done
+same "$tmp/chat.jsonl.csv" "$tmp/words.json.csv" "a chat is what its messages say"
+has "$tmp/chat.jsonl.err" "chat.jsonl: 1 text: what the messages say" "which is told"
 finish
