@@ -25,8 +25,9 @@ typedef struct Feed Feed;
 
 Status feed_new(Feed **out, Error *err);
 void feed_free(Feed *f);
-/* Starts reading this piece, whose files stay open while the feed lives, unless it is already read or being read. At most one piece besides the taken one is kept;
- * what was read ahead and turns out not to be wanted is dropped, its error too. */
+/* Starts reading this piece, whose files stay open while the feed lives, unless it is already read or being read. At
+ * most one piece besides the taken one is kept; what was read ahead and turns out not to be wanted is dropped, its error
+ * too. */
 void feed_want(Feed *f, const FeedPiece *p);
 /* Waits for the piece; data[i] points to segment i (64-byte aligned) until feed_done. ST_CANCELLED when `cancel` is
  * raised while waiting. */

@@ -57,7 +57,7 @@ typedef struct Progress {
 
 typedef struct RunnerOptions {
     Pool *pool;
-    const Overlay *overlay;              /* how the model differs from its checkpoint (run/source.h); NULL: it doesn't */
+    const Overlay *overlay;              /* what was changed in the model (run/source.h), NULL: nothing */
     ArithMode arith;
     uint64_t mem_limit;                  /* bytes for streams and scratch; 0 = none */
     const Cancel *cancel;                /* may be NULL */

@@ -5,8 +5,9 @@
 #include "model/weight.h"
 #include "run/ops.h"
 
-/* The one door to the values of a model: the checkpoint's, changed as an overlay says. Passes, quantizers and savers ask
- * here, so a change is seen by all of them or by none. Without edits it reads what the checkpoint holds, byte for byte.
+/* The one door to the values of a model: the checkpoint's, changed as an overlay says. Passes, quantizers and savers
+ * ask here, so a change is seen by all of them or by none. Without edits it reads what the checkpoint holds, byte for
+ * byte.
  *
  * Arithmetic of an edit: float32 in the order of model/overlay.h, then one rounding: to the dtype of `ops` in its model
  * mode (ops NULL: none), or to the dtype in which the values are asked for as bytes. */
