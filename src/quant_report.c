@@ -37,7 +37,7 @@ static Status sum_level(Session *s, int level, LevelSum *out, Error *err)
         want[i] = true;
         out->linears++;
         out->params += m->linears[i].out * m->linears[i].in;
-        out->bytes += recipe_linear_bytes(session_recipe(s), m, i, level);
+        out->bytes += recipe_linear_bytes(session_recipe(s), m, i, level, session_options(s)->peer);
     }
     Status st = out->linears ? pattern_cover(m, want, &out->pattern, &out->npatterns, err) : ST_OK;
     free(want);

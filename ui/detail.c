@@ -48,7 +48,8 @@ static void draw_identity(Ui *ui, Rect r, int *y, int64_t i)
     text_elide(name, sizeof name, l->name, r.w, ui->term.glyphs.ellipsis);
     line(ui, r, y, SL_STRONG, name);
     int level = session_level_of(s, i);
-    fmt_bytes(bytes, sizeof bytes, session_recipe(s) ? (double)recipe_linear_bytes(session_recipe(s), m, i, level) : 0);
+    uint64_t size = session_recipe(s) ? recipe_linear_bytes(session_recipe(s), m, i, level, session_options(s)->peer) : 0;
+    fmt_bytes(bytes, sizeof bytes, (double)size);
     fmt_delta(cost, sizeof cost, session_linear_cost(s, i));
     snprintf(buf, sizeof buf, "%lldx%lld %s%s %s%s%s%s", (long long)l->out, (long long)l->in,
              session_level_name(s, level), level == 0 ? " (X)" : "", bytes, level == 0 ? ", costs " : ", float ", cost,

@@ -48,11 +48,11 @@ static Status write_linear(QuantRun *q, int layer, LayerForms *forms, int64_t i,
     for (int s = 0; s < q->o->nsavers && st == ST_OK; s++)
         if (layer >= q->saver_first[s])
             st = q->o->savers[s]->linear(q->saver[s], &l, err);
+    q->out->bytes_written += scheme_bytes(l.scheme, c, &(SchemeLinear){lin, bias != NULL, q->o->peer, q->m->cfg.dtype});
     free(bias);
     qweight_fini(&w);
     q->out->quantized++;
     q->out->bytes_read += weight_bytes(lin);
-    q->out->bytes_written += scheme_bytes(l.scheme, lin->name, lin->out, lin->in, qconfig_group(c), q->m->cfg.dtype);
     return st;
 }
 

@@ -18,16 +18,6 @@ static int64_t ceil_div(int64_t a, int64_t b)
     return a / b + (a % b != 0);
 }
 
-/* Elements of a row that share parameters. */
-static int64_t group_of(const QSpec *q, int64_t in)
-{
-    if (is_mx(q))
-        return MX_BLOCK;
-    if (q->scope != QS_PER_GROUP)
-        return in;
-    return q->group_size > 0 ? q->group_size : 128;
-}
-
 static int64_t outer_of(const QSpec *q)
 {
     return q->ext.dual_block;
@@ -41,11 +31,11 @@ Status qweight_check(const QSpec *q, int64_t out, int64_t in, Error *err)
                          (long long)in);
     if (q->dtype == QT_FLOAT || q->dtype == QT_PLACEHOLDER)
         return error_set(err, ST_DATA, "weights cannot be quantized to %s", qtype_name(q->dtype));
-    if (q->scope == QS_PER_GROUP && in % group_of(q, in) != 0)
+    if (q->scope == QS_PER_GROUP && in % qspec_group(q, in) != 0)
         return error_set(err, ST_DATA,
                          "a weight of %lld outputs x %lld inputs cannot be cut into groups of %lld: choose a "
                          "group_size that divides %lld",
-                         (long long)out, (long long)in, (long long)group_of(q, in), (long long)in);
+                         (long long)out, (long long)in, (long long)qspec_group(q, in), (long long)in);
     if (q->scope == QS_DUAL_SCALE && outer_of(q) <= 0)
         return error_set(err, ST_DATA, "dual_scale needs ext.dual_block_size above 0");
     if (is_mx(q) && strcmp(q->method, "fouroversix") == 0 && in % MX_BLOCK != 0)
@@ -60,7 +50,7 @@ Status qweight_init(QWeight *w, const QSpec *q, int64_t out, int64_t in, Error *
 {
     *w = (QWeight){0};
     RETURN_IF_ERROR(qweight_check(q, out, in, err));
-    int64_t group = group_of(q, in), groups = ceil_div(in, group);
+    int64_t group = qspec_group(q, in), groups = ceil_div(in, group);
     QWeight n = {.dtype = q->dtype, .scope = q->scope, .symmetric = q->symmetric, .out = out, .in = in, .group = group,
                  .groups = groups};
     size_t params = (size_t)(out * groups);
@@ -102,7 +92,7 @@ uint64_t qweight_bytes(const QSpec *q, int64_t out, int64_t in)
 {
     if (out <= 0 || in <= 0)
         return 0;
-    uint64_t rows = (uint64_t)out, params = rows * (uint64_t)ceil_div(in, group_of(q, in));
+    uint64_t rows = (uint64_t)out, params = rows * (uint64_t)ceil_div(in, qspec_group(q, in));
     uint64_t n = rows * (uint64_t)in + (is_mx(q) ? params : params * (q->symmetric ? 4 : 8));
     if (q->scope == QS_DUAL_SCALE && outer_of(q) > 0)
         n += rows * (uint64_t)ceil_div(in, outer_of(q)) * 4;

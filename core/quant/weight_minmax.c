@@ -28,7 +28,7 @@ static Status quantize(const WeightTask *t, QWeight *out, Error *err)
 static void fake_rows(const QSpec *q, float *w, int64_t rows, int64_t in, DType T, bool peer)
 {
     (void)peer;
-    int64_t group = weight_group(q, in);
+    int64_t group = qspec_group(q, in);
     int bits = weight_bits(q);
     for (int64_t i = 0; i < rows * in; i += group) {
         float mn, mx;

@@ -151,7 +151,7 @@ static Status quantize(const WeightTask *t, QWeight *out, Error *err)
 static void fake_rows(const QSpec *q, float *w, int64_t rows, int64_t in, DType T, bool peer)
 {
     (void)peer;
-    int64_t group = weight_group(q, in);
+    int64_t group = qspec_group(q, in);
     int bits = weight_bits(q);
     for (int64_t i = 0; i < rows * in; i += group) {
         float s = fit_scale(w + i, group, bits, steps_of(q), T);
@@ -167,7 +167,7 @@ static bool looks_at_all(const QSpec *q, bool peer)
 
 static uint64_t scratch_bytes(const QSpec *q, int64_t out, int64_t in)
 {
-    return (uint64_t)out * (uint64_t)(in / weight_group(q, in)) * sizeof(PeerRow);
+    return (uint64_t)out * (uint64_t)(in / qspec_group(q, in)) * sizeof(PeerRow);
 }
 
 #define SSZ(NAME, DTYPE, SCOPE, OWNER)                                                      \

@@ -17,12 +17,5 @@ static inline int weight_bits(const QSpec *q)
 {
     return q->dtype == QT_INT4 ? 4 : 8;
 }
-/* Elements of a row that share an integer scale: all of a per_channel row. */
-static inline int64_t weight_group(const QSpec *q, int64_t in)
-{
-    if (q->scope != QS_PER_GROUP)
-        return in;
-    return q->group_size > 0 ? q->group_size : 128;
-}
 
 #endif

@@ -231,10 +231,10 @@ static Status check_patterns(Export *e, const Recipe *r, const Model *m, Error *
 }
 
 /* Entries whose pair this build can't run are fine in a file; pairs no saver writes were refused when it was read. */
-static void check_size(Export *e, const Recipe *r, const Model *m, const int16_t *level)
+static void check_size(Export *e, const Recipe *r, const Model *m, const int16_t *level, bool peer)
 {
     SizeReport s;
-    recipe_sizes(r, m, level, &s);
+    recipe_sizes(r, m, level, peer, &s);
     add_check(e, true, false, "%.2f MiB of %.2f MiB in float, %.2f bits a weight, %lld of %lld layers quantized",
               (double)s.bytes / 1048576.0, (double)s.float_bytes / 1048576.0, s.average_bits, (long long)s.quantized,
               (long long)(s.quantized + s.floats));
@@ -291,8 +291,8 @@ static const char *model_name(const Model *m)
     return base && *base && strcmp(base, ".") != 0 && strcmp(base, "..") != 0 ? base : m->cfg.model_type;
 }
 
-static Status export_from(const Recipe *r, const Model *m, const int16_t *level, const char *const *comments,
-                          const char *against, Export *out, Error *err)
+static Status export_from(const Recipe *r, const Model *m, const int16_t *level, bool peer,
+                          const char *const *comments, const char *against, Export *out, Error *err)
 {
     EntryPlan *plan = NULL;
     Recipe *again = NULL;
@@ -306,7 +306,7 @@ static Status export_from(const Recipe *r, const Model *m, const int16_t *level,
     }
     if (st == ST_OK) {
         add_check(out, true, true, "only known keys and characters the quantizer accepts");
-        check_size(out, again, m, level);
+        check_size(out, again, m, level, peer);
         const char *old = against ? against : yaml_source(r->doc, NULL);
         st = diff_unified(&out->diff, r->name, old, "export", str_text(&out->text), err);
     }
@@ -314,7 +314,7 @@ static Status export_from(const Recipe *r, const Model *m, const int16_t *level,
     return st;
 }
 
-Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, const char *const *comments,
+Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, bool peer, const char *const *comments,
                      const char *against, Export *out, Error *err)
 {
     *out = (Export){0};
@@ -328,7 +328,7 @@ Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, cons
         str_free(&text);
     }
     if (st == ST_OK)
-        st = export_from(named ? named : r, m, level, comments, against, out, &e);
+        st = export_from(named ? named : r, m, level, peer, comments, against, out, &e);
     recipe_free(named);
     if (st != ST_OK) {
         export_fini(out);

@@ -360,17 +360,17 @@ static uint64_t float_size(const Model *m, const Linear *l)
     return (uint64_t)dtype_size(l->weight && !l->store ? l->weight->dtype : m->cfg.dtype);
 }
 
-uint64_t recipe_linear_bytes(const Recipe *r, const Model *m, int64_t linear, int level)
+uint64_t recipe_linear_bytes(const Recipe *r, const Model *m, int64_t linear, int level, bool peer)
 {
     const Linear *l = &m->linears[linear];
-    uint64_t bias = l->bias ? (uint64_t)l->out * (uint64_t)dtype_size(l->bias->dtype) : 0;
     const RecipeEntry *e = level > 0 && (size_t)level <= r->nentries ? &r->entry[level - 1].pub : NULL;
-    if (!e || !e->scheme)
-        return (uint64_t)l->out * (uint64_t)l->in * float_size(m, l) + bias;
-    return scheme_bytes(e->scheme, l->name, l->out, l->in, qconfig_group(&e->q), m->cfg.dtype) + bias;
+    if (e && e->scheme)
+        return scheme_bytes(e->scheme, &e->q, &(SchemeLinear){l, l->bias != NULL, peer, m->cfg.dtype});
+    return (uint64_t)l->out * (uint64_t)l->in * float_size(m, l) +
+           (l->bias ? (uint64_t)l->out * (uint64_t)dtype_size(l->bias->dtype) : 0);
 }
 
-void recipe_sizes(const Recipe *r, const Model *m, const int16_t *level, SizeReport *out)
+void recipe_sizes(const Recipe *r, const Model *m, const int16_t *level, bool peer, SizeReport *out)
 {
     *out = (SizeReport){0};
     uint64_t params = 0;
@@ -380,8 +380,8 @@ void recipe_sizes(const Recipe *r, const Model *m, const int16_t *level, SizeRep
         uint64_t n = (uint64_t)l->out * (uint64_t)l->in;
         const RecipeEntry *e = level[i] > 0 && (size_t)level[i] <= r->nentries ? &r->entry[level[i] - 1].pub : NULL;
         bool quantized = e && e->scheme;
-        out->bytes += recipe_linear_bytes(r, m, i, level[i]);
-        out->float_bytes += recipe_linear_bytes(r, m, i, 0);
+        out->bytes += recipe_linear_bytes(r, m, i, level[i], peer);
+        out->float_bytes += recipe_linear_bytes(r, m, i, 0, peer);
         out->quantized += quantized;
         out->floats += !quantized;
         params += n + (l->bias ? (uint64_t)l->out : 0);

@@ -103,19 +103,21 @@ typedef struct Export {
 } Export;
 /* Writes the recipe with lists edited so that recipe_assign gives exactly `level`; proves it by parsing again
  * (DECISIONS "Export, proved"). comments: provenance lines without '#', NULL-terminated (may be NULL). against: text
- * to diff with (NULL: the source). metadata of a generated document comes from model. */
-Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, const char *const *comments,
+ * to diff with (NULL: the source). metadata of a generated document comes from model. peer: sizes are told as for
+ * --compat peer. */
+Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, bool peer, const char *const *comments,
                      const char *against, Export *out, Error *err);
 void export_fini(Export *e);
 
-/* Sizes and bits of an assignment as the saver writes it. */
+/* Sizes and bits of an assignment as ascendv1_saver writes it. */
 typedef struct SizeReport {
     uint64_t bytes, float_bytes; /* whole model at this assignment, and all float */
     double average_bits;         /* weight bits per parameter over the decoder linears */
     int64_t quantized, floats;   /* linears */
 } SizeReport;
-void recipe_sizes(const Recipe *r, const Model *m, const int16_t *level, SizeReport *out);
+/* peer: under --compat peer. */
+void recipe_sizes(const Recipe *r, const Model *m, const int16_t *level, bool peer, SizeReport *out);
 /* Bytes a linear takes at a level. */
-uint64_t recipe_linear_bytes(const Recipe *r, const Model *m, int64_t linear, int level);
+uint64_t recipe_linear_bytes(const Recipe *r, const Model *m, int64_t linear, int level, bool peer);
 
 #endif

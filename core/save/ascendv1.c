@@ -2,17 +2,17 @@
 #include <string.h>
 
 #include "recipe/field.h"
-#include "save/ascend_parts.h"
 #include "save/families.h"
 #include "save/pyjson.h"
 #include "save/rows.h"
+#include "save/saveout.h"
 
 /* ascendv1_saver (specs/formats.md 4, 5, 7, 9). */
 
-static int parts(const SavePlan *plan, int64_t i, bool no_zero, SavePart out[SAVE_PARTS_MAX])
+static int parts(const SavePlan *plan, int64_t i, bool no_zero, QPart out[SCHEME_PARTS_MAX])
 {
     (void)no_zero;
-    return ascend_parts(plan, i, true, out);
+    return save_scheme_parts(plan, i, plan->model->cfg.dtype, out);
 }
 
 static void file_name(const SaveOut *s, int i, int n, char out[256])
@@ -71,10 +71,8 @@ static int64_t group_size_of(const SaveOut *s)
         if (it->kind != SI_LINEAR || !save_quantized(s, it->linear))
             continue;
         const QConfig *q = &s->plan->levels[s->plan->level[it->linear] - 1];
-        if (q->weight.dtype == QT_MXFP8 || q->weight.dtype == QT_MXFP4)
-            g = 32;
-        else if (q->weight.scope == QS_PER_GROUP)
-            g = qconfig_group(q);
+        int64_t own = qspec_group(&q->weight, 0); /* 0: whole rows */
+        g = own ? own : g;
     }
     return g;
 }

@@ -36,27 +36,27 @@ static bool is_broken(const SavePlan *plan, int64_t i)
            && config_of(plan, i)->weight.scope == QS_PER_CHANNEL;
 }
 
-static SavePart part(const char *suffix, SaveWhat what, DType dtype, int ndim, int64_t a, int64_t b)
+static QPart part(const char *suffix, QPartKind kind, DType dtype, int ndim, int64_t a, int64_t b)
 {
-    return (SavePart){.suffix = suffix, .label = "", .what = what, .dtype = dtype, .ndim = ndim, .shape = {a, b}};
+    return (QPart){.suffix = suffix, .label = "", .kind = kind, .dtype = dtype, .ndim = ndim, .shape = {a, b}};
 }
 
-static int raw_parts(const SavePlan *plan, int64_t i, SavePart out[SAVE_PARTS_MAX])
+static int raw_parts(const SavePlan *plan, int64_t i, QPart out[SCHEME_PARTS_MAX])
 {
     const Linear *l = &plan->model->linears[i];
     DType md = save_model_dtype(plan, i);
     int n = 0;
     if (strcmp(label_of(plan, i), "W8A8_MIX") == 0) {
-        out[n++] = part(".input_scale", SW_INPUT_SCALE, DT_F32, 1, 1, 0);
-        out[n++] = part(".input_offset", SW_INPUT_OFFSET, DT_F32, 1, 1, 0);
-        out[n++] = part(".weight_scale", SW_SCALE, md, 1, l->out, 0);
+        out[n++] = part(".input_scale", PART_INPUT_SCALE, DT_F32, 1, 1, 0);
+        out[n++] = part(".input_offset", PART_INPUT_OFFSET, DT_F32, 1, 1, 0);
+        out[n++] = part(".weight_scale", PART_SCALE, md, 1, l->out, 0);
     } else {
-        out[n++] = part(".weight_scale", SW_SCALE, md, 1, l->out, 0);
-        out[n++] = part(".weight_offset", SW_OFFSET, DT_F32, 1, l->out, 0);
+        out[n++] = part(".weight_scale", PART_SCALE, md, 1, l->out, 0);
+        out[n++] = part(".weight_offset", PART_OFFSET, DT_F32, 1, l->out, 0);
     }
-    out[n++] = part(".weight", SW_CODE, DT_I8, 2, l->out, l->in);
+    out[n++] = part(".weight", PART_CODE, DT_I8, 2, l->out, l->in);
     if (save_has_bias(plan, i))
-        out[n++] = part(".bias", SW_BIAS, md, 1, l->out, 0);
+        out[n++] = part(".bias", PART_BIAS, md, 1, l->out, 0);
     return n;
 }
 
@@ -71,7 +71,7 @@ static DType peer_zero_dtype(const SavePlan *plan, int64_t i)
     return save_model_dtype(plan, i);
 }
 
-static int parts(const SavePlan *plan, int64_t i, bool no_zero, SavePart out[SAVE_PARTS_MAX])
+static int parts(const SavePlan *plan, int64_t i, bool no_zero, QPart out[SCHEME_PARTS_MAX])
 {
     const Linear *l = &plan->model->linears[i];
     DType md = save_model_dtype(plan, i);
@@ -80,16 +80,16 @@ static int parts(const SavePlan *plan, int64_t i, bool no_zero, SavePart out[SAV
     int n = 0;
     /* a scale found in float32 would lose up to 0.4 % in bf16 */
     DType scale = plan->peer ? md : DT_F32;
-    out[n++] = part(".weight", SW_CODE, DT_I8, 2, l->out, l->in);
-    out[n++] = part(".weight_scale", SW_SCALE, scale, 2, l->out, 1);
+    out[n++] = part(".weight", PART_CODE, DT_I8, 2, l->out, l->in);
+    out[n++] = part(".weight_scale", PART_SCALE, scale, 2, l->out, 1);
     if (save_has_bias(plan, i))
-        out[n++] = part(".bias", SW_BIAS, md, 1, l->out, 0);
+        out[n++] = part(".bias", PART_BIAS, md, 1, l->out, 0);
     const QSpec *act = &config_of(plan, i)->act;
     if (act->scope != QS_PER_TENSOR)
         return n;
-    out[n++] = part(".input_scale", SW_INPUT_SCALE, DT_F32, 1, 1, 0);
+    out[n++] = part(".input_scale", PART_INPUT_SCALE, DT_F32, 1, 1, 0);
     if (!no_zero && (plan->peer || !act->symmetric))
-        out[n++] = part(".input_zero_point", SW_INPUT_OFFSET, plan->peer ? peer_zero_dtype(plan, i) : DT_I8, 1, 1, 0);
+        out[n++] = part(".input_zero_point", PART_INPUT_OFFSET, plan->peer ? peer_zero_dtype(plan, i) : DT_I8, 1, 1, 0);
     return n;
 }
 

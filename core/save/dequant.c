@@ -57,8 +57,6 @@ static bool open_weight(Dequant *d, const Gather *g, const char *label)
         d->pack = PACK_FP4;
     else if (t->dtype == DT_I8 && int4 && r * 2 == d->out && c == d->in)
         d->pack = PACK_ROWS;
-    else if (t->dtype == DT_I8 && int4 && r == d->out && c * 2 == d->in)
-        d->pack = PACK_COLS;
     else if ((t->dtype == DT_I8 || t->dtype == DT_F8_E4M3) && r == d->out && c == d->in)
         d->pack = PACK_NONE;
     else
@@ -152,10 +150,6 @@ static float code_of(const Dequant *d, int64_t n, int64_t k)
     case PACK_ROWS:
         b = d->code[n / 2 * d->in + k];
         b = n % 2 ? b >> 4 : b & 15;
-        return (float)((int)b - (b > 7 ? 16 : 0));
-    case PACK_COLS:
-        b = d->code[(n * d->in + k) / 2];
-        b = k % 2 ? b >> 4 : b & 15;
         return (float)((int)b - (b > 7 ? 16 : 0));
     case PACK_FP4:
         b = d->code[(n * d->in + k) / 2];

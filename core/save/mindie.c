@@ -3,13 +3,13 @@
 
 #include "base/ascii.h"
 #include "recipe/field.h"
-#include "save/ascend_parts.h"
 #include "save/pyjson.h"
 #include "save/rows.h"
+#include "save/saveout.h"
 
 /* mindie_format_saver (specs/formats.md 10): the tensors of ascendv1_saver under other file names. */
 
-static int parts(const SavePlan *plan, int64_t i, bool no_zero, SavePart out[SAVE_PARTS_MAX])
+static int parts(const SavePlan *plan, int64_t i, bool no_zero, QPart out[SCHEME_PARTS_MAX])
 {
     static const char *const known[] = {"W8A8", "W8A8_DYNAMIC", "W8A8_MXFP8", "W4A4_MXFP4", "W4A4_MXFP4_DUALSCALE"};
     const char *label = save_label(plan, i);
@@ -20,8 +20,8 @@ static int parts(const SavePlan *plan, int64_t i, bool no_zero, SavePart out[SAV
     /* groups go under the label of channels, which its reader takes for one scale a row */
     if (!ok || plan->levels[plan->level[i] - 1].weight.scope == QS_PER_GROUP)
         return 0;
-    int n = ascend_parts(plan, i, false, out);
-    if (n && out[n - 1].what == SW_BIAS)
+    int n = save_scheme_parts(plan, i, DT_BF16, out); /* whose deq_scale is float32: here every model's */
+    if (n && out[n - 1].kind == PART_BIAS)
         out[n - 1].label = "FLOAT";
     return n;
 }

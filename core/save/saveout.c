@@ -10,33 +10,13 @@
 
 /* ---- progress record ---- */
 
-static void hash_double(Hasher *h, double v)
-{
-    uint64_t bits;
-    memcpy(&bits, &v, sizeof bits);
-    hasher_u64(h, bits);
-}
-
-static void spec_digest(Hasher *h, const QSpec *q)
-{
-    const QExt *e = &q->ext;
-    const double reals[] = {e->percdamp, e->ceil_x, e->search_min, e->search_max, e->search_step, e->fraction};
-    const int64_t integers[] = {(int64_t)q->dtype, (int64_t)q->scope, q->symmetric, q->group_size, e->mean, e->steps,
-                                e->block_size, e->act_order, e->search, e->dual_block};
-    hasher_str(h, q->method);
-    for (size_t i = 0; i < sizeof integers / sizeof integers[0]; i++)
-        hasher_u64(h, (uint64_t)integers[i]);
-    for (size_t i = 0; i < sizeof reals / sizeof reals[0]; i++)
-        hash_double(h, reals[i]);
-}
-
 /* Everything that decides which bytes are written where. */
 static void plan_digest(const SaveOut *s, char hex[65])
 {
     const SavePlan *p = s->plan;
     Hasher h;
     hasher_init(&h);
-    hasher_str(&h, "slimscope-save-1");
+    hasher_str(&h, "slimscope-save-2");
     for (size_t i = 0; i < s->layout.n; i++) {
         const OutTensor *t = &s->layout.t[i];
         hasher_str(&h, t->name);
@@ -48,8 +28,8 @@ static void plan_digest(const SaveOut *s, char hex[65])
         bool quantized = p->level[i] > 0 && p->level[i] <= p->nlevels;
         hasher_u64(&h, quantized);
         if (quantized) {
-            spec_digest(&h, &p->levels[p->level[i] - 1].act);
-            spec_digest(&h, &p->levels[p->level[i] - 1].weight);
+            qspec_hash(&h, &p->levels[p->level[i] - 1].act);
+            qspec_hash(&h, &p->levels[p->level[i] - 1].weight);
         }
     }
     Digest d = hasher_end(&h);
@@ -307,7 +287,7 @@ static Status put_place(void *ctx, uint64_t at, const void *data, size_t n, Erro
 
 static Status write_linear(SaveOut *s, const SaveLinear *l, Error *err)
 {
-    SavePart parts[SAVE_PARTS_MAX];
+    QPart parts[SCHEME_PARTS_MAX];
     int32_t item = s->item_of[l->linear];
     int n = s->format->parts(s->plan, l->linear, false, parts);
     for (int k = 0; k < n; k++) {

@@ -19,7 +19,7 @@ typedef struct SaveFormat {
     const char *cache_label; /* NULL: no C8 */
     /* Tensors of quantized linear i in write order; 0: the format can't express its scheme. no_zero: its activation
      * offset turned out to be 0. */
-    int (*parts)(const SavePlan *plan, int64_t i, bool no_zero, SavePart out[SAVE_PARTS_MAX]);
+    int (*parts)(const SavePlan *plan, int64_t i, bool no_zero, QPart out[SCHEME_PARTS_MAX]);
     /* Name of file i of n, and of the index; "" when there is none. */
     void (*file_name)(const SaveOut *s, int i, int n, char out[256]);
     void (*index_name)(const SaveOut *s, char out[256]);
@@ -60,6 +60,8 @@ bool save_has_bias(const SavePlan *plan, int64_t i);
 uint64_t save_limit(const SavePlan *plan);
 /* Label of linear i's scheme in descriptions ("W8A8"), NULL when there is none or it is float. */
 const char *save_label(const SavePlan *plan, int64_t i);
+/* The tensors of a quantized linear of a model of this dtype (scheme_parts); 0: no scheme. */
+int save_scheme_parts(const SavePlan *plan, int64_t i, DType model, QPart out[SCHEME_PARTS_MAX]);
 /* Whether linear i is written quantized. */
 bool save_quantized(const SaveOut *s, int64_t i);
 void save_warn(const SavePlan *plan, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

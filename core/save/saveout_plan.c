@@ -17,13 +17,24 @@ uint64_t save_limit(const SavePlan *plan)
     return bytes >= 0x1p62 ? UINT64_C(1) << 62 : bytes < 1 ? 1 : (uint64_t)bytes;
 }
 
-const char *save_label(const SavePlan *plan, int64_t i)
+static const Scheme *scheme_of(const SavePlan *plan, int64_t i)
 {
     int16_t level = plan->level[i];
-    if (level <= 0 || level > plan->nlevels)
-        return NULL;
-    const Scheme *s = scheme_find(&plan->levels[level - 1]);
+    return level > 0 && level <= plan->nlevels ? scheme_find(&plan->levels[level - 1]) : NULL;
+}
+
+const char *save_label(const SavePlan *plan, int64_t i)
+{
+    const Scheme *s = scheme_of(plan, i);
     return s ? s->name : NULL;
+}
+
+int save_scheme_parts(const SavePlan *plan, int64_t i, DType model, QPart out[SCHEME_PARTS_MAX])
+{
+    const Scheme *s = scheme_of(plan, i);
+    const SchemeLinear of = {.l = &plan->model->linears[i], .bias = save_has_bias(plan, i), .peer = plan->peer,
+                             .model = model};
+    return s ? scheme_parts(s, &plan->levels[plan->level[i] - 1], &of, out) : 0;
 }
 
 bool save_quantized(const SaveOut *s, int64_t i)
@@ -43,17 +54,17 @@ void save_warn(const SavePlan *plan, const char *fmt, ...)
     plan->warn(plan->warn_ctx, text);
 }
 
-static Status check_part(const SavePlan *plan, int64_t i, const SavePart *p, Error *err)
+static Status check_part(const SavePlan *plan, int64_t i, const QPart *p, Error *err)
 {
     const Linear *l = &plan->model->linears[i];
     const char *label = save_label(plan, i);
-    if (p->what == SW_INT4_ROWS && l->out % 2 != 0)
+    if (p->kind == PART_INT4_ROWS && l->out % 2 != 0)
         return error_set(err, ST_DATA, "'%s' has %lld outputs: %s packs rows in pairs; exclude it", l->name,
                          (long long)l->out, label);
-    if ((p->what == SW_INT4_COLS || p->what == SW_FP4) && l->in % 2 != 0)
+    if (p->kind == PART_FP4 && l->in % 2 != 0)
         return error_set(err, ST_DATA, "'%s' has %lld inputs: %s packs columns in pairs; exclude it", l->name,
                          (long long)l->in, label);
-    if (p->what == SW_SCALE_BIAS && p->shape[1] == 0)
+    if (p->kind == PART_SCALE_BIAS && p->shape[1] == 0)
         return error_set(err, ST_DATA, "'%s' has %lld inputs, which %s can't cut into 16 slices as the original does: "
                          "exclude it or leave --compat peer", l->name, (long long)l->in, label);
     return ST_OK;
@@ -62,7 +73,7 @@ static Status check_part(const SavePlan *plan, int64_t i, const SavePart *p, Err
 Status save_check_shapes(const SavePlan *plan, const SaveFormat *f, Error *err)
 {
     for (int64_t i = 0; i < plan->model->nlinears; i++) {
-        SavePart parts[SAVE_PARTS_MAX];
+        QPart parts[SCHEME_PARTS_MAX];
         if (plan->level[i] <= 0)
             continue;
         char what[96];
@@ -115,7 +126,7 @@ static Status add_float(const SaveOut *s, const SaveItem *it, int32_t item, Layo
 
 static Status add_linear(const SaveOut *s, const SaveItem *it, int32_t item, Layout *l, Error *err)
 {
-    SavePart parts[SAVE_PARTS_MAX];
+    QPart parts[SCHEME_PARTS_MAX];
     int n = s->format->parts(s->plan, it->linear, (s->state[it->linear] & SAVE_NO_ZERO) != 0, parts);
     if (n == 0)
         return error_set(err, ST_INTERNAL, "'%s': a scheme that can't be written was not refused", it->name);

@@ -33,43 +33,6 @@ void save_cast(const float *x, int64_t n, DType dtype, void *dst)
         }
 }
 
-static bool has_any(const char *name, const char *const *parts)
-{
-    for (; *parts; parts++)
-        if (strstr(name, *parts))
-            return true;
-    return false;
-}
-
-enum { TP = 16 }; /* slices of a row-parallel linear: the runtime's tensor parallelism */
-
-typedef enum BiasRule { BIAS_SUMMED, BIAS_SLICED, BIAS_WHOLE /* not summed at all */ } BiasRule;
-
-/* The peer looks anywhere in the path; otherwise the module's own name decides, and what is unknown is summed. */
-static BiasRule bias_rule(const char *name, bool peer)
-{
-    static const char *const summed[] = {"up_proj", "gate_proj", "q_proj", "k_proj", "v_proj", "w1", "w3", NULL};
-    static const char *const sliced[] = {"down_proj", "o_proj", "w2", NULL};
-    const char *dot = strrchr(name, '.');
-    const char *what = peer || !dot ? name : dot + 1;
-    if (has_any(what, summed))
-        return BIAS_SUMMED;
-    if (has_any(what, sliced))
-        return BIAS_SLICED;
-    return peer ? BIAS_WHOLE : BIAS_SUMMED;
-}
-
-int64_t save_scale_bias_columns(const char *name, int64_t in, bool peer)
-{
-    BiasRule rule = bias_rule(name, peer);
-    if (rule != BIAS_SLICED)
-        return rule == BIAS_SUMMED ? 1 : in;
-    if (!peer)
-        return TP;
-    int64_t chunk = in / TP;
-    return chunk && in % chunk == 0 ? in / chunk : 0;
-}
-
 /* Σ q·s over n columns as torch's float32 sum does it on 8 lanes: four interleaved vector sums, each a cascade over
  * levels, then the lanes in order. */
 typedef struct LaneSum {
@@ -135,7 +98,7 @@ static float peer_sum(const int8_t *q, float scale, int64_t n)
 static void scale_bias(const SavePlan *plan, const SaveLinear *l, int64_t cols, float *out)
 {
     const QWeight *w = l->weight;
-    bool whole = bias_rule(plan->model->linears[l->linear].name, plan->peer) == BIAS_WHOLE;
+    bool whole = scale_bias_of(plan->model->linears[l->linear].name, plan->peer) == SCALE_BIAS_WHOLE;
     int64_t chunk = plan->peer ? w->in / cols : (w->in + cols - 1) / cols;
     for (int64_t o = 0; o < w->out; o++) {
         const int8_t *q = (const int8_t *)w->code + o * w->in;
@@ -233,7 +196,7 @@ static void offsets(const QWeight *w, float *out)
         memset(out, 0, (size_t)n * sizeof *out);
 }
 
-Status save_part_data(const SavePlan *plan, const SaveLinear *l, const SavePart *p, void **buf, size_t *cap,
+Status save_part_data(const SavePlan *plan, const SaveLinear *l, const QPart *p, void **buf, size_t *cap,
                       const void **data, Error *err)
 {
     const QWeight *w = l->weight;
@@ -241,26 +204,25 @@ Status save_part_data(const SavePlan *plan, const SaveLinear *l, const SavePart 
     for (int d = 0; d < p->ndim; d++)
         count *= p->shape[d];
     size_t bytes = (size_t)count * (size_t)dtype_size(p->dtype);
-    bool borrowed = p->what == SW_CODE || p->what == SW_EXPONENT;
+    bool borrowed = p->kind == PART_CODE || p->kind == PART_EXPONENT;
     if (!borrowed && !mem_grow(buf, cap, bytes ? bytes : 1, 1))
         return error_nomem(err, plan->model->linears[l->linear].name);
     *data = *buf;
-    switch (p->what) {
-    case SW_CODE: *data = w->code; break;
-    case SW_EXPONENT: *data = w->exponent; break;
-    case SW_INT4_ROWS: pack_rows(w, *buf); break;
-    case SW_INT4_COLS:
-    case SW_FP4: pack_columns(w, *buf); break;
-    case SW_SCALE: save_cast(w->scale, count, p->dtype, *buf); break;
-    case SW_OFFSET: offsets(w, *buf); break;
-    case SW_ZERO: memset(*buf, 0, bytes); break;
-    case SW_OUTER: memcpy(*buf, w->outer, bytes); break;
-    case SW_SCALE_BIAS: scale_bias(plan, l, p->shape[1], *buf); break;
-    case SW_INPUT_SCALE: save_cast(&l->act.scale, 1, p->dtype, *buf); break;
-    case SW_INPUT_OFFSET: save_cast(&l->act.offset, 1, p->dtype, *buf); break;
-    case SW_DEQ_SCALE: deq_scale(plan, l, p->dtype, *buf); break;
-    case SW_QUANT_BIAS: quant_bias(plan, l, *buf); break;
-    case SW_BIAS: save_cast(l->bias, count, p->dtype, *buf); break;
+    switch (p->kind) {
+    case PART_CODE: *data = w->code; break;
+    case PART_EXPONENT: *data = w->exponent; break;
+    case PART_INT4_ROWS: pack_rows(w, *buf); break;
+    case PART_FP4: pack_columns(w, *buf); break;
+    case PART_SCALE: save_cast(w->scale, count, p->dtype, *buf); break;
+    case PART_OFFSET: offsets(w, *buf); break;
+    case PART_ZERO: memset(*buf, 0, bytes); break;
+    case PART_OUTER: memcpy(*buf, w->outer, bytes); break;
+    case PART_SCALE_BIAS: scale_bias(plan, l, p->shape[1], *buf); break;
+    case PART_INPUT_SCALE: save_cast(&l->act.scale, 1, p->dtype, *buf); break;
+    case PART_INPUT_OFFSET: save_cast(&l->act.offset, 1, p->dtype, *buf); break;
+    case PART_DEQ_SCALE: deq_scale(plan, l, p->dtype, *buf); break;
+    case PART_QUANT_BIAS: quant_bias(plan, l, *buf); break;
+    case PART_BIAS: save_cast(l->bias, count, p->dtype, *buf); break;
     }
     return ST_OK;
 }

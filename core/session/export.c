@@ -73,7 +73,7 @@ Status session_export_preview(Session *s, const char *path, Export *out, Error *
     size_t len;
     if (path && file_exists(path))
         RETURN_IF_ERROR(file_read(path, 1u << 20, &old, &len, err));
-    Status st = recipe_export(s->recipe, s->model, s->assignment->level, c.list, old, out, err);
+    Status st = recipe_export(s->recipe, s->model, s->assignment->level, s->opt.peer, c.list, old, out, err);
     free(old);
     return st;
 }

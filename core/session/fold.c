@@ -373,8 +373,8 @@ double session_linear_cost(const Session *s, int64_t linear)
     int level = s->assignment->level[linear];
     if (!s->recipe || s->assignment->nlevels < 2)
         return 0;
-    return (double)recipe_linear_bytes(s->recipe, s->model, linear, 0) -
-           (double)recipe_linear_bytes(s->recipe, s->model, linear, level ? level : 1);
+    return (double)recipe_linear_bytes(s->recipe, s->model, linear, 0, s->opt.peer) -
+           (double)recipe_linear_bytes(s->recipe, s->model, linear, level ? level : 1, s->opt.peer);
 }
 
 static void add_decision(const Session *s, Fold *v, int64_t linear)
@@ -385,7 +385,7 @@ static void add_decision(const Session *s, Fold *v, int64_t linear)
     if (level < FOLD_LEVELS)
         v->at_level[level]++;
     v->level = v->level == -2 || v->level == level ? level : -1;
-    v->bytes += s->recipe ? (double)recipe_linear_bytes(s->recipe, s->model, linear, level) : 0;
+    v->bytes += s->recipe ? (double)recipe_linear_bytes(s->recipe, s->model, linear, level, s->opt.peer) : 0;
     v->cost += session_linear_cost(s, linear);
 }
 

@@ -100,8 +100,8 @@ static void figures(Session *s, PatternRow *row)
     for (int64_t k = 0; k < row->nclosed; k++) {
         int32_t i = row->closed[k];
         mine += level_error(s, i, s->assignment->home[i]);
-        w->bytes += (int64_t)recipe_linear_bytes(s->recipe, s->model, i, 0) -
-                    (int64_t)recipe_linear_bytes(s->recipe, s->model, i, s->assignment->home[i]);
+        w->bytes += (int64_t)recipe_linear_bytes(s->recipe, s->model, i, 0, s->opt.peer) -
+                    (int64_t)recipe_linear_bytes(s->recipe, s->model, i, s->assignment->home[i], s->opt.peer);
     }
     w->share = all > 0 ? mine / all : NAN;
 }
@@ -210,7 +210,7 @@ static bool fit_k(const Session *s, double *k)
 static Prediction predict(const Session *s)
 {
     Prediction p = {.share_back = NAN, .kl = NAN};
-    recipe_sizes(s->recipe, s->model, s->assignment->level, &p.size);
+    recipe_sizes(s->recipe, s->model, s->assignment->level, s->opt.peer, &p.size);
     double all = 0, back = 0;
     for (int64_t i = 0; i < s->model->nlinears; i++) {
         double e = level_error(s, i, s->assignment->home[i]);

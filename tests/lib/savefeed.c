@@ -14,6 +14,7 @@
 #include "io/file.h"
 #include "io/json.h"
 #include "math/convert.h"
+#include "tests/lib/configs.h"
 #include "tests/lib/tempdir.h"
 
 static void join(char out[512], const char *a, const char *b)
@@ -130,7 +131,7 @@ static QConfig config_of(const SaveFeed *f, const char *module, const char *labe
                         .method = "minmax"};
         q.weight = (QSpec){.dtype = s->weight_type, .scope = s->weight_scope,
                            .symmetric = s->weight_sym < 0 ? zero(f, module, ".weight_offset") : s->weight_sym,
-                           .method = "minmax", .group_size = grouped ? in / groups : 0};
+                           .method = "minmax", .ext.group_size = grouped ? in / groups : 0};
         return q;
     }
     fail_msg("no scheme called %s", label);
@@ -172,7 +173,7 @@ void savefeed_open(SaveFeed *f, const char *model, const char *out, int fp32_fro
             continue;
         QConfig q = config_of(f, l->name, label, l->in);
         int k = 0;
-        while (k < f->nlevels && !qconfig_equal(&f->levels[k], &q))
+        while (k < f->nlevels && !config_equal(&f->levels[k], &q))
             k++;
         assert_true(k < 8);
         if (k == f->nlevels)

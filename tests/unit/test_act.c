@@ -11,6 +11,7 @@
 
 #include "quant/quantform.h"
 #include "qir/round.h"
+#include "tests/lib/configs.h"
 #include "tests/lib/npz.h"
 
 /* Activation quantizers against the peer's recordings (specs/quantization.md 4 to 6), by the forms that runs use. */
@@ -37,7 +38,7 @@ static Status no_weight(void *ctx, int64_t linear, float *w, Error *err)
 
 static void open_linear(OneLinear *t, QSpec act, bool peer, DType T)
 {
-    *t = (OneLinear){.lin = {.name = "l", .out = 8, .in = IN}, .level = 1, .q = qconfig_default()};
+    *t = (OneLinear){.lin = {.name = "l", .out = 8, .in = IN}, .level = 1, .q = config_default()};
     t->q.act = act;
     t->m = (Model){.linears = &t->lin, .nlinears = 1, .cfg = {.layers = 1}};
     assert_int_equal(pool_new(&t->pool, 2, NULL), ST_OK);

@@ -16,6 +16,7 @@
 #include "run/block/hyper.h"
 #include "run/runner.h"
 #include "tests/lib/bench.h"
+#include "tests/lib/configs.h"
 #include "tests/lib/tempdir.h"
 
 static const char model_dir[] = "tests/golden/models/deepseek_v4/fp32";
@@ -273,7 +274,7 @@ static void effects_are_measured_on_the_whole_state(void **state)
     test_run_open(&b, model_dir, ARITH_FP32, 2, NULL);
     TokenSet *calib = test_tokens(len, 4, b.m->cfg.vocab, 6), *eval = test_tokens(len, 3, b.m->cfg.vocab, 7);
     EffectOptions o = {.calib = calib, .eval = eval, .cache_bytes = 1 << 24};
-    QConfig q = qconfig_default();
+    QConfig q = config_default();
     int16_t *level = calloc((size_t)b.m->nlinears, sizeof *level);
     Effect none, all, part, again;
     EffectLab *lab, *fresh;

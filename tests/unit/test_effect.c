@@ -11,6 +11,7 @@
 
 #include "measure/effect.h"
 #include "tests/lib/bench.h"
+#include "tests/lib/configs.h"
 #include "tests/lib/tempdir.h"
 
 static const char llama[] = "tests/golden/models/llama/fp32", qwen3_bf16[] = "tests/golden/models/qwen3/bf16";
@@ -31,7 +32,7 @@ static void lab_open(Lab *l, const char *dir, ArithMode arith, int threads, uint
     l->calib = test_tokens(calib_len, CALIB, l->run.m->cfg.vocab, 1);
     l->eval = test_tokens(eval_len, EVAL, l->run.m->cfg.vocab, 2);
     for (int i = 0; i < 3; i++)
-        l->q[i] = qconfig_default();
+        l->q[i] = config_default();
     l->q[1].act = (QSpec){.dtype = QT_INT8, .scope = QS_PER_TOKEN, .symmetric = true, .method = "minmax"};
     l->q[1].weight.dtype = QT_INT4;
     l->q[2].act = (QSpec){.dtype = QT_FLOAT, .scope = QS_PER_TENSOR, .symmetric = true, .method = "none"};
@@ -423,7 +424,7 @@ static void empty_sets_are_refused(void **state)
     o = (EffectOptions){.calib = one, .eval = good}; /* one text: its error is not known */
     assert_int_equal(effectlab_new(&lab, b.m, &o, &e), ST_OK);
     Runner *r = b.r;
-    QConfig q = qconfig_default();
+    QConfig q = config_default();
     int16_t level[LINEARS];
     set_all(level, 1);
     Effect got;
@@ -476,7 +477,7 @@ static void demo_tells_its_story(void **state)
     EffectOptions o = {.calib = calib, .eval = eval, .cache_bytes = 1 << 26, .seed = 1};
     EffectLab *lab;
     Effect all, two, other;
-    QConfig q = qconfig_default();
+    QConfig q = config_default();
     int16_t *level = calloc((size_t)b.m->nlinears, sizeof *level);
     assert_non_null(level);
     for (int64_t i = 0; i < b.m->nlinears; i++)

@@ -155,8 +155,8 @@ static void check_figures(Session *s, const Fold *f)
         }
         floats += session_level_of(s, i) == 0;
         tagged += session_tagged(s, i);
-        cost += (double)recipe_linear_bytes(session_recipe(s), session_model(s), i, 0) -
-                (double)recipe_linear_bytes(session_recipe(s), session_model(s), i, 1);
+        cost += (double)recipe_linear_bytes(session_recipe(s), session_model(s), i, 0, false) -
+                (double)recipe_linear_bytes(session_recipe(s), session_model(s), i, 1, false);
     }
     assert_int_equal(f->scored, scored);
     assert_int_equal(f->failed, failed);

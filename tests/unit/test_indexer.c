@@ -13,6 +13,7 @@
 #include "measure/effect.h"
 #include "session/store.h"
 #include "tests/lib/bench.h"
+#include "tests/lib/configs.h"
 #include "tests/lib/tempdir.h"
 
 static const char v32[] = "tests/golden/models/deepseek_v32/fp32", glm[] = "tests/golden/models/glm_moe_dsa/fp32";
@@ -376,7 +377,7 @@ static void kept_states_carry_the_choice(void **state)
                           test_tokens(lengths, SAMPLES, b.m->cfg.vocab, 2)};
         EffectOptions o = {.calib = t[0], .eval = t[1], .cache_bytes = cached ? 1 << 24 : 0, .seed = 5};
         assert_int_equal(effectlab_new(&lab, b.m, &o, &e), ST_OK);
-        QConfig q = qconfig_default();
+        QConfig q = config_default();
         int16_t *level = calloc((size_t)b.m->nlinears, sizeof *level);
         level[b.m->layers[1].o] = 1;
         if (effectlab_measure(lab, b.r, &q, 1, level, &got[cached], &e) != ST_OK)

@@ -333,10 +333,10 @@ typedef struct Level {
 } Level;
 
 static const Level levels[] = {
-    {{{QT_INT8, QS_PER_TENSOR, true, "minmax", 0, {0}}, {QT_INT8, QS_PER_CHANNEL, true, "minmax", 0, {0}}}, 127, 0},
-    {{{QT_INT8, QS_PER_TENSOR, false, "minmax", 0, {0}}, {QT_INT8, QS_PER_CHANNEL, true, "minmax", 0, {0}}}, 127, 1},
-    {{{QT_INT8, QS_PER_TOKEN, true, "minmax", 0, {0}}, {QT_INT4, QS_PER_CHANNEL, true, "minmax", 0, {0}}}, 7, 2},
-    {{{QT_FLOAT, QS_PER_TENSOR, true, "", 0, {0}}, {QT_INT4, QS_PER_CHANNEL, true, "minmax", 0, {0}}}, 7, 3},
+    {{{QT_INT8, QS_PER_TENSOR, true, "minmax", {0}}, {QT_INT8, QS_PER_CHANNEL, true, "minmax", {0}}}, 127, 0},
+    {{{QT_INT8, QS_PER_TENSOR, false, "minmax", {0}}, {QT_INT8, QS_PER_CHANNEL, true, "minmax", {0}}}, 127, 1},
+    {{{QT_INT8, QS_PER_TOKEN, true, "minmax", {0}}, {QT_INT4, QS_PER_CHANNEL, true, "minmax", {0}}}, 7, 2},
+    {{{QT_FLOAT, QS_PER_TENSOR, true, "", {0}}, {QT_INT4, QS_PER_CHANNEL, true, "minmax", {0}}}, 7, 3},
 };
 
 /* DECISIONS' formula, word by word. y: sum over tokens of |y|^2, bias left out (these models have none). */
@@ -446,14 +446,14 @@ static void local_error_takes_any_weight_quantizer(void **state)
 {
     (void)state;
     static const QConfig asked[] = {
-        {FLOAT_IN, {QT_INT4, QS_PER_GROUP, true, "minmax", 32, {0}}},
-        {FLOAT_IN, {QT_INT4, QS_PER_CHANNEL, true, "ssz", 0, {0}}},
-        {FLOAT_IN, {QT_MXFP4, QS_PER_BLOCK, true, "minmax", 0, {0}}},
-        {FLOAT_IN, {QT_FP8_E4M3, QS_PER_CHANNEL, true, "minmax", 0, {0}}},
-        {FLOAT_IN, {QT_MXFP4, QS_PER_BLOCK, true, "ceil_x", 0, {.search = true}}},
-        {FLOAT_IN, {QT_INT4, QS_PER_GROUP, true, "minmax", 7, {0}}},
-        {FLOAT_IN, {QT_INT4, QS_PER_GROUP, false, "gptq", 32, {0}}},
-        {FLOAT_IN, {QT_INT4, QS_PER_CHANNEL, true, "gptq", 0, {0}}},
+        {FLOAT_IN, {QT_INT4, QS_PER_GROUP, true, "minmax", {.group_size = 32}}},
+        {FLOAT_IN, {QT_INT4, QS_PER_CHANNEL, true, "ssz", {0}}},
+        {FLOAT_IN, {QT_MXFP4, QS_PER_BLOCK, true, "minmax", {0}}},
+        {FLOAT_IN, {QT_FP8_E4M3, QS_PER_CHANNEL, true, "minmax", {0}}},
+        {FLOAT_IN, {QT_MXFP4, QS_PER_BLOCK, true, "ceil_x", {.search = true}}},
+        {FLOAT_IN, {QT_INT4, QS_PER_GROUP, true, "minmax", {.group_size = 7}}},
+        {FLOAT_IN, {QT_INT4, QS_PER_GROUP, false, "gptq", {.group_size = 32}}},
+        {FLOAT_IN, {QT_INT4, QS_PER_CHANNEL, true, "gptq", {0}}},
     };
     QSpec weights[LOCAL_EXTRA];
     int n = local_error_specs(asked, 8, weights);

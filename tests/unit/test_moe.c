@@ -13,6 +13,7 @@
 #include "process/quantjob.h"
 #include "run/block/router.h"
 #include "tests/lib/bench.h"
+#include "tests/lib/configs.h"
 #include "tests/lib/tempdir.h"
 
 static const char *const models[] = {
@@ -366,7 +367,7 @@ static Status count_results(void *ctx, int layer, LinearResult *r, int n, const 
     (void)h;
     (void)err;
     Counts *c = ctx;
-    const QConfig q = qconfig_default();
+    const QConfig q = config_default();
     for (int i = 0; i < n; i++) {
         bool fed = r[i].in.rows > 0;
         char why[200] = "";
@@ -427,7 +428,7 @@ static void quantizing_leaves_unseen_experts_float(void **state)
             int16_t *level = calloc((size_t)m->nlinears, sizeof *level);
             for (int64_t i = 0; i < m->nlinears; i++)
                 level[i] = 1;
-            QConfig q = qconfig_default(); /* static W8A8 */
+            QConfig q = config_default(); /* static W8A8 */
             QuantJobOptions o = {.levels = &q, .nlevels = 1, .level = level, .peer = peer};
             QuantJob *job;
             assert_int_equal(quantjob_new(&job, m, &o, &e), ST_OK);

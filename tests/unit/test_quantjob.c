@@ -12,11 +12,12 @@
 #include "quant/quantform.h"
 #include "process/quantjob.h"
 #include "tests/lib/bench.h"
+#include "tests/lib/configs.h"
 #include "tests/lib/npz.h"
 
 static QConfig config_of(QType at, QScope as, bool sym, QType wt)
 {
-    QConfig c = qconfig_default();
+    QConfig c = config_default();
     c.act = (QSpec){.dtype = at, .scope = as, .symmetric = sym};
     strcpy(c.act.method, at == QT_FLOAT ? "none" : "minmax");
     c.weight.dtype = wt;
@@ -28,7 +29,7 @@ enum { STATIC_ASYM = 1, STATIC_SYM, TOKEN8, TOKEN4, WEIGHT8, NLEVELS = 5 };
 
 static void fill_levels(QConfig *q)
 {
-    q[STATIC_ASYM - 1] = qconfig_default();
+    q[STATIC_ASYM - 1] = config_default();
     q[STATIC_SYM - 1] = config_of(QT_INT8, QS_PER_TENSOR, true, QT_INT8);
     q[TOKEN8 - 1] = config_of(QT_INT8, QS_PER_TOKEN, true, QT_INT8);
     q[TOKEN4 - 1] = config_of(QT_INT8, QS_PER_TOKEN, true, QT_INT4);
@@ -137,7 +138,7 @@ static void run_flow(const Flow *t)
 {
     Linear linears[4];
     int16_t b_level = (int16_t)t->b_level, level[4] = {1, b_level, 1, b_level};
-    QConfig q[2] = {qconfig_default(), qconfig_default()};
+    QConfig q[2] = {config_default(), config_default()};
     for (int i = 0; i < 2; i++)
         snprintf(q[i].weight.method, sizeof q[i].weight.method, "%s", t->method);
     for (int i = 0; i < 4; i++)
@@ -485,7 +486,7 @@ static void what_cannot_run_is_refused_by_name(void **state)
     TestRun b;
     Error e = {0};
     test_run_open(&b, "tests/golden/models/llama/fp32", ARITH_FP32, 1, NULL);
-    QConfig q[2] = {qconfig_default(), qconfig_default()};
+    QConfig q[2] = {config_default(), config_default()};
     int16_t level[21] = {0};
     QuantJobOptions o = {.levels = q, .nlevels = 2, .level = level};
     QuantJob *job;
@@ -518,7 +519,7 @@ static void nan_in_a_calibrated_input_names_the_linear(void **state)
     static const int len[] = {3, 4};
     test_run_open(&b, "tests/golden/models/llama/fp32", ARITH_FP32, 2, NULL);
     TokenSet *t = test_tokens(len, 2, b.m->cfg.vocab, 3);
-    QConfig q = qconfig_default();
+    QConfig q = config_default();
     int16_t level[21] = {[3] = 1}; /* o_proj */
     QuantJobOptions o = {.levels = &q, .nlevels = 1, .level = level};
     QuantJob *job;
@@ -541,7 +542,7 @@ static void run_model_mode(int threads, Stream s[2])
     static const int calib_len[] = {30, 200, 3}, eval_len[] = {40, 140};
     TestRun b;
     test_run_open(&b, "tests/golden/models/qwen3/bf16", ARITH_MODEL, threads, NULL);
-    QConfig q = qconfig_default();
+    QConfig q = config_default();
     int16_t level[21];
     for (int i = 0; i < 21; i++)
         level[i] = i != 9;

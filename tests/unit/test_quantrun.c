@@ -18,6 +18,7 @@
 #include "process/quantrun.h"
 #include "recipe/recipe.h"
 #include "tests/lib/bench.h"
+#include "tests/lib/configs.h"
 #include "tests/lib/tempdir.h"
 #include "text/tokenizer.h"
 
@@ -521,7 +522,7 @@ static QConfig config_of(const Scenario *c)
                  .weight = {.dtype = c->wt, .scope = c->ws, .symmetric = c->wsym}};
     snprintf(q.act.method, sizeof q.act.method, "%s", c->am);
     snprintf(q.weight.method, sizeof q.weight.method, "%s", c->wm);
-    q.weight.group_size = c->ws == QS_PER_GROUP ? 32 : 0;
+    q.weight.ext.group_size = c->ws == QS_PER_GROUP ? 32 : 0;
     q.act.ext.dual_block = q.weight.ext.dual_block = c->ws == QS_DUAL_SCALE ? 64 : 0;
     q.weight.ext.search = strcmp(c->wm, "ceil_x") == 0;
     return q;
@@ -605,7 +606,7 @@ static void a_stopped_run_goes_on_to_the_same_result(void **state)
         QuantRunResult res;
         Error err = {0};
         Kept whole, part, rest;
-        QConfig q = qconfig_default();
+        QConfig q = config_default();
         int16_t level[64];
         snprintf(q.weight.method, sizeof q.weight.method, "%s", methods[i / 2]);
         for (int k = 0; k < 64; k++)
@@ -652,7 +653,7 @@ static void ours_remembers_every_sample_of_a_cache(void **state)
     QuantRunResult res;
     Error err = {0};
     Kept k[2];
-    QConfig q = qconfig_default();
+    QConfig q = config_default();
     int16_t level[64] = {0};
     test_run_open(&b, FORMATS "_models/qwen3-fp32", ARITH_FP32, 2, NULL);
     TokenSet *a = test_tokens(one, 2, b.m->cfg.vocab, 7), *c = test_tokens(other, 2, b.m->cfg.vocab, 8);
@@ -687,7 +688,7 @@ static void experts_without_a_token_stay_float(void **state)
     QuantRunResult res;
     Error err = {0};
     Kept k;
-    QConfig q = qconfig_default();
+    QConfig q = config_default();
     int16_t level[256];
     test_run_open(&b, FORMATS "_models/qwen3_moe-bf16", ARITH_FP32, 2, NULL);
     assert_true(b.m->nlinears <= 256);
@@ -721,7 +722,7 @@ static void what_is_wrong_is_said_in_a_line(void **state)
     QuantRunResult res;
     Error err = {0};
     Kept k;
-    QConfig q = qconfig_default();
+    QConfig q = config_default();
     int16_t level[64];
     for (int i = 0; i < 64; i++)
         level[i] = 1;
@@ -733,13 +734,13 @@ static void what_is_wrong_is_said_in_a_line(void **state)
     assert_true(!k.finished && k.closed && k.kept && k.layers_done == b.m->cfg.layers - 1);
     kept_fini(&k);
     kept_init(&k, b.m->nlinears);
-    q.weight = (QSpec){.dtype = QT_INT8, .scope = QS_PER_GROUP, .symmetric = true, .method = "gptq", .group_size = 24};
+    q.weight = (QSpec){.dtype = QT_INT8, .scope = QS_PER_GROUP, .symmetric = true, .method = "gptq", .ext.group_size = 24};
     q.act = (QSpec){.dtype = QT_FLOAT, .scope = QS_PER_TENSOR, .symmetric = true, .method = "none"};
     assert_int_equal(run_kept(&b, NULL, &q, level, calib, false, &res, &err), ST_DATA);
     assert_non_null(strstr(err.text, "layers.0.self_attn.q_proj"));
     assert_non_null(strstr(err.text, "24"));
     assert_false(k.closed); /* before anything was opened */
-    q = qconfig_default();
+    q = config_default();
     RunnerOptions small = {.pool = b.pool, .mem_limit = 200000};
     TestRun t = b;
     ok(runner_new(&t.r, b.m, &small, &err), &err);

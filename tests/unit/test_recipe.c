@@ -12,6 +12,7 @@
 #include "process/processor.h"
 #include "quant/quantizer.h"
 #include "recipe/recipe.h"
+#include "tests/lib/configs.h"
 #include "tests/lib/fake_model.h"
 
 /* Recorded verdicts of the peer's loader (EXPECTED.txt beside the files); here: what ours says about the same fault,
@@ -411,19 +412,19 @@ static void ext_is_read(void **state)
     const QConfig *q = &recipe_entry(r, 0)->q;
     assert_true(q->act.ext.mean);
     assert_int_equal(q->weight.ext.steps, 7);
-    assert_int_equal(q->weight.group_size, 0); /* no groups: not read */
+    assert_int_equal(q->weight.ext.group_size, 0); /* no groups: not read */
     q = &recipe_entry(r, 1)->q;
     assert_true(q->weight.ext.percdamp == 0.05 && q->weight.ext.block_size == 64 && q->weight.ext.act_order);
-    assert_int_equal(qconfig_group(q), 32);
+    assert_int_equal(qspec_group(&q->weight, 0), 32);
     const QExt *x = &recipe_entry(r, 2)->q.weight.ext;
     assert_true(x->ceil_x == 8 && x->search && x->search_min == 6.5 && x->search_max == 11 && x->search_step == 0.5);
     q = &recipe_entry(r, 3)->q;
     assert_int_equal(q->act.ext.dual_block, 64);
-    assert_int_equal(qconfig_group(q), 128);
+    assert_int_equal(q->weight.ext.dual_block, 128);
     QConfig other = *q;
-    assert_true(qconfig_equal(q, &other));
+    assert_true(config_equal(q, &other));
     other.act.ext.dual_block = 32;
-    assert_false(qconfig_equal(q, &other));
+    assert_false(config_equal(q, &other));
     recipe_free(r);
 }
 
@@ -466,11 +467,11 @@ static void levels(void **state)
     static const int16_t want[21] = {0, 0, 0, 0, 1, 1, 0, 2, 2, 2, 2, 1, 1, 2, 2, 2, 2, 2, 1, 1, 2};
     assert_memory_equal(level, want, sizeof want);
     SizeReport s;
-    recipe_sizes(r, m, level, &s);
+    recipe_sizes(r, m, level, false, &s);
     uint64_t bytes = 0, floats = 0;
     for (int i = 0; i < 21; i++) {
-        bytes += recipe_linear_bytes(r, m, i, level[i]);
-        floats += recipe_linear_bytes(r, m, i, 0);
+        bytes += recipe_linear_bytes(r, m, i, level[i], false);
+        floats += recipe_linear_bytes(r, m, i, 0, false);
     }
     assert_int_equal(s.bytes, bytes); /* the fake model has nothing but linears */
     assert_int_equal(s.float_bytes, floats);

@@ -83,7 +83,7 @@ static void settings_become_a_pair(void **state)
     assert_true(recipe_entry(r, 0)->q.weight.ext.percdamp == 0.01);
     recipe_free(r);
     r = parse(wants[6].text);
-    assert_int_equal(qconfig_group(&recipe_entry(r, 0)->q), 64);
+    assert_int_equal(qspec_group(&recipe_entry(r, 0)->q.weight, 0), 64);
     recipe_free(r);
     r = parse(wants[8].text);
     assert_true(recipe_entry(r, 0)->q.weight.ext.fraction == 0.02);
@@ -126,7 +126,7 @@ static void a_whole_document(void **state)
         assert_int_equal(level[i], strcmp(m->linears[i].name, "model.layers.1.mlp.down_proj") != 0);
     level[0] = 0;
     Export out;
-    if (recipe_export(r, m, level, NULL, NULL, &out, &err) != ST_OK)
+    if (recipe_export(r, m, level, false, NULL, NULL, &out, &err) != ST_OK)
         fail_msg("%s", err.text);
     assert_non_null(strstr(out.text.s, "apiversion: modelslim_v1\n"));
     assert_non_null(strstr(out.text.s, "'Some-Model'"));

@@ -14,6 +14,7 @@
 #include "io/file.h"
 #include "io/json.h"
 #include "save/verify.h"
+#include "tests/lib/configs.h"
 #include "tests/lib/savefeed.h"
 #include "tests/lib/tempdir.h"
 
@@ -99,7 +100,7 @@ typedef struct Saved {
 static void saved_open(Saved *s, const char *model, const char *model_type, int every, int bits, bool peer)
 {
     Error err = {0};
-    *s = (Saved){.dir = temp_folder(), .q = qconfig_default()};
+    *s = (Saved){.dir = temp_folder(), .q = config_default()};
     ok(model_open(&s->m, model, model_type, &err), &err);
     s->q.act = (QSpec){.dtype = QT_INT8, .scope = QS_PER_TOKEN, .symmetric = true, .method = "minmax"};
     if (bits == 4)

@@ -178,7 +178,7 @@ static SavePlan one_linear(OneLinear *o, const char *name, DType T, int64_t out,
 }
 
 /* Bytes of one part, compared. */
-static void assert_part(const SavePlan *plan, const SaveLinear *l, SavePart p, const void *want, size_t n)
+static void assert_part(const SavePlan *plan, const SaveLinear *l, QPart p, const void *want, size_t n)
 {
     void *buf = NULL;
     size_t cap = 0;
@@ -208,14 +208,14 @@ static void terms_of(const Npz *z, const char *type, DType T, const char *scope,
     l.act.scale = npz_f32(z, NULL, "%s.out.input_scale", key)[0];
     l.act.offset = npz_f32(z, NULL, "%s.out.input_offset", key)[0];
     l.bias = bias ? npz_f32(z, NULL, "%s.b", key) : NULL;
-    SavePart deq = {.what = SW_DEQ_SCALE, .dtype = DT_F32, .ndim = 1, .shape = {32}};
-    SavePart qb = {.what = SW_QUANT_BIAS, .dtype = DT_I32, .ndim = 1, .shape = {32}};
+    QPart deq = {.kind = PART_DEQ_SCALE, .dtype = DT_F32, .ndim = 1, .shape = {32}};
+    QPart qb = {.kind = PART_QUANT_BIAS, .dtype = DT_I32, .ndim = 1, .shape = {32}};
     assert_part(&plan, &l, deq, npz_f32(z, NULL, "%s.out.deq_scale", key), 128);
     assert_part(&plan, &l, qb, npz_find(z, "%s.out.quant_bias", key)->data, 128);
     if (strcmp(scope, "pd_mix") == 0)
         assert_memory_equal(scale, npz_f32(z, NULL, "%s.out.weight_scale", key), 128);
     if (bias) {
-        SavePart b = {.what = SW_BIAS, .dtype = DT_F32, .ndim = 1, .shape = {32}};
+        QPart b = {.kind = PART_BIAS, .dtype = DT_F32, .ndim = 1, .shape = {32}};
         assert_part(&plan, &l, b, npz_f32(z, NULL, "%s.out.bias", key), 128);
     }
     /* ours: both factors in float64 */
@@ -256,12 +256,12 @@ static void test_pack4(void **state)
                  .groups = 1, .scale = (float *)(uintptr_t)npz_f32(z, NULL, "pack4.scale"),
                  .code = (uint8_t *)(uintptr_t)npz_i8(z, NULL, "pack4.q")};
     SaveLinear l = {.weight = &q};
-    assert_part(&plan, &l, (SavePart){.what = SW_INT4_ROWS, .dtype = DT_I8, .ndim = 2, .shape = {16, 64}},
+    assert_part(&plan, &l, (QPart){.kind = PART_INT4_ROWS, .dtype = DT_I8, .ndim = 2, .shape = {16, 64}},
                 npz_i8(z, NULL, "pack4.packed"), 16 * 64);
-    assert_part(&plan, &l, (SavePart){.what = SW_SCALE_BIAS, .dtype = DT_F32, .ndim = 2, .shape = {32, 1}},
+    assert_part(&plan, &l, (QPart){.kind = PART_SCALE_BIAS, .dtype = DT_F32, .ndim = 2, .shape = {32, 1}},
                 npz_f32(z, NULL, "pack4.scale_bias.x.up_proj"), 128);
     o.linear.name = "x.down_proj";
-    assert_part(&plan, &l, (SavePart){.what = SW_SCALE_BIAS, .dtype = DT_F32, .ndim = 2, .shape = {32, 16}},
+    assert_part(&plan, &l, (QPart){.kind = PART_SCALE_BIAS, .dtype = DT_F32, .ndim = 2, .shape = {32, 16}},
                 npz_f32(z, NULL, "pack4.scale_bias.x.down_proj"), 2048);
     npz_free(z);
 }
@@ -269,16 +269,16 @@ static void test_pack4(void **state)
 static void test_scale_bias_columns(void **state)
 {
     (void)state;
-    assert_int_equal(save_scale_bias_columns("model.layers.0.mlp.gate_up_proj", 64, true), 1);
-    assert_int_equal(save_scale_bias_columns("a.o_proj", 64, true), 16);
-    assert_int_equal(save_scale_bias_columns("a.o_proj", 40, true), 20); /* the peer's slices of 2 */
-    assert_int_equal(save_scale_bias_columns("a.o_proj", 8, true), 0);
-    assert_int_equal(save_scale_bias_columns("a.o_proj", 35, true), 0);
-    assert_int_equal(save_scale_bias_columns("a.q_a_proj", 64, true), 64); /* left unsummed */
-    assert_int_equal(save_scale_bias_columns("a.o_proj", 8, false), 16);
-    assert_int_equal(save_scale_bias_columns("a.q_a_proj", 64, false), 1);
-    assert_int_equal(save_scale_bias_columns("down_proj.q_proj", 64, false), 1);
-    assert_int_equal(save_scale_bias_columns("q_proj.down_proj", 64, false), 16);
+    assert_int_equal(scale_bias_columns("model.layers.0.mlp.gate_up_proj", 64, true), 1);
+    assert_int_equal(scale_bias_columns("a.o_proj", 64, true), 16);
+    assert_int_equal(scale_bias_columns("a.o_proj", 40, true), 20); /* the peer's slices of 2 */
+    assert_int_equal(scale_bias_columns("a.o_proj", 8, true), 0);
+    assert_int_equal(scale_bias_columns("a.o_proj", 35, true), 0);
+    assert_int_equal(scale_bias_columns("a.q_a_proj", 64, true), 64); /* left unsummed */
+    assert_int_equal(scale_bias_columns("a.o_proj", 8, false), 16);
+    assert_int_equal(scale_bias_columns("a.q_a_proj", 64, false), 1);
+    assert_int_equal(scale_bias_columns("down_proj.q_proj", 64, false), 1);
+    assert_int_equal(scale_bias_columns("q_proj.down_proj", 64, false), 16);
 }
 
 /* Ours with 8 inputs: 16 columns, those beyond the inputs 0. */
@@ -296,7 +296,7 @@ static void test_scale_bias_short(void **state)
     QWeight q = {.dtype = QT_INT4, .scope = QS_PER_CHANNEL, .out = 2, .in = 20, .group = 20, .groups = 1,
                  .scale = scale, .code = code};
     SaveLinear l = {.weight = &q};
-    assert_part(&plan, &l, (SavePart){.what = SW_SCALE_BIAS, .dtype = DT_F32, .ndim = 2, .shape = {2, 16}}, want,
+    assert_part(&plan, &l, (QPart){.kind = PART_SCALE_BIAS, .dtype = DT_F32, .ndim = 2, .shape = {2, 16}}, want,
                 sizeof want);
 }
 

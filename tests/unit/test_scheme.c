@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "qir/scheme.h"
+#include "tests/lib/configs.h"
 
 static QConfig config(QType at, QScope as, bool asym, QType wt, QScope ws, bool wsym)
 {
@@ -71,12 +72,12 @@ static void pairs_find_their_names(void **state)
     }
     for (const Scheme *s = scheme_table; s->name; s++) {
         in_table++;
-        assert_non_null(s->bytes);
+        assert_true(s->part[0] != P_END);
         assert_true(s->weight_bits == 4 || s->weight_bits == 8);
     }
     assert_int_equal(in_table, sizeof rows / sizeof rows[0] + 1);
     assert_int_equal(found, 22);
-    QConfig q = qconfig_default();
+    QConfig q = config_default();
     strcpy(q.weight.method, "w8a8s");
     assert_string_equal(scheme_find(&q)->name, "W8A8S");
     assert_true(scheme_find(&q)->runnable);
@@ -137,31 +138,70 @@ static void bytes_equal_the_recorded_files(void **state)
         QConfig q = config(rows[i].at, rows[i].as, rows[i].as != QS_PD_MIX, rows[i].wt, rows[i].ws, true);
         const Scheme *s = scheme_find(&q);
         assert_non_null(s);
-        assert_int_equal(scheme_bytes(s, rows[i].name, rows[i].out, rows[i].in, rows[i].group, rows[i].model),
-                         rows[i].bytes);
-        if (rows[i].model == DT_BF16 && strcmp(rows[i].name, "down_proj") != 0)
-            assert_int_equal(s->bytes(rows[i].out, rows[i].in, rows[i].group), rows[i].bytes);
+        q.weight.ext.group_size = rows[i].group;
+        Linear l = {.name = (char *)rows[i].name, .out = rows[i].out, .in = rows[i].in};
+        assert_int_equal(scheme_bytes(s, &q, &(SchemeLinear){&l, false, true, rows[i].model}), rows[i].bytes);
+        if (rows[i].wt != QT_INT4 || rows[i].as != QS_PER_TOKEN || strcmp(rows[i].name, "down_proj") != 0)
+            assert_int_equal(scheme_bytes(s, &q, &(SchemeLinear){&l, false, false, rows[i].model}), rows[i].bytes);
     }
-    /* specs/formats.md 7: 40 columns give 20 slices; a name that is neither kind keeps the whole matrix */
+}
+
+/* Of a bf16 model. */
+static uint64_t bytes_of(const QConfig *q, const Linear *l, bool peer)
+{
+    return scheme_bytes(scheme_find(q), q, &(SchemeLinear){l, l->bias != NULL, peer, DT_BF16});
+}
+
+/* specs/formats.md 7: by the peer's rule 40 columns give 20 slices, and a name that is neither kind keeps the whole
+ * matrix; ours cuts into 16 and sums what it doesn't know. */
+static void scale_bias_goes_by_the_name(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        int64_t peer, own; /* columns */
+    } rows[] = {
+        {"x.down_proj", 20, 16}, {"mlp.gate", 40, 1}, {"mlp.gate_up_proj", 1, 1}, {"x.o_proj", 20, 16},
+        {"self_attn.q_a_proj", 40, 1}, {"self_attn.kv_a_proj_with_mqa", 40, 1}, {"self_attn.kv_b_proj", 40, 1},
+        {"linear_attn.in_proj_ba", 40, 1}, {"linear_attn.out_proj", 40, 1}, {"w2", 20, 16}, {"experts.3.w1", 1, 1},
+        {"o_proj.inner", 20, 1},
+    };
     QConfig w4 = config(QT_INT8, QS_PER_TOKEN, true, QT_INT4, QS_PER_CHANNEL, true);
-    const Scheme *s = scheme_find(&w4);
-    assert_int_equal(scheme_bytes(s, "x.down_proj", 2, 40, 0, DT_BF16), 40 + 16 + 2 * 20 * 4);
-    assert_int_equal(scheme_bytes(s, "mlp.gate", 2, 40, 0, DT_BF16), 40 + 16 + 2 * 40 * 4);
-    assert_int_equal(scheme_bytes(s, "mlp.gate_up_proj", 2, 40, 0, DT_BF16), 40 + 16 + 2 * 4);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        Linear l = {.name = (char *)rows[i].name, .out = 2, .in = 40};
+        uint64_t rest = 40 + 16;
+        assert_int_equal(bytes_of(&w4, &l, true), rest + 2 * (uint64_t)rows[i].peer * 4);
+        assert_int_equal(bytes_of(&w4, &l, false), rest + 2 * (uint64_t)rows[i].own * 4);
+    }
+    Linear odd = {.name = (char *)"o_proj", .out = 2, .in = 41}; /* refused when it is written */
+    assert_int_equal(scale_bias_columns(odd.name, odd.in, true), 0);
+    assert_int_equal(scale_bias_columns(odd.name, odd.in, false), 16);
+}
+
+static void sizes_of_a_bias(void **state)
+{
+    (void)state;
+    TensorInfo bias = {.name = "b", .dtype = DT_BF16};
+    Linear l = {.name = (char *)"q_proj", .out = 64, .in = 64, .bias = &bias};
+    QConfig q = config_default();
+    assert_int_equal(bytes_of(&q, &l, false), 4096 + 64 * 4 * 2 + 8 + 64 * 4); /* F32 */
 }
 
 static void sizes_do_not_overflow(void **state)
 {
     (void)state;
-    for (const Scheme *s = scheme_table; s->name; s++)
-        assert_true(scheme_bytes(s, "up_proj", INT64_C(1) << 20, INT64_C(1) << 20, 128, DT_F16) >= UINT64_C(1) << 39);
+    Linear l = {.name = (char *)"up_proj", .out = INT64_C(1) << 20, .in = INT64_C(1) << 20};
+    for (const Scheme *s = scheme_table; s->name; s++) {
+        QConfig q = config(s->act_type, s->act_scope, true, s->weight_type, s->weight_scope, true);
+        assert_true(scheme_bytes(s, &q, &(SchemeLinear){&l, false, true, DT_F16}) >= UINT64_C(1) << 39);
+    }
 }
 
 static void descriptions(void **state)
 {
     (void)state;
     char b[64];
-    QConfig q = qconfig_default();
+    QConfig q = config_default();
     qconfig_describe(&q, b, sizeof b);
     assert_string_equal(b, "W8A8 per_tensor asym");
     q = config(QT_INT8, QS_PER_TOKEN, true, QT_INT4, QS_PER_CHANNEL, true);
@@ -180,24 +220,72 @@ static void descriptions(void **state)
     assert_string_equal(b, "float");
 }
 
-static void equality_sees_every_field(void **state)
+static void hash_of(const QSpec *q, Digest *d)
+{
+    Hasher h;
+    hasher_init(&h);
+    qspec_hash(&h, q);
+    *d = hasher_end(&h);
+}
+
+/* Every key of ext, as far as the table goes: what is put changes digest and key, and nothing else does. */
+static void digests_see_every_field(void **state)
 {
     (void)state;
-    QConfig a = qconfig_default(), b = a;
-    memset(b.act.method, 'x', sizeof b.act.method);
-    strcpy(b.act.method, "minmax"); /* bytes behind the name do not count */
-    assert_true(qconfig_equal(&a, &b));
-    b.act.symmetric = true;
-    assert_false(qconfig_equal(&a, &b));
-    b = a;
-    strcpy(b.weight.method, "ssz");
-    assert_false(qconfig_equal(&a, &b));
-    b = a;
-    b.weight.group_size = 64;
-    assert_false(qconfig_equal(&a, &b));
-    b = a;
-    b.weight.dtype = QT_INT4;
-    assert_false(qconfig_equal(&a, &b));
+    QSpec a = config_default().act, b = a;
+    Digest of_a, of_b;
+    memset(b.method, 'x', sizeof b.method);
+    strcpy(b.method, "minmax"); /* bytes behind the name do not count */
+    hash_of(&a, &of_a);
+    hash_of(&b, &of_b);
+    assert_int_equal(digest_cmp(&of_a, &of_b), 0);
+    assert_true(qspec_key(&a) == qspec_key(&b));
+    for (const ExtField *f = ext_fields; f->key; f++) {
+        b = a;
+        ext_put(&b.ext, f, 3);
+        hash_of(&b, &of_b);
+        assert_int_not_equal(digest_cmp(&of_a, &of_b), 0);
+        assert_true(qspec_key(&a) != qspec_key(&b));
+        ext_put(&b.ext, f, 0);
+        assert_memory_equal(&a.ext, &b.ext, sizeof a.ext);
+    }
+    QSpec others[] = {a, a, a, a};
+    others[0].symmetric = true;
+    strcpy(others[1].method, "ssz");
+    others[2].dtype = QT_INT4;
+    others[3].scope = QS_PER_CHANNEL;
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        hash_of(&others[i], &of_b);
+        assert_int_not_equal(digest_cmp(&of_a, &of_b), 0);
+        assert_true(qspec_key(&a) != qspec_key(&others[i]));
+    }
+}
+
+/* As journals have it: a key is added without one of them being read anew. */
+static void recorded_digests_hold(void **state)
+{
+    (void)state;
+    QSpec q = config_default().weight;
+    char hex[65];
+    Digest d;
+    hash_of(&q, &d);
+    digest_hex(&d, hex);
+    assert_string_equal(hex, "47c0b1d20f6f05fedd46c168448f9c04bfecd268cb832b618c3a7953f697917e");
+    assert_true(qspec_key(&q) == UINT64_C(0x6e650fd7a9f3cded));
+}
+
+static void keys_are_told_apart(void **state)
+{
+    (void)state;
+    int n = 0;
+    for (const ExtField *f = ext_fields; f->key; f++, n++) {
+        assert_true(*f->methods != 0);
+        for (const ExtField *k = ext_fields; k < f; k++)
+            assert_true(strcmp(k->key, f->key) != 0 && k->at != f->at);
+    }
+    assert_int_equal(n, EXT_COUNT);
+    assert_true(ext_reads(&ext_fields[0], "ssz") && ext_reads(&ext_fields[0], "autoround"));
+    assert_false(ext_reads(&ext_fields[0], "s") || ext_reads(&ext_fields[0], "round") || ext_reads(&ext_fields[0], ""));
 }
 
 int main(void)
@@ -207,9 +295,13 @@ int main(void)
         cmocka_unit_test(pairs_find_their_names),
         cmocka_unit_test(pairs_that_nothing_writes_have_no_row),
         cmocka_unit_test(bytes_equal_the_recorded_files),
+        cmocka_unit_test(scale_bias_goes_by_the_name),
+        cmocka_unit_test(sizes_of_a_bias),
         cmocka_unit_test(sizes_do_not_overflow),
         cmocka_unit_test(descriptions),
-        cmocka_unit_test(equality_sees_every_field),
+        cmocka_unit_test(digests_see_every_field),
+        cmocka_unit_test(recorded_digests_hold),
+        cmocka_unit_test(keys_are_told_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

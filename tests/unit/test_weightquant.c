@@ -140,7 +140,7 @@ static void gptq_is_the_recorded_one(void **state)
         const float *scale = npz_f32(z, &s, "%s.scale", name), *offset = npz_f32(z, NULL, "%s.offset", name);
         const int8_t *code = npz_i8(z, NULL, "%s.q", name);
         QSpec q = spec("gptq", bits == 4 ? QT_INT4 : QT_INT8, g ? QS_PER_GROUP : QS_PER_CHANNEL, sym);
-        q.group_size = g;
+        q.ext.group_size = g;
         q.ext.block_size = b;
         QWeight out;
         Error err = {0};

@@ -72,7 +72,7 @@ static float *moments(int64_t in, int64_t rows)
 static QSpec spec_of(const WeightQuantizer *k)
 {
     QSpec q = {.dtype = k->key.dtype, .scope = k->key.scope, .symmetric = k->key.sym != 0,
-               .group_size = k->key.scope == QS_PER_GROUP ? 32 : 0};
+               .ext.group_size = k->key.scope == QS_PER_GROUP ? 32 : 0};
     snprintf(q.method, sizeof q.method, "%s", k->key.method);
     q.ext.dual_block = k->key.scope == QS_DUAL_SCALE ? 64 : 0;
     return q;
@@ -245,7 +245,7 @@ static void odd_shapes(void **state)
     assert_non_null(strstr(err.text, "3 outputs x 200 inputs"));
     assert_non_null(strstr(err.text, "groups of 128"));
     assert_null(strchr(err.text, '\n'));
-    q.group_size = 40;
+    q.ext.group_size = 40;
     assert_int_equal(qweight_init(&out, &q, 3, 200, &err), ST_OK);
     assert_int_equal(out.groups, 5);
     assert_null(out.offset);
@@ -359,7 +359,7 @@ static void ssz_is_never_worse_than_minmax(void **state)
     float *w = weight(OUT, IN);
     for (int t = 0; t < 4; t++) {
         QSpec q = {.dtype = t & 1 ? QT_INT4 : QT_INT8, .scope = t & 2 ? QS_PER_GROUP : QS_PER_CHANNEL,
-                   .symmetric = true, .group_size = t & 2 ? 32 : 0, .method = "minmax"};
+                   .symmetric = true, .ext.group_size = t & 2 ? 32 : 0, .method = "minmax"};
         QWeight plain, fitted;
         ok(&plain, &q, w, OUT, IN, false, NULL);
         strcpy(q.method, "ssz");
@@ -404,7 +404,7 @@ static void plain_gptq(const QSpec *q, const float *w0, int64_t out, int64_t in,
                        bool fixed, int8_t *code)
 {
     int bits = q->dtype == QT_INT4 ? 4 : 8;
-    int64_t group = q->scope == QS_PER_GROUP ? q->group_size : in;
+    int64_t group = q->scope == QS_PER_GROUP ? q->ext.group_size : in;
     double *hd = room((size_t)(in * in), sizeof *hd), mean = 0, *w = room((size_t)(out * in), sizeof *w);
     QParam *par = room((size_t)(out * (in / group)), sizeof *par);
     for (int64_t i = 0; i < in; i++)
@@ -458,7 +458,7 @@ static void gptq_is_its_definition(void **state)
     for (int k = 0; k < 24; k++) {
         static const int64_t blocks[] = {0, 20, 48};
         QSpec q = {.dtype = k & 1 ? QT_INT4 : QT_INT8, .scope = k & 2 ? QS_PER_GROUP : QS_PER_CHANNEL,
-                   .symmetric = k & 4, .method = "gptq", .group_size = k & 2 ? 32 : 0};
+                   .symmetric = k & 4, .method = "gptq", .ext.group_size = k & 2 ? 32 : 0};
         q.ext.block_size = blocks[k / 8];
         q.ext.act_order = k / 8 == 2;
         for (int64_t i = 0; i < IN; i++)
