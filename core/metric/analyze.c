@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "metric/local_error.h"
 #include "run/schedule.h"
+#include "run/taps.h"
 
 /* What is known so far of one linear of the layer at work; the tap's part only in the first linear of each shared
  * input. */
@@ -15,7 +16,11 @@ typedef struct Slot {
     TapTotals in;
     WeightStat *weight;
     WeightTotals w;
-    double output_sq; /* NaN until it is told */
+    double energy;       /* sum of y^2 over `rows` rows; rows -1 until it is told */
+    int64_t rows;
+    double *sums;        /* [nsums] that it was made of, kept for other ranks */
+    int64_t nsums;
+    int64_t skipped;     /* samples of ranks whose tap was not fed, before the first that was */
 } Slot;
 
 typedef struct Collector {
@@ -23,12 +28,16 @@ typedef struct Collector {
     const AnalyzeRequest *req;
     StatPool *pool;
     ObserverOps ops;
-    int64_t *first;   /* [layers+1] first linear of each layer */
     Slot *slot;       /* [most linears of a layer] */
     LinearResult *result;
     int64_t slots;
-    int layer;        /* whose slots these are */
+    int samples;      /* of this rank */
 } Collector;
+
+/* Linears [from, to) of a layer. */
+typedef struct Range {
+    int64_t from, to;
+} Range;
 
 static bool is_selected(const Collector *c, int64_t linear)
 {
@@ -37,19 +46,33 @@ static bool is_selected(const Collector *c, int64_t linear)
 
 static Slot *slot_of(const Collector *c, int64_t linear)
 {
-    return &c->slot[linear - c->first[c->m->linears[linear].layer]];
+    return &c->slot[linear - c->m->layers[c->m->linears[linear].layer].first];
+}
+
+/* What the taps told. */
+static void slot_clear_taps(Slot *s)
+{
+    tapstat_free(s->tap);
+    taptotals_fini(&s->in);
+    free(s->sums);
+    *s = (Slot){.weight = s->weight, .w = s->w, .rows = -1};
 }
 
 static void slots_clear(Collector *c)
 {
     for (int64_t i = 0; i < c->slots; i++) {
         Slot *s = &c->slot[i];
-        tapstat_free(s->tap);
+        slot_clear_taps(s);
         weightstat_free(s->weight);
-        taptotals_fini(&s->in);
         weighttotals_fini(&s->w);
-        *s = (Slot){.output_sq = NAN};
+        s->weight = NULL;
     }
+}
+
+static Range layer_range(const Collector *c, int layer)
+{
+    int64_t first = c->m->layers[layer].first;
+    return (Range){first, first + c->m->layers[layer].count};
 }
 
 /* ---- the observer ---- */
@@ -59,7 +82,8 @@ static bool wants_tap(void *self, Tap tap)
     const Collector *c = self;
     if (tap.kind != TAP_LINEAR_IN || tap.linear < 0 || tap.layer < 0)
         return false;
-    for (int64_t i = c->first[tap.layer]; i < c->first[tap.layer + 1]; i++)
+    Range r = layer_range(c, tap.layer);
+    for (int64_t i = r.from; i < r.to; i++)
         if (c->m->linears[i].input == tap.linear && is_selected(c, i))
             return true;
     return false;
@@ -70,12 +94,18 @@ static bool wants_weight(void *self, int64_t linear)
     return is_selected(self, linear);
 }
 
+static TapWants wants_of(const AnalyzeRequest *q)
+{
+    unsigned n = q->needs;
+    return (TapWants){.order = n & NEED_ORDER, .std = n & NEED_STD, .channel = n & NEED_CHANNEL, .hist = n & NEED_HIST,
+                      .parts = q->ranks != NULL};
+}
+
 static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, int64_t width, Error *err)
 {
     Collector *c = self;
-    unsigned n = c->req->needs;
-    TapWants w = {.order = n & NEED_ORDER, .std = n & NEED_STD, .channel = n & NEED_CHANNEL, .hist = n & NEED_HIST};
-    return tapstat_new(&slot_of(c, tap.linear)->tap, c->pool, w, samples, start, width, err);
+    c->samples = samples;
+    return tapstat_new(&slot_of(c, tap.linear)->tap, c->pool, wants_of(c->req), samples, start, width, err);
 }
 
 static void tap_tile(void *self, Tap tap, int sample, int64_t row0, const float *x, int64_t rows, int64_t width,
@@ -85,14 +115,19 @@ static void tap_tile(void *self, Tap tap, int sample, int64_t row0, const float 
     tapstat_tile(slot_of(self, tap.linear)->tap, sample, row0, x, rows, ld);
 }
 
-static Status tap_end(void *self, Tap tap, Error *err)
+static Status finish_tap(Collector *c, int64_t linear, Error *err)
 {
-    Collector *c = self;
-    Slot *s = slot_of(c, tap.linear);
+    Slot *s = slot_of(c, linear);
     Status st = tapstat_end(s->tap, &s->in, err);
     tapstat_free(s->tap);
     s->tap = NULL;
-    return st == ST_OK ? ST_OK : error_prefix(err, st, "%s: ", c->m->linears[tap.linear].name);
+    return st == ST_OK ? ST_OK : error_prefix(err, st, "%s: ", c->m->linears[linear].name);
+}
+
+static Status tap_end(void *self, Tap tap, Error *err)
+{
+    Collector *c = self;
+    return c->req->ranks ? ST_OK : finish_tap(c, tap.linear, err); /* others have samples of it, too */
 }
 
 static Status weight_begin(void *self, int64_t linear, int panels, Error *err)
@@ -125,10 +160,96 @@ static Status weight_end(void *self, int64_t linear, Error *err)
     return st == ST_OK ? ST_OK : error_prefix(err, st, "%s: ", c->m->linears[linear].name);
 }
 
-static Status output_energy(void *self, int64_t linear, double sum_sq, int64_t rows, Error *err)
+static void add_energy(Slot *s, const double *sums, int64_t n, int64_t rows)
 {
-    (void)err;
-    slot_of(self, linear)->output_sq = rows > 0 ? sum_sq / (double)rows : NAN;
+    s->energy = s->rows < 0 ? 0 : s->energy;
+    s->rows = (s->rows < 0 ? 0 : s->rows) + rows;
+    for (int64_t i = 0; i < n; i++)
+        s->energy += sums[i];
+}
+
+static Status output_energy(void *self, int64_t linear, const double *sums, int64_t n, int64_t rows, Error *err)
+{
+    Collector *c = self;
+    Slot *s = slot_of(c, linear);
+    add_energy(s, sums, n, rows);
+    if (!c->req->ranks)
+        return ST_OK;
+    free(s->sums);
+    s->sums = mem_array((size_t)n, sizeof *s->sums);
+    s->nsums = n;
+    if (!s->sums)
+        return error_nomem(err, "the energy of an output");
+    if (n)
+        memcpy(s->sums, sums, (size_t)n * sizeof *sums);
+    return ST_OK;
+}
+
+/* ---- several ranks ---- */
+
+static Status pack_layer(void *self, int layer, Pack *out, Error *err)
+{
+    Collector *c = self;
+    Range r = layer_range(c, layer);
+    pack_i64(out, c->samples);
+    for (int64_t i = r.from; i < r.to; i++) {
+        Slot *s = slot_of(c, i);
+        pack_i64(out, s->tap != NULL);
+        pack_i64(out, s->tap ? c->m->linears[i].in : 0);
+        Status st = s->tap ? tapstat_pack(s->tap, out, err) : ST_OK;
+        if (st != ST_OK)
+            return error_prefix(err, st, "%s: ", c->m->linears[i].name);
+        pack_i64(out, s->rows);
+        pack_i64(out, s->nsums);
+        if (s->sums)
+            pack_put(out, s->sums, (size_t)s->nsums * sizeof *s->sums);
+        slot_clear_taps(s);
+    }
+    return out->oom ? error_nomem(err, "statistics of a layer") : ST_OK;
+}
+
+static Status merge_tap(Collector *c, Slot *s, int64_t width, Unpack *in, Error *err)
+{
+    static const int64_t none[] = {0};
+    if (!s->tap) {
+        RETURN_IF_ERROR(tapstat_new(&s->tap, c->pool, wants_of(c->req), 0, none, width, err));
+        RETURN_IF_ERROR(tapstat_skip(s->tap, s->skipped, err));
+    }
+    return tapstat_merge(s->tap, in, err);
+}
+
+static Status merge_layer(void *self, int layer, Unpack *in, Error *err)
+{
+    Collector *c = self;
+    Range r = layer_range(c, layer);
+    int64_t samples = unpack_i64(in);
+    for (int64_t i = r.from; i < r.to && !in->bad; i++) {
+        Slot *s = slot_of(c, i);
+        bool fed = unpack_i64(in) != 0;
+        int64_t width = unpack_i64(in);
+        if (fed)
+            RETURN_IF_ERROR(merge_tap(c, s, width, in, err));
+        else if (s->tap)
+            RETURN_IF_ERROR(tapstat_skip(s->tap, samples, err));
+        else
+            s->skipped += samples;
+        int64_t rows = unpack_i64(in), n = unpack_i64(in);
+        double *sums = unpack_array(in, n, sizeof *sums);
+        if (sums && rows >= 0)
+            add_energy(s, sums, n, rows);
+        free(sums);
+    }
+    return in->bad ? error_nomem(err, "statistics of a layer") : ST_OK;
+}
+
+/* The taps of all ranks, in place of this one's. */
+static Status gather_layer(Collector *c, int layer, Error *err)
+{
+    Range r = layer_range(c, layer);
+    RETURN_IF_ERROR(taps_gather(&(Observer){&c->ops, c}, layer, c->req->ranks, err));
+    for (int64_t i = r.from; i < r.to; i++)
+        if (slot_of(c, i)->tap)
+            RETURN_IF_ERROR(finish_tap(c, i, err));
     return ST_OK;
 }
 
@@ -176,14 +297,16 @@ static const TapTotals not_fed = {.min = NAN, .max = NAN, .mean = NAN, .std = NA
 static Status make_results(Collector *c, int layer, int *n, Error *err)
 {
     *n = 0;
-    for (int64_t i = c->first[layer]; i < c->first[layer + 1]; i++) {
+    Range range = layer_range(c, layer);
+    for (int64_t i = range.from; i < range.to; i++) {
         if (!is_selected(c, i))
             continue;
         Slot *s = slot_of(c, i), *in = slot_of(c, c->m->linears[i].input);
         const TapTotals *t = in->in.width ? &in->in : &not_fed;
         LinearResult *r = &c->result[(*n)++];
         *r = (LinearResult){.linear = i};
-        r->err = local_error_of(t, &s->w, c->req->weights, c->req->nweights, s->output_sq);
+        r->err = local_error_of(t, &s->w, c->req->weights, c->req->nweights,
+                                s->rows > 0 ? s->energy / (double)s->rows : NAN);
         fill_weight(r, &s->w);
         Status st = fill_input(r, t, err);
         if (st != ST_OK) {
@@ -199,6 +322,8 @@ static Status layer_done(void *ctx, int layer, Stream **streams, int nstreams, E
     (void)nstreams;
     Collector *c = ctx;
     int n;
+    if (c->req->ranks)
+        RETURN_IF_ERROR(gather_layer(c, layer, err));
     RETURN_IF_ERROR(make_results(c, layer, &n, err));
     slots_clear(c);
     if (c->req->layer_done)
@@ -209,7 +334,7 @@ static Status layer_done(void *ctx, int layer, Stream **streams, int nstreams, E
 
 /* ---- the pass ---- */
 
-/* Ranges of the layers' linears, and room for the largest. */
+/* With room for the largest layer. */
 static Status collector_init(Collector *c, const Model *m, const AnalyzeRequest *req, Error *err)
 {
     unsigned input = req->needs & NEED_INPUT, weight = req->needs & (NEED_WEIGHT | NEED_HIST | NEED_WHIST);
@@ -225,18 +350,11 @@ static Status collector_init(Collector *c, const Model *m, const AnalyzeRequest 
         .weight_panel = weight_panel,
         .weight_end = weight_end,
         .output_energy = req->needs & NEED_OUTPUT ? output_energy : NULL,
+        .pack = pack_layer,
+        .merge = merge_layer,
     };
-    c->first = mem_array((size_t)model_depth(m) + 1, sizeof *c->first);
-    if (!c->first)
-        return error_nomem(err, "analysis");
-    int64_t i = 0;
-    for (int layer = 0; layer <= model_depth(m); layer++) {
-        while (i < m->nlinears && m->linears[i].layer < layer)
-            i++;
-        c->first[layer] = i;
-        if (layer && i - c->first[layer - 1] > c->slots)
-            c->slots = i - c->first[layer - 1];
-    }
+    for (int layer = 0; layer < model_depth(m); layer++)
+        c->slots = m->layers[layer].count > c->slots ? m->layers[layer].count : c->slots;
     c->slot = mem_zarray((size_t)c->slots, sizeof *c->slot);
     c->result = mem_zarray((size_t)c->slots, sizeof *c->result);
     if (!c->slot || !c->result)
@@ -249,7 +367,6 @@ static void collector_fini(Collector *c)
 {
     if (c->slot)
         slots_clear(c);
-    free(c->first);
     free(c->slot);
     free(c->result);
     statpool_free(c->pool);

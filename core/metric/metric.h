@@ -102,6 +102,7 @@ typedef struct AnalyzeRequest {
     int nweights;
     bool peer;                   /* attention rounds as the peer's does: Variant.sdpa */
     int first_layer;             /* resume: start here with `h` holding this layer's input */
+    const struct Ranks *ranks;   /* NULL: this process sees all samples; else results are those of all ranks' samples */
     Stream *h;                   /* in: first_layer's input (from runner_embed for 0); consumed in place */
     /* [job thread] the finished linears of one layer, in linear order; the results' buffers pass to the callback
      * (also when it fails), the array doesn't. h: the layer's output. May be NULL. */

@@ -50,21 +50,63 @@ static void tap_tile(void *self, Tap tap, int sample, int64_t row0, const float 
         }
 }
 
+/* Channel c of the samples so far, and of those behind them. */
+static void add_range(const CacheWatch *w, struct CacheSide *s, int64_t c, float mn, float mx)
+{
+    if (w->last && mn > mx) /* a sample without a token */
+        return;
+    s->mn[c] = w->last || mn < s->mn[c] || isnan(mn) ? mn : s->mn[c];
+    s->mx[c] = w->last || mx > s->mx[c] || isnan(mx) ? mx : s->mx[c];
+}
+
 static Status tap_end(void *self, Tap tap, Error *err)
 {
     (void)err;
     const CacheWatch *w = self;
     struct CacheSide *s = side_of(self, tap);
     for (int i = 0; i < s->samples; i++)
-        for (int64_t c = 0; c < s->width; c++) {
-            float mn = s->mn[i * s->width + c], mx = s->mx[i * s->width + c];
-            if (w->last && mn > mx) /* a sample without a token */
-                continue;
-            s->mn[c] = w->last || mn < s->mn[c] || isnan(mn) ? mn : s->mn[c];
-            s->mx[c] = w->last || mx > s->mx[c] || isnan(mx) ? mx : s->mx[c];
-        }
+        for (int64_t c = 0; c < s->width; c++)
+            add_range(w, s, c, s->mn[i * s->width + c], s->mx[i * s->width + c]);
     s->done = true;
     return ST_OK;
+}
+
+/* The range over this rank's samples stands for them: extremes and the last sample's are the same in any division. */
+static Status pack_ranges(void *self, int layer, Pack *out, Error *err)
+{
+    (void)layer;
+    CacheWatch *w = self;
+    for (int i = 0; i < 2; i++) {
+        struct CacheSide *s = &w->side[i];
+        int64_t width = s->done && s->samples ? s->width : 0;
+        pack_i64(out, width);
+        pack_put(out, s->mn, (size_t)width * sizeof *s->mn);
+        pack_put(out, s->mx, (size_t)width * sizeof *s->mx);
+        free(s->mn);
+        free(s->mx);
+        *s = (struct CacheSide){0};
+    }
+    return out->oom ? error_nomem(err, "ranges of keys and values") : ST_OK;
+}
+
+static Status merge_ranges(void *self, int layer, Unpack *in, Error *err)
+{
+    (void)layer;
+    CacheWatch *w = self;
+    for (int i = 0; i < 2; i++) {
+        struct CacheSide *s = &w->side[i];
+        int64_t width = unpack_i64(in);
+        float *mn = unpack_array(in, width, sizeof *mn), *mx = unpack_array(in, width, sizeof *mx);
+        if (!in->bad && width && !s->done) {
+            *s = (struct CacheSide){.samples = 1, .width = width, .mn = mn, .mx = mx, .done = true};
+            continue;
+        }
+        for (int64_t c = 0; !in->bad && c < width; c++)
+            add_range(w, s, c, mn[c], mx[c]);
+        free(mn);
+        free(mx);
+    }
+    return in->bad ? error_nomem(err, "ranges of keys and values") : ST_OK;
 }
 
 Observer cache_watch_observer(CacheWatch *w)
@@ -75,6 +117,8 @@ Observer cache_watch_observer(CacheWatch *w)
         .tap_begin = tap_begin,
         .tap_tile = tap_tile,
         .tap_end = tap_end,
+        .pack = pack_ranges,
+        .merge = merge_ranges,
     };
     return (Observer){&ops, w};
 }

@@ -10,29 +10,69 @@
  * chunks follow one another, so the order of every sum is fixed. */
 enum { CHUNK = 512, FILL = 64, TILE = 256 };
 
-typedef struct Gather {
+struct Hessian {
+    int64_t in, tiles;      /* along one side */
+    float *h;               /* of the chunks so far, upper triangle */
+    int64_t total, rows;    /* rows in h; of the chunk that is not full yet */
+    float *x, *xt;          /* the chunk: [CHUNK][in], [in][CHUNK] */
+    float *tile;            /* [threads][TILE * TILE] */
+    float scale;
+    Pool *pool;
+    const Cancel *cancel;
+    /* what a fill task reads: rows [from, from + n) */
     HessianRows *fill;
     void *ctx;
-    int64_t in, row0, rows; /* of the chunk */
-    float *x, *xt;          /* [CHUNK][in], [in][CHUNK] */
-    float *tile;            /* [threads][TILE * TILE] */
-    float *h, scale;
-    int64_t tiles;          /* along one side */
-} Gather;
+    int64_t from, n;
+};
 
-static void fill_task(void *ctx, int64_t index, int worker)
+Status hessian_new(Hessian **out, int64_t in, float *h, Pool *pool, const Cancel *cancel, Error *err)
 {
-    (void)worker;
-    Gather *g = ctx;
-    int64_t a = index * FILL, n = g->rows - a < FILL ? g->rows - a : FILL;
-    g->fill(g->ctx, g->row0 + a, n, g->x + a * g->in);
+    Hessian *g = mem_zarray(1, sizeof *g);
+    if (!g)
+        return error_nomem(err, "the second moments of a linear's input");
+    *g = (Hessian){.in = in, .tiles = (in + TILE - 1) / TILE, .h = h, .pool = pool, .cancel = cancel};
+    g->x = mem_aligned((size_t)in * CHUNK, sizeof *g->x);
+    g->xt = mem_aligned((size_t)in * CHUNK, sizeof *g->xt);
+    g->tile = mem_aligned((size_t)pool_threads(pool) * TILE * TILE, sizeof *g->tile);
+    if (!g->x || !g->xt || !g->tile) {
+        hessian_free(g);
+        return error_nomem(err, "the second moments of a linear's input");
+    }
+    memset(h, 0, (size_t)(in * in) * sizeof *h);
+    *out = g;
+    return ST_OK;
+}
+
+void hessian_free(Hessian *g)
+{
+    if (!g)
+        return;
+    free(g->x);
+    free(g->xt);
+    free(g->tile);
+    free(g);
+}
+
+/* ---- adding rows ---- */
+
+static void transpose(Hessian *g, int64_t a, int64_t n)
+{
     for (int64_t r = a; r < a + n; r++)
         for (int64_t k = 0; k < g->in; k++)
             g->xt[k * CHUNK + r] = g->x[r * g->in + k];
 }
 
+static void fill_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    Hessian *g = ctx;
+    int64_t a = index * FILL, n = g->n - a < FILL ? g->n - a : FILL;
+    g->fill(g->ctx, g->from + a, n, g->x + (g->rows + a) * g->in);
+    transpose(g, g->rows + a, n);
+}
+
 /* Rows and columns of tile `index` of the upper triangle. */
-static void tile_of(const Gather *g, int64_t index, int64_t *r, int64_t *c)
+static void tile_of(const Hessian *g, int64_t index, int64_t *r, int64_t *c)
 {
     int64_t row = 0;
     while (index >= g->tiles - row)
@@ -41,14 +81,14 @@ static void tile_of(const Gather *g, int64_t index, int64_t *r, int64_t *c)
     *c = (row + index) * TILE;
 }
 
-static int64_t side(const Gather *g, int64_t at)
+static int64_t side(const Hessian *g, int64_t at)
 {
     return g->in - at < TILE ? g->in - at : TILE;
 }
 
 static void add_task(void *ctx, int64_t index, int worker)
 {
-    Gather *g = ctx;
+    Hessian *g = ctx;
     int64_t r, c;
     tile_of(g, index, &r, &c);
     float *y = g->tile + (int64_t)worker * TILE * TILE;
@@ -60,10 +100,44 @@ static void add_task(void *ctx, int64_t index, int worker)
             g->h[(r + i) * g->in + c + j] += y[i * TILE + j];
 }
 
+static int64_t pairs(const Hessian *g)
+{
+    return g->tiles * (g->tiles + 1) / 2;
+}
+
+/* The chunk goes into the sums. */
+static void close_chunk(Hessian *g)
+{
+    if (g->rows)
+        pool_run(g->pool, pairs(g), add_task, g, g->cancel);
+    g->total += g->rows;
+    g->rows = 0;
+}
+
+static Status stopped(const Hessian *g, Error *err)
+{
+    return cancel_level(g->cancel) ? error_set(err, ST_CANCELLED, "cancelled") : ST_OK;
+}
+
+Status hessian_add(Hessian *g, HessianRows *fill, void *ctx, int64_t rows, Error *err)
+{
+    g->fill = fill;
+    g->ctx = ctx;
+    for (g->from = 0; g->from < rows; g->from += g->n) {
+        g->n = rows - g->from < CHUNK - g->rows ? rows - g->from : CHUNK - g->rows;
+        pool_run(g->pool, (g->n + FILL - 1) / FILL, fill_task, g, g->cancel);
+        g->rows += g->n;
+        if (g->rows == CHUNK)
+            close_chunk(g);
+        RETURN_IF_ERROR(stopped(g, err));
+    }
+    return ST_OK;
+}
+
 static void finish_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
-    Gather *g = ctx;
+    Hessian *g = ctx;
     int64_t r, c;
     tile_of(g, index, &r, &c);
     for (int64_t i = r; i < r + side(g, r); i++)
@@ -74,32 +148,53 @@ static void finish_task(void *ctx, int64_t index, int worker)
         }
 }
 
+Status hessian_end(Hessian *g, Error *err)
+{
+    close_chunk(g);
+    RETURN_IF_ERROR(stopped(g, err));
+    g->scale = 2.0f / (float)g->total;
+    pool_run(g->pool, pairs(g), finish_task, g, NULL);
+    return ST_OK;
+}
+
 Status hessian_gather(HessianRows *fill, void *ctx, int64_t rows, int64_t in, Pool *pool, const Cancel *cancel,
                       float *h, Error *err)
 {
-    Gather g = {.fill = fill, .ctx = ctx, .in = in, .h = h, .scale = 2.0f / (float)rows,
-                .tiles = (in + TILE - 1) / TILE};
-    size_t threads = (size_t)pool_threads(pool);
-    g.x = mem_aligned((size_t)in * CHUNK, sizeof *g.x);
-    g.xt = mem_aligned((size_t)in * CHUNK, sizeof *g.xt);
-    g.tile = mem_aligned(threads * TILE * TILE, sizeof *g.tile);
-    Status st = g.x && g.xt && g.tile ? ST_OK : error_nomem(err, "the second moments of a linear's input");
-    int64_t pairs = g.tiles * (g.tiles + 1) / 2;
-    memset(h, 0, (size_t)(in * in) * sizeof *h);
-    for (int64_t r = 0; st == ST_OK && r < rows; r += CHUNK) {
-        g.row0 = r;
-        g.rows = rows - r < CHUNK ? rows - r : CHUNK;
-        pool_run(pool, (g.rows + FILL - 1) / FILL, fill_task, &g, cancel);
-        pool_run(pool, pairs, add_task, &g, cancel);
-        if (cancel_level(cancel))
-            st = error_set(err, ST_CANCELLED, "cancelled");
-    }
+    Hessian *g;
+    RETURN_IF_ERROR(hessian_new(&g, in, h, pool, cancel, err));
+    Status st = hessian_add(g, fill, ctx, rows, err);
     if (st == ST_OK)
-        pool_run(pool, pairs, finish_task, &g, NULL);
-    free(g.x);
-    free(g.xt);
-    free(g.tile);
+        st = hessian_end(g, err);
+    hessian_free(g);
     return st;
+}
+
+/* ---- several ranks ---- */
+
+Status hessian_pack(const Hessian *g, Pack *out, Error *err)
+{
+    pack_i64(out, g->in);
+    pack_i64(out, g->total);
+    pack_i64(out, g->rows);
+    pack_put(out, g->h, (size_t)(g->in * g->in) * sizeof *g->h);
+    pack_put(out, g->x, (size_t)(g->rows * g->in) * sizeof *g->x);
+    return out->oom ? error_nomem(err, "the second moments of a linear's input") : ST_OK;
+}
+
+Status hessian_merge(Hessian *g, Unpack *in, Error *err)
+{
+    int64_t width = unpack_i64(in), total = unpack_i64(in), rows = unpack_i64(in);
+    if (in->bad || width != g->in || rows < 0 || rows >= CHUNK || g->total || g->rows)
+        return error_set(err, ST_INTERNAL, "second moments of %lld inputs do not go on as those of %lld",
+                         (long long)width, (long long)g->in);
+    unpack_get(in, g->h, (size_t)(width * width) * sizeof *g->h);
+    unpack_get(in, g->x, (size_t)(rows * width) * sizeof *g->x);
+    if (in->bad)
+        return error_set(err, ST_INTERNAL, "second moments from another rank are not whole");
+    g->total = total;
+    g->rows = rows;
+    transpose(g, 0, rows);
+    return ST_OK;
 }
 
 uint64_t hessian_scratch(int64_t in, int threads)

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/pack.h"
 #include "base/pool.h"
 
 /* Rows [row0, row0+rows) of a linear's input as it multiplies the weight, into out[rows][in]. [worker] */
@@ -13,7 +14,19 @@ typedef void HessianRows(void *ctx, int64_t row0, int64_t rows, float *out);
  * number of threads. ST_CANCELLED when `cancel` (may be NULL) is raised. */
 Status hessian_gather(HessianRows *fill, void *ctx, int64_t rows, int64_t in, Pool *pool, const Cancel *cancel,
                       float *h, Error *err);
-/* Bytes hessian_gather takes beside h. */
+
+/* The same in steps: rows come in several calls, or, where several ranks divide the samples, from one rank after the
+ * other. h[in][in] is the caller's and whole after hessian_end. */
+typedef struct Hessian Hessian;
+Status hessian_new(Hessian **out, int64_t in, float *h, Pool *pool, const Cancel *cancel, Error *err);
+Status hessian_add(Hessian *g, HessianRows *fill, void *ctx, int64_t rows, Error *err);
+Status hessian_end(Hessian *g, Error *err);
+void hessian_free(Hessian *g);
+/* The sums so far, and into a new one, which goes on from there: a chain, not a reduction. Products of whole chunks of
+ * rows are added in float32, so the order of rows is the order of sums, and a chunk may have rows of two ranks. */
+Status hessian_pack(const Hessian *g, Pack *out, Error *err);
+Status hessian_merge(Hessian *g, Unpack *in, Error *err);
+/* Bytes it takes beside h. */
 uint64_t hessian_scratch(int64_t in, int threads);
 
 #endif

@@ -228,21 +228,17 @@ static void observe(FormState *s, const float *x, const Stream *shape, int64_t w
 {
     const ActQuantizer *a = s->act;
     const QSpec *q = &s->config->act;
-    bool peer = s->layer->opt->peer, any = false;
+    bool peer = s->layer->opt->peer;
     float lo, hi;
+    if (shape->start[shape->samples] == shape->start[0])
+        return;
     for (int i = 0; i < shape->samples; i++) {
-        int64_t n = (shape->start[i + 1] - shape->start[i]) * width;
-        if (n == 0)
-            continue;
-        any = true;
-        a->observer->feed(s->observed, a->observer->values ? x + shape->start[i] * width : NULL, n, mn[i], mx[i], peer);
-        if (s->rule != ACT_SAMPLE || a->dynamic)
+        act_observe(a->observer, s->observed, x, shape->start + i, 1, width, mn + i, mx + i, peer);
+        if (s->rule != ACT_SAMPLE || a->dynamic || shape->start[i + 1] == shape->start[i])
             continue;
         a->observer->range(s->observed, q, peer, s->T, &lo, &hi);
         s->param[i] = act_param_of(a, q, lo, hi, s->T, peer);
     }
-    if (!any)
-        return;
     a->observer->range(s->observed, q, peer, s->T, &lo, &hi);
     s->fixed = act_param_of(a, q, lo, hi, s->T, peer);
     s->fixed_T = a->wide ? DT_F32 : s->T;

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 const ActQuantizer *act_quantizer_find(const QSpec *q)
@@ -47,6 +48,47 @@ const QuantKey *act_quantizer_key(int i)
 const QuantKey *weight_quantizer_key(int i)
 {
     return weight_quantizer_table[i] ? &weight_quantizer_table[i]->key : NULL;
+}
+
+void act_observe(const ActObserver *o, void *self, const float *x, const int64_t *start, int samples, int64_t width,
+                 const float *mn, const float *mx, bool peer)
+{
+    for (int i = 0; i < samples; i++) {
+        int64_t n = (start[i + 1] - start[i]) * width;
+        if (n > 0)
+            o->feed(self, o->values ? x + start[i] * width : NULL, n, mn[i], mx[i], peer);
+    }
+}
+
+Status act_observe_pack(const ActObserver *o, const float *x, const int64_t *start, int samples, int64_t width,
+                        const float *mn, const float *mx, Pack *out, Error *err)
+{
+    pack_i64(out, samples);
+    for (int i = 0; i < samples; i++) {
+        int64_t n = (start[i + 1] - start[i]) * width;
+        pack_i64(out, n);
+        pack_put(out, &mn[i], sizeof mn[i]);
+        pack_put(out, &mx[i], sizeof mx[i]);
+        if (o->values)
+            pack_put(out, x + start[i] * width, (size_t)n * sizeof *x);
+    }
+    return out->oom ? error_nomem(err, "activation ranges") : ST_OK;
+}
+
+Status act_observe_packed(const ActObserver *o, void *self, Unpack *in, bool peer, Error *err)
+{
+    int64_t samples = unpack_i64(in);
+    for (int64_t i = 0; i < samples && !in->bad; i++) {
+        float mn, mx;
+        int64_t n = unpack_i64(in);
+        unpack_get(in, &mn, sizeof mn);
+        unpack_get(in, &mx, sizeof mx);
+        float *x = o->values ? unpack_array(in, n, sizeof *x) : NULL;
+        if (!in->bad && n > 0)
+            o->feed(self, x, n, mn, mx, peer);
+        free(x);
+    }
+    return in->bad ? error_nomem(err, "activation ranges") : ST_OK;
 }
 
 enum { COLUMN_ROWS = 256 };

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/pack.h"
 #include "base/pool.h"
 #include "base/dtype.h"
 #include "qir/intquant.h"
@@ -22,7 +23,9 @@ typedef struct ActParam {
 /* How calibration finds fixed parameters: a state that is fed the samples in order. */
 typedef struct ActObserver {
     size_t size;  /* of the state, which begins zeroed */
-    bool values;  /* looks at the values; otherwise feed's x is NULL and the extremes have to do */
+    /* Looks at the values, and what it makes of them depends on what it saw before: where several ranks divide the
+     * samples, all values are gathered. Otherwise feed's x is NULL and the extremes have to do. */
+    bool values;
     /* A sample of n > 0 finite values in [mn, mx]. peer: the peer's own rule. */
     void (*feed)(void *self, const float *x, int64_t n, float mn, float mx, bool peer);
     /* What was seen so far as a range (at least one sample). */
@@ -89,6 +92,15 @@ extern const WeightQuantizer weight_gptq_int8, weight_gptq_int4, weight_gptq_int
 
 /* Running or mean extremes (specs/quantization.md 4): the observer of the minmax method. */
 extern const ActObserver act_observer_minmax;
+/* Feeds `samples` samples x[start[i] .. start[i+1])[width] with extremes mn and mx in order; those without a row are
+ * passed over. */
+void act_observe(const ActObserver *o, void *self, const float *x, const int64_t *start, int samples, int64_t width,
+                 const float *mn, const float *mx, bool peer);
+/* Where several ranks divide the samples: what act_observe would look at of this rank's, and the same call with it, for
+ * one rank after the other in the order of the samples. The state is the same as if one had seen all of them. */
+Status act_observe_pack(const ActObserver *o, const float *x, const int64_t *start, int samples, int64_t width,
+                        const float *mn, const float *mx, Pack *out, Error *err);
+Status act_observe_packed(const ActObserver *o, void *self, Unpack *in, bool peer, Error *err);
 /* Fixed parameters of the range [mn, mx] as quantizer `a` has them. */
 ActParam act_param_of(const ActQuantizer *a, const QSpec *q, float mn, float mx, DType T, bool peer);
 /* As the peer's deployed dynamic quantizers compute (specs/quantization.md 8): one scale for every column of the

@@ -365,11 +365,9 @@ static Status stage_end(Stage *st, Error *err)
     RETURN_IF_ERROR(taps_end(&ps->hub, st->in_mask, tap, err));
     for (int i = 0; i < st->n; i++) {
         LinearRun *l = st->lin[i];
-        double sum = 0;
-        for (int64_t t = 0; l->energy && t < ps->plan.n * l->panels; t++)
-            sum += l->energy[t];
         if (l->energy)
-            RETURN_IF_ERROR(taps_energy(&ps->hub, st->in_mask, l->index, sum, ps->in->rows, err));
+            RETURN_IF_ERROR(taps_energy(&ps->hub, st->in_mask, l->index, l->energy, ps->plan.n * l->panels,
+                                        ps->in->rows, err));
     }
     return ST_OK;
 }

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/pack.h"
 #include "model/model.h"
 
 /* A point of the forward pass where hidden states can be watched. */
@@ -39,7 +40,7 @@ typedef struct ObserverOps {
     /* [job] before the first sample of a tap: samples and their row starts [samples+1]. */
     Status (*tap_begin)(void *self, Tap tap, int samples, const int64_t *start, int64_t width, Error *err);
     /* [worker] all rows of one sample in order, in one or more tiles; row0 counts within the sample. ld: floats per
-     * row. */
+     * row. The tiles of a sample lie one behind the other and stay where they are until the last one's call ended. */
     void (*tap_tile)(void *self, Tap tap, int sample, int64_t row0, const float *x, int64_t rows, int64_t width,
                      int64_t ld);
     /* [job] after the last sample of a tap: merge in sample order. */
@@ -51,11 +52,17 @@ typedef struct ObserverOps {
     void (*weight_panel)(void *self, int64_t linear, int panel, int64_t row0, int64_t rows, const float *w, int64_t in);
     /* [job] after the last panel of a weight: merge in panel order. */
     Status (*weight_end)(void *self, int64_t linear, Error *err);
-    /* [job] sum over all rows and outputs of y^2 (float64, bias included) of a linear whose input tap is watched, and
-     * the rows. */
-    Status (*output_energy)(void *self, int64_t linear, double sum_sq, int64_t rows, Error *err);
+    /* [job] y^2 over all rows and outputs (float64, bias included) of a linear whose input tap is watched, as the sums of
+     * n tiles, those of the first rows first; their sum in this order is the total. And the rows. */
+    Status (*output_energy)(void *self, int64_t linear, const double *sums, int64_t n, int64_t rows, Error *err);
     /* [job] everything of this layer was delivered. */
     Status (*layer_end)(void *self, int layer, Error *err);
+    /* [job] Samples may be divided over several processes (ranks), each with an observer of its own, where a band of rows
+     * ends (RowPlan). pack takes out what the layer's taps gave of this rank's samples, after which none are seen; merge
+     * adds packed ones behind those that are there. Results have the same bits however the samples were divided: sums are
+     * made in the order of the samples. NULL: one process must see all of them. */
+    Status (*pack)(void *self, int layer, Pack *out, Error *err);
+    Status (*merge)(void *self, int layer, Unpack *in, Error *err);
 } ObserverOps;
 
 typedef struct Observer {

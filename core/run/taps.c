@@ -78,12 +78,13 @@ bool taps_energy_wanted(const TapHub *h, uint64_t mask)
     return false;
 }
 
-Status taps_energy(const TapHub *h, uint64_t mask, int64_t linear, double sum_sq, int64_t rows, Error *err)
+Status taps_energy(const TapHub *h, uint64_t mask, int64_t linear, const double *sums, int64_t n, int64_t rows,
+                   Error *err)
 {
     for (int i = 0; i < h->nobs; i++) {
         const Observer *o = &h->obs[i];
         if (in_mask(mask, i) && o->ops->output_energy)
-            RETURN_IF_ERROR(o->ops->output_energy(o->self, linear, sum_sq, rows, err));
+            RETURN_IF_ERROR(o->ops->output_energy(o->self, linear, sums, n, rows, err));
     }
     return ST_OK;
 }
@@ -96,6 +97,26 @@ Status taps_layer_end(const TapHub *h, int layer, Error *err)
             RETURN_IF_ERROR(o->ops->layer_end(o->self, layer, err));
     }
     return ST_OK;
+}
+
+Status taps_gather(const Observer *o, int layer, const Ranks *ranks, Error *err)
+{
+    Pack mine = {0};
+    const Pack *const *all;
+    int n = 0;
+    if (!o->ops->pack || !o->ops->merge)
+        return error_set(err, ST_INTERNAL, "'%s' has to see all samples itself: it can't be divided", o->ops->name);
+    Status st = o->ops->pack(o->self, layer, &mine, err);
+    if (st == ST_OK)
+        st = ranks->gather(ranks->ctx, &mine, &all, &n, err);
+    for (int i = 0; st == ST_OK && i < n; i++) {
+        Unpack in = unpack_of(all[i]);
+        st = o->ops->merge(o->self, layer, &in, err);
+        if (st == ST_OK && (in.bad || in.at != in.end))
+            st = error_set(err, ST_INTERNAL, "'%s': what rank %d packed is not whole", o->ops->name, i);
+    }
+    pack_fini(&mine);
+    return st;
 }
 
 void taps_task(void *feed, int64_t sample, int worker)

@@ -25,9 +25,20 @@ Status taps_begin(const TapHub *h, uint64_t mask, Tap tap, const Stream *shape, 
 Status taps_end(const TapHub *h, uint64_t mask, Tap tap, Error *err);
 Status taps_weight_begin(const TapHub *h, uint64_t mask, int64_t linear, int panels, Error *err);
 Status taps_weight_end(const TapHub *h, uint64_t mask, int64_t linear, Error *err);
-Status taps_energy(const TapHub *h, uint64_t mask, int64_t linear, double sum_sq, int64_t rows, Error *err);
+Status taps_energy(const TapHub *h, uint64_t mask, int64_t linear, const double *sums, int64_t n, int64_t rows,
+                   Error *err);
 bool taps_energy_wanted(const TapHub *h, uint64_t mask);
 Status taps_layer_end(const TapHub *h, int layer, Error *err);
+
+/* How what every process packed of its samples reaches all of them. */
+typedef struct Ranks {
+    /* [job] *all: [*n] packs in the order of the samples, `mine` among them; borrowed until the next call. */
+    Status (*gather)(void *ctx, const Pack *mine, const Pack *const **all, int *n, Error *err);
+    void *ctx;
+} Ranks;
+/* After a layer: what its observer saw of this rank's samples is exchanged for what all ranks saw. An observer that cannot
+ * be packed: ST_INTERNAL naming it. */
+Status taps_gather(const Observer *o, int layer, const Ranks *ranks, Error *err);
 
 /* Rows of samples [s0, s0+n) at x: one pool task a sample, handed over in tiles. row0: packed row that x points to. */
 typedef struct TapFeed {

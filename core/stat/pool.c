@@ -29,7 +29,6 @@ void statpool_free(StatPool *p)
         p->idle = s->next;
         order_scratch_fini(&s->order);
         free(s->f);
-        free(s->rows);
         free(s->count16);
         free(s);
     }
@@ -55,27 +54,17 @@ void statpool_give(StatPool *p, StatScratch *s)
     pthread_mutex_unlock(&p->lock);
 }
 
-static bool grow(float **p, size_t *cap, size_t n)
+bool statscratch_floats(StatScratch *s, size_t n)
 {
-    if (n <= *cap)
+    if (n <= s->f_cap)
         return true;
     float *f = mem_aligned(n, sizeof *f);
     if (!f)
         return false;
-    free(*p);
-    *p = f;
-    *cap = n;
+    free(s->f);
+    s->f = f;
+    s->f_cap = n;
     return true;
-}
-
-bool statscratch_floats(StatScratch *s, size_t n)
-{
-    return grow(&s->f, &s->f_cap, n);
-}
-
-bool statscratch_rows(StatScratch *s, size_t n)
-{
-    return grow(&s->rows, &s->rows_cap, n);
 }
 
 bool statscratch_count16(StatScratch *s)

@@ -10,8 +10,7 @@ typedef struct StatScratch {
     struct StatScratch *next;
     OrderScratch order;
     float *f;            /* floats for whatever is going on */
-    float *rows;         /* tiles of a sample that isn't whole yet */
-    size_t f_cap, rows_cap;
+    size_t f_cap;
     uint32_t *count16;   /* [65536] all zero between uses; NULL until statscratch_count16 */
 } StatScratch;
 
@@ -20,8 +19,6 @@ StatScratch *statpool_take(StatPool *p);
 void statpool_give(StatPool *p, StatScratch *s);
 /* n floats at s->f (contents undefined); false when memory is short. */
 bool statscratch_floats(StatScratch *s, size_t n);
-/* n floats at s->rows, on top of those at s->f. */
-bool statscratch_rows(StatScratch *s, size_t n);
 bool statscratch_count16(StatScratch *s);
 
 #endif

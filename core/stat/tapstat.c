@@ -14,7 +14,7 @@
 /* What one sample contributes; merged in sample order. */
 typedef struct Sample {
     int64_t rows_seen;
-    StatScratch *partial; /* holds the copied tiles of a sample that isn't whole yet */
+    const float *x;     /* its first tile */
     float *list;        /* sampled order statistics */
     double *channel_sq; /* [width] sums, until merged */
     double sum, sum_sq, token_max_sq, sd;
@@ -37,7 +37,8 @@ struct TapStat {
     float *channel_max;
     uint64_t *dense;
     int bad_sample;       /* -1: none */
-    char bad_text[160];
+    int64_t bad_row, bad_channel;
+    bool bad_nan;         /* not Inf */
 };
 
 void taptotals_fini(TapTotals *t)
@@ -83,8 +84,6 @@ void tapstat_free(TapStat *t)
     if (!t)
         return;
     for (int i = 0; t->sample && i < t->samples; i++) {
-        if (t->sample[i].partial)
-            statpool_give(t->pool, t->sample[i].partial);
         free(t->sample[i].list);
         free(t->sample[i].channel_sq);
     }
@@ -126,8 +125,9 @@ static void note_bad(TapStat *t, int sample, const float *x, int64_t rows, int64
     pthread_mutex_lock(&t->lock);
     if (t->bad_sample < 0 || sample < t->bad_sample) {
         t->bad_sample = sample;
-        snprintf(t->bad_text, sizeof t->bad_text, "%s first at sample %d token %lld channel %lld",
-                 isnan(x[r * ld + j]) ? "NaN" : "Inf", sample, (long long)r, (long long)j);
+        t->bad_row = r;
+        t->bad_channel = j;
+        t->bad_nan = isnan(x[r * ld + j]);
     }
     pthread_mutex_unlock(&t->lock);
 }
@@ -187,7 +187,7 @@ static void merge_channels(TapStat *t, int sample, const float *cmin, const floa
     t->sample[sample].done = true;
     for (int64_t j = 0; t->channel_max && j < t->width; j++)
         t->channel_max[j] = fmaxf(t->channel_max[j], fmaxf(fabsf(cmin[j]), fabsf(cmax[j])));
-    for (; t->merged < t->samples; t->merged++) {
+    for (; !t->wants.parts && t->merged < t->samples; t->merged++) {
         Sample *s = &t->sample[t->merged];
         if (!s->done && t->start[t->merged + 1] > t->start[t->merged])
             break;
@@ -233,30 +233,19 @@ void tapstat_tile(TapStat *t, int sample, int64_t row0, const float *x, int64_t 
 {
     Sample *s = &t->sample[sample];
     int64_t all = t->start[sample + 1] - t->start[sample], w = t->width;
-    if (rows <= 0 || w <= 0 || row0 != s->rows_seen || row0 + rows > all)
+    if (row0 == 0)
+        s->x = x;
+    if (rows <= 0 || w <= 0 || row0 != s->rows_seen || row0 + rows > all || x != s->x + row0 * ld)
+        return;
+    s->rows_seen += rows;
+    if (s->rows_seen < all)
         return;
     Error err = {0};
-    StatScratch *scratch = s->partial ? s->partial : statpool_take(t->pool);
-    Status st = scratch ? ST_OK : error_nomem(&err, "statistics of activations");
-    s->partial = rows < all ? scratch : NULL;
-    s->rows_seen += rows;
-    if (st == ST_OK && rows < all) {
-        if (statscratch_rows(scratch, (size_t)all * (size_t)w)) {
-            for (int64_t r = 0; r < rows; r++)
-                memcpy(scratch->rows + (row0 + r) * w, x + r * ld, (size_t)w * sizeof *x);
-            x = scratch->rows;
-            ld = w;
-        } else {
-            st = error_nomem(&err, "statistics of activations");
-        }
-    }
-    if (st == ST_OK && s->rows_seen < all)
-        return;
-    if (st == ST_OK)
-        st = whole_sample(t, sample, scratch, x, all, ld, &err);
+    StatScratch *scratch = statpool_take(t->pool);
+    Status st = scratch ? whole_sample(t, sample, scratch, s->x, all, ld, &err)
+                        : error_nomem(&err, "statistics of activations");
     if (st != ST_OK)
         fail(t, &err);
-    s->partial = NULL;
     if (scratch)
         statpool_give(t->pool, scratch);
 }
@@ -324,7 +313,8 @@ Status tapstat_end(TapStat *t, TapTotals *out, Error *err)
                    .quantile = NAN, .std_score = NAN, .token_max_sq = NAN};
     if (t->bad_sample >= 0) {
         o.bad = true;
-        memcpy(o.bad_text, t->bad_text, sizeof o.bad_text);
+        snprintf(o.bad_text, sizeof o.bad_text, "%s first at sample %d token %lld channel %lld",
+                 t->bad_nan ? "NaN" : "Inf", t->bad_sample, (long long)t->bad_row, (long long)t->bad_channel);
         for (int i = 0; i < t->samples; i++) {
             o.rows += t->sample[i].rows_seen;
             o.samples += t->sample[i].rows_seen > 0;
@@ -334,6 +324,9 @@ Status tapstat_end(TapStat *t, TapTotals *out, Error *err)
         return ST_OK;
     }
     merge_samples(t, &o);
+    for (int i = 0; t->channel_sq && i < t->samples; i++) /* those that were kept as parts */
+        for (int64_t j = 0; t->sample[i].channel_sq && j < t->width; j++)
+            t->channel_sq[j] += t->sample[i].channel_sq[j];
     if (t->wants.order)
         RETURN_IF_ERROR(merge_lists(t, &o, err));
     if (t->wants.hist) {
@@ -351,14 +344,142 @@ Status tapstat_end(TapStat *t, TapTotals *out, Error *err)
     return ST_OK;
 }
 
+/* ---- samples that others saw ---- */
+
+static void pack_sample(const TapStat *t, const Sample *s, Pack *out)
+{
+    pack_i64(out, s->rows_seen);
+    pack_f64(out, s->sum);
+    pack_f64(out, s->sum_sq);
+    pack_f64(out, s->token_max_sq);
+    pack_f64(out, s->sd);
+    pack_f64(out, (double)s->min);
+    pack_f64(out, (double)s->max);
+    pack_i64(out, s->list ? order_count_of(s->rows_seen * t->width) : -1);
+    if (s->list)
+        pack_put(out, s->list, (size_t)order_count_of(s->rows_seen * t->width) * sizeof *s->list);
+    pack_i64(out, s->channel_sq != NULL);
+    if (s->channel_sq)
+        pack_put(out, s->channel_sq, (size_t)t->width * sizeof *s->channel_sq);
+}
+
+Status tapstat_pack(const TapStat *t, Pack *out, Error *err)
+{
+    if (t->status != ST_OK) {
+        if (err)
+            *err = t->error;
+        return t->status;
+    }
+    pack_i64(out, t->samples);
+    pack_i64(out, t->width);
+    pack_put(out, t->start, ((size_t)t->samples + 1) * sizeof *t->start);
+    pack_i64(out, t->bad_sample);
+    pack_i64(out, t->bad_row);
+    pack_i64(out, t->bad_channel);
+    pack_i64(out, t->bad_nan);
+    for (int i = 0; i < t->samples; i++)
+        pack_sample(t, &t->sample[i], out);
+    if (t->dense)
+        pack_put(out, t->dense, 65536 * sizeof *t->dense);
+    if (t->channel_max)
+        pack_put(out, t->channel_max, (size_t)t->width * sizeof *t->channel_max);
+    return out->oom ? error_nomem(err, "statistics of activations") : ST_OK;
+}
+
+static void unpack_sample(const TapStat *t, Sample *s, Unpack *in)
+{
+    s->rows_seen = unpack_i64(in);
+    s->sum = unpack_f64(in);
+    s->sum_sq = unpack_f64(in);
+    s->token_max_sq = unpack_f64(in);
+    s->sd = unpack_f64(in);
+    s->min = (float)unpack_f64(in);
+    s->max = (float)unpack_f64(in);
+    int64_t list = unpack_i64(in);
+    s->list = list >= 0 ? unpack_array(in, list, sizeof *s->list) : NULL;
+    s->channel_sq = unpack_i64(in) ? unpack_array(in, t->width, sizeof *s->channel_sq) : NULL;
+    s->done = true;
+}
+
+/* Room for n more samples, none of them seen. start NULL: without rows. */
+static bool more_samples(TapStat *t, int64_t n, const int64_t *start)
+{
+    size_t all = (size_t)t->samples + (size_t)n;
+    int64_t *starts = mem_array(all + 1, sizeof *starts);
+    Sample *sample = mem_zarray(all, sizeof *sample);
+    if (!starts || !sample) {
+        free(starts);
+        free(sample);
+        return false;
+    }
+    memcpy(starts, t->start, ((size_t)t->samples + 1) * sizeof *starts);
+    for (int64_t i = 0; i <= n; i++)
+        starts[t->samples + i] = t->start[t->samples] + (start ? start[i] : 0);
+    memcpy(sample, t->sample, (size_t)t->samples * sizeof *sample);
+    free(t->start);
+    free(t->sample);
+    t->start = starts;
+    t->sample = sample;
+    return true;
+}
+
+Status tapstat_skip(TapStat *t, int64_t n, Error *err)
+{
+    if (!more_samples(t, n, NULL))
+        return error_nomem(err, "statistics of activations");
+    t->samples += (int)n;
+    return ST_OK;
+}
+
+/* What belongs to all samples of a part: which was bad, counts, channel maxima. */
+static void merge_common(TapStat *t, Unpack *in, const int64_t bad[4], int first)
+{
+    uint64_t *dense = t->dense ? unpack_array(in, 65536, sizeof *dense) : NULL;
+    float *top = t->channel_max ? unpack_array(in, t->width, sizeof *top) : NULL;
+    for (int i = 0; dense && i < 65536; i++)
+        t->dense[i] += dense[i];
+    for (int64_t j = 0; top && j < t->width; j++)
+        t->channel_max[j] = fmaxf(t->channel_max[j], top[j]);
+    free(dense);
+    free(top);
+    if (t->bad_sample >= 0 || bad[0] < 0)
+        return;
+    t->bad_sample = first + (int)bad[0];
+    t->bad_row = bad[1];
+    t->bad_channel = bad[2];
+    t->bad_nan = bad[3] != 0;
+}
+
+Status tapstat_merge(TapStat *t, Unpack *in, Error *err)
+{
+    int64_t n = unpack_i64(in), width = unpack_i64(in), bad[4];
+    bool fits = !in->bad && width == t->width && n >= 0 && n <= INT32_MAX - t->samples;
+    int64_t *start = fits ? unpack_array(in, n + 1, sizeof *start) : NULL;
+    for (int i = 0; i < 4; i++)
+        bad[i] = unpack_i64(in);
+    Status st = ST_OK;
+    if (!fits)
+        st = error_set(err, ST_INTERNAL, "statistics of activations from elsewhere do not fit: %lld channels, not %lld",
+                       (long long)width, (long long)t->width);
+    else if (in->bad || !more_samples(t, n, start))
+        st = error_nomem(err, "statistics of activations");
+    int first = t->samples;
+    for (int64_t i = 0; st == ST_OK && i < n; i++)
+        unpack_sample(t, &t->sample[t->samples++], in);
+    if (st == ST_OK)
+        merge_common(t, in, bad, first);
+    free(start);
+    return st == ST_OK && in->bad ? error_nomem(err, "statistics of activations") : st;
+}
+
 uint64_t tapstat_bytes(TapWants wants, int64_t rows, int64_t longest, int64_t width, int threads)
 {
     uint64_t w = (uint64_t)width, t = (uint64_t)(threads < 1 ? 1 : threads), n = (uint64_t)longest * w;
     uint64_t b = w * (wants.channel || wants.hist ? 12 : 0) + (wants.hist ? 65536 * 8 : 0);
     b += wants.order ? (uint64_t)rows * w / ORDER_STEP * 4 : 0;
-    /* per worker: channel sums and extremes, a copy of a sample that comes in tiles, fine buckets (20 octaves), and
-     * the values picked from them (up to a third) */
-    b += t * (w * 20 + (uint64_t)longest * 4 + n * 4);
+    /* per worker: channel sums and extremes, fine buckets (20 octaves), and the values picked from them (up to a third)
+     */
+    b += t * (w * 20 + (uint64_t)longest * 4);
     if (wants.order || wants.hist)
         b += t * (20u * 2 * 2048 * 5 + n / 3 * 8);
     return b;

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/pack.h"
 #include "stat/keyhist.h"
 
 /* Memory that workers take while they look at one sample or panel: as many pieces as there were workers at once. */
@@ -19,6 +20,7 @@ typedef struct TapWants {
     bool std;      /* the std score */
     bool channel;  /* mean square per channel, token maxima */
     bool hist;     /* key histogram, channel maxima */
+    bool parts;    /* keeps what each sample gave, for tapstat_pack: [samples][width] doubles more */
 } TapWants;
 
 /* Everything about one tap; rows and values count what was seen. */
@@ -44,12 +46,19 @@ typedef struct TapStat TapStat;
 Status tapstat_new(TapStat **out, StatPool *pool, TapWants wants, int samples, const int64_t *start, int64_t width,
                    Error *err);
 void tapstat_free(TapStat *t);
-/* [any thread] rows [row0, row0 + rows) of a sample; a sample that comes in several tiles is copied until it is
- * whole. Errors are kept for tapstat_end. */
+/* [any thread] rows [row0, row0 + rows) of a sample. The tiles of a sample lie one behind the other, ld floats a row,
+ * and stay where they are until the last has come (ObserverOps.tap_tile). Errors are kept for tapstat_end. */
 void tapstat_tile(TapStat *t, int sample, int64_t row0, const float *x, int64_t rows, int64_t ld);
 /* After the last tile: *out is initialised on success (caller frees it with taptotals_fini). */
 Status tapstat_end(TapStat *t, TapTotals *out, Error *err);
-/* Bytes held for one tap of `rows` rows in samples of at most `longest` rows, `threads` at work. */
+/* What came of these samples, with `parts`. */
+Status tapstat_pack(const TapStat *t, Pack *out, Error *err);
+/* Before tapstat_end: adds samples that another one packed, behind those that are there. Sums are made in the order of
+ * the samples, so the totals have the same bits however these were divided. */
+Status tapstat_merge(TapStat *t, Unpack *in, Error *err);
+/* Adds n samples without a row. */
+Status tapstat_skip(TapStat *t, int64_t n, Error *err);
+/* Bytes held for one tap of `rows` rows in samples of at most `longest` rows, `threads` at work, without parts. */
 uint64_t tapstat_bytes(TapWants wants, int64_t rows, int64_t longest, int64_t width, int threads);
 
 #endif

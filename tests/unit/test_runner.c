@@ -308,11 +308,13 @@ static Status watch_weight_end(void *self, int64_t linear, Error *err)
     return ST_OK;
 }
 
-static Status watch_energy(void *self, int64_t linear, double sum_sq, int64_t rows, Error *err)
+static Status watch_energy(void *self, int64_t linear, const double *sums, int64_t n, int64_t rows, Error *err)
 {
     (void)err;
     Watch *w = self;
-    w->energy[linear] = sum_sq;
+    w->energy[linear] = 0;
+    for (int64_t i = 0; i < n; i++)
+        w->energy[linear] += sums[i];
     w->rows_of_energy[linear] = rows;
     return ST_OK;
 }

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "run/schedule.h"
+#include "run/taps.h"
 
 #include "tests/lib/bench.h"
 #include "tests/lib/random_model.h"
@@ -151,6 +152,32 @@ static void steps_around_the_units_are_the_runners(void **state)
     assert_int_equal(schedule_forward(b.r, (Stream *[]){&h[0], &h[1]}, 2, &s, &e), ST_INTERNAL);
     for (int i = 0; i < 2; i++)
         test_tokens_free(t[i]);
+    test_run_close(&b);
+    random_model_remove(dir);
+}
+
+static void more_observers_than_a_tap_can_tell_apart_are_refused(void **state)
+{
+    (void)state;
+    enum { MANY = TAPS_MAX_OBSERVERS + 1 };
+    static const ObserverOps ops = {.name = "nothing"};
+    char dir[64];
+    TestRun b;
+    Error e = {0};
+    Observer obs[MANY];
+    for (int i = 0; i < MANY; i++)
+        obs[i] = (Observer){&ops, NULL};
+    random_model_write(&dense, dir);
+    test_run_open(&b, dir, ARITH_FP32, 1, NULL);
+    TokenSet *t = test_tokens((int[]){9}, 1, dense.vocab, 3);
+    Stream h, n;
+    assert_int_equal(runner_embed(b.r, t, &h, NULL), ST_OK);
+    assert_int_equal(runner_layer(b.r, 0, NULL, &h, &h, obs, MANY - 1, &e), ST_OK);
+    assert_int_equal(runner_layer(b.r, 0, NULL, &h, &h, obs, MANY, &e), ST_INTERNAL);
+    assert_non_null(strstr(e.text, "65 observers of one pass, at most 64"));
+    assert_int_equal(runner_final_norm(b.r, &h, &n, obs, MANY, &e), ST_INTERNAL);
+    stream_fini(&h);
+    test_tokens_free(t);
     test_run_close(&b);
     random_model_remove(dir);
 }
@@ -542,6 +569,7 @@ int main(void)
         cmocka_unit_test(the_generator_is_splitmix64),
         cmocka_unit_test(a_job_has_an_arena_and_random_numbers_of_its_own),
         cmocka_unit_test(steps_around_the_units_are_the_runners),
+        cmocka_unit_test(more_observers_than_a_tap_can_tell_apart_are_refused),
         cmocka_unit_test(a_sweep_is_every_change_alone),
         cmocka_unit_test(a_sweep_reads_a_unit_once_a_chunk_and_once_for_its_change),
         cmocka_unit_test(a_stopped_sweep_goes_on_with_the_next_chunk),

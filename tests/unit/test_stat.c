@@ -65,7 +65,7 @@ static void feed_sample(void *ctx, int64_t index, int worker)
         tapstat_tile(f->t, s, r, d->x + (d->start[s] + r) * d->width, rows - r < step ? rows - r : step, d->width);
 }
 
-static const TapWants everything = {true, true, true, true};
+static const TapWants everything = {.order = true, .std = true, .channel = true, .hist = true};
 
 static TapTotals collect(const Data *d, TapWants wants, enum Feed how, int threads)
 {
