@@ -39,6 +39,13 @@ Status app_become(App *a, Face face, Error *err)
     return ST_OK;
 }
 
+Status app_close(App *a, Error *err)
+{
+    Session *s = a->session;
+    a->session = NULL;
+    return session_close(s, err);
+}
+
 void app_fini(App *a)
 {
     session_free(a->session);

@@ -71,9 +71,14 @@ int main(int argc, char **argv)
     Status st = app_init(&app, FACE_CLI, &err);
     if (st == ST_OK)
         st = run(&app, argc, argv, &err);
-    app_fini(&app);
     if (st != ST_OK)
         fprintf(stderr, "slimscope: %s\n", err.text);
+    Status closed = app_close(&app, &err);
+    if (closed != ST_OK)
+        fprintf(stderr, "slimscope: %s\n", err.text);
+    if (st == ST_OK)
+        st = closed;
+    app_fini(&app);
     errno = 0;
     if (fflush(stdout) != 0 || ferror(stdout)) {
         fprintf(stderr, "slimscope: standard output: %s\n", errno ? strerror(errno) : "a write failed");

@@ -146,6 +146,16 @@ static void show_progress(App *a, Shown *s)
     fflush(stderr);
 }
 
+/* Who waits for the jobs waits for none behind a ^C. */
+static void stop_all(Session *s, int level)
+{
+    for (int i = session_jobs(s); i-- > 0;) {
+        const JobView *j = session_job(s, i);
+        if (j->state == JOB_RUNNING || j->state == JOB_WAITING)
+            session_cancel_job(s, j->id, level, NULL);
+    }
+}
+
 Status app_wait(App *a, Error *err)
 {
     Session *s = a->session;
@@ -168,7 +178,7 @@ Status app_wait(App *a, Error *err)
             fprintf(stderr, "%s\n",
                     level == 1 ? "stopping after this tile, finished rows are kept (again: stop at once)"
                                : "stopping at once");
-            session_cancel(s, level, NULL);
+            stop_all(s, level);
         }
     }
     clear_line(&shown);

@@ -146,7 +146,8 @@ static void context(Ui *ui, void *state, Str *out)
         waiting += session_job(s, i)->state == JOB_WAITING;
     str_printf(out, "%d waiting", waiting);
     if (session_id(s)[0])
-        str_printf(out, "  session %s", session_id(s));
+        str_printf(out, "  session %s%s", session_id(s),
+                   session_is_saved(s) || session_is_read_only(s) ? "" : " is not saved any more");
 }
 
 static void log_text(Session *s, Str *out)

@@ -198,8 +198,7 @@ Status atomic_write(AtomicFile *f, const void *p, size_t n, Error *err)
     return ST_OK;
 }
 
-/* Makes a rename in the folder of path durable; file systems that can't sync a folder are left alone. */
-static void sync_folder(const char *path)
+void file_sync_name(const char *path)
 {
     char *dir = dir_of(path);
     int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
@@ -224,7 +223,7 @@ Status atomic_commit(AtomicFile *f, Error *err)
     if (st == ST_OK && rename(f->tmp, f->path) != 0)
         st = file_error(err, "replace", f->path, errno);
     if (st == ST_OK) {
-        sync_folder(f->path);
+        file_sync_name(f->path);
         free(f->tmp);
         f->tmp = NULL;
     }

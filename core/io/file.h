@@ -30,6 +30,9 @@ Status atomic_write(AtomicFile *f, const void *p, size_t n, Error *err);
 Status atomic_commit(AtomicFile *f, Error *err);
 /* Removes the temporary file and frees f (NULL is fine). */
 void atomic_abort(AtomicFile *f);
+/* Makes what was created or renamed in the folder of path durable; file systems that can't sync a folder are left alone.
+ */
+void file_sync_name(const char *path);
 /* open + write + commit. */
 Status file_write_atomic(const char *path, const void *p, size_t n, Error *err);
 

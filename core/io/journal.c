@@ -2,35 +2,29 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "io/file.h"
 
 /* A record larger than this is damage, not data. */
-enum { HEAD_BYTES = 8, RECORD_MAX = 64 << 20 };
-#define SYNC_EVERY_NS INT64_C(1000000000)
+enum { HEAD_BYTES = 8, RECORD_MAX = 1 << 30, COPY_BYTES = 1 << 16 };
 
 struct Journal {
     int fd;
-    bool dirty, broken;
-    uint64_t end; /* bytes of whole records */
-    int64_t last_sync;
+    JournalMode mode;
+    bool dirty;
+    const char *broken; /* why nothing is written any more */
+    uint64_t end;       /* bytes of whole records */
     char *path;
     unsigned char *buf;
     size_t cap;
 };
-
-static Status sys_error(Error *err, const char *verb, const char *path, int code)
-{
-    char buf[128];
-    return error_set(err, ST_IO, "cannot %s '%s': %s", verb, path, strerror_r(code, buf, sizeof buf));
-}
 
 static void put_u32(unsigned char *p, uint32_t v)
 {
@@ -80,40 +74,106 @@ static Status replay_all(Journal *j, uint64_t size, JournalReplay *replay, void 
 
 static Status open_file(Journal *j, uint64_t *size, Error *err)
 {
-    j->fd = open(j->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0600);
+    int how = j->mode == JOURNAL_READ ? O_RDONLY : O_RDWR | O_CREAT | O_APPEND;
+    j->fd = open(j->path, how | O_CLOEXEC | O_NONBLOCK, 0600);
     if (j->fd < 0)
-        return sys_error(err, "open", j->path, errno);
+        return file_error(err, "open", j->path, errno);
     struct stat st;
     if (fstat(j->fd, &st) != 0)
-        return sys_error(err, "stat", j->path, errno);
+        return file_error(err, "stat", j->path, errno);
     if (!S_ISREG(st.st_mode))
         return error_set(err, ST_IO, "cannot open '%s': it is no regular file", j->path);
     *size = (uint64_t)st.st_size;
     return ST_OK;
 }
 
-Status journal_open(Journal **out, const char *path, JournalReplay *replay, void *ctx, uint64_t *torn, Error *err)
+static Status write_all(int fd, const char *path, const unsigned char *p, size_t n, Error *err)
+{
+    while (n > 0) {
+        ssize_t w = write(fd, p, n);
+        if (w < 0 && errno == EINTR)
+            continue;
+        if (w <= 0)
+            return file_error(err, "write", path, w < 0 ? errno : ENOSPC);
+        p += w;
+        n -= (size_t)w;
+    }
+    return ST_OK;
+}
+
+/* Puts the bytes from j->end on to the end of `path` and syncs them. */
+static Status copy_tail(Journal *j, uint64_t size, const char *path, Error *err)
+{
+    if (!mem_grow(&j->buf, &j->cap, COPY_BYTES, 1))
+        return error_nomem(err, j->path);
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0600);
+    if (fd < 0)
+        return file_error(err, "open", path, errno);
+    Status st = ST_OK;
+    for (uint64_t at = j->end; at < size && st == ST_OK;) {
+        size_t n = size - at < COPY_BYTES ? (size_t)(size - at) : COPY_BYTES;
+        st = file_pread(j->fd, j->path, j->buf, n, at, err);
+        if (st == ST_OK)
+            st = write_all(fd, path, j->buf, n, err);
+        at += n;
+    }
+    if (st == ST_OK && fdatasync(fd) != 0)
+        st = file_error(err, "sync", path, errno);
+    close(fd);
+    return st;
+}
+
+/* Nothing is lost by a cut: what stood behind the last whole record is in a file of its own first. */
+static Status put_aside(Journal *j, uint64_t size, Error *err)
+{
+    char *path = malloc(strlen(j->path) + sizeof ".damaged");
+    if (!path)
+        return error_nomem(err, j->path);
+    sprintf(path, "%s.damaged", j->path);
+    Status st = copy_tail(j, size, path, err);
+    free(path);
+    return st;
+}
+
+static Status settle_tail(Journal *j, uint64_t size, Error *err)
+{
+    if (j->end == size || j->mode == JOURNAL_READ)
+        return ST_OK;
+    if (j->mode == JOURNAL_KEEP)
+        RETURN_IF_ERROR(put_aside(j, size, err));
+    if (ftruncate(j->fd, (off_t)j->end) != 0)
+        return file_error(err, "cut the damaged end of", j->path, errno);
+    j->dirty = true;
+    return ST_OK;
+}
+
+Status journal_open(Journal **out, const char *path, JournalMode mode, JournalReplay *replay, void *ctx,
+                    uint64_t *torn, Error *err)
 {
     *out = NULL;
     Journal *j = calloc(1, sizeof *j);
     if (!j)
         return error_nomem(err, path);
     j->fd = -1;
+    j->mode = mode;
     j->path = strdup(path);
     uint64_t size = 0;
     Status st = j->path ? open_file(j, &size, err) : error_nomem(err, path);
     if (st == ST_OK)
         st = replay_all(j, size, replay, ctx, err);
-    if (st == ST_OK && j->end < size && ftruncate(j->fd, (off_t)j->end) != 0)
-        st = sys_error(err, "cut the damaged end of", path, errno);
+    if (st == ST_OK)
+        st = settle_tail(j, size, err);
     if (st != ST_OK) {
-        journal_close(j);
+        j->dirty = false;
+        journal_close(j, NULL);
         return st;
     }
     if (torn)
         *torn = size - j->end;
-    j->dirty = j->end < size || size == 0;
-    j->last_sync = clock_ns();
+    if (mode == JOURNAL_READ)
+        j->broken = "it was opened for reading";
+    else if (size == 0)
+        j->dirty = true;
     *out = j;
     return ST_OK;
 }
@@ -122,7 +182,12 @@ Status journal_open(Journal **out, const char *path, JournalReplay *replay, void
 static void take_back(Journal *j)
 {
     if (ftruncate(j->fd, (off_t)j->end) != 0)
-        j->broken = true;
+        j->broken = "an earlier record was cut off and could not be taken back";
+}
+
+static Status refuse_broken(const Journal *j, Error *err)
+{
+    return error_set(err, ST_IO, "cannot write '%s': %s", j->path, j->broken);
 }
 
 Status journal_append(Journal *j, const char *json, bool sync, Error *err)
@@ -131,8 +196,7 @@ Status journal_append(Journal *j, const char *json, bool sync, Error *err)
     if (n == 0 || n > RECORD_MAX)
         return error_set(err, ST_INTERNAL, "'%s': a record of %zu bytes can't be kept", j->path, n);
     if (j->broken)
-        return error_set(err, ST_IO, "cannot write '%s': an earlier record was cut off and could not be taken back",
-                         j->path);
+        return refuse_broken(j, err);
     size_t total = HEAD_BYTES + n;
     if (!mem_grow(&j->buf, &j->cap, total, 1))
         return error_nomem(err, j->path);
@@ -147,34 +211,39 @@ Status journal_append(Journal *j, const char *json, bool sync, Error *err)
         int code = w < 0 ? errno : ENOSPC;
         if (w > 0)
             take_back(j);
-        return sys_error(err, "write", j->path, code);
+        return file_error(err, "write", j->path, code);
     }
     j->end += total;
     j->dirty = true;
-    return sync || clock_ns() - j->last_sync >= SYNC_EVERY_NS ? journal_sync(j, err) : ST_OK;
+    return sync ? journal_sync(j, err) : ST_OK;
 }
 
 Status journal_sync(Journal *j, Error *err)
 {
     if (!j->dirty)
         return ST_OK;
-    if (fdatasync(j->fd) != 0)
-        return sys_error(err, "sync", j->path, errno);
+    if (j->broken)
+        return refuse_broken(j, err);
+    if (fdatasync(j->fd) != 0) {
+        j->broken = "an earlier sync failed, and what it lost is not known";
+        return file_error(err, "sync", j->path, errno);
+    }
     j->dirty = false;
-    j->last_sync = clock_ns();
     return ST_OK;
 }
 
-void journal_close(Journal *j)
+Status journal_close(Journal *j, Error *err)
 {
+    Status st = ST_OK;
     if (!j)
-        return;
+        return ST_OK;
     if (j->fd >= 0) {
-        if (j->dirty)
-            (void)journal_sync(j, NULL);
-        close(j->fd);
+        st = journal_sync(j, err);
+        if (close(j->fd) != 0 && st == ST_OK)
+            st = file_error(err, "close", j->path, errno);
     }
     free(j->path);
     free(j->buf);
     free(j);
+    return st;
 }

@@ -169,7 +169,7 @@ static Status open_journal(SaveOut *s, bool *resume, Error *err)
     if (!*resume)
         remove(path);
     Replay r = {.s = s};
-    Status st = journal_open(&s->journal, path, replay_record, &r, NULL, err);
+    Status st = journal_open(&s->journal, path, JOURNAL_CUT, replay_record, &r, NULL, err);
     *resume = *resume && r.head;
     free(path);
     return st;
@@ -457,7 +457,7 @@ void saveout_close(void *self, bool keep)
     SaveOut *s = self;
     if (!s)
         return;
-    journal_close(s->journal);
+    (void)journal_close(s->journal, NULL); /* what counts was synced as it was written */
     store_close(&s->store, keep && !s->finished);
     layout_free(&s->layout);
     save_walk_free(&s->walk);

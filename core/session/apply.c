@@ -7,10 +7,11 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "session/entries.h"
 #include "session/parts.h"
 #include "session/queue.h"
 #include "session/results.h"
-#include "session/store.h"
+#include "session/keeper.h"
 #include "session/table.h"
 
 static double seconds_since(int64_t t)
@@ -40,13 +41,12 @@ static void time_layer(Job *j)
     j->view.eta = v[n / 2] * (double)(j->view.total - j->view.done);
 }
 
-static void apply_rows(Session *s, Event *e)
+static void apply_rows(Session *s, RowsEvent *e)
 {
-    Job *j = e->job;
-    for (int i = 0; i < e->nresults; i++) {
-        int64_t linear = e->results[i].linear;
-        results_store(s->results, &e->results[i], j->needs);
-        table_scores_changed(s->table);
+    Job *j = e->event.job;
+    for (int i = 0; i < e->n; i++) {
+        int64_t linear = e->r[i].linear;
+        results_store(s->results, &e->r[i], j->needs);
         Score sc = session_score(s, s->table->metric, linear);
         if (session_unseen(s, linear)) {
             j->view.unseen++;
@@ -59,19 +59,28 @@ static void apply_rows(Session *s, Event *e)
         if (sc.state == SCORE_OK)
             snprintf(j->view.last, sizeof j->view.last, "%s  %.4g", s->model->linears[linear].name, sc.value);
     }
-    free(e->results);
+    table_scores_changed(s->table);
     j->view.done = e->layer + 1;
     time_layer(j);
-    results_layer(s->results, j->run, e->layer, e->sha);
 }
 
-static void apply_data(Session *s, const Event *e)
+static void apply_data(const DataInfo *from, const char *name, DataInfo *to, char copy[128])
 {
-    DataInfo *d = e->is_eval ? &s->results->eval_info : &s->results->calib_info;
-    char *name = e->is_eval ? s->results->eval_name : s->results->calib_name;
-    *d = e->data;
-    snprintf(name, sizeof s->results->calib_name, "%s", e->is_eval ? e->job->eval.name : e->job->calib.name);
-    d->name = name;
+    *to = *from;
+    snprintf(copy, 128, "%s", name);
+    to->name = copy;
+}
+
+static void apply_progress(Job *j, const JobProgress *p)
+{
+    snprintf(j->view.phase, sizeof j->view.phase, "%s", p->phase);
+    if (j->view.kind != JOB_ANALYZE) { /* an analysis counts whole layers by their rows */
+        j->view.done = p->done;
+        j->view.total = p->total;
+    }
+    if (p->bound)
+        j->view.bound = p->bound;
+    j->view.peak = p->peak;
 }
 
 /* Static ranges come from calibration tokens: what none of them reached has no range. */
@@ -84,91 +93,91 @@ static void warn_unseen(Session *s, const Effect *e)
                 (long long)e->unseen.linears, (long long)e->unseen.experts, s->model->linears[e->unseen.first].name);
 }
 
-static void apply_effect(Session *s, const Event *e)
+static void apply_effect(Session *s, const Job *j)
 {
-    warn_unseen(s, &e->effect);
-    Measured m = {e->job->key, e->effect, e->job->local_sum, e->job->version};
+    warn_unseen(s, &j->effect);
+    Measured m = {j->key, j->effect, j->local_sum, j->version};
     Error err = {0};
     if (results_measured(s->results, &m, &err) != ST_OK) {
-        session_log(s, 2, "%s: %s", e->job->view.title, err.text);
+        session_log(s, 2, "%s: %s", j->view.title, err.text);
         return;
     }
-    durable_measured(s, &m);
+    entry_measured(s, &m);
 }
 
-/* What of a pass that did not end well can be gone on with. */
+/* What of a pass that did not end well can be gone on with; up to where is known when that is asked for. */
 static void keep_stopped(Session *s, const Job *j, Status st)
 {
-    const JobView *v = &j->view;
     Stopped *to = &s->results->stopped;
     size_t n = (size_t)s->model->nlinears;
-    if (st == ST_OK || !s->store->journal || v->done == 0 || v->done >= v->total || !to->sha[0]) {
-        results_forget_stopped(s->results);
+    results_forget_stopped(s->results);
+    if (st == ST_OK || !s->keeper || j->view.done == 0 || j->view.done >= j->view.total)
         return;
+    if (j->selected) {
+        to->selected = mem_array(n, 1);
+        if (!to->selected)
+            return;
+        memcpy(to->selected, j->selected, n);
+        to->nselected = (int64_t)n;
     }
+    to->run = j->run;
     to->needs = j->needs;
-    free(to->selected);
-    to->selected = NULL;
-    to->nselected = 0;
-    if (!j->selected)
-        return;
-    to->selected = mem_array(n, 1);
-    if (!to->selected) {
-        results_forget_stopped(s->results);
-        return;
-    }
-    memcpy(to->selected, j->selected, n);
-    to->nselected = (int64_t)n;
 }
 
-static void apply_end(Session *s, const Event *e)
+static void apply_end(Session *s, const Job *j, JobView *v)
 {
-    JobView *v = &e->job->view;
-    Status st = e->error.status;
-    v->elapsed = seconds_since(e->job->t_start);
+    Status st = j->error.status;
+    v->elapsed = seconds_since(j->t_start);
     v->state = st == ST_OK ? JOB_DONE : st == ST_CANCELLED ? JOB_STOPPED : JOB_FAILED;
     v->status = st;
     v->eta = -1;
-    snprintf(v->error, sizeof v->error, "%s", st == ST_OK ? "" : e->error.text);
+    snprintf(v->error, sizeof v->error, "%s", st == ST_OK ? "" : j->error.text);
+    if (j->unsaid)
+        session_log(s, 1, "%s: %d message%s lost for want of memory", v->title, j->unsaid, j->unsaid == 1 ? "" : "s");
     if (st != ST_OK && st != ST_CANCELLED)
-        session_log(s, 2, "%s: %s", v->title, e->error.text);
+        session_log(s, 2, "%s: %s", v->title, j->error.text);
     if (v->kind == JOB_ANALYZE) {
-        keep_stopped(s, e->job, st);
-        durable_run_end(s, e->job, st);
+        keep_stopped(s, j, st);
+        entry_run_end(s, j, st);
         if (st == ST_OK)
             coverage_log(s);
     }
     table_scores_asked(s->table);
 }
 
-unsigned apply_event(Session *s, Event *e)
+unsigned apply_event(Session *s, Event *e, const JobProgress *now)
 {
     Job *j = e->job;
+    Results *r = s->results;
     switch (e->kind) {
     case EVT_START:
         j->view.state = JOB_RUNNING;
         j->t_start = j->t_layer = clock_ns();
         return EV_JOB;
-    case EVT_ROWS: apply_rows(s, e); return EV_ROWS | EV_PROGRESS;
-    case EVT_PROGRESS:
-        snprintf(j->view.phase, sizeof j->view.phase, "%s", e->phase);
-        if (j->view.kind != JOB_ANALYZE) { /* an analysis counts whole layers by their rows */
-            j->view.done = e->done;
-            j->view.total = e->total;
-        }
-        if (e->bound)
-            j->view.bound = e->bound;
-        j->view.peak = e->peak;
-        return EV_PROGRESS;
-    case EVT_DATA: apply_data(s, e); return EV_JOB;
-    case EVT_EFFECT: apply_effect(s, e); return EV_EFFECT;
+    case EVT_PROGRESS: apply_progress(j, now); return EV_PROGRESS;
+    case EVT_CALIB: apply_data(&j->calib_info, j->calib.name, &r->calib_info, r->calib_name); return EV_JOB;
+    case EVT_EVAL: apply_data(&j->eval_info, j->eval.name, &r->eval_info, r->eval_name); return EV_JOB;
+    case EVT_EFFECT: apply_effect(s, j); return EV_EFFECT;
     case EVT_WRITTEN:
-        quantize_done_free(s->results->quantized);
-        s->results->quantized = e->written;
+        quantize_done_free(r->quantized);
+        r->quantized = j->written;
+        j->written = NULL;
         return EV_JOB;
-    case EVT_LOG: session_log(s, e->level, "%s", e->error.text); return EV_MESSAGE;
-    case EVT_END: apply_end(s, e); return EV_JOB | EV_MESSAGE;
+    case EVT_END: apply_end(s, j, &j->view); return EV_JOB | EV_MESSAGE;
+    case EVT_ROWS: apply_rows(s, (RowsEvent *)e); return EV_ROWS | EV_PROGRESS;
+    case EVT_LOG: session_log(s, ((LogEvent *)e)->level, "%s", ((LogEvent *)e)->text); return EV_MESSAGE;
     }
     return 0;
 }
 
+unsigned apply_keeper(Session *s)
+{
+    Error said;
+    int level;
+    unsigned kinds = 0;
+    while (keeper_said(s->keeper, &level, &said)) {
+        session_log(s, level, "%s", said.text);
+        kinds |= EV_MESSAGE;
+    }
+    return kinds;
+}

@@ -7,7 +7,7 @@
 
 #include "base/mem.h"
 #include "session/parts.h"
-#include "session/store.h"
+#include "session/entries.h"
 #include "session/table.h"
 #include "session/whatif.h"
 
@@ -148,7 +148,7 @@ Status edit_push(Session *s, Edit e, Error *err)
         edit_fini(&a->edits[i]);
     a->edits[a->edit_pos++] = e;
     a->nedits = a->edit_pos;
-    durable_edit(s, &e);
+    entry_edit(s, &e);
     return ST_OK;
 }
 
@@ -214,7 +214,7 @@ static Status remember_pattern(Session *s, const char *text, Error *err)
     bool added;
     RETURN_IF_ERROR(whatif_add(s->whatifs, text, &added, err));
     if (added)
-        durable_text(s, "whatif", text);
+        entry_text(s, "whatif", text);
     return ST_OK;
 }
 
@@ -283,7 +283,7 @@ Status session_undo(Session *s, Str *what, Error *err)
     RETURN_IF_ERROR(apply(s, e, false, err));
     a->edit_pos--;
     describe(s, e, false, what);
-    durable_move(s, "undo");
+    entry_text(s, "undo", NULL);
     return ST_OK;
 }
 
@@ -296,7 +296,7 @@ Status session_redo(Session *s, Str *what, Error *err)
     RETURN_IF_ERROR(apply(s, e, true, err));
     a->edit_pos++;
     describe(s, e, true, what);
-    durable_move(s, "redo");
+    entry_text(s, "redo", NULL);
     return ST_OK;
 }
 

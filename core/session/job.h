@@ -26,10 +26,48 @@ typedef struct QuantizeJob {
     bool needs_data, resume, verify, debug;
 } QuantizeJob;
 
+/* What the job thread tells the owner, in order. Kinds below EVT_ROWS happen once a job at most (or only their newest
+ * matters): their events are part of the job, so that none can fail to be told. */
+typedef enum EventKind {
+    EVT_START,
+    EVT_PROGRESS,
+    EVT_CALIB,                 /* calibration tokens are made: Job.calib_info */
+    EVT_EVAL,
+    EVT_EFFECT,
+    EVT_WRITTEN,
+    EVT_END,
+    EVT_ROWS,                  /* a RowsEvent */
+    EVT_LOG                    /* a LogEvent */
+} EventKind;
+typedef struct Event {
+    struct Event *next;
+    EventKind kind;
+    bool queued;
+    struct Job *job;
+} Event;
+typedef struct RowsEvent {
+    Event event;
+    int layer, n;
+    LinearResult r[];
+} RowsEvent;
+typedef struct LogEvent {
+    Event event;
+    int level;
+    char text[];
+} LogEvent;
+
+typedef struct JobProgress {
+    char phase[40];
+    int64_t done, total;
+    uint64_t bound, peak;
+} JobProgress;
+
 typedef struct Job {
-    JobView view;
+    JobView view;              /* owner thread */
     SessionOptions opt;
+    const Model *model;
     DataSpec calib, eval;
+    Cancel cancel;
     /* analyze */
     unsigned needs;
     bool *selected;            /* [nlinears] or NULL */
@@ -48,41 +86,20 @@ typedef struct Job {
     double local_sum;
     uint64_t version;
     QuantizeJob quantize;
+    /* what its events tell, written before they are posted */
+    Event own[EVT_ROWS];
+    JobProgress progress;      /* under the queue's lock */
+    DataInfo calib_info, eval_info;
+    Effect effect;
+    QuantizeDone *written;     /* the session's once applied */
+    Error error;
+    int unsaid;                /* messages that there was no memory for; before EVT_END */
     /* times, owner thread */
     int64_t t_start, t_layer;
     double layer_s[8];
     int layers_timed;
     struct Job *next;          /* waiting queue */
 } Job;
-
-typedef enum EventKind {
-    EVT_ROWS,
-    EVT_PROGRESS,
-    EVT_DATA,
-    EVT_EFFECT,
-    EVT_WRITTEN,
-    EVT_LOG,
-    EVT_START,
-    EVT_END
-} EventKind;
-typedef struct Event {
-    struct Event *next;
-    EventKind kind;
-    Job *job;
-    int layer;
-    LinearResult *results;
-    int nresults;
-    char phase[40];
-    int64_t done, total;
-    uint64_t bound, peak;
-    bool is_eval;
-    DataInfo data;
-    char sha[65];              /* of the layer's stream */
-    Effect effect;
-    QuantizeDone *written;     /* EVT_WRITTEN: the session's once applied */
-    int level;
-    Error error;
-} Event;
 
 void job_free(Job *j);
 void quantize_job_fini(QuantizeJob *q);

@@ -7,14 +7,10 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-
 #include "io/file.h"
 #include "save/practice_yaml.h"
-#include "session/parts.h"
-#include "session/queue.h"
-#include "session/record.h"
-#include "session/results.h"
-#include "session/store.h"
+#include "session/entries.h"
+#include "session/streamfile.h"
 
 struct Kit {
     Pool *pool;
@@ -26,15 +22,24 @@ struct Kit {
     EffectLab *lab;
     bool lab_peer;
     ArithMode lab_arith;
-    /* progress of the running job */
-    Session *s;
+    Queue *queue;
+    Keeper *keeper;       /* NULL: nothing is kept */
+    const char *folder; /* where streams lie */
+    /* the running job */
     Job *job;
     uint64_t bound;
+    bool lend;          /* no room for a copy of a stream */
 };
 
-Kit *kit_new(void)
+Kit *kit_new(Queue *q, Keeper *keeper, const char *folder)
 {
-    return calloc(1, sizeof(Kit));
+    Kit *k = calloc(1, sizeof *k);
+    if (!k)
+        return NULL;
+    k->queue = q;
+    k->keeper = keeper;
+    k->folder = folder;
+    return k;
 }
 
 static void drop_lab(Kit *k)
@@ -67,10 +72,9 @@ void kit_free(Kit *k)
 
 static void tell(Kit *k, const char *phase, int64_t done, int64_t total)
 {
-    Event ev = {
-        .kind = EVT_PROGRESS, .job = k->job, .done = done, .total = total, .bound = k->bound, .peak = mem_peak_bytes()};
-    snprintf(ev.phase, sizeof ev.phase, "%s", phase);
-    post(k->s, ev);
+    JobProgress p = {.done = done, .total = total, .bound = k->bound, .peak = mem_peak_bytes()};
+    snprintf(p.phase, sizeof p.phase, "%s", phase);
+    post_progress(k->queue, k->job, &p);
 }
 
 static void on_progress(void *ctx, const Progress *p)
@@ -113,8 +117,8 @@ static Status new_runner(Kit *k, const Job *j, uint64_t held, uint64_t estimate,
     if (k->lab && k->lab_arith != j->opt.arith)
         drop_lab(k);
     RunnerOptions o = {.pool = k->pool, .arith = j->opt.arith, .mem_limit = limit - taken,
-                       .cancel = &k->s->queue->cancel, .progress = on_progress, .progress_ctx = k};
-    return runner_new(&k->runner, k->s->model, &o, err);
+                       .cancel = &k->job->cancel, .progress = on_progress, .progress_ctx = k};
+    return runner_new(&k->runner, k->job->model, &o, err);
 }
 
 static bool same_data(const DataSpec *a, const DataSpec *b)
@@ -141,11 +145,10 @@ static bool needs_tokenizer(const CalibFile *c)
 
 static void log_line(Kit *k, int level, const char *name, const char *fmt, int n)
 {
-    Event ev = {.kind = EVT_LOG, .job = k->job, .level = level};
-    char text[200];
+    char text[200], line[ERROR_TEXT_MAX];
     snprintf(text, sizeof text, fmt, n, n == 1 ? "" : "s");
-    snprintf(ev.error.text, sizeof ev.error.text, "%s: %s", name, text);
-    post(k->s, ev);
+    snprintf(line, sizeof line, "%s: %s", name, text);
+    post_log(k->queue, k->job, level, line);
 }
 
 /* What a text was made of, where that is not said by the file. */
@@ -171,8 +174,8 @@ static Status ensure_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **
     RETURN_IF_ERROR(calib_open(&file, want->path, k->job->opt.peer, err));
     Status st = ST_OK;
     if (!k->tok && needs_tokenizer(file))
-        st = tokenizer_open(&k->tok, k->s->model->path, err);
-    int64_t vocab = k->s->model->cfg.vocab;
+        st = tokenizer_open(&k->tok, k->job->model->path, err);
+    int64_t vocab = k->job->model->cfg.vocab;
     if (st == ST_OK)
         st = eval ? tokens_windows(slot, file, k->tok, want->ctx, want->max_tokens, vocab, err)
                   : tokens_make(slot, file, k->tok, want->max_samples, want->seq_len, vocab, err);
@@ -187,11 +190,11 @@ static Status ensure_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **
             log_line(k, 1, want->name, "%d text%s without a token left out", t->dropped_empty);
         if (t->truncated)
             log_line(k, 0, want->name, "%d text%s cut to --seq-len", t->truncated);
-        Event ev = {.kind = EVT_DATA, .job = k->job, .is_eval = eval};
-        ev.data.samples = t->samples;
-        ev.data.tokens = t->start[t->samples];
-        memcpy(ev.data.sha256, t->file_sha256, sizeof ev.data.sha256);
-        post(k->s, ev);
+        DataInfo *d = eval ? &k->job->eval_info : &k->job->calib_info;
+        d->samples = t->samples;
+        d->tokens = t->start[t->samples];
+        memcpy(d->sha256, t->file_sha256, sizeof d->sha256);
+        post(k->queue, k->job, eval ? EVT_EVAL : EVT_CALIB);
     }
     calib_free(file);
     return st;
@@ -208,32 +211,27 @@ static int64_t longest(const TokenSet *t)
 
 /* ---- analysis ---- */
 
+/* Handed over before it is shown: what is shown is on the disk but for one layer. */
 static Status layer_done(void *ctx, int layer, LinearResult *r, int n, const Stream *h, Error *err)
 {
     Kit *k = ctx;
-    LinearResult *copy = mem_array((size_t)n, sizeof *copy);
-    if (!copy) {
-        for (int i = 0; i < n; i++)
-            linear_result_fini(&r[i]);
-        return error_nomem(err, "a layer's results");
+    Job *j = k->job;
+    if (k->keeper) {
+        KeptLayer l;
+        entry_layer(j, layer, r, n, &l);
+        l.carried = runner_carries(j->model, layer + 1, h);
+        keeper_layer(k->keeper, &l, h, k->lend);
     }
-    memcpy(copy, r, (size_t)n * sizeof *copy);
-    Status st = ST_OK;
-    Event ev = {.kind = EVT_ROWS, .job = k->job, .layer = layer, .results = copy, .nresults = n};
-    if (k->s->store->journal) {
-        Str rows = {0};
-        record_results(&rows, copy, n, k->s->model);
-        st = durable_layer(k->s, k->job, layer, h, &rows, ev.sha, err);
-        str_free(&rows);
-    }
-    post(k->s, ev);
+    Status st = post_rows(k->queue, j, layer, r, n, err);
+    for (int i = 0; st != ST_OK && i < n; i++)
+        linear_result_fini(&r[i]);
     return st;
 }
 
 /* The saved stream that the analysis goes on from, with the tokens it belongs to. */
 static Status resume_stream(Kit *k, const Job *j, const char *sha, Stream *h, Error *err)
 {
-    RETURN_IF_ERROR(durable_load_stream(k->s, j->run, j->first_layer - 1, sha, h, err));
+    RETURN_IF_ERROR(streamfile_read(k->folder, j->run, j->first_layer - 1, sha, j->model, h, err));
     Status st = ST_OK;
     if (h->samples != k->calib->samples ||
         memcmp(h->start, k->calib->start, ((size_t)h->samples + 1) * sizeof *h->start) != 0)
@@ -246,18 +244,24 @@ static Status resume_stream(Kit *k, const Job *j, const char *sha, Stream *h, Er
     return st;
 }
 
-Status kit_analyze(Session *s, Job *j, Error *err)
+/* Of the copy that is written while the next layer runs: states, tokens, what an indexer chose. */
+static uint64_t stream_bytes(const Model *m, const TokenSet *t)
 {
-    Kit *k = s->queue->kit;
-    k->s = s;
-    k->job = j;
-    k->bound = 0;
+    uint64_t rows = (uint64_t)t->start[t->samples], words = ((uint64_t)longest(t) + 31) / 32;
+    return rows * ((uint64_t)m->cfg.stream_width + 1 + (m->cfg.index.top_k ? words : 0)) * sizeof(float);
+}
+
+static Status analyze(Kit *k, Job *j, Error *err)
+{
     RETURN_IF_ERROR(ensure_tokens(k, &j->calib, false, &k->calib, &k->calib_of, err));
     RETURN_IF_ERROR(ensure_pool(k, j, err));
     int64_t rows = k->calib->start[k->calib->samples];
     int threads = pool_threads(k->pool);
-    uint64_t tables = analyze_bytes(s->model, j->needs, j->nweights, rows, longest(k->calib), threads);
-    RETURN_IF_ERROR(new_runner(k, j, tables, runner_estimate(s->model, rows, longest(k->calib), threads, false), err));
+    uint64_t tables = analyze_bytes(j->model, j->needs, j->nweights, rows, longest(k->calib), threads);
+    uint64_t need = runner_estimate(j->model, rows, longest(k->calib), threads, false);
+    uint64_t copy = k->keeper ? stream_bytes(j->model, k->calib) : 0;
+    k->lend = mem_resident_bytes() + tables + need + copy > mem_limit(j);
+    RETURN_IF_ERROR(new_runner(k, j, tables + (k->lend ? 0 : copy), need, err));
     tell(k, "embedding", 0, 0);
     Stream h = {0};
     const char *sha = j->first_layer > 0 ? j->stream_sha : NULL;
@@ -281,7 +285,7 @@ static uint64_t states_cap(const Kit *k, const Job *j)
 {
     int64_t rows = k->calib->start[k->calib->samples] + k->eval->start[k->eval->samples];
     uint64_t one =
-        (uint64_t)(k->s->model->cfg.layers + 1) * (uint64_t)rows * (uint64_t)k->s->model->cfg.stream_width *
+        (uint64_t)(k->job->model->cfg.layers + 1) * (uint64_t)rows * (uint64_t)k->job->model->cfg.stream_width *
         sizeof(float);
     uint64_t quarter = mem_limit(j) / 4;
     return one < quarter / 8 ? one * 8 : quarter;
@@ -292,7 +296,7 @@ static uint64_t states_cap(const Kit *k, const Job *j)
 static uint64_t reference_bytes(const Kit *k)
 {
     int64_t calib = k->calib->start[k->calib->samples], eval = k->eval->start[k->eval->samples];
-    const ModelConfig *c = &k->s->model->cfg;
+    const ModelConfig *c = &k->job->model->cfg;
     return (uint64_t)((3 * calib + 2 * eval) * c->stream_width + 2 * eval * c->hidden) * sizeof(float);
 }
 
@@ -312,13 +316,13 @@ static Status ensure_lab(Kit *k, const Job *j, Error *err)
                        .peer = j->opt.peer};
     k->lab_peer = j->opt.peer;
     k->lab_arith = j->opt.arith;
-    return effectlab_new(&k->lab, k->s->model, &o, err);
+    return effectlab_new(&k->lab, k->job->model, &o, err);
 }
 
 /* Linears of multi-token prediction are not on the way to the logits. */
 static void tell_float_mtp(Kit *k, const Job *j)
 {
-    const Model *m = k->s->model;
+    const Model *m = k->job->model;
     int n = 0;
     for (int64_t i = 0; i < m->nlinears; i++)
         n += m->linears[i].layer >= m->cfg.layers && j->level[i] > 0;
@@ -327,30 +331,27 @@ static void tell_float_mtp(Kit *k, const Job *j)
                  "logit depends on them", n);
 }
 
-Status kit_measure(Session *s, Job *j, Error *err)
+static Status measure(Kit *k, Job *j, Error *err)
 {
-    Kit *k = s->queue->kit;
-    k->s = s;
-    k->job = j;
-    k->bound = 0;
     RETURN_IF_ERROR(ensure_tokens(k, &j->calib, false, &k->calib, &k->calib_of, err));
     RETURN_IF_ERROR(ensure_tokens(k, &j->eval, true, &k->eval, &k->eval_of, err));
     RETURN_IF_ERROR(ensure_pool(k, j, err));
     int64_t rows = k->calib->start[k->calib->samples] + k->eval->start[k->eval->samples];
     int64_t a = longest(k->calib), b = longest(k->eval);
-    uint64_t need = runner_estimate(s->model, rows, a > b ? a : b, pool_threads(k->pool), true);
+    uint64_t need = runner_estimate(j->model, rows, a > b ? a : b, pool_threads(k->pool), true);
     QuantJobOptions levels = {.levels = j->levels, .nlevels = j->nlevels, .level = j->level, .peer = j->opt.peer};
-    need += quantjob_bytes(s->model, &levels, pool_threads(k->pool));
+    need += quantjob_bytes(j->model, &levels, pool_threads(k->pool));
     RETURN_IF_ERROR(new_runner(k, j, states_cap(k, j) + reference_bytes(k), need, err));
     RETURN_IF_ERROR(ensure_lab(k, j, err));
     tell_float_mtp(k, j);
-    tell(k, "measuring", 0, s->model->cfg.layers);
+    tell(k, "measuring", 0, j->model->cfg.layers);
     Effect effect = {0};
     int64_t t0 = clock_ns();
     RETURN_IF_ERROR(effectlab_measure(k->lab, k->runner, j->levels, j->nlevels, j->level, &effect, err));
     effect.seconds = (double)(clock_ns() - t0) * 1e-9;
-    post(s, (Event){.kind = EVT_EFFECT, .job = j, .effect = effect});
-    tell(k, "done", s->model->cfg.layers, s->model->cfg.layers);
+    j->effect = effect;
+    post(k->queue, j, EVT_EFFECT);
+    tell(k, "done", j->model->cfg.layers, j->model->cfg.layers);
     return ST_OK;
 }
 
@@ -359,9 +360,7 @@ Status kit_measure(Session *s, Job *j, Error *err)
 static void quantize_warn(void *ctx, const char *text)
 {
     Kit *k = ctx;
-    Event ev = {.kind = EVT_LOG, .job = k->job, .level = 1};
-    snprintf(ev.error.text, sizeof ev.error.text, "%s", text);
-    post(k->s, ev);
+    post_log(k->queue, k->job, 1, text);
 }
 
 static void quantize_layer(void *ctx, int layer, int64_t linears, uint64_t bytes_in, uint64_t bytes_out)
@@ -371,21 +370,21 @@ static void quantize_layer(void *ctx, int layer, int64_t linears, uint64_t bytes
     (void)linears;
     snprintf(phase, sizeof phase, "layer %d, %.1f MB in, %.1f out", layer, (double)bytes_in * 1e-6,
              (double)bytes_out * 1e-6);
-    tell(k, phase, layer + 1, model_depth(k->s->model));
+    tell(k, phase, layer + 1, model_depth(k->job->model));
 }
 
 /* Reads back what each saver wrote. */
 static Status verify_written(Kit *k, QuantizeDone *d, Error *err)
 {
     QuantizeJob *q = &k->job->quantize;
-    int64_t layers = model_depth(k->s->model);
+    int64_t layers = model_depth(k->job->model);
     for (int i = 0; i < q->nsavers; i++) {
         if (!saver_find(q->saver[i]->type))
             continue; /* debug_info */
         tell(k, "verifying", layers, layers);
         VerifyReport *v = &d->verify[d->nverified];
         d->saver[d->nverified++] = q->saver[i]->type;
-        RETURN_IF_ERROR(save_verify(&q->plan[i], q->saver[i]->type, v, &k->s->queue->cancel, err));
+        RETURN_IF_ERROR(save_verify(&q->plan[i], q->saver[i]->type, v, &k->job->cancel, err));
         d->problems += v->problems;
     }
     return ST_OK;
@@ -409,7 +408,8 @@ static Status complete(Kit *k, const QuantRunResult *run, int64_t t0, Error *err
         return st;
     }
     int64_t problems = d->problems;
-    post(k->s, (Event){.kind = EVT_WRITTEN, .job = k->job, .written = d});
+    k->job->written = d;
+    post(k->queue, k->job, EVT_WRITTEN);
     if (problems)
         return error_set(err, ST_FAIL, "'%s' does not hold what was meant to be written: %lld problem%s", q->dir,
                          (long long)problems, problems == 1 ? "" : "s");
@@ -419,13 +419,9 @@ static Status complete(Kit *k, const QuantRunResult *run, int64_t t0, Error *err
 /* Layouts, descriptions and copy buffers of the savers, whatever the model. */
 enum { QUANTIZE_BESIDE = 8 << 20 };
 
-Status kit_quantize(Session *s, Job *j, Error *err)
+static Status quantize(Kit *k, Job *j, Error *err)
 {
-    Kit *k = s->queue->kit;
     QuantizeJob *q = &j->quantize;
-    k->s = s;
-    k->job = j;
-    k->bound = 0;
     if (q->needs_data)
         RETURN_IF_ERROR(ensure_tokens(k, &j->calib, false, &k->calib, &k->calib_of, err));
     RETURN_IF_ERROR(ensure_pool(k, j, err));
@@ -437,9 +433,9 @@ Status kit_quantize(Session *s, Job *j, Error *err)
                          .calib = q->needs_data ? k->calib : NULL, .peer = j->opt.peer, .savers = q->saver,
                          .plans = q->plan, .nsavers = q->nsavers, .resume = q->resume, .layer = quantize_layer,
                          .layer_ctx = k};
-    uint64_t need = quantrun_estimate(&o, s->model, pool_threads(k->pool));
+    uint64_t need = quantrun_estimate(&o, j->model, pool_threads(k->pool));
     RETURN_IF_ERROR(new_runner(k, j, QUANTIZE_BESIDE, need, err));
-    tell(k, "quantizing", 0, model_depth(s->model));
+    tell(k, "quantizing", 0, model_depth(j->model));
     int64_t t0 = clock_ns();
     QuantRunResult run = {0};
     RETURN_IF_ERROR(quantrun(k->runner, &o, &run, err));
@@ -450,6 +446,16 @@ Status kit_quantize(Session *s, Job *j, Error *err)
         quantize_warn(k, text);
     }
     RETURN_IF_ERROR(complete(k, &run, t0, err));
-    tell(k, "done", model_depth(s->model), model_depth(s->model));
+    tell(k, "done", model_depth(j->model), model_depth(j->model));
     return ST_OK;
+}
+
+static Status (*const run_of[])(Kit *, Job *, Error *) = {
+    [JOB_ANALYZE] = analyze, [JOB_MEASURE] = measure, [JOB_QUANTIZE] = quantize};
+
+Status kit_run(Kit *k, Job *j, Error *err)
+{
+    k->job = j;
+    k->bound = 0;
+    return run_of[j->view.kind](k, j, err);
 }

@@ -8,7 +8,7 @@
 
 #include "base/mem.h"
 #include "session/parts.h"
-#include "session/store.h"
+#include "session/entries.h"
 
 enum { LOG_MAX = 2000 };
 
@@ -59,8 +59,8 @@ void session_record(Session *s, const char *line)
         return;
     }
     n->commands[n->ncommands++] = copy;
-    durable_text(s, "cmd", line);
-    durable_view(s);
+    entry_text(s, "cmd", line);
+    entry_view(s);
 }
 
 int session_commands(const Session *s)

@@ -16,12 +16,17 @@ struct Session {
     char *calib_path, *calib_name, *eval_path, *eval_name;
     Map by_name;                   /* linear name -> index */
 
+    char id[40], *dir;             /* of the folder on disk; "" and NULL without one */
+    bool read_only;                /* for this session only: opened elsewhere, or so by wish */
+    bool restoring;                /* the journal is being replayed */
+    char saved_view[256];          /* newest record of the view */
+
     struct Assignment *assignment; /* levels, tags, undo */
     struct WhatIfs *whatifs;       /* patterns, their figures, the prediction */
     struct Results *results;       /* of passes and measurements */
     struct Table *table;           /* order, filter, folds */
     struct Queue *queue;           /* jobs and their events */
-    struct Store *store;           /* folder on disk: journal, streams, lock */
+    struct Keeper *keeper;         /* folder on disk; NULL: nothing is written */
     struct Notes *notes;           /* messages, and the commands that were run */
 };
 

@@ -1,11 +1,10 @@
-/* The job queue, the job thread and its events. */
+/* The jobs of a session, the job thread and its events. */
 #include "session/queue.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -58,55 +57,141 @@ void job_free(Job *j)
     free(j->selected);
     free(j->level);
     free(j->levels);
+    quantize_done_free(j->written);
     quantize_job_fini(&j->quantize);
     free(j);
 }
 
 /* ---- events ---- */
 
-void post(Session *s, Event e)
+void queue_wake(Queue *q)
 {
-    Queue *q = s->queue;
-    Event *copy = malloc(sizeof *copy);
-    if (!copy) { /* rows of this layer are lost to the screen, not to the journal */
-        for (int i = 0; i < e.nresults; i++)
-            linear_result_fini(&e.results[i]);
-        free(e.results);
-        quantize_done_free(e.written);
-        return;
-    }
-    *copy = e;
-    copy->next = NULL;
-    pthread_mutex_lock(&q->lock);
-    *q->events_tail = copy;
-    q->events_tail = &copy->next;
-    pthread_mutex_unlock(&q->lock);
     ssize_t n;
     do
         n = write(q->pipe[1], "e", 1); /* a full pipe wakes the reader just as well */
     while (n < 0 && errno == EINTR);
 }
 
-static Event *take_events(Session *s)
+/* Under the lock. */
+static void append(Queue *q, Event *e)
+{
+    if (e->queued)
+        return;
+    e->queued = true;
+    e->next = NULL;
+    *q->events_tail = e;
+    q->events_tail = &e->next;
+}
+
+static void push(Queue *q, Event *e)
+{
+    pthread_mutex_lock(&q->lock);
+    append(q, e);
+    pthread_mutex_unlock(&q->lock);
+    queue_wake(q);
+}
+
+void post(Queue *q, Job *j, EventKind kind)
+{
+    Event *e = &j->own[kind];
+    e->kind = kind;
+    e->job = j;
+    push(q, e);
+}
+
+void post_progress(Queue *q, Job *j, const JobProgress *p)
+{
+    pthread_mutex_lock(&q->lock);
+    j->progress = *p;
+    j->own[EVT_PROGRESS].kind = EVT_PROGRESS;
+    j->own[EVT_PROGRESS].job = j;
+    append(q, &j->own[EVT_PROGRESS]);
+    pthread_mutex_unlock(&q->lock);
+    queue_wake(q);
+}
+
+Status post_rows(Queue *q, Job *j, int layer, const LinearResult *r, int n, Error *err)
+{
+    RowsEvent *e = malloc(sizeof *e + (size_t)n * sizeof *r);
+    if (!e)
+        return error_nomem(err, "a layer's results");
+    e->event = (Event){.kind = EVT_ROWS, .job = j};
+    e->layer = layer;
+    e->n = n;
+    if (n)
+        memcpy(e->r, r, (size_t)n * sizeof *r);
+    push(q, &e->event);
+    return ST_OK;
+}
+
+void post_log(Queue *q, Job *j, int level, const char *text)
+{
+    size_t n = strlen(text) + 1;
+    LogEvent *e = malloc(sizeof *e + n);
+    if (!e) {
+        j->unsaid++;
+        return;
+    }
+    e->event = (Event){.kind = EVT_LOG, .job = j};
+    e->level = level;
+    memcpy(e->text, text, n);
+    push(q, &e->event);
+}
+
+/* The oldest event, of a job's progress with what is newest. */
+static Event *take_event(Queue *q, JobProgress *now)
+{
+    pthread_mutex_lock(&q->lock);
+    Event *e = q->events;
+    if (e) {
+        q->events = e->next;
+        if (!q->events)
+            q->events_tail = &q->events;
+        e->queued = false;
+        if (e->kind == EVT_PROGRESS)
+            *now = e->job->progress;
+    }
+    pthread_mutex_unlock(&q->lock);
+    return e;
+}
+
+static void drop_event(Event *e)
+{
+    RowsEvent *rows = (RowsEvent *)e;
+    for (int i = 0; e->kind == EVT_ROWS && i < rows->n; i++)
+        linear_result_fini(&rows->r[i]);
+    if (e->kind >= EVT_ROWS)
+        free(e);
+}
+
+int session_fd(const Session *s)
+{
+    return s->queue->pipe[0];
+}
+
+unsigned session_pump(Session *s)
 {
     Queue *q = s->queue;
     char buf[256];
     while (read(q->pipe[0], buf, sizeof buf) > 0)
         ;
-    pthread_mutex_lock(&q->lock);
-    Event *first = q->events;
-    q->events = NULL;
-    q->events_tail = &q->events;
-    pthread_mutex_unlock(&q->lock);
-    return first;
+    unsigned kinds = s->keeper ? apply_keeper(s) : 0;
+    JobProgress now;
+    for (Event *e; (e = take_event(q, &now)) != NULL;) {
+        EventKind kind = e->kind;
+        kinds |= apply_event(s, e, &now);
+        if (kind >= EVT_ROWS)
+            free(e);
+    }
+    return kinds;
 }
 
 /* ---- the thread ---- */
 
-static Job *next_job(Session *s)
+static Job *next_job(Queue *q)
 {
-    Queue *q = s->queue;
     pthread_mutex_lock(&q->lock);
+    q->running = NULL;
     while (!q->quit && !q->head)
         pthread_cond_wait(&q->wake, &q->lock);
     Job *j = q->quit ? NULL : q->head;
@@ -115,30 +200,26 @@ static Job *next_job(Session *s)
         if (!q->head)
             q->tail = NULL;
         j->next = NULL;
-        atomic_store(&q->cancel.level, 0);
+        q->running = j;
     }
     pthread_mutex_unlock(&q->lock);
     return j;
 }
 
-static Status (*const run_of[])(Session *, Job *, Error *) = {
-    [JOB_ANALYZE] = kit_analyze, [JOB_MEASURE] = kit_measure, [JOB_QUANTIZE] = kit_quantize};
-
 static void *job_main(void *arg)
 {
-    Session *s = arg;
+    Queue *q = arg;
 #ifdef SYS_gettid
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 5);
 #endif
-    for (Job *j; (j = next_job(s)) != NULL;) {
-        post(s, (Event){.kind = EVT_START, .job = j});
-        Error err = {0};
-        Status st = run_of[j->view.kind](s, j, &err);
-        err.status = st;
-        post(s, (Event){.kind = EVT_END, .job = j, .error = err});
+    for (Job *j; (j = next_job(q)) != NULL;) {
+        post(q, j, EVT_START);
+        Status st = kit_run(q->kit, j, &j->error);
+        j->error.status = st;
+        post(q, j, EVT_END);
     }
-    kit_free(s->queue->kit);
-    s->queue->kit = NULL;
+    kit_free(q->kit);
+    q->kit = NULL;
     return NULL;
 }
 
@@ -147,14 +228,14 @@ static Status start_thread(Session *s, Error *err)
     Queue *q = s->queue;
     if (q->thread_on)
         return ST_OK;
-    q->kit = kit_new();
+    q->kit = kit_new(q, s->keeper, s->dir);
     if (!q->kit)
         return error_nomem(err, "the job thread");
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     q->quit = false;
-    int rc = pthread_create(&q->thread, NULL, job_main, s);
+    int rc = pthread_create(&q->thread, NULL, job_main, q);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (rc != 0) {
         kit_free(q->kit);
@@ -165,27 +246,43 @@ static Status start_thread(Session *s, Error *err)
     return ST_OK;
 }
 
+/* Takes a waiting job out of the queue. Under the lock. */
+static bool take_out(Queue *q, Job *j)
+{
+    Job **at = &q->head, *before = NULL;
+    while (*at && *at != j) {
+        before = *at;
+        at = &(*at)->next;
+    }
+    if (!*at)
+        return false;
+    *at = j->next;
+    if (q->tail == j)
+        q->tail = before;
+    j->next = NULL;
+    j->view.state = JOB_STOPPED; /* it never started: the thread will not see it */
+    j->view.status = ST_CANCELLED;
+    return true;
+}
+
 void jobs_stop(Session *s)
 {
     Queue *q = s->queue;
     if (q->thread_on) {
         pthread_mutex_lock(&q->lock);
         q->quit = true;
-        atomic_store(&q->cancel.level, 2);
+        if (q->running)
+            atomic_store(&q->running->cancel.level, 2);
+        while (q->head)
+            take_out(q, q->head);
         pthread_cond_signal(&q->wake);
         pthread_mutex_unlock(&q->lock);
         pthread_join(q->thread, NULL);
         q->thread_on = false;
-        q->head = q->tail = NULL;
     }
-    for (Event *e = take_events(s), *next; e; e = next) {
-        next = e->next;
-        for (int i = 0; i < e->nresults; i++)
-            linear_result_fini(&e->results[i]);
-        free(e->results);
-        quantize_done_free(e->written);
-        free(e);
-    }
+    JobProgress now;
+    for (Event *e; (e = take_event(q, &now)) != NULL;)
+        drop_event(e);
 }
 
 /* ---- queueing ---- */
@@ -213,17 +310,40 @@ Status job_enqueue(Session *s, Job *j, Error *err)
     return ST_OK;
 }
 
+static bool is_open(const Job *j)
+{
+    return j->view.state == JOB_RUNNING || j->view.state == JOB_WAITING;
+}
+
+static void cancel(Session *s, Job *j, int level)
+{
+    pthread_mutex_lock(&s->queue->lock);
+    if (!take_out(s->queue, j))
+        atomic_store(&j->cancel.level, level);
+    pthread_mutex_unlock(&s->queue->lock);
+    table_scores_asked(s->table);
+}
+
 Status session_cancel(Session *s, int level, Error *err)
 {
-    if (!session_busy(s))
-        return error_set(err, ST_USAGE, "no job is running");
-    pthread_mutex_lock(&s->queue->lock);
-    atomic_store(&s->queue->cancel.level, level);
-    for (Job *j = s->queue->head; j; j = j->next)
-        j->view.state = JOB_STOPPED; /* waiting jobs never started: the thread doesn't see them any more */
-    s->queue->head = s->queue->tail = NULL;
-    pthread_mutex_unlock(&s->queue->lock);
-    return ST_OK;
+    const Queue *q = s->queue;
+    for (size_t i = 0; i < q->njobs; i++)
+        if (is_open(q->jobs[i])) { /* the oldest runs, or is the next to */
+            cancel(s, q->jobs[i], level);
+            return ST_OK;
+        }
+    return error_set(err, ST_USAGE, "no job is running");
+}
+
+Status session_cancel_job(Session *s, int id, int level, Error *err)
+{
+    const Queue *q = s->queue;
+    for (size_t i = 0; i < q->njobs; i++)
+        if (q->jobs[i]->view.id == id && is_open(q->jobs[i])) {
+            cancel(s, q->jobs[i], level);
+            return ST_OK;
+        }
+    return error_set(err, ST_USAGE, "no job %d runs or waits", id);
 }
 
 bool queue_will_score(const Session *s, const Metric *m, int64_t linear)
@@ -231,9 +351,8 @@ bool queue_will_score(const Session *s, const Metric *m, int64_t linear)
     const Queue *q = s->queue;
     for (size_t i = q->njobs; i-- > 0;) {
         const Job *j = q->jobs[i];
-        if (j->view.kind == JOB_ANALYZE && (j->view.state == JOB_RUNNING || j->view.state == JOB_WAITING) &&
-            (j->needs & m->needs) == m->needs && (!j->selected || j->selected[linear]) &&
-            s->model->linears[linear].layer >= j->first_layer)
+        if (j->view.kind == JOB_ANALYZE && is_open(j) && (j->needs & m->needs) == m->needs &&
+            (!j->selected || j->selected[linear]) && s->model->linears[linear].layer >= j->first_layer)
             return true;
     }
     return false;
@@ -242,7 +361,7 @@ bool queue_will_score(const Session *s, const Metric *m, int64_t linear)
 bool session_busy(const Session *s)
 {
     for (size_t i = 0; i < s->queue->njobs; i++)
-        if (s->queue->jobs[i]->view.state == JOB_RUNNING || s->queue->jobs[i]->view.state == JOB_WAITING)
+        if (is_open(s->queue->jobs[i]))
             return true;
     return false;
 }
@@ -260,29 +379,14 @@ const JobView *session_job(Session *s, int i)
     return &j->view;
 }
 
-int session_fd(const Session *s)
-{
-    return s->queue->pipe[0];
-}
-
-unsigned session_pump(Session *s)
-{
-    unsigned kinds = 0;
-    for (Event *e = take_events(s), *next; e; e = next) {
-        next = e->next;
-        kinds |= apply_event(s, e);
-        free(e);
-    }
-    return kinds;
-}
-
 Status session_wait(Session *s, int cancel_fd, Error *err)
 {
+    Queue *q = s->queue;
     for (;;) {
         session_pump(s);
         if (!session_busy(s))
             break;
-        struct pollfd fds[2] = {{.fd = s->queue->pipe[0], .events = POLLIN}, {.fd = cancel_fd, .events = POLLIN}};
+        struct pollfd fds[2] = {{.fd = q->pipe[0], .events = POLLIN}, {.fd = cancel_fd, .events = POLLIN}};
         int n = poll(fds, cancel_fd >= 0 ? 2 : 1, 1000);
         if (n > 0 && cancel_fd >= 0 && (fds[1].revents & (POLLIN | POLLHUP))) {
             char c;
@@ -292,9 +396,9 @@ Status session_wait(Session *s, int cancel_fd, Error *err)
                 cancel_fd = -1;
         }
     }
-    if (!s->queue->njobs)
+    if (!q->njobs)
         return ST_OK;
-    const JobView *last = &s->queue->jobs[s->queue->njobs - 1]->view;
+    const JobView *last = &q->jobs[q->njobs - 1]->view;
     if (last->state == JOB_STOPPED)
         return error_set(err, ST_CANCELLED, "%s: stopped; finished rows are kept", last->title);
     return last->status == ST_OK ? ST_OK : error_set(err, last->status, "%s", last->error);

@@ -7,24 +7,26 @@
 
 /* The owner's list of jobs, and the queue and events that are shared with the job thread. */
 typedef struct Queue {
-    Job **jobs;
+    Job **jobs;                /* oldest first */
     size_t njobs, cap_jobs;
     int next_job;
     pthread_t thread;
     bool thread_on;
     pthread_mutex_t lock;      /* queue and events; never held longer than a list operation */
     pthread_cond_t wake;
-    Job *head, *tail;
+    Job *head, *tail;          /* that wait */
+    Job *running;
     bool quit;
     Event *events, **events_tail;
     int pipe[2];
-    Cancel cancel;             /* of the running job */
     struct Kit *kit;           /* job thread only, while it lives */
 } Queue;
 
 Status queue_init(Queue *q, Error *err);
 void queue_fini(Queue *q);
-/* Stops the running job, joins the thread, drops what waits and all events. */
+/* Makes session_fd readable. Any thread. */
+void queue_wake(Queue *q);
+/* Stops the running job and those that wait, joins the thread, drops events that were not applied. */
 void jobs_stop(Session *s);
 /* A job with its data files found (calib false: it needs none); the caller's until enqueue, which takes it. */
 Status job_new(Session *s, JobKind kind, bool calib, Job **out, Error *err);
@@ -34,6 +36,14 @@ Status job_enqueue(Session *s, Job *j, Error *err);
 Status job_room(Queue *q, Error *err);
 /* Whether a job that runs or waits will give this linear the metric's statistics. */
 bool queue_will_score(const Session *s, const Metric *m, int64_t linear);
-void post(Session *s, Event e);                         /* any thread */
+
+/* ---- job thread ---- */
+/* Posts the job's own event of this kind. */
+void post(Queue *q, Job *j, EventKind kind);
+void post_progress(Queue *q, Job *j, const JobProgress *p);
+/* The results are taken over on success only. */
+Status post_rows(Queue *q, Job *j, int layer, const LinearResult *r, int n, Error *err);
+/* A message; one that there is no memory for is counted and told at the end. */
+void post_log(Queue *q, Job *j, int level, const char *text);
 
 #endif

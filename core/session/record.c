@@ -10,6 +10,7 @@
 
 #include "base/base64.h"
 #include "io/json.h"
+#include "session/fields.h"
 
 static void put_b64(Str *b, const void *p, size_t n)
 {
@@ -229,16 +230,15 @@ Status record_parse(const cJSON *rows, const Model *m, LinearResult **out, int *
     const cJSON *o;
     cJSON_ArrayForEach(o, rows) {
         LinearResult *r = &list[done++];
-        double linear = get_num(o, "i"), width = get_num(o, "w");
-        if (!(linear >= 0) || linear >= (double)m->nlinears || !(width >= 0) || width > 1e9) {
+        r->linear = whole_in(o, "i", 0, m->nlinears - 1, -1);
+        r->in.width = whole_in(o, "w", 0, INT32_MAX, -1);
+        if (r->linear < 0 || r->in.width < 0) {
             st = error_set(err, ST_DATA, "a row in the journal doesn't fit the model");
             break;
         }
-        r->linear = (int64_t)linear;
-        r->in.width = (int64_t)width;
-        r->in.values = (int64_t)get_num(o, "n");
-        r->in.rows = (int64_t)get_num(o, "rows");
-        r->in.samples = (int)get_num(o, "s");
+        r->in.values = whole_in(o, "n", 0, INT64_MAX, 0);
+        r->in.rows = whole_in(o, "rows", 0, INT64_MAX, 0);
+        r->in.samples = (int)whole_in(o, "s", 0, INT32_MAX, 0);
         r->err.have = cJSON_IsTrue(json_get(o, "have"));
         for (int k = 0; k < NFIELDS; k++) {
             double v = get_num(o, fields[k].key);

@@ -5,11 +5,12 @@
 #include "base/mem.h"
 #include "io/file.h"
 #include "session/assignment.h"
+#include "session/entries.h"
+#include "session/folder.h"
 #include "session/notes.h"
 #include "session/parts.h"
 #include "session/queue.h"
 #include "session/results.h"
-#include "session/store.h"
 #include "session/table.h"
 #include "session/whatif.h"
 
@@ -21,7 +22,6 @@ typedef struct Whole {
     Results results;
     Table table;
     Queue queue;
-    Store store;
     Notes notes;
 } Whole;
 
@@ -61,11 +61,10 @@ Status session_new(Session **out, const SessionOptions *o, Error *err)
     s->results = &w->results;
     s->table = &w->table;
     s->queue = &w->queue;
-    s->store = &w->store;
     s->notes = &w->notes;
     results_init(s->results);
     table_init(s->table);
-    store_init(s->store, o->read_only);
+    s->read_only = o->read_only;
     Status st = queue_init(s->queue, err);
     if (st == ST_OK)
         st = take_options(s, o, err);
@@ -90,22 +89,16 @@ static void model_close(Session *s)
     s->model = NULL;
 }
 
-void session_free(Session *s)
+Status session_close(Session *s, Error *err)
 {
     if (!s)
-        return;
+        return ST_OK;
     jobs_stop(s);
-    if (s->store->journal)
-        durable_view(s);
-    jobs_stop(s); /* again: what the last write had to say */
-    durable_end(s);
+    Status st = folder_end(s, err);
     model_close(s);
     queue_fini(s->queue);
     results_fini(s->results);
     table_fini(s->table);
-    store_fini(s->store);
-    free(s->assignment->edits);
-    free(s->whatifs->row);
     notes_fini(s->notes);
     free(s->model_type);
     free(s->calib_path);
@@ -115,6 +108,12 @@ void session_free(Session *s)
     free(s->state_dir);
     free(s->cache_dir);
     free(s); /* the first member of its Whole */
+    return st;
+}
+
+void session_free(Session *s)
+{
+    session_close(s, NULL);
 }
 
 const SessionOptions *session_options(const Session *s)
@@ -254,14 +253,7 @@ Status session_set(Session *s, const char *key, const char *value, Error *err)
         if (same_key(settings[i].key, key)) {
             RETURN_IF_ERROR(settings[i].set(&s->opt, value, err));
             results_mark_stale(s);
-            Str b = {0};
-            str_puts(&b, "{\"t\":\"set\",\"key\":");
-            str_json(&b, settings[i].key);
-            str_puts(&b, ",\"value\":");
-            str_json(&b, value);
-            str_putc(&b, '}');
-            durable_line(s, &b, false);
-            str_free(&b);
+            entry_setting(s, settings[i].key, value);
             return ST_OK;
         }
     Str names = {0};
@@ -302,7 +294,7 @@ Status session_open_recipe(Session *s, const char *path, Error *err)
     }
     results_mark_stale(s);
     log_notes(s, r);
-    durable_text(s, "recipe", path);
+    entry_text(s, "recipe", path);
     return ST_OK;
 }
 
@@ -323,10 +315,11 @@ Status session_open_model(Session *s, const char *path, const char *model_type, 
     if (session_busy(s))
         return error_set(err, ST_USAGE, "a job runs: stop it before opening another model");
     Model *m;
+    Error why = {0};
     RETURN_IF_ERROR(model_open(&m, path, model_type, err));
     jobs_stop(s); /* the thread keeps buffers of the old model */
-    if (!s->store->restoring)
-        durable_end(s);
+    if (!s->restoring && folder_end(s, &why) != ST_OK)
+        session_log(s, 2, "%s", why.text);
     Status st = adopt_model(s, m, err);
     if (st != ST_OK) {
         model_close(s);
@@ -336,8 +329,8 @@ Status session_open_model(Session *s, const char *path, const char *model_type, 
     s->model_type = dup_or_null(model_type);
     if (m->warning)
         session_log(s, 1, "%s", m->warning);
-    if (!s->store->restoring)
-        RETURN_IF_ERROR(durable_begin(s, err));
+    if (!s->restoring)
+        RETURN_IF_ERROR(folder_begin(s, err));
     return session_open_recipe(s, NULL, err);
 }
 
@@ -362,7 +355,7 @@ static Status set_data(Session *s, const char *kind, const char *name, char **pa
     free(*shown);
     *path = found;
     *shown = copy;
-    durable_text(s, kind, name);
+    entry_text(s, kind, name);
     results_mark_stale(s);
     return ST_OK;
 }

@@ -40,7 +40,9 @@ typedef struct SessionOptions {
 void session_options_default(SessionOptions *o);
 
 Status session_new(Session **out, const SessionOptions *o, Error *err);
-/* Stops the job, joins the thread, closes the journal. */
+/* Stops the job, writes what is to be kept, frees. The first error of everything that was to be saved. */
+Status session_close(Session *s, Error *err);
+/* The same where nobody can be told. */
 void session_free(Session *s);
 const SessionOptions *session_options(const Session *s);
 /* Changes one of threads mem dtype-sim compat max-samples seq-len ctx seed; refused while a job runs. */
@@ -136,8 +138,11 @@ Status session_analyze(Session *s, const char *const *metrics, const char *const
 Status session_measure(Session *s, bool full, Error *err);
 /* Continues the newest stopped analysis from its last whole layer. */
 Status session_resume_job(Session *s, Error *err);
-/* level 1: stop after the tile, keep rows; 2: at once. Without a running job: ST_USAGE. */
+/* Stops the job that runs (or is the next to); those that wait behind it run on. level 1: after the tile, rows are
+ * kept; 2: at once. Without a job: ST_USAGE. */
 Status session_cancel(Session *s, int level, Error *err);
+/* The same for the job with this id; one that waits never starts. */
+Status session_cancel_job(Session *s, int id, int level, Error *err);
 bool session_busy(const Session *s);  /* a job runs or waits */
 int session_jobs(const Session *s);
 const JobView *session_job(Session *s, int i); /* i = 0: oldest */
@@ -269,6 +274,8 @@ const QuantizeDone *session_quantized(const Session *s);
 /* ---- durability ---- */
 const char *session_id(const Session *s);    /* "" without a state_dir */
 bool session_is_read_only(const Session *s);
+/* Whether what is done is being kept on disk: not without a folder, and not after a write or a sync has failed. */
+bool session_is_saved(const Session *s);
 /* Appends a command as it was run, for history and replay. */
 void session_record(Session *s, const char *line);
 int session_commands(const Session *s);

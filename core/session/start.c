@@ -5,10 +5,10 @@
 
 #include "base/mem.h"
 #include "session/assignment.h"
+#include "session/entries.h"
 #include "session/parts.h"
 #include "session/queue.h"
 #include "session/results.h"
-#include "session/store.h"
 #include "session/table.h"
 
 static char *data_path(Session *s, const char *path, const char *name, Error *err)
@@ -27,6 +27,7 @@ Status job_new(Session *s, JobKind kind, bool calib, Job **out, Error *err)
     if (!j)
         return error_nomem(err, "a job");
     j->opt = s->opt;
+    j->model = s->model;
     j->view.kind = kind;
     j->view.eta = -1;
     j->run = -1;
@@ -151,7 +152,7 @@ Status session_analyze(Session *s, const char *const *metrics, const char *const
     j->view.total = model_depth(s->model);
     identity_now(s, s->results->identity);
     snprintf(s->results->run_arith, sizeof s->results->run_arith, "%s", arith_name(s->opt.arith));
-    durable_run(s, j);
+    entry_run(s, j);
     return job_enqueue(s, j, err);
 }
 
@@ -170,6 +171,21 @@ static Status select_again(const Stopped *p, const Model *m, Job *j, Error *err)
     return ST_OK;
 }
 
+/* The layer to go on from: behind the newest one that is on the disk. */
+static Status find_layer(const Session *s, const Stopped *p, Job *j, Error *err)
+{
+    int layer;
+    if (s->keeper && keeper_pass(s->keeper, p->run, &layer, j->stream_sha))
+        j->first_layer = layer + 1;
+    else if (!p->sha[0])
+        return error_set(err, ST_USAGE, "the stopped analysis can't go on: none of its layers is on the disk");
+    else { /* of an earlier session */
+        snprintf(j->stream_sha, sizeof j->stream_sha, "%s", p->sha);
+        j->first_layer = p->layer;
+    }
+    return ST_OK;
+}
+
 Status session_resume_job(Session *s, Error *err)
 {
     const Stopped *p = &s->results->stopped;
@@ -179,7 +195,9 @@ Status session_resume_job(Session *s, Error *err)
         return error_set(err, ST_USAGE, "a job runs already");
     Job *j;
     RETURN_IF_ERROR(job_new(s, JOB_ANALYZE, true, &j, err));
-    Status st = select_again(p, s->model, j, err);
+    Status st = find_layer(s, p, j, err);
+    if (st == ST_OK)
+        st = select_again(p, s->model, j, err);
     if (st != ST_OK) {
         job_free(j);
         return st;
@@ -187,8 +205,6 @@ Status session_resume_job(Session *s, Error *err)
     j->needs = p->needs;
     j->nweights = local_error_specs(s->assignment->levels, s->assignment->nlevels - 1, j->weights);
     j->run = p->run;
-    j->first_layer = p->layer;
-    snprintf(j->stream_sha, sizeof j->stream_sha, "%s", p->sha);
     j->view.total = model_depth(s->model);
     j->view.done = j->first_layer;
     snprintf(j->view.title, sizeof j->view.title, "analysis continued from layer %d", j->first_layer);

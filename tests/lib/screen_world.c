@@ -58,7 +58,7 @@ static void play_recording(const char *state_dir)
     Journal *j;
     assert_non_null(f);
     assert_non_null(line);
-    ok(journal_open(&j, path.s, NULL, NULL, NULL, &err));
+    ok(journal_open(&j, path.s, JOURNAL_CUT, NULL, NULL, NULL, &err));
     while (gzgets(f, line, MAX_LINE)) {
         Str record = {0};
         line[strcspn(line, "\n")] = '\0';
@@ -66,7 +66,7 @@ static void play_recording(const char *state_dir)
         ok(journal_append(j, record.s, false, &err));
         str_free(&record);
     }
-    journal_close(j);
+    ok(journal_close(j, &err));
     gzclose(f);
     free(line);
     free(here);
@@ -140,8 +140,8 @@ void world_record(void)
     gzFile f = gzopen(SCREEN_RECORDING, "wb9");
     Journal *j;
     assert_non_null(f);
-    ok(journal_open(&j, path, write_record, f, NULL, &err));
-    journal_close(j);
+    ok(journal_open(&j, path, JOURNAL_READ, write_record, f, NULL, &err));
+    ok(journal_close(j, &err));
     assert_int_equal(gzclose(f), Z_OK);
     free(path);
     Str cmd = {0};

@@ -11,7 +11,7 @@
 
 #include "io/json.h"
 #include "measure/effect.h"
-#include "session/store.h"
+#include "session/streamfile.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/configs.h"
 #include "tests/lib/tempdir.h"
@@ -398,39 +398,29 @@ static void saved_streams_carry_the_choice(void **state)
 {
     (void)state;
     char *dir = changed(glm, NULL, shared_last, NULL, last_indexer), *home = temp_folder(), sha[65], last[65];
-    SessionOptions o;
-    session_options_default(&o);
-    o.state_dir = home;
-    Session *s;
     Error e = {0};
-    assert_int_equal(session_new(&s, &o, &e), ST_OK);
-    if (session_open_model(s, dir, NULL, &e) != ST_OK)
-        fail_msg("%s", e.text);
     TestRun b;
     Stream h, got;
     test_run_open(&b, dir, ARITH_FP32, 2, NULL);
     TokenSet *t = test_tokens(lengths, SAMPLES, b.m->cfg.vocab, 1);
     assert_int_equal(runner_embed(b.r, t, &h, &e), ST_OK);
     run_layer_ok(&b, 0, &h, &h, NULL);
-    Job j = {.run = 3};
-    Str rows = {0};
-    str_puts(&rows, "[]");
-    assert_int_equal(durable_layer(s, &j, 0, &h, &rows, sha, &e), ST_OK);
-    if (durable_load_stream(s, 3, 0, sha, &got, &e) != ST_OK)
+    bool carried = runner_carries(b.m, 1, &h);
+    assert_true(carried);
+    assert_int_equal(streamfile_write(home, 3, 0, &h, carried, sha, &e), ST_OK);
+    if (streamfile_read(home, 3, 0, sha, b.m, &got, &e) != ST_OK)
         fail_msg("%s", e.text);
     assert_memory_equal(got.data, h.data, (size_t)(h.rows * h.width) * sizeof *h.data);
     assert_memory_equal(got.select, h.select, (size_t)(h.rows * h.select_words) * sizeof *h.select);
     stream_fini(&got);
     h.select[0] ^= 1; /* is part of what the digest stands for */
-    assert_int_equal(durable_layer(s, &j, 0, &h, &rows, last, &e), ST_OK);
+    assert_int_equal(streamfile_write(home, 3, 0, &h, carried, last, &e), ST_OK);
     assert_string_not_equal(sha, last);
-    assert_int_equal(durable_load_stream(s, 3, 0, sha, &got, &e), ST_DATA);
+    assert_int_equal(streamfile_read(home, 3, 0, sha, b.m, &got, &e), ST_DATA);
     assert_null(got.data);
-    str_free(&rows);
     stream_fini(&h);
     test_tokens_free(t);
     test_run_close(&b);
-    session_free(s);
     char cmd[200];
     snprintf(cmd, sizeof cmd, "rm -rf '%s'/*", home);
     assert_int_equal(system(cmd), 0);

@@ -40,13 +40,13 @@ static void make(const char *path, size_t ends[N])
     Error e = {0};
     Journal *j;
     unlink(path);
-    assert_int_equal(journal_open(&j, path, NULL, NULL, NULL, &e), ST_OK);
+    assert_int_equal(journal_open(&j, path, JOURNAL_KEEP, NULL, NULL, NULL, &e), ST_OK);
     size_t at = 0;
     for (int i = 0; i < N; i++) {
         assert_int_equal(journal_append(j, records[i], i == 1, &e), ST_OK);
         ends[i] = at += 8 + strlen(records[i]);
     }
-    journal_close(j);
+    assert_int_equal(journal_close(j, &e), ST_OK);
 }
 
 /* Opens, expects the first `n` records and `torn` bytes cut, appends one more and finds it again. */
@@ -56,19 +56,19 @@ static void expect(const char *path, int n, uint64_t torn_want)
     Journal *j;
     Str got = {0}, want = {0};
     uint64_t torn = 77;
-    assert_int_equal(journal_open(&j, path, collect, &got, &torn, &e), ST_OK);
+    assert_int_equal(journal_open(&j, path, JOURNAL_KEEP, collect, &got, &torn, &e), ST_OK);
     for (int i = 0; i < n; i++)
         str_printf(&want, "%s\n", records[i]);
     assert_string_equal(str_text(&got), str_text(&want));
     assert_int_equal(torn, torn_want);
     assert_int_equal(journal_append(j, "\"more\"", true, &e), ST_OK);
-    journal_close(j);
+    assert_int_equal(journal_close(j, &e), ST_OK);
     str_clear(&got);
     str_puts(&want, "\"more\"\n");
-    assert_int_equal(journal_open(&j, path, collect, &got, &torn, &e), ST_OK);
+    assert_int_equal(journal_open(&j, path, JOURNAL_KEEP, collect, &got, &torn, &e), ST_OK);
     assert_string_equal(str_text(&got), str_text(&want));
     assert_int_equal(torn, 0);
-    journal_close(j);
+    assert_int_equal(journal_close(j, &e), ST_OK);
     str_free(&got);
     str_free(&want);
 }
@@ -170,14 +170,14 @@ static void replay_may_stop(void **state)
     Error e = {0};
     Journal *j;
     int calls = 0;
-    assert_int_equal(journal_open(&j, path, refuse_second, &calls, NULL, &e), ST_DATA);
+    assert_int_equal(journal_open(&j, path, JOURNAL_KEEP, refuse_second, &calls, NULL, &e), ST_DATA);
     assert_null(j);
     assert_int_equal(calls, 2);
     free(temp_get(path, &n));
     assert_int_equal(n, ends[N - 1]); /* nothing was cut */
-    assert_int_equal(journal_open(&j, dir, NULL, NULL, NULL, &e), ST_IO);
-    assert_int_equal(journal_open(&j, temp_path(dir, "no/j"), NULL, NULL, NULL, &e), ST_IO);
-    journal_close(NULL);
+    assert_int_equal(journal_open(&j, dir, JOURNAL_KEEP, NULL, NULL, NULL, &e), ST_IO);
+    assert_int_equal(journal_open(&j, temp_path(dir, "no/j"), JOURNAL_KEEP, NULL, NULL, NULL, &e), ST_IO);
+    assert_int_equal(journal_close(NULL, &e), ST_OK);
     temp_remove(dir);
 }
 
@@ -185,7 +185,7 @@ static int append_until_full(void *ctx)
 {
     Error e = {0};
     Journal *j;
-    if (journal_open(&j, ctx, NULL, NULL, NULL, &e) != ST_OK)
+    if (journal_open(&j, ctx, JOURNAL_KEEP, NULL, NULL, NULL, &e) != ST_OK)
         return 1;
     char text[101];
     memset(text, '1', 100);
@@ -198,7 +198,8 @@ static int append_until_full(void *ctx)
     /* what fits is still taken: the part of the long record is gone */
     if (journal_append(j, "\"fits\"", true, &e) != ST_OK)
         return 3;
-    journal_close(j);
+    if (journal_close(j, &e) != ST_OK)
+        return 5;
     return n == 9 ? 0 : 4;
 }
 
@@ -212,10 +213,10 @@ static void full_disk_leaves_whole_records(void **state)
     Journal *j;
     Str got = {0};
     uint64_t torn;
-    assert_int_equal(journal_open(&j, path, collect, &got, &torn, &e), ST_OK);
+    assert_int_equal(journal_open(&j, path, JOURNAL_KEEP, collect, &got, &torn, &e), ST_OK);
     assert_int_equal(torn, 0);
     assert_int_equal(got.len, 9 * 101 + 7);
-    journal_close(j);
+    assert_int_equal(journal_close(j, &e), ST_OK);
     str_free(&got);
     temp_remove(dir);
 }

@@ -351,7 +351,7 @@ static void kill_9_loses_at_most_a_layer(void **state)
     (void)state;
     Session *plain = open_demo(false);
     analyze(plain, "kurtosis", true);
-    for (int layers = 1; layers <= 4; layers += 3) {
+    for (int layers = 2; layers <= 5; layers += 3) {
         char id[40];
         killed_after(layers, id);
         SessionOptions o = options(true);
@@ -359,7 +359,7 @@ static void kill_9_loses_at_most_a_layer(void **state)
         ok(session_restore(&s, &o, id, &err));
         const JobView *j = session_job(s, 0);
         assert_int_equal(j->state, JOB_STOPPED);
-        assert_true(j->done >= layers - 1 && j->done >= 1);
+        assert_true(j->done >= layers - 1);
         ok(session_resume_job(s, &err));
         ok(session_wait(s, -1, &err));
         for (int m = 0; metric_table[m]; m++)

@@ -1,0 +1,14 @@
+#ifndef SLIM_SESSION_EFFECTRECORD_H
+#define SLIM_SESSION_EFFECTRECORD_H
+
+#include "base/str.h"
+#include "io/json.h"
+#include "measure/effect.h"
+
+/* Appends the figures of a measurement as members: ,"effect":{...}. */
+void effect_record(Str *b, const Effect *e);
+/* Reads them back out of the whole record, also from those that came before the names: a list "v" of numbers and
+ * "texts". ST_DATA when they are neither, or name a linear that the model has not. */
+Status effect_parse(const cJSON *record, int64_t nlinears, Effect *out, Error *err);
+
+#endif

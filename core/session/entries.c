@@ -1,0 +1,148 @@
+/* The records of the journal. */
+#include "session/entries.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "session/effectrecord.h"
+#include "session/parts.h"
+#include "session/record.h"
+#include "session/table.h"
+
+enum { FORMAT = 1 };
+
+static void put(Session *s, Str *b, bool sync)
+{
+    if (s->keeper && !s->restoring)
+        keeper_put(s->keeper, b, sync);
+    str_free(b);
+}
+
+void entry_open(Session *s)
+{
+    Str b = {0};
+    str_printf(&b, "{\"t\":\"open\",\"format\":%d,\"version\":", FORMAT);
+    str_json(&b, SLIMSCOPE_VERSION);
+    str_puts(&b, ",\"model\":");
+    char *real = realpath(s->model->path, NULL);
+    str_json(&b, real ? real : s->model->path);
+    free(real);
+    if (s->model_type) {
+        str_puts(&b, ",\"model_type\":");
+        str_json(&b, s->model_type);
+    }
+    str_puts(&b, ",\"fingerprint\":");
+    str_json(&b, s->model->fingerprint);
+    str_printf(&b,
+               ",\"arith\":\"%s\",\"peer\":%s,\"max_samples\":%d,\"seq_len\":%lld,\"ctx\":%lld,\"eval_tokens\":%lld,"
+               "\"seed\":%llu}",
+               arith_name(s->opt.arith), s->opt.peer ? "true" : "false", s->opt.max_samples, (long long)s->opt.seq_len,
+               (long long)s->opt.ctx, (long long)s->opt.eval_tokens, (unsigned long long)s->opt.seed);
+    put(s, &b, true);
+}
+
+void entry_text(Session *s, const char *kind, const char *text)
+{
+    Str b = {0};
+    str_printf(&b, "{\"t\":\"%s\"", kind);
+    if (text) {
+        str_puts(&b, ",\"text\":");
+        str_json(&b, text);
+    }
+    str_putc(&b, '}');
+    put(s, &b, false);
+}
+
+void entry_setting(Session *s, const char *key, const char *value)
+{
+    Str b = {0};
+    str_puts(&b, "{\"t\":\"set\",\"key\":");
+    str_json(&b, key);
+    str_puts(&b, ",\"value\":");
+    str_json(&b, value);
+    str_putc(&b, '}');
+    put(s, &b, false);
+}
+
+void entry_edit(Session *s, const Edit *e)
+{
+    Str b = {0};
+    str_printf(&b, "{\"t\":\"edit\",\"kind\":%d", (int)e->kind);
+    if (e->kind == EDIT_FILTER) {
+        str_puts(&b, ",\"from\":");
+        str_json(&b, e->from);
+        str_puts(&b, ",\"to\":");
+        str_json(&b, e->to);
+    } else {
+        str_puts(&b, ",\"cells\":[");
+        for (int i = 0; i < e->n; i++)
+            str_printf(&b, "%s%d,%d,%d", i ? "," : "", e->cells[i].linear, e->cells[i].from, e->cells[i].to);
+        str_putc(&b, ']');
+    }
+    str_putc(&b, '}');
+    put(s, &b, false);
+}
+
+void entry_view(Session *s)
+{
+    const Table *t = s->table;
+    if (!s->model || !t->metric || !s->keeper || s->restoring)
+        return;
+    Str b = {0};
+    str_puts(&b, "{\"t\":\"view\",\"metric\":");
+    str_json(&b, t->metric->name);
+    str_printf(&b, ",\"sort\":\"%s\",\"ascending\":%s,\"fold\":\"%s\",\"cursor\":%lld}", sort_key_name(t->sort),
+               t->ascending ? "true" : "false", fold_mode_name(t->folds.mode), (long long)t->cursor);
+    if (strcmp(str_text(&b), s->saved_view) == 0) {
+        str_free(&b);
+        return;
+    }
+    snprintf(s->saved_view, sizeof s->saved_view, "%s", str_text(&b));
+    put(s, &b, false);
+}
+
+void entry_run(Session *s, const Job *j)
+{
+    const Results *r = s->results;
+    Str b = {0};
+    str_printf(&b, "{\"t\":\"run\",\"run\":%d,\"needs\":%u,\"identity\":\"%s\",\"arith\":\"%s\"", j->run, j->needs,
+               r->identity, r->run_arith);
+    if (j->selected) {
+        str_puts(&b, ",\"selected\":[");
+        for (int64_t i = 0, n = 0; i < s->model->nlinears; i++)
+            if (j->selected[i])
+                str_printf(&b, "%s%lld", n++ ? "," : "", (long long)i);
+        str_putc(&b, ']');
+    }
+    str_putc(&b, '}');
+    put(s, &b, true);
+}
+
+void entry_run_end(Session *s, const Job *j, Status st)
+{
+    Str b = {0};
+    str_printf(&b, "{\"t\":\"run_end\",\"run\":%d,\"status\":%d}", j->run, (int)st);
+    put(s, &b, true);
+}
+
+void entry_measured(Session *s, const Measured *m)
+{
+    char key[65];
+    digest_hex(&m->key, key);
+    Str b = {0};
+    str_printf(&b, "{\"t\":\"effect\",\"key\":\"%s\",\"local\":%.17g", key,
+               m->local_sum == m->local_sum ? m->local_sum : -1.0);
+    effect_record(&b, &m->effect);
+    str_putc(&b, '}');
+    put(s, &b, true);
+}
+
+void entry_layer(const Job *j, int layer, const LinearResult *r, int n, KeptLayer *out)
+{
+    *out = (KeptLayer){.run = j->run, .layer = layer};
+    str_printf(&out->head, "{\"t\":\"rows\",\"run\":%d,\"needs\":%u,\"layer\":%d,\"stream\":", j->run, j->needs, layer);
+    str_puts(&out->tail, ",\"rows\":");
+    record_results(&out->tail, r, n, j->model);
+    str_putc(&out->tail, '}');
+}

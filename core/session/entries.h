@@ -1,0 +1,23 @@
+#ifndef SLIM_SESSION_ENTRIES_H
+#define SLIM_SESSION_ENTRIES_H
+
+#include "session/assignment.h"
+#include "session/job.h"
+#include "session/results.h"
+#include "session/keeper.h"
+
+/* The records of the journal: what a person does and a job finds, handed over to the keeper (nothing happens without
+ * one, or while the session is being restored). restore.c reads them. Owner thread, but for the last. */
+void entry_open(Session *s);
+void entry_edit(Session *s, const Edit *e);
+void entry_text(Session *s, const char *kind, const char *text); /* text may be NULL: "undo", "redo" */
+void entry_setting(Session *s, const char *key, const char *value);
+void entry_view(Session *s);                                     /* when it is another than the last one */
+void entry_run(Session *s, const Job *j);
+void entry_run_end(Session *s, const Job *j, Status st);
+void entry_measured(Session *s, const Measured *m);
+
+/* The record of a finished layer, without its stream's digest. Job thread. */
+void entry_layer(const Job *j, int layer, const LinearResult *r, int n, KeptLayer *out);
+
+#endif

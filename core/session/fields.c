@@ -1,0 +1,31 @@
+#include "session/fields.h"
+
+const char *text_of(const cJSON *o, const char *key)
+{
+    const cJSON *v = json_get(o, key);
+    return cJSON_IsString(v) ? v->valuestring : NULL;
+}
+
+double num_of(const cJSON *o, const char *key, double missing)
+{
+    const cJSON *v = json_get(o, key);
+    return cJSON_IsNumber(v) ? v->valuedouble : missing;
+}
+
+bool whole_of(double v, int64_t lo, int64_t hi, int64_t *out)
+{
+    const double past = 9223372036854775808.0; /* 2^63 */
+    if (!(v >= -past && v < past) || v != (double)(int64_t)v || (int64_t)v < lo || (int64_t)v > hi)
+        return false;
+    *out = (int64_t)v;
+    return true;
+}
+
+int64_t whole_in(const cJSON *o, const char *key, int64_t lo, int64_t hi, int64_t missing)
+{
+    int64_t v = missing;
+    const cJSON *n = json_get(o, key);
+    if (cJSON_IsNumber(n))
+        whole_of(n->valuedouble, lo, hi, &v);
+    return v;
+}

@@ -1,0 +1,20 @@
+#ifndef SLIM_SESSION_FOLDER_H
+#define SLIM_SESSION_FOLDER_H
+
+#include "io/journal.h"
+#include "session/session.h"
+
+/* The folder of a session below the state folder, by its id. Owner thread. */
+
+/* Begins a new one for the model that was just opened. Where that can't be (a full disk) the work goes on and a message
+ * says so. */
+Status folder_begin(Session *s, Error *err);
+/* Opens the one with this id and replays it: to go on with it, or read-only (by wish, or because another process has
+ * it). */
+Status folder_open(Session *s, const char *id, JournalReplay *replay, Error *err);
+/* Writes what is left, unlocks. The first error of all writing. */
+Status folder_end(Session *s, Error *err);
+/* Id of the newest session; ST_DATA when there is none. */
+Status folder_newest(const char *state_dir, char id[40], Error *err);
+
+#endif

@@ -1,0 +1,476 @@
+/* The folder of a session on disk, and the thread that writes it. */
+#include "session/keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "io/file.h"
+#include "session/streamfile.h"
+
+#define SYNC_EVERY_NS INT64_C(1000000000)
+/* Records are small and made at a person's pace: so many are waiting only when the disk has stopped. */
+enum { WAITING_MAX = 256 << 20 };
+
+typedef struct Entry {
+    struct Entry *next;
+    char *json;            /* a record, or: */
+    KeptLayer layer;
+    Stream copy;           /* of the layer's stream */
+    const Stream *stream;  /* the copy, or the caller's who waits; NULL: a record */
+    size_t bytes;
+    bool sync;
+} Entry;
+
+struct Keeper {
+    char *dir;
+    Journal *journal;      /* writer thread only, once that runs */
+    int lock_fd;
+    void (*wake)(void *);
+    void *wake_ctx;
+    pthread_t thread;
+    bool thread_on;
+    int64_t last_sync;     /* writer thread */
+    bool dirty;            /* writer thread */
+
+    pthread_mutex_t lock;  /* all below; never held over work */
+    pthread_cond_t work, done;
+    Entry *head, *tail;
+    size_t bytes;          /* that wait */
+    uint64_t layers_in, layers_out; /* handed over, and written */
+    bool quit;
+    bool broken, broken_told;
+    Error why;
+    bool warned;           /* a stream could not be written, and that is to be told */
+    int warned_run;        /* the last pass that this was told of */
+    Error warning;
+    int run, layer;        /* newest layer on the disk with its stream; run -1: none */
+    char sha[65];
+};
+
+/* ---- failures ---- */
+
+/* Nothing is written from here on. */
+static void give_up(Keeper *kp, const Error *why)
+{
+    pthread_mutex_lock(&kp->lock);
+    if (!kp->broken) {
+        kp->broken = true;
+        kp->why = *why;
+        snprintf(kp->why.text, sizeof kp->why.text, "session not saved: %.900s", why->text);
+    }
+    pthread_mutex_unlock(&kp->lock);
+    kp->wake(kp->wake_ctx);
+}
+
+bool keeper_works(Keeper *kp)
+{
+    pthread_mutex_lock(&kp->lock);
+    bool works = !kp->broken;
+    pthread_mutex_unlock(&kp->lock);
+    return works;
+}
+
+static void warn_stream(Keeper *kp, int run, const Error *why)
+{
+    pthread_mutex_lock(&kp->lock);
+    if (kp->warned_run != run) {
+        kp->warned = true;
+        kp->warned_run = run;
+        kp->warning = *why;
+    }
+    pthread_mutex_unlock(&kp->lock);
+    kp->wake(kp->wake_ctx);
+}
+
+bool keeper_said(Keeper *kp, int *level, Error *said)
+{
+    bool any = true;
+    pthread_mutex_lock(&kp->lock);
+    if (kp->warned) {
+        kp->warned = false;
+        *level = 1; /* rows are kept all the same */
+        *said = kp->warning;
+    } else if (kp->broken && !kp->broken_told) {
+        kp->broken_told = true;
+        *level = 2;
+        *said = kp->why;
+    } else {
+        any = false;
+    }
+    pthread_mutex_unlock(&kp->lock);
+    return any;
+}
+
+/* ---- the writer ---- */
+
+static void entry_free(Entry *e)
+{
+    free(e->json);
+    str_free(&e->layer.head);
+    str_free(&e->layer.tail);
+    stream_fini(&e->copy);
+    free(e);
+}
+
+static Status sync_now(Keeper *kp, Error *err)
+{
+    kp->last_sync = clock_ns();
+    kp->dirty = false;
+    return journal_sync(kp->journal, err);
+}
+
+/* The stream first: the record names it. */
+static Status write_layer(Keeper *kp, const KeptLayer *l, const Stream *h, Error *err)
+{
+    char sha[65] = "";
+    Error why = {0};
+    if (streamfile_write(kp->dir, l->run, l->layer, h, l->carried, sha, &why) != ST_OK)
+        warn_stream(kp, l->run, &why);
+    Str b = {0};
+    str_append(&b, str_text(&l->head), l->head.len);
+    str_json(&b, sha);
+    str_append(&b, str_text(&l->tail), l->tail.len);
+    Status s = b.oom || l->head.oom || l->tail.oom ? error_nomem(err, "a layer's record")
+                                                   : journal_append(kp->journal, b.s, true, err);
+    str_free(&b);
+    if (s != ST_OK || !sha[0])
+        return s;
+    pthread_mutex_lock(&kp->lock);
+    kp->run = l->run;
+    kp->layer = l->layer;
+    memcpy(kp->sha, sha, sizeof kp->sha);
+    pthread_mutex_unlock(&kp->lock);
+    return ST_OK;
+}
+
+static Status write_entry(Keeper *kp, Entry *e, Error *err)
+{
+    if (e->stream) {
+        RETURN_IF_ERROR(write_layer(kp, &e->layer, e->stream, err));
+        kp->last_sync = clock_ns();
+        kp->dirty = false;
+        return ST_OK;
+    }
+    RETURN_IF_ERROR(journal_append(kp->journal, e->json, false, err));
+    kp->dirty = true;
+    return ST_OK;
+}
+
+/* Sleeps until there is something to do. NULL: it is time to sync (at once when that was asked), or to end. */
+static Entry *next_entry(Keeper *kp, bool asked, bool *quit)
+{
+    pthread_mutex_lock(&kp->lock);
+    while (!kp->head && !kp->quit) {
+        int64_t left = kp->last_sync + SYNC_EVERY_NS - clock_ns();
+        if (!kp->dirty) {
+            pthread_cond_wait(&kp->work, &kp->lock);
+            continue;
+        }
+        if (asked || left <= 0)
+            break;
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += (long)left;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        pthread_cond_timedwait(&kp->work, &kp->lock, &until);
+    }
+    Entry *e = kp->head;
+    if (e) {
+        kp->head = e->next;
+        if (!kp->head)
+            kp->tail = NULL;
+        kp->bytes -= e->bytes;
+    }
+    *quit = !e && kp->quit;
+    pthread_mutex_unlock(&kp->lock);
+    return e;
+}
+
+static void entry_done(Keeper *kp, Entry *e)
+{
+    if (e->stream) {
+        pthread_mutex_lock(&kp->lock);
+        kp->layers_out++;
+        pthread_cond_broadcast(&kp->done);
+        pthread_mutex_unlock(&kp->lock);
+    }
+    entry_free(e);
+}
+
+/* A folder that was just made is no more durable than its name in the folder above. */
+static void sync_folders(const Keeper *kp)
+{
+    char *journal = path_join(kp->dir, "journal"), *at = journal;
+    for (int up = 0; at && up < 4; up++) {
+        file_sync_name(at);
+        char *slash = strrchr(at, '/');
+        if (!slash || slash == at)
+            break;
+        *slash = 0;
+    }
+    free(journal);
+}
+
+static void *keeper_main(void *arg)
+{
+    Keeper *kp = arg;
+    bool quit = false, asked = false, broken = false;
+    sync_folders(kp);
+    while (!quit) {
+        Entry *e = next_entry(kp, asked, &quit);
+        Error err = {0};
+        Status s = ST_OK;
+        broken = broken || !keeper_works(kp);
+        if (e && !broken) {
+            asked |= e->sync;
+            s = write_entry(kp, e, &err);
+        }
+        if (e)
+            entry_done(kp, e);
+        bool late = clock_ns() - kp->last_sync >= SYNC_EVERY_NS;
+        if (s == ST_OK && kp->dirty && (!e || late))
+            s = sync_now(kp, &err);
+        asked = asked && kp->dirty;
+        if (s != ST_OK) {
+            give_up(kp, &err);
+            (void)journal_sync(kp->journal, NULL); /* what is whole so far */
+            kp->dirty = asked = false;
+            broken = true;
+        }
+    }
+    return NULL;
+}
+
+/* ---- handing over ---- */
+
+static void push(Keeper *kp, Entry *e)
+{
+    pthread_mutex_lock(&kp->lock);
+    if (kp->tail)
+        kp->tail->next = e;
+    else
+        kp->head = e;
+    kp->tail = e;
+    kp->bytes += e->bytes;
+    pthread_cond_signal(&kp->work);
+    pthread_mutex_unlock(&kp->lock);
+}
+
+void keeper_put(Keeper *kp, Str *json, bool sync)
+{
+    Error err = {0};
+    Entry *e = json->oom ? NULL : calloc(1, sizeof *e);
+    pthread_mutex_lock(&kp->lock);
+    bool full = kp->bytes > WAITING_MAX, broken = kp->broken;
+    pthread_mutex_unlock(&kp->lock);
+    if (!e)
+        error_nomem(&err, "a journal record");
+    else if (full)
+        error_set(&err, ST_IO, "the disk has not taken what waits for it");
+    if (!e || full || broken) {
+        if (err.status != ST_OK)
+            give_up(kp, &err);
+        str_free(json);
+        free(e);
+        return;
+    }
+    *e = (Entry){.bytes = json->len, .sync = sync};
+    e->json = str_detach(json);
+    push(kp, e);
+}
+
+/* Waits until no more than `most` layers are on their way. */
+static void wait_layers(Keeper *kp, uint64_t most)
+{
+    pthread_mutex_lock(&kp->lock);
+    while (kp->layers_in - kp->layers_out > most)
+        pthread_cond_wait(&kp->done, &kp->lock);
+    pthread_mutex_unlock(&kp->lock);
+}
+
+void keeper_layer(Keeper *kp, KeptLayer *l, const Stream *h, bool lend)
+{
+    wait_layers(kp, 0);
+    Error err = {0};
+    Entry *e = keeper_works(kp) ? calloc(1, sizeof *e) : NULL;
+    if (!e || (!lend && stream_copy(&e->copy, h, NULL) != ST_OK)) {
+        if (keeper_works(kp)) {
+            error_nomem(&err, "a layer's record");
+            give_up(kp, &err);
+        }
+        free(e);
+        str_free(&l->head);
+        str_free(&l->tail);
+        return;
+    }
+    e->layer = *l;
+    l->head = l->tail = (Str){0};
+    e->stream = lend ? h : &e->copy;
+    e->bytes = e->layer.head.len + e->layer.tail.len;
+    e->sync = true;
+    pthread_mutex_lock(&kp->lock);
+    kp->layers_in++;
+    pthread_mutex_unlock(&kp->lock);
+    push(kp, e);
+    if (lend)
+        wait_layers(kp, 0);
+}
+
+bool keeper_pass(Keeper *kp, int run, int *layer, char sha[65])
+{
+    pthread_mutex_lock(&kp->lock);
+    bool found = kp->run == run && run >= 0;
+    *layer = kp->layer;
+    memcpy(sha, kp->sha, sizeof kp->sha);
+    pthread_mutex_unlock(&kp->lock);
+    return found;
+}
+
+/* ---- opening and closing ---- */
+
+/* Takes dir/lock. When another process has it, *holder gets its pid text and *fd is -1. */
+static Status take_lock(const char *dir, int *fd, char holder[32], Error *err)
+{
+    holder[0] = 0;
+    char *path = path_join(dir, "lock");
+    if (!path)
+        return error_nomem(err, "a path");
+    Status s = ST_OK;
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (*fd < 0) {
+        s = file_error(err, "open", path, errno);
+    } else if (flock(*fd, LOCK_EX | LOCK_NB) == 0) {
+        char pid[32];
+        int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
+        if (ftruncate(*fd, 0) != 0 || pwrite(*fd, pid, (size_t)n, 0) != n)
+            s = file_error(err, "write", path, errno);
+    } else {
+        ssize_t n = pread(*fd, holder, 31, 0);
+        holder[n > 0 ? n : 0] = 0;
+        holder[strcspn(holder, "\n")] = 0;
+        if (!holder[0])
+            strcpy(holder, "unknown");
+        close(*fd);
+        *fd = -1;
+    }
+    free(path);
+    return s;
+}
+
+static Status open_journal(Journal **out, const char *dir, JournalMode mode, JournalReplay *replay, void *ctx,
+                           uint64_t *torn, Error *err)
+{
+    char *path = path_join(dir, "journal");
+    if (!path)
+        return error_nomem(err, "a path");
+    Status s = journal_open(out, path, mode, replay, ctx, torn, err);
+    free(path);
+    return s;
+}
+
+static void keeper_free(Keeper *kp)
+{
+    if (kp->lock_fd >= 0)
+        close(kp->lock_fd);
+    pthread_cond_destroy(&kp->work);
+    pthread_cond_destroy(&kp->done);
+    pthread_mutex_destroy(&kp->lock);
+    free(kp->dir);
+    free(kp);
+}
+
+static Status start_writer(Keeper *kp, Error *err)
+{
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int rc = pthread_create(&kp->thread, NULL, keeper_main, kp);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (rc != 0)
+        return error_set(err, ST_FAIL, "cannot start the thread that writes the journal: %s", strerror(rc));
+    kp->thread_on = true;
+    return ST_OK;
+}
+
+static Keeper *keeper_new(const char *dir)
+{
+    Keeper *kp = calloc(1, sizeof *kp);
+    if (!kp)
+        return NULL;
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&kp->work, &attr);
+    pthread_condattr_destroy(&attr);
+    pthread_cond_init(&kp->done, NULL);
+    pthread_mutex_init(&kp->lock, NULL);
+    kp->lock_fd = -1;
+    kp->run = kp->warned_run = -1;
+    kp->last_sync = clock_ns();
+    kp->dir = strdup(dir);
+    if (kp->dir)
+        return kp;
+    keeper_free(kp);
+    return NULL;
+}
+
+Status keeper_open(Keeper **out, const char *dir, JournalReplay *replay, void *ctx, void (*wake)(void *), void *wake_ctx,
+                  char holder[32], uint64_t *torn, Error *err)
+{
+    *out = NULL;
+    holder[0] = 0;
+    *torn = 0;
+    Keeper *kp = keeper_new(dir);
+    if (!kp)
+        return error_nomem(err, "the session folder");
+    kp->wake = wake;
+    kp->wake_ctx = wake_ctx;
+    Status s = take_lock(dir, &kp->lock_fd, holder, err);
+    if (s == ST_OK && !holder[0])
+        s = open_journal(&kp->journal, dir, JOURNAL_KEEP, replay, ctx, torn, err);
+    if (s == ST_OK && !holder[0]) {
+        kp->dirty = true; /* its name and a cut may not be on the disk */
+        s = start_writer(kp, err);
+    }
+    if (s == ST_OK && !holder[0]) {
+        *out = kp;
+        return ST_OK;
+    }
+    journal_close(kp->journal, NULL);
+    keeper_free(kp);
+    return s;
+}
+
+Status keeper_read(const char *dir, JournalReplay *replay, void *ctx, uint64_t *torn, Error *err)
+{
+    Journal *j;
+    RETURN_IF_ERROR(open_journal(&j, dir, JOURNAL_READ, replay, ctx, torn, err));
+    return journal_close(j, err);
+}
+
+Status keeper_close(Keeper *kp, Error *err)
+{
+    if (!kp)
+        return ST_OK;
+    pthread_mutex_lock(&kp->lock);
+    kp->quit = true;
+    pthread_cond_signal(&kp->work);
+    pthread_mutex_unlock(&kp->lock);
+    if (kp->thread_on)
+        pthread_join(kp->thread, NULL);
+    Status s = kp->broken ? error_set(err, kp->why.status, "%s", kp->why.text) : ST_OK;
+    Status closed = journal_close(kp->journal, s == ST_OK ? err : NULL);
+    keeper_free(kp);
+    return s == ST_OK ? closed : s;
+}
