@@ -2,10 +2,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/ascii.h"
 #include "base/mem.h"
 #include "io/file.h"
 #include "recipe/practice.h"
@@ -20,8 +20,8 @@
 static Status log_level(bool *debug, Error *err)
 {
     const char *v = getenv("MSMODELSLIM_LOG_LEVEL");
-    *debug = v && strcasecmp(v, "debug") == 0;
-    if (!v || !*v || *debug || strcasecmp(v, "info") == 0)
+    *debug = v && ascii_casecmp(v, "debug") == 0;
+    if (!v || !*v || *debug || ascii_casecmp(v, "info") == 0)
         return ST_OK;
     return error_set(err, ST_USAGE, "MSMODELSLIM_LOG_LEVEL is '%s': set it to info or debug, or unset it", v);
 }

@@ -61,8 +61,7 @@ static void keep_heap_small(void)
 int main(int argc, char **argv)
 {
     keep_heap_small();
-    setlocale(LC_ALL, "");
-    setlocale(LC_NUMERIC, "C");
+    setlocale(LC_CTYPE, ""); /* for the terminal and the prompt; nothing else depends on a locale */
     signal(SIGPIPE, SIG_IGN); /* a closed pipe and a full file are write errors with a message, not deaths */
     signal(SIGXFSZ, SIG_IGN);
     interrupt_init();

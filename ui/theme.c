@@ -1,6 +1,6 @@
+#include "base/ascii.h"
 #include "ui/theme.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,7 +51,7 @@ static bool parse_color(const char *w, int *out)
         *out = THEME_RGB | (int)strtol(w + 1, NULL, 16);
         return true;
     }
-    if (!isdigit((unsigned char)w[0]))
+    if (!ascii_is_digit(w[0]))
         return false;
     long v = strtol(w, &end, 10);
     if (*end || v > 255)
@@ -123,10 +123,10 @@ static int slot_find(const char *name)
 
 static char *trim(char *s)
 {
-    while (isspace((unsigned char)*s))
+    while (ascii_is_space(*s))
         s++;
     size_t n = strlen(s);
-    while (n > 0 && isspace((unsigned char)s[n - 1]))
+    while (n > 0 && ascii_is_space(s[n - 1]))
         s[--n] = '\0';
     return s;
 }
@@ -201,7 +201,7 @@ static Status parse_text(Theme *t, const char *text, const char *file, int depth
             memcpy(line, p, n);
             line[n] = '\0';
             char *s = trim(line);
-            if (strncmp(s, "include", 7) == 0 && isspace((unsigned char)s[7]))
+            if (strncmp(s, "include", 7) == 0 && ascii_is_space(s[7]))
                 RETURN_IF_ERROR(parse_include(t, trim(s + 7), file, number, depth, load, ctx, warnings, err));
             else if (*s && *s != '#')
                 parse_slot_line(t, s, file, number, warnings);

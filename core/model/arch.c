@@ -19,8 +19,8 @@ const Arch *arch_find(const char *name)
     for (const Arch *const *a = arch_table; *a; a++) {
         if (strcmp((*a)->model_type, name) == 0)
             return *a;
-        for (const char *const *s = (*a)->aliases; s && *s; s++)
-            if (strcmp(*s, name) == 0)
+        for (const ArchName *n = (*a)->names; n && n->name; n++)
+            if (strcmp(n->name, name) == 0)
                 return *a;
     }
     return NULL;

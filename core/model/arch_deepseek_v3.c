@@ -1,17 +1,17 @@
 #include "model/arch.h"
 
 /* The same decoder under another model_type, and the names the peer's adapters take (specs/models.md 1.3). */
-static const char *const aliases[] = {
-    "kimi_k2",
-    "DeepSeek-V3",
-    "DeepSeek-V3-0324",
-    "DeepSeek-R1",
-    "DeepSeek-R1-0528",
-    "DeepSeek-V3.1",
-    "DeepSeek-V3.1-Terminus",
-    "Kimi-K2-Instruct-0905",
-    "Kimi-K2-Thinking",
-    NULL,
+static const ArchName names[] = {
+    {.name = "kimi_k2", .pedigree = "kimi_k2", .config = true},
+    {.name = "DeepSeek-V3"},
+    {.name = "DeepSeek-V3-0324"},
+    {.name = "DeepSeek-R1"},
+    {.name = "DeepSeek-R1-0528"},
+    {.name = "DeepSeek-V3.1"},
+    {.name = "DeepSeek-V3.1-Terminus"},
+    {.name = "Kimi-K2-Instruct-0905", .pedigree = "kimi_k2"},
+    {.name = "Kimi-K2-Thinking", .pedigree = "kimi_k2"},
+    {.name = NULL},
 };
 
 const MoeRule moe_rule_deepseek_v3 = {
@@ -42,5 +42,5 @@ const Arch arch_deepseek_v3 = {
     .renorm = true,
     .default_theta = 10000,
     .default_eps = 1e-6,
-    .aliases = aliases,
+    .names = names,
 };

@@ -1,6 +1,10 @@
 #include "model/arch.h"
 
-static const char *const aliases[] = {"DeepSeek-V3.2-Exp", "DeepSeek-V3.2", NULL};
+static const ArchName names[] = {
+    {.name = "DeepSeek-V3.2-Exp"},
+    {.name = "DeepSeek-V3.2"},
+    {.name = NULL},
+};
 
 /* DeepSeek-V3.2: as V3, and an indexer chooses the keys a query looks at. */
 const Arch arch_deepseek_v32 = {
@@ -13,5 +17,6 @@ const Arch arch_deepseek_v32 = {
     .renorm = true,
     .default_theta = 10000,
     .default_eps = 1e-6,
-    .aliases = aliases,
+    .names = names,
+    .pedigree = "deepseek_v3_2",
 };

@@ -6,7 +6,11 @@
 #include "model/arch.h"
 #include "model/layers.h"
 
-static const char *const aliases[] = {"DeepSeek-V4-Flash", "DeepSeek-V4-Pro", NULL};
+static const ArchName names[] = {
+    {.name = "DeepSeek-V4-Flash"},
+    {.name = "DeepSeek-V4-Pro"},
+    {.name = NULL},
+};
 
 static const MoeRule rule = {
     .block = "ffn",
@@ -235,7 +239,7 @@ const Arch arch_deepseek_v4 = {
     .moe = &rule,
     .default_theta = 10000,
     .default_eps = 1e-6,
-    .aliases = aliases,
+    .names = names,
     .read = read,
     .take = take,
 };

@@ -1,7 +1,10 @@
 #include "model/arch.h"
 #include "model/config.h"
 
-static const char *const aliases[] = {"gemma3", NULL};
+static const ArchName names[] = {
+    {.name = "gemma3", .pedigree = "gemma3", .config = true},
+    {.name = NULL},
+};
 
 /* Windows on all layers but every sliding_window_pattern-th. */
 static Status windows(const cJSON *config, ModelConfig *cfg, Error *err)
@@ -30,6 +33,6 @@ const Arch arch_gemma3 = {
     .act = ACT_GELU_TANH,
     .default_theta = 1000000,
     .default_eps = 1e-6,
-    .aliases = aliases,
+    .names = names,
     .windows = windows,
 };

@@ -1,6 +1,11 @@
 #include "model/arch.h"
 
-static const char *const aliases[] = {"GLM-4.5", "GLM-4.6", "GLM-4.7", NULL};
+static const ArchName names[] = {
+    {.name = "GLM-4.5"},
+    {.name = "GLM-4.6"},
+    {.name = "GLM-4.7"},
+    {.name = NULL},
+};
 
 /* GLM 4.5 to 4.7: routing as in DeepSeek-V3, attention as in Llama with a part of each head rotated. */
 const Arch arch_glm4_moe = {
@@ -15,5 +20,5 @@ const Arch arch_glm4_moe = {
     .renorm = true,
     .default_theta = 10000,
     .default_eps = 1e-5,
-    .aliases = aliases,
+    .names = names,
 };

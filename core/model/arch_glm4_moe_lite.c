@@ -1,6 +1,9 @@
 #include "model/arch.h"
 
-static const char *const aliases[] = {"GLM-4.7-Flash", NULL};
+static const ArchName names[] = {
+    {.name = "GLM-4.7-Flash"},
+    {.name = NULL},
+};
 
 /* GLM-4.7-Flash: DeepSeek-V3's attention and routing with GLM's epsilon. */
 const Arch arch_glm4_moe_lite = {
@@ -12,5 +15,5 @@ const Arch arch_glm4_moe_lite = {
     .renorm = true,
     .default_theta = 10000,
     .default_eps = 1e-5,
-    .aliases = aliases,
+    .names = names,
 };

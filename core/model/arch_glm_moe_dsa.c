@@ -1,6 +1,10 @@
 #include "model/arch.h"
 
-static const char *const aliases[] = {"GLM-5", "GLM-5.1", NULL};
+static const ArchName names[] = {
+    {.name = "GLM-5"},
+    {.name = "GLM-5.1"},
+    {.name = NULL},
+};
 
 /* GLM-5: as DeepSeek-V3.2, but the indexer rotates neighbours, and layers may share what one of them chose. */
 const Arch arch_glm_moe_dsa = {
@@ -13,5 +17,6 @@ const Arch arch_glm_moe_dsa = {
     .renorm = true,
     .default_theta = 1000000,
     .default_eps = 1e-5,
-    .aliases = aliases,
+    .names = names,
+    .pedigree = "glm_5",
 };

@@ -1,6 +1,9 @@
 #include "model/arch.h"
 
-static const char *const aliases[] = {"LongCat-Flash-Chat", NULL};
+static const ArchName names[] = {
+    {.name = "LongCat-Flash-Chat"},
+    {.name = NULL},
+};
 
 static const MoeRule rule = {
     .block = "mlp",
@@ -33,5 +36,5 @@ const Arch arch_longcat_flash = {
     .moe = &rule,
     .default_theta = 10000000,
     .default_eps = 1e-5,
-    .aliases = aliases,
+    .names = names,
 };

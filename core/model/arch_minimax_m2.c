@@ -1,6 +1,9 @@
 #include "model/arch.h"
 
-static const char *const aliases[] = {"MiniMax-M2.7", NULL};
+static const ArchName names[] = {
+    {.name = "MiniMax-M2.7"},
+    {.name = NULL},
+};
 
 static const MoeRule rule = {
     .block = "block_sparse_moe",
@@ -28,5 +31,5 @@ const Arch arch_minimax_m2 = {
     .moe = &rule,
     .default_theta = 5000000,
     .default_eps = 1e-6,
-    .aliases = aliases,
+    .names = names,
 };

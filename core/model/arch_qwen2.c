@@ -2,20 +2,20 @@
 #include "model/config.h"
 
 /* Names the peer's adapters take for this family (specs/models.md 1.3: qwen1_5, qwen2, qwen2_5, qwq). */
-static const char *const aliases[] = {
-    "Qwen1.5-110B",
-    "Qwen2-7B",
-    "Qwen2-7B-Instruct",
-    "Qwen2-72B",
-    "Qwen2.5-7B-Instruct",
-    "Qwen2.5-32B-Instruct",
-    "Qwen2.5-72B-Instruct",
-    "Qwen2.5-Coder-7B-Instruct",
-    "DeepSeek-R1-Distill-Qwen-1.5B",
-    "DeepSeek-R1-Distill-Qwen-7B",
-    "Qwen-QwQ-32B",
-    "QwQ-32B",
-    NULL,
+static const ArchName names[] = {
+    {.name = "Qwen1.5-110B", .pedigree = "qwen1_5"},
+    {.name = "Qwen2-7B"},
+    {.name = "Qwen2-7B-Instruct"},
+    {.name = "Qwen2-72B"},
+    {.name = "Qwen2.5-7B-Instruct", .pedigree = "qwen2_5"},
+    {.name = "Qwen2.5-32B-Instruct", .pedigree = "qwen2_5"},
+    {.name = "Qwen2.5-72B-Instruct", .pedigree = "qwen2_5"},
+    {.name = "Qwen2.5-Coder-7B-Instruct", .pedigree = "qwen2_5"},
+    {.name = "DeepSeek-R1-Distill-Qwen-1.5B", .pedigree = "qwen2_5"},
+    {.name = "DeepSeek-R1-Distill-Qwen-7B", .pedigree = "qwen2_5"},
+    {.name = "Qwen-QwQ-32B", .pedigree = "qwq"},
+    {.name = "QwQ-32B", .pedigree = "qwq"},
+    {.name = NULL},
 };
 
 Status qwen_windows(const cJSON *config, ModelConfig *cfg, Error *err)
@@ -42,6 +42,6 @@ const Arch arch_qwen2 = {
     .norm = NORM_LLAMA,
     .default_theta = 10000,
     .default_eps = 1e-6,
-    .aliases = aliases,
+    .names = names,
     .windows = qwen_windows,
 };

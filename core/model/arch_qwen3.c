@@ -1,7 +1,12 @@
 #include "model/arch.h"
 #include "model/config.h"
 
-static const char *const aliases[] = {"Qwen3-8B", "Qwen3-14B", "Qwen3-32B", NULL};
+static const ArchName names[] = {
+    {.name = "Qwen3-8B"},
+    {.name = "Qwen3-14B"},
+    {.name = "Qwen3-32B"},
+    {.name = NULL},
+};
 
 /* Qwen3: a norm on every head of q and k before RoPE; head_dim is a size of its own. */
 const Arch arch_qwen3 = {
@@ -13,6 +18,6 @@ const Arch arch_qwen3 = {
     .default_head_dim = 128,
     .default_theta = 10000,
     .default_eps = 1e-6,
-    .aliases = aliases,
+    .names = names,
     .windows = qwen_windows,
 };

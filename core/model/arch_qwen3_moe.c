@@ -1,7 +1,12 @@
 #include "model/arch.h"
 #include "model/config.h"
 
-static const char *const aliases[] = {"Qwen3-30B", "Qwen3-235B", "Qwen3-Coder-480B-A35B", NULL};
+static const ArchName names[] = {
+    {.name = "Qwen3-30B"},
+    {.name = "Qwen3-235B"},
+    {.name = "Qwen3-Coder-480B-A35B"},
+    {.name = NULL},
+};
 
 static const MoeRule rule = {
     .block = "mlp",
@@ -37,5 +42,5 @@ const Arch arch_qwen3_moe = {
     .default_theta = 10000,
     .default_eps = 1e-6,
     .windows = windows,
-    .aliases = aliases,
+    .names = names,
 };

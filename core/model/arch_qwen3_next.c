@@ -1,6 +1,9 @@
 #include "model/arch.h"
 
-static const char *const aliases[] = {"Qwen3-Next-80B-A3B-Instruct", NULL};
+static const ArchName names[] = {
+    {.name = "Qwen3-Next-80B-A3B-Instruct"},
+    {.name = NULL},
+};
 
 /* Qwen3-Next: three layers of linear attention to one of full attention, whose output is gated; experts as in
  * Qwen2-MoE. */
@@ -18,5 +21,5 @@ const Arch arch_qwen3_next = {
     .partial_rotary = 0.25,
     .default_theta = 10000,
     .default_eps = 1e-6,
-    .aliases = aliases,
+    .names = names,
 };

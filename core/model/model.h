@@ -171,6 +171,13 @@ typedef struct MoeRule {
 struct Open;
 struct LayerTensors;
 
+/* Another name of an architecture. */
+typedef struct ArchName {
+    const char *name;     /* what the peer's adapters take for --model_type */
+    const char *pedigree; /* folder of its best practices; NULL: the row's */
+    bool config;          /* a model_type of config.json instead: no person gives it */
+} ArchName;
+
 /* One decoder family (a row of arch_table): what differs from Llama. One new file + one row + one golden test. */
 typedef struct Arch {
     const char *model_type;      /* config.json's */
@@ -204,7 +211,8 @@ typedef struct Arch {
     bool head_dim_from_config;   /* head_dim has its own default, not H/heads */
     int default_head_dim;
     double default_theta, default_eps;
-    const char *const *aliases;  /* the peer's --model_type strings, NULL-terminated (may be NULL) */
+    const ArchName *names;       /* its other names, ends with name == NULL (may be NULL) */
+    const char *pedigree;        /* folder of its best practices; NULL: model_type */
     /* fills cfg->window from config.json; NULL: no windows */
     Status (*windows)(const struct cJSON *config, ModelConfig *cfg, Error *err);
     /* Fills what only this family has from config.json, and the rotary embeddings; takes a layer's norms and its
@@ -213,7 +221,7 @@ typedef struct Arch {
     Status (*take)(struct Open *o, int layer, struct LayerTensors *t);
 } Arch;
 extern const Arch *const arch_table[]; /* NULL-terminated (core/registry.c) */
-/* Row for config.json's model_type, or for an alias; NULL when unknown. */
+/* Row for config.json's model_type, or for another name of it; NULL when unknown. */
 const Arch *arch_find(const char *name);
 
 struct WeightStore;

@@ -1,7 +1,7 @@
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/ascii.h"
 #include "recipe/pattern_impl.h"
 
 /* Brace expansion. A group is "{…}" with a comma or ".." at its own level; what is none stays as text (specs/config.md
@@ -113,7 +113,7 @@ static bool number_read(Span t, size_t *i, Number *out)
     p += neg || plus;
     size_t digits = p, significant = 0;
     int64_t v = 0;
-    for (; p < t.n && isdigit((unsigned char)t.s[p]); p++) {
+    for (; p < t.n && ascii_is_digit(t.s[p]); p++) {
         significant += significant || t.s[p] != '0';
         if (significant > 18)
             return false;
@@ -198,8 +198,8 @@ static Status add_range(BraceList *out, Span t, bool *done, Error *err)
     *done = true;
     if (number_read(t, &i, &a) && dots_read(t, &i) && number_read(t, &i, &b) && step_read(t, i, &step))
         return add_int_range(out, a, b, step, err);
-    if (t.n >= 4 && isalpha((unsigned char)t.s[0]) && t.s[1] == '.' && t.s[2] == '.' &&
-        isalpha((unsigned char)t.s[3]) && step_read(t, 4, &step))
+    if (t.n >= 4 && ascii_is_alpha(t.s[0]) && t.s[1] == '.' && t.s[2] == '.' &&
+        ascii_is_alpha(t.s[3]) && step_read(t, 4, &step))
         return add_char_range(out, t.s[0], t.s[3], step, err);
     *done = false;
     return ST_OK;
@@ -214,13 +214,13 @@ static bool range_like(Span t)
         k++;
     if (k + 2 >= t.n || t.s[0] == '.')
         return false;
-    bool letter = isalpha((unsigned char)t.s[0]), right_letter = isalpha((unsigned char)t.s[k + 2]);
+    bool letter = ascii_is_alpha(t.s[0]), right_letter = ascii_is_alpha(t.s[k + 2]);
     if (letter || right_letter)
         return letter && right_letter && k == 1 && (k + 3 == t.n || t.s[k + 3] == '.');
     const char *l = t.s, *r = t.s + k + 2;
     l += *l == '-' || *l == '+';
     r += (*r == '-' || *r == '+') && r + 1 < t.s + t.n;
-    return isdigit((unsigned char)*l) && isdigit((unsigned char)*r);
+    return ascii_is_digit(*l) && ascii_is_digit(*r);
 }
 
 static Status expand(BraceList *out, Span t, int depth, Error *err);

@@ -1,10 +1,10 @@
-#include <ctype.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/ascii.h"
 #include "recipe/recipe_impl.h"
 
 /* The validator that the key tables drive: unknown keys, missing keys, lax conversion, ranges, lengths. */
@@ -116,16 +116,16 @@ const char *check_nearest(const char *word, const char *const *words, char *buf,
 static bool numeric_text(const char *s, char *buf, size_t size)
 {
     size_t n = 0;
-    while (isspace((unsigned char)*s))
+    while (ascii_is_space(*s))
         s++;
-    for (; *s && !isspace((unsigned char)*s); s++) {
-        if (*s == '_' && n && isdigit((unsigned char)s[-1]) && isdigit((unsigned char)s[1]))
+    for (; *s && !ascii_is_space(*s); s++) {
+        if (*s == '_' && n && ascii_is_digit(s[-1]) && ascii_is_digit(s[1]))
             continue;
         if (n + 1 == size || !strchr("+-.0123456789eEinfatyINFATY", *s))
             return false;
         buf[n++] = *s;
     }
-    while (isspace((unsigned char)*s))
+    while (ascii_is_space(*s))
         s++;
     buf[n] = '\0';
     return n && !*s;
@@ -170,8 +170,8 @@ bool lax_bool(const YamlNode *n, bool *out)
     if (n->kind != YAML_STR)
         return false;
     for (int i = 0; yes[i]; i++) {
-        *out = strcasecmp(n->text, yes[i]) == 0;
-        if (*out || strcasecmp(n->text, no[i]) == 0)
+        *out = ascii_casecmp(n->text, yes[i]) == 0;
+        if (*out || ascii_casecmp(n->text, no[i]) == 0)
             return true;
     }
     return false;

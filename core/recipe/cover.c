@@ -1,8 +1,8 @@
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/ascii.h"
 #include "base/map.h"
 #include "base/str.h"
 #include "recipe/pattern_impl.h"
@@ -78,7 +78,7 @@ static const char *name_of(const Cover *c, int64_t k)
 static int number_length(const char *s)
 {
     int n = 0;
-    while (isdigit((unsigned char)s[n]))
+    while (ascii_is_digit(s[n]))
         n++;
     bool plain = n > 0 && n <= NUMBER_DIGITS_MAX && (s[n] == '.' || !s[n]) && !(s[0] == '0' && n > 1);
     return plain ? n : 0;
@@ -163,7 +163,7 @@ static void put_literal(Str *b, Piece p)
         bool star_end = ch == '*' && i == p.n - 1 && (i == 0 || p.s[i - 1] == '.'); /* our own ".*" */
         if (strchr("*?[]{},\\", ch) && !star_end)
             str_putc(b, '\\');
-        bool plain = isalnum((unsigned char)ch) || strchr("_\"'><=[])(,}{: |/.*~?!+-\\", ch);
+        bool plain = ascii_is_alnum(ch) || strchr("_\"'><=[])(,}{: |/.*~?!+-\\", ch);
         str_putc(b, plain ? ch : '?');
     }
 }

@@ -1,8 +1,8 @@
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/ascii.h"
 #include "base/map.h"
 #include "base/str.h"
 #include "recipe/pattern_impl.h"
@@ -51,7 +51,7 @@ static void words_collect(const Model *m, Words *out)
         for (const char *s = m->linears[i].name, *end; *s && out->n < WORDS_MAX; s = *end ? end + 1 : end) {
             end = strchrnul(s, '.');
             bool added = false;
-            if (!isdigit((unsigned char)*s) && map_add(&seen, s, (size_t)(end - s), 0, &added) && added) {
+            if (!ascii_is_digit(*s) && map_add(&seen, s, (size_t)(end - s), 0, &added) && added) {
                 out->w[out->n].s = s;
                 out->w[out->n++].n = (int)(end - s);
             }
@@ -115,7 +115,7 @@ static bool respell(const Words *words, const char *text, char *out, size_t size
         }
         int len = run;
         bool out_word = false;
-        const char *w = isdigit((unsigned char)*s) ? NULL : nearest_word(words, s, run, &len, &out_word);
+        const char *w = ascii_is_digit(*s) ? NULL : nearest_word(words, s, run, &len, &out_word);
         if (n + (size_t)(w ? len : run) + 1 > size)
             return false;
         memcpy(out + n, w ? w : s, (size_t)(w ? len : run));
@@ -191,11 +191,11 @@ static bool lint_broad(const char *text, const Model *m, const bool *hits, Lint 
 {
     char buf[PATTERN_TEXT_MAX + 4];
     for (const char *s = strchr(text, '*'); s; s = strchr(s + 1, '*')) {
-        if (s == text || !isdigit((unsigned char)s[-1]))
+        if (s == text || !ascii_is_digit(s[-1]))
             continue;
         int at = (int)(s - text);
         const char *digits = s;
-        while (digits > text && isdigit((unsigned char)digits[-1]))
+        while (digits > text && ascii_is_digit(digits[-1]))
             digits--;
         bool number = digits > text && digits[-1] == '.';
         bool *narrow = number ? mem_zarray((size_t)m->nlinears, 1) : NULL;

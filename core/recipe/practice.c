@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
+#include "base/ascii.h"
 #include "io/file.h"
 #include "recipe/practice_impl.h"
 #include "recipe/recipe_impl.h"
@@ -52,7 +52,7 @@ const char *practice_notes(const PracticeLibrary *lib)
 bool practice_has_pedigree(const PracticeLibrary *lib, const char *pedigree)
 {
     for (size_t i = 0; i < lib->nfolders; i++)
-        if (strcasecmp(lib->folder[i], pedigree) == 0)
+        if (ascii_casecmp(lib->folder[i], pedigree) == 0)
             return true;
     return false;
 }
@@ -255,7 +255,7 @@ Status practice_add_folder(PracticeLibrary *lib, const char *root, PracticeSourc
     size_t n;
     Status st = list_folder(lib, root, &name, &n, err);
     for (size_t i = 0; i < n && st == ST_OK; i++)
-        if (!pedigree || strcasecmp(name[i], pedigree) == 0 || strcasecmp(name[i], "default") == 0)
+        if (!pedigree || ascii_casecmp(name[i], pedigree) == 0 || ascii_casecmp(name[i], "default") == 0)
             st = add_pedigree_folder(lib, root, name[i], source, err);
     free_names(name, n);
     if (st == ST_OK && lib->notes.oom)

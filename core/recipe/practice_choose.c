@@ -1,8 +1,7 @@
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
+#include "base/ascii.h"
 #include "recipe/practice_impl.h"
 
 /* The six-step search for a practice, its trace, and the question before it is used (specs/config.md 11). */
@@ -50,7 +49,7 @@ static bool known_type(const char *s)
 static bool same_tag(const char *a, const char *b)
 {
     for (; *a && *b; a++, b++) {
-        int x = *a == '_' ? '-' : tolower((unsigned char)*a), y = *b == '_' ? '-' : tolower((unsigned char)*b);
+        int x = *a == '_' ? '-' : ascii_lower(*a), y = *b == '_' ? '-' : ascii_lower(*b);
         if (x != y)
             return false;
     }
@@ -101,7 +100,7 @@ typedef struct Search {
 
 static bool is_default(const char *pedigree)
 {
-    return strcasecmp(pedigree, "default") == 0;
+    return ascii_casecmp(pedigree, "default") == 0;
 }
 
 /* Steps 1-3 look for the type asked for, 4-6 for w8a8: own folder verified, own folder with other tags, default. */
@@ -134,7 +133,7 @@ static const Practice *run_step(const Search *s, int step)
     if (step_skipped(s, step) || !parse_type(step_type(s, step), &bits))
         return NULL;
     for (size_t i = 0; i < n; i++)
-        if (strcasecmp(p[i].pedigree, folder) == 0 &&
+        if (ascii_casecmp(p[i].pedigree, folder) == 0 &&
             fit_of(&p[i], s->q, &bits, is_default(folder)) == (step % 3 == 1 ? FIT_STANDBY : FIT_MATCH))
             return &p[i];
     return NULL;
@@ -262,7 +261,7 @@ static void trace_candidate(const Search *s, const Practice *p, const PracticeCh
 static void trace(const Search *s, const PracticeChoice *found, Str *why)
 {
     str_printf(why, "model %s, folder %s%s, quantization type %s%s, tags [", s->q->model_type, s->pedigree,
-               strcasecmp(s->pedigree, s->q->pedigree) != 0 ? " (it has none of its own)" : "", s->type,
+               ascii_casecmp(s->pedigree, s->q->pedigree) != 0 ? " (it has none of its own)" : "", s->type,
                s->q->quant_type ? "" : " (none given)");
     put_tags(why, s->q->tags, s->q->ntags);
     str_puts(why, "]\n");
@@ -273,7 +272,7 @@ static void trace(const Search *s, const PracticeChoice *found, Str *why)
     str_puts(why, "candidates:\n");
     for (int own = 1; own >= 0; own--)
         for (size_t i = 0; i < n; i++) {
-            const bool mine = strcasecmp(p[i].pedigree, s->pedigree) == 0;
+            const bool mine = ascii_casecmp(p[i].pedigree, s->pedigree) == 0;
             if (own ? mine : !mine && is_default(p[i].pedigree))
                 trace_candidate(s, &p[i], found, why);
         }
@@ -337,9 +336,9 @@ Status practice_confirm(const PracticeChoice *choice, bool yes, PracticeAnswer *
                          choice->reason);
     const char *word = line + strspn(line, " \t");
     size_t n = strlen(word);
-    while (n && isspace((unsigned char)word[n - 1]))
+    while (n && ascii_is_space(word[n - 1]))
         n--;
-    if ((n == 1 || n == 3) && strncasecmp(word, "yes", n) == 0)
+    if ((n == 1 || n == 3) && ascii_ncasecmp(word, "yes", n) == 0)
         return ST_OK;
     return error_set(err, ST_FAIL, "stopped: name a recipe with --config_path or another --quant_type");
 }

@@ -1,10 +1,10 @@
 #include "recipe/recipe.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/ascii.h"
 #include "io/file.h"
 #include "recipe/recipe_impl.h"
 
@@ -42,7 +42,7 @@ void recipe_default_text(Str *out, const char *model)
     char id[128];
     size_t n = 0;
     for (; model && model[n] && n + 1 < sizeof id; n++)
-        id[n] = isalnum((unsigned char)model[n]) || strchr("_.-", model[n]) ? model[n] : '_';
+        id[n] = ascii_is_alnum(model[n]) || strchr("_.-", model[n]) ? model[n] : '_';
     id[n] = '\0';
     str_puts(out, default_head);
     str_printf(out, "  config_id: '%s%sw8a8_static'\n", id, n ? "_" : "");

@@ -140,8 +140,8 @@ static void table_is_sound(void **state)
         assert_true((*a)->title && *(*a)->title);
         assert_true((*a)->default_theta > 0 && (*a)->default_eps > 0);
         assert_ptr_equal(arch_find((*a)->model_type), *a);
-        for (const char *const *s = (*a)->aliases; s && *s; s++)
-            assert_ptr_equal(arch_find(*s), *a);
+        for (const ArchName *n = (*a)->names; n && n->name; n++)
+            assert_ptr_equal(arch_find(n->name), *a);
     }
     assert_string_equal(linear_kind_name(LK_DOWN), "down_proj");
     assert_string_equal(linear_kind_name(LK_OTHER), "other");

@@ -10,6 +10,7 @@
 
 #include "io/file.h"
 #include "io/json.h"
+#include "model/model.h"
 #include "recipe/practice.h"
 #include "tests/lib/tempdir.h"
 
@@ -295,11 +296,32 @@ static void confirmation(void **state)
     assert_int_equal(practice_confirm(&c, false, give, NULL, &err), ST_OK);
 }
 
+/* A name that a row of arch_table gets is a name of the look-up, with its folder. */
+static void architectures_are_known(void **state)
+{
+    (void)state;
+    int names = 0;
+    for (const Arch *const *a = arch_table; *a; a++) {
+        PracticeModel m;
+        const char *folder = (*a)->pedigree ? (*a)->pedigree : (*a)->model_type;
+        practice_identify(NULL, "folder", (*a)->model_type, &m);
+        assert_string_equal(m.pedigree, folder);
+        for (const ArchName *n = (*a)->names; n && n->name; n++, names++) {
+            practice_identify(n->config ? NULL : n->name, "folder", n->config ? n->name : NULL, &m);
+            assert_string_equal(m.model_type, n->name);
+            assert_string_equal(m.pedigree, n->pedigree ? n->pedigree : folder);
+            assert_true(m.known && m.guessed == n->config);
+        }
+    }
+    assert_true(names > 40);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_recorded_look_up), cmocka_unit_test(tags_and_the_trace), cmocka_unit_test(folders),
-        cmocka_unit_test(identities),             cmocka_unit_test(confirmation),
+        cmocka_unit_test(identities),             cmocka_unit_test(architectures_are_known),
+        cmocka_unit_test(confirmation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
