@@ -212,7 +212,7 @@ static void json_verify(const Session *s, const QuantizeDone *d, Str *out)
 
 void quant_done_text(Session *s, const QuantizeDone *d, OutFormat f, Str *out)
 {
-    const QuantRunResult *r = &d->run;
+    const SaveResult *r = &d->run;
     double mb = (double)(r->bytes_read + r->bytes_written) * 1e-6;
     if (f == OUT_JSON) {
         str_puts(out, "{\"model\":");

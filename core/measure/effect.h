@@ -5,9 +5,14 @@
 
 #include "base/error.h"
 #include "base/hash.h"
-#include "process/quantjob.h"
+#include "process/work.h"
 #include "run/runner.h"
 #include "text/calib.h"
+
+/* Linears that ran in float although they have a level: their calibration saw no token, as happens to experts. */
+typedef struct Unseen {
+    int64_t linears, experts, first; /* first: the lowest linear, -1 when there is none */
+} Unseen;
 
 /* Measured effect of an assignment: float against quantized (DECISIONS, "Prediction and measurement"; DESIGN 6 for KL
  * without a logits file). Errors (_se) come from drawing whole texts with replacement; windows when there is one text
@@ -26,8 +31,8 @@ typedef struct Effect {
     double seconds;
 } Effect;
 
-/* Holds the float reference and the boundary states; one per (model, calibration tokens, evaluation tokens,
- * arithmetic). */
+/* Holds the float references, the boundary states and the results; one per (model, calibration tokens, evaluation
+ * tokens). */
 typedef struct EffectLab EffectLab;
 typedef struct EffectOptions {
     const TokenSet *calib, *eval;  /* borrowed, must outlive the lab */
@@ -35,20 +40,12 @@ typedef struct EffectOptions {
     const char *cache_dir;         /* spill below it when set (NULL: RAM only) */
     uint64_t cache_dir_bytes;
     uint64_t seed;                 /* bootstrap */
-    bool peer;
 } EffectOptions;
 Status effectlab_new(EffectLab **out, const Model *m, const EffectOptions *o, Error *err);
 void effectlab_free(EffectLab *lab);
-/* Runs (or finds) the effect of an assignment; the float reference first when it isn't there yet. `r` may differ from
- * call to call, also in its arithmetic (each has its own reference) and in its overlay (the reference is the
- * unchanged model's). A level that can't run: ST_USAGE; values that are
- * no numbers: ST_DATA. After an error or ST_CANCELLED the lab is as before, with the states of finished layers kept. */
-Status effectlab_measure(EffectLab *lab, Runner *r, const QConfig *levels, int nlevels, const int16_t *level,
-                         Effect *out, Error *err);
-/* Whether the result of this assignment is cached (then *out is filled), in the arithmetic of the last measurement.
- * Cheap: for instant undo. Any thread, also while another measures. */
-bool effectlab_lookup(EffectLab *lab, const QConfig *levels, int nlevels, const int16_t *level, Effect *out);
-/* First layer that a measurement of this assignment would have to run (cfg.layers when the result is cached). */
-int effectlab_first_layer(EffectLab *lab, const QConfig *levels, int nlevels, const int16_t *level);
+/* Runs (or finds) the effect of a work; the float reference first when it isn't there yet. `r` may differ from call to
+ * call, also in its arithmetic (each has its own reference) and in its overlay (the reference is the unchanged model's).
+ * A level that can't run: ST_USAGE; values that are no numbers: ST_DATA. After an error or ST_CANCELLED the lab is as before, with the states of finished layers kept. */
+Status effectlab_measure(EffectLab *lab, Runner *r, const Work *w, Effect *out, Error *err);
 
 #endif

@@ -1,16 +1,75 @@
 #ifndef SLIM_PROCESS_PROCESSOR_H
 #define SLIM_PROCESS_PROCESSOR_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "process/work.h"
+#include "quant/quantform.h"
 #include "recipe/field.h"
+#include "run/runner.h"
+#include "save/saver.h"
 
-/* What a processor needs to run. */
-enum {
-    PROCESSOR_DATA = 1 /* a calibration pass */
-};
+/* Processors: one row per type of spec.process that this build runs (recipe/field.h says what its mapping holds, this
+ * here how it is run). The pipeline (pipeline.h) walks a recipe's list and asks the rows; nothing else knows the types. A
+ * group is no row: the recipe puts its children, which share one forward, in its place. */
 
-/* How a type of spec.process is run. */
+/* One unit of the model (a decoder layer, by its index) on its way through the processors. */
+typedef struct UnitRun {
+    Runner *runner;
+    const Model *model;
+    const Work *work;
+    int unit;
+    int64_t first, n;      /* its linears: [first, first + n) of the model */
+    LayerForms *forms;     /* what they compute as in the next pass */
+    bool gives;            /* somebody takes what processors make beside the linears' weights */
+    Observer obs[8];       /* of the next pass, which ends with none */
+    int nobs;
+    struct PipelineRun *run; /* the pipeline's own */
+} UnitRun;
+/* For a processor's stage: has the next pass watched. The observer outlives the pass. */
+Status unit_observe(UnitRun *u, Observer o, Error *err);
+
+/* Where a processor hands what it made for a unit beside the linears' weights. */
+typedef struct Gifts {
+    Status (*cache)(void *self, const SaveCache *c, Error *err);
+    void *self;
+} Gifts;
+
+typedef enum ProcessorNeeds {
+    PROCESSOR_FORWARD = 1 << 0, /* something of it may have to be found by a forward over the texts */
+    PROCESSOR_TURN = 1 << 1,    /* it changes the model for what stands behind it, which therefore runs in a pass of its
+                                 * own */
+    PROCESSOR_PRIOR = 1 << 2    /* it may stand in a prior stage: what it does is in the model afterwards */
+} ProcessorNeeds;
+
+typedef struct ProcessorCtx {
+    const Model *model;
+    const Work *work;
+    const RecipeStep *step; /* lives as long as the recipe */
+} ProcessorCtx;
+
 typedef struct Processor {
-    unsigned needs; /* PROCESSOR_*, whatever its settings */
+    unsigned needs; /* PROCESSOR_*: what its kind may need, whatever its settings */
+    Status (*start)(void **self, const ProcessorCtx *ctx, Error *err);
+    void (*end)(void *self);
+    /* Whether something of it has to be found by a forward through this unit; -1: through any. NULL: never. */
+    bool (*forward)(const void *self, int unit);
+    /* Makes the unit what this processor has it compute in the next pass: sets forms, adds observers. NULL: nothing. */
+    Status (*stage)(void *self, UnitRun *u, FormStage stage, const FormTypes *t, Error *err);
+    /* Behind its own pass (or at its turn, when it needs none): changes the model for what follows. NULL: nothing. */
+    Status (*learn)(void *self, UnitRun *u, Error *err);
+    /* Hands over what it made beside the linears' weights. NULL: nothing. */
+    Status (*give)(void *self, const UnitRun *u, const Gifts *to, Error *err);
+    /* What it will give, before the run: fills in the plan or refuses. inner: dtype in which its own pass computes behind
+     * a layer's first linears. NULL: nothing. */
+    Status (*promise)(void *self, DType inner, SavePlan *plan, Error *err);
+    /* Whether what it deployed in this unit (-1: in any) returns float32 in the peer's arithmetic. NULL: no. */
+    bool (*widens)(const void *self, int unit);
+    /* What of its keys decides results beside the levels: for digests of the order of work. NULL: nothing. */
+    void (*hash)(const void *self, Hasher *h);
 } Processor;
 
 extern const ProcessorType processor_linear_quant, processor_dynamic_cache; /* rows of core/registry.c */

@@ -8,7 +8,7 @@
 #include "quant/quantizer.h"
 #include "run/runner.h"
 
-/* The quantized forms of one layer's linears, which quantjob and quantrun hand to the runner. */
+/* The quantized forms of one layer's linears, which the pipeline hands to the runner. */
 
 /* What the forms do in the next pass. */
 typedef enum FormStage {

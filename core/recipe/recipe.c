@@ -217,6 +217,7 @@ static Status parse(Recipe **out, const RecipeRows *rows, const char *text, size
     if (!r)
         return error_nomem(err, "a recipe");
     Error first = {0};
+    atomic_init(&r->holders, 1);
     r->rows = rows;
     r->generated = generated;
     r->name = arena_strdup(&r->arena, name);
@@ -270,9 +271,15 @@ Status recipe_default(Recipe **out, const RecipeRows *rows, Error *err)
     return ST_OK;
 }
 
+Recipe *recipe_hold(Recipe *r)
+{
+    atomic_fetch_add(&r->holders, 1);
+    return r;
+}
+
 void recipe_free(Recipe *r)
 {
-    if (!r)
+    if (!r || atomic_fetch_sub(&r->holders, 1) > 1)
         return;
     drop_entries(r);
     free(r->entry);

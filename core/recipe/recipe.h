@@ -38,7 +38,7 @@ typedef struct RecipeNote {
 typedef struct RecipeStep {
     const ProcessorType *processor; /* NULL: not run by this build */
     const char *type;               /* as written; borrowed */
-    int entry;                      /* of a processor with levels: for recipe_entry; else -1 */
+    int entry;                      /* of a processor with levels in spec.process: for recipe_entry; else -1 */
     const void *settings;           /* what processor->settings made of it; borrowed */
     int line;
 } RecipeStep;
@@ -48,6 +48,12 @@ typedef struct RecipeUnit {
     int nsteps;                 /* 0: an empty group */
     int line;
 } RecipeUnit;
+/* A list of processors that goes through the whole model: a prior stage, or spec.process itself. */
+typedef struct RecipeStage {
+    const RecipeUnit *units;    /* in list order */
+    int nunits;
+    const char *dataset;        /* a prior stage's own; NULL: spec.dataset */
+} RecipeStage;
 
 /* An item of spec.save. */
 typedef struct RecipeSaver {
@@ -65,19 +71,20 @@ Status recipe_open(Recipe **out, const RecipeRows *rows, const char *path, Str *
 /* The default recipe (DECISIONS: W8A8 static). */
 Status recipe_default(Recipe **out, const RecipeRows *rows, Error *err);
 void recipe_free(Recipe *r);
+/* The same recipe once more, freed by itself: a job keeps what it was given while another one is opened. Any thread. */
+Recipe *recipe_hold(Recipe *r);
 const char *recipe_name(const Recipe *r);
 const char *recipe_path(const Recipe *r);    /* NULL for the default recipe */
 const char *recipe_dataset(const Recipe *r); /* spec.dataset */
 int recipe_entries(const Recipe *r);
 const RecipeEntry *recipe_entry(const Recipe *r, int i);
-/* spec.process in list order. */
-int recipe_units(const Recipe *r);
-const RecipeUnit *recipe_unit(const Recipe *r, int i);
+/* In order of work: the prior stages, then spec.process; none of a document that has no such list. */
+int recipe_stages(const Recipe *r);
+const RecipeStage *recipe_stage(const Recipe *r, int i);
 int recipe_savers(const Recipe *r);
 const RecipeSaver *recipe_saver(const Recipe *r, int i);
 const char *recipe_apiversion(const Recipe *r); /* of the document that was opened */
 RecipeRunner recipe_runner(const Recipe *r);
-int recipe_priors(const Recipe *r); /* prior stages */
 /* Whether quant can run it; else appends a line `name:line:column: text` for every reason (why may be NULL). Pairs
  * and processors that this build has are judged, not the model. */
 bool recipe_can_run(const Recipe *r, Str *why);

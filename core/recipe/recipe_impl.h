@@ -1,6 +1,7 @@
 #ifndef SLIM_RECIPE_RECIPE_IMPL_H
 #define SLIM_RECIPE_RECIPE_IMPL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -32,6 +33,7 @@ typedef struct Entry {
 typedef struct ApiVersion ApiVersion;
 
 struct Recipe {
+    atomic_int holders;
     const RecipeRows *rows; /* what it was read with */
     YamlDoc *doc;          /* what everything below refers to: the source, or its translation */
     YamlDoc *old;          /* the source when doc is a translation, else NULL */
@@ -42,9 +44,9 @@ struct Recipe {
     size_t nentries, entries_cap;
     RecipeNote *note;
     size_t nnotes, notes_cap;
-    RecipeUnit *unit;
+    RecipeStage *stage;
     RecipeSaver *saver;
-    int nunits, nsavers, npriors;
+    int nstages, nsavers;
     RecipeRunner runner;
     bool generated;
     Arena arena;

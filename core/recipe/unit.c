@@ -31,7 +31,8 @@ const char *const *texts_read(Arena *a, const YamlNode *list, int *n)
     return text;
 }
 
-/* Fills steps from an item; *entry counts the linear_quant entries, which were gathered in the same order. */
+/* Fills steps from an item; *entry counts the linear_quant entries, which were gathered in the same order; NULL where
+ * none were. */
 static bool fill_steps(Recipe *r, const YamlNode *item, RecipeStep *steps, int *n, int *entry)
 {
     const YamlNode *type = yaml_get(item, "type");
@@ -45,27 +46,43 @@ static bool fill_steps(Recipe *r, const YamlNode *item, RecipeStep *steps, int *
     const ProcessorType *p = processor_find(r->rows, type->text);
     RecipeStep *s = &steps[(*n)++];
     *s = (RecipeStep){.processor = p, .type = type->text, .entry = -1, .line = lineless(r) ? 0 : item->line};
-    if (p && p->levels)
+    if (p && p->levels && entry)
         s->entry = (*entry)++;
     if (p && p->settings)
         s->settings = p->settings(&r->arena, item);
     return !p || !p->settings || s->settings;
 }
 
-static bool build_process(Recipe *r, const YamlNode *list)
+/* A list of processors; main: spec.process, whose entries were gathered. */
+static bool build_stage(Recipe *r, const YamlNode *list, const YamlNode *dataset, bool main, RecipeStage *out)
 {
     int n = list && list->kind == YAML_SEQ ? list->count : 0, entry = 0;
-    r->unit = arena_alloc(&r->arena, (size_t)(n + 1) * sizeof *r->unit);
-    for (int i = 0; r->unit && i < n; i++) {
+    RecipeUnit *unit = arena_alloc(&r->arena, (size_t)(n + 1) * sizeof *unit);
+    for (int i = 0; unit && i < n; i++) {
         const YamlNode *item = list->items[i];
         int room = count_steps(item), used = 0;
         RecipeStep *steps = arena_alloc(&r->arena, (size_t)(room + 1) * sizeof *steps);
-        if (!steps || !fill_steps(r, item, steps, &used, &entry))
+        if (!steps || !fill_steps(r, item, steps, &used, main ? &entry : NULL))
             return false;
-        r->unit[i] = (RecipeUnit){.steps = steps, .nsteps = used, .line = lineless(r) ? 0 : item->line};
-        r->nunits++;
+        unit[i] = (RecipeUnit){.steps = steps, .nsteps = used, .line = lineless(r) ? 0 : item->line};
     }
-    return r->unit != NULL;
+    *out = (RecipeStage){.units = unit, .nunits = n,
+                         .dataset = dataset && dataset->kind == YAML_STR ? dataset->text : NULL};
+    return unit != NULL;
+}
+
+static bool build_stages(Recipe *r, const YamlNode *spec)
+{
+    const YamlNode *prior = yaml_get(spec, "prior");
+    int n = prior && prior->kind == YAML_SEQ ? prior->count : 0;
+    r->stage = arena_alloc(&r->arena, (size_t)(n + 1) * sizeof *r->stage);
+    for (int i = 0; r->stage && i <= n; i++) {
+        const YamlNode *at = i < n ? prior->items[i] : spec, *dataset = i < n ? yaml_get(at, "dataset") : NULL;
+        if (!build_stage(r, yaml_get(at, "process"), dataset, i == n, &r->stage[i]))
+            return false;
+        r->nstages++;
+    }
+    return r->stage != NULL;
 }
 
 static bool build_savers(Recipe *r, const YamlNode *list)
@@ -100,22 +117,21 @@ Status recipe_build_units(Recipe *r, Error *err)
 {
     if (!r->old && !r->api->process)
         return ST_OK;
-    const YamlNode *spec = yaml_get(yaml_root(r->doc), "spec"), *prior = yaml_get(spec, "prior");
+    const YamlNode *spec = yaml_get(yaml_root(r->doc), "spec");
     r->runner = runner_of(yaml_get(spec, "runner"));
-    r->npriors = prior && prior->kind == YAML_SEQ ? prior->count : 0;
-    if (!build_process(r, yaml_get(spec, "process")) || !build_savers(r, yaml_get(spec, "save")))
+    if (!build_stages(r, spec) || !build_savers(r, yaml_get(spec, "save")))
         return error_nomem(err, "a recipe");
     return ST_OK;
 }
 
-int recipe_units(const Recipe *r)
+int recipe_stages(const Recipe *r)
 {
-    return r->nunits;
+    return r->nstages;
 }
 
-const RecipeUnit *recipe_unit(const Recipe *r, int i)
+const RecipeStage *recipe_stage(const Recipe *r, int i)
 {
-    return &r->unit[i];
+    return &r->stage[i];
 }
 
 int recipe_savers(const Recipe *r)
@@ -136,11 +152,6 @@ const char *recipe_apiversion(const Recipe *r)
 RecipeRunner recipe_runner(const Recipe *r)
 {
     return r->runner;
-}
-
-int recipe_priors(const Recipe *r)
-{
-    return r->npriors;
 }
 
 bool recipe_can_run(const Recipe *r, Str *why)

@@ -78,6 +78,7 @@ typedef struct Job {
     char stream_sha[65];       /* of the saved stream that enters it, when it is not the first */
     int run;                   /* id of the pass, for its stream files */
     /* measure */
+    Recipe *recipe;            /* held: another one may be opened meanwhile */
     int16_t *level;
     QConfig *levels;
     int nlevels;

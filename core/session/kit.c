@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "io/file.h"
+#include "process/sink_save.h"
 #include "save/practice_yaml.h"
 #include "session/entries.h"
 #include "session/streamfile.h"
@@ -20,7 +21,6 @@ struct Kit {
     TokenSet *calib, *eval;
     DataSpec calib_of, eval_of;
     EffectLab *lab;
-    bool lab_peer;
     ArithMode lab_arith;
     Queue *queue;
     Keeper *keeper;       /* NULL: nothing is kept */
@@ -291,18 +291,19 @@ static uint64_t states_cap(const Kit *k, const Job *j)
     return one < quarter / 8 ? one * 8 : quarter;
 }
 
-/* What a measurement holds beside the runner: both streams twice (a state is copied in and out of the cache), and of the float
- * reference the calibration's last hidden states, the evaluation's normed ones and their expected head rows. */
-static uint64_t reference_bytes(const Kit *k)
+/* What a measurement holds beside the runner: its streams twice (a state is copied in and out of the cache), `own` rows of
+ * them beside both sets', and of the float reference the calibration's last hidden states, the evaluation's normed ones
+ * and their expected head rows. */
+static uint64_t reference_bytes(const Kit *k, int64_t own)
 {
     int64_t calib = k->calib->start[k->calib->samples], eval = k->eval->start[k->eval->samples];
     const ModelConfig *c = &k->job->model->cfg;
-    return (uint64_t)((3 * calib + 2 * eval) * c->stream_width + 2 * eval * c->hidden) * sizeof(float);
+    return (uint64_t)((3 * calib + 2 * eval + 2 * own) * c->stream_width + 2 * eval * c->hidden) * sizeof(float);
 }
 
 static Status ensure_lab(Kit *k, const Job *j, Error *err)
 {
-    if (k->lab && k->lab_peer == j->opt.peer)
+    if (k->lab)
         return ST_OK;
     drop_lab(k);
     if (j->opt.cache_dir) /* asked for, so a folder that can't be is no small matter */
@@ -312,9 +313,7 @@ static Status ensure_lab(Kit *k, const Job *j, Error *err)
                        .cache_bytes = states_cap(k, j),
                        .cache_dir = j->opt.cache_dir,
                        .cache_dir_bytes = 4ull << 30,
-                       .seed = j->opt.seed,
-                       .peer = j->opt.peer};
-    k->lab_peer = j->opt.peer;
+                       .seed = j->opt.seed};
     k->lab_arith = j->opt.arith;
     return effectlab_new(&k->lab, k->job->model, &o, err);
 }
@@ -338,16 +337,21 @@ static Status measure(Kit *k, Job *j, Error *err)
     RETURN_IF_ERROR(ensure_pool(k, j, err));
     int64_t rows = k->calib->start[k->calib->samples] + k->eval->start[k->eval->samples];
     int64_t a = longest(k->calib), b = longest(k->eval);
-    uint64_t need = runner_estimate(j->model, rows, a > b ? a : b, pool_threads(k->pool), true);
-    QuantJobOptions levels = {.levels = j->levels, .nlevels = j->nlevels, .level = j->level, .peer = j->opt.peer};
-    need += quantjob_bytes(j->model, &levels, pool_threads(k->pool));
-    RETURN_IF_ERROR(new_runner(k, j, states_cap(k, j) + reference_bytes(k), need, err));
+    const Work work = {.recipe = j->recipe, .levels = j->levels, .nlevels = j->nlevels, .level = j->level,
+                       .peer = j->opt.peer, .lenient = true};
+    Pipeline *p;
+    RETURN_IF_ERROR(pipeline_new(&p, j->model, &work, err));
+    int64_t own = pipeline_flow_is_output(p) ? 0 : k->calib->start[k->calib->samples];
+    uint64_t need = runner_estimate(j->model, rows + own, a > b ? a : b, pool_threads(k->pool), true);
+    need += pipeline_bytes(p, 0, pool_threads(k->pool));
+    pipeline_free(p);
+    RETURN_IF_ERROR(new_runner(k, j, states_cap(k, j) + reference_bytes(k, own), need, err));
     RETURN_IF_ERROR(ensure_lab(k, j, err));
     tell_float_mtp(k, j);
     tell(k, "measuring", 0, j->model->cfg.layers);
     Effect effect = {0};
     int64_t t0 = clock_ns();
-    RETURN_IF_ERROR(effectlab_measure(k->lab, k->runner, j->levels, j->nlevels, j->level, &effect, err));
+    RETURN_IF_ERROR(effectlab_measure(k->lab, k->runner, &work, &effect, err));
     effect.seconds = (double)(clock_ns() - t0) * 1e-9;
     j->effect = effect;
     post(k->queue, j, EVT_EFFECT);
@@ -391,7 +395,7 @@ static Status verify_written(Kit *k, QuantizeDone *d, Error *err)
 }
 
 /* The recipe beside the weights, the check of what was written, and the result to the session. */
-static Status complete(Kit *k, const QuantRunResult *run, int64_t t0, Error *err)
+static Status complete(Kit *k, const SaveResult *run, int64_t t0, Error *err)
 {
     QuantizeJob *q = &k->job->quantize;
     QuantizeDone *d = mem_zarray(1, sizeof *d);
@@ -419,6 +423,17 @@ static Status complete(Kit *k, const QuantRunResult *run, int64_t t0, Error *err
 /* Layouts, descriptions and copy buffers of the savers, whatever the model. */
 enum { QUANTIZE_BESIDE = 8 << 20 };
 
+static Status write_files(Kit *k, const QuantizeJob *q, Pipeline *p, SaveResult *run, Error *err)
+{
+    const SaveOptions o = {.savers = q->saver, .plans = q->plan, .nsavers = q->nsavers,
+                           .calib = q->needs_data ? k->calib : NULL, .resume = q->resume, .layer = quantize_layer,
+                           .layer_ctx = k};
+    uint64_t need = save_estimate(p, &o, pool_threads(k->pool));
+    RETURN_IF_ERROR(new_runner(k, k->job, QUANTIZE_BESIDE, need, err));
+    tell(k, "quantizing", 0, model_depth(k->job->model));
+    return save_run(p, k->runner, &o, run, err);
+}
+
 static Status quantize(Kit *k, Job *j, Error *err)
 {
     QuantizeJob *q = &j->quantize;
@@ -429,16 +444,15 @@ static Status quantize(Kit *k, Job *j, Error *err)
         q->plan[i].warn = quantize_warn;
         q->plan[i].warn_ctx = k;
     }
-    QuantRunOptions o = {.recipe = q->recipe, .level = j->level, .levels = j->levels, .nlevels = j->nlevels,
-                         .calib = q->needs_data ? k->calib : NULL, .peer = j->opt.peer, .savers = q->saver,
-                         .plans = q->plan, .nsavers = q->nsavers, .resume = q->resume, .layer = quantize_layer,
-                         .layer_ctx = k};
-    uint64_t need = quantrun_estimate(&o, j->model, pool_threads(k->pool));
-    RETURN_IF_ERROR(new_runner(k, j, QUANTIZE_BESIDE, need, err));
-    tell(k, "quantizing", 0, model_depth(j->model));
+    const Work work = {.recipe = q->recipe, .levels = j->levels, .nlevels = j->nlevels, .level = j->level,
+                       .peer = j->opt.peer};
+    Pipeline *p;
+    RETURN_IF_ERROR(pipeline_new(&p, j->model, &work, err));
     int64_t t0 = clock_ns();
-    QuantRunResult run = {0};
-    RETURN_IF_ERROR(quantrun(k->runner, &o, &run, err));
+    SaveResult run = {0};
+    Status st = write_files(k, q, p, &run, err);
+    pipeline_free(p);
+    RETURN_IF_ERROR(st);
     if (run.unseen) {
         char text[400];
         snprintf(text, sizeof text, "%lld expert linear%s saw no token and stayed in float, first %s: use more texts",

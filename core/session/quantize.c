@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "io/file.h"
-#include "process/cachelayers.h"
-#include "process/processor.h"
+#include "process/dynamic_cache.h"
+#include "process/pipeline.h"
 #include "quant/quantizer.h"
 #include "save/debug_saver.h"
 #include "session/assignment.h"
@@ -154,25 +154,28 @@ static Status check_savers(Session *s, Job *j, Error *err)
     return ST_OK;
 }
 
-static Status check_levels(const Session *s, const Job *j, Error *err)
+static Status check_levels(const Session *s, const Recipe *r, Error *err)
 {
     for (int64_t i = 0; i < s->model->nlinears; i++) {
-        if (j->level[i] == 0 || qconfig_runnable(&j->levels[j->level[i] - 1]))
+        int level = s->assignment->level[i];
+        if (level == 0 || qconfig_runnable(&recipe_entry(r, level - 1)->q))
             continue;
         char text[96];
-        qconfig_describe(&j->levels[j->level[i] - 1], text, sizeof text);
+        qconfig_describe(&recipe_entry(r, level - 1)->q, text, sizeof text);
         return error_set(err, ST_DATA, "'%s': %s can't be quantized by this build", s->model->linears[i].name, text);
     }
     return ST_OK;
 }
 
-static bool has_cache_step(const Recipe *r)
+/* Whether the recipe, which selects the session's levels, can be quantized at all, and whether it needs texts. */
+static Status check_work(const Session *s, QuantizeJob *q, Error *err)
 {
-    for (int u = 0; u < recipe_units(r); u++)
-        for (int i = 0; i < recipe_unit(r, u)->nsteps; i++)
-            if (recipe_unit(r, u)->steps[i].processor == &processor_dynamic_cache)
-                return true;
-    return false;
+    const Work work = {.recipe = q->recipe, .level = s->assignment->level, .peer = s->opt.peer};
+    Pipeline *p;
+    RETURN_IF_ERROR(pipeline_new(&p, s->model, &work, err));
+    q->needs_data = pipeline_last_data(p) >= 0;
+    pipeline_free(p);
+    return ST_OK;
 }
 
 static Status cache_layers_of(Session *s, QuantizeJob *q, int *caches, Error *err)
@@ -180,12 +183,13 @@ static Status cache_layers_of(Session *s, QuantizeJob *q, int *caches, Error *er
     q->cache_layer = mem_zarray((size_t)s->model->cfg.layers, sizeof *q->cache_layer);
     if (!q->cache_layer)
         return error_nomem(err, "the plan");
-    RETURN_IF_ERROR(cache_layers(q->recipe, s->model, q->cache_layer, err));
+    int steps;
+    RETURN_IF_ERROR(cache_layers(q->recipe, s->model, q->cache_layer, &steps, err));
     *caches = 0;
     for (int l = 0; l < s->model->cfg.layers; l++)
         *caches += q->cache_layer[l];
     if (*caches == 0) {
-        if (has_cache_step(q->recipe))
+        if (steps)
             session_log(s, 1, "dynamic_cache selects no attention of this model: no C8 is written");
         free(q->cache_layer);
         q->cache_layer = NULL;
@@ -206,7 +210,10 @@ static Status prepare(Session *s, const QuantizeOptions *o, Job **out, int *cach
     Status st = own_recipe(s, &own, err);
     if (st == ST_OK)
         st = check_recipe(s, own.recipe, err);
-    own.needs_data = st == ST_OK && quantrun_needs_data(own.recipe, s->model, s->assignment->level);
+    if (st == ST_OK)
+        st = check_levels(s, own.recipe, err);
+    if (st == ST_OK)
+        st = check_work(s, &own, err);
     Job *j = NULL;
     if (st == ST_OK)
         st = job_new(s, JOB_QUANTIZE, own.needs_data, &j, err);
@@ -222,8 +229,6 @@ static Status prepare(Session *s, const QuantizeOptions *o, Job **out, int *cach
         st = error_nomem(err, "a job");
     if (st == ST_OK)
         st = job_take_levels(s, j, err);
-    if (st == ST_OK)
-        st = check_levels(s, j, err);
     if (st == ST_OK)
         st = cache_layers_of(s, q, caches, err);
     if (st == ST_OK)

@@ -58,6 +58,7 @@ void job_free(Job *j)
     free(j->level);
     free(j->levels);
     quantize_done_free(j->written);
+    recipe_free(j->recipe);
     quantize_job_fini(&j->quantize);
     free(j);
 }

@@ -9,7 +9,7 @@
 #include "metric/metric.h"
 #include "model/model.h"
 #include "measure/effect.h"
-#include "process/quantrun.h"
+#include "process/work.h"
 #include "recipe/pattern.h"
 #include "recipe/recipe.h"
 #include "save/saver.h"
@@ -260,7 +260,7 @@ void quantize_outline_fini(QuantizeOutline *o);
 Status session_quantize(Session *s, const QuantizeOptions *o, Error *err);
 
 typedef struct QuantizeDone {
-    QuantRunResult run;
+    SaveResult run;
     double seconds;
     char save_path[4096];
     int nverified;         /* savers whose output was read back, 0: not asked for */

@@ -226,6 +226,7 @@ Status session_measure(Session *s, bool full, Error *err)
         job_free(j);
         return st;
     }
+    j->recipe = recipe_hold(s->recipe);
     j->key = assignment_key(s, s->assignment->level);
     j->local_sum = local_sum(s, s->assignment->level);
     j->version = s->assignment->version;

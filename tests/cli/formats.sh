@@ -7,7 +7,7 @@ case $SLIMSCOPE in /*) ;; *) SLIMSCOPE=$top/$SLIMSCOPE ;; esac
 golden=$top/tests/golden/formats
 
 # Cases whose activation or cache ranges come out of a forward pass that sums in another order than the original's: scales
-# differ in the last digits of their type (tests/unit/test_quantrun.c holds the bounds), nothing else does.
+# differ in the last digits of their type (tests/unit/test_sink_save.c holds the bounds), nothing else does.
 inexact="w8a8_static_fp32_llama w8a8_static_tied_fallback w8a8_pdmix w8a8_pdmix_fp16_bias w8a8_dynamic_pergroup_gptq
 w8a16_pergroup_gptq c8_fp16 c8_only_bf16 c8_only_bf16_lastsample c8_only_fp32 w8a8c8_asym mindie_w8a8_static_fp16
 ct_w8a8_static ct_mixed_fallback_fp32 ct_pdmix_unsupported_fp32"

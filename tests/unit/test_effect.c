@@ -12,6 +12,7 @@
 #include "measure/effect.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/configs.h"
+#include "tests/lib/follow.h"
 #include "tests/lib/tempdir.h"
 
 static const char llama[] = "tests/golden/models/llama/fp32", qwen3_bf16[] = "tests/golden/models/qwen3/bf16";
@@ -53,7 +54,7 @@ static Effect measure(Lab *l, const int16_t *level)
 {
     Effect e;
     Error err = {0};
-    if (effectlab_measure(l->lab, l->run.r, l->q, 3, level, &e, &err) != ST_OK)
+    if (effectlab_measure(l->lab, l->run.r, &(Work){.levels = l->q, .nlevels = 3, .level = level}, &e, &err) != ST_OK)
         fail_msg("%s", err.text);
     return e;
 }
@@ -132,15 +133,12 @@ static double *all_logits(Lab *l, const Stream *h)
 
 static void run_streams(Lab *l, const int16_t *level, Stream s[2])
 {
-    QuantJobOptions o = {.levels = l->q, .nlevels = 3, .level = level};
-    QuantJob *job;
-    assert_int_equal(quantjob_new(&job, l->run.m, &o, NULL), ST_OK);
-    assert_int_equal(runner_embed(l->run.r, l->calib, &s[0], NULL), ST_OK);
-    assert_int_equal(runner_embed(l->run.r, l->eval, &s[1], NULL), ST_OK);
-    Stream *streams[2] = {&s[0], &s[1]};
-    Schedule plan = {.first = 0, .last = LAYERS, .job = quantjob_layer_job(job)};
-    assert_int_equal(schedule_forward(l->run.r, streams, 2, &plan, NULL), ST_OK);
-    quantjob_free(job);
+    Follow f = {.calib = l->calib, .eval = l->eval, .spoiled = -1};
+    const Work w = {.levels = l->q, .nlevels = 3, .level = level};
+    assert_int_equal(follow_run(&f, l->run.r, &w, NULL), ST_OK);
+    s[0] = f.s[0];
+    s[1] = f.s[1];
+    free(f.param);
 }
 
 static double log_sum(const double *z, int64_t n, int64_t *top)
@@ -274,12 +272,11 @@ static void suffix_runs_and_undo_give_the_same_bits(void **state)
     (void)state;
     for (int mode = 0; mode < 2; mode++) {
         Lab warm, cold;
-        Effect got, e;
+        Effect e;
         int16_t a[LINEARS], b[LINEARS];
         lab_open(&warm, mode ? qwen3_bf16 : llama, mode ? ARITH_MODEL : ARITH_FP32, 2, 1 << 24, NULL);
         lab_open(&cold, mode ? qwen3_bf16 : llama, mode ? ARITH_MODEL : ARITH_FP32, 1, 0, NULL);
         set_all(a, 1);
-        assert_false(effectlab_lookup(warm.lab, warm.q, 3, a, &got));
         Effect first = measure(&warm, a);
         assert_int_equal(first.first_layer_run, 0);
         assert_int_equal(first.layers_run, LAYERS);
@@ -288,19 +285,14 @@ static void suffix_runs_and_undo_give_the_same_bits(void **state)
 
         memcpy(b, a, sizeof b);
         b[2 * PER_LAYER + 1] = 0; /* something in the last layer */
-        assert_int_equal(effectlab_first_layer(warm.lab, warm.q, 3, b), 2);
         e = measure(&warm, b);
         assert_int_equal(e.first_layer_run, 2);
         assert_int_equal(e.layers_run, 1);
         assert_same_effect(e, measure(&cold, b));
         assert_true(e.kl_mean != first.kl_mean);
 
-        assert_true(effectlab_lookup(warm.lab, warm.q, 3, a, &got)); /* undo */
-        assert_same_effect(got, first);
-        assert_true(got.from_cache && got.layers_run == 0 && got.first_layer_run == LAYERS);
-        assert_int_equal(effectlab_first_layer(warm.lab, warm.q, 3, a), LAYERS);
-        e = measure(&warm, a);
-        assert_true(e.from_cache);
+        e = measure(&warm, a); /* back */
+        assert_true(e.from_cache && e.layers_run == 0 && e.first_layer_run == LAYERS);
         assert_same_effect(e, first);
 
         memset(b, 0, sizeof b); /* the float prefix comes from the reference's own run */
@@ -309,7 +301,8 @@ static void suffix_runs_and_undo_give_the_same_bits(void **state)
         assert_int_equal(e.first_layer_run, 1);
         assert_same_effect(e, measure(&cold, b));
         memset(b, 0, sizeof b);
-        assert_int_equal(effectlab_first_layer(warm.lab, NULL, 0, b), LAYERS); /* float is float under any recipe */
+        assert_int_equal(effectlab_measure(warm.lab, warm.run.r, &(Work){.level = b}, &e, NULL), ST_OK);
+        assert_int_equal(e.first_layer_run, LAYERS); /* float is float under any recipe: the reference's own states */
         lab_close(&warm);
         lab_close(&cold);
     }
@@ -326,11 +319,14 @@ static void qconfigs_are_told_apart_by_what_they_are(void **state)
     Effect two = measure(&l, level);
     QConfig swapped[2] = {l.q[1], l.q[0]};
     set_all(level, 1);
-    assert_true(effectlab_lookup(l.lab, swapped, 2, level, &e)); /* another number, the same quantization */
+    const Work work = {.levels = swapped, .nlevels = 2, .level = level};
+    assert_int_equal(effectlab_measure(l.lab, l.run.r, &work, &e, NULL), ST_OK);
+    assert_true(e.from_cache); /* another number, the same quantization */
     assert_same_effect(e, two);
-    assert_false(effectlab_lookup(l.lab, l.q, 3, level, &e));
-    swapped[0].act.symmetric = false;
-    assert_false(effectlab_lookup(l.lab, swapped, 2, level, &e));
+    assert_false(measure(&l, level).from_cache);
+    swapped[0].weight.dtype = QT_INT8;
+    assert_int_equal(effectlab_measure(l.lab, l.run.r, &work, &e, NULL), ST_OK);
+    assert_false(e.from_cache);
     lab_close(&l);
 }
 
@@ -363,8 +359,9 @@ static void small_caches_only_run_more(void **state)
     assert_same_effect(x, measure(&l, a));
     set_all(b, 1);
     b[PER_LAYER] = 0;
-    assert_int_equal(effectlab_first_layer(l.lab, l.q, 3, b), 1);
-    assert_same_effect(measure(&l, b), measure(&cold, b));
+    e = measure(&l, b);
+    assert_int_equal(e.first_layer_run, 1);
+    assert_same_effect(e, measure(&cold, b));
     lab_close(&l);
     lab_close(&cold);
     temp_remove(dir);
@@ -395,7 +392,7 @@ static void both_arithmetics_live_in_one_lab(void **state)
     lab_open(&l, qwen3_bf16, ARITH_FP32, 2, 1 << 24, NULL);
     lab_open(&own, qwen3_bf16, ARITH_MODEL, 2, 1 << 24, NULL);
     Effect fp32 = measure(&l, level), model = measure(&own, level), got;
-    assert_int_equal(effectlab_measure(l.lab, own.run.r, l.q, 3, level, &got, NULL), ST_OK);
+    assert_int_equal(effectlab_measure(l.lab, own.run.r, &(Work){.levels = l.q, .nlevels = 3, .level = level}, &got, NULL), ST_OK);
     assert_false(got.from_cache);
     assert_same_effect(got, model);
     assert_true(got.kl_mean != fp32.kl_mean);
@@ -428,7 +425,7 @@ static void empty_sets_are_refused(void **state)
     int16_t level[LINEARS];
     set_all(level, 1);
     Effect got;
-    assert_int_equal(effectlab_measure(lab, r, &q, 1, level, &got, &e), ST_OK);
+    assert_int_equal(effectlab_measure(lab, r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &got, &e), ST_OK);
     assert_int_equal(got.predicted, 3);
     assert_true(isnan(got.kl_se) && isnan(got.ppl_quant_se) && isfinite(got.out_mse_se));
     effectlab_free(lab);
@@ -450,15 +447,15 @@ static void failures_leave_the_lab_usable(void **state)
     set_all(level, 1);
     QConfig bad = l.q[0];
     strcpy(bad.weight.method, "awq");
-    assert_int_equal(effectlab_measure(l.lab, l.run.r, &bad, 1, level, &e, &err), ST_USAGE);
+    assert_int_equal(effectlab_measure(l.lab, l.run.r, &(Work){.levels = &bad, .nlevels = 1, .level = level}, &e, &err), ST_USAGE);
     assert_non_null(strstr(err.text, "awq"));
     Cancel cancel = {2};
     RunnerOptions o = {.pool = l.run.pool, .cancel = &cancel};
     Runner *r;
     assert_int_equal(runner_new(&r, l.run.m, &o, NULL), ST_OK);
-    assert_int_equal(effectlab_measure(l.lab, r, l.q, 3, level, &e, &err), ST_CANCELLED);
+    assert_int_equal(effectlab_measure(l.lab, r, &(Work){.levels = l.q, .nlevels = 3, .level = level}, &e, &err), ST_CANCELLED);
     atomic_store(&cancel.level, 0);
-    assert_int_equal(effectlab_measure(l.lab, r, l.q, 3, level, &e, &err), ST_OK);
+    assert_int_equal(effectlab_measure(l.lab, r, &(Work){.levels = l.q, .nlevels = 3, .level = level}, &e, &err), ST_OK);
     Effect again = measure(&l, level);
     assert_same_effect(e, again);
     runner_free(r);
@@ -483,15 +480,15 @@ static void demo_tells_its_story(void **state)
     for (int64_t i = 0; i < b.m->nlinears; i++)
         level[i] = 1;
     assert_int_equal(effectlab_new(&lab, b.m, &o, NULL), ST_OK);
-    assert_int_equal(effectlab_measure(lab, b.r, &q, 1, level, &all, NULL), ST_OK);
+    assert_int_equal(effectlab_measure(lab, b.r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &all, NULL), ST_OK);
     level[model_find_linear(b.m, "model.layers.1.mlp.down_proj")] = 0;
     level[model_find_linear(b.m, "model.layers.6.mlp.down_proj")] = 0;
-    assert_int_equal(effectlab_measure(lab, b.r, &q, 1, level, &two, NULL), ST_OK);
+    assert_int_equal(effectlab_measure(lab, b.r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &two, NULL), ST_OK);
     for (int64_t i = 0; i < b.m->nlinears; i++)
         level[i] = 1;
     level[model_find_linear(b.m, "model.layers.2.mlp.down_proj")] = 0;
     level[model_find_linear(b.m, "model.layers.4.mlp.down_proj")] = 0;
-    assert_int_equal(effectlab_measure(lab, b.r, &q, 1, level, &other, NULL), ST_OK);
+    assert_int_equal(effectlab_measure(lab, b.r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &other, NULL), ST_OK);
     print_message("KL: all %.4f, two worst in float %.4f, two others %.4f\n", all.kl_mean, two.kl_mean, other.kl_mean);
     assert_int_equal(two.first_layer_run, 1);
     assert_true(two.kl_mean < 0.5 * all.kl_mean);

@@ -380,7 +380,7 @@ static void kept_states_carry_the_choice(void **state)
         QConfig q = config_default();
         int16_t *level = calloc((size_t)b.m->nlinears, sizeof *level);
         level[b.m->layers[1].o] = 1;
-        if (effectlab_measure(lab, b.r, &q, 1, level, &got[cached], &e) != ST_OK)
+        if (effectlab_measure(lab, b.r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &got[cached], &e) != ST_OK)
             fail_msg("%s", e.text);
         assert_int_equal(got[cached].first_layer_run, cached ? 1 : 0);
         free(level);

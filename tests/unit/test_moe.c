@@ -10,10 +10,10 @@
 #include <cmocka.h>
 
 #include "metric/metric.h"
-#include "process/quantjob.h"
 #include "run/block/router.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/configs.h"
+#include "tests/lib/follow.h"
 #include "tests/lib/tempdir.h"
 
 static const char *const models[] = {
@@ -429,32 +429,26 @@ static void quantizing_leaves_unseen_experts_float(void **state)
             for (int64_t i = 0; i < m->nlinears; i++)
                 level[i] = 1;
             QConfig q = config_default(); /* static W8A8 */
-            QuantJobOptions o = {.levels = &q, .nlevels = 1, .level = level, .peer = peer};
-            QuantJob *job;
-            assert_int_equal(quantjob_new(&job, m, &o, &e), ST_OK);
-            Stream s[2], *streams[2] = {&s[0], &s[1]};
-            for (int i = 0; i < 2; i++)
-                assert_int_equal(runner_embed(b.r, t[i], &s[i], &e), ST_OK);
-            Schedule plan = {.first = 0, .last = m->cfg.layers, .job = quantjob_layer_job(job)};
-            if (schedule_forward(b.r, streams, 2, &plan, &e) != ST_OK)
+            const Work w = {.levels = &q, .nlevels = 1, .level = level, .peer = peer};
+            Follow f = {.calib = t[0], .eval = t[1], .spoiled = -1};
+            if (follow_run(&f, b.r, &w, &e) != ST_OK)
                 fail_msg("%s: %s", models[k], e.text);
             int without = 0;
             for (int64_t i = 0; i < m->nlinears; i++) {
-                float scale, offset;
-                bool has = quantjob_act_param(job, i, &scale, &offset);
+                bool has = f.param[i].scale != 0;
                 assert_true(has || m->linears[i].expert >= 0);
                 without += !has;
             }
+            assert_int_equal(without, f.unseen);
             if (strstr(models[k], "qwen3_moe"))
                 assert_true(without > 0);
             for (int i = 0; i < 2; i++) {
-                for (int64_t n = 0; n < s[i].rows * s[i].width; n++)
-                    assert_true(isfinite(s[i].data[n]));
-                stream_fini(&s[i]);
+                for (int64_t n = 0; n < f.s[i].rows * f.s[i].width; n++)
+                    assert_true(isfinite(f.s[i].data[n]));
                 test_tokens_free(t[i]);
             }
+            follow_fini(&f);
             free(level);
-            quantjob_free(job);
             test_run_close(&b);
         }
 }

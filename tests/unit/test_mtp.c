@@ -11,7 +11,6 @@
 
 #include "math/convert.h"
 #include "metric/metric.h"
-#include "process/quantjob.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/tempdir.h"
 #include "tests/lib/tiny_model.h"

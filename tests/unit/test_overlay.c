@@ -12,7 +12,7 @@
 
 #include "math/convert.h"
 #include "measure/effect.h"
-#include "process/quantrun.h"
+#include "process/sink_save.h"
 #include "recipe/recipe.h"
 #include "run/source.h"
 #include "save/verify.h"
@@ -431,10 +431,11 @@ static void quantize(Runner *r, const Overlay *edits, const char *dir, bool all_
         ok(recipe_assign(recipe, m, level, &err), &err);
     const Saver *saver = saver_find("ascendv1_saver");
     SavePlan plan = {.model = m, .dir = dir, .model_type = "", .levels = levels, .nlevels = n, .level = level};
-    QuantRunOptions o = {.recipe = recipe, .level = level, .levels = levels, .nlevels = n, .savers = &saver,
-                         .plans = &plan, .nsavers = 1};
-    QuantRunResult res;
-    ok(quantrun(r, &o, &res, &err), &err);
+    Pipeline *p;
+    ok(pipeline_new(&p, m, &(Work){.recipe = recipe, .level = level}, &err), &err);
+    SaveResult res;
+    ok(save_run(p, r, &(SaveOptions){.savers = &saver, .plans = &plan, .nsavers = 1}, &res, &err), &err);
+    pipeline_free(p);
     ok(save_verify(&plan, saver->type, unchanged, NULL, &err), &err);
     plan.overlay = edits;
     ok(save_verify(&plan, saver->type, report, NULL, &err), &err);
@@ -556,12 +557,12 @@ static void measured_effects_do_not_mix(void **state)
     int16_t *level = calloc((size_t)w.base.m->nlinears, sizeof *level);
     Runner *r = changed_runner(&w);
     ok(effectlab_new(&lab, w.base.m, &o, &err), &err);
-    ok(effectlab_measure(lab, r, NULL, 0, level, &changed, &err), &err);
+    ok(effectlab_measure(lab, r, &(Work){.level = level}, &changed, &err), &err);
     assert_false(changed.from_cache);
     assert_true(changed.kl_mean > 0.01); /* against the unchanged model, though that was never run before */
-    ok(effectlab_measure(lab, w.base.r, NULL, 0, level, &plain, &err), &err);
+    ok(effectlab_measure(lab, w.base.r, &(Work){.level = level}, &plain, &err), &err);
     assert_true(plain.kl_mean == 0);
-    ok(effectlab_measure(lab, r, NULL, 0, level, &again, &err), &err);
+    ok(effectlab_measure(lab, r, &(Work){.level = level}, &again, &err), &err);
     assert_true(again.from_cache && again.kl_mean == changed.kl_mean);
     runner_free(r);
     effectlab_free(lab);

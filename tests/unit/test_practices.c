@@ -11,7 +11,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "model/model.h"
-#include "process/cachelayers.h"
+#include "process/dynamic_cache.h"
 #include "recipe/pattern.h"
 #include "recipe/practice_impl.h"
 #include "recipe/recipe.h"
@@ -280,7 +280,9 @@ static void check_savers(const Read *x)
     assert_true(n <= 16);
     for (int i = 0; i < n; i++)
         levels[i] = recipe_entry(x->r, i)->q;
-    assert_int_equal(cache_layers(x->r, x->m, cached, &err), ST_OK);
+    int steps;
+    assert_int_equal(cache_layers(x->r, x->m, cached, &steps, &err), ST_OK);
+    assert_int_equal(steps > 0, x->p->kv_cache == 1);
     for (int l = 0; l < x->m->cfg.layers; l++)
         assert_int_equal(cached[l], x->p->kv_cache == 1);
     assert_true(recipe_savers(x->r) > 0);

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "process/cachelayers.h"
+#include "process/dynamic_cache.h"
 #include "process/processor.h"
 #include "quant/quantizer.h"
 #include "recipe/recipe.h"
@@ -352,15 +352,16 @@ static void units_and_savers(void **state)
         fail_msg("%s", e.text);
     assert_string_equal(recipe_apiversion(r), "modelslim_v1");
     assert_int_equal(recipe_runner(r), RUNNER_LAYER_WISE);
-    assert_int_equal(recipe_priors(r), 0);
     assert_int_equal(recipe_entries(r), 3);
-    assert_int_equal(recipe_units(r), 3);
-    const RecipeUnit *u = recipe_unit(r, 0);
+    assert_int_equal(recipe_stages(r), 1); /* no prior ones */
+    assert_int_equal(recipe_stage(r, 0)->nunits, 3);
+    assert_null(recipe_stage(r, 0)->dataset);
+    const RecipeUnit *u = &recipe_stage(r, 0)->units[0];
     assert_int_equal(u->nsteps, 1);
     assert_int_equal(u->line, 5);
     assert_ptr_equal(u->steps[0].processor, &processor_linear_quant);
     assert_int_equal(u->steps[0].entry, 0);
-    u = recipe_unit(r, 1);
+    u = &recipe_stage(r, 0)->units[1];
     static const ProcessorType *const types[] = {&processor_linear_quant, NULL, &processor_dynamic_cache,
                                                  &processor_linear_quant};
     static const int entries[] = {1, -1, -1, 2};
@@ -371,14 +372,14 @@ static void units_and_savers(void **state)
     }
     assert_string_equal(u->steps[1].type, "iter_smooth");
     assert_int_equal(u->steps[2].line, 9);
-    const RecipeCache *k = u->steps[2].settings;
+    const CacheSettings *k = u->steps[2].settings;
     assert_int_equal(k->q.scope, QS_PER_CHANNEL);
     assert_false(k->q.symmetric);
     assert_true(k->q.ext.mean);
     assert_int_equal(k->ninclude, 0);
     assert_int_equal(k->nexclude, 2);
     assert_string_equal(k->exclude[1], "b");
-    assert_int_equal(recipe_unit(r, 2)->nsteps, 0);
+    assert_int_equal(recipe_stage(r, 0)->units[2].nsteps, 0);
     assert_int_equal(recipe_savers(r), 3);
     assert_string_equal(recipe_saver(r, 0)->type, "mindie_format_saver");
     assert_true(recipe_saver(r, 0)->part_file_size == 2);
@@ -514,11 +515,20 @@ static void prior_stages_are_kept(void **state)
 {
     (void)state;
     static const char text[] =
-        "apiversion: modelslim_v1\nspec: {prior: [{process: [{type: linear_quant, qconfig: {weight: {" W8 "}}}]}]}\n";
+        "apiversion: modelslim_v1\nspec: {prior: [{process: [{type: linear_quant, qconfig: {weight: {" W8
+        "}}}]}, {process: [], dataset: own.jsonl}], process: [{type: load}]}\n";
     Recipe *r;
     assert_int_equal(recipe_parse(&r, &recipe_rows, text, strlen(text), "t", NULL, NULL), ST_OK);
     assert_int_equal(recipe_entries(r), 0);
-    assert_int_equal(recipe_notes(r), 1);
+    assert_int_equal(recipe_notes(r), 2);
+    assert_int_equal(recipe_stages(r), 3);
+    const RecipeStage *s = recipe_stage(r, 0);
+    assert_int_equal(s->nunits, 1);
+    assert_ptr_equal(s->units[0].steps[0].processor, &processor_linear_quant);
+    assert_int_equal(s->units[0].steps[0].entry, -1); /* no level of the assignment */
+    assert_null(s->dataset);
+    assert_string_equal(recipe_stage(r, 1)->dataset, "own.jsonl");
+    assert_string_equal(recipe_stage(r, 2)->units[0].steps[0].type, "load");
     recipe_free(r);
 }
 
@@ -619,8 +629,8 @@ static void rows_are_handed_in(void **state)
     Str all = {0};
     if (recipe_parse(&r, &other, text, strlen(text), "t", NULL, &e) != ST_OK)
         fail_msg("%s", e.text);
-    assert_ptr_equal(recipe_unit(r, 0)->steps[0].processor, &twirl);
-    assert_int_equal(*(const int64_t *)recipe_unit(r, 0)->steps[0].settings, 3);
+    assert_ptr_equal(recipe_stage(r, 0)->units[0].steps[0].processor, &twirl);
+    assert_int_equal(*(const int64_t *)recipe_stage(r, 0)->units[0].steps[0].settings, 3);
     assert_true(recipe_can_run(r, NULL));
     assert_int_equal(recipe_notes(r), 1);
     assert_string_equal(recipe_note(r, 0)->text, "weights per_channel int8 crease are ours: the peer refuses them");

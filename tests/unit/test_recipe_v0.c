@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "process/cachelayers.h"
+#include "process/dynamic_cache.h"
 #include "process/processor.h"
 #include "recipe/pattern.h"
 #include "recipe/recipe.h"
@@ -105,8 +105,8 @@ static void a_whole_document(void **state)
     assert_int_equal(recipe_notes(r), 1);
     assert_non_null(strstr(recipe_note(r, 0)->text, "translated to modelslim_v1"));
     assert_int_equal(recipe_note(r, 0)->line, 8);
-    assert_int_equal(recipe_units(r), 1);
-    assert_int_equal(recipe_unit(r, 0)->line, 0);
+    assert_int_equal(recipe_stage(r, 0)->nunits, 1);
+    assert_int_equal(recipe_stage(r, 0)->units[0].line, 0);
     assert_int_equal(recipe_savers(r), 1);
     assert_string_equal(recipe_saver(r, 0)->type, "ascendv1_saver");
     assert_true(recipe_saver(r, 0)->part_file_size == 8);
@@ -140,9 +140,9 @@ static void caches_and_smoothing(void **state)
     (void)state;
     Recipe *r = parse(V0("mm_tensor: false, use_kvcache_quant: true"));
     assert_true(recipe_can_run(r, NULL));
-    assert_int_equal(recipe_units(r), 2);
-    assert_ptr_equal(recipe_unit(r, 1)->steps[0].processor, &processor_dynamic_cache);
-    assert_false(((const RecipeCache *)recipe_unit(r, 1)->steps[0].settings)->q.symmetric);
+    assert_int_equal(recipe_stage(r, 0)->nunits, 2);
+    assert_ptr_equal(recipe_stage(r, 0)->units[1].steps[0].processor, &processor_dynamic_cache);
+    assert_false(((const CacheSettings *)recipe_stage(r, 0)->units[1].steps[0].settings)->q.symmetric);
     assert_true(recipe_saver(r, 0)->part_file_size == 0); /* absent: one file */
     assert_string_equal(recipe_dataset(r), "teacher_qualification.jsonl");
     recipe_free(r);
@@ -152,7 +152,7 @@ static void caches_and_smoothing(void **state)
     assert_false(recipe_can_run(r, &why));
     assert_non_null(strstr(str_text(&why), "t.yaml:3:3: processor 'flex_smooth_quant': kept, not run by this build\n"));
     assert_int_equal(recipe_entries(r), 1);
-    assert_string_equal(recipe_unit(r, 0)->steps[0].type, "flex_smooth_quant");
+    assert_string_equal(recipe_stage(r, 0)->units[0].steps[0].type, "flex_smooth_quant");
     str_free(&why);
     recipe_free(r);
 }

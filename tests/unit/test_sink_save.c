@@ -13,12 +13,12 @@
 #include "io/safetensors.h"
 #include "math/convert.h"
 #include "quant/quantizer.h"
-#include "process/quantjob.h"
-#include "process/processor.h"
-#include "process/quantrun.h"
+#include "process/dynamic_cache.h"
+#include "process/sink_save.h"
 #include "recipe/recipe.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/configs.h"
+#include "tests/lib/follow.h"
 #include "tests/lib/tempdir.h"
 #include "text/tokenizer.h"
 
@@ -70,10 +70,8 @@ static void golden_open(GoldenRun *g, const char *name, bool peer, int threads)
     ok(recipe_assign(g->recipe, g->b.m, g->level, &err), &err);
     for (int i = 0; i < recipe_entries(g->recipe); i++)
         g->levels[i] = recipe_entry(g->recipe, i)->q;
-    for (int u = 0; u < recipe_units(g->recipe); u++)
-        for (int i = 0; i < recipe_unit(g->recipe, u)->nsteps; i++)
-            if (recipe_unit(g->recipe, u)->steps[i].processor == &processor_dynamic_cache)
-                memset(g->cache, 1, (size_t)g->b.m->cfg.layers);
+    int steps;
+    ok(cache_layers(g->recipe, g->b.m, g->cache, &steps, &err), &err);
 }
 
 static void golden_close(GoldenRun *g)
@@ -86,7 +84,16 @@ static void golden_close(GoldenRun *g)
     test_run_close(&g->b);
 }
 
-static Status golden_run(GoldenRun *g, const char *dir, bool peer, QuantRunResult *res, Error *err)
+static Status write_work(Runner *r, const Work *w, const SaveOptions *o, SaveResult *res, Error *err)
+{
+    Pipeline *p;
+    RETURN_IF_ERROR(pipeline_new(&p, runner_model(r), w, err));
+    Status st = save_run(p, r, o, res, err);
+    pipeline_free(p);
+    return st;
+}
+
+static Status golden_run(GoldenRun *g, const char *dir, bool peer, SaveResult *res, Error *err)
 {
     const Saver *savers[4];
     SavePlan plans[4];
@@ -101,10 +108,8 @@ static Status golden_run(GoldenRun *g, const char *dir, bool peer, QuantRunResul
                               .cache_layer = g->cache[0] ? g->cache : NULL, .peer = peer};
         ok(savers[i]->check(&plans[i], err), err);
     }
-    QuantRunOptions o = {.recipe = g->recipe, .level = g->level, .levels = g->levels,
-                         .nlevels = recipe_entries(g->recipe), .calib = g->calib, .peer = peer, .savers = savers,
-                         .plans = plans, .nsavers = n};
-    return quantrun(g->b.r, &o, res, err);
+    const SaveOptions o = {.savers = savers, .plans = plans, .nsavers = n, .calib = g->calib};
+    return write_work(g->b.r, &(Work){.recipe = g->recipe, .level = g->level, .peer = peer}, &o, res, err);
 }
 
 static float value_at(const void *p, DType t, int64_t i)
@@ -150,7 +155,7 @@ static void compare_tensor(const Checkpoint *a, const TensorInfo *x, const Check
             double rel = integer ? 0 : fabs((double)v - (double)w) / (fabs((double)v) + 1e-30);
             d->worst = rel > d->worst ? rel : d->worst;
         }
-        if (getenv("QUANTRUN_VERBOSE"))
+        if (getenv("SAVE_VERBOSE"))
             print_message("  %s differs: %.9g %.9g\n", x->name, (double)value_at(p, x->dtype, 0),
                           (double)value_at(q, x->dtype, 0));
     }
@@ -249,11 +254,11 @@ static void recorded_runs_are_reproduced(void **state)
     (void)state;
     int bad = 0;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const char *only = getenv("QUANTRUN_ONLY");
+        const char *only = getenv("SAVE_ONLY");
         if (only && strcmp(only, cases[i].name) != 0)
             continue;
         GoldenRun g;
-        QuantRunResult res;
+        SaveResult res;
         Error err = {0};
         Difference d = {.tensors = 0};
         char *dir = temp_folder(), target[512];
@@ -388,15 +393,14 @@ static void kept_fini(Kept *k)
 }
 
 static Status run_kept(TestRun *b, const char *yaml, const QConfig *q, const int16_t *level, const TokenSet *calib,
-                       bool resume, QuantRunResult *res, Error *err)
+                       bool resume, SaveResult *res, Error *err)
 {
     const Saver *savers[] = {&keeper};
     SavePlan plan = {.model = b->m, .levels = q, .nlevels = 1, .level = level};
     Recipe *r;
     ok(yaml ? recipe_parse(&r, &recipe_rows, yaml, strlen(yaml), "t.yaml", NULL, err) : recipe_default(&r, &recipe_rows, err), err);
-    QuantRunOptions o = {.recipe = r, .level = level, .levels = q, .nlevels = 1, .calib = calib, .savers = savers,
-                         .plans = &plan, .nsavers = 1, .resume = resume};
-    Status st = quantrun(b->r, &o, res, err);
+    const SaveOptions o = {.savers = savers, .plans = &plan, .nsavers = 1, .calib = calib, .resume = resume};
+    Status st = write_work(b->r, &(Work){.recipe = r, .levels = q, .nlevels = 1, .level = level}, &o, res, err);
     recipe_free(r);
     return st;
 }
@@ -534,22 +538,17 @@ static void check_scenario(TestRun *b, const Scenario *c, const TokenSet *calib,
     int16_t level[64];
     Error err = {0};
     char text[96];
-    Stream s[2], plain, written, *streams[2] = {&s[0], &s[1]};
-    QuantJob *job;
+    Stream plain, written;
+    Follow f = {.calib = calib, .eval = eval, .spoiled = -1};
     Kept k;
-    QuantRunResult res;
+    SaveResult res;
     qconfig_describe(&q, text, sizeof text);
     assert_true(b->m->nlinears <= 64 && qconfig_runnable(&q));
     for (int i = 0; i < 64; i++)
         level[i] = i % 5 != 3;
-    QuantJobOptions o = {.levels = &q, .nlevels = 1, .level = level};
-    ok(quantjob_new(&job, b->m, &o, &err), &err);
-    ok(runner_embed(b->r, calib, &s[0], &err), &err);
-    ok(runner_embed(b->r, eval, &s[1], &err), &err);
-    ok(stream_copy(&plain, &s[1], &err), &err);
-    ok(stream_copy(&written, &s[1], &err), &err);
-    Schedule plan = {.first = 0, .last = b->m->cfg.layers, .job = quantjob_layer_job(job)};
-    ok(schedule_forward(b->r, streams, 2, &plan, &err), &err);
+    ok(runner_embed(b->r, eval, &plain, &err), &err);
+    ok(stream_copy(&written, &plain, &err), &err);
+    ok(follow_run(&f, b->r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &err), &err);
     kept_init(&k, b->m->nlinears);
     ok(run_kept(b, NULL, &q, level, calib, false, &res, &err), &err);
     assert_true(k.finished && k.closed && k.layers_done == b->m->cfg.layers);
@@ -558,13 +557,11 @@ static void check_scenario(TestRun *b, const Scenario *c, const TokenSet *calib,
     run_runtime(b, &k, &written);
     for (int layer = 0; layer < b->m->cfg.layers; layer++)
         ok(runner_layer(b->r, layer, NULL, &plain, &plain, NULL, 0, &err), &err);
-    double effect = distance(&plain, &written), off = distance(&s[1], &written);
+    double effect = distance(&plain, &written), off = distance(&f.s[1], &written);
     print_message("%-28s %s: effect %.4g, measured differs from written by %.2g\n", text, c->wm, effect, off);
     assert_true(effect > 0 && off < 0.01 * effect);
     kept_fini(&k);
-    quantjob_free(job);
-    stream_fini(&s[0]);
-    stream_fini(&s[1]);
+    follow_fini(&f);
     stream_fini(&plain);
     stream_fini(&written);
 }
@@ -603,7 +600,7 @@ static void a_stopped_run_goes_on_to_the_same_result(void **state)
     static const char *const methods[] = {"minmax", "gptq"};
     for (int i = 0; i < 4; i++) {
         TestRun b;
-        QuantRunResult res;
+        SaveResult res;
         Error err = {0};
         Kept whole, part, rest;
         QConfig q = config_default();
@@ -650,7 +647,7 @@ static void ours_remembers_every_sample_of_a_cache(void **state)
     (void)state;
     static const int one[] = {20, 31}, other[] = {31, 20};
     TestRun b;
-    QuantRunResult res;
+    SaveResult res;
     Error err = {0};
     Kept k[2];
     QConfig q = config_default();
@@ -685,7 +682,7 @@ static void experts_without_a_token_stay_float(void **state)
     (void)state;
     static const int len[] = {1};
     TestRun b;
-    QuantRunResult res;
+    SaveResult res;
     Error err = {0};
     Kept k;
     QConfig q = config_default();
@@ -719,7 +716,7 @@ static void what_is_wrong_is_said_in_a_line(void **state)
     (void)state;
     static const int len[] = {9};
     TestRun b;
-    QuantRunResult res;
+    SaveResult res;
     Error err = {0};
     Kept k;
     QConfig q = config_default();

@@ -10,9 +10,9 @@
 #include <cmocka.h>
 
 #include "quant/quantform.h"
-#include "process/quantjob.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/configs.h"
+#include "tests/lib/follow.h"
 #include "tests/lib/npz.h"
 
 static QConfig config_of(QType at, QScope as, bool sym, QType wt)
@@ -392,12 +392,12 @@ static double miss(const Stream *got, const double *want, const double *plain)
     return sqrt(a / b);
 }
 
-static void check_params(const QuantJob *job, const Model *m, const RefQuant *q)
+static void check_params(const QParam *found, const Model *m, const RefQuant *q)
 {
     for (int64_t i = 0; i < m->nlinears; i++) {
-        float s = 0, o = 0;
+        float s = found[i].scale, o = found[i].offset;
         bool is_static = q[i].level == STATIC_ASYM || q[i].level == STATIC_SYM;
-        assert_int_equal(quantjob_act_param(job, i, &s, &o), is_static);
+        assert_int_equal(s != 0, is_static);
         if (is_static && (fabsf(s - q[i].scale) > 1e-4f * s || fabsf(o - q[i].offset) > 1))
             fail_msg("'%s': scale %g offset %g, wanted %g %g", m->linears[i].name, (double)s, (double)o,
                      (double)q[i].scale, (double)q[i].offset);
@@ -413,21 +413,21 @@ static void check_model(const int16_t *level, bool peer, int threads)
     TokenSet *t[2] = {test_tokens(calib_len, 4, m->cfg.vocab, 1), test_tokens(eval_len, 2, m->cfg.vocab, 2)};
     QConfig q[NLEVELS];
     fill_levels(q);
-    QuantJobOptions o = {.levels = q, .nlevels = NLEVELS, .level = level, .peer = peer};
-    QuantJob *job;
-    assert_int_equal(quantjob_new(&job, m, &o, NULL), ST_OK);
-    Stream s[2], *streams[2] = {&s[0], &s[1]};
+    const Work w = {.levels = q, .nlevels = NLEVELS, .level = level, .peer = peer};
+    Follow f = {.calib = t[0], .eval = t[1], .spoiled = -1};
     RefQuant *rq = calloc((size_t)m->nlinears, sizeof *rq), *none = calloc((size_t)m->nlinears, sizeof *none);
     double *want[2], *plain[2];
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(runner_embed(b.r, t[i], &s[i], NULL), ST_OK);
-        want[i] = widened(&s[i]);
-        plain[i] = widened(&s[i]);
+        Stream s;
+        assert_int_equal(runner_embed(b.r, t[i], &s, NULL), ST_OK);
+        want[i] = widened(&s);
+        plain[i] = widened(&s);
+        stream_fini(&s);
     }
     for (int64_t i = 0; i < m->nlinears; i++)
         rq[i].level = level[i];
-    Schedule plan = {.first = 0, .last = m->cfg.layers, .job = quantjob_layer_job(job)};
-    assert_int_equal(schedule_forward(b.r, streams, 2, &plan, NULL), ST_OK);
+    assert_int_equal(follow_run(&f, b.r, &w, NULL), ST_OK);
+    const Stream *s = f.s;
     for (int layer = 0; layer < m->cfg.layers; layer++)
         for (int i = 0; i < 2; i++) { /* calibration first: it fixes the ranges */
             ref_layer(m, layer, rq, &s[i], peer, want[i]);
@@ -437,16 +437,15 @@ static void check_model(const int16_t *level, bool peer, int threads)
     print_message("peer %d level %d: off by %.2g (calibration), %.2g (evaluation) of the effect\n", peer, level[0],
                   a, c);
     assert_true(a < 1e-3 && c < 1e-3);
-    check_params(job, m, rq);
+    check_params(f.param, m, rq);
     for (int i = 0; i < 2; i++) {
-        stream_fini(&s[i]);
         test_tokens_free(t[i]);
         free(want[i]);
         free(plain[i]);
     }
     free(rq);
     free(none);
-    quantjob_free(job);
+    follow_fini(&f);
     test_run_close(&b);
 }
 
@@ -488,26 +487,26 @@ static void what_cannot_run_is_refused_by_name(void **state)
     test_run_open(&b, "tests/golden/models/llama/fp32", ARITH_FP32, 1, NULL);
     QConfig q[2] = {config_default(), config_default()};
     int16_t level[21] = {0};
-    QuantJobOptions o = {.levels = q, .nlevels = 2, .level = level};
-    QuantJob *job;
+    const Work w = {.levels = q, .nlevels = 2, .level = level};
+    Pipeline *p;
     strcpy(q[1].weight.method, "lookup");
-    assert_int_equal(quantjob_new(&job, b.m, &o, &e), ST_OK); /* not used: no matter */
-    quantjob_free(job);
+    assert_int_equal(pipeline_new(&p, b.m, &w, &e), ST_OK); /* not used: no matter */
+    pipeline_free(p);
     level[4] = 2;
-    assert_int_equal(quantjob_new(&job, b.m, &o, &e), ST_USAGE);
-    assert_null(job);
+    assert_int_equal(pipeline_new(&p, b.m, &w, &e), ST_USAGE);
+    assert_null(p);
     assert_non_null(strstr(e.text, b.m->linears[4].name));
     assert_non_null(strstr(e.text, "lookup"));
     q[1] = config_of(QT_INT8, QS_PER_TOKEN, false, QT_INT8);
-    assert_int_equal(quantjob_new(&job, b.m, &o, &e), ST_USAGE);
+    assert_int_equal(pipeline_new(&p, b.m, &w, &e), ST_USAGE);
     q[1] = config_of(QT_MXFP8, QS_PER_BLOCK, true, QT_INT8); /* no saver writes the pair */
-    assert_int_equal(quantjob_new(&job, b.m, &o, &e), ST_USAGE);
+    assert_int_equal(pipeline_new(&p, b.m, &w, &e), ST_USAGE);
     q[1] = config_of(QT_FLOAT, QS_PER_TENSOR, true, QT_INT8);
     q[1].weight.symmetric = false; /* a scheme that can be written, but not by minmax */
-    assert_int_equal(quantjob_new(&job, b.m, &o, &e), ST_USAGE);
+    assert_int_equal(pipeline_new(&p, b.m, &w, &e), ST_USAGE);
     level[4] = 3;
-    assert_int_equal(quantjob_new(&job, b.m, &o, &e), ST_INTERNAL);
-    quantjob_free(NULL);
+    assert_int_equal(pipeline_new(&p, b.m, &w, &e), ST_INTERNAL);
+    pipeline_free(NULL);
     test_run_close(&b);
 }
 
@@ -521,18 +520,12 @@ static void nan_in_a_calibrated_input_names_the_linear(void **state)
     TokenSet *t = test_tokens(len, 2, b.m->cfg.vocab, 3);
     QConfig q = config_default();
     int16_t level[21] = {[3] = 1}; /* o_proj */
-    QuantJobOptions o = {.levels = &q, .nlevels = 1, .level = level};
-    QuantJob *job;
-    assert_int_equal(quantjob_new(&job, b.m, &o, &e), ST_OK);
-    Stream s, *streams[1] = {&s};
-    assert_int_equal(runner_embed(b.r, t, &s, &e), ST_OK);
-    s.data[5 * s.width + 2] = NAN;
-    Schedule plan = {.first = 0, .last = b.m->cfg.layers, .job = quantjob_layer_job(job)};
-    assert_int_equal(schedule_forward(b.r, streams, 1, &plan, &e), ST_DATA);
+    const Work w = {.levels = &q, .nlevels = 1, .level = level};
+    Follow f = {.calib = t, .spoiled = 5 * b.m->cfg.stream_width + 2};
+    assert_int_equal(follow_run(&f, b.r, &w, &e), ST_DATA);
     assert_non_null(strstr(e.text, "layers.0.self_attn.o_proj"));
     assert_non_null(strstr(e.text, "sample 1"));
-    stream_fini(&s);
-    quantjob_free(job);
+    follow_fini(&f);
     test_tokens_free(t);
     test_run_close(&b);
 }
@@ -546,26 +539,21 @@ static void run_model_mode(int threads, Stream s[2])
     int16_t level[21];
     for (int i = 0; i < 21; i++)
         level[i] = i != 9;
-    QuantJobOptions o = {.levels = &q, .nlevels = 1, .level = level};
-    QuantJob *job;
-    assert_int_equal(quantjob_new(&job, b.m, &o, NULL), ST_OK);
-    TokenSet *t[2] = {test_tokens(calib_len, 3, b.m->cfg.vocab, 4), test_tokens(eval_len, 2, b.m->cfg.vocab, 5)};
-    Stream *streams[2] = {&s[0], &s[1]};
-    for (int i = 0; i < 2; i++)
-        assert_int_equal(runner_embed(b.r, t[i], &s[i], NULL), ST_OK);
-    Schedule plan = {.first = 0, .last = b.m->cfg.layers, .job = quantjob_layer_job(job)};
-    assert_int_equal(schedule_forward(b.r, streams, 2, &plan, NULL), ST_OK);
-    float scale, offset;
+    const Work w = {.levels = &q, .nlevels = 1, .level = level};
+    Follow f = {.calib = test_tokens(calib_len, 3, b.m->cfg.vocab, 4),
+                .eval = test_tokens(eval_len, 2, b.m->cfg.vocab, 5), .spoiled = -1};
+    assert_int_equal(follow_run(&f, b.r, &w, NULL), ST_OK);
     for (int i = 0; i < 21; i++) {
         uint32_t bits = 0;
-        if (quantjob_act_param(job, i, &scale, &offset))
-            memcpy(&bits, &scale, sizeof bits);
+        memcpy(&bits, &f.param[i].scale, sizeof bits);
         assert_int_equal(bits & 0xFFFF, 0); /* parameters are bf16 values */
         assert_int_equal(bits != 0, i != 9);
     }
-    quantjob_free(job);
-    test_tokens_free(t[0]);
-    test_tokens_free(t[1]);
+    s[0] = f.s[0];
+    s[1] = f.s[1];
+    free(f.param);
+    test_tokens_free((TokenSet *)f.calib);
+    test_tokens_free((TokenSet *)f.eval);
     test_run_close(&b);
 }
 

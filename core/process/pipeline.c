@@ -1,0 +1,281 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "process/pipeline_impl.h"
+
+/* What a work comes to before anything runs: its processors, in which passes they calibrate, and what they need. */
+
+/* ---- the steps ---- */
+
+/* Room for what a list stands for. */
+static Status plan_room(Plan *p, size_t steps, size_t items, Error *err)
+{
+    p->steps = mem_zarray(steps, sizeof *p->steps);
+    p->passes = mem_zarray(items + steps + 2, sizeof *p->passes);
+    return p->steps && p->passes ? ST_OK : error_nomem(err, "the recipe's processors");
+}
+
+static Status add_step(const Pipeline *p, Plan *plan, const RecipeStep *s, int item, bool prior, Error *err)
+{
+    const Processor *row = s->processor ? s->processor->run : NULL;
+    if (!row && p->work.lenient)
+        return ST_OK;
+    if (!row)
+        return error_set(err, ST_DATA, "line %d: processor '%s' is not run by this build", s->line, s->type);
+    if (prior && !(row->needs & PROCESSOR_PRIOR))
+        return error_set(err, ST_DATA, "line %d: processor '%s' can't stand in a prior stage", s->line, s->type);
+    if (s->processor->levels && (s->entry < 0 || s->entry >= p->work.nlevels))
+        return error_set(err, ST_INTERNAL, "entry %d of %d levels", s->entry, p->work.nlevels);
+    Step *step = &plan->steps[plan->nsteps++];
+    *step = (Step){.row = row, .type = s->processor->name, .item = item, .entry = s->entry};
+    return row->start(&step->self, &(ProcessorCtx){.model = p->m, .work = &p->work, .step = s}, err);
+}
+
+static Status list_steps(const Pipeline *p, Plan *plan, const RecipeStage *stage, bool prior, Error *err)
+{
+    size_t n = 0;
+    for (int i = 0; i < stage->nunits; i++)
+        n += (size_t)stage->units[i].nsteps;
+    RETURN_IF_ERROR(plan_room(plan, n, (size_t)stage->nunits, err));
+    for (int i = 0; i < stage->nunits; i++)
+        for (int k = 0; k < stage->units[i].nsteps; k++)
+            RETURN_IF_ERROR(add_step(p, plan, &stage->units[i].steps[k], i, prior, err));
+    return ST_OK;
+}
+
+/* Without a recipe: every level's linears, together. */
+static Status list_levels(const Pipeline *p, Plan *plan, Error *err)
+{
+    RETURN_IF_ERROR(plan_room(plan, (size_t)p->work.nlevels, 1, err));
+    for (int i = 0; i < p->work.nlevels; i++) {
+        const RecipeStep s = {.entry = i, .type = processor_linear_quant.name,
+                              .processor = &processor_linear_quant};
+        RETURN_IF_ERROR(add_step(p, plan, &s, 0, false, err));
+    }
+    return ST_OK;
+}
+
+/* ---- the passes ---- */
+
+static bool steps_forward(const Plan *p, int first, int n, int unit)
+{
+    for (int i = first; i < first + n; i++)
+        if (p->steps[i].row->forward && p->steps[i].row->forward(p->steps[i].self, unit))
+            return true;
+    return false;
+}
+
+bool pass_widens(const Plan *p, const Pass *pass, int unit)
+{
+    for (int i = pass->first; i < pass->first + pass->n; i++)
+        if (p->steps[i].row->widens && p->steps[i].row->widens(p->steps[i].self, unit))
+            return true;
+    return false;
+}
+
+/* The peer's: one for every item of the list. Ours: as few as there can be, the last of them behind every change. */
+static void list_passes(Plan *p, bool peer)
+{
+    int at = 0;
+    do {
+        Pass *pass = &p->passes[p->npasses++];
+        *pass = (Pass){.first = at};
+        bool full = false;
+        while (at < p->nsteps && !full) {
+            const Step *s = &p->steps[at++];
+            bool ends = at < p->nsteps && p->steps[at].item != s->item;
+            full = (s->row->needs & PROCESSOR_TURN) || (peer && ends);
+        }
+        pass->n = at - pass->first;
+        pass->data = steps_forward(p, pass->first, pass->n, -1);
+    } while (at < p->nsteps);
+    if (!peer && at > 0 && (p->steps[at - 1].row->needs & PROCESSOR_TURN))
+        p->passes[p->npasses++] = (Pass){.first = at};
+}
+
+static int last_data(const Plan *p, const Model *m)
+{
+    int unit = model_depth(m) - 1;
+    while (unit >= 0 && !steps_forward(p, 0, p->nsteps, unit))
+        unit--;
+    return unit;
+}
+
+/* ---- what can't be run ---- */
+
+static Status check_levels(const Model *m, const Work *w, Error *err)
+{
+    char text[96];
+    for (int64_t i = 0; i < m->nlinears; i++) {
+        int16_t level = w->level[i];
+        if (level < 0 || level > w->nlevels)
+            return error_set(err, ST_INTERNAL, "'%s' has level %d of %d", m->linears[i].name, level, w->nlevels);
+        if (level == 0)
+            continue;
+        const QConfig *c = &w->levels[level - 1];
+        if (qconfig_runnable(c)) {
+            Status st = qweight_check(&c->weight, m->linears[i].out, m->linears[i].in, err);
+            if (st != ST_OK)
+                return error_prefix(err, st, "'%s': ", m->linears[i].name);
+            continue;
+        }
+        qconfig_describe(c, text, sizeof text);
+        return error_set(err, ST_USAGE,
+                         "'%s': %s with act method '%s' and weight method '%s' can't be quantized by this build: "
+                         "choose another method or scheme for it",
+                         m->linears[i].name, text, c->act.method, c->weight.method);
+    }
+    return ST_OK;
+}
+
+/* ---- public ---- */
+
+static Status own_levels(Pipeline *p, Error *err)
+{
+    int n = recipe_entries(p->work.recipe);
+    p->levels = mem_array((size_t)n, sizeof *p->levels);
+    if (!p->levels)
+        return error_nomem(err, "the recipe's levels");
+    for (int i = 0; i < n; i++)
+        p->levels[i] = recipe_entry(p->work.recipe, i)->q;
+    p->work.levels = p->levels;
+    p->work.nlevels = n;
+    return ST_OK;
+}
+
+static Status make_plans(Pipeline *p, Error *err)
+{
+    const Recipe *r = p->work.recipe;
+    int n = r ? recipe_stages(r) : 0;
+    p->plan = mem_zarray((size_t)n + 1, sizeof *p->plan);
+    if (!p->plan)
+        return error_nomem(err, "the recipe's processors");
+    p->nplans = n ? n : 1;
+    for (int i = 0; i < p->nplans; i++) {
+        Plan *plan = &p->plan[i];
+        RETURN_IF_ERROR(n ? list_steps(p, plan, recipe_stage(r, i), i < n - 1, err) : list_levels(p, plan, err));
+        list_passes(plan, p->work.peer);
+        plan->last_data = last_data(plan, p->m);
+    }
+    return ST_OK;
+}
+
+Status pipeline_new(Pipeline **out, const Model *m, const Work *w, Error *err)
+{
+    *out = NULL;
+    Pipeline *p = mem_zarray(1, sizeof *p);
+    if (!p)
+        return error_nomem(err, "the recipe's processors");
+    p->m = m;
+    p->work = *w;
+    Status st = w->recipe && !w->levels ? own_levels(p, err) : ST_OK;
+    if (st == ST_OK)
+        st = check_levels(m, &p->work, err);
+    if (st == ST_OK)
+        st = make_plans(p, err);
+    if (st != ST_OK) {
+        pipeline_free(p);
+        return st;
+    }
+    *out = p;
+    return ST_OK;
+}
+
+void pipeline_free(Pipeline *p)
+{
+    if (!p)
+        return;
+    for (int i = 0; p->plan && i < p->nplans; i++) {
+        Plan *plan = &p->plan[i];
+        for (int k = 0; k < plan->nsteps; k++)
+            if (plan->steps[k].self)
+                plan->steps[k].row->end(plan->steps[k].self);
+        free(plan->steps);
+        free(plan->passes);
+    }
+    free(p->plan);
+    free(p->levels);
+    free(p);
+}
+
+const Work *pipeline_work(const Pipeline *p)
+{
+    return &p->work;
+}
+
+const Model *pipeline_model(const Pipeline *p)
+{
+    return p->m;
+}
+
+int pipeline_last_data(const Pipeline *p)
+{
+    return main_plan(p)->last_data;
+}
+
+bool pipeline_flow_is_output(const Pipeline *p)
+{
+    return !p->work.peer || (main_plan(p)->npasses == 1 && !pipeline_edits(p));
+}
+
+Digest pipeline_order(const Pipeline *p)
+{
+    Hasher h;
+    hasher_init(&h);
+    for (int i = 0; i < p->nplans; i++) {
+        const Plan *plan = &p->plan[i];
+        hasher_u64(&h, (uint64_t)plan->nsteps);
+        for (int k = 0; k < plan->nsteps; k++) {
+            const Step *s = &plan->steps[k];
+            hasher_u64(&h, (uint64_t)s->item);
+            hasher_str(&h, s->type);
+            hasher_u64(&h, (uint64_t)(int64_t)s->entry);
+            if (s->row->hash)
+                s->row->hash(s->self, &h);
+        }
+    }
+    return hasher_end(&h);
+}
+
+int pipeline_pass_of(const Pipeline *p, int level)
+{
+    const Plan *plan = main_plan(p);
+    for (int k = 0; k < plan->npasses; k++)
+        for (int i = plan->passes[k].first; i < plan->passes[k].first + plan->passes[k].n; i++)
+            if (plan->steps[i].entry == level - 1)
+                return k;
+    return 0;
+}
+
+bool pipeline_edits(const Pipeline *p)
+{
+    for (int i = 0; i < p->nplans; i++)
+        for (int k = 0; k < p->plan[i].nsteps; k++)
+            if (p->plan[i].steps[k].row->needs & (PROCESSOR_TURN | PROCESSOR_PRIOR))
+                return true;
+    return false;
+}
+
+Status pipeline_promise(const Pipeline *p, DType inner, SavePlan *out, Error *err)
+{
+    const Plan *plan = main_plan(p);
+    bool wide = false;
+    for (int k = 0; k < plan->npasses; k++) {
+        const Pass *pass = &plan->passes[k];
+        for (int i = pass->first; i < pass->first + pass->n; i++)
+            if (plan->steps[i].row->promise)
+                RETURN_IF_ERROR(plan->steps[i].row->promise(plan->steps[i].self, wide ? DT_F32 : inner, out, err));
+        wide = wide || (p->work.peer && pass_widens(plan, pass, -1));
+    }
+    return ST_OK;
+}
+
+uint64_t pipeline_bytes(const Pipeline *p, int samples, int threads)
+{
+    const Model *m = p->m;
+    int64_t dim = m->cfg.head_dim > m->cfg.v_dim ? m->cfg.head_dim : m->cfg.v_dim;
+    uint64_t cache = 4 * (uint64_t)samples * (uint64_t)m->cfg.kv_heads * (uint64_t)dim * sizeof(float);
+    return cache + layer_forms_bytes(m, p->work.levels, p->work.level, p->work.peer, threads);
+}

@@ -1,0 +1,87 @@
+#ifndef SLIM_PROCESS_PIPELINE_H
+#define SLIM_PROCESS_PIPELINE_H
+
+#include "process/processor.h"
+#include "text/calib.h"
+
+/* The one driver of quantization (specs/quantization.md 8, 10): a recipe's stages in order of work, each over the units
+ * of the model, in each unit its processors in list order. Ours: all calibrate in one pass, but what follows a processor
+ * that changes the model has its own. The peer's: the list's items one after the other over the same input, each through
+ * what those before it deployed, and the last one that ran gives the next unit's input. What comes of it goes to sinks:
+ * files, a measurement, or both. At any time one linear's weight is in memory (and what its method declares), never the
+ * model. */
+
+/* A work that has been looked through: every processor started, the passes known. */
+typedef struct Pipeline Pipeline;
+/* The work's data outlives it. ST_USAGE: a level can't be run by this build; ST_DATA: a processor can't, or a spec
+ * doesn't go with a linear's shape. */
+Status pipeline_new(Pipeline **out, const Model *m, const Work *w, Error *err);
+void pipeline_free(Pipeline *p);
+const Work *pipeline_work(const Pipeline *p);
+const Model *pipeline_model(const Pipeline *p);
+/* Last unit where the main list has something to find by a forward, -1: none, no texts are needed. */
+int pipeline_last_data(const Pipeline *p);
+/* Whether the calibration's own stream leaves each unit as the finished model would; otherwise (the peer's items run one
+ * after the other) a measurement needs a stream of its own. */
+bool pipeline_flow_is_output(const Pipeline *p);
+/* What decides results beside the levels: which processor runs in which pass, and how. */
+Digest pipeline_order(const Pipeline *p);
+/* Which pass a level belongs to: 0 unless order matters. */
+int pipeline_pass_of(const Pipeline *p, int level);
+/* Whether a processor changes the model. */
+bool pipeline_edits(const Pipeline *p);
+/* Fills in what processors will give beside the linears; inner: the dtype to which the run rounds. */
+Status pipeline_promise(const Pipeline *p, DType inner, SavePlan *plan, Error *err);
+/* Bytes that the passes need beside the runner's: Hessians, weights quantized as a whole, ranges of keys and values. */
+uint64_t pipeline_bytes(const Pipeline *p, int samples, int threads);
+
+/* ---- sinks ---- */
+
+/* What a sink wants of a run. */
+typedef struct SinkWants {
+    int first, end; /* units [first, end) */
+    bool flow;      /* the stream behind each of them; else forwards run only as far as processors need them */
+    bool rerun;     /* the peer's: one more pass of every unit, through what was deployed */
+} SinkWants;
+
+typedef struct SinkOps {
+    const char *name;
+    bool takes; /* takes the weights out of the unit: comes last, and there is at most one */
+    /* Before the first unit. */
+    Status (*open)(void *self, const Pipeline *p, Runner *r, SinkWants *wants, Error *err);
+    /* Puts the calibration stream at the input of the last unit it can, not beyond `most` (*flow is initialised when
+     * ST_OK). NULL: it can only be begun with the texts. At most one sink has it. */
+    Status (*start)(void *self, int most, int *unit, Stream *flow, Error *err);
+    /* One unit from its first on, whose processors are through; flow: its output, NULL when no forward ran. */
+    Status (*unit)(void *self, UnitRun *u, const Stream *flow, Error *err);
+    Status (*finish)(void *self, Error *err);
+    /* After all, also after an error, once open was called. keep: what is finished may serve another run. */
+    void (*close)(void *self, bool keep);
+} SinkOps;
+typedef struct Sink {
+    const SinkOps *ops;
+    void *self;
+} Sink;
+
+/* For sinks, within unit: runs a stream through the finished unit, in place. */
+Status unit_follow(UnitRun *u, Stream *s, Error *err);
+/* Linears that ran in float although they have a level, because calibration saw no token of theirs. */
+bool unit_unseen(const UnitRun *u, int64_t i);
+/* Of a sink that takes: quantized weight i of the unit, with its input's parameters. *w is the caller's
+ * (qweight_fini), everything else borrowed. */
+Status unit_take(UnitRun *u, int64_t i, SaveLinear *out, QWeight *w, Error *err);
+/* Has every processor hand over what it made beside the linears. */
+Status unit_gifts(const UnitRun *u, const Gifts *to, Error *err);
+
+/* ---- the run ---- */
+
+typedef struct PipelineOptions {
+    const TokenSet *calib;        /* of the main list; NULL: it needs none */
+    const TokenSet *const *prior; /* of each prior stage; NULL, or an entry NULL: it needs none */
+    const Sink *sinks;            /* [nsinks] */
+    int nsinks;
+    bool sdpa;                    /* Variant.sdpa in every pass */
+} PipelineOptions;
+Status pipeline_run(Pipeline *p, Runner *r, const PipelineOptions *o, Error *err);
+
+#endif

@@ -1,0 +1,44 @@
+#ifndef SLIM_PROCESS_PIPELINE_IMPL_H
+#define SLIM_PROCESS_PIPELINE_IMPL_H
+
+#include "process/pipeline.h"
+
+/* Inside pipeline*.c. */
+
+typedef struct Step {
+    const Processor *row;
+    const char *type;
+    void *self;
+    int item, entry; /* of the recipe's list; RecipeStep.entry */
+} Step;
+
+/* Processors that calibrate together. */
+typedef struct Pass {
+    int first, n; /* steps */
+    bool data;    /* one of them needs a forward somewhere */
+} Pass;
+
+typedef struct Plan {
+    Step *steps;
+    Pass *passes;
+    int nsteps, npasses;
+    int last_data; /* last unit where a forward has to find something, -1: none */
+} Plan;
+
+struct Pipeline {
+    const Model *m;
+    Work work;
+    QConfig *levels; /* its own, when the work has none */
+    Plan *plan; /* [nplans] of each stage of the recipe; the last is the main list */
+    int nplans;
+};
+
+static inline const Plan *main_plan(const Pipeline *p)
+{
+    return &p->plan[p->nplans - 1];
+}
+
+/* Whether linears that a pass deployed in this unit (-1: in any) return float32 in the peer's arithmetic. */
+bool pass_widens(const Plan *p, const Pass *pass, int unit);
+
+#endif

@@ -1,0 +1,357 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "process/pipeline_impl.h"
+
+/* The units of the model, one after the other: the forwards that their processors need, then the sinks. */
+
+typedef struct PipelineRun {
+    Pipeline *p;
+    Runner *r;
+    const PipelineOptions *o;
+    const Plan *plan;  /* of the present stage */
+    bool main;         /* that is the main list */
+    SinkWants *wants;  /* [nsinks] */
+    DType T;           /* in which weights are quantized and activations begin */
+    FormsOptions forms;
+    Stream x, y;       /* the unit's input; y: what a pass gives when it isn't the last */
+    bool wide;         /* the peer: x is float32 though the model isn't */
+    bool rerun;        /* SinkWants.rerun, the peer's */
+    bool gives;        /* UnitRun.gives */
+    int end;           /* units [.., end) run */
+    int last_flow;     /* last unit that a forward runs through */
+    bool flow_out;     /* a sink wants the streams */
+    int64_t ahead;     /* linear whose weight is read next, -1: none */
+} PipelineRun;
+
+static Status read_weight(void *ctx, int64_t linear, float *w, Error *err)
+{
+    const PipelineRun *run = ctx;
+    return runner_weight(run->r, linear, run->ahead, w, err);
+}
+
+/* ---- one pass ---- */
+
+Status unit_observe(UnitRun *u, Observer o, Error *err)
+{
+    if (u->nobs == (int)(sizeof u->obs / sizeof *u->obs))
+        return error_set(err, ST_DATA, "more than %d processors watch one pass: give them passes of their own",
+                         u->nobs);
+    u->obs[u->nobs++] = o;
+    return ST_OK;
+}
+
+static Status stage_steps(UnitRun *u, int first, int n, FormStage stage, const FormTypes *t, Error *err)
+{
+    for (int i = first; i < first + n; i++) {
+        const Step *s = &u->run->plan->steps[i];
+        if (s->row->stage)
+            RETURN_IF_ERROR(s->row->stage(s->self, u, stage, t, err));
+    }
+    return ST_OK;
+}
+
+static Status run_pass(UnitRun *u, VariantDtype dtype, const Stream *in, Stream *out, Error *err)
+{
+    const Variant v = {.forms = u->forms->any ? u->forms->table : NULL, .dtype = dtype, .sdpa = u->run->o->sdpa};
+    Status st = runner_layer(u->runner, u->unit, &v, in, out, u->obs, u->nobs, err);
+    u->nobs = 0;
+    return st;
+}
+
+static Status learn(UnitRun *u, const Pass *pass, Error *err)
+{
+    for (int i = pass->first; i < pass->first + pass->n; i++) {
+        const Step *s = &u->run->plan->steps[i];
+        if (s->row->learn)
+            RETURN_IF_ERROR(s->row->learn(s->self, u, err));
+    }
+    return ST_OK;
+}
+
+/* Where pass k's output goes. */
+static Status out_of(PipelineRun *run, bool last, Stream **out, Error *err)
+{
+    *out = last ? &run->x : &run->y;
+    return last || run->y.data ? ST_OK : stream_copy(&run->y, &run->x, err);
+}
+
+/* ---- one unit ---- */
+
+/* Ours: what comes behind a processor that changes the model runs through what was found before. The last pass gives the
+ * next unit's input. */
+static Status flow_ours(UnitRun *u, bool forward, Error *err)
+{
+    PipelineRun *run = u->run;
+    const FormTypes t = {.input = run->T, .inner = run->T, .kept = run->T};
+    for (int k = 0; k < run->plan->npasses; k++) {
+        const Pass *pass = &run->plan->passes[k];
+        bool last = k == run->plan->npasses - 1;
+        Stream *out;
+        if (forward && (last || pass->data)) {
+            RETURN_IF_ERROR(stage_steps(u, 0, pass->first, FORM_FIXED, &t, err));
+            RETURN_IF_ERROR(stage_steps(u, pass->first, pass->n, FORM_CALIBRATE, &t, err));
+            RETURN_IF_ERROR(out_of(run, last, &out, err));
+            RETURN_IF_ERROR(run_pass(u, VARIANT_MODEL, &run->x, out, err));
+        }
+        RETURN_IF_ERROR(learn(u, pass, err));
+    }
+    return ST_OK;
+}
+
+/* The peer's pass k; `wide`: deployed linears of the unit return float32. */
+static Status peer_pass(UnitRun *u, const Pass *pass, bool wide, bool last, Error *err)
+{
+    PipelineRun *run = u->run;
+    DType in = run->wide ? DT_F32 : run->T;
+    const FormTypes t = {.input = in, .inner = wide || run->wide ? DT_F32 : run->T, .kept = in};
+    Stream *out;
+    RETURN_IF_ERROR(stage_steps(u, 0, pass->first, FORM_DEPLOYED, &t, err));
+    RETURN_IF_ERROR(stage_steps(u, pass->first, pass->n, FORM_CALIBRATE, &t, err));
+    RETURN_IF_ERROR(out_of(run, last, &out, err));
+    VariantDtype dtype = run->wide ? VARIANT_WIDE : wide ? VARIANT_MIXED : VARIANT_MODEL;
+    return run_pass(u, dtype, &run->x, out, err);
+}
+
+/* The pass that a sink's rerun adds behind the list's. */
+static Pass pass_at(const PipelineRun *run, int k)
+{
+    return k < run->plan->npasses ? run->plan->passes[k] : (Pass){.first = run->plan->nsteps, .data = true};
+}
+
+/* The last pass of the peer's that runs, -1: none. */
+static int peer_last(const PipelineRun *run)
+{
+    int n = run->plan->npasses + run->rerun, last = n - 1;
+    while (last >= 0 && !pass_at(run, last).data)
+        last--;
+    return last < 0 && run->flow_out ? n - 1 : last;
+}
+
+/* Whether the last pass that runs in this unit reads what deployed linears gave in float32. */
+static bool peer_wide(const PipelineRun *run, int unit, int passes)
+{
+    bool wide = false;
+    for (int k = 0; k < passes && run->T != DT_F32; k++) {
+        const Pass pass = pass_at(run, k);
+        wide = wide || pass_widens(run->plan, &pass, unit);
+    }
+    return wide;
+}
+
+static Status flow_peer(UnitRun *u, bool forward, Error *err)
+{
+    PipelineRun *run = u->run;
+    int last = peer_last(run), n = run->plan->npasses + run->rerun;
+    for (int k = 0; k < n; k++) {
+        const Pass pass = pass_at(run, k);
+        if (forward && (k == last || (k < last && pass.data)))
+            RETURN_IF_ERROR(peer_pass(u, &pass, peer_wide(run, u->unit, k), k == last, err));
+        RETURN_IF_ERROR(learn(u, &pass, err));
+    }
+    if (forward && last >= 0)
+        run->wide = run->wide || peer_wide(run, u->unit, last);
+    return ST_OK;
+}
+
+/* Sinks that only look come before the one that takes the weights away. */
+static Status to_sinks(UnitRun *u, const Stream *flow, Error *err)
+{
+    const PipelineRun *run = u->run;
+    for (int takes = 0; takes < 2; takes++)
+        for (int i = 0; run->main && i < run->o->nsinks; i++) {
+            const Sink *s = &run->o->sinks[i];
+            if (s->ops->takes == takes && u->unit >= run->wants[i].first && u->unit < run->wants[i].end)
+                RETURN_IF_ERROR(s->ops->unit(s->self, u, flow, err));
+        }
+    return ST_OK;
+}
+
+static Status run_unit(PipelineRun *run, int unit, Error *err)
+{
+    const Model *m = run->p->m;
+    LayerForms forms;
+    UnitRun u = {.runner = run->r, .model = m, .work = &run->p->work, .unit = unit, .first = m->layers[unit].first,
+                 .n = m->layers[unit].count, .forms = &forms, .gives = run->gives, .run = run};
+    RETURN_IF_ERROR(layer_forms_init(&forms, m, &run->forms, u.first, u.n, err));
+    bool forward = unit <= run->last_flow;
+    Status st = run->p->work.peer ? flow_peer(&u, forward, err) : flow_ours(&u, forward, err);
+    if (st == ST_OK)
+        st = to_sinks(&u, forward ? &run->x : NULL, err);
+    layer_forms_fini(&forms);
+    return st;
+}
+
+/* ---- what sinks ask for ---- */
+
+Status unit_follow(UnitRun *u, Stream *s, Error *err)
+{
+    const PipelineRun *run = u->run;
+    const FormTypes t = {.input = run->T, .inner = run->T, .kept = run->T};
+    RETURN_IF_ERROR(stage_steps(u, 0, run->plan->nsteps, FORM_FIXED, &t, err));
+    return run_pass(u, VARIANT_MODEL, s, s, err);
+}
+
+bool unit_unseen(const UnitRun *u, int64_t i)
+{
+    return layer_forms_unseen(u->forms, i);
+}
+
+/* The next quantized linear, whose weight can be read meanwhile; not beyond the unit when a forward comes between. */
+static int64_t next_linear(const UnitRun *u, int64_t linear)
+{
+    int64_t end = u->unit < u->run->last_flow ? u->first + u->n : u->model->nlinears;
+    for (int64_t i = linear + 1; i < end; i++)
+        if (u->work->level[i])
+            return i;
+    return -1;
+}
+
+Status unit_take(UnitRun *u, int64_t i, SaveLinear *out, QWeight *w, Error *err)
+{
+    PipelineRun *run = u->run;
+    int64_t linear = u->first + i;
+    const QConfig *c = &u->work->levels[u->work->level[linear] - 1];
+    *out = (SaveLinear){.linear = linear, .config = c, .scheme = scheme_find(c), .act_dtype = run->T};
+    run->ahead = next_linear(u, linear);
+    Status st = layer_forms_take(u->forms, i, w, err);
+    run->ahead = -1;
+    RETURN_IF_ERROR(st);
+    out->weight = w;
+    out->has_act = layer_forms_param(u->forms, i, &out->act, &out->act_dtype);
+    return ST_OK;
+}
+
+Status unit_gifts(const UnitRun *u, const Gifts *to, Error *err)
+{
+    for (int i = 0; i < u->run->plan->nsteps; i++) {
+        const Step *s = &u->run->plan->steps[i];
+        if (s->row->give)
+            RETURN_IF_ERROR(s->row->give(s->self, u, to, err));
+    }
+    return ST_OK;
+}
+
+/* ---- one stage ---- */
+
+static const TokenSet *texts_of_stage(const Pipeline *p, const PipelineOptions *o, int stage)
+{
+    if (stage == p->nplans - 1)
+        return o->calib;
+    return o->prior ? o->prior[stage] : NULL;
+}
+
+/* Where the run begins, and its stream there: with the texts, or where a sink has one. */
+static Status begin(PipelineRun *run, const TokenSet *calib, int first, int *unit, Error *err)
+{
+    int starts = run->main ? run->o->nsinks - 1 : -1; /* the sink that has one */
+    while (starts >= 0 && !run->o->sinks[starts].ops->start)
+        starts--;
+    *unit = first;
+    if (starts >= 0) {
+        const Sink *s = &run->o->sinks[starts];
+        RETURN_IF_ERROR(s->ops->start(s->self, first, unit, &run->x, err));
+        run->wants[starts].first = *unit;
+    } else if (run->last_flow >= first) {
+        RETURN_IF_ERROR(runner_embed(run->r, calib, &run->x, err));
+        *unit = 0;
+    } else {
+        run->last_flow = -1; /* what is left needs none */
+    }
+    for (int u = 0; u < *unit && run->p->work.peer && run->last_flow >= 0; u++) /* as the units before left it */
+        run->wide = run->wide || peer_wide(run, u, peer_last(run));
+    return ST_OK;
+}
+
+static Status run_stage(PipelineRun *run, int stage, int first, Error *err)
+{
+    const PipelineOptions *o = run->o;
+    const TokenSet *calib = texts_of_stage(run->p, o, stage);
+    run->plan = &run->p->plan[stage];
+    run->main = stage == run->p->nplans - 1;
+    run->wide = false;
+    run->last_flow = run->plan->last_data;
+    run->end = model_depth(run->p->m);
+    if (run->main) {
+        run->end = 0;
+        for (int i = 0; i < o->nsinks; i++) {
+            run->end = run->wants[i].end > run->end ? run->wants[i].end : run->end;
+            if (run->wants[i].flow && run->wants[i].end - 1 > run->last_flow)
+                run->last_flow = run->wants[i].end - 1;
+        }
+    }
+    int unit;
+    RETURN_IF_ERROR(begin(run, calib, first, &unit, err));
+    for (; unit < run->end; unit++) {
+        if (cancel_level(runner_cancel(run->r)))
+            return error_set(err, ST_CANCELLED, "cancelled");
+        RETURN_IF_ERROR(run_unit(run, unit, err));
+    }
+    stream_fini(&run->x);
+    stream_fini(&run->y);
+    return ST_OK;
+}
+
+/* ---- the run ---- */
+
+static Status check_texts(const Pipeline *p, const PipelineOptions *o, Error *err)
+{
+    for (int i = 0; i < p->nplans; i++) {
+        const TokenSet *t = texts_of_stage(p, o, i);
+        if (p->plan[i].last_data >= 0 && (!t || t->samples == 0))
+            return error_set(err, ST_DATA, "the recipe needs calibration texts: name a data set (dataset:)");
+    }
+    return ST_OK;
+}
+
+/* *open: how many sinks were opened, the last of them perhaps in vain; *first: the first unit that one of them wants. */
+static Status open_sinks(PipelineRun *run, int *open, int *first, Error *err)
+{
+    const PipelineOptions *o = run->o;
+    *first = model_depth(run->p->m);
+    for (int i = 0; i < o->nsinks; i++) {
+        SinkWants *w = &run->wants[i];
+        *open = i + 1;
+        RETURN_IF_ERROR(o->sinks[i].ops->open(o->sinks[i].self, run->p, run->r, w, err));
+        *first = w->first < *first ? w->first : *first;
+        run->flow_out = run->flow_out || w->flow;
+        run->rerun = run->rerun || (w->rerun && run->p->work.peer);
+        run->gives = run->gives || o->sinks[i].ops->takes;
+    }
+    return ST_OK;
+}
+
+static Status run_all(PipelineRun *run, int first, Error *err)
+{
+    for (int i = 0; i < run->p->nplans; i++)
+        RETURN_IF_ERROR(run_stage(run, i, i < run->p->nplans - 1 ? 0 : first, err));
+    for (int i = 0; i < run->o->nsinks; i++)
+        RETURN_IF_ERROR(run->o->sinks[i].ops->finish(run->o->sinks[i].self, err));
+    return ST_OK;
+}
+
+Status pipeline_run(Pipeline *p, Runner *r, const PipelineOptions *o, Error *err)
+{
+    RETURN_IF_ERROR(check_texts(p, o, err));
+    PipelineRun run = {.p = p, .r = r, .o = o, .ahead = -1,
+                       .T = runner_arith(r) == ARITH_MODEL ? p->m->cfg.dtype : DT_F32,
+                       .wants = mem_zarray((size_t)o->nsinks, sizeof *run.wants)};
+    if (!run.wants)
+        return error_nomem(err, "the run");
+    run.forms = (FormsOptions){.levels = p->work.levels, .level = p->work.level, .peer = p->work.peer, .weight = run.T,
+                               .read = read_weight, .ctx = &run, .pool = runner_pool(r), .cancel = runner_cancel(r)};
+    int open = 0, first;
+    Status st = open_sinks(&run, &open, &first, err);
+    bool opened = st == ST_OK;
+    if (st == ST_OK)
+        st = run_all(&run, first, err);
+    bool keep = st != ST_OK && !(opened && st == ST_DATA); /* bad data is bad again: nothing to go on with */
+    for (int i = 0; i < open; i++)
+        o->sinks[i].ops->close(o->sinks[i].self, keep);
+    stream_fini(&run.x);
+    stream_fini(&run.y);
+    free(run.wants);
+    return st;
+}

@@ -1,0 +1,241 @@
+#include "process/sink_save.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "model/weight.h"
+
+struct SaveSink {
+    const SaveOptions *o;
+    SaveResult *out;
+    const Pipeline *p;
+    Runner *r;
+    void **saver;     /* [nsavers] */
+    SavePlan *plan;   /* [nsavers] */
+    int *first;       /* [nsavers] first unit it still takes */
+    char flow[65];    /* digest for a resume: SavePlan.flow */
+    int unit;         /* present one */
+};
+
+/* ---- memory ---- */
+
+static uint64_t largest_weight(const Model *m, const Work *w)
+{
+    uint64_t most = 0, raw = 0;
+    for (int64_t i = 0; i < m->nlinears; i++) {
+        const Linear *l = &m->linears[i];
+        uint64_t n = (uint64_t)l->out * (uint64_t)l->in;
+        if (w->level[i] == 0)
+            continue;
+        const QSpec *q = &w->levels[w->level[i] - 1].weight;
+        const WeightQuantizer *quantizer = weight_quantizer_find(q);
+        uint64_t bytes = n * sizeof(float) + qweight_bytes(q, l->out, l->in);
+        bytes += quantizer && quantizer->scratch ? quantizer->scratch(q, l->out, l->in) : 0;
+        most = bytes > most ? bytes : most;
+        uint64_t size = weight_bytes(l);
+        raw = size > raw ? size : raw;
+    }
+    return most + 2 * raw; /* the next one is read meanwhile */
+}
+
+uint64_t save_estimate(const Pipeline *p, const SaveOptions *o, int threads)
+{
+    const Model *m = pipeline_model(p);
+    uint64_t bytes = largest_weight(m, pipeline_work(p));
+    if (!o->calib || pipeline_last_data(p) < 0)
+        return bytes;
+    int64_t rows = o->calib->start[o->calib->samples], longest = 0;
+    for (int s = 0; s < o->calib->samples; s++) {
+        int64_t n = o->calib->start[s + 1] - o->calib->start[s];
+        longest = n > longest ? n : longest;
+    }
+    return bytes + pipeline_bytes(p, o->calib->samples, threads) + runner_estimate(m, rows, longest, threads, true);
+}
+
+static Status check_memory(const SaveSink *s, Error *err)
+{
+    const TokenSet *calib = s->o->calib;
+    s->out->bound = save_estimate(s->p, s->o, pool_threads(runner_pool(s->r)));
+    uint64_t limit = runner_mem_limit(s->r);
+    if (!limit || s->out->bound <= limit)
+        return ST_OK;
+    return error_set(err, ST_NOMEM,
+                     "quantizing needs %.1f MB (the largest linear, %lld calibration tokens, what the methods "
+                     "take) but the limit is %.1f MB: raise --mem, or use fewer or shorter texts",
+                     (double)s->out->bound / 1e6,
+                     (long long)(calib && pipeline_last_data(s->p) >= 0 ? calib->start[calib->samples] : 0),
+                     (double)limit / 1e6);
+}
+
+/* ---- the sink ---- */
+
+static Status open_saver(SaveSink *s, int i, Error *err)
+{
+    DType T = runner_arith(s->r) == ARITH_MODEL ? pipeline_model(s->p)->cfg.dtype : DT_F32;
+    SavePlan *plan = &s->plan[i];
+    *plan = s->o->plans[i];
+    plan->texts = pipeline_last_data(s->p) >= 0 ? s->o->calib->sha256 : NULL;
+    plan->flow = s->flow;
+    plan->overlay = runner_overlay(s->r);
+    plan->arith = plan->cache_dtype = T;
+    RETURN_IF_ERROR(pipeline_promise(s->p, T, plan, err));
+    return s->o->savers[i]->open(&s->saver[i], plan, s->o->resume, &s->first[i], err);
+}
+
+static Status sink_open(void *self, const Pipeline *p, Runner *r, SinkWants *wants, Error *err)
+{
+    SaveSink *s = self;
+    s->p = p;
+    s->r = r;
+    if (pipeline_work(p)->peer && runner_arith(r) != ARITH_MODEL)
+        return error_set(err, ST_INTERNAL, "the peer's quantization needs a runner in model mode");
+    RETURN_IF_ERROR(check_memory(s, err));
+    Digest order = pipeline_order(p); /* what decides the values beside the plan and the texts */
+    digest_hex(&order, s->flow);
+    wants->end = model_depth(pipeline_model(p));
+    wants->first = s->o->nsavers > 0 ? wants->end : 0;
+    for (int i = 0; i < s->o->nsavers; i++) {
+        RETURN_IF_ERROR(open_saver(s, i, err));
+        wants->first = s->first[i] < wants->first ? s->first[i] : wants->first;
+        /* this saver of the peer's isn't data-free: it runs what the processors deployed once more */
+        wants->rerun = wants->rerun || strcmp(s->o->savers[i]->type, "compressed_tensors") == 0;
+    }
+    s->out->layers_resumed = wants->first;
+    return ST_OK;
+}
+
+/* Told by their number and the first: a large model may have thousands. */
+static Status keep_float(SaveSink *s, int64_t linear, Error *err)
+{
+    if (s->out->unseen++ == 0)
+        snprintf(s->out->first_unseen, sizeof s->out->first_unseen, "%s", pipeline_model(s->p)->linears[linear].name);
+    s->out->floats++;
+    for (int i = 0; i < s->o->nsavers; i++)
+        if (s->unit >= s->first[i])
+            RETURN_IF_ERROR(s->o->savers[i]->keep_float(s->saver[i], linear, err));
+    return ST_OK;
+}
+
+static Status write_linear(SaveSink *s, UnitRun *u, int64_t i, Error *err)
+{
+    const Linear *lin = &u->model->linears[u->first + i];
+    SaveLinear l;
+    QWeight w;
+    float *bias = NULL;
+    RETURN_IF_ERROR(unit_take(u, i, &l, &w, err));
+    Status st = runner_bias(s->r, l.linear, &bias, err);
+    l.bias = bias;
+    for (int k = 0; k < s->o->nsavers && st == ST_OK; k++)
+        if (u->unit >= s->first[k])
+            st = s->o->savers[k]->linear(s->saver[k], &l, err);
+    s->out->quantized++;
+    s->out->bytes_read += weight_bytes(lin);
+    s->out->bytes_written += scheme_bytes(l.scheme, l.config,
+                                          &(SchemeLinear){lin, bias != NULL, u->work->peer, u->model->cfg.dtype});
+    free(bias);
+    qweight_fini(&w);
+    return st;
+}
+
+static Status write_cache(void *self, const SaveCache *c, Error *err)
+{
+    SaveSink *s = self;
+    for (int i = 0; i < s->o->nsavers; i++) {
+        if (s->unit < s->first[i])
+            continue;
+        if (!s->o->savers[i]->cache)
+            return error_set(err, ST_DATA, "%s can't write dynamic_cache", s->o->savers[i]->type);
+        RETURN_IF_ERROR(s->o->savers[i]->cache(s->saver[i], c, err));
+    }
+    return ST_OK;
+}
+
+static Status sink_unit(void *self, UnitRun *u, const Stream *flow, Error *err)
+{
+    (void)flow;
+    SaveSink *s = self;
+    int64_t before = s->out->quantized;
+    s->unit = u->unit;
+    for (int64_t i = 0; i < u->n; i++) {
+        if (cancel_level(runner_cancel(s->r)))
+            return error_set(err, ST_CANCELLED, "cancelled");
+        if (u->work->level[u->first + i] == 0)
+            s->out->floats++;
+        else if (unit_unseen(u, i))
+            RETURN_IF_ERROR(keep_float(s, u->first + i, err));
+        else
+            RETURN_IF_ERROR(write_linear(s, u, i, err));
+    }
+    RETURN_IF_ERROR(unit_gifts(u, &(Gifts){.cache = write_cache, .self = s}, err));
+    for (int i = 0; i < s->o->nsavers; i++)
+        if (u->unit >= s->first[i])
+            RETURN_IF_ERROR(s->o->savers[i]->layer_done(s->saver[i], u->unit, err));
+    if (s->o->layer)
+        s->o->layer(s->o->layer_ctx, u->unit, s->out->quantized - before, s->out->bytes_read, s->out->bytes_written);
+    return ST_OK;
+}
+
+static Status sink_finish(void *self, Error *err)
+{
+    SaveSink *s = self;
+    for (int i = 0; i < s->o->nsavers; i++)
+        RETURN_IF_ERROR(s->o->savers[i]->finish(s->saver[i], err));
+    return ST_OK;
+}
+
+static void sink_close(void *self, bool keep)
+{
+    SaveSink *s = self;
+    for (int i = 0; i < s->o->nsavers; i++) {
+        if (s->saver[i])
+            s->o->savers[i]->close(s->saver[i], keep);
+        s->saver[i] = NULL;
+    }
+}
+
+Sink save_sink(SaveSink *s)
+{
+    static const SinkOps ops = {.name = "savers", .takes = true, .open = sink_open, .unit = sink_unit,
+                                .finish = sink_finish, .close = sink_close};
+    return (Sink){&ops, s};
+}
+
+Status save_sink_new(SaveSink **out, const SaveOptions *o, SaveResult *result, Error *err)
+{
+    size_t n = (size_t)o->nsavers;
+    SaveSink *s = mem_zarray(1, sizeof *s);
+    *out = s;
+    *result = (SaveResult){0};
+    if (!s)
+        return error_nomem(err, "the savers");
+    *s = (SaveSink){.o = o, .out = result, .saver = mem_zarray(n, sizeof *s->saver),
+                    .plan = mem_zarray(n, sizeof *s->plan), .first = mem_zarray(n, sizeof *s->first)};
+    if (s->saver && s->plan && s->first)
+        return ST_OK;
+    save_sink_free(s);
+    *out = NULL;
+    return error_nomem(err, "the savers");
+}
+
+void save_sink_free(SaveSink *s)
+{
+    if (!s)
+        return;
+    free(s->saver);
+    free(s->plan);
+    free(s->first);
+    free(s);
+}
+
+Status save_run(Pipeline *p, Runner *r, const SaveOptions *o, SaveResult *out, Error *err)
+{
+    SaveSink *s;
+    RETURN_IF_ERROR(save_sink_new(&s, o, out, err));
+    Sink sink = save_sink(s);
+    Status st = pipeline_run(p, r, &(PipelineOptions){.calib = o->calib, .sinks = &sink, .nsinks = 1,
+                                                      .sdpa = pipeline_work(p)->peer}, err);
+    save_sink_free(s);
+    return st;
+}

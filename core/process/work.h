@@ -1,0 +1,31 @@
+#ifndef SLIM_PROCESS_WORK_H
+#define SLIM_PROCESS_WORK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "qir/scheme.h"
+#include "recipe/recipe.h"
+
+/* What is to be done to a model; all borrowed. */
+typedef struct Work {
+    const Recipe *recipe;  /* its processors, in list order; NULL: linear_quant of every level, in one pass */
+    const QConfig *levels; /* [nlevels] level k+1 is the recipe's entry k; NULL: as the recipe has them (a pipeline's own
+                            * work always has them) */
+    int nlevels;
+    const int16_t *level;  /* [model.nlinears] 0 = float */
+    bool peer;             /* --compat peer: order of work, rounding points and quirks */
+    bool lenient;          /* processors that this build doesn't run are left out; else the pipeline refuses them */
+} Work;
+
+/* What came of it, written to files (sink_save.h). */
+typedef struct SaveResult {
+    int64_t quantized, floats;  /* linears */
+    int64_t unseen;             /* experts without a token: kept float (or, where the scheme allows, dynamic) */
+    char first_unseen[256];
+    int layers_resumed;
+    uint64_t bytes_read, bytes_written;
+    uint64_t bound;             /* memory promised by save_estimate */
+} SaveResult;
+
+#endif

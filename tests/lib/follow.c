@@ -1,0 +1,76 @@
+#include "tests/lib/follow.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+static Status follow_open(void *self, const Pipeline *p, Runner *r, SinkWants *wants, Error *err)
+{
+    (void)self, (void)r, (void)err;
+    *wants = (SinkWants){.end = pipeline_model(p)->cfg.layers, .flow = true};
+    return ST_OK;
+}
+
+typedef struct Follower {
+    Follow *f;
+    Runner *r;
+} Follower;
+
+static Status follow_start(void *self, int most, int *unit, Stream *flow, Error *err)
+{
+    (void)most;
+    const Follower *w = self;
+    *unit = 0;
+    RETURN_IF_ERROR(runner_embed(w->r, w->f->calib, flow, err));
+    if (w->f->spoiled >= 0)
+        flow->data[w->f->spoiled] = NAN;
+    return w->f->eval ? runner_embed(w->r, w->f->eval, &w->f->s[1], err) : ST_OK;
+}
+
+static Status follow_unit(void *self, UnitRun *u, const Stream *flow, Error *err)
+{
+    Follow *f = ((const Follower *)self)->f;
+    for (int64_t i = 0; i < u->n; i++) {
+        QParam p;
+        DType T;
+        if (layer_forms_param(u->forms, i, &p, &T))
+            f->param[u->first + i] = p;
+        f->unseen += unit_unseen(u, i);
+    }
+    if (f->eval)
+        RETURN_IF_ERROR(unit_follow(u, &f->s[1], err));
+    return u->unit + 1 == u->model->cfg.layers ? stream_copy(&f->s[0], flow, err) : ST_OK;
+}
+
+static Status follow_finish(void *self, Error *err)
+{
+    (void)self, (void)err;
+    return ST_OK;
+}
+
+static void follow_close(void *self, bool keep)
+{
+    (void)self, (void)keep;
+}
+
+Status follow_run(Follow *f, Runner *r, const Work *w, Error *err)
+{
+    static const SinkOps ops = {.name = "follower", .open = follow_open, .start = follow_start, .unit = follow_unit,
+                                .finish = follow_finish, .close = follow_close};
+    Follower self = {f, r};
+    const Sink sink = {&ops, &self};
+    Pipeline *p;
+    f->param = calloc((size_t)runner_model(r)->nlinears, sizeof *f->param);
+    if (!f->param)
+        return error_nomem(err, "a test");
+    RETURN_IF_ERROR(pipeline_new(&p, runner_model(r), w, err));
+    Status st = pipeline_run(p, r, &(PipelineOptions){.calib = f->calib, .sinks = &sink, .nsinks = 1}, err);
+    pipeline_free(p);
+    return st;
+}
+
+void follow_fini(Follow *f)
+{
+    stream_fini(&f->s[0]);
+    stream_fini(&f->s[1]);
+    free(f->param);
+}

@@ -1,0 +1,18 @@
+#ifndef SLIM_TEST_FOLLOW_H
+#define SLIM_TEST_FOLLOW_H
+
+#include "process/pipeline.h"
+
+/* A run of the pipeline whose sink only looks: both sets behind the last layer, and what calibration found. */
+typedef struct Follow {
+    const TokenSet *calib, *eval; /* eval NULL: none */
+    int64_t spoiled;              /* a value of the embedded calibration that becomes NaN, -1: none */
+    Stream s[2];                  /* as the finished layers leave them: calibration (the pipeline's own), evaluation */
+    QParam *param;                /* [nlinears] fixed parameters of inputs, scale 0: none */
+    int64_t unseen;               /* linears that stayed float */
+} Follow;
+/* Set calib, eval and spoiled before; what it leaves is freed with follow_fini, also after an error. */
+Status follow_run(Follow *f, Runner *r, const Work *w, Error *err);
+void follow_fini(Follow *f);
+
+#endif
