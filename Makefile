@@ -39,10 +39,11 @@ APP_SRC   := $(sort $(filter-out src/main.c,$(wildcard src/*.c ui/*.c)))
 CORE_OBJ  := $(CORE_SRC:%.c=$(BUILD)/%.o)
 APP_OBJ   := $(APP_SRC:%.c=$(BUILD)/%.o)
 MAIN_OBJ  := $(BUILD)/src/main.o
-TEST_LIB  := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard tests/lib/*.c)))
+TEST_LIB  := $(patsubst %.c,$(BUILD)/%.o,$(sort $(filter-out tests/lib/faultshim.c,$(wildcard tests/lib/*.c))))
+FAULTSHIM := $(BUILD)/tests/faultshim.so
 UNIT_BIN  := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
 
-.PHONY: all demo check bench install deps deps-check clean help unit
+.PHONY: all demo check faults bench install deps deps-check clean help unit
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -71,10 +72,18 @@ $(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(TEST_LIB) $(BUILD)/libapp.a $(BUILD)
 	$(if $(Q),@echo "  LD    $@")
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@ -lcmocka $(LDLIBS)
 
-unit: $(UNIT_BIN) ## build the unit tests without running them
+# Preloaded by tests: without sanitizers of its own, whatever the program it goes into has.
+$(FAULTSHIM): tests/lib/faultshim.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=c17 -D_GNU_SOURCE $(WARN) -O1 -g -fPIC -shared $< -o $@
+
+unit: $(UNIT_BIN) $(FAULTSHIM) ## build the unit tests without running them
 
 check: deps-check ## install what the tests need, build, and run every test
 	@CC="$(CC)" MAKE="$(MAKE)" sh tests/run.sh
+
+faults: all $(FAULTSHIM) ## fail every allocation of analyze, measure, quant and a session, one by one
+	@PYTHONDONTWRITEBYTECODE=1 python3 tests/lib/faults.py $(BUILD)/slimscope $(FAULTSHIM)
 
 # A make of its own builds: this one read pkg-config before the packages were there.
 demo: deps ## install what is missing, build, and open the workbench on the demo model

@@ -55,17 +55,6 @@ void app_fini(App *a)
     memset(a, 0, sizeof *a);
 }
 
-void app_printf(App *a, const char *fmt, ...)
-{
-    Str b = {0};
-    va_list ap;
-    va_start(ap, fmt);
-    str_vprintf(&b, fmt, ap);
-    va_end(ap);
-    a->print(a->print_ctx, str_text(&b), b.len);
-    str_free(&b);
-}
-
 void app_note(App *a, const char *fmt, ...)
 {
     char text[ERROR_TEXT_MAX];
@@ -111,7 +100,9 @@ Status app_open_model(App *a, const char *path, const char *type, Error *err)
                          file_exists(path) ? "'%s' is a file: give the model's folder" : "'%s': no such model folder",
                          path);
     char *config = path_join(path, "config.json");
-    bool have = config && file_exists(config);
+    if (!config)
+        return error_nomem(err, "a path");
+    bool have = file_exists(config);
     free(config);
     if (!have)
         return error_set(err, ST_DATA, "'%s' holds no config.json: it is no model folder", path);
@@ -226,14 +217,16 @@ Status unknown_command(const char *name, Error *err)
 }
 
 /* The line under which a command is kept in the session's history: full verb, words quoted, input files absolute. */
-static bool history_line(const Command *cmd, const CommandLine *cl, int argc, char **argv, Str *out)
+static void history_line(const Command *cmd, const CommandLine *cl, int argc, char **argv, Str *out)
 {
     str_puts(out, cmd->name);
     for (int i = 1; i < argc; i++) {
         bool word = false;
         for (int k = 0; k < cl->nwords; k++)
             word |= cl->words[k] == argv[i];
-        char *full = word && (cmd->flags & CMD_INPUT) && access(argv[i], F_OK) == 0 ? absolute_path(argv[i]) : NULL;
+        bool file = word && (cmd->flags & CMD_INPUT) && access(argv[i], F_OK) == 0;
+        char *full = file ? absolute_path(argv[i]) : NULL;
+        out->oom = out->oom || (file && !full);
         str_putc(out, ' ');
         if (i == argc - 1 && cl->bang)
             str_putc(out, '!');
@@ -241,21 +234,21 @@ static bool history_line(const Command *cmd, const CommandLine *cl, int argc, ch
             lexer_quote(out, full ? full : argv[i]);
         free(full);
     }
-    return !out->oom;
 }
 
-static void record(App *a, const Command *cmd, const CommandLine *cl, int argc, char **argv, int undo_before)
+static Status record(App *a, const Command *cmd, const CommandLine *cl, int argc, char **argv, int undo_before,
+                     Error *err)
 {
     if (!a->session || (cmd->flags & CMD_NO_LOG))
-        return;
+        return ST_OK;
     Str line = {0};
-    bool whole = history_line(cmd, cl, argc, argv, &line);
+    history_line(cmd, cl, argc, argv, &line);
     /* an edit that was no undo step must not be taken for one when the history is compacted */
     if ((cmd->flags & CMD_EDIT) && session_undo_depth(a->session) == undo_before)
         str_puts(&line, " # no change");
-    if (whole && !line.oom)
-        session_record(a->session, line.s);
+    Status st = line.oom ? error_nomem(err, "the history of commands") : session_record(a->session, line.s, err);
     str_free(&line);
+    return st;
 }
 
 static Status run_command(App *a, const Command *cmd, int argc, char **argv, const bool *quoted, Error *err)
@@ -278,20 +271,22 @@ static Status run_command(App *a, const Command *cmd, int argc, char **argv, con
         int depth = a->session ? session_undo_depth(a->session) : 0;
         st = cmd->run(a, &cl, err);
         if (st == ST_OK)
-            record(a, cmd, &cl, argc, argv, depth);
+            st = record(a, cmd, &cl, argc, argv, depth, err);
     }
     app_pass_log(a, st == ST_OK || !err ? NULL : err->text);
     cmdline_fini(&cl);
     return st;
 }
 
-/* The last word of a typed line without a ! that was put right behind it ("export FILE!"), NULL when there is none. */
-static char *without_bang(const Command *cmd, int argc, char **argv, const bool *quoted)
+/* *last: the last word of a typed line without a ! that was put right behind it ("export FILE!"), NULL when there is
+ * none. false: out of memory. */
+static bool without_bang(const Command *cmd, int argc, char **argv, const bool *quoted, char **last)
 {
     size_t n = strlen(argv[argc - 1]);
     bool has =
         argc > 1 && quoted && !quoted[argc - 1] && (cmd->flags & CMD_DESTROYS) && n > 1 && argv[argc - 1][n - 1] == '!';
-    return has ? strndup(argv[argc - 1], n - 1) : NULL;
+    *last = has ? strndup(argv[argc - 1], n - 1) : NULL;
+    return *last || !has;
 }
 
 /* argv of a line or of the program's command line: an async prefix, verb!, then the verb's own words. */
@@ -319,7 +314,8 @@ static Status execute(App *a, int argc, char **argv, const bool *quoted, Error *
             return error_set(err, ST_USAGE, "word %d holds a line break: a command of the history is one line", i + 1);
     char **words = calloc((size_t)argc + 2, sizeof *words);
     bool *q = calloc((size_t)argc + 2, sizeof *q);
-    if (!words || !q) {
+    char *last = NULL;
+    if (!words || !q || (!bang && !without_bang(cmd, argc, argv, quoted, &last))) {
         free(words);
         free(q);
         return error_nomem(err, "a command line");
@@ -328,7 +324,6 @@ static Status execute(App *a, int argc, char **argv, const bool *quoted, Error *
     if (quoted)
         memcpy(q, quoted, (size_t)argc * sizeof *q);
     static char bang_word[] = "!";
-    char *last = bang ? NULL : without_bang(cmd, argc, argv, quoted);
     if (last)
         words[argc - 1] = last;
     if (bang || last)

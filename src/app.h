@@ -45,7 +45,6 @@ Status app_init(App *a, Face face, Error *err);
 /* Closes the session: the first error of what was to be saved. */
 Status app_close(App *a, Error *err);
 void app_fini(App *a);
-void app_printf(App *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* ---- commands ---- */
 

@@ -54,15 +54,19 @@ static Status list_sessions(App *a, Error *err)
     int n;
     Status st = session_list(dir, &list, &n, err);
     free(dir);
+    Str b = {0};
     for (int i = 0; i < n && st == ST_OK; i++) {
         char when[32];
         time_t t = (time_t)list[i].when;
         struct tm tm;
         strftime(when, sizeof when, "%Y-%m-%d %H:%M", localtime_r(&t, &tm));
-        app_printf(a, "%-32s  %s  %s  %s\n", list[i].id, when, list[i].locked ? "open  " : "closed", list[i].model);
+        str_printf(&b, "%-32s  %s  %s  %s\n", list[i].id, when, list[i].locked ? "open  " : "closed", list[i].model);
     }
-    if (st == ST_OK && n == 0)
+    if (st == ST_OK && n > 0)
+        st = app_result(a, &b, NULL, err);
+    else if (st == ST_OK)
         app_note(a, "no session is kept yet");
+    str_free(&b);
     free(list);
     return st;
 }

@@ -79,14 +79,15 @@ const Command command_measure = {
     .run = run_measure,
 };
 
-static void print_preview(App *a, const Export *e)
+static Status print_preview(App *a, const Export *e, Error *err)
 {
     Str b = {0};
     str_append(&b, str_text(&e->text), e->text.len);
-    app_result(a, &b, NULL, NULL);
-    str_free(&b);
     if (e->diff.len)
-        app_printf(a, "\n%s", str_text(&e->diff));
+        str_printf(&b, "\n%s", str_text(&e->diff));
+    Status st = app_result(a, &b, NULL, err);
+    str_free(&b);
+    return st;
 }
 
 static void note_checks(App *a, const Export *e)
@@ -101,12 +102,11 @@ static Status run_export(App *a, const CommandLine *cl, Error *err)
     RETURN_IF_ERROR(want_words(cl, preview ? 0 : 1, 1, err));
     Export e;
     RETURN_IF_ERROR(session_export_preview(a->session, cl->nwords ? cl->words[0] : NULL, &e, err));
-    if (preview)
-        print_preview(a, &e);
+    Status st = preview ? print_preview(a, &e, err) : ST_OK;
     note_checks(a, &e);
     export_fini(&e);
-    if (preview)
-        return ST_OK;
+    if (preview || st != ST_OK)
+        return st;
     RETURN_IF_ERROR(session_export(a->session, cl->words[0], cl->bang, err));
     app_note(a, "written: %s", cl->words[0]);
     return ST_OK;

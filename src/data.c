@@ -1,5 +1,6 @@
 /* Where things are: shipped data, the user's state and settings. */
 #include <dirent.h>
+#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,16 +55,21 @@ char *app_find_data(const char *name, Error *err)
 {
     Str root = {0};
     char *found = NULL;
-    for (int i = 0; !found && data_root(i, &root); i++) {
-        if (!root.len || root.oom)
+    bool lost = false; /* memory was short */
+    for (int i = 0; !found && !lost && data_root(i, &root); i++) {
+        if (!root.len && !root.oom)
             continue;
-        char *path = path_join(root.s, name);
+        char *path = root.oom ? NULL : path_join(root.s, name);
+        errno = 0;
         if (path && access(path, R_OK) == 0)
             found = realpath(path, NULL);
+        lost = !path || (!found && errno == ENOMEM);
         free(path);
     }
     str_free(&root);
-    if (!found)
+    if (lost)
+        error_nomem(err, "a path");
+    else if (!found)
         error_set(err, ST_DATA,
                   "'%s' was found neither in $SLIMSCOPE_DATA, beside the program, nor in " SLIMSCOPE_PREFIX
                   "/share/slimscope: "
@@ -100,36 +106,53 @@ static void list_datasets(Str *out)
     }
 }
 
-static char *in_recipe_folder(const App *a, const char *name)
+/* The file beside the open recipe into *out, NULL when there is none. */
+static Status in_recipe_folder(const App *a, const char *name, char **out, Error *err)
 {
+    *out = NULL;
     const Recipe *r = a->session ? session_recipe(a->session) : NULL;
     const char *path = r ? recipe_path(r) : NULL;
     if (!path)
-        return NULL;
+        return ST_OK;
     size_t dir = (size_t)(path_base(path) - path);
     Str b = {0};
     str_append(&b, path, dir);
     str_puts(&b, name);
     char *full = str_detach(&b);
-    if (full && !file_exists(full)) {
+    if (!full)
+        return error_nomem(err, "a path");
+    if (file_exists(full))
+        *out = full;
+    else
         free(full);
-        full = NULL;
-    }
-    return full;
+    return ST_OK;
 }
 
 char *app_find_dataset(void *ctx, const char *name, Error *err)
 {
-    if (file_exists(name))
-        return strdup(name);
+    char *found = NULL;
+    if (file_exists(name)) {
+        found = strdup(name);
+        if (!found)
+            error_nomem(err, "a path");
+        return found;
+    }
+    Error e = {0};
     Str rel = {0};
     str_printf(&rel, "lab_calib/%s", name);
-    char *found = *name && name[0] != '/' && !strstr(name, "..") ? app_find_data(str_text(&rel), NULL) : NULL;
+    if (rel.oom)
+        error_nomem(&e, "a path");
+    else if (*name && name[0] != '/' && !strstr(name, ".."))
+        found = app_find_data(rel.s, &e);
     str_free(&rel);
-    if (!found)
-        found = in_recipe_folder(ctx, name);
+    if (!found && e.status != ST_NOMEM)
+        e.status = in_recipe_folder(ctx, name, &found, &e);
     if (found)
         return found;
+    if (e.status == ST_NOMEM) {
+        error_nomem(err, "a path");
+        return NULL;
+    }
     Str names = {0};
     list_datasets(&names);
     error_set(err, ST_DATA, "data set '%s' was not found: give a path, or one of the shipped sets: %s", name,

@@ -242,6 +242,7 @@ static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64
             str_json(out, str_text(&text));
         else
             str_puts(out, "null");
+        out->oom = out->oom || text.oom;
         str_puts(out, ",\"kind\":");
         str_json(out, linear_kind_name(l->kind));
         str_printf(out, ",\"parameters\":%lld", (long long)(l->out * l->in));
@@ -254,6 +255,7 @@ static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64
         str_putc(out, '}');
     }
     str_puts(out, "\n]}");
+    out->oom = out->oom || text.oom;
     str_free(&text);
 }
 
@@ -293,6 +295,7 @@ static void ranking_csv(const Model *model, const Metric *m, const RankRow *rows
         csv_field(out, rows[i].reason ? rows[i].reason : "");
         str_putc(out, '\n');
     }
+    out->oom = out->oom || group.oom;
     str_free(&group);
 }
 

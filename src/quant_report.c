@@ -166,6 +166,7 @@ static void text_verify(const Session *s, const char *saver, const VerifyReport 
 {
     const Model *m = session_model(s);
     VerifyRow *rows = mem_array((size_t)v->n + 1, sizeof *rows);
+    out->oom = out->oom || !rows;
     str_printf(out, "%s read back: %lld linears, %lld quantized, ", saver, (long long)v->n, (long long)v->quantized);
     str_bytes(out, v->bytes);
     str_printf(out, "; %lld problem%s\n", (long long)v->problems, v->problems == 1 ? "" : "s");

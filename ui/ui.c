@@ -365,9 +365,12 @@ static char *load_theme(void *ctx, const char *name, Error *err)
     char rel[256], *text = NULL;
     bool is_path = strchr(name, '/') != NULL;
     snprintf(rel, sizeof rel, "themes/%s.theme", name);
-    char *path = is_path ? strdup(name) : app_find_data(rel, err);
+    Error e = {0};
+    char *path = is_path ? strdup(name) : app_find_data(rel, &e);
     size_t len = 0;
-    if (!path)
+    if (!path && (is_path || e.status == ST_NOMEM))
+        error_nomem(err, "a theme");
+    else if (!path)
         error_set(err, ST_USAGE, "there is no theme '%s': give default, light, mono or the path of a .theme file", name);
     if (path && file_read(path, 1 << 20, &text, &len, err) != ST_OK)
         text = NULL;

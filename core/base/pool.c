@@ -106,7 +106,9 @@ Status pool_new(Pool **out, int threads, Error *err)
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (!p->ids || p->started != p->threads - 1) {
         pool_free(p);
-        return error_set(err, ST_FAIL, "cannot start %d compute threads: try a smaller --threads", threads);
+        return error_set(err, ST_NOMEM,
+                         "cannot start %d compute threads: memory or the system's limit of threads is too small, try a "
+                         "smaller --threads", threads);
     }
     *out = p;
     return ST_OK;

@@ -271,7 +271,10 @@ static void keep(Cover *c, const Str *text)
 static bool selects_allowed(Cover *c, const char *text)
 {
     Pattern *p;
-    if (pattern_compile(&p, text, NULL) != ST_OK)
+    Status st = pattern_compile(&p, text, NULL);
+    if (st == ST_NOMEM)
+        out_of_memory(c);
+    if (st != ST_OK)
         return false;
     memset(c->hits, 0, (size_t)c->m->nlinears);
     int64_t n = pattern_hits(p, c->m, c->hits);
@@ -628,7 +631,7 @@ static void verify(Cover *c)
             adds |= c->hits[i] && c->want[i] && !got[i];
             got[i] |= c->hits[i];
         }
-        if (!fine)
+        if (!fine && c->st == ST_OK)
             c->st = error_set(c->err, ST_INTERNAL, "pattern '%s' selects layers it should not", c->out[k]);
         char *s = c->out[k];
         c->out[k] = NULL;

@@ -122,7 +122,8 @@ Status feed_new(Feed **out, Error *err)
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (!f->started) {
         feed_free(f);
-        return error_set(err, ST_FAIL, "cannot start the thread that reads weights: too many threads?");
+        return error_set(err, ST_NOMEM,
+                         "cannot start the thread that reads weights: memory or the system's limit of threads is too small");
     }
     *out = f;
     return ST_OK;

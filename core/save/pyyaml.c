@@ -263,10 +263,10 @@ static Scalar scalar_of(const YamlNode *n, Str *buf)
             break;
         }
         pyjson_double(buf, n->f);
-        if (!strchr(buf->s, '.')) { /* "1e-05" would be read back as a string */
-            char *e = strchr(buf->s, 'e');
+        if (!strchr(str_text(buf), '.')) { /* "1e-05" would be read back as a string */
+            const char *e = strchr(str_text(buf), 'e');
             if (e) {
-                Str full = {0};
+                Str full = {.oom = buf->oom};
                 str_append(&full, buf->s, (size_t)(e - buf->s));
                 str_puts(&full, ".0");
                 str_puts(&full, e);

@@ -30,6 +30,7 @@ typedef struct Output {
     VerifyReport *r;
     char *src, *raw; /* scratch */
     size_t src_cap, src_len, raw_cap;
+    bool no_memory;  /* while a tensor was fetched */
 } Output;
 
 static void problem(Output *o, const char *fmt, ...)
@@ -250,6 +251,7 @@ static const void *fetch(void *ctx, const char *name, const TensorInfo **t)
         return NULL;
     void *p = arena_alloc(&o->names, (*t)->nbytes + 1);
     Error err = {0};
+    o->no_memory = o->no_memory || !p;
     if (!p || checkpoint_read(c, *t, 0, (*t)->nbytes, p, &err) != ST_OK)
         return NULL;
     o->r->bytes += (*t)->nbytes;
@@ -285,6 +287,8 @@ static Status verify_quantized(Output *o, int64_t i, const char *label, VerifyRo
     int64_t dual = level > 0 && level <= o->plan->nlevels ? o->plan->levels[level - 1].weight.ext.dual_block : 0;
     bool ok = st == ST_OK && dequant_open(&d, l->name, label, l->out, l->in, dual, fetch, o, why, sizeof why);
     bool bad = false;
+    if (!ok && o->no_memory)
+        st = error_nomem(err, l->name);
     if (ok)
         row->error = norm_ratio(&d, l, o->src, weight_dtype(l), y, &bad);
     else if (st == ST_OK)

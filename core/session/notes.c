@@ -50,17 +50,18 @@ LogLine session_log_line(const Session *s, int i)
     return (LogLine){s->notes->log[i].level, s->notes->log[i].text};
 }
 
-void session_record(Session *s, const char *line)
+Status session_record(Session *s, const char *line, Error *err)
 {
     Notes *n = s->notes;
     char *copy = strdup(line);
     if (!copy || !mem_grow(&n->commands, &n->cap_commands, n->ncommands + 1, sizeof *n->commands)) {
         free(copy);
-        return;
+        return error_nomem(err, "the history of commands");
     }
     n->commands[n->ncommands++] = copy;
     entry_text(s, "cmd", line);
     entry_view(s);
+    return ST_OK;
 }
 
 int session_commands(const Session *s)

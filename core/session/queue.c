@@ -241,7 +241,8 @@ static Status start_thread(Session *s, Error *err)
     if (rc != 0) {
         kit_free(q->kit);
         q->kit = NULL;
-        return error_set(err, ST_FAIL, "cannot start the job thread: %s", strerror(rc));
+        return error_set(err, ST_NOMEM,
+                         "cannot start the job thread: memory or the system's limit of threads is too small");
     }
     q->thread_on = true;
     return ST_OK;

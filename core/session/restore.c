@@ -121,10 +121,8 @@ static Status on_whatif(Session *s, const cJSON *o, Error *err)
 
 static Status on_command(Session *s, const cJSON *o, Error *err)
 {
-    (void)err;
-    if (text_of(o, "text"))
-        session_record(s, text_of(o, "text"));
-    return ST_OK;
+    const char *line = text_of(o, "text");
+    return line ? session_record(s, line, err) : ST_OK;
 }
 
 static Status on_view(Session *s, const cJSON *o, Error *err)

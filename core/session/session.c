@@ -327,6 +327,8 @@ Status session_open_model(Session *s, const char *path, const char *model_type, 
     }
     free(s->model_type);
     s->model_type = dup_or_null(model_type);
+    if (model_type && !s->model_type)
+        return error_nomem(err, "a model type");
     if (m->warning)
         session_log(s, 1, "%s", m->warning);
     if (!s->restoring)

@@ -277,7 +277,7 @@ bool session_is_read_only(const Session *s);
 /* Whether what is done is being kept on disk: not without a folder, and not after a write or a sync has failed. */
 bool session_is_saved(const Session *s);
 /* Appends a command as it was run, for history and replay. */
-void session_record(Session *s, const char *line);
+Status session_record(Session *s, const char *line, Error *err);
 int session_commands(const Session *s);
 const char *session_command(const Session *s, int i);
 /* Restores the session with this id (NULL or "": the newest) from its journal. */

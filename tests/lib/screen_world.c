@@ -94,7 +94,7 @@ static void run(Session *s, const char *line, Status st)
     if (st == ST_OK && session_busy(s))
         st = session_wait(s, -1, &err);
     ok(st);
-    session_record(s, line);
+    assert_int_equal(session_record(s, line, NULL), ST_OK);
 }
 
 /* What a person would do: rank, look closely at a few layers, decide, measure, change one's mind, tag. */

@@ -235,7 +235,7 @@ static void a_session_comes_back_whole(void **state)
     ok(session_undo(s, NULL, &err));
     ok(session_show(s, "std", &err));
     session_set_cursor(s, 20);
-    session_record(s, "exclude '*layers.{1,6}.mlp.down_proj'");
+    assert_int_equal(session_record(s, "exclude '*layers.{1,6}.mlp.down_proj'", &err), ST_OK);
     char id[40];
     snprintf(id, sizeof id, "%s", session_id(s));
     double score[56], kl = session_base_effect(s)->kl_mean;
