@@ -36,6 +36,7 @@ endif
 
 CORE_SRC  := $(sort $(wildcard core/*.c core/*/*.c core/*/*/*.c))
 APP_SRC   := $(sort $(filter-out src/main.c,$(wildcard src/*.c ui/*.c)))
+HEADERS   := $(wildcard core/*/*.h core/*/*/*.h src/*.h ui/*.h)
 CORE_OBJ  := $(CORE_SRC:%.c=$(BUILD)/%.o)
 APP_OBJ   := $(APP_SRC:%.c=$(BUILD)/%.o)
 MAIN_OBJ  := $(BUILD)/src/main.o
@@ -63,9 +64,10 @@ $(BUILD)/libapp.a: $(APP_OBJ)
 	@rm -f $@
 	$(Q)ar rcs $@ $(APP_OBJ)
 
-$(BUILD)/slimscope: $(MAIN_OBJ) $(BUILD)/libapp.a $(BUILD)/libcore.a
+$(BUILD)/slimscope: $(MAIN_OBJ) $(BUILD)/libapp.a $(BUILD)/libcore.a tests/floors.sh
+	@sh tests/floors.sh $(CORE_SRC) $(APP_SRC) src/main.c $(HEADERS)
 	$(if $(Q),@echo "  LD    $@")
-	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@ $(LDLIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter-out %.sh,$^) -o $@ $(LDLIBS)
 
 $(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(TEST_LIB) $(BUILD)/libapp.a $(BUILD)/libcore.a
 	@mkdir -p $(@D)

@@ -39,6 +39,13 @@ Status app_become(App *a, Face face, Error *err)
     return ST_OK;
 }
 
+Status app_run_screen(App *a, const ScreenOptions *o, Error *err)
+{
+    if (!a->screen)
+        return error_set(err, ST_USAGE, "this program has no screen");
+    return a->screen->run(a, o, err);
+}
+
 Status app_close(App *a, Error *err)
 {
     Session *s = a->session;

@@ -14,10 +14,30 @@ typedef enum Face { FACE_CLI, FACE_SCRIPT, FACE_SHELL, FACE_UI } Face;
 
 enum { PROGRESS_LINES = 3 }; /* a line for every finished layer */
 
+/* How the workbench shows itself. */
+typedef struct ScreenOptions {
+    const char *theme;        /* NULL: default */
+    const char *glyphs;       /* "auto", "braille", "block", "ascii" */
+    int color;                /* -1 auto, 0 never, 1 always */
+    bool mouse;
+    const char *script;       /* commands shown while they run; NULL none */
+    int pace_ms;
+    int cols, rows;           /* > 0: null terminal of this size (tests, --dump-screen) */
+    const char *dump_screen;  /* file that gets the last screen as text; NULL none */
+} ScreenOptions;
+
+/* The face with a screen; src/ knows none. */
+typedef struct ScreenFace {
+    /* Runs the workbench until quit. Restores the terminal in every case. */
+    Status (*run)(App *a, const ScreenOptions *o, Error *err);
+    const char *(*view_name)(int i); /* of screen i ("rank"); NULL behind the last */
+} ScreenFace;
+
 struct App {
     Session *session;        /* created by the first command that needs it */
     SessionOptions options;
     Face face;
+    const ScreenFace *screen; /* set by main; NULL: a program without one */
     /* results of commands: stdout, or a pager in the workbench. Never NULL. */
     void (*print)(void *ctx, const char *text, size_t len);
     void *print_ctx;

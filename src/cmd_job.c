@@ -7,7 +7,6 @@
 #include "src/commands.h"
 #include "src/internal.h"
 #include "src/output.h"
-#include "ui/ui.h"
 
 static Status run_wait(App *a, const CommandLine *cl, Error *err)
 {
@@ -116,8 +115,8 @@ static Status run_resume(App *a, const CommandLine *cl, Error *err)
     RETURN_IF_ERROR(session_restore(&a->session, &a->options, cl->nwords ? cl->words[0] : NULL, err));
     if (!screen)
         return resume_headless(a, err);
-    UiOptions o = {.glyphs = "auto", .color = -1};
-    return ui_run(a, &o, err);
+    ScreenOptions o = {.glyphs = "auto", .color = -1};
+    return app_run_screen(a, &o, err);
 }
 static const Option resume_options[] = {
     {"list", ARG_FLAG, NULL, "print the sessions that are kept, newest first", COMP_NONE},

@@ -6,7 +6,6 @@
 
 #include "src/commands.h"
 #include "src/internal.h"
-#include "ui/ui.h"
 
 /* Runs a command of the language so that it is part of the history: verb and one word. */
 static Status do_command(App *a, const char *verb, const char *word, Error *err)
@@ -54,7 +53,7 @@ static Status prepare(App *a, const CommandLine *cl, Error *err)
     return ST_OK;
 }
 
-static Status parse_geometry(const char *text, UiOptions *o, Error *err)
+static Status parse_geometry(const char *text, ScreenOptions *o, Error *err)
 {
     char more;
     if (sscanf(text, "%4dx%4d%c", &o->cols, &o->rows, &more) != 2 || o->cols < 1 || o->rows < 1 || o->cols > 1000 ||
@@ -63,7 +62,7 @@ static Status parse_geometry(const char *text, UiOptions *o, Error *err)
     return ST_OK;
 }
 
-static Status screen_options(const CommandLine *cl, UiOptions *o, Error *err)
+static Status screen_options(const CommandLine *cl, ScreenOptions *o, Error *err)
 {
     const char *color = cl_str(cl, "color"), *glyphs = cl_str(cl, "glyphs"), *size = cl_str(cl, "size");
     int64_t pace = cl_int(cl, "pace", 0);
@@ -75,7 +74,7 @@ static Status screen_options(const CommandLine *cl, UiOptions *o, Error *err)
         return error_set(err, ST_USAGE, "--pace takes milliseconds from 0 to 60000");
     if (cl_given(cl, "pace") && !cl_given(cl, "script"))
         return error_set(err, ST_USAGE, "--pace needs --script");
-    *o = (UiOptions){
+    *o = (ScreenOptions){
         .theme = cl_str(cl, "theme"),
         .glyphs = glyphs ? glyphs : "auto",
         .color = cl_given(cl, "no-color") || (color && strcmp(color, "never") == 0) ? 0
@@ -131,12 +130,12 @@ static Status run_workbench(App *a, const CommandLine *cl, Error *err)
                          "--script -', or print a "
                          "ranking with 'slimscope analyze --model_path MODEL'",
                          isatty(STDIN_FILENO) ? "output" : "input");
-    UiOptions o;
+    ScreenOptions o;
     RETURN_IF_ERROR(screen_options(cl, &o, err));
     RETURN_IF_ERROR(app_become(a, FACE_UI, err));
     RETURN_IF_ERROR(prepare(a, cl, err));
     RETURN_IF_ERROR(open_named(a, cl, err));
-    return ui_run(a, &o, err);
+    return app_run_screen(a, &o, err);
 }
 
 #define OPTIONS_SESSION                                                                                           \

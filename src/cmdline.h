@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #include "src/app.h"
-#include "src/lexer.h"
+#include "text/lexer.h"
 
 /* A command's words and options, taken apart by its option table. Strings are borrowed from the words that were parsed.
  */

@@ -120,7 +120,7 @@ static void offer_choices(Hits *h, const char *word, const char *choices)
 
 static void offer_values(const App *a, Hits *h, const char *word, Completes what)
 {
-    static const char *const screens[] = {"rank", "whatif", "jobs", "export", NULL};
+    const char *view;
     switch (what) {
     case COMP_NONE: break;
     case COMP_FILE: offer_files(h, word); break;
@@ -136,8 +136,8 @@ static void offer_values(const App *a, Hits *h, const char *word, Completes what
             offer(h, word, session_level_name(a->session, i), "");
         break;
     case COMP_SCREEN:
-        for (int i = 0; screens[i]; i++)
-            offer(h, word, screens[i], "");
+        for (int i = 0; a->screen && (view = a->screen->view_name(i)) != NULL; i++)
+            offer(h, word, view, "");
         break;
     case COMP_SORT:
         for (int i = 0; i < SORT_KEYS; i++)

@@ -27,6 +27,8 @@ Status select_linears(const Session *s, const char *const *targets, int n, bool 
 Status app_open_model(App *a, const char *path, const char *type, Error *err);
 /* ST_USAGE with the nearest command's name. */
 Status unknown_command(const char *name, Error *err);
+/* Runs the workbench; ST_USAGE in a program without a screen. */
+Status app_run_screen(App *a, const ScreenOptions *o, Error *err);
 /* Whether a long command waits here: everywhere but in the workbench and after "async". */
 bool app_waits(const App *a);
 

@@ -10,6 +10,7 @@
 #include "io/file.h"
 #include "src/commands.h"
 #include "src/internal.h"
+#include "ui/ui.h"
 
 /* What the command line names: a command, or the workbench with a model. */
 static Status choose(App *a, int argc, char **argv, int *skip, Error *err)
@@ -68,6 +69,7 @@ int main(int argc, char **argv)
     App app;
     Error err = {0};
     Status st = app_init(&app, FACE_CLI, &err);
+    app.screen = &ui_face;
     if (st == ST_OK)
         st = run(&app, argc, argv, &err);
     if (st != ST_OK)

@@ -7,7 +7,7 @@
 
 #include "base/clock.h"
 #include "session/fold.h"
-#include "src/lexer.h"
+#include "text/lexer.h"
 #include "ui/input.h"
 
 /* ---- why a key does nothing ---- */

@@ -10,7 +10,7 @@
 #include <readline/readline.h>
 
 #include "io/file.h"
-#include "src/lexer.h"
+#include "text/lexer.h"
 #include "ui/actions.h"
 
 enum { MAX_INPUT = 4096, MAX_NOTE = 512, HISTORY_LINES = 1000 };

@@ -1,4 +1,4 @@
-/* ui_run: waits for keys, jobs, signals and the script, and paints what changed. */
+/* The loop of the workbench: waits for keys, jobs, signals and the script, and paints what changed. */
 #include <poll.h>
 #include <unistd.h>
 
@@ -123,7 +123,7 @@ static void loop_run(Loop *l)
     }
 }
 
-Status ui_run(App *a, const UiOptions *o, Error *err)
+static Status run(App *a, const ScreenOptions *o, Error *err)
 {
     Ui *ui;
     RETURN_IF_ERROR(ui_new(&ui, a, o, err));
@@ -143,3 +143,10 @@ Status ui_run(App *a, const UiOptions *o, Error *err)
     ui_free(ui);
     return st;
 }
+
+static const char *view_name(int i)
+{
+    return view_table[i] ? view_table[i]->name : NULL;
+}
+
+const ScreenFace ui_face = {.run = run, .view_name = view_name};

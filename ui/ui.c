@@ -453,7 +453,7 @@ static Status hook_lines(void *ctx, const char *name, const char *text, Error *e
 
 /* ---- life ---- */
 
-Status ui_settings(Ui *ui, const UiOptions *o, Error *err)
+Status ui_settings(Ui *ui, const ScreenOptions *o, Error *err)
 {
     Error own = {ST_OK, ""};
     if (!o->script && app_rc(ui->app, &own) != ST_OK) /* a slip in the settings must not keep anybody out */
@@ -471,7 +471,7 @@ static Status make_states(Ui *ui, Error *err)
     return ST_OK;
 }
 
-Status ui_new(Ui **out, App *a, const UiOptions *o, Error *err)
+Status ui_new(Ui **out, App *a, const ScreenOptions *o, Error *err)
 {
     Ui *ui = calloc(1, sizeof *ui);
     if (!ui)

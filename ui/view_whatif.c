@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "src/lexer.h"
+#include "text/lexer.h"
 #include "ui/actions.h"
 
 typedef struct Whatif {

@@ -113,11 +113,11 @@ void player_stop(Ui *ui);
 void ui_rest_cursor(Ui *ui, int y, int x);
 void ui_paint(Ui *ui);
 
-/* ---- in-process use: the loop of ui_run, and tests ---- */
-Status ui_new(Ui **out, App *a, const UiOptions *o, Error *err);
+/* ---- in-process use: the loop, and tests ---- */
+Status ui_new(Ui **out, App *a, const ScreenOptions *o, Error *err);
 void ui_free(Ui *ui);
 /* The settings file (not for scripts), then the theme that the command line names. */
-Status ui_settings(Ui *ui, const UiOptions *o, Error *err);
+Status ui_settings(Ui *ui, const ScreenOptions *o, Error *err);
 /* Takes over what the session reports; bits. */
 unsigned ui_pump(Ui *ui);
 void ui_set_size(Ui *ui, int rows, int cols);

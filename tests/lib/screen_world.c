@@ -168,7 +168,7 @@ void world_open(World *w, int cols, int rows, const char *glyphs, bool recorded,
         play_recording(w->dir);
         ok(session_restore(&w->app.session, &w->app.options, "recorded", &err));
     }
-    UiOptions o = {.glyphs = glyphs, .color = -1, .cols = cols, .rows = rows};
+    ScreenOptions o = {.glyphs = glyphs, .color = -1, .cols = cols, .rows = rows};
     ok(ui_new(&w->ui, &w->app, &o, &err));
     ui_paint(w->ui);
 }

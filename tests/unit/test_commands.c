@@ -12,6 +12,7 @@
 #include "io/file.h"
 #include "src/commands.h"
 #include "src/internal.h"
+#include "ui/ui.h"
 #include "src/output.h"
 
 #define MODEL "lab_models/demo"
@@ -174,9 +175,11 @@ static void words_are_completed_by_what_they_are(void **state)
     Error err = {0};
     assert_int_equal(app_init(&a, FACE_SCRIPT, &err), ST_OK);
     assert_int_equal(app_execute(&a, "open " MODEL, &err), ST_OK);
+    a.screen = &ui_face;
     static const struct {
         const char *line, *want;
     } cases[] = {
+        {"screen ", "export jobs rank whatif"},
         {"exc", "exclude"},
         {"re", "recipe redo replay resume"},
         {"async mea", "measure"},

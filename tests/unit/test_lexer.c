@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "src/cmdline.h"
-#include "src/lexer.h"
+#include "text/lexer.h"
 
 /* ---- words ---- */
 

@@ -360,7 +360,7 @@ static void keys_and_paint(void **state)
     app.session = open_session();
     give_scores(app.session, 5);
     Ui *ui;
-    UiOptions o = {.color = -1, .cols = 120, .rows = 40};
+    ScreenOptions o = {.color = -1, .cols = 120, .rows = 40};
     ok(ui_new(&ui, &app, &o, &err));
     TIMED("first paint", ui_paint(ui));
     for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)

@@ -1,4 +1,4 @@
-#include "src/lexer.h"
+#include "text/lexer.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-#ifndef SLIM_SRC_LEXER_H
-#define SLIM_SRC_LEXER_H
+#ifndef SLIM_TEXT_LEXER_H
+#define SLIM_TEXT_LEXER_H
 
 #include <stdbool.h>
 #include <stddef.h>
