@@ -1,12 +1,19 @@
 /* The one place that names every row of the engine's tables. A new row: its file, a line here, a test. */
 #include <stddef.h>
 
+#include "math/gemm.h"
 #include "metric/rows.h"
 #include "model/arch.h"
 #include "process/processor.h"
 #include "quant/quantizer.h"
 #include "recipe/field.h"
 #include "save/rows.h"
+
+const GemmOps *const gemm_table[] = {
+    &gemm_openblas,
+    &gemm_exact,
+    NULL,
+};
 
 const Arch *const arch_table[] = {
     &arch_llama,

@@ -5,10 +5,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/dtype.h"
 #include "math/kernels.h"
 
-/* Operands of y[m][n] = alpha * x[m][k] · w (+ bias), all row-major, ld in elements. w is [n][k] (a weight: rows are
- * outputs), or [k][n] when `w_by_k`. */
+/* Operands of y[m][n] = alpha * x[m][k]·w + beta * y (+ bias), all row-major, ld in elements. w is [n][k] (a weight:
+ * rows are outputs), or [k][n] when `w_by_k`. */
 typedef struct GemmArgs {
     int64_t m, n, k;
     const float *x;
@@ -16,21 +17,46 @@ typedef struct GemmArgs {
     const float *w;
     int64_t ldw;
     bool w_by_k;
+    /* instead of w: outputs [packed_first, packed_first + n) of a panel of packed_n outputs that pack has laid out */
+    const void *packed;
+    int64_t packed_n, packed_first;
+    const float *bias;        /* [n], or NULL */
     float *y;
     int64_t ldy;
+    float alpha;              /* 0 stands for 1 */
+    float beta;               /* 0: y is not read */
+    const MathKernels *kern;  /* forms to compute with, NULL: math_fast() */
 } GemmArgs;
 
-/* One thread, float32 (OpenBLAS). */
-void gemm_f32(const GemmArgs *g, float alpha);
+/* How products of matrices are computed: a row of gemm_table. Everything is one thread's; nothing allocates. */
+typedef struct GemmOps {
+    const char *name;
+    bool (*runs)(void);       /* on this processor, in this build */
+    bool same_bytes;          /* on every processor, whatever the tiles; sums in float64, k ascending */
+    int64_t panel_rows;       /* panels of a weight have a multiple of so many outputs */
+    /* A weight's panel in a layout of its own, made once and multiplied many times: bytes of n outputs with k inputs;
+     * whether pack reads values of this dtype (F32 always); pack: w [n][k] into `packed` (64-byte aligned), which may
+     * be w itself when in_place. */
+    bool in_place;
+    size_t (*packed_bytes)(int64_t n, int64_t k);
+    bool (*takes)(DType t);
+    void (*pack)(DType t, const void *w, int64_t n, int64_t k, int64_t ldw, void *packed);
+    /* y as above, from w or from a packed panel. */
+    void (*tile)(const GemmArgs *g, void *scratch);
+    /* Bytes of scratch (a multiple of 64, aligned to 16) that products up to this size need, and bytes that the library behind them
+     * touches of its own for each thread. Grow with every argument. */
+    size_t (*scratch)(int64_t m, int64_t n, int64_t k);
+    size_t (*own)(int64_t m, int64_t n, int64_t k);
+} GemmOps;
+extern const GemmOps gemm_openblas, gemm_exact;
+extern const GemmOps *const gemm_table[]; /* NULL-terminated (core/registry.c) */
+/* The first row that runs here and has same_bytes, or not. */
+const GemmOps *gemm_find(bool same_bytes);
 
-/* The same, y -= x·w. */
-void gemm_subtract_f32(const GemmArgs *g);
-
-/* Doubles of scratch gemm_exact needs for tiles up to m x n. */
-size_t gemm_exact_scratch(int64_t m, int64_t n);
-/* Sums in float64, k ascending, one accumulator an element; bias (NULL or [n]) is added before the one rounding to
- * float32. The same bytes on every processor. */
-void gemm_exact(const MathKernels *k, const GemmArgs *g, const float *bias, double *scratch);
+/* Packing for rows of the table that multiply a weight as it lies: float32 [n][k]. */
+size_t gemm_rows_bytes(int64_t n, int64_t k);
+bool gemm_takes_floats(DType t); /* F32, BF16, F16 */
+void gemm_pack_rows(DType t, const void *w, int64_t n, int64_t k, int64_t ldw, void *packed);
 
 /* OpenBLAS keeps to the calling thread from here on (the pool owns the cores). */
 void gemm_single_thread(void);

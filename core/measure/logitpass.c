@@ -21,7 +21,9 @@ typedef struct Pass {
     const MathKernels *k;
     double *sum;  /* [rows] of exp(logit - max) so far */
     float *max;   /* [rows] */
-    atomic_bool no_memory;
+    const GemmOps *gemm;
+    float *scratch;        /* [threads][scratch_floats]: a panel's exponentials, its share of mean_w, the GEMM's own */
+    size_t scratch_floats;
 } Pass;
 
 /* exp(z - max) of n logits into p, their sum in float64. */
@@ -59,32 +61,23 @@ static float take_row(Pass *s, int64_t row, const float *z, int64_t v0, int64_t 
     return shrink;
 }
 
-static void plain_panel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld,
-                        const float *w)
+static void plain_panel(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
+                        int64_t ld, const float *w)
 {
     (void)w;
     Pass *s = ctx;
-    float *p = mem_array((size_t)nv, sizeof *p);
-    if (!p) {
-        atomic_store(&s->no_memory, true);
-        return;
-    }
+    float *p = s->scratch + (size_t)worker * s->scratch_floats;
     for (int64_t r = 0; r < rows; r++)
         take_row(s, row0 + r, logits + r * ld, v0, nv, p);
-    free(p);
 }
 
 /* As plain_panel, and adds this panel's share to mean_w (not yet divided by the sum). */
-static void mean_panel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld,
-                       const float *w)
+static void mean_panel(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
+                       int64_t ld, const float *w)
 {
     Pass *s = ctx;
     int64_t hidden = s->out->hidden;
-    float *p = mem_array((size_t)rows * (size_t)(nv + hidden), sizeof *p), *share = p + rows * nv;
-    if (!p) {
-        atomic_store(&s->no_memory, true);
-        return;
-    }
+    float *p = s->scratch + (size_t)worker * s->scratch_floats, *share = p + LOGITS_ROWS * LOGITS_COLS;
     for (int64_t r = 0; r < rows; r++) {
         float shrink = take_row(s, row0 + r, logits + r * ld, v0, nv, p + r * nv);
         if (shrink != 1.0f)
@@ -92,10 +85,21 @@ static void mean_panel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_
     }
     GemmArgs g = {.m = rows, .n = hidden, .k = nv, .x = p, .ldx = nv, .w = w, .ldw = hidden, .w_by_k = true, .y = share,
                   .ldy = hidden};
-    gemm_f32(&g, 1.0f);
+    s->gemm->tile(&g, share + LOGITS_ROWS * hidden);
     float *sum = s->out->mean_w + row0 * hidden;
     s->k->add(sum, share, sum, rows * hidden);
-    free(p);
+}
+
+/* Scratch of every worker; floats so that each part stays aligned. */
+static bool panel_scratch(Pass *s, int threads, bool mean_w)
+{
+    enum { LINE = 16 }; /* floats */
+    int64_t hidden = s->out->hidden;
+    size_t gemm = s->gemm->scratch(LOGITS_ROWS, hidden, LOGITS_COLS) / sizeof(float) + LINE;
+    size_t mean = (size_t)(LOGITS_ROWS * hidden) + gemm;
+    s->scratch_floats = ((size_t)(LOGITS_ROWS * LOGITS_COLS) + (mean_w ? mean : 0) + LINE - 1) / LINE * LINE;
+    s->scratch = mem_aligned((size_t)threads * s->scratch_floats, sizeof *s->scratch);
+    return s->scratch != NULL;
 }
 
 void logit_rows_fini(LogitRows *l)
@@ -125,12 +129,13 @@ Status logit_rows_run(Runner *r, const Stream *normed, const int32_t *next, bool
     size_t n = (size_t)normed->rows;
     *out = (LogitRows){.rows = normed->rows, .hidden = normed->width, .lse = mem_array(n, sizeof *out->lse),
                        .target = mem_array(n, sizeof *out->target), .top = mem_zarray(n, sizeof *out->top)};
-    Pass s = {.out = out, .next = next, .k = kernels_for(r), .sum = mem_zarray(n, sizeof *s.sum),
+    Pass s = {.out = out, .next = next, .k = kernels_for(r), .gemm = gemm_find(false), .sum = mem_zarray(n, sizeof *s.sum),
               .max = mem_array(n, sizeof *s.max)};
     if (mean_w)
         out->mean_w = mem_zarray(n, (size_t)normed->width * sizeof *out->mean_w);
     Status st = ST_OK;
-    if (!out->lse || !out->target || !out->top || !s.sum || !s.max || (mean_w && !out->mean_w))
+    if (!out->lse || !out->target || !out->top || !s.sum || !s.max || (mean_w && !out->mean_w) ||
+        !panel_scratch(&s, pool_threads(runner_pool(r)), mean_w))
         st = error_nomem(err, "the logits' sums");
     for (size_t i = 0; i < n && st == ST_OK; i++) {
         s.max[i] = -INFINITY;
@@ -138,12 +143,11 @@ Status logit_rows_run(Runner *r, const Stream *normed, const int32_t *next, bool
     }
     if (st == ST_OK)
         st = runner_logits(r, normed, mean_w ? mean_panel : plain_panel, &s, err);
-    if (st == ST_OK && atomic_load(&s.no_memory))
-        st = error_nomem(err, "the logits' sums");
     if (st == ST_OK)
         st = finish(&s, err);
     free(s.sum);
     free(s.max);
+    free(s.scratch);
     if (st != ST_OK)
         logit_rows_fini(out);
     return st;
@@ -156,7 +160,8 @@ typedef struct PairPass {
     const int64_t *which;
     const MathKernels *k;
     double *kl;
-    atomic_bool no_memory, torn;
+    float *scratch; /* [threads][2][LOGITS_COLS] */
+    atomic_bool torn;
 } PairPass;
 
 /* p (e^d - 1 - d) without cancellation; q = p e^d is taken as it is where e^d may be out of a double's sight of p. */
@@ -171,16 +176,15 @@ static double kl_term(double d, double p, double q)
 }
 
 /* Rows 2i and 2i+1 are row which[i] of both runs. */
-static void pair_panel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld,
-                       const float *w)
+static void pair_panel(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
+                       int64_t ld, const float *w)
 {
     (void)v0;
     (void)w;
     PairPass *s = ctx;
-    float *p = mem_array(2 * (size_t)nv, sizeof *p), *q = p + nv;
-    if (!p || row0 % 2 != 0 || rows % 2 != 0) {
-        atomic_store(p ? &s->torn : &s->no_memory, true);
-        free(p);
+    float *p = s->scratch + (size_t)worker * 2 * LOGITS_COLS, *q = p + nv;
+    if (row0 % 2 != 0 || rows % 2 != 0) {
+        atomic_store(&s->torn, true);
         return;
     }
     for (int64_t r = 0; r < rows; r += 2) {
@@ -196,7 +200,6 @@ static void pair_panel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_
             sum += kl_term(((double)zb[i] - lb) - ((double)za[i] - la), (double)p[i], (double)q[i]);
         s->kl[row] += sum;
     }
-    free(p);
 }
 
 Status logit_rows_kl(Runner *r, const Stream *normed_a, const LogitRows *a, const Stream *normed_b, const LogitRows *b,
@@ -214,9 +217,9 @@ Status logit_rows_kl(Runner *r, const Stream *normed_a, const LogitRows *a, cons
         kl[which[i]] = 0;
     }
     PairPass s = {.a = a, .b = b, .which = which, .k = kernels_for(r), .kl = kl};
-    Status st = runner_logits(r, &both, pair_panel, &s, err);
-    if (st == ST_OK && atomic_load(&s.no_memory))
-        st = error_nomem(err, "the logits' sums");
+    s.scratch = mem_array((size_t)pool_threads(runner_pool(r)) * 2 * LOGITS_COLS, sizeof *s.scratch);
+    Status st = s.scratch ? runner_logits(r, &both, pair_panel, &s, err) : error_nomem(err, "the logits' sums");
+    free(s.scratch);
     if (st == ST_OK && atomic_load(&s.torn))
         st = error_set(err, ST_INTERNAL, "a block of logits cuts a pair of rows");
     stream_fini(&both);

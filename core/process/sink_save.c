@@ -21,7 +21,7 @@ struct SaveSink {
 
 /* ---- memory ---- */
 
-static uint64_t largest_weight(const Model *m, const Work *w)
+static uint64_t largest_weight(const Model *m, const Work *w, int threads)
 {
     uint64_t most = 0, raw = 0;
     for (int64_t i = 0; i < m->nlinears; i++) {
@@ -32,7 +32,7 @@ static uint64_t largest_weight(const Model *m, const Work *w)
         const QSpec *q = &w->levels[w->level[i] - 1].weight;
         const WeightQuantizer *quantizer = weight_quantizer_find(q);
         uint64_t bytes = n * sizeof(float) + qweight_bytes(q, l->out, l->in);
-        bytes += quantizer && quantizer->scratch ? quantizer->scratch(q, l->out, l->in) : 0;
+        bytes += quantizer && quantizer->scratch ? quantizer->scratch(q, l->out, l->in, threads) : 0;
         most = bytes > most ? bytes : most;
         uint64_t size = weight_bytes(l);
         raw = size > raw ? size : raw;
@@ -43,7 +43,7 @@ static uint64_t largest_weight(const Model *m, const Work *w)
 uint64_t save_estimate(const Pipeline *p, const SaveOptions *o, int threads)
 {
     const Model *m = pipeline_model(p);
-    uint64_t bytes = largest_weight(m, pipeline_work(p));
+    uint64_t bytes = largest_weight(m, pipeline_work(p), threads);
     if (!o->calib || pipeline_last_data(p) < 0)
         return bytes;
     int64_t rows = o->calib->start[o->calib->samples], longest = 0;

@@ -16,6 +16,9 @@ struct Hessian {
     int64_t total, rows;    /* rows in h; of the chunk that is not full yet */
     float *x, *xt;          /* the chunk: [CHUNK][in], [in][CHUNK] */
     float *tile;            /* [threads][TILE * TILE] */
+    const GemmOps *gemm;
+    unsigned char *scratch; /* [threads][scratch_bytes] */
+    size_t scratch_bytes;
     float scale;
     Pool *pool;
     const Cancel *cancel;
@@ -30,11 +33,14 @@ Status hessian_new(Hessian **out, int64_t in, float *h, Pool *pool, const Cancel
     Hessian *g = mem_zarray(1, sizeof *g);
     if (!g)
         return error_nomem(err, "the second moments of a linear's input");
-    *g = (Hessian){.in = in, .tiles = (in + TILE - 1) / TILE, .h = h, .pool = pool, .cancel = cancel};
+    *g = (Hessian){.in = in, .tiles = (in + TILE - 1) / TILE, .h = h, .pool = pool, .cancel = cancel,
+                   .gemm = gemm_find(false)};
+    g->scratch_bytes = g->gemm->scratch(TILE, TILE, CHUNK);
+    g->scratch = mem_aligned((size_t)pool_threads(pool), g->scratch_bytes);
     g->x = mem_aligned((size_t)in * CHUNK, sizeof *g->x);
     g->xt = mem_aligned((size_t)in * CHUNK, sizeof *g->xt);
     g->tile = mem_aligned((size_t)pool_threads(pool) * TILE * TILE, sizeof *g->tile);
-    if (!g->x || !g->xt || !g->tile) {
+    if (!g->x || !g->xt || !g->tile || !g->scratch) {
         hessian_free(g);
         return error_nomem(err, "the second moments of a linear's input");
     }
@@ -50,6 +56,7 @@ void hessian_free(Hessian *g)
     free(g->x);
     free(g->xt);
     free(g->tile);
+    free(g->scratch);
     free(g);
 }
 
@@ -94,7 +101,7 @@ static void add_task(void *ctx, int64_t index, int worker)
     float *y = g->tile + (int64_t)worker * TILE * TILE;
     GemmArgs a = {.m = side(g, r), .n = side(g, c), .k = g->rows, .x = g->xt + r * CHUNK, .ldx = CHUNK,
                   .w = g->xt + c * CHUNK, .ldw = CHUNK, .y = y, .ldy = TILE};
-    gemm_f32(&a, 1.0f);
+    g->gemm->tile(&a, g->scratch + (size_t)worker * g->scratch_bytes);
     for (int64_t i = 0; i < a.m; i++)
         for (int64_t j = 0; j < a.n; j++)
             g->h[(r + i) * g->in + c + j] += y[i * TILE + j];
@@ -199,5 +206,6 @@ Status hessian_merge(Hessian *g, Unpack *in, Error *err)
 
 uint64_t hessian_scratch(int64_t in, int threads)
 {
-    return ((uint64_t)in * CHUNK * 2 + (uint64_t)threads * TILE * TILE) * sizeof(float);
+    uint64_t gemm = gemm_find(false)->scratch(TILE, TILE, CHUNK);
+    return (uint64_t)in * CHUNK * 2 * sizeof(float) + (uint64_t)threads * (TILE * TILE * sizeof(float) + gemm);
 }

@@ -494,7 +494,7 @@ uint64_t layer_forms_bytes(const Model *m, const QConfig *levels, const int16_t 
             continue;
         kept += qweight_bytes(q, l->out, l->in);
         uint64_t one = (uint64_t)l->out * (uint64_t)l->in * sizeof(float);
-        one += w->scratch ? w->scratch(q, l->out, l->in) : 0;
+        one += w->scratch ? w->scratch(q, l->out, l->in, threads) : 0;
         if (w->hessian)
             one += (uint64_t)l->in * (uint64_t)l->in * sizeof(float) + hessian_scratch(l->in, threads);
         work = one > work ? one : work;

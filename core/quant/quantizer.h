@@ -77,7 +77,8 @@ typedef struct WeightQuantizer {
     void (*rows)(const QSpec *q, float *w, int64_t rows, int64_t in, DType T, bool peer);
     /* Of a rowwise method: whether this spec looks at the whole weight after all. NULL: never. */
     bool (*whole)(const QSpec *q, bool peer);
-    uint64_t (*scratch)(const QSpec *q, int64_t out, int64_t in); /* bytes beside w and the QWeight; NULL: few */
+    /* Bytes beside w and the QWeight; NULL: few. */
+    uint64_t (*scratch)(const QSpec *q, int64_t out, int64_t in, int threads);
 } WeightQuantizer;
 
 extern const ActQuantizer *const act_quantizer_table[];       /* NULL-terminated (core/registry.c) */

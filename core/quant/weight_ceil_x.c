@@ -108,8 +108,9 @@ static bool looks_at_all(const QSpec *q, bool peer)
     return q->ext.search;
 }
 
-static uint64_t scratch_bytes(const QSpec *q, int64_t out, int64_t in)
+static uint64_t scratch_bytes(const QSpec *q, int64_t out, int64_t in, int threads)
 {
+    (void)threads;
     (void)in;
     return q->ext.search ? (uint64_t)out * CANDIDATES_MAX * sizeof(double) : 0;
 }

@@ -13,7 +13,7 @@
 
 #define PERCDAMP 0.01
 #define RETRIES 8
-enum { BLOCK = 128, ROWS = 64, THREADS_FORESEEN = 16 };
+enum { BLOCK = 128, ROWS = 64 };
 
 typedef struct Gptq {
     int64_t in, block, group; /* group: in for per_channel */
@@ -21,6 +21,7 @@ typedef struct Gptq {
     bool symmetric, peer;
     const int64_t *order;     /* [in] column of the weight at each place; NULL: as they are */
     const bool *dead;         /* [in] places whose input was always 0 */
+    const GemmOps *gemm;
     const float *u;           /* [in][in] upper Cholesky factor of the inverse, by places */
 } Gptq;
 
@@ -184,8 +185,8 @@ static void rows_task(const WeightTask *t, QWeight *out, int64_t row, int64_t ro
         for (int64_t r = 0; r < rows; r++)
             block_row(g, out, row + r, b, e, w + r * g->in, err + r * g->block, subtract);
         GemmArgs rest = {.m = rows, .n = g->in - e, .k = e - b, .x = err, .ldx = g->block, .w = g->u + b * g->in + e,
-                         .ldw = g->in, .w_by_k = true, .y = w + e, .ldy = g->in};
-        gemm_subtract_f32(&rest);
+                         .ldw = g->in, .w_by_k = true, .y = w + e, .ldy = g->in, .alpha = -1, .beta = 1};
+        g->gemm->tile(&rest, err + ROWS * g->block);
     }
 }
 
@@ -218,6 +219,12 @@ static bool find_order(const WeightTask *t, int64_t *order)
     return true;
 }
 
+/* Scratch of a task. */
+static int64_t row_floats(int64_t in, int64_t block)
+{
+    return ROWS * (in + block) + (int64_t)(gemm_find(false)->scratch(ROWS, in, block) / sizeof(float));
+}
+
 static Status quantize(const WeightTask *t, QWeight *out, Error *err)
 {
     if (!t->hessian)
@@ -225,7 +232,7 @@ static Status quantize(const WeightTask *t, QWeight *out, Error *err)
     size_t in = (size_t)t->in;
     int64_t block = t->q->ext.block_size > 0 ? t->q->ext.block_size : BLOCK;
     Gptq g = {.in = t->in, .block = block < t->in ? block : t->in, .group = out->group, .bits = weight_bits(t->q),
-              .symmetric = t->q->symmetric, .peer = t->peer};
+              .symmetric = t->q->symmetric, .peer = t->peer, .gemm = gemm_find(false)};
     int64_t *order = t->q->ext.act_order ? mem_array(in, sizeof *order) : NULL;
     bool *dead = mem_array(in, sizeof *dead);
     double *a = mem_aligned(in * in, sizeof *a);
@@ -241,7 +248,7 @@ static Status quantize(const WeightTask *t, QWeight *out, Error *err)
     }
     if (st == ST_OK) {
         g.u = (const float *)(const void *)a;
-        st = weight_row_blocks(t, out, rows_task, &g, ROWS, ROWS * (g.in + g.block), err);
+        st = weight_row_blocks(t, out, rows_task, &g, ROWS, row_floats(g.in, g.block), err);
     }
     free(a);
     free(dead);
@@ -249,12 +256,12 @@ static Status quantize(const WeightTask *t, QWeight *out, Error *err)
     return st;
 }
 
-static uint64_t scratch_bytes(const QSpec *q, int64_t out, int64_t in)
+static uint64_t scratch_bytes(const QSpec *q, int64_t out, int64_t in, int threads)
 {
     (void)out;
     int64_t block = q->ext.block_size > 0 ? q->ext.block_size : BLOCK;
-    uint64_t n = (uint64_t)in, row = n + (uint64_t)(block < in ? block : in);
-    return n * n * sizeof(double) + THREADS_FORESEEN * ROWS * row * sizeof(float) + n * 32;
+    uint64_t n = (uint64_t)in, rows = (uint64_t)row_floats(in, block < in ? block : in);
+    return n * n * sizeof(double) + (uint64_t)threads * rows * sizeof(float) + n * 32;
 }
 
 #define GPTQ(NAME, DTYPE, SCOPE)                                                    \

@@ -165,8 +165,9 @@ static bool looks_at_all(const QSpec *q, bool peer)
     return peer;
 }
 
-static uint64_t scratch_bytes(const QSpec *q, int64_t out, int64_t in)
+static uint64_t scratch_bytes(const QSpec *q, int64_t out, int64_t in, int threads)
 {
+    (void)threads;
     return (uint64_t)out * (uint64_t)(in / qspec_group(q, in)) * sizeof(PeerRow);
 }
 

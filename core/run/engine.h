@@ -60,8 +60,8 @@ Status hyper_write(const Pass *ps, const float *mix, const float *state, const f
 /* x[rows][hidden]: the one vector the model ends with, before its norm. */
 Status hyper_end(Runner *r, const Ops *ops, const float *state, int64_t rows, float *x, Error *err);
 int64_t hyper_mix_floats(const ModelConfig *c);
-/* Doubles of scratch a worker needs for it. */
-size_t hyper_exact_doubles(const ModelConfig *c);
+/* Bytes of GEMM scratch a worker needs for it. */
+size_t hyper_gemm_bytes(const ModelConfig *c);
 
 /* The values wo_b reads in a layer of compressed attention, [rows][groups * group_rank], somewhere in b->mid, of which
  * a row takes compressed_row_floats. */

@@ -215,9 +215,10 @@ static Status tap_end(void *self, Tap tap, Error *err)
     return st;
 }
 
-static void keep_logits(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
+static void keep_logits(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
                         int64_t ld, const float *w)
 {
+    (void)worker;
     (void)w;
     Forward *f = ctx;
     int64_t vocab = f->r->m->cfg.vocab;

@@ -255,7 +255,9 @@ static void gemm_tile(Stage *st, Worker *wk, int slot, int i, int64_t panel, int
         done = (end < n ? end : n) - o;
         GemmArgs g = {.m = rows, .n = done, .k = in, .x = x + group * in, .ldx = in * groups, .w = w + o * in,
                       .ldw = in, .y = y + o, .ldy = ldy};
-        ops_gemm(stage_ops(st), &g, l->bias && !l->bias_apart ? l->bias + r0 + o : NULL, wk->exact);
+        if (l->bias && !l->bias_apart)
+            g.bias = l->bias + r0 + o;
+        ops_gemm(stage_ops(st), &g, wk->gemm);
     }
     for (int64_t t = 0; t < rows && l->bias && l->bias_apart; t++)
         ops_add(stage_ops(st), y + t * ldy, l->bias + r0, y + t * ldy, n);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "run/block/router.h"
 
 /* What a layer needs: values of a row, buffers of a thread, small tensors. The planner asks, and the pass itself. */
 
@@ -45,17 +46,24 @@ static size_t panel_values(int64_t out, int64_t in)
     return (size_t)(rows * in);
 }
 
-/* What OpenBLAS touches of a thread's buffer: both operands packed, whose steps in the shared dimension are bounded. */
-static size_t blas_bytes(int64_t rows, int64_t cols, int64_t inner)
+/* What products of a layer pass need in one arithmetic. */
+static void need_products(const Model *m, const GemmOps *g, int64_t longest, int64_t largest_block, WorkerNeed *w)
 {
-    enum { EDGE = 16, MOST = 8 << 20 };
-    double bytes = (double)(rows + cols + 2 * EDGE) * (double)(inner + EDGE) * sizeof(float);
-    return bytes < MOST ? (size_t)bytes : MOST;
-}
-
-static size_t max_size(size_t a, size_t b)
-{
-    return a > b ? a : b;
+    const ModelConfig *c = &m->cfg;
+    int64_t head = max_i64(c->head_dim, c->v_dim);
+    for (int64_t i = 0; i < m->nlinears; i++) {
+        const Linear *l = &m->linears[i];
+        worker_need_gemm(w, g, largest_block, min_i64(panel_rows(l->in), l->out), l->in);
+    }
+    worker_need_gemm(w, g, ATTENTION_ROWS_MAX, head, longest);
+    worker_need_gemm(w, g, ATTENTION_ROWS_MAX, longest, head);
+    worker_need_gemm(w, g, ATTENTION_ROWS_MAX, 512, c->hidden);
+    if (c->moe.experts)
+        worker_need_gemm(w, g, PASS_TILE, router_choices(&c->moe), c->hidden);
+    if (c->compress.kind) {
+        worker_need_gemm(w, g, ATTENTION_ROWS_MAX, compressed_keys(c, longest), head);
+        worker_need_gemm(w, g, ATTENTION_ROWS_MAX, head, compressed_keys(c, longest));
+    }
 }
 
 WorkerNeed layer_worker_need(const Model *m, bool model_mode, int64_t longest, int64_t largest_block)
@@ -71,30 +79,18 @@ WorkerNeed layer_worker_need(const Model *m, bool model_mode, int64_t longest, i
         w.panel[0] = n > w.panel[0] ? n : w.panel[0];
         if (l->kind == LK_UP)
             w.panel[1] = n > w.panel[1] ? n : w.panel[1];
-        int64_t panel = panel_rows(l->in) < l->out ? panel_rows(l->in) : l->out;
-        cols = max_i64(cols, panel);
-        w.blas = max_size(w.blas, blas_bytes(largest_block, panel, l->in));
+        cols = max_i64(cols, min_i64(panel_rows(l->in), l->out));
     }
-    w.blas = max_size(w.blas, blas_bytes(ATTENTION_ROWS_MAX, max_i64(c->head_dim, c->v_dim), longest));
-    w.blas = max_size(w.blas, blas_bytes(ATTENTION_ROWS_MAX, longest, max_i64(c->head_dim, c->v_dim)));
-    w.blas = max_size(w.blas, blas_bytes(ATTENTION_ROWS_MAX, 512, c->hidden));
+    need_products(m, gemm_find(false), longest, largest_block, &w); /* a variant's, also in model mode */
+    if (model_mode)
+        need_products(m, gemm_find(true), longest, largest_block, &w);
     w.tile = (size_t)(largest_block * cols);
     w.scores = (size_t)attention_scores_floats(longest) * (indexer_acts(c, longest) ? 2 : 1);
     if (c->delta.layer && delta_state_floats(&c->delta) > w.scores)
         w.scores = delta_state_floats(&c->delta);
     if (c->compress.kind)
         w.scores = compressed_scores_floats(c, longest);
-    if (model_mode) {
-        size_t a = gemm_exact_scratch(largest_block, cols);
-        size_t b = gemm_exact_scratch(ATTENTION_ROWS_MAX, max_i64(longest, max_i64(c->head_dim, c->v_dim)));
-        w.exact = a > b ? a : b;
-        if (c->compress.kind) {
-            a = gemm_exact_scratch(ATTENTION_ROWS_MAX, compressed_keys(c, longest));
-            w.exact = a > w.exact ? a : w.exact;
-        }
-    }
-    if (hyper_exact_doubles(c) > w.exact)
-        w.exact = hyper_exact_doubles(c);
+    w.gemm = max_u64(w.gemm, hyper_gemm_bytes(c));
     return w;
 }
 

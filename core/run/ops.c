@@ -6,7 +6,8 @@
 Ops ops_make(bool model, DType dtype)
 {
     const MathKernels *fast = math_fast();
-    return (Ops){.k = fast, .f = model ? math_reference() : fast, .model = model, .dtype = dtype};
+    return (Ops){.k = fast, .f = model ? math_reference() : fast, .gemms = {gemm_find(false), gemm_find(true)},
+                 .model = model, .dtype = dtype};
 }
 
 void ops_round(const Ops *o, float *x, int64_t n)
@@ -238,27 +239,32 @@ void ops_scale(const Ops *o, float *x, float s, int64_t n)
     ops_round(o, x, n);
 }
 
-void ops_gemm(const Ops *o, const GemmArgs *g, const float *bias, double *scratch)
+const GemmOps *ops_gemms(const Ops *o)
 {
-    if (o->model) {
-        gemm_exact(o->k, g, bias, scratch);
-        for (int64_t i = 0; i < g->m; i++)
-            ops_round(o, g->y + i * g->ldy, g->n);
-        return;
-    }
-    gemm_f32(g, 1.0f);
-    if (bias)
-        for (int64_t i = 0; i < g->m; i++)
-            o->k->add(g->y + i * g->ldy, bias, g->y + i * g->ldy, g->n);
+    return o->gemms[o->model];
 }
 
-void ops_scores(const Ops *o, const GemmArgs *g, float scale, double *scratch)
+void ops_product(const Ops *o, const GemmArgs *g, void *scratch)
 {
+    ops_gemms(o)->tile(g, scratch);
+}
+
+void ops_gemm(const Ops *o, const GemmArgs *g, void *scratch)
+{
+    ops_product(o, g, scratch);
+    for (int64_t i = 0; i < g->m && o->model; i++)
+        ops_round(o, g->y + i * g->ldy, g->n);
+}
+
+void ops_scores(const Ops *o, const GemmArgs *g, float scale, void *scratch)
+{
+    GemmArgs scaled = *g;
     if (!o->model) {
-        gemm_f32(g, scale);
+        scaled.alpha = scale;
+        ops_product(o, &scaled, scratch);
         return;
     }
-    gemm_exact(o->k, g, NULL, scratch);
+    ops_product(o, g, scratch);
     for (int64_t i = 0; i < g->m; i++) {
         float *y = g->y + i * g->ldy;
         ops_round(o, y, g->n);

@@ -14,6 +14,7 @@
 typedef struct Ops {
     const MathKernels *k; /* fast */
     const MathKernels *f; /* exp, softmax and gates */
+    const GemmOps *gemms[2]; /* products of matrices in fp32 and in model mode */
     bool model;
     bool rope_fp32; /* rotations round only their result */
     float act_limit, act_alpha; /* ACT_SWIGLU_CLAMPED, ACT_SILU_CLAMPED */
@@ -49,9 +50,12 @@ float ops_sdpa_weights(const Ops *o, float *x, float scale, int64_t n);
 void ops_softcap(const Ops *o, float *x, int64_t n, float cap);
 /* x = R(x * s) */
 void ops_scale(const Ops *o, float *x, float s, int64_t n);
-/* y = R(x·w + bias): one tile. scratch: gemm_exact_scratch(m, n) doubles in model mode, else unused. */
-void ops_gemm(const Ops *o, const GemmArgs *g, const float *bias, double *scratch);
+/* What multiplies matrices in this arithmetic. scratch in the following: GemmOps.scratch bytes. */
+const GemmOps *ops_gemms(const Ops *o);
+/* y = x·w and what else g says, unrounded; y = R(x·w + bias). */
+void ops_product(const Ops *o, const GemmArgs *g, void *scratch);
+void ops_gemm(const Ops *o, const GemmArgs *g, void *scratch);
 /* Scores: y = R(R(x·w) * scale). */
-void ops_scores(const Ops *o, const GemmArgs *g, float scale, double *scratch);
+void ops_scores(const Ops *o, const GemmArgs *g, float scale, void *scratch);
 
 #endif

@@ -16,8 +16,8 @@ typedef struct Worker {
     } key[2];
     float *tile;     /* one output tile, [band rows][panel rows] */
     float *scores;   /* attention scores, [query rows][keys] */
-    double *exact;   /* gemm_exact */
-    size_t panel_cap[2], tile_cap, scores_cap, exact_cap; /* in elements */
+    unsigned char *gemm; /* GemmOps.scratch */
+    size_t panel_cap[2], tile_cap, scores_cap, gemm_cap; /* in elements */
 } Worker;
 
 /* What passes share: threads and their buffers, the reader of weights, tables. Nothing here says how the pass at work
@@ -104,9 +104,12 @@ Status scratch_reserve(Runner *r, size_t floats, Error *err);
 void scratch_drop(Runner *r);
 /* Makes every worker's buffers hold at least these many elements. */
 typedef struct WorkerNeed {
-    size_t panel[2], tile, scores, exact;
-    size_t blas; /* bytes that OpenBLAS packs operands into, its own */
+    size_t panel[2], tile, scores;
+    size_t gemm; /* bytes of GemmOps.scratch */
+    size_t own;  /* bytes of GemmOps.own: not ours to reserve */
 } WorkerNeed;
+/* Adds what products up to m x n x k need in this arithmetic. */
+void worker_need_gemm(WorkerNeed *need, const GemmOps *g, int64_t m, int64_t n, int64_t k);
 Status workers_reserve(Runner *r, const WorkerNeed *need, Error *err);
 uint64_t worker_need_bytes(const WorkerNeed *need);
 

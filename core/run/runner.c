@@ -10,8 +10,6 @@
 
 enum {
     PROGRESS_NS = 100 * 1000 * 1000,
-    LOGIT_ROWS = 128,         /* rows of one task */
-    LOGIT_COLS = 512,         /* vocabulary entries handed over at once */
     LOGIT_VALUES = 4 << 20    /* widened head values held at once */
 };
 static const uint64_t piece_bytes = (uint64_t)64 << 20;
@@ -88,7 +86,7 @@ void runner_free(Runner *r)
         free(r->worker[i].panel[1]);
         free(r->worker[i].tile);
         free(r->worker[i].scores);
-        free(r->worker[i].exact);
+        free(r->worker[i].gemm);
     }
     free(r->worker);
     free(r->scratch);
@@ -157,7 +155,7 @@ Status workers_reserve(Runner *r, const WorkerNeed *need, Error *err)
             !reserve(&w->panel[1], &w->panel_cap[1], need->panel[1], sizeof(float)) ||
             !reserve(&w->tile, &w->tile_cap, need->tile, sizeof(float)) ||
             !reserve(&w->scores, &w->scores_cap, need->scores, sizeof(float)) ||
-            !reserve(&w->exact, &w->exact_cap, need->exact, sizeof(double)))
+            !reserve(&w->gemm, &w->gemm_cap, need->gemm, 1))
             return error_nomem(err, "the buffers of a compute thread");
     }
     return ST_OK;
@@ -165,7 +163,13 @@ Status workers_reserve(Runner *r, const WorkerNeed *need, Error *err)
 
 uint64_t worker_need_bytes(const WorkerNeed *n)
 {
-    return (n->panel[0] + n->panel[1] + n->tile + n->scores) * sizeof(float) + n->exact * sizeof(double) + n->blas;
+    return (n->panel[0] + n->panel[1] + n->tile + n->scores) * sizeof(float) + n->gemm + n->own;
+}
+
+void worker_need_gemm(WorkerNeed *need, const GemmOps *g, int64_t m, int64_t n, int64_t k)
+{
+    need->gemm = max_u64(need->gemm, g->scratch(m, n, k));
+    need->own = max_u64(need->own, g->own(m, n, k));
 }
 
 Status scratch_reserve(Runner *r, size_t floats, Error *err)
@@ -316,8 +320,8 @@ static void widen_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     LogitsRun *l = ctx;
-    int64_t h = l->x->width, a = index * LOGIT_COLS, n = l->v1 - l->v0 - a;
-    n = n < LOGIT_COLS ? n : LOGIT_COLS;
+    int64_t h = l->x->width, a = index * LOGITS_COLS, n = l->v1 - l->v0 - a;
+    n = n < LOGITS_COLS ? n : LOGITS_COLS;
     const unsigned char *raw = l->raw;
     if (l->head.file)
         raw += (uint64_t)(a * h) * (uint64_t)dtype_size(l->head.base->dtype);
@@ -328,24 +332,24 @@ static void logits_task(void *ctx, int64_t index, int worker)
 {
     LogitsRun *l = ctx;
     Worker *wk = &l->r->worker[worker];
-    int64_t h = l->x->width, row0 = index * LOGIT_ROWS;
-    int64_t rows = l->x->rows - row0 < LOGIT_ROWS ? l->x->rows - row0 : LOGIT_ROWS;
-    for (int64_t v = l->v0; v < l->v1 && !cancel_level(l->r->opt.cancel); v += LOGIT_COLS) {
-        int64_t n = l->v1 - v < LOGIT_COLS ? l->v1 - v : LOGIT_COLS;
+    int64_t h = l->x->width, row0 = index * LOGITS_ROWS;
+    int64_t rows = l->x->rows - row0 < LOGITS_ROWS ? l->x->rows - row0 : LOGITS_ROWS;
+    for (int64_t v = l->v0; v < l->v1 && !cancel_level(l->r->opt.cancel); v += LOGITS_COLS) {
+        int64_t n = l->v1 - v < LOGITS_COLS ? l->v1 - v : LOGITS_COLS;
         const float *w = l->w + (v - l->v0) * h;
         GemmArgs g = {.m = rows, .n = n, .k = h, .x = l->x->data + row0 * h, .ldx = h, .w = w, .ldw = h,
                       .y = wk->tile, .ldy = n};
-        ops_gemm(l->ops, &g, NULL, wk->exact);
+        ops_gemm(l->ops, &g, wk->gemm);
         if (l->r->m->cfg.final_softcap > 0)
             ops_softcap(l->ops, wk->tile, rows * n, (float)l->r->m->cfg.final_softcap);
-        l->fn(l->ctx, row0, rows, v, n, wk->tile, n, w);
+        l->fn(l->ctx, worker, row0, rows, v, n, wk->tile, n, w);
     }
 }
 
 static int64_t head_group(const Model *m)
 {
-    int64_t rows = LOGIT_VALUES / m->cfg.hidden / LOGIT_COLS * LOGIT_COLS;
-    rows = rows < LOGIT_COLS ? LOGIT_COLS : rows;
+    int64_t rows = LOGIT_VALUES / m->cfg.hidden / LOGITS_COLS * LOGITS_COLS;
+    rows = rows < LOGITS_COLS ? LOGITS_COLS : rows;
     return rows < m->cfg.vocab ? rows : m->cfg.vocab;
 }
 
@@ -371,11 +375,11 @@ static Status logits_group(LogitsRun *l, Error *err)
             feed_want(r->feed, &next);
     }
     Batch b = {.n = 0};
-    batch_add(&b, widen_task, l, (l->v1 - l->v0 + LOGIT_COLS - 1) / LOGIT_COLS);
+    batch_add(&b, widen_task, l, (l->v1 - l->v0 + LOGITS_COLS - 1) / LOGITS_COLS);
     Status st = batch_run(&b, r->opt.pool, r->opt.cancel, err);
     feed_done(r->feed);
     RETURN_IF_ERROR(st);
-    batch_add(&b, logits_task, l, (l->x->rows + LOGIT_ROWS - 1) / LOGIT_ROWS);
+    batch_add(&b, logits_task, l, (l->x->rows + LOGITS_ROWS - 1) / LOGITS_ROWS);
     return batch_run(&b, r->opt.pool, r->opt.cancel, err);
 }
 
@@ -385,8 +389,8 @@ Status exit_logits(Runner *r, const Ops *ops, const Stream *normed, LogitsPanel 
     if (!source_readable(m->head))
         return error_set(err, ST_DATA, "%s: weights of type %s cannot be run", m->head->name,
                          dtype_name(m->head->dtype));
-    WorkerNeed need = {.tile = LOGIT_ROWS * LOGIT_COLS};
-    need.exact = ops->model ? gemm_exact_scratch(LOGIT_ROWS, LOGIT_COLS) : 0;
+    WorkerNeed need = {.tile = LOGITS_ROWS * LOGITS_COLS};
+    worker_need_gemm(&need, ops_gemms(ops), LOGITS_ROWS, LOGITS_COLS, m->cfg.hidden);
     RETURN_IF_ERROR(workers_reserve(r, &need, err));
     LogitsRun l = {.r = r, .ops = ops, .x = normed, .fn = fn, .ctx = ctx,
                    .head = source_tensor(&r->src, m->head)};

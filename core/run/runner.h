@@ -101,11 +101,12 @@ Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, St
                     int nobs, Error *err);
 /* Final norm of h into *out (initialised here). Feeds TAP_FINAL_NORM. */
 Status runner_final_norm(Runner *r, const Stream *h, Stream *out, const Observer *obs, int nobs, Error *err);
-/* Logits of rows in panels of the vocabulary: fn is called on workers with logits[rows][ld] of vocabulary entries
+/* Logits of rows in panels of the vocabulary: fn is called on `worker` with logits[rows][ld] of vocabulary entries
  * [v0, v0+nv) for rows [row0, row0+rows), and with the head weight of these entries W[nv][hidden]. Each (row block,
  * panel) once, panels of one row block in ascending order on one worker, so fn may keep running state per row. */
-typedef void LogitsPanel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
-                         int64_t ld, const float *w);
+enum { LOGITS_ROWS = 128, LOGITS_COLS = 512 }; /* the most of one panel */
+typedef void LogitsPanel(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv,
+                         const float *logits, int64_t ld, const float *w);
 Status runner_logits(Runner *r, const Stream *normed, LogitsPanel *fn, void *ctx, Error *err);
 
 #endif

@@ -91,9 +91,10 @@ typedef struct Keep {
     int64_t vocab;
 } Keep;
 
-static void keep_panel(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld,
+static void keep_panel(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld,
                        const float *w)
 {
+    (void)worker;
     (void)w;
     Keep *k = ctx;
     for (int64_t r = 0; r < rows; r++)

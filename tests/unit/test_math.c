@@ -296,7 +296,7 @@ static void exact_products_are_the_plain_loop(void **state)
         float *x = malloc((size_t)(m * k) * sizeof *x), *w = malloc((size_t)(n * k) * sizeof *w),
             *bias = malloc((size_t)n * sizeof *bias);
         float *want = malloc((size_t)(m * n) * sizeof *want), *got = malloc((size_t)(m * n) * sizeof *got);
-        double *scratch = malloc(gemm_exact_scratch(m, n) * sizeof *scratch);
+        void *scratch = malloc(gemm_exact.scratch(m, n, k));
         for (int64_t i = 0; i < m * k; i++)
             x[i] = uniform(&s, -1, 1);
         for (int64_t i = 0; i < n * k; i++)
@@ -316,17 +316,70 @@ static void exact_products_are_the_plain_loop(void **state)
             const MathKernels *kern = v < 0 ? math_reference() : math_variant(v);
             if (!kern)
                 continue;
-            gemm_exact(kern, &g, round % 3 ? bias : NULL, scratch);
+            g.kern = kern;
+            g.bias = round % 3 ? bias : NULL;
+            gemm_exact.tile(&g, scratch);
             assert_memory_equal(got, want, (size_t)(m * n) * sizeof *got);
         }
-        gemm_f32(&g, 1.0f);
+        gemm_openblas.tile(&g, NULL);
         for (int64_t i = 0; i < m * n; i++) /* a float32 sum, in whatever order the processor's kernel has */
-            assert_true(fabs((double)got[i] - (double)want[i] + (round % 3 ? (double)bias[i % n] : 0)) < 1e-6 * (double)k);
+            assert_true(fabs((double)got[i] - (double)want[i]) < 1e-6 * (double)(k + 1));
         free(x);
         free(w);
         free(bias);
         free(want);
         free(got);
+        free(scratch);
+    }
+}
+
+/* Every row of the table: products of packed panels, parts of them, scaled and added, are those of the plain loop. */
+static void every_gemm_multiplies_what_it_packed(void **state)
+{
+    (void)state;
+    enum { M = 19, N = 45, K = 530, FIRST = 8, PART = 21 };
+    uint32_t s = 5;
+    float x[M * K], w[N * K], bias[N], want[M * N], got[M * N];
+    uint16_t half[N * K];
+    for (int i = 0; i < M * K; i++)
+        x[i] = uniform(&s, -1, 1);
+    for (int i = 0; i < N * K; i++) {
+        half[i] = bf16_of_float(uniform(&s, -1, 1));
+        w[i] = bf16_to_float(half[i]);
+    }
+    for (int j = 0; j < N; j++)
+        bias[j] = uniform(&s, -1, 1);
+    for (int r = 0; gemm_table[r]; r++) {
+        const GemmOps *ops = gemm_table[r];
+        if (!ops->runs())
+            continue;
+        assert_ptr_equal(gemm_find(ops->same_bytes), ops);
+        void *packed = aligned_alloc(64, (ops->packed_bytes(N, K) + 63) / 64 * 64);
+        void *scratch = aligned_alloc(64, ops->scratch(M, N, K) + 64);
+        assert_true(packed && scratch && ops->scratch(M, N, K) % 64 == 0 && ops->takes(DT_F32));
+        for (int t = 0; t < 2; t++) {
+            if (t == 1 && !ops->takes(DT_BF16))
+                continue;
+            ops->pack(t ? DT_BF16 : DT_F32, t ? (const void *)half : (const void *)w, N, K, K, packed);
+            for (int i = 0; i < M * N; i++)
+                got[i] = want[i] = uniform(&s, -1, 1);
+            for (int i = 0; i < M; i++)
+                for (int j = FIRST; j < FIRST + PART; j++) {
+                    double sum = 0;
+                    for (int k = 0; k < K; k++)
+                        sum += (double)x[i * K + k] * (double)w[j * K + k];
+                    want[i * N + j] = (float)(-0.5 * sum + 2 * (double)want[i * N + j] + (double)bias[j]);
+                }
+            GemmArgs g = {.m = M, .n = PART, .k = K, .x = x, .ldx = K, .packed = packed, .packed_n = N,
+                          .packed_first = FIRST, .bias = bias + FIRST, .y = got + FIRST, .ldy = N, .alpha = -0.5f,
+                          .beta = 2};
+            ops->tile(&g, scratch);
+            for (int i = 0; i < M * N; i++) {
+                bool touched = i % N >= FIRST && i % N < FIRST + PART;
+                assert_true(fabs((double)got[i] - (double)want[i]) <= (touched ? 1e-6 * K : 0));
+            }
+        }
+        free(packed);
         free(scratch);
     }
 }
@@ -341,6 +394,7 @@ int main(void)
         cmocka_unit_test(polynomial_exp_holds_its_bound),
         cmocka_unit_test(softmax_and_gates_against_float64),
         cmocka_unit_test(exact_products_are_the_plain_loop),
+        cmocka_unit_test(every_gemm_multiplies_what_it_packed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

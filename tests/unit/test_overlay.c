@@ -264,9 +264,10 @@ typedef struct Logits {
     int64_t vocab;
 } Logits;
 
-static void take(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld,
+static void take(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld,
                  const float *head)
 {
+    (void)worker;
     (void)head;
     Logits *l = ctx;
     for (int64_t i = 0; i < rows; i++)

@@ -61,9 +61,10 @@ typedef struct LogitsCheck {
     int64_t *reached; /* [row] vocabulary entries seen, in order */
 } LogitsCheck;
 
-static void take_logits(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
+static void take_logits(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
                         int64_t ld, const float *w)
 {
+    (void)worker;
     LogitsCheck *c = ctx;
     for (int64_t i = 0; i < rows; i++) {
         if (c->reached[row0 + i] == v0)

@@ -99,9 +99,10 @@ typedef struct Logits {
     float *y;
 } Logits;
 
-static void keep_logits(void *ctx, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld,
+static void keep_logits(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld,
                         const float *w)
 {
+    (void)worker;
     (void)w;
     const Logits *l = ctx;
     for (int64_t r = 0; r < rows; r++)

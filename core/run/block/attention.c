@@ -66,9 +66,9 @@ static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t t0, int64
     bool fused = a->ps->sdpa && ops->model && !chosen && !a->sinks && a->softcap <= 0;
     float sum[ATTENTION_ROWS_MAX];
     if (fused)
-        gemm_exact(ops->k, &g, NULL, wk->exact);
+        ops_product(ops, &g, wk->gemm);
     else
-        ops_scores(ops, &g, a->scale, wk->exact);
+        ops_scores(ops, &g, a->scale, wk->gemm);
     for (int64_t t = t0; t < t1; t++) {
         float *row = wk->scores + (t - t0) * keys;
         int64_t first = a->window > 0 && t - a->window + 1 > lo ? t - a->window + 1 - lo : 0, n = t + 1 - lo - first;
@@ -98,10 +98,10 @@ static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t t0, int64
         .ldy = a->ldo,
     };
     if (!fused) {
-        ops_gemm(ops, &pv, NULL, wk->exact);
+        ops_gemm(ops, &pv, wk->gemm);
         return;
     }
-    gemm_exact(ops->k, &pv, NULL, wk->exact);
+    ops_product(ops, &pv, wk->gemm);
     for (int64_t t = 0; t < pv.m; t++)
         ops_scale(ops, pv.y + t * pv.ldy, 1.0f / sum[t], dv);
 }

@@ -288,10 +288,7 @@ static void choose_entries(const CompressedRun *r, Block *b, Worker *wk)
         GemmArgs g = {.m = rows, .n = n, .k = di, .x = r->index_q + ((b->base + b->t0) * heads + h) * di,
                       .ldx = heads * di, .w = r->index_entry + first_entry(r, b->base) * di, .ldw = di, .y = b->part,
                       .ldy = n};
-        if (o->model)
-            gemm_exact(o->k, &g, NULL, wk->exact);
-        else
-            gemm_f32(&g, 1.0f);
+        ops_product(o, &g, wk->gemm);
         for (int64_t t = 0; t < rows; t++) {
             float w = r->index_w[(b->base + b->t0 + t) * heads + h] * of_head;
             float *sum = b->chosen + t * n, *p = b->part + t * n;
@@ -343,12 +340,12 @@ static void attend(const CompressedRun *r, const Block *b, Worker *wk, int64_t h
     int64_t d = r->m->head_dim, ld = r->m->heads * d, rows = b->t1 - b->t0, n = b->window + b->entries;
     float *q = r->q + (b->base + b->t0) * ld + head * d;
     GemmArgs g = {.m = rows, .n = n, .k = d, .x = q, .ldx = ld, .w = b->keys, .ldw = d, .y = b->scores, .ldy = n};
-    ops_scores(o, &g, (float)r->m->attn_scale, wk->exact);
+    ops_scores(o, &g, (float)r->m->attn_scale, wk->gemm);
     for (int64_t t = b->t0; t < b->t1; t++)
         shares(r, b, t, b->scores + (t - b->t0) * n, r->ps->norm[WIDE_SINKS][head]);
     GemmArgs pv = {.m = rows, .n = d, .k = n, .x = b->scores, .ldx = n, .w = b->keys, .ldw = d, .w_by_k = true,
                    .y = q, .ldy = ld};
-    ops_gemm(o, &pv, NULL, wk->exact);
+    ops_gemm(o, &pv, wk->gemm);
 }
 
 static void attention_task(void *ctx, int64_t index, int worker)

@@ -88,9 +88,10 @@ int64_t hyper_mix_floats(const ModelConfig *c)
     return (int64_t)c->hyper.copies * (1 + c->hyper.copies);
 }
 
-size_t hyper_exact_doubles(const ModelConfig *c)
+size_t hyper_gemm_bytes(const ModelConfig *c)
 {
-    return c->hyper.copies ? gemm_exact_scratch(HYPER_ROWS, c->hyper.copies * (2 + c->hyper.copies)) : 0;
+    return c->hyper.copies ? gemm_find(true)->scratch(HYPER_ROWS, c->hyper.copies * (2 + c->hyper.copies), c->stream_width)
+                            : 0;
 }
 
 static Status run_rows(HyperRun *h, PoolTask *fn, Error *err)
@@ -117,14 +118,14 @@ static void weighted_sum(const Ops *o, const float *state, const float *pre, int
 
 /* Products of fn with the rows' normed states. The norm is a factor of the row, so it comes after the sums; those are
  * exact in every arithmetic, because a float32 GEMM's bits would depend on how the rows are cut. */
-static void products(const HyperRun *h, int64_t t, int64_t rows, int sums, float *m, double *exact)
+static void products(const HyperRun *h, int64_t t, int64_t rows, int sums, float *m, void *scratch)
 {
     const ModelConfig *c = &h->r->m->cfg;
     const Ops *o = h->ops;
     int64_t w = c->stream_width;
     GemmArgs g = {.m = rows, .n = sums, .k = w, .x = h->state + t * w, .ldx = w, .w = h->fn, .ldw = w, .y = m,
                   .ldy = sums};
-    gemm_exact(o->k, &g, NULL, exact);
+    gemm_find(true)->tile(&g, scratch);
     for (int64_t i = 0; i < rows; i++) {
         float mean = (float)(o->k->sum_sq(h->state + (t + i) * w, w) / (double)w);
         o->k->scale(m + i * sums, (float)(1.0 / sqrt((double)(mean + (float)c->eps))), m + i * sums, sums);
@@ -139,7 +140,7 @@ static void read_task(void *ctx, int64_t index, int worker)
     int n = c->hyper.copies, sums = h->mix ? n * (2 + n) : n;
     int64_t t = index * HYPER_ROWS, rows = h->rows - t < HYPER_ROWS ? h->rows - t : HYPER_ROWS;
     float m[HYPER_ROWS * HYPER_SUMS], pre[HYPER_MAX], eps = (float)c->hyper.eps;
-    products(h, t, rows, sums, m, h->r->worker[worker].exact);
+    products(h, t, rows, sums, m, h->r->worker[worker].gemm);
     for (int64_t i = 0; i < rows; i++) {
         float *mix = h->mix ? h->mix + (t + i) * hyper_mix_floats(c) : NULL, *x = h->x + (t + i) * c->hidden;
         if (mix)
@@ -209,7 +210,7 @@ Status hyper_write(const Pass *ps, const float *mix, const float *state, const f
 Status hyper_end(Runner *r, const Ops *ops, const float *state, int64_t rows, float *x, Error *err)
 {
     float *part[3] = {NULL, NULL, NULL};
-    WorkerNeed need = {.exact = hyper_exact_doubles(&r->m->cfg)};
+    WorkerNeed need = {.gemm = hyper_gemm_bytes(&r->m->cfg)};
     Status st = workers_reserve(r, &need, err);
     for (int i = 0; i < 3 && st == ST_OK; i++)
         st = source_small(&r->src, NULL, r->m->hyper_head[i], &part[i], err);

@@ -123,10 +123,7 @@ static void score_rows(const IndexRun *ix, Worker *wk, int64_t base, int64_t t0,
     for (int64_t h = 0; h < heads; h++) {
         GemmArgs g = {.m = rows, .n = keys, .k = d, .x = ix->q + ((base + t0) * heads + h) * d, .ldx = heads * d,
                       .w = ix->k + base * d, .ldw = d, .y = wk->scores, .ldy = keys};
-        if (ops->model)
-            gemm_exact(ops->k, &g, NULL, wk->exact);
-        else
-            gemm_f32(&g, 1.0f);
+        ops_product(ops, &g, wk->gemm);
         for (int64_t t = 0; t < rows; t++) {
             const float *y = wk->scores + t * keys;
             float *sum = acc + t * keys, w = ix->w[(base + t0 + t) * heads + h] * head_scale;

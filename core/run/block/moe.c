@@ -77,13 +77,11 @@ static void logits_task(void *ctx, int64_t index, int worker)
     GemmArgs g = {.m = tile_last(index, m->rows) - t, .n = n, .k = h, .x = m->x + t * h, .ldx = h, .w = m->router,
                   .ldw = h, .y = m->logits + t * n, .ldy = n};
     if (r->m->arch->moe->round_logits) /* bias is the linear's own */
-        ops_gemm(ops, &g, m->bias, r->worker[worker].exact);
-    else if (r->m->arch->moe->round_steps)
-        ops_gemm(ops, &g, NULL, r->worker[worker].exact);
-    else if (ops->model)
-        gemm_exact(ops->k, &g, NULL, r->worker[worker].exact);
+        g.bias = m->bias;
+    if (r->m->arch->moe->round_logits || r->m->arch->moe->round_steps)
+        ops_gemm(ops, &g, r->worker[worker].gemm);
     else
-        gemm_f32(&g, 1.0f);
+        ops_product(ops, &g, r->worker[worker].gemm);
 }
 
 static void choose_task(void *ctx, int64_t index, int worker)
