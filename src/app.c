@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "io/file.h"
+#include "session/settings.h"
 #include "src/internal.h"
 
 static void print_stdout(void *ctx, const char *text, size_t len)
@@ -164,10 +165,6 @@ void app_pass_log(App *a, const char *skip)
 
 /* ---- run options ---- */
 
-/* Keys of session_set that options of the same name set. */
-static const char *const run_keys[] = {"threads", "mem",  "max-samples", "seq-len", "dtype-sim",
-                                       "compat",  "seed", "ctx",         NULL};
-
 static Status set_cache_dir(App *a, const char *dir, Error *err)
 {
     if (a->session)
@@ -194,10 +191,10 @@ Status apply_run_options(App *a, const CommandLine *cl, Error *err)
     if (dir)
         RETURN_IF_ERROR(set_cache_dir(a, dir, err));
     RETURN_IF_ERROR(app_session(a, err));
-    for (int i = 0; run_keys[i]; i++) {
-        const char *v = cl_str(cl, run_keys[i]);
+    for (const Setting *s = setting_table; s->key; s++) {
+        const char *v = cl_str(cl, s->key);
         if (v)
-            RETURN_IF_ERROR(session_set(a->session, run_keys[i], v, err));
+            RETURN_IF_ERROR(session_set(a->session, s->key, v, err));
     }
     return ST_OK;
 }

@@ -346,13 +346,12 @@ static Status check_path(const char *path, Pool *pool, int show, bool json, Str 
 static Status run_check(App *a, const CommandLine *cl, Error *err)
 {
     RETURN_IF_ERROR(want_words(cl, 1, -1, err));
-    int64_t threads = cl_int(cl, "threads", 0);
+    int threads;
     bool json = out_format(cl_str(cl, "format")) == OUT_JSON;
-    if (threads < 0 || threads > 1024)
-        return error_set(err, ST_USAGE, "--threads takes 0 to 1024");
+    RETURN_IF_ERROR(cl_threads(cl, &threads, err));
     apply_progress(a, cl);
     Pool *pool;
-    RETURN_IF_ERROR(pool_new(&pool, (int)threads, err));
+    RETURN_IF_ERROR(pool_new(&pool, threads, err));
     Str out = {0};
     Status st = ST_OK, worst = ST_OK;
     size_t bad = 0;

@@ -64,15 +64,14 @@ static Status encode_text(const Model *m, const char *text, int32_t **out, size_
 /* Runs the one sample; t borrows ids. */
 static Status run_sample(const CommandLine *cl, const Model *m, int32_t *ids, size_t n, Error *err)
 {
-    int64_t start[2] = {0, (int64_t)n}, threads = cl_int(cl, "threads", 0);
-    int item = 0;
+    int64_t start[2] = {0, (int64_t)n};
+    int item = 0, threads;
     TokenSet t = {.name = (char *)"the given text", .samples = 1, .start = start, .ids = ids, .item = &item};
     const char *sim = cl_str(cl, "dtype-sim");
     Pool *pool;
     Runner *r;
-    if (threads < 0 || threads > 1024)
-        return error_set(err, ST_USAGE, "--threads takes 0 to 1024");
-    RETURN_IF_ERROR(pool_new(&pool, (int)threads, err));
+    RETURN_IF_ERROR(cl_threads(cl, &threads, err));
+    RETURN_IF_ERROR(pool_new(&pool, threads, err));
     RunnerOptions o = {.pool = pool,
                        .arith = sim && strcmp(sim, "model") == 0 ? ARITH_MODEL : ARITH_FP32,
                        .mem_limit = cl_size(cl, "mem", 0)};

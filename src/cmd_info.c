@@ -385,13 +385,12 @@ static Status run_info(App *a, const CommandLine *cl, Error *err)
     RETURN_IF_ERROR(want_words(cl, 1, 1, err));
     Facts f = {.rows = cl_int(cl, "rows", DEFAULT_ROWS)};
     f.longest = cl_int(cl, "longest", f.rows < DEFAULT_LONGEST ? f.rows : DEFAULT_LONGEST);
-    int64_t threads = cl_int(cl, "threads", 0);
+    int threads;
     if (f.rows < 1 || f.rows > INT64_C(1) << 32 || f.longest < 1 || f.longest > f.rows)
         return error_set(err, ST_USAGE, "--rows takes 1 to 4294967296, --longest 1 to as many");
-    if (threads < 0 || threads > 1024)
-        return error_set(err, ST_USAGE, "--threads takes 0 to 1024");
+    RETURN_IF_ERROR(cl_threads(cl, &threads, err));
     Pool *pool;
-    RETURN_IF_ERROR(pool_new(&pool, (int)threads, err)); /* knows how many threads a run would use */
+    RETURN_IF_ERROR(pool_new(&pool, threads, err)); /* knows how many threads a run would use */
     f.threads = pool_threads(pool);
     pool_free(pool);
     RETURN_IF_ERROR(app_session(a, err));

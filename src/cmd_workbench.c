@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "session/settings.h"
 #include "src/commands.h"
 #include "src/internal.h"
 
@@ -17,8 +18,6 @@ static Status do_command(App *a, const char *verb, const char *word, Error *err)
 /* Opens what the command line names, each as the command that would do it by hand. */
 static Status open_named(App *a, const CommandLine *cl, Error *err)
 {
-    static const char *const settings[] = {"threads",   "mem",    "max-samples", "seq-len", "ctx",
-                                           "dtype-sim", "compat", "seed",        NULL};
     static const char *const files[] = {"recipe", "calib_dataset", "eval", NULL};
     static const char *const verbs[] = {"recipe", "calib", "eval"};
     const char *type = cl_str(cl, "model_type");
@@ -29,10 +28,10 @@ static Status open_named(App *a, const CommandLine *cl, Error *err)
     } else if (type || cl_given(cl, "recipe")) {
         return error_set(err, ST_USAGE, "--%s needs a MODEL", type ? "model_type" : "recipe");
     }
-    for (int i = 0; settings[i]; i++) {
-        const char *v = cl_str(cl, settings[i]);
+    for (const Setting *s = setting_table; s->key; s++) {
+        const char *v = cl_str(cl, s->key);
         Str b = {0};
-        str_printf(&b, "%s=%s", settings[i], v ? v : "");
+        str_printf(&b, "%s=%s", s->key, v ? v : "");
         Status st = v ? do_command(a, "set", str_text(&b), err) : ST_OK;
         str_free(&b);
         RETURN_IF_ERROR(st);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "session/settings.h"
 
 bool parse_int(const char *text, int64_t *out)
 {
@@ -17,28 +18,6 @@ bool parse_int(const char *text, int64_t *out)
         return false;
     *out = v;
     return true;
-}
-
-Status parse_size(const char *text, uint64_t *out, Error *err)
-{
-    static const char units[] = "KMGT";
-    char *end;
-    errno = 0;
-    double v = *text >= '0' && *text <= '9' ? strtod(text, &end) : -1;
-    if (v < 0 || errno)
-        return error_set(err, ST_USAGE, "'%s' is no size: write 300M, 4G or a number of bytes", text);
-    int shift = 0;
-    if (*end) {
-        const char *u = strchr(units, *end >= 'a' ? *end - 32 : *end);
-        if (!u || (end[1] && strcmp(end + 1, "iB") != 0 && strcmp(end + 1, "B") != 0))
-            return error_set(err, ST_USAGE, "'%s' is no size: write 300M, 4G or a number of bytes", text);
-        shift = 10 * (int)(u - units + 1);
-    }
-    v *= (double)(1ull << shift);
-    if (!(v >= 1 && v < 9e18))
-        return error_set(err, ST_USAGE, "'%s' is no size that memory can have", text);
-    *out = (uint64_t)v;
-    return ST_OK;
 }
 
 const char *nearest_name(const char *word, const char *const *names)
@@ -133,15 +112,15 @@ static Status check_value(const Option *o, const char *value, Error *err)
 {
     int64_t i;
     uint64_t size;
-    Status st;
     switch (o->type) {
     case ARG_INT:
         if (!parse_int(value, &i))
             return error_set(err, ST_USAGE, "--%s takes a whole number, not '%s'", o->name, value);
         return ST_OK;
     case ARG_SIZE:
-        st = parse_size(value, &size, err);
-        return st == ST_OK ? st : error_prefix(err, st, "--%s: ", o->name);
+        if (!setting_bytes(value, &size))
+            return error_set(err, ST_USAGE, "--%s: '%s' is no size: write 300M, 4G or a number of bytes", o->name, value);
+        return size ? ST_OK : error_set(err, ST_USAGE, "--%s: '%s' is no size that memory can have", o->name, value);
     case ARG_CHOICE:
         if (!in_choices(o->value, value))
             return error_set(err, ST_USAGE, "--%s takes %s, not '%s'", o->name, o->value, value);
@@ -285,7 +264,16 @@ uint64_t cl_size(const CommandLine *cl, const char *name, uint64_t missing)
 {
     const char *s = cl_str(cl, name);
     uint64_t v;
-    return s && parse_size(s, &v, NULL) == ST_OK ? v : missing;
+    return s && setting_bytes(s, &v) ? v : missing;
+}
+
+Status cl_threads(const CommandLine *cl, int *out, Error *err)
+{
+    int64_t n = cl_int(cl, "threads", 0);
+    if (n < 0 || n > THREADS_MOST)
+        return error_set(err, ST_USAGE, "--threads takes 0 to %d", THREADS_MOST);
+    *out = (int)n;
+    return ST_OK;
 }
 
 /* Appends `text` broken at blanks into lines of `width` columns, later lines indented. */

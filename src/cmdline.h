@@ -40,9 +40,9 @@ const char **cl_list(const CommandLine *cl, const char *name, int *n);
 /* A number of an ARG_INT option (its text was checked), `missing` when not given. */
 int64_t cl_int(const CommandLine *cl, const char *name, int64_t missing);
 uint64_t cl_size(const CommandLine *cl, const char *name, uint64_t missing);
+/* --threads of a command without a session, 0 when not given: every core. */
+Status cl_threads(const CommandLine *cl, int *out, Error *err);
 
-/* "300M", "4G", "1.5g", "65536": bytes. ST_USAGE otherwise. */
-Status parse_size(const char *text, uint64_t *out, Error *err);
 /* A whole number in decimal. */
 bool parse_int(const char *text, int64_t *out);
 

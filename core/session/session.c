@@ -11,6 +11,7 @@
 #include "session/parts.h"
 #include "session/queue.h"
 #include "session/results.h"
+#include "session/settings.h"
 #include "session/table.h"
 #include "session/whatif.h"
 
@@ -123,145 +124,17 @@ const SessionOptions *session_options(const Session *s)
 
 /* ---- settings ---- */
 
-static Status parse_count(const char *key, const char *value, int64_t min, int64_t *out, Error *err)
-{
-    char *end;
-    long long v = strtoll(value, &end, 10);
-    if (!*value || *end || v < min)
-        return error_set(err, ST_USAGE, "%s takes a whole number of at least %lld, not '%s'", key, (long long)min,
-                         value);
-    *out = v;
-    return ST_OK;
-}
-
-static Status parse_bytes(const char *key, const char *value, uint64_t *out, Error *err)
-{
-    char *end;
-    double v = strtod(value, &end);
-    static const char units[] = "KMGT";
-    double scale = 1;
-    const char *u = *end ? strchr(units, *end >= 'a' && *end <= 'z' ? *end - 32 : *end) : NULL;
-    if (u) {
-        for (long i = 0; i <= u - units; i++)
-            scale *= 1024;
-        end++;
-        if (*end == 'i')
-            end++;
-    }
-    if (*end == 'B' || *end == 'b')
-        end++;
-    if (!*value || *end || !(v >= 0) || v * scale > 1e18)
-        return error_set(err, ST_USAGE, "%s takes a size like 300M or 4G, not '%s'", key, value);
-    *out = (uint64_t)(v * scale);
-    return ST_OK;
-}
-
-static Status set_threads(SessionOptions *o, const char *v, Error *err)
-{
-    int64_t n = 0;
-    RETURN_IF_ERROR(parse_count("threads", v, 0, &n, err));
-    if (n > 1024)
-        return error_set(err, ST_USAGE, "threads takes at most 1024, not '%s'", v);
-    o->threads = (int)n;
-    return ST_OK;
-}
-
-static Status set_mem(SessionOptions *o, const char *v, Error *err)
-{
-    return parse_bytes("mem", v, &o->mem, err);
-}
-
-static Status set_dtype_sim(SessionOptions *o, const char *v, Error *err)
-{
-    if (strcmp(v, "fp32") != 0 && strcmp(v, "model") != 0)
-        return error_set(err, ST_USAGE, "dtype-sim is fp32 or model, not '%s'", v);
-    if (o->peer && strcmp(v, "fp32") == 0)
-        return error_set(err, ST_USAGE, "compat=peer computes in model mode: set compat=none first");
-    o->arith = strcmp(v, "model") == 0 ? ARITH_MODEL : ARITH_FP32;
-    return ST_OK;
-}
-
-static Status set_compat(SessionOptions *o, const char *v, Error *err)
-{
-    if (strcmp(v, "peer") != 0 && strcmp(v, "none") != 0)
-        return error_set(err, ST_USAGE, "compat is peer or none, not '%s'", v);
-    o->peer = strcmp(v, "peer") == 0;
-    if (o->peer)
-        o->arith = ARITH_MODEL;
-    return ST_OK;
-}
-
-static Status set_max_samples(SessionOptions *o, const char *v, Error *err)
-{
-    int64_t n = 0;
-    RETURN_IF_ERROR(parse_count("max-samples", v, 0, &n, err));
-    o->max_samples = n > INT32_MAX ? INT32_MAX : (int)n;
-    return ST_OK;
-}
-
-static Status set_seq_len(SessionOptions *o, const char *v, Error *err)
-{
-    return parse_count("seq-len", v, 0, &o->seq_len, err);
-}
-
-static Status set_ctx(SessionOptions *o, const char *v, Error *err)
-{
-    return parse_count("ctx", v, 2, &o->ctx, err);
-}
-
-static Status set_eval_tokens(SessionOptions *o, const char *v, Error *err)
-{
-    return parse_count("eval-tokens", v, 0, &o->eval_tokens, err);
-}
-
-static Status set_seed(SessionOptions *o, const char *v, Error *err)
-{
-    int64_t n = 0;
-    RETURN_IF_ERROR(parse_count("seed", v, 0, &n, err));
-    o->seed = (uint64_t)n;
-    return ST_OK;
-}
-
-static const struct Setting {
-    const char *key;
-    Status (*set)(SessionOptions *o, const char *value, Error *err);
-} settings[] = {
-    {"threads", set_threads},
-    {"mem", set_mem},
-    {"dtype-sim", set_dtype_sim},
-    {"compat", set_compat},
-    {"max-samples", set_max_samples},
-    {"seq-len", set_seq_len},
-    {"ctx", set_ctx},
-    {"eval-tokens", set_eval_tokens},
-    {"seed", set_seed},
-};
-
-static bool same_key(const char *a, const char *b)
-{
-    for (; *a && *b; a++, b++)
-        if ((*a == '_' ? '-' : *a) != (*b == '_' ? '-' : *b))
-            return false;
-    return *a == *b;
-}
-
 Status session_set(Session *s, const char *key, const char *value, Error *err)
 {
     if (session_busy(s))
         return error_set(err, ST_USAGE, "'%s' can't change while a job runs: stop it or wait", key);
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
-        if (same_key(settings[i].key, key)) {
-            RETURN_IF_ERROR(settings[i].set(&s->opt, value, err));
-            results_mark_stale(s);
-            entry_setting(s, settings[i].key, value);
-            return ST_OK;
-        }
-    Str names = {0};
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
-        str_printf(&names, "%s%s", i ? " " : "", settings[i].key);
-    error_set(err, ST_USAGE, "no setting '%s': there are %s", key, str_text(&names));
-    str_free(&names);
-    return ST_USAGE;
+    const Setting *row = setting_find(key, err);
+    if (!row)
+        return ST_USAGE;
+    RETURN_IF_ERROR(row->set(&s->opt, value, err));
+    results_mark_stale(s);
+    entry_setting(s, row->key, value);
+    return ST_OK;
 }
 
 /* ---- opening ---- */

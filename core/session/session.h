@@ -45,7 +45,7 @@ Status session_close(Session *s, Error *err);
 /* The same where nobody can be told. */
 void session_free(Session *s);
 const SessionOptions *session_options(const Session *s);
-/* Changes one of threads mem dtype-sim compat max-samples seq-len ctx seed; refused while a job runs. */
+/* Changes a setting (session/settings.h); refused while a job runs. */
 Status session_set(Session *s, const char *key, const char *value, Error *err);
 
 /* ---- what is open ---- */

@@ -10,10 +10,11 @@
 #include <cmocka.h>
 
 #include "io/file.h"
+#include "session/settings.h"
 #include "src/commands.h"
 #include "src/internal.h"
-#include "ui/ui.h"
 #include "src/output.h"
+#include "ui/ui.h"
 
 #define MODEL "lab_models/demo"
 
@@ -153,6 +154,19 @@ static void failed_commands_are_not_recorded(void **state)
     app_fini(&a);
 }
 
+/* Every setting can be given where a run is started, and `set` names it. */
+static void settings_are_options(void **state)
+{
+    (void)state;
+    static const char *const verbs[] = {"workbench", "measure"};
+    for (const Setting *s = setting_table; s->key; s++) {
+        assert_non_null(strstr(command_find("set")->summary, s->key));
+        for (int i = 0; i < 2 && strcmp(s->key, "eval-tokens") != 0; i++) /* measure --full says that one */
+            if (!option_find(command_find(verbs[i]), s->key, strlen(s->key), NULL))
+                fail_msg("'%s' has no --%s", verbs[i], s->key);
+    }
+}
+
 /* ---- completion ---- */
 
 /* Completions of a line, joined by blanks. */
@@ -273,6 +287,7 @@ int main(void)
         cmocka_unit_test(the_manual_names_everything),
         cmocka_unit_test(undone_edits_are_left_out),
         cmocka_unit_test(failed_commands_are_not_recorded),
+        cmocka_unit_test(settings_are_options),
         cmocka_unit_test(words_are_completed_by_what_they_are),
         cmocka_unit_test(numbers_take_the_fewest_digits),
         cmocka_unit_test(topk_counts_groups_of_equal_scores),

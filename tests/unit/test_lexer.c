@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "session/settings.h"
 #include "src/cmdline.h"
 #include "text/lexer.h"
 
@@ -254,17 +255,17 @@ static void sizes_have_units(void **state)
         uint64_t bytes;
     } good[] = {{"1", 1},           {"300M", 300ull << 20}, {"4G", 4ull << 30},
                 {"4g", 4ull << 30}, {"4GiB", 4ull << 30},   {"2TB", 2ull << 40},
-                {"0.5k", 512}};
+                {"0.5k", 512},       {"4Gi", 4ull << 30},    {"7B", 7},
+                {"3kB", 3072},      {"0", 0}};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         uint64_t v = 0;
-        assert_int_equal(parse_size(good[i].text, &v, NULL), ST_OK);
+        assert_true(setting_bytes(good[i].text, &v));
         assert_int_equal(v, good[i].bytes);
     }
-    static const char *const bad[] = {"", "M", "-1", "4Q", "4MM", "1e30", "nan", "inf", " 4", "4 G"};
+    static const char *const bad[] = {"", "M", "-1", "4Q", "4MM", "4i", "1e30", "nan", "inf", " 4", "4 G"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         uint64_t v;
-        Error err = {0};
-        assert_int_equal(parse_size(bad[i], &v, &err), ST_USAGE);
+        assert_false(setting_bytes(bad[i], &v));
     }
 }
 

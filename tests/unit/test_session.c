@@ -15,6 +15,7 @@
 #include "io/file.h"
 #include "io/journal.h"
 #include "session/session.h"
+#include "session/settings.h"
 
 #define DEMO "lab_models/demo"
 #define CALIB "tests/golden/analysis/_models/calib5.jsonl"
@@ -456,6 +457,8 @@ static void settings_are_checked(void **state)
     ok(session_set(s, "max_samples", "3", &err));
     ok(session_set(s, "mem", "300M", &err));
     assert_int_equal(session_options(s)->mem, 300ull << 20);
+    for (const Setting *row = setting_table; row->key; row++)
+        assert_ptr_equal(setting_find(row->key, &err), row);
     assert_int_equal(session_set(s, "mem", "lots", &err), ST_USAGE);
     assert_int_equal(session_set(s, "ctx", "1", &err), ST_USAGE);
     assert_int_equal(session_set(s, "colour", "red", &err), ST_USAGE);

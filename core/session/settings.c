@@ -1,0 +1,141 @@
+/* What says how runs compute, and how it is written: one row a setting. */
+#include "session/settings.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/ascii.h"
+#include "base/str.h"
+
+static Status parse_count(const char *key, const char *value, int64_t min, int64_t *out, Error *err)
+{
+    char *end;
+    long long v = strtoll(value, &end, 10);
+    if (!*value || *end || v < min)
+        return error_set(err, ST_USAGE, "%s takes a whole number of at least %lld, not '%s'", key, (long long)min,
+                         value);
+    *out = v;
+    return ST_OK;
+}
+
+bool setting_bytes(const char *text, uint64_t *out)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    double v = ascii_is_digit(*text) ? strtod(text, &end) : -1;
+    if (!(v >= 0))
+        return false;
+    const char *u = *end ? strchr(units, *end >= 'a' ? *end - 32 : *end) : NULL;
+    if (u) {
+        v *= (double)(UINT64_C(1024) << 10 * (u - units));
+        end += end[1] == 'i' ? 2 : 1;
+    }
+    if (*end == 'B' || *end == 'b')
+        end++;
+    *out = v < 1e18 ? (uint64_t)v : 0;
+    return !*end && v < 1e18;
+}
+
+static Status set_threads(SessionOptions *o, const char *v, Error *err)
+{
+    int64_t n = 0;
+    RETURN_IF_ERROR(parse_count("threads", v, 0, &n, err));
+    if (n > THREADS_MOST)
+        return error_set(err, ST_USAGE, "threads takes at most %d, not '%s'", THREADS_MOST, v);
+    o->threads = (int)n;
+    return ST_OK;
+}
+
+static Status set_mem(SessionOptions *o, const char *v, Error *err)
+{
+    if (!setting_bytes(v, &o->mem))
+        return error_set(err, ST_USAGE, "mem takes a size like 300M or 4G, not '%s'", v);
+    return ST_OK;
+}
+
+static Status set_dtype_sim(SessionOptions *o, const char *v, Error *err)
+{
+    if (strcmp(v, "fp32") != 0 && strcmp(v, "model") != 0)
+        return error_set(err, ST_USAGE, "dtype-sim is fp32 or model, not '%s'", v);
+    if (o->peer && strcmp(v, "fp32") == 0)
+        return error_set(err, ST_USAGE, "compat=peer computes in model mode: set compat=none first");
+    o->arith = strcmp(v, "model") == 0 ? ARITH_MODEL : ARITH_FP32;
+    return ST_OK;
+}
+
+static Status set_compat(SessionOptions *o, const char *v, Error *err)
+{
+    if (strcmp(v, "peer") != 0 && strcmp(v, "none") != 0)
+        return error_set(err, ST_USAGE, "compat is peer or none, not '%s'", v);
+    o->peer = strcmp(v, "peer") == 0;
+    if (o->peer)
+        o->arith = ARITH_MODEL;
+    return ST_OK;
+}
+
+static Status set_max_samples(SessionOptions *o, const char *v, Error *err)
+{
+    int64_t n = 0;
+    RETURN_IF_ERROR(parse_count("max-samples", v, 0, &n, err));
+    o->max_samples = n > INT32_MAX ? INT32_MAX : (int)n;
+    return ST_OK;
+}
+
+static Status set_seq_len(SessionOptions *o, const char *v, Error *err)
+{
+    return parse_count("seq-len", v, 0, &o->seq_len, err);
+}
+
+static Status set_ctx(SessionOptions *o, const char *v, Error *err)
+{
+    return parse_count("ctx", v, 2, &o->ctx, err);
+}
+
+static Status set_eval_tokens(SessionOptions *o, const char *v, Error *err)
+{
+    return parse_count("eval-tokens", v, 0, &o->eval_tokens, err);
+}
+
+static Status set_seed(SessionOptions *o, const char *v, Error *err)
+{
+    int64_t n = 0;
+    RETURN_IF_ERROR(parse_count("seed", v, 0, &n, err));
+    o->seed = (uint64_t)n;
+    return ST_OK;
+}
+
+const Setting setting_table[] = {
+    {"threads", set_threads},
+    {"mem", set_mem},
+    {"max-samples", set_max_samples},
+    {"seq-len", set_seq_len},
+    {"ctx", set_ctx},
+    {"eval-tokens", set_eval_tokens},
+    {"dtype-sim", set_dtype_sim},
+    {"compat", set_compat},
+    {"seed", set_seed},
+    {.key = NULL},
+};
+
+static bool same_key(const char *a, const char *b)
+{
+    for (; *a && *b; a++, b++)
+        if ((*a == '_' ? '-' : *a) != (*b == '_' ? '-' : *b))
+            return false;
+    return *a == *b;
+}
+
+const Setting *setting_find(const char *key, Error *err)
+{
+    Str names = {0};
+    for (const Setting *s = setting_table; s->key; s++) {
+        if (same_key(s->key, key)) {
+            str_free(&names);
+            return s;
+        }
+        str_printf(&names, "%s%s", s == setting_table ? "" : " ", s->key);
+    }
+    error_set(err, ST_USAGE, "no setting '%s': there are %s", key, str_text(&names));
+    str_free(&names);
+    return NULL;
+}
