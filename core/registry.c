@@ -7,7 +7,7 @@
 #include "process/processor.h"
 #include "quant/quantizer.h"
 #include "recipe/field.h"
-#include "save/rows.h"
+#include "save/format.h"
 
 const GemmOps *const gemm_table[] = {
     &gemm_openblas,
@@ -86,12 +86,11 @@ const WeightQuantizer *const weight_quantizer_table[] = {
     NULL,
 };
 
-const Saver *const saver_table[] = {
-    &saver_ascendv1,
-    &saver_mindie,
-    &saver_compressed_tensors,
-    NULL,
-};
+#define SAVERS(ROW) ROW(saver_ascendv1) ROW(saver_mindie) ROW(saver_compressed_tensors)
+#define DECLARE_SAVER(row) extern const SaveFormat row;
+#define ADDRESS(row) &row,
+SAVERS(DECLARE_SAVER)
+const SaveFormat *const saver_table[] = {SAVERS(ADDRESS) NULL};
 
 static const ProcessorType *const processor_table[] = {
     &processor_linear_quant,

@@ -26,6 +26,9 @@ Status app_init(App *a, Face face, Error *err)
     a->face = face;
     a->print = print_stdout;
     a->progress = -1;
+    const char *fault = saver_table_fault(saver_table); /* told now, not when a model has been written */
+    if (fault)
+        return error_set(err, ST_INTERNAL, "this build is broken: %s", fault);
     return app_become(a, face, err);
 }
 

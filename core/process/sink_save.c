@@ -81,7 +81,7 @@ static Status open_saver(SaveSink *s, int i, Error *err)
     plan->overlay = runner_overlay(s->r);
     plan->arith = plan->cache_dtype = T;
     RETURN_IF_ERROR(pipeline_promise(s->p, T, plan, err));
-    return s->o->savers[i]->open(&s->saver[i], plan, s->o->resume, &s->first[i], err);
+    return s->o->savers[i]->ops->open(&s->saver[i], s->o->savers[i], plan, s->o->resume, &s->first[i], err);
 }
 
 static Status sink_open(void *self, const Pipeline *p, Runner *r, SinkWants *wants, Error *err)
@@ -100,7 +100,7 @@ static Status sink_open(void *self, const Pipeline *p, Runner *r, SinkWants *wan
         RETURN_IF_ERROR(open_saver(s, i, err));
         wants->first = s->first[i] < wants->first ? s->first[i] : wants->first;
         /* this saver of the peer's isn't data-free: it runs what the processors deployed once more */
-        wants->rerun = wants->rerun || strcmp(s->o->savers[i]->type, "compressed_tensors") == 0;
+        wants->rerun = wants->rerun || s->o->savers[i]->peer_reruns;
     }
     s->out->layers_resumed = wants->first;
     return ST_OK;
@@ -114,7 +114,7 @@ static Status keep_float(SaveSink *s, int64_t linear, Error *err)
     s->out->floats++;
     for (int i = 0; i < s->o->nsavers; i++)
         if (s->unit >= s->first[i])
-            RETURN_IF_ERROR(s->o->savers[i]->keep_float(s->saver[i], linear, err));
+            RETURN_IF_ERROR(s->o->savers[i]->ops->keep_float(s->saver[i], linear, err));
     return ST_OK;
 }
 
@@ -129,7 +129,7 @@ static Status write_linear(SaveSink *s, UnitRun *u, int64_t i, Error *err)
     l.bias = bias;
     for (int k = 0; k < s->o->nsavers && st == ST_OK; k++)
         if (u->unit >= s->first[k])
-            st = s->o->savers[k]->linear(s->saver[k], &l, err);
+            st = s->o->savers[k]->ops->linear(s->saver[k], &l, err);
     s->out->quantized++;
     s->out->bytes_read += weight_bytes(lin);
     s->out->bytes_written += scheme_bytes(l.scheme, l.config,
@@ -145,9 +145,7 @@ static Status write_cache(void *self, const SaveCache *c, Error *err)
     for (int i = 0; i < s->o->nsavers; i++) {
         if (s->unit < s->first[i])
             continue;
-        if (!s->o->savers[i]->cache)
-            return error_set(err, ST_DATA, "%s can't write dynamic_cache", s->o->savers[i]->type);
-        RETURN_IF_ERROR(s->o->savers[i]->cache(s->saver[i], c, err));
+        RETURN_IF_ERROR(s->o->savers[i]->ops->cache(s->saver[i], c, err));
     }
     return ST_OK;
 }
@@ -171,7 +169,7 @@ static Status sink_unit(void *self, UnitRun *u, const Stream *flow, Error *err)
     RETURN_IF_ERROR(unit_gifts(u, &(Gifts){.cache = write_cache, .self = s}, err));
     for (int i = 0; i < s->o->nsavers; i++)
         if (u->unit >= s->first[i])
-            RETURN_IF_ERROR(s->o->savers[i]->layer_done(s->saver[i], u->unit, err));
+            RETURN_IF_ERROR(s->o->savers[i]->ops->layer_done(s->saver[i], u->unit, err));
     if (s->o->layer)
         s->o->layer(s->o->layer_ctx, u->unit, s->out->quantized - before, s->out->bytes_read, s->out->bytes_written);
     return ST_OK;
@@ -181,7 +179,7 @@ static Status sink_finish(void *self, Error *err)
 {
     SaveSink *s = self;
     for (int i = 0; i < s->o->nsavers; i++)
-        RETURN_IF_ERROR(s->o->savers[i]->finish(s->saver[i], err));
+        RETURN_IF_ERROR(s->o->savers[i]->ops->finish(s->saver[i], err));
     return ST_OK;
 }
 
@@ -190,7 +188,7 @@ static void sink_close(void *self, bool keep)
     SaveSink *s = self;
     for (int i = 0; i < s->o->nsavers; i++) {
         if (s->saver[i])
-            s->o->savers[i]->close(s->saver[i], keep);
+            s->o->savers[i]->ops->close(s->saver[i], keep);
         s->saver[i] = NULL;
     }
 }

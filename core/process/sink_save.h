@@ -4,11 +4,11 @@
 #include <stdint.h>
 
 #include "process/pipeline.h"
-#include "save/saver.h"
+#include "save/format.h"
 
 /* The pipeline's sink that writes: every finished unit's weights, quantized one after the other, to all savers. */
 typedef struct SaveOptions {
-    const Saver *const *savers; /* [nsavers], already checked */
+    const SaveFormat *const *savers; /* [nsavers], already checked */
     const SavePlan *plans;      /* [nsavers] */
     int nsavers;
     const TokenSet *calib;      /* NULL when the work needs no texts */

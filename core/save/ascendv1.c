@@ -4,7 +4,6 @@
 #include "recipe/field.h"
 #include "save/families.h"
 #include "save/pyjson.h"
-#include "save/rows.h"
 #include "save/saveout.h"
 
 /* ascendv1_saver (specs/formats.md 4, 5, 7, 9). */
@@ -13,19 +12,6 @@ static int parts(const SavePlan *plan, int64_t i, bool no_zero, QPart out[SCHEME
 {
     (void)no_zero;
     return save_scheme_parts(plan, i, plan->model->cfg.dtype, out);
-}
-
-static void file_name(const SaveOut *s, int i, int n, char out[256])
-{
-    if (save_limit(s->plan))
-        snprintf(out, 256, "quant_model_weights-%05d-of-%05d.safetensors", i + 1, n);
-    else
-        snprintf(out, 256, "quant_model_weights.safetensors");
-}
-
-static void index_name(const SaveOut *s, char out[256])
-{
-    snprintf(out, 256, "%s", save_limit(s->plan) ? "quant_model_weights.safetensors.index.json" : "");
 }
 
 /* Types a model can be called by, from low to high; a type that is not in the list has no vote. */
@@ -77,12 +63,6 @@ static int64_t group_size_of(const SaveOut *s)
     return g;
 }
 
-static void description(const SaveOut *s, char out[256])
-{
-    (void)s;
-    snprintf(out, 256, "quant_model_description.json");
-}
-
 static bool has_w4a8(const SaveOut *s)
 {
     for (int64_t i = 0; i < s->plan->model->nlinears; i++) {
@@ -111,69 +91,40 @@ static Status edit_config(SaveOut *s, Error *err)
 static Status documents(SaveOut *s, Error *err)
 {
     Str out = {0};
+    char name[256];
     bool cache = false;
+    save_description_name(s, name);
     str_putc(&out, '{');
     for (size_t i = 0; i < s->layout.n; i++) {
         const OutTensor *t = &s->layout.t[i];
         str_puts(&out, "\n    ");
         pyjson_string(&out, t->name, strlen(t->name));
         str_printf(&out, ": \"%s\",", t->label);
-        cache = cache || strcmp(t->label, "C8") == 0;
+        cache = cache || strcmp(t->label, s->format->cache_label) == 0;
     }
     if (cache)
         str_puts(&out, "\n    \"kv_cache_type\": \"C8\",\n    \"kv_quant_type\": \"C8\",");
     str_printf(&out, "\n    \"version\": \"1.0.0\",\n    \"model_quant_type\": \"%s\",\n    \"metadata\": {},"
                "\n    \"group_size\": %lld,\n    \"optional\": {}\n}", model_type_of(s), (long long)group_size_of(s));
-    Status st = save_document(s, "quant_model_description.json", &out, err);
+    Status st = save_document(s, name, &out, err);
     str_free(&out);
     RETURN_IF_ERROR(st);
     RETURN_IF_ERROR(save_side_files(s, false, err));
     return edit_config(s, err);
 }
 
-static Status check(const SavePlan *plan, Error *err);
-
-static const SaveFormat format = {
-    .check = check,
-    .type = "ascendv1_saver",
-    .cache_label = "C8",
-    .parts = parts,
-    .file_name = file_name,
-    .index_name = index_name,
-    .description = description,
-    .documents = documents,
-};
-
-static Status check(const SavePlan *plan, Error *err)
-{
-    RETURN_IF_ERROR(save_check_cache(plan, format.type, true, err));
-    return save_check_shapes(plan, &format, err);
-}
-
-static Status files(const SavePlan *plan, SaveFile **out, int *n, Error *err)
-{
-    return saveout_files(&format, plan, out, n, err);
-}
-
-static Status open_saver(void **self, const SavePlan *plan, bool resume, int *first_layer, Error *err)
-{
-    return saveout_open(self, &format, plan, resume, first_layer, err);
-}
-
 static const Field fields[] = {FIELD_SAVER, {.key = "ext", .type = F_MAP}, FIELD_END};
 
-const Saver saver_ascendv1 = {
+const SaveFormat saver_ascendv1 = {
     .type = "ascendv1_saver",
     .title = "Ascend (MindIE, vLLM-Ascend): quant_model_weights and a description",
     .fields = fields,
     .processor = true,
-    .check = check,
-    .files = files,
-    .open = open_saver,
-    .linear = saveout_linear,
-    .keep_float = saveout_keep_float,
-    .cache = saveout_cache,
-    .layer_done = saveout_layer_done,
-    .finish = saveout_finish,
-    .close = saveout_close,
+    .weights = "quant_model_weights",
+    .description = "quant_model_description",
+    .labels = true,
+    .parts = parts,
+    .cache_label = "C8",
+    .documents = documents,
+    .ops = &saveout_ops,
 };

@@ -5,7 +5,6 @@
 #include "recipe/field.h"
 #include "save/ignore_regex.h"
 #include "save/pyjson.h"
-#include "save/rows.h"
 #include "save/saveout.h"
 
 /* compressed_tensors: the Hugging Face layout (specs/formats.md 11). */
@@ -91,19 +90,6 @@ static int parts(const SavePlan *plan, int64_t i, bool no_zero, QPart out[SCHEME
     if (!no_zero && (plan->peer || !act->symmetric))
         out[n++] = part(".input_zero_point", PART_INPUT_OFFSET, plan->peer ? peer_zero_dtype(plan, i) : DT_I8, 1, 1, 0);
     return n;
-}
-
-static void file_name(const SaveOut *s, int i, int n, char out[256])
-{
-    if (save_limit(s->plan))
-        snprintf(out, 256, "model-%05d-of-%05d.safetensors", i + 1, n);
-    else
-        snprintf(out, 256, "model.safetensors");
-}
-
-static void index_name(const SaveOut *s, char out[256])
-{
-    snprintf(out, 256, "%s", save_limit(s->plan) ? "model.safetensors.index.json" : "");
 }
 
 /* One args object of a group. */
@@ -197,12 +183,6 @@ static Status config_text(const SaveOut *s, Str *out, int *groups, Error *err)
     return out->oom ? error_nomem(err, "config.json") : ST_OK;
 }
 
-static void description(const SaveOut *s, char out[256])
-{
-    (void)s;
-    snprintf(out, 256, "config.json");
-}
-
 static Status documents(SaveOut *s, Error *err)
 {
     Str text = {0};
@@ -217,54 +197,28 @@ static Status documents(SaveOut *s, Error *err)
     return st;
 }
 
-static Status check(const SavePlan *plan, Error *err);
-
-static const SaveFormat format = {
-    .check = check,
-    .type = "compressed_tensors",
-    .parts = parts,
-    .file_name = file_name,
-    .index_name = index_name,
-    .description = description,
-    .documents = documents,
-    .drops_zero = true,
-};
-
-static Status check(const SavePlan *plan, Error *err)
+static void warn_of_raw(const SavePlan *plan)
 {
-    RETURN_IF_ERROR(save_check_cache(plan, format.type, false, err));
-    RETURN_IF_ERROR(save_check_shapes(plan, &format, err));
     for (int64_t i = 0; i < plan->model->nlinears; i++)
         if (plan->level[i] > 0 && !is_native(plan, i)) {
             save_warn(plan, "compressed_tensors has no form for %s ('%s'): as the original does, raw tensors are "
                       "written that no loader takes", label_of(plan, i), plan->model->linears[i].name);
             break;
         }
-    return ST_OK;
-}
-
-static Status files(const SavePlan *plan, SaveFile **out, int *n, Error *err)
-{
-    return saveout_files(&format, plan, out, n, err);
-}
-
-static Status open_saver(void **self, const SavePlan *plan, bool resume, int *first_layer, Error *err)
-{
-    return saveout_open(self, &format, plan, resume, first_layer, err);
 }
 
 static const Field fields[] = {FIELD_SAVER, FIELD_END};
 
-const Saver saver_compressed_tensors = {
+const SaveFormat saver_compressed_tensors = {
     .type = "compressed_tensors",
     .title = "Hugging Face compressed-tensors (vLLM): model.safetensors and quantization_config",
     .fields = fields,
-    .check = check,
-    .files = files,
-    .open = open_saver,
-    .linear = saveout_linear,
-    .keep_float = saveout_keep_float,
-    .layer_done = saveout_layer_done,
-    .finish = saveout_finish,
-    .close = saveout_close,
+    .peer_reruns = true,
+    .weights = "model",
+    .description = "config",
+    .parts = parts,
+    .drops_zero = true,
+    .warn = warn_of_raw,
+    .documents = documents,
+    .ops = &saveout_ops,
 };

@@ -10,15 +10,17 @@ typedef struct DebugSaver {
     DebugInfo *info;
 } DebugSaver;
 
-static Status debug_check(const SavePlan *plan, Error *err)
+static Status debug_check(const SaveFormat *f, const SavePlan *plan, Error *err)
 {
+    (void)f;
     (void)plan;
     (void)err;
     return ST_OK;
 }
 
-static Status debug_files(const SavePlan *plan, SaveFile **out, int *n, Error *err)
+static Status debug_files(const SaveFormat *f, const SavePlan *plan, SaveFile **out, int *n, Error *err)
 {
+    (void)f;
     (void)plan;
     *n = 2;
     *out = mem_zarray(2, sizeof **out);
@@ -29,8 +31,10 @@ static Status debug_files(const SavePlan *plan, SaveFile **out, int *n, Error *e
     return ST_OK;
 }
 
-static Status debug_open(void **self, const SavePlan *plan, bool resume, int *first_layer, Error *err)
+static Status debug_open(void **self, const SaveFormat *f, const SavePlan *plan, bool resume, int *first_layer,
+                         Error *err)
 {
+    (void)f;
     (void)resume;
     *first_layer = model_depth(plan->model); /* what the others have need not be made again for this */
     DebugSaver *d = mem_zarray(1, sizeof *d);
@@ -89,9 +93,7 @@ static void debug_close(void *self, bool keep)
     free(d);
 }
 
-const Saver saver_debug_info = {
-    .type = "debug_info",
-    .title = "statistics of what was quantized",
+static const SaverOps ops = {
     .check = debug_check,
     .files = debug_files,
     .open = debug_open,
@@ -102,3 +104,5 @@ const Saver saver_debug_info = {
     .finish = debug_finish,
     .close = debug_close,
 };
+
+const SaveFormat saver_debug_info = {.type = "debug_info", .title = "statistics of what was quantized", .ops = &ops};

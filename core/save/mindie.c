@@ -4,7 +4,6 @@
 #include "base/ascii.h"
 #include "recipe/field.h"
 #include "save/pyjson.h"
-#include "save/rows.h"
 #include "save/saveout.h"
 
 /* mindie_format_saver (specs/formats.md 10): the tensors of ascendv1_saver under other file names. */
@@ -47,35 +46,12 @@ static void suffix_of(const SaveOut *s, char out[64])
         *p = (char)ascii_lower(*p);
 }
 
-static void file_name(const SaveOut *s, int i, int n, char out[256])
-{
-    char suffix[64];
-    if (save_limit(s->plan)) {
-        snprintf(out, 256, "quant_model_weight-%05d-of-%05d.safetensors", i + 1, n);
-        return;
-    }
-    suffix_of(s, suffix);
-    snprintf(out, 256, "quant_model_weight%s.safetensors", suffix);
-}
-
-static void index_name(const SaveOut *s, char out[256])
-{
-    snprintf(out, 256, "%s", save_limit(s->plan) ? "quant_model_weight.safetensors.index.json" : "");
-}
-
-static void description(const SaveOut *s, char out[256])
-{
-    char suffix[64];
-    suffix_of(s, suffix);
-    snprintf(out, 256, "quant_model_description%s.json", suffix);
-}
-
 static Status documents(SaveOut *s, Error *err)
 {
     char name[256];
     const char *type = type_of(s);
     Str out = {0};
-    description(s, name);
+    save_description_name(s, name);
     for (size_t i = 0; i < s->layout.n; i++) {
         const OutTensor *t = &s->layout.t[i];
         str_puts(&out, i ? ",\n    " : "{\n    ");
@@ -91,47 +67,18 @@ static Status documents(SaveOut *s, Error *err)
     return save_side_files(s, true, err);
 }
 
-static Status check(const SavePlan *plan, Error *err);
-
-static const SaveFormat format = {
-    .check = check,
-    .type = "mindie_format_saver",
-    .parts = parts,
-    .file_name = file_name,
-    .index_name = index_name,
-    .description = description,
-    .documents = documents,
-};
-
-static Status check(const SavePlan *plan, Error *err)
-{
-    RETURN_IF_ERROR(save_check_cache(plan, format.type, false, err));
-    return save_check_shapes(plan, &format, err);
-}
-
-static Status files(const SavePlan *plan, SaveFile **out, int *n, Error *err)
-{
-    return saveout_files(&format, plan, out, n, err);
-}
-
-static Status open_saver(void **self, const SavePlan *plan, bool resume, int *first_layer, Error *err)
-{
-    return saveout_open(self, &format, plan, resume, first_layer, err);
-}
-
 static const Field fields[] = {FIELD_SAVER, {.key = "ext", .type = F_MAP}, FIELD_END};
 
-const Saver saver_mindie = {
+const SaveFormat saver_mindie = {
     .type = "mindie_format_saver",
     .title = "MindIE: quant_model_weight and a description named after the scheme",
     .fields = fields,
     .processor = true,
-    .check = check,
-    .files = files,
-    .open = open_saver,
-    .linear = saveout_linear,
-    .keep_float = saveout_keep_float,
-    .layer_done = saveout_layer_done,
-    .finish = saveout_finish,
-    .close = saveout_close,
+    .weights = "quant_model_weight",
+    .description = "quant_model_description",
+    .labels = true,
+    .suffix = suffix_of,
+    .parts = parts,
+    .documents = documents,
+    .ops = &saveout_ops,
 };

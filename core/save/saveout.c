@@ -211,9 +211,9 @@ static Status check_names(const SaveOut *s, Error *err)
     for (int i = 0; i <= s->layout.files; i++) {
         char name[256];
         if (i < s->layout.files)
-            s->format->file_name(s, i, s->layout.files, name);
+            save_file_name(s, i, s->layout.files, name);
         else
-            s->format->index_name(s, name);
+            save_index_name(s, name);
         char *path = name[0] ? path_join(s->store.dir, name) : NULL;
         bool bad = path && dir_exists(path);
         if (bad)
@@ -243,14 +243,32 @@ static Status open_parts(SaveOut *s, bool *resume, Error *err)
     return *resume ? ST_OK : start_journal(s, err);
 }
 
-Status saveout_open(void **self, const SaveFormat *f, const SavePlan *plan, bool resume, int *first_layer, Error *err)
+static void out_close(void *self, bool keep)
+{
+    SaveOut *s = self;
+    if (!s)
+        return;
+    (void)journal_close(s->journal, NULL); /* what counts was synced as it was written */
+    store_close(&s->store, keep && !s->finished);
+    layout_free(&s->layout);
+    save_walk_free(&s->walk);
+    free(s->state);
+    free(s->item_of);
+    free(s->tensor_of);
+    free(s->old);
+    free(s->packed);
+    free(s->buf);
+    free(s);
+}
+
+static Status out_open(void **self, const SaveFormat *f, const SavePlan *plan, bool resume, int *first_layer, Error *err)
 {
     *self = NULL;
     if (first_layer)
         *first_layer = 0;
     SavePlan quiet = *plan; /* what there is to warn of was told by the check before the run */
     quiet.warn = NULL;
-    RETURN_IF_ERROR(f->check(&quiet, err));
+    RETURN_IF_ERROR(saveout_check(f, &quiet, err));
     SaveOut *s = calloc(1, sizeof *s);
     if (!s)
         return error_nomem(err, "a saver");
@@ -261,7 +279,7 @@ Status saveout_open(void **self, const SaveFormat *f, const SavePlan *plan, bool
     Status st = open_parts(s, &resume, err);
     if (st != ST_OK) {
         /* what a refused resume found stays; a fresh start leaves nothing */
-        saveout_close(s, wanted && resume);
+        out_close(s, wanted && resume);
         return st;
     }
     if (first_layer)
@@ -321,7 +339,7 @@ static bool is_done(const SaveOut *s, int64_t linear)
     return s->plan->model->linears[linear].layer < s->layers_done;
 }
 
-Status saveout_linear(void *self, const SaveLinear *l, Error *err)
+static Status out_linear(void *self, const SaveLinear *l, Error *err)
 {
     SaveOut *s = self;
     RETURN_IF_ERROR(check_linear(s, l, err));
@@ -338,7 +356,7 @@ Status saveout_linear(void *self, const SaveLinear *l, Error *err)
     return write_linear(s, l, err);
 }
 
-Status saveout_keep_float(void *self, int64_t linear, Error *err)
+static Status out_keep_float(void *self, int64_t linear, Error *err)
 {
     SaveOut *s = self;
     if (linear < 0 || linear >= s->plan->model->nlinears)
@@ -350,9 +368,11 @@ Status saveout_keep_float(void *self, int64_t linear, Error *err)
     return ST_OK;
 }
 
-Status saveout_cache(void *self, const SaveCache *c, Error *err)
+static Status out_cache(void *self, const SaveCache *c, Error *err)
 {
     SaveOut *s = self;
+    if (!s->format->cache_label)
+        return error_set(err, ST_DATA, "%s can't write dynamic_cache", s->format->type);
     if (c->layer < s->layers_done)
         return ST_OK;
     const float *from[4] = {c->k_scale, c->k_offset, c->v_scale, c->v_offset};
@@ -409,7 +429,7 @@ static void put_flags(const SaveOut *s, int layer, const char *key, int flag, St
     str_putc(out, ']');
 }
 
-Status saveout_layer_done(void *self, int layer, Error *err)
+static Status out_layer_done(void *self, int layer, Error *err)
 {
     SaveOut *s = self;
     if (layer < s->layers_done)
@@ -430,7 +450,7 @@ Status saveout_layer_done(void *self, int layer, Error *err)
     return st;
 }
 
-Status saveout_finish(void *self, Error *err)
+static Status out_finish(void *self, Error *err)
 {
     SaveOut *s = self;
     if (s->layers_done != model_depth(s->plan->model))
@@ -452,20 +472,14 @@ Status saveout_finish(void *self, Error *err)
     return ST_OK;
 }
 
-void saveout_close(void *self, bool keep)
-{
-    SaveOut *s = self;
-    if (!s)
-        return;
-    (void)journal_close(s->journal, NULL); /* what counts was synced as it was written */
-    store_close(&s->store, keep && !s->finished);
-    layout_free(&s->layout);
-    save_walk_free(&s->walk);
-    free(s->state);
-    free(s->item_of);
-    free(s->tensor_of);
-    free(s->old);
-    free(s->packed);
-    free(s->buf);
-    free(s);
-}
+const SaverOps saveout_ops = {
+    .check = saveout_check,
+    .files = saveout_files,
+    .open = out_open,
+    .linear = out_linear,
+    .keep_float = out_keep_float,
+    .cache = out_cache,
+    .layer_done = out_layer_done,
+    .finish = out_finish,
+    .close = out_close,
+};

@@ -3,32 +3,14 @@
 
 #include "io/journal.h"
 #include "run/source.h"
+#include "save/format.h"
 #include "save/layout.h"
-#include "save/saver.h"
 #include "save/store.h"
 #include "save/terms.h"
 #include "save/walk.h"
 
 /* What all savers share: which tensors lie where, streaming them there, progress, and the final step. A format says
  * which tensors a linear becomes, how files are called and which documents go with them. */
-typedef struct SaveOut SaveOut;
-
-typedef struct SaveFormat {
-    const char *type;
-    Status (*check)(const SavePlan *plan, Error *err); /* the Saver's */
-    const char *cache_label; /* NULL: no C8 */
-    /* Tensors of quantized linear i in write order; 0: the format can't express its scheme. no_zero: its activation
-     * offset turned out to be 0. */
-    int (*parts)(const SavePlan *plan, int64_t i, bool no_zero, QPart out[SCHEME_PARTS_MAX]);
-    /* Name of file i of n, and of the index; "" when there is none. */
-    void (*file_name)(const SaveOut *s, int i, int n, char out[256]);
-    void (*index_name)(const SaveOut *s, char out[256]);
-    /* Name of the file that says what the weights are. */
-    void (*description)(const SaveOut *s, char out[256]);
-    /* Everything besides the weights and their index, once these are in place. */
-    Status (*documents)(SaveOut *s, Error *err);
-    bool drops_zero;  /* parts depends on no_zero */
-} SaveFormat;
 
 enum { SAVE_KEPT_FLOAT = 1, SAVE_NO_ZERO = 2, SAVE_WRITTEN = 4 };
 
@@ -67,19 +49,15 @@ bool save_quantized(const SaveOut *s, int64_t i);
 void save_warn(const SavePlan *plan, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* A small file of the target, replaced as a whole. */
 Status save_document(SaveOut *s, const char *name, const Str *text, Error *err);
-/* Shapes that no format can pack, refused with the linear's name. */
-Status save_check_shapes(const SavePlan *plan, const SaveFormat *f, Error *err);
-Status save_check_cache(const SavePlan *plan, const char *title, bool supported, Error *err);
+/* Name of file i of n, of the index ("" when there is none), of the description. */
+void save_file_name(const SaveOut *s, int i, int n, char out[256]);
+void save_index_name(const SaveOut *s, char out[256]);
+void save_description_name(const SaveOut *s, char out[256]);
 
-/* The Saver's entry points. */
+/* What drives every format; saveout_plan.c has the first two. */
+extern const SaverOps saveout_ops;
+Status saveout_check(const SaveFormat *f, const SavePlan *plan, Error *err);
 Status saveout_files(const SaveFormat *f, const SavePlan *plan, SaveFile **out, int *n, Error *err);
-Status saveout_open(void **self, const SaveFormat *f, const SavePlan *plan, bool resume, int *first_layer, Error *err);
-Status saveout_linear(void *self, const SaveLinear *l, Error *err);
-Status saveout_keep_float(void *self, int64_t linear, Error *err);
-Status saveout_cache(void *self, const SaveCache *c, Error *err);
-Status saveout_layer_done(void *self, int layer, Error *err);
-Status saveout_finish(void *self, Error *err);
-void saveout_close(void *self, bool keep);
 
 /* saveout_plan.c: the layout of what the flags in s->state say. first: file of every item's first tensor in the layout
  * as planned, when files are to keep their tensors; NULL: cut anew. */

@@ -183,7 +183,7 @@ Status save_document(SaveOut *s, const char *name, const Str *text, Error *err)
     bool fresh = path && !file_exists(path);
     Status st = path ? file_write_atomic(path, str_text(text), text->len, err) : error_nomem(err, "a path");
     free(path);
-    if (st == ST_OK && fresh && s->plan->peer && strncmp(name, "quant_model_description", 23) == 0)
+    if (st == ST_OK && fresh && s->plan->peer && saver_description(name))
         private_mode(s, name);
     return st;
 }
@@ -196,7 +196,7 @@ static Status write_index(SaveOut *s, const char *index, Error *err)
     for (size_t i = 0; i < s->layout.n; i++) {
         const OutTensor *t = &s->layout.t[i];
         char file[256];
-        s->format->file_name(s, t->file, s->layout.files, file);
+        save_file_name(s, t->file, s->layout.files, file);
         str_puts(&out, i ? ",\n    " : "\n    ");
         pyjson_string(&out, t->name, strlen(t->name));
         str_puts(&out, ": ");
@@ -213,13 +213,13 @@ Status saveout_install(SaveOut *s, Error *err)
     char index[256];
     for (int f = 0; f < s->layout.files; f++) {
         char name[256];
-        s->format->file_name(s, f, s->layout.files, name);
+        save_file_name(s, f, s->layout.files, name);
         RETURN_IF_ERROR(store_install(&s->store, f, name, err));
         if (s->plan->peer)
             private_mode(s, name);
     }
     store_sync_dir(&s->store);
-    s->format->index_name(s, index);
+    save_index_name(s, index);
     if (index[0])
         RETURN_IF_ERROR(write_index(s, index, err));
     RETURN_IF_ERROR(s->format->documents(s, err));

@@ -9,8 +9,6 @@
 
 uint64_t save_limit(const SavePlan *plan)
 {
-    if (plan->part_bytes)
-        return plan->part_bytes;
     double bytes = plan->part_file_size * 0x1p30;
     if (!(bytes > 0))
         return 0;
@@ -70,7 +68,7 @@ static Status check_part(const SavePlan *plan, int64_t i, const QPart *p, Error 
     return ST_OK;
 }
 
-Status save_check_shapes(const SavePlan *plan, const SaveFormat *f, Error *err)
+static Status check_shapes(const SavePlan *plan, const SaveFormat *f, Error *err)
 {
     for (int64_t i = 0; i < plan->model->nlinears; i++) {
         QPart parts[SCHEME_PARTS_MAX];
@@ -92,20 +90,65 @@ Status save_check_shapes(const SavePlan *plan, const SaveFormat *f, Error *err)
     return ST_OK;
 }
 
-Status save_check_cache(const SavePlan *plan, const char *title, bool supported, Error *err)
+static Status check_cache(const SavePlan *plan, const SaveFormat *f, Error *err)
 {
     for (int i = 0; plan->cache_layer && i < plan->model->cfg.layers; i++) {
         const LayerTensors *lt = &plan->model->layers[i];
         if (!plan->cache_layer[i])
             continue;
-        if (!supported)
-            return error_set(err, ST_DATA, "%s can't write quantized keys and values (C8): use ascendv1_saver", title);
+        if (!f->cache_label)
+            return error_set(err, ST_DATA, "%s can't write quantized keys and values (C8): use ascendv1_saver",
+                             f->type);
         if (lt->k < 0 || lt->v < 0)
             return error_set(err, ST_DATA, "layer %d has no k_proj and v_proj of its own: its keys and values can't be "
                              "written as C8; exclude it from dynamic_cache", i);
     }
     return ST_OK;
 }
+
+Status saveout_check(const SaveFormat *f, const SavePlan *plan, Error *err)
+{
+    RETURN_IF_ERROR(check_cache(plan, f, err));
+    RETURN_IF_ERROR(check_shapes(plan, f, err));
+    if (f->warn && plan->warn)
+        f->warn(plan);
+    return ST_OK;
+}
+
+/* ---- names ---- */
+
+static void suffix_of(const SaveOut *s, char out[64])
+{
+    out[0] = 0;
+    if (s->format->suffix)
+        s->format->suffix(s, out);
+}
+
+void save_file_name(const SaveOut *s, int i, int n, char out[256])
+{
+    char suffix[64];
+    suffix_of(s, suffix);
+    if (save_limit(s->plan))
+        snprintf(out, 256, "%s-%05d-of-%05d.safetensors", s->format->weights, i + 1, n);
+    else
+        snprintf(out, 256, "%s%s.safetensors", s->format->weights, suffix);
+}
+
+void save_index_name(const SaveOut *s, char out[256])
+{
+    out[0] = 0;
+    if (save_limit(s->plan))
+        snprintf(out, 256, "%s.safetensors.index.json", s->format->weights);
+}
+
+void save_description_name(const SaveOut *s, char out[256])
+{
+    char suffix[64];
+    suffix_of(s, suffix);
+    snprintf(out, 256, "%s%s.json", s->format->description, suffix);
+}
+
+/* ---- the layout ---- */
 
 static DType cache_dtype(const SavePlan *plan)
 {
@@ -195,14 +238,14 @@ Status saveout_files(const SaveFormat *f, const SavePlan *plan, SaveFile **out, 
         st = *out ? ST_OK : error_nomem(err, "the list of files");
     }
     for (int i = 0; st == ST_OK && i < s.layout.files; i++) {
-        f->file_name(&s, i, s.layout.files, (*out)[i].name);
+        save_file_name(&s, i, s.layout.files, (*out)[i].name);
         (*out)[i].bytes = s.layout.size[i];
         *n = i + 1;
     }
     if (st == ST_OK) {
-        f->index_name(&s, (*out)[*n].name);
+        save_index_name(&s, (*out)[*n].name);
         *n += (*out)[*n].name[0] != 0;
-        f->description(&s, (*out)[(*n)++].name);
+        save_description_name(&s, (*out)[(*n)++].name);
     }
     layout_free(&s.layout);
     save_walk_free(&s.walk);

@@ -10,7 +10,8 @@
 #include "qir/qweight.h"
 #include "qir/scheme.h"
 
-/* Writers of quantized weights (specs/formats.md). Order of calls: check, open, then linear for every quantized linear
+/* What a run hands to writers of quantized weights (specs/formats.md; a writer is a row of save/format.h). Order of
+ * calls: check, open, then linear for every quantized linear
  * (in the model's order within a layer), cache and layer_done layer by layer, finish or abandon. Everything else of the
  * model is copied from the checkpoint by the saver itself. */
 
@@ -42,7 +43,6 @@ typedef struct SavePlan {
     const char *dir;           /* exists or can be made; validated and made by open */
     const char *model_type;    /* as given by the user or of config.json */
     double part_file_size;     /* GiB a shard; 0: one file */
-    uint64_t part_bytes;       /* tests and --part-bytes: overrides part_file_size; 0: not given */
     const QConfig *levels;     /* [nlevels] */
     int nlevels;
     const int16_t *level;      /* [model.nlinears], 0 = float */
@@ -63,34 +63,5 @@ typedef struct SaveFile {
     char name[256];
     uint64_t bytes;            /* 0: copied or small, not known beforehand */
 } SaveFile;
-
-typedef struct Saver {
-    const char *type;          /* of spec.save: "ascendv1_saver" */
-    const char *title;
-    const struct Field *fields;       /* keys of its item of spec.save */
-    bool processor;            /* see SaverType */
-    /* Refuses (ST_DATA) what the format cannot express; under plan->peer some of it is a warning instead. */
-    Status (*check)(const SavePlan *plan, Error *err);
-    /* Files it would write, with sizes: *out is the caller's (free). */
-    Status (*files)(const SavePlan *plan, SaveFile **out, int *n, Error *err);
-    /* Lays out every file under temporary names, checks target paths and free space. resume: continues a stopped run
-     * when the plan is the same (else ST_DATA says what differs); *first_layer: the first layer still to be written. */
-    Status (*open)(void **self, const SavePlan *plan, bool resume, int *first_layer, Error *err);
-    Status (*linear)(void *self, const SaveLinear *l, Error *err);
-    /* This linear stays float after all (an expert that saw no token). */
-    Status (*keep_float)(void *self, int64_t linear, Error *err);
-    Status (*cache)(void *self, const SaveCache *c, Error *err); /* NULL: cannot be written */
-    Status (*layer_done)(void *self, int layer, Error *err);     /* synced: a resumed run starts after it */
-    /* Rest of the model, description, index, side files; renames everything into place. The target is untouched until
-     * then. */
-    Status (*finish)(void *self, Error *err);
-    /* Frees; without a finish the partial output is kept for a resume when keep, else removed. */
-    void (*close)(void *self, bool keep);
-} Saver;
-extern const Saver *const saver_table[]; /* NULL-terminated (core/registry.c) */
-struct SaverType; /* recipe/field.h */
-const Saver *saver_find(const char *type);
-/* Row i as a recipe is read with it; false behind the last. */
-bool saver_type(int i, struct SaverType *out);
 
 #endif

@@ -41,11 +41,6 @@ static bool goes_along(const char *name, bool peer, bool only_code)
            || strncmp(name, "NOTICE", 6) == 0;
 }
 
-static bool is_description(const char *name)
-{
-    return strncmp(name, "quant_model_description", 23) == 0;
-}
-
 static Status copy_file(const SaveOut *s, const char *name, Error *err)
 {
     char *from = path_join(s->plan->model->path, name), *to = path_join(s->store.dir, name), *text = NULL;
@@ -82,7 +77,7 @@ Status save_side_files(const SaveOut *s, bool only_code, Error *err)
     Status st = ST_OK;
     const struct dirent *e;
     while (st == ST_OK && (e = readdir(d)) != NULL)
-        if (goes_along(e->d_name, s->plan->peer, only_code) && !is_description(e->d_name))
+        if (goes_along(e->d_name, s->plan->peer, only_code) && !saver_description(e->d_name))
             st = copy_file(s, e->d_name, err);
     closedir(d);
     return st;

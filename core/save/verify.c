@@ -45,37 +45,6 @@ static void problem(Output *o, const char *fmt, ...)
     r->problems++;
 }
 
-/* Whether a file of the target belongs to this format. */
-static bool is_weights(const char *type, const char *name)
-{
-    static const struct {
-        const char *type, *prefix, *next;
-    } rows[] = {
-        {"ascendv1_saver", "quant_model_weights", "-."},
-        {"mindie_format_saver", "quant_model_weight", "-._"},
-        {"compressed_tensors", "model", "-."},
-    };
-    size_t n = strlen(name);
-    if (n < 12 || strcmp(name + n - 12, ".safetensors") != 0)
-        return false;
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        size_t k = strlen(rows[i].prefix);
-        if (strcmp(rows[i].type, type) == 0 && strncmp(name, rows[i].prefix, k) == 0 && strchr(rows[i].next, name[k]))
-            return true;
-    }
-    return false;
-}
-
-static bool is_description(const char *type, const char *name)
-{
-    static const char stem[] = "quant_model_description";
-    size_t n = strlen(name), k = sizeof stem - 1;
-    if (strcmp(type, "ascendv1_saver") == 0)
-        return strcmp(name, "quant_model_description.json") == 0;
-    return strcmp(type, "mindie_format_saver") == 0 && strncmp(name, stem, k) == 0 && (name[k] == '_' || name[k] == '.')
-           && strcmp(name + n - 5, ".json") == 0;
-}
-
 static Status add_file(Output *o, const char *path, Error *err)
 {
     if (!mem_grow(&o->files, &o->cap, o->nfiles + 1, sizeof *o->files))
@@ -121,7 +90,7 @@ static Status read_description(Output *o, const char *path, Error *err)
     return st;
 }
 
-static Status open_output(Output *o, const char *type, Error *err)
+static Status open_output(Output *o, const SaveFormat *f, Error *err)
 {
     DIR *d = opendir(o->plan->dir);
     if (!d)
@@ -129,8 +98,8 @@ static Status open_output(Output *o, const char *type, Error *err)
     Status st = ST_OK;
     const struct dirent *e;
     while (st == ST_OK && (e = readdir(d)) != NULL) {
-        bool weights = is_weights(type, e->d_name);
-        if (!weights && !is_description(type, e->d_name))
+        bool weights = format_is_weights(f, e->d_name);
+        if (!weights && !(f->labels && format_is_description(f, e->d_name)))
             continue;
         char *path = path_join(o->plan->dir, e->d_name);
         st = !path ? error_nomem(err, "a path") : weights ? add_file(o, path, err) : read_description(o, path, err);
@@ -138,9 +107,9 @@ static Status open_output(Output *o, const char *type, Error *err)
     }
     closedir(d);
     if (st == ST_OK && o->nfiles == 0)
-        return error_set(err, ST_DATA, "'%s' holds no weights written by %s", o->plan->dir, type);
-    if (st == ST_OK && !o->described && strcmp(type, "compressed_tensors") != 0)
-        return error_set(err, ST_DATA, "'%s' holds no quant_model_description", o->plan->dir);
+        return error_set(err, ST_DATA, "'%s' holds no weights written by %s", o->plan->dir, f->type);
+    if (st == ST_OK && !o->described && f->labels)
+        return error_set(err, ST_DATA, "'%s' holds no %s", o->plan->dir, f->description);
     o->used = mem_zarray(o->nfiles, sizeof *o->used);
     for (size_t i = 0; st == ST_OK && i < o->nfiles; i++)
         if (!o->used || !(o->used[i] = mem_zarray((size_t)checkpoint_count(o->files[i]), 1)))
@@ -374,13 +343,13 @@ static Status verify_all(Output *o, const SaveWalk *w, const Cancel *cancel, Err
     return ST_OK;
 }
 
-Status save_verify(const SavePlan *plan, const char *type, VerifyReport *out, const Cancel *cancel, Error *err)
+Status save_verify(const SavePlan *plan, const SaveFormat *f, VerifyReport *out, const Cancel *cancel, Error *err)
 {
     SaveWalk w = {0};
     *out = (VerifyReport){.worst = -1};
     Output o = {.plan = plan, .r = out};
     out->rows = mem_zarray((size_t)plan->model->nlinears + 1, sizeof *out->rows);
-    Status st = out->rows ? open_output(&o, type, err) : error_nomem(err, "the report");
+    Status st = out->rows ? open_output(&o, f, err) : error_nomem(err, "the report");
     if (st == ST_OK)
         st = save_walk(&w, plan, err);
     if (st == ST_OK)

@@ -2,7 +2,7 @@
 #define SLIM_SAVE_VERIFY_H
 
 #include "base/pool.h"
-#include "save/saver.h"
+#include "save/format.h"
 
 /* Reads an output again, from the files alone, and compares it with the model it was made from: `quant --verify`. */
 typedef struct VerifyRow {
@@ -21,9 +21,9 @@ typedef struct VerifyReport {
     char problem[VERIFY_PROBLEMS][320]; /* the first of them, one line each */
 } VerifyReport;
 
-/* plan: the one it was written with; type: the saver's. ST_OK whether or not there are problems; an output that can't
+/* plan: the one it was written with; f: the saver's. ST_OK whether or not there are problems; an output that can't
  * be opened is an error. One linear is in memory at a time. Freed with verify_free, also after an error. */
-Status save_verify(const SavePlan *plan, const char *type, VerifyReport *out, const Cancel *cancel, Error *err);
+Status save_verify(const SavePlan *plan, const SaveFormat *f, VerifyReport *out, const Cancel *cancel, Error *err);
 void verify_free(VerifyReport *r);
 
 #endif

@@ -21,7 +21,7 @@ typedef struct QuantizeJob {
     Recipe *recipe;            /* selects exactly the job's levels */
     bool *cache_layer;         /* [layers] keys and values get scales */
     int nsavers;
-    const Saver *saver[QUANTIZE_SAVERS_MAX + 1]; /* the last for debug_info */
+    const SaveFormat *saver[QUANTIZE_SAVERS_MAX + 1]; /* the last for debug_info */
     SavePlan plan[QUANTIZE_SAVERS_MAX + 1];
     bool needs_data, resume, verify, debug;
 } QuantizeJob;

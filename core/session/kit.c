@@ -383,12 +383,12 @@ static Status verify_written(Kit *k, QuantizeDone *d, Error *err)
     QuantizeJob *q = &k->job->quantize;
     int64_t layers = model_depth(k->job->model);
     for (int i = 0; i < q->nsavers; i++) {
-        if (!saver_find(q->saver[i]->type))
+        if (!q->saver[i]->weights)
             continue; /* debug_info */
         tell(k, "verifying", layers, layers);
         VerifyReport *v = &d->verify[d->nverified];
         d->saver[d->nverified++] = q->saver[i]->type;
-        RETURN_IF_ERROR(save_verify(&q->plan[i], q->saver[i]->type, v, &k->job->cancel, err));
+        RETURN_IF_ERROR(save_verify(&q->plan[i], q->saver[i], v, &k->job->cancel, err));
         d->problems += v->problems;
     }
     return ST_OK;

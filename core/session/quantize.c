@@ -149,7 +149,7 @@ static Status check_savers(Session *s, Job *j, Error *err)
         q->plan[i] = (SavePlan){.model = s->model, .dir = q->dir, .model_type = q->model_type, .part_file_size = size,
                                 .levels = j->levels, .nlevels = j->nlevels, .level = j->level,
                                 .cache_layer = q->cache_layer, .peer = j->opt.peer, .warn = warn, .warn_ctx = s};
-        RETURN_IF_ERROR(q->saver[i]->check(&q->plan[i], err));
+        RETURN_IF_ERROR(q->saver[i]->ops->check(q->saver[i], &q->plan[i], err));
     }
     return ST_OK;
 }
@@ -254,7 +254,7 @@ Status session_quantize_outline(Session *s, const QuantizeOptions *o, QuantizeOu
     for (int i = 0; i < q->nsavers && st == ST_OK; i++) {
         out->saver[i].type = q->saver[i]->type;
         out->saver[i].title = q->saver[i]->title;
-        st = q->saver[i]->files(&q->plan[i], &out->saver[i].files, &out->saver[i].nfiles, err);
+        st = q->saver[i]->ops->files(q->saver[i], &q->plan[i], &out->saver[i].files, &out->saver[i].nfiles, err);
         for (int k = 0; st == ST_OK && k < out->saver[i].nfiles; k++)
             out->saver[i].bytes += out->saver[i].files[k].bytes;
         out->nsavers = i + 1;

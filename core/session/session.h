@@ -12,7 +12,7 @@
 #include "process/work.h"
 #include "recipe/pattern.h"
 #include "recipe/recipe.h"
-#include "save/saver.h"
+#include "save/format.h"
 #include "save/verify.h"
 
 /* What a person works on: model, data, recipe, assignment, runs, undo, journal, and the one job thread with its queue.

@@ -297,7 +297,7 @@ void savefeed_drop(SaveLinear *l, QWeight *w)
     free((void *)l->bias);
 }
 
-static void feed_cache(const SaveFeed *f, const Saver *s, void *self, int layer)
+static void feed_cache(const SaveFeed *f, const SaveFormat *s, void *self, int layer)
 {
     static const char *const suffix[] = {".k_proj.kv_cache_scale", ".k_proj.kv_cache_offset", ".v_proj.kv_cache_scale",
                                          ".v_proj.kv_cache_offset"};
@@ -310,12 +310,12 @@ static void feed_cache(const SaveFeed *f, const Saver *s, void *self, int layer)
         v[k] = savefeed_floats(f, name, suffix[k]);
     SaveCache c = {.layer = layer, .attention = name, .n = f->m->linears[lt->k].out, .k_scale = v[0], .k_offset = v[1],
                    .v_scale = v[2], .v_offset = v[3], .dtype = f->cache_dtype};
-    ok(s->cache(self, &c, &err), &err);
+    ok(s->ops->cache(self, &c, &err), &err);
     for (int k = 0; k < 4; k++)
         free(v[k]);
 }
 
-void savefeed_layer(const SaveFeed *f, const Saver *s, void *self, int layer)
+void savefeed_layer(const SaveFeed *f, const SaveFormat *s, void *self, int layer)
 {
     const LayerTensors *lt = &f->m->layers[layer];
     for (int32_t i = lt->first; i < lt->first + lt->count; i++) {
@@ -325,7 +325,7 @@ void savefeed_layer(const SaveFeed *f, const Saver *s, void *self, int layer)
         if (f->level[i] == 0)
             continue;
         savefeed_linear(f, i, &l, &w);
-        ok(s->linear(self, &l, &err), &err);
+        ok(s->ops->linear(self, &l, &err), &err);
         savefeed_drop(&l, &w);
     }
     if (f->cache_layer[layer])
@@ -339,32 +339,32 @@ SavePlan savefeed_plan(const SaveFeed *f, const char *dir, bool peer)
                       .cache_dtype = f->cache_dtype, .peer = peer};
 }
 
-void savefeed_layers(const SaveFeed *f, const Saver *s, void *self, int from, int to)
+void savefeed_layers(const SaveFeed *f, const SaveFormat *s, void *self, int from, int to)
 {
     Error err = {0};
     for (int i = from; i < to; i++) {
         savefeed_layer(f, s, self, i);
-        ok(s->layer_done(self, i, &err), &err);
+        ok(s->ops->layer_done(self, i, &err), &err);
     }
 }
 
-void *savefeed_start(const Saver *s, const SavePlan *plan)
+void *savefeed_start(const SaveFormat *s, const SavePlan *plan)
 {
     Error err = {0};
     void *self;
     int first = -1;
-    ok(s->check(plan, &err), &err);
-    ok(s->open(&self, plan, false, &first, &err), &err);
+    ok(s->ops->check(s, plan, &err), &err);
+    ok(s->ops->open(&self, s, plan, false, &first, &err), &err);
     assert_int_equal(first, 0);
     return self;
 }
 
-void savefeed_end(const SaveFeed *f, const Saver *s, void *self, int from)
+void savefeed_end(const SaveFeed *f, const SaveFormat *s, void *self, int from)
 {
     Error err = {0};
     savefeed_layers(f, s, self, from, f->m->cfg.layers);
-    ok(s->finish(self, &err), &err);
-    s->close(self, false);
+    ok(s->ops->finish(self, &err), &err);
+    s->ops->close(self, false);
 }
 
 

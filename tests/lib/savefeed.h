@@ -1,7 +1,7 @@
 #ifndef TESTS_SAVEFEED_H
 #define TESTS_SAVEFEED_H
 
-#include "save/saver.h"
+#include "save/format.h"
 
 /* A recorded quantized model, taken apart by a reader of its own and handed to a saver again. Anything that fails fails
  * the test. */
@@ -31,13 +31,13 @@ float *savefeed_floats(const SaveFeed *f, const char *module, const char *suffix
 void savefeed_linear(const SaveFeed *f, int64_t i, SaveLinear *l, QWeight *w);
 void savefeed_drop(SaveLinear *l, QWeight *w);
 /* Everything of one layer into an open saver, without its layer_done. */
-void savefeed_layer(const SaveFeed *f, const Saver *s, void *self, int layer);
+void savefeed_layer(const SaveFeed *f, const SaveFormat *s, void *self, int layer);
 /* Opens s anew for the plan. */
-void *savefeed_start(const Saver *s, const SavePlan *plan);
+void *savefeed_start(const SaveFormat *s, const SavePlan *plan);
 /* Layers [from, to) with their layer_done. */
-void savefeed_layers(const SaveFeed *f, const Saver *s, void *self, int from, int to);
+void savefeed_layers(const SaveFeed *f, const SaveFormat *s, void *self, int from, int to);
 /* What is left from layer `from` on, finish and close. */
-void savefeed_end(const SaveFeed *f, const Saver *s, void *self, int from);
+void savefeed_end(const SaveFeed *f, const SaveFormat *s, void *self, int from);
 
 /* Fails when the two files differ, naming the first byte. */
 void assert_same_file(const char *a, const char *b);

@@ -430,16 +430,16 @@ static void quantize(Runner *r, const Overlay *edits, const char *dir, bool all_
         levels[i] = recipe_entry(recipe, i)->q;
     if (!all_float)
         ok(recipe_assign(recipe, m, level, &err), &err);
-    const Saver *saver = saver_find("ascendv1_saver");
+    const SaveFormat *saver = saver_find("ascendv1_saver");
     SavePlan plan = {.model = m, .dir = dir, .model_type = "", .levels = levels, .nlevels = n, .level = level};
     Pipeline *p;
     ok(pipeline_new(&p, m, &(Work){.recipe = recipe, .level = level}, &err), &err);
     SaveResult res;
     ok(save_run(p, r, &(SaveOptions){.savers = &saver, .plans = &plan, .nsavers = 1}, &res, &err), &err);
     pipeline_free(p);
-    ok(save_verify(&plan, saver->type, unchanged, NULL, &err), &err);
+    ok(save_verify(&plan, saver, unchanged, NULL, &err), &err);
     plan.overlay = edits;
-    ok(save_verify(&plan, saver->type, report, NULL, &err), &err);
+    ok(save_verify(&plan, saver, report, NULL, &err), &err);
     recipe_free(recipe);
     free(level);
 }
@@ -520,23 +520,23 @@ static void a_stopped_run_of_another_model_is_not_continued(void **state)
     const Model *m = w.base.m;
     snprintf(dir, sizeof dir, "%s", temp_path(w.tmp, "out"));
     int16_t *level = calloc((size_t)m->nlinears, sizeof *level);
-    const Saver *s = saver_find("ascendv1_saver");
+    const SaveFormat *s = saver_find("ascendv1_saver");
     /* the names and sizes of what is written are those of the unchanged model: only values differ */
     Overlay *o;
     float *f = powers(shape.hidden, 1);
     ok(overlay_new(&o, m, &err), &err);
     ok(overlay_scale_tensor(o, m->final_norm, f, &err), &err);
     SavePlan plan = {.model = m, .overlay = o, .dir = dir, .model_type = "", .level = level};
-    ok(s->open(&self, &plan, false, &first, &err), &err);
-    ok(s->layer_done(self, 0, &err), &err);
-    s->close(self, true);
+    ok(s->ops->open(&self, s, &plan, false, &first, &err), &err);
+    ok(s->ops->layer_done(self, 0, &err), &err);
+    s->ops->close(self, true);
     plan.overlay = NULL;
-    assert_int_equal(s->open(&self, &plan, true, &first, &err), ST_DATA);
+    assert_int_equal(s->ops->open(&self, s, &plan, true, &first, &err), ST_DATA);
     assert_non_null(strstr(err.text, "changed"));
     plan.overlay = o;
-    ok(s->open(&self, &plan, true, &first, &err), &err);
+    ok(s->ops->open(&self, s, &plan, true, &first, &err), &err);
     assert_int_equal(first, 1);
-    s->close(self, false);
+    s->ops->close(self, false);
     overlay_free(o);
     free(f);
     free(level);

@@ -15,7 +15,7 @@
 #include "recipe/pattern.h"
 #include "recipe/practice_impl.h"
 #include "recipe/recipe.h"
-#include "save/saver.h"
+#include "save/format.h"
 #include "tests/lib/tempdir.h"
 #include "tests/lib/tiny_model.h"
 
@@ -287,14 +287,14 @@ static void check_savers(const Read *x)
         assert_int_equal(cached[l], x->p->kv_cache == 1);
     assert_true(recipe_savers(x->r) > 0);
     for (int i = 0; i < recipe_savers(x->r); i++) {
-        const Saver *s = saver_find(recipe_saver(x->r, i)->type);
+        const SaveFormat *s = saver_find(recipe_saver(x->r, i)->type);
         const SavePlan plan = {.model = x->m, .dir = "nowhere", .model_type = x->m->cfg.model_type, .levels = levels,
                                .part_file_size = recipe_saver(x->r, i)->part_file_size, .nlevels = n,
                                .level = x->level, .cache_layer = x->p->kv_cache == 1 ? cached : NULL};
         SaveFile *files = NULL;
         int nfiles = 0;
         assert_non_null(s);
-        if (s->check(&plan, &err) != ST_OK || s->files(&plan, &files, &nfiles, &err) != ST_OK)
+        if (s->ops->check(s, &plan, &err) != ST_OK || s->ops->files(s, &plan, &files, &nfiles, &err) != ST_OK)
             fail_msg("%s: %s", x->p->path, err.text);
         uint64_t bytes = 0;
         for (int k = 0; k < nfiles; k++)

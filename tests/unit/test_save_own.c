@@ -31,7 +31,7 @@ typedef struct Fixture {
     SaveFeed f;
     char *dir, target[512], model[256];
     SavePlan plan;
-    const Saver *s;
+    const SaveFormat *s;
     int warnings;
 } Fixture;
 
@@ -98,7 +98,7 @@ static VerifyReport verify(const Fixture *x)
 {
     VerifyReport r;
     Error err = {0};
-    ok(save_verify(&x->plan, x->s->type, &r, NULL, &err), &err);
+    ok(save_verify(&x->plan, x->s, &r, NULL, &err), &err);
     return r;
 }
 
@@ -125,7 +125,7 @@ static void test_verify(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         Fixture x;
         fixture_open(&x, cases[i].model, cases[i].name, cases[i].saver, false);
-        x.plan.part_bytes = 50000;
+        x.plan.part_file_size = 50000 / 0x1p30;
         save_all(&x);
         VerifyReport r = verify(&x);
         int64_t planned = 0;
@@ -150,7 +150,7 @@ static void test_verify_finds(void **state)
     (void)state;
     Fixture x;
     fixture_open(&x, "qwen3-bf16", "w8a8_dynamic", "ascendv1_saver", false);
-    x.plan.part_bytes = 50000;
+    x.plan.part_file_size = 50000 / 0x1p30;
     save_all(&x);
     int fd = open(target_file(&x, "quant_model_weights-00001-of-00004.safetensors"), O_RDWR);
     assert_true(fd >= 0);
@@ -185,7 +185,7 @@ static void test_verify_finds(void **state)
     assert_int_equal(r.problems, 15);
     verify_free(&r);
     Error err = {0};
-    assert_int_equal(save_verify(&x.plan, "mindie_format_saver", &r, NULL, &err), ST_DATA);
+    assert_int_equal(save_verify(&x.plan, saver_find("mindie_format_saver"), &r, NULL, &err), ST_DATA);
     verify_free(&r);
     fixture_close(&x);
 }
@@ -233,8 +233,8 @@ static void test_real_offsets(void **state)
         for (int64_t k = 0; k < n; k++)
             offset[k] = (float)(k % 9 - 3);
         w.offset = offset;
-        ok(x.s->linear(self, &l, &err), &err); /* a second time: it replaces the first */
-        ok(x.s->layer_done(self, 0, &err), &err);
+        ok(x.s->ops->linear(self, &l, &err), &err); /* a second time: it replaces the first */
+        ok(x.s->ops->layer_done(self, 0, &err), &err);
         savefeed_end(&x.f, x.s, self, 1);
         SaveFeed made;
         savefeed_open(&made, x.model, x.target, 1000);
@@ -273,11 +273,11 @@ static void test_compressed_own(void **state)
     /* what no loader takes is refused; the peer's mode warns and writes it */
     Error err = {0};
     fixture_open(&x, "qwen3-fp32", "ct_pdmix_unsupported_fp32", "compressed_tensors", false);
-    assert_int_equal(x.s->check(&x.plan, &err), ST_DATA);
+    assert_int_equal(x.s->ops->check(x.s, &x.plan, &err), ST_DATA);
     assert_non_null(strstr(err.text, "W8A8_MIX"));
     assert_int_equal(x.warnings, 0);
     x.plan.peer = true;
-    assert_int_equal(x.s->check(&x.plan, &err), ST_OK);
+    assert_int_equal(x.s->ops->check(x.s, &x.plan, &err), ST_OK);
     assert_int_equal(x.warnings, 1);
     fixture_close(&x);
 }
@@ -306,7 +306,7 @@ static void test_tied(void **state)
 static void keep(Fixture *x, void *self, int64_t linear)
 {
     Error err = {0};
-    ok(x->s->keep_float(self, linear, &err), &err);
+    ok(x->s->ops->keep_float(self, linear, &err), &err);
 }
 
 static void run_with_kept(Fixture *x, const int64_t *kept, int n, bool stop)
@@ -318,16 +318,16 @@ static void run_with_kept(Fixture *x, const int64_t *kept, int n, bool stop)
         for (int k = 0; k < n; k++)
             if (x->f.m->linears[kept[k]].layer == layer)
                 keep(x, self, kept[k]);
-        ok(x->s->layer_done(self, layer, &err), &err);
+        ok(x->s->ops->layer_done(self, layer, &err), &err);
         if (stop) {
             int first;
-            x->s->close(self, true);
-            ok(x->s->open(&self, &x->plan, true, &first, &err), &err);
+            x->s->ops->close(self, true);
+            ok(x->s->ops->open(&self, x->s, &x->plan, true, &first, &err), &err);
             assert_int_equal(first, layer + 1);
         }
     }
-    ok(x->s->finish(self, &err), &err);
-    x->s->close(self, false);
+    ok(x->s->ops->finish(self, &err), &err);
+    x->s->ops->close(self, false);
 }
 
 static void assert_same_folders(const char *a, const char *b)
@@ -355,7 +355,7 @@ static void test_keep_float(void **state)
         Fixture x, y;
         fixture_open(&x, "qwen3_moe-bf16", "moe_w8a8_mixed", "ascendv1_saver", true);
         fixture_open(&y, "qwen3_moe-bf16", "moe_w8a8_mixed", "ascendv1_saver", true);
-        x.plan.part_bytes = y.plan.part_bytes = limits[i % 3];
+        x.plan.part_file_size = y.plan.part_file_size = (double)limits[i % 3] / 0x1p30;
         for (int k = 0; k < 4; k++)
             y.f.level[kept[k]] = 0;
         run_with_kept(&x, kept, 4, i >= 3);
@@ -374,7 +374,7 @@ static void test_keep_float_own(void **state)
     for (int stop = 0; stop < 2; stop++) {
         Fixture x;
         fixture_open(&x, "qwen3_moe-bf16", "moe_w8a8_mixed", "ascendv1_saver", false);
-        x.plan.part_bytes = 30000;
+        x.plan.part_file_size = 30000 / 0x1p30;
         run_with_kept(&x, kept, 3, stop);
         VerifyReport r = verify(&x);
         assert_int_equal(r.problems, 0);
@@ -570,7 +570,7 @@ static void refuse(Fixture *x, Status want, const char *text)
     void *self;
     int first;
     Error err = {0};
-    Status st = x->s->open(&self, &x->plan, false, &first, &err);
+    Status st = x->s->ops->open(&self, x->s, &x->plan, false, &first, &err);
     if (st != want || !strstr(err.text, text))
         fail_msg("got %d: %s", st, err.text);
     assert_null(self);
@@ -617,11 +617,11 @@ static void test_old_weights(void **state)
     /* one run at a time */
     void *other;
     int first;
-    assert_int_equal(x.s->open(&other, &x.plan, false, &first, &err), ST_IO);
+    assert_int_equal(x.s->ops->open(&other, x.s, &x.plan, false, &first, &err), ST_IO);
     assert_non_null(strstr(err.text, "another run"));
     assert_true(file_exists(target_file(&x, "old.safetensors"))); /* the good old output stays until the end */
-    ok(x.s->finish(self, &err), &err);
-    x.s->close(self, false);
+    ok(x.s->ops->finish(self, &err), &err);
+    x.s->ops->close(self, false);
     assert_false(file_exists(target_file(&x, "old.safetensors")));
     assert_true(file_exists(target_file(&x, "notes.txt")));
     VerifyReport r = verify(&x);
@@ -636,7 +636,7 @@ static int open_limited(void *ctx)
     void *self;
     int first;
     Error err = {0};
-    Status st = x->s->open(&self, &x->plan, false, &first, &err);
+    Status st = x->s->ops->open(&self, x->s, &x->plan, false, &first, &err);
     return st == ST_IO && strstr(err.text, "does not allow a file of") && !file_exists(x->target) ? 7 : (int)st;
 }
 
@@ -659,27 +659,27 @@ static void test_odd_shapes(void **state)
     fixture_open(&x, "qwen3-bf16", "w4a8", "ascendv1_saver", false);
     Linear *l = &x.f.m->linears[4]; /* layer 0's gate_proj */
     l->out = 127;
-    assert_int_equal(x.s->check(&x.plan, &err), ST_DATA);
+    assert_int_equal(x.s->ops->check(x.s, &x.plan, &err), ST_DATA);
     assert_non_null(strstr(err.text, "'model.layers.0.mlp.gate_proj' has 127 outputs"));
     l->out = 128;
     x.f.m->linears[6].in = 8; /* down_proj: fewer inputs than slices */
-    assert_int_equal(x.s->check(&x.plan, &err), ST_OK);
+    assert_int_equal(x.s->ops->check(x.s, &x.plan, &err), ST_OK);
     x.plan.peer = true;
-    assert_int_equal(x.s->check(&x.plan, &err), ST_DATA);
+    assert_int_equal(x.s->ops->check(x.s, &x.plan, &err), ST_DATA);
     assert_non_null(strstr(err.text, "16 slices"));
     x.f.m->linears[6].in = 128;
     fixture_close(&x);
     fixture_open(&x, "qwen3-bf16", "w4a8_mxfp", "ascendv1_saver", false);
     x.f.m->linears[4].in = 63;
-    assert_int_equal(x.s->check(&x.plan, &err), ST_DATA);
+    assert_int_equal(x.s->ops->check(x.s, &x.plan, &err), ST_DATA);
     assert_non_null(strstr(err.text, "has 63 inputs"));
     x.f.m->linears[4].in = 64;
     x.s = saver_find("mindie_format_saver");
-    assert_int_equal(x.s->check(&x.plan, &err), ST_DATA);
+    assert_int_equal(x.s->ops->check(x.s, &x.plan, &err), ST_DATA);
     assert_non_null(strstr(err.text, "mindie_format_saver can't write W4A8_MXFP"));
     fixture_close(&x);
     fixture_open(&x, "qwen3-bf16", "c8_only_bf16", "compressed_tensors", false);
-    assert_int_equal(x.s->check(&x.plan, &err), ST_DATA);
+    assert_int_equal(x.s->ops->check(x.s, &x.plan, &err), ST_DATA);
     assert_non_null(strstr(err.text, "C8"));
     fixture_close(&x);
 }
@@ -692,8 +692,8 @@ static void test_files(void **state)
     SaveFile *files;
     int n;
     fixture_open(&x, "qwen3-bf16", "w8a8_dynamic", "ascendv1_saver", true);
-    x.plan.part_bytes = 20000;
-    ok(x.s->files(&x.plan, &files, &n, &err), &err);
+    x.plan.part_file_size = 20000 / 0x1p30;
+    ok(x.s->ops->files(x.s, &x.plan, &files, &n, &err), &err);
     assert_int_equal(n, 10);
     assert_string_equal(files[0].name, "quant_model_weights-00001-of-00008.safetensors");
     assert_int_equal(files[0].bytes, 15328); /* as recorded in sharded_tiny */
@@ -716,10 +716,10 @@ static void test_misuse(void **state)
     Error err = {0};
     fixture_open(&x, "qwen3-bf16", "w8a8_dynamic", "ascendv1_saver", false);
     void *self = savefeed_start(x.s, &x.plan);
-    assert_int_equal(x.s->layer_done(self, 0, &err), ST_INTERNAL);
-    assert_int_equal(x.s->layer_done(self, 1, &err), ST_INTERNAL);
-    assert_int_equal(x.s->finish(self, &err), ST_INTERNAL);
-    x.s->close(self, false);
+    assert_int_equal(x.s->ops->layer_done(self, 0, &err), ST_INTERNAL);
+    assert_int_equal(x.s->ops->layer_done(self, 1, &err), ST_INTERNAL);
+    assert_int_equal(x.s->ops->finish(self, &err), ST_INTERNAL);
+    x.s->ops->close(self, false);
     assert_false(dir_exists(x.target));
     fixture_close(&x);
 }

@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 #include "io/file.h"
-#include "save/saver.h"
+#include "save/format.h"
 #include "save/terms.h"
 #include "tests/lib/npz.h"
 #include "tests/lib/savefeed.h"
@@ -144,9 +144,8 @@ static void run_case(void **state)
     char target[512];
     snprintf(target, sizeof target, "%s", plan.dir);
     plan.dir = target;
-    plan.part_file_size = c->size;
-    plan.part_bytes = c->bytes;
-    const Saver *a = saver_find(c->saver), *b = c->second ? saver_find(c->second) : NULL;
+    plan.part_file_size = c->bytes ? (double)c->bytes / 0x1p30 : c->size;
+    const SaveFormat *a = saver_find(c->saver), *b = c->second ? saver_find(c->second) : NULL;
     SavePlan other = plan;
     other.part_file_size = 0;
     void *one = savefeed_start(a, &plan), *two = b ? savefeed_start(b, &other) : NULL;
@@ -306,7 +305,7 @@ typedef struct Fixture {
     SaveFeed f;
     char *dir, model[256], out[256], target[512];
     SavePlan plan;
-    const Saver *s;
+    const SaveFormat *s;
 } Fixture;
 
 static void fixture_open(Fixture *x, const char *name, bool peer)
@@ -321,8 +320,7 @@ static void fixture_open(Fixture *x, const char *name, bool peer)
     x->dir = temp_folder();
     snprintf(x->target, sizeof x->target, "%s/t", x->dir);
     x->plan = savefeed_plan(&x->f, x->target, peer);
-    x->plan.part_file_size = c->size;
-    x->plan.part_bytes = c->bytes;
+    x->plan.part_file_size = c->bytes ? (double)c->bytes / 0x1p30 : c->size;
     x->s = saver_find(c->saver);
 }
 
@@ -344,18 +342,18 @@ static void test_resume(void **state)
         void *self = savefeed_start(x.s, &x.plan);
         savefeed_layers(&x.f, x.s, self, 0, 1);
         savefeed_layer(&x.f, x.s, self, 1); /* the layer that is lost */
-        x.s->close(self, true);
+        x.s->ops->close(self, true);
         assert_int_equal(temp_entries(x.target), 1);
         /* another recipe can't go on with it, and does not destroy it */
         int16_t was = x.f.level[3];
         x.f.level[3] = 0;
-        assert_int_equal(x.s->open(&self, &x.plan, true, &first, &err), ST_DATA);
+        assert_int_equal(x.s->ops->open(&self, x.s, &x.plan, true, &first, &err), ST_DATA);
         assert_non_null(strstr(err.text, "the recipe quantizes other layers"));
         x.f.level[3] = was;
         x.f.levels[0].weight.ext.percdamp += 0.5;
-        assert_int_equal(x.s->open(&self, &x.plan, true, &first, &err), ST_DATA);
+        assert_int_equal(x.s->ops->open(&self, x.s, &x.plan, true, &first, &err), ST_DATA);
         x.f.levels[0].weight.ext.percdamp -= 0.5;
-        ok(x.s->open(&self, &x.plan, true, &first, &err), &err);
+        ok(x.s->ops->open(&self, x.s, &x.plan, true, &first, &err), &err);
         assert_int_equal(first, 1);
         savefeed_end(&x.f, x.s, self, 0); /* another saver may be behind: finished layers are taken and left */
         compare_folders(x.target, x.out, x.model);
@@ -383,7 +381,7 @@ static void test_killed(void **state)
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFSIGNALED(status));
     void *self;
-    ok(x.s->open(&self, &x.plan, true, &first, &err), &err);
+    ok(x.s->ops->open(&self, x.s, &x.plan, true, &first, &err), &err);
     assert_int_equal(first, 1);
     savefeed_end(&x.f, x.s, self, 1);
     compare_folders(x.target, x.out, x.model);
@@ -407,11 +405,11 @@ static void test_resume_damaged(void **state)
     fixture_open(&x, "w8a8_dynamic", true);
     void *self = savefeed_start(x.s, &x.plan);
     savefeed_layers(&x.f, x.s, self, 0, 1);
-    x.s->close(self, true);
+    x.s->ops->close(self, true);
     char path[600];
     snprintf(path, sizeof path, "%s/.slimscope-ascendv1_saver/part-00001", x.target);
     assert_int_equal(truncate(path, 1000), 0);
-    assert_int_equal(x.s->open(&self, &x.plan, true, &first, &err), ST_DATA);
+    assert_int_equal(x.s->ops->open(&self, x.s, &x.plan, true, &first, &err), ST_DATA);
     assert_non_null(strstr(err.text, "gone or damaged"));
     /* a new start takes its place */
     savefeed_end(&x.f, x.s, savefeed_start(x.s, &x.plan), 0);
@@ -429,24 +427,24 @@ static void test_resume_late(void **state)
     fixture_open(&x, "sharded_tiny", true);
     void *self = savefeed_start(x.s, &x.plan);
     savefeed_layers(&x.f, x.s, self, 0, x.f.m->cfg.layers);
-    x.s->close(self, true);
+    x.s->ops->close(self, true);
     /* a name that can't be replaced stops the final step */
     char path[600];
     snprintf(path, sizeof path, "%s/quant_model_description.json", x.target);
     assert_int_equal(mkdir(path, 0700), 0);
-    ok(x.s->open(&self, &x.plan, true, &first, &err), &err);
+    ok(x.s->ops->open(&self, x.s, &x.plan, true, &first, &err), &err);
     assert_int_equal(first, x.f.m->cfg.layers);
-    assert_int_equal(x.s->finish(self, &err), ST_IO);
-    x.s->close(self, true);
+    assert_int_equal(x.s->ops->finish(self, &err), ST_IO);
+    x.s->ops->close(self, true);
     assert_int_equal(rmdir(path), 0);
-    ok(x.s->open(&self, &x.plan, true, &first, &err), &err);
+    ok(x.s->ops->open(&self, x.s, &x.plan, true, &first, &err), &err);
     assert_int_equal(first, x.f.m->cfg.layers);
-    ok(x.s->finish(self, &err), &err);
-    x.s->close(self, false);
+    ok(x.s->ops->finish(self, &err), &err);
+    x.s->ops->close(self, false);
     compare_folders(x.target, x.out, x.model);
-    ok(x.s->open(&self, &x.plan, true, &first, &err), &err);
+    ok(x.s->ops->open(&self, x.s, &x.plan, true, &first, &err), &err);
     assert_int_equal(first, 0);
-    x.s->close(self, false);
+    x.s->ops->close(self, false);
     compare_folders(x.target, x.out, x.model);
     fixture_close(&x);
 }

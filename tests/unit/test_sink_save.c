@@ -95,7 +95,7 @@ static Status write_work(Runner *r, const Work *w, const SaveOptions *o, SaveRes
 
 static Status golden_run(GoldenRun *g, const char *dir, bool peer, SaveResult *res, Error *err)
 {
-    const Saver *savers[4];
+    const SaveFormat *savers[4];
     SavePlan plans[4];
     int n = recipe_savers(g->recipe);
     assert_true(n <= 4);
@@ -106,7 +106,7 @@ static Status golden_run(GoldenRun *g, const char *dir, bool peer, SaveResult *r
                               .part_file_size = recipe_saver(g->recipe, i)->part_file_size,
                               .nlevels = recipe_entries(g->recipe), .level = g->level,
                               .cache_layer = g->cache[0] ? g->cache : NULL, .peer = peer};
-        ok(savers[i]->check(&plans[i], err), err);
+        ok(savers[i]->ops->check(savers[i], &plans[i], err), err);
     }
     const SaveOptions o = {.savers = savers, .plans = plans, .nsavers = n, .calib = g->calib};
     return write_work(g->b.r, &(Work){.recipe = g->recipe, .level = g->level, .peer = peer}, &o, res, err);
@@ -292,9 +292,9 @@ typedef struct Kept {
 } Kept;
 static Kept *sink; /* of the run under test */
 
-static Status keep_open(void **self, const SavePlan *plan, bool resume, int *first_layer, Error *err)
+static Status keep_open(void **self, const SaveFormat *f, const SavePlan *plan, bool resume, int *first_layer, Error *err)
 {
-    (void)plan, (void)err;
+    (void)f, (void)plan, (void)err;
     *self = sink;
     *first_layer = resume ? sink->first_layer : 0;
     return ST_OK;
@@ -371,9 +371,10 @@ static void keep_close(void *self, bool keep)
     ((Kept *)self)->kept = keep;
 }
 
-static const Saver keeper = {.type = "keeper", .open = keep_open, .linear = keep_linear, .keep_float = keep_keep_float,
-                             .cache = keep_cache, .layer_done = keep_layer_done, .finish = keep_finish,
-                             .close = keep_close};
+static const SaverOps keeping = {.open = keep_open, .linear = keep_linear, .keep_float = keep_keep_float,
+                                 .cache = keep_cache, .layer_done = keep_layer_done, .finish = keep_finish,
+                                 .close = keep_close};
+static const SaveFormat keeper = {.type = "keeper", .ops = &keeping};
 
 static void kept_init(Kept *k, int64_t n)
 {
@@ -395,7 +396,7 @@ static void kept_fini(Kept *k)
 static Status run_kept(TestRun *b, const char *yaml, const QConfig *q, const int16_t *level, const TokenSet *calib,
                        bool resume, SaveResult *res, Error *err)
 {
-    const Saver *savers[] = {&keeper};
+    const SaveFormat *savers[] = {&keeper};
     SavePlan plan = {.model = b->m, .levels = q, .nlevels = 1, .level = level};
     Recipe *r;
     ok(yaml ? recipe_parse(&r, &recipe_rows, yaml, strlen(yaml), "t.yaml", NULL, err) : recipe_default(&r, &recipe_rows, err), err);

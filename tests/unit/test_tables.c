@@ -12,7 +12,7 @@
 #include "model/model.h"
 #include "model/weight.h"
 #include "quant/quantizer.h"
-#include "save/saver.h"
+#include "save/format.h"
 
 static void said(const char *text, const char *row)
 {
@@ -97,16 +97,58 @@ static void savers(void **state)
     (void)state;
     int n = 0;
     for (; saver_table[n]; n++) {
-        const Saver *s = saver_table[n];
-        said(s->type, "a saver");
-        said(s->title, s->type);
-        assert_ptr_equal(saver_find(s->type), s);
-        assert_true(s->check && s->files && s->open && s->linear && s->keep_float && s->layer_done && s->finish
-                    && s->close);
+        const SaveFormat *f = saver_table[n];
+        said(f->type, "a saver");
+        said(f->title, f->type);
+        assert_ptr_equal(saver_find(f->type), f);
+        char name[256];
+        snprintf(name, sizeof name, "%s-00001-of-00002.safetensors", f->weights);
+        assert_true(format_is_weights(f, name));
+        for (int k = 0; k < n; k++)
+            assert_false(format_is_weights(saver_table[k], name));
+        snprintf(name, sizeof name, "%s.safetensors.index.json", f->weights);
+        assert_false(format_is_weights(f, name) || format_is_description(f, name));
+        snprintf(name, sizeof name, "%s.json", f->description);
+        assert_true(format_is_description(f, name));
+        assert_true(saver_description(name) == f->labels);
     }
     assert_true(n > 0);
     assert_null(saver_find("no_such"));
     assert_null(saver_find(NULL));
+    assert_null(saver_table_fault(saver_table));
+}
+
+/* The program says at its start what is missing in a row; nothing of a row may be missed. */
+static void savers_that_are_not_whole(void **state)
+{
+    (void)state;
+    SaveFormat f[12];
+    SaverOps ops[9];
+    int n = 0;
+    for (size_t i = 0; i < sizeof f / sizeof f[0]; i++)
+        f[i] = *saver_table[0];
+    f[n++].type = NULL;
+    f[n++].title = "";
+    f[n++].fields = NULL;
+    f[n++].weights = NULL;
+    f[n++].description = "";
+    f[n++].parts = NULL;
+    f[n++].documents = NULL;
+    f[n++].ops = NULL;
+    for (int i = 0; i < n; i++)
+        assert_non_null(saver_table_fault((const SaveFormat *[]){&f[i], NULL}));
+    const size_t one = sizeof(void (*)(void));
+    assert_int_equal(sizeof ops[0], 9 * one);
+    for (size_t i = 0; i < 9; i++) {
+        ops[i] = *saver_table[0]->ops;
+        memset((char *)&ops[i] + i * one, 0, one);
+        f[n].ops = &ops[i];
+        assert_non_null(saver_table_fault((const SaveFormat *[]){&f[n], NULL}));
+    }
+    assert_non_null(saver_table_fault((const SaveFormat *[]){saver_table[0], saver_table[1], saver_table[0], NULL}));
+    assert_non_null(saver_table_fault((const SaveFormat *[]){NULL}));
+    f[n].ops = saver_table[0]->ops;
+    assert_null(saver_table_fault((const SaveFormat *[]){&f[n], NULL}));
 }
 
 static void storages(void **state)
@@ -150,6 +192,7 @@ int main(void)
         cmocka_unit_test(weight_quantizers),
         cmocka_unit_test(schemes),
         cmocka_unit_test(savers),
+        cmocka_unit_test(savers_that_are_not_whole),
         cmocka_unit_test(storages),
         cmocka_unit_test(metrics_and_architectures),
     };
