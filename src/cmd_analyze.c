@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "src/commands.h"
 #include "src/internal.h"
 #include "src/output.h"
@@ -40,7 +41,7 @@ static Status find_metric(const char *name, const Scope *scope, const Metric **o
 /* What an analyze or rank line asks for. */
 typedef struct Ask {
     const Scope *scope;                     /* NULL: none given */
-    const Metric *metrics[METRIC_MAX + 1];  /* NULL-terminated */
+    const Metric **metrics;                 /* NULL-terminated, room for every row of metric_table */
     int nmetrics;
     const char **patterns;                  /* caller's array of borrowed strings */
     int npatterns;
@@ -56,8 +57,6 @@ static Status add_metric(Ask *ask, const char *name, Error *err)
     for (int i = 0; i < ask->nmetrics; i++)
         if (ask->metrics[i] == m)
             return error_set(err, ST_USAGE, "metric '%s' is asked for twice", name);
-    if (ask->nmetrics == METRIC_MAX)
-        return error_set(err, ST_USAGE, "at most %d metrics at once", METRIC_MAX);
     ask->metrics[ask->nmetrics++] = m;
     return ST_OK;
 }
@@ -65,6 +64,9 @@ static Status add_metric(Ask *ask, const char *name, Error *err)
 static Status ask_metrics(const App *a, const CommandLine *cl, Ask *ask, Error *err)
 {
     int first = 0;
+    ask->metrics = mem_zarray((size_t)metric_count() + 1, sizeof *ask->metrics);
+    if (!ask->metrics)
+        return error_nomem(err, "a list of metrics");
     for (size_t i = 0; i < sizeof scopes / sizeof *scopes && cl->nwords && cl->command == &command_analyze; i++)
         if (strcmp(cl->words[0], scopes[i].name) == 0)
             ask->scope = &scopes[i];
@@ -181,12 +183,14 @@ Status open_for_run(App *a, const CommandLine *cl, const char *calib, Error *err
 
 static Status analyze_and_print(App *a, const Ask *ask, Error *err)
 {
-    const char *names[METRIC_MAX + 1] = {0};
-    for (int i = 0; i < ask->nmetrics; i++)
+    const char **names = mem_zarray((size_t)ask->nmetrics + 1, sizeof *names);
+    bool *selected = NULL;
+    Status st = names ? ask_selected(a, ask, &selected, err) : error_nomem(err, "a list of metrics");
+    for (int i = 0; names && i < ask->nmetrics; i++)
         names[i] = ask->metrics[i]->name;
-    bool *selected;
-    RETURN_IF_ERROR(ask_selected(a, ask, &selected, err));
-    Status st = session_analyze(a->session, names, ask->patterns, ask->npatterns, a->face == FACE_UI, err);
+    if (st == ST_OK)
+        st = session_analyze(a->session, names, ask->patterns, ask->npatterns, a->face == FACE_UI, err);
+    free(names);
     if (st == ST_OK && app_waits(a)) {
         st = app_wait(a, err);
         bool kept = st == ST_OK || st == ST_CANCELLED || st == ST_FAIL;
@@ -219,6 +223,7 @@ static Status run_analyze(App *a, const CommandLine *cl, Error *err)
     if (st == ST_OK)
         st = analyze_and_print(a, &ask, err);
     free(ask.patterns);
+    free(ask.metrics);
     return st;
 }
 
@@ -280,6 +285,7 @@ static Status rank_run(App *a, const CommandLine *cl, Error *err)
         st = print_ranking(a, &ask, selected, err);
     free(selected);
     free(ask.patterns);
+    free(ask.metrics);
     return st;
 }
 

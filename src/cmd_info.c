@@ -144,8 +144,8 @@ static void memory_needs(Facts *f)
         every |= metric_table[i]->needs;
     uint64_t run = runner_estimate(f->m, f->rows, f->longest, f->threads, false);
     const Metric *k = metric_find("kurtosis");
-    f->one = run + analyze_bytes(f->m, k ? k->needs : 0, 0, f->rows, f->longest, f->threads);
-    f->all = run + analyze_bytes(f->m, every, 0, f->rows, f->longest, f->threads);
+    f->one = run + pass_statistics_bytes(f->m, k ? k->needs : 0, 0, f->rows, f->longest, f->threads);
+    f->all = run + pass_statistics_bytes(f->m, every, 0, f->rows, f->longest, f->threads);
     f->measure = runner_estimate(f->m, f->rows, f->longest, f->threads, true);
 }
 

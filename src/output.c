@@ -55,25 +55,33 @@ static int by_rank(const void *pa, const void *pb)
         return a->unseen ? 1 : -1;
     if (!a->failed && !a->unseen && a->score != b->score)
         return a->score > b->score ? -1 : 1;
-    return a->linear < b->linear ? -1 : a->linear > b->linear;
+    return a->unit < b->unit ? -1 : a->unit > b->unit;
 }
 
 Status ranking_make(const Session *s, const Metric *m, const bool *selected, RankRow **out, int64_t *n, Error *err)
 {
     const Model *model = session_model(s);
-    RankRow *rows = mem_zarray((size_t)model->nlinears + 1, sizeof *rows);
+    int64_t units = scope_units(model, m->scope), k = 0;
+    RankRow *rows = mem_zarray((size_t)units + 1, sizeof *rows);
     if (!rows)
         return error_nomem(err, "a ranking");
-    int64_t k = 0;
     for (int64_t i = 0; i < model->nlinears; i++) {
-        if (selected && !selected[i])
+        int64_t unit = scope_unit_of(model, m->scope, i);
+        if (unit >= 0)
+            rows[unit].parameters += model->linears[i].out * model->linears[i].in;
+        if (unit >= 0 && (!selected || selected[i]))
+            rows[unit].rank = 1; /* wanted */
+    }
+    for (int64_t i = 0; i < units; i++) {
+        int64_t parameters = rows[i].parameters;
+        if (!rows[i].rank)
             continue;
-        Score sc = session_score(s, m, i);
+        Score sc = session_unit_score(s, m, i);
         bool failed = sc.state == SCORE_FAILED || (sc.state == SCORE_OK && !isfinite(sc.value));
         bool unseen = sc.state == SCORE_NONE && sc.reason;
         if (!failed && !unseen && sc.state != SCORE_OK && sc.state != SCORE_STALE)
             continue;
-        rows[k++] = (RankRow){i, failed, unseen, failed || unseen ? (double)NAN : sc.value * m->direction,
+        rows[k++] = (RankRow){i, parameters, failed, unseen, failed || unseen ? (double)NAN : sc.value * m->direction,
                               failed && !sc.reason ? "the score is not finite" : sc.reason, 0};
     }
     qsort(rows, (size_t)k, sizeof *rows, by_rank);
@@ -138,44 +146,49 @@ static void ranking_text(const Model *model, const Metric *m, const RankRequest 
     str_printf(out, "Layer Sensitivity Scores (%s score = more sensitive to quantization):\n",
                m->direction < 0 ? "lower" : "higher");
     str_puts(out, line);
-    for (int64_t i = 0; i < shown; i++)
-        str_printf(out, "%3lld. %-50s | Score: %12.4e\n", (long long)i + 1, model->linears[rows[i].linear].name,
-                   rows[i].score);
+    Str name = {0};
+    for (int64_t i = 0; i < shown; i++) {
+        str_clear(&name);
+        scope_unit_name(model, m->scope, rows[i].unit, &name);
+        str_printf(out, "%3lld. %-50s | Score: %12.4e\n", (long long)i + 1, str_text(&name), rows[i].score);
+    }
     str_puts(out, line);
     str_printf(out,
                "Top %lld most sensitive layers selected for disable_names\n\n=== YAML Format for quantization ===\n\n",
                (long long)shown);
     str_printf(out, "top %lld:\n", (long long)shown);
-    for (int64_t i = 0; i < shown; i++)
-        str_printf(out, "  - '%s'\n", model->linears[rows[i].linear].name);
+    for (int64_t i = 0; i < shown; i++) {
+        if (m->scope == SCOPE_LINEAR) /* as the peer: without what it is fused with */
+            str_printf(out, "  - '%s'\n", model->linears[rows[i].unit].name);
+        for (int32_t k = 0; m->scope != SCOPE_LINEAR && scope_unit_pattern(model, m->scope, rows[i].unit, k, &name); k++)
+            str_printf(out, "  - '%s'\n", str_text(&name));
+    }
+    out->oom = out->oom || name.oom;
+    str_free(&name);
     str_puts(out, "\n=== End of YAML Format ===\n===========ANALYSIS COMPLETE===========\n");
 }
 
-/* Module path of a fused group ("model.layers.3.self_attn.qkv", "model.layers.3.mlp.experts"), or nothing for a linear
- * alone. */
-static bool group_name(const Model *m, const Linear *l, Str *out)
+/* The fused group a linear is in, or nothing for a linear alone and for other units. */
+static bool group_of(const Model *m, const Metric *metric, int64_t unit, Str *out)
 {
-    const FusedGroup *g = &m->groups[l->group];
     str_clear(out);
-    if (g->count < 2)
+    if (metric->scope != SCOPE_LINEAR || m->groups[m->linears[unit].group].count < 2)
         return false;
-    const char *first = m->linears[g->first].name;
-    size_t n = strlen(first);
-    for (int up = m->linears[g->first].expert >= 0 ? 2 : 1; up > 0; up--) /* above the linear, above the expert */
-        while (n > 0 && first[--n] != '.')
-            ;
-    str_append(out, first, n);
-    const char *parent = strrchr(str_text(out), '.');
-    if (!parent || strcmp(parent + 1, g->label) != 0) /* the module of experts has the group's name already */
-        str_printf(out, "%s%s", n ? "." : "", g->label);
+    scope_unit_name(m, SCOPE_GROUP, m->linears[unit].group, out);
     return true;
+}
+
+static const char *kind_of(const Model *m, const Metric *metric, int64_t unit)
+{
+    return metric->scope == SCOPE_LINEAR ? linear_kind_name(m->linears[unit].kind) : scope_name(metric->scope);
 }
 
 /* Schemes a score depends on: the recipe's, for metrics that look at quantization errors. */
 static bool scheme_text(const Session *s, const Metric *m, Str *out)
 {
     const Recipe *r = session_recipe(s);
-    if (!(m->needs & NEED_WEIGHT) || !r || recipe_entries(r) == 0)
+    bool sees = m->pass == &pass_statistics ? m->needs & NEED_WEIGHT : true;
+    if (!sees || !r || recipe_entries(r) == 0)
         return false;
     for (int i = 0; i < recipe_entries(r); i++) {
         char text[80];
@@ -227,27 +240,29 @@ static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64
     coverage_json(s, out);
     str_puts(out, ",\"layers\":[");
     for (int64_t i = 0; i < n; i++) {
-        const Linear *l = &model->linears[rows[i].linear];
+        int64_t tokens = session_unit_tokens(s, m, rows[i].unit);
         str_puts(out, i ? ",\n{\"rank\":" : "\n{\"rank\":");
         if (rows[i].rank)
             str_printf(out, "%d", rows[i].rank);
         else
             str_puts(out, "null");
         str_puts(out, ",\"name\":");
-        str_json(out, l->name);
+        str_clear(&text);
+        scope_unit_name(model, m->scope, rows[i].unit, &text);
+        str_json(out, str_text(&text));
         str_puts(out, ",\"score\":");
         str_double(out, rows[i].score);
         str_puts(out, ",\"group\":");
-        if (group_name(model, l, &text))
+        if (group_of(model, m, rows[i].unit, &text))
             str_json(out, str_text(&text));
         else
             str_puts(out, "null");
         out->oom = out->oom || text.oom;
         str_puts(out, ",\"kind\":");
-        str_json(out, linear_kind_name(l->kind));
-        str_printf(out, ",\"parameters\":%lld", (long long)(l->out * l->in));
-        if (session_result(s, rows[i].linear))
-            str_printf(out, ",\"tokens\":%lld", (long long)session_result(s, rows[i].linear)->in.rows);
+        str_json(out, kind_of(model, m, rows[i].unit));
+        str_printf(out, ",\"parameters\":%lld", (long long)rows[i].parameters);
+        if (tokens >= 0)
+            str_printf(out, ",\"tokens\":%lld", (long long)tokens);
         if (rows[i].reason) {
             str_puts(out, ",\"reason\":");
             str_json(out, rows[i].reason);
@@ -277,44 +292,47 @@ static void csv_field(Str *out, const char *s)
 
 static void ranking_csv(const Model *model, const Metric *m, const RankRow *rows, int64_t n, Str *out)
 {
-    Str group = {0};
+    Str text = {0};
     for (int64_t i = 0; i < n; i++) {
-        const Linear *l = &model->linears[rows[i].linear];
         str_printf(out, "%s,", m->name);
         if (rows[i].rank)
             str_printf(out, "%d", rows[i].rank);
         str_putc(out, ',');
-        csv_field(out, l->name);
+        str_clear(&text);
+        scope_unit_name(model, m->scope, rows[i].unit, &text);
+        csv_field(out, str_text(&text));
         str_putc(out, ',');
         if (isfinite(rows[i].score))
             str_double(out, rows[i].score);
         str_putc(out, ',');
-        if (group_name(model, l, &group))
-            csv_field(out, str_text(&group));
-        str_printf(out, ",%s,%lld,", linear_kind_name(l->kind), (long long)(l->out * l->in));
+        if (group_of(model, m, rows[i].unit, &text))
+            csv_field(out, str_text(&text));
+        str_printf(out, ",%s,%lld,", kind_of(model, m, rows[i].unit), (long long)rows[i].parameters);
         csv_field(out, rows[i].reason ? rows[i].reason : "");
         str_putc(out, '\n');
     }
-    out->oom = out->oom || group.oom;
-    str_free(&group);
+    out->oom = out->oom || text.oom;
+    str_free(&text);
 }
 
 /* A ready `exclude:` list: the first topk groups of scores, fused groups completed so that the set can be deployed. */
-static Status ranking_yaml(const Model *model, const RankRequest *r, const RankRow *rows, int64_t n, Str *out,
-                           Error *err)
+static Status ranking_yaml(const Model *model, const Metric *m, const RankRequest *r, const RankRow *rows, int64_t n,
+                           Str *out, Error *err)
 {
     bool *done = mem_zarray((size_t)model->ngroups + 1, sizeof *done);
     if (!done)
         return error_nomem(err, "an exclude list");
     int64_t shown = ranking_cut(rows, n, r->topk);
     str_puts(out, shown ? "exclude:\n" : "exclude: []\n");
+    Str pattern = {0};
     for (int64_t i = 0; i < shown; i++) {
-        int32_t group = model->linears[rows[i].linear].group;
-        const FusedGroup *g = &model->groups[group];
-        for (int32_t k = 0; !done[group] && k < g->count; k++)
-            str_printf(out, "  - '%s'\n", model->linears[g->first + k].name);
-        done[group] = true;
+        bool *listed = m->scope == SCOPE_LINEAR ? &done[model->linears[rows[i].unit].group] : &done[model->ngroups];
+        for (int32_t k = 0; !*listed && scope_unit_pattern(model, m->scope, rows[i].unit, k, &pattern); k++)
+            str_printf(out, "  - '%s'\n", str_text(&pattern));
+        *listed = m->scope == SCOPE_LINEAR;
     }
+    out->oom = out->oom || pattern.oom;
+    str_free(&pattern);
     free(done);
     return ST_OK;
 }
@@ -346,7 +364,7 @@ Status output_ranking(Session *s, OutFormat f, const RankRequest *r, Str *out, E
         else if (f == OUT_CSV)
             ranking_csv(model, r->metrics[i], rows, n, out);
         else
-            st = ranking_yaml(model, r, rows, n, out, err);
+            st = ranking_yaml(model, r->metrics[i], r, rows, n, out, err);
         free(rows);
         RETURN_IF_ERROR(st);
     }

@@ -11,14 +11,16 @@ OutFormat out_format(const char *name);
 
 /* One row of a ranking. */
 typedef struct RankRow {
-    int64_t linear;
+    int64_t unit;        /* of the metric's scope; a linear where that is SCOPE_LINEAR */
+    int64_t parameters;
     bool failed, unseen; /* unseen: no token reached it, so it is not measured */
     double score;        /* NaN for these two */
     const char *reason;  /* of these two; borrowed */
     int rank;            /* 1-based among scored rows, 0 for these two */
 } RankRow;
-/* Rows of a metric in rank order: failed ones first, then by sensitivity, ties in model order, then unseen ones; those
- * that no pass came by are left out. selected (may be NULL): only these linears. Caller frees *out. */
+/* Rows of a metric, one a unit of its scope, in rank order: failed ones first, then by sensitivity, ties in model order,
+ * then unseen ones; those that no pass came by are left out. selected (may be NULL): only units with one of these linears.
+ * Caller frees *out. */
 Status ranking_make(const Session *s, const Metric *m, const bool *selected, RankRow **out, int64_t *n, Error *err);
 /* Rows that the first `topk` groups of equal scores take (a failed row is a group of its own, unseen ones never are
  * among them). */

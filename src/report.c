@@ -32,14 +32,14 @@ static Status ranks_of(const Session *s, const Metric *m, int **out, RankRow **r
         return error_nomem(err, "a ranking");
     }
     for (int64_t i = 0; i < *n; i++)
-        (*out)[(*rows)[i].linear] = (*rows)[i].rank;
+        (*out)[(*rows)[i].unit] = (*rows)[i].rank;
     return ST_OK;
 }
 
 static void put_row(Str *b, const Session *s, const RankRow *r, int kurtosis_rank)
 {
-    const Linear *l = &session_model(s)->linears[r->linear];
-    Score k = session_score(s, shown_beside(), r->linear);
+    const Linear *l = &session_model(s)->linears[r->unit];
+    Score k = session_score(s, shown_beside(), r->unit);
     if (r->failed || r->unseen) {
         str_printf(b, "   %c  %-40s  %s\n", r->failed ? '!' : '?', l->name, r->reason);
         return;
@@ -83,9 +83,9 @@ static Status print_table(App *a, const char *worst[WORST], Error *err)
         str_printf(&b, "%4s  %-40s  %11s  %11s\n", "#", "layer", "local_error", "kurtosis");
         for (int64_t i = 0; i < n; i++) {
             if (i < SHOWN_ROWS)
-                put_row(&b, s, &by_error[i], rank_kurtosis[by_error[i].linear]);
-            if (found < WORST && by_error[i].rank && !same_group(m, worst, found, by_error[i].linear))
-                worst[found++] = m->linears[by_error[i].linear].name;
+                put_row(&b, s, &by_error[i], rank_kurtosis[by_error[i].unit]);
+            if (found < WORST && by_error[i].rank && !same_group(m, worst, found, by_error[i].unit))
+                worst[found++] = m->linears[by_error[i].unit].name;
         }
         if (n > SHOWN_ROWS)
             str_printf(&b, "      ... and %lld more\n", (long long)(n - SHOWN_ROWS));

@@ -88,8 +88,14 @@ static Slot score_line(Session *s, const Metric *m, int64_t i, char *buf, size_t
     }
     if (m == session_metric(s) && session_rank(s, i) > 0)
         snprintf(rank, sizeof rank, "  #%lld", (long long)session_rank(s, i));
-    snprintf(buf, size, "%s %s %s%s%s", m->name, v, m->unit ? m->unit : "", rank,
+    Str of = {0};
+    if (m->scope != SCOPE_LINEAR) {
+        str_puts(&of, " of ");
+        scope_unit_name(session_model(s), m->scope, scope_unit_of(session_model(s), m->scope, i), &of);
+    }
+    snprintf(buf, size, "%s %s %s%s%s%s", m->name, v, m->unit ? m->unit : "", str_text(&of), rank,
              sc.state == SCORE_STALE ? " s stale" : "");
+    str_free(&of);
     return sc.state == SCORE_STALE ? SL_STALE : SL_TEXT;
 }
 

@@ -514,6 +514,8 @@ static void context(Ui *ui, void *state, Str *out)
     if (session_order_stale(s))
         str_puts(out, "sort stale  ");
     str_puts(out, m ? m->name : "no metric");
+    if (m && m->scope != SCOPE_LINEAR)
+        str_printf(out, " of the %s", scope_name(m->scope));
     if (ui->cols >= 80 && m)
         str_printf(out, " %d/%d", at, n);
     str_printf(out, "  %lld/%lld scored", (long long)st->range.scored, (long long)ui_model(ui)->nlinears);

@@ -1,9 +1,10 @@
 #include "metric/rows.h"
 
 /* specs/analysis.md 2.2: excess kurtosis of the sampled inputs. */
-static double score(const LinearResult *r, const QConfig *q, char *why, int why_size)
+static double score(const Scores *s, int64_t unit, const QConfig *q, char *why, int why_size)
 {
     (void)q;
+    const LinearResult *r = &s->linear[unit].r;
     return metric_input_score(&r->in, r->in.kurtosis, "kurtosis was not collected, or its powers overflow", why,
                               why_size);
 }
@@ -14,6 +15,7 @@ const Metric metric_kurtosis = {
     .unit = "",
     .scope = SCOPE_LINEAR,
     .direction = 1,
+    .pass = &pass_statistics,
     .needs = NEED_ORDER,
     .explain = "How heavy the tails of the layer's input are: 0 for a bell curve, thousands when few channels tower.\n"
                "Trust it to find inputs with outliers, the ones int8 activations hurt; weights are not looked at.\n"

@@ -37,6 +37,8 @@ int local_error_specs(const QConfig *levels, int n, QSpec out[LOCAL_EXTRA])
     return found;
 }
 
+_Static_assert(LOCAL_EXTRA == 8, "reason() says how many");
+
 static const double *extra_of(const LocalError *e, const QSpec *w)
 {
     uint64_t key = qspec_key(w);
@@ -202,6 +204,8 @@ static const char *reason(const LinearResult *r, const QConfig *q)
     if (weight_kind(&q->weight) == -1 && !weight_quantizer_find(&q->weight))
         return "this build has no such weight quantizer";
     const double *extra = weight_kind(&q->weight) == -1 ? extra_of(&r->err, &q->weight) : NULL;
+    if (weight_kind(&q->weight) == -1 && !extra && r->err.extras == LOCAL_EXTRA)
+        return "a pass sums the errors of 8 other kinds of weights, and the recipe has more";
     if (weight_kind(&q->weight) == -1 && !extra)
         return "the pass was made before its level was known: run local_error again";
     if (extra && isnan(*extra))
@@ -209,8 +213,9 @@ static const char *reason(const LinearResult *r, const QConfig *q)
     return "its output is zero, or its squares overflow";
 }
 
-static double score(const LinearResult *r, const QConfig *q, char *why, int why_size)
+static double score(const Scores *s, int64_t unit, const QConfig *q, char *why, int why_size)
 {
+    const LinearResult *r = &s->linear[unit].r;
     double v = q ? local_error_score(&r->err, q) : NAN;
     if (isfinite(v) && !r->in.bad && !r->weight.bad)
         return v;
@@ -230,6 +235,7 @@ const Metric metric_local_error = {
     .scope = SCOPE_LINEAR,
     .direction = 1,
     .additive = true,
+    .pass = &pass_statistics,
     .needs = NEED_CHANNEL | NEED_WEIGHT | NEED_OUTPUT,
     .explain = "Expected squared error of the layer's output at its level, as a share of the output's own square.\n"
                "Sees weights and activations, and changes with the scheme; sums over layers predict a recipe's cost.\n"

@@ -1,7 +1,7 @@
 #ifndef SLIM_METRIC_LOCAL_ERROR_H
 #define SLIM_METRIC_LOCAL_ERROR_H
 
-#include "metric/metric.h"
+#include "metric/result.h"
 #include "stat/tapstat.h"
 #include "stat/weightstat.h"
 

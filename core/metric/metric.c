@@ -13,12 +13,52 @@ const Metric *metric_find(const char *name)
     return NULL;
 }
 
-void linear_result_fini(LinearResult *r)
+int metric_count(void)
 {
-    free(r->in.channel_max);
-    keyhist_fini(&r->in.hist);
-    keyhist_fini(&r->weight.hist);
-    memset(r, 0, sizeof *r);
+    int n = 0;
+    while (metric_table[n])
+        n++;
+    return n;
+}
+
+int metric_index(const Metric *m)
+{
+    for (int i = 0; metric_table[i]; i++)
+        if (metric_table[i] == m)
+            return i;
+    return -1;
+}
+
+/* ---- scores ---- */
+
+double metric_score(const Metric *m, const Scores *s, int64_t unit, const QConfig *q, char *why, int why_size)
+{
+    if (m->score)
+        return m->score(s, unit, q, why, why_size);
+    const UnitSlot *u = scores_unit(s, m, unit);
+    if (u && isfinite(u->s.value))
+        return u->s.value;
+    if (why && why_size > 0)
+        snprintf(why, (size_t)why_size, "%s", u && u->s.why[0] ? u->s.why : "the score is not finite");
+    return NAN;
+}
+
+bool metric_has(const Metric *m, const Scores *s, int64_t unit)
+{
+    return m->pass->has ? m->pass->has(s, m->scope, unit, m->needs) : scores_unit(s, m, unit) != NULL;
+}
+
+bool metric_stale(const Metric *m, const Scores *s, int64_t unit)
+{
+    const UnitSlot *u = m->pass->has ? NULL : scores_unit(s, m, unit);
+    if (!m->pass->has)
+        return u && u->stale;
+    if (m->scope == SCOPE_LINEAR)
+        return s->linear[unit].stale;
+    for (int64_t i = 0; i < s->m->nlinears; i++)
+        if (s->linear[i].stale && scope_unit_of(s->m, m->scope, i) == unit)
+            return true;
+    return false;
 }
 
 double metric_input_score(const TapSummary *in, double v, const char *undefined, char *why, int why_size)
@@ -29,4 +69,46 @@ double metric_input_score(const TapSummary *in, double v, const char *undefined,
     if (why && why_size > 0)
         snprintf(why, (size_t)why_size, "%s", reason);
     return NAN;
+}
+
+/* ---- plans ---- */
+
+static bool asked(const PassPlan *p, const Metric *m)
+{
+    for (int i = 0; p->metrics && p->metrics[i]; i++)
+        if (p->metrics[i] == m)
+            return true;
+    return false;
+}
+
+/* Whether one of the unit's linears is selected, and, where steps are layers, is still to come. */
+static bool selects(const PassPlan *p, MetricScope scope, int64_t unit)
+{
+    bool linear = scope == SCOPE_LINEAR;
+    for (int64_t i = linear ? unit : 0; i < (linear ? unit + 1 : p->m->nlinears); i++)
+        if ((!p->selected || p->selected[i]) && (!p->pass->stream || p->m->linears[i].layer >= p->first) &&
+            scope_unit_of(p->m, scope, i) == unit)
+            return true;
+    return false;
+}
+
+bool pass_plan_covers(const PassPlan *p, const Metric *m, int64_t unit)
+{
+    if (p->pass != m->pass)
+        return false;
+    return (p->pass->has ? (p->needs & m->needs) == m->needs : asked(p, m)) && selects(p, m->scope, unit);
+}
+
+bool pass_answered(const PassPlan *p, const Scores *s)
+{
+    if (p->pass->answered)
+        return p->pass->answered(p, s);
+    for (int k = 0; p->metrics[k]; k++)
+        for (int64_t i = 0; i < p->m->nlinears; i++) {
+            int64_t unit = scope_unit_of(p->m, p->metrics[k]->scope, i);
+            const UnitSlot *u = unit < 0 ? NULL : scores_unit(s, p->metrics[k], unit);
+            if (unit >= 0 && (!p->selected || p->selected[i]) && (!u || u->stale))
+                return false;
+        }
+    return true;
 }

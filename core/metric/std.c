@@ -1,9 +1,10 @@
 #include "metric/rows.h"
 
 /* specs/analysis.md 2.2: largest magnitude over the deviation around the channels' midpoints. */
-static double score(const LinearResult *r, const QConfig *q, char *why, int why_size)
+static double score(const Scores *s, int64_t unit, const QConfig *q, char *why, int why_size)
 {
     (void)q;
+    const LinearResult *r = &s->linear[unit].r;
     return metric_input_score(&r->in, r->in.std_score,
                               "std was not collected, overflows, or a text gave a single value", why, why_size);
 }
@@ -14,6 +15,7 @@ const Metric metric_std = {
     .unit = "",
     .scope = SCOPE_LINEAR,
     .direction = 1,
+    .pass = &pass_statistics,
     .needs = NEED_STD,
     .explain = "Largest input magnitude in standard deviations, each channel first moved to its midpoint.\n"
                "Trust it to rank how much of an int8 range outliers waste; it sees every value, one spike is enough.\n"

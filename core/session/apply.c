@@ -1,6 +1,7 @@
 /* Applying the events of jobs: rows, figures and ends become the session's. */
 #include "session/apply.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,13 +26,15 @@ static int compare_double(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Remaining time from the median of the newest layers, once three are done. */
-static void time_layer(Job *j)
+/* Remaining time from the median of the newest steps, once three are done. */
+static void time_step(Job *j)
 {
     int64_t now = clock_ns();
-    j->layer_s[j->layers_timed % 8] = (double)(now - j->t_layer) * 1e-9;
+    int64_t steps = j->view.done > j->timed ? j->view.done - j->timed : 1;
+    j->layer_s[j->layers_timed % 8] = (double)(now - j->t_layer) * 1e-9 / (double)steps;
     j->layers_timed++;
     j->t_layer = now;
+    j->timed = j->view.done;
     if (j->layers_timed < 3)
         return;
     double v[8];
@@ -41,12 +44,20 @@ static void time_layer(Job *j)
     j->view.eta = v[n / 2] * (double)(j->view.total - j->view.done);
 }
 
+static void apply_steps(Session *s, Job *j, int64_t done, int64_t total)
+{
+    table_scores_changed(s->table);
+    j->view.done = done;
+    j->view.total = total;
+    time_step(j);
+}
+
 static void apply_rows(Session *s, RowsEvent *e)
 {
     Job *j = e->event.job;
     for (int i = 0; i < e->n; i++) {
         int64_t linear = e->r[i].linear;
-        results_store(s->results, &e->r[i], j->needs);
+        results_store(s->results, &e->r[i], j->plan.needs);
         Score sc = session_score(s, s->table->metric, linear);
         if (session_unseen(s, linear)) {
             j->view.unseen++;
@@ -59,9 +70,33 @@ static void apply_rows(Session *s, RowsEvent *e)
         if (sc.state == SCORE_OK)
             snprintf(j->view.last, sizeof j->view.last, "%s  %.4g", s->model->linears[linear].name, sc.value);
     }
-    table_scores_changed(s->table);
-    j->view.done = e->layer + 1;
-    time_layer(j);
+    apply_steps(s, j, e->done, e->total);
+}
+
+/* Every event tells all values that are known by then. */
+static void apply_scores(Session *s, const ScoresEvent *e)
+{
+    Job *j = e->event.job;
+    Error err = {0};
+    Str name = {0};
+    j->view.ok = j->view.failed = 0;
+    for (int64_t i = 0; i < e->n; i++) {
+        const PassScore *p = &e->s[i];
+        if (results_store_unit(s->results, p, &err) != ST_OK) {
+            session_log(s, 2, "%s: %s", j->view.title, err.text);
+            break;
+        }
+        bool ok = isfinite(p->s.value);
+        str_clear(&name);
+        scope_unit_name(s->model, p->metric->scope, p->s.unit, &name);
+        *(ok ? &j->view.ok : &j->view.failed) += 1;
+        if (ok)
+            snprintf(j->view.last, sizeof j->view.last, "%.120s  %.4g", str_text(&name), p->s.value);
+        else if (e->done == e->total)
+            session_log(s, 2, "%s: %s", str_text(&name), p->s.why);
+    }
+    str_free(&name);
+    apply_steps(s, j, e->done, e->total);
 }
 
 static void apply_data(const DataInfo *from, const char *name, DataInfo *to, char copy[128])
@@ -74,8 +109,10 @@ static void apply_data(const DataInfo *from, const char *name, DataInfo *to, cha
 static void apply_progress(Job *j, const JobProgress *p)
 {
     snprintf(j->view.phase, sizeof j->view.phase, "%s", p->phase);
-    if (j->view.kind != JOB_ANALYZE) { /* an analysis counts whole layers by their rows */
+    if (j->view.kind != JOB_ANALYZE) { /* an analysis counts its steps by what they give */
         j->view.done = p->done;
+        j->view.total = p->total;
+    } else if (!j->view.total) {
         j->view.total = p->total;
     }
     if (p->bound)
@@ -120,8 +157,20 @@ static void keep_stopped(Session *s, const Job *j, Status st)
         memcpy(to->selected, j->selected, n);
         to->nselected = (int64_t)n;
     }
+    size_t named = 0;
+    while (j->metrics[named])
+        named++;
+    to->metrics = mem_array(named + 1, sizeof *to->metrics);
+    if (!to->metrics) {
+        results_forget_stopped(s->results);
+        return;
+    }
+    memcpy(to->metrics, j->metrics, (named + 1) * sizeof *to->metrics);
+    to->pass = j->plan.pass;
+    to->done = j->view.done;
+    to->total = j->view.total;
     to->run = j->run;
-    to->needs = j->needs;
+    to->needs = j->plan.needs;
 }
 
 static void apply_end(Session *s, const Job *j, JobView *v)
@@ -139,7 +188,7 @@ static void apply_end(Session *s, const Job *j, JobView *v)
     if (v->kind == JOB_ANALYZE) {
         keep_stopped(s, j, st);
         entry_run_end(s, j, st);
-        if (st == ST_OK)
+        if (st == ST_OK && j->plan.pass == &pass_statistics)
             coverage_log(s);
     }
     table_scores_asked(s->table);
@@ -152,6 +201,7 @@ unsigned apply_event(Session *s, Event *e, const JobProgress *now)
     switch (e->kind) {
     case EVT_START:
         j->view.state = JOB_RUNNING;
+        j->timed = j->plan.first;
         j->t_start = j->t_layer = clock_ns();
         return EV_JOB;
     case EVT_PROGRESS: apply_progress(j, now); return EV_PROGRESS;
@@ -165,6 +215,7 @@ unsigned apply_event(Session *s, Event *e, const JobProgress *now)
         return EV_JOB;
     case EVT_END: apply_end(s, j, &j->view); return EV_JOB | EV_MESSAGE;
     case EVT_ROWS: apply_rows(s, (RowsEvent *)e); return EV_ROWS | EV_PROGRESS;
+    case EVT_SCORES: apply_scores(s, (ScoresEvent *)e); return EV_ROWS | EV_PROGRESS;
     case EVT_LOG: session_log(s, ((LogEvent *)e)->level, "%s", ((LogEvent *)e)->text); return EV_MESSAGE;
     }
     return 0;

@@ -8,7 +8,7 @@
 
 bool session_unseen(const Session *s, int64_t linear)
 {
-    const ResultSlot *sl = &s->results->slot[linear];
+    const LinearStats *sl = &s->results->scores.linear[linear];
     return s->model->linears[linear].expert >= 0 && (sl->needs & NEED_INPUT) && sl->r.in.rows == 0;
 }
 
@@ -32,12 +32,12 @@ static int64_t list_experts(const Session *s, Reached *out)
     int32_t layer = -1, expert = -1;
     for (int64_t i = 0; i < s->model->nlinears; i++) {
         const Linear *l = &s->model->linears[i];
-        if (l->expert < 0 || !(s->results->slot[i].needs & NEED_INPUT) || (l->layer == layer && l->expert == expert))
+        if (l->expert < 0 || !(s->results->scores.linear[i].needs & NEED_INPUT) || (l->layer == layer && l->expert == expert))
             continue;
         layer = l->layer;
         expert = l->expert;
         if (out)
-            out[n] = (Reached){s->results->slot[i].r.in.rows, i};
+            out[n] = (Reached){s->results->scores.linear[i].r.in.rows, i};
         n++;
     }
     return n;

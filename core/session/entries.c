@@ -106,8 +106,13 @@ void entry_run(Session *s, const Job *j)
 {
     const Results *r = s->results;
     Str b = {0};
-    str_printf(&b, "{\"t\":\"run\",\"run\":%d,\"needs\":%u,\"identity\":\"%s\",\"arith\":\"%s\"", j->run, j->needs,
+    str_printf(&b, "{\"t\":\"run\",\"run\":%d,\"needs\":%u,\"identity\":\"%s\",\"arith\":\"%s\"", j->run, j->plan.needs,
                r->identity, r->run_arith);
+    for (int i = 0; !j->plan.pass->stream && j->metrics[i]; i++) { /* the needs say it of the pass over layers */
+        str_puts(&b, i ? "," : ",\"metrics\":[");
+        str_json(&b, j->metrics[i]->name);
+        str_puts(&b, j->metrics[i + 1] ? "" : "]");
+    }
     if (j->selected) {
         str_puts(&b, ",\"selected\":[");
         for (int64_t i = 0, n = 0; i < s->model->nlinears; i++)
@@ -138,11 +143,21 @@ void entry_measured(Session *s, const Measured *m)
     put(s, &b, true);
 }
 
-void entry_layer(const Job *j, int layer, const LinearResult *r, int n, KeptLayer *out)
+void entry_layer(const Job *j, const PassStep *step, KeptLayer *out)
 {
+    int layer = (int)step->done - 1;
     *out = (KeptLayer){.run = j->run, .layer = layer};
-    str_printf(&out->head, "{\"t\":\"rows\",\"run\":%d,\"needs\":%u,\"layer\":%d,\"stream\":", j->run, j->needs, layer);
+    str_printf(&out->head, "{\"t\":\"rows\",\"run\":%d,\"needs\":%u,\"layer\":%d,\"stream\":", j->run, j->plan.needs,
+               layer);
     str_puts(&out->tail, ",\"rows\":");
-    record_results(&out->tail, r, n, j->model);
+    record_results(&out->tail, step->linear, step->nlinear, j->model);
     str_putc(&out->tail, '}');
+}
+
+void entry_scores(const Job *j, const PassStep *step, Str *out)
+{
+    str_printf(out, "{\"t\":\"scores\",\"run\":%d,\"done\":%lld,\"total\":%lld,\"metrics\":", j->run,
+               (long long)step->done, (long long)step->total);
+    record_scores(out, step->score, step->nscore);
+    str_putc(out, '}');
 }

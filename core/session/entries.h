@@ -7,7 +7,7 @@
 #include "session/keeper.h"
 
 /* The records of the journal: what a person does and a job finds, handed over to the keeper (nothing happens without
- * one, or while the session is being restored). restore.c reads them. Owner thread, but for the last. */
+ * one, or while the session is being restored). restore.c reads them. Owner thread, but for the last two. */
 void entry_open(Session *s);
 void entry_edit(Session *s, const Edit *e);
 void entry_text(Session *s, const char *kind, const char *text); /* text may be NULL: "undo", "redo" */
@@ -18,6 +18,8 @@ void entry_run_end(Session *s, const Job *j, Status st);
 void entry_measured(Session *s, const Measured *m);
 
 /* The record of a finished layer, without its stream's digest. Job thread. */
-void entry_layer(const Job *j, int layer, const LinearResult *r, int n, KeptLayer *out);
+void entry_layer(const Job *j, const PassStep *step, KeptLayer *out);
+/* The record of a step that leaves nothing but scores. Job thread. */
+void entry_scores(const Job *j, const PassStep *step, Str *out);
 
 #endif

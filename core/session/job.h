@@ -37,6 +37,7 @@ typedef enum EventKind {
     EVT_WRITTEN,
     EVT_END,
     EVT_ROWS,                  /* a RowsEvent */
+    EVT_SCORES,                /* a ScoresEvent */
     EVT_LOG                    /* a LogEvent */
 } EventKind;
 typedef struct Event {
@@ -47,9 +48,15 @@ typedef struct Event {
 } Event;
 typedef struct RowsEvent {
     Event event;
-    int layer, n;
+    int64_t done, total;       /* steps of the pass */
+    int n;
     LinearResult r[];
 } RowsEvent;
+typedef struct ScoresEvent {
+    Event event;
+    int64_t done, total, n;
+    PassScore s[];
+} ScoresEvent;
 typedef struct LogEvent {
     Event event;
     int level;
@@ -69,13 +76,12 @@ typedef struct Job {
     DataSpec calib, eval;
     Cancel cancel;
     /* analyze */
-    unsigned needs;
+    PassPlan plan;             /* borrows what follows; tokens and stream come where it runs */
+    const Metric **metrics;    /* NULL-terminated */
     bool *selected;            /* [nlinears] or NULL */
-    int nselected;
-    QSpec weights[LOCAL_EXTRA];/* of the levels, scored beside the usual ones */
-    int nweights;
-    int first_layer;
-    char stream_sha[65];       /* of the saved stream that enters it, when it is not the first */
+    Scores before;             /* of a pass that goes on from its scores */
+    int request;               /* id of the first of the jobs that one analysis asked for; 0: another kind */
+    char stream_sha[65];       /* of the saved stream that enters plan.first, when it is not the first */
     int run;                   /* id of the pass, for its stream files */
     /* measure */
     Recipe *recipe;            /* held: another one may be opened meanwhile */
@@ -97,8 +103,9 @@ typedef struct Job {
     int unsaid;                /* messages that there was no memory for; before EVT_END */
     /* times, owner thread */
     int64_t t_start, t_layer;
-    double layer_s[8];
+    double layer_s[8];         /* a step of an analysis */
     int layers_timed;
+    int64_t timed;             /* steps that were */
     struct Job *next;          /* waiting queue */
 } Job;
 

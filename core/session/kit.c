@@ -211,32 +211,40 @@ static int64_t longest(const TokenSet *t)
 
 /* ---- analysis ---- */
 
-/* Handed over before it is shown: what is shown is on the disk but for one layer. */
-static Status layer_done(void *ctx, int layer, LinearResult *r, int n, const Stream *h, Error *err)
+/* Handed over before it is shown: what is shown is on the disk but for one step. */
+static Status pass_step(void *ctx, const PassStep *step, Error *err)
 {
     Kit *k = ctx;
     Job *j = k->job;
-    if (k->keeper) {
+    Status st = ST_OK;
+    if (k->keeper && step->h) {
         KeptLayer l;
-        entry_layer(j, layer, r, n, &l);
-        l.carried = runner_carries(j->model, layer + 1, h);
-        keeper_layer(k->keeper, &l, h, k->lend);
+        entry_layer(j, step, &l);
+        l.carried = runner_carries(j->model, (int)step->done, step->h);
+        keeper_layer(k->keeper, &l, step->h, k->lend);
     }
-    Status st = post_rows(k->queue, j, layer, r, n, err);
-    for (int i = 0; st != ST_OK && i < n; i++)
-        linear_result_fini(&r[i]);
-    return st;
+    if (k->keeper && step->nscore) {
+        Str b = {0};
+        entry_scores(j, step, &b);
+        keeper_put(k->keeper, &b, true);
+    }
+    if (step->h)
+        st = post_rows(k->queue, j, step, err);
+    for (int i = 0; st != ST_OK && i < step->nlinear; i++)
+        linear_result_fini(&step->linear[i]);
+    return st == ST_OK && step->nscore ? post_scores(k->queue, j, step, err) : st;
 }
 
 /* The saved stream that the analysis goes on from, with the tokens it belongs to. */
 static Status resume_stream(Kit *k, const Job *j, const char *sha, Stream *h, Error *err)
 {
-    RETURN_IF_ERROR(streamfile_read(k->folder, j->run, j->first_layer - 1, sha, j->model, h, err));
+    int layer = (int)j->plan.first - 1;
+    RETURN_IF_ERROR(streamfile_read(k->folder, j->run, layer, sha, j->model, h, err));
     Status st = ST_OK;
     if (h->samples != k->calib->samples ||
         memcmp(h->start, k->calib->start, ((size_t)h->samples + 1) * sizeof *h->start) != 0)
         st = error_set(err, ST_DATA, "the saved stream of layer %d belongs to other texts: run the analysis anew",
-                       j->first_layer - 1);
+                       layer);
     if (st == ST_OK)
         st = stream_set_ids(h, k->calib->ids, err);
     if (st != ST_OK)
@@ -253,26 +261,26 @@ static uint64_t stream_bytes(const Model *m, const TokenSet *t)
 
 static Status analyze(Kit *k, Job *j, Error *err)
 {
+    PassPlan *p = &j->plan;
+    const MetricPass *pass = p->pass;
     RETURN_IF_ERROR(ensure_tokens(k, &j->calib, false, &k->calib, &k->calib_of, err));
     RETURN_IF_ERROR(ensure_pool(k, j, err));
-    int64_t rows = k->calib->start[k->calib->samples];
+    p->tokens = k->calib;
     int threads = pool_threads(k->pool);
-    uint64_t tables = analyze_bytes(j->model, j->needs, j->nweights, rows, longest(k->calib), threads);
-    uint64_t need = runner_estimate(j->model, rows, longest(k->calib), threads, false);
-    uint64_t copy = k->keeper ? stream_bytes(j->model, k->calib) : 0;
+    uint64_t tables = pass->bytes(p, threads);
+    uint64_t need = pass->need ? pass->need(p, threads)
+                               : runner_estimate(j->model, k->calib->start[k->calib->samples], longest(k->calib), threads,
+                                                 false);
+    uint64_t copy = k->keeper && pass->stream ? stream_bytes(j->model, k->calib) : 0;
     k->lend = mem_resident_bytes() + tables + need + copy > mem_limit(j);
     RETURN_IF_ERROR(new_runner(k, j, tables + (k->lend ? 0 : copy), need, err));
-    tell(k, "embedding", 0, 0);
+    tell(k, "embedding", p->first, pass->steps(p));
     Stream h = {0};
-    const char *sha = j->first_layer > 0 ? j->stream_sha : NULL;
-    if (sha)
-        RETURN_IF_ERROR(resume_stream(k, j, sha, &h, err));
-    else
-        RETURN_IF_ERROR(runner_embed(k->runner, k->calib, &h, err));
-    AnalyzeRequest req = {.needs = j->needs, .selected = j->selected, .weights = j->weights,
-                          .nweights = j->nweights, .peer = j->opt.peer, .first_layer = j->first_layer, .h = &h,
-                          .layer_done = layer_done, .ctx = k};
-    Status st = analyze_run(k->runner, &req, err);
+    if (pass->stream && p->first > 0)
+        RETURN_IF_ERROR(resume_stream(k, j, j->stream_sha, &h, err));
+    p->h = &h;
+    Status st = pass->run(k->runner, p, &(PassSink){pass_step, k}, err);
+    p->h = NULL;
     stream_fini(&h);
     tell(k, "done", 0, 0);
     return st;

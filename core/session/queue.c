@@ -54,7 +54,9 @@ void job_free(Job *j)
     free(j->calib.name);
     free(j->eval.path);
     free(j->eval.name);
+    free(j->metrics);
     free(j->selected);
+    scores_fini(&j->before);
     free(j->level);
     free(j->levels);
     quantize_done_free(j->written);
@@ -111,16 +113,34 @@ void post_progress(Queue *q, Job *j, const JobProgress *p)
     queue_wake(q);
 }
 
-Status post_rows(Queue *q, Job *j, int layer, const LinearResult *r, int n, Error *err)
+Status post_rows(Queue *q, Job *j, const PassStep *step, Error *err)
 {
-    RowsEvent *e = malloc(sizeof *e + (size_t)n * sizeof *r);
+    size_t n = (size_t)step->nlinear;
+    RowsEvent *e = malloc(sizeof *e + n * sizeof *e->r);
     if (!e)
         return error_nomem(err, "a layer's results");
     e->event = (Event){.kind = EVT_ROWS, .job = j};
-    e->layer = layer;
-    e->n = n;
+    e->done = step->done;
+    e->total = step->total;
+    e->n = step->nlinear;
     if (n)
-        memcpy(e->r, r, (size_t)n * sizeof *r);
+        memcpy(e->r, step->linear, n * sizeof *e->r);
+    push(q, &e->event);
+    return ST_OK;
+}
+
+Status post_scores(Queue *q, Job *j, const PassStep *step, Error *err)
+{
+    size_t n = (size_t)step->nscore;
+    ScoresEvent *e = malloc(sizeof *e + n * sizeof *e->s);
+    if (!e)
+        return error_nomem(err, "the scores");
+    e->event = (Event){.kind = EVT_SCORES, .job = j};
+    e->done = step->done;
+    e->total = step->total;
+    e->n = step->nscore;
+    if (n)
+        memcpy(e->s, step->score, n * sizeof *e->s);
     push(q, &e->event);
     return ST_OK;
 }
@@ -348,13 +368,12 @@ Status session_cancel_job(Session *s, int id, int level, Error *err)
     return error_set(err, ST_USAGE, "no job %d runs or waits", id);
 }
 
-bool queue_will_score(const Session *s, const Metric *m, int64_t linear)
+bool queue_will_score(const Session *s, const Metric *m, int64_t unit)
 {
     const Queue *q = s->queue;
     for (size_t i = q->njobs; i-- > 0;) {
         const Job *j = q->jobs[i];
-        if (j->view.kind == JOB_ANALYZE && is_open(j) && (j->needs & m->needs) == m->needs &&
-            (!j->selected || j->selected[linear]) && s->model->linears[linear].layer >= j->first_layer)
+        if (j->view.kind == JOB_ANALYZE && is_open(j) && pass_plan_covers(&j->plan, m, unit))
             return true;
     }
     return false;
@@ -400,7 +419,11 @@ Status session_wait(Session *s, int cancel_fd, Error *err)
     }
     if (!q->njobs)
         return ST_OK;
-    const JobView *last = &q->jobs[q->njobs - 1]->view;
+    const Job *newest = q->jobs[q->njobs - 1];
+    const JobView *last = &newest->view;
+    for (size_t i = q->njobs; newest->request && i-- > 0 && q->jobs[i]->request == newest->request;)
+        if (q->jobs[i]->view.status != ST_OK || q->jobs[i]->view.state == JOB_STOPPED)
+            last = &q->jobs[i]->view;
     if (last->state == JOB_STOPPED)
         return error_set(err, ST_CANCELLED, "%s: stopped; finished rows are kept", last->title);
     return last->status == ST_OK ? ST_OK : error_set(err, last->status, "%s", last->error);

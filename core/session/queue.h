@@ -34,15 +34,16 @@ Status job_take_levels(Session *s, Job *j, Error *err); /* copies the present as
 Status job_enqueue(Session *s, Job *j, Error *err);
 /* Room in the list of jobs for one more. */
 Status job_room(Queue *q, Error *err);
-/* Whether a job that runs or waits will give this linear the metric's statistics. */
-bool queue_will_score(const Session *s, const Metric *m, int64_t linear);
+/* Whether a job that runs or waits will give this unit of the metric's scope a score. */
+bool queue_will_score(const Session *s, const Metric *m, int64_t unit);
 
 /* ---- job thread ---- */
 /* Posts the job's own event of this kind. */
 void post(Queue *q, Job *j, EventKind kind);
 void post_progress(Queue *q, Job *j, const JobProgress *p);
 /* The results are taken over on success only. */
-Status post_rows(Queue *q, Job *j, int layer, const LinearResult *r, int n, Error *err);
+Status post_rows(Queue *q, Job *j, const PassStep *step, Error *err);
+Status post_scores(Queue *q, Job *j, const PassStep *step, Error *err);
 /* A message; one that there is no memory for is counted and told at the end. */
 void post_log(Queue *q, Job *j, int level, const char *text);
 

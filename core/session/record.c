@@ -268,3 +268,57 @@ Status record_parse(const cJSON *rows, const Model *m, LinearResult **out, int *
     *n = done;
     return ST_OK;
 }
+
+/* ---- values of passes ---- */
+
+void record_scores(Str *b, const PassScore *s, int64_t n)
+{
+    str_putc(b, '{');
+    for (int64_t i = 0; i < n; i++) {
+        const UnitScore *u = &s[i].s;
+        bool opens = i == 0 || s[i].metric != s[i - 1].metric;
+        if (opens) {
+            str_puts(b, i ? "]," : "");
+            str_json(b, s[i].metric->name);
+            str_puts(b, ":[");
+        }
+        str_printf(b, "%s{\"i\":%lld,\"n\":%lld,\"s\":%d,\"levels\":\"%016" PRIx64 "\"", opens ? "" : ",",
+                   (long long)u->unit, (long long)u->tokens, u->samples, u->levels);
+        put_num(b, "v", u->value);
+        put_num(b, "sum", u->sum);
+        if (u->why[0]) {
+            str_puts(b, ",\"why\":");
+            str_json(b, u->why);
+        }
+        str_putc(b, '}');
+    }
+    str_puts(b, n ? "]}" : "}");
+}
+
+static Status parse_unit(const cJSON *o, const Metric *m, Scores *to, Error *err)
+{
+    UnitScore u = {.unit = whole_in(o, "i", 0, scope_units(to->m, m->scope) - 1, -1),
+                   .tokens = whole_in(o, "n", 0, INT64_MAX, 0),
+                   .samples = (int)whole_in(o, "s", 0, INT32_MAX, 0),
+                   .value = get_num(o, "v"),
+                   .sum = get_num(o, "sum")};
+    const char *levels = text_of(o, "levels"), *why = text_of(o, "why");
+    if (u.unit < 0)
+        return error_set(err, ST_DATA, "a score in the journal doesn't fit the model");
+    u.levels = levels ? strtoull(levels, NULL, 16) : 0;
+    snprintf(u.why, sizeof u.why, "%s", why ? why : "");
+    return scores_put(to, m, &u, err);
+}
+
+Status record_parse_scores(const cJSON *metrics, Scores *to, Error *err)
+{
+    const cJSON *list, *o;
+    cJSON_ArrayForEach(list, metrics) {
+        const Metric *m = list->string ? metric_find(list->string) : NULL;
+        if (!m || m->pass->has)
+            continue;
+        cJSON_ArrayForEach(o, list)
+            RETURN_IF_ERROR(parse_unit(o, m, to, err));
+    }
+    return ST_OK;
+}

@@ -138,6 +138,30 @@ static Status on_view(Session *s, const cJSON *o, Error *err)
     return ST_OK;
 }
 
+/* The metrics of a pass that goes on from scores; one of statistics is known by its needs. */
+static Status stopped_metrics(Stopped *p, const cJSON *names, Error *err)
+{
+    size_t n = 0;
+    const cJSON *v;
+    p->pass = &pass_statistics;
+    if (!names)
+        return ST_OK;
+    p->metrics = mem_zarray((size_t)cJSON_GetArraySize(names) + 1, sizeof *p->metrics);
+    if (!p->metrics)
+        return error_nomem(err, "a list of metrics");
+    p->pass = NULL;
+    cJSON_ArrayForEach(v, names) {
+        const Metric *m = cJSON_IsString(v) ? metric_find(v->valuestring) : NULL;
+        if (!m || (p->pass && m->pass != p->pass)) { /* another build's: it can't go on */
+            p->pass = NULL;
+            return ST_OK;
+        }
+        p->pass = m->pass;
+        p->metrics[n++] = m;
+    }
+    return ST_OK;
+}
+
 static Status on_run(Session *s, const cJSON *o, Error *err)
 {
     Results *r = s->results;
@@ -145,8 +169,8 @@ static Status on_run(Session *s, const cJSON *o, Error *err)
     r->next_run = (int)whole_in(o, "run", 0, INT32_MAX, 0);
     results_forget_stopped(r);
     r->stopped.run = r->next_run;
-    r->stopped.layer = 0;
     r->stopped.needs = (unsigned)whole_in(o, "needs", 0, UINT32_MAX, 0);
+    RETURN_IF_ERROR(stopped_metrics(&r->stopped, json_get(o, "metrics"), err));
     snprintf(r->identity, sizeof r->identity, "%s", identity ? identity : "");
     snprintf(r->run_arith, sizeof r->run_arith, "%s", arith ? arith : "");
     const cJSON *list = json_get(o, "selected"), *v;
@@ -175,7 +199,19 @@ static Status on_rows(Session *s, const cJSON *o, Error *err)
     free(r);
     const char *sha = text_of(o, "stream");
     int run = (int)whole_in(o, "run", 0, INT32_MAX, -1), layer = (int)whole_in(o, "layer", 0, INT32_MAX - 1, -1);
-    results_layer(s->results, run, layer, sha ? sha : "");
+    results_step(s->results, run, layer + 1, model_depth(s->model), sha ? sha : "");
+    return ST_OK;
+}
+
+static Status on_scores(Session *s, const cJSON *o, Error *err)
+{
+    Results *r = s->results;
+    RETURN_IF_ERROR(record_parse_scores(json_get(o, "metrics"), &r->scores, err));
+    r->version++;
+    r->levels_seen = 0;
+    table_scores_changed(s->table);
+    results_step(r, (int)whole_in(o, "run", 0, INT32_MAX, -1), whole_in(o, "done", 0, INT64_MAX, 0),
+                 whole_in(o, "total", 0, INT64_MAX, 0), "");
     return ST_OK;
 }
 
@@ -215,7 +251,7 @@ static const struct RecordKind {
 } kinds[] = {
     {"open", on_open},     {"calib", on_calib},   {"eval", on_eval}, {"recipe", on_recipe}, {"set", on_set},
     {"edit", on_edit},     {"undo", on_undo},     {"redo", on_redo}, {"whatif", on_whatif}, {"cmd", on_command},
-    {"view", on_view},     {"run", on_run},       {"rows", on_rows}, {"run_end", on_run_end}, {"effect", on_effect},
+    {"view", on_view},     {"run", on_run},       {"rows", on_rows}, {"scores", on_scores}, {"run_end", on_run_end}, {"effect", on_effect},
 };
 
 static Status replay(void *ctx, const char *json, uint32_t len, Error *err)
@@ -239,32 +275,35 @@ static Status replay(void *ctx, const char *json, uint32_t len, Error *err)
     return st;
 }
 
-/* The newest whole stream decides where an unfinished pass goes on: its layer, or the one before. */
+/* The newest whole stream decides where an unfinished pass goes on: its layer, or the one before. One that leaves none
+ * goes on where its scores end. */
 static void settle_stopped(Session *s)
 {
     Stopped *p = &s->results->stopped;
-    int depth = model_depth(s->model);
     if (p->run < 0)
         return;
-    if (p->layer <= 0 || p->layer >= depth) {
+    if (!p->pass || p->done <= 0 || p->done >= p->total) {
         results_forget_stopped(s->results);
         return;
     }
     Stream h = {0};
-    if (p->sha[0] && streamfile_read(s->dir, p->run, p->layer - 1, p->sha, s->model, &h, NULL) == ST_OK) {
+    int layer = (int)p->done - 1;
+    if (!p->pass->stream) {
+        ;
+    } else if (p->sha[0] && streamfile_read(s->dir, p->run, layer, p->sha, s->model, &h, NULL) == ST_OK) {
         stream_fini(&h);
-    } else if (p->layer > 1 && p->prev_sha[0] &&
-               streamfile_read(s->dir, p->run, p->layer - 2, p->prev_sha, s->model, &h, NULL) == ST_OK) {
+    } else if (layer > 0 && p->prev_sha[0] &&
+               streamfile_read(s->dir, p->run, layer - 1, p->prev_sha, s->model, &h, NULL) == ST_OK) {
         stream_fini(&h);
-        p->layer--;
+        p->done--;
         memcpy(p->sha, p->prev_sha, sizeof p->sha);
     } else {
         session_log(s, 1, "the stopped analysis can't go on (its stream is gone): rows are kept, run it anew");
         results_forget_stopped(s->results);
         return;
     }
-    session_log(s, 0, "a stopped analysis can go on from layer %d of %d: resume it with r on the Jobs screen or resume",
-                p->layer, depth);
+    session_log(s, 0, "a stopped analysis can go on from %s %lld of %lld: resume it with r on the Jobs screen or resume",
+                p->pass->step, (long long)p->done, (long long)p->total);
 }
 
 /* Shows the unfinished pass among the jobs. */
@@ -278,8 +317,8 @@ static Status show_stopped(Session *s, Error *err)
     Job *j = calloc(1, sizeof *j);
     if (!j)
         return error_nomem(err, "the job list");
-    j->view = (JobView){.id = ++q->next_job, .kind = JOB_ANALYZE, .state = JOB_STOPPED, .done = p->layer,
-                        .total = model_depth(s->model), .eta = -1, .status = ST_CANCELLED};
+    j->view = (JobView){.id = ++q->next_job, .kind = JOB_ANALYZE, .state = JOB_STOPPED, .done = p->done,
+                        .total = p->total, .eta = -1, .status = ST_CANCELLED};
     snprintf(j->view.title, sizeof j->view.title, "analysis of an earlier session");
     q->jobs[q->njobs++] = j;
     return ST_OK;

@@ -14,22 +14,19 @@
 
 void results_init(Results *r)
 {
-    r->stopped.run = r->stopped.layer = -1;
+    r->stopped.run = -1;
 }
 
 Status results_open(Results *r, const Model *m, Error *err)
 {
-    r->slot = mem_zarray((size_t)m->nlinears, sizeof *r->slot);
-    if (!r->slot)
-        return error_nomem(err, "the results");
-    r->nslots = m->nlinears;
-    return ST_OK;
+    return scores_init(&r->scores, m, err);
 }
 
 void results_forget_stopped(Results *r)
 {
     free(r->stopped.selected);
-    r->stopped = (Stopped){.run = -1, .layer = -1};
+    free(r->stopped.metrics);
+    r->stopped = (Stopped){.run = -1};
 }
 
 void results_forget_measured(Results *r)
@@ -39,12 +36,7 @@ void results_forget_measured(Results *r)
 
 void results_close(Results *r)
 {
-    for (int64_t i = 0; i < r->nslots; i++)
-        if (r->slot[i].needs)
-            linear_result_fini(&r->slot[i].r);
-    free(r->slot);
-    r->slot = NULL;
-    r->nslots = 0;
+    scores_fini(&r->scores);
     r->version++;
     results_forget_measured(r);
     results_forget_stopped(r);
@@ -59,22 +51,27 @@ void results_fini(Results *r)
 
 void results_store(Results *rs, LinearResult *r, unsigned needs)
 {
-    ResultSlot *sl = &rs->slot[r->linear];
-    if (sl->needs)
-        linear_result_fini(&sl->r);
-    *sl = (ResultSlot){*r, needs, false};
+    scores_put_linear(&rs->scores, r, needs);
     rs->version++;
 }
 
-void results_layer(Results *r, int run, int layer, const char *sha)
+Status results_store_unit(Results *rs, const PassScore *p, Error *err)
+{
+    rs->version++;
+    rs->levels_seen = 0;
+    return scores_put(&rs->scores, p->metric, &p->s, err);
+}
+
+void results_step(Results *r, int run, int64_t done, int64_t total, const char *sha)
 {
     Stopped *st = &r->stopped;
-    if (st->run == run && st->layer == layer)
+    if (st->run == run && st->done == done - 1)
         memcpy(st->prev_sha, st->sha, sizeof st->prev_sha);
     else
         st->prev_sha[0] = 0;
     st->run = run;
-    st->layer = layer + 1;
+    st->done = done;
+    st->total = total;
     snprintf(st->sha, sizeof st->sha, "%s", sha);
 }
 
@@ -171,10 +168,10 @@ void results_mark_stale(Session *s)
     Results *r = s->results;
     char now[65];
     identity_now(s, now);
-    if (!r->slot || strcmp(now, r->identity) == 0)
+    if (!r->scores.m || strcmp(now, r->identity) == 0)
         return;
-    for (int64_t i = 0; i < r->nslots; i++)
-        r->slot[i].stale = r->slot[i].needs != 0;
+    scores_mark_stale(&r->scores);
+    r->levels_seen = 0;
     r->version++;
     table_scores_changed(s->table);
 }
@@ -196,35 +193,89 @@ const QuantizeDone *session_quantized(const Session *s)
 
 /* ---- scores ---- */
 
-Score session_score(const Session *s, const Metric *m, int64_t linear)
+void scored_levels(const Session *s, int16_t *out)
 {
     const Assignment *a = s->assignment;
-    const ResultSlot *sl = &s->results->slot[linear];
-    if ((sl->needs & m->needs) != m->needs)
-        return (Score){.state = queue_will_score(s, m, linear) ? SCORE_QUEUED : SCORE_NONE, .value = NAN};
-    if (session_unseen(s, linear) && (m->needs & NEED_INPUT))
+    for (int64_t i = 0; i < s->model->nlinears; i++)
+        out[i] = a->level[i] ? a->level[i] : a->home[i];
+}
+
+void results_compare_levels(const Session *s)
+{
+    Results *r = s->results;
+    const Assignment *a = s->assignment;
+    int64_t n = s->model->nlinears;
+    if (r->levels_seen == a->version + 1)
+        return;
+    r->levels_seen = a->version + 1;
+    int16_t *level = mem_array((size_t)n, sizeof *level);
+    uint64_t *key = mem_array((size_t)n + (size_t)model_depth(s->model) + 1, sizeof *key);
+    char now[65];
+    identity_now(s, now);
+    bool other = strcmp(now, r->identity) != 0;
+    if (level)
+        scored_levels(s, level);
+    for (int k = 0; level && key && metric_table[k]; k++) {
+        MetricScope scope = metric_table[k]->scope;
+        if (!r->scores.unit[k])
+            continue;
+        scores_levels(s->model, scope, a->levels, level, key);
+        for (int64_t u = 0; u < scope_units(s->model, scope); u++) {
+            UnitSlot *slot = &r->scores.unit[k][u];
+            slot->stale = slot->known && (other || slot->s.levels != key[u]);
+        }
+    }
+    free(level);
+    free(key);
+}
+
+Score session_unit_score(const Session *s, const Metric *m, int64_t unit)
+{
+    const Assignment *a = s->assignment;
+    const Scores *sc = &s->results->scores;
+    bool linear = m->scope == SCOPE_LINEAR;
+    if (!metric_has(m, sc, unit))
+        return (Score){.state = queue_will_score(s, m, unit) ? SCORE_QUEUED : SCORE_NONE, .value = NAN};
+    if (linear && m->pass == &pass_statistics && (m->needs & NEED_INPUT) && session_unseen(s, unit))
         return (Score){.state = SCORE_NONE, .value = NAN, .reason = "no token reached it"};
     char *why = s->results->why;
-    const QConfig *q = level_config(a, a->level[linear] ? a->level[linear] : a->home[linear]);
+    const QConfig *q = linear ? level_config(a, a->level[unit] ? a->level[unit] : a->home[unit]) : NULL;
     why[0] = 0;
-    double v = m->score(&sl->r, q, why, WHY_MAX);
+    double v = metric_score(m, sc, unit, q, why, WHY_MAX);
     if (isnan(v) || why[0])
         return (Score){.state = SCORE_FAILED, .value = NAN, .reason = why[0] ? why : "not defined for this input"};
-    return (Score){.state = sl->stale ? SCORE_STALE : SCORE_OK, .value = v};
+    if (m->pass != &pass_statistics)
+        results_compare_levels(s);
+    return (Score){.state = metric_stale(m, sc, unit) ? SCORE_STALE : SCORE_OK, .value = v};
+}
+
+Score session_score(const Session *s, const Metric *m, int64_t linear)
+{
+    int64_t unit = scope_unit_of(s->model, m->scope, linear);
+    return unit < 0 ? (Score){.state = SCORE_NONE, .value = NAN} : session_unit_score(s, m, unit);
+}
+
+int64_t session_unit_tokens(const Session *s, const Metric *m, int64_t unit)
+{
+    const Scores *sc = &s->results->scores;
+    const UnitSlot *u = scores_unit(sc, m, unit);
+    if (m->pass != &pass_statistics)
+        return u ? u->s.tokens : -1;
+    return m->scope == SCOPE_LINEAR && sc->linear[unit].needs ? sc->linear[unit].r.in.rows : -1;
 }
 
 bool session_has_run(const Session *s, const Metric *m)
 {
-    for (int64_t i = 0; s->model && i < s->model->nlinears; i++)
-        if ((s->results->slot[i].needs & m->needs) == m->needs)
+    for (int64_t u = 0; s->model && u < scope_units(s->model, m->scope); u++)
+        if (metric_has(m, &s->results->scores, u))
             return true;
     return false;
 }
 
 const LinearResult *session_result(const Session *s, int64_t linear)
 {
-    const ResultSlot *sl = &s->results->slot[linear];
-    return sl->needs ? &sl->r : NULL;
+    const LinearStats *l = &s->results->scores.linear[linear];
+    return l->needs ? &l->r : NULL;
 }
 
 const char *session_run_arith(const Session *s, const Metric *m)
@@ -235,7 +286,7 @@ const char *session_run_arith(const Session *s, const Metric *m)
 
 double level_error(const Session *s, int64_t linear, int level)
 {
-    const ResultSlot *sl = &s->results->slot[linear];
+    const LinearStats *sl = &s->results->scores.linear[linear];
     const QConfig *q = level_config(s->assignment, level);
     if (!q || session_unseen(s, linear)) /* where no token of the set comes, nothing is lost on the set */
         return 0;

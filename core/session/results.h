@@ -6,12 +6,6 @@
 
 /* What passes and measurements found. Owner thread. */
 
-typedef struct ResultSlot {          /* newest pass over one linear */
-    LinearResult r;
-    unsigned needs;            /* NEED_* collected; 0: nothing yet */
-    bool stale;                /* made under other data or arithmetic */
-} ResultSlot;
-
 typedef struct Measured {
     Digest key;                /* of assignment, levels, data and arithmetic */
     Effect effect;
@@ -21,21 +15,24 @@ typedef struct Measured {
 
 /* The newest pass that did not reach its end. */
 typedef struct Stopped {
-    int run, layer;            /* layer: the first that is not done; run -1: none */
+    int run;                   /* -1: none */
+    int64_t done, total;       /* of its steps */
+    const MetricPass *pass;
+    const Metric **metrics;    /* NULL-terminated; NULL: those of its needs */
     unsigned needs;
     bool *selected;            /* [nselected]; NULL: every linear */
     int64_t nselected;
-    char sha[65], prev_sha[65]; /* of the streams behind layer - 1 and layer - 2, "" unknown */
+    char sha[65], prev_sha[65]; /* of the streams behind steps done - 1 and done - 2, "" unknown */
 } Stopped;
 
 enum { WHY_MAX = 200 };
 
 typedef struct Results {
-    ResultSlot *slot;                /* [nslots], one a linear */
-    int64_t nslots;
+    Scores scores;             /* of the model that is open */
+    uint64_t levels_seen;      /* version of the assignment that the values of passes were compared with */
     uint64_t version;          /* grows with every result stored, of passes and measurements */
     char run_arith[16];
-    char identity[65];         /* of data and arithmetic behind the slots that are not stale */
+    char identity[65];         /* of data and arithmetic behind the scores that are not stale */
     int next_run;
     Stopped stopped;
     Measured *measured;
@@ -49,16 +46,22 @@ typedef struct Results {
 void results_init(Results *r);
 void results_fini(Results *r);
 Status results_open(Results *r, const Model *m, Error *err);
-/* Drops what belongs to the model: slots, measurements, the stopped pass. */
+/* Drops what belongs to the model: scores, measurements, the stopped pass. */
 void results_close(Results *r);
-/* The slot takes over what *r holds. */
+/* Takes over what *r holds. */
 void results_store(Results *rs, LinearResult *r, unsigned needs);
+/* A value that a metric's own pass found. */
+Status results_store_unit(Results *rs, const PassScore *p, Error *err);
 /* Keeps a measurement; an older one of the same assignment and as many tokens goes. */
 Status results_measured(Results *r, const Measured *m, Error *err);
 /* The newest measurement of these levels over most tokens, NULL: not measured. */
 const Measured *results_find(const Session *s, const int16_t *level);
-/* A whole layer of a pass is kept, its stream has this digest. */
-void results_layer(Results *r, int run, int layer, const char *sha);
+/* The steps of a pass below `done` are kept; the stream behind them has this digest. */
+void results_step(Results *r, int run, int64_t done, int64_t total, const char *sha);
+/* Marks the values of passes that were made under other levels of their unit's linears. */
+void results_compare_levels(const Session *s);
+/* What each linear is scored at: the level it has, or the one that a float linear returns to; out[nlinears]. */
+void scored_levels(const Session *s, int16_t *out);
 void results_forget_stopped(Results *r);
 void results_forget_measured(Results *r);
 /* Marks what was made under other data or arithmetic than the present ones. */

@@ -129,9 +129,9 @@ typedef struct JobView {
     int ok, failed, unseen;  /* rows; unseen: session_unseen */
 } JobView;
 
-/* Queues an analysis. metrics: NULL-terminated names of metric_table; unknown or not built: ST_USAGE naming those that
- * are. patterns: n texts (0 = all linears). detail: also collect what the detail pane shows. A metric asked for again
- * with nothing changed is answered from what is there. */
+/* Queues an analysis, a job for each pass that the metrics are made by. metrics: NULL-terminated names of metric_table;
+ * unknown or not built: ST_USAGE naming those that are. patterns: n texts (0 = all linears). detail: also collect what
+ * the detail pane shows. A pass asked for again with nothing changed is answered from what is there. */
 Status session_analyze(Session *s, const char *const *metrics, const char *const *patterns, int npatterns, bool detail,
                        Error *err);
 /* Queues a measurement of the present assignment. */
@@ -152,7 +152,8 @@ int session_fd(const Session *s);
 enum { EV_ROWS = 1, EV_PROGRESS = 2, EV_JOB = 4, EV_EFFECT = 8, EV_MESSAGE = 16 };
 /* Applies waiting events without blocking; which kinds there were. */
 unsigned session_pump(Session *s);
-/* Blocks until idle (pumping), or until `cancel_fd` (-1: none) becomes readable. Status of the job that ended last. */
+/* Blocks until idle (pumping), or until `cancel_fd` (-1: none) becomes readable. Status of the job that was queued last;
+ * of the first that did not end well where one analysis queued several. */
 Status session_wait(Session *s, int cancel_fd, Error *err);
 
 /* ---- results ---- */
@@ -162,7 +163,11 @@ typedef struct Score {
     double value;
     const char *reason;  /* SCORE_FAILED; SCORE_NONE of an expert that no token reached; borrowed */
 } Score;
+/* Of the unit of the metric's scope that the linear belongs to; SCORE_NONE when it belongs to none. */
 Score session_score(const Session *s, const Metric *m, int64_t linear);
+Score session_unit_score(const Session *s, const Metric *m, int64_t unit);
+/* Tokens behind it, -1: not known. */
+int64_t session_unit_tokens(const Session *s, const Metric *m, int64_t unit);
 /* Whether the newest pass watched this linear of a routed expert and no token came: it is not measured. */
 bool session_unseen(const Session *s, int64_t linear);
 /* Tokens that reached the routed experts in the newest pass. */

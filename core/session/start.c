@@ -64,27 +64,33 @@ Status job_take_levels(Session *s, Job *j, Error *err)
     return ST_OK;
 }
 
-static Status metric_needs(const char *const *metrics, unsigned *needs, Str *title, Error *err)
+/* The rows of these names; caller frees. */
+static Status find_metrics(const char *const *names, const Metric ***out, Error *err)
 {
-    for (int i = 0; metrics[i]; i++) {
-        const Metric *m = metric_find(metrics[i]);
-        if (!m) {
-            Str names = {0};
-            metric_names(&names);
-            error_set(err, ST_USAGE, "metric '%s' is not in this build: there are %s", metrics[i], str_text(&names));
-            str_free(&names);
-            return ST_USAGE;
-        }
-        *needs |= m->needs;
-        str_printf(title, "%s%s", i ? "+" : "", m->name);
+    size_t n = 0;
+    while (names[n])
+        n++;
+    *out = mem_zarray(n + 1, sizeof **out);
+    if (!*out)
+        return error_nomem(err, "a list of metrics");
+    for (size_t i = 0; i < n; i++) {
+        (*out)[i] = metric_find(names[i]);
+        if ((*out)[i])
+            continue;
+        Str built = {0};
+        metric_names(&built);
+        error_set(err, ST_USAGE, "metric '%s' is not in this build: there are %s", names[i], str_text(&built));
+        str_free(&built);
+        free(*out);
+        *out = NULL;
+        return ST_USAGE;
     }
-    return *needs ? ST_OK : error_set(err, ST_USAGE, "no metric was named");
+    return ST_OK;
 }
 
 static Status select_linears(const Session *s, const char *const *patterns, int n, Job *j, Error *err)
 {
     int64_t total = s->model->nlinears;
-    j->nselected = (int)total;
     if (n == 0)
         return ST_OK;
     j->selected = mem_zarray((size_t)total, 1);
@@ -94,25 +100,79 @@ static Status select_linears(const Session *s, const char *const *patterns, int 
         int64_t count;
         RETURN_IF_ERROR(session_target(s, patterns[i], j->selected, &count, err));
     }
-    j->nselected = 0;
-    for (int64_t i = 0; i < total; i++)
-        j->nselected += j->selected[i];
     return ST_OK;
 }
 
-/* Whether every wanted linear already has these statistics, made under the present data and arithmetic. */
-static bool answered(const Session *s, const Job *j)
+/* What the job has to find, by pass; its lists are there. */
+static Status make_plan(Session *s, const MetricPass *pass, Job *j, Error *err)
 {
-    for (int64_t i = 0; i < s->model->nlinears; i++) {
-        const ResultSlot *sl = &s->results->slot[i];
-        if (j->selected && !j->selected[i])
+    RETURN_IF_ERROR(job_take_levels(s, j, err));
+    scored_levels(s, j->level);
+    j->plan = (PassPlan){.m = s->model, .pass = pass, .metrics = j->metrics, .selected = j->selected, .levels = j->levels,
+                         .nlevels = j->nlevels, .level = j->level, .peer = j->opt.peer, .seed = j->opt.seed};
+    for (int i = 0; j->metrics[i]; i++)
+        j->plan.needs |= j->metrics[i]->needs;
+    j->view.total = pass->stream ? pass->steps(&j->plan) : 0; /* others know it with the tokens */
+    return ST_OK;
+}
+
+/* Those of `all` that this pass makes, and the job's name. */
+static Status take_metrics(const Metric *const *all, const MetricPass *pass, Job *j, Error *err)
+{
+    size_t n = 0, at = 0;
+    Str title = {0};
+    while (all[n])
+        n++;
+    j->metrics = mem_zarray(n + 1, sizeof *j->metrics);
+    if (!j->metrics)
+        return error_nomem(err, "a list of metrics");
+    for (size_t i = 0; i < n; i++) {
+        if (all[i]->pass != pass)
             continue;
-        if (sl->stale || (sl->needs & j->needs) != j->needs)
-            return false;
-        if ((j->needs & NEED_WEIGHT) && sl->r.err.have && !local_error_covers(&sl->r.err, j->weights, j->nweights))
-            return false;
+        str_printf(&title, "%s%s", at ? "+" : "", all[i]->name);
+        j->metrics[at++] = all[i];
     }
-    return true;
+    snprintf(j->view.title, sizeof j->view.title, "%s", str_text(&title));
+    str_free(&title);
+    return ST_OK;
+}
+
+static Status analysis_job(Session *s, const Metric *const *all, const MetricPass *pass, const char *const *patterns,
+                           int npatterns, bool detail, Job **out, Error *err)
+{
+    Job *j;
+    RETURN_IF_ERROR(job_new(s, JOB_ANALYZE, true, &j, err));
+    Status st = take_metrics(all, pass, j, err);
+    if (st == ST_OK)
+        st = select_linears(s, patterns, npatterns, j, err);
+    if (st == ST_OK)
+        st = make_plan(s, pass, j, err);
+    if (st != ST_OK) {
+        job_free(j);
+        return st;
+    }
+    for (int i = 0; detail && metric_table[i]; i++) /* one pass serves every metric of its and the detail pane */
+        j->plan.needs |= metric_table[i]->pass == pass ? metric_table[i]->needs | pass->detail : 0;
+    if (pass->keep)
+        pass->keep(&j->plan, &s->results->scores);
+    *out = j;
+    return ST_OK;
+}
+
+static Status start_pass(Session *s, Job *j, int *request, Error *err)
+{
+    if (pass_answered(&j->plan, &s->results->scores)) {
+        session_log(s, 0, "%s: nothing changed since the last pass; shown from its results", j->view.title);
+        job_free(j);
+        return ST_OK;
+    }
+    j->run = ++s->results->next_run;
+    identity_now(s, s->results->identity);
+    snprintf(s->results->run_arith, sizeof s->results->run_arith, "%s", arith_name(s->opt.arith));
+    entry_run(s, j);
+    *request = *request ? *request : s->queue->next_job + 1;
+    j->request = *request;
+    return job_enqueue(s, j, err);
 }
 
 Status session_analyze(Session *s, const char *const *metrics, const char *const *patterns, int npatterns, bool detail,
@@ -120,45 +180,37 @@ Status session_analyze(Session *s, const char *const *metrics, const char *const
 {
     if (!s->model)
         return error_set(err, ST_USAGE, "no model is open: open MODEL first");
-    unsigned needs = 0;
-    Str title = {0};
-    Status st = metric_needs(metrics, &needs, &title, err);
-    if (detail) /* one pass serves every metric and the detail pane */
-        for (int i = 0; metric_table[i]; i++)
-            needs |= metric_table[i]->needs | NEED_HIST;
-    Job *j = NULL;
-    if (st == ST_OK)
-        st = job_new(s, JOB_ANALYZE, true, &j, err);
-    if (st == ST_OK) {
-        snprintf(j->view.title, sizeof j->view.title, "%s", str_text(&title));
-        st = select_linears(s, patterns, npatterns, j, err);
+    if (!metrics[0])
+        return error_set(err, ST_USAGE, "no metric was named");
+    const Metric **all;
+    RETURN_IF_ERROR(find_metrics(metrics, &all, err));
+    results_compare_levels(s);
+    Status st = ST_OK;
+    int request = 0;
+    for (int i = 0; st == ST_OK && all[i]; i++) {
+        Job *j;
+        bool first = true; /* of its pass */
+        for (int k = 0; k < i; k++)
+            first = first && all[k]->pass != all[i]->pass;
+        if (first)
+            st = analysis_job(s, all, all[i]->pass, patterns, npatterns, detail, &j, err);
+        if (first && st == ST_OK)
+            st = start_pass(s, j, &request, err);
     }
-    str_free(&title);
-    if (st != ST_OK) {
-        job_free(j);
-        return st;
-    }
-    for (int64_t i = 0; i < s->model->nlinears; i++) /* don't lose what an earlier pass over the same data learnt */
-        if (!s->results->slot[i].stale && (!j->selected || j->selected[i]))
-            needs |= s->results->slot[i].needs;
-    j->needs = needs;
-    j->nweights = local_error_specs(s->assignment->levels, s->assignment->nlevels - 1, j->weights);
-    if (answered(s, j)) {
-        session_log(s, 0, "%s: nothing changed since the last pass; shown from its results", j->view.title);
-        job_free(j);
-        return ST_OK;
-    }
-    j->run = ++s->results->next_run;
-    j->view.total = model_depth(s->model);
-    identity_now(s, s->results->identity);
-    snprintf(s->results->run_arith, sizeof s->results->run_arith, "%s", arith_name(s->opt.arith));
-    entry_run(s, j);
-    return job_enqueue(s, j, err);
+    free(all);
+    return st;
 }
 
 static Status select_again(const Stopped *p, const Model *m, Job *j, Error *err)
 {
-    j->nselected = (int)m->nlinears;
+    size_t n = 0;
+    while (p->metrics && p->metrics[n])
+        n++;
+    j->metrics = mem_zarray(n + 1, sizeof *j->metrics);
+    if (!j->metrics)
+        return error_nomem(err, "a job");
+    for (size_t i = 0; i < n; i++)
+        j->metrics[i] = p->metrics[i];
     if (!p->selected)
         return ST_OK;
     if (p->nselected != m->nlinears)
@@ -171,17 +223,21 @@ static Status select_again(const Stopped *p, const Model *m, Job *j, Error *err)
     return ST_OK;
 }
 
-/* The layer to go on from: behind the newest one that is on the disk. */
-static Status find_layer(const Session *s, const Stopped *p, Job *j, Error *err)
+/* The step to go on from: behind the newest one whose stream is on the disk, or with the scores as they are. */
+static Status find_step(const Session *s, const Stopped *p, Job *j, Error *err)
 {
     int layer;
-    if (s->keeper && keeper_pass(s->keeper, p->run, &layer, j->stream_sha))
-        j->first_layer = layer + 1;
-    else if (!p->sha[0])
+    if (!p->pass->stream) {
+        j->plan.first = p->done;
+        RETURN_IF_ERROR(scores_copy_units(&j->before, &s->results->scores, j->metrics, err));
+        j->plan.before = &j->before;
+    } else if (s->keeper && keeper_pass(s->keeper, p->run, &layer, j->stream_sha)) {
+        j->plan.first = layer + 1;
+    } else if (!p->sha[0]) {
         return error_set(err, ST_USAGE, "the stopped analysis can't go on: none of its layers is on the disk");
-    else { /* of an earlier session */
+    } else { /* of an earlier session */
         snprintf(j->stream_sha, sizeof j->stream_sha, "%s", p->sha);
-        j->first_layer = p->layer;
+        j->plan.first = p->done;
     }
     return ST_OK;
 }
@@ -195,19 +251,21 @@ Status session_resume_job(Session *s, Error *err)
         return error_set(err, ST_USAGE, "a job runs already");
     Job *j;
     RETURN_IF_ERROR(job_new(s, JOB_ANALYZE, true, &j, err));
-    Status st = find_layer(s, p, j, err);
+    Status st = select_again(p, s->model, j, err);
     if (st == ST_OK)
-        st = select_again(p, s->model, j, err);
+        st = make_plan(s, p->pass, j, err);
+    if (st == ST_OK)
+        st = find_step(s, p, j, err);
     if (st != ST_OK) {
         job_free(j);
         return st;
     }
-    j->needs = p->needs;
-    j->nweights = local_error_specs(s->assignment->levels, s->assignment->nlevels - 1, j->weights);
+    j->plan.needs = p->needs;
     j->run = p->run;
-    j->view.total = model_depth(s->model);
-    j->view.done = j->first_layer;
-    snprintf(j->view.title, sizeof j->view.title, "analysis continued from layer %d", j->first_layer);
+    j->view.total = p->total;
+    j->view.done = j->plan.first;
+    snprintf(j->view.title, sizeof j->view.title, "analysis continued from %s %lld", p->pass->step,
+             (long long)j->plan.first);
     identity_now(s, s->results->identity);
     return job_enqueue(s, j, err);
 }

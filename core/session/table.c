@@ -393,8 +393,13 @@ int64_t session_rank(Session *s, int64_t linear)
                 keys[n++] = (Key){.linear = i, .value = -sc.value * t->metric->direction};
         }
         qsort(keys, (size_t)n, sizeof *keys, compare_keys);
-        for (int64_t i = 0; i < n; i++)
-            t->rank[keys[i].linear] = i + 1;
+        int64_t rank = 0, before = -1;
+        for (int64_t i = 0; i < n; i++) { /* linears of one unit stand together: they have its score and its rank */
+            int64_t unit = scope_unit_of(s->model, t->metric->scope, keys[i].linear);
+            rank += unit != before;
+            before = unit;
+            t->rank[keys[i].linear] = rank;
+        }
         free(keys);
         t->rank_valid = true;
     }

@@ -90,3 +90,10 @@ float *test_tensor(const Checkpoint *c, const TensorInfo *t)
     free(raw);
     return out;
 }
+
+double test_score(const Metric *m, const LinearResult *r, const QConfig *q, char *why, int why_size)
+{
+    LinearStats stats = {.r = *r};
+    Scores s = {.linear = &stats};
+    return metric_score(m, &s, 0, q, why, why_size);
+}

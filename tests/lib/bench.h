@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 
+#include "metric/metric.h"
 #include "run/runner.h"
 
 /* A model with a runner on it, for a test. Anything that fails fails the test. */
@@ -22,5 +23,8 @@ TokenSet *test_tokens(const int *lengths, int samples, int64_t vocab, uint64_t s
 void test_tokens_free(TokenSet *t);
 /* A tensor of floats or int64 as float32; caller frees. */
 float *test_tensor(const Checkpoint *c, const TensorInfo *t);
+
+/* A metric's score of a linear that has these statistics. */
+double test_score(const Metric *m, const LinearResult *r, const QConfig *q, char *why, int why_size);
 
 #endif

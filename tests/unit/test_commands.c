@@ -265,8 +265,8 @@ static void topk_counts_groups_of_equal_scores(void **state)
 {
     (void)state;
     const RankRow rows[] = {
-        {.failed = true, .linear = 4},
-        {.failed = true, .linear = 5},
+        {.failed = true, .unit = 4},
+        {.failed = true, .unit = 5},
         {.score = 9},
         {.score = 9},
         {.score = 9},

@@ -18,6 +18,8 @@
 #include "qir/mx.h"
 #include "text/calib.h"
 
+#include "tests/lib/bench.h"
+
 static const char *const calib_path = "tests/golden/analysis/_models/calib5.jsonl";
 
 /* ---- one analysis ---- */
@@ -31,8 +33,8 @@ typedef struct Run {
     int calls;
     Stream kept;       /* output of layer `keep` */
     int keep;
-    const QSpec *weights; /* [nweights] also scored */
-    int nweights;
+    const QConfig *levels; /* [nlevels] whose weights are also scored */
+    int nlevels;
     bool peer;
 } Run;
 
@@ -67,9 +69,12 @@ static void run_close(Run *u)
     model_free(u->m);
 }
 
-static Status on_layer(void *ctx, int layer, LinearResult *r, int n, const Stream *h, Error *err)
+static Status on_layer(void *ctx, const PassStep *step, Error *err)
 {
     Run *u = ctx;
+    LinearResult *r = step->linear;
+    int layer = (int)step->done - 1, n = step->nlinear;
+    assert_int_equal(step->total, model_depth(u->m));
     int64_t last = -1;
     for (int i = 0; i < n; i++) {
         assert_true(r[i].linear > last);
@@ -78,31 +83,27 @@ static Status on_layer(void *ctx, int layer, LinearResult *r, int n, const Strea
         u->res[last] = r[i];
     }
     u->calls++;
-    return layer == u->keep ? stream_copy(&u->kept, h, err) : ST_OK;
+    return layer == u->keep ? stream_copy(&u->kept, step->h, err) : ST_OK;
 }
 
 static void run_from(Run *u, unsigned needs, const bool *selected, int first, Stream *h)
 {
     Error e = {0};
-    AnalyzeRequest q = {.needs = needs, .selected = selected, .weights = u->weights, .nweights = u->nweights,
-                        .peer = u->peer, .first_layer = first, .h = h, .layer_done = on_layer, .ctx = u};
-    if (analyze_run(u->r, &q, &e) != ST_OK)
+    PassPlan p = {.m = u->m, .pass = &pass_statistics, .needs = needs, .selected = selected, .levels = u->levels,
+                  .nlevels = u->nlevels, .tokens = u->t, .peer = u->peer, .first = first, .h = h};
+    if (pass_statistics.run(u->r, &p, &(PassSink){on_layer, u}, &e) != ST_OK)
         fail_msg("%s", e.text);
 }
 
 static void run_all(Run *u, unsigned needs, const bool *selected)
 {
-    Error e = {0};
-    Stream h;
-    assert_int_equal(runner_embed(u->r, u->t, &h, &e), ST_OK);
-    run_from(u, needs, selected, 0, &h);
-    stream_fini(&h);
+    run_from(u, needs, selected, 0, NULL);
 }
 
 static double score_of(const Run *u, const Metric *m, int64_t linear, const QConfig *q)
 {
     char why[160] = "";
-    double v = m->score(&u->res[linear], q, why, sizeof why);
+    double v = test_score(m, &u->res[linear], q, why, sizeof why);
     if (isnan(v))
         fail_msg("%s of %s: %s", m->name, u->m->linears[linear].name, why);
     return v;
@@ -456,12 +457,11 @@ static void local_error_takes_any_weight_quantizer(void **state)
         {FLOAT_IN, {QT_INT4, QS_PER_CHANNEL, true, "gptq", {0}}},
     };
     QSpec weights[LOCAL_EXTRA];
-    int n = local_error_specs(asked, 8, weights);
-    assert_int_equal(n, 7); /* gptq per_channel symmetric is scored as minmax, which is always there */
+    assert_int_equal(local_error_specs(asked, 8, weights), 7); /* gptq per_channel symmetric is scored as minmax, which is always there */
     Run u;
     run_open(&u, "tests/golden/analysis/_models/llama-fp32", ARITH_FP32, 2, 3, 0);
-    u.weights = weights;
-    u.nweights = n;
+    u.levels = asked;
+    u.nlevels = 8;
     run_all(&u, metric_find("local_error")->needs, NULL);
     Capture c = capture(&u);
     char why[160];
@@ -475,7 +475,7 @@ static void local_error_takes_any_weight_quantizer(void **state)
         }
         double searched = score_of(&u, metric_find("local_error"), i, &asked[4]);
         assert_true(searched > 0 && searched < 0.5);
-        assert_true(isnan(metric_find("local_error")->score(&u.res[i], &asked[5], why, sizeof why)));
+        assert_true(isnan(test_score(metric_find("local_error"), &u.res[i], &asked[5], why, sizeof why)));
         assert_non_null(strstr(why, "group_size"));
         const Metric *le = metric_find("local_error");
         /* gptq as minmax of its grid; the asymmetric one is finer */
@@ -626,26 +626,26 @@ static void missing_scores_have_a_reason(void **state)
     for (const Metric *const *m = metric_table; *m; m++) {
         assert_ptr_equal(metric_find((*m)->name), *m);
         assert_true(strlen((*m)->title) && (*m)->unit && strchr((*m)->explain, '\n') && (*m)->needs);
-        assert_true(isnan((*m)->score(&none, &levels[0].q, why, sizeof why)));
+        assert_true(isnan(test_score(*m, &none, &levels[0].q, why, sizeof why)));
         assert_string_equal(why, "no token reached it");
-        assert_true(isnan((*m)->score(&bad, &levels[0].q, why, sizeof why)));
+        assert_true(isnan(test_score(*m, &bad, &levels[0].q, why, sizeof why)));
         assert_string_equal(why, bad.in.bad_text);
-        assert_true(isnan((*m)->score(&bad, NULL, NULL, 0)));
+        assert_true(isnan(test_score(*m, &bad, NULL, NULL, 0)));
     }
     assert_null(metric_find("curtosis"));
     const Metric *le = metric_find("local_error");
     ok.in.values = 10;
     ok.err = (LocalError){.have = true, .weight_err = {3, 5}, .act_err = {1, 2, 4, 8, 16, 32}, .output_sq = 10};
-    assert_true(le->score(&ok, &levels[0].q, why, sizeof why) == 0.4);
-    assert_true(le->score(&ok, &levels[1].q, why, sizeof why) == 0.5);
-    assert_true(le->score(&ok, &levels[2].q, why, sizeof why) == 0.9);
-    assert_true(le->score(&ok, &levels[3].q, why, sizeof why) == 0.5);
+    assert_true(test_score(le, &ok, &levels[0].q, why, sizeof why) == 0.4);
+    assert_true(test_score(le, &ok, &levels[1].q, why, sizeof why) == 0.5);
+    assert_true(test_score(le, &ok, &levels[2].q, why, sizeof why) == 0.9);
+    assert_true(test_score(le, &ok, &levels[3].q, why, sizeof why) == 0.5);
     QConfig f = {.act = {.scope = QS_PER_TENSOR, .symmetric = true},
                  .weight = {.scope = QS_PER_CHANNEL, .symmetric = true}};
     QConfig other = levels[0].q;
     assert_true(local_error_score(&ok.err, &f) == 0 && local_error_score(&ok.err, NULL) == 0);
     other.weight.scope = QS_PER_GROUP;
-    assert_true(isnan(le->score(&ok, &other, why, sizeof why)));
+    assert_true(isnan(test_score(le, &ok, &other, why, sizeof why)));
     assert_non_null(strstr(why, "local_error again"));
     QSpec specs[LOCAL_EXTRA];
     assert_int_equal(local_error_specs(&other, 1, specs), 1);
@@ -654,22 +654,42 @@ static void missing_scores_have_a_reason(void **state)
     ok.err.extra[0].key = qspec_key(specs);
     ok.err.extra[0].err = 9;
     assert_true(local_error_covers(&ok.err, specs, 1));
-    assert_true(le->score(&ok, &other, why, sizeof why) == 1.0);
+    assert_true(test_score(le, &ok, &other, why, sizeof why) == 1.0);
     ok.err.extra[0].err = NAN;
-    assert_true(isnan(le->score(&ok, &other, why, sizeof why)));
+    assert_true(isnan(test_score(le, &ok, &other, why, sizeof why)));
     assert_non_null(strstr(why, "group_size"));
     other.weight.ext.steps = 3; /* another spec */
     assert_true(isnan(local_error_score(&ok.err, &other)));
     ok.err.extras = 0;
-    assert_true(isnan(le->score(&ok, NULL, why, sizeof why)));
+    assert_true(isnan(test_score(le, &ok, NULL, why, sizeof why)));
     assert_non_null(strstr(why, "recipe"));
     ok.weight.bad = true;
     snprintf(ok.weight.bad_text, sizeof ok.weight.bad_text, "Inf first at row 3 column 17");
-    assert_true(isnan(le->score(&ok, &levels[0].q, why, sizeof why)));
+    assert_true(isnan(test_score(le, &ok, &levels[0].q, why, sizeof why)));
     assert_string_equal(why, "weight: Inf first at row 3 column 17");
     ok.weight.bad = false;
     ok.err = (LocalError){.have = true}; /* an input of zeros: no error */
-    assert_true(le->score(&ok, &levels[0].q, why, sizeof why) == 0);
+    assert_true(test_score(le, &ok, &levels[0].q, why, sizeof why) == 0);
+}
+
+static void more_kinds_of_weights_than_a_pass_sums_have_a_reason(void **state)
+{
+    (void)state;
+    QConfig many[LOCAL_EXTRA + 1];
+    QSpec specs[LOCAL_EXTRA];
+    char why[160] = "";
+    LinearResult r = {.in = {.values = 1}, .err = {.have = true, .output_sq = 1, .extras = LOCAL_EXTRA}};
+    for (int i = 0; i <= LOCAL_EXTRA; i++)
+        many[i] = (QConfig){FLOAT_IN, {QT_INT4, QS_PER_GROUP, true, "minmax", {.group_size = 32 << i}}};
+    assert_int_equal(local_error_specs(many, LOCAL_EXTRA + 1, specs), LOCAL_EXTRA);
+    for (int i = 0; i < LOCAL_EXTRA; i++) {
+        r.err.extra[i].key = qspec_key(&specs[i]);
+        r.err.extra[i].err = 1 + i;
+        assert_true(test_score(metric_find("local_error"), &r, &many[i], why, sizeof why) == 1 + i);
+    }
+    assert_true(isnan(test_score(metric_find("local_error"), &r, &many[LOCAL_EXTRA], why, sizeof why)));
+    assert_non_null(strstr(why, "8 other kinds"));
+    assert_true(local_error_covers(&r.err, specs, LOCAL_EXTRA)); /* another pass would find no more */
 }
 
 static void bounds_are_checked_and_estimated(void **state)
@@ -678,11 +698,11 @@ static void bounds_are_checked_and_estimated(void **state)
     Run u;
     Error e;
     run_open(&u, "tests/golden/analysis/_models/llama-fp32", ARITH_FP32, 1, 1, 0);
-    AnalyzeRequest q = {.needs = NEED_ORDER, .first_layer = u.m->cfg.layers + 1};
-    assert_int_equal(analyze_run(u.r, &q, &e), ST_USAGE);
-    uint64_t few = analyze_bytes(u.m, NEED_ORDER, 0, 100, 100, 1), more = analyze_bytes(u.m, ALL, 0, 100, 100, 1);
-    assert_true(few > 0 && more > few && analyze_bytes(u.m, ALL, 0, 100, 100, 4) > more && analyze_bytes(u.m, ALL, 2, 100, 100, 1) > more &&
-                analyze_bytes(u.m, ALL, 0, 200, 100, 1) > more);
+    PassPlan p = {.m = u.m, .needs = NEED_ORDER, .first = u.m->cfg.layers + 1};
+    assert_int_equal(pass_statistics.run(u.r, &p, NULL, &e), ST_USAGE);
+    uint64_t few = pass_statistics_bytes(u.m, NEED_ORDER, 0, 100, 100, 1), more = pass_statistics_bytes(u.m, ALL, 0, 100, 100, 1);
+    assert_true(few > 0 && more > few && pass_statistics_bytes(u.m, ALL, 0, 100, 100, 4) > more && pass_statistics_bytes(u.m, ALL, 2, 100, 100, 1) > more &&
+                pass_statistics_bytes(u.m, ALL, 0, 200, 100, 1) > more);
     run_close(&u);
 }
 
@@ -698,6 +718,7 @@ int main(void)
         cmocka_unit_test(local_error_ranks_as_the_true_error_does),
         cmocka_unit_test(demo_ranks_its_bad_layers_first),
         cmocka_unit_test(missing_scores_have_a_reason),
+        cmocka_unit_test(more_kinds_of_weights_than_a_pass_sums_have_a_reason),
         cmocka_unit_test(bounds_are_checked_and_estimated),
     };
     return cmocka_run_group_tests_name("metric", tests, NULL, NULL);

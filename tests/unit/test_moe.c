@@ -361,12 +361,12 @@ typedef struct Counts {
     int unfed, fed, weights;
 } Counts;
 
-static Status count_results(void *ctx, int layer, LinearResult *r, int n, const Stream *h, Error *err)
+static Status count_results(void *ctx, const PassStep *step, Error *err)
 {
-    (void)layer;
-    (void)h;
     (void)err;
     Counts *c = ctx;
+    LinearResult *r = step->linear;
+    int n = step->nlinear;
     const QConfig q = config_default();
     for (int i = 0; i < n; i++) {
         bool fed = r[i].in.rows > 0;
@@ -377,7 +377,7 @@ static Status count_results(void *ctx, int layer, LinearResult *r, int n, const 
         if (!fed && c->m->linears[r[i].linear].expert < 0)
             fail_msg("%s was not fed", c->m->linears[r[i].linear].name);
         for (int k = 0; metric_table[k]; k++) {
-            double v = metric_table[k]->score(&r[i], &q, why, sizeof why);
+            double v = test_score(metric_table[k], &r[i], &q, why, sizeof why);
             if (!fed)
                 assert_true(isnan(v)); /* not measured, and never zero */
         }
@@ -395,20 +395,17 @@ static void experts_without_tokens_are_not_measured(void **state)
         Error e = {0};
         test_run_open(&b, models[k], ARITH_FP32, 2, NULL);
         TokenSet *t = test_tokens(len, 2, b.m->cfg.vocab, 3);
-        Stream h;
         unsigned needs = NEED_HIST;
         for (int i = 0; metric_table[i]; i++)
             needs |= metric_table[i]->needs;
-        assert_int_equal(runner_embed(b.r, t, &h, &e), ST_OK);
         Counts c = {.m = b.m};
-        AnalyzeRequest req = {.needs = needs, .h = &h, .layer_done = count_results, .ctx = &c};
-        if (analyze_run(b.r, &req, &e) != ST_OK)
+        PassPlan plan = {.m = b.m, .needs = needs, .tokens = t};
+        if (pass_statistics.run(b.r, &plan, &(PassSink){count_results, &c}, &e) != ST_OK)
             fail_msg("%s: %s", models[k], e.text);
         assert_int_equal(c.fed + c.unfed, b.m->nlinears);
         assert_true(c.weights == b.m->nlinears); /* their weights are looked at all the same */
         if (strstr(models[k], "qwen3_moe"))
             assert_true(c.unfed > 0);
-        stream_fini(&h);
         test_tokens_free(t);
         test_run_close(&b);
     }

@@ -461,11 +461,12 @@ typedef struct Results {
     int layers;
 } Results;
 
-static Status count_results(void *ctx, int layer, LinearResult *r, int n, const Stream *h, Error *err)
+static Status count_results(void *ctx, const PassStep *step, Error *err)
 {
-    (void)h;
     (void)err;
     Results *c = ctx;
+    LinearResult *r = step->linear;
+    int layer = (int)step->done - 1, n = step->nlinear;
     c->layers++;
     c->linears += n;
     c->mtp += layer == 3 ? n : 0;
@@ -480,17 +481,14 @@ static void analysis_takes_it_along(void **state)
     char *dir = write_model(&(MtpRecipe){.model = models[0]});
     TestRun b;
     Error e = {0};
-    Stream h;
     Results c = {0};
     test_run_open(&b, dir, ARITH_FP32, 2, NULL);
     TokenSet *t = test_tokens(lengths, SAMPLES, b.m->cfg.vocab, 4);
-    ok(runner_embed(b.r, t, &h, &e), &e);
-    AnalyzeRequest q = {.needs = NEED_INPUT | NEED_WEIGHT, .h = &h, .layer_done = count_results, .ctx = &c};
-    ok(analyze_run(b.r, &q, &e), &e);
+    PassPlan p = {.m = b.m, .needs = NEED_INPUT | NEED_WEIGHT, .tokens = t};
+    ok(pass_statistics.run(b.r, &p, &(PassSink){count_results, &c}, &e), &e);
     assert_int_equal(c.layers, 4);
     assert_int_equal(c.linears, b.m->nlinears);
     assert_int_equal(c.mtp, b.m->layers[3].count);
-    stream_fini(&h);
     test_tokens_free(t);
     test_run_close(&b);
     temp_remove(dir);

@@ -52,11 +52,12 @@ typedef struct Found {
     bool keep;
 } Found;
 
-static Status keep_results(void *ctx, int layer, LinearResult *r, int n, const Stream *h, Error *err)
+static Status keep_results(void *ctx, const PassStep *step, Error *err)
 {
-    (void)layer, (void)h, (void)err;
+    (void)err;
     Found *f = ctx;
-    for (int i = 0; i < n; i++) {
+    LinearResult *r = step->linear;
+    for (int i = 0; i < step->nlinear; i++) {
         if (f->keep)
             f->r[r[i].linear] = r[i];
         else
@@ -65,17 +66,13 @@ static Status keep_results(void *ctx, int layer, LinearResult *r, int n, const S
     return ST_OK;
 }
 
-static void analyze(const TestRun *b, const TokenSet *t, const QSpec *w, const Ranks *ranks, Found *f)
+static void analyze(const TestRun *b, const TokenSet *t, const QConfig *w, const Ranks *ranks, Found *f)
 {
     Error e = {0};
-    Stream h;
     unsigned needs = NEED_ORDER | NEED_STD | NEED_CHANNEL | NEED_WEIGHT | NEED_OUTPUT | NEED_HIST | NEED_WHIST;
-    assert_int_equal(runner_embed(b->r, t, &h, &e), ST_OK);
-    AnalyzeRequest q = {.needs = needs, .weights = w, .nweights = 1, .ranks = ranks, .h = &h,
-                        .layer_done = keep_results, .ctx = f};
-    if (analyze_run(b->r, &q, &e) != ST_OK)
+    PassPlan p = {.m = b->m, .needs = needs, .levels = w, .nlevels = 1, .tokens = t, .ranks = ranks};
+    if (pass_statistics.run(b->r, &p, &(PassSink){keep_results, f}, &e) != ST_OK)
         fail_msg("%s", e.text);
-    stream_fini(&h);
 }
 
 static void same_hist(const KeyHist *a, const KeyHist *b)
@@ -125,7 +122,7 @@ static void scores_do_not_depend_on_the_ranks(void **state)
     random_model_write(&dense, dir);
     test_run_open(&b, dir, ARITH_FP32, 2, NULL);
     TokenSet *t = test_tokens(lengths, TEXTS, dense.vocab, 21);
-    QSpec fp8 = {.dtype = QT_FP8_E4M3, .scope = QS_PER_CHANNEL, .symmetric = true, .method = "minmax"};
+    QConfig fp8 = {.weight = {.dtype = QT_FP8_E4M3, .scope = QS_PER_CHANNEL, .symmetric = true, .method = "minmax"}};
     Found want = {calloc((size_t)b.m->nlinears, sizeof(LinearResult)), true};
     analyze(&b, t, &fp8, NULL, &want);
     for (size_t k = 0; k < sizeof splits / sizeof *splits; k++) {

@@ -174,8 +174,16 @@ static void metrics_and_architectures(void **state)
         const Metric *m = metric_table[i];
         said(m->name, "a metric");
         said(m->title, m->name);
-        assert_true(m->unit && m->explain && *m->explain && m->score && (m->direction == 1 || m->direction == -1));
+        assert_true(m->unit && m->explain && *m->explain && (m->direction == 1 || m->direction == -1));
+        assert_true(m->scope < METRIC_SCOPES);
         assert_ptr_equal(metric_find(m->name), m);
+        const MetricPass *p = m->pass;
+        assert_non_null(p);
+        said(p->name, m->name);
+        said(p->step, p->name);
+        assert_true(p->steps && p->bytes && p->run);
+        assert_true(m->score || !p->has); /* statistics have no value of their own */
+        assert_true(m->needs || !p->has);
     }
     for (int i = 0; arch_table[i]; i++) {
         said(arch_table[i]->model_type, "an architecture");

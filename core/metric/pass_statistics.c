@@ -1,4 +1,5 @@
-#include "metric/metric.h"
+/* One float pass in which every statistic of inputs, weights and outputs is collected that a metric asked for. */
+#include "metric/pass.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -25,7 +26,10 @@ typedef struct Slot {
 
 typedef struct Collector {
     const Model *m;
-    const AnalyzeRequest *req;
+    const PassPlan *plan;
+    const PassSink *sink;
+    QSpec weights[LOCAL_EXTRA]; /* kinds of weights whose errors are summed beside the usual ones */
+    int nweights;
     StatPool *pool;
     ObserverOps ops;
     Slot *slot;       /* [most linears of a layer] */
@@ -41,7 +45,7 @@ typedef struct Range {
 
 static bool is_selected(const Collector *c, int64_t linear)
 {
-    return !c->req->selected || c->req->selected[linear];
+    return !c->plan->selected || c->plan->selected[linear];
 }
 
 static Slot *slot_of(const Collector *c, int64_t linear)
@@ -94,18 +98,22 @@ static bool wants_weight(void *self, int64_t linear)
     return is_selected(self, linear);
 }
 
-static TapWants wants_of(const AnalyzeRequest *q)
+static TapWants wants_of(unsigned needs, bool parts)
 {
-    unsigned n = q->needs;
-    return (TapWants){.order = n & NEED_ORDER, .std = n & NEED_STD, .channel = n & NEED_CHANNEL, .hist = n & NEED_HIST,
-                      .parts = q->ranks != NULL};
+    return (TapWants){.order = needs & NEED_ORDER, .std = needs & NEED_STD, .channel = needs & NEED_CHANNEL,
+                      .hist = needs & NEED_HIST, .parts = parts};
+}
+
+static TapWants wanted(const Collector *c)
+{
+    return wants_of(c->plan->needs, c->plan->ranks != NULL);
 }
 
 static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, int64_t width, Error *err)
 {
     Collector *c = self;
     c->samples = samples;
-    return tapstat_new(&slot_of(c, tap.linear)->tap, c->pool, wants_of(c->req), samples, start, width, err);
+    return tapstat_new(&slot_of(c, tap.linear)->tap, c->pool, wanted(c), samples, start, width, err);
 }
 
 static void tap_tile(void *self, Tap tap, int sample, int64_t row0, const float *x, int64_t rows, int64_t width,
@@ -127,20 +135,20 @@ static Status finish_tap(Collector *c, int64_t linear, Error *err)
 static Status tap_end(void *self, Tap tap, Error *err)
 {
     Collector *c = self;
-    return c->req->ranks ? ST_OK : finish_tap(c, tap.linear, err); /* others have samples of it, too */
+    return c->plan->ranks ? ST_OK : finish_tap(c, tap.linear, err); /* others have samples of it, too */
 }
 
 static Status weight_begin(void *self, int64_t linear, int panels, Error *err)
 {
     Collector *c = self;
-    unsigned n = c->req->needs;
+    unsigned n = c->plan->needs;
     Slot *s = slot_of(c, linear);
     RETURN_IF_ERROR(weightstat_new(&s->weight, c->pool, n & NEED_WEIGHT, n & (NEED_HIST | NEED_WHIST), panels,
                                    c->m->linears[linear].in, err));
     WeightFake fake[LOCAL_EXTRA];
-    int fakes = n & NEED_WEIGHT ? c->req->nweights : 0;
+    int fakes = n & NEED_WEIGHT ? c->nweights : 0;
     for (int k = 0; k < fakes; k++)
-        fake[k] = local_error_fake(&c->req->weights[k]);
+        fake[k] = local_error_fake(&c->weights[k]);
     return weightstat_fakes(s->weight, fake, fakes, err);
 }
 
@@ -173,7 +181,7 @@ static Status output_energy(void *self, int64_t linear, const double *sums, int6
     Collector *c = self;
     Slot *s = slot_of(c, linear);
     add_energy(s, sums, n, rows);
-    if (!c->req->ranks)
+    if (!c->plan->ranks)
         return ST_OK;
     free(s->sums);
     s->sums = mem_array((size_t)n, sizeof *s->sums);
@@ -212,7 +220,7 @@ static Status merge_tap(Collector *c, Slot *s, int64_t width, Unpack *in, Error 
 {
     static const int64_t none[] = {0};
     if (!s->tap) {
-        RETURN_IF_ERROR(tapstat_new(&s->tap, c->pool, wants_of(c->req), 0, none, width, err));
+        RETURN_IF_ERROR(tapstat_new(&s->tap, c->pool, wanted(c), 0, none, width, err));
         RETURN_IF_ERROR(tapstat_skip(s->tap, s->skipped, err));
     }
     return tapstat_merge(s->tap, in, err);
@@ -246,7 +254,7 @@ static Status merge_layer(void *self, int layer, Unpack *in, Error *err)
 static Status gather_layer(Collector *c, int layer, Error *err)
 {
     Range r = layer_range(c, layer);
-    RETURN_IF_ERROR(taps_gather(&(Observer){&c->ops, c}, layer, c->req->ranks, err));
+    RETURN_IF_ERROR(taps_gather(&(Observer){&c->ops, c}, layer, c->plan->ranks, err));
     for (int64_t i = r.from; i < r.to; i++)
         if (slot_of(c, i)->tap)
             RETURN_IF_ERROR(finish_tap(c, i, err));
@@ -305,7 +313,7 @@ static Status make_results(Collector *c, int layer, int *n, Error *err)
         const TapTotals *t = in->in.width ? &in->in : &not_fed;
         LinearResult *r = &c->result[(*n)++];
         *r = (LinearResult){.linear = i};
-        r->err = local_error_of(t, &s->w, c->req->weights, c->req->nweights,
+        r->err = local_error_of(t, &s->w, c->weights, c->nweights,
                                 s->rows > 0 ? s->energy / (double)s->rows : NAN);
         fill_weight(r, &s->w);
         Status st = fill_input(r, t, err);
@@ -317,30 +325,30 @@ static Status make_results(Collector *c, int layer, int *n, Error *err)
     return ST_OK;
 }
 
-static Status layer_done(void *ctx, int layer, Stream **streams, int nstreams, Error *err)
+static Status unit_done(void *ctx, int unit, Stream **streams, int nstreams, Error *err)
 {
     (void)nstreams;
     Collector *c = ctx;
     int n;
-    if (c->req->ranks)
-        RETURN_IF_ERROR(gather_layer(c, layer, err));
-    RETURN_IF_ERROR(make_results(c, layer, &n, err));
+    if (c->plan->ranks)
+        RETURN_IF_ERROR(gather_layer(c, unit, err));
+    RETURN_IF_ERROR(make_results(c, unit, &n, err));
     slots_clear(c);
-    if (c->req->layer_done)
-        return c->req->layer_done(c->req->ctx, layer, c->result, n, streams[0], err);
-    results_fini(c->result, n);
-    return ST_OK;
+    PassStep step = {.done = unit + 1, .total = model_depth(c->m), .linear = c->result, .nlinear = n, .h = streams[0]};
+    return c->sink->step(c->sink->ctx, &step, err);
 }
 
 /* ---- the pass ---- */
 
 /* With room for the largest layer. */
-static Status collector_init(Collector *c, const Model *m, const AnalyzeRequest *req, Error *err)
+static Status collector_init(Collector *c, const PassPlan *p, const PassSink *sink, Error *err)
 {
-    unsigned input = req->needs & NEED_INPUT, weight = req->needs & (NEED_WEIGHT | NEED_HIST | NEED_WHIST);
-    *c = (Collector){.m = m, .req = req};
+    const Model *m = p->m;
+    unsigned input = p->needs & NEED_INPUT, weight = p->needs & (NEED_WEIGHT | NEED_HIST | NEED_WHIST);
+    *c = (Collector){.m = m, .plan = p, .sink = sink};
+    c->nweights = local_error_specs(p->levels, p->nlevels, c->weights);
     c->ops = (ObserverOps){
-        .name = "analyze",
+        .name = "statistics",
         .wants_tap = input ? wants_tap : NULL,
         .tap_begin = tap_begin,
         .tap_tile = tap_tile,
@@ -349,7 +357,7 @@ static Status collector_init(Collector *c, const Model *m, const AnalyzeRequest 
         .weight_begin = weight_begin,
         .weight_panel = weight_panel,
         .weight_end = weight_end,
-        .output_energy = req->needs & NEED_OUTPUT ? output_energy : NULL,
+        .output_energy = p->needs & NEED_OUTPUT ? output_energy : NULL,
         .pack = pack_layer,
         .merge = merge_layer,
     };
@@ -372,30 +380,101 @@ static void collector_fini(Collector *c)
     statpool_free(c->pool);
 }
 
-Status analyze_run(Runner *r, const AnalyzeRequest *req, Error *err)
+static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)
 {
-    const Model *m = runner_model(r);
-    if (req->first_layer < 0 || req->first_layer > model_depth(m))
-        return error_set(err, ST_USAGE, "layer %d to start the analysis at is not one of the model's %d",
-                         req->first_layer, model_depth(m));
+    if (p->first < 0 || p->first > model_depth(p->m))
+        return error_set(err, ST_USAGE, "layer %lld to start the analysis at is not one of the model's %d",
+                         (long long)p->first, model_depth(p->m));
     Collector c;
-    Status st = collector_init(&c, m, req, err);
+    Stream own = {0}, *h = p->first ? p->h : &own;
+    Status st = collector_init(&c, p, sink, err);
     if (st == ST_OK) {
         Observer obs = {&c.ops, &c};
-        FloatPass pass = {.obs = &obs, .nobs = 1, .sdpa = req->peer};
-        Schedule s = {.first = req->first_layer, .last = model_depth(m), .job = {"analyze", float_pass_run, &pass},
-                      .unit_done = layer_done, .ctx = &c};
-        Stream *stream = req->h;
-        st = schedule_forward(r, &stream, 1, &s, err);
+        FloatPass pass = {.obs = &obs, .nobs = 1, .sdpa = p->peer};
+        Outside embed = {.tokens = &p->tokens};
+        Schedule s = {.first = (int)p->first, .last = model_depth(p->m), .job = {"statistics", float_pass_run, &pass},
+                      .unit_done = unit_done, .ctx = &c, .seed = p->seed, .outside = p->first ? NULL : &embed};
+        st = schedule_forward(r, &h, 1, &s, err);
     }
     collector_fini(&c);
+    stream_fini(&own);
     return st;
 }
 
-uint64_t analyze_bytes(const Model *m, unsigned needs, int nweights, int64_t rows, int64_t longest, int threads)
+/* ---- planning ---- */
+
+static bool has(const Scores *s, MetricScope scope, int64_t unit, unsigned needs)
 {
-    TapWants w = {.order = needs & NEED_ORDER, .std = needs & NEED_STD, .channel = needs & NEED_CHANNEL,
-                  .hist = needs & NEED_HIST};
+    if (scope == SCOPE_LINEAR)
+        return (s->linear[unit].needs & needs) == needs;
+    bool any = false;
+    for (int64_t i = 0; i < s->m->nlinears; i++) {
+        if (scope_unit_of(s->m, scope, i) != unit)
+            continue;
+        if ((s->linear[i].needs & needs) != needs)
+            return false;
+        any = true;
+    }
+    return any;
+}
+
+static void keep(PassPlan *p, const Scores *s)
+{
+    for (int64_t i = 0; i < p->m->nlinears; i++)
+        if (!s->linear[i].stale && (!p->selected || p->selected[i]))
+            p->needs |= s->linear[i].needs;
+}
+
+/* Whether every wanted linear already has these statistics, made under the present data and arithmetic. */
+static bool answered(const PassPlan *p, const Scores *s)
+{
+    QSpec weights[LOCAL_EXTRA];
+    int n = local_error_specs(p->levels, p->nlevels, weights);
+    for (int64_t i = 0; i < p->m->nlinears; i++) {
+        const LinearStats *l = &s->linear[i];
+        if (p->selected && !p->selected[i])
+            continue;
+        if (l->stale || (l->needs & p->needs) != p->needs)
+            return false;
+        if ((p->needs & NEED_WEIGHT) && l->r.err.have && !local_error_covers(&l->r.err, weights, n))
+            return false;
+    }
+    return true;
+}
+
+static int64_t steps(const PassPlan *p)
+{
+    return model_depth(p->m);
+}
+
+static uint64_t bytes(const PassPlan *p, int threads)
+{
+    QSpec weights[LOCAL_EXTRA];
+    int64_t longest = 0;
+    for (int i = 0; i < p->tokens->samples; i++) {
+        int64_t n = p->tokens->start[i + 1] - p->tokens->start[i];
+        longest = n > longest ? n : longest;
+    }
+    return pass_statistics_bytes(p->m, p->needs, local_error_specs(p->levels, p->nlevels, weights),
+                                 p->tokens->start[p->tokens->samples], longest, threads);
+}
+
+const MetricPass pass_statistics = {
+    .name = "statistics",
+    .step = "layer",
+    .stream = true,
+    .detail = NEED_HIST,
+    .has = has,
+    .keep = keep,
+    .answered = answered,
+    .steps = steps,
+    .bytes = bytes,
+    .run = run,
+};
+
+uint64_t pass_statistics_bytes(const Model *m, unsigned needs, int nweights, int64_t rows, int64_t longest, int threads)
+{
+    TapWants w = wants_of(needs, false);
     uint64_t tap = 0, weights = 0, layer = 0;
     int64_t widest = 0;
     bool sums = needs & NEED_WEIGHT, hist = needs & (NEED_HIST | NEED_WHIST);

@@ -1,0 +1,89 @@
+#ifndef SLIM_METRIC_PASS_H
+#define SLIM_METRIC_PASS_H
+
+#include "metric/scores.h"
+#include "run/runner.h"
+
+struct Metric;
+struct Ranks;
+struct MetricPass;
+
+/* Passes over the model that metrics are made by. A metric with a pass of its own is one file with both rows. */
+
+/* What a pass is to find. */
+typedef struct PassPlan {
+    const Model *m;
+    const struct MetricPass *pass;
+    const struct Metric *const *metrics; /* NULL-terminated: rows of metric_table made by this pass */
+    unsigned needs;                      /* union of theirs, and what else is to be collected on the way */
+    const bool *selected;                /* [nlinears], NULL: all */
+    const QConfig *levels;               /* [nlevels] of the recipe */
+    int nlevels;
+    const int16_t *level;                /* [nlinears] what each linear is scored at: levels[level - 1], 0: float */
+    const TokenSet *tokens;
+    bool peer;                           /* attention rounds as the peer's does: Variant.sdpa */
+    uint64_t seed;
+    const struct Ranks *ranks;           /* NULL: this process sees all samples */
+    /* resume: the first step that is not done; with MetricPass.stream its input, which is consumed, else what the scores
+     * were (NULL: nothing) */
+    int64_t first;
+    Stream *h;
+    const Scores *before;
+} PassPlan;
+
+/* One metric's value of one unit. */
+typedef struct PassScore {
+    const struct Metric *metric;
+    UnitScore s;
+} PassScore;
+
+/* What came of the steps below `done`. */
+typedef struct PassStep {
+    int64_t done, total;
+    LinearResult *linear;    /* [nlinear] pass_statistics: finished linears, in their order; their buffers pass to the sink
+                              * (also when it fails), the array doesn't */
+    int nlinear;
+    const PassScore *score;  /* [nscore] every value that is known by now, by metric and unit; borrowed */
+    int64_t nscore;
+    const Stream *h;         /* MetricPass.stream: the input of step `done` */
+} PassStep;
+typedef struct PassSink {
+    Status (*step)(void *ctx, const PassStep *step, Error *err); /* [job] */
+    void *ctx;
+} PassSink;
+
+typedef struct MetricPass {
+    const char *name;
+    const char *step;   /* what a stop loses at most one of, "layer", "text": the unit of progress and resume */
+    bool stream;        /* going on after a stop needs the stream that the step before left; otherwise the scores do */
+    unsigned detail;    /* needs of the detail pane, when it can be filled on the way */
+    /* What of the units is kept as statistics of linears: whether they have `needs`. NULL: its metrics have values. */
+    bool (*has)(const Scores *s, MetricScope scope, int64_t unit, unsigned needs);
+    /* Before a plan is queued: adds what a new pass must collect so that nothing is lost that an earlier one learnt. May be
+     * NULL. */
+    void (*keep)(PassPlan *p, const Scores *s);
+    /* Whether the scores hold already all that the plan would find. NULL: every unit has a value that is not stale. */
+    bool (*answered)(const PassPlan *p, const Scores *s);
+    /* Steps in all; with the tokens known. */
+    int64_t (*steps)(const PassPlan *p);
+    /* Bytes of its tables, beyond the runner's. And of streams and scratch; NULL: of one stream with all tokens. A pass in
+     * chunks takes what the runner's limit leaves. */
+    uint64_t (*bytes)(const PassPlan *p, int threads);
+    uint64_t (*need)(const PassPlan *p, int threads);
+    /* Steps [p->first, steps), the sink after each, or after several. ST_CANCELLED when the runner's cancel was raised:
+     * what the sink got stays. */
+    Status (*run)(Runner *r, const PassPlan *p, const PassSink *sink, Error *err);
+} MetricPass;
+
+/* Statistics of inputs, weights and outputs in one float pass: NEED_* (metric/result.h). */
+extern const MetricPass pass_statistics;
+/* Its bytes, for planners that have no tokens yet: samples of `rows` tokens in all, the longest of `longest`, errors of
+ * `weights` kinds of weights. */
+uint64_t pass_statistics_bytes(const Model *m, unsigned needs, int weights, int64_t rows, int64_t longest, int threads);
+
+/* Whether running the plan will give this unit a score of the metric. */
+bool pass_plan_covers(const PassPlan *p, const struct Metric *m, int64_t unit);
+/* Plan.pass's answered. */
+bool pass_answered(const PassPlan *p, const Scores *s);
+
+#endif
