@@ -398,7 +398,8 @@ static Status start_writer(Keeper *kp, Error *err)
     int rc = pthread_create(&kp->thread, NULL, keeper_main, kp);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (rc != 0)
-        return error_set(err, ST_FAIL, "cannot start the thread that writes the journal: %s", strerror(rc));
+        return error_set(err, ST_NOMEM, "cannot start the thread that writes the session: memory or the system's limit of "
+                                        "threads is too small");
     kp->thread_on = true;
     return ST_OK;
 }

@@ -160,6 +160,52 @@ static void hostile_tails_are_cut(void **state)
     temp_remove(dir);
 }
 
+/* Reading changes nothing; for writing, what is no whole record is in a file of its own before it is cut. */
+static void readers_leave_a_damaged_end(void **state)
+{
+    (void)state;
+    char *dir = temp_folder();
+    const char *path = temp_path(dir, "j");
+    size_t ends[N], n, m, aside;
+    make(path, ends);
+    char *good = temp_get(path, &n);
+    good[ends[1] + 9] ^= 0x40;
+    temp_put(path, good, n);
+    Error e = {0};
+    Journal *j;
+    Str got = {0};
+    uint64_t torn;
+    assert_int_equal(journal_open(&j, path, JOURNAL_READ, collect, &got, &torn, &e), ST_OK);
+    assert_int_equal(torn, n - ends[1]);
+    assert_string_equal(str_text(&got), "{\"a\":1}\n{}\n");
+    assert_int_equal(journal_append(j, "{}", true, &e), ST_IO);
+    assert_int_equal(journal_close(j, &e), ST_OK);
+    char *still = temp_get(path, &m);
+    assert_int_equal(m, n);
+    assert_memory_equal(still, good, n);
+    assert_int_equal(temp_entries(dir), 1);
+    for (int round = 1; round <= 2; round++) { /* a second damage goes behind the first */
+        assert_int_equal(journal_open(&j, path, JOURNAL_KEEP, NULL, NULL, &torn, &e), ST_OK);
+        assert_int_equal(journal_close(j, &e), ST_OK);
+        free(temp_get(path, &m));
+        assert_int_equal(m, ends[1]);
+        char *damaged = temp_get(temp_path(dir, "j.damaged"), &aside);
+        assert_int_equal(aside, (size_t)round * (n - ends[1]));
+        assert_memory_equal(damaged + aside - (n - ends[1]), good + ends[1], n - ends[1]);
+        free(damaged);
+        temp_put(path, good, n);
+    }
+    assert_int_equal(journal_open(&j, path, JOURNAL_CUT, NULL, NULL, &torn, &e), ST_OK);
+    assert_int_equal(journal_close(j, &e), ST_OK);
+    free(temp_get(temp_path(dir, "j.damaged"), &m));
+    assert_int_equal(m, aside);
+    assert_int_equal(journal_open(&j, temp_path(dir, "none"), JOURNAL_READ, NULL, NULL, NULL, &e), ST_IO);
+    free(good);
+    free(still);
+    str_free(&got);
+    temp_remove(dir);
+}
+
 static void replay_may_stop(void **state)
 {
     (void)state;
@@ -226,6 +272,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_are_as_documented), cmocka_unit_test(torn_at_every_byte),
         cmocka_unit_test(damaged_at_every_byte),   cmocka_unit_test(hostile_tails_are_cut),
+        cmocka_unit_test(readers_leave_a_damaged_end),
         cmocka_unit_test(replay_may_stop),         cmocka_unit_test(full_disk_leaves_whole_records),
     };
     return cmocka_run_group_tests_name("journal", tests, NULL, NULL);
