@@ -7,12 +7,26 @@
 #include "process/processor.h"
 #include "quant/quantizer.h"
 #include "recipe/field.h"
+#include "run/block.h"
 #include "save/format.h"
 
 const GemmOps *const gemm_table[] = {
     &gemm_openblas,
     &gemm_exact,
     NULL,
+};
+
+const BlockKind block_table[] = {
+    {&block_gqa, &gqa_ops},
+    {&block_mla, &mla_ops},
+    {&block_delta, &delta_ops},
+    {&block_compressed, &compressed_ops},
+    {&block_dense, &dense_ops},
+    {&block_moe, &moe_ops},
+    {&block_mtp, &mtp_ops},
+    {&block_residual, &residual_ops},
+    {&block_hyper, &hyper_ops},
+    {NULL, NULL},
 };
 
 const Arch *const arch_table[] = {

@@ -78,7 +78,7 @@ static Status make_keys(const EffectLab *lab, const Runner *r, const Pipeline *p
         keys[layer] = hasher_end(&fork);
         if (layer == m->cfg.layers)
             break;
-        for (int64_t i = m->layers[layer].first; i < m->layers[layer].first + m->layers[layer].count; i++) {
+        for (int64_t i = m->units[layer].first; i < m->units[layer].first + m->units[layer].count; i++) {
             int16_t l = w->level[i];
             hasher_u64(&h, l > 0);
             if (l > 0)

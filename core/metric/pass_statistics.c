@@ -50,7 +50,7 @@ static bool is_selected(const Collector *c, int64_t linear)
 
 static Slot *slot_of(const Collector *c, int64_t linear)
 {
-    return &c->slot[linear - c->m->layers[c->m->linears[linear].layer].first];
+    return &c->slot[linear - c->m->units[c->m->linears[linear].layer].first];
 }
 
 /* What the taps told. */
@@ -75,8 +75,8 @@ static void slots_clear(Collector *c)
 
 static Range layer_range(const Collector *c, int layer)
 {
-    int64_t first = c->m->layers[layer].first;
-    return (Range){first, first + c->m->layers[layer].count};
+    int64_t first = c->m->units[layer].first;
+    return (Range){first, first + c->m->units[layer].count};
 }
 
 /* ---- the observer ---- */
@@ -362,7 +362,7 @@ static Status collector_init(Collector *c, const PassPlan *p, const PassSink *si
         .merge = merge_layer,
     };
     for (int layer = 0; layer < model_depth(m); layer++)
-        c->slots = m->layers[layer].count > c->slots ? m->layers[layer].count : c->slots;
+        c->slots = m->units[layer].count > c->slots ? m->units[layer].count : c->slots;
     c->slot = mem_zarray((size_t)c->slots, sizeof *c->slot);
     c->result = mem_zarray((size_t)c->slots, sizeof *c->result);
     if (!c->slot || !c->result)

@@ -17,7 +17,7 @@ const char *scope_name(MetricScope s)
 /* Bytes of the names of a layer's linears up to the number of the layer: "model.layers.3". */
 static size_t layer_head(const Model *m, int64_t layer)
 {
-    const char *a = m->linears[m->layers[layer].first].name;
+    const char *a = m->linears[m->units[layer].first].name;
     for (const char *p = a; *p; p += strcspn(p, "."), p += *p == '.') {
         size_t n = strcspn(p, ".");
         size_t digits = 0;
@@ -89,14 +89,14 @@ static void group_name(const Model *m, const FusedGroup *g, Str *out)
 
 static void attention_name(const Model *m, int64_t layer, Str *out)
 {
-    for (int64_t i = m->layers[layer].first; i < m->layers[layer].first + m->layers[layer].count; i++) {
+    for (int64_t i = m->units[layer].first; i < m->units[layer].first + m->units[layer].count; i++) {
         size_t n = attention_head(m, i);
         if (!n)
             continue;
         str_append(out, m->linears[i].name, n);
         return;
     }
-    str_append(out, m->linears[m->layers[layer].first].name, layer_head(m, layer));
+    str_append(out, m->linears[m->units[layer].first].name, layer_head(m, layer));
 }
 
 void scope_unit_name(const Model *m, MetricScope s, int64_t unit, Str *out)
@@ -104,7 +104,7 @@ void scope_unit_name(const Model *m, MetricScope s, int64_t unit, Str *out)
     switch (s) {
     case SCOPE_LINEAR: str_puts(out, m->linears[unit].name); break;
     case SCOPE_GROUP: group_name(m, &m->groups[unit], out); break;
-    case SCOPE_BLOCK: str_append(out, m->linears[m->layers[unit].first].name, layer_head(m, unit)); break;
+    case SCOPE_BLOCK: str_append(out, m->linears[m->units[unit].first].name, layer_head(m, unit)); break;
     case SCOPE_ATTENTION: attention_name(m, unit, out); break;
     default: str_puts(out, "model"); break;
     }

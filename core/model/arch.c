@@ -1,6 +1,6 @@
 #include <string.h>
 
-#include "model/model.h"
+#include "model/arch.h"
 
 static const char *const kind_names[] = {
     [LK_Q] = "q_proj",       [LK_K] = "k_proj",       [LK_V] = "v_proj",
@@ -13,6 +13,21 @@ const char *linear_kind_name(LinearKind k)
 {
     return kind_names[k];
 }
+
+const JoinSpec join_attention = {&block_residual, "input_layernorm", NULL, NULL};
+const JoinSpec join_feed_forward = {&block_residual, "post_attention_layernorm", NULL, NULL};
+const JoinSpec join_attention_sandwich = {
+    &block_residual, "input_layernorm", "post_attention_layernorm", NULL};
+const JoinSpec join_feed_forward_sandwich = {
+    &block_residual, "pre_feedforward_layernorm", "post_feedforward_layernorm", NULL};
+
+const BlockSpec blocks_llama[] = {
+    {.type = &block_gqa, .join = &join_attention},
+    {.type = &block_dense, .join = &join_feed_forward},
+    {.type = NULL},
+};
+
+const BlockSpec block_spec_mtp = {.type = &block_mtp};
 
 const Arch *arch_find(const char *name)
 {

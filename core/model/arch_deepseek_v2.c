@@ -14,14 +14,21 @@ static const MoeRule rule = {
     .scaled = true,
 };
 
+static const MlaSpec attention = {.rope_fp32 = true};
+static const MoeSpec experts = {.rule = &rule};
+static const BlockSpec blocks[] = {
+    {.type = &block_mla, .how = &attention, .join = &join_attention},
+    {.type = &block_moe, .how = &experts, .join = &join_feed_forward, .has = unit_has_experts},
+    {.type = &block_dense, .join = &join_feed_forward, .has = unit_has_no_experts},
+    {.type = NULL},
+};
+
 /* DeepSeek-V2: latent attention whose rotation stays in float32, and experts behind the first dense layers. */
 const Arch arch_deepseek_v2 = {
     .model_type = "deepseek_v2",
     .title = "DeepSeek V2",
+    .blocks = blocks,
     .norm = NORM_LLAMA,
-    .mla = true,
-    .rope_fp32 = true,
-    .moe = &rule,
     .default_theta = 10000,
     .default_eps = 1e-6,
 };

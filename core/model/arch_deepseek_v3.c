@@ -31,15 +31,21 @@ const MoeRule moe_rule_deepseek_v3 = {
     .scaled = true,
 };
 
+static const MoeSpec experts = {.rule = &moe_rule_deepseek_v3, .renorm = true};
+static const BlockSpec blocks[] = {
+    {.type = &block_mla, .join = &join_attention},
+    {.type = &block_moe, .how = &experts, .join = &join_feed_forward, .has = unit_has_experts},
+    {.type = &block_dense, .join = &join_feed_forward, .has = unit_has_no_experts},
+    {.type = NULL},
+};
+
 /* DeepSeek-V3, R1, V3.1 and Kimi-K2: latent attention; experts are chosen within groups by sigmoid scores. */
 const Arch arch_deepseek_v3 = {
     .model_type = "deepseek_v3",
     .title = "DeepSeek V3/R1, Kimi K2",
+    .blocks = blocks,
+    .ahead = &block_spec_mtp,
     .norm = NORM_LLAMA,
-    .mla = true,
-    .mtp = true,
-    .moe = &moe_rule_deepseek_v3,
-    .renorm = true,
     .default_theta = 10000,
     .default_eps = 1e-6,
     .names = names,

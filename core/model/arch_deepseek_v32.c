@@ -6,15 +6,21 @@ static const ArchName names[] = {
     {.name = NULL},
 };
 
+static const MlaSpec attention = {.indexer = INDEXER_HALVES};
+static const MoeSpec experts = {.rule = &moe_rule_deepseek_v3, .renorm = true};
+static const BlockSpec blocks[] = {
+    {.type = &block_mla, .how = &attention, .join = &join_attention},
+    {.type = &block_moe, .how = &experts, .join = &join_feed_forward, .has = unit_has_experts},
+    {.type = &block_dense, .join = &join_feed_forward, .has = unit_has_no_experts},
+    {.type = NULL},
+};
+
 /* DeepSeek-V3.2: as V3, and an indexer chooses the keys a query looks at. */
 const Arch arch_deepseek_v32 = {
     .model_type = "deepseek_v32",
     .title = "DeepSeek V3.2",
+    .blocks = blocks,
     .norm = NORM_LLAMA,
-    .mla = true,
-    .indexer = INDEXER_HALVES,
-    .moe = &moe_rule_deepseek_v3,
-    .renorm = true,
     .default_theta = 10000,
     .default_eps = 1e-6,
     .names = names,

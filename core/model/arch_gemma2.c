@@ -7,20 +7,24 @@ static Status windows(const cJSON *config, ModelConfig *cfg, Error *err)
     return config_windows(config, 4096, 2, cfg, err);
 }
 
+static const GqaSpec attention = {.scale_key = true, .softcap = true, .windows = windows};
+static const BlockSpec blocks[] = {
+    {.type = &block_gqa, .how = &attention, .join = &join_attention_sandwich},
+    {.type = &block_dense, .join = &join_feed_forward_sandwich},
+    {.type = NULL},
+};
+
 /* Gemma 2: norms before and after each block, scaled embeddings, capped scores and logits. */
 const Arch arch_gemma2 = {
     .model_type = "gemma2",
     .title = "Gemma 2",
+    .blocks = blocks,
+    .logit_softcap = true,
     .norm = NORM_UNIT,
-    .head_dim_from_config = true,
     .default_head_dim = 256,
-    .sandwich = true,
     .embed_scale = true,
-    .score_scale_key = true,
-    .softcaps = true,
     .tied = true,
     .act = ACT_GELU_TANH,
     .default_theta = 10000,
     .default_eps = 1e-6,
-    .windows = windows,
 };

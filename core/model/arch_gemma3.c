@@ -16,23 +16,26 @@ static Status windows(const cJSON *config, ModelConfig *cfg, Error *err)
     return config_windows(config, 4096, (int)pattern, cfg, err);
 }
 
+static const GqaSpec attention = {
+    .scale_key = true, .qk_norm = QK_NORM_HEAD, .local_rope = true, .windows = windows};
+static const BlockSpec blocks[] = {
+    {.type = &block_gqa, .how = &attention, .join = &join_attention_sandwich},
+    {.type = &block_dense, .join = &join_feed_forward_sandwich},
+    {.type = NULL},
+};
+
 /* Gemma 3 (text): Gemma 2 with norms on the heads instead of caps, and an embedding of its own for layers with a
  * window. */
 const Arch arch_gemma3 = {
     .model_type = "gemma3_text",
     .title = "Gemma 3",
+    .blocks = blocks,
     .norm = NORM_UNIT,
-    .qk_norm = QK_NORM_HEAD,
-    .head_dim_from_config = true,
     .default_head_dim = 256,
-    .sandwich = true,
     .embed_scale = true,
-    .score_scale_key = true,
-    .local_rope = true,
     .tied = true,
     .act = ACT_GELU_TANH,
     .default_theta = 1000000,
     .default_eps = 1e-6,
     .names = names,
-    .windows = windows,
 };

@@ -7,17 +7,23 @@ static const ArchName names[] = {
     {.name = NULL},
 };
 
+static const GqaSpec attention = {.qk_norm = QK_NORM_HEAD, .qk_norm_key = true};
+static const MoeSpec experts = {.rule = &moe_rule_deepseek_v3, .renorm = true};
+static const BlockSpec blocks[] = {
+    {.type = &block_gqa, .how = &attention, .join = &join_attention},
+    {.type = &block_moe, .how = &experts, .join = &join_feed_forward, .has = unit_has_experts},
+    {.type = &block_dense, .join = &join_feed_forward, .has = unit_has_no_experts},
+    {.type = NULL},
+};
+
 /* GLM 4.5 to 4.7: routing as in DeepSeek-V3, attention as in Llama with a part of each head rotated. */
 const Arch arch_glm4_moe = {
     .model_type = "glm4_moe",
     .title = "GLM 4.5/4.6/4.7",
+    .blocks = blocks,
+    .ahead = &block_spec_mtp,
     .norm = NORM_LLAMA,
-    .qk_norm = QK_NORM_HEAD,
-    .qk_norm_key = true,
-    .mtp = true,
-    .moe = &moe_rule_deepseek_v3,
     .partial_rotary = 0.5,
-    .renorm = true,
     .default_theta = 10000,
     .default_eps = 1e-5,
     .names = names,

@@ -6,15 +6,21 @@ static const ArchName names[] = {
     {.name = NULL},
 };
 
+static const MlaSpec attention = {.indexer = INDEXER_PAIRS};
+static const MoeSpec experts = {.rule = &moe_rule_deepseek_v3, .renorm = true};
+static const BlockSpec blocks[] = {
+    {.type = &block_mla, .how = &attention, .join = &join_attention},
+    {.type = &block_moe, .how = &experts, .join = &join_feed_forward, .has = unit_has_experts},
+    {.type = &block_dense, .join = &join_feed_forward, .has = unit_has_no_experts},
+    {.type = NULL},
+};
+
 /* GLM-5: as DeepSeek-V3.2, but the indexer rotates neighbours, and layers may share what one of them chose. */
 const Arch arch_glm_moe_dsa = {
     .model_type = "glm_moe_dsa",
     .title = "GLM 5",
+    .blocks = blocks,
     .norm = NORM_LLAMA,
-    .mla = true,
-    .indexer = INDEXER_PAIRS,
-    .moe = &moe_rule_deepseek_v3,
-    .renorm = true,
     .default_theta = 1000000,
     .default_eps = 1e-5,
     .names = names,

@@ -23,17 +23,22 @@ static Status windows(const cJSON *config, ModelConfig *cfg, Error *err)
     return config_windows(config, 128, 2, cfg, err);
 }
 
+static const GqaSpec attention = {.sinks = true, .windows = windows};
+static const MoeSpec experts = {.rule = &rule};
+static const BlockSpec blocks[] = {
+    {.type = &block_gqa, .how = &attention, .join = &join_attention},
+    {.type = &block_moe, .how = &experts, .join = &join_feed_forward},
+    {.type = NULL},
+};
+
 /* gpt-oss: sinks in the attention, biases everywhere, experts in stacked tensors with a clamped activation. */
 const Arch arch_gpt_oss = {
     .model_type = "gpt_oss",
     .title = "gpt-oss",
+    .blocks = blocks,
     .norm = NORM_LATE,
-    .head_dim_from_config = true,
     .default_head_dim = 64,
-    .sinks = true,
     .act = ACT_SWIGLU_CLAMPED,
-    .moe = &rule,
     .default_theta = 150000,
     .default_eps = 1e-5,
-    .windows = windows,
 };

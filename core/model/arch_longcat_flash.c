@@ -23,17 +23,34 @@ static const MoeRule rule = {
     .scaled = true,
 };
 
+static const MlaSpec attention = {.scaled = true};
+static const DenseSpec feed_forward = {.keys = "ffn_hidden_size, hidden_size"};
+static const MoeSpec experts = {.rule = &rule};
+static const JoinSpec join[4] = {
+    {&block_residual, "input_layernorm.0", NULL, NULL},
+    {&block_residual, "post_attention_layernorm.0", NULL, NULL},
+    {&block_residual, "input_layernorm.1", NULL, NULL},
+    {&block_residual, "post_attention_layernorm.1", NULL, NULL},
+};
+
+/* The experts read what the first feed-forward block reads; the library defines them first and dense blocks last. */
+static const BlockSpec blocks[] = {
+    {.type = &block_mla, .module = "self_attn.0", .how = &attention, .join = &join[0], .defined = 1},
+    {.type = &block_moe, .how = &experts, .join = &join[1], .late = true},
+    {.type = &block_dense, .module = "mlps.0", .how = &feed_forward, .join = &join[1], .defined = 3},
+    {.type = &block_mla, .module = "self_attn.1", .how = &attention, .join = &join[2], .defined = 2},
+    {.type = &block_dense, .module = "mlps.1", .how = &feed_forward, .join = &join[3], .defined = 4},
+    {.type = NULL},
+};
+
 /* LongCat-Flash: layers of two halves with latent attention; some experts give back what they read. */
 const Arch arch_longcat_flash = {
     .model_type = "longcat_flash",
     .title = "LongCat Flash",
+    .blocks = blocks,
     .norm = NORM_LLAMA,
-    .mla = true,
-    .latent_scale = true,
-    .halves = true,
     .layers_key = "num_layers",
     .ffn_key = "ffn_hidden_size",
-    .moe = &rule,
     .default_theta = 10000000,
     .default_eps = 1e-5,
     .names = names,

@@ -20,15 +20,21 @@ static const MoeRule rule = {
     .renorm = RENORM_ALWAYS,
 };
 
+static const GqaSpec attention = {.qk_norm = QK_NORM_FULL};
+static const MoeSpec experts = {.rule = &rule};
+static const BlockSpec blocks[] = {
+    {.type = &block_gqa, .how = &attention, .join = &join_attention},
+    {.type = &block_moe, .how = &experts, .join = &join_feed_forward},
+    {.type = NULL},
+};
+
 /* MiniMax-M2: experts in every layer; q and k are normed as a whole, a part of each head is rotated. */
 const Arch arch_minimax_m2 = {
     .model_type = "minimax_m2",
     .title = "MiniMax M2",
+    .blocks = blocks,
     .norm = NORM_LLAMA,
-    .qk_norm = QK_NORM_FULL,
-    .head_dim_from_config = true,
     .default_head_dim = 128,
-    .moe = &rule,
     .default_theta = 5000000,
     .default_eps = 1e-6,
     .names = names,

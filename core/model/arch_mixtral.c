@@ -15,13 +15,20 @@ static const MoeRule rule = {
     .renorm = RENORM_ALWAYS,
 };
 
+static const GqaSpec attention = {.windows = config_windows_all};
+static const MoeSpec experts = {.rule = &rule};
+static const BlockSpec blocks[] = {
+    {.type = &block_gqa, .how = &attention, .join = &join_attention},
+    {.type = &block_moe, .how = &experts, .join = &join_feed_forward},
+    {.type = NULL},
+};
+
 /* Mixtral: Mistral with experts in every layer. */
 const Arch arch_mixtral = {
     .model_type = "mixtral",
     .title = "Mixtral",
+    .blocks = blocks,
     .norm = NORM_LLAMA,
-    .moe = &rule,
     .default_theta = 1000000,
     .default_eps = 1e-5,
-    .windows = config_windows_all,
 };

@@ -35,13 +35,20 @@ Status qwen_windows(const cJSON *config, ModelConfig *cfg, Error *err)
     return ST_OK;
 }
 
+static const GqaSpec attention = {.windows = qwen_windows};
+static const BlockSpec blocks[] = {
+    {.type = &block_gqa, .how = &attention, .join = &join_attention},
+    {.type = &block_dense, .join = &join_feed_forward},
+    {.type = NULL},
+};
+
 /* Qwen1.5, Qwen2, Qwen2.5, QwQ: biases on q, k, v (found by their tensors) and windows on the last layers. */
 const Arch arch_qwen2 = {
     .model_type = "qwen2",
     .title = "Qwen 1.5/2/2.5, QwQ",
+    .blocks = blocks,
     .norm = NORM_LLAMA,
     .default_theta = 10000,
     .default_eps = 1e-6,
     .names = names,
-    .windows = qwen_windows,
 };

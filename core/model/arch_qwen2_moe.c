@@ -34,13 +34,21 @@ static Status windows(const cJSON *config, ModelConfig *cfg, Error *err)
     return ST_OK;
 }
 
+static const GqaSpec attention = {.windows = windows};
+static const MoeSpec experts = {.rule = &moe_rule_qwen2};
+static const BlockSpec blocks[] = {
+    {.type = &block_gqa, .how = &attention, .join = &join_attention},
+    {.type = &block_moe, .how = &experts, .join = &join_feed_forward, .has = unit_has_experts},
+    {.type = &block_dense, .join = &join_feed_forward, .has = unit_has_no_experts},
+    {.type = NULL},
+};
+
 /* Qwen 1.5/2 with experts, one of them shared and scaled by a gate of its own. */
 const Arch arch_qwen2_moe = {
     .model_type = "qwen2_moe",
     .title = "Qwen 1.5/2 MoE",
+    .blocks = blocks,
     .norm = NORM_LLAMA,
-    .moe = &moe_rule_qwen2,
     .default_theta = 10000,
     .default_eps = 1e-6,
-    .windows = windows,
 };

@@ -8,16 +8,21 @@ static const ArchName names[] = {
     {.name = NULL},
 };
 
+static const GqaSpec attention = {.qk_norm = QK_NORM_HEAD, .windows = qwen_windows};
+static const BlockSpec blocks[] = {
+    {.type = &block_gqa, .how = &attention, .join = &join_attention},
+    {.type = &block_dense, .join = &join_feed_forward},
+    {.type = NULL},
+};
+
 /* Qwen3: a norm on every head of q and k before RoPE; head_dim is a size of its own. */
 const Arch arch_qwen3 = {
     .model_type = "qwen3",
     .title = "Qwen 3",
+    .blocks = blocks,
     .norm = NORM_LLAMA,
-    .qk_norm = QK_NORM_HEAD,
-    .head_dim_from_config = true,
     .default_head_dim = 128,
     .default_theta = 10000,
     .default_eps = 1e-6,
     .names = names,
-    .windows = qwen_windows,
 };

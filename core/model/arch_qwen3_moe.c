@@ -30,17 +30,23 @@ static Status windows(const cJSON *config, ModelConfig *cfg, Error *err)
     return use ? config_windows(config, 4096, 0, cfg, err) : config_layer_types(config, 0, cfg, &listed, err);
 }
 
+static const GqaSpec attention = {.qk_norm = QK_NORM_HEAD, .windows = windows};
+static const MoeSpec experts = {.rule = &rule};
+static const BlockSpec blocks[] = {
+    {.type = &block_gqa, .how = &attention, .join = &join_attention},
+    {.type = &block_moe, .how = &experts, .join = &join_feed_forward, .has = unit_has_experts},
+    {.type = &block_dense, .join = &join_feed_forward, .has = unit_has_no_experts},
+    {.type = NULL},
+};
+
 /* Qwen 3 with experts. */
 const Arch arch_qwen3_moe = {
     .model_type = "qwen3_moe",
     .title = "Qwen 3 MoE",
+    .blocks = blocks,
     .norm = NORM_LLAMA,
-    .qk_norm = QK_NORM_HEAD,
-    .head_dim_from_config = true,
     .default_head_dim = 128,
-    .moe = &rule,
     .default_theta = 10000,
     .default_eps = 1e-6,
-    .windows = windows,
     .names = names,
 };

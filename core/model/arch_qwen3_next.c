@@ -5,19 +5,24 @@ static const ArchName names[] = {
     {.name = NULL},
 };
 
+static const GqaSpec attention = {.gate = true, .qk_norm = QK_NORM_HEAD};
+static const MoeSpec experts = {.rule = &moe_rule_qwen2, .renorm = true};
+static const BlockSpec blocks[] = {
+    {.type = &block_delta, .join = &join_attention, .has = unit_is_delta},
+    {.type = &block_gqa, .how = &attention, .join = &join_attention, .has = unit_is_not_delta},
+    {.type = &block_moe, .how = &experts, .join = &join_feed_forward, .has = unit_has_experts},
+    {.type = &block_dense, .join = &join_feed_forward, .has = unit_has_no_experts},
+    {.type = NULL},
+};
+
 /* Qwen3-Next: three layers of linear attention to one of full attention, whose output is gated; experts as in
  * Qwen2-MoE. */
 const Arch arch_qwen3_next = {
     .model_type = "qwen3_next",
     .title = "Qwen 3 Next",
+    .blocks = blocks,
     .norm = NORM_UNIT,
-    .qk_norm = QK_NORM_HEAD,
-    .head_dim_from_config = true,
     .default_head_dim = 256,
-    .delta = true,
-    .out_gate = true,
-    .moe = &moe_rule_qwen2,
-    .renorm = true,
     .partial_rotary = 0.25,
     .default_theta = 10000,
     .default_eps = 1e-6,

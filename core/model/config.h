@@ -4,7 +4,17 @@
 #include <stdbool.h>
 
 #include "io/json.h"
-#include "model/model.h"
+#include "model/block.h"
+
+enum { CONFIG_LAYERS_MAX = 10000, CONFIG_HEADS_MAX = 1 << 16 };
+#define CONFIG_WIDTH_MAX (INT64_C(1) << 31)
+
+/* A whole number in [1, max]; required unless *out is positive already. */
+Status config_size(const cJSON *config, const char *key, int64_t max, int64_t *out, Error *err);
+/* A number of type int under `key`, within [least, max]; *out keeps its value when the key is absent. */
+Status config_count(const cJSON *config, const char *key, int64_t least, int64_t max, int *out, Error *err);
+/* The family's own name of a key, or the usual one where it has none (NULL). */
+const char *config_key(const char *own, const char *usual);
 
 /* The object of config.json that describes the text decoder: the root, or text_config and the like in multimodal
  * files. */
@@ -23,6 +33,9 @@ Status config_read(const cJSON *config, const Arch *arch, bool known, Arena *a, 
 /* rope_parameters or rope_scaling in either dialect; head_dim, max_positions of *cfg must be filled. */
 Status config_rope(const cJSON *config, const Arch *arch, Arena *a, ModelConfig *cfg, Error *err);
 
+/* Makes cfg->window, a list of zeros. */
+Status config_window_list(Arena *a, ModelConfig *cfg, Error *err);
+
 /* Windows from layer_types: `window` for "sliding_attention", 0 for "full_attention"; *found tells whether the list is
  * there. window 0: a sliding layer is an error. */
 Status config_layer_types(const cJSON *config, int64_t window, ModelConfig *cfg, bool *found, Error *err);
@@ -31,10 +44,10 @@ Status config_layer_types(const cJSON *config, int64_t window, ModelConfig *cfg,
  * layer_types wins. */
 Status config_windows(const cJSON *config, int64_t window, int pattern, ModelConfig *cfg, Error *err);
 
-/* Arch.windows of families with sliding_window on every layer, when there is one. */
+/* GqaSpec.windows of families with sliding_window on every layer, when there is one. */
 Status config_windows_all(const cJSON *config, ModelConfig *cfg, Error *err);
 
-/* Arch.windows of the Qwen2 line: use_sliding_window, sliding_window, max_window_layers, layer_types. */
+/* GqaSpec.windows of the Qwen2 line: use_sliding_window, sliding_window, max_window_layers, layer_types. */
 Status qwen_windows(const cJSON *config, ModelConfig *cfg, Error *err);
 
 #endif

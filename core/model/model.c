@@ -10,7 +10,7 @@
 #include "base/str.h"
 #include "io/file.h"
 #include "model/config.h"
-#include "model/layers.h"
+#include "model/open.h"
 #include "model/storage.h"
 
 enum { CONFIG_MAX = 10000000 };
@@ -20,15 +20,18 @@ static Status take_all(Open *o, bool has_dtype)
     Model *m = o->m;
     ModelConfig *c = &m->cfg;
     static const char table[] = "vocab_size, hidden_size";
-    bool bare = m->arch->bare_names;
-    RETURN_IF_ERROR(open_take(o, bare ? "embed.weight" : "model.embed_tokens.weight", false, c->vocab, c->hidden, table,
+    const ArchTensors *n = &m->arch->tensors;
+    RETURN_IF_ERROR(open_take(o, config_key(n->embed, "model.embed_tokens.weight"), false, c->vocab, c->hidden, table,
                               &m->embed));
-    RETURN_IF_ERROR(open_layers(o));
-    RETURN_IF_ERROR(open_take(o, bare ? "norm.weight" : "model.norm.weight", false, c->hidden, 0, "hidden_size",
+    RETURN_IF_ERROR(open_units(o));
+    RETURN_IF_ERROR(open_take(o, config_key(n->norm, "model.norm.weight"), false, c->hidden, 0, "hidden_size",
                               &m->final_norm));
-    RETURN_IF_ERROR(open_hyper(o, "hc_head", c->hyper.copies, 1, m->hyper_head));
+    if (c->norm == NORM_LAYER)
+        RETURN_IF_ERROR(open_take(o, "model.norm.bias", true, c->hidden, 0, "hidden_size", &m->final_norm_bias));
+    if (n->hyper)
+        RETURN_IF_ERROR(open_hyper(o, n->hyper, c->hyper.copies, 1, m->hyper_head));
     if (!c->tied)
-        RETURN_IF_ERROR(open_take(o, bare ? "head.weight" : "lm_head.weight", true, c->vocab, c->hidden, table,
+        RETURN_IF_ERROR(open_take(o, config_key(n->head, "lm_head.weight"), true, c->vocab, c->hidden, table,
                                   &m->head));
     if (!m->head) {
         m->head = m->embed;
@@ -213,7 +216,7 @@ void model_free(Model *m)
     map_free(&m->by_name);
     free(m->linears);
     free(m->groups);
-    free(m->layers);
+    free(m->units);
     free(m->path);
     arena_free(&m->arena);
     free(m);

@@ -21,7 +21,10 @@ typedef enum RopeType { ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, RO
 typedef enum Activation {
     ACT_SILU, ACT_GELU_TANH, ACT_SWIGLU_CLAMPED, ACT_SILU_CLAMPED /* silu of clamped values */
 } Activation;
-typedef enum NormKind { NORM_LLAMA, NORM_LATE, NORM_UNIT } NormKind;
+typedef enum NormKind {
+    NORM_LLAMA, NORM_LATE, NORM_UNIT,
+    NORM_LAYER /* LayerNorm, with a bias where there is one */
+} NormKind;
 
 typedef struct RopeParams {
     RopeType type;
@@ -113,7 +116,10 @@ typedef struct ModelConfig {
     int v_dim;        /* of a head's values */
     double eps;
     RopeParams rope;
-    RopeParams rope_local; /* of layers with a window, where Arch.local_rope */
+    RopeParams rope_local; /* of layers with a window, where rope_apart */
+    bool rope_apart;       /* some blocks rotate by rope_local */
+    bool rope_fp32;        /* rotations compute in float32 in every arithmetic */
+    NormKind norm;
     QkNorm qk_norm;
     double attn_scale;     /* of the scores */
     double attn_softcap, final_softcap; /* 0: none */
@@ -168,8 +174,8 @@ typedef struct MoeRule {
     bool round_weights;         /* weights are rounded to the model dtype */
 } MoeRule;
 
-struct Open;
-struct LayerTensors;
+struct BlockSpec;
+struct BlockType;
 
 /* Another name of an architecture. */
 typedef struct ArchName {
@@ -178,47 +184,33 @@ typedef struct ArchName {
     bool config;          /* a model_type of config.json instead: no person gives it */
 } ArchName;
 
-/* One decoder family (a row of arch_table): what differs from Llama. One new file + one row + one golden test. */
+/* Tensors that stand outside the layers, Hugging Face's names where NULL. */
+typedef struct ArchTensors {
+    const char *layers;          /* prefix of the units: "model.layers." */
+    const char *embed, *norm, *head;
+    const char *hyper;           /* the sum at the end of hyper-connections: "hc_head" */
+} ArchTensors;
+
+/* One decoder family (a row of arch_table): the blocks of its layers, and what differs from Llama. One new file + one
+ * row + one golden test. */
 typedef struct Arch {
     const char *model_type;      /* config.json's */
     const char *title;
+    const struct BlockSpec *blocks; /* of a layer, in the order they compute; ends with one without a type */
+    const struct BlockSpec *ahead;  /* block before those of the layer of multi-token prediction, which then runs behind
+                                     * the last layer; NULL: the family's isn't run */
     NormKind norm;
-    QkNorm qk_norm;              /* before RoPE */
-    bool qk_norm_key;            /* only with use_qk_norm */
-    bool sandwich;               /* norms also on what a block adds to the residual stream */
-    bool embed_scale;            /* embeddings times sqrt(hidden) */
-    bool score_scale_key;        /* scores are scaled by query_pre_attn_scalar^-1/2 */
-    bool softcaps;               /* attn_logit_softcapping, final_logit_softcapping */
-    bool fused;                  /* qkv_proj and gate_up_proj */
-    bool local_rope;             /* layers with a window have a rotary embedding of their own */
-    bool mla;
-    bool latent_scale;           /* MlaConfig.q_scale and kv_scale */
-    bool halves;                 /* a layer is two of attention and dense feed-forward; experts read what the first
-                                  * feed-forward block reads, what they give is added behind the second */
+    ArchTensors tensors;
+    bool embed_scale;            /* entry: embeddings times sqrt(hidden) */
+    bool logit_softcap;          /* exit: final_logit_softcapping */
+    bool tied;                   /* exit: default of tie_word_embeddings */
     const char *layers_key, *ffn_key; /* NULL: num_hidden_layers, intermediate_size */
-    bool delta;                  /* all layers but every full_attention_interval-th are DeltaConfig's */
-    bool out_gate;               /* q_proj also gives a gate for each head's output: rows of a head are [q | gate] */
-    IndexerKind indexer;
-    bool sinks;                  /* LayerTensors.sinks */
-    bool bare_names;             /* "embed", "norm", "head" and "layers.N" instead of "model.layers.N" and so on */
-    bool rope_fp32;              /* rotations compute in float32 in every arithmetic */
-    bool mtp;                    /* runs the layer of multi-token prediction behind its last, see MtpTensors */
-    bool tied;                   /* default of tie_word_embeddings */
     Activation act;              /* default of hidden_act */
-    const MoeRule *moe;          /* NULL: dense */
-    bool renorm;                 /* default of norm_topk_prob */
     double partial_rotary;       /* default of partial_rotary_factor; 0: all of a head rotates */
-    bool head_dim_from_config;   /* head_dim has its own default, not H/heads */
-    int default_head_dim;
+    int default_head_dim;        /* of a head_dim that isn't hidden / heads; 0: it is */
     double default_theta, default_eps;
     const ArchName *names;       /* its other names, ends with name == NULL (may be NULL) */
     const char *pedigree;        /* folder of its best practices; NULL: model_type */
-    /* fills cfg->window from config.json; NULL: no windows */
-    Status (*windows)(const struct cJSON *config, ModelConfig *cfg, Error *err);
-    /* Fills what only this family has from config.json, and the rotary embeddings; takes a layer's norms and its
-     * attention block. NULL: as usual. */
-    Status (*read)(const struct cJSON *config, Arena *a, ModelConfig *cfg, Error *err);
-    Status (*take)(struct Open *o, int layer, struct LayerTensors *t);
 } Arch;
 extern const Arch *const arch_table[]; /* NULL-terminated (core/registry.c) */
 /* Row for config.json's model_type, or for another name of it; NULL when unknown. */
@@ -237,7 +229,7 @@ typedef struct Linear {
      * bias_at + o * bias_step. out_step 0: the tensor is the weight. */
     int64_t at, out_step, in_step, bias_at, bias_step;
     int64_t out, in;
-    int32_t layer;               /* decoder layer, -1 outside (lm_head) */
+    int32_t layer;               /* its unit, -1 outside (lm_head) */
     int32_t group;               /* fused group: index into groups, every linear has one (alone: a group of one) */
     int32_t input;               /* index of the first linear that sees the same input (itself, when alone) */
     LinearKind kind;
@@ -251,56 +243,46 @@ typedef struct FusedGroup {
     int32_t first, count;        /* linears [first, first+count) */
 } FusedGroup;
 
-/* Norm weights of one layer, those that a family lacks NULL. */
-typedef struct LayerTensors {
-    const TensorInfo *input_norm, *post_norm; /* before attention, before the feed-forward block */
-    const TensorInfo *after_attn, *after_ffn; /* Arch.sandwich */
-    const TensorInfo *q_norm, *k_norm;
-    const TensorInfo *q_a_norm, *kv_a_norm;   /* MLA */
-    const TensorInfo *conv, *a_log, *dt_bias, *delta_norm; /* linear attention */
-    const TensorInfo *index_norm, *index_bias; /* the indexer's, of its keys */
-    const TensorInfo *sinks;                  /* a score for every head that no value belongs to */
-    const TensorInfo *router, *router_bias;   /* router: when it is no linear */
-    const TensorInfo *hash;                   /* the experts of every token id, I64 or I32 [vocab][top_k] */
-    const TensorInfo *hyper[2][3];            /* hyper-connections of attention and feed-forward: fn, base, scale */
-    const TensorInfo *comp_norm, *comp_ape;   /* compressor of the keys, and the indexer's own */
-    const TensorInfo *index_comp_norm, *index_comp_ape;
-    /* Indices into linears, -1 for what the layer lacks. Fused: q is qkv_proj, gate is gate_up_proj. With experts
-     * gate, up and down are the shared expert's (Arch.halves: the dense block's). */
-    int32_t first, count;                     /* the layer's linears */
-    int32_t q, k, v, o, gate, up, down;
-    int32_t q_a, kv_a, kv_b;                  /* MLA; q is q_b_proj, or q_proj without a latent */
-    int32_t qkvz, ba;                         /* linear attention, without q, k and v; o is out_proj */
-    int32_t index_q, index_k, index_w;        /* the indexer's queries, keys and weights of its heads */
-    int32_t o_a, comp_kv, comp_gate;          /* compressed attention; q_a, kv_a, q and o are wq_a, wkv, wq_b, wo_b */
-    int32_t index_comp_kv, index_comp_gate;
-    int32_t router_linear, shared_gate;
-    int32_t expert;                           /* gate of expert 0; three linears an expert: expert_place */
-    const struct LayerTensors *then;          /* the second half, NULL where there is none */
-} LayerTensors;
+/* One block of a unit: what it is, and its places in the model. Names of the slots: BlockType. */
+typedef struct Block {
+    const struct BlockType *type;
+    const struct BlockSpec *spec;
+    const void *conf;            /* what its kind found out for this unit: GqaConf, MlaConf, ...; NULL: nothing */
+    int32_t *linear;             /* indices into Model.linears, -1: it has none */
+    const TensorInfo **small;    /* NULL: it has none */
+    const RopeParams *rope;      /* how it rotates by position; NULL: it doesn't */
+    const struct Block *join;    /* block_residual or block_hyper; NULL: it replaces the state */
+    int nth;                     /* so many blocks of the unit before it have the same role */
+} Block;
 
-/* What the layer of multi-token prediction has besides a decoder layer: it reads, for every token, the embedding of the
- * one after it and what the last decoder layer gave (specs/models.md 1.6). */
-typedef struct MtpTensors {
-    const TensorInfo *embed, *enorm, *hnorm;
-    int32_t eh_proj;             /* of [enorm(embedding) | hnorm(state)], the first linear of the layer */
-} MtpTensors;
+/* A list of blocks that run one after the other: a decoder layer, the layer of multi-token prediction. */
+typedef struct Unit {
+    const ModelConfig *cfg;      /* sizes of its blocks */
+    Block *block;
+    int nblocks;
+    int32_t first, count;        /* its linears */
+} Unit;
+/* The linear (tensor) in the slot of this name of the first block that has one: "q", "down", "router"; -1 (NULL) when
+ * there is none. */
+int32_t unit_linear(const Unit *u, const char *slot);
+const TensorInfo *unit_small(const Unit *u, const char *slot);
 
 typedef struct Model {
     char *path;
     Checkpoint *ckpt;
     const Arch *arch;
     ModelConfig cfg;
-    Linear *linears;             /* of all layers (model_depth), in order; lm_head is not among them */
+    Linear *linears;             /* of all units, in order; lm_head is not among them */
     int64_t nlinears;
     Map by_name;                 /* linear name -> index */
     FusedGroup *groups;
     int64_t ngroups;
-    LayerTensors *layers;        /* [model_depth] */
-    int mtp_layers;              /* 1: layer cfg.layers is that of multi-token prediction; 0: there is none that runs */
-    MtpTensors mtp;
+    Unit *units;                 /* [nunits] the decoder's cfg.layers, then that of multi-token prediction */
+    int nunits;
+    int mtp_layers;              /* 1: unit cfg.layers is that of multi-token prediction; 0: there is none that runs */
     const char *mtp_reason;      /* why the one in the checkpoint does not run, NULL when nothing is wrong with it */
     const TensorInfo *embed, *final_norm, *head; /* head == embed when tied */
+    const TensorInfo *final_norm_bias; /* of a LayerNorm, NULL without one */
     const TensorInfo *hyper_head[3]; /* hyper-connections: fn, base and scale of the final sum */
     int64_t params;              /* all tensors the decoder uses */
     char fingerprint[65];        /* config.json's bytes + checkpoint_fingerprint */
@@ -315,11 +297,11 @@ void model_free(Model *m);
 /* Place of an expert's gate (part 0), up (1) or down (2) among its three linears. The other way round it is the same:
  * the part at a place. */
 int expert_place(const MoeRule *r, int part);
-/* Layers that are analysed and quantized: the decoder's cfg.layers, which alone lead to the logits, and that of
- * multi-token prediction behind them. */
+/* Units that are analysed and quantized: the decoder's cfg.layers, which alone lead to the logits, and what stands
+ * behind them. Wherever a layer is numbered, it is one of these. */
 static inline int model_depth(const Model *m)
 {
-    return m->cfg.layers + m->mtp_layers;
+    return m->nunits;
 }
 /* Index of the linear with this name, -1 when there is none. One hash look-up. */
 int64_t model_find_linear(const Model *m, const char *name);

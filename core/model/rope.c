@@ -247,12 +247,12 @@ Status config_rope(const cJSON *config, const Arch *arch, Arena *a, ModelConfig 
     RopeKeys k = {.share = arch->partial_rotary > 0 ? arch->partial_rotary : 1};
     if (cfg->compress.kind)
         return rope_compressed(config, a, cfg, err);
-    RETURN_IF_ERROR(rope_dict(config, arch->local_rope ? "full_attention" : NULL, &k, err));
+    RETURN_IF_ERROR(rope_dict(config, cfg->rope_apart ? "full_attention" : NULL, &k, err));
     RETURN_IF_ERROR(rope_params(&k, arch->default_theta, a, cfg, &cfg->rope, err));
     const RopeParams *r = &cfg->rope;
-    if (arch->mla && r->type != ROPE_DEFAULT && r->mscale_all_dim != 0) {
+    if (cfg->mla.kv_rank && r->type != ROPE_DEFAULT && r->mscale_all_dim != 0) {
         double m = r->factor > 1 ? 0.1 * r->mscale_all_dim * log(r->factor) + 1 : 1;
         cfg->attn_scale *= m * m;
     }
-    return arch->local_rope ? rope_local(config, a, cfg, err) : ST_OK;
+    return cfg->rope_apart ? rope_local(config, a, cfg, err) : ST_OK;
 }

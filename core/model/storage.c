@@ -7,7 +7,7 @@
 #include "base/num.h"
 #include "math/convert.h"
 
-enum { NAME_MAX_BYTES = 200, BLOCK_DEFAULT = 128, BLOCK_MAX_VALUES = 1 << 20, MX_GROUP = 32 };
+enum { STORE_NAME_BYTES = 200, BLOCK_DEFAULT = 128, BLOCK_MAX_VALUES = 1 << 20, MX_GROUP = 32 };
 
 /* ---- codes ---- */
 
@@ -136,9 +136,9 @@ Status storage_config(const cJSON *root, const cJSON *config, ModelConfig *cfg, 
 
 static const TensorInfo *find(const Checkpoint *c, const char *base, const char *end)
 {
-    char name[NAME_MAX_BYTES];
+    char name[STORE_NAME_BYTES];
     int n = snprintf(name, sizeof name, "%s%s", base, end);
-    return n > 0 && n < NAME_MAX_BYTES ? checkpoint_find(c, name) : NULL;
+    return n > 0 && n < STORE_NAME_BYTES ? checkpoint_find(c, name) : NULL;
 }
 
 /* The row that codes `base`, NULL when it isn't coded. */
@@ -308,7 +308,7 @@ Status storage_loose(const Model *m, const TensorInfo *t, Linear *l, WeightStore
 {
     Open o = {.m = (Model *)(uintptr_t)m, .err = err}; /* the checks below only read it */
     const Storage *s = storage_role(m->ckpt, t).how;
-    char base[NAME_MAX_BYTES];
+    char base[STORE_NAME_BYTES];
     if (!s || t->ndim != 2)
         return error_set(err, ST_DATA, "'%s': tensor '%s' is coded, belongs to no part of the decoder and is no matrix: "
                          "it can't be decoded; --compat peer leaves it out", open_file_of(&o, t), t->name);
@@ -338,7 +338,7 @@ StorageRole storage_role(const Checkpoint *c, const TensorInfo *t)
     for (const Storage *s = storage_table; s->name; s++) {
         const char *const end[] = {s->weight, s->scale, s->shape};
         for (int i = 0; i < 3; i++) {
-            char base[NAME_MAX_BYTES];
+            char base[STORE_NAME_BYTES];
             if (!end[i] || !ends_with(t->name, n, end[i]) || n - strlen(end[i]) >= sizeof base)
                 continue;
             size_t k = n - strlen(end[i]);

@@ -2,7 +2,7 @@
 #define SLIM_MODEL_STORAGE_H
 
 #include "io/json.h"
-#include "model/layers.h"
+#include "model/open.h"
 #include "model/weight.h"
 
 /* Reads quantization_config of config.json (its root, and the object that describes the decoder) into *cfg. What isn't

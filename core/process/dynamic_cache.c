@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "model/block.h"
 #include "process/cachewatch.h"
 #include "process/processor.h"
 #include "recipe/pattern.h"
@@ -50,11 +51,13 @@ static const Object object = {.fields = fields, .check = check};
 
 /* ---- which attentions ---- */
 
-/* Name of the module that holds these projections ("model.layers.0.self_attn") into buf, or "" when it has no keys and
+/* Name of the unit's nth attention ("model.layers.0.self_attn") into buf, or "" when there is none or it has no keys and
  * values that a cache could hold (linear attention). */
-static void name_of(const Model *m, const LayerTensors *t, char *buf, int size)
+static void name_of(const Model *m, int unit, int nth, char *buf, int size)
 {
-    int32_t any = t->kv_b >= 0 ? t->kv_b : t->q;
+    const Block *b = unit_block(&m->units[unit], ROLE_ATTENTION, nth);
+    int32_t any = b ? block_linear(b, "kv_b") : -1;
+    any = b && any < 0 ? block_linear(b, "q") : any;
     buf[0] = '\0';
     if (any < 0)
         return;
@@ -116,8 +119,8 @@ Status cache_layers(const Recipe *r, const Model *m, bool *on, int *steps, Error
         ;
     for (int l = 0; l < m->cfg.layers; l++) {
         const RecipeStep *s = NULL;
-        for (const LayerTensors *t = &m->layers[l]; t && !s; t = t->then) {
-            name_of(m, t, name, sizeof name);
+        for (int nth = 0; unit_block(&m->units[l], ROLE_ATTENTION, nth) && !s; nth++) {
+            name_of(m, l, nth, name, sizeof name);
             RETURN_IF_ERROR(cache_of(r, name, &s, err));
         }
         on[l] = s != NULL;
@@ -160,7 +163,7 @@ static Status start(void **self, const ProcessorCtx *ctx, Error *err)
         return error_nomem(err, "dynamic_cache");
     for (int l = 0; l < m->cfg.layers; l++) { /* no scales for what the decoder does not run */
         const RecipeStep *s;
-        name_of(m, &m->layers[l], name, sizeof name);
+        name_of(m, l, 0, name, sizeof name);
         RETURN_IF_ERROR(cache_of(r, name, &s, err));
         d->on[l] = s == ctx->step;
     }
@@ -192,7 +195,7 @@ static Status give(void *self, const UnitRun *u, const Gifts *to, Error *err)
     char name[256];
     if (!forward(d, u->unit))
         return ST_OK;
-    name_of(d->m, &d->m->layers[u->unit], name, sizeof name);
+    name_of(d->m, u->unit, 0, name, sizeof name);
     Status st = ST_OK;
     for (int i = 0; i < 2 && st == ST_OK; i++)
         st = cache_watch_params(&d->watch, i, &d->set->q, d->T, &scale[i], &offset[i], &n[i], err);
@@ -215,7 +218,7 @@ static Status promise(void *self, DType inner, SavePlan *plan, Error *err)
     if (d->first)
         plan->cache_dtype = inner;
     for (int l = 0; l < d->m->cfg.layers; l++)
-        if (d->on[l] && d->m->layers[l].then)
+        if (d->on[l] && unit_block(&d->m->units[l], ROLE_ATTENTION, 1))
             return error_set(err, ST_DATA, "layer %d has two attentions: dynamic_cache can't be run for this model", l);
     return ST_OK;
 }

@@ -31,8 +31,8 @@ static Status start(void **self, const ProcessorCtx *ctx, Error *err)
 /* Whether a linear of the unit (-1: of any) is at the level. */
 static bool used(const LinearQuant *q, int unit)
 {
-    int64_t i = unit < 0 ? 0 : q->m->layers[unit].first;
-    int64_t end = unit < 0 ? q->m->nlinears : i + q->m->layers[unit].count;
+    int64_t i = unit < 0 ? 0 : q->m->units[unit].first;
+    int64_t end = unit < 0 ? q->m->nlinears : i + q->m->units[unit].count;
     while (i < end && q->at[i] != q->level)
         i++;
     return i < end;

@@ -173,8 +173,8 @@ static Status run_unit(PipelineRun *run, int unit, Error *err)
 {
     const Model *m = run->p->m;
     LayerForms forms;
-    UnitRun u = {.runner = run->r, .model = m, .work = &run->p->work, .unit = unit, .first = m->layers[unit].first,
-                 .n = m->layers[unit].count, .forms = &forms, .gives = run->gives, .run = run};
+    UnitRun u = {.runner = run->r, .model = m, .work = &run->p->work, .unit = unit, .first = m->units[unit].first,
+                 .n = m->units[unit].count, .forms = &forms, .gives = run->gives, .run = run};
     RETURN_IF_ERROR(layer_forms_init(&forms, m, &run->forms, u.first, u.n, err));
     bool forward = unit <= run->last_flow;
     Status st = run->p->work.peer ? flow_peer(&u, forward, err) : flow_ours(&u, forward, err);

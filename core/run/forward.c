@@ -8,7 +8,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "math/convert.h"
-#include "run/engine.h"
+#include "run/block.h"
 
 /* Tensors collected for the file; data is float32 until it is written. */
 typedef struct Collected {
@@ -146,6 +146,24 @@ static float **tap_slot(Forward *f, Tap tap)
     return &f->ffn[tap.layer];
 }
 
+/* How the unit's experts are chosen. */
+static const MoeRule *rule_of(const Unit *u)
+{
+    for (int i = 0; i < u->nblocks; i++)
+        if (u->block[i].type == &block_moe)
+            return ((const MoeConf *)u->block[i].conf)->rule;
+    return NULL;
+}
+
+/* Blocks of attention in each unit. */
+static int attentions(const Model *m)
+{
+    int n = 0;
+    while (unit_block(&m->units[0], ROLE_ATTENTION, n))
+        n++;
+    return n;
+}
+
 static Status add_router(Forward *f, Tap tap, int64_t width, float **data, Error *err)
 {
     static const char *const what[] = {"logits", "idx", "w"};
@@ -155,7 +173,7 @@ static Status add_router(Forward *f, Tap tap, int64_t width, float **data, Error
     Status st = add_tensor(&f->all, name, tap.kind == TAP_EXPERTS ? DT_I64 : DT_F32, 2,
                            (const int64_t[]){f->tokens, width}, &p, err);
     *data = p;
-    const MoeRule *rule = f->r->m->arch->moe;
+    const MoeRule *rule = rule_of(&f->r->m->units[tap.layer]);
     if (st == ST_OK)
         f->all.wide[f->all.n - 1] =
             tap.kind == TAP_ROUTER
@@ -170,7 +188,7 @@ static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, 
     float **slot = tap_slot(f, tap);
     if (is_router_tap(tap.kind))
         return add_router(f, tap, width, slot, err);
-    if (tap.kind == TAP_ATTN && f->r->m->arch->halves) {
+    if (tap.kind == TAP_ATTN && attentions(f->r->m) > 1) {
         char name[32];
         snprintf(name, sizeof name, "attn.%d", tap.layer);
         return add_numbered(f, name, tap.linear >= 0, width, slot, err);
@@ -331,7 +349,7 @@ static void to_model_dtype(Collected *c, DType dtype)
 static Status check_memory(const Forward *f, Error *err)
 {
     const Model *m = f->r->m;
-    double width = (double)m->cfg.hidden * ((m->arch->halves ? 3 : 2) * m->cfg.layers + 2) + (double)m->cfg.vocab;
+    double width = (double)m->cfg.hidden * ((attentions(m) + 1) * m->cfg.layers + 2) + (double)m->cfg.vocab;
     width += (double)m->cfg.stream_width * (m->cfg.layers + 1);
     for (int64_t i = 0; i < m->nlinears; i++)
         if (m->linears[i].input == i && m->linears[i].expert < 0)

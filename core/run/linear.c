@@ -1,4 +1,4 @@
-#include "run/engine.h"
+#include "run/pass.h"
 
 /* A panel should stay in the cache of the core that widened it, and be wide enough for the GEMM to pay. */
 enum { PANEL_ROWS = 512, PANEL_ROWS_MIN = 128, PANEL_VALUES = 2 << 20 };

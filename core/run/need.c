@@ -1,128 +1,121 @@
-#include "run/engine.h"
+#include "run/need.h"
 
 #include <string.h>
 
 #include "base/num.h"
 #include "run/block/router.h"
 
-/* What a layer needs: values of a row, buffers of a thread, small tensors. The planner asks, and the pass itself. */
-
-int64_t row_need_floats(const RowNeed *n)
+static size_t max_size(size_t a, size_t b)
 {
-    return n->x + n->mid + n->act + n->tap + n->up + n->mix;
+    return a > b ? a : b;
 }
 
-RowNeed layer_row_need(const Model *m, bool act)
+static void most_workers(WorkerNeed *w, const WorkerNeed *n)
 {
-    const ModelConfig *c = &m->cfg;
-    int64_t q = (int64_t)c->heads * c->head_dim, kv = (int64_t)c->kv_heads * c->head_dim;
-    RowNeed n = {.x = c->hidden, .mid = max_i64(m->arch->mla ? mla_row_floats(c) : q + 2 * kv, c->inter)};
-    q = m->arch->mla ? max_i64((int64_t)c->heads * c->v_dim, max_i64(c->mla.q_rank, c->mla.kv_rank)) : q;
-    if (m->arch->fused) /* what comes out of a fused linear is used in place, the result stands beside it */
-        n.mid = max_i64(2 * q + 2 * kv, 3 * c->inter);
-    if (m->arch->out_gate) /* what q_proj gives stands beside q */
-        n.mid = max_i64(n.mid, 3 * q + 2 * kv);
-    if (c->delta.layer) {
-        n.mid = max_i64(n.mid, delta_row_floats(&c->delta));
-        q = max_i64(q, (int64_t)c->delta.value_heads * c->delta.value_dim);
-    }
-    if (c->compress.kind) {
-        n.mid = compressed_row_floats(c);
-        q = max_i64(q, max_i64(2 * c->compress.q_rank, c->compress.groups * c->compress.group_rank));
-        q = max_i64(q, STAGE_MAX * c->hidden);
-    }
-    if (c->hyper.copies)
-        n.mix = hyper_mix_floats(c);
-    if (m->arch->sandwich || c->hyper.copies)
-        n.tap = c->hidden;
-    if (act)
-        n.act = max_i64((c->index.heads ? 4 : 3) * c->hidden, max_i64(max_i64(q, 2 * c->mla.q_rank), c->inter));
-    return n;
+    w->panel[0] = max_size(w->panel[0], n->panel[0]);
+    w->panel[1] = max_size(w->panel[1], n->panel[1]);
+    w->tile = max_size(w->tile, n->tile);
+    w->scores = max_size(w->scores, n->scores);
+    w->gemm = max_size(w->gemm, n->gemm);
+    w->own = max_size(w->own, n->own);
 }
 
-static size_t panel_values(int64_t out, int64_t in)
+static void most(BlockNeed *all, const BlockNeed *n)
 {
-    int64_t rows = panel_rows(in) < out ? panel_rows(in) : out;
-    return (size_t)(rows * in);
+    RowNeed *a = &all->row;
+    const RowNeed *b = &n->row;
+    *a = (RowNeed){max_i64(a->x, b->x), max_i64(a->mid, b->mid), max_i64(a->act, b->act), max_i64(a->tap, b->tap),
+                   max_i64(a->up, b->up), max_i64(a->mix, b->mix)};
+    most_workers(&all->worker, &n->worker);
+    all->whole = max_u64(all->whole, n->whole);
+    all->kept = max_i64(all->kept, n->kept);
 }
 
-/* What products of a layer pass need in one arithmetic. */
-static void need_products(const Model *m, const GemmOps *g, int64_t longest, int64_t largest_block, WorkerNeed *w)
+/* Panels, tiles and products of the unit's linears. */
+static WorkerNeed linears_need(const Model *m, const Unit *u, const NeedAsk *ask)
 {
-    const ModelConfig *c = &m->cfg;
-    int64_t head = max_i64(c->head_dim, c->v_dim);
-    for (int64_t i = 0; i < m->nlinears; i++) {
-        const Linear *l = &m->linears[i];
-        worker_need_gemm(w, g, largest_block, min_i64(panel_rows(l->in), l->out), l->in);
-    }
-    worker_need_gemm(w, g, ATTENTION_ROWS_MAX, head, longest);
-    worker_need_gemm(w, g, ATTENTION_ROWS_MAX, longest, head);
-    worker_need_gemm(w, g, ATTENTION_ROWS_MAX, 512, c->hidden);
-    if (c->moe.experts)
-        worker_need_gemm(w, g, PASS_TILE, router_choices(&c->moe), c->hidden);
-    if (c->compress.kind) {
-        worker_need_gemm(w, g, ATTENTION_ROWS_MAX, compressed_keys(c, longest), head);
-        worker_need_gemm(w, g, ATTENTION_ROWS_MAX, head, compressed_keys(c, longest));
-    }
-}
-
-WorkerNeed layer_worker_need(const Model *m, bool model_mode, int64_t longest, int64_t largest_block)
-{
-    const ModelConfig *c = &m->cfg;
     WorkerNeed w = {0};
-    int64_t cols = 0;
-    if (c->moe.experts) /* rows of an expert are packed anew */
-        largest_block = BAND_MAX;
-    for (int64_t i = 0; i < m->nlinears; i++) {
+    int64_t cols = 0, band = ask->band;
+    for (int32_t i = u->first; i < u->first + u->count; i++) /* rows of an expert are packed anew */
+        band = m->linears[i].expert >= 0 ? BAND_MAX : band;
+    for (int32_t i = u->first; i < u->first + u->count; i++) {
         const Linear *l = &m->linears[i];
-        size_t n = panel_values(l->out, l->in);
-        w.panel[0] = n > w.panel[0] ? n : w.panel[0];
+        int64_t panel = min_i64(panel_rows(l->in), l->out);
+        size_t values = (size_t)(panel * l->in);
+        w.panel[0] = max_size(w.panel[0], values);
         if (l->kind == LK_UP)
-            w.panel[1] = n > w.panel[1] ? n : w.panel[1];
-        cols = max_i64(cols, min_i64(panel_rows(l->in), l->out));
+            w.panel[1] = max_size(w.panel[1], values);
+        cols = max_i64(cols, panel);
+        need_product(ask, &w, band, panel, l->in);
     }
-    need_products(m, gemm_find(false), longest, largest_block, &w); /* a variant's, also in model mode */
-    if (model_mode)
-        need_products(m, gemm_find(true), longest, largest_block, &w);
-    w.tile = (size_t)(largest_block * cols);
-    w.scores = (size_t)attention_scores_floats(longest) * (indexer_acts(c, longest) ? 2 : 1);
-    if (c->delta.layer && delta_state_floats(&c->delta) > w.scores)
-        w.scores = delta_state_floats(&c->delta);
-    if (c->compress.kind)
-        w.scores = compressed_scores_floats(c, longest);
-    w.gemm = max_u64(w.gemm, hyper_gemm_bytes(c));
+    w.tile = (size_t)(band * cols);
     return w;
 }
 
-void layer_small_tensors(const Model *m, const LayerTensors *t, const TensorInfo *norm[NORM_ROLES])
+BlockNeed unit_need(const Model *m, const Unit *u, int from, int n, const BlockRun *run, const NeedAsk *ask)
 {
-    const TensorInfo *const all[NORM_ROLES] = {
-        [NORM_INPUT] = t->input_norm, [NORM_POST] = t->post_norm, [NORM_AFTER_ATTN] = t->after_attn,
-        [NORM_AFTER_FFN] = t->after_ffn, [NORM_Q] = t->q_norm, [NORM_K] = t->k_norm, [NORM_Q_A] = t->q_a_norm,
-        [NORM_KV_A] = t->kv_a_norm, [NORM_INDEX] = t->index_norm, [INDEX_BIAS] = t->index_bias, [SINKS] = t->sinks,
-        [NORM_DELTA] = t->delta_norm, [CONV] = t->conv, [A_LOG] = t->a_log, [DT_BIAS] = t->dt_bias,
-        [NORM_COMP] = t->comp_norm, [NORM_INDEX_COMP] = t->index_comp_norm,
-        [COMP_APE] = t->comp_ape, [INDEX_COMP_APE] = t->index_comp_ape, [HYPER_ATTN_FN] = t->hyper[0][0],
-        [HYPER_ATTN_BASE] = t->hyper[0][1], [HYPER_ATTN_SCALE] = t->hyper[0][2], [HYPER_FFN_FN] = t->hyper[1][0],
-        [HYPER_FFN_BASE] = t->hyper[1][1], [HYPER_FFN_SCALE] = t->hyper[1][2],
-        [WIDE_SINKS] = m->cfg.compress.kind ? t->sinks : NULL,
-    };
-    memcpy(norm, all, sizeof all);
+    NeedAsk a = *ask;
+    BlockNeed all = {.worker = linears_need(m, u, ask)};
+    a.linears = m->linears;
+    a.cfg = u->cfg;
+    for (int i = 0; i < n; i++) {
+        const Block *b = &u->block[from + i];
+        const BlockOps *ops = block_ops(b->type);
+        BlockNeed one = {.kept = 0}, join = {.kept = 0};
+        a.run = run ? &run[i] : NULL;
+        if (ops)
+            ops->need(b, &a, &one);
+        if (b->join)
+            block_ops(b->join->type)->need(b->join, &a, &join);
+        most(&all, &one);
+        most(&all, &join);
+    }
+    return all;
 }
 
-uint64_t layer_beside_bytes(const Model *m, int64_t longest)
+BlockNeed model_need(const Model *m, const NeedAsk *ask)
 {
-    const ModelConfig *c = &m->cfg;
-    uint64_t most = 0;
-    for (int i = 0; i < c->layers; i++)
-        for (const LayerTensors *t = &m->layers[i]; t; t = t->then) {
-            const TensorInfo *norm[NORM_ROLES];
-            uint64_t sum = 0;
-            layer_small_tensors(m, t, norm);
-            for (int k = 0; k < NORM_ROLES; k++)
-                sum += norm[k] ? norm[k]->nbytes / (uint64_t)dtype_size(norm[k]->dtype) * sizeof(float) : 0;
-            most = sum > most ? sum : most;
+    BlockNeed all = {.kept = 0};
+    for (int i = 0; i < m->nunits; i++) {
+        BlockNeed one = unit_need(m, &m->units[i], 0, m->units[i].nblocks, NULL, ask);
+        most(&all, &one);
+    }
+    return all;
+}
+
+static uint64_t small_bytes(const Block *b)
+{
+    uint64_t sum = 0;
+    for (int k = 0; k < block_smalls(b->type); k++)
+        if (b->small[k] && b->type->smalls[k].kind != SMALL_RAW)
+            sum += b->small[k]->nbytes / (uint64_t)dtype_size(b->small[k]->dtype) * sizeof(float);
+    return sum;
+}
+
+uint64_t unit_beside_bytes(const Model *m, int64_t longest)
+{
+    uint64_t most_small = 0;
+    const RopeParams *rope[2] = {NULL, NULL};
+    for (int i = 0; i < m->nunits; i++) {
+        uint64_t sum = 0;
+        for (int k = 0; k < m->units[i].nblocks; k++) {
+            const Block *b = &m->units[i].block[k];
+            sum += small_bytes(b) + (b->join ? small_bytes(b->join) : 0);
+            rope[b->rope && rope[0] && b->rope != rope[0]] = b->rope ? b->rope : rope[0];
         }
-    int64_t tables = c->compress.kind || m->arch->local_rope ? 2 : 1;
-    return most + (uint64_t)(tables * longest * c->rope.dim) * sizeof(float);
+        most_small = max_u64(most_small, sum);
+    }
+    uint64_t tables = 0;
+    for (int i = 0; i < 2; i++)
+        tables += rope[i] ? (uint64_t)(longest * rope[i]->dim) * sizeof(float) : 0;
+    return most_small + tables;
+}
+
+int model_late(const Model *m)
+{
+    for (int i = 0; i < m->nunits; i++)
+        for (int k = 0; k < m->units[i].nblocks; k++)
+            if (m->units[i].block[k].spec->late)
+                return 1;
+    return 0;
 }

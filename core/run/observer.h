@@ -13,7 +13,7 @@ typedef enum TapKind {
     TAP_LINEAR_IN,  /* input of a linear; linears that share an input are observed once, under the first of them */
     TAP_LINEAR_OUT, /* output of a linear, bias included */
     TAP_Q, TAP_K, TAP_V, /* as they enter the score: after RoPE and norms; not in layers of linear attention, which
-                            have no scores (LayerTensors.qkvz >= 0) */
+                            have no scores */
     TAP_ATTN,       /* attention output after o_proj, before the residual add */
     TAP_FFN,        /* feed-forward output before the residual add; the experts' where a layer has dense blocks too */
     TAP_BLOCK_OUT,

@@ -20,8 +20,28 @@ void ops_round(const Ops *o, float *x, int64_t n)
         o->k->round_f16(x, n);
 }
 
-void ops_norm(const Ops *o, NormKind kind, const float *x, const float *w, double eps, int64_t n, float *y)
+/* (x - mean) / sqrt(variance + eps) * w + b, in float32 and rounded once. */
+static void layer_norm(const Ops *o, const float *x, const float *w, const float *b, double eps, int64_t n, float *y)
 {
+    double sum = 0, sq = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)x[i];
+    double mean = sum / (double)n;
+    for (int64_t i = 0; i < n; i++)
+        sq += ((double)x[i] - mean) * ((double)x[i] - mean);
+    float scale = 1.0f / sqrtf((float)(sq / (double)n) + (float)eps);
+    for (int64_t i = 0; i < n; i++)
+        y[i] = (x[i] - (float)mean) * scale * w[i] + (b ? b[i] : 0);
+    ops_round(o, y, n);
+}
+
+void ops_norm(const Ops *o, NormKind kind, const float *x, const float *w, const float *b, double eps, int64_t n,
+              float *y)
+{
+    if (kind == NORM_LAYER) {
+        layer_norm(o, x, w, b, eps, n, y);
+        return;
+    }
     float mean = (float)(o->k->sum_sq(x, n) / (double)n);
     o->k->scale(x, (float)(1.0 / sqrt((double)(mean + (float)eps))), y, n);
     switch (kind) {
@@ -35,6 +55,8 @@ void ops_norm(const Ops *o, NormKind kind, const float *x, const float *w, doubl
     case NORM_UNIT:
         for (int64_t i = 0; i < n; i++)
             y[i] *= 1.0f + w[i];
+        break;
+    case NORM_LAYER:
         break;
     }
     ops_round(o, y, n);
@@ -109,14 +131,19 @@ void ops_gate(const Ops *o, Activation act, float *g, const float *u, int64_t n)
     }
 }
 
-void ops_silu(const Ops *o, float *x, int64_t n)
+void ops_act(const Ops *o, Activation act, float *x, int64_t n)
 {
     enum { STEP = 64 };
     float ones[STEP];
     for (int i = 0; i < STEP; i++)
         ones[i] = 1;
     for (int64_t i = 0; i < n; i += STEP)
-        ops_gate(o, ACT_SILU, x + i, ones, n - i < STEP ? n - i : STEP);
+        ops_gate(o, act, x + i, ones, n - i < STEP ? n - i : STEP);
+}
+
+void ops_silu(const Ops *o, float *x, int64_t n)
+{
+    ops_act(o, ACT_SILU, x, n);
 }
 
 void ops_sigmoid(const Ops *o, float *x, int64_t n)

@@ -24,10 +24,13 @@ typedef struct Ops {
 Ops ops_make(bool model, DType dtype);
 /* R() in place. */
 void ops_round(const Ops *o, float *x, int64_t n);
-/* y = R(norm(x)) with weights w, one row of n. */
-void ops_norm(const Ops *o, NormKind kind, const float *x, const float *w, double eps, int64_t n, float *y);
+/* y = R(norm(x)) with weights w, one row of n; b: the bias of a LayerNorm, NULL without one. */
+void ops_norm(const Ops *o, NormKind kind, const float *x, const float *w, const float *b, double eps, int64_t n,
+              float *y);
 /* g = R(R(act(g)) * u) */
 void ops_gate(const Ops *o, Activation act, float *g, const float *u, int64_t n);
+/* x = R(act(x)), of an activation that is no gate's alone. */
+void ops_act(const Ops *o, Activation act, float *x, int64_t n);
 /* x = R(silu(x)) */
 void ops_silu(const Ops *o, float *x, int64_t n);
 /* x = R(sigmoid(x)) */

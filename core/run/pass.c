@@ -8,10 +8,9 @@
 Status pass_linear_start(Pass *ps, LinearRun *l, int32_t index, Error *err)
 {
     const Linear *lin = &ps->r->m->linears[index];
-    int32_t first = ps->r->m->layers[ps->layer].first;
     *l = linear_ahead(ps->r, lin);
     l->index = index;
-    l->form = ps->forms ? ps->forms[index - first] : NULL;
+    l->form = ps->forms ? ps->forms[index - ps->u->first] : NULL;
     RETURN_IF_ERROR(source_check(&ps->r->src, lin, err));
     l->weight_mask = taps_weight_wanted(&ps->hub, index);
     uint64_t in_mask = taps_wanted(&ps->hub, (Tap){TAP_LINEAR_IN, ps->layer, lin->input});
@@ -28,14 +27,6 @@ void pass_linear_end(LinearRun *l)
 {
     free(l->bias);
     free(l->energy);
-}
-
-void pass_first_piece(const Pass *ps, int first, int n, bool gate, FeedPiece *p)
-{
-    const LinearRun *lin[STAGE_MAX];
-    for (int i = 0; i < n; i++)
-        lin[i] = &ps->lin[first + i];
-    stage_first_piece(lin, n, gate, ps->piece_max, p);
 }
 
 uint64_t pass_tap_mask(const Pass *ps, TapKind kind, int64_t linear)

@@ -1,6 +1,7 @@
 #ifndef SLIM_RUN_PASS_H
 #define SLIM_RUN_PASS_H
 
+#include "model/block.h"
 #include "run/rotary.h"
 #include "run/rowplan.h"
 #include "run/stage.h"
@@ -38,48 +39,48 @@ struct Runner {
     int64_t last_progress;
 };
 
-/* What a layer's linears and norms are to the decoder: slots of Pass.lin and .norm. */
-typedef enum LinearRole {
-    L_Q, L_K, L_V, L_O, L_GATE, L_UP, L_DOWN, L_Q_A, L_KV_A, L_KV_B, L_INDEX_Q, L_INDEX_K, L_INDEX_W, L_QKVZ, L_BA,
-    L_ROUTER, L_SHARED_GATE, L_O_A, L_COMP_KV, L_COMP_GATE, L_INDEX_COMP_KV, L_INDEX_COMP_GATE, LINEAR_ROLES
-} LinearRole;
-typedef enum NormRole {
-    NORM_INPUT, NORM_POST, NORM_AFTER_ATTN, NORM_AFTER_FFN, NORM_Q, NORM_K, NORM_Q_A, NORM_KV_A, NORM_INDEX,
-    INDEX_BIAS, SINKS, NORM_DELTA, CONV, A_LOG, DT_BIAS, NORM_COMP, NORM_INDEX_COMP,
-    /* what follows keeps the checkpoint's values in every arithmetic */
-    COMP_APE, INDEX_COMP_APE, HYPER_ATTN_FN, HYPER_ATTN_BASE, HYPER_ATTN_SCALE, HYPER_FFN_FN, HYPER_FFN_BASE,
-    HYPER_FFN_SCALE, WIDE_SINKS, NORM_ROLES
-} NormRole;
+struct BlockOps;
 
-/* One pass over one layer. */
+/* One block during a pass; lives through all chunks. Slots as in Block. */
+typedef struct BlockRun {
+    const Block *b;
+    const struct BlockOps *ops;
+    LinearRun lin[BLOCK_LINEARS_MAX]; /* lin NULL where it has none */
+    float *small[BLOCK_SMALLS_MAX];   /* widened, NULL where it has none or reads it itself */
+    struct BlockRun *join;            /* of Block.join, NULL as there */
+    bool front;                       /* the unit's first block: reads in the arithmetic of what comes in */
+} BlockRun;
+
+/* One pass over one unit, or over some of its blocks. A value: whoever needs one that differs makes a copy. */
 typedef struct Pass {
     Runner *r;
-    Ops ops;                /* the arithmetic at work */
-    int layer, layers;      /* which of how many, for the progress */
-    const LayerTensors *t;  /* of the half at work */
-    const Stream *in;
-    Stream *out;
+    Ops ops;                /* the arithmetic of the unit's blocks */
+    Ops front;              /* that of what comes in: of the first block's norm */
+    const Unit *u;
+    const ModelConfig *cfg; /* the unit's */
+    int layer, layers;      /* number of the unit; of how many, for the progress */
+    const Stream *in;       /* what the first block reads; samples and rows of the pass */
+    Stream *out;            /* what the blocks leave, and the others read */
     TapHub hub;
     RowPlan plan;
-    const LinearForm *const *forms; /* of the layer's linears, NULL: all float */
-    LinearRun lin[LINEAR_ROLES];    /* lin NULL where the layer has none */
-    float *norm[NORM_ROLES];        /* widened norm weights and other small tensors, NULL where the layer has none */
-    bool experts;           /* the feed-forward block is moe_run's */
-    bool dense;             /* it is dense; with Arch.halves it may be both */
-    float *sum;             /* what experts gave, added behind the layer's last block; NULL: nothing */
-    float *mix;             /* hyper-connections: how it is added, [rows][hyper_mix_floats] */
-    bool local;             /* rotated by ModelConfig.rope_local */
-    VariantDtype dtype;
+    const LinearForm *const *forms; /* of the unit's linears, NULL: all float */
     bool sdpa;              /* Variant.sdpa */
     uint64_t piece_max;     /* bytes of weights read as one piece */
     uint64_t fixed;         /* bytes held whatever the chunk: streams, workers, pieces of weights */
     /* the present chunk: bands [b0, b1) of the plan, rows [row0, row0+rows), samples [s0, s1) */
     int64_t b0, b1, row0, rows;
     int s0, s1;
-    double *work_done, work_total; /* multiply-adds of this layer */
+    struct PassLate *late;  /* what is added behind the last block */
+    double *work_done, work_total; /* multiply-adds of this pass */
 } Pass;
 
-/* Bits of the observers of a tap of this layer. */
+/* What a block with Block.late gave, [rows][hidden], and what its join needs to add it; freed by the pass. */
+typedef struct PassLate {
+    const BlockRun *b;
+    float *y, *mix;
+} PassLate;
+
+/* Bits of the observers of a tap of this unit. */
 uint64_t pass_tap_mask(const Pass *ps, TapKind kind, int64_t linear);
 /* Feeds one tap from the chunk's rows [rows][ld], at once. */
 Status pass_feed_tap(Pass *ps, TapKind kind, int64_t linear, const float *x, int64_t width, int64_t ld, Error *err);
@@ -87,8 +88,6 @@ Status pass_feed_tap(Pass *ps, TapKind kind, int64_t linear, const float *x, int
 Status pass_linear_start(Pass *ps, LinearRun *l, int32_t index, Error *err);
 void pass_linear_end(LinearRun *l);
 
-/* The first piece of a stage over n linears of the layer, beginning with role `first`. */
-void pass_first_piece(const Pass *ps, int first, int n, bool gate, FeedPiece *p);
 /* Makes the whole stream the present chunk. */
 void pass_take_all(Pass *ps);
 /* The sample that the chunk's row t belongs to. */
@@ -117,6 +116,8 @@ uint64_t worker_need_bytes(const WorkerNeed *need);
 Status embed_ids(Runner *r, const Ops *ops, const TensorInfo *e, const int32_t *ids, int64_t rows, int64_t width,
                  float *out, Error *err);
 
+/* x[rows][hidden]: the one vector that a model with hyper-connections ends with, before its norm (block/hyper.c). */
+Status hyper_end(Runner *r, const Ops *ops, const float *state, int64_t rows, float *x, Error *err);
 /* runner_final_norm and runner_logits in the arithmetic of a pass. */
 Status exit_norm(Runner *r, const Ops *ops, const Stream *h, Stream *out, const Observer *obs, int nobs, Error *err);
 Status exit_logits(Runner *r, const Ops *ops, const Stream *normed, LogitsPanel *fn, void *ctx, Error *err);

@@ -108,27 +108,22 @@ static void frequencies(const ModelConfig *cfg, const RopeParams *p, int64_t key
             inv[j] /= (float)(key ? p->long_factor : p->short_factor)[j];
 }
 
-static RopeTable *find(const RopeSet *set, bool local, int64_t key)
+static RopeTable *find(const RopeSet *set, const RopeParams *p, int64_t key)
 {
     for (size_t i = 0; i < set->n; i++)
-        if (set->t[i].key == key && set->t[i].local == local)
+        if (set->t[i].key == key && set->t[i].of == p)
             return &set->t[i];
     return NULL;
 }
 
-static const RopeParams *params_of(const ModelConfig *cfg, bool local)
+const RopeTable *rope_table(const RopeSet *set, const ModelConfig *cfg, const RopeParams *p, int64_t len)
 {
-    return local ? &cfg->rope_local : &cfg->rope;
-}
-
-const RopeTable *rope_table(const RopeSet *set, const ModelConfig *cfg, bool local, int64_t len)
-{
-    return find(set, local, rope_key(cfg, params_of(cfg, local), len));
+    return find(set, p, rope_key(cfg, p, len));
 }
 
 static Status fill_table(RopeTable *t, const ModelConfig *cfg, const Ops *ops, int64_t rows, Error *err)
 {
-    const RopeParams *p = params_of(cfg, t->local);
+    const RopeParams *p = t->of;
     int64_t half = p->dim / 2;
     float *inv = mem_array((size_t)half, sizeof *inv);
     float *c = mem_aligned((size_t)(rows * half), sizeof *c), *s = mem_aligned((size_t)(rows * half), sizeof *s);
@@ -160,17 +155,17 @@ static Status fill_table(RopeTable *t, const ModelConfig *cfg, const Ops *ops, i
     return ST_OK;
 }
 
-Status rope_reserve(RopeSet *set, const ModelConfig *cfg, bool local, const Ops *ops, int64_t len, Error *err)
+Status rope_reserve(RopeSet *set, const ModelConfig *cfg, const RopeParams *p, const Ops *ops, int64_t len, Error *err)
 {
-    int64_t key = rope_key(cfg, params_of(cfg, local), len);
-    RopeTable *t = find(set, local, key);
+    int64_t key = rope_key(cfg, p, len);
+    RopeTable *t = find(set, p, key);
     if (t && t->rows >= len)
         return ST_OK;
     if (!t) {
         if (!mem_grow(&set->t, &set->cap, set->n + 1, sizeof *set->t))
             return error_nomem(err, "position tables");
         t = &set->t[set->n++];
-        *t = (RopeTable){.key = key, .local = local};
+        *t = (RopeTable){.key = key, .of = p};
     }
     return fill_table(t, cfg, ops, len, err);
 }

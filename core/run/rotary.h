@@ -10,7 +10,7 @@
  * 2.3). */
 typedef struct RopeTable {
     int64_t key, rows, half;
-    bool local; /* of ModelConfig.rope_local */
+    const RopeParams *of;
     float *cos, *sin;
 } RopeTable;
 
@@ -20,10 +20,10 @@ typedef struct RopeSet {
     size_t n, cap;
 } RopeSet;
 
-/* Makes sure there is a table that covers a sample of `len` tokens; job thread. local: by ModelConfig.rope_local. */
-Status rope_reserve(RopeSet *set, const ModelConfig *cfg, bool local, const Ops *ops, int64_t len, Error *err);
+/* Makes sure there is a table that covers a sample of `len` tokens; job thread. */
+Status rope_reserve(RopeSet *set, const ModelConfig *cfg, const RopeParams *p, const Ops *ops, int64_t len, Error *err);
 /* The table for a sample of `len` tokens, reserved before. */
-const RopeTable *rope_table(const RopeSet *set, const ModelConfig *cfg, bool local, int64_t len);
+const RopeTable *rope_table(const RopeSet *set, const ModelConfig *cfg, const RopeParams *p, int64_t len);
 void rope_fini(RopeSet *set);
 
 #endif

@@ -1,4 +1,4 @@
-#include "run/engine.h"
+#include "run/rowplan.h"
 
 #include <stdlib.h>
 

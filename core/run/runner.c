@@ -1,4 +1,4 @@
-#include "run/engine.h"
+#include "run/need.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -54,7 +54,7 @@ Status runner_new(Runner **out, const Model *m, const RunnerOptions *opt, Error 
     r->opt = *opt;
     r->src = (Source){m, opt->overlay};
     r->ops = ops_make(opt->arith == ARITH_MODEL, m->cfg.dtype);
-    r->ops.rope_fp32 = m->arch->rope_fp32;
+    r->ops.rope_fp32 = m->cfg.rope_fp32;
     r->ops.act_limit = (float)m->cfg.moe.act_limit;
     r->ops.act_alpha = (float)m->cfg.moe.act_alpha;
     r->threads = pool_threads(opt->pool);
@@ -245,7 +245,7 @@ typedef struct NormRun {
     const Ops *ops;
     const Stream *in;
     Stream *out;
-    const float *weight;
+    const float *weight, *bias; /* bias: of a LayerNorm, NULL without one */
 } NormRun;
 
 enum { NORM_ROWS = 64 };
@@ -257,7 +257,7 @@ static void final_norm_task(void *ctx, int64_t index, int worker)
     int64_t end = (index + 1) * NORM_ROWS < n->in->rows ? (index + 1) * NORM_ROWS : n->in->rows, w = n->out->width;
     const float *from = n->r->m->cfg.hyper.copies ? n->out->data : n->in->data; /* hyper_end's sum stands there */
     for (int64_t t = index * NORM_ROWS; t < end; t++)
-        ops_norm(n->ops, n->r->m->arch->norm, from + t * w, n->weight, n->r->m->cfg.eps, w,
+        ops_norm(n->ops, n->r->m->cfg.norm, from + t * w, n->weight, n->bias, n->r->m->cfg.eps, w,
                  n->out->data + t * w);
 }
 
@@ -285,13 +285,16 @@ Status exit_norm(Runner *r, const Ops *ops, const Stream *h, Stream *out, const 
     *out = (Stream){0};
     if (nobs > TAPS_MAX_OBSERVERS)
         return error_set(err, ST_INTERNAL, "%d observers of one pass, at most %d", nobs, TAPS_MAX_OBSERVERS);
-    float *w;
+    float *w, *b = NULL;
     RETURN_IF_ERROR(source_small(&r->src, ops, r->m->final_norm, &w, err));
-    Status st = stream_init(out, h->samples, h->start, r->m->cfg.hidden, err);
+    Status st = r->m->final_norm_bias ? source_small(&r->src, ops, r->m->final_norm_bias, &b, err) : ST_OK;
+    if (st == ST_OK)
+        st = stream_init(out, h->samples, h->start, r->m->cfg.hidden, err);
     TapHub hub = {obs, nobs, r->opt.cancel};
     if (st == ST_OK)
-        st = run_final_norm(&(NormRun){r, ops, h, out, w}, &hub, err);
+        st = run_final_norm(&(NormRun){r, ops, h, out, w, b}, &hub, err);
     free(w);
+    free(b);
     if (st != ST_OK)
         stream_fini(out);
     return st;
@@ -426,15 +429,42 @@ uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int thre
 {
     int64_t chunk = CHUNK_ROWS > longest ? CHUNK_ROWS : longest;
     chunk = whole || rows < chunk ? rows : chunk;
-    RowNeed need = layer_row_need(m, whole);
-    WorkerNeed wn = layer_worker_need(m, false, longest, BAND_MAX);
+    NeedAsk ask = {.rows = rows, .longest = longest, .band = BAND_MAX, .threads = threads, .act = whole};
+    BlockNeed need = model_need(m, &ask);
+    need_product(&ask, &need.worker, LOGITS_ROWS, LOGITS_COLS, m->cfg.hidden);
     uint64_t bytes = 2 * (uint64_t)(rows * m->cfg.stream_width) * sizeof(float);
-    uint64_t layer = max_u64((uint64_t)(chunk * row_need_floats(&need)),
+    uint64_t layer = max_u64((uint64_t)(chunk * row_need_floats(&need.row)),
                              (uint64_t)(head_group(m) * m->cfg.hidden)) * sizeof(float);
-    bytes += max_u64(layer, moe_bytes(m, rows, rows, threads, whole)); /* never both: scratch_drop */
-    bytes += m->arch->halves ? (uint64_t)(rows * m->cfg.hidden) * sizeof(float) : 0;
-    bytes += 2 * (uint64_t)(rows * indexer_row_bytes(&m->cfg, longest));
-    bytes += mtp_bytes(m, rows);
-    bytes += (uint64_t)threads * worker_need_bytes(&wn);
-    return bytes + 2 * max_u64(largest_piece(&(Source){m, NULL}), head_piece_bytes(m)) + layer_beside_bytes(m, longest);
+    bytes += max_u64(layer, need.whole); /* never both: scratch_drop */
+    bytes += (uint64_t)(model_late(m) * rows * m->cfg.hidden) * sizeof(float);
+    bytes += 2 * (uint64_t)(rows * need.kept);
+    bytes += (uint64_t)threads * worker_need_bytes(&need.worker);
+    return bytes + 2 * max_u64(largest_piece(&(Source){m, NULL}), head_piece_bytes(m)) +
+           unit_beside_bytes(m, longest);
+}
+
+/* ---- what a stream carries beside its state ---- */
+
+static int64_t longest_sample(const Stream *s)
+{
+    int64_t most = 0;
+    for (int i = 0; i < s->samples; i++)
+        most = s->start[i + 1] - s->start[i] > most ? s->start[i + 1] - s->start[i] : most;
+    return most;
+}
+
+bool runner_carries(const Model *m, int layer, const Stream *s)
+{
+    for (int i = 0; layer >= 0 && layer < m->nunits && i < m->units[layer].nblocks; i++) {
+        const Block *b = &m->units[layer].block[i];
+        const BlockOps *ops = block_ops(b->type);
+        if (ops && ops->carries && ops->carries(b, m->units[layer].cfg, longest_sample(s)))
+            return true;
+    }
+    return false;
+}
+
+Status runner_carry(Stream *s, Error *err)
+{
+    return stream_reserve_select(s, longest_sample(s), err);
 }

@@ -5,7 +5,7 @@
 #include "base/rng.h"
 #include "run/runner.h"
 
-/* Hooks 2 and 3 of the runner: jobs on one unit, and the order of units and streams. A unit is an entry of Model.layers;
+/* Hooks 2 and 3 of the runner: jobs on one unit, and the order of units and streams. A unit is an entry of Model.units;
  * the embedding before them and the final norm and the head behind them are steps around the units. */
 
 typedef struct LayerCtx {

@@ -152,7 +152,7 @@ static Status run_texts(SweepRun *w, int s0, int s1, Error *err)
 
 static bool prepares(const Model *m, const Perturb *p)
 {
-    for (int i = 0; p->variant->forms && i < m->layers[p->unit].count; i++)
+    for (int i = 0; p->variant->forms && i < m->units[p->unit].count; i++)
         if (p->variant->forms[i] && p->variant->forms[i]->prepare)
             return true;
     return false;

@@ -1,4 +1,4 @@
-#include "run/engine.h"
+#include "run/pass.h"
 
 /* Whole weights for those who quantize them: read through the runner's feed, so that the next one is read while this
  * one is worked on. */

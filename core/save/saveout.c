@@ -418,10 +418,10 @@ static Status copy_floats(SaveOut *s, int layer, Error *err)
 
 static void put_flags(const SaveOut *s, int layer, const char *key, int flag, Str *out)
 {
-    const LayerTensors *lt = &s->plan->model->layers[layer];
+    const Unit *u = &s->plan->model->units[layer];
     const char *sep = "";
     str_printf(out, ",\"%s\":[", key);
-    for (int32_t i = lt->first; i < lt->first + lt->count; i++)
+    for (int32_t i = u->first; i < u->first + u->count; i++)
         if (s->state[i] & flag) {
             str_printf(out, "%s%d", sep, i);
             sep = ",";

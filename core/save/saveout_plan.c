@@ -93,13 +93,13 @@ static Status check_shapes(const SavePlan *plan, const SaveFormat *f, Error *err
 static Status check_cache(const SavePlan *plan, const SaveFormat *f, Error *err)
 {
     for (int i = 0; plan->cache_layer && i < plan->model->cfg.layers; i++) {
-        const LayerTensors *lt = &plan->model->layers[i];
+        const Unit *u = &plan->model->units[i];
         if (!plan->cache_layer[i])
             continue;
         if (!f->cache_label)
             return error_set(err, ST_DATA, "%s can't write quantized keys and values (C8): use ascendv1_saver",
                              f->type);
-        if (lt->k < 0 || lt->v < 0)
+        if (unit_linear(u, "k") < 0 || unit_linear(u, "v") < 0)
             return error_set(err, ST_DATA, "layer %d has no k_proj and v_proj of its own: its keys and values can't be "
                              "written as C8; exclude it from dynamic_cache", i);
     }
@@ -184,10 +184,10 @@ static Status add_cache(const SaveOut *s, const SaveItem *it, int32_t item, Layo
     static const char *const suffix[] = {".k_proj.kv_cache_scale", ".k_proj.kv_cache_offset", ".v_proj.kv_cache_scale",
                                          ".v_proj.kv_cache_offset"};
     const Model *m = s->plan->model;
-    const LayerTensors *lt = &m->layers[it->layer];
+    const Unit *u = &m->units[it->layer];
     for (int k = 0; k < 4; k++)
         RETURN_IF_ERROR(layout_add(l, it->name, suffix[k], cache_dtype(s->plan), 1,
-                                   (int64_t[]){m->linears[k < 2 ? lt->k : lt->v].out}, s->format->cache_label, item, k,
+                                   (int64_t[]){m->linears[k < 2 ? unit_linear(u, "k") : unit_linear(u, "v")].out}, s->format->cache_label, item, k,
                                    err));
     return ST_OK;
 }

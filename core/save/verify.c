@@ -304,13 +304,13 @@ static void verify_cache(Output *o, const SaveItem *it)
     static const char *const suffix[] = {".k_proj.kv_cache_scale", ".k_proj.kv_cache_offset", ".v_proj.kv_cache_scale",
                                          ".v_proj.kv_cache_offset"};
     const Model *m = o->plan->model;
-    const LayerTensors *lt = &m->layers[it->layer];
+    const Unit *u = &m->units[it->layer];
     for (int k = 0; k < 4; k++) {
         char name[600];
         const Checkpoint *c;
         snprintf(name, sizeof name, "%.500s%s", it->name, suffix[k]);
         const TensorInfo *t = find(o, name, &c);
-        int64_t n = m->linears[k < 2 ? lt->k : lt->v].out;
+        int64_t n = m->linears[k < 2 ? unit_linear(u, "k") : unit_linear(u, "v")].out;
         if (!t)
             problem(o, "'%s' is missing", name);
         else if (t->ndim != 1 || t->shape[0] != n)

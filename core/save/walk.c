@@ -213,21 +213,21 @@ static bool is_stacked(const Linear *l)
 }
 
 /* Whether every linear of the layer that lies in this tensor stays as it is. */
-static bool all_kept(const SavePlan *plan, const LayerTensors *lt, const TensorInfo *t)
+static bool all_kept(const SavePlan *plan, const Unit *u, const TensorInfo *t)
 {
-    for (int32_t i = lt->first; i < lt->first + lt->count; i++)
+    for (int32_t i = u->first; i < u->first + u->count; i++)
         if (plan->model->linears[i].weight == t && (plan->level[i] > 0 || overlay_linear(plan->overlay, i)))
             return false;
     return true;
 }
 
-static Status gather_linear(Walker *k, const LayerTensors *lt, int64_t i)
+static Status gather_linear(Walker *k, const Unit *u, int64_t i)
 {
     const Linear *l = &k->plan->model->linears[i];
     if (l->store) { /* written as what the codes stand for */
         RETURN_IF_ERROR(use(k, l->store->scale));
         RETURN_IF_ERROR(use(k, l->store->shape));
-    } else if (is_stacked(l) && all_kept(k->plan, lt, l->weight)) {
+    } else if (is_stacked(l) && all_kept(k->plan, u, l->weight)) {
         const TensorInfo *both[] = {l->weight, l->bias};
         for (int b = 0; b < 2; b++)
             if (both[b] && map_get(&k->used, both[b]->name, strlen(both[b]->name), 0) == 0)
@@ -282,10 +282,10 @@ static Status gather_rest(Walker *k, int layer, const int64_t *first, const int6
 
 static Status walk_layer(Walker *k, int layer, const int64_t *first, const int64_t *next)
 {
-    const LayerTensors *lt = &k->plan->model->layers[layer];
+    const Unit *u = &k->plan->model->units[layer];
     k->n = 0;
-    for (int32_t i = lt->first; i < lt->first + lt->count; i++)
-        RETURN_IF_ERROR(gather_linear(k, lt, i));
+    for (int32_t i = u->first; i < u->first + u->count; i++)
+        RETURN_IF_ERROR(gather_linear(k, u, i));
     RETURN_IF_ERROR(gather_rest(k, layer, first, next));
     if (k->plan->cache_layer && layer < k->plan->model->cfg.layers && k->plan->cache_layer[layer])
         RETURN_IF_ERROR(gather_cache(k, layer));

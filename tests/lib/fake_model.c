@@ -37,7 +37,7 @@ Model *fake_model(const FakeShape *s)
 {
     int64_t per = 4 + (s->experts ? 1 + 3 * s->experts : 3);
     Model *m = empty(per * s->layers);
-    m->cfg.layers = s->layers;
+    m->cfg.layers = m->nunits = s->layers;
     int64_t h = s->hidden, f = s->inter;
     for (int l = 0; l < s->layers; l++) {
         add(m, l, "self_attn.q_proj", LK_Q, h, h, false);

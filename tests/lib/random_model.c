@@ -1,3 +1,4 @@
+#include "model/block.h"
 #include "random_model.h"
 
 #include <setjmp.h>
@@ -265,13 +266,14 @@ static double *attention(const Model *m, const double *q, const double *k, const
 
 static void plain_layer(const Model *m, int layer, double *h, int64_t rows)
 {
-    const LayerTensors *t = &m->layers[layer];
+    const Unit *t = &m->units[layer];
     const ModelConfig *c = &m->cfg;
-    double *x = normed(m, t->input_norm, h, rows, c->hidden);
-    double *q = by_index(m, t->q, x, rows), *k = by_index(m, t->k, x, rows), *v = by_index(m, t->v, x, rows);
-    if (t->q_norm) {
-        double *qn = normed(m, t->q_norm, q, rows * c->heads, c->head_dim),
-            *kn = normed(m, t->k_norm, k, rows * c->kv_heads, c->head_dim);
+    double *x = normed(m, unit_small(t, "norm"), h, rows, c->hidden);
+    double *q = by_index(m, unit_linear(t, "q"), x, rows), *k = by_index(m, unit_linear(t, "k"), x, rows);
+    double *v = by_index(m, unit_linear(t, "v"), x, rows);
+    if (unit_small(t, "q_norm")) {
+        double *qn = normed(m, unit_small(t, "q_norm"), q, rows * c->heads, c->head_dim),
+            *kn = normed(m, unit_small(t, "k_norm"), k, rows * c->kv_heads, c->head_dim);
         free(q);
         free(k);
         q = qn;
@@ -279,14 +281,15 @@ static void plain_layer(const Model *m, int layer, double *h, int64_t rows)
     }
     rotate(m, q, rows, c->heads);
     rotate(m, k, rows, c->kv_heads);
-    double *o = attention(m, q, k, v, rows, c->window ? c->window[layer] : 0), *a = by_index(m, t->o, o, rows);
+    double *o = attention(m, q, k, v, rows, c->window ? c->window[layer] : 0);
+    double *a = by_index(m, unit_linear(t, "o"), o, rows);
     for (int64_t i = 0; i < rows * c->hidden; i++)
         h[i] += a[i];
-    double *y = normed(m, t->post_norm, h, rows, c->hidden), *g = by_index(m, t->gate, y, rows),
-        *u = by_index(m, t->up, y, rows);
+    double *y = normed(m, t->block[1].join->small[RESIDUAL_BEFORE], h, rows, c->hidden);
+    double *g = by_index(m, unit_linear(t, "gate"), y, rows), *u = by_index(m, unit_linear(t, "up"), y, rows);
     for (int64_t i = 0; i < rows * c->inter; i++)
         g[i] = g[i] / (1 + exp(-g[i])) * u[i];
-    double *f = by_index(m, t->down, g, rows);
+    double *f = by_index(m, unit_linear(t, "down"), g, rows);
     for (int64_t i = 0; i < rows * c->hidden; i++)
         h[i] += f[i];
     double *const all[] = {x, q, k, v, o, a, y, g, u, f};

@@ -304,12 +304,12 @@ static void feed_cache(const SaveFeed *f, const SaveFormat *s, void *self, int l
     char name[96];
     float *v[4];
     Error err = {0};
-    const LayerTensors *lt = &f->m->layers[layer];
+    const Unit *lt = &f->m->units[layer];
     snprintf(name, sizeof name, "model.layers.%d.self_attn", layer);
     for (int k = 0; k < 4; k++)
         v[k] = savefeed_floats(f, name, suffix[k]);
-    SaveCache c = {.layer = layer, .attention = name, .n = f->m->linears[lt->k].out, .k_scale = v[0], .k_offset = v[1],
-                   .v_scale = v[2], .v_offset = v[3], .dtype = f->cache_dtype};
+    SaveCache c = {.layer = layer, .attention = name, .n = f->m->linears[unit_linear(lt, "k")].out,
+                   .k_scale = v[0], .k_offset = v[1], .v_scale = v[2], .v_offset = v[3], .dtype = f->cache_dtype};
     ok(s->ops->cache(self, &c, &err), &err);
     for (int k = 0; k < 4; k++)
         free(v[k]);
@@ -317,7 +317,7 @@ static void feed_cache(const SaveFeed *f, const SaveFormat *s, void *self, int l
 
 void savefeed_layer(const SaveFeed *f, const SaveFormat *s, void *self, int layer)
 {
-    const LayerTensors *lt = &f->m->layers[layer];
+    const Unit *lt = &f->m->units[layer];
     for (int32_t i = lt->first; i < lt->first + lt->count; i++) {
         SaveLinear l;
         QWeight w;

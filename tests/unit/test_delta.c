@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "math/convert.h"
+#include "model/block.h"
 #include "run/runner.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/tempdir.h"
@@ -149,14 +150,14 @@ typedef struct Record {
 
 static float **record_slot(Record *r, Tap tap)
 {
-    const LayerTensors *t = &r->m->layers[r->layer];
+    const Unit *t = &r->m->units[r->layer];
     if (tap.layer != r->layer)
         return NULL;
     if (tap.kind == TAP_ATTN)
         return &r->attn;
     if (tap.kind == TAP_LINEAR_OUT)
-        return tap.linear == t->qkvz ? &r->qkvz : tap.linear == t->ba ? &r->ba : NULL;
-    return tap.kind == TAP_LINEAR_IN && tap.linear == t->o ? &r->values : NULL;
+        return tap.linear == unit_linear(t, "qkvz") ? &r->qkvz : tap.linear == unit_linear(t, "ba") ? &r->ba : NULL;
+    return tap.kind == TAP_LINEAR_IN && tap.linear == unit_linear(t, "o") ? &r->values : NULL;
 }
 
 static bool record_wants(void *self, Tap tap)
@@ -278,9 +279,10 @@ static void reference_text(const Weights *w, const float *qkvz, const float *ba,
 /* Largest difference between what out_proj reads and the reference, in parts of the largest value. */
 static double block_is_off_by(const TestRun *b, const Record *r, bool bf16)
 {
-    const LayerTensors *t = &b->m->layers[r->layer];
-    Weights w = {test_tensor(b->m->ckpt, t->conv), test_tensor(b->m->ckpt, t->a_log),
-                 test_tensor(b->m->ckpt, t->dt_bias), test_tensor(b->m->ckpt, t->delta_norm)};
+    const Unit *t = &b->m->units[r->layer];
+    Weights w = {test_tensor(b->m->ckpt, unit_small(t, "conv")), test_tensor(b->m->ckpt, unit_small(t, "a_log")),
+                 test_tensor(b->m->ckpt, unit_small(t, "dt_bias")),
+                 test_tensor(b->m->ckpt, unit_small(t, "delta_norm"))};
     double worst = 0, most = 0;
     int64_t at = 0;
     for (int s = 0; s < SAMPLES; s++) {
@@ -455,13 +457,13 @@ static void each_linear_can_be_replaced(void **state)
     Error e = {0};
     test_run_open(&b, dir, ARITH_FP32, 2, NULL);
     TokenSet *t = test_tokens(lengths, SAMPLES, VOCAB, 8);
-    const LayerTensors *lt = &b.m->layers[0];
+    const Unit *lt = &b.m->units[0];
     int64_t rows = t->start[SAMPLES];
     assert_int_equal(runner_embed(b.r, t, &in, &e), ST_OK);
     assert_int_equal(stream_copy(&out, &in, &e), ST_OK);
     Record plain = {.m = b.m};
     assert_int_equal(runner_layer(b.r, 0, NULL, &in, &out, &(Observer){&record_ops, &plain}, 1, &e), ST_OK);
-    const int32_t linear[] = {lt->qkvz, lt->ba, lt->o};
+    const int32_t linear[] = {unit_linear(lt, "qkvz"), unit_linear(lt, "ba"), unit_linear(lt, "o")};
     for (int which = 0; which < 7; which++) { /* one of them by its input, by its weight; all by both */
         float by = 2, wby = 0.25f, other = 4;
         LinearForm act = {.act = scale_act, .self = &by}, weight = {.weight = scale_weight, .self = &wby};
@@ -516,14 +518,15 @@ static void linears_stand_in_definition_order(void **state)
     assert_int_equal(model_open(&m, golden, "Qwen3-Next-80B-A3B-Instruct", &e), ST_OK);
     assert_null(m->warning);
     assert_string_equal(m->arch->model_type, "qwen3_next");
-    int32_t first = m->layers[2].first;
+    int32_t first = m->units[2].first;
     for (int i = 0; i < 5; i++) {
         const Linear *l = &m->linears[first + i];
         assert_string_equal(l->name, want[i].name);
         assert_true(l->out == want[i].out && l->in == want[i].in && l->input == first + want[i].input);
         assert_int_equal(m->groups[l->group].count, i < 4 ? 1 : 12); /* alone: see core/model/layers.c */
     }
-    assert_true(m->layers[3].qkvz < 0 && m->layers[3].q >= 0 && m->linears[m->layers[3].q].out == 128);
+    const Unit *full = &m->units[3];
+    assert_true(unit_linear(full, "qkvz") < 0 && m->linears[unit_linear(full, "q")].out == 128);
     model_free(m);
 }
 
@@ -549,8 +552,8 @@ static void layers_are_what_the_config_says(void **state)
         test_run_open(&b, dir, ARITH_FP32, 2, NULL);
         assert_null(b.m->warning);
         for (int l = 0; l < LAYERS; l++) {
-            assert_int_equal(b.m->layers[l].qkvz >= 0, rows[i].linear[l]);
-            assert_int_equal(b.m->layers[l].expert >= 0, l != 1);
+            assert_int_equal(unit_linear(&b.m->units[l], "qkvz") >= 0, rows[i].linear[l]);
+            assert_int_equal(unit_experts(&b.m->units[l]) >= 0, l != 1);
         }
         TokenSet *t = test_tokens(lengths, SAMPLES, VOCAB, 8);
         run_layers(&b, t, &h, NULL);

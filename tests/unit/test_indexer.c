@@ -79,18 +79,18 @@ typedef struct Seen {
 
 static int seen_index(const Seen *s, Tap tap)
 {
-    const LayerTensors *l = &s->m->layers[s->layer];
+    const Unit *l = &s->m->units[s->layer];
     if (tap.layer != s->layer)
         return -1;
     if (tap.kind >= TAP_Q && tap.kind <= TAP_V)
         return (int)(tap.kind - TAP_Q);
-    if (tap.kind == TAP_LINEAR_IN && tap.linear == l->o)
+    if (tap.kind == TAP_LINEAR_IN && tap.linear == unit_linear(l, "o"))
         return SEEN_OUT;
     if (tap.kind != TAP_LINEAR_OUT)
         return -1;
-    return tap.linear == l->index_q   ? SEEN_IQ
-           : tap.linear == l->index_k ? SEEN_IK
-           : tap.linear == l->index_w ? SEEN_IW
+    return tap.linear == unit_linear(l, "index_q")   ? SEEN_IQ
+           : tap.linear == unit_linear(l, "index_k") ? SEEN_IK
+           : tap.linear == unit_linear(l, "index_w") ? SEEN_IW
                                       : -1;
 }
 
@@ -173,8 +173,9 @@ static bool bit(const Stream *h, int64_t row, int64_t key)
 /* The chosen keys are the top_k best by the written-down scores, the first of equals; near ties may go either way. */
 static void check_choice(const Seen *s, const Stream *h)
 {
-    const LayerTensors *l = &s->m->layers[s->layer];
-    float *w = test_tensor(s->m->ckpt, l->index_norm), *b = test_tensor(s->m->ckpt, l->index_bias);
+    const Unit *l = &s->m->units[s->layer];
+    float *w = test_tensor(s->m->ckpt, unit_small(l, "index_norm"));
+    float *b = test_tensor(s->m->ckpt, unit_small(l, "index_bias"));
     int64_t top = s->m->cfg.index.top_k, turned = 0;
     double score[256];
     for (int n = 0; n < s->t->samples; n++) {
@@ -334,7 +335,7 @@ static void shared_layers_look_at_the_same_keys(void **state)
     char *dir = changed(glm, NULL, shared_last, NULL, last_indexer);
     test_run_open(&b, dir, ARITH_FP32, 2, NULL);
     assert_null(b.m->warning);
-    assert_true(b.m->layers[1].index_q < 0 && b.m->layers[0].index_q > 0);
+    assert_true(unit_linear(&b.m->units[1], "index_q") < 0 && unit_linear(&b.m->units[0], "index_q") > 0);
     TokenSet *t = test_tokens(lengths, SAMPLES, b.m->cfg.vocab, 11);
     assert_int_equal(runner_embed(b.r, t, &h, NULL), ST_OK);
     run_layer_ok(&b, 0, &h, &h, NULL);
@@ -379,7 +380,7 @@ static void kept_states_carry_the_choice(void **state)
         assert_int_equal(effectlab_new(&lab, b.m, &o, &e), ST_OK);
         QConfig q = config_default();
         int16_t *level = calloc((size_t)b.m->nlinears, sizeof *level);
-        level[b.m->layers[1].o] = 1;
+        level[unit_linear(&b.m->units[1], "o")] = 1;
         if (effectlab_measure(lab, b.r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &got[cached], &e) != ST_OK)
             fail_msg("%s", e.text);
         assert_int_equal(got[cached].first_layer_run, cached ? 1 : 0);

@@ -34,7 +34,7 @@ static void linears_stand_in_definition_order(void **state)
     for (int layer = 0; layer < 2; layer++) {
         char want[100];
         int64_t i = layer * PER_LAYER;
-        assert_true(m->layers[layer].first == i && m->layers[layer].count == PER_LAYER);
+        assert_true(m->units[layer].first == i && m->units[layer].count == PER_LAYER);
         for (int k = 0; k < 3 * EXPERTS; k++, i++) {
             snprintf(want, sizeof want, "model.layers.%d.mlp.experts.%d.%s", layer, k / 3, mlp[k % 3]);
             assert_string_equal(m->linears[i].name, want);
@@ -183,7 +183,7 @@ static void broken_models_are_refused(void **state)
         {NULL, "{\"zero_expert_num\": -1}", "'zero_expert_num' must be between 0 and"},
         {NULL, "{\"zero_expert_num\": 1}", "mlp.router.e_score_correction_bias' has shape [6], config.json says [5]"},
         {NULL, "{\"zero_expert_type\": \"copy\"}", "'zero_expert_type' is 'copy': supported is identity"},
-        {NULL, "{\"num_layers\": 3}", "model.layers.2.mlp.router.e_score_correction_bias' is missing"},
+        {NULL, "{\"num_layers\": 3}", "model.layers.2.post_attention_layernorm.0.weight' is missing"},
         {NULL, "{\"n_routed_experts\": 5, \"zero_expert_num\": 1}", "mlp.experts.4.down_proj.weight' is missing"},
         {NULL, "{\"mla_scale_q_lora\": 3}", "'mla_scale_q_lora' must be true or false"},
     };

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "model/model.h"
+#include "model/block.h"
 #include "tests/lib/tempdir.h"
 #include "tests/lib/tiny_model.h"
 
@@ -70,11 +70,14 @@ static void check_layer(const Model *m, int layer)
         if (l->bias)
             assert_true(l->bias->ndim == 1 && l->bias->shape[0] == l->out);
     }
-    const LayerTensors *t = &m->layers[layer];
-    assert_true(t->q == layer * 7 && t->k == t->q + 1 && t->v == t->q + 2 && t->o == t->q + 3 && t->gate == t->q + 4 &&
-                t->up == t->q + 5 && t->down == t->q + 6);
-    assert_true(t->input_norm && t->post_norm && (t->q_norm != NULL) == m->arch->qk_norm &&
-        (t->k_norm != NULL) == m->arch->qk_norm);
+    const Unit *t = &m->units[layer];
+    static const char *const slots[] = {"q", "k", "v", "o", "gate", "up", "down"};
+    for (int i = 0; i < 7; i++)
+        assert_int_equal(unit_linear(t, slots[i]), layer * 7 + i);
+    assert_int_equal(unit_linear(t, "no such slot"), -1);
+    assert_true(unit_small(t, "norm") && t->block[1].join->small[RESIDUAL_BEFORE]);
+    assert_int_equal(unit_small(t, "q_norm") != NULL, m->cfg.qk_norm);
+    assert_int_equal(unit_small(t, "k_norm") != NULL, m->cfg.qk_norm);
 }
 
 static void golden_models_open(void **state)

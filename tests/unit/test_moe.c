@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "metric/metric.h"
+#include "model/block.h"
 #include "run/block/router.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/configs.h"
@@ -323,7 +324,7 @@ static void variants_that_cancel_out_are_float(void **state)
         TokenSet *t = test_tokens(len, 3, b.m->cfg.vocab, 8);
         assert_int_equal(runner_embed(b.r, t, &plain, &e), ST_OK);
         for (int layer = 0; layer < b.m->cfg.layers; layer++) {
-            int32_t first = b.m->layers[layer].first, n = b.m->layers[layer].count;
+            int32_t first = b.m->units[layer].first, n = b.m->units[layer].count;
             Scaled *s = calloc((size_t)n, sizeof *s);
             LinearForm *form = calloc((size_t)n, sizeof *form);
             const LinearForm **forms = calloc((size_t)n, sizeof *forms);
@@ -552,7 +553,7 @@ static void write_stacked(const Model *m, const char *from, const char *dir, boo
             float *all = calloc((size_t)(experts * rows * cols), sizeof *all);
             for (int64_t e = 0; e < experts; e++)
                 for (int part = down ? 2 : 0; part < (down ? 3 : 2); part++) {
-                    const Linear *l = &m->linears[m->layers[layer].expert + 3 * e + part];
+                    const Linear *l = &m->linears[unit_experts(&m->units[layer]) + 3 * e + part];
                     float *v = test_tensor(m->ckpt, l->weight);
                     for (int64_t o = 0; o < l->out; o++)
                         for (int64_t j = 0; j < l->in; j++) {

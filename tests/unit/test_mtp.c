@@ -308,12 +308,13 @@ static void check_definition(const char *model, bool own_table, ArithMode arith)
     Error e = {0};
     test_run_open(&b, dir, arith, 2, NULL);
     const Model *m = b.m;
-    int64_t n = m->cfg.hidden, eh = m->mtp.eh_proj;
+    int64_t n = m->cfg.hidden, eh;
     int layer = m->cfg.layers;
     double bound = arith == ARITH_FP32 ? 3e-6 : 1.0 / 64;
     assert_int_equal(m->mtp_layers, 1);
-    assert_int_equal(m->layers[layer].first, eh);
-    assert_int_equal(m->layers[layer].count, m->layers[layer - 1].count + 1);
+    eh = unit_linear(&m->units[layer], "eh_proj");
+    assert_int_equal(m->units[layer].first, eh);
+    assert_int_equal(m->units[layer].count, m->units[layer - 1].count + 1);
     TokenSet *t = test_tokens(lengths, SAMPLES, m->cfg.vocab, 4);
     Stream h, ref, out;
     decode(&b, t, &h);
@@ -323,7 +324,7 @@ static void check_definition(const char *model, bool own_table, ArithMode arith)
     snprintf(table, sizeof table, own_table ? "model.layers.%d.embed_tokens.weight" : "model.embed_tokens.weight", layer);
     step(m, table, t, &h, joined, sum);
 
-    Watch w = watch_new(m, eh), v = watch_new(m, m->layers[layer - 1].first);
+    Watch w = watch_new(m, eh), v = watch_new(m, m->units[layer - 1].first);
     Observer obs = {&watch_ops, &w};
     watch_start = t->start;
     ok(runner_layer(b.r, layer, NULL, &h, &out, &obs, 1, &e), &e);
@@ -335,7 +336,7 @@ static void check_definition(const char *model, bool own_table, ArithMode arith)
         ref.data[i] = arith == ARITH_FP32 ? (float)sum[i] : w.out[0][i];
     obs.self = &v;
     ok(runner_layer(b.r, layer - 1, NULL, &ref, &ref, &obs, 1, &e), &e);
-    same_taps(&w, &v, m->layers[layer - 1].count, arith == ARITH_FP32 ? 2e-5 : 0);
+    same_taps(&w, &v, m->units[layer - 1].count, arith == ARITH_FP32 ? 2e-5 : 0);
     for (int64_t i = 0; i < h.rows * n; i++)
         sum[i] = (double)ref.data[i];
     assert_true(worst_of(out.data, sum, h.rows * n) <= (arith == ARITH_FP32 ? 2e-5 : 0));
@@ -488,7 +489,7 @@ static void analysis_takes_it_along(void **state)
     ok(pass_statistics.run(b.r, &p, &(PassSink){count_results, &c}, &e), &e);
     assert_int_equal(c.layers, 4);
     assert_int_equal(c.linears, b.m->nlinears);
-    assert_int_equal(c.mtp, b.m->layers[3].count);
+    assert_int_equal(c.mtp, b.m->units[3].count);
     test_tokens_free(t);
     test_run_close(&b);
     temp_remove(dir);

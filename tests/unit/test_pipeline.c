@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "quant/quantform.h"
+#include "model/block.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/configs.h"
 #include "tests/lib/follow.h"
@@ -341,28 +342,28 @@ static void ref_attention(const double *q, const double *k, const double *v, con
 
 static void ref_layer(const Model *m, int layer, RefQuant *q, const Stream *shape, bool peer, double *h)
 {
-    const LayerTensors *t = &m->layers[layer];
+    const Unit *t = &m->units[layer];
     int64_t rows = shape->rows, H = m->cfg.hidden, I = m->cfg.inter;
     double *x = malloc((size_t)(rows * I) * sizeof *x), *b[4];
     assert_non_null(x);
     for (int i = 0; i < 4; i++)
         assert_non_null(b[i] = malloc((size_t)(rows * I) * sizeof **b));
-    ref_norm(m, t->input_norm, h, rows, x);
-    ref_linear(m, t->q, &q[t->q], x, shape, peer, b[0]);
-    ref_linear(m, t->k, &q[t->k], x, shape, peer, b[1]);
-    ref_linear(m, t->v, &q[t->v], x, shape, peer, b[2]);
+    ref_norm(m, unit_small(t, "norm"), h, rows, x);
+    ref_linear(m, unit_linear(t, "q"), &q[unit_linear(t, "q")], x, shape, peer, b[0]);
+    ref_linear(m, unit_linear(t, "k"), &q[unit_linear(t, "k")], x, shape, peer, b[1]);
+    ref_linear(m, unit_linear(t, "v"), &q[unit_linear(t, "v")], x, shape, peer, b[2]);
     ref_rope(b[0], shape, m->cfg.heads, m->cfg.head_dim, m->cfg.rope.theta);
     ref_rope(b[1], shape, m->cfg.heads, m->cfg.head_dim, m->cfg.rope.theta);
     ref_attention(b[0], b[1], b[2], shape, m->cfg.heads, m->cfg.head_dim, b[3]);
-    ref_linear(m, t->o, &q[t->o], b[3], shape, peer, b[0]);
+    ref_linear(m, unit_linear(t, "o"), &q[unit_linear(t, "o")], b[3], shape, peer, b[0]);
     for (int64_t i = 0; i < rows * H; i++)
         h[i] += b[0][i];
-    ref_norm(m, t->post_norm, h, rows, x);
-    ref_linear(m, t->gate, &q[t->gate], x, shape, peer, b[0]);
-    ref_linear(m, t->up, &q[t->up], x, shape, peer, b[1]);
+    ref_norm(m, t->block[1].join->small[RESIDUAL_BEFORE], h, rows, x);
+    ref_linear(m, unit_linear(t, "gate"), &q[unit_linear(t, "gate")], x, shape, peer, b[0]);
+    ref_linear(m, unit_linear(t, "up"), &q[unit_linear(t, "up")], x, shape, peer, b[1]);
     for (int64_t i = 0; i < rows * I; i++)
         b[2][i] = b[0][i] / (1 + exp(-b[0][i])) * b[1][i];
-    ref_linear(m, t->down, &q[t->down], b[2], shape, peer, b[3]);
+    ref_linear(m, unit_linear(t, "down"), &q[unit_linear(t, "down")], b[2], shape, peer, b[3]);
     for (int64_t i = 0; i < rows * H; i++)
         h[i] += b[3][i];
     for (int i = 0; i < 4; i++)

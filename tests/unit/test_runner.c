@@ -541,7 +541,7 @@ static void a_file_cut_while_it_is_open_is_an_error(void **state)
     Error e = {0};
     test_run_open(&b, dir, ARITH_FP32, 2, NULL);
     snprintf(path, sizeof path, "%s/model.safetensors", dir);
-    const TensorInfo *up = b.m->linears[b.m->layers[1].up].weight;
+    const TensorInfo *up = b.m->linears[unit_linear(&b.m->units[1], "up")].weight;
     assert_int_equal(truncate(path, (off_t)(up->offset + up->nbytes / 2)), 0);
     assert_int_not_equal(run_layers(&b, &t, NULL, 0, &h, &e), ST_OK);
     if (!strstr(e.text, "model.layers.1.mlp.up_proj.weight"))

@@ -217,7 +217,7 @@ static void coarse_make(Coarse *c, const Model *m, int until)
 {
     int64_t most = 0;
     for (int u = 0; u < m->cfg.layers; u++)
-        most = m->layers[u].count > most ? m->layers[u].count : most;
+        most = m->units[u].count > most ? m->units[u].count : most;
     c->forms = malloc((size_t)most * sizeof *c->forms);
     for (int64_t i = 0; i < most; i++)
         c->forms[i] = i % 3 == 2 ? NULL : &coarse;

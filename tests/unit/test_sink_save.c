@@ -473,7 +473,7 @@ static void run_runtime(TestRun *b, const Kept *k, Stream *s)
         table[i] = k->w[i].code ? &form[i] : NULL;
     }
     for (int layer = 0; layer < m->cfg.layers; layer++) {
-        Variant v = {.forms = table + m->layers[layer].first};
+        Variant v = {.forms = table + m->units[layer].first};
         ok(runner_layer(b->r, layer, &v, s, s, NULL, 0, &err), &err);
     }
     free(form);
@@ -627,7 +627,7 @@ static void a_stopped_run_goes_on_to_the_same_result(void **state)
         rest.first_layer = 1;
         ok(run_kept(&b, NULL, &q, level, calib, true, &res, &err), &err);
         assert_int_equal(res.layers_resumed, 1);
-        int64_t from = b.m->layers[1].first;
+        int64_t from = b.m->units[1].first;
         for (int64_t k = 0; k < from; k++)
             assert_null(rest.w[k].code);
         same_kept(&whole, &rest, from);

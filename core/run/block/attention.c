@@ -1,6 +1,10 @@
-#include "run/engine.h"
+#include "run/block/attention.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/mem.h"
+#include "base/num.h"
 
 /* Scores one thread holds at once: about what its second-level cache takes. */
 enum { SCORES_VALUES = 128 << 10, QUERY_ROWS_MAX = ATTENTION_ROWS_MAX, QUERY_ROWS_MIN = 16 };
@@ -43,15 +47,16 @@ static void chosen_softmax(const AttnRun *a, float *row, int64_t n, const uint32
         row[s] = bits[s / 32] >> s % 32 & 1 ? row[--k] : 0;
 }
 
-/* Rows [t0, t1) of one sample and one query head. base: the sample's first row within the chunk; chosen: which keys its
- * rows look at, NULL: all (a layer with windows chooses none). */
-static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t t0, int64_t t1, int head,
+/* Rows [t0, t1) of one sample of `len` tokens and one query head. base: the sample's first row within the chunk;
+ * chosen: which keys its rows look at, NULL: all (a layer with windows chooses none). */
+static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t len, int64_t t0, int64_t t1, int head,
                    const uint32_t *chosen)
 {
     const Ops *ops = &a->ps->ops;
     int64_t d = a->head_dim, dv = a->v_dim, kv = (int64_t)head * a->kv_heads / a->heads;
     int64_t words = a->ps->out ? a->ps->out->select_words : 0;
-    int64_t lo = a->window > 0 && t0 - a->window + 1 > 0 ? t0 - a->window + 1 : 0, keys = t1 - lo;
+    int64_t lo = a->window > 0 && t0 - a->window + 1 > 0 ? t0 - a->window + 1 : 0;
+    int64_t keys = (a->every_key ? len : t1) - lo;
     GemmArgs g = {
         .m = t1 - t0,
         .n = keys,
@@ -71,7 +76,8 @@ static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t t0, int64
         ops_scores(ops, &g, a->scale, wk->gemm);
     for (int64_t t = t0; t < t1; t++) {
         float *row = wk->scores + (t - t0) * keys;
-        int64_t first = a->window > 0 && t - a->window + 1 > lo ? t - a->window + 1 - lo : 0, n = t + 1 - lo - first;
+        int64_t first = a->window > 0 && t - a->window + 1 > lo ? t - a->window + 1 - lo : 0;
+        int64_t n = (a->every_key ? len : t + 1) - lo - first;
         memset(row, 0, (size_t)first * sizeof *row);
         if (a->softcap > 0)
             ops_softcap(ops, row + first, n, a->softcap);
@@ -123,14 +129,14 @@ static void attention_task(void *ctx, int64_t index, int worker)
     int64_t len = start[1] - start[0], rows = attention_query_rows(len), rest = index - a->first_task[lo];
     int64_t t0 = rest / a->kv_heads * rows, t1 = t0 + rows < len ? t0 + rows : len;
     int group = a->heads / a->kv_heads, kv = (int)(rest % a->kv_heads);
-    const uint32_t *chosen = a->select && len > ps->r->m->cfg.index.top_k
+    const uint32_t *chosen = a->select && len > ps->cfg->index.top_k
                                  ? ps->out->select + start[0] * ps->out->select_words
                                  : NULL;
     for (int j = 0; j < group && !cancel_level(ps->r->opt.cancel); j++)
-        attend(a, wk, start[0] - ps->row0, t0, t1, kv * group + j, chosen);
+        attend(a, wk, start[0] - ps->row0, len, t0, t1, kv * group + j, chosen);
 }
 
-Status attention_run(AttnRun *a, Batch *extra, Error *err)
+Status attention_run(AttnRun *a, Error *err)
 {
     const Pass *ps = a->ps;
     int n = ps->s1 - ps->s0;
@@ -141,9 +147,32 @@ Status attention_run(AttnRun *a, Batch *extra, Error *err)
     }
     Batch b = {.n = 0};
     batch_add(&b, attention_task, a, a->first_task[n]);
-    for (int i = 0; extra && i < extra->n; i++)
-        batch_add(&b, extra->part[i].fn, extra->part[i].ctx, extra->part[i].n);
-    if (extra)
-        extra->n = 0;
     return batch_run(&b, ps->r->opt.pool, ps->r->opt.cancel, err);
+}
+
+Status attention_heads(Pass *ps, BlockRun *b, int last, const Heads *h, AttnRun *at, Error *err)
+{
+    const ModelConfig *c = ps->cfg;
+    for (int i = 0; i < 3; i++)
+        RETURN_IF_ERROR(pass_feed_tap(ps, (TapKind)(TAP_Q + i), block_tap_linear(b, last), h->x[i], h->width[i],
+                                      h->ld[i], err));
+    *at = (AttnRun){.ps = ps, .q = h->x[0], .k = h->x[1], .v = h->x[2], .o = h->o, .ldq = h->ld[0], .ldk = h->ld[1],
+                    .ldv = h->ld[2], .ldo = (int64_t)c->heads * c->v_dim, .heads = c->heads, .kv_heads = c->kv_heads,
+                    .head_dim = c->head_dim, .v_dim = c->v_dim, .scale = (float)c->attn_scale,
+                    .softcap = (float)c->attn_softcap, .window = at->window, .every_key = at->every_key,
+                    .sinks = at->sinks, .select = at->select};
+    at->first_task = mem_array((size_t)(ps->s1 - ps->s0) + 1, sizeof *at->first_task);
+    if (!at->first_task)
+        return error_nomem(err, "attention");
+    Status st = attention_run(at, err);
+    free(at->first_task);
+    return st;
+}
+
+void attention_need(const NeedAsk *ask, BlockNeed *out)
+{
+    int64_t d = max_i64(ask->cfg->head_dim, ask->cfg->v_dim);
+    out->worker.scores = (size_t)attention_scores_floats(ask->longest);
+    need_product(ask, &out->worker, ATTENTION_ROWS_MAX, ask->longest, d);
+    need_product(ask, &out->worker, ATTENTION_ROWS_MAX, d, ask->longest);
 }

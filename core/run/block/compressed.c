@@ -1,4 +1,4 @@
-#include "run/engine.h"
+#include "run/block.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -12,16 +12,17 @@
  * same keys, which are the values too. */
 
 enum {
-    ROW_TILE = 64,  /* rows of one element-wise task */
     QUERY_ROWS = 32 /* query rows of one attention task, which takes them through all heads */
 };
 
 /* Where a chunk's intermediate values stand. */
 typedef struct CompressedRun {
     Pass *ps;
+    BlockRun *b;
     const ModelConfig *m;
     const CompressConfig *c;
     CompressKind kind;
+    int64_t window;
     int64_t rate;
     float *qr;    /* [rows][q_rank] */
     float *q;     /* [rows][heads][head_dim]; in the end what attention gives */
@@ -50,7 +51,7 @@ static int64_t kind_floats(const ModelConfig *m, CompressKind kind)
     return 4 * d + 4 * di + c->index_heads * (1 + di) + (d + rate - 1) / rate + (di + rate - 1) / rate;
 }
 
-int64_t compressed_row_floats(const ModelConfig *m)
+static int64_t row_floats(const ModelConfig *m)
 {
     const CompressConfig *c = &m->compress;
     return c->q_rank + (int64_t)m->heads * m->head_dim + m->head_dim + c->groups * c->group_rank +
@@ -63,36 +64,15 @@ static int64_t most_entries(const CompressConfig *c, int64_t longest)
     return longest / min_i64(c->rate[COMPRESS_SPARSE], c->rate[COMPRESS_HEAVY]);
 }
 
-int64_t compressed_keys(const ModelConfig *m, int64_t longest)
+static int64_t most_keys(const ModelConfig *m, int64_t window, int64_t longest)
 {
-    return min_i64(longest, m->window[0] - 1 + QUERY_ROWS) + most_entries(&m->compress, longest);
+    return min_i64(longest, window - 1 + QUERY_ROWS) + most_entries(&m->compress, longest);
 }
 
-size_t compressed_scores_floats(const ModelConfig *m, int64_t longest)
+static size_t scores_floats(const ModelConfig *m, int64_t window, int64_t longest)
 {
-    int64_t keys = compressed_keys(m, longest), entries = most_entries(&m->compress, longest);
+    int64_t keys = most_keys(m, window, longest), entries = most_entries(&m->compress, longest);
     return (size_t)(keys * m->head_dim + QUERY_ROWS * (keys + 2 * entries));
-}
-
-static const LinearRole first_roles[] = {L_Q_A, L_KV_A, L_COMP_KV, L_COMP_GATE, L_INDEX_COMP_KV, L_INDEX_COMP_GATE,
-                                         L_INDEX_W};
-
-int compressed_first(const LayerTensors *t, int32_t index[STAGE_MAX])
-{
-    const int32_t all[] = {t->q_a, t->kv_a, t->comp_kv, t->comp_gate, t->index_comp_kv, t->index_comp_gate, t->index_w};
-    int n = t->index_w >= 0 ? 7 : t->comp_kv >= 0 ? 4 : 2;
-    memcpy(index, all, (size_t)n * sizeof *index);
-    return n;
-}
-
-int64_t compressed_first_acts(Pass *ps)
-{
-    LinearRun *first[STAGE_MAX];
-    int32_t index[STAGE_MAX];
-    int n = compressed_first(ps->t, index);
-    for (int i = 0; i < n; i++)
-        first[i] = &ps->lin[first_roles[i]];
-    return stage_distinct_acts(first, n) * ps->r->m->cfg.hidden;
 }
 
 static void place(CompressedRun *r, float *at)
@@ -120,33 +100,6 @@ static void place(CompressedRun *r, float *at)
 
 /* ---- projections ---- */
 
-static Status run_tiles(CompressedRun *r, PoolTask *fn, Error *err)
-{
-    Batch b = {.n = 0};
-    batch_add(&b, fn, r, (r->ps->rows + ROW_TILE - 1) / ROW_TILE);
-    return batch_run(&b, r->ps->r->opt.pool, r->ps->r->opt.cancel, err);
-}
-
-/* One stage over these linears, whose outputs go to y; the outputs to the taps. */
-static Status project(CompressedRun *r, const ChunkBuffers *b, const LinearRole *role, int n, const float *x,
-                      float *const *y, LinearRole next, Error *err)
-{
-    Pass *ps = r->ps;
-    FeedPiece after;
-    Stage st = {.ps = ps, .n = n, .x = x, .act_scratch = b->act,
-                .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, ps->lin[role[0]].lin->input)};
-    for (int i = 0; i < n; i++) {
-        st.lin[i] = &ps->lin[role[i]];
-        st.y[i] = y[i];
-        st.ldy[i] = st.lin[i]->lin->out;
-    }
-    pass_first_piece(ps, next, 1, false, &after);
-    RETURN_IF_ERROR(stage_run(&st, NULL, &after, err));
-    for (int i = 0; i < n; i++)
-        RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, st.lin[i]->index, y[i], st.ldy[i], st.ldy[i], err));
-    return ST_OK;
-}
-
 /* A row of the chunk: its text, its position in it and the tables of its text. */
 typedef struct RowAt {
     int sample;
@@ -162,7 +115,7 @@ static RowAt row_at(const CompressedRun *r, int64_t t, int from)
         at.sample++;
     const int64_t *start = ps->in->start + at.sample;
     at.pos = ps->row0 + t - start[0];
-    at.rope = rope_table(&ps->r->rope, r->m, ps->local, start[1] - start[0]);
+    at.rope = rope_table(&ps->r->rope, r->m, r->b->b->rope, start[1] - start[0]);
     return at;
 }
 
@@ -179,13 +132,13 @@ static void latent_task(void *ctx, int64_t index, int worker)
     const CompressedRun *r = ctx;
     const Pass *ps = r->ps;
     const Ops *o = &ps->ops;
-    int64_t t = index * ROW_TILE, end = min_i64(t + ROW_TILE, ps->rows), d = r->m->head_dim, rank = r->c->q_rank;
+    int64_t t = index * PASS_TILE, end = min_i64(t + PASS_TILE, ps->rows), d = r->m->head_dim, rank = r->c->q_rank;
     RowAt at = {.sample = -1};
     for (; t < end; t++) {
         at = row_at(r, t, at.sample);
         float *qr = r->qr + t * rank, *kv = r->kv + t * d;
-        ops_norm(o, NORM_LATE, qr, ps->norm[NORM_Q_A], r->m->eps, rank, qr);
-        ops_norm(o, NORM_LATE, kv, ps->norm[NORM_KV_A], r->m->eps, d, kv);
+        ops_norm(o, NORM_LATE, qr, r->b->small[COMP_Q_A_NORM], NULL, r->m->eps, rank, qr);
+        ops_norm(o, NORM_LATE, kv, r->b->small[COMP_KV_A_NORM], NULL, r->m->eps, d, kv);
         rotate(r, at.rope, at.pos, false, kv, d);
     }
 }
@@ -203,7 +156,7 @@ static void queries_task(void *ctx, int64_t index, int worker)
     (void)worker;
     const CompressedRun *r = ctx;
     const Pass *ps = r->ps;
-    int64_t t = index * ROW_TILE, end = min_i64(t + ROW_TILE, ps->rows), d = r->m->head_dim, di = r->c->index_dim;
+    int64_t t = index * PASS_TILE, end = min_i64(t + PASS_TILE, ps->rows), d = r->m->head_dim, di = r->c->index_dim;
     RowAt at = {.sample = -1};
     for (; t < end; t++) {
         at = row_at(r, t, at.sample);
@@ -234,11 +187,11 @@ static void make_entry(const CompressedRun *r, const RowAt *at, int64_t base, in
     int64_t dim = index ? r->c->index_dim : r->m->head_dim, width = overlap ? 2 * dim : dim;
     Compressor c = {.kv = (index ? r->index_kv : r->comp_kv) + base * width,
                     .gate = (index ? r->index_gate : r->comp_gate) + base * width,
-                    .ape = ps->norm[index ? INDEX_COMP_APE : COMP_APE], .rate = r->rate, .dim = dim, .width = width,
+                    .ape = r->b->small[index ? COMP_INDEX_APE : COMP_APE], .rate = r->rate, .dim = dim, .width = width,
                     .overlap = overlap};
     float *x = (index ? r->index_entry : r->entry) + (first_entry(r, base) + w) * dim;
     compressor_entry(&c, o, w, x);
-    ops_norm(o, NORM_LATE, x, ps->norm[index ? NORM_INDEX_COMP : NORM_COMP], r->m->eps, dim, x);
+    ops_norm(o, NORM_LATE, x, r->b->small[index ? COMP_INDEX_NORM : COMP_NORM], NULL, r->m->eps, dim, x);
     rotate(r, at->rope, w * r->rate, false, x, dim);
 }
 
@@ -247,7 +200,7 @@ static void entries_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     const CompressedRun *r = ctx;
-    int64_t t = index * ROW_TILE, end = min_i64(t + ROW_TILE, r->ps->rows);
+    int64_t t = index * PASS_TILE, end = min_i64(t + PASS_TILE, r->ps->rows);
     RowAt at = {.sample = -1};
     for (; t < end && !cancel_level(r->ps->r->opt.cancel); t++) {
         at = row_at(r, t, at.sample);
@@ -263,13 +216,13 @@ static void entries_task(void *ctx, int64_t index, int worker)
 
 /* Query rows [t0, t1) of the text that begins with the chunk's row `base`, and their keys: those of the window from row
  * lo on, then the compressed ones. */
-typedef struct Block {
+typedef struct QueryTile {
     int64_t base, t0, t1, lo, window, entries;
     float *keys;   /* [window + entries][head_dim] */
     float *scores; /* [t1 - t0][window + entries] */
     float *chosen; /* [t1 - t0][entries], 1 where the indexer lets the row look; NULL: everywhere */
     float *part;   /* [t1 - t0][entries] */
-} Block;
+} QueryTile;
 
 static int64_t visible(const CompressedRun *r, int64_t t)
 {
@@ -277,7 +230,7 @@ static int64_t visible(const CompressedRun *r, int64_t t)
 }
 
 /* chosen: sum over the indexer's heads of weight * relu(q · k), then the best of each row. */
-static void choose_entries(const CompressedRun *r, Block *b, Worker *wk)
+static void choose_entries(const CompressedRun *r, QueryTile *b, Worker *wk)
 {
     const CompressConfig *c = r->c;
     const Ops *o = &r->ps->ops;
@@ -319,9 +272,9 @@ static void softmax_sink(const Ops *o, float *x, int64_t n, float sink)
 }
 
 /* Shares of one row's keys from their scores, 0 where it does not look. */
-static void shares(const CompressedRun *r, const Block *b, int64_t t, float *row, float sink)
+static void shares(const CompressedRun *r, const QueryTile *b, int64_t t, float *row, float sink)
 {
-    int64_t first = max_i64(t - r->m->window[r->ps->layer] + 1 - b->lo, 0), last = t + 1 - b->lo, k = 0;
+    int64_t first = max_i64(t - r->window + 1 - b->lo, 0), last = t + 1 - b->lo, k = 0;
     int64_t all = b->window + b->entries, seen = b->window + visible(r, t);
     const float *chosen = b->chosen ? b->chosen + (t - b->t0) * b->entries - b->window : NULL;
     for (int64_t s = first; s < seen; s++) /* together, so that nothing hidden is in the sum */
@@ -334,7 +287,7 @@ static void shares(const CompressedRun *r, const Block *b, int64_t t, float *row
     }
 }
 
-static void attend(const CompressedRun *r, const Block *b, Worker *wk, int64_t head)
+static void attend(const CompressedRun *r, const QueryTile *b, Worker *wk, int64_t head)
 {
     const Ops *o = &r->ps->ops;
     int64_t d = r->m->head_dim, ld = r->m->heads * d, rows = b->t1 - b->t0, n = b->window + b->entries;
@@ -342,7 +295,7 @@ static void attend(const CompressedRun *r, const Block *b, Worker *wk, int64_t h
     GemmArgs g = {.m = rows, .n = n, .k = d, .x = q, .ldx = ld, .w = b->keys, .ldw = d, .y = b->scores, .ldy = n};
     ops_scores(o, &g, (float)r->m->attn_scale, wk->gemm);
     for (int64_t t = b->t0; t < b->t1; t++)
-        shares(r, b, t, b->scores + (t - b->t0) * n, r->ps->norm[WIDE_SINKS][head]);
+        shares(r, b, t, b->scores + (t - b->t0) * n, r->b->small[COMP_SINKS][head]);
     GemmArgs pv = {.m = rows, .n = d, .k = n, .x = b->scores, .ldx = n, .w = b->keys, .ldw = d, .w_by_k = true,
                    .y = q, .ldy = ld};
     ops_gemm(o, &pv, wk->gemm);
@@ -360,8 +313,8 @@ static void attention_task(void *ctx, int64_t index, int worker)
     }
     const int64_t *start = ps->in->start + ps->s0 + lo;
     int64_t d = r->m->head_dim, heads = r->m->heads, t0 = (index - r->first_task[lo]) * QUERY_ROWS;
-    Block b = {.base = start[0] - ps->row0, .t0 = t0, .t1 = min_i64(t0 + QUERY_ROWS, start[1] - start[0]),
-               .lo = max_i64(t0 - r->m->window[ps->layer] + 1, 0), .keys = wk->scores};
+    QueryTile b = {.base = start[0] - ps->row0, .t0 = t0, .t1 = min_i64(t0 + QUERY_ROWS, start[1] - start[0]),
+               .lo = max_i64(t0 - r->window + 1, 0), .keys = wk->scores};
     b.window = b.t1 - b.lo;
     b.entries = visible(r, b.t1 - 1);
     b.scores = b.keys + (b.window + b.entries) * d;
@@ -375,7 +328,7 @@ static void attention_task(void *ctx, int64_t index, int worker)
     }
     for (int64_t h = 0; h < heads && !cancel_level(ps->r->opt.cancel); h++)
         attend(r, &b, wk, h);
-    const RopeTable *rope = rope_table(&ps->r->rope, r->m, ps->local, start[1] - start[0]);
+    const RopeTable *rope = rope_table(&ps->r->rope, r->m, r->b->b->rope, start[1] - start[0]);
     for (int64_t t = b.t0; t < b.t1; t++) /* keys were rotated, and so are what their sum gives */
         for (int64_t h = 0; h < heads; h++)
             rotate(r, rope, t, true, r->q + ((b.base + t) * heads + h) * d, d);
@@ -398,60 +351,101 @@ static Status run_attention(CompressedRun *r, Error *err)
 /* ---- the block ---- */
 
 /* Each group of heads through its own rows of wo_a. */
-static Status project_groups(CompressedRun *r, const ChunkBuffers *b, Error *err)
+static Status project_groups(CompressedRun *r, const ChunkBuffers *buf, Error *err)
 {
     Pass *ps = r->ps;
-    LinearRun *l = &ps->lin[L_O_A];
+    LinearRun *l = &r->b->lin[COMP_O_A];
     int64_t groups = r->c->groups, ld = groups * r->c->group_rank;
     FeedPiece after;
     for (int s = 0; s <= ps->in->samples; s++)
         r->start[s] = ps->in->start[s] * groups;
     Stream shape = {.samples = ps->in->samples, .rows = ps->in->rows * groups, .width = l->lin->in, .start = r->start};
     Stage st = {.ps = ps, .n = 1, .lin = {l}, .x = r->q, .shape = &shape, .y = {r->o}, .ldy = {ld},
-                .act_scratch = b->act, .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, l->index)};
-    pass_first_piece(ps, L_O, 1, false, &after);
+                .act_scratch = buf->act, .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, l->index)};
+    block_piece(ps, r->b, &(int){COMP_O}, 1, false, &after);
     RETURN_IF_ERROR(stage_run(&st, NULL, &after, err));
     return pass_feed_tap(ps, TAP_LINEAR_OUT, l->index, r->o, ld, ld, err);
 }
 
 static Status feed_heads(CompressedRun *r, Error *err)
 {
-    int64_t d = r->m->head_dim, q = r->m->heads * d;
-    RETURN_IF_ERROR(pass_feed_tap(r->ps, TAP_Q, -1, r->q, q, q, err));
-    RETURN_IF_ERROR(pass_feed_tap(r->ps, TAP_K, -1, r->kv, d, d, err));
-    return pass_feed_tap(r->ps, TAP_V, -1, r->kv, d, d, err);
+    int64_t d = r->m->head_dim, q = r->m->heads * d, linear = block_tap_linear(r->b, COMP_O);
+    RETURN_IF_ERROR(pass_feed_tap(r->ps, TAP_Q, linear, r->q, q, q, err));
+    RETURN_IF_ERROR(pass_feed_tap(r->ps, TAP_K, linear, r->kv, d, d, err));
+    return pass_feed_tap(r->ps, TAP_V, linear, r->kv, d, d, err);
 }
 
-static Status run_block(CompressedRun *r, const ChunkBuffers *b, Error *err)
+static int first(const Block *b, int slot[STAGE_MAX], bool *gate)
 {
-    static const LinearRole queries[] = {L_Q, L_INDEX_Q};
-    int32_t index[STAGE_MAX];
-    int n = compressed_first(r->ps->t, index);
-    RETURN_IF_ERROR(project(r, b, first_roles, n, b->x, r->y, L_Q, err));
-    RETURN_IF_ERROR(run_tiles(r, latent_task, err));
-    RETURN_IF_ERROR(project(r, b, queries, r->kind == COMPRESS_SPARSE ? 2 : 1, r->qr,
-                            (float *const[]){r->q, r->index_q}, L_O_A, err));
-    RETURN_IF_ERROR(run_tiles(r, queries_task, err));
+    static const int all[] = {COMP_Q_A, COMP_KV_A, COMP_KV, COMP_GATE, COMP_INDEX_KV, COMP_INDEX_GATE, COMP_INDEX_W};
+    memcpy(slot, all, sizeof all);
+    *gate = false;
+    return b->linear[COMP_INDEX_W] >= 0 ? 7 : b->linear[COMP_KV] >= 0 ? 4 : 2;
+}
+
+/* The queries, and the indexer's where there is one. */
+static int queries(const Block *b, int slot[2])
+{
+    slot[0] = COMP_Q;
+    slot[1] = COMP_INDEX_Q;
+    return b->linear[COMP_INDEX_Q] >= 0 ? 2 : 1;
+}
+
+static Status run_block(CompressedRun *r, const ChunkBuffers *buf, Error *err)
+{
+    Pass *ps = r->ps;
+    BlockRun *b = r->b;
+    Projection in = {.x = buf->x}, q = {.x = r->qr, .y = {r->q, r->index_q}};
+    FeedPiece q_piece, o_piece;
+    bool gate;
+    in.n = first(b->b, in.slot, &gate);
+    memcpy(in.y, r->y, sizeof r->y);
+    q.n = queries(b->b, q.slot);
+    block_piece(ps, b, q.slot, 1, false, &q_piece);
+    block_piece(ps, b, &(int){COMP_O_A}, 1, false, &o_piece);
+    RETURN_IF_ERROR(block_project(ps, b, &in, buf->act, &q_piece, err));
+    RETURN_IF_ERROR(pass_tiles(ps, latent_task, r, ps->rows, err));
+    RETURN_IF_ERROR(block_project(ps, b, &q, buf->act, &o_piece, err));
+    RETURN_IF_ERROR(pass_tiles(ps, queries_task, r, ps->rows, err));
     RETURN_IF_ERROR(feed_heads(r, err));
     if (r->rate)
-        RETURN_IF_ERROR(run_tiles(r, entries_task, err));
+        RETURN_IF_ERROR(pass_tiles(ps, entries_task, r, ps->rows, err));
     RETURN_IF_ERROR(run_attention(r, err));
-    return project_groups(r, b, err);
+    return project_groups(r, buf, err);
 }
 
-Status compressed_values(Pass *ps, const ChunkBuffers *b, float **out, Error *err)
+static Status forward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err)
 {
-    const ModelConfig *m = &ps->r->m->cfg;
-    CompressedRun r = {.ps = ps, .m = m, .c = &m->compress, .kind = (CompressKind)m->compress.kind[ps->layer]};
-    r.rate = m->compress.rate[r.kind];
+    const CompressedConf *conf = b->b->conf;
+    const ModelConfig *m = ps->cfg;
+    CompressedRun r = {.ps = ps, .b = b, .m = m, .c = &m->compress, .kind = conf->kind, .window = conf->window,
+                       .rate = m->compress.rate[conf->kind]};
+    RETURN_IF_ERROR(block_read(ps, b, buf, err));
     r.first_task = mem_array((size_t)(ps->s1 - ps->s0) + 1, sizeof *r.first_task);
     r.start = mem_array((size_t)ps->in->samples + 1, sizeof *r.start);
     Status st = r.first_task && r.start ? ST_OK : error_nomem(err, "attention");
-    place(&r, b->mid);
+    place(&r, buf->mid);
     if (st == ST_OK)
-        st = run_block(&r, b, err);
+        st = run_block(&r, buf, err);
     free(r.first_task);
     free(r.start);
-    *out = r.o;
-    return st;
+    return st == ST_OK ? block_end(ps, b, COMP_O, r.o, buf, err) : st;
 }
+
+static void need(const Block *b, const NeedAsk *ask, BlockNeed *out)
+{
+    const ModelConfig *c = ask->cfg;
+    int64_t window = ((const CompressedConf *)b->conf)->window, keys = most_keys(c, window, ask->longest);
+    int slot[STAGE_MAX], q[2];
+    bool gate;
+    int n = first(b, slot, &gate);
+    out->row.mid = row_floats(c);
+    out->row.act = max_i64(need_acts(b, ask, slot, n), need_acts(b, ask, &(int){COMP_O_A}, 1));
+    out->row.act = max_i64(out->row.act, need_acts(b, ask, q, queries(b, q)));
+    out->worker.scores = scores_floats(c, window, ask->longest);
+    need_product(ask, &out->worker, QUERY_ROWS, keys, c->head_dim);
+    need_product(ask, &out->worker, QUERY_ROWS, c->head_dim, keys);
+    need_ends(b, ask, COMP_O, out);
+}
+
+const BlockOps compressed_ops = {.need = need, .first = first, .forward = forward};

@@ -1,4 +1,4 @@
-#include "run/engine.h"
+#include "run/block.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -13,11 +13,12 @@
 
 #define L2_EPS 1e-6f
 
-enum { DELTA_TILE = 32, CANCEL_ROWS = 256 };
+enum { CANCEL_ROWS = 256 };
 
 /* Where a chunk's intermediate values stand. */
 typedef struct DeltaRun {
     Pass *ps;
+    BlockRun *b;
     const DeltaConfig *d;
     int64_t keys, values; /* widths of all key heads and of all value heads */
     float *qkvz;  /* [rows][key head][q | k | its heads' v | their gates] */
@@ -25,25 +26,18 @@ typedef struct DeltaRun {
     float *q, *k; /* [rows][keys], normed */
     float *v;     /* [rows][values]; becomes the output in place */
     float *conv;  /* [kernel][2 keys + values] */
-    int64_t blocks; /* tasks of a value head */
+    int64_t parts; /* tasks of a value head */
 } DeltaRun;
 
-int64_t delta_row_floats(const DeltaConfig *d)
+static int64_t row_floats(const DeltaConfig *d)
 {
     int64_t keys = (int64_t)d->key_heads * d->key_dim, values = (int64_t)d->value_heads * d->value_dim;
     return 2 * (2 * keys + values) + values + 2 * d->value_heads;
 }
 
-size_t delta_state_floats(const DeltaConfig *d)
+static size_t state_floats(const DeltaConfig *d)
 {
     return (size_t)d->key_dim * DELTA_COLS;
-}
-
-static Status run_tiles(DeltaRun *r, PoolTask *fn, Error *err)
-{
-    Batch b = {.n = 0};
-    batch_add(&b, fn, r, (r->ps->rows + DELTA_TILE - 1) / DELTA_TILE);
-    return batch_run(&b, r->ps->r->opt.pool, r->ps->r->opt.cancel, err);
 }
 
 /* ---- from the projections to q, k, v, beta and decay ---- */
@@ -91,8 +85,8 @@ static void gates_of_row(const DeltaRun *r, float *ba)
         ops_sigmoid(&ps->ops, b, group);
         for (int i = 0; i < group; i++) {
             int h = kh * group + i;
-            float x = a[i] + ps->norm[DT_BIAS][h], soft = x > 20.0f ? x : log1pf(expf(x));
-            a[i] = expf(-expf(ps->norm[A_LOG][h]) * soft);
+            float x = a[i] + r->b->small[DELTA_DT_BIAS][h], soft = x > 20.0f ? x : log1pf(expf(x));
+            a[i] = expf(-expf(r->b->small[DELTA_A_LOG][h]) * soft);
         }
     }
 }
@@ -103,7 +97,7 @@ static void inputs_task(void *ctx, int64_t index, int worker)
     const DeltaRun *r = ctx;
     const Pass *ps = r->ps;
     const DeltaConfig *d = r->d;
-    int64_t t = index * DELTA_TILE, end = min_i64(t + DELTA_TILE, ps->rows), dk = d->key_dim;
+    int64_t t = index * PASS_TILE, end = min_i64(t + PASS_TILE, ps->rows), dk = d->key_dim;
     int64_t group = (int64_t)(d->value_heads / d->key_heads) * d->value_dim, ld = 2 * (r->keys + r->values);
     float scale = (float)(1.0 / sqrt((double)dk));
     int s = pass_sample_of_row(ps, t);
@@ -131,12 +125,12 @@ static void recur_task(void *ctx, int64_t index, int worker)
     const DeltaRun *r = ctx;
     const Pass *ps = r->ps;
     const DeltaConfig *d = r->d;
-    int64_t block = index % r->blocks, head = index / r->blocks % d->value_heads;
-    const int64_t *start = ps->in->start + ps->s0 + index / r->blocks / d->value_heads;
+    int64_t part = index % r->parts, head = index / r->parts % d->value_heads;
+    const int64_t *start = ps->in->start + ps->s0 + index / r->parts / d->value_heads;
     int64_t group = d->value_heads / d->key_heads, dk = d->key_dim, key = head / group;
-    int64_t first = block * DELTA_COLS, n = min_i64(DELTA_COLS, d->value_dim - first);
+    int64_t first = part * DELTA_COLS, n = min_i64(DELTA_COLS, d->value_dim - first);
     float *state = ps->r->worker[worker].scores, v[DELTA_COLS] = {0}, o[DELTA_COLS];
-    memset(state, 0, delta_state_floats(d) * sizeof *state);
+    memset(state, 0, state_floats(d) * sizeof *state);
     for (int64_t t = start[0] - ps->row0; t < start[1] - ps->row0; t++) {
         if (t % CANCEL_ROWS == 0 && cancel_level(ps->r->opt.cancel))
             return;
@@ -157,7 +151,7 @@ static void outputs_task(void *ctx, int64_t index, int worker)
     const Pass *ps = r->ps;
     const DeltaConfig *d = r->d;
     const Ops *o = &ps->ops;
-    int64_t t = index * DELTA_TILE, end = min_i64(t + DELTA_TILE, ps->rows), dv = d->value_dim;
+    int64_t t = index * PASS_TILE, end = min_i64(t + PASS_TILE, ps->rows), dv = d->value_dim;
     int64_t group = d->value_heads / d->key_heads, part = 2 * d->key_dim + 2 * group * dv;
     for (; t < end; t++)
         for (int64_t h = 0; h < d->value_heads; h++) {
@@ -165,7 +159,7 @@ static void outputs_task(void *ctx, int64_t index, int worker)
             float *gate = r->qkvz + t * 2 * (r->keys + r->values) + h / group * part + 2 * d->key_dim;
             gate += (group + h % group) * dv;
             ops_round(o, x, dv);
-            ops_norm(o, NORM_LLAMA, x, ps->norm[NORM_DELTA], ps->r->m->cfg.eps, dv, x);
+            ops_norm(o, NORM_LLAMA, x, r->b->small[DELTA_NORM], NULL, ps->cfg->eps, dv, x);
             o->f->silu_mul(gate, x, dv);
             ops_round(o, gate, dv);
             memcpy(x, gate, (size_t)dv * sizeof *x);
@@ -174,19 +168,12 @@ static void outputs_task(void *ctx, int64_t index, int worker)
 
 /* ---- the block ---- */
 
-static Status project(DeltaRun *r, const ChunkBuffers *b, Error *err)
+static Status project(DeltaRun *r, const ChunkBuffers *buf, Error *err)
 {
-    Pass *ps = r->ps;
-    LinearRun *l = ps->lin;
+    const Projection p = {buf->x, 2, {DELTA_QKVZ, DELTA_BA}, {r->qkvz, r->ba}, {0}};
     FeedPiece next;
-    Stage st = {.ps = ps, .n = 2, .lin = {&l[L_QKVZ], &l[L_BA]}, .x = b->x, .y = {r->qkvz, r->ba},
-                .ldy = {l[L_QKVZ].lin->out, l[L_BA].lin->out}, .act_scratch = b->act,
-                .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, l[L_QKVZ].index)};
-    pass_first_piece(ps, L_O, 1, false, &next);
-    RETURN_IF_ERROR(stage_run(&st, NULL, &next, err));
-    for (int i = 0; i < 2; i++)
-        RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, st.lin[i]->index, st.y[i], st.ldy[i], st.ldy[i], err));
-    return ST_OK;
+    block_piece(r->ps, r->b, &(int){DELTA_O}, 1, false, &next);
+    return block_project(r->ps, r->b, &p, buf->act, &next, err);
 }
 
 /* The checkpoint's [channel][kernel] as [kernel][channel]. */
@@ -198,7 +185,7 @@ static Status turn_conv(DeltaRun *r, Error *err)
         return error_nomem(err, "the convolution's weights");
     for (int64_t c = 0; c < n; c++)
         for (int64_t j = 0; j < kernel; j++)
-            r->conv[j * n + c] = r->ps->norm[CONV][c * kernel + j];
+            r->conv[j * n + c] = r->b->small[DELTA_CONV][c * kernel + j];
     return ST_OK;
 }
 
@@ -207,25 +194,44 @@ static Status run_block(DeltaRun *r, const ChunkBuffers *b, Error *err)
     const Pass *ps = r->ps;
     RETURN_IF_ERROR(turn_conv(r, err));
     RETURN_IF_ERROR(project(r, b, err));
-    RETURN_IF_ERROR(run_tiles(r, inputs_task, err));
+    RETURN_IF_ERROR(pass_tiles(ps, inputs_task, r, ps->rows, err));
     Batch recur = {.n = 0};
-    batch_add(&recur, recur_task, r, (ps->s1 - ps->s0) * (int64_t)r->d->value_heads * r->blocks);
+    batch_add(&recur, recur_task, r, (ps->s1 - ps->s0) * (int64_t)r->d->value_heads * r->parts);
     RETURN_IF_ERROR(batch_run(&recur, ps->r->opt.pool, ps->r->opt.cancel, err));
-    return run_tiles(r, outputs_task, err);
+    return pass_tiles(ps, outputs_task, r, ps->rows, err);
 }
 
-Status delta_values(Pass *ps, const ChunkBuffers *b, float **out, Error *err)
+static Status forward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err)
 {
-    const DeltaConfig *d = &ps->r->m->cfg.delta;
-    DeltaRun r = {.ps = ps, .d = d, .keys = (int64_t)d->key_heads * d->key_dim,
-                  .values = (int64_t)d->value_heads * d->value_dim, .qkvz = b->mid,
-                  .blocks = (d->value_dim + DELTA_COLS - 1) / DELTA_COLS};
+    const DeltaConfig *d = &ps->cfg->delta;
+    DeltaRun r = {.ps = ps, .b = b, .d = d, .keys = (int64_t)d->key_heads * d->key_dim,
+                  .values = (int64_t)d->value_heads * d->value_dim, .qkvz = buf->mid,
+                  .parts = (d->value_dim + DELTA_COLS - 1) / DELTA_COLS};
     r.ba = r.qkvz + ps->rows * 2 * (r.keys + r.values);
     r.q = r.ba + ps->rows * 2 * d->value_heads;
     r.k = r.q + ps->rows * r.keys;
     r.v = r.k + ps->rows * r.keys;
-    Status st = run_block(&r, b, err);
+    RETURN_IF_ERROR(block_read(ps, b, buf, err));
+    Status st = run_block(&r, buf, err);
     free(r.conv);
-    *out = r.v;
-    return st;
+    return st == ST_OK ? block_end(ps, b, DELTA_O, r.v, buf, err) : st;
 }
+
+static int first(const Block *b, int slot[STAGE_MAX], bool *gate)
+{
+    (void)b;
+    slot[0] = DELTA_QKVZ;
+    slot[1] = DELTA_BA;
+    *gate = false;
+    return 2;
+}
+
+static void need(const Block *b, const NeedAsk *ask, BlockNeed *out)
+{
+    out->row.mid = row_floats(&ask->cfg->delta);
+    out->row.act = need_acts(b, ask, (const int[]){DELTA_QKVZ, DELTA_BA}, 2);
+    out->worker.scores = state_floats(&ask->cfg->delta);
+    need_ends(b, ask, DELTA_O, out);
+}
+
+const BlockOps delta_ops = {.need = need, .first = first, .forward = forward};

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "run/engine.h"
+#include "run/block.h"
 
 /* Hyper-connections (specs/models.md 2.5, DeepSeek-V4): a token's state is some copies of a vector. A block reads a
  * weighted sum of them; what it gives is added to every copy by a weight of its own, after the copies were mixed. */
@@ -76,6 +76,7 @@ void hyper_coefficients(const float *m, const float *base, const float *scale, i
 
 typedef struct HyperRun {
     Runner *r;
+    const ModelConfig *cfg;
     const Ops *ops;
     const float *fn, *base, *scale, *norm; /* norm NULL: none */
     const float *state, *y;
@@ -83,12 +84,12 @@ typedef struct HyperRun {
     int64_t rows;
 } HyperRun;
 
-int64_t hyper_mix_floats(const ModelConfig *c)
+static int64_t mix_floats(const ModelConfig *c)
 {
     return (int64_t)c->hyper.copies * (1 + c->hyper.copies);
 }
 
-size_t hyper_gemm_bytes(const ModelConfig *c)
+static size_t gemm_bytes(const ModelConfig *c)
 {
     return c->hyper.copies ? gemm_find(true)->scratch(HYPER_ROWS, c->hyper.copies * (2 + c->hyper.copies), c->stream_width)
                             : 0;
@@ -120,7 +121,7 @@ static void weighted_sum(const Ops *o, const float *state, const float *pre, int
  * exact in every arithmetic, because a float32 GEMM's bits would depend on how the rows are cut. */
 static void products(const HyperRun *h, int64_t t, int64_t rows, int sums, float *m, void *scratch)
 {
-    const ModelConfig *c = &h->r->m->cfg;
+    const ModelConfig *c = h->cfg;
     const Ops *o = h->ops;
     int64_t w = c->stream_width;
     GemmArgs g = {.m = rows, .n = sums, .k = w, .x = h->state + t * w, .ldx = w, .w = h->fn, .ldw = w, .y = m,
@@ -135,34 +136,34 @@ static void products(const HyperRun *h, int64_t t, int64_t rows, int sums, float
 static void read_task(void *ctx, int64_t index, int worker)
 {
     const HyperRun *h = ctx;
-    const ModelConfig *c = &h->r->m->cfg;
+    const ModelConfig *c = h->cfg;
     const Ops *o = h->ops;
     int n = c->hyper.copies, sums = h->mix ? n * (2 + n) : n;
     int64_t t = index * HYPER_ROWS, rows = h->rows - t < HYPER_ROWS ? h->rows - t : HYPER_ROWS;
     float m[HYPER_ROWS * HYPER_SUMS], pre[HYPER_MAX], eps = (float)c->hyper.eps;
     products(h, t, rows, sums, m, h->r->worker[worker].gemm);
     for (int64_t i = 0; i < rows; i++) {
-        float *mix = h->mix ? h->mix + (t + i) * hyper_mix_floats(c) : NULL, *x = h->x + (t + i) * c->hidden;
+        float *mix = h->mix ? h->mix + (t + i) * mix_floats(c) : NULL, *x = h->x + (t + i) * c->hidden;
         if (mix)
             hyper_coefficients(m + i * sums, h->base, h->scale, n, c->hyper.rounds, eps, pre, mix, mix + n);
         else
             hyper_pre(m + i * sums, h->base, h->scale[0], n, eps, pre);
         if (mix)
-            ops_round(o, mix, hyper_mix_floats(c));
+            ops_round(o, mix, mix_floats(c));
         weighted_sum(o, h->state + (t + i) * c->stream_width, pre, n, c->hidden, x);
         if (h->norm)
-            ops_norm(o, h->r->m->arch->norm, x, h->norm, c->eps, c->hidden, x);
+            ops_norm(o, c->norm, x, h->norm, NULL, c->eps, c->hidden, x);
     }
 }
 
 /* New copy k = R(R(post_k * y) + R(sum over j of mix[j][k] * copy j)), for m columns from c on. */
 static void write_columns(const HyperRun *h, int64_t t, int64_t c, int64_t m)
 {
-    const ModelConfig *cfg = &h->r->m->cfg;
+    const ModelConfig *cfg = h->cfg;
     const Ops *o = h->ops;
     int n = cfg->hyper.copies;
     int64_t width = cfg->hidden;
-    const float *state = h->state + t * cfg->stream_width + c, *post = h->mix + t * hyper_mix_floats(cfg);
+    const float *state = h->state + t * cfg->stream_width + c, *post = h->mix + t * mix_floats(cfg);
     const float *mix = post + n;
     float made[HYPER_MAX][HYPER_STEP], part[HYPER_STEP];
     for (int k = 0; k < n; k++) {
@@ -184,39 +185,56 @@ static void write_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     const HyperRun *h = ctx;
-    int64_t width = h->r->m->cfg.hidden, t = index * HYPER_ROWS;
+    int64_t width = h->cfg->hidden, t = index * HYPER_ROWS;
     int64_t end = h->rows - t < HYPER_ROWS ? h->rows : t + HYPER_ROWS;
     for (; t < end; t++)
         for (int64_t c = 0; c < width; c += HYPER_STEP)
             write_columns(h, t, c, width - c < HYPER_STEP ? width - c : HYPER_STEP);
 }
 
-Status hyper_read(const Pass *ps, const Ops *ops, NormRole fn, NormRole norm, const float *state, int64_t rows,
-                  float *x, float *mix, Error *err)
+static Status read(Pass *ps, const BlockRun *join, const Ops *ops, const float *state, int64_t rows, float *x,
+                   float *mix, Error *err)
 {
-    HyperRun h = {.r = ps->r, .ops = ops, .fn = ps->norm[fn], .base = ps->norm[fn + 1],
-                  .scale = ps->norm[fn + 2], .norm = ps->norm[norm], .state = state, .x = x, .mix = mix, .rows = rows};
+    HyperRun h = {.r = ps->r, .cfg = ps->cfg, .ops = ops, .fn = join->small[HYPER_FN],
+                  .base = join->small[HYPER_BASE], .scale = join->small[HYPER_SCALE],
+                  .norm = join->small[HYPER_BEFORE], .state = state, .x = x, .mix = mix, .rows = rows};
     return run_rows(&h, read_task, err);
 }
 
-Status hyper_write(const Pass *ps, const float *mix, const float *state, const float *y, int64_t rows, float *out,
-                   Error *err)
+static Status write(Pass *ps, const BlockRun *join, const float *mix, const float *state, float *y, int64_t rows,
+                    float *out, Error *err)
 {
-    HyperRun h = {.r = ps->r, .ops = &ps->ops, .state = state, .y = y, .out = out, .mix = (float *)(uintptr_t)mix,
-                  .rows = rows};
+    (void)join;
+    HyperRun h = {.r = ps->r, .cfg = ps->cfg, .ops = &ps->ops, .state = state, .y = y, .out = out,
+                  .mix = (float *)(uintptr_t)mix, .rows = rows};
     return run_rows(&h, write_task, err);
 }
+
+static bool aside(const Block *join)
+{
+    (void)join;
+    return true;
+}
+
+static void need(const Block *b, const NeedAsk *ask, BlockNeed *out)
+{
+    (void)b;
+    out->row.mix = mix_floats(ask->cfg);
+    out->worker.gemm = gemm_bytes(ask->cfg);
+}
+
+const BlockOps hyper_ops = {.need = need, .read = read, .write = write, .aside = aside};
 
 Status hyper_end(Runner *r, const Ops *ops, const float *state, int64_t rows, float *x, Error *err)
 {
     float *part[3] = {NULL, NULL, NULL};
-    WorkerNeed need = {.gemm = hyper_gemm_bytes(&r->m->cfg)};
+    WorkerNeed need = {.gemm = gemm_bytes(&r->m->cfg)};
     Status st = workers_reserve(r, &need, err);
     for (int i = 0; i < 3 && st == ST_OK; i++)
         st = source_small(&r->src, NULL, r->m->hyper_head[i], &part[i], err);
     if (st == ST_OK)
-        st = run_rows(&(HyperRun){.r = r, .ops = ops, .fn = part[0], .base = part[1], .scale = part[2], .state = state,
-                                  .x = x, .rows = rows}, read_task, err);
+        st = run_rows(&(HyperRun){.r = r, .cfg = &r->m->cfg, .ops = ops, .fn = part[0], .base = part[1],
+                                  .scale = part[2], .state = state, .x = x, .rows = rows}, read_task, err);
     for (int i = 0; i < 3; i++)
         free(part[i]);
     return st;

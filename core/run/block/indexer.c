@@ -1,4 +1,6 @@
-#include "run/engine.h"
+#include "run/block/indexer.h"
+
+#include "run/block/attention.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -9,7 +11,7 @@
 /* The indexer of sparse attention (specs/models.md 2.5): few, narrow heads score every key, and a query looks at the
  * best of them only. All in float32 but for the places where R() is written. */
 
-#define INDEX_EPS 1e-6f /* of the keys' LayerNorm, whatever rms_norm_eps says */
+#define INDEX_EPS 1e-6 /* of the keys' LayerNorm, whatever rms_norm_eps says */
 
 enum { INDEX_TILE = 64, DIGIT_BITS = 8, DIGITS = 1 << DIGIT_BITS };
 
@@ -28,29 +30,13 @@ static int64_t sample_length(const Pass *ps, int s)
     return ps->in->start[s + 1] - ps->in->start[s];
 }
 
-/* y = R(LayerNorm(x)) in place. */
-static void layer_norm(const Pass *ps, float *x, int64_t n)
-{
-    double sum = 0, sq = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += (double)x[i];
-    double mean = sum / (double)n;
-    for (int64_t i = 0; i < n; i++)
-        sq += ((double)x[i] - mean) * ((double)x[i] - mean);
-    float scale = 1.0f / sqrtf((float)(sq / (double)n) + INDEX_EPS);
-    const float *w = ps->norm[NORM_INDEX], *b = ps->norm[INDEX_BIAS];
-    for (int64_t i = 0; i < n; i++)
-        x[i] = (x[i] - (float)mean) * scale * w[i] + (b ? b[i] : 0);
-    ops_round(&ps->ops, x, n);
-}
-
 /* Norms the keys and rotates keys and queries, of rows whose sample has more keys than are chosen. */
 static void rotate_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     const IndexRun *ix = ctx;
     const Pass *ps = ix->ps;
-    const ModelConfig *c = &ps->r->m->cfg;
+    const ModelConfig *c = ps->cfg;
     int64_t t = index * INDEX_TILE, end = t + INDEX_TILE < ps->rows ? t + INDEX_TILE : ps->rows, d = c->index.dim;
     int s = pass_sample_of_row(ps, t);
     for (; t < end; t++) {
@@ -58,9 +44,9 @@ static void rotate_task(void *ctx, int64_t index, int worker)
             s++;
         if (sample_length(ps, s) <= c->index.top_k)
             continue;
-        const RopeTable *table = rope_table(&ps->r->rope, c, false, sample_length(ps, s));
+        const RopeTable *table = rope_table(&ps->r->rope, c, ix->rope, sample_length(ps, s));
         int64_t at = (ps->row0 + t - ps->in->start[s]) * table->half;
-        layer_norm(ps, ix->k + t * d, d);
+        ops_norm(&ps->ops, NORM_LAYER, ix->k + t * d, ix->norm, ix->bias, INDEX_EPS, d, ix->k + t * d);
         mla_rotate(ps, c->index.interleaved, ix->k + t * d, table->cos + at, table->sin + at);
         for (int64_t h = 0; h < c->index.heads; h++)
             mla_rotate(ps, c->index.interleaved, ix->q + (t * c->index.heads + h) * d, table->cos + at,
@@ -116,7 +102,7 @@ static void choose_row(const float *x, int64_t n, int64_t k, uint32_t *bits, int
 static void score_rows(const IndexRun *ix, Worker *wk, int64_t base, int64_t t0, int64_t t1, float *acc)
 {
     const Ops *ops = &ix->ps->ops;
-    const IndexConfig *c = &ix->ps->r->m->cfg.index;
+    const IndexConfig *c = &ix->ps->cfg->index;
     int64_t rows = t1 - t0, keys = t1, d = c->dim, heads = c->heads;
     float dim_scale = (float)(1.0 / sqrt((double)d)), head_scale = (float)(1.0 / sqrt((double)heads));
     memset(acc, 0, (size_t)(rows * keys) * sizeof *acc);
@@ -160,13 +146,13 @@ static void choose_task(void *ctx, int64_t index, int worker)
         return;
     score_rows(ix, wk, begin - ps->row0, t0, t1, acc);
     for (int64_t t = t0; t < t1; t++)
-        choose_row(acc + (t - t0) * t1, t + 1, ps->r->m->cfg.index.top_k, ps->out->select + (begin + t) * words, words);
+        choose_row(acc + (t - t0) * t1, t + 1, ps->cfg->index.top_k, ps->out->select + (begin + t) * words, words);
 }
 
 Status indexer_choose(IndexRun *ix, Error *err)
 {
     Pass *ps = ix->ps;
-    const ModelConfig *c = &ps->r->m->cfg;
+    const ModelConfig *c = ps->cfg;
     int n = ps->s1 - ps->s0;
     if (!indexer_acts(c, ps->plan.longest_sample))
         return ST_OK;
@@ -188,7 +174,7 @@ Status indexer_choose(IndexRun *ix, Error *err)
 
 Status indexer_inherit(Pass *ps, Error *err)
 {
-    if (!indexer_acts(&ps->r->m->cfg, ps->plan.longest_sample))
+    if (!indexer_acts(ps->cfg, ps->plan.longest_sample))
         return ST_OK;
     const Stream *in = ps->in;
     int64_t words = (ps->plan.longest_sample + 31) / 32;
@@ -201,24 +187,4 @@ Status indexer_inherit(Pass *ps, Error *err)
     memcpy(ps->out->select + ps->row0 * words, in->select + ps->row0 * words,
            (size_t)(ps->rows * words) * sizeof *in->select);
     return ST_OK;
-}
-
-static int64_t longest_sample(const Stream *s)
-{
-    int64_t most = 0;
-    for (int i = 0; i < s->samples; i++)
-        most = s->start[i + 1] - s->start[i] > most ? s->start[i + 1] - s->start[i] : most;
-    return most;
-}
-
-bool runner_carries(const Model *m, int layer, const Stream *s)
-{
-    const ModelConfig *c = &m->cfg;
-    return layer > 0 && layer < c->layers && c->index.heads && c->index.shared[layer] &&
-           indexer_acts(c, longest_sample(s));
-}
-
-Status runner_carry(Stream *s, Error *err)
-{
-    return stream_reserve_select(s, longest_sample(s), err);
 }

@@ -1,15 +1,15 @@
-#include "run/engine.h"
-
 #include <string.h>
+
+#include "base/num.h"
+#include "run/block/attention.h"
+#include "run/block/indexer.h"
 
 /* Multi-head latent attention (specs/models.md 2.4): q, and k and v together, come from narrow normed vectors; the
  * rotated part of k is one for all heads. */
 
 #define LATENT_EPS 1e-6 /* whatever rms_norm_eps says */
 
-enum { MLA_TILE = 64 };
-
-int64_t mla_row_floats(const ModelConfig *c)
+static int64_t row_floats(const ModelConfig *c)
 {
     const MlaConfig *a = &c->mla;
     int64_t heads = c->heads;
@@ -20,6 +20,7 @@ int64_t mla_row_floats(const ModelConfig *c)
 /* Where a chunk's intermediate values stand. */
 typedef struct MlaRun {
     Pass *ps;
+    const BlockRun *b;
     float *q_a;  /* [rows][q_rank], normed in place */
     float *kv_a; /* [rows][kv_rank + rope] */
     float *c;    /* [rows][kv_rank] normed */
@@ -28,31 +29,18 @@ typedef struct MlaRun {
     IndexRun index; /* of a layer that has one */
 } MlaRun;
 
-static int64_t tile_last(const Pass *ps, int64_t index)
-{
-    return (index + 1) * MLA_TILE < ps->rows ? (index + 1) * MLA_TILE : ps->rows;
-}
-
-static Status run_tiles(MlaRun *m, PoolTask *fn, Error *err)
-{
-    Batch b = {.n = 0};
-    batch_add(&b, fn, m, (m->ps->rows + MLA_TILE - 1) / MLA_TILE);
-    return batch_run(&b, m->ps->r->opt.pool, m->ps->r->opt.cancel, err);
-}
-
 static void latent_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     const MlaRun *m = ctx;
     const Pass *ps = m->ps;
-    const Model *mod = ps->r->m;
-    const MlaConfig *a = &mod->cfg.mla;
-    for (int64_t t = index * MLA_TILE; t < tile_last(ps, index); t++) {
+    const MlaConfig *a = &ps->cfg->mla;
+    for (int64_t t = index * PASS_TILE; t < pass_tile_end(index, ps->rows); t++) {
         float *q = m->q_a + t * a->q_rank;
         if (a->q_rank)
-            ops_norm(&ps->ops, mod->arch->norm, q, ps->norm[NORM_Q_A], LATENT_EPS, a->q_rank, q);
-        ops_norm(&ps->ops, mod->arch->norm, m->kv_a + t * (a->kv_rank + a->rope), ps->norm[NORM_KV_A], LATENT_EPS,
-                 a->kv_rank, m->c + t * a->kv_rank);
+            ops_norm(&ps->ops, ps->cfg->norm, q, m->b->small[MLA_Q_A_NORM], NULL, LATENT_EPS, a->q_rank, q);
+        ops_norm(&ps->ops, ps->cfg->norm, m->kv_a + t * (a->kv_rank + a->rope), m->b->small[MLA_KV_A_NORM], NULL,
+                 LATENT_EPS, a->kv_rank, m->c + t * a->kv_rank);
         if (a->kv_scale != 1)
             ops_scale(&ps->ops, m->c + t * a->kv_rank, a->kv_scale, a->kv_rank);
     }
@@ -60,7 +48,7 @@ static void latent_task(void *ctx, int64_t index, int worker)
 
 void mla_rotate(const Pass *ps, bool interleaved, float *x, const float *c, const float *s)
 {
-    const MlaConfig *a = &ps->r->m->cfg.mla;
+    const MlaConfig *a = &ps->cfg->mla;
     int half = a->rope / 2;
     float apart[MLA_ROPE_MAX];
     if (interleaved) {
@@ -79,14 +67,14 @@ static void heads_task(void *ctx, int64_t index, int worker)
     (void)worker;
     const MlaRun *m = ctx;
     const Pass *ps = m->ps;
-    const ModelConfig *cfg = &ps->r->m->cfg;
+    const ModelConfig *cfg = ps->cfg;
     const MlaConfig *a = &cfg->mla;
-    int64_t t = index * MLA_TILE, d = cfg->head_dim, heads = cfg->heads;
+    int64_t t = index * PASS_TILE, d = cfg->head_dim, heads = cfg->heads;
     int s = pass_sample_of_row(ps, t);
-    for (; t < tile_last(ps, index); t++) {
+    for (; t < pass_tile_end(index, ps->rows); t++) {
         while (ps->in->start[s + 1] <= ps->row0 + t)
             s++;
-        const RopeTable *table = rope_table(&ps->r->rope, cfg, false, ps->in->start[s + 1] - ps->in->start[s]);
+        const RopeTable *table = rope_table(&ps->r->rope, cfg, m->b->b->rope, ps->in->start[s + 1] - ps->in->start[s]);
         int64_t at = (ps->row0 + t - ps->in->start[s]) * table->half;
         float *shared = m->kv_a + t * (a->kv_rank + a->rope) + a->kv_rank;
         if (a->q_scale != 1)
@@ -103,38 +91,10 @@ static void heads_task(void *ctx, int64_t index, int worker)
     }
 }
 
-/* Up to STAGE_MAX linears over one input; ends with a NULL. */
-typedef struct Projection {
-    const float *x;
-    LinearRun *lin[STAGE_MAX + 1];
-    float *y[STAGE_MAX];
-} Projection;
-
-/* One stage over the linears, their outputs to the taps; what is read next is `next`'s first piece. */
-static Status project(Pass *ps, const Projection *p, float *act, const Projection *next, Error *err)
-{
-    Stage st = {.ps = ps, .x = p->x, .act_scratch = act,
-                .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, p->lin[0]->index)};
-    FeedPiece after;
-    int n = 0;
-    for (; p->lin[st.n]; st.n++) {
-        st.lin[st.n] = p->lin[st.n];
-        st.y[st.n] = p->y[st.n];
-        st.ldy[st.n] = p->lin[st.n]->lin->out;
-    }
-    while (next->lin[n])
-        n++;
-    stage_first_piece((const LinearRun *const *)next->lin, n, false, ps->piece_max, &after);
-    RETURN_IF_ERROR(stage_run(&st, NULL, &after, err));
-    for (int i = 0; i < st.n; i++)
-        RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, st.lin[i]->index, st.y[i], st.ldy[i], st.ldy[i], err));
-    return ST_OK;
-}
-
 /* Gives each intermediate value of the chunk its place in `at`. */
 static void place(MlaRun *m, float *at)
 {
-    const ModelConfig *c = &m->ps->r->m->cfg;
+    const ModelConfig *c = m->ps->cfg;
     const MlaConfig *a = &c->mla;
     int64_t n = m->ps->rows, nq = (int64_t)c->heads * c->head_dim;
     m->q_a = at;
@@ -144,32 +104,74 @@ static void place(MlaRun *m, float *at)
     m->q = m->kv_b + n * c->heads * (a->nope + a->v);
     m->k = m->q + n * nq;
     m->v = m->k + n * nq;
-    m->index = (IndexRun){.ps = m->ps, .q = m->v + n * c->heads * a->v};
+    m->index = (IndexRun){.ps = m->ps, .rope = m->b->b->rope, .norm = m->b->small[MLA_INDEX_NORM],
+                          .bias = m->b->small[MLA_INDEX_BIAS], .q = m->v + n * c->heads * a->v};
     m->index.k = m->index.q + n * c->index.heads * c->index.dim;
     m->index.w = m->index.k + n * c->index.dim;
 }
 
-Status mla_heads(Pass *ps, const ChunkBuffers *b, Heads *h, Error *err)
+static Status forward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err)
 {
-    const ModelConfig *c = &ps->r->m->cfg;
-    LinearRun *l = ps->lin;
+    const ModelConfig *c = ps->cfg;
     int64_t nq = (int64_t)c->heads * c->head_dim, nv = (int64_t)c->heads * c->mla.v;
-    bool latent = c->mla.q_rank > 0, index = l[L_INDEX_Q].lin != NULL;
-    MlaRun m = {.ps = ps};
-    place(&m, b->mid);
-    const Projection down = {b->x,
-                             {latent ? &l[L_Q_A] : &l[L_Q], &l[L_KV_A], index ? &l[L_INDEX_K] : NULL, &l[L_INDEX_W]},
-                             {latent ? m.q_a : m.q, m.kv_a, m.index.k, m.index.w}};
-    const Projection q = {m.q_a, {&l[L_Q], index ? &l[L_INDEX_Q] : NULL}, {m.q, m.index.q}};
-    const Projection kv = {m.c, {&l[L_KV_B]}, {m.kv_b}}, o = {NULL, {&l[L_O]}, {NULL}};
-    RETURN_IF_ERROR(project(ps, &down, b->act, latent ? &q : &kv, err));
-    RETURN_IF_ERROR(run_tiles(&m, latent_task, err));
+    bool latent = c->mla.q_rank > 0, index = b->lin[MLA_INDEX_Q].lin != NULL;
+    MlaRun m = {.ps = ps, .b = b};
+    FeedPiece q_piece, kv_piece, o_piece;
+    RETURN_IF_ERROR(block_read(ps, b, buf, err));
+    place(&m, buf->mid);
+    const Projection down = {buf->x, index ? 4 : 2, {latent ? MLA_Q_A : MLA_Q, MLA_KV_A, MLA_INDEX_K, MLA_INDEX_W},
+                             {latent ? m.q_a : m.q, m.kv_a, m.index.k, m.index.w}, {0}};
+    const Projection q = {m.q_a, index ? 2 : 1, {MLA_Q, MLA_INDEX_Q}, {m.q, m.index.q}, {0}};
+    const Projection kv = {m.c, 1, {MLA_KV_B}, {m.kv_b}, {0}};
+    block_piece(ps, b, q.slot, q.n, false, &q_piece);
+    block_piece(ps, b, kv.slot, kv.n, false, &kv_piece);
+    block_piece(ps, b, &(int){MLA_O}, 1, false, &o_piece);
+    RETURN_IF_ERROR(block_project(ps, b, &down, buf->act, latent ? &q_piece : &kv_piece, err));
+    RETURN_IF_ERROR(pass_tiles(ps, latent_task, &m, ps->rows, err));
     if (latent)
-        RETURN_IF_ERROR(project(ps, &q, b->act, &kv, err));
-    RETURN_IF_ERROR(project(ps, &kv, b->act, &o, err));
-    RETURN_IF_ERROR(run_tiles(&m, heads_task, err));
+        RETURN_IF_ERROR(block_project(ps, b, &q, buf->act, &kv_piece, err));
+    RETURN_IF_ERROR(block_project(ps, b, &kv, buf->act, &o_piece, err));
+    RETURN_IF_ERROR(pass_tiles(ps, heads_task, &m, ps->rows, err));
     if (c->index.heads)
         RETURN_IF_ERROR(index ? indexer_choose(&m.index, err) : indexer_inherit(ps, err));
-    *h = (Heads){.x = {m.q, m.k, m.v}, .ld = {nq, nq, nv}, .width = {nq, nq, nv}, .o = m.kv_b};
-    return ST_OK;
+    Heads h = {.x = {m.q, m.k, m.v}, .ld = {nq, nq, nv}, .width = {nq, nq, nv}, .o = m.kv_b};
+    AttnRun at = {.window = ((const MlaConf *)b->b->conf)->window,
+                  .select = indexer_acts(c, ps->plan.longest_sample)};
+    RETURN_IF_ERROR(attention_heads(ps, b, MLA_O, &h, &at, err));
+    return block_end(ps, b, MLA_O, h.o, buf, err);
 }
+
+static int first(const Block *b, int slot[STAGE_MAX], bool *gate)
+{
+    const int all[] = {b->linear[MLA_Q_A] >= 0 ? MLA_Q_A : MLA_Q, MLA_KV_A, MLA_INDEX_K, MLA_INDEX_W};
+    memcpy(slot, all, sizeof all);
+    *gate = false;
+    return b->linear[MLA_INDEX_K] >= 0 ? 4 : 2;
+}
+
+static void need(const Block *b, const NeedAsk *ask, BlockNeed *out)
+{
+    const ModelConfig *c = ask->cfg;
+    int slot[STAGE_MAX];
+    bool gate;
+    int n = first(b, slot, &gate);
+    out->row.mid = row_floats(c);
+    out->row.act = max_i64(need_acts(b, ask, slot, n), need_acts(b, ask, &(int){MLA_KV_B}, 1));
+    if (c->mla.q_rank)
+        out->row.act = max_i64(out->row.act, need_acts(b, ask, (const int[]){MLA_Q, MLA_INDEX_Q},
+                                                       b->linear[MLA_INDEX_Q] >= 0 ? 2 : 1));
+    attention_need(ask, out);
+    if (indexer_acts(c, ask->longest)) {
+        out->worker.scores *= 2;
+        need_product(ask, &out->worker, ATTENTION_ROWS_MAX, ask->longest, c->index.dim);
+    }
+    out->kept = indexer_row_bytes(c, ask->longest);
+    need_ends(b, ask, MLA_O, out);
+}
+
+static bool carries(const Block *b, const ModelConfig *cfg, int64_t longest)
+{
+    return ((const MlaConf *)b->conf)->inherits && indexer_acts(cfg, longest);
+}
+
+const BlockOps mla_ops = {.need = need, .first = first, .forward = forward, .carries = carries};

@@ -1,4 +1,4 @@
-#include "run/engine.h"
+#include "run/block.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -11,16 +11,17 @@
 /* The feed-forward block of a layer with experts (specs/models.md 2.3, MoE). It sees all rows of the layer at once:
  * every expert gathers the rows that chose it, so each weight is read once a layer. */
 
-enum { MOE_TILE = 64 }; /* rows of one element-wise task */
-
 typedef struct MoeRun {
     Pass *ps;
+    BlockRun *b;
+    const MoeRule *rule;
     int64_t rows;
     float *x, *y;          /* [rows][hidden]: what the block reads, the sum of what the experts give */
     float *logits;         /* [rows][choices] */
     float *w;              /* [rows][top_k] */
     int32_t *idx;          /* [rows][top_k], ascending */
-    float *router, *bias;  /* widened; NULL: the router is a linear; there is no bias */
+    const float *router, *bias;  /* widened; NULL: the router is a linear; there is no bias */
+    float *mix;            /* what the join needs, NULL: nothing */
     float *scratch;        /* [threads][router_scratch_floats] */
     int64_t *first;        /* [choices + 1] of each expert in entry */
     struct MoeEntry {
@@ -35,77 +36,53 @@ typedef struct MoeRun {
 
 static void moe_fini(MoeRun *m)
 {
-    void *const all[] = {m->x,     m->y,       m->logits, m->w,      m->idx, m->router, m->bias, m->scratch,
+    void *const all[] = {m->x,     m->y,       m->logits, m->w,   m->idx, m->mix, m->scratch,
                          m->first, m->entry,   m->start,  m->gather, m->mid, m->up,     m->out,  m->act};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
 }
 
-static Status run_tiles(MoeRun *m, PoolTask *fn, int64_t rows, Error *err)
-{
-    Batch b = {.n = 0};
-    batch_add(&b, fn, m, (rows + MOE_TILE - 1) / MOE_TILE);
-    return batch_run(&b, m->ps->r->opt.pool, m->ps->r->opt.cancel, err);
-}
-
-static int64_t tile_last(int64_t index, int64_t rows)
-{
-    return (index + 1) * MOE_TILE < rows ? (index + 1) * MOE_TILE : rows;
-}
-
 /* ---- what the block reads, and who takes it ---- */
-
-static void input_task(void *ctx, int64_t index, int worker)
-{
-    (void)worker;
-    const MoeRun *m = ctx;
-    const Pass *ps = m->ps;
-    const Model *mod = ps->r->m;
-    int64_t h = mod->cfg.hidden;
-    for (int64_t t = index * MOE_TILE; t < tile_last(index, m->rows); t++)
-        ops_norm(&ps->ops, mod->arch->norm, ps->out->data + t * h, ps->norm[NORM_POST], mod->cfg.eps, h,
-                 m->x + t * h);
-}
 
 /* Logits of a router that is no linear: in float32 whatever the arithmetic of the rest, or as the row says. */
 static void logits_task(void *ctx, int64_t index, int worker)
 {
     MoeRun *m = ctx;
     const Ops *ops = &m->ps->ops;
-    Runner *r = m->ps->r;
-    int64_t h = r->m->cfg.hidden, n = router_choices(&r->m->cfg.moe), t = index * MOE_TILE;
-    GemmArgs g = {.m = tile_last(index, m->rows) - t, .n = n, .k = h, .x = m->x + t * h, .ldx = h, .w = m->router,
+    const ModelConfig *c = m->ps->cfg;
+    void *scratch = m->ps->r->worker[worker].gemm;
+    int64_t h = c->hidden, n = router_choices(&c->moe), t = index * PASS_TILE;
+    GemmArgs g = {.m = pass_tile_end(index, m->rows) - t, .n = n, .k = h, .x = m->x + t * h, .ldx = h, .w = m->router,
                   .ldw = h, .y = m->logits + t * n, .ldy = n};
-    if (r->m->arch->moe->round_logits) /* bias is the linear's own */
+    if (m->rule->round_logits) /* bias is the linear's own */
         g.bias = m->bias;
-    if (r->m->arch->moe->round_logits || r->m->arch->moe->round_steps)
-        ops_gemm(ops, &g, r->worker[worker].gemm);
+    if (m->rule->round_logits || m->rule->round_steps)
+        ops_gemm(ops, &g, scratch);
     else
-        ops_product(ops, &g, r->worker[worker].gemm);
+        ops_product(ops, &g, scratch);
 }
 
 static void choose_task(void *ctx, int64_t index, int worker)
 {
     MoeRun *m = ctx;
-    const Model *mod = m->ps->r->m;
-    const MoeConfig *c = &mod->cfg.moe;
-    const float *bias = mod->arch->moe->round_logits ? NULL : m->bias;
+    const MoeConfig *c = &m->ps->cfg->moe;
+    const float *bias = m->rule->round_logits ? NULL : m->bias;
     float *scratch = m->scratch + (size_t)worker * router_scratch_floats(c);
-    bool chosen = m->ps->t->hash != NULL;
-    for (int64_t t = index * MOE_TILE; t < tile_last(index, m->rows); t++) {
+    bool chosen = m->b->b->small[MOE_HASH] != NULL;
+    for (int64_t t = index * PASS_TILE; t < pass_tile_end(index, m->rows); t++) {
         const float *logits = m->logits + t * router_choices(c);
         int32_t *idx = m->idx + t * c->top_k;
         if (chosen)
-            router_weigh(mod->arch->moe, c, &m->ps->ops, logits, scratch, idx, m->w + t * c->top_k);
+            router_weigh(m->rule, c, &m->ps->ops, logits, scratch, idx, m->w + t * c->top_k);
         else
-            router_choose(mod->arch->moe, c, &m->ps->ops, logits, bias, scratch, idx, m->w + t * c->top_k);
+            router_choose(m->rule, c, &m->ps->ops, logits, bias, scratch, idx, m->w + t * c->top_k);
     }
 }
 
 /* One token's experts as the checkpoint's table has them. */
 static Status check_row(const MoeRun *m, const TensorInfo *t, int32_t id, const int64_t *row, int32_t *idx, Error *err)
 {
-    const MoeConfig *c = &m->ps->r->m->cfg.moe;
+    const MoeConfig *c = &m->ps->cfg->moe;
     for (int j = 0; j < c->top_k; j++) {
         if (row[j] < 0 || row[j] >= c->experts)
             return error_set(err, ST_DATA, "%s: token %d has expert %lld, but there are %d", t->name, id,
@@ -123,7 +100,7 @@ static Status look_up(MoeRun *m, const TensorInfo *t, Error *err)
 {
     const Runner *r = m->ps->r;
     const int32_t *ids = m->ps->in->ids;
-    int k = r->m->cfg.moe.top_k;
+    int k = m->ps->cfg->moe.top_k;
     if (!ids)
         return error_set(err, ST_INTERNAL, "layer %d chooses experts by token, but the tokens are not known",
                          m->ps->layer);
@@ -149,7 +126,7 @@ static Status look_up(MoeRun *m, const TensorInfo *t, Error *err)
 /* Sorts the choices by expert; rows keep their order, so those of a sample stay together. */
 static void sort_choices(MoeRun *m)
 {
-    const MoeConfig *c = &m->ps->r->m->cfg.moe;
+    const MoeConfig *c = &m->ps->cfg->moe;
     int64_t n = m->rows * c->top_k, at = 0;
     for (int64_t i = 0; i < n; i++)
         m->first[m->idx[i] + 1]++;
@@ -169,7 +146,7 @@ static void sort_choices(MoeRun *m)
 static Status feed_choices(MoeRun *m, Error *err)
 {
     Pass *ps = m->ps;
-    const MoeConfig *c = &ps->r->m->cfg.moe;
+    const MoeConfig *c = &ps->cfg->moe;
     int64_t k = c->top_k;
     RETURN_IF_ERROR(pass_feed_tap(ps, TAP_ROUTER, -1, m->logits, router_choices(c), router_choices(c), err));
     RETURN_IF_ERROR(pass_feed_tap(ps, TAP_EXPERT_WEIGHTS, -1, m->w, k, k, err));
@@ -189,37 +166,33 @@ static Status feed_choices(MoeRun *m, Error *err)
 static Status linear_logits(MoeRun *m, Error *err)
 {
     Pass *ps = m->ps;
-    const Model *mod = ps->r->m;
+    LinearRun *l = &m->b->lin[MOE_ROUTER];
     Ops wide = ps->ops;
-    int64_t n = router_choices(&mod->cfg.moe), index = ps->lin[L_ROUTER].index;
+    int64_t n = router_choices(&ps->cfg->moe);
     wide.dtype = DT_F32;
-    Stage st = {.ps = ps, .n = 1, .lin = {&ps->lin[L_ROUTER]}, .ops = mod->arch->moe->router_wide ? &wide : NULL,
-                .x = m->x, .y = {m->logits}, .ldy = {n}, .act_scratch = m->act,
-                .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, index)};
+    Stage st = {.ps = ps, .n = 1, .lin = {l}, .ops = m->rule->router_wide ? &wide : NULL, .x = m->x,
+                .y = {m->logits}, .ldy = {n}, .act_scratch = m->act,
+                .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, l->index)};
     RETURN_IF_ERROR(stage_run(&st, NULL, NULL, err));
-    return pass_feed_tap(ps, TAP_LINEAR_OUT, index, m->logits, n, n, err);
+    return pass_feed_tap(ps, TAP_LINEAR_OUT, l->index, m->logits, n, n, err);
 }
 
-static Status route(MoeRun *m, Error *err)
+static Status route(MoeRun *m, const ChunkBuffers *buf, Error *err)
 {
     Pass *ps = m->ps;
-    Runner *r = ps->r;
-    const LayerTensors *t = ps->t;
-    if (ps->mix)
-        RETURN_IF_ERROR(hyper_read(ps, &ps->ops, HYPER_FFN_FN, NORM_POST, ps->out->data, m->rows, m->x, ps->mix, err));
+    const BlockRun *join = m->b->join;
+    const TensorInfo *hash = m->b->b->small[MOE_HASH];
+    const Ops *ops = m->b->front ? &ps->front : &ps->ops;
+    RETURN_IF_ERROR(join->ops->read(ps, join, ops, buf->in, m->rows, m->x, m->mix, err));
+    m->bias = m->b->small[MOE_ROUTER_BIAS];
+    m->router = m->b->small[MOE_ROUTER_WEIGHT];
+    if (m->router)
+        RETURN_IF_ERROR(pass_tiles(ps, logits_task, m, m->rows, err));
     else
-        RETURN_IF_ERROR(run_tiles(m, input_task, m->rows, err));
-    if (t->router_bias)
-        RETURN_IF_ERROR(source_small(&r->src, NULL, t->router_bias, &m->bias, err));
-    if (t->router) {
-        RETURN_IF_ERROR(source_small(&r->src, NULL, t->router, &m->router, err));
-        RETURN_IF_ERROR(run_tiles(m, logits_task, m->rows, err));
-    } else {
         RETURN_IF_ERROR(linear_logits(m, err));
-    }
-    if (t->hash)
-        RETURN_IF_ERROR(look_up(m, t->hash, err));
-    RETURN_IF_ERROR(run_tiles(m, choose_task, m->rows, err));
+    if (hash)
+        RETURN_IF_ERROR(look_up(m, hash, err));
+    RETURN_IF_ERROR(pass_tiles(ps, choose_task, m, m->rows, err));
     RETURN_IF_ERROR(feed_choices(m, err));
     sort_choices(m);
     return ST_OK;
@@ -231,8 +204,8 @@ static void gather_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     MoeRun *m = ctx;
-    int64_t h = m->ps->r->m->cfg.hidden, first = m->first[m->expert], rows = m->first[m->expert + 1] - first;
-    for (int64_t i = index * MOE_TILE; i < tile_last(index, rows); i++)
+    int64_t h = m->ps->cfg->hidden, first = m->first[m->expert], rows = m->first[m->expert + 1] - first;
+    for (int64_t i = index * PASS_TILE; i < pass_tile_end(index, rows); i++)
         memcpy(m->gather + i * h, m->x + m->entry[first + i].row * h, (size_t)h * sizeof *m->x);
 }
 
@@ -242,9 +215,9 @@ static void scatter_task(void *ctx, int64_t index, int worker)
     (void)worker;
     MoeRun *m = ctx;
     const Ops *ops = &m->ps->ops;
-    int64_t h = m->ps->r->m->cfg.hidden, first = m->first[m->expert], rows = m->first[m->expert + 1] - first;
-    float *out = m->expert < m->ps->r->m->cfg.moe.experts ? m->out : m->gather;
-    for (int64_t i = index * MOE_TILE; i < tile_last(index, rows); i++) {
+    int64_t h = m->ps->cfg->hidden, first = m->first[m->expert], rows = m->first[m->expert + 1] - first;
+    float *out = m->expert < m->ps->cfg->moe.experts ? m->out : m->gather;
+    for (int64_t i = index * PASS_TILE; i < pass_tile_end(index, rows); i++) {
         const struct MoeEntry *e = &m->entry[first + i];
         ops_scale(ops, out + i * h, e->w, h);
         ops_add(ops, m->y + e->row * h, out + i * h, m->y + e->row * h, h);
@@ -255,12 +228,12 @@ static void gate_rows_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     MoeRun *m = ctx;
-    const Model *mod = m->ps->r->m;
+    const ModelConfig *c = m->ps->cfg;
     bool shared = m->expert < 0;
-    int64_t width = shared ? mod->cfg.moe.shared_inter : mod->cfg.moe.inter;
+    int64_t width = shared ? c->moe.shared_inter : c->moe.inter;
     int64_t rows = shared ? m->rows : m->first[m->expert + 1] - m->first[m->expert];
-    for (int64_t t = index * MOE_TILE; t < tile_last(index, rows); t++)
-        ops_gate(&m->ps->ops, mod->cfg.act, m->mid + t * width, m->up + t * width, width);
+    for (int64_t t = index * PASS_TILE; t < pass_tile_end(index, rows); t++)
+        ops_gate(&m->ps->ops, c->act, m->mid + t * width, m->up + t * width, width);
 }
 
 /* The rows of expert e as packed samples. */
@@ -278,40 +251,45 @@ static void expert_shape(const MoeRun *m, int e, Stream *shape)
     }
 }
 
-static Status expert_stages(MoeRun *m, Pass *er, const FeedPiece *next, Error *err)
+/* The three linears of an expert: gate, up, down. */
+static Status expert_stages(MoeRun *m, Pass *er, LinearRun lin[3], const FeedPiece *next, Error *err)
 {
-    const ModelConfig *c = &er->r->m->cfg;
-    LinearRun *lin = er->lin, *down_lin[] = {&lin[L_DOWN]};
+    const ModelConfig *c = er->cfg;
+    const LinearRun *down_lin[] = {&lin[2]};
     int64_t width = c->moe.inter, h = c->hidden;
-    const int64_t gate = lin[L_GATE].index, up = lin[L_UP].index, down = lin[L_DOWN].index;
+    const int64_t gate = lin[0].index, up = lin[1].index, down = lin[2].index;
     bool none = er->rows == 0;
     FeedPiece after;
     bool split = !none && (pass_tap_mask(er, TAP_LINEAR_OUT, gate) | pass_tap_mask(er, TAP_LINEAR_OUT, up));
-    Stage gu = {.ps = er, .n = 2, .lin = {&lin[L_GATE], &lin[L_UP]}, .x = m->gather, .gate = true,
+    Stage gu = {.ps = er, .n = 2, .lin = {&lin[0], &lin[1]}, .x = m->gather, .gate = true,
                 .y = {m->mid, split ? m->up : NULL}, .ldy = {width, width}, .act_scratch = m->act,
                 .in_mask = none ? 0 : pass_tap_mask(er, TAP_LINEAR_IN, gate)};
-    stage_first_piece((const LinearRun *const *)down_lin, 1, false, er->piece_max, &after);
+    stage_first_piece(down_lin, 1, false, er->piece_max, &after);
     RETURN_IF_ERROR(stage_run(&gu, NULL, &after, err));
     if (split) {
         RETURN_IF_ERROR(pass_feed_tap(er, TAP_LINEAR_OUT, gate, m->mid, width, width, err));
         RETURN_IF_ERROR(pass_feed_tap(er, TAP_LINEAR_OUT, up, m->up, width, width, err));
-        RETURN_IF_ERROR(run_tiles(m, gate_rows_task, er->rows, err));
+        RETURN_IF_ERROR(pass_tiles(er, gate_rows_task, m, er->rows, err));
     }
-    Stage st = {.ps = er, .n = 1, .lin = {&lin[L_DOWN]}, .x = m->mid, .y = {m->out}, .ldy = {h},
+    Stage st = {.ps = er, .n = 1, .lin = {&lin[2]}, .x = m->mid, .y = {m->out}, .ldy = {h},
                 .act_scratch = m->act, .in_mask = none ? 0 : pass_tap_mask(er, TAP_LINEAR_IN, down)};
     RETURN_IF_ERROR(stage_run(&st, NULL, next->nseg ? next : NULL, err));
     return none ? ST_OK : pass_feed_tap(er, TAP_LINEAR_OUT, down, m->out, h, h, err);
 }
 
+/* Index of expert e's gate (part 0), up (1) or down (2). */
+static int32_t expert_linear(const MoeRun *m, int e, int part)
+{
+    return ((const MoeConf *)m->b->b->conf)->expert + 3 * e + expert_place(m->rule, part);
+}
+
 /* Expert e has something to do: rows, or somebody who looks at its weights. */
 static bool expert_runs(const MoeRun *m, int e)
 {
-    const Pass *ps = m->ps;
-    int32_t at = ps->t->expert + 3 * e;
     if (m->first[e + 1] > m->first[e])
         return true;
     for (int i = 0; i < 3; i++)
-        if (taps_weight_wanted(&ps->hub, at + i))
+        if (taps_weight_wanted(&m->ps->hub, expert_linear(m, e, i)))
             return true;
     return false;
 }
@@ -320,45 +298,45 @@ static bool expert_runs(const MoeRun *m, int e)
 static void piece_of_next(const MoeRun *m, int e, FeedPiece *p)
 {
     const Pass *ps = m->ps;
-    const Model *mod = ps->r->m;
+    int experts = ps->cfg->moe.experts;
     p->nseg = 0;
-    for (e++; e < mod->cfg.moe.experts && !expert_runs(m, e);)
+    for (e++; e < experts && !expert_runs(m, e);)
         e++;
-    if (e >= mod->cfg.moe.experts)
+    if (e >= experts)
         return;
     LinearRun run[2];
     const LinearRun *lin[] = {&run[0], &run[1]};
     for (int i = 0; i < 2; i++) {
-        run[i] = linear_ahead(ps->r, &mod->linears[ps->t->expert + 3 * e + expert_place(mod->arch->moe, i)]);
+        run[i] = linear_ahead(ps->r, &ps->r->m->linears[expert_linear(m, e, i)]);
     }
     stage_first_piece(lin, 2, true, ps->piece_max, p);
 }
 
 static Status run_expert(MoeRun *m, int e, Error *err)
 {
-    static const LinearRole role[] = {L_GATE, L_UP, L_DOWN};
-    Pass *ps = m->ps;
+    Pass er = *m->ps; /* its rows are others */
+    LinearRun lin[3] = {{NULL}, {NULL}, {NULL}};
     Stream shape;
     FeedPiece next;
-    int32_t at = ps->t->expert + 3 * e;
     m->expert = e;
     expert_shape(m, e, &shape);
-    Pass er = {.r = ps->r, .ops = ps->ops, .layer = ps->layer, .t = ps->t, .in = &shape, .hub = ps->hub,
-               .forms = ps->forms, .piece_max = ps->piece_max, .rows = shape.rows, .s1 = shape.samples,
-               .work_done = ps->work_done, .work_total = ps->work_total};
+    er.in = &shape;
+    er.rows = shape.rows;
+    er.b0 = er.row0 = er.s0 = 0;
+    er.s1 = shape.samples;
     Status st = rowplan_make(&er.plan, &shape, err);
     er.b1 = er.plan.n;
     for (int i = 0; i < 3 && st == ST_OK; i++)
-        st = pass_linear_start(&er, &er.lin[role[i]], at + expert_place(ps->r->m->arch->moe, i), err);
+        st = pass_linear_start(&er, &lin[i], expert_linear(m, e, i), err);
     piece_of_next(m, e, &next);
     if (st == ST_OK && shape.rows > 0)
-        st = run_tiles(m, gather_task, shape.rows, err);
+        st = pass_tiles(m->ps, gather_task, m, shape.rows, err);
     if (st == ST_OK)
-        st = expert_stages(m, &er, &next, err);
+        st = expert_stages(m, &er, lin, &next, err);
     if (st == ST_OK && shape.rows > 0)
-        st = run_tiles(m, scatter_task, shape.rows, err);
+        st = pass_tiles(m->ps, scatter_task, m, shape.rows, err);
     for (int i = 0; i < 3; i++)
-        pass_linear_end(&er.lin[role[i]]);
+        pass_linear_end(&lin[i]);
     rowplan_fini(&er.plan);
     return st;
 }
@@ -371,9 +349,9 @@ static void add_shared_task(void *ctx, int64_t index, int worker)
     (void)worker;
     MoeRun *m = ctx;
     const Pass *ps = m->ps;
-    int64_t h = ps->r->m->cfg.hidden;
-    const float *gate = ps->lin[L_SHARED_GATE].lin ? m->logits : NULL; /* the logits' place is free by now */
-    for (int64_t t = index * MOE_TILE; t < tile_last(index, m->rows); t++) {
+    int64_t h = ps->cfg->hidden;
+    const float *gate = m->b->lin[MOE_SHARED_GATE].lin ? m->logits : NULL; /* the logits' place is free by now */
+    for (int64_t t = index * PASS_TILE; t < pass_tile_end(index, m->rows); t++) {
         if (gate) {
             float s = 1.0f / (1.0f + expf(-gate[t]));
             ops_round(&ps->ops, &s, 1);
@@ -386,58 +364,63 @@ static void add_shared_task(void *ctx, int64_t index, int worker)
 static Status run_shared(MoeRun *m, Error *err)
 {
     Pass *ps = m->ps;
-    LinearRun *lin = ps->lin;
-    const ModelConfig *c = &ps->r->m->cfg;
+    LinearRun *lin = m->b->lin;
+    const ModelConfig *c = ps->cfg;
     int64_t width = c->moe.shared_inter, h = c->hidden;
-    bool gated = lin[L_SHARED_GATE].lin != NULL;
+    bool gated = lin[MOE_SHARED_GATE].lin != NULL;
     m->expert = -1;
-    Stage gu = {.ps = ps, .n = gated ? 3 : 2, .lin = {&lin[L_GATE], &lin[L_UP], &lin[L_SHARED_GATE]}, .x = m->x,
+    Stage gu = {.ps = ps, .n = gated ? 3 : 2, .lin = {&lin[MOE_GATE], &lin[MOE_UP], &lin[MOE_SHARED_GATE]}, .x = m->x,
                 .y = {m->mid, m->up, m->logits}, .ldy = {width, width, 1}, .act_scratch = m->act,
-                .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, lin[L_GATE].index)};
+                .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, lin[MOE_GATE].index)};
     RETURN_IF_ERROR(stage_run(&gu, NULL, NULL, err));
     for (int i = 0; i < gu.n; i++)
         RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, gu.lin[i]->index, gu.y[i], gu.ldy[i], gu.ldy[i], err));
-    RETURN_IF_ERROR(run_tiles(m, gate_rows_task, m->rows, err));
-    Stage down = {.ps = ps, .n = 1, .lin = {&lin[L_DOWN]}, .x = m->mid, .y = {m->out}, .ldy = {h},
-                  .act_scratch = m->act, .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, lin[L_DOWN].index)};
+    RETURN_IF_ERROR(pass_tiles(m->ps, gate_rows_task, m, m->rows, err));
+    Stage down = {.ps = ps, .n = 1, .lin = {&lin[MOE_DOWN]}, .x = m->mid, .y = {m->out}, .ldy = {h},
+                  .act_scratch = m->act, .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, lin[MOE_DOWN].index)};
     RETURN_IF_ERROR(stage_run(&down, NULL, NULL, err));
-    RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, lin[L_DOWN].index, m->out, h, h, err));
-    return run_tiles(m, add_shared_task, m->rows, err);
+    RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, lin[MOE_DOWN].index, m->out, h, h, err));
+    return pass_tiles(m->ps, add_shared_task, m, m->rows, err);
 }
 
 /* ---- the block ---- */
 
-uint64_t moe_bytes(const Model *m, int64_t rows, int64_t most, int threads, bool act)
+/* Bytes for `rows` rows of which `most` go to one expert; act: room for any variant's inputs. */
+static uint64_t block_bytes(const ModelConfig *c, int64_t rows, int64_t most, int64_t mix, int threads, bool act)
 {
-    const ModelConfig *c = &m->cfg;
     const MoeConfig *e = &c->moe;
-    if (!e->experts)
-        return 0;
     int64_t out = max_i64(most, e->shared_inter ? rows : 0) * c->hidden;
     int64_t values = most * c->hidden + out + 2 * max_i64(most * e->inter, rows * e->shared_inter);
     int64_t acts = act ? 3 * rows * max_i64(c->hidden, max_i64(e->inter, e->shared_inter)) : 0;
-    int64_t choices = router_choices(e), mix = c->hyper.copies ? hyper_mix_floats(c) : 0;
+    int64_t choices = router_choices(e);
     int64_t row = 2 * c->hidden + choices + 2 * e->top_k + mix;
     uint64_t floats = (uint64_t)(rows * row + values + acts);
     uint64_t router = (uint64_t)((c->hidden + 2) * choices) + router_scratch_floats(e) * (uint64_t)threads;
     return (floats + router) * sizeof(float) + (uint64_t)(rows * e->top_k) * sizeof(struct MoeEntry);
 }
 
-/* Distinct inputs the forms make of `width` wide rows: at most three linears share one. */
-static bool has_act(const Pass *ps, int32_t first, int32_t count)
+/* Floats that the join keeps of a row. */
+static int64_t join_mix(const Block *b, const ModelConfig *c)
 {
-    for (int32_t i = 0; i < count && ps->forms; i++) {
-        const LinearForm *f = ps->forms[first + i - ps->t->first];
-        if (f && f->act)
+    BlockNeed need = {.kept = 0};
+    block_ops(b->join->type)->need(b->join, &(NeedAsk){.cfg = c}, &need);
+    return need.row.mix;
+}
+
+static bool has_act(const Pass *ps)
+{
+    for (int32_t i = 0; i < ps->u->count && ps->forms; i++)
+        if (ps->forms[i] && ps->forms[i]->act)
             return true;
-    }
     return false;
 }
 
 static Status check_limit(const MoeRun *m, int64_t most, bool act, Error *err)
 {
     const Runner *r = m->ps->r;
-    uint64_t need = moe_bytes(r->m, m->rows, most, r->threads, act) + m->ps->fixed, limit = r->opt.mem_limit;
+    uint64_t need = block_bytes(m->ps->cfg, m->rows, most, join_mix(m->b->b, m->ps->cfg), r->threads, act);
+    uint64_t limit = r->opt.mem_limit;
+    need += m->ps->fixed;
     if (!limit || need <= limit)
         return ST_OK;
     return error_set(err, ST_NOMEM,
@@ -449,28 +432,26 @@ static Status check_limit(const MoeRun *m, int64_t most, bool act, Error *err)
 static Status moe_buffers(MoeRun *m, Error *err)
 {
     Pass *ps = m->ps;
-    const Runner *r = ps->r;
-    const ModelConfig *c = &r->m->cfg;
+    const ModelConfig *c = ps->cfg;
     const MoeConfig *e = &c->moe;
+    int64_t mix = join_mix(m->b->b, c), width = max_i64(c->hidden, max_i64(e->inter, e->shared_inter));
     size_t rows = (size_t)m->rows, chosen = rows * (size_t)e->top_k, h = (size_t)c->hidden;
+    bool act = has_act(ps);
     m->x = mem_aligned(rows * h, sizeof *m->x);
     m->y = mem_zarray(rows * h, sizeof *m->y);
     m->logits = mem_aligned(rows * (size_t)router_choices(e), sizeof *m->logits);
     m->w = mem_array(chosen, sizeof *m->w);
     m->idx = mem_array(chosen, sizeof *m->idx);
-    m->scratch = mem_array((size_t)r->threads * router_scratch_floats(e), sizeof *m->scratch);
+    m->scratch = mem_array((size_t)ps->r->threads * router_scratch_floats(e), sizeof *m->scratch);
     m->first = mem_zarray((size_t)router_choices(e) + 1, sizeof *m->first);
     m->entry = mem_array(chosen, sizeof *m->entry);
     m->start = mem_array((size_t)ps->in->samples + 1, sizeof *m->start);
-    if (has_act(ps, ps->t->first, ps->t->count)) {
-        int64_t width = max_i64(c->hidden, max_i64(e->inter, e->shared_inter));
-        m->act = mem_aligned(3 * rows * (size_t)width, sizeof *m->act);
-        if (!m->act)
-            return error_nomem(err, "the experts' inputs");
-    }
-    if (c->hyper.copies && !(ps->mix = mem_array(rows * (size_t)hyper_mix_floats(c), sizeof *ps->mix)))
-        return error_nomem(err, "the experts' rows");
-    if (!m->x || !m->y || !m->logits || !m->w || !m->idx || !m->scratch || !m->first || !m->entry || !m->start)
+    m->act = act ? mem_aligned(3 * rows * (size_t)width, sizeof *m->act) : NULL;
+    m->mix = mix ? mem_array(rows * (size_t)mix, sizeof *m->mix) : NULL;
+    if (act && !m->act)
+        return error_nomem(err, "the experts' inputs");
+    if (!m->x || !m->y || !m->logits || !m->w || !m->idx || !m->scratch || !m->first || !m->entry || !m->start ||
+        (mix && !m->mix))
         return error_nomem(err, "the experts' rows");
     return ST_OK;
 }
@@ -491,38 +472,54 @@ static Status expert_buffers(MoeRun *m, Error *err)
     return m->gather && m->mid && m->up && m->out ? ST_OK : error_nomem(err, "the experts' values");
 }
 
-static Status moe_block(MoeRun *m, Error *err)
+static Status run_block(MoeRun *m, const ChunkBuffers *buf, Error *err)
 {
     Pass *ps = m->ps;
-    int64_t h = ps->r->m->cfg.hidden;
+    const MoeConfig *c = &ps->cfg->moe;
+    int64_t h = ps->cfg->hidden;
     RETURN_IF_ERROR(check_limit(m, 0, false, err));
     RETURN_IF_ERROR(moe_buffers(m, err));
-    RETURN_IF_ERROR(route(m, err));
+    RETURN_IF_ERROR(route(m, buf, err));
     RETURN_IF_ERROR(expert_buffers(m, err));
-    const MoeConfig *c = &ps->r->m->cfg.moe;
     for (int e = 0; e < c->experts; e++)
         if (expert_runs(m, e))
             RETURN_IF_ERROR(run_expert(m, e, err));
     for (m->expert = c->experts; m->expert < router_choices(c); m->expert++) {
         int64_t rows = m->first[m->expert + 1] - m->first[m->expert];
-        RETURN_IF_ERROR(run_tiles(m, gather_task, rows, err));
-        RETURN_IF_ERROR(run_tiles(m, scatter_task, rows, err));
+        RETURN_IF_ERROR(pass_tiles(ps, gather_task, m, rows, err));
+        RETURN_IF_ERROR(pass_tiles(ps, scatter_task, m, rows, err));
     }
     if (c->shared_inter)
         RETURN_IF_ERROR(run_shared(m, err));
-    return pass_feed_tap(ps, TAP_FFN, -1, m->y, h, h, err);
+    return pass_feed_tap(ps, TAP_FFN, block_tap_linear(m->b, MOE_DOWN), m->y, h, h, err);
 }
 
-Status moe_run(Pass *ps, float **sum, Error *err)
+static Status forward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err)
 {
-    MoeRun m = {.ps = ps, .rows = ps->in->rows};
-    *sum = NULL;
-    pass_take_all(ps);
-    Status st = m.rows > 0 ? moe_block(&m, err) : ST_OK;
-    if (st == ST_OK) {
-        *sum = m.y;
-        m.y = NULL;
+    MoeRun m = {.ps = ps, .b = b, .rule = ((const MoeConf *)b->b->conf)->rule, .rows = ps->rows};
+    Status st = m.rows > 0 ? run_block(&m, buf, err) : ST_OK;
+    if (st == ST_OK && m.rows > 0 && b->b->spec->late) {
+        *ps->late = (PassLate){b, m.y, m.mix};
+        m.y = m.mix = NULL;
+    } else if (st == ST_OK && m.rows > 0) {
+        st = b->join->ops->write(ps, b->join, m.mix, buf->in, m.y, m.rows, buf->out, err);
     }
     moe_fini(&m);
     return st;
 }
+
+static void need(const Block *b, const NeedAsk *ask, BlockNeed *out)
+{
+    int64_t choices = router_choices(&ask->cfg->moe);
+    out->whole = block_bytes(ask->cfg, ask->rows, ask->rows, join_mix(b, ask->cfg), ask->threads, ask->act);
+    if (b->linear[MOE_ROUTER] < 0)
+        need_product(ask, &out->worker, PASS_TILE, choices, ask->cfg->hidden);
+}
+
+static double work(const Block *b, const ModelConfig *c)
+{
+    (void)b;
+    return 3.0 * (double)c->moe.inter * (double)c->hidden * c->moe.top_k;
+}
+
+const BlockOps moe_ops = {.whole = true, .need = need, .forward = forward, .work = work};

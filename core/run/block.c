@@ -1,0 +1,119 @@
+#include "run/block.h"
+
+#include "base/num.h"
+
+const BlockOps *block_ops(const BlockType *t)
+{
+    for (const BlockKind *k = block_table; k->type; k++)
+        if (k->type == t)
+            return k->ops;
+    return NULL;
+}
+
+Status block_read(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err)
+{
+    return b->join->ops->read(ps, b->join, b->front ? &ps->front : &ps->ops, buf->in, ps->rows, buf->x, buf->mix, err);
+}
+
+int64_t block_tap_linear(const BlockRun *b, int slot)
+{
+    return b->b->nth ? b->lin[slot].index : -1;
+}
+
+/* The block's own tap on what it gives; only a unit's first feed-forward block has one. */
+static bool output_tap(const Block *b, TapKind *kind)
+{
+    *kind = b->type->role == ROLE_ATTENTION ? TAP_ATTN : TAP_FFN;
+    return b->type->role == ROLE_ATTENTION || (b->type->role == ROLE_FEED_FORWARD && b->nth == 0);
+}
+
+Status block_end(Pass *ps, BlockRun *b, int slot, const float *x, const ChunkBuffers *buf, Error *err)
+{
+    LinearRun *l = &b->lin[slot];
+    int64_t h = ps->cfg->hidden;
+    bool aside = b->join->ops->aside(b->join->b);
+    TapKind kind;
+    Stage out = {.ps = ps, .n = 1, .lin = {l}, .x = x, .y = {buf->tap}, .ldy = {h}, .lds = h, .act_scratch = buf->act,
+                 .res = aside ? NULL : buf->in, .sum = aside ? NULL : buf->out,
+                 .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, l->lin->input)};
+    RETURN_IF_ERROR(stage_run(&out, NULL, buf->next.nseg ? &buf->next : NULL, err));
+    if (!buf->tap)
+        return ST_OK;
+    RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, l->index, buf->tap, h, h, err));
+    if (output_tap(b->b, &kind))
+        RETURN_IF_ERROR(pass_feed_tap(ps, kind, block_tap_linear(b, slot), buf->tap, h, h, err));
+    return aside ? b->join->ops->write(ps, b->join, buf->mix, buf->in, buf->tap, ps->rows, buf->out, err) : ST_OK;
+}
+
+Status block_project(Pass *ps, BlockRun *b, const Projection *p, float *act, const FeedPiece *next, Error *err)
+{
+    Stage st = {.ps = ps, .n = p->n, .x = p->x, .act_scratch = act,
+                .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, b->lin[p->slot[0]].lin->input)};
+    for (int i = 0; i < p->n; i++) {
+        st.lin[i] = &b->lin[p->slot[i]];
+        st.y[i] = p->y[i];
+        st.ldy[i] = p->ld[i] ? p->ld[i] : st.lin[i]->lin->out;
+    }
+    RETURN_IF_ERROR(stage_run(&st, NULL, next, err));
+    for (int i = 0; i < p->n; i++)
+        RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, st.lin[i]->index, st.y[i], st.lin[i]->lin->out, st.ldy[i],
+                                      err));
+    return ST_OK;
+}
+
+void block_piece(const Pass *ps, const BlockRun *b, const int *slot, int n, bool gate, FeedPiece *out)
+{
+    const LinearRun *lin[STAGE_MAX];
+    for (int i = 0; i < n; i++)
+        lin[i] = &b->lin[slot[i]];
+    stage_first_piece(lin, n, gate, ps->piece_max, out);
+}
+
+/* ---- what a block needs ---- */
+
+int64_t row_need_floats(const RowNeed *n)
+{
+    return n->x + n->mid + n->act + n->tap + n->up + n->mix;
+}
+
+/* Values of a row of the linear's input. */
+static int64_t input_width(const Linear *l)
+{
+    return l->in * max_i64(l->groups, 1);
+}
+
+int64_t need_acts(const Block *b, const NeedAsk *ask, const int *slot, int n)
+{
+    if (ask->run) {
+        LinearRun *lin[STAGE_MAX];
+        for (int i = 0; i < n; i++)
+            lin[i] = (LinearRun *)(uintptr_t)&ask->run->lin[slot[i]];
+        return stage_distinct_acts(lin, n) * input_width(lin[0]->lin);
+    }
+    return ask->act ? n * input_width(&ask->linears[b->linear[slot[0]]]) : 0;
+}
+
+bool need_watched(const NeedAsk *ask, TapKind kind, int64_t linear)
+{
+    return ask->ps && pass_tap_mask(ask->ps, kind, linear);
+}
+
+void need_ends(const Block *b, const NeedAsk *ask, int last, BlockNeed *out)
+{
+    TapKind kind;
+    bool own = output_tap(b, &kind), watched = false;
+    if (ask->run)
+        watched = need_watched(ask, TAP_LINEAR_OUT, ask->run->lin[last].index) ||
+                  (own && need_watched(ask, kind, block_tap_linear(ask->run, last)));
+    out->row.x = ask->cfg->hidden;
+    if (watched || block_ops(b->join->type)->aside(b->join))
+        out->row.tap = ask->cfg->hidden;
+    out->row.act = max_i64(out->row.act, need_acts(b, ask, &last, 1));
+}
+
+void need_product(const NeedAsk *ask, WorkerNeed *w, int64_t m, int64_t n, int64_t k)
+{
+    worker_need_gemm(w, gemm_find(false), m, n, k);
+    if (ask->model)
+        worker_need_gemm(w, gemm_find(true), m, n, k);
+}

@@ -1,0 +1,42 @@
+#ifndef SLIM_RUN_BLOCK_ATTENTION_H
+#define SLIM_RUN_BLOCK_ATTENTION_H
+
+#include "run/block.h"
+
+/* Scores and weighted sums: what kinds of attention over scores share. */
+
+/* q, k and v of a chunk: where they stand, and where the attention's output may go. */
+typedef struct Heads {
+    float *x[3], *o;
+    int64_t ld[3], width[3];
+    float *gate; /* where [q | gate] stand, NULL: there is no gate */
+} Heads;
+
+/* Attention of the chunk's samples. o may be q when v_dim is head_dim. */
+typedef struct AttnRun {
+    Pass *ps;
+    const float *q, *k, *v; /* [rows][ld*] */
+    float *o;               /* [rows][ldo] */
+    int64_t ldq, ldk, ldv, ldo;
+    int heads, kv_heads, head_dim, v_dim;
+    float scale, softcap;   /* softcap 0: none */
+    int64_t window;         /* 0: all */
+    bool every_key;         /* a query looks at the keys behind it, too; without a window */
+    const float *sinks;     /* [heads], or NULL */
+    bool select;            /* ps->out->select limits the keys of samples longer than index.top_k */
+    int64_t *first_task;    /* [samples of the chunk + 1] */
+} AttnRun;
+Status attention_run(AttnRun *a, Error *err);
+
+/* Feeds the taps of q, k and v (told as block_tap_linear(b, last) tells), then runs the attention over them; of *at
+ * window, sinks, every_key and select are given, the rest is the unit's. */
+Status attention_heads(Pass *ps, BlockRun *b, int last, const Heads *h, AttnRun *at, Error *err);
+/* Scores and products of the workers. */
+void attention_need(const NeedAsk *ask, BlockNeed *out);
+
+/* Query rows of one task for a sample of `len` tokens; floats of scores one thread holds. */
+enum { ATTENTION_ROWS_MAX = 128 };
+int64_t attention_query_rows(int64_t len);
+int64_t attention_scores_floats(int64_t len);
+
+#endif

@@ -1,0 +1,65 @@
+#include "run/block.h"
+
+/* The plain residual stream: a block reads the normed state, what it gives is added, normed again in some families. */
+
+typedef struct ResidualRun {
+    const Ops *ops;
+    const ModelConfig *cfg;
+    const float *state, *norm, *bias;
+    float *x, *y, *out;
+    int64_t rows;
+} ResidualRun;
+
+static void read_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const ResidualRun *r = ctx;
+    int64_t h = r->cfg->hidden;
+    for (int64_t t = index * PASS_TILE; t < pass_tile_end(index, r->rows); t++)
+        ops_norm(r->ops, r->cfg->norm, r->state + t * h, r->norm, r->bias, r->cfg->eps, h, r->x + t * h);
+}
+
+static void write_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const ResidualRun *r = ctx;
+    int64_t h = r->cfg->hidden;
+    for (int64_t t = index * PASS_TILE; t < pass_tile_end(index, r->rows); t++) {
+        float *y = r->y + t * h;
+        if (r->norm)
+            ops_norm(r->ops, r->cfg->norm, y, r->norm, r->bias, r->cfg->eps, h, y);
+        ops_add(r->ops, r->state + t * h, y, r->out + t * h, h);
+    }
+}
+
+static Status read(Pass *ps, const BlockRun *join, const Ops *ops, const float *state, int64_t rows, float *x,
+                   float *mix, Error *err)
+{
+    (void)mix;
+    ResidualRun r = {.ops = ops, .cfg = ps->cfg, .state = state, .norm = join->small[RESIDUAL_BEFORE],
+                     .bias = join->small[RESIDUAL_BEFORE_BIAS], .x = x, .rows = rows};
+    return pass_tiles(ps, read_task, &r, rows, err);
+}
+
+static Status write(Pass *ps, const BlockRun *join, const float *mix, const float *state, float *y, int64_t rows,
+                    float *out, Error *err)
+{
+    (void)mix;
+    ResidualRun r = {.ops = &ps->ops, .cfg = ps->cfg, .state = state, .norm = join->small[RESIDUAL_AFTER],
+                     .bias = join->small[RESIDUAL_AFTER_BIAS], .y = y, .out = out, .rows = rows};
+    return pass_tiles(ps, write_task, &r, rows, err);
+}
+
+static bool aside(const Block *join)
+{
+    return join->small[RESIDUAL_AFTER] != NULL;
+}
+
+static void need(const Block *b, const NeedAsk *ask, BlockNeed *out)
+{
+    (void)b;
+    (void)ask;
+    (void)out;
+}
+
+const BlockOps residual_ops = {.need = need, .read = read, .write = write, .aside = aside};

@@ -1,0 +1,324 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/num.h"
+#include "run/need.h"
+#include "run/unit.h"
+
+/* One unit, or some of its blocks: those that can run together chunk by chunk, the others over all rows at once. */
+
+typedef struct PartRun {
+    Pass ps;
+    int from, n;     /* blocks [from, from + n) of the unit */
+    BlockRun *block, *join; /* [n] */
+    PassLate late;
+    int64_t rows;    /* of a chunk, at most */
+    RowNeed need;    /* of a row */
+    size_t scratch;  /* floats of the largest chunk */
+} PartRun;
+
+/* ---- start and end ---- */
+
+static Status start_block(Pass *ps, const Block *b, BlockRun *run, BlockRun *join, Error *err)
+{
+    const BlockType *t = b->type;
+    *run = (BlockRun){.b = b, .ops = block_ops(t)};
+    if (!run->ops)
+        return error_set(err, ST_INTERNAL, "blocks of kind %s compute nothing", t->name);
+    for (int i = 0; i < block_linears(t); i++)
+        if (b->linear[i] >= 0)
+            RETURN_IF_ERROR(pass_linear_start(ps, &run->lin[i], b->linear[i], err));
+    for (int i = 0; i < block_smalls(t); i++) {
+        if (!b->small[i] || t->smalls[i].kind == SMALL_RAW)
+            continue;
+        const Ops *ops = t->smalls[i].kind == SMALL_KEPT ? NULL : &ps->ops;
+        RETURN_IF_ERROR(source_small(&ps->r->src, ops, b->small[i], &run->small[i], err));
+    }
+    for (int s = 0; b->rope && s < ps->in->samples; s++)
+        RETURN_IF_ERROR(rope_reserve(&ps->r->rope, ps->cfg, b->rope, &ps->r->ops,
+                                     ps->in->start[s + 1] - ps->in->start[s], err));
+    run->join = b->join ? join : NULL;
+    return b->join ? start_block(ps, b->join, join, NULL, err) : ST_OK;
+}
+
+static void end_block(BlockRun *b)
+{
+    for (int i = 0; i < BLOCK_LINEARS_MAX; i++)
+        pass_linear_end(&b->lin[i]);
+    for (int i = 0; i < BLOCK_SMALLS_MAX; i++)
+        free(b->small[i]);
+}
+
+static double work_of(const Model *m, const Unit *u, const Block *b)
+{
+    const BlockOps *ops = block_ops(b->type);
+    double work = ops && ops->work ? ops->work(b, u->cfg) : 0;
+    for (int i = 0; i < block_linears(b->type); i++)
+        if (b->linear[i] >= 0)
+            work += (double)m->linears[b->linear[i]].out * (double)m->linears[b->linear[i]].in;
+    return work;
+}
+
+/* Everything the blocks read beside their weights, in the arithmetic of the model whatever the variant's is. */
+static Status start_unit(PartRun *u, Error *err)
+{
+    Pass *ps = &u->ps;
+    u->block = mem_zarray((size_t)u->n, sizeof *u->block);
+    u->join = mem_zarray((size_t)u->n, sizeof *u->join);
+    if (!u->block || !u->join)
+        return error_nomem(err, "the blocks of a layer");
+    RETURN_IF_ERROR(rowplan_make(&ps->plan, ps->in, err));
+    for (int i = 0; i < u->n; i++) {
+        const Block *b = &ps->u->block[u->from + i];
+        RETURN_IF_ERROR(start_block(ps, b, &u->block[i], &u->join[i], err));
+        u->block[i].front = u->from + i == 0;
+        ps->work_total += work_of(ps->r->m, ps->u, b) * (double)ps->in->rows;
+    }
+    return ST_OK;
+}
+
+static void end_unit(PartRun *u)
+{
+    for (int i = 0; i < u->n && u->block && u->join; i++) {
+        end_block(&u->block[i]);
+        end_block(&u->join[i]);
+    }
+    free(u->block);
+    free(u->join);
+    free(u->late.y);
+    free(u->late.mix);
+    rowplan_fini(&u->ps.plan);
+}
+
+/* ---- rows of a chunk ---- */
+
+/* Static calibration: a form has to see the whole input of its linear. */
+static bool must_be_whole(const PartRun *u)
+{
+    for (int i = 0; i < u->n; i++)
+        for (int k = 0; k < BLOCK_LINEARS_MAX; k++)
+            if (u->block[i].lin[k].form && u->block[i].lin[k].form->prepare)
+                return true;
+    return false;
+}
+
+/* Bytes of the pass's streams, and what lies beside them whatever the chunk (ps->fixed is both). */
+static uint64_t stream_bytes(const PartRun *u, const BlockNeed *need)
+{
+    const Pass *ps = &u->ps;
+    uint64_t bytes = (uint64_t)(ps->in->rows * ps->in->width) * sizeof(float) * (ps->in == ps->out ? 1 : 2);
+    bytes += (uint64_t)(ps->in->rows * need->kept);
+    for (int i = 0; i < u->n; i++)
+        if (u->block[i].b->spec->late)
+            bytes += (uint64_t)(ps->in->rows * ps->cfg->hidden) * sizeof(float);
+    return bytes;
+}
+
+/* Rows of the chunks, under the memory limit. */
+static Status chunk_rows(PartRun *u, const BlockNeed *need, bool whole, Error *err)
+{
+    Pass *ps = &u->ps;
+    const Runner *r = ps->r;
+    int64_t row_floats = row_need_floats(&need->row);
+    uint64_t row_bytes = (uint64_t)row_floats * sizeof(float), streams = stream_bytes(u, need);
+    ps->fixed = streams + worker_need_bytes(&need->worker) * (uint64_t)r->threads;
+    ps->fixed += 2 * (r->piece < ps->piece_max ? r->piece : ps->piece_max);
+    ps->fixed += unit_beside_bytes(r->m, ps->plan.longest_sample);
+    int64_t least_rows = whole ? ps->in->rows : rowplan_largest_whole(&ps->plan);
+    u->rows = whole ? ps->in->rows : max_i64(CHUNK_ROWS, least_rows);
+    uint64_t limit = r->opt.mem_limit;
+    if (!limit)
+        return ST_OK;
+    uint64_t least = ps->fixed + (uint64_t)least_rows * row_bytes;
+    if (least > limit)
+        return error_set(err, ST_NOMEM,
+                         "layer %d needs %.1f MB (hidden states %.1f, %lld rows that cannot be cut %.1f, threads and "
+                         "weights %.1f) but the limit leaves %.1f MB: raise --mem, or use fewer or shorter texts "
+                         "(--max-samples, --seq-len)",
+                         ps->layer, (double)least / 1e6, (double)streams / 1e6, (long long)least_rows,
+                         (double)((uint64_t)least_rows * row_bytes) / 1e6, (double)(ps->fixed - streams) / 1e6,
+                         (double)limit / 1e6);
+    if (row_bytes)
+        u->rows = min_i64(u->rows, (int64_t)((limit - ps->fixed) / row_bytes));
+    return ST_OK;
+}
+
+/* ---- what is read next ---- */
+
+/* The first piece of the unit's block i, when that is known before it runs. */
+static void first_piece(const Pass *ps, const Unit *u, int i, FeedPiece *p)
+{
+    const Model *m = ps->r->m;
+    const Block *b = &u->block[i];
+    const BlockOps *ops = block_ops(b->type);
+    int slot[STAGE_MAX];
+    bool gate = false;
+    LinearRun run[STAGE_MAX];
+    const LinearRun *lin[STAGE_MAX];
+    int n = ops && ops->first ? ops->first(b, slot, &gate) : 0;
+    p->nseg = 0;
+    for (int k = 0; k < n; k++) {
+        const Linear *l = &m->linears[b->linear[slot[k]]];
+        run[k] = linear_ahead(ps->r, l);
+        lin[k] = &run[k];
+        if (!weight_readable(&run[k].weight.base))
+            return;
+    }
+    if (n)
+        stage_first_piece(lin, n, gate, ps->piece_max, p);
+}
+
+/* What is read after block i of the chunks of [lo, hi): the next one, the first of them again, or what comes then. */
+static void piece_after(const PartRun *u, int i, int lo, int hi, FeedPiece *p)
+{
+    const Pass *ps = &u->ps;
+    const Model *m = ps->r->m;
+    int next = i + 1 < hi ? i + 1 : ps->b1 < ps->plan.n ? lo : hi;
+    p->nseg = 0;
+    if (next < u->n)
+        first_piece(ps, ps->u, u->from + next, p);
+    else if (u->from + next == ps->u->nblocks && ps->layer + 1 < m->nunits)
+        first_piece(ps, &m->units[ps->layer + 1], 0, p);
+}
+
+/* ---- running ---- */
+
+/* The buffers of block i in the present chunk. */
+static ChunkBuffers chunk_buffers(const PartRun *u, int i)
+{
+    const Pass *ps = &u->ps;
+    const RowNeed *n = &u->need;
+    int64_t w = ps->in->width, rows = ps->rows;
+    float *at = ps->r->scratch;
+    ChunkBuffers b = {.in = (i == 0 ? ps->in->data : ps->out->data) + ps->row0 * w,
+                      .out = ps->out->data + ps->row0 * w};
+    const struct {
+        float **to;
+        int64_t n;
+    } part[] = {{&b.x, n->x}, {&b.mid, n->mid}, {&b.act, n->act}, {&b.tap, n->tap}, {&b.up, n->up}, {&b.mix, n->mix}};
+    for (size_t k = 0; k < sizeof part / sizeof *part && at; k++) {
+        *part[k].to = part[k].n ? at : NULL;
+        at += part[k].n * rows;
+    }
+    return b;
+}
+
+static Status run_chunks(PartRun *u, int lo, int hi, Error *err)
+{
+    Pass *ps = &u->ps;
+    int64_t w = ps->out->width;
+    RETURN_IF_ERROR(scratch_reserve(ps->r, u->scratch, err));
+    for (ps->b0 = 0; ps->b0 < ps->plan.n; ps->b0 = ps->b1) {
+        ps->b1 = rowplan_end(&ps->plan, ps->b0, u->rows);
+        ps->row0 = ps->plan.start[ps->b0];
+        ps->rows = ps->plan.start[ps->b1] - ps->row0;
+        ps->s0 = ps->plan.sample[ps->b0];
+        ps->s1 = ps->plan.sample[ps->b1];
+        for (int i = lo; i < hi; i++) {
+            ChunkBuffers b = chunk_buffers(u, i);
+            piece_after(u, i, lo, hi, &b.next);
+            RETURN_IF_ERROR(u->block[i].ops->forward(ps, &u->block[i], &b, err));
+        }
+        if (u->from + hi == ps->u->nblocks && !u->late.y)
+            RETURN_IF_ERROR(pass_feed_tap(ps, TAP_BLOCK_OUT, -1, ps->out->data + ps->row0 * w, w, w, err));
+    }
+    return ST_OK;
+}
+
+/* A block that sees all rows brings its own buffers. */
+static Status run_whole(PartRun *u, int i, Error *err)
+{
+    Pass *ps = &u->ps;
+    scratch_drop(ps->r);
+    pass_take_all(ps);
+    ChunkBuffers b = {.in = i == 0 ? ps->in->data : ps->out->data, .out = ps->out->data};
+    return u->block[i].ops->forward(ps, &u->block[i], &b, err);
+}
+
+/* What was left for the end, and the unit's last tap where the chunks have not fed it. */
+static Status finish(PartRun *u, Error *err)
+{
+    Pass *ps = &u->ps;
+    int64_t w = ps->out->width;
+    const PassLate *l = &u->late;
+    bool end = u->from + u->n == ps->u->nblocks;
+    pass_take_all(ps);
+    if (l->y)
+        RETURN_IF_ERROR(l->b->join->ops->write(ps, l->b->join, l->mix, ps->out->data, l->y, ps->rows, ps->out->data,
+                                               err));
+    if (end && (l->y || u->block[u->n - 1].ops->whole))
+        RETURN_IF_ERROR(pass_feed_tap(ps, TAP_BLOCK_OUT, -1, ps->out->data, w, w, err));
+    return end ? taps_layer_end(&ps->hub, ps->layer, err) : ST_OK;
+}
+
+static Status run_unit(PartRun *u, Error *err)
+{
+    Pass *ps = &u->ps;
+    NeedAsk ask = {.threads = ps->r->threads, .rows = ps->in->rows, .longest = ps->plan.longest_sample,
+                   .band = ps->plan.largest, .model = ps->ops.model, .ps = ps};
+    BlockNeed need = unit_need(ps->r->m, ps->u, u->from, u->n, u->block, &ask);
+    int64_t most = 0;
+    u->need = need.row;
+    RETURN_IF_ERROR(chunk_rows(u, &need, must_be_whole(u), err));
+    for (int64_t b = 0; b < ps->plan.n; b = rowplan_end(&ps->plan, b, u->rows))
+        most = max_i64(most, ps->plan.start[rowplan_end(&ps->plan, b, u->rows)] - ps->plan.start[b]);
+    u->scratch = (size_t)(most * row_need_floats(&need.row));
+    RETURN_IF_ERROR(workers_reserve(ps->r, &need.worker, err));
+    for (int i = 0, end; i < u->n; i = end) {
+        end = i + 1;
+        if (u->block[i].ops->whole) {
+            RETURN_IF_ERROR(run_whole(u, i, err));
+            continue;
+        }
+        while (end < u->n && !u->block[end].ops->whole)
+            end++;
+        RETURN_IF_ERROR(run_chunks(u, i, end, err));
+    }
+    return finish(u, err);
+}
+
+static Status check_call(const Runner *r, int unit, int from, int to, int nobs, Error *err)
+{
+    if (unit < 0 || unit >= r->m->nunits)
+        return error_set(err, ST_INTERNAL, "there is no layer %d: the model has %d", unit, r->m->nunits);
+    if (from < 0 || from >= to || to > r->m->units[unit].nblocks)
+        return error_set(err, ST_INTERNAL, "layer %d has no blocks %d to %d: there are %d", unit, from, to,
+                         r->m->units[unit].nblocks);
+    if (nobs > TAPS_MAX_OBSERVERS)
+        return error_set(err, ST_INTERNAL, "%d observers of one pass, at most %d", nobs, TAPS_MAX_OBSERVERS);
+    return ST_OK;
+}
+
+Status unit_forward(Runner *r, int unit, int from_block, int to_block, const Variant *v, const Stream *in, Stream *out,
+                    const Observer *obs, int nobs, Error *err)
+{
+    RETURN_IF_ERROR(check_call(r, unit, from_block, to_block, nobs, err));
+    const Unit *at = &r->m->units[unit];
+    VariantDtype dtype = r->ops.model && v ? v->dtype : VARIANT_MODEL;
+    double done = 0;
+    PartRun u = {.from = from_block, .n = to_block - from_block};
+    u.ps = (Pass){.r = r, .ops = r->ops, .front = r->ops, .u = at, .cfg = at->cfg, .layer = unit,
+                  .layers = unit < r->m->cfg.layers ? r->m->cfg.layers : unit + 1, .in = in, .out = out,
+                  .hub = {obs, nobs, r->opt.cancel}, .forms = v ? v->forms : NULL, .sdpa = v && v->sdpa,
+                  .piece_max = feed_piece_max(r->opt.mem_limit), .late = &u.late, .work_done = &done};
+    Pass *ps = &u.ps;
+    Status st = start_unit(&u, err);
+    runner_progress(r, "layer", unit, ps->layers, unit * ps->work_total, ps->layers * ps->work_total, false);
+    ps->ops.model = r->ops.model && dtype == VARIANT_MODEL;
+    ps->front.model = r->ops.model && dtype != VARIANT_WIDE;
+    if (st == ST_OK)
+        st = run_unit(&u, err);
+    end_unit(&u);
+    if (st == ST_OK)
+        runner_progress(r, "layer", unit + 1, ps->layers, (unit + 1) * ps->work_total, ps->layers * ps->work_total,
+                        true);
+    return st;
+}
+
+Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, Stream *out, const Observer *obs,
+                    int nobs, Error *err)
+{
+    int n = layer >= 0 && layer < r->m->nunits ? r->m->units[layer].nblocks : 0;
+    return unit_forward(r, layer, 0, n, v, in, out, obs, nobs, err);
+}

@@ -1,0 +1,14 @@
+#ifndef SLIM_RUN_UNIT_H
+#define SLIM_RUN_UNIT_H
+
+#include "run/runner.h"
+
+/* Blocks [from_block, to_block) of a unit (Model.units[unit].block), so that a part of it can be run: attention alone,
+ * feed-forward alone. in: the state before from_block; out: the state behind to_block - 1, in place or not (out may be
+ * in; otherwise it has in's shape). v, observers and chunks: as runner_layer, which runs them all. TAP_BLOCK_OUT and
+ * ObserverOps.layer_end come with the unit's last block. What a block adds behind the unit's last (Block.spec->late) is
+ * added behind to_block - 1. */
+Status unit_forward(Runner *r, int unit, int from_block, int to_block, const Variant *v, const Stream *in, Stream *out,
+                    const Observer *obs, int nobs, Error *err);
+
+#endif
