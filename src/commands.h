@@ -4,17 +4,15 @@
 #include "src/app.h"
 #include "src/cmdline.h"
 
-/* Rows of command_table, each defined in the cmd_*.c file of its group. */
-extern const Command command_open, command_calib, command_eval, command_recipe, command_set;
-extern const Command command_analyze, command_rank;
-extern const Command command_show, command_sort, command_filter, command_fold, command_theme, command_screen,
-    command_bind, command_dump;
-extern const Command command_tag, command_level, command_exclude, command_include, command_undo, command_redo;
-extern const Command command_measure, command_export, command_quantize, command_quant;
-extern const Command command_history, command_replay;
-extern const Command command_wait, command_cancel, command_resume, command_quit;
-extern const Command command_tokenize, command_forward, command_info, command_check;
-extern const Command command_shell, command_workbench, command_help, command_version;
+/* The one list of verbs: command_NAME in the cmd_*.c file of its group, in the order in which they are listed. */
+#define COMMAND_ROWS(ROW)                                                                                          \
+    ROW(open) ROW(calib) ROW(eval) ROW(recipe) ROW(analyze) ROW(rank) ROW(show) ROW(sort) ROW(filter) ROW(fold)    \
+    ROW(tag) ROW(exclude) ROW(include) ROW(level) ROW(undo) ROW(redo) ROW(measure) ROW(export) ROW(quantize)       \
+    ROW(history) ROW(replay) ROW(set) ROW(bind) ROW(theme) ROW(screen) ROW(dump) ROW(wait) ROW(cancel) ROW(resume) \
+    ROW(quant) ROW(info) ROW(check) ROW(forward) ROW(tokenize) ROW(shell) ROW(workbench) ROW(help) ROW(version)    \
+    ROW(quit)
+#define COMMAND_DECLARE(name) extern const Command command_##name;
+COMMAND_ROWS(COMMAND_DECLARE)
 
 /* Opens what a one-shot analyze or measure names (model, run options, calibration set; calib: its default, NULL none);
  * in the other faces checks that a model is open and applies the options given. */

@@ -6,28 +6,32 @@
 #include "ui/workbench.h"
 
 enum { KEYS_PER_ROW = 4 };
+#define K(code) KEY_CODE(code) /* in tables of rows */
 
-/* One action: its keys, where it works, the command it runs. The F-bar, the help screen and the dispatcher read this
- * table. */
+/* One action: its keys and the command it runs. The F-bar, the help screen and the dispatcher read the rows of a screen:
+ * its own (View.keys), and those of key_table whose first key it doesn't give another meaning. */
 typedef struct KeyRow {
     int keys[KEYS_PER_ROW];    /* the first is the one shown; 0 ends */
-    const char *screens;       /* digits of View.key; "" = every screen */
-    const char *command;       /* text of the command, "" for movement and things only seen */
+    int place;                 /* on the F-bar and in the help: rows come by rising place; above 0 */
+    const char *command;       /* text of the command, NULL for movement and things only seen */
     const char *help;          /* one line */
     const char *label;         /* on the F-bar, NULL: not there */
     unsigned (*run)(Ui *ui, const struct KeyRow *row, int key);
     int arg;                   /* for run */
     const char *(*refuse)(Ui *ui); /* why it does nothing now; NULL or NULL result: it works */
 } KeyRow;
-extern const KeyRow key_table[]; /* ends with help == NULL */
+extern const KeyRow key_table[]; /* of every screen; ends with help == NULL */
 
 /* "x", "Space", "^R", "F5", "PgDn". */
 void key_text(int key, char *out, size_t size);
 /* The reverse; KEY_NONE when there is no such key. */
 int key_parse(const char *name);
-bool key_row_here(const KeyRow *row, const View *v);
-/* Row of a key on a screen; NULL when it has none there. *elsewhere (may be NULL): a row for another screen. */
-const KeyRow *key_find(int key, const View *v, const KeyRow **elsewhere);
+/* The row of a screen behind `before` (NULL: the first), NULL behind the last. */
+const KeyRow *key_next(const View *v, const KeyRow *before);
+/* Row of a key on a screen; NULL when it has none there. */
+const KeyRow *key_find(int key, const View *v);
+/* The first row that some screen alone has for the key, and that screen; NULL when none has. */
+const KeyRow *key_elsewhere(int key, const View **where);
 /* The F-bar of the present screen. */
 void keys_draw_bar(Ui *ui);
 

@@ -63,7 +63,7 @@ static unsigned key(Ui *ui, int k)
         ui_close_overlay(ui);
         return DO_RELAYOUT;
     }
-    const KeyRow *row = key_find(k, view_find("export"), NULL); /* movement as everywhere, with left and right */
+    const KeyRow *row = key_find(k, view_find("export")); /* movement as everywhere, with left and right */
     if (!row || row->run != act_move)
         return ui_refuse(ui, "q closes this page");
     int page = page_height(ui);

@@ -193,12 +193,13 @@ static unsigned key_in_view(Ui *ui, int key)
     unsigned bits = key_bound(ui, key, &found);
     if (found)
         return bits;
-    const KeyRow *elsewhere, *row = key_find(key, ui->view, &elsewhere);
+    const View *where;
+    const KeyRow *row = key_find(key, ui->view), *elsewhere = row ? NULL : key_elsewhere(key, &where);
     char name[16];
     key_text(key, name, sizeof name);
-    if (!row && elsewhere)
-        return ui_refuse(ui, "%s does nothing on this screen: %s (on screen %s)", name, elsewhere->help,
-                         elsewhere->screens);
+    if (elsewhere)
+        return ui_refuse(ui, "%s does nothing on this screen: %s (on screen %c)", name, elsewhere->help,
+                         where->key);
     if (!row)
         return ui_refuse(ui, "%s is no key here; ? lists those that are", name);
     const char *why = row->refuse ? row->refuse(ui) : NULL;

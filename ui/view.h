@@ -10,11 +10,12 @@
 
 typedef struct Ui Ui;
 
-/* A screen: one file view_NAME.c, one line in view_table (views.c), its rows in the key table (keys.c), one test. */
+/* A screen: one file view_NAME.c, one word in VIEW_ROWS, one test. */
 typedef struct View {
     char key;              /* the digit that opens it: '1' */
     const char *name;      /* "rank": for `screen rank`, scripts, the key table */
     const char *title;     /* on the tab line */
+    const struct KeyRow *keys; /* rows of this screen alone, ends with help == NULL; may be NULL */
     size_t state_size;     /* zeroed memory of its own; state points to it */
     bool side;             /* has the detail pane */
     void (*draw)(Ui *ui, void *state);
@@ -31,8 +32,11 @@ typedef struct View {
     void (*fini)(void *state);
 } View;
 
-extern const View *const view_table[]; /* NULL-terminated, in the order of the tabs */
-extern const View view_rank, view_whatif, view_jobs, view_export;
+/* The screens there are, view_NAME in ui/view_NAME.c, in the order of the tabs. */
+#define VIEW_ROWS(ROW) ROW(rank) ROW(whatif) ROW(jobs) ROW(export)
+#define VIEW_DECLARE(name) extern const View view_##name;
+VIEW_ROWS(VIEW_DECLARE)
+extern const View *const view_table[]; /* of VIEW_ROWS; NULL-terminated */
 /* By name or key digit, NULL when there is none. */
 const View *view_find(const char *name);
 

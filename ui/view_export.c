@@ -215,7 +215,21 @@ unsigned export_flip(Ui *ui, const KeyRow *row, int key)
     return DO_PAINT;
 }
 
+static const KeyRow keys[] = {
+    {.place = 360, .keys = {'w', '\n', K(KEY_ENTER)}, .command = "export FILE",
+     .help = "write the YAML (asks for the file)", .label = "Write", .run = export_write,
+     .refuse = refuse_no_model},
+    {.place = 370, .keys = {'W'}, .command = "quantize --save DIR",
+     .help = "write the quantized model (asks for the folder)", .label = "Weights", .run = export_quantize,
+     .refuse = refuse_no_model},
+    {.place = 380, .keys = {'d', '\t'}, .help = "the differences, or the whole document", .label = "Diff/all",
+     .run = export_flip, .refuse = refuse_no_model},
+    {.place = 530, .keys = {'h', K(KEY_LEFT)}, .help = "left", .run = act_move, .arg = MOVE_LEFT},
+    {.place = 540, .keys = {'l', K(KEY_RIGHT)}, .help = "right", .run = act_move, .arg = MOVE_RIGHT},
+    {.help = NULL},
+};
+
 const View view_export = {
-    .key = '5', .name = "export", .title = "Export", .state_size = sizeof(Preview),
+    .key = '5', .keys = keys, .name = "export", .title = "Export", .state_size = sizeof(Preview),
     .draw = draw, .move = move_text, .context = context, .copy = copy, .fini = fini,
 };

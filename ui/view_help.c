@@ -56,7 +56,7 @@ static void draw(Ui *ui, Rect r)
         p.reverse = here;
         if (here) {
             ui_rest_cursor(ui, p.y, p.x);
-            ui_say(ui, why ? SL_WARN : SL_TEXT, row->command[0] ? "%s  [:%s]" : "%s", text, row->command);
+            ui_say(ui, why ? SL_WARN : SL_TEXT, row->command ? "%s  [:%s]" : "%s", text, row->command);
         }
         pen_puts(&p, SL_TEXT, here ? "> " : "  ");
         pen_cell(&p, SL_KEY, w[0], false, keys);
@@ -64,7 +64,7 @@ static void draw(Ui *ui, Rect r)
         pen_cell(&p, why ? SL_DIM : SL_TEXT, w[1], false, text);
         if (w[2]) {
             pen_puts(&p, SL_TEXT, " ");
-            pen_cell(&p, SL_DIM, w[2], false, row->command[0] ? row->command : "");
+            pen_cell(&p, SL_DIM, w[2], false, row->command ? row->command : "");
         }
         pen_fill(&p, SL_TEXT);
     }
@@ -93,7 +93,7 @@ static unsigned key(Ui *ui, int k)
         return leave(ui);
     if ((k == '\n' || k == KEY_CODE(KEY_ENTER)) && h->n > 0)
         return run_row(ui, h->row[h->pos.cur]);
-    const KeyRow *row = key_find(k, ui->view, NULL);
+    const KeyRow *row = key_find(k, ui->view);
     if (row && row->run == act_move) {
         list_move(&h->pos, (Motion)row->arg, h->n, ui->layout.figures.y - ui->layout.tabs.y - 2);
         return DO_PAINT;
@@ -114,9 +114,8 @@ void help_open(Ui *ui)
         ui_say(ui, SL_ERR, "out of memory");
         return;
     }
-    for (const KeyRow *row = key_table; row->help && h->n < HELP_MAX; row++) {
-        if (key_row_here(row, ui->view) && row->run != act_help)
+    for (const KeyRow *row = key_next(ui->view, NULL); row && h->n < HELP_MAX; row = key_next(ui->view, row))
+        if (row->run != act_help)
             h->row[h->n++] = row;
-    }
     ui_open_overlay(ui, &help_overlay, h);
 }

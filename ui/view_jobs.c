@@ -185,7 +185,16 @@ static void copy(Ui *ui, void *state, bool all, Str *out)
                    job_at(s, st->pos.cur)->error[0] ? job_at(s, st->pos.cur)->error : job_at(s, st->pos.cur)->last);
 }
 
+static const KeyRow keys[] = {
+    {.place = 40, .keys = {'r'}, .command = "resume",
+     .help = "continue the stopped analysis after its last whole layer", .label = "Resume", .run = act_resume,
+     .refuse = refuse_no_model},
+    {.place = 350, .keys = {'\n', '\t', K(KEY_ENTER)}, .help = "the whole log", .label = "Log",
+     .run = jobs_log},
+    {.help = NULL},
+};
+
 const View view_jobs = {
-    .key = '3', .name = "jobs", .title = "Jobs", .state_size = sizeof(Jobs),
+    .key = '3', .keys = keys, .name = "jobs", .title = "Jobs", .state_size = sizeof(Jobs),
     .draw = draw, .move = move_rows, .context = context, .copy = copy,
 };

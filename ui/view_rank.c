@@ -1,5 +1,4 @@
 /* Screen 1: the table of linears that fills and re-ranks while a job runs, and the detail pane. */
-#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +8,7 @@
 #include "session/fold.h"
 #include "ui/actions.h"
 #include "ui/detail.h"
+#include "ui/input.h"
 
 enum { SETTLE_NS = 1000000000 }; /* arrived rows move into place when no key came for this long */
 
@@ -561,8 +561,69 @@ static void copy(Ui *ui, void *state, bool all, Str *out)
     }
 }
 
+static const KeyRow keys[] = {
+    {.place = 20, .keys = {'r'}, .command = "analyze METRIC local_error",
+     .help = "run the shown metric, and what predictions need, in one pass", .label = "Run", .run = act_run,
+     .refuse = refuse_no_model},
+    {.place = 60, .keys = {'x', K(KEY_F(7)), K(KEY_F(8))}, .command = "exclude LAYER | include LAYER",
+     .help = "layer and its fused group: float, or back to quantized", .label = "Exclude", .run = act_exclude,
+     .refuse = refuse_no_linear},
+    {.place = 80, .keys = {'X'}, .command = "exclude tagged | include tagged",
+     .help = "all tagged layers: float, or back to quantized", .run = act_exclude_tagged,
+     .refuse = refuse_no_tags},
+    {.place = 100, .keys = {'b'}, .command = "level LEVEL LAYER",
+     .help = "next level of the recipe for this layer and its group", .run = act_level,
+     .refuse = refuse_no_linear},
+    {.place = 130, .keys = {' '}, .command = "tag LAYER", .help = "tag the layer, or untag it", .run = act_tag,
+     .refuse = refuse_no_linear},
+    {.place = 140, .keys = {'T'}, .command = "tag PATTERN", .help = "tag layers by a pattern",
+     .run = act_prompt, .arg = INPUT_TAG, .refuse = refuse_no_model},
+    {.place = 150, .keys = {K(KEY_F(3)), '/'}, .help = "find a name while you type", .label = "Find",
+     .run = act_prompt, .arg = INPUT_SEARCH, .refuse = refuse_no_model},
+    {.place = 160, .keys = {'n'}, .help = "next match", .run = act_find_next, .arg = 1,
+     .refuse = refuse_no_search},
+    {.place = 170, .keys = {'N'}, .help = "match before", .run = act_find_next, .arg = -1,
+     .refuse = refuse_no_search},
+    {.place = 180, .keys = {K(KEY_F(4)), '\\'}, .command = "filter WORDS",
+     .help = "show only some: words, kind= layer=a..b score>x float failed tagged !word", .label = "Filter",
+     .run = act_prompt, .arg = INPUT_FILTER, .refuse = refuse_no_model},
+    {.place = 190, .keys = {K(KEY_F(6)), '>'}, .command = "sort KEY", .help = "sort by the next column",
+     .label = "Sort", .run = act_sort, .arg = 1, .refuse = refuse_no_model},
+    {.place = 200, .keys = {'<'}, .command = "sort KEY", .help = "sort by the column before", .run = act_sort,
+     .arg = -1, .refuse = refuse_no_model},
+    {.place = 210, .keys = {'I'}, .command = "sort KEY asc|desc", .help = "turn the order round",
+     .run = act_sort_invert, .refuse = refuse_no_model},
+    {.place = 220, .keys = {'f', K(KEY_F(2))}, .command = "fold none|block|kind|group|experts",
+     .help = "fold the table: by block, by kind, by fused group, by experts, not", .label = "Fold",
+     .run = rank_fold, .arg = 1, .refuse = refuse_no_model},
+    {.place = 230, .keys = {'F'}, .command = "fold none|block|kind|group|experts",
+     .help = "fold it the way before", .run = rank_fold, .arg = -1, .refuse = refuse_no_model},
+    {.place = 240, .keys = {'o'}, .help = "open the fold of this row, or close it", .run = rank_fold_flip,
+     .refuse = refuse_no_folds},
+    {.place = 250, .keys = {'l', K(KEY_RIGHT)}, .help = "open the fold", .run = rank_fold_set, .arg = 1,
+     .refuse = refuse_no_folds},
+    {.place = 260, .keys = {'h', K(KEY_LEFT)}, .help = "close the fold", .run = rank_fold_set, .arg = 0,
+     .refuse = refuse_no_folds},
+    {.place = 270, .keys = {'O'}, .help = "open all folds, or close all", .run = rank_fold_all,
+     .refuse = refuse_no_folds},
+    {.place = 280, .keys = {'.'}, .help = "put rows that arrived into their places now", .run = act_resort,
+     .refuse = refuse_no_model},
+    {.place = 290, .keys = {'m'}, .command = "show METRIC", .help = "next metric", .label = "Metric",
+     .run = act_metric, .arg = 1, .refuse = refuse_no_model},
+    {.place = 300, .keys = {'M'}, .command = "show METRIC", .help = "metric before", .run = act_metric,
+     .arg = -1, .refuse = refuse_no_model},
+    {.place = 310, .keys = {'\n', '\t', K(KEY_ENTER)},
+     .help = "details of the layer: histograms, scores, worst channels", .run = act_detail,
+     .refuse = refuse_no_linear},
+    {.place = 320, .keys = {'L'}, .help = "histograms: logarithmic or linear counts", .run = act_hist_linear,
+     .refuse = refuse_no_result},
+    {.place = 330, .keys = {'H'}, .help = "histograms as a table of numbers", .run = act_hist_table,
+     .refuse = refuse_no_result},
+    {.help = NULL},
+};
+
 const View view_rank = {
-    .key = '1', .name = "rank", .title = "Rank", .state_size = sizeof(Rank), .side = true,
+    .key = '1', .keys = keys, .name = "rank", .title = "Rank", .state_size = sizeof(Rank), .side = true,
     .draw = draw, .move = move_rows, .context = context, .copy = copy, .click = click, .linear = linear, .fold = fold,
     .find = find,
 };

@@ -281,7 +281,19 @@ unsigned whatif_list(Ui *ui, const KeyRow *row, int key)
     return DO_PAINT;
 }
 
+static const KeyRow keys[] = {
+    {.place = 30, .keys = {'r'}, .command = "measure",
+     .help = "quantize as decided here and measure the real effect", .label = "Measure", .run = act_measure,
+     .refuse = refuse_no_model},
+    {.place = 70, .keys = {'x', ' ', K(KEY_F(7)), K(KEY_F(8))}, .command = "exclude PATTERN | include PATTERN",
+     .help = "switch this pattern off or on", .label = "Switch", .run = whatif_toggle,
+     .refuse = refuse_no_whatif},
+    {.place = 340, .keys = {'\n', '\t', K(KEY_ENTER)}, .help = "list the layers this pattern hits",
+     .label = "Hits", .run = whatif_list, .refuse = refuse_no_whatif},
+    {.help = NULL},
+};
+
 const View view_whatif = {
-    .key = '2', .name = "whatif", .title = "What-if", .state_size = sizeof(Whatif),
+    .key = '2', .keys = keys, .name = "whatif", .title = "What-if", .state_size = sizeof(Whatif),
     .draw = draw, .move = move_rows, .context = context, .copy = copy, .click = click,
 };

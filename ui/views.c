@@ -4,11 +4,8 @@
 #include <string.h>
 
 const View *const view_table[] = {
-    &view_rank,
-    &view_whatif,
-    &view_jobs,
-    &view_export,
-    NULL,
+#define ADDRESS(name) &view_##name,
+    VIEW_ROWS(ADDRESS) NULL,
 };
 
 const View *view_find(const char *name)

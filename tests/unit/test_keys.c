@@ -11,61 +11,86 @@
 #include "ui/actions.h"
 #include "ui/keys.h"
 
-static bool share_screen(const KeyRow *a, const KeyRow *b)
+/* Calls f for the rows of every screen and for those of one screen alone. */
+static void each_row(void (*f)(const KeyRow *row))
 {
-    return !a->screens[0] || !b->screens[0] || strpbrk(a->screens, b->screens) != NULL;
+    for (const KeyRow *r = key_table; r->help; r++)
+        f(r);
+    for (int i = 0; view_table[i]; i++)
+        for (const KeyRow *r = view_table[i]->keys; r && r->help; r++)
+            f(r);
 }
 
 static void test_unique(void **state)
 {
     (void)state;
-    for (const KeyRow *a = key_table; a->help; a++) {
-        for (const KeyRow *b = a + 1; b->help; b++) {
-            for (int i = 0; i < KEYS_PER_ROW && a->keys[i]; i++) {
-                for (int k = 0; k < KEYS_PER_ROW && b->keys[k]; k++) {
-                    if (a->keys[i] == b->keys[k] && share_screen(a, b))
-                        fail_msg("one key for '%s' and '%s'", a->help, b->help);
-                }
-            }
+    for (int v = 0; view_table[v]; v++)
+        for (const KeyRow *a = key_next(view_table[v], NULL); a; a = key_next(view_table[v], a))
+            for (const KeyRow *b = key_next(view_table[v], a); b; b = key_next(view_table[v], b))
+                for (int i = 0; i < KEYS_PER_ROW && a->keys[i]; i++)
+                    for (int k = 0; k < KEYS_PER_ROW && b->keys[k]; k++)
+                        if (a->keys[i] == b->keys[k])
+                            fail_msg("one key for '%s' and '%s'", a->help, b->help);
+}
+
+/* Every row of a screen is met, by rising place; a place stands for one row. */
+static void test_places(void **state)
+{
+    (void)state;
+    for (int v = 0; view_table[v]; v++) {
+        int rows = 0, met = 0, place = 0;
+        for (const KeyRow *r = view_table[v]->keys; r && r->help; r++)
+            rows++;
+        for (const KeyRow *r = key_table; r->help; r++) {
+            bool own = false;
+            for (const KeyRow *o = view_table[v]->keys; o && o->help; o++)
+                own |= o->keys[0] == r->keys[0];
+            rows += !own;
         }
+        for (const KeyRow *r = key_next(view_table[v], NULL); r; r = key_next(view_table[v], r), met++) {
+            assert_true(r->place > place);
+            place = r->place;
+            assert_ptr_equal(key_find(r->keys[0], view_table[v]), r);
+        }
+        assert_int_equal(met, rows);
+    }
+}
+
+static void row_is_whole(const KeyRow *r)
+{
+    assert_true(strlen(r->help) > 1 && strlen(r->help) < 90);
+    assert_non_null(r->run);
+    assert_true(r->keys[0] != 0);
+    for (int i = 0; i < KEYS_PER_ROW && r->keys[i]; i++) {
+        char name[16];
+        key_text(r->keys[i], name, sizeof name);
+        assert_true(strcmp(name, "?") != 0 || r->keys[i] == '?');
+        if (strcmp(name, "Enter") != 0)
+            assert_int_equal(key_parse(name), r->keys[i]);
     }
 }
 
 static void test_rows(void **state)
 {
     (void)state;
-    for (const KeyRow *r = key_table; r->help; r++) {
-        assert_true(strlen(r->help) > 1 && strlen(r->help) < 90);
-        assert_non_null(r->run);
-        assert_non_null(r->command);
-        assert_true(r->keys[0] != 0);
-        for (const char *s = r->screens; *s; s++) {
-            char name[2] = {*s, 0};
-            if (!view_find(name))
-                fail_msg("'%s' names screen %c, which there isn't", r->help, *s);
-        }
-        for (int i = 0; i < KEYS_PER_ROW && r->keys[i]; i++) {
-            char name[16];
-            key_text(r->keys[i], name, sizeof name);
-            assert_true(strcmp(name, "?") != 0 || r->keys[i] == '?');
-            if (strcmp(name, "Enter") != 0)
-                assert_int_equal(key_parse(name), r->keys[i]);
-        }
+    each_row(row_is_whole);
+}
+
+static void command_exists(const KeyRow *r)
+{
+    for (const char *p = r->command; p && *p;
+         p = strstr(p, "| ") ? strstr(p, "| ") + 2 : NULL) { /* "exclude X | include X" */
+        char verb[32];
+        snprintf(verb, sizeof verb, "%.*s", (int)strcspn(p, " "), p);
+        if (!command_find(verb))
+            fail_msg("'%s' of '%s' is no command", verb, r->help);
     }
 }
 
 static void test_commands_exist(void **state)
 {
     (void)state;
-    for (const KeyRow *r = key_table; r->help; r++) {
-        for (const char *p = r->command; p && *p;
-             p = strstr(p, "| ") ? strstr(p, "| ") + 2 : NULL) { /* "exclude X | include X" */
-            char verb[32];
-            snprintf(verb, sizeof verb, "%.*s", (int)strcspn(p, " "), p);
-            if (!command_find(verb))
-                fail_msg("'%s' of '%s' is no command", verb, r->help);
-        }
-    }
+    each_row(command_exists);
 }
 
 static void test_every_view_has_its_key(void **state)
@@ -73,15 +98,15 @@ static void test_every_view_has_its_key(void **state)
     (void)state;
     for (int i = 0; view_table[i]; i++) {
         const View *v = view_table[i];
-        const KeyRow *row = key_find(v->key, v, NULL);
+        const KeyRow *row = key_find(v->key, v);
         assert_non_null(row);
         assert_true(row->run == act_screen);
         assert_ptr_equal(view_find(v->name), v);
         assert_true(v->draw && v->move && v->context && v->copy);
         for (int k = i + 1; view_table[k]; k++)
             assert_true(view_table[k]->key != v->key && strcmp(view_table[k]->name, v->name) != 0);
-        assert_non_null(key_find(KEY_CODE(KEY_F(10)), v, NULL)); /* a way out, and help, everywhere */
-        assert_non_null(key_find('?', v, NULL));
+        assert_non_null(key_find(KEY_CODE(KEY_F(10)), v)); /* a way out, and help, everywhere */
+        assert_non_null(key_find('?', v));
     }
 }
 
@@ -96,16 +121,18 @@ static void test_names(void **state)
     assert_int_equal(key_parse(""), KEY_NONE);
     assert_int_equal(key_parse("ab"), KEY_NONE);
     assert_int_equal(key_parse("\xc3\xa9"), 0xe9);
-    const KeyRow *elsewhere;
-    assert_null(key_find('d', view_find("rank"), &elsewhere));
-    assert_non_null(elsewhere);
-    assert_string_equal(elsewhere->screens, "5");
+    const View *where = NULL;
+    assert_null(key_find('d', view_find("rank")));
+    assert_non_null(key_elsewhere('d', &where));
+    assert_ptr_equal(where, view_find("export"));
+    assert_null(key_elsewhere('#', &where));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unique),
+        cmocka_unit_test(test_places),
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_commands_exist),
         cmocka_unit_test(test_every_view_has_its_key),
