@@ -14,7 +14,7 @@
 #include "src/commands.h"
 #include "src/internal.h"
 #include "src/output.h"
-#include "stat/tensorscan.h"
+#include "model/check.h"
 
 enum { CONFIG_MAX = 10000000 };
 

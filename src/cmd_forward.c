@@ -1,5 +1,5 @@
 /* forward: one text through the model, every step written to a file. */
-#include "run/forward.h"
+#include "measure/forward.h"
 
 #include <errno.h>
 #include <stdlib.h>

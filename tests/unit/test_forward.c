@@ -13,7 +13,7 @@
 
 #include "base/mem.h"
 #include "math/convert.h"
-#include "run/forward.h"
+#include "measure/forward.h"
 #include "run/runner.h"
 
 #include "tests/lib/bench.h"

@@ -11,6 +11,8 @@
 
 #include "math/convert.h"
 #include "metric/metric.h"
+#include "model/block.h"
+#include "run/unit.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/tempdir.h"
 #include "tests/lib/tiny_model.h"
@@ -495,12 +497,42 @@ static void analysis_takes_it_along(void **state)
     temp_remove(dir);
 }
 
+/* The join alone, then the decoder layer behind it, give what the whole unit gives. */
+static void runs_in_parts(void **state)
+{
+    (void)state;
+    char *dir = write_model(&(MtpRecipe){.model = models[0]});
+    TestRun b;
+    Stream h, whole, part;
+    Error e = {0};
+    test_run_open(&b, dir, ARITH_MODEL, 2, NULL);
+    int unit = b.m->cfg.layers, n = b.m->units[unit].nblocks;
+    assert_ptr_equal(b.m->units[unit].block[0].type, &block_mtp);
+    assert_int_equal(n, b.m->units[unit - 1].nblocks + 1);
+    TokenSet *t = test_tokens((const int[]){5, 9}, 2, b.m->cfg.vocab, 4);
+    assert_int_equal(runner_embed(b.r, t, &h, &e), ST_OK);
+    assert_int_equal(stream_copy(&whole, &h, &e), ST_OK);
+    assert_int_equal(stream_copy(&part, &h, &e), ST_OK);
+    assert_int_equal(runner_layer(b.r, unit, NULL, &h, &whole, NULL, 0, &e), ST_OK);
+    assert_int_equal(unit_forward(b.r, unit, 0, 1, NULL, &h, &part, NULL, 0, &e), ST_OK);
+    assert_memory_not_equal(part.data, whole.data, (size_t)(h.rows * h.width) * sizeof(float));
+    assert_int_equal(unit_forward(b.r, unit, 1, n, NULL, &part, &part, NULL, 0, &e), ST_OK);
+    assert_memory_equal(part.data, whole.data, (size_t)(h.rows * h.width) * sizeof(float));
+    stream_fini(&h);
+    stream_fini(&whole);
+    stream_fini(&part);
+    test_tokens_free(t);
+    test_run_close(&b);
+    temp_remove(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(step_and_layer_follow_the_definition), cmocka_unit_test(samples_do_not_touch_each_other),
         cmocka_unit_test(incomplete_layers_are_left_out),       cmocka_unit_test(only_where_the_family_has_it),
         cmocka_unit_test(analysis_takes_it_along),
+        cmocka_unit_test(runs_in_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,7 +14,7 @@
 #include "math/convert.h"
 #include "model/storage.h"
 #include "run/source.h"
-#include "run/forward.h"
+#include "measure/forward.h"
 #include "save/saveout.h"
 #include "tests/lib/tempdir.h"
 

@@ -1,4 +1,5 @@
 /* Every row of the engine's tables: complete, of a name of its own, and the one that a search for it finds. */
+#include <glob.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,9 +10,10 @@
 #include <cmocka.h>
 
 #include "metric/metric.h"
-#include "model/model.h"
+#include "model/block.h"
 #include "model/weight.h"
 #include "quant/quantizer.h"
+#include "run/block.h"
 #include "save/format.h"
 
 static void said(const char *text, const char *row)
@@ -167,6 +169,75 @@ static void storages(void **state)
     assert_true(n > 0);
 }
 
+/* A row is whole: what has a place in the state's stream reads and writes it, everything else computes. */
+static void block_row(const BlockKind *k)
+{
+    const BlockType *t = k->type;
+    const BlockOps *o = k->ops;
+    bool join = t->role == ROLE_JOIN;
+    said(t->name, "a kind of block");
+    assert_ptr_equal(block_ops(t), o);
+    assert_true(t->take && o->need);
+    assert_true(block_linears(t) <= BLOCK_LINEARS_MAX && block_smalls(t) <= BLOCK_SMALLS_MAX);
+    if (join ? !o->read || !o->write || !o->aside || o->forward : !o->forward || o->read || o->write)
+        fail_msg("the row of %s is not whole", t->name);
+    for (int i = 0; i < block_linears(t); i++)
+        for (int n = 0; n < i; n++)
+            assert_string_not_equal(t->linears[i], t->linears[n]);
+    for (const BlockKind *before = block_table; before < k; before++)
+        assert_string_not_equal(before->type->name, t->name);
+}
+
+/* The rows that a model's units are made of: bit i of row i; what a block reads first is linears it has. */
+static unsigned rows_of(const Model *m)
+{
+    unsigned rows = 0;
+    for (int u = 0; u < m->nunits; u++)
+        for (int i = 0; i < m->units[u].nblocks; i++) {
+            const Block *b = &m->units[u].block[i];
+            int slot[STAGE_MAX];
+            bool gate;
+            for (int k = 0; block_table[k].type; k++)
+                if (block_table[k].type == b->type || (b->join && block_table[k].type == b->join->type))
+                    rows |= 1u << k;
+            const BlockOps *o = block_ops(b->type);
+            int n = o->first ? o->first(b, slot, &gate) : 0;
+            for (int k = 0; k < n; k++)
+                assert_true(b->linear[slot[k]] >= m->units[u].first);
+        }
+    return rows;
+}
+
+/* Every kind of block computes in some recorded model; that of multi-token prediction, which no library runs, in those
+ * that tests/unit/test_mtp.c writes. */
+static void blocks(void **state)
+{
+    (void)state;
+    glob_t found;
+    unsigned seen = 0;
+    int n = 0;
+    for (; block_table[n].type; n++)
+        block_row(&block_table[n]);
+    assert_int_equal(glob("tests/golden/models/*/*/config.json", 0, NULL, &found), 0);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        char dir[256];
+        Model *m;
+        Error e = {0};
+        snprintf(dir, sizeof dir, "%.*s", (int)(strrchr(found.gl_pathv[i], '/') - found.gl_pathv[i]), found.gl_pathv[i]);
+        if (model_open(&m, dir, NULL, &e) != ST_OK)
+            fail_msg("%s", e.text);
+        seen |= rows_of(m);
+        model_free(m);
+    }
+    globfree(&found);
+    for (int k = 0; k < n; k++)
+        if (!(seen >> k & 1) && block_table[k].type != &block_mtp)
+            fail_msg("no recorded model has a block of kind %s", block_table[k].type->name);
+    for (int i = 0; arch_table[i]; i++)
+        for (const BlockSpec *s = arch_table[i]->blocks; s->type; s++)
+            assert_true(block_ops(s->type) && (!s->join || block_ops(s->join->type)));
+}
+
 static void metrics_and_architectures(void **state)
 {
     (void)state;
@@ -202,6 +273,7 @@ int main(void)
         cmocka_unit_test(savers),
         cmocka_unit_test(savers_that_are_not_whole),
         cmocka_unit_test(storages),
+        cmocka_unit_test(blocks),
         cmocka_unit_test(metrics_and_architectures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
-#ifndef SLIM_RUN_FORWARD_H
-#define SLIM_RUN_FORWARD_H
+#ifndef SLIM_MEASURE_FORWARD_H
+#define SLIM_MEASURE_FORWARD_H
 
 #include "base/error.h"
 #include "run/runner.h"

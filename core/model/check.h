@@ -1,5 +1,5 @@
-#ifndef SLIM_STAT_TENSORSCAN_H
-#define SLIM_STAT_TENSORSCAN_H
+#ifndef SLIM_MODEL_CHECK_H
+#define SLIM_MODEL_CHECK_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -43,7 +43,6 @@ typedef struct ScanOptions {
  * result does not depend on threads. A tensor that cannot be read is a finding of its own, not a failure. */
 Status tensorscan_run(const Checkpoint *c, const ScanOptions *o, TensorScan **out, Error *err);
 void tensorscan_free(TensorScan *scan, int64_t n);
-
 
 typedef enum ScanVerdict { SCAN_FINE, SCAN_NOTE, SCAN_BAD } ScanVerdict;
 /* What to make of a tensor. Bad: unreadable, NaN or Inf, absurd magnitudes, a matrix that is all zero. Constant rows

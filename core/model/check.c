@@ -1,4 +1,4 @@
-#include "stat/tensorscan.h"
+#include "model/check.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -11,11 +11,11 @@ enum { PIECE = 4 << 20 };
 
 /* How the bits of a dtype tell magnitude, Inf and NaN: (bits & mask) grows with the magnitude; above `inf` lie NaNs,
  * `inf` itself is Inf. */
-typedef struct Layout {
+typedef struct BitLayout {
     uint64_t mask, inf; /* inf 0: every pattern is a number */
     bool has_inf;       /* false: `inf` is the last number */
     double (*value)(uint64_t magnitude); /* NULL: integers */
-} Layout;
+} BitLayout;
 
 static double value_f64(uint64_t u)
 {
@@ -55,7 +55,7 @@ static double value_e8m0(uint64_t u)
     return u ? (double)float_of_bits((uint32_t)u << 23) : 0x1p-127;
 }
 
-static const Layout layouts[DT_COUNT] = {
+static const BitLayout layouts[DT_COUNT] = {
     [DT_F64] = {0x7fffffffffffffffu, 0x7ff0000000000000u, true, value_f64},
     [DT_F32] = {0x7fffffffu, 0x7f800000u, true, value_f32},
     [DT_F16] = {0x7fffu, 0x7c00u, true, value_f16},
@@ -123,7 +123,7 @@ static Extent extent_of(const void *p, int64_t n, int size, uint64_t mask, uint6
 
 /* Pattern of the largest magnitude that is not above `huge`, found by halving: magnitudes order as their patterns do.
  */
-static uint64_t huge_limit(const Layout *l, double huge)
+static uint64_t huge_limit(const BitLayout *l, double huge)
 {
     uint64_t lo = 0, hi = l->has_inf ? l->inf - 1 : l->inf;
     if (!(l->value(hi) > huge))
@@ -139,7 +139,7 @@ static uint64_t huge_limit(const Layout *l, double huge)
 }
 
 /* Looks at each value of a stretch that holds NaN, Inf or huge ones. `at`: index of the first value in its tensor. */
-static void look_closely(const Layout *l, uint64_t limit, const void *p, int64_t n, int size, int64_t at, TensorScan *s,
+static void look_closely(const BitLayout *l, uint64_t limit, const void *p, int64_t n, int size, int64_t at, TensorScan *s,
                          uint64_t *top)
 {
     uint64_t last = l->has_inf ? l->inf - 1 : l->inf;
@@ -230,7 +230,7 @@ typedef struct RowState {
 static void scan_values(DType t, uint64_t limit, const char *p, int64_t at, int64_t n, int64_t row, RowState *r,
                         TensorScan *s, uint64_t *top)
 {
-    const Layout *l = &layouts[t];
+    const BitLayout *l = &layouts[t];
     int size = dtype_size(t);
     for (int64_t i = 0; i < n;) {
         int64_t in_row = row ? (at + i) % row : 0, left = row ? row - in_row : n;
@@ -289,7 +289,7 @@ static void scan_task(void *ctx, int64_t index, int worker)
     const TensorInfo *t = checkpoint_at(x->c, k->tensor);
     int64_t size = dtype_size(t->dtype), row = row_length(x, k->tensor);
     DType type = meaning(x, k->tensor);
-    const Layout *l = &layouts[type];
+    const BitLayout *l = &layouts[type];
     uint64_t limit = !l->value                ? UINT64_MAX
                      : is_scale(x, k->tensor) ? huge_limit(l, SCAN_HUGE / x->o->codes[k->tensor])
                                               : x->limit[type];

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "math/convert.h"
-#include "stat/tensorscan.h"
+#include "model/check.h"
 #include "tests/lib/fake_model.h"
 #include "tests/lib/tempdir.h"
 

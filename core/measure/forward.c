@@ -1,4 +1,4 @@
-#include "run/forward.h"
+#include "measure/forward.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -8,7 +8,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "math/convert.h"
-#include "run/block.h"
+#include "model/block.h"
 
 /* Tensors collected for the file; data is float32 until it is written. */
 typedef struct Collected {
@@ -20,6 +20,7 @@ typedef struct Collected {
 
 typedef struct Forward {
     Runner *r;
+    const Model *m;
     int64_t tokens;
     Collected all;
     float **in;      /* [linears] captured inputs, owned by `all`, or (experts') here until their statistics are made */
@@ -131,7 +132,7 @@ static bool wants_tap(void *self, Tap tap)
 {
     const Forward *f = self;
     if (tap.kind == TAP_LINEAR_IN)
-        return f->r->m->linears[tap.linear].kind != LK_ROUTER;
+        return f->m->linears[tap.linear].kind != LK_ROUTER;
     return tap.kind == TAP_ATTN || tap.kind == TAP_FFN || is_router_tap(tap.kind);
 }
 
@@ -142,7 +143,7 @@ static float **tap_slot(Forward *f, Tap tap)
     if (is_router_tap(tap.kind))
         return &f->router[tap.kind - TAP_ROUTER][tap.layer];
     if (tap.kind == TAP_ATTN)
-        return &f->attn[tap.layer + (tap.linear < 0 ? 0 : f->r->m->cfg.layers)];
+        return &f->attn[tap.layer + (tap.linear < 0 ? 0 : f->m->cfg.layers)];
     return &f->ffn[tap.layer];
 }
 
@@ -173,7 +174,7 @@ static Status add_router(Forward *f, Tap tap, int64_t width, float **data, Error
     Status st = add_tensor(&f->all, name, tap.kind == TAP_EXPERTS ? DT_I64 : DT_F32, 2,
                            (const int64_t[]){f->tokens, width}, &p, err);
     *data = p;
-    const MoeRule *rule = rule_of(&f->r->m->units[tap.layer]);
+    const MoeRule *rule = rule_of(&f->m->units[tap.layer]);
     if (st == ST_OK)
         f->all.wide[f->all.n - 1] =
             tap.kind == TAP_ROUTER
@@ -188,14 +189,14 @@ static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, 
     float **slot = tap_slot(f, tap);
     if (is_router_tap(tap.kind))
         return add_router(f, tap, width, slot, err);
-    if (tap.kind == TAP_ATTN && attentions(f->r->m) > 1) {
+    if (tap.kind == TAP_ATTN && attentions(f->m) > 1) {
         char name[32];
         snprintf(name, sizeof name, "attn.%d", tap.layer);
         return add_numbered(f, name, tap.linear >= 0, width, slot, err);
     }
     if (tap.kind != TAP_LINEAR_IN)
         return add_numbered(f, tap.kind == TAP_ATTN ? "attn" : "mlp", tap.layer, width, slot, err);
-    const Linear *l = &f->r->m->linears[tap.linear];
+    const Linear *l = &f->m->linears[tap.linear];
     f->rows[tap.linear] = start[samples];
     if (l->expert < 0)
         return add_input(f, l->name, start[samples], width, slot, err);
@@ -222,7 +223,7 @@ static void tap_tile(void *self, Tap tap, int sample, int64_t row0, const float 
 static Status tap_end(void *self, Tap tap, Error *err)
 {
     Forward *f = self;
-    const Linear *l = tap.kind == TAP_LINEAR_IN ? &f->r->m->linears[tap.linear] : NULL;
+    const Linear *l = tap.kind == TAP_LINEAR_IN ? &f->m->linears[tap.linear] : NULL;
     if (!l || l->expert < 0)
         return ST_OK;
     char name[96];
@@ -239,7 +240,7 @@ static void keep_logits(void *ctx, int worker, int64_t row0, int64_t rows, int64
     (void)worker;
     (void)w;
     Forward *f = ctx;
-    int64_t vocab = f->r->m->cfg.vocab;
+    int64_t vocab = f->m->cfg.vocab;
     for (int64_t i = 0; i < rows; i++)
         memcpy(f->logits + (row0 + i) * vocab + v0, logits + i * ld, (size_t)nv * sizeof *logits);
 }
@@ -249,7 +250,7 @@ static void keep_logits(void *ctx, int worker, int64_t row0, int64_t rows, int64
 /* h.i, [1][tokens][hidden], or [1][tokens][copies][hidden] with hyper-connections. */
 static Status add_state(Forward *f, int i, float **data, Error *err)
 {
-    const ModelConfig *c = &f->r->m->cfg;
+    const ModelConfig *c = &f->m->cfg;
     RETURN_IF_ERROR(add_numbered(f, "h", i, c->stream_width, data, err));
     TensorOut *t = &f->all.t[f->all.n - 1];
     if (c->hyper.copies) {
@@ -265,7 +266,7 @@ static Status run_layers(Forward *f, Stream *h, Error *err)
     static const ObserverOps ops = {.name = "forward", .wants_tap = wants_tap, .tap_begin = tap_begin,
                                     .tap_tile = tap_tile, .tap_end = tap_end};
     const Observer obs = {&ops, f};
-    const ModelConfig *c = &f->r->m->cfg;
+    const ModelConfig *c = &f->m->cfg;
     size_t bytes = (size_t)(h->rows * h->width) * sizeof *h->data;
     float *copy;
     for (int i = 0; i < c->layers; i++) {
@@ -280,7 +281,7 @@ static Status run_layers(Forward *f, Stream *h, Error *err)
 
 static Status run_head(Forward *f, const Stream *h, Error *err)
 {
-    const ModelConfig *c = &f->r->m->cfg;
+    const ModelConfig *c = &f->m->cfg;
     Stream normed;
     RETURN_IF_ERROR(runner_final_norm(f->r, h, &normed, NULL, 0, err));
     size_t bytes = (size_t)(normed.rows * normed.width) * sizeof *normed.data;
@@ -313,7 +314,7 @@ static Status run_all(Forward *f, const TokenSet *t, Error *err)
     if (st == ST_OK)
         st = run_head(f, &h, err);
     stream_fini(&h);
-    const Model *m = f->r->m;
+    const Model *m = f->m;
     for (int64_t i = 0; st == ST_OK && i < m->nlinears; i++) {
         const Linear *l = &m->linears[i];
         if (l->expert < 0 && l->kind != LK_ROUTER)
@@ -348,13 +349,13 @@ static void to_model_dtype(Collected *c, DType dtype)
 /* What the file's tensors take while they are collected, against the runner's limit. */
 static Status check_memory(const Forward *f, Error *err)
 {
-    const Model *m = f->r->m;
+    const Model *m = f->m;
     double width = (double)m->cfg.hidden * ((attentions(m) + 1) * m->cfg.layers + 2) + (double)m->cfg.vocab;
     width += (double)m->cfg.stream_width * (m->cfg.layers + 1);
     for (int64_t i = 0; i < m->nlinears; i++)
         if (m->linears[i].input == i && m->linears[i].expert < 0)
             width += (double)m->linears[i].in * (m->linears[i].groups > 1 ? m->linears[i].groups : 1);
-    double bytes = width * sizeof(float) * (double)f->tokens, limit = (double)f->r->opt.mem_limit;
+    double bytes = width * sizeof(float) * (double)f->tokens, limit = (double)runner_mem_limit(f->r);
     if (limit > 0 && bytes > limit)
         return error_set(err, ST_NOMEM,
                          "the %lld tokens' tensors take %.1f MB but the limit is %.1f MB: raise --mem or give fewer "
@@ -368,25 +369,25 @@ Status forward_write(Runner *r, const TokenSet *t, const char *path, Error *err)
     if (t->samples != 1 || t->start[1] < 1)
         return error_set(err, ST_USAGE, "a forward pass takes one text of at least one token, not %d texts",
                          t->samples);
-    Forward f = {.r = r, .tokens = t->start[1]};
+    Forward f = {.r = r, .m = runner_model(r), .tokens = t->start[1]};
     RETURN_IF_ERROR(check_memory(&f, err));
-    f.in = mem_zarray((size_t)r->m->nlinears, sizeof *f.in);
-    f.rows = mem_zarray((size_t)r->m->nlinears, sizeof *f.rows);
-    f.attn = mem_zarray(2 * (size_t)r->m->cfg.layers, sizeof *f.attn);
+    f.in = mem_zarray((size_t)f.m->nlinears, sizeof *f.in);
+    f.rows = mem_zarray((size_t)f.m->nlinears, sizeof *f.rows);
+    f.attn = mem_zarray(2 * (size_t)f.m->cfg.layers, sizeof *f.attn);
     for (int i = 0; i < 3; i++)
-        f.router[i] = mem_zarray((size_t)r->m->cfg.layers, sizeof **f.router);
-    f.ffn = mem_zarray((size_t)r->m->cfg.layers, sizeof *f.ffn);
+        f.router[i] = mem_zarray((size_t)f.m->cfg.layers, sizeof **f.router);
+    f.ffn = mem_zarray((size_t)f.m->cfg.layers, sizeof *f.ffn);
     bool ready = f.in && f.rows && f.attn && f.ffn && f.router[0] && f.router[1] && f.router[2];
     Status st = ready ? run_all(&f, t, err) : error_nomem(err, "the forward pass");
     if (st == ST_OK) {
-        if (r->ops.model)
-            to_model_dtype(&f.all, r->m->cfg.dtype);
+        if (runner_arith(r) == ARITH_MODEL)
+            to_model_dtype(&f.all, f.m->cfg.dtype);
         st = safetensors_write(path, f.all.t, (int64_t)f.all.n, NULL, err);
     }
     for (size_t i = 0; i < f.all.n; i++)
         free((void *)(uintptr_t)f.all.t[i].data);
-    for (int64_t i = 0; f.in && i < r->m->nlinears; i++)
-        if (r->m->linears[i].expert >= 0)
+    for (int64_t i = 0; f.in && i < f.m->nlinears; i++)
+        if (f.m->linears[i].expert >= 0)
             free(f.in[i]);
     for (int i = 0; i < 3; i++)
         free(f.router[i]);
