@@ -55,7 +55,8 @@ typedef struct PassSink {
 typedef struct MetricPass {
     const char *name;
     const char *step;   /* what a stop loses at most one of, "layer", "text": the unit of progress and resume */
-    bool stream;        /* going on after a stop needs the stream that the step before left; otherwise the scores do */
+    bool stream;        /* its steps are the model's layers, and going on after a stop needs the stream that the one before
+                         * left; otherwise the scores do */
     unsigned detail;    /* needs of the detail pane, when it can be filled on the way */
     /* What of the units is kept as statistics of linears: whether they have `needs`. NULL: its metrics have values. */
     bool (*has)(const Scores *s, MetricScope scope, int64_t unit, unsigned needs);

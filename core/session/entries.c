@@ -108,7 +108,7 @@ void entry_run(Session *s, const Job *j)
     Str b = {0};
     str_printf(&b, "{\"t\":\"run\",\"run\":%d,\"needs\":%u,\"identity\":\"%s\",\"arith\":\"%s\"", j->run, j->plan.needs,
                r->identity, r->run_arith);
-    for (int i = 0; !j->plan.pass->stream && j->metrics[i]; i++) { /* the needs say it of the pass over layers */
+    for (int i = 0; !j->plan.pass->has && j->metrics[i]; i++) { /* statistics are known by their needs */
         str_puts(&b, i ? "," : ",\"metrics\":[");
         str_json(&b, j->metrics[i]->name);
         str_puts(&b, j->metrics[i + 1] ? "" : "]");

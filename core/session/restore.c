@@ -210,8 +210,9 @@ static Status on_scores(Session *s, const cJSON *o, Error *err)
     r->version++;
     r->levels_seen = 0;
     table_scores_changed(s->table);
-    results_step(r, (int)whole_in(o, "run", 0, INT32_MAX, -1), whole_in(o, "done", 0, INT64_MAX, 0),
-                 whole_in(o, "total", 0, INT64_MAX, 0), "");
+    if (!r->stopped.pass || !r->stopped.pass->stream) /* the record of the stream tells it of the others */
+        results_step(r, (int)whole_in(o, "run", 0, INT32_MAX, -1), whole_in(o, "done", 0, INT64_MAX, 0),
+                     whole_in(o, "total", 0, INT64_MAX, 0), "");
     return ST_OK;
 }
 
