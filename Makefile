@@ -77,7 +77,7 @@ $(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(TEST_LIB) $(BUILD)/libapp.a $(BUILD)
 # Preloaded by tests: without sanitizers of its own, whatever the program it goes into has.
 $(FAULTSHIM): tests/lib/faultshim.c
 	@mkdir -p $(@D)
-	$(Q)$(CC) -std=c17 -D_GNU_SOURCE $(WARN) -O1 -g -fPIC -shared $< -o $@
+	$(Q)$(CC) -std=c17 -D_GNU_SOURCE $(WARN) -O1 -g -fno-omit-frame-pointer -fPIC -shared $< -o $@
 
 unit: $(UNIT_BIN) $(FAULTSHIM) ## build the unit tests without running them
 

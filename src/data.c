@@ -188,5 +188,5 @@ char *app_rc_path(void)
 char *absolute_path(const char *path)
 {
     char *full = realpath(path, NULL);
-    return full ? full : strdup(path);
+    return full || errno == ENOMEM ? full : strdup(path);
 }

@@ -78,7 +78,8 @@ Status app_script(App *a, const char *path, Error *err)
         return error_set(err, ST_USAGE, "'%s' is a folder, not a script", path);
     FILE *f = in ? stdin : fopen(path, "r");
     if (!f)
-        return error_set(err, errno == ENOENT ? ST_USAGE : ST_IO, "cannot read script '%s': %s", path, strerror(errno));
+        return errno == ENOENT ? error_set(err, ST_USAGE, "cannot read script '%s': %s", path, strerror(errno))
+                               : file_error(err, "read script", path, errno);
     Reader r = {a, app_execute, in ? "<stdin>" : path, true};
     a->depth++;
     Status st = read_lines(&r, f, err);
@@ -119,7 +120,7 @@ Status app_rc(App *a, Error *err)
         st = read_lines(&r, f, err);
         fclose(f);
     } else if (errno != ENOENT && errno != ENOTDIR) {
-        st = error_set(err, ST_IO, "cannot read '%s': %s", path, strerror(errno));
+        st = file_error(err, "read", path, errno);
     }
     free(path);
     return st;

@@ -437,8 +437,8 @@ static int32_t set_id(Cover *c, Sets *s, const Str *key)
     int64_t have = map_get(&s->index, str_text(key), key->len, -1);
     if (have >= 0)
         return (int32_t)have;
-    char *copy = arena_strndup(&c->arena, key->s, key->len);
-    if (key->oom || !copy || !mem_grow(&s->key, &s->cap, s->n + 1, sizeof *s->key) ||
+    char *copy = key->oom ? NULL : arena_strndup(&c->arena, key->s, key->len);
+    if (!copy || !mem_grow(&s->key, &s->cap, s->n + 1, sizeof *s->key) ||
         !map_add(&s->index, copy, key->len, (int64_t)s->n, NULL)) {
         out_of_memory(c);
         return 0;

@@ -28,8 +28,6 @@ typedef struct Edit {
 static void splice(Edit *e, size_t begin, size_t end, Str *text)
 {
     char *s = text ? str_detach(text) : strdup("");
-    if (text && !s)
-        s = text->oom ? NULL : strdup("");
     if (!s || !mem_grow(&e->splice, &e->cap, e->n + 1, sizeof *e->splice)) {
         free(s);
         e->oom = true;

@@ -77,10 +77,15 @@ void results_step(Results *r, int run, int64_t done, int64_t total, const char *
 
 /* ---- measurements ---- */
 
+Status results_room(Results *r, size_t more, Error *err)
+{
+    bool fine = mem_grow(&r->measured, &r->cap_measured, r->nmeasured + more, sizeof *r->measured);
+    return fine ? ST_OK : error_nomem(err, "measurements");
+}
+
 Status results_measured(Results *r, const Measured *m, Error *err)
 {
-    if (!mem_grow(&r->measured, &r->cap_measured, r->nmeasured + 1, sizeof *r->measured))
-        return error_nomem(err, "measurements");
+    RETURN_IF_ERROR(results_room(r, 1, err));
     size_t i = 0; /* the newest measurement of an assignment replaces an older one and moves to the end */
     while (i < r->nmeasured && !(digest_cmp(&r->measured[i].key, &m->key) == 0 &&
                                  r->measured[i].effect.tokens == m->effect.tokens))

@@ -52,6 +52,8 @@ void results_close(Results *r);
 void results_store(Results *rs, LinearResult *r, unsigned needs);
 /* A value that a metric's own pass found. */
 Status results_store_unit(Results *rs, const PassScore *p, Error *err);
+/* Makes room for `more` measurements: that many can then be kept without a failure. */
+Status results_room(Results *r, size_t more, Error *err);
 /* Keeps a measurement; an older one of the same assignment and as many tokens goes. */
 Status results_measured(Results *r, const Measured *m, Error *err);
 /* The newest measurement of these levels over most tokens, NULL: not measured. */

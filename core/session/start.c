@@ -275,6 +275,7 @@ Status session_measure(Session *s, bool full, Error *err)
     if (!s->model)
         return error_set(err, ST_USAGE, "no model is open: open MODEL first");
     Job *j;
+    RETURN_IF_ERROR(results_room(s->results, s->queue->njobs + 1, err)); /* what is measured must find its place */
     RETURN_IF_ERROR(job_new(s, JOB_MEASURE, true, &j, err));
     j->full = full;
     if (full)

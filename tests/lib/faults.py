@@ -94,7 +94,8 @@ class Runner:
         work = tempfile.mkdtemp(dir=self.tmp)
         place = {"tmp": self.tmp, "work": work, "static": STATIC}
         words = [w.format(**place) for w in case.words]
-        whole = dict(os.environ, LD_PRELOAD=self.shim, XDG_STATE_HOME=work + "/state", XDG_CONFIG_HOME=work,
+        asan = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0" # the library comes before ASan's
+        whole = dict(os.environ, ASAN_OPTIONS=asan, LD_PRELOAD=self.shim, XDG_STATE_HOME=work + "/state", XDG_CONFIG_HOME=work,
                      LC_ALL="C.UTF-8", OPENBLAS_NUM_THREADS="1", SYNC_SKIP="1", **env)
         if case.libs:
             whole["FAULT_LIBS"] = "1"
@@ -181,6 +182,12 @@ def try_case(runner, case, step, offset, jobs):
     return not bad, text
 
 
+def cpu_seconds():
+    """of this process and those it has run"""
+    t = os.times()
+    return t.user + t.system + t.children_user + t.children_system
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--step", type=int, default=1)
@@ -205,9 +212,9 @@ def main():
                 return 0
             step = o.step
             if o.budget:
-                began = time.time()
+                began = cpu_seconds()
                 n, _, _ = runner.count(case)
-                step = max(1, round(n * (time.time() - began) / (o.budget / len(cases))))
+                step = max(1, round(n * (cpu_seconds() - began) / (o.budget / len(cases))))
             fine, text = try_case(runner, case, step, o.offset + k, o.jobs)
             bad += not fine
             print("%sok %d - %s" % ("" if fine else "not ", k + 1, text), flush=True)

@@ -67,8 +67,6 @@ static long number(const char *name)
 
 __attribute__((constructor)) static void begin(void)
 {
-    void *warm[2];
-    backtrace(warm, 2); /* loads what it needs now, not at the failure */
     fail_at = number("FAULT_AT");
     fail_from = number("FAULT_FROM");
     fail_every = number("FAULT_EVERY");
@@ -77,6 +75,9 @@ __attribute__((constructor)) static void begin(void)
     where_file = getenv("FAULT_WHERE");
     sync_file = getenv("SYNC_LOG");
     dl_iterate_phdr(add_ranges, NULL);
+    void *warm[2];
+    if (where_file)
+        backtrace(warm, 2); /* loads what it needs now, not at the failure */
 }
 
 static void append(const char *path, const char *text, size_t n)
