@@ -53,8 +53,8 @@ static Hasher hash_common(const EffectLab *lab, const Runner *r, const Pipeline 
     overlay_digest(runner_overlay(r), changes);
     if (changes[0])
         hasher_str(&h, changes);
-    if (!pipeline_flow_is_output(p) || pipeline_edits(p)) { /* what else the recipe says matters, and a state has more */
-        Digest order = pipeline_order(p);
+    if (work_ordered(pipeline_work(p))) { /* a state may then have more streams, too */
+        Digest order = work_order(pipeline_work(p));
         hasher_bytes(&h, order.b, sizeof order.b);
     }
     return h;
@@ -245,16 +245,13 @@ void effectlab_free(EffectLab *lab)
     free(lab);
 }
 
-Status effectlab_measure(EffectLab *lab, Runner *r, const Work *w, Effect *out, Error *err)
+Status effectlab_measure(EffectLab *lab, Runner *r, Pipeline *p, Effect *out, Error *err)
 {
     int layers = lab->model->cfg.layers;
-    Pipeline *p; /* what can't run is refused before the float reference is computed */
-    RETURN_IF_ERROR(pipeline_new(&p, lab->model, w, err));
     Digest *keys = mem_array((size_t)layers + 1, sizeof *keys);
     Status st = keys ? make_keys(lab, r, p, keys, err) : error_nomem(err, "cache keys");
     if (st == ST_OK && !find_result(lab, &keys[layers], out))
         st = measure(lab, r, p, keys, out, err);
     free(keys);
-    pipeline_free(p);
     return st;
 }

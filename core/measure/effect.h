@@ -43,9 +43,10 @@ typedef struct EffectOptions {
 } EffectOptions;
 Status effectlab_new(EffectLab **out, const Model *m, const EffectOptions *o, Error *err);
 void effectlab_free(EffectLab *lab);
-/* Runs (or finds) the effect of a work; the float reference first when it isn't there yet. `r` may differ from call to
- * call, also in its arithmetic (each has its own reference) and in its overlay (the reference is the unchanged model's).
- * A level that can't run: ST_USAGE; values that are no numbers: ST_DATA. After an error or ST_CANCELLED the lab is as before, with the states of finished layers kept. */
-Status effectlab_measure(EffectLab *lab, Runner *r, const Work *w, Effect *out, Error *err);
+/* Runs (or finds) the effect of a pipeline's work; the float reference first when it isn't there yet. `r` may differ from
+ * call to call, also in its arithmetic (each has its own reference) and in its overlay (the reference is the unchanged
+ * model's). Values that are no numbers: ST_DATA. After an error or ST_CANCELLED the lab is as before, with the states of
+ * finished layers kept. */
+Status effectlab_measure(EffectLab *lab, Runner *r, Pipeline *p, Effect *out, Error *err);
 
 #endif

@@ -93,7 +93,9 @@ static Status sink_open(void *self, const Pipeline *p, Runner *r, SinkWants *wan
     s->m = pipeline_model(p);
     s->r = r;
     s->n = pipeline_flow_is_output(p) ? 1 : 2;
-    *wants = (SinkWants){.first = measure_deepest(s->m, s->states, s->keys), .end = s->m->cfg.layers, .flow = true};
+    s->keeps = !pipeline_overlay(p);
+    *wants = (SinkWants){.first = s->keeps ? measure_deepest(s->m, s->states, s->keys) : 0, .end = s->m->cfg.layers,
+                         .flow = true};
     return ST_OK;
 }
 
@@ -145,7 +147,8 @@ static Status sink_unit(void *self, UnitRun *u, const Stream *flow, Error *err)
     count_unseen(s, u);
     for (int i = 0; i < s->n; i++)
         RETURN_IF_ERROR(unit_follow(u, &s->s[i], err));
-    keep_state(s, u->unit + 1, flow);
+    if (s->keeps)
+        keep_state(s, u->unit + 1, flow);
     return u->unit + 1 == s->m->cfg.layers ? give_output(s, flow, err) : ST_OK;
 }
 

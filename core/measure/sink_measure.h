@@ -23,6 +23,7 @@ typedef struct MeasureSink {
     Runner *r;
     Stream s[2];                  /* the evaluation; the calibration, where the pipeline's own isn't the model's */
     int n;                        /* of them in use */
+    bool keeps;                   /* states: not where layers change the model, which a later start would miss */
 } MeasureSink;
 /* Lives as long as the run; the pipeline closes it. */
 Sink measure_sink(MeasureSink *s);

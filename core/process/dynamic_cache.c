@@ -223,10 +223,10 @@ static Status promise(void *self, DType inner, SavePlan *plan, Error *err)
     return ST_OK;
 }
 
-static void hash(const void *self, Hasher *h)
+static void hash(const void *settings, Hasher *h)
 {
-    const DynamicCache *d = self;
-    hasher_u64(h, (uint64_t)d->set->q.dtype << 1 | d->set->q.symmetric);
+    const CacheSettings *k = settings;
+    hasher_u64(h, (uint64_t)k->q.dtype << 1 | k->q.symmetric);
 }
 
 static const Processor run = {

@@ -20,12 +20,12 @@ static Status plan_room(Plan *p, size_t steps, size_t items, Error *err)
 static Status add_step(const Pipeline *p, Plan *plan, const RecipeStep *s, int item, bool prior, Error *err)
 {
     const Processor *row = s->processor ? s->processor->run : NULL;
-    if (!row && p->work.lenient)
+    bool runs = row && (!prior || s->processor->prior);
+    if (!runs && p->work.lenient)
         return ST_OK;
-    if (!row)
-        return error_set(err, ST_DATA, "line %d: processor '%s' is not run by this build", s->line, s->type);
-    if (prior && !(row->needs & PROCESSOR_PRIOR))
-        return error_set(err, ST_DATA, "line %d: processor '%s' can't stand in a prior stage", s->line, s->type);
+    if (!runs)
+        return error_set(err, ST_DATA, "line %d: processor '%s' is not run by this build%s", s->line, s->type,
+                         row ? " in a prior stage" : "");
     if (s->processor->levels && (s->entry < 0 || s->entry >= p->work.nlevels))
         return error_set(err, ST_INTERNAL, "entry %d of %d levels", s->entry, p->work.nlevels);
     Step *step = &plan->steps[plan->nsteps++];
@@ -145,6 +145,16 @@ static Status own_levels(Pipeline *p, Error *err)
     return ST_OK;
 }
 
+/* Whether a processor changes the model. */
+static bool edits(const Pipeline *p)
+{
+    for (int i = 0; i < p->nplans; i++)
+        for (int k = 0; k < p->plan[i].nsteps; k++)
+            if (p->plan[i].steps[k].row->needs & PROCESSOR_TURN)
+                return true;
+    return false;
+}
+
 static Status make_plans(Pipeline *p, Error *err)
 {
     const Recipe *r = p->work.recipe;
@@ -175,6 +185,8 @@ Status pipeline_new(Pipeline **out, const Model *m, const Work *w, Error *err)
         st = check_levels(m, &p->work, err);
     if (st == ST_OK)
         st = make_plans(p, err);
+    if (st == ST_OK && edits(p))
+        st = overlay_new(&p->overlay, m, err);
     if (st != ST_OK) {
         pipeline_free(p);
         return st;
@@ -195,6 +207,7 @@ void pipeline_free(Pipeline *p)
         free(plan->steps);
         free(plan->passes);
     }
+    overlay_free(p->overlay);
     free(p->plan);
     free(p->levels);
     free(p);
@@ -217,26 +230,7 @@ int pipeline_last_data(const Pipeline *p)
 
 bool pipeline_flow_is_output(const Pipeline *p)
 {
-    return !p->work.peer || (main_plan(p)->npasses == 1 && !pipeline_edits(p));
-}
-
-Digest pipeline_order(const Pipeline *p)
-{
-    Hasher h;
-    hasher_init(&h);
-    for (int i = 0; i < p->nplans; i++) {
-        const Plan *plan = &p->plan[i];
-        hasher_u64(&h, (uint64_t)plan->nsteps);
-        for (int k = 0; k < plan->nsteps; k++) {
-            const Step *s = &plan->steps[k];
-            hasher_u64(&h, (uint64_t)s->item);
-            hasher_str(&h, s->type);
-            hasher_u64(&h, (uint64_t)(int64_t)s->entry);
-            if (s->row->hash)
-                s->row->hash(s->self, &h);
-        }
-    }
-    return hasher_end(&h);
+    return !p->work.peer || (main_plan(p)->npasses == 1 && !p->overlay);
 }
 
 int pipeline_pass_of(const Pipeline *p, int level)
@@ -249,13 +243,9 @@ int pipeline_pass_of(const Pipeline *p, int level)
     return 0;
 }
 
-bool pipeline_edits(const Pipeline *p)
+Overlay *pipeline_overlay(const Pipeline *p)
 {
-    for (int i = 0; i < p->nplans; i++)
-        for (int k = 0; k < p->plan[i].nsteps; k++)
-            if (p->plan[i].steps[k].row->needs & (PROCESSOR_TURN | PROCESSOR_PRIOR))
-                return true;
-    return false;
+    return p->overlay;
 }
 
 Status pipeline_promise(const Pipeline *p, DType inner, SavePlan *out, Error *err)

@@ -12,7 +12,6 @@
  * model. */
 
 /* A work that has been looked through: every processor started, the passes known. */
-typedef struct Pipeline Pipeline;
 /* The work's data outlives it. ST_USAGE: a level can't be run by this build; ST_DATA: a processor can't, or a spec
  * doesn't go with a linear's shape. */
 Status pipeline_new(Pipeline **out, const Model *m, const Work *w, Error *err);
@@ -24,12 +23,11 @@ int pipeline_last_data(const Pipeline *p);
 /* Whether the calibration's own stream leaves each unit as the finished model would; otherwise (the peer's items run one
  * after the other) a measurement needs a stream of its own. */
 bool pipeline_flow_is_output(const Pipeline *p);
-/* What decides results beside the levels: which processor runs in which pass, and how. */
-Digest pipeline_order(const Pipeline *p);
 /* Which pass a level belongs to: 0 unless order matters. */
 int pipeline_pass_of(const Pipeline *p, int level);
-/* Whether a processor changes the model. */
-bool pipeline_edits(const Pipeline *p);
+/* What its processors change in the model, NULL when none of them does. The runner of its run is made with it, and it lives
+ * as long as the pipeline, which then runs once. */
+Overlay *pipeline_overlay(const Pipeline *p);
 /* Fills in what processors will give beside the linears; inner: the dtype to which the run rounds. */
 Status pipeline_promise(const Pipeline *p, DType inner, SavePlan *plan, Error *err);
 /* Bytes that the passes need beside the runner's: Hessians, weights quantized as a whole, ranges of keys and values. */

@@ -29,6 +29,7 @@ struct Pipeline {
     const Model *m;
     Work work;
     QConfig *levels; /* its own, when the work has none */
+    Overlay *overlay; /* NULL: no processor changes the model */
     Plan *plan; /* [nplans] of each stage of the recipe; the last is the main list */
     int nplans;
 };

@@ -174,7 +174,7 @@ static Status run_unit(PipelineRun *run, int unit, Error *err)
     const Model *m = run->p->m;
     LayerForms forms;
     UnitRun u = {.runner = run->r, .model = m, .work = &run->p->work, .unit = unit, .first = m->units[unit].first,
-                 .n = m->units[unit].count, .forms = &forms, .gives = run->gives, .run = run};
+                 .n = m->units[unit].count, .forms = &forms, .overlay = run->p->overlay, .gives = run->gives, .run = run};
     RETURN_IF_ERROR(layer_forms_init(&forms, m, &run->forms, u.first, u.n, err));
     bool forward = unit <= run->last_flow;
     Status st = run->p->work.peer ? flow_peer(&u, forward, err) : flow_ours(&u, forward, err);
@@ -335,6 +335,8 @@ static Status run_all(PipelineRun *run, int first, Error *err)
 Status pipeline_run(Pipeline *p, Runner *r, const PipelineOptions *o, Error *err)
 {
     RETURN_IF_ERROR(check_texts(p, o, err));
+    if (runner_overlay(r) != p->overlay && p->overlay)
+        return error_set(err, ST_INTERNAL, "a runner that doesn't see what the processors change");
     PipelineRun run = {.p = p, .r = r, .o = o, .ahead = -1,
                        .T = runner_arith(r) == ARITH_MODEL ? p->m->cfg.dtype : DT_F32,
                        .wants = mem_zarray((size_t)o->nsinks, sizeof *run.wants)};

@@ -24,6 +24,7 @@ typedef struct UnitRun {
     int unit;
     int64_t first, n;      /* its linears: [first, first + n) of the model */
     LayerForms *forms;     /* what they compute as in the next pass */
+    Overlay *overlay;      /* what processors change in the model; NULL: none of this work's does */
     bool gives;            /* somebody takes what processors make beside the linears' weights */
     Observer obs[8];       /* of the next pass, which ends with none */
     int nobs;
@@ -40,9 +41,8 @@ typedef struct Gifts {
 
 typedef enum ProcessorNeeds {
     PROCESSOR_FORWARD = 1 << 0, /* something of it may have to be found by a forward over the texts */
-    PROCESSOR_TURN = 1 << 1,    /* it changes the model for what stands behind it, which therefore runs in a pass of its
+    PROCESSOR_TURN = 1 << 1     /* it changes the model for what stands behind it, which therefore runs in a pass of its
                                  * own */
-    PROCESSOR_PRIOR = 1 << 2    /* it may stand in a prior stage: what it does is in the model afterwards */
 } ProcessorNeeds;
 
 typedef struct ProcessorCtx {
@@ -59,7 +59,8 @@ typedef struct Processor {
     bool (*forward)(const void *self, int unit);
     /* Makes the unit what this processor has it compute in the next pass: sets forms, adds observers. NULL: nothing. */
     Status (*stage)(void *self, UnitRun *u, FormStage stage, const FormTypes *t, Error *err);
-    /* Behind its own pass (or at its turn, when it needs none): changes the model for what follows. NULL: nothing. */
+    /* Behind its own pass (or at its turn, when it needs none): changes the model, through u->overlay, for what follows.
+     * No pass runs. NULL: nothing. */
     Status (*learn)(void *self, UnitRun *u, Error *err);
     /* Hands over what it made beside the linears' weights. NULL: nothing. */
     Status (*give)(void *self, const UnitRun *u, const Gifts *to, Error *err);
@@ -68,8 +69,8 @@ typedef struct Processor {
     Status (*promise)(void *self, DType inner, SavePlan *plan, Error *err);
     /* Whether what it deployed in this unit (-1: in any) returns float32 in the peer's arithmetic. NULL: no. */
     bool (*widens)(const void *self, int unit);
-    /* What of its keys decides results beside the levels: for digests of the order of work. NULL: nothing. */
-    void (*hash)(const void *self, Hasher *h);
+    /* What of its settings decides results beside the levels: for digests of the order of work. NULL: nothing. */
+    void (*hash)(const void *settings, Hasher *h);
 } Processor;
 
 extern const ProcessorType processor_linear_quant, processor_dynamic_cache; /* rows of core/registry.c */

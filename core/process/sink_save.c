@@ -92,7 +92,7 @@ static Status sink_open(void *self, const Pipeline *p, Runner *r, SinkWants *wan
     if (pipeline_work(p)->peer && runner_arith(r) != ARITH_MODEL)
         return error_set(err, ST_INTERNAL, "the peer's quantization needs a runner in model mode");
     RETURN_IF_ERROR(check_memory(s, err));
-    Digest order = pipeline_order(p); /* what decides the values beside the plan and the texts */
+    Digest order = work_order(pipeline_work(p)); /* what decides the values beside the plan and the texts */
     digest_hex(&order, s->flow);
     wants->end = model_depth(pipeline_model(p));
     wants->first = s->o->nsavers > 0 ? wants->end : 0;

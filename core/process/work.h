@@ -4,8 +4,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/hash.h"
 #include "qir/scheme.h"
 #include "recipe/recipe.h"
+
+typedef struct Pipeline Pipeline; /* pipeline.h */
 
 /* What is to be done to a model; all borrowed. */
 typedef struct Work {
@@ -17,6 +20,12 @@ typedef struct Work {
     bool peer;             /* --compat peer: order of work, rounding points and quirks */
     bool lenient;          /* processors that this build doesn't run are left out; else the pipeline refuses them */
 } Work;
+
+/* Whether results depend on the recipe's order of work beside the levels: a processor changes the model, or it is the
+ * peer's and has several items. */
+bool work_ordered(const Work *w);
+/* That order: which processor stands in which item of which stage, and what it is told. */
+Digest work_order(const Work *w);
 
 /* What came of it, written to files (sink_save.h). */
 typedef struct SaveResult {

@@ -106,6 +106,7 @@ struct ProcessorType {
     const char *name;
     const Object *object;        /* its keys */
     bool levels;                 /* each of its mappings is a level of the assignment: linear_quant */
+    bool prior;                  /* may stand in a prior stage: what it does is in the model afterwards */
     /* Its settings from a checked mapping, kept in RecipeStep.settings; NULL: no memory. No function: it has none. */
     const void *(*settings)(Arena *a, const YamlNode *map);
     const struct Processor *run; /* process/processor.h; the recipe only hands it on */

@@ -103,9 +103,9 @@ static Status ensure_pool(Kit *k, const Job *j, Error *err)
     return ST_OK;
 }
 
-/* A runner for this job, with what --mem leaves beside the process as it is and the `held` bytes that the job's own tables
+/* A runner for this job, of the model as the overlay changes it (NULL: not), with what --mem leaves beside the process as it is and the `held` bytes that the job's own tables
  * will take. Sets the bound: never above the limit, because the runner cuts its work to fit. */
-static Status new_runner(Kit *k, const Job *j, uint64_t held, uint64_t estimate, Error *err)
+static Status new_runner(Kit *k, const Job *j, const Overlay *overlay, uint64_t held, uint64_t estimate, Error *err)
 {
     runner_free(k->runner);
     k->runner = NULL;
@@ -117,7 +117,7 @@ static Status new_runner(Kit *k, const Job *j, uint64_t held, uint64_t estimate,
     if (k->lab && k->lab_arith != j->opt.arith)
         drop_lab(k);
     RunnerOptions o = {.pool = k->pool, .arith = j->opt.arith, .mem_limit = limit - taken,
-                       .cancel = &k->job->cancel, .progress = on_progress, .progress_ctx = k};
+                       .overlay = overlay, .cancel = &k->job->cancel, .progress = on_progress, .progress_ctx = k};
     return runner_new(&k->runner, k->job->model, &o, err);
 }
 
@@ -273,7 +273,7 @@ static Status analyze(Kit *k, Job *j, Error *err)
                                                  false);
     uint64_t copy = k->keeper && pass->stream ? stream_bytes(j->model, k->calib) : 0;
     k->lend = mem_resident_bytes() + tables + need + copy > mem_limit(j);
-    RETURN_IF_ERROR(new_runner(k, j, tables + (k->lend ? 0 : copy), need, err));
+    RETURN_IF_ERROR(new_runner(k, j, NULL, tables + (k->lend ? 0 : copy), need, err));
     tell(k, "embedding", p->first, pass->steps(p));
     Stream h = {0};
     if (pass->stream && p->first > 0)
@@ -338,30 +338,45 @@ static void tell_float_mtp(Kit *k, const Job *j)
                  "logit depends on them", n);
 }
 
+/* The runner doesn't outlive the changes that it shows. */
+static void end_pipeline(Kit *k, Pipeline *p)
+{
+    if (pipeline_overlay(p)) {
+        runner_free(k->runner);
+        k->runner = NULL;
+    }
+    pipeline_free(p);
+}
+
+static Status measure_work(Kit *k, Job *j, Pipeline *p, Error *err)
+{
+    int64_t rows = k->calib->start[k->calib->samples] + k->eval->start[k->eval->samples];
+    int64_t a = longest(k->calib), b = longest(k->eval);
+    int64_t own = pipeline_flow_is_output(p) ? 0 : k->calib->start[k->calib->samples];
+    uint64_t need = runner_estimate(j->model, rows + own, a > b ? a : b, pool_threads(k->pool), true);
+    need += pipeline_bytes(p, 0, pool_threads(k->pool));
+    RETURN_IF_ERROR(new_runner(k, j, pipeline_overlay(p), states_cap(k, j) + reference_bytes(k, own), need, err));
+    RETURN_IF_ERROR(ensure_lab(k, j, err));
+    tell_float_mtp(k, j);
+    tell(k, "measuring", 0, j->model->cfg.layers);
+    int64_t t0 = clock_ns();
+    RETURN_IF_ERROR(effectlab_measure(k->lab, k->runner, p, &j->effect, err));
+    j->effect.seconds = (double)(clock_ns() - t0) * 1e-9;
+    return ST_OK;
+}
+
 static Status measure(Kit *k, Job *j, Error *err)
 {
     RETURN_IF_ERROR(ensure_tokens(k, &j->calib, false, &k->calib, &k->calib_of, err));
     RETURN_IF_ERROR(ensure_tokens(k, &j->eval, true, &k->eval, &k->eval_of, err));
     RETURN_IF_ERROR(ensure_pool(k, j, err));
-    int64_t rows = k->calib->start[k->calib->samples] + k->eval->start[k->eval->samples];
-    int64_t a = longest(k->calib), b = longest(k->eval);
     const Work work = {.recipe = j->recipe, .levels = j->levels, .nlevels = j->nlevels, .level = j->level,
                        .peer = j->opt.peer, .lenient = true};
     Pipeline *p;
     RETURN_IF_ERROR(pipeline_new(&p, j->model, &work, err));
-    int64_t own = pipeline_flow_is_output(p) ? 0 : k->calib->start[k->calib->samples];
-    uint64_t need = runner_estimate(j->model, rows + own, a > b ? a : b, pool_threads(k->pool), true);
-    need += pipeline_bytes(p, 0, pool_threads(k->pool));
-    pipeline_free(p);
-    RETURN_IF_ERROR(new_runner(k, j, states_cap(k, j) + reference_bytes(k, own), need, err));
-    RETURN_IF_ERROR(ensure_lab(k, j, err));
-    tell_float_mtp(k, j);
-    tell(k, "measuring", 0, j->model->cfg.layers);
-    Effect effect = {0};
-    int64_t t0 = clock_ns();
-    RETURN_IF_ERROR(effectlab_measure(k->lab, k->runner, &work, &effect, err));
-    effect.seconds = (double)(clock_ns() - t0) * 1e-9;
-    j->effect = effect;
+    Status st = measure_work(k, j, p, err);
+    end_pipeline(k, p);
+    RETURN_IF_ERROR(st);
     post(k->queue, j, EVT_EFFECT);
     tell(k, "done", j->model->cfg.layers, j->model->cfg.layers);
     return ST_OK;
@@ -437,9 +452,16 @@ static Status write_files(Kit *k, const QuantizeJob *q, Pipeline *p, SaveResult 
                            .calib = q->needs_data ? k->calib : NULL, .resume = q->resume, .layer = quantize_layer,
                            .layer_ctx = k};
     uint64_t need = save_estimate(p, &o, pool_threads(k->pool));
-    RETURN_IF_ERROR(new_runner(k, k->job, QUANTIZE_BESIDE, need, err));
+    RETURN_IF_ERROR(new_runner(k, k->job, pipeline_overlay(p), QUANTIZE_BESIDE, need, err));
     tell(k, "quantizing", 0, model_depth(k->job->model));
-    return save_run(p, k->runner, &o, run, err);
+    RETURN_IF_ERROR(save_run(p, k->runner, &o, run, err));
+    if (run->unseen) {
+        char text[400];
+        snprintf(text, sizeof text, "%lld expert linear%s saw no token and stayed in float, first %s: use more texts",
+                 (long long)run->unseen, run->unseen == 1 ? "" : "s", run->first_unseen);
+        quantize_warn(k, text);
+    }
+    return ST_OK;
 }
 
 static Status quantize(Kit *k, Job *j, Error *err)
@@ -448,26 +470,22 @@ static Status quantize(Kit *k, Job *j, Error *err)
     if (q->needs_data)
         RETURN_IF_ERROR(ensure_tokens(k, &j->calib, false, &k->calib, &k->calib_of, err));
     RETURN_IF_ERROR(ensure_pool(k, j, err));
-    for (int i = 0; i < q->nsavers; i++) {
-        q->plan[i].warn = quantize_warn;
-        q->plan[i].warn_ctx = k;
-    }
     const Work work = {.recipe = q->recipe, .levels = j->levels, .nlevels = j->nlevels, .level = j->level,
                        .peer = j->opt.peer};
     Pipeline *p;
     RETURN_IF_ERROR(pipeline_new(&p, j->model, &work, err));
+    for (int i = 0; i < q->nsavers; i++) {
+        q->plan[i].warn = quantize_warn;
+        q->plan[i].warn_ctx = k;
+        q->plan[i].overlay = pipeline_overlay(p); /* --verify reads the same model as the savers */
+    }
     int64_t t0 = clock_ns();
     SaveResult run = {0};
     Status st = write_files(k, q, p, &run, err);
-    pipeline_free(p);
+    if (st == ST_OK)
+        st = complete(k, &run, t0, err);
+    end_pipeline(k, p);
     RETURN_IF_ERROR(st);
-    if (run.unseen) {
-        char text[400];
-        snprintf(text, sizeof text, "%lld expert linear%s saw no token and stayed in float, first %s: use more texts",
-                 (long long)run.unseen, run.unseen == 1 ? "" : "s", run.first_unseen);
-        quantize_warn(k, text);
-    }
-    RETURN_IF_ERROR(complete(k, &run, t0, err));
     tell(k, "done", model_depth(j->model), model_depth(j->model));
     return ST_OK;
 }

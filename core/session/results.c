@@ -165,6 +165,11 @@ Digest assignment_key(const Session *s, const int16_t *level)
         qspec_hash(&h, &s->assignment->levels[i].weight);
     }
     hasher_bytes(&h, level, (size_t)s->model->nlinears * sizeof *level);
+    const Work work = {.recipe = s->recipe, .peer = s->opt.peer};
+    if (work_ordered(&work)) {
+        Digest order = work_order(&work);
+        hasher_bytes(&h, order.b, sizeof order.b);
+    }
     return hasher_end(&h);
 }
 

@@ -48,6 +48,35 @@ exits 65 "no evaluation set" measure --eval none.jsonl
 exits 65 "a bad recipe" measure --recipe tests/golden/config/broken/05-unknown-processor.yaml
 exits 74 "out in no folder" measure --out "$tmp/none/x"
 
+# ---- back to what was measured: its numbers stand again, no job runs ----
+cat >"$tmp/undo.slim" <<EOF
+open $m
+set max-samples 4
+set seq-len 64
+set ctx 64
+measure
+exclude '*.1.mlp.down_proj'
+export --preview
+measure
+undo
+export --preview
+redo
+export --preview
+include '*.1.mlp.down_proj'
+export --preview
+set seed 5
+export --preview
+EOF
+exits 0 "measure, exclude, undo, redo, include" s --script "$tmp/undo.slim"
+is 2 "$(grep -c '^=== Measured effect' "$tmp/out")" "two measurements ran"
+grep '^# slimscope: measured: ' "$tmp/out" >"$tmp/measured"
+kl() { sed -n "$1p" "$tmp/measured" | grep -o 'KL [^ ]*'; }
+is 5 "$(wc -l <"$tmp/measured")" "five previews tell what is measured"
+is "" "$(kl 1)" "nothing after an exclude that is new"
+is yes "$([ -n "$(kl 2)" ] && [ "$(kl 2)" != "$(kl 3)" ] && echo yes)" "undo and redo bring back two results"
+is "$(kl 2)" "$(kl 4)" "so does the same assignment by another way"
+is "" "$(kl 5)" "not under another seed"
+
 # ---- slimscope MODEL without a terminal ----
 exits 0 "report" s $m
 for i in 1 2 3 15; do

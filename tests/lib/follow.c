@@ -74,3 +74,12 @@ void follow_fini(Follow *f)
     stream_fini(&f->s[1]);
     free(f->param);
 }
+
+Status measure_work(EffectLab *lab, Runner *r, const Work *w, Effect *out, Error *err)
+{
+    Pipeline *p;
+    RETURN_IF_ERROR(pipeline_new(&p, runner_model(r), w, err));
+    Status st = effectlab_measure(lab, r, p, out, err);
+    pipeline_free(p);
+    return st;
+}

@@ -1,6 +1,7 @@
 #ifndef SLIM_TEST_FOLLOW_H
 #define SLIM_TEST_FOLLOW_H
 
+#include "measure/effect.h"
 #include "process/pipeline.h"
 
 /* A run of the pipeline whose sink only looks: both sets behind the last layer, and what calibration found. */
@@ -14,5 +15,7 @@ typedef struct Follow {
 /* Set calib, eval and spoiled before; what it leaves is freed with follow_fini, also after an error. */
 Status follow_run(Follow *f, Runner *r, const Work *w, Error *err);
 void follow_fini(Follow *f);
+/* effectlab_measure of a work. */
+Status measure_work(EffectLab *lab, Runner *r, const Work *w, Effect *out, Error *err);
 
 #endif

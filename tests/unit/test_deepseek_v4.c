@@ -11,11 +11,11 @@
 #include <cmocka.h>
 
 #include "io/json.h"
-#include "measure/effect.h"
 #include "run/block/compressor.h"
 #include "run/block/hyper.h"
 #include "run/runner.h"
 #include "tests/lib/bench.h"
+#include "tests/lib/follow.h"
 #include "tests/lib/configs.h"
 #include "tests/lib/tempdir.h"
 
@@ -279,19 +279,19 @@ static void effects_are_measured_on_the_whole_state(void **state)
     Effect none, all, part, again;
     EffectLab *lab, *fresh;
     assert_int_equal(effectlab_new(&lab, b.m, &o, &e), ST_OK);
-    if (effectlab_measure(lab, b.r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &none, &e) != ST_OK)
+    if (measure_work(lab, b.r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &none, &e) != ST_OK)
         fail_msg("%s", e.text);
     assert_true(none.kl_mean == 0 && none.out_mse == 0);
     for (int64_t i = 0; i < b.m->nlinears; i++)
         level[i] = 1;
-    assert_int_equal(effectlab_measure(lab, b.r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &all, &e), ST_OK);
+    assert_int_equal(measure_work(lab, b.r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &all, &e), ST_OK);
     assert_true(all.kl_mean > 0 && all.out_mse > 0);
     for (int64_t i = 0; i < b.m->nlinears; i++)
         level[i] = b.m->linears[i].layer < 2;
-    assert_int_equal(effectlab_measure(lab, b.r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &part, &e), ST_OK);
+    assert_int_equal(measure_work(lab, b.r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &part, &e), ST_OK);
     assert_int_equal(part.first_layer_run, 2);
     assert_int_equal(effectlab_new(&fresh, b.m, &o, &e), ST_OK);
-    assert_int_equal(effectlab_measure(fresh, b.r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &again, &e), ST_OK);
+    assert_int_equal(measure_work(fresh, b.r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &again, &e), ST_OK);
     assert_true(part.kl_mean == again.kl_mean && part.out_mse == again.out_mse && part.out_mse != all.out_mse);
     effectlab_free(lab);
     effectlab_free(fresh);

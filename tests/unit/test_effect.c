@@ -54,7 +54,7 @@ static Effect measure(Lab *l, const int16_t *level)
 {
     Effect e;
     Error err = {0};
-    if (effectlab_measure(l->lab, l->run.r, &(Work){.levels = l->q, .nlevels = 3, .level = level}, &e, &err) != ST_OK)
+    if (measure_work(l->lab, l->run.r, &(Work){.levels = l->q, .nlevels = 3, .level = level}, &e, &err) != ST_OK)
         fail_msg("%s", err.text);
     return e;
 }
@@ -302,7 +302,7 @@ static void suffix_runs_and_undo_give_the_same_bits(void **state)
         assert_int_equal(e.first_layer_run, 1);
         assert_same_effect(e, measure(&cold, b));
         memset(b, 0, sizeof b);
-        assert_int_equal(effectlab_measure(warm.lab, warm.run.r, &(Work){.level = b}, &e, NULL), ST_OK);
+        assert_int_equal(measure_work(warm.lab, warm.run.r, &(Work){.level = b}, &e, NULL), ST_OK);
         assert_int_equal(e.first_layer_run, LAYERS); /* float is float under any recipe: the reference's own states */
         lab_close(&warm);
         lab_close(&cold);
@@ -321,12 +321,12 @@ static void qconfigs_are_told_apart_by_what_they_are(void **state)
     QConfig swapped[2] = {l.q[1], l.q[0]};
     set_all(level, 1);
     const Work work = {.levels = swapped, .nlevels = 2, .level = level};
-    assert_int_equal(effectlab_measure(l.lab, l.run.r, &work, &e, NULL), ST_OK);
+    assert_int_equal(measure_work(l.lab, l.run.r, &work, &e, NULL), ST_OK);
     assert_true(e.from_cache); /* another number, the same quantization */
     assert_same_effect(e, two);
     assert_false(measure(&l, level).from_cache);
     swapped[0].weight.dtype = QT_INT8;
-    assert_int_equal(effectlab_measure(l.lab, l.run.r, &work, &e, NULL), ST_OK);
+    assert_int_equal(measure_work(l.lab, l.run.r, &work, &e, NULL), ST_OK);
     assert_false(e.from_cache);
     lab_close(&l);
 }
@@ -393,7 +393,7 @@ static void both_arithmetics_live_in_one_lab(void **state)
     lab_open(&l, qwen3_bf16, ARITH_FP32, 2, 1 << 24, NULL);
     lab_open(&own, qwen3_bf16, ARITH_MODEL, 2, 1 << 24, NULL);
     Effect fp32 = measure(&l, level), model = measure(&own, level), got;
-    assert_int_equal(effectlab_measure(l.lab, own.run.r, &(Work){.levels = l.q, .nlevels = 3, .level = level}, &got, NULL), ST_OK);
+    assert_int_equal(measure_work(l.lab, own.run.r, &(Work){.levels = l.q, .nlevels = 3, .level = level}, &got, NULL), ST_OK);
     assert_false(got.from_cache);
     assert_same_effect(got, model);
     assert_true(got.kl_mean != fp32.kl_mean);
@@ -426,7 +426,7 @@ static void empty_sets_are_refused(void **state)
     int16_t level[LINEARS];
     set_all(level, 1);
     Effect got;
-    assert_int_equal(effectlab_measure(lab, r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &got, &e), ST_OK);
+    assert_int_equal(measure_work(lab, r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &got, &e), ST_OK);
     assert_int_equal(got.predicted, 3);
     assert_true(isnan(got.kl_se) && isnan(got.ppl_quant_se) && isfinite(got.out_mse_se));
     effectlab_free(lab);
@@ -448,15 +448,15 @@ static void failures_leave_the_lab_usable(void **state)
     set_all(level, 1);
     QConfig bad = l.q[0];
     strcpy(bad.weight.method, "awq");
-    assert_int_equal(effectlab_measure(l.lab, l.run.r, &(Work){.levels = &bad, .nlevels = 1, .level = level}, &e, &err), ST_USAGE);
+    assert_int_equal(measure_work(l.lab, l.run.r, &(Work){.levels = &bad, .nlevels = 1, .level = level}, &e, &err), ST_USAGE);
     assert_non_null(strstr(err.text, "awq"));
     Cancel cancel = {2};
     RunnerOptions o = {.pool = l.run.pool, .cancel = &cancel};
     Runner *r;
     assert_int_equal(runner_new(&r, l.run.m, &o, NULL), ST_OK);
-    assert_int_equal(effectlab_measure(l.lab, r, &(Work){.levels = l.q, .nlevels = 3, .level = level}, &e, &err), ST_CANCELLED);
+    assert_int_equal(measure_work(l.lab, r, &(Work){.levels = l.q, .nlevels = 3, .level = level}, &e, &err), ST_CANCELLED);
     atomic_store(&cancel.level, 0);
-    assert_int_equal(effectlab_measure(l.lab, r, &(Work){.levels = l.q, .nlevels = 3, .level = level}, &e, &err), ST_OK);
+    assert_int_equal(measure_work(l.lab, r, &(Work){.levels = l.q, .nlevels = 3, .level = level}, &e, &err), ST_OK);
     Effect again = measure(&l, level);
     assert_same_effect(e, again);
     runner_free(r);
@@ -481,15 +481,15 @@ static void demo_tells_its_story(void **state)
     for (int64_t i = 0; i < b.m->nlinears; i++)
         level[i] = 1;
     assert_int_equal(effectlab_new(&lab, b.m, &o, NULL), ST_OK);
-    assert_int_equal(effectlab_measure(lab, b.r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &all, NULL), ST_OK);
+    assert_int_equal(measure_work(lab, b.r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &all, NULL), ST_OK);
     level[model_find_linear(b.m, "model.layers.1.mlp.down_proj")] = 0;
     level[model_find_linear(b.m, "model.layers.6.mlp.down_proj")] = 0;
-    assert_int_equal(effectlab_measure(lab, b.r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &two, NULL), ST_OK);
+    assert_int_equal(measure_work(lab, b.r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &two, NULL), ST_OK);
     for (int64_t i = 0; i < b.m->nlinears; i++)
         level[i] = 1;
     level[model_find_linear(b.m, "model.layers.2.mlp.down_proj")] = 0;
     level[model_find_linear(b.m, "model.layers.4.mlp.down_proj")] = 0;
-    assert_int_equal(effectlab_measure(lab, b.r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &other, NULL), ST_OK);
+    assert_int_equal(measure_work(lab, b.r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &other, NULL), ST_OK);
     print_message("KL: all %.4f, two worst in float %.4f, two others %.4f\n", all.kl_mean, two.kl_mean, other.kl_mean);
     assert_int_equal(two.first_layer_run, 1);
     assert_true(two.kl_mean < 0.5 * all.kl_mean);

@@ -10,9 +10,9 @@
 #include <cmocka.h>
 
 #include "io/json.h"
-#include "measure/effect.h"
 #include "session/streamfile.h"
 #include "tests/lib/bench.h"
+#include "tests/lib/follow.h"
 #include "tests/lib/configs.h"
 #include "tests/lib/tempdir.h"
 
@@ -381,7 +381,7 @@ static void kept_states_carry_the_choice(void **state)
         QConfig q = config_default();
         int16_t *level = calloc((size_t)b.m->nlinears, sizeof *level);
         level[unit_linear(&b.m->units[1], "o")] = 1;
-        if (effectlab_measure(lab, b.r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &got[cached], &e) != ST_OK)
+        if (measure_work(lab, b.r, &(Work){.levels = &q, .nlevels = 1, .level = level}, &got[cached], &e) != ST_OK)
             fail_msg("%s", e.text);
         assert_int_equal(got[cached].first_layer_run, cached ? 1 : 0);
         free(level);

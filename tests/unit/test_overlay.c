@@ -11,12 +11,12 @@
 #include <cmocka.h>
 
 #include "math/convert.h"
-#include "measure/effect.h"
 #include "process/sink_save.h"
 #include "recipe/recipe.h"
 #include "run/source.h"
 #include "save/verify.h"
 #include "tests/lib/bench.h"
+#include "tests/lib/follow.h"
 #include "tests/lib/random_model.h"
 #include "tests/lib/tempdir.h"
 
@@ -558,12 +558,12 @@ static void measured_effects_do_not_mix(void **state)
     int16_t *level = calloc((size_t)w.base.m->nlinears, sizeof *level);
     Runner *r = changed_runner(&w);
     ok(effectlab_new(&lab, w.base.m, &o, &err), &err);
-    ok(effectlab_measure(lab, r, &(Work){.level = level}, &changed, &err), &err);
+    ok(measure_work(lab, r, &(Work){.level = level}, &changed, &err), &err);
     assert_false(changed.from_cache);
     assert_true(changed.kl_mean > 0.01); /* against the unchanged model, though that was never run before */
-    ok(effectlab_measure(lab, w.base.r, &(Work){.level = level}, &plain, &err), &err);
+    ok(measure_work(lab, w.base.r, &(Work){.level = level}, &plain, &err), &err);
     assert_true(plain.kl_mean == 0);
-    ok(effectlab_measure(lab, r, &(Work){.level = level}, &again, &err), &err);
+    ok(measure_work(lab, r, &(Work){.level = level}, &again, &err), &err);
     assert_true(again.from_cache && again.kl_mean == changed.kl_mean);
     runner_free(r);
     effectlab_free(lab);
