@@ -70,11 +70,27 @@ static const Field spec_fields[] = {
     FIELD_END,
 };
 
+/* Whether all processors of a list may stand in a prior stage; depth is bounded by YAML_DEPTH_MAX. */
+static bool may_be_prior(const Check *c, const YamlNode *list)
+{
+    int n = list && list->kind == YAML_SEQ ? list->count : 0;
+    for (int i = 0; i < n; i++) {
+        const YamlNode *item = list->items[i], *type = yaml_get(item, "type");
+        const ProcessorType *p = type && type->kind == YAML_STR ? processor_find(c->r->rows, type->text) : NULL;
+        if (node_is(type, "group") ? !may_be_prior(c, yaml_get(item, "configs")) : !p || !p->prior)
+            return false;
+    }
+    return n > 0;
+}
+
 /* What of a valid document isn't run as it is written. */
 static void check_spec(Check *c, const YamlNode *spec)
 {
     const YamlNode *prior = yaml_get(spec, "prior"), *runner = yaml_get(spec, "runner");
-    if (prior && prior->kind == YAML_SEQ && prior->count)
+    bool runs = true;
+    for (int i = 0; prior && prior->kind == YAML_SEQ && i < prior->count; i++)
+        runs = runs && may_be_prior(c, yaml_get(prior->items[i], "process"));
+    if (!runs)
         check_block(c, prior, "prior stages aren't run by this build");
     if (runner && runner->kind == YAML_STR && strcmp(runner->text, "dp_layer_wise") == 0)
         check_note(c, runner, "runner dp_layer_wise: run as layer_wise here");

@@ -10,25 +10,20 @@ static Status follow_open(void *self, const Pipeline *p, Runner *r, SinkWants *w
     return ST_OK;
 }
 
-typedef struct Follower {
-    Follow *f;
-    Runner *r;
-} Follower;
-
 static Status follow_start(void *self, int most, int *unit, Stream *flow, Error *err)
 {
     (void)most;
-    const Follower *w = self;
+    Follow *f = self;
     *unit = 0;
-    RETURN_IF_ERROR(runner_embed(w->r, w->f->calib, flow, err));
-    if (w->f->spoiled >= 0)
-        flow->data[w->f->spoiled] = NAN;
-    return w->f->eval ? runner_embed(w->r, w->f->eval, &w->f->s[1], err) : ST_OK;
+    RETURN_IF_ERROR(runner_embed(f->r, f->calib, flow, err));
+    if (f->spoiled >= 0)
+        flow->data[f->spoiled] = NAN;
+    return f->eval ? runner_embed(f->r, f->eval, &f->s[1], err) : ST_OK;
 }
 
 static Status follow_unit(void *self, UnitRun *u, const Stream *flow, Error *err)
 {
-    Follow *f = ((const Follower *)self)->f;
+    Follow *f = self;
     for (int64_t i = 0; i < u->n; i++) {
         QParam p;
         DType T;
@@ -52,18 +47,28 @@ static void follow_close(void *self, bool keep)
     (void)self, (void)keep;
 }
 
-Status follow_run(Follow *f, Runner *r, const Work *w, Error *err)
+Sink follow_sink(Follow *f)
 {
     static const SinkOps ops = {.name = "follower", .open = follow_open, .start = follow_start, .unit = follow_unit,
                                 .finish = follow_finish, .close = follow_close};
-    Follower self = {f, r};
-    const Sink sink = {&ops, &self};
-    Pipeline *p;
+    return (Sink){&ops, f};
+}
+
+Status follow_pipeline(Follow *f, Runner *r, Pipeline *p, Error *err)
+{
+    const Sink sink = follow_sink(f);
+    f->r = r;
     f->param = calloc((size_t)runner_model(r)->nlinears, sizeof *f->param);
     if (!f->param)
         return error_nomem(err, "a test");
+    return pipeline_run(p, r, &(PipelineOptions){.calib = f->calib, .sinks = &sink, .nsinks = 1, .sdpa = f->sdpa}, err);
+}
+
+Status follow_run(Follow *f, Runner *r, const Work *w, Error *err)
+{
+    Pipeline *p;
     RETURN_IF_ERROR(pipeline_new(&p, runner_model(r), w, err));
-    Status st = pipeline_run(p, r, &(PipelineOptions){.calib = f->calib, .sinks = &sink, .nsinks = 1}, err);
+    Status st = follow_pipeline(f, r, p, err);
     pipeline_free(p);
     return st;
 }
