@@ -18,8 +18,8 @@
 #include "session/streamfile.h"
 
 #define SYNC_EVERY_NS INT64_C(1000000000)
-/* Records are small and made at a person's pace: so many are waiting only when the disk has stopped. */
-enum { WAITING_MAX = 256 << 20 };
+/* Bytes that wait. Records of a person are small and come slowly: so many are there only when the disk has stopped. */
+enum { WAITING_MAX = 256 << 20, WAITING_JOB = 16 << 20 };
 
 typedef struct Entry {
     struct Entry *next;
@@ -191,6 +191,7 @@ static Entry *next_entry(Keeper *kp, bool asked, bool *quit)
         if (!kp->head)
             kp->tail = NULL;
         kp->bytes -= e->bytes;
+        pthread_cond_broadcast(&kp->done);
     }
     *quit = !e && kp->quit;
     pthread_mutex_unlock(&kp->lock);
@@ -290,18 +291,27 @@ void keeper_put(Keeper *kp, Str *json, bool sync)
     push(kp, e);
 }
 
-/* Waits until no more than `most` layers are on their way. */
-static void wait_layers(Keeper *kp, uint64_t most)
+void keeper_put_patiently(Keeper *kp, Str *json)
 {
     pthread_mutex_lock(&kp->lock);
-    while (kp->layers_in - kp->layers_out > most)
+    while (kp->bytes > WAITING_JOB)
+        pthread_cond_wait(&kp->done, &kp->lock);
+    pthread_mutex_unlock(&kp->lock);
+    keeper_put(kp, json, false);
+}
+
+/* Waits until no layer is on its way. */
+static void wait_layers(Keeper *kp)
+{
+    pthread_mutex_lock(&kp->lock);
+    while (kp->layers_in != kp->layers_out)
         pthread_cond_wait(&kp->done, &kp->lock);
     pthread_mutex_unlock(&kp->lock);
 }
 
 void keeper_layer(Keeper *kp, KeptLayer *l, const Stream *h, bool lend)
 {
-    wait_layers(kp, 0);
+    wait_layers(kp);
     Error err = {0};
     Entry *e = keeper_works(kp) ? calloc(1, sizeof *e) : NULL;
     if (!e || (!lend && stream_copy(&e->copy, h, NULL) != ST_OK)) {
@@ -324,7 +334,7 @@ void keeper_layer(Keeper *kp, KeptLayer *l, const Stream *h, bool lend)
     pthread_mutex_unlock(&kp->lock);
     push(kp, e);
     if (lend)
-        wait_layers(kp, 0);
+        wait_layers(kp);
 }
 
 bool keeper_pass(Keeper *kp, int run, int *layer, char sha[65])

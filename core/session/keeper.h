@@ -23,6 +23,8 @@ Status keeper_close(Keeper *kp, Error *err);
 
 /* Hands a record over (what json holds is taken); `sync`: behind it, not within a second. Never waits. */
 void keeper_put(Keeper *kp, Str *json, bool sync);
+/* The same for the job thread, which makes more of them: waits while many are on their way. */
+void keeper_put_patiently(Keeper *kp, Str *json);
 
 /* A finished layer of a pass. Its record is head, the digest of the stream ("" when that could not be written), tail.
  */

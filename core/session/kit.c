@@ -226,7 +226,7 @@ static Status pass_step(void *ctx, const PassStep *step, Error *err)
     if (k->keeper && step->nscore) {
         Str b = {0};
         entry_scores(j, step, &b);
-        keeper_put(k->keeper, &b, true);
+        keeper_put_patiently(k->keeper, &b);
     }
     if (step->h)
         st = post_rows(k->queue, j, step, err);

@@ -96,18 +96,13 @@ static void push(Queue *q, Event *e)
 
 void post(Queue *q, Job *j, EventKind kind)
 {
-    Event *e = &j->own[kind];
-    e->kind = kind;
-    e->job = j;
-    push(q, e);
+    push(q, &j->own[kind]);
 }
 
 void post_progress(Queue *q, Job *j, const JobProgress *p)
 {
     pthread_mutex_lock(&q->lock);
     j->progress = *p;
-    j->own[EVT_PROGRESS].kind = EVT_PROGRESS;
-    j->own[EVT_PROGRESS].job = j;
     append(q, &j->own[EVT_PROGRESS]);
     pthread_mutex_unlock(&q->lock);
     queue_wake(q);
@@ -319,6 +314,8 @@ Status job_enqueue(Session *s, Job *j, Error *err)
     }
     j->view.id = ++q->next_job;
     j->view.state = JOB_WAITING;
+    for (int k = 0; k < EVT_ROWS; k++)
+        j->own[k] = (Event){.kind = (EventKind)k, .job = j};
     q->jobs[q->njobs++] = j;
     table_scores_asked(s->table);
     pthread_mutex_lock(&q->lock);

@@ -97,10 +97,13 @@ ssize_t write(int fd, const void *p, size_t n)
     return syscall(SYS_write, fd, p, n);
 }
 
-static void disk_clear(void)
+static void disk_set(int slow_ms, int fail_in)
 {
-    disk.n = disk.slow_ms = 0;
-    disk.fail_in = -1;
+    pthread_mutex_lock(&disk.lock);
+    disk.n = 0;
+    disk.slow_ms = slow_ms;
+    disk.fail_in = fail_in;
+    pthread_mutex_unlock(&disk.lock);
 }
 
 /* Calls of this kind on paths that hold a text; by this thread only, or by any other. */
@@ -130,7 +133,7 @@ static int begin(void **state)
 {
     (void)state;
     state_dir = temp_folder();
-    disk_clear();
+    disk_set(0, -1);
     return 0;
 }
 
@@ -212,7 +215,7 @@ static void the_owner_never_touches_the_disk(void **state)
 {
     (void)state;
     char id[40];
-    disk.slow_ms = 100;
+    disk_set(100, -1);
     Session *s = open_demo(id);
     edit(s, "*layers.1.mlp.down_proj");
     ok(session_undo(s, NULL, &err));
@@ -266,8 +269,7 @@ static void a_failed_sync_is_final_and_told_once(void **state)
     ok(session_close(s, &err));
     s = restore(id, false);
     assert_true(session_is_saved(s));
-    disk_clear();
-    disk.fail_in = 0;
+    disk_set(0, 0);
     edit(s, "*layers.2.mlp.down_proj");
     for (int i = 0; i < 300 && session_is_saved(s); i++)
         usleep(10000); /* it is synced within a second */
@@ -296,7 +298,7 @@ static void a_journal_is_broken_for_good(void **state)
     ok(dir_make(file_of("one", ""), &err));
     ok(journal_open(&j, path, JOURNAL_CUT, NULL, NULL, NULL, &err));
     ok(journal_append(j, "{\"a\":1}", true, &err));
-    disk.fail_in = 0;
+    disk_set(0, 0);
     assert_int_equal(journal_append(j, "{\"a\":2}", true, &err), ST_IO);
     assert_int_equal(journal_append(j, "{\"a\":3}", false, &err), ST_IO); /* the disk is well again, but what is on it? */
     assert_non_null(strstr(err.text, "earlier sync"));
@@ -308,7 +310,7 @@ static void one_layer_at_most_is_not_on_the_disk(void **state)
 {
     (void)state;
     char id[40];
-    disk.slow_ms = 60;
+    disk_set(60, -1);
     Session *s = open_demo(id);
     analyze(s, NULL);
     while (session_busy(s)) {
