@@ -33,7 +33,7 @@ typedef struct GemmOps {
     const char *name;
     bool (*runs)(void);       /* on this processor, in this build */
     bool same_bytes;          /* on every processor, whatever the tiles; sums in float64, k ascending */
-    int64_t panel_rows;       /* panels of a weight have a multiple of so many outputs */
+    int64_t panel_rows;       /* panels of a weight have a multiple of so many outputs, a divisor of 64 */
     /* A weight's panel in a layout of its own, made once and multiplied many times: bytes of n outputs with k inputs;
      * whether pack reads values of this dtype (F32 always); pack: w [n][k] into `packed` (64-byte aligned), which may
      * be w itself when in_place. */

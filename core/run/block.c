@@ -113,7 +113,18 @@ void need_ends(const Block *b, const NeedAsk *ask, int last, BlockNeed *out)
 
 void need_product(const NeedAsk *ask, WorkerNeed *w, int64_t m, int64_t n, int64_t k)
 {
-    worker_need_gemm(w, gemm_find(false), m, n, k);
-    if (ask->model)
-        worker_need_gemm(w, gemm_find(true), m, n, k);
+    for (int i = 0; i < 2; i++)
+        if (ask->gemms[i])
+            worker_need_gemm(w, ask->gemms[i], m, n, k);
+}
+
+void need_panel(const NeedAsk *ask, WorkerNeed *w, int64_t n, int64_t k)
+{
+    for (int i = 0; i < 2; i++) {
+        const GemmOps *g = ask->gemms[i];
+        if (!g)
+            continue;
+        w->panel = max_u64(w->panel, g->packed_bytes(n, k));
+        w->rows = g->in_place ? w->rows : max_u64(w->rows, (uint64_t)(n * k));
+    }
 }

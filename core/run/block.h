@@ -32,7 +32,7 @@ typedef struct NeedAsk {
     int threads;
     int64_t rows, longest; /* of the stream, and of its longest sample */
     int64_t band;          /* rows of the largest tile */
-    bool model;            /* model mode */
+    const GemmOps *gemms[2]; /* in float32 (a variant's, in model mode too) and in the model's arithmetic; or NULL */
     bool act;              /* without a pass: room for any variant's fake-quantized inputs */
     const Pass *ps;        /* the pass, whose forms and observers are known; NULL: none yet */
     const BlockRun *run;
@@ -111,7 +111,8 @@ int64_t need_acts(const Block *b, const NeedAsk *ask, const int *slot, int n);
 bool need_watched(const NeedAsk *ask, TapKind kind, int64_t linear);
 /* Room for the input, for what the block gives before it is joined, and for the inputs of its last linear. */
 void need_ends(const Block *b, const NeedAsk *ask, int last, BlockNeed *out);
-/* Adds what products up to m x n x k need: in float32 (a variant's, in model mode too), and in the model's arithmetic. */
+/* Adds what products up to m x n x k need, and what panels of n outputs with k inputs do. */
 void need_product(const NeedAsk *ask, WorkerNeed *w, int64_t m, int64_t n, int64_t k);
+void need_panel(const NeedAsk *ask, WorkerNeed *w, int64_t n, int64_t k);
 
 #endif

@@ -12,8 +12,8 @@ static size_t max_size(size_t a, size_t b)
 
 static void most_workers(WorkerNeed *w, const WorkerNeed *n)
 {
-    w->panel[0] = max_size(w->panel[0], n->panel[0]);
-    w->panel[1] = max_size(w->panel[1], n->panel[1]);
+    w->panel = max_size(w->panel, n->panel);
+    w->rows = max_size(w->rows, n->rows);
     w->tile = max_size(w->tile, n->tile);
     w->scores = max_size(w->scores, n->scores);
     w->gemm = max_size(w->gemm, n->gemm);
@@ -41,12 +41,9 @@ static WorkerNeed linears_need(const Model *m, const Unit *u, const NeedAsk *ask
     for (int32_t i = u->first; i < u->first + u->count; i++) {
         const Linear *l = &m->linears[i];
         int64_t panel = min_i64(panel_rows(l->in), l->out);
-        size_t values = (size_t)(panel * l->in);
-        w.panel[0] = max_size(w.panel[0], values);
-        if (l->kind == LK_UP)
-            w.panel[1] = max_size(w.panel[1], values);
         cols = max_i64(cols, panel);
         need_product(ask, &w, band, panel, l->in);
+        need_panel(ask, &w, panel, l->in);
     }
     w.tile = (size_t)(band * cols);
     return w;

@@ -2,6 +2,7 @@
 #define SLIM_RUN_PASS_H
 
 #include "model/block.h"
+#include "run/panels.h"
 #include "run/rotary.h"
 #include "run/rowplan.h"
 #include "run/stage.h"
@@ -10,15 +11,11 @@
 
 /* Scratch of one compute thread. Grown on the job thread between batches. */
 typedef struct Worker {
-    float *panel[2]; /* widened panels of output rows, [rows][in] */
-    struct PanelKey {
-        uint64_t serial; /* of the stage run */
-        int64_t linear, panel;
-    } key[2];
+    float *rows;     /* a panel of a weight before it is packed, [rows][in]; NULL: the GEMM packs in place */
     float *tile;     /* one output tile, [band rows][panel rows] */
     float *scores;   /* attention scores, [query rows][keys] */
     unsigned char *gemm; /* GemmOps.scratch */
-    size_t panel_cap[2], tile_cap, scores_cap, gemm_cap; /* in elements */
+    size_t rows_cap, tile_cap, scores_cap, gemm_cap; /* in elements */
 } Worker;
 
 /* What passes share: threads and their buffers, the reader of weights, tables. Nothing here says how the pass at work
@@ -29,13 +26,13 @@ struct Runner {
     Source src;
     Ops ops;             /* where nothing else is said; a pass has its own */
     Feed *feed;
+    PanelRing ring;
     Worker *worker;
     int threads;
     RopeSet rope;
     float *scratch;      /* activations of one chunk of rows */
     size_t scratch_cap;
     uint64_t piece;      /* bytes of the largest piece of weights, were there no limit */
-    uint64_t serial;
     int64_t last_progress;
 };
 
@@ -101,16 +98,18 @@ Status pass_tiles(const Pass *ps, PoolTask *fn, void *ctx, int64_t rows, Error *
 /* Room for the activations of a chunk, kept until it is dropped: blocks that see all rows at once do without. */
 Status scratch_reserve(Runner *r, size_t floats, Error *err);
 void scratch_drop(Runner *r);
-/* Makes every worker's buffers hold at least these many elements. */
+/* Makes every worker's buffers hold at least these many elements, and the ring such panels. */
 typedef struct WorkerNeed {
-    size_t panel[2], tile, scores;
+    size_t panel; /* bytes of a packed panel: shared by all */
+    size_t rows, tile, scores;
     size_t gemm; /* bytes of GemmOps.scratch */
     size_t own;  /* bytes of GemmOps.own: not ours to reserve */
 } WorkerNeed;
 /* Adds what products up to m x n x k need in this arithmetic. */
 void worker_need_gemm(WorkerNeed *need, const GemmOps *g, int64_t m, int64_t n, int64_t k);
 Status workers_reserve(Runner *r, const WorkerNeed *need, Error *err);
-uint64_t worker_need_bytes(const WorkerNeed *need);
+/* Bytes for so many threads together. */
+uint64_t worker_need_bytes(const WorkerNeed *need, int threads);
 
 /* The rows of table e for these tokens, each repeated to `width` values, into out [rows][width]. */
 Status embed_ids(Runner *r, const Ops *ops, const TensorInfo *e, const int32_t *ids, int64_t rows, int64_t width,

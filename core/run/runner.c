@@ -57,10 +57,14 @@ Status runner_new(Runner **out, const Model *m, const RunnerOptions *opt, Error 
     r->ops.rope_fp32 = m->cfg.rope_fp32;
     r->ops.act_limit = (float)m->cfg.moe.act_limit;
     r->ops.act_alpha = (float)m->cfg.moe.act_alpha;
+    if (opt->gemm)
+        r->ops.gemms[0] = opt->gemm;
     r->threads = pool_threads(opt->pool);
     r->piece = largest_piece(&r->src);
     r->worker = mem_zarray((size_t)r->threads, sizeof *r->worker);
     Status st = r->worker ? feed_new(&r->feed, err) : error_nomem(err, "the runner");
+    if (st == ST_OK)
+        st = panels_init(&r->ring, r->threads, err);
     if (st != ST_OK) {
         runner_free(r);
         return st;
@@ -81,9 +85,9 @@ void runner_free(Runner *r)
     if (!r)
         return;
     feed_free(r->feed);
+    panels_fini(&r->ring);
     for (int i = 0; r->worker && i < r->threads; i++) {
-        free(r->worker[i].panel[0]);
-        free(r->worker[i].panel[1]);
+        free(r->worker[i].rows);
         free(r->worker[i].tile);
         free(r->worker[i].scores);
         free(r->worker[i].gemm);
@@ -151,19 +155,19 @@ Status workers_reserve(Runner *r, const WorkerNeed *need, Error *err)
 {
     for (int i = 0; i < r->threads; i++) {
         Worker *w = &r->worker[i];
-        if (!reserve(&w->panel[0], &w->panel_cap[0], need->panel[0], sizeof(float)) ||
-            !reserve(&w->panel[1], &w->panel_cap[1], need->panel[1], sizeof(float)) ||
+        if (!reserve(&w->rows, &w->rows_cap, need->rows, sizeof(float)) ||
             !reserve(&w->tile, &w->tile_cap, need->tile, sizeof(float)) ||
             !reserve(&w->scores, &w->scores_cap, need->scores, sizeof(float)) ||
             !reserve(&w->gemm, &w->gemm_cap, need->gemm, 1))
             return error_nomem(err, "the buffers of a compute thread");
     }
-    return ST_OK;
+    return panels_reserve(&r->ring, need->panel, err);
 }
 
-uint64_t worker_need_bytes(const WorkerNeed *n)
+uint64_t worker_need_bytes(const WorkerNeed *n, int threads)
 {
-    return (n->panel[0] + n->panel[1] + n->tile + n->scores) * sizeof(float) + n->gemm + n->own;
+    uint64_t one = (n->rows + n->tile + n->scores) * sizeof(float) + n->gemm + n->own;
+    return one * (uint64_t)threads + n->panel * (uint64_t)panels_slots(threads);
 }
 
 void worker_need_gemm(WorkerNeed *need, const GemmOps *g, int64_t m, int64_t n, int64_t k)
@@ -429,7 +433,8 @@ uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int thre
 {
     int64_t chunk = CHUNK_ROWS > longest ? CHUNK_ROWS : longest;
     chunk = whole || rows < chunk ? rows : chunk;
-    NeedAsk ask = {.rows = rows, .longest = longest, .band = BAND_MAX, .threads = threads, .act = whole};
+    NeedAsk ask = {.rows = rows, .longest = longest, .band = BAND_MAX, .threads = threads, .act = whole,
+                   .gemms = {gemm_find(false)}};
     BlockNeed need = model_need(m, &ask);
     need_product(&ask, &need.worker, LOGITS_ROWS, LOGITS_COLS, m->cfg.hidden);
     uint64_t bytes = 2 * (uint64_t)(rows * m->cfg.stream_width) * sizeof(float);
@@ -438,7 +443,7 @@ uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int thre
     bytes += max_u64(layer, need.whole); /* never both: scratch_drop */
     bytes += (uint64_t)(model_late(m) * rows * m->cfg.hidden) * sizeof(float);
     bytes += 2 * (uint64_t)(rows * need.kept);
-    bytes += (uint64_t)threads * worker_need_bytes(&need.worker);
+    bytes += worker_need_bytes(&need.worker, threads);
     return bytes + 2 * max_u64(largest_piece(&(Source){m, NULL}), head_piece_bytes(m)) +
            unit_beside_bytes(m, longest);
 }

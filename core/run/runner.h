@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/pool.h"
+#include "math/gemm.h"
 #include "model/overlay.h"
 #include "run/observer.h"
 #include "run/stream.h"
@@ -59,6 +60,7 @@ typedef struct RunnerOptions {
     Pool *pool;
     const Overlay *overlay;              /* what was changed in the model (run/source.h), NULL: nothing */
     ArithMode arith;
+    const GemmOps *gemm;                 /* what multiplies in float32 arithmetic, NULL: gemm_find(false) */
     uint64_t mem_limit;                  /* bytes for streams and scratch; 0 = none */
     const Cancel *cancel;                /* may be NULL */
     void (*progress)(void *ctx, const Progress *p); /* may be NULL */

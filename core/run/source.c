@@ -101,6 +101,20 @@ void source_decode(const SourceWeight *w, const Ops *ops, int64_t first, const v
     settle(ops, e && (e->values || e->rows || e->cols), weight_dtype(&w->base), out, rows * in);
 }
 
+const void *source_plain_rows(const SourceWeight *w, const Ops *ops, int64_t first, const void *raw, int64_t r0,
+                              DType *t, int64_t *ld)
+{
+    const Linear *l = &w->base;
+    bool changed = w->edit && (w->edit->values || w->edit->rows || w->edit->cols);
+    if (changed || l->store || (l->out_step && l->in_step != 1))
+        return NULL;
+    *t = l->weight->dtype;
+    *ld = l->out_step ? l->out_step : l->in;
+    if (ops->model && *t != ops->dtype)
+        return NULL;
+    return (const unsigned char *)raw + (uint64_t)((r0 - first) * *ld) * (uint64_t)dtype_size(*t);
+}
+
 Status source_rows(const Source *s, const Ops *ops, const Linear *l, int64_t r0, int64_t rows, float *out, Error *err)
 {
     SourceWeight w = source_weight(s, l);

@@ -35,7 +35,11 @@ uint64_t source_weight_bytes(const SourceWeight *w);
  * weight_decode. */
 void source_decode(const SourceWeight *w, const Ops *ops, int64_t first, const void *raw, const void *scale, int64_t r0,
                    int64_t rows, float *out);
-/* The same straight from the file; any thread. */
+/* The rows as they lie in raw, where source_decode would do nothing but widen them: plain floats, unchanged, that the
+ * arithmetic doesn't round; *t their dtype, *ld elements from one to the next. NULL: they have to be decoded. */
+const void *source_plain_rows(const SourceWeight *w, const Ops *ops, int64_t first, const void *raw, int64_t r0,
+                              DType *t, int64_t *ld);
+/* As source_decode straight from the file; any thread. */
 Status source_rows(const Source *s, const Ops *ops, const Linear *l, int64_t r0, int64_t rows, float *out, Error *err);
 /* Refuses (ST_DATA) a weight that can't be read, or whose file contradicts config.json (reads up to 16 bytes). */
 Status source_check(const Source *s, const Linear *l, Error *err);

@@ -51,6 +51,7 @@ typedef struct Stage {
     const float *xin[STAGE_MAX];
     const void *raw[STAGE_MAX], *raw_scale[STAGE_MAX]; /* what the present piece's span of each linear read */
     int64_t g0, g1;         /* stage panels of the present piece */
+    int64_t entry0, task0;  /* first entry of the ring, first task of the present pool call */
     int64_t raw_panel[STAGE_MAX]; /* first panel of each linear in the present piece */
 } Stage;
 /* Runs the stage over the chunk's rows; more tasks (taps that read what is ready) come along in `extra`. next: first

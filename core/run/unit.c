@@ -122,7 +122,7 @@ static Status chunk_rows(PartRun *u, const BlockNeed *need, bool whole, Error *e
     const Runner *r = ps->r;
     int64_t row_floats = row_need_floats(&need->row);
     uint64_t row_bytes = (uint64_t)row_floats * sizeof(float), streams = stream_bytes(u, need);
-    ps->fixed = streams + worker_need_bytes(&need->worker) * (uint64_t)r->threads;
+    ps->fixed = streams + worker_need_bytes(&need->worker, r->threads);
     ps->fixed += 2 * (r->piece < ps->piece_max ? r->piece : ps->piece_max);
     ps->fixed += unit_beside_bytes(r->m, ps->plan.longest_sample);
     int64_t least_rows = whole ? ps->in->rows : rowplan_largest_whole(&ps->plan);
@@ -256,7 +256,8 @@ static Status run_unit(PartRun *u, Error *err)
 {
     Pass *ps = &u->ps;
     NeedAsk ask = {.threads = ps->r->threads, .rows = ps->in->rows, .longest = ps->plan.longest_sample,
-                   .band = ps->plan.largest, .model = ps->ops.model, .ps = ps};
+                   .band = ps->plan.largest, .ps = ps,
+                   .gemms = {ps->ops.gemms[0], ps->ops.model ? ps->ops.gemms[1] : NULL}};
     BlockNeed need = unit_need(ps->r->m, ps->u, u->from, u->n, u->block, &ask);
     int64_t most = 0;
     u->need = need.row;

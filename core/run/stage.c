@@ -1,6 +1,6 @@
 #include "run/pass.h"
 
-/* A panel should stay in the cache of the core that widened it, and be wide enough for the GEMM to pay. */
+/* A panel should stay in the caches while all its tiles are made, and be wide enough for the GEMM to pay. */
 enum { PANEL_ROWS = 512, PANEL_ROWS_MIN = 128, PANEL_VALUES = 2 << 20 };
 
 int64_t panel_rows(int64_t in)
@@ -220,41 +220,47 @@ static Status run_acts(Stage *st, Error *err)
 
 /* ---- the GEMM tasks ---- */
 
-/* The widened panel in slot `slot` of the worker; panels come in order, so the one made last is often the one needed
- * again. */
-static const float *widened(Stage *st, Worker *wk, int slot, int i, int64_t panel, bool first_block)
+/* Makes a panel ready: decoded, rounded, shown to who watches the weights, replaced by the form, packed. Bytes that
+ * need none of it go straight to the pack. */
+static void prepare_panel(Stage *st, Worker *wk, int i, int64_t panel, void *dst)
 {
     Pass *ps = st->ps;
     LinearRun *l = st->lin[i];
-    struct PanelKey *key = &wk->key[slot];
-    if (key->serial == ps->r->serial && key->linear == l->index && key->panel == panel)
-        return wk->panel[slot];
-    int64_t r0 = panel_begin(l, panel), rows = panel_begin(l, panel + 1) - r0, in = l->lin->in;
-    float *w = wk->panel[slot];
     const Ops *ops = stage_ops(st);
-    source_decode(&l->weight, ops, panel_begin(l, st->raw_panel[i]), st->raw[i], st->raw_scale[i], r0, rows, w);
-    if (first_block && l->weight_mask)
+    const GemmOps *gemm = ops_gemms(ops);
+    int64_t r0 = panel_begin(l, panel), rows = panel_begin(l, panel + 1) - r0, in = l->lin->in;
+    int64_t first = panel_begin(l, st->raw_panel[i]), ld;
+    DType t;
+    bool watched = ps->b0 == 0 && l->weight_mask, formed = l->form && l->form->weight;
+    const void *plain = watched || formed ? NULL : source_plain_rows(&l->weight, ops, first, st->raw[i], r0, &t, &ld);
+    if (plain && gemm->takes(t)) {
+        gemm->pack(t, plain, rows, in, ld, dst);
+        return;
+    }
+    float *w = gemm->in_place ? dst : wk->rows;
+    source_decode(&l->weight, ops, first, st->raw[i], st->raw_scale[i], r0, rows, w);
+    if (watched)
         taps_weight_panel(&ps->hub, l->weight_mask, l->index, (int)panel, r0, rows, w, in);
-    if (l->form && l->form->weight)
+    if (formed)
         l->form->weight(l->form->self, r0, rows, in, w);
-    *key = (struct PanelKey){ps->r->serial, l->index, panel};
-    return w;
+    gemm->pack(DT_F32, w, rows, in, in, dst);
 }
 
 /* y = R(x·W^T + b) of one panel and one block of rows. */
-static void gemm_tile(Stage *st, Worker *wk, int slot, int i, int64_t panel, int64_t block, float *y, int64_t ldy)
+static void gemm_tile(Stage *st, Worker *wk, const void *packed, int i, int64_t panel, int64_t block, float *y,
+                      int64_t ldy)
 {
     Pass *ps = st->ps;
     LinearRun *l = st->lin[i];
     int64_t r0 = panel_begin(l, panel), n = panel_begin(l, panel + 1) - r0, in = l->lin->in;
     int64_t a = ps->plan.start[block], rows = ps->plan.start[block + 1] - a;
     int64_t groups = stage_groups(st), part = l->lin->out / groups, done;
-    const float *x = st->xin[i] + (a - ps->row0) * in * groups, *w = widened(st, wk, slot, i, panel, block == 0);
+    const float *x = st->xin[i] + (a - ps->row0) * in * groups;
     for (int64_t o = 0; o < n; o += done) { /* the outputs of one group see the same inputs */
         int64_t group = (r0 + o) / part, end = (group + 1) * part - r0;
         done = (end < n ? end : n) - o;
-        GemmArgs g = {.m = rows, .n = done, .k = in, .x = x + group * in, .ldx = in * groups, .w = w + o * in,
-                      .ldw = in, .y = y + o, .ldy = ldy};
+        GemmArgs g = {.m = rows, .n = done, .k = in, .x = x + group * in, .ldx = in * groups,
+                      .packed = packed, .packed_n = n, .packed_first = o, .y = y + o, .ldy = ldy};
         if (l->bias && !l->bias_apart)
             g.bias = l->bias + r0 + o;
         ops_gemm(stage_ops(st), &g, wk->gemm);
@@ -278,7 +284,7 @@ static void add_residual(Stage *st, int64_t row, int64_t rows, int64_t col, int6
     }
 }
 
-static void gate_tile(Stage *st, Worker *wk, int64_t panel, int64_t block)
+static void gate_tile(Stage *st, Worker *wk, const void *const packed[2], int64_t panel, int64_t block)
 {
     Pass *ps = st->ps;
     LinearRun *l = st->lin[0];
@@ -288,49 +294,117 @@ static void gate_tile(Stage *st, Worker *wk, int64_t panel, int64_t block)
     bool split = st->y[1] != NULL; /* someone watches the two outputs: gating comes later */
     float *u = split ? st->y[1] + row * st->ldy[1] + col : wk->tile;
     int64_t ldu = split ? st->ldy[1] : n;
-    gemm_tile(st, wk, 0, 0, panel, block, g, st->ldy[0]);
-    gemm_tile(st, wk, 1, 1, panel, block, u, ldu);
+    gemm_tile(st, wk, packed[0], 0, panel, block, g, st->ldy[0]);
+    gemm_tile(st, wk, packed[1], 1, panel, block, u, ldu);
     for (int64_t t = 0; t < rows && !split; t++)
         ops_gate(stage_ops(st), ps->r->m->cfg.act, g + t * st->ldy[0], u + t * ldu, n);
 }
 
-/* Widens the stage's panel for its observers alone. */
-static void look_at_weights(Stage *st, Worker *wk, int64_t panel)
+/* The linear that stage panel g belongs to, *panel its own number of it. */
+static int linear_of_panel(const Stage *st, int64_t g, int64_t *panel)
 {
     int i = 0;
-    while (!st->gate && panel >= st->lin[i]->panels)
-        panel -= st->lin[i++]->panels;
-    widened(st, wk, 0, i, panel, true);
-    if (st->gate)
-        widened(st, wk, 1, 1, panel, true);
+    while (!st->gate && g >= st->lin[i]->panels)
+        g -= st->lin[i++]->panels;
+    *panel = g;
+    return i;
 }
 
-static void stage_task(void *ctx, int64_t index, int worker)
+static void plain_tile(Stage *st, Worker *wk, const void *packed, int64_t g, int64_t block)
 {
-    Stage *st = ctx;
     Pass *ps = st->ps;
-    Worker *wk = &ps->r->worker[worker];
-    int64_t blocks = ps->b1 - ps->b0;
-    if (blocks == 0) {
-        look_at_weights(st, wk, st->g0 + index);
-        return;
-    }
-    int64_t panel = st->g0 + index / blocks, block = ps->b0 + index % blocks;
-    if (st->gate) {
-        gate_tile(st, wk, panel, block);
-        return;
-    }
-    int i = 0;
-    while (panel >= st->lin[i]->panels)
-        panel -= st->lin[i++]->panels;
+    int64_t panel;
+    int i = linear_of_panel(st, g, &panel);
     LinearRun *l = st->lin[i];
     int64_t col = panel_begin(l, panel), n = panel_begin(l, panel + 1) - col;
     int64_t row = ps->plan.start[block] - ps->row0, rows = ps->plan.start[block + 1] - ps->plan.start[block];
     float *y = st->y[i] ? st->y[i] + row * st->ldy[i] + col : wk->tile;
     int64_t ldy = st->y[i] ? st->ldy[i] : n;
-    gemm_tile(st, wk, 0, i, panel, block, y, ldy);
+    gemm_tile(st, wk, packed, i, panel, block, y, ldy);
     if (st->sum)
         add_residual(st, row, rows, col, n, y, ldy);
+}
+
+/* ---- a wave: what one pool call multiplies, panels [g0, g1) of each of its stages ---- */
+
+typedef struct Wave {
+    Stage *const *st;
+    int n;
+    Runner *r;
+    int64_t entries, tasks;
+} Wave;
+
+/* Panels that a task of the stage uses, each an entry of the ring. */
+static int entries_of_panel(const Stage *st)
+{
+    return st->gate ? 2 : 1;
+}
+
+/* Tasks of one stage panel; without rows there is one, for who watches the weights. */
+static int64_t tasks_of_panel(const Stage *st)
+{
+    return st->ps->b1 > st->ps->b0 ? st->ps->b1 - st->ps->b0 : 1;
+}
+
+static void wave_plan(Wave *w)
+{
+    for (int i = 0; i < w->n; i++) {
+        Stage *st = w->st[i];
+        st->entry0 = w->entries;
+        st->task0 = w->tasks;
+        w->entries += (st->g1 - st->g0) * entries_of_panel(st);
+        w->tasks += (st->g1 - st->g0) * tasks_of_panel(st);
+    }
+}
+
+/* The stage that has this entry, or this task. */
+static Stage *stage_at(const Wave *w, int64_t at, bool task)
+{
+    int lo = 0, hi = w->n;
+    while (hi - lo > 1) {
+        int mid = lo + (hi - lo) / 2;
+        if ((task ? w->st[mid]->task0 : w->st[mid]->entry0) <= at)
+            lo = mid;
+        else
+            hi = mid;
+    }
+    return w->st[lo];
+}
+
+static int64_t entry_users(const void *ctx, int64_t entry)
+{
+    return tasks_of_panel(stage_at(ctx, entry, false));
+}
+
+static void prepare_entry(void *ctx, int64_t entry, int worker, void *dst)
+{
+    const Wave *w = ctx;
+    Stage *st = stage_at(w, entry, false);
+    int64_t at = entry - st->entry0, panel = st->g0 + at / entries_of_panel(st);
+    int i = st->gate ? (int)(at % 2) : linear_of_panel(st, panel, &panel);
+    prepare_panel(st, &w->r->worker[worker], i, panel, dst);
+}
+
+static void wave_task(void *ctx, int64_t index, int worker)
+{
+    const Wave *w = ctx;
+    Stage *st = stage_at(w, index, true);
+    PanelRing *ring = &w->r->ring;
+    int entries = entries_of_panel(st);
+    int64_t tasks = tasks_of_panel(st), g = (index - st->task0) / tasks;
+    int64_t block = st->ps->b0 + (index - st->task0) % tasks, entry = st->entry0 + g * entries;
+    const void *packed[2];
+    for (int k = 0; k < entries; k++)
+        if (!(packed[k] = panels_get(ring, entry + k, worker, w->r->opt.cancel)))
+            return;
+    if (st->ps->b1 > st->ps->b0) {
+        if (st->gate)
+            gate_tile(st, &w->r->worker[worker], packed, st->g0 + g, block);
+        else
+            plain_tile(st, &w->r->worker[worker], packed[0], st->g0 + g, block);
+    }
+    for (int k = 0; k < entries; k++)
+        panels_done(ring, entry + k);
 }
 
 static void progress_of_layer(Pass *ps, double work)
@@ -374,6 +448,34 @@ static Status stage_end(Stage *st, Error *err)
     return ST_OK;
 }
 
+/* Points the stage to its panels [g0, g1) within a piece that was read. Returns the multiply-adds to come. */
+static double stage_take_piece(Stage *st, int64_t g0, int64_t g1, const FeedPiece *piece, const void *const data[])
+{
+    const LinearRun *const *lin = (const LinearRun *const *)st->lin;
+    double work = 0;
+    st->g0 = g0;
+    st->g1 = g1;
+    for (int i = 0; i < st->n; i++) {
+        int64_t p0, p1;
+        panels_of(lin, i, st->gate, g0, g1, &p0, &p1);
+        WeightSpan span = panels_span(lin[i], p0, p1);
+        const Linear *l = &lin[i]->weight.base;
+        st->raw_panel[i] = p0;
+        st->raw[i] = piece_find(piece, data, l->weight, span.begin, span.n);
+        st->raw_scale[i] = l->store ? piece_find(piece, data, l->store->scale, span.scale_begin, span.scale_n) : NULL;
+        int64_t outputs = panel_begin(lin[i], p1) - panel_begin(lin[i], p0);
+        work += (double)outputs * (double)lin[i]->lin->in * (double)st->ps->rows;
+    }
+    return work;
+}
+
+static void wave_begin(Wave *w, Batch *b)
+{
+    wave_plan(w);
+    panels_begin(&w->r->ring, &(PanelWork){w->entries, entry_users, prepare_entry, w});
+    batch_add(b, wave_task, w, w->tasks);
+}
+
 Status stage_run(Stage *st, Batch *extra, const FeedPiece *next, Error *err)
 {
     Pass *ps = st->ps;
@@ -386,7 +488,6 @@ Status stage_run(Stage *st, Batch *extra, const FeedPiece *next, Error *err)
     int64_t total = stage_panels(lin, st->n, st->gate);
     FeedPiece piece, after;
     int64_t g1 = make_piece(lin, st->n, st->gate, ps->piece_max, 0, &piece);
-    r->serial++;
     for (int64_t g0 = 0; g0 < total; g0 = g1, piece = after) {
         if (g0 > 0)
             g1 = make_piece(lin, st->n, st->gate, ps->piece_max, g0, &piece);
@@ -400,23 +501,10 @@ Status stage_run(Stage *st, Batch *extra, const FeedPiece *next, Error *err)
             after.nseg = 0;
         if (after.nseg)
             feed_want(r->feed, &after);
-        st->g0 = g0;
-        st->g1 = g1;
-        double work = 0;
-        for (int i = 0; i < st->n; i++) {
-            int64_t p0, p1;
-            panels_of(lin, i, st->gate, g0, g1, &p0, &p1);
-            WeightSpan span = panels_span(lin[i], p0, p1);
-            const Linear *l = &lin[i]->weight.base;
-            st->raw_panel[i] = p0;
-            st->raw[i] = piece_find(&piece, data, l->weight, span.begin, span.n);
-            st->raw_scale[i] =
-                l->store ? piece_find(&piece, data, l->store->scale, span.scale_begin, span.scale_n) : NULL;
-            int64_t outputs = panel_begin(lin[i], p1) - panel_begin(lin[i], p0);
-            work += (double)outputs * (double)lin[i]->lin->in * (double)ps->rows;
-        }
+        double work = stage_take_piece(st, g0, g1, &piece, data);
+        Wave wave = {.st = &st, .n = 1, .r = r};
         Batch b = {.n = 0};
-        batch_add(&b, stage_task, st, (g1 - g0) * (ps->b1 > ps->b0 ? ps->b1 - ps->b0 : 1));
+        wave_begin(&wave, &b);
         if (g0 == 0) {
             if (st->in_mask)
                 batch_add(&b, taps_task, &in_feed, ps->s1 - ps->s0);
