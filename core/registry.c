@@ -1,116 +1,75 @@
-/* The one place that names every row of the engine's tables. A new row: its file, a line here, a test. */
+/* The one place that names the rows of the engine that have a file of their own: a new one is a word in a list here, its
+ * file and its test. Tables of small rows stand in one file each: storage_table (model/storage.c), scheme_table
+ * (qir/scheme.c), EXT_ROWS (qir/ext.h), the setting_table of sessions. */
 #include <stddef.h>
 
 #include "math/gemm.h"
-#include "metric/rows.h"
-#include "model/arch.h"
+#include "metric/metric.h"
+#include "model/model.h"
 #include "process/processor.h"
 #include "quant/quantizer.h"
 #include "recipe/field.h"
 #include "run/block.h"
 #include "save/format.h"
 
-const GemmOps *const gemm_table[] = {
-    &gemm_openblas,
-    &gemm_exact,
-    NULL,
-};
+#define ADDRESS(row) &row,
 
-const BlockKind block_table[] = {
-    {&block_gqa, &gqa_ops},
-    {&block_mla, &mla_ops},
-    {&block_delta, &delta_ops},
-    {&block_compressed, &compressed_ops},
-    {&block_dense, &dense_ops},
-    {&block_moe, &moe_ops},
-    {&block_mtp, &mtp_ops},
-    {&block_residual, &residual_ops},
-    {&block_hyper, &hyper_ops},
-    {NULL, NULL},
-};
+#define GEMMS(ROW) ROW(gemm_openblas) ROW(gemm_exact)
+#define DECLARE_GEMM(row) extern const GemmOps row;
+GEMMS(DECLARE_GEMM)
+const GemmOps *const gemm_table[] = {GEMMS(ADDRESS) NULL};
 
-const Arch *const arch_table[] = {
-    &arch_llama,
-    &arch_qwen2,
-    &arch_qwen3,
-    &arch_mistral,
-    &arch_phi3,
-    &arch_gemma2,
-    &arch_gemma3,
-    &arch_mixtral,
-    &arch_qwen2_moe,
-    &arch_qwen3_moe,
-    &arch_qwen3_next,
-    &arch_glm4_moe,
-    &arch_glm4_moe_lite,
-    &arch_minimax_m2,
-    &arch_deepseek_v2,
-    &arch_deepseek_v3,
-    &arch_deepseek_v32,
-    &arch_glm_moe_dsa,
-    &arch_longcat_flash,
-    &arch_deepseek_v4,
-    &arch_gpt_oss,
-    NULL,
-};
+/* Both halves of a kind: block_NAME of model/, NAME_ops of run/. */
+#define BLOCKS(ROW) \
+    ROW(gqa) ROW(mla) ROW(delta) ROW(compressed) ROW(dense) ROW(moe) ROW(mtp) ROW(residual) ROW(hyper)
+#define DECLARE_BLOCK(kind)               \
+    extern const BlockType block_##kind;  \
+    extern const BlockOps kind##_ops;
+#define BLOCK(kind) {&block_##kind, &kind##_ops},
+BLOCKS(DECLARE_BLOCK)
+const BlockKind block_table[] = {BLOCKS(BLOCK){NULL, NULL}};
 
-const Metric *const metric_table[] = {
-    &metric_kurtosis,
-    &metric_std,
-    &metric_quantile,
-    &metric_local_error,
-    NULL,
-};
+#define ARCHES(ROW)                                                                                              \
+    ROW(arch_llama) ROW(arch_qwen2) ROW(arch_qwen3) ROW(arch_mistral) ROW(arch_phi3) ROW(arch_gemma2)            \
+    ROW(arch_gemma3) ROW(arch_mixtral) ROW(arch_qwen2_moe) ROW(arch_qwen3_moe) ROW(arch_qwen3_next)              \
+    ROW(arch_glm4_moe) ROW(arch_glm4_moe_lite) ROW(arch_minimax_m2) ROW(arch_deepseek_v2) ROW(arch_deepseek_v3)  \
+    ROW(arch_deepseek_v32) ROW(arch_glm_moe_dsa) ROW(arch_longcat_flash) ROW(arch_deepseek_v4) ROW(arch_gpt_oss)
+#define DECLARE_ARCH(row) extern const Arch row;
+ARCHES(DECLARE_ARCH)
+const Arch *const arch_table[] = {ARCHES(ADDRESS) NULL};
 
-const ActQuantizer *const act_quantizer_table[] = {
-    &act_float,
-    &act_minmax_tensor,
-    &act_minmax_token,
-    &act_pd_mix,
-    &act_histogram,
-    &act_fp8_token,
-    &act_fp8_tensor,
-    &act_mxfp8,
-    &act_mxfp4,
-    &act_dualscale,
-    NULL,
-};
+#define METRICS(ROW)                                                                  \
+    ROW(metric_kurtosis) ROW(metric_std) ROW(metric_quantile) ROW(metric_local_error)
+#define DECLARE_METRIC(row) extern const Metric row;
+METRICS(DECLARE_METRIC)
+const Metric *const metric_table[] = {METRICS(ADDRESS) NULL};
 
-const WeightQuantizer *const weight_quantizer_table[] = {
-    &weight_minmax_int8,
-    &weight_minmax_int4,
-    &weight_minmax_int8_group,
-    &weight_minmax_int4_group,
-    &weight_minmax_fp8,
-    &weight_minmax_mxfp8,
-    &weight_minmax_mxfp4,
-    &weight_ssz_int8,
-    &weight_ssz_int4,
-    &weight_ssz_int8_group,
-    &weight_ssz_int4_group,
-    &weight_gptq_int8,
-    &weight_gptq_int4,
-    &weight_gptq_int8_group,
-    &weight_gptq_int4_group,
-    &weight_mse_round,
-    &weight_fouroversix,
-    &weight_ceil_x,
-    &weight_dualscale,
-    &weight_w8a8s,
-    NULL,
-};
+#define ACT_QUANTIZERS(ROW)                                                                        \
+    ROW(act_float) ROW(act_minmax_tensor) ROW(act_minmax_token) ROW(act_pd_mix) ROW(act_histogram) \
+    ROW(act_fp8_token) ROW(act_fp8_tensor) ROW(act_mxfp8) ROW(act_mxfp4) ROW(act_dualscale)
+#define DECLARE_ACT(row) extern const ActQuantizer row;
+ACT_QUANTIZERS(DECLARE_ACT)
+const ActQuantizer *const act_quantizer_table[] = {ACT_QUANTIZERS(ADDRESS) NULL};
+
+#define WEIGHT_QUANTIZERS(ROW)                                                                                  \
+    ROW(weight_minmax_int8) ROW(weight_minmax_int4) ROW(weight_minmax_int8_group) ROW(weight_minmax_int4_group) \
+    ROW(weight_minmax_fp8) ROW(weight_minmax_mxfp8) ROW(weight_minmax_mxfp4) ROW(weight_ssz_int8)               \
+    ROW(weight_ssz_int4) ROW(weight_ssz_int8_group) ROW(weight_ssz_int4_group) ROW(weight_gptq_int8)            \
+    ROW(weight_gptq_int4) ROW(weight_gptq_int8_group) ROW(weight_gptq_int4_group) ROW(weight_mse_round)         \
+    ROW(weight_fouroversix) ROW(weight_ceil_x) ROW(weight_dualscale) ROW(weight_w8a8s)
+#define DECLARE_WEIGHT(row) extern const WeightQuantizer row;
+WEIGHT_QUANTIZERS(DECLARE_WEIGHT)
+const WeightQuantizer *const weight_quantizer_table[] = {WEIGHT_QUANTIZERS(ADDRESS) NULL};
 
 #define SAVERS(ROW) ROW(saver_ascendv1) ROW(saver_mindie) ROW(saver_compressed_tensors)
 #define DECLARE_SAVER(row) extern const SaveFormat row;
-#define ADDRESS(row) &row,
 SAVERS(DECLARE_SAVER)
 const SaveFormat *const saver_table[] = {SAVERS(ADDRESS) NULL};
 
-static const ProcessorType *const processor_table[] = {
-    &processor_linear_quant,
-    &processor_dynamic_cache,
-    NULL,
-};
+#define PROCESSORS(ROW) ROW(processor_linear_quant) ROW(processor_dynamic_cache)
+#define DECLARE_PROCESSOR(row) extern const ProcessorType row;
+PROCESSORS(DECLARE_PROCESSOR)
+static const ProcessorType *const processor_table[] = {PROCESSORS(ADDRESS) NULL};
 
 static const ProcessorType *processor_type(int i)
 {

@@ -3,9 +3,6 @@
 
 #include "metric/metric.h"
 
-/* The rows of metric_table, one file each. */
-extern const Metric metric_kurtosis, metric_std, metric_quantile, metric_local_error;
-
 /* What a row that scores a linear's input returns: v, or NaN with a reason when the input was bad, never came, or has
  * no such statistic (`undefined` says why). */
 double metric_input_score(const TapSummary *in, double v, const char *undefined, char *why, int why_size);

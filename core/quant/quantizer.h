@@ -83,13 +83,7 @@ typedef struct WeightQuantizer {
 
 extern const ActQuantizer *const act_quantizer_table[];       /* NULL-terminated (core/registry.c) */
 extern const WeightQuantizer *const weight_quantizer_table[]; /* NULL-terminated (core/registry.c) */
-extern const ActQuantizer act_float, act_minmax_tensor, act_minmax_token, act_pd_mix, act_histogram;
-extern const ActQuantizer act_fp8_token, act_fp8_tensor, act_mxfp8, act_mxfp4, act_dualscale;
-extern const WeightQuantizer weight_minmax_int8, weight_minmax_int4, weight_minmax_int8_group, weight_minmax_int4_group;
-extern const WeightQuantizer weight_minmax_fp8, weight_minmax_mxfp8, weight_minmax_mxfp4, weight_mse_round;
-extern const WeightQuantizer weight_ceil_x, weight_fouroversix, weight_dualscale, weight_w8a8s;
-extern const WeightQuantizer weight_ssz_int8, weight_ssz_int4, weight_ssz_int8_group, weight_ssz_int4_group;
-extern const WeightQuantizer weight_gptq_int8, weight_gptq_int4, weight_gptq_int8_group, weight_gptq_int4_group;
+extern const WeightQuantizer weight_minmax_int8; /* the row that local_error computes with */
 
 /* Running or mean extremes (specs/quantization.md 4): the observer of the minmax method. */
 extern const ActObserver act_observer_minmax;

@@ -80,8 +80,6 @@ typedef struct BlockKind {
 extern const BlockKind block_table[]; /* ends with a row without a type (core/registry.c) */
 const BlockOps *block_ops(const BlockType *t);
 
-extern const BlockOps gqa_ops, mla_ops, delta_ops, compressed_ops, dense_ops, moe_ops, residual_ops, hyper_ops, mtp_ops;
-
 /* ---- what blocks share ---- */
 
 /* buf->x = what the block reads of the chunk's state. */

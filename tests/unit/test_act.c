@@ -14,6 +14,9 @@
 #include "tests/lib/configs.h"
 #include "tests/lib/npz.h"
 
+/* Rows that are looked at by name. */
+extern const ActQuantizer act_fp8_token, act_histogram;
+
 /* Activation quantizers against the peer's recordings (specs/quantization.md 4 to 6), by the forms that runs use. */
 
 enum { IN = 32, SAMPLES = 4, ROWS = 26 };

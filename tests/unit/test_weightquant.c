@@ -15,6 +15,9 @@
 #include "qir/mx.h"
 #include "tests/lib/npz.h"
 
+/* Rows that are looked at by name. */
+extern const WeightQuantizer weight_minmax_fp8;
+
 /* Weight quantizers against the recorded ones of the peer (golden/quant). */
 
 static const struct {

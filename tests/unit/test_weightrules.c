@@ -13,6 +13,9 @@
 #include "quant/quantizer.h"
 #include "qir/mx.h"
 
+/* Rows that are looked at by name. */
+extern const WeightQuantizer weight_dualscale, weight_minmax_fp8, weight_gptq_int8, weight_ceil_x;
+
 /* Weight quantizers against plain references and properties, and with weights that nobody wants. */
 
 static uint64_t seed = 7;
