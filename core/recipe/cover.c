@@ -434,7 +434,7 @@ typedef struct Sets {
 
 static int32_t set_id(Cover *c, Sets *s, const Str *key)
 {
-    int64_t have = map_get(&s->index, str_text(key), key->len, -1);
+    int64_t have = key->oom ? -1 : map_get(&s->index, str_text(key), key->len, -1);
     if (have >= 0)
         return (int32_t)have;
     char *copy = key->oom ? NULL : arena_strndup(&c->arena, key->s, key->len);

@@ -1,0 +1,197 @@
+#!/bin/sh
+# Every option of every command: a value that works and shows that it did, and one that is refused by the option's name.
+# The rows below and what 'help COMMAND' lists must be the same set.
+. tests/tap.sh
+s() { "$SLIMSCOPE" "$@"; }
+M=lab_models/demo D=$tmp/ids.jsonl R=$tmp/r.yaml
+printf '{"input_ids":[11,56,30,21,14,27,8,16,9,3]}\n{"input_ids":[12,5,15,28,7,19,5,15,6,7]}\n' >"$D"
+sed "s|dataset: .*|dataset: ids.jsonl|" lab_practice/default/default-w8a8-dynamic.yaml >"$R"
+echo 'Hello there' >"$tmp/t.txt"
+printf 'open %s\nexclude *.0.mlp.down_proj *.1.self_attn.q_proj\n' $M >"$tmp/s2.slim"
+export SLIMSCOPE_DATA=$PWD
+
+# in_session LINE: the command in a script with the model open
+in_session() { printf 'open %s\ncalib %s\nset threads=1\n%s%s\n' "$M" "$D" "$before" "$1" | s --script -; }
+# one VERB OPTIONS...: the command as the table's rows want it, options added
+one() {
+    verb=$1; shift
+    before=
+    case $verb in
+    analyze) case " $* " in *" --model_path "*) s analyze --metrics std "$@" ;; *) s analyze --metrics std --model_path $M "$@" ;; esac ;;
+    measure) case " $* " in *" --eval "*) s measure --model_path $M "$@" ;; *" --model_path "*) s measure --eval "$D" "$@" ;; *) s measure --model_path $M --eval "$D" "$@" ;; esac ;;
+    quant) s quant "$@" ;;
+    info | check) s $verb $M "$@" ;;
+    forward)
+        case " $*" in *" --model_path"*) set -- --ids 1,2 --out "$tmp/f" "$@" ;; *) set -- --model_path $M "$@" ;; esac
+        case " $*" in *" --out"*) ;; *) set -- --out "$tmp/f" "$@" ;; esac
+        s forward "$@" ;;
+    tokenize) s tokenize "$@" ;;
+    shell) printf "exclude *.0.mlp.down_proj\nhistory\n" | s shell $M "$@" ;;
+    resume) s resume "$@" ;;
+    workbench) case " $* " in *" --script "*) s "$@" ;; *) s workbench $M --size 90x20 "$@" ;; esac ;;
+    cancel) # of a job that takes long enough
+        before=$(printf 'calib boolq.jsonl\nasync analyze std\n_') && before=${before%_} && in_session "cancel $*
+wait" ;;
+    rank) before=$(printf 'analyze std\n_') && before=${before%_} && in_session "rank std $*" ;;
+    tag) before=$(printf 'tag *.0.*\n_') && before=${before%_} && in_session "tag $* *.0.*" ;;
+    history) before=$(printf 'exclude *.0.mlp.*\n_') && before=${before%_} && in_session "history $*" ;;
+    export) in_session "export $*" ;;
+    quantize) before="recipe $R
+" && in_session "quantize $*" ;;
+    open) printf 'open %s %s\n' "$M" "$*" | s --script - ;;
+    *) return 99 ;;
+    esac
+}
+# row VERB OPTION TEXT BAD WORDS...: with --OPTION and WORDS the command ends well and prints TEXT (on either stream, or
+# FILE:NAME exists after it); --OPTION=BAD is refused, and the line names the option. BAD -: it takes no value at all;
+# any: whatever is given is a value.
+rows=$tmp/rows
+: >"$rows"
+row() {
+    v=$1 o=$2 text=$3 bad=$4; shift 4
+    echo "$v $o" >>"$rows"
+    one "$v" "$@" >"$tmp/out" 2>&1 </dev/null
+    rc=$?
+    case $text in
+    FILE:*) [ -s "${text#FILE:}" ] && seen=1 || seen= ;;
+    *) grep -qF -- "$text" "$tmp/out" && seen=1 || seen= ;;
+    esac
+    if [ $rc = "${want:-0}" ] && [ -n "$seen" ]; then ok "$v --$o"; else not_ok "$v --$o"; echo "# exit $rc, wanted '$text':"; head -n 5 "$tmp/out" | sed 's/^/#   /'; fi
+    case $bad in any) return ;; -) bad=x ;; esac
+    set -- "--$o=$bad"
+    one "$v" "$@" >"$tmp/out" 2>&1 </dev/null
+    rc=$?
+    if [ $rc = 64 ] && grep -qF -- "$o" "$tmp/out"; then ok "$v $1 is refused"; else not_ok "$v $1 is refused"; echo "# exit $rc:"; tail -n 3 "$tmp/out" | sed 's/^/#   /'; fi
+}
+
+# run_options VERB TEXT PREFIX...: what many verbs have; with PREFIX the verb does its work and prints TEXT
+run_options() {
+    v=$1 text=$2; shift 2
+    row "$v" threads "$text" x "$@" --threads 1
+    row "$v" mem "$text" 12Q "$@" --mem 1G
+    [ "$v" != forward ] || return
+    row "$v" max-samples "$text" x "$@" --max-samples 1
+    row "$v" seq-len "$text" x "$@" --seq-len 4
+    row "$v" dtype-sim "$text" fp8 "$@" --dtype-sim model
+    row "$v" compat "$text" other "$@" --compat peer
+    row "$v" seed "$text" x "$@" --seed 7
+    row "$v" cache-dir "$text" "" "$@" --cache-dir "$tmp/cache-$v"
+    row "$v" progress "$text" sometimes "$@" --progress never
+}
+c="--calib_dataset $D"
+# shellcheck disable=SC2086
+{
+row analyze model_path "std method" "" --model_path $M $c
+row analyze model_type "std method" "" --model_type qwen3 $c
+row analyze device "std method" gpu --device cpu $c
+row analyze trust_remote_code "std method" maybe --trust_remote_code False $c
+row analyze pattern "Total layers analyzed: 8" "" --pattern '*.down_proj' $c
+# no metric of that scope is in this build: the word it belongs to is what is refused
+want=64 row analyze quant_modules "of scope 'layer' is not in this build" "" layer --quant_modules '*' $c
+row analyze metrics "kurtosis method" "" --metrics kurtosis $c
+row analyze calib_dataset "std method" "" $c
+row analyze topk "Top 1 most sensitive" x --topk 1 $c
+row analyze format '"metric":"std"' xml --format json $c
+row analyze out "FILE:$tmp/ranking" "" --out "$tmp/ranking" $c
+run_options analyze "std method" $c
+row measure model_path "KL divergence" "" --model_path $M $c
+row measure model_type "KL divergence" "" --model_type qwen3 $c
+row measure recipe "KL divergence" "" --recipe "$R"
+row measure exclude "4 of 56 linears float" "" --exclude '*.0.mlp.down_proj' '*.1.self_attn.q_proj' $c
+row measure eval "KL divergence" "" --eval "$D" $c
+row measure calib_dataset "KL divergence" "" $c
+row measure full "KL divergence" - --full $c
+row measure ctx "KL divergence" x --ctx 64 $c
+row measure format '"kl"' xml --format json $c
+row measure out "FILE:$tmp/effect" "" --out "$tmp/effect" $c
+run_options measure "KL divergence" $c
+q="--model_path $M --config_path $R --save_path $tmp/q --dry-run"
+row quant model_path "56 linears" "" $q
+row quant save_path "$tmp/q" "" $q
+row quant model_type "56 linears" "" $q --model_type qwen3
+row quant config_path "56 linears" "" $q
+row quant quant_type "practice" w1a1 --model_path $M --save_path "$tmp/q" --dry-run --quant_type w8a8
+row quant tag "practice" "" --model_path $M --save_path "$tmp/q" --dry-run --quant_type w8a8 --tag Ascend
+row quant device "56 linears" gpu $q --device cpu
+row quant trust_remote_code "56 linears" maybe $q --trust_remote_code True
+row quant yes "56 linears" - --model_path $M --save_path "$tmp/yes" --quant_type w8a8 --yes --max-samples 1 --seq-len 8
+row quant why "candidate" - --model_path $M --save_path "$tmp/q" --dry-run --quant_type w8a8 --why
+row quant dry-run "56 linears" - $q
+row quant format '"linears"' xml $q --format json
+w="--model_path $M --config_path $R"
+row quant resume "56 linears" - $w --save_path "$tmp/q1" --resume
+row quant verify "0 problems" - $w --save_path "$tmp/q2" --verify
+row quant debug "FILE:$tmp/q3/debug_info/debug_info.json" - $w --save_path "$tmp/q3" --debug
+run_options quant "56 linears" $q
+row quantize save "FILE:$tmp/q4/config.json" "" --save "$tmp/q4"
+row quantize resume "56 linears" - --save "$tmp/q5" --resume
+row quantize verify "0 problems" - --save "$tmp/q6" --verify
+row quantize debug "FILE:$tmp/q7/debug_info/debug_info.json" - --save "$tmp/q7" --debug
+row quantize dry-run "56 linears" - --save "$tmp/q8" --dry-run
+row quantize format '"linears"' xml --save "$tmp/q9" --dry-run --format json
+row check format '"tensors"' xml --format json
+row check threads "nothing bad" x --threads 1
+row check progress "nothing bad" sometimes --progress never
+row info model_type "56 can be quantized" "" --model_type qwen3
+row info rows "for 5 tokens" x --rows 5 --longest 5
+row info longest "longest text 7" x --rows 9 --longest 7
+row info threads "3 threads" x --threads 3
+row info format '"linears"' xml --format json
+f="--out $tmp/f.safetensors"
+row forward model_path "FILE:$tmp/f" "" --model_path $M
+row forward model_type "FILE:$tmp/f.safetensors" "" --model_type qwen3 --ids 1,2 $f
+row forward ids "FILE:$tmp/f.safetensors" 1,x --ids 1,2 $f
+row forward text "FILE:$tmp/f.safetensors" any --text 'The house' $f
+row forward out "FILE:$tmp/f2" "" --ids 1,2 --out "$tmp/f2"
+row forward dtype-sim "FILE:$tmp/f.safetensors" fp8 --ids 1,2 $f --dtype-sim model
+run_options forward "FILE:$tmp/f.safetensors" --ids 1,2 $f
+row tokenize model_path "[" "" --model_path $M --text a
+row tokenize tokenizer "[" "" --tokenizer $M/tokenizer.json --text a
+row tokenize text "[]" any --model_path $M --text ''
+row tokenize file "," "" --model_path $M --file "$tmp/t.txt"
+printf '{"t":"Hello there"}\n' >"$tmp/t.jsonl"
+row tokenize jsonl "," any --model_path $M --jsonl t "$tmp/t.jsonl"
+row tokenize no-special "," - --model_path $M --text 'Hello there' --no-special
+row open model_type "Qwen 3" "" --model_type qwen3
+want=130 row cancel now "stopped" - --now
+row history save "FILE:$tmp/h.slim" "" --save "$tmp/h.slim"
+row export preview "apiversion" - --preview
+row rank pattern "Total layers analyzed: 8" "" --pattern '*.down_proj'
+row rank topk "Top 1 most sensitive" x --topk 1
+row rank format '"metric":"std"' xml --format json
+row rank out "FILE:$tmp/rank" "" --out "$tmp/rank"
+row tag off "0 tagged" - --off
+d="--dump-screen $tmp/screen"
+for v in shell workbench; do
+    text="FILE:$tmp/screen" more=$d
+    [ $v = workbench ] || text="exclude *.0" more=
+    row $v model_type "$text" "" --model_type qwen3 $more
+    row $v recipe "$text" "" --recipe "$R" $more
+    row $v calib_dataset "$text" "" $c $more
+    row $v eval "$text" "" --eval "$D" $more
+    row $v ctx "$text" x --ctx 32 $more
+    row $v read-only "$text" - --read-only $more
+    run_options $v "$text" $more
+done
+row workbench script "4 linears" "" --script "$tmp/s2.slim"
+row workbench ui "FILE:$tmp/screen" - --ui --script "$tmp/s2.slim" --size 90x20 $d
+row workbench pace "FILE:$tmp/screen" x --ui --script "$tmp/s2.slim" --size 90x20 --pace 1 $d
+row workbench size "FILE:$tmp/screen" 80 $d
+row workbench dump-screen "FILE:$tmp/screen" "" $d
+row workbench theme "FILE:$tmp/screen" "" --theme light $d
+row workbench glyphs "FILE:$tmp/screen" runes --glyphs ascii $d
+row workbench color "FILE:$tmp/screen" red --color never $d
+row workbench no-color "FILE:$tmp/screen" - --no-color $d
+row workbench mouse "FILE:$tmp/screen" - --mouse $d
+row workbench no-mouse "FILE:$tmp/screen" - --no-mouse $d
+row resume list "$M" - --list
+want=64 row resume headless "no stopped analysis to continue" - --headless
+row resume progress "$M" sometimes --list --progress never
+}
+s help >"$tmp/help"
+for v in $(sed -n 's/^  \([a-z]*\)  *[A-Z].*/\1/p' "$tmp/help" | sort -u); do
+    s help "$v" | sed -n "s/^  --\([a-z_-]*\).*/$v \1/p"
+done | sort >"$tmp/offered"
+sort "$rows" >"$tmp/tried"
+same "$tmp/offered" "$tmp/tried" "every option that is offered has a row here, and no row is left over"
+finish
