@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/ascii.h"
+#include "model/block.h"
 
 const char *scope_name(MetricScope s)
 {
@@ -29,18 +30,24 @@ static size_t layer_head(const Model *m, int64_t layer)
     return strcspn(a, ".");
 }
 
-/* Bytes of a linear's name up to the module of its layer's attention, 0: it is in none. */
-static size_t attention_head(const Model *m, int64_t linear)
+/* Whether one of the layer's attention blocks has the linear. */
+static bool in_attention(const Model *m, int64_t linear)
+{
+    const Unit *u = &m->units[m->linears[linear].layer];
+    const Block *b;
+    for (int nth = 0; (b = unit_block(u, ROLE_ATTENTION, nth)) != NULL; nth++)
+        for (int i = 0; i < block_linears(b->type); i++)
+            if (b->linear[i] == linear)
+                return true;
+    return false;
+}
+
+/* Bytes of a linear's name up to the module below its layer. */
+static size_t module_head(const Model *m, int64_t linear)
 {
     const char *name = m->linears[linear].name;
-    size_t head = layer_head(m, m->linears[linear].layer) + 1, n;
-    if (head > strlen(name))
-        return 0;
-    n = strcspn(name + head, ".");
-    for (size_t i = 0; i + 4 <= n; i++)
-        if (strncmp(name + head + i, "attn", 4) == 0 || strncmp(name + head + i, "attention", n - i < 9 ? 4 : 9) == 0)
-            return head + n;
-    return 0;
+    size_t head = layer_head(m, m->linears[linear].layer);
+    return name[head] == '.' ? head + 1 + strcspn(name + head + 1, ".") : head;
 }
 
 /* ---- units ---- */
@@ -63,7 +70,7 @@ int64_t scope_unit_of(const Model *m, MetricScope s, int64_t linear)
     case SCOPE_LINEAR: return linear;
     case SCOPE_GROUP: return l->group;
     case SCOPE_BLOCK: return l->layer;
-    case SCOPE_ATTENTION: return attention_head(m, linear) ? l->layer : -1;
+    case SCOPE_ATTENTION: return in_attention(m, linear) ? l->layer : -1;
     default: return l->layer < m->cfg.layers ? 0 : -1; /* no other layer leads to the logits */
     }
 }
@@ -89,18 +96,19 @@ static void group_name(const Model *m, const FusedGroup *g, Str *out)
 
 static void attention_name(const Model *m, int64_t layer, Str *out)
 {
-    for (int64_t i = m->units[layer].first; i < m->units[layer].first + m->units[layer].count; i++) {
-        size_t n = attention_head(m, i);
-        if (!n)
-            continue;
-        str_append(out, m->linears[i].name, n);
-        return;
-    }
-    str_append(out, m->linears[m->units[layer].first].name, layer_head(m, layer));
+    const Unit *u = &m->units[layer];
+    int64_t at = u->first;
+    for (int64_t i = at; i < u->first + u->count && !in_attention(m, at); i++)
+        at = i;
+    str_append(out, m->linears[at].name, module_head(m, at));
 }
 
 void scope_unit_name(const Model *m, MetricScope s, int64_t unit, Str *out)
 {
+    if ((s == SCOPE_BLOCK || s == SCOPE_ATTENTION) && !m->units[unit].count) { /* nothing has its name */
+        str_printf(out, "unit %lld", (long long)unit);
+        return;
+    }
     switch (s) {
     case SCOPE_LINEAR: str_puts(out, m->linears[unit].name); break;
     case SCOPE_GROUP: group_name(m, &m->groups[unit], out); break;

@@ -53,7 +53,8 @@ struct BlockOps {
     int (*first)(const Block *b, int slot[STAGE_MAX], bool *gate);
     /* The chunk's rows of buf->in to buf->out, joined to the state. */
     Status (*forward)(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err);
-    /* Gradients through it, from what reached buf->out to buf->in; NULL: there are none through this kind yet. */
+    /* Gradients through it and its join. buf->in: the state that forward read; buf->out: the gradient of the one it left,
+     * which becomes that of buf->in. NULL: there are none through this kind yet. */
     Status (*backward)(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err);
     /* Multiply-adds of a row beside those of its slots' linears, NULL: none. */
     double (*work)(const Block *b, const ModelConfig *cfg);

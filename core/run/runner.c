@@ -108,6 +108,11 @@ ArithMode runner_arith(const Runner *r)
     return r->opt.arith;
 }
 
+const Source *runner_source(const Runner *r)
+{
+    return &r->src;
+}
+
 const Overlay *runner_overlay(const Runner *r)
 {
     return r->opt.overlay;

@@ -76,6 +76,8 @@ Status runner_unchanged(const Runner *r, Runner **out, Error *err);
 const Model *runner_model(const Runner *r);
 ArithMode runner_arith(const Runner *r);
 const Overlay *runner_overlay(const Runner *r); /* may be NULL */
+/* What its passes read: the checkpoint with the overlay's changes. */
+const struct Source *runner_source(const Runner *r);
 Pool *runner_pool(Runner *r);
 const Cancel *runner_cancel(const Runner *r); /* may be NULL */
 uint64_t runner_mem_limit(const Runner *r);     /* 0: none */

@@ -1,4 +1,5 @@
 #include "run/schedule.h"
+#include "run/unit.h"
 
 /* Forward over the units and the steps around them. */
 
@@ -32,7 +33,7 @@ static Status run_units(Runner *r, Stream **streams, int nstreams, const Schedul
     for (int unit = s->first; st == ST_OK && unit < s->last; unit++) {
         Rng rng = rng_of(s->seed, (uint64_t)unit);
         LayerCtx ctx = {.runner = r, .layer = unit, .streams = streams, .nstreams = nstreams, .arena = &arena,
-                        .rng = &rng};
+                        .rng = &rng, .src = runner_source(r)};
         st = stopped(r, err);
         if (st == ST_OK)
             st = s->job.run(s->job.self, &ctx, err);
@@ -74,6 +75,17 @@ Status schedule_forward(Runner *r, Stream **streams, int nstreams, const Schedul
     if (st != ST_OK && o && o->tokens)
         drop_streams(streams, nstreams);
     return st;
+}
+
+Status layer_forward(LayerCtx *ctx, const Variant *v, const Stream *in, Stream *out, Error *err)
+{
+    return runner_layer(ctx->runner, ctx->layer, v, in, out, NULL, 0, err);
+}
+
+Status layer_forward_part(LayerCtx *ctx, int from_block, int to_block, const Variant *v, const Stream *in, Stream *out,
+                          Error *err)
+{
+    return unit_forward(ctx->runner, ctx->layer, from_block, to_block, v, in, out, NULL, 0, err);
 }
 
 Status float_pass_run(void *self, LayerCtx *ctx, Error *err)

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "run/runner.h"
+#include "run/source.h"
 
 /* Hooks 2 and 3 of the runner: jobs on one unit, and the order of units and streams. A unit is an entry of Model.units;
  * the embedding before them and the final norm and the head behind them are steps around the units. */
@@ -15,7 +16,13 @@ typedef struct LayerCtx {
     int nstreams;
     Arena *arena;     /* emptied before every unit */
     Rng *rng;         /* begins anew at every unit: depends on the schedule's seed and the unit alone */
+    const Source *src; /* the unit's weights and small tensors as the runner's passes see them */
 } LayerCtx;
+/* The unit, or a part of it (blocks [from_block, to_block) of Model.units[layer]), without observers: as runner_layer and
+ * unit_forward. */
+Status layer_forward(LayerCtx *ctx, const Variant *v, const Stream *in, Stream *out, Error *err);
+Status layer_forward_part(LayerCtx *ctx, int from_block, int to_block, const Variant *v, const Stream *in, Stream *out,
+                          Error *err);
 
 /* Replaying job on one unit; may run forwards any number of times. */
 typedef struct LayerJob {
@@ -56,6 +63,26 @@ typedef struct FloatPass {
     bool sdpa; /* Variant.sdpa */
 } FloatPass;
 Status float_pass_run(void *self, LayerCtx *ctx, Error *err);
+
+/* ---- backward, by recomputation ---- */
+
+typedef struct Backward {
+    int first, last;            /* units: the gradient comes in behind `last - 1` and goes out before `first` */
+    const Stream *const *kept;  /* [nkept] inputs of the units kept_at[i], which ascend; the first is at `first` or before */
+    const int *kept_at;
+    int nkept;
+    bool sdpa;                  /* Variant.sdpa */
+    /* [job] the unit's input, and the gradient of it; both borrowed. May be NULL. */
+    Status (*unit_done)(void *ctx, int unit, const Stream *in, const Stream *grad, Error *err);
+    void *ctx;
+} Backward;
+/* Gradients of a plain float pass, in place in `grad` (shape of the kept streams). From the last kept stream to the first
+ * the inputs of the units behind it are computed again, then its units walked down: each block's BlockOps.backward, in
+ * reverse. A kind of block without one, or one that is added behind its unit's last: ST_USAGE naming it, before any
+ * work. */
+Status schedule_backward(Runner *r, const Backward *b, Stream *grad, Error *err);
+/* Bytes for a stream of `rows` rows (longest sample `longest`), scratch among them. */
+uint64_t schedule_backward_bytes(const Model *m, const Backward *b, int64_t rows, int64_t longest, int threads);
 
 /* ---- sweep: many changes of the model, one at a time ---- */
 

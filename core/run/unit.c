@@ -204,17 +204,24 @@ static ChunkBuffers chunk_buffers(const PartRun *u, int i)
     return b;
 }
 
+/* What of the present chunk's band follows from b0. */
+static void take_chunk(PartRun *u)
+{
+    Pass *ps = &u->ps;
+    ps->b1 = rowplan_end(&ps->plan, ps->b0, u->rows);
+    ps->row0 = ps->plan.start[ps->b0];
+    ps->rows = ps->plan.start[ps->b1] - ps->row0;
+    ps->s0 = ps->plan.sample[ps->b0];
+    ps->s1 = ps->plan.sample[ps->b1];
+}
+
 static Status run_chunks(PartRun *u, int lo, int hi, Error *err)
 {
     Pass *ps = &u->ps;
     int64_t w = ps->out->width;
     RETURN_IF_ERROR(scratch_reserve(ps->r, u->scratch, err));
     for (ps->b0 = 0; ps->b0 < ps->plan.n; ps->b0 = ps->b1) {
-        ps->b1 = rowplan_end(&ps->plan, ps->b0, u->rows);
-        ps->row0 = ps->plan.start[ps->b0];
-        ps->rows = ps->plan.start[ps->b1] - ps->row0;
-        ps->s0 = ps->plan.sample[ps->b0];
-        ps->s1 = ps->plan.sample[ps->b1];
+        take_chunk(u);
         for (int i = lo; i < hi; i++) {
             ChunkBuffers b = chunk_buffers(u, i);
             piece_after(u, i, lo, hi, &b.next);
@@ -252,7 +259,8 @@ static Status finish(PartRun *u, Error *err)
     return end ? taps_layer_end(&ps->hub, ps->layer, err) : ST_OK;
 }
 
-static Status run_unit(PartRun *u, Error *err)
+/* Chunks, and buffers for them. */
+static Status make_room(PartRun *u, Error *err)
 {
     Pass *ps = &u->ps;
     NeedAsk ask = {.threads = ps->r->threads, .rows = ps->in->rows, .longest = ps->plan.longest_sample,
@@ -265,7 +273,12 @@ static Status run_unit(PartRun *u, Error *err)
     for (int64_t b = 0; b < ps->plan.n; b = rowplan_end(&ps->plan, b, u->rows))
         most = max_i64(most, ps->plan.start[rowplan_end(&ps->plan, b, u->rows)] - ps->plan.start[b]);
     u->scratch = (size_t)(most * row_need_floats(&need.row));
-    RETURN_IF_ERROR(workers_reserve(ps->r, &need.worker, err));
+    return workers_reserve(ps->r, &need.worker, err);
+}
+
+static Status run_unit(PartRun *u, Error *err)
+{
+    RETURN_IF_ERROR(make_room(u, err));
     for (int i = 0, end; i < u->n; i = end) {
         end = i + 1;
         if (u->block[i].ops->whole) {
@@ -291,23 +304,39 @@ static Status check_call(const Runner *r, int unit, int from, int to, int nobs, 
     return ST_OK;
 }
 
+/* A part at rest: blocks [from, to) of a unit. done: where its work is counted. */
+static PartRun part_of(Runner *r, int unit, int from, int to, const Variant *v, const Stream *in, Stream *out,
+                       TapHub hub, double *done)
+{
+    const Unit *at = &r->m->units[unit];
+    PartRun u = {.from = from, .n = to - from};
+    u.ps = (Pass){.r = r, .ops = r->ops, .front = r->ops, .u = at, .cfg = at->cfg, .layer = unit,
+                  .layers = unit < r->m->cfg.layers ? r->m->cfg.layers : unit + 1, .in = in, .out = out,
+                  .hub = hub, .forms = v ? v->forms : NULL, .sdpa = v && v->sdpa,
+                  .piece_max = feed_piece_max(r->opt.mem_limit), .work_done = done};
+    return u;
+}
+
+/* Model mode: what a variant computes in, once what the blocks read has been widened. */
+static void take_dtype(Pass *ps, const Variant *v)
+{
+    bool model = ps->r->ops.model;
+    VariantDtype dtype = model && v ? v->dtype : VARIANT_MODEL;
+    ps->ops.model = model && dtype == VARIANT_MODEL;
+    ps->front.model = model && dtype != VARIANT_WIDE;
+}
+
 Status unit_forward(Runner *r, int unit, int from_block, int to_block, const Variant *v, const Stream *in, Stream *out,
                     const Observer *obs, int nobs, Error *err)
 {
     RETURN_IF_ERROR(check_call(r, unit, from_block, to_block, nobs, err));
-    const Unit *at = &r->m->units[unit];
-    VariantDtype dtype = r->ops.model && v ? v->dtype : VARIANT_MODEL;
     double done = 0;
-    PartRun u = {.from = from_block, .n = to_block - from_block};
-    u.ps = (Pass){.r = r, .ops = r->ops, .front = r->ops, .u = at, .cfg = at->cfg, .layer = unit,
-                  .layers = unit < r->m->cfg.layers ? r->m->cfg.layers : unit + 1, .in = in, .out = out,
-                  .hub = {obs, nobs, r->opt.cancel}, .forms = v ? v->forms : NULL, .sdpa = v && v->sdpa,
-                  .piece_max = feed_piece_max(r->opt.mem_limit), .late = &u.late, .work_done = &done};
+    PartRun u = part_of(r, unit, from_block, to_block, v, in, out, (TapHub){obs, nobs, r->opt.cancel}, &done);
     Pass *ps = &u.ps;
+    ps->late = &u.late;
     Status st = start_unit(&u, err);
     runner_progress(r, "layer", unit, ps->layers, unit * ps->work_total, ps->layers * ps->work_total, false);
-    ps->ops.model = r->ops.model && dtype == VARIANT_MODEL;
-    ps->front.model = r->ops.model && dtype != VARIANT_WIDE;
+    take_dtype(ps, v);
     if (st == ST_OK)
         st = run_unit(&u, err);
     end_unit(&u);
@@ -322,4 +351,56 @@ Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, St
 {
     int n = layer >= 0 && layer < r->m->nunits ? r->m->units[layer].nblocks : 0;
     return unit_forward(r, layer, 0, n, v, in, out, obs, nobs, err);
+}
+
+/* ---- gradients ---- */
+
+Status unit_has_gradients(const Model *m, int unit, Error *err)
+{
+    const Unit *u = &m->units[unit];
+    for (int i = 0; i < u->nblocks; i++) {
+        const BlockOps *ops = block_ops(u->block[i].type);
+        if (!ops || !ops->backward)
+            return error_set(err, ST_USAGE, "no gradients through %s yet (layer %d)", u->block[i].type->name, unit);
+        if (u->block[i].spec && u->block[i].spec->late)
+            return error_set(err, ST_USAGE, "no gradients through %s that is added behind its layer's last block yet "
+                             "(layer %d)", u->block[i].type->name, unit);
+    }
+    return ST_OK;
+}
+
+static Status backward_chunks(PartRun *u, Error *err)
+{
+    Pass *ps = &u->ps;
+    const BlockOps *ops = u->block[0].ops;
+    if (ops->whole) {
+        scratch_drop(ps->r);
+        pass_take_all(ps);
+        ChunkBuffers b = {.in = ps->in->data, .out = ps->out->data};
+        return ops->backward(ps, &u->block[0], &b, err);
+    }
+    RETURN_IF_ERROR(scratch_reserve(ps->r, u->scratch, err));
+    for (ps->b0 = 0; ps->b0 < ps->plan.n; ps->b0 = ps->b1) {
+        take_chunk(u);
+        ChunkBuffers b = chunk_buffers(u, 0);
+        RETURN_IF_ERROR(ops->backward(ps, &u->block[0], &b, err));
+    }
+    return ST_OK;
+}
+
+Status unit_block_backward(Runner *r, int unit, int block, const Variant *v, const Stream *in, Stream *grad, Error *err)
+{
+    RETURN_IF_ERROR(check_call(r, unit, block, block + 1, 0, err));
+    RETURN_IF_ERROR(unit_has_gradients(r->m, unit, err));
+    double done = 0;
+    PartRun u = part_of(r, unit, block, block + 1, v, in, grad, (TapHub){NULL, 0, r->opt.cancel}, &done);
+    u.ps.late = &u.late;
+    Status st = start_unit(&u, err);
+    take_dtype(&u.ps, v);
+    if (st == ST_OK)
+        st = make_room(&u, err);
+    if (st == ST_OK)
+        st = backward_chunks(&u, err);
+    end_unit(&u);
+    return st;
 }

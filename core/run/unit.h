@@ -11,4 +11,10 @@
 Status unit_forward(Runner *r, int unit, int from_block, int to_block, const Variant *v, const Stream *in, Stream *out,
                     const Observer *obs, int nobs, Error *err);
 
+/* Through one block of a unit, which read the state `in`: grad is of the state it left and becomes that of `in`. Chunks as
+ * unit_forward. ST_USAGE where unit_has_gradients says no. */
+Status unit_block_backward(Runner *r, int unit, int block, const Variant *v, const Stream *in, Stream *grad, Error *err);
+/* Whether there are gradients through all of a unit's blocks; ST_USAGE naming the first kind that has none. */
+Status unit_has_gradients(const Model *m, int unit, Error *err);
+
 #endif

@@ -1,0 +1,134 @@
+/* Backward by recomputation: from kept stream to kept stream, each segment forward once and then down. */
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "run/schedule.h"
+#include "run/unit.h"
+
+/* Inputs of the units [from, from + n): the kept stream and those computed again from it. */
+typedef struct Segment {
+    Stream *input; /* [n], the first borrowed */
+    int from, n;
+} Segment;
+
+static void segment_fini(Segment *g)
+{
+    for (int i = 1; i < g->n; i++)
+        stream_fini(&g->input[i]);
+    free(g->input);
+    *g = (Segment){0};
+}
+
+static Status stopped(Runner *r, Error *err)
+{
+    return cancel_level(runner_cancel(r)) ? error_set(err, ST_CANCELLED, "cancelled") : ST_OK;
+}
+
+/* A stream of in's shape for what follows it. */
+static Status stream_like(Stream *out, const Stream *in, Error *err)
+{
+    RETURN_IF_ERROR(stream_init(out, in->samples, in->start, in->width, err));
+    Status st = in->ids ? stream_set_ids(out, in->ids, err) : ST_OK;
+    if (st != ST_OK)
+        stream_fini(out);
+    return st;
+}
+
+static Status segment_make(Runner *r, const Backward *b, int k, Segment *g, Error *err)
+{
+    const Variant v = {.sdpa = b->sdpa};
+    int end = k + 1 < b->nkept && b->kept_at[k + 1] < b->last ? b->kept_at[k + 1] : b->last;
+    g->from = b->kept_at[k];
+    g->n = end - g->from;
+    g->input = mem_zarray((size_t)g->n, sizeof *g->input);
+    if (!g->input)
+        return error_nomem(err, "a backward pass");
+    g->input[0] = *b->kept[k];
+    Status st = ST_OK;
+    for (int i = 1; st == ST_OK && i < g->n; i++) {
+        st = stopped(r, err);
+        if (st == ST_OK)
+            st = stream_like(&g->input[i], &g->input[0], err);
+        if (st == ST_OK)
+            st = runner_layer(r, g->from + i - 1, &v, &g->input[i - 1], &g->input[i], NULL, 0, err);
+    }
+    return st;
+}
+
+/* States between the blocks of a unit: state[i] is what block i reads. */
+static Status unit_down(Runner *r, const Backward *b, int unit, const Stream *in, Stream *grad, Error *err)
+{
+    const Variant v = {.sdpa = b->sdpa};
+    int n = runner_model(r)->units[unit].nblocks;
+    Stream *state = mem_zarray((size_t)n, sizeof *state);
+    if (!state)
+        return error_nomem(err, "a backward pass");
+    state[0] = *in;
+    Status st = ST_OK;
+    for (int i = 1; st == ST_OK && i < n; i++) {
+        st = stream_like(&state[i], in, err);
+        if (st == ST_OK)
+            st = unit_forward(r, unit, i - 1, i, &v, &state[i - 1], &state[i], NULL, 0, err);
+    }
+    for (int i = n - 1; st == ST_OK && i >= 0; i--)
+        st = unit_block_backward(r, unit, i, &v, &state[i], grad, err);
+    for (int i = 1; i < n; i++)
+        stream_fini(&state[i]);
+    free(state);
+    return st;
+}
+
+static Status segment_down(Runner *r, const Backward *b, const Segment *g, Stream *grad, Error *err)
+{
+    for (int i = g->n - 1; i >= 0 && g->from + i >= b->first; i--) {
+        RETURN_IF_ERROR(stopped(r, err));
+        RETURN_IF_ERROR(unit_down(r, b, g->from + i, &g->input[i], grad, err));
+        if (b->unit_done)
+            RETURN_IF_ERROR(b->unit_done(b->ctx, g->from + i, &g->input[i], grad, err));
+    }
+    return ST_OK;
+}
+
+static Status check(const Model *m, const Backward *b, const Stream *grad, Error *err)
+{
+    bool fits = b->first >= 0 && b->first < b->last && b->last <= m->nunits && b->nkept > 0 &&
+                b->kept_at[0] <= b->first && b->kept_at[0] >= 0;
+    for (int i = 0; fits && i < b->nkept; i++)
+        fits = (i == 0 || b->kept_at[i] > b->kept_at[i - 1]) && b->kept[i]->rows == grad->rows &&
+               b->kept[i]->width == grad->width && b->kept[i]->samples == grad->samples;
+    if (!fits)
+        return error_set(err, ST_INTERNAL, "units %d to %d can't be walked down from the streams that were kept", b->first,
+                         b->last);
+    for (int unit = b->first; unit < b->last; unit++)
+        RETURN_IF_ERROR(unit_has_gradients(m, unit, err));
+    return ST_OK;
+}
+
+Status schedule_backward(Runner *r, const Backward *b, Stream *grad, Error *err)
+{
+    RETURN_IF_ERROR(check(runner_model(r), b, grad, err));
+    Status st = ST_OK;
+    for (int k = b->nkept - 1; st == ST_OK && k >= 0; k--) {
+        if (b->kept_at[k] >= b->last || (k + 1 < b->nkept && b->kept_at[k + 1] <= b->first))
+            continue;
+        Segment g = {0};
+        st = segment_make(r, b, k, &g, err);
+        if (st == ST_OK)
+            st = segment_down(r, b, &g, grad, err);
+        segment_fini(&g);
+    }
+    return st;
+}
+
+uint64_t schedule_backward_bytes(const Model *m, const Backward *b, int64_t rows, int64_t longest, int threads)
+{
+    int units = 0, blocks = 0;
+    for (int k = 0; k < b->nkept; k++) {
+        int end = k + 1 < b->nkept && b->kept_at[k + 1] < b->last ? b->kept_at[k + 1] : b->last;
+        units = end - b->kept_at[k] > units ? end - b->kept_at[k] : units;
+    }
+    for (int u = b->first; u < b->last; u++)
+        blocks = m->units[u].nblocks > blocks ? m->units[u].nblocks : blocks;
+    uint64_t stream = (uint64_t)rows * ((uint64_t)m->cfg.stream_width * sizeof(float) + sizeof(int32_t));
+    return (uint64_t)(units + blocks) * stream + runner_estimate(m, rows, longest, threads, false);
+}
