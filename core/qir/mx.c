@@ -86,6 +86,21 @@ INLINE void abs_of(VF *t, VU *sign)
     *t = (VF)((VU)*t & 0x7FFFFFFFu);
 }
 
+/* Level of a in binade e of `bits` bits behind the point, half up, at most `most`; a NaN stays one. */
+INLINE void level_in(VF *a, VI e, int bits, float most)
+{
+    VF to_level = (VF)((VU)(127 + bits - e) << 23);
+    VF t = *a * to_level + 0.5f, top = (VF){0} + most;
+    VI above = t > top;
+    VU top_bits = (VU)top;
+    select_bits(&t, &above, &top_bits);
+    VI number = t == t;
+    VF whole = __builtin_convertvector(__builtin_convertvector((VF)((VU)t & (VU)number), VI), VF);
+    VU whole_bits = (VU)whole;
+    select_bits(&t, &number, &whole_bits);
+    *a = t;
+}
+
 /* Lanes of x over 2^e: level t of the element's binade and the exponent p of that binade (biased as the code is); a NaN
  * quotient leaves t NaN. */
 INLINE void fp8_level(VF *a, VI *p)
@@ -95,16 +110,7 @@ INLINE void fp8_level(VF *a, VI *p)
     VI low = e < -6, high = e > 8;
     e = (e & ~low) | (low & -6);
     e = (e & ~high) | (high & 8);
-    VF to_level = (VF)((VU)(127 + 3 - e) << 23);
-    VF t = *a * to_level + 0.5f, most = (VF){0} + 64.0f;
-    VI above = t > most;
-    VU most_bits = (VU)most;
-    select_bits(&t, &above, &most_bits);
-    VI number = t == t;
-    VF whole = __builtin_convertvector(__builtin_convertvector((VF)((VU)t & (VU)number), VI), VF);
-    VU whole_bits = (VU)whole;
-    select_bits(&t, &number, &whole_bits);
-    *a = t;
+    level_in(a, e, 3, 64.0f);
     *p = e;
 }
 
@@ -180,16 +186,7 @@ INLINE void fp4_level(VF *a, VI *p)
 {
     VI two = *a >= 2.0f, four = *a >= 4.0f;
     VI e = -(two + four); /* 0, 1, 2 */
-    VF to_level = (VF)((VU)(127 + 1 - e) << 23);
-    VF t = *a * to_level + 0.5f, most = (VF){0} + 8.0f;
-    VI above = t > most;
-    VU most_bits = (VU)most;
-    select_bits(&t, &above, &most_bits);
-    VI number = t == t;
-    VF whole = __builtin_convertvector(__builtin_convertvector((VF)((VU)t & (VU)number), VI), VF);
-    VU whole_bits = (VU)whole;
-    select_bits(&t, &number, &whole_bits);
-    *a = t;
+    level_in(a, e, 1, 8.0f);
     *p = e;
 }
 

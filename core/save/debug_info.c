@@ -12,7 +12,7 @@
 
 #define TENSOR_FILE "debug_info.safetensors"
 
-typedef struct Entry {
+typedef struct DebugEntry {
     const char *path;  /* "namespace/key" */
     size_t space;      /* length of the namespace */
     int64_t group;     /* and its number */
@@ -22,10 +22,10 @@ typedef struct Entry {
     int ndim;
     int64_t shape[TENSOR_MAX_DIMS];
     const float *data;
-} Entry;
+} DebugEntry;
 
 struct DebugInfo {
-    Entry *e;
+    DebugEntry *e;
     size_t n, cap;
     Map at;            /* path -> entry */
     Map spaces;        /* namespace -> its number, in order of appearance */
@@ -50,7 +50,7 @@ void debug_info_free(DebugInfo *d)
 }
 
 /* The entry of this path, new or reset. */
-static Status entry(DebugInfo *d, const char *space, const char *key, Entry **out, Error *err)
+static Status entry(DebugInfo *d, const char *space, const char *key, DebugEntry **out, Error *err)
 {
     size_t a = strlen(space), b = strlen(key), n = a + 1 + b;
     char *path = arena_alloc(&d->arena, n + 1);
@@ -66,16 +66,16 @@ static Status entry(DebugInfo *d, const char *space, const char *key, Entry **ou
         i = (int64_t)d->n;
         if (!map_add(&d->at, path, n, i, NULL))
             return error_nomem(err, "debug info");
-        d->e[d->n++] = (Entry){.path = path};
+        d->e[d->n++] = (DebugEntry){.path = path};
     }
     *out = &d->e[i];
-    **out = (Entry){.path = d->e[i].path, .space = a, .group = map_get(&d->spaces, path, a, 0)};
+    **out = (DebugEntry){.path = d->e[i].path, .space = a, .group = map_get(&d->spaces, path, a, 0)};
     return ST_OK;
 }
 
 Status debug_info_number(DebugInfo *d, const char *space, const char *key, double value, Error *err)
 {
-    Entry *e;
+    DebugEntry *e;
     RETURN_IF_ERROR(entry(d, space, key, &e, err));
     e->kind = E_NUMBER;
     e->number = value;
@@ -84,7 +84,7 @@ Status debug_info_number(DebugInfo *d, const char *space, const char *key, doubl
 
 Status debug_info_text(DebugInfo *d, const char *space, const char *key, const char *value, Error *err)
 {
-    Entry *e;
+    DebugEntry *e;
     RETURN_IF_ERROR(entry(d, space, key, &e, err));
     e->kind = E_TEXT;
     e->text = arena_strdup(&d->arena, value);
@@ -94,7 +94,7 @@ Status debug_info_text(DebugInfo *d, const char *space, const char *key, const c
 Status debug_info_tensor(DebugInfo *d, const char *space, const char *key, int ndim, const int64_t *shape,
                          const float *data, Error *err)
 {
-    Entry *e;
+    DebugEntry *e;
     int64_t n = 1;
     for (int i = 0; i < ndim; i++)
         if (shape[i] < 0 || !mul_i64(n, shape[i], &n))
@@ -152,7 +152,7 @@ Status debug_info_linear(DebugInfo *d, const Model *m, const SaveLinear *l, Erro
     return debug_info_number(d, "activation", key, (double)l->act.offset, err);
 }
 
-static void put_value(const Entry *e, Str *out)
+static void put_value(const DebugEntry *e, Str *out)
 {
     switch (e->kind) {
     case E_NUMBER: pyjson_double(out, e->number); break;
@@ -171,7 +171,7 @@ static void put_space(const DebugInfo *d, int64_t group, Str *out)
 {
     const char *sep = NULL;
     for (size_t k = 0; k < d->n; k++) {
-        const Entry *e = &d->e[k];
+        const DebugEntry *e = &d->e[k];
         if (e->group != group)
             continue;
         if (!sep) {
@@ -205,7 +205,7 @@ static Status put_tensors(const DebugInfo *d, const char *path, Error *err)
     if (!t)
         return error_nomem(err, "debug info");
     for (size_t i = 0; i < d->n; i++) {
-        const Entry *e = &d->e[i];
+        const DebugEntry *e = &d->e[i];
         if (e->kind != E_TENSOR)
             continue;
         t[n] = (TensorOut){.name = e->path, .dtype = DT_F32, .ndim = e->ndim, .data = e->data};

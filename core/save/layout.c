@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-Status layout_add(Layout *l, const char *module, const char *suffix, DType dtype, int ndim, const int64_t *shape,
+Status layout_add(SaveLayout *l, const char *module, const char *suffix, DType dtype, int ndim, const int64_t *shape,
                   const char *label, int32_t item, int32_t part, Error *err)
 {
     size_t a = strlen(module), b = strlen(suffix);
@@ -27,7 +27,7 @@ Status layout_add(Layout *l, const char *module, const char *suffix, DType dtype
     return ST_OK;
 }
 
-void layout_cut(Layout *l, uint64_t limit)
+void layout_cut(SaveLayout *l, uint64_t limit)
 {
     uint64_t pending = 0;
     size_t waiting = 0;
@@ -65,7 +65,7 @@ static int place_cmp(const void *pa, const void *pb, void *ctx)
     return d ? d : strcmp(a->name, b->name);
 }
 
-static Status check_names(const Layout *l, Error *err)
+static Status check_names(const SaveLayout *l, Error *err)
 {
     Map seen = {0};
     Status st = ST_OK;
@@ -81,7 +81,7 @@ static Status check_names(const Layout *l, Error *err)
 }
 
 /* JSON of one file's entries, offsets from the end of the header. */
-static void header_text(const Layout *l, int file, Str *s)
+static void header_text(const SaveLayout *l, int file, Str *s)
 {
     uint64_t at = 0;
     str_putc(s, '{');
@@ -101,7 +101,7 @@ static void header_text(const Layout *l, int file, Str *s)
         str_putc(s, ' ');
 }
 
-Status layout_header(const Layout *l, int file, Str *out, Error *err)
+Status layout_header(const SaveLayout *l, int file, Str *out, Error *err)
 {
     Str text = {0};
     header_text(l, file, &text);
@@ -116,7 +116,7 @@ Status layout_header(const Layout *l, int file, Str *out, Error *err)
     return bad ? error_nomem(err, "a file's header") : ST_OK;
 }
 
-Status layout_place(Layout *l, Error *err)
+Status layout_place(SaveLayout *l, Error *err)
 {
     RETURN_IF_ERROR(check_names(l, err));
     size_t files = (size_t)l->files;
@@ -152,7 +152,7 @@ Status layout_place(Layout *l, Error *err)
     return st;
 }
 
-void layout_free(Layout *l)
+void layout_free(SaveLayout *l)
 {
     free(l->t);
     free(l->size);
@@ -160,5 +160,5 @@ void layout_free(Layout *l)
     free(l->order);
     free(l->begin);
     arena_free(&l->names);
-    *l = (Layout){0};
+    *l = (SaveLayout){0};
 }

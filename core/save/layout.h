@@ -19,7 +19,7 @@ typedef struct OutTensor {
     int16_t dtype;       /* a DType */
 } OutTensor;
 
-typedef struct Layout {
+typedef struct SaveLayout {
     OutTensor *t;        /* in write order */
     size_t n, cap;
     int files;
@@ -29,18 +29,18 @@ typedef struct Layout {
     size_t *begin;       /* [files + 1] into order */
     uint64_t payload;    /* bytes of all tensors */
     Arena names;
-} Layout;
+} SaveLayout;
 
 /* Appends a tensor; the name is made of `module` and `suffix` (either may be ""). label is borrowed. */
-Status layout_add(Layout *l, const char *module, const char *suffix, DType dtype, int ndim, const int64_t *shape,
+Status layout_add(SaveLayout *l, const char *module, const char *suffix, DType dtype, int ndim, const int64_t *shape,
                   const char *label, int32_t item, int32_t part, Error *err);
 /* Cuts the list into files: a tensor that would bring the pending ones to `limit` bytes or beyond starts a new one.
  * limit 0: one file. */
-void layout_cut(Layout *l, uint64_t limit);
+void layout_cut(SaveLayout *l, uint64_t limit);
 /* Once every tensor has its file: order, offsets and sizes. Names may not repeat. */
-Status layout_place(Layout *l, Error *err);
+Status layout_place(SaveLayout *l, Error *err);
 /* The file's header as stored: 8 bytes of length, then JSON padded with blanks. */
-Status layout_header(const Layout *l, int file, Str *out, Error *err);
-void layout_free(Layout *l);
+Status layout_header(const SaveLayout *l, int file, Str *out, Error *err);
+void layout_free(SaveLayout *l);
 
 #endif

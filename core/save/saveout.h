@@ -18,7 +18,7 @@ struct SaveOut {
     const SaveFormat *format;
     const SavePlan *plan;
     SaveWalk walk;
-    Layout layout;        /* as planned, and after finish as it is */
+    SaveLayout layout;        /* as planned, and after finish as it is */
     uint8_t *state;       /* [nlinears] flags above */
     int32_t *item_of;     /* [nlinears] item of the walk, -1: written as part of a stack */
     int64_t *tensor_of;   /* [walk.n] its first tensor of the layout */
@@ -61,7 +61,7 @@ Status saveout_files(const SaveFormat *f, const SavePlan *plan, SaveFile **out, 
 
 /* saveout_plan.c: the layout of what the flags in s->state say. first: file of every item's first tensor in the layout
  * as planned, when files are to keep their tensors; NULL: cut anew. */
-Status saveout_layout(const SaveOut *s, const int32_t *first, Layout *l, Error *err);
+Status saveout_layout(const SaveOut *s, const int32_t *first, SaveLayout *l, Error *err);
 /* saveout_copy.c: a float linear, or an item of the walk (a tensor, a linear's weight or its bias) as it is written,
  * from the model into its place, in pieces, through `put`. */
 typedef Status SavePut(void *ctx, uint64_t at, const void *data, size_t n, Error *err);

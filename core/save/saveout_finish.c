@@ -42,7 +42,7 @@ static Status put_fd(void *ctx, uint64_t at, const void *data, size_t n, Error *
 /* The tensor of the same name as planned, NULL when it is new. */
 static const OutTensor *planned(const SaveOut *s, const OutTensor *t)
 {
-    const Layout *l = &s->layout;
+    const SaveLayout *l = &s->layout;
     for (int64_t i = s->tensor_of[t->item]; i >= 0 && i < (int64_t)l->n && l->t[i].item == t->item; i++)
         if (strcmp(l->t[i].name, t->name) == 0 && l->t[i].dtype == t->dtype && l->t[i].nbytes == t->nbytes)
             return &l->t[i];
@@ -67,7 +67,7 @@ static Status move_tensor(SaveOut *s, Target *to, char *buf, Error *err)
     return ST_OK;
 }
 
-static Status repack_file(SaveOut *s, const Layout *l, int file, Error *err)
+static Status repack_file(SaveOut *s, const SaveLayout *l, int file, Error *err)
 {
     Target to = {.dir = s->store.dir};
     char *buf = malloc(COPY_BYTES);
@@ -88,7 +88,7 @@ static Status repack_file(SaveOut *s, const Layout *l, int file, Error *err)
 }
 
 /* Same tensors at the same places: the file as planned serves. */
-static Status same_file(const SaveOut *s, const Layout *l, int file, bool *same, Error *err)
+static Status same_file(const SaveOut *s, const SaveLayout *l, int file, bool *same, Error *err)
 {
     *same = false;
     if (file >= s->layout.files || l->size[file] != s->layout.size[file])
@@ -119,7 +119,7 @@ static Status took_over(SaveOut *s, int file, Error *err)
 }
 
 /* Without the peer's rule tensors keep their file, so that each file is made of the old one and the model alone. */
-static Status repack_all(SaveOut *s, const Layout *l, Error *err)
+static Status repack_all(SaveOut *s, const SaveLayout *l, Error *err)
 {
     bool one_by_one = !s->plan->peer;
     for (int f = 0; f < l->files; f++) {
@@ -138,7 +138,7 @@ static Status repack_all(SaveOut *s, const Layout *l, Error *err)
 
 Status saveout_repack(SaveOut *s, Error *err)
 {
-    Layout l = {0};
+    SaveLayout l = {0};
     int32_t *first = NULL;
     Status st = ST_OK;
     if (!s->plan->peer) {

@@ -156,7 +156,7 @@ static DType cache_dtype(const SavePlan *plan)
     return t == DT_BF16 || t == DT_F16 ? t : DT_F32;
 }
 
-static Status add_float(const SaveOut *s, const SaveItem *it, int32_t item, Layout *l, Error *err)
+static Status add_float(const SaveOut *s, const SaveItem *it, int32_t item, SaveLayout *l, Error *err)
 {
     const Linear *n = &s->plan->model->linears[it->linear];
     DType t = save_item_dtype(s->plan, it, false);
@@ -167,7 +167,7 @@ static Status add_float(const SaveOut *s, const SaveItem *it, int32_t item, Layo
     return layout_add(l, n->name, ".bias", t, 1, (int64_t[]){n->out}, "FLOAT", item, 1, err);
 }
 
-static Status add_linear(const SaveOut *s, const SaveItem *it, int32_t item, Layout *l, Error *err)
+static Status add_linear(const SaveOut *s, const SaveItem *it, int32_t item, SaveLayout *l, Error *err)
 {
     QPart parts[SCHEME_PARTS_MAX];
     int n = s->format->parts(s->plan, it->linear, (s->state[it->linear] & SAVE_NO_ZERO) != 0, parts);
@@ -179,7 +179,7 @@ static Status add_linear(const SaveOut *s, const SaveItem *it, int32_t item, Lay
     return ST_OK;
 }
 
-static Status add_cache(const SaveOut *s, const SaveItem *it, int32_t item, Layout *l, Error *err)
+static Status add_cache(const SaveOut *s, const SaveItem *it, int32_t item, SaveLayout *l, Error *err)
 {
     static const char *const suffix[] = {".k_proj.kv_cache_scale", ".k_proj.kv_cache_offset", ".v_proj.kv_cache_scale",
                                          ".v_proj.kv_cache_offset"};
@@ -192,7 +192,7 @@ static Status add_cache(const SaveOut *s, const SaveItem *it, int32_t item, Layo
     return ST_OK;
 }
 
-static Status add_item(const SaveOut *s, int32_t item, Layout *l, Error *err)
+static Status add_item(const SaveOut *s, int32_t item, SaveLayout *l, Error *err)
 {
     const SaveItem *it = &s->walk.items[item];
     if (it->coded)
@@ -206,9 +206,9 @@ static Status add_item(const SaveOut *s, int32_t item, Layout *l, Error *err)
     return save_quantized(s, it->linear) ? add_linear(s, it, item, l, err) : add_float(s, it, item, l, err);
 }
 
-Status saveout_layout(const SaveOut *s, const int32_t *first, Layout *l, Error *err)
+Status saveout_layout(const SaveOut *s, const int32_t *first, SaveLayout *l, Error *err)
 {
-    *l = (Layout){0};
+    *l = (SaveLayout){0};
     for (size_t i = 0; i < s->walk.n; i++) {
         size_t from = l->n;
         RETURN_IF_ERROR(add_item(s, (int32_t)i, l, err));

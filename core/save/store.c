@@ -210,7 +210,7 @@ static Status reserve(int fd, const char *dir, uint64_t size, Error *err)
     return r != 0 ? file_error(err, "write into", dir, errno) : ST_OK;
 }
 
-static Status make_file(const Store *s, const Layout *l, const char *kind, int file, int *fd, Error *err)
+static Status make_file(const Store *s, const SaveLayout *l, const char *kind, int file, int *fd, Error *err)
 {
     char *path = store_path(s, kind, file);
     Str head = {0};
@@ -232,12 +232,12 @@ static Status make_file(const Store *s, const Layout *l, const char *kind, int f
     return st;
 }
 
-Status store_repack_open(const Store *s, const Layout *l, int file, int *fd, Error *err)
+Status store_repack_open(const Store *s, const SaveLayout *l, int file, int *fd, Error *err)
 {
     return make_file(s, l, "out", file, fd, err);
 }
 
-static Status check_space(const Store *s, const Layout *l, Error *err)
+static Status check_space(const Store *s, const SaveLayout *l, Error *err)
 {
     struct statvfs v;
     uint64_t need = 0;
@@ -266,7 +266,7 @@ static void empty_temp(const Store *s)
     closedir(d);
 }
 
-Status store_check(const Store *s, const Layout *l, const uint8_t *packed, Error *err)
+Status store_check(const Store *s, const SaveLayout *l, const uint8_t *packed, Error *err)
 {
     for (int f = 0; f < l->files; f++) {
         bool moved = packed && packed[f];
@@ -283,7 +283,7 @@ Status store_check(const Store *s, const Layout *l, const uint8_t *packed, Error
     return ST_OK;
 }
 
-Status store_create(Store *s, const Layout *l, bool resume, Error *err)
+Status store_create(Store *s, const SaveLayout *l, bool resume, Error *err)
 {
     s->files = l->files;
     s->dirty = mem_zarray((size_t)l->files, 1);

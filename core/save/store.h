@@ -19,9 +19,9 @@ typedef struct Store {
 /* Checks and makes the target folder, takes the lock. `model` is the source's folder: writing into it is refused. */
 Status store_open(Store *s, const char *dir, const char *type, const char *model, Error *err);
 /* Room for every file, headers included. The disk is asked for all of it now. resume: they are there already. */
-Status store_create(Store *s, const Layout *l, bool resume, Error *err);
+Status store_create(Store *s, const SaveLayout *l, bool resume, Error *err);
 /* Whether a resumed run finds the files that it left; packed (may be NULL) tells those that were repacked. */
-Status store_check(const Store *s, const Layout *l, const uint8_t *packed, Error *err);
+Status store_check(const Store *s, const SaveLayout *l, const uint8_t *packed, Error *err);
 /* Bytes [at, at+n) of tensor t. */
 Status store_write(Store *s, const OutTensor *t, uint64_t at, const void *data, size_t n, Error *err);
 Status store_read(Store *s, const OutTensor *t, uint64_t at, void *data, size_t n, Error *err);
@@ -31,7 +31,7 @@ Status store_sync(Store *s, Error *err);
 /* "part-00001" (as laid out first) or "out-00001" (repacked) below the temporary folder; caller frees, NULL: memory. */
 char *store_path(const Store *s, const char *kind, int file);
 /* A file of its own for a repack: created with its size, the header written. The caller closes *fd. */
-Status store_repack_open(const Store *s, const Layout *l, int file, int *fd, Error *err);
+Status store_repack_open(const Store *s, const SaveLayout *l, int file, int *fd, Error *err);
 /* Forgets the open file: after its path was removed or renamed. */
 void store_drop_fd(Store *s);
 /* Moves file `file` to `name` in the target; what is there already moved is left. */

@@ -106,12 +106,12 @@ static int layer_of(const char *name, int layers)
     return end != number && *end == '.' && v >= 0 && v < layers ? (int)v : -1;
 }
 
-typedef struct Entry {
+typedef struct WalkEntry {
     SaveItem item;
     int rank;    /* in the family's order */
     int expert;  /* within a rank */
     size_t seq;  /* as collected */
-} Entry;
+} WalkEntry;
 
 typedef struct Walker {
     SaveWalk *w;
@@ -119,14 +119,14 @@ typedef struct Walker {
     const char *const *order;
     bool router_wide; /* SaveFamily's, in the peer's mode */
     Map used;     /* names of tensors that are accounted for */
-    Entry *e;     /* of the layer in work */
+    WalkEntry *e;     /* of the layer in work */
     size_t n, cap;
     Error *err;
 } Walker;
 
 static int entry_cmp(const void *pa, const void *pb)
 {
-    const Entry *a = pa, *b = pb;
+    const WalkEntry *a = pa, *b = pb;
     if (a->rank != b->rank)
         return a->rank < b->rank ? -1 : 1;
     if (a->expert != b->expert)
@@ -154,7 +154,7 @@ static Status gather(Walker *k, const SaveItem *item, const char *name, int expe
 {
     if (!mem_grow(&k->e, &k->cap, k->n + 1, sizeof *k->e))
         return error_nomem(k->err, "the list of modules");
-    k->e[k->n] = (Entry){.item = *item, .rank = rank_of(k->order, below_layer(name)), .expert = expert, .seq = k->n};
+    k->e[k->n] = (WalkEntry){.item = *item, .rank = rank_of(k->order, below_layer(name)), .expert = expert, .seq = k->n};
     k->n++;
     return ST_OK;
 }
