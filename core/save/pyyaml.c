@@ -5,6 +5,8 @@
 
 #include "save/pyjson.h"
 
+/* PyYAML's own writer, the one the peer uses. libyaml's folds text with escapes elsewhere. */
+
 enum { BEST_WIDTH = 80, BEST_INDENT = 2, SIMPLE_KEY_MAX = 128 };
 
 /* Where the writer stands: `whitespace` and `indention` tell what the line ends with. */

@@ -66,6 +66,11 @@ static const struct {
      "  word word end'\n"},
     {"f: 100.0\ng: 1.5\nh: 1e22\ni: .inf\nj: -0.0\nk: 123456789.125\n",
      "f: 100.0\ng: 1.5\nh: 1e22\ni: .inf\nj: -0.0\nk: 123456789.125\n"},
+    {"n: \"两个专家层保持浮点：第一层和最后一层的注意力投影对量化很敏感，其余的层都用静态整数 é\"\n",
+     "n: \"\\u4E24\\u4E2A\\u4E13\\u5BB6\\u5C42\\u4FDD\\u6301\\u6D6E\\u70B9\\uFF1A\\u7B2C\\u4E00\\u5C42\\\n"
+     "  \\u548C\\u6700\\u540E\\u4E00\\u5C42\\u7684\\u6CE8\\u610F\\u529B\\u6295\\u5F71\\u5BF9\\u91CF\\u5316\\\n"
+     "  \\u5F88\\u654F\\u611F\\uFF0C\\u5176\\u4F59\\u7684\\u5C42\\u90FD\\u7528\\u9759\\u6001\\u6574\\u6570\\\n"
+     "  \\ \\xE9\"\n"},
     {"8: eight\ntrue: yes\n", "8: eight\ntrue: true\n"},
 };
 
