@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "model/arch.h"
+#include "model/order.h"
 
 static const char *const kind_names[] = {
     [LK_Q] = "q_proj",       [LK_K] = "k_proj",       [LK_V] = "v_proj",
@@ -28,6 +29,24 @@ const BlockSpec blocks_llama[] = {
 };
 
 const BlockSpec block_spec_mtp = {.type = &block_mtp};
+
+/* ---- order of definition ---- */
+
+static const char *const order_common[] = {
+    ORDER_DELTA, ORDER_ATTENTION, "self_attn.qkv_proj", "self_attn.o_proj", ORDER_QK_NORMS,
+    "mlp.gate", "mlp.router", "mlp.experts", ORDER_DENSE, "mlp.shared_expert", "mlp.shared_expert_gate",
+    "block_sparse_moe.e_score_correction_bias", "block_sparse_moe.gate", "block_sparse_moe.experts", ORDER_NORMS, NULL,
+};
+
+const char *const order_deepseek[] = {
+    ORDER_ATTENTION, "self_attn.o_proj", ORDER_QK_NORMS, "mlp.experts", "mlp.gate", "mlp.shared_experts", ORDER_DENSE, ORDER_NORMS,
+    NULL,
+};
+
+const char *const *arch_order(const Arch *a)
+{
+    return a && a->order ? a->order : order_common;
+}
 
 const Arch *arch_find(const char *name)
 {

@@ -1,4 +1,5 @@
 #include "model/arch.h"
+#include "model/order.h"
 
 static const MoeRule rule = {
     .block = "mlp",
@@ -27,6 +28,7 @@ static const BlockSpec blocks[] = {
 const Arch arch_deepseek_v2 = {
     .model_type = "deepseek_v2",
     .title = "DeepSeek V2",
+    .order = order_deepseek,
     .blocks = blocks,
     .norm = NORM_LLAMA,
     .default_theta = 10000,

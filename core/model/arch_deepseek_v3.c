@@ -1,4 +1,5 @@
 #include "model/arch.h"
+#include "model/order.h"
 
 /* The same decoder under another model_type, and the names the peer's adapters take (specs/models.md 1.3). */
 static const ArchName names[] = {
@@ -43,6 +44,7 @@ static const BlockSpec blocks[] = {
 const Arch arch_deepseek_v3 = {
     .model_type = "deepseek_v3",
     .title = "DeepSeek V3/R1, Kimi K2",
+    .order = order_deepseek,
     .blocks = blocks,
     .ahead = &block_spec_mtp,
     .norm = NORM_LLAMA,

@@ -1,4 +1,5 @@
 #include "model/arch.h"
+#include "model/order.h"
 
 static const ArchName names[] = {
     {.name = "DeepSeek-V3.2-Exp"},
@@ -19,6 +20,7 @@ static const BlockSpec blocks[] = {
 const Arch arch_deepseek_v32 = {
     .model_type = "deepseek_v32",
     .title = "DeepSeek V3.2",
+    .order = order_deepseek,
     .blocks = blocks,
     .norm = NORM_LLAMA,
     .default_theta = 10000,

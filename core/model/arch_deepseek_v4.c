@@ -1,4 +1,5 @@
 #include "model/arch.h"
+#include "model/order.h"
 
 static const ArchName names[] = {
     {.name = "DeepSeek-V4-Flash"},
@@ -36,11 +37,18 @@ static const BlockSpec blocks[] = {
     {.type = NULL},
 };
 
+static const char *const order[] = {
+    "hc_attn_fn", "hc_ffn_fn", "hc_attn_base", "hc_ffn_base", "hc_attn_scale", "hc_ffn_scale", "attn", "ffn.gate",
+    "ffn.experts", "ffn.shared_experts.w1", "ffn.shared_experts.w2", "ffn.shared_experts.w3", "attn_norm", "ffn_norm",
+    NULL,
+};
+
 /* DeepSeek-V4: hyper-connections instead of a residual stream; attention over a window and over compressed keys;
  * the first layers choose experts by the token's id. */
 const Arch arch_deepseek_v4 = {
     .model_type = "deepseek_v4",
     .title = "DeepSeek V4",
+    .order = order,
     .blocks = blocks,
     .tensors = {"layers.", "embed.weight", "norm.weight", "head.weight", "hc_head"},
     .norm = NORM_LATE,

@@ -1,4 +1,5 @@
 #include "model/arch.h"
+#include "model/order.h"
 
 static const ArchName names[] = {
     {.name = "GLM-4.5"},
@@ -20,6 +21,7 @@ static const BlockSpec blocks[] = {
 const Arch arch_glm4_moe = {
     .model_type = "glm4_moe",
     .title = "GLM 4.5/4.6/4.7",
+    .order = order_deepseek,
     .blocks = blocks,
     .ahead = &block_spec_mtp,
     .norm = NORM_LLAMA,

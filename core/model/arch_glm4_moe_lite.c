@@ -1,4 +1,5 @@
 #include "model/arch.h"
+#include "model/order.h"
 
 static const ArchName names[] = {
     {.name = "GLM-4.7-Flash"},
@@ -17,6 +18,7 @@ static const BlockSpec blocks[] = {
 const Arch arch_glm4_moe_lite = {
     .model_type = "glm4_moe_lite",
     .title = "GLM 4.7 Flash",
+    .order = order_deepseek,
     .blocks = blocks,
     .norm = NORM_LLAMA,
     .default_theta = 10000,

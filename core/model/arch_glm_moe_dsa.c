@@ -1,4 +1,5 @@
 #include "model/arch.h"
+#include "model/order.h"
 
 static const ArchName names[] = {
     {.name = "GLM-5"},
@@ -19,6 +20,7 @@ static const BlockSpec blocks[] = {
 const Arch arch_glm_moe_dsa = {
     .model_type = "glm_moe_dsa",
     .title = "GLM 5",
+    .order = order_deepseek,
     .blocks = blocks,
     .norm = NORM_LLAMA,
     .default_theta = 1000000,

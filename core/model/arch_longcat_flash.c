@@ -1,4 +1,5 @@
 #include "model/arch.h"
+#include "model/order.h"
 
 static const ArchName names[] = {
     {.name = "LongCat-Flash-Chat"},
@@ -43,10 +44,20 @@ static const BlockSpec blocks[] = {
     {.type = NULL},
 };
 
+#define HALF_ATTENTION(i)                                                                                              \
+    "self_attn." i ".q_a_proj", "self_attn." i ".q_a_layernorm", "self_attn." i ".q_b_proj", "self_attn." i ".q_proj", \
+        "self_attn." i ".kv_a_proj_with_mqa", "self_attn." i ".kv_a_layernorm", "self_attn." i ".kv_b_proj",           \
+        "self_attn." i ".o_proj"
+static const char *const order[] = {
+    "mlp.experts", "mlp.router.e_score_correction_bias", "mlp.router", HALF_ATTENTION("0"),
+    HALF_ATTENTION("1"), "self_attn", "mlps.0", "mlps.1", ORDER_NORMS, NULL,
+};
+
 /* LongCat-Flash: layers of two halves with latent attention; some experts give back what they read. */
 const Arch arch_longcat_flash = {
     .model_type = "longcat_flash",
     .title = "LongCat Flash",
+    .order = order,
     .blocks = blocks,
     .norm = NORM_LLAMA,
     .layers_key = "num_layers",

@@ -1,5 +1,6 @@
 #include "model/arch.h"
 #include "model/config.h"
+#include "model/order.h"
 
 static const GqaSpec attention = {.fused = true, .windows = config_windows_all};
 static const DenseSpec feed_forward = {.fused = true};
@@ -9,10 +10,15 @@ static const BlockSpec blocks[] = {
     {.type = NULL},
 };
 
+static const char *const order[] = {
+    "self_attn.o_proj", "self_attn.qkv_proj", ORDER_QK_NORMS, ORDER_DENSE, ORDER_NORMS, NULL,
+};
+
 /* Phi-3, Phi-4-mini: q, k, v in one linear and gate, up in another; only a part of each head is rotated. */
 const Arch arch_phi3 = {
     .model_type = "phi3",
     .title = "Phi 3/4-mini",
+    .order = order,
     .blocks = blocks,
     .norm = NORM_LLAMA,
     .default_theta = 10000,

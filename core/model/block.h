@@ -162,6 +162,9 @@ int block_smalls(const BlockType *t);
 int32_t block_linear(const Block *b, const char *slot);
 /* The unit's nth block of a role, counted from 0; NULL when it has fewer. */
 const Block *unit_block(const Unit *u, BlockRole role, int nth);
+/* Name of the unit's nth attention ("model.layers.0.self_attn") into buf, or "" when there is none or it has no keys and
+ * values that a cache could hold (linear attention). */
+void unit_attention_name(const Model *m, int unit, int nth, char *buf, size_t size);
 /* Gate of the unit's expert 0, -1 when it has none. */
 int32_t unit_experts(const Unit *u);
 /* The row's block of that kind, NULL when the family has none. */

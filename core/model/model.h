@@ -199,6 +199,7 @@ typedef struct Arch {
     const struct BlockSpec *blocks; /* of a layer, in the order they compute; ends with one without a type */
     const struct BlockSpec *ahead;  /* block before those of the layer of multi-token prediction, which then runs behind
                                      * the last layer; NULL: the family's isn't run */
+    const char *const *order;    /* of its modules where they aren't Llama's (model/order.h); NULL: they are */
     NormKind norm;
     ArchTensors tensors;
     bool embed_scale;            /* entry: embeddings times sqrt(hidden) */
@@ -215,6 +216,8 @@ typedef struct Arch {
 extern const Arch *const arch_table[]; /* NULL-terminated (core/registry.c) */
 /* Row for config.json's model_type, or for another name of it; NULL when unknown. */
 const Arch *arch_find(const char *name);
+/* Names of the modules of a layer in the order of their definition, NULL-terminated. a: may be NULL. */
+const char *const *arch_order(const Arch *a);
 
 struct WeightStore;
 
@@ -302,6 +305,11 @@ int expert_place(const MoeRule *r, int part);
 static inline int model_depth(const Model *m)
 {
     return m->nunits;
+}
+/* What the names of its units' tensors begin with: "model.layers.". */
+static inline const char *model_layers_prefix(const Model *m)
+{
+    return m->arch && m->arch->tensors.layers ? m->arch->tensors.layers : "model.layers.";
 }
 /* Index of the linear with this name, -1 when there is none. One hash look-up. */
 int64_t model_find_linear(const Model *m, const char *name);

@@ -75,7 +75,7 @@ Status open_take(Open *o, const char *name, bool optional, int64_t rows, int64_t
 
 const char *open_layers_prefix(const Open *o)
 {
-    return o->m->arch->tensors.layers ? o->m->arch->tensors.layers : "model.layers.";
+    return model_layers_prefix(o->m);
 }
 
 Status open_unit_take(Open *o, int unit, int64_t rows, int64_t cols, const char *keys, const TensorInfo **out,

@@ -45,6 +45,19 @@ const Block *unit_block(const Unit *u, BlockRole role, int nth)
     return NULL;
 }
 
+void unit_attention_name(const Model *m, int unit, int nth, char *buf, size_t size)
+{
+    const Block *b = unit_block(&m->units[unit], ROLE_ATTENTION, nth);
+    int32_t any = b ? block_linear(b, "kv_b") : -1;
+    any = b && any < 0 ? block_linear(b, "q") : any;
+    buf[0] = '\0';
+    if (any < 0)
+        return;
+    const char *name = m->linears[any].name, *dot = strrchr(name, '.');
+    if (dot)
+        snprintf(buf, size, "%.*s", (int)(dot - name), name);
+}
+
 int32_t unit_experts(const Unit *u)
 {
     for (int i = 0; i < u->nblocks; i++)

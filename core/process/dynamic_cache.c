@@ -51,21 +51,6 @@ static const Object object = {.fields = fields, .check = check};
 
 /* ---- which attentions ---- */
 
-/* Name of the unit's nth attention ("model.layers.0.self_attn") into buf, or "" when there is none or it has no keys and
- * values that a cache could hold (linear attention). */
-static void name_of(const Model *m, int unit, int nth, char *buf, int size)
-{
-    const Block *b = unit_block(&m->units[unit], ROLE_ATTENTION, nth);
-    int32_t any = b ? block_linear(b, "kv_b") : -1;
-    any = b && any < 0 ? block_linear(b, "q") : any;
-    buf[0] = '\0';
-    if (any < 0)
-        return;
-    const char *name = m->linears[any].name, *dot = strrchr(name, '.');
-    if (dot)
-        snprintf(buf, (size_t)size, "%.*s", (int)(dot - name), name);
-}
-
 static Status any_matches(const char *const *list, int n, const char *name, bool *hit, Error *err)
 {
     *hit = false;
@@ -120,7 +105,7 @@ Status cache_layers(const Recipe *r, const Model *m, bool *on, int *steps, Error
     for (int l = 0; l < m->cfg.layers; l++) {
         const RecipeStep *s = NULL;
         for (int nth = 0; unit_block(&m->units[l], ROLE_ATTENTION, nth) && !s; nth++) {
-            name_of(m, l, nth, name, sizeof name);
+            unit_attention_name(m, l, nth, name, sizeof name);
             RETURN_IF_ERROR(cache_of(r, name, &s, err));
         }
         on[l] = s != NULL;
@@ -163,7 +148,7 @@ static Status start(void **self, const ProcessorCtx *ctx, Error *err)
         return error_nomem(err, "dynamic_cache");
     for (int l = 0; l < m->cfg.layers; l++) { /* no scales for what the decoder does not run */
         const RecipeStep *s;
-        name_of(m, l, 0, name, sizeof name);
+        unit_attention_name(m, l, 0, name, sizeof name);
         RETURN_IF_ERROR(cache_of(r, name, &s, err));
         d->on[l] = s == ctx->step;
     }
@@ -195,7 +180,7 @@ static Status give(void *self, const UnitRun *u, const Gifts *to, Error *err)
     char name[256];
     if (!forward(d, u->unit))
         return ST_OK;
-    name_of(d->m, u->unit, 0, name, sizeof name);
+    unit_attention_name(d->m, u->unit, 0, name, sizeof name);
     Status st = ST_OK;
     for (int i = 0; i < 2 && st == ST_OK; i++)
         st = cache_watch_params(&d->watch, i, &d->set->q, d->T, &scale[i], &offset[i], &n[i], err);

@@ -20,6 +20,14 @@ static bool fits(const SaveFamily *f, const SavePlan *plan)
            || (f->named && plan->model_type && strncmp(plan->model_type, f->named, strlen(f->named)) == 0);
 }
 
+bool save_families_known(void)
+{
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++)
+        if (!arch_find(families[i].model_type))
+            return false;
+    return true;
+}
+
 const SaveFamily *save_family_of(const SavePlan *plan)
 {
     for (size_t i = 0; i < sizeof families / sizeof families[0]; i++)

@@ -16,6 +16,8 @@ typedef struct SaveFamily {
                              * other families is a buffer and left out */
 } SaveFamily;
 
+/* Whether every family of the list is one of arch_table's or another name of one. */
+bool save_families_known(void);
 /* NULL: nothing. */
 const SaveFamily *save_family_of(const SavePlan *plan);
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "recipe/field.h"
+#include "save/families.h"
 
 const SaveFormat *saver_find(const char *type)
 {
@@ -52,7 +53,7 @@ const char *saver_table_fault(const SaveFormat *const *table)
             if (strcmp(table[k]->type, table[i]->type) == 0 || strcmp(table[k]->weights, table[i]->weights) == 0)
                 fault = "two savers of one type, or that would write the same files";
     }
-    return fault;
+    return fault || save_families_known() ? fault : "a saver has something for a family that no architecture is";
 }
 
 /* "STEM…END" where what follows STEM begins with one of `next`. */

@@ -1,70 +1,13 @@
 #include "save/walk.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/str.h"
+#include "model/block.h"
 #include "model/storage.h"
 #include "model/weight.h"
 #include "save/families.h"
-
-/* Modules of a layer in definition order. A name stands for itself and for all below it; what no list names comes
- * after everything that is named. */
-#define ATTENTION_FIRST                                                                                             \
-    "self_attn.sinks", "self_attn.q_a_proj", "self_attn.q_a_layernorm", "self_attn.q_b_proj", "self_attn.q_proj",   \
-        "self_attn.kv_a_proj_with_mqa", "self_attn.kv_a_layernorm", "self_attn.kv_b_proj", "self_attn.k_proj",      \
-        "self_attn.v_proj"
-#define ATTENTION_NORMS "self_attn.q_norm", "self_attn.k_norm", "self_attn"
-#define LINEAR_ATTENTION                                                                                            \
-    "linear_attn.dt_bias", "linear_attn.A_log", "linear_attn.conv1d", "linear_attn.in_proj_qkvz",                   \
-        "linear_attn.in_proj_ba", "linear_attn.norm", "linear_attn.out_proj", "linear_attn"
-#define DENSE "mlp.gate_proj", "mlp.up_proj", "mlp.gate_up_proj", "mlp.down_proj"
-#define NORMS                                                                                                       \
-    "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"
-
-static const char *const order_common[] = {
-    LINEAR_ATTENTION, ATTENTION_FIRST, "self_attn.qkv_proj", "self_attn.o_proj", ATTENTION_NORMS,
-    "mlp.gate", "mlp.router", "mlp.experts", DENSE, "mlp.shared_expert", "mlp.shared_expert_gate",
-    "block_sparse_moe.e_score_correction_bias", "block_sparse_moe.gate", "block_sparse_moe.experts", NORMS, NULL,
-};
-/* experts before their router */
-static const char *const order_deepseek[] = {
-    ATTENTION_FIRST, "self_attn.o_proj", ATTENTION_NORMS, "mlp.experts", "mlp.gate", "mlp.shared_experts", DENSE, NORMS,
-    NULL,
-};
-static const char *const order_phi3[] = {
-    "self_attn.o_proj", "self_attn.qkv_proj", ATTENTION_NORMS, DENSE, NORMS, NULL,
-};
-#define HALF_ATTENTION(i)                                                                                           \
-    "self_attn." i ".q_a_proj", "self_attn." i ".q_a_layernorm", "self_attn." i ".q_b_proj", "self_attn." i ".q_proj", \
-        "self_attn." i ".kv_a_proj_with_mqa", "self_attn." i ".kv_a_layernorm", "self_attn." i ".kv_b_proj",        \
-        "self_attn." i ".o_proj"
-static const char *const order_longcat[] = {
-    "mlp.experts", "mlp.router.e_score_correction_bias", "mlp.router", HALF_ATTENTION("0"),
-    HALF_ATTENTION("1"), "self_attn", "mlps.0", "mlps.1", NORMS, NULL,
-};
-static const char *const order_deepseek_v4[] = {
-    "hc_attn_fn", "hc_ffn_fn", "hc_attn_base", "hc_ffn_base", "hc_attn_scale", "hc_ffn_scale", "attn", "ffn.gate",
-    "ffn.experts", "ffn.shared_experts.w1", "ffn.shared_experts.w2", "ffn.shared_experts.w3", "attn_norm", "ffn_norm",
-    NULL,
-};
-static const struct {
-    const char *model_type;
-    const char *const *order;
-} orders[] = {
-    {"deepseek_v2", order_deepseek}, {"deepseek_v3", order_deepseek}, {"glm4_moe", order_deepseek},
-    {"deepseek_v32", order_deepseek}, {"glm_moe_dsa", order_deepseek}, {"glm4_moe_lite", order_deepseek},
-    {"deepseek_v4", order_deepseek_v4}, {"longcat_flash", order_longcat}, {"phi3", order_phi3},
-};
-
-static const char *const *order_of(const Model *m)
-{
-    for (size_t i = 0; i < sizeof orders / sizeof orders[0]; i++)
-        if (m->arch && strcmp(orders[i].model_type, m->arch->model_type) == 0)
-            return orders[i].order;
-    return order_common;
-}
 
 /* Whether `name` is the module or lies below it. */
 static bool within(const char *name, const char *module)
@@ -81,29 +24,29 @@ static int rank_of(const char *const *order, const char *name)
     return i;
 }
 
-/* What follows "layers." in "model.layers.N.…" (Hugging Face) or "layers.N.…" (DeepSeek's layout), else NULL. */
-static const char *after_layers(const char *name)
+/* What follows the prefix of the model's layers: "N.…"; else NULL. */
+static const char *after_layers(const Model *m, const char *name)
 {
-    if (strncmp(name, "model.", 6) == 0)
-        name += 6;
-    return strncmp(name, "layers.", 7) == 0 ? name + 7 : NULL;
+    const char *prefix = model_layers_prefix(m);
+    size_t n = strlen(prefix);
+    return strncmp(name, prefix, n) == 0 ? name + n : NULL;
 }
 
 /* Name below its layer, or the whole one. */
-static const char *below_layer(const char *name)
+static const char *below_layer(const Model *m, const char *name)
 {
-    const char *number = after_layers(name), *dot = number ? strchr(number, '.') : NULL;
+    const char *number = after_layers(m, name), *dot = number ? strchr(number, '.') : NULL;
     return dot ? dot + 1 : name;
 }
 
-static int layer_of(const char *name, int layers)
+static int layer_of(const Model *m, const char *name)
 {
-    const char *number = after_layers(name);
+    const char *number = after_layers(m, name);
     char *end;
     if (!number)
         return -1;
     long v = strtol(number, &end, 10);
-    return end != number && *end == '.' && v >= 0 && v < layers ? (int)v : -1;
+    return end != number && *end == '.' && v >= 0 && v < model_depth(m) ? (int)v : -1;
 }
 
 typedef struct WalkEntry {
@@ -154,7 +97,7 @@ static Status gather(Walker *k, const SaveItem *item, const char *name, int expe
 {
     if (!mem_grow(&k->e, &k->cap, k->n + 1, sizeof *k->e))
         return error_nomem(k->err, "the list of modules");
-    k->e[k->n] = (WalkEntry){.item = *item, .rank = rank_of(k->order, below_layer(name)), .expert = expert, .seq = k->n};
+    k->e[k->n] = (WalkEntry){.item = *item, .rank = rank_of(k->order, below_layer(k->plan->model, name)), .expert = expert, .seq = k->n};
     k->n++;
     return ST_OK;
 }
@@ -243,9 +186,9 @@ static Status gather_linear(Walker *k, const Unit *u, int64_t i)
 
 static Status gather_cache(Walker *k, int layer)
 {
-    char name[64];
-    int n = snprintf(name, sizeof name, "model.layers.%d.self_attn", layer);
-    const char *kept = arena_strndup(&k->w->names, name, (size_t)n);
+    char name[256];
+    unit_attention_name(k->plan->model, layer, 0, name, sizeof name);
+    const char *kept = arena_strndup(&k->w->names, name, strlen(name));
     if (!kept)
         return error_nomem(k->err, "the list of modules");
     SaveItem item = {.kind = SI_CACHE, .layer = layer, .linear = -1, .name = kept};
@@ -334,7 +277,7 @@ static Status walk_layers(Walker *k, int64_t *first, int64_t *next, int64_t n)
     for (int layer = -1; layer < model_depth(m); layer++)
         first[layer + 1] = -1;
     for (int64_t i = n - 1; i >= 0; i--) {
-        int at = layer_of(checkpoint_at(m->ckpt, i)->name, model_depth(m)) + 1;
+        int at = layer_of(m, checkpoint_at(m->ckpt, i)->name) + 1;
         next[i] = first[at];
         first[at] = i;
     }
@@ -363,7 +306,7 @@ Status save_walk(SaveWalk *w, const SavePlan *plan, Error *err)
 {
     *w = (SaveWalk){0};
     const SaveFamily *f = save_family_of(plan);
-    Walker k = {.w = w, .plan = plan, .order = order_of(plan->model), .err = err,
+    Walker k = {.w = w, .plan = plan, .order = arch_order(plan->model->arch), .err = err,
                 .router_wide = plan->peer && f && f->router_wide};
     Status st = walk_all(&k);
     map_free(&k.used);

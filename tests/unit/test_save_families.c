@@ -14,6 +14,7 @@
 #include "io/file.h"
 #include "io/json.h"
 #include "save/verify.h"
+#include "save/walk.h"
 #include "tests/lib/configs.h"
 #include "tests/lib/savefeed.h"
 #include "tests/lib/tempdir.h"
@@ -360,9 +361,47 @@ static void test_wide_routers(void **state)
                  "model.layers.1.mlp.router.e_score_correction_bias");
 }
 
+/* The order of writing (Arch.order) and the order in which the model numbers its linears are one. */
+static void test_order_of_linears(void **state)
+{
+    (void)state;
+    static const char *const models[] = {
+        "deepseek_v2/fp32", "deepseek_v3/bf16", "deepseek_v32/fp32", "gemma2/bf16", "gemma3/fp32", "glm4_moe/bf16",
+        "glm_moe_dsa/fp32", "gpt_oss/bf16", "llama/bf16", "longcat_flash/fp32", "minimax_m2/fp32", "mixtral/bf16",
+        "phi3/bf16", "qwen2_moe/bf16", "qwen3_moe/bf16", "qwen3_next/fp32", "deepseek_v4/fp32",
+    };
+    for (size_t k = 0; k < sizeof models / sizeof models[0]; k++) {
+        char path[128];
+        Model *m;
+        Error err = {0};
+        SaveWalk w;
+        snprintf(path, sizeof path, "tests/golden/models/%s", models[k]);
+        ok(model_open(&m, path, NULL, &err), &err);
+        int16_t *level = malloc((size_t)m->nlinears * sizeof *level);
+        for (int64_t i = 0; i < m->nlinears; i++)
+            level[i] = 1; /* stacked experts one by one */
+        ok(save_walk(&w, &(SavePlan){.model = m, .dir = "", .level = level}, &err), &err);
+        int64_t before = -1;
+        for (size_t i = 0; i < w.n; i++) {
+            const SaveItem *it = &w.items[i];
+            /* w1, w2, w3, of which the model has gate and up side by side: w1, w3, w2 */
+            if (it->kind != SI_LINEAR || strstr(it->name, "ffn.shared_experts.w"))
+                continue;
+            if (it->linear <= before)
+                fail_msg("%s: '%s' is written behind '%s'", models[k], it->name, m->linears[before].name);
+            before = it->linear;
+        }
+        assert_true(before >= m->nlinears - 4);
+        save_walk_free(&w);
+        free(level);
+        model_free(m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_families), cmocka_unit_test(test_expert_order),
-                                       cmocka_unit_test(test_config_keys), cmocka_unit_test(test_wide_routers)};
+                                       cmocka_unit_test(test_config_keys), cmocka_unit_test(test_wide_routers),
+                                       cmocka_unit_test(test_order_of_linears)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
