@@ -287,55 +287,11 @@ static void lay_out(Session *s)
     t->work.laid++;
 }
 
-const TableRow *session_rows(Session *s, int64_t *n, bool resort)
-{
-    Folds *t = &s->table->folds;
-    *n = 0;
-    if (!session_order(s, n, resort))
-        return NULL;
-    if (!t->gathered || t->order_seen != s->table->order_made)
-        gather(s);
-    if (!t->laid)
-        lay_out(s);
-    *n = t->nrows;
-    return t->rows;
-}
-
-int64_t session_row_of(Session *s, int64_t linear, bool head)
-{
-    Folds *t = &s->table->folds;
-    int64_t n;
-    if (!session_rows(s, &n, false))
-        return -1;
-    int32_t key = t->key[linear], f = key >= 0 ? t->fold_of[key] : -1;
-    return head && f >= 0 ? t->fold[f].view.row : t->row[linear];
-}
-
-int64_t session_folds(Session *s)
-{
-    int64_t n;
-    session_rows(s, &n, false);
-    return s->table->folds.nfolds;
-}
-
 static void set_open(Folds *t, int32_t fold, bool open)
 {
     t->laid = t->laid && t->fold[fold].view.open == open;
     t->fold[fold].view.open = open;
     t->open[t->fold[fold].key] = open;
-}
-
-void session_fold_open(Session *s, int32_t fold, bool open)
-{
-    if (fold >= 0 && fold < session_folds(s))
-        set_open(&s->table->folds, fold, open);
-}
-
-void session_fold_open_all(Session *s, bool open)
-{
-    int64_t n = session_folds(s);
-    for (int32_t f = 0; f < n; f++)
-        set_open(&s->table->folds, f, open);
 }
 
 /* ---- figures ---- */
@@ -416,14 +372,27 @@ static void figure(Session *s)
     t->range = r;
 }
 
-static void refigure(Session *s)
+/* ---- the one refresh, and what is read off afterwards ---- */
+
+static bool figures_hold(const Session *s)
+{
+    const Folds *t = &s->table->folds;
+    return t->figured && t->results_seen == s->results->version && t->version_seen == s->assignment->version &&
+           t->tags_seen == s->assignment->tag_version && t->metric_seen == s->table->metric;
+}
+
+bool table_refresh(Session *s, bool resort)
 {
     Folds *t = &s->table->folds;
-    int64_t n;
-    session_rows(s, &n, false);
-    if (t->figured && t->results_seen == s->results->version && t->version_seen == s->assignment->version &&
-        t->tags_seen == s->assignment->tag_version && t->metric_seen == s->table->metric)
-        return;
+    if (!s->model)
+        return false;
+    table_put_in_order(s, resort);
+    if (!t->gathered || t->order_seen != s->table->order_made)
+        gather(s);
+    if (!t->laid)
+        lay_out(s);
+    if (figures_hold(s))
+        return true;
     figure(s);
     t->figured = true;
     t->results_seen = s->results->version;
@@ -431,20 +400,51 @@ static void refigure(Session *s)
     t->tags_seen = s->assignment->tag_version;
     t->metric_seen = s->table->metric;
     t->work.figured++;
+    return true;
+}
+
+const TableRow *session_rows(Session *s, int64_t *n, bool resort)
+{
+    bool any = table_refresh(s, resort);
+    *n = any ? s->table->folds.nrows : 0;
+    return any ? s->table->folds.rows : NULL;
+}
+
+int64_t session_row_of(Session *s, int64_t linear, bool head)
+{
+    const Folds *t = &s->table->folds;
+    if (!table_refresh(s, false))
+        return -1;
+    int32_t key = t->key[linear], f = key >= 0 ? t->fold_of[key] : -1;
+    return head && f >= 0 ? t->fold[f].view.row : t->row[linear];
+}
+
+int64_t session_folds(Session *s)
+{
+    return table_refresh(s, false) ? s->table->folds.nfolds : 0;
+}
+
+void session_fold_open(Session *s, int32_t fold, bool open)
+{
+    if (fold >= 0 && fold < session_folds(s))
+        set_open(&s->table->folds, fold, open);
+}
+
+void session_fold_open_all(Session *s, bool open)
+{
+    int64_t n = session_folds(s);
+    for (int32_t f = 0; f < n; f++)
+        set_open(&s->table->folds, f, open);
 }
 
 const Fold *session_fold_at(Session *s, int32_t fold)
 {
-    refigure(s);
-    return fold >= 0 && fold < s->table->folds.nfolds ? &s->table->folds.fold[fold].view : NULL;
+    return fold >= 0 && fold < session_folds(s) ? &s->table->folds.fold[fold].view : NULL;
 }
 
 ScoreRange session_score_range(Session *s)
 {
-    if (!s->model)
-        return (ScoreRange){INFINITY, -INFINITY, 0};
-    refigure(s);
-    return s->table->folds.range;
+    return table_refresh(s, false) ? s->table->folds.range : (ScoreRange){INFINITY, -INFINITY, 0};
 }
 
 TableWork session_table_work(const Session *s)

@@ -359,17 +359,21 @@ static void sort_order(Session *s)
     t->order_stale = false;
 }
 
-const int64_t *session_order(Session *s, int64_t *n, bool resort)
+void table_put_in_order(Session *s, bool resort)
 {
-    Table *t = s->table;
-    if (!s->model) {
-        *n = 0;
-        return NULL;
-    }
+    const Table *t = s->table;
     if (!t->order_valid || (resort && t->order_stale))
         sort_order(s);
-    *n = t->norder;
-    return t->order;
+}
+
+const int64_t *session_order(Session *s, int64_t *n, bool resort)
+{
+    *n = 0;
+    if (!s->model)
+        return NULL;
+    table_put_in_order(s, resort);
+    *n = s->table->norder;
+    return s->table->order;
 }
 
 bool session_order_stale(const Session *s)

@@ -54,6 +54,11 @@ void table_close(Table *t);
 /* fold.c's half of the two */
 Status folds_open(Folds *f, const Model *m, Error *err);
 void folds_close(Folds *f);
+/* Makes anew what has changed: the order (resort: also when only scores have changed it), then rows, then figures. Every
+ * question about the table begins here; one after another finds nothing to do. false: no model is open. */
+bool table_refresh(Session *s, bool resort);
+/* The first of these steps, for those who need no rows. */
+void table_put_in_order(Session *s, bool resort);
 /* Sets the filter's text (copied). */
 Status table_set_filter(Table *t, const char *text, Error *err);
 /* Scores or levels have changed: ranks are found anew, the order when a person asks for it. */

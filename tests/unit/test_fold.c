@@ -374,8 +374,13 @@ static void only_what_changed_is_done_again(void **state)
     give_scores(s, 4, false); /* rows that have a place keep it until they are asked to move */
     assert_work(s, 0, 0, 1);
     int64_t n;
-    session_rows(s, &n, true);
-    assert_work(s, 0, 0, 1);
+    TableWork before = session_table_work(s);
+    session_rows(s, &n, true); /* one refresh makes order, rows and figures */
+    TableWork after = session_table_work(s);
+    assert_int_equal(after.gathered - before.gathered, 1);
+    assert_int_equal(after.laid - before.laid, 1);
+    assert_int_equal(after.figured - before.figured, 1);
+    assert_work(s, 0, 0, 0);
     session_free(s);
 }
 
