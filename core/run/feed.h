@@ -10,7 +10,7 @@
 
 /* Reads weights ahead on a thread of its own: while one piece is multiplied the next is read, in the checkpoint's
  * dtype. */
-enum { FEED_SEGMENTS = 14 };
+enum { FEED_SEGMENTS = 48 };
 
 typedef struct FeedPiece {
     int nseg;

@@ -38,6 +38,8 @@ static uint64_t largest_piece(const Source *s)
             if (l->input == m->linears[i].input)
                 sum += w.base.out_step ? 2 * bytes : bytes; /* with what lies between the rows of a stacked one */
         }
+        if (m->linears[i].expert >= 0) /* several experts are read at once */
+            sum *= STAGES_MAX;
         most = max_u64(most, sum);
     }
     return most < piece_bytes ? most : piece_bytes;

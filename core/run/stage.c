@@ -64,6 +64,7 @@ static uint64_t panels_bytes(const LinearRun *const *lin, int n, bool gate, int6
 }
 
 _Static_assert(FEED_SEGMENTS >= 2 * STAGE_MAX, "weight and scales of every linear of a stage");
+_Static_assert(FEED_SEGMENTS >= 4 * STAGES_MAX, "weight and scales of the two linears of every stage of a group");
 
 /* Adds bytes [begin, begin + n) of a tensor to a piece. Views of a stacked tensor may want the same bytes: those are
  * read once. */
@@ -81,6 +82,14 @@ static void piece_add(FeedPiece *p, const Checkpoint *file, const TensorInfo *t,
         return;
     }
     p->seg[p->nseg++] = (struct FeedSegment){file, t, begin, n};
+}
+
+static void piece_add_panels(FeedPiece *p, const LinearRun *l, int64_t p0, int64_t p1)
+{
+    WeightSpan span = panels_span(l, p0, p1);
+    const SourceWeight *w = &l->weight;
+    piece_add(p, w->file, w->base.weight, span.begin, span.n);
+    piece_add(p, w->file, w->base.store ? w->base.store->scale : NULL, span.scale_begin, span.scale_n);
 }
 
 /* Where bytes [begin, begin + n) of the tensor lie in a piece whose segments are at data. */
@@ -102,16 +111,19 @@ static int64_t make_piece(const LinearRun *const *lin, int n, bool gate, uint64_
     int64_t total = stage_panels(lin, n, gate), g1 = g0 + 1;
     while (g1 < total && panels_bytes(lin, n, gate, g0, g1 + 1) <= piece_max)
         g1++;
-    *out = (FeedPiece){0};
+    out->nseg = 0;
     for (int i = 0; i < n; i++) {
         int64_t p0, p1;
         panels_of(lin, i, gate, g0, g1, &p0, &p1);
-        WeightSpan span = panels_span(lin[i], p0, p1);
-        const SourceWeight *w = &lin[i]->weight;
-        piece_add(out, w->file, w->base.weight, span.begin, span.n);
-        piece_add(out, w->file, w->base.store ? w->base.store->scale : NULL, span.scale_begin, span.scale_n);
+        piece_add_panels(out, lin[i], p0, p1);
     }
     return g1;
+}
+
+void stages_piece(const LinearRun *const *lin, int n, FeedPiece *piece)
+{
+    for (int i = 0; i < n; i++)
+        piece_add_panels(piece, lin[i], 0, lin[i]->panels);
 }
 
 void stage_first_piece(const LinearRun *const *lin, int n, bool gate, uint64_t piece_max, FeedPiece *out)
@@ -168,6 +180,7 @@ typedef struct ActRun {
     const Stage *st;
     const LinearForm *form;
     float *out;
+    int64_t task0; /* its first task */
 } ActRun;
 
 static void act_task(void *ctx, int64_t index, int worker)
@@ -183,11 +196,10 @@ static void act_task(void *ctx, int64_t index, int worker)
         a->form->act(a->form->self, s, a->st->x + r0 * in, rows, in, in, a->out + r0 * in);
 }
 
-/* Lets the forms see the input, then fake-quantizes it: xin[i] is what linear i multiplies. */
-static Status run_acts(Stage *st, Error *err)
+/* Lets the forms see the input, and lists what has to be fake-quantized: xin[i] is what linear i will multiply. */
+static Status list_acts(Stage *st, ActRun *run, int *n, Error *err)
 {
     Pass *ps = st->ps;
-    Runner *r = ps->r;
     int64_t in = st->lin[0]->lin->in;
     int64_t rows = ps->rows * stage_groups(st);
     Stream shape = {.samples = ps->in->samples, .rows = rows, .width = in, .start = stage_shape(st)->start};
@@ -195,14 +207,10 @@ static Status run_acts(Stage *st, Error *err)
         const LinearForm *f = st->lin[i]->form;
         st->xin[i] = st->x;
         if (f && f->prepare && ps->rows > 0)
-            RETURN_IF_ERROR(f->prepare(f->self, st->x, &shape, in, r->opt.pool, err));
+            RETURN_IF_ERROR(f->prepare(f->self, st->x, &shape, in, ps->r->opt.pool, err));
     }
-    if (ps->rows == 0)
-        return ST_OK;
-    ActRun run[STAGE_MAX];
-    Batch b = {.n = 0};
     int slots = 0;
-    for (int i = 0; i < st->n; i++) {
+    for (int i = 0; i < st->n && ps->rows > 0; i++) {
         if (!act_form(st->lin[i]))
             continue;
         int owner = act_owner(st->lin, i);
@@ -210,12 +218,44 @@ static Status run_acts(Stage *st, Error *err)
             st->xin[i] = st->xin[owner];
             continue;
         }
-        float *out = st->act_scratch + (int64_t)slots * rows * in;
-        run[slots] = (ActRun){st, st->lin[i]->form, out};
-        batch_add(&b, act_task, &run[slots++], ps->s1 - ps->s0);
+        float *out = st->act_scratch + (int64_t)slots++ * rows * in;
+        run[(*n)++] = (ActRun){st, st->lin[i]->form, out, 0};
         st->xin[i] = out;
     }
-    return b.n ? batch_run(&b, r->opt.pool, r->opt.cancel, err) : ST_OK;
+    return ST_OK;
+}
+
+typedef struct ActWave {
+    ActRun *run;
+    int n;
+} ActWave;
+
+static void act_wave_task(void *ctx, int64_t index, int worker)
+{
+    const ActWave *w = ctx;
+    int i = 0;
+    while (i + 1 < w->n && w->run[i + 1].task0 <= index)
+        i++;
+    act_task(&w->run[i], index - w->run[i].task0, worker);
+}
+
+static Status run_acts(Stage *const *st, int n, Error *err)
+{
+    ActRun run[STAGES_MAX * 2 > STAGE_MAX ? STAGES_MAX * 2 : STAGE_MAX];
+    ActWave w = {run, 0};
+    Runner *r = st[0]->ps->r;
+    Batch b = {.n = 0};
+    int64_t tasks = 0;
+    for (int i = 0; i < n; i++)
+        RETURN_IF_ERROR(list_acts(st[i], run, &w.n, err));
+    for (int i = 0; i < w.n; i++) {
+        run[i].task0 = tasks;
+        tasks += run[i].st->ps->s1 - run[i].st->ps->s0;
+    }
+    if (!tasks)
+        return ST_OK;
+    batch_add(&b, act_wave_task, &w, tasks);
+    return batch_run(&b, r->opt.pool, r->opt.cancel, err);
 }
 
 /* ---- the GEMM tasks ---- */
@@ -482,7 +522,7 @@ Status stage_run(Stage *st, Batch *extra, const FeedPiece *next, Error *err)
     Runner *r = ps->r;
     const LinearRun *const *lin = (const LinearRun *const *)st->lin;
     RETURN_IF_ERROR(stage_begin(st, err));
-    RETURN_IF_ERROR(run_acts(st, err));
+    RETURN_IF_ERROR(run_acts(&st, 1, err));
     TapFeed in_feed = {&ps->hub, st->in_mask, {TAP_LINEAR_IN, ps->layer, st->lin[0]->index}, stage_shape(st), ps->s0,
                        ps->row0 * stage_groups(st), st->x, st->lin[0]->lin->in, st->lin[0]->lin->in};
     int64_t total = stage_panels(lin, st->n, st->gate);
@@ -519,4 +559,26 @@ Status stage_run(Stage *st, Batch *extra, const FeedPiece *next, Error *err)
     if (extra)
         extra->n = 0;
     return stage_end(st, err);
+}
+
+Status stages_run(Stage *const *st, int n, const FeedPiece *piece, const FeedPiece *next, Error *err)
+{
+    Runner *r = st[0]->ps->r;
+    const void *data[FEED_SEGMENTS];
+    Wave wave = {.st = st, .n = n, .r = r};
+    Batch b = {.n = 0};
+    double work = 0;
+    RETURN_IF_ERROR(run_acts(st, n, err));
+    RETURN_IF_ERROR(feed_take(r->feed, piece, data, r->opt.cancel, err));
+    if (next && next->nseg)
+        feed_want(r->feed, next);
+    for (int i = 0; i < n; i++)
+        work += stage_take_piece(st[i], 0, stage_panels((const LinearRun *const *)st[i]->lin, st[i]->n, st[i]->gate),
+                                 piece, data);
+    wave_begin(&wave, &b);
+    Status s = batch_run(&b, r->opt.pool, r->opt.cancel, err);
+    feed_done(r->feed);
+    RETURN_IF_ERROR(s);
+    progress_of_layer(st[0]->ps, work);
+    return ST_OK;
 }

@@ -28,7 +28,10 @@ typedef struct LinearRun {
 /* A linear of which only the weight is of interest: what is read ahead. */
 LinearRun linear_ahead(const Runner *r, const Linear *l);
 
-enum { STAGE_MAX = FEED_SEGMENTS / 2 }; /* the projections of compressed attention */
+enum {
+    STAGE_MAX = 7,   /* the projections of compressed attention */
+    STAGES_MAX = 12  /* of one stages_run */
+};
 
 /* Linears that read the same input, run as one batch (specs/models.md 2.3). Row pointers are those of the chunk's
  * first row. Without rows the weights are read for their observers and nothing else happens. */
@@ -57,6 +60,11 @@ typedef struct Stage {
 /* Runs the stage over the chunk's rows; more tasks (taps that read what is ready) come along in `extra`. next: first
  * piece of what follows, read ahead (may be NULL). */
 Status stage_run(Stage *st, Batch *extra, const FeedPiece *next, Error *err);
+/* Up to STAGES_MAX stages in one pool call, each with a pass (rows of its own); nobody watches their inputs or weights.
+ * piece: all their weights (stages_piece). */
+Status stages_run(Stage *const *st, int n, const FeedPiece *piece, const FeedPiece *next, Error *err);
+/* Adds all weights of a stage over these linears (two at most) to the piece of a stages_run. */
+void stages_piece(const LinearRun *const *lin, int n, FeedPiece *piece);
 /* The first piece of a stage over these linears. */
 void stage_first_piece(const LinearRun *const *lin, int n, bool gate, uint64_t piece_max, FeedPiece *out);
 /* Distinct activation transforms among the forms: how many inputs act_scratch holds. */

@@ -121,6 +121,8 @@ static void a_stopped_run_lets_go_of_all(void **state)
 /* ---- in passes ---- */
 
 static const RandomShape shape = {"llama", 1, 4, 2, 40, 160, 1100, 300, 0, DT_BF16, 3};
+#define MOE_MODEL "tests/golden/models/qwen3_moe/fp32"
+
 static const int lens[] = {600, 900, 70, 1300};
 
 typedef struct Count {
@@ -206,9 +208,25 @@ static void pack(DType t, const void *w, int64_t n, int64_t k, int64_t ldw, void
 }
 
 static _Atomic int64_t packed_products, plain_products;
+static _Atomic int64_t expert_width, together, most_together; /* products of this many outputs, at the same time */
+
+/* Waits a moment for another worker to multiply for an expert, too. */
+static void meet(void)
+{
+    int64_t now = atomic_fetch_add(&together, 1) + 1;
+    for (int i = 0; i < 100 && now < 2 && atomic_load(&most_together) < 2; i++) {
+        usleep(1000);
+        now = atomic_load(&together);
+    }
+    if (now > atomic_load(&most_together))
+        atomic_store(&most_together, now);
+}
 
 static void tile(const GemmArgs *g, void *scratch)
 {
+    bool expert = g->packed && g->n == expert_width;
+    if (expert)
+        meet();
     double *row = scratch;
     const float *w = g->packed ? (const float *)g->packed + g->packed_first : g->w;
     int64_t so = g->packed || g->w_by_k ? 1 : g->ldw, sk = g->packed ? g->packed_n : g->w_by_k ? g->ldw : 1;
@@ -222,6 +240,8 @@ static void tile(const GemmArgs *g, void *scratch)
             g->y[i * g->ldy + j] = (float)(row[j] * (g->alpha != 0 ? (double)g->alpha : 1) +
                                            (g->bias ? (double)g->bias[j] : 0));
     }
+    if (expert)
+        atomic_fetch_sub(&together, 1);
 }
 
 static size_t scratch_bytes(int64_t m, int64_t n, int64_t k)
@@ -280,6 +300,31 @@ static void another_gemm_is_one_row(void **state)
     random_model_remove(dir);
 }
 
+/* Each expert's gate and up are one panel and one tile: two workers multiply at a time only when two experts share a
+ * pool call. */
+static void experts_run_together(void **state)
+{
+    (void)state;
+    TestRun b;
+    Stream x, y;
+    test_run_open(&b, MOE_MODEL, ARITH_FP32, 2, NULL);
+    layer_of(&b, NULL, &x);
+    expert_width = b.m->cfg.moe.inter;
+    assert_true(b.m->cfg.moe.experts > 1 && expert_width != b.m->cfg.hidden);
+    layer_of(&b, &by_columns, &y);
+    expert_width = 0;
+    assert_true(most_together >= 2);
+    double max = 0, diff = 0;
+    for (int64_t i = 0; i < x.rows * x.width; i++) {
+        max = fmax(max, fabs((double)x.data[i]));
+        diff = fmax(diff, fabs((double)x.data[i] - (double)y.data[i]));
+    }
+    assert_true(diff < 1e-5 * max);
+    stream_fini(&x);
+    stream_fini(&y);
+    test_run_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -287,6 +332,7 @@ int main(void)
         cmocka_unit_test(a_stopped_run_lets_go_of_all),
         cmocka_unit_test(preparations_are_panels),
         cmocka_unit_test(another_gemm_is_one_row),
+        cmocka_unit_test(experts_run_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

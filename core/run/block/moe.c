@@ -11,6 +11,20 @@
 /* The feed-forward block of a layer with experts (specs/models.md 2.3, MoE). It sees all rows of the layer at once:
  * every expert gathers the rows that chose it, so each weight is read once a layer. */
 
+/* Experts that run together, in one pool call for each step: what is gathered for them lies one after the other. */
+typedef struct Group {
+    int e[STAGES_MAX], n;
+    int64_t base, rows;    /* the first one's first entry; rows of all */
+} Group;
+enum { GROUP_ROWS = 4096 }; /* enough for all workers, whatever the memory */
+
+typedef struct ExpertRun {
+    Pass ps;               /* over its rows */
+    Stream shape;          /* as packed samples */
+    LinearRun lin[3];      /* gate, up, down */
+    Stage gu, down;
+} ExpertRun;
+
 typedef struct MoeRun {
     Pass *ps;
     BlockRun *b;
@@ -29,15 +43,18 @@ typedef struct MoeRun {
         float w;
     } *entry;              /* [rows * top_k] by expert, then by row */
     int64_t most;          /* rows of the expert that has most */
-    int64_t *start;        /* [samples + 1] rows of the expert at work */
-    float *gather, *mid, *up, *out, *act; /* [rows of a block][...] */
-    int expert;            /* at work */
+    int64_t room;          /* rows that a group of experts has at most */
+    int64_t *start;        /* [STAGES_MAX][samples + 1] rows of the experts at work */
+    struct ExpertRun *run; /* [STAGES_MAX] */
+    float *gather, *mid, *up, *out, *act; /* [room][...], those that the shared expert uses for all rows */
+    Group group;           /* at work */
+    bool shared;           /* the shared expert is */
 } MoeRun;
 
 static void moe_fini(MoeRun *m)
 {
     void *const all[] = {m->x,     m->y,       m->logits, m->w,   m->idx, m->mix, m->scratch,
-                         m->first, m->entry,   m->start,  m->gather, m->mid, m->up,     m->out,  m->act};
+                         m->first, m->entry,   m->start,  m->run,    m->gather, m->mid, m->up,  m->out,  m->act};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
 }
@@ -198,29 +215,48 @@ static Status route(MoeRun *m, const ChunkBuffers *buf, Error *err)
     return ST_OK;
 }
 
-/* ---- one expert ---- */
+/* ---- a group of experts ---- */
 
 static void gather_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     MoeRun *m = ctx;
-    int64_t h = m->ps->cfg->hidden, first = m->first[m->expert], rows = m->first[m->expert + 1] - first;
-    for (int64_t i = index * PASS_TILE; i < pass_tile_end(index, rows); i++)
-        memcpy(m->gather + i * h, m->x + m->entry[first + i].row * h, (size_t)h * sizeof *m->x);
+    int64_t h = m->ps->cfg->hidden;
+    for (int64_t i = index * PASS_TILE; i < pass_tile_end(index, m->group.rows); i++)
+        memcpy(m->gather + i * h, m->x + m->entry[m->group.base + i].row * h, (size_t)h * sizeof *m->x);
 }
 
-/* y = R(y + R(out * w)): an expert's rows are all different. One without weights gives what it gathered. */
+/* The expert's first entry whose row is not before `row`. */
+static int64_t entry_of_row(const MoeRun *m, int e, int64_t row)
+{
+    int64_t lo = m->first[e], hi = m->first[e + 1];
+    while (lo < hi) {
+        int64_t mid = lo + (hi - lo) / 2;
+        if (m->entry[mid].row < row)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+/* y = R(y + R(out * w)) for a tile of the block's rows, expert by expert: the order of every row's sum is theirs. One
+ * without weights gives what it gathered. */
 static void scatter_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     MoeRun *m = ctx;
     const Ops *ops = &m->ps->ops;
-    int64_t h = m->ps->cfg->hidden, first = m->first[m->expert], rows = m->first[m->expert + 1] - first;
-    float *out = m->expert < m->ps->cfg->moe.experts ? m->out : m->gather;
-    for (int64_t i = index * PASS_TILE; i < pass_tile_end(index, rows); i++) {
-        const struct MoeEntry *e = &m->entry[first + i];
-        ops_scale(ops, out + i * h, e->w, h);
-        ops_add(ops, m->y + e->row * h, out + i * h, m->y + e->row * h, h);
+    int64_t h = m->ps->cfg->hidden, end = pass_tile_end(index, m->rows);
+    for (int k = 0; k < m->group.n; k++) {
+        int e = m->group.e[k];
+        float *out = e < m->ps->cfg->moe.experts ? m->out : m->gather;
+        for (int64_t i = entry_of_row(m, e, index * PASS_TILE); i < m->first[e + 1] && m->entry[i].row < end; i++) {
+            const struct MoeEntry *entry = &m->entry[i];
+            float *from = out + (i - m->group.base) * h, *y = m->y + entry->row * h;
+            ops_scale(ops, from, entry->w, h);
+            ops_add(ops, y, from, y, h);
+        }
     }
 }
 
@@ -229,52 +265,24 @@ static void gate_rows_task(void *ctx, int64_t index, int worker)
     (void)worker;
     MoeRun *m = ctx;
     const ModelConfig *c = m->ps->cfg;
-    bool shared = m->expert < 0;
-    int64_t width = shared ? c->moe.shared_inter : c->moe.inter;
-    int64_t rows = shared ? m->rows : m->first[m->expert + 1] - m->first[m->expert];
+    int64_t width = m->shared ? c->moe.shared_inter : c->moe.inter, rows = m->shared ? m->rows : m->group.rows;
     for (int64_t t = index * PASS_TILE; t < pass_tile_end(index, rows); t++)
         ops_gate(&m->ps->ops, c->act, m->mid + t * width, m->up + t * width, width);
 }
 
 /* The rows of expert e as packed samples. */
-static void expert_shape(const MoeRun *m, int e, Stream *shape)
+static void expert_shape(const MoeRun *m, int e, int64_t *start, Stream *shape)
 {
     const Stream *in = m->ps->in;
     int64_t i = m->first[e];
-    *shape = (Stream){.samples = in->samples, .rows = m->first[e + 1] - i, .width = in->width, .start = m->start,
+    *shape = (Stream){.samples = in->samples, .rows = m->first[e + 1] - i, .width = in->width, .start = start,
                       .copy = in->copy};
-    m->start[0] = 0;
+    start[0] = 0;
     for (int s = 0; s < in->samples; s++) {
         while (i < m->first[e + 1] && m->entry[i].row < in->start[s + 1])
             i++;
-        m->start[s + 1] = i - m->first[e];
+        start[s + 1] = i - m->first[e];
     }
-}
-
-/* The three linears of an expert: gate, up, down. */
-static Status expert_stages(MoeRun *m, Pass *er, LinearRun lin[3], const FeedPiece *next, Error *err)
-{
-    const ModelConfig *c = er->cfg;
-    const LinearRun *down_lin[] = {&lin[2]};
-    int64_t width = c->moe.inter, h = c->hidden;
-    const int64_t gate = lin[0].index, up = lin[1].index, down = lin[2].index;
-    bool none = er->rows == 0;
-    FeedPiece after;
-    bool split = !none && (pass_tap_mask(er, TAP_LINEAR_OUT, gate) | pass_tap_mask(er, TAP_LINEAR_OUT, up));
-    Stage gu = {.ps = er, .n = 2, .lin = {&lin[0], &lin[1]}, .x = m->gather, .gate = true,
-                .y = {m->mid, split ? m->up : NULL}, .ldy = {width, width}, .act_scratch = m->act,
-                .in_mask = none ? 0 : pass_tap_mask(er, TAP_LINEAR_IN, gate)};
-    stage_first_piece(down_lin, 1, false, er->piece_max, &after);
-    RETURN_IF_ERROR(stage_run(&gu, NULL, &after, err));
-    if (split) {
-        RETURN_IF_ERROR(pass_feed_tap(er, TAP_LINEAR_OUT, gate, m->mid, width, width, err));
-        RETURN_IF_ERROR(pass_feed_tap(er, TAP_LINEAR_OUT, up, m->up, width, width, err));
-        RETURN_IF_ERROR(pass_tiles(er, gate_rows_task, m, er->rows, err));
-    }
-    Stage st = {.ps = er, .n = 1, .lin = {&lin[2]}, .x = m->mid, .y = {m->out}, .ldy = {h},
-                .act_scratch = m->act, .in_mask = none ? 0 : pass_tap_mask(er, TAP_LINEAR_IN, down)};
-    RETURN_IF_ERROR(stage_run(&st, NULL, next->nseg ? next : NULL, err));
-    return none ? ST_OK : pass_feed_tap(er, TAP_LINEAR_OUT, down, m->out, h, h, err);
 }
 
 /* Index of expert e's gate (part 0), up (1) or down (2). */
@@ -283,62 +291,184 @@ static int32_t expert_linear(const MoeRun *m, int e, int part)
     return ((const MoeConf *)m->b->b->conf)->expert + 3 * e + expert_place(m->rule, part);
 }
 
-/* Expert e has something to do: rows, or somebody who looks at its weights. */
-static bool expert_runs(const MoeRun *m, int e)
+static bool weights_watched(const MoeRun *m, int e)
 {
-    if (m->first[e + 1] > m->first[e])
-        return true;
     for (int i = 0; i < 3; i++)
         if (taps_weight_wanted(&m->ps->hub, expert_linear(m, e, i)))
             return true;
     return false;
 }
 
-/* The first piece of weights of the expert after e. */
-static void piece_of_next(const MoeRun *m, int e, FeedPiece *p)
+/* Expert e has something to do: rows, or somebody who looks at its weights. */
+static bool expert_runs(const MoeRun *m, int e)
 {
-    const Pass *ps = m->ps;
-    int experts = ps->cfg->moe.experts;
-    p->nseg = 0;
-    for (e++; e < experts && !expert_runs(m, e);)
-        e++;
-    if (e >= experts)
-        return;
-    LinearRun run[2];
-    const LinearRun *lin[] = {&run[0], &run[1]};
-    for (int i = 0; i < 2; i++) {
-        run[i] = linear_ahead(ps->r, &ps->r->m->linears[expert_linear(m, e, i)]);
-    }
-    stage_first_piece(lin, 2, true, ps->piece_max, p);
+    return m->first[e + 1] > m->first[e] || weights_watched(m, e);
 }
 
-static Status run_expert(MoeRun *m, int e, Error *err)
+/* Somebody looks at what it reads, gives, or is made of: it runs alone. */
+static bool expert_watched(const MoeRun *m, int e)
 {
-    Pass er = *m->ps; /* its rows are others */
-    LinearRun lin[3] = {{NULL}, {NULL}, {NULL}};
-    Stream shape;
-    FeedPiece next;
-    m->expert = e;
-    expert_shape(m, e, &shape);
-    er.in = &shape;
-    er.rows = shape.rows;
-    er.b0 = er.row0 = er.s0 = 0;
-    er.s1 = shape.samples;
-    Status st = rowplan_make(&er.plan, &shape, err);
-    er.b1 = er.plan.n;
-    for (int i = 0; i < 3 && st == ST_OK; i++)
-        st = pass_linear_start(&er, &lin[i], expert_linear(m, e, i), err);
-    piece_of_next(m, e, &next);
-    if (st == ST_OK && shape.rows > 0)
-        st = pass_tiles(m->ps, gather_task, m, shape.rows, err);
-    if (st == ST_OK)
-        st = expert_stages(m, &er, lin, &next, err);
-    if (st == ST_OK && shape.rows > 0)
-        st = pass_tiles(m->ps, scatter_task, m, shape.rows, err);
+    const int32_t gate = expert_linear(m, e, 0), up = expert_linear(m, e, 1), down = expert_linear(m, e, 2);
+    return weights_watched(m, e) ||
+           (pass_tap_mask(m->ps, TAP_LINEAR_IN, gate) | pass_tap_mask(m->ps, TAP_LINEAR_IN, down) |
+            pass_tap_mask(m->ps, TAP_LINEAR_OUT, gate) | pass_tap_mask(m->ps, TAP_LINEAR_OUT, up) |
+            pass_tap_mask(m->ps, TAP_LINEAR_OUT, down));
+}
+
+static uint64_t gate_up_bytes(const MoeRun *m, int e)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < 2; i++) {
+        SourceWeight w = source_weight(&m->ps->r->src, &m->ps->r->m->linears[expert_linear(m, e, i)]);
+        WeightSpan span = source_span(&w, 0, w.linear->out);
+        bytes += span.n + span.scale_n;
+    }
+    return bytes;
+}
+
+/* The group that begins with the first expert from e on that runs: as many as one piece of weights and the room for
+ * their rows hold. n 0: there is none. */
+static void group_from(const MoeRun *m, int e, Group *g)
+{
+    uint64_t bytes = 0;
+    *g = (Group){.n = 0};
+    for (; e < m->ps->cfg->moe.experts && g->n < STAGES_MAX; e++) {
+        if (!expert_runs(m, e))
+            continue;
+        int64_t rows = m->first[e + 1] - m->first[e];
+        bool alone = expert_watched(m, e);
+        bytes += gate_up_bytes(m, e);
+        if (g->n && (alone || bytes > m->ps->piece_max || g->rows + rows > m->room))
+            return;
+        g->base = g->n ? g->base : m->first[e];
+        g->e[g->n++] = e;
+        g->rows += rows;
+        if (alone)
+            return;
+    }
+}
+
+/* The first piece of a group's gates and ups. */
+static void group_piece(const MoeRun *m, const Group *g, FeedPiece *p)
+{
+    const Runner *r = m->ps->r;
+    p->nseg = 0;
+    for (int k = 0; k < g->n; k++) {
+        LinearRun run[2];
+        const LinearRun *lin[] = {&run[0], &run[1]};
+        for (int i = 0; i < 2; i++)
+            run[i] = linear_ahead(r, &r->m->linears[expert_linear(m, g->e[k], i)]);
+        if (g->n == 1)
+            stage_first_piece(lin, 2, true, m->ps->piece_max, p);
+        else
+            stages_piece(lin, 2, p);
+    }
+}
+
+/* The pass and the two stages of the group's k-th expert. */
+static Status start_expert(MoeRun *m, int k, Error *err)
+{
+    const ModelConfig *c = m->ps->cfg;
+    ExpertRun *x = &m->run[k];
+    int e = m->group.e[k];
+    int64_t row0 = m->first[e] - m->group.base, h = c->hidden, width = c->moe.inter;
+    expert_shape(m, e, m->start + (int64_t)k * (m->ps->in->samples + 1), &x->shape);
+    x->ps = *m->ps; /* its rows are others */
+    x->ps.in = &x->shape;
+    x->ps.rows = x->shape.rows;
+    x->ps.b0 = x->ps.row0 = x->ps.s0 = 0;
+    x->ps.s1 = x->shape.samples;
+    x->ps.plan = (RowPlan){0};
+    memset(x->lin, 0, sizeof x->lin);
+    RETURN_IF_ERROR(rowplan_make(&x->ps.plan, &x->shape, err));
+    x->ps.b1 = x->ps.plan.n;
     for (int i = 0; i < 3; i++)
-        pass_linear_end(&lin[i]);
-    rowplan_fini(&er.plan);
+        RETURN_IF_ERROR(pass_linear_start(&x->ps, &x->lin[i], expert_linear(m, e, i), err));
+    uint64_t out = pass_tap_mask(&x->ps, TAP_LINEAR_OUT, x->lin[0].index) |
+                   pass_tap_mask(&x->ps, TAP_LINEAR_OUT, x->lin[1].index);
+    bool none = x->shape.rows == 0;
+    x->gu = (Stage){.ps = &x->ps, .n = 2, .lin = {&x->lin[0], &x->lin[1]}, .x = m->gather + row0 * h, .gate = true,
+                    .y = {m->mid + row0 * width, !none && out ? m->up : NULL}, .ldy = {width, width},
+                    .act_scratch = m->act ? m->act + 2 * row0 * h : NULL,
+                    .in_mask = none ? 0 : pass_tap_mask(&x->ps, TAP_LINEAR_IN, x->lin[0].index)};
+    x->down = (Stage){.ps = &x->ps, .n = 1, .lin = {&x->lin[2]}, .x = m->mid + row0 * width,
+                      .y = {m->out + row0 * h}, .ldy = {h}, .act_scratch = m->act ? m->act + row0 * width : NULL,
+                      .in_mask = none ? 0 : pass_tap_mask(&x->ps, TAP_LINEAR_IN, x->lin[2].index)};
+    return ST_OK;
+}
+
+/* An expert that somebody watches, or whose weights are more than a piece. */
+static Status run_alone(MoeRun *m, const FeedPiece *next, Error *err)
+{
+    const ModelConfig *c = m->ps->cfg;
+    ExpertRun *x = &m->run[0];
+    Pass *er = &x->ps;
+    const LinearRun *down_lin[] = {&x->lin[2]};
+    const int64_t gate = x->lin[0].index, up = x->lin[1].index, down = x->lin[2].index, width = c->moe.inter;
+    FeedPiece after;
+    stage_first_piece(down_lin, 1, false, er->piece_max, &after);
+    RETURN_IF_ERROR(stage_run(&x->gu, NULL, &after, err));
+    if (x->gu.y[1]) {
+        RETURN_IF_ERROR(pass_feed_tap(er, TAP_LINEAR_OUT, gate, m->mid, width, width, err));
+        RETURN_IF_ERROR(pass_feed_tap(er, TAP_LINEAR_OUT, up, m->up, width, width, err));
+        RETURN_IF_ERROR(pass_tiles(er, gate_rows_task, m, er->rows, err));
+    }
+    RETURN_IF_ERROR(stage_run(&x->down, NULL, next->nseg ? next : NULL, err));
+    return er->rows ? pass_feed_tap(er, TAP_LINEAR_OUT, down, m->out, c->hidden, c->hidden, err) : ST_OK;
+}
+
+static Status run_together(MoeRun *m, const FeedPiece *next, Error *err)
+{
+    Stage *gu[STAGES_MAX], *down[STAGES_MAX];
+    FeedPiece first, after = {.nseg = 0};
+    group_piece(m, &m->group, &first);
+    for (int k = 0; k < m->group.n; k++) {
+        const LinearRun *lin[] = {&m->run[k].lin[2]};
+        gu[k] = &m->run[k].gu;
+        down[k] = &m->run[k].down;
+        stages_piece(lin, 1, &after);
+    }
+    RETURN_IF_ERROR(stages_run(gu, m->group.n, &first, &after, err));
+    return stages_run(down, m->group.n, &after, next, err);
+}
+
+static Status run_group(MoeRun *m, const Group *next, Error *err)
+{
+    FeedPiece after;
+    int started = 0;
+    Status st = ST_OK;
+    group_piece(m, next, &after);
+    while (st == ST_OK && started < m->group.n)
+        st = start_expert(m, started++, err);
+    if (st == ST_OK && m->group.rows > 0)
+        st = pass_tiles(m->ps, gather_task, m, m->group.rows, err);
+    if (st == ST_OK)
+        st = m->group.n == 1 ? run_alone(m, &after, err) : run_together(m, &after, err);
+    if (st == ST_OK && m->group.rows > 0)
+        st = pass_tiles(m->ps, scatter_task, m, m->rows, err);
+    for (int k = 0; k < started; k++) {
+        for (int i = 0; i < 3; i++)
+            pass_linear_end(&m->run[k].lin[i]);
+        rowplan_fini(&m->run[k].ps.plan);
+    }
     return st;
+}
+
+static Status run_experts(MoeRun *m, Error *err)
+{
+    const MoeConfig *c = &m->ps->cfg->moe;
+    Group next;
+    for (group_from(m, 0, &next); next.n;) {
+        m->group = next;
+        group_from(m, m->group.e[m->group.n - 1] + 1, &next);
+        RETURN_IF_ERROR(run_group(m, &next, err));
+    }
+    for (int e = c->experts; e < router_choices(c); e++) {
+        m->group = (Group){.e = {e}, .n = 1, .base = m->first[e], .rows = m->first[e + 1] - m->first[e]};
+        RETURN_IF_ERROR(pass_tiles(m->ps, gather_task, m, m->group.rows, err));
+        RETURN_IF_ERROR(pass_tiles(m->ps, scatter_task, m, m->rows, err));
+    }
+    return ST_OK;
 }
 
 /* ---- the shared expert ---- */
@@ -368,7 +498,7 @@ static Status run_shared(MoeRun *m, Error *err)
     const ModelConfig *c = ps->cfg;
     int64_t width = c->moe.shared_inter, h = c->hidden;
     bool gated = lin[MOE_SHARED_GATE].lin != NULL;
-    m->expert = -1;
+    m->shared = true;
     Stage gu = {.ps = ps, .n = gated ? 3 : 2, .lin = {&lin[MOE_GATE], &lin[MOE_UP], &lin[MOE_SHARED_GATE]}, .x = m->x,
                 .y = {m->mid, m->up, m->logits}, .ldy = {width, width, 1}, .act_scratch = m->act,
                 .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, lin[MOE_GATE].index)};
@@ -415,12 +545,15 @@ static bool has_act(const Pass *ps)
     return false;
 }
 
+static uint64_t bytes_now(const MoeRun *m, int64_t most, bool act)
+{
+    int64_t mix = join_mix(m->b->b, m->ps->cfg);
+    return block_bytes(m->ps->cfg, m->rows, most, mix, m->ps->r->threads, act) + m->ps->fixed;
+}
+
 static Status check_limit(const MoeRun *m, int64_t most, bool act, Error *err)
 {
-    const Runner *r = m->ps->r;
-    uint64_t need = block_bytes(m->ps->cfg, m->rows, most, join_mix(m->b->b, m->ps->cfg), r->threads, act);
-    uint64_t limit = r->opt.mem_limit;
-    need += m->ps->fixed;
+    uint64_t need = bytes_now(m, most, act), limit = m->ps->r->opt.mem_limit;
     if (!limit || need <= limit)
         return ST_OK;
     return error_set(err, ST_NOMEM,
@@ -445,12 +578,13 @@ static Status moe_buffers(MoeRun *m, Error *err)
     m->scratch = mem_array((size_t)ps->r->threads * router_scratch_floats(e), sizeof *m->scratch);
     m->first = mem_zarray((size_t)router_choices(e) + 1, sizeof *m->first);
     m->entry = mem_array(chosen, sizeof *m->entry);
-    m->start = mem_array((size_t)ps->in->samples + 1, sizeof *m->start);
+    m->start = mem_array(((size_t)ps->in->samples + 1) * STAGES_MAX, sizeof *m->start);
+    m->run = mem_array(STAGES_MAX, sizeof *m->run);
     m->act = act ? mem_aligned(3 * rows * (size_t)width, sizeof *m->act) : NULL;
     m->mix = mix ? mem_array(rows * (size_t)mix, sizeof *m->mix) : NULL;
     if (act && !m->act)
         return error_nomem(err, "the experts' inputs");
-    if (!m->x || !m->y || !m->logits || !m->w || !m->idx || !m->scratch || !m->first || !m->entry || !m->start ||
+    if (!m->x || !m->y || !m->logits || !m->w || !m->idx || !m->scratch || !m->first || !m->entry || !m->start || !m->run ||
         (mix && !m->mix))
         return error_nomem(err, "the experts' rows");
     return ST_OK;
@@ -461,11 +595,15 @@ static Status expert_buffers(MoeRun *m, Error *err)
 {
     const ModelConfig *c = &m->ps->r->m->cfg;
     const MoeConfig *e = &c->moe;
-    bool shared = e->shared_inter > 0;
-    int64_t mid = max_i64(m->most * e->inter, shared ? m->rows * e->shared_inter : 0);
-    int64_t out = shared ? m->rows : m->most;
-    RETURN_IF_ERROR(check_limit(m, m->most, m->act != NULL, err));
-    m->gather = mem_aligned((size_t)(m->most * c->hidden), sizeof *m->gather);
+    bool shared = e->shared_inter > 0, act = m->act != NULL;
+    uint64_t limit = m->ps->r->opt.mem_limit;
+    m->room = max_i64(m->most, min_i64(m->rows, GROUP_ROWS));
+    if (limit && bytes_now(m, m->room, act) > limit)
+        m->room = m->most;
+    RETURN_IF_ERROR(check_limit(m, m->room, act, err));
+    int64_t mid = max_i64(m->room * e->inter, shared ? m->rows * e->shared_inter : 0);
+    int64_t out = shared ? max_i64(m->rows, m->room) : m->room;
+    m->gather = mem_aligned((size_t)(m->room * c->hidden), sizeof *m->gather);
     m->mid = mem_aligned((size_t)mid, sizeof *m->mid);
     m->up = mem_aligned((size_t)mid, sizeof *m->up);
     m->out = mem_aligned((size_t)(out * c->hidden), sizeof *m->out);
@@ -481,14 +619,7 @@ static Status run_block(MoeRun *m, const ChunkBuffers *buf, Error *err)
     RETURN_IF_ERROR(moe_buffers(m, err));
     RETURN_IF_ERROR(route(m, buf, err));
     RETURN_IF_ERROR(expert_buffers(m, err));
-    for (int e = 0; e < c->experts; e++)
-        if (expert_runs(m, e))
-            RETURN_IF_ERROR(run_expert(m, e, err));
-    for (m->expert = c->experts; m->expert < router_choices(c); m->expert++) {
-        int64_t rows = m->first[m->expert + 1] - m->first[m->expert];
-        RETURN_IF_ERROR(pass_tiles(ps, gather_task, m, rows, err));
-        RETURN_IF_ERROR(pass_tiles(ps, scatter_task, m, rows, err));
-    }
+    RETURN_IF_ERROR(run_experts(m, err));
     if (c->shared_inter)
         RETURN_IF_ERROR(run_shared(m, err));
     return pass_feed_tap(ps, TAP_FFN, block_tap_linear(m->b, MOE_DOWN), m->y, h, h, err);
