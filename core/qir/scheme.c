@@ -88,7 +88,7 @@ const Scheme scheme_table[] = {
      .weight_bits = 8, .act_bits = 16, .runnable = true, .part = {P_CODE8, P_SCALE, P_OFFSET}},
     {.name = "W4A16", .act_type = QT_FLOAT, .act_scope = QS_PER_TENSOR, .act_sym = 1,
      .weight_type = QT_INT4, .weight_scope = QS_PER_GROUP, .weight_sym = EITHER,
-     .weight_bits = 4, .act_bits = 16, .data_free = true, .runnable = true, .part = {P_ROWS4, P_SCALE, P_OFFSET}},
+     .weight_bits = 4, .act_bits = 16, .data_free = true, .runnable = true, .ours = true, .part = {P_ROWS4, P_SCALE, P_OFFSET}},
     {.name = "WFP8AFP8_DYNAMIC", .act_type = QT_FP8_E4M3, .act_scope = QS_PER_TOKEN, .act_sym = 1,
      .weight_type = QT_FP8_E4M3, .weight_scope = QS_PER_CHANNEL, .weight_sym = 1,
      .weight_bits = 8, .act_bits = 8, .data_free = true, .runnable = true, .part = {P_FP8, P_SCALE, P_ZERO}},

@@ -45,6 +45,7 @@ typedef struct Scheme {
     int weight_bits, act_bits;
     bool data_free;        /* needs no calibration pass */
     bool runnable;         /* this build quantizes and measures it */
+    bool ours;             /* the peer has nothing to write it with */
     unsigned char part[8]; /* QPartIds of a linear in the Ascend formats, in write order; ends with P_END */
     bool peer_zero;        /* the peer writes zeros for its offsets */
     bool labels_bias;      /* the bias is labelled as the scheme, not FLOAT */

@@ -271,7 +271,8 @@ static void check_objects(Check *c, const YamlNode *v, const Field *f)
     }
 }
 
-int check_item_type(Check *c, const YamlNode *item, const char *noun, bool list, const char *(*name)(const Check *, int))
+int check_item_type(Check *c, const YamlNode *item, const char *noun, bool list,
+                    const char *(*name)(const Check *, int))
 {
     const YamlNode *type = yaml_get(item, "type");
     const char *words[ITEM_TYPES_MAX + 1] = {NULL}, *one;

@@ -324,7 +324,8 @@ Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, bool
     if (r->generated) {
         Str text = {0};
         recipe_default_text(&text, model_name(m));
-        st = text.oom ? error_nomem(&e, "an export") : recipe_parse(&named, r->rows, text.s, text.len, r->name, NULL, &e);
+        st = text.oom ? error_nomem(&e, "an export") : recipe_parse(&named, r->rows, text.s, text.len, r->name,
+                                                                           NULL, &e);
         str_free(&text);
     }
     if (st == ST_OK)

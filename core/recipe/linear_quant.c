@@ -4,8 +4,8 @@
 #include "recipe/pattern_impl.h"
 #include "recipe/recipe_impl.h"
 
-/* linear_quant: that its quantizers exist, that its pair can be written, and the entries of a recipe (specs/config.md 4,
- * 5). Which quantizers there are is handed in. */
+/* linear_quant: that its quantizers exist, that its pair can be written, and the entries of a recipe (specs/config.md
+ * 4, 5). Which quantizers there are is handed in. */
 
 /* What the keys that fit a side but for its method and its sign say: which methods there are, which signs. */
 typedef struct Rivals {
@@ -27,8 +27,8 @@ static void add_rival(Rivals *r, const QuantKey *k, const QSpec *q)
         snprintf(r->methods + n, sizeof r->methods - n, "%s%s", n ? " " : "", k->method);
 }
 
-/* The quantizer of one side must exist; says which methods or which signs do. */
-static void check_side(Check *c, const YamlNode *map, const char *side, const QSpec *q, const QuantKey *(*key)(int i))
+/* The quantizer of one side must exist; says which methods or which signs do. Whether the peer's loader takes it. */
+static bool check_side(Check *c, const YamlNode *map, const char *side, const QSpec *q, const QuantKey *(*key)(int i))
 {
     const bool weight = key == c->r->rows->weight;
     Rivals r = {.any = false};
@@ -39,7 +39,7 @@ static void check_side(Check *c, const YamlNode *map, const char *side, const QS
         check_note(c, yaml_get(map, "method"), "%s %s %s %s are ours: the peer refuses them",
                    weight ? "weights" : "activations", qscope_name(q->scope), qtype_name(q->dtype), q->method);
     if (k)
-        return;
+        return k->owner != QUANT_OURS;
     size_t was = check_push(c, side);
     const YamlNode *at = yaml_get(map, "method");
     const char *what = weight ? "a weight" : "an activation";
@@ -54,6 +54,7 @@ static void check_side(Check *c, const YamlNode *map, const char *side, const QS
         check_fail(c, at, "no method '%s' for %s %s %s %s; there is: %s", q->method, qscope_name(q->scope),
                    qtype_name(q->dtype), q->symmetric ? "sym" : "asym", what, r.methods);
     check_pop(c, was);
+    return false;
 }
 
 /* Copies a list and compiles its patterns. deflt: what an absent or null list stands for ("*" or none). */
@@ -126,7 +127,7 @@ static void check_linear_quant(Check *c, const YamlNode *map)
         check_side(c, act, "act", &q.act, c->r->rows->act);
         check_ext(c, act, "act", &q.act);
     }
-    check_side(c, weight, "weight", &q.weight, c->r->rows->weight);
+    const bool both_have = check_side(c, weight, "weight", &q.weight, c->r->rows->weight);
     check_ext(c, weight, "weight", &q.weight);
     const Scheme *scheme = scheme_find(&q);
     if (!scheme && c->errors == before) {
@@ -136,11 +137,13 @@ static void check_linear_quant(Check *c, const YamlNode *map)
                    qscope_name(q.weight.scope), qtype_name(q.weight.dtype), q.weight.symmetric ? "sym" : "asym",
                    token ? ": per_token needs symmetric: true" : "");
     }
-    if (scheme && !scheme->weight_method && strcmp(q.weight.method, "w8a8s") == 0)
-        check_block(c, qc, "weights w8a8s go with per_tensor int8 activations, not with %s %s",
-                    qscope_name(q.act.scope), qtype_name(q.act.dtype));
-    if (scheme && strcmp(scheme->name, "W4A16") == 0 && strcmp(q.weight.method, "gptq") == 0)
-        check_note(c, qc, "W4A16 is ours: the peer loads it and then finds nothing to write it with");
+    for (const Scheme *s = scheme_table; scheme && !scheme->weight_method && s->name; s++)
+        if (s->weight_method && strcmp(s->weight_method, q.weight.method) == 0)
+            check_block(c, qc, "weights %s go with %s %s activations, not with %s %s", s->weight_method,
+                        qscope_name(s->act_scope), qtype_name(s->act_type), qscope_name(q.act.scope),
+                        qtype_name(q.act.dtype));
+    if (scheme && scheme->ours && both_have)
+        check_note(c, qc, "%s is ours: the peer loads it and then finds nothing to write it with", scheme->name);
     check_pop(c, was);
     if (scheme && !scheme->runnable)
         check_block(c, qc, "linear_quant %s: kept, not run by this build", scheme->name);

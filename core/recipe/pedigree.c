@@ -17,7 +17,8 @@ typedef struct Family {
 static const Family others[] = {
     {.pedigree = "default", .names = {"default"}},
     {.pedigree = "step3_5_flash", .names = {"Step-3.5-Flash"}},
-    {.pedigree = "qwen25_vl", .names = {"Qwen2.5-VL-7B-Instruct", "Qwen2.5-VL-72B-Instruct", "Qwen2.5-VL-32B-Instruct"}},
+    {.pedigree = "qwen25_vl", .names = {"Qwen2.5-VL-7B-Instruct", "Qwen2.5-VL-72B-Instruct",
+                                          "Qwen2.5-VL-32B-Instruct"}},
     {.pedigree = "qwen3_vl", .names = {"Qwen3-VL-4B-Instruct", "Qwen3-VL-32B-Instruct", "Qwen3-VL-Embedding-2B",
                                        "Qwen3-VL-Embedding-8B", "Qwen3-VL-Reranker-2B", "Qwen3-VL-Reranker-8B"}},
     {.pedigree = "qwen3_vl_moe", .names = {"Qwen3-VL-30B-A3B", "Qwen3-VL-235B-A22B"}},

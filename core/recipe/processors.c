@@ -30,7 +30,9 @@ static const Field flex_smooth_fields[] = {
     FIELD_TYPE, UNIT("alpha", false), UNIT("beta", false), SUBGRAPHS, FIELD_PATTERNS_OR_NULL, FIELD_END};
 static const Field flex_awq_fields[] = {
     FIELD_TYPE, UNIT("alpha", false), UNIT("beta", false), SUBGRAPHS,
-    {.key = "qconfig", .type = F_OBJECT, .object = &qconfig_object, .required = true}, FIELD_PATTERNS_OR_NULL, FIELD_END,
+    {.key = "qconfig", .type = F_OBJECT, .object = &qconfig_object, .required = true},
+    FIELD_PATTERNS_OR_NULL,
+    FIELD_END,
 };
 static const Field smooth_fields[] = {
     FIELD_TYPE, UNIT("alpha", false), {.key = "symmetric", .type = F_BOOL}, FIELD_PATTERNS_OR_NULL, FIELD_END};

@@ -263,7 +263,8 @@ Status recipe_default(Recipe **out, const RecipeRows *rows, Error *err)
     Str text = {0};
     recipe_default_text(&text, NULL);
     Status st =
-        text.oom ? error_nomem(err, "a recipe") : parse(out, rows, text.s, text.len, "w8a8_static", NULL, true, NULL, err);
+        text.oom ? error_nomem(err, "a recipe")
+                 : parse(out, rows, text.s, text.len, "w8a8_static", NULL, true, NULL, err);
     str_free(&text);
     RETURN_IF_ERROR(st);
     for (size_t i = 0; i < (*out)->nentries; i++)

@@ -62,11 +62,10 @@ typedef struct RecipeSaver {
     int line;
 } RecipeSaver;
 
-typedef enum RecipeRunner { RUNNER_AUTO, RUNNER_MODEL_WISE, RUNNER_LAYER_WISE, RUNNER_DP_LAYER_WISE } RecipeRunner;
-
 /* Parses and validates with the rows of a build, which are borrowed; errors collect as lines
  * `name:line:column: path: message` (all of them in *all, may be NULL; the first in err). */
-Status recipe_parse(Recipe **out, const RecipeRows *rows, const char *text, size_t len, const char *name, Str *all, Error *err);
+Status recipe_parse(Recipe **out, const RecipeRows *rows, const char *text, size_t len, const char *name, Str *all,
+                    Error *err);
 Status recipe_open(Recipe **out, const RecipeRows *rows, const char *path, Str *all, Error *err);
 /* The default recipe (DECISIONS: W8A8 static). */
 Status recipe_default(Recipe **out, const RecipeRows *rows, Error *err);
@@ -83,8 +82,6 @@ int recipe_stages(const Recipe *r);
 const RecipeStage *recipe_stage(const Recipe *r, int i);
 int recipe_savers(const Recipe *r);
 const RecipeSaver *recipe_saver(const Recipe *r, int i);
-const char *recipe_apiversion(const Recipe *r); /* of the document that was opened */
-RecipeRunner recipe_runner(const Recipe *r);
 /* Whether quant can run it; else appends a line `name:line:column: text` for every reason (why may be NULL). Pairs
  * and processors that this build has are judged, not the model. */
 bool recipe_can_run(const Recipe *r, Str *why);

@@ -47,7 +47,6 @@ struct Recipe {
     RecipeStage *stage;
     RecipeSaver *saver;
     int nstages, nsavers;
-    RecipeRunner runner;
     bool generated;
     Arena arena;
 };
@@ -90,9 +89,10 @@ extern const ApiVersion api_v1, api_v0, api_vlm, api_sd, api_convert;
 
 /* Checks the whole mapping at the root. */
 void check_root(Check *c, const YamlNode *root, const ApiVersion *api);
-/* Which type an item of a list is: the index of its name; -1, said, when it is no mapping or names none. noun: what such
- * an item is. list: an unknown one is told all names. name(c, i): NULL behind the last. */
-int check_item_type(Check *c, const YamlNode *item, const char *noun, bool list, const char *(*name)(const Check *, int));
+/* Which type an item of a list is: the index of its name; -1, said, when it is no mapping or names none. noun: what
+ * such an item is. list: an unknown one is told all names. name(c, i): NULL behind the last. */
+int check_item_type(Check *c, const YamlNode *item, const char *noun, bool list,
+                    const char *(*name)(const Check *, int));
 /* Values of F_CHECKED fields: lists of processors; of savers; of savers in multimodal documents. */
 void check_processors(Check *c, const YamlNode *v, const Field *f);
 void check_savers(Check *c, const YamlNode *v, const Field *f);
@@ -108,7 +108,7 @@ extern const Field kept_saver_fields[];
 void check_saver_processor(Check *c, const YamlNode *map);
 /* The row for a type of spec.process, NULL: it isn't run by this build. */
 const ProcessorType *processor_find(const RecipeRows *rows, const char *type);
-/* Units, savers, runner and stages of a document without errors. */
+/* Stages, units and savers of a document without errors. */
 Status recipe_build_units(Recipe *r, Error *err);
 
 /* ---- export ---- */

@@ -2,7 +2,7 @@
 
 #include "recipe/recipe_impl.h"
 
-/* What a run needs of a document that was found whole: units, savers, runner, prior stages. */
+/* What a run needs of a document that was found whole: stages, units, savers. */
 
 /* Lines of the text at hand aren't lines of what the user wrote. */
 static bool lineless(const Recipe *r)
@@ -101,24 +101,11 @@ static bool build_savers(Recipe *r, const YamlNode *list)
     return r->saver != NULL;
 }
 
-static RecipeRunner runner_of(const YamlNode *v)
-{
-    static const char *const names[] = {[RUNNER_AUTO] = "auto",
-                                        [RUNNER_MODEL_WISE] = "model_wise",
-                                        [RUNNER_LAYER_WISE] = "layer_wise",
-                                        [RUNNER_DP_LAYER_WISE] = "dp_layer_wise"};
-    for (int i = RUNNER_DP_LAYER_WISE; i > RUNNER_AUTO; i--)
-        if (node_is(v, names[i]))
-            return (RecipeRunner)i;
-    return RUNNER_AUTO;
-}
-
 Status recipe_build_units(Recipe *r, Error *err)
 {
     if (!r->old && !r->api->process)
         return ST_OK;
     const YamlNode *spec = yaml_get(yaml_root(r->doc), "spec");
-    r->runner = runner_of(yaml_get(spec, "runner"));
     if (!build_stages(r, spec) || !build_savers(r, yaml_get(spec, "save")))
         return error_nomem(err, "a recipe");
     return ST_OK;
@@ -142,16 +129,6 @@ int recipe_savers(const Recipe *r)
 const RecipeSaver *recipe_saver(const Recipe *r, int i)
 {
     return &r->saver[i];
-}
-
-const char *recipe_apiversion(const Recipe *r)
-{
-    return r->api->name;
-}
-
-RecipeRunner recipe_runner(const Recipe *r)
-{
-    return r->runner;
 }
 
 bool recipe_can_run(const Recipe *r, Str *why)

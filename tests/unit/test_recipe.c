@@ -350,8 +350,6 @@ static void units_and_savers(void **state)
     Error e = {0};
     if (recipe_parse(&r, &recipe_rows, text, strlen(text), "t", NULL, &e) != ST_OK)
         fail_msg("%s", e.text);
-    assert_string_equal(recipe_apiversion(r), "modelslim_v1");
-    assert_int_equal(recipe_runner(r), RUNNER_LAYER_WISE);
     assert_int_equal(recipe_entries(r), 3);
     assert_int_equal(recipe_stages(r), 1); /* no prior ones */
     assert_int_equal(recipe_stage(r, 0)->nunits, 3);

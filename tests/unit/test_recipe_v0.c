@@ -99,7 +99,6 @@ static void a_whole_document(void **state)
         "    disable_names: &d\n      - lm_head\n      - model.layers.1.mlp.down_proj\n      - it's[0].*\n"
         "  batch_size: abc\n  calib_save_params: {part_file_size: 8}\n  calib_dataset: \"some.jsonl\"\n";
     Recipe *r = parse(text);
-    assert_string_equal(recipe_apiversion(r), "modelslim_v0");
     assert_string_equal(recipe_dataset(r), "some.jsonl");
     assert_true(recipe_can_run(r, NULL));
     assert_int_equal(recipe_notes(r), 1);
