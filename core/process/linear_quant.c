@@ -19,11 +19,9 @@ static Status start(void **self, const ProcessorCtx *ctx, Error *err)
     if (!q)
         return error_nomem(err, "linear_quant");
     *q = (LinearQuant){.m = ctx->model, .at = ctx->work->level, .level = ctx->step->entry + 1};
-    const QConfig *c = &ctx->work->levels[q->level - 1];
-    const ActQuantizer *a = act_quantizer_find(&c->act);
-    const WeightQuantizer *w = weight_quantizer_find(&c->weight);
-    q->data = (a && a->observer) || (w && w->hessian);
-    q->widens = c->weight.scope != QS_PER_BLOCK; /* all but block formats do: specs/quantization.md 8 */
+    const QuantLevel *l = &ctx->levels[ctx->step->entry];
+    q->data = (l->act && l->act->observer) || (l->weight && l->weight->hessian);
+    q->widens = l->config->weight.scope != QS_PER_BLOCK; /* all but block formats do: specs/quantization.md 8 */
     *self = q;
     return ST_OK;
 }

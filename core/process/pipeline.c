@@ -30,7 +30,7 @@ static Status add_step(const Pipeline *p, Plan *plan, const RecipeStep *s, int i
         return error_set(err, ST_INTERNAL, "entry %d of %d levels", s->entry, p->work.nlevels);
     Step *step = &plan->steps[plan->nsteps++];
     *step = (Step){.row = row, .type = s->processor->name, .item = item, .entry = s->entry};
-    return row->start(&step->self, &(ProcessorCtx){.model = p->m, .work = &p->work, .step = s}, err);
+    return row->start(&step->self, &(ProcessorCtx){.model = p->m, .work = &p->work, .levels = p->levels, .step = s}, err);
 }
 
 static Status list_steps(const Pipeline *p, Plan *plan, const RecipeStage *stage, bool prior, Error *err)
@@ -105,8 +105,10 @@ static int last_data(const Plan *p, const Model *m)
 
 /* ---- what can't be run ---- */
 
-static Status check_levels(const Model *m, const Work *w, Error *err)
+static Status check_levels(const Pipeline *p, Error *err)
 {
+    const Model *m = p->m;
+    const Work *w = &p->work;
     char text[96];
     for (int64_t i = 0; i < m->nlinears; i++) {
         int16_t level = w->level[i];
@@ -115,7 +117,7 @@ static Status check_levels(const Model *m, const Work *w, Error *err)
         if (level == 0)
             continue;
         const QConfig *c = &w->levels[level - 1];
-        if (qconfig_runnable(c)) {
+        if (p->levels[level - 1].runs) {
             Status st = qweight_check(&c->weight, m->linears[i].out, m->linears[i].in, err);
             if (st != ST_OK)
                 return error_prefix(err, st, "'%s': ", m->linears[i].name);
@@ -135,13 +137,26 @@ static Status check_levels(const Model *m, const Work *w, Error *err)
 static Status own_levels(Pipeline *p, Error *err)
 {
     int n = recipe_entries(p->work.recipe);
-    p->levels = mem_array((size_t)n, sizeof *p->levels);
-    if (!p->levels)
+    p->own = mem_array((size_t)n, sizeof *p->own);
+    if (!p->own)
         return error_nomem(err, "the recipe's levels");
     for (int i = 0; i < n; i++)
-        p->levels[i] = recipe_entry(p->work.recipe, i)->q;
-    p->work.levels = p->levels;
+        p->own[i] = recipe_entry(p->work.recipe, i)->q;
+    p->work.levels = p->own;
     p->work.nlevels = n;
+    return ST_OK;
+}
+
+/* Each level's rows, once for all linears. */
+static Status find_levels(Pipeline *p, Error *err)
+{
+    if (p->work.recipe && !p->work.levels)
+        RETURN_IF_ERROR(own_levels(p, err));
+    p->levels = mem_array((size_t)p->work.nlevels, sizeof *p->levels);
+    if (!p->levels)
+        return error_nomem(err, "the recipe's levels");
+    for (int i = 0; i < p->work.nlevels; i++)
+        p->levels[i] = quant_level(&p->work.levels[i]);
     return ST_OK;
 }
 
@@ -180,9 +195,9 @@ Status pipeline_new(Pipeline **out, const Model *m, const Work *w, Error *err)
         return error_nomem(err, "the recipe's processors");
     p->m = m;
     p->work = *w;
-    Status st = w->recipe && !w->levels ? own_levels(p, err) : ST_OK;
+    Status st = find_levels(p, err);
     if (st == ST_OK)
-        st = check_levels(m, &p->work, err);
+        st = check_levels(p, err);
     if (st == ST_OK)
         st = make_plans(p, err);
     if (st == ST_OK && edits(p))
@@ -209,6 +224,7 @@ void pipeline_free(Pipeline *p)
     }
     overlay_free(p->overlay);
     free(p->plan);
+    free(p->own);
     free(p->levels);
     free(p);
 }
@@ -221,6 +237,11 @@ const Work *pipeline_work(const Pipeline *p)
 const Model *pipeline_model(const Pipeline *p)
 {
     return p->m;
+}
+
+const QuantLevel *pipeline_levels(const Pipeline *p)
+{
+    return p->levels;
 }
 
 int pipeline_last_data(const Pipeline *p)
@@ -267,5 +288,5 @@ uint64_t pipeline_bytes(const Pipeline *p, int samples, int threads)
     const Model *m = p->m;
     int64_t dim = m->cfg.head_dim > m->cfg.v_dim ? m->cfg.head_dim : m->cfg.v_dim;
     uint64_t cache = 4 * (uint64_t)samples * (uint64_t)m->cfg.kv_heads * (uint64_t)dim * sizeof(float);
-    return cache + layer_forms_bytes(m, p->work.levels, p->work.level, p->work.peer, threads);
+    return cache + layer_forms_bytes(m, p->levels, p->work.level, p->work.peer, threads);
 }

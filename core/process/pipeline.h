@@ -18,6 +18,8 @@ Status pipeline_new(Pipeline **out, const Model *m, const Work *w, Error *err);
 void pipeline_free(Pipeline *p);
 const Work *pipeline_work(const Pipeline *p);
 const Model *pipeline_model(const Pipeline *p);
+/* [nlevels] of the work. */
+const QuantLevel *pipeline_levels(const Pipeline *p);
 /* Last unit where the main list has something to find by a forward, -1: none, no texts are needed. */
 int pipeline_last_data(const Pipeline *p);
 /* Whether the calibration's own stream leaves each unit as the finished model would; otherwise (the peer's items run one

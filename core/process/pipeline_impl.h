@@ -28,7 +28,8 @@ typedef struct Plan {
 struct Pipeline {
     const Model *m;
     Work work;
-    QConfig *levels; /* its own, when the work has none */
+    QConfig *own;       /* levels, when the work has none */
+    QuantLevel *levels; /* [work.nlevels] */
     Overlay *overlay; /* NULL: no processor changes the model */
     Plan *plan; /* [nplans] of each stage of the recipe; the last is the main list */
     int nplans;

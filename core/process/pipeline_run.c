@@ -213,8 +213,8 @@ Status unit_take(UnitRun *u, int64_t i, SaveLinear *out, QWeight *w, Error *err)
 {
     PipelineRun *run = u->run;
     int64_t linear = u->first + i;
-    const QConfig *c = &u->work->levels[u->work->level[linear] - 1];
-    *out = (SaveLinear){.linear = linear, .config = c, .scheme = scheme_find(c), .act_dtype = run->T};
+    const QuantLevel *l = &run->p->levels[u->work->level[linear] - 1];
+    *out = (SaveLinear){.linear = linear, .config = l->config, .scheme = l->scheme, .act_dtype = run->T};
     run->ahead = next_linear(u, linear);
     Status st = layer_forms_take(u->forms, i, w, err);
     run->ahead = -1;
@@ -342,7 +342,7 @@ Status pipeline_run(Pipeline *p, Runner *r, const PipelineOptions *o, Error *err
                        .wants = mem_zarray((size_t)o->nsinks, sizeof *run.wants)};
     if (!run.wants)
         return error_nomem(err, "the run");
-    run.forms = (FormsOptions){.levels = p->work.levels, .level = p->work.level, .peer = p->work.peer, .weight = run.T,
+    run.forms = (FormsOptions){.levels = p->levels, .level = p->work.level, .peer = p->work.peer, .weight = run.T,
                                .read = read_weight, .ctx = &run, .pool = runner_pool(r), .cancel = runner_cancel(r)};
     int open = 0, first;
     Status st = open_sinks(&run, &open, &first, err);

@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "process/work.h"
-#include "quant/quantform.h"
+#include "quant/forms.h"
 #include "recipe/field.h"
 #include "run/runner.h"
 #include "save/saver.h"
@@ -48,6 +48,7 @@ typedef enum ProcessorNeeds {
 typedef struct ProcessorCtx {
     const Model *model;
     const Work *work;
+    const QuantLevel *levels; /* [work.nlevels] */
     const RecipeStep *step; /* lives as long as the recipe */
 } ProcessorCtx;
 

@@ -21,18 +21,20 @@ struct SaveSink {
 
 /* ---- memory ---- */
 
-static uint64_t largest_weight(const Model *m, const Work *w, int threads)
+static uint64_t largest_weight(const Pipeline *p, int threads)
 {
+    const Model *m = pipeline_model(p);
+    const int16_t *level = pipeline_work(p)->level;
     uint64_t most = 0, raw = 0;
     for (int64_t i = 0; i < m->nlinears; i++) {
         const Linear *l = &m->linears[i];
         uint64_t n = (uint64_t)l->out * (uint64_t)l->in;
-        if (w->level[i] == 0)
+        if (level[i] == 0)
             continue;
-        const QSpec *q = &w->levels[w->level[i] - 1].weight;
-        const WeightQuantizer *quantizer = weight_quantizer_find(q);
+        const QuantLevel *at = &pipeline_levels(p)[level[i] - 1];
+        const QSpec *q = &at->config->weight;
         uint64_t bytes = n * sizeof(float) + qweight_bytes(q, l->out, l->in);
-        bytes += quantizer && quantizer->scratch ? quantizer->scratch(q, l->out, l->in, threads) : 0;
+        bytes += at->weight->scratch ? at->weight->scratch(q, l->out, l->in, threads) : 0;
         most = bytes > most ? bytes : most;
         uint64_t size = weight_bytes(l);
         raw = size > raw ? size : raw;
@@ -43,7 +45,7 @@ static uint64_t largest_weight(const Model *m, const Work *w, int threads)
 uint64_t save_estimate(const Pipeline *p, const SaveOptions *o, int threads)
 {
     const Model *m = pipeline_model(p);
-    uint64_t bytes = largest_weight(m, pipeline_work(p), threads);
+    uint64_t bytes = largest_weight(p, threads);
     if (!o->calib || pipeline_last_data(p) < 0)
         return bytes;
     int64_t rows = o->calib->start[o->calib->samples], longest = 0;

@@ -120,9 +120,15 @@ bool weight_quantizer_rowwise(const WeightQuantizer *w, const QSpec *q, bool pee
     return w->rowwise && !(w->whole && w->whole(q, peer));
 }
 
+QuantLevel quant_level(const QConfig *c)
+{
+    QuantLevel l = {.config = c, .scheme = scheme_find(c), .act = act_quantizer_find(&c->act),
+                    .weight = weight_quantizer_find(&c->weight)};
+    l.runs = l.scheme && l.scheme->runnable && l.act && l.weight;
+    return l;
+}
+
 bool qconfig_runnable(const QConfig *q)
 {
-    const Scheme *s = scheme_find(q);
-    const WeightQuantizer *w = weight_quantizer_find(&q->weight);
-    return s && s->runnable && act_quantizer_find(&q->act) && w;
+    return quant_level(q).runs;
 }

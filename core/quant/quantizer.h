@@ -112,7 +112,16 @@ const WeightQuantizer *weight_quantizer_find(const QSpec *q);
  * from 0. */
 const QuantKey *act_quantizer_key(int i);
 const QuantKey *weight_quantizer_key(int i);
-/* Whether this build can quantize and measure a linear at `q`. */
+/* A level of an assignment with the rows that run it, looked up once; NULL where this build has none. */
+typedef struct QuantLevel {
+    const QConfig *config;
+    const Scheme *scheme;
+    const ActQuantizer *act;
+    const WeightQuantizer *weight;
+    bool runs; /* this build can quantize and measure a linear at it */
+} QuantLevel;
+QuantLevel quant_level(const QConfig *c);
+/* quant_level(q).runs */
 bool qconfig_runnable(const QConfig *q);
 
 #endif

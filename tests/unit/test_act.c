@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "quant/quantform.h"
+#include "quant/forms.h"
 #include "qir/round.h"
 #include "tests/lib/configs.h"
 #include "tests/lib/npz.h"
@@ -28,6 +28,7 @@ typedef struct OneLinear {
     Linear lin;
     int16_t level;
     QConfig q;
+    QuantLevel l;
     FormsOptions o;
     LayerForms f;
     Pool *pool;
@@ -45,7 +46,8 @@ static void open_linear(OneLinear *t, QSpec act, bool peer, DType T)
     t->q.act = act;
     t->m = (Model){.linears = &t->lin, .nlinears = 1, .cfg = {.layers = 1}};
     assert_int_equal(pool_new(&t->pool, 2, NULL), ST_OK);
-    t->o = (FormsOptions){.levels = &t->q, .level = &t->level, .peer = peer, .weight = T, .read = no_weight,
+    t->l = quant_level(&t->q);
+    t->o = (FormsOptions){.levels = &t->l, .level = &t->level, .peer = peer, .weight = T, .read = no_weight,
                           .pool = t->pool};
     assert_int_equal(layer_forms_init(&t->f, &t->m, &t->o, 0, 1, NULL), ST_OK);
     const FormTypes types = {T, T, T};

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "quant/quantform.h"
+#include "quant/forms.h"
 #include "model/block.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/configs.h"
@@ -145,7 +145,8 @@ static void run_flow(const Flow *t)
     for (int i = 0; i < 4; i++)
         linears[i] = (Linear){.name = flow_names[i], .out = 16, .in = 16, .layer = i / 2, .group = i, .input = i};
     Model m = {.linears = linears, .nlinears = 4, .cfg = {.layers = 2}};
-    FormsOptions o = {.levels = q, .level = level, .peer = true, .weight = DT_F32, .pool = t->pool,
+    const QuantLevel levels[2] = {quant_level(&q[0]), quant_level(&q[1])};
+    FormsOptions o = {.levels = levels, .level = level, .peer = true, .weight = DT_F32, .pool = t->pool,
                       .read = flow_weight, .ctx = &(FlowFile){t->z, flow_names}};
     float x[18 * 16], y[18 * 16];
     for (int s = 0; s < 3; s++)

@@ -26,7 +26,7 @@ typedef struct FormTypes {
 } FormTypes;
 
 typedef struct FormsOptions {
-    const QConfig *levels;
+    const QuantLevel *levels;
     const int16_t *level;  /* [model.nlinears] 0 = float */
     bool peer;
     DType weight;          /* in which weights are quantized */
@@ -65,7 +65,6 @@ Status layer_forms_take(LayerForms *l, int64_t i, QWeight *out, Error *err);
 
 /* Bytes beside streams and scratch that calibrating and passes over any one layer need at most: Hessians, weights read
  * as a whole, and quantized ones that are kept (one byte a parameter). */
-uint64_t layer_forms_bytes(const Model *m, const QConfig *levels, const int16_t *level, bool peer,
-                           int threads);
+uint64_t layer_forms_bytes(const Model *m, const QuantLevel *levels, const int16_t *level, bool peer, int threads);
 
 #endif

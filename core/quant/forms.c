@@ -1,4 +1,4 @@
-#include "quant/quantform.h"
+#include "quant/forms.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -437,11 +437,10 @@ Status layer_forms_init(LayerForms *l, const Model *m, const FormsOptions *o, in
             l->lin[i].s = l->lin[leader].s;
             continue;
         }
-        const QConfig *c = &o->levels[level - 1];
+        const QuantLevel *q = &o->levels[level - 1];
         l->lin[i].s = &l->states[i];
-        l->states[i] = (FormState){.layer = l, .config = c, .act = act_quantizer_find(&c->act),
-                                   .weight = weight_quantizer_find(&c->weight), .first = i, .level = level,
-                                   .T = DT_F32, .kept_T = DT_F32, .fixed_T = DT_F32};
+        l->states[i] = (FormState){.layer = l, .config = q->config, .act = q->act, .weight = q->weight, .first = i,
+                                   .level = level, .T = DT_F32, .kept_T = DT_F32, .fixed_T = DT_F32};
         if (!l->states[i].act || !l->states[i].weight) {
             layer_forms_fini(l);
             return error_set(err, ST_INTERNAL, "'%s': no quantizer for its level", m->linears[first + i].name);
@@ -477,7 +476,7 @@ Status layer_forms_take(LayerForms *l, int64_t i, QWeight *out, Error *err)
 
 /* ---- planning ---- */
 
-uint64_t layer_forms_bytes(const Model *m, const QConfig *levels, const int16_t *level, bool peer, int threads)
+uint64_t layer_forms_bytes(const Model *m, const QuantLevel *levels, const int16_t *level, bool peer, int threads)
 {
     uint64_t most = 0, kept = 0, work = 0;
     int32_t layer = -1;
@@ -488,8 +487,8 @@ uint64_t layer_forms_bytes(const Model *m, const QConfig *levels, const int16_t 
         layer = l->layer;
         if (level[i] == 0)
             continue;
-        const QSpec *q = &levels[level[i] - 1].weight;
-        const WeightQuantizer *w = weight_quantizer_find(q);
+        const QSpec *q = &levels[level[i] - 1].config->weight;
+        const WeightQuantizer *w = levels[level[i] - 1].weight;
         if (!w || weight_quantizer_rowwise(w, q, peer))
             continue;
         kept += qweight_bytes(q, l->out, l->in);
