@@ -142,7 +142,8 @@ static Status start(void **self, const ProcessorCtx *ctx, Error *err)
     if (!d)
         return error_nomem(err, "dynamic_cache");
     *self = d;
-    *d = (DynamicCache){.m = m, .set = ctx->step->settings, .first = cache_step(r, 0) == ctx->step, .last_sample = ctx->work->peer, .T = DT_F32,
+    *d = (DynamicCache){.m = m, .set = ctx->step->settings, .first = cache_step(r, 0) == ctx->step,
+                        .last_sample = ctx->work->peer, .T = DT_F32,
                         .on = mem_zarray((size_t)m->cfg.layers, sizeof *d->on)};
     if (!d->on)
         return error_nomem(err, "dynamic_cache");

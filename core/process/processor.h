@@ -74,6 +74,6 @@ typedef struct Processor {
     void (*hash)(const void *settings, Hasher *h);
 } Processor;
 
-extern const ProcessorType processor_linear_quant, processor_dynamic_cache; /* rows of core/registry.c */
+extern const ProcessorType processor_linear_quant, processor_dynamic_cache; /* of core/registry.c, which has all rows */
 
 #endif
