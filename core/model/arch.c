@@ -39,8 +39,8 @@ static const char *const order_common[] = {
 };
 
 const char *const order_deepseek[] = {
-    ORDER_ATTENTION, "self_attn.o_proj", ORDER_QK_NORMS, "mlp.experts", "mlp.gate", "mlp.shared_experts", ORDER_DENSE, ORDER_NORMS,
-    NULL,
+    ORDER_ATTENTION, "self_attn.o_proj", ORDER_QK_NORMS, "mlp.experts", "mlp.gate", "mlp.shared_experts", ORDER_DENSE,
+    ORDER_NORMS, NULL,
 };
 
 const char *const *arch_order(const Arch *a)

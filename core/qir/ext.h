@@ -5,9 +5,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* ext of a qconfig's side (specs/quantization.md 1). One row a key, ROW(type, member, its ExtField): the member of QExt,
- * and how a recipe's value is read, checked and told from another. 0 or false: absent, the method's default holds.
- * New keys go to the end. */
+/* ext of a qconfig's side (specs/quantization.md 1). One row a key, ROW(type, member, its ExtField): the member of
+ * QExt, and how a recipe's value is read, checked and told from another. 0 or false: absent, the method's default
+ * holds. New keys go to the end. */
 #define EXT_POSITIVE .strict = true, .open = true, .lo = 0, .hi = EXT_NO_LIMIT
 #define EXT_ROWS(ROW)                                                                                                  \
     /* elements of a row of the weight under one scale, where the scope is per_group */                                \

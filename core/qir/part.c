@@ -33,7 +33,8 @@ static const struct {
 QPart part_make(QPartId id, const QPartOf *of)
 {
     int64_t n = of->out, k = of->in;
-    QPart p = {.suffix = parts[id].suffix, .kind = parts[id].kind, .dtype = parts[id].dtype, .ndim = 2, .shape = {n, k}};
+    QPart p = {.suffix = parts[id].suffix, .kind = parts[id].kind, .dtype = parts[id].dtype, .ndim = 2,
+               .shape = {n, k}};
     switch (parts[id].dims) {
     case D_NK: break;
     case D_N2K: p.shape[0] = div_up(n, 2); break;

@@ -75,8 +75,8 @@ bool format_is_description(const SaveFormat *f, const char *name)
 
 bool saver_description(const char *name)
 {
-    for (int i = 0; saver_table[i]; i++)
-        if (saver_table[i]->labels && strncmp(name, saver_table[i]->description, strlen(saver_table[i]->description)) == 0)
+    for (const SaveFormat *const *f = saver_table; *f; f++)
+        if ((*f)->labels && strncmp(name, (*f)->description, strlen((*f)->description)) == 0)
             return true;
     return false;
 }

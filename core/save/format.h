@@ -56,8 +56,8 @@ extern const SaveFormat *const saver_table[]; /* NULL-terminated (core/registry.
 const SaveFormat *saver_find(const char *type);
 /* Row i as a recipe is read with it; false behind the last. */
 bool saver_type(int i, struct SaverType *out);
-/* What is wrong with the first row that isn't whole or is called like another, or with the list of families (families.h),
- * NULL: nothing. At the program's start. */
+/* What is wrong with the first row that isn't whole or is called like another, or with the list of families
+ * (families.h); NULL: nothing. At the program's start. */
 const char *saver_table_fault(const SaveFormat *const *table);
 
 /* Whether a file of the target is one of the format's. */

@@ -261,7 +261,8 @@ static void out_close(void *self, bool keep)
     free(s);
 }
 
-static Status out_open(void **self, const SaveFormat *f, const SavePlan *plan, bool resume, int *first_layer, Error *err)
+static Status out_open(void **self, const SaveFormat *f, const SavePlan *plan, bool resume, int *first_layer,
+                       Error *err)
 {
     *self = NULL;
     if (first_layer)
@@ -375,11 +376,11 @@ static Status out_cache(void *self, const SaveCache *c, Error *err)
         return error_set(err, ST_DATA, "%s can't write dynamic_cache", s->format->type);
     if (c->layer < s->layers_done)
         return ST_OK;
-    const float *from[4] = {c->k_scale, c->k_offset, c->v_scale, c->v_offset};
+    const float *from[SAVE_CACHE_PARTS] = {c->k_scale, c->k_offset, c->v_scale, c->v_offset};
     for (size_t i = 0; i < s->walk.n; i++) {
         if (s->walk.items[i].kind != SI_CACHE || s->walk.items[i].layer != c->layer)
             continue;
-        for (int k = 0; k < 4; k++) {
+        for (int k = 0; k < SAVE_CACHE_PARTS; k++) {
             const OutTensor *t = &s->layout.t[s->tensor_of[i] + k];
             if (t->shape[0] != c->n)
                 return error_set(err, ST_INTERNAL, "'%s' has %lld values, %lld were handed over", t->name,

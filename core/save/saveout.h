@@ -44,6 +44,10 @@ uint64_t save_limit(const SavePlan *plan);
 const char *save_label(const SavePlan *plan, int64_t i);
 /* The tensors of a quantized linear of a model of this dtype (scheme_parts); 0: no scheme. */
 int save_scheme_parts(const SavePlan *plan, int64_t i, DType model, QPart out[SCHEME_PARTS_MAX]);
+/* The tensors of a layer's quantized keys and values, in the order of SaveCache: what tensor `part` is called below the
+ * attention, and its *n values. The layer has keys and values of its own (saveout_check). */
+enum { SAVE_CACHE_PARTS = 4 };
+const char *save_cache_part(const SavePlan *plan, int layer, int part, int64_t *n);
 /* Whether linear i is written quantized. */
 bool save_quantized(const SaveOut *s, int64_t i);
 void save_warn(const SavePlan *plan, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -179,16 +179,22 @@ static Status add_linear(const SaveOut *s, const SaveItem *it, int32_t item, Sav
     return ST_OK;
 }
 
+const char *save_cache_part(const SavePlan *plan, int layer, int part, int64_t *n)
+{
+    static const char *const suffix[SAVE_CACHE_PARTS] = {
+        ".k_proj.kv_cache_scale", ".k_proj.kv_cache_offset", ".v_proj.kv_cache_scale", ".v_proj.kv_cache_offset"};
+    *n = plan->model->linears[unit_linear(&plan->model->units[layer], part < 2 ? "k" : "v")].out;
+    return suffix[part];
+}
+
 static Status add_cache(const SaveOut *s, const SaveItem *it, int32_t item, SaveLayout *l, Error *err)
 {
-    static const char *const suffix[] = {".k_proj.kv_cache_scale", ".k_proj.kv_cache_offset", ".v_proj.kv_cache_scale",
-                                         ".v_proj.kv_cache_offset"};
-    const Model *m = s->plan->model;
-    const Unit *u = &m->units[it->layer];
-    for (int k = 0; k < 4; k++)
-        RETURN_IF_ERROR(layout_add(l, it->name, suffix[k], cache_dtype(s->plan), 1,
-                                   (int64_t[]){m->linears[k < 2 ? unit_linear(u, "k") : unit_linear(u, "v")].out}, s->format->cache_label, item, k,
+    for (int k = 0; k < SAVE_CACHE_PARTS; k++) {
+        int64_t n;
+        const char *suffix = save_cache_part(s->plan, it->layer, k, &n);
+        RETURN_IF_ERROR(layout_add(l, it->name, suffix, cache_dtype(s->plan), 1, &n, s->format->cache_label, item, k,
                                    err));
+    }
     return ST_OK;
 }
 

@@ -301,16 +301,12 @@ static Status verify_linear(Output *o, const SaveItem *it, Error *err)
 
 static void verify_cache(Output *o, const SaveItem *it)
 {
-    static const char *const suffix[] = {".k_proj.kv_cache_scale", ".k_proj.kv_cache_offset", ".v_proj.kv_cache_scale",
-                                         ".v_proj.kv_cache_offset"};
-    const Model *m = o->plan->model;
-    const Unit *u = &m->units[it->layer];
-    for (int k = 0; k < 4; k++) {
+    for (int k = 0; k < SAVE_CACHE_PARTS; k++) {
         char name[600];
         const Checkpoint *c;
-        snprintf(name, sizeof name, "%.500s%s", it->name, suffix[k]);
+        int64_t n;
+        snprintf(name, sizeof name, "%.500s%s", it->name, save_cache_part(o->plan, it->layer, k, &n));
         const TensorInfo *t = find(o, name, &c);
-        int64_t n = m->linears[k < 2 ? unit_linear(u, "k") : unit_linear(u, "v")].out;
         if (!t)
             problem(o, "'%s' is missing", name);
         else if (t->ndim != 1 || t->shape[0] != n)

@@ -97,7 +97,8 @@ static Status gather(Walker *k, const SaveItem *item, const char *name, int expe
 {
     if (!mem_grow(&k->e, &k->cap, k->n + 1, sizeof *k->e))
         return error_nomem(k->err, "the list of modules");
-    k->e[k->n] = (WalkEntry){.item = *item, .rank = rank_of(k->order, below_layer(k->plan->model, name)), .expert = expert, .seq = k->n};
+    int rank = rank_of(k->order, below_layer(k->plan->model, name));
+    k->e[k->n] = (WalkEntry){.item = *item, .rank = rank, .expert = expert, .seq = k->n};
     k->n++;
     return ST_OK;
 }
