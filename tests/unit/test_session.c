@@ -347,6 +347,12 @@ static void killed_after(int layers, char id[40])
     close(fd[1]);
 }
 
+static void same_score(Score a, Score b)
+{
+    assert_int_equal(a.state, b.state);
+    assert_true(a.value == b.value || (a.value != a.value && b.value != b.value));
+}
+
 static void kill_9_loses_at_most_a_layer(void **state)
 {
     (void)state;
@@ -365,8 +371,7 @@ static void kill_9_loses_at_most_a_layer(void **state)
         ok(session_wait(s, -1, &err));
         for (int m = 0; metric_table[m]; m++)
             for (int i = 0; i < 56; i++)
-                assert_true(session_score(s, metric_table[m], i).value ==
-                            session_score(plain, metric_table[m], i).value);
+                same_score(session_score(s, metric_table[m], i), session_score(plain, metric_table[m], i));
         assert_int_equal(session_resume_job(s, &err), ST_USAGE);
         session_free(s);
     }
