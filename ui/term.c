@@ -29,6 +29,8 @@ static const int caught[] = {SIGWINCH, SIGINT, SIGTSTP, SIGTERM, SIGHUP, SIGPIPE
 static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGQUIT};
 enum { CAUGHT = sizeof caught / sizeof caught[0], FATAL = sizeof fatal / sizeof fatal[0] };
 static struct sigaction caught_old[CAUGHT], fatal_old[FATAL];
+static char crash_stack[64 << 10]; /* for on_fatal: the stack itself may be what ran out */
+static stack_t crash_old;
 
 static void on_signal(int sig)
 {
@@ -67,7 +69,9 @@ static void catch_signals(bool null)
         sigaction(caught[i], &a, NULL);
     if (null)
         return;
+    sigaltstack(&(stack_t){.ss_sp = crash_stack, .ss_size = sizeof crash_stack}, NULL);
     a.sa_handler = on_fatal;
+    a.sa_flags = SA_ONSTACK;
     for (int i = 0; i < FATAL; i++)
         sigaction(fatal[i], &a, NULL);
 }
@@ -88,6 +92,7 @@ static void save_signals(void)
         sigaction(caught[i], NULL, &caught_old[i]);
     for (int i = 0; i < FATAL; i++)
         sigaction(fatal[i], NULL, &fatal_old[i]);
+    sigaltstack(NULL, &crash_old);
 }
 
 static void restore_signals(void)
@@ -96,6 +101,7 @@ static void restore_signals(void)
         sigaction(caught[i], &caught_old[i], NULL);
     for (int i = 0; i < FATAL; i++)
         sigaction(fatal[i], &fatal_old[i], NULL);
+    sigaltstack(&crash_old, NULL);
 }
 
 unsigned term_signals(Term *t)
