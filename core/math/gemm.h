@@ -43,8 +43,8 @@ typedef struct GemmOps {
     void (*pack)(DType t, const void *w, int64_t n, int64_t k, int64_t ldw, void *packed);
     /* y as above, from w or from a packed panel. */
     void (*tile)(const GemmArgs *g, void *scratch);
-    /* Bytes of scratch (a multiple of 64, aligned to 16) that products up to this size need, and bytes that the library behind them
-     * touches of its own for each thread. Grow with every argument. */
+    /* Bytes of scratch (a multiple of 64, aligned to 16) that products up to this size need, and bytes that the library
+     * behind them touches of its own for each thread. Grow with every argument. */
     size_t (*scratch)(int64_t m, int64_t n, int64_t k);
     size_t (*own)(int64_t m, int64_t n, int64_t k);
 } GemmOps;

@@ -129,8 +129,8 @@ Status logit_rows_run(Runner *r, const Stream *normed, const int32_t *next, bool
     size_t n = (size_t)normed->rows;
     *out = (LogitRows){.rows = normed->rows, .hidden = normed->width, .lse = mem_array(n, sizeof *out->lse),
                        .target = mem_array(n, sizeof *out->target), .top = mem_zarray(n, sizeof *out->top)};
-    Pass s = {.out = out, .next = next, .k = kernels_for(r), .gemm = gemm_find(false), .sum = mem_zarray(n, sizeof *s.sum),
-              .max = mem_array(n, sizeof *s.max)};
+    Pass s = {.out = out, .next = next, .k = kernels_for(r), .gemm = gemm_find(false),
+              .sum = mem_zarray(n, sizeof *s.sum), .max = mem_array(n, sizeof *s.max)};
     if (mean_w)
         out->mean_w = mem_zarray(n, (size_t)normed->width * sizeof *out->mean_w);
     Status st = ST_OK;

@@ -36,7 +36,7 @@ Status block_end(Pass *ps, BlockRun *b, int slot, const float *x, const ChunkBuf
     Stage out = {.ps = ps, .n = 1, .lin = {l}, .x = x, .y = {buf->tap}, .ldy = {h}, .lds = h, .act_scratch = buf->act,
                  .res = aside ? NULL : buf->in, .sum = aside ? NULL : buf->out,
                  .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, l->lin->input)};
-    RETURN_IF_ERROR(stage_run(&out, NULL, buf->next.nseg ? &buf->next : NULL, err));
+    RETURN_IF_ERROR(stage_run(&out, buf->next.nseg ? &buf->next : NULL, err));
     if (!buf->tap)
         return ST_OK;
     RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, l->index, buf->tap, h, h, err));
@@ -54,7 +54,7 @@ Status block_project(Pass *ps, BlockRun *b, const Projection *p, float *act, con
         st.y[i] = p->y[i];
         st.ldy[i] = p->ld[i] ? p->ld[i] : st.lin[i]->lin->out;
     }
-    RETURN_IF_ERROR(stage_run(&st, NULL, next, err));
+    RETURN_IF_ERROR(stage_run(&st, next, err));
     for (int i = 0; i < p->n; i++)
         RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, st.lin[i]->index, st.y[i], st.lin[i]->lin->out, st.ldy[i],
                                       err));

@@ -40,7 +40,7 @@ Status panels_init(PanelRing *r, int threads, Error *err);
 void panels_fini(PanelRing *r);
 /* Room for entries of up to so many bytes. */
 Status panels_reserve(PanelRing *r, size_t entry_bytes, Error *err);
-/* Slots a ring of so many threads has: a task uses up to two entries at once, and a panel ahead keeps each worker busy. */
+/* Slots a ring of so many threads has: one for each worker, and some ahead; at least the two that a task may use. */
 int panels_slots(int threads);
 /* Before the pool call; drops what is left of the one before. */
 void panels_begin(PanelRing *r, const PanelWork *work);

@@ -516,7 +516,7 @@ static void wave_begin(Wave *w, Batch *b)
     batch_add(b, wave_task, w, w->tasks);
 }
 
-Status stage_run(Stage *st, Batch *extra, const FeedPiece *next, Error *err)
+Status stage_run(Stage *st, const FeedPiece *next, Error *err)
 {
     Pass *ps = st->ps;
     Runner *r = ps->r;
@@ -545,19 +545,13 @@ Status stage_run(Stage *st, Batch *extra, const FeedPiece *next, Error *err)
         Wave wave = {.st = &st, .n = 1, .r = r};
         Batch b = {.n = 0};
         wave_begin(&wave, &b);
-        if (g0 == 0) {
-            if (st->in_mask)
-                batch_add(&b, taps_task, &in_feed, ps->s1 - ps->s0);
-            for (int i = 0; extra && i < extra->n; i++)
-                batch_add(&b, extra->part[i].fn, extra->part[i].ctx, extra->part[i].n);
-        }
+        if (g0 == 0 && st->in_mask)
+            batch_add(&b, taps_task, &in_feed, ps->s1 - ps->s0);
         Status s = batch_run(&b, r->opt.pool, r->opt.cancel, err);
         feed_done(r->feed);
         RETURN_IF_ERROR(s);
         progress_of_layer(ps, work);
     }
-    if (extra)
-        extra->n = 0;
     return stage_end(st, err);
 }
 

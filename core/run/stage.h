@@ -57,9 +57,8 @@ typedef struct Stage {
     int64_t entry0, task0;  /* first entry of the ring, first task of the present pool call */
     int64_t raw_panel[STAGE_MAX]; /* first panel of each linear in the present piece */
 } Stage;
-/* Runs the stage over the chunk's rows; more tasks (taps that read what is ready) come along in `extra`. next: first
- * piece of what follows, read ahead (may be NULL). */
-Status stage_run(Stage *st, Batch *extra, const FeedPiece *next, Error *err);
+/* Runs the stage over the chunk's rows. next: first piece of what follows, read ahead (may be NULL). */
+Status stage_run(Stage *st, const FeedPiece *next, Error *err);
 /* Up to STAGES_MAX stages in one pool call, each with a pass (rows of its own); nobody watches their inputs or weights.
  * piece: all their weights (stages_piece). */
 Status stages_run(Stage *const *st, int n, const FeedPiece *piece, const FeedPiece *next, Error *err);

@@ -91,8 +91,8 @@ typedef struct Keep {
     int64_t vocab;
 } Keep;
 
-static void keep_panel(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld,
-                       const float *w)
+static void keep_panel(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
+                       int64_t ld, const float *w)
 {
     (void)worker;
     (void)w;

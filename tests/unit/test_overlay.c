@@ -264,8 +264,8 @@ typedef struct Logits {
     int64_t vocab;
 } Logits;
 
-static void take(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld,
-                 const float *head)
+static void take(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
+                 int64_t ld, const float *head)
 {
     (void)worker;
     (void)head;
@@ -446,7 +446,8 @@ static void quantize(Runner *r, const Overlay *edits, const char *dir, bool all_
 
 static void same_tensors(const char *a, const char *b)
 {
-    static const char *const names[] = {"quant_model_weights.safetensors", "quant_model_weight_w8a8_dynamic.safetensors"};
+    static const char *const names[] = {"quant_model_weights.safetensors",
+                                        "quant_model_weight_w8a8_dynamic.safetensors"};
     Checkpoint *x = NULL, *y = NULL;
     Error err = {0};
     for (size_t i = 0; i < 2 && !x; i++) {

@@ -99,8 +99,8 @@ typedef struct Logits {
     float *y;
 } Logits;
 
-static void keep_logits(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld,
-                        const float *w)
+static void keep_logits(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
+                        int64_t ld, const float *w)
 {
     (void)worker;
     (void)w;

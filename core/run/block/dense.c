@@ -71,7 +71,7 @@ static Status values(Pass *ps, BlockRun *b, const ChunkBuffers *buf, float **out
     Stage gu = {.ps = ps, .n = 2, .lin = {&lin[DENSE_GATE], &lin[DENSE_UP]}, .x = buf->x, .gate = true,
                 .y = {g, buf->up}, .ldy = {width, width}, .act_scratch = buf->act,
                 .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, lin[DENSE_GATE].lin->input)};
-    RETURN_IF_ERROR(stage_run(&gu, NULL, &after, err));
+    RETURN_IF_ERROR(stage_run(&gu, &after, err));
     if (!buf->up)
         return ST_OK;
     RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, lin[DENSE_GATE].index, g, width, width, err));

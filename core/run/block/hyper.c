@@ -91,8 +91,8 @@ static int64_t mix_floats(const ModelConfig *c)
 
 static size_t gemm_bytes(const ModelConfig *c)
 {
-    return c->hyper.copies ? gemm_find(true)->scratch(HYPER_ROWS, c->hyper.copies * (2 + c->hyper.copies), c->stream_width)
-                            : 0;
+    int64_t n = c->hyper.copies;
+    return n ? gemm_find(true)->scratch(HYPER_ROWS, n * (2 + n), c->stream_width) : 0;
 }
 
 static Status run_rows(HyperRun *h, PoolTask *fn, Error *err)

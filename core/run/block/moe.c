@@ -190,7 +190,7 @@ static Status linear_logits(MoeRun *m, Error *err)
     Stage st = {.ps = ps, .n = 1, .lin = {l}, .ops = m->rule->router_wide ? &wide : NULL, .x = m->x,
                 .y = {m->logits}, .ldy = {n}, .act_scratch = m->act,
                 .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, l->index)};
-    RETURN_IF_ERROR(stage_run(&st, NULL, NULL, err));
+    RETURN_IF_ERROR(stage_run(&st, NULL, err));
     return pass_feed_tap(ps, TAP_LINEAR_OUT, l->index, m->logits, n, n, err);
 }
 
@@ -407,13 +407,13 @@ static Status run_alone(MoeRun *m, const FeedPiece *next, Error *err)
     const int64_t gate = x->lin[0].index, up = x->lin[1].index, down = x->lin[2].index, width = c->moe.inter;
     FeedPiece after;
     stage_first_piece(down_lin, 1, false, er->piece_max, &after);
-    RETURN_IF_ERROR(stage_run(&x->gu, NULL, &after, err));
+    RETURN_IF_ERROR(stage_run(&x->gu, &after, err));
     if (x->gu.y[1]) {
         RETURN_IF_ERROR(pass_feed_tap(er, TAP_LINEAR_OUT, gate, m->mid, width, width, err));
         RETURN_IF_ERROR(pass_feed_tap(er, TAP_LINEAR_OUT, up, m->up, width, width, err));
         RETURN_IF_ERROR(pass_tiles(er, gate_rows_task, m, er->rows, err));
     }
-    RETURN_IF_ERROR(stage_run(&x->down, NULL, next->nseg ? next : NULL, err));
+    RETURN_IF_ERROR(stage_run(&x->down, next->nseg ? next : NULL, err));
     return er->rows ? pass_feed_tap(er, TAP_LINEAR_OUT, down, m->out, c->hidden, c->hidden, err) : ST_OK;
 }
 
@@ -502,13 +502,13 @@ static Status run_shared(MoeRun *m, Error *err)
     Stage gu = {.ps = ps, .n = gated ? 3 : 2, .lin = {&lin[MOE_GATE], &lin[MOE_UP], &lin[MOE_SHARED_GATE]}, .x = m->x,
                 .y = {m->mid, m->up, m->logits}, .ldy = {width, width, 1}, .act_scratch = m->act,
                 .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, lin[MOE_GATE].index)};
-    RETURN_IF_ERROR(stage_run(&gu, NULL, NULL, err));
+    RETURN_IF_ERROR(stage_run(&gu, NULL, err));
     for (int i = 0; i < gu.n; i++)
         RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, gu.lin[i]->index, gu.y[i], gu.ldy[i], gu.ldy[i], err));
     RETURN_IF_ERROR(pass_tiles(m->ps, gate_rows_task, m, m->rows, err));
     Stage down = {.ps = ps, .n = 1, .lin = {&lin[MOE_DOWN]}, .x = m->mid, .y = {m->out}, .ldy = {h},
                   .act_scratch = m->act, .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, lin[MOE_DOWN].index)};
-    RETURN_IF_ERROR(stage_run(&down, NULL, NULL, err));
+    RETURN_IF_ERROR(stage_run(&down, NULL, err));
     RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, lin[MOE_DOWN].index, m->out, h, h, err));
     return pass_tiles(m->ps, add_shared_task, m, m->rows, err);
 }
@@ -584,8 +584,8 @@ static Status moe_buffers(MoeRun *m, Error *err)
     m->mix = mix ? mem_array(rows * (size_t)mix, sizeof *m->mix) : NULL;
     if (act && !m->act)
         return error_nomem(err, "the experts' inputs");
-    if (!m->x || !m->y || !m->logits || !m->w || !m->idx || !m->scratch || !m->first || !m->entry || !m->start || !m->run ||
-        (mix && !m->mix))
+    if (!m->x || !m->y || !m->logits || !m->w || !m->idx || !m->scratch || !m->first || !m->entry || !m->start ||
+        !m->run || (mix && !m->mix))
         return error_nomem(err, "the experts' rows");
     return ST_OK;
 }

@@ -14,8 +14,8 @@ typedef struct Best {
 } Best;
 
 /* The first of equal ones; a row without a number keeps 0. */
-static void best_panel(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits, int64_t ld,
-                       const float *w)
+static void best_panel(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
+                       int64_t ld, const float *w)
 {
     (void)worker;
     (void)w;
