@@ -14,7 +14,7 @@ static Status take(Open *o, int unit, Block *b)
     snprintf(name, sizeof name, "%s%d.embed_tokens.weight", open_layers_prefix(o), unit);
     RETURN_IF_ERROR(open_take(o, name, true, c->vocab, c->hidden, "vocab_size, hidden_size", &b->small[MTP_EMBED]));
     if (!b->small[MTP_EMBED])
-        b->small[MTP_EMBED] = o->m->embed;
+        b->small[MTP_EMBED] = o->m->entry.table;
     RETURN_IF_ERROR(open_unit_take(o, unit, c->hidden, 0, "hidden_size", &b->small[MTP_ENORM], "enorm.weight"));
     RETURN_IF_ERROR(open_unit_take(o, unit, c->hidden, 0, "hidden_size", &b->small[MTP_HNORM], "hnorm.weight"));
     return open_alone(o, unit, "", "eh_proj", &w, &b->linear[MTP_EH_PROJ]);

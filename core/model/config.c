@@ -314,11 +314,11 @@ Status config_read(const cJSON *config, const Arch *arch, bool known, Arena *a, 
     if (!(cfg->eps >= 0 && cfg->eps < 1))
         return error_set(err, ST_DATA, "'rms_norm_eps' must be between 0 and 1, not %g", cfg->eps);
     cfg->act = arch->act;
-    cfg->tied = arch->tied;
+    cfg->tied = arch->exit.tied;
     if (arch->act != ACT_SWIGLU_CLAMPED && arch->act != ACT_SILU_CLAMPED) /* whatever hidden_act says */
         RETURN_IF_ERROR(read_activation(config, &cfg->act, err));
     RETURN_IF_ERROR(read_blocks(config, arch, a, cfg, err));
-    if (arch->logit_softcap)
+    if (arch->exit.softcap)
         RETURN_IF_ERROR(json_num(config, "final_logit_softcapping", &cfg->final_softcap, NULL, err));
     if (!(cfg->attn_softcap >= 0 && cfg->final_softcap >= 0))
         return error_set(err, ST_DATA, "'attn_logit_softcapping' and 'final_logit_softcapping' must be positive");

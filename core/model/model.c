@@ -20,25 +20,27 @@ static Status take_all(Open *o, bool has_dtype)
     Model *m = o->m;
     ModelConfig *c = &m->cfg;
     static const char table[] = "vocab_size, hidden_size";
-    const ArchTensors *n = &m->arch->tensors;
-    RETURN_IF_ERROR(open_take(o, config_key(n->embed, "model.embed_tokens.weight"), false, c->vocab, c->hidden, table,
-                              &m->embed));
+    const EntrySpec *in = &m->arch->entry;
+    const ExitSpec *out = &m->arch->exit;
+    RETURN_IF_ERROR(open_take(o, config_key(in->table, "model.embed_tokens.weight"), false, c->vocab, c->hidden, table,
+                              &m->entry.table));
+    m->entry.scaled = in->scaled;
     RETURN_IF_ERROR(open_units(o));
-    RETURN_IF_ERROR(open_take(o, config_key(n->norm, "model.norm.weight"), false, c->hidden, 0, "hidden_size",
-                              &m->final_norm));
+    RETURN_IF_ERROR(open_take(o, config_key(out->norm, "model.norm.weight"), false, c->hidden, 0, "hidden_size",
+                              &m->exit.norm));
     if (c->norm == NORM_LAYER)
-        RETURN_IF_ERROR(open_take(o, "model.norm.bias", true, c->hidden, 0, "hidden_size", &m->final_norm_bias));
-    if (n->hyper)
-        RETURN_IF_ERROR(open_hyper(o, n->hyper, c->hyper.copies, 1, m->hyper_head));
+        RETURN_IF_ERROR(open_take(o, "model.norm.bias", true, c->hidden, 0, "hidden_size", &m->exit.norm_bias));
+    if (out->hyper)
+        RETURN_IF_ERROR(open_hyper(o, out->hyper, c->hyper.copies, 1, m->exit.hyper));
     if (!c->tied)
-        RETURN_IF_ERROR(open_take(o, config_key(n->head, "lm_head.weight"), true, c->vocab, c->hidden, table,
-                                  &m->head));
-    if (!m->head) {
-        m->head = m->embed;
+        RETURN_IF_ERROR(open_take(o, config_key(out->head, "lm_head.weight"), true, c->vocab, c->hidden, table,
+                                  &m->exit.head));
+    if (!m->exit.head) {
+        m->exit.head = m->entry.table;
         c->tied = true;
     }
     if (!has_dtype)
-        c->dtype = m->embed->dtype;
+        c->dtype = m->entry.table->dtype;
     return ST_OK;
 }
 

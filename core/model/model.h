@@ -184,12 +184,18 @@ typedef struct ArchName {
     bool config;          /* a model_type of config.json instead: no person gives it */
 } ArchName;
 
-/* Tensors that stand outside the layers, Hugging Face's names where NULL. */
-typedef struct ArchTensors {
-    const char *layers;          /* prefix of the units: "model.layers." */
-    const char *embed, *norm, *head;
-    const char *hyper;           /* the sum at the end of hyper-connections: "hc_head" */
-} ArchTensors;
+/* What makes the first unit's input of tokens, and logits of the last one's output. Tensors: Hugging Face's names where
+ * NULL. */
+typedef struct EntrySpec {
+    const char *table;           /* a row for each token */
+    bool scaled;                 /* rows times sqrt(hidden) */
+} EntrySpec;
+typedef struct ExitSpec {
+    const char *norm, *head;
+    const char *hyper;           /* of the sum at the end of hyper-connections: "hc_head" */
+    bool softcap;                /* final_logit_softcapping */
+    bool tied;                   /* default of tie_word_embeddings */
+} ExitSpec;
 
 /* One decoder family (a row of arch_table): the blocks of its layers, and what differs from Llama. One new file + one
  * row + one golden test. */
@@ -201,10 +207,9 @@ typedef struct Arch {
                                      * the last layer; NULL: the family's isn't run */
     const char *const *order;    /* of its modules where they aren't Llama's (model/order.h); NULL: they are */
     NormKind norm;
-    ArchTensors tensors;
-    bool embed_scale;            /* entry: embeddings times sqrt(hidden) */
-    bool logit_softcap;          /* exit: final_logit_softcapping */
-    bool tied;                   /* exit: default of tie_word_embeddings */
+    const char *prefix;          /* of the units' tensors, NULL: "model.layers." */
+    EntrySpec entry;
+    ExitSpec exit;
     const char *layers_key, *ffn_key; /* NULL: num_hidden_layers, intermediate_size */
     Activation act;              /* default of hidden_act */
     double partial_rotary;       /* default of partial_rotary_factor; 0: all of a head rotates */
@@ -270,6 +275,18 @@ typedef struct Unit {
 int32_t unit_linear(const Unit *u, const char *slot);
 const TensorInfo *unit_small(const Unit *u, const char *slot);
 
+/* Ends of the list of units: what its first one reads comes from tokens, what its last decoder layer leaves goes to
+ * logits. */
+typedef struct ModelEntry {
+    const TensorInfo *table;     /* [vocab][hidden] */
+    bool scaled;                 /* rows times sqrt(hidden) */
+} ModelEntry;
+typedef struct ModelExit {
+    const TensorInfo *norm, *norm_bias; /* norm_bias: of a LayerNorm, NULL without one */
+    const TensorInfo *head;      /* [vocab][hidden]; ModelEntry.table when tied */
+    const TensorInfo *hyper[3];  /* hyper-connections: fn, base and scale of the final sum */
+} ModelExit;
+
 typedef struct Model {
     char *path;
     Checkpoint *ckpt;
@@ -284,9 +301,8 @@ typedef struct Model {
     int nunits;
     int mtp_layers;              /* 1: unit cfg.layers is that of multi-token prediction; 0: there is none that runs */
     const char *mtp_reason;      /* why the one in the checkpoint does not run, NULL when nothing is wrong with it */
-    const TensorInfo *embed, *final_norm, *head; /* head == embed when tied */
-    const TensorInfo *final_norm_bias; /* of a LayerNorm, NULL without one */
-    const TensorInfo *hyper_head[3]; /* hyper-connections: fn, base and scale of the final sum */
+    ModelEntry entry;
+    ModelExit exit;
     int64_t params;              /* all tensors the decoder uses */
     char fingerprint[65];        /* config.json's bytes + checkpoint_fingerprint */
     char *warning;               /* e.g. unknown but Llama-shaped; NULL when none */
@@ -309,7 +325,7 @@ static inline int model_depth(const Model *m)
 /* What the names of its units' tensors begin with: "model.layers.". */
 static inline const char *model_layers_prefix(const Model *m)
 {
-    return m->arch && m->arch->tensors.layers ? m->arch->tensors.layers : "model.layers.";
+    return m->arch && m->arch->prefix ? m->arch->prefix : "model.layers.";
 }
 /* Index of the linear with this name, -1 when there is none. One hash look-up. */
 int64_t model_find_linear(const Model *m, const char *name);

@@ -213,7 +213,7 @@ static Status embed_rows(Runner *r, const Ops *ops, const SourceTensor *e, const
         if (cancel_level(r->opt.cancel))
             return error_set(err, ST_CANCELLED, "cancelled");
         RETURN_IF_ERROR(source_values(e, ops, id * h, h, raw, out + i * w, err));
-        if (r->m->arch->embed_scale)
+        if (r->m->entry.scaled)
             ops_scale(ops, out + i * w, scale, h);
         for (int64_t c = h; c < w; c += h) /* hyper-connections begin with equal copies */
             memcpy(out + i * w + c, out + i * w, (size_t)h * sizeof *out);
@@ -243,7 +243,7 @@ Status runner_embed(Runner *r, const TokenSet *t, Stream *out, Error *err)
                          "fewer texts (--max-samples, --seq-len)",
                          (long long)t->start[t->samples], (double)bytes / 1e6, (double)r->opt.mem_limit / 1e6);
     RETURN_IF_ERROR(stream_init(out, t->samples, t->start, r->m->cfg.stream_width, err));
-    Status st = embed_ids(r, &r->ops, r->m->embed, t->ids, out->rows, out->width, out->data, err);
+    Status st = embed_ids(r, &r->ops, r->m->entry.table, t->ids, out->rows, out->width, out->data, err);
     if (st == ST_OK)
         st = stream_set_ids(out, t->ids, err);
     if (st != ST_OK)
@@ -297,8 +297,8 @@ Status exit_norm(Runner *r, const Ops *ops, const Stream *h, Stream *out, const 
     if (nobs > TAPS_MAX_OBSERVERS)
         return error_set(err, ST_INTERNAL, "%d observers of one pass, at most %d", nobs, TAPS_MAX_OBSERVERS);
     float *w, *b = NULL;
-    RETURN_IF_ERROR(source_small(&r->src, ops, r->m->final_norm, &w, err));
-    Status st = r->m->final_norm_bias ? source_small(&r->src, ops, r->m->final_norm_bias, &b, err) : ST_OK;
+    RETURN_IF_ERROR(source_small(&r->src, ops, r->m->exit.norm, &w, err));
+    Status st = r->m->exit.norm_bias ? source_small(&r->src, ops, r->m->exit.norm_bias, &b, err) : ST_OK;
     if (st == ST_OK)
         st = stream_init(out, h->samples, h->start, r->m->cfg.hidden, err);
     TapHub hub = {obs, nobs, r->opt.cancel};
@@ -400,14 +400,14 @@ static Status logits_group(LogitsRun *l, Error *err)
 Status exit_logits(Runner *r, const Ops *ops, const Stream *normed, LogitsPanel *fn, void *ctx, Error *err)
 {
     const Model *m = r->m;
-    if (!source_readable(m->head))
-        return error_set(err, ST_DATA, "%s: weights of type %s cannot be run", m->head->name,
-                         dtype_name(m->head->dtype));
+    if (!source_readable(m->exit.head))
+        return error_set(err, ST_DATA, "%s: weights of type %s cannot be run", m->exit.head->name,
+                         dtype_name(m->exit.head->dtype));
     WorkerNeed need = {.tile = LOGITS_ROWS * LOGITS_COLS};
     worker_need_gemm(&need, ops_gemms(ops), LOGITS_ROWS, LOGITS_COLS, m->cfg.hidden);
     RETURN_IF_ERROR(workers_reserve(r, &need, err));
     LogitsRun l = {.r = r, .ops = ops, .x = normed, .fn = fn, .ctx = ctx,
-                   .head = source_tensor(&r->src, m->head)};
+                   .head = source_tensor(&r->src, m->exit.head)};
     int64_t group = head_group(m);
     l.w = mem_aligned((size_t)(group * normed->width), sizeof *l.w);
     if (!l.w)
@@ -433,7 +433,7 @@ Status runner_logits(Runner *r, const Stream *normed, LogitsPanel *fn, void *ctx
 
 static uint64_t head_piece_bytes(const Model *m)
 {
-    return (uint64_t)(head_group(m) * m->cfg.hidden) * (uint64_t)dtype_size(m->head->dtype);
+    return (uint64_t)(head_group(m) * m->cfg.hidden) * (uint64_t)dtype_size(m->exit.head->dtype);
 }
 
 uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int threads, bool whole)

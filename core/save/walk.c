@@ -259,13 +259,13 @@ static Status walk_extras(Walker *k, int layer, const int64_t *first, const int6
 static Status walk_rest(Walker *k)
 {
     const Model *m = k->plan->model;
-    const TensorInfo *head = m->head != m->embed ? m->head : checkpoint_find(m->ckpt, "lm_head.weight");
-    SaveItem embed = {.kind = SI_TENSOR, .layer = -1, .linear = -1, .t = m->embed, .name = m->embed->name};
-    SaveItem norm = {.kind = SI_TENSOR, .layer = -1, .linear = -1, .t = m->final_norm, .name = m->final_norm->name};
-    SaveItem last = {.kind = SI_TENSOR, .layer = -1, .linear = -1, .t = head ? head : m->embed,
+    const TensorInfo *head = m->exit.head != m->entry.table ? m->exit.head : checkpoint_find(m->ckpt, "lm_head.weight");
+    SaveItem embed = {.kind = SI_TENSOR, .layer = -1, .linear = -1, .t = m->entry.table, .name = m->entry.table->name};
+    SaveItem norm = {.kind = SI_TENSOR, .layer = -1, .linear = -1, .t = m->exit.norm, .name = m->exit.norm->name};
+    SaveItem last = {.kind = SI_TENSOR, .layer = -1, .linear = -1, .t = head ? head : m->entry.table,
                      .name = head ? head->name : "lm_head.weight", .head = true};
-    RETURN_IF_ERROR(use(k, m->embed));
-    RETURN_IF_ERROR(use(k, m->final_norm));
+    RETURN_IF_ERROR(use(k, m->entry.table));
+    RETURN_IF_ERROR(use(k, m->exit.norm));
     RETURN_IF_ERROR(use(k, head));
     RETURN_IF_ERROR(emit(k, &embed));
     RETURN_IF_ERROR(emit(k, &norm));

@@ -300,7 +300,7 @@ static void plain_layer(const Model *m, int layer, double *h, int64_t rows)
 void plain_decoder(const Model *m, const int32_t *ids, int64_t tokens, double *h, double *logits)
 {
     int64_t n = m->cfg.hidden, step = tokens * n;
-    double *e = values(m, m->embed), *now = malloc((size_t)step * sizeof *now);
+    double *e = values(m, m->entry.table), *now = malloc((size_t)step * sizeof *now);
     assert_non_null(now);
     for (int64_t t = 0; t < tokens; t++)
         memcpy(now + t * n, e + ids[t] * n, (size_t)n * sizeof *e);
@@ -312,7 +312,7 @@ void plain_decoder(const Model *m, const int32_t *ids, int64_t tokens, double *h
             plain_layer(m, i, now, tokens);
     }
     if (logits) {
-        double *x = normed(m, m->final_norm, now, tokens, n), *y = linear(m, m->head, NULL, x, tokens);
+        double *x = normed(m, m->exit.norm, now, tokens, n), *y = linear(m, m->exit.head, NULL, x, tokens);
         memcpy(logits, y, (size_t)(tokens * m->cfg.vocab) * sizeof *y);
         free(x);
         free(y);

@@ -118,7 +118,7 @@ static double *all_logits(Lab *l, const Stream *h)
             z[i] = (double)k.z[i];
         free(k.z);
     } else {
-        float *w = test_tensor(m->ckpt, m->head);
+        float *w = test_tensor(m->ckpt, m->exit.head);
         for (int64_t r = 0; r < h->rows; r++)
             for (int64_t v = 0; v < V; v++) {
                 double sum = 0;

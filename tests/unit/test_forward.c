@@ -108,7 +108,7 @@ static void name_written(const Model *m, const char *recorded, char out[160])
     char linear[128];
     snprintf(out, 160, "%s", recorded);
     snprintf(linear, sizeof linear, "%s", layer ? layer + 1 : "");
-    for (size_t i = 0; i < sizeof names / sizeof *names && part && m->arch->tensors.layers; i++)
+    for (size_t i = 0; i < sizeof names / sizeof *names && part && m->arch->prefix; i++)
         if (strcmp(part + 1, names[i].library) == 0)
             snprintf(linear, sizeof linear, "layers.%d.%s", atoi(layer + 14), names[i].hub);
     int64_t at = model_find_linear(m, linear);

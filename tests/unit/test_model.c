@@ -94,7 +94,7 @@ static void golden_models_open(void **state)
         assert_true(m->cfg.heads == golden[i].heads && m->cfg.kv_heads == golden[i].kv &&
             m->cfg.head_dim == golden[i].head_dim);
         assert_int_equal(m->cfg.tied, golden[i].tied);
-        assert_int_equal(m->head == m->embed, golden[i].tied);
+        assert_int_equal(m->exit.head == m->entry.table, golden[i].tied);
         assert_int_equal(m->cfg.dtype, golden[i].dtype);
         assert_int_equal(m->cfg.rope.type, golden[i].rope);
         assert_true(m->cfg.rope.theta == golden[i].theta && m->cfg.rope.dim == m->cfg.head_dim);
@@ -261,17 +261,17 @@ static void optional_tensors_count(void **state)
     Model *m = test_model_open(dir, NULL);
     int64_t all = m->params;
     assert_int_equal(all, 2 * 80 + 8 + 2 * (16 + 64 + 32 + 32 + 64 + 3 * 96));
-    assert_ptr_not_equal(m->head, m->embed);
+    assert_ptr_not_equal(m->exit.head, m->entry.table);
     model_free(m);
     const TensorChange no_head = {.name = "lm_head.weight", .drop = true};
     tiny_model_write(dir, &no_head); /* absent: tied, whatever the config says */
     m = test_model_open(dir, NULL);
-    assert_true(m->cfg.tied && m->head == m->embed && m->params == all - 80);
+    assert_true(m->cfg.tied && m->exit.head == m->entry.table && m->params == all - 80);
     model_free(m);
     tiny_model_write(dir, NULL);
     tiny_model_config(dir, NULL, "{\"tie_word_embeddings\":true}"); /* there, but ignored */
     m = test_model_open(dir, NULL);
-    assert_true(m->head == m->embed && m->params == all - 80);
+    assert_true(m->exit.head == m->entry.table && m->params == all - 80);
     model_free(m);
     const TensorChange bias = {.name = "model.layers.1.self_attn.o_proj.bias", .add = true, .rows = 8};
     tiny_model_write(dir, &bias);

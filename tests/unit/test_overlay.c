@@ -194,7 +194,7 @@ static void edit_linears(World *w)
     at = linear(m, "model.layers.1.mlp.down_proj");
     ok(overlay_scale_inputs(w->edits, at, down, &err), &err); /* dropped by the new base */
     ok(overlay_derive(w->edits, at, "down", &err), &err);
-    ok(overlay_derive_tensor(w->edits, m->embed, "embed", &err), &err);
+    ok(overlay_derive_tensor(w->edits, m->entry.table, "embed", &err), &err);
     free(down);
     free(embed);
 }
@@ -211,16 +211,16 @@ static void edit_tensors(World *w)
         v[i] *= s[i];
     hand_put(&w->file, t->name, v, 1, h, 0);
     free(v);
-    v = test_tensor(m->ckpt, m->head);
-    ok(overlay_scale_tensor(w->edits, m->head, s, &err), &err);
+    v = test_tensor(m->ckpt, m->exit.head);
+    ok(overlay_scale_tensor(w->edits, m->exit.head, s, &err), &err);
     for (int64_t i = 0; i < shape.vocab * h; i++)
         v[i] *= s[i % h];
-    hand_put(&w->file, m->head->name, v, 2, shape.vocab, h);
+    hand_put(&w->file, m->exit.head->name, v, 2, shape.vocab, h);
     free(v);
     free(s);
     v = noises(h, 9);
-    hand_put(&w->file, m->final_norm->name, v, 1, h, 0);
-    ok(overlay_replace_tensor(w->edits, m->final_norm, v, &err), &err);
+    hand_put(&w->file, m->exit.norm->name, v, 1, h, 0);
+    ok(overlay_replace_tensor(w->edits, m->exit.norm, v, &err), &err);
 }
 
 static void world_open(World *w, ArithMode arith, int threads)
@@ -526,7 +526,7 @@ static void a_stopped_run_of_another_model_is_not_continued(void **state)
     Overlay *o;
     float *f = powers(shape.hidden, 1);
     ok(overlay_new(&o, m, &err), &err);
-    ok(overlay_scale_tensor(o, m->final_norm, f, &err), &err);
+    ok(overlay_scale_tensor(o, m->exit.norm, f, &err), &err);
     SavePlan plan = {.model = m, .overlay = o, .dir = dir, .model_type = "", .level = level};
     ok(s->ops->open(&self, s, &plan, false, &first, &err), &err);
     ok(s->ops->layer_done(self, 0, &err), &err);
@@ -600,7 +600,7 @@ static void a_digest_names_every_edit(void **state)
     assert_string_equal(hex[0], hex[1]);
     assert_string_not_equal(hex[0], hex[2]);
     assert_string_not_equal(hex[0], hex[3]);
-    ok(overlay_scale_tensor(o[1], m->final_norm, u, &err), &err);
+    ok(overlay_scale_tensor(o[1], m->exit.norm, u, &err), &err);
     overlay_digest(o[1], hex[1]);
     assert_string_not_equal(hex[0], hex[1]);
     for (int i = 0; i < 4; i++)
@@ -621,7 +621,7 @@ static void wrong_derived_tensors_are_refused(void **state)
     assert_non_null(strstr(err.text, "shape"));
     assert_int_equal(overlay_derive(w.edits, up, "nothing", &err), ST_DATA);
     assert_non_null(strstr(err.text, "nothing"));
-    assert_int_equal(overlay_derive_tensor(w.edits, w.base.m->final_norm, "embed", &err), ST_DATA);
+    assert_int_equal(overlay_derive_tensor(w.edits, w.base.m->exit.norm, "embed", &err), ST_DATA);
     assert_int_equal(overlay_scale_inputs(w.edits, w.base.m->nlinears, NULL, &err), ST_INTERNAL);
     world_close(&w);
 }

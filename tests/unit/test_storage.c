@@ -354,7 +354,7 @@ static void a_run_reads_stored_bytes(void **state)
         uint64_t want = 0;
         for (int64_t k = 0; k < checkpoint_count(m->ckpt); k++) {
             const TensorInfo *x = checkpoint_at(m->ckpt, k);
-            want += x == m->embed ? 4 * (uint64_t)m->cfg.hidden * 2 : x->nbytes;
+            want += x == m->entry.table ? 4 * (uint64_t)m->cfg.hidden * 2 : x->nbytes;
         }
         assert_int_equal(checkpoint_bytes_read(m->ckpt), want);
         runner_free(r);

@@ -231,7 +231,7 @@ Status hyper_end(Runner *r, const Ops *ops, const float *state, int64_t rows, fl
     WorkerNeed need = {.gemm = gemm_bytes(&r->m->cfg)};
     Status st = workers_reserve(r, &need, err);
     for (int i = 0; i < 3 && st == ST_OK; i++)
-        st = source_small(&r->src, NULL, r->m->hyper_head[i], &part[i], err);
+        st = source_small(&r->src, NULL, r->m->exit.hyper[i], &part[i], err);
     if (st == ST_OK)
         st = run_rows(&(HyperRun){.r = r, .cfg = &r->m->cfg, .ops = ops, .fn = part[0], .base = part[1],
                                   .scale = part[2], .state = state, .x = x, .rows = rows}, read_task, err);
