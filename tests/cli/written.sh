@@ -7,9 +7,9 @@ model=lab_models/demo
 set -- --max-samples 4 --seq-len 64 --ctx 64
 # perplexity KEY FILE
 ppl() { python3 -c 'import json,sys; print(repr(json.load(open(sys.argv[2]))["perplexity_"+sys.argv[1]]["mean"]))' "$1" "$2"; }
-# near A B NAME: within 1e-4 of each other
+# near SHARE A B NAME: within that share of each other
 near() {
-    if python3 -c 'import sys; a,b=map(float,sys.argv[1:]); sys.exit(not abs(a-b)<=1e-4*abs(a))' "$1" "$2"; then ok "$3"; else not_ok "$3"; echo "# $1 and $2"; fi
+    if python3 -c 'import sys; t,a,b=map(float,sys.argv[1:]); sys.exit(not abs(a-b)<=t*abs(a))' "$1" "$2" "$3"; then ok "$4"; else not_ok "$4"; echo "# $2 and $3"; fi
 }
 # recipe ACT_DTYPE ACT_SCOPE ACT_SYM WEIGHT_DTYPE WEIGHT_SCOPE METHOD [EXT]: on standard output. Activations "none": weight only.
 recipe() {
@@ -19,7 +19,8 @@ recipe() {
     printf "    include: ['*']\n    exclude: ['*layers.3.*down_proj']\n  save:\n  - type: ascendv1_saver\n"
 }
 # check NAME [again]: writes by $tmp/NAME.yaml, reads back, compares. again: activations are quantized too, so the model that
-# was read is measured under the same recipe; its weights lie on their grid already and stay where they are.
+# was read is measured under the same recipe; its weights lie on their grid already and stay where they are, but for the last
+# bit of a scale, which a model whose activations are rounded may answer with some ten-thousandths of its perplexity.
 check() {
     exits 0 "$1: measure" s measure --model_path $model --recipe "$tmp/$1.yaml" --format json --max-samples 4 --seq-len 64 --ctx 64
     cp "$tmp/out" "$tmp/$1.want"
@@ -28,9 +29,9 @@ check() {
     exits 0 "$1: and measures it" s measure --model_path "$tmp/$1.float" --recipe "$tmp/$1.yaml" --format json --max-samples 4 --seq-len 64 --ctx 64
     cp "$tmp/out" "$tmp/$1.got"
     if [ "${2:-}" = again ]; then
-        near "$(ppl quantized "$tmp/$1.want")" "$(ppl quantized "$tmp/$1.got")" "$1: the perplexity that was measured"
+        near 1e-3 "$(ppl quantized "$tmp/$1.want")" "$(ppl quantized "$tmp/$1.got")" "$1: the perplexity that was measured"
     else
-        near "$(ppl quantized "$tmp/$1.want")" "$(ppl float "$tmp/$1.got")" "$1: the perplexity that was measured"
+        near 1e-4 "$(ppl quantized "$tmp/$1.want")" "$(ppl float "$tmp/$1.got")" "$1: the perplexity that was measured"
     fi
     rm -rf "${tmp:?}/$1" "$tmp/$1.float"
 }
