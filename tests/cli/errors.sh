@@ -28,8 +28,6 @@ bad 65 "dict.json" "json that is no list" calib $c/dict.json
 bad 65 "empty.json" "empty list" calib $c/empty.json
 bad 65 "empty.jsonl" "empty file" calib $c/empty.jsonl
 bad 65 "ints.json" "list of numbers" calib $c/ints.json
-bad 65 "lod.json" "list of objects" calib $c/lod.json
-bad 65 "strlines.jsonl:1" "lines that are no objects" calib $c/strlines.jsonl
 bad 65 "null.jsonl:1" "null text" calib $c/null.jsonl
 printf '{"foo":"a text"}\n' >"$tmp/nokey.jsonl"
 bad 65 "nokey.jsonl:1" "no text field" calib "$tmp/nokey.jsonl"
