@@ -17,7 +17,7 @@ void linear_result_fini(LinearResult *r)
 
 Status scores_init(Scores *s, const Model *m, Error *err)
 {
-    *s = (Scores){.m = m};
+    *s = (Scores){.m = m, .nlinears = m->nlinears};
     s->linear = mem_zarray((size_t)m->nlinears, sizeof *s->linear);
     s->unit = mem_zarray((size_t)metric_count(), sizeof *s->unit);
     if (s->linear && s->unit)
@@ -30,7 +30,7 @@ Status scores_init(Scores *s, const Model *m, Error *err)
 
 void scores_fini(Scores *s)
 {
-    for (int64_t i = 0; s->linear && i < s->m->nlinears; i++)
+    for (int64_t i = 0; s->linear && i < s->nlinears; i++)
         if (s->linear[i].needs)
             linear_result_fini(&s->linear[i].r);
     for (int k = 0; s->unit && k < metric_count(); k++)

@@ -34,11 +34,12 @@ typedef struct UnitSlot {
 
 typedef struct Scores {
     const Model *m;
-    LinearStats *linear; /* [m->nlinears] */
+    int64_t nlinears;
+    LinearStats *linear; /* [nlinears] */
     UnitSlot **unit;     /* [rows of metric_table][units of its scope]; NULL until its pass gave one */
 } Scores;
 
-/* Of nothing yet; m must outlive them. */
+/* Of nothing yet; m must outlive them, but for scores_fini. */
 Status scores_init(Scores *s, const Model *m, Error *err);
 void scores_fini(Scores *s);
 /* Takes over what *r holds. */

@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "process/pipeline_impl.h"
+#include "run/schedule.h"
 
 /* The units of the model, one after the other: the forwards that their processors need, then the sinks. */
 
@@ -265,6 +266,12 @@ static Status begin(PipelineRun *run, const TokenSet *calib, int first, int *uni
     return ST_OK;
 }
 
+/* The streams are the run's own: some units have none. */
+static Status unit_job(void *self, LayerCtx *ctx, Error *err)
+{
+    return run_unit(self, ctx->layer, err);
+}
+
 static Status run_stage(PipelineRun *run, int stage, int first, Error *err)
 {
     const PipelineOptions *o = run->o;
@@ -284,11 +291,9 @@ static Status run_stage(PipelineRun *run, int stage, int first, Error *err)
     }
     int unit;
     RETURN_IF_ERROR(begin(run, calib, first, &unit, err));
-    for (; unit < run->end; unit++) {
-        if (cancel_level(runner_cancel(run->r)))
-            return error_set(err, ST_CANCELLED, "cancelled");
-        RETURN_IF_ERROR(run_unit(run, unit, err));
-    }
+    Schedule order = {.first = unit, .last = run->end, .job = {"pipeline", unit_job, run}};
+    if (unit < run->end)
+        RETURN_IF_ERROR(schedule_forward(run->r, NULL, 0, &order, err));
     stream_fini(&run->x);
     stream_fini(&run->y);
     return ST_OK;
