@@ -56,21 +56,23 @@ const char *saver_table_fault(const SaveFormat *const *table)
     return fault || save_families_known() ? fault : "a saver has something for a family that no architecture is";
 }
 
-/* "STEM…END" where what follows STEM begins with one of `next`. */
+/* The stem and the ending, and between them nothing or what begins with one of `next`. */
 static bool is_called(const char *name, const char *stem, const char *next, const char *end)
 {
     size_t n = strlen(name), k = strlen(stem), e = strlen(end);
-    return n > k && n >= e && strncmp(name, stem, k) == 0 && strchr(next, name[k]) && strcmp(name + n - e, end) == 0;
+    if (n < k + e || strncmp(name, stem, k) != 0 || strcmp(name + n - e, end) != 0)
+        return false;
+    return n == k + e || strchr(next, name[k]) != NULL;
 }
 
 bool format_is_weights(const SaveFormat *f, const char *name)
 {
-    return is_called(name, f->weights, f->suffix ? "-._" : "-.", ".safetensors");
+    return is_called(name, f->weights, f->suffix ? "-_" : "-", ".safetensors");
 }
 
 bool format_is_description(const SaveFormat *f, const char *name)
 {
-    return is_called(name, f->description, f->suffix ? "._" : ".", ".json");
+    return is_called(name, f->description, f->suffix ? "_" : "", ".json");
 }
 
 bool saver_description(const char *name)
