@@ -9,9 +9,6 @@ KeyAction act_move, act_screen, act_run, act_measure, act_exclude, act_exclude_t
     act_tag, act_prompt, act_find_next, act_sort, act_sort_invert, act_metric, act_detail, act_resort, act_hist_linear,
     act_hist_table, act_copy, act_plain, act_export, act_stop, act_suspend, act_redraw, act_back, act_quit, act_help,
     act_resume;
-/* In the files of their screens. */
-KeyAction rank_fold, rank_fold_flip, rank_fold_set, rank_fold_all, whatif_toggle, whatif_list, jobs_log, export_write,
-    export_flip, export_quantize;
 
 const char *refuse_no_model(Ui *ui);
 const char *refuse_no_linear(Ui *ui);

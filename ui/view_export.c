@@ -184,7 +184,7 @@ static void fini(void *state)
     forget(state);
 }
 
-unsigned export_write(Ui *ui, const KeyRow *row, int key)
+static unsigned export_write(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
     Preview *p = ui_state(ui, &view_export);
@@ -196,7 +196,7 @@ unsigned export_write(Ui *ui, const KeyRow *row, int key)
     return input_open(ui, INPUT_EXPORT, "");
 }
 
-unsigned export_quantize(Ui *ui, const KeyRow *row, int key)
+static unsigned export_quantize(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
     if (session_is_read_only(ui_session(ui)))
@@ -204,7 +204,7 @@ unsigned export_quantize(Ui *ui, const KeyRow *row, int key)
     return input_open(ui, INPUT_COMMAND, "quantize --save ");
 }
 
-unsigned export_flip(Ui *ui, const KeyRow *row, int key)
+static unsigned export_flip(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
     Preview *p = ui_state(ui, &view_export);

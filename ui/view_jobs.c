@@ -159,7 +159,7 @@ static void log_text(Session *s, Str *out)
     }
 }
 
-unsigned jobs_log(Ui *ui, const KeyRow *row, int key)
+static unsigned jobs_log(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
     Str text = {0};

@@ -108,7 +108,7 @@ static void click(Ui *ui, void *state, int y, int x)
 
 /* ---- folding ---- */
 
-unsigned rank_fold(Ui *ui, const KeyRow *row, int key)
+static unsigned rank_fold(Ui *ui, const KeyRow *row, int key)
 {
     (void)key;
     Session *s = ui_session(ui);
@@ -148,19 +148,19 @@ static unsigned set_fold(Ui *ui, bool open, bool flip)
     return DO_PAINT;
 }
 
-unsigned rank_fold_flip(Ui *ui, const KeyRow *row, int key)
+static unsigned rank_fold_flip(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
     return set_fold(ui, false, true);
 }
 
-unsigned rank_fold_set(Ui *ui, const KeyRow *row, int key)
+static unsigned rank_fold_set(Ui *ui, const KeyRow *row, int key)
 {
     (void)key;
     return set_fold(ui, row->arg, false);
 }
 
-unsigned rank_fold_all(Ui *ui, const KeyRow *row, int key)
+static unsigned rank_fold_all(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
     Session *s = ui_session(ui);

@@ -243,7 +243,7 @@ static void copy(Ui *ui, void *state, bool all, Str *out)
     }
 }
 
-unsigned whatif_toggle(Ui *ui, const KeyRow *row, int key)
+static unsigned whatif_toggle(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
     const WhatIf *f = current(ui);
@@ -255,7 +255,7 @@ unsigned whatif_toggle(Ui *ui, const KeyRow *row, int key)
     return DO_PAINT;
 }
 
-unsigned whatif_list(Ui *ui, const KeyRow *row, int key)
+static unsigned whatif_list(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
     const WhatIf *f = current(ui);

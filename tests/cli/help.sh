@@ -20,8 +20,7 @@ exits 0 "manual page" s help --man
 same slimscope.1 "$tmp/out" "slimscope.1 is made from the tables (slimscope help --man >slimscope.1)"
 
 verbs=$(sed -n 's/^  \([a-z]*\)  *[A-Z].*/\1/p' "$tmp/help" | sort -u)
-for v in open calib eval recipe analyze rank show sort filter fold tag level exclude include undo redo measure export quantize quant history replay set bind \
-    theme screen dump wait cancel resume help quit forward info check tokenize shell workbench version; do
+for v in $(sed -n '/define COMMAND_ROWS/,/define COMMAND_DECLARE/p' src/commands.h | grep -o 'ROW([a-z]*)' | tr -d 'ROW()'); do
     case " $(echo $verbs) " in *" $v "*) ok "help lists $v" ;; *) not_ok "help lists $v" ;; esac
 done
 for v in $verbs; do
