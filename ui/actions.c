@@ -323,13 +323,13 @@ unsigned act_metric(Ui *ui, const KeyRow *row, int key)
     (void)key;
     const Metric *now = session_metric(ui_session(ui));
     int n = 0, at = 0;
-    for (; metric_table[n]; n++) {
-        if (metric_table[n] == now)
+    for (; ui->metrics[n]; n++) {
+        if (ui->metrics[n] == now)
             at = n;
     }
     if (n == 0)
         return ui_refuse(ui, "this build has no metric");
-    const Metric *next = metric_table[(at + row->arg + n) % n];
+    const Metric *next = ui->metrics[(at + row->arg + n) % n];
     if (ui_command(ui, "show %s", next->name))
         ui_say(ui, SL_TEXT, "%s: %s", next->name, next->explain ? next->explain : next->title);
     ui->message[strcspn(ui->message, "\n")] = '\0';

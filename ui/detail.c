@@ -110,8 +110,8 @@ static void draw_scores(Ui *ui, Rect r, int *y, int64_t i)
         Slot slot = score_line(s, shown, i, buf, sizeof buf);
         draw_wrapped(ui, r, y, slot == SL_TEXT ? SL_STRONG : slot, buf);
     }
-    for (int k = 0; metric_table[k] && r.h >= 14; k++) { /* on a low screen the histogram needs the lines more */
-        const Metric *m = metric_table[k];
+    for (int k = 0; ui->metrics[k] && r.h >= 14; k++) { /* on a low screen the histogram needs the lines more */
+        const Metric *m = ui->metrics[k];
         ScoreState state = session_score(s, m, i).state;
         if (m == shown || m->scope != SCOPE_LINEAR || state == SCORE_NONE || state == SCORE_QUEUED)
             continue;

@@ -479,6 +479,7 @@ Status ui_new(Ui **out, App *a, const ScreenOptions *o, Error *err)
         return error_nomem(err, "the workbench");
     ui->app = a;
     ui->view = view_table[0];
+    ui->metrics = metric_table;
     ui->side_on = true;
     ui->pace_ms = o->pace_ms;
     Status st = make_states(ui, err);

@@ -502,8 +502,8 @@ static void context(Ui *ui, void *state, Str *out)
     Session *s = ui_session(ui);
     const Metric *m = session_metric(s);
     int n = 0, at = 0;
-    for (; metric_table[n]; n++) {
-        if (metric_table[n] == m)
+    for (; ui->metrics[n]; n++) {
+        if (ui->metrics[n] == m)
             at = n + 1;
     }
     const char *filter = session_filter_text(s);

@@ -45,6 +45,7 @@ struct Ui {
     Layout layout;
     int rows, cols;
     const View *view;
+    const Metric *const *metrics;   /* that m walks and details tell, NULL-terminated: metric_table but in tests */
     void *state[UI_MAX_VIEWS];      /* of each row of view_table */
     const View *back[UI_MAX_BACK];
     int nback;

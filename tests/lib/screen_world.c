@@ -153,6 +153,9 @@ void world_record(void)
 
 /* ---- the workbench over it ---- */
 
+/* In the order of the recording's day. */
+static const char *const metrics[] = {"kurtosis", "std", "quantile", "local_error"};
+
 void world_open(World *w, int cols, int rows, const char *glyphs, bool recorded, bool read_only)
 {
     memset(w, 0, sizeof *w);
@@ -170,6 +173,9 @@ void world_open(World *w, int cols, int rows, const char *glyphs, bool recorded,
     }
     ScreenOptions o = {.glyphs = glyphs, .color = -1, .cols = cols, .rows = rows};
     ok(ui_new(&w->ui, &w->app, &o, &err));
+    for (size_t i = 0; i < sizeof metrics / sizeof metrics[0]; i++)
+        w->metrics[i] = metric_find(metrics[i]);
+    w->ui->metrics = w->metrics;
     ui_paint(w->ui);
 }
 

@@ -14,6 +14,7 @@ typedef struct World {
     char *dir;      /* state folder, a temporary one */
     App app;
     Ui *ui;
+    const Metric *metrics[5]; /* of the recording: a metric that comes later is on none of its screens */
 } World;
 
 /* Failures fail the test. `recorded` false: no session at all. read_only: nothing can be exported. */

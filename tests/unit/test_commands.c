@@ -193,7 +193,7 @@ static void words_are_completed_by_what_they_are(void **state)
     static const struct {
         const char *line, *want;
     } cases[] = {
-        {"screen ", "export jobs rank whatif"},
+        {"screen ra", "rank"},
         {"exc", "exclude"},
         {"re", "recipe redo replay resume"},
         {"async mea", "measure"},
