@@ -20,7 +20,7 @@ const char *refuse_no_model(Ui *ui)
 const char *refuse_no_linear(Ui *ui)
 {
     const char *why = refuse_no_model(ui);
-    return why ? why : ui_linear(ui) < 0 ? "no row is shown; the filter hides them all" : NULL;
+    return why ? why : ui_here(ui).linear < 0 ? "no row is shown; the filter hides them all" : NULL;
 }
 
 const char *refuse_no_tags(Ui *ui)
@@ -49,10 +49,10 @@ const char *refuse_no_search(Ui *ui)
 const char *refuse_no_result(Ui *ui)
 {
     const char *why = refuse_no_linear(ui);
-    return why                                             ? why
-           : ui_fold(ui) >= 0                              ? "a fold has no histogram; o opens it"
-           : session_result(ui_session(ui), ui_linear(ui)) ? NULL
-                                                           : "this layer is not measured yet; r runs the metric";
+    const Here at = ui_here(ui);
+    if (why || at.fold >= 0)
+        return why ? why : "a fold has no histogram; o opens it";
+    return session_result(ui_session(ui), at.linear) ? NULL : "this layer is not measured yet; r runs the metric";
 }
 
 const char *refuse_no_whatif(Ui *ui)
@@ -204,14 +204,13 @@ unsigned act_resume(Ui *ui, const KeyRow *row, int key)
 }
 
 /* Runs the verb on the row of the cursor: on its linear, or on what its fold shows. */
-static unsigned on_row(Ui *ui, const char *verb)
+static unsigned on_row(Ui *ui, Here at, const char *verb)
 {
     Str b = {0};
     char **target = NULL;
     int n = 0;
-    int32_t fold = ui_fold(ui);
     Error err = {ST_OK, ""};
-    if (fold >= 0 && session_fold_target(ui_session(ui), fold, &target, &n, &err) != ST_OK)
+    if (at.fold >= 0 && session_fold_target(ui_session(ui), at.fold, &target, &n, &err) != ST_OK)
         return ui_refuse(ui, "%s", err.text);
     str_puts(&b, verb);
     for (int i = 0; i < n; i++) {
@@ -220,9 +219,9 @@ static unsigned on_row(Ui *ui, const char *verb)
         free(target[i]);
     }
     free(target);
-    if (fold < 0) {
+    if (at.fold < 0) {
         str_putc(&b, ' ');
-        lexer_quote(&b, ui_model(ui)->linears[ui_linear(ui)].name);
+        lexer_quote(&b, ui_model(ui)->linears[at.linear].name);
     }
     ui_command(ui, "%s", str_text(&b));
     str_free(&b);
@@ -230,18 +229,18 @@ static unsigned on_row(Ui *ui, const char *verb)
 }
 
 /* NULL: the cursor is on a linear. */
-static const Fold *fold_here(Ui *ui)
+static const Fold *fold_at(Ui *ui, Here at)
 {
-    int32_t fold = ui_fold(ui);
-    return fold >= 0 ? session_fold_at(ui_session(ui), fold) : NULL;
+    return at.fold >= 0 ? session_fold_at(ui_session(ui), at.fold) : NULL;
 }
 
 unsigned act_exclude(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
-    const Fold *f = fold_here(ui);
-    bool off = f ? f->floats == f->count : session_level_of(ui_session(ui), ui_linear(ui)) == 0;
-    return on_row(ui, off ? "include" : "exclude");
+    const Here at = ui_here(ui);
+    const Fold *f = fold_at(ui, at);
+    bool off = f ? f->floats == f->count : session_level_of(ui_session(ui), at.linear) == 0;
+    return on_row(ui, at, off ? "include" : "exclude");
 }
 
 unsigned act_exclude_tagged(Ui *ui, const KeyRow *row, int key)
@@ -259,15 +258,16 @@ unsigned act_level(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
     Session *s = ui_session(ui);
-    const Fold *f = fold_here(ui);
-    int now = f ? f->level : session_level_of(s, ui_linear(ui)); /* -1, of a fold with several: all to float first */
+    const Here at = ui_here(ui);
+    const Fold *f = fold_at(ui, at);
+    int now = f ? f->level : session_level_of(s, at.linear); /* -1, of a fold with several: all to float first */
     int next = (now + 1) % session_levels(s);
     char verb[80];
     Str name = {0};
     lexer_quote(&name, session_level_name(s, next));
     snprintf(verb, sizeof verb, "level %s", str_text(&name));
     str_free(&name);
-    return on_row(ui, verb);
+    return on_row(ui, at, verb);
 }
 
 unsigned act_undo(Ui *ui, const KeyRow *row, int key)
@@ -287,9 +287,10 @@ unsigned act_redo(Ui *ui, const KeyRow *row, int key)
 unsigned act_tag(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
-    const Fold *f = fold_here(ui);
-    bool off = f ? f->tagged == f->count : session_tagged(ui_session(ui), ui_linear(ui));
-    on_row(ui, off ? "tag --off" : "tag");
+    const Here at = ui_here(ui);
+    const Fold *f = fold_at(ui, at);
+    bool off = f ? f->tagged == f->count : session_tagged(ui_session(ui), at.linear);
+    on_row(ui, at, off ? "tag --off" : "tag");
     ui->view->move(ui, ui_state(ui, ui->view), MOVE_DOWN);
     return DO_PAINT;
 }

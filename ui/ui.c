@@ -32,14 +32,9 @@ void *ui_state(Ui *ui, const View *v)
     return ui->state[view_index(v)];
 }
 
-int64_t ui_linear(Ui *ui)
+Here ui_here(Ui *ui)
 {
-    return ui_model(ui) && ui->view->linear ? ui->view->linear(ui, ui_state(ui, ui->view)) : -1;
-}
-
-int32_t ui_fold(Ui *ui)
-{
-    return ui_model(ui) && ui->view->fold ? ui->view->fold(ui, ui_state(ui, ui->view)) : -1;
+    return ui_model(ui) && ui->view->here ? ui->view->here(ui, ui_state(ui, ui->view)) : (Here){-1, -1};
 }
 
 /* ---- messages and commands ---- */

@@ -10,6 +10,12 @@
 
 typedef struct Ui Ui;
 
+/* What a screen's cursor is on. */
+typedef struct Here {
+    int64_t linear; /* -1: none */
+    int32_t fold;   /* (session/fold.h) whose head its row is, -1: of none; linear is then its first member */
+} Here;
+
 /* A screen: one file view_NAME.c, one word in VIEW_ROWS, one test. */
 typedef struct View {
     char key;              /* the digit that opens it: '1' */
@@ -26,8 +32,7 @@ typedef struct View {
     void (*copy)(Ui *ui, void *state, bool all, Str *out);
     /* May be NULL: */
     void (*click)(Ui *ui, void *state, int y, int x);
-    int64_t (*linear)(Ui *ui, void *state);            /* that the cursor is on */
-    int32_t (*fold)(Ui *ui, void *state);              /* whose head the cursor is on, -1 none */
+    Here (*here)(Ui *ui, void *state);
     bool (*find)(Ui *ui, void *state, const char *text, int direction, bool from_here);
     void (*fini)(void *state);
 } View;

@@ -68,20 +68,12 @@ static void place(Ui *ui, Rank *st, const TableRow *rows, int64_t n)
     st->head = n > 0 && rows[st->pos.cur].head;
 }
 
-static int64_t linear(Ui *ui, void *state)
+static Here here(Ui *ui, void *state)
 {
     int64_t n;
     Rank *st = state;
-    const TableRow *rows = settle(ui, st, &n);
-    return n > 0 ? rows[st->pos.cur].linear : -1;
-}
-
-static int32_t fold(Ui *ui, void *state)
-{
-    int64_t n;
-    Rank *st = state;
-    const TableRow *rows = settle(ui, st, &n);
-    return n > 0 && rows[st->pos.cur].head ? rows[st->pos.cur].fold : -1;
+    const TableRow *rows = settle(ui, st, &n), *row = n > 0 ? &rows[st->pos.cur] : NULL;
+    return row ? (Here){row->linear, row->head ? row->fold : -1} : (Here){-1, -1};
 }
 
 static bool move_rows(Ui *ui, void *state, Motion m)
@@ -624,6 +616,6 @@ static const KeyRow keys[] = {
 
 const View view_rank = {
     .key = '1', .keys = keys, .name = "rank", .title = "Rank", .state_size = sizeof(Rank), .side = true,
-    .draw = draw, .move = move_rows, .context = context, .copy = copy, .click = click, .linear = linear, .fold = fold,
+    .draw = draw, .move = move_rows, .context = context, .copy = copy, .click = click, .here = here,
     .find = find,
 };

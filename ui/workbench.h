@@ -92,10 +92,8 @@ void ui_open_overlay(Ui *ui, const Overlay *o, void *state);
 void ui_close_overlay(Ui *ui);
 unsigned ui_goto(Ui *ui, const View *v);
 unsigned ui_key(Ui *ui, int key);
-/* The linear that the present screen points at, -1 when none. */
-int64_t ui_linear(Ui *ui);
-/* The fold (session/fold.h) that it points at, -1 when its row is no head; ui_linear is then its first member. */
-int32_t ui_fold(Ui *ui);
+/* What the present screen points at. */
+Here ui_here(Ui *ui);
 void *ui_state(Ui *ui, const View *v);
 
 /* ---- parts ---- */

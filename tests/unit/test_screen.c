@@ -139,13 +139,13 @@ static void test_group_moves_together(void **state)
     world_type(&w, "layers.2.self_attn.k");
     world_keys(&w, "Enter x");
     int64_t k = model_find_linear(m, "model.layers.2.self_attn.k_proj");
-    assert_int_equal(ui_linear(w.ui), k);
+    assert_int_equal(ui_here(w.ui).linear, k);
     for (int64_t i = k - 1; i <= k + 1; i++)
         assert_int_equal(session_level_of(s, i), 0);
     assert_string_equal(session_command(s, session_commands(s) - 1), "exclude model.layers.2.self_attn.k_proj");
     world_keys(&w, "u");
     assert_int_equal(session_level_of(s, k), 1);
-    assert_int_equal(ui_linear(w.ui), k); /* the cursor stays on its layer */
+    assert_int_equal(ui_here(w.ui).linear, k); /* the cursor stays on its layer */
     world_keys(&w, "^R");
     assert_int_equal(session_level_of(s, k), 0);
     world_close(&w);
@@ -157,13 +157,13 @@ static void test_cursor_follows_layer(void **state)
     World w;
     world_open(&w, 80, 24, "ascii", true, false);
     world_keys(&w, "g j j j j");
-    int64_t at = ui_linear(w.ui);
+    int64_t at = ui_here(w.ui).linear;
     world_keys(&w, "> I m M < .");
-    assert_int_equal(ui_linear(w.ui), at);
+    assert_int_equal(ui_here(w.ui).linear, at);
     world_resize(&w, 200, 60);
     world_resize(&w, 1, 1);
     world_resize(&w, 60, 15);
-    assert_int_equal(ui_linear(w.ui), at);
+    assert_int_equal(ui_here(w.ui).linear, at);
     assert_int_equal(w.ui->cursor_x, 0); /* the terminal's cursor rests on the row: readers of the screen follow it */
     world_close(&w);
 }
@@ -175,10 +175,10 @@ static void test_top_stays_top(void **state)
     world_open(&w, 80, 24, "ascii", true, false);
     world_keys(&w, "g m"); /* nobody chose a layer: another ranking shows its own first */
     int64_t n;
-    assert_int_equal(ui_linear(w.ui), session_order(w.app.session, &n, false)[0]);
+    assert_int_equal(ui_here(w.ui).linear, session_order(w.app.session, &n, false)[0]);
     assert_int_equal(session_cursor(w.app.session), -1);
     world_keys(&w, "j j k k M");
-    assert_int_equal(ui_linear(w.ui), session_order(w.app.session, &n, false)[0]);
+    assert_int_equal(ui_here(w.ui).linear, session_order(w.app.session, &n, false)[0]);
     world_close(&w);
 }
 
@@ -188,12 +188,12 @@ static void test_search(void **state)
     World w;
     world_open(&w, 80, 24, "ascii", true, false);
     world_keys(&w, "g");
-    int64_t top = ui_linear(w.ui);
+    int64_t top = ui_here(w.ui).linear;
     world_keys(&w, "/");
     world_type(&w, "LAYERS.4");
-    assert_non_null(strstr(session_model(w.app.session)->linears[ui_linear(w.ui)].name, "layers.4."));
+    assert_non_null(strstr(session_model(w.app.session)->linears[ui_here(w.ui).linear].name, "layers.4."));
     world_keys(&w, "Esc"); /* out: nothing changed */
-    assert_int_equal(ui_linear(w.ui), top);
+    assert_int_equal(ui_here(w.ui).linear, top);
     world_keys(&w, "/");
     world_type(&w, "nowhere");
     assert_shows(&w, "no name here holds 'nowhere'", true);
@@ -271,16 +271,16 @@ static void test_mouse(void **state)
     int64_t third = order[2];
     mousemask(ALL_MOUSE_EVENTS, NULL);
     click(&w, 5, 10, BUTTON1_PRESSED); /* title, tabs, heading, then the rows */
-    assert_int_equal(ui_linear(w.ui), third);
+    assert_int_equal(ui_here(w.ui).linear, third);
     click(&w, 20, 99, BUTTON1_PRESSED); /* the pane: nothing */
-    assert_int_equal(ui_linear(w.ui), third);
+    assert_int_equal(ui_here(w.ui).linear, third);
     click(&w, 1, 12, BUTTON1_PRESSED);
     assert_string_equal(w.ui->view->name, "whatif");
     click(&w, 29, 2, BUTTON1_PRESSED); /* F1Help */
     assert_non_null(w.ui->overlay);
     world_keys(&w, "q 1");
     click(&w, 10, 10, BUTTON4_PRESSED);
-    assert_true(ui_linear(w.ui) != third);
+    assert_true(ui_here(w.ui).linear != third);
     world_close(&w);
 }
 
@@ -320,11 +320,11 @@ static void test_fold_takes_every_action(void **state)
     assert_shows(&w, "+ *.down_proj", true);
     world_keys(&w, "x");
     assert_newest(s, "exclude *.down_proj");
-    const Fold *f = session_fold_at(s, ui_fold(w.ui));
+    const Fold *f = session_fold_at(s, ui_here(w.ui).fold);
     assert_int_equal(f->floats, 8);
     world_keys(&w, "x");
     assert_newest(s, "include *.down_proj");
-    assert_int_equal(session_fold_at(s, ui_fold(w.ui))->floats, 0);
+    assert_int_equal(session_fold_at(s, ui_here(w.ui).fold)->floats, 0);
     world_keys(&w, "b"); /* all at one level: the next, float */
     assert_newest(s, "level float *.down_proj");
     world_keys(&w, "b");
@@ -368,36 +368,36 @@ static void test_folds_open_and_close(void **state)
         world_open(&w, sizes_here[i].cols, sizes_here[i].rows, i % 2 ? "ascii" : "braille", true, false);
         Session *s = w.app.session;
         world_keys(&w, "g f f j j j");
-        int64_t at = ui_linear(w.ui), n;
-        int32_t fold = ui_fold(w.ui);
+        int64_t at = ui_here(w.ui).linear, n;
+        int32_t fold = ui_here(w.ui).fold;
         assert_true(fold >= 0);
         world_keys(&w, "l");
         assert_true(session_fold_at(s, fold)->open);
-        assert_int_equal(ui_fold(w.ui), fold); /* still on the head */
+        assert_int_equal(ui_here(w.ui).fold, fold); /* still on the head */
         world_keys(&w, "l");
         assert_shows(&w, "this fold is open", true);
         world_keys(&w, "j j");
-        assert_int_equal(ui_fold(w.ui), -1);
-        assert_int_equal(ui_linear(w.ui), session_fold_at(s, fold)->members[1]);
-        int64_t member = ui_linear(w.ui);
+        assert_int_equal(ui_here(w.ui).fold, -1);
+        assert_int_equal(ui_here(w.ui).linear, session_fold_at(s, fold)->members[1]);
+        int64_t member = ui_here(w.ui).linear;
         world_keys(&w, "> I"); /* the cursor stays on its layer, wherever that goes */
-        assert_int_equal(ui_linear(w.ui), member);
+        assert_int_equal(ui_here(w.ui).linear, member);
         world_keys(&w, "< h");
-        assert_int_equal(ui_linear(w.ui), at);
-        assert_true(ui_fold(w.ui) >= 0);
+        assert_int_equal(ui_here(w.ui).linear, at);
+        assert_true(ui_here(w.ui).fold >= 0);
         world_keys(&w, "O");
         session_rows(s, &n, false);
         assert_int_equal(n, 56 + 7);
         world_keys(&w, "End");
-        assert_int_equal(ui_fold(w.ui), -1);
+        assert_int_equal(ui_here(w.ui).fold, -1);
         world_keys(&w, "o"); /* from inside: its head */
-        assert_true(ui_fold(w.ui) >= 0);
+        assert_true(ui_here(w.ui).fold >= 0);
         world_keys(&w, "O g /");
         world_type(&w, "layers.4.mlp.up");
         world_keys(&w, "Enter"); /* found inside a closed fold: its head, and itself once that is open */
-        assert_true(ui_fold(w.ui) >= 0);
+        assert_true(ui_here(w.ui).fold >= 0);
         world_keys(&w, "o");
-        assert_string_equal(session_model(s)->linears[ui_linear(w.ui)].name, "model.layers.4.mlp.up_proj");
+        assert_string_equal(session_model(s)->linears[ui_here(w.ui).linear].name, "model.layers.4.mlp.up_proj");
         world_keys(&w, "F F F"); /* block, none, experts */
         assert_int_equal(session_fold_mode(s), FOLD_EXPERTS);
         world_keys(&w, "o");
