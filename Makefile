@@ -25,6 +25,9 @@ LDLIBS     = $(PKG_LIBS) -lm -pthread
 ifeq ($(SAN),1)
 OPT       := -O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 endif
+ifeq ($(SAN),thread)
+OPT       := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
+endif
 ifeq ($(WERROR),1)
 WARN      += -Werror
 endif
@@ -44,7 +47,7 @@ TEST_LIB  := $(patsubst %.c,$(BUILD)/%.o,$(sort $(filter-out tests/lib/faultshim
 FAULTSHIM := $(BUILD)/tests/faultshim.so
 UNIT_BIN  := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
 
-.PHONY: all demo check faults bench install deps deps-check clean help unit
+.PHONY: all demo check faults unused bench install deps deps-check clean help unit
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -86,6 +89,14 @@ check: deps-check ## install what the tests need, build, and run every test
 
 faults: all $(FAULTSHIM) ## fail every allocation of analyze, measure, quant and a session, one by one
 	@PYTHONDONTWRITEBYTECODE=1 python3 tests/lib/faults.py $(BUILD)/slimscope $(FAULTSHIM)
+
+# Linked with each function in a section of its own: the linker names those that main does not reach.
+unused: ## name functions that nothing of the program calls
+	@$(MAKE) --no-print-directory -s BUILD=build-unused OPT="-O0 -ffunction-sections -Wno-psabi" build-unused/unused
+
+$(BUILD)/unused: $(MAIN_OBJ) $(APP_OBJ) $(CORE_OBJ) tests/unused.sh
+	$(Q)$(CC) $(ALL_CFLAGS) -Wl,--gc-sections,--print-gc-sections $(filter %.o,$^) -o $(BUILD)/whole $(LDLIBS) 2>$@.txt
+	@sh tests/unused.sh $@.txt $(CORE_OBJ) $(APP_OBJ) && touch $@
 
 # A make of its own builds: this one read pkg-config before the packages were there.
 demo: deps ## install what is missing, build, and open the workbench on the demo model

@@ -1,9 +1,12 @@
 #!/bin/sh
 # Builds everything and runs every test. The last line is "N passed, N failed, N skipped".
-# tests/unit: twice, plainly and under ASan+UBSan; tests/cli: shell tests (TAP), plainly; those marked "# asan: yes" in
-# their first lines also with the sanitized program.
+# tests/unit: twice, plainly and under ASan+UBSan; what has threads also under TSan, what has numbers also by clang.
+# tests/cli: shell tests (TAP), plainly; those marked "# asan: yes" or "# tsan: yes" in their first lines also with that
+# program.
 # usage: tests/run.sh [name-part...]   (only tests whose name contains one of the parts)
 cd "$(dirname "$0")/.." || exit 1
+threaded="base journal keeper session statecache panels"
+numbers="math stat order act intquant weightquant weightrules runner moe tokenizer"
 MAKE=${MAKE:-make}
 CC=${CC:-gcc}
 jobs=$(nproc 2>/dev/null || echo 2)
@@ -42,21 +45,32 @@ echo "== build ($CC)"
 $MAKE -s -j"$jobs" CC="$CC" WERROR=1 all unit || { echo "build failed"; echo "0 passed, 1 failed"; exit 1; }
 echo "== build (ASan+UBSan)"
 $MAKE -s -j"$jobs" CC="$CC" BUILD=build-asan SAN=1 all unit || { echo "sanitized build failed"; echo "0 passed, 1 failed"; exit 1; }
-if [ "$#" -eq 0 ] && command -v clang >/dev/null; then
+# some FOLDER NAMES: the unit tests of these names
+some() { for name in $2; do printf '%s ' "$1/tests/test_$name"; done; }
+echo "== build (TSan)"
+tsan=$(some build-tsan "$threaded")
+# shellcheck disable=SC2086
+$MAKE -s -j"$jobs" CC="$CC" BUILD=build-tsan SAN=thread all $tsan || { echo "TSan build failed"; echo "0 passed, 1 failed"; exit 1; }
+clang=
+if command -v clang >/dev/null; then
     echo "== build (clang, warnings are errors)"
-    if $MAKE -s -j"$jobs" CC=clang BUILD=build-clang WERROR=1 OPT=-O1 all; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
+    clang=$(some build-clang "$numbers")
+    # shellcheck disable=SC2086
+    if $MAKE -s -j"$jobs" CC=clang BUILD=build-clang WERROR=1 OPT=-O1 all $clang; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
 fi
+echo "== functions that nothing calls"
+if $MAKE -s -j"$jobs" CC="$CC" unused; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
 
 export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1
 export LSAN_OPTIONS=suppressions=tests/lsan.supp:print_suppressions=0
+export TSAN_OPTIONS=exitcode=66:halt_on_error=0
 export CMOCKA_MESSAGE_OUTPUT=tap
-for b in build build-asan; do
-    for t in "$b"/tests/test_*; do
-        case "$t" in *.o|*.d) continue ;; esac
-        [ -x "$t" ] || continue
-        wanted "$t" "$@" || continue
-        run "$t" 600 "$t"
-    done
+# shellcheck disable=SC2086
+for t in build/tests/test_* build-asan/tests/test_* $tsan $clang; do
+    case "$t" in *.o|*.d) continue ;; esac
+    [ -x "$t" ] || continue
+    wanted "$t" "$@" || continue
+    run "$t" 600 "$t"
 done
 for t in tests/cli/*.sh; do
     [ -f "$t" ] || continue
@@ -64,6 +78,9 @@ for t in tests/cli/*.sh; do
     run "$t" 600 env SLIMSCOPE=build/slimscope sh "$t"
     if head -n 5 "$t" | grep -q '^# asan: yes'; then
         run "$t (ASan)" 900 env SLIMSCOPE=build-asan/slimscope SLIMSCOPE_SAN=1 sh "$t"
+    fi
+    if head -n 5 "$t" | grep -q '^# tsan: yes'; then
+        run "$t (TSan)" 900 env SLIMSCOPE=build-tsan/slimscope SLIMSCOPE_SAN=1 sh "$t"
     fi
 done
 if [ "$skip" -gt 0 ]; then

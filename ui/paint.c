@@ -43,7 +43,7 @@ static void draw_head(Ui *ui)
     Session *s = ui_session(ui);
     const Model *m = ui_model(ui);
     Rect r = ui->layout.head;
-    char right[160] = "", name[256] = "no model";
+    char right[200] = "", name[256] = "no model";
     const JobView *j = s ? running(s) : NULL;
     if (j)
         job_text(j, right, sizeof right);

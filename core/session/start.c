@@ -188,7 +188,7 @@ Status session_analyze(Session *s, const char *const *metrics, const char *const
     Status st = ST_OK;
     int request = 0;
     for (int i = 0; st == ST_OK && all[i]; i++) {
-        Job *j;
+        Job *j = NULL;
         bool first = true; /* of its pass */
         for (int k = 0; k < i; k++)
             first = first && all[k]->pass != all[i]->pass;

@@ -232,11 +232,6 @@ bool pretok_byte_level(const Pretok *p)
     return p->byte_level;
 }
 
-bool pretok_letters(const Pretok *p)
-{
-    return p->letters;
-}
-
 /* ---- cutting ---- */
 
 void pieces_free(Pieces *p)

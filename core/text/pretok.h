@@ -19,9 +19,6 @@ Status pretok_new(Pretok **out, const cJSON *node, Error *err);
 void pretok_free(Pretok *p);
 /* True when ByteLevel is the last step: the pieces are raw bytes, the model's symbols are bytes. */
 bool pretok_byte_level(const Pretok *p);
-/* True when other steps follow a ByteLevel: the pieces are UTF-8 written in the byte alphabet (bpe.h), as the model's
- * vocabulary is. */
-bool pretok_letters(const Pretok *p);
 
 typedef struct Piece {
     size_t at, len;

@@ -29,10 +29,6 @@ typedef struct EncodeCost {
 /* As tokenizer_encode; cost may be NULL. */
 Status tokenizer_encode_cost(const Tokenizer *t, const char *text, size_t len, bool add_special, int32_t **ids,
                              size_t *n, EncodeCost *cost, Error *err);
-/* Number of ids (largest id + 1). */
-int32_t tokenizer_size(const Tokenizer *t);
-/* Text of ids for display; caller frees. */
-Status tokenizer_decode(const Tokenizer *t, const int32_t *ids, size_t n, char **text, Error *err);
 /* One line: PCRE2's version and the Unicode table's, for --version. */
 const char *tokenizer_unicode_version(void);
 

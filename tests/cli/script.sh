@@ -1,5 +1,6 @@
 #!/bin/sh
 # asan: yes
+# tsan: yes
 # The command language without a screen: scripts, the shell, history, replay, sessions.
 . tests/tap.sh
 s() { "$SLIMSCOPE" "$@"; }

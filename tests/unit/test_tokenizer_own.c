@@ -82,28 +82,6 @@ static void pre_tokenizers_in_any_order(void **state)
     cJSON_Delete(root);
 }
 
-/* Letters of the byte alphabet are turned back, whatever step came after ByteLevel. */
-static void letters_are_decoded(void **state)
-{
-    (void)state;
-    cJSON *root;
-    Error err = {0};
-    assert_int_equal(json_parse_file(OWN "pretok.json", 1 << 20, &root, &err), ST_OK);
-    cJSON *set = cJSON_GetObjectItem(root, "sets")->child;
-    Tokenizer *t = open_case(cJSON_GetObjectItem(set, "model"), cJSON_GetObjectItem(set, "cases")->child);
-    static const char text[] = " It's 12345 \xe4\xb8\xad\xe6\x96\x87, \xf0\x9f\x98\x80\n!";
-    int32_t *ids;
-    size_t n;
-    char *back;
-    assert_int_equal(tokenizer_encode(t, text, sizeof text - 1, true, &ids, &n, &err), ST_OK);
-    assert_int_equal(tokenizer_decode(t, ids, n, &back, &err), ST_OK);
-    assert_string_equal(back, text);
-    free(back);
-    free(ids);
-    tokenizer_free(t);
-    cJSON_Delete(root);
-}
-
 /* ---- files in place of tokenizer.json ---- */
 
 static void golden_folder(void **state)
@@ -279,7 +257,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pre_tokenizers_in_any_order),
-        cmocka_unit_test(letters_are_decoded),
         FOLDER(qwen2),
         FOLDER(gpt2),
         FOLDER(tiktoken),
