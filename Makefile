@@ -92,7 +92,7 @@ faults: all $(FAULTSHIM) ## fail every allocation of analyze, measure, quant and
 
 # Linked with each function in a section of its own: the linker names those that main does not reach.
 unused: ## name functions that nothing of the program calls
-	@$(MAKE) --no-print-directory -s BUILD=build-unused OPT="-O0 -ffunction-sections -Wno-psabi" build-unused/unused
+	@$(MAKE) --no-print-directory -s BUILD=build-unused OPT="-O0 -ffunction-sections" build-unused/unused
 
 $(BUILD)/unused: $(MAIN_OBJ) $(APP_OBJ) $(CORE_OBJ) tests/unused.sh
 	$(Q)$(CC) $(ALL_CFLAGS) -Wl,--gc-sections,--print-gc-sections $(filter %.o,$^) -o $(BUILD)/whole $(LDLIBS) 2>$@.txt
