@@ -523,7 +523,7 @@ static void linears_stand_in_definition_order(void **state)
         const Linear *l = &m->linears[first + i];
         assert_string_equal(l->name, want[i].name);
         assert_true(l->out == want[i].out && l->in == want[i].in && l->input == first + want[i].input);
-        assert_int_equal(m->groups[l->group].count, i < 4 ? 1 : 12); /* alone: see core/model/layers.c */
+        assert_int_equal(m->groups[l->group].count, i < 4 ? 1 : 12); /* alone: see core/model/block_delta.c */
     }
     const Unit *full = &m->units[3];
     assert_true(unit_linear(full, "qkvz") < 0 && m->linears[unit_linear(full, "q")].out == 128);
