@@ -86,10 +86,10 @@ INLINE void abs_of(VF *t, VU *sign)
     *t = (VF)((VU)*t & 0x7FFFFFFFu);
 }
 
-/* Level of a in binade e of `bits` bits behind the point, half up, at most `most`; a NaN stays one. */
-INLINE void level_in(VF *a, VI e, int bits, float most)
+/* Level of a in binade *e of `bits` bits behind the point, half up, at most `most`; a NaN stays one. */
+INLINE void level_in(VF *a, const VI *e, int bits, float most)
 {
-    VF to_level = (VF)((VU)(127 + bits - e) << 23);
+    VF to_level = (VF)((VU)(127 + bits - *e) << 23);
     VF t = *a * to_level + 0.5f, top = (VF){0} + most;
     VI above = t > top;
     VU top_bits = (VU)top;
@@ -110,7 +110,7 @@ INLINE void fp8_level(VF *a, VI *p)
     VI low = e < -6, high = e > 8;
     e = (e & ~low) | (low & -6);
     e = (e & ~high) | (high & 8);
-    level_in(a, e, 3, 64.0f);
+    level_in(a, &e, 3, 64.0f);
     *p = e;
 }
 
@@ -186,7 +186,7 @@ INLINE void fp4_level(VF *a, VI *p)
 {
     VI two = *a >= 2.0f, four = *a >= 4.0f;
     VI e = -(two + four); /* 0, 1, 2 */
-    level_in(a, e, 1, 8.0f);
+    level_in(a, &e, 1, 8.0f);
     *p = e;
 }
 
