@@ -53,10 +53,10 @@ if grep -q '^\.\|tmp\.' "$tmp/list"; then not_ok "no temporary file stays"; else
 printf 'open %s\ncalib %s\nset max-samples=1\nanalyze kurtosis\nexclude *.0.mlp.down_proj\nundo\nquit\n' "$model" "$calib" >"$tmp/u.slim"
 shell_on() { XDG_STATE_HOME=$1 "$SLIMSCOPE" shell <"$tmp/u.slim"; }
 full 0 0 "not saved" "full disk: no session" shell_on "$tmp/full0"
-full 1 0 "not saved" "full disk: a journal that stops" shell_on "$tmp/full1"
-is 1 "$(grep -c 'not saved' "$tmp/all")" "that is told once"
+full 1 74 "not saved" "full disk: a journal that stops" shell_on "$tmp/full1"
+is 2 "$(grep -c 'not saved' "$tmp/all")" "that is told when it happens and at the end"
 on_screen() { XDG_STATE_HOME=$1 "$SLIMSCOPE" --ui --size 80x24 --script "$tmp/u.slim"; }
-full 1 0 "" "full disk: the workbench" on_screen "$tmp/full2"
+full 1 74 "not saved" "full disk: the workbench" on_screen "$tmp/full2"
 if [ -w /dev/full ]; then
     exits 74 "standard output on a full device" sh -c '"$1" analyze --model_path "$2" --calib_dataset "$3" --max-samples 1 >/dev/full' sh "$SLIMSCOPE" "$model" "$calib"
     has "$tmp/err" "standard output: No space left on device" "says so"
