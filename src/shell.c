@@ -151,6 +151,7 @@ static Status terminal_loop(App *a, Error *err)
     completion_setup(a);
     load_history();
     rl_signal_event_hook = prompt_interrupted;
+    rl_event_hook = prompt_interrupted; /* a signal between two keys interrupts no read: readline asks every 100 ms */
     while (!a->quit) {
         char *line = readline("slimscope> ");
         if (!line) {

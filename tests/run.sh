@@ -63,7 +63,8 @@ if $MAKE -s -j"$jobs" CC="$CC" unused; then pass=$((pass + 1)); else fail=$((fai
 
 export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1
 export LSAN_OPTIONS=suppressions=tests/lsan.supp:print_suppressions=0
-export TSAN_OPTIONS=exitcode=66:halt_on_error=0
+# tests fork a process that they kill
+export TSAN_OPTIONS=exitcode=66:halt_on_error=0:die_after_fork=0
 export CMOCKA_MESSAGE_OUTPUT=tap
 # shellcheck disable=SC2086
 for t in build/tests/test_* build-asan/tests/test_* $tsan $clang; do
