@@ -53,7 +53,7 @@ const MathKernels *math_fast(void);
 /* The tables this processor can run, for tests: the i-th, or NULL. */
 const MathKernels *math_variant(int i);
 
-extern const MathKernels math_kernels_reference, math_kernels_generic;
+extern const MathKernels math_kernels_generic;
 #if defined(__x86_64__)
 extern const MathKernels math_kernels_avx2, math_kernels_avx512;
 #endif

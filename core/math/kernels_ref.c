@@ -123,7 +123,7 @@ static void exact_tile(int64_t k, const double *x, const double *w, double *c, i
                 c[i * ldc + j] += x[t * EXACT_ROWS + i] * w[t * EXACT_COLS + j];
 }
 
-const MathKernels math_kernels_reference = {
+static const MathKernels math_kernels_reference = {
     .name = "reference",
     .widen_bf16 = widen_bf16,
     .widen_f16 = widen_f16,

@@ -28,7 +28,8 @@ static void keep_state(MeasureSink *s, int layer, const Stream *flow)
     statecache_put(s->states, &s->keys[layer], parts, n);
 }
 
-int measure_deepest(const Model *m, StateCache *states, const Digest *keys)
+/* Deepest layer whose input is kept; 0 (the embedding) always can be had. */
+static int measure_deepest(const Model *m, StateCache *states, const Digest *keys)
 {
     int layer = m->cfg.layers;
     while (layer > 0 && !statecache_has(states, &keys[layer]))

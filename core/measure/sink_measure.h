@@ -28,7 +28,4 @@ typedef struct MeasureSink {
 /* Lives as long as the run; the pipeline closes it. */
 Sink measure_sink(MeasureSink *s);
 
-/* Deepest layer whose input is kept; 0 (the embedding) always can be had. */
-int measure_deepest(const Model *m, StateCache *states, const Digest *keys);
-
 #endif

@@ -158,8 +158,6 @@ extern const BlockType block_mtp;
 /* How many linears and small tensors a kind has. */
 int block_linears(const BlockType *t);
 int block_smalls(const BlockType *t);
-/* The linear in the slot of this name, -1 when the kind has no such slot or the block leaves it empty. */
-int32_t block_linear(const Block *b, const char *slot);
 /* The unit's nth block of a role, counted from 0; NULL when it has fewer. */
 const Block *unit_block(const Unit *u, BlockRole role, int nth);
 /* Name of the unit's nth attention ("model.layers.0.self_attn") into buf, or "" when there is none or it has no keys and

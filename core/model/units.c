@@ -21,7 +21,8 @@ int block_smalls(const BlockType *t)
     return n;
 }
 
-int32_t block_linear(const Block *b, const char *slot)
+/* The linear in the slot of this name, -1 when the kind has no such slot or the block leaves it empty. */
+static int32_t block_linear(const Block *b, const char *slot)
 {
     for (int k = 0; k < block_linears(b->type); k++)
         if (strcmp(b->type->linears[k], slot) == 0)

@@ -145,7 +145,7 @@ Status source_check(const Source *s, const Linear *l, Error *err)
 
 /* ---- biases ---- */
 
-bool source_has_bias(const Source *s, const Linear *l)
+static bool source_has_bias(const Source *s, const Linear *l)
 {
     const LinearEdit *e = edit_of(s, l);
     return l->bias || (e && e->bias);

@@ -43,8 +43,7 @@ const void *source_plain_rows(const SourceWeight *w, const Ops *ops, int64_t fir
 Status source_rows(const Source *s, const Ops *ops, const Linear *l, int64_t r0, int64_t rows, float *out, Error *err);
 /* Refuses (ST_DATA) a weight that can't be read, or whose file contradicts config.json (reads up to 16 bytes). */
 Status source_check(const Source *s, const Linear *l, Error *err);
-/* Whether the linear has a bias; the bias as float32 [out], *out NULL without one (caller frees). */
-bool source_has_bias(const Source *s, const Linear *l);
+/* The linear's bias as float32 [out], *out NULL without one (caller frees). */
 Status source_bias(const Source *s, const Ops *ops, const Linear *l, float **out, Error *err);
 
 /* ---- norms, embedding, head and the like ---- */

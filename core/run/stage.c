@@ -9,7 +9,7 @@ int64_t panel_rows(int64_t in)
     return rows > PANEL_ROWS ? PANEL_ROWS : rows < PANEL_ROWS_MIN ? PANEL_ROWS_MIN : rows;
 }
 
-int64_t panel_count(int64_t out, int64_t in)
+static int64_t panel_count(int64_t out, int64_t in)
 {
     return (out + panel_rows(in) - 1) / panel_rows(in);
 }

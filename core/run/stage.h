@@ -10,7 +10,6 @@ struct Pass;
 
 /* Output rows of one panel of a weight with `in` columns. */
 int64_t panel_rows(int64_t in);
-int64_t panel_count(int64_t out, int64_t in);
 
 /* One linear during a pass; lives through all chunks. */
 typedef struct LinearRun {

@@ -91,8 +91,8 @@ Status debug_info_text(DebugInfo *d, const char *space, const char *key, const c
     return e->text ? ST_OK : error_nomem(err, "debug info");
 }
 
-Status debug_info_tensor(DebugInfo *d, const char *space, const char *key, int ndim, const int64_t *shape,
-                         const float *data, Error *err)
+static Status debug_info_tensor(DebugInfo *d, const char *space, const char *key, int ndim, const int64_t *shape,
+                                const float *data, Error *err)
 {
     DebugEntry *e;
     int64_t n = 1;

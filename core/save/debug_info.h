@@ -12,8 +12,6 @@ void debug_info_free(DebugInfo *d);
 /* A later value of the same namespace and key replaces the earlier one. Everything is copied. */
 Status debug_info_number(DebugInfo *d, const char *space, const char *key, double value, Error *err);
 Status debug_info_text(DebugInfo *d, const char *space, const char *key, const char *value, Error *err);
-Status debug_info_tensor(DebugInfo *d, const char *space, const char *key, int ndim, const int64_t *shape,
-                         const float *data, Error *err);
 /* What is known of a quantized linear when it is handed to the savers: "weight" NAME.scale (tensor), NAME.zeros and
  * NAME.limits (shares of codes that are 0 and that are the least or greatest), "activation" NAME.scale, NAME.offset. */
 Status debug_info_linear(DebugInfo *d, const Model *m, const SaveLinear *l, Error *err);

@@ -34,8 +34,6 @@ struct SaveOut {
     size_t buf_cap;
 };
 
-/* Where the model's values come from. */
-Source save_source(const SavePlan *plan);
 /* Whether linear i has a bias in the model that is written. */
 bool save_has_bias(const SavePlan *plan, int64_t i);
 /* GiB limit of the plan in bytes, 0: one file. */

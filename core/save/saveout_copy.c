@@ -7,7 +7,8 @@
 
 enum { COPY_BYTES = 4 << 20 };
 
-Source save_source(const SavePlan *plan)
+/* Where the model's values come from. */
+static Source save_source(const SavePlan *plan)
 {
     return (Source){plan->model, plan->overlay};
 }

@@ -13,7 +13,8 @@ DType save_model_dtype(const SavePlan *plan, int64_t linear)
     return weight_dtype(&plan->model->linears[linear]);
 }
 
-float save_round(float x, DType dtype)
+/* x rounded to what `dtype` holds. */
+static float save_round(float x, DType dtype)
 {
     switch (dtype) {
     case DT_BF16: return bf16_to_float(bf16_of_float(x));

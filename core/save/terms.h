@@ -12,7 +12,5 @@ Status save_part_data(const SavePlan *plan, const SaveLinear *l, const QPart *p,
                       const void **data, Error *err);
 /* n float values into dst in dtype F32, BF16, F16 or I8. */
 void save_cast(const float *x, int64_t n, DType dtype, void *dst);
-/* x rounded to what `dtype` holds. */
-float save_round(float x, DType dtype);
 
 #endif

@@ -204,7 +204,7 @@ Status session_set_level(Session *s, const bool *hits, int level, int64_t *chang
     return set_levels(s, hits, level, changed, err);
 }
 
-Status session_include(Session *s, const bool *hits, int64_t *changed, Error *err)
+static Status session_include(Session *s, const bool *hits, int64_t *changed, Error *err)
 {
     return set_levels(s, hits, -1, changed, err);
 }

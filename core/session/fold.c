@@ -381,7 +381,9 @@ static bool figures_hold(const Session *s)
            t->tags_seen == s->assignment->tag_version && t->metric_seen == s->table->metric;
 }
 
-bool table_refresh(Session *s, bool resort)
+/* Makes anew what has changed: the order (resort: also when only scores have changed it), then rows, then figures. Every
+ * question about the table begins here; one after another finds nothing to do. false: no model is open. */
+static bool table_refresh(Session *s, bool resort)
 {
     Folds *t = &s->table->folds;
     if (!s->model)

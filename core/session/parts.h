@@ -30,6 +30,4 @@ struct Session {
     struct Notes *notes;           /* messages, and the commands that were run */
 };
 
-char *dup_or_null(const char *s); /* malloced; NULL of NULL and without memory */
-
 #endif

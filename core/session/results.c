@@ -99,7 +99,8 @@ Status results_measured(Results *r, const Measured *m, Error *err)
     return ST_OK;
 }
 
-const Measured *results_find(const Session *s, const int16_t *level)
+/* The newest measurement of these levels over most tokens, NULL: not measured. */
+static const Measured *results_find(const Session *s, const int16_t *level)
 {
     const Results *r = s->results;
     if (!s->model || !r->nmeasured)

@@ -56,8 +56,6 @@ Status results_store_unit(Results *rs, const PassScore *p, Error *err);
 Status results_room(Results *r, size_t more, Error *err);
 /* Keeps a measurement; an older one of the same assignment and as many tokens goes. */
 Status results_measured(Results *r, const Measured *m, Error *err);
-/* The newest measurement of these levels over most tokens, NULL: not measured. */
-const Measured *results_find(const Session *s, const int16_t *level);
 /* The steps of a pass below `done` are kept; the stream behind them has this digest. */
 void results_step(Results *r, int run, int64_t done, int64_t total, const char *sha);
 /* Marks the values of passes that were made under other levels of their unit's linears. */

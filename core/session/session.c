@@ -26,7 +26,8 @@ typedef struct Whole {
     Notes notes;
 } Whole;
 
-char *dup_or_null(const char *s)
+/* malloced; NULL of NULL and without memory */
+static char *dup_or_null(const char *s)
 {
     return s ? strdup(s) : NULL;
 }

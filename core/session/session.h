@@ -81,13 +81,10 @@ Status session_target(const Session *s, const char *target, bool *hits, int64_t 
 /* Sets the level of all hits and of their fused groups; one undo step. *changed (may be NULL): linears that changed. */
 Status session_set_level(Session *s, const bool *hits, int level, int64_t *changed, Error *err);
 /* What the exclude, include and level commands do: resolves each target (session_target) and sets the level of their
- * union (`include` true: session_include instead, `level` unused). Targets sent to float are remembered as what-if
- * rows. */
+ * union. `include` true, `level` unused: one that is float goes back to the recipe's level for it (the first entry that
+ * would take it, ignoring excludes; else level 1). Targets sent to float are remembered as what-if rows. */
 Status session_edit(Session *s, const char *const *targets, int n, int level, bool include, int64_t *changed,
                     Error *err);
-/* A linear that is float goes back to the recipe's level for it (the first entry that would take it, ignoring excludes;
- * else level 1). */
-Status session_include(Session *s, const bool *hits, int64_t *changed, Error *err);
 Status session_tag(Session *s, const bool *hits, bool on, Error *err); /* undoable */
 /* what (may be NULL): a line telling what was undone. ST_USAGE when there is nothing. */
 Status session_undo(Session *s, Str *what, Error *err);

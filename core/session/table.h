@@ -54,10 +54,7 @@ void table_close(Table *t);
 /* fold.c's half of the two */
 Status folds_open(Folds *f, const Model *m, Error *err);
 void folds_close(Folds *f);
-/* Makes anew what has changed: the order (resort: also when only scores have changed it), then rows, then figures. Every
- * question about the table begins here; one after another finds nothing to do. false: no model is open. */
-bool table_refresh(Session *s, bool resort);
-/* The first of these steps, for those who need no rows. */
+/* Makes the order anew when it has changed (resort: also when only scores have changed it), for those who need no rows. */
 void table_put_in_order(Session *s, bool resort);
 /* Sets the filter's text (copied). */
 Status table_set_filter(Table *t, const char *text, Error *err);

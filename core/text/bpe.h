@@ -70,7 +70,5 @@ bool id_push(IdList *l, int32_t id);
 
 /* The byte alphabet: bytes 33-126, 161-172, 174-255 stand for themselves, the others for U+0100 and up. */
 uint32_t byte_to_letter(unsigned char byte);
-/* The byte a letter stands for, or -1. */
-int letter_to_byte(uint32_t cp);
 
 #endif

@@ -17,7 +17,8 @@ uint32_t byte_to_letter(unsigned char byte)
     return 256 + before;
 }
 
-int letter_to_byte(uint32_t cp)
+/* The byte a letter stands for, or -1. */
+static int letter_to_byte(uint32_t cp)
 {
     if (cp < 256)
         return byte_to_letter((unsigned char)cp) == cp ? (int)cp : -1;

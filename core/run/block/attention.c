@@ -17,8 +17,8 @@ int64_t attention_query_rows(int64_t len)
     return blocks > 0 ? ((len + blocks - 1) / blocks + 7) / 8 * 8 : rows;
 }
 
-/* A bound for every text up to `len`: shorter ones may take more, because their blocks are cut less evenly. */
-int64_t attention_scores_floats(int64_t len)
+/* Floats of scores one thread holds. A bound for every text up to `len`: shorter ones may take more, because their blocks are cut less evenly. */
+static int64_t attention_scores_floats(int64_t len)
 {
     int64_t most = SCORES_VALUES + 8 * len, small = QUERY_ROWS_MAX * len, least = QUERY_ROWS_MIN * len;
     most = most < small ? most : small;
@@ -136,7 +136,7 @@ static void attention_task(void *ctx, int64_t index, int worker)
         attend(a, wk, start[0] - ps->row0, len, t0, t1, kv * group + j, chosen);
 }
 
-Status attention_run(AttnRun *a, Error *err)
+static Status attention_run(AttnRun *a, Error *err)
 {
     const Pass *ps = a->ps;
     int n = ps->s1 - ps->s0;

@@ -26,7 +26,6 @@ typedef struct AttnRun {
     bool select;            /* ps->out->select limits the keys of samples longer than index.top_k */
     int64_t *first_task;    /* [samples of the chunk + 1] */
 } AttnRun;
-Status attention_run(AttnRun *a, Error *err);
 
 /* Feeds the taps of q, k and v (told as block_tap_linear(b, last) tells), then runs the attention over them; of *at
  * window, sinks, every_key and select are given, the rest is the unit's. */
@@ -34,9 +33,8 @@ Status attention_heads(Pass *ps, BlockRun *b, int last, const Heads *h, AttnRun 
 /* Scores and products of the workers. */
 void attention_need(const NeedAsk *ask, BlockNeed *out);
 
-/* Query rows of one task for a sample of `len` tokens; floats of scores one thread holds. */
+/* Query rows of one task for a sample of `len` tokens. */
 enum { ATTENTION_ROWS_MAX = 128 };
 int64_t attention_query_rows(int64_t len);
-int64_t attention_scores_floats(int64_t len);
 
 #endif
