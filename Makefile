@@ -91,12 +91,12 @@ faults: all $(FAULTSHIM) ## fail every allocation of analyze, measure, quant and
 	@PYTHONDONTWRITEBYTECODE=1 python3 tests/lib/faults.py $(BUILD)/slimscope $(FAULTSHIM)
 
 # Linked with each function in a section of its own: the linker names those that main does not reach.
-unused: ## name functions that nothing of the program calls
+unused: ## name functions that nothing of the program calls, or only their own file
 	@$(MAKE) --no-print-directory -s BUILD=build-unused OPT="-O0 -ffunction-sections" build-unused/unused
 
-$(BUILD)/unused: $(MAIN_OBJ) $(APP_OBJ) $(CORE_OBJ) tests/unused.sh
+$(BUILD)/unused: $(MAIN_OBJ) $(APP_OBJ) $(CORE_OBJ) tests/unused.sh $(wildcard tests/unit/*.c tests/lib/*.c)
 	$(Q)$(CC) $(ALL_CFLAGS) -Wl,--gc-sections,--print-gc-sections $(filter %.o,$^) -o $(BUILD)/whole $(LDLIBS) 2>$@.txt
-	@sh tests/unused.sh $@.txt $(CORE_OBJ) $(APP_OBJ) && touch $@
+	@sh tests/unused.sh $@.txt $(filter %.o,$^) && touch $@
 
 # A make of its own builds: this one read pkg-config before the packages were there.
 demo: deps ## install what is missing, build, and open the workbench on the demo model

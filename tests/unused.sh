@@ -2,8 +2,10 @@
 # usage: tests/unused.sh FILE OBJECT...   FILE: what the linker left out of the program, by --print-gc-sections
 # Fails when the program does not reach a function of a header: it is dead, or only tests call it. Those below may stand,
 # for the reason given; one that is reached after all, or gone, must go from here.
+# And when nothing but its own file names a function or table that is not static: neither another object nor a test.
 out=$1; shift
-nm "$@" | sed -n 's/^[0-9a-f]* T //p' | sort -u >"$out.defined"
+nm "$@" | sed -n 's/^[0-9a-f]* [TDRB] //p' | sort -u >"$out.defined"
+nm -u "$@" | sed -n 's/^ *U //p' | cat - tests/unit/*.c tests/lib/*.c | grep -aoE '[A-Za-z_][A-Za-z0-9_]*' | sort -u >"$out.asked"
 sed -n "s/.*unused section '\.text\.\([A-Za-z0-9_]*\)'.*/\1/p" "$out" | sort -u | comm -12 - "$out.defined" >"$out.left"
 sed '/^$/d; s/ .*//' >"$out.allowed" <<'LIST'
 act_observe_pack        what ranks of one calibration hand each other
@@ -43,7 +45,9 @@ unit_experts            the same
 LIST
 sort -o "$out.allowed" "$out.allowed"
 dead=$(comm -23 "$out.left" "$out.allowed")
+own=$(comm -23 "$out.defined" "$out.asked")
 stale=$(comm -13 "$out.left" "$out.allowed")
 [ -z "$dead" ] || printf 'the program never calls: %s\n' $dead >&2
 [ -z "$stale" ] || printf 'tests/unused.sh lists what is used or gone: %s\n' $stale >&2
-[ -z "$dead$stale" ]
+[ -z "$own" ] || printf 'only its own file names it, so make it static: %s\n' $own >&2
+[ -z "$dead$stale$own" ]
