@@ -12,15 +12,15 @@
 #include "io/file.h"
 
 /* A block in RAM (data set), or a file of the folder (data NULL). */
-typedef struct Entry {
+typedef struct CacheBlock {
     Digest key;
     uint8_t *data;
     uint64_t size;
     uint64_t used; /* grows with every use; of a file found at the start: its time */
-} Entry;
+} CacheBlock;
 
 typedef struct Shelf {
-    Entry *e;
+    CacheBlock *e;
     size_t n, cap;
     uint64_t bytes, limit;
 } Shelf;
@@ -35,7 +35,7 @@ struct StateCache {
 
 /* ---- shelves ---- */
 
-static Entry *shelf_find(Shelf *s, const Digest *key)
+static CacheBlock *shelf_find(Shelf *s, const Digest *key)
 {
     for (size_t i = 0; i < s->n; i++)
         if (digest_cmp(&s->e[i].key, key) == 0)
@@ -43,7 +43,7 @@ static Entry *shelf_find(Shelf *s, const Digest *key)
     return NULL;
 }
 
-static bool shelf_add(Shelf *s, Entry e)
+static bool shelf_add(Shelf *s, CacheBlock e)
 {
     if (!mem_grow(&s->e, &s->cap, s->n + 1, sizeof *s->e))
         return false;
@@ -52,17 +52,17 @@ static bool shelf_add(Shelf *s, Entry e)
     return true;
 }
 
-static Entry shelf_take(Shelf *s, Entry *at)
+static CacheBlock shelf_take(Shelf *s, CacheBlock *at)
 {
-    Entry e = *at;
+    CacheBlock e = *at;
     *at = s->e[--s->n];
     s->bytes -= e.size;
     return e;
 }
 
-static Entry *shelf_oldest(Shelf *s)
+static CacheBlock *shelf_oldest(Shelf *s)
 {
-    Entry *o = NULL;
+    CacheBlock *o = NULL;
     for (size_t i = 0; i < s->n; i++)
         if (!o || s->e[i].used < o->used)
             o = &s->e[i];
@@ -112,7 +112,7 @@ static void scan_dir(StateCache *c)
     if (!d)
         return;
     for (struct dirent *f; (f = readdir(d));) {
-        Entry e = {0};
+        CacheBlock e = {0};
         struct stat st;
         if (!parse_name(f->d_name, &e.key) || fstatat(dirfd(d), f->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0
             || !S_ISREG(st.st_mode)
@@ -127,7 +127,7 @@ static void scan_dir(StateCache *c)
     closedir(d);
 }
 
-static void head_of(uint8_t head[HEAD], const Entry *e, const Digest *content)
+static void head_of(uint8_t head[HEAD], const CacheBlock *e, const Digest *content)
 {
     memcpy(head, magic, 8);
     memcpy(head + 8, e->key.b, 32);
@@ -137,7 +137,7 @@ static void head_of(uint8_t head[HEAD], const Entry *e, const Digest *content)
 }
 
 /* Writes a block into the folder, making room first. Failing is no error: a full or missing disk turns spilling off. */
-static void spill(StateCache *c, const Entry *e)
+static void spill(StateCache *c, const CacheBlock *e)
 {
     pthread_mutex_lock(&c->lock);
     bool there = shelf_find(&c->disk, &e->key) != NULL;
@@ -151,7 +151,7 @@ static void spill(StateCache *c, const Entry *e)
     c->dir_made = true;
     while (c->disk.n > 0 && c->disk.bytes + c->disk.n * HEAD + e->size + HEAD > c->disk.limit) {
         pthread_mutex_lock(&c->lock);
-        Entry old = shelf_take(&c->disk, shelf_oldest(&c->disk));
+        CacheBlock old = shelf_take(&c->disk, shelf_oldest(&c->disk));
         pthread_mutex_unlock(&c->lock);
         remove_file(c, &old.key);
     }
@@ -174,12 +174,12 @@ static void spill(StateCache *c, const Entry *e)
     if (st != ST_OK)
         return;
     pthread_mutex_lock(&c->lock);
-    shelf_add(&c->disk, (Entry){.key = e->key, .size = e->size, .used = ++c->clock});
+    shelf_add(&c->disk, (CacheBlock){.key = e->key, .size = e->size, .used = ++c->clock});
     pthread_mutex_unlock(&c->lock);
 }
 
 /* The bytes of a file, verified; NULL when they aren't what was written. */
-static uint8_t *load(StateCache *c, const Entry *e)
+static uint8_t *load(StateCache *c, const CacheBlock *e)
 {
     char *path = entry_path(c, &e->key);
     int fd = -1;
@@ -246,7 +246,7 @@ static void keep(StateCache *c, const Digest *key, uint8_t *data, uint64_t size)
 {
     while (c->ram.n > 0 && c->ram.bytes + size > c->ram.limit) {
         pthread_mutex_lock(&c->lock);
-        Entry old = *shelf_oldest(&c->ram);
+        CacheBlock old = *shelf_oldest(&c->ram);
         pthread_mutex_unlock(&c->lock);
         if (c->dir)
             spill(c, &old);
@@ -256,7 +256,7 @@ static void keep(StateCache *c, const Digest *key, uint8_t *data, uint64_t size)
         free(old.data);
     }
     pthread_mutex_lock(&c->lock);
-    bool kept = shelf_add(&c->ram, (Entry){.key = *key, .data = data, .size = size, .used = ++c->clock});
+    bool kept = shelf_add(&c->ram, (CacheBlock){.key = *key, .data = data, .size = size, .used = ++c->clock});
     pthread_mutex_unlock(&c->lock);
     if (!kept)
         free(data);
@@ -273,7 +273,7 @@ static uint64_t total_of(const StatePart *parts, int n)
 void statecache_put(StateCache *c, const Digest *key, const StatePart *parts, int n)
 {
     uint64_t size = total_of(parts, n);
-    Entry *have = shelf_find(&c->ram, key);
+    CacheBlock *have = shelf_find(&c->ram, key);
     if (have) {
         have->used = ++c->clock;
         return;
@@ -294,11 +294,11 @@ void statecache_put(StateCache *c, const Digest *key, const StatePart *parts, in
 bool statecache_get(StateCache *c, const Digest *key, const StatePart *parts, int n)
 {
     uint64_t size = total_of(parts, n), at = 0;
-    Entry *e = shelf_find(&c->ram, key);
+    CacheBlock *e = shelf_find(&c->ram, key);
     const uint8_t *data = e ? e->data : NULL;
     uint8_t *loaded = NULL;
     if (!e && (e = shelf_find(&c->disk, key))) {
-        Entry file = *e;
+        CacheBlock file = *e;
         data = loaded = load(c, &file);
         if (!loaded) {
             remove_file(c, key);

@@ -12,7 +12,7 @@
 
 /* What is known so far of one linear of the layer at work; the tap's part only in the first linear of each shared
  * input. */
-typedef struct Slot {
+typedef struct LinearTotals {
     TapStat *tap;
     TapTotals in;
     WeightStat *weight;
@@ -22,7 +22,7 @@ typedef struct Slot {
     double *sums;        /* [nsums] that it was made of, kept for other ranks */
     int64_t nsums;
     int64_t skipped;     /* samples of ranks whose tap was not fed, before the first that was */
-} Slot;
+} LinearTotals;
 
 typedef struct Collector {
     const Model *m;
@@ -32,7 +32,7 @@ typedef struct Collector {
     int nweights;
     StatPool *pool;
     ObserverOps ops;
-    Slot *slot;       /* [most linears of a layer] */
+    LinearTotals *slot;       /* [most linears of a layer] */
     LinearResult *result;
     int64_t slots;
     int samples;      /* of this rank */
@@ -48,24 +48,24 @@ static bool is_selected(const Collector *c, int64_t linear)
     return !c->plan->selected || c->plan->selected[linear];
 }
 
-static Slot *slot_of(const Collector *c, int64_t linear)
+static LinearTotals *slot_of(const Collector *c, int64_t linear)
 {
     return &c->slot[linear - c->m->units[c->m->linears[linear].layer].first];
 }
 
 /* What the taps told. */
-static void slot_clear_taps(Slot *s)
+static void slot_clear_taps(LinearTotals *s)
 {
     tapstat_free(s->tap);
     taptotals_fini(&s->in);
     free(s->sums);
-    *s = (Slot){.weight = s->weight, .w = s->w, .rows = -1};
+    *s = (LinearTotals){.weight = s->weight, .w = s->w, .rows = -1};
 }
 
 static void slots_clear(Collector *c)
 {
     for (int64_t i = 0; i < c->slots; i++) {
-        Slot *s = &c->slot[i];
+        LinearTotals *s = &c->slot[i];
         slot_clear_taps(s);
         weightstat_free(s->weight);
         weighttotals_fini(&s->w);
@@ -125,7 +125,7 @@ static void tap_tile(void *self, Tap tap, int sample, int64_t row0, const float 
 
 static Status finish_tap(Collector *c, int64_t linear, Error *err)
 {
-    Slot *s = slot_of(c, linear);
+    LinearTotals *s = slot_of(c, linear);
     Status st = tapstat_end(s->tap, &s->in, err);
     tapstat_free(s->tap);
     s->tap = NULL;
@@ -142,7 +142,7 @@ static Status weight_begin(void *self, int64_t linear, int panels, Error *err)
 {
     Collector *c = self;
     unsigned n = c->plan->needs;
-    Slot *s = slot_of(c, linear);
+    LinearTotals *s = slot_of(c, linear);
     RETURN_IF_ERROR(weightstat_new(&s->weight, c->pool, n & NEED_WEIGHT, n & (NEED_HIST | NEED_WHIST), panels,
                                    c->m->linears[linear].in, err));
     WeightFake fake[LOCAL_EXTRA];
@@ -161,14 +161,14 @@ static void weight_panel(void *self, int64_t linear, int panel, int64_t row0, in
 static Status weight_end(void *self, int64_t linear, Error *err)
 {
     Collector *c = self;
-    Slot *s = slot_of(c, linear);
+    LinearTotals *s = slot_of(c, linear);
     Status st = weightstat_end(s->weight, &s->w, err);
     weightstat_free(s->weight);
     s->weight = NULL;
     return st == ST_OK ? ST_OK : error_prefix(err, st, "%s: ", c->m->linears[linear].name);
 }
 
-static void add_energy(Slot *s, const double *sums, int64_t n, int64_t rows)
+static void add_energy(LinearTotals *s, const double *sums, int64_t n, int64_t rows)
 {
     s->energy = s->rows < 0 ? 0 : s->energy;
     s->rows = (s->rows < 0 ? 0 : s->rows) + rows;
@@ -179,7 +179,7 @@ static void add_energy(Slot *s, const double *sums, int64_t n, int64_t rows)
 static Status output_energy(void *self, int64_t linear, const double *sums, int64_t n, int64_t rows, Error *err)
 {
     Collector *c = self;
-    Slot *s = slot_of(c, linear);
+    LinearTotals *s = slot_of(c, linear);
     add_energy(s, sums, n, rows);
     if (!c->plan->ranks)
         return ST_OK;
@@ -201,7 +201,7 @@ static Status pack_layer(void *self, int layer, Pack *out, Error *err)
     Range r = layer_range(c, layer);
     pack_i64(out, c->samples);
     for (int64_t i = r.from; i < r.to; i++) {
-        Slot *s = slot_of(c, i);
+        LinearTotals *s = slot_of(c, i);
         pack_i64(out, s->tap != NULL);
         pack_i64(out, s->tap ? c->m->linears[i].in : 0);
         Status st = s->tap ? tapstat_pack(s->tap, out, err) : ST_OK;
@@ -216,7 +216,7 @@ static Status pack_layer(void *self, int layer, Pack *out, Error *err)
     return out->oom ? error_nomem(err, "statistics of a layer") : ST_OK;
 }
 
-static Status merge_tap(Collector *c, Slot *s, int64_t width, Unpack *in, Error *err)
+static Status merge_tap(Collector *c, LinearTotals *s, int64_t width, Unpack *in, Error *err)
 {
     static const int64_t none[] = {0};
     if (!s->tap) {
@@ -232,7 +232,7 @@ static Status merge_layer(void *self, int layer, Unpack *in, Error *err)
     Range r = layer_range(c, layer);
     int64_t samples = unpack_i64(in);
     for (int64_t i = r.from; i < r.to && !in->bad; i++) {
-        Slot *s = slot_of(c, i);
+        LinearTotals *s = slot_of(c, i);
         bool fed = unpack_i64(in) != 0;
         int64_t width = unpack_i64(in);
         if (fed)
@@ -309,7 +309,7 @@ static Status make_results(Collector *c, int layer, int *n, Error *err)
     for (int64_t i = range.from; i < range.to; i++) {
         if (!is_selected(c, i))
             continue;
-        Slot *s = slot_of(c, i), *in = slot_of(c, c->m->linears[i].input);
+        LinearTotals *s = slot_of(c, i), *in = slot_of(c, c->m->linears[i].input);
         const TapTotals *t = in->in.width ? &in->in : &not_fed;
         LinearResult *r = &c->result[(*n)++];
         *r = (LinearResult){.linear = i};

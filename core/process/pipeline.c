@@ -28,8 +28,8 @@ static Status add_step(const Pipeline *p, Plan *plan, const RecipeStep *s, int i
                          row ? " in a prior stage" : "");
     if (s->processor->levels && (s->entry < 0 || s->entry >= p->work.nlevels))
         return error_set(err, ST_INTERNAL, "entry %d of %d levels", s->entry, p->work.nlevels);
-    Step *step = &plan->steps[plan->nsteps++];
-    *step = (Step){.row = row, .type = s->processor->name, .item = item, .entry = s->entry};
+    PipelineStep *step = &plan->steps[plan->nsteps++];
+    *step = (PipelineStep){.row = row, .type = s->processor->name, .item = item, .entry = s->entry};
     return row->start(&step->self, &(ProcessorCtx){.model = p->m, .work = &p->work, .levels = p->levels, .step = s}, err);
 }
 
@@ -84,7 +84,7 @@ static void list_passes(Plan *p, bool peer)
         *pass = (Pass){.first = at};
         bool full = false;
         while (at < p->nsteps && !full) {
-            const Step *s = &p->steps[at++];
+            const PipelineStep *s = &p->steps[at++];
             bool ends = at < p->nsteps && p->steps[at].item != s->item;
             full = (s->row->needs & PROCESSOR_TURN) || (peer && ends);
         }

@@ -5,12 +5,12 @@
 
 /* Inside pipeline*.c. */
 
-typedef struct Step {
+typedef struct PipelineStep {
     const Processor *row;
     const char *type;
     void *self;
     int item, entry; /* of the recipe's list; RecipeStep.entry */
-} Step;
+} PipelineStep;
 
 /* Processors that calibrate together. */
 typedef struct Pass {
@@ -19,7 +19,7 @@ typedef struct Pass {
 } Pass;
 
 typedef struct Plan {
-    Step *steps;
+    PipelineStep *steps;
     Pass *passes;
     int nsteps, npasses;
     int last_data; /* last unit where a forward has to find something, -1: none */

@@ -47,7 +47,7 @@ Status unit_observe(UnitRun *u, Observer o, Error *err)
 static Status stage_steps(UnitRun *u, int first, int n, FormStage stage, const FormTypes *t, Error *err)
 {
     for (int i = first; i < first + n; i++) {
-        const Step *s = &u->run->plan->steps[i];
+        const PipelineStep *s = &u->run->plan->steps[i];
         if (s->row->stage)
             RETURN_IF_ERROR(s->row->stage(s->self, u, stage, t, err));
     }
@@ -65,7 +65,7 @@ static Status run_pass(UnitRun *u, VariantDtype dtype, const Stream *in, Stream 
 static Status learn(UnitRun *u, const Pass *pass, Error *err)
 {
     for (int i = pass->first; i < pass->first + pass->n; i++) {
-        const Step *s = &u->run->plan->steps[i];
+        const PipelineStep *s = &u->run->plan->steps[i];
         if (s->row->learn)
             RETURN_IF_ERROR(s->row->learn(s->self, u, err));
     }
@@ -228,7 +228,7 @@ Status unit_take(UnitRun *u, int64_t i, SaveLinear *out, QWeight *w, Error *err)
 Status unit_gifts(const UnitRun *u, const Gifts *to, Error *err)
 {
     for (int i = 0; i < u->run->plan->nsteps; i++) {
-        const Step *s = &u->run->plan->steps[i];
+        const PipelineStep *s = &u->run->plan->steps[i];
         if (s->row->give)
             RETURN_IF_ERROR(s->row->give(s->self, u, to, err));
     }

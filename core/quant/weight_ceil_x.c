@@ -22,16 +22,16 @@ static float exponent(const QSpec *q, const float *x, int64_t n, DType T)
     return exponent_of(mx_amax(x, n), q->ext.ceil_x > 0 ? q->ext.ceil_x : 7.25, T);
 }
 
-typedef struct Search {
+typedef struct CeilSearch {
     double min, step;
     int n;
     double *sums; /* [out][n] squared errors of a row with each candidate */
-} Search;
+} CeilSearch;
 
 static void search_rows(const WeightTask *t, QWeight *out, int64_t row, int64_t rows, void *ctx, float *scratch)
 {
     (void)scratch;
-    const Search *s = ctx;
+    const CeilSearch *s = ctx;
     for (int64_t r = row; r < row + rows; r++) {
         double *sums = s->sums + r * s->n;
         for (int64_t i = 0; i < t->in; i += MX_BLOCK) {
@@ -60,7 +60,7 @@ static Status search(const WeightTask *t, QWeight *out, double *c, Error *err)
 {
     const QExt *x = &t->q->ext;
     double max = x->search_max > 0 ? x->search_max : 12.0;
-    Search s = {.min = x->search_min > 0 ? x->search_min : 6.0, .step = x->search_step > 0 ? x->search_step : 0.25};
+    CeilSearch s = {.min = x->search_min > 0 ? x->search_min : 6.0, .step = x->search_step > 0 ? x->search_step : 0.25};
     double n = (max - s.min) / s.step;
     if (!(n >= 0) || n >= CANDIDATES_MAX)
         return error_set(err, ST_DATA, "ceil_x searches from %g to %g by %g: at most %d steps, from low to high", s.min,

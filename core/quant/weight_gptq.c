@@ -192,14 +192,14 @@ static void rows_task(const WeightTask *t, QWeight *out, int64_t row, int64_t ro
 
 /* ---- the whole ---- */
 
-typedef struct Column {
+typedef struct RankedColumn {
     float diagonal;
     int64_t at;
-} Column;
+} RankedColumn;
 
 static int by_falling_diagonal(const void *a, const void *b)
 {
-    const Column *x = a, *y = b;
+    const RankedColumn *x = a, *y = b;
     if (x->diagonal != y->diagonal)
         return x->diagonal < y->diagonal ? 1 : -1;
     return x->at < y->at ? -1 : x->at > y->at;
@@ -207,11 +207,11 @@ static int by_falling_diagonal(const void *a, const void *b)
 
 static bool find_order(const WeightTask *t, int64_t *order)
 {
-    Column *c = mem_array((size_t)t->in, sizeof *c);
+    RankedColumn *c = mem_array((size_t)t->in, sizeof *c);
     if (!c)
         return false;
     for (int64_t i = 0; i < t->in; i++)
-        c[i] = (Column){.diagonal = t->hessian[i * (t->in + 1)], .at = i};
+        c[i] = (RankedColumn){.diagonal = t->hessian[i * (t->in + 1)], .at = i};
     qsort(c, (size_t)t->in, sizeof *c, by_falling_diagonal);
     for (int64_t i = 0; i < t->in; i++)
         order[i] = c[i].at;

@@ -20,22 +20,22 @@
 
 enum { STAR_TRIES_MAX = 48, COMPONENTS_MAX = 32, NUMBER_DIGITS_MAX = 6 };
 
-typedef struct Piece {
+typedef struct TextPart {
     const char *s;
     int n;
-} Piece;
+} TextPart;
 
 /* Item of step 2. Missing numbers are -1 and their parts empty: a name without numbers is all tail. */
 typedef struct Item {
-    Piece head, middle, tail;
+    TextPart head, middle, tail;
     int32_t n1, n2;
 } Item;
 
 typedef struct Box {
-    Piece head, middle;
+    TextPart head, middle;
     int32_t *n1, *n2;
     int c1, c2; /* 0: the box has no such number */
-    Piece *tail;
+    TextPart *tail;
     int ctail;
 } Box;
 
@@ -61,7 +61,7 @@ static void out_of_memory(Cover *c)
         c->st = error_nomem(c->err, "a pattern list");
 }
 
-static int piece_cmp(Piece a, Piece b)
+static int piece_cmp(TextPart a, TextPart b)
 {
     int n = a.n < b.n ? a.n : b.n, d = n ? memcmp(a.s, b.s, (size_t)n) : 0;
     return d ? d : a.n - b.n;
@@ -84,7 +84,7 @@ static int number_length(const char *s)
     return plain ? n : 0;
 }
 
-static void add_item(Cover *c, Piece text)
+static void add_item(Cover *c, TextPart text)
 {
     Item it = {.n1 = -1, .n2 = -1, .tail = text};
     const char *end = text.s + text.n;
@@ -93,8 +93,8 @@ static void add_item(Cover *c, Piece text)
         int n = s == text.s || s[-1] == '.' ? number_length(s) : 0;
         if (!n)
             continue;
-        Piece before = {it.tail.s, (int)(s - it.tail.s)};
-        it.tail = (Piece){s + n, (int)(end - s - n)};
+        TextPart before = {it.tail.s, (int)(s - it.tail.s)};
+        it.tail = (TextPart){s + n, (int)(end - s - n)};
         *(found ? &it.middle : &it.head) = before;
         *(found ? &it.n2 : &it.n1) = (int32_t)strtol(s, NULL, 10);
         found++;
@@ -125,14 +125,14 @@ static void walk_tree(Cover *c, int64_t a, int64_t b, int len, int depth)
         }
         memcpy(s, name_of(c, a), (size_t)len);
         strcpy(s + len, "*");
-        add_item(c, (Piece){s, len + 1});
+        add_item(c, (TextPart){s, len + 1});
         return;
     }
     for (int64_t k = a; k < b;) {
         const char *s = name_of(c, k), *dot = depth < COMPONENTS_MAX ? strchr(s + len, '.') : NULL;
         if (!dot) {
             if (c->want[c->order[k]])
-                add_item(c, (Piece){s, (int)strlen(s)});
+                add_item(c, (TextPart){s, (int)strlen(s)});
             k++;
             continue;
         }
@@ -154,7 +154,7 @@ static int by_name(const void *a, const void *b, void *model)
 /* ---- 3: text ---- */
 
 /* What the peer lets into a list, less what means something in a pattern; what it refuses becomes '?'. */
-static void put_literal(Str *b, Piece p)
+static void put_literal(Str *b, TextPart p)
 {
     for (int i = 0; i < p.n; i++) {
         char ch = p.s[i];
@@ -197,7 +197,7 @@ static void put_numbers(Str *b, const int32_t *v, int n)
 }
 
 /* Tails with their common beginning (whole components) and end (from a '_' or '.') taken out: "mlp.{gate,up}_proj". */
-static void put_tails(Str *b, const Piece *t, int n)
+static void put_tails(Str *b, const TextPart *t, int n)
 {
     if (n == 1) {
         put_literal(b, t[0]);
@@ -220,25 +220,25 @@ static void put_tails(Str *b, const Piece *t, int n)
     for (int i = 0; i < n; i++)
         if (t[i].n <= pre + suf)
             suf = 0;
-    put_literal(b, (Piece){t[0].s, pre});
+    put_literal(b, (TextPart){t[0].s, pre});
     str_putc(b, '{');
     for (int i = 0; i < n; i++) {
         if (i)
             str_putc(b, ',');
-        put_literal(b, (Piece){t[i].s + pre, t[i].n - pre - suf});
+        put_literal(b, (TextPart){t[i].s + pre, t[i].n - pre - suf});
     }
     str_putc(b, '}');
-    put_literal(b, (Piece){t[0].s + t[0].n - suf, suf});
+    put_literal(b, (TextPart){t[0].s + t[0].n - suf, suf});
 }
 
-static void put_head(const Cover *c, Str *b, Piece head)
+static void put_head(const Cover *c, Str *b, TextPart head)
 {
     if (c->short_head) {
         int at = head.n - 1;
         while (at > 0 && head.s[at - 1] != '.')
             at--;
         str_putc(b, '*');
-        head = (Piece){head.s + at, head.n - at};
+        head = (TextPart){head.s + at, head.n - at};
     }
     put_literal(b, head);
 }
@@ -285,27 +285,27 @@ static bool selects_allowed(Cover *c, const char *text)
     return n > 0;
 }
 
-static Piece last_component(Piece p)
+static TextPart last_component(TextPart p)
 {
     int at = p.n;
     while (at > 0 && p.s[at - 1] != '.')
         at--;
-    return (Piece){p.s + at, p.n - at};
+    return (TextPart){p.s + at, p.n - at};
 }
 
 /* The forms of a box with fewer numbers, shortest first; each is written into b. false: no such form. */
 static bool star_form(const Cover *c, Str *b, const Box *x, int form)
 {
-    Piece last[16];
+    TextPart last[16];
     str_clear(b);
     if (form == 0) { /* *down_proj */
         if (x->c1 < 2 || x->c2 == 1 || x->ctail > 16)
             return false;
-        Piece parent = {x->tail[0].s, x->tail[0].n - last_component(x->tail[0]).n};
+        TextPart parent = {x->tail[0].s, x->tail[0].n - last_component(x->tail[0]).n};
         for (int i = 0; i < x->ctail; i++) {
             last[i] = last_component(x->tail[i]);
             if (last[i].n == x->tail[i].n || last[i].n < 2 ||
-                piece_cmp(parent, (Piece){x->tail[i].s, x->tail[i].n - last[i].n}) != 0)
+                piece_cmp(parent, (TextPart){x->tail[i].s, x->tail[i].n - last[i].n}) != 0)
                 return false;
         }
         str_putc(b, '*');
@@ -317,12 +317,12 @@ static bool star_form(const Cover *c, Str *b, const Box *x, int form)
             return false;
         str_putc(b, '*');
         if (x->c2) {
-            put_literal(b, (Piece){x->middle.s + 1, x->middle.n - 1});
+            put_literal(b, (TextPart){x->middle.s + 1, x->middle.n - 1});
             put_numbers(b, x->n2, x->c2);
             put_tails(b, x->tail, x->ctail);
         } else {
             Box no_dot = *x;
-            Piece t = {x->tail[0].s + 1, x->tail[0].n - 1};
+            TextPart t = {x->tail[0].s + 1, x->tail[0].n - 1};
             no_dot.tail = &t;
             if (x->ctail > 1)
                 return false;
@@ -428,7 +428,7 @@ typedef struct Run {
 
 typedef struct Sets {
     Map index;         /* bytes of a set -> id */
-    Str *key;          /* [n] values as bytes: int32 numbers, or Piece structs */
+    Str *key;          /* [n] values as bytes: int32 numbers, or TextPart structs */
     size_t n, cap;
 } Sets;
 
@@ -530,13 +530,13 @@ static void emit_run(Cover *c, const Sets *sets, const Sets *tails, const Run *r
         s[k] = &sets->key[r->set[k]];
     int nt = (int)(s[2]->len / sizeof(int32_t));
     const int32_t *ids = (const int32_t *)(const void *)s[2]->s;
-    Piece *tail = arena_alloc(&c->arena, (size_t)nt * sizeof *tail);
+    TextPart *tail = arena_alloc(&c->arena, (size_t)nt * sizeof *tail);
     if (!tail) {
         out_of_memory(c);
         return;
     }
     for (int i = 0; i < nt; i++)
-        tail[i] = (Piece){tails->key[ids[i]].s, (int)tails->key[ids[i]].len};
+        tail[i] = (TextPart){tails->key[ids[i]].s, (int)tails->key[ids[i]].len};
     Box x = {
         .head = r->first->head, .middle = r->first->middle, .tail = tail, .ctail = nt,
         .n1 = (int32_t *)(void *)s[0]->s, .c1 = r->first->n1 < 0 ? 0 : (int)(s[0]->len / sizeof(int32_t)),
@@ -592,7 +592,7 @@ static void boxes(Cover *c)
  * beginning. */
 static void find_short_head(Cover *c)
 {
-    Piece head = {"", 0};
+    TextPart head = {"", 0};
     c->short_head = false;
     for (size_t i = 0; i < c->nitems && !head.n; i++)
         if (c->items[i].n1 >= 0)

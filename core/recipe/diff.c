@@ -36,19 +36,19 @@ static bool same(const Line *a, const Line *b)
 }
 
 /* One line of the result: ' ', '-' or '+'. */
-typedef struct Step {
+typedef struct DiffLine {
     char op;
     const Line *l;
-} Step;
+} DiffLine;
 
 typedef struct Steps {
-    Step *s;
+    DiffLine *s;
     size_t n;
 } Steps;
 
 static void step(Steps *out, char op, const Line *l)
 {
-    out->s[out->n++] = (Step){op, l};
+    out->s[out->n++] = (DiffLine){op, l};
 }
 
 /* Lines a[0..n) to b[0..m) by the table of common lengths; too large a piece is replaced as a whole. */
@@ -84,7 +84,7 @@ static bool middle(Steps *out, const Line *a, size_t n, const Line *b, size_t m)
     return true;
 }
 
-static void put_line(Str *out, const Step *s)
+static void put_line(Str *out, const DiffLine *s)
 {
     size_t n = s->l->n;
     bool ended = n && s->l->s[n - 1] == '\n';

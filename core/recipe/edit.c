@@ -13,7 +13,7 @@ typedef struct Splice {
     size_t serial; /* keeps the order of splices at one place */
 } Splice;
 
-typedef struct Edit {
+typedef struct TextEdit {
     const Recipe *r;
     const EntryPlan *plan;
     const char *src;
@@ -23,9 +23,9 @@ typedef struct Edit {
     size_t n, cap;
     size_t changes; /* splices [0, changes) change what the document says; later ones only write aliases out */
     bool oom;
-} Edit;
+} TextEdit;
 
-static void splice(Edit *e, size_t begin, size_t end, Str *text)
+static void splice(TextEdit *e, size_t begin, size_t end, Str *text)
 {
     char *s = text ? str_detach(text) : strdup("");
     if (!s || !mem_grow(&e->splice, &e->cap, e->n + 1, sizeof *e->splice)) {
@@ -86,7 +86,7 @@ static void put_list(Str *b, const ListRef *l, const ListPlan *p)
 
 /* Writing out: entries met on the way get their planned lists. They come in document order, from `next` on. */
 typedef struct WriteOut {
-    const Edit *e;
+    const TextEdit *e;
     size_t next;
 } WriteOut;
 
@@ -167,21 +167,21 @@ static void put_flow(Str *b, const YamlNode *n, WriteOut *w)
 
 /* ---- lists where they stand ---- */
 
-static size_t line_start(const Edit *e, size_t i)
+static size_t line_start(const TextEdit *e, size_t i)
 {
     while (i > 0 && e->src[i - 1] != '\n' && e->src[i - 1] != '\r')
         i--;
     return i;
 }
 
-static size_t line_end(const Edit *e, size_t i)
+static size_t line_end(const TextEdit *e, size_t i)
 {
     while (i < e->len && e->src[i] != '\n' && e->src[i] != '\r')
         i++;
     return i;
 }
 
-static size_t after_eol(const Edit *e, size_t i)
+static size_t after_eol(const TextEdit *e, size_t i)
 {
     if (i < e->len && e->src[i] == '\r')
         i++;
@@ -191,7 +191,7 @@ static size_t after_eol(const Edit *e, size_t i)
 }
 
 /* Lines "EOL indent - 'pattern'" for added patterns [from, nadded). */
-static void put_block_items(const Edit *e, Str *b, const ListPlan *p, int from, const char *indent, int spaces)
+static void put_block_items(const TextEdit *e, Str *b, const ListPlan *p, int from, const char *indent, int spaces)
 {
     for (int i = from; i < p->nadded; i++) {
         str_puts(b, e->eol);
@@ -201,7 +201,7 @@ static void put_block_items(const Edit *e, Str *b, const ListPlan *p, int from, 
     }
 }
 
-static bool has_line_or_comment(const Edit *e, const YamlNode *n)
+static bool has_line_or_comment(const TextEdit *e, const YamlNode *n)
 {
     for (size_t i = n->begin; i < n->end; i++)
         if (strchr("\r\n", e->src[i]) || (e->src[i] == '#' && strchr(" \t[,", e->src[i - 1])))
@@ -210,7 +210,7 @@ static bool has_line_or_comment(const Edit *e, const YamlNode *n)
 }
 
 /* The comma behind an item of a flow list; 0 when a ']' comes first. */
-static size_t comma_after(const Edit *e, const YamlNode *list, size_t i)
+static size_t comma_after(const TextEdit *e, const YamlNode *list, size_t i)
 {
     for (; i < list->end; i++) {
         if (e->src[i] == '#')
@@ -224,7 +224,7 @@ static size_t comma_after(const Edit *e, const YamlNode *list, size_t i)
 }
 
 /* A flow list over several lines or with comments: items and their commas go, everything else stays. */
-static void edit_flow_lines(Edit *e, const YamlNode *n, const ListPlan *p)
+static void edit_flow_lines(TextEdit *e, const YamlNode *n, const ListPlan *p)
 {
     size_t at = n->begin + 1;
     bool any = false;
@@ -250,7 +250,7 @@ static void edit_flow_lines(Edit *e, const YamlNode *n, const ListPlan *p)
     str_free(&b);
 }
 
-static void edit_flow(Edit *e, const YamlNode *n, const ListPlan *p)
+static void edit_flow(TextEdit *e, const YamlNode *n, const ListPlan *p)
 {
     if (has_line_or_comment(e, n)) {
         edit_flow_lines(e, n, p);
@@ -282,7 +282,7 @@ static void edit_flow(Edit *e, const YamlNode *n, const ListPlan *p)
 }
 
 /* Where the '-' of a block item is. */
-static size_t dash_of(const Edit *e, const YamlNode *item)
+static size_t dash_of(const TextEdit *e, const YamlNode *item)
 {
     size_t i = item->start;
     while (i > 0 && strchr(" \t\r\n", e->src[i - 1]))
@@ -290,7 +290,7 @@ static size_t dash_of(const Edit *e, const YamlNode *item)
     return i > 0 ? i - 1 : 0;
 }
 
-static void remove_block_item(Edit *e, const YamlNode *item)
+static void remove_block_item(TextEdit *e, const YamlNode *item)
 {
     size_t from = line_start(e, dash_of(e, item)), to = line_end(e, item->end);
     if (to < e->len) {
@@ -304,7 +304,7 @@ static void remove_block_item(Edit *e, const YamlNode *item)
 }
 
 /* Behind the ':' of the key and behind anchor and tag of the value. */
-static size_t value_place(const Edit *e, const YamlNode *key, const YamlNode *v)
+static size_t value_place(const TextEdit *e, const YamlNode *key, const YamlNode *v)
 {
     size_t i = key->end;
     while (i < e->len && e->src[i] != ':')
@@ -320,7 +320,7 @@ static size_t value_place(const Edit *e, const YamlNode *key, const YamlNode *v)
     return i;
 }
 
-static void edit_block(Edit *e, const YamlNode *key, const YamlNode *n, const ListPlan *p)
+static void edit_block(TextEdit *e, const YamlNode *key, const YamlNode *n, const ListPlan *p)
 {
     int last = -1;
     for (int i = 0; i < n->count; i++)
@@ -352,7 +352,7 @@ static void edit_block(Edit *e, const YamlNode *key, const YamlNode *n, const Li
 }
 
 /* A key that the mapping doesn't have yet: behind include, else behind the last pair. */
-static void add_key(Edit *e, const YamlNode *map, const char *key, const ListRef *l, const ListPlan *p)
+static void add_key(TextEdit *e, const YamlNode *map, const char *key, const ListRef *l, const ListPlan *p)
 {
     Str b = {0};
     const YamlNode *after = map->vals[map->own - 1];
@@ -389,7 +389,7 @@ static bool is_own(const YamlNode *map, const YamlNode *v, const YamlNode **key)
     return false;
 }
 
-static void edit_list(Edit *e, const Entry *en, const char *name, const ListRef *l, const ListPlan *p)
+static void edit_list(TextEdit *e, const Entry *en, const char *name, const ListRef *l, const ListPlan *p)
 {
     const YamlNode *n = l->node, *key = NULL;
     if (!p->edit)
@@ -422,7 +422,7 @@ static bool merged_edit(const Entry *en, const EntryPlan *p)
            (p->exclude.edit && en->exclude.node && !is_own(en->map, en->exclude.node, &key)) || !en->map->own;
 }
 
-static void write_out(Edit *e, const YamlNode *n, size_t first_entry)
+static void write_out(TextEdit *e, const YamlNode *n, size_t first_entry)
 {
     Str b = {0};
     WriteOut w = {e, first_entry};
@@ -437,7 +437,7 @@ static bool entry_edited(const EntryPlan *p)
 }
 
 /* First entry whose path goes through this alias, nentries when there is none. *edited: one of them changes. */
-static size_t alias_entry(const Edit *e, const YamlNode *alias, bool *edited)
+static size_t alias_entry(const TextEdit *e, const YamlNode *alias, bool *edited)
 {
     size_t first = e->r->nentries;
     *edited = false;
@@ -450,7 +450,7 @@ static size_t alias_entry(const Edit *e, const YamlNode *alias, bool *edited)
 }
 
 /* Aliases whose entries change, then those that share a place that changed. */
-static void edit_aliases(Edit *e)
+static void edit_aliases(TextEdit *e)
 {
     int n;
     bool edited;
@@ -486,7 +486,7 @@ static int by_place(const void *a, const void *b)
     return (x->serial > y->serial) - (x->serial < y->serial);
 }
 
-static void apply(Edit *e, Str *out)
+static void apply(TextEdit *e, Str *out)
 {
     size_t at = 0;
     if (e->n)
@@ -506,7 +506,7 @@ static void apply(Edit *e, Str *out)
 
 Status recipe_edit(const Recipe *r, const EntryPlan *plan, EditReach reach, Str *out, Error *err)
 {
-    Edit e = {.r = r, .plan = plan, .eol = "\n"};
+    TextEdit e = {.r = r, .plan = plan, .eol = "\n"};
     e.src = yaml_source(r->doc, &e.len);
     size_t nl = line_end(&e, 0);
     if (nl < e.len)

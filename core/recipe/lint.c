@@ -34,15 +34,15 @@ static bool try_hint(const Model *m, Lint *out, const char *text)
 }
 
 /* The distinct components of the model's names that aren't numbers. Borrowed from the names: not terminated. */
-typedef struct Words {
+typedef struct ModelWords {
     struct {
         const char *s;
         int n;
     } w[WORDS_MAX];
     int n;
-} Words;
+} ModelWords;
 
-static void words_collect(const Model *m, Words *out)
+static void words_collect(const Model *m, ModelWords *out)
 {
     Map seen = {0};
     out->n = 0;
@@ -63,7 +63,7 @@ static void words_collect(const Model *m, Words *out)
 static const char *const outside_words[] = {"lm_head", "embed_tokens", "norm", NULL};
 
 /* Nearest word to s[0..n), NULL when none is near or it is a word itself. *outside: it is one of the words above. */
-static const char *nearest_word(const Words *words, const char *s, int n, int *len, bool *outside)
+static const char *nearest_word(const ModelWords *words, const char *s, int n, int *len, bool *outside)
 {
     char own[64], other[64];
     const char *best = NULL;
@@ -100,7 +100,7 @@ static const char *nearest_word(const Words *words, const char *s, int n, int *l
 }
 
 /* Replaces every misspelt part of a pattern by the nearest component of a name. false when nothing changed. */
-static bool respell(const Words *words, const char *text, char *out, size_t size, bool *outside)
+static bool respell(const ModelWords *words, const char *text, char *out, size_t size, bool *outside)
 {
     size_t n = 0;
     bool changed = false;
@@ -166,7 +166,7 @@ static bool try_forms(const Model *m, Lint *out, const char *text)
 
 static void lint_no_match(const char *text, const Model *m, Lint *out)
 {
-    Words *words = mem_array(1, sizeof *words);
+    ModelWords *words = mem_array(1, sizeof *words);
     char respelt[HINT_MAX];
     bool outside = false;
     out->kind = LINT_NO_MATCH;

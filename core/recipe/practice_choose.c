@@ -91,12 +91,12 @@ static Fit fit_of(const Practice *p, const PracticeQuery *q, const Bits *b, bool
 }
 
 /* A request with what follows from it. */
-typedef struct Search {
+typedef struct PracticeSearch {
     PracticeLibrary *lib;
     const PracticeQuery *q;
     const char *pedigree, *type; /* pedigree: `default` when a guessed one has no folder */
     bool own_is_default;
-} Search;
+} PracticeSearch;
 
 static bool is_default(const char *pedigree)
 {
@@ -104,18 +104,18 @@ static bool is_default(const char *pedigree)
 }
 
 /* Steps 1-3 look for the type asked for, 4-6 for w8a8: own folder verified, own folder with other tags, default. */
-static const char *step_folder(const Search *s, int step)
+static const char *step_folder(const PracticeSearch *s, int step)
 {
     return step % 3 == 2 ? "default" : s->pedigree;
 }
 
-static const char *step_type(const Search *s, int step)
+static const char *step_type(const PracticeSearch *s, int step)
 {
     return step < 3 ? s->type : own_type;
 }
 
 /* Why a step has nothing to look at, or NULL. */
-static const char *step_skipped(const Search *s, int step)
+static const char *step_skipped(const PracticeSearch *s, int step)
 {
     if (step >= 3 && strcmp(s->type, own_type) == 0)
         return "w8a8 was looked for already";
@@ -124,7 +124,7 @@ static const char *step_skipped(const Search *s, int step)
     return NULL;
 }
 
-static const Practice *run_step(const Search *s, int step)
+static const Practice *run_step(const PracticeSearch *s, int step)
 {
     size_t n;
     const Practice *p = practice_sorted(s->lib, &n);
@@ -139,7 +139,7 @@ static const Practice *run_step(const Search *s, int step)
     return NULL;
 }
 
-static PracticeAsk ask_of(const Search *s, int step)
+static PracticeAsk ask_of(const PracticeSearch *s, int step)
 {
     const bool deflt = step % 3 == 2 || s->own_is_default;
     if (step % 3 == 1)
@@ -157,7 +157,7 @@ static void put_tags(Str *out, const char *const *tags, int n)
         str_printf(out, "%s%s", i ? ", " : "", tags[i]);
 }
 
-static void put_reason(const Search *s, PracticeChoice *out)
+static void put_reason(const PracticeSearch *s, PracticeChoice *out)
 {
     const char *id = out->practice->id, *model = s->q->model_type;
     const char *changed = out->step > 3 ? ", and it is w8a8" : "";
@@ -197,7 +197,7 @@ static void put_reason(const Search *s, PracticeChoice *out)
 
 /* ---- the trace ---- */
 
-static void trace_step(const Search *s, int step, const PracticeChoice *found, Str *why)
+static void trace_step(const PracticeSearch *s, int step, const PracticeChoice *found, Str *why)
 {
     static const char *const kinds[] = {"verified", "verified for other tags", "any model"};
     const char *skipped = step_skipped(s, step);
@@ -217,7 +217,7 @@ static void put_bits(Str *out, const Practice *p)
     str_puts(out, p->sparse == 1 ? "s" : "");
 }
 
-static void trace_candidate(const Search *s, const Practice *p, const PracticeChoice *found, Str *why)
+static void trace_candidate(const PracticeSearch *s, const Practice *p, const PracticeChoice *found, Str *why)
 {
     static const char *const sources[] = {"custom", "plugin", "official"};
     const bool any = is_default(p->pedigree);
@@ -258,7 +258,7 @@ static void trace_candidate(const Search *s, const Practice *p, const PracticeCh
     str_putc(why, '\n');
 }
 
-static void trace(const Search *s, const PracticeChoice *found, Str *why)
+static void trace(const PracticeSearch *s, const PracticeChoice *found, Str *why)
 {
     str_printf(why, "model %s, folder %s%s, quantization type %s%s, tags [", s->q->model_type, s->pedigree,
                ascii_casecmp(s->pedigree, s->q->pedigree) != 0 ? " (it has none of its own)" : "", s->type,
@@ -280,9 +280,10 @@ static void trace(const Search *s, const PracticeChoice *found, Str *why)
 
 /* ---- */
 
-static Status search_new(PracticeLibrary *lib, const PracticeQuery *q, Search *s, Error *err)
+static Status search_new(PracticeLibrary *lib, const PracticeQuery *q, PracticeSearch *s, Error *err)
 {
-    *s = (Search){.lib = lib, .q = q, .pedigree = q->pedigree, .type = q->quant_type ? q->quant_type : own_type};
+    *s = (PracticeSearch){.lib = lib, .q = q, .pedigree = q->pedigree,
+                          .type = q->quant_type ? q->quant_type : own_type};
     if (!known_type(s->type)) {
         Str list = {0};
         for (const char *const *t = practice_quant_types; *t; t++)
@@ -303,7 +304,7 @@ static Status search_new(PracticeLibrary *lib, const PracticeQuery *q, Search *s
 
 Status practice_choose(PracticeLibrary *lib, const PracticeQuery *q, PracticeChoice *out, Str *why, Error *err)
 {
-    Search s;
+    PracticeSearch s;
     *out = (PracticeChoice){0};
     RETURN_IF_ERROR(search_new(lib, q, &s, err));
     for (int step = 0; step < STEPS && !out->practice; step++) {

@@ -11,7 +11,7 @@ enum { READ_STEP = 4 << 20 }; /* one pread: the thread looks up whether it shoul
 
 typedef enum SlotState { SLOT_EMPTY, SLOT_QUEUED, SLOT_READING, SLOT_READY } SlotState;
 
-typedef struct Slot {
+typedef struct FeedSlot {
     SlotState state;
     bool taken;
     FeedPiece piece;
@@ -19,14 +19,14 @@ typedef struct Slot {
     uint64_t cap;
     Status status;
     Error err;
-} Slot;
+} FeedSlot;
 
 struct Feed {
     pthread_t thread;
     bool started, quit;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    Slot slot[2];
+    FeedSlot slot[2];
 };
 
 static uint64_t padded(uint64_t n)
@@ -53,7 +53,7 @@ static bool must_quit(Feed *f)
 }
 
 /* Fills the slot's buffer; runs without the lock, on a slot in state SLOT_READING. */
-static Status read_piece(Feed *f, Slot *s, Error *err)
+static Status read_piece(Feed *f, FeedSlot *s, Error *err)
 {
     uint64_t need = 0, at = 0;
     for (int i = 0; i < s->piece.nseg; i++)
@@ -85,7 +85,9 @@ static void *feed_main(void *arg)
     Feed *f = arg;
     pthread_mutex_lock(&f->lock);
     while (!f->quit) {
-        Slot *s = f->slot[0].state == SLOT_QUEUED ? &f->slot[0] : f->slot[1].state == SLOT_QUEUED ? &f->slot[1] : NULL;
+        FeedSlot *s = f->slot[0].state == SLOT_QUEUED   ? &f->slot[0]
+                      : f->slot[1].state == SLOT_QUEUED ? &f->slot[1]
+                                                        : NULL;
         if (!s) {
             pthread_cond_wait(&f->changed, &f->lock);
             continue;
@@ -147,10 +149,10 @@ void feed_free(Feed *f)
     free(f);
 }
 
-static Slot *find_slot(Feed *f, const FeedPiece *p)
+static FeedSlot *find_slot(Feed *f, const FeedPiece *p)
 {
     for (int i = 0; i < 2; i++) {
-        Slot *s = &f->slot[i];
+        FeedSlot *s = &f->slot[i];
         if (s->state != SLOT_EMPTY && !s->taken && same_piece(&s->piece, p))
             return s;
     }
@@ -158,9 +160,9 @@ static Slot *find_slot(Feed *f, const FeedPiece *p)
 }
 
 /* With the lock held: the piece is queued, or was already. */
-static Slot *want_locked(Feed *f, const FeedPiece *p)
+static FeedSlot *want_locked(Feed *f, const FeedPiece *p)
 {
-    Slot *s = find_slot(f, p);
+    FeedSlot *s = find_slot(f, p);
     if (s)
         return s;
     for (int i = 0; i < 2 && !s; i++)
@@ -186,7 +188,7 @@ void feed_want(Feed *f, const FeedPiece *p)
 Status feed_take(Feed *f, const FeedPiece *p, const void *data[FEED_SEGMENTS], const Cancel *cancel, Error *err)
 {
     pthread_mutex_lock(&f->lock);
-    Slot *s = want_locked(f, p);
+    FeedSlot *s = want_locked(f, p);
     while (s->state != SLOT_READY && !cancel_level(cancel)) {
         struct timespec until;
         clock_gettime(CLOCK_MONOTONIC, &until);

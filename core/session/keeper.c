@@ -21,15 +21,15 @@
 /* Bytes that wait. Records of a person are small and come slowly: so many are there only when the disk has stopped. */
 enum { WAITING_MAX = 256 << 20, WAITING_JOB = 16 << 20 };
 
-typedef struct Entry {
-    struct Entry *next;
+typedef struct KeeperEntry {
+    struct KeeperEntry *next;
     char *json;            /* a record, or: */
     KeptLayer layer;
     Stream copy;           /* of the layer's stream */
     const Stream *stream;  /* the copy, or the caller's who waits; NULL: a record */
     size_t bytes;
     bool sync;
-} Entry;
+} KeeperEntry;
 
 struct Keeper {
     char *dir;
@@ -44,7 +44,7 @@ struct Keeper {
 
     pthread_mutex_t lock;  /* all below; never held over work */
     pthread_cond_t work, done;
-    Entry *head, *tail;
+    KeeperEntry *head, *tail;
     size_t bytes;          /* that wait */
     uint64_t layers_in, layers_out; /* handed over, and written */
     bool quit;
@@ -113,7 +113,7 @@ bool keeper_said(Keeper *kp, int *level, Error *said)
 
 /* ---- the writer ---- */
 
-static void entry_free(Entry *e)
+static void entry_free(KeeperEntry *e)
 {
     free(e->json);
     str_free(&e->layer.head);
@@ -153,7 +153,7 @@ static Status write_layer(Keeper *kp, const KeptLayer *l, const Stream *h, Error
     return ST_OK;
 }
 
-static Status write_entry(Keeper *kp, Entry *e, Error *err)
+static Status write_entry(Keeper *kp, KeeperEntry *e, Error *err)
 {
     if (e->stream) {
         RETURN_IF_ERROR(write_layer(kp, &e->layer, e->stream, err));
@@ -167,7 +167,7 @@ static Status write_entry(Keeper *kp, Entry *e, Error *err)
 }
 
 /* Sleeps until there is something to do. NULL: it is time to sync (at once when that was asked), or to end. */
-static Entry *next_entry(Keeper *kp, bool asked, bool *quit)
+static KeeperEntry *next_entry(Keeper *kp, bool asked, bool *quit)
 {
     pthread_mutex_lock(&kp->lock);
     while (!kp->head && !kp->quit) {
@@ -185,7 +185,7 @@ static Entry *next_entry(Keeper *kp, bool asked, bool *quit)
         until.tv_nsec %= 1000000000;
         pthread_cond_timedwait(&kp->work, &kp->lock, &until);
     }
-    Entry *e = kp->head;
+    KeeperEntry *e = kp->head;
     if (e) {
         kp->head = e->next;
         if (!kp->head)
@@ -198,7 +198,7 @@ static Entry *next_entry(Keeper *kp, bool asked, bool *quit)
     return e;
 }
 
-static void entry_done(Keeper *kp, Entry *e)
+static void entry_done(Keeper *kp, KeeperEntry *e)
 {
     if (e->stream) {
         pthread_mutex_lock(&kp->lock);
@@ -229,7 +229,7 @@ static void *keeper_main(void *arg)
     bool quit = false, asked = false, broken = false;
     sync_folders(kp);
     while (!quit) {
-        Entry *e = next_entry(kp, asked, &quit);
+        KeeperEntry *e = next_entry(kp, asked, &quit);
         Error err = {0};
         Status s = ST_OK;
         broken = broken || !keeper_works(kp);
@@ -255,7 +255,7 @@ static void *keeper_main(void *arg)
 
 /* ---- handing over ---- */
 
-static void push(Keeper *kp, Entry *e)
+static void push(Keeper *kp, KeeperEntry *e)
 {
     pthread_mutex_lock(&kp->lock);
     if (kp->tail)
@@ -271,7 +271,7 @@ static void push(Keeper *kp, Entry *e)
 void keeper_put(Keeper *kp, Str *json, bool sync)
 {
     Error err = {0};
-    Entry *e = json->oom ? NULL : calloc(1, sizeof *e);
+    KeeperEntry *e = json->oom ? NULL : calloc(1, sizeof *e);
     pthread_mutex_lock(&kp->lock);
     bool full = kp->bytes > WAITING_MAX, broken = kp->broken;
     pthread_mutex_unlock(&kp->lock);
@@ -286,7 +286,7 @@ void keeper_put(Keeper *kp, Str *json, bool sync)
         free(e);
         return;
     }
-    *e = (Entry){.bytes = json->len, .sync = sync};
+    *e = (KeeperEntry){.bytes = json->len, .sync = sync};
     e->json = str_detach(json);
     push(kp, e);
 }
@@ -313,7 +313,7 @@ void keeper_layer(Keeper *kp, KeptLayer *l, const Stream *h, bool lend)
 {
     wait_layers(kp);
     Error err = {0};
-    Entry *e = keeper_works(kp) ? calloc(1, sizeof *e) : NULL;
+    KeeperEntry *e = keeper_works(kp) ? calloc(1, sizeof *e) : NULL;
     if (!e || (!lend && stream_copy(&e->copy, h, NULL) != ST_OK)) {
         if (keeper_works(kp)) {
             error_nomem(&err, "a layer's record");

@@ -229,23 +229,23 @@ static bool can_join(const Bpe *b, int32_t left, int32_t right)
 /* ---- symbols ---- */
 
 /* The symbols of one piece as they come. */
-typedef struct Feed {
+typedef struct SymbolFeed {
     const Bpe *b;
     BpeScratch *s;
     IdList *out;
     Error *err;
     size_t n;  /* symbols waiting in s->symbol */
     bool cuts; /* a long piece: ends a segment wherever no merge can cross */
-} Feed;
+} SymbolFeed;
 
-static Status feed_flush(Feed *f)
+static Status feed_flush(SymbolFeed *f)
 {
     size_t n = f->n;
     f->n = 0;
     return n ? encode_segment(f->b, f->s, f->s->symbol, n, f->out, f->err) : ST_OK;
 }
 
-static Status feed(Feed *f, int32_t id)
+static Status feed(SymbolFeed *f, int32_t id)
 {
     BpeScratch *s = f->s;
     if (f->cuts && f->n && !can_join(f->b, s->symbol[f->n - 1], id))
@@ -257,7 +257,7 @@ static Status feed(Feed *f, int32_t id)
 }
 
 /* <0xHH> of every byte of a code point; *done false when one is missing. */
-static Status fall_back(Feed *f, const char *s, int len, bool *done)
+static Status fall_back(SymbolFeed *f, const char *s, int len, bool *done)
 {
     *done = false;
     for (int i = 0; i < len; i++)
@@ -271,7 +271,7 @@ static Status fall_back(Feed *f, const char *s, int len, bool *done)
 
 /* Code points to ids. The order around unknown ones is the reference's: an unknown token waits until a known symbol
  * or the end comes (bytes of a fallback overtake it), and grows meanwhile when they are fused. */
-static Status feed_code_points(Feed *f, const char *piece, size_t len)
+static Status feed_code_points(SymbolFeed *f, const char *piece, size_t len)
 {
     const Bpe *b = f->b;
     bool waiting = false;
@@ -293,7 +293,7 @@ static Status feed_code_points(Feed *f, const char *piece, size_t len)
     return waiting ? feed(f, b->unk) : ST_OK;
 }
 
-static Status feed_bytes(Feed *f, const char *piece, size_t len)
+static Status feed_bytes(SymbolFeed *f, const char *piece, size_t len)
 {
     bool unknown = false;
     for (size_t i = 0; i < len; i++) {
@@ -314,7 +314,7 @@ Status bpe_encode(const Bpe *b, BpeScratch *s, const char *piece, size_t len, Id
         if (id >= 0)
             return id_push(out, id) ? ST_OK : error_nomem(err, "encoding a text");
     }
-    Feed f = {.b = b, .s = s, .out = out, .err = err, .cuts = len > WORD_SYMBOLS};
+    SymbolFeed f = {.b = b, .s = s, .out = out, .err = err, .cuts = len > WORD_SYMBOLS};
     RETURN_IF_ERROR(b->byte_level ? feed_bytes(&f, piece, len) : feed_code_points(&f, piece, len));
     return feed_flush(&f);
 }

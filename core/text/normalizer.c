@@ -14,23 +14,23 @@ enum { STEPS_MAX = 64 };
 
 typedef enum StepKind { STEP_UNICODE, STEP_PREPEND, STEP_REPLACE, STEP_STRIP } StepKind;
 
-typedef struct Step {
+typedef struct NormalizerStep {
     StepKind kind;
     int options;      /* STEP_UNICODE: utf8proc's */
     bool left, right; /* STEP_STRIP */
     char *content;    /* STEP_PREPEND, STEP_REPLACE */
     size_t len;
     Matcher *matcher;
-} Step;
+} NormalizerStep;
 
 struct Normalizer {
-    Step step[STEPS_MAX];
+    NormalizerStep step[STEPS_MAX];
     int n;
 };
 
 /* ---- reading ---- */
 
-static Status read_content(const cJSON *node, const char *key, Step *step, Error *err)
+static Status read_content(const cJSON *node, const char *key, NormalizerStep *step, Error *err)
 {
     const char *s = NULL;
     RETURN_IF_ERROR(json_str(node, key, &s, NULL, err));
@@ -41,7 +41,7 @@ static Status read_content(const cJSON *node, const char *key, Step *step, Error
     return step->content ? ST_OK : error_nomem(err, "a normalizer");
 }
 
-static Status read_replace(const cJSON *node, Step *step, Error *err)
+static Status read_replace(const cJSON *node, NormalizerStep *step, Error *err)
 {
     RETURN_IF_ERROR(read_content(node, "content", step, err));
     const cJSON *pattern = json_get(node, "pattern");
@@ -57,7 +57,7 @@ static Status read_replace(const cJSON *node, Step *step, Error *err)
     return error_set(err, ST_DATA, "normalizer Replace: 'pattern' has neither 'String' nor 'Regex'");
 }
 
-static Status read_strip(const cJSON *node, Step *step, Error *err)
+static Status read_strip(const cJSON *node, NormalizerStep *step, Error *err)
 {
     step->left = step->right = true;
     RETURN_IF_ERROR(json_bool(node, "strip_left", &step->left, NULL, err));
@@ -88,8 +88,8 @@ static Status read_step(void *ctx, const cJSON *node, const char *type, Error *e
         return error_set(err, ST_DATA, "normalizer '%s' is not supported", type);
     if (n->n == STEPS_MAX)
         return error_set(err, ST_DATA, "normalizer: more than %d steps", STEPS_MAX);
-    Step *step = &n->step[n->n++];
-    *step = (Step){.kind = kinds[k].kind, .options = kinds[k].options};
+    NormalizerStep *step = &n->step[n->n++];
+    *step = (NormalizerStep){.kind = kinds[k].kind, .options = kinds[k].options};
     if (step->kind == STEP_PREPEND)
         return read_content(node, "prepend", step, err);
     if (step->kind == STEP_REPLACE)
@@ -218,7 +218,7 @@ static Status normalize_run(const char *text, size_t len, int options, Points *p
 }
 
 /* Only runs around code points that are not inert go through utf8proc. */
-static Status apply_unicode(const Step *step, const char *text, size_t len, Str *out, Error *err)
+static Status apply_unicode(const NormalizerStep *step, const char *text, size_t len, Str *out, Error *err)
 {
     size_t done = 0, last = 0; /* text before done is written; the inert code point before i starts at last */
     unsigned char low = step->options & (UTF8PROC_COMPAT | UTF8PROC_DECOMPOSE) ? 0xc2 : 0xcc;
@@ -245,7 +245,8 @@ static Status apply_unicode(const Step *step, const char *text, size_t len, Str 
     return st;
 }
 
-static Status apply_replace(const Step *step, MatchScratch *s, const char *text, size_t len, Str *out, Error *err)
+static Status apply_replace(const NormalizerStep *step, MatchScratch *s, const char *text, size_t len, Str *out,
+                            Error *err)
 {
     size_t at = 0, b, e;
     bool found = len > 0;
@@ -267,7 +268,7 @@ static Status apply_replace(const Step *step, MatchScratch *s, const char *text,
     return ST_OK;
 }
 
-static void apply_strip(const Step *step, const char *text, size_t len, Str *out)
+static void apply_strip(const NormalizerStep *step, const char *text, size_t len, Str *out)
 {
     const char *b = text, *e = text + len;
     int n;
@@ -285,7 +286,7 @@ Status normalizer_apply(const Normalizer *n, MatchScratch *s, const char *text, 
     Str next = {0};
     Status st = ST_OK;
     for (int i = 0; i < n->n && st == ST_OK && !out->oom; i++) {
-        const Step *step = &n->step[i];
+        const NormalizerStep *step = &n->step[i];
         str_clear(&next);
         if (step->kind == STEP_UNICODE)
             st = apply_unicode(step, str_text(out), out->len, &next, err);

@@ -27,7 +27,7 @@ typedef enum Prefix { PREFIX_NEVER, PREFIX_FIRST, PREFIX_ALWAYS } Prefix;
 
 /* A step puts a prefix before pieces and replaces spaces (Metaspace, ByteLevel's space), splits, or writes bytes in
  * the byte alphabet. */
-typedef struct Step {
+typedef struct PretokStep {
     enum { STEP_SPLIT, STEP_PREFIX, STEP_LETTERS } kind;
     Matcher *matcher; /* STEP_SPLIT */
     Behavior behavior;
@@ -35,10 +35,10 @@ typedef struct Step {
     Prefix prefix;     /* STEP_PREFIX */
     char mark[8];      /* what is put before */
     bool replace;      /* spaces become the mark */
-} Step;
+} PretokStep;
 
 struct Pretok {
-    Step step[STEPS_MAX];
+    PretokStep step[STEPS_MAX];
     int n;
     bool unwritten;  /* while reading: a ByteLevel whose alphabet no later step has seen yet */
     bool byte_level; /* the pieces are bytes */
@@ -48,7 +48,7 @@ struct Pretok {
 /* ---- reading ---- */
 
 /* NULL when there are too many. */
-static Step *new_step(Pretok *p, Error *err)
+static PretokStep *new_step(Pretok *p, Error *err)
 {
     if (p->n < STEPS_MAX)
         return &p->step[p->n++];
@@ -73,7 +73,7 @@ static Status read_behavior(const cJSON *node, const char *kind, Behavior *out, 
 
 static Status read_split(Pretok *p, const cJSON *node, Error *err)
 {
-    Step *step = new_step(p, err);
+    PretokStep *step = new_step(p, err);
     if (!step)
         return ST_DATA;
     const cJSON *pattern = json_get(node, "pattern");
@@ -95,7 +95,7 @@ static Status read_split(Pretok *p, const cJSON *node, Error *err)
 
 static Status add_regex(Pretok *p, const char *pattern, Behavior behavior, Error *err)
 {
-    Step *step = new_step(p, err);
+    PretokStep *step = new_step(p, err);
     if (!step)
         return ST_DATA;
     step->behavior = behavior;
@@ -124,10 +124,10 @@ static Status read_byte_level(Pretok *p, const cJSON *node, Error *err)
     RETURN_IF_ERROR(json_bool(node, "use_regex", &regex, NULL, err));
     p->unwritten = true;
     if (space) {
-        Step *step = new_step(p, err);
+        PretokStep *step = new_step(p, err);
         if (!step)
             return ST_DATA;
-        *step = (Step){.kind = STEP_PREFIX, .prefix = PREFIX_ALWAYS, .mark = " "};
+        *step = (PretokStep){.kind = STEP_PREFIX, .prefix = PREFIX_ALWAYS, .mark = " "};
     }
     return regex ? add_regex(p, GPT2_PATTERN, ISOLATED, err) : ST_OK;
 }
@@ -140,10 +140,10 @@ static Status read_metaspace(Pretok *p, const cJSON *node, Error *err)
     RETURN_IF_ERROR(json_str(node, "prepend_scheme", &scheme, NULL, err));
     RETURN_IF_ERROR(json_bool(node, "add_prefix_space", &prefix, &has_prefix, err));
     RETURN_IF_ERROR(json_bool(node, "split", &split, NULL, err));
-    Step *step = new_step(p, err);
+    PretokStep *step = new_step(p, err);
     if (!step)
         return ST_DATA;
-    *step = (Step){.kind = STEP_PREFIX, .prefix = prefix ? PREFIX_ALWAYS : PREFIX_NEVER, .replace = true};
+    *step = (PretokStep){.kind = STEP_PREFIX, .prefix = prefix ? PREFIX_ALWAYS : PREFIX_NEVER, .replace = true};
     if (scheme) {
         static const char *const names[] = {
             [PREFIX_NEVER] = "never", [PREFIX_FIRST] = "first", [PREFIX_ALWAYS] = "always"};
@@ -168,10 +168,10 @@ static Status read_metaspace(Pretok *p, const cJSON *node, Error *err)
 /* From here on the text is in the byte alphabet: later steps see it so (as Falcon's do). */
 static Status write_letters(Pretok *p, Error *err)
 {
-    Step *step = new_step(p, err);
+    PretokStep *step = new_step(p, err);
     if (!step)
         return ST_DATA;
-    *step = (Step){.kind = STEP_LETTERS};
+    *step = (PretokStep){.kind = STEP_LETTERS};
     p->letters = true;
     p->unwritten = false;
     return ST_OK;
@@ -270,7 +270,7 @@ typedef struct Cutting {
 } Cutting;
 
 /* Adds text[at, end), a match or a gap between matches, as the behavior says. */
-static bool add_stretch(const Step *step, Pieces *p, Cutting *c, size_t at, size_t end, bool match)
+static bool add_stretch(const PretokStep *step, Pieces *p, Cutting *c, size_t at, size_t end, bool match)
 {
     bool have = p->next_n > c->base;
     bool join = false;
@@ -292,7 +292,7 @@ static bool add_stretch(const Step *step, Pieces *p, Cutting *c, size_t at, size
     return push(p, at, end);
 }
 
-static Status split_piece(const Step *step, MatchScratch *s, Pieces *p, Piece one, Error *err)
+static Status split_piece(const PretokStep *step, MatchScratch *s, Pieces *p, Piece one, Error *err)
 {
     const char *text = p->text + one.at;
     Cutting c = {.base = p->next_n};
@@ -330,7 +330,7 @@ static Status take_spare(Pieces *p, Error *err)
 }
 
 /* Rewrites the text with marks before pieces and for spaces. */
-static Status mark_pieces(const Step *step, bool first, Pieces *p, Error *err)
+static Status mark_pieces(const PretokStep *step, bool first, Pieces *p, Error *err)
 {
     Str *out = &p->spare;
     size_t mark = strlen(step->mark);
@@ -383,7 +383,7 @@ Status pretok_apply(const Pretok *p, MatchScratch *s, const char *text, size_t l
         return error_nomem(err, "splitting a text");
     take_next(out);
     for (int i = 0; i < p->n; i++) {
-        const Step *step = &p->step[i];
+        const PretokStep *step = &p->step[i];
         if (step->kind == STEP_PREFIX) {
             RETURN_IF_ERROR(mark_pieces(step, first, out, err));
             continue;
