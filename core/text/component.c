@@ -26,3 +26,18 @@ Status component_read(const ComponentReader *r, const cJSON *node, Error *err)
 {
     return read_node(r, node, 0, err);
 }
+
+Status component_pattern(const cJSON *step, const char *what, Matcher **out, Error *err)
+{
+    const cJSON *pattern = json_get(step, "pattern");
+    const char *literal = NULL, *regex = NULL;
+    if (cJSON_IsObject(pattern)) {
+        RETURN_IF_ERROR(json_str(pattern, "String", &literal, NULL, err));
+        RETURN_IF_ERROR(json_str(pattern, "Regex", &regex, NULL, err));
+    }
+    if (literal)
+        return matcher_literal(out, literal, strlen(literal), err);
+    if (regex)
+        return matcher_regex(out, regex, strlen(regex), err);
+    return error_set(err, ST_DATA, "%s: 'pattern' has neither 'String' nor 'Regex'", what);
+}

@@ -44,17 +44,7 @@ static Status read_content(const cJSON *node, const char *key, NormalizerStep *s
 static Status read_replace(const cJSON *node, NormalizerStep *step, Error *err)
 {
     RETURN_IF_ERROR(read_content(node, "content", step, err));
-    const cJSON *pattern = json_get(node, "pattern");
-    const char *literal = NULL, *regex = NULL;
-    if (cJSON_IsObject(pattern)) {
-        RETURN_IF_ERROR(json_str(pattern, "String", &literal, NULL, err));
-        RETURN_IF_ERROR(json_str(pattern, "Regex", &regex, NULL, err));
-    }
-    if (literal)
-        return matcher_literal(&step->matcher, literal, strlen(literal), err);
-    if (regex)
-        return matcher_regex(&step->matcher, regex, strlen(regex), err);
-    return error_set(err, ST_DATA, "normalizer Replace: 'pattern' has neither 'String' nor 'Regex'");
+    return component_pattern(node, "normalizer Replace", &step->matcher, err);
 }
 
 static Status read_strip(const cJSON *node, NormalizerStep *step, Error *err)

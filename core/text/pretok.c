@@ -76,21 +76,11 @@ static Status read_split(Pretok *p, const cJSON *node, Error *err)
     PretokStep *step = new_step(p, err);
     if (!step)
         return ST_DATA;
-    const cJSON *pattern = json_get(node, "pattern");
-    const char *literal = NULL, *regex = NULL;
     if (!json_get(node, "behavior"))
         return error_set(err, ST_DATA, "pre_tokenizer Split: no 'behavior'");
     RETURN_IF_ERROR(read_behavior(node, "Split", &step->behavior, err));
     RETURN_IF_ERROR(json_bool(node, "invert", &step->invert, NULL, err));
-    if (cJSON_IsObject(pattern)) {
-        RETURN_IF_ERROR(json_str(pattern, "String", &literal, NULL, err));
-        RETURN_IF_ERROR(json_str(pattern, "Regex", &regex, NULL, err));
-    }
-    if (literal)
-        return matcher_literal(&step->matcher, literal, strlen(literal), err);
-    if (regex)
-        return matcher_regex(&step->matcher, regex, strlen(regex), err);
-    return error_set(err, ST_DATA, "pre_tokenizer Split: 'pattern' has neither 'String' nor 'Regex'");
+    return component_pattern(node, "pre_tokenizer Split", &step->matcher, err);
 }
 
 static Status add_regex(Pretok *p, const char *pattern, Behavior behavior, Error *err)
