@@ -32,8 +32,10 @@ bool setting_bytes(const char *text, uint64_t *out)
     }
     if (*end == 'B' || *end == 'b')
         end++;
-    *out = v < 1e18 ? (uint64_t)v : 0;
-    return !*end && v < 1e18;
+    if (*end || !(v < 1e18))
+        return false;
+    *out = (uint64_t)v;
+    return true;
 }
 
 static Status set_threads(SessionOptions *o, const char *v, Error *err)

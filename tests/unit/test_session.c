@@ -472,6 +472,45 @@ static void settings_are_checked(void **state)
     session_free(s);
 }
 
+/* What is set is what runs read; a value out of its range changes nothing. */
+static void every_setting_is_kept(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key, *value, *wrong;
+        size_t at, size;
+        uint64_t want;
+    } rows[] = {
+#define MEMBER(m) offsetof(SessionOptions, m), sizeof(((SessionOptions *)0)->m)
+        {"threads", "3", "1025", MEMBER(threads), 3},
+        {"mem", "5M", "5X", MEMBER(mem), UINT64_C(5) << 20},
+        {"max-samples", "7", "-1", MEMBER(max_samples), 7},
+        {"seq-len", "48", "x", MEMBER(seq_len), 48},
+        {"ctx", "96", "1", MEMBER(ctx), 96},
+        {"eval-tokens", "200", "", MEMBER(eval_tokens), 200},
+        {"dtype-sim", "model", "bf16", MEMBER(arith), ARITH_MODEL},
+        {"compat", "peer", "any", MEMBER(peer), true},
+        {"seed", "11", "1.5", MEMBER(seed), 11},
+#undef MEMBER
+    };
+    SessionOptions o = options(false);
+    Session *s;
+    ok(session_new(&s, &o, &err));
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        SessionOptions before = *session_options(s);
+        uint64_t is = 0;
+        assert_true(memcmp((char *)&before + rows[i].at, &rows[i].want, rows[i].size) != 0);
+        ok(session_set(s, rows[i].key, rows[i].value, &err));
+        assert_int_equal(session_set(s, rows[i].key, rows[i].wrong, &err), ST_USAGE);
+        memcpy(&is, (const char *)session_options(s) + rows[i].at, rows[i].size);
+        if (is != rows[i].want)
+            fail_msg("%s is %llu", rows[i].key, (unsigned long long)is);
+    }
+    ok(session_set(s, "compat", "none", &err));
+    assert_false(session_options(s)->peer);
+    session_free(s);
+}
+
 int main(void)
 {
     signal(SIGXFSZ, SIG_IGN);
@@ -489,6 +528,7 @@ int main(void)
         cmocka_unit_test(cancel_keeps_rows_and_resumes),
         cmocka_unit_test(export_is_proved_and_never_overwrites_unasked),
         cmocka_unit_test(settings_are_checked),
+        cmocka_unit_test(every_setting_is_kept),
     };
     return cmocka_run_group_tests_name("session", tests, make_scratch, remove_scratch);
 }
