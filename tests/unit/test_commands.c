@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "io/file.h"
+#include "session/fold.h"
 #include "session/settings.h"
 #include "src/commands.h"
 #include "src/internal.h"
@@ -17,6 +18,8 @@
 #include "ui/ui.h"
 
 #define MODEL "lab_models/demo"
+#define TEXTS "tests/golden/analysis/_models/calib5.jsonl"
+#define RECIPE "tests/golden/config/broken/00-good-base.yaml"
 
 /* ---- the table ---- */
 
@@ -154,6 +157,62 @@ static void failed_commands_are_not_recorded(void **state)
     app_fini(&a);
 }
 
+static void run_line(App *a, const char *line)
+{
+    Error err = {0};
+    if (app_execute(a, line, &err) != ST_OK)
+        fail_msg("%s: %s", line, err.text);
+}
+
+/* What commands of the language leave in the session; each line goes on from those before. */
+static void lines_change_the_session(void **state)
+{
+    (void)state;
+    App a;
+    Error err = {0};
+    bool ascending;
+    assert_int_equal(app_init(&a, FACE_SCRIPT, &err), ST_OK);
+    a.print = quiet;
+    run_line(&a, "open " MODEL);
+    const Session *s = a.session;
+    const int64_t down = model_find_linear(session_model(s), "model.layers.0.mlp.down_proj");
+    assert_int_equal(session_model(s)->nlinears, 56);
+    run_line(&a, "calib " TEXTS);
+    assert_non_null(strstr(session_calib(s), TEXTS));
+    run_line(&a, "eval " TEXTS);
+    assert_non_null(strstr(session_eval(s), TEXTS));
+    run_line(&a, "set seed=7");
+    assert_int_equal(session_options(s)->seed, 7);
+    assert_string_equal(session_level_name(s, 1), "W8A8");
+    run_line(&a, "recipe " RECIPE);
+    assert_string_equal(session_level_name(s, 1), "W8A8_DYNAMIC");
+    assert_int_equal(session_level_of(s, down), 0); /* it excludes them */
+    run_line(&a, "recipe default");
+    assert_int_equal(session_level_of(s, down), 1);
+    run_line(&a, "show std");
+    assert_string_equal(session_metric(s)->name, "std");
+    run_line(&a, "sort name desc");
+    assert_int_equal(session_sort_key(s, &ascending), SORT_NAME);
+    assert_false(ascending);
+    run_line(&a, "fold kind");
+    assert_int_equal(session_fold_mode(s), fold_mode_find("kind"));
+    run_line(&a, "filter down_proj layer=0..1");
+    assert_string_equal(session_filter_text(s), "down_proj layer=0..1");
+    run_line(&a, "tag *.0.mlp.down_proj");
+    assert_true(session_tagged(s, down) && session_tag_count(s) == 1);
+    run_line(&a, "exclude tagged");
+    assert_int_equal(session_level_of(s, down), 0);
+    run_line(&a, "undo");
+    assert_int_equal(session_level_of(s, down), 1);
+    run_line(&a, "redo");
+    assert_int_equal(session_level_of(s, down), 0);
+    run_line(&a, "include tagged");
+    assert_int_equal(session_level_of(s, down), 1);
+    run_line(&a, "level float *.0.mlp.down_proj");
+    assert_int_equal(session_level_of(s, down), 0);
+    app_fini(&a);
+}
+
 /* Every setting can be given where a run is started, and `set` names it. */
 static void settings_are_options(void **state)
 {
@@ -287,6 +346,7 @@ int main(void)
         cmocka_unit_test(the_manual_names_everything),
         cmocka_unit_test(undone_edits_are_left_out),
         cmocka_unit_test(failed_commands_are_not_recorded),
+        cmocka_unit_test(lines_change_the_session),
         cmocka_unit_test(settings_are_options),
         cmocka_unit_test(words_are_completed_by_what_they_are),
         cmocka_unit_test(numbers_take_the_fewest_digits),

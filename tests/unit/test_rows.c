@@ -1,5 +1,6 @@
-/* Each row of the engine's tables says which test is about it: a row without one fails here, and so does a line whose row
- * or test is gone. The test is a function that its file registers; rows of the architecture table have a recorded model. */
+/* Each row of the tables of engine, program and workbench says which test is about it: a row without one fails here,
+ * and so does a line whose row or test is gone. The test is a function that its file registers, or a label in a script
+ * of tests/cli; rows of the architecture table have a recorded model. */
 #include <glob.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,13 +12,21 @@
 
 #include <cmocka.h>
 
+#include "math/gemm.h"
 #include "metric/metric.h"
 #include "model/weight.h"
+#include "qir/scheme.h"
+#include "quant/quantizer.h"
 #include "recipe/field.h"
+#include "run/block.h"
 #include "save/format.h"
+#include "session/settings.h"
+#include "src/commands.h"
 #include "tests/lib/tempdir.h"
+#include "ui/view.h"
 
-/* Name of row i; NULL after the last. */
+/* ---- names of row i; NULL after the last, and good until the next call ---- */
+
 static const char *metric_row(int i)
 {
     return metric_table[i] ? metric_table[i]->name : NULL;
@@ -33,7 +42,6 @@ static const char *saver_row(int i)
     return saver_table[i] ? saver_table[i]->type : NULL;
 }
 
-
 static const char *processor_row(int i)
 {
     return recipe_rows.processor(i) ? recipe_rows.processor(i)->name : NULL;
@@ -44,8 +52,83 @@ static const char *arch_row(int i)
     return arch_table[i] ? arch_table[i]->model_type : NULL;
 }
 
+/* "minmax int8 per_channel sym"; without the last word where the row is for both. */
+static const char *key_name(const QuantKey *k)
+{
+    static char name[96];
+    snprintf(name, sizeof name, "%s %s %s%s", k->method, qtype_name(k->dtype), qscope_name(k->scope),
+             k->sym < 0 ? "" : k->sym ? " sym" : " asym");
+    return name;
+}
+
+static const char *act_row(int i)
+{
+    return act_quantizer_table[i] ? key_name(&act_quantizer_table[i]->key) : NULL;
+}
+
+static const char *weight_row(int i)
+{
+    return weight_quantizer_table[i] ? key_name(&weight_quantizer_table[i]->key) : NULL;
+}
+
+/* Schemes of one name differ in the scope of their weights. */
+static const char *scheme_row(int i)
+{
+    static char name[96];
+    const Scheme *s = &scheme_table[i];
+    snprintf(name, sizeof name, "%s %s", s->name ? s->name : "", qscope_name(s->weight_scope));
+    return s->name ? name : NULL;
+}
+
+static const char *block_row(int i)
+{
+    return block_table[i].type ? block_table[i].type->name : NULL;
+}
+
+static const char *gemm_row(int i)
+{
+    return gemm_table[i] ? gemm_table[i]->name : NULL;
+}
+
+static const char *ext_row(int i)
+{
+    return ext_fields[i].key;
+}
+
+static const char *setting_row(int i)
+{
+    return setting_table[i].key;
+}
+
+static const char *command_row(int i)
+{
+    return command_table[i] ? command_table[i]->name : NULL;
+}
+
+static const char *view_row(int i)
+{
+    return view_table[i] ? view_table[i]->name : NULL;
+}
+
+/* The files of themes/, without ".theme". */
+static const char *theme_row(int i)
+{
+    static char name[64];
+    glob_t found;
+    if (glob("themes/*.theme", 0, NULL, &found) != 0)
+        fail_msg("there are no themes");
+    const char *path = (size_t)i < found.gl_pathc ? found.gl_pathv[i] + strlen("themes/") : NULL;
+    snprintf(name, sizeof name, "%.*s", path ? (int)(strlen(path) - strlen(".theme")) : 0, path ? path : "");
+    globfree(&found);
+    return *name ? name : NULL;
+}
+
+/* ---- which test is about which row ---- */
+
 typedef struct Tested {
-    const char *row, *file, *test; /* file below tests/unit */
+    const char *row;
+    const char *file; /* below tests/unit; a script below tests/cli */
+    const char *test;
 } Tested;
 
 static const Tested metrics[] = {
@@ -73,23 +156,212 @@ static const Tested archs[] = {
     {"glm4_moe_lite", "test_moe.c", "glm_flash_is_deepseek_v3"}, /* the others have a recorded model */
     {0},
 };
+static const Tested processors[] = {
+    {"linear_quant", "test_pipeline.c", "flow_equals_the_recorded_one"},
+    {"dynamic_cache", "test_sink_save.c", "ours_remembers_every_sample_of_a_cache"},
+    {0},
+};
+static const Tested acts[] = {
+    {"none float per_tensor sym", "test_sink_save.c", "what_is_written_gives_the_measured_error"},
+    {"minmax int8 per_tensor", "test_act.c", "the_peers_calibration_is_reproduced"},
+    {"minmax int8 per_token sym", "test_act.c", "tokens_have_scales_of_their_own"},
+    {"minmax int8 pd_mix asym", "test_act.c", "the_peers_calibration_is_reproduced"},
+    {"histogram int8 per_tensor", "test_act.c", "the_peers_histogram_is_reproduced"},
+    {"minmax fp8_e4m3 per_token sym", "test_act.c", "tokens_have_scales_of_their_own"},
+    {"minmax fp8_e4m3 per_tensor sym", "test_act.c", "every_quantizer_stays_near_its_input"},
+    {"minmax mxfp8 per_block sym", "test_act.c", "every_quantizer_stays_near_its_input"},
+    {"minmax mxfp4 per_block sym", "test_act.c", "every_quantizer_stays_near_its_input"},
+    {"dualscale mxfp4 dual_scale sym", "test_act.c", "every_quantizer_stays_near_its_input"},
+    {0},
+};
+static const Tested weights[] = {
+    {"minmax int8 per_channel sym", "test_weightquant.c", "int_minmax_is_the_recorded_one"},
+    {"minmax int4 per_channel sym", "test_weightquant.c", "int_minmax_is_the_recorded_one"},
+    {"minmax int8 per_group", "test_weightrules.c", "groups_are_rows_of_their_own"},
+    {"minmax int4 per_group", "test_weightrules.c", "groups_are_rows_of_their_own"},
+    {"minmax fp8_e4m3 per_channel sym", "test_weightquant.c", "fp8_is_the_recorded_one"},
+    {"minmax mxfp8 per_block sym", "test_weightquant.c", "mx_is_the_recorded_one"},
+    {"minmax mxfp4 per_block sym", "test_weightquant.c", "mx_is_the_recorded_one"},
+    {"ssz int8 per_channel sym", "test_weightquant.c", "ssz_is_the_recorded_one"},
+    {"ssz int4 per_channel sym", "test_weightquant.c", "ssz_is_the_recorded_one"},
+    {"ssz int8 per_group sym", "test_weightrules.c", "ssz_is_never_worse_than_minmax"},
+    {"ssz int4 per_group sym", "test_weightrules.c", "ssz_is_never_worse_than_minmax"},
+    {"gptq int8 per_channel", "test_weightquant.c", "gptq_is_the_recorded_one"},
+    {"gptq int4 per_channel", "test_weightquant.c", "gptq_is_the_recorded_one"},
+    {"gptq int8 per_group", "test_weightquant.c", "gptq_is_the_recorded_one"},
+    {"gptq int4 per_group", "test_weightquant.c", "gptq_is_the_recorded_one"},
+    {"mse_round mxfp8 per_block sym", "test_weightquant.c", "mx_is_the_recorded_one"},
+    {"fouroversix mxfp4 per_block sym", "test_weightquant.c", "mx_is_the_recorded_one"},
+    {"ceil_x mxfp4 per_block sym", "test_weightquant.c", "mx_is_the_recorded_one"},
+    {"dualscale mxfp4 dual_scale sym", "test_weightquant.c", "dualscale_is_the_recorded_one"},
+    {"w8a8s int8 per_channel sym", "test_weightrules.c", "w8a8s_leaves_outliers_outside"},
+    {0},
+};
+static const Tested schemes[] = {
+    {"W8A8S per_channel", "test_sink_save.c", "what_is_written_gives_the_measured_error"},
+    {"W8A8 per_channel", "test_scheme.c", "bytes_equal_the_recorded_files"},
+    {"W8A8_DYNAMIC per_channel", "test_scheme.c", "bytes_equal_the_recorded_files"},
+    {"W8A8_DYNAMIC per_group", "test_scheme.c", "bytes_equal_the_recorded_files"},
+    {"W8A8_MIX per_channel", "test_scheme.c", "bytes_equal_the_recorded_files"},
+    {"W4A8_DYNAMIC per_channel", "test_scheme.c", "bytes_equal_the_recorded_files"},
+    {"W4A4_DYNAMIC per_channel", "test_scheme.c", "bytes_equal_the_recorded_files"},
+    {"W4A4_DYNAMIC per_group", "test_scheme.c", "bytes_equal_the_recorded_files"},
+    {"W8A16 per_channel", "test_scheme.c", "bytes_equal_the_recorded_files"},
+    {"W8A16 per_group", "test_scheme.c", "bytes_equal_the_recorded_files"},
+    {"W4A16 per_group", "test_scheme.c", "bytes_equal_the_recorded_files"},
+    {"WFP8AFP8_DYNAMIC per_channel", "test_scheme.c", "bytes_equal_the_recorded_files"},
+    {"W8A8_MXFP8 per_block", "test_scheme.c", "bytes_equal_the_recorded_files"},
+    {"W4A8_MXFP per_block", "test_scheme.c", "bytes_equal_the_recorded_files"},
+    {"W4A4_MXFP4 per_block", "test_scheme.c", "bytes_equal_the_recorded_files"},
+    {"W4A4_MXFP4_DUALSCALE dual_scale", "test_sink_save.c", "what_is_written_gives_the_measured_error"},
+    {0},
+};
+static const Tested blocks[] = {
+    {"gqa", "test_runner.c", "long_and_short_texts_are_the_plain_decoder"},
+    {"mla", "test_forward.c", "fp32_is_the_recorded_forward"},
+    {"delta", "test_delta.c", "the_block_is_the_rule"},
+    {"compressed", "test_forward.c", "fp32_is_the_recorded_forward"},
+    {"dense", "test_runner.c", "long_and_short_texts_are_the_plain_decoder"},
+    {"moe", "test_moe.c", "experts_see_the_rows_that_chose_them"},
+    {"mtp", "test_mtp.c", "step_and_layer_follow_the_definition"},
+    {"residual", "test_runner.c", "long_and_short_texts_are_the_plain_decoder"},
+    {"hyper", "test_forward.c", "fp32_is_the_recorded_forward"},
+    {0},
+};
+static const Tested gemms[] = {
+    {"openblas", "test_math.c", "every_gemm_multiplies_what_it_packed"},
+    {"exact", "test_math.c", "exact_products_are_the_plain_loop"},
+    {0},
+};
+static const Tested exts[] = {
+    {"group_size", "test_weightquant.c", "gptq_is_the_recorded_one"},
+    {"aggregation_type", "test_act.c", "the_peers_calibration_is_reproduced"},
+    {"step", "test_weightquant.c", "ssz_is_the_recorded_one"},
+    {"percdamp", "test_weightrules.c", "gptq_is_its_definition"},
+    {"block_size", "test_weightquant.c", "gptq_is_the_recorded_one"},
+    {"actorder", "test_weightrules.c", "gptq_is_its_definition"},
+    {"enable_search", "test_weightrules.c", "searches_find_the_least"},
+    {"ceil_x_value", "test_weightquant.c", "mx_is_the_recorded_one"},
+    {"search_min", "test_weightrules.c", "a_search_keeps_to_its_bounds"},
+    {"search_max", "test_weightrules.c", "a_search_keeps_to_its_bounds"},
+    {"search_step", "test_weightrules.c", "searches_find_the_least"},
+    {"dual_block_size", "test_weightquant.c", "dualscale_is_the_recorded_one"},
+    {"fraction", "test_weightrules.c", "w8a8s_leaves_outliers_outside"},
+    {0},
+};
+static const Tested settings[] = {
+    {"threads", "test_session.c", "every_setting_is_kept"},
+    {"mem", "test_session.c", "every_setting_is_kept"},
+    {"max-samples", "test_session.c", "every_setting_is_kept"},
+    {"seq-len", "test_session.c", "every_setting_is_kept"},
+    {"ctx", "test_session.c", "every_setting_is_kept"},
+    {"eval-tokens", "test_session.c", "every_setting_is_kept"},
+    {"dtype-sim", "test_session.c", "every_setting_is_kept"},
+    {"compat", "test_session.c", "every_setting_is_kept"},
+    {"seed", "test_session.c", "every_setting_is_kept"},
+    {0},
+};
+static const Tested commands[] = {
+    {"open", "test_commands.c", "lines_change_the_session"},
+    {"calib", "test_commands.c", "lines_change_the_session"},
+    {"eval", "test_commands.c", "lines_change_the_session"},
+    {"recipe", "test_commands.c", "lines_change_the_session"},
+    {"analyze", "analyze.sh", "kurtosis runs"},
+    {"rank", "script.sh", "the rows are there after wait"},
+    {"show", "test_commands.c", "lines_change_the_session"},
+    {"sort", "test_commands.c", "lines_change_the_session"},
+    {"filter", "test_commands.c", "lines_change_the_session"},
+    {"fold", "test_commands.c", "lines_change_the_session"},
+    {"tag", "test_commands.c", "lines_change_the_session"},
+    {"exclude", "test_commands.c", "lines_change_the_session"},
+    {"include", "test_commands.c", "lines_change_the_session"},
+    {"level", "test_commands.c", "lines_change_the_session"},
+    {"undo", "test_commands.c", "lines_change_the_session"},
+    {"redo", "test_commands.c", "lines_change_the_session"},
+    {"measure", "measure.sh", "two measurements ran"},
+    {"export", "script.sh", "and writes the recipe"},
+    {"quantize", "quant.sh", "quantize as JSON"},
+    {"history", "script.sh", "history lists commands"},
+    {"replay", "script.sh", "replayed commands are in the history once each"},
+    {"set", "test_commands.c", "lines_change_the_session"},
+    {"bind", "test_screen.c", "test_commands_of_the_screen"},
+    {"theme", "test_screen.c", "test_commands_of_the_screen"},
+    {"screen", "test_screen.c", "test_commands_of_the_screen"},
+    {"dump", "test_screen.c", "test_commands_of_the_screen"},
+    {"wait", "script.sh", "the rows are there after wait"},
+    {"cancel", "options.sh", "stopped"},
+    {"resume", "interrupt.sh", "kill -9, then resume: at most one layer again, the same ranking"},
+    {"quant", "formats.sh", "$run has the same files"},
+    {"info", "info.sh", "$m: figures"},
+    {"check", "check.sh", "is told so"},
+    {"forward", "forward.sh", "names, shapes and values"},
+    {"tokenize", "tokenize.sh", "$t ids"},
+    {"shell", "script.sh", "the shell reads settings"},
+    {"workbench", "replay.sh", "the screen was drawn"},
+    {"help", "help.sh", "help lists $v"},
+    {"version", "help.sh", "version tells $w"},
+    {"quit", "script.sh", "async, wait, quit"},
+    {0},
+};
+static const Tested views[] = {
+    {"rank", "test_screen.c", "test_golden_utf8"},
+    {"whatif", "test_screen.c", "test_golden_utf8"},
+    {"jobs", "test_screen.c", "test_golden_utf8"},
+    {"export", "test_screen.c", "test_golden_utf8"},
+    {0},
+};
+static const Tested themes[] = {
+    {"default", "test_theme.c", "test_shipped"},
+    {"light", "test_theme.c", "test_shipped"},
+    {"mono", "test_theme.c", "test_shipped"},
+    {0},
+};
+
+static const struct Table {
+    const char *name;
+    const char *(*row)(int i);
+    const Tested *list;
+    bool models; /* a recorded model is a test */
+} tables[] = {
+    {"metric", metric_row, metrics, false},
+    {"storage", storage_row, storages, false},
+    {"saver", saver_row, savers, false},
+    {"architecture", arch_row, archs, true},
+    {"processor", processor_row, processors, false},
+    {"activation quantizer", act_row, acts, false},
+    {"weight quantizer", weight_row, weights, false},
+    {"scheme", scheme_row, schemes, false},
+    {"block", block_row, blocks, false},
+    {"gemm", gemm_row, gemms, false},
+    {"key of ext", ext_row, exts, false},
+    {"setting", setting_row, settings, false},
+    {"command", command_row, commands, false},
+    {"view", view_row, views, false},
+    {"theme", theme_row, themes, false},
+};
+enum { TABLES = sizeof tables / sizeof tables[0] };
+
+/* ---- both ways ---- */
 
 static void fail_row(const char *table, const char *row, const char *what)
 {
     fail_msg("%s '%s': %s", table, row, what);
 }
 
-/* The file has the function and hands it to cmocka. */
+/* The file has the function and hands it to cmocka; the script has the label, in quotes. */
 static void check_test(const char *table, const Tested *t)
 {
     char path[128], call[128];
-    size_t n;
-    snprintf(path, sizeof path, "tests/unit/%s", t->file);
+    size_t n, len = strlen(t->file);
+    const bool script = len > 3 && strcmp(t->file + len - 3, ".sh") == 0;
+    snprintf(path, sizeof path, "tests/%s/%s", script ? "cli" : "unit", t->file);
     char *text = temp_get(path, &n);
     snprintf(call, sizeof call, "void %s(void **", t->test);
+    if (script)
+        snprintf(call, sizeof call, "\"%s\"", t->test);
     const bool there = strstr(text, call) != NULL;
-    snprintf(call, sizeof call, "(%s", t->test);
-    const bool run = strstr(text, call) != NULL;
+    snprintf(call, sizeof call, "(%s)", t->test);
+    const bool run = script || strstr(text, call) != NULL;
     free(text);
     if (!there || !run)
         fail_row(table, t->row, "its test is gone or not run");
@@ -122,62 +394,27 @@ static bool recorded(const char *type)
     return hit;
 }
 
-static void both_ways(const char *table, const char *(*row)(int i), const Tested *list, bool models)
+static void both_ways(void **state)
 {
-    for (int i = 0; row(i); i++)
-        if (!tested(list, row(i)) && !(models && recorded(row(i))))
-            fail_row(table, row(i), "no test names this row");
-    for (const Tested *t = list; t->row; t++) {
+    const struct Table *t = *state;
+    for (int i = 0; t->row(i); i++)
+        if (!tested(t->list, t->row(i)) && !(t->models && recorded(t->row(i))))
+            fail_row(t->name, t->row(i), "no test names this row");
+    for (const Tested *k = t->list; k->row; k++) {
         int i = 0;
-        while (row(i) && strcmp(row(i), t->row) != 0)
+        while (t->row(i) && strcmp(t->row(i), k->row) != 0)
             i++;
-        if (!row(i))
-            fail_row(table, t->row, "there is no such row");
-        check_test(table, t);
+        if (!t->row(i))
+            fail_row(t->name, k->row, "there is no such row");
+        check_test(t->name, k);
     }
-}
-
-static void every_metric(void **state)
-{
-    (void)state;
-    both_ways("metric", metric_row, metrics, false);
-}
-
-static void every_storage(void **state)
-{
-    (void)state;
-    both_ways("storage", storage_row, storages, false);
-}
-
-static void every_saver(void **state)
-{
-    (void)state;
-    both_ways("saver", saver_row, savers, false);
-}
-
-static void every_architecture(void **state)
-{
-    (void)state;
-    both_ways("architecture", arch_row, archs, true);
-}
-
-static const Tested processors[] = {
-    {"linear_quant", "test_pipeline.c", "flow_equals_the_recorded_one"},
-    {"dynamic_cache", "test_sink_save.c", "ours_remembers_every_sample_of_a_cache"},
-    {0},
-};
-
-static void every_processor(void **state)
-{
-    (void)state;
-    both_ways("processor", processor_row, processors, false);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_metric),       cmocka_unit_test(every_storage),   cmocka_unit_test(every_saver),
-        cmocka_unit_test(every_architecture), cmocka_unit_test(every_processor),
-    };
+    struct CMUnitTest tests[TABLES];
+    for (int i = 0; i < TABLES; i++)
+        tests[i] = (struct CMUnitTest){
+            .name = tables[i].name, .test_func = both_ways, .initial_state = (void *)(uintptr_t)&tables[i]};
     return cmocka_run_group_tests_name("rows", tests, NULL, NULL);
 }

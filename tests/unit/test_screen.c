@@ -448,6 +448,40 @@ static void test_script_on_screen(void **state)
     world_close(&w);
 }
 
+/* Commands that only a screen has. */
+static void test_commands_of_the_screen(void **state)
+{
+    (void)state;
+    World w;
+    Error err = {ST_OK, ""};
+    world_open(&w, 80, 24, "ascii", true, false);
+    char file[] = "/tmp/test_screen_XXXXXX", line[64], *text, *screen;
+    size_t n;
+    close(mkstemp(file));
+    assert_int_equal(app_execute(&w.app, "screen whatif", &err), ST_OK);
+    assert_ptr_equal(w.ui->view, view_find("whatif"));
+    assert_int_equal(app_execute(&w.app, "screen nowhere", &err), ST_USAGE);
+    Look before = w.ui->term.theme.look[SL_TITLE];
+    assert_int_equal(app_execute(&w.app, "theme themes/mono.theme", &err), ST_OK);
+    assert_string_equal(w.ui->term.theme.name, "themes/mono.theme");
+    assert_memory_not_equal(&w.ui->term.theme.look[SL_TITLE], &before, sizeof before);
+    assert_int_equal(app_execute(&w.app, "theme nosuch", &err), ST_USAGE);
+    assert_int_equal(app_execute(&w.app, "bind F9 screen jobs", &err), ST_OK);
+    assert_int_equal(app_execute(&w.app, "bind Fx undo", &err), ST_USAGE);
+    world_keys(&w, "F9");
+    assert_ptr_equal(w.ui->view, view_find("jobs"));
+    snprintf(line, sizeof line, "dump %s", file);
+    if (app_execute(&w.app, line, &err) != ST_OK)
+        fail_msg("%s: %s", line, err.text);
+    assert_int_equal(file_read(file, 1 << 20, &text, &n, &err), ST_OK);
+    screen = world_screen(&w);
+    assert_string_equal(text, screen);
+    free(text);
+    free(screen);
+    unlink(file);
+    world_close(&w);
+}
+
 static unsigned next(unsigned *seed)
 {
     *seed = *seed * 1664525u + 1013904223u;
@@ -516,6 +550,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_export_leads_to_weights),
         cmocka_unit_test(test_job_fills_table),
         cmocka_unit_test(test_script_on_screen),
+        cmocka_unit_test(test_commands_of_the_screen),
         cmocka_unit_test(test_mouse),
         cmocka_unit_test(test_top_stays_top),
         cmocka_unit_test(test_sorted_both_ways),

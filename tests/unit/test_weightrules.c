@@ -385,6 +385,74 @@ static void ssz_is_never_worse_than_minmax(void **state)
     free(w);
 }
 
+/* What is tried goes from search_min to search_max in steps; the least of all lies beyond either bound here. */
+static void a_search_keeps_to_its_bounds(void **state)
+{
+    (void)state;
+    enum { OUT = 12, IN = 96 };
+    static const struct {
+        double min, max, step, first;
+        int n;
+    } cases[] = {{9, 0, 1.5, 9, 3}, {0, 6.6, 0.3, 6, 3}, {6.1, 6.4, 0.1, 6.1, 4}};
+    float *w = weight(OUT, IN);
+    QSpec q = {.dtype = QT_MXFP4, .scope = QS_PER_BLOCK, .symmetric = true, .method = "ceil_x",
+               .ext = {.search = true}};
+    QWeight out;
+    ok(&out, &q, w, OUT, IN, false, NULL);
+    double least = error_of(&out, w, NULL);
+    qweight_fini(&out);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        double want = INFINITY;
+        for (int k = 0; k < cases[i].n; k++) {
+            q.ext = (QExt){.ceil_x = cases[i].first + k * cases[i].step};
+            ok(&out, &q, w, OUT, IN, false, NULL);
+            want = fmin(want, error_of(&out, w, NULL));
+            qweight_fini(&out);
+        }
+        q.ext = (QExt){.search = true, .search_min = cases[i].min, .search_max = cases[i].max,
+                       .search_step = cases[i].step};
+        ok(&out, &q, w, OUT, IN, false, NULL);
+        double got = error_of(&out, w, NULL);
+        if (!(fabs(got - want) <= 1e-6 * want) || !(got > 1.001 * least))
+            fail_msg("case %d: the error is %g, that of its steps %g, the least %g", (int)i, got, want, least);
+        qweight_fini(&out);
+    }
+    free(w);
+}
+
+/* Each group has the integers of its own range. */
+static void groups_are_rows_of_their_own(void **state)
+{
+    (void)state;
+    enum { OUT = 12, IN = 96, GROUP = 32 };
+    float *w = weight(OUT, IN), y[OUT * IN], want[GROUP];
+    for (int t = 0; t < 4; t++) {
+        int bits = t & 1 ? 4 : 8;
+        QSpec q = {.dtype = t & 1 ? QT_INT4 : QT_INT8, .scope = QS_PER_GROUP, .symmetric = t & 2,
+                   .ext.group_size = GROUP, .method = "minmax"};
+        QWeight out;
+        ok(&out, &q, w, OUT, IN, false, NULL);
+        assert_int_equal(out.groups, IN / GROUP);
+        assert_int_equal(out.offset != NULL, !q.symmetric);
+        qweight_rows(&out, 0, OUT, DT_F32, y);
+        for (int g = 0; g < OUT * IN / GROUP; g++) {
+            float mn, mx;
+            int8_t code[GROUP];
+            intquant_range(w + g * GROUP, GROUP, &mn, &mx);
+            QParam p = intquant_param(mn, mx, bits, q.symmetric, DT_F32);
+            intquant_quantize(w + g * GROUP, GROUP, p, bits, DT_F32, code);
+            intquant_dequantize(code, GROUP, p, DT_F32, want);
+            assert_memory_equal(out.code + g * GROUP, code, GROUP);
+            assert_memory_equal(&out.scale[g], &p.scale, sizeof p.scale);
+            if (out.offset)
+                assert_memory_equal(&out.offset[g], &p.offset, sizeof p.offset);
+            assert_memory_equal(y + g * GROUP, want, sizeof want);
+        }
+        qweight_fini(&out);
+    }
+    free(w);
+}
+
 /* In place Gauss-Jordan inverse. */
 static void invert(double *a, int64_t n)
 {
@@ -411,6 +479,7 @@ static void plain_gptq(const QSpec *q, const float *w0, int64_t out, int64_t in,
 {
     int bits = q->dtype == QT_INT4 ? 4 : 8;
     int64_t group = q->scope == QS_PER_GROUP ? q->ext.group_size : in;
+    double damp = q->ext.percdamp > 0 ? q->ext.percdamp : 0.01;
     double *hd = room((size_t)(in * in), sizeof *hd), mean = 0, *w = room((size_t)(out * in), sizeof *w);
     QParam *par = room((size_t)(out * (in / group)), sizeof *par);
     for (int64_t i = 0; i < in; i++)
@@ -418,7 +487,7 @@ static void plain_gptq(const QSpec *q, const float *w0, int64_t out, int64_t in,
     for (int64_t i = 0; i < in * in; i++)
         hd[i] = (double)h[i];
     for (int64_t i = 0; i < in; i++)
-        hd[i * in + i] = (hd[i * in + i] == 0 ? 1 : hd[i * in + i]) + 0.01 * mean;
+        hd[i * in + i] = (hd[i * in + i] == 0 ? 1 : hd[i * in + i]) + damp * mean;
     for (int64_t i = 0; i < out * in; i++)
         w[i] = (double)w0[i];
     for (int64_t k = 0; k < in; k++) {
@@ -467,6 +536,7 @@ static void gptq_is_its_definition(void **state)
                    .symmetric = k & 4, .method = "gptq", .ext.group_size = k & 2 ? 32 : 0};
         q.ext.block_size = blocks[k / 8];
         q.ext.act_order = k / 8 == 2;
+        q.ext.percdamp = k / 8 == 1 ? 0.002 : 0;
         for (int64_t i = 0; i < IN; i++)
             perm[i] = i;
         for (int64_t i = 1; q.ext.act_order && i < IN; i++) /* falling diagonal */
@@ -641,6 +711,8 @@ int main(void)
         cmocka_unit_test(gptq_meets_bad_moments),
         cmocka_unit_test(w8a8s_leaves_outliers_outside),
         cmocka_unit_test(searches_find_the_least),
+        cmocka_unit_test(groups_are_rows_of_their_own),
+        cmocka_unit_test(a_search_keeps_to_its_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
