@@ -19,3 +19,8 @@ const char *dtype_name(DType t)
 {
     return dtypes[t].name;
 }
+
+bool dtype_plain(DType t)
+{
+    return t == DT_F32 || t == DT_F16 || t == DT_BF16;
+}

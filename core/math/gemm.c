@@ -15,21 +15,10 @@ size_t gemm_rows_bytes(int64_t n, int64_t k)
     return (size_t)n * (size_t)k * sizeof(float);
 }
 
-bool gemm_takes_floats(DType t)
-{
-    return t == DT_F32 || t == DT_BF16 || t == DT_F16;
-}
-
 void gemm_pack_rows(DType t, const void *w, int64_t n, int64_t k, int64_t ldw, void *packed)
 {
     const unsigned char *from = w;
     float *to = packed;
-    for (int64_t o = 0; o < n && w != packed; o++, from += ldw * dtype_size(t), to += k) {
-        if (t == DT_BF16)
-            math_fast()->widen_bf16((const uint16_t *)(const void *)from, k, to);
-        else if (t == DT_F16)
-            math_fast()->widen_f16((const uint16_t *)(const void *)from, k, to);
-        else
-            memcpy(to, from, (size_t)k * sizeof *to);
-    }
+    for (int64_t o = 0; o < n && w != packed; o++, from += ldw * dtype_size(t), to += k)
+        math_widen(math_fast(), t, from, k, to);
 }

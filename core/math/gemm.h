@@ -55,7 +55,6 @@ const GemmOps *gemm_find(bool same_bytes);
 
 /* Packing for rows of the table that multiply a weight as it lies: float32 [n][k]. */
 size_t gemm_rows_bytes(int64_t n, int64_t k);
-bool gemm_takes_floats(DType t); /* F32, BF16, F16 */
 void gemm_pack_rows(DType t, const void *w, int64_t n, int64_t k, int64_t ldw, void *packed);
 
 /* OpenBLAS keeps to the calling thread from here on (the pool owns the cores). */

@@ -3,6 +3,8 @@
 
 #include <stdint.h>
 
+#include "base/dtype.h"
+
 /* Shape of the register tile of exact_tile. */
 enum { EXACT_ROWS = 4, EXACT_COLS = 8 };
 
@@ -52,6 +54,9 @@ const MathKernels *math_reference(void);
 const MathKernels *math_fast(void);
 /* The tables this processor can run, for tests: the i-th, or NULL. */
 const MathKernels *math_variant(int i);
+
+/* n values of a plain dtype (dtype_plain) as float32, unrounded. */
+void math_widen(const MathKernels *k, DType t, const void *src, int64_t n, float *dst);
 
 extern const MathKernels math_kernels_generic;
 #if defined(__x86_64__)

@@ -1,6 +1,7 @@
 #include "math/kernels.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "math/convert.h"
 
@@ -159,6 +160,16 @@ const MathKernels *math_variant(int i)
         return &math_kernels_avx512;
 #endif
     return NULL;
+}
+
+void math_widen(const MathKernels *k, DType t, const void *src, int64_t n, float *dst)
+{
+    if (t == DT_BF16)
+        k->widen_bf16(src, n, dst);
+    else if (t == DT_F16)
+        k->widen_f16(src, n, dst);
+    else
+        memcpy(dst, src, (size_t)n * sizeof *dst);
 }
 
 const MathKernels *math_fast(void)

@@ -21,16 +21,14 @@ static Status delta_layers(const cJSON *config, ModelConfig *cfg, Error *err)
     RETURN_IF_ERROR(config_count(config, "full_attention_interval", 1, CONFIG_LAYERS_MAX, &step, err));
     for (i = 0; i < cfg->layers; i++)
         cfg->delta.layer[i] = (i + 1) % step != 0;
-    const cJSON *list = json_get(config, "layer_types"), *v;
+    const cJSON *list, *v;
+    RETURN_IF_ERROR(config_layer_list(config, "layer_types", cfg, &list, err));
     if (!list)
         return ST_OK;
-    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != cfg->layers)
-        return error_set(err, ST_DATA, "'layer_types' must be a list with an entry for each of the %d layers",
-                         cfg->layers);
     i = 0;
     cJSON_ArrayForEach(v, list)
     {
-        const char *s = cJSON_IsString(v) ? v->valuestring : "(no string)";
+        const char *s = config_layer_word(v);
         cfg->delta.layer[i] = strcmp(s, "linear_attention") == 0;
         if (!cfg->delta.layer[i] && strcmp(s, "full_attention") != 0)
             return error_set(err, ST_DATA,

@@ -25,16 +25,14 @@ static const MoeRule *rule_of(const BlockSpec *s)
 /* ---- config.json ---- */
 
 /* mlp_layer_types, which GLM-5 may give instead of first_k_dense_replace. */
-static Status listed_moe_layers(const cJSON *list, ModelConfig *cfg, Error *err)
+static Status listed_moe_layers(const cJSON *config, ModelConfig *cfg, Error *err)
 {
-    const cJSON *v;
+    const cJSON *list, *v;
     int i = 0;
-    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != cfg->layers)
-        return error_set(err, ST_DATA, "'mlp_layer_types' must be a list with an entry for each of the %d layers",
-                         cfg->layers);
+    RETURN_IF_ERROR(config_layer_list(config, "mlp_layer_types", cfg, &list, err));
     cJSON_ArrayForEach(v, list)
     {
-        const char *s = cJSON_IsString(v) ? v->valuestring : "(no string)";
+        const char *s = config_layer_word(v);
         cfg->moe.layer[i] = strcmp(s, "sparse") == 0;
         if (!cfg->moe.layer[i++] && strcmp(s, "dense") != 0)
             return error_set(err, ST_DATA, "'mlp_layer_types[%d]' is '%s': supported are dense and sparse", i - 1, s);
@@ -47,7 +45,7 @@ static Status moe_layers(const cJSON *config, const MoeRule *rule, ModelConfig *
 {
     int dense = 0, step = 1;
     if (rule->layers == MOE_AFTER_DENSE && json_get(config, "mlp_layer_types"))
-        return listed_moe_layers(json_get(config, "mlp_layer_types"), cfg, err);
+        return listed_moe_layers(config, cfg, err);
     if (rule->layers == MOE_AFTER_DENSE)
         RETURN_IF_ERROR(config_count(config, "first_k_dense_replace", 0, CONFIG_LAYERS_MAX, &dense, err));
     if (rule->layers == MOE_SPARSE_STEP)

@@ -205,19 +205,30 @@ static Status read_dtype(const cJSON *config, DType *dtype, bool *found, Error *
     return error_set(err, ST_DATA, "'%s' is '%s': supported are float32, bfloat16 and float16", key, s);
 }
 
+Status config_layer_list(const cJSON *config, const char *key, const ModelConfig *cfg, const cJSON **list, Error *err)
+{
+    *list = json_get(config, key);
+    if (*list && (!cJSON_IsArray(*list) || cJSON_GetArraySize(*list) != cfg->layers))
+        return error_set(err, ST_DATA, "'%s' must be a list with an entry for each of the %d layers", key, cfg->layers);
+    return ST_OK;
+}
+
+const char *config_layer_word(const cJSON *entry)
+{
+    return cJSON_IsString(entry) ? entry->valuestring : "(no string)";
+}
+
 Status config_layer_types(const cJSON *config, int64_t window, ModelConfig *cfg, bool *found, Error *err)
 {
-    const cJSON *list = json_get(config, "layer_types"), *v;
-    *found = list != NULL;
+    const cJSON *list, *v;
+    *found = json_get(config, "layer_types") != NULL;
+    RETURN_IF_ERROR(config_layer_list(config, "layer_types", cfg, &list, err));
     if (!list)
         return ST_OK;
-    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != cfg->layers)
-        return error_set(err, ST_DATA, "'layer_types' must be a list with an entry for each of the %d layers",
-                         cfg->layers);
     int i = 0;
     cJSON_ArrayForEach(v, list)
     {
-        const char *s = cJSON_IsString(v) ? v->valuestring : "(no string)";
+        const char *s = config_layer_word(v);
         bool sliding = strcmp(s, "sliding_attention") == 0;
         bool full = strcmp(s, "full_attention") == 0 ||
                     (cfg->index.heads && strcmp(s, "deepseek_sparse_attention") == 0);

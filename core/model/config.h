@@ -36,6 +36,12 @@ Status config_rope(const cJSON *config, const Arch *arch, Arena *a, ModelConfig 
 /* Makes cfg->window, a list of zeros. */
 Status config_window_list(Arena *a, ModelConfig *cfg, Error *err);
 
+/* The list under `key` that says something of every layer; *list NULL when it is absent or null. ST_DATA: no list, or one
+ * of another length. Its entries: config_layer_word. */
+Status config_layer_list(const cJSON *config, const char *key, const ModelConfig *cfg, const cJSON **list, Error *err);
+/* The word an entry is, "(no string)" for anything else. */
+const char *config_layer_word(const cJSON *entry);
+
 /* Windows from layer_types: `window` for "sliding_attention", 0 for "full_attention"; *found tells whether the list is
  * there. window 0: a sliding layer is an error. */
 Status config_layer_types(const cJSON *config, int64_t window, ModelConfig *cfg, bool *found, Error *err);

@@ -20,7 +20,7 @@ Status open_use(Open *o, const TensorInfo *t, bool *added)
 
 Status open_float(Open *o, const TensorInfo *t)
 {
-    if (t->dtype == DT_F32 || t->dtype == DT_F16 || t->dtype == DT_BF16)
+    if (dtype_plain(t->dtype))
         return ST_OK;
     return error_set(o->err, ST_DATA, "'%s': tensor '%s' is %s: only F32, F16 and BF16 weights can be used",
                      open_file_of(o, t), t->name, dtype_name(t->dtype));

@@ -140,7 +140,7 @@ static bool same_shape(const TensorInfo *t, const int64_t *shape, int ndim)
     bool same = t->ndim == ndim;
     for (int i = 0; i < ndim && same; i++)
         same = t->shape[i] == shape[i];
-    return same && (t->dtype == DT_F32 || t->dtype == DT_F16 || t->dtype == DT_BF16);
+    return same && dtype_plain(t->dtype);
 }
 
 static Status find_derived(const Overlay *o, const char *name, const int64_t *shape, int ndim, const char *of,

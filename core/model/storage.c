@@ -187,7 +187,7 @@ static Status missing(const Open *o, const char *base, const char *end, const Te
 
 static bool scale_dtype_fits(const Storage *s, DType t)
 {
-    return s->scale_dtype == DT_COUNT ? t == DT_F32 || t == DT_F16 || t == DT_BF16 : t == s->scale_dtype;
+    return s->scale_dtype == DT_COUNT ? dtype_plain(t) : t == s->scale_dtype;
 }
 
 /* Codes' shape: [matrices][rows][elements], MXFP4's with the elements in groups. */

@@ -7,11 +7,6 @@
 #include "base/num.h"
 #include "math/convert.h"
 
-static bool float_dtype(DType t)
-{
-    return t == DT_F32 || t == DT_F16 || t == DT_BF16;
-}
-
 DType weight_dtype(const Linear *l)
 {
     return l->store ? DT_BF16 : l->weight->dtype;
@@ -19,7 +14,7 @@ DType weight_dtype(const Linear *l)
 
 bool weight_readable(const Linear *l)
 {
-    return l->store || float_dtype(l->weight->dtype);
+    return l->store || dtype_plain(l->weight->dtype);
 }
 
 static int64_t scale_cols(const WeightStore *s)
@@ -136,16 +131,6 @@ static void store_rows(const MathKernels *k, const Linear *l, int64_t first, con
     k->round_bf16(w, rows * l->in);
 }
 
-static void widen(const MathKernels *k, DType t, const void *src, int64_t n, float *dst)
-{
-    if (t == DT_BF16)
-        k->widen_bf16(src, n, dst);
-    else if (t == DT_F16)
-        k->widen_f16(src, n, dst);
-    else
-        memcpy(dst, src, (size_t)n * sizeof *dst);
-}
-
 /* A weight whose columns are apart; its first value is at raw. */
 static void strided_rows(const Linear *l, const unsigned char *raw, int64_t r0, int64_t rows, float *w)
 {
@@ -172,11 +157,11 @@ void weight_decode(const MathKernels *k, const Linear *l, int64_t first, const v
     int64_t step = l->out_step ? l->out_step : l->in;
     p += (r0 - first) * step * dtype_size(t);
     if (step == l->in) {
-        widen(k, t, p, rows * l->in, w);
+        math_widen(k, t, p, rows * l->in, w);
         return;
     }
     for (int64_t o = 0; o < rows; o++)
-        widen(k, t, p + o * step * dtype_size(t), l->in, w + o * l->in);
+        math_widen(k, t, p + o * step * dtype_size(t), l->in, w + o * l->in);
 }
 
 Status weight_verify(const Model *m, const Linear *l, Error *err)

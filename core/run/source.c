@@ -8,19 +8,7 @@
 
 bool source_readable(const TensorInfo *t)
 {
-    return t->dtype == DT_F32 || t->dtype == DT_F16 || t->dtype == DT_BF16;
-}
-
-/* n values of a float dtype, unrounded. */
-static void widen(DType t, const void *src, int64_t n, float *dst)
-{
-    const MathKernels *k = math_fast();
-    if (t == DT_BF16)
-        k->widen_bf16(src, n, dst);
-    else if (t == DT_F16)
-        k->widen_f16(src, n, dst);
-    else
-        memcpy(dst, src, (size_t)n * sizeof *dst);
+    return dtype_plain(t->dtype);
 }
 
 /* Rounds what is not of the pass's dtype already. */
@@ -165,7 +153,7 @@ static Status read_bias(const Source *s, const Linear *l, float *out, Error *err
     if (st == ST_OK) {
         for (int64_t i = 1; i < l->out && step > 1; i++)
             memcpy(raw + (uint64_t)i * size, raw + (uint64_t)(i * step) * size, size);
-        widen(t->dtype, raw, l->out, out);
+        math_widen(math_fast(), t->dtype, raw, l->out, out);
     }
     free(raw);
     return st;
@@ -215,7 +203,7 @@ void source_tensor_decode(const SourceTensor *t, const Ops *ops, const void *raw
 {
     const TensorEdit *e = t->edit;
     if (t->file)
-        widen(t->base->dtype, raw, n, out);
+        math_widen(math_fast(), t->base->dtype, raw, n, out);
     else
         memcpy(out, e->values + at, (size_t)n * sizeof *out);
     int64_t width = t->tensor->ndim ? t->tensor->shape[t->tensor->ndim - 1] : 1;

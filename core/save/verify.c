@@ -281,7 +281,7 @@ static Status verify_linear(Output *o, const SaveItem *it, Error *err)
     *row = (VerifyRow){.linear = i};
     const Checkpoint *c;
     const TensorInfo *t = find(o, name, &c);
-    bool raw = t && (t->dtype == DT_F32 || t->dtype == DT_BF16 || t->dtype == DT_F16);
+    bool raw = t && dtype_plain(t->dtype);
     snprintf(row->label, sizeof row->label, "%s", o->described ? at >= 0 ? o->label[at] : "?" : raw ? "FLOAT" : "INT8");
     if (!t) {
         problem(o, "'%s' is missing", name);

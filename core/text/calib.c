@@ -144,21 +144,19 @@ static Status place_error(Reader *r, const char *name, int line)
                      placed ? text + skip : text);
 }
 
-static bool is_blank(const char *s, size_t n)
+/* Where the first byte lies that is no blank, n when there is none. */
+static size_t first_word(const char *s, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
-        if (!memchr(" \t\r\v\f", s[i], 5))
-            return false;
-    return true;
+    size_t i = 0;
+    while (i < n && memchr(" \t\r\n\v\f", s[i], 6))
+        i++;
+    return i;
 }
 
 static Status read_json_line(Reader *r, const char *s, size_t n, const char *ending, int line)
 {
     static const char name[] = "line";
-    size_t i = 0;
-    while (i < n && memchr(" \t\r\v\f", s[i], 5))
-        i++;
-    if (i < n && s[i] == '{' && !r->peer) {
+    if (s[first_word(s, n)] == '{' && !r->peer) { /* a line that is read isn't blank */
         LineRecord l = {{NULL}};
         Status st = json_walk_loose(s, n, name, take_member, &l, r->err);
         CalibRecord rec;
@@ -184,7 +182,7 @@ static Status read_line(Reader *r, const char *s, size_t n, const char *ending, 
 {
     if (n && s[n - 1] == '\r')
         n--;
-    if (is_blank(s, n)) {
+    if (first_word(s, n) == n) {
         r->c->skipped_blank++;
         return ST_OK;
     }
@@ -276,9 +274,7 @@ static bool has_ending(const char *path, const char *ending)
 /* A list in a .jsonl, over many lines or on one. */
 static bool begins_list(const char *s, size_t n)
 {
-    size_t i = 0;
-    while (i < n && memchr(" \t\r\n", s[i], 4))
-        i++;
+    size_t i = first_word(s, n);
     return i < n && s[i] == '[';
 }
 
