@@ -183,7 +183,7 @@ Status app_wait(App *a, Error *err)
     }
     clear_line(&shown);
     Error own = {0};
-    Status st = session_wait(s, -1, &own);
+    Status st = session_wait(s, &own);
     pass_on_log(a, &shown, st == ST_OK ? NULL : own.text);
     if (st != ST_OK && err)
         *err = own;

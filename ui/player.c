@@ -101,7 +101,7 @@ bool player_interrupt(Ui *ui)
 static bool job_failed(Ui *ui)
 {
     Error err = {ST_OK, ""};
-    Status st = ui->player_started && ui_session(ui) ? session_wait(ui_session(ui), -1, &err) : ST_OK;
+    Status st = ui->player_started && ui_session(ui) ? session_wait(ui_session(ui), &err) : ST_OK;
     ui->player_started = false;
     if (st != ST_OK)
         player_fail(ui, st, err.text);

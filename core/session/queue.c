@@ -397,22 +397,15 @@ const JobView *session_job(Session *s, int i)
     return &j->view;
 }
 
-Status session_wait(Session *s, int cancel_fd, Error *err)
+Status session_wait(Session *s, Error *err)
 {
     Queue *q = s->queue;
     for (;;) {
         session_pump(s);
         if (!session_busy(s))
             break;
-        struct pollfd fds[2] = {{.fd = q->pipe[0], .events = POLLIN}, {.fd = cancel_fd, .events = POLLIN}};
-        int n = poll(fds, cancel_fd >= 0 ? 2 : 1, 1000);
-        if (n > 0 && cancel_fd >= 0 && (fds[1].revents & (POLLIN | POLLHUP))) {
-            char c;
-            ssize_t got = read(cancel_fd, &c, 1);
-            session_cancel(s, got == 1 && c == '2' ? 2 : 1, NULL);
-            if (got <= 0)
-                cancel_fd = -1;
-        }
+        struct pollfd fd = {.fd = q->pipe[0], .events = POLLIN};
+        poll(&fd, 1, 1000);
     }
     if (!q->njobs)
         return ST_OK;

@@ -149,9 +149,9 @@ int session_fd(const Session *s);
 enum { EV_ROWS = 1, EV_PROGRESS = 2, EV_JOB = 4, EV_EFFECT = 8, EV_MESSAGE = 16 };
 /* Applies waiting events without blocking; which kinds there were. */
 unsigned session_pump(Session *s);
-/* Blocks until idle (pumping), or until `cancel_fd` (-1: none) becomes readable. Status of the job that was queued last;
- * of the first that did not end well where one analysis queued several. */
-Status session_wait(Session *s, int cancel_fd, Error *err);
+/* Blocks until idle (pumping). Status of the job that was queued last; of the first that did not end well where one
+ * analysis queued several. */
+Status session_wait(Session *s, Error *err);
 
 /* ---- results ---- */
 typedef enum ScoreState { SCORE_NONE, SCORE_QUEUED, SCORE_OK, SCORE_FAILED, SCORE_STALE } ScoreState;

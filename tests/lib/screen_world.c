@@ -92,7 +92,7 @@ static Status write_record(void *ctx, const char *json, uint32_t len, Error *e)
 static void run(Session *s, const char *line, Status st)
 {
     if (st == ST_OK && session_busy(s))
-        st = session_wait(s, -1, &err);
+        st = session_wait(s, &err);
     ok(st);
     assert_int_equal(session_record(s, line, NULL), ST_OK);
 }

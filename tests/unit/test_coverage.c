@@ -64,7 +64,7 @@ static void analyze(Session *s, const char *metric, const char *pattern)
 {
     const char *names[] = {metric, NULL};
     ok(session_analyze(s, names, &pattern, pattern != NULL, false, &err));
-    ok(session_wait(s, -1, &err));
+    ok(session_wait(s, &err));
 }
 
 /* ---- tokens of each expert by the router's own choices ---- */
@@ -256,7 +256,7 @@ static void measuring_tells_what_stayed_float(void **state)
     int level = 0;
     const char *last = "*layers.2.self_attn*", *all = "*";
     ok(session_measure(s, false, &err));
-    ok(session_wait(s, -1, &err));
+    ok(session_wait(s, &err));
     const Effect *e = session_effect(s, NULL);
     Unseen first = e->unseen;
     assert_true(first.experts > 0 && first.linears == 3 * first.experts && first.first >= 0);
@@ -265,18 +265,18 @@ static void measuring_tells_what_stayed_float(void **state)
     assert_int_equal(level, 1);
     ok(session_edit(s, &last, 1, 0, false, NULL, &err));
     ok(session_measure(s, false, &err));
-    ok(session_wait(s, -1, &err));
+    ok(session_wait(s, &err));
     Unseen cached = session_effect(s, NULL)->unseen;
     assert_true(session_effect(s, NULL)->first_layer_run == 2);
     fresh = open_session("few.jsonl", false);
     ok(session_edit(fresh, &last, 1, 0, false, NULL, &err));
     ok(session_measure(fresh, false, &err));
-    ok(session_wait(fresh, -1, &err));
+    ok(session_wait(fresh, &err));
     Unseen plain = session_effect(fresh, NULL)->unseen;
     assert_true(cached.linears == plain.linears && cached.experts == plain.experts && cached.first == plain.first);
     ok(session_edit(fresh, &all, 1, 0, false, NULL, &err)); /* nothing is quantized: nothing is missing */
     ok(session_measure(fresh, false, &err));
-    ok(session_wait(fresh, -1, &err));
+    ok(session_wait(fresh, &err));
     assert_int_equal(session_effect(fresh, NULL)->unseen.linears, 0);
     session_free(fresh);
     analyze(s, "kurtosis", NULL);

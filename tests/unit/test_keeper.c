@@ -222,7 +222,7 @@ static void the_owner_never_touches_the_disk(void **state)
     ok(session_filter(s, "layer=1", &err));
     analyze(s, NULL);
     ok(session_measure(s, false, &err));
-    ok(session_wait(s, -1, &err));
+    ok(session_wait(s, &err));
     edit(s, "*layers.2.mlp.down_proj");
     assert_int_equal(calls(SYNC, "", true), 0);
     assert_int_equal(calls(WRITE, "", true), 0);
@@ -278,7 +278,7 @@ static void a_failed_sync_is_final_and_told_once(void **state)
     assert_int_equal(stat(file_of(id, "journal"), &before), 0);
     edit(s, "*layers.3.mlp.down_proj");
     analyze(s, NULL);
-    ok(session_wait(s, -1, &err));
+    ok(session_wait(s, &err));
     assert_int_equal(logged(s, "session not saved: cannot sync"), 1);
     memset(&err, 0, sizeof err);
     assert_int_equal(session_close(s, &err), ST_IO);
@@ -337,7 +337,7 @@ static void a_second_one_changes_nothing(void **state)
     Session *s = open_demo(id);
     edit(s, "*layers.1.mlp.down_proj");
     analyze(s, NULL);
-    ok(session_wait(s, -1, &err));
+    ok(session_wait(s, &err));
     usleep(1500000); /* everything is written */
     FILE *f = fopen(file_of(id, "journal"), "ab"); /* half a record, as it looks while it is being written */
     assert_non_null(f);
@@ -411,7 +411,7 @@ static void cancelling_one_job_leaves_the_others(void **state)
     ok(session_cancel_job(s, session_job(s, 2)->id, 1, &err)); /* it waits */
     assert_int_equal(session_job(s, 2)->state, JOB_STOPPED);
     ok(session_cancel(s, 2, &err));
-    ok(session_wait(s, -1, &err));
+    ok(session_wait(s, &err));
     assert_int_equal(session_job(s, 0)->state, JOB_STOPPED);
     assert_int_equal(session_job(s, 1)->state, JOB_DONE);
     assert_int_equal(session_job(s, 2)->state, JOB_STOPPED);
@@ -434,7 +434,7 @@ static void another_model_forgets_the_stopped_pass(void **state)
         usleep(200);
     }
     ok(session_cancel(s, 1, &err));
-    Status st = session_wait(s, -1, &err);
+    Status st = session_wait(s, &err);
     assert_true(st == ST_CANCELLED);
     ok(session_close(s, &err));
     s = restore(id, false);

@@ -280,7 +280,7 @@ static Status analyze(Session *s, const char *a, const char *b, const char *c)
     const char *names[] = {a, b, c, NULL};
     stop_after = 0;
     ok(session_analyze(s, names, NULL, 0, false, &err));
-    return session_wait(s, -1, &err);
+    return session_wait(s, &err);
 }
 
 static double score_at(Session *s, const Metric *m, int64_t unit, ScoreState state)
@@ -440,7 +440,7 @@ static void stopped_passes_go_on_also_in_another_session(void **state)
             Session *s = open_demo(dir);
             stop_after = 2;
             ok(session_analyze(s, names, NULL, 0, false, &err));
-            assert_int_equal(session_wait(s, -1, &err), ST_CANCELLED);
+            assert_int_equal(session_wait(s, &err), ST_CANCELLED);
             const JobView *j = session_job(s, 0);
             assert_true(j->done > 0 && j->done < j->total);
             assert_int_equal(session_unit_score(s, metric_find(names[0]), 0).state, SCORE_OK); /* a ranking so far */
@@ -455,7 +455,7 @@ static void stopped_passes_go_on_also_in_another_session(void **state)
                 assert_int_equal(session_unit_score(s, metric_find(names[0]), 0).state, SCORE_OK);
             }
             ok(session_resume_job(s, &err));
-            ok(session_wait(s, -1, &err));
+            ok(session_wait(s, &err));
             const Metric *m = metric_find(names[0]);
             for (int64_t u = 0; u < session_model(s)->cfg.layers; u++)
                 assert_true(k || u != 2 ? score_at(s, m, u, SCORE_OK) == score_at(plain, m, u, SCORE_OK)

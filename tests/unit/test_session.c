@@ -84,7 +84,7 @@ static void analyze(Session *s, const char *metric, bool detail)
 {
     const char *names[] = {metric, NULL};
     ok(session_analyze(s, names, NULL, 0, detail, &err));
-    ok(session_wait(s, -1, &err));
+    ok(session_wait(s, &err));
 }
 
 static void opening_reads_no_weight(void **state)
@@ -205,7 +205,7 @@ static void measuring_is_remembered_per_assignment(void **state)
     int stale = -1;
     assert_null(session_effect(s, &stale));
     ok(session_measure(s, false, &err));
-    ok(session_wait(s, -1, &err));
+    ok(session_wait(s, &err));
     const Effect *base = session_effect(s, &stale);
     assert_non_null(base);
     assert_int_equal(stale, 0);
@@ -215,7 +215,7 @@ static void measuring_is_remembered_per_assignment(void **state)
     session_effect(s, &stale);
     assert_int_equal(stale, 1);
     ok(session_measure(s, false, &err));
-    ok(session_wait(s, -1, &err));
+    ok(session_wait(s, &err));
     assert_true(session_effect(s, &stale)->kl_mean < kl);
     assert_int_equal(session_effect(s, &stale)->first_layer_run, 1); /* layer 0 is as it was */
     ok(session_undo(s, NULL, &err));
@@ -230,7 +230,7 @@ static void a_session_comes_back_whole(void **state)
     Session *s = open_demo(true);
     analyze(s, "kurtosis", true);
     ok(session_measure(s, false, &err));
-    ok(session_wait(s, -1, &err));
+    ok(session_wait(s, &err));
     edit(s, "*layers.{1,6}.mlp.down_proj", 0, false, 2);
     edit(s, "*layers.4.*", 0, false, 7);
     ok(session_undo(s, NULL, &err));
@@ -368,7 +368,7 @@ static void kill_9_loses_at_most_a_layer(void **state)
         assert_int_equal(j->state, JOB_STOPPED);
         assert_true(j->done >= layers - 1);
         ok(session_resume_job(s, &err));
-        ok(session_wait(s, -1, &err));
+        ok(session_wait(s, &err));
         for (int m = 0; metric_table[m]; m++)
             for (int i = 0; i < 56; i++)
                 same_score(session_score(s, metric_table[m], i), session_score(plain, metric_table[m], i));
@@ -418,7 +418,7 @@ static void cancel_keeps_rows_and_resumes(void **state)
         usleep(200);
     }
     ok(session_cancel(s, 1, &err));
-    Status st = session_wait(s, -1, &err);
+    Status st = session_wait(s, &err);
     if (st == ST_OK) { /* it was faster than us */
         session_free(s);
         skip();
@@ -427,7 +427,7 @@ static void cancel_keeps_rows_and_resumes(void **state)
     int64_t done = session_job(s, 0)->done;
     assert_int_equal(session_score(s, metric_find("kurtosis"), 0).state, SCORE_OK);
     ok(session_resume_job(s, &err));
-    ok(session_wait(s, -1, &err));
+    ok(session_wait(s, &err));
     assert_true(session_job(s, 1)->done == 8 && done < 8);
     assert_int_equal(session_score(s, metric_find("kurtosis"), 55).state, SCORE_OK);
     assert_int_equal(session_cancel(s, 1, &err), ST_USAGE);
