@@ -25,4 +25,13 @@ static inline int64_t div_up(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
+/* The longest of n stretches, of which stretch i is [start[i], start[i + 1]). */
+static inline int64_t longest_of(const int64_t *start, int n)
+{
+    int64_t most = 0;
+    for (int i = 0; i < n; i++)
+        most = max_i64(most, start[i + 1] - start[i]);
+    return most;
+}
+
 #endif

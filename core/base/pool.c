@@ -10,6 +10,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+Status cancel_check(const Cancel *c, Error *err)
+{
+    return cancel_level(c) ? error_set(err, ST_CANCELLED, "cancelled") : ST_OK;
+}
+
 struct Pool {
     int threads;
     pthread_t *ids;

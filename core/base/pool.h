@@ -16,6 +16,9 @@ static inline int cancel_level(const Cancel *c)
     return c ? atomic_load_explicit(&c->level, memory_order_relaxed) : 0;
 }
 
+/* ST_CANCELLED, with its text, once `c` (may be NULL) was raised. */
+Status cancel_check(const Cancel *c, Error *err);
+
 /* A fixed set of compute threads. The thread that calls pool_run works too, so `threads` counts it. */
 typedef struct Pool Pool;
 

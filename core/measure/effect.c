@@ -98,11 +98,9 @@ static bool find_result(const EffectLab *lab, const Digest *key, Effect *out)
     size_t i = 0;
     while (i < lab->nresults && digest_cmp(&lab->results[i].key, key) != 0)
         i++;
-    bool found = i < lab->nresults;
-    if (found)
-        *out = lab->results[i].effect;
-    if (!found)
+    if (i == lab->nresults)
         return false;
+    *out = lab->results[i].effect;
     out->from_cache = true;
     out->first_layer_run = lab->model->cfg.layers;
     out->layers_run = 0;

@@ -15,7 +15,7 @@ static const MathKernels *kernels_for(const Runner *r)
     return runner_arith(r) == ARITH_MODEL ? math_reference() : math_fast();
 }
 
-typedef struct Pass {
+typedef struct HeadPass {
     LogitRows *out;
     const int32_t *next;
     const MathKernels *k;
@@ -24,7 +24,7 @@ typedef struct Pass {
     const GemmOps *gemm;
     float *scratch;        /* [threads][scratch_floats]: a panel's exponentials, its share of mean_w, the GEMM's own */
     size_t scratch_floats;
-} Pass;
+} HeadPass;
 
 /* exp(z - max) of n logits into p, their sum in float64. */
 static double exp_row(const MathKernels *k, const float *z, int64_t n, float max, float *p)
@@ -40,7 +40,7 @@ static double exp_row(const MathKernels *k, const float *z, int64_t n, float max
 
 /* Takes a panel's logits of one row into its running maximum, sum, target and top token; exp(logit - max) into p. Gives
  * the factor by which everything summed before has to shrink because the maximum grew. */
-static float take_row(Pass *s, int64_t row, const float *z, int64_t v0, int64_t nv, float *p)
+static float take_row(HeadPass *s, int64_t row, const float *z, int64_t v0, int64_t nv, float *p)
 {
     float old = s->max[row], best = old;
     int64_t at = -1;
@@ -65,7 +65,7 @@ static void plain_panel(void *ctx, int worker, int64_t row0, int64_t rows, int64
                         int64_t ld, const float *w)
 {
     (void)w;
-    Pass *s = ctx;
+    HeadPass *s = ctx;
     float *p = s->scratch + (size_t)worker * s->scratch_floats;
     for (int64_t r = 0; r < rows; r++)
         take_row(s, row0 + r, logits + r * ld, v0, nv, p);
@@ -75,7 +75,7 @@ static void plain_panel(void *ctx, int worker, int64_t row0, int64_t rows, int64
 static void mean_panel(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
                        int64_t ld, const float *w)
 {
-    Pass *s = ctx;
+    HeadPass *s = ctx;
     int64_t hidden = s->out->hidden;
     float *p = s->scratch + (size_t)worker * s->scratch_floats, *share = p + LOGITS_ROWS * LOGITS_COLS;
     for (int64_t r = 0; r < rows; r++) {
@@ -91,7 +91,7 @@ static void mean_panel(void *ctx, int worker, int64_t row0, int64_t rows, int64_
 }
 
 /* Scratch of every worker; floats so that each part stays aligned. */
-static bool panel_scratch(Pass *s, int threads, bool mean_w)
+static bool panel_scratch(HeadPass *s, int threads, bool mean_w)
 {
     enum { LINE = 16 }; /* floats */
     int64_t hidden = s->out->hidden;
@@ -111,7 +111,7 @@ void logit_rows_fini(LogitRows *l)
     *l = (LogitRows){0};
 }
 
-static Status finish(Pass *s, Error *err)
+static Status finish(HeadPass *s, Error *err)
 {
     LogitRows *o = s->out;
     for (int64_t r = 0; r < o->rows; r++) {
@@ -129,7 +129,7 @@ Status logit_rows_run(Runner *r, const Stream *normed, const int32_t *next, bool
     size_t n = (size_t)normed->rows;
     *out = (LogitRows){.rows = normed->rows, .hidden = normed->width, .lse = mem_array(n, sizeof *out->lse),
                        .target = mem_array(n, sizeof *out->target), .top = mem_zarray(n, sizeof *out->top)};
-    Pass s = {.out = out, .next = next, .k = kernels_for(r), .gemm = gemm_find(false),
+    HeadPass s = {.out = out, .next = next, .k = kernels_for(r), .gemm = gemm_find(false),
               .sum = mem_zarray(n, sizeof *s.sum), .max = mem_array(n, sizeof *s.max)};
     if (mean_w)
         out->mean_w = mem_zarray(n, (size_t)normed->width * sizeof *out->mean_w);

@@ -153,13 +153,6 @@ static Status sink_unit(void *self, UnitRun *u, const Stream *flow, Error *err)
     return u->unit + 1 == s->m->cfg.layers ? give_output(s, flow, err) : ST_OK;
 }
 
-static Status sink_finish(void *self, Error *err)
-{
-    (void)self;
-    (void)err;
-    return ST_OK;
-}
-
 static void sink_close(void *self, bool keep)
 {
     MeasureSink *s = self;
@@ -171,6 +164,6 @@ static void sink_close(void *self, bool keep)
 Sink measure_sink(MeasureSink *s)
 {
     static const SinkOps ops = {.name = "measurement", .open = sink_open, .start = sink_start, .unit = sink_unit,
-                                .finish = sink_finish, .close = sink_close};
+                                .close = sink_close};
     return (Sink){&ops, s};
 }

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
+
 const Metric *metric_find(const char *name)
 {
     for (const Metric *const *m = metric_table; *m; m++)
@@ -27,6 +29,23 @@ int metric_index(const Metric *m)
         if (metric_table[i] == m)
             return i;
     return -1;
+}
+
+size_t metric_list_len(const Metric *const *list)
+{
+    size_t n = 0;
+    while (list && list[n])
+        n++;
+    return n;
+}
+
+const Metric **metric_list_copy(const Metric *const *list)
+{
+    size_t n = metric_list_len(list);
+    const Metric **copy = mem_zarray(n + 1, sizeof *copy);
+    for (size_t i = 0; copy && i < n; i++)
+        copy[i] = list[i];
+    return copy;
 }
 
 /* ---- scores ---- */
@@ -53,9 +72,9 @@ bool metric_stale(const Metric *m, const Scores *s, int64_t unit)
     const UnitSlot *u = m->pass->has ? NULL : scores_unit(s, m, unit);
     if (!m->pass->has)
         return u && u->stale;
-    if (m->scope == SCOPE_LINEAR)
-        return s->linear[unit].stale;
-    for (int64_t i = 0; i < s->m->nlinears; i++)
+    int64_t from, to;
+    scope_linears(s->m, m->scope, unit, &from, &to);
+    for (int64_t i = from; i < to; i++)
         if (s->linear[i].stale && scope_unit_of(s->m, m->scope, i) == unit)
             return true;
     return false;
@@ -84,8 +103,9 @@ static bool asked(const PassPlan *p, const Metric *m)
 /* Whether one of the unit's linears is selected, and, where steps are layers, is still to come. */
 static bool selects(const PassPlan *p, MetricScope scope, int64_t unit)
 {
-    bool linear = scope == SCOPE_LINEAR;
-    for (int64_t i = linear ? unit : 0; i < (linear ? unit + 1 : p->m->nlinears); i++)
+    int64_t from, to;
+    scope_linears(p->m, scope, unit, &from, &to);
+    for (int64_t i = from; i < to; i++)
         if ((!p->selected || p->selected[i]) && (!p->pass->stream || p->m->linears[i].layer >= p->first) &&
             scope_unit_of(p->m, scope, i) == unit)
             return true;

@@ -24,6 +24,9 @@ const Metric *metric_find(const char *name);
 /* Its place in metric_table, -1: it is none of its rows. */
 int metric_index(const Metric *m);
 int metric_count(void);
+/* Lists of rows, ended by NULL: how many there are (list may be NULL), and a copy (caller frees; NULL: memory is short). */
+size_t metric_list_len(const Metric *const *list);
+const Metric **metric_list_copy(const Metric *const *list);
 /* Metric.score, or the value of its pass. */
 double metric_score(const Metric *m, const Scores *s, int64_t unit, const QConfig *q, char *why, int why_size);
 /* Whether a pass came by the unit and left what the metric needs; whether that was under other data, arithmetic or

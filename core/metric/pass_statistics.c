@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/num.h"
 #include "metric/local_error.h"
 #include "run/schedule.h"
 #include "run/taps.h"
@@ -405,10 +406,10 @@ static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err
 
 static bool has(const Scores *s, MetricScope scope, int64_t unit, unsigned needs)
 {
-    if (scope == SCOPE_LINEAR)
-        return (s->linear[unit].needs & needs) == needs;
     bool any = false;
-    for (int64_t i = 0; i < s->m->nlinears; i++) {
+    int64_t from, to;
+    scope_linears(s->m, scope, unit, &from, &to);
+    for (int64_t i = from; i < to; i++) {
         if (scope_unit_of(s->m, scope, i) != unit)
             continue;
         if ((s->linear[i].needs & needs) != needs)
@@ -450,11 +451,7 @@ static int64_t steps(const PassPlan *p)
 static uint64_t bytes(const PassPlan *p, int threads)
 {
     QSpec weights[LOCAL_EXTRA];
-    int64_t longest = 0;
-    for (int i = 0; i < p->tokens->samples; i++) {
-        int64_t n = p->tokens->start[i + 1] - p->tokens->start[i];
-        longest = n > longest ? n : longest;
-    }
+    int64_t longest = longest_of(p->tokens->start, p->tokens->samples);
     return pass_statistics_bytes(p->m, p->needs, local_error_specs(p->levels, p->nlevels, weights),
                                  p->tokens->start[p->tokens->samples], longest, threads);
 }

@@ -75,6 +75,28 @@ int64_t scope_unit_of(const Model *m, MetricScope s, int64_t linear)
     }
 }
 
+void scope_linears(const Model *m, MetricScope s, int64_t unit, int64_t *from, int64_t *to)
+{
+    switch (s) {
+    case SCOPE_LINEAR:
+        *from = unit;
+        *to = unit + 1;
+        break;
+    case SCOPE_GROUP:
+        *from = m->groups[unit].first;
+        *to = *from + m->groups[unit].count;
+        break;
+    case SCOPE_BLOCK:
+    case SCOPE_ATTENTION:
+        *from = m->units[unit].first;
+        *to = *from + m->units[unit].count;
+        break;
+    default:
+        *from = 0;
+        *to = m->nlinears;
+    }
+}
+
 static void group_name(const Model *m, const FusedGroup *g, Str *out)
 {
     const char *first = m->linears[g->first].name;

@@ -13,6 +13,8 @@ const char *scope_name(MetricScope s);
 int64_t scope_units(const Model *m, MetricScope s);
 /* The unit that a linear belongs to, -1: to none. */
 int64_t scope_unit_of(const Model *m, MetricScope s, int64_t linear);
+/* Linears [*from, *to) of the model, among which all of the unit's lie: scope_unit_of tells them from others. */
+void scope_linears(const Model *m, MetricScope s, int64_t unit, int64_t *from, int64_t *to);
 /* Appends a unit's name: the linear's; the module of a fused group ("model.layers.3.mlp.experts"), or what its members
  * make ("model.layers.3.self_attn.qkv"); "model.layers.3"; "model.layers.3.self_attn"; "model". */
 void scope_unit_name(const Model *m, MetricScope s, int64_t unit, Str *out);

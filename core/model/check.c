@@ -347,9 +347,8 @@ Status tensorscan_run(const Checkpoint *c, const ScanOptions *o, TensorScan **ou
     Status st = prepare(&x, err);
     if (st == ST_OK) {
         pool_run(o->pool, (int64_t)x.ntasks, scan_task, &x, o->cancel);
-        if (cancel_level(o->cancel))
-            st = error_set(err, ST_CANCELLED, "cancelled");
-        else if (x.no_memory)
+        st = cancel_check(o->cancel, err);
+        if (st == ST_OK && x.no_memory)
             st = error_nomem(err, "a scan");
     }
     for (int i = 0; x.buffer && i < pool_threads(o->pool); i++)

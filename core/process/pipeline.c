@@ -67,7 +67,7 @@ static bool steps_forward(const Plan *p, int first, int n, int unit)
     return false;
 }
 
-bool pass_widens(const Plan *p, const Pass *pass, int unit)
+bool pass_widens(const Plan *p, const PlanPass *pass, int unit)
 {
     for (int i = pass->first; i < pass->first + pass->n; i++)
         if (p->steps[i].row->widens && p->steps[i].row->widens(p->steps[i].self, unit))
@@ -80,8 +80,8 @@ static void list_passes(Plan *p, bool peer)
 {
     int at = 0;
     do {
-        Pass *pass = &p->passes[p->npasses++];
-        *pass = (Pass){.first = at};
+        PlanPass *pass = &p->passes[p->npasses++];
+        *pass = (PlanPass){.first = at};
         bool full = false;
         while (at < p->nsteps && !full) {
             const PipelineStep *s = &p->steps[at++];
@@ -92,7 +92,7 @@ static void list_passes(Plan *p, bool peer)
         pass->data = steps_forward(p, pass->first, pass->n, -1);
     } while (at < p->nsteps);
     if (!peer && at > 0 && (p->steps[at - 1].row->needs & PROCESSOR_TURN))
-        p->passes[p->npasses++] = (Pass){.first = at};
+        p->passes[p->npasses++] = (PlanPass){.first = at};
 }
 
 static int last_data(const Plan *p, const Model *m)
@@ -274,7 +274,7 @@ Status pipeline_promise(const Pipeline *p, DType inner, SavePlan *out, Error *er
     const Plan *plan = main_plan(p);
     bool wide = false;
     for (int k = 0; k < plan->npasses; k++) {
-        const Pass *pass = &plan->passes[k];
+        const PlanPass *pass = &plan->passes[k];
         for (int i = pass->first; i < pass->first + pass->n; i++)
             if (plan->steps[i].row->promise)
                 RETURN_IF_ERROR(plan->steps[i].row->promise(plan->steps[i].self, wide ? DT_F32 : inner, out, err));

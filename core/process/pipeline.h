@@ -54,7 +54,7 @@ typedef struct SinkOps {
     Status (*start)(void *self, int most, int *unit, Stream *flow, Error *err);
     /* One unit from its first on, whose processors are through; flow: its output, NULL when no forward ran. */
     Status (*unit)(void *self, UnitRun *u, const Stream *flow, Error *err);
-    Status (*finish)(void *self, Error *err);
+    Status (*finish)(void *self, Error *err); /* after the last unit; NULL: nothing */
     /* After all, also after an error, once open was called. keep: what is finished may serve another run. */
     void (*close)(void *self, bool keep);
 } SinkOps;

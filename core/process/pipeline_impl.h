@@ -13,14 +13,14 @@ typedef struct PipelineStep {
 } PipelineStep;
 
 /* Processors that calibrate together. */
-typedef struct Pass {
+typedef struct PlanPass {
     int first, n; /* steps */
     bool data;    /* one of them needs a forward somewhere */
-} Pass;
+} PlanPass;
 
 typedef struct Plan {
     PipelineStep *steps;
-    Pass *passes;
+    PlanPass *passes;
     int nsteps, npasses;
     int last_data; /* last unit where a forward has to find something, -1: none */
 } Plan;
@@ -41,6 +41,6 @@ static inline const Plan *main_plan(const Pipeline *p)
 }
 
 /* Whether linears that a pass deployed in this unit (-1: in any) return float32 in the peer's arithmetic. */
-bool pass_widens(const Plan *p, const Pass *pass, int unit);
+bool pass_widens(const Plan *p, const PlanPass *pass, int unit);
 
 #endif

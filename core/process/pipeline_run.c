@@ -62,7 +62,7 @@ static Status run_pass(UnitRun *u, VariantDtype dtype, const Stream *in, Stream 
     return st;
 }
 
-static Status learn(UnitRun *u, const Pass *pass, Error *err)
+static Status learn(UnitRun *u, const PlanPass *pass, Error *err)
 {
     for (int i = pass->first; i < pass->first + pass->n; i++) {
         const PipelineStep *s = &u->run->plan->steps[i];
@@ -88,7 +88,7 @@ static Status flow_ours(UnitRun *u, bool forward, Error *err)
     PipelineRun *run = u->run;
     const FormTypes t = {.input = run->T, .inner = run->T, .kept = run->T};
     for (int k = 0; k < run->plan->npasses; k++) {
-        const Pass *pass = &run->plan->passes[k];
+        const PlanPass *pass = &run->plan->passes[k];
         bool last = k == run->plan->npasses - 1;
         Stream *out;
         if (forward && (last || pass->data)) {
@@ -103,7 +103,7 @@ static Status flow_ours(UnitRun *u, bool forward, Error *err)
 }
 
 /* The peer's pass k; `wide`: deployed linears of the unit return float32. */
-static Status peer_pass(UnitRun *u, const Pass *pass, bool wide, bool last, Error *err)
+static Status peer_pass(UnitRun *u, const PlanPass *pass, bool wide, bool last, Error *err)
 {
     PipelineRun *run = u->run;
     DType in = run->wide ? DT_F32 : run->T;
@@ -117,9 +117,9 @@ static Status peer_pass(UnitRun *u, const Pass *pass, bool wide, bool last, Erro
 }
 
 /* The pass that a sink's rerun adds behind the list's. */
-static Pass pass_at(const PipelineRun *run, int k)
+static PlanPass pass_at(const PipelineRun *run, int k)
 {
-    return k < run->plan->npasses ? run->plan->passes[k] : (Pass){.first = run->plan->nsteps, .data = true};
+    return k < run->plan->npasses ? run->plan->passes[k] : (PlanPass){.first = run->plan->nsteps, .data = true};
 }
 
 /* The last pass of the peer's that runs, -1: none. */
@@ -136,7 +136,7 @@ static bool peer_wide(const PipelineRun *run, int unit, int passes)
 {
     bool wide = false;
     for (int k = 0; k < passes && run->T != DT_F32; k++) {
-        const Pass pass = pass_at(run, k);
+        const PlanPass pass = pass_at(run, k);
         wide = wide || pass_widens(run->plan, &pass, unit);
     }
     return wide;
@@ -147,7 +147,7 @@ static Status flow_peer(UnitRun *u, bool forward, Error *err)
     PipelineRun *run = u->run;
     int last = peer_last(run), n = run->plan->npasses + run->rerun;
     for (int k = 0; k < n; k++) {
-        const Pass pass = pass_at(run, k);
+        const PlanPass pass = pass_at(run, k);
         if (forward && (k == last || (k < last && pass.data)))
             RETURN_IF_ERROR(peer_pass(u, &pass, peer_wide(run, u->unit, k), k == last, err));
         RETURN_IF_ERROR(learn(u, &pass, err));
@@ -333,7 +333,8 @@ static Status run_all(PipelineRun *run, int first, Error *err)
     for (int i = 0; i < run->p->nplans; i++)
         RETURN_IF_ERROR(run_stage(run, i, i < run->p->nplans - 1 ? 0 : first, err));
     for (int i = 0; i < run->o->nsinks; i++)
-        RETURN_IF_ERROR(run->o->sinks[i].ops->finish(run->o->sinks[i].self, err));
+        if (run->o->sinks[i].ops->finish)
+            RETURN_IF_ERROR(run->o->sinks[i].ops->finish(run->o->sinks[i].self, err));
     return ST_OK;
 }
 

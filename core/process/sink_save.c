@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/num.h"
 #include "model/weight.h"
 
 struct SaveSink {
@@ -48,11 +49,7 @@ uint64_t save_estimate(const Pipeline *p, const SaveOptions *o, int threads)
     uint64_t bytes = largest_weight(p, threads);
     if (!o->calib || pipeline_last_data(p) < 0)
         return bytes;
-    int64_t rows = o->calib->start[o->calib->samples], longest = 0;
-    for (int s = 0; s < o->calib->samples; s++) {
-        int64_t n = o->calib->start[s + 1] - o->calib->start[s];
-        longest = n > longest ? n : longest;
-    }
+    int64_t rows = o->calib->start[o->calib->samples], longest = longest_of(o->calib->start, o->calib->samples);
     return bytes + pipeline_bytes(p, o->calib->samples, threads) + runner_estimate(m, rows, longest, threads, true);
 }
 
@@ -159,8 +156,7 @@ static Status sink_unit(void *self, UnitRun *u, const Stream *flow, Error *err)
     int64_t before = s->out->quantized;
     s->unit = u->unit;
     for (int64_t i = 0; i < u->n; i++) {
-        if (cancel_level(runner_cancel(s->r)))
-            return error_set(err, ST_CANCELLED, "cancelled");
+        RETURN_IF_ERROR(cancel_check(runner_cancel(s->r), err));
         if (u->work->level[u->first + i] == 0)
             s->out->floats++;
         else if (unit_unseen(u, i))

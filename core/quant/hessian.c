@@ -123,7 +123,7 @@ static void close_chunk(Hessian *g)
 
 static Status stopped(const Hessian *g, Error *err)
 {
-    return cancel_level(g->cancel) ? error_set(err, ST_CANCELLED, "cancelled") : ST_OK;
+    return cancel_check(g->cancel, err);
 }
 
 Status hessian_add(Hessian *g, HessianRows *fill, void *ctx, int64_t rows, Error *err)

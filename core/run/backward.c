@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/num.h"
 #include "run/schedule.h"
 #include "run/unit.h"
 
@@ -11,17 +12,18 @@ typedef struct Segment {
     int from, n;
 } Segment;
 
+/* The unit behind the segment that kept stream k begins. */
+static int segment_end(const Backward *b, int k)
+{
+    return k + 1 < b->nkept && b->kept_at[k + 1] < b->last ? b->kept_at[k + 1] : b->last;
+}
+
 static void segment_fini(Segment *g)
 {
     for (int i = 1; i < g->n; i++)
         stream_fini(&g->input[i]);
     free(g->input);
     *g = (Segment){0};
-}
-
-static Status stopped(Runner *r, Error *err)
-{
-    return cancel_level(runner_cancel(r)) ? error_set(err, ST_CANCELLED, "cancelled") : ST_OK;
 }
 
 /* A stream of in's shape for what follows it. */
@@ -37,16 +39,15 @@ static Status stream_like(Stream *out, const Stream *in, Error *err)
 static Status segment_make(Runner *r, const Backward *b, int k, Segment *g, Error *err)
 {
     const Variant v = {.sdpa = b->sdpa};
-    int end = k + 1 < b->nkept && b->kept_at[k + 1] < b->last ? b->kept_at[k + 1] : b->last;
     g->from = b->kept_at[k];
-    g->n = end - g->from;
+    g->n = segment_end(b, k) - g->from;
     g->input = mem_zarray((size_t)g->n, sizeof *g->input);
     if (!g->input)
         return error_nomem(err, "a backward pass");
     g->input[0] = *b->kept[k];
     Status st = ST_OK;
     for (int i = 1; st == ST_OK && i < g->n; i++) {
-        st = stopped(r, err);
+        st = cancel_check(runner_cancel(r), err);
         if (st == ST_OK)
             st = stream_like(&g->input[i], &g->input[0], err);
         if (st == ST_OK)
@@ -81,7 +82,7 @@ static Status unit_down(Runner *r, const Backward *b, int unit, const Stream *in
 static Status segment_down(Runner *r, const Backward *b, const Segment *g, Stream *grad, Error *err)
 {
     for (int i = g->n - 1; i >= 0 && g->from + i >= b->first; i--) {
-        RETURN_IF_ERROR(stopped(r, err));
+        RETURN_IF_ERROR(cancel_check(runner_cancel(r), err));
         RETURN_IF_ERROR(unit_down(r, b, g->from + i, &g->input[i], grad, err));
         if (b->unit_done)
             RETURN_IF_ERROR(b->unit_done(b->ctx, g->from + i, &g->input[i], grad, err));
@@ -123,12 +124,10 @@ Status schedule_backward(Runner *r, const Backward *b, Stream *grad, Error *err)
 uint64_t schedule_backward_bytes(const Model *m, const Backward *b, int64_t rows, int64_t longest, int threads)
 {
     int units = 0, blocks = 0;
-    for (int k = 0; k < b->nkept; k++) {
-        int end = k + 1 < b->nkept && b->kept_at[k + 1] < b->last ? b->kept_at[k + 1] : b->last;
-        units = end - b->kept_at[k] > units ? end - b->kept_at[k] : units;
-    }
+    for (int k = 0; k < b->nkept; k++)
+        units = (int)max_i64(units, segment_end(b, k) - b->kept_at[k]);
     for (int u = b->first; u < b->last; u++)
-        blocks = m->units[u].nblocks > blocks ? m->units[u].nblocks : blocks;
+        blocks = (int)max_i64(blocks, m->units[u].nblocks);
     uint64_t stream = (uint64_t)rows * ((uint64_t)m->cfg.stream_width * sizeof(float) + sizeof(int32_t));
     return (uint64_t)(units + blocks) * stream + runner_estimate(m, rows, longest, threads, false);
 }

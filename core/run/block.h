@@ -45,6 +45,9 @@ typedef struct BlockNeed {
     int64_t kept;      /* bytes a row of the stream carries beside its state */
 } BlockNeed;
 
+/* Runs the present chunk of a block, or all of it (BlockOps.whole). */
+typedef Status BlockFn(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err);
+
 struct BlockOps {
     bool whole; /* sees all rows of the stream at once; the others run chunk by chunk */
     void (*need)(const Block *b, const NeedAsk *ask, BlockNeed *out);
@@ -52,10 +55,10 @@ struct BlockOps {
      * NULL: other things. */
     int (*first)(const Block *b, int slot[STAGE_MAX], bool *gate);
     /* The chunk's rows of buf->in to buf->out, joined to the state. */
-    Status (*forward)(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err);
+    BlockFn *forward;
     /* Gradients through it and its join. buf->in: the state that forward read; buf->out: the gradient of the one it left,
      * which becomes that of buf->in. NULL: there are none through this kind yet. */
-    Status (*backward)(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err);
+    BlockFn *backward;
     /* Multiply-adds of a row beside those of its slots' linears, NULL: none. */
     double (*work)(const Block *b, const ModelConfig *cfg);
     /* Whether it takes over what an earlier unit kept in the stream for samples up to `longest`; NULL: never. */

@@ -78,6 +78,6 @@ int64_t pass_tile_end(int64_t index, int64_t rows)
 Status pass_tiles(const Pass *ps, PoolTask *fn, void *ctx, int64_t rows, Error *err)
 {
     Batch b = {.n = 0};
-    batch_add(&b, fn, ctx, (rows + PASS_TILE - 1) / PASS_TILE);
+    batch_add(&b, fn, ctx, div_up(rows, PASS_TILE));
     return batch_run(&b, ps->r->opt.pool, ps->r->opt.cancel, err);
 }

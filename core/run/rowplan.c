@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/num.h"
 
 static void add_block(RowPlan *p, int64_t end, int sample_after)
 {
@@ -29,7 +30,7 @@ Status rowplan_make(RowPlan *p, const Stream *shape, Error *err)
             add_block(p, r0, s);
             open = r0;
         }
-        int64_t parts = (r1 - open + BAND_MAX - 1) / BAND_MAX;
+        int64_t parts = div_up(r1 - open, BAND_MAX);
         for (int64_t i = 1; i < parts; i++) /* only a sample alone is cut */
             add_block(p, open + (r1 - open) * i / parts, -1);
         if (r1 - open >= BAND_GOOD)

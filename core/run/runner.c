@@ -210,8 +210,7 @@ static Status embed_rows(Runner *r, const Ops *ops, const SourceTensor *e, const
         if (id < 0 || id >= r->m->cfg.vocab)
             return error_set(err, ST_DATA, "token id %d is outside the vocabulary of %lld entries", id,
                              (long long)r->m->cfg.vocab);
-        if (cancel_level(r->opt.cancel))
-            return error_set(err, ST_CANCELLED, "cancelled");
+        RETURN_IF_ERROR(cancel_check(r->opt.cancel, err));
         RETURN_IF_ERROR(source_values(e, ops, id * h, h, raw, out + i * w, err));
         if (r->m->entry.scaled)
             ops_scale(ops, out + i * w, scale, h);
@@ -278,7 +277,7 @@ static Status run_final_norm(NormRun *n, const TapHub *hub, Error *err)
     if (r->m->cfg.hyper.copies)
         RETURN_IF_ERROR(hyper_end(r, n->ops, n->in->data, n->in->rows, n->out->data, err));
     Batch b = {.n = 0};
-    batch_add(&b, final_norm_task, n, (n->in->rows + NORM_ROWS - 1) / NORM_ROWS);
+    batch_add(&b, final_norm_task, n, div_up(n->in->rows, NORM_ROWS));
     RETURN_IF_ERROR(batch_run(&b, r->opt.pool, r->opt.cancel, err));
     TapFeed f = {.hub = hub, .tap = {TAP_FINAL_NORM, -1, -1}, .shape = n->out, .x = n->out->data,
                  .width = n->out->width, .ld = n->out->width};
@@ -389,18 +388,18 @@ static Status logits_group(LogitsRun *l, Error *err)
             feed_want(r->feed, &next);
     }
     Batch b = {.n = 0};
-    batch_add(&b, widen_task, l, (l->v1 - l->v0 + LOGITS_COLS - 1) / LOGITS_COLS);
+    batch_add(&b, widen_task, l, div_up(l->v1 - l->v0, LOGITS_COLS));
     Status st = batch_run(&b, r->opt.pool, r->opt.cancel, err);
     feed_done(r->feed);
     RETURN_IF_ERROR(st);
-    batch_add(&b, logits_task, l, (l->x->rows + LOGITS_ROWS - 1) / LOGITS_ROWS);
+    batch_add(&b, logits_task, l, div_up(l->x->rows, LOGITS_ROWS));
     return batch_run(&b, r->opt.pool, r->opt.cancel, err);
 }
 
 Status exit_logits(Runner *r, const Ops *ops, const Stream *normed, LogitsPanel *fn, void *ctx, Error *err)
 {
     const Model *m = r->m;
-    if (!source_readable(m->exit.head))
+    if (!dtype_plain(m->exit.head->dtype))
         return error_set(err, ST_DATA, "%s: weights of type %s cannot be run", m->exit.head->name,
                          dtype_name(m->exit.head->dtype));
     WorkerNeed need = {.tile = LOGITS_ROWS * LOGITS_COLS};
@@ -457,20 +456,12 @@ uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int thre
 
 /* ---- what a stream carries beside its state ---- */
 
-static int64_t longest_sample(const Stream *s)
-{
-    int64_t most = 0;
-    for (int i = 0; i < s->samples; i++)
-        most = s->start[i + 1] - s->start[i] > most ? s->start[i + 1] - s->start[i] : most;
-    return most;
-}
-
 bool runner_carries(const Model *m, int layer, const Stream *s)
 {
     for (int i = 0; layer >= 0 && layer < m->nunits && i < m->units[layer].nblocks; i++) {
         const Block *b = &m->units[layer].block[i];
         const BlockOps *ops = block_ops(b->type);
-        if (ops && ops->carries && ops->carries(b, m->units[layer].cfg, longest_sample(s)))
+        if (ops && ops->carries && ops->carries(b, m->units[layer].cfg, longest_of(s->start, s->samples)))
             return true;
     }
     return false;
@@ -478,5 +469,5 @@ bool runner_carries(const Model *m, int layer, const Stream *s)
 
 Status runner_carry(Stream *s, Error *err)
 {
-    return stream_reserve_select(s, longest_sample(s), err);
+    return stream_reserve_select(s, longest_of(s->start, s->samples), err);
 }

@@ -3,11 +3,6 @@
 
 /* Forward over the units and the steps around them. */
 
-static Status stopped(Runner *r, Error *err)
-{
-    return cancel_level(runner_cancel(r)) ? error_set(err, ST_CANCELLED, "cancelled") : ST_OK;
-}
-
 static void drop_streams(Stream **streams, int n)
 {
     for (int i = 0; i < n; i++)
@@ -34,7 +29,7 @@ static Status run_units(Runner *r, Stream **streams, int nstreams, const Schedul
         Rng rng = rng_of(s->seed, (uint64_t)unit);
         LayerCtx ctx = {.runner = r, .layer = unit, .streams = streams, .nstreams = nstreams, .arena = &arena,
                         .rng = &rng, .src = runner_source(r)};
-        st = stopped(r, err);
+        st = cancel_check(runner_cancel(r), err);
         if (st == ST_OK)
             st = s->job.run(s->job.self, &ctx, err);
         if (st == ST_OK && s->unit_done)

@@ -6,9 +6,11 @@
 #include "base/mem.h"
 #include "math/convert.h"
 
-bool source_readable(const TensorInfo *t)
+static Status check_readable(const TensorInfo *t, Error *err)
 {
-    return dtype_plain(t->dtype);
+    return dtype_plain(t->dtype) ? ST_OK
+                                 : error_set(err, ST_DATA, "%s: values of type %s cannot be run", t->name,
+                                             dtype_name(t->dtype));
 }
 
 /* Rounds what is not of the pass's dtype already. */
@@ -75,6 +77,13 @@ static void scale_rows(const LinearEdit *e, int64_t r0, int64_t rows, int64_t in
     }
 }
 
+/* Whether the values of the weight are others than the base's. */
+static bool changes_values(const SourceWeight *w)
+{
+    const LinearEdit *e = w->edit;
+    return e && (e->values || e->rows || e->cols);
+}
+
 void source_decode(const SourceWeight *w, const Ops *ops, int64_t first, const void *raw, const void *scale, int64_t r0,
                    int64_t rows, float *out)
 {
@@ -86,15 +95,14 @@ void source_decode(const SourceWeight *w, const Ops *ops, int64_t first, const v
         memcpy(out, e->values + r0 * in, (size_t)(rows * in) * sizeof *out);
     if (e)
         scale_rows(e, r0, rows, in, out);
-    settle(ops, e && (e->values || e->rows || e->cols), weight_dtype(&w->base), out, rows * in);
+    settle(ops, changes_values(w), weight_dtype(&w->base), out, rows * in);
 }
 
 const void *source_plain_rows(const SourceWeight *w, const Ops *ops, int64_t first, const void *raw, int64_t r0,
                               DType *t, int64_t *ld)
 {
     const Linear *l = &w->base;
-    bool changed = w->edit && (w->edit->values || w->edit->rows || w->edit->cols);
-    if (changed || l->store || (l->out_step && l->in_step != 1))
+    if (changes_values(w) || l->store || (l->out_step && l->in_step != 1))
         return NULL;
     *t = l->weight->dtype;
     *ld = l->out_step ? l->out_step : l->in;
@@ -144,8 +152,7 @@ static Status read_bias(const Source *s, const Linear *l, float *out, Error *err
 {
     const TensorInfo *t = l->bias;
     int64_t at = l->out_step ? l->bias_at : 0, step = l->out_step ? l->bias_step : 1;
-    if (!source_readable(t))
-        return error_set(err, ST_DATA, "%s: values of type %s cannot be run", t->name, dtype_name(t->dtype));
+    RETURN_IF_ERROR(check_readable(t, err));
     uint64_t size = (uint64_t)dtype_size(t->dtype), bytes = ((uint64_t)(l->out - 1) * (uint64_t)step + 1) * size;
     unsigned char *raw = mem_aligned(bytes, 1);
     Status st = raw ? checkpoint_read(s->model->ckpt, t, (uint64_t)at * size, bytes, raw, err)
@@ -215,9 +222,7 @@ void source_tensor_decode(const SourceTensor *t, const Ops *ops, const void *raw
 Status source_values(const SourceTensor *t, const Ops *ops, int64_t at, int64_t n, void *raw, float *out, Error *err)
 {
     uint64_t size = (uint64_t)dtype_size(t->base->dtype);
-    if (!source_readable(t->base))
-        return error_set(err, ST_DATA, "%s: values of type %s cannot be run", t->base->name,
-                         dtype_name(t->base->dtype));
+    RETURN_IF_ERROR(check_readable(t->base, err));
     if (t->file)
         RETURN_IF_ERROR(checkpoint_read(t->file, t->base, (uint64_t)at * size, (uint64_t)n * size, raw, err));
     source_tensor_decode(t, ops, raw, at, n, out);
@@ -228,8 +233,7 @@ Status source_small(const Source *s, const Ops *ops, const TensorInfo *t, float 
 {
     SourceTensor from = source_tensor(s, t);
     *out = NULL;
-    if (!source_readable(t))
-        return error_set(err, ST_DATA, "%s: values of type %s cannot be run", t->name, dtype_name(t->dtype));
+    RETURN_IF_ERROR(check_readable(t, err));
     int64_t n = (int64_t)(t->nbytes / (uint64_t)dtype_size(t->dtype));
     void *raw = mem_aligned((size_t)n, sizeof(float));
     float *v = mem_aligned((size_t)n, sizeof *v);

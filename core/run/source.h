@@ -64,8 +64,6 @@ Status source_small(const Source *s, const Ops *ops, const TensorInfo *t, float 
 /* Bytes [begin, begin + n) of the tensor in its own dtype, changed values rounded to it; any type as long as it isn't
  * changed. begin and n are multiples of an element then. Any thread. */
 Status source_bytes(const Source *s, const TensorInfo *t, uint64_t begin, uint64_t n, void *dst, Error *err);
-/* Whether the values of such a tensor can be computed with. */
-bool source_readable(const TensorInfo *t);
 /* n values as bytes of dtype t (F32, F16 or BF16), rounded to the nearest. */
 void source_encode(const float *v, int64_t n, DType t, void *dst);
 

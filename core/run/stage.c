@@ -1,5 +1,7 @@
 #include "run/pass.h"
 
+#include "base/num.h"
+
 /* A panel should stay in the caches while all its tiles are made, and be wide enough for the GEMM to pay. */
 enum { PANEL_ROWS = 512, PANEL_ROWS_MIN = 128, PANEL_VALUES = 2 << 20 };
 
@@ -11,7 +13,7 @@ int64_t panel_rows(int64_t in)
 
 static int64_t panel_count(int64_t out, int64_t in)
 {
-    return (out + panel_rows(in) - 1) / panel_rows(in);
+    return div_up(out, panel_rows(in));
 }
 
 LinearRun linear_ahead(const Runner *r, const Linear *l)

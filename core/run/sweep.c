@@ -98,7 +98,9 @@ static Status run_chunk(SweepRun *w, const TokenSet *t, Error *err)
     stream_fini(&one);
     w->nway = w->begun = 0;
     for (int unit = 0; st == ST_OK && unit < w->s->last; unit++) {
-        st = cancel_level(runner_cancel(w->r)) ? error_set(err, ST_CANCELLED, "cancelled") : run_unit(w, unit, err);
+        st = cancel_check(runner_cancel(w->r), err);
+        if (st == ST_OK)
+            st = run_unit(w, unit, err);
         if (st == ST_OK)
             st = hand_over(w, unit, err);
     }

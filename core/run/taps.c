@@ -176,7 +176,5 @@ Status batch_run(Batch *b, Pool *pool, const Cancel *cancel, Error *err)
     if (!cancel_level(cancel))
         pool_run(pool, n, batch_task, b, cancel);
     b->n = 0;
-    if (cancel_level(cancel))
-        return error_set(err, ST_CANCELLED, "cancelled");
-    return ST_OK;
+    return cancel_check(cancel, err);
 }

@@ -234,13 +234,13 @@ static Status run_chunks(PartRun *u, int lo, int hi, Error *err)
 }
 
 /* A block that sees all rows brings its own buffers. */
-static Status run_whole(PartRun *u, int i, Error *err)
+static Status run_whole(PartRun *u, int i, BlockFn *fn, Error *err)
 {
     Pass *ps = &u->ps;
     scratch_drop(ps->r);
     pass_take_all(ps);
     ChunkBuffers b = {.in = i == 0 ? ps->in->data : ps->out->data, .out = ps->out->data};
-    return u->block[i].ops->forward(ps, &u->block[i], &b, err);
+    return fn(ps, &u->block[i], &b, err);
 }
 
 /* What was left for the end, and the unit's last tap where the chunks have not fed it. */
@@ -282,7 +282,7 @@ static Status run_unit(PartRun *u, Error *err)
     for (int i = 0, end; i < u->n; i = end) {
         end = i + 1;
         if (u->block[i].ops->whole) {
-            RETURN_IF_ERROR(run_whole(u, i, err));
+            RETURN_IF_ERROR(run_whole(u, i, u->block[i].ops->forward, err));
             continue;
         }
         while (end < u->n && !u->block[end].ops->whole)
@@ -362,7 +362,7 @@ Status unit_has_gradients(const Model *m, int unit, Error *err)
         const BlockOps *ops = block_ops(u->block[i].type);
         if (!ops || !ops->backward)
             return error_set(err, ST_USAGE, "no gradients through %s yet (layer %d)", u->block[i].type->name, unit);
-        if (u->block[i].spec && u->block[i].spec->late)
+        if (u->block[i].spec->late)
             return error_set(err, ST_USAGE, "no gradients through %s that is added behind its layer's last block yet "
                              "(layer %d)", u->block[i].type->name, unit);
     }
@@ -373,12 +373,8 @@ static Status backward_chunks(PartRun *u, Error *err)
 {
     Pass *ps = &u->ps;
     const BlockOps *ops = u->block[0].ops;
-    if (ops->whole) {
-        scratch_drop(ps->r);
-        pass_take_all(ps);
-        ChunkBuffers b = {.in = ps->in->data, .out = ps->out->data};
-        return ops->backward(ps, &u->block[0], &b, err);
-    }
+    if (ops->whole)
+        return run_whole(u, 0, ops->backward, err);
     RETURN_IF_ERROR(scratch_reserve(ps->r, u->scratch, err));
     for (ps->b0 = 0; ps->b0 < ps->plan.n; ps->b0 = ps->b1) {
         take_chunk(u);

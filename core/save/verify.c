@@ -326,8 +326,7 @@ static Status verify_all(Output *o, const SaveWalk *w, const Cancel *cancel, Err
 {
     for (size_t i = 0; i < w->n; i++) {
         const SaveItem *it = &w->items[i];
-        if (cancel_level(cancel))
-            return error_set(err, ST_CANCELLED, "cancelled");
+        RETURN_IF_ERROR(cancel_check(cancel, err));
         if (it->kind == SI_TENSOR)
             RETURN_IF_ERROR(verify_tensor(o, it, err));
         else if (it->kind == SI_LINEAR)

@@ -157,15 +157,11 @@ static void keep_stopped(Session *s, const Job *j, Status st)
         memcpy(to->selected, j->selected, n);
         to->nselected = (int64_t)n;
     }
-    size_t named = 0;
-    while (j->metrics[named])
-        named++;
-    to->metrics = mem_array(named + 1, sizeof *to->metrics);
+    to->metrics = metric_list_copy(j->metrics);
     if (!to->metrics) {
         results_forget_stopped(s->results);
         return;
     }
-    memcpy(to->metrics, j->metrics, (named + 1) * sizeof *to->metrics);
     to->pass = j->plan.pass;
     to->done = j->view.done;
     to->total = j->view.total;

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/num.h"
 #include "io/file.h"
 #include "process/sink_save.h"
 #include "save/practice_yaml.h"
@@ -103,16 +104,18 @@ static Status ensure_pool(Kit *k, const Job *j, Error *err)
     return ST_OK;
 }
 
-/* A runner for this job, of the model as the overlay changes it (NULL: not), with what --mem leaves beside the process as it is and the `held` bytes that the job's own tables
- * will take. Sets the bound: never above the limit, because the runner cuts its work to fit. */
+/* A runner for this job, of the model as the overlay changes it (NULL: not), with what --mem leaves beside the process as
+ * it is and the `held` bytes that the job's own tables will take. Sets the bound: never above the limit, because the
+ * runner cuts its work to fit. */
 static Status new_runner(Kit *k, const Job *j, const Overlay *overlay, uint64_t held, uint64_t estimate, Error *err)
 {
     runner_free(k->runner);
     k->runner = NULL;
     uint64_t limit = mem_limit(j), taken = mem_resident_bytes() + held;
     if (limit <= taken)
-        return error_set(err, ST_NOMEM, "the program, its tokens and the tables of this job take %.1f MB but the limit is %.1f MB: raise --mem",
-                         (double)taken * 1e-6, (double)limit * 1e-6);
+        return error_set(err, ST_NOMEM,
+                         "the program, its tokens and the tables of this job take %.1f MB but the limit is %.1f MB: raise "
+                         "--mem", (double)taken * 1e-6, (double)limit * 1e-6);
     k->bound = taken + estimate < limit ? taken + estimate : limit;
     if (k->lab && k->lab_arith != j->opt.arith)
         drop_lab(k);
@@ -202,11 +205,7 @@ static Status ensure_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **
 
 static int64_t longest(const TokenSet *t)
 {
-    int64_t n = 0;
-    for (int i = 0; i < t->samples; i++)
-        if (t->start[i + 1] - t->start[i] > n)
-            n = t->start[i + 1] - t->start[i];
-    return n;
+    return longest_of(t->start, t->samples);
 }
 
 /* ---- analysis ---- */
@@ -313,7 +312,6 @@ static Status ensure_lab(Kit *k, const Job *j, Error *err)
 {
     if (k->lab)
         return ST_OK;
-    drop_lab(k);
     if (j->opt.cache_dir) /* asked for, so a folder that can't be is no small matter */
         RETURN_IF_ERROR(dir_make(j->opt.cache_dir, err));
     EffectOptions o = {.calib = k->calib,
@@ -353,7 +351,7 @@ static Status measure_work(Kit *k, Job *j, Pipeline *p, Error *err)
     int64_t rows = k->calib->start[k->calib->samples] + k->eval->start[k->eval->samples];
     int64_t a = longest(k->calib), b = longest(k->eval);
     int64_t own = pipeline_flow_is_output(p) ? 0 : k->calib->start[k->calib->samples];
-    uint64_t need = runner_estimate(j->model, rows + own, a > b ? a : b, pool_threads(k->pool), true);
+    uint64_t need = runner_estimate(j->model, rows + own, max_i64(a, b), pool_threads(k->pool), true);
     need += pipeline_bytes(p, 0, pool_threads(k->pool));
     RETURN_IF_ERROR(new_runner(k, j, pipeline_overlay(p), states_cap(k, j) + reference_bytes(k, own), need, err));
     RETURN_IF_ERROR(ensure_lab(k, j, err));

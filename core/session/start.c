@@ -119,10 +119,8 @@ static Status make_plan(Session *s, const MetricPass *pass, Job *j, Error *err)
 /* Those of `all` that this pass makes, and the job's name. */
 static Status take_metrics(const Metric *const *all, const MetricPass *pass, Job *j, Error *err)
 {
-    size_t n = 0, at = 0;
+    size_t n = metric_list_len(all), at = 0;
     Str title = {0};
-    while (all[n])
-        n++;
     j->metrics = mem_zarray(n + 1, sizeof *j->metrics);
     if (!j->metrics)
         return error_nomem(err, "a list of metrics");
@@ -203,14 +201,9 @@ Status session_analyze(Session *s, const char *const *metrics, const char *const
 
 static Status select_again(const Stopped *p, const Model *m, Job *j, Error *err)
 {
-    size_t n = 0;
-    while (p->metrics && p->metrics[n])
-        n++;
-    j->metrics = mem_zarray(n + 1, sizeof *j->metrics);
+    j->metrics = metric_list_copy(p->metrics);
     if (!j->metrics)
         return error_nomem(err, "a job");
-    for (size_t i = 0; i < n; i++)
-        j->metrics[i] = p->metrics[i];
     if (!p->selected)
         return ST_OK;
     if (p->nselected != m->nlinears)

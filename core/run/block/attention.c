@@ -13,8 +13,8 @@ int64_t attention_query_rows(int64_t len)
 {
     int64_t rows = len > 0 ? SCORES_VALUES / len : QUERY_ROWS_MAX;
     rows = rows > QUERY_ROWS_MAX ? QUERY_ROWS_MAX : rows < QUERY_ROWS_MIN ? QUERY_ROWS_MIN : rows;
-    int64_t blocks = (len + rows - 1) / rows; /* equal blocks rather than a short last one */
-    return blocks > 0 ? ((len + blocks - 1) / blocks + 7) / 8 * 8 : rows;
+    int64_t blocks = div_up(len, rows); /* equal blocks rather than a short last one */
+    return blocks > 0 ? (div_up(len, blocks) + 7) / 8 * 8 : rows;
 }
 
 /* Floats of scores one thread holds. A bound for every text up to `len`: shorter ones may take more, because their blocks are cut less evenly. */
@@ -28,7 +28,7 @@ static int64_t attention_scores_floats(int64_t len)
 static int64_t sample_tasks(const AttnRun *a, int64_t len)
 {
     int64_t rows = attention_query_rows(len);
-    return (len + rows - 1) / rows * a->kv_heads;
+    return div_up(len, rows) * a->kv_heads;
 }
 
 /* Softmax of one row over the keys whose bits are set (n of them visible); the others get 0. */

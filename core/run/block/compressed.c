@@ -47,8 +47,8 @@ static int64_t kind_floats(const ModelConfig *m, CompressKind kind)
     if (kind == COMPRESS_NONE)
         return 0;
     if (kind == COMPRESS_HEAVY)
-        return 2 * d + (d + rate - 1) / rate;
-    return 4 * d + 4 * di + c->index_heads * (1 + di) + (d + rate - 1) / rate + (di + rate - 1) / rate;
+        return 2 * d + div_up(d, rate);
+    return 4 * d + 4 * di + c->index_heads * (1 + di) + div_up(d, rate) + div_up(di, rate);
 }
 
 static int64_t row_floats(const ModelConfig *m)
@@ -88,7 +88,7 @@ static void place(CompressedRun *r, float *at)
         {&r->qr, c->q_rank}, {&r->q, r->m->heads * d}, {&r->kv, d}, {&r->o, c->groups * c->group_rank},
         {&r->comp_kv, width}, {&r->comp_gate, width}, {&r->index_kv, index_width}, {&r->index_gate, index_width},
         {&r->index_w, sparse ? c->index_heads : 0}, {&r->index_q, sparse ? c->index_heads * di : 0},
-        {&r->entry, rate ? (d + rate - 1) / rate : 0}, {&r->index_entry, sparse ? (di + rate - 1) / rate : 0},
+        {&r->entry, rate ? div_up(d, rate) : 0}, {&r->index_entry, sparse ? div_up(di, rate) : 0},
     };
     for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
         *part[i].to = at;
@@ -341,7 +341,7 @@ static Status run_attention(CompressedRun *r, Error *err)
     r->first_task[0] = 0;
     for (int i = 0; i < n; i++) {
         int64_t len = ps->in->start[ps->s0 + i + 1] - ps->in->start[ps->s0 + i];
-        r->first_task[i + 1] = r->first_task[i] + (len + QUERY_ROWS - 1) / QUERY_ROWS;
+        r->first_task[i + 1] = r->first_task[i] + div_up(len, QUERY_ROWS);
     }
     Batch b = {.n = 0};
     batch_add(&b, attention_task, r, r->first_task[n]);

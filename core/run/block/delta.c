@@ -206,7 +206,7 @@ static Status forward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err
     const DeltaConfig *d = &ps->cfg->delta;
     DeltaRun r = {.ps = ps, .b = b, .d = d, .keys = (int64_t)d->key_heads * d->key_dim,
                   .values = (int64_t)d->value_heads * d->value_dim, .qkvz = buf->mid,
-                  .parts = (d->value_dim + DELTA_COLS - 1) / DELTA_COLS};
+                  .parts = div_up(d->value_dim, DELTA_COLS)};
     r.ba = r.qkvz + ps->rows * 2 * (r.keys + r.values);
     r.q = r.ba + ps->rows * 2 * d->value_heads;
     r.k = r.q + ps->rows * r.keys;

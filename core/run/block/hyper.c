@@ -6,6 +6,8 @@
 
 #include "run/block.h"
 
+#include "base/num.h"
+
 /* Hyper-connections (specs/models.md 2.5, DeepSeek-V4): a token's state is some copies of a vector. A block reads a
  * weighted sum of them; what it gives is added to every copy by a weight of its own, after the copies were mixed. */
 
@@ -98,7 +100,7 @@ static size_t gemm_bytes(const ModelConfig *c)
 static Status run_rows(HyperRun *h, PoolTask *fn, Error *err)
 {
     Batch b = {.n = 0};
-    batch_add(&b, fn, h, (h->rows + HYPER_ROWS - 1) / HYPER_ROWS);
+    batch_add(&b, fn, h, div_up(h->rows, HYPER_ROWS));
     return batch_run(&b, h->r->opt.pool, h->r->opt.cancel, err);
 }
 

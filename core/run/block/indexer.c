@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/num.h"
 
 /* The indexer of sparse attention (specs/models.md 2.5): few, narrow heads score every key, and a query looks at the
  * best of them only. All in float32 but for the places where R() is written. */
@@ -122,7 +123,7 @@ static void score_rows(const IndexRun *ix, Worker *wk, int64_t base, int64_t t0,
 static int64_t sample_tasks(const IndexConfig *c, int64_t len)
 {
     int64_t rows = attention_query_rows(len);
-    return len > c->top_k ? (len + rows - 1) / rows : 0;
+    return len > c->top_k ? div_up(len, rows) : 0;
 }
 
 static void choose_task(void *ctx, int64_t index, int worker)
@@ -158,7 +159,7 @@ Status indexer_choose(IndexRun *ix, Error *err)
         return ST_OK;
     RETURN_IF_ERROR(stream_reserve_select(ps->out, ps->plan.longest_sample, err));
     Batch b = {.n = 0};
-    batch_add(&b, rotate_task, ix, (ps->rows + INDEX_TILE - 1) / INDEX_TILE);
+    batch_add(&b, rotate_task, ix, div_up(ps->rows, INDEX_TILE));
     RETURN_IF_ERROR(batch_run(&b, ps->r->opt.pool, ps->r->opt.cancel, err));
     ix->first_task = mem_array((size_t)n + 1, sizeof *ix->first_task);
     if (!ix->first_task)

@@ -132,8 +132,8 @@ static Status look_up(MoeRun *m, const TensorInfo *t, Error *err)
             row[j] = narrow[j];
         if (st == ST_OK)
             st = check_row(m, t, ids[i], row, m->idx + i * k, err);
-        if (st == ST_OK && cancel_level(r->opt.cancel))
-            st = error_set(err, ST_CANCELLED, "cancelled");
+        if (st == ST_OK)
+            st = cancel_check(r->opt.cancel, err);
     }
     free(row);
     free(narrow);
