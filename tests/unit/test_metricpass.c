@@ -564,6 +564,14 @@ static void units_of_every_scope(void **state)
             int64_t a = scope_unit_of(m, SCOPE_ATTENTION, i);
             assert_int_equal(a, strstr(name, "attn") ? m->linears[i].layer : -1);
             attention += a >= 0;
+            for (int scope = 0; scope < METRIC_SCOPES; scope++) {
+                int64_t unit = scope_unit_of(m, (MetricScope)scope, i), from = -1, to = -1;
+                if (unit < 0)
+                    continue;
+                scope_linears(m, (MetricScope)scope, unit, &from, &to);
+                assert_in_range(i, from, to - 1);
+                assert_true(scope == SCOPE_MODEL || to - from < m->nlinears);
+            }
             named(m, SCOPE_LINEAR, i, name, name);
             snprintf(want, sizeof want, "model.layers.%d", m->linears[i].layer);
             char pattern[70];
