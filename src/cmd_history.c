@@ -133,6 +133,8 @@ static Status run_history(App *a, const CommandLine *cl, Error *err)
         str_printf(&b, "%4d  %s\n", i + 1, session_command(a->session, i));
     if (st == ST_OK)
         st = app_result(a, &b, save, err);
+    if (st == ST_OK && save)
+        app_note(a, "written: %s", save);
     str_free(&b);
     return st;
 }

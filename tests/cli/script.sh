@@ -53,6 +53,7 @@ has "$tmp/screen" "down_proj" "and dumps the screen"
   echo "exclude *.2.mlp.gate_proj"; echo undo; echo "export $tmp/h3.yaml"; echo history; echo "history --save $tmp/h.slim"; } >"$tmp/c.slim"
 exits 0 "a session with history" s --script "$tmp/c.slim"
 has "$tmp/out" "exclude tagged *.1.self_attn.q_proj" "history lists commands"
+has "$tmp/err" "written: $tmp/h.slim" "saving it is told"
 has "$tmp/h.slim" "# slimscope" "the saved script has a head"
 has "$tmp/h.slim" "fingerprint" "with the model's fingerprint"
 if grep -q "gate_proj" "$tmp/h.slim"; then not_ok "an undone edit is left out"; else ok "an undone edit is left out"; fi
