@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/num.h"
 #include "qir/intquant.h"
 #include "qir/mx.h"
 #include "qir/round.h"
@@ -11,11 +12,6 @@
 static bool is_mx(const QSpec *q)
 {
     return q->dtype == QT_MXFP8 || q->dtype == QT_MXFP4;
-}
-
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return a / b + (a % b != 0);
 }
 
 static int64_t outer_of(const QSpec *q)
@@ -50,7 +46,7 @@ Status qweight_init(QWeight *w, const QSpec *q, int64_t out, int64_t in, Error *
 {
     *w = (QWeight){0};
     RETURN_IF_ERROR(qweight_check(q, out, in, err));
-    int64_t group = qspec_group(q, in), groups = ceil_div(in, group);
+    int64_t group = qspec_group(q, in), groups = div_up(in, group);
     QWeight n = {.dtype = q->dtype, .scope = q->scope, .symmetric = q->symmetric, .out = out, .in = in, .group = group,
                  .groups = groups};
     size_t params = (size_t)(out * groups);
@@ -66,7 +62,7 @@ Status qweight_init(QWeight *w, const QSpec *q, int64_t out, int64_t in, Error *
     }
     if (q->scope == QS_DUAL_SCALE) {
         n.outer_block = outer_of(q);
-        n.outer_blocks = ceil_div(in, n.outer_block);
+        n.outer_blocks = div_up(in, n.outer_block);
         n.outer = mem_zarray((size_t)(out * n.outer_blocks), sizeof *n.outer);
         ok = ok && n.outer;
     }
@@ -92,10 +88,10 @@ uint64_t qweight_bytes(const QSpec *q, int64_t out, int64_t in)
 {
     if (out <= 0 || in <= 0)
         return 0;
-    uint64_t rows = (uint64_t)out, params = rows * (uint64_t)ceil_div(in, qspec_group(q, in));
+    uint64_t rows = (uint64_t)out, params = rows * (uint64_t)div_up(in, qspec_group(q, in));
     uint64_t n = rows * (uint64_t)in + (is_mx(q) ? params : params * (q->symmetric ? 4 : 8));
     if (q->scope == QS_DUAL_SCALE && outer_of(q) > 0)
-        n += rows * (uint64_t)ceil_div(in, outer_of(q)) * 4;
+        n += rows * (uint64_t)div_up(in, outer_of(q)) * 4;
     return n;
 }
 

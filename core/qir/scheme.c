@@ -108,7 +108,7 @@ const Scheme scheme_table[] = {
     {.name = NULL},
 };
 
-static bool side_fits(const QSpec *q, QType type, QScope scope, int sym)
+bool qspec_fits(const QSpec *q, QType type, QScope scope, int sym)
 {
     return q->dtype == type && q->scope == scope && (sym == EITHER || (sym != 0) == q->symmetric);
 }
@@ -117,8 +117,8 @@ const Scheme *scheme_find(const QConfig *q)
 {
     for (const Scheme *s = scheme_table; s->name; s++)
         if ((!s->weight_method || strcmp(s->weight_method, q->weight.method) == 0)
-            && side_fits(&q->act, s->act_type, s->act_scope, s->act_sym)
-            && side_fits(&q->weight, s->weight_type, s->weight_scope, s->weight_sym))
+            && qspec_fits(&q->act, s->act_type, s->act_scope, s->act_sym)
+            && qspec_fits(&q->weight, s->weight_type, s->weight_scope, s->weight_sym))
             return s;
     return NULL;
 }

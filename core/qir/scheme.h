@@ -51,6 +51,8 @@ typedef struct Scheme {
     bool labels_bias;      /* the bias is labelled as the scheme, not FLOAT */
 } Scheme;
 extern const Scheme scheme_table[]; /* ends with name == NULL */
+/* Whether a side is of this type and scope and of this sign (1, 0, or -1 = either). */
+bool qspec_fits(const QSpec *q, QType type, QScope scope, int sym);
 /* Row for a qconfig, NULL when no saver can write the pair. */
 const Scheme *scheme_find(const QConfig *q);
 
