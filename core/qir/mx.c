@@ -20,6 +20,15 @@ uint8_t e4m3_of_float(float v)
     return (uint8_t)(sign | (((p + 7) << 3) + t - 8));
 }
 
+void e4m3_clamp(const float *x, int64_t n, float scale, DType T, float *y)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float v = round_to_dtype(x[i] / scale, T);
+        v = v > 448.0f ? 448.0f : v < -448.0f ? -448.0f : v;
+        y[i] = round_to_dtype(v * scale, T);
+    }
+}
+
 /* ---- exponents ---- */
 
 float mx_log2(float v, DType T)

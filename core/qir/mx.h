@@ -18,6 +18,8 @@ uint8_t e4m3_of_float(float v);
  * and y may be the same. */
 void e4m3_encode(const float *x, int64_t n, float scale, DType T, uint8_t *code);
 void e4m3_fake(const float *x, int64_t n, float scale, DType T, float *y);
+/* e4m3_fake without the grid, to which the peer rounds only when it writes a file. */
+void e4m3_clamp(const float *x, int64_t n, float scale, DType T, float *y);
 /* Their values times scale, rounded to T. */
 void e4m3_decode(const uint8_t *code, int64_t n, float scale, DType T, float *y);
 

@@ -1,8 +1,8 @@
 /* fp8_e4m3 activations (specs/quantization.md 5, 7.1): per token, and per tensor from calibration. */
 #include <math.h>
 #include <stddef.h>
+#include <string.h>
 
-#include "math/convert.h"
 #include "quant/quantizer.h"
 #include "qir/mx.h"
 #include "qir/round.h"
@@ -18,13 +18,12 @@ static QParam fp8_param(const QSpec *q, float mn, float mx, DType T)
  * nothing is left of the row. */
 static void fp8_fake(const float *x, int64_t n, float s, DType T, bool peer, float *y)
 {
-    for (int64_t i = 0; i < n; i++) {
-        float v = round_to_dtype(x[i] / s, T);
-        v = v > 448.0f ? 448.0f : v < -448.0f ? -448.0f : v;
-        if (!peer)
-            v = s > 0 ? e4m3_to_float(e4m3_of_float(v)) : 0.0f;
-        y[i] = round_to_dtype(v * s, T);
-    }
+    if (peer)
+        e4m3_clamp(x, n, s, T, y);
+    else if (s > 0)
+        e4m3_fake(x, n, s, T, y);
+    else
+        memset(y, 0, (size_t)n * sizeof *y);
 }
 
 static void fp8_rows(const QSpec *q, const ActParam *p, const float *x, int64_t rows, int64_t in, int64_t ld, DType T,

@@ -1,5 +1,5 @@
-#ifndef SLIM_QUANT_QUANTFORM_H
-#define SLIM_QUANT_QUANTFORM_H
+#ifndef SLIM_QUANT_FORMS_H
+#define SLIM_QUANT_FORMS_H
 
 #include <stdbool.h>
 #include <stdint.h>

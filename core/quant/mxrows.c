@@ -30,7 +30,7 @@ void mx_fake_rows(const QSpec *q, float *w, int64_t rows, int64_t in, DType T, M
         }
 }
 
-float mx_block_mse(QType type, const float *x, int64_t n, float e, DType T)
+double mx_block_error(QType type, const float *x, int64_t n, float e, DType T)
 {
     float y[MX_BLOCK];
     double sum = 0.0;
@@ -39,5 +39,10 @@ float mx_block_mse(QType type, const float *x, int64_t n, float e, DType T)
         float d = round_to_dtype(x[i] - y[i], T);
         sum += (double)round_to_dtype(d * d, T);
     }
-    return round_to_dtype((float)(sum / MX_BLOCK), T);
+    return sum;
+}
+
+float mx_block_mse(QType type, const float *x, int64_t n, float e, DType T)
+{
+    return round_to_dtype((float)(mx_block_error(type, x, n, e, T) / MX_BLOCK), T);
 }

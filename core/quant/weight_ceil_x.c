@@ -37,18 +37,13 @@ static void search_rows(const WeightTask *t, QWeight *out, int64_t row, int64_t 
         for (int64_t i = 0; i < t->in; i += MX_BLOCK) {
             const float *x = t->w + r * t->in + i;
             int64_t n = t->in - i < MX_BLOCK ? t->in - i : MX_BLOCK;
-            float amax = mx_amax(x, n), last = NAN, y[MX_BLOCK];
+            float amax = mx_amax(x, n), last = NAN;
             double sum = 0.0;
             for (int k = 0; k < s->n; k++) {
                 float e = exponent_of(amax, s->min + k * s->step, t->T);
                 if (e != last) { /* few different exponents among the candidates */
                     last = e;
-                    sum = 0.0;
-                    mx_fake_block(out->dtype, x, n, e, t->T, y);
-                    for (int64_t j = 0; j < n; j++) {
-                        float d = round_to_dtype(x[j] - y[j], t->T);
-                        sum += (double)round_to_dtype(d * d, t->T);
-                    }
+                    sum = mx_block_error(out->dtype, x, n, e, t->T);
                 }
                 sums[k] += sum;
             }

@@ -36,15 +36,7 @@ static void fake_rows(const QSpec *q, float *w, int64_t rows, int64_t in, DType 
     (void)q;
     for (int64_t r = 0; r < rows; r++, w += in) {
         float s = row_scale(w, in, T, peer);
-        if (!peer) {
-            e4m3_fake(w, in, s, T, w);
-            continue;
-        }
-        for (int64_t i = 0; i < in; i++) { /* the peer rounds to the grid only when it writes a file */
-            float v = round_to_dtype(w[i] / s, T);
-            v = v < -448.0f ? -448.0f : v > 448.0f ? 448.0f : v;
-            w[i] = round_to_dtype(v * s, T);
-        }
+        (peer ? e4m3_clamp : e4m3_fake)(w, in, s, T, w);
     }
 }
 

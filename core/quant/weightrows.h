@@ -3,7 +3,7 @@
 
 #include "quant/quantizer.h"
 
-/* Shared by the weight quantizers (core/process/weight_*.c). */
+/* Shared by the weight quantizers. */
 
 /* Rows [row, row + rows) of the task into out; scratch: as many floats as weight_rows was asked for. */
 typedef void WeightRowsFn(const WeightTask *t, QWeight *out, int64_t row, int64_t rows, void *ctx, float *scratch);
