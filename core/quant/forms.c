@@ -122,7 +122,7 @@ static void drop_weight(LayerForms *l)
     l->weight_cap = 0;
 }
 
-static Status quantize_weight(LayerForms *l, FormLinear *f, const float *hessian, int64_t rows, Error *err)
+static Status quantize_weight(LayerForms *l, FormLinear *f, const float *hessian, Error *err)
 {
     const Linear *lin = linear_of(l, f->index);
     const FormState *s = f->s;
@@ -136,8 +136,8 @@ static Status quantize_weight(LayerForms *l, FormLinear *f, const float *hessian
         st = qweight_init(&f->q, &s->config->weight, lin->out, lin->in, err);
     if (st == ST_OK) {
         WeightTask t = {.q = &s->config->weight, .w = w, .out = lin->out, .in = lin->in, .T = l->opt->weight,
-                        .F = s->kept_T, .peer = l->opt->peer, .hessian = hessian, .hessian_rows = (double)rows,
-                        .pool = l->opt->pool, .cancel = l->opt->cancel};
+                        .F = s->kept_T, .peer = l->opt->peer, .hessian = hessian, .pool = l->opt->pool,
+                        .cancel = l->opt->cancel};
         st = s->weight->quantize(&t, &f->q, err);
         f->have = st == ST_OK;
         if (!f->have)
@@ -217,7 +217,7 @@ static Status quantize_by_hessian(FormState *s, const float *x, const Stream *sh
                   : error_nomem(err, "the second moments of a linear's input");
     for (int64_t i = s->first; i < l->n && st == ST_OK; i++)
         if (l->lin[i].s == s)
-            st = quantize_weight(l, &l->lin[i], h, rows, err);
+            st = quantize_weight(l, &l->lin[i], h, err);
     free(h);
     drop_weight(l); /* a pass goes on */
     return st;
@@ -394,7 +394,7 @@ Status layer_forms_stage(LayerForms *l, int level, FormStage stage, const FormTy
             continue;
         bool now = level == 0 || f->s->level == level;
         if (now && stage != FORM_FLOAT && !f->s->weight->hessian && !is_rowwise(f->s))
-            RETURN_IF_ERROR(quantize_weight(l, f, NULL, 0, err));
+            RETURN_IF_ERROR(quantize_weight(l, f, NULL, err));
         set_form(l, f);
     }
     drop_weight(l); /* a pass comes */
@@ -467,7 +467,7 @@ bool layer_forms_param(const LayerForms *l, int64_t i, QParam *p, DType *T)
 Status layer_forms_take(LayerForms *l, int64_t i, QWeight *out, Error *err)
 {
     FormLinear *f = &l->lin[i];
-    RETURN_IF_ERROR(quantize_weight(l, f, NULL, 0, err));
+    RETURN_IF_ERROR(quantize_weight(l, f, NULL, err));
     *out = f->q;
     f->q = (QWeight){0};
     f->have = false;

@@ -60,7 +60,6 @@ typedef struct WeightTask {
                             * calibration forward, DT_F32 where no data is needed */
     bool peer;             /* quirks of the peer; else the "Do better" rules */
     const float *hessian;  /* [in][in] second moments of the input; only for methods with .hessian */
-    double hessian_rows;   /* tokens it was made from */
     Pool *pool;            /* not from within one of its tasks; NULL: this thread only */
     const Cancel *cancel;  /* may be NULL; then ST_CANCELLED */
 } WeightTask;

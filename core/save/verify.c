@@ -29,7 +29,7 @@ typedef struct Output {
     Arena names;
     VerifyReport *r;
     char *src, *raw; /* scratch */
-    size_t src_cap, src_len, raw_cap;
+    size_t src_cap, raw_cap;
     bool no_memory;  /* while a tensor was fetched */
 } Output;
 
@@ -135,7 +135,6 @@ static Status to_memory(void *ctx, uint64_t at, const void *data, size_t n, Erro
     if (!mem_grow(&o->src, &o->src_cap, (size_t)at + n + 1, 1))
         return error_nomem(err, "a tensor of the model");
     memcpy(o->src + at, data, n);
-    o->src_len = (size_t)at + n;
     return ST_OK;
 }
 

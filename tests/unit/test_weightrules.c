@@ -85,7 +85,7 @@ static Status run(QWeight *out, const QSpec *q, const float *w, int64_t rows, in
                   Pool *pool, Error *err)
 {
     WeightTask t = {.q = q, .w = w, .out = rows, .in = in, .T = DT_F32, .F = DT_F32, .peer = peer, .hessian = h,
-                    .hessian_rows = 100, .pool = pool};
+                    .pool = pool};
     RETURN_IF_ERROR(qweight_init(out, q, rows, in, err));
     Status st = weight_quantizer_find(q)->quantize(&t, out, err);
     if (st != ST_OK)
