@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "math/convert.h"
+#include "math/kernels.h"
 #include "save/saveout.h"
 
 enum { COPY_BYTES = 4 << 20 };
@@ -150,7 +150,7 @@ DType save_item_dtype(const SavePlan *plan, const SaveItem *it, bool bias)
 typedef struct Widen {
     SavePut *put;
     void *ctx;
-    bool bf16;
+    DType from;
 } Widen;
 
 static Status put_widened(void *ctx, uint64_t at, const void *data, size_t n, Error *err)
@@ -161,11 +161,7 @@ static Status put_widened(void *ctx, uint64_t at, const void *data, size_t n, Er
     float x[PIECE];
     for (size_t i = 0, count = n / 2; i < count; i += PIECE) {
         size_t k = count - i < PIECE ? count - i : PIECE;
-        for (size_t j = 0; j < k; j++) {
-            uint16_t h;
-            memcpy(&h, from + 2 * (i + j), sizeof h);
-            x[j] = w->bf16 ? bf16_to_float(h) : f16_to_float(h);
-        }
+        math_widen(math_fast(), w->from, from + 2 * i, (int64_t)k, x);
         RETURN_IF_ERROR(w->put(w->ctx, 2 * at + i * sizeof *x, x, k * sizeof *x, err));
     }
     return ST_OK;
@@ -174,7 +170,7 @@ static Status put_widened(void *ctx, uint64_t at, const void *data, size_t n, Er
 Status save_copy_item(const SavePlan *plan, const SaveItem *it, bool bias, SavePut *put, void *ctx, Error *err)
 {
     DType source = source_dtype(plan, it, bias);
-    Widen w = {put, ctx, source == DT_BF16};
+    Widen w = {put, ctx, source};
     if (it->wide && source != DT_F32) {
         put = put_widened;
         ctx = &w;

@@ -5,33 +5,26 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/num.h"
 #include "math/convert.h"
 #include "model/weight.h"
+#include "qir/round.h"
+#include "run/source.h"
 
 DType save_model_dtype(const SavePlan *plan, int64_t linear)
 {
     return weight_dtype(&plan->model->linears[linear]);
 }
 
-/* x rounded to what `dtype` holds. */
-static float save_round(float x, DType dtype)
-{
-    switch (dtype) {
-    case DT_BF16: return bf16_to_float(bf16_of_float(x));
-    case DT_F16: return f16_to_float(f16_of_float(x));
-    default: return x;
-    }
-}
-
 void save_cast(const float *x, int64_t n, DType dtype, void *dst)
 {
+    int8_t *whole = dst;
+    if (dtype != DT_I8) {
+        source_encode(x, n, dtype, dst);
+        return;
+    }
     for (int64_t i = 0; i < n; i++)
-        switch (dtype) {
-        case DT_BF16: ((uint16_t *)dst)[i] = bf16_of_float(x[i]); break;
-        case DT_F16: ((uint16_t *)dst)[i] = f16_of_float(x[i]); break;
-        case DT_I8: ((int8_t *)dst)[i] = (int8_t)fmaxf(-128.f, fminf(127.f, rintf(x[i]))); break;
-        default: ((float *)dst)[i] = x[i];
-        }
+        whole[i] = (int8_t)fmaxf(-128.f, fminf(127.f, rintf(x[i])));
 }
 
 /* Σ q·s over n columns as torch's float32 sum does it on 8 lanes: four interleaved vector sums, each a cascade over
@@ -96,24 +89,29 @@ static float peer_sum(const int8_t *q, float scale, int64_t n)
     return sum;
 }
 
+static int64_t code_sum(const int8_t *q, int64_t n)
+{
+    int64_t sum = 0;
+    for (int64_t k = 0; k < n; k++)
+        sum += q[k];
+    return sum;
+}
+
 static void scale_bias(const SavePlan *plan, const SaveLinear *l, int64_t cols, float *out)
 {
     const QWeight *w = l->weight;
     bool whole = scale_bias_of(plan->model->linears[l->linear].name, plan->peer) == SCALE_BIAS_WHOLE;
-    int64_t chunk = plan->peer ? w->in / cols : (w->in + cols - 1) / cols;
+    int64_t chunk = plan->peer ? w->in / cols : div_up(w->in, cols);
     for (int64_t o = 0; o < w->out; o++) {
         const int8_t *q = (const int8_t *)w->code + o * w->in;
         for (int64_t c = 0; c < cols; c++) {
             int64_t begin = c * chunk < w->in ? c * chunk : w->in, n = w->in - begin < chunk ? w->in - begin : chunk;
-            int64_t sum = 0;
-            for (int64_t k = 0; k < n; k++)
-                sum += q[begin + k];
             if (whole)
                 out[o * cols + c] = (float)q[begin] * w->scale[o];
             else if (plan->peer)
                 out[o * cols + c] = 8 * peer_sum(q + begin, w->scale[o], n);
             else
-                out[o * cols + c] = (float)(8 * (double)sum * (double)w->scale[o]);
+                out[o * cols + c] = (float)(8 * (double)code_sum(q + begin, n) * (double)w->scale[o]);
         }
     }
 }
@@ -122,7 +120,7 @@ static void scale_bias(const SavePlan *plan, const SaveLinear *l, int64_t cols, 
 static float deq_of(const SavePlan *plan, const SaveLinear *l, int64_t o, DType md)
 {
     float deq = l->act.scale * l->weight->scale[o];
-    return plan->peer && l->act_dtype == md ? save_round(deq, md) : deq;
+    return plan->peer && l->act_dtype == md ? round_to_dtype(deq, md) : deq;
 }
 
 static void deq_scale(const SavePlan *plan, const SaveLinear *l, DType dtype, void *out)
@@ -155,9 +153,7 @@ static void quant_bias(const SavePlan *plan, const SaveLinear *l, int32_t *out)
     DType md = save_model_dtype(plan, l->linear);
     for (int64_t o = 0; o < w->out; o++) {
         const int8_t *q = (const int8_t *)w->code + o * w->in;
-        int64_t sum = 0;
-        for (int64_t k = 0; k < w->in; k++)
-            sum += q[k];
+        int64_t sum = code_sum(q, w->in);
         if (!plan->peer) {
             double deq = (double)l->act.scale * (double)w->scale[o];
             double b = l->bias && l->bias[o] != 0 ? (double)l->bias[o] / deq : 0;
@@ -167,7 +163,7 @@ static void quant_bias(const SavePlan *plan, const SaveLinear *l, int32_t *out)
         float deq = deq_of(plan, l, o, md);
         float b = l->bias ? l->bias[o] / deq : 0.f / deq;
         if (l->bias && l->act_dtype == md)
-            b = save_round(b, md);
+            b = round_to_dtype(b, md);
         out[o] = peer_int(rintf(b - (float)sum * l->act.offset));
     }
 }
