@@ -56,8 +56,7 @@ static int64_t group_size_of(const SaveOut *s)
         const SaveItem *it = &s->walk.items[i];
         if (it->kind != SI_LINEAR || !save_quantized(s, it->linear))
             continue;
-        const QConfig *q = &s->plan->levels[s->plan->level[it->linear] - 1];
-        int64_t own = qspec_group(&q->weight, 0); /* 0: whole rows */
+        int64_t own = qspec_group(&save_config(s->plan, it->linear)->weight, 0); /* 0: whole rows */
         g = own ? own : g;
     }
     return g;

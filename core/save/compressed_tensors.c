@@ -15,16 +15,11 @@ static const char *label_of(const SavePlan *plan, int64_t i)
     return label ? label : "";
 }
 
-static const QConfig *config_of(const SavePlan *plan, int64_t i)
-{
-    return &plan->levels[plan->level[i] - 1];
-}
-
 static bool is_native(const SavePlan *plan, int64_t i)
 {
     const char *label = label_of(plan, i);
     return strcmp(label, "W8A8") == 0
-           || (strcmp(label, "W8A8_DYNAMIC") == 0 && config_of(plan, i)->weight.scope == QS_PER_CHANNEL);
+           || (strcmp(label, "W8A8_DYNAMIC") == 0 && save_config(plan, i)->weight.scope == QS_PER_CHANNEL);
 }
 
 /* What the peer writes raw, without a word of it in config.json: nothing can load that. */
@@ -32,7 +27,7 @@ static bool is_broken(const SavePlan *plan, int64_t i)
 {
     const char *label = label_of(plan, i);
     return (strcmp(label, "W8A16") == 0 || strcmp(label, "W8A8_MIX") == 0)
-           && config_of(plan, i)->weight.scope == QS_PER_CHANNEL;
+           && save_config(plan, i)->weight.scope == QS_PER_CHANNEL;
 }
 
 static QPart part(const char *suffix, QPartKind kind, DType dtype, int ndim, int64_t a, int64_t b)
@@ -83,7 +78,7 @@ static int parts(const SavePlan *plan, int64_t i, bool no_zero, QPart out[SCHEME
     out[n++] = part(".weight_scale", PART_SCALE, scale, 2, l->out, 1);
     if (save_has_bias(plan, i))
         out[n++] = part(".bias", PART_BIAS, md, 1, l->out, 0);
-    const QSpec *act = &config_of(plan, i)->act;
+    const QSpec *act = &save_config(plan, i)->act;
     if (act->scope != QS_PER_TENSOR)
         return n;
     out[n++] = part(".input_scale", PART_INPUT_SCALE, DT_F32, 1, 1, 0);
@@ -136,7 +131,7 @@ static int put_groups(const SaveOut *s, Str *out)
         const SaveItem *it = &s->walk.items[i];
         if (it->kind != SI_LINEAR || !save_quantized(s, it->linear) || !is_native(s->plan, it->linear))
             continue;
-        const QSpec *act = &config_of(s->plan, it->linear)->act;
+        const QSpec *act = &save_config(s->plan, it->linear)->act;
         int k = kind_of(s->plan, act);
         if (!seen[k])
             put_group(out, s->plan, act, n++);

@@ -17,7 +17,7 @@ static int parts(const SavePlan *plan, int64_t i, bool no_zero, QPart out[SCHEME
     for (size_t k = 0; label && k < sizeof known / sizeof known[0]; k++)
         ok = ok || strcmp(label, known[k]) == 0;
     /* groups go under the label of channels, which its reader takes for one scale a row */
-    if (!ok || plan->levels[plan->level[i] - 1].weight.scope == QS_PER_GROUP)
+    if (!ok || save_config(plan, i)->weight.scope == QS_PER_GROUP)
         return 0;
     int n = save_scheme_parts(plan, i, DT_BF16, out); /* whose deq_scale is float32: here every model's */
     if (n && out[n - 1].kind == PART_BIAS)

@@ -25,11 +25,11 @@ static void plan_digest(const SaveOut *s, char hex[65])
         hasher_u64(&h, t->offset);
     }
     for (int64_t i = 0; i < p->model->nlinears; i++) {
-        bool quantized = p->level[i] > 0 && p->level[i] <= p->nlevels;
-        hasher_u64(&h, quantized);
-        if (quantized) {
-            qspec_hash(&h, &p->levels[p->level[i] - 1].act);
-            qspec_hash(&h, &p->levels[p->level[i] - 1].weight);
+        const QConfig *q = save_config(p, i);
+        hasher_u64(&h, q != NULL);
+        if (q) {
+            qspec_hash(&h, &q->act);
+            qspec_hash(&h, &q->weight);
         }
     }
     Digest d = hasher_end(&h);
@@ -324,7 +324,7 @@ static Status check_linear(const SaveOut *s, const SaveLinear *l, Error *err)
     if (l->linear < 0 || l->linear >= m->nlinears || s->plan->level[l->linear] <= 0 || s->item_of[l->linear] < 0)
         return error_set(err, ST_INTERNAL, "linear %lld is not to be quantized", (long long)l->linear);
     const Linear *n = &m->linears[l->linear];
-    const QSpec *q = &s->plan->levels[s->plan->level[l->linear] - 1].weight;
+    const QSpec *q = &save_config(s->plan, l->linear)->weight;
     if (l->weight->out != n->out || l->weight->in != n->in || l->weight->dtype != q->dtype)
         return error_set(err, ST_INTERNAL, "'%s': the weight handed over is not of the planned shape or type", n->name);
     bool bias = save_has_bias(s->plan, l->linear);
@@ -349,7 +349,7 @@ static Status out_linear(void *self, const SaveLinear *l, Error *err)
     uint8_t *state = &s->state[l->linear];
     *state &= (uint8_t)~(SAVE_KEPT_FLOAT | SAVE_NO_ZERO);
     if (s->format->drops_zero && l->has_act && l->act.offset == 0 && s->plan->peer
-        && s->plan->levels[s->plan->level[l->linear] - 1].act.scope == QS_PER_TENSOR)
+        && save_config(s->plan, l->linear)->act.scope == QS_PER_TENSOR)
         *state |= SAVE_NO_ZERO;
     if (*state & SAVE_NO_ZERO)
         s->changed = true;

@@ -38,6 +38,8 @@ struct SaveOut {
 bool save_has_bias(const SavePlan *plan, int64_t i);
 /* GiB limit of the plan in bytes, 0: one file. */
 uint64_t save_limit(const SavePlan *plan);
+/* What linear i is quantized to, NULL: it is float. */
+const QConfig *save_config(const SavePlan *plan, int64_t i);
 /* Label of linear i's scheme in descriptions ("W8A8"), NULL when there is none or it is float. */
 const char *save_label(const SavePlan *plan, int64_t i);
 /* The tensors of a quantized linear of a model of this dtype (scheme_parts); 0: no scheme. */

@@ -15,10 +15,16 @@ uint64_t save_limit(const SavePlan *plan)
     return bytes >= 0x1p62 ? UINT64_C(1) << 62 : bytes < 1 ? 1 : (uint64_t)bytes;
 }
 
-static const Scheme *scheme_of(const SavePlan *plan, int64_t i)
+const QConfig *save_config(const SavePlan *plan, int64_t i)
 {
     int16_t level = plan->level[i];
-    return level > 0 && level <= plan->nlevels ? scheme_find(&plan->levels[level - 1]) : NULL;
+    return level > 0 && level <= plan->nlevels ? &plan->levels[level - 1] : NULL;
+}
+
+static const Scheme *scheme_of(const SavePlan *plan, int64_t i)
+{
+    const QConfig *q = save_config(plan, i);
+    return q ? scheme_find(q) : NULL;
 }
 
 const char *save_label(const SavePlan *plan, int64_t i)
@@ -32,7 +38,7 @@ int save_scheme_parts(const SavePlan *plan, int64_t i, DType model, QPart out[SC
     const Scheme *s = scheme_of(plan, i);
     const SchemeLinear of = {.l = &plan->model->linears[i], .bias = save_has_bias(plan, i), .peer = plan->peer,
                              .model = model};
-    return s ? scheme_parts(s, &plan->levels[plan->level[i] - 1], &of, out) : 0;
+    return s ? scheme_parts(s, save_config(plan, i), &of, out) : 0;
 }
 
 bool save_quantized(const SaveOut *s, int64_t i)
@@ -75,10 +81,11 @@ static Status check_shapes(const SavePlan *plan, const SaveFormat *f, Error *err
         if (plan->level[i] <= 0)
             continue;
         char what[96];
-        int n = plan->level[i] <= plan->nlevels ? f->parts(plan, i, false, parts) : 0;
+        const QConfig *q = save_config(plan, i);
+        int n = q ? f->parts(plan, i, false, parts) : 0;
         if (n == 0) {
-            if (plan->level[i] <= plan->nlevels)
-                qconfig_describe(&plan->levels[plan->level[i] - 1], what, sizeof what);
+            if (q)
+                qconfig_describe(q, what, sizeof what);
             else
                 snprintf(what, sizeof what, "level %d", plan->level[i]);
             return error_set(err, ST_DATA, "%s can't write %s ('%s'): use ascendv1_saver, or another scheme", f->type,

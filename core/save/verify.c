@@ -251,8 +251,8 @@ static Status verify_quantized(Output *o, int64_t i, const char *label, VerifyRo
     o->names = (Arena){0};
     float *y = mem_array((size_t)l->in, sizeof *y);
     Status st = y ? save_copy_linear(o->plan, i, false, to_memory, o, err) : error_nomem(err, l->name);
-    int16_t level = o->plan->level[i];
-    int64_t dual = level > 0 && level <= o->plan->nlevels ? o->plan->levels[level - 1].weight.ext.dual_block : 0;
+    const QConfig *q = save_config(o->plan, i);
+    int64_t dual = q ? q->weight.ext.dual_block : 0;
     bool ok = st == ST_OK && dequant_open(&d, l->name, label, l->out, l->in, dual, fetch, o, why, sizeof why);
     bool bad = false;
     if (!ok && o->no_memory)
