@@ -2,7 +2,7 @@
 
 #include "base/ascii.h"
 #include "model/model.h"
-#include "recipe/practice.h"
+#include "recipe/practice_impl.h"
 
 /* Pedigrees: folders of best practices. A model that a row of arch_table runs has its names there; these are the peer's
  * others (specs/models.md 1.3, 1.4). */
@@ -43,7 +43,7 @@ static int folded(char c)
     return c == '_' ? '-' : ascii_lower(c);
 }
 
-static bool same_name(const char *a, const char *b)
+bool practice_same_name(const char *a, const char *b)
 {
     while (*a && folded(*a) == folded(*b)) {
         a++;
@@ -86,7 +86,7 @@ static bool find_as(const char *s, SameName *same, PracticeModel *out)
 /* One of the adapters' names: as written, else whatever its case. */
 static bool find_name(const char *s, PracticeModel *out)
 {
-    return find_as(s, equal_name, out) || find_as(s, same_name, out);
+    return find_as(s, equal_name, out) || find_as(s, practice_same_name, out);
 }
 
 /* Folder of a config.json type: its own name, if no row says otherwise. */

@@ -46,22 +46,12 @@ static bool known_type(const char *s)
     return false;
 }
 
-static bool same_tag(const char *a, const char *b)
-{
-    for (; *a && *b; a++, b++) {
-        int x = *a == '_' ? '-' : ascii_lower(*a), y = *b == '_' ? '-' : ascii_lower(*b);
-        if (x != y)
-            return false;
-    }
-    return !*a && !*b;
-}
-
 static bool scenario_has(const PracticeScenario *s, const PracticeQuery *q)
 {
     for (int i = 0; i < q->ntags; i++) {
         bool found = false;
         for (int k = 0; k < s->ntags && !found; k++)
-            found = same_tag(s->tags[k], q->tags[i]);
+            found = practice_same_name(s->tags[k], q->tags[i]);
         if (!found)
             return false;
     }
