@@ -368,11 +368,18 @@ static uint64_t float_size(const Model *m, const Linear *l)
     return (uint64_t)dtype_size(l->weight && !l->store ? l->weight->dtype : m->cfg.dtype);
 }
 
+/* What a linear at this level is quantized to; NULL: it stays float. */
+static const RecipeEntry *entry_at(const Recipe *r, int level)
+{
+    const RecipeEntry *e = level > 0 && (size_t)level <= r->nentries ? &r->entry[level - 1].pub : NULL;
+    return e && e->scheme ? e : NULL;
+}
+
 uint64_t recipe_linear_bytes(const Recipe *r, const Model *m, int64_t linear, int level, bool peer)
 {
     const Linear *l = &m->linears[linear];
-    const RecipeEntry *e = level > 0 && (size_t)level <= r->nentries ? &r->entry[level - 1].pub : NULL;
-    if (e && e->scheme)
+    const RecipeEntry *e = entry_at(r, level);
+    if (e)
         return scheme_bytes(e->scheme, &e->q, &(SchemeLinear){l, l->bias != NULL, peer, m->cfg.dtype});
     return (uint64_t)l->out * (uint64_t)l->in * float_size(m, l) +
            (l->bias ? (uint64_t)l->out * (uint64_t)dtype_size(l->bias->dtype) : 0);
@@ -386,14 +393,13 @@ void recipe_sizes(const Recipe *r, const Model *m, const int16_t *level, bool pe
     for (int64_t i = 0; i < m->nlinears; i++) {
         const Linear *l = &m->linears[i];
         uint64_t n = (uint64_t)l->out * (uint64_t)l->in;
-        const RecipeEntry *e = level[i] > 0 && (size_t)level[i] <= r->nentries ? &r->entry[level[i] - 1].pub : NULL;
-        bool quantized = e && e->scheme;
+        const RecipeEntry *e = entry_at(r, level[i]);
         out->bytes += recipe_linear_bytes(r, m, i, level[i], peer);
         out->float_bytes += recipe_linear_bytes(r, m, i, 0, peer);
-        out->quantized += quantized;
-        out->floats += !quantized;
+        out->quantized += e != NULL;
+        out->floats += !e;
         params += n + (l->bias ? (uint64_t)l->out : 0);
-        bits += (double)n * (quantized ? e->scheme->weight_bits : (int)float_size(m, l) * 8);
+        bits += (double)n * (e ? e->scheme->weight_bits : (int)float_size(m, l) * 8);
     }
     uint64_t others =
         (uint64_t)m->params > params ? ((uint64_t)m->params - params) * (uint64_t)dtype_size(m->cfg.dtype) : 0;
