@@ -271,6 +271,17 @@ static void check_objects(Check *c, const YamlNode *v, const Field *f)
     }
 }
 
+void check_items(Check *c, const YamlNode *v, const Field *f, void (*item)(Check *c, const YamlNode *item))
+{
+    if (!check_list(c, v, f->least))
+        return;
+    for (int i = 0; i < v->count; i++) {
+        size_t was = check_push_index(c, i);
+        item(c, v->items[i]);
+        check_pop(c, was);
+    }
+}
+
 int check_item_type(Check *c, const YamlNode *item, const char *noun, bool list,
                     const char *(*name)(const Check *, int))
 {

@@ -255,13 +255,7 @@ static void check_item(Check *c, const YamlNode *item)
 
 void check_processors(Check *c, const YamlNode *v, const Field *f)
 {
-    if (!check_list(c, v, f->least))
-        return;
-    for (int i = 0; i < v->count; i++) {
-        size_t was = check_push_index(c, i);
-        check_item(c, v->items[i]);
-        check_pop(c, was);
-    }
+    check_items(c, v, f, check_item);
 }
 
 const ProcessorType *processor_find(const RecipeRows *rows, const char *type)

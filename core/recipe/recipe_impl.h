@@ -99,6 +99,8 @@ void check_savers(Check *c, const YamlNode *v, const Field *f);
 void check_old_savers(Check *c, const YamlNode *v, const Field *f);
 /* Whether v is a list of at least `least` items; says so otherwise. */
 bool check_list(Check *c, const YamlNode *v, int least);
+/* Whether v is such a list, and what `item` says of each of its items. */
+void check_items(Check *c, const YamlNode *v, const Field *f, void (*item)(Check *c, const YamlNode *item));
 void check_texts(Check *c, const YamlNode *v, const Field *f);
 /* Saver i of those that are processors, too (NULL behind the last), and the check of an item of its type. */
 const char *old_saver_name(const Check *c, int i);

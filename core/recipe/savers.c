@@ -1,5 +1,4 @@
 #include <math.h>
-#include <string.h>
 
 #include "recipe/recipe_impl.h"
 
@@ -73,29 +72,27 @@ static const char *saver_name(const Check *c, int i)
     return c->r->rows->saver(i, &t) ? t.name : NULL;
 }
 
+static void check_saver_item(Check *c, const YamlNode *item)
+{
+    SaverType t;
+    const int i = check_item_type(c, item, "saver", true, saver_name);
+    if (i >= 0 && c->r->rows->saver(i, &t))
+        check_object(c, item, &(Object){.fields = t.fields, .check = check_saver});
+}
+
 void check_savers(Check *c, const YamlNode *v, const Field *f)
 {
-    if (!check_list(c, v, f->least))
-        return;
-    for (int i = 0; i < v->count; i++) {
-        size_t was = check_push_index(c, i);
-        SaverType t;
-        const int k = check_item_type(c, v->items[i], "saver", true, saver_name);
-        if (k >= 0 && c->r->rows->saver(k, &t))
-            check_object(c, v->items[i], &(Object){.fields = t.fields, .check = check_saver});
-        check_pop(c, was);
-    }
+    check_items(c, v, f, check_saver_item);
+}
+
+static void check_old_saver_item(Check *c, const YamlNode *item)
+{
+    const int i = check_item_type(c, item, "saver", true, old_saver_name);
+    if (i >= 0)
+        check_old_saver(c, item, i);
 }
 
 void check_old_savers(Check *c, const YamlNode *v, const Field *f)
 {
-    if (!check_list(c, v, f->least))
-        return;
-    for (int i = 0; i < v->count; i++) {
-        size_t was = check_push_index(c, i);
-        const int k = check_item_type(c, v->items[i], "saver", true, old_saver_name);
-        if (k >= 0)
-            check_old_saver(c, v->items[i], k);
-        check_pop(c, was);
-    }
+    check_items(c, v, f, check_old_saver_item);
 }

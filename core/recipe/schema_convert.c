@@ -73,17 +73,16 @@ static const char *step_name(const Check *c, int i)
     return steps[i].name;
 }
 
+static void check_step(Check *c, const YamlNode *item)
+{
+    const int i = check_item_type(c, item, "preprocess step", true, step_name);
+    if (i >= 0)
+        check_object(c, item, steps[i].object);
+}
+
 static void check_steps(Check *c, const YamlNode *v, const Field *f)
 {
-    if (!check_list(c, v, f->least))
-        return;
-    for (int i = 0; i < v->count; i++) {
-        size_t was = check_push_index(c, i);
-        const int k = check_item_type(c, v->items[i], "preprocess step", true, step_name);
-        if (k >= 0)
-            check_object(c, v->items[i], steps[k].object);
-        check_pop(c, was);
-    }
+    check_items(c, v, f, check_step);
 }
 
 static const Field save_fields[] = {
