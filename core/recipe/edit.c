@@ -109,7 +109,7 @@ static int64_t entry_of(WriteOut *w, const YamlNode *map)
 static void put_flow_map(Str *b, const YamlNode *n, WriteOut *w)
 {
     const YamlNode *type = yaml_get(n, "type");
-    bool linear = type && type->kind == YAML_STR && strcmp(type->text, "linear_quant") == 0;
+    bool linear = node_is(type, "linear_quant");
     int64_t k = linear ? entry_of(w, n) : -1;
     const Entry *en = k >= 0 ? &w->e->r->entry[k] : NULL;
     const EntryPlan *p = k >= 0 ? &w->e->plan[k] : NULL;
@@ -357,7 +357,7 @@ static void add_key(TextEdit *e, const YamlNode *map, const char *key, const Lis
     Str b = {0};
     const YamlNode *after = map->vals[map->own - 1];
     for (int i = 0; i < map->own; i++)
-        if (map->keys[i]->kind == YAML_STR && strcmp(map->keys[i]->text, "include") == 0)
+        if (node_is(map->keys[i], "include"))
             after = map->vals[i];
     if (map->style == YAML_FLOW) {
         str_printf(&b, ", %s: ", key);

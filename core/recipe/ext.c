@@ -1,4 +1,3 @@
-#include <limits.h>
 #include <math.h>
 #include <string.h>
 
@@ -7,18 +6,13 @@
 /* The ext mapping of a qconfig's side: which keys a method reads, and what the peer refuses at load
  * (specs/quantization.md 1, 7.5). */
 
-static bool is_word(const YamlNode *v, const char *word)
-{
-    return v->kind == YAML_STR && strcmp(v->text, word) == 0;
-}
-
 /* The value of one key as a number; false when it is none of its type or out of its range. */
 static bool read_value(const ExtField *f, const YamlNode *v, double *x)
 {
     bool b;
     if (f->word) {
-        *x = is_word(v, f->word);
-        return *x != 0 || is_word(v, f->other);
+        *x = node_is(v, f->word);
+        return *x != 0 || node_is(v, f->other);
     }
     if (f->strict && v->kind != YAML_INT && v->kind != YAML_FLOAT)
         return false;
@@ -119,7 +113,7 @@ static void check_ceil_x(Check *c, const YamlNode *ext, const QSpec *q)
     for (int i = 0; ext && i < ext->count; i++) {
         const YamlNode *key = ext->keys[i];
         const char *const *k = keys;
-        while (*k && !(key->kind == YAML_STR && strcmp(*k, key->text) == 0))
+        while (*k && !node_is(key, *k))
             k++;
         if (!*k)
             check_fail(c, key, "ceil_x has no key '%.60s'%s", key->text ? key->text : "?",

@@ -157,7 +157,7 @@ static void check_autoround_side(Check *c, const YamlNode *q)
     static const Field scale = {.type = F_ENUM, .words = scales};
     const YamlNode *scope = yaml_get(q, "scope"), *ext = yaml_get(q, "ext"), *size = yaml_get(ext, "group_size");
     const YamlNode *dtype = yaml_get(ext, "scale_dtype");
-    bool grouped = scope && scope->kind == YAML_STR && strcmp(scope->text, "per_group") == 0;
+    bool grouped = node_is(scope, "per_group");
     size_t was = check_push(c, "ext");
     if (grouped && (!size || size->kind != YAML_INT || size->i <= 0))
         check_fail(c, size ? size : q, "scope per_group needs ext.group_size above 0");

@@ -1,5 +1,3 @@
-#include <string.h>
-
 #include "recipe/recipe_impl.h"
 
 /* The keys of every document and of modelslim_v1 (specs/config.md 2-6). */
@@ -92,7 +90,7 @@ static void check_spec(Check *c, const YamlNode *spec)
         runs = runs && may_be_prior(c, yaml_get(prior->items[i], "process"));
     if (!runs)
         check_block(c, prior, "prior stages aren't run by this build");
-    if (runner && runner->kind == YAML_STR && strcmp(runner->text, "dp_layer_wise") == 0)
+    if (node_is(runner, "dp_layer_wise"))
         check_note(c, runner, "runner dp_layer_wise: run as layer_wise here");
 }
 

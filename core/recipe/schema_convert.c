@@ -1,5 +1,3 @@
-#include <string.h>
-
 #include "recipe/recipe_impl.h"
 
 /* The keys of modelslim_convert (specs/config.md 3): read and validated, not run by this build. */
@@ -14,7 +12,7 @@ static void check_linear(Check *c, const YamlNode *map)
 {
     static const Field kind = {.type = F_ENUM, .words = kinds};
     const YamlNode *route = yaml_get(map, "route");
-    if (!route || (route->kind == YAML_STR && strcmp(route->text, "auto") == 0))
+    if (!route || node_is(route, "auto"))
         return;
     size_t was = check_push(c, "route");
     if (route->kind != YAML_SEQ)

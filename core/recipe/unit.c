@@ -1,5 +1,3 @@
-#include <string.h>
-
 #include "recipe/recipe_impl.h"
 
 /* What a run needs of a document that was found whole: stages, units, savers. */
