@@ -148,7 +148,7 @@ static Status place_error(Reader *r, const char *name, int line)
 static size_t first_word(const char *s, size_t n)
 {
     size_t i = 0;
-    while (i < n && memchr(" \t\r\n\v\f", s[i], 6))
+    while (i < n && ascii_is_space(s[i]))
         i++;
     return i;
 }

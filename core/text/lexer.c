@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/mem.h"
+#include "base/ascii.h"
 
 void words_fini(Words *w)
 {
@@ -38,18 +38,13 @@ static bool add_word(Words *w, Str *b, bool quoted, size_t start)
     return true;
 }
 
-static bool is_blank(char c)
-{
-    return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\v' || c == '\f';
-}
-
 /* Reads one word at p into b; gives the end. *open gets the quote that the line's end leaves open, *open_at where it
  * began. */
 static const char *read_word(const char *p, Str *b, bool *quoted, char *open, const char **open_at)
 {
     char q = 0;
     const char *q_at = NULL;
-    for (; *p && (q || !is_blank(*p)); p++) {
+    for (; *p && (q || !ascii_is_space(*p)); p++) {
         if (q ? *p == q : (*p == '\'' || *p == '"')) {
             *quoted = true;
             q = q ? 0 : *p;
@@ -78,7 +73,7 @@ static Status split(const char *line, bool partial, Words *out, Error *err)
     memset(out, 0, sizeof *out);
     const char *p = line;
     for (;;) {
-        while (*p && is_blank(*p))
+        while (*p && ascii_is_space(*p))
             p++;
         if (*p == '#') {
             out->comment = true;
@@ -127,7 +122,7 @@ static bool is_plain(const char *s)
     if (!*s || *s == '#' || strcmp(s, "!") == 0)
         return false;
     for (; *s; s++)
-        if (is_blank(*s) || strchr("'\"\\", *s))
+        if (ascii_is_space(*s) || strchr("'\"\\", *s))
             return false;
     return true;
 }
