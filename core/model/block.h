@@ -32,6 +32,7 @@ struct BlockSpec;
 typedef struct BlockType {
     const char *name;             /* "gqa" */
     BlockRole role;
+    const char *module;           /* its usual name in a unit; NULL: it names its modules itself */
     const char *const *linears;   /* names of what Block.linear holds, NULL-terminated; NULL: none */
     const SmallSlot *smalls;      /* of what Block.small holds, ends with a nameless one; NULL: none */
     /* Fills what this kind needs from config.json; once a model. NULL: nothing. */
@@ -44,7 +45,7 @@ typedef struct BlockType {
 /* A block as a family's row lists it. */
 typedef struct BlockSpec {
     const BlockType *type;
-    const char *module;           /* its name in the unit ("self_attn"), NULL: what the kind is usually called */
+    const char *module;           /* its name in the unit ("self_attn"), NULL: its kind's (block_module) */
     const void *how;              /* what differs from the plain case: GqaSpec, MlaSpec, ...; NULL: nothing */
     const struct JoinSpec *join;  /* NULL: it replaces the state instead of adding to it */
     bool (*has)(const ModelConfig *cfg, int unit); /* the units that have it, NULL: all */
@@ -155,6 +156,8 @@ enum { MTP_EH_PROJ, MTP_LINEARS };
 enum { MTP_EMBED, MTP_ENORM, MTP_HNORM, MTP_SMALLS };
 extern const BlockType block_mtp;
 
+/* What such a block is called in its unit. */
+const char *block_module(const BlockSpec *s);
 /* How many linears and small tensors a kind has. */
 int block_linears(const BlockType *t);
 int block_smalls(const BlockType *t);

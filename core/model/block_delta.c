@@ -73,7 +73,7 @@ static Status read(const cJSON *config, const Arch *arch, const BlockSpec *spec,
  * a group of its own, so that the small one can stay float. */
 static Status take(Open *o, int unit, Block *b)
 {
-    const char *module = b->spec->module ? b->spec->module : "linear_attn";
+    const char *module = block_module(b->spec);
     const ModelConfig *c = &o->m->cfg;
     const DeltaConfig *d = &c->delta;
     int64_t keys = (int64_t)d->key_heads * d->key_dim, values = (int64_t)d->value_heads * d->value_dim;
@@ -100,4 +100,5 @@ static Status take(Open *o, int unit, Block *b)
 }
 
 const BlockType block_delta = {
-    .name = "delta", .role = ROLE_ATTENTION, .linears = linears, .smalls = smalls, .read = read, .take = take};
+    .name = "delta", .role = ROLE_ATTENTION, .module = "linear_attn", .linears = linears, .smalls = smalls,
+    .read = read, .take = take};

@@ -10,7 +10,7 @@ static Status take(Open *o, int unit, Block *b)
     static const DenseSpec usual;
     const DenseSpec *how = b->spec->how ? b->spec->how : &usual;
     const char *keys = how->keys ? how->keys : "intermediate_size, hidden_size";
-    const char *module = b->spec->module ? b->spec->module : "mlp";
+    const char *module = block_module(b->spec);
     int64_t h = o->m->cfg.hidden, width = o->m->cfg.inter;
     DenseConf *conf = open_conf(o, b, sizeof *conf);
     if (!conf)
@@ -23,4 +23,5 @@ static Status take(Open *o, int unit, Block *b)
     return open_alone(o, unit, module, how->down, &down, &b->linear[DENSE_DOWN]);
 }
 
-const BlockType block_dense = {.name = "dense", .role = ROLE_FEED_FORWARD, .linears = linears, .take = take};
+const BlockType block_dense = {
+    .name = "dense", .role = ROLE_FEED_FORWARD, .module = "mlp", .linears = linears, .take = take};

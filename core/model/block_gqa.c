@@ -17,11 +17,6 @@ static const GqaSpec *how_of(const BlockSpec *s)
     return s->how ? s->how : &plain;
 }
 
-static const char *module_of(const BlockSpec *s)
-{
-    return s->module ? s->module : "self_attn";
-}
-
 /* Windows, caps and scales of the scores, which projections are normed. */
 static Status read(const cJSON *config, const Arch *arch, const BlockSpec *spec, Arena *a, ModelConfig *cfg, Error *err)
 {
@@ -52,7 +47,7 @@ static Status take_o(Open *o, int unit, Block *b)
 {
     const ModelConfig *c = &o->m->cfg;
     Want w = {LK_O, c->hidden, (int64_t)c->heads * c->v_dim, "hidden_size, num_attention_heads x head_dim", -1, -1};
-    return open_alone(o, unit, module_of(b->spec), "o_proj", &w, &b->linear[GQA_O]);
+    return open_alone(o, unit, block_module(b->spec), "o_proj", &w, &b->linear[GQA_O]);
 }
 
 static Status take_linears(Open *o, int unit, Block *b)
@@ -60,7 +55,7 @@ static Status take_linears(Open *o, int unit, Block *b)
     static const char kv_keys[] = "num_key_value_heads x head_dim, hidden_size";
     const ModelConfig *c = &o->m->cfg;
     const GqaSpec *how = how_of(b->spec);
-    const char *module = module_of(b->spec);
+    const char *module = block_module(b->spec);
     int64_t q = (int64_t)c->heads * c->head_dim, kv = (int64_t)c->kv_heads * c->head_dim;
     if (how->fused) {
         Want w = {LK_QKV, q + 2 * kv, c->hidden,
@@ -84,7 +79,7 @@ static Status take(Open *o, int unit, Block *b)
 {
     const ModelConfig *c = &o->m->cfg;
     const GqaSpec *how = how_of(b->spec);
-    const char *module = module_of(b->spec);
+    const char *module = block_module(b->spec);
     bool full = c->qk_norm == QK_NORM_FULL;
     GqaConf *conf = open_conf(o, b, sizeof *conf);
     if (!conf)
@@ -105,4 +100,5 @@ static Status take(Open *o, int unit, Block *b)
 }
 
 const BlockType block_gqa = {
-    .name = "gqa", .role = ROLE_ATTENTION, .linears = linears, .smalls = smalls, .read = read, .take = take};
+    .name = "gqa", .role = ROLE_ATTENTION, .module = "self_attn", .linears = linears, .smalls = smalls, .read = read,
+    .take = take};

@@ -22,11 +22,6 @@ static const MlaSpec *how_of(const BlockSpec *s)
     return s->how ? s->how : &plain;
 }
 
-static const char *module_of(const BlockSpec *s)
-{
-    return s->module ? s->module : "self_attn";
-}
-
 /* ---- config.json ---- */
 
 /* sqrt(hidden / rank) for q and for the latent of k and v, unless the file says that there are none. */
@@ -143,7 +138,7 @@ static Status take_indexer(Open *o, int unit, Block *b)
     const ModelConfig *c = &o->m->cfg;
     const IndexConfig *x = &c->index;
     char module[64];
-    snprintf(module, sizeof module, "%s.indexer", module_of(b->spec));
+    snprintf(module, sizeof module, "%s.indexer", block_module(b->spec));
     Want q = {LK_OTHER, (int64_t)x->heads * x->dim, c->mla.q_rank, "index_n_heads x index_head_dim, q_lora_rank",
               b->linear[MLA_Q], -1};
     Want k = {LK_OTHER, x->dim, c->hidden, "index_head_dim, hidden_size", b->linear[MLA_Q_A], -1};
@@ -159,7 +154,7 @@ static Status take_linears(Open *o, int unit, Block *b)
 {
     const ModelConfig *c = &o->m->cfg;
     const MlaConfig *a = &c->mla;
-    const char *module = module_of(b->spec);
+    const char *module = block_module(b->spec);
     Want q = {LK_Q, (int64_t)c->heads * c->head_dim, a->q_rank ? a->q_rank : c->hidden,
               "num_attention_heads x (qk_nope_head_dim + qk_rope_head_dim), q_lora_rank or hidden_size", -1, -1};
     Want kv_a = {LK_OTHER, a->kv_rank + a->rope, c->hidden, "kv_lora_rank + qk_rope_head_dim, hidden_size", -1, -1};
@@ -194,4 +189,5 @@ static Status take(Open *o, int unit, Block *b)
 }
 
 const BlockType block_mla = {
-    .name = "mla", .role = ROLE_ATTENTION, .linears = linears, .smalls = smalls, .read = read, .take = take};
+    .name = "mla", .role = ROLE_ATTENTION, .module = "self_attn", .linears = linears, .smalls = smalls, .read = read,
+    .take = take};

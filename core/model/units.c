@@ -5,6 +5,11 @@
 
 /* The units of a model: the blocks its family's row lists, taken from the checkpoint. */
 
+const char *block_module(const BlockSpec *s)
+{
+    return s->module ? s->module : s->type->module;
+}
+
 int block_linears(const BlockType *t)
 {
     int n = 0;
