@@ -10,8 +10,9 @@ extern const BlockSpec blocks_llama[];
 /* Arch.ahead of DeepSeek-V3's kind of multi-token prediction. */
 extern const BlockSpec block_spec_mtp;
 
-/* Routing of DeepSeek-V3, which GLM 4.5 shares. */
-extern const MoeRule moe_rule_deepseek_v3;
+/* The blocks of DeepSeek-V3, and its experts, which V3.2 and GLM from 4.5 on have too. */
+extern const BlockSpec blocks_deepseek_v3[];
+extern const MoeSpec experts_deepseek_v3;
 /* Routing of Qwen2-MoE, which Qwen3-Next shares. */
 extern const MoeRule moe_rule_qwen2;
 

@@ -15,7 +15,7 @@ static const ArchName names[] = {
     {.name = NULL},
 };
 
-const MoeRule moe_rule_deepseek_v3 = {
+static const MoeRule rule = {
     .block = "mlp",
     .experts_key = "n_routed_experts",
     .inter_key = "moe_intermediate_size",
@@ -32,10 +32,10 @@ const MoeRule moe_rule_deepseek_v3 = {
     .scaled = true,
 };
 
-static const MoeSpec experts = {.rule = &moe_rule_deepseek_v3, .renorm = true};
-static const BlockSpec blocks[] = {
+const MoeSpec experts_deepseek_v3 = {.rule = &rule, .renorm = true};
+const BlockSpec blocks_deepseek_v3[] = {
     {.type = &block_mla, .join = &join_attention},
-    {.type = &block_moe, .how = &experts, .join = &join_feed_forward, .has = unit_has_experts},
+    {.type = &block_moe, .how = &experts_deepseek_v3, .join = &join_feed_forward, .has = unit_has_experts},
     {.type = &block_dense, .join = &join_feed_forward, .has = unit_has_no_experts},
     {.type = NULL},
 };
@@ -45,7 +45,7 @@ const Arch arch_deepseek_v3 = {
     .model_type = "deepseek_v3",
     .title = "DeepSeek V3/R1, Kimi K2",
     .order = order_deepseek,
-    .blocks = blocks,
+    .blocks = blocks_deepseek_v3,
     .ahead = &block_spec_mtp,
     .norm = NORM_LLAMA,
     .default_theta = 10000,

@@ -9,10 +9,9 @@ static const ArchName names[] = {
 };
 
 static const GqaSpec attention = {.qk_norm = QK_NORM_HEAD, .qk_norm_key = true};
-static const MoeSpec experts = {.rule = &moe_rule_deepseek_v3, .renorm = true};
 static const BlockSpec blocks[] = {
     {.type = &block_gqa, .how = &attention, .join = &join_attention},
-    {.type = &block_moe, .how = &experts, .join = &join_feed_forward, .has = unit_has_experts},
+    {.type = &block_moe, .how = &experts_deepseek_v3, .join = &join_feed_forward, .has = unit_has_experts},
     {.type = &block_dense, .join = &join_feed_forward, .has = unit_has_no_experts},
     {.type = NULL},
 };

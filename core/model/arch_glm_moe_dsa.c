@@ -8,10 +8,9 @@ static const ArchName names[] = {
 };
 
 static const MlaSpec attention = {.indexer = INDEXER_PAIRS};
-static const MoeSpec experts = {.rule = &moe_rule_deepseek_v3, .renorm = true};
 static const BlockSpec blocks[] = {
     {.type = &block_mla, .how = &attention, .join = &join_attention},
-    {.type = &block_moe, .how = &experts, .join = &join_feed_forward, .has = unit_has_experts},
+    {.type = &block_moe, .how = &experts_deepseek_v3, .join = &join_feed_forward, .has = unit_has_experts},
     {.type = &block_dense, .join = &join_feed_forward, .has = unit_has_no_experts},
     {.type = NULL},
 };
