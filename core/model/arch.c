@@ -22,12 +22,6 @@ const JoinSpec join_attention_sandwich = {
 const JoinSpec join_feed_forward_sandwich = {
     &block_residual, "pre_feedforward_layernorm", "post_feedforward_layernorm", NULL};
 
-const BlockSpec blocks_llama[] = {
-    {.type = &block_gqa, .join = &join_attention},
-    {.type = &block_dense, .join = &join_feed_forward},
-    {.type = NULL},
-};
-
 const BlockSpec block_spec_mtp = {.type = &block_mtp};
 
 /* ---- order of definition ---- */

@@ -5,8 +5,6 @@
 
 /* The joins of Llama's two blocks, and with norms behind them as well (Gemma). */
 extern const JoinSpec join_attention, join_feed_forward, join_attention_sandwich, join_feed_forward_sandwich;
-/* The blocks of Llama, which others have too. */
-extern const BlockSpec blocks_llama[];
 /* Arch.ahead of DeepSeek-V3's kind of multi-token prediction. */
 extern const BlockSpec block_spec_mtp;
 
