@@ -49,16 +49,9 @@ static Status read_kinds(const cJSON *config, Arena *a, ModelConfig *cfg, Error 
 /* A whole number of [least, most] under `key`; one that is 0 so far must be there. */
 static Status count(const cJSON *config, const char *key, int64_t least, int64_t most, int *out, Error *err)
 {
-    int64_t v = *out;
-    bool found;
-    RETURN_IF_ERROR(json_int(config, key, &v, &found, err));
-    if (!found && !v && least > 0)
+    if (!*out && least > 0 && !json_get(config, key))
         return error_set(err, ST_DATA, "'%s' is missing", key);
-    if (v < least || v > most)
-        return error_set(err, ST_DATA, "'%s' must be between %lld and %lld, not %lld", key, (long long)least,
-                         (long long)most, (long long)v);
-    *out = (int)v;
-    return ST_OK;
+    return config_count(config, key, least, most, out, err);
 }
 
 static Status check(const cJSON *config, const ModelConfig *cfg, Error *err)
