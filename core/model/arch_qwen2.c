@@ -18,19 +18,26 @@ static const ArchName names[] = {
     {.name = NULL},
 };
 
-Status qwen_windows(const cJSON *config, ModelConfig *cfg, Error *err)
+Status qwen_window(const cJSON *config, ModelConfig *cfg, int64_t *window, int64_t *first, Error *err)
 {
     bool use = false, listed;
-    int64_t window = 4096, first = 28; /* defaults of the family's configuration class */
+    *window = 4096; /* defaults of the family's configuration class */
+    *first = 28;
     RETURN_IF_ERROR(json_bool(config, "use_sliding_window", &use, NULL, err));
-    RETURN_IF_ERROR(json_int(config, "sliding_window", &window, NULL, err));
-    RETURN_IF_ERROR(json_int(config, "max_window_layers", &first, NULL, err));
-    if (use && window <= 0)
-        return error_set(err, ST_DATA, "'sliding_window' must be positive, not %lld", (long long)window);
-    RETURN_IF_ERROR(config_layer_types(config, use ? window : 0, cfg, &listed, err));
-    if (!use || listed)
-        return ST_OK;
-    for (int i = 0; i < cfg->layers; i++)
+    RETURN_IF_ERROR(json_int(config, "sliding_window", window, NULL, err));
+    RETURN_IF_ERROR(json_int(config, "max_window_layers", first, NULL, err));
+    if (use && *window <= 0)
+        return error_set(err, ST_DATA, "'sliding_window' must be positive, not %lld", (long long)*window);
+    RETURN_IF_ERROR(config_layer_types(config, use ? *window : 0, cfg, &listed, err));
+    *window = use && !listed ? *window : 0;
+    return ST_OK;
+}
+
+Status qwen_windows(const cJSON *config, ModelConfig *cfg, Error *err)
+{
+    int64_t window, first;
+    RETURN_IF_ERROR(qwen_window(config, cfg, &window, &first, err));
+    for (int i = 0; i < cfg->layers && window; i++)
         cfg->window[i] = i >= first ? window : 0;
     return ST_OK;
 }

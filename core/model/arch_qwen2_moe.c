@@ -21,15 +21,9 @@ const MoeRule moe_rule_qwen2 = {
 /* With use_sliding_window: every other layer of the first max_window_layers, beginning with the first. */
 static Status windows(const cJSON *config, ModelConfig *cfg, Error *err)
 {
-    bool use = false, listed;
-    int64_t window = 4096, first = 28;
-    RETURN_IF_ERROR(json_bool(config, "use_sliding_window", &use, NULL, err));
-    RETURN_IF_ERROR(json_int(config, "sliding_window", &window, NULL, err));
-    RETURN_IF_ERROR(json_int(config, "max_window_layers", &first, NULL, err));
-    if (use && window <= 0)
-        return error_set(err, ST_DATA, "'sliding_window' must be positive, not %lld", (long long)window);
-    RETURN_IF_ERROR(config_layer_types(config, use ? window : 0, cfg, &listed, err));
-    for (int i = 0; i < cfg->layers && use && !listed; i += 2)
+    int64_t window, first;
+    RETURN_IF_ERROR(qwen_window(config, cfg, &window, &first, err));
+    for (int i = 0; i < cfg->layers && window; i += 2)
         cfg->window[i] = i < first ? window : 0;
     return ST_OK;
 }

@@ -53,7 +53,10 @@ Status config_windows(const cJSON *config, int64_t window, int pattern, ModelCon
 /* GqaSpec.windows of families with sliding_window on every layer, when there is one. */
 Status config_windows_all(const cJSON *config, ModelConfig *cfg, Error *err);
 
-/* GqaSpec.windows of the Qwen2 line: use_sliding_window, sliding_window, max_window_layers, layer_types. */
+/* Keys of the Qwen2 line: use_sliding_window, sliding_window, max_window_layers, layer_types. *window 0: none is in use,
+ * or layer_types has told where; else layers before or behind the first *first have it. */
+Status qwen_window(const cJSON *config, ModelConfig *cfg, int64_t *window, int64_t *first, Error *err);
+/* GqaSpec.windows of the dense ones. */
 Status qwen_windows(const cJSON *config, ModelConfig *cfg, Error *err);
 
 #endif
