@@ -1,10 +1,12 @@
 #include "tests/lib/bench.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -89,6 +91,36 @@ float *test_tensor(const Checkpoint *c, const TensorInfo *t)
                                        : f16_to_float(((uint16_t *)raw)[i]);
     free(raw);
     return out;
+}
+
+void test_keep_logits(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
+                      int64_t ld, const float *w)
+{
+    (void)worker, (void)w;
+    const TestLogits *l = ctx;
+    for (int64_t i = 0; i < rows; i++)
+        memcpy(l->v + (row0 + i) * l->vocab + v0, logits + i * ld, (size_t)nv * sizeof *logits);
+}
+
+float *test_logits(Runner *r, const Stream *normed)
+{
+    Error e = {0};
+    int64_t vocab = runner_model(r)->cfg.vocab;
+    TestLogits l = {calloc((size_t)(normed->rows * vocab), sizeof *l.v), vocab};
+    assert_non_null(l.v);
+    if (runner_logits(r, normed, test_keep_logits, &l, &e) != ST_OK)
+        fail_msg("%s", e.text);
+    return l.v;
+}
+
+double test_worst(const float *want, const float *got, int64_t n)
+{
+    double max = 0, diff = 0;
+    for (int64_t i = 0; i < n; i++) {
+        max = fmax(max, fabs((double)want[i]));
+        diff = fmax(diff, fabs((double)want[i] - (double)got[i]));
+    }
+    return diff / max;
 }
 
 double test_score(const Metric *m, const LinearResult *r, const QConfig *q, char *why, int why_size)

@@ -24,6 +24,19 @@ void test_tokens_free(TokenSet *t);
 /* A tensor of floats or int64 as float32; caller frees. */
 float *test_tensor(const Checkpoint *c, const TensorInfo *t);
 
+/* The logits of a pass, from all panels. */
+typedef struct TestLogits {
+    float *v; /* [rows][vocab] */
+    int64_t vocab;
+} TestLogits;
+/* A LogitsPanel; ctx is a TestLogits. */
+void test_keep_logits(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
+                      int64_t ld, const float *w);
+/* [rows][vocab] of a stream behind the final norm; caller frees. */
+float *test_logits(Runner *r, const Stream *normed);
+/* The largest difference, in parts of the largest value wanted. */
+double test_worst(const float *want, const float *got, int64_t n);
+
 /* A metric's score of a linear that has these statistics. */
 double test_score(const Metric *m, const LinearResult *r, const QConfig *q, char *why, int why_size);
 

@@ -86,21 +86,6 @@ typedef struct Direct {
     int n;
 } Direct;
 
-typedef struct Keep {
-    float *z;
-    int64_t vocab;
-} Keep;
-
-static void keep_panel(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
-                       int64_t ld, const float *w)
-{
-    (void)worker;
-    (void)w;
-    Keep *k = ctx;
-    for (int64_t r = 0; r < rows; r++)
-        memcpy(k->z + (row0 + r) * k->vocab + v0, logits + r * ld, (size_t)nv * sizeof(float));
-}
-
 /* Logits of all rows in float64: the hidden states times the head, or the runner's own where they are rounded. */
 static double *all_logits(Lab *l, const Stream *h)
 {
@@ -111,12 +96,10 @@ static double *all_logits(Lab *l, const Stream *h)
     double *z = malloc((size_t)(h->rows * V) * sizeof *z);
     assert_non_null(z);
     if (runner_arith(l->run.r) == ARITH_MODEL) {
-        Keep k = {malloc((size_t)(h->rows * V) * sizeof(float)), V};
-        assert_non_null(k.z);
-        assert_int_equal(runner_logits(l->run.r, &n, keep_panel, &k, NULL), ST_OK);
+        float *rounded = test_logits(l->run.r, &n);
         for (int64_t i = 0; i < h->rows * V; i++)
-            z[i] = (double)k.z[i];
-        free(k.z);
+            z[i] = (double)rounded[i];
+        free(rounded);
     } else {
         float *w = test_tensor(m->ckpt, m->exit.head);
         for (int64_t r = 0; r < h->rows; r++)

@@ -259,21 +259,6 @@ static Runner *changed_runner(const World *w)
 
 /* ---- passes ---- */
 
-typedef struct Logits {
-    float *v;
-    int64_t vocab;
-} Logits;
-
-static void take(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
-                 int64_t ld, const float *head)
-{
-    (void)worker;
-    (void)head;
-    Logits *l = ctx;
-    for (int64_t i = 0; i < rows; i++)
-        memcpy(l->v + (row0 + i) * l->vocab + v0, logits + i * ld, (size_t)nv * sizeof *logits);
-}
-
 /* [rows][vocab]; caller frees. */
 static float *logits_of(Runner *r, int64_t *n)
 {
@@ -285,24 +270,12 @@ static float *logits_of(Runner *r, int64_t *n)
     for (int i = 0; i < m->cfg.layers; i++)
         ok(runner_layer(r, i, NULL, &h, &h, NULL, 0, &err), &err);
     ok(runner_final_norm(r, &h, &x, NULL, 0, &err), &err);
-    Logits l = {malloc((size_t)(x.rows * m->cfg.vocab) * sizeof *l.v), m->cfg.vocab};
-    assert_non_null(l.v);
+    float *logits = test_logits(r, &x);
     *n = x.rows * m->cfg.vocab;
-    ok(runner_logits(r, &x, take, &l, &err), &err);
     stream_fini(&h);
     stream_fini(&x);
     test_tokens_free(t);
-    return l.v;
-}
-
-static double worst(const float *a, const float *b, int64_t n)
-{
-    double max = 0, diff = 0;
-    for (int64_t i = 0; i < n; i++) {
-        max = fmax(max, fabs((double)a[i]));
-        diff = fmax(diff, fabs((double)a[i] - (double)b[i]));
-    }
-    return diff / max;
+    return logits;
 }
 
 static void passes_see_what_was_changed(void **state)
@@ -315,7 +288,7 @@ static void passes_see_what_was_changed(void **state)
         Runner *r = changed_runner(&w), *plain;
         float *want = logits_of(w.hand.r, &n), *got = logits_of(r, &n), *before = logits_of(w.base.r, &n);
         assert_memory_equal(got, want, (size_t)n * sizeof *got);
-        assert_true(worst(before, got, n) > 0.1);
+        assert_true(test_worst(before, got, n) > 0.1);
         Error err = {0};
         ok(runner_unchanged(r, &plain, &err), &err);
         float *back = logits_of(plain, &n);
@@ -398,13 +371,13 @@ static void scaled_norms_and_columns_cancel(void **state)
     w.edits = o;
     Runner *r = changed_runner(&w);
     float *after = logits_of(r, &n);
-    assert_true(worst(before, after, n) < 1e-4);
+    assert_true(test_worst(before, after, n) < 1e-4);
     runner_free(r);
     free(after);
     w.edits = half;
     r = changed_runner(&w);
     after = logits_of(r, &n);
-    assert_true(worst(before, after, n) > 0.01);
+    assert_true(test_worst(before, after, n) > 0.01);
     runner_free(r);
     free(after);
     free(before);

@@ -94,21 +94,6 @@ static void a_job_has_an_arena_and_random_numbers_of_its_own(void **state)
 
 /* ---- the steps around the units ---- */
 
-typedef struct Logits {
-    int64_t vocab;
-    float *y;
-} Logits;
-
-static void keep_logits(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
-                        int64_t ld, const float *w)
-{
-    (void)worker;
-    (void)w;
-    const Logits *l = ctx;
-    for (int64_t r = 0; r < rows; r++)
-        memcpy(l->y + (row0 + r) * l->vocab + v0, logits + r * ld, (size_t)nv * sizeof *logits);
-}
-
 static void steps_around_the_units_are_the_runners(void **state)
 {
     (void)state;
@@ -117,12 +102,12 @@ static void steps_around_the_units_are_the_runners(void **state)
     random_model_write(&dense, dir);
     test_run_open(&b, dir, ARITH_FP32, 2, NULL);
     TokenSet *t[2] = {test_tokens((int[]){9, 30}, 2, dense.vocab, 3), test_tokens((int[]){17}, 1, dense.vocab, 4)};
-    Logits got[2], want = {.vocab = dense.vocab};
+    TestLogits got[2];
     for (int i = 0; i < 2; i++)
-        got[i] = (Logits){dense.vocab, calloc((size_t)(t[i]->start[t[i]->samples] * dense.vocab), sizeof(float))};
+        got[i] = (TestLogits){calloc((size_t)(t[i]->start[t[i]->samples] * dense.vocab), sizeof(float)), dense.vocab};
     Stream h[2], normed[2];
     FloatPass pass = {0};
-    Outside o = {.tokens = (const TokenSet *[]){t[0], t[1]}, .normed = normed, .logits = keep_logits,
+    Outside o = {.tokens = (const TokenSet *[]){t[0], t[1]}, .normed = normed, .logits = test_keep_logits,
                  .logits_ctx = (void *[]){&got[0], &got[1]}};
     Schedule s = {.first = 0, .last = 5, .job = {"float", float_pass_run, &pass}, .outside = &o};
     Error e = {0};
@@ -130,17 +115,16 @@ static void steps_around_the_units_are_the_runners(void **state)
     for (int i = 0; i < 2; i++) {
         Stream x, n;
         size_t size = (size_t)(t[i]->start[t[i]->samples] * dense.vocab) * sizeof(float);
-        want.y = calloc(size, 1);
         assert_int_equal(runner_embed(b.r, t[i], &x, NULL), ST_OK);
         for (int layer = 0; layer < 5; layer++)
             assert_int_equal(runner_layer(b.r, layer, NULL, &x, &x, NULL, 0, NULL), ST_OK);
         assert_int_equal(runner_final_norm(b.r, &x, &n, NULL, 0, NULL), ST_OK);
-        assert_int_equal(runner_logits(b.r, &n, keep_logits, &want, NULL), ST_OK);
+        float *want = test_logits(b.r, &n);
         assert_memory_equal(x.data, h[i].data, (size_t)(x.rows * x.width) * sizeof(float));
         assert_memory_equal(n.data, normed[i].data, (size_t)(n.rows * n.width) * sizeof(float));
-        assert_memory_equal(want.y, got[i].y, size);
-        free(want.y);
-        free(got[i].y);
+        assert_memory_equal(want, got[i].v, size);
+        free(want);
+        free(got[i].v);
         stream_fini(&x);
         stream_fini(&n);
         stream_fini(&h[i]);
