@@ -54,21 +54,15 @@ Sink follow_sink(Follow *f)
     return (Sink){&ops, f};
 }
 
-Status follow_pipeline(Follow *f, Runner *r, Pipeline *p, Error *err)
-{
-    const Sink sink = follow_sink(f);
-    f->r = r;
-    f->param = calloc((size_t)runner_model(r)->nlinears, sizeof *f->param);
-    if (!f->param)
-        return error_nomem(err, "a test");
-    return pipeline_run(p, r, &(PipelineOptions){.calib = f->calib, .sinks = &sink, .nsinks = 1, .sdpa = f->sdpa}, err);
-}
-
 Status follow_run(Follow *f, Runner *r, const Work *w, Error *err)
 {
+    const Sink sink = follow_sink(f);
     Pipeline *p;
     RETURN_IF_ERROR(pipeline_new(&p, runner_model(r), w, err));
-    Status st = follow_pipeline(f, r, p, err);
+    f->r = r;
+    f->param = calloc((size_t)runner_model(r)->nlinears, sizeof *f->param);
+    Status st = f->param ? pipeline_run(p, r, &(PipelineOptions){.calib = f->calib, .sinks = &sink, .nsinks = 1}, err)
+                         : error_nomem(err, "a test");
     pipeline_free(p);
     return st;
 }

@@ -102,7 +102,6 @@ extern const Metric metric_tail_error, metric_step_error;
 static int stop_after; /* chunks of a sweep, layers of a pass over them; 0: never */
 
 typedef struct Tail {
-    const PassPlan *p;
     const PassSink *sink;
     PassScore *score;
     int64_t n;
@@ -142,7 +141,7 @@ static Status tail_chunk(void *ctx, int done, int samples, Error *err)
 static Status tail_run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)
 {
     int n = p->m->cfg.layers;
-    Tail t = {.p = p, .sink = sink, .n = n, .score = mem_zarray((size_t)n, sizeof *t.score)};
+    Tail t = {.sink = sink, .n = n, .score = mem_zarray((size_t)n, sizeof *t.score)};
     Coarse *c = mem_zarray((size_t)n, sizeof *c);
     Perturb *perturb = mem_zarray((size_t)n, sizeof *perturb);
     uint64_t *levels = mem_zarray((size_t)scope_units(p->m, SCOPE_BLOCK), sizeof *levels);
