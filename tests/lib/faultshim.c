@@ -1,6 +1,5 @@
 /* LD_PRELOAD library for tests: makes allocations of the program fail and tells how the program treats its disk.
- *   FAULT_AT=N      the N-th allocation fails (from 1)      FAULT_FROM=N    the N-th and all after it
- *   FAULT_EVERY=N   each N-th                               FAULT_COUNT=F   how many there were is written to F at exit
+ *   FAULT_AT=N      the N-th allocation fails (from 1)      FAULT_COUNT=F   how many there were is written to F at exit
  *   FAULT_WHERE=F   the calls that led to each failure are appended to F
  *   FAULT_LIBS=1    counts what the libraries that parse for the program ask for, too (most is cJSON's)
  *   SYNC_SKIP=1     fsync and fdatasync do nothing
@@ -33,7 +32,7 @@ static const char *const parsers[] = {"libcjson", "libyaml", "libpcre2", "libutf
 static struct { uintptr_t begin, end; } range[RANGES];
 static int ranges;
 static atomic_long count;
-static long fail_at, fail_from, fail_every, sync_ms;
+static long fail_at, sync_ms;
 static const char *count_file, *where_file, *sync_file;
 
 static bool counted_object(const char *name)
@@ -68,8 +67,6 @@ static long number(const char *name)
 __attribute__((constructor)) static void begin(void)
 {
     fail_at = number("FAULT_AT");
-    fail_from = number("FAULT_FROM");
-    fail_every = number("FAULT_EVERY");
     sync_ms = number("SYNC_MS");
     count_file = getenv("FAULT_COUNT");
     where_file = getenv("FAULT_WHERE");
@@ -117,7 +114,7 @@ static bool fails(void *to)
     if (!ours)
         return false;
     long n = atomic_fetch_add(&count, 1) + 1;
-    if (n != fail_at && !(fail_from && n >= fail_from) && !(fail_every && n % fail_every == 0))
+    if (n != fail_at)
         return false;
     if (where_file)
         tell_where(n);
