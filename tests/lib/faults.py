@@ -162,8 +162,9 @@ def where(runner, case, n):
     return " < ".join("%s %s" % (f, l) for f, l in list(zip(lines[::2], lines[1::2]))[:7])
 
 
-def try_case(runner, case, step, offset, jobs):
-    n, out, files = runner.count(case)
+def try_case(runner, case, whole, step, offset, jobs):
+    """whole: what runner.count gave for the case"""
+    n, out, files = whole
     positions = range(1 + offset % step, n + 1, step)
     results = {}
     began = time.time()
@@ -204,18 +205,16 @@ def main():
         runner = Runner(o.program, o.shim, tmp)
         cases = [c for c in CASES if not o.only or c.name == o.only]
         for k, case in enumerate(cases):
+            began = cpu_seconds()
+            n, out, files = whole = runner.count(case)
+            spent = cpu_seconds() - began
             if o.at:
-                n, out, files = runner.count(case)
                 r = runner.run(case, {"FAULT_AT": str(o.at)})
                 print(r[0], judge(r, (out, files)), where(runner, case, o.at), sep="\n")
                 sys.stdout.write(r[1].decode() + r[2].decode())
                 return 0
-            step = o.step
-            if o.budget:
-                began = cpu_seconds()
-                n, _, _ = runner.count(case)
-                step = max(1, round(n * (cpu_seconds() - began) / (o.budget / len(cases))))
-            fine, text = try_case(runner, case, step, o.offset + k, o.jobs)
+            step = max(1, round(n * spent / (o.budget / len(cases)))) if o.budget else o.step
+            fine, text = try_case(runner, case, whole, step, o.offset + k, o.jobs)
             bad += not fine
             print("%sok %d - %s" % ("" if fine else "not ", k + 1, text), flush=True)
     print("1..%d" % len(cases))
