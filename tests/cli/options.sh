@@ -10,12 +10,11 @@ echo 'Hello there' >"$tmp/t.txt"
 printf 'open %s\nexclude *.0.mlp.down_proj *.1.self_attn.q_proj\n' $M >"$tmp/s2.slim"
 export SLIMSCOPE_DATA=$PWD
 
-# in_session LINE: the command in a script with the model open
-in_session() { printf 'open %s\ncalib %s\nset threads=1\n%s%s\n' "$M" "$D" "$before" "$1" | s --script -; }
+# in_session LINE...: the commands in a script with the model open
+in_session() { printf '%s\n' "open $M" "calib $D" "set threads=1" "$@" | s --script -; }
 # one VERB OPTIONS...: the command as the table's rows want it, options added
 one() {
     verb=$1; shift
-    before=
     case $verb in
     analyze) case " $* " in *" --model_path "*) s analyze --metrics std "$@" ;; *) s analyze --metrics std --model_path $M "$@" ;; esac ;;
     measure) case " $* " in *" --eval "*) s measure --model_path $M "$@" ;; *" --model_path "*) s measure --eval "$D" "$@" ;; *) s measure --model_path $M --eval "$D" "$@" ;; esac ;;
@@ -29,15 +28,12 @@ one() {
     shell) printf "exclude *.0.mlp.down_proj\nhistory\n" | s shell $M "$@" ;;
     resume) s resume "$@" ;;
     workbench) case " $* " in *" --script "*) s "$@" ;; *) s workbench $M --size 90x20 "$@" ;; esac ;;
-    cancel) # of a job that takes long enough
-        before=$(printf 'calib boolq.jsonl\nasync analyze std\n_') && before=${before%_} && in_session "cancel $*
-wait" ;;
-    rank) before=$(printf 'analyze std\n_') && before=${before%_} && in_session "rank std $*" ;;
-    tag) before=$(printf 'tag *.0.*\n_') && before=${before%_} && in_session "tag $* *.0.*" ;;
-    history) before=$(printf 'exclude *.0.mlp.*\n_') && before=${before%_} && in_session "history $*" ;;
+    cancel) in_session "calib boolq.jsonl" "async analyze std" "cancel $*" "wait" ;; # of a job that takes long enough
+    rank) in_session "analyze std" "rank std $*" ;;
+    tag) in_session "tag *.0.*" "tag $* *.0.*" ;;
+    history) in_session "exclude *.0.mlp.*" "history $*" ;;
     export) in_session "export $*" ;;
-    quantize) before="recipe $R
-" && in_session "quantize $*" ;;
+    quantize) in_session "recipe $R" "quantize $*" ;;
     open) printf 'open %s %s\n' "$M" "$*" | s --script - ;;
     *) return 99 ;;
     esac
