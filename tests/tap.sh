@@ -21,4 +21,14 @@ exits() {
     got=$?
     if [ "$got" = "$want" ]; then ok "$name"; else not_ok "$name"; echo "# exit $got, wanted $want"; head -n 10 "$tmp/err" | sed 's/^/# /'; fi
 }
+# relay FILE: what another program wrote as TAP, as lines of this one
+relay() {
+    while IFS= read -r line; do
+        case $line in
+        "ok "*) ok "${line#* - }" ;;
+        "not ok "*) not_ok "${line#* - }" ;;
+        "#"*) echo "$line" ;;
+        esac
+    done <"$1"
+}
 finish() { echo "1..$tap_n"; exit $tap_bad; }

@@ -7,12 +7,6 @@ seconds=80
 [ -z "$SLIMSCOPE_SAN" ] || seconds=40
 shim=${SLIMSCOPE%/*}/tests/faultshim.so
 PYTHONDONTWRITEBYTECODE=1 python3 tests/lib/faults.py --budget $seconds "$SLIMSCOPE" "$shim" >"$tmp/tap"
-while IFS= read -r line; do
-    case $line in
-    "ok "*) ok "${line#* - }" ;;
-    "not ok "*) not_ok "${line#* - }" ;;
-    "#"*) echo "$line" ;;
-    esac
-done <"$tmp/tap"
+relay "$tmp/tap"
 is 6 "$tap_n" "every case was tried"
 finish

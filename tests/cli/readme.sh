@@ -20,7 +20,7 @@ def sections(path):
 
 en, zh = sections("README.md"), sections("README.zh-CN.md")
 def check(what, good, detail=""):
-    print(("ok " if good else "not ok ") + what + ("" if good else "\t" + detail))
+    print("ok - " + what if good else "not ok - " + what + "\n# " + detail)
 check("as many sections", [s["depth"] for s in en] == [s["depth"] for s in zh], f"{len(en)} {len(zh)}")
 for i, (a, b) in enumerate(zip(en, zh)):
     check(f"section {i}: the same commands and screens", a["code"] == b["code"],
@@ -30,11 +30,6 @@ for i, (a, b) in enumerate(zip(en, zh)):
           f"only here {sorted(set(left) - set(right))}, only there {sorted(set(right) - set(left))}, {len(left)} {len(right)}")
     check(f"section {i}: as many table rows", a["rows"] == b["rows"], f"{a['rows']} {b['rows']}")
 PY
-while IFS='	' read -r line detail; do
-    case "$line" in
-        "ok "*) ok "${line#ok }" ;;
-        *) not_ok "${line#not ok }"; echo "# $detail" ;;
-    esac
-done <"$tmp/out"
+relay "$tmp/out"
 [ -s "$tmp/out" ] || not_ok "the comparison ran"
 finish

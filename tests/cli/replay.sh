@@ -5,13 +5,7 @@
 head -n 4 lab_calib/mix_calib.jsonl >"$tmp/calib.jsonl"
 PYTHONDONTWRITEBYTECODE=1 python3 tests/lib/pty_replay.py "$SLIMSCOPE" lab_models/demo "$tmp/calib.jsonl" "$tmp/keys.yaml" "$tmp/keys.slim" \
     >"$tmp/keys.tap"
-while IFS= read -r line; do
-    case $line in
-    "ok "*) ok "${line#* - }" ;;
-    "not ok "*) not_ok "${line#* - }" ;;
-    "# "*) echo "$line" ;;
-    esac
-done <"$tmp/keys.tap"
+relay "$tmp/keys.tap"
 is 1 "$(grep -c '^export ' "$tmp/keys.slim")" "the history holds the export"
 is 1 "$(grep -c '^measure' "$tmp/keys.slim")" "and the measurement"
 if grep -q '^undo\|^redo\|o_proj' "$tmp/keys.slim"; then not_ok "undone edits are left out"; else ok "undone edits are left out"; fi
