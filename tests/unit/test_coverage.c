@@ -33,11 +33,8 @@ static int make_dir(void **state)
 static int remove_dir(void **state)
 {
     (void)state;
-    char cmd[200];
-    snprintf(cmd, sizeof cmd, "rm -rf '%s/sessions'", dir);
-    int rc = system(cmd);
     temp_remove(dir);
-    return rc;
+    return 0;
 }
 
 static void ok(Status st)

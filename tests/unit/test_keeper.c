@@ -140,11 +140,8 @@ static int begin(void **state)
 static int end(void **state)
 {
     (void)state;
-    char cmd[200];
-    snprintf(cmd, sizeof cmd, "rm -rf '%s/sessions'", state_dir);
-    int rc = system(cmd);
     temp_remove(state_dir);
-    return rc;
+    return 0;
 }
 
 static SessionOptions options(void)
