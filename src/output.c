@@ -187,7 +187,7 @@ static const char *kind_of(const Model *m, const Metric *metric, int64_t unit)
 static bool scheme_text(const Session *s, const Metric *m, Str *out)
 {
     const Recipe *r = session_recipe(s);
-    bool sees = m->pass == &pass_statistics ? m->needs & NEED_WEIGHT : true;
+    bool sees = m->pass != &pass_statistics || m->needs & NEED_WEIGHT;
     if (!sees || !r || recipe_entries(r) == 0)
         return false;
     for (int i = 0; i < recipe_entries(r); i++) {
@@ -326,10 +326,13 @@ static Status ranking_yaml(const Model *model, const Metric *m, const RankReques
     str_puts(out, shown ? "exclude:\n" : "exclude: []\n");
     Str pattern = {0};
     for (int64_t i = 0; i < shown; i++) {
-        bool *listed = m->scope == SCOPE_LINEAR ? &done[model->linears[rows[i].unit].group] : &done[model->ngroups];
-        for (int32_t k = 0; !*listed && scope_unit_pattern(model, m->scope, rows[i].unit, k, &pattern); k++)
+        int32_t group = m->scope == SCOPE_LINEAR ? model->linears[rows[i].unit].group : -1;
+        if (group >= 0 && done[group])
+            continue;
+        for (int32_t k = 0; scope_unit_pattern(model, m->scope, rows[i].unit, k, &pattern); k++)
             str_printf(out, "  - '%s'\n", str_text(&pattern));
-        *listed = m->scope == SCOPE_LINEAR;
+        if (group >= 0)
+            done[group] = true;
     }
     out->oom = out->oom || pattern.oom;
     str_free(&pattern);
