@@ -12,6 +12,7 @@
 #include "process/sink_save.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/follow.h"
+#include "tests/lib/keepsaver.h"
 
 /* One driver for files and for measurements: both see a recipe's processors in the recipe's order of work. */
 
@@ -23,66 +24,6 @@ static void ok(Status st, const Error *err)
     if (st != ST_OK)
         fail_msg("%s", err->text);
 }
-
-/* ---- a saver that keeps the parameters of inputs ---- */
-
-typedef struct Kept {
-    QParam param[LINEARS_MAX];
-    int linears, caches;
-    bool finished;
-} Kept;
-static Kept kept; /* of the run under test */
-
-static Status keep_open(void **self, const SaveFormat *f, const SavePlan *plan, bool resume, int *first_layer, Error *err)
-{
-    (void)f, (void)plan, (void)resume, (void)err;
-    *self = &kept;
-    *first_layer = 0;
-    return ST_OK;
-}
-
-static Status keep_linear(void *self, const SaveLinear *l, Error *err)
-{
-    (void)self, (void)err;
-    kept.linears++;
-    kept.param[l->linear] = l->has_act ? l->act : (QParam){0};
-    return ST_OK;
-}
-
-static Status keep_float(void *self, int64_t linear, Error *err)
-{
-    (void)self, (void)linear, (void)err;
-    return ST_OK;
-}
-
-static Status keep_cache(void *self, const SaveCache *c, Error *err)
-{
-    (void)self, (void)c, (void)err;
-    kept.caches++;
-    return ST_OK;
-}
-
-static Status keep_layer(void *self, int layer, Error *err)
-{
-    (void)self, (void)layer, (void)err;
-    return ST_OK;
-}
-
-static Status keep_finish(void *self, Error *err)
-{
-    (void)self, (void)err;
-    kept.finished = true;
-    return ST_OK;
-}
-
-static void keep_close(void *self, bool keep)
-{
-    (void)self, (void)keep;
-}
-
-static const SaverOps keeping = {.open = keep_open, .linear = keep_linear, .keep_float = keep_float, .cache = keep_cache,
-                                 .layer_done = keep_layer, .finish = keep_finish, .close = keep_close};
-static const SaveFormat keeper = {.type = "keeper", .ops = &keeping};
 
 /* ---- a processor that makes a norm larger and the weights behind it smaller ---- */
 
@@ -167,7 +108,7 @@ static Recipe *recipe_of(const char *spec)
     "}, include: [" include "]}"
 #define SCALE(factor) "{type: scale, factor: " factor "}"
 
-/* What both sinks made of one recipe, each by itself (the measurement in m, the files' in kept), or in one run. */
+/* What both sinks made of one recipe, each by itself (the measurement in f, the files' in written), or in one run. */
 typedef struct Outcome {
     Follow f;
     bool flow_is_output;
@@ -181,10 +122,11 @@ static void run_sinks(const Work *w, TestRun *b, Outcome *o, bool follow, bool s
     Pipeline *p;
     SaveResult res;
     SaveSink *files;
-    const SaveFormat *saver = &keeper;
+    const SaveFormat *saver = &keep_saver;
+    Kept kept;
     const SavePlan plan = {.model = b->m, .level = w->level};
     const SaveOptions so = {.savers = &saver, .plans = &plan, .nsavers = 1, .calib = o->f.calib};
-    kept = (Kept){.linears = 0};
+    kept_init(&kept, b->m->nlinears);
     ok(pipeline_new(&p, b->m, w, &err), &err);
     o->flow_is_output = pipeline_flow_is_output(p);
     RunnerOptions ro = {.pool = b->pool, .arith = runner_arith(b->r), .overlay = pipeline_overlay(p)};
@@ -201,10 +143,12 @@ static void run_sinks(const Work *w, TestRun *b, Outcome *o, bool follow, bool s
     ok(pipeline_run(p, r, &po, &err), &err);
     if (save) {
         assert_true(kept.finished);
-        memcpy(o->written, kept.param, sizeof o->written);
+        for (int64_t i = 0; i < kept.n; i++)
+            o->written[i] = kept.l[i].has_act ? kept.l[i].act : (QParam){0};
         o->caches = kept.caches;
     }
     save_sink_free(files);
+    kept_fini(&kept);
     runner_free(r);
     pipeline_free(p);
 }
