@@ -159,6 +159,13 @@ enum { WIDTH = 70 };
 static const int64_t start[] = {0, 5, 5, 40, 41, 90, 96};
 enum { SAMPLES = 6 };
 
+/* In [0, 1). */
+static double uniform(uint64_t *seed)
+{
+    *seed = *seed * 6364136223846793005u + 1442695040888963407u;
+    return (double)(*seed >> 11) * 0x1p-53;
+}
+
 /* Of samples so different in size that sums in another order have other bits. */
 static float *values(void)
 {
@@ -166,10 +173,8 @@ static float *values(void)
     uint64_t seed = 11;
     float *x = malloc((size_t)(start[SAMPLES] * WIDTH) * sizeof *x);
     for (int s = 0; s < SAMPLES; s++)
-        for (int64_t i = start[s] * WIDTH; i < start[s + 1] * WIDTH; i++) {
-            seed = seed * 6364136223846793005u + 1442695040888963407u;
-            x[i] = (float)((double)(seed >> 11) * 0x1p-53 - 0.3) * size[s] * (i % 13 == 5 ? 40 : 1);
-        }
+        for (int64_t i = start[s] * WIDTH; i < start[s + 1] * WIDTH; i++)
+            x[i] = (float)(uniform(&seed) - 0.3) * size[s] * (i % 13 == 5 ? 40 : 1);
     return x;
 }
 
@@ -332,10 +337,8 @@ static void second_moments_go_on_where_another_rank_stopped(void **state)
     float *x = malloc(ROWS * WIDTH * sizeof *x), *want = malloc(WIDTH * WIDTH * sizeof *want),
           *got = malloc(WIDTH * WIDTH * sizeof *got);
     uint64_t seed = 5;
-    for (int i = 0; i < ROWS * WIDTH; i++) {
-        seed = seed * 6364136223846793005u + 1442695040888963407u;
-        x[i] = (float)((double)(seed >> 11) * 0x1p-53 - 0.5);
-    }
+    for (int i = 0; i < ROWS * WIDTH; i++)
+        x[i] = (float)(uniform(&seed) - 0.5);
     Pool *pool;
     assert_int_equal(pool_new(&pool, 2, NULL), ST_OK);
     assert_int_equal(hessian_gather(give_rows, x, ROWS, WIDTH, pool, NULL, want, NULL), ST_OK);
