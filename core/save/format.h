@@ -47,6 +47,8 @@ struct SaveFormat {
     int (*parts)(const SavePlan *plan, int64_t i, bool no_zero, QPart out[SCHEME_PARTS_MAX]);
     bool drops_zero;            /* parts depends on no_zero */
     const char *cache_label;    /* of quantized keys and values (C8); NULL: there is no place for them */
+    /* Refuses (ST_DATA) what else the format can't express than the scheme of a linear; no function: nothing. */
+    Status (*refuse)(const SavePlan *plan, Error *err);
     void (*warn)(const SavePlan *plan); /* what the plan can't be told without (save_warn); no function: nothing */
     /* Everything besides the weights and their index, once these are in place. */
     Status (*documents)(SaveOut *s, Error *err);

@@ -117,6 +117,8 @@ Status saveout_check(const SaveFormat *f, const SavePlan *plan, Error *err)
 {
     RETURN_IF_ERROR(check_cache(plan, f, err));
     RETURN_IF_ERROR(check_shapes(plan, f, err));
+    if (f->refuse)
+        RETURN_IF_ERROR(f->refuse(plan, err));
     if (f->warn && plan->warn)
         f->warn(plan);
     return ST_OK;

@@ -159,6 +159,76 @@ static void test_families(void **state)
     assert_true(n >= 15);
 }
 
+/* ---- compressed-tensors ---- */
+
+static const SaveFormat *compressed(void)
+{
+    return saver_find("compressed_tensors");
+}
+
+/* Experts that every loader has in one tensor are no linears of this format; as they are they can stay. */
+static void test_stacked_experts(void **state)
+{
+    (void)state;
+    Saved s;
+    Error err = {0};
+    saved_open(&s, "tests/golden/models/gpt_oss/fp32", NULL, 1, 8, false);
+    assert_int_equal(compressed()->ops->check(compressed(), &s.plan, &err), ST_DATA);
+    assert_string_equal(err.text, "compressed_tensors can't write the experts of gpt_oss one by one "
+                                  "('model.layers.0.mlp.experts.0.gate_proj'): what loads this family wants them "
+                                  "stacked, in floats; exclude '*.experts.*', or use ascendv1_saver");
+    s.plan.peer = true; /* writes it, as the original does */
+    ok(compressed()->ops->check(compressed(), &s.plan, &err), &err);
+    s.plan.peer = false;
+    for (int64_t i = 0; i < s.m->nlinears; i++)
+        s.level[i] = s.m->linears[i].expert < 0;
+    save_family(s.m, &s.plan, compressed());
+    VerifyReport r;
+    ok(save_verify(&s.plan, compressed(), &r, NULL, &err), &err);
+    assert_int_equal(r.problems, 0);
+    verify_free(&r);
+    saved_close(&s);
+}
+
+/* The one entry of `ignore`; the caller frees. */
+static char *ignored(const Saved *s)
+{
+    cJSON *o;
+    Error err = {0};
+    ok(json_parse_file(temp_path(s->target, "config.json"), 1 << 22, &o, &err), &err);
+    const cJSON *list = json_get(json_get(o, "quantization_config"), "ignore");
+    assert_int_equal(cJSON_GetArraySize(list), 1);
+    char *text = strdup(list->child->valuestring);
+    cJSON_Delete(o);
+    return text;
+}
+
+/* Routers that are no linears, and experts also under the names that vLLM asks for. */
+static void test_ignored(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *model, *want;
+    } rows[] = {
+        {"deepseek_v3", "|gate|shared_experts"},
+        {"mixtral", "(?:down_proj|gate_proj|up_proj|w1|w2|w3)"},
+    };
+    for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
+        Saved s;
+        char model[128];
+        snprintf(model, sizeof model, "tests/golden/models/%s/fp32", rows[k].model);
+        saved_open(&s, model, NULL, 1, 8, false);
+        for (int64_t i = 0; i < s.m->nlinears; i++)
+            s.level[i] = s.m->linears[i].kind == LK_O;
+        save_family(s.m, &s.plan, compressed());
+        char *text = ignored(&s);
+        if (!strstr(text, rows[k].want))
+            fail_msg("%s: no %s in %s", rows[k].model, rows[k].want, text);
+        free(text);
+        saved_close(&s);
+    }
+}
+
 /* ---- the order of an expert's linears ---- */
 
 static cJSON *target_json(const Saved *s, const char *name)
@@ -402,6 +472,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_families), cmocka_unit_test(test_expert_order),
                                        cmocka_unit_test(test_config_keys), cmocka_unit_test(test_wide_routers),
-                                       cmocka_unit_test(test_order_of_linears)};
+                                       cmocka_unit_test(test_order_of_linears),
+                                       cmocka_unit_test(test_stacked_experts), cmocka_unit_test(test_ignored)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -282,6 +282,37 @@ static void test_compressed_own(void **state)
     fixture_close(&x);
 }
 
+/* The target of a group, or the list of what is left alone. */
+static const char *only_text(const cJSON *list)
+{
+    assert_int_equal(cJSON_GetArraySize(list), 1);
+    return cJSON_GetArrayItem(list, 0)->valuestring;
+}
+
+static void assert_targets(const Fixture *x, const char *first, const char *second)
+{
+    cJSON *o = target_json(x, "config.json");
+    const cJSON *g = json_get(json_get(o, "quantization_config"), "config_groups");
+    const char *const want[2] = {first, second};
+    for (int i = 0; i < 2; i++)
+        assert_string_equal(only_text(json_get(cJSON_GetArrayItem(g, i), "targets")), want[i]);
+    cJSON_Delete(o);
+}
+
+/* Each of several groups names its linears; the peer's all name the class, of which a loader takes the last. */
+static void test_compressed_groups(void **state)
+{
+    (void)state;
+    for (int peer = 0; peer < 2; peer++) {
+        Fixture x;
+        fixture_open(&x, "qwen3-fp32", "ct_mixed_fallback_fp32", "compressed_tensors", peer);
+        save_all(&x);
+        assert_targets(&x, peer ? "Linear" : "re:model\\.layers\\.(?:0|1)\\.self_attn\\.(?:k_proj|o_proj|q_proj|v_proj)(?![.\\w])",
+                       peer ? "Linear" : "re:model\\.layers\\.(?:0|1)\\.mlp\\.(?:gate_proj|up_proj)(?![.\\w])");
+        fixture_close(&x);
+    }
+}
+
 /* Tied embeddings: lm_head only when the model has one of its own. */
 static void test_tied(void **state)
 {
@@ -729,7 +760,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_verify),        cmocka_unit_test(test_verify_finds),
         cmocka_unit_test(test_labels),        cmocka_unit_test(test_real_offsets),
-        cmocka_unit_test(test_compressed_own), cmocka_unit_test(test_tied),
+        cmocka_unit_test(test_compressed_own), cmocka_unit_test(test_compressed_groups),
+        cmocka_unit_test(test_tied),
         cmocka_unit_test(test_keep_float),    cmocka_unit_test(test_keep_float_own),
         cmocka_unit_test(test_side_files),    cmocka_unit_test(test_extras),
         cmocka_unit_test(test_debug_info),
