@@ -412,7 +412,7 @@ unsigned act_quit(Ui *ui, const KeyRow *row, int key)
     (void)row, (void)key;
     if (ui_session(ui) && session_busy(ui_session(ui))) {
         ui->question =
-            (Question){"a job runs. Stop it and quit? Finished rows are kept. y yes, any other key: stay", quit_yes};
+            (Question){"a job runs. Stop it and quit? y yes, any other key: stay", quit_yes};
         return DO_PAINT;
     }
     return ui_command(ui, "quit") ? DO_QUIT : DO_PAINT;
@@ -438,6 +438,10 @@ unsigned act_back(Ui *ui, const KeyRow *row, int key)
     }
     if (ui_session(ui) && session_busy(ui_session(ui)))
         return act_quit(ui, row, key);
-    ui->question = (Question){"quit? The session is kept. y yes, any other key: stay", quit_yes};
+    bool kept = !ui_session(ui) || !session_id(ui_session(ui))[0] || session_is_saved(ui_session(ui)) ||
+                session_is_read_only(ui_session(ui));
+    ui->question = (Question){kept ? "quit? The session is kept. y yes, any other key: stay"
+                                   : "quit? The session is NOT kept. y yes, any other: stay",
+                              quit_yes};
     return DO_PAINT;
 }

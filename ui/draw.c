@@ -93,6 +93,25 @@ void pen_name(Pen *p, Slot slot, int w, const char *s)
     pen_cell(p, slot, w, false, buf);
 }
 
+void pen_parts(Pen *p, Slot slot, LineParts *l, int margin)
+{
+    int room = p->end - p->x - margin, used = parts_fit(l, room);
+    bool first = true, moved = false;
+    for (int i = 0; i < l->n; i++) {
+        const LinePart *f = &l->f[i];
+        if (f->right && !moved) {
+            pen_to(p, slot, p->x + room - used);
+            moved = true;
+        }
+        if (f->width == 0)
+            continue;
+        if (!first)
+            pen_to(p, slot, p->x + f->gap);
+        first = false;
+        pen_name(p, f->slot, f->width, f->text);
+    }
+}
+
 /* Attributes at place t of the score gradient. */
 static void gradient(Ui *ui, double t, attr_t *attr, int *pair)
 {

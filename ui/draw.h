@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 
+#include "ui/lineparts.h"
 #include "ui/layout.h"
 #include "ui/term.h"
 
@@ -28,6 +29,8 @@ void pen_name(Pen *p, Slot slot, int w, const char *s);
 void pen_char(Pen *p, Slot slot, wchar_t c);
 /* A horizontal bar of w cells filled to share (0..1), coloured along the score gradient. */
 void pen_bar(Pen *p, int w, double share, bool plain);
+/* Fits the parts into what is left of the pen's line, less `margin` cells at its end, and draws them. */
+void pen_parts(Pen *p, Slot slot, LineParts *l, int margin);
 /* Spaces up to x (absolute) or the end. */
 void pen_to(Pen *p, Slot slot, int x);
 void pen_fill(Pen *p, Slot slot);

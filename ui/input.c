@@ -486,17 +486,14 @@ unsigned input_paste(Ui *ui, const char *text)
 static void draw_notes(Ui *ui, const Input *p, const char *hint)
 {
     Rect b = ui->layout.keys, f = ui->layout.figures;
-    bool shared = f.y == ui->layout.message.y;
     Pen note = pen_at(ui, b.y, b.x, b.w);
     pen_puts(&note, SL_TEXT, " ");
     if (!rl_line_buffer[0])
         pen_puts(&note, SL_DIM, hint);
-    else if (p->figures[0] && shared)
-        pen_printf(&note, p->note_slot, "%s  ", p->figures);
     if (rl_line_buffer[0])
         pen_puts(&note, p->note_slot, p->note);
     pen_fill(&note, SL_TEXT);
-    if (!p->figures[0] || shared || !rl_line_buffer[0])
+    if (!p->figures[0] || !rl_line_buffer[0])
         return;
     Pen above = pen_at(ui, f.y, f.x, f.w);
     pen_printf(&above, p->note_slot, " %s", p->figures);

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+enum { FOOT = 3 }; /* figures, message, keys */
+
 static Rect rect(int y, int x, int h, int w)
 {
     return (Rect){y, x, h > 0 ? h : 0, w > 0 ? w : 0};
@@ -44,14 +46,12 @@ void layout_compute(int rows, int cols, LayoutPrefs prefs, Layout *out)
     out->too_small = rows < LAYOUT_MIN_ROWS || cols < LAYOUT_MIN_COLS;
     if (out->too_small)
         return;
-    bool own_line = rows >= 20;
-    int foot = own_line ? 3 : 2;
     out->head = rect(0, 0, 1, cols);
     out->tabs = rect(1, 0, 1, cols);
     out->keys = rect(rows - 1, 0, 1, cols);
     out->message = rect(rows - 2, 0, 1, cols);
-    out->figures = rect(rows - foot, 0, 1, cols);
-    place_side(out, prefs, rect(2, 0, rows - 2 - foot, cols));
+    out->figures = rect(rows - FOOT, 0, 1, cols);
+    place_side(out, prefs, rect(2, 0, rows - 2 - FOOT, cols));
 }
 
 int columns_fit(const Column *c, int n, int width, int *w)

@@ -23,7 +23,7 @@ typedef struct Layout {
     Rect side;          /* the detail pane; h == 0: not shown */
     int rule;           /* SPLIT_RIGHT: column of the line between; SPLIT_BELOW: its row; else -1 */
     Rect figures;       /* size, share, effect */
-    Rect message;       /* messages and prompts; the same line as figures on low screens */
+    Rect message;       /* messages and prompts */
     Rect keys;          /* F-bar */
 } Layout;
 

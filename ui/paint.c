@@ -1,6 +1,5 @@
 /* The frame around the views: title, tabs, figures, messages. Drawing goes into curses' memory; curses sends what
  * differs. */
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -23,19 +22,50 @@ static const JobView *running(Session *s)
     return NULL;
 }
 
-static void job_text(const JobView *j, char *out, size_t size)
+/* What the title says of the job that runs, at its right end. */
+static void job_parts(const JobView *j, LineParts *l)
 {
-    char eta[24] = "";
-    if (j->eta >= 0) {
-        char t[20];
-        fmt_seconds(t, sizeof t, j->eta);
-        snprintf(eta, sizeof eta, " ~%s", t);
+    char t[20];
+    part_add(l, SL_TITLE, 2, "%s", j->title)->least = 12;
+    l->f[l->n - 1].right = true;
+    if (j->total > 0) {
+        part_add(l, SL_TITLE, 0, "%lld/%lld", (long long)j->done, (long long)j->total)->gap = 1;
+        part_add(l, SL_TITLE, 4, "%lld %%", (long long)(100 * j->done / j->total))->gap = 1;
+    } else {
+        part_add(l, SL_TITLE, 3, "%s", j->phase)->gap = 1;
     }
-    if (j->total > 0 && j->done > 0)
-        snprintf(out, size, "  %s %lld/%lld %lld %%%s ", j->title, (long long)j->done, (long long)j->total,
-                 (long long)(100 * j->done / j->total), eta);
-    else
-        snprintf(out, size, "  %s %s%s ", j->title, j->phase, eta);
+    if (j->eta < 0)
+        return;
+    fmt_seconds(t, sizeof t, j->eta);
+    part_add(l, SL_TITLE, 1, "~%s", t)->gap = 1;
+}
+
+static void model_parts(Session *s, const Model *m, LineParts *l)
+{
+    const char *end = m->path + strlen(m->path), *base = end;
+    while (end > m->path && end[-1] == '/')
+        end--;
+    for (base = end; base > m->path && base[-1] != '/';)
+        base--;
+    part_add(l, SL_TITLE, 0, "%.*s", (int)(end - base), base)->least = 10;
+    if (session_is_read_only(s))
+        part_add(l, SL_TITLE, 1, "read-only");
+    else if (session_id(s)[0] && !session_is_saved(s))
+        part_add(l, SL_WARN, 1, "not saved");
+    if (session_recipe(s))
+        part_add(l, SL_TITLE, 3, "%s", recipe_name(session_recipe(s)))->least = 10;
+    if (session_calib(s)) {
+        const char *c = session_calib(s), *slash = strrchr(c, '/');
+        part_add(l, SL_TITLE, 5, "calib %s", slash ? slash + 1 : c)->least = 16;
+    }
+    DataInfo d = session_calib_info(s);
+    if (d.tokens > 0) {
+        char t[24];
+        fmt_count(t, sizeof t, d.tokens);
+        part_add(l, SL_TITLE, 6, d.samples == 1 ? "%d text" : "%d texts", d.samples)->gap = 1;
+        part_add(l, SL_TITLE, 7, "%s tokens", t)->gap = 1;
+        part_add(l, SL_TITLE, 8, "#%.4s", d.sha256)->gap = 1;
+    }
 }
 
 static void draw_head(Ui *ui)
@@ -43,152 +73,106 @@ static void draw_head(Ui *ui)
     Session *s = ui_session(ui);
     const Model *m = ui_model(ui);
     Rect r = ui->layout.head;
-    char right[200] = "", name[256] = "no model";
+    LineParts l = {.n = 0};
     const JobView *j = s ? running(s) : NULL;
+    part_add(&l, SL_TITLE, 9, "slimscope");
+    if (m)
+        model_parts(s, m, &l);
+    else
+        part_add(&l, SL_TITLE, 0, "no model");
     if (j)
-        job_text(j, right, sizeof right);
-    if (m) {
-        const char *end = m->path + strlen(m->path), *base = end;
-        while (end > m->path && end[-1] == '/')
-            end--;
-        for (base = end; base > m->path && base[-1] != '/';)
-            base--;
-        snprintf(name, sizeof name, "%.*s", (int)(end - base), base);
-    }
-    int rw = text_width(right);
+        job_parts(j, &l);
     Pen p = pen_at(ui, r.y, r.x, r.w);
-    p.end -= rw;
-    pen_puts(&p, SL_TITLE, " slimscope  ");
-    pen_puts(&p, SL_TITLE, name);
-    if (m) {
-        DataInfo d = session_calib_info(s);
-        if (session_recipe(s))
-            pen_printf(&p, SL_TITLE, "  %s", recipe_name(session_recipe(s)));
-        if (session_calib(s)) {
-            const char *c = session_calib(s), *slash = strrchr(c, '/');
-            pen_printf(&p, SL_TITLE, "  calib %s", slash ? slash + 1 : c);
-        }
-        if (d.tokens > 0) {
-            char t[24];
-            fmt_count(t, sizeof t, d.tokens);
-            pen_printf(&p, SL_TITLE, " %d texts %s tokens #%.4s", d.samples, t, d.sha256);
-        }
-        if (session_is_read_only(s))
-            pen_puts(&p, SL_TITLE, "  read-only");
+    pen_puts(&p, SL_TITLE, " ");
+    pen_parts(&p, SL_TITLE, &l, 1);
+    pen_fill(&p, SL_TITLE);
+}
+
+/* The tabs; `brief`: of the others only their keys. */
+static void put_tabs(Ui *ui, Pen *p, bool brief)
+{
+    ui->ntab_spans = 0;
+    pen_puts(p, SL_TAB, " ");
+    for (int i = 0; view_table[i]; i++) {
+        const View *v = view_table[i];
+        bool on = v == ui->view;
+        ui->tab_spans[ui->ntab_spans].x = p->x;
+        ui->tab_spans[ui->ntab_spans].view = v;
+        if (on)
+            pen_printf(p, SL_TAB_ON, "[%c %s]", v->key, v->title);
+        else if (brief)
+            pen_printf(p, SL_TAB, "%c", v->key);
+        else
+            pen_printf(p, SL_TAB, "%c %s", v->key, v->title);
+        ui->tab_spans[ui->ntab_spans].w = p->x - ui->tab_spans[ui->ntab_spans].x;
+        ui->ntab_spans++;
+        pen_puts(p, SL_TAB, " ");
     }
-    pen_fill(&p, SL_TITLE);
-    p.end += rw;
-    pen_puts(&p, SL_TITLE, right);
-    pen_fill(&p, SL_TITLE);
 }
 
 static void draw_tabs(Ui *ui)
 {
+    enum { WANTED = 3 }; /* what the screen says of itself up to this priority is worth the tabs' names */
     Rect r = ui->layout.tabs;
-    Str ctx = {0};
+    LineParts l = {.n = 0};
     if (ui->view->context && ui_model(ui))
-        ui->view->context(ui, ui_state(ui, ui->view), &ctx);
+        ui->view->context(ui, ui_state(ui, ui->view), &l);
+    if (l.n > 0)
+        l.f[0].right = true;
     Pen p = pen_at(ui, r.y, r.x, r.w);
-    ui->ntab_spans = 0;
-    pen_puts(&p, SL_TAB, " ");
-    for (int i = 0; view_table[i]; i++) {
-        const View *v = view_table[i];
-        bool on = v == ui->view;
-        ui->tab_spans[ui->ntab_spans].x = p.x;
-        ui->tab_spans[ui->ntab_spans].view = v;
-        pen_printf(&p, on ? SL_TAB_ON : SL_TAB, on ? "[%c %s]" : "%c %s", v->key, v->title);
-        ui->tab_spans[ui->ntab_spans].w = p.x - ui->tab_spans[ui->ntab_spans].x;
-        ui->ntab_spans++;
-        pen_puts(&p, SL_TAB, " ");
+    put_tabs(ui, &p, false);
+    parts_fit(&l, p.end - p.x - 2);
+    if (parts_kept(&l) < WANTED) {
+        p = pen_at(ui, r.y, r.x, r.w);
+        put_tabs(ui, &p, true);
     }
-    const char *text = str_text(&ctx);
-    int w = text_width(text);
-    if (p.x + 1 + w < p.end)
-        pen_to(&p, SL_TEXT, p.end - w - 1);
-    else
-        pen_puts(&p, SL_TEXT, " ");
-    pen_puts(&p, SL_TEXT, text);
+    pen_puts(&p, SL_TEXT, " ");
+    pen_parts(&p, SL_TEXT, &l, 1);
     pen_fill(&p, SL_TEXT);
-    str_free(&ctx);
 }
 
-/* Pieces of the line of figures; the highest priority goes first where they don't all fit. */
-typedef struct Figure {
-    char text[72];
-    Slot slot;
-    int priority;
-} Figure;
-enum { MAX_FIGURES = 10 };
-typedef struct Figures {
-    Figure f[MAX_FIGURES];
-    int n;
-} Figures;
+/* ---- the line with size and effect ---- */
 
-static void __attribute__((format(printf, 4, 5))) figure(Figures *l, Slot slot, int priority, const char *fmt, ...)
-{
-    if (l->n == MAX_FIGURES)
-        return;
-    Figure *f = &l->f[l->n++];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(f->text, sizeof f->text, fmt, ap);
-    va_end(ap);
-    f->slot = slot;
-    f->priority = priority;
-}
-
-static void collect_figures(Session *s, Figures *l)
+static void collect_figures(Session *s, LineParts *l)
 {
     Prediction pr = session_predict(s);
     char t[32], u[32];
     int stale = 0;
-    figure(l, SL_TEXT, 0, "float %lld/%lld", (long long)pr.size.floats,
-           (long long)(pr.size.floats + pr.size.quantized));
+    part_add(l, SL_TEXT, 0, "float %lld/%lld", (long long)pr.size.floats,
+              (long long)(pr.size.floats + pr.size.quantized));
     fmt_bytes(t, sizeof t, (double)pr.size.bytes);
-    figure(l, SL_TEXT, 0, "size %s", t);
-    figure(l, SL_TEXT, 3, "%.2f bits", pr.size.average_bits);
+    part_add(l, SL_TEXT, 2, "size %s", t);
+    part_add(l, SL_TEXT, 6, "%.2f bits", pr.size.average_bits);
     if (pr.have && pr.calibrated) {
         fmt_value(t, sizeof t, pr.kl);
-        figure(l, SL_PREDICTED, 1, "KL %s~", t);
+        part_add(l, SL_PREDICTED, 1, "KL %s~", t);
     } else if (pr.have && pr.share_back > 0) {
         fmt_percent(t, sizeof t, pr.share_back);
-        figure(l, SL_PREDICTED, 1, "local error -%s~", t);
+        part_add(l, SL_PREDICTED, 1, "local error -%s~", t);
     }
     const Effect *e = session_effect(s, &stale);
     if (e) {
+        Slot slot = stale ? SL_STALE : SL_STRONG;
         fmt_value(t, sizeof t, e->kl_mean);
         fmt_value(u, sizeof u, e->ppl_quant);
-        figure(l, stale ? SL_STALE : SL_STRONG, 0, stale ? "STALE KL %s ppl %s" : "measured KL %s ppl %s", t, u);
+        part_add(l, slot, stale ? 3 : 0, stale ? "STALE KL %s" : "measured KL %s", t);
+        part_add(l, slot, 5, "ppl %s", u)->gap = 1;
     }
     if (session_tag_count(s) > 0)
-        figure(l, SL_TAGGED, 2, "*%lld tagged", (long long)session_tag_count(s));
+        part_add(l, SL_TAGGED, 4, "*%lld tagged", (long long)session_tag_count(s));
     if (session_undo_depth(s) > 0)
-        figure(l, SL_DIM, 4, "undo %d", session_undo_depth(s));
+        part_add(l, SL_DIM, 7, "undo %d", session_undo_depth(s));
 }
 
 static void draw_figures(Ui *ui)
 {
     Rect r = ui->layout.figures;
     Pen p = pen_at(ui, r.y, r.x, r.w);
-    Figures l = {.n = 0};
+    LineParts l = {.n = 0};
     if (ui_model(ui))
         collect_figures(ui_session(ui), &l);
-    for (int limit = 9; limit > 0; limit--) {
-        int used = 0;
-        for (int i = 0; i < l.n; i++)
-            used += l.f[i].priority <= limit ? text_width(l.f[i].text) + 2 : 0;
-        if (used <= r.w)
-            break;
-        for (int i = 0; i < l.n; i++) {
-            if (l.f[i].priority == limit)
-                l.f[i].text[0] = '\0';
-        }
-    }
     pen_puts(&p, SL_TEXT, " ");
-    for (int i = 0; i < l.n; i++) {
-        if (l.f[i].text[0])
-            pen_printf(&p, l.f[i].slot, "%s  ", l.f[i].text);
-    }
+    pen_parts(&p, SL_TEXT, &l, 1);
     pen_fill(&p, SL_TEXT);
 }
 
@@ -196,19 +180,13 @@ static void draw_message(Ui *ui)
 {
     Rect r = ui->layout.message;
     Pen p = pen_at(ui, r.y, r.x, r.w);
-    bool shared = r.y == ui->layout.figures.y;
     if (ui->question.text) {
         pen_printf(&p, SL_WARN, " %s ", ui->question.text);
         ui_rest_cursor(ui, p.y, p.x);
     } else if (ui->message[0]) {
-        Rect two = {shared ? r.y : ui->layout.figures.y, r.x + 1, shared ? 1 : 2, r.w - 2};
-        int y = text_width(ui->message) > two.w ? two.y : r.y;
-        if (y < r.y || shared) /* a long one takes the line of the figures too */
-            draw_clear(ui, ui->layout.figures);
-        draw_wrapped(ui, two, &y, ui->message_slot, ui->message);
-        return;
-    } else if (shared) {
-        return;
+        char line[ERROR_TEXT_MAX + 8];
+        text_cut(line, sizeof line, ui->message, r.w - 2, ui->term.glyphs.ellipsis);
+        pen_printf(&p, ui->message_slot, " %s", line);
     }
     pen_fill(&p, SL_TEXT);
 }

@@ -95,6 +95,22 @@ size_t text_break(const char *s, int width)
     return strlen(s);
 }
 
+void text_cut(char *out, size_t size, const char *s, int width, const char *ellipsis)
+{
+    int room = width - text_width(ellipsis);
+    if (size == 0)
+        return;
+    if (text_width(s) <= width) {
+        snprintf(out, size, "%s", s);
+        return;
+    }
+    size_t n = room > 0 ? text_break(s, room) : 0;
+    if (n == 0 || s[n] != ' ') /* one long word */
+        text_elide(out, size, s, width, ellipsis);
+    else
+        snprintf(out, size, "%.*s%s", (int)n, s, ellipsis);
+}
+
 void fmt_score(char *out, size_t size, double v)
 {
     if (!isfinite(v)) {

@@ -14,6 +14,8 @@ wchar_t text_next(const char **s, int *width);
 int text_width(const char *s);
 /* s in at most `width` cells, cut in the middle with the ellipsis; names only, never numbers. */
 void text_elide(char *out, size_t size, const char *s, int width, const char *ellipsis);
+/* s in at most `width` cells, cut behind a word with the ellipsis: sentences. */
+void text_cut(char *out, size_t size, const char *s, int width, const char *ellipsis);
 /* Bytes of s that fit in `width` cells, broken at a space where there is one. For wrapping; 0 only for an empty text.
  */
 size_t text_break(const char *s, int width);

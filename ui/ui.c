@@ -39,22 +39,34 @@ Here ui_here(Ui *ui)
 
 /* ---- messages and commands ---- */
 
+/* Takes a message over. The line of messages shows one line: what it cuts stands whole in the log, unless it came from
+ * there. */
+static void say(Ui *ui, Slot slot, bool from_log, const char *text)
+{
+    snprintf(ui->message, sizeof ui->message, "%s", text);
+    ui->message_slot = slot;
+    if (!from_log && ui_session(ui) && text_width(ui->message) > ui->layout.message.w - 2)
+        session_log(ui_session(ui), slot == SL_ERR ? 2 : slot == SL_WARN ? 1 : 0, "%s", ui->message);
+}
+
 void ui_say(Ui *ui, Slot slot, const char *fmt, ...)
 {
+    char text[ERROR_TEXT_MAX];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(ui->message, sizeof ui->message, fmt, ap);
+    vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    ui->message_slot = slot;
+    say(ui, slot, false, text);
 }
 
 unsigned ui_refuse(Ui *ui, const char *fmt, ...)
 {
+    char text[ERROR_TEXT_MAX];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(ui->message, sizeof ui->message, fmt, ap);
+    vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    ui->message_slot = SL_WARN;
+    say(ui, SL_WARN, true, text); /* of a key that did nothing: ? tells it whole */
     return DO_PAINT;
 }
 
@@ -86,7 +98,7 @@ static void show_notes(Ui *ui, int from)
         if (l.level < level || l.level < 0 || l.level > 2)
             continue;
         level = l.level;
-        ui_say(ui, slots[l.level], "%s", l.text);
+        say(ui, slots[l.level], true, l.text);
     }
 }
 
@@ -106,7 +118,7 @@ bool ui_command(Ui *ui, const char *fmt, ...)
     if (st != ST_OK) {
         if (ui_session(ui))
             session_log(ui_session(ui), 2, "%s: %s", str_text(&line), err.text);
-        ui_say(ui, SL_ERR, "%s", err.text);
+        say(ui, SL_ERR, ui_session(ui) != NULL, err.text);
     } else if (ui->out.len > 0) {
         show_output(ui, str_text(&line));
     } else {

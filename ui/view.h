@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/str.h"
+#include "ui/lineparts.h"
 #include "ui/layout.h"
 
 typedef struct Ui Ui;
@@ -27,7 +28,7 @@ typedef struct View {
     void (*draw)(Ui *ui, void *state);
     bool (*move)(Ui *ui, void *state, Motion m);       /* false: at that end */
     /* Right part of the tab line. */
-    void (*context)(Ui *ui, void *state, Str *out);
+    void (*context)(Ui *ui, void *state, LineParts *out);
     /* What y copies; `all`: everything instead of the row. */
     void (*copy)(Ui *ui, void *state, bool all, Str *out);
     /* May be NULL: */

@@ -155,7 +155,7 @@ static bool move_text(Ui *ui, void *state, Motion m)
     return list_move(&p->pos, m, count_lines(shown_text(p)), p->page);
 }
 
-static void context(Ui *ui, void *state, Str *out)
+static void context(Ui *ui, void *state, LineParts *out)
 {
     Preview *p = state;
     Session *s = ui_session(ui);
@@ -166,8 +166,8 @@ static void context(Ui *ui, void *state, Str *out)
     const char *path = session_recipe(s) ? recipe_path(session_recipe(s)) : NULL;
     const char *base = path ? strrchr(path, '/') : NULL;
     if (blocked)
-        str_puts(out, "BLOCKED  ");
-    str_printf(out, "against %s", base ? base + 1 : path ? path : "the default");
+        part_add(out, SL_ERR, 0, "BLOCKED");
+    part_add(out, SL_TEXT, 1, "against %s", base ? base + 1 : path ? path : "the default")->least = 16;
 }
 
 static void copy(Ui *ui, void *state, bool all, Str *out)

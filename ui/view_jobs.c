@@ -137,17 +137,19 @@ static void draw(Ui *ui, void *state)
     draw_log(ui, log);
 }
 
-static void context(Ui *ui, void *state, Str *out)
+static void context(Ui *ui, void *state, LineParts *out)
 {
     (void)state;
     Session *s = ui_session(ui);
     int waiting = 0;
     for (int i = 0; i < session_jobs(s); i++)
         waiting += session_job(s, i)->state == JOB_WAITING;
-    str_printf(out, "%d waiting", waiting);
+    if (waiting > 0)
+        part_add(out, SL_TEXT, 0, "%d waiting", waiting);
     if (session_id(s)[0])
-        str_printf(out, "  session %s%s", session_id(s),
-                   session_is_saved(s) || session_is_read_only(s) ? "" : " is not saved any more");
+        part_add(out, SL_TEXT, 2, "session %s", session_id(s))->least = 18;
+    if (session_id(s)[0] && !session_is_saved(s) && !session_is_read_only(s))
+        part_add(out, SL_WARN, 0, "is not saved any more")->gap = 1;
 }
 
 static void log_text(Session *s, Str *out)

@@ -12,6 +12,8 @@
 
 enum { SETTLE_NS = 1000000000 }; /* arrived rows move into place when no key came for this long */
 
+enum { C_RANK, C_STATE, C_NAME, C_COUNT, C_SCORE, C_MEAN, C_BAR, C_LEVEL, C_COST, C_GROUP, COLUMNS };
+
 typedef struct Rank {
     ListPos pos;
     bool head;           /* the cursor is on the head of its linear's fold, also where that is open */
@@ -22,9 +24,8 @@ typedef struct Rank {
     char model[65];      /* fingerprint of the model that these are of: */
     size_t prefix;       /* bytes that every name begins with */
     int longest;         /* name */
+    int w[COLUMNS];      /* widths of the columns as they are drawn, 0: not there */
 } Rank;
-
-enum { C_RANK, C_STATE, C_NAME, C_COUNT, C_SCORE, C_MEAN, C_BAR, C_LEVEL, C_COST, C_GROUP, COLUMNS };
 static const Column columns[COLUMNS] = {
     [C_RANK] = {"#", 3, 3, 0, true},
     [C_STATE] = {"S", 2, 2, 0, false},
@@ -269,13 +270,14 @@ static void fit(Ui *ui, int width, int *w)
     columns_fit(c, COLUMNS, width, w);
 }
 
+/* The column whose values a sort key orders; COLUMNS: none does. */
+static int sort_column(SortKey k)
+{
+    return k == SORT_SCORE ? C_SCORE : k == SORT_NAME ? C_NAME : k == SORT_LEVEL ? C_LEVEL : k == SORT_SIZE ? C_COST : COLUMNS;
+}
+
 static void draw_title(Ui *ui, Rect r, const int *w)
 {
-    static const SortKey keys[COLUMNS] = {
-        [C_RANK] = SORT_MODEL, [C_STATE] = SORT_KEYS, [C_NAME] = SORT_NAME, [C_COUNT] = SORT_KEYS,
-        [C_SCORE] = SORT_SCORE, [C_MEAN] = SORT_KEYS, [C_BAR] = SORT_KEYS, [C_LEVEL] = SORT_LEVEL,
-        [C_COST] = SORT_SIZE, [C_GROUP] = SORT_KEYS,
-    };
     bool up;
     SortKey sort = session_sort_key(ui_session(ui), &up);
     Pen p = pen_at(ui, r.y, r.x, r.w);
@@ -286,8 +288,8 @@ static void draw_title(Ui *ui, Rect r, const int *w)
         char title[24];
         const char *name = c == C_SCORE && w[C_MEAN] ? "max" : columns[c].title;
         const char *gap = (int)strlen(name) + 2 <= w[c] ? " " : "";
-        snprintf(title, sizeof title, "%s%s%s", name, keys[c] == sort ? gap : "",
-                 keys[c] != sort ? "" : up ? "^" : "v");
+        bool sorts = c == sort_column(sort);
+        snprintf(title, sizeof title, "%s%s%s", name, sorts ? gap : "", !sorts ? "" : up ? "^" : "v");
         pen_puts(&p, SL_HEADER, " ");
         pen_cell(&p, SL_HEADER, w[c], columns[c].right, title);
     }
@@ -467,7 +469,7 @@ static void draw(Ui *ui, void *state)
     const TableRow *rows = settle(ui, st, &n);
     st->range = session_score_range(ui_session(ui));
     if (r.h > 0) {
-        int w[COLUMNS];
+        int *w = st->w;
         fit(ui, r.w - 2, w);
         st->skip = name_skip(ui, st, w[C_NAME]);
         st->parts = st->longest - (int)st->skip > w[C_NAME] - 2;
@@ -488,7 +490,7 @@ static void draw(Ui *ui, void *state)
     }
 }
 
-static void context(Ui *ui, void *state, Str *out)
+static void context(Ui *ui, void *state, LineParts *out)
 {
     Rank *st = state;
     Session *s = ui_session(ui);
@@ -499,18 +501,28 @@ static void context(Ui *ui, void *state, Str *out)
             at = n + 1;
     }
     const char *filter = session_filter_text(s);
-    if (*filter)
-        str_printf(out, "filter %s  ", filter);
+    if (*filter) {
+        int64_t shown;
+        session_order(s, &shown, false);
+        part_add(out, SL_TEXT, 2, "filter %s", filter)->least = 16;
+        part_add(out, SL_TEXT, 1, "%lld of %lld", (long long)shown, (long long)ui_model(ui)->nlinears)->gap = 1;
+    }
     if (session_fold_mode(s) != FOLD_NONE)
-        str_printf(out, "fold %s  ", fold_mode_name(session_fold_mode(s)));
+        part_add(out, SL_TEXT, 3, "fold %s", fold_mode_name(session_fold_mode(s)));
     if (session_order_stale(s))
-        str_puts(out, "sort stale  ");
-    str_puts(out, m ? m->name : "no metric");
+        part_add(out, SL_STALE, 2, "sort stale");
+    bool up;
+    SortKey sort = session_sort_key(s, &up);
+    int column = sort_column(sort);
+    if (column == COLUMNS || !st->w[column]) /* no heading on the screen tells */
+        part_add(out, SL_TEXT, 3, up ? "by %s ^" : "by %s v", sort_key_name(sort));
     if (m && m->scope != SCOPE_LINEAR)
-        str_printf(out, " of the %s", scope_name(m->scope));
-    if (ui->cols >= 80 && m)
-        str_printf(out, " %d/%d", at, n);
-    str_printf(out, "  %lld/%lld scored", (long long)st->range.scored, (long long)ui_model(ui)->nlinears);
+        part_add(out, SL_TEXT, 2, "%s of the %s", m->name, scope_name(m->scope));
+    else
+        part_add(out, SL_TEXT, 2, "%s", m ? m->name : "no metric");
+    if (m)
+        part_add(out, SL_DIM, 5, "%d/%d", at, n)->gap = 1;
+    part_add(out, SL_TEXT, 0, "%lld/%lld scored", (long long)st->range.scored, (long long)ui_model(ui)->nlinears);
 }
 
 /* Targets that select what a fold shows, one a line: what `tag` and a recipe's lists take. */

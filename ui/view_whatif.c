@@ -221,13 +221,16 @@ static void draw(Ui *ui, void *state)
     draw_measured(ui, below, &y);
 }
 
-static void context(Ui *ui, void *state, Str *out)
+static void context(Ui *ui, void *state, LineParts *out)
 {
     (void)state;
     Session *s = ui_session(ui);
-    str_printf(out, "undo %d redo %d", session_undo_depth(s), session_redo_depth(s));
-    const char *recipe = session_recipe(s) ? recipe_name(session_recipe(s)) : "no recipe";
-    str_printf(out, "  base %s", recipe);
+    int undo = session_undo_depth(s), redo = session_redo_depth(s);
+    if (undo > 0)
+        part_add(out, SL_TEXT, 4, "undo %d", undo);
+    if (redo > 0)
+        part_add(out, SL_TEXT, 4, "redo %d", redo);
+    part_add(out, SL_TEXT, 1, "base %s", session_recipe(s) ? recipe_name(session_recipe(s)) : "no recipe")->least = 12;
 }
 
 static void copy(Ui *ui, void *state, bool all, Str *out)

@@ -85,6 +85,7 @@ const Model *ui_model(const Ui *ui); /* NULL before open */
 /* ---- what happens ---- */
 /* Runs one command text; its error or its printed line becomes the message, longer output a pager. */
 bool ui_command(Ui *ui, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The message line's text; where it is too long for the line, the log gets it whole. */
 void ui_say(Ui *ui, Slot slot, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* Says why a key does nothing here. Always DO_PAINT. */
 unsigned ui_refuse(Ui *ui, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

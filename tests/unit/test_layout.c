@@ -12,6 +12,7 @@
 
 #include "ui/glyphs.h"
 #include "ui/layout.h"
+#include "ui/lineparts.h"
 #include "ui/text.h"
 
 static void assert_inside(const Layout *l, Rect r)
@@ -119,6 +120,61 @@ static void test_elide(void **state)
     check_elide("\xe9\xbe\x99\xe7\x8c\xab\xe9\xbe\x99\xe7\x8c\xab", 7, "\xe9\xbe\x99..\xe7\x8c\xab");
 }
 
+static void check_cut(const char *s, int width, const char *want)
+{
+    char out[256];
+    text_cut(out, sizeof out, s, width, "..");
+    assert_string_equal(out, want);
+    assert_true(text_width(out) <= width);
+}
+
+static void test_cut(void **state)
+{
+    (void)state;
+    check_cut("KL 0.02053 ppl 92.83", 20, "KL 0.02053 ppl 92.83");
+    check_cut("KL 0.02053 ppl 92.83", 19, "KL 0.02053 ppl.."); /* a number goes whole */
+    check_cut("KL 0.02053 ppl 92.83", 11, "KL..");
+    check_cut("onetwothreefour", 8, "one..our");
+    check_cut("a b", 0, "");
+}
+
+/* The numbers of a line of parts, at every width: each stands whole or not at all, and the first of them stays longest. */
+static void test_parts(void **state)
+{
+    (void)state;
+    for (int width = 60; width >= 0; width--) {
+        LineParts l = {.n = 0};
+        part_add(&l, SL_TEXT, 0, "float 13/56");
+        part_add(&l, SL_TEXT, 2, "size %s", "7.2 MiB");
+        part_add(&l, SL_PREDICTED, 1, "KL 0.026~");
+        part_add(&l, SL_STALE, 3, "STALE KL 0.0199");
+        part_add(&l, SL_STALE, 4, "ppl 92.83")->gap = 1;
+        int used = parts_fit(&l, width), sum = 0, gaps = 0, lost = 5;
+        assert_true(used <= width);
+        for (int i = 0; i < l.n; i++) {
+            assert_true(l.f[i].width == 0 || l.f[i].width == text_width(l.f[i].text));
+            gaps += l.f[i].width && sum ? l.f[i].gap : 0;
+            sum += l.f[i].width;
+            if (!l.f[i].width && l.f[i].priority < lost)
+                lost = l.f[i].priority;
+        }
+        assert_int_equal(used, sum + gaps);
+        for (int i = 0; i < l.n; i++)
+            assert_true(l.f[i].priority < lost ? l.f[i].width > 0 : l.f[i].width == 0);
+        assert_int_equal(parts_kept(&l), lost == 5 ? INT_MAX : lost - 1);
+    }
+    LineParts l = {.n = 0};
+    part_add(&l, SL_TEXT, 0, "a_long_name_of_a_model")->least = 8; /* a name gives way before a number goes */
+    part_add(&l, SL_TEXT, 1, "56/56");
+    assert_int_equal(parts_fit(&l, 18), 18);
+    assert_int_equal(l.f[0].width, 11);
+    assert_int_equal(parts_fit(&l, 14), 14); /* shorter it would say nothing */
+    assert_int_equal(l.f[1].width, 0);
+    for (int i = 0; i < 2 * PARTS_MAX; i++)
+        part_add(&l, SL_TEXT, 1, "%d", i);
+    assert_int_equal(l.n, PARTS_MAX);
+}
+
 static void test_hostile_text(void **state)
 {
     (void)state;
@@ -198,7 +254,7 @@ int main(void)
     setlocale(LC_CTYPE, "C.UTF-8");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_size), cmocka_unit_test(test_pane_moves),   cmocka_unit_test(test_columns),
-        cmocka_unit_test(test_list),       cmocka_unit_test(test_elide),        cmocka_unit_test(test_hostile_text),
+        cmocka_unit_test(test_list),       cmocka_unit_test(test_elide), cmocka_unit_test(test_cut), cmocka_unit_test(test_parts),       cmocka_unit_test(test_hostile_text),
         cmocka_unit_test(test_numbers),    cmocka_unit_test(test_glyphs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

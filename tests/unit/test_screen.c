@@ -482,6 +482,38 @@ static void test_commands_of_the_screen(void **state)
     world_close(&w);
 }
 
+/* At no size does a message cover the figures, nor a figure lose digits. */
+static void test_messages_beside_figures(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        World w;
+        world_open(&w, sizes[i].cols, sizes[i].rows, "ascii", true, false);
+        world_keys(&w, "g j j j j x");
+        assert_shows(&w, "1 linear sent to float", true);
+        assert_shows(&w, "float 6/56  size 6.8 MiB", true);
+        assert_shows(&w, "KL 0.03", true);
+        assert_shows(&w, "STALE KL 0.0199", true);
+        assert_shows(&w, "56/56 scored", true);
+        static const char text[] = "measured in 2.9 s: KL 0.02053, perplexity 92.83 (float 88.1), top-1 agreement 87.3 %, "
+                                   "and a tail that no screen of a hundred columns shows, only the widest one, it seems, "
+                                   "shows the whole of it";
+        ui_say(w.ui, SL_OK, "%s", text);
+        assert_shows(&w, "float 6/56  size 6.8 MiB", true);
+        assert_shows(&w, "KL 0.02053,", true);
+        assert_shows(&w, text, sizes[i].cols == 200);
+        Session *s = w.app.session;
+        bool logged = strcmp(session_log_line(s, session_log_lines(s) - 1).text, text) == 0;
+        assert_int_equal(logged, sizes[i].cols < 200);
+        world_keys(&w, "\\");
+        world_type(&w, "mlp");
+        world_keys(&w, "Enter f f > >");
+        assert_shows(&w, "of 56", true);
+        assert_shows(&w, "56/56 scored", true);
+        world_close(&w);
+    }
+}
+
 static unsigned next(unsigned *seed)
 {
     *seed = *seed * 1664525u + 1013904223u;
@@ -551,6 +583,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_job_fills_table),
         cmocka_unit_test(test_script_on_screen),
         cmocka_unit_test(test_commands_of_the_screen),
+        cmocka_unit_test(test_messages_beside_figures),
         cmocka_unit_test(test_mouse),
         cmocka_unit_test(test_top_stays_top),
         cmocka_unit_test(test_sorted_both_ways),
