@@ -66,6 +66,19 @@ void app_fini(App *a)
     memset(a, 0, sizeof *a);
 }
 
+void tell(const char *fmt, ...)
+{
+    Str text = {0};
+    va_list ap;
+    va_start(ap, fmt);
+    str_vprintf(&text, fmt, ap);
+    va_end(ap);
+    fflush(stdout); /* main checks the stream's error flag at exit */
+    if (text.len)
+        fwrite(text.s, 1, text_fit_terminal(text.s, text.len, true), stderr);
+    str_free(&text);
+}
+
 void app_note(App *a, const char *fmt, ...)
 {
     char text[ERROR_TEXT_MAX];
@@ -76,7 +89,7 @@ void app_note(App *a, const char *fmt, ...)
     if (a->face == FACE_UI && a->session)
         session_log(a->session, 0, "%s", text);
     else if (a->face != FACE_UI)
-        fprintf(stderr, "%s\n", text);
+        tell("%s\n", text);
 }
 
 Status app_result(App *a, const Str *text, const char *out, Error *err)
@@ -85,7 +98,12 @@ Status app_result(App *a, const Str *text, const char *out, Error *err)
         return error_nomem(err, "the result's text");
     if (out)
         return file_write_atomic(out, str_text(text), text->len, err);
-    a->print(a->print_ctx, str_text(text), text->len);
+    char *shown = malloc(text->len + 1);
+    if (!shown)
+        return error_nomem(err, "the result's text");
+    memcpy(shown, str_text(text), text->len);
+    a->print(a->print_ctx, shown, text_fit_terminal(shown, text->len, true));
+    free(shown);
     return ST_OK;
 }
 
@@ -162,7 +180,7 @@ void app_pass_log(App *a, const char *skip)
         size_t len = strlen(l.text);
         if (nskip && len >= nskip && strcmp(l.text + len - nskip, skip) == 0)
             continue;
-        fprintf(stderr, "%s%s\n", level[l.level < 0 || l.level > 2 ? 0 : l.level], l.text);
+        tell("%s%s\n", level[l.level < 0 || l.level > 2 ? 0 : l.level], l.text);
     }
 }
 

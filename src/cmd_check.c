@@ -120,7 +120,8 @@ static void describe(const TensorInfo *t, const TensorScan *s, double codes, Str
 /* Progress on stderr, and ^C. */
 typedef struct Watch {
     const char *path;
-    int show; /* App.progress */
+    int show;  /* App.progress */
+    int width; /* of the progress line */
     int64_t last_ns;
     Cancel cancel;
 } Watch;
@@ -138,8 +139,9 @@ static void on_progress(void *ctx, uint64_t done, uint64_t total)
         fprintf(stderr, "{\"phase\":\"check\",\"done\":%llu,\"total\":%llu}\n", (unsigned long long)done,
                 (unsigned long long)total);
     else
-        fprintf(stderr, "\r%.50s  %.0f of %.0f MiB %s", w->path, (double)done / 1048576, (double)total / 1048576,
-                done < total ? "" : "\n");
+        line_rewrite(&w->width, "%.50s  %.0f of %.0f MiB", w->path, (double)done / 1048576, (double)total / 1048576);
+    if (w->show != 2 && done >= total)
+        fputs("\n", stderr);
 }
 
 /* ScanOptions.codes of a checkpoint; caller frees. */

@@ -36,7 +36,7 @@ static void log_phase(const App *a, const char *text)
         return;
     clock_gettime(CLOCK_REALTIME, &now);
     strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", localtime_r(&now.tv_sec, &tm));
-    fprintf(stderr, "%s,%03ld - slimscope.quant - INFO - %s\n", when, now.tv_nsec / 1000000, text);
+    tell("%s,%03ld - slimscope.quant - INFO - %s\n", when, now.tv_nsec / 1000000, text);
 }
 
 /* ---- which recipe ---- */
@@ -45,8 +45,7 @@ static void log_phase(const App *a, const char *text)
 static bool ask_person(void *ctx, const char *question, char *line, size_t size)
 {
     (void)ctx;
-    fprintf(stderr, "%s", question);
-    fflush(stderr);
+    tell("%s", question);
     if (!fgets(line, (int)size, stdin))
         return false;
     line[strcspn(line, "\r\n")] = '\0';
@@ -87,7 +86,7 @@ static Status choose_practice(App *a, const CommandLine *cl, bool trace, char **
             app_note(a, "%s", practice_notes(lib));
         st = practice_choose(lib, &q, &choice, trace ? &why : NULL, err);
         if (why.len)
-            fputs(str_text(&why), stderr);
+            tell("%s", str_text(&why));
     }
     if (st == ST_OK)
         st = practice_confirm(&choice, cl_given(cl, "yes") || cl_given(cl, "dry-run"), ask_person, NULL, err);

@@ -14,6 +14,8 @@ Status app_session(App *a, Error *err);
 Status app_need_model(const App *a, Error *err);
 /* A line on stderr in the headless faces, in the session's log otherwise: notes and warnings that are no result. */
 void app_note(App *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* One text on standard error, behind what was printed before it; what a terminal would obey is shown as '?'. */
+void tell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Prints text to stdout (or the workbench's pager), or writes it to `out` atomically when not NULL. */
 Status app_result(App *a, const Str *text, const char *out, Error *err);
 /* Session log lines not seen yet go to stderr in the headless faces; skip (may be NULL): a text that the caller prints
@@ -39,6 +41,10 @@ bool app_waits(const App *a);
 Status app_wait(App *a, Error *err);
 /* One line about the newest job's memory on stderr. */
 void app_note_memory(App *a);
+/* Rewrites the progress line on stderr, of which *width bytes were written so far (start with 0); line_clear takes it
+ * away again. */
+void line_rewrite(int *width, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void line_clear(int *width);
 /* Makes SIGINT wake app_wait. Called once by main for the faces without a screen. */
 void interrupt_init(void);
 /* SIGINTs since the last call. */

@@ -73,10 +73,10 @@ int main(int argc, char **argv)
     if (st == ST_OK)
         st = run(&app, argc, argv, &err);
     if (st != ST_OK)
-        fprintf(stderr, "slimscope: %s\n", err.text);
+        tell("slimscope: %s\n", err.text);
     Status closed = app_close(&app, &err);
     if (closed != ST_OK)
-        fprintf(stderr, "slimscope: %s\n", err.text);
+        tell("slimscope: %s\n", err.text);
     if (st == ST_OK)
         st = closed;
     app_fini(&app);

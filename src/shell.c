@@ -125,7 +125,7 @@ static Status shell_line(App *a, const char *line, bool tty, Error *err)
     if (st == ST_OK)
         return ST_OK;
     if (tty) {
-        fprintf(stderr, "%s\n", own.text);
+        tell("%s\n", own.text);
         return ST_OK;
     }
     *err = own;

@@ -55,6 +55,26 @@ static int interrupt_fd(void)
     return sig_pipe[0];
 }
 
+void line_rewrite(int *width, const char *fmt, ...)
+{
+    char text[80]; /* one line of a terminal: a longer one could not be rewritten in place */
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    int n = (int)text_fit_terminal(text, strlen(text), false);
+    fprintf(stderr, "\r%.*s%*s", n, text, *width > n ? *width - n : 0, "");
+    *width = n > *width ? n : *width;
+    fflush(stderr);
+}
+
+void line_clear(int *width)
+{
+    if (*width)
+        fprintf(stderr, "\r%*s\r", *width, "");
+    *width = 0;
+}
+
 /* Progress as a person sees it: one line rewritten in place at most ten times a second. */
 typedef struct Shown {
     int64_t last_ns;
@@ -62,17 +82,11 @@ typedef struct Shown {
     int job, width;
 } Shown;
 
-static void clear_line(Shown *s)
-{
-    if (s->width)
-        fprintf(stderr, "\r%*s\r", s->width, "");
-    s->width = 0;
-}
 
 static void pass_on_log(App *a, Shown *s, const char *skip)
 {
     if (a->log_seen < session_log_lines(a->session))
-        clear_line(s);
+        line_clear(&s->width);
     app_pass_log(a, skip);
 }
 
@@ -138,12 +152,8 @@ static void show_progress(App *a, Shown *s)
     int n = snprintf(line, sizeof line, "%s  %s %lld/%lld  %.1f s", j->title, j->phase, (long long)j->done,
                      (long long)j->total, j->elapsed);
     if (j->eta >= 0 && n > 0 && n < (int)sizeof line)
-        n += snprintf(line + n, sizeof line - (size_t)n, "  ~%.0f s left", j->eta);
-    if (n > 79)
-        n = 79; /* one line of a terminal: a longer one could not be rewritten in place */
-    fprintf(stderr, "\r%.*s%*s", n, line, s->width > n ? s->width - n : 0, "");
-    s->width = n > s->width ? n : s->width;
-    fflush(stderr);
+        snprintf(line + n, sizeof line - (size_t)n, "  ~%.0f s left", j->eta);
+    line_rewrite(&s->width, "%s", line);
 }
 
 /* Who waits for the jobs waits for none behind a ^C. */
@@ -174,14 +184,14 @@ Status app_wait(App *a, Error *err)
         show_progress(a, &shown);
         if (interrupt_take() > 0 && session_busy(s)) {
             level = level ? 2 : 1;
-            clear_line(&shown);
-            fprintf(stderr, "%s\n",
-                    level == 1 ? "stopping after this tile, finished rows are kept (again: stop at once)"
-                               : "stopping at once");
+            line_clear(&shown.width);
+            tell("%s\n",
+                 level == 1 ? "stopping after this tile, finished rows are kept (again: stop at once)"
+                            : "stopping at once");
             stop_all(s, level);
         }
     }
-    clear_line(&shown);
+    line_clear(&shown.width);
     Error own = {0};
     Status st = session_wait(s, &own);
     pass_on_log(a, &shown, st == ST_OK ? NULL : own.text);

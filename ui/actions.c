@@ -369,8 +369,7 @@ unsigned act_plain(Ui *ui, const KeyRow *row, int key)
         return ui_refuse(ui, "there is nothing to print here");
     }
     term_leave(&ui->term);
-    for (const char *p = text.s; *p; p++)
-        fputc((unsigned char)*p < 32 && *p != '\n' ? '?' : *p, ui->term.out);
+    fwrite(text.s, 1, text_fit_terminal(text.s, text.len, true), ui->term.out);
     fputs("-- Enter returns to the workbench\n", ui->term.out);
     fflush(ui->term.out);
     for (char c = 0; c != '\n' && read(STDIN_FILENO, &c, 1) == 1;)

@@ -4,11 +4,20 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/str.h"
+
+/* Cuts a character that the buffer's end split, and makes the text one line that a terminal only shows. */
 static void make_printable(char *s)
 {
-    for (; *s; s++)
-        if ((unsigned char)*s < 0x20 || *s == 0x7f)
-            *s = (*s == '\n' || *s == '\t') ? ' ' : '?';
+    size_t n = strlen(s), head = n;
+    unsigned cp;
+    if (n == ERROR_TEXT_MAX - 1) {
+        while (head > 0 && n - head < 3 && ((unsigned char)s[head - 1] & 0xc0) == 0x80)
+            head--;
+        if (head > 0 && (unsigned char)s[head - 1] >= 0xc0 && utf8_decode(s + head - 1, n - head + 1, &cp) == 0)
+            n = head - 1;
+    }
+    s[text_fit_terminal(s, n, false)] = '\0';
 }
 
 Status error_set(Error *err, Status st, const char *fmt, ...)

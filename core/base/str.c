@@ -68,6 +68,34 @@ void str_printf(Str *b, const char *fmt, ...)
     va_end(ap);
 }
 
+/* What a terminal obeys instead of showing it: C0, DEL, C1, and the marks, embeddings and isolates of bidirectional
+ * text. */
+static bool commands_terminal(unsigned cp)
+{
+    return cp < 0x20 || (cp >= 0x7f && cp < 0xa0) || cp == 0x61c || cp == 0x200e || cp == 0x200f ||
+           (cp >= 0x202a && cp <= 0x202e) || (cp >= 0x2066 && cp <= 0x2069);
+}
+
+size_t text_fit_terminal(char *s, size_t n, bool keep_lines)
+{
+    size_t out = 0;
+    for (size_t i = 0; i < n;) {
+        unsigned cp = 0;
+        int k = utf8_decode(s + i, n - i, &cp);
+        bool space = k && (cp == '\n' || cp == '\t');
+        if (space && !keep_lines)
+            s[out++] = ' ';
+        else if (k == 0 || (commands_terminal(cp) && !space))
+            s[out++] = '?';
+        else {
+            memmove(s + out, s + i, (size_t)k);
+            out += (size_t)k;
+        }
+        i += k ? (size_t)k : 1;
+    }
+    return out;
+}
+
 void str_json(Str *b, const char *s)
 {
     size_t n = strlen(s);
@@ -81,7 +109,7 @@ void str_json(Str *b, const char *s)
         } else if (cp == '"' || cp == '\\') {
             str_putc(b, '\\');
             str_putc(b, (char)cp);
-        } else if (cp < 0x20 || cp == 0x7f) {
+        } else if (commands_terminal(cp)) {
             str_printf(b, "\\u%04x", cp);
         } else {
             str_append(b, s, (size_t)k);

@@ -23,7 +23,7 @@ void str_puts(Str *b, const char *s);
 void str_putc(Str *b, char c);
 void str_printf(Str *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void str_vprintf(Str *b, const char *fmt, va_list ap);
-/* Appends `s` as a JSON string with its quotes (invalid UTF-8 becomes U+FFFD). */
+/* Appends `s` as a JSON string with its quotes (invalid UTF-8 becomes U+FFFD; what a terminal would obey is escaped). */
 void str_json(Str *b, const char *s);
 /* The text of an unfilled Str too: never NULL. */
 const char *str_text(const Str *b);
@@ -34,6 +34,10 @@ char *str_detach(Str *b);
 int utf8_decode(const char *s, size_t n, unsigned *cp);
 /* Writes cp as UTF-8 into out (4 bytes), gives its length. */
 int utf8_encode(unsigned cp, char out[4]);
+/* Makes n bytes fit for a terminal, in place: control characters (C0, DEL, C1), those that turn the direction of writing
+ * and bytes that are no UTF-8 become '?'; a line break and a tab a blank, with keep_lines they stay. Gives the new
+ * length, never a longer one; s gets no NUL. */
+size_t text_fit_terminal(char *s, size_t n, bool keep_lines);
 /* Levenshtein distance up to `limit` (limit+1 when greater): for "did you mean". */
 int str_distance(const char *a, const char *b, int limit);
 
