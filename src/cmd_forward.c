@@ -46,7 +46,7 @@ static Status encode_text(const Model *m, const char *text, int32_t **out, size_
     Tokenizer *t;
     *out = NULL;
     RETURN_IF_ERROR(tokenizer_open(&t, m->path, err));
-    Status st = tokenizer_encode(t, text, strlen(text), true, out, n, err);
+    Status st = tokenizer_encode(t, text, strlen(text), true, NULL, out, n, err);
     tokenizer_free(t);
     for (size_t i = 0; i < *n && st == ST_OK; i++)
         if ((*out)[i] >= m->cfg.vocab)

@@ -17,7 +17,8 @@ static Status put_ids(const Tokenizer *t, const char *text, size_t len, bool spe
 {
     int32_t *ids = NULL;
     size_t n = 0;
-    Status st = tokenizer_encode(t, text, len, special, &ids, &n, err);
+    TextLimits limits = {.cancel = interrupt_cancel()};
+    Status st = tokenizer_encode(t, text, len, special, &limits, &ids, &n, err);
     if (st == ST_OK) {
         str_putc(out, '[');
         for (size_t i = 0; i < n; i++)

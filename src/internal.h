@@ -47,6 +47,8 @@ void line_rewrite(int *width, const char *fmt, ...) __attribute__((format(printf
 void line_clear(int *width);
 /* Makes SIGINT wake app_wait. Called once by main for the faces without a screen. */
 void interrupt_init(void);
+/* Raised by a SIGINT that nothing has taken yet: for work outside jobs. */
+const Cancel *interrupt_cancel(void);
 /* SIGINTs since the last call. */
 int interrupt_take(void);
 

@@ -12,12 +12,14 @@
 #include "src/internal.h"
 
 static int sig_pipe[2] = {-1, -1};
+static Cancel interrupted;
 static volatile sig_atomic_t unheard; /* interrupts that nothing has taken yet */
 
 static void on_interrupt(int sig)
 {
     (void)sig;
     unheard++;
+    atomic_store_explicit(&interrupted.level, 2, memory_order_relaxed);
     if (unheard > 2)
         _exit(130); /* nothing listened to the first two */
     int keep = errno;
@@ -44,9 +46,16 @@ int interrupt_take(void)
     int n = 0;
     for (ssize_t k; sig_pipe[0] >= 0 && (k = read(sig_pipe[0], buf, sizeof buf)) > 0;)
         n += (int)k;
-    if (n)
+    if (n) {
         unheard = 0;
+        atomic_store_explicit(&interrupted.level, 0, memory_order_relaxed);
+    }
     return n;
+}
+
+const Cancel *interrupt_cancel(void)
+{
+    return &interrupted;
 }
 
 /* Readable after a SIGINT; -1 before interrupt_init. */

@@ -291,7 +291,8 @@ static Status scan_object(Scan *s, int depth, JsonMember *fn, void *ctx)
     return st;
 }
 
-static Status scan_array(Scan *s, int depth)
+/* `fn` (may be NULL) gets each element. */
+static Status scan_array(Scan *s, int depth, JsonElement *fn, void *ctx)
 {
     s->pos++;
     skip_space(s);
@@ -299,7 +300,10 @@ static Status scan_array(Scan *s, int depth)
         return ST_OK;
     for (;;) {
         skip_space(s);
+        size_t begin = s->pos;
         RETURN_IF_ERROR(scan_value(s, depth));
+        if (fn)
+            RETURN_IF_ERROR(fn(ctx, s->text + begin, s->pos - begin, s->err));
         skip_space(s);
         if (skip_char(s, ']'))
             return ST_OK;
@@ -317,7 +321,7 @@ static Status scan_value(Scan *s, int depth)
     if (c == '{')
         return scan_object(s, depth + 1, NULL, NULL);
     if (c == '[')
-        return scan_array(s, depth + 1);
+        return scan_array(s, depth + 1, NULL, NULL);
     if (c == '"') {
         Span v;
         bool escaped;
@@ -329,26 +333,30 @@ static Status scan_value(Scan *s, int depth)
     return scan_word(s);
 }
 
-/* A whole document; with `fn` it must be an object, whose members fn gets. */
-static Status scan_document(Scan *s, JsonMember *fn, void *ctx)
+/* A whole document. With `member` it must be an object, whose members that gets; with `element` a list. */
+static Status scan_document(Scan *s, JsonMember *member, JsonElement *element, void *ctx)
 {
     if (s->len >= 3 && memcmp(s->text, "\xef\xbb\xbf", 3) == 0)
         s->pos = 3;
     skip_space(s);
     if (s->pos == s->len)
         return error_set(s->err, ST_DATA, "%s: empty, expected JSON", s->name);
-    if (fn && s->text[s->pos] != '{')
+    if (member && s->text[s->pos] != '{')
         return bad(s, s->pos, "expected an object '{…}'");
-    RETURN_IF_ERROR(fn ? scan_object(s, 1, fn, ctx) : scan_value(s, 0));
+    if (element && s->text[s->pos] != '[')
+        return bad(s, s->pos, "expected a list '[…]'");
+    RETURN_IF_ERROR(member    ? scan_object(s, 1, member, ctx)
+                    : element ? scan_array(s, 1, element, ctx)
+                              : scan_value(s, 0));
     skip_space(s);
     if (s->pos != s->len)
         return bad(s, s->pos, "something follows the end of the document");
     return ST_OK;
 }
 
-static Status walk(Scan *s, JsonMember *fn, void *ctx)
+static Status walk(Scan *s, JsonMember *member, JsonElement *element, void *ctx)
 {
-    Status st = scan_document(s, fn, ctx);
+    Status st = scan_document(s, member, element, ctx);
     arena_free(&s->keys);
     return st;
 }
@@ -356,26 +364,33 @@ static Status walk(Scan *s, JsonMember *fn, void *ctx)
 Status json_walk(const char *text, size_t len, const char *name, JsonMember *fn, void *ctx, Error *err)
 {
     Scan s = {.text = text, .len = len, .name = name, .err = err};
-    return walk(&s, fn, ctx);
+    return walk(&s, fn, NULL, ctx);
 }
 
 Status json_walk_loose(const char *text, size_t len, const char *name, JsonMember *fn, void *ctx, Error *err)
 {
     Scan s = {.text = text, .len = len, .name = name, .loose = true, .err = err};
-    return walk(&s, fn, ctx);
+    return walk(&s, fn, NULL, ctx);
+}
+
+Status json_walk_list(const char *text, size_t len, const char *name, bool strict, JsonElement *fn, void *ctx,
+                      Error *err)
+{
+    Scan s = {.text = text, .len = len, .name = name, .loose = !strict, .err = err};
+    return walk(&s, NULL, fn, ctx);
 }
 
 Status json_walk_again(const char *text, size_t len, const char *name, JsonMember *fn, void *ctx, Error *err)
 {
     Scan s = {.text = text, .len = len, .name = name, .trusted = true, .err = err};
-    return walk(&s, fn, ctx);
+    return walk(&s, fn, NULL, ctx);
 }
 
 Status json_parse(const char *text, size_t len, const char *name, cJSON **out, Error *err)
 {
     *out = NULL;
     Scan s = {.text = text, .len = len, .name = name, .err = err};
-    RETURN_IF_ERROR(walk(&s, NULL, NULL));
+    RETURN_IF_ERROR(walk(&s, NULL, NULL, NULL));
     *out = cJSON_ParseWithLength(text, len);
     return *out ? ST_OK : error_nomem(err, name);
 }

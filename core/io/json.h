@@ -19,6 +19,10 @@ typedef Status JsonMember(void *ctx, const char *key, size_t key_len, const char
 Status json_walk(const char *text, size_t len, const char *name, JsonMember *fn, void *ctx, Error *err);
 /* As Python's json reads: NaN, Infinity, \u0000 and keys that are there twice (fn gets both) are no errors. */
 Status json_walk_loose(const char *text, size_t len, const char *name, JsonMember *fn, void *ctx, Error *err);
+/* As json_walk_loose for a document that is a list: fn gets the text of every element. Strict: as json_parse reads. */
+typedef Status JsonElement(void *ctx, const char *value, size_t value_len, Error *err);
+Status json_walk_list(const char *text, size_t len, const char *name, bool strict, JsonElement *fn, void *ctx,
+                      Error *err);
 /* For a text, or the value of a member, that json_walk took as good: needs no memory, because it does not look for
  * duplicate keys again. */
 Status json_walk_again(const char *text, size_t len, const char *name, JsonMember *fn, void *ctx, Error *err);

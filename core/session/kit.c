@@ -174,14 +174,16 @@ static Status ensure_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **
     drop_tokens(slot, of);
     tell(k, "tokenizing", 0, 0);
     CalibFile *file;
-    RETURN_IF_ERROR(calib_open(&file, want->path, k->job->opt.peer, err));
+    uint64_t limit = mem_limit(k->job), taken = mem_resident_bytes();
+    TextLimits limits = {.bytes = limit > taken ? limit - taken : 1, .cancel = &k->job->cancel};
+    RETURN_IF_ERROR(calib_open(&file, want->path, k->job->opt.peer, &limits, err));
     Status st = ST_OK;
     if (!k->tok && needs_tokenizer(file))
         st = tokenizer_open(&k->tok, k->job->model->path, err);
     int64_t vocab = k->job->model->cfg.vocab;
     if (st == ST_OK)
-        st = eval ? tokens_windows(slot, file, k->tok, want->ctx, want->max_tokens, vocab, err)
-                  : tokens_make(slot, file, k->tok, want->max_samples, want->seq_len, vocab, err);
+        st = eval ? tokens_windows(slot, file, k->tok, want->ctx, want->max_tokens, vocab, &limits, err)
+                  : tokens_make(slot, file, k->tok, want->max_samples, want->seq_len, vocab, &limits, err);
     if (st == ST_OK)
         st = copy_spec(of, want, err);
     if (st == ST_OK) {

@@ -24,19 +24,33 @@ typedef struct Reader {
     CalibFile *c;
     size_t cap;
     bool peer;
+    const TextLimits *limits;
+    uint64_t used; /* bytes: the file's and the items' */
     Str clean; /* the repaired form of a line that is no UTF-8 */
     Str text;  /* of the present item */
     Error *err;
 } Reader;
 
+/* More bytes that are kept, or needed for a while: an error when there are too many. */
+static Status need_bytes(Reader *r, uint64_t more)
+{
+    return text_limits_check(r->limits, r->used + more, r->c->path, r->err);
+}
+
 /* Adds one item; takes text and ids. */
 static Status add_item(Reader *r, CalibItem item)
 {
     CalibFile *c = r->c;
-    if (c->count >= ITEMS_MAX || !mem_grow(&c->items, &r->cap, (size_t)c->count + 1, sizeof *c->items)) {
+    enum { BLOCK = 32 }; /* what the allocator takes beside a text */
+    r->used += sizeof item + BLOCK + item.len + (uint64_t)item.nids * sizeof *item.ids;
+    Status st = need_bytes(r, 0);
+    if (st == ST_OK &&
+        (c->count >= ITEMS_MAX || !mem_grow(&c->items, &r->cap, (size_t)c->count + 1, sizeof *c->items)))
+        st = error_nomem(r->err, "a data set");
+    if (st != ST_OK) {
         free(item.text);
         free(item.ids);
-        return error_nomem(r->err, "a data set");
+        return st;
     }
     c->items[c->count++] = item;
     return ST_OK;
@@ -53,84 +67,166 @@ static Status add_text(Reader *r, const char *text, size_t len, const char *endi
     return add_item(r, item);
 }
 
-static Status add_ids(Reader *r, const cJSON *list, int line)
+/* ---- token ids ---- */
+
+typedef struct IdReader {
+    Reader *r;
+    CalibItem *item;
+    size_t cap;
+} IdReader;
+
+/* A number that JSON takes for one. */
+static double number_of(const char *s, size_t n)
 {
-    const cJSON *e;
-    CalibItem item = {.line = line};
-    if (!cJSON_IsArray(list))
-        return error_set(r->err, ST_DATA, "%s:%d: 'input_ids' must be a list of token ids, found %s", r->c->path, line,
-                         calib_kind(list));
-    cJSON_ArrayForEach(e, list) item.nids++;
-    if (item.nids > IDS_MAX)
-        return error_set(r->err, ST_DATA, "%s:%d: 'input_ids' has %lld entries: at most %d are read", r->c->path, line,
-                         (long long)item.nids, IDS_MAX);
-    item.ids = mem_array((size_t)item.nids, sizeof *item.ids);
-    if (!item.ids)
-        return error_nomem(r->err, "a data set");
-    int64_t n = 0;
-    cJSON_ArrayForEach(e, list) {
-        double v = cJSON_IsNumber(e) ? e->valuedouble : -1;
-        if (!(v >= 0 && v <= INT32_MAX && v == (double)(int32_t)v)) {
-            free(item.ids);
-            return error_set(r->err, ST_DATA, "%s:%d: entry %lld of 'input_ids' is no token id", r->c->path, line,
-                             (long long)n);
-        }
-        item.ids[n++] = (int32_t)v;
+    char text[64];
+    if (n >= sizeof text)
+        return -1;
+    memcpy(text, s, n);
+    text[n] = '\0';
+    cJSON *v = cJSON_Parse(text); /* strtod would ask the locale */
+    double d = cJSON_IsNumber(v) ? v->valuedouble : -1;
+    cJSON_Delete(v);
+    return d;
+}
+
+/* The plain digits that nearly every id is; -1: something else. */
+static double small_number(const char *s, size_t n)
+{
+    int64_t v = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (s[i] < '0' || s[i] > '9')
+            return -1;
+        v = v * 10 + (s[i] - '0');
     }
-    return add_item(r, item);
+    return (double)v;
+}
+
+static Status take_id(void *ctx, const char *value, size_t len, Error *err)
+{
+    IdReader *d = ctx;
+    CalibItem *item = d->item;
+    const char *path = d->r->c->path;
+    double v = len <= 10 ? small_number(value, len) : -1;
+    if (v < 0)
+        v = number_of(value, len);
+    if (!(v >= 0 && v <= INT32_MAX && v == (double)(int32_t)v))
+        return error_set(err, ST_DATA, "%s:%d: entry %lld of 'input_ids' is no token id", path, item->line,
+                         (long long)item->nids);
+    if (item->nids == IDS_MAX)
+        return error_set(err, ST_DATA, "%s:%d: 'input_ids' has more than %d entries: that is the most that is read", path,
+                         item->line, IDS_MAX);
+    if ((item->nids & 0xffff) == 0)
+        RETURN_IF_ERROR(need_bytes(d->r, (uint64_t)item->nids * 2 * sizeof *item->ids));
+    if (!mem_grow(&item->ids, &d->cap, (size_t)item->nids + 1, sizeof *item->ids))
+        return error_nomem(err, "a data set");
+    item->ids[item->nids++] = (int32_t)v;
+    return ST_OK;
+}
+
+/* What the first byte of a value says of it. */
+static const char *kind_of(const char *s, size_t n)
+{
+    switch (n ? *s : 0) {
+    case '[': return "a list";
+    case '{': return "an object";
+    case '"': return "a string";
+    case 't':
+    case 'f': return "true or false";
+    case 'n': return "null";
+    }
+    return "a number";
+}
+
+static Status add_ids(Reader *r, const char *list, size_t len, int line)
+{
+    CalibItem item = {.line = line};
+    IdReader d = {.r = r, .item = &item};
+    if (!len || *list != '[')
+        return error_set(r->err, ST_DATA, "%s:%d: 'input_ids' must be a list of token ids, found %s", r->c->path, line,
+                         kind_of(list, len));
+    Status st = json_walk_list(list, len, r->c->path, false, take_id, &d, r->err);
+    if (st == ST_OK && !item.ids && !(item.ids = malloc(1)))
+        st = error_nomem(r->err, "a data set");
+    if (st == ST_OK)
+        return add_item(r, item);
+    free(item.ids);
+    return st;
 }
 
 /* ---- one object ---- */
 
-static Status add_record(Reader *r, const CalibRecord *rec, const char *kind, int item)
+/* The members of an object that count; of one that is there twice the last, as Python has it. */
+typedef struct Members {
+    Reader *r;
+    cJSON *value[CALIB_FIELDS];
+    const char *ids; /* text of FIELD_IDS, NULL: not there or null */
+    size_t ids_len;
+} Members;
+
+static void members_free(Members *m)
 {
-    const cJSON *ids;
+    for (int f = 0; f < CALIB_FIELDS; f++)
+        cJSON_Delete(m->value[f]);
+}
+
+/* At most what a tree of the value takes: a node for each thing between commas, and its strings. */
+static uint64_t tree_bytes(const char *s, size_t n)
+{
+    enum { NODE = 96 };
+    uint64_t nodes = 1;
+    for (size_t i = 0; i < n && *s != '"'; i++)
+        nodes += s[i] == ',' || s[i] == '[' || s[i] == '{';
+    return nodes * NODE + 2 * n;
+}
+
+static Status take_member(void *ctx, const char *key, size_t key_len, const char *value, size_t value_len, Error *err)
+{
+    Members *m = ctx;
+    for (int f = 0; f < CALIB_FIELDS; f++) {
+        if (strlen(calib_field_names[f]) != key_len || memcmp(calib_field_names[f], key, key_len) != 0)
+            continue;
+        if (f == FIELD_IDS) {
+            m->ids = *value == 'n' ? NULL : value;
+            m->ids_len = value_len;
+            return ST_OK;
+        }
+        cJSON_Delete(m->value[f]);
+        m->value[f] = NULL;
+        RETURN_IF_ERROR(need_bytes(m->r, tree_bytes(value, value_len)));
+        return json_parse(value, value_len, calib_field_names[f], &m->value[f], err);
+    }
+    return ST_OK;
+}
+
+static Status add_record(Reader *r, const Members *m, const char *kind, int item)
+{
+    bool ids;
     CalibForm form = CALIB_PLAIN;
+    CalibRecord rec = {.ids = m->ids, .ids_len = m->ids_len};
+    for (int f = 0; f < CALIB_FIELDS; f++)
+        rec.value[f] = m->value[f] && !cJSON_IsNull(m->value[f]) ? m->value[f] : NULL;
     str_clear(&r->text);
-    Status st = calib_record_text(rec, &r->text, &ids, &form, r->err);
+    Status st = calib_record_text(&rec, &r->text, &ids, &form, r->err);
     if (st != ST_OK)
         return error_prefix(r->err, st, "%s:%s%d: ", r->c->path, kind, item);
     if (r->text.oom)
         return error_nomem(r->err, "a data set");
     r->c->made[form]++;
-    return ids ? add_ids(r, ids, item) : add_text(r, str_text(&r->text), r->text.len, "", item);
+    return ids ? add_ids(r, rec.ids, rec.ids_len, item) : add_text(r, str_text(&r->text), r->text.len, "", item);
 }
 
 /* ---- .jsonl ---- */
 
-/* The members of a line's object that count, parsed; of one that is there twice the last, as Python has it. */
-typedef struct LineRecord {
-    cJSON *value[CALIB_FIELDS];
-} LineRecord;
-
-static Status take_member(void *ctx, const char *key, size_t key_len, const char *value, size_t value_len, Error *err)
-{
-    LineRecord *l = ctx;
-    for (int f = 0; f < CALIB_FIELDS; f++) {
-        if (strlen(calib_field_names[f]) != key_len || memcmp(calib_field_names[f], key, key_len) != 0)
-            continue;
-        cJSON_Delete(l->value[f]);
-        l->value[f] = NULL;
-        return json_parse(value, value_len, calib_field_names[f], &l->value[f], err);
-    }
-    return ST_OK;
-}
-
 /* `raw` is the line and `ending` the newline that followed, for the peer's rule. */
-static Status peer_line(Reader *r, const cJSON *obj, const char *raw, size_t len, const char *ending, int line)
+static Status peer_line(Reader *r, const Members *m, const char *raw, size_t len, const char *ending, int line)
 {
-    const char *key = calib_field_names[FIELD_INPUTS];
-    const cJSON *v = cJSON_GetObjectItemCaseSensitive(obj, key);
-    if (!cJSON_IsObject(obj))
-        return error_set(r->err, ST_DATA, "%s:%d: a JSON object was expected, found %s", r->c->path, line,
-                         calib_kind(obj));
+    const cJSON *v = m->value[FIELD_INPUTS];
     if (v && !cJSON_IsString(v))
-        return error_set(r->err, ST_DATA, "%s:%d: '%s' must be a string, found %s", r->c->path, line, key,
-                         calib_kind(v));
+        return error_set(r->err, ST_DATA, "%s:%d: '%s' must be a string, found %s", r->c->path, line,
+                         calib_field_names[FIELD_INPUTS], calib_kind(v));
     if (v)
         return add_text(r, v->valuestring, strlen(v->valuestring), "", line);
-    const cJSON *ids = json_get(obj, calib_field_names[FIELD_IDS]);
-    return ids ? add_ids(r, ids, line) : add_text(r, raw, len, ending, line);
+    return m->ids ? add_ids(r, m->ids, m->ids_len, line) : add_text(r, raw, len, ending, line);
 }
 
 /* json_parse tells the place as NAME:1:COLUMN; the line is ours to say. */
@@ -156,24 +252,24 @@ static size_t first_word(const char *s, size_t n)
 static Status read_json_line(Reader *r, const char *s, size_t n, const char *ending, int line)
 {
     static const char name[] = "line";
-    if (s[first_word(s, n)] == '{' && !r->peer) { /* a line that is read isn't blank */
-        LineRecord l = {{NULL}};
-        Status st = json_walk_loose(s, n, name, take_member, &l, r->err);
-        CalibRecord rec;
-        for (int f = 0; f < CALIB_FIELDS; f++)
-            rec.value[f] = l.value[f] && !cJSON_IsNull(l.value[f]) ? l.value[f] : NULL;
-        st = st == ST_OK ? add_record(r, &rec, "", line) : place_error(r, name, line);
-        for (int f = 0; f < CALIB_FIELDS; f++)
-            cJSON_Delete(l.value[f]);
+    size_t at = first_word(s, n); /* a line that is read isn't blank */
+    if (s[at] == '{') {
+        Members m = {.r = r};
+        Status st = (r->peer ? json_walk : json_walk_loose)(s, n, name, take_member, &m, r->err);
+        st = st != ST_OK ? place_error(r, name, line)
+             : r->peer   ? peer_line(r, &m, s, n, ending, line)
+                         : add_record(r, &m, "", line);
+        members_free(&m);
         return st;
     }
     cJSON *v = NULL;
+    RETURN_IF_ERROR(need_bytes(r, tree_bytes(s + at, n - at)));
     if (json_parse(s, n, name, &v, r->err) != ST_OK)
         return place_error(r, name, line);
-    Status st = r->peer              ? peer_line(r, v, s, n, ending, line)
-                : cJSON_IsString(v) ? add_text(r, v->valuestring, strlen(v->valuestring), "", line)
-                                    : error_set(r->err, ST_DATA, "%s:%d: a JSON object was expected, found %s",
-                                                r->c->path, line, calib_kind(v));
+    Status st = !r->peer && cJSON_IsString(v)
+                    ? add_text(r, v->valuestring, strlen(v->valuestring), "", line)
+                    : error_set(r->err, ST_DATA, "%s:%d: a JSON object was expected, found %s", r->c->path, line,
+                                calib_kind(v));
     cJSON_Delete(v);
     return st;
 }
@@ -217,50 +313,65 @@ static Status read_lines(Reader *r, const char *s, size_t n)
 
 /* ---- .json ---- */
 
-static Status add_item_of_list(Reader *r, const cJSON *e, bool repaired, int item)
+/* A list as it is read. */
+typedef struct List {
+    Reader *r;
+    bool repaired;
+    int item;
+} List;
+
+static Status add_object(Reader *r, const char *s, size_t n, int item)
 {
+    Members m = {.r = r};
+    Status st = json_walk_loose(s, n, r->c->path, take_member, &m, r->err);
+    if (st == ST_OK)
+        st = add_record(r, &m, " item ", item);
+    members_free(&m);
+    return st;
+}
+
+static Status add_string(Reader *r, const char *s, size_t n, int item)
+{
+    cJSON *v = NULL;
+    RETURN_IF_ERROR(need_bytes(r, tree_bytes(s, n)));
+    Status st = json_parse(s, n, r->c->path, &v, r->err);
+    if (st == ST_OK)
+        st = add_text(r, v->valuestring, strlen(v->valuestring), "", item);
+    cJSON_Delete(v);
+    return st;
+}
+
+static Status take_element(void *ctx, const char *value, size_t len, Error *err)
+{
+    List *l = ctx;
+    Reader *r = l->r;
     int before = r->c->count;
-    Status st;
-    if (cJSON_IsString(e)) {
-        st = add_text(r, e->valuestring, strlen(e->valuestring), "", item);
-    } else if (cJSON_IsObject(e) && !r->peer) {
-        CalibRecord rec;
-        for (int f = 0; f < CALIB_FIELDS; f++)
-            rec.value[f] = json_get(e, calib_field_names[f]);
-        st = add_record(r, &rec, " item ", item);
-    } else {
-        st = error_set(r->err, ST_DATA, "%s: item %d: a string%s was expected, found %s", r->c->path, item,
-                       r->peer ? "" : " or an object", calib_kind(e));
-    }
-    if (st == ST_OK && repaired && r->c->items[before].text && strstr(r->c->items[before].text, REPLACEMENT))
+    l->item++;
+    Status st = *value == '"'               ? add_string(r, value, len, l->item)
+                : *value == '{' && !r->peer ? add_object(r, value, len, l->item)
+                                            : error_set(err, ST_DATA, "%s: item %d: a string%s was expected, found %s",
+                                                        r->c->path, l->item, r->peer ? "" : " or an object",
+                                                        kind_of(value, len));
+    if (st == ST_OK && l->repaired && r->c->items[before].text && strstr(r->c->items[before].text, REPLACEMENT))
         r->c->bad_utf8++;
     return st;
 }
 
 static Status read_list(Reader *r, const char *s, size_t n)
 {
-    bool repaired = utf8_valid_prefix(s, n) != n;
-    if (repaired) {
+    List l = {.r = r, .repaired = utf8_valid_prefix(s, n) != n};
+    if (l.repaired) {
         utf8_repair(&r->clean, s, n);
         if (r->clean.oom)
             return error_nomem(r->err, "a data set");
         s = r->clean.s;
         n = r->clean.len;
     }
-    cJSON *root = NULL, *e;
-    RETURN_IF_ERROR(json_parse(s, n, r->c->path, &root, r->err));
-    Status st = ST_OK;
-    int item = 0;
-    if (!cJSON_IsArray(root))
-        st = error_set(r->err, ST_DATA, "%s: a JSON list of strings was expected, found %s", r->c->path,
-                       calib_kind(root));
-    cJSON_ArrayForEach(e, root) {
-        if (st != ST_OK)
-            break;
-        st = add_item_of_list(r, e, repaired, ++item);
-    }
-    cJSON_Delete(root);
-    return st;
+    size_t at = first_word(s, n);
+    if (at < n && strchr("{\"tfn-0123456789", s[at]))
+        return error_set(r->err, ST_DATA, "%s: a JSON list of strings was expected, found %s", r->c->path,
+                         kind_of(s + at, n - at));
+    return json_walk_list(s, n, r->c->path, r->peer, take_element, &l, r->err);
 }
 
 /* ---- files ---- */
@@ -292,6 +403,7 @@ static Status read_file(Reader *r, const char *path)
     if (!c->path || !c->name)
         return error_nomem(r->err, "a data set");
     RETURN_IF_ERROR(file_read(path, FILE_MAX_BYTES, &bytes, &n, r->err));
+    r->used = n;
     Digest d = digest_of(bytes, n);
     digest_hex(&d, c->sha256);
     size_t mark = n >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
@@ -306,10 +418,10 @@ static Status read_file(Reader *r, const char *path)
     return st;
 }
 
-Status calib_open(CalibFile **out, const char *path, bool peer, Error *err)
+Status calib_open(CalibFile **out, const char *path, bool peer, const TextLimits *limits, Error *err)
 {
     Error local;
-    Reader r = {.c = calloc(1, sizeof *r.c), .peer = peer, .err = err ? err : &local};
+    Reader r = {.c = calloc(1, sizeof *r.c), .peer = peer, .limits = limits, .err = err ? err : &local};
     if (!r.c)
         return error_nomem(err, "a data set");
     Status st = read_file(&r, path);

@@ -33,8 +33,9 @@ typedef struct CalibFile {
 } CalibFile;
 
 /* Errors name the line. An empty set is ST_DATA. peer: the peer's rules: a list holds strings only, and a line
- * without `inputs_pretokenized` is its own raw text; otherwise it is an error that names the fields looked for. */
-Status calib_open(CalibFile **out, const char *path, bool peer, Error *err);
+ * without `inputs_pretokenized` is its own raw text; otherwise it is an error that names the fields looked for. limits (may be
+ * NULL): the file and its texts together; more is ST_NOMEM. */
+Status calib_open(CalibFile **out, const char *path, bool peer, const TextLimits *limits, Error *err);
 void calib_free(CalibFile *c);
 
 /* Packed token ids of several samples. */
@@ -51,14 +52,14 @@ typedef struct TokenSet {
 } TokenSet;
 
 /* max_samples, seq_len: 0 = no limit. tok may be NULL when every item has ids. add_special as the peer: true.
- * vocab: ids >= vocab are an error naming the line (0: unchecked). */
+ * vocab: ids >= vocab are an error naming the line (0: unchecked). limits (may be NULL): the ids of the set. */
 Status tokens_make(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int max_samples, int64_t seq_len,
-                   int64_t vocab, Error *err);
+                   int64_t vocab, const TextLimits *limits, Error *err);
 /* Cuts each text of `c` into windows of ctx tokens (the last may be short; windows below 2 tokens are dropped): the
  * first window of every text, then the second of every text, …, until max_tokens (0: all) are reached. For
  * evaluation. */
 Status tokens_windows(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int64_t ctx, int64_t max_tokens,
-                      int64_t vocab, Error *err);
+                      int64_t vocab, const TextLimits *limits, Error *err);
 void tokens_free(TokenSet *t);
 
 #endif

@@ -117,17 +117,15 @@ static const struct {
     {FIELD_INSTRUCTION, CALIB_INSTRUCTION, from_instruction},
 };
 
-Status calib_record_text(const CalibRecord *r, Str *text, const cJSON **ids, CalibForm *form, Error *err)
+Status calib_record_text(const CalibRecord *r, Str *text, bool *ids, CalibForm *form, Error *err)
 {
-    *ids = NULL;
+    *ids = false;
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
-        if (!r->value[forms[i].field])
+        *ids = !forms[i].make && r->ids;
+        if (!r->value[forms[i].field] && !*ids)
             continue;
         *form = forms[i].form;
-        if (forms[i].make)
-            return forms[i].make(r, forms[i].field, text, err);
-        *ids = r->value[forms[i].field];
-        return ST_OK;
+        return *ids ? ST_OK : forms[i].make(r, forms[i].field, text, err);
     }
     return error_set(err, ST_DATA,
                      "none of the fields 'inputs_pretokenized', 'prompt', 'text', 'input_ids', 'messages', "

@@ -134,6 +134,7 @@ Status matcher_find(const Matcher *m, MatchScratch *s, const char *text, size_t 
                     bool *found, Error *err)
 {
     s->searches++;
+    RETURN_IF_ERROR(text_limits_check(s->limits, 0, "a text", err));
     if (!m->code) {
         const char *at = from <= len ? memmem(text + from, len - from, m->literal, m->len) : NULL;
         *found = at != NULL;

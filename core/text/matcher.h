@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "text/limits.h"
 
 /* A pattern of a tokenizer file, ready to search with: a regular expression (translated, compiled by PCRE2 with its
  * JIT where there is one) or a literal string. Immutable; what a search writes to is in the caller's MatchScratch. */
@@ -13,6 +14,7 @@ typedef struct Matcher Matcher;
 
 /* What one encoding thread needs; zero-initialise to start. The counters tell what the searches cost. */
 typedef struct MatchScratch {
+    const TextLimits *limits;     /* looked at before each search; may be NULL */
     void *data, *context, *stack; /* PCRE2's */
     size_t stack_max;
     uint64_t searches, bytes; /* searches made, bytes they passed over */

@@ -246,6 +246,7 @@ static Status apply_replace(const NormalizerStep *step, MatchScratch *s, const c
             break;
         str_append(out, text + at, b - at);
         str_append(out, step->content, step->len);
+        RETURN_IF_ERROR(text_limits_check(s->limits, out->len, "a text as its normalizer makes it", err));
         at = from = e;
         if (b == e) { /* an empty match: go on behind the next code point, which stays */
             int n = 1;
@@ -288,6 +289,8 @@ Status normalizer_apply(const Normalizer *n, MatchScratch *s, const char *text, 
             str_append(&next, step->content, step->len);
             str_append(&next, out->s, out->len);
         }
+        if (st == ST_OK)
+            st = text_limits_check(s->limits, out->len + next.len, "a text as its normalizer makes it", err);
         Str swap = *out;
         *out = next;
         next = swap;

@@ -320,7 +320,7 @@ static Status take_spare(Pieces *p, Error *err)
 }
 
 /* Rewrites the text with marks before pieces and for spaces. */
-static Status mark_pieces(const PretokStep *step, bool first, Pieces *p, Error *err)
+static Status mark_pieces(const PretokStep *step, const MatchScratch *m, bool first, Pieces *p, Error *err)
 {
     Str *out = &p->spare;
     size_t mark = strlen(step->mark);
@@ -341,6 +341,7 @@ static Status mark_pieces(const PretokStep *step, bool first, Pieces *p, Error *
             s = space + 1;
         }
         str_append(out, s, (size_t)(end - s));
+        RETURN_IF_ERROR(text_limits_check(m->limits, out->len, "a text as its pre-tokenizer makes it", err));
         if (!push(p, at, out->len))
             return error_nomem(err, "splitting a text");
     }
@@ -375,7 +376,7 @@ Status pretok_apply(const Pretok *p, MatchScratch *s, const char *text, size_t l
     for (int i = 0; i < p->n; i++) {
         const PretokStep *step = &p->step[i];
         if (step->kind == STEP_PREFIX) {
-            RETURN_IF_ERROR(mark_pieces(step, first, out, err));
+            RETURN_IF_ERROR(mark_pieces(step, s, first, out, err));
             continue;
         }
         if (step->kind == STEP_LETTERS) {

@@ -240,6 +240,7 @@ static Status encode_plain(Encoder *e, const char *text, size_t len, bool first,
     RETURN_IF_ERROR(pretok_apply(e->t->pretok, &e->match, text, len, first, &e->pieces, err));
     for (size_t i = 0; i < e->pieces.n; i++) {
         const Piece *p = &e->pieces.piece[i];
+        RETURN_IF_ERROR(text_limits_check(e->match.limits, 0, "a text", err));
         RETURN_IF_ERROR(bpe_encode(e->t->bpe, &e->bpe, e->pieces.text + p->at, p->len, &e->out, err));
     }
     return ST_OK;
@@ -286,10 +287,10 @@ static Status encode(Encoder *e, const char *text, size_t len, bool add_special,
     return add_special ? push_all(&e->out, &e->t->template.after, err) : ST_OK;
 }
 
-Status tokenizer_encode_cost(const Tokenizer *t, const char *text, size_t len, bool add_special, int32_t **ids,
-                             size_t *n, EncodeCost *cost, Error *err)
+Status tokenizer_encode_cost(const Tokenizer *t, const char *text, size_t len, bool add_special,
+                             const TextLimits *limits, int32_t **ids, size_t *n, EncodeCost *cost, Error *err)
 {
-    Encoder e = {.t = t, .bpe = {.no_cache = len < CACHE_MIN}};
+    Encoder e = {.t = t, .match = {.limits = limits}, .bpe = {.no_cache = len < CACHE_MIN}};
     Status st = encode(&e, text, len, add_special, err);
     if (st == ST_OK && !e.out.id && !(e.out.id = malloc(1)))
         st = error_nomem(err, "encoding a text");
@@ -309,10 +310,10 @@ Status tokenizer_encode_cost(const Tokenizer *t, const char *text, size_t len, b
     return ST_OK;
 }
 
-Status tokenizer_encode(const Tokenizer *t, const char *text, size_t len, bool add_special, int32_t **ids, size_t *n,
-                        Error *err)
+Status tokenizer_encode(const Tokenizer *t, const char *text, size_t len, bool add_special, const TextLimits *limits,
+                        int32_t **ids, size_t *n, Error *err)
 {
-    return tokenizer_encode_cost(t, text, len, add_special, ids, n, NULL, err);
+    return tokenizer_encode_cost(t, text, len, add_special, limits, ids, n, NULL, err);
 }
 
 #define TEXT_OF(x) #x

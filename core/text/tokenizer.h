@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "text/limits.h"
 
 /* tokenizer.json (BPE kinds), specs/models.md part 3. Immutable after loading: one tokenizer may encode on several
  * threads. */
@@ -17,9 +18,10 @@ Status tokenizer_open(Tokenizer **out, const char *path, Error *err);
 void tokenizer_free(Tokenizer *t);
 
 /* Ids of text into *ids (grown; caller frees), count into *n. Invalid UTF-8 becomes U+FFFD. add_special = false:
- * the template adds nothing; added tokens inside the text are recognised either way. */
-Status tokenizer_encode(const Tokenizer *t, const char *text, size_t len, bool add_special, int32_t **ids, size_t *n,
-                        Error *err);
+ * the template adds nothing; added tokens inside the text are recognised either way. A text that normalizing or
+ * splitting makes larger than the limits (may be NULL) is ST_NOMEM. */
+Status tokenizer_encode(const Tokenizer *t, const char *text, size_t len, bool add_special, const TextLimits *limits,
+                        int32_t **ids, size_t *n, Error *err);
 /* What an encoding cost, for `make bench` and the tests that it stays linear. */
 typedef struct EncodeCost {
     uint64_t searches;     /* pattern searches made */
@@ -27,8 +29,8 @@ typedef struct EncodeCost {
     uint64_t queue_ops;    /* entries put into the merge queue and taken out */
 } EncodeCost;
 /* As tokenizer_encode; cost may be NULL. */
-Status tokenizer_encode_cost(const Tokenizer *t, const char *text, size_t len, bool add_special, int32_t **ids,
-                             size_t *n, EncodeCost *cost, Error *err);
+Status tokenizer_encode_cost(const Tokenizer *t, const char *text, size_t len, bool add_special,
+                             const TextLimits *limits, int32_t **ids, size_t *n, EncodeCost *cost, Error *err);
 /* One line: PCRE2's version and the Unicode table's, for --version. */
 const char *tokenizer_unicode_version(void);
 

@@ -12,6 +12,8 @@ typedef struct Builder {
     TokenSet *t;
     const CalibFile *c;
     size_t id_cap, start_cap, item_cap;
+    const TextLimits *limits;
+    uint64_t used; /* bytes of ids that are kept */
     Error *err;
 } Builder;
 
@@ -32,12 +34,13 @@ static Status item_ids(Builder *b, const Tokenizer *tok, const CalibItem *item, 
         return error_set(b->err, ST_DATA,
                          "%s:%d is a text, and the model has no tokenizer.json: give token ids (input_ids)", b->c->path,
                          item->line);
-    else if ((st = tokenizer_encode(tok, item->text, item->len, true, ids, n, b->err)) != ST_OK)
+    else if ((st = tokenizer_encode(tok, item->text, item->len, true, b->limits, ids, n, b->err)) != ST_OK)
         return error_prefix(b->err, st, "%s:%d: ", b->c->path, item->line);
     for (size_t i = 0; vocab > 0 && i < *n; i++)
         if ((*ids)[i] >= vocab) {
             int32_t id = (*ids)[i];
             free(*ids);
+            *ids = NULL; /* callers that keep several free what they were given */
             return error_set(b->err, ST_DATA, "%s:%d: token id %d is outside the model's vocabulary of %lld",
                              b->c->path, item->line, (int)id,
                              (long long)vocab);
@@ -49,6 +52,8 @@ static Status add_sample(Builder *b, int item, const int32_t *ids, size_t n)
 {
     TokenSet *t = b->t;
     int64_t have = t->start[t->samples];
+    b->used += sizeof *t->start + sizeof *t->item + n * sizeof *ids;
+    RETURN_IF_ERROR(text_limits_check(b->limits, b->used, b->c->path, b->err));
     if (t->samples == INT32_MAX - 1 || !mem_grow(&t->ids, &b->id_cap, (size_t)have + n, sizeof *t->ids) ||
         !mem_grow(&t->start, &b->start_cap, (size_t)t->samples + 2, sizeof *t->start) ||
         !mem_grow(&t->item, &b->item_cap, (size_t)t->samples + 1, sizeof *t->item))
@@ -59,9 +64,9 @@ static Status add_sample(Builder *b, int item, const int32_t *ids, size_t n)
     return ST_OK;
 }
 
-static Status begin(Builder *b, const CalibFile *c, Error *err)
+static Status begin(Builder *b, const CalibFile *c, const TextLimits *limits, Error *err)
 {
-    *b = (Builder){.t = calloc(1, sizeof *b->t), .c = c, .err = err};
+    *b = (Builder){.t = calloc(1, sizeof *b->t), .c = c, .limits = limits, .err = err};
     if (!b->t || !(b->t->name = strdup(c->name)) || !mem_grow(&b->t->start, &b->start_cap, 1, sizeof *b->t->start)) {
         tokens_free(b->t);
         return error_nomem(err, "token ids");
@@ -95,10 +100,10 @@ static Status end(Builder *b, Status st, const char *too_short, TokenSet **out)
 }
 
 Status tokens_make(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int max_samples, int64_t seq_len,
-                   int64_t vocab, Error *err)
+                   int64_t vocab, const TextLimits *limits, Error *err)
 {
     Builder b;
-    RETURN_IF_ERROR(begin(&b, c, err));
+    RETURN_IF_ERROR(begin(&b, c, limits, err));
     Status st = ST_OK;
     for (int i = 0; st == ST_OK && i < c->count && (max_samples <= 0 || b.t->samples < max_samples); i++) {
         int32_t *ids;
@@ -152,6 +157,7 @@ static Status add_round(Builder *b, const Tokenizer *tok, int64_t vocab, TextIds
     for (int i = 0; i < b->c->count && *left != 0; i++) {
         if (round == 0) {
             RETURN_IF_ERROR(item_ids(b, tok, &b->c->items[i], vocab, &text[i].ids, &text[i].n));
+            b->used += text[i].n * sizeof *text[i].ids;
             b->t->dropped_empty += text[i].n < 2;
         }
         bool more;
@@ -162,12 +168,12 @@ static Status add_round(Builder *b, const Tokenizer *tok, int64_t vocab, TextIds
 }
 
 Status tokens_windows(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int64_t ctx, int64_t max_tokens,
-                      int64_t vocab, Error *err)
+                      int64_t vocab, const TextLimits *limits, Error *err)
 {
     Builder b;
     if (ctx < 2)
         return error_set(err, ST_USAGE, "evaluation windows of %lld tokens: at least 2 are needed", (long long)ctx);
-    RETURN_IF_ERROR(begin(&b, c, err));
+    RETURN_IF_ERROR(begin(&b, c, limits, err));
     TextIds *text = mem_zarray((size_t)c->count, sizeof *text);
     Status st = text ? ST_OK : error_nomem(err, "token ids");
     int64_t left = max_tokens > 0 ? max_tokens : -1;

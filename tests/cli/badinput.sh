@@ -25,6 +25,8 @@ done
 for f in "$tmp"/bad/data/*; do
     refused "data set ${f##*/}" "${f##*/}" s analyze --model_path "$model" --calib_dataset "$f" --seq-len 16
 done
+printf '{"input_ids":[1,2,3]}\n{"input_ids":[999999]}\n' >"$tmp/vocab.jsonl"
+refused "an evaluation set with a foreign id" "vocab.jsonl:2" s measure --model_path "$model" --calib_dataset "$calib" --eval "$tmp/vocab.jsonl"
 refused "tokenize: a field that is no string" "number.jsonl:1" s tokenize --model_path "$model" --jsonl text "$tmp/bad/data/number.jsonl"
 refused "the workbench, a model cut short" "st-cut" s --size 80x24 "$tmp/bad/models/st-cut"
 exits 64 "the workbench, no such theme" s --size 80x24 --theme nosuch "$model"

@@ -44,6 +44,33 @@ print(p.returncode, repr(out))
 PY
 is "130 ''" "$(py "$tmp/two.py" 2>&1)" "^C twice leaves a measurement without a result"
 
+# A split pattern that is quadratic in this text: minutes, if nobody listened.
+cat >"$tmp/slow.py" <<'PY'
+from lib import *
+import shutil, time
+folder = tmp + "/slow"
+shutil.copytree(model, folder)
+path = folder + "/tokenizer.json"
+with open(path) as f: t = json.load(f)
+t["pre_tokenizer"] = {"type": "Split", "pattern": {"Regex": "a*b|a"}, "behavior": "Isolated", "invert": False}
+with open(path, "w") as f: json.dump(t, f)
+text = "a" * 10 ** 6 + "cb"
+with open(tmp + "/slow.json", "w") as f: json.dump([text], f)
+with open(tmp + "/slow.txt", "w") as f: f.write(text)
+got = []
+for args in (["analyze", "--model_path", folder, "--calib_dataset", tmp + "/slow.json"], ["tokenize", "--model_path", folder, "--file", tmp + "/slow.txt"]):
+    p = start(*args)
+    time.sleep(1)
+    p.send_signal(signal.SIGINT)
+    if args[0] == "analyze":
+        for line in p.stderr:
+            if "stopping" in line: break
+    p.communicate(timeout=60)
+    got.append(p.returncode)
+print(*got)
+PY
+is "130 130" "$(py "$tmp/slow.py" 2>&1)" "^C stops the tokenizer in the middle of a text"
+
 cat >"$tmp/kill.py" <<'PY'
 from lib import *
 p = start("shell", model, "--calib_dataset", big, "--threads", "1", "--progress", "json", stdin=subprocess.PIPE)

@@ -42,7 +42,7 @@ static CalibFile *open_bytes(const char *name, const void *bytes, size_t n, bool
     CalibFile *c = NULL;
     Error err = {0};
     temp_write(&t, name, bytes, n);
-    if (calib_open(&c, t.path, peer, &err) != ST_OK)
+    if (calib_open(&c, t.path, peer, NULL, &err) != ST_OK)
         fail_msg("%s", err.text);
     temp_remove(&t);
     return c;
@@ -55,7 +55,7 @@ static void refused(const char *name, const void *bytes, size_t n, const char *s
     CalibFile *c = NULL;
     Error err = {0};
     temp_write(&t, name, bytes, n);
-    Status st = calib_open(&c, t.path, false, &err);
+    Status st = calib_open(&c, t.path, false, NULL, &err);
     temp_remove(&t);
     if (st != ST_DATA || !strstr(err.text, say))
         fail_msg("%s: status %d, '%s', wanted '%s'", name, st, err.text, say);
@@ -91,7 +91,7 @@ static void recorded_cases(void **state)
         CalibFile *c = NULL;
         Error err = {0};
         snprintf(path, sizeof path, CASES "%s", rows[i].name);
-        Status st = calib_open(&c, path, false, &err);
+        Status st = calib_open(&c, path, false, NULL, &err);
         if (rows[i].say) {
             if (st != ST_DATA || !strstr(err.text, rows[i].say))
                 fail_msg("%s: status %d, '%s', wanted '%s'", rows[i].name, st, err.text, rows[i].say);
@@ -120,7 +120,7 @@ static void peer_takes_the_raw_line(void **state)
     assert_string_equal(c->items[2].text, "{\"prompt\": \"z\"}");
     calib_free(c);
     Error err = {0};
-    assert_int_equal(calib_open(&c, CASES "null.jsonl", true, &err), ST_DATA);
+    assert_int_equal(calib_open(&c, CASES "null.jsonl", true, NULL, &err), ST_DATA);
     assert_non_null(strstr(err.text, "found null"));
 }
 
@@ -177,8 +177,8 @@ static void bad_files_name_the_place(void **state)
     refused("blank.jsonl", "\n\n \n", 4, "holds no text");
     CalibFile *c;
     Error err = {0};
-    assert_int_equal(calib_open(&c, CASES "nothere.jsonl", false, &err), ST_IO);
-    assert_int_equal(calib_open(&c, "/tmp", false, &err), ST_DATA);
+    assert_int_equal(calib_open(&c, CASES "nothere.jsonl", false, NULL, &err), ST_IO);
+    assert_int_equal(calib_open(&c, "/tmp", false, NULL, &err), ST_DATA);
 }
 
 /* A line or item of a list, and the text it gives. */
@@ -289,7 +289,7 @@ static void ids_pass_through(void **state)
     CalibFile *c = open_bytes("i.jsonl", text, sizeof text - 1, false);
     TokenSet *t, *again;
     Error err = {0};
-    assert_int_equal(tokens_make(&t, c, NULL, 2, 3, 9, &err), ST_OK);
+    assert_int_equal(tokens_make(&t, c, NULL, 2, 3, 9, NULL, &err), ST_OK);
     assert_int_equal(t->samples, 2);
     assert_int_equal(t->truncated, 1);
     assert_int_equal(t->dropped_empty, 1);
@@ -298,18 +298,18 @@ static void ids_pass_through(void **state)
     assert_int_equal(t->ids[3], 6);
     assert_int_equal(t->item[1], 2);
     assert_string_equal(t->file_sha256, c->sha256);
-    assert_int_equal(tokens_make(&again, c, NULL, 2, 3, 0, &err), ST_OK);
+    assert_int_equal(tokens_make(&again, c, NULL, 2, 3, 0, NULL, &err), ST_OK);
     assert_string_equal(again->sha256, t->sha256);
     tokens_free(again);
-    assert_int_equal(tokens_make(&again, c, NULL, 2, 4, 0, &err), ST_OK);
+    assert_int_equal(tokens_make(&again, c, NULL, 2, 4, 0, NULL, &err), ST_OK);
     assert_string_not_equal(again->sha256, t->sha256);
     tokens_free(again);
     tokens_free(t);
-    assert_int_equal(tokens_make(&t, c, NULL, 0, 0, 8, &err), ST_DATA);
+    assert_int_equal(tokens_make(&t, c, NULL, 0, 0, 8, NULL, &err), ST_DATA);
     assert_non_null(strstr(err.text, "i.jsonl:4: token id 8 is outside the model's vocabulary of 8"));
     calib_free(c);
-    assert_int_equal(calib_open(&c, CASES "one.json", false, &err), ST_OK);
-    assert_int_equal(tokens_make(&t, c, NULL, 0, 0, 0, &err), ST_DATA);
+    assert_int_equal(calib_open(&c, CASES "one.json", false, NULL, &err), ST_OK);
+    assert_int_equal(tokens_make(&t, c, NULL, 0, 0, 0, NULL, &err), ST_DATA);
     assert_non_null(strstr(err.text, "no tokenizer.json"));
     calib_free(c);
 }
@@ -321,13 +321,13 @@ static void texts_become_samples(void **state)
     CalibFile *c;
     TokenSet *t;
     Error err = {0};
-    assert_int_equal(calib_open(&c, CASES "emptystr.json", false, &err), ST_OK);
-    assert_int_equal(tokens_make(&t, c, tok, 0, 0, 4096, &err), ST_OK);
+    assert_int_equal(calib_open(&c, CASES "emptystr.json", false, NULL, &err), ST_OK);
+    assert_int_equal(tokens_make(&t, c, tok, 0, 0, 4096, NULL, &err), ST_OK);
     assert_int_equal(t->samples, 1);
     assert_int_equal(t->dropped_empty, 1);
     int32_t *ids;
     size_t n;
-    assert_int_equal(tokenizer_encode(tok, "hello there", 11, true, &ids, &n, &err), ST_OK);
+    assert_int_equal(tokenizer_encode(tok, "hello there", 11, true, NULL, &ids, &n, &err), ST_OK);
     assert_int_equal(t->start[1], n);
     assert_memory_equal(t->ids, ids, n * sizeof *ids);
     free(ids);
@@ -335,7 +335,7 @@ static void texts_become_samples(void **state)
     calib_free(c);
     static const char empty[] = "[\"\", \"\"]";
     c = open_bytes("e.json", empty, sizeof empty - 1, false);
-    assert_int_equal(tokens_make(&t, c, tok, 0, 0, 0, &err), ST_DATA);
+    assert_int_equal(tokens_make(&t, c, tok, 0, 0, 0, NULL, &err), ST_DATA);
     calib_free(c);
     tokenizer_free(tok);
 }
@@ -348,7 +348,7 @@ static void windows_cover_each_text(void **state)
     CalibFile *c = open_bytes("w.jsonl", text, sizeof text - 1, false);
     TokenSet *t;
     Error err = {0};
-    assert_int_equal(tokens_windows(&t, c, NULL, 4, 0, 0, &err), ST_OK);
+    assert_int_equal(tokens_windows(&t, c, NULL, 4, 0, 0, NULL, &err), ST_OK);
     static const int64_t all[] = {0, 4, 8, 12, 14}; /* first windows 0-3 10-13, then 4-7 14-15; 8 and 9 are alone */
     assert_int_equal(t->samples, 4);
     assert_memory_equal(t->start, all, sizeof all);
@@ -357,13 +357,78 @@ static void windows_cover_each_text(void **state)
     assert_int_equal(t->item[1], 2);
     assert_int_equal(t->item[2], 0);
     tokens_free(t);
-    assert_int_equal(tokens_windows(&t, c, NULL, 4, 6, 0, &err), ST_OK);
+    assert_int_equal(tokens_windows(&t, c, NULL, 4, 6, 0, NULL, &err), ST_OK);
     assert_int_equal(t->samples, 2);
     assert_int_equal(t->start[2], 6);
     assert_int_equal(t->item[1], 2); /* a small budget hears every text */
     tokens_free(t);
-    assert_int_equal(tokens_windows(&t, c, NULL, 1, 0, 0, &err), ST_USAGE);
+    assert_int_equal(tokens_windows(&t, c, NULL, 1, 0, 0, NULL, &err), ST_USAGE);
     calib_free(c);
+}
+
+/* What a set takes is bounded while it is read, whatever it is made of, and a set inside the bound is read. */
+static void limits_hold(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *begin, *part, *end;
+    } rows[] = {
+        {"empty.json", "[\"\"", ",\"\"", "]"},
+        {"empty.jsonl", "\"a\"", "\n\"\"", "\n"},
+        {"ids.jsonl", "{\"input_ids\":[1", ",1", "]}"},
+        {"turns.jsonl", "{\"messages\":[1", ",1", "]}"},
+        {"string.json", "[\"", "abc", "\"]"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        Str s = {0};
+        str_puts(&s, rows[i].begin);
+        for (int k = 0; k < 100000; k++)
+            str_puts(&s, rows[i].part);
+        str_puts(&s, rows[i].end);
+        Temp t;
+        CalibFile *c;
+        Error err = {0};
+        temp_write(&t, rows[i].name, s.s, s.len);
+        TextLimits limits = {.bytes = s.len + 100000};
+        assert_int_equal(calib_open(&c, t.path, false, &limits, &err), ST_NOMEM);
+        assert_non_null(strstr(err.text, "needs more than the"));
+        limits.bytes = 100 << 20;
+        Status st = calib_open(&c, t.path, false, &limits, &err);
+        if (i != 3)
+            assert_int_equal(st, ST_OK);
+        if (st == ST_OK)
+            calib_free(c);
+        temp_remove(&t);
+        str_free(&s);
+    }
+    CalibFile *c = open_bytes("i.json", "[{\"input_ids\":[1,2,3,4]},{\"input_ids\":[1,2,3,4]}]", 49, false);
+    TokenSet *set;
+    Error err = {0};
+    TextLimits limits = {.bytes = 40};
+    assert_int_equal(tokens_make(&set, c, NULL, 0, 0, 0, &limits, &err), ST_NOMEM);
+    assert_int_equal(tokens_windows(&set, c, NULL, 4, 0, 0, &limits, &err), ST_NOMEM);
+    Cancel stop = {2};
+    limits = (TextLimits){.cancel = &stop};
+    assert_int_equal(tokens_make(&set, c, NULL, 0, 0, 0, &limits, &err), ST_CANCELLED);
+    calib_free(c);
+}
+
+/* A bad id behind good texts: both forms of set say so, and what they hold is freed once (ASan looks). */
+static void ids_outside_the_vocabulary(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"input_ids\":[1,2]}\n{\"input_ids\":[1e1,3]}\n{\"input_ids\":[999999]}\n";
+    CalibFile *c = open_bytes("v.jsonl", text, sizeof text - 1, false);
+    TokenSet *t;
+    Error err = {0};
+    assert_int_equal(c->items[1].ids[0], 10);
+    assert_int_equal(tokens_windows(&t, c, NULL, 4, 0, 300, NULL, &err), ST_DATA);
+    assert_non_null(strstr(err.text, "v.jsonl:3: token id 999999 is outside the model's vocabulary of 300"));
+    assert_int_equal(tokens_make(&t, c, NULL, 0, 0, 300, NULL, &err), ST_DATA);
+    calib_free(c);
+    refused("f.jsonl", "{\"input_ids\":[1,2.5]}", 21, "f.jsonl:1: entry 1 of 'input_ids' is no token id");
+    refused("n.jsonl", "{\"input_ids\":[NaN]}", 19, "n.jsonl:1: entry 0 of 'input_ids' is no token id");
+    refused("s.jsonl", "{\"input_ids\":\"1\"}", 17, "'input_ids' must be a list of token ids, found a string");
 }
 
 int main(void)
@@ -375,7 +440,8 @@ int main(void)
         cmocka_unit_test(chats_become_texts),   cmocka_unit_test(unread_members_do_not_matter),
         cmocka_unit_test(other_kinds_of_file_are_named),
         cmocka_unit_test(ids_pass_through),     cmocka_unit_test(texts_become_samples),
-        cmocka_unit_test(windows_cover_each_text),
+        cmocka_unit_test(windows_cover_each_text), cmocka_unit_test(limits_hold),
+        cmocka_unit_test(ids_outside_the_vocabulary),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

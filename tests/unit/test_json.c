@@ -254,6 +254,42 @@ static void members_are_typed(void **state)
     cJSON_Delete(j);
 }
 
+static Status collect_element(void *ctx, const char *value, size_t len, Error *err)
+{
+    (void)err;
+    str_append(ctx, value, len);
+    str_putc(ctx, ';');
+    return ST_OK;
+}
+
+static void lists_hand_out_elements(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *want;
+        bool strict;
+        Status st;
+    } rows[] = {
+        {" [1, \"a,b\" ,[2,3],{\"k\":[4]}] ", "1;\"a,b\";[2,3];{\"k\":[4]};", true, ST_OK},
+        {"[]", "", true, ST_OK},
+        {"[NaN]", "NaN;", false, ST_OK},
+        {"[NaN]", "", true, ST_DATA},
+        {"{}", "", false, ST_DATA},
+        {"[1,]", "1;", false, ST_DATA},
+        {"[1", "1;", false, ST_DATA},
+        {"[1] 2", "1;", false, ST_DATA},
+        {"", "", false, ST_DATA},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        Str got = {0};
+        Error err = {0};
+        Status st = json_walk_list(rows[i].text, strlen(rows[i].text), "t", rows[i].strict, collect_element, &got, &err);
+        assert_int_equal(st, rows[i].st);
+        assert_string_equal(str_text(&got), rows[i].want);
+        str_free(&got);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -265,6 +301,7 @@ int main(void)
         cmocka_unit_test(large_objects_are_not_quadratic),
         cmocka_unit_test(walk_hands_out_members),
         cmocka_unit_test(members_are_typed),
+        cmocka_unit_test(lists_hand_out_elements),
     };
     return cmocka_run_group_tests_name("json", tests, NULL, NULL);
 }

@@ -28,7 +28,7 @@ static CalibFile *open_set(int k)
 {
     CalibFile *c = NULL;
     Error err = {0};
-    if (calib_open(&c, sets[k].path, false, &err) != ST_OK)
+    if (calib_open(&c, sets[k].path, false, NULL, &err) != ST_OK)
         fail_msg("%s", err.text);
     return c;
 }
@@ -145,14 +145,14 @@ static void eval_gives_many_windows(void **state)
     TokenSet *t;
     Error err = {0};
     assert_int_equal(tokenizer_open(&tok, "lab_models/demo", &err), ST_OK);
-    assert_int_equal(tokens_windows(&t, c, tok, 512, 0, 4096, &err), ST_OK);
+    assert_int_equal(tokens_windows(&t, c, tok, 512, 0, 4096, NULL, &err), ST_OK);
     int full = 0;
     for (int i = 0; i < t->samples; i++)
         full += t->start[i + 1] - t->start[i] == 512;
     assert_true(full >= 7);
     assert_true(t->start[t->samples] >= 6000);
     tokens_free(t);
-    assert_int_equal(tokens_windows(&t, c, tok, 512, 1024, 4096, &err), ST_OK);
+    assert_int_equal(tokens_windows(&t, c, tok, 512, 1024, 4096, NULL, &err), ST_OK);
     assert_int_equal(t->start[t->samples], 1024);
     tokens_free(t);
     calib_free(c);

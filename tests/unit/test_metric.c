@@ -45,8 +45,8 @@ static void run_open(Run *u, const char *dir, ArithMode arith, int threads, int 
     Tokenizer *tok = NULL;
     *u = (Run){.keep = -1};
     if (model_open(&u->m, dir, NULL, &e) != ST_OK || pool_new(&u->pool, threads, &e) != ST_OK ||
-        calib_open(&c, calib_path, true, &e) != ST_OK || tokenizer_open(&tok, dir, &e) != ST_OK ||
-        tokens_make(&u->t, c, tok, max_samples, seq_len, u->m->cfg.vocab, &e) != ST_OK)
+        calib_open(&c, calib_path, true, NULL, &e) != ST_OK || tokenizer_open(&tok, dir, &e) != ST_OK ||
+        tokens_make(&u->t, c, tok, max_samples, seq_len, u->m->cfg.vocab, NULL, &e) != ST_OK)
         fail_msg("%s: %s", dir, e.text);
     tokenizer_free(tok);
     calib_free(c);

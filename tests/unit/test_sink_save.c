@@ -61,9 +61,9 @@ static void golden_open(GoldenRun *g, const char *name, bool peer, int threads)
     snprintf(path, sizeof path, FORMATS "%s/config.yaml", name);
     ok(recipe_open(&g->recipe, &recipe_rows, path, NULL, &err), &err);
     snprintf(path, sizeof path, FORMATS "%s/calib.jsonl", name);
-    ok(calib_open(&g->texts, path, true, &err), &err);
+    ok(calib_open(&g->texts, path, true, NULL, &err), &err);
     ok(tokenizer_open(&tok, g->model, &err), &err);
-    ok(tokens_make(&g->calib, g->texts, tok, 0, 0, g->b.m->cfg.vocab, &err), &err);
+    ok(tokens_make(&g->calib, g->texts, tok, 0, 0, g->b.m->cfg.vocab, NULL, &err), &err);
     tokenizer_free(tok);
     g->level = calloc((size_t)g->b.m->nlinears, sizeof *g->level);
     g->cache = calloc((size_t)g->b.m->cfg.layers, sizeof *g->cache);

@@ -55,7 +55,7 @@ static void expect_ids(const Tokenizer *t, const char *text, bool special, const
     size_t n;
     Error err = {0};
     Str got = {0};
-    if (tokenizer_encode(t, text, strlen(text), special, &ids, &n, &err) != ST_OK)
+    if (tokenizer_encode(t, text, strlen(text), special, NULL, &ids, &n, &err) != ST_OK)
         fail_msg("'%s': %s", text, err.text);
     for (size_t i = 0; i < n; i++)
         str_printf(&got, i ? " %d" : "%d", (int)ids[i]);
@@ -246,7 +246,7 @@ static void merging_agrees_with_a_slow_one(void **state)
                 text[i] = (char)('a' + next_random(&r) % (len % 3 ? LETTERS : 2));
             size_t want = slow_bpe(token, part, text, id), n;
             int32_t *ids;
-            assert_int_equal(tokenizer_encode(t, text, (size_t)len, true, &ids, &n, &err), ST_OK);
+            assert_int_equal(tokenizer_encode(t, text, (size_t)len, true, NULL, &ids, &n, &err), ST_OK);
             assert_int_equal(n, want);
             for (size_t i = 0; i < n; i++)
                 assert_int_equal(ids[i], id[i]);
@@ -379,7 +379,7 @@ static void cost_is_linear(void **state)
                 int32_t *ids;
                 size_t n, len = large ? LARGE : SMALL;
                 fills[k](text, len);
-                assert_int_equal(tokenizer_encode_cost(t, text, len, true, &ids, &n, &cost[large], &err), ST_OK);
+                assert_int_equal(tokenizer_encode_cost(t, text, len, true, NULL, &ids, &n, &cost[large], &err), ST_OK);
                 assert_true(n > 0);
                 free(ids);
             }

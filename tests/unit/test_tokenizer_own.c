@@ -48,7 +48,7 @@ static void check_case(const Tokenizer *t, const char *name, const char *text, c
     size_t n, i = 0;
     Error err = {0};
     const cJSON *e;
-    if (tokenizer_encode(t, text, strlen(text), true, &ids, &n, &err) != ST_OK)
+    if (tokenizer_encode(t, text, strlen(text), true, NULL, &ids, &n, &err) != ST_OK)
         fail_msg("%s: %s", name, err.text);
     cJSON_ArrayForEach(e, want) {
         if (i >= n || ids[i] != e->valueint)
@@ -251,6 +251,44 @@ static void folders_are_refused_in_one_line(void **state)
     }
 }
 
+/* A normalizer that makes a text larger than the limit, and a split pattern that takes long, end with a line. */
+static void limits_hold(void **state)
+{
+    (void)state;
+    char *dir = temp_folder();
+    const char *path = temp_path(dir, "tokenizer.json");
+    Str json = {0}, big = {0};
+    for (int i = 0; i < 10000; i++)
+        str_putc(&big, 'b');
+    str_printf(&json,
+               "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"%s\"},"
+               "\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"b*c|b\"},\"behavior\":\"Isolated\",\"invert\":"
+               "false},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"c\":2},\"merges\":[]}}",
+               big.s);
+    temp_puts(path, str_text(&json));
+    Tokenizer *t;
+    Error err = {0};
+    if (tokenizer_open(&t, path, &err) != ST_OK)
+        fail_msg("%s", err.text);
+    char text[1000];
+    memset(text, 'a', sizeof text);
+    int32_t *ids;
+    size_t n;
+    TextLimits limits = {.bytes = 1 << 20};
+    assert_int_equal(tokenizer_encode(t, text, sizeof text, true, &limits, &ids, &n, &err), ST_NOMEM);
+    assert_non_null(strstr(err.text, "a text as its normalizer makes it needs more than the 1.0 MB"));
+    assert_int_equal(tokenizer_encode(t, text, 10, true, &limits, &ids, &n, &err), ST_OK);
+    assert_int_equal(n, 100000);
+    free(ids);
+    Cancel stop = {1};
+    limits = (TextLimits){.cancel = &stop};
+    assert_int_equal(tokenizer_encode(t, text, 10, true, &limits, &ids, &n, &err), ST_CANCELLED);
+    tokenizer_free(t);
+    temp_remove(dir);
+    str_free(&json);
+    str_free(&big);
+}
+
 #define FOLDER(name) {"golden texts: " #name, golden_folder, NULL, NULL, #name}
 
 int main(void)
@@ -263,6 +301,7 @@ int main(void)
         cmocka_unit_test(ranks_agree_with_a_slow_one),
         cmocka_unit_test(bad_rank_files_name_the_line),
         cmocka_unit_test(folders_are_refused_in_one_line),
+        cmocka_unit_test(limits_hold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
