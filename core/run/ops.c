@@ -62,20 +62,21 @@ void ops_norm(const Ops *o, NormKind kind, const float *x, const float *w, const
     ops_round(o, y, n);
 }
 
-/* tanh as the reference implementation's vector library gives it: 1 from this argument on, where float32 could still
+/* tanh as the reference implementation's vector library gives it: 1 from this argument on, where float64 could still
  * tell the difference (which gelu multiplies up to a value other than zero). */
-static float tanh_reference(float x)
+static double tanh_reference(double x)
 {
-    return fabsf(x) > 8.664339742f ? copysignf(1.0f, x) : tanhf(x);
+    return fabs(x) > 18.714973875118524 ? copysign(1, x) : tanh(x);
 }
 
 static void act_libm(Activation act, float *g, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         float x = g[i];
-        g[i] = act == ACT_SILU ? x / (1.0f + expf(-x))
-                               : 0.5f * x *
-                                     (1.0f + tanh_reference(0.7978845608028654f * (x + 0.044715f * (x * x * x))));
+        double d = (double)x; /* float32 loses what 1 + tanh leaves of large negative values */
+        g[i] = act == ACT_SILU
+                   ? x / (1.0f + expf(-x))
+                   : (float)(0.5 * d * (1 + tanh_reference(0.79788456080286535588 * (d + 0.044715 * (d * d * d)))));
     }
 }
 
@@ -255,7 +256,7 @@ void ops_softcap(const Ops *o, float *x, int64_t n, float cap)
         x[i] /= cap;
     ops_round(o, x, n);
     for (int64_t i = 0; i < n; i++)
-        x[i] = tanh_reference(x[i]);
+        x[i] = tanhf(x[i]);
     ops_round(o, x, n);
     ops_scale(o, x, cap, n);
 }

@@ -53,8 +53,8 @@ static void compare_fp32(const char *name, const float *want, const float *got, 
     *worst = fmax(*worst, max > 0 ? diff / max : 0);
 }
 
-/* At most 0.1 % of the elements (two in a small tensor) one ulp off, none further. */
-static void compare_bf16(const char *name, const float *want, const float *got, int64_t n, double *worst)
+/* Elements one ulp off; none may be further. */
+static int64_t compare_bf16(const char *name, const float *want, const float *got, int64_t n)
 {
     int64_t off = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -65,9 +65,7 @@ static void compare_bf16(const char *name, const float *want, const float *got, 
         if (abs(a - b) != 1)
             fail_msg("%s[%lld]: %g, recorded %g", name, (long long)i, (double)got[i], (double)want[i]);
     }
-    if (off > (n < 2000 ? 2 : n / 1000))
-        fail_msg("%s: %lld of %lld values are not the recorded ones", name, (long long)off, (long long)n);
-    *worst = fmax(*worst, (double)off / (double)n);
+    return off;
 }
 
 static void compare_stat(const char *name, const float *want, const float *got, double tolerance)
@@ -128,11 +126,18 @@ static bool is_recorded(const Model *m, const Checkpoint *want, const char *name
     return strncmp(name, "in.", 3) == 0 && m->linears[model_find_linear(m, name + 3)].groups > 1;
 }
 
+/* What a model gives in float32, and, where it is a bf16 one, with every operation in float64 and rounded once: recordings
+ * of a library's own bf16 kernels depend on the order of their sums. Of a bf16 model's values two, or 0.01 % where that
+ * is more, may be one ulp off. Experts chosen are the recorded ones; equal scores are resolved by the lowest index. */
 static void golden_case(const char *arch, const char *kind, ArithMode arith)
 {
     char dir[256], path[300], out[] = "/tmp/slimscope-forward-XXXXXX";
+    bool canonical = strcmp(kind, "bf16") == 0;
     snprintf(dir, sizeof dir, "tests/golden/models/%s/%s", arch, kind);
-    snprintf(path, sizeof path, "%s/golden.safetensors", dir);
+    if (canonical)
+        snprintf(path, sizeof path, "tests/golden/models_canonical/%s.bf16.safetensors", arch);
+    else
+        snprintf(path, sizeof path, "%s/golden.safetensors", dir);
     Checkpoint *want, *got;
     Error e = {0};
     TokenSet t;
@@ -146,7 +151,7 @@ static void golden_case(const char *arch, const char *kind, ArithMode arith)
     if (forward_write(b.r, &t, file, &e) != ST_OK || checkpoint_open(&got, file, &e) != ST_OK)
         fail_msg("%s", e.text);
     double worst = 0, most = strcmp(arch, "qwen3_next") == 0 ? 5e-5 : 3e-5;
-    int64_t compared = 0;
+    int64_t compared = 0, values = 0, off = 0;
     for (int64_t i = 0; i < checkpoint_count(want); i++) {
         const TensorInfo *w = checkpoint_at(want, i);
         if (strncmp(w->name, "rope.", 5) == 0)
@@ -162,21 +167,25 @@ static void golden_case(const char *arch, const char *kind, ArithMode arith)
         int64_t n = count_of(w);
         float *fw = test_tensor(want, w), *fg = test_tensor(got, g);
         if (strncmp(w->name, "stat.", 5) == 0)
-            compare_stat(w->name, fw, fg, arith == ARITH_MODEL ? 1e-2 : 5e-5);
+            compare_stat(w->name, fw, fg, 5e-5);
         else if (w->dtype == DT_BF16)
-            compare_bf16(w->name, fw, fg, n, &worst);
+            off += compare_bf16(w->name, fw, fg, n);
         else if (w->dtype == DT_I64)
             assert_memory_equal(fw, fg, (size_t)n * sizeof *fw);
         else
             compare_fp32(w->name, fw, fg, n, most, &worst);
+        values += w->dtype == DT_BF16 ? n : 0;
         free(fw);
         free(fg);
         compared++;
     }
+    if (off > 2 && off > values / 10000)
+        fail_msg("%s: %lld of %lld values are one ulp off", dir, (long long)off, (long long)values);
     for (int64_t i = 0; i < checkpoint_count(got); i++)
         if (!is_recorded(b.m, want, checkpoint_at(got, i)->name))
             fail_msg("%s: %s was not recorded", dir, checkpoint_at(got, i)->name);
-    print_message("%s/%s %s: %lld tensors, worst %.2g\n", arch, kind, arith_name(arith), (long long)compared, worst);
+    print_message("%s/%s %s: %lld tensors, worst %.2g, %lld one ulp off\n", arch, kind, arith_name(arith),
+                  (long long)compared, worst, (long long)off);
     test_run_close(&b);
     checkpoint_free(want);
     checkpoint_free(got);
@@ -202,7 +211,7 @@ static void fp32_is_the_recorded_forward(void **state)
         golden_case(fp32_archs[i], "fp32", ARITH_FP32);
 }
 
-static void model_mode_is_the_recorded_bf16_forward(void **state)
+static void model_mode_is_the_canonical_bf16_forward(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof archs / sizeof *archs; i++)
@@ -219,7 +228,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fp32_is_the_recorded_forward),
-        cmocka_unit_test(model_mode_is_the_recorded_bf16_forward),
+        cmocka_unit_test(model_mode_is_the_canonical_bf16_forward),
         cmocka_unit_test(model_mode_of_a_float32_checkpoint_rounds_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
