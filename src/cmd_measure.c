@@ -60,7 +60,7 @@ static const Option measure_options[] = {
     {"exclude", ARG_LIST, "PATTERN...", "keep these linears in float, with their fused groups", COMP_LAYER},
     {"eval", ARG_PATH, "FILE", "evaluation set (default eval.jsonl)", COMP_FILE},
     {"calib_dataset", ARG_PATH, "FILE", "calibration set (default mix_calib.jsonl)", COMP_FILE},
-    {"full", ARG_FLAG, NULL, "the whole evaluation set instead of its first 1,024 tokens", COMP_NONE},
+    {"full", ARG_FLAG, NULL, "the whole evaluation set instead of 1,024 tokens of it", COMP_NONE},
     {"ctx", ARG_INT, "N", "evaluation window in tokens (default 512)", COMP_NONE},
     {"format", ARG_CHOICE, "text|json", "of the result (default text)", COMP_NONE},
     {"out", ARG_PATH, "FILE", "write the result to FILE (whole or not at all) instead of standard output", COMP_FILE},
@@ -73,7 +73,8 @@ const Command command_measure = {
     .args = "",
     .summary = "Quantize with the present assignment and measure the effect against float.",
     .help = "KL divergence, top-token agreement and perplexity on the evaluation set, error of the last decoder output "
-            "on the calibration set; only layers after the first change run again.",
+            "on the calibration set; only layers after the first change run again. The evaluation takes the first "
+            "window of every text, then the second of every text, and so on. Differences of KL below 1 to 2 % are noise.",
     .flags = CMD_LONG | CMD_CLI,
     .options = measure_options,
     .run = run_measure,

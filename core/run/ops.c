@@ -233,23 +233,6 @@ void ops_softmax_sink(const Ops *o, float *x, int64_t n, float sink)
     ops_round(o, x, n);
 }
 
-float ops_sdpa_weights(const Ops *o, float *x, float scale, int64_t n)
-{
-    float max = -INFINITY;
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-        x[i] *= scale;
-        max = x[i] > max ? x[i] : max;
-    }
-    for (int64_t i = 0; i < n; i++)
-        x[i] -= max;
-    o->f->exp(x, n);
-    for (int64_t i = 0; i < n; i++)
-        sum += (double)x[i];
-    ops_round(o, x, n);
-    return (float)sum;
-}
-
 void ops_softcap(const Ops *o, float *x, int64_t n, float cap)
 {
     for (int64_t i = 0; i < n; i++)

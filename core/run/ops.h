@@ -47,8 +47,6 @@ void ops_rope_pairs(const Ops *o, float *x, const float *cos, const float *sin, 
 void ops_softmax(const Ops *o, float *x, int64_t n);
 /* The same with one more score, whose share is dropped: x = R(softmax(R(x - max))) */
 void ops_softmax_sink(const Ops *o, float *x, int64_t n, float sink);
-/* The weights of torch's fused attention on a CPU: x = R(exp(x * scale - max)), returns the sum before rounding. */
-float ops_sdpa_weights(const Ops *o, float *x, float scale, int64_t n);
 /* x = R(R(tanh(R(x / cap))) * cap) */
 void ops_softcap(const Ops *o, float *x, int64_t n, float cap);
 /* x = R(x * s) */

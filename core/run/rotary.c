@@ -20,11 +20,10 @@ static int64_t rope_key(const ModelConfig *cfg, const RopeParams *p, int64_t len
     }
 }
 
-/* 1 / theta^(2j/d), the power in float32. */
-static void base_freq(double theta, int d, float *inv)
+/* theta^(2j/d) in float32: of what the inverse frequencies are made, by one division each as Hugging Face makes them. */
+static float power_of(double theta, int j, int d)
 {
-    for (int j = 0; j < d / 2; j++)
-        inv[j] = 1.0f / (float)pow((double)(float)theta, (double)((float)(2 * j) / (float)d));
+    return (float)pow((double)(float)theta, (double)((float)(2 * j) / (float)d));
 }
 
 static void llama3_freq(const RopeParams *p, float *inv)
@@ -59,9 +58,9 @@ static void yarn_freq(const RopeParams *p, float *inv)
     if (lo == hi)
         hi += 0.001;
     for (int j = 0; j < p->dim / 2; j++) {
-        float ramp = ((float)j - (float)lo) / (float)(hi - lo);
-        ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
-        inv[j] = inv[j] / (float)p->factor * ramp + inv[j] * (1 - ramp);
+        float ramp = ((float)j - (float)lo) / (float)(hi - lo), power = power_of(p->theta, j, p->dim);
+        float keep = 1 - (ramp < 0 ? 0 : ramp > 1 ? 1 : ramp);
+        inv[j] = 1 / ((float)p->factor * power) * (1 - keep) + 1 / power * keep;
     }
 }
 
@@ -88,14 +87,20 @@ static double attention_factor(const ModelConfig *cfg, const RopeParams *p)
     return 1;
 }
 
+/* theta for a sample that is longer than the model was trained for, in float32 from the length on. */
+static double dynamic_theta(const ModelConfig *cfg, const RopeParams *p, int64_t len)
+{
+    float ratio = (float)p->factor * (float)len / (float)cfg->max_positions - (float)(p->factor - 1);
+    float growth = (float)pow((double)ratio, (double)(float)((double)p->dim / (p->dim - 2)));
+    return (double)((float)p->theta * growth);
+}
+
 static void frequencies(const ModelConfig *cfg, const RopeParams *p, int64_t key, float *inv)
 {
-    double theta = p->theta;
-    if (p->type == ROPE_DYNAMIC && key) {
-        double ratio = p->factor * (double)key / (double)cfg->max_positions - (p->factor - 1);
-        theta *= pow(ratio, (double)p->dim / (p->dim - 2));
-    }
-    base_freq(theta, p->dim, inv);
+    double theta = p->type == ROPE_DYNAMIC && key ? dynamic_theta(cfg, p, key) : p->theta;
+    const double *stretch = p->type == ROPE_LONGROPE ? key ? p->long_factor : p->short_factor : NULL;
+    for (int j = 0; j < p->dim / 2; j++)
+        inv[j] = 1 / ((stretch ? (float)stretch[j] : 1) * power_of(theta, j, p->dim));
     if (p->type == ROPE_LINEAR)
         for (int j = 0; j < p->dim / 2; j++)
             inv[j] /= (float)p->factor;
@@ -103,9 +108,6 @@ static void frequencies(const ModelConfig *cfg, const RopeParams *p, int64_t key
         llama3_freq(p, inv);
     else if (p->type == ROPE_YARN)
         yarn_freq(p, inv);
-    else if (p->type == ROPE_LONGROPE)
-        for (int j = 0; j < p->dim / 2; j++)
-            inv[j] /= (float)(key ? p->long_factor : p->short_factor)[j];
 }
 
 static RopeTable *find(const RopeSet *set, const RopeParams *p, int64_t key)

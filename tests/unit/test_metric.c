@@ -183,17 +183,16 @@ static void recorded_fp32(void **state)
         recorded_case(&c[i]);
 }
 
-/* With the peer's fused attention what the first layer reads is exact and what its o_proj reads within 2e-5. From there
- * on a sum that the peer adds in another order rounds another way now and then; one ulp of an extreme value moves a
- * score by up to 1e-2, and kurtosis by more. Where both values of a quotient moved so, the tolerance is wider. */
+/* With the peer's fused attention and its approximate exp the first layer is exact. From there on a sum that the peer adds in
+ * another order rounds another way now and then; one ulp of an extreme value moves a score by up to 1e-2. */
 static void recorded_model_mode(void **state)
 {
     (void)state;
     static const Recorded c[] = {
-        {"llama-bf16", MODELS "llama-bf16", ARITH_MODEL, 1e-2, 4e-2, 0},
-        {"qwen3-bf16", MODELS "qwen3-bf16", ARITH_MODEL, 1.03e-2, 4e-2, 1.01e-2},
-        {"qwen3-fp16", MODELS "qwen3-fp16", ARITH_MODEL, 1e-2, 4e-2, 0},
-        {"demo-bf16", "lab_models/demo", ARITH_MODEL, 1e-2, 4e-2, 1.04e-2},
+        {"llama-bf16", MODELS "llama-bf16", ARITH_MODEL, 2e-3, 1.2e-2, 0},
+        {"qwen3-bf16", MODELS "qwen3-bf16", ARITH_MODEL, 6e-3, 8e-3, 6e-3},
+        {"qwen3-fp16", MODELS "qwen3-fp16", ARITH_MODEL, 2e-3, 2e-3, 0},
+        {"demo-bf16", "lab_models/demo", ARITH_MODEL, 1.01e-2, 2e-2, 1e-2},
     };
     for (size_t i = 0; i < sizeof c / sizeof *c; i++)
         recorded_case(&c[i]);

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "run/sdpa.h"
 
 /* Scores one thread holds at once: about what its second-level cache takes. */
 enum { SCORES_VALUES = 128 << 10, QUERY_ROWS_MAX = ATTENTION_ROWS_MAX, QUERY_ROWS_MIN = 16 };
@@ -69,6 +70,7 @@ static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t len, int6
         .ldy = keys,
     };
     bool fused = a->ps->sdpa && ops->model && !chosen && !a->sinks && a->softcap <= 0;
+    bool masked = a->every_key || (a->window > 0 && len >= a->window); /* a mask is given instead of "causal" */
     float sum[ATTENTION_ROWS_MAX];
     if (fused)
         ops_product(ops, &g, wk->gemm);
@@ -82,7 +84,7 @@ static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t len, int6
         if (a->softcap > 0)
             ops_softcap(ops, row + first, n, a->softcap);
         if (fused)
-            sum[t - t0] = ops_sdpa_weights(ops, row + first, a->scale, n);
+            sum[t - t0] = sdpa_weights(ops, row + first, a->scale, n, sdpa_vector_keys(t, len, masked) - lo - first);
         else if (chosen)
             chosen_softmax(a, row, n, chosen + t * words, head);
         else if (a->sinks)
