@@ -68,19 +68,6 @@ static Status add_failure(Report *r, const Error *why, Error *err)
 
 /* ---- models ---- */
 
-static void put_position(Str *b, const TensorInfo *t, int64_t index)
-{
-    int64_t at[TENSOR_MAX_DIMS];
-    for (int i = t->ndim - 1; i >= 0; i--) {
-        at[i] = index % t->shape[i];
-        index /= t->shape[i];
-    }
-    str_putc(b, '[');
-    for (int i = 0; i < t->ndim; i++)
-        str_printf(b, "%s%lld", i ? "," : "", (long long)at[i]);
-    str_putc(b, ']');
-}
-
 static void put_type(Str *b, const TensorInfo *t)
 {
     str_printf(b, "%s [", dtype_name(t->dtype));
@@ -100,12 +87,12 @@ static void describe(const TensorInfo *t, const TensorScan *s, double codes, Str
     if (s->nans || s->infs) {
         str_printf(b, "%s%lld NaN and %lld Inf, first %s at ", NEXT, (long long)s->nans, (long long)s->infs,
                    s->bad_is_nan ? "NaN" : "Inf");
-        put_position(b, t, s->bad_at);
+        tensor_position(t->shape, t->ndim, s->bad_at, b);
     }
     if (s->huge) {
         str_printf(b, "%s%lld values above %g (largest %.4g), first at ", NEXT, (long long)s->huge,
                    codes > 0 ? SCAN_HUGE / codes : SCAN_HUGE, s->max_abs);
-        put_position(b, t, s->huge_at);
+        tensor_position(t->shape, t->ndim, s->huge_at, b);
     }
     if (!s->unreadable && !s->nans && !s->infs && s->max_abs == 0)
         str_printf(b, "%sall zero", NEXT);

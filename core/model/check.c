@@ -121,11 +121,43 @@ static Extent extent_of(const void *p, int64_t n, int size, uint64_t mask, uint6
                        : extent_64(p, n, mask, first);
 }
 
+/* Of the largest number. */
+static uint64_t last_number(const BitLayout *l)
+{
+    return l->has_inf ? l->inf - 1 : l->inf;
+}
+
+int64_t values_first_bad(DType t, const void *p, int64_t n, bool *nan)
+{
+    const BitLayout *l = &layouts[t];
+    int size = dtype_size(t);
+    if (!l->value || extent_of(p, n, size, l->mask, 0).top <= last_number(l))
+        return -1;
+    int64_t i = 0;
+    while ((value_at(p, i, size) & l->mask) <= last_number(l))
+        i++;
+    *nan = !(l->has_inf && (value_at(p, i, size) & l->mask) == l->inf);
+    return i;
+}
+
+void tensor_position(const int64_t *shape, int ndim, int64_t index, Str *out)
+{
+    int64_t at[TENSOR_MAX_DIMS];
+    for (int i = ndim - 1; i >= 0; i--) {
+        at[i] = index % shape[i];
+        index /= shape[i];
+    }
+    str_putc(out, '[');
+    for (int i = 0; i < ndim; i++)
+        str_printf(out, "%s%lld", i ? "," : "", (long long)at[i]);
+    str_putc(out, ']');
+}
+
 /* Pattern of the largest magnitude that is not above `huge`, found by halving: magnitudes order as their patterns do.
  */
 static uint64_t huge_limit(const BitLayout *l, double huge)
 {
-    uint64_t lo = 0, hi = l->has_inf ? l->inf - 1 : l->inf;
+    uint64_t lo = 0, hi = last_number(l);
     if (!(l->value(hi) > huge))
         return hi;
     while (lo < hi) {
@@ -142,7 +174,7 @@ static uint64_t huge_limit(const BitLayout *l, double huge)
 static void look_closely(const BitLayout *l, uint64_t limit, const void *p, int64_t n, int size, int64_t at, TensorScan *s,
                          uint64_t *top)
 {
-    uint64_t last = l->has_inf ? l->inf - 1 : l->inf;
+    uint64_t last = last_number(l);
     for (int64_t i = 0; i < n; i++) {
         uint64_t m = value_at(p, i, size) & l->mask;
         if (m <= limit) {

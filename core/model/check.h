@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/pool.h"
+#include "base/str.h"
 #include "io/safetensors.h"
 
 /* Reading every tensor of a checkpoint once, for what a broken download or a failed conversion leaves behind
@@ -38,6 +39,12 @@ typedef struct ScanOptions {
      * products must not be absurd, rows are not looked at, and U8 means F8_E8M0. */
     const double *codes;
 } ScanOptions;
+
+/* Index of the first NaN or Inf among n values as a file holds them, *nan: which of the two; -1: there is none, as in
+ * every type of whole numbers. */
+int64_t values_first_bad(DType t, const void *p, int64_t n, bool *nan);
+/* Appends where a value stands in a tensor of this shape: "[3,17]". */
+void tensor_position(const int64_t *shape, int ndim, int64_t index, Str *out);
 
 /* Scans all tensors into a fresh [checkpoint_count] array (tensorscan_free). Pieces of a few MiB, in file order; the
  * result does not depend on threads. A tensor that cannot be read is a finding of its own, not a failure. */

@@ -7,6 +7,7 @@
 #include "base/hash.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "model/check.h"
 
 /* ---- progress record ---- */
 
@@ -225,6 +226,15 @@ static Status check_names(const SaveOut *s, Error *err)
     return ST_OK;
 }
 
+/* What is copied only at the end is looked at before the first layer: hours may lie between. */
+static Status check_outside(const SaveOut *s, Error *err)
+{
+    for (size_t i = 0; i < s->walk.n; i++)
+        if (s->walk.items[i].layer < 0)
+            RETURN_IF_ERROR(save_copy_sound(s->plan, &s->walk.items[i], false, NULL, NULL, err));
+    return ST_OK;
+}
+
 static Status open_parts(SaveOut *s, bool *resume, Error *err)
 {
     const SavePlan *plan = s->plan;
@@ -234,6 +244,8 @@ static Status open_parts(SaveOut *s, bool *resume, Error *err)
     RETURN_IF_ERROR(save_walk(&s->walk, plan, err));
     RETURN_IF_ERROR(saveout_layout(s, NULL, &s->layout, err));
     RETURN_IF_ERROR(index_items(s, err));
+    if (!*resume)
+        RETURN_IF_ERROR(check_outside(s, err));
     RETURN_IF_ERROR(store_open(&s->store, plan->dir, s->format->type, plan->model->path, err));
     RETURN_IF_ERROR(check_names(s, err));
     RETURN_IF_ERROR(open_journal(s, resume, err));
@@ -304,6 +316,17 @@ static Status put_place(void *ctx, uint64_t at, const void *data, size_t n, Erro
     return store_write(&p->s->store, p->t, at, data, n, err);
 }
 
+/* A bias comes from the model as it is. */
+static Status check_values(const OutTensor *t, const void *data, Error *err)
+{
+    bool nan;
+    int64_t bad = values_first_bad((DType)t->dtype, data, (int64_t)t->nbytes / dtype_size((DType)t->dtype), &nan);
+    if (bad < 0)
+        return ST_OK;
+    return error_set(err, ST_DATA, "'%s' would be written with %s at value %lld: the model is damaged; 'slimscope check' "
+                     "names every such tensor", t->name, nan ? "NaN" : "Inf", (long long)bad);
+}
+
 static Status write_linear(SaveOut *s, const SaveLinear *l, Error *err)
 {
     QPart parts[SCHEME_PARTS_MAX];
@@ -313,6 +336,7 @@ static Status write_linear(SaveOut *s, const SaveLinear *l, Error *err)
         const OutTensor *t = &s->layout.t[s->tensor_of[item] + k];
         const void *data;
         RETURN_IF_ERROR(save_part_data(s->plan, l, &parts[k], &s->buf, &s->buf_cap, &data, err));
+        RETURN_IF_ERROR(check_values(t, data, err));
         RETURN_IF_ERROR(put_place(&(Place){s, t}, 0, data, (size_t)t->nbytes, err));
     }
     return ST_OK;
@@ -404,12 +428,12 @@ static Status copy_floats(SaveOut *s, int layer, Error *err)
             continue;
         Place p = {s, &s->layout.t[s->tensor_of[i]]};
         if (it->kind == SI_TENSOR) {
-            RETURN_IF_ERROR(save_copy_item(s->plan, it, false, put_place, &p, err));
+            RETURN_IF_ERROR(save_copy_sound(s->plan, it, false, put_place, &p, err));
         } else if (s->plan->level[it->linear] <= 0) {
-            RETURN_IF_ERROR(save_copy_item(s->plan, it, false, put_place, &p, err));
+            RETURN_IF_ERROR(save_copy_sound(s->plan, it, false, put_place, &p, err));
             p.t++;
             if (save_has_bias(s->plan, it->linear))
-                RETURN_IF_ERROR(save_copy_item(s->plan, it, true, put_place, &p, err));
+                RETURN_IF_ERROR(save_copy_sound(s->plan, it, true, put_place, &p, err));
         } else if (!(s->state[it->linear] & SAVE_WRITTEN)) {
             return error_set(err, ST_INTERNAL, "'%s' was not handed over", it->name);
         }

@@ -70,6 +70,8 @@ Status saveout_layout(const SaveOut *s, const int32_t *first, SaveLayout *l, Err
  * from the model into its place, in pieces, through `put`. */
 typedef Status SavePut(void *ctx, uint64_t at, const void *data, size_t n, Error *err);
 Status save_copy_item(const SavePlan *plan, const SaveItem *it, bool bias, SavePut *put, void *ctx, Error *err);
+/* The same, but ST_DATA names the tensor and the place of a NaN or Inf. put NULL: only looks. */
+Status save_copy_sound(const SavePlan *plan, const SaveItem *it, bool bias, SavePut *put, void *ctx, Error *err);
 DType save_item_dtype(const SavePlan *plan, const SaveItem *it, bool bias);
 Status save_copy_linear(const SavePlan *plan, int64_t linear, bool bias, SavePut *put, void *ctx, Error *err);
 /* saveout_finish.c */

@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "math/kernels.h"
+#include "model/check.h"
 #include "save/saveout.h"
 
 enum { COPY_BYTES = 4 << 20 };
@@ -179,4 +180,58 @@ Status save_copy_item(const SavePlan *plan, const SaveItem *it, bool bias, SaveP
         return copy_rows(plan, it->coded, put, ctx, err);
     return it->kind == SI_TENSOR ? copy_tensor(plan, it->t, put, ctx, err)
                                  : save_copy_linear(plan, it->linear, bias, put, ctx, err);
+}
+
+/* ---- looking at what is copied ---- */
+
+typedef struct Look {
+    const SavePlan *plan;
+    const SaveItem *it;
+    bool bias;
+    SavePut *put;
+    void *ctx;
+} Look;
+
+/* Shape of what is copied. */
+static int item_shape(const Look *l, int64_t shape[TENSOR_MAX_DIMS])
+{
+    const Linear *n = l->it->coded ? l->it->coded : l->it->kind == SI_LINEAR ? &l->plan->model->linears[l->it->linear] : NULL;
+    if (n) {
+        shape[0] = n->out;
+        shape[1] = n->in;
+        return l->bias ? 1 : 2;
+    }
+    for (int d = 0; d < l->it->t->ndim; d++)
+        shape[d] = l->it->t->shape[d];
+    return l->it->t->ndim;
+}
+
+static Status bad_value(const Look *l, int64_t index, bool nan, Error *err)
+{
+    int64_t shape[TENSOR_MAX_DIMS];
+    Str at = {0};
+    tensor_position(shape, item_shape(l, shape), index, &at);
+    Status st = error_set(err, ST_DATA, "'%s%s' has %s at %s: the model is damaged; 'slimscope check' names every such "
+                          "tensor", l->it->name, l->it->kind != SI_LINEAR ? "" : l->bias ? ".bias" : ".weight",
+                          nan ? "NaN" : "Inf", str_text(&at));
+    str_free(&at);
+    return st;
+}
+
+static Status put_looked(void *ctx, uint64_t at, const void *data, size_t n, Error *err)
+{
+    const Look *l = ctx;
+    DType t = save_item_dtype(l->plan, l->it, l->bias);
+    int64_t size = dtype_size(t), bad;
+    bool nan;
+    bad = values_first_bad(t, data, (int64_t)n / size, &nan);
+    if (bad >= 0)
+        return bad_value(l, (int64_t)at / size + bad, nan, err);
+    return l->put ? l->put(l->ctx, at, data, n, err) : ST_OK;
+}
+
+Status save_copy_sound(const SavePlan *plan, const SaveItem *it, bool bias, SavePut *put, void *ctx, Error *err)
+{
+    Look l = {plan, it, bias, put, ctx};
+    return save_copy_item(plan, it, bias, put_looked, &l, err);
 }

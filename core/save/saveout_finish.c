@@ -54,7 +54,7 @@ static Status move_tensor(SaveOut *s, Target *to, char *buf, Error *err)
     const OutTensor *t = to->t;
     const SaveItem *it = &s->walk.items[t->item];
     if (it->kind == SI_LINEAR && (s->state[it->linear] & SAVE_KEPT_FLOAT))
-        return save_copy_item(s->plan, it, t->part == 1, put_fd, to, err);
+        return save_copy_sound(s->plan, it, t->part == 1, put_fd, to, err);
     const OutTensor *from = planned(s, t);
     if (!from)
         return error_set(err, ST_INTERNAL, "'%s' was never written", t->name);

@@ -10,6 +10,7 @@
 
 #include "io/file.h"
 #include "io/json.h"
+#include "model/check.h"
 #include "model/weight.h"
 #include "save/dequant.h"
 #include "save/saveout.h"
@@ -143,7 +144,7 @@ typedef struct Compare {
     Output *o;
     const Checkpoint *c;
     const TensorInfo *t;
-    bool differs;
+    bool differs, bad, nan; /* bad: has a NaN (nan) or an Inf */
 } Compare;
 
 static Status compare_put(void *ctx, uint64_t at, const void *data, size_t n, Error *err)
@@ -152,6 +153,7 @@ static Status compare_put(void *ctx, uint64_t at, const void *data, size_t n, Er
     if (!mem_grow(&p->o->raw, &p->o->raw_cap, n + 1, 1))
         return error_nomem(err, p->t->name);
     RETURN_IF_ERROR(checkpoint_read(p->c, p->t, at, n, p->o->raw, err));
+    p->bad = p->bad || values_first_bad(p->t->dtype, p->o->raw, (int64_t)n / dtype_size(p->t->dtype), &p->nan) >= 0;
     p->differs = p->differs || memcmp(p->o->raw, data, n) != 0;
     p->o->r->bytes += n;
     return ST_OK;
@@ -172,6 +174,14 @@ static bool expect(Output *o, const char *name, DType dtype, uint64_t nbytes, Co
     return false;
 }
 
+static void tell_compared(Output *o, const Compare *p)
+{
+    if (p->differs)
+        problem(o, "'%s' differs from the model's", p->t->name);
+    if (p->bad)
+        problem(o, "'%s' has %s", p->t->name, p->nan ? "NaN" : "Inf");
+}
+
 static Status verify_tensor(Output *o, const SaveItem *it, Error *err)
 {
     Compare p;
@@ -180,8 +190,7 @@ static Status verify_tensor(Output *o, const SaveItem *it, Error *err)
     if (!expect(o, it->name, save_item_dtype(o->plan, it, false), bytes, &p))
         return ST_OK;
     RETURN_IF_ERROR(save_copy_item(o->plan, it, false, compare_put, &p, err));
-    if (p.differs)
-        problem(o, "'%s' differs from the model's", it->name);
+    tell_compared(o, &p);
     return ST_OK;
 }
 
@@ -204,8 +213,7 @@ static Status verify_float(Output *o, const SaveItem *it, Error *err)
         if (!expect(o, name_of(l, bias ? ".bias" : ".weight", name), dtype, count * (uint64_t)dtype_size(dtype), &p))
             continue;
         RETURN_IF_ERROR(save_copy_item(o->plan, it, bias, compare_put, &p, err));
-        if (p.differs)
-            problem(o, "'%s' differs from the model's", name);
+        tell_compared(o, &p);
     }
     return ST_OK;
 }
@@ -223,6 +231,9 @@ static const void *fetch(void *ctx, const char *name, const TensorInfo **t)
     if (!p || checkpoint_read(c, *t, 0, (*t)->nbytes, p, &err) != ST_OK)
         return NULL;
     o->r->bytes += (*t)->nbytes;
+    bool nan;
+    if (values_first_bad((*t)->dtype, p, (int64_t)(*t)->nbytes / dtype_size((*t)->dtype), &nan) >= 0)
+        problem(o, "'%s' has %s", name, nan ? "NaN" : "Inf");
     return p;
 }
 

@@ -41,7 +41,8 @@ says "'model.layers.2.mlp.up_proj': its weight holds NaN at [0,50]" "names linea
 exits 65 "an Inf" s quant --model_path "$tmp/inf" --config_path "$dynamic" --save_path "$tmp/no" --compat peer
 says "its weight holds Inf at [0,50]" "and what it is"
 sed "s/exclude: \[\]/exclude: ['*.2.mlp.up_proj']/" "$dynamic" >"$tmp/without.yaml"
-exits 0 "kept in float" s quant --model_path "$tmp/nan" --config_path "$tmp/without.yaml" --save_path "$tmp/nanfloat"
+exits 65 "kept in float" s quant --model_path "$tmp/nan" --config_path "$tmp/without.yaml" --save_path "$tmp/nanfloat"
+says "'model.layers.2.mlp.up_proj.weight' has NaN at [0,50]: the model is damaged" "and copied"
 exits 0 "shards that are whole" s quant --model_path "$tmp/shards" --config_path "$dynamic" --save_path "$tmp/fromshards"
 
 # ---- the target can't be written ----
