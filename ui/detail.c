@@ -65,8 +65,8 @@ static void draw_identity(Ui *ui, Rect r, int *y, int64_t i)
     }
     int n = snprintf(buf, sizeof buf, "group %s:", g->label);
     for (int k = 0; k < g->count && n < (int)sizeof buf - 40; k++) {
-        const char *base = strrchr(m->linears[g->first + k].name, '.');
-        n += snprintf(buf + n, sizeof buf - (size_t)n, " %s", base ? base + 1 : m->linears[g->first + k].name);
+        const char *full = m->linears[group_linear(g, k)].name, *base = strrchr(full, '.');
+        n += snprintf(buf + n, sizeof buf - (size_t)n, " %s", base ? base + 1 : full);
     }
     draw_wrapped(ui, r, y, SL_DIM, buf);
 }

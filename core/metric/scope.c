@@ -84,7 +84,7 @@ void scope_linears(const Model *m, MetricScope s, int64_t unit, int64_t *from, i
         break;
     case SCOPE_GROUP:
         *from = m->groups[unit].first;
-        *to = *from + m->groups[unit].count;
+        *to = group_linear(&m->groups[unit], m->groups[unit].count - 1) + 1;
         break;
     case SCOPE_BLOCK:
     case SCOPE_ATTENTION:
@@ -147,7 +147,7 @@ bool scope_unit_pattern(const Model *m, MetricScope s, int64_t unit, int32_t k, 
         const FusedGroup *g = &m->groups[s == SCOPE_GROUP ? unit : m->linears[unit].group];
         if (k >= g->count)
             return false;
-        str_puts(out, m->linears[g->first + k].name);
+        str_puts(out, m->linears[group_linear(g, k)].name);
         return true;
     }
     if (k > 0)

@@ -35,6 +35,8 @@ typedef struct BlockType {
     const char *module;           /* its usual name in a unit; NULL: it names its modules itself */
     const char *const *linears;   /* names of what Block.linear holds, NULL-terminated; NULL: none */
     const SmallSlot *smalls;      /* of what Block.small holds, ends with a nameless one; NULL: none */
+    const char *const *kept;      /* ends of the names of those of its linears that every inference engine keeps in
+                                   * float, NULL-terminated; NULL: none */
     /* Fills what this kind needs from config.json; once a model. NULL: nothing. */
     Status (*read)(const struct cJSON *config, const Arch *arch, const struct BlockSpec *spec, Arena *a,
                    ModelConfig *cfg, Error *err);
@@ -156,6 +158,8 @@ enum { MTP_EH_PROJ, MTP_LINEARS };
 enum { MTP_EMBED, MTP_ENORM, MTP_HNORM, MTP_SMALLS };
 extern const BlockType block_mtp;
 
+/* Whether every inference engine keeps a linear of this name in such a block in float. */
+bool block_keeps(const BlockType *t, const char *name);
 /* What such a block is called in its unit. */
 const char *block_module(const BlockSpec *s);
 /* How many linears and small tensors a kind has. */

@@ -17,6 +17,9 @@ static const SmallSlot smalls[COMP_SMALLS + 1] = {
     [COMP_APE] = {"comp_ape", SMALL_KEPT}, [COMP_INDEX_NORM] = {"index_comp_norm", SMALL_ROUNDED},
     [COMP_INDEX_APE] = {"index_comp_ape", SMALL_KEPT}};
 
+/* Made with quant_config None in vLLM's deepseek_v4 (its compressor's fused_wkv_wgate, its indexer's weights_proj). */
+static const char *const kept[] = {"compressor.wkv", "compressor.wgate", "indexer.weights_proj", NULL};
+
 /* ---- config.json ---- */
 
 /* compress_ratios: how a layer's keys are compressed, an entry for each layer (and for those behind the last, which
@@ -151,6 +154,7 @@ static Status take_linears(Open *o, int unit, Block *b)
     RETURN_IF_ERROR(one(o, unit, a, "wq_b", LK_Q, q, c->q_rank, q_keys, -1, &l[COMP_Q]));
     RETURN_IF_ERROR(one(o, unit, a, "wkv", LK_OTHER, m->head_dim, h, "head_dim, hidden_size", l[COMP_Q_A],
                         &l[COMP_KV_A]));
+    open_join(o, l[COMP_Q_A], "qkv_a"); /* fused_wqa_wkv of engines */
     RETURN_IF_ERROR(one(o, unit, a, "wo_a", LK_OTHER, c->groups * c->group_rank, q / c->groups,
                         "o_groups x o_lora_rank, num_attention_heads x head_dim / o_groups", -1, &l[COMP_O_A]));
     o->m->linears[l[COMP_O_A]].groups = c->groups;
@@ -195,4 +199,5 @@ static Status take(Open *o, int unit, Block *b)
 }
 
 const BlockType block_compressed = {
-    .name = "compressed", .role = ROLE_ATTENTION, .linears = linears, .smalls = smalls, .read = read, .take = take};
+    .name = "compressed", .role = ROLE_ATTENTION, .linears = linears, .smalls = smalls, .kept = kept,
+    .read = read, .take = take};

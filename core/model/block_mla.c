@@ -14,6 +14,9 @@ static const char *const linears[MLA_LINEARS + 1] = {
 static const SmallSlot smalls[MLA_SMALLS + 1] = {
     [MLA_Q_A_NORM] = {"q_a_norm", SMALL_ROUNDED}, [MLA_KV_A_NORM] = {"kv_a_norm", SMALL_ROUNDED},
     [MLA_INDEX_NORM] = {"index_norm", SMALL_ROUNDED}, [MLA_INDEX_BIAS] = {"index_bias", SMALL_ROUNDED}};
+/* kv_b_proj is absorbed into the products around it (vllm_ascend/attention/mla_v1.py); of an indexer vLLM's
+ * deepseek_v2.py gives these no quant_config. */
+static const char *const kept[] = {"kv_b_proj", "indexer.wk", "indexer.weights_proj", NULL};
 
 static const MlaSpec plain;
 
@@ -170,6 +173,8 @@ static Status take_linears(Open *o, int unit, Block *b)
     RETURN_IF_ERROR(open_alone(o, unit, module, a->q_rank ? "q_b_proj" : "q_proj", &q, &b->linear[MLA_Q]));
     kv_a.input = b->linear[a->q_rank ? MLA_Q_A : MLA_Q];
     RETURN_IF_ERROR(open_alone(o, unit, module, "kv_a_proj_with_mqa", &kv_a, &b->linear[MLA_KV_A]));
+    if (a->q_rank) /* read the same input: engines have them as one, fused_qkv_a_proj */
+        open_join(o, b->linear[MLA_Q_A], "qkv_a");
     RETURN_IF_ERROR(open_unit_take(o, unit, a->kv_rank, 0, "kv_lora_rank", &b->small[MLA_KV_A_NORM],
                                    "%s.kv_a_layernorm.weight", module));
     RETURN_IF_ERROR(open_alone(o, unit, module, "kv_b_proj", &kv_b, &b->linear[MLA_KV_B]));
@@ -189,5 +194,5 @@ static Status take(Open *o, int unit, Block *b)
 }
 
 const BlockType block_mla = {
-    .name = "mla", .role = ROLE_ATTENTION, .module = "self_attn", .linears = linears, .smalls = smalls, .read = read,
-    .take = take};
+    .name = "mla", .role = ROLE_ATTENTION, .module = "self_attn", .linears = linears, .smalls = smalls, .kept = kept,
+    .read = read, .take = take};

@@ -17,6 +17,10 @@ static const SmallSlot smalls[MOE_SMALLS + 1] = {[MOE_ROUTER_WEIGHT] = {"router"
                                                  [MOE_ROUTER_BIAS] = {"router_bias", SMALL_KEPT},
                                                  [MOE_HASH] = {"hash", SMALL_RAW}};
 
+/* Routers compute in float in every engine (no quant_config, or a plain nn.Linear), and so does the gate of a shared
+ * expert. */
+static const char *const kept[] = {"gate", "router", "router.classifier", "shared_expert_gate", NULL};
+
 static const MoeRule *rule_of(const BlockSpec *s)
 {
     return ((const MoeSpec *)s->how)->rule;
@@ -403,4 +407,5 @@ static Status take(Open *o, int unit, Block *b)
 }
 
 const BlockType block_moe = {
-    .name = "moe", .role = ROLE_FEED_FORWARD, .linears = linears, .smalls = smalls, .read = read, .take = take};
+    .name = "moe", .role = ROLE_FEED_FORWARD, .linears = linears, .smalls = smalls, .kept = kept, .read = read,
+    .take = take};

@@ -6,6 +6,8 @@ static const char *const linears[MTP_LINEARS + 1] = {[MTP_EH_PROJ] = "eh_proj"};
 static const SmallSlot smalls[MTP_SMALLS + 1] = {
     [MTP_EMBED] = {"embed", SMALL_RAW}, [MTP_ENORM] = {"enorm", SMALL_ROUNDED}, [MTP_HNORM] = {"hnorm", SMALL_ROUNDED}};
 
+static const char *const kept[] = {"eh_proj", NULL}; /* nn.Linear in vLLM's deepseek_mtp.py */
+
 static Status take(Open *o, int unit, Block *b)
 {
     const ModelConfig *c = &o->m->cfg;
@@ -20,4 +22,5 @@ static Status take(Open *o, int unit, Block *b)
     return open_alone(o, unit, "", "eh_proj", &w, &b->linear[MTP_EH_PROJ]);
 }
 
-const BlockType block_mtp = {.name = "mtp", .role = ROLE_OTHER, .linears = linears, .smalls = smalls, .take = take};
+const BlockType block_mtp = {
+    .name = "mtp", .role = ROLE_OTHER, .linears = linears, .smalls = smalls, .kept = kept, .take = take};

@@ -242,14 +242,22 @@ typedef struct Linear {
     int32_t input;               /* index of the first linear that sees the same input (itself, when alone) */
     LinearKind kind;
     int32_t expert;              /* number of the routed expert, -1 for all others */
+    bool kept;                   /* every inference engine keeps it in float (BlockType.kept) */
     int32_t groups;              /* block-diagonal: so many groups of outputs, each with `in` inputs of its own; 0, 1:
                                   * every output sees all inputs */
 } Linear;
 
+/* Linears that inference engines load into one matrix: one level for all. */
 typedef struct FusedGroup {
-    char label[8];               /* "qkv", "gu", "experts", "." for one alone */
-    int32_t first, count;        /* linears [first, first+count) */
+    char label[8];               /* "qkv", "gu", "qkv_a", "experts", "." for one alone */
+    int32_t first, count;
+    int32_t between;             /* linears of others between a member and the next */
 } FusedGroup;
+/* Linear k of the group's count. */
+static inline int32_t group_linear(const FusedGroup *g, int32_t k)
+{
+    return g->first + k * (g->between + 1);
+}
 
 /* One block of a unit: what it is, and its places in the model. Names of the slots: BlockType. */
 typedef struct Block {

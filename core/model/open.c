@@ -133,6 +133,18 @@ Status open_close_group(Open *o, int32_t first, const char *label)
     return ST_OK;
 }
 
+void open_join(Open *o, int32_t first, const char *label)
+{
+    Model *m = o->m;
+    Linear *last = &m->linears[m->nlinears - 1];
+    FusedGroup *g = &m->groups[m->linears[first].group];
+    m->ngroups--; /* the one it was alone in */
+    last->group = m->linears[first].group;
+    g->count = 2;
+    g->between = (int32_t)(m->nlinears - 2) - first;
+    snprintf(g->label, sizeof g->label, "%s", label);
+}
+
 Status open_alone(Open *o, int unit, const char *module, const char *name, const Want *w, int32_t *index)
 {
     RETURN_IF_ERROR(open_linear(o, unit, module, name, w, index));

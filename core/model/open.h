@@ -47,6 +47,8 @@ typedef struct Want {
  * makes linears [first, end of the list) a fused group. */
 Status open_linear(Open *o, int unit, const char *module, const char *name, const Want *w, int32_t *index);
 Status open_close_group(Open *o, int32_t first, const char *label);
+/* Makes one group of linear `first` and the one opened last, each alone so far. */
+void open_join(Open *o, int32_t first, const char *label);
 /* Both: a group of one. */
 Status open_alone(Open *o, int unit, const char *module, const char *name, const Want *w, int32_t *index);
 /* A linear without its tensors. */

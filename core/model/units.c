@@ -26,6 +26,15 @@ int block_smalls(const BlockType *t)
     return n;
 }
 
+bool block_keeps(const BlockType *t, const char *name)
+{
+    size_t len = strlen(name), n;
+    for (int i = 0; t->kept && t->kept[i]; i++)
+        if ((n = strlen(t->kept[i])) < len && name[len - n - 1] == '.' && strcmp(name + len - n, t->kept[i]) == 0)
+            return true;
+    return false;
+}
+
 /* The linear in the slot of this name, -1 when the kind has no such slot or the block leaves it empty. */
 static int32_t block_linear(const Block *b, const char *slot)
 {
@@ -178,8 +187,11 @@ static Status take_unit(Open *o, int unit, const BlockSpec *ahead)
             Block *b = &u->block[i];
             if (b->spec->defined != place)
                 continue;
+            int64_t first = o->m->nlinears;
             RETURN_IF_ERROR(take_join(o, unit, b));
             RETURN_IF_ERROR(b->type->take(o, unit, b));
+            for (Linear *l = o->m->linears + first; l < o->m->linears + o->m->nlinears; l++)
+                l->kept = block_keeps(b->type, l->name);
             taken++;
         }
     u->count = (int32_t)o->m->nlinears - u->first;

@@ -194,8 +194,8 @@ static void check_groups(Export *e, const Model *m, const int16_t *level)
     for (int64_t g = 0; g < m->ngroups; g++) {
         const FusedGroup *f = &m->groups[g];
         bool whole = true;
-        for (int32_t i = f->first + 1; i < f->first + f->count; i++)
-            whole &= level[i] == level[f->first];
+        for (int32_t k = 1; k < f->count; k++)
+            whole &= level[group_linear(f, k)] == level[f->first];
         split += !whole;
         if (!whole && first < 0)
             first = f->first;

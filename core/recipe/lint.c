@@ -241,8 +241,8 @@ static bool hint_siblings(const Model *m, const char *text, const FusedGroup *g,
 {
     size_t n = strlen(text), own = 0;
     const char *first = last_part(m->linears[g->first].name), *end = strrchr(first, '_');
-    for (int32_t i = g->first; i < g->first + g->count; i++) {
-        const char *part = last_part(m->linears[i].name);
+    for (int32_t i = 0; i < g->count; i++) {
+        const char *part = last_part(m->linears[group_linear(g, i)].name);
         size_t k = strlen(part);
         if (k <= n && strcmp(text + n - k, part) == 0)
             own = k;
@@ -255,9 +255,9 @@ static bool hint_siblings(const Model *m, const char *text, const FusedGroup *g,
     Str b = {0};
     str_append(&b, text, n - own);
     str_putc(&b, '{');
-    for (int32_t i = g->first; i < g->first + g->count; i++) {
-        const char *part = last_part(m->linears[i].name);
-        str_puts(&b, i > g->first ? "," : "");
+    for (int32_t i = 0; i < g->count; i++) {
+        const char *part = last_part(m->linears[group_linear(g, i)].name);
+        str_puts(&b, i ? "," : "");
         str_append(&b, part, strlen(part) - suffix);
     }
     str_putc(&b, '}');
@@ -285,7 +285,8 @@ static Status lint_splits(const char *text, const Model *m, const bool *hits, co
     for (int64_t g = 0; g < m->ngroups; g++) {
         const FusedGroup *f = &m->groups[g];
         int mine = 0, taken = 0;
-        for (int32_t i = f->first; i < f->first + f->count; i++) {
+        for (int32_t k = 0; k < f->count; k++) {
+            int32_t i = group_linear(f, k);
             mine += hits[i];
             taken += hits[i] || (before && before[i]);
         }
@@ -293,7 +294,8 @@ static Status lint_splits(const char *text, const Model *m, const bool *hits, co
         split += part;
         if (part && first < 0)
             first = g;
-        for (int32_t i = f->first; i < f->first + f->count && mine; i++) {
+        for (int32_t k = 0; k < f->count && mine; k++) {
+            int32_t i = group_linear(f, k);
             whole[i] = true;
             missing[i] = part && !hits[i] && !(before && before[i]);
         }
@@ -301,8 +303,8 @@ static Status lint_splits(const char *text, const Model *m, const bool *hits, co
     if (split) {
         const FusedGroup *f = &m->groups[first];
         int32_t miss = f->first;
-        while (!missing[miss])
-            miss++;
+        for (int32_t k = 1; !missing[miss]; k++)
+            miss = group_linear(f, k);
         out->kind = LINT_SPLITS;
         /* a list for a large model takes too long for every key typed */
         if (!hint_siblings(m, text, f, whole, out) && m->nlinears <= SAMPLE_FROM) {

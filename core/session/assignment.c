@@ -88,10 +88,10 @@ void close_groups(const Model *m, bool *hits)
     for (int64_t g = 0; g < m->ngroups; g++) {
         const FusedGroup *f = &m->groups[g];
         bool any = false;
-        for (int32_t i = f->first; i < f->first + f->count; i++)
-            any |= hits[i];
-        for (int32_t i = f->first; any && i < f->first + f->count; i++)
-            hits[i] = true;
+        for (int32_t k = 0; k < f->count; k++)
+            any |= hits[group_linear(f, k)];
+        for (int32_t k = 0; any && k < f->count; k++)
+            hits[group_linear(f, k)] = true;
     }
 }
 

@@ -47,7 +47,7 @@ static void group_name(const Model *m, const FusedGroup *g, Str *out)
     const char *first = m->linears[g->first].name;
     size_t head = strlen(first), tail = head;
     for (int32_t k = 1; k < g->count; k++) {
-        size_t n = common_head(first, m->linears[g->first + k].name);
+        size_t n = common_head(first, m->linears[group_linear(g, k)].name);
         head = n < head ? n : head;
     }
     str_append(out, first, head);
@@ -56,12 +56,12 @@ static void group_name(const Model *m, const FusedGroup *g, Str *out)
         return;
     }
     for (int32_t k = 1; k < g->count; k++)
-        tail = common_tail(first + head, m->linears[g->first + k].name + head, tail);
+        tail = common_tail(first + head, m->linears[group_linear(g, k)].name + head, tail);
     size_t len = strlen(first);
     while (tail > 0 && first[len - tail] != '_' && first[len - tail] != '.')
         tail--;
     for (int32_t k = 0; k < g->count; k++) {
-        const char *part = m->linears[g->first + k].name + head;
+        const char *part = m->linears[group_linear(g, k)].name + head;
         str_puts(out, k ? "," : "{");
         str_append(out, part, strlen(part) - (tail < strlen(part) ? tail : 0));
     }

@@ -218,8 +218,9 @@ static void linears_of_the_families(void **state)
         {"tests/golden/models/mixtral/fp32", "model.layers.0.block_sparse_moe.gate", ".", LK_ROUTER, 4, 40, 1},
         {"tests/golden/models/qwen2_moe/fp32", "model.layers.1.mlp.up_proj", "gu", LK_UP, 56, 40, 2},
         {"tests/golden/models/qwen2_moe/fp32", "model.layers.2.mlp.shared_expert_gate", ".", LK_OTHER, 1, 40, 1},
-        {"tests/golden/models/deepseek_v3/fp32", "model.layers.0.self_attn.kv_a_proj_with_mqa", ".", LK_OTHER, 24, 40,
-         1},
+        {"tests/golden/models/deepseek_v3/fp32", "model.layers.0.self_attn.kv_a_proj_with_mqa", "qkv_a", LK_OTHER, 24,
+         40, 2},
+        {"tests/golden/models/deepseek_v3/fp32", "model.layers.0.self_attn.q_b_proj", ".", LK_Q, 96, 24, 1},
         {"tests/golden/models/deepseek_v3/fp32", "model.layers.2.mlp.shared_experts.down_proj", ".", LK_DOWN, 40, 48,
          1},
         {"tests/golden/models/gpt_oss/fp32", "model.layers.1.mlp.experts.2.up_proj", "experts", LK_UP, 32, 40, 12},
@@ -241,6 +242,78 @@ static void linears_of_the_families(void **state)
     model_free(m);
 }
 
+/* q_a and kv_a are one group wherever there is a q_a; another linear stands between them. */
+static void latents_are_fused(void **state)
+{
+    (void)state;
+    static const char *const families[][3] = {
+        {"deepseek_v3", "q_a_proj", "kv_a_proj_with_mqa"},
+        {"deepseek_v32", "q_a_proj", "kv_a_proj_with_mqa"}, {"glm_moe_dsa", "q_a_proj", "kv_a_proj_with_mqa"},
+        {"longcat_flash", "q_a_proj", "kv_a_proj_with_mqa"}, {"deepseek_v4", "wq_a", "wkv"},
+        {"deepseek_v2", NULL, NULL}, /* q_lora_rank null */
+        {"llama", NULL, NULL},
+    };
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+        char path[96];
+        int n = 0;
+        snprintf(path, sizeof path, "tests/golden/models/%s/fp32", families[i][0]);
+        Model *m = test_model_open(path, NULL);
+        for (int64_t k = 0; k < m->ngroups; k++) {
+            const FusedGroup *g = &m->groups[k];
+            for (int32_t j = 0; j < g->count; j++)
+                assert_int_equal(m->linears[group_linear(g, j)].group, k);
+            if (strcmp(g->label, "qkv_a") != 0)
+                continue;
+            n++;
+            assert_int_equal(g->count, 2);
+            for (int32_t j = 0; j < 2; j++)
+                assert_string_equal(strrchr(m->linears[group_linear(g, j)].name, '.') + 1, families[i][1 + j]);
+        }
+        assert_int_equal(n > 0, families[i][1] != NULL);
+        model_free(m);
+    }
+}
+
+/* Linears that every engine keeps float, by their last names, and no others. */
+static void kept_linears_of_the_families(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *family, *names[5];
+    } want[] = {
+        {"llama", {NULL}},
+        {"gpt_oss", {NULL}}, /* its router is no linear */
+        {"mixtral", {".block_sparse_moe.gate"}},
+        {"qwen2_moe", {".mlp.gate", ".shared_expert_gate"}},
+        {"qwen3_next", {".mlp.gate", ".shared_expert_gate"}},
+        {"deepseek_v3", {".kv_b_proj"}},
+        {"deepseek_v32", {".kv_b_proj", ".indexer.wk", ".indexer.weights_proj"}},
+        {"longcat_flash", {".kv_b_proj", ".router.classifier"}},
+        {"deepseek_v4", {".compressor.wkv", ".compressor.wgate", ".indexer.weights_proj"}},
+    };
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        char path[96];
+        int64_t found[5] = {0};
+        snprintf(path, sizeof path, "tests/golden/models/%s/fp32", want[i].family);
+        Model *m = test_model_open(path, NULL);
+        for (int64_t k = 0; k < m->nlinears; k++) {
+            const char *name = m->linears[k].name;
+            bool named = false;
+            for (int j = 0; j < 5 && want[i].names[j]; j++) {
+                size_t n = strlen(want[i].names[j]), len = strlen(name);
+                bool here = len > n && strcmp(name + len - n, want[i].names[j]) == 0;
+                found[j] += here;
+                named |= here;
+            }
+            if (m->linears[k].kept != named)
+                fail_msg("%s: %s", want[i].family, name);
+        }
+        for (int j = 0; j < 5 && want[i].names[j]; j++)
+            assert_true(found[j] > 0);
+        model_free(m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -251,6 +324,8 @@ int main(void)
         cmocka_unit_test(windows_of_the_families),
         cmocka_unit_test(nested_rope_parameters),
         cmocka_unit_test(linears_of_the_families),
+        cmocka_unit_test(latents_are_fused),
+        cmocka_unit_test(kept_linears_of_the_families),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -315,6 +315,7 @@ static void check_definition(const char *model, bool own_table, ArithMode arith)
     double bound = arith == ARITH_FP32 ? 3e-6 : 1.0 / 64;
     assert_int_equal(m->mtp_layers, 1);
     eh = unit_linear(&m->units[layer], "eh_proj");
+    assert_true(m->linears[eh].kept);
     assert_int_equal(m->units[layer].first, eh);
     assert_int_equal(m->units[layer].count, m->units[layer - 1].count + 1);
     TokenSet *t = test_tokens(lengths, SAMPLES, m->cfg.vocab, 4);

@@ -209,7 +209,8 @@ static void check_groups(const Read *x)
     int64_t all = 0, quantized = 0;
     for (int64_t g = 0; g < x->m->ngroups; g++) {
         const FusedGroup *f = &x->m->groups[g];
-        for (int32_t i = f->first; i < f->first + f->count; i++) {
+        for (int32_t k = 0; k < f->count; k++) {
+            const int32_t i = group_linear(f, k);
             const Linear *l = &x->m->linears[i];
             if (x->level[i] != x->level[f->first])
                 fail_msg("%s splits the group of %s", x->p->path, l->name);
