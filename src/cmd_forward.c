@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "math/gemm.h"
 #include "src/commands.h"
 #include "src/internal.h"
 #include "text/tokenizer.h"
@@ -75,7 +76,9 @@ static Status run_sample(const CommandLine *cl, const Model *m, int32_t *ids, si
     RunnerOptions o = {.pool = pool,
                        .arith = sim && strcmp(sim, "model") == 0 ? ARITH_MODEL : ARITH_FP32,
                        .mem_limit = cl_size(cl, "mem", 0)};
-    Status st = runner_new(&r, m, &o, err);
+    Status st = gemm_ready(pool_threads(pool), err);
+    if (st == ST_OK)
+        st = runner_new(&r, m, &o, err);
     if (st == ST_OK) {
         st = forward_write(r, &t, cl_str(cl, "out"), err);
         runner_free(r);

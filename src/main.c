@@ -59,6 +59,19 @@ static void keep_heap_small(void)
     mallopt(M_TRIM_THRESHOLD, LARGE);
 }
 
+/* LeakSanitizer's, in builds that have it. */
+extern void __lsan_do_leak_check(void) __attribute__((weak));
+
+/* Ends without the destructors of libraries: where the address space is short, OpenBLAS's waits for threads that it started
+ * when it was loaded and that ask for memory for ever. */
+static _Noreturn void leave(int code)
+{
+    if (__lsan_do_leak_check)
+        __lsan_do_leak_check();
+    fflush(stderr);
+    _exit(code);
+}
+
 int main(int argc, char **argv)
 {
     keep_heap_small();
@@ -86,5 +99,5 @@ int main(int argc, char **argv)
         if (st == ST_OK)
             st = ST_IO;
     }
-    return status_exit_code(st);
+    leave(status_exit_code(st));
 }

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/dtype.h"
+#include "base/error.h"
 #include "math/kernels.h"
 
 /* Operands of y[m][n] = alpha * x[m][k]·w + beta * y (+ bias), all row-major, ld in elements. w is [n][k] (a weight:
@@ -59,5 +60,8 @@ void gemm_pack_rows(DType t, const void *w, int64_t n, int64_t k, int64_t ldw, v
 
 /* OpenBLAS keeps to the calling thread from here on (the pool owns the cores). */
 void gemm_single_thread(void);
+/* Has OpenBLAS map what `threads` (1 to 256) callers at a time need: once for a pool, before its first product. Without
+ * room for that in the address space OpenBLAS would ask for ever; here it is ST_NOMEM. */
+Status gemm_ready(int threads, Error *err);
 
 #endif

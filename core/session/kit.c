@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "io/file.h"
+#include "math/gemm.h"
 #include "process/sink_save.h"
 #include "save/practice_yaml.h"
 #include "session/entries.h"
@@ -100,6 +101,11 @@ static Status ensure_pool(Kit *k, const Job *j, Error *err)
     pool_free(k->pool);
     k->pool = NULL;
     RETURN_IF_ERROR(pool_new(&k->pool, j->opt.threads, err));
+    if (gemm_ready(pool_threads(k->pool), err) != ST_OK) {
+        pool_free(k->pool);
+        k->pool = NULL;
+        return ST_NOMEM;
+    }
     k->pool_threads = j->opt.threads;
     return ST_OK;
 }
