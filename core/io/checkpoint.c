@@ -1,11 +1,13 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/map.h"
 #include "base/str.h"
 #include "io/file.h"
+#include "io/fingerprint.h"
 #include "io/json.h"
 #include "io/safetensors.h"
 #include "io/stheader.h"
@@ -17,6 +19,8 @@ enum { INDEX_MAX = 200000000 };
 typedef struct Shard {
     char *path;
     int fd;
+    uint64_t size;         /* when it was opened */
+    struct timespec mtime;
 } Shard;
 
 struct Checkpoint {
@@ -35,7 +39,7 @@ static Status add_shard(Checkpoint *c, char *path, Error *err)
         free(path);
         return error_nomem(err, "the list of shards");
     }
-    c->shards[c->nshards++] = (Shard){path, -1};
+    c->shards[c->nshards++] = (Shard){.path = path, .fd = -1};
     return ST_OK;
 }
 
@@ -113,16 +117,30 @@ static int by_path(const void *a, const void *b)
     return strcmp(((const Shard *)a)->path, ((const Shard *)b)->path);
 }
 
+/* Adds the weights of every shard to the hash, at a bounded number of places. */
+static Status sample(const Checkpoint *c, Hasher *hash, Error *err)
+{
+    enum { PLACES = 128, PLACES_MIN = 4 };
+    int places = c->nshards > PLACES / PLACES_MIN ? PLACES_MIN : PLACES / (int)c->nshards;
+    for (size_t i = 0; i < c->nshards; i++)
+        RETURN_IF_ERROR(fingerprint_sample(c->shards[i].fd, c->shards[i].path, c->shards[i].size, places, hash, err));
+    return ST_OK;
+}
+
 /* Opens every shard and gathers its tensors. */
 static Status read_headers(Checkpoint *c, Error *err)
 {
     Hasher hash;
     hasher_init(&hash);
     for (size_t i = 0; i < c->nshards; i++) {
-        uint64_t size;
-        RETURN_IF_ERROR(file_open(c->shards[i].path, &c->shards[i].fd, &size, err));
-        RETURN_IF_ERROR(stheader_read(c->shards[i].fd, c->shards[i].path, size, (int)i, &c->list, &hash, err));
+        Shard *s = &c->shards[i];
+        struct stat sb;
+        RETURN_IF_ERROR(file_open(s->path, &s->fd, &s->size, err));
+        if (fstat(s->fd, &sb) == 0)
+            s->mtime = sb.st_mtim;
+        RETURN_IF_ERROR(stheader_read(s->fd, s->path, s->size, (int)i, &c->list, &hash, err));
     }
+    RETURN_IF_ERROR(sample(c, &hash, err));
     Digest d = hasher_end(&hash);
     digest_hex(&d, c->fingerprint);
     TensorInfo *fit = realloc(c->list.t, (c->list.count ? c->list.count : 1) * sizeof *fit);
@@ -285,4 +303,44 @@ uint64_t checkpoint_bytes_read(const Checkpoint *c)
 const char *checkpoint_fingerprint(const Checkpoint *c)
 {
     return c->fingerprint;
+}
+
+const char *checkpoint_changed(const Checkpoint *c)
+{
+    for (size_t i = 0; i < c->nshards; i++) {
+        const Shard *s = &c->shards[i];
+        struct stat sb;
+        if (fstat(s->fd, &sb) == 0 && ((uint64_t)sb.st_size != s->size || sb.st_mtim.tv_sec != s->mtime.tv_sec ||
+                                       sb.st_mtim.tv_nsec != s->mtime.tv_nsec))
+            return s->path;
+    }
+    return NULL;
+}
+
+typedef struct HashWatch {
+    const CheckpointWatch *outer;
+    uint64_t before, total; /* bytes of the files before this one, and of all */
+} HashWatch;
+
+static void tell_hashed(void *ctx, uint64_t bytes)
+{
+    const HashWatch *w = ctx;
+    w->outer->progress(w->outer->ctx, w->before + bytes, w->total);
+}
+
+Status checkpoint_hash(const Checkpoint *c, const CheckpointWatch *watch, Digest *out, Error *err)
+{
+    Hasher hash;
+    HashWatch w = {.outer = watch};
+    hasher_init(&hash);
+    for (size_t i = 0; i < c->nshards; i++)
+        w.total += c->shards[i].size;
+    for (size_t i = 0; i < c->nshards; i++) {
+        const Shard *s = &c->shards[i];
+        hasher_u64(&hash, s->size);
+        RETURN_IF_ERROR(fingerprint_whole(s->fd, s->path, s->size, watch->cancel, tell_hashed, &w, &hash, err));
+        w.before += s->size;
+    }
+    *out = hasher_end(&hash);
+    return ST_OK;
 }

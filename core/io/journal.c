@@ -13,7 +13,9 @@
 #include "io/file.h"
 
 /* A record larger than this is damage, not data. */
-enum { HEAD_BYTES = 8, RECORD_MAX = 1 << 30, COPY_BYTES = 1 << 16 };
+enum { HEAD_BYTES = 8, RECORD_MAX = 1 << 30, COPY_BYTES = 1 << 16, GLANCE_BYTES = 512 };
+static const char seq_key[] = "{\"seq\":";
+enum { SEQ_KEY = sizeof seq_key - 1, SEQ_MAX = SEQ_KEY + 21 };
 
 struct Journal {
     int fd;
@@ -21,6 +23,8 @@ struct Journal {
     bool dirty;
     const char *broken; /* why nothing is written any more */
     uint64_t end;       /* bytes of whole records */
+    uint64_t records;   /* whole ones */
+    uint64_t found;     /* JournalEnd.found */
     char *path;
     unsigned char *buf;
     size_t cap;
@@ -35,6 +39,23 @@ static void put_u32(unsigned char *p, uint32_t v)
 static uint32_t get_u32(const unsigned char *p)
 {
     return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+/* The number of a record, 0 when it has none. *skip: bytes before what was appended, of which the last one becomes '{'.
+ */
+static uint64_t seq_of(const char *json, size_t len, size_t *skip)
+{
+    uint64_t n = 0;
+    size_t i = SEQ_KEY;
+    *skip = 0;
+    if (len < SEQ_KEY + 2 || memcmp(json, seq_key, SEQ_KEY) != 0)
+        return 0;
+    for (; i < len && i < SEQ_MAX && json[i] >= '0' && json[i] <= '9'; i++)
+        n = n * 10 + (uint64_t)(json[i] - '0');
+    if (i == SEQ_KEY || i == len || (json[i] != ',' && json[i] != '}'))
+        return 0;
+    *skip = json[i] == ',' ? i : i - 1;
+    return n;
 }
 
 /* Reads the record at j->end into j->buf, NUL-terminated. *len is 0 at the end and where no whole record follows. */
@@ -63,12 +84,21 @@ static Status replay_all(Journal *j, uint64_t size, JournalReplay *replay, void 
 {
     for (;;) {
         uint32_t n;
+        size_t skip;
         RETURN_IF_ERROR(read_record(j, size, &n, err));
         if (n == 0)
             return ST_OK;
+        uint64_t seq = seq_of((const char *)j->buf, n, &skip);
+        if (seq && seq != j->records + 1) {
+            j->found = seq;
+            return ST_OK;
+        }
+        if (skip)
+            j->buf[skip] = '{';
         if (replay)
-            RETURN_IF_ERROR(replay(ctx, (const char *)j->buf, n, err));
+            RETURN_IF_ERROR(replay(ctx, (const char *)j->buf + skip, n - (uint32_t)skip, err));
         j->end += HEAD_BYTES + (uint64_t)n;
+        j->records++;
     }
 }
 
@@ -148,7 +178,7 @@ static Status settle_tail(Journal *j, uint64_t size, Error *err)
 }
 
 Status journal_open(Journal **out, const char *path, JournalMode mode, JournalReplay *replay, void *ctx,
-                    uint64_t *torn, Error *err)
+                    JournalEnd *end, Error *err)
 {
     *out = NULL;
     Journal *j = calloc(1, sizeof *j);
@@ -168,8 +198,8 @@ Status journal_open(Journal **out, const char *path, JournalMode mode, JournalRe
         journal_close(j, NULL);
         return st;
     }
-    if (torn)
-        *torn = size - j->end;
+    if (end)
+        *end = (JournalEnd){j->records, size - j->end, j->found};
     if (mode == JOURNAL_READ)
         j->broken = "it was opened for reading";
     else if (size == 0)
@@ -192,17 +222,25 @@ static Status refuse_broken(const Journal *j, Error *err)
 
 Status journal_append(Journal *j, const char *json, bool sync, Error *err)
 {
-    size_t n = strlen(json);
+    char number[SEQ_MAX + 2] = "";
+    size_t given = strlen(json), own = 0;
+    if (json[0] == '{') {
+        json++;
+        given--;
+        own = (size_t)snprintf(number, sizeof number, "%s%llu%s", seq_key, (unsigned long long)j->records + 1,
+                               json[0] == '}' ? "" : ",");
+    }
+    size_t n = own + given, total = HEAD_BYTES + n;
     if (n == 0 || n > RECORD_MAX)
         return error_set(err, ST_INTERNAL, "'%s': a record of %zu bytes can't be kept", j->path, n);
     if (j->broken)
         return refuse_broken(j, err);
-    size_t total = HEAD_BYTES + n;
     if (!mem_grow(&j->buf, &j->cap, total, 1))
         return error_nomem(err, j->path);
+    memcpy(j->buf + HEAD_BYTES, number, own);
+    memcpy(j->buf + HEAD_BYTES + own, json, given);
     put_u32(j->buf, (uint32_t)n);
-    put_u32(j->buf + 4, (uint32_t)crc32(0, (const unsigned char *)json, (uInt)n));
-    memcpy(j->buf + HEAD_BYTES, json, n);
+    put_u32(j->buf + 4, (uint32_t)crc32(0, j->buf + HEAD_BYTES, (uInt)n));
     ssize_t w;
     do
         w = write(j->fd, j->buf, total);
@@ -214,6 +252,7 @@ Status journal_append(Journal *j, const char *json, bool sync, Error *err)
         return file_error(err, "write", j->path, code);
     }
     j->end += total;
+    j->records++;
     j->dirty = true;
     return sync ? journal_sync(j, err) : ST_OK;
 }
@@ -245,5 +284,34 @@ Status journal_close(Journal *j, Error *err)
     free(j->path);
     free(j->buf);
     free(j);
+    return st;
+}
+
+Status journal_glance(const char *path, JournalGlance *glance, void *ctx, Error *err)
+{
+    uint64_t size, at = 0;
+    int fd;
+    char text[GLANCE_BYTES + 1];
+    RETURN_IF_ERROR(file_open(path, &fd, &size, err));
+    Status st = ST_OK;
+    while (st == ST_OK && size - at > HEAD_BYTES) {
+        unsigned char head[HEAD_BYTES];
+        st = file_pread(fd, path, head, sizeof head, at, err);
+        uint32_t n = st == ST_OK ? get_u32(head) : 0, len = n < GLANCE_BYTES ? n : GLANCE_BYTES;
+        at += HEAD_BYTES;
+        if (n == 0 || n > size - at)
+            break;
+        st = file_pread(fd, path, text, len, at, err);
+        if (st != ST_OK)
+            break;
+        size_t skip;
+        uint64_t seq = seq_of(text, len, &skip);
+        text[len] = 0;
+        if (skip)
+            text[skip] = '{';
+        glance(ctx, seq, text + skip, len - (uint32_t)skip);
+        at += n;
+    }
+    close(fd);
     return st;
 }

@@ -5,6 +5,8 @@
 
 #include "base/dtype.h"
 #include "base/error.h"
+#include "base/hash.h"
+#include "base/pool.h"
 
 enum { TENSOR_MAX_DIMS = 6 };
 
@@ -36,10 +38,22 @@ const char *checkpoint_file_path(const Checkpoint *c, int file);
 /* Bytes [begin, begin+n) of the tensor into dst, by pread; any thread. A short read names file, tensor, wanted and
  * found bytes. */
 Status checkpoint_read(const Checkpoint *c, const TensorInfo *t, uint64_t begin, uint64_t n, void *dst, Error *err);
-/* Weight bytes read so far (headers not counted): the cause behind "first paint reads no weight byte". */
+/* Weight bytes read so far (headers and the fingerprint's places not counted): the cause behind "first paint reads no
+ * weight". */
 uint64_t checkpoint_bytes_read(const Checkpoint *c);
-/* SHA-256 over every header and file size, as 64 hex digits. */
+/* SHA-256 over every header, every file size and the weights at fixed places (io/fingerprint.h; at most some 100 KiB a
+ * shard), as 64 hex digits: a fine-tune differs from its base. A change of a few values may escape it: checkpoint_hash. */
 const char *checkpoint_fingerprint(const Checkpoint *c);
+/* The path of a file whose size or time of change is not what it was at the opening, NULL: there is none. */
+const char *checkpoint_changed(const Checkpoint *c);
+/* How a long reading is followed and stopped. */
+typedef struct CheckpointWatch {
+    const Cancel *cancel; /* may be NULL */
+    void (*progress)(void *ctx, uint64_t done, uint64_t total);
+    void *ctx;
+} CheckpointWatch;
+/* SHA-256 over every byte of every shard, in the order of their names. */
+Status checkpoint_hash(const Checkpoint *c, const CheckpointWatch *watch, Digest *out, Error *err);
 
 /* Writing: one file, tensors in the order added. */
 typedef struct TensorOut {

@@ -312,7 +312,7 @@ typedef struct Model {
     ModelEntry entry;
     ModelExit exit;
     int64_t params;              /* all tensors the decoder uses */
-    char fingerprint[65];        /* config.json's bytes + checkpoint_fingerprint */
+    char fingerprint[65];        /* of config.json's bytes and checkpoint_fingerprint */
     char *warning;               /* e.g. unknown but Llama-shaped; NULL when none */
     Arena arena;
 } Model;

@@ -99,11 +99,12 @@ static void apply_scores(Session *s, const ScoresEvent *e)
     apply_steps(s, j, e->done, e->total);
 }
 
-static void apply_data(const DataInfo *from, const char *name, DataInfo *to, char copy[128])
+static void apply_data(Session *s, const char *set, const DataInfo *from, const char *name, DataInfo *to, char *copy)
 {
     *to = *from;
-    snprintf(copy, 128, "%s", name);
+    snprintf(copy, DATA_NAME_MAX, "%s", name);
     to->name = copy;
+    entry_data(s, set, to);
 }
 
 static void apply_progress(Job *j, const JobProgress *p)
@@ -201,8 +202,8 @@ unsigned apply_event(Session *s, Event *e, const JobProgress *now)
         j->t_start = j->t_layer = clock_ns();
         return EV_JOB;
     case EVT_PROGRESS: apply_progress(j, now); return EV_PROGRESS;
-    case EVT_CALIB: apply_data(&j->calib_info, j->calib.name, &r->calib_info, r->calib_name); return EV_JOB;
-    case EVT_EVAL: apply_data(&j->eval_info, j->eval.name, &r->eval_info, r->eval_name); return EV_JOB;
+    case EVT_CALIB: apply_data(s, "calib", &j->calib_info, j->calib.name, &r->calib_info, r->calib_name); return EV_JOB;
+    case EVT_EVAL: apply_data(s, "eval", &j->eval_info, j->eval.name, &r->eval_info, r->eval_name); return EV_JOB;
     case EVT_EFFECT: apply_effect(s, j); return EV_EFFECT;
     case EVT_WRITTEN:
         quantize_done_free(r->quantized);

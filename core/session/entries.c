@@ -10,8 +10,6 @@
 #include "session/record.h"
 #include "session/table.h"
 
-enum { FORMAT = 1 };
-
 static void put(Session *s, Str *b, bool sync)
 {
     if (s->keeper && !s->restoring)
@@ -22,7 +20,7 @@ static void put(Session *s, Str *b, bool sync)
 void entry_open(Session *s)
 {
     Str b = {0};
-    str_printf(&b, "{\"t\":\"open\",\"format\":%d,\"version\":", FORMAT);
+    str_printf(&b, "{\"t\":\"open\",\"format\":%d,\"version\":", JOURNAL_FORMAT);
     str_json(&b, SLIMSCOPE_VERSION);
     str_puts(&b, ",\"model\":");
     char *real = realpath(s->model->path, NULL);
@@ -34,12 +32,31 @@ void entry_open(Session *s)
     }
     str_puts(&b, ",\"fingerprint\":");
     str_json(&b, s->model->fingerprint);
+    str_printf(&b, ",\"linears\":%lld,\"layers\":%d", (long long)s->model->nlinears, model_depth(s->model));
     str_printf(&b,
                ",\"arith\":\"%s\",\"peer\":%s,\"max_samples\":%d,\"seq_len\":%lld,\"ctx\":%lld,\"eval_tokens\":%lld,"
                "\"seed\":%llu}",
                arith_name(s->opt.arith), s->opt.peer ? "true" : "false", s->opt.max_samples, (long long)s->opt.seq_len,
                (long long)s->opt.ctx, (long long)s->opt.eval_tokens, (unsigned long long)s->opt.seed);
     put(s, &b, true);
+}
+
+void entry_model(Session *s)
+{
+    Str b = {0};
+    str_puts(&b, "{\"t\":\"model\",\"fingerprint\":");
+    str_json(&b, s->model->fingerprint);
+    str_putc(&b, '}');
+    put(s, &b, true);
+}
+
+void entry_data(Session *s, const char *set, const DataInfo *d)
+{
+    Str b = {0};
+    str_printf(&b, "{\"t\":\"data\",\"set\":\"%s\",\"name\":", set);
+    str_json(&b, d->name);
+    str_printf(&b, ",\"sha256\":\"%s\",\"samples\":%d,\"tokens\":%lld}", d->sha256, d->samples, (long long)d->tokens);
+    put(s, &b, false);
 }
 
 void entry_text(Session *s, const char *kind, const char *text)

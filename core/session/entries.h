@@ -6,9 +6,14 @@
 #include "session/results.h"
 #include "session/keeper.h"
 
+/* Of the first record. Since 2 the model's fingerprint covers its weights. */
+enum { JOURNAL_FORMAT = 2 };
+
 /* The records of the journal: what a person does and a job finds, handed over to the keeper (nothing happens without
  * one, or while the session is being restored). restore.c reads them. Owner thread, but for the last two. */
 void entry_open(Session *s);
+void entry_model(Session *s);                                    /* goes on with a model that is another than recorded */
+void entry_data(Session *s, const char *set, const DataInfo *d); /* "calib", "eval": the texts that were read */
 void entry_edit(Session *s, const Edit *e);
 void entry_text(Session *s, const char *kind, const char *text); /* text may be NULL: "undo", "redo" */
 void entry_setting(Session *s, const char *key, const char *value);

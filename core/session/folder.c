@@ -42,9 +42,9 @@ static void wake(void *ctx)
     queue_wake(ctx);
 }
 
-static Status open_keeper(Session *s, JournalReplay *replay, char holder[32], uint64_t *torn, Error *err)
+static Status open_keeper(Session *s, JournalReplay *replay, char holder[32], JournalEnd *end, Error *err)
 {
-    return keeper_open(&s->keeper, s->dir, replay, s, wake, s->queue, holder, torn, err);
+    return keeper_open(&s->keeper, s->dir, replay, s, wake, s->queue, holder, end, err);
 }
 
 static Status name_folder(Session *s, Error *err)
@@ -74,10 +74,10 @@ Status folder_begin(Session *s, Error *err)
     RETURN_IF_ERROR(name_folder(s, err));
     Error why = {0};
     char holder[32];
-    uint64_t torn;
+    JournalEnd end;
     Status st = dir_make(s->dir, &why);
     if (st == ST_OK)
-        st = open_keeper(s, NULL, holder, &torn, &why);
+        st = open_keeper(s, NULL, holder, &end, &why);
     if (st == ST_OK && !s->keeper)
         st = error_set(&why, ST_IO, "'%s' is in use by process %s", s->dir, holder);
     if (st != ST_OK) { /* a full or read-only disk doesn't stop the work */
@@ -89,10 +89,26 @@ Status folder_begin(Session *s, Error *err)
     return ST_OK;
 }
 
+/* What of the journal could not be used. */
+static void tell_end(Session *s, const JournalEnd *end)
+{
+    unsigned long long torn = end->torn, first = end->records + 1;
+    if (end->found > first + 1)
+        session_log(s, 1, "records %llu to %llu of the journal are missing", first, (unsigned long long)end->found - 1);
+    else if (end->found)
+        session_log(s, 1, "record %llu of the journal is missing", first);
+    if (torn && s->keeper)
+        session_log(s, 1, "the journal's last %llu bytes %s: they are kept in '%s/journal.damaged'", torn,
+                    end->found ? "stand behind what is missing and were not read" : "were damaged", s->dir);
+    else if (torn)
+        session_log(s, 1, "the journal's last %llu bytes %s", torn,
+                    end->found ? "stand behind what is missing and were not read" : "are no whole record and were not read");
+}
+
 Status folder_open(Session *s, const char *id, JournalReplay *replay, Error *err)
 {
     char holder[32] = "";
-    uint64_t torn = 0;
+    JournalEnd end = {0};
     snprintf(s->id, sizeof s->id, "%s", id);
     s->dir = folder_path(s->state_dir, id);
     if (!s->dir)
@@ -100,22 +116,17 @@ Status folder_open(Session *s, const char *id, JournalReplay *replay, Error *err
     if (!dir_exists(s->dir))
         return error_set(err, ST_DATA, "no session '%s': resume --list shows them", id);
     s->restoring = true;
-    Status st = s->opt.read_only ? ST_OK : open_keeper(s, replay, holder, &torn, err);
+    Status st = s->opt.read_only ? ST_OK : open_keeper(s, replay, holder, &end, err);
     if (st == ST_OK && !s->keeper) {
         s->read_only = true;
-        st = keeper_read(s->dir, replay, s, &torn, err);
+        st = keeper_read(s->dir, replay, s, &end, err);
     }
     s->restoring = false;
     if (st != ST_OK)
         return error_prefix(err, st, "session %s: ", id);
     if (holder[0])
         session_log(s, 1, "session %s is open in process %s: this one is read-only", id, holder);
-    if (torn && s->keeper)
-        session_log(s, 1, "the journal's last %llu bytes were damaged: they are kept in '%s/journal.damaged'",
-                    (unsigned long long)torn, s->dir);
-    else if (torn)
-        session_log(s, 1, "the journal's last %llu bytes are no whole record and were not read",
-                    (unsigned long long)torn);
+    tell_end(s, &end);
     return ST_OK;
 }
 

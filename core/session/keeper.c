@@ -379,12 +379,12 @@ static Status take_lock(const char *dir, int *fd, char holder[32], Error *err)
 }
 
 static Status open_journal(Journal **out, const char *dir, JournalMode mode, JournalReplay *replay, void *ctx,
-                           uint64_t *torn, Error *err)
+                           JournalEnd *end, Error *err)
 {
     char *path = path_join(dir, "journal");
     if (!path)
         return error_nomem(err, "a path");
-    Status s = journal_open(out, path, mode, replay, ctx, torn, err);
+    Status s = journal_open(out, path, mode, replay, ctx, end, err);
     free(path);
     return s;
 }
@@ -437,11 +437,11 @@ static Keeper *keeper_new(const char *dir)
 }
 
 Status keeper_open(Keeper **out, const char *dir, JournalReplay *replay, void *ctx, void (*wake)(void *), void *wake_ctx,
-                  char holder[32], uint64_t *torn, Error *err)
+                  char holder[32], JournalEnd *end, Error *err)
 {
     *out = NULL;
     holder[0] = 0;
-    *torn = 0;
+    *end = (JournalEnd){0};
     Keeper *kp = keeper_new(dir);
     if (!kp)
         return error_nomem(err, "the session folder");
@@ -449,7 +449,7 @@ Status keeper_open(Keeper **out, const char *dir, JournalReplay *replay, void *c
     kp->wake_ctx = wake_ctx;
     Status s = take_lock(dir, &kp->lock_fd, holder, err);
     if (s == ST_OK && !holder[0])
-        s = open_journal(&kp->journal, dir, JOURNAL_KEEP, replay, ctx, torn, err);
+        s = open_journal(&kp->journal, dir, JOURNAL_KEEP, replay, ctx, end, err);
     if (s == ST_OK && !holder[0]) {
         kp->dirty = true; /* its name and a cut may not be on the disk */
         s = start_writer(kp, err);
@@ -463,10 +463,10 @@ Status keeper_open(Keeper **out, const char *dir, JournalReplay *replay, void *c
     return s;
 }
 
-Status keeper_read(const char *dir, JournalReplay *replay, void *ctx, uint64_t *torn, Error *err)
+Status keeper_read(const char *dir, JournalReplay *replay, void *ctx, JournalEnd *end, Error *err)
 {
     Journal *j;
-    RETURN_IF_ERROR(open_journal(&j, dir, JOURNAL_READ, replay, ctx, torn, err));
+    RETURN_IF_ERROR(open_journal(&j, dir, JOURNAL_READ, replay, ctx, end, err));
     return journal_close(j, err);
 }
 

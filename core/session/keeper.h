@@ -12,12 +12,12 @@
 typedef struct Keeper Keeper;
 
 /* Locks dir, which is there, opens its journal and replays it. Where another process holds the lock, *out is NULL and
- * holder gets its id: keeper_read then. wake (any thread): keeper_said has something. *torn: bytes that were no whole
- * record and were put aside. */
+ * holder gets its id: keeper_read then. wake (any thread): keeper_said has something. *end: of what was
+ * replayed; bytes behind it were put aside. */
 Status keeper_open(Keeper **out, const char *dir, JournalReplay *replay, void *ctx, void (*wake)(void *), void *wake_ctx,
-                  char holder[32], uint64_t *torn, Error *err);
+                  char holder[32], JournalEnd *end, Error *err);
 /* Replays the journal of dir and changes nothing there. */
-Status keeper_read(const char *dir, JournalReplay *replay, void *ctx, uint64_t *torn, Error *err);
+Status keeper_read(const char *dir, JournalReplay *replay, void *ctx, JournalEnd *end, Error *err);
 /* Waits until everything is written and synced, unlocks, frees. The first error since the opening. */
 Status keeper_close(Keeper *kp, Error *err);
 

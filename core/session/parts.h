@@ -19,6 +19,8 @@ struct Session {
     char id[40], *dir;             /* of the folder on disk; "" and NULL without one */
     bool read_only;                /* for this session only: opened elsewhere, or so by wish */
     bool restoring;                /* the journal is being replayed */
+    char recorded[65];             /* fingerprint of the model that the journal was written for */
+    int format;                    /* of the journal (entries.h) */
     char saved_view[256];          /* newest record of the view */
 
     struct Assignment *assignment; /* levels, tags, undo */

@@ -7,6 +7,7 @@
 #include "io/file.h"
 #include "session/assignment.h"
 #include "session/effectrecord.h"
+#include "session/entries.h"
 #include "session/fields.h"
 #include "session/folder.h"
 #include "session/parts.h"
@@ -29,10 +30,38 @@ static Status on_open(Session *s, const cJSON *o, Error *err)
     s->opt.ctx = whole_in(o, "ctx", 2, INT64_MAX, 512);
     s->opt.eval_tokens = whole_in(o, "eval_tokens", 0, INT64_MAX, 1024);
     s->opt.seed = (uint64_t)whole_in(o, "seed", 0, INT64_MAX, 42);
-    RETURN_IF_ERROR(session_open_model(s, model, text_of(o, "model_type"), err));
-    if (strcmp(print, s->model->fingerprint) != 0)
-        return error_set(err, ST_DATA,
-                         "the model at '%s' has changed since (config.json or weights): start a new session", model);
+    snprintf(s->recorded, sizeof s->recorded, "%s", print);
+    s->format = (int)whole_in(o, "format", 0, INT32_MAX, 0);
+    return session_open_model(s, model, text_of(o, "model_type"), err);
+}
+
+/* The model that the session went on with although it was another one. */
+static Status on_model(Session *s, const cJSON *o, Error *err)
+{
+    const char *print = text_of(o, "fingerprint");
+    if (!print)
+        return error_set(err, ST_DATA, "a model record is damaged");
+    snprintf(s->recorded, sizeof s->recorded, "%s", print);
+    s->format = JOURNAL_FORMAT;
+    results_mark_stale(s);
+    return ST_OK;
+}
+
+/* The texts behind the newest pass or measurement. */
+static Status on_data(Session *s, const cJSON *o, Error *err)
+{
+    Results *r = s->results;
+    const char *set = text_of(o, "set"), *name = text_of(o, "name"), *sha = text_of(o, "sha256");
+    if (!set || !name || !sha)
+        return error_set(err, ST_DATA, "a record of a data set is damaged");
+    bool calib = strcmp(set, "calib") == 0;
+    DataInfo *d = calib ? &r->calib_info : &r->eval_info;
+    char *copy = calib ? r->calib_name : r->eval_name;
+    snprintf(copy, DATA_NAME_MAX, "%s", name);
+    d->name = copy;
+    snprintf(d->sha256, sizeof d->sha256, "%s", sha);
+    d->samples = (int)whole_in(o, "samples", 0, INT32_MAX, 0);
+    d->tokens = whole_in(o, "tokens", 0, INT64_MAX, 0);
     return ST_OK;
 }
 
@@ -250,7 +279,8 @@ static const struct RecordKind {
     const char *name;
     Status (*apply)(Session *s, const cJSON *o, Error *err);
 } kinds[] = {
-    {"open", on_open},     {"calib", on_calib},   {"eval", on_eval}, {"recipe", on_recipe}, {"set", on_set},
+    {"open", on_open},     {"model", on_model},   {"data", on_data},
+    {"calib", on_calib},   {"eval", on_eval}, {"recipe", on_recipe}, {"set", on_set},
     {"edit", on_edit},     {"undo", on_undo},     {"redo", on_redo}, {"whatif", on_whatif}, {"cmd", on_command},
     {"view", on_view},     {"run", on_run},       {"rows", on_rows}, {"scores", on_scores}, {"run_end", on_run_end}, {"effect", on_effect},
 };
@@ -325,6 +355,26 @@ static Status show_stopped(Session *s, Error *err)
     return ST_OK;
 }
 
+/* Whether the model is still the one that the journal is about. */
+static Status check_model(Session *s, Error *err)
+{
+    if (strcmp(s->recorded, s->model->fingerprint) == 0)
+        return ST_OK;
+    if (s->opt.force) {
+        session_log(s, 1, "the model is not the one of the session: its scores are stale until they are made anew");
+        entry_model(s);
+        results_mark_stale(s);
+        return ST_OK;
+    }
+    if (s->format < JOURNAL_FORMAT)
+        return error_set(err, ST_DATA,
+                         "an older slimscope kept it, whose fingerprints did not cover the weights of '%s': --force goes "
+                         "on with it if they are the same", s->model->path);
+    return error_set(err, ST_DATA,
+                     "the model at '%s' has changed since: its fingerprint is %.16s, the session's %.16s: start a new "
+                     "session, or --force goes on with this one", s->model->path, s->model->fingerprint, s->recorded);
+}
+
 Status session_restore(Session **out, const SessionOptions *o, const char *id, Error *err)
 {
     *out = NULL;
@@ -342,6 +392,9 @@ Status session_restore(Session **out, const SessionOptions *o, const char *id, E
     Status st = folder_open(s, found, replay, err);
     if (st == ST_OK && !s->model)
         st = error_set(err, ST_DATA, "session %s: its journal is empty", found);
+    Error other = {0};
+    if (s->model && check_model(s, &other) != ST_OK) /* also behind records that don't fit: it is why they don't */
+        st = error_set(err, other.status, "session %s: %s", found, other.text);
     if (st == ST_OK) {
         settle_stopped(s);
         st = show_stopped(s, err);

@@ -25,7 +25,7 @@ typedef struct Stopped {
     char sha[65], prev_sha[65]; /* of the streams behind steps done - 1 and done - 2, "" unknown */
 } Stopped;
 
-enum { WHY_MAX = 200 };
+enum { WHY_MAX = 200, DATA_NAME_MAX = 128 };
 
 typedef struct Results {
     Scores scores;             /* of the model that is open */
@@ -39,7 +39,7 @@ typedef struct Results {
     size_t nmeasured, cap_measured;
     QuantizeDone *quantized;   /* the newest that ended well */
     DataInfo calib_info, eval_info;
-    char calib_name[128], eval_name[128];
+    char calib_name[DATA_NAME_MAX], eval_name[DATA_NAME_MAX];
     char why[WHY_MAX];         /* reason behind the score asked for last */
 } Results;
 

@@ -168,7 +168,9 @@ Status session_open_recipe(Session *s, const char *path, Error *err)
     }
     results_mark_stale(s);
     log_notes(s, r);
-    entry_text(s, "recipe", path);
+    char *full = path ? realpath(path, NULL) : NULL;
+    entry_text(s, "recipe", full ? full : path);
+    free(full);
     return ST_OK;
 }
 
@@ -214,7 +216,10 @@ static Status set_data(Session *s, const char *kind, const char *name, char **pa
 {
     if (session_busy(s))
         return error_set(err, ST_USAGE, "a job runs: stop it before changing the data");
-    char *found = file_exists(name) || !s->opt.find_data ? strdup(name) : s->opt.find_data(s->opt.find_ctx, name, err);
+    bool named = file_exists(name); /* else one that ships */
+    char *found = named ? realpath(name, NULL) : NULL; /* a session may be resumed in another folder */
+    if (!found)
+        found = named || !s->opt.find_data ? strdup(name) : s->opt.find_data(s->opt.find_ctx, name, err);
     if (!found)
         return err && err->status != ST_OK ? err->status : error_nomem(err, "a path");
     if (!file_exists(found)) {
@@ -231,7 +236,7 @@ static Status set_data(Session *s, const char *kind, const char *name, char **pa
     free(*shown);
     *path = found;
     *shown = copy;
-    entry_text(s, kind, name);
+    entry_text(s, kind, named ? found : name);
     results_mark_stale(s);
     return ST_OK;
 }

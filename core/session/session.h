@@ -32,6 +32,7 @@ typedef struct SessionOptions {
     const char *state_dir;   /* where sessions live; NULL: nothing is written (one-shot commands) */
     const char *cache_dir;   /* NULL: RAM only */
     bool read_only;
+    bool force;              /* session_restore goes on although the model is not the one that was recorded */
     /* finds a data file by name ("mix_calib.jsonl"): caller's search path; returns a malloced path or NULL with err set
      */
     char *(*find_data)(void *ctx, const char *name, Error *err);

@@ -373,9 +373,11 @@ static void damage_is_kept_aside(void **state)
     ok(session_close(s, &err));
     size_t n, kept, aside;
     char *text = temp_get(file_of(id, "journal"), &n);
-    char *second = memmem(text, n, "{\"t\":\"whatif\"", 13);
+    char *second = memmem(text, n, "\"t\":\"whatif\"", 12);
     assert_non_null(second);
-    second[5] ^= 1;
+    while (*second != '{')
+        second--;
+    second[2] ^= 1;
     temp_put(file_of(id, "journal"), text, n);
     size_t at = (size_t)(second - text) - 8; /* behind the first edit */
     s = restore(id, false);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <unistd.h>
@@ -310,14 +311,14 @@ static void full_disk_keeps_the_old_tensors(void **state)
     temp_remove(dir);
 }
 
-static void fingerprint_sees_headers_and_sizes(void **state)
+static void fingerprint_sees_headers_sizes_and_weights(void **state)
 {
     (void)state;
     char *dir = temp_folder();
-    char print[4][65];
-    const TensorOut rows[4] = {{"a", DT_U8, 1, {2}, "xy"}, {"a", DT_U8, 1, {2}, "pq"}, {"b", DT_U8, 1, {2}, "xy"},
-                               {"a", DT_U8, 1, {3}, "xyz"}};
-    for (int i = 0; i < 4; i++) {
+    char print[5][65];
+    const TensorOut rows[5] = {{"a", DT_U8, 1, {2}, "xy"}, {"a", DT_U8, 1, {2}, "pq"}, {"b", DT_U8, 1, {2}, "xy"},
+                               {"a", DT_U8, 1, {3}, "xyz"}, {"a", DT_U8, 1, {2}, "xy"}};
+    for (int i = 0; i < 5; i++) {
         Error e = {0};
         Checkpoint *c;
         assert_int_equal(safetensors_write(temp_path(dir, "f"), &rows[i], 1, NULL, &e), ST_OK);
@@ -325,9 +326,77 @@ static void fingerprint_sees_headers_and_sizes(void **state)
         memcpy(print[i], checkpoint_fingerprint(c), 65);
         checkpoint_free(c);
     }
-    assert_string_equal(print[0], print[1]); /* weights are not read */
-    assert_string_not_equal(print[0], print[2]);
-    assert_string_not_equal(print[0], print[3]);
+    for (int i = 1; i < 4; i++)
+        assert_string_not_equal(print[0], print[i]);
+    assert_string_equal(print[0], print[4]); /* and nothing else */
+    temp_remove(dir);
+}
+
+static void count_bytes(void *ctx, uint64_t done, uint64_t total)
+{
+    assert_true(done <= total);
+    *(uint64_t *)ctx = done;
+}
+
+/* Both of one file: the fingerprint, and the digest of every byte. */
+static void both_prints(const char *path, char print[65], Digest *whole)
+{
+    Error e = {0};
+    Checkpoint *c;
+    uint64_t hashed = 0;
+    const CheckpointWatch w = {.progress = count_bytes, .ctx = &hashed};
+    assert_int_equal(checkpoint_open(&c, path, &e), ST_OK);
+    memcpy(print, checkpoint_fingerprint(c), 65);
+    assert_int_equal(checkpoint_bytes_read(c), 0);
+    assert_int_equal(checkpoint_hash(c, &w, whole, &e), ST_OK);
+    assert_true(hashed > (uint64_t)checkpoint_at(c, 0)->nbytes);
+    checkpoint_free(c);
+}
+
+/* A large file is read at a few places: one changed byte mostly escapes the fingerprint, a changed tensor never, and the
+ * digest sees either. */
+static void fingerprint_of_a_large_file(void **state)
+{
+    (void)state;
+    enum { N = 8 << 20, STRETCH = 1 << 18 };
+    char *dir = temp_folder(), print[3][65];
+    unsigned char *data = malloc(N);
+    Digest whole[3];
+    Error e = {0};
+    assert_non_null(data);
+    for (int i = 0; i < N; i++)
+        data[i] = (unsigned char)(i * 31 >> 3);
+    for (int i = 0; i < 3; i++) {
+        for (int k = 0; i == 1 && k < STRETCH; k++)
+            data[N / 2 + k] ^= 1; /* a tensor of 3 % of the file */
+        if (i == 2)
+            data[N / 3] ^= 1;
+        const TensorOut t = {"a", DT_U8, 1, {N}, data};
+        assert_int_equal(safetensors_write(temp_path(dir, "f"), &t, 1, NULL, &e), ST_OK);
+        both_prints(temp_path(dir, "f"), print[i], &whole[i]);
+    }
+    assert_string_not_equal(print[0], print[1]);
+    assert_string_equal(print[1], print[2]); /* reads stay few */
+    assert_int_not_equal(digest_cmp(&whole[0], &whole[1]), 0);
+    assert_int_not_equal(digest_cmp(&whole[1], &whole[2]), 0);
+    free(data);
+    temp_remove(dir);
+}
+
+static void a_changed_file_is_seen(void **state)
+{
+    (void)state;
+    char *dir = temp_folder();
+    Error e = {0};
+    Checkpoint *c;
+    const TensorOut t = {"a", DT_U8, 1, {2}, "xy"};
+    assert_int_equal(safetensors_write(temp_path(dir, "f"), &t, 1, NULL, &e), ST_OK);
+    assert_int_equal(checkpoint_open(&c, temp_path(dir, "f"), &e), ST_OK);
+    assert_null(checkpoint_changed(c));
+    int fd = open(temp_path(dir, "f"), O_WRONLY | O_APPEND);
+    assert_true(fd >= 0 && write(fd, "z", 1) == 1 && close(fd) == 0);
+    assert_string_equal(checkpoint_changed(c), temp_path(dir, "f"));
+    checkpoint_free(c);
     temp_remove(dir);
 }
 
@@ -556,7 +625,9 @@ int main(void)
         cmocka_unit_test(damaged_headers_never_crash),
         cmocka_unit_test(reads_are_counted_and_checked),
         cmocka_unit_test(full_disk_keeps_the_old_tensors),
-        cmocka_unit_test(fingerprint_sees_headers_and_sizes),
+        cmocka_unit_test(fingerprint_sees_headers_sizes_and_weights),
+        cmocka_unit_test(fingerprint_of_a_large_file),
+        cmocka_unit_test(a_changed_file_is_seen),
         cmocka_unit_test(shards_are_put_together),
         cmocka_unit_test(bad_indexes_are_refused),
         cmocka_unit_test(hundred_thousand_tensors_stay_small),
