@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "session/fold.h"
@@ -353,7 +352,7 @@ unsigned act_copy(Ui *ui, const KeyRow *row, int key)
         ui_say(ui, SL_OK, "copied (if the terminal allows OSC 52): %.*s%s", (int)strcspn(text.s, "\n"), text.s,
                strchr(text.s, '\n') ? " ..." : "");
     else
-        ui_say(ui, SL_ERR, "not copied: out of memory");
+        ui_say(ui, SL_ERR, "not copied: %s", text.oom ? "out of memory" : "the terminal takes no bytes");
     str_free(&text);
     return DO_PAINT;
 }
@@ -369,11 +368,10 @@ unsigned act_plain(Ui *ui, const KeyRow *row, int key)
         return ui_refuse(ui, "there is nothing to print here");
     }
     term_leave(&ui->term);
-    fwrite(text.s, 1, text_fit_terminal(text.s, text.len, true), ui->term.out);
-    fputs("-- Enter returns to the workbench\n", ui->term.out);
-    fflush(ui->term.out);
-    for (char c = 0; c != '\n' && read(STDIN_FILENO, &c, 1) == 1;)
-        ;
+    text.len = text_fit_terminal(text.s, text.len, true);
+    str_puts(&text, "-- Enter returns to the workbench\n");
+    if (term_write(&ui->term, text.s, text.len))
+        term_wait_enter(&ui->term);
     term_return(&ui->term);
     str_free(&text);
     return DO_RELAYOUT;

@@ -44,10 +44,22 @@ static const Glyphs *set_find(const char *name)
     return NULL;
 }
 
-bool glyphs_choose(const char *name, bool utf8, int ambiguous, Glyphs *out)
+/* Terminals whose fonts lack braille though they take UTF-8. */
+static bool poor_font(const char *type)
 {
-    bool automatic = !name || strcmp(name, "auto") == 0;
-    const Glyphs *g = automatic ? set_find(utf8 && ambiguous <= 1 ? "braille" : "ascii") : set_find(name);
+    static const char *const types[] = {"linux", "cons25"};
+    for (size_t i = 0; type && i < sizeof types / sizeof types[0]; i++) {
+        size_t n = strlen(types[i]);
+        if (strncmp(type, types[i], n) == 0 && (!type[n] || type[n] == '-'))
+            return true;
+    }
+    return false;
+}
+
+bool glyphs_choose(const char *name, const char *type, bool utf8, int ambiguous, Glyphs *out)
+{
+    bool automatic = !name || strcmp(name, "auto") == 0, rich = utf8 && ambiguous <= 1 && !poor_font(type);
+    const Glyphs *g = automatic ? set_find(rich ? "braille" : "ascii") : set_find(name);
     if (!g)
         return false;
     if (!utf8)

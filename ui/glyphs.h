@@ -17,10 +17,11 @@ typedef struct Glyphs {
     wchar_t mark;                     /* pointer at the row of the cursor */
 } Glyphs;
 
-/* name: auto braille block ascii. utf8: the locale's codeset is UTF-8. ambiguous: measured width of an
- * East-Asian-ambiguous character, 0 = not measured. Outside UTF-8 everything becomes ascii; a braille set on a terminal
- * with wide ambiguous characters keeps ASCII frames. false: unknown name. */
-bool glyphs_choose(const char *name, bool utf8, int ambiguous, Glyphs *out);
+/* name: auto braille block ascii. type: the terminal's (TERM), NULL unknown; auto is ascii on those whose font has no
+ * braille. utf8: the locale's codeset is UTF-8. ambiguous: measured width of an East-Asian-ambiguous character, 0 = not
+ * measured. Outside UTF-8 everything becomes ascii; a braille set on a terminal with wide ambiguous characters keeps ASCII
+ * frames. false: unknown name. */
+bool glyphs_choose(const char *name, const char *type, bool utf8, int ambiguous, Glyphs *out);
 
 /* One cell of a vertical bar chart: the two columns' heights (left, right; equal where a form has one column) in
  * `levels` steps above this cell's floor. */

@@ -29,6 +29,7 @@ struct Input {
     char note[MAX_NOTE];     /* below the line */
     char figures[MAX_NOTE];  /* above it, where there is a line */
     Slot note_slot;
+    bool changed;            /* since the kind looked at it */
     bool done;               /* Enter: readline handed the line over */
     char *line;
     int64_t origin;          /* linear of the cursor before a search */
@@ -376,6 +377,8 @@ static unsigned finish(Ui *ui)
     const Kind *k = &kinds[ui->input->kind];
     char *line = ui->input->line;
     ui->input->line = NULL;
+    if (ui->input->changed && k->changed && line && *line)
+        k->changed(ui, line, ui->input);
     input_close(ui);
     unsigned bits = k->done(ui, line ? line : "");
     free(line);
@@ -388,6 +391,15 @@ static void note_change(Ui *ui, const char *before)
     if (strcmp(before, rl_line_buffer) == 0)
         return;
     p->note[0] = p->figures[0] = '\0';
+    p->changed = true;
+}
+
+void input_settle(Ui *ui)
+{
+    Input *p = ui->input;
+    if (!p || !p->changed)
+        return;
+    p->changed = false;
     if (kinds[p->kind].changed && *rl_line_buffer)
         kinds[p->kind].changed(ui, rl_line_buffer, p);
 }

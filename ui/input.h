@@ -22,6 +22,9 @@ unsigned input_open(Ui *ui, InputKind kind, const char *text);
 unsigned input_key(Ui *ui, int key);
 /* Pasted text: line breaks become spaces. */
 unsigned input_paste(Ui *ui, const char *text);
+/* Lets the open line's kind see what was typed since it last looked: before painting, so that keys which wait together
+ * cost one search. */
+void input_settle(Ui *ui);
 void input_close(Ui *ui);
 void input_draw(Ui *ui);
 

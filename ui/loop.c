@@ -72,6 +72,11 @@ static int loop_timeout(const Loop *l)
         int64_t wait = PAINT_MS - (now - l->last_paint) / 1000000;
         ms = wait > 0 ? (int)wait : 0;
     }
+    if (ui->pasting) {
+        int64_t wait = (ui->last_key + PASTE_SILENCE_NS - now) / 1000000 + 1;
+        if (ms < 0 || wait < ms)
+            ms = wait > 0 ? (int)wait : 0;
+    }
     if (ui->player && !busy) {
         int64_t wait = (ui->player_next - now) / 1000000 + 1;
         if (ms < 0 || wait < ms)
@@ -112,6 +117,7 @@ static void loop_run(Loop *l)
         l->bits |= player_step(ui);
         loop_signals(l);
         loop_keys(l);
+        l->bits |= ui_paste_pause(ui);
         l->bits |= ui->app->quit ? DO_QUIT : 0;
         bool due = (l->bits & (DO_PAINT | DO_RELAYOUT)) && clock_ns() - l->last_paint >= (int64_t)PAINT_MS * 1000000;
         if (l->key || due)
@@ -132,6 +138,7 @@ static Status run(App *a, const ScreenOptions *o, Error *err)
         st = player_file(ui, o->script, err);
     Loop l = {.ui = ui, .bits = DO_PAINT};
     if (st == ST_OK) {
+        ui_greet(ui);
         loop_run(&l);
         ui_pump(ui);
         loop_paint(&l);

@@ -220,6 +220,7 @@ static void draw_rule(Ui *ui)
 void ui_paint(Ui *ui)
 {
     const Layout *l = &ui->layout;
+    input_settle(ui);
     erase();
     ui->cursor_y = ui->cursor_x = 0;
     if (l->too_small) {

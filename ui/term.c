@@ -65,6 +65,7 @@ static void catch_signals(bool null)
     memset(&a, 0, sizeof a);
     sigemptyset(&a.sa_mask);
     a.sa_handler = on_signal;
+    a.sa_flags = SA_RESTART; /* stdio takes a write that was interrupted for an error */
     for (int i = 0; i < CAUGHT; i++)
         sigaction(caught[i], &a, NULL);
     if (null)
@@ -83,6 +84,7 @@ static void catch_suspend(void)
     memset(&a, 0, sizeof a);
     sigemptyset(&a.sa_mask);
     a.sa_handler = on_signal;
+    a.sa_flags = SA_RESTART;
     sigaction(SIGTSTP, &a, NULL);
 }
 
@@ -283,7 +285,7 @@ Status term_open(Term *t, const TermOptions *o, Error *err)
     memset(t, 0, sizeof *t);
     t->wake[0] = t->wake[1] = t->err_read = t->err_saved = -1;
     t->null = o->rows > 0;
-    setlocale(LC_CTYPE, "");
+    t->no_locale = !setlocale(LC_CTYPE, "");
     t->utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
     RETURN_IF_ERROR(open_files(t, err));
     int ambiguous = 0;
@@ -291,7 +293,7 @@ Status term_open(Term *t, const TermOptions *o, Error *err)
     const char *type = getenv("TERM");
     if (!t->null && t->utf8 && automatic && type && strcmp(type, "dumb") != 0)
         ambiguous = probe_ambiguous(STDIN_FILENO, STDOUT_FILENO);
-    if (!glyphs_choose(o->glyphs, t->utf8, ambiguous, &t->glyphs))
+    if (!glyphs_choose(o->glyphs, type, t->utf8, ambiguous, &t->glyphs))
         return error_set(err, ST_USAGE, "unknown glyph set '%s'; there are auto, braille, block, ascii", o->glyphs);
     save_signals();
     if (pipe2(t->wake, O_CLOEXEC | O_NONBLOCK) != 0)
@@ -414,15 +416,48 @@ void term_suspend(Term *t)
     term_return(t);
 }
 
+bool term_write(Term *t, const char *bytes, size_t len)
+{
+    if (fflush(t->out) != 0)
+        return false;
+    while (len > 0) {
+        ssize_t n = write(fileno(t->out), bytes, len);
+        if (n < 0 && errno == EAGAIN) {
+            struct pollfd p = {.fd = fileno(t->out), .events = POLLOUT};
+            poll(&p, 1, -1);
+        } else if (n < 0 && errno != EINTR) {
+            return false;
+        }
+        bytes += n > 0 ? n : 0;
+        len -= n > 0 ? (size_t)n : 0;
+    }
+    return true;
+}
+
+void term_wait_enter(Term *t)
+{
+    char c = 0;
+    struct pollfd p[2] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = t->wake[0], .events = POLLIN}};
+    while (c != '\n' && !(atomic_load(&pending) & (TERM_QUIT | TERM_INT))) {
+        int n = poll(p, 2, -1);
+        if (n < 0 && errno != EINTR)
+            break;
+        if (n > 0 && p[0].revents && read(STDIN_FILENO, &c, 1) != 1)
+            break;
+        if (n > 0 && p[1].revents && read(t->wake[0], &(char[64]){0}, 64) < 0)
+            continue; /* somebody took it */
+    }
+    if (wake_fd >= 0 && write(wake_fd, "", 1) < 0)
+        return; /* full: the loop wakes for the signals that came meanwhile as well */
+}
+
 bool term_copy(Term *t, const char *text, size_t len)
 {
     Str b = {0};
+    str_puts(&b, "\x1b]52;c;");
     base64_put(&b, text, len);
-    bool whole = !b.oom;
-    if (whole) {
-        fprintf(t->out, "\x1b]52;c;%s\a", b.s);
-        fflush(t->out);
-    }
+    str_puts(&b, "\a");
+    bool whole = !b.oom && term_write(t, b.s, b.len);
     str_free(&b);
     return whole;
 }

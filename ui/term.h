@@ -28,6 +28,7 @@ typedef struct Term {
     FILE *in, *out;
     bool null;               /* /dev/null with a size: tests and --dump-screen */
     bool utf8, mouse;
+    bool no_locale;          /* the one the environment names is not installed */
     Depth depth;
     Glyphs glyphs;
     Theme theme;
@@ -65,7 +66,11 @@ void term_suspend(Term *t);
 /* Leaves curses for plain output on t->out, and comes back. */
 void term_leave(Term *t);
 void term_return(Term *t);
-/* Gives text to the clipboard by OSC 52; false: out of memory, and nothing was sent. */
+/* Sends bytes as they are, whatever signals come. false: the terminal takes no more. */
+bool term_write(Term *t, const char *bytes, size_t len);
+/* After term_leave: waits for Enter, or a signal that the loop must see. */
+void term_wait_enter(Term *t);
+/* Gives text to the clipboard by OSC 52; false: out of memory, or the terminal takes no more. */
 bool term_copy(Term *t, const char *text, size_t len);
 /* New bytes of captured stderr into *out. */
 void term_captured(Term *t, Str *out);

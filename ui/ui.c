@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "io/file.h"
+#include "session/fold.h"
 #include "ui/actions.h"
 #include "ui/input.h"
 
@@ -236,11 +237,22 @@ static unsigned key_pasted(Ui *ui, int key)
 {
     enum { MAX_PASTE = 60000 };
     char utf8[4];
+    ui->last_key = clock_ns();
     if (key == KEY_PASTE_END)
         return end_paste(ui);
+    if (key == KEY_CTRL('C')) { /* the way out of one whose end got lost */
+        ui->pasting = false;
+        str_free(&ui->paste);
+        return ui_refuse(ui, "what was being pasted is dropped");
+    }
     if (key > 0 && key < 0x110000 && ui->paste.len < MAX_PASTE)
         str_append(&ui->paste, utf8, (size_t)utf8_encode((unsigned)key, utf8));
     return DO_NOTHING;
+}
+
+unsigned ui_paste_pause(Ui *ui)
+{
+    return ui->pasting && clock_ns() - ui->last_key >= PASTE_SILENCE_NS ? end_paste(ui) : DO_NOTHING;
 }
 
 static unsigned key_mouse(Ui *ui)
@@ -275,6 +287,7 @@ unsigned ui_key(Ui *ui, int key)
         return key_pasted(ui, key);
     if (key == KEY_PASTE_BEGIN) {
         ui->pasting = true;
+        ui->last_key = clock_ns();
         return DO_NOTHING;
     }
     if (key == KEY_PASTE_END)
@@ -290,6 +303,24 @@ unsigned ui_key(Ui *ui, int key)
     if (ui->overlay)
         return ui->overlay->key(ui, key) | DO_PAINT;
     return key_in_view(ui, key) | DO_PAINT;
+}
+
+void ui_greet(Ui *ui)
+{
+    if (ui->message[0])
+        return;
+    show_notes(ui, 0);
+    if (ui->message[0] && ui->message_slot != SL_TEXT)
+        return; /* what is wrong comes first */
+    ui->message[0] = '\0';
+    static const char *const names[] = {"LC_ALL", "LC_CTYPE", "LANG"};
+    const char *locale = NULL;
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && !(locale && *locale); i++)
+        locale = getenv(names[i]);
+    if (ui->term.no_locale)
+        ui_say(ui, SL_WARN, "no locale '%s' here, so ASCII only; LC_ALL=C.UTF-8 has more", locale ? locale : "");
+    else if (ui_model(ui) && session_score_range(ui_session(ui)).scored == 0)
+        ui_say(ui, SL_TEXT, "r scores all layers; ? lists the keys");
 }
 
 /* ---- what the session reports ---- */

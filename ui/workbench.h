@@ -93,6 +93,11 @@ void ui_open_overlay(Ui *ui, const Overlay *o, void *state);
 void ui_close_overlay(Ui *ui);
 unsigned ui_goto(Ui *ui, const View *v);
 unsigned ui_key(Ui *ui, int key);
+enum { PASTE_SILENCE_NS = 1000000000 };
+/* Ends a paste that has been silent for PASTE_SILENCE_NS: its end got lost. Bits. */
+unsigned ui_paste_pause(Ui *ui);
+/* The first message: what is wrong, or what to do first. */
+void ui_greet(Ui *ui);
 /* What the present screen points at. */
 Here ui_here(Ui *ui);
 void *ui_state(Ui *ui, const View *v);

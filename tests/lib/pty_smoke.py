@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 
 from pty_term import Program, Tap, plain
 
@@ -97,6 +98,38 @@ def life(p):
     p.keys("y")
     tap.equal("exit 0", p.finish(), "q, y: ends with 0")
     left_well(p, "after q")
+
+
+def slow_line(p):
+    """copies while the window is dragged and nobody reads"""
+    p.see("down_proj")
+    p.keys("5")
+    p.see("the document", "differences")
+    os.write(p.master, b"y" * 150)  # what is copied fills the line; signals come while its rest waits
+    for i in range(60):
+        p.resize(24 + i % 3, 80 + i % 5)
+        time.sleep(0.01)
+    p.see("copied", redraw=False)
+    p.keys("Q")
+    tap.equal("exit 0", p.finish(), "a slow line: it ends with 0")
+    begun, whole = p.out.count(b"\x1b]52;c;"), len(re.findall(rb"\x1b\]52;c;[A-Za-z0-9+/]*=*\x07", p.out))
+    tap.ok(begun > 10, "a slow line: there were copies", begun)
+    tap.equal(begun, whole, "a slow line: each copy is whole")
+
+
+def lost_end(p):
+    """a paste whose end got lost"""
+    p.see("r scores all layers; ? lists the keys", redraw=False)
+    os.write(p.master, b"\x1b[200~model.layers.0.mlp")
+    p.see("tag: model.layers.0.mlp", redraw=False)
+    tap.ok(True, "a second of silence ends a paste, its text stands in the line")
+    p.keys("\x1b")
+    os.write(p.master, b"\x1b[200~hello")
+    time.sleep(0.3)  # the signal is to come behind it, within the second
+    p.kill(signal.SIGINT)
+    p.see("is dropped", redraw=False)
+    p.keys("Q")
+    tap.equal("exit 0", p.finish(), "^C ends a paste, and keys are keys again")
 
 
 def texts(path):
@@ -206,6 +239,26 @@ def poor_terminals():
         # on a Linux console ncurses loads libgpm for the mouse, which leaks its console's name
         tap.run(named, start("term-" + term, *(["--no-mouse"] if term == "linux" else []), TERM=term))
 
+    def console(p):
+        """TERM=linux"""
+        p.see("down_proj")
+        p.keys("r")
+        p.see("56/56 scored")
+        p.keys("\r")
+        p.see("input")
+        p.keys("Q")
+        p.finish()
+        braille = [c for c in p.out.decode("utf-8", "replace") if 0x2800 <= ord(c) < 0x2900]
+        tap.equal([], braille[:5], "TERM=linux: no braille, which its font lacks")
+    tap.run(console, start("console", "--no-mouse", TERM="linux"))
+
+    def no_locale(p):
+        """a locale that isn't installed"""
+        p.see("no locale 'xx_YY.UTF-8' here", redraw=False)
+        p.keys("jQ")
+        tap.equal("exit 0", p.finish(), "a locale that isn't installed is told")
+    tap.run(no_locale, start("nolocale", LC_ALL="xx_YY.UTF-8"))
+
     for term, text in (("dumb", "'slimscope analyze'"), ("no-such-terminal", "'no-such-terminal' is unknown"), (None, "unknown")):
         def refused(p):
             name = "TERM=%s" % term
@@ -228,6 +281,8 @@ def poor_terminals():
 
 
 tap.run(life, start("life"))
+tap.run(slow_line, start("slow"))
+tap.run(lost_end, start("paste"))
 kills()
 poor_terminals()
 tap.finish()

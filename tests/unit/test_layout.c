@@ -231,17 +231,25 @@ static void test_glyphs(void **state)
 {
     (void)state;
     Glyphs g;
-    assert_true(glyphs_choose("auto", true, 0, &g));
+    assert_true(glyphs_choose("auto", "xterm", true, 0, &g));
     assert_string_equal(g.name, "braille");
-    assert_true(glyphs_choose(NULL, true, 1, &g));
+    assert_true(glyphs_choose(NULL, "xterm", true, 1, &g));
     assert_string_equal(g.name, "braille");
-    assert_true(glyphs_choose("auto", true, 2, &g)); /* frames would tear */
+    assert_true(glyphs_choose("auto", "linux", true, 1, &g)); /* the console's font has no braille */
     assert_string_equal(g.name, "ascii");
-    assert_true(glyphs_choose("braille", true, 2, &g)); /* braille is never wide, frames are ASCII then */
+    assert_true(glyphs_choose("braille", "linux", true, 1, &g));
+    assert_string_equal(g.name, "braille");
+    assert_true(glyphs_choose("auto", "linux-16color", true, 1, &g));
+    assert_string_equal(g.name, "ascii");
+    assert_true(glyphs_choose("auto", "linuxoid", true, 1, &g));
+    assert_string_equal(g.name, "braille");
+    assert_true(glyphs_choose("auto", "xterm", true, 2, &g)); /* frames would tear */
+    assert_string_equal(g.name, "ascii");
+    assert_true(glyphs_choose("braille", "xterm", true, 2, &g)); /* braille is never wide, frames are ASCII then */
     assert_int_equal(g.vline, '|');
-    assert_true(glyphs_choose("block", false, 0, &g));
+    assert_true(glyphs_choose("block", "xterm", false, 0, &g));
     assert_string_equal(g.name, "ascii");
-    assert_false(glyphs_choose("cubes", true, 0, &g));
+    assert_false(glyphs_choose("cubes", "xterm", true, 0, &g));
     assert_int_equal(hist_cell(HIST_BRAILLE, 4, 4), 0x28ff);
     assert_int_equal(hist_cell(HIST_BRAILLE, 1, 0), 0x2840);
     assert_int_equal(hist_cell(HIST_BRAILLE, -3, 0), ' ');
