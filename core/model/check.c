@@ -127,15 +127,39 @@ static uint64_t last_number(const BitLayout *l)
     return l->has_inf ? l->inf - 1 : l->inf;
 }
 
+/* Values at the beginning, in whole runs, that are numbers. Runs of one length, so that the compiler makes vector code. */
+#define DEFINE_SOUND(NAME, TYPE)                                                       \
+    static int64_t NAME(const void *p, int64_t n, uint64_t mask64, uint64_t last64)    \
+    {                                                                                  \
+        enum { RUN = 128 };                                                            \
+        const TYPE *v = p;                                                             \
+        TYPE mask = (TYPE)mask64, last = (TYPE)last64;                                 \
+        int64_t i = 0;                                                                 \
+        for (TYPE bad = 0; i + RUN <= n && !bad; i += bad ? 0 : RUN)                   \
+            for (int k = 0; k < RUN; k++)                                              \
+                bad = (TYPE)(bad | ((TYPE)(v[i + k] & mask) > last));                  \
+        return i;                                                                      \
+    }
+DEFINE_SOUND(sound_8, uint8_t)
+DEFINE_SOUND(sound_16, uint16_t)
+DEFINE_SOUND(sound_32, uint32_t)
+DEFINE_SOUND(sound_64, uint64_t)
+
 int64_t values_first_bad(DType t, const void *p, int64_t n, bool *nan)
 {
     const BitLayout *l = &layouts[t];
     int size = dtype_size(t);
-    if (!l->value || extent_of(p, n, size, l->mask, 0).top <= last_number(l))
+    if (!l->value)
         return -1;
-    int64_t i = 0;
-    while ((value_at(p, i, size) & l->mask) <= last_number(l))
+    uint64_t last = last_number(l);
+    int64_t i = size == 1   ? sound_8(p, n, l->mask, last)
+                : size == 2 ? sound_16(p, n, l->mask, last)
+                : size == 4 ? sound_32(p, n, l->mask, last)
+                            : sound_64(p, n, l->mask, last);
+    while (i < n && (value_at(p, i, size) & l->mask) <= last)
         i++;
+    if (i == n)
+        return -1;
     *nan = !(l->has_inf && (value_at(p, i, size) & l->mask) == l->inf);
     return i;
 }

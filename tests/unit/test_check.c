@@ -281,10 +281,44 @@ static void test_broken(void **state)
     temp_remove(dir);
 }
 
+/* The first NaN or Inf, wherever it stands. */
+static void test_first_bad(void **state)
+{
+    (void)state;
+    static const struct {
+        DType type;
+        uint64_t nan, inf; /* inf 0: there is none */
+    } rows[] = {
+        {DT_F64, 0x7ff8000000000000u, 0xfff0000000000000u}, {DT_F32, 0x7fc00000u, 0xff800000u},
+        {DT_BF16, 0xffc0u, 0x7f80u}, {DT_F16, 0x7e00u, 0xfc00u}, {DT_F8_E4M3, 0xffu, 0}, {DT_F8_E5M2, 0x7du, 0x7cu},
+        {DT_F8_E8M0, 0xffu, 0},
+    };
+    for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++) {
+        unsigned char v[300 * 8] = {0};
+        bool nan = false;
+        size_t size = (size_t)dtype_size(rows[r].type);
+        for (size_t i = 0; i < 300; i++)
+            for (int inf = 0; inf < 1 + (rows[r].inf != 0); inf++) {
+                uint64_t bits = inf ? rows[r].inf : rows[r].nan;
+                memcpy(v + i * size, &bits, size);
+                memcpy(v + 299 * size, &bits, size); /* a later one doesn't count */
+                assert_int_equal(values_first_bad(rows[r].type, v, 300, &nan), i);
+                assert_int_equal(nan, !inf);
+                assert_int_equal(values_first_bad(rows[r].type, v, (int64_t)i, &nan), -1);
+                memset(v, 0, sizeof v);
+            }
+    }
+    static const unsigned char whole[8] = {255, 255, 255, 255, 255, 255, 255, 255};
+    bool nan;
+    assert_int_equal(values_first_bad(DT_I64, whole, 1, &nan), -1);
+    assert_int_equal(values_first_bad(DT_I8, whole, 8, &nan), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_formats),
+        cmocka_unit_test(test_first_bad),
         cmocka_unit_test(test_random),
         cmocka_unit_test(test_verdicts),
         cmocka_unit_test(test_broken),
