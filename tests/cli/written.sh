@@ -52,6 +52,55 @@ check w8a8 again
 check fp8 again
 check mxfp8 again
 check mxfp4 again
+# ---- compressed-tensors: the recipe that a loader makes of the groups gives what the one it was written by gave ----
+q8='{dtype: int8, scope: per_channel, symmetric: true, method: minmax}'
+token='{dtype: int8, scope: per_token, symmetric: true, method: minmax}'
+tensor='{dtype: int8, scope: per_tensor, symmetric: false, method: minmax}'
+tensor_sym='{dtype: int8, scope: per_tensor, symmetric: true, method: minmax}'
+ct_head() { printf 'apiversion: modelslim_v1\nspec:\n  process:\n'; }
+# ct_entry ACT INCLUDE EXCLUDE
+ct_entry() { printf '  - type: linear_quant\n    qconfig: {act: %s, weight: %s}\n    include: [%s]\n    exclude: [%s]\n' "$1" "$q8" "$2" "$3"; }
+ct_tail() { printf '  save:\n  - type: compressed_tensors\n'; }
+# compressed NAME MODEL OPTIONS: $tmp/NAME.yaml on MODEL
+compressed() {
+    run=$1 from=$2
+    shift 2
+    exits 0 "$run: measure" s measure --model_path "$from" --recipe "$tmp/$run.yaml" --format json "$@"
+    cp "$tmp/out" "$tmp/want"
+    exits 0 "$run: quant" s quant --model_path "$from" --config_path "$tmp/$run.yaml" --save_path "$tmp/$run" $quant_options --verify
+    has "$tmp/out" "0 problems" "$run: read back"
+    exits 0 "$run: somebody else reads it" python3 tests/lib/dequantize.py "$tmp/$run" "$from" "$tmp/$run.float" "$tmp/loaded.yaml"
+    exits 0 "$run: and measures it" s measure --model_path "$tmp/$run.float" --recipe "$tmp/loaded.yaml" --format json "$@"
+    near 1e-6 "$(ppl quantized "$tmp/want")" "$(ppl quantized "$tmp/out")" "$run: the perplexity that was measured"
+    rm -rf "${tmp:?}/$run" "$tmp/$run.float"
+}
+quant_options='--max-samples 4 --seq-len 64'
+for kind in token tensor tensor_sym; do
+    eval "act=\$$kind"
+    { ct_head; ct_entry "$act" "'*'" "'*layers.3.*down_proj'"; ct_tail; } >"$tmp/ct-$kind.yaml"
+    compressed ct-$kind $model --max-samples 4 --seq-len 64 --ctx 64
+done
+# three kinds, and floats among them, in either order
+mixed() { ct_head; for e in "$@"; do eval "ct_entry $e"; done; ct_tail; }
+a="\"\$tensor\" \"'*down_proj', '*o_proj'\" \"'*layers.3.*'\"" b="\"\$token\" \"'*q_proj', '*k_proj', '*v_proj'\" ''" \
+    c="\"\$tensor_sym\" \"'*gate_proj', '*up_proj'\" \"'*layers.0.*'\""
+mixed "$a" "$b" "$c" >"$tmp/ct-mixed.yaml"
+mixed "$c" "$b" "$a" >"$tmp/ct-turned.yaml"
+compressed ct-mixed $model --max-samples 4 --seq-len 64 --ctx 64
+compressed ct-turned $model --max-samples 4 --seq-len 64 --ctx 64
+# experts: attention static, experts per token, the router and one layer in float
+python3 -c '
+import random
+r = random.Random(3)
+for n in (40, 33, 50):
+    print("{\"input_ids\":[%s]}" % ",".join(str(r.randrange(100)) for _ in range(n)))' >"$tmp/ids.jsonl"
+quant_options=
+for m in qwen3_moe mixtral deepseek_v3 qwen3_next minimax_m2; do
+    { ct_head; ct_entry "$tensor" "'*attn*'" "'*kv_b_proj', '*layers.1.*'"
+    ct_entry "$token" "'*mlp*', '*block_sparse_moe*'" "'*.gate', '*shared_expert_gate', '*layers.0.*'"; ct_tail
+    echo "  dataset: $tmp/ids.jsonl"; } >"$tmp/ct-$m.yaml"
+    compressed ct-$m tests/golden/models/$m/fp32 --calib_dataset "$tmp/ids.jsonl" --eval "$tmp/ids.jsonl" --ctx 32
+done
 # ssz searches its scale, so its grid is not found again from values on it: weights only, by a reader's own measure
 exits 0 "w4a8: quant" s quant --model_path $model --config_path "$tmp/w4a8.yaml" --save_path "$tmp/w4a8" --verify --format json
 cp "$tmp/out" "$tmp/verify"

@@ -1,11 +1,14 @@
 """Reads a folder that `slimscope quant` wrote, from specs/formats.md alone, and writes the float32 model it stands for.
 
-usage: dequantize.py QUANTIZED MODEL OUT   (MODEL: the source, for what is no tensor)
+usage: dequantize.py QUANTIZED MODEL OUT [RECIPE]   (MODEL: the source, for what is no tensor)
+RECIPE: where to write what a loader of compressed-tensors would compute, linear by linear, as a recipe.
 Shares no code with the program: the point is that somebody else's reader gets the weights that were measured.
 """
 import array
 import json
+import math
 import os
+import re
 import shutil
 import struct
 import sys
@@ -107,20 +110,107 @@ def linear(t, name, kind):
     return blocks(t, name, kind) if "MX" in kind else integers(t, name, kind)
 
 
-def main(quantized, model, out):
-    with open(os.path.join(quantized, "quant_model_description.json")) as f:
+def ascend(t, path):
+    """(name, shape, values) of every float tensor, by the description of an Ascend folder."""
+    with open(path) as f:
         kinds = json.load(f)
-    t = read_folder(quantized)
-    done = []
     for name, (kind, shape, _) in t.items():
         label = kinds.get(name)
         if not isinstance(label, str):
             sys.exit("%s is not in the description" % name)
         if name.endswith(".weight") and label != "FLOAT":
             values, rows, cols = linear(t, name[: -len(".weight")], label)
-            done.append((name, [rows, cols], values))
+            yield name, [rows, cols], values
         elif label == "FLOAT" and kind in ("F32", "BF16", "F16"):
-            done.append((name, shape, floats(t[name])))
+            yield name, shape, floats(t[name])
+
+
+# ---- compressed-tensors: who computes how is told by names alone ----
+
+
+def named(module, text):
+    return re.match(text[3:], module) is not None if text.startswith("re:") else text == module
+
+
+def scheme_of(module, config):
+    """What a loader makes of this linear: ignored first, then exact names, expressions, the class; of two groups with
+    the same target the later one. None: it is left alone."""
+    if any(named(module, i) or i == "Linear" for i in config["ignore"]):
+        return None
+    target = {}
+    for group in config["config_groups"].values():
+        for name in group["targets"]:
+            target[name] = group
+    order = sorted(target, key=lambda x: (x == "Linear", x.startswith("re:"), x))
+    return next((target[x] for x in order if x == "Linear" or named(module, x)), None)
+
+
+def fits(t, module, group):
+    """The tensors that the scheme makes parameters for, and no others."""
+    shape = t[module + ".weight"][1]
+    act = group["input_activations"]
+    want = {"weight": ("I8", shape), "weight_scale": (None, [shape[0], 1])}
+    if not act["dynamic"]:
+        want["input_scale"] = ("F32", [1])
+        if not act["symmetric"]:
+            want["input_zero_point"] = (None, [1])
+    for suffix, (kind, dims) in want.items():
+        have = t.get(module + "." + suffix)
+        if have is None:
+            sys.exit("%s: the scheme wants %s" % (module, suffix))
+        if (kind and have[0] != kind) or have[1] != dims:
+            sys.exit("%s.%s is %s %s" % (module, suffix, have[0], have[1]))
+    for suffix in ("weight_scale", "input_scale"):
+        if suffix in want and not all(0 < v < math.inf for v in floats(t[module + "." + suffix])):
+            sys.exit("%s.%s is not above 0" % (module, suffix))
+    extra = [n for n in t if n.startswith(module + ".") and n[len(module) + 1 :] not in list(want) + ["bias"]]
+    if extra:
+        sys.exit("%s: nobody reads %s" % (module, extra[0]))
+
+
+def entry(group, names):
+    act = group["input_activations"]
+    scope = {"token": "per_token", "tensor": "per_tensor"}[act["strategy"]]
+    return """  - type: linear_quant
+    qconfig:
+      act: {dtype: int8, scope: %s, symmetric: %s, method: minmax}
+      weight: {dtype: int8, scope: per_channel, symmetric: true, method: minmax}
+    include: [%s]
+""" % (scope, str(act["symmetric"]).lower(), ", ".join("'%s'" % n for n in names))
+
+
+def compressed(t, config, recipe):
+    chosen = {}
+    rest = set(t)
+    for name in [n for n in t if n.endswith(".weight") and len(t[n][1]) == 2]:
+        module = name[: -len(".weight")]
+        group = None if module.endswith("embed_tokens") else scheme_of(module, config)
+        if group is None:
+            continue
+        fits(t, module, group)
+        chosen.setdefault(json.dumps(group), (group, []))[1].append(module)
+        rows, cols = t[name][1]
+        yield name, [rows, cols], grouped(floats(t[name]), floats(t[module + ".weight_scale"]), None, rows, cols)
+        rest -= {module + "." + s for s in ("weight", "weight_scale", "input_scale", "input_zero_point")}
+    for name in rest:
+        if t[name][0] not in ("F32", "BF16", "F16"):
+            sys.exit("%s is %s, and no group takes it" % (name, t[name][0]))
+        yield name, t[name][1], floats(t[name])
+    if recipe:
+        with open(recipe, "w") as f:
+            f.write("apiversion: modelslim_v1\nspec:\n  process:\n")
+            f.write("".join(entry(g, names) for g, names in chosen.values()))
+            f.write("  save:\n  - type: compressed_tensors\n")
+
+
+def main(quantized, model, out, recipe=None):
+    t = read_folder(quantized)
+    description = os.path.join(quantized, "quant_model_description.json")
+    if os.path.exists(description):
+        done = list(ascend(t, description))
+    else:
+        with open(os.path.join(quantized, "config.json")) as f:
+            done = list(compressed(t, json.load(f)["quantization_config"], recipe))
     os.makedirs(out)
     for f in os.listdir(model):
         if not f.endswith((".safetensors", "index.json")):
