@@ -493,7 +493,7 @@ static void test_messages_beside_figures(void **state)
         assert_shows(&w, "1 linear sent to float", true);
         assert_shows(&w, "float 6/56  size 6.8 MiB", true);
         assert_shows(&w, "KL 0.03", true);
-        assert_shows(&w, "STALE KL 0.0199", true);
+        assert_shows(&w, "STALE KL 0.02002", true);
         assert_shows(&w, "56/56 scored", true);
         static const char text[] = "measured in 2.9 s: KL 0.02053, perplexity 92.83 (float 88.1), top-1 agreement 87.3 %, "
                                    "and a tail that no screen of a hundred columns shows, only the widest one, it seems, "
