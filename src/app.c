@@ -1,6 +1,7 @@
 /* The program around a session: running command lines, recording them, giving results out. */
 #include "src/app.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +67,21 @@ void app_fini(App *a)
     memset(a, 0, sizeof *a);
 }
 
+static int output_errno; /* of the first failed flush of standard output */
+
+bool output_flush(void)
+{
+    errno = 0;
+    if (fflush(stdout) != 0 && !output_errno)
+        output_errno = errno;
+    return !output_errno && !ferror(stdout);
+}
+
+const char *output_fault(void)
+{
+    return output_errno ? strerror(output_errno) : "a write failed";
+}
+
 void tell(const char *fmt, ...)
 {
     Str text = {0};
@@ -73,7 +89,7 @@ void tell(const char *fmt, ...)
     va_start(ap, fmt);
     str_vprintf(&text, fmt, ap);
     va_end(ap);
-    fflush(stdout); /* main checks the stream's error flag at exit */
+    output_flush();
     if (text.len)
         fwrite(text.s, 1, text_fit_terminal(text.s, text.len, true), stderr);
     str_free(&text);
@@ -233,12 +249,13 @@ static const char *nearest_command(const char *name)
     return nearest_name(name, names);
 }
 
-Status unknown_command(const char *name, Error *err)
+Status unknown_command(const char *name, bool a_folder, Error *err)
 {
     const char *near = nearest_command(name);
     if (near)
         return error_set(err, ST_USAGE, "unknown command '%s': did you mean '%s'?", name, near);
-    return error_set(err, ST_USAGE, "unknown command '%s': 'help' lists all", name);
+    return error_set(err, ST_USAGE, "unknown command '%s': 'help' lists all%s", name,
+                     a_folder ? ", and no such model folder is here" : "");
 }
 
 /* The line under which a command is kept in the session's history: full verb, words quoted, input files absolute. */
@@ -329,7 +346,7 @@ static Status execute(App *a, int argc, char **argv, const bool *quoted, Error *
     snprintf(verb, sizeof verb, "%.*s", (int)(bang ? n - 1 : n), argv[0]);
     const Command *cmd = command_find(verb);
     if (!cmd)
-        return unknown_command(argv[0], err);
+        return unknown_command(argv[0], false, err);
     if (bang && !(cmd->flags & CMD_DESTROYS))
         return error_set(err, ST_USAGE, "'%s' takes no !", cmd->name);
     if (async && !(cmd->flags & CMD_LONG))

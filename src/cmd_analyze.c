@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "io/file.h"
 #include "src/commands.h"
 #include "src/internal.h"
 #include "src/output.h"
@@ -48,6 +49,7 @@ typedef struct Ask {
     int topk;
     OutFormat format;
     const char *out;
+    bool set_chosen;                        /* the calibration set is not the peer's default */
 } Ask;
 
 static Status add_metric(Ask *ask, const char *name, Error *err)
@@ -152,9 +154,9 @@ static Status ask_selected(const App *a, const Ask *ask, bool **out, Error *err)
     return select_linears(a->session, ask->patterns, ask->npatterns, out, err);
 }
 
-static Status print_ranking(App *a, const Ask *ask, const bool *selected, Error *err)
+static Status print_ranking(App *a, const Ask *ask, const bool *selected, bool stopped, Error *err)
 {
-    RankRequest r = {ask->metrics, ask->patterns, ask->npatterns, selected, ask->topk};
+    RankRequest r = {ask->metrics, ask->patterns, ask->npatterns, selected, ask->topk, stopped};
     Str text = {0};
     Status st = output_ranking(a->session, ask->format, &r, &text, err);
     if (st == ST_OK)
@@ -181,6 +183,32 @@ Status open_for_run(App *a, const CommandLine *cl, const char *calib, Error *err
     return ST_OK;
 }
 
+/* An analysis in which a row failed has failed, however many have a score. */
+static Status check_failed(App *a, const Ask *ask, const bool *selected, Error *err)
+{
+    for (int i = 0; i < ask->nmetrics; i++) {
+        RankCount n;
+        RETURN_IF_ERROR(ranking_count(a->session, ask->metrics[i], selected, &n, err));
+        if (n.failed)
+            return error_set(err, ST_FAIL,
+                             "%s: %lld of %lld have no score: 'slimscope check %s' looks for NaN and Inf in the weights",
+                             ask->metrics[i]->name, (long long)n.failed, (long long)n.wanted,
+                             session_model(a->session)->path);
+    }
+    return ST_OK;
+}
+
+/* What the scores come from when nobody chose: the defaults of analyze and of everything else differ. */
+static void note_data(App *a)
+{
+    DataInfo d = session_calib_info(a->session);
+    if (d.samples)
+        app_note(a,
+                 "calibrated with %s, as msModelSlim's analyze is (%d texts, %lld tokens); measure, quant and the workbench "
+                 "take mix_calib.jsonl",
+                 path_base(d.name), d.samples, (long long)d.tokens);
+}
+
 static Status analyze_and_print(App *a, const Ask *ask, Error *err)
 {
     const char **names = mem_zarray((size_t)ask->nmetrics + 1, sizeof *names);
@@ -196,12 +224,16 @@ static Status analyze_and_print(App *a, const Ask *ask, Error *err)
         bool kept = st == ST_OK || st == ST_CANCELLED || st == ST_FAIL;
         if (kept) { /* finished rows are worth having whatever stopped the rest */
             Error second = {0};
-            Status printed = print_ranking(a, ask, selected, &second);
+            Status printed = print_ranking(a, ask, selected, st == ST_CANCELLED, &second);
+            if (printed == ST_OK && st == ST_OK)
+                printed = check_failed(a, ask, selected, &second);
             if (st == ST_OK && printed != ST_OK) {
                 st = printed;
                 *err = second;
             }
         }
+        if (a->face == FACE_CLI && !ask->set_chosen)
+            note_data(a);
         app_note_memory(a);
     }
     free(selected);
@@ -218,6 +250,7 @@ static Status run_analyze(App *a, const CommandLine *cl, Error *err)
         st = ask_output(a, cl, &ask, err);
     if (st == ST_OK)
         st = check_peer_options(a, cl, err);
+    ask.set_chosen = ask.scope || cl_given(cl, "calib_dataset");
     if (st == ST_OK)
         st = open_for_run(a, cl, ask.scope ? "mix_calib.jsonl" : "boolq.jsonl", err);
     if (st == ST_OK)
@@ -282,7 +315,7 @@ static Status rank_run(App *a, const CommandLine *cl, Error *err)
     if (st == ST_OK)
         st = ask_selected(a, &ask, &selected, err);
     if (st == ST_OK)
-        st = print_ranking(a, &ask, selected, err);
+        st = print_ranking(a, &ask, selected, false, err);
     free(selected);
     free(ask.patterns);
     free(ask.metrics);

@@ -152,7 +152,7 @@ static Status run_help(App *a, const CommandLine *cl, Error *err)
         if (c)
             command_usage(c, &b);
         else
-            st = unknown_command(cl->words[0], err);
+            st = unknown_command(cl->words[0], false, err);
     } else if (a->face == FACE_CLI) {
         program_help(&b);
     } else {

@@ -16,6 +16,9 @@ Status app_need_model(const App *a, Error *err);
 void app_note(App *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* One text on standard error, behind what was printed before it; what a terminal would obey is shown as '?'. */
 void tell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Writes out what standard output holds; false once that failed. output_fault says why. */
+bool output_flush(void);
+const char *output_fault(void);
 /* Prints text to stdout (or the workbench's pager), or writes it to `out` atomically when not NULL. */
 Status app_result(App *a, const Str *text, const char *out, Error *err);
 /* Session log lines not seen yet go to stderr in the headless faces; skip (may be NULL): a text that the caller prints
@@ -27,8 +30,8 @@ Status app_become(App *a, Face face, Error *err);
 Status select_linears(const Session *s, const char *const *targets, int n, bool **out, Error *err);
 /* session_open_model, after a look whether there is a folder. */
 Status app_open_model(App *a, const char *path, const char *type, Error *err);
-/* ST_USAGE with the nearest command's name. */
-Status unknown_command(const char *name, Error *err);
+/* ST_USAGE with the nearest command's name; a_folder: it may have been meant for a model's folder. */
+Status unknown_command(const char *name, bool a_folder, Error *err);
 /* Runs the workbench; ST_USAGE in a program without a screen. */
 Status app_run_screen(App *a, const ScreenOptions *o, Error *err);
 /* Whether a long command waits here: everywhere but in the workbench and after "async". */

@@ -1,5 +1,4 @@
 /* The program: one command line is one command. */
-#include <errno.h>
 #include <locale.h>
 #include <malloc.h>
 #include <signal.h>
@@ -18,11 +17,11 @@ static Status choose(App *a, int argc, char **argv, int *skip, Error *err)
     const Command *c = argc > 1 ? command_find(argv[1]) : NULL;
     *skip = 1;
     if (argc > 1 &&
-        (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+        (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
         argv[1] += argv[1][1] == '-' ? 2 : 0;
-        static char help[] = "help";
+        static char help[] = "help", version[] = "version";
         if (argv[1][0] == '-')
-            argv[1] = help;
+            argv[1] = argv[1][1] == 'V' ? version : help;
         return ST_OK;
     }
     if (c && (c->flags & (CMD_CLI | CMD_CLI_ONLY)))
@@ -34,7 +33,7 @@ static Status choose(App *a, int argc, char **argv, int *skip, Error *err)
     if (argc > 1 && argv[1][0] != '-' && access(argv[1], F_OK) != 0) {
         if (strchr(argv[1], '/'))
             return error_set(err, ST_DATA, "'%s': no such model folder", argv[1]);
-        return unknown_command(argv[1], err);
+        return unknown_command(argv[1], true, err);
     }
     a->implicit = true;
     *skip = 0;
@@ -93,9 +92,8 @@ int main(int argc, char **argv)
     if (st == ST_OK)
         st = closed;
     app_fini(&app);
-    errno = 0;
-    if (fflush(stdout) != 0 || ferror(stdout)) {
-        fprintf(stderr, "slimscope: standard output: %s\n", errno ? strerror(errno) : "a write failed");
+    if (!output_flush()) {
+        tell("slimscope: standard output: %s\n", output_fault());
         if (st == ST_OK)
             st = ST_IO;
     }

@@ -100,13 +100,42 @@ Status ranking_make(const Session *s, const Metric *m, const bool *selected, Ran
 int64_t ranking_cut(const RankRow *rows, int64_t n, int topk)
 {
     int64_t i = 0;
+    while (i < n && rows[i].failed)
+        i++;
     for (int groups = 0; i < n && !rows[i].unseen; i++) {
-        if (i == 0 || rows[i].failed || rows[i - 1].failed || rows[i].score != rows[i - 1].score)
+        if (i == 0 || rows[i - 1].failed || rows[i].score != rows[i - 1].score)
             groups++;
         if (groups > topk)
             break;
     }
     return i;
+}
+
+Status ranking_count(const Session *s, const Metric *m, const bool *selected, RankCount *out, Error *err)
+{
+    const Model *model = session_model(s);
+    int64_t units = scope_units(model, m->scope), n;
+    RankRow *rows;
+    *out = (RankCount){0};
+    RETURN_IF_ERROR(ranking_make(s, m, selected, &rows, &n, err));
+    for (int64_t i = 0; i < n; i++) {
+        out->failed += rows[i].failed;
+        out->unseen += rows[i].unseen;
+        out->scored += !rows[i].failed && !rows[i].unseen;
+    }
+    free(rows);
+    bool *wanted = mem_zarray((size_t)units + 1, sizeof *wanted);
+    if (!wanted)
+        return error_nomem(err, "a ranking");
+    for (int64_t i = 0; i < model->nlinears; i++) {
+        int64_t unit = scope_unit_of(model, m->scope, i);
+        if (unit < 0 || (selected && !selected[i]) || wanted[unit])
+            continue;
+        wanted[unit] = true;
+        out->wanted++;
+    }
+    free(wanted);
+    return ST_OK;
 }
 
 /* A string as Python's repr() writes it: the peer prints its pattern list so. */
@@ -128,25 +157,53 @@ static void python_repr(Str *out, const char *s)
     str_putc(out, q);
 }
 
-/* The text block of specs/analysis.md 7, without the peer's log prefixes. */
+/* Units that no pass came by. */
+static int64_t missing_rows(const RankCount *c)
+{
+    return c->wanted - c->scored - c->failed - c->unseen;
+}
+
+/* Rows without a score, which are no candidates for anything. */
+static void failed_text(const Model *model, const Metric *m, const RankRow *rows, int64_t n, Str *out)
+{
+    enum { MOST = 15 };
+    Str name = {0};
+    int64_t failed = 0;
+    for (; failed < n && rows[failed].failed; failed++) {
+        if (failed >= MOST)
+            continue;
+        str_clear(&name);
+        scope_unit_name(model, m->scope, rows[failed].unit, &name);
+        str_printf(out, "  !  %-50s | no score: %s\n", str_text(&name), rows[failed].reason);
+    }
+    if (failed > MOST)
+        str_printf(out, "  !  and %lld more without a score\n", (long long)(failed - MOST));
+    out->oom = out->oom || name.oom;
+    str_free(&name);
+}
+
+/* The text block of specs/analysis.md 7, without the peer's log prefixes; a ranking that lacks something says so. */
 static void ranking_text(const Model *model, const Metric *m, const RankRequest *r, const RankRow *rows, int64_t n,
-                         Str *out)
+                         const RankCount *count, Str *out)
 {
     static const char line[] = "--------------------------------------------------------------------------------\n";
-    int64_t shown = ranking_cut(rows, n, r->topk), analyzed = 0;
-    while (analyzed < n && !rows[analyzed].unseen)
-        analyzed++;
+    int64_t cut = ranking_cut(rows, n, r->topk), shown = cut - count->failed, missing = missing_rows(count);
+    rows += count->failed;
     str_printf(out, "=== Layer Analysis Results (%s method) ===\nPatterns analyzed: [", m->name);
     for (int i = 0; i < r->npatterns; i++) {
         str_puts(out, i ? ", " : "");
         python_repr(out, r->patterns[i]);
     }
     str_puts(out, r->npatterns ? "]\n" : "'*']\n");
-    str_printf(out, "Total layers analyzed: %lld\n", (long long)analyzed);
+    str_printf(out, "Total layers analyzed: %lld", (long long)(count->scored + count->failed));
+    if (missing)
+        str_printf(out, " of %lld", (long long)count->wanted);
+    str_putc(out, '\n');
     str_printf(out, "Layer Sensitivity Scores (%s score = more sensitive to quantization):\n",
                m->direction < 0 ? "lower" : "higher");
     str_puts(out, line);
     Str name = {0};
+    failed_text(model, m, rows - count->failed, count->failed, out);
     for (int64_t i = 0; i < shown; i++) {
         str_clear(&name);
         scope_unit_name(model, m->scope, rows[i].unit, &name);
@@ -165,7 +222,12 @@ static void ranking_text(const Model *model, const Metric *m, const RankRequest 
     }
     out->oom = out->oom || name.oom;
     str_free(&name);
-    str_puts(out, "\n=== End of YAML Format ===\n===========ANALYSIS COMPLETE===========\n");
+    str_puts(out, "\n=== End of YAML Format ===\n");
+    if (!missing)
+        str_puts(out, "===========ANALYSIS COMPLETE===========\n");
+    else
+        str_printf(out, "===========ANALYSIS %s: %lld of %lld===========\n", r->stopped ? "STOPPED" : "PARTIAL",
+                   (long long)(count->wanted - missing), (long long)count->wanted);
 }
 
 /* The fused group a linear is in, or nothing for a linear alone and for other units. */
@@ -219,7 +281,7 @@ static void coverage_json(const Session *s, Str *out)
     str_putc(out, '}');
 }
 
-static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64_t n, Str *out)
+static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64_t n, const RankCount *count, Str *out)
 {
     const Model *model = session_model(s);
     Str text = {0};
@@ -238,7 +300,7 @@ static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64
     str_puts(out, ",\"calibration\":");
     data_json(out, &d, "samples");
     coverage_json(s, out);
-    str_puts(out, ",\"layers\":[");
+    str_puts(out, missing_rows(count) ? ",\"complete\":false,\"layers\":[" : ",\"layers\":[");
     for (int64_t i = 0; i < n; i++) {
         int64_t tokens = session_unit_tokens(s, m, rows[i].unit);
         str_puts(out, i ? ",\n{\"rank\":" : "\n{\"rank\":");
@@ -317,15 +379,18 @@ static void ranking_csv(const Model *model, const Metric *m, const RankRow *rows
 
 /* A ready `exclude:` list: the first topk groups of scores, fused groups completed so that the set can be deployed. */
 static Status ranking_yaml(const Model *model, const Metric *m, const RankRequest *r, const RankRow *rows, int64_t n,
-                           Str *out, Error *err)
+                           const RankCount *count, Str *out, Error *err)
 {
     bool *done = mem_zarray((size_t)model->ngroups + 1, sizeof *done);
     if (!done)
         return error_nomem(err, "an exclude list");
-    int64_t shown = ranking_cut(rows, n, r->topk);
-    str_puts(out, shown ? "exclude:\n" : "exclude: []\n");
+    int64_t shown = ranking_cut(rows, n, r->topk), missing = missing_rows(count);
+    if (missing)
+        str_printf(out, "# %s: %lld of %lld have a score\n", r->stopped ? "stopped" : "partial",
+                   (long long)(count->wanted - missing), (long long)count->wanted);
+    str_puts(out, shown > count->failed ? "exclude:\n" : "exclude: []\n");
     Str pattern = {0};
-    for (int64_t i = 0; i < shown; i++) {
+    for (int64_t i = count->failed; i < shown; i++) {
         int32_t group = m->scope == SCOPE_LINEAR ? model->linears[rows[i].unit].group : -1;
         if (group >= 0 && done[group])
             continue;
@@ -354,20 +419,22 @@ Status output_ranking(Session *s, OutFormat f, const RankRequest *r, Str *out, E
         str_puts(out, "{\"runs\":[\n");
     for (int i = 0; i < nmetrics; i++) {
         RankRow *rows;
+        RankCount count;
         int64_t n;
+        RETURN_IF_ERROR(ranking_count(s, r->metrics[i], r->selected, &count, err));
         Status st = ranking_make(s, r->metrics[i], r->selected, &rows, &n, err);
         if (st != ST_OK)
             return st;
         if (i && f != OUT_CSV)
             str_puts(out, f == OUT_JSON ? ",\n" : "\n");
         if (f == OUT_TEXT)
-            ranking_text(model, r->metrics[i], r, rows, n, out);
+            ranking_text(model, r->metrics[i], r, rows, n, &count, out);
         else if (f == OUT_JSON)
-            ranking_json(s, r->metrics[i], rows, n, out);
+            ranking_json(s, r->metrics[i], rows, n, &count, out);
         else if (f == OUT_CSV)
             ranking_csv(model, r->metrics[i], rows, n, out);
         else
-            st = ranking_yaml(model, r->metrics[i], r, rows, n, out, err);
+            st = ranking_yaml(model, r->metrics[i], r, rows, n, &count, out, err);
         free(rows);
         RETURN_IF_ERROR(st);
     }

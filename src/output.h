@@ -18,12 +18,18 @@ typedef struct RankRow {
     const char *reason;  /* of these two; borrowed */
     int rank;            /* 1-based among scored rows, 0 for these two */
 } RankRow;
+/* What of a ranking is there. */
+typedef struct RankCount {
+    int64_t wanted;          /* units asked for */
+    int64_t scored, failed;  /* of those; the rest no token reached, or no pass came by */
+    int64_t unseen;
+} RankCount;
 /* Rows of a metric, one a unit of its scope, in rank order: failed ones first, then by sensitivity, ties in model order,
  * then unseen ones; those that no pass came by are left out. selected (may be NULL): only units with one of these linears.
  * Caller frees *out. */
 Status ranking_make(const Session *s, const Metric *m, const bool *selected, RankRow **out, int64_t *n, Error *err);
-/* Rows that the first `topk` groups of equal scores take (a failed row is a group of its own, unseen ones never are
- * among them). */
+/* The end of the rows that the first `topk` groups of equal scores take; failed rows, which come first, are no groups and
+ * unseen ones, which come last, never are among them. */
 int64_t ranking_cut(const RankRow *rows, int64_t n, int topk);
 
 typedef struct RankRequest {
@@ -32,7 +38,10 @@ typedef struct RankRequest {
     int npatterns;                /* 0: shown as '*' */
     const bool *selected;         /* [nlinears], NULL: all */
     int topk;                     /* text and YAML: groups of equal scores */
+    bool stopped;                 /* the analysis ended early: what is missing in the ranking is said so */
 } RankRequest;
+/* Counts of one metric's ranking. */
+Status ranking_count(const Session *s, const Metric *m, const bool *selected, RankCount *out, Error *err);
 /* Appends the ranking of each metric in a format. OUT_YAML takes one metric only. */
 Status output_ranking(Session *s, OutFormat f, const RankRequest *r, Str *out, Error *err);
 

@@ -17,30 +17,48 @@ typedef struct Reader {
     bool stop_on_interrupt;
 } Reader;
 
+/* The next line without its end into *line; *more: there was one. */
+static Status next_line(FILE *f, Str *line, bool *more, Error *err)
+{
+    enum { LONGEST = 1 << 20 };
+    int c = 0;
+    str_clear(line);
+    str_puts(line, "");
+    for (size_t n = 0; (c = getc(f)) != EOF && c != '\n'; n++) {
+        if (c == '\0')
+            return error_set(err, ST_USAGE, "the line holds a NUL byte: this is no script");
+        if (n == LONGEST)
+            return error_set(err, ST_USAGE, "the line has more than %d bytes: this is no script", LONGEST);
+        str_putc(line, (char)c);
+    }
+    if (line->oom)
+        return error_nomem(err, "a line of the script");
+    *more = c == '\n' || line->len > 0;
+    return ferror(f) ? error_set(err, ST_IO, "cannot read on: %s", strerror(errno)) : ST_OK;
+}
+
 static Status read_lines(const Reader *r, FILE *f, Error *err)
 {
-    char *line = NULL;
-    size_t cap = 0;
-    ssize_t n;
+    Str line = {0};
+    bool more = true;
     Status st = ST_OK;
     App *a = r->app;
     int number = 0, had_line = a->replay_line;
     char *had_file = a->replay_file;
     a->replay_file = strdup(r->name);
-    while (st == ST_OK && !a->quit && (n = getline(&line, &cap, f)) >= 0) {
+    while (st == ST_OK && !a->quit && more) {
         a->replay_line = ++number;
+        st = next_line(f, &line, &more, err);
+        if (st != ST_OK || !more)
+            break;
         if (r->stop_on_interrupt && interrupt_take() > 0)
             st = error_set(err, ST_CANCELLED, "stopped before this command");
-        else if (strlen(line) != (size_t)n)
-            st = error_set(err, ST_USAGE, "the line holds a NUL byte: this is no script");
         else
-            st = r->line(a, number == 1 && strncmp(line, "\xef\xbb\xbf", 3) == 0 ? line + 3 : line, err);
+            st = r->line(a, number == 1 && strncmp(line.s, "\xef\xbb\xbf", 3) == 0 ? line.s + 3 : line.s, err);
     }
-    if (st == ST_OK && ferror(f))
-        st = error_set(err, ST_IO, "cannot read on: %s", strerror(errno));
     if (st != ST_OK)
         error_prefix(err, st, "%s:%d: ", r->name, number);
-    free(line);
+    str_free(&line);
     free(a->replay_file);
     a->replay_file = had_file;
     a->replay_line = had_line;
@@ -78,8 +96,7 @@ Status app_script(App *a, const char *path, Error *err)
         return error_set(err, ST_USAGE, "'%s' is a folder, not a script", path);
     FILE *f = in ? stdin : fopen(path, "r");
     if (!f)
-        return errno == ENOENT ? error_set(err, ST_USAGE, "cannot read script '%s': %s", path, strerror(errno))
-                               : file_error(err, "read script", path, errno);
+        return file_error(err, "read script", path, errno);
     Reader r = {a, app_execute, in ? "<stdin>" : path, true};
     a->depth++;
     Status st = read_lines(&r, f, err);

@@ -37,13 +37,26 @@ static const char default_spec[] = "spec:\n"
                                    "      part_file_size: 4\n"
                                    "  dataset: 'mix_calib.jsonl'\n";
 
+/* What of a model's name the peer lets into a text: a run of other characters becomes one '_', at the ends it goes. */
+static void ascii_id(const char *model, char *id, size_t size)
+{
+    static const char marks[] = "_.-";
+    size_t n = 0;
+    for (; model && *model && n + 1 < size; model++) {
+        bool keep = ascii_is_alnum(*model) || strchr(marks, *model);
+        if (!(n == 0 && (!keep || strchr(marks, *model))) && (keep || id[n - 1] != '_'))
+            id[n++] = keep ? *model : '_';
+    }
+    while (n && strchr(marks, id[n - 1]))
+        n--;
+    id[n] = '\0';
+}
+
 void recipe_default_text(Str *out, const char *model)
 {
     char id[128];
-    size_t n = 0;
-    for (; model && model[n] && n + 1 < sizeof id; n++)
-        id[n] = ascii_is_alnum(model[n]) || strchr("_.-", model[n]) ? model[n] : '_';
-    id[n] = '\0';
+    ascii_id(model, id, sizeof id);
+    size_t n = strlen(id);
     str_puts(out, default_head);
     str_printf(out, "  config_id: '%s%sw8a8_static'\n", id, n ? "_" : "");
     str_puts(out, default_rest);

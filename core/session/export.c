@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/str.h"
 #include "io/file.h"
 
 enum { MAX_COMMENTS = 8, COMMENT_LEN = 240 };
@@ -24,9 +25,7 @@ static void add_comment(Comments *c, const char *key, const char *value)
         return;
     char *t = c->text[c->n];
     snprintf(t, COMMENT_LEN, "%s: %s", key, value);
-    for (char *p = t; *p; p++) /* comments stay ASCII whatever a path holds */
-        if ((unsigned char)*p >= 0x7f || (unsigned char)*p < 0x20)
-            *p = '?';
+    t[text_fit_terminal(t, strlen(t), false)] = '\0'; /* YAML wants UTF-8 without control characters, too */
     c->list[c->n++] = t;
     c->list[c->n] = NULL;
 }

@@ -110,6 +110,13 @@ static Status ensure_pool(Kit *k, const Job *j, Error *err)
     return ST_OK;
 }
 
+static Status over_limit(uint64_t taken, uint64_t limit, Error *err)
+{
+    return error_set(err, ST_NOMEM,
+                     "the program, its tokens and the tables of this job take %.1f MB but the limit is %.3g MB: raise --mem",
+                     (double)taken * 1e-6, (double)limit * 1e-6);
+}
+
 /* A runner for this job, of the model as the overlay changes it (NULL: not), with what --mem leaves beside the process as
  * it is and the `held` bytes that the job's own tables will take. Sets the bound: never above the limit, because the
  * runner cuts its work to fit. */
@@ -119,9 +126,7 @@ static Status new_runner(Kit *k, const Job *j, const Overlay *overlay, uint64_t 
     k->runner = NULL;
     uint64_t limit = mem_limit(j), taken = mem_resident_bytes() + held;
     if (limit <= taken)
-        return error_set(err, ST_NOMEM,
-                         "the program, its tokens and the tables of this job take %.1f MB but the limit is %.1f MB: raise "
-                         "--mem", (double)taken * 1e-6, (double)limit * 1e-6);
+        return over_limit(taken, limit, err);
     k->bound = taken + estimate < limit ? taken + estimate : limit;
     if (k->lab && k->lab_arith != j->opt.arith)
         drop_lab(k);
@@ -181,7 +186,9 @@ static Status ensure_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **
     tell(k, "tokenizing", 0, 0);
     CalibFile *file;
     uint64_t limit = mem_limit(k->job), taken = mem_resident_bytes();
-    TextLimits limits = {.bytes = limit > taken ? limit - taken : 1, .cancel = &k->job->cancel};
+    if (limit <= taken)
+        return over_limit(taken, limit, err);
+    TextLimits limits = {.bytes = limit - taken, .cancel = &k->job->cancel};
     RETURN_IF_ERROR(calib_open(&file, want->path, k->job->opt.peer, &limits, err));
     Status st = ST_OK;
     if (!k->tok && needs_tokenizer(file))

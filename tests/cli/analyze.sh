@@ -189,4 +189,20 @@ for f in chat.jsonl words.json; do
 done
 same "$tmp/chat.jsonl.csv" "$tmp/words.json.csv" "a chat is what its messages say"
 has "$tmp/chat.jsonl.err" "chat.jsonl: 1 text: what the messages say" "which is told"
+# ---- a model with a NaN: what could not be scored is told, proposed for nothing, and the job has failed ----
+python3 tests/lib/spoil_model.py lab_models/demo "$tmp/nan" nan:model.layers.6.mlp.up_proj.weight
+exits 1 "rows that fail" s analyze --model_path "$tmp/nan" --max-samples 2 --topk 3
+has "$tmp/out" "  !  model.layers.6.mlp.down_proj " "are listed apart"
+is 3 "$(sed -n '/^top 3:/,/^=== End/p' "$tmp/out" | grep -c "^  - 'model.layers.[0-5]\.")" "the three proposed have scores"
+has "$tmp/err" "of 56 have no score: 'slimscope check" "and one line says where to look"
+exits 0 "the finite layers alone" s analyze --model_path "$tmp/nan" --max-samples 2 --pattern 'model.layers.{0..4}.*'
+# ---- names in Chinese stay what they are, and where only ASCII may stand, that part of them ----
+zh=通义千问-Qwen3-0.6B-指令微调版
+cp -r lab_models/demo "$tmp/$zh"
+printf "open '%s'\nexport '%s'\n" "$tmp/$zh" "$tmp/导出.yaml" >"$tmp/zh.slim"
+exits 0 "a model with a Chinese name" s --script "$tmp/zh.slim"
+has "$tmp/导出.yaml" "# slimscope: model: $zh, fingerprint" "its export names it"
+has "$tmp/导出.yaml" "config_id: 'Qwen3-0.6B_w8a8_static'" "the id is what of it is ASCII"
+has "$tmp/导出.yaml" "- 'Qwen3-0.6B'" "and so is the model's type"
+exits 0 "which the quantizer's loader takes" s check "$tmp/导出.yaml"
 finish

@@ -15,7 +15,10 @@ bad() {
 
 # ---- command line ----
 bad 64 "unknown command 'anlyze': did you mean 'analyze'?" "wrong command" s anlyze
-bad 64 "unknown command 'frobnicate'" "no command at all" s frobnicate
+bad 64 "unknown command 'frobnicate': 'help' lists all, and no such model folder is here" "no command at all" s frobnicate
+bad 64 "/dev/zero:1: the line holds a NUL byte" "a script without an end" s --script /dev/zero
+bad 74 "cannot read script '/nosuch'" "no such script" s --script /nosuch
+bad 1 "but the limit is 0.0102 MB: raise --mem" "a limit that nothing fits in" s analyze --model_path lab_models/demo --mem 10K
 bad 64 "'exclude' works on an open model" "command of the prompt" s exclude a
 bad 64 "no option '--frob'" "wrong option" s --frob
 bad 65 "no such model folder" "no folder" s no/such/model

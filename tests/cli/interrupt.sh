@@ -31,6 +31,17 @@ print(p.returncode, 14 <= len(rows) < 56, all(r["score"] is not None for r in ro
 PY
 is "130 True True True" "$(py "$tmp/int.py" 2>&1)" "^C keeps finished rows and exits 130"
 
+cat >"$tmp/text.py" <<'PY'
+from lib import *
+p = start("analyze", "--model_path", model, "--calib_dataset", big, "--threads", "1", "--progress", "json")
+until(p, 2)
+p.send_signal(signal.SIGINT)
+out, err = p.communicate(timeout=120)
+last = out.splitlines()[-1]
+print(p.returncode, "COMPLETE" in out, last.startswith("===========ANALYSIS STOPPED: ") and last.endswith(" of 56==========="))
+PY
+is "130 False True" "$(py "$tmp/text.py" 2>&1)" "and the result says that it is not whole"
+
 cat >"$tmp/two.py" <<'PY'
 from lib import *
 p = start("measure", "--model_path", model, "--calib_dataset", big, "--eval", big, "--threads", "1", "--progress", "json")

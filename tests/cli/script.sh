@@ -111,7 +111,7 @@ script_fails 64 1 "no job is running" "nothing to cancel" 'cancel --now\n'
 script_fails 64 3 "'export' needs more" "export without a file" 'open %s\nexport --preview %s/p.yaml\nexport\n' "$model" "$tmp"
 if [ -e "$tmp/p.yaml" ]; then not_ok "preview writes nothing"; else ok "preview writes nothing"; fi
 script_fails 64 2 "the line holds a NUL byte" "a NUL" 'open %s\n\000x\n' "$model"
-exits 64 "no script" s --script "$tmp/none.slim"
+exits 74 "no script" s --script "$tmp/none.slim"
 exits 64 "a folder" s --script "$tmp"
 exits 64 "screen options without a screen" s --script "$tmp/e.slim" --pace 5
 exits 64 "ui without a terminal" s --ui --script "$tmp/e.slim"
