@@ -11,6 +11,7 @@
 #include "model/storage.h"
 #include "quant/quantizer.h"
 #include "recipe/recipe.h"
+#include "save/outcheck.h"
 #include "src/commands.h"
 #include "src/internal.h"
 #include "src/output.h"
@@ -26,7 +27,8 @@ typedef struct Finding {
 
 /* What was found at one path. */
 typedef struct Report {
-    const char *path, *kind; /* kind: "model", "recipe" */
+    const char *path, *kind; /* kind: "model", "output", "recipe" */
+    char form[128];          /* savers of an output, "" */
     int64_t tensors;
     uint64_t bytes;
     int files;
@@ -143,27 +145,33 @@ static double *codes_of(const Checkpoint *c)
     return codes;
 }
 
+/* Counts a tensor, and tells what is odd about it. codes: as in ScanOptions. */
+static Status add_scanned(Report *r, const TensorInfo *t, const TensorScan *s, ScanVerdict v, double codes, Error *err)
+{
+    Str b = {0};
+    r->tensors++;
+    r->bytes += t->nbytes;
+    if (v == SCAN_FINE)
+        return ST_OK;
+    describe(t, s, codes, &b);
+    Status st = b.oom ? error_nomem(err, "a report") : add_finding(r, v, t->name, str_text(&b), err);
+    str_free(&b);
+    if (s->unreadable)
+        r->worst = ST_IO;
+    return st;
+}
+
 static Status scan_tensors(Report *r, const Checkpoint *c, const ScanOptions *o, Error *err)
 {
     TensorScan *scan;
     RETURN_IF_ERROR(tensorscan_run(c, o, &scan, err));
     Status st = ST_OK;
-    Str b = {0};
-    r->tensors = checkpoint_count(c);
+    int64_t n = checkpoint_count(c);
     r->files = checkpoint_files(c);
-    for (int64_t i = 0; i < r->tensors && st == ST_OK; i++) {
+    for (int64_t i = 0; i < n && st == ST_OK; i++) {
         const TensorInfo *t = checkpoint_at(c, i);
-        ScanVerdict v = tensorscan_verdict(t, &scan[i]);
-        r->bytes += t->nbytes;
-        if (v == SCAN_FINE)
-            continue;
-        str_clear(&b);
-        describe(t, &scan[i], o->codes[i], &b);
-        st = b.oom ? error_nomem(err, "a report") : add_finding(r, v, t->name, str_text(&b), err);
-        if (scan[i].unreadable)
-            r->worst = ST_IO;
+        st = add_scanned(r, t, &scan[i], tensorscan_verdict(t, &scan[i]), o->codes[i], err);
     }
-    str_free(&b);
     tensorscan_free(scan, checkpoint_count(c));
     return st;
 }
@@ -211,6 +219,71 @@ static Status check_model(Report *r, Pool *pool, int show, Error *err)
         free(codes);
     }
     checkpoint_free(c);
+    return st;
+}
+
+/* ---- outputs of quant ---- */
+
+static Status take_found(void *ctx, const OutFound *f, Error *err)
+{
+    return add_finding(ctx, f->bad ? SCAN_BAD : SCAN_NOTE, f->tensor, f->text, err);
+}
+
+/* What to make of a scanned tensor of an output: codes and offsets may well be all zero, and scales alike. */
+static ScanVerdict part_verdict(OutRole role, const TensorInfo *t, const TensorScan *s)
+{
+    if (role == OUT_FLOAT)
+        return tensorscan_verdict(t, s);
+    if (s->unreadable || s->nans || s->infs)
+        return SCAN_BAD;
+    return role == OUT_CODES && s->max_abs == 0 && t->nbytes ? SCAN_NOTE : SCAN_FINE;
+}
+
+/* Every value of one file. */
+static Status scan_part(Report *r, const OutCheck *o, int file, Pool *pool, int show, Error *err)
+{
+    const Checkpoint *c = outcheck_file(o, file);
+    Watch w = {.path = r->path, .show = show};
+    double *codes = codes_of(c);
+    ScanOptions opt = {.pool = pool, .cancel = &w.cancel, .progress = on_progress, .ctx = &w, .codes = codes};
+    TensorScan *scan = NULL;
+    Status st = codes ? tensorscan_run(c, &opt, &scan, err) : error_nomem(err, "a scan");
+    for (int64_t i = 0; st == ST_OK && i < checkpoint_count(c); i++) {
+        const TensorInfo *t = checkpoint_at(c, i);
+        st = add_scanned(r, t, &scan[i], part_verdict(outcheck_role(o, file, i), t, &scan[i]), 0, err);
+    }
+    tensorscan_free(scan, checkpoint_count(c));
+    free(codes);
+    return st;
+}
+
+static Status check_output(Report *r, const SaveFormat *f, OutCheck *o, Pool *pool, int show, Error *err)
+{
+    size_t n = strlen(r->form);
+    snprintf(r->form + n, sizeof r->form - n, "%s%s", n ? " and " : "", f->type);
+    r->kind = "output";
+    RETURN_IF_ERROR(outcheck_run(o, take_found, r, err));
+    for (int i = 0; i < outcheck_files(o); i++)
+        RETURN_IF_ERROR(scan_part(r, o, i, pool, show, err));
+    r->files += outcheck_files(o);
+    return ST_OK;
+}
+
+/* Of every saver that left something there; *found: one did. */
+static Status check_outputs(Report *r, bool *found, Pool *pool, int show, Error *err)
+{
+    Status st = ST_OK;
+    for (const SaveFormat *const *f = saver_table; *f && st == ST_OK; f++) {
+        OutCheck *o;
+        Error why;
+        st = outcheck_open(&o, *f, r->path, &why);
+        *found = *found || st != ST_OK || o;
+        if (st != ST_OK)
+            st = add_failure(r, &why, err);
+        else if (o)
+            st = check_output(r, *f, o, pool, show, err);
+        outcheck_free(o);
+    }
     return st;
 }
 
@@ -275,7 +348,9 @@ static bool is_safetensors(const char *path)
 static void put_text(const Report *r, Str *b)
 {
     str_printf(b, "%s: ", r->path);
-    if (r->tensors) {
+    if (*r->form)
+        str_printf(b, "written by %s, ", r->form);
+    if (r->tensors || *r->form) {
         str_printf(b, "%lld tensors, ", (long long)r->tensors);
         str_bytes(b, r->bytes);
         str_printf(b, " in %d file%s", r->files, r->files == 1 ? "" : "s");
@@ -317,8 +392,10 @@ static Status check_path(const char *path, Pool *pool, int show, bool json, Str 
                          Error *err)
 {
     Report r = {.path = path, .kind = "model"};
-    bool model = dir_exists(path) || is_safetensors(path);
-    Status st = model ? check_model(&r, pool, show, err) : check_recipe(&r, err);
+    bool model = dir_exists(path) || is_safetensors(path), output = false;
+    Status st = model ? check_outputs(&r, &output, pool, show, err) : check_recipe(&r, err);
+    if (st == ST_OK && model && !output)
+        st = check_model(&r, pool, show, err);
     if (st == ST_OK) {
         if (json)
             put_json(&r, out);
@@ -369,12 +446,15 @@ const Command command_check = {
     .name = "check",
     .args = "PATH...",
     .summary = "Read every tensor of models once and name what is broken; check recipes.",
-    .help = "PATH is a model's folder, a .safetensors file or a recipe. Bad: sizes against config.json and headers, "
-            "NaN or Inf, a magnitude above 1e5, a largest magnitude below 1e-20, a matrix that is all zero, rows of "
-            "one value repeated (rows of 16 values and more), scales whose products pass 1e5. To know, not bad: such "
-            "rows in embedding and head, and vectors and integer tensors that are all zero. A recipe of any "
-            "apiversion is bad where the quantizer's own loader refuses it; what doesn't run here is to know. Exit 65 "
-            "when something is bad.",
+    .help = "PATH is a model's folder, what quant wrote (its folder or a file of it), a .safetensors file or a "
+            "recipe. Bad: sizes against config.json and headers, NaN or Inf, a magnitude above 1e5, a largest "
+            "magnitude below 1e-20, a matrix that is all zero, rows of one value repeated (rows of 16 values and "
+            "more), scales whose products pass 1e5. To know, not bad: such rows in embedding and head, and vectors "
+            "and integer tensors that are all zero. What quant wrote is held against its description or "
+            "quantization_config: bad are tensors that are missing, not named, of another type or shape, scales that "
+            "are not above 0, linears that a loader would take otherwise than they were written, and a run that isn't"
+            " finished. A recipe of any apiversion is bad where the quantizer's own loader refuses it; what doesn't "
+            "run here is to know. Exit 65 when something is bad.",
     .flags = CMD_CLI_ONLY | CMD_NO_LOG,
     .completes = COMP_FILE,
     .options = check_options,

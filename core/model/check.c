@@ -434,6 +434,17 @@ static bool vocabulary_rows(const char *name)
     return strstr(name, "embed") || strstr(name, "lm_head") || strstr(name, "wte") || strcmp(name, "head.weight") == 0;
 }
 
+/* What is added to codes: 0 where codes are symmetric. */
+static bool offsets(const char *name)
+{
+    static const char *const ends[] = {"_offset", "_zero_point"};
+    size_t n = strlen(name);
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+        if (n > strlen(ends[i]) && strcmp(name + n - strlen(ends[i]), ends[i]) == 0)
+            return true;
+    return false;
+}
+
 ScanVerdict tensorscan_verdict(const TensorInfo *t, const TensorScan *s)
 {
     bool floats = tensorscan_is_float(t->dtype), zero = t->nbytes && s->max_abs == 0;
@@ -441,6 +452,8 @@ ScanVerdict tensorscan_verdict(const TensorInfo *t, const TensorScan *s)
         return SCAN_BAD;
     if (floats && s->max_abs > 0 && s->max_abs < SCAN_TINY && t->dtype != DT_F8_E8M0)
         return SCAN_BAD;
+    if (zero && offsets(t->name))
+        return SCAN_FINE;
     if (zero)
         return floats && t->ndim >= 2 ? SCAN_BAD : t->dtype == DT_BOOL ? SCAN_FINE : SCAN_NOTE;
     if (s->constant_rows)

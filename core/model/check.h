@@ -54,7 +54,7 @@ void tensorscan_free(TensorScan *scan, int64_t n);
 typedef enum ScanVerdict { SCAN_FINE, SCAN_NOTE, SCAN_BAD } ScanVerdict;
 /* What to make of a tensor. Bad: unreadable, NaN or Inf, absurd magnitudes, a matrix that is all zero. Constant rows
  * are bad in a matrix, a note in the embedding and the head (padded vocabularies have them); so is a vector or an
- * integer tensor that is all zero. */
+ * integer tensor that is all zero. Offsets of codes, told by their names, may be all zero. */
 ScanVerdict tensorscan_verdict(const TensorInfo *t, const TensorScan *s);
 
 #endif

@@ -99,6 +99,11 @@ static Status check_others(const Store *s, Error *err)
     return st;
 }
 
+void store_temp_name(const char *type, char *out, size_t size)
+{
+    snprintf(out, size, TEMP_PREFIX "%s", type);
+}
+
 Status store_open(Store *s, const char *dir, const char *type, const char *model, Error *err)
 {
     *s = (Store){.lock = -1, .fd = -1, .fd_file = -1};
@@ -106,7 +111,7 @@ Status store_open(Store *s, const char *dir, const char *type, const char *model
     RETURN_IF_ERROR(dir_make_mode(dir, 0777, &s->made_dir, err));
     RETURN_IF_ERROR(check_target(dir, model, err));
     char name[128];
-    snprintf(name, sizeof name, TEMP_PREFIX "%s", type);
+    store_temp_name(type, name, sizeof name);
     s->dir = strdup(dir);
     s->type = strdup(type);
     s->temp = path_join(dir, name);
