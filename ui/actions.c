@@ -89,9 +89,17 @@ unsigned act_screen(Ui *ui, const KeyRow *row, int key)
     return v ? ui_goto(ui, v) | DO_RELAYOUT : ui_refuse(ui, "there is no screen %s", name);
 }
 
+/* The row of the cursor is meant: it stays under it. */
+static void hold_row(Ui *ui)
+{
+    if (ui_model(ui) && ui->view->hold)
+        ui->view->hold(ui, ui_state(ui, ui->view));
+}
+
 unsigned act_detail(Ui *ui, const KeyRow *row, int key)
 {
     (void)row;
+    hold_row(ui);
     bool beside = ui->layout.split == SPLIT_RIGHT || ui->layout.split == SPLIT_BELOW;
     if (key == '\t' && (beside || !ui->side_on) && !ui->side_full)
         ui->side_on = !ui->side_on;
@@ -209,6 +217,7 @@ static unsigned on_row(Ui *ui, Here at, const char *verb)
     char **target = NULL;
     int n = 0;
     Error err = {ST_OK, ""};
+    hold_row(ui);
     if (at.fold >= 0 && session_fold_target(ui_session(ui), at.fold, &target, &n, &err) != ST_OK)
         return ui_refuse(ui, "%s", err.text);
     str_puts(&b, verb);
@@ -296,18 +305,26 @@ unsigned act_tag(Ui *ui, const KeyRow *row, int key)
 
 static unsigned sort_by(Ui *ui, SortKey k, bool ascending)
 {
+    hold_row(ui);
     ui_command(ui, "sort %s %s", sort_key_name(k), ascending ? "asc" : "desc");
     if (!ui->message[0])
         ui_say(ui, SL_TEXT, "sorted by %s", sort_key_name(k));
     return DO_PAINT;
 }
 
+unsigned ui_sort(Ui *ui, SortKey k)
+{
+    bool ascending;
+    if (session_sort_key(ui_session(ui), &ascending) == k)
+        return sort_by(ui, k, !ascending);
+    return sort_by(ui, k, k == SORT_NAME || k == SORT_MODEL || k == SORT_LEVEL); /* float first */
+}
+
 unsigned act_sort(Ui *ui, const KeyRow *row, int key)
 {
     (void)key;
     SortKey k = session_sort_key(ui_session(ui), NULL);
-    k = (SortKey)(((int)k + row->arg + SORT_KEYS) % SORT_KEYS);
-    return sort_by(ui, k, k == SORT_NAME || k == SORT_MODEL || k == SORT_LEVEL); /* float first */
+    return ui_sort(ui, (SortKey)(((int)k + row->arg + SORT_KEYS) % SORT_KEYS));
 }
 
 unsigned act_sort_invert(Ui *ui, const KeyRow *row, int key)
@@ -323,6 +340,7 @@ unsigned act_metric(Ui *ui, const KeyRow *row, int key)
     (void)key;
     const Metric *now = session_metric(ui_session(ui));
     int n = 0, at = 0;
+    hold_row(ui);
     for (; ui->metrics[n]; n++) {
         if (ui->metrics[n] == now)
             at = n;

@@ -10,6 +10,9 @@ KeyAction act_move, act_screen, act_run, act_measure, act_exclude, act_exclude_t
     act_hist_table, act_copy, act_plain, act_export, act_stop, act_suspend, act_redraw, act_back, act_quit, act_help,
     act_resume;
 
+/* Sorts the table by a key; by the one it is sorted by already, the other way round. */
+unsigned ui_sort(Ui *ui, SortKey k);
+
 const char *refuse_no_model(Ui *ui);
 const char *refuse_no_linear(Ui *ui);
 const char *refuse_no_tags(Ui *ui);

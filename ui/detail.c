@@ -93,7 +93,8 @@ static Slot score_line(Session *s, const Metric *m, int64_t i, char *buf, size_t
         str_puts(&of, " of ");
         scope_unit_name(session_model(s), m->scope, scope_unit_of(session_model(s), m->scope, i), &of);
     }
-    snprintf(buf, size, "%s %s %s%s%s%s", m->name, v, m->unit ? m->unit : "", str_text(&of), rank,
+    bool unit = m->unit && *m->unit;
+    snprintf(buf, size, "%s %s%s%s%s%s%s", m->name, v, unit ? " " : "", unit ? m->unit : "", str_text(&of), rank,
              sc.state == SCORE_STALE ? " s stale" : "");
     str_free(&of);
     return sc.state == SCORE_STALE ? SL_STALE : SL_TEXT;
@@ -110,7 +111,7 @@ static void draw_scores(Ui *ui, Rect r, int *y, int64_t i)
         Slot slot = score_line(s, shown, i, buf, sizeof buf);
         draw_wrapped(ui, r, y, slot == SL_TEXT ? SL_STRONG : slot, buf);
     }
-    for (int k = 0; ui->metrics[k] && r.h >= 14; k++) { /* on a low screen the histogram needs the lines more */
+    for (int k = 0; ui->metrics[k]; k++) {
         const Metric *m = ui->metrics[k];
         ScoreState state = session_score(s, m, i).state;
         if (m == shown || m->scope != SCOPE_LINEAR || state == SCORE_NONE || state == SCORE_QUEUED)
@@ -216,7 +217,7 @@ static void draw_input(Ui *ui, Rect r, int *y, int rows, const LinearResult *res
              : ui->hist_linear ? " (linear)"
                                : " (log)",
              n, (long long)in->width, in->samples);
-    line(ui, r, y, SL_HEADER, buf);
+    draw_wrapped(ui, r, y, SL_HEADER, buf);
     if (in->bad)
         draw_wrapped(ui, r, y, SL_FAILED, in->bad_text);
     moments(m, sizeof m, in->min, in->max, in->mean, in->std);
@@ -243,40 +244,61 @@ static void draw_weight(Ui *ui, Rect r, int *y, int rows, const LinearResult *re
     draw_hist(ui, r, y, rows, &v);
 }
 
-void detail_draw(Ui *ui, Rect r, int64_t linear)
+/* Lines of a histogram with its axis, and how many it may grow to; a table has more bins than fit beside each other. */
+enum { HIST_ROWS = 9, HIST_MOST = 14, TABLE_ROWS = 19, TABLE_MOST = 27 };
+
+static int content(Ui *ui, Rect r, int64_t linear, int spare)
 {
     Session *s = ui_session(ui);
-    if (r.h < 1 || r.w < 10)
-        return;
-    r.x++;
-    r.w--;
     int y = r.y;
     if (linear < 0) {
         line(ui, r, &y, SL_DIM, "no row");
-        return;
+        return y;
     }
     draw_identity(ui, r, &y, linear);
     draw_scores(ui, r, &y, linear);
     const LinearResult *res = session_result(s, linear);
     const Metric *m = session_metric(s);
-    if (!res) {
-        y++;
-        if (m && m->explain)
-            draw_wrapped(ui, r, &y, SL_DIM, m->explain);
-        return;
+    if (res) {
+        int least = ui->hist_table ? TABLE_ROWS : HIST_ROWS, most = ui->hist_table ? TABLE_MOST : HIST_MOST;
+        int grow = (spare + 1) / 2, weight = spare - grow;
+        draw_input(ui, r, &y, least + grow < most ? least + grow : most, res, config_of(s, linear));
+        draw_weight(ui, r, &y, least + weight < most ? least + weight : most, res);
     }
-    /* what stands around the histograms: two heads, two lines of moments, the int8 line, two of channels */
-    int room = r.y + r.h - y - 7, rows = room, weight_rows = 0;
-    if (room >= 11) {
-        weight_rows = room * 5 / 11;
-        rows = room - weight_rows;
-    }
-    rows = rows < 6 ? 6 : rows > 14 ? 14 : rows;
-    weight_rows = weight_rows > 14 ? 14 : weight_rows;
-    draw_input(ui, r, &y, rows, res, config_of(s, linear));
-    draw_weight(ui, r, &y, weight_rows, res);
-    if (m && m->explain && y + 2 < r.y + r.h) {
+    if (m && m->explain) {
         y++;
         draw_wrapped(ui, r, &y, SL_DIM, m->explain);
     }
+    return y;
+}
+
+void detail_scrolled(Ui *ui, Rect r, DetailContent *content_of, int64_t what, Scroll *pos, const char *keys)
+{
+    enum { TALL = 1 << 20 };
+    if (r.h < 1 || r.w < 10)
+        return;
+    Rect tall = {r.y, r.x + 1, TALL, r.w - 1};
+    draw_clip(ui, 0, 0); /* only to see how tall it is */
+    pos->lines = content_of(ui, tall, what, 0) - r.y;
+    bool over = pos->lines > r.h;
+    pos->page = over ? r.h - 1 : r.h;
+    int last = pos->lines > pos->page ? pos->lines - pos->page : 0;
+    pos->top = pos->top > last ? last : pos->top < 0 ? 0 : pos->top;
+    draw_clip(ui, r.y, r.y + pos->page);
+    tall.y = r.y - pos->top;
+    content_of(ui, tall, what, over ? 0 : r.h - pos->lines);
+    draw_clip(ui, 0, ui->rows);
+    if (!over)
+        return;
+    LineParts l = {.n = 0};
+    part_add(&l, SL_HEADER, 0, "lines %d-%d of %d", pos->top + 1, pos->top + pos->page, pos->lines);
+    part_add(&l, SL_HEADER, 1, "%s", keys);
+    Pen p = pen_at(ui, r.y + r.h - 1, r.x + 1, r.w - 1);
+    pen_parts(&p, SL_HEADER, &l, 0);
+    pen_fill(&p, SL_HEADER);
+}
+
+void detail_draw(Ui *ui, Rect r, int64_t linear, Scroll *pos, const char *keys)
+{
+    detail_scrolled(ui, r, content, linear, pos, keys);
 }

@@ -106,24 +106,25 @@ static void draw_member(Ui *ui, Rect r, int y, int32_t fold, int64_t linear)
     str_free(&name);
 }
 
-void detail_draw_fold(Ui *ui, Rect r, int32_t fold)
+static int content(Ui *ui, Rect r, int64_t fold, int spare)
 {
-    const Fold *f = session_fold_at(ui_session(ui), fold);
-    if (!f || r.h < 1 || r.w < 16)
-        return;
-    r.x++;
-    r.w--;
-    int y = r.y, end = r.y + r.h;
-    draw_head(ui, r, &y, fold, f);
+    const Fold *f = session_fold_at(ui_session(ui), (int32_t)fold);
+    int y = r.y;
+    (void)spare;
+    if (!f)
+        return y;
+    draw_head(ui, r, &y, (int32_t)fold, f);
     draw_levels(ui, r, &y, f);
     draw_scores(ui, r, &y, f);
-    for (int64_t k = 0; k < f->count && ++y < end; k++) {
-        bool last = y == end - 1 && k + 1 < f->count;
-        if (!last) {
-            draw_member(ui, r, y, fold, f->members[k]);
-            continue;
-        }
-        Pen p = pen_at(ui, y, r.x, r.w);
-        pen_printf(&p, SL_DIM, "and %lld more; o opens the fold", (long long)(f->count - k));
+    y++;
+    for (int64_t k = 0; k < f->count; k++, y++) {
+        if (y >= ui->clip_top && y < ui->clip_bottom)
+            draw_member(ui, r, y, (int32_t)fold, f->members[k]);
     }
+    return y;
+}
+
+void detail_draw_fold(Ui *ui, Rect r, int32_t fold, Scroll *pos, const char *keys)
+{
+    detail_scrolled(ui, r, content, fold, pos, keys);
 }

@@ -12,7 +12,7 @@ Pen pen_at(Ui *ui, int y, int x, int w)
 {
     int cols = ui->layout.cols;
     Pen p = {.ui = ui, .y = y, .x = x, .end = x + w < cols ? x + w : cols};
-    if (y < 0 || y >= ui->layout.rows)
+    if (y < ui->clip_top || y >= ui->clip_bottom || y >= ui->layout.rows)
         p.end = x;
     return p;
 }
@@ -146,6 +146,12 @@ void pen_bar(Pen *p, int w, double share, bool plain)
     }
     for (int i = 0; i < w; i++, fill -= steps)
         pen_colored(p, attr, pair, fill <= 0 ? L' ' : g->bar[fill >= steps ? steps : fill]);
+}
+
+void draw_clip(Ui *ui, int top, int bottom)
+{
+    ui->clip_top = top;
+    ui->clip_bottom = bottom;
 }
 
 void draw_clear(Ui *ui, Rect r)

@@ -35,6 +35,8 @@ void pen_parts(Pen *p, Slot slot, LineParts *l, int margin);
 void pen_to(Pen *p, Slot slot, int x);
 void pen_fill(Pen *p, Slot slot);
 
+/* From now on only these lines are drawn to; each painting starts with all of them. */
+void draw_clip(Ui *ui, int top, int bottom);
 void draw_clear(Ui *ui, Rect r);
 void draw_vline(Ui *ui, int y, int x, int h);
 void draw_hline(Ui *ui, int y, int x, int w);

@@ -43,13 +43,10 @@ static double height(double count, double top, bool linear)
     return linear ? count / top : log1p(count) / log1p(top);
 }
 
-static void bars(Ui *ui, Rect r, const double *bin, int n, const double *clip, bool linear)
+static void bars(Ui *ui, Rect r, const double *bin, int n, const double *clip, double top, bool linear)
 {
     HistForm f = ui->term.glyphs.hist;
     int per = hist_columns(f), levels = hist_levels(f);
-    double top = 0;
-    for (int i = 0; i < n; i++)
-        top = bin[i] > top ? bin[i] : top;
     for (int y = 0; y < r.h; y++) {
         Pen p = pen_at(ui, r.y + y, r.x, r.w);
         int floor_step = (r.h - 1 - y) * levels;
@@ -65,6 +62,37 @@ static void bars(Ui *ui, Rect r, const double *bin, int n, const double *clip, b
             bool end = (c == 0 && clip[0] > 0) || (c == n / per - 1 && clip[1] > 0);
             pen_char(&p, end ? SL_CLIP : SL_BAR, hist_cell(f, step[0], step[1]));
         }
+    }
+}
+
+/* Four cells at most: 1023, 8.2k, 12k, 1.0M. */
+static void short_count(char *out, size_t size, double n)
+{
+    static const char *const units[] = {"", "k", "M", "G", "T"};
+    int u = 0;
+    while (n >= (u ? 999.5 : 9999.5) && u < 4) {
+        n /= 1000;
+        u++;
+    }
+    snprintf(out, size, "%.*f%s", u > 0 && n < 9.95 ? 1 : 0, n, units[u]);
+}
+
+enum { AXIS = 5, AXIS_LEAST = 24 }; /* cells of the axis at the left; the width below which there is none */
+
+/* Counts at the top and in the middle of the bars, zero at their foot. */
+static void y_axis(Ui *ui, Rect r, double top, bool linear)
+{
+    for (int y = 0; y < r.h; y++) {
+        char text[16] = "";
+        if (y == 0)
+            short_count(text, sizeof text, top);
+        else if (y == r.h - 1)
+            snprintf(text, sizeof text, "0");
+        else if (y == r.h / 2 && r.h >= 5)
+            short_count(text, sizeof text, linear ? top * (r.h - y) / r.h : expm1(log1p(top) * (r.h - y) / r.h));
+        Pen p = pen_at(ui, r.y + y, r.x, r.w);
+        pen_cell(&p, SL_AXIS, AXIS - 1, true, text);
+        pen_char(&p, SL_AXIS, ui->term.glyphs.vline);
     }
 }
 
@@ -132,9 +160,14 @@ static void outside(Ui *ui, Rect r, const HistView *v, const double *clip)
 
 void hist_draw(Ui *ui, Rect r, const HistView *v)
 {
-    int per = hist_columns(ui->term.glyphs.hist), n = r.w * per;
     if (r.h < 4 || r.w < 4 || v->h->n == 0)
         return;
+    Rect axis = r;
+    if (r.w >= AXIS_LEAST) {
+        r.x += AXIS;
+        r.w -= AXIS;
+    }
+    int per = hist_columns(ui->term.glyphs.hist), n = r.w * per;
     if (n > MAX_BINS)
         n = MAX_BINS / per * per;
     r.w = n / per;
@@ -151,11 +184,16 @@ void hist_draw(Ui *ui, Rect r, const HistView *v)
     bin[n - 1] += clip[1];
     bool cut = clip[0] > 0 || clip[1] > 0;
     int text = cut ? 3 : 2;
-    bars(ui, (Rect){r.y, r.x, r.h - text, r.w}, bin, n, clip, v->linear);
+    double top = 0;
+    for (int i = 0; i < n; i++)
+        top = bin[i] > top ? bin[i] : top;
+    if (axis.x < r.x)
+        y_axis(ui, (Rect){r.y, axis.x, r.h - text, AXIS}, top, v->linear);
+    bars(ui, (Rect){r.y, r.x, r.h - text, r.w}, bin, n, clip, top, v->linear);
     int every = grid(ui, (Rect){r.y + r.h - text, r.x, 1, r.w}, v, lo, hi);
     limits(ui, (Rect){r.y + r.h - text + 1, r.x, 1, r.w}, lo, hi, every);
     if (cut)
-        outside(ui, (Rect){r.y + r.h - 1, r.x, 1, r.w}, v, clip);
+        outside(ui, (Rect){r.y + r.h - 1, axis.x, 1, axis.w}, v, clip);
     free(bin);
 }
 
@@ -169,8 +207,17 @@ void hist_table(Ui *ui, Rect r, const HistView *v)
     double bin[32] = {0}, clip[2] = {0, 0}, lo, hi, total = (double)v->h->total;
     hist_range(v, &lo, &hi);
     keyhist_bins(v->h, lo, hi, n, bin, &clip[0], &clip[1]);
+    enum { LIMIT = 10, COUNT = 12, SHARE = 8 };
+    static const Column columns[] = {
+        {"from", LIMIT, LIMIT, 0, true}, {"to", LIMIT, LIMIT, 0, true}, {"count", COUNT, COUNT, 1, true},
+        {"share", SHARE, SHARE, 0, true}};
+    int w[4];
+    columns_fit(columns, 4, r.w, w);
     Pen head = pen_at(ui, r.y, r.x, r.w);
-    pen_puts(&head, SL_HEADER, "      from         to        count   share");
+    for (int c = 0; c < 4; c++) {
+        if (w[c])
+            pen_cell(&head, SL_HEADER, w[c] + (c > 0), true, columns[c].title);
+    }
     for (int i = -1; i <= n; i++) {
         double count = i < 0 ? clip[0] : i == n ? clip[1] : bin[i];
         char a[24], b[24], c[24], s[24];
@@ -178,7 +225,11 @@ void hist_table(Ui *ui, Rect r, const HistView *v)
         fmt_value(b, sizeof b, i == n ? v->max : lo + (hi - lo) * (i + 1) / n);
         fmt_count(c, sizeof c, (int64_t)llround(count));
         fmt_percent(s, sizeof s, count / total);
+        const char *const cell[] = {a, b, c, s};
         Pen p = pen_at(ui, r.y + 2 + i, r.x, r.w);
-        pen_printf(&p, i < 0 || i == n ? SL_CLIP : SL_TEXT, "%10s %10s %12s %8s", a, b, c, s);
+        for (int k = 0; k < 4; k++) {
+            if (w[k])
+                pen_cell(&p, i < 0 || i == n ? SL_CLIP : SL_TEXT, w[k] + (k > 0), true, cell[k]);
+        }
     }
 }

@@ -152,6 +152,15 @@ const KeyRow *key_elsewhere(int key, const View **where)
     return first;
 }
 
+/* Whether the bar has an earlier key for this. */
+static bool told_already(const Ui *ui, const KeyRow *row)
+{
+    for (int i = 0; i < ui->nkey_spans; i++)
+        if (key_find(ui->key_spans[i].key, ui->view)->run == row->run && row->run != act_prompt)
+            return true;
+    return false;
+}
+
 void keys_draw_bar(Ui *ui)
 {
     Rect r = ui->layout.keys;
@@ -162,7 +171,7 @@ void keys_draw_bar(Ui *ui)
     int room = r.w - 8; /* the way out is always shown */
     for (const KeyRow *row = key_next(ui->view, NULL); row; row = key_next(ui->view, row)) {
         char name[16];
-        if (!row->label)
+        if (!row->label || told_already(ui, row))
             continue;
         key_text(row->keys[0], name, sizeof name);
         int w = text_width(name) + text_width(row->label) + 1;

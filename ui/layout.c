@@ -21,7 +21,7 @@ static void place_side(Layout *l, LayoutPrefs prefs, Rect body)
         l->side = body;
         l->main.h = 0;
     } else if (l->cols >= 100) {
-        int w = l->cols >= 160 ? l->cols * 42 / 100 : l->cols * 36 / 100;
+        int w = l->cols >= 160 ? l->cols * 42 / 100 : l->cols * 34 / 100;
         if (w > 96)
             w = 96;
         l->split = SPLIT_RIGHT;

@@ -221,6 +221,7 @@ void ui_paint(Ui *ui)
 {
     const Layout *l = &ui->layout;
     input_settle(ui);
+    draw_clip(ui, 0, ui->rows);
     erase();
     ui->cursor_y = ui->cursor_x = 0;
     if (l->too_small) {

@@ -34,6 +34,7 @@ typedef struct View {
     /* May be NULL: */
     void (*click)(Ui *ui, void *state, int y, int x);
     Here (*here)(Ui *ui, void *state);
+    void (*hold)(Ui *ui, void *state); /* from now on the cursor stays on what it is on, wherever that goes */
     bool (*find)(Ui *ui, void *state, const char *text, int direction, bool from_here);
     void (*fini)(void *state);
 } View;

@@ -24,16 +24,18 @@ typedef struct Rank {
     char model[65];      /* fingerprint of the model that these are of: */
     size_t prefix;       /* bytes that every name begins with */
     int longest;         /* name */
+    Here detail_of;      /* whose details these are: */
+    Scroll detail;
     int w[COLUMNS];      /* widths of the columns as they are drawn, 0: not there */
 } Rank;
 static const Column columns[COLUMNS] = {
     [C_RANK] = {"#", 3, 3, 0, true},
     [C_STATE] = {"S", 2, 2, 0, false},
-    [C_NAME] = {"layer", 24, 46, 0, false},
+    [C_NAME] = {"layer", 25, 46, 0, false},
     [C_COUNT] = {"n", 0, 0, 0, true},
     [C_SCORE] = {"score", SCORE_WIDTH, SCORE_WIDTH, 0, true},
     [C_MEAN] = {"mean", 0, 0, 0, true},
-    [C_BAR] = {"bar", 6, 24, 3, false},
+    [C_BAR] = {"bar", 4, 40, 3, false},
     [C_LEVEL] = {"level", 5, 5, 2, false},
     [C_COST] = {"cost", 6, 6, 1, true},
     [C_GROUP] = {"grp", 3, 3, 4, false},
@@ -42,7 +44,7 @@ static const Column columns[COLUMNS] = {
 enum { FOLDED_NAME = 19, FOLDED_NAME_WIDE = 27, FOLDED_WIDE = 76 };
 
 /* The rows as they are to be shown now, with the cursor on its linear or its fold's head and that row on its line of
- * the screen. Until somebody chooses a row (session_cursor < 0) the cursor stays at the top, whatever comes there. */
+ * the screen. Until a key means a row (session_cursor < 0) the cursor stays at the top, whatever comes there. */
 static const TableRow *settle(Ui *ui, Rank *st, int64_t *n)
 {
     Session *s = ui_session(ui);
@@ -65,8 +67,16 @@ static const TableRow *settle(Ui *ui, Rank *st, int64_t *n)
 
 static void place(Ui *ui, Rank *st, const TableRow *rows, int64_t n)
 {
-    session_set_cursor(ui_session(ui), n > 0 && st->pos.cur > 0 ? rows[st->pos.cur].linear : -1);
+    session_set_cursor(ui_session(ui), n > 0 ? rows[st->pos.cur].linear : -1);
     st->head = n > 0 && rows[st->pos.cur].head;
+}
+
+static void hold(Ui *ui, void *state)
+{
+    int64_t n;
+    Rank *st = state;
+    const TableRow *rows = settle(ui, st, &n);
+    place(ui, st, rows, n);
 }
 
 static Here here(Ui *ui, void *state)
@@ -77,22 +87,68 @@ static Here here(Ui *ui, void *state)
     return row ? (Here){row->linear, row->head ? row->fold : -1} : (Here){-1, -1};
 }
 
-static bool move_rows(Ui *ui, void *state, Motion m)
+static bool move_details(Rank *st, Motion m)
+{
+    ListPos p = {.cur = st->detail.top};
+    int64_t last = st->detail.lines - st->detail.page + 1;
+    bool moved = list_move(&p, m, last > 1 ? last : 1, st->detail.page);
+    st->detail.top = (int)p.cur;
+    return moved;
+}
+
+static bool move_cursor(Ui *ui, Rank *st, Motion m)
 {
     int64_t n;
-    Rank *st = state;
     const TableRow *rows = settle(ui, st, &n);
     bool moved = list_move(&st->pos, m, n, st->page);
     place(ui, st, rows, n);
     return moved;
 }
 
+/* What fills the screen moves: the table, or the details. */
+static bool move_rows(Ui *ui, void *state, Motion m)
+{
+    return ui->side_full ? move_details(state, m) : move_cursor(ui, state, m);
+}
+
+/* The other of the two moves. */
+static unsigned rank_other(Ui *ui, const KeyRow *row, int key)
+{
+    Rank *st = ui_state(ui, &view_rank);
+    (void)key;
+    if (ui->side_full)
+        move_cursor(ui, st, (Motion)row->arg);
+    else if (ui->layout.side.h == 0)
+        return ui_refuse(ui, "no details are shown beside the table; Enter shows them");
+    else if (!move_details(st, (Motion)row->arg))
+        return ui_refuse(ui, row->arg == MOVE_DOWN ? "the details end here" : "the details begin here");
+    return DO_PAINT;
+}
+
+/* The heading at column x of the screen: sorts by it, and turns the order round when it sorts already. */
+static void click_title(Ui *ui, const Rank *st, int x)
+{
+    static const SortKey keys[COLUMNS] = {
+        [C_RANK] = SORT_SCORE, [C_STATE] = SORT_LEVEL, [C_NAME] = SORT_NAME, [C_COUNT] = SORT_KEYS,
+        [C_SCORE] = SORT_SCORE, [C_MEAN] = SORT_KEYS, [C_BAR] = SORT_SCORE, [C_LEVEL] = SORT_LEVEL,
+        [C_COST] = SORT_SIZE, [C_GROUP] = SORT_MODEL,
+    };
+    for (int c = 0, at = 1; c < COLUMNS; c++) {
+        if (!st->w[c])
+            continue;
+        if (x > at && x <= at + st->w[c] && keys[c] != SORT_KEYS)
+            ui_sort(ui, keys[c]);
+        at += 1 + st->w[c];
+    }
+}
+
 static void click(Ui *ui, void *state, int y, int x)
 {
     Rank *st = state;
     int64_t n;
-    (void)x;
     const TableRow *rows = settle(ui, st, &n);
+    if (y < 1 && ui->layout.main.h > 0)
+        click_title(ui, st, x);
     if (y < 1 || st->pos.top + y - 1 >= n)
         return;
     st->pos.cur = st->pos.top + y - 1;
@@ -105,7 +161,10 @@ static unsigned rank_fold(Ui *ui, const KeyRow *row, int key)
 {
     (void)key;
     Session *s = ui_session(ui);
-    FoldMode mode = (FoldMode)(((int)session_fold_mode(s) + row->arg + FOLD_MODES) % FOLD_MODES);
+    FoldMode mode = session_fold_mode(s);
+    do
+        mode = (FoldMode)(((int)mode + row->arg + FOLD_MODES) % FOLD_MODES);
+    while (mode == FOLD_EXPERTS && ui_model(ui)->cfg.moe.experts == 0);
     if (!ui_command(ui, "fold %s", fold_mode_name(mode)))
         return DO_PAINT;
     if (mode == FOLD_NONE)
@@ -133,7 +192,7 @@ static unsigned set_fold(Ui *ui, bool open, bool flip)
         open = !f->open;
     if (f->open == open)
         return ui_refuse(ui, open ? "this fold is open" : "this fold is closed");
-    if (st->pos.cur > 0 && session_cursor(s) < 0)
+    if (session_cursor(s) < 0)
         session_set_cursor(s, here.linear);
     session_fold_open(s, here.fold, open);
     if (!open)
@@ -289,7 +348,8 @@ static void draw_title(Ui *ui, Rect r, const int *w)
         const char *name = c == C_SCORE && w[C_MEAN] ? "max" : columns[c].title;
         const char *gap = (int)strlen(name) + 2 <= w[c] ? " " : "";
         bool sorts = c == sort_column(sort);
-        snprintf(title, sizeof title, "%s%s%s", name, sorts ? gap : "", !sorts ? "" : up ? "^" : "v");
+        snprintf(title, sizeof title, "%.*s%s%s", sorts ? w[c] - 1 : w[c], name, sorts ? gap : "",
+                 !sorts ? "" : up ? "^" : "v");
         pen_puts(&p, SL_HEADER, " ");
         pen_cell(&p, SL_HEADER, w[c], columns[c].right, title);
     }
@@ -455,6 +515,22 @@ static void draw_empty(Ui *ui, Rect r)
     draw_wrapped(ui, r, &y, SL_TEXT, buf);
 }
 
+static void draw_details(Ui *ui, Rank *st, const TableRow *row)
+{
+    Here of = row ? (Here){row->linear, row->head ? row->fold : -1} : (Here){-1, -1};
+    Rect side = ui->layout.side;
+    const char *keys = ui->side_full ? "j k scroll  J K next layer" : "J K scroll";
+    if (of.linear != st->detail_of.linear || of.fold != st->detail_of.fold)
+        st->detail.top = 0;
+    st->detail_of = of;
+    if (of.fold >= 0)
+        detail_draw_fold(ui, side, of.fold, &st->detail, keys);
+    else
+        detail_draw(ui, side, of.linear, &st->detail, keys);
+    if (ui->side_full)
+        ui_rest_cursor(ui, side.y, side.x);
+}
+
 static void draw(Ui *ui, void *state)
 {
     Rank *st = state;
@@ -479,15 +555,8 @@ static void draw(Ui *ui, void *state)
         if (n == 0)
             draw_empty(ui, r);
     }
-    if (ui->layout.side.h > 0) {
-        const TableRow *here = n > 0 ? &rows[st->pos.cur] : NULL;
-        if (here && here->head)
-            detail_draw_fold(ui, ui->layout.side, here->fold);
-        else
-            detail_draw(ui, ui->layout.side, here ? here->linear : -1);
-        if (r.h == 0)
-            ui_rest_cursor(ui, ui->layout.side.y, ui->layout.side.x);
-    }
+    if (ui->layout.side.h > 0)
+        draw_details(ui, st, n > 0 ? &rows[st->pos.cur] : NULL);
 }
 
 static void context(Ui *ui, void *state, LineParts *out)
@@ -515,7 +584,7 @@ static void context(Ui *ui, void *state, LineParts *out)
     SortKey sort = session_sort_key(s, &up);
     int column = sort_column(sort);
     if (column == COLUMNS || !st->w[column]) /* no heading on the screen tells */
-        part_add(out, SL_TEXT, 3, up ? "by %s ^" : "by %s v", sort_key_name(sort));
+        part_add(out, SL_TEXT, 1, up ? "by %s ^" : "by %s v", sort_key_name(sort));
     if (m && m->scope != SCOPE_LINEAR)
         part_add(out, SL_TEXT, 2, "%s of the %s", m->name, scope_name(m->scope));
     else
@@ -616,9 +685,13 @@ static const KeyRow keys[] = {
      .run = act_metric, .arg = 1, .refuse = refuse_no_model},
     {.place = 300, .keys = {'M'}, .command = "show METRIC", .help = "metric before", .run = act_metric,
      .arg = -1, .refuse = refuse_no_model},
-    {.place = 310, .keys = {'\n', '\t', K(KEY_ENTER)},
-     .help = "details of the layer: histograms, scores, worst channels", .run = act_detail,
-     .refuse = refuse_no_linear},
+    {.place = 65, .keys = {'\n', '\t', K(KEY_ENTER)},
+     .help = "details of the layer: histograms, scores, worst channels, what the metric means", .label = "Details",
+     .run = act_detail, .refuse = refuse_no_linear},
+    {.place = 312, .keys = {'J'}, .help = "details beside the table: scroll down; filling the screen: next layer",
+     .run = rank_other, .arg = MOVE_DOWN, .refuse = refuse_no_linear},
+    {.place = 314, .keys = {'K'}, .help = "details beside the table: scroll up; filling the screen: layer before",
+     .run = rank_other, .arg = MOVE_UP, .refuse = refuse_no_linear},
     {.place = 320, .keys = {'L'}, .help = "histograms: logarithmic or linear counts", .run = act_hist_linear,
      .refuse = refuse_no_result},
     {.place = 330, .keys = {'H'}, .help = "histograms as a table of numbers", .run = act_hist_table,
@@ -629,5 +702,5 @@ static const KeyRow keys[] = {
 const View view_rank = {
     .key = '1', .keys = keys, .name = "rank", .title = "Rank", .state_size = sizeof(Rank), .side = true,
     .draw = draw, .move = move_rows, .context = context, .copy = copy, .click = click, .here = here,
-    .find = find,
+    .hold = hold, .find = find,
 };

@@ -72,6 +72,7 @@ struct Ui {
     int jobs_ended;                 /* whose end was told */
     bool pasting;
     Str paste;
+    int clip_top, clip_bottom;      /* lines that are drawn to */
     int cursor_y, cursor_x;         /* where the hardware cursor rests */
     struct { int x, w; const View *view; } tab_spans[UI_MAX_VIEWS];
     struct { int x, w, key; } key_spans[24];

@@ -9,6 +9,7 @@
 #include "base/ascii.h"
 #include "base/mem.h"
 #include "session/assignment.h"
+#include "session/fold.h"
 #include "session/parts.h"
 #include "session/results.h"
 
@@ -82,7 +83,7 @@ void table_scores_changed(Table *t)
 
 void table_levels_changed(Table *t)
 {
-    t->order_stale |= t->sort == SORT_LEVEL;
+    t->order_stale |= t->sort == SORT_LEVEL || t->sort == SORT_SIZE; /* what float costs depends on the level */
 }
 
 void table_scores_asked(Table *t)
@@ -306,7 +307,7 @@ static Key make_key(const Session *s, int64_t i)
     }
     case SORT_NAME: k.name = s->model->linears[i].name; break;
     case SORT_MODEL: k.value = (double)i; break;
-    case SORT_SIZE: k.value = -(double)s->model->linears[i].in * (double)s->model->linears[i].out; break;
+    case SORT_SIZE: k.value = -session_linear_cost(s, i); break;
     case SORT_LEVEL: k.value = s->assignment->level[i]; break;
     case SORT_KEYS: break;
     }

