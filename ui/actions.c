@@ -135,12 +135,22 @@ unsigned act_resort(Ui *ui, const KeyRow *row, int key)
     return DO_PAINT;
 }
 
+unsigned ui_found(Ui *ui, Found f, const char *text)
+{
+    if (f.of == 0)
+        return ui_refuse(ui, "no name here holds '%s'", text);
+    ui_say(ui, SL_TEXT, "match %lld of %lld for '%s'; n next, N before, Esc unmarks", (long long)f.at,
+           (long long)f.of, text);
+    return DO_PAINT;
+}
+
 unsigned act_find_next(Ui *ui, const KeyRow *row, int key)
 {
     (void)key;
-    if (!ui->view->find || !ui->view->find(ui, ui_state(ui, ui->view), ui->search, row->arg, false))
-        return ui_refuse(ui, "no other row holds '%s'", ui->search);
-    return DO_PAINT;
+    if (!ui->view->find)
+        return ui_refuse(ui, "there is nothing to search on this screen");
+    snprintf(ui->marked, sizeof ui->marked, "%s", ui->search);
+    return ui_found(ui, ui->view->find(ui, ui_state(ui, ui->view), ui->search, row->arg, false), ui->search);
 }
 
 unsigned act_help(Ui *ui, const KeyRow *row, int key)
@@ -439,6 +449,10 @@ unsigned act_back(Ui *ui, const KeyRow *row, int key)
     if (ui->side_full) {
         ui->side_full = false;
         return DO_RELAYOUT;
+    }
+    if (key == KEY_ESC && ui->marked[0] && ui->view->find) {
+        ui->marked[0] = '\0';
+        return DO_PAINT;
     }
     if (key == KEY_ESC) {
         if (ui_model(ui) && session_filter_text(ui_session(ui))[0] && ui->view->find) {

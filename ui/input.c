@@ -18,7 +18,7 @@ enum { MAX_INPUT = 4096, MAX_NOTE = 512, HISTORY_LINES = 1000 };
 typedef struct Kind {
     const char *label;
     bool commands;                                   /* history and completion of the command language */
-    const char *hint;                                /* shown while the line is empty */
+    const char *hint;                                /* shown where there is no note */
     void (*changed)(Ui *ui, const char *text, Input *p);
     unsigned (*done)(Ui *ui, const char *text);
     void (*cancelled)(Ui *ui);
@@ -32,7 +32,8 @@ struct Input {
     bool changed;            /* since the kind looked at it */
     bool done;               /* Enter: readline handed the line over */
     char *line;
-    int64_t origin;          /* linear of the cursor before a search */
+    int64_t origin;          /* linear of the cursor before a search or a filter */
+    char *before;            /* the filter before this one */
 };
 
 /* Readline's callbacks carry no context: the open prompt's Ui and the bytes it may read. */
@@ -71,6 +72,8 @@ static void preview_pattern(Ui *ui, const char *text, Input *p)
     char size[32], share[32];
     memset(&w, 0, sizeof w);
     p->note_slot = SL_ERR;
+    if (!*text)
+        return;
     if (session_preview(ui_session(ui), text, &w, &err) != ST_OK) {
         snprintf(p->note, MAX_NOTE, "%.*s", MAX_NOTE - 1, err.text);
         return;
@@ -120,24 +123,59 @@ static unsigned done_tag(Ui *ui, const char *text)
 
 static void changed_search(Ui *ui, const char *text, Input *p)
 {
-    if (!*text || !ui->view->find)
+    if (!ui->view->find)
         return;
+    snprintf(ui->marked, sizeof ui->marked, "%s", text);
     session_set_cursor(ui_session(ui), p->origin);
-    if (!ui->view->find(ui, ui_state(ui, ui->view), text, 1, true)) {
+    if (!*text)
+        return;
+    Found f = ui->view->find(ui, ui_state(ui, ui->view), text, 1, true);
+    p->note_slot = f.of ? SL_OK : SL_WARN;
+    if (f.of)
+        snprintf(p->note, MAX_NOTE, "match %lld of %lld", (long long)f.at, (long long)f.of);
+    else
         snprintf(p->note, MAX_NOTE, "no name here holds '%s'", text);
-        p->note_slot = SL_WARN;
-    }
 }
 
 static unsigned done_search(Ui *ui, const char *text)
 {
-    if (*text)
-        snprintf(ui->search, sizeof ui->search, "%s", text);
-    return DO_PAINT;
+    if (!*text)
+        return DO_PAINT;
+    snprintf(ui->search, sizeof ui->search, "%s", text);
+    return ui_found(ui, ui->view->find(ui, ui_state(ui, ui->view), text, 1, true), text);
 }
 
 static void cancelled_search(Ui *ui)
 {
+    ui->marked[0] = '\0';
+    session_set_cursor(ui_session(ui), ui->input->origin);
+}
+
+/* Shows what passes while it is typed; the edit comes with Enter. */
+static void changed_filter(Ui *ui, const char *text, Input *p)
+{
+    Error err = {ST_OK, ""};
+    int64_t n;
+    session_set_cursor(ui_session(ui), p->origin);
+    p->note_slot = SL_ERR;
+    if (session_filter_try(ui_session(ui), text, &err) != ST_OK) {
+        snprintf(p->note, MAX_NOTE, "%.*s", MAX_NOTE - 1, err.text);
+        return;
+    }
+    session_order(ui_session(ui), &n, false);
+    p->note_slot = n > 0 ? SL_OK : SL_WARN;
+    snprintf(p->figures, MAX_NOTE, n == 1 ? "%lld layer of %lld passes" : "%lld layers of %lld pass", (long long)n,
+             (long long)ui_model(ui)->nlinears);
+}
+
+static void filter_back(Ui *ui)
+{
+    session_filter_try(ui_session(ui), ui->input->before ? ui->input->before : "", NULL); /* it was one already */
+}
+
+static void cancelled_filter(Ui *ui)
+{
+    filter_back(ui);
     session_set_cursor(ui_session(ui), ui->input->origin);
 }
 
@@ -174,6 +212,23 @@ static unsigned done_export(Ui *ui, const char *text)
     return DO_PAINT;
 }
 
+static unsigned done_folder(Ui *ui, const char *text)
+{
+    size_t n = strlen(text);
+    while (n > 0 && text[n - 1] == ' ')
+        n--;
+    bool force = n > 1 && text[n - 1] == '!';
+    Str b = {0}, path = {0};
+    str_append(&path, text, force ? n - 1 : n);
+    str_puts(&b, force ? "quantize! --save " : "quantize --save ");
+    lexer_quote(&b, str_text(&path));
+    if (n > 0)
+        ui_command(ui, "%s", str_text(&b));
+    str_free(&path);
+    str_free(&b);
+    return DO_PAINT;
+}
+
 static unsigned done_command(Ui *ui, const char *text)
 {
     if (*text) {
@@ -183,17 +238,19 @@ static unsigned done_command(Ui *ui, const char *text)
     return DO_RELAYOUT;
 }
 
+/* The hints fit on the smallest screen. */
 static const Kind kinds[INPUT_KINDS] = {
     [INPUT_COMMAND] = {":", true, "a command; Tab completes, Up recalls, Esc leaves", NULL, done_command, NULL},
-    [INPUT_EXCLUDE] = {"exclude: ", false, "a pattern, as *layers.{1,6}.mlp.down_proj; nothing changes before Enter",
-                       preview_pattern, done_exclude, NULL},
+    [INPUT_EXCLUDE] = {"exclude: ", false, "a pattern, as *layers.{1,6}.mlp.*; Enter applies it", preview_pattern,
+                       done_exclude, NULL},
     [INPUT_TAG] = {"tag: ", false, "patterns or names, with spaces between", NULL, done_tag, NULL},
     [INPUT_SEARCH] = {"/", false, "a part of a name, or a pattern", changed_search, done_search, cancelled_search},
-    [INPUT_FILTER] = {"filter: ", false,
-                      "words of names, kind=down_proj layer=3..7 score>100 float failed tagged !word; empty shows all",
-                      NULL, done_filter, NULL},
-    [INPUT_EXPORT] = {"write to: ", false, "a file; Enter alone writes " DEFAULT_YAML "; a ! at the end writes over what is there",
-                      NULL, done_export, NULL},
+    [INPUT_FILTER] = {"filter: ", false, "words, kind= layer=3..7 score>9 float failed tagged !word", changed_filter,
+                      done_filter, cancelled_filter},
+    [INPUT_EXPORT] = {"write to: ", false, "a file (Enter alone: " DEFAULT_YAML "); ! at the end replaces it", NULL,
+                      done_export, NULL},
+    [INPUT_FOLDER] = {"folder: ", false, "where the quantized model goes; ! at the end replaces one", NULL,
+                      done_folder, NULL},
 };
 
 /* ---- readline, kept away from the terminal ---- */
@@ -345,6 +402,8 @@ unsigned input_open(Ui *ui, InputKind kind, const char *text)
     if (!p)
         return ui_refuse(ui, "out of memory");
     p->kind = kind;
+    if (kind == INPUT_FILTER)
+        p->before = strdup(text ? text : "");
     p->origin = ui_session(ui) ? session_cursor(ui_session(ui)) : -1;
     ui->input = p;
     ui->message[0] = '\0';
@@ -367,6 +426,7 @@ void input_close(Ui *ui)
         rl_callback_handler_remove();
     }
     free(ui->input->line);
+    free(ui->input->before);
     free(ui->input);
     ui->input = NULL;
     active = NULL;
@@ -377,8 +437,10 @@ static unsigned finish(Ui *ui)
     const Kind *k = &kinds[ui->input->kind];
     char *line = ui->input->line;
     ui->input->line = NULL;
-    if (ui->input->changed && k->changed && line && *line)
+    if (ui->input->changed && k->changed && line)
         k->changed(ui, line, ui->input);
+    if (ui->input->before) /* the edit starts from there */
+        cancelled_filter(ui);
     input_close(ui);
     unsigned bits = k->done(ui, line ? line : "");
     free(line);
@@ -400,7 +462,7 @@ void input_settle(Ui *ui)
     if (!p || !p->changed)
         return;
     p->changed = false;
-    if (kinds[p->kind].changed && *rl_line_buffer)
+    if (kinds[p->kind].changed)
         kinds[p->kind].changed(ui, rl_line_buffer, p);
 }
 
@@ -447,15 +509,13 @@ static size_t key_bytes(int key, char out[8])
 unsigned input_key(Ui *ui, int key)
 {
     char bytes[8];
-    if (key == KEY_ESC || key == KEY_CTRL('C') || key == KEY_CTRL('G') || (key == KEY_CTRL('D') && rl_end == 0)) {
+    bool rubs = key == KEY_CODE(KEY_BACKSPACE) || key == 127 || key == 8; /* past the start it leaves, as in vi */
+    if (key == KEY_ESC || key == KEY_CTRL('C') || key == KEY_CTRL('G') ||
+        ((key == KEY_CTRL('D') || rubs) && rl_end == 0)) {
         const Kind *k = &kinds[ui->input->kind];
         if (k->cancelled)
             k->cancelled(ui);
         input_close(ui);
-        return DO_PAINT;
-    }
-    if ((key == KEY_CODE(KEY_BACKSPACE) || key == 127 || key == 8) && rl_end == 0) {
-        input_close(ui); /* deleting past the start leaves, as in vi */
         return DO_PAINT;
     }
     if (key == KEY_CODE(KEY_DC) && rl_point == rl_end)
@@ -498,17 +558,16 @@ unsigned input_paste(Ui *ui, const char *text)
 static void draw_notes(Ui *ui, const Input *p, const char *hint)
 {
     Rect b = ui->layout.keys, f = ui->layout.figures;
+    char line[MAX_NOTE + 8];
     Pen note = pen_at(ui, b.y, b.x, b.w);
-    pen_puts(&note, SL_TEXT, " ");
-    if (!rl_line_buffer[0])
-        pen_puts(&note, SL_DIM, hint);
-    if (rl_line_buffer[0])
-        pen_puts(&note, p->note_slot, p->note);
+    text_cut(line, sizeof line, p->note[0] ? p->note : hint, b.w - 2, ui->term.glyphs.ellipsis);
+    pen_printf(&note, p->note[0] ? p->note_slot : SL_DIM, " %s", line);
     pen_fill(&note, SL_TEXT);
-    if (!p->figures[0] || !rl_line_buffer[0])
+    if (!p->figures[0])
         return;
     Pen above = pen_at(ui, f.y, f.x, f.w);
-    pen_printf(&above, p->note_slot, " %s", p->figures);
+    text_cut(line, sizeof line, p->figures, f.w - 2, ui->term.glyphs.ellipsis);
+    pen_printf(&above, p->note_slot, " %s", line);
     pen_fill(&above, SL_TEXT);
 }
 

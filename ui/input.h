@@ -11,6 +11,7 @@ typedef enum InputKind {
     INPUT_SEARCH,
     INPUT_FILTER,
     INPUT_EXPORT,
+    INPUT_FOLDER,
     INPUT_KINDS
 } InputKind;
 

@@ -20,6 +20,7 @@
     X(SL_CURSOR, "table.cursor", "- - reverse", "reverse")                   \
     X(SL_EXCLUDED, "table.excluded", "bright-black - dim", "dim")            \
     X(SL_TAGGED, "table.tagged", "yellow - bold", "bold")                    \
+    X(SL_MATCH, "table.match", "black yellow", "reverse")                    \
     X(SL_LOW, "score.low", "#4e9a5f", "")                                    \
     X(SL_MID, "score.mid", "#c4a000", "")                                    \
     X(SL_HIGH, "score.high", "#ef4a3a", "bold")                              \

@@ -17,6 +17,11 @@ typedef struct Here {
     int32_t fold;   /* (session/fold.h) whose head its row is, -1: of none; linear is then its first member */
 } Here;
 
+/* Where a search stands: the match of the cursor, from 1, and how many there are. of == 0: none. */
+typedef struct Found {
+    int64_t at, of;
+} Found;
+
 /* A screen: one file view_NAME.c, one word in VIEW_ROWS, one test. */
 typedef struct View {
     char key;              /* the digit that opens it: '1' */
@@ -35,7 +40,7 @@ typedef struct View {
     void (*click)(Ui *ui, void *state, int y, int x);
     Here (*here)(Ui *ui, void *state);
     void (*hold)(Ui *ui, void *state); /* from now on the cursor stays on what it is on, wherever that goes */
-    bool (*find)(Ui *ui, void *state, const char *text, int direction, bool from_here);
+    Found (*find)(Ui *ui, void *state, const char *text, int direction, bool from_here);
     void (*fini)(void *state);
 } View;
 

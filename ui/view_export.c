@@ -201,7 +201,16 @@ static unsigned export_quantize(Ui *ui, const KeyRow *row, int key)
     (void)row, (void)key;
     if (session_is_read_only(ui_session(ui)))
         return ui_refuse(ui, "this session is read-only");
-    return input_open(ui, INPUT_COMMAND, "quantize --save ");
+    char folder[128] = "";
+    const Model *m = ui_model(ui);
+    const char *end = m->path + strlen(m->path), *base;
+    while (end > m->path && end[-1] == '/')
+        end--;
+    for (base = end; base > m->path && base[-1] != '/';)
+        base--;
+    snprintf(folder, sizeof folder, "%.*s-%s", (int)(end - base > 60 ? 60 : end - base), base,
+             session_recipe(ui_session(ui)) ? recipe_name(session_recipe(ui_session(ui))) : "quantized");
+    return input_open(ui, INPUT_FOLDER, folder);
 }
 
 static unsigned export_flip(Ui *ui, const KeyRow *row, int key)

@@ -247,26 +247,43 @@ static int64_t match_in(Ui *ui, const TableRow *row, const char *text, const Pat
     return -1;
 }
 
-static bool find(Ui *ui, void *state, const char *text, int direction, bool from_here)
+/* NULL for a text without signs of the pattern language. Caller frees. */
+static Pattern *search_pattern(const char *text)
 {
-    Rank *st = state;
-    int64_t n;
-    const TableRow *rows = settle(ui, st, &n);
     Pattern *p = NULL;
     if (strpbrk(text, "*?{[") && pattern_compile(&p, text, NULL) != ST_OK)
         p = NULL;
-    bool found = false;
-    for (int64_t k = from_here ? 0 : 1; k < n && !found; k++) {
-        int64_t i = ((st->pos.cur + direction * k) % n + n) % n, hit = match_in(ui, &rows[i], text, p);
-        if (hit >= 0) {
-            st->pos.cur = i;
-            list_clamp(&st->pos, n, st->page);
-            session_set_cursor(ui_session(ui), hit); /* at the top too: this layer is meant */
-            st->head = false; /* a fold that is opened now shows it */
-            found = true;
+    return p;
+}
+
+static Found find(Ui *ui, void *state, const char *text, int direction, bool from_here)
+{
+    Rank *st = state;
+    int64_t n, best = -1, linear = -1;
+    const TableRow *rows = settle(ui, st, &n);
+    Pattern *p = search_pattern(text);
+    Found found = {0, 0};
+    for (int64_t i = 0; i < n; i++) {
+        int64_t hit = match_in(ui, &rows[i], text, p);
+        if (hit < 0)
+            continue;
+        found.of++;
+        /* steps to it from the cursor; its own row counts as the farthest where another one is asked for */
+        int64_t away = ((direction * (i - st->pos.cur) + n) % n + n) % n;
+        away = away == 0 && !from_here ? n : away;
+        if (best < 0 || away < best) {
+            best = away;
+            linear = hit;
+            found.at = found.of;
         }
     }
     pattern_free(p);
+    if (best < 0)
+        return found;
+    st->pos.cur = ((st->pos.cur + direction * best) % n + n) % n;
+    list_clamp(&st->pos, n, st->page);
+    session_set_cursor(ui_session(ui), linear);
+    st->head = false; /* a fold that is opened now shows it */
     return found;
 }
 
@@ -443,15 +460,39 @@ static void fold_cells(Ui *ui, const Rank *st, int32_t fold_index, Cells *c)
     c->mark = f->open ? L'-' : L'+';
 }
 
+/* The name, with what was searched for marked in it. */
+static void draw_name(Pen *p, Slot slot, int w, const char *name)
+{
+    const char *mark = p->ui->marked;
+    char shown[1024];
+    text_elide(shown, sizeof shown, name, w, p->ui->term.glyphs.ellipsis);
+    Pen over = *p;
+    pen_cell(p, slot, w, false, shown);
+    if (!*mark)
+        return;
+    Pattern *pattern = search_pattern(mark);
+    const char *hit = pattern ? pattern_match(pattern, name) ? shown : NULL : strcasestr(shown, mark);
+    size_t len = hit ? pattern ? strlen(shown) : strlen(mark) : 0;
+    pattern_free(pattern);
+    if (!hit)
+        return;
+    char part[1024];
+    snprintf(part, sizeof part, "%.*s", (int)(hit - shown), shown);
+    over.x += text_width(part);
+    over.end = p->x;
+    snprintf(part, sizeof part, "%.*s", (int)len, hit);
+    pen_puts(&over, SL_MATCH, part);
+}
+
 static void draw_cell(Pen *p, const Rank *st, int c, int w, const Cells *cells)
 {
     Slot row = cells->row;
     if (c == C_NAME && cells->mark && w > 2) {
         pen_char(p, row, cells->mark);
         pen_puts(p, row, " ");
-        pen_name(p, row, w - 2, str_text(&cells->name));
+        draw_name(p, row, w - 2, str_text(&cells->name));
     } else if (c == C_NAME) {
-        pen_name(p, row, w, str_text(&cells->name));
+        draw_name(p, row, w, str_text(&cells->name));
     } else if (c == C_BAR && !isnan(cells->bar)) {
         pen_bar(p, w, bar_share(st, cells->bar), false);
     } else {

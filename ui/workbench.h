@@ -52,6 +52,7 @@ struct Ui {
     bool side_on, side_full;        /* detail pane */
     bool hist_linear, hist_table;
     char search[UI_SEARCH_MAX];
+    char marked[UI_SEARCH_MAX];   /* what is marked in names; "": nothing */
     char message[ERROR_TEXT_MAX];
     Slot message_slot;
     Question question;

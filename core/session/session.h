@@ -216,6 +216,8 @@ Status session_sort(Session *s, SortKey k, bool ascending, Error *err);
 SortKey session_sort_key(const Session *s, bool *ascending);
 /* DECISIONS, `filter`: words are substrings, kind=, layer=a..b, score>x, float, failed, tagged, !word; "" clears. */
 Status session_filter(Session *s, const char *expr, Error *err);
+/* Shows what passes, as no edit: of a filter that is only being typed. The caller sets the old one again in the end. */
+Status session_filter_try(Session *s, const char *expr, Error *err);
 const char *session_filter_text(const Session *s);
 /* Visible linears in table order. Failed rows first when sorted by score, then scores, then not measured. Borrowed
  * until the next call that changes the session. resort: take arrived scores into the order now; otherwise rows that

@@ -207,7 +207,9 @@ static Status parse_term(const char *word, Term *t, Error *err)
         t->value = strtod(word + 6, &end);
         if (end == word + 6 || *end)
             return error_set(err, ST_USAGE, "'%s': score> and score< take a number", word);
-    } else if (strchr(word, '='))
+    } else if (strpbrk(word, "<>"))
+        return error_set(err, ST_USAGE, "'%s': only scores are compared, as score>10 or score<0.5", word);
+    else if (strchr(word, '='))
         return error_set(err, ST_USAGE,
                          "'%s': a filter has words, kind=, layer=A..B, score>X, float, failed, tagged, !word", word);
     return ST_OK;
@@ -263,6 +265,14 @@ Status session_filter(Session *s, const char *expr, Error *err)
         return error_nomem(err, "the filter");
     }
     return edit_push(s, e, err);
+}
+
+Status session_filter_try(Session *s, const char *expr, Error *err)
+{
+    Term terms[MAX_TERMS];
+    int n;
+    RETURN_IF_ERROR(parse_filter(expr, terms, &n, err));
+    return table_set_filter(s->table, expr, err);
 }
 
 const char *session_filter_text(const Session *s)

@@ -249,9 +249,42 @@ static void test_search(void **state)
     world_keys(&w, "Esc"); /* out: nothing changed */
     assert_int_equal(ui_here(w.ui).linear, top);
     world_keys(&w, "/");
+    world_type(&w, "layers.4");
+    assert_shows(&w, "match 1 of 7", true);
+    world_keys(&w, "Enter");
+    assert_shows(&w, "match 1 of 7 for 'layers.4'", true);
+    int y, x;
+    char *screen = world_screen(&w), *hit = strstr(screen, "layers.4.");
+    for (y = x = 0; screen + x < hit; x++)
+        y += screen[x] == '\n';
+    x = (int)(hit - (strstr(screen, "\n") ? screen : hit));
+    for (const char *c = screen; c < hit; c++)
+        x = *c == '\n' ? (int)(hit - c) - 1 : x;
+    cchar_t cell;
+    wchar_t text[CCHARW_MAX + 1];
+    attr_t attr[3];
+    short pair;
+    for (int i = 0; i < 3; i++) { /* before it, its first character, and the one behind it */
+        assert_int_equal(mvin_wch(y, x + (i == 0 ? -1 : i == 1 ? 0 : 8), &cell), OK);
+        assert_int_equal(getcchar(&cell, text, &attr[i], &pair, NULL), OK);
+    }
+    assert_true(attr[0] == attr[2] && attr[1] != attr[0]);
+    free(screen);
+    world_keys(&w, "n n");
+    assert_shows(&w, "match 3 of 7", true);
+    world_keys(&w, "N N N");
+    assert_shows(&w, "match 7 of 7", true);
+    world_keys(&w, "Esc /");
+    world_type(&w, "*.{4,5}.mlp.*");
+    assert_shows(&w, " of 6", true);
+    world_keys(&w, "Esc /");
     world_type(&w, "nowhere");
     assert_shows(&w, "no name here holds 'nowhere'", true);
     world_keys(&w, "Esc n");
+    assert_shows(&w, "for 'layers.4'", true); /* what was given up is not searched for */
+    world_close(&w);
+    world_open(&w, 80, 24, "ascii", true, false);
+    world_keys(&w, "n");
     assert_shows(&w, "nothing was searched yet", true);
     world_close(&w);
 }
@@ -376,19 +409,66 @@ static void test_sort_mark_is_true(void **state)
     world_close(&w);
 }
 
-/* From the recipe on the Export screen to the quantized model: only the folder is left to type. */
+/* From the recipe on the Export screen to the quantized model: it asks for the folder, and proposes one. */
 static void test_export_leads_to_weights(void **state)
 {
     (void)state;
     World w;
     world_open(&w, 80, 24, "ascii", true, false);
     world_keys(&w, "5 W");
-    char *screen = world_screen(&w);
-    assert_non_null(strstr(screen, ":quantize --save"));
-    free(screen);
+    assert_shows(&w, "folder: demo-w8a8_static", true);
+    assert_shows(&w, "where the quantized model goes", true);
     world_keys(&w, "Esc");
     assert_false(session_busy(w.app.session));
     world_close(&w);
+}
+
+/* A filter narrows the table while it is typed, counts, says what it doesn't understand, and is no edit before Enter. */
+static void test_filter_is_live(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        World w;
+        int64_t n;
+        world_open(&w, sizes[i].cols, sizes[i].rows, "ascii", true, false);
+        Session *s = w.app.session;
+        int undo = session_undo_depth(s);
+        world_keys(&w, "g j j \\");
+        int64_t at = ui_here(w.ui).linear;
+        world_type(&w, "attn");
+        session_order(s, &n, false);
+        assert_int_equal(n, 32);
+        assert_shows(&w, "32 layers of 56 pass", true);
+        assert_shows(&w, "words, kind= layer=3..7 score>9 float failed tagged !word", true); /* the hint stays */
+        assert_shows(&w, "mlp.", false);
+        world_type(&w, " scor>10");
+        assert_shows(&w, "'scor>10': only scores are compared", true);
+        world_keys(&w, "Enter");
+        assert_shows(&w, "'scor>10': only scores are compared", true);
+        assert_string_equal(session_filter_text(s), "");
+        world_keys(&w, "\\");
+        world_type(&w, "layers.5. layer=9");
+        assert_shows(&w, "0 layers of 56 pass", true);
+        world_keys(&w, "Esc"); /* nothing changed */
+        session_order(s, &n, false);
+        assert_int_equal(n, 56);
+        assert_int_equal(ui_here(w.ui).linear, at);
+        assert_int_equal(session_undo_depth(s), undo);
+        world_keys(&w, "\\");
+        world_type(&w, "gate_proj");
+        world_keys(&w, "Enter");
+        assert_shows(&w, "8 of 56", true);
+        assert_int_equal(session_undo_depth(s), undo + 1);
+        world_keys(&w, "\\ Backspace Backspace Backspace Backspace Backspace Backspace Backspace Backspace Backspace");
+        session_order(s, &n, false);
+        assert_int_equal(n, 56); /* an empty line shows all, still no edit */
+        world_keys(&w, "Backspace");
+        assert_string_equal(session_filter_text(s), "gate_proj");
+        world_keys(&w, "u");
+        session_order(s, &n, false);
+        assert_int_equal(n, 56);
+        world_close(&w);
+    }
 }
 
 static void assert_newest(Session *s, const char *command)
@@ -673,6 +753,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_fold_takes_every_action),
         cmocka_unit_test(test_folds_open_and_close),
         cmocka_unit_test(test_export_leads_to_weights),
+        cmocka_unit_test(test_filter_is_live),
         cmocka_unit_test(test_job_fills_table),
         cmocka_unit_test(test_script_on_screen),
         cmocka_unit_test(test_commands_of_the_screen),
