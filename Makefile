@@ -47,7 +47,7 @@ TEST_LIB  := $(patsubst %.c,$(BUILD)/%.o,$(sort $(filter-out tests/lib/faultshim
 FAULTSHIM := $(BUILD)/tests/faultshim.so
 UNIT_BIN  := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
 
-.PHONY: all demo check faults unused bench install deps deps-check clean help unit
+.PHONY: all demo check check-loaders faults unused bench install deps deps-check clean help unit
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -90,6 +90,10 @@ check: deps-check ## install what the tests need, build, and run every test
 faults: all $(FAULTSHIM) ## fail every allocation of analyze, measure, quant and a session, one by one
 	@PYTHONDONTWRITEBYTECODE=1 python3 tests/lib/faults.py $(BUILD)/slimscope $(FAULTSHIM)
 
+PYTHON    ?= python3
+check-loaders: all ## load outputs with transformers and compressed-tensors, if PYTHON has them, and compare logits
+	@PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -W ignore tests/loaders.py $(BUILD)/slimscope $(FAMILIES)
+
 # Linked with each function in a section of its own: the linker names those that main does not reach.
 unused: ## name functions that nothing of the program calls, or only their own file
 	@$(MAKE) --no-print-directory -s BUILD=build-unused OPT="-O0 -ffunction-sections" build-unused/unused
@@ -122,6 +126,6 @@ clean: ## remove everything that was built
 	rm -rf build build-*
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' Makefile
 
 -include $(CORE_OBJ:.o=.d) $(APP_OBJ:.o=.d) $(MAIN_OBJ:.o=.d) $(TEST_LIB:.o=.d) $(UNIT_BIN:$(BUILD)/tests/%=$(BUILD)/tests/unit/%.d)

@@ -351,7 +351,7 @@ static Status refuse(const SavePlan *plan, Error *err)
 
 static void warn_of_raw(const SavePlan *plan)
 {
-    int64_t apart = plan->peer ? apart_expert(plan) : -1;
+    int64_t apart = apart_expert(plan);
     for (int64_t i = 0; i < plan->model->nlinears; i++)
         if (plan->level[i] > 0 && !is_native(plan, i)) {
             save_warn(plan, "compressed_tensors has no form for %s ('%s'): as the original does, raw tensors are "
@@ -360,6 +360,25 @@ static void warn_of_raw(const SavePlan *plan)
         }
     if (apart >= 0)
         save_warn(plan, stacked, plan->model->cfg.model_type, plan->model->linears[apart].name);
+}
+
+/* Experts one by one are what vLLM loads, and what transformers did before it began to stack them. */
+static void warn_of_experts(const SavePlan *plan)
+{
+    bool experts = false;
+    for (int64_t i = 0; i < plan->model->nlinears; i++)
+        experts = experts || (plan->model->linears[i].expert >= 0 && plan->level[i] > 0);
+    if (experts)
+        save_warn(plan, "compressed_tensors has a tensor for each expert, as vLLM loads them: transformers 5 and later "
+                  "read no int8 experts");
+}
+
+static void warn(const SavePlan *plan)
+{
+    if (plan->peer)
+        warn_of_raw(plan);
+    else
+        warn_of_experts(plan);
 }
 
 static const Field fields[] = {FIELD_SAVER, FIELD_END};
@@ -374,7 +393,7 @@ const SaveFormat saver_compressed_tensors = {
     .parts = parts,
     .drops_zero = true,
     .refuse = refuse,
-    .warn = warn_of_raw,
+    .warn = warn,
     .documents = documents,
     .ops = &saveout_ops,
 };
