@@ -79,6 +79,9 @@ Status file_read(const char *path, size_t max, char **out, size_t *len, Error *e
     size_t got = 0;
     Status st = read_up_to(fd, path, buf, (size_t)size, &got, err);
     close(fd);
+    if (st == ST_OK && got < size)
+        st = error_set(err, ST_IO, "'%s' has become shorter while it was read: %llu bytes before, %zu now: try again when "
+                       "nothing writes to it", path, (unsigned long long)size, got);
     if (st != ST_OK) {
         free(buf);
         return st;
