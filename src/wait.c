@@ -116,8 +116,8 @@ static void show_layers(Shown *s, const JobView *j)
     if (s->job != j->id)
         s->done = 0;
     s->job = j->id;
-    if (j->done <= s->done || j->done > j->total)
-        return;
+    if (j->done <= s->done || j->done > j->total || strncmp(j->phase, "layer ", 6) != 0)
+        return; /* texts are counted, too, before the first layer */
     if (j->done == s->done + 1)
         fprintf(stderr, "layer %lld of %lld", (long long)j->done, (long long)j->total);
     else
