@@ -175,13 +175,14 @@ static Status run_quant(App *a, const CommandLine *cl, Error *err)
     RETURN_IF_ERROR(check_quant_options(a, cl, &debug, err));
     log_phase(a, "===========ANALYSE MODEL===========");
     RETURN_IF_ERROR(open_for_run(a, cl, NULL, err));
-    if (a->progress == 0 && (!cl_given(cl, "progress") || debug))
-        a->progress = PROGRESS_LINES;
+    if (debug || (a->progress == 1 && !isatty(STDERR_FILENO)))
+        a->progress = PROGRESS_LINES; /* a log is made of lines */
     log_phase(a, "===========GET BEST PRACTICE===========");
     RETURN_IF_ERROR(open_quant_recipe(a, cl, debug, err));
     const char *dir = cl_str(cl, "save_path");
     QuantizeOptions o = {.save_path = dir ? dir : "quantized", .resume = cl_given(cl, "resume"),
-                         .verify = cl_given(cl, "verify"), .debug = cl_given(cl, "debug")};
+                         .verify = cl_given(cl, "verify"), .debug = cl_given(cl, "debug"),
+                         .force = cl_given(cl, "force"), .force_word = "--force"};
     OutFormat f = out_format(cl_str(cl, "format"));
     if (cl_given(cl, "dry-run"))
         return print_outline(a, &o, f, err);
@@ -214,6 +215,8 @@ static const Option quant_options[] = {
      "accepted for compatibility: code that comes with a model is never run", COMP_NONE},
     {"yes", ARG_FLAG, NULL, "take the practice that was found without asking", COMP_NONE},
     {"why", ARG_FLAG, NULL, "tell how the practice was found: every step and candidate", COMP_NONE},
+    {"force", ARG_FLAG, NULL, "replace what is in the folder already: an older output, or a run that was stopped",
+     COMP_NONE},
     OPTIONS_QUANTIZE,
     OPTIONS_RUN,
     OPTION_PROGRESS,
@@ -224,7 +227,8 @@ const Command command_quant = {
     .args = "",
     .summary = "Quantize a model by a recipe and write what an inference engine loads.",
     .help = "The recipe is --config_path, or the best practice of --quant_type for this model. Everything is checked "
-            "before anything is written, and nothing in the target is replaced before the run is whole.",
+            "before anything is written. What is in the target is replaced with --force only, and not before the run is "
+            "whole; files that are not of an older output stay.",
     .flags = CMD_LONG | CMD_CLI | CMD_CLI_ONLY,
     .options = quant_options,
     .run = run_quant,
@@ -237,7 +241,7 @@ static Status run_quantize(App *a, const CommandLine *cl, Error *err)
     if (!dir)
         return error_set(err, ST_USAGE, "'quantize' needs --save DIR");
     QuantizeOptions o = {.save_path = dir, .resume = cl_given(cl, "resume"), .verify = cl_given(cl, "verify"),
-                         .debug = cl_given(cl, "debug")};
+                         .debug = cl_given(cl, "debug"), .force = cl->bang, .force_word = "!"};
     OutFormat f = out_format(cl_str(cl, "format"));
     return cl_given(cl, "dry-run") ? print_outline(a, &o, f, err) : quantize_and_print(a, &o, f, err);
 }
@@ -250,7 +254,8 @@ const Command command_quantize = {
     .name = "quantize",
     .args = "",
     .summary = "Quantize with the present assignment and write the model: the same run as 'slimscope quant'.",
-    .flags = CMD_NEEDS_MODEL | CMD_LONG,
+    .help = "Files that are in DIR already are replaced with ! only.",
+    .flags = CMD_NEEDS_MODEL | CMD_LONG | CMD_DESTROYS,
     .options = quantize_options,
     .run = run_quantize,
 };

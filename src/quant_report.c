@@ -87,21 +87,77 @@ static Status put_levels(Session *s, OutFormat f, Str *out, Error *err)
     return ST_OK;
 }
 
+/* Weights line by line, the small files in one. */
+static void text_saver(const SaveFile *files, int n, Str *out)
+{
+    const char *sep = "  with ";
+    for (int k = 0; k < n; k++) {
+        if (files[k].bytes == 0)
+            continue;
+        str_printf(out, "  %s  ", files[k].name);
+        str_bytes(out, files[k].bytes);
+        str_putc(out, '\n');
+    }
+    for (int k = 0; k < n; k++) {
+        if (files[k].bytes)
+            continue;
+        str_printf(out, "%s%s", sep, files[k].name);
+        sep = ", ";
+    }
+    str_putc(out, '\n');
+}
+
 static void text_files(const QuantizeOptions *opt, const QuantizeOutline *o, Str *out)
 {
     for (int i = 0; i < o->nsavers; i++) {
         str_printf(out, "%s writes into %s, ", o->saver[i].type, opt->save_path);
         str_bytes(out, o->saver[i].bytes);
         str_puts(out, " of weights:\n");
-        for (int k = 0; k < o->saver[i].nfiles; k++) {
-            str_printf(out, "  %s", o->saver[i].files[k].name);
-            if (o->saver[i].files[k].bytes) {
-                str_puts(out, "  ");
-                str_bytes(out, o->saver[i].files[k].bytes);
-            }
-            str_putc(out, '\n');
-        }
+        text_saver(o->saver[i].files, o->saver[i].nfiles, out);
     }
+}
+
+static void text_names(const char *what, const NameList *l, Str *out)
+{
+    if (l->n == 0)
+        return;
+    str_puts(out, what);
+    for (size_t i = 0; i < l->n; i++)
+        str_printf(out, "%s%s", i ? ", " : "", l->s[i]);
+    str_putc(out, '\n');
+}
+
+static void text_target(const QuantizeOptions *opt, const SaveTarget *t, Str *out)
+{
+    if (t->model[0])
+        str_printf(out, "%s holds %s%s as %s wrote it\n", opt->save_path, t->other ? "another model, " : "", t->model, t->saver);
+    if (t->stopped)
+        str_printf(out, "%s holds a stopped run, %d layers done%s\n", opt->save_path, t->stopped,
+                   t->goes_on ? ": --resume goes on with it" : ", of another model or recipe");
+    text_names(opt->force ? "replaces   " : "there already, replaced with --force only   ", &t->replaced, out);
+    text_names("removes    ", &t->removed, out);
+    text_names("leaves     ", &t->left, out);
+}
+
+static void json_names(const char *key, const NameList *l, Str *out)
+{
+    str_printf(out, "\"%s\":[", key);
+    for (size_t i = 0; i < l->n; i++) {
+        str_puts(out, i ? "," : "");
+        str_json(out, l->s[i]);
+    }
+    str_putc(out, ']');
+}
+
+static void json_target(const SaveTarget *t, Str *out)
+{
+    str_puts(out, ",\"target\":{");
+    json_names("replaced", &t->replaced, out);
+    str_putc(out, ',');
+    json_names("removed", &t->removed, out);
+    str_putc(out, ',');
+    json_names("left", &t->left, out);
+    str_putc(out, '}');
 }
 
 static void json_files(const QuantizeOutline *o, Str *out)
@@ -138,7 +194,9 @@ Status quant_outline_text(Session *s, const QuantizeOptions *opt, const Quantize
         RETURN_IF_ERROR(put_levels(s, f, out, err));
         str_puts(out, "],\"savers\":[");
         json_files(o, out);
-        str_puts(out, "]}\n");
+        str_putc(out, ']');
+        json_target(&o->target, out);
+        str_puts(out, "}\n");
         return ST_OK;
     }
     str_printf(out, "model        %s\nrecipe       %s\ncalibration  %s\n", session_model(s)->path, recipe,
@@ -148,6 +206,7 @@ Status quant_outline_text(Session *s, const QuantizeOptions *opt, const Quantize
     str_puts(out, "levels\n");
     RETURN_IF_ERROR(put_levels(s, f, out, err));
     text_files(opt, o, out);
+    text_target(opt, &o->target, out);
     return ST_OK;
 }
 
@@ -226,7 +285,9 @@ void quant_done_text(Session *s, const QuantizeDone *d, OutFormat f, Str *out)
                    (unsigned long long)r->bytes_read, (unsigned long long)r->bytes_written, r->layers_resumed,
                    d->seconds);
         json_verify(s, d, out);
-        str_puts(out, "]}\n");
+        str_puts(out, "],\"removed\":");
+        str_json(out, r->removed);
+        str_puts(out, "}\n");
         return;
     }
     str_printf(out, "%s: %lld linears quantized, %lld float, ", d->save_path, (long long)r->quantized,
@@ -236,6 +297,8 @@ void quant_done_text(Session *s, const QuantizeDone *d, OutFormat f, Str *out)
     if (d->seconds > 0)
         str_printf(out, " (%.0f MB/s read and written)", mb / d->seconds);
     str_putc(out, '\n');
+    if (r->removed[0])
+        str_printf(out, "of the older output removed: %s\n", r->removed);
     if (r->layers_resumed)
         str_printf(out, "%d layers were there already from the run that was stopped\n", r->layers_resumed);
     for (int i = 0; i < d->nverified; i++)

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "model/weight.h"
+#include "save/target.h"
 
 struct SaveSink {
     const SaveOptions *o;
@@ -70,7 +71,7 @@ static Status check_memory(const SaveSink *s, Error *err)
 
 /* ---- the sink ---- */
 
-static Status open_saver(SaveSink *s, int i, Error *err)
+static Status plan_saver(SaveSink *s, int i, Error *err)
 {
     DType T = runner_arith(s->r) == ARITH_MODEL ? pipeline_model(s->p)->cfg.dtype : DT_F32;
     SavePlan *plan = &s->plan[i];
@@ -79,8 +80,12 @@ static Status open_saver(SaveSink *s, int i, Error *err)
     plan->flow = s->flow;
     plan->overlay = runner_overlay(s->r);
     plan->arith = plan->cache_dtype = T;
-    RETURN_IF_ERROR(pipeline_promise(s->p, T, plan, err));
-    return s->o->savers[i]->ops->open(&s->saver[i], s->o->savers[i], plan, s->o->resume, &s->first[i], err);
+    return pipeline_promise(s->p, T, plan, err);
+}
+
+static Status open_saver(SaveSink *s, int i, Error *err)
+{
+    return s->o->savers[i]->ops->open(&s->saver[i], s->o->savers[i], &s->plan[i], s->o->resume, &s->first[i], err);
 }
 
 static Status sink_open(void *self, const Pipeline *p, Runner *r, SinkWants *wants, Error *err)
@@ -95,6 +100,9 @@ static Status sink_open(void *self, const Pipeline *p, Runner *r, SinkWants *wan
     digest_hex(&order, s->flow);
     wants->end = model_depth(pipeline_model(p));
     wants->first = s->o->nsavers > 0 ? wants->end : 0;
+    for (int i = 0; i < s->o->nsavers; i++)
+        RETURN_IF_ERROR(plan_saver(s, i, err));
+    RETURN_IF_ERROR(save_target_check(s->o->savers, s->plan, s->o->nsavers, s->o->resume, err));
     for (int i = 0; i < s->o->nsavers; i++) {
         RETURN_IF_ERROR(open_saver(s, i, err));
         wants->first = s->first[i] < wants->first ? s->first[i] : wants->first;
@@ -176,15 +184,25 @@ static Status sink_unit(void *self, UnitRun *u, const Stream *flow, Error *err)
 static Status sink_finish(void *self, Error *err)
 {
     SaveSink *s = self;
+    NameList removed = {0};
+    for (int i = 0; i < s->o->nsavers; i++) /* all of them are whole before the first touches the target */
+        if (s->o->savers[i]->ops->ready)
+            RETURN_IF_ERROR(s->o->savers[i]->ops->ready(s->saver[i], err));
     for (int i = 0; i < s->o->nsavers; i++)
         RETURN_IF_ERROR(s->o->savers[i]->ops->finish(s->saver[i], err));
-    return ST_OK;
+    Status st = save_target_clean(s->o->savers, s->plan, s->o->nsavers, &removed, err);
+    Str text = {0};
+    names_text(&removed, &text);
+    snprintf(s->out->removed, sizeof s->out->removed, "%s", str_text(&text));
+    str_free(&text);
+    names_free(&removed);
+    return st;
 }
 
 static void sink_close(void *self, bool keep)
 {
     SaveSink *s = self;
-    for (int i = 0; i < s->o->nsavers; i++) {
+    for (int i = s->o->nsavers; i-- > 0;) { /* the first, which made the folder, comes last */
         if (s->saver[i])
             s->o->savers[i]->ops->close(s->saver[i], keep);
         s->saver[i] = NULL;

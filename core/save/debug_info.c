@@ -217,22 +217,8 @@ static Status put_tensors(const DebugInfo *d, const char *path, Error *err)
     return st;
 }
 
-Status debug_info_save(const DebugInfo *d, const char *dir, Error *err)
+Status debug_info_save(const DebugInfo *d, const char *path, Str *json, Error *err)
 {
-    char *folder = path_join(dir, "debug_info");
-    char *json = folder ? path_join(folder, "debug_info.json") : NULL;
-    char *tensors = folder ? path_join(folder, TENSOR_FILE) : NULL;
-    Str out = {0};
-    Status st = json && tensors ? dir_make(folder, err) : error_nomem(err, "a path");
-    if (st == ST_OK) {
-        put_json(d, &out);
-        st = out.oom ? error_nomem(err, "debug info") : put_tensors(d, tensors, err);
-    }
-    if (st == ST_OK)
-        st = file_write_atomic(json, out.s, out.len, err);
-    str_free(&out);
-    free(folder);
-    free(json);
-    free(tensors);
-    return st;
+    put_json(d, json);
+    return json->oom ? error_nomem(err, "debug info") : put_tensors(d, path, err);
 }

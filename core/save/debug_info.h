@@ -1,6 +1,7 @@
 #ifndef SLIM_SAVE_DEBUG_INFO_H
 #define SLIM_SAVE_DEBUG_INFO_H
 
+#include "base/str.h"
 #include "save/saver.h"
 
 /* `--debug`: DIR/debug_info/debug_info.json and .safetensors (specs/formats.md 14). Entries are grouped by namespace;
@@ -15,7 +16,7 @@ Status debug_info_text(DebugInfo *d, const char *space, const char *key, const c
 /* What is known of a quantized linear when it is handed to the savers: "weight" NAME.scale (tensor), NAME.zeros and
  * NAME.limits (shares of codes that are 0 and that are the least or greatest), "activation" NAME.scale, NAME.offset. */
 Status debug_info_linear(DebugInfo *d, const Model *m, const SaveLinear *l, Error *err);
-/* Each file replaced as a whole. */
-Status debug_info_save(const DebugInfo *d, const char *dir, Error *err);
+/* Both files: the tensors into `path`, replaced as a whole, the document into *json. */
+Status debug_info_save(const DebugInfo *d, const char *path, Str *json, Error *err);
 
 #endif

@@ -1,13 +1,27 @@
 #include "save/debug_saver.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 
 #include "base/mem.h"
+#include "base/str.h"
+#include "io/file.h"
 #include "save/debug_info.h"
+#include "save/manifest.h"
+#include "save/store.h"
+
+#define TYPE "debug_info"
+#define JSON_FILE "debug_info/debug_info.json"
+#define TENSOR_FILE "debug_info/debug_info.safetensors"
 
 typedef struct DebugSaver {
     const SavePlan *plan;
     DebugInfo *info;
+    Store store;
+    bool seen;                 /* something was handed over */
+    bool is_ready, finished;
 } DebugSaver;
 
 static Status debug_check(const SaveFormat *f, const SavePlan *plan, Error *err)
@@ -26,24 +40,39 @@ static Status debug_files(const SaveFormat *f, const SavePlan *plan, SaveFile **
     *out = mem_zarray(2, sizeof **out);
     if (!*out)
         return error_nomem(err, "the list of files");
-    (*out)[0] = (SaveFile){.name = "debug_info/debug_info.json"};
-    (*out)[1] = (SaveFile){.name = "debug_info/debug_info.safetensors"};
+    (*out)[0] = (SaveFile){.name = JSON_FILE};
+    (*out)[1] = (SaveFile){.name = TENSOR_FILE};
     return ST_OK;
+}
+
+static void debug_close(void *self, bool keep)
+{
+    DebugSaver *d = self;
+    if (!d)
+        return;
+    store_close(&d->store, keep && d->is_ready && !d->finished); /* a part of them serves nobody */
+    debug_info_free(d->info);
+    free(d);
 }
 
 static Status debug_open(void **self, const SaveFormat *f, const SavePlan *plan, bool resume, int *first_layer,
                          Error *err)
 {
     (void)f;
-    (void)resume;
+    *self = NULL;
     *first_layer = model_depth(plan->model); /* what the others have need not be made again for this */
     DebugSaver *d = mem_zarray(1, sizeof *d);
     if (!d)
         return error_nomem(err, "debug_info");
     d->plan = plan;
+    d->store = STORE_CLOSED;
     Status st = debug_info_new(&d->info, err);
+    if (st == ST_OK)
+        st = store_open(&d->store, plan->dir, TYPE, plan->model->path, err);
+    if (st == ST_OK && resume)
+        st = store_take_ready(&d->store, &d->is_ready, err);
     if (st != ST_OK) {
-        free(d);
+        debug_close(d, resume);
         return st;
     }
     *self = d;
@@ -53,12 +82,14 @@ static Status debug_open(void **self, const SaveFormat *f, const SavePlan *plan,
 static Status debug_linear(void *self, const SaveLinear *l, Error *err)
 {
     DebugSaver *d = self;
+    d->seen = true;
     return debug_info_linear(d->info, d->plan->model, l, err);
 }
 
 static Status debug_keep_float(void *self, int64_t linear, Error *err)
 {
     DebugSaver *d = self;
+    d->seen = true;
     return debug_info_text(d->info, "float", d->plan->model->linears[linear].name, "no token reached it", err);
 }
 
@@ -78,19 +109,69 @@ static Status debug_layer_done(void *self, int layer, Error *err)
     return ST_OK;
 }
 
+/* The manifest, which comes first. */
+static Status put_manifest(DebugSaver *d, Error *err)
+{
+    Manifest m = {.saver = TYPE, .model = (char *)path_base(d->plan->model->path)};
+    Str text = {0};
+    char name[128];
+    manifest_name(TYPE, name);
+    snprintf(m.fingerprint, sizeof m.fingerprint, "%s", d->plan->model->fingerprint);
+    Status st = ST_OK;
+    for (size_t i = 0; i < d->store.nout && st == ST_OK; i++)
+        st = manifest_add(&m, d->store.out[i].to, d->store.out[i].bytes, false, err);
+    if (st == ST_OK) {
+        manifest_text(&m, &text);
+        st = text.oom ? error_nomem(err, name) : store_put(&d->store, name, text.s, text.len, NULL, err);
+    }
+    if (st == ST_OK)
+        store_to_front(&d->store);
+    str_free(&text);
+    m.saver = m.model = NULL; /* borrowed */
+    manifest_fini(&m);
+    return st;
+}
+
+static Status put_files(DebugSaver *d, Error *err)
+{
+    char from[32];
+    struct stat st;
+    Str json = {0};
+    store_clear_list(&d->store);
+    store_name("out", 0, from);
+    char *path = path_join(d->store.temp, from);
+    Status code = path ? debug_info_save(d->info, path, &json, err) : error_nomem(err, "a path");
+    if (code == ST_OK && stat(path, &st) != 0)
+        code = error_set(err, ST_IO, "'%s' is gone", path);
+    if (code == ST_OK)
+        code = store_add(&d->store, from, TENSOR_FILE, (uint64_t)st.st_size, err);
+    if (code == ST_OK)
+        code = store_put(&d->store, JSON_FILE, json.s, json.len, NULL, err);
+    str_free(&json);
+    free(path);
+    return code;
+}
+
+/* Where all layers were there already, so is what an earlier run found. */
+static Status debug_ready(void *self, Error *err)
+{
+    DebugSaver *d = self;
+    if (d->is_ready && !d->seen)
+        return ST_OK;
+    RETURN_IF_ERROR(put_files(d, err));
+    RETURN_IF_ERROR(put_manifest(d, err));
+    d->is_ready = true;
+    return store_make_ready(&d->store, err);
+}
+
 static Status debug_finish(void *self, Error *err)
 {
     DebugSaver *d = self;
-    return debug_info_save(d->info, d->plan->dir, err);
-}
-
-static void debug_close(void *self, bool keep)
-{
-    DebugSaver *d = self;
-    (void)keep;
-    if (d)
-        debug_info_free(d->info);
-    free(d);
+    if (!d->is_ready)
+        RETURN_IF_ERROR(debug_ready(d, err));
+    RETURN_IF_ERROR(store_install(&d->store, err));
+    d->finished = true;
+    return ST_OK;
 }
 
 static const SaverOps ops = {
@@ -101,8 +182,9 @@ static const SaverOps ops = {
     .keep_float = debug_keep_float,
     .cache = debug_cache,
     .layer_done = debug_layer_done,
+    .ready = debug_ready,
     .finish = debug_finish,
     .close = debug_close,
 };
 
-const SaveFormat saver_debug_info = {.type = "debug_info", .title = "statistics of what was quantized", .ops = &ops};
+const SaveFormat saver_debug_info = {.type = TYPE, .title = "statistics of what was quantized", .ops = &ops};

@@ -22,8 +22,12 @@ typedef struct SaverOps {
     Status (*keep_float)(void *self, int64_t linear, Error *err);
     Status (*cache)(void *self, const SaveCache *c, Error *err); /* ST_DATA when the format has no place for it */
     Status (*layer_done)(void *self, int layer, Error *err);     /* synced: a resumed run starts after it */
-    /* Rest of the model, description, index, side files; renames everything into place. The target is untouched until
-     * then. */
+    /* What is in the target of an earlier run; NULL: the saver keeps nothing for a resume. */
+    Status (*stopped)(const SaveFormat *f, const SavePlan *plan, SaveStopped *out, Error *err);
+    /* Rest of the model, description, index, side files: everything is whole, and on the disk, before the target is
+     * touched. NULL: finish does it. */
+    Status (*ready)(void *self, Error *err);
+    /* ready when it wasn't called, then everything is renamed into place: the weights, what describes them, the index last. */
     Status (*finish)(void *self, Error *err);
     /* Frees; without a finish the partial output is kept for a resume when keep, else removed. */
     void (*close)(void *self, bool keep);
@@ -39,6 +43,7 @@ struct SaveFormat {
     /* Files: "WEIGHTS.safetensors" or "WEIGHTS-00001-of-00003.safetensors" with an index of the same name, and
      * "DESCRIPTION.json", which says what they are. */
     const char *weights, *description;
+    bool code_only;             /* of the model's small files only .json and .py go along */
     bool labels;                /* the description gives each tensor a label */
     /* What follows the names of a single file and of the description: "_w8a8"; no function: nothing. */
     void (*suffix)(const SaveOut *s, char out[64]);

@@ -64,7 +64,7 @@ static Status documents(SaveOut *s, Error *err)
     Status st = save_document(s, name, &out, err);
     str_free(&out);
     RETURN_IF_ERROR(st);
-    return save_side_files(s, true, err);
+    return save_side_files(s, s->format->code_only, err);
 }
 
 static const Field fields[] = {FIELD_SAVER, {.key = "ext", .type = F_MAP}, FIELD_END};
@@ -76,6 +76,7 @@ const SaveFormat saver_mindie = {
     .processor = true,
     .weights = "quant_model_weight",
     .description = "quant_model_description",
+    .code_only = true,
     .labels = true,
     .suffix = suffix_of,
     .parts = parts,

@@ -271,7 +271,7 @@ void outcheck_free(OutCheck *o)
 
 typedef struct Progress {
     int layers;
-    bool head, finish;
+    bool head;
 } Progress;
 
 static Status take_record(void *ctx, const char *json, uint32_t len, Error *err)
@@ -281,7 +281,6 @@ static Status take_record(void *ctx, const char *json, uint32_t len, Error *err)
     RETURN_IF_ERROR(json_parse(json, len, "the progress record", &o, err));
     p->head = true;
     p->layers += json_get(o, "layer") != NULL;
-    p->finish = p->finish || json_get(o, "finish") != NULL;
     cJSON_Delete(o);
     return ST_OK;
 }
@@ -301,17 +300,19 @@ static bool still_runs(const char *temp)
 static Status tell_unfinished(OutCheck *o, Error *err)
 {
     char *temp = temp_of(o), *path = temp ? path_join(temp, "journal") : NULL;
-    Status st = path ? ST_OK : error_nomem(err, "a path");
+    char *ready = temp ? path_join(temp, STORE_READY) : NULL;
+    Status st = path && ready ? ST_OK : error_nomem(err, "a path");
+    bool finish = ready && file_exists(ready);
     Progress p = {0};
     Journal *j = NULL;
     Error why;
     if (st == ST_OK && file_exists(path) && journal_open(&j, path, JOURNAL_READ, take_record, &p, NULL, &why) == ST_OK)
         (void)journal_close(j, NULL);
-    bool older = o->files && !p.finish;
+    bool older = o->files && !finish;
     const char *rest = older ? "; the files beside it are of an older run" : "";
     if (st == ST_OK && still_runs(temp))
         out_tell(o, !older, NULL, "", "%s is being written here now: %d whole layers so far%s", o->f->type, p.layers, rest);
-    else if (st == ST_OK && p.finish)
+    else if (st == ST_OK && finish)
         out_tell(o, true, NULL, "", "a run of %s was stopped while it put its files into place: the same command with "
                  "--resume finishes it", o->f->type);
     else if (st == ST_OK && p.head)
@@ -320,6 +321,7 @@ static Status tell_unfinished(OutCheck *o, Error *err)
     else if (st == ST_OK)
         out_tell(o, !older, NULL, "", "a run of %s was stopped before its first layer: start it again%s", o->f->type, rest);
     free(path);
+    free(ready);
     free(temp);
     return st;
 }

@@ -137,20 +137,10 @@ Status practice_yaml(const char *text, size_t len, const char *name, Str *out, E
     return st;
 }
 
-Status save_practice_yaml(const char *dir, const char *model_type, const char *text, size_t len, const char *name,
-                          Error *err)
+void practice_yaml_name(const char *model_type, char out[320])
 {
-    char file[320];
-    snprintf(file, sizeof file, "%.250s_best_practice.yaml", model_type && model_type[0] ? model_type : "default");
-    for (char *p = file; *p; p++)
+    snprintf(out, 320, "%.250s_best_practice.yaml", model_type && model_type[0] ? model_type : "default");
+    for (char *p = out; *p; p++)
         if (*p == '/')
             *p = '_';
-    Str out = {0};
-    char *path = path_join(dir, file);
-    Status st = path ? practice_yaml(text, len, name, &out, err) : error_nomem(err, "a path");
-    if (st == ST_OK)
-        st = file_write_atomic(path, out.s, out.len, err);
-    str_free(&out);
-    free(path);
-    return st;
 }

@@ -1,8 +1,11 @@
 #include "save/saveout.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/hash.h"
 #include "io/file.h"
@@ -17,7 +20,7 @@ static void plan_digest(const SaveOut *s, char hex[65])
     const SavePlan *p = s->plan;
     Hasher h;
     hasher_init(&h);
-    hasher_str(&h, "slimscope-save-2");
+    hasher_str(&h, "slimscope-save-3");
     for (size_t i = 0; i < s->layout.n; i++) {
         const OutTensor *t = &s->layout.t[i];
         hasher_str(&h, t->name);
@@ -42,33 +45,35 @@ static const char *hex_or_none(const char *hex)
     return hex ? hex : "";
 }
 
-static void head_record(const SaveOut *s, Str *out)
+/* What a run is: a resumed one must have the same. */
+static void run_fields(const SaveOut *s, Str *out)
 {
     char plan[65], changes[65];
     plan_digest(s, plan);
     overlay_digest(s->plan->overlay, changes);
-    str_printf(out, "{\"model\":\"%s\",\"peer\":%s,\"limit\":%llu,\"plan\":\"%s\",\"texts\":\"%s\","
-               "\"flow\":\"%s\",\"arith\":\"%s\",",
+    str_printf(out, "\"model\":\"%s\",\"peer\":%s,\"limit\":%llu,\"plan\":\"%s\",\"texts\":\"%s\","
+               "\"flow\":\"%s\",\"arith\":\"%s\"",
                s->plan->model->fingerprint, s->plan->peer ? "true" : "false",
                (unsigned long long)save_limit(s->plan), plan, hex_or_none(s->plan->texts), hex_or_none(s->plan->flow),
                dtype_name(s->plan->arith));
     if (changes[0])
-        str_printf(out, "\"changes\":\"%s\",", changes);
-    str_puts(out, "\"old\":[");
-    for (size_t i = 0; i < s->nold; i++) {
-        str_puts(out, i ? ",[" : "[");
-        str_json(out, s->old[i].name);
-        str_printf(out, ",\"%llx\"]", (unsigned long long)s->old[i].inode);
-    }
-    str_puts(out, "]}");
+        str_printf(out, ",\"changes\":\"%s\"", changes);
 }
 
-typedef struct Replay {
-    SaveOut *s;
-    bool head;
-} Replay;
+Status save_run_digest(const SaveOut *s, char hex[65], Error *err)
+{
+    Str text = {0};
+    run_fields(s, &text);
+    Digest d = digest_of(str_text(&text), text.len);
+    Status st = text.oom ? error_nomem(err, "the progress record") : ST_OK;
+    str_free(&text);
+    digest_hex(&d, hex);
+    return st;
+}
 
-static Status replay_head(SaveOut *s, const cJSON *o, Error *err)
+/* Why a run with this head can't be gone on with, NULL: it can. What a plan doesn't know yet, before its run, is not
+ * compared. */
+static Status head_differs(const SaveOut *s, const cJSON *o, bool whole, const char **what, Error *err)
 {
     const char *model = "", *plan = "", *texts = "", *flow = "", *arith = "", *changes = "";
     bool peer = false;
@@ -83,37 +88,45 @@ static Status replay_head(SaveOut *s, const cJSON *o, Error *err)
     RETURN_IF_ERROR(json_str(o, "changes", &changes, NULL, err));
     RETURN_IF_ERROR(json_bool(o, "peer", &peer, NULL, err));
     const cJSON *limit = json_get(o, "limit");
-    const char *what = NULL;
-    if (strcmp(model, s->plan->model->fingerprint) != 0)
-        what = "the model has changed";
-    else if (peer != s->plan->peer)
-        what = "the arithmetic (--compat) is another";
-    else if (limit && limit->valuedouble != (double)save_limit(s->plan))
-        what = "part_file_size is another";
-    else if (strcmp(plan, mine) != 0)
-        what = "the recipe quantizes other layers or with another scheme";
-    else if (strcmp(flow, hex_or_none(s->plan->flow)) != 0)
-        what = "the recipe's processors or their order are others";
-    else if (strcmp(changes, changed) != 0)
-        what = "what the processors changed in the model is another";
-    else if (strcmp(texts, hex_or_none(s->plan->texts)) != 0)
-        what = "the calibration texts are others (data set, --max-samples, --seq-len)";
-    else if (strcmp(arith, dtype_name(s->plan->arith)) != 0)
-        what = "the arithmetic (--dtype-sim) is another";
-    if (what)
-        return error_set(err, ST_DATA, "the stopped run in '%s' can't be continued: %s; run without --resume to start "
-                         "again", s->store.dir, what);
-    const cJSON *e;
-    cJSON_ArrayForEach(e, json_get(o, "old")) {
-        const cJSON *name = cJSON_GetArrayItem(e, 0), *inode = cJSON_GetArrayItem(e, 1);
-        if (!cJSON_IsString(name) || !cJSON_IsString(inode))
-            continue;
-        if (!mem_grow(&s->old, &s->old_cap, s->nold + 1, sizeof *s->old))
-            return error_nomem(err, "the list of files");
-        OldFile *f = &s->old[s->nold++];
-        snprintf(f->name, sizeof f->name, "%s", name->valuestring);
-        f->inode = strtoull(inode->valuestring, NULL, 16);
-    }
+    const struct {
+        bool differs;
+        const char *what;
+    } rows[] = {
+        {strcmp(model, s->plan->model->fingerprint) != 0, "the model has changed"},
+        {peer != s->plan->peer, "the arithmetic (--compat) is another"},
+        {limit && limit->valuedouble != (double)save_limit(s->plan), "part_file_size is another"},
+        {strcmp(plan, mine) != 0, "the recipe quantizes other layers or with another scheme"},
+        {whole && strcmp(flow, hex_or_none(s->plan->flow)) != 0,
+         "the recipe's processors or their order are others"},
+        {whole && strcmp(changes, changed) != 0, "what the processors changed in the model is another"},
+        {whole && strcmp(texts, hex_or_none(s->plan->texts)) != 0,
+         "the calibration texts are others (data set, --max-samples, --seq-len)"},
+        {whole && strcmp(arith, dtype_name(s->plan->arith)) != 0, "the arithmetic (--dtype-sim) is another"},
+    };
+    *what = NULL;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows && !*what; i++)
+        *what = rows[i].differs ? rows[i].what : NULL;
+    return ST_OK;
+}
+
+typedef struct Replay {
+    SaveOut *s;
+    bool head;
+    SaveStopped *look;  /* only looks: what it finds; NULL: goes on with it */
+} Replay;
+
+static Status replay_head(Replay *r, const cJSON *o, Error *err)
+{
+    SaveOut *s = r->s;
+    const char *what;
+    r->head = true;
+    RETURN_IF_ERROR(json_bool(o, "force", &s->forced, NULL, err));
+    RETURN_IF_ERROR(head_differs(s, o, !r->look || s->plan->flow, &what, err));
+    if (r->look)
+        r->look->differs = what;
+    else if (what)
+        return error_set(err, ST_DATA, "the stopped run in '%s' can't be continued: %s; start again without --resume, by %s",
+                         s->store.dir, what, save_force_word(s->plan));
     return ST_OK;
 }
 
@@ -135,10 +148,8 @@ static Status replay_record(void *ctx, const char *json, uint32_t len, Error *er
     RETURN_IF_ERROR(json_parse(json, len, "the progress record", &o, err));
     Status st = ST_OK;
     int64_t layer = -1, packed = -1;
-    if (!r->head) {
-        st = replay_head(s, o, err);
-        r->head = true;
-    }
+    if (!r->head)
+        st = replay_head(r, o, err);
     if (st == ST_OK)
         st = json_int(o, "layer", &layer, NULL, err);
     if (st == ST_OK)
@@ -156,34 +167,120 @@ static Status replay_record(void *ctx, const char *json, uint32_t len, Error *er
         else
             s->packed[packed] = 1;
     }
-    s->finishing = s->finishing || json_get(o, "finish");
     cJSON_Delete(o);
     return st;
 }
 
 static Status open_journal(SaveOut *s, bool *resume, Error *err)
 {
+    struct stat st;
+    bool there = fstatat(s->store.temp_at, "journal", &st, AT_SYMLINK_NOFOLLOW) == 0;
+    *resume = *resume && there && S_ISREG(st.st_mode); /* a link is no record of ours */
+    if (!*resume && there)
+        unlinkat(s->store.temp_at, "journal", 0);
     char *path = path_join(s->store.temp, "journal");
     if (!path)
         return error_nomem(err, "a path");
-    *resume = *resume && file_exists(path);
-    if (!*resume)
-        remove(path);
     Replay r = {.s = s};
-    Status st = journal_open(&s->journal, path, JOURNAL_CUT, replay_record, &r, NULL, err);
+    Status code = journal_open(&s->journal, path, JOURNAL_CUT, replay_record, &r, NULL, err);
     *resume = *resume && r.head;
     free(path);
-    return st;
+    return code;
 }
 
 /* The head goes in when the files are there: a run that never got its room left nothing to resume. */
 static Status start_journal(SaveOut *s, Error *err)
 {
     Str head = {0};
-    RETURN_IF_ERROR(save_list_old(s, err));
-    head_record(s, &head);
+    str_putc(&head, '{');
+    run_fields(s, &head);
+    str_puts(&head, s->forced ? ",\"force\":true}" : "}");
     Status st = head.oom ? error_nomem(err, "the progress record") : journal_append(s->journal, head.s, true, err);
     str_free(&head);
+    return st;
+}
+
+/* ---- what an earlier run left ---- */
+
+/* Savers of one run share documents: the last one's is there, as its manifest says. */
+static bool is_whole(int at, const Manifest *all, size_t n, const char *name)
+{
+    for (size_t i = 0; i < n; i++) {
+        const ManifestFile *f = manifest_find(&all[i], name, false);
+        if (f && manifest_is_there(at, f))
+            return true;
+    }
+    return false;
+}
+
+/* Whether the target holds this very output, whole. */
+static Status is_complete(const SaveOut *s, int at, bool *done, Error *err)
+{
+    Manifest *all;
+    size_t n;
+    char run[65];
+    *done = false;
+    RETURN_IF_ERROR(manifest_list(at, s->plan->dir, &all, &n, err));
+    Status st = save_run_digest(s, run, err);
+    for (size_t i = 0; i < n && st == ST_OK; i++) {
+        if (strcmp(all[i].saver, s->format->type) != 0 || strcmp(all[i].run, run) != 0)
+            continue;
+        *done = all[i].n > 0;
+        for (size_t k = 0; k < all[i].n && *done; k++)
+            *done = all[i].files[k].old || is_whole(at, all, n, all[i].files[k].name);
+    }
+    manifest_list_free(all, n);
+    return st;
+}
+
+static Status look_into(SaveOut *s, int temp, const char *path, SaveStopped *out, Error *err)
+{
+    struct stat st;
+    if (fstatat(temp, "journal", &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode))
+        return ST_OK;
+    Replay r = {.s = s, .look = out};
+    Journal *j;
+    Status code = journal_open(&j, path, JOURNAL_READ, replay_record, &r, NULL, err);
+    if (code != ST_OK)
+        return code;
+    (void)journal_close(j, NULL);
+    out->there = r.head;
+    out->ready = r.head && faccessat(temp, STORE_READY, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    out->forced = s->forced;
+    out->layers = s->layers_done;
+    return ST_OK;
+}
+
+static Status look_at(SaveOut *s, int at, SaveStopped *out, Error *err)
+{
+    char name[200];
+    store_temp_name(s->format->type, name, sizeof name);
+    int temp = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    Status st = ST_OK;
+    if (temp >= 0) {
+        snprintf(name, sizeof name, STORE_PREFIX "%s/journal", s->format->type);
+        char *path = path_join(s->plan->dir, name);
+        st = path ? look_into(s, temp, path, out, err) : error_nomem(err, "a path");
+        free(path);
+        close(temp);
+    }
+    if (st == ST_OK && !out->there && s->plan->flow) /* before its run a plan doesn't know all that decides the bytes */
+        st = is_complete(s, at, &out->done, err);
+    return st;
+}
+
+static Status out_stopped(const SaveFormat *f, const SavePlan *plan, SaveStopped *out, Error *err)
+{
+    *out = (SaveStopped){0};
+    int at = open(plan->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (at < 0)
+        return ST_OK; /* nothing there, or nothing that open would take */
+    SaveOut s;
+    Status st = saveout_look(&s, f, plan, err);
+    if (st == ST_OK)
+        st = look_at(&s, at, out, err);
+    saveout_look_end(&s);
+    close(at);
     return st;
 }
 
@@ -215,13 +312,9 @@ static Status check_names(const SaveOut *s, Error *err)
             save_file_name(s, i, s->layout.files, name);
         else
             save_index_name(s, name);
-        char *path = name[0] ? path_join(s->store.dir, name) : NULL;
-        bool bad = path && dir_exists(path);
-        if (bad)
-            error_set(err, ST_IO, "cannot write '%s': a folder of this name is there", path);
-        free(path);
-        if (bad)
-            return ST_IO;
+        struct stat st;
+        if (name[0] && fstatat(s->store.at, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode))
+            return error_set(err, ST_IO, "cannot write '%s' in '%s': a folder of this name is there", name, s->store.dir);
     }
     return ST_OK;
 }
@@ -235,24 +328,41 @@ static Status check_outside(const SaveOut *s, Error *err)
     return ST_OK;
 }
 
+/* A saver whose output is whole has nothing more to do in a run that goes on for the sake of another. */
+static Status take_complete(SaveOut *s, Error *err)
+{
+    RETURN_IF_ERROR(is_complete(s, s->store.at, &s->finished, err));
+    if (s->finished)
+        s->layers_done = model_depth(s->plan->model);
+    return ST_OK;
+}
+
+static Status open_store(SaveOut *s, bool *resume, Error *err)
+{
+    bool wanted = *resume;
+    RETURN_IF_ERROR(open_journal(s, resume, err));
+    if (wanted && !*resume)
+        RETURN_IF_ERROR(take_complete(s, err));
+    if (s->finished)
+        return ST_OK;
+    if (*resume)
+        RETURN_IF_ERROR(store_take_ready(&s->store, &s->is_ready, err));
+    RETURN_IF_ERROR(store_create(&s->store, &s->layout, *resume, err));
+    if (*resume && !s->is_ready) /* later files are already where they belong */
+        RETURN_IF_ERROR(store_check(&s->store, &s->layout, s->packed, err));
+    return *resume ? ST_OK : start_journal(s, err);
+}
+
 static Status open_parts(SaveOut *s, bool *resume, Error *err)
 {
     const SavePlan *plan = s->plan;
-    s->state = mem_zarray((size_t)plan->model->nlinears, 1);
-    if (!s->state)
-        return error_nomem(err, "the list of linears");
-    RETURN_IF_ERROR(save_walk(&s->walk, plan, err));
-    RETURN_IF_ERROR(saveout_layout(s, NULL, &s->layout, err));
+    s->forced = plan->force;
     RETURN_IF_ERROR(index_items(s, err));
     if (!*resume)
         RETURN_IF_ERROR(check_outside(s, err));
     RETURN_IF_ERROR(store_open(&s->store, plan->dir, s->format->type, plan->model->path, err));
     RETURN_IF_ERROR(check_names(s, err));
-    RETURN_IF_ERROR(open_journal(s, resume, err));
-    RETURN_IF_ERROR(store_create(&s->store, &s->layout, *resume, err));
-    if (*resume && !s->finishing) /* later files are already where they belong */
-        RETURN_IF_ERROR(store_check(&s->store, &s->layout, s->packed, err));
-    return *resume ? ST_OK : start_journal(s, err);
+    return open_store(s, resume, err);
 }
 
 static void out_close(void *self, bool keep)
@@ -262,12 +372,9 @@ static void out_close(void *self, bool keep)
         return;
     (void)journal_close(s->journal, NULL); /* what counts was synced as it was written */
     store_close(&s->store, keep && !s->finished);
-    layout_free(&s->layout);
-    save_walk_free(&s->walk);
-    free(s->state);
+    saveout_look_end(s);
     free(s->item_of);
     free(s->tensor_of);
-    free(s->old);
     free(s->packed);
     free(s->buf);
     free(s);
@@ -285,11 +392,10 @@ static Status out_open(void **self, const SaveFormat *f, const SavePlan *plan, b
     SaveOut *s = calloc(1, sizeof *s);
     if (!s)
         return error_nomem(err, "a saver");
-    s->format = f;
-    s->plan = plan;
-    s->store = (Store){.lock = -1, .fd = -1, .fd_file = -1};
     bool wanted = resume;
-    Status st = open_parts(s, &resume, err);
+    Status st = saveout_look(s, f, plan, err);
+    if (st == ST_OK)
+        st = open_parts(s, &resume, err);
     if (st != ST_OK) {
         /* what a refused resume found stays; a fresh start leaves nothing */
         out_close(s, wanted && resume);
@@ -475,24 +581,40 @@ static Status out_layer_done(void *self, int layer, Error *err)
     return st;
 }
 
-static Status out_finish(void *self, Error *err)
+static Status make_ready(SaveOut *s, Error *err)
+{
+    if (!s->packed) { /* a repack removes files that it has taken over */
+        RETURN_IF_ERROR(copy_floats(s, -1, err));
+        RETURN_IF_ERROR(store_sync(&s->store, err));
+    }
+    if (s->changed)
+        RETURN_IF_ERROR(saveout_repack(s, err));
+    RETURN_IF_ERROR(saveout_list(s, err));
+    RETURN_IF_ERROR(store_make_ready(&s->store, err));
+    s->is_ready = true;
+    return ST_OK;
+}
+
+static Status out_ready(void *self, Error *err)
 {
     SaveOut *s = self;
     if (s->layers_done != model_depth(s->plan->model))
         return error_set(err, ST_INTERNAL, "%d of %d layers were written", s->layers_done, model_depth(s->plan->model));
-    if (!s->finishing) {
-        if (!s->packed) { /* a repack removes files that it has taken over */
-            RETURN_IF_ERROR(copy_floats(s, -1, err));
-            RETURN_IF_ERROR(store_sync(&s->store, err));
-        }
-        if (s->changed)
-            RETURN_IF_ERROR(saveout_repack(s, err));
-        RETURN_IF_ERROR(journal_append(s->journal, "{\"finish\":true}", true, err));
-        s->finishing = true;
-    } else if (s->changed) {
-        RETURN_IF_ERROR(saveout_repack(s, err)); /* only the layout: every file is there */
-    }
-    RETURN_IF_ERROR(saveout_install(s, err));
+    if (s->is_ready || s->finished)
+        return ST_OK;
+    Status st = make_ready(s, err);
+    return st == ST_OK ? st : store_nothing_replaced(&s->store, st, err);
+}
+
+static Status out_finish(void *self, Error *err)
+{
+    SaveOut *s = self;
+    RETURN_IF_ERROR(out_ready(s, err));
+    if (s->finished)
+        return ST_OK;
+    if (!s->forced)
+        RETURN_IF_ERROR(saveout_check_appeared(s, err));
+    RETURN_IF_ERROR(store_install(&s->store, err));
     s->finished = true;
     return ST_OK;
 }
@@ -505,6 +627,8 @@ const SaverOps saveout_ops = {
     .keep_float = out_keep_float,
     .cache = out_cache,
     .layer_done = out_layer_done,
+    .stopped = out_stopped,
+    .ready = out_ready,
     .finish = out_finish,
     .close = out_close,
 };

@@ -5,6 +5,7 @@
 #include "run/source.h"
 #include "save/format.h"
 #include "save/layout.h"
+#include "save/manifest.h"
 #include "save/store.h"
 #include "save/terms.h"
 #include "save/walk.h"
@@ -25,11 +26,11 @@ struct SaveOut {
     bool changed;         /* layout no longer fits what was handed over */
     Store store;
     Journal *journal;
-    struct OldFile *old;  /* weight files that were in the target before */
-    size_t nold, old_cap;
     uint8_t *packed;      /* [files] repacked already; NULL before the repack */
     int layers_done;
-    bool finishing, finished;
+    bool forced;          /* what lies in the target may be replaced */
+    bool is_ready;        /* everything is made, only renames are left */
+    bool finished;
     void *buf;
     size_t buf_cap;
 };
@@ -51,7 +52,9 @@ const char *save_cache_part(const SavePlan *plan, int layer, int part, int64_t *
 /* Whether linear i is written quantized. */
 bool save_quantized(const SaveOut *s, int64_t i);
 void save_warn(const SavePlan *plan, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* A small file of the target, replaced as a whole. */
+/* How a person asks for what is in the target to be replaced. */
+const char *save_force_word(const SavePlan *plan);
+/* A small file of the output. */
 Status save_document(SaveOut *s, const char *name, const Str *text, Error *err);
 /* Name of file i of n, of the index ("" when there is none), of the description. */
 void save_file_name(const SaveOut *s, int i, int n, char out[256]);
@@ -63,6 +66,11 @@ extern const SaverOps saveout_ops;
 Status saveout_check(const SaveFormat *f, const SavePlan *plan, Error *err);
 Status saveout_files(const SaveFormat *f, const SavePlan *plan, SaveFile **out, int *n, Error *err);
 
+/* saveout.c: digest of everything that decides which bytes are written where. */
+Status save_run_digest(const SaveOut *s, char hex[65], Error *err);
+/* saveout_plan.c: *s as far as it is known without a target; ended by saveout_look_end, also after an error. */
+Status saveout_look(SaveOut *s, const SaveFormat *f, const SavePlan *plan, Error *err);
+void saveout_look_end(SaveOut *s);
 /* saveout_plan.c: the layout of what the flags in s->state say. first: file of every item's first tensor in the layout
  * as planned, when files are to keep their tensors; NULL: cut anew. */
 Status saveout_layout(const SaveOut *s, const int32_t *first, SaveLayout *l, Error *err);
@@ -76,18 +84,16 @@ DType save_item_dtype(const SavePlan *plan, const SaveItem *it, bool bias);
 Status save_copy_linear(const SavePlan *plan, int64_t linear, bool bias, SavePut *put, void *ctx, Error *err);
 /* saveout_finish.c */
 Status saveout_repack(SaveOut *s, Error *err);
-Status saveout_install(SaveOut *s, Error *err);
+/* Everything of the output as the store's list, documents and the manifest made. */
+Status saveout_list(SaveOut *s, Error *err);
+/* ST_IO when a file that the output would replace has come into the target since the run began. */
+Status saveout_check_appeared(const SaveOut *s, Error *err);
 /* sidefiles.c: files of the model's folder that are no weights (specs/formats.md 2). only_code: .json and .py. */
-Status save_side_files(const SaveOut *s, bool only_code, Error *err);
-/* config.json of the target without the members in `drop` (NULL-terminated), with `add` at its end (may be NULL).
+Status save_side_files(SaveOut *s, bool only_code, Error *err);
+/* Their names, sorted: *names and each of them are the caller's. */
+Status save_side_names(const SavePlan *plan, bool only_code, char ***names, size_t *n, Error *err);
+/* config.json of the output without the members in `drop` (NULL-terminated), with `add` at its end (may be NULL).
  * Without either it is left as it is unless `always`. */
 Status save_edit_config(SaveOut *s, const char *const *drop, const char *add, bool always, Error *err);
-/* Weight files that lie in the target before a run: their names and inodes. */
-Status save_list_old(SaveOut *s, Error *err);
-void save_remove_old(const SaveOut *s);
-typedef struct OldFile {
-    char name[256];
-    uint64_t inode;
-} OldFile;
 
 #endif

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/mem.h"
 #include "io/file.h"
 #include "save/pyjson.h"
 #include "save/saveout.h"
@@ -109,12 +110,10 @@ static Status took_over(SaveOut *s, int file, Error *err)
     char rec[48];
     snprintf(rec, sizeof rec, "{\"packed\":%d}", file);
     RETURN_IF_ERROR(journal_append(s->journal, rec, true, err));
-    char *old = store_path(&s->store, "part", file);
-    if (!old)
-        return error_nomem(err, "a path");
+    char old[32];
+    store_name("part", file, old);
     store_drop_fd(&s->store);
-    unlink(old);
-    free(old);
+    unlinkat(s->store.temp_at, old, 0);
     return ST_OK;
 }
 
@@ -149,7 +148,7 @@ Status saveout_repack(SaveOut *s, Error *err)
             first[i] = s->layout.t[s->tensor_of[i]].file;
     }
     st = saveout_layout(s, first, &l, err);
-    if (st == ST_OK && !s->finishing)
+    if (st == ST_OK)
         st = repack_all(s, &l, err);
     free(first);
     if (st != ST_OK) {
@@ -163,29 +162,19 @@ Status saveout_repack(SaveOut *s, Error *err)
     return ST_OK;
 }
 
-/* ---- into place ---- */
+/* ---- what goes with the weights ---- */
 
 /* The peer's weights and descriptions are for their owner alone; ours follow the umask, so that the account that serves
  * the model can read them. */
-static void private_mode(const SaveOut *s, const char *name)
-{
-    char *path = path_join(s->store.dir, name);
-    if (path)
-        (void)chmod(path, 0600);
-    free(path);
-}
+enum { OWNER_ONLY = 0600, BY_UMASK = 0666 };
 
 Status save_document(SaveOut *s, const char *name, const Str *text, Error *err)
 {
     if (text->oom)
         return error_nomem(err, name);
-    char *path = path_join(s->store.dir, name);
-    bool fresh = path && !file_exists(path);
-    Status st = path ? file_write_atomic(path, str_text(text), text->len, err) : error_nomem(err, "a path");
-    free(path);
-    if (st == ST_OK && fresh && s->plan->peer && saver_description(name))
-        private_mode(s, name);
-    return st;
+    bool own = s->plan->peer && (saver_description(name) || store_find(&s->store, name)); /* as it was copied */
+    const StoreMode how = {.mode = own ? OWNER_ONLY : BY_UMASK};
+    return store_put(&s->store, name, str_text(text), text->len, &how, err);
 }
 
 static Status write_index(SaveOut *s, const char *index, Error *err)
@@ -208,22 +197,94 @@ static Status write_index(SaveOut *s, const char *index, Error *err)
     return st;
 }
 
-Status saveout_install(SaveOut *s, Error *err)
+/* ---- the manifest ---- */
+
+/* What an earlier output of this saver left and this one doesn't replace. */
+static Status add_old(const SaveOut *s, Manifest *m, Error *err)
 {
-    char index[256];
-    for (int f = 0; f < s->layout.files; f++) {
-        char name[256];
-        save_file_name(s, f, s->layout.files, name);
-        RETURN_IF_ERROR(store_install(&s->store, f, name, err));
-        if (s->plan->peer)
-            private_mode(s, name);
+    Manifest *all;
+    size_t n;
+    RETURN_IF_ERROR(manifest_list(s->store.at, s->store.dir, &all, &n, err));
+    Status st = ST_OK;
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < all[i].n && st == ST_OK && strcmp(all[i].saver, s->format->type) == 0; k++)
+            if (!manifest_find(m, all[i].files[k].name, true) && manifest_is_there(s->store.at, &all[i].files[k]))
+                st = manifest_add(m, all[i].files[k].name, all[i].files[k].bytes, true, err);
+    manifest_list_free(all, n);
+    return st;
+}
+
+static Status fill_manifest(const SaveOut *s, Manifest *m, Error *err)
+{
+    m->saver = strdup(s->format->type);
+    m->model = strdup(path_base(s->plan->model->path));
+    if (!m->saver || !m->model)
+        return error_nomem(err, "the list of files");
+    snprintf(m->fingerprint, sizeof m->fingerprint, "%s", s->plan->model->fingerprint);
+    RETURN_IF_ERROR(save_run_digest(s, m->run, err));
+    for (size_t i = 0; i < s->store.nout; i++)
+        RETURN_IF_ERROR(manifest_add(m, s->store.out[i].to, s->store.out[i].bytes, false, err));
+    return add_old(s, m, err);
+}
+
+/* It comes before all others: whatever lies in the target from then on has its owner. */
+static Status put_manifest(SaveOut *s, Error *err)
+{
+    Manifest m = {0};
+    Str text = {0};
+    char name[128];
+    manifest_name(s->format->type, name);
+    Status st = fill_manifest(s, &m, err);
+    if (st == ST_OK) {
+        manifest_text(&m, &text);
+        st = text.oom ? error_nomem(err, name) : store_put(&s->store, name, text.s, text.len, NULL, err);
     }
-    store_sync_dir(&s->store);
-    save_index_name(s, index);
-    if (index[0])
-        RETURN_IF_ERROR(write_index(s, index, err));
+    if (st == ST_OK)
+        store_to_front(&s->store);
+    str_free(&text);
+    manifest_fini(&m);
+    return st;
+}
+
+Status saveout_list(SaveOut *s, Error *err)
+{
+    char name[256];
+    store_clear_list(&s->store);
+    for (int f = 0; f < s->layout.files; f++) {
+        save_file_name(s, f, s->layout.files, name);
+        RETURN_IF_ERROR(store_add_part(&s->store, f, name, s->layout.size[f], s->plan->peer ? OWNER_ONLY : 0, err));
+    }
+    if (s->plan->extra) {
+        const SaveExtra *x = s->plan->extra;
+        RETURN_IF_ERROR(store_put(&s->store, x->name, x->text, x->len, NULL, err));
+    }
     RETURN_IF_ERROR(s->format->documents(s, err));
-    save_remove_old(s);
-    store_sync_dir(&s->store);
-    return ST_OK;
+    save_index_name(s, name);
+    if (name[0])
+        RETURN_IF_ERROR(write_index(s, name, err));
+    return put_manifest(s, err);
+}
+
+Status saveout_check_appeared(const SaveOut *s, Error *err)
+{
+    Manifest *all;
+    size_t n;
+    RETURN_IF_ERROR(manifest_list(s->store.at, s->store.dir, &all, &n, err));
+    const StoreFile *bad = NULL;
+    for (size_t i = 0; i < s->store.nout && !bad; i++) {
+        const StoreFile *f = &s->store.out[i];
+        bool known = false;
+        for (size_t k = 0; k < n && !known; k++) /* the first file is the manifest itself */
+            known = (i == 0 && strcmp(all[k].saver, s->format->type) == 0) || manifest_find(&all[k], f->to, true);
+        struct stat st;
+        if (!known && fstatat(s->store.temp_at, f->from, &st, AT_SYMLINK_NOFOLLOW) == 0
+            && fstatat(s->store.at, f->to, &st, AT_SYMLINK_NOFOLLOW) == 0)
+            bad = f;
+    }
+    Status st = ST_OK;
+    if (bad)
+        st = error_set(err, ST_IO, "'%s' has come into '%s' since the run began: move it away, then --resume goes on",
+                       bad->to, s->store.dir);
+    manifest_list_free(all, n);
+    return st;
 }

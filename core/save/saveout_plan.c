@@ -239,31 +239,75 @@ Status saveout_layout(const SaveOut *s, const int32_t *first, SaveLayout *l, Err
     return layout_place(l, err);
 }
 
+Status saveout_look(SaveOut *s, const SaveFormat *f, const SavePlan *plan, Error *err)
+{
+    *s = (SaveOut){.format = f, .plan = plan, .store = STORE_CLOSED};
+    s->state = mem_zarray((size_t)plan->model->nlinears, 1);
+    if (!s->state)
+        return error_nomem(err, "the list of linears");
+    RETURN_IF_ERROR(save_walk(&s->walk, plan, err));
+    return saveout_layout(s, NULL, &s->layout, err);
+}
+
+void saveout_look_end(SaveOut *s)
+{
+    layout_free(&s->layout);
+    save_walk_free(&s->walk);
+    free(s->state);
+    free(s->packed);
+    s->state = s->packed = NULL;
+}
+
+const char *save_force_word(const SavePlan *plan)
+{
+    return plan->force_word ? plan->force_word : "--force";
+}
+
+/* One more file, unless it is there already. */
+static void list_file(SaveFile *files, int *n, const char *name, uint64_t bytes)
+{
+    for (int i = 0; i < *n; i++)
+        if (strcmp(files[i].name, name) == 0)
+            return;
+    snprintf(files[*n].name, sizeof files[*n].name, "%s", name);
+    files[(*n)++].bytes = bytes;
+}
+
+static Status list_files(const SaveOut *s, SaveFile **out, int *n, Error *err)
+{
+    char **side, name[256];
+    size_t nside;
+    RETURN_IF_ERROR(save_side_names(s->plan, s->format->code_only, &side, &nside, err));
+    *out = mem_zarray((size_t)s->layout.files + nside + 3, sizeof **out);
+    for (int i = 0; *out && i < s->layout.files; i++) {
+        save_file_name(s, i, s->layout.files, name);
+        list_file(*out, n, name, s->layout.size[i]);
+    }
+    if (*out) {
+        save_index_name(s, name);
+        if (name[0])
+            list_file(*out, n, name, 0);
+        save_description_name(s, name);
+        list_file(*out, n, name, 0);
+        for (size_t i = 0; i < nside; i++)
+            list_file(*out, n, side[i], 0);
+        if (s->plan->extra)
+            list_file(*out, n, s->plan->extra->name, 0);
+    }
+    for (size_t i = 0; i < nside; i++)
+        free(side[i]);
+    free(side);
+    return *out ? ST_OK : error_nomem(err, "the list of files");
+}
+
 Status saveout_files(const SaveFormat *f, const SavePlan *plan, SaveFile **out, int *n, Error *err)
 {
-    SaveOut s = {.format = f, .plan = plan, .store = {.lock = -1, .fd = -1}};
+    SaveOut s;
     *out = NULL;
     *n = 0;
-    s.state = mem_zarray((size_t)plan->model->nlinears, 1);
-    Status st = s.state ? save_walk(&s.walk, plan, err) : error_nomem(err, "the list of files");
+    Status st = saveout_look(&s, f, plan, err);
     if (st == ST_OK)
-        st = saveout_layout(&s, NULL, &s.layout, err);
-    if (st == ST_OK) {
-        *out = mem_zarray((size_t)s.layout.files + 2, sizeof **out);
-        st = *out ? ST_OK : error_nomem(err, "the list of files");
-    }
-    for (int i = 0; st == ST_OK && i < s.layout.files; i++) {
-        save_file_name(&s, i, s.layout.files, (*out)[i].name);
-        (*out)[i].bytes = s.layout.size[i];
-        *n = i + 1;
-    }
-    if (st == ST_OK) {
-        save_index_name(&s, (*out)[*n].name);
-        *n += (*out)[*n].name[0] != 0;
-        save_description_name(&s, (*out)[(*n)++].name);
-    }
-    layout_free(&s.layout);
-    save_walk_free(&s.walk);
-    free(s.state);
+        st = list_files(&s, out, n, err);
+    saveout_look_end(&s);
     return st;
 }

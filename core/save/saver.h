@@ -36,6 +36,13 @@ typedef struct SaveLinear {
     const float *bias;     /* [out] or NULL */
 } SaveLinear;
 
+/* A small file of the caller's that goes along with the weights. */
+typedef struct SaveExtra {
+    const char *name;          /* plain */
+    const char *text;
+    size_t len;
+} SaveExtra;
+
 /* What a run is going to write, known before the first layer. */
 typedef struct SavePlan {
     const Model *model;
@@ -54,9 +61,22 @@ typedef struct SavePlan {
     const char *texts;         /* digest of the calibration's tokens */
     const char *flow;          /* of the recipe's order of work and caches */
     DType arith;               /* dtype to which the run rounds; F32: not at all */
+    const SaveExtra *extra;    /* NULL: none */
+    bool force;                /* what lies in the target may be replaced */
+    const char *force_word;    /* how a person asks for that: "!"; NULL: "--force" */
     void (*warn)(void *ctx, const char *text); /* one line; may be NULL */
     void *warn_ctx;
 } SavePlan;
+
+/* What an earlier run of a saver left in a target. */
+typedef struct SaveStopped {
+    bool there;                /* a run that was stopped before its end */
+    bool ready;                /* everything was made, only its last step is left */
+    bool forced;               /* it was allowed to replace what lies in the target */
+    int layers;                /* that are done */
+    const char *differs;       /* why the plan can't go on with it, as a clause; NULL: it can, as far as the plan is known */
+    bool done;                 /* the plan's output is there, whole */
+} SaveStopped;
 
 /* One line of what will be written: --dry-run. */
 typedef struct SaveFile {

@@ -1,12 +1,11 @@
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include "base/mem.h"
 #include "io/file.h"
 #include "save/pyjson.h"
 #include "save/saveout.h"
@@ -41,97 +40,104 @@ static bool goes_along(const char *name, bool peer, bool only_code)
            || strncmp(name, "NOTICE", 6) == 0;
 }
 
-static Status copy_file(const SaveOut *s, const char *name, Error *err)
+static int by_name(const void *a, const void *b)
 {
-    char *from = path_join(s->plan->model->path, name), *to = path_join(s->store.dir, name), *text = NULL;
-    size_t n;
-    struct stat st;
-    Status r = from && to ? ST_OK : error_nomem(err, "a path");
-    if (r == ST_OK && (stat(from, &st) != 0 || !S_ISREG(st.st_mode)))
-        goto done; /* a folder or a dangling link that is called like one */
-    if (r == ST_OK)
-        r = file_read(from, SIDE_FILE_MAX, &text, &n, err);
-    if (r == ST_OK)
-        r = file_write_atomic(to, text, n, err);
-    if (r == ST_OK) {
-        struct timespec times[2] = {st.st_atim, st.st_mtim};
-        (void)utimensat(AT_FDCWD, to, times, 0);
-        if (s->plan->peer)
-            (void)chmod(to, 0600);
-    }
-done:
-    free(from);
-    free(to);
-    free(text);
-    return r;
+    return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-Status save_side_files(const SaveOut *s, bool only_code, Error *err)
+static Status collect(DIR *d, const SavePlan *plan, bool only_code, char ***names, size_t *n, Error *err)
 {
-    const char *dir = s->plan->model->path;
+    size_t cap = 0;
+    const struct dirent *e;
+    while ((e = readdir(d)) != NULL) {
+        struct stat st;
+        if (!goes_along(e->d_name, plan->peer, only_code) || saver_description(e->d_name)
+            || fstatat(dirfd(d), e->d_name, &st, 0) != 0 || !S_ISREG(st.st_mode))
+            continue; /* a folder or a dangling link that is called like one */
+        char *copy = mem_grow(names, &cap, *n + 1, sizeof **names) ? strdup(e->d_name) : NULL;
+        if (!copy)
+            return error_nomem(err, "the list of files");
+        (*names)[(*n)++] = copy;
+    }
+    if (*n)
+        qsort(*names, *n, sizeof **names, by_name);
+    return ST_OK;
+}
+
+static void free_names(char **names, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        free(names[i]);
+    free(names);
+}
+
+Status save_side_names(const SavePlan *plan, bool only_code, char ***names, size_t *n, Error *err)
+{
+    const char *dir = plan->model->path;
+    *names = NULL;
+    *n = 0;
     DIR *d = opendir(dir);
     if (!d && errno == ENOTDIR)
         return ST_OK; /* the model is a single file */
     if (!d)
         return file_error(err, "read folder", dir, errno);
-    Status st = ST_OK;
-    const struct dirent *e;
-    while (st == ST_OK && (e = readdir(d)) != NULL)
-        if (goes_along(e->d_name, s->plan->peer, only_code) && !saver_description(e->d_name))
-            st = copy_file(s, e->d_name, err);
+    Status st = collect(d, plan, only_code, names, n, err);
     closedir(d);
+    if (st != ST_OK) {
+        free_names(*names, *n);
+        *names = NULL;
+        *n = 0;
+    }
+    return st;
+}
+
+static Status copy_file(SaveOut *s, const char *name, Error *err)
+{
+    char *from = path_join(s->plan->model->path, name), *text = NULL;
+    size_t n;
+    struct stat st;
+    Status r = from ? ST_OK : error_nomem(err, "a path");
+    if (r == ST_OK && stat(from, &st) != 0)
+        r = file_error(err, "stat", from, errno);
+    if (r == ST_OK)
+        r = file_read(from, SIDE_FILE_MAX, &text, &n, err);
+    if (r == ST_OK) {
+        const struct timespec times[2] = {st.st_atim, st.st_mtim};
+        r = store_put(&s->store, name, text, n, &(StoreMode){s->plan->peer ? 0600 : 0666, times}, err);
+    }
+    free(from);
+    free(text);
+    return r;
+}
+
+Status save_side_files(SaveOut *s, bool only_code, Error *err)
+{
+    char **names;
+    size_t n;
+    RETURN_IF_ERROR(save_side_names(s->plan, only_code, &names, &n, err));
+    Status st = ST_OK;
+    for (size_t i = 0; i < n && st == ST_OK; i++)
+        st = copy_file(s, names[i], err);
+    free_names(names, n);
     return st;
 }
 
 Status save_edit_config(SaveOut *s, const char *const *drop, const char *add, bool always, Error *err)
 {
-    char *path = path_join(s->store.dir, "config.json"), *text = NULL;
+    const StoreFile *f = store_find(&s->store, "config.json");
+    if (!f)
+        return ST_OK; /* the model has none */
+    char *path = path_join(s->store.temp, f->from), *text = NULL;
     size_t n;
     int dropped = 0;
     Str out = {0};
-    if (!path)
-        return error_nomem(err, "a path");
-    Status st = file_exists(path) ? file_read(path, CONFIG_MAX, &text, &n, err) : ST_OK;
-    if (st == ST_OK && text)
-        st = pyjson_rewrite(text, n, path, 2, drop, &dropped, add, &out, err);
-    if (st == ST_OK && text && (dropped || add || always))
+    Status st = path ? file_read(path, CONFIG_MAX, &text, &n, err) : error_nomem(err, "a path");
+    if (st == ST_OK)
+        st = pyjson_rewrite(text, n, "config.json", 2, drop, &dropped, add, &out, err);
+    if (st == ST_OK && (dropped || add || always))
         st = save_document(s, "config.json", &out, err);
     str_free(&out);
     free(text);
     free(path);
     return st;
-}
-
-Status save_list_old(SaveOut *s, Error *err)
-{
-    DIR *d = opendir(s->store.dir);
-    if (!d)
-        return file_error(err, "read folder", s->store.dir, errno);
-    Status st = ST_OK;
-    const struct dirent *e;
-    while (st == ST_OK && (e = readdir(d)) != NULL) {
-        if (!ends_with(e->d_name, ".safetensors"))
-            continue;
-        if (!mem_grow(&s->old, &s->old_cap, s->nold + 1, sizeof *s->old)) {
-            st = error_nomem(err, "the list of files");
-            break;
-        }
-        OldFile *f = &s->old[s->nold++];
-        snprintf(f->name, sizeof f->name, "%s", e->d_name);
-        f->inode = (uint64_t)e->d_ino;
-    }
-    closedir(d);
-    return st;
-}
-
-/* Only what was there before this run: another format of it may have put its own files there meanwhile. */
-void save_remove_old(const SaveOut *s)
-{
-    for (size_t i = 0; i < s->nold; i++) {
-        struct stat st;
-        char *path = strchr(s->old[i].name, '/') ? NULL : path_join(s->store.dir, s->old[i].name);
-        if (path && lstat(path, &st) == 0 && (uint64_t)st.st_ino == s->old[i].inode)
-            unlink(path);
-        free(path);
-    }
 }

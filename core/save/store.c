@@ -13,8 +13,6 @@
 
 #include "io/file.h"
 
-#define TEMP_PREFIX ".slimscope-"
-
 static Status check_target(const char *dir, const char *model, Error *err)
 {
     struct stat a, b;
@@ -45,22 +43,35 @@ static Status locked_error(const char *dir, long pid, Error *err)
                      pid, dir);
 }
 
+static Status pwrite_all(int fd, const char *path, const void *data, size_t n, uint64_t at, Error *err)
+{
+    const char *p = data;
+    while (n) {
+        ssize_t w = pwrite(fd, p, n, (off_t)at);
+        if (w < 0 && errno == EINTR)
+            continue;
+        if (w <= 0)
+            return file_error(err, "write into", path, w < 0 ? errno : ENOSPC);
+        p += w;
+        at += (uint64_t)w;
+        n -= (size_t)w;
+    }
+    return ST_OK;
+}
+
 static Status take_lock(Store *s, Error *err)
 {
-    char *path = path_join(s->temp, "lock");
-    if (!path)
-        return error_nomem(err, "a path");
-    s->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    s->lock = openat(s->temp_at, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     Status st = ST_OK;
     if (s->lock < 0)
-        st = file_error(err, "open", path, errno);
+        st = file_error(err, "open the lock in", s->temp, errno);
     else if (flock(s->lock, LOCK_EX | LOCK_NB) != 0)
         st = errno == EWOULDBLOCK ? locked_error(s->dir, holder_of(s->lock), err)
-                                  : file_error(err, "lock", path, errno);
+                                  : file_error(err, "lock", s->temp, errno);
     struct stat held, named;
-    if (st == ST_OK && (fstat(s->lock, &held) != 0 || stat(path, &named) != 0 || held.st_ino != named.st_ino))
+    if (st == ST_OK && (fstat(s->lock, &held) != 0 || fstatat(s->temp_at, "lock", &named, AT_SYMLINK_NOFOLLOW) != 0
+                        || held.st_ino != named.st_ino))
         st = error_set(err, ST_IO, "another run in '%s' has just ended: try again", s->dir);
-    free(path);
     if (st != ST_OK) { /* what lies there is another run's: store_close must not touch it */
         if (s->lock >= 0)
             close(s->lock);
@@ -69,30 +80,37 @@ static Status take_lock(Store *s, Error *err)
     }
     char text[32];
     int n = snprintf(text, sizeof text, "%ld\n", (long)getpid());
-    if (ftruncate(s->lock, 0) != 0 || pwrite(s->lock, text, (size_t)n, 0) != n)
+    if (ftruncate(s->lock, 0) != 0)
         return file_error(err, "write into", s->temp, errno);
-    return ST_OK;
+    return pwrite_all(s->lock, s->temp, text, (size_t)n, 0, err);
 }
 
-/* Another format of the same run may be writing here too, another process may not. */
-static Status check_others(const Store *s, Error *err)
+Status store_check_free(int at, const char *dir, const char *but_type, Error *err)
 {
-    DIR *d = opendir(s->dir);
-    if (!d)
-        return file_error(err, "read folder", s->dir, errno);
+    int copy = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = copy < 0 ? NULL : fdopendir(copy);
+    if (!d) {
+        Status bad = file_error(err, "read folder", dir, errno);
+        if (copy >= 0)
+            close(copy);
+        return bad;
+    }
     Status st = ST_OK;
     const struct dirent *e;
     while (st == ST_OK && (e = readdir(d)) != NULL) {
-        if (strncmp(e->d_name, TEMP_PREFIX, sizeof TEMP_PREFIX - 1) != 0
-            || strcmp(e->d_name + sizeof TEMP_PREFIX - 1, s->type) == 0)
+        const char *type = e->d_name + sizeof STORE_PREFIX - 1;
+        if (strncmp(e->d_name, STORE_PREFIX, sizeof STORE_PREFIX - 1) != 0 || (but_type && strcmp(type, but_type) == 0))
             continue;
-        char name[300];
-        snprintf(name, sizeof name, "%s/lock", e->d_name);
-        int fd = openat(dirfd(d), name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        int temp = openat(at, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        int fd = temp < 0 ? -1 : openat(temp, "lock", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (temp >= 0)
+            close(temp);
         if (fd < 0)
             continue;
-        if (flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK && holder_of(fd) != (long)getpid())
-            st = locked_error(s->dir, holder_of(fd), err);
+        /* another format of the same run may be writing here too, another process may not */
+        if (flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK
+            && (!but_type || holder_of(fd) != (long)getpid()))
+            st = locked_error(dir, holder_of(fd), err);
         close(fd);
     }
     closedir(d);
@@ -101,12 +119,25 @@ static Status check_others(const Store *s, Error *err)
 
 void store_temp_name(const char *type, char *out, size_t size)
 {
-    snprintf(out, size, TEMP_PREFIX "%s", type);
+    snprintf(out, size, STORE_PREFIX "%s", type);
+}
+
+static Status open_temp(Store *s, const char *name, Error *err)
+{
+    if (mkdirat(s->at, name, 0700) != 0 && errno != EEXIST)
+        return file_error(err, "write into", s->dir, errno);
+    s->temp_at = openat(s->at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (s->temp_at >= 0)
+        return ST_OK;
+    if (errno == ENOTDIR || errno == ELOOP)
+        return error_set(err, ST_IO, "'%s' is a link or a file, where a run keeps its folder: remove it, or choose another "
+                         "folder to write to", s->temp);
+    return file_error(err, "open", s->temp, errno);
 }
 
 Status store_open(Store *s, const char *dir, const char *type, const char *model, Error *err)
 {
-    *s = (Store){.lock = -1, .fd = -1, .fd_file = -1};
+    *s = STORE_CLOSED;
     /* the permissions that people's umask gives: whoever runs the model reads it */
     RETURN_IF_ERROR(dir_make_mode(dir, 0777, &s->made_dir, err));
     RETURN_IF_ERROR(check_target(dir, model, err));
@@ -117,17 +148,17 @@ Status store_open(Store *s, const char *dir, const char *type, const char *model
     s->temp = path_join(dir, name);
     if (!s->dir || !s->type || !s->temp)
         return error_nomem(err, "a path");
-    if (mkdir(s->temp, 0700) != 0 && errno != EEXIST)
-        return file_error(err, "write into", s->dir, errno);
+    s->at = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (s->at < 0)
+        return file_error(err, "open", dir, errno);
+    RETURN_IF_ERROR(open_temp(s, name, err));
     RETURN_IF_ERROR(take_lock(s, err));
-    return check_others(s, err);
+    return store_check_free(s->at, s->dir, s->type, err);
 }
 
-char *store_path(const Store *s, const char *kind, int file)
+void store_name(const char *kind, int file, char out[32])
 {
-    char name[64];
-    snprintf(name, sizeof name, "%s-%05d", kind, file + 1);
-    return path_join(s->temp, name);
+    snprintf(out, 32, "%s-%05d", kind, file + 1);
 }
 
 void store_drop_fd(Store *s)
@@ -143,30 +174,11 @@ static Status use_file(Store *s, int file, Error *err)
     if (s->fd >= 0 && s->fd_file == file)
         return ST_OK;
     store_drop_fd(s);
-    char *path = store_path(s, "part", file);
-    if (!path)
-        return error_nomem(err, "a path");
-    s->fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    Status st = s->fd < 0 ? file_error(err, "open", path, errno) : ST_OK;
+    char name[32];
+    store_name("part", file, name);
+    s->fd = openat(s->temp_at, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     s->fd_file = file;
-    free(path);
-    return st;
-}
-
-static Status pwrite_all(int fd, const char *path, const void *data, size_t n, uint64_t at, Error *err)
-{
-    const char *p = data;
-    while (n) {
-        ssize_t w = pwrite(fd, p, n, (off_t)at);
-        if (w < 0 && errno == EINTR)
-            continue;
-        if (w <= 0)
-            return file_error(err, "write into", path, w < 0 ? errno : ENOSPC);
-        p += w;
-        at += (uint64_t)w;
-        n -= (size_t)w;
-    }
-    return ST_OK;
+    return s->fd < 0 ? file_error(err, "open a file in", s->temp, errno) : ST_OK;
 }
 
 Status store_write(Store *s, const OutTensor *t, uint64_t at, const void *data, size_t n, Error *err)
@@ -217,14 +229,15 @@ static Status reserve(int fd, const char *dir, uint64_t size, Error *err)
 
 static Status make_file(const Store *s, const SaveLayout *l, const char *kind, int file, int *fd, Error *err)
 {
-    char *path = store_path(s, kind, file);
+    char name[32];
     Str head = {0};
-    Status st = path ? layout_header(l, file, &head, err) : error_nomem(err, "a path");
+    store_name(kind, file, name);
     *fd = -1;
+    Status st = layout_header(l, file, &head, err);
     if (st == ST_OK) {
-        unlink(path);
-        *fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        st = *fd < 0 ? file_error(err, "write", path, errno) : reserve(*fd, s->dir, l->size[file], err);
+        unlinkat(s->temp_at, name, 0);
+        *fd = openat(s->temp_at, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        st = *fd < 0 ? file_error(err, "write into", s->temp, errno) : reserve(*fd, s->dir, l->size[file], err);
     }
     if (st == ST_OK)
         st = pwrite_all(*fd, s->dir, head.s, head.len, 0, err);
@@ -233,7 +246,6 @@ static Status make_file(const Store *s, const SaveLayout *l, const char *kind, i
         *fd = -1;
     }
     str_free(&head);
-    free(path);
     return st;
 }
 
@@ -260,14 +272,17 @@ static Status check_space(const Store *s, const SaveLayout *l, Error *err)
 /* Nothing of an older run stays: its files belong to another layout. */
 static void empty_temp(const Store *s)
 {
-    DIR *d = opendir(s->temp);
-    if (!d)
+    int copy = openat(s->temp_at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = copy < 0 ? NULL : fdopendir(copy);
+    if (!d) {
+        if (copy >= 0)
+            close(copy);
         return;
+    }
     const struct dirent *e;
     while ((e = readdir(d)) != NULL)
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && strcmp(e->d_name, "lock") != 0
-            && strcmp(e->d_name, "journal") != 0)
-            unlinkat(dirfd(d), e->d_name, 0);
+        if (store_owns(e->d_name))
+            unlinkat(s->temp_at, e->d_name, 0);
     closedir(d);
 }
 
@@ -275,15 +290,13 @@ Status store_check(const Store *s, const SaveLayout *l, const uint8_t *packed, E
 {
     for (int f = 0; f < l->files; f++) {
         bool moved = packed && packed[f];
-        char *path = store_path(s, moved ? "out" : "part", f);
+        char name[32];
         struct stat st;
-        if (!path)
-            return error_nomem(err, "a path");
-        bool good = stat(path, &st) == 0 && (moved || (uint64_t)st.st_size == l->size[f]);
-        free(path);
-        if (!good)
+        store_name(moved ? "out" : "part", f, name);
+        if (fstatat(s->temp_at, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode)
+            || (!moved && (uint64_t)st.st_size != l->size[f]))
             return error_set(err, ST_DATA, "the stopped run in '%s' can't be continued: a file of it is gone or "
-                             "damaged; run without --resume to start again", s->dir);
+                             "damaged; start again without --resume", s->dir);
     }
     return ST_OK;
 }
@@ -307,56 +320,30 @@ Status store_create(Store *s, const SaveLayout *l, bool resume, Error *err)
     return ST_OK;
 }
 
-Status store_install(Store *s, int file, const char *name, Error *err)
-{
-    store_drop_fd(s);
-    char *from = store_path(s, "out", file), *to = path_join(s->dir, name);
-    if (from && access(from, F_OK) != 0) {
-        free(from);
-        from = store_path(s, "part", file);
-    }
-    Status st = ST_OK;
-    if (!from || !to)
-        st = error_nomem(err, "a path");
-    else if (access(from, F_OK) != 0 && file_exists(to))
-        st = ST_OK; /* an earlier finish got this far */
-    else if (rename(from, to) != 0)
-        st = file_error(err, "replace", to, errno);
-    free(from);
-    free(to);
-    return st;
-}
-
-void store_sync_dir(const Store *s)
-{
-    int fd = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    (void)fsync(fd); /* file systems that can't sync a folder are left alone */
-    close(fd);
-}
-
 void store_close(Store *s, bool keep)
 {
     store_drop_fd(s);
     if (s->lock >= 0 && !keep) {
+        char name[128];
+        store_temp_name(s->type, name, sizeof name);
         empty_temp(s);
-        char *journal = path_join(s->temp, "journal"), *lock = path_join(s->temp, "lock");
-        if (journal)
-            unlink(journal);
-        if (lock)
-            unlink(lock);
-        free(journal);
-        free(lock);
-        rmdir(s->temp);
+        unlinkat(s->temp_at, "journal", 0);
+        unlinkat(s->temp_at, "lock", 0);
+        unlinkat(s->at, name, AT_REMOVEDIR);
         if (s->made_dir)
             rmdir(s->dir); /* only when nothing is in it */
     }
     if (s->lock >= 0)
         close(s->lock);
+    if (s->temp_at >= 0)
+        close(s->temp_at);
+    if (s->at >= 0)
+        close(s->at);
+    store_clear_list(s);
+    free(s->out);
     free(s->dirty);
     free(s->dir);
     free(s->temp);
     free(s->type);
-    *s = (Store){.lock = -1, .fd = -1, .fd_file = -1};
+    *s = STORE_CLOSED;
 }

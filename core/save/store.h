@@ -1,12 +1,24 @@
 #ifndef SLIM_SAVE_STORE_H
 #define SLIM_SAVE_STORE_H
 
+#include <time.h>
+
 #include "save/layout.h"
 
 /* The files of a run while they are being written: `DIR/.slimscope-TYPE/` holds them, the lock and the progress record
- * until everything is whole. Two runs never share it. */
+ * until everything is whole; then each is renamed into the target. Two runs never share it. No link within the target is
+ * followed. */
+
+/* One file of the output: what it is called while it is made, and in the target. */
+typedef struct StoreFile {
+    char from[32];
+    char *to;            /* may lie in one folder below the target: "debug_info/debug_info.json" */
+    uint64_t bytes;
+} StoreFile;
+
 typedef struct Store {
-    char *dir, *temp;    /* the target and the folder within it */
+    char *dir, *temp;    /* the target and the folder within it, as messages and the progress record call them */
+    int at, temp_at;     /* both as descriptors, -1: whatever becomes of the names, files go where the lock is */
     char *type;
     int lock;            /* flock held while open, -1 */
     bool made_dir;       /* the target was made by us */
@@ -14,7 +26,12 @@ typedef struct Store {
     int fd_file;
     uint8_t *dirty;      /* [files] written since the last sync */
     int files;
+    StoreFile *out;      /* [nout] in the order in which they are put into the target */
+    size_t nout, out_cap;
 } Store;
+#define STORE_CLOSED ((Store){.at = -1, .temp_at = -1, .lock = -1, .fd = -1, .fd_file = -1})
+#define STORE_PREFIX ".slimscope-"
+#define STORE_READY "ready" /* in the temporary folder: everything is made, only renames are left */
 
 /* Name of the folder in the target in which a saver of this type keeps what isn't whole yet. */
 void store_temp_name(const char *type, char *out, size_t size);
@@ -30,16 +47,44 @@ Status store_read(Store *s, const OutTensor *t, uint64_t at, void *data, size_t 
 /* Everything written so far is on the disk after this. */
 Status store_sync(Store *s, Error *err);
 
-/* "part-00001" (as laid out first) or "out-00001" (repacked) below the temporary folder; caller frees, NULL: memory. */
-char *store_path(const Store *s, const char *kind, int file);
+/* "part-00001" (as laid out first) or "out-00001" (repacked). */
+void store_name(const char *kind, int file, char out[32]);
 /* A file of its own for a repack: created with its size, the header written. The caller closes *fd. */
 Status store_repack_open(const Store *s, const SaveLayout *l, int file, int *fd, Error *err);
 /* Forgets the open file: after its path was removed or renamed. */
 void store_drop_fd(Store *s);
-/* Moves file `file` to `name` in the target; what is there already moved is left. */
-Status store_install(Store *s, int file, const char *name, Error *err);
-/* Syncs the target folder itself. */
-void store_sync_dir(const Store *s);
+/* ---- storefiles.c: everything is made first, then only renames are left ---- */
+
+/* How a document is made; NULL: as the umask says, now. */
+typedef struct StoreMode {
+    unsigned mode;                  /* less what the umask takes away */
+    const struct timespec *times;   /* [2] of last access and change, NULL: now */
+} StoreMode;
+/* A small file of the output; an earlier one for the same name is replaced. */
+Status store_put(Store *s, const char *to, const void *data, size_t n, const StoreMode *how, Error *err);
+/* What was put for `to`, NULL: nothing. */
+const StoreFile *store_find(const Store *s, const char *to);
+/* File `file` of the layout is called `to`. mode: 0 leaves it as it is. */
+Status store_add_part(Store *s, int file, const char *to, uint64_t bytes, unsigned mode, Error *err);
+/* Lists a file that lies in the temporary folder already. */
+Status store_add(Store *s, const char *from, const char *to, uint64_t bytes, Error *err);
+/* The list is empty again (a run that goes on makes its documents anew). */
+void store_clear_list(Store *s);
+/* What was listed last comes first. */
+void store_to_front(Store *s);
+/* Everything in the list is whole and on the disk, and a run that goes on finds it so. */
+Status store_make_ready(Store *s, Error *err);
+/* Whether an earlier run got there; its list is taken. */
+Status store_take_ready(Store *s, bool *ready, Error *err);
+/* Puts the list into the target, in its order; what is there already moved is left. The error says how far it came. */
+Status store_install(Store *s, Error *err);
+/* The error that store_install would give for `err` before the first rename. */
+Status store_nothing_replaced(const Store *s, Status st, Error *err);
+/* Whether `name` is that of a file of ours in the temporary folder. */
+bool store_owns(const char *name);
+
+/* ST_IO when another process, or another run of this one, is writing into the folder `at`. */
+Status store_check_free(int at, const char *dir, const char *but_type, Error *err);
 
 /* keep: leaves the temporary folder for a resume. Else it goes, and a target that we made and that is empty, too. */
 void store_close(Store *s, bool keep);

@@ -23,7 +23,11 @@ typedef struct QuantizeJob {
     int nsavers;
     const SaveFormat *saver[QUANTIZE_SAVERS_MAX + 1]; /* the last for debug_info */
     SavePlan plan[QUANTIZE_SAVERS_MAX + 1];
-    bool needs_data, resume, verify, debug;
+    SaveExtra recipe_out;      /* the recipe as it goes along with the weights */
+    char recipe_file[320];
+    Str recipe_text;
+    bool needs_data, resume, verify, debug, force;
+    const char *force_word;
 } QuantizeJob;
 
 /* What the job thread tells the owner, in order. Kinds below EVT_ROWS happen once a job at most (or only their newest

@@ -11,7 +11,6 @@
 #include "io/file.h"
 #include "math/gemm.h"
 #include "process/sink_save.h"
-#include "save/practice_yaml.h"
 #include "session/entries.h"
 #include "session/streamfile.h"
 
@@ -430,7 +429,7 @@ static Status verify_written(Kit *k, QuantizeDone *d, Error *err)
     return ST_OK;
 }
 
-/* The recipe beside the weights, the check of what was written, and the result to the session. */
+/* The check of what was written, and the result to the session. */
 static Status complete(Kit *k, const SaveResult *run, int64_t t0, Error *err)
 {
     QuantizeJob *q = &k->job->quantize;
@@ -440,9 +439,7 @@ static Status complete(Kit *k, const SaveResult *run, int64_t t0, Error *err)
     d->run = *run;
     d->seconds = (double)(clock_ns() - t0) * 1e-9;
     snprintf(d->save_path, sizeof d->save_path, "%s", q->dir);
-    Status st = save_practice_yaml(q->dir, q->model_type, q->text, q->len, recipe_name(q->recipe), err);
-    if (st == ST_OK && q->verify)
-        st = verify_written(k, d, err);
+    Status st = q->verify ? verify_written(k, d, err) : ST_OK;
     if (st != ST_OK) {
         quantize_done_free(d);
         return st;

@@ -9,6 +9,7 @@
 #include "process/pipeline.h"
 #include "quant/quantizer.h"
 #include "save/debug_saver.h"
+#include "save/practice_yaml.h"
 #include "session/assignment.h"
 #include "session/notes.h"
 #include "session/parts.h"
@@ -20,6 +21,7 @@ void quantize_job_fini(QuantizeJob *q)
     free(q->model_type);
     free(q->text);
     free(q->cache_layer);
+    str_free(&q->recipe_text);
     recipe_free(q->recipe);
     memset(q, 0, sizeof *q);
 }
@@ -35,6 +37,7 @@ void quantize_outline_fini(QuantizeOutline *o)
 {
     for (int i = 0; i < o->nsavers; i++)
         free(o->saver[i].files);
+    save_target_fini(&o->target);
     memset(o, 0, sizeof *o);
 }
 
@@ -148,9 +151,20 @@ static Status check_savers(Session *s, Job *j, Error *err)
         double size = q->plan[i].part_file_size;
         q->plan[i] = (SavePlan){.model = s->model, .dir = q->dir, .model_type = q->model_type, .part_file_size = size,
                                 .levels = j->levels, .nlevels = j->nlevels, .level = j->level,
-                                .cache_layer = q->cache_layer, .peer = j->opt.peer, .warn = warn, .warn_ctx = s};
+                                .cache_layer = q->cache_layer, .peer = j->opt.peer, .warn = warn, .warn_ctx = s,
+                                .extra = i == 0 ? &q->recipe_out : NULL, .force = q->force,
+                                .force_word = q->force_word};
         RETURN_IF_ERROR(q->saver[i]->ops->check(q->saver[i], &q->plan[i], err));
     }
+    return ST_OK;
+}
+
+/* The recipe as it goes along with the weights. */
+static Status make_recipe_out(QuantizeJob *q, Error *err)
+{
+    practice_yaml_name(q->model_type, q->recipe_file);
+    RETURN_IF_ERROR(practice_yaml(q->text, q->len, recipe_name(q->recipe), &q->recipe_text, err));
+    q->recipe_out = (SaveExtra){q->recipe_file, str_text(&q->recipe_text), q->recipe_text.len};
     return ST_OK;
 }
 
@@ -206,7 +220,8 @@ static Status prepare(Session *s, const QuantizeOptions *o, Job **out, int *cach
         return error_set(err, ST_USAGE, "the folder to write to is missing");
     if (s->opt.read_only)
         return error_set(err, ST_USAGE, "opened with --read-only: nothing is written");
-    QuantizeJob own = {.resume = o->resume, .verify = o->verify, .debug = o->debug};
+    QuantizeJob own = {.resume = o->resume, .verify = o->verify, .debug = o->debug, .force = o->force,
+                       .force_word = o->force_word};
     Status st = own_recipe(s, &own, err);
     if (st == ST_OK)
         st = check_recipe(s, own.recipe, err);
@@ -234,6 +249,8 @@ static Status prepare(Session *s, const QuantizeOptions *o, Job **out, int *cach
     if (st == ST_OK)
         st = pick_savers(s, q, err);
     if (st == ST_OK)
+        st = make_recipe_out(q, err);
+    if (st == ST_OK)
         st = check_savers(s, j, err);
     if (st != ST_OK) {
         job_free(j);
@@ -259,6 +276,8 @@ Status session_quantize_outline(Session *s, const QuantizeOptions *o, QuantizeOu
             out->saver[i].bytes += out->saver[i].files[k].bytes;
         out->nsavers = i + 1;
     }
+    if (st == ST_OK)
+        st = save_target_look(q->saver, q->plan, q->nsavers, &out->target, err);
     job_free(j);
     if (st != ST_OK)
         quantize_outline_fini(out);
@@ -270,6 +289,12 @@ Status session_quantize(Session *s, const QuantizeOptions *o, Error *err)
     Job *j;
     int caches;
     RETURN_IF_ERROR(prepare(s, o, &j, &caches, err));
+    const QuantizeJob *q = &j->quantize;
+    Status st = q->resume ? ST_OK : save_target_check(q->saver, q->plan, q->nsavers, false, err);
+    if (st != ST_OK) { /* else the run tells, which knows what it goes on with */
+        job_free(j);
+        return st;
+    }
     j->version = s->assignment->version;
     j->view.total = model_depth(s->model);
     snprintf(j->view.title, sizeof j->view.title, "quantize: %s", path_base(o->save_path));

@@ -13,6 +13,7 @@
 #include "recipe/pattern.h"
 #include "recipe/recipe.h"
 #include "save/format.h"
+#include "save/target.h"
 #include "save/verify.h"
 
 /* What a person works on: model, data, recipe, assignment, runs, undo, journal, and the one job thread with its queue.
@@ -242,6 +243,8 @@ typedef struct QuantizeOptions {
     bool resume;           /* go on with a run that was stopped before its end */
     bool verify;           /* read back what was written and compare it with the model */
     bool debug;            /* debug_info/ */
+    bool force;            /* what lies in the target is replaced */
+    const char *force_word; /* how a person asks for that, for refusals; NULL: "--force" */
 } QuantizeOptions;
 
 enum { QUANTIZE_SAVERS_MAX = 4 };
@@ -254,6 +257,7 @@ typedef struct QuantizeOutline {
         int nfiles;
         uint64_t bytes;    /* of those files whose size is known */
     } saver[QUANTIZE_SAVERS_MAX + 1]; /* the last for debug_info */
+    SaveTarget target;     /* what is there, and what would become of it */
     bool needs_data;       /* calibration texts are run through the model */
     int caches;            /* attentions whose keys and values get scales (C8) */
 } QuantizeOutline;

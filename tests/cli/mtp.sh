@@ -83,7 +83,7 @@ for mode in static dynamic; do
     sed "s|^\( *\)dataset:.*|\1dataset: $tmp/ids.jsonl|" lab_practice/default/default-w8a8-$mode.yaml >"$tmp/$mode.yaml"
     for how in "--dtype-sim fp32" "--compat peer"; do
         to=$tmp/$mode-${how##* }
-        exits 0 "quant $mode $how" s quant --model_path "$whole" --save_path "$to" --config_path "$tmp/$mode.yaml" --verify $how
+        exits 0 "quant $mode $how" s quant --model_path "$whole" --save_path "$to" --config_path "$tmp/$mode.yaml" --verify --force $how
         has "$tmp/out" "0 problems" "reads back what it wrote"
         has "$to/quant_model_description.json" '"model.layers.3.eh_proj.weight": "W8A8' "eh_proj is quantized"
         has "$to/quant_model_description.json" '"model.layers.3.self_attn.q_b_proj.weight": "W8A8' "and the layer"

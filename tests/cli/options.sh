@@ -117,6 +117,7 @@ row quant format '"linears"' xml $q --format json
 w="--model_path $M --config_path $R"
 row quant resume "56 linears" - $w --save_path "$tmp/q1" --resume
 row quant verify "0 problems" - $w --save_path "$tmp/q2" --verify
+row quant force "56 linears" - $w --save_path "$tmp/q2" --force
 row quant debug "FILE:$tmp/q3/debug_info/debug_info.json" - $w --save_path "$tmp/q3" --debug
 run_options quant "56 linears" $q
 row quantize save "FILE:$tmp/q4/config.json" "" --save "$tmp/q4"

@@ -65,7 +65,7 @@ exits 0 "a family without a folder" q --save_path "$tmp/no" --quant_type w8a8 --
 has "$tmp/err" "practice default-w8a8-static:" "gets the default: W8A8 with fixed ranges"
 
 # ---- the run ----
-exits 0 "static" q --save_path "$tmp/a" --config_path $static --verify --debug --max-samples 6 --seq-len 64
+exits 0 "static" q --save_path "$tmp/a" --config_path $static --verify --debug --max-samples 6 --seq-len 64 --progress always
 has "$tmp/out" "56 linears quantized, 0 float" "counts"
 has "$tmp/out" "0 problems" "reads back what it wrote"
 has "$tmp/err" "===========QUANTIZE MODEL===========" "phases are logged"
@@ -82,13 +82,15 @@ python3 -c 'import json,sys; d=json.load(sys.stdin); assert d["quantized"]==56 a
 exits 1 "memory that can't do" q --save_path "$tmp/no" --config_path $static --mem 1M
 [ ! -e "$tmp/no/quant_model_description.json" ] && ok "leaves no output" || not_ok "leaves no output"
 printf 'x' >>"$tmp/j/quant_model_weights-00001-of-00001.safetensors"
-exits 0 "over an older output" q --save_path "$tmp/j" --config_path $dynamic --compat peer --progress never
+exits 64 "over an older output" q --save_path "$tmp/j" --config_path $dynamic --compat peer --progress never
+has "$tmp/err" "holds 'demo' as ascendv1_saver wrote it" "is refused by its name"
+exits 0 "when that is asked for" q --save_path "$tmp/j" --config_path $dynamic --compat peer --force --progress never
 is 0 "$(grep -c 'layer' "$tmp/err")" "--progress never"
 
 # ---- stopped and gone on ----
 exits 0 "one run" q --save_path "$tmp/whole" --config_path $static --max-samples 8
 mkfifo "$tmp/pipe"
-"$SLIMSCOPE" quant --model_path $model --save_path "$tmp/part" --config_path $static --max-samples 8 2>"$tmp/pipe" >/dev/null &
+"$SLIMSCOPE" quant --model_path $model --save_path "$tmp/part" --config_path $static --max-samples 8 --progress always 2>"$tmp/pipe" >/dev/null &
 pid=$!
 while read -r line; do case $line in layer*) kill -9 $pid; break ;; esac; done <"$tmp/pipe"
 wait $pid 2>/dev/null
@@ -119,6 +121,6 @@ cmp -s "$tmp/edited/quant_model_weights-00001-of-00001.safetensors" "$tmp/again/
     ok "writes the same weights" || not_ok "writes the same weights"
 exits 64 "quantize needs a folder" sh -c "printf 'open $model\nquantize\n' | '$SLIMSCOPE' --script -"
 exits 64 "and a model" sh -c "printf 'quantize --save $tmp/no\n' | '$SLIMSCOPE' --script -"
-exits 0 "quantize as JSON" sh -c "printf 'open $model\nrecipe $dynamic\nquantize --save $tmp/part --resume --format json\n' | '$SLIMSCOPE' --script -"
+exits 0 "quantize as JSON" sh -c "printf 'open $model\nrecipe $dynamic\nquantize --save $tmp/part! --format json\n' | '$SLIMSCOPE' --script -"
 has "$tmp/out" '"quantized":56' "counts"
 finish

@@ -64,13 +64,13 @@ says "Not a directory" "below a file"
 exits 0 "a good output" q --config_path "$dynamic" --save_path "$tmp/good"
 sums "$tmp/good" >"$tmp/before"
 unchanged() { sums "$tmp/good" >"$tmp/after"; same "$tmp/before" "$tmp/after" "$1: the good output is whole"; }
-exits 74 "no room" sh -c "ulimit -f 2000; exec '$SLIMSCOPE' quant --model_path $model --config_path '$dynamic' --save_path '$tmp/good'"
+exits 74 "no room" sh -c "ulimit -f 2000; exec '$SLIMSCOPE' quant --model_path $model --config_path '$dynamic' --save_path '$tmp/good' --force"
 says "does not allow a file of" "no room"
 unchanged "no room"
-exits 65 "a model with a NaN" s quant --model_path "$tmp/nan" --config_path "$static" --save_path "$tmp/good" $few
+exits 65 "a model with a NaN" s quant --model_path "$tmp/nan" --config_path "$static" --save_path "$tmp/good" --force $few
 unchanged "a NaN"
 for n in 1 2; do
-    exits 130 "^C $n times" python3 tests/lib/interrupt_at.py "layer 3 " SIGINT $n "$SLIMSCOPE" quant --model_path $model --config_path "$static" --save_path "$tmp/good"
+    exits 130 "^C $n times" python3 tests/lib/interrupt_at.py "layer 3 " SIGINT $n "$SLIMSCOPE" quant --model_path $model --config_path "$static" --save_path "$tmp/good" --force --progress always
     grep -v '/.slimscope-' "$tmp/before" >"$tmp/want"
     sums "$tmp/good" | grep -v '/.slimscope-' >"$tmp/after"
     same "$tmp/want" "$tmp/after" "^C $n times: the good output is whole"
@@ -85,14 +85,54 @@ is "$(sums "$tmp/atonce")" "$(sums "$tmp/good")" "the same bytes as of a run at 
 exits 0 "never killed" q --config_path "$static" --save_path "$tmp/whole" $few
 sums "$tmp/whole" >"$tmp/before"
 for layer in 1 4 7 8; do
-    python3 tests/lib/interrupt_at.py "layer $layer " SIGKILL 1 "$SLIMSCOPE" quant --model_path $model --config_path "$static" --save_path "$tmp/killed$layer" $few 2>"$tmp/log"
+    python3 tests/lib/interrupt_at.py "layer $layer " SIGKILL 1 "$SLIMSCOPE" quant --model_path $model --config_path "$static" --save_path "$tmp/killed$layer" $few --progress always 2>"$tmp/log"
     exits 0 "killed in layer $layer, gone on" q --config_path "$static" --save_path "$tmp/killed$layer" $few --resume --verify
     sums "$tmp/killed$layer" >"$tmp/after"
     same "$tmp/before" "$tmp/after" "the same bytes"
 done
 
+# ---- files of others, and what was written before ----
+mkdir "$tmp/models"
+echo "my only copy" >"$tmp/models/my_lora_adapter.safetensors"
+echo mine >"$tmp/models/notes.txt"
+exits 0 "dry run beside files of others" q --config_path "$dynamic" --save_path "$tmp/models" --dry-run
+has "$tmp/out" "leaves     my_lora_adapter.safetensors" "says what it leaves"
+exits 0 "beside files of others" q --config_path "$dynamic" --save_path "$tmp/models"
+is "my only copy" "$(cat "$tmp/models/my_lora_adapter.safetensors")" "which are still there"
+is mine "$(cat "$tmp/models/notes.txt")" "and these"
+exits 64 "over an older output" q --config_path "$static" --save_path "$tmp/models" $few
+says "'$tmp/models' holds 'demo' as ascendv1_saver wrote it: choose another folder, or replace it with --force" "an older output"
+exits 64 "of another model" s quant --model_path "$tmp/shards" --config_path "$dynamic" --save_path "$tmp/models"
+says "holds another model, 'demo', as ascendv1_saver wrote it" "another model"
+sed 's/ascendv1_saver/mindie_format_saver/' "$dynamic" >"$tmp/mindie.yaml"
+exits 0 "dry run over it" q --config_path "$tmp/mindie.yaml" --save_path "$tmp/models" --force --dry-run
+has "$tmp/out" "removes    $weights" "says what goes"
+has "$tmp/out" "replaces   README.md, config.json" "and what is replaced"
+exits 0 "over it, by another saver" q --config_path "$tmp/mindie.yaml" --save_path "$tmp/models" --force
+has "$tmp/out" "of the older output removed: $weights" "says what went"
+is ".slimscope.mindie_format_saver.json README.md config.json generation_config.json my_lora_adapter.safetensors notes.txt quant_model_description_w8a8_dynamic.json quant_model_weight-00001-of-00001.safetensors quant_model_weight.safetensors.index.json qwen3_best_practice.yaml tokenizer.json tokenizer_config.json " \
+    "$(all "$tmp/models")" "the new output and the files of others are there, nothing else"
+mkdir "$tmp/hub"
+cp $model/config.json $model/model.safetensors "$tmp/hub"
+exits 64 "into a model from elsewhere" q --config_path "$dynamic" --save_path "$tmp/hub"
+says "holds config.json, of no output of slimscope: choose another folder, or replace it with --force" "a model from elsewhere"
+same $model/config.json "$tmp/hub/config.json" "which is as it was"
+mkdir "$tmp/home" "$tmp/link"
+echo precious >"$tmp/home/thesis.tex"
+ln -s "$tmp/home" "$tmp/link/.slimscope-ascendv1_saver"
+exits 74 "a link in place of a run's folder" q --config_path "$dynamic" --save_path "$tmp/link"
+says "is a link or a file, where a run keeps its folder" "a link"
+is "thesis.tex " "$(all "$tmp/home")" "nothing behind it was touched"
+script() { printf 'open %s\nrecipe %s\nquantize --save %s\n' "$model" "$dynamic" "$1" | s --script -; }
+exits 0 "the command language" script "$tmp/word"
+exits 64 "again" script "$tmp/word"
+says "replace it with !" "names its own word"
+exits 0 "with that word" script "$tmp/word!"
+printf 'open %s\nrecipe %s\nquantize! --save %s\n' "$model" "$dynamic" "$tmp/word" >"$tmp/bang"
+exits 0 "or behind the verb" s --script "$tmp/bang"
+
 # ---- something else than what was stopped ----
-exits 130 "stopped" python3 tests/lib/interrupt_at.py "layer 2 " SIGINT 1 "$SLIMSCOPE" quant --model_path $model --config_path "$static" --save_path "$tmp/part" --max-samples 20
+exits 130 "stopped" python3 tests/lib/interrupt_at.py "layer 2 " SIGINT 1 "$SLIMSCOPE" quant --model_path $model --config_path "$static" --save_path "$tmp/part" --max-samples 20 --progress always
 left=$(sums "$tmp/part/.slimscope-ascendv1_saver" | grep -v /lock)
 other() { # TEXT ARGUMENTS
     text=$1
@@ -107,9 +147,22 @@ other "the arithmetic (--compat)" --model_path $model --config_path "$static" --
 other "the model has changed" --model_path "$tmp/shards" --config_path "$static" --max-samples 20
 is "$left" "$(sums "$tmp/part/.slimscope-ascendv1_saver" | grep -v /lock)" "what was stopped is still there"
 
+exits 64 "started again" q --config_path "$static" --save_path "$tmp/part" --max-samples 20
+says "of 8 layers done: go on with it by --resume, or start again with --force" "started again"
+exits 64 "something else started" q --config_path "$dynamic" --save_path "$tmp/part"
+says "holds a stopped run that this one can't go on with (the recipe quantizes other layers or with another scheme)" "something else"
+is "$left" "$(sums "$tmp/part/.slimscope-ascendv1_saver" | grep -v /lock)" "what was stopped is there after that, too"
+exits 0 "dry run beside it" q --config_path "$static" --save_path "$tmp/part" --dry-run
+has "$tmp/out" "layers done: --resume goes on with it" "says so"
+exits 0 "with --force" q --config_path "$dynamic" --save_path "$tmp/part" --force
+
+# ---- progress ----
+exits 0 "no terminal" q --config_path "$dynamic" --save_path "$tmp/quiet"
+is 0 "$(grep -c '^layer' "$tmp/err")" "no line a layer, as --progress auto says"
+
 # ---- two at once ----
 mkfifo "$tmp/pipe"
-"$SLIMSCOPE" quant --model_path $model --config_path "$static" --save_path "$tmp/two" 2>"$tmp/pipe" >/dev/null &
+"$SLIMSCOPE" quant --model_path $model --config_path "$static" --save_path "$tmp/two" --progress always 2>"$tmp/pipe" >/dev/null &
 pid=$!
 exec 3<"$tmp/pipe"
 while read -r line <&3; do case $line in layer*) break ;; esac; done
@@ -146,7 +199,7 @@ has "$tmp/err" "dynamic_cache selects no attention" "is told"
 sed 's/mix_calib.jsonl/ids.jsonl/' "$static" >"$tmp/ids.yaml"
 for m in tests/golden/models/*/fp32; do
     for r in "$dynamic" "$tmp/ids.yaml"; do
-        exits 0 "$m with $(basename "$r")" s quant --model_path "$m" --config_path "$r" --save_path "$tmp/family" --verify
+        exits 0 "$m with $(basename "$r")" s quant --model_path "$m" --config_path "$r" --save_path "$tmp/family" --verify --force
         has "$tmp/out" "0 problems" "read back"
     done
     case $m in *glm4_moe*)
