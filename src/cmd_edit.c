@@ -13,15 +13,22 @@ static Status exclude_run(App *a, const CommandLine *cl, Error *err)
 {
     RETURN_IF_ERROR(want_words(cl, 1, -1, err));
     int64_t changed = 0;
+    int depth = session_undo_depth(a->session);
     RETURN_IF_ERROR(session_edit(a->session, cl->words, cl->nwords, 0, false, &changed, err));
-    tell_changed(a, changed, "sent to float");
+    bool same = session_undo_depth(a->session) == depth;
+    if (changed)
+        tell_changed(a, changed, "sent to float");
+    else
+        app_note(a, same ? "nothing new: this is a rule already, and all of it is float"
+                         : "nothing new: all of it is float already; the rule is kept beside the others");
     return ST_OK;
 }
 const Command command_exclude = {
     .name = "exclude",
     .args = "TARGET...",
     .summary = "Keep linears in float. Their fused groups go with them.",
-    .help = "A target is a layer's name, a pattern ('*.mlp.down_proj', 'model.layers.{0..3}.*') or the word tagged.",
+    .help = "A target is a layer's name, a pattern ('*.mlp.down_proj', 'model.layers.{0..3}.*') or the word tagged. Each "
+            "becomes a rule of the what-if list: see rule.",
     .flags = CMD_NEEDS_MODEL | CMD_EDIT,
     .completes = COMP_LAYER,
     .run = exclude_run,
@@ -39,6 +46,7 @@ const Command command_include = {
     .name = "include",
     .args = "TARGET...",
     .summary = "Quantize linears again, at the recipe's level for them.",
+    .help = "Rules that send nothing but these to float go; where a wider one holds them, an exception is added behind it.",
     .flags = CMD_NEEDS_MODEL | CMD_EDIT,
     .completes = COMP_LAYER,
     .run = include_run,

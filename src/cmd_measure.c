@@ -17,7 +17,7 @@ static Status measure_setup(App *a, const CommandLine *cl, Error *err)
     RETURN_IF_ERROR(open_for_run(a, cl, NULL, err));
     const char *recipe = cl_str(cl, "recipe"), *eval = cl_str(cl, "eval");
     if (recipe)
-        RETURN_IF_ERROR(session_open_recipe(a->session, recipe, err));
+        RETURN_IF_ERROR(session_open_recipe(a->session, recipe, NULL, err));
     if (eval)
         RETURN_IF_ERROR(session_set_eval(a->session, eval, err));
     const char **exclude = cl_list(cl, "exclude", &n);
@@ -38,8 +38,7 @@ static Status run_measure(App *a, const CommandLine *cl, Error *err)
     if (!app_waits(a))
         return ST_OK;
     Status st = app_wait(a, err);
-    int edits;
-    const Effect *e = session_effect(a->session, &edits);
+    const Effect *e = session_effect(a->session, NULL);
     if (st == ST_OK && !e)
         st = error_set(err, ST_INTERNAL, "the measurement ended without a result");
     if (st == ST_OK) {

@@ -66,13 +66,20 @@ static Status recipe_run(App *a, const CommandLine *cl, Error *err)
     RETURN_IF_ERROR(want_words(cl, 1, 1, err));
     RETURN_IF_ERROR(app_session(a, err));
     bool standard = strcmp(cl->words[0], "default") == 0;
-    return session_open_recipe(a->session, standard ? NULL : cl->words[0], err);
+    Str what = {0};
+    Status st = session_open_recipe(a->session, standard ? NULL : cl->words[0], &what, err);
+    if (st == ST_OK)
+        app_note(a, "%s", str_text(&what));
+    str_free(&what);
+    return st;
 }
 const Command command_recipe = {
     .name = "recipe",
     .args = "FILE|default",
     .summary = "Open a quantization recipe (YAML); 'default' is W8A8 static.",
-    .flags = CMD_INPUT,
+    .help = "What was decided stays: the rules of the what-if list are applied to the new recipe's levels. A rule to a level "
+            "that it does not have is dropped, which is said. undo brings the recipe before and its rules back.",
+    .flags = CMD_INPUT | CMD_EDIT,
     .completes = COMP_FILE,
     .run = recipe_run,
 };

@@ -107,11 +107,11 @@ static Status open_quant_recipe(App *a, const CommandLine *cl, bool debug, Error
     if (config && cl_given(cl, "tag"))
         app_note(a, "note: --tag chooses among practices: it is not used with --config_path");
     if (config)
-        return session_open_recipe(a->session, config, err);
+        return session_open_recipe(a->session, config, NULL, err);
     char *path = NULL;
     Status st = choose_practice(a, cl, debug || cl_given(cl, "why"), &path, err);
     if (st == ST_OK)
-        st = session_open_recipe(a->session, path, err);
+        st = session_open_recipe(a->session, path, NULL, err);
     free(path);
     return st;
 }

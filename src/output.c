@@ -443,7 +443,101 @@ Status output_ranking(Session *s, OutFormat f, const RankRequest *r, Str *out, E
     return out->oom ? error_nomem(err, "the result's text") : ST_OK;
 }
 
+/* ---- prediction ---- */
+
+void output_prediction(const Prediction *p, Str *out)
+{
+    if (!p->have) {
+        str_puts(out, "nothing: local_error is not known for every layer (analyze local_error)");
+        return;
+    }
+    if (p->calibrated)
+        str_printf(out, "KL %.4g", p->kl);
+    if (isfinite(p->band))
+        str_printf(out, " +- %.2g", p->band);
+    if (p->calibrated)
+        str_printf(out, " from %d measurement%s", p->measurements, p->measurements == 1 ? " (error unknown)" : "s");
+    else
+        str_puts(out, "no KL before a measurement");
+    str_printf(out, "; %.1f %% of the local error given back", 100 * p->share_back);
+}
+
+static void number_json(Str *out, const char *name, double v)
+{
+    str_printf(out, ",\"%s\":", name);
+    str_double(out, v);
+}
+
+void output_prediction_json(const Prediction *p, Str *out)
+{
+    str_printf(out, ",\"prediction\":{\"measurements\":%d", p->measurements);
+    number_json(out, "kl", p->kl);
+    number_json(out, "error", p->band);
+    number_json(out, "share_back", p->share_back);
+    str_putc(out, '}');
+}
+
 /* ---- measured effect ---- */
+
+/* Of the perplexity, with the error of both together. */
+static void change_text(Str *out, const Effect *e)
+{
+    str_printf(out, "%+.1f %%", 100 * e->ppl_change);
+    if (isfinite(e->ppl_change_se))
+        str_printf(out, " +- %.1f", 100 * e->ppl_change_se);
+}
+
+static void figures_text(Str *out, const Effect *e)
+{
+    str_printf(out, "KL %.4g", e->kl_mean);
+    if (isfinite(e->kl_se))
+        str_printf(out, " +- %.2g", e->kl_se);
+    str_printf(out, ", perplexity %.4g (", e->ppl_quant);
+    change_text(out, e);
+    str_printf(out, "), top-1 agreement %.1f %%", 100 * e->top1);
+}
+
+void output_measured(Session *s, Str *out)
+{
+    int64_t differs;
+    const char *recipe;
+    const Effect *e = session_effect(s, &differs), *other = session_other_effect(s, &recipe);
+    if (e && differs)
+        str_printf(out, "STALE, %lld linear%s since: ", (long long)differs, differs == 1 ? " differs" : "s differ");
+    else if (other && recipe)
+        str_printf(out, "not with this recipe; with another recipe (%s): ", recipe);
+    else if (other)
+        str_puts(out, "not with these data and settings; with others: ");
+    if (e || other)
+        figures_text(out, e ? e : other);
+    else
+        str_puts(out, "not yet");
+}
+
+void output_measured_json(Session *s, Str *out)
+{
+    int64_t differs;
+    const char *recipe;
+    const Effect *e = session_effect(s, &differs), *other = session_other_effect(s, &recipe);
+    if (!e && !other) {
+        str_puts(out, ",\"measured\":null");
+        return;
+    }
+    str_printf(out, ",\"measured\":{\"of\":\"%s\"",
+               e ? differs ? "stale" : "present" : recipe ? "another recipe" : "other settings");
+    if (e)
+        str_printf(out, ",\"differs\":%lld", (long long)differs);
+    if (recipe) {
+        str_puts(out, ",\"recipe\":");
+        str_json(out, recipe);
+    }
+    e = e ? e : other;
+    number_json(out, "kl", e->kl_mean);
+    number_json(out, "kl_se", e->kl_se);
+    number_json(out, "perplexity_change", e->ppl_change);
+    number_json(out, "perplexity_change_se", e->ppl_change_se);
+    str_putc(out, '}');
+}
 
 /* "float" count and each level's name with its count, in level order. */
 static void levels_text(const Session *s, Str *out)
@@ -488,11 +582,9 @@ static void effect_text(Session *s, const Effect *e, Str *out)
     str_printf(out, " nats per token (median %.2e, 99 %% below %.2e, max %.2e)\n", e->kl_median, e->kl_p99, e->kl_max);
     str_printf(out, "same top token   %.2f %%", 100 * e->top1);
     plus_minus(out, "%.2f", 100 * e->top1_se);
-    str_printf(out, "\nperplexity       float %.3f", e->ppl_float);
-    plus_minus(out, "%.2f", e->ppl_float_se);
-    str_printf(out, ", quantized %.3f", e->ppl_quant);
-    plus_minus(out, "%.2f", e->ppl_quant_se);
-    str_printf(out, " (%+.1f %%)\noutput MSE       %.4e", 100 * (e->ppl_quant / e->ppl_float - 1), e->out_mse);
+    str_printf(out, "\nperplexity       float %.3f, quantized %.3f (", e->ppl_float, e->ppl_quant);
+    change_text(out, e);
+    str_printf(out, ")\noutput MSE       %.4e", e->out_mse);
     plus_minus(out, "%.1e", e->out_mse_se);
     str_puts(out, " (last decoder layer, calibration set)\n");
     str_puts(out, "size             ");
@@ -500,6 +592,11 @@ static void effect_text(Session *s, const Effect *e, Str *out)
     str_puts(out, " of ");
     str_bytes(out, p.size.float_bytes);
     str_printf(out, " in float, %.2f bits per weight\n", p.size.average_bits);
+    if (p.have) {
+        str_puts(out, "predicted        ");
+        output_prediction(&p, out);
+        str_putc(out, '\n');
+    }
     if (e->from_cache)
         str_puts(out, "computed         nothing: measured before\n");
     else
@@ -514,12 +611,6 @@ static void mean_json(Str *out, const char *name, double mean, double se)
     str_double(out, mean);
     str_puts(out, ",\"se\":");
     str_double(out, se);
-}
-
-static void number_json(Str *out, const char *name, double v)
-{
-    str_printf(out, ",\"%s\":", name);
-    str_double(out, v);
 }
 
 static void assignment_json(const Session *s, Str *out)
@@ -575,11 +666,15 @@ static void effect_json(Session *s, const Effect *e, Str *out)
     str_putc(out, '}');
     mean_json(out, "perplexity_quantized", e->ppl_quant, e->ppl_quant_se);
     str_putc(out, '}');
+    mean_json(out, "perplexity_change", e->ppl_change, e->ppl_change_se);
+    str_putc(out, '}');
     mean_json(out, "output_mse", e->out_mse, e->out_mse_se);
     str_putc(out, '}');
     str_printf(out, ",\"bytes\":%llu,\"float_bytes\":%llu", (unsigned long long)p.size.bytes,
                (unsigned long long)p.size.float_bytes);
     number_json(out, "average_bits", p.size.average_bits);
+    if (p.have)
+        output_prediction_json(&p, out);
     if (e->unseen.linears)
         str_printf(out, ",\"unseen_experts\":%lld,\"unseen_linears\":%lld", (long long)e->unseen.experts,
                    (long long)e->unseen.linears);

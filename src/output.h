@@ -45,6 +45,13 @@ Status ranking_count(const Session *s, const Metric *m, const bool *selected, Ra
 /* Appends the ranking of each metric in a format. OUT_YAML takes one metric only. */
 Status output_ranking(Session *s, OutFormat f, const RankRequest *r, Str *out, Error *err);
 
+/* Append what is predicted for the present assignment, and from how many measurements: words without a line's end;
+ * ,"prediction":{...}. */
+void output_prediction(const Prediction *p, Str *out);
+void output_prediction_json(const Prediction *p, Str *out);
+/* The same of the measurement that stands for the present assignment: of it, stale, or of another recipe. */
+void output_measured(Session *s, Str *out);
+void output_measured_json(Session *s, Str *out);
 /* Appends a measurement: OUT_TEXT or OUT_JSON. */
 Status output_effect(Session *s, OutFormat f, const Effect *e, Str *out, Error *err);
 

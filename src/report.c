@@ -1,6 +1,7 @@
 /* What 'slimscope MODEL' prints without a terminal: the ranking, and what keeping the two worst linears in float gives
  * back. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -105,8 +106,7 @@ static Status measure_now(App *a, Effect *out, Error *err)
 {
     RETURN_IF_ERROR(session_measure(a->session, false, err));
     RETURN_IF_ERROR(app_wait(a, err));
-    int edits;
-    const Effect *e = session_effect(a->session, &edits);
+    const Effect *e = session_effect(a->session, NULL);
     if (!e)
         return error_set(err, ST_INTERNAL, "the measurement ended without a result");
     *out = *e;
@@ -123,9 +123,12 @@ static void put_effect(Str *b, const char *what, const Effect *e, const SizeRepo
 static void put_story(Str *b, const char *const worst[WORST], const Effect *all, const Effect *kept)
 {
     double lost = all->ppl_quant - all->ppl_float, left = kept->ppl_quant - all->ppl_float;
+    char plus_minus[32] = "";
+    if (isfinite(all->ppl_change_se))
+        snprintf(plus_minus, sizeof plus_minus, " (+- %.1f)", 100 * all->ppl_change_se);
     str_printf(b, "\nQuantizing every linear moves perplexity from %.2f to %.2f", all->ppl_float, all->ppl_quant);
     if (lost > 0)
-        str_printf(b, ", %.1f %% worse.\n", 100 * lost / all->ppl_float);
+        str_printf(b, ", %.1f %% worse%s.\n", 100 * all->ppl_change, plus_minus);
     else
         str_puts(b, ": no loss on this text.\n");
     str_printf(b, "With %s and %s in float it is %.2f", worst[0], worst[1], kept->ppl_quant);

@@ -57,7 +57,7 @@ const char *refuse_no_result(Ui *ui)
 const char *refuse_no_whatif(Ui *ui)
 {
     const char *why = refuse_no_model(ui);
-    return why ? why : session_whatifs(ui_session(ui)) == 0 ? "there is no pattern here yet; p types one" : NULL;
+    return why ? why : session_whatifs(ui_session(ui)) == 0 ? "there is no rule here yet; p types one" : NULL;
 }
 
 const char *refuse_no_folds(Ui *ui)

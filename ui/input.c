@@ -74,17 +74,19 @@ static void preview_pattern(Ui *ui, const char *text, Input *p)
     p->note_slot = SL_ERR;
     if (!*text)
         return;
-    if (session_preview(ui_session(ui), text, &w, &err) != ST_OK) {
+    const char *instead = p->kind == INPUT_RULE ? ui->rule : NULL;
+    if (session_preview(ui_session(ui), text, instead, &w, &err) != ST_OK) {
         snprintf(p->note, MAX_NOTE, "%.*s", MAX_NOTE - 1, err.text);
         return;
     }
-    fmt_delta(size, sizeof size, (double)w.bytes);
-    fmt_percent(share, sizeof share, w.share);
-    p->note_slot = w.hits == 0 ? SL_ERR : w.lint.kind != LINT_OK ? SL_WARN : SL_OK;
+    fmt_delta(size, sizeof size, (double)w.fresh_bytes);
+    fmt_percent(share, sizeof share, w.fresh_share);
+    p->note_slot = w.hits == 0 ? SL_ERR : w.note[0] ? SL_WARN : SL_OK;
     snprintf(p->figures, MAX_NOTE, "%lld hit%s, %lld new, size %s%s%s", (long long)w.hits, w.hits == 1 ? "" : "s",
-             (long long)w.fresh, size, w.share == w.share ? ", local error -" : "", w.share == w.share ? share : "");
-    if (w.lint.kind != LINT_OK)
-        snprintf(p->note, MAX_NOTE, "! %s", w.lint.text);
+             (long long)w.fresh, size, w.fresh_share == w.fresh_share ? ", local error -" : "",
+             w.fresh_share == w.fresh_share ? share : "");
+    if (w.note[0])
+        snprintf(p->note, MAX_NOTE, "! %s", w.note);
 }
 
 static unsigned done_exclude(Ui *ui, const char *text)
@@ -92,6 +94,20 @@ static unsigned done_exclude(Ui *ui, const char *text)
     if (*text) {
         Str b = {0};
         str_puts(&b, "exclude ");
+        lexer_quote(&b, text);
+        ui_command(ui, "%s", str_text(&b));
+        str_free(&b);
+    }
+    return DO_PAINT;
+}
+
+static unsigned done_rule(Ui *ui, const char *text)
+{
+    if (*text && strcmp(text, ui->rule) != 0) {
+        Str b = {0};
+        str_puts(&b, "rule edit ");
+        lexer_quote(&b, ui->rule);
+        str_putc(&b, ' ');
         lexer_quote(&b, text);
         ui_command(ui, "%s", str_text(&b));
         str_free(&b);
@@ -243,6 +259,7 @@ static const Kind kinds[INPUT_KINDS] = {
     [INPUT_COMMAND] = {":", true, "a command; Tab completes, Up recalls, Esc leaves", NULL, done_command, NULL},
     [INPUT_EXCLUDE] = {"exclude: ", false, "a pattern, as *layers.{1,6}.mlp.*; Enter applies it", preview_pattern,
                        done_exclude, NULL},
+    [INPUT_RULE] = {"rule: ", false, "another pattern for this rule; Enter applies it", preview_pattern, done_rule, NULL},
     [INPUT_TAG] = {"tag: ", false, "patterns or names, with spaces between", NULL, done_tag, NULL},
     [INPUT_SEARCH] = {"/", false, "a part of a name, or a pattern", changed_search, done_search, cancelled_search},
     [INPUT_FILTER] = {"filter: ", false, "words, kind= layer=3..7 score>9 float failed tagged !word", changed_filter,

@@ -7,6 +7,7 @@
 typedef enum InputKind {
     INPUT_COMMAND,
     INPUT_EXCLUDE,
+    INPUT_RULE, /* another pattern for Ui.rule */
     INPUT_TAG,
     INPUT_SEARCH,
     INPUT_FILTER,

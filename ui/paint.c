@@ -1,5 +1,6 @@
 /* The frame around the views: title, tabs, figures, messages. Drawing goes into curses' memory; curses sends what
  * differs. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -133,19 +134,34 @@ static void draw_tabs(Ui *ui)
 
 /* ---- the line with size and effect ---- */
 
-static void collect_figures(Session *s, LineParts *l)
+/* Predicted KL, its error where one is known, and from how many measurements it comes. */
+static void predicted_part(const Prediction *pr, int width, LineParts *l)
+{
+    char kl[32], band[40] = "";
+    bool wide = width >= 100;
+    fmt_value(kl, sizeof kl, pr->kl);
+    if (width < 80) { /* What-if has the rest */
+        part_add(l, SL_PREDICTED, 1, "KL %s~(%d)", kl, pr->measurements);
+        return;
+    }
+    if (isfinite(pr->band))
+        snprintf(band, sizeof band, " +-%.2g", pr->band);
+    part_add(l, SL_PREDICTED, 1, "KL %s~%s from %d%s%s", kl, band, pr->measurements, wide ? " measurement" : "",
+             wide && pr->measurements != 1 ? "s" : "");
+}
+
+static void collect_figures(Session *s, int width, LineParts *l)
 {
     Prediction pr = session_predict(s);
     char t[32], u[32];
-    int stale = 0;
+    int64_t stale = 0;
     part_add(l, SL_TEXT, 0, "float %lld/%lld", (long long)pr.size.floats,
               (long long)(pr.size.floats + pr.size.quantized));
     fmt_bytes(t, sizeof t, (double)pr.size.bytes);
     part_add(l, SL_TEXT, 2, "size %s", t);
     part_add(l, SL_TEXT, 6, "%.2f bits", pr.size.average_bits);
     if (pr.have && pr.calibrated) {
-        fmt_value(t, sizeof t, pr.kl);
-        part_add(l, SL_PREDICTED, 1, "KL %s~", t);
+        predicted_part(&pr, width, l);
     } else if (pr.have && pr.share_back > 0) {
         fmt_percent(t, sizeof t, pr.share_back);
         part_add(l, SL_PREDICTED, 1, "local error -%s~", t);
@@ -170,7 +186,7 @@ static void draw_figures(Ui *ui)
     Pen p = pen_at(ui, r.y, r.x, r.w);
     LineParts l = {.n = 0};
     if (ui_model(ui))
-        collect_figures(ui_session(ui), &l);
+        collect_figures(ui_session(ui), r.w, &l);
     pen_puts(&p, SL_TEXT, " ");
     pen_parts(&p, SL_TEXT, &l, 1);
     pen_fill(&p, SL_TEXT);

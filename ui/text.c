@@ -192,6 +192,14 @@ void fmt_seconds(char *out, size_t size, double s)
         snprintf(out, size, "%" PRId64 ":%02d:%02d", n / 3600, (int)(n / 60 % 60), (int)(n % 60));
 }
 
+void fmt_change(char *out, size_t size, double change, double se)
+{
+    if (isfinite(se))
+        snprintf(out, size, "%+.1f %% +-%.1f", 100 * change, 100 * se);
+    else
+        snprintf(out, size, "%+.1f %%", 100 * change);
+}
+
 void fmt_percent(char *out, size_t size, double share)
 {
     double p = 100 * share;

@@ -327,10 +327,12 @@ void ui_greet(Ui *ui)
 
 static void tell_end(Ui *ui, const JobView *j)
 {
-    char t[24];
+    char t[24], change[48] = "";
     const Effect *e = session_effect(ui_session(ui), NULL);
     const QuantizeDone *done = session_quantized(ui_session(ui));
     fmt_seconds(t, sizeof t, j->elapsed);
+    if (e)
+        fmt_change(change, sizeof change, e->ppl_change, e->ppl_change_se);
     if (j->state == JOB_FAILED)
         ui_say(ui, SL_ERR, "%s: %s", j->title, j->error);
     else if (j->state == JOB_STOPPED && j->kind == JOB_MEASURE)
@@ -341,8 +343,8 @@ static void tell_end(Ui *ui, const JobView *j)
         ui_say(ui, SL_WARN, "%s stopped after %lld of %lld layers; its rows are kept, :resume goes on", j->title,
                (long long)j->done, (long long)j->total);
     else if (j->kind == JOB_MEASURE && e)
-        ui_say(ui, SL_OK, "measured in %s: KL %.4g, perplexity %.4g (float %.4g), top-1 agreement %.1f %%", t,
-               e->kl_mean, e->ppl_quant, e->ppl_float, 100 * e->top1);
+        ui_say(ui, SL_OK, "measured in %s: KL %.4g, perplexity %.4g (%s), top-1 agreement %.1f %%", t, e->kl_mean,
+               e->ppl_quant, change, 100 * e->top1);
     else if (j->unseen)
         ui_say(ui, SL_WARN, "%s done in %s: %d scored, %d failed, %d of experts that no token reached", j->title, t,
                j->ok, j->failed, j->unseen);

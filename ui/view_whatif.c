@@ -1,5 +1,4 @@
-/* Screen 2: the patterns that send layers to float, what each gives, and what all of them do: predicted and measured.
- */
+/* Screen 2: the rules over the recipe's levels, what each gives, and what all of them do: predicted and measured. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,18 +6,20 @@
 
 #include "text/lexer.h"
 #include "ui/actions.h"
+#include "ui/input.h"
 
 typedef struct Whatif {
     ListPos pos;
     int page;
 } Whatif;
 
-enum { C_ON, C_PATTERN, C_HITS, C_NEW, C_COST, C_SHARE, C_NOTE, COLUMNS };
+enum { C_ON, C_LEVEL, C_PATTERN, C_HITS, C_COST, C_SHARE, C_NEW, C_NEW_COST, C_NEW_SHARE, C_NOTE, COLUMNS };
 static const Column columns[COLUMNS] = {
-    [C_ON] = {"on", 3, 3, 0, false},        [C_PATTERN] = {"float pattern", 28, 48, 0, false},
-    [C_HITS] = {"hits", 5, 5, 0, true},     [C_NEW] = {"new", 4, 4, 2, true},
-    [C_COST] = {"cost", 6, 6, 1, true},     [C_SHARE] = {"error", 7, 7, 1, true},
-    [C_NOTE] = {"notes", 12, 80, 3, false},
+    [C_ON] = {"on", 3, 3, 0, false},           [C_LEVEL] = {"to", 5, 7, 0, false},
+    [C_PATTERN] = {"rule", 20, 48, 0, false},  [C_HITS] = {"hits", 5, 5, 0, true},
+    [C_COST] = {"cost", 6, 6, 4, true},        [C_SHARE] = {"error", 7, 7, 5, true},
+    [C_NEW] = {"new", 5, 5, 1, true},          [C_NEW_COST] = {"cost", 6, 6, 2, true},
+    [C_NEW_SHARE] = {"error", 7, 7, 3, true},  [C_NOTE] = {"notes", 12, 80, 6, false},
 };
 enum { PANEL_ROWS = 8 };
 
@@ -44,23 +45,32 @@ static const WhatIf *current(Ui *ui)
     return n > 0 ? session_whatif(ui_session(ui), (int)st->pos.cur) : NULL;
 }
 
+static void share_text(char *out, size_t size, double share)
+{
+    if (!isfinite(share))
+        snprintf(out, size, "?");
+    else if (share == 0)
+        snprintf(out, size, "0");
+    else
+        snprintf(out, size, "%+.1f%%~", -100 * share);
+}
+
 static void draw_row(Ui *ui, Rect r, int y, const int *w, const WhatIf *f, bool here)
 {
-    char hits[24], fresh[24], cost[24], share[24] = "?", note[256] = "";
-    fmt_count(hits, sizeof hits, f->hits);
-    fmt_count(fresh, sizeof fresh, f->fresh);
-    fmt_delta(cost, sizeof cost, (double)f->bytes);
-    if (isfinite(f->share))
-        snprintf(share, sizeof share, "%.1f%%~", -100 * f->share);
-    if (f->lint.kind != LINT_OK)
-        snprintf(note, sizeof note, "! %s", f->lint.text);
+    char number[COLUMNS][24] = {{0}}, note[sizeof f->note + 4] = "";
+    Session *s = ui_session(ui);
+    fmt_count(number[C_HITS], sizeof number[0], f->hits);
+    fmt_delta(number[C_COST], sizeof number[0], (double)f->bytes);
+    share_text(number[C_SHARE], sizeof number[0], f->share);
+    fmt_count(number[C_NEW], sizeof number[0], f->fresh);
+    fmt_delta(number[C_NEW_COST], sizeof number[0], (double)f->fresh_bytes);
+    share_text(number[C_NEW_SHARE], sizeof number[0], f->fresh_share);
+    if (f->note[0])
+        snprintf(note, sizeof note, "! %s", f->note);
     Slot row = f->on ? SL_ROW : SL_DIM;
     const char *text[COLUMNS] = {[C_ON] = f->on ? "[x]" : "[ ]",
+                                 [C_LEVEL] = f->to == WHATIF_QUANTIZE ? "quant" : session_level_name(s, f->to),
                                  [C_PATTERN] = f->pattern,
-                                 [C_HITS] = hits,
-                                 [C_NEW] = fresh,
-                                 [C_COST] = cost,
-                                 [C_SHARE] = share,
                                  [C_NOTE] = note};
     Pen p = pen_at(ui, r.y + y, r.x, r.w);
     p.reverse = here;
@@ -70,12 +80,12 @@ static void draw_row(Ui *ui, Rect r, int y, const int *w, const WhatIf *f, bool 
     for (int c = 0; c < COLUMNS; c++) {
         if (!w[c])
             continue;
-        Slot slot = c == C_SHARE ? SL_PREDICTED : c == C_NOTE ? SL_WARN : row;
+        Slot slot = c == C_SHARE || c == C_NEW_SHARE ? SL_PREDICTED : c == C_NOTE ? SL_WARN : row;
         pen_puts(&p, row, " ");
-        if (c == C_PATTERN)
+        if (c == C_PATTERN || c == C_LEVEL)
             pen_name(&p, slot, w[c], text[c]);
         else
-            pen_cell(&p, slot, w[c], columns[c].right, text[c]);
+            pen_cell(&p, slot, w[c], columns[c].right, text[c] ? text[c] : number[c]);
     }
     pen_fill(&p, row);
 }
@@ -99,20 +109,20 @@ static void draw_list(Ui *ui, Whatif *st, Rect r)
         draw_row(ui, r, y, w, session_whatif(ui_session(ui), (int)st->pos.top + y - 1),
                  st->pos.top + y - 1 == st->pos.cur);
     const WhatIf *f = n > 0 ? session_whatif(ui_session(ui), (int)st->pos.cur) : NULL;
-    if (f && f->lint.kind != LINT_OK && n + 2 < r.h) { /* the notes of the cursor's row in full */
+    if (f && f->note[0] && n + 2 < r.h) { /* the notes of the cursor's row in full */
         int y = r.y + n + 2;
         Rect text = {r.y, r.x + 2, r.h, r.w - 4};
-        char note[sizeof f->lint.text + 4];
-        snprintf(note, sizeof note, "! %s", f->lint.text);
+        char note[sizeof f->note + 4];
+        snprintf(note, sizeof note, "! %s", f->note);
         draw_wrapped(ui, text, &y, SL_WARN, note);
     }
     if (n == 0) {
         int y = r.y + 2;
         Rect text = {r.y, r.x + 2, r.h, r.w - 4};
         draw_wrapped(ui, text, &y, SL_TEXT,
-                     "No layer is sent to float yet. p types a pattern, as *layers.{1,6}.mlp.down_proj, and shows its "
-                     "hits, its size and "
-                     "its share of the error while you type. x on screen 1 takes the layer under the cursor.");
+                     "Every layer has the level that the recipe gives it. p types a rule, a pattern as "
+                     "*layers.{1,6}.mlp.down_proj, and shows its hits, its size and its share of the error while you "
+                     "type. x on screen 1 makes a rule of the layer under the cursor.");
     }
 }
 
@@ -142,50 +152,71 @@ static void panel_line(Ui *ui, Rect r, int *y, const char *name, Slot slot, cons
 
 static void effect_line(Ui *ui, Rect r, int *y, const char *name, Slot slot, const Effect *e, const char *more)
 {
-    char kl[64], top[64], ppl[64], mse[64], buf[400];
+    char kl[64], top[64], ppl[24], change[48], mse[64], buf[400];
     figure(kl, sizeof kl, e->kl_mean, e->kl_se);
     figure(top, sizeof top, 100 * e->top1, 100 * e->top1_se);
-    figure(ppl, sizeof ppl, e->ppl_quant, e->ppl_quant_se);
+    fmt_value(ppl, sizeof ppl, e->ppl_quant);
+    fmt_change(change, sizeof change, e->ppl_change, e->ppl_change_se);
     figure(mse, sizeof mse, e->out_mse, e->out_mse_se);
-    snprintf(buf, sizeof buf, "KL %s  ppl %s  top-1 %s %%", kl, ppl, top);
+    snprintf(buf, sizeof buf, "KL %s  ppl %s (%s)  top-1 %s %%", kl, ppl, change, top);
     panel_line(ui, r, y, name, slot, buf);
     if (!more)
         return;
     char p99[24], most[24];
     fmt_value(p99, sizeof p99, e->kl_p99);
     fmt_value(most, sizeof most, e->kl_max);
-    snprintf(buf, sizeof buf, "KL p99 %s max %s  output MSE %s  %s", p99, most, mse, more);
+    snprintf(buf, sizeof buf, "KL p99 %s max %s  MSE %s  %s", p99, most, mse, more);
     panel_line(ui, r, y, "", SL_TEXT, buf);
 }
 
 static void draw_predicted(Ui *ui, Rect r, int *y)
 {
     Prediction pr = session_predict(ui_session(ui));
-    char buf[300], share[24], kl[24], bytes[24], delta[24];
+    char buf[300], share[24], kl[24], band[48] = "", bytes[24], delta[24];
     fmt_percent(share, sizeof share, pr.share_back);
     fmt_value(kl, sizeof kl, pr.kl);
+    if (isfinite(pr.band))
+        snprintf(band, sizeof band, " +-%.2g", pr.band);
     if (!pr.have)
         snprintf(buf, sizeof buf, "nothing yet: local_error is not known for every layer (:analyze local_error)");
     else if (!pr.calibrated)
         snprintf(buf, sizeof buf, "uncalibrated: share of local error given back %s~", share);
     else
-        snprintf(buf, sizeof buf, "KL %s~  (share of local error given back %s)", kl, share);
+        snprintf(buf, sizeof buf, "KL %s~%s from %d measurement%s  (local error -%s)", kl, band, pr.measurements,
+                 pr.measurements == 1 ? ", error unknown" : "s", share);
     panel_line(ui, r, y, "predicted", SL_PREDICTED, buf);
     fmt_bytes(bytes, sizeof bytes, (double)pr.size.bytes);
     fmt_delta(delta, sizeof delta, (double)pr.size.bytes - (double)pr.size.float_bytes);
-    snprintf(buf, sizeof buf, "%s (%s to all float)  %.2f bits a weight  %lld of %lld linears float", bytes, delta,
+    snprintf(buf, sizeof buf, "%s (%s to all float)  %.2f bits  %lld of %lld linears float", bytes, delta,
              pr.size.average_bits, (long long)pr.size.floats, (long long)(pr.size.floats + pr.size.quantized));
     panel_line(ui, r, y, "size", SL_TEXT, buf);
+}
+
+/* Without a measurement of this recipe: what there is of others, which says nothing about it. */
+static void draw_elsewhere(Ui *ui, Rect r, int *y)
+{
+    const char *recipe;
+    const Effect *e = session_other_effect(ui_session(ui), &recipe);
+    char buf[300], kl[24], change[48];
+    panel_line(ui, r, y, "measured", SL_DIM, e ? "not yet with this recipe and data; r quantizes and measures"
+                                               : "not yet; r quantizes and measures");
+    if (!e)
+        return;
+    fmt_value(kl, sizeof kl, e->kl_mean);
+    fmt_change(change, sizeof change, e->ppl_change, e->ppl_change_se);
+    snprintf(buf, sizeof buf, "another recipe%s%.80s%s: KL %s  ppl %s", recipe ? " (" : "'s or data's",
+             recipe ? recipe : "", recipe ? ")" : "", kl, change);
+    panel_line(ui, r, y, "", SL_DIM, buf);
 }
 
 static void draw_measured(Ui *ui, Rect r, int *y)
 {
     Session *s = ui_session(ui);
-    int stale = 0;
+    int64_t stale = 0;
     const Effect *e = session_effect(s, &stale), *base = session_base_effect(s);
     char buf[200], secs[24], tokens[24];
     if (!e) {
-        panel_line(ui, r, y, "measured", SL_DIM, "not yet; r quantizes and measures");
+        draw_elsewhere(ui, r, y);
         return;
     }
     fmt_seconds(secs, sizeof secs, e->seconds);
@@ -194,16 +225,17 @@ static void draw_measured(Ui *ui, Rect r, int *y)
         snprintf(buf, sizeof buf, "from cache");
     else
         snprintf(buf, sizeof buf, "layers %d.. ran, %s", e->first_layer_run, secs);
-    effect_line(ui, r, y, stale ? "measured s" : "measured", stale ? SL_STALE : SL_TEXT, e, buf);
+    effect_line(ui, r, y, stale ? "STALE" : "measured", stale ? SL_STALE : SL_TEXT, e, buf);
     if (stale) {
-        snprintf(buf, sizeof buf, "STALE: %d edit%s since; r measures again", stale, stale == 1 ? "" : "s");
+        snprintf(buf, sizeof buf, "STALE: %lld linear%s since; r measures again", (long long)stale,
+                 stale == 1 ? " differs" : "s differ");
         panel_line(ui, r, y, "", SL_STALE, buf);
     }
     if (base && base != e)
         effect_line(ui, r, y, "at first", SL_TEXT, base, NULL);
     char ppl[48];
-    figure(ppl, sizeof ppl, e->ppl_float, e->ppl_float_se);
-    snprintf(buf, sizeof buf, "ppl %s  (%s tokens, %d texts; +- bootstrap over texts)", ppl, tokens, e->texts);
+    fmt_value(ppl, sizeof ppl, e->ppl_float);
+    snprintf(buf, sizeof buf, "ppl %s  (%s tokens, %d texts; +- paired bootstrap over texts)", ppl, tokens, e->texts);
     panel_line(ui, r, y, "float", SL_TEXT, buf);
 }
 
@@ -246,15 +278,48 @@ static void copy(Ui *ui, void *state, bool all, Str *out)
     }
 }
 
-static unsigned whatif_toggle(Ui *ui, const KeyRow *row, int key)
+/* Runs a verb on the row of the cursor. */
+static unsigned on_rule(Ui *ui, const char *verb)
 {
-    (void)row, (void)key;
     const WhatIf *f = current(ui);
     Str b = {0};
-    str_puts(&b, f->on ? "include " : "exclude ");
+    str_printf(&b, "rule %s ", verb);
     lexer_quote(&b, f->pattern);
     ui_command(ui, "%s", str_text(&b));
     str_free(&b);
+    return DO_PAINT;
+}
+
+static unsigned whatif_toggle(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    return on_rule(ui, current(ui)->on ? "off" : "on");
+}
+
+static unsigned whatif_delete(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    return on_rule(ui, "delete");
+}
+
+static unsigned whatif_edit(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    char *text = strdup(current(ui)->pattern);
+    if (text)
+        snprintf(ui->rule, sizeof ui->rule, "%s", text);
+    unsigned bits = input_open(ui, INPUT_RULE, text);
+    free(text);
+    return bits;
+}
+
+static unsigned whatif_shift(Ui *ui, const KeyRow *row, int key)
+{
+    (void)key;
+    Whatif *st = ui_state(ui, &view_whatif);
+    on_rule(ui, row->arg < 0 ? "up" : "down");
+    st->pos.cur += row->arg; /* with its row */
+    list_clamp(&st->pos, session_whatifs(ui_session(ui)), st->page);
     return DO_PAINT;
 }
 
@@ -288,10 +353,18 @@ static const KeyRow keys[] = {
     {.place = 30, .keys = {'r'}, .command = "measure",
      .help = "quantize as decided here and measure the real effect", .label = "Measure", .run = act_measure,
      .refuse = refuse_no_model},
-    {.place = 70, .keys = {'x', ' ', K(KEY_F(7)), K(KEY_F(8))}, .command = "exclude PATTERN | include PATTERN",
-     .help = "switch this pattern off or on", .label = "Switch", .run = whatif_toggle,
+    {.place = 70, .keys = {'x', ' ', K(KEY_F(7)), K(KEY_F(8))}, .command = "rule on|off RULE",
+     .help = "switch this rule off or on", .label = "Switch", .run = whatif_toggle,
      .refuse = refuse_no_whatif},
-    {.place = 340, .keys = {'\n', '\t', K(KEY_ENTER)}, .help = "list the layers this pattern hits",
+    {.place = 72, .keys = {'e'}, .command = "rule edit RULE PATTERN", .help = "give this rule another pattern",
+     .label = "Edit", .run = whatif_edit, .refuse = refuse_no_whatif},
+    {.place = 74, .keys = {'d', K(KEY_DC)}, .command = "rule delete RULE", .help = "delete this rule",
+     .label = "Delete", .run = whatif_delete, .refuse = refuse_no_whatif},
+    {.place = 76, .keys = {'<'}, .command = "rule up RULE", .help = "move this rule before the one above",
+     .run = whatif_shift, .arg = -1, .refuse = refuse_no_whatif},
+    {.place = 78, .keys = {'>'}, .command = "rule down RULE", .help = "move this rule behind the one below",
+     .run = whatif_shift, .arg = 1, .refuse = refuse_no_whatif},
+    {.place = 340, .keys = {'\n', '\t', K(KEY_ENTER)}, .help = "list the layers this rule hits",
      .label = "Hits", .run = whatif_list, .refuse = refuse_no_whatif},
     {.help = NULL},
 };

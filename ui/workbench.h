@@ -53,6 +53,7 @@ struct Ui {
     bool hist_linear, hist_table;
     char search[UI_SEARCH_MAX];
     char marked[UI_SEARCH_MAX];   /* what is marked in names; "": nothing */
+    char rule[4200];              /* that is being edited */
     char message[ERROR_TEXT_MAX];
     Slot message_slot;
     Question question;

@@ -44,7 +44,7 @@ static Status fill_eval(const Comparison *c, const LogitRows *q, double *kl, Eff
 {
     const Reference *f = c->f;
     int64_t predicted = c->predicted->n;
-    enum { KL, TOP, NLL_F, NLL_Q, SUMS };
+    enum { KL, TOP, NLL_F, NLL_Q, NLL_MORE, SUMS };
     UnitSums u[SUMS] = {{0}};
     Status st = ST_OK;
     for (int k = 0; k < SUMS && st == ST_OK; k++)
@@ -54,12 +54,14 @@ static Status fill_eval(const Comparison *c, const LogitRows *q, double *kl, Eff
             int t = c->eval_texts->of_sample[c->predicted->sample_of[i]];
             u[KL].sum[t] += kl[i];
             u[TOP].sum[t] += f->rows.top[i] == q->top[i];
-            u[NLL_F].sum[t] += f->rows.lse[i] - (double)f->rows.target[i];
-            u[NLL_Q].sum[t] += q->lse[i] - (double)q->target[i];
+            double nll_f = f->rows.lse[i] - (double)f->rows.target[i], nll_q = q->lse[i] - (double)q->target[i];
+            u[NLL_F].sum[t] += nll_f;
+            u[NLL_Q].sum[t] += nll_q;
+            u[NLL_MORE].sum[t] += nll_q - nll_f;
             for (int k = 0; k < SUMS; k++)
                 u[k].count[t] += 1;
         }
-        uint64_t seed = c->seed; /* the same draws for all four, so that their errors belong together */
+        uint64_t seed = c->seed; /* the same draws for all, so that their errors belong together */
         e->kl_mean = unit_sums_mean(&u[KL]);
         e->kl_se = unit_sums_error(&u[KL], seed, NULL);
         e->top1 = unit_sums_mean(&u[TOP]);
@@ -68,6 +70,8 @@ static Status fill_eval(const Comparison *c, const LogitRows *q, double *kl, Eff
         e->ppl_float_se = unit_sums_error(&u[NLL_F], seed, exp);
         e->ppl_quant = exp(unit_sums_mean(&u[NLL_Q]));
         e->ppl_quant_se = unit_sums_error(&u[NLL_Q], seed, exp);
+        e->ppl_change = exp(unit_sums_mean(&u[NLL_MORE])) - 1;
+        e->ppl_change_se = unit_sums_error(&u[NLL_MORE], seed, exp);
         e->kl_median = sorted_median(kl, predicted);
         e->kl_p99 = sorted_rank(kl, predicted, 0.99);
         e->kl_max = kl[predicted - 1];

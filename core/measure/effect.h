@@ -24,6 +24,7 @@ typedef struct Effect {
     double kl_mean, kl_median, kl_p99, kl_max, kl_se; /* nats per predicted token; se: bootstrap over texts */
     double top1, top1_se;                    /* agreement 0..1 */
     double ppl_float, ppl_quant, ppl_float_se, ppl_quant_se;
+    double ppl_change, ppl_change_se;        /* ppl_quant / ppl_float - 1, both of the same draws of texts: paired */
     double out_mse, out_mse_se;              /* calibration set: last decoder output before the final norm */
     int first_layer_run, layers_run;         /* layers that ran again; the rest came from cache */
     bool from_cache;                         /* the whole result did */

@@ -255,6 +255,12 @@ Status recipe_parse(Recipe **out, const RecipeRows *rows, const char *text, size
     return parse(out, rows, text, len, name, NULL, false, all, err);
 }
 
+Status recipe_parse_file(Recipe **out, const RecipeRows *rows, const char *text, size_t len, const char *path, Str *all,
+                         Error *err)
+{
+    return parse(out, rows, text, len, path_base(path), path, false, all, err);
+}
+
 Status recipe_open(Recipe **out, const RecipeRows *rows, const char *path, Str *all, Error *err)
 {
     char *text;
@@ -266,7 +272,7 @@ Status recipe_open(Recipe **out, const RecipeRows *rows, const char *path, Str *
             str_printf(all, "%s\n", e.text);
         return error_set(err, st, "%s", e.text);
     }
-    st = parse(out, rows, text, len, path_base(path), path, false, all, err);
+    st = recipe_parse_file(out, rows, text, len, path, all, err);
     free(text);
     return st;
 }
@@ -312,6 +318,11 @@ const char *recipe_name(const Recipe *r)
 const char *recipe_path(const Recipe *r)
 {
     return r->path;
+}
+
+const char *recipe_source(const Recipe *r, size_t *len)
+{
+    return yaml_source(r->old ? r->old : r->doc, len);
 }
 
 const char *recipe_dataset(const Recipe *r)

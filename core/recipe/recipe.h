@@ -66,6 +66,9 @@ typedef struct RecipeSaver {
  * `name:line:column: path: message` (all of them in *all, may be NULL; the first in err). */
 Status recipe_parse(Recipe **out, const RecipeRows *rows, const char *text, size_t len, const char *name, Str *all,
                     Error *err);
+/* The same of a file's text as it was read before; path: of the file. */
+Status recipe_parse_file(Recipe **out, const RecipeRows *rows, const char *text, size_t len, const char *path, Str *all,
+                         Error *err);
 Status recipe_open(Recipe **out, const RecipeRows *rows, const char *path, Str *all, Error *err);
 /* The default recipe (DECISIONS: W8A8 static). */
 Status recipe_default(Recipe **out, const RecipeRows *rows, Error *err);
@@ -74,6 +77,7 @@ void recipe_free(Recipe *r);
 Recipe *recipe_hold(Recipe *r);
 const char *recipe_name(const Recipe *r);
 const char *recipe_path(const Recipe *r);    /* NULL for the default recipe */
+const char *recipe_source(const Recipe *r, size_t *len); /* the text it was read from */
 const char *recipe_dataset(const Recipe *r); /* spec.dataset */
 int recipe_entries(const Recipe *r);
 const RecipeEntry *recipe_entry(const Recipe *r, int i);

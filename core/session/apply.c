@@ -134,13 +134,20 @@ static void warn_unseen(Session *s, const Effect *e)
 static void apply_effect(Session *s, const Job *j)
 {
     warn_unseen(s, &j->effect);
-    Measured m = {j->key, j->effect, j->local_sum, j->version};
+    size_t bytes = (size_t)s->model->nlinears * sizeof *j->level;
+    Measured m = {.key = j->key, .fit = j->fit, .effect = j->effect, .local_sum = NAN, .level = malloc(bytes + 1)};
     Error err = {0};
+    if (!m.level) {
+        session_log(s, 2, "%s: out of memory: what was measured is lost", j->view.title);
+        return;
+    }
+    memcpy(m.level, j->level, bytes);
+    m.recipe = recipe_hold(j->recipe);
     if (results_measured(s->results, &m, &err) != ST_OK) {
         session_log(s, 2, "%s: %s", j->view.title, err.text);
         return;
     }
-    entry_measured(s, &m);
+    entry_measured(s, &s->results->measured[s->results->nmeasured - 1]);
 }
 
 /* What of a pass that did not end well can be gone on with; up to where is known when that is asked for. */

@@ -36,6 +36,20 @@ static Status need_model(const Session *s, Error *err)
     return s->model ? ST_OK : error_set(err, ST_USAGE, "no model is open: open MODEL first");
 }
 
+/* Whether a hint selects something that can be decided about. */
+static bool selectable(const Model *m, const char *text)
+{
+    Pattern *p;
+    bool *hits = mem_zarray((size_t)m->nlinears, 1);
+    bool any = hits && pattern_compile(&p, text, NULL) == ST_OK;
+    if (any) {
+        any = pattern_hits(p, m, hits) > 0;
+        pattern_free(p);
+    }
+    free(hits);
+    return any;
+}
+
 /* Name nearest to what was typed, for the error. */
 static Status no_hit(const Session *s, const char *target, Error *err)
 {
@@ -51,8 +65,11 @@ static Status no_hit(const Session *s, const char *target, Error *err)
     if (name)
         return error_set(err, ST_DATA, "'%s' selects no layer: did you mean '%s'?", target, name);
     Lint lint;
-    if (pattern_lint(target, s->model, NULL, &lint, err) == ST_OK && lint.hint[0])
+    bool known = pattern_lint(target, s->model, NULL, &lint, err) == ST_OK;
+    if (known && lint.hint[0] && selectable(s->model, lint.hint))
         return error_set(err, ST_DATA, "'%s' selects no layer: did you mean '%s'?", target, lint.hint);
+    if (known && strlen(lint.text) > strlen("selects nothing")) /* it knows why */
+        return error_set(err, ST_DATA, "'%s' %s", target, lint.text);
     return error_set(err, ST_DATA, "'%s' selects no layer: names look like '%s'", target,
                      s->model->nlinears ? s->model->linears[0].name : "(none)");
 }
@@ -102,15 +119,24 @@ void edit_fini(Edit *e)
     free(e->cells);
     free(e->from);
     free(e->to);
+    rules_fini(&e->before);
+    rules_fini(&e->after);
+    recipe_free(e->old);
+    recipe_free(e->fresh);
     memset(e, 0, sizeof *e);
 }
 
-static void apply_levels(Session *s, const Edit *e, bool forward)
+static Status apply_rules(Session *s, const RuleList *rules, Error *err)
 {
-    for (int i = 0; i < e->n; i++)
-        s->assignment->level[e->cells[i].linear] = forward ? e->cells[i].to : e->cells[i].from;
-    s->assignment->version++;
+    Assignment *a = s->assignment;
+    RuleList l;
+    RETURN_IF_ERROR(rules_copy(rules, 0, &l, err));
+    rules_fini(&a->rules);
+    a->rules = l;
+    rules_levels(s, &a->rules, a->level);
+    a->version++;
     table_levels_changed(s->table);
+    return ST_OK;
 }
 
 static void apply_tags(Assignment *a, const Edit *e, bool forward)
@@ -123,11 +149,19 @@ static void apply_tags(Assignment *a, const Edit *e, bool forward)
     a->tag_version++;
 }
 
+static Status apply_recipe(Session *s, const Edit *e, bool forward, Error *err)
+{
+    RuleList l;
+    RETURN_IF_ERROR(rules_copy(forward ? &e->after : &e->before, 0, &l, err));
+    return assignment_use_recipe(s, forward ? e->fresh : e->old, &l, err);
+}
+
 /* On an error nothing has changed. */
 static Status apply(Session *s, const Edit *e, bool forward, Error *err)
 {
     switch (e->kind) {
-    case EDIT_LEVEL: apply_levels(s, e, forward); break;
+    case EDIT_RULES: return apply_rules(s, forward ? &e->after : &e->before, err);
+    case EDIT_RECIPE: return apply_recipe(s, e, forward, err);
     case EDIT_TAG: apply_tags(s->assignment, e, forward); break;
     case EDIT_FILTER: return table_set_filter(s->table, forward ? e->to : e->from, err);
     }
@@ -152,91 +186,47 @@ Status edit_push(Session *s, Edit e, Error *err)
     return ST_OK;
 }
 
-/* Builds a level edit from the wanted levels; pushes it when anything changes. */
-static Status push_levels(Session *s, const int16_t *want, int64_t *changed, Error *err)
+/* One wish about all targets; "tagged" stands for patterns of what is tagged. */
+static Status wish(Session *s, RuleList *l, const char *const *targets, int n, int to, Error *err)
 {
-    const int16_t *level = s->assignment->level;
-    int64_t n = 0;
-    for (int64_t i = 0; i < s->model->nlinears; i++)
-        n += want[i] != level[i];
-    if (changed)
-        *changed = n;
-    if (n == 0)
-        return ST_OK;
-    Edit e = {.kind = EDIT_LEVEL, .cells = mem_array((size_t)n, sizeof(EditCell))};
-    if (!e.cells)
-        return error_nomem(err, "the edit");
-    for (int64_t i = 0; i < s->model->nlinears; i++)
-        if (want[i] != level[i])
-            e.cells[e.n++] = (EditCell){(int32_t)i, level[i], want[i]};
-    return edit_push(s, e, err);
-}
-
-/* level < 0: each linear's own home level. */
-static Status set_levels(Session *s, const bool *hits, int level, int64_t *changed, Error *err)
-{
-    RETURN_IF_ERROR(need_model(s, err));
-    const Assignment *a = s->assignment;
-    size_t n = (size_t)s->model->nlinears;
-    if (level >= a->nlevels)
-        return error_set(err, ST_USAGE, "no level %d: the recipe has %d", level, a->nlevels);
-    bool *closed = mem_array(n, 1);
-    int16_t *want = mem_array(n, sizeof *want);
-    Status st = closed && want ? ST_OK : error_nomem(err, "the edit");
+    char **texts = NULL;
+    int ntexts = 0, k = 0;
+    while (k < n && strcmp(targets[k], "tagged") != 0)
+        k++;
+    if (k == n)
+        return rules_wish(s, l, targets, n, to, err);
+    bool *hits = mem_zarray((size_t)s->model->nlinears, 1);
+    int64_t count;
+    Status st = hits ? ST_OK : error_nomem(err, "the edit");
+    for (int i = 0; i < n && st == ST_OK; i++)
+        st = session_target(s, targets[i], hits, &count, err);
     if (st == ST_OK) {
-        memcpy(closed, hits, n);
-        close_groups(s->model, closed);
-        for (size_t i = 0; i < n; i++) {
-            int16_t own = a->level[i] ? a->level[i] : a->home[i];
-            want[i] = !closed[i] ? a->level[i] : level >= 0 ? (int16_t)level : own;
-        }
-        st = push_levels(s, want, changed, err);
+        close_groups(s->model, hits);
+        st = rules_texts(s, hits, &texts, &ntexts, err);
     }
-    free(closed);
-    free(want);
+    if (st == ST_OK)
+        st = rules_wish(s, l, (const char *const *)texts, ntexts, to, err);
+    for (int i = 0; i < ntexts; i++)
+        free(texts[i]);
+    free(texts);
+    free(hits);
     return st;
-}
-
-Status session_set_level(Session *s, const bool *hits, int level, int64_t *changed, Error *err)
-{
-    if (level < 0)
-        return error_set(err, ST_USAGE, "no level %d", level);
-    return set_levels(s, hits, level, changed, err);
-}
-
-static Status session_include(Session *s, const bool *hits, int64_t *changed, Error *err)
-{
-    return set_levels(s, hits, -1, changed, err);
-}
-
-static Status remember_pattern(Session *s, const char *text, Error *err)
-{
-    bool added;
-    RETURN_IF_ERROR(whatif_add(s->whatifs, text, &added, err));
-    if (added)
-        entry_text(s, "whatif", text);
-    return ST_OK;
 }
 
 Status session_edit(Session *s, const char *const *targets, int n, int level, bool include, int64_t *changed,
                     Error *err)
 {
     RETURN_IF_ERROR(need_model(s, err));
-    bool *hits = mem_zarray((size_t)s->model->nlinears, 1);
-    if (!hits)
-        return error_nomem(err, "the edit");
-    Status st = ST_OK;
-    for (int i = 0; i < n && st == ST_OK; i++) {
-        int64_t count;
-        st = session_target(s, targets[i], hits, &count, err);
+    if (!include && (level < 0 || level >= s->assignment->nlevels))
+        return error_set(err, ST_USAGE, "no level %d: the recipe has %d", level, s->assignment->nlevels);
+    RuleList l;
+    RETURN_IF_ERROR(rules_copy(&s->assignment->rules, 0, &l, err));
+    Status st = wish(s, &l, targets, n, include ? WHATIF_QUANTIZE : level, err);
+    if (st != ST_OK) {
+        rules_fini(&l);
+        return st;
     }
-    if (st == ST_OK)
-        st = include ? session_include(s, hits, changed, err) : session_set_level(s, hits, level, changed, err);
-    free(hits);
-    for (int i = 0; i < n && st == ST_OK && !include && level == 0; i++)
-        if (strcmp(targets[i], "tagged") != 0)
-            st = remember_pattern(s, targets[i], err);
-    return st;
+    return rules_push(s, &l, false, changed, err);
 }
 
 Status session_tag(Session *s, const bool *hits, bool on, Error *err)
@@ -256,22 +246,75 @@ Status session_tag(Session *s, const bool *hits, bool on, Error *err)
     return edit_push(s, e, err);
 }
 
-static void describe(const Session *s, const Edit *e, bool forward, Str *what)
+/* What happened to the rows, where no linear has another level. */
+static void describe_rows(const RuleList *from, const RuleList *to, Str *what)
 {
-    if (!what)
-        return;
-    if (e->kind == EDIT_FILTER) {
-        str_printf(what, "filter '%s'", (forward ? e->to : e->from) ? (forward ? e->to : e->from) : "");
+    for (int i = 0; i < to->n || i < from->n; i++) {
+        const RuleRow *a = i < from->n ? &from->row[i] : NULL, *b = i < to->n ? &to->row[i] : NULL;
+        if (a && b && strcmp(a->rule->text, b->rule->text) == 0 && a->to == b->to && a->on == b->on)
+            continue;
+        if (from->n == to->n && strcmp(a->rule->text, b->rule->text) == 0)
+            str_printf(what, "rule '%s' is %s again", b->rule->text, b->on ? "on" : "off");
+        else if (from->n == to->n)
+            str_printf(what, "rule '%s' stands there again", b->rule->text);
+        else
+            str_printf(what, "rule '%s' is %s", (from->n > to->n ? a : b)->rule->text, from->n > to->n ? "gone" : "back");
         return;
     }
+    str_puts(what, "the rules are as before");
+}
+
+static void describe_levels(const Session *s, const Edit *e, bool forward, const int16_t *was, Str *what)
+{
+    int64_t n = 0, first = -1;
+    for (int64_t i = 0; i < s->model->nlinears; i++) {
+        bool other = was[i] != s->assignment->level[i];
+        first = other && first < 0 ? i : first;
+        n += other;
+    }
+    if (e->kind == EDIT_RECIPE) {
+        str_printf(what, "recipe %s is open again", recipe_name(s->recipe));
+        if (s->assignment->rules.n)
+            str_printf(what, " with its %d rule%s", s->assignment->rules.n, s->assignment->rules.n == 1 ? "" : "s");
+        return;
+    }
+    if (first < 0) {
+        describe_rows(forward ? &e->before : &e->after, forward ? &e->after : &e->before, what);
+        return;
+    }
+    str_printf(what, "%s is %s again", s->model->linears[first].name,
+               session_level_name(s, s->assignment->level[first]));
+    if (n > 1)
+        str_printf(what, " and %lld more", (long long)n - 1);
+}
+
+static void describe_tags(const Session *s, const Edit *e, bool forward, Str *what)
+{
     const EditCell *c = &e->cells[0];
-    int16_t v = forward ? c->to : c->from;
-    if (e->kind == EDIT_TAG)
-        str_printf(what, "%s %s", v ? "tagged" : "untagged", s->model->linears[c->linear].name);
-    else
-        str_printf(what, "%s is %s again", s->model->linears[c->linear].name, session_level_name(s, v));
+    str_printf(what, "%s %s", (forward ? c->to : c->from) ? "tagged" : "untagged", s->model->linears[c->linear].name);
     if (e->n > 1)
         str_printf(what, " and %d more", e->n - 1);
+}
+
+/* Applies a step of the undo list and tells in `what` (may be NULL) what that did. */
+static Status step(Session *s, const Edit *e, bool forward, Str *what, Error *err)
+{
+    size_t n = (size_t)s->model->nlinears;
+    bool levels = what && (e->kind == EDIT_RULES || e->kind == EDIT_RECIPE);
+    int16_t *was = levels ? mem_array(n, sizeof *was) : NULL;
+    if (levels && !was)
+        return error_nomem(err, "the edit");
+    if (levels)
+        memcpy(was, s->assignment->level, n * sizeof *was);
+    Status st = apply(s, e, forward, err);
+    if (st == ST_OK && levels)
+        describe_levels(s, e, forward, was, what);
+    else if (st == ST_OK && what && e->kind == EDIT_TAG)
+        describe_tags(s, e, forward, what);
+    else if (st == ST_OK && what)
+        str_printf(what, "filter '%s'", forward ? e->to : e->from);
+    free(was);
+    return st;
 }
 
 Status session_undo(Session *s, Str *what, Error *err)
@@ -279,10 +322,8 @@ Status session_undo(Session *s, Str *what, Error *err)
     Assignment *a = s->assignment;
     if (a->edit_pos == 0)
         return error_set(err, ST_USAGE, "nothing to undo");
-    const Edit *e = &a->edits[a->edit_pos - 1];
-    RETURN_IF_ERROR(apply(s, e, false, err));
+    RETURN_IF_ERROR(step(s, &a->edits[a->edit_pos - 1], false, what, err));
     a->edit_pos--;
-    describe(s, e, false, what);
     entry_text(s, "undo", NULL);
     return ST_OK;
 }
@@ -292,10 +333,8 @@ Status session_redo(Session *s, Str *what, Error *err)
     Assignment *a = s->assignment;
     if (a->edit_pos == a->nedits)
         return error_set(err, ST_USAGE, "nothing to redo");
-    const Edit *e = &a->edits[a->edit_pos];
-    RETURN_IF_ERROR(apply(s, e, true, err));
+    RETURN_IF_ERROR(step(s, &a->edits[a->edit_pos], true, what, err));
     a->edit_pos++;
-    describe(s, e, true, what);
     entry_text(s, "redo", NULL);
     return ST_OK;
 }

@@ -1,11 +1,12 @@
 #ifndef SLIM_SESSION_ASSIGNMENT_H
 #define SLIM_SESSION_ASSIGNMENT_H
 
-#include "session/session.h"
+#include "session/rules.h"
 
 /* Levels, tags and the list of edits (undo). Owner thread. */
 
-typedef enum EditKind { EDIT_LEVEL, EDIT_TAG, EDIT_FILTER } EditKind;
+/* The numbers stand in the journal, where 0 is an edit of levels without rules (restore.c). */
+typedef enum EditKind { EDIT_TAG = 1, EDIT_FILTER, EDIT_RULES, EDIT_RECIPE } EditKind;
 typedef struct EditCell {
     int32_t linear;
     int16_t from, to;
@@ -13,15 +14,19 @@ typedef struct EditCell {
 typedef struct Edit {
     EditKind kind;
     int n;
-    EditCell *cells;           /* EDIT_LEVEL, EDIT_TAG */
+    EditCell *cells;           /* EDIT_TAG */
     char *from, *to;           /* EDIT_FILTER */
+    RuleList before, after;    /* EDIT_RULES, EDIT_RECIPE */
+    Recipe *old, *fresh;       /* EDIT_RECIPE, held */
 } Edit;
 
 typedef struct Assignment {
     int nlevels;               /* float included */
     QConfig *levels;           /* [nlevels - 1] */
     char (*level_name)[48];
-    int16_t *level, *opened;   /* [nlinears] now, and as the recipe gives it */
+    int16_t *opened;           /* [nlinears] as the recipe gives it */
+    RuleList rules;            /* what was decided since */
+    int16_t *level;            /* [nlinears] what follows from both */
     int16_t *home;             /* level a float linear returns to */
     bool *tagged;
     int64_t ntagged;
@@ -34,9 +39,14 @@ typedef struct Assignment {
 /* Room for the linears of the model that is open. */
 Status assignment_open(Assignment *a, const Model *m, Error *err);
 void assignment_close(Assignment *a);
-/* Levels of the recipe, which the session takes over; every linear at the level that it gives, edits gone. On an error
- * nothing has changed and the recipe is still the caller's. */
-Status assignment_use_recipe(Session *s, Recipe *r, Error *err);
+/* Opens the recipe (one more holder) with these rules, which are taken over: the levels of both. On an error nothing
+ * has changed. */
+Status assignment_use_recipe(Session *s, Recipe *r, RuleList *rules, Error *err);
+/* The same as an undo step. rules NULL: the present ones, but for those whose level the recipe has not. */
+Status assignment_change_recipe(Session *s, Recipe *r, RuleList *rules, Str *what, Error *err);
+/* Opens a recipe: the model's first, or one more step (assignment_change_recipe); nothing when it is the one that is open
+ * and `rules`, where given, are empty as the present ones. */
+Status recipe_adopt(Session *s, Recipe *r, RuleList *rules, Str *what, Error *err);
 /* Applies an edit and takes it over; on an error it is freed and nothing has changed. */
 Status edit_push(Session *s, Edit e, Error *err);
 void edit_fini(Edit *e);

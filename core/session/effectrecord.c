@@ -37,6 +37,8 @@ static const struct Figure {
     {"unseen_experts", FIGURE_INT64, offsetof(Effect, unseen.experts)},
     {"unseen_first", FIGURE_INT64, offsetof(Effect, unseen.first)},
     {"texts", FIGURE_INT, offsetof(Effect, texts)},
+    {"ppl_change", FIGURE_DOUBLE, offsetof(Effect, ppl_change)},
+    {"ppl_change_se", FIGURE_DOUBLE, offsetof(Effect, ppl_change_se)},
 };
 enum { FIGURES = sizeof figures / sizeof *figures };
 /* Lengths of lists without names: before and since unseen experts are counted. */
@@ -117,9 +119,11 @@ static bool from_names(const cJSON *o, Effect *e)
 Status effect_parse(const cJSON *record, int64_t nlinears, Effect *out, Error *err)
 {
     const cJSON *list = json_get(record, "v"), *named = json_get(record, "effect");
-    *out = (Effect){.unseen.first = -1};
+    *out = (Effect){.unseen.first = -1, .ppl_change = NAN, .ppl_change_se = NAN};
     bool good = list ? from_list(record, list, out) : cJSON_IsObject(named) && from_names(named, out);
     if (!good || out->unseen.first >= nlinears) /* another model's */
         return error_set(err, ST_DATA, "a measurement record is damaged");
+    if (isnan(out->ppl_change)) /* not in older records: it has no error then */
+        out->ppl_change = out->ppl_quant / out->ppl_float - 1;
     return ST_OK;
 }

@@ -8,6 +8,7 @@
 #include "session/effectrecord.h"
 #include "session/parts.h"
 #include "session/record.h"
+#include "session/rulerecord.h"
 #include "session/table.h"
 
 static void put(Session *s, Str *b, bool sync)
@@ -82,9 +83,40 @@ void entry_setting(Session *s, const char *key, const char *value)
     put(s, &b, false);
 }
 
+/* With the text of its file, which may be another one when the session is resumed. */
+void entry_recipe(Session *s, const Recipe *r, const RuleList *rules)
+{
+    Str b = {0};
+    size_t len;
+    str_puts(&b, "{\"t\":\"recipe\"");
+    if (recipe_path(r)) {
+        str_puts(&b, ",\"text\":");
+        char *full = realpath(recipe_path(r), NULL);
+        str_json(&b, full ? full : recipe_path(r));
+        free(full);
+        str_puts(&b, ",\"source\":");
+        str_json(&b, recipe_source(r, &len));
+    }
+    if (rules)
+        rules_record(&b, rules);
+    str_putc(&b, '}');
+    put(s, &b, false);
+}
+
 void entry_edit(Session *s, const Edit *e)
 {
     Str b = {0};
+    if (e->kind == EDIT_RECIPE) {
+        entry_recipe(s, e->fresh, &e->after);
+        return;
+    }
+    if (e->kind == EDIT_RULES) {
+        str_puts(&b, "{\"t\":\"rules\"");
+        rules_record(&b, &e->after);
+        str_putc(&b, '}');
+        put(s, &b, false);
+        return;
+    }
     str_printf(&b, "{\"t\":\"edit\",\"kind\":%d", (int)e->kind);
     if (e->kind == EDIT_FILTER) {
         str_puts(&b, ",\"from\":");
@@ -148,13 +180,15 @@ void entry_run_end(Session *s, const Job *j, Status st)
     put(s, &b, true);
 }
 
-void entry_measured(Session *s, const Measured *m)
+void entry_measured(Session *s, Measured *m)
 {
-    char key[65];
+    char key[65], fit[65];
+    double sum = measured_sum(s, m);
     digest_hex(&m->key, key);
+    digest_hex(&m->fit, fit);
     Str b = {0};
-    str_printf(&b, "{\"t\":\"effect\",\"key\":\"%s\",\"local\":%.17g", key,
-               m->local_sum == m->local_sum ? m->local_sum : -1.0);
+    str_printf(&b, "{\"t\":\"effect\",\"key\":\"%s\",\"fit\":\"%s\",\"local\":%.17g", key, fit, sum == sum ? sum : -1.0);
+    levels_record(&b, m->level, s->model->nlinears);
     effect_record(&b, &m->effect);
     str_putc(&b, '}');
     put(s, &b, true);

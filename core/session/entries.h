@@ -15,12 +15,13 @@ void entry_open(Session *s);
 void entry_model(Session *s);                                    /* goes on with a model that is another than recorded */
 void entry_data(Session *s, const char *set, const DataInfo *d); /* "calib", "eval": the texts that were read */
 void entry_edit(Session *s, const Edit *e);
+void entry_recipe(Session *s, const Recipe *r, const RuleList *rules); /* NULL: the model's first */
 void entry_text(Session *s, const char *kind, const char *text); /* text may be NULL: "undo", "redo" */
 void entry_setting(Session *s, const char *key, const char *value);
 void entry_view(Session *s);                                     /* when it is another than the last one */
 void entry_run(Session *s, const Job *j);
 void entry_run_end(Session *s, const Job *j, Status st);
-void entry_measured(Session *s, const Measured *m);
+void entry_measured(Session *s, Measured *m);
 
 /* The record of a finished layer, without its stream's digest. Job thread. */
 void entry_layer(const Job *j, const PassStep *step, KeptLayer *out);

@@ -49,9 +49,9 @@ static void provenance(Session *s, Comments *c)
         snprintf(line, sizeof line, "%s, %s arithmetic", m->name, session_run_arith(s, m));
         add_comment(c, "metric", line);
     }
-    int stale;
-    const Effect *e = session_effect(s, &stale);
-    if (e && stale == 0) {
+    int64_t differs;
+    const Effect *e = session_effect(s, &differs);
+    if (e && differs == 0) {
         snprintf(line, sizeof line,
                  "KL %.4g +- %.2g nats/token, perplexity float %.4g, quantized %.4g (%lld tokens of %s)", e->kl_mean,
                  e->kl_se, e->ppl_float, e->ppl_quant, (long long)e->tokens, path_base(session_eval(s)));

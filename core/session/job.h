@@ -93,9 +93,7 @@ typedef struct Job {
     QConfig *levels;
     int nlevels;
     bool full;
-    Digest key;
-    double local_sum;
-    uint64_t version;
+    Digest key, fit;
     QuantizeJob quantize;
     /* what its events tell, written before they are posted */
     Event own[EVT_ROWS];

@@ -18,9 +18,6 @@ static void levels_free(Assignment *a)
     a->levels = NULL;
     a->level_name = NULL;
     a->nlevels = 0;
-    for (size_t i = 0; i < a->nedits; i++)
-        edit_fini(&a->edits[i]);
-    a->nedits = a->edit_pos = 0;
 }
 
 Status assignment_open(Assignment *a, const Model *m, Error *err)
@@ -36,6 +33,10 @@ Status assignment_open(Assignment *a, const Model *m, Error *err)
 void assignment_close(Assignment *a)
 {
     levels_free(a);
+    rules_fini(&a->rules);
+    for (size_t i = 0; i < a->nedits; i++)
+        edit_fini(&a->edits[i]);
+    a->nedits = a->edit_pos = 0;
     free(a->edits);
     free(a->level);
     free(a->opened);
@@ -106,41 +107,121 @@ static Status read_levels(const Recipe *r, const Model *m, Assignment *a, Error 
     a->nlevels = (int)n + 1;
     a->levels = mem_zarray(n + 1, sizeof *a->levels);
     a->level_name = mem_zarray(n + 1, sizeof *a->level_name);
-    a->level = mem_zarray(linears, sizeof *a->level);
+    a->opened = mem_zarray(linears, sizeof *a->opened);
     a->home = mem_zarray(linears, sizeof *a->home);
-    if (!a->levels || !a->level_name || !a->level || !a->home)
+    if (!a->levels || !a->level_name || !a->opened || !a->home)
         return error_nomem(err, "the recipe");
     for (size_t i = 0; i < n; i++)
         a->levels[i] = recipe_entry(r, (int)i)->q;
     name_levels(a->levels, (int)n, a->level_name);
-    RETURN_IF_ERROR(recipe_assign(r, m, a->level, err));
-    return find_homes(r, m, a->level, a->home, err);
+    RETURN_IF_ERROR(recipe_assign(r, m, a->opened, err));
+    return find_homes(r, m, a->opened, a->home, err);
 }
 
-Status assignment_use_recipe(Session *s, Recipe *r, Error *err)
+Status assignment_use_recipe(Session *s, Recipe *r, RuleList *rules, Error *err)
 {
     Assignment *a = s->assignment, fresh = {0};
-    Status st = read_levels(r, s->model, &fresh, err);
+    size_t bytes = (size_t)s->model->nlinears * sizeof *a->level;
+    Status st = ST_OK;
+    if (session_busy(s) && !s->calib_name && strcmp(recipe_dataset(r), session_calib(s)) != 0)
+        st = error_set(err, ST_USAGE, "a job runs: stop it before opening a recipe with other calibration data");
+    if (st == ST_OK)
+        st = read_levels(r, s->model, &fresh, err);
     if (st != ST_OK) {
         assignment_close(&fresh);
+        rules_fini(rules);
         return st;
     }
-    levels_free(a);
-    whatif_clear(s->whatifs);
-    results_forget_measured(s->results);
+    recipe_hold(r);
     recipe_free(s->recipe);
     s->recipe = r;
+    levels_free(a);
     a->nlevels = fresh.nlevels;
     a->levels = fresh.levels;
     a->level_name = fresh.level_name;
-    memcpy(a->level, fresh.level, (size_t)s->model->nlinears * sizeof *a->level);
-    memcpy(a->opened, fresh.level, (size_t)s->model->nlinears * sizeof *a->opened);
-    memcpy(a->home, fresh.home, (size_t)s->model->nlinears * sizeof *a->home);
-    free(fresh.level);
+    memcpy(a->opened, fresh.opened, bytes);
+    memcpy(a->home, fresh.home, bytes);
+    free(fresh.opened);
     free(fresh.home);
+    rules_fini(&a->rules);
+    a->rules = *rules;
+    *rules = (RuleList){0};
+    rules_levels(s, &a->rules, a->level);
     a->version++;
+    results_mark_stale(s);
     table_scores_changed(s->table);
     return ST_OK;
+}
+
+/* The present rules under another recipe's levels, by their names; those that it has not go. `what` says which. */
+static Status carry_rules(Session *s, const Recipe *r, RuleList *out, Str *what, Error *err)
+{
+    const Assignment *a = s->assignment;
+    int levels = recipe_entries(r), dropped = 0;
+    const char *lost = NULL;
+    QConfig *config = mem_zarray((size_t)levels + 1, sizeof *config);
+    char (*name)[48] = mem_zarray((size_t)levels + 1, sizeof *name);
+    Status st = config && name ? rules_copy(&a->rules, 0, out, err) : error_nomem(err, "the recipe");
+    for (int i = 0; st == ST_OK && i < levels; i++)
+        config[i] = recipe_entry(r, i)->q;
+    if (st == ST_OK)
+        name_levels(config, levels, name);
+    for (int i = 0; st == ST_OK && i < out->n;) {
+        RuleRow *row = &out->row[i];
+        int k = 1;
+        while (row->to > 0 && k <= levels && strcmp(name[k], a->level_name[row->to]) != 0)
+            k++;
+        if (row->to <= 0 || k <= levels) {
+            row->to = row->to > 0 ? (int16_t)k : row->to;
+            i++;
+            continue;
+        }
+        lost = lost ? lost : a->level_name[row->to];
+        dropped++;
+        rule_free(row->rule);
+        memmove(row, row + 1, (size_t)(out->n - i - 1) * sizeof *row);
+        out->n--;
+    }
+    if (st == ST_OK && what && out->n)
+        str_printf(what, "%d rule%s kept, ", out->n, out->n == 1 ? "" : "s");
+    if (dropped && what)
+        str_printf(what, "%d dropped (it has no level %s), ", dropped, lost);
+    free(config);
+    free(name);
+    return st;
+}
+
+static int64_t count_float(const Session *s)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < s->model->nlinears; i++)
+        n += s->assignment->level[i] == 0;
+    return n;
+}
+
+Status assignment_change_recipe(Session *s, Recipe *r, RuleList *rules, Str *what, Error *err)
+{
+    Assignment *a = s->assignment;
+    Edit e = {.kind = EDIT_RECIPE};
+    Str kept = {0};
+    Status st = rules_copy(&a->rules, 0, &e.before, err);
+    if (st == ST_OK && rules)
+        st = rules_copy(rules, 0, &e.after, err);
+    else if (st == ST_OK)
+        st = carry_rules(s, r, &e.after, &kept, err);
+    if (st != ST_OK) {
+        edit_fini(&e);
+        str_free(&kept);
+        return st;
+    }
+    e.old = recipe_hold(s->recipe);
+    e.fresh = recipe_hold(r);
+    st = edit_push(s, e, err);
+    if (st == ST_OK && what)
+        str_printf(what, "recipe %s: %s%lld of %lld linears float; undo goes back", recipe_name(r), str_text(&kept),
+                   (long long)count_float(s), (long long)s->model->nlinears);
+    str_free(&kept);
+    return st;
 }
 
 const QConfig *level_config(const Assignment *a, int level)

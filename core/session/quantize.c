@@ -295,7 +295,6 @@ Status session_quantize(Session *s, const QuantizeOptions *o, Error *err)
         job_free(j);
         return st;
     }
-    j->version = s->assignment->version;
     j->view.total = model_depth(s->model);
     snprintf(j->view.title, sizeof j->view.title, "quantize: %s", path_base(o->save_path));
     return job_enqueue(s, j, err);

@@ -13,10 +13,10 @@
 #include "session/parts.h"
 #include "session/queue.h"
 #include "session/record.h"
+#include "session/rulerecord.h"
 #include "session/results.h"
 #include "session/streamfile.h"
 #include "session/table.h"
-#include "session/whatif.h"
 
 static Status on_open(Session *s, const cJSON *o, Error *err)
 {
@@ -75,11 +75,6 @@ static Status on_eval(Session *s, const cJSON *o, Error *err)
     return session_set_eval(s, text_of(o, "text") ? text_of(o, "text") : "", err);
 }
 
-static Status on_recipe(Session *s, const cJSON *o, Error *err)
-{
-    return session_open_recipe(s, text_of(o, "text"), err);
-}
-
 static Status on_set(Session *s, const cJSON *o, Error *err)
 {
     const char *key = text_of(o, "key"), *value = text_of(o, "value");
@@ -98,35 +93,32 @@ static Status on_filter(Session *s, const cJSON *o, Error *err)
     return error_nomem(err, "the filter");
 }
 
-/* Three numbers: linear, from, to. */
-static bool take_cell(const Session *s, EditKind kind, const cJSON **v, EditCell *out)
-{
-    int64_t top = kind == EDIT_LEVEL ? s->assignment->nlevels : 2, x[3];
-    for (int k = 0; k < 3; k++, *v = (*v)->next)
-        if (!cJSON_IsNumber(*v) || !whole_of((*v)->valuedouble, 0, k ? top - 1 : s->model->nlinears - 1, &x[k]))
-            return false;
-    *out = (EditCell){(int32_t)x[0], (int16_t)x[1], (int16_t)x[2]};
-    return true;
-}
-
 static Status on_edit(Session *s, const cJSON *o, Error *err)
 {
+    enum { OLD_LEVELS = 0 }; /* without rules */
     const cJSON *cells = json_get(o, "cells"), *v = cells ? cells->child : NULL;
+    int64_t kind = whole_in(o, "kind", OLD_LEVELS, EDIT_FILTER, -1);
     int n = cJSON_GetArraySize(cells) / 3;
-    Edit e = {.kind = (EditKind)whole_in(o, "kind", EDIT_LEVEL, EDIT_FILTER, -1)};
-    if (e.kind == EDIT_FILTER)
+    if (kind == OLD_LEVELS)
+        return cells_restore(s, cells, err);
+    if (kind == EDIT_FILTER)
         return on_filter(s, o, err);
-    if (n == 0 || (e.kind != EDIT_LEVEL && e.kind != EDIT_TAG))
+    Edit e = {.kind = EDIT_TAG, .cells = n > 0 && kind == EDIT_TAG ? mem_array((size_t)n, sizeof *e.cells) : NULL};
+    if (n == 0 || kind != EDIT_TAG)
         return error_set(err, ST_DATA, "an edit record is damaged");
-    e.cells = mem_array((size_t)n, sizeof *e.cells);
     if (!e.cells)
         return error_nomem(err, "an edit");
-    for (; e.n < n; e.n++)
-        if (!take_cell(s, e.kind, &v, &e.cells[e.n])) {
+    for (; e.n < n; e.n++) {
+        int64_t x[3];
+        bool good = true; /* linear, from, to */
+        for (int k = 0; k < 3; k++, v = v->next)
+            good = good && cJSON_IsNumber(v) && whole_of(v->valuedouble, 0, k ? 1 : s->model->nlinears - 1, &x[k]);
+        if (!good) {
             edit_fini(&e);
-            return error_set(err, ST_DATA,
-                             "an edit doesn't fit the model or the recipe (did the recipe's file change?)");
+            return error_set(err, ST_DATA, "a tag doesn't fit the model");
         }
+        e.cells[e.n] = (EditCell){(int32_t)x[0], (int16_t)x[1], (int16_t)x[2]};
+    }
     return edit_push(s, e, err);
 }
 
@@ -145,7 +137,7 @@ static Status on_redo(Session *s, const cJSON *o, Error *err)
 static Status on_whatif(Session *s, const cJSON *o, Error *err)
 {
     const char *text = text_of(o, "text");
-    return text ? whatif_add(s->whatifs, text, NULL, err) : error_set(err, ST_DATA, "a what-if record is damaged");
+    return text ? text_restore(s, text, err) : error_set(err, ST_DATA, "a what-if record is damaged");
 }
 
 static Status on_command(Session *s, const cJSON *o, Error *err)
@@ -268,10 +260,17 @@ static bool parse_digest(const char *hex, Digest *d)
 
 static Status on_effect(Session *s, const cJSON *o, Error *err)
 {
-    Measured m = {.version = s->assignment->version, .local_sum = num_of(o, "local", -1)};
+    Measured m = {.local_sum = num_of(o, "local", -1), .fit = fit_key(s)};
     if (!parse_digest(text_of(o, "key"), &m.key))
         return error_set(err, ST_DATA, "a measurement record is damaged");
     RETURN_IF_ERROR(effect_parse(o, s->model->nlinears, &m.effect, err));
+    RETURN_IF_ERROR(levels_parse(o, s->model->nlinears, s->assignment->level, &m.level, err));
+    Digest now = m.fit;
+    parse_digest(text_of(o, "fit"), &m.fit); /* older records have none: of what was open when they came */
+    bool fits = digest_cmp(&now, &m.fit) == 0;
+    for (int64_t i = 0; i < s->model->nlinears; i++)
+        fits = fits && m.level[i] < s->assignment->nlevels;
+    m.recipe = fits ? recipe_hold(s->recipe) : NULL;
     return results_measured(s->results, &m, err);
 }
 
@@ -280,8 +279,8 @@ static const struct RecordKind {
     Status (*apply)(Session *s, const cJSON *o, Error *err);
 } kinds[] = {
     {"open", on_open},     {"model", on_model},   {"data", on_data},
-    {"calib", on_calib},   {"eval", on_eval}, {"recipe", on_recipe}, {"set", on_set},
-    {"edit", on_edit},     {"undo", on_undo},     {"redo", on_redo}, {"whatif", on_whatif}, {"cmd", on_command},
+    {"calib", on_calib},   {"eval", on_eval}, {"recipe", recipe_restore}, {"set", on_set},
+    {"edit", on_edit},     {"rules", rules_restore}, {"undo", on_undo}, {"redo", on_redo}, {"whatif", on_whatif}, {"cmd", on_command},
     {"view", on_view},     {"run", on_run},       {"rows", on_rows}, {"scores", on_scores}, {"run_end", on_run_end}, {"effect", on_effect},
 };
 

@@ -29,8 +29,16 @@ void results_forget_stopped(Results *r)
     r->stopped = (Stopped){.run = -1};
 }
 
-void results_forget_measured(Results *r)
+static void measured_fini(Measured *m)
 {
+    recipe_free(m->recipe);
+    free(m->level);
+}
+
+static void forget_measured(Results *r)
+{
+    for (size_t i = 0; i < r->nmeasured; i++)
+        measured_fini(&r->measured[i]);
     r->nmeasured = 0;
 }
 
@@ -38,7 +46,7 @@ void results_close(Results *r)
 {
     scores_fini(&r->scores);
     r->version++;
-    results_forget_measured(r);
+    forget_measured(r);
     results_forget_stopped(r);
 }
 
@@ -77,20 +85,36 @@ void results_step(Results *r, int run, int64_t done, int64_t total, const char *
 
 /* ---- measurements ---- */
 
+/* local_error under a scheme, NULL: float. */
+static double config_error(const Session *s, int64_t linear, const QConfig *q)
+{
+    const LinearStats *sl = &s->results->scores.linear[linear];
+    if (!q || session_unseen(s, linear)) /* where no token of the set comes, nothing is lost on the set */
+        return 0;
+    if (!sl->needs || !sl->r.err.have)
+        return NAN;
+    return local_error_score(&sl->r.err, q);
+}
+
 Status results_room(Results *r, size_t more, Error *err)
 {
     bool fine = mem_grow(&r->measured, &r->cap_measured, r->nmeasured + more, sizeof *r->measured);
     return fine ? ST_OK : error_nomem(err, "measurements");
 }
 
-Status results_measured(Results *r, const Measured *m, Error *err)
+Status results_measured(Results *r, Measured *m, Error *err)
 {
-    RETURN_IF_ERROR(results_room(r, 1, err));
+    Status st = results_room(r, 1, err);
+    if (st != ST_OK) {
+        measured_fini(m);
+        return st;
+    }
     size_t i = 0; /* the newest measurement of an assignment replaces an older one and moves to the end */
     while (i < r->nmeasured && !(digest_cmp(&r->measured[i].key, &m->key) == 0 &&
                                  r->measured[i].effect.tokens == m->effect.tokens))
         i++;
     if (i < r->nmeasured) {
+        measured_fini(&r->measured[i]);
         memmove(&r->measured[i], &r->measured[i + 1], (r->nmeasured - i - 1) * sizeof *r->measured);
         r->nmeasured--;
     }
@@ -114,18 +138,60 @@ static const Measured *results_find(const Session *s, const int16_t *level)
     return best;
 }
 
-const Effect *session_effect(Session *s, int *stale_edits)
+Measured *results_newest(const Session *s)
 {
-    if (stale_edits)
-        *stale_edits = 0;
+    const Results *r = s->results;
+    if (!s->model || !r->nmeasured)
+        return NULL;
+    Digest now = fit_key(s);
+    for (size_t i = r->nmeasured; i-- > 0;)
+        if (digest_cmp(&r->measured[i].fit, &now) == 0)
+            return &r->measured[i];
+    return NULL;
+}
+
+double measured_sum(const Session *s, Measured *m)
+{
+    double sum = 0;
+    if (m->recipe && m->level && m->summed != s->results->version + 1) {
+        m->summed = s->results->version + 1;
+        for (int64_t i = 0; i < s->model->nlinears; i++) {
+            const QConfig *q = m->level[i] ? &recipe_entry(m->recipe, m->level[i] - 1)->q : NULL;
+            if (s->model->linears[i].layer < s->model->cfg.layers)
+                sum += config_error(s, i, q);
+        }
+        if (isfinite(sum)) /* else what was recorded stays */
+            m->local_sum = sum;
+    }
+    return m->local_sum >= 0 ? m->local_sum : NAN;
+}
+
+const Effect *session_effect(Session *s, int64_t *differs)
+{
+    if (differs)
+        *differs = 0;
     const Measured *m = results_find(s, s->assignment->level);
     if (m)
         return &m->effect;
-    if (!s->results->nmeasured)
+    m = results_newest(s);
+    if (!m)
         return NULL;
-    m = &s->results->measured[s->results->nmeasured - 1];
-    if (stale_edits)
-        *stale_edits = s->assignment->version > m->version ? (int)(s->assignment->version - m->version) : 1;
+    for (int64_t i = 0; differs && i < s->model->nlinears; i++)
+        *differs += m->level[i] != s->assignment->level[i];
+    if (differs && *differs == 0) /* as recorded by a program that took other things into its key */
+        *differs = 1;
+    return &m->effect;
+}
+
+const Effect *session_other_effect(Session *s, const char **recipe)
+{
+    const Results *r = s->results;
+    *recipe = NULL;
+    if (!s->model || !r->nmeasured || session_effect(s, NULL))
+        return NULL;
+    const Measured *m = &r->measured[r->nmeasured - 1];
+    if (m->recipe && strcmp(recipe_name(m->recipe), recipe_name(s->recipe)) != 0)
+        *recipe = recipe_name(m->recipe);
     return &m->effect;
 }
 
@@ -151,27 +217,47 @@ void identity_now(const Session *s, char out[65])
     digest_hex(&d, out);
 }
 
-Digest assignment_key(const Session *s, const int16_t *level)
+/* Everything that a measurement depends on but the level of each linear. */
+static void hash_setting(const Session *s, Hasher *h)
 {
-    Hasher h;
     char id[65];
-    hasher_init(&h);
     identity_now(s, id);
-    hasher_str(&h, id);
-    hasher_str(&h, s->eval_path ? s->eval_path : session_eval(s));
-    hasher_u64(&h, (uint64_t)s->opt.ctx);
-    hasher_u64(&h, s->opt.seed);
+    hasher_str(h, id);
+    hasher_str(h, s->eval_path ? s->eval_path : session_eval(s));
+    hasher_u64(h, (uint64_t)s->opt.ctx);
+    hasher_u64(h, s->opt.seed);
     for (int i = 0; i + 1 < s->assignment->nlevels; i++) {
-        qspec_hash(&h, &s->assignment->levels[i].act);
-        qspec_hash(&h, &s->assignment->levels[i].weight);
+        qspec_hash(h, &s->assignment->levels[i].act);
+        qspec_hash(h, &s->assignment->levels[i].weight);
     }
-    hasher_bytes(&h, level, (size_t)s->model->nlinears * sizeof *level);
+}
+
+static Digest end_setting(const Session *s, Hasher *h)
+{
     const Work work = {.recipe = s->recipe, .peer = s->opt.peer};
     if (work_ordered(&work)) {
         Digest order = work_order(&work);
-        hasher_bytes(&h, order.b, sizeof order.b);
+        hasher_bytes(h, order.b, sizeof order.b);
     }
-    return hasher_end(&h);
+    return hasher_end(h);
+}
+
+Digest assignment_key(const Session *s, const int16_t *level)
+{
+    Hasher h;
+    hasher_init(&h);
+    hash_setting(s, &h);
+    hasher_bytes(&h, level, (size_t)s->model->nlinears * sizeof *level);
+    return end_setting(s, &h);
+}
+
+Digest fit_key(const Session *s)
+{
+    Hasher h;
+    hasher_init(&h);
+    hasher_str(&h, "all assignments");
+    hash_setting(s, &h);
+    return end_setting(s, &h);
 }
 
 void results_mark_stale(Session *s)
@@ -297,13 +383,7 @@ const char *session_run_arith(const Session *s, const Metric *m)
 
 double level_error(const Session *s, int64_t linear, int level)
 {
-    const LinearStats *sl = &s->results->scores.linear[linear];
-    const QConfig *q = level_config(s->assignment, level);
-    if (!q || session_unseen(s, linear)) /* where no token of the set comes, nothing is lost on the set */
-        return 0;
-    if (!sl->needs || !sl->r.err.have)
-        return NAN;
-    return local_error_score(&sl->r.err, q);
+    return config_error(s, linear, level_config(s->assignment, level));
 }
 
 double local_sum(const Session *s, const int16_t *level)

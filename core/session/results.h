@@ -8,9 +8,12 @@
 
 typedef struct Measured {
     Digest key;                /* of assignment, levels, data and arithmetic */
+    Digest fit;                /* of all of these but the assignment: predictions are fitted to those of one fit */
     Effect effect;
-    double local_sum;          /* sum of local_error over quantized linears then, NaN unknown */
-    uint64_t version;          /* edit version it was queued at */
+    Recipe *recipe;            /* held; NULL: not known */
+    int16_t *level;            /* [nlinears] the assignment */
+    double local_sum;          /* of local_error over its quantized linears, below 0 or NaN: not known */
+    uint64_t summed;           /* version of the results that the sum was made from; 0: none of this session's */
 } Measured;
 
 /* The newest pass that did not reach its end. */
@@ -54,8 +57,13 @@ void results_store(Results *rs, LinearResult *r, unsigned needs);
 Status results_store_unit(Results *rs, const PassScore *p, Error *err);
 /* Makes room for `more` measurements: that many can then be kept without a failure. */
 Status results_room(Results *r, size_t more, Error *err);
-/* Keeps a measurement; an older one of the same assignment and as many tokens goes. */
-Status results_measured(Results *r, const Measured *m, Error *err);
+/* Keeps a measurement, which it takes over (also on an error); an older one of the same assignment and as many tokens
+ * goes. */
+Status results_measured(Results *r, Measured *m, Error *err);
+/* The sum of local errors behind a measurement, from the scores that there are by now; NaN when it is not known. */
+double measured_sum(const Session *s, Measured *m);
+/* The newest measurement of the present recipe, data and arithmetic, NULL: none. */
+Measured *results_newest(const Session *s);
 /* The steps of a pass below `done` are kept; the stream behind them has this digest. */
 void results_step(Results *r, int run, int64_t done, int64_t total, const char *sha);
 /* Marks the values of passes that were made under other levels of their unit's linears. */
@@ -63,13 +71,13 @@ void results_compare_levels(const Session *s);
 /* What each linear is scored at: the level it has, or the one that a float linear returns to; out[nlinears]. */
 void scored_levels(const Session *s, int16_t *out);
 void results_forget_stopped(Results *r);
-void results_forget_measured(Results *r);
 /* Marks what was made under other data or arithmetic than the present ones. */
 void results_mark_stale(Session *s);
 
 /* Digest of the model, data and arithmetic under which scores are made. */
 void identity_now(const Session *s, char out[65]);
 Digest assignment_key(const Session *s, const int16_t *level);
+Digest fit_key(const Session *s); /* Measured.fit of what would be measured now */
 double level_error(const Session *s, int64_t linear, int level); /* local_error at a level, NaN unknown */
 double local_sum(const Session *s, const int16_t *level);
 

@@ -147,7 +147,33 @@ static void log_notes(Session *s, const Recipe *r)
                     recipe_note(r, i)->text);
 }
 
-Status session_open_recipe(Session *s, const char *path, Error *err)
+/* Whether a recipe is the one that is open. */
+static bool is_open(const Session *s, const Recipe *r)
+{
+    const char *a = recipe_path(s->recipe), *b = recipe_path(r);
+    size_t na, nb;
+    const char *ta = recipe_source(s->recipe, &na), *tb = recipe_source(r, &nb);
+    return (a && b ? strcmp(a, b) == 0 : !a && !b) && na == nb && memcmp(ta, tb, na) == 0;
+}
+
+Status recipe_adopt(Session *s, Recipe *r, RuleList *rules, Str *what, Error *err)
+{
+    RuleList none = {0};
+    if (!s->recipe) {
+        RETURN_IF_ERROR(assignment_use_recipe(s, r, &none, err));
+        entry_recipe(s, r, NULL);
+    } else if (is_open(s, r) && (!rules || (rules->n == 0 && s->assignment->rules.n == 0))) {
+        if (what)
+            str_printf(what, "recipe %s is open already", recipe_name(r));
+        return ST_OK;
+    } else {
+        RETURN_IF_ERROR(assignment_change_recipe(s, r, rules, what, err));
+    }
+    log_notes(s, r);
+    return ST_OK;
+}
+
+Status session_open_recipe(Session *s, const char *path, Str *what, Error *err)
 {
     if (!s->model)
         return error_set(err, ST_USAGE, "open a model before a recipe");
@@ -158,20 +184,9 @@ Status session_open_recipe(Session *s, const char *path, Error *err)
         notes_lines(s, 2, &all);
     str_free(&all);
     RETURN_IF_ERROR(st);
-    if (session_busy(s) && !s->calib_name && strcmp(recipe_dataset(r), session_calib(s)) != 0)
-        st = error_set(err, ST_USAGE, "a job runs: stop it before opening a recipe with other calibration data");
-    if (st == ST_OK)
-        st = assignment_use_recipe(s, r, err);
-    if (st != ST_OK) {
-        recipe_free(r);
-        return st;
-    }
-    results_mark_stale(s);
-    log_notes(s, r);
-    char *full = path ? realpath(path, NULL) : NULL;
-    entry_text(s, "recipe", full ? full : path);
-    free(full);
-    return ST_OK;
+    st = recipe_adopt(s, r, NULL, what, err);
+    recipe_free(r);
+    return st;
 }
 
 static Status adopt_model(Session *s, Model *m, Error *err)
@@ -209,7 +224,7 @@ Status session_open_model(Session *s, const char *path, const char *model_type, 
         session_log(s, 1, "%s", m->warning);
     if (!s->restoring)
         RETURN_IF_ERROR(folder_begin(s, err));
-    return session_open_recipe(s, NULL, err);
+    return session_open_recipe(s, NULL, NULL, err);
 }
 
 static Status set_data(Session *s, const char *kind, const char *name, char **path, char **shown, Error *err)

@@ -54,7 +54,9 @@ Status session_set(Session *s, const char *key, const char *value, Error *err);
 Status session_open_model(Session *s, const char *path, const char *model_type, Error *err);
 Status session_set_calib(Session *s, const char *name_or_path, Error *err); /* checked and tokenized by the first job */
 Status session_set_eval(Session *s, const char *name_or_path, Error *err);
-Status session_open_recipe(Session *s, const char *path, Error *err);       /* NULL: the default recipe */
+/* NULL: the default recipe. Of a model that has one already it is one undo step, which keeps what was decided but for
+ * levels that the new one has not; `what` (may be NULL) is told in a line what became of it. */
+Status session_open_recipe(Session *s, const char *path, Str *what, Error *err);
 const Model *session_model(const Session *s);   /* NULL before open */
 const Recipe *session_recipe(const Session *s);
 const char *session_calib(const Session *s);    /* name or path as set */
@@ -80,11 +82,11 @@ int64_t session_tag_count(const Session *s);
 /* Linears a target names: a pattern, an exact linear name, or "tagged". hits[nlinears] is set. No hit: ST_DATA with the
  * nearest name. */
 Status session_target(const Session *s, const char *target, bool *hits, int64_t *count, Error *err);
-/* Sets the level of all hits and of their fused groups; one undo step. *changed (may be NULL): linears that changed. */
-Status session_set_level(Session *s, const bool *hits, int level, int64_t *changed, Error *err);
-/* What the exclude, include and level commands do: resolves each target (session_target) and sets the level of their
- * union. `include` true, `level` unused: one that is float goes back to the recipe's level for it (the first entry that
- * would take it, ignoring excludes; else level 1). Targets sent to float are remembered as what-if rows. */
+/* What the exclude, include and level commands do, one undo step: all that the targets name (session_target), with their
+ * fused groups, gets this level. `include` true, `level` unused: what is float goes back to the recipe's level for it
+ * (the first entry that would take it, ignoring excludes; else level 1). It is done by rules: rows about nothing but
+ * these linears that say otherwise go, and a row a target comes where it is needed, and for float always. *changed (may
+ * be NULL): linears with another level. */
 Status session_edit(Session *s, const char *const *targets, int n, int level, bool include, int64_t *changed,
                     Error *err);
 Status session_tag(Session *s, const bool *hits, bool on, Error *err); /* undoable */
@@ -95,20 +97,34 @@ int session_undo_depth(const Session *s);
 int session_redo_depth(const Session *s);
 uint64_t session_edit_version(const Session *s); /* grows with every change of the assignment */
 
-/* What-if list: the patterns given to exclude, newest last, that still hold (each hit is float). */
+/* What-if list: rules that are applied to the recipe's levels in this order, those that are on. The float linears are
+ * the union of the rows that send to float, but for what a later row quantizes. */
+enum { WHATIF_QUANTIZE = -1 };
 typedef struct WhatIf {
     const char *pattern;
-    bool on;                  /* every hit is float now */
-    int64_t hits;             /* linears it selects, groups not counted */
-    int64_t fresh;            /* of these, not selected by earlier rows */
-    int64_t bytes;            /* size change against the recipe as opened, for its group-closed set */
-    double share;             /* of the local error of all linears, 0..1; NaN unknown */
-    Lint lint;
+    int to;                   /* level it gives, 0: float; WHATIF_QUANTIZE: the recipe's, to those that are float */
+    bool on;
+    int64_t hits;             /* linears it takes: those it selects, with their fused groups */
+    int64_t joined;           /* of these, the ones that only their groups bring */
+    int64_t bytes;            /* size change of all of these by itself */
+    double share;             /* of the local error of all linears that it gives back by itself; NaN unknown */
+    int64_t fresh;            /* linears to which it gives a level that the rows before it don't (one that is off: would
+                                 give if switched on now) */
+    int64_t fresh_bytes;      /* and what these alone change: the sums over the rows that are on are the list's */
+    double fresh_share;
+    char note[240];           /* what is odd about it, "" nothing */
 } WhatIf;
 int session_whatifs(Session *s);
 const WhatIf *session_whatif(Session *s, int i);
-/* The same figures for a pattern that is only being typed; ST_DATA when it doesn't compile. */
-Status session_preview(Session *s, const char *pattern, WhatIf *out, Error *err);
+/* The same figures for a pattern that is only being typed: as the next row, to float, or in place of the row with the
+ * pattern `instead` (NULL: none). ST_DATA when it doesn't compile. */
+Status session_preview(Session *s, const char *pattern, const char *instead, WhatIf *out, Error *err);
+/* Change a row, each one undo step. A row is named by its pattern (or by a linear of the group that is its pattern); no
+ * such row: ST_DATA naming those there are. *changed (may be NULL): linears with another level. */
+Status session_rule_switch(Session *s, const char *rule, bool on, int64_t *changed, Error *err);
+Status session_rule_delete(Session *s, const char *rule, int64_t *changed, Error *err);
+Status session_rule_edit(Session *s, const char *rule, const char *pattern, int64_t *changed, Error *err);
+Status session_rule_move(Session *s, const char *rule, int by, int64_t *changed, Error *err); /* rows; < 0: up */
 
 /* ---- jobs ---- */
 typedef enum JobKind { JOB_ANALYZE, JOB_MEASURE, JOB_QUANTIZE } JobKind;
@@ -184,19 +200,27 @@ const LinearResult *session_result(const Session *s, int64_t linear);
 /* Arithmetic and scheme under which the shown scores were made ("fp32", "W8A8 per_tensor asym"). */
 const char *session_run_arith(const Session *s, const Metric *m);
 
+/* KL = k * sum of the local errors of quantized linears; k by least squares through the origin over the measurements of
+ * this recipe, data and arithmetic that are on as many tokens as the newest of them. */
 typedef struct Prediction {
     bool have;             /* local_error known for every linear */
-    bool calibrated;       /* k was fitted on measurements */
+    bool calibrated;       /* there is a measurement to fit k to */
+    int measurements;      /* that k was fitted to */
     double share_back;     /* local error given back by float linears, 0..1 */
     double kl;             /* predicted KL when calibrated */
+    double band;           /* its error: kl times the root mean square of the relative leave-one-out residuals; NaN with
+                              fewer than two measurements */
     SizeReport size;
 } Prediction;
 Prediction session_predict(Session *s);
 
-/* Newest measurement; NULL before the first. *stale_edits: edits since, 0 = it is of the present assignment. */
-const Effect *session_effect(Session *s, int *stale_edits);
-/* Measurement of the assignment as first opened (everything quantized), NULL when not measured: the comparison's base.
- */
+/* Measurement of the present assignment, else the newest one under this recipe, data and arithmetic; NULL without one.
+ * *differs (may be NULL): linears that have another level since, 0 = it is of the present assignment. */
+const Effect *session_effect(Session *s, int64_t *differs);
+/* Where session_effect has none: the newest measurement there is, of another recipe (*recipe: its name) or of other data
+ * or settings (*recipe: NULL). It says nothing about the present assignment. NULL: none. */
+const Effect *session_other_effect(Session *s, const char **recipe);
+/* Measurement of the assignment as the recipe gives it, NULL when not measured: the comparison's base. */
 const Effect *session_base_effect(Session *s);
 
 typedef struct LogLine {

@@ -280,8 +280,7 @@ Status session_measure(Session *s, bool full, Error *err)
     }
     j->recipe = recipe_hold(s->recipe);
     j->key = assignment_key(s, s->assignment->level);
-    j->local_sum = local_sum(s, s->assignment->level);
-    j->version = s->assignment->version;
+    j->fit = fit_key(s);
     j->view.total = s->model->cfg.layers;
     int64_t q = 0;
     for (int64_t i = 0; i < s->model->nlinears; i++)

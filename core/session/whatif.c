@@ -1,7 +1,8 @@
-/* The what-if list, its previews, and predictions from the additive metric. */
+/* Figures of the what-if list and of a pattern that is being typed. */
 #include "session/whatif.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,235 +11,210 @@
 #include "session/parts.h"
 #include "session/results.h"
 
-typedef struct Scratch {
-    bool *hits, *before;
-} Scratch;
-
-static Status scratch_init(Scratch *c, const Session *s, Error *err)
-{
-    if (!s->model)
-        return error_set(err, ST_USAGE, "no model is open: open MODEL first");
-    c->hits = mem_zarray((size_t)s->model->nlinears, 1);
-    c->before = mem_zarray((size_t)s->model->nlinears, 1);
-    if (c->hits && c->before)
-        return ST_OK;
-    free(c->hits);
-    free(c->before);
-    return error_nomem(err, "the what-if list");
-}
-
-static void scratch_fini(Scratch *c)
-{
-    free(c->hits);
-    free(c->before);
-}
-
-/* The linears of a set into a fresh ascending list. */
-static Status list_of(const bool *set, int64_t n, int32_t **out, int64_t *count, Error *err)
-{
-    *count = 0;
-    for (int64_t i = 0; i < n; i++)
-        *count += set[i];
-    *out = mem_array((size_t)*count, sizeof **out);
-    if (!*out)
-        return error_nomem(err, "the what-if list");
-    int32_t *at = *out;
-    for (int64_t i = 0; i < n; i++)
-        if (set[i])
-            *at++ = (int32_t)i;
-    return ST_OK;
-}
-
-/* What of a row doesn't change with levels and scores; c->before holds what earlier rows select. */
-static Status fix_row(const Session *s, PatternRow *row, Scratch *c, Error *err)
-{
-    const Model *m = s->model;
-    WhatIf *w = &row->view;
-    Pattern *p;
-    RETURN_IF_ERROR(pattern_compile(&p, row->text, err));
-    memset(c->hits, 0, (size_t)m->nlinears);
-    *w = (WhatIf){.pattern = row->text};
-    w->hits = pattern_hits(p, m, c->hits);
-    pattern_free(p);
-    RETURN_IF_ERROR(pattern_lint(row->text, m, c->before, &w->lint, err));
-    for (int64_t i = 0; i < m->nlinears; i++)
-        w->fresh += c->hits[i] && !c->before[i];
-    RETURN_IF_ERROR(list_of(c->hits, m->nlinears, &row->own, &row->nown, err));
-    close_groups(m, c->hits);
-    Status st = list_of(c->hits, m->nlinears, &row->closed, &row->nclosed, err);
-    if (st != ST_OK) {
-        free(row->own);
-        row->own = NULL;
-    }
-    row->fixed = st == ST_OK;
-    return st;
-}
-
-/* Local error of all linears at their home levels; one sum serves every row until an edit or a result comes. */
-static double error_of_all(Session *s)
-{
-    WhatIfs *w = s->whatifs;
-    if (!w->error_known || w->error_version != s->assignment->version || w->error_results != s->results->version) {
-        w->error_all = local_sum(s, s->assignment->home);
-        w->error_version = s->assignment->version;
-        w->error_results = s->results->version;
-        w->error_known = true;
-    }
-    return w->error_all;
-}
-
-/* What changes with levels and scores: touches only the linears that the row selects. */
-static void figures(Session *s, PatternRow *row)
-{
-    WhatIf *w = &row->view;
-    double all = error_of_all(s), mine = 0;
-    w->pattern = row->text;
-    w->on = row->nown > 0;
-    w->bytes = 0;
-    for (int64_t k = 0; k < row->nown; k++)
-        w->on &= s->assignment->level[row->own[k]] == 0;
-    for (int64_t k = 0; k < row->nclosed; k++) {
-        int32_t i = row->closed[k];
-        mine += level_error(s, i, s->assignment->home[i]);
-        w->bytes += (int64_t)recipe_linear_bytes(s->recipe, s->model, i, 0, s->opt.peer) -
-                    (int64_t)recipe_linear_bytes(s->recipe, s->model, i, s->assignment->home[i], s->opt.peer);
-    }
-    w->share = all > 0 ? mine / all : NAN;
-}
-
-Status whatif_add(WhatIfs *w, const char *text, bool *added, Error *err)
-{
-    if (added)
-        *added = false;
-    for (size_t i = 0; i < w->n; i++)
-        if (strcmp(w->row[i].text, text) == 0)
-            return ST_OK;
-    char *copy = strdup(text);
-    if (!copy || !mem_grow(&w->row, &w->cap, w->n + 1, sizeof *w->row)) {
-        free(copy);
-        return error_nomem(err, "the what-if list");
-    }
-    w->row[w->n++] = (PatternRow){.text = copy};
-    if (added)
-        *added = true;
-    return ST_OK;
-}
-
 void whatif_clear(WhatIfs *w)
 {
-    for (size_t i = 0; i < w->n; i++) {
-        free(w->row[i].text);
-        free(w->row[i].own);
-        free(w->row[i].closed);
-    }
-    free(w->row);
+    free(w->view);
     *w = (WhatIfs){0};
+}
+
+static int64_t level_bytes(const Session *s, int32_t linear, int level)
+{
+    return (int64_t)recipe_linear_bytes(s->recipe, s->model, linear, level, s->opt.peer);
+}
+
+/* Adds what giving a linear another level changes. */
+static void add_change(const Session *s, int32_t linear, int16_t from, int16_t to, int64_t *bytes, double *gained)
+{
+    *bytes += level_bytes(s, linear, to) - level_bytes(s, linear, from);
+    *gained += level_error(s, linear, from) - level_error(s, linear, to);
+}
+
+static double share_of(double gained, double all)
+{
+    return all > 0 ? gained / all : NAN;
+}
+
+/* What a rule does by itself: to the recipe's levels, or back to them. */
+static void own_figures(const Session *s, const Rule *r, int16_t to, double all, WhatIf *w)
+{
+    const int16_t *home = s->assignment->home;
+    double gained = 0;
+    w->pattern = r->text;
+    w->to = to;
+    w->hits = r->nclosed;
+    w->joined = r->nclosed - r->nown;
+    w->bytes = 0;
+    for (int64_t k = 0; k < r->nclosed; k++) {
+        int32_t i = r->closed[k];
+        int16_t from = to == WHATIF_QUANTIZE ? 0 : home[i];
+        add_change(s, i, from, rule_level(to, from, home[i]), &w->bytes, &gained);
+    }
+    w->share = share_of(gained, all);
+}
+
+/* What it changes of these levels. */
+static void fresh_figures(const Session *s, const Rule *r, int16_t to, const int16_t *level, double all, WhatIf *w)
+{
+    double gained = 0;
+    w->fresh = w->fresh_bytes = 0;
+    for (int64_t k = 0; k < r->nclosed; k++) {
+        int32_t i = r->closed[k];
+        int16_t next = rule_level(to, level[i], s->assignment->home[i]);
+        w->fresh += next != level[i];
+        if (next != level[i])
+            add_change(s, i, level[i], next, &w->fresh_bytes, &gained);
+    }
+    w->fresh_share = share_of(gained, all);
+}
+
+/* What is odd about a row whose figures are known. */
+static Status put_note(const Session *s, Rule *r, WhatIf *w, Error *err)
+{
+    char part[3][200] = {"", "", ""};
+    if (!r->linted)
+        RETURN_IF_ERROR(pattern_lint(r->text, s->model, NULL, &r->lint, err));
+    r->linted = true;
+    if (!w->fresh)
+        snprintf(part[0], sizeof part[0], "nothing new: %s",
+                 w->on ? "the rows before it or the recipe do it already" : "what is on does it already");
+    if (w->joined)
+        snprintf(part[1], sizeof part[1], "%lld more go along: fused groups stay whole", (long long)w->joined);
+    if (r->lint.kind == LINT_BROAD)
+        snprintf(part[2], sizeof part[2], "%s", r->lint.text);
+    w->note[0] = '\0';
+    for (int k = 0; k < 3; k++) {
+        size_t n = strlen(w->note);
+        if (part[k][0])
+            snprintf(w->note + n, sizeof w->note - n, "%s%s", n ? "; " : "", part[k]);
+    }
+    return ST_OK;
+}
+
+/* What a row that is off would give if it were on, where it stands. */
+static void figures_if_on(const Session *s, RuleList *l, int at, int16_t *level, double all, WhatIf *w)
+{
+    const Assignment *a = s->assignment;
+    const Rule *r = l->row[at].rule;
+    double gained = 0;
+    l->row[at].on = true;
+    rules_levels(s, l, level);
+    l->row[at].on = false;
+    for (int64_t k = 0; k < r->nclosed; k++) {
+        int32_t i = r->closed[k];
+        w->fresh += level[i] != a->level[i];
+        if (level[i] != a->level[i])
+            add_change(s, i, a->level[i], level[i], &w->fresh_bytes, &gained);
+    }
+    w->fresh_share = share_of(gained, all);
+}
+
+static Status make_views(Session *s, WhatIfs *w, int16_t *level, int16_t *scratch, Error *err)
+{
+    RuleList *l = &s->assignment->rules;
+    memcpy(level, s->assignment->opened, (size_t)s->model->nlinears * sizeof *level);
+    for (int k = 0; k < l->n; k++) {
+        RuleRow *row = &l->row[k];
+        WhatIf *v = &w->view[k];
+        *v = (WhatIf){.on = row->on};
+        own_figures(s, row->rule, row->to, w->error_all, v);
+        if (row->on)
+            fresh_figures(s, row->rule, row->to, level, w->error_all, v);
+        else
+            figures_if_on(s, l, k, scratch, w->error_all, v);
+        RETURN_IF_ERROR(put_note(s, row->rule, v, err));
+        for (int64_t j = 0; row->on && j < row->rule->nclosed; j++) {
+            int32_t i = row->rule->closed[j];
+            level[i] = rule_level(row->to, level[i], s->assignment->home[i]);
+        }
+    }
+    w->n = l->n;
+    return ST_OK;
+}
+
+/* One run over the list serves every row until an edit or a result comes. */
+static Status look(Session *s, Error *err)
+{
+    WhatIfs *w = s->whatifs;
+    const Assignment *a = s->assignment;
+    if (w->known && w->version == a->version && w->results == s->results->version)
+        return ST_OK;
+    size_t n = (size_t)s->model->nlinears;
+    free(w->view);
+    w->view = mem_zarray((size_t)a->rules.n + 1, sizeof *w->view);
+    w->n = 0;
+    w->error_all = local_sum(s, a->home);
+    int16_t *level = mem_array(n, sizeof *level), *scratch = mem_array(n, sizeof *scratch);
+    Status st = w->view && level && scratch ? make_views(s, w, level, scratch, err)
+                                            : error_nomem(err, "the what-if list");
+    w->version = a->version;
+    w->results = s->results->version;
+    w->known = st == ST_OK;
+    free(level);
+    free(scratch);
+    return st;
 }
 
 int session_whatifs(Session *s)
 {
-    return (int)s->whatifs->n;
-}
-
-/* Fixes rows up to i, earlier ones first: what is fresh in a row depends on them. */
-static Status fix_rows(Session *s, int i, Error *err)
-{
-    Scratch c;
-    if (s->whatifs->row[i].fixed)
-        return ST_OK;
-    RETURN_IF_ERROR(scratch_init(&c, s, err));
-    Status st = ST_OK;
-    for (int k = 0; k <= i && st == ST_OK; k++) {
-        PatternRow *row = &s->whatifs->row[k];
-        if (!row->fixed)
-            st = fix_row(s, row, &c, err);
-        for (int64_t j = 0; row->fixed && j < row->nown; j++)
-            c.before[row->own[j]] = true;
-        if (k < i) /* an earlier row that cannot be read takes nothing */
-            st = ST_OK;
-    }
-    scratch_fini(&c);
-    return st;
+    return s->assignment->rules.n;
 }
 
 const WhatIf *session_whatif(Session *s, int i)
 {
-    PatternRow *row = &s->whatifs->row[i];
-    if (!s->model || fix_rows(s, i, NULL) != ST_OK) {
-        row->view = (WhatIf){.pattern = row->text, .share = NAN};
-        return &row->view;
-    }
-    figures(s, row);
-    return &row->view;
+    static const WhatIf unknown = {.pattern = "", .share = NAN, .fresh_share = NAN};
+    Status st = look(s, NULL);
+    return st == ST_OK ? &s->whatifs->view[i] : &unknown;
 }
 
-Status session_preview(Session *s, const char *pattern, WhatIf *out, Error *err)
+/* level[nlinears] without the row that is to get another pattern; *to: what that row gives. */
+static Status levels_without(const Session *s, const char *instead, int16_t *level, int16_t *to, Error *err)
 {
-    Scratch c;
-    PatternRow row = {.text = (char *)pattern};
-    RETURN_IF_ERROR(scratch_init(&c, s, err));
-    for (int64_t i = 0; i < s->model->nlinears; i++)
-        c.before[i] = s->assignment->level[i] == 0;
-    Status st = fix_row(s, &row, &c, err);
-    if (st == ST_OK) {
-        figures(s, &row);
-        *out = row.view;
+    RuleList l;
+    int at = instead ? rules_find(s, &s->assignment->rules, instead) : -1;
+    RETURN_IF_ERROR(rules_copy(&s->assignment->rules, 0, &l, err));
+    if (at >= 0) {
+        l.row[at].on = false;
+        *to = l.row[at].to;
     }
-    free(row.own);
-    free(row.closed);
-    scratch_fini(&c);
+    rules_levels(s, &l, level);
+    rules_fini(&l);
+    return ST_OK;
+}
+
+static Status preview_figures(Session *s, Rule *r, const char *instead, WhatIf *out, Error *err)
+{
+    int16_t *level = mem_array((size_t)s->model->nlinears, sizeof *level), to = 0;
+    Status st = level ? look(s, err) : error_nomem(err, "the what-if list");
+    if (st == ST_OK)
+        st = levels_without(s, instead, level, &to, err);
+    if (st == ST_OK) {
+        own_figures(s, r, to, s->whatifs->error_all, out);
+        fresh_figures(s, r, to, level, s->whatifs->error_all, out);
+        st = put_note(s, r, out, err);
+    }
+    free(level);
     return st;
 }
 
-/* k of predicted KL = k * sum of local errors: least squares through the origin over the measurements so far. */
-static bool fit_k(const Session *s, double *k)
+Status session_preview(Session *s, const char *pattern, const char *instead, WhatIf *out, Error *err)
 {
-    double xy = 0, xx = 0;
-    for (size_t i = 0; i < s->results->nmeasured; i++) {
-        double x = s->results->measured[i].local_sum, y = s->results->measured[i].effect.kl_mean;
-        if (!(x > 0) || !isfinite(y))
-            continue;
-        xy += x * y;
-        xx += x * x;
-    }
-    if (!(xx > 0))
-        return false;
-    *k = xy / xx;
-    return true;
-}
-
-static Prediction predict(const Session *s)
-{
-    Prediction p = {.share_back = NAN, .kl = NAN};
-    recipe_sizes(s->recipe, s->model, s->assignment->level, s->opt.peer, &p.size);
-    double all = 0, back = 0;
-    for (int64_t i = 0; i < s->model->nlinears; i++) {
-        double e = level_error(s, i, s->assignment->home[i]);
-        all += e;
-        back += e - level_error(s, i, s->assignment->level[i]);
-    }
-    p.have = isfinite(all) && all > 0;
-    if (!p.have)
-        return p;
-    p.share_back = back / all;
-    double k;
-    p.calibrated = fit_k(s, &k);
-    if (p.calibrated)
-        p.kl = k * local_sum(s, s->assignment->level);
-    return p;
-}
-
-Prediction session_predict(Session *s)
-{
-    WhatIfs *w = s->whatifs;
-    if (!s->model || !s->recipe)
-        return (Prediction){.share_back = NAN, .kl = NAN};
-    if (!w->predicted_known || w->predicted_version != s->assignment->version ||
-        w->predicted_results != s->results->version) {
-        w->predicted = predict(s);
-        w->predicted_version = s->assignment->version;
-        w->predicted_results = s->results->version;
-        w->predicted_known = true;
-    }
-    return w->predicted;
+    Pattern *p;
+    Lint lint;
+    Rule *r;
+    *out = (WhatIf){.pattern = pattern, .on = true, .share = NAN, .fresh_share = NAN};
+    if (!s->model)
+        return error_set(err, ST_USAGE, "no model is open: open MODEL first");
+    RETURN_IF_ERROR(pattern_compile(&p, pattern, err));
+    pattern_free(p);
+    RETURN_IF_ERROR(pattern_lint(pattern, s->model, NULL, &lint, err));
+    snprintf(out->note, sizeof out->note, "%s", lint.text);
+    if (lint.kind == LINT_NO_MATCH)
+        return ST_OK;
+    RETURN_IF_ERROR(rule_new(s, pattern, &r, err));
+    r->lint = lint;
+    r->linted = true;
+    Status st = preview_figures(s, r, instead, out, err);
+    out->pattern = pattern;
+    rule_free(r);
+    return st;
 }

@@ -105,7 +105,7 @@ static void work(Session *s)
     static const char *const worst[] = {"*layers.{1,6}.mlp.down_proj"};
     static const char *const broad[] = {"*layers.1*.self_attn.q_proj"};
     ok(session_open_model(s, "lab_models/demo", NULL, &err));
-    ok(session_open_recipe(s, NULL, &err));
+    ok(session_open_recipe(s, NULL, NULL, &err));
     ok(session_set_calib(s, SCREEN_CALIB, &err));
     ok(session_set_eval(s, SCREEN_CALIB, &err));
     run(s, "analyze kurtosis local_error", session_analyze(s, metrics, NULL, 0, false, &err));

@@ -39,7 +39,7 @@ static Session *open_session(const char *model, const char *state_dir)
     o.state_dir = state_dir;
     ok(session_new(&s, &o, &err));
     ok(session_open_model(s, model, NULL, &err));
-    ok(session_open_recipe(s, NULL, &err));
+    ok(session_open_recipe(s, NULL, NULL, &err));
     ok(session_show(s, "kurtosis", &err));
     assert_true(session_model(s)->nlinears <= MOST);
     return s;
@@ -362,7 +362,8 @@ static void only_what_changed_is_done_again(void **state)
     assert_work(s, 0, 1, 0);
     session_fold_open(s, 1, true);
     assert_work(s, 0, 0, 0);
-    ok(session_set_level(s, hits, 0, NULL, &err));
+    const char *const two[] = {session_model(s)->linears[0].name, session_model(s)->linears[1].name};
+    ok(session_edit(s, two, 2, 0, false, NULL, &err));
     assert_work(s, 0, 0, 1);
     ok(session_tag(s, hits, true, &err));
     assert_work(s, 0, 0, 1);

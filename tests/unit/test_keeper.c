@@ -1,6 +1,7 @@
 /* What a session keeps on disk, and who writes it: calls of this program to the disk go through the functions below. */
 #include <errno.h>
 #include <pthread.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -373,7 +374,9 @@ static void damage_is_kept_aside(void **state)
     ok(session_close(s, &err));
     size_t n, kept, aside;
     char *text = temp_get(file_of(id, "journal"), &n);
-    char *second = memmem(text, n, "\"t\":\"whatif\"", 12);
+    char *second = memmem(text, n, "\"t\":\"rules\"", 11);
+    assert_non_null(second);
+    second = memmem(second + 1, n - (size_t)(second + 1 - text), "\"t\":\"rules\"", 11);
     assert_non_null(second);
     while (*second != '{')
         second--;
@@ -472,7 +475,7 @@ static void effects_are_read_with_and_without_names(void **state)
     Effect e, was = {.tokens = 256, .predicted = 253, .texts = 3, .kl_mean = 0.1, .kl_median = 0.2, .kl_p99 = 0.3,
                      .kl_max = 0.4, .kl_se = 0.5, .top1 = 0.6, .top1_se = 0.7, .ppl_float = 8, .ppl_quant = 9,
                      .ppl_float_se = 10, .ppl_quant_se = 11, .out_mse = 12, .out_mse_se = 13, .first_layer_run = 14,
-                     .layers_run = 15, .from_cache = true, .unseen = {18, 19, 20}, .seconds = 17};
+                     .layers_run = 15, .from_cache = true, .unseen = {18, 19, 20}, .seconds = 17, .ppl_change = 0.125, .ppl_change_se = NAN};
     ok(parse_effect("{\"texts\":3,\"v\":[256,253,0.1,0.2,0.3,0.4,0.5,0.6,0.7,8,9,10,11,12,13,14,15,1,17,18,19,20]}", &e));
     same_effect(&e, &was);
     ok(parse_effect("{\"texts\":3,\"v\":[256,253,0.1,0.2,0.3,0.4,0.5,0.6,0.7,8,9,10,11,12,13,14,15,1,17]}", &e));
@@ -482,6 +485,14 @@ static void effects_are_read_with_and_without_names(void **state)
     effect_record(&b, &was);
     str_putc(&b, '}');
     assert_non_null(strstr(str_text(&b), "\"kl_p99\":0.29999999999999999"));
+    ok(parse_effect(str_text(&b), &e));
+    same_effect(&e, &was);
+    str_free(&b);
+    was.ppl_change = 0.0625;
+    was.ppl_change_se = 0.5;
+    str_puts(&b, "{\"t\":\"effect\"");
+    effect_record(&b, &was);
+    str_putc(&b, '}');
     ok(parse_effect(str_text(&b), &e));
     same_effect(&e, &was);
     str_free(&b);

@@ -357,7 +357,7 @@ static void values_of_other_levels_are_stale(void **state)
     char *dir = temp_folder();
     temp_puts(temp_path(dir, "two.yaml"), recipe);
     Session *s = open_demo(NULL);
-    ok(session_open_recipe(s, temp_path(dir, "two.yaml"), &err));
+    ok(session_open_recipe(s, temp_path(dir, "two.yaml"), NULL, &err));
     ok(analyze(s, "tail_error", NULL, NULL));
     const char *target = "model.layers.1.mlp.up_proj";
     assert_int_equal(session_levels(s), 3);

@@ -274,6 +274,7 @@ static const Tested commands[] = {
     {"fold", "test_commands.c", "lines_change_the_session"},
     {"tag", "test_commands.c", "lines_change_the_session"},
     {"exclude", "test_commands.c", "lines_change_the_session"},
+    {"rule", "rules.sh", "each row has its own switch"},
     {"include", "test_commands.c", "lines_change_the_session"},
     {"level", "test_commands.c", "lines_change_the_session"},
     {"undo", "test_commands.c", "lines_change_the_session"},

@@ -139,7 +139,7 @@ static void check_rows(Session *s, double *share)
     *share = 0;
     for (int k = 0; k < session_whatifs(s); k++) {
         WhatIf w = *session_whatif(s, k), p;
-        ok(session_preview(s, w.pattern, &p, &err));
+        ok(session_preview(s, w.pattern, NULL, &p, &err));
         assert_int_equal(w.hits, p.hits);
         assert_int_equal(w.bytes, p.bytes);
         assert_true(w.share > 0 && w.share == p.share);
@@ -245,7 +245,7 @@ static void table_operations(void **state)
     TIMED("exclude many", ok(session_edit(s, many, 1, 0, false, &changed, &err)));
     TIMED("undo", ok(session_undo(s, NULL, &err)));
     WhatIf w;
-    TIMED("preview", ok(session_preview(s, "*layers.2*.mlp.*", &w, &err)));
+    TIMED("preview", ok(session_preview(s, "*layers.2*.mlp.*", NULL, &w, &err)));
     Prediction p = {0};
     TIMED("predict", p = session_predict(s));
     assert_true(p.have && p.size.quantized == LINEARS - 2);
@@ -255,14 +255,25 @@ static void table_operations(void **state)
         snprintf(name, sizeof name, "*layers.%d*.down_proj", k);
         ok(session_edit(s, row, 1, 0, false, &changed, &err));
     }
-    assert_int_equal(session_whatifs(s), 22);
-    int64_t fresh = 0;
-    TIMED("22 what-if rows, new", for (int k = 0; k < 22; k++) fresh += session_whatif(s, k)->fresh);
+    assert_int_equal(session_whatifs(s), 21); /* that of the undone step is gone */
+    int64_t fresh = 0, last;
+    TIMED("21 what-if rows, new", for (int k = 0; k < 21; k++) fresh += session_whatif(s, k)->fresh);
+    p = session_predict(s);
+    assert_int_equal(fresh, p.size.floats); /* each linear is new in one row */
+    last = session_whatif(s, 20)->fresh;
     TIMED("undo", ok(session_undo(s, NULL, &err)));
-    TIMED("22 what-if rows after an edit", for (int k = 0; k < 22; k++) fresh -= session_whatif(s, k)->fresh);
-    assert_int_equal(fresh, 0);
-    assert_false(session_whatif(s, 21)->on);
-    assert_true(session_whatif(s, 20)->on);
+    assert_int_equal(session_whatifs(s), 20);
+    TIMED("20 what-if rows after an edit", for (int k = 0; k < 20; k++) fresh -= session_whatif(s, k)->fresh);
+    assert_int_equal(fresh, last);
+    const char *row[] = {"*.down_proj"};
+    ok(session_edit(s, row, 1, 0, false, &changed, &err));
+    TIMED("switch off", ok(session_rule_switch(s, "*.down_proj", false, &changed, &err)));
+    TIMED("21 rows with one off", for (int k = 0; k < 21; k++) fresh += session_whatif(s, k)->fresh);
+    assert_int_equal(session_whatif(s, 20)->fresh, changed);
+    assert_false(session_whatif(s, 20)->on);
+    assert_true(session_whatif(s, 19)->on);
+    ok(session_undo(s, NULL, &err));
+    ok(session_undo(s, NULL, &err));
     double before, after;
     check_rows(s, &before);
     give_scores(s, 6);

@@ -124,10 +124,13 @@ static void a_fused_group_moves_together(void **state)
     ok(session_redo(s, NULL, &err));
     assert_int_equal(session_level_of(s, find(s, "model.layers.2.self_attn.v_proj")), 0);
     assert_int_equal(session_redo(s, NULL, &err), ST_USAGE);
-    edit(s, "*", 0, true, 5);
     assert_int_equal(session_whatifs(s), 2);
-    assert_false(session_whatif(s, 0)->on);
-    assert_int_equal(session_whatif(s, 1)->hits, 1);
+    assert_string_equal(session_whatif(s, 0)->pattern, "model.layers.3.mlp.{gate,up}_proj");
+    assert_int_equal(session_whatif(s, 0)->hits, 2);
+    assert_int_equal(session_whatif(s, 1)->hits, 3);
+    assert_int_equal(session_whatif(s, 1)->joined, 2);
+    edit(s, "*", 0, true, 5);
+    assert_int_equal(session_whatifs(s), 0);
     session_free(s);
 }
 
@@ -202,7 +205,7 @@ static void measuring_is_remembered_per_assignment(void **state)
 {
     (void)state;
     Session *s = open_demo(false);
-    int stale = -1;
+    int64_t stale = -1;
     assert_null(session_effect(s, &stale));
     ok(session_measure(s, false, &err));
     ok(session_wait(s, &err));
@@ -213,7 +216,7 @@ static void measuring_is_remembered_per_assignment(void **state)
     double kl = base->kl_mean;
     edit(s, "*layers.{1,6}.mlp.down_proj", 0, false, 2);
     session_effect(s, &stale);
-    assert_int_equal(stale, 1);
+    assert_int_equal(stale, 2); /* linears */
     ok(session_measure(s, false, &err));
     ok(session_wait(s, &err));
     assert_true(session_effect(s, &stale)->kl_mean < kl);
@@ -255,7 +258,7 @@ static void a_session_comes_back_whole(void **state)
     assert_string_equal(session_metric(s)->name, "std");
     assert_int_equal(session_cursor(s), 20);
     assert_int_equal(session_commands(s), 1);
-    assert_int_equal(session_whatifs(s), 2);
+    assert_int_equal(session_whatifs(s), 1); /* the row of the undone step is gone */
     for (int i = 0; i < 56; i++)
         assert_true(session_score(s, kurtosis, i).value + session_score(s, local, i).value == score[i]);
     assert_int_equal(session_result(s, 5)->in.hist.total, total);
@@ -280,7 +283,7 @@ static void open_weights(Session *s, const char *act, const char *weight)
                      "        act: {%s, symmetric: true}\n        weight: {%s, symmetric: true}\n",
                      act, weight);
     ok(file_write_atomic(path, text, (size_t)n, &err));
-    ok(session_open_recipe(s, path, &err));
+    ok(session_open_recipe(s, path, NULL, &err));
 }
 
 /* Weight errors of the levels at hand are collected with the pass; levels that come later ask for another. */
@@ -398,7 +401,7 @@ static void a_torn_journal_is_cut(void **state)
         if (st != ST_OK) { /* even the record that opens the model is torn */
             assert_int_equal(st, ST_DATA);
             assert_non_null(strstr(err.text, "empty"));
-            assert_true(cut > len - 700);
+            assert_true(cut + 700 > len);
             continue;
         }
         assert_int_equal(session_model(s)->nlinears, 56);
@@ -445,7 +448,7 @@ static void export_is_proved_and_never_overwrites_unasked(void **state)
     ok(session_export(s, path, false, &err));
     assert_int_equal(session_export(s, path, false, &err), ST_USAGE);
     ok(session_export(s, path, true, &err));
-    ok(session_open_recipe(s, path, &err));
+    ok(session_open_recipe(s, path, NULL, &err));
     for (int64_t i = 0; i < 56; i++) {
         bool out = i == find(s, "model.layers.1.mlp.down_proj") || i == find(s, "model.layers.6.mlp.down_proj");
         assert_int_equal(session_level_of(s, i), out ? 0 : 1);
