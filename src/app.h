@@ -101,7 +101,8 @@ typedef enum Completes {
     COMP_LEVEL,
     COMP_SCREEN,
     COMP_SORT,
-    COMP_FOLD
+    COMP_FOLD,
+    COMP_SETTING
 } Completes;
 
 typedef struct Option {
@@ -139,6 +140,9 @@ Status app_script(App *a, const char *path, Error *err);
 Status app_rc(App *a, Error *err);
 /* Completions of `line` at its end: NULL-terminated array of whole replacement words, caller frees each and it. */
 char **app_complete(App *a, const char *line);
+/* Appends what is to be told of one of them: a command's summary, an option's help, a metric's title, what a setting is
+ * now. Nothing for others. */
+void app_complete_help(App *a, const char *line, const char *word, Str *out);
 
 /* Path of a data file or folder that ships ("lab_calib/eval.jsonl", "themes"): DECISIONS' search order. Caller frees;
  * NULL + err. */

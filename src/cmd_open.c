@@ -109,5 +109,6 @@ const Command command_set = {
     .args = "KEY=VALUE...",
     .summary =
         "Change how runs compute: threads, mem, max-samples, seq-len, ctx, eval-tokens, seed, dtype-sim, compat.",
+    .completes = COMP_SETTING,
     .run = set_run,
 };

@@ -118,6 +118,113 @@ static void offer_choices(Hits *h, const char *word, const char *choices)
     }
 }
 
+/* ---- settings: what they are, and what they are now ---- */
+
+static void now_count(Str *out, int64_t n, const char *none)
+{
+    if (n > 0)
+        str_printf(out, "%lld", (long long)n);
+    else
+        str_puts(out, none);
+}
+
+static void now_threads(const SessionOptions *o, Str *out)
+{
+    now_count(out, o->threads, "every core");
+}
+
+static void now_samples(const SessionOptions *o, Str *out)
+{
+    now_count(out, o->max_samples, "all");
+}
+
+static void now_seq_len(const SessionOptions *o, Str *out)
+{
+    now_count(out, o->seq_len, "whole texts");
+}
+
+static void now_ctx(const SessionOptions *o, Str *out)
+{
+    now_count(out, o->ctx, "512");
+}
+
+static void now_tokens(const SessionOptions *o, Str *out)
+{
+    now_count(out, o->eval_tokens, "all");
+}
+
+static void now_seed(const SessionOptions *o, Str *out)
+{
+    str_printf(out, "%llu", (unsigned long long)o->seed);
+}
+
+static void now_arith(const SessionOptions *o, Str *out)
+{
+    str_puts(out, o->arith == ARITH_FP32 ? "fp32" : "model");
+}
+
+static void now_compat(const SessionOptions *o, Str *out)
+{
+    str_puts(out, o->peer ? "peer" : "none");
+}
+
+static void now_mem(const SessionOptions *o, Str *out)
+{
+    if (o->mem > 0)
+        str_printf(out, "%.1f MiB", (double)o->mem / (1 << 20));
+    else
+        str_puts(out, "70 % of what is available");
+}
+
+/* What completion tells of the rows of setting_table. */
+static const struct {
+    const char *key, *help, *choices; /* choices: NULL for numbers */
+    void (*now)(const SessionOptions *o, Str *out);
+} setting_words[] = {
+    {"threads", "compute threads", NULL, now_threads},
+    {"mem", "memory bound, as 300M or 4G", NULL, now_mem},
+    {"max-samples", "use only the first N texts", NULL, now_samples},
+    {"seq-len", "cut texts to N tokens", NULL, now_seq_len},
+    {"ctx", "tokens of an evaluation window", NULL, now_ctx},
+    {"eval-tokens", "evaluation tokens of a measurement, 0 for all", NULL, now_tokens},
+    {"dtype-sim", "arithmetic", "fp32|model", now_arith},
+    {"compat", "whose quantization", "peer|none", now_compat},
+    {"seed", "random seed", NULL, now_seed},
+};
+enum { SETTING_WORDS = sizeof setting_words / sizeof setting_words[0] };
+
+static void offer_settings(Hits *h, const char *word)
+{
+    const char *eq = strchr(word, '=');
+    for (int i = 0; i < SETTING_WORDS && !eq; i++)
+        offer(h, word, setting_words[i].key, "=");
+    for (int i = 0; i < SETTING_WORDS && eq; i++) {
+        size_t n = (size_t)(eq - word);
+        if (strlen(setting_words[i].key) != n || strncmp(setting_words[i].key, word, n) != 0)
+            continue;
+        for (const char *c = setting_words[i].choices; c && *c;) {
+            size_t len = strcspn(c, "|");
+            Str b = {0};
+            str_printf(&b, "%s=%.*s", setting_words[i].key, (int)len, c);
+            offer(h, word, str_text(&b), "");
+            str_free(&b);
+            c += len + (c[len] == '|');
+        }
+    }
+}
+
+static void tell_setting(const App *a, const char *word, Str *out)
+{
+    const SessionOptions *o = a->session ? session_options(a->session) : &a->options;
+    size_t n = strcspn(word, "=");
+    for (int i = 0; i < SETTING_WORDS; i++) {
+        if (strlen(setting_words[i].key) != n || strncmp(setting_words[i].key, word, n) != 0)
+            continue;
+        str_printf(out, "%s; now ", setting_words[i].help);
+        setting_words[i].now(o, out);
+    }
+}
+
 static void offer_values(const App *a, Hits *h, const char *word, Completes what)
 {
     const char *view;
@@ -135,6 +242,7 @@ static void offer_values(const App *a, Hits *h, const char *word, Completes what
         for (int i = 0; a->session && i < session_levels(a->session); i++)
             offer(h, word, session_level_name(a->session, i), "");
         break;
+    case COMP_SETTING: offer_settings(h, word); break;
     case COMP_SCREEN:
         for (int i = 0; a->screen && (view = a->screen->view_name(i)) != NULL; i++)
             offer(h, word, view, "");
@@ -175,28 +283,65 @@ static const Option *option_before(const Command *cmd, const Words *w, int verb)
     return NULL;
 }
 
-static void complete_word(const App *a, Hits *h, const Words *w)
+/* What the last word of a line can be. */
+typedef struct Place {
+    const Command *cmd; /* NULL: it is the verb, or nothing is known of it */
+    const Option *opt;  /* whose value it is */
+    bool option;        /* a --name of cmd */
+    Completes what;
+} Place;
+
+static Place find_place(const Words *w)
 {
     int verb = w->n > 1 && strcmp(w->word[0], "async") == 0 ? 1 : 0;
-    const char *word = w->word[w->n - 1];
+    Place p = {.what = COMP_NONE};
     if (w->n - 1 == verb) {
-        offer_verbs(a, h, word);
-        return;
+        p.what = COMP_VERB;
+        return p;
     }
-    const Command *cmd = command_find(w->word[verb]);
-    if (!cmd)
-        return;
-    if (word[0] == '-') {
-        offer_options(h, word, cmd);
-        return;
-    }
-    const Option *o = option_before(cmd, w, verb);
-    if (o && o->type == ARG_CHOICE)
-        offer_choices(h, word, o->value);
-    else if (cmd->completes == COMP_LEVEL && !o && w->n - 2 > verb)
-        offer_values(a, h, word, COMP_LAYER); /* level NAME TARGET... */
+    p.cmd = command_find(w->word[verb]);
+    if (!p.cmd)
+        return p;
+    p.option = w->word[w->n - 1][0] == '-';
+    p.opt = p.option ? NULL : option_before(p.cmd, w, verb);
+    if (p.opt)
+        p.what = p.opt->completes;
+    else if (p.cmd->completes == COMP_LEVEL && w->n - 2 > verb)
+        p.what = COMP_LAYER; /* level NAME TARGET... */
     else
-        offer_values(a, h, word, o ? o->completes : cmd->completes);
+        p.what = p.cmd->completes;
+    return p;
+}
+
+static void complete_word(const App *a, Hits *h, const Words *w)
+{
+    const char *word = w->word[w->n - 1];
+    Place p = find_place(w);
+    if (p.option)
+        offer_options(h, word, p.cmd);
+    else if (p.opt && p.opt->type == ARG_CHOICE)
+        offer_choices(h, word, p.opt->value);
+    else
+        offer_values(a, h, word, p.what);
+}
+
+void app_complete_help(App *a, const char *line, const char *word, Str *out)
+{
+    Words w;
+    bool good = lexer_partial(line, &w, NULL) == ST_OK && w.n && !w.comment;
+    Place p = good ? find_place(&w) : (Place){.what = COMP_NONE};
+    const Command *verb = p.what == COMP_VERB && !p.option ? command_find(word) : NULL;
+    const Metric *m = p.what == COMP_METRIC && !p.option ? metric_find(word) : NULL;
+    const Option *o = p.option && strncmp(word, "--", 2) == 0 ? option_find(p.cmd, word + 2, strlen(word) - 2, NULL) : NULL;
+    if (verb)
+        str_puts(out, verb->summary);
+    else if (m)
+        str_puts(out, m->title);
+    else if (o && o->help)
+        str_puts(out, o->help);
+    else if (p.what == COMP_SETTING)
+        tell_setting(a, word, out);
+    words_fini(&w);
 }
 
 static int by_text(const void *a, const void *b)

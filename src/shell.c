@@ -98,7 +98,7 @@ static char **complete(const char *text, int start, int end)
     char **m = rl_completion_matches(text, candidate);
     if (m && !m[1]) {
         size_t n = strlen(m[0]);
-        bool open_end = n && (m[0][n - 1] == '/' || m[0][n - 1] == '.');
+        bool open_end = n && strchr("/.=", m[0][n - 1]);
         rl_completion_suppress_append = open_end;
     }
     return m;

@@ -29,6 +29,10 @@ struct Input {
     char note[MAX_NOTE];     /* below the line */
     char figures[MAX_NOTE];  /* above it, where there is a line */
     Slot note_slot;
+    struct Choice {
+        char *word, *help;   /* help "": none */
+    } *choice;               /* what Tab offers */
+    int nchoices;
     bool changed;            /* since the kind looked at it */
     bool done;               /* Enter: readline handed the line over */
     char *line;
@@ -292,19 +296,53 @@ static void prep_nothing(int meta)
     (void)meta;
 }
 
+static void drop_choices(Input *p)
+{
+    for (int i = 0; i < p->nchoices; i++) {
+        free(p->choice[i].word);
+        free(p->choice[i].help);
+    }
+    free(p->choice);
+    p->choice = NULL;
+    p->nchoices = 0;
+}
+
+/* Bytes that all words share, up to the last '.' or '/' in them: what the line shows already. */
+static size_t common_head(char **words, int n)
+{
+    size_t same = strlen(words[0]), head = 0;
+    for (int i = 1; i < n; i++) {
+        size_t k = 0;
+        while (k < same && words[i][k] == words[0][k])
+            k++;
+        same = k;
+    }
+    for (size_t k = 0; k < same; k++)
+        head = words[0][k] == '.' || words[0][k] == '/' ? k + 1 : head;
+    return head;
+}
+
+/* Readline's: matches[1..n]. */
 static void show_matches(char **matches, int n, int longest)
 {
     (void)longest;
-    if (!active || !active->input)
+    if (!active || !active->input || n < 1)
         return;
-    char *note = active->input->note;
-    size_t used = 0;
-    note[0] = '\0';
-    active->input->note_slot = SL_TEXT;
-    for (int i = 1; i <= n && used + 40 < MAX_NOTE; i++) {
-        int k = snprintf(note + used, MAX_NOTE - used, "%s  ", matches[i]);
-        used += k > 0 && (size_t)k < MAX_NOTE - used ? (size_t)k : 0;
+    Input *p = active->input;
+    char *line = strndup(rl_line_buffer, (size_t)rl_point);
+    size_t head = common_head(matches + 1, n);
+    drop_choices(p);
+    p->choice = line ? calloc((size_t)n, sizeof *p->choice) : NULL;
+    for (int i = 0; i < n && p->choice; i++) {
+        Str help = {0};
+        app_complete_help(active->app, line, matches[i + 1], &help);
+        p->choice[i].word = strdup(matches[i + 1] + head);
+        p->choice[i].help = str_detach(&help);
+        p->nchoices = i + 1;
+        if (!p->choice[i].word || !p->choice[i].help)
+            drop_choices(p); /* out of memory: Tab offers nothing */
     }
+    free(line);
 }
 
 /* The words app_complete has for the line up to the cursor, as readline wants them: their common beginning first. */
@@ -341,7 +379,7 @@ static char **complete(const char *text, int start, int end)
     }
     if (out && n == 1) {
         char last = common > 0 ? out[0][common - 1] : 0;
-        rl_completion_suppress_append = last == '/' || last == '.';
+        rl_completion_suppress_append = last == '/' || last == '.' || last == '=';
     }
     return out;
 }
@@ -444,6 +482,7 @@ void input_close(Ui *ui)
     }
     free(ui->input->line);
     free(ui->input->before);
+    drop_choices(ui->input);
     free(ui->input);
     ui->input = NULL;
     active = NULL;
@@ -543,6 +582,7 @@ unsigned input_key(Ui *ui, int key)
     if (n == 0 || (rl_end >= MAX_INPUT && key >= ' '))
         return DO_NOTHING;
     char *before = strdup(rl_line_buffer);
+    drop_choices(ui->input);
     feed_bytes(ui, bytes, n);
     if (ui->input->done) {
         free(before);
@@ -588,6 +628,44 @@ static void draw_notes(Ui *ui, const Input *p, const char *hint)
     pen_fill(&above, SL_TEXT);
 }
 
+/* One choice a line with what it means, or several beside each other where there is nothing to tell. */
+static void draw_choice(Ui *ui, const Input *p, Rect r, int i, int wide)
+{
+    char line[MAX_NOTE];
+    Pen pen = pen_at(ui, r.y, r.x + 1, r.w - 1);
+    pen_name(&pen, SL_KEY, wide, p->choice[i].word);
+    text_cut(line, sizeof line, p->choice[i].help, pen.end - pen.x - 2, ui->term.glyphs.ellipsis);
+    pen_printf(&pen, SL_TEXT, " %s", line);
+}
+
+/* What Tab offers, over the last lines of the body; what doesn't fit is counted. */
+static void draw_choices(Ui *ui, const Input *p)
+{
+    enum { GAP = 2, WIDEST = 30 };
+    Rect f = ui->layout.figures;
+    int body = f.y - ui->layout.tabs.y - 1, wide = 0, helps = 0;
+    for (int i = 0; i < p->nchoices; i++) {
+        int w = text_width(p->choice[i].word);
+        wide = w > wide ? w : wide;
+        helps += p->choice[i].help[0] != '\0';
+    }
+    if (helps && wide > WIDEST)
+        wide = WIDEST;
+    int across = helps ? 1 : (f.w - 1) / (wide + GAP) > 0 ? (f.w - 1) / (wide + GAP) : 1;
+    int lines = (p->nchoices + across - 1) / across, room = body * 2 / 3;
+    bool more = lines > room;
+    int shown = more ? (room - 1) * across : p->nchoices, y = f.y - (more ? room : lines) - 1;
+    draw_hline(ui, y, f.x, f.w);
+    draw_clear(ui, (Rect){y + 1, f.x, f.y - y - 1, f.w});
+    for (int i = 0; i < shown; i++) {
+        Rect r = {y + 1 + i / across, f.x + i % across * (wide + GAP), 1, helps ? f.w : wide + 1};
+        draw_choice(ui, p, r, i, wide < f.w - 1 ? wide : f.w - 1);
+    }
+    Pen last = pen_at(ui, f.y - 1, f.x, f.w);
+    if (more)
+        pen_printf(&last, SL_DIM, " ... %d more; another letter leaves fewer", p->nchoices - shown);
+}
+
 void input_draw(Ui *ui)
 {
     const Input *p = ui->input;
@@ -606,4 +684,6 @@ void input_draw(Ui *ui)
     pen_puts(&pen, SL_TEXT, shown);
     pen_fill(&pen, SL_TEXT);
     draw_notes(ui, p, k->hint);
+    if (p->nchoices > 0)
+        draw_choices(ui, p);
 }

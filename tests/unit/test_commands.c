@@ -241,6 +241,41 @@ static char *complete(App *a, const char *line)
     return str_detach(&b);
 }
 
+static void completed_words_are_explained(void **state)
+{
+    (void)state;
+    App a;
+    Error err = {0};
+    assert_int_equal(app_init(&a, FACE_SCRIPT, &err), ST_OK);
+    assert_int_equal(app_execute(&a, "set threads=3 eval-tokens=0", &err), ST_OK);
+    static const struct {
+        const char *line, *word, *want;
+    } cases[] = {
+        {"", "undo", "Take the newest edit back."},
+        {"help un", "undo", "Take the newest edit back."},
+        {"analyze ", "kurtosis", "Kurtosis"},
+        {"tag --o", "--off", "take the tag away"},
+        {"set ", "threads=", "compute threads; now 3"},
+        {"set eval-tokens=", "eval-tokens=", "evaluation tokens of a measurement, 0 for all; now all"},
+        {"calib ", "undo", ""},
+        {"nosuch ", "undo", ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        Str b = {0};
+        app_complete_help(&a, cases[i].line, cases[i].word, &b);
+        assert_string_equal(str_text(&b), cases[i].want);
+        str_free(&b);
+    }
+    for (const Setting *s = setting_table; s->key; s++) {
+        Str b = {0};
+        app_complete_help(&a, "set ", s->key, &b);
+        if (!strstr(str_text(&b), "; now "))
+            fail_msg("nothing is told of the setting '%s'", s->key);
+        str_free(&b);
+    }
+    app_fini(&a);
+}
+
 static void words_are_completed_by_what_they_are(void **state)
 {
     (void)state;
@@ -258,6 +293,9 @@ static void words_are_completed_by_what_they_are(void **state)
         {"async mea", "measure"},
         {"frobnicate x", ""},
         {"analyze ku", "kurtosis"},
+        {"set thr", "threads="},
+        {"set compat=", "compat=none compat=peer"},
+        {"set dtype-sim=f", "dtype-sim=fp32"},
         {"analyze --fo", "--format"},
         {"analyze --format ", "csv json text yaml"},
         {"analyze --format=js", ""},
@@ -349,6 +387,7 @@ int main(void)
         cmocka_unit_test(lines_change_the_session),
         cmocka_unit_test(settings_are_options),
         cmocka_unit_test(words_are_completed_by_what_they_are),
+        cmocka_unit_test(completed_words_are_explained),
         cmocka_unit_test(numbers_take_the_fewest_digits),
         cmocka_unit_test(topk_counts_groups_of_equal_scores),
     };

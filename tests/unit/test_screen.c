@@ -426,6 +426,33 @@ static void test_export_leads_to_weights(void **state)
     world_close(&w);
 }
 
+/* Tab offers without what the line shows already, tells what each is, and how many it left out. */
+static void test_completion_is_shown(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        World w;
+        world_open(&w, sizes[i].cols, sizes[i].rows, "ascii", true, false);
+        world_keys(&w, ": Tab");
+        assert_shows(&w, "Score every linear's", true);
+        assert_shows(&w, " more; another letter leaves fewer", sizes[i].rows < 60);
+        assert_shows(&w, "float 5/56", true); /* the figures stay */
+        world_type(&w, "undo");
+        assert_shows(&w, "Score every linear's", false);
+        world_keys(&w, "^U");
+        world_type(&w, "set ");
+        world_keys(&w, "Tab");
+        assert_shows(&w, "compute threads; now ", true);
+        world_keys(&w, "^U");
+        world_type(&w, "exclude model.layers.3.");
+        world_keys(&w, "Tab Tab");
+        assert_shows(&w, "mlp.  self_attn.", true);
+        assert_shows(&w, "exclude model.layers.3.", true);
+        world_keys(&w, "Esc");
+        world_close(&w);
+    }
+}
+
 /* A filter narrows the table while it is typed, counts, says what it doesn't understand, and is no edit before Enter. */
 static void test_filter_is_live(void **state)
 {
@@ -756,6 +783,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_fold_takes_every_action),
         cmocka_unit_test(test_folds_open_and_close),
         cmocka_unit_test(test_export_leads_to_weights),
+        cmocka_unit_test(test_completion_is_shown),
         cmocka_unit_test(test_filter_is_live),
         cmocka_unit_test(test_job_fills_table),
         cmocka_unit_test(test_script_on_screen),
