@@ -193,7 +193,7 @@ has "$tmp/chat.jsonl.err" "chat.jsonl: 1 text: what the messages say" "which is 
 python3 tests/lib/spoil_model.py lab_models/demo "$tmp/nan" nan:model.layers.6.mlp.up_proj.weight
 exits 1 "rows that fail" s analyze --model_path "$tmp/nan" --max-samples 2 --topk 3
 has "$tmp/out" "  !  model.layers.6.mlp.down_proj " "are listed apart"
-is 3 "$(sed -n '/^top 3:/,/^=== End/p' "$tmp/out" | grep -c "^  - 'model.layers.[0-5]\.")" "the three proposed have scores"
+is 5 "$(sed -n "/^top 5:/,/^=== End/p" "$tmp/out" | grep -c "^  - 'model.layers.[0-5]\.")" "the five proposed (three scores) have one"
 has "$tmp/err" "of 56 have no score: 'slimscope check" "and one line says where to look"
 exits 0 "the finite layers alone" s analyze --model_path "$tmp/nan" --max-samples 2 --pattern 'model.layers.{0..4}.*'
 # ---- names in Chinese stay what they are, and where only ASCII may stand, that part of them ----
