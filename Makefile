@@ -28,6 +28,9 @@ endif
 ifeq ($(SAN),thread)
 OPT       := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
 endif
+ifeq ($(SAN),fuzzer)
+OPT       := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -DFUZZ_LIBFUZZER
+endif
 ifeq ($(WERROR),1)
 WARN      += -Werror
 endif
@@ -47,7 +50,7 @@ TEST_LIB  := $(patsubst %.c,$(BUILD)/%.o,$(sort $(filter-out tests/lib/faultshim
 FAULTSHIM := $(BUILD)/tests/faultshim.so
 UNIT_BIN  := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
 
-.PHONY: all demo check check-loaders faults unused bench install deps deps-check clean help unit
+.PHONY: all demo check check-loaders faults fuzz unused bench install deps deps-check clean help unit
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -77,12 +80,19 @@ $(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(TEST_LIB) $(BUILD)/libapp.a $(BUILD)
 	$(if $(Q),@echo "  LD    $@")
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@ -lcmocka $(LDLIBS)
 
+# Readers of foreign bytes with changed seeds; `make fuzz` builds the same with clang's libFuzzer.
+FUZZ_OBJ  := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard tests/fuzz/*.c)))
+$(BUILD)/tests/run_fuzz: $(FUZZ_OBJ) $(BUILD)/libapp.a $(BUILD)/libcore.a
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  LD    $@")
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(FUZZ_OBJ) $(BUILD)/libapp.a $(BUILD)/libcore.a -o $@ $(LDLIBS)
+
 # Preloaded by tests: without sanitizers of its own, whatever the program it goes into has.
 $(FAULTSHIM): tests/lib/faultshim.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=c17 -D_GNU_SOURCE $(WARN) -O1 -g -fno-omit-frame-pointer -fPIC -shared $< -o $@
 
-unit: $(UNIT_BIN) $(FAULTSHIM) ## build the unit tests without running them
+unit: $(UNIT_BIN) $(FAULTSHIM) $(BUILD)/tests/run_fuzz ## build the unit tests without running them
 
 check: deps-check ## install what the tests need, build, and run every test
 	@CC="$(CC)" MAKE="$(MAKE)" sh tests/run.sh
@@ -93,6 +103,10 @@ faults: all $(FAULTSHIM) ## fail every allocation of analyze, measure, quant and
 PYTHON    ?= python3
 check-loaders: all ## load outputs with transformers and compressed-tensors, if PYTHON has them, and compare logits
 	@PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -W ignore tests/loaders.py $(BUILD)/slimscope $(FAMILIES)
+
+fuzz: $(BUILD)/tests/run_fuzz ## search each reader of foreign bytes with libFuzzer (SECONDS=60 each; needs clang)
+	@$(MAKE) --no-print-directory -s CC=clang BUILD=build-fuzz SAN=fuzzer LDFLAGS=-fsanitize=fuzzer build-fuzz/tests/run_fuzz
+	@sh tests/fuzz/search.sh $(BUILD)/tests/run_fuzz build-fuzz/tests/run_fuzz $(or $(SECONDS),60)
 
 # Linked with each function in a section of its own: the linker names those that main does not reach.
 unused: ## name functions that nothing of the program calls, or only their own file

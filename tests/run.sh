@@ -73,6 +73,8 @@ for t in build/tests/test_* build-asan/tests/test_* $tsan $clang; do
     wanted "$t" "$@" || continue
     run "$t" 600 "$t"
 done
+# The regressions of every reader of foreign bytes, and changed seeds: the same ones each time.
+if wanted fuzz "$@"; then run "fuzz (ASan)" 1200 build-asan/tests/run_fuzz --runs 1500; fi
 for t in tests/cli/*.sh; do
     [ -f "$t" ] || continue
     wanted "$t" "$@" || continue
