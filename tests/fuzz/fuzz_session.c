@@ -149,7 +149,7 @@ static void put_records(const char *data, size_t n)
 static void look_at(Session *s)
 {
     int64_t n;
-    int stale;
+    int64_t differs;
     Coverage c;
     Str what = {0};
     Error err = {0};
@@ -160,7 +160,7 @@ static void look_at(Session *s)
         (void)session_result(s, i);
     }
     (void)session_order(s, &n, true);
-    (void)session_effect(s, &stale);
+    (void)session_effect(s, &differs);
     (void)session_base_effect(s);
     (void)session_predict(s);
     (void)session_coverage(s, &c);
