@@ -16,12 +16,17 @@ static const MoeRule rule = {
 };
 
 static const MlaSpec attention = {.rope_fp32 = true};
-static const MoeSpec experts = {.rule = &rule};
 static const BlockSpec blocks[] = {
     {.type = &block_mla, .how = &attention, .join = &join_attention},
-    {.type = &block_moe, .how = &experts, .join = &join_feed_forward, .has = unit_has_experts},
+    {.type = &block_moe, .how = &rule, .join = &join_feed_forward, .has = unit_has_experts},
     {.type = &block_dense, .join = &join_feed_forward, .has = unit_has_no_experts},
     {.type = NULL},
+};
+
+static const ConfigDefault defaults[] = {
+    {.key = "max_position_embeddings", .absent = "2048"},
+    {.key = "n_shared_experts", .absent = "2"},
+    {.key = NULL},
 };
 
 /* DeepSeek-V2: latent attention whose rotation stays in float32, and experts behind the first dense layers. */
@@ -33,4 +38,5 @@ const Arch arch_deepseek_v2 = {
     .norm = NORM_LLAMA,
     .default_theta = 10000,
     .default_eps = 1e-6,
+    .defaults = defaults,
 };

@@ -15,7 +15,7 @@ static const ArchName names[] = {
     {.name = NULL},
 };
 
-static const MoeRule rule = {
+const MoeRule moe_rule_deepseek_v3 = {
     .block = "mlp",
     .experts_key = "n_routed_experts",
     .inter_key = "moe_intermediate_size",
@@ -32,12 +32,22 @@ static const MoeRule rule = {
     .scaled = true,
 };
 
-const MoeSpec experts_deepseek_v3 = {.rule = &rule, .renorm = true};
 const BlockSpec blocks_deepseek_v3[] = {
     {.type = &block_mla, .join = &join_attention},
-    {.type = &block_moe, .how = &experts_deepseek_v3, .join = &join_feed_forward, .has = unit_has_experts},
+    {.type = &block_moe, .how = &moe_rule_deepseek_v3, .join = &join_feed_forward, .has = unit_has_experts},
     {.type = &block_dense, .join = &join_feed_forward, .has = unit_has_no_experts},
     {.type = NULL},
+};
+
+const ConfigDefault defaults_deepseek_v3[] = {
+    {.key = "max_position_embeddings", .absent = "4096"},
+    {.key = "first_k_dense_replace", .absent = "3"},
+    {.key = "n_shared_experts", .absent = "1"},
+    {.key = "routed_scaling_factor", .absent = "2.5", .null = CONFIG_NO_NULL},
+    {.key = "n_group", .absent = "8"},
+    {.key = "topk_group", .absent = "4"},
+    {.key = "norm_topk_prob", .absent = "true", .null = "false"},
+    {.key = NULL},
 };
 
 /* DeepSeek-V3, R1, V3.1 and Kimi-K2: latent attention; experts are chosen within groups by sigmoid scores. */
@@ -50,5 +60,6 @@ const Arch arch_deepseek_v3 = {
     .norm = NORM_LLAMA,
     .default_theta = 10000,
     .default_eps = 1e-6,
+    .defaults = defaults_deepseek_v3,
     .names = names,
 };

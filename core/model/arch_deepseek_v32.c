@@ -10,7 +10,7 @@ static const ArchName names[] = {
 static const MlaSpec attention = {.indexer = INDEXER_HALVES};
 static const BlockSpec blocks[] = {
     {.type = &block_mla, .how = &attention, .join = &join_attention},
-    {.type = &block_moe, .how = &experts_deepseek_v3, .join = &join_feed_forward, .has = unit_has_experts},
+    {.type = &block_moe, .how = &moe_rule_deepseek_v3, .join = &join_feed_forward, .has = unit_has_experts},
     {.type = &block_dense, .join = &join_feed_forward, .has = unit_has_no_experts},
     {.type = NULL},
 };
@@ -24,6 +24,7 @@ const Arch arch_deepseek_v32 = {
     .norm = NORM_LLAMA,
     .default_theta = 10000,
     .default_eps = 1e-6,
+    .defaults = defaults_deepseek_v3,
     .names = names,
     .pedigree = "deepseek_v3_2",
 };

@@ -26,14 +26,13 @@ static const MoeRule rule = {
     .round_weights = true,
 };
 
-static const MoeSpec experts = {.rule = &rule};
 static const JoinSpec join[2] = {
     {&block_hyper, "attn_norm", NULL, "hc_attn"},
     {&block_hyper, "ffn_norm", NULL, "hc_ffn"},
 };
 static const BlockSpec blocks[] = {
     {.type = &block_compressed, .join = &join[0]},
-    {.type = &block_moe, .how = &experts, .join = &join[1]},
+    {.type = &block_moe, .how = &rule, .join = &join[1]},
     {.type = NULL},
 };
 
@@ -41,6 +40,12 @@ static const char *const order[] = {
     "hc_attn_fn", "hc_ffn_fn", "hc_attn_base", "hc_ffn_base", "hc_attn_scale", "hc_ffn_scale", "attn", "ffn.gate",
     "ffn.experts", "ffn.shared_experts.w1", "ffn.shared_experts.w2", "ffn.shared_experts.w3", "attn_norm", "ffn_norm",
     NULL,
+};
+
+static const ConfigDefault defaults[] = {
+    {.key = "n_shared_experts", .absent = "1"},
+    {.key = "routed_scaling_factor", .absent = "1.5", .null = CONFIG_NO_NULL},
+    {.key = NULL},
 };
 
 /* DeepSeek-V4: hyper-connections instead of a residual stream; attention over a window and over compressed keys;
@@ -58,5 +63,6 @@ const Arch arch_deepseek_v4 = {
     .act = ACT_SILU_CLAMPED,
     .default_theta = 10000,
     .default_eps = 1e-6,
+    .defaults = defaults,
     .names = names,
 };

@@ -14,6 +14,14 @@ static const BlockSpec blocks[] = {
     {.type = NULL},
 };
 
+static const ConfigDefault defaults[] = {
+    {.key = "max_position_embeddings", .absent = "8192"},
+    {.key = "query_pre_attn_scalar", .absent = "256", .null = CONFIG_NO_NULL},
+    {.key = "attn_logit_softcapping", .absent = "50.0"},
+    {.key = "final_logit_softcapping", .absent = "30.0"},
+    {.key = NULL},
+};
+
 /* Gemma 2: norms before and after each block, scaled embeddings, capped scores and logits. */
 const Arch arch_gemma2 = {
     .model_type = "gemma2",
@@ -26,4 +34,5 @@ const Arch arch_gemma2 = {
     .act = ACT_GELU_TANH,
     .default_theta = 10000,
     .default_eps = 1e-6,
+    .defaults = defaults,
 };

@@ -24,6 +24,12 @@ static const BlockSpec blocks[] = {
     {.type = NULL},
 };
 
+static const ConfigDefault defaults[] = {
+    {.key = "max_position_embeddings", .absent = "131072"},
+    {.key = "query_pre_attn_scalar", .absent = "256", .null = CONFIG_NO_NULL},
+    {.key = NULL},
+};
+
 /* Gemma 3 (text): Gemma 2 with norms on the heads instead of caps, and an embedding of its own for layers with a
  * window. */
 const Arch arch_gemma3 = {
@@ -33,9 +39,10 @@ const Arch arch_gemma3 = {
     .norm = NORM_UNIT,
     .default_head_dim = 256,
     .entry = {.scaled = true},
-    .exit = {.tied = true},
+    .exit = {.softcap = true, .tied = true},
     .act = ACT_GELU_TANH,
     .default_theta = 1000000,
     .default_eps = 1e-6,
+    .defaults = defaults,
     .names = names,
 };

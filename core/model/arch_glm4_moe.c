@@ -11,9 +11,18 @@ static const ArchName names[] = {
 static const GqaSpec attention = {.qk_norm = QK_NORM_HEAD, .qk_norm_key = true};
 static const BlockSpec blocks[] = {
     {.type = &block_gqa, .how = &attention, .join = &join_attention},
-    {.type = &block_moe, .how = &experts_deepseek_v3, .join = &join_feed_forward, .has = unit_has_experts},
+    {.type = &block_moe, .how = &moe_rule_deepseek_v3, .join = &join_feed_forward, .has = unit_has_experts},
     {.type = &block_dense, .join = &join_feed_forward, .has = unit_has_no_experts},
     {.type = NULL},
+};
+
+static const ConfigDefault defaults[] = {
+    {.key = "max_position_embeddings", .absent = "131072"},
+    {.key = "partial_rotary_factor", .null = CONFIG_NO_NULL},
+    {.key = "first_k_dense_replace", .absent = "1"},
+    {.key = "n_shared_experts", .absent = "1"},
+    {.key = "norm_topk_prob", .absent = "true", .null = "false"},
+    {.key = NULL},
 };
 
 /* GLM 4.5 to 4.7: routing as in DeepSeek-V3, attention as in Llama with a part of each head rotated. */
@@ -27,5 +36,6 @@ const Arch arch_glm4_moe = {
     .partial_rotary = 0.5,
     .default_theta = 10000,
     .default_eps = 1e-5,
+    .defaults = defaults,
     .names = names,
 };

@@ -24,11 +24,19 @@ static Status windows(const cJSON *config, ModelConfig *cfg, Error *err)
 }
 
 static const GqaSpec attention = {.sinks = true, .windows = windows};
-static const MoeSpec experts = {.rule = &rule};
 static const BlockSpec blocks[] = {
     {.type = &block_gqa, .how = &attention, .join = &join_attention},
-    {.type = &block_moe, .how = &experts, .join = &join_feed_forward},
+    {.type = &block_moe, .how = &rule, .join = &join_feed_forward},
     {.type = NULL},
+};
+
+#define YARN                                                                                                           \
+    "{\"rope_type\":\"yarn\",\"factor\":32.0,\"beta_fast\":32.0,\"beta_slow\":1.0,\"truncate\":false,"                      \
+    "\"original_max_position_embeddings\":4096}"
+static const ConfigDefault defaults[] = {
+    {.key = "max_position_embeddings", .absent = "131072"},
+    {.key = "rope_parameters", .absent = YARN, .null = YARN, .other = "rope_scaling"},
+    {.key = NULL},
 };
 
 /* gpt-oss: sinks in the attention, biases everywhere, experts in stacked tensors with a clamped activation. */
@@ -41,4 +49,5 @@ const Arch arch_gpt_oss = {
     .act = ACT_SWIGLU_CLAMPED,
     .default_theta = 150000,
     .default_eps = 1e-5,
+    .defaults = defaults,
 };

@@ -6,6 +6,11 @@ static const BlockSpec blocks[] = {
     {.type = NULL},
 };
 
+static const ConfigDefault defaults[] = {
+    {.key = "max_position_embeddings", .absent = "2048"},
+    {.key = NULL},
+};
+
 /* Llama 1 to 3: the plain case that the other rows differ from. */
 const Arch arch_llama = {
     .model_type = "llama",
@@ -14,4 +19,5 @@ const Arch arch_llama = {
     .norm = NORM_LLAMA,
     .default_theta = 10000,
     .default_eps = 1e-6,
+    .defaults = defaults,
 };

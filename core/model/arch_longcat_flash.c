@@ -26,7 +26,6 @@ static const MoeRule rule = {
 
 static const MlaSpec attention = {.scaled = true};
 static const DenseSpec feed_forward = {.keys = "ffn_hidden_size, hidden_size"};
-static const MoeSpec experts = {.rule = &rule};
 static const JoinSpec join[4] = {
     {&block_residual, "input_layernorm.0", NULL, NULL},
     {&block_residual, "post_attention_layernorm.0", NULL, NULL},
@@ -37,7 +36,7 @@ static const JoinSpec join[4] = {
 /* The experts read what the first feed-forward block reads; the library defines them first and dense blocks last. */
 static const BlockSpec blocks[] = {
     {.type = &block_mla, .module = "self_attn.0", .how = &attention, .join = &join[0], .defined = 1},
-    {.type = &block_moe, .how = &experts, .join = &join[1], .late = true},
+    {.type = &block_moe, .how = &rule, .join = &join[1], .late = true},
     {.type = &block_dense, .module = "mlps.0", .how = &feed_forward, .join = &join[1], .defined = 3},
     {.type = &block_mla, .module = "self_attn.1", .how = &attention, .join = &join[2], .defined = 2},
     {.type = &block_dense, .module = "mlps.1", .how = &feed_forward, .join = &join[3], .defined = 4},
@@ -53,6 +52,13 @@ static const char *const order[] = {
     HALF_ATTENTION("1"), "self_attn", "mlps.0", "mlps.1", ORDER_NORMS, NULL,
 };
 
+static const ConfigDefault defaults[] = {
+    {.key = "max_position_embeddings", .absent = "131072"},
+    {.key = "routed_scaling_factor", .absent = "6.0", .null = CONFIG_NO_NULL},
+    {.key = "zero_expert_num", .absent = "256"},
+    {.key = NULL},
+};
+
 /* LongCat-Flash: layers of two halves with latent attention; some experts give back what they read. */
 const Arch arch_longcat_flash = {
     .model_type = "longcat_flash",
@@ -64,5 +70,6 @@ const Arch arch_longcat_flash = {
     .ffn_key = "ffn_hidden_size",
     .default_theta = 10000000,
     .default_eps = 1e-5,
+    .defaults = defaults,
     .names = names,
 };

@@ -7,6 +7,7 @@ static const ArchName names[] = {
 
 static const MoeRule rule = {
     .block = "block_sparse_moe",
+    .saved_block = "mlp",
     .experts_key = "num_local_experts",
     .inter_key = "intermediate_size",
     .bias = "e_score_correction_bias",
@@ -21,11 +22,15 @@ static const MoeRule rule = {
 };
 
 static const GqaSpec attention = {.qk_norm = QK_NORM_FULL};
-static const MoeSpec experts = {.rule = &rule};
 static const BlockSpec blocks[] = {
     {.type = &block_gqa, .how = &attention, .join = &join_attention},
-    {.type = &block_moe, .how = &experts, .join = &join_feed_forward},
+    {.type = &block_moe, .how = &rule, .join = &join_feed_forward},
     {.type = NULL},
+};
+
+static const ConfigDefault defaults[] = {
+    {.key = "partial_rotary_factor", .null = CONFIG_NO_NULL},
+    {.key = NULL},
 };
 
 /* MiniMax-M2: experts in every layer; q and k are normed as a whole, a part of each head is rotated. */
@@ -35,7 +40,9 @@ const Arch arch_minimax_m2 = {
     .blocks = blocks,
     .norm = NORM_LLAMA,
     .default_head_dim = 128,
+    .partial_rotary = 1,
     .default_theta = 5000000,
     .default_eps = 1e-6,
+    .defaults = defaults,
     .names = names,
 };

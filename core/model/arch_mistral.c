@@ -8,6 +8,12 @@ static const BlockSpec blocks[] = {
     {.type = NULL},
 };
 
+static const ConfigDefault defaults[] = {
+    {.key = "max_position_embeddings", .absent = "131072"},
+    {.key = "sliding_window", .absent = "4096"},
+    {.key = NULL},
+};
+
 /* Mistral: Llama with a window on every layer while sliding_window is set. */
 const Arch arch_mistral = {
     .model_type = "mistral",
@@ -16,4 +22,5 @@ const Arch arch_mistral = {
     .norm = NORM_LLAMA,
     .default_theta = 10000,
     .default_eps = 1e-6,
+    .defaults = defaults,
 };

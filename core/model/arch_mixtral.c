@@ -3,6 +3,7 @@
 
 static const MoeRule rule = {
     .block = "block_sparse_moe",
+    .saved_block = "mlp",
     .experts_key = "num_local_experts",
     .inter_key = "intermediate_size",
     .gate = "w1",
@@ -16,11 +17,15 @@ static const MoeRule rule = {
 };
 
 static const GqaSpec attention = {.windows = config_windows_all};
-static const MoeSpec experts = {.rule = &rule};
 static const BlockSpec blocks[] = {
     {.type = &block_gqa, .how = &attention, .join = &join_attention},
-    {.type = &block_moe, .how = &experts, .join = &join_feed_forward},
+    {.type = &block_moe, .how = &rule, .join = &join_feed_forward},
     {.type = NULL},
+};
+
+static const ConfigDefault defaults[] = {
+    {.key = "max_position_embeddings", .absent = "131072"},
+    {.key = NULL},
 };
 
 /* Mixtral: Mistral with experts in every layer. */
@@ -31,4 +36,5 @@ const Arch arch_mixtral = {
     .norm = NORM_LLAMA,
     .default_theta = 1000000,
     .default_eps = 1e-5,
+    .defaults = defaults,
 };

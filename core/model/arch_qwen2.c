@@ -49,6 +49,11 @@ static const BlockSpec blocks[] = {
     {.type = NULL},
 };
 
+static const ConfigDefault defaults[] = {
+    {.key = "max_position_embeddings", .absent = "32768"},
+    {.key = NULL},
+};
+
 /* Qwen1.5, Qwen2, Qwen2.5, QwQ: biases on q, k, v (found by their tensors) and windows on the last layers. */
 const Arch arch_qwen2 = {
     .model_type = "qwen2",
@@ -57,5 +62,6 @@ const Arch arch_qwen2 = {
     .norm = NORM_LLAMA,
     .default_theta = 10000,
     .default_eps = 1e-6,
+    .defaults = defaults,
     .names = names,
 };

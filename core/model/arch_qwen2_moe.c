@@ -29,12 +29,16 @@ static Status windows(const cJSON *config, ModelConfig *cfg, Error *err)
 }
 
 static const GqaSpec attention = {.windows = windows};
-static const MoeSpec experts = {.rule = &moe_rule_qwen2};
 static const BlockSpec blocks[] = {
     {.type = &block_gqa, .how = &attention, .join = &join_attention},
-    {.type = &block_moe, .how = &experts, .join = &join_feed_forward, .has = unit_has_experts},
+    {.type = &block_moe, .how = &moe_rule_qwen2, .join = &join_feed_forward, .has = unit_has_experts},
     {.type = &block_dense, .join = &join_feed_forward, .has = unit_has_no_experts},
     {.type = NULL},
+};
+
+static const ConfigDefault defaults[] = {
+    {.key = "max_position_embeddings", .absent = "32768"},
+    {.key = NULL},
 };
 
 /* Qwen 1.5/2 with experts, one of them shared and scaled by a gate of its own. */
@@ -45,4 +49,5 @@ const Arch arch_qwen2_moe = {
     .norm = NORM_LLAMA,
     .default_theta = 10000,
     .default_eps = 1e-6,
+    .defaults = defaults,
 };

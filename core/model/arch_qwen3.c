@@ -15,6 +15,11 @@ static const BlockSpec blocks[] = {
     {.type = NULL},
 };
 
+static const ConfigDefault defaults[] = {
+    {.key = "max_position_embeddings", .absent = "32768"},
+    {.key = NULL},
+};
+
 /* Qwen3: a norm on every head of q and k before RoPE; head_dim is a size of its own. */
 const Arch arch_qwen3 = {
     .model_type = "qwen3",
@@ -24,5 +29,6 @@ const Arch arch_qwen3 = {
     .default_head_dim = 128,
     .default_theta = 10000,
     .default_eps = 1e-6,
+    .defaults = defaults,
     .names = names,
 };

@@ -31,12 +31,16 @@ static Status windows(const cJSON *config, ModelConfig *cfg, Error *err)
 }
 
 static const GqaSpec attention = {.qk_norm = QK_NORM_HEAD, .windows = windows};
-static const MoeSpec experts = {.rule = &rule};
 static const BlockSpec blocks[] = {
     {.type = &block_gqa, .how = &attention, .join = &join_attention},
-    {.type = &block_moe, .how = &experts, .join = &join_feed_forward, .has = unit_has_experts},
+    {.type = &block_moe, .how = &rule, .join = &join_feed_forward, .has = unit_has_experts},
     {.type = &block_dense, .join = &join_feed_forward, .has = unit_has_no_experts},
     {.type = NULL},
+};
+
+static const ConfigDefault defaults[] = {
+    {.key = "max_position_embeddings", .absent = "32768"},
+    {.key = NULL},
 };
 
 /* Qwen 3 with experts. */
@@ -45,8 +49,8 @@ const Arch arch_qwen3_moe = {
     .title = "Qwen 3 MoE",
     .blocks = blocks,
     .norm = NORM_LLAMA,
-    .default_head_dim = 128,
     .default_theta = 10000,
     .default_eps = 1e-6,
+    .defaults = defaults,
     .names = names,
 };

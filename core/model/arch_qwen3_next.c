@@ -6,13 +6,19 @@ static const ArchName names[] = {
 };
 
 static const GqaSpec attention = {.gate = true, .qk_norm = QK_NORM_HEAD};
-static const MoeSpec experts = {.rule = &moe_rule_qwen2, .renorm = true};
 static const BlockSpec blocks[] = {
     {.type = &block_delta, .join = &join_attention, .has = unit_is_delta},
     {.type = &block_gqa, .how = &attention, .join = &join_attention, .has = unit_is_not_delta},
-    {.type = &block_moe, .how = &experts, .join = &join_feed_forward, .has = unit_has_experts},
+    {.type = &block_moe, .how = &moe_rule_qwen2, .join = &join_feed_forward, .has = unit_has_experts},
     {.type = &block_dense, .join = &join_feed_forward, .has = unit_has_no_experts},
     {.type = NULL},
+};
+
+static const ConfigDefault defaults[] = {
+    {.key = "max_position_embeddings", .absent = "32768"},
+    {.key = "norm_topk_prob", .absent = "true", .null = "false"},
+    {.key = "partial_rotary_factor", .null = CONFIG_NO_NULL},
+    {.key = NULL},
 };
 
 /* Qwen3-Next: three layers of linear attention to one of full attention, whose output is gated; experts as in
@@ -26,5 +32,6 @@ const Arch arch_qwen3_next = {
     .partial_rotary = 0.25,
     .default_theta = 10000,
     .default_eps = 1e-6,
+    .defaults = defaults,
     .names = names,
 };

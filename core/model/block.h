@@ -48,7 +48,7 @@ typedef struct BlockType {
 typedef struct BlockSpec {
     const BlockType *type;
     const char *module;           /* its name in the unit ("self_attn"), NULL: its kind's (block_module) */
-    const void *how;              /* what differs from the plain case: GqaSpec, MlaSpec, ...; NULL: nothing */
+    const void *how;              /* what differs from the plain case: GqaSpec, MoeRule, ...; NULL: nothing */
     const struct JoinSpec *join;  /* NULL: it replaces the state instead of adding to it */
     bool (*has)(const ModelConfig *cfg, int unit); /* the units that have it, NULL: all */
     int defined;                  /* place among the unit's blocks in the model's definition, by which its linears are
@@ -134,10 +134,6 @@ extern const BlockType block_dense;
 /* Mixture of experts. */
 enum { MOE_ROUTER, MOE_GATE, MOE_UP, MOE_DOWN, MOE_SHARED_GATE, MOE_LINEARS }; /* gate, up, down: the shared expert's */
 enum { MOE_ROUTER_WEIGHT, MOE_ROUTER_BIAS, MOE_HASH, MOE_SMALLS };
-typedef struct MoeSpec {
-    const MoeRule *rule;
-    bool renorm;                  /* default of norm_topk_prob */
-} MoeSpec;
 typedef struct MoeConf {
     const MoeRule *rule;
     int32_t expert;               /* gate of expert 0; three linears an expert: expert_place */

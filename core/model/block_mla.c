@@ -153,6 +153,21 @@ static Status take_indexer(Open *o, int unit, Block *b)
     return open_alone(o, unit, module, "weights_proj", &w, &b->linear[MLA_INDEX_W]);
 }
 
+/* The indexer of a layer that takes over another's choice computes nothing; files may hold one all the same. */
+static Status ignore_indexer(Open *o, int unit, const Block *b)
+{
+    static const char *const parts[] = {"wq_b.weight", "wq_b.weight_scale_inv", "wk.weight", "wk.weight_scale_inv",
+                                        "k_norm.weight", "k_norm.bias", "weights_proj.weight"};
+    char text[NAME_MAX_BYTES];
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        snprintf(text, sizeof text, "%s%d.%s.indexer.%s", open_layers_prefix(o), unit, block_module(b->spec), parts[i]);
+        const TensorInfo *t = checkpoint_find(o->m->ckpt, text);
+        if (t)
+            RETURN_IF_ERROR(open_use(o, t, NULL));
+    }
+    return ST_OK;
+}
+
 static Status take_linears(Open *o, int unit, Block *b)
 {
     const ModelConfig *c = &o->m->cfg;
@@ -190,7 +205,9 @@ static Status take(Open *o, int unit, Block *b)
     *conf = (MlaConf){.inherits = x->heads && x->shared[unit], .window = o->m->cfg.window[unit]};
     b->rope = &o->m->cfg.rope;
     RETURN_IF_ERROR(take_linears(o, unit, b));
-    return x->heads && !conf->inherits ? take_indexer(o, unit, b) : ST_OK;
+    if (!x->heads)
+        return ST_OK;
+    return conf->inherits ? ignore_indexer(o, unit, b) : take_indexer(o, unit, b);
 }
 
 const BlockType block_mla = {

@@ -23,7 +23,7 @@ static const char *const kept[] = {"gate", "router", "router.classifier", "share
 
 static const MoeRule *rule_of(const BlockSpec *s)
 {
-    return ((const MoeSpec *)s->how)->rule;
+    return s->how;
 }
 
 /* ---- config.json ---- */
@@ -92,8 +92,7 @@ static Status moe_groups(const cJSON *config, const MoeRule *rule, MoeConfig *m,
 
 static Status read(const cJSON *config, const Arch *arch, const BlockSpec *spec, Arena *a, ModelConfig *cfg, Error *err)
 {
-    const MoeSpec *how = spec->how;
-    const MoeRule *rule = how->rule;
+    const MoeRule *rule = rule_of(spec);
     MoeConfig *m = &cfg->moe;
     int64_t experts = 0, top_k = 0;
     const char *zero = "identity";
@@ -109,7 +108,7 @@ static Status read(const cJSON *config, const Arch *arch, const BlockSpec *spec,
     m->experts = (int)experts;
     m->top_k = (int)top_k;
     m->scale = 1;
-    m->renorm = rule->renorm == RENORM_ALWAYS || (rule->renorm == RENORM_CONFIG && how->renorm);
+    m->renorm = rule->renorm == RENORM_ALWAYS;
     if (rule->renorm == RENORM_CONFIG)
         RETURN_IF_ERROR(json_bool(config, "norm_topk_prob", &m->renorm, NULL, err));
     if (rule->scaled)
@@ -146,13 +145,16 @@ int expert_place(const MoeRule *r, int part)
     return r->down_second && part ? 3 - part : part;
 }
 
-/* A tensor of all experts, [experts][rows] or, with cols, [experts][rows][cols]. */
+/* A tensor of all experts, [experts][rows] or, with cols, [experts][rows][cols]; those without weights may have places
+ * behind the others. */
 static Status take_stacked(Open *o, const char *name, int64_t rows, int64_t cols, const TensorInfo **out)
 {
     const Model *m = o->m;
     int64_t want[3] = {m->cfg.moe.experts, rows, cols};
     const TensorInfo *t = checkpoint_find(m->ckpt, name);
     *out = t;
+    if (t && t->ndim == 3 && t->shape[0] == want[0] + m->cfg.moe.zero)
+        want[0] = t->shape[0];
     if (!t || !cols)
         return open_take(o, name, false, want[0], rows, "num_local_experts, intermediate_size", out);
     if (t->ndim != 3 || t->shape[0] != want[0] || t->shape[1] != rows || t->shape[2] != cols)
@@ -336,13 +338,38 @@ static Status ignore_zero_experts(Open *o, const MoeRule *r, int unit)
     return ST_OK;
 }
 
-/* The family's name of the router's bias, or that of checkpoints whose experts are stacked apart (F). */
+static bool has_tensor(const Open *o, int unit, const char *module, const char *name)
+{
+    char text[NAME_MAX_BYTES];
+    snprintf(text, sizeof text, "%s%d.%s.%s", open_layers_prefix(o), unit, module, name);
+    return checkpoint_find(o->m->ckpt, text) != NULL;
+}
+
+/* The family's name of the router's bias, or that of checkpoints whose experts are stacked apart (F), or of those that
+ * the library saves. */
 static const char *router_bias_name(const Open *o, const MoeRule *r, int unit)
 {
-    static const char apart[] = "router_bias";
-    char text[NAME_MAX_BYTES];
-    snprintf(text, sizeof text, "%s%d.%s.%s", open_layers_prefix(o), unit, r->block, apart);
-    return checkpoint_find(o->m->ckpt, text) ? apart : r->bias;
+    static const char *const others[] = {"router_bias", "gate.e_score_correction_bias"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (has_tensor(o, unit, r->block, others[i]))
+            return others[i];
+    return r->bias;
+}
+
+/* The unit's rule: the family's, or with the module's other name where the file has that one. */
+static const MoeRule *rule_of_unit(Open *o, const BlockSpec *spec, int unit)
+{
+    const MoeRule *r = rule_of(spec);
+    if (!r->saved_block || !has_tensor(o, unit, r->saved_block, "gate.weight"))
+        return r;
+    MoeRule *saved = arena_alloc(&o->m->arena, sizeof *saved);
+    if (saved) {
+        *saved = *r;
+        saved->block = r->saved_block;
+    } else {
+        error_nomem(o->err, "the model's layers");
+    }
+    return saved;
 }
 
 /* Experts of every token id. */
@@ -378,9 +405,11 @@ static Status take_shared(Open *o, const MoeRule *r, int unit, Block *b)
 
 static Status take(Open *o, int unit, Block *b)
 {
-    const MoeRule *r = rule_of(b->spec);
+    const MoeRule *r = rule_of_unit(o, b->spec, unit);
     const ModelConfig *c = &o->m->cfg;
     int64_t n = c->moe.experts + c->moe.zero;
+    if (!r)
+        return ST_NOMEM;
     const char *name = r->router ? r->router : "gate";
     Want router = {LK_ROUTER, n, c->hidden, r->experts_key, -1, -1};
     MoeConf *conf = open_conf(o, b, sizeof *conf);
@@ -400,8 +429,10 @@ static Status take(Open *o, int unit, Block *b)
     StackLayout layout;
     RETURN_IF_ERROR(found_stacked(o, r, unit, &layout) ? take_stacked_experts(o, r, unit, layout, &conf->expert)
                                                        : take_experts(o, r, unit, &conf->expert));
-    if (r->router_wide)
+    if (r->router_wide) {
         RETURN_IF_ERROR(open_alone(o, unit, r->block, name, &router, &b->linear[MOE_ROUTER]));
+        o->m->linears[b->linear[MOE_ROUTER]].bias = NULL; /* the library multiplies by its weight alone (router_bias) */
+    }
     RETURN_IF_ERROR(ignore_zero_experts(o, r, unit));
     return c->moe.shared_inter ? take_shared(o, r, unit, b) : ST_OK;
 }

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/ascii.h"
-enum { MAX_POSITIONS_DEFAULT = 2048 };
+#include "model/defaults.h"
 
 /* Keys that, in a file of a type we have no row for, mean a decoder that computes something else than Llama's.
  * `neutral`: the value at which the key changes nothing. */
@@ -53,13 +53,13 @@ static const struct {
     {"Step-3.5-Flash", "the gates of its heads and its mixture of experts are not built in"},
 };
 
-const cJSON *config_text(const cJSON *root)
+cJSON *config_text(cJSON *root)
 {
     static const char *const nested[] = {"text_config", "llm_config", "thinker_config"};
     for (int depth = 0; depth < 3 && !json_get(root, "hidden_size"); depth++) {
-        const cJSON *inner = NULL;
-        for (size_t i = 0; i < sizeof nested / sizeof *nested && !inner; i++)
-            inner = json_get(root, nested[i]);
+        cJSON *inner = NULL;
+        for (size_t i = 0; i < sizeof nested / sizeof *nested && !cJSON_IsObject(inner); i++)
+            inner = cJSON_GetObjectItemCaseSensitive(root, nested[i]);
         if (!cJSON_IsObject(inner))
             break;
         root = inner;
@@ -121,7 +121,7 @@ Status config_count(const cJSON *config, const char *key, int64_t least, int64_t
 static bool no_dense_layer(const Arch *arch)
 {
     const BlockSpec *moe = arch_block(arch, &block_moe);
-    return moe && ((const MoeSpec *)moe->how)->rule->layers == MOE_ALL;
+    return moe && ((const MoeRule *)moe->how)->layers == MOE_ALL;
 }
 
 static Status read_sizes(const cJSON *config, const Arch *arch, ModelConfig *cfg, Error *err)
@@ -147,8 +147,8 @@ static Status read_sizes(const cJSON *config, const Arch *arch, ModelConfig *cfg
                          "'hidden_size' %lld is no multiple of 'num_attention_heads' %lld and there is no 'head_dim'",
                          (long long)cfg->hidden, (long long)heads);
     RETURN_IF_ERROR(config_size(config, "head_dim", CONFIG_HEADS_MAX, &head_dim, err));
-    cfg->max_positions = MAX_POSITIONS_DEFAULT;
-    RETURN_IF_ERROR(config_size(config, "max_position_embeddings", CONFIG_WIDTH_MAX, &cfg->max_positions, err));
+    if (json_get(config, "max_position_embeddings"))
+        RETURN_IF_ERROR(config_size(config, "max_position_embeddings", CONFIG_WIDTH_MAX, &cfg->max_positions, err));
     cfg->layers = (int)layers;
     cfg->heads = (int)heads;
     cfg->kv_heads = (int)kv;
@@ -315,6 +315,7 @@ static Status read_blocks(const cJSON *config, const Arch *arch, Arena *a, Model
 Status config_read(const cJSON *config, const Arch *arch, bool known, Arena *a, ModelConfig *cfg, bool *has_dtype,
                    Error *err)
 {
+    RETURN_IF_ERROR(config_refuse(config, err));
     if (!known)
         RETURN_IF_ERROR(refuse_foreign(config, cfg->model_type, err));
     RETURN_IF_ERROR(read_sizes(config, arch, cfg, err));
@@ -339,5 +340,5 @@ Status config_read(const cJSON *config, const Arch *arch, bool known, Arena *a, 
         RETURN_IF_ERROR(config_window_list(a, cfg, err));
         RETURN_IF_ERROR(plain_windows(config, known, cfg, err));
     }
-    return config_rope(config, arch, a, cfg, err);
+    return config_rope(config, arch, known, a, cfg, err);
 }

@@ -18,7 +18,7 @@ const char *config_key(const char *own, const char *usual);
 
 /* The object of config.json that describes the text decoder: the root, or text_config and the like in multimodal
  * files. */
-const cJSON *config_text(const cJSON *root);
+cJSON *config_text(cJSON *root);
 
 /* The model type config.json gives: model_type, else architectures[0] without "ForCausalLM", lower case. */
 Status config_model_type(const cJSON *config, char out[64], Error *err);
@@ -30,8 +30,9 @@ Status config_model_type(const cJSON *config, char out[64], Error *err);
 Status config_read(const cJSON *config, const Arch *arch, bool known, Arena *a, ModelConfig *cfg, bool *has_dtype,
                    Error *err);
 
-/* rope_parameters or rope_scaling in either dialect; head_dim, max_positions of *cfg must be filled. */
-Status config_rope(const cJSON *config, const Arch *arch, Arena *a, ModelConfig *cfg, Error *err);
+/* rope_parameters or rope_scaling in either dialect; head_dim, max_positions of *cfg must be filled. `known`: as above; a
+ * type without a row may rotate a part of each head. */
+Status config_rope(const cJSON *config, const Arch *arch, bool known, Arena *a, ModelConfig *cfg, Error *err);
 
 /* Makes cfg->window, a list of zeros. */
 Status config_window_list(Arena *a, ModelConfig *cfg, Error *err);

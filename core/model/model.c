@@ -10,6 +10,7 @@
 #include "base/str.h"
 #include "io/file.h"
 #include "model/config.h"
+#include "model/defaults.h"
 #include "model/open.h"
 #include "model/storage.h"
 
@@ -44,7 +45,22 @@ static Status take_all(Open *o, bool has_dtype)
     return ST_OK;
 }
 
-/* The first tensor of a decoder layer that has no place in it; *count of them. rotary_emb.inv_freq is recomputed. */
+/* Tensors of a decoder layer that no result depends on: tables that are recomputed, masks, scales of a cache in FP8. */
+static bool is_harmless(const char *name)
+{
+    static const char *const ends[] = {"rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached",
+                                       ".masked_bias",        ".k_scale",              ".v_scale",
+                                       ".q_scale",            ".prob_scale"};
+    size_t n = strlen(name);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        size_t len = strlen(ends[i]);
+        if (n >= len && strcmp(name + n - len, ends[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The first tensor of a decoder layer that has no place in it; *count of them. */
 static const TensorInfo *unused_tensor(const Open *o, int64_t *count)
 {
     const Checkpoint *c = o->m->ckpt;
@@ -54,7 +70,7 @@ static const TensorInfo *unused_tensor(const Open *o, int64_t *count)
     *count = 0;
     for (int64_t i = 0; i < checkpoint_count(c); i++) {
         const TensorInfo *t = checkpoint_at(c, i);
-        if (strncmp(t->name, prefix, len) != 0 || strstr(t->name, "rotary_emb.inv_freq") ||
+        if (strncmp(t->name, prefix, len) != 0 || is_harmless(t->name) ||
             map_get(&o->used, t->name, strlen(t->name), -1) >= 0)
             continue;
         if (strtol(t->name + len, NULL, 10) >= o->m->cfg.layers) /* multi-token prediction layers */
@@ -76,17 +92,18 @@ static void warn(Str *w, const char *fmt, ...)
     va_end(ap);
 }
 
-static Status check_unused(Open *o, bool known, Str *w)
+/* A tensor that isn't used makes another model: a key of config.json may be missing or wrong. */
+static Status check_unused(Open *o, bool known)
 {
     int64_t n;
+    char more[64] = "";
     const TensorInfo *t = unused_tensor(o, &n);
     if (!t)
         return ST_OK;
-    if (!known)
-        return error_set(o->err, ST_DATA, "'%s': tensor '%s' has no place in a Llama decoder", open_file_of(o, t),
-                         t->name);
-    warn(w, "%lld tensors of the decoder layers are not used, the first is '%s'", (long long)n, t->name);
-    return ST_OK;
+    if (n > 1)
+        snprintf(more, sizeof more, " (and %lld more)", (long long)n - 1);
+    return error_set(o->err, ST_DATA, "'%s': tensor '%s'%s has no place in a %s decoder as config.json describes it",
+                     open_file_of(o, t), t->name, more, known ? o->m->arch->model_type : "Llama");
 }
 
 /* What the user's --model_type (may be NULL) has to say about the type found in config.json. */
@@ -117,11 +134,11 @@ static void fingerprint(Model *m, const char *config, size_t len)
 }
 
 /* config.json into m->cfg and m->arch. */
-static Status read_config(Model *m, const cJSON *root, const char *path, bool *known, bool *has_dtype, Error *err)
+static Status read_config(Model *m, cJSON *root, const char *path, bool *known, bool *has_dtype, Error *err)
 {
     if (!cJSON_IsObject(root))
         return error_set(err, ST_DATA, "'%s': expected an object", path);
-    const cJSON *config = config_text(root);
+    cJSON *config = config_text(root);
     Status st = config_model_type(config, m->cfg.model_type, err);
     if (st == ST_OK) {
         m->arch = arch_find(m->cfg.model_type);
@@ -130,7 +147,9 @@ static Status read_config(Model *m, const cJSON *root, const char *path, bool *k
             m->arch = arch_find("llama");
         if (!m->arch)
             return error_set(err, ST_INTERNAL, "no row for 'llama' in the table of architectures");
-        st = config_read(config, m->arch, *known, &m->arena, &m->cfg, has_dtype, err);
+        st = *known ? config_defaults(config, m->arch, err) : ST_OK;
+        if (st == ST_OK)
+            st = config_read(config, m->arch, *known, &m->arena, &m->cfg, has_dtype, err);
         if (st == ST_OK)
             st = storage_config(root, config, &m->cfg, err);
     }
@@ -147,7 +166,7 @@ static Status build(Open *o, const char *dir, bool known, bool has_dtype, const 
     if (st == ST_OK)
         st = take_all(o, has_dtype);
     if (st == ST_OK)
-        st = check_unused(o, known, &w);
+        st = check_unused(o, known);
     if (st == ST_OK)
         check_user_type(m, user_type, known, &w);
     if (st == ST_OK && (w.oom || (w.len && !(m->warning = arena_strdup(&m->arena, w.s)))))

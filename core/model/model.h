@@ -110,7 +110,8 @@ typedef struct MoeConfig {
 /* config.json, both dialects, defaults filled (specs/models.md 2.1). */
 typedef struct ModelConfig {
     char model_type[64];
-    int64_t hidden, inter, vocab, max_positions;
+    int64_t hidden, inter, vocab;
+    int64_t max_positions; /* 0: not given */
     int64_t stream_width; /* of a token's state between layers: hidden, or so many copies of it */
     int layers, heads, kv_heads, head_dim; /* with MLA head_dim is that of q and k, kv_heads is heads */
     int v_dim;        /* of a head's values */
@@ -149,6 +150,7 @@ typedef enum IndexerKind { INDEXER_NONE, INDEXER_HALVES, INDEXER_PAIRS } Indexer
 
 typedef struct MoeRule {
     const char *block;          /* module of a layer's experts: "mlp" */
+    const char *saved_block;    /* its name in files of the library's own, where another one; NULL: the same */
     const char *experts_key;    /* config.json: their number */
     const char *inter_key;      /* and their width */
     const char *top_k_key;      /* how many a token takes, NULL: num_experts_per_tok */
@@ -184,6 +186,14 @@ typedef struct ArchName {
     bool config;          /* a model_type of config.json instead: no person gives it */
 } ArchName;
 
+/* What a key of config.json means to the configuration class of Hugging Face where it isn't there, or is null: JSON. */
+typedef struct ConfigDefault {
+    const char *key;
+    const char *absent, *null; /* NULL: nothing, as null itself; null may be CONFIG_NO_NULL: it can't be used */
+    const char *other;         /* another name that the key may stand under */
+} ConfigDefault;
+#define CONFIG_NO_NULL ""
+
 /* What makes the first unit's input of tokens, and logits of the last one's output. Tensors: Hugging Face's names where
  * NULL. */
 typedef struct EntrySpec {
@@ -212,9 +222,11 @@ typedef struct Arch {
     ExitSpec exit;
     const char *layers_key, *ffn_key; /* NULL: num_hidden_layers, intermediate_size */
     Activation act;              /* default of hidden_act */
-    double partial_rotary;       /* default of partial_rotary_factor; 0: all of a head rotates */
+    double partial_rotary;       /* default of partial_rotary_factor; 0: the family has none, all of a head rotates */
     int default_head_dim;        /* of a head_dim that isn't hidden / heads; 0: it is */
     double default_theta, default_eps;
+    int64_t original_max;        /* default of original_max_position_embeddings; 0: max_position_embeddings */
+    const ConfigDefault *defaults; /* of further keys, ends with key == NULL; NULL: there are none */
     const ArchName *names;       /* its other names, ends with name == NULL (may be NULL) */
     const char *pedigree;        /* folder of its best practices; NULL: model_type */
 } Arch;

@@ -16,6 +16,8 @@ typedef struct RopeKeys {
     const cJSON *dict; /* rope_scaling or rope_parameters, NULL when neither is there */
     const cJSON *config;
     double share; /* partial_rotary_factor when it isn't given */
+    bool partial; /* the family has partial_rotary_factor */
+    int64_t original_max; /* original_max_position_embeddings when it isn't given */
 } RopeKeys;
 
 /* Looks the dict up. `part`: the entry of a dict nested by layer type that is wanted, NULL when the family has none. */
@@ -97,8 +99,9 @@ static Status factor_list(const RopeKeys *k, const char *key, int n, Arena *a, d
     return ST_OK;
 }
 
-/* Rotated dimensions of a head: all, or the share partial_rotary_factor gives. */
-static Status rotated_dims(const RopeKeys *k, const ModelConfig *cfg, int *dim, Error *err)
+/* Rotated dimensions of a head: all, or in families that have it the share partial_rotary_factor gives. Of others'
+ * embeddings the plain one ignores the key and those that are scaled do not go with it. */
+static Status rotated_dims(const RopeKeys *k, const ModelConfig *cfg, RopeType type, int *dim, Error *err)
 {
     double share = k->share;
     bool found;
@@ -108,7 +111,12 @@ static Status rotated_dims(const RopeKeys *k, const ModelConfig *cfg, int *dim, 
         return ST_OK;
     }
     RETURN_IF_ERROR(positive(k, "partial_rotary_factor", true, &share, &found, err));
-    if (!found && !cfg->mla.kv_rank) { /* MiniMax gives the number itself */
+    if (found && !k->partial) {
+        if (share != 1 && type != ROPE_DEFAULT)
+            return error_set(err, ST_DATA, "'partial_rotary_factor' is %g, but this family rotates whole heads", share);
+        share = k->share;
+    }
+    if (!found && k->partial) { /* MiniMax gives the number itself */
         double dims;
         RETURN_IF_ERROR(positive(k, "rotary_dim", true, &dims, &found, err));
         share = found ? dims / all : share;
@@ -121,6 +129,11 @@ static Status rotated_dims(const RopeKeys *k, const ModelConfig *cfg, int *dim, 
     return ST_OK;
 }
 
+static Status missing_positions(RopeType type, Error *err)
+{
+    return error_set(err, ST_DATA, "'max_position_embeddings' is missing: rope type %s needs it", rope_types[type].name);
+}
+
 /* original_max_position_embeddings and factor, which stand in for each other. */
 static Status rope_extent(const RopeKeys *k, const ModelConfig *cfg, RopeParams *r, Error *err)
 {
@@ -131,12 +144,16 @@ static Status rope_extent(const RopeKeys *k, const ModelConfig *cfg, RopeParams 
     if (!orig)
         RETURN_IF_ERROR(json_int(k->dict, orig_key, &r->original_max, &orig, err));
     if (!orig)
-        r->original_max = cfg->max_positions;
+        r->original_max = k->original_max ? k->original_max : cfg->max_positions;
+    if (!orig && !r->original_max)
+        return missing_positions(r->type, err);
     if (r->original_max <= 0)
         return error_set(err, ST_DATA, "rope: '%s' must be positive, not %lld", orig_key, (long long)r->original_max);
     if (!orig && r->type == ROPE_LLAMA3)
         return error_set(err, ST_DATA, "rope type llama3 needs '%s'", orig_key);
     RETURN_IF_ERROR(positive(k, "factor", false, &r->factor, &has_factor, err));
+    if ((!has_factor || r->type == ROPE_DYNAMIC) && !cfg->max_positions)
+        return missing_positions(r->type, err);
     if (!has_factor && (r->type == ROPE_YARN || r->type == ROPE_LONGROPE))
         r->factor = (double)cfg->max_positions / (double)r->original_max;
     else if (!has_factor)
@@ -166,6 +183,8 @@ static Status rope_yarn(const RopeKeys *k, RopeParams *r, Error *err)
         return error_set(err, ST_DATA, "rope: 'beta_fast' and 'beta_slow' must be positive");
     RETURN_IF_ERROR(json_num(k->dict, "mscale", &r->mscale, NULL, err));
     RETURN_IF_ERROR(json_num(k->dict, "mscale_all_dim", &r->mscale_all_dim, NULL, err));
+    if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(k->dict, "truncate")))
+        r->truncate = false; /* as the library's test of it has it */
     return json_bool(k->dict, "truncate", &r->truncate, NULL, err);
 }
 
@@ -176,7 +195,7 @@ static Status rope_params(const RopeKeys *k, double theta, Arena *a, const Model
                       .original_max = cfg->max_positions};
     RETURN_IF_ERROR(rope_type(k, &r->type, err));
     RETURN_IF_ERROR(positive(k, "rope_theta", true, &r->theta, &found, err));
-    RETURN_IF_ERROR(rotated_dims(k, cfg, &r->dim, err));
+    RETURN_IF_ERROR(rotated_dims(k, cfg, r->type, &r->dim, err));
     if (r->type == ROPE_DEFAULT)
         return ST_OK;
     RETURN_IF_ERROR(rope_extent(k, cfg, r, err));
@@ -208,7 +227,7 @@ static Status rope_local(const cJSON *config, Arena *a, ModelConfig *cfg, Error 
     k.dict = NULL;
     RETURN_IF_ERROR(positive(&k, "rope_local_base_freq", true, &theta, &found, err));
     cfg->rope_local = (RopeParams){.theta = theta, .factor = 1, .original_max = cfg->max_positions};
-    return rotated_dims(&k, cfg, &cfg->rope_local.dim, err);
+    return rotated_dims(&k, cfg, ROPE_DEFAULT, &cfg->rope_local.dim, err);
 }
 
 /* One entry of a dict nested by layer type, or the flat dict for `part` when it stands for it; theta comes from
@@ -242,9 +261,10 @@ static Status rope_compressed(const cJSON *config, Arena *a, ModelConfig *cfg, E
     return rope_part(config, "main", false, "rope_theta", 10000, a, cfg, &cfg->rope_local, err);
 }
 
-Status config_rope(const cJSON *config, const Arch *arch, Arena *a, ModelConfig *cfg, Error *err)
+Status config_rope(const cJSON *config, const Arch *arch, bool known, Arena *a, ModelConfig *cfg, Error *err)
 {
-    RopeKeys k = {.share = arch->partial_rotary > 0 ? arch->partial_rotary : 1};
+    RopeKeys k = {.share = arch->partial_rotary > 0 ? arch->partial_rotary : 1,
+                  .partial = arch->partial_rotary > 0 || !known, .original_max = arch->original_max};
     if (cfg->compress.kind)
         return rope_compressed(config, a, cfg, err);
     RETURN_IF_ERROR(rope_dict(config, cfg->rope_apart ? "full_attention" : NULL, &k, err));

@@ -155,8 +155,12 @@ static const struct {
      1e4, 3, 64, 4},
     {"{\"rope_scaling\":null,\"rope_parameters\":{\"rope_type\":\"linear\",\"factor\":2}}", ROPE_LINEAR, 1e4, 2,
      64, 4},
-    {"{\"partial_rotary_factor\":0.5}", ROPE_DEFAULT, 1e4, 1, 64, 2},
-    {"{\"partial_rotary_factor\":1,\"rope_parameters\":{\"rope_type\":null,\"partial_rotary_factor\":0.5}}",
+    /* no key of Llama's; a type that isn't built in may mean it */
+    {"{\"partial_rotary_factor\":0.5}", ROPE_DEFAULT, 1e4, 1, 64, 4},
+    {"{\"rotary_dim\":2}", ROPE_DEFAULT, 1e4, 1, 64, 4},
+    {"{\"model_type\":\"newllama\",\"partial_rotary_factor\":0.5}", ROPE_DEFAULT, 1e4, 1, 64, 2},
+    {"{\"model_type\":\"newllama\",\"partial_rotary_factor\":1,"
+     "\"rope_parameters\":{\"rope_type\":null,\"partial_rotary_factor\":0.5}}",
      ROPE_DEFAULT, 1e4, 1, 64, 2},
     {"{\"rope_scaling\":{\"type\":\"yarn\",\"original_max_position_embeddings\":16,\"beta_fast\":0,"
      "\"beta_slow\":null}}", ROPE_YARN, 1e4, 4,

@@ -15,6 +15,7 @@
 #include "tests/lib/bench.h"
 #include "tests/lib/configs.h"
 #include "tests/lib/follow.h"
+#include "tests/lib/stacked_model.h"
 #include "tests/lib/tempdir.h"
 
 static const char *const models[] = {
@@ -528,51 +529,6 @@ static void damaged_models_are_refused(void **state)
 
 /* ---- stacked experts ---- */
 
-/* Writes the model with its experts stacked: as rows, or as columns. */
-static void write_stacked(const Model *m, const char *from, const char *dir, bool columns)
-{
-    char path[200], names[8][64];
-    size_t n;
-    snprintf(path, sizeof path, "%s/config.json", from);
-    char *config = temp_get(path, &n);
-    temp_puts(temp_path(dir, "config.json"), config);
-    free(config);
-    TensorOut out[200];
-    int64_t k = 0, h = m->cfg.hidden, w = m->cfg.moe.inter, experts = m->cfg.moe.experts;
-    int name = 0;
-    for (int64_t i = 0; i < checkpoint_count(m->ckpt); i++) {
-        const TensorInfo *t = checkpoint_at(m->ckpt, i);
-        if (strstr(t->name, ".experts."))
-            continue;
-        out[k] = (TensorOut){.name = t->name, .dtype = DT_F32, .ndim = t->ndim, .data = test_tensor(m->ckpt, t)};
-        memcpy(out[k++].shape, t->shape, sizeof t->shape);
-    }
-    for (int layer = 0; layer < m->cfg.layers; layer++)
-        for (int down = 0; down < 2; down++) {
-            int64_t rows = down ? h : 2 * w, cols = down ? w : h;
-            float *all = calloc((size_t)(experts * rows * cols), sizeof *all);
-            for (int64_t e = 0; e < experts; e++)
-                for (int part = down ? 2 : 0; part < (down ? 3 : 2); part++) {
-                    const Linear *l = &m->linears[unit_experts(&m->units[layer]) + 3 * e + part];
-                    float *v = test_tensor(m->ckpt, l->weight);
-                    for (int64_t o = 0; o < l->out; o++)
-                        for (int64_t j = 0; j < l->in; j++) {
-                            int64_t row = o + (part == 1 ? w : 0);
-                            all[e * rows * cols + (columns ? j * rows + row : row * cols + j)] = v[o * l->in + j];
-                        }
-                    free(v);
-                }
-            assert_true(name < 8);
-            snprintf(names[name], sizeof names[name], "model.layers.%d.mlp.experts.%s", layer,
-                     down ? "down_proj" : "gate_up_proj");
-            out[k++] = (TensorOut){.name = names[name++], .dtype = DT_F32, .ndim = 3, .data = all,
-                                   .shape = {experts, columns ? cols : rows, columns ? rows : cols}};
-        }
-    assert_int_equal(safetensors_write(temp_path(dir, "model.safetensors"), out, k, NULL, NULL), ST_OK);
-    for (int64_t i = 0; i < k; i++)
-        free((void *)(uintptr_t)out[i].data);
-}
-
 static void stacked_experts_compute_the_same(void **state)
 {
     (void)state;
@@ -582,7 +538,7 @@ static void stacked_experts_compute_the_same(void **state)
         Stream x, y;
         char *dir = temp_folder();
         test_run_open(&a, models[2], ARITH_MODEL, 2, NULL);
-        write_stacked(a.m, models[2], dir, columns);
+        stacked_model_write(a.m, models[2], dir, &(StackedForm){.columns = columns});
         test_run_open(&b, dir, ARITH_MODEL, 2, NULL);
         assert_int_equal(a.m->nlinears, b.m->nlinears);
         for (int64_t i = 0; i < a.m->nlinears; i++)

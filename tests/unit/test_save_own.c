@@ -528,7 +528,7 @@ static void test_extras(void **state)
 {
     (void)state;
     static const float one[2] = {1, 2};
-    static const char *const names[] = {"model.layers.0.mlp.gate.e_score_correction_bias", "model.layers.9.eh_proj.weight",
+    static const char *const names[] = {"model.layers.0.self_attn.rotary_emb.inv_freq", "model.layers.9.eh_proj.weight",
                                         "mtp.norm.weight"};
     char *dir = temp_folder(), model[512];
     snprintf(model, sizeof model, "%s/m", dir);

@@ -1,0 +1,45 @@
+#include "model/defaults.h"
+
+#include <string.h>
+
+static const struct {
+    const char *key, *reason;
+} refused_keys[] = {
+    {"use_bidirectional_attention", "its tokens look at those behind them, which a decoder's don't"},
+};
+
+Status config_refuse(const cJSON *config, Error *err)
+{
+    for (size_t i = 0; i < sizeof refused_keys / sizeof *refused_keys; i++) {
+        const cJSON *v = json_get(config, refused_keys[i].key);
+        if (v && !cJSON_IsFalse(v))
+            return error_set(err, ST_DATA, "'%s': %s", refused_keys[i].key, refused_keys[i].reason);
+    }
+    return ST_OK;
+}
+
+static Status put(cJSON *config, const char *key, bool there, const char *value, Error *err)
+{
+    cJSON *v = cJSON_Parse(value);
+    bool done = v && (there ? cJSON_ReplaceItemInObjectCaseSensitive(config, key, v)
+                            : cJSON_AddItemToObject(config, key, v));
+    if (!done) {
+        cJSON_Delete(v);
+        return error_nomem(err, "the configuration");
+    }
+    return ST_OK;
+}
+
+Status config_defaults(cJSON *config, const Arch *arch, Error *err)
+{
+    for (const ConfigDefault *d = arch->defaults; d && d->key; d++) {
+        bool there = cJSON_GetObjectItemCaseSensitive(config, d->key) != NULL;
+        const char *value = there ? d->null : d->absent;
+        if (json_get(config, d->key) || !value || (d->other && json_get(config, d->other)))
+            continue;
+        if (strcmp(value, CONFIG_NO_NULL) == 0)
+            return error_set(err, ST_DATA, "'%s' is null: give its value, or leave the key out", d->key);
+        RETURN_IF_ERROR(put(config, d->key, there, value, err));
+    }
+    return ST_OK;
+}
