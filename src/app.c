@@ -288,6 +288,8 @@ static Status record(App *a, const Command *cmd, const CommandLine *cl, int argc
     /* an edit that was no undo step must not be taken for one when the history is compacted */
     if ((cmd->flags & CMD_EDIT) && session_undo_depth(a->session) == undo_before)
         str_puts(&line, " # no change");
+    if (cmd == command_find("open"))
+        str_printf(&line, " # fingerprint %.16s", session_model(a->session)->fingerprint);
     Status st = line.oom ? error_nomem(err, "the history of commands") : session_record(a->session, line.s, err);
     str_free(&line);
     return st;

@@ -57,6 +57,7 @@ struct App {
     int progress;     /* on stderr: -1 not decided, 0 none, 1 one line, 2 JSON lines, PROGRESS_LINES */
     int log_seen;     /* session log lines already passed on to stderr */
     int depth;        /* nesting of replays */
+    bool force;       /* scripts run on other models than those they were recorded with */
     bool implicit;    /* the workbench was opened without being asked for by name: without a terminal a report takes its
                          place */
 };
@@ -135,6 +136,16 @@ Status app_execute(App *a, const char *line, Error *err);
 Status app_execute_words(App *a, int argc, char **argv, Error *err);
 /* Runs a script; stops at the first error with "file:line: message". path "-": stdin. */
 Status app_script(App *a, const char *path, Error *err);
+/* The models that a script was recorded with: of its "# model PATH, fingerprint HEX" lines. */
+enum { SCRIPT_MODELS = 8, PRINT_MARK = 17 };
+typedef struct ScriptModels {
+    char print[SCRIPT_MODELS][PRINT_MARK]; /* the first 16 digits */
+    int n;
+    bool force;
+} ScriptModels;
+/* Takes in a line of a script that is to be run now. ST_DATA when the open model is none of those named so far (a line
+ * that opens one may). */
+Status script_line(App *a, ScriptModels *m, const char *line, Error *err);
 /* Runs the rc file ($XDG_CONFIG_HOME/slimscope/rc: set, bind, theme). An interactive face calls it once its hooks are
  * set. No file: ST_OK. */
 Status app_rc(App *a, Error *err);

@@ -6,6 +6,7 @@
 #include "io/file.h"
 #include "src/commands.h"
 #include "src/internal.h"
+#include "text/lexer.h"
 
 /* ---- compaction: undo and redo are replayed as their effect ---- */
 
@@ -90,6 +91,24 @@ static void compact_line(Compactor *c, const char *line)
     }
 }
 
+/* A line for each model that the commands opened, by its fingerprint. */
+static void put_models(const Session *s, Str *out)
+{
+    char last[PRINT_MARK] = "", print[PRINT_MARK];
+    for (int i = 0; i < session_commands(s); i++) {
+        Words w;
+        if (!line_print(session_command(s, i), print) || lexer_split(session_command(s, i), &w, NULL) != ST_OK)
+            continue;
+        if (strcmp(print, last) != 0)
+            str_printf(out, "# model %s, fingerprint %s\n", w.n > 1 ? w.word[1] : "", print);
+        memcpy(last, print, sizeof last);
+        words_fini(&w);
+    }
+    const Model *m = session_model(s);
+    if (m && strncmp(m->fingerprint, last, PRINT_MARK - 1) != 0)
+        str_printf(out, "# model %s, fingerprint %.16s\n", m->path, m->fingerprint);
+}
+
 /* A replayable script of the session's commands. */
 static Status history_script(const Session *s, Str *out, Error *err)
 {
@@ -100,11 +119,9 @@ static Status history_script(const Session *s, Str *out, Error *err)
     for (int i = 0; i < n && st == ST_OK; i++)
         compact_line(&c, session_command(s, i));
     if (st == ST_OK) {
-        const Model *m = session_model(s);
         const SessionOptions *o = session_options(s);
         str_puts(out, "#!slimscope -x\n# slimscope " SLIMSCOPE_VERSION "\n");
-        if (m)
-            str_printf(out, "# model %s, fingerprint %.16s\n", m->path, m->fingerprint);
+        put_models(s, out);
         DataInfo d = session_calib_info(s);
         if (d.samples)
             str_printf(out, "# calibration %s, sha256 %.16s\n", d.name, d.sha256);
@@ -125,10 +142,10 @@ static Status run_history(App *a, const CommandLine *cl, Error *err)
     Status st = ST_OK;
     if (save && !n)
         st = error_set(err, ST_USAGE, "nothing has been done yet: there is no history to save");
-    else if (save && file_exists(save) && !cl->bang)
-        st = error_set(err, ST_USAGE, "'%s' is there already: add ! to replace it", save);
     else if (save)
         st = history_script(a->session, &b, err);
+    if (st == ST_OK && save && !cl->bang && file_exists(save) && !file_holds(save, str_text(&b), b.len))
+        st = error_set(err, ST_IO, "'%s' is there already with other content: add ! to replace it", save);
     for (int i = 0; i < n && !save; i++)
         str_printf(&b, "%4d  %s\n", i + 1, session_command(a->session, i));
     if (st == ST_OK)
@@ -171,18 +188,28 @@ static Status run_replay(App *a, const CommandLine *cl, Error *err)
 {
     RETURN_IF_ERROR(want_words(cl, 1, 1, err));
     int64_t first = 0, last = 0;
-    if (!file_exists(cl->words[0]) && parse_range(cl->words[0], &first, &last)) {
-        if (first > INT32_MAX || last > INT32_MAX)
-            return error_set(err, ST_USAGE, "'%s' is no part of the history", cl->words[0]);
-        return app_replay_range(a, (int)first, (int)last, err);
-    }
-    return app_script(a, cl->words[0], err);
+    bool was = a->force;
+    Status st;
+    a->force = was || cl_given(cl, "force");
+    if (file_exists(cl->words[0]) || !parse_range(cl->words[0], &first, &last))
+        st = app_script(a, cl->words[0], err);
+    else if (first > INT32_MAX || last > INT32_MAX)
+        st = error_set(err, ST_USAGE, "'%s' is no part of the history", cl->words[0]);
+    else
+        st = app_replay_range(a, (int)first, (int)last, err);
+    a->force = was;
+    return st;
 }
+static const Option replay_options[] = {
+    {"force", ARG_FLAG, NULL, "also on another model than the one it was recorded with", COMP_NONE},
+    {0},
+};
 const Command command_replay = {
     .name = "replay",
     .args = "FILE|A-B",
     .summary = "Run a script, or commands A to B of this session's history, again.",
     .flags = CMD_NO_LOG,
     .completes = COMP_FILE,
+    .options = replay_options,
     .run = run_replay,
 };

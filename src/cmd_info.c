@@ -1,7 +1,9 @@
 /* info: what a model is made of and what an analysis of it would take; headers are read, no weight. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "io/file.h"
 #include "model/mtp.h"
@@ -35,6 +37,7 @@ typedef struct StoreSum {
 
 typedef struct Facts {
     const Model *m;
+    Digest *sha256;                  /* [files] of the weights' files, NULL when they were not asked for */
     TypeSum type[DT_COUNT];
     StoreSum store[STORES_MAX];      /* linears by how their weights are stored */
     int nstores;
@@ -313,6 +316,12 @@ static void put_text(const Facts *f, Str *b)
     str_bytes(b, f->size.bytes);
     str_printf(b, " (%s, %.2f bits a weight)\n", f->level, f->size.average_bits);
     put_memory(f, b);
+    str_printf(b, "fingerprint   %.16s\n", f->m->fingerprint);
+    for (int i = 0; f->sha256 && i < checkpoint_files(f->m->ckpt); i++) {
+        char hex[65];
+        digest_hex(&f->sha256[i], hex);
+        str_printf(b, "sha256        %s  %s\n", hex, path_base(checkpoint_file_path(f->m->ckpt, i)));
+    }
     str_printf(b, "tokenizer     %s\n",
                f->tokenizer ? f->tokenizer : "none: only data sets of token ids (input_ids) can be used");
     if (f->m->warning)
@@ -335,6 +344,14 @@ static void put_json(const Facts *f, Str *b)
                "\"vocab\":%lld,\"tied\":%s",
                f->m->fingerprint, c->layers, (long long)c->hidden, c->heads, c->kv_heads, c->head_dim,
                (long long)c->vocab, c->tied ? "true" : "false");
+    for (int i = 0; f->sha256 && i < checkpoint_files(f->m->ckpt); i++) {
+        char hex[65];
+        digest_hex(&f->sha256[i], hex);
+        str_puts(b, i ? "," : ",\"sha256\":{");
+        str_json(b, path_base(checkpoint_file_path(f->m->ckpt, i)));
+        str_printf(b, ":\"%s\"", hex);
+    }
+    str_puts(b, f->sha256 ? "}" : "");
     str_printf(b, ",\"parameters\":%lld,\"values\":%lld,\"tensors\":%lld,\"files\":%d,\"bytes\":%llu,\"dtypes\":{",
                (long long)f->m->params, (long long)f->values, (long long)f->tensors, checkpoint_files(f->m->ckpt),
                (unsigned long long)f->bytes);
@@ -380,6 +397,41 @@ static void put_json(const Facts *f, Str *b)
     str_puts(b, "}\n");
 }
 
+/* Reading stops on ^C, and says where it is. */
+typedef struct HashWatch {
+    Cancel cancel;
+    int show;
+    int64_t last_ns;
+} HashWatch;
+
+static void hash_progress(void *ctx, uint64_t done, uint64_t total)
+{
+    HashWatch *w = ctx;
+    if (interrupt_take() > 0)
+        atomic_store(&w->cancel.level, 2);
+    int64_t now = clock_ns();
+    if (w->show <= 0 || (now - w->last_ns < 100000000 && done < total))
+        return;
+    w->last_ns = now;
+    if (w->show == 2)
+        fprintf(stderr, "{\"phase\":\"hash\",\"done\":%llu,\"total\":%llu}\n", (unsigned long long)done,
+                (unsigned long long)total);
+    else
+        fprintf(stderr, "\r%.0f of %.0f MiB %s", (double)done / 1048576, (double)total / 1048576,
+                done < total ? "" : "\n");
+}
+
+static Status hash_weights(App *a, Facts *f, Error *err)
+{
+    HashWatch w = {.show = a->progress};
+    const CheckpointWatch watch = {.cancel = &w.cancel, .progress = hash_progress, .ctx = &w};
+    f->sha256 = mem_zarray((size_t)checkpoint_files(f->m->ckpt), sizeof *f->sha256);
+    Status st = f->sha256 ? ST_OK : error_nomem(err, "the digests");
+    for (int i = 0; st == ST_OK && i < checkpoint_files(f->m->ckpt); i++)
+        st = checkpoint_hash(f->m->ckpt, i, &watch, &f->sha256[i], err);
+    return st;
+}
+
 static Status run_info(App *a, const CommandLine *cl, Error *err)
 {
     RETURN_IF_ERROR(want_words(cl, 1, 1, err));
@@ -397,13 +449,17 @@ static Status run_info(App *a, const CommandLine *cl, Error *err)
     RETURN_IF_ERROR(app_open_model(a, cl->words[0], cl_str(cl, "model_type"), err));
     f.m = session_model(a->session);
     RETURN_IF_ERROR(gather(&f, err));
+    apply_progress(a, cl);
+    Status st = cl_given(cl, "hash") ? hash_weights(a, &f, err) : ST_OK;
     Str out = {0};
     if (out_format(cl_str(cl, "format")) == OUT_JSON)
         put_json(&f, &out);
     else
         put_text(&f, &out);
-    Status st = out.oom ? error_nomem(err, "a report") : app_result(a, &out, NULL, err);
+    if (st == ST_OK)
+        st = out.oom ? error_nomem(err, "a report") : app_result(a, &out, NULL, err);
     str_free(&out);
+    free(f.sha256);
     return st;
 }
 
@@ -412,7 +468,9 @@ static const Option info_options[] = {
     {"rows", ARG_INT, "N", "tokens of the calibration set that memory is planned for (default 16384)", COMP_NONE},
     {"longest", ARG_INT, "N", "tokens of its longest text (default 2048)", COMP_NONE},
     {"threads", ARG_INT, "N", "compute threads (default: every core this process may use)", COMP_NONE},
+    {"hash", ARG_FLAG, NULL, "also print the SHA-256 of each of the weights' files", COMP_NONE},
     {"format", ARG_CHOICE, "text|json", "of the report (default text)", COMP_NONE},
+    OPTION_PROGRESS,
     {0},
 };
 const Command command_info = {

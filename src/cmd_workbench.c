@@ -48,6 +48,7 @@ static Status prepare(App *a, const CommandLine *cl, Error *err)
     if (dir && !(a->options.cache_dir = strdup(dir)))
         return error_nomem(err, "--cache-dir");
     a->options.read_only = cl_given(cl, "read-only");
+    a->force = cl_given(cl, "force");
     apply_progress(a, cl);
     return ST_OK;
 }
@@ -148,6 +149,7 @@ static Status run_workbench(App *a, const CommandLine *cl, Error *err)
 static const Option workbench_options[] = {
     {"script", ARG_PATH, "FILE", "run the commands in FILE (- is standard input) and end; also -x FILE", COMP_FILE},
     {"ui", ARG_FLAG, NULL, "with --script: show the workbench while the script runs", COMP_NONE},
+    {"force", ARG_FLAG, NULL, "with --script: also on another model than the one it was recorded with", COMP_NONE},
     {"pace", ARG_INT, "MS", "with --ui --script: wait MS milliseconds between commands", COMP_NONE},
     {"size", ARG_STR, "CxR", "draw on a screen of C columns and R rows without a terminal", COMP_NONE},
     {"dump-screen", ARG_PATH, "FILE", "write the last screen to FILE as text", COMP_FILE},

@@ -67,6 +67,8 @@ char *absolute_path(const char *path);
 
 /* ---- script.c ---- */
 
+/* The fingerprint at the end of a recorded line that opened a model ("open PATH # fingerprint HEX"). */
+bool line_print(const char *line, char print[PRINT_MARK]);
 /* Runs commands first..last (1-based) of the session's history again. */
 Status app_replay_range(App *a, int first, int last, Error *err);
 

@@ -17,6 +17,49 @@ typedef struct Reader {
     bool stop_on_interrupt;
 } Reader;
 
+/* ---- the model of a script ---- */
+
+/* 16 hex digits behind `key`. */
+static bool print_behind(const char *line, const char *key, char print[PRINT_MARK])
+{
+    const char *at = strstr(line, key);
+    if (!at)
+        return false;
+    at += strlen(key);
+    for (int i = 0; i < PRINT_MARK - 1; i++)
+        if (!strchr("0123456789abcdef", at[i]) || !at[i])
+            return false;
+    memcpy(print, at, PRINT_MARK - 1);
+    print[PRINT_MARK - 1] = 0;
+    return true;
+}
+
+bool line_print(const char *line, char print[PRINT_MARK])
+{
+    return strncmp(line, "open ", 5) == 0 && print_behind(line, " # fingerprint ", print);
+}
+
+Status script_line(App *a, ScriptModels *m, const char *line, Error *err)
+{
+    const char *verb = line + strspn(line, " \t");
+    if (strncmp(verb, "# model ", 8) == 0 || strncmp(verb, "open ", 5) == 0) {
+        bool named = verb[0] == '#' ? print_behind(verb, ", fingerprint ", m->print[m->n]) : line_print(verb, m->print[m->n]);
+        m->n += named && m->n + 1 < SCRIPT_MODELS;
+        return ST_OK;
+    }
+    const Model *open = a->session ? session_model(a->session) : NULL;
+    if (!open || !m->n || a->force || m->force || strchr("#\r\n", *verb))
+        return ST_OK;
+    for (int i = 0; i < m->n; i++)
+        if (strncmp(open->fingerprint, m->print[i], PRINT_MARK - 1) == 0)
+            return ST_OK;
+    return error_set(err, ST_DATA,
+                     "the model at '%s' is not the one that this was recorded with: its fingerprint is %.16s, not %s: "
+                     "--force runs it all the same", open->path, open->fingerprint, m->print[0]);
+}
+
+/* ---- lines ---- */
+
 /* The next line without its end into *line; *more: there was one. */
 static Status next_line(FILE *f, Str *line, bool *more, Error *err)
 {
@@ -46,6 +89,7 @@ static Status read_lines(const Reader *r, FILE *f, Error *err)
     int number = 0, had_line = a->replay_line;
     char *had_file = a->replay_file;
     a->replay_file = strdup(r->name);
+    ScriptModels models = {0};
     while (st == ST_OK && !a->quit && more) {
         a->replay_line = ++number;
         st = next_line(f, &line, &more, err);
@@ -54,6 +98,8 @@ static Status read_lines(const Reader *r, FILE *f, Error *err)
         if (r->stop_on_interrupt && interrupt_take() > 0)
             st = error_set(err, ST_CANCELLED, "stopped before this command");
         else
+            st = script_line(a, &models, line.s, err);
+        if (st == ST_OK)
             st = r->line(a, number == 1 && strncmp(line.s, "\xef\xbb\xbf", 3) == 0 ? line.s + 3 : line.s, err);
     }
     if (st != ST_OK)
@@ -164,11 +210,11 @@ Status app_replay_range(App *a, int first, int last, Error *err)
         return error_set(err, ST_USAGE, "replays start each other more than %d deep", MAX_NESTING);
     a->depth++;
     Status st = ST_OK;
+    ScriptModels models = {0};
     for (int i = first; i <= last && st == ST_OK && !a->quit; i++) {
         char *line = strdup(session_command(a->session, i - 1)); /* the history grows while we read it */
-        if (!line)
-            st = error_nomem(err, "a command line");
-        else
+        st = line ? script_line(a, &models, line, err) : error_nomem(err, "a command line");
+        if (st == ST_OK)
             st = app_execute(a, line, err);
         if (st != ST_OK)
             error_prefix(err, st, "history:%d: ", i);

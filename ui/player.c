@@ -15,6 +15,7 @@ struct Player {
     Player *outer;
     char *name, *text, *at;
     int number;
+    ScriptModels models;
 };
 
 static void player_free(Player *p)
@@ -50,6 +51,7 @@ Status player_lines(Ui *ui, const char *name, const char *text, Error *err)
         return error_nomem(err, "the script");
     }
     p->at = strncmp(p->text, "\xef\xbb\xbf", 3) == 0 ? p->text + 3 : p->text;
+    p->models.force = ui->app->force;
     p->outer = ui->player;
     ui->player = p;
     return ST_OK;
@@ -129,7 +131,10 @@ unsigned player_step(Ui *ui)
     if (strcmp(line, "wait") == 0)
         return DO_PAINT; /* it does so anyway */
     ui_close_overlay(ui);
-    if (!ui_command(ui, "%s", line)) {
+    Error err = {ST_OK, ""};
+    if (script_line(ui->app, &p->models, line, &err) != ST_OK) {
+        player_fail(ui, err.status, err.text);
+    } else if (!ui_command(ui, "%s", line)) {
         char text[ERROR_TEXT_MAX];
         snprintf(text, sizeof text, "%s", ui->message);
         player_fail(ui, ui->command_status, text);

@@ -319,28 +319,22 @@ const char *checkpoint_changed(const Checkpoint *c)
 
 typedef struct HashWatch {
     const CheckpointWatch *outer;
-    uint64_t before, total; /* bytes of the files before this one, and of all */
+    uint64_t total;
 } HashWatch;
 
 static void tell_hashed(void *ctx, uint64_t bytes)
 {
     const HashWatch *w = ctx;
-    w->outer->progress(w->outer->ctx, w->before + bytes, w->total);
+    w->outer->progress(w->outer->ctx, bytes, w->total);
 }
 
-Status checkpoint_hash(const Checkpoint *c, const CheckpointWatch *watch, Digest *out, Error *err)
+Status checkpoint_hash(const Checkpoint *c, int file, const CheckpointWatch *watch, Digest *out, Error *err)
 {
+    const Shard *s = &c->shards[file];
+    HashWatch w = {watch, s->size};
     Hasher hash;
-    HashWatch w = {.outer = watch};
     hasher_init(&hash);
-    for (size_t i = 0; i < c->nshards; i++)
-        w.total += c->shards[i].size;
-    for (size_t i = 0; i < c->nshards; i++) {
-        const Shard *s = &c->shards[i];
-        hasher_u64(&hash, s->size);
-        RETURN_IF_ERROR(fingerprint_whole(s->fd, s->path, s->size, watch->cancel, tell_hashed, &w, &hash, err));
-        w.before += s->size;
-    }
+    RETURN_IF_ERROR(fingerprint_whole(s->fd, s->path, s->size, watch->cancel, tell_hashed, &w, &hash, err));
     *out = hasher_end(&hash);
     return ST_OK;
 }

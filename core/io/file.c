@@ -111,6 +111,17 @@ Status file_pread(int fd, const char *path, void *dst, size_t n, uint64_t offset
     return ST_OK;
 }
 
+bool file_holds(const char *path, const void *p, size_t n)
+{
+    char *text;
+    size_t len;
+    if (file_read(path, n, &text, &len, NULL) != ST_OK)
+        return false;
+    bool same = len == n && memcmp(text, p, n) == 0;
+    free(text);
+    return same;
+}
+
 struct AtomicFile {
     int fd;
     bool failed;

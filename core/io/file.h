@@ -36,6 +36,9 @@ void file_sync_name(const char *path);
 /* open + write + commit. */
 Status file_write_atomic(const char *path, const void *p, size_t n, Error *err);
 
+/* Whether the file is there and holds exactly these bytes. */
+bool file_holds(const char *path, const void *p, size_t n);
+
 /* mkdir -p with mode 0700. */
 Status dir_make(const char *path, Error *err);
 /* mkdir -p with `mode`, less what the umask takes away. *made: the last part is new. */

@@ -52,8 +52,8 @@ typedef struct CheckpointWatch {
     void (*progress)(void *ctx, uint64_t done, uint64_t total);
     void *ctx;
 } CheckpointWatch;
-/* SHA-256 over every byte of every shard, in the order of their names. */
-Status checkpoint_hash(const Checkpoint *c, const CheckpointWatch *watch, Digest *out, Error *err);
+/* SHA-256 of every byte of a file, as sha256sum gives it. */
+Status checkpoint_hash(const Checkpoint *c, int file, const CheckpointWatch *watch, Digest *out, Error *err);
 
 /* Writing: one file, tensors in the order added. */
 typedef struct TensorOut {

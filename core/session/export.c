@@ -89,10 +89,15 @@ Status session_export(Session *s, const char *path, bool force, Error *err)
 {
     if (s->opt.read_only)
         return error_set(err, ST_USAGE, "opened with --read-only: nothing is written");
-    if (file_exists(path) && !force)
-        return error_set(err, ST_USAGE, "'%s' is there already: add ! to replace it", path);
     Export e;
     Status st = session_export_preview(s, path, &e, err);
+    if (st == ST_OK && file_exists(path) && !force) {
+        st = file_holds(path, str_text(&e.text), e.text.len)
+                 ? ST_OK
+                 : error_set(err, ST_IO, "'%s' is there already with other content: add ! to replace it", path);
+        export_fini(&e);
+        return st;
+    }
     if (st == ST_OK && blocked_by(&e) && !force)
         st = error_set(err, ST_FAIL, "not written: %s: mend it, or add ! to write all the same", blocked_by(&e));
     if (st == ST_OK)

@@ -258,7 +258,8 @@ void session_set_cursor(Session *s, int64_t linear);
 /* ---- export ---- */
 /* Preview of the YAML for the present assignment against `path`'s content (NULL: against the recipe's source). */
 Status session_export_preview(Session *s, const char *path, Export *out, Error *err);
-/* Checks, then writes atomically. An existing file needs `force`; a blocking check too. */
+/* Checks, then writes atomically. A blocking check needs `force`; an existing file too (ST_IO), unless it holds these very
+ * bytes: then there is nothing to do. */
 Status session_export(Session *s, const char *path, bool force, Error *err);
 
 /* ---- quantize: the model that an inference engine loads ---- */

@@ -54,6 +54,8 @@ sed 's/"model_type": "llama"/"model_type": "newllama"/; s/LlamaForCausalLM/NewFo
 exits 0 "an unknown type" s info "$tmp/new"
 has "$tmp/out" "warning       " "is told"
 exits 0 "with its own type" s info "$tmp/new" --model_type llama
+exits 0 "digests of the files" s info lab_models/demo --hash
+has "$tmp/out" "sha256        $(sha256sum lab_models/demo/model.safetensors | cut -d' ' -f1)  model.safetensors" "as sha256sum gives them"
 exits 64 "no model" s info
 exits 64 "no rows" s info lab_models/demo --rows 0
 exits 64 "a text longer than all" s info lab_models/demo --rows 10 --longest 11

@@ -27,12 +27,13 @@ one() {
     tokenize) s tokenize "$@" ;;
     shell) printf "exclude *.0.mlp.down_proj\nhistory\n" | s shell $M "$@" ;;
     resume) s resume "$@" ;;
-    workbench) case " $* " in *" --script "*) s "$@" ;; *) s workbench $M --size 90x20 "$@" ;; esac ;;
+    workbench) case " $* " in *" --force"*) s $M "$@" ;; *" --script "*) s "$@" ;; *) s workbench $M --size 90x20 "$@" ;; esac ;;
     cancel) in_session "calib boolq.jsonl" "async analyze std" "cancel $*" "wait" ;; # of a job that takes long enough
     rank) in_session "analyze std" "rank std $*" ;;
     tag) in_session "tag *.0.*" "tag $* *.0.*" ;;
     history) in_session "exclude *.0.mlp.*" "history $*" ;;
     export) in_session "export $*" ;;
+    replay) in_session "replay $* $tmp/other.slim" ;;
     quantize) in_session "recipe $R" "quantize $*" ;;
     open) printf 'open %s %s\n' "$M" "$*" | s --script - ;;
     *) return 99 ;;
@@ -134,6 +135,8 @@ row info rows "for 5 tokens" x --rows 5 --longest 5
 row info longest "longest text 7" x --rows 9 --longest 7
 row info threads "3 threads" x --threads 3
 row info format '"linears"' xml --format json
+row info hash "  model.safetensors" - --hash
+row info progress "56 can be quantized" sometimes --progress never
 f="--out $tmp/f.safetensors"
 row forward model_path "FILE:$tmp/f" "" --model_path $M
 row forward model_type "FILE:$tmp/f.safetensors" "" --model_type qwen3 --ids 1,2 $f
@@ -152,6 +155,8 @@ row tokenize no-special "," - --model_path $M --text 'Hello there' --no-special
 row open model_type "Qwen 3" "" --model_type qwen3
 want=130 row cancel now "stopped" - --now
 row history save "FILE:$tmp/h.slim" "" --save "$tmp/h.slim"
+printf '# model x, fingerprint 0123456789abcdef\nexclude *.0.*\n' >"$tmp/other.slim"
+row replay force "linears sent to float" - --force
 row export preview "apiversion" - --preview
 row rank pattern "Total layers analyzed: 8" "" --pattern '*.down_proj'
 row rank topk "Top 1 most sensitive" x --topk 1
@@ -171,6 +176,7 @@ for v in shell workbench; do
     run_options $v "$text" $more
 done
 row workbench script "4 linears" "" --script "$tmp/s2.slim"
+row workbench force "linears sent to float" - --script "$tmp/other.slim" --force
 row workbench ui "FILE:$tmp/screen" - --ui --script "$tmp/s2.slim" --size 90x20 $d
 row workbench pace "FILE:$tmp/screen" x --ui --script "$tmp/s2.slim" --size 90x20 --pace 1 $d
 row workbench size "FILE:$tmp/screen" 80 $d

@@ -35,8 +35,11 @@ exits 0 "a script runs" s --script "$tmp/a.slim"
 has "$tmp/out" "=== Layer Analysis Results (local_error method) ===" "and prints results"
 cp "$tmp/a.yaml" "$tmp/first.yaml"
 has "$tmp/a.yaml" "exclude" "and writes the recipe"
-exits 64 "an existing file stays" s --script "$tmp/a.slim"
-has "$tmp/err" "a.slim:23:" "the message has file and line"
+exits 0 "a file with the same bytes counts as written" s --script "$tmp/a.slim"
+echo "# a note" >>"$tmp/a.yaml"
+exits 74 "an existing file with others stays" s --script "$tmp/a.slim"
+has "$tmp/err" "a.slim:23: '$tmp/a.yaml' is there already with other content: add ! to replace it" "the message has file and line"
+has "$tmp/a.yaml" "# a note" "and nothing was written"
 sed "s|^export .*|& !|" "$tmp/a.slim" >"$tmp/b.slim"
 exits 0 "! replaces it" s -x "$tmp/b.slim"
 same "$tmp/first.yaml" "$tmp/a.yaml" "with the same bytes"
@@ -62,7 +65,38 @@ for f in h h2 h3; do mv "$tmp/$f.yaml" "$tmp/$f.was"; done
 mkdir "$tmp/else"
 exits 0 "the saved script runs, from elsewhere" sh -c 'cd "$2" && "$1" --script ../h.slim' sh "$(realpath "$SLIMSCOPE")" "$tmp/else"
 for f in h h2 h3; do same "$tmp/$f.was" "$tmp/$f.yaml" "replay writes $f.yaml byte for byte"; done
-exits 64 "history does not replace a script" s --script "$tmp/c.slim"
+echo "# mine" >>"$tmp/h.slim"
+exits 74 "history does not replace a script" s --script "$tmp/c.slim"
+has "$tmp/h.slim" "# mine" "which stays as it was"
+
+# ---- the model of a script ----
+cp -r $model "$tmp/tuned"
+python3 - "$tmp/tuned/model.safetensors" <<'PY'
+import sys
+b = bytearray(open(sys.argv[1], "rb").read())
+for i in range(len(b) // 2, len(b), 50): b[i] ^= 1
+open(sys.argv[1], "wb").write(b)
+PY
+printf 'open %s\nexclude *.0.mlp.down_proj\nexport! %s/bang.yaml\nhistory --save %s/model.slim\n' $model "$tmp" "$tmp" | s --script - 2>/dev/null
+has "$tmp/model.slim" "export $tmp/bang.yaml !" "the saved history keeps the !"
+is 1 "$(grep -c '^# model .*, fingerprint [0-9a-f]\{16\}$' "$tmp/model.slim")" "and names the model by its fingerprint"
+exits 0 "it runs on the model" s --script "$tmp/model.slim"
+sed "s|^open [^ ]*|open $tmp/tuned|" "$tmp/model.slim" >"$tmp/other.slim"
+exits 65 "not on a fine-tune of it" s --script "$tmp/other.slim"
+has "$tmp/err" "the model at '$tmp/tuned' is not the one that this was recorded with" "one line says why"
+has "$tmp/err" "--force runs it all the same" "and what to do"
+exits 65 "nor on a screen" s --ui --size 80x24 --script "$tmp/other.slim"
+has "$tmp/err" "is not the one that this was recorded with" "with the same line"
+exits 0 "--force does" s --script "$tmp/other.slim" --force
+exits 0 "also on a screen" s --ui --size 80x24 --script "$tmp/other.slim" --force
+printf 'open %s/tuned\nreplay %s/noopen.slim\n' "$tmp" "$tmp" >"$tmp/r.slim"
+sed '/^open/d' "$tmp/model.slim" >"$tmp/noopen.slim"
+exits 65 "a replay is checked too" s --script "$tmp/r.slim"
+sed -i 's/^replay/replay --force/' "$tmp/r.slim"
+exits 0 "and forced" s --script "$tmp/r.slim"
+printf 'open %s\nopen %s/tuned\nexclude *.0.mlp.down_proj\nhistory --save %s/two.slim\n' $model "$tmp" "$tmp" | s --script - 2>/dev/null
+is 2 "$(grep -c '^# model ' "$tmp/two.slim")" "a script of two models names both"
+exits 0 "and runs on both" s --script "$tmp/two.slim"
 exits 64 "nothing to save" sh -c 'echo "history --save $2" | "$1" --script -' sh "$SLIMSCOPE" "$tmp/n"
 cat >"$tmp/d.slim" <<SLIM
 open $model

@@ -348,7 +348,7 @@ static void both_prints(const char *path, char print[65], Digest *whole)
     assert_int_equal(checkpoint_open(&c, path, &e), ST_OK);
     memcpy(print, checkpoint_fingerprint(c), 65);
     assert_int_equal(checkpoint_bytes_read(c), 0);
-    assert_int_equal(checkpoint_hash(c, &w, whole, &e), ST_OK);
+    assert_int_equal(checkpoint_hash(c, 0, &w, whole, &e), ST_OK);
     assert_true(hashed > (uint64_t)checkpoint_at(c, 0)->nbytes);
     checkpoint_free(c);
 }
