@@ -190,6 +190,7 @@ void app_pass_log(App *a, const char *skip)
     static const char *const level[] = {"", "warning: ", "error: "};
     if (a->face == FACE_UI || !a->session)
         return;
+    session_pump(a->session); /* what could not be saved is told now */
     size_t nskip = skip ? strlen(skip) : 0;
     for (int n = session_log_lines(a->session); a->log_seen < n; a->log_seen++) {
         LogLine l = session_log_line(a->session, a->log_seen);

@@ -62,7 +62,7 @@ static Status parse_geometry(const char *text, ScreenOptions *o, Error *err)
     return ST_OK;
 }
 
-static Status screen_options(const CommandLine *cl, ScreenOptions *o, Error *err)
+Status screen_options(const CommandLine *cl, ScreenOptions *o, Error *err)
 {
     const char *color = cl_str(cl, "color"), *glyphs = cl_str(cl, "glyphs"), *size = cl_str(cl, "size");
     int64_t pace = cl_int(cl, "pace", 0);
@@ -151,14 +151,7 @@ static const Option workbench_options[] = {
     {"ui", ARG_FLAG, NULL, "with --script: show the workbench while the script runs", COMP_NONE},
     {"force", ARG_FLAG, NULL, "with --script: also on another model than the one it was recorded with", COMP_NONE},
     {"pace", ARG_INT, "MS", "with --ui --script: wait MS milliseconds between commands", COMP_NONE},
-    {"size", ARG_STR, "CxR", "draw on a screen of C columns and R rows without a terminal", COMP_NONE},
-    {"dump-screen", ARG_PATH, "FILE", "write the last screen to FILE as text", COMP_FILE},
-    {"theme", ARG_STR, "NAME", "colours", COMP_THEME},
-    {"glyphs", ARG_CHOICE, "auto|braille|block|ascii", "characters that bars and histograms are drawn with", COMP_NONE},
-    {"color", ARG_CHOICE, "auto|always|never", "whether colours are used (NO_COLOR counts in auto)", COMP_NONE},
-    {"no-color", ARG_FLAG, NULL, "as --color never", COMP_NONE},
-    {"mouse", ARG_FLAG, NULL, "use the mouse (default outside tmux)", COMP_NONE},
-    {"no-mouse", ARG_FLAG, NULL, "leave the mouse to the terminal", COMP_NONE},
+    OPTIONS_SCREEN,
     OPTIONS_SESSION,
     OPTIONS_RUN,
     OPTION_PROGRESS,

@@ -22,6 +22,17 @@ Status check_peer_options(App *a, const CommandLine *cl, Error *err);
 /* The ranked table and the measured effect of keeping the two worst linears in float, for a model without a terminal
  * (make demo). */
 Status report_run(App *a, Error *err);
+/* How a screen is drawn: rows of an option table, and what they say. */
+#define OPTIONS_SCREEN  \
+    {"size", ARG_STR, "CxR", "draw on a screen of C columns and R rows without a terminal", COMP_NONE}, \
+    {"dump-screen", ARG_PATH, "FILE", "write the last screen to FILE as text", COMP_FILE}, \
+    {"theme", ARG_STR, "NAME", "colours", COMP_THEME}, \
+    {"glyphs", ARG_CHOICE, "auto|braille|block|ascii", "characters that bars and histograms are drawn with", COMP_NONE}, \
+    {"color", ARG_CHOICE, "auto|always|never", "whether colours are used (NO_COLOR counts in auto)", COMP_NONE}, \
+    {"no-color", ARG_FLAG, NULL, "as --color never", COMP_NONE}, \
+    {"mouse", ARG_FLAG, NULL, "use the mouse (default outside tmux)", COMP_NONE}, \
+    {"no-mouse", ARG_FLAG, NULL, "leave the mouse to the terminal", COMP_NONE}
+Status screen_options(const CommandLine *cl, ScreenOptions *o, Error *err);
 /* The manual page, generated from the tables. */
 void write_man_page(Str *out);
 

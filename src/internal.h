@@ -37,6 +37,11 @@ Status app_run_screen(App *a, const ScreenOptions *o, Error *err);
 /* Whether a long command waits here: everywhere but in the workbench and after "async". */
 bool app_waits(const App *a);
 
+/* ---- cmd_job.c ---- */
+
+/* The number of a job that the command's word gives ("3", "#3"), 0: none was given. */
+Status job_word(const CommandLine *cl, int *id, Error *err);
+
 /* ---- wait.c ---- */
 
 /* Waits for the queue to drain: passes the session's log on to stderr, shows progress, turns SIGINT into cancel (first:

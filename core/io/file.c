@@ -111,6 +111,23 @@ Status file_pread(int fd, const char *path, void *dst, size_t n, uint64_t offset
     return ST_OK;
 }
 
+Status file_write_pid(int fd, const char *path, Error *err)
+{
+    char pid[32];
+    int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid()), done = 0;
+    if (ftruncate(fd, 0) != 0)
+        return file_error(err, "write", path, errno);
+    while (done < n) {
+        ssize_t w = pwrite(fd, pid + done, (size_t)(n - done), done);
+        if (w < 0 && errno == EINTR)
+            continue;
+        if (w <= 0)
+            return file_error(err, "write", path, w < 0 ? errno : ENOSPC);
+        done += (int)w;
+    }
+    return ST_OK;
+}
+
 bool file_holds(const char *path, const void *p, size_t n)
 {
     char *text;

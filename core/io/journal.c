@@ -13,7 +13,7 @@
 #include "io/file.h"
 
 /* A record larger than this is damage, not data. */
-enum { HEAD_BYTES = 8, RECORD_MAX = 1 << 30, COPY_BYTES = 1 << 16, GLANCE_BYTES = 512 };
+enum { HEAD_BYTES = 8, RECORD_MAX = 1 << 30, COPY_BYTES = 1 << 16, GLANCE_BYTES = 1024 };
 static const char seq_key[] = "{\"seq\":";
 enum { SEQ_KEY = sizeof seq_key - 1, SEQ_MAX = SEQ_KEY + 21 };
 

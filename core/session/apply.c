@@ -131,7 +131,7 @@ static void warn_unseen(Session *s, const Effect *e)
                 (long long)e->unseen.linears, (long long)e->unseen.experts, s->model->linears[e->unseen.first].name);
 }
 
-static void apply_effect(Session *s, const Job *j)
+static void apply_effect(Session *s, Job *j)
 {
     warn_unseen(s, &j->effect);
     size_t bytes = (size_t)s->model->nlinears * sizeof *j->level;
@@ -148,6 +148,13 @@ static void apply_effect(Session *s, const Job *j)
         return;
     }
     entry_measured(s, &s->results->measured[s->results->nmeasured - 1]);
+    JobView *v = &j->view;
+    v->measured = true;
+    v->kl = m.effect.kl_mean;
+    v->kl_se = m.effect.kl_se;
+    v->ppl = m.effect.ppl_quant;
+    v->ppl_float = m.effect.ppl_float;
+    v->top1 = m.effect.top1;
 }
 
 /* What of a pass that did not end well can be gone on with; up to where is known when that is asked for. */
@@ -177,8 +184,9 @@ static void keep_stopped(Session *s, const Job *j, Status st)
     to->needs = j->plan.needs;
 }
 
-static void apply_end(Session *s, const Job *j, JobView *v)
+static void apply_end(Session *s, Job *j)
 {
+    JobView *v = &j->view;
     Status st = j->error.status;
     v->elapsed = seconds_since(j->t_start);
     v->state = st == ST_OK ? JOB_DONE : st == ST_CANCELLED ? JOB_STOPPED : JOB_FAILED;
@@ -192,9 +200,14 @@ static void apply_end(Session *s, const Job *j, JobView *v)
     if (v->kind == JOB_ANALYZE) {
         keep_stopped(s, j, st);
         entry_run_end(s, j, st);
+        if (s->keeper)
+            keeper_keep_streams(s->keeper, s->results->stopped.run);
         if (st == ST_OK && j->plan.pass == &pass_statistics)
             coverage_log(s);
     }
+    if (v->kind == JOB_QUANTIZE)
+        entry_quantize_end(s, st);
+    job_end(j);
     table_scores_asked(s->table);
 }
 
@@ -217,7 +230,7 @@ unsigned apply_event(Session *s, Event *e, const JobProgress *now)
         r->quantized = j->written;
         j->written = NULL;
         return EV_JOB;
-    case EVT_END: apply_end(s, j, &j->view); return EV_JOB | EV_MESSAGE;
+    case EVT_END: apply_end(s, j); return EV_JOB | EV_MESSAGE;
     case EVT_ROWS: apply_rows(s, (RowsEvent *)e); return EV_ROWS | EV_PROGRESS;
     case EVT_SCORES: apply_scores(s, (ScoresEvent *)e); return EV_ROWS | EV_PROGRESS;
     case EVT_LOG: session_log(s, ((LogEvent *)e)->level, "%s", ((LogEvent *)e)->text); return EV_MESSAGE;

@@ -4,15 +4,29 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "io/file.h"
 #include "session/effectrecord.h"
 #include "session/parts.h"
 #include "session/record.h"
 #include "session/rulerecord.h"
 #include "session/table.h"
 
+/* What a start leaves by itself, and what goes with other records. */
+static bool slight(const char *json)
+{
+    static const char *const kinds[] = {"{\"t\":\"open\"", "{\"t\":\"recipe\"}", "{\"t\":\"view\"", "{\"t\":\"cmd\"",
+                                        "{\"t\":\"set\"", "{\"t\":\"data\""};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strncmp(json, kinds[i], strlen(kinds[i])) == 0)
+            return true;
+    return false;
+}
+
 static void put(Session *s, Str *b, bool sync)
 {
+    s->worth = s->worth || !slight(str_text(b));
     if (s->keeper && !s->restoring)
         keeper_put(s->keeper, b, sync);
     str_free(b);
@@ -21,7 +35,8 @@ static void put(Session *s, Str *b, bool sync)
 void entry_open(Session *s)
 {
     Str b = {0};
-    str_printf(&b, "{\"t\":\"open\",\"format\":%d,\"version\":", JOURNAL_FORMAT);
+    str_printf(&b, "{\"t\":\"open\",\"format\":%d,\"linears\":%lld,\"layers\":%d,\"version\":", JOURNAL_FORMAT,
+               (long long)s->model->nlinears, model_depth(s->model));
     str_json(&b, SLIMSCOPE_VERSION);
     str_puts(&b, ",\"model\":");
     char *real = realpath(s->model->path, NULL);
@@ -33,7 +48,6 @@ void entry_open(Session *s)
     }
     str_puts(&b, ",\"fingerprint\":");
     str_json(&b, s->model->fingerprint);
-    str_printf(&b, ",\"linears\":%lld,\"layers\":%d", (long long)s->model->nlinears, model_depth(s->model));
     str_printf(&b,
                ",\"arith\":\"%s\",\"peer\":%s,\"max_samples\":%d,\"seq_len\":%lld,\"ctx\":%lld,\"eval_tokens\":%lld,"
                "\"seed\":%llu}",
@@ -180,6 +194,26 @@ void entry_run_end(Session *s, const Job *j, Status st)
     put(s, &b, true);
 }
 
+void entry_quantize(Session *s, const QuantizeJob *q)
+{
+    Str b = {0};
+    char here[4096] = "";
+    bool full = q->dir[0] == '/' || !getcwd(here, sizeof here);
+    char *dir = full ? strdup(q->dir) : path_join(here, q->dir);
+    str_puts(&b, "{\"t\":\"quantize\",\"dir\":");
+    str_json(&b, dir ? dir : q->dir);
+    str_printf(&b, ",\"verify\":%s,\"debug\":%s}", q->verify ? "true" : "false", q->debug ? "true" : "false");
+    free(dir);
+    put(s, &b, true);
+}
+
+void entry_quantize_end(Session *s, Status st)
+{
+    Str b = {0};
+    str_printf(&b, "{\"t\":\"quantize_end\",\"status\":%d}", (int)st);
+    put(s, &b, true);
+}
+
 void entry_measured(Session *s, Measured *m)
 {
     char key[65], fit[65];
@@ -198,8 +232,8 @@ void entry_layer(const Job *j, const PassStep *step, KeptLayer *out)
 {
     int layer = (int)step->done - 1;
     *out = (KeptLayer){.run = j->run, .layer = layer};
-    str_printf(&out->head, "{\"t\":\"rows\",\"run\":%d,\"needs\":%u,\"layer\":%d,\"stream\":", j->run, j->plan.needs,
-               layer);
+    str_printf(&out->head, "{\"t\":\"rows\",\"run\":%d,\"needs\":%u,\"layer\":%d,\"n\":%d,\"stream\":", j->run,
+               j->plan.needs, layer, step->nlinear);
     str_puts(&out->tail, ",\"rows\":");
     record_results(&out->tail, step->linear, step->nlinear, j->model);
     str_putc(&out->tail, '}');

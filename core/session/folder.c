@@ -1,18 +1,12 @@
-/* The folders of sessions below the state folder: begun, opened, listed. */
+/* The folders of sessions below the state folder: begun, opened, closed. */
 #include "session/folder.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "base/mem.h"
 #include "io/file.h"
 #include "session/entries.h"
 #include "session/parts.h"
@@ -29,7 +23,7 @@ static void make_id(char id[40], int twin)
         snprintf(id + n, 40 - n, "-%d", twin);
 }
 
-static char *folder_path(const char *state_dir, const char *id)
+char *folder_path(const char *state_dir, const char *id)
 {
     char *sessions = path_join(state_dir, "sessions");
     char *dir = sessions ? path_join(sessions, id) : NULL;
@@ -65,6 +59,7 @@ static void forget_folder(Session *s)
     free(s->dir);
     s->dir = NULL;
     s->id[0] = s->saved_view[0] = 0;
+    s->worth = false;
 }
 
 Status folder_begin(Session *s, Error *err)
@@ -86,6 +81,7 @@ Status folder_begin(Session *s, Error *err)
         return ST_OK;
     }
     entry_open(s);
+    folder_tell_older(s);
     return ST_OK;
 }
 
@@ -122,6 +118,7 @@ Status folder_open(Session *s, const char *id, JournalReplay *replay, Error *err
         st = keeper_read(s->dir, replay, s, &end, err);
     }
     s->restoring = false;
+    s->worth = true;
     if (st != ST_OK)
         return error_prefix(err, st, "session %s: ", id);
     if (holder[0])
@@ -134,8 +131,11 @@ Status folder_end(Session *s, Error *err)
 {
     if (s->keeper)
         entry_view(s);
+    bool empty = s->keeper && !s->worth;
     Status st = keeper_close(s->keeper, err);
     s->keeper = NULL;
+    if (empty) /* nobody would go on with it */
+        session_delete(s->state_dir, s->id, NULL);
     forget_folder(s);
     return st;
 }
@@ -155,94 +155,12 @@ bool session_is_saved(const Session *s)
     return s->keeper && keeper_works(s->keeper);
 }
 
-/* ---- listing ---- */
-
-static int newest_first(const void *a, const void *b)
+const char *session_unkept(const Session *s)
 {
-    const SessionInfo *x = a, *y = b;
-    if (x->when != y->when)
-        return x->when > y->when ? -1 : 1;
-    return strcmp(y->id, x->id);
+    return s->read_only ? "read-only" : session_is_saved(s) ? NULL : "not saved";
 }
 
-static bool is_locked(const char *dir)
+bool session_has_work(const Session *s)
 {
-    char *path = path_join(dir, "lock");
-    int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
-    free(path);
-    if (fd < 0)
-        return false;
-    bool locked = flock(fd, LOCK_EX | LOCK_NB) != 0;
-    close(fd);
-    return locked;
-}
-
-/* The model's path stands in the journal's first record: its first bytes are enough. */
-static bool read_info(const char *dir, const char *id, SessionInfo *info)
-{
-    char *path = path_join(dir, "journal"), text[4096];
-    int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    free(path);
-    struct stat sb;
-    if (fd < 0 || fstat(fd, &sb) != 0) {
-        if (fd >= 0)
-            close(fd);
-        return false;
-    }
-    ssize_t len = read(fd, text, sizeof text - 1);
-    close(fd);
-    *info = (SessionInfo){.when = (int64_t)sb.st_mtime, .locked = is_locked(dir)};
-    size_t n = strlen(id);
-    memcpy(info->id, id, n < sizeof info->id ? n : sizeof info->id - 1);
-    static const char key[] = "\"model\":\"";
-    char *p = len > 0 ? memmem(text, (size_t)len, key, sizeof key - 1) : NULL;
-    if (!p)
-        return false;
-    text[len] = 0;
-    p += sizeof key - 1;
-    n = strcspn(p, "\"");
-    memcpy(info->model, p, n < sizeof info->model ? n : sizeof info->model - 1);
-    return true;
-}
-
-Status session_list(const char *state_dir, SessionInfo **out, int *n, Error *err)
-{
-    *out = NULL;
-    *n = 0;
-    char *root = path_join(state_dir, "sessions");
-    if (!root)
-        return error_nomem(err, "the session list");
-    DIR *d = opendir(root);
-    size_t cap = 0;
-    Status st = ST_OK;
-    for (struct dirent *e; d && st == ST_OK && (e = readdir(d)) != NULL;) {
-        if (e->d_name[0] == '.' || strlen(e->d_name) >= sizeof(*out)->id)
-            continue;
-        char *dir = path_join(root, e->d_name);
-        if (!dir || !mem_grow(out, &cap, (size_t)*n + 1, sizeof **out))
-            st = error_nomem(err, "the session list");
-        else if (read_info(dir, e->d_name, &(*out)[*n]))
-            (*n)++;
-        free(dir);
-    }
-    if (d)
-        closedir(d);
-    free(root);
-    if (*n)
-        qsort(*out, (size_t)*n, sizeof **out, newest_first);
-    return st;
-}
-
-Status folder_newest(const char *state_dir, char id[40], Error *err)
-{
-    SessionInfo *list;
-    int n;
-    RETURN_IF_ERROR(session_list(state_dir, &list, &n, err));
-    Status st = ST_OK;
-    if (n == 0)
-        st = error_set(err, ST_DATA, "no session to resume in '%s/sessions'", state_dir);
-    else
-        memcpy(id, list[0].id, 40);
-    free(list);
-    return st;
+    return s->worth;
 }

@@ -14,7 +14,11 @@ Status folder_begin(Session *s, Error *err);
 Status folder_open(Session *s, const char *id, JournalReplay *replay, Error *err);
 /* Writes what is left, unlocks. The first error of all writing. */
 Status folder_end(Session *s, Error *err);
-/* Id of the newest session; ST_DATA when there is none. */
+/* Where the session with this id lies; caller frees, NULL without memory. */
+char *folder_path(const char *state_dir, const char *id);
+/* Id of the newest session; ST_DATA when there is none (sessions.c). */
 Status folder_newest(const char *state_dir, char id[40], Error *err);
+/* Says whether the newest other session of this model has work in it. */
+void folder_tell_older(Session *s);
 
 #endif

@@ -112,6 +112,8 @@ typedef struct Job {
 } Job;
 
 void job_free(Job *j);
+/* What a job that has ended is still asked for stays: its row, and how it is gone on with. */
+void job_end(Job *j);
 void quantize_job_fini(QuantizeJob *q);
 void quantize_done_free(QuantizeDone *d);
 

@@ -27,6 +27,8 @@ typedef struct KeeperEntry {
     KeptLayer layer;
     Stream copy;           /* of the layer's stream */
     const Stream *stream;  /* the copy, or the caller's who waits; NULL: a record */
+    bool drop;             /* neither: removes the streams of other passes than keep_run */
+    int keep_run;
     size_t bytes;
     bool sync;
 } KeeperEntry;
@@ -159,6 +161,10 @@ static Status write_entry(Keeper *kp, KeeperEntry *e, Error *err)
         RETURN_IF_ERROR(write_layer(kp, &e->layer, e->stream, err));
         kp->last_sync = clock_ns();
         kp->dirty = false;
+        return ST_OK;
+    }
+    if (e->drop) {
+        streamfile_keep_only(kp->dir, e->keep_run);
         return ST_OK;
     }
     RETURN_IF_ERROR(journal_append(kp->journal, e->json, false, err));
@@ -300,6 +306,16 @@ void keeper_put_patiently(Keeper *kp, Str *json)
     keeper_put(kp, json, false);
 }
 
+void keeper_keep_streams(Keeper *kp, int run)
+{
+    KeeperEntry *e = keeper_works(kp) ? calloc(1, sizeof *e) : NULL;
+    if (!e)
+        return; /* they take room, and that is all */
+    e->drop = true;
+    e->keep_run = run;
+    push(kp, e);
+}
+
 /* Waits until no layer is on its way. */
 static void wait_layers(Keeper *kp)
 {
@@ -361,10 +377,7 @@ static Status take_lock(const char *dir, int *fd, char holder[32], Error *err)
     if (*fd < 0) {
         s = file_error(err, "open", path, errno);
     } else if (flock(*fd, LOCK_EX | LOCK_NB) == 0) {
-        char pid[32];
-        int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
-        if (ftruncate(*fd, 0) != 0 || pwrite(*fd, pid, (size_t)n, 0) != n)
-            s = file_error(err, "write", path, errno);
+        s = file_write_pid(*fd, path, err);
     } else {
         ssize_t n = pread(*fd, holder, 31, 0);
         holder[n > 0 ? n : 0] = 0;

@@ -21,6 +21,7 @@ struct Session {
     bool restoring;                /* the journal is being replayed */
     char recorded[65];             /* fingerprint of the model that the journal was written for */
     int format;                    /* of the journal (entries.h) */
+    bool worth;                    /* session_has_work */
     char saved_view[256];          /* newest record of the view */
 
     struct Assignment *assignment; /* levels, tags, undo */

@@ -11,6 +11,7 @@
 #include "save/debug_saver.h"
 #include "save/practice_yaml.h"
 #include "session/assignment.h"
+#include "session/entries.h"
 #include "session/notes.h"
 #include "session/parts.h"
 #include "session/queue.h"
@@ -297,5 +298,7 @@ Status session_quantize(Session *s, const QuantizeOptions *o, Error *err)
     }
     j->view.total = model_depth(s->model);
     snprintf(j->view.title, sizeof j->view.title, "quantize: %s", path_base(o->save_path));
+    snprintf(j->view.target, sizeof j->view.target, "%s", o->save_path);
+    entry_quantize(s, &j->quantize);
     return job_enqueue(s, j, err);
 }

@@ -14,8 +14,10 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "session/apply.h"
+#include "session/entries.h"
 #include "session/kit.h"
 #include "session/parts.h"
+#include "session/results.h"
 #include "session/table.h"
 
 Status queue_init(Queue *q, Error *err)
@@ -46,14 +48,15 @@ Status job_room(Queue *q, Error *err)
     return mem_grow(&q->jobs, &q->cap_jobs, q->njobs + 1, sizeof *q->jobs) ? ST_OK : error_nomem(err, "the job list");
 }
 
-void job_free(Job *j)
+/* What only the running of a job needs. */
+static void drop_work(Job *j)
 {
-    if (!j)
-        return;
-    free(j->calib.path);
-    free(j->calib.name);
-    free(j->eval.path);
-    free(j->eval.name);
+    DataSpec *const data[] = {&j->calib, &j->eval};
+    for (int i = 0; i < 2; i++) {
+        free(data[i]->path);
+        free(data[i]->name);
+        *data[i] = (DataSpec){0};
+    }
     free(j->metrics);
     free(j->selected);
     scores_fini(&j->before);
@@ -61,6 +64,31 @@ void job_free(Job *j)
     free(j->levels);
     quantize_done_free(j->written);
     recipe_free(j->recipe);
+    j->metrics = NULL;
+    j->selected = NULL;
+    j->before = (Scores){0};
+    j->level = NULL;
+    j->levels = NULL;
+    j->written = NULL;
+    j->recipe = NULL;
+    j->plan = (PassPlan){.pass = j->plan.pass};
+}
+
+void job_end(Job *j)
+{
+    char *dir = j->quantize.dir;
+    bool verify = j->quantize.verify, debug = j->quantize.debug;
+    drop_work(j);
+    j->quantize.dir = NULL;
+    quantize_job_fini(&j->quantize);
+    j->quantize = (QuantizeJob){.dir = dir, .verify = verify, .debug = debug};
+}
+
+void job_free(Job *j)
+{
+    if (!j)
+        return;
+    drop_work(j);
     quantize_job_fini(&j->quantize);
     free(j);
 }
@@ -337,9 +365,12 @@ static bool is_open(const Job *j)
 static void cancel(Session *s, Job *j, int level)
 {
     pthread_mutex_lock(&s->queue->lock);
-    if (!take_out(s->queue, j))
+    bool waited = take_out(s->queue, j);
+    if (!waited)
         atomic_store(&j->cancel.level, level);
     pthread_mutex_unlock(&s->queue->lock);
+    if (waited)
+        job_end(j);
     table_scores_asked(s->table);
 }
 
@@ -362,7 +393,23 @@ Status session_cancel_job(Session *s, int id, int level, Error *err)
             cancel(s, q->jobs[i], level);
             return ST_OK;
         }
+    for (int i = 0; i < session_jobs(s); i++)
+        if (session_job(s, i)->id == id && q->jobs[i]->view.resumable && q->jobs[i]->view.kind == JOB_ANALYZE) {
+            results_forget_stopped(s->results);
+            entry_run_end(s, q->jobs[i], ST_OK);
+            if (s->keeper)
+                keeper_keep_streams(s->keeper, -1);
+            return ST_OK;
+        }
     return error_set(err, ST_USAGE, "no job %d runs or waits", id);
+}
+
+bool queue_analyzes(const Queue *q)
+{
+    for (size_t i = 0; i < q->njobs; i++)
+        if (q->jobs[i]->view.kind == JOB_ANALYZE && is_open(q->jobs[i]))
+            return true;
+    return false;
 }
 
 bool queue_will_score(const Session *s, const Metric *m, int64_t unit)
@@ -389,11 +436,42 @@ int session_jobs(const Session *s)
     return (int)s->queue->njobs;
 }
 
+/* The newest job that works on the same pass, or on the same folder. */
+static const Job *newest_of(const Queue *q, const Job *j)
+{
+    for (size_t i = q->njobs; i-- > 0;) {
+        const Job *k = q->jobs[i];
+        if (k->view.kind != j->view.kind)
+            continue;
+        if (j->view.kind == JOB_QUANTIZE ? strcmp(k->quantize.dir, j->quantize.dir) == 0 : k->run == j->run)
+            return k;
+    }
+    return j;
+}
+
+static bool can_resume(const Session *s, const Job *j)
+{
+    bool ended = j->view.state == JOB_STOPPED || (j->view.state == JOB_FAILED && j->view.done > 0);
+    if (!ended || newest_of(s->queue, j) != j)
+        return false;
+    return j->view.kind == JOB_QUANTIZE || (j->view.kind == JOB_ANALYZE && j->run >= 0 && j->run == s->results->stopped.run);
+}
+
+static int job_before(const Queue *q, size_t i)
+{
+    while (i-- > 0)
+        if (is_open(q->jobs[i]))
+            return q->jobs[i]->view.id;
+    return 0;
+}
+
 const JobView *session_job(Session *s, int i)
 {
     Job *j = s->queue->jobs[i];
     if (j->view.state == JOB_RUNNING)
         j->view.elapsed = (double)(clock_ns() - j->t_start) * 1e-9;
+    j->view.behind = j->view.state == JOB_WAITING ? job_before(s->queue, (size_t)i) : 0;
+    j->view.resumable = can_resume(s, j);
     return &j->view;
 }
 

@@ -34,6 +34,8 @@ Status job_take_levels(Session *s, Job *j, Error *err); /* copies the present as
 Status job_enqueue(Session *s, Job *j, Error *err);
 /* Room in the list of jobs for one more. */
 Status job_room(Queue *q, Error *err);
+/* Whether an analysis runs or waits. */
+bool queue_analyzes(const Queue *q);
 /* Whether a job that runs or waits will give this unit of the metric's scope a score. */
 bool queue_will_score(const Session *s, const Metric *m, int64_t unit);
 

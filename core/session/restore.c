@@ -245,6 +245,26 @@ static Status on_run_end(Session *s, const cJSON *o, Error *err)
     return ST_OK;
 }
 
+static Status on_quantize(Session *s, const cJSON *o, Error *err)
+{
+    Unwritten *u = &s->results->unwritten;
+    const char *dir = text_of(o, "dir");
+    free(u->dir);
+    *u = (Unwritten){dir ? strdup(dir) : NULL, cJSON_IsTrue(json_get(o, "verify")), cJSON_IsTrue(json_get(o, "debug"))};
+    return !dir || u->dir ? ST_OK : error_nomem(err, "a folder's name");
+}
+
+static Status on_quantize_end(Session *s, const cJSON *o, Error *err)
+{
+    (void)err;
+    Unwritten *u = &s->results->unwritten;
+    if (num_of(o, "status", 1) == ST_OK) {
+        free(u->dir);
+        u->dir = NULL;
+    }
+    return ST_OK;
+}
+
 static bool parse_digest(const char *hex, Digest *d)
 {
     if (!hex || strlen(hex) != 64)
@@ -282,6 +302,7 @@ static const struct RecordKind {
     {"calib", on_calib},   {"eval", on_eval}, {"recipe", recipe_restore}, {"set", on_set},
     {"edit", on_edit},     {"rules", rules_restore}, {"undo", on_undo}, {"redo", on_redo}, {"whatif", on_whatif}, {"cmd", on_command},
     {"view", on_view},     {"run", on_run},       {"rows", on_rows}, {"scores", on_scores}, {"run_end", on_run_end}, {"effect", on_effect},
+    {"quantize", on_quantize}, {"quantize_end", on_quantize_end},
 };
 
 static Status replay(void *ctx, const char *json, uint32_t len, Error *err)
@@ -332,25 +353,51 @@ static void settle_stopped(Session *s)
         results_forget_stopped(s->results);
         return;
     }
-    session_log(s, 0, "a stopped analysis can go on from %s %lld of %lld: resume it with r on the Jobs screen or resume",
-                p->pass->step, (long long)p->done, (long long)p->total);
+    session_log(s, 0, "stopped at %s %lld of %lld; r goes on", p->pass->step, (long long)p->done, (long long)p->total);
 }
 
-/* Shows the unfinished pass among the jobs. */
+/* A row among the jobs for what an earlier sitting left unfinished. */
+static Job *show_unfinished(Session *s, JobKind kind, Error *err)
+{
+    Queue *q = s->queue;
+    Job *j = job_room(q, err) == ST_OK ? calloc(1, sizeof *j) : NULL;
+    if (!j) {
+        error_nomem(err, "the job list");
+        return NULL;
+    }
+    j->view = (JobView){.id = ++q->next_job, .kind = kind, .state = JOB_STOPPED, .eta = -1, .status = ST_CANCELLED};
+    j->run = -1;
+    q->jobs[q->njobs++] = j;
+    return j;
+}
+
 static Status show_stopped(Session *s, Error *err)
 {
     const Stopped *p = &s->results->stopped;
-    Queue *q = s->queue;
     if (p->run < 0)
         return ST_OK;
-    RETURN_IF_ERROR(job_room(q, err));
-    Job *j = calloc(1, sizeof *j);
+    Job *j = show_unfinished(s, JOB_ANALYZE, err);
     if (!j)
-        return error_nomem(err, "the job list");
-    j->view = (JobView){.id = ++q->next_job, .kind = JOB_ANALYZE, .state = JOB_STOPPED, .done = p->done,
-                        .total = p->total, .eta = -1, .status = ST_CANCELLED};
-    snprintf(j->view.title, sizeof j->view.title, "analysis of an earlier session");
-    q->jobs[q->njobs++] = j;
+        return ST_NOMEM;
+    j->run = p->run;
+    j->view.done = p->done;
+    j->view.total = p->total;
+    snprintf(j->view.title, sizeof j->view.title, "analysis of an earlier sitting");
+    return ST_OK;
+}
+
+static Status show_unwritten(Session *s, Error *err)
+{
+    Unwritten *u = &s->results->unwritten;
+    if (!u->dir)
+        return ST_OK;
+    Job *j = show_unfinished(s, JOB_QUANTIZE, err);
+    if (!j)
+        return ST_NOMEM;
+    j->quantize = (QuantizeJob){.dir = u->dir, .verify = u->verify, .debug = u->debug};
+    snprintf(j->view.title, sizeof j->view.title, "quantize: %s", path_base(u->dir));
+    snprintf(j->view.target, sizeof j->view.target, "%s", u->dir);
+    *u = (Unwritten){0};
     return ST_OK;
 }
 
@@ -396,8 +443,12 @@ Status session_restore(Session **out, const SessionOptions *o, const char *id, E
         st = error_set(err, other.status, "session %s: %s", found, other.text);
     if (st == ST_OK) {
         settle_stopped(s);
+        if (s->keeper)
+            keeper_keep_streams(s->keeper, s->results->stopped.run);
         st = show_stopped(s, err);
     }
+    if (st == ST_OK)
+        st = show_unwritten(s, err);
     if (st != ST_OK) {
         session_free(s);
         return st;

@@ -54,6 +54,7 @@ void results_fini(Results *r)
 {
     results_close(r);
     free(r->measured);
+    free(r->unwritten.dir);
     quantize_done_free(r->quantized);
 }
 

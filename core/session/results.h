@@ -28,6 +28,12 @@ typedef struct Stopped {
     char sha[65], prev_sha[65]; /* of the streams behind steps done - 1 and done - 2, "" unknown */
 } Stopped;
 
+/* The newest quantization that did not reach its end, of an earlier sitting. */
+typedef struct Unwritten {
+    char *dir; /* NULL: none */
+    bool verify, debug;
+} Unwritten;
+
 enum { WHY_MAX = 200, DATA_NAME_MAX = 128 };
 
 typedef struct Results {
@@ -38,6 +44,7 @@ typedef struct Results {
     char identity[65];         /* of data and arithmetic behind the scores that are not stale */
     int next_run;
     Stopped stopped;
+    Unwritten unwritten;
     Measured *measured;
     size_t nmeasured, cap_measured;
     QuantizeDone *quantized;   /* the newest that ended well */

@@ -142,6 +142,11 @@ typedef struct JobView {
     char error[ERROR_TEXT_MAX];
     Status status;
     int ok, failed, unseen;  /* rows; unseen: session_unseen */
+    int behind;              /* waits: id of the job before it, 0: none */
+    bool resumable;          /* ended before its end, and session_resume_job goes on with it */
+    char target[256];        /* the folder that a quantization writes to */
+    bool measured;           /* a measurement that is done found: */
+    double kl, kl_se, ppl, ppl_float, top1;
 } JobView;
 
 /* Queues an analysis, a job for each pass that the metrics are made by. metrics: NULL-terminated names of metric_table;
@@ -151,8 +156,12 @@ Status session_analyze(Session *s, const char *const *metrics, const char *const
                        Error *err);
 /* Queues a measurement of the present assignment. */
 Status session_measure(Session *s, bool full, Error *err);
-/* Continues the newest stopped analysis from its last whole layer. */
-Status session_resume_job(Session *s, Error *err);
+/* Goes on with a job that was stopped or failed: an analysis from its last whole layer, a quantization with what lies in
+ * its folder. id 0: with the newest that can be gone on with. Asking for the analysis again (session_analyze) does the
+ * same. ST_USAGE when there is nothing to go on with. */
+Status session_resume_job(Session *s, int id, Error *err);
+/* The analysis that can be gone on with: steps done, of how many, and what they are ("layer"). false: there is none. */
+bool session_stopped(const Session *s, int64_t *done, int64_t *total, const char **step);
 /* Stops the job that runs (or is the next to); those that wait behind it run on. level 1: after the tile, rows are
  * kept; 2: at once. Without a job: ST_USAGE. */
 Status session_cancel(Session *s, int level, Error *err);
@@ -310,6 +319,10 @@ const char *session_id(const Session *s);    /* "" without a state_dir */
 bool session_is_read_only(const Session *s);
 /* Whether what is done is being kept on disk: not without a folder, and not after a write or a sync has failed. */
 bool session_is_saved(const Session *s);
+/* Why what is done now is not kept: "read-only", "not saved"; NULL: it is. */
+const char *session_unkept(const Session *s);
+/* Whether there is anything in it that a person would miss: one without is deleted when it is closed. */
+bool session_has_work(const Session *s);
 /* Appends a command as it was run, for history and replay. */
 Status session_record(Session *s, const char *line, Error *err);
 int session_commands(const Session *s);
@@ -319,11 +332,20 @@ Status session_restore(Session **out, const SessionOptions *o, const char *id, E
 
 typedef struct SessionInfo {
     char id[40];
-    char model[256];
+    char model[512];     /* path, cut to this */
     int64_t when;        /* seconds since the epoch of the last change */
     bool locked;
+    uint64_t bytes;      /* on the disk */
+    int64_t rows, linears; /* that the newest pass scored, of the model; 0: not recorded */
+    int layer, layers;   /* layers of that pass that are done, of the model's */
+    bool finished;       /* it reached its end */
+    int edits, measured;
 } SessionInfo;
-/* Sessions on disk, newest first; caller frees. */
+/* Sessions on disk, newest first; caller frees. Journals are looked at, not read. */
 Status session_list(const char *state_dir, SessionInfo **out, int *n, Error *err);
+/* What is in one, in a few words. */
+void session_info_text(const SessionInfo *i, Str *out);
+/* Deletes one that no process has open, with what slimscope wrote into it; other files there are an error and stay. */
+Status session_delete(const char *state_dir, const char *id, Error *err);
 
 #endif

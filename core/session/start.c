@@ -157,48 +157,6 @@ static Status analysis_job(Session *s, const Metric *const *all, const MetricPas
     return ST_OK;
 }
 
-static Status start_pass(Session *s, Job *j, int *request, Error *err)
-{
-    if (pass_answered(&j->plan, &s->results->scores)) {
-        session_log(s, 0, "%s: nothing changed since the last pass; shown from its results", j->view.title);
-        job_free(j);
-        return ST_OK;
-    }
-    j->run = ++s->results->next_run;
-    identity_now(s, s->results->identity);
-    snprintf(s->results->run_arith, sizeof s->results->run_arith, "%s", arith_name(s->opt.arith));
-    entry_run(s, j);
-    *request = *request ? *request : s->queue->next_job + 1;
-    j->request = *request;
-    return job_enqueue(s, j, err);
-}
-
-Status session_analyze(Session *s, const char *const *metrics, const char *const *patterns, int npatterns, bool detail,
-                       Error *err)
-{
-    if (!s->model)
-        return error_set(err, ST_USAGE, "no model is open: open MODEL first");
-    if (!metrics[0])
-        return error_set(err, ST_USAGE, "no metric was named");
-    const Metric **all;
-    RETURN_IF_ERROR(find_metrics(metrics, &all, err));
-    results_compare_levels(s);
-    Status st = ST_OK;
-    int request = 0;
-    for (int i = 0; st == ST_OK && all[i]; i++) {
-        Job *j = NULL;
-        bool first = true; /* of its pass */
-        for (int k = 0; k < i; k++)
-            first = first && all[k]->pass != all[i]->pass;
-        if (first)
-            st = analysis_job(s, all, all[i]->pass, patterns, npatterns, detail, &j, err);
-        if (first && st == ST_OK)
-            st = start_pass(s, j, &request, err);
-    }
-    free(all);
-    return st;
-}
-
 static Status select_again(const Stopped *p, const Model *m, Job *j, Error *err)
 {
     j->metrics = metric_list_copy(p->metrics);
@@ -235,13 +193,20 @@ static Status find_step(const Session *s, const Stopped *p, Job *j, Error *err)
     return ST_OK;
 }
 
-Status session_resume_job(Session *s, Error *err)
+static void name_continued(const Stopped *p, int64_t first, Job *j)
+{
+    Str title = {0};
+    for (int i = 0; p->metrics && p->metrics[i]; i++)
+        str_printf(&title, "%s%s", i ? "+" : "", p->metrics[i]->name);
+    snprintf(j->view.title, sizeof j->view.title, "%.50s from %.10s %lld", title.len ? str_text(&title) : "analysis",
+             p->pass->step, (long long)first);
+    str_free(&title);
+}
+
+/* Queues the rest of the stopped pass, as part of a request (0: for itself). */
+static Status continue_pass(Session *s, int request, Error *err)
 {
     const Stopped *p = &s->results->stopped;
-    if (p->run < 0 || !s->model)
-        return error_set(err, ST_USAGE, "no stopped analysis to continue");
-    if (session_busy(s))
-        return error_set(err, ST_USAGE, "a job runs already");
     Job *j;
     RETURN_IF_ERROR(job_new(s, JOB_ANALYZE, true, &j, err));
     Status st = select_again(p, s->model, j, err);
@@ -255,12 +220,123 @@ Status session_resume_job(Session *s, Error *err)
     }
     j->plan.needs = p->needs;
     j->run = p->run;
+    j->request = request;
     j->view.total = p->total;
     j->view.done = j->plan.first;
-    snprintf(j->view.title, sizeof j->view.title, "analysis continued from %s %lld", p->pass->step,
-             (long long)j->plan.first);
+    name_continued(p, j->plan.first, j);
     identity_now(s, s->results->identity);
     return job_enqueue(s, j, err);
+}
+
+bool session_stopped(const Session *s, int64_t *done, int64_t *total, const char **step)
+{
+    const Stopped *p = &s->results->stopped;
+    if (p->run < 0 || !s->model || queue_analyzes(s->queue))
+        return false;
+    *done = p->done;
+    *total = p->total;
+    *step = p->pass->step;
+    return true;
+}
+
+/* Whether the rest of the stopped pass gives what this job is to find. */
+static bool stopped_answers(const Session *s, const Job *j)
+{
+    const Stopped *p = &s->results->stopped;
+    char now[65];
+    if (p->run < 0 || p->pass != j->plan.pass || queue_analyzes(s->queue))
+        return false;
+    identity_now(s, now);
+    if (strcmp(now, s->results->identity) != 0 || !p->selected != !j->selected)
+        return false;
+    if (p->selected && memcmp(p->selected, j->selected, (size_t)s->model->nlinears) != 0)
+        return false;
+    if (p->pass->has) /* statistics are known by their needs */
+        return (j->plan.needs & ~p->needs) == 0;
+    for (size_t i = 0; j->metrics[i]; i++) {
+        bool found = false;
+        for (size_t k = 0; p->metrics[k]; k++)
+            found |= p->metrics[k] == j->metrics[i];
+        if (!found)
+            return false;
+    }
+    return true;
+}
+
+static Status start_pass(Session *s, Job *j, int *request, Error *err)
+{
+    if (pass_answered(&j->plan, &s->results->scores)) {
+        session_log(s, 0, "%s: nothing changed since the last pass; shown from its results", j->view.title);
+        job_free(j);
+        return ST_OK;
+    }
+    if (stopped_answers(s, j)) {
+        job_free(j);
+        *request = *request ? *request : s->queue->next_job + 1;
+        return continue_pass(s, *request, err);
+    }
+    j->run = ++s->results->next_run;
+    identity_now(s, s->results->identity);
+    snprintf(s->results->run_arith, sizeof s->results->run_arith, "%s", arith_name(s->opt.arith));
+    entry_run(s, j);
+    *request = *request ? *request : s->queue->next_job + 1;
+    j->request = *request;
+    return job_enqueue(s, j, err);
+}
+
+Status session_analyze(Session *s, const char *const *metrics, const char *const *patterns, int npatterns, bool detail,
+                       Error *err)
+{
+    if (!s->model)
+        return error_set(err, ST_USAGE, "no model is open: open MODEL first");
+    if (!metrics[0])
+        return error_set(err, ST_USAGE, "no metric was named");
+    const Metric **all;
+    RETURN_IF_ERROR(find_metrics(metrics, &all, err));
+    results_compare_levels(s);
+    Status st = ST_OK;
+    int request = 0;
+    for (int i = 0; st == ST_OK && all[i]; i++) {
+        Job *j = NULL;
+        bool first = true; /* of its pass */
+        for (int k = 0; k < i; k++)
+            first = first && all[k]->pass != all[i]->pass;
+        if (first)
+            st = analysis_job(s, all, all[i]->pass, patterns, npatterns, detail, &j, err);
+        if (first && st == ST_OK)
+            st = start_pass(s, j, &request, err);
+    }
+    free(all);
+    return st;
+}
+
+static Status resume_quantize(Session *s, const Job *j, Error *err)
+{
+    char *dir = strdup(j->quantize.dir);
+    if (!dir)
+        return error_nomem(err, "a folder's name");
+    const QuantizeOptions o = {.save_path = dir, .resume = true, .verify = j->quantize.verify, .debug = j->quantize.debug};
+    Status st = session_quantize(s, &o, err);
+    free(dir);
+    return st;
+}
+
+Status session_resume_job(Session *s, int id, Error *err)
+{
+    static const char *const states[] = {[JOB_WAITING] = "it waits", [JOB_RUNNING] = "it runs", [JOB_DONE] = "it is done",
+                                         [JOB_FAILED] = "it failed before it had anything to keep",
+                                         [JOB_STOPPED] = "a later one went on with it, or it kept nothing"};
+    const Queue *q = s->queue;
+    for (int i = session_jobs(s); s->model && i-- > 0;) {
+        const JobView *v = session_job(s, i);
+        if (id && v->id != id)
+            continue;
+        if (v->resumable)
+            return v->kind == JOB_QUANTIZE ? resume_quantize(s, q->jobs[i], err) : continue_pass(s, 0, err);
+        if (id)
+            return error_set(err, ST_USAGE, "nothing of job %d can be gone on with: %s", id, states[v->state]);
+    }
+    return id ? error_set(err, ST_USAGE, "there is no job %d", id) : error_set(err, ST_USAGE, "no stopped job to go on with");
 }
 
 Status session_measure(Session *s, bool full, Error *err)

@@ -1,6 +1,7 @@
 /* Hidden states between two layers, kept so that a stopped analysis can go on. */
 #include "session/streamfile.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,4 +112,21 @@ Status streamfile_read(const char *folder, int run, int layer, const char *sha, 
         return ST_OK;
     stream_fini(out);
     return error_set(err, ST_DATA, "the saved stream of layer %d has changed: run the analysis anew", layer);
+}
+
+void streamfile_keep_only(const char *folder, int run)
+{
+    char *dir = path_join(folder, "streams"), kept[32];
+    int n = snprintf(kept, sizeof kept, "%d-", run);
+    DIR *d = dir ? opendir(dir) : NULL;
+    for (struct dirent *e; d && (e = readdir(d)) != NULL;) {
+        bool stream = strstr(e->d_name, ".safetensors") != NULL && strncmp(e->d_name, kept, (size_t)n) != 0;
+        char *path = stream ? path_join(dir, e->d_name) : NULL;
+        if (path)
+            unlink(path);
+        free(path);
+    }
+    if (d)
+        closedir(d);
+    free(dir);
 }

@@ -17,4 +17,7 @@ Status streamfile_write(const char *folder, int run, int layer, const Stream *h,
 Status streamfile_read(const char *folder, int run, int layer, const char *sha, const Model *m, Stream *out,
                        Error *err);
 
+/* Removes the streams of every other pass than this one (-1: of all). */
+void streamfile_keep_only(const char *folder, int run);
+
 #endif

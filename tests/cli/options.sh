@@ -188,8 +188,22 @@ row workbench no-color "FILE:$tmp/screen" - --no-color $d
 row workbench mouse "FILE:$tmp/screen" - --mouse $d
 row workbench no-mouse "FILE:$tmp/screen" - --no-mouse $d
 row resume list "$M" - --list
-want=64 row resume headless "no stopped analysis to continue" - --headless
+want=64 row resume headless "no stopped job to go on with" - --headless
 row resume progress "$M" sometimes --list --progress never
+r="--size 80x24 --dump-screen $tmp/screen"
+row resume size "FILE:$tmp/screen" 80 $r
+row resume dump-screen "FILE:$tmp/screen" "" $r
+row resume theme "FILE:$tmp/screen" "" --theme light $r
+row resume glyphs "FILE:$tmp/screen" runes --glyphs ascii $r
+row resume color "FILE:$tmp/screen" red --color never $r
+row resume no-color "FILE:$tmp/screen" - --no-color $r
+row resume mouse "FILE:$tmp/screen" - --mouse $r
+row resume no-mouse "FILE:$tmp/screen" - --no-mouse $r
+row resume threads "FILE:$tmp/screen" x --threads 1 $r
+row resume no-run "FILE:$tmp/screen" - --no-run $r
+row resume force "FILE:$tmp/screen" - --force $r
+want=65 row resume delete "no session 'none'" - --delete none
+row resume prune "0 sessions deleted" x --prune 1
 }
 s help >"$tmp/help"
 for v in $(sed -n 's/^  \([a-z]*\)  *[A-Z].*/\1/p' "$tmp/help" | sort -u); do

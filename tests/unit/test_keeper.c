@@ -443,8 +443,8 @@ static void another_model_forgets_the_stopped_pass(void **state)
     assert_int_equal(session_job(s, 0)->state, JOB_STOPPED);
     ok(session_open_model(s, "tests/golden/models/qwen3_moe/bf16", NULL, &err));
     assert_true(session_model(s)->nlinears > 56);
-    assert_int_equal(session_resume_job(s, &err), ST_USAGE);
-    assert_non_null(strstr(err.text, "no stopped analysis"));
+    assert_int_equal(session_resume_job(s, 0, &err), ST_USAGE);
+    assert_non_null(strstr(err.text, "no stopped job"));
     session_free(s);
 }
 

@@ -453,7 +453,7 @@ static void stopped_passes_go_on_also_in_another_session(void **state)
                 assert_int_equal(session_job(s, 0)->state, JOB_STOPPED);
                 assert_int_equal(session_unit_score(s, metric_find(names[0]), 0).state, SCORE_OK);
             }
-            ok(session_resume_job(s, &err));
+            ok(session_resume_job(s, 0, &err));
             ok(session_wait(s, &err));
             const Metric *m = metric_find(names[0]);
             for (int64_t u = 0; u < session_model(s)->cfg.layers; u++)

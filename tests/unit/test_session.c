@@ -370,12 +370,12 @@ static void kill_9_loses_at_most_a_layer(void **state)
         const JobView *j = session_job(s, 0);
         assert_int_equal(j->state, JOB_STOPPED);
         assert_true(j->done >= layers - 1);
-        ok(session_resume_job(s, &err));
+        ok(session_resume_job(s, 0, &err));
         ok(session_wait(s, &err));
         for (int m = 0; metric_table[m]; m++)
             for (int i = 0; i < 56; i++)
                 same_score(session_score(s, metric_table[m], i), session_score(plain, metric_table[m], i));
-        assert_int_equal(session_resume_job(s, &err), ST_USAGE);
+        assert_int_equal(session_resume_job(s, 0, &err), ST_USAGE);
         session_free(s);
     }
     session_free(plain);
@@ -429,7 +429,7 @@ static void cancel_keeps_rows_and_resumes(void **state)
     assert_int_equal(st, ST_CANCELLED);
     int64_t done = session_job(s, 0)->done;
     assert_int_equal(session_score(s, metric_find("kurtosis"), 0).state, SCORE_OK);
-    ok(session_resume_job(s, &err));
+    ok(session_resume_job(s, 0, &err));
     ok(session_wait(s, &err));
     assert_true(session_job(s, 1)->done == 8 && done < 8);
     assert_int_equal(session_score(s, metric_find("kurtosis"), 55).state, SCORE_OK);

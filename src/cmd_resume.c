@@ -1,0 +1,218 @@
+/* Sessions that are kept: gone on with, listed, deleted. */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "session/settings.h"
+#include "src/commands.h"
+#include "src/internal.h"
+#include "src/output.h"
+
+/* ---- listing and deleting ---- */
+
+static Status find_sessions(char **dir, SessionInfo **list, int *n, Error *err)
+{
+    *dir = app_state_dir();
+    if (!*dir)
+        return error_nomem(err, "the state folder's name");
+    Status st = session_list(*dir, list, n, err);
+    if (st != ST_OK)
+        free(*dir);
+    return st;
+}
+
+static void put_session(const SessionInfo *i, Str *b)
+{
+    char when[32];
+    time_t t = (time_t)i->when;
+    struct tm tm;
+    strftime(when, sizeof when, "%Y-%m-%d %H:%M", localtime_r(&t, &tm));
+    str_printf(b, "%-24s  %s  %s  ", i->id, when, i->locked ? "open  " : "closed");
+    size_t at = b->len;
+    str_bytes(b, i->bytes);
+    str_printf(b, "%*s  ", at + 9 > b->len ? (int)(at + 9 - b->len) : 0, "");
+    str_puts(b, i->model);
+    str_puts(b, "  ");
+    session_info_text(i, b);
+    str_putc(b, '\n');
+}
+
+static Status list_sessions(App *a, Error *err)
+{
+    char *dir;
+    SessionInfo *list;
+    int n;
+    RETURN_IF_ERROR(find_sessions(&dir, &list, &n, err));
+    Str b = {0};
+    uint64_t sum = 0;
+    for (int i = 0; i < n; i++) {
+        put_session(&list[i], &b);
+        sum += list[i].bytes;
+    }
+    Status st = n ? app_result(a, &b, NULL, err) : ST_OK;
+    str_clear(&b);
+    str_bytes(&b, sum);
+    if (n)
+        app_note(a, "%d session%s, %s in '%s/sessions'", n, n == 1 ? "" : "s", str_text(&b), dir);
+    else
+        app_note(a, "no session is kept yet");
+    str_free(&b);
+    free(list);
+    free(dir);
+    return st;
+}
+
+/* Deletes what `ids` names (NULL: every closed one that was not changed for `days` days). */
+static Status delete_sessions(App *a, const char *const *ids, int64_t days, Error *err)
+{
+    char *dir;
+    SessionInfo *list;
+    int n, deleted = 0;
+    uint64_t freed = 0;
+    RETURN_IF_ERROR(find_sessions(&dir, &list, &n, err));
+    Status st = ST_OK;
+    for (int i = 0; ids && ids[i] && st == ST_OK; i++) {
+        for (int k = 0; k < n; k++)
+            freed += strcmp(list[k].id, ids[i]) == 0 ? list[k].bytes : 0;
+        st = session_delete(dir, ids[i], err);
+        deleted += st == ST_OK;
+    }
+    int64_t before = (int64_t)time(NULL) - days * 24 * 3600;
+    for (int k = 0; !ids && k < n && st == ST_OK; k++) {
+        if (list[k].locked || list[k].when > before)
+            continue;
+        st = session_delete(dir, list[k].id, err);
+        freed += st == ST_OK ? list[k].bytes : 0;
+        deleted += st == ST_OK;
+    }
+    Str size = {0};
+    str_bytes(&size, freed);
+    if (st == ST_OK || deleted)
+        app_note(a, "%d session%s deleted, %s freed", deleted, deleted == 1 ? "" : "s", str_text(&size));
+    str_free(&size);
+    free(list);
+    free(dir);
+    return st;
+}
+
+/* ---- going on ---- */
+
+/* Finishes the stopped job without a screen and prints what is known. */
+static Status resume_headless(App *a, Error *err)
+{
+    Status st = session_resume_job(a->session, 0, err);
+    if (st == ST_OK)
+        st = app_wait(a, err);
+    const Metric *list[2] = {session_metric(a->session), NULL};
+    if ((st == ST_OK || st == ST_CANCELLED) && list[0] && session_has_run(a->session, list[0])) {
+        RankRequest r = {.metrics = list, .topk = 15};
+        Str text = {0};
+        Error second = {0};
+        if (output_ranking(a->session, OUT_TEXT, &r, &text, &second) == ST_OK)
+            app_result(a, &text, NULL, &second);
+        str_free(&text);
+    }
+    app_note_memory(a);
+    return st;
+}
+
+/* An analysis that was stopped or killed goes on at once, unless that is not wanted. */
+static void go_on(App *a, const CommandLine *cl)
+{
+    Session *s = a->session;
+    int64_t done, total;
+    const char *step;
+    Error why = {0};
+    bool stopped = session_stopped(s, &done, &total, &step);
+    Str what = {0};
+    str_printf(&what, "session %s: ", session_id(s));
+    if (!stopped)
+        str_printf(&what, "%d command%s of it", session_commands(s), session_commands(s) == 1 ? "" : "s");
+    else if (cl_given(cl, "no-run") || session_unkept(s))
+        str_printf(&what, "stopped at %s %lld of %lld; r goes on", step, (long long)done, (long long)total);
+    else if (session_resume_job(s, 0, &why) == ST_OK)
+        str_printf(&what, "goes on at %s %lld of %lld; ^C stops it", step, (long long)done, (long long)total);
+    else
+        str_printf(&what, "stopped at %s %lld of %lld: %s", step, (long long)done, (long long)total, why.text);
+    session_log(s, why.status != ST_OK, "%s", str_text(&what));
+    str_free(&what);
+}
+
+static Status open_session(App *a, const CommandLine *cl, bool screen, Error *err)
+{
+    RETURN_IF_ERROR(app_become(a, FACE_UI, err)); /* for the state folder */
+    a->face = screen ? FACE_UI : FACE_CLI;
+    a->options.force = cl_given(cl, "force");
+    apply_progress(a, cl);
+    RETURN_IF_ERROR(session_restore(&a->session, &a->options, cl->nwords ? cl->words[0] : NULL, err));
+    const char *threads = cl_str(cl, "threads");
+    return threads ? session_set(a->session, "threads", threads, err) : ST_OK;
+}
+
+static Status resume_job(App *a, const CommandLine *cl, Error *err)
+{
+    int id;
+    if (cl->nvalues)
+        return error_set(err, ST_USAGE,
+                         "here 'resume' goes on with a stopped job; sessions are opened by 'slimscope resume'");
+    RETURN_IF_ERROR(want_words(cl, 0, 1, err));
+    RETURN_IF_ERROR(app_need_model(a, err));
+    RETURN_IF_ERROR(job_word(cl, &id, err));
+    RETURN_IF_ERROR(session_resume_job(a->session, id, err));
+    return app_waits(a) ? app_wait(a, err) : ST_OK;
+}
+
+static Status run_resume(App *a, const CommandLine *cl, Error *err)
+{
+    static const char *const alone[] = {"list", "delete", "prune", NULL};
+    if (a->face != FACE_CLI)
+        return resume_job(a, cl, err);
+    for (int i = 0; alone[i]; i++)
+        if (cl_given(cl, alone[i]) && (cl->nvalues > 1 + cl_given(cl, "progress") || (cl->nwords && i != 1)))
+            return error_set(err, ST_USAGE, "--%s stands alone", alone[i]);
+    if (cl_given(cl, "list"))
+        return list_sessions(a, err);
+    if (cl_given(cl, "delete"))
+        return cl->nwords ? delete_sessions(a, cl->words, 0, err)
+                          : error_set(err, ST_USAGE, "--delete needs the names of sessions: resume --list shows them");
+    if (cl_given(cl, "prune"))
+        return cl_int(cl, "prune", 0) >= 0 && cl_int(cl, "prune", 0) <= 100000
+                   ? delete_sessions(a, NULL, cl_int(cl, "prune", 0), err)
+                   : error_set(err, ST_USAGE, "--prune takes a number of days");
+    RETURN_IF_ERROR(want_words(cl, 0, 1, err));
+    bool headless = cl_given(cl, "headless"), sized = cl_given(cl, "size");
+    bool screen = !headless && (sized || (isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)));
+    if (!headless && !screen)
+        return error_set(err, ST_USAGE,
+                         "the workbench needs a terminal: add --headless to finish the session's job without one");
+    ScreenOptions o;
+    RETURN_IF_ERROR(screen_options(cl, &o, err));
+    RETURN_IF_ERROR(open_session(a, cl, screen, err));
+    if (!screen)
+        return resume_headless(a, err);
+    go_on(a, cl);
+    return app_run_screen(a, &o, err);
+}
+static const Option resume_options[] = {
+    {"list", ARG_FLAG, NULL, "print the sessions that are kept, newest first", COMP_NONE},
+    {"delete", ARG_FLAG, NULL, "delete the sessions that are named", COMP_NONE},
+    {"prune", ARG_INT, "DAYS", "delete the sessions that nothing was done in for so many days", COMP_NONE},
+    {"headless", ARG_FLAG, NULL, "finish the session's stopped job without a screen and print the ranking", COMP_NONE},
+    {"no-run", ARG_FLAG, NULL, "leave a stopped analysis as it is: r goes on with it later", COMP_NONE},
+    {"force", ARG_FLAG, NULL, "go on although the model is not the one of the session", COMP_NONE},
+    {"threads", ARG_INT, "N", "compute threads (default: as the session has it)", COMP_NONE},
+    OPTIONS_SCREEN,
+    OPTION_PROGRESS,
+    {0},
+};
+const Command command_resume = {
+    .name = "resume",
+    .args = "[SESSION]",
+    .summary = "Go on with a session (the newest one) and its stopped analysis; inside one: with the stopped job, or job N.",
+    .help = "A session is kept as long as anything was done in it. An analysis that was stopped or killed goes on from its "
+            "last whole layer. The model must be the one that the session was begun with, weights included.",
+    .flags = CMD_CLI | CMD_LONG | CMD_NO_LOG,
+    .options = resume_options,
+    .run = run_resume,
+};
