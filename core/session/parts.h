@@ -14,6 +14,7 @@ struct Session {
     char *model_type;
     Recipe *recipe;
     char *calib_path, *calib_name, *eval_path, *eval_name;
+    char calib_print[65], eval_print[65]; /* of the files' names and contents, wherever they lie */
     Map by_name;                   /* linear name -> index */
 
     char id[40], *dir;             /* of the folder on disk; "" and NULL without one */

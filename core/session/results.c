@@ -209,7 +209,7 @@ void identity_now(const Session *s, char out[65])
     Hasher h;
     hasher_init(&h);
     hasher_str(&h, s->model ? s->model->fingerprint : "");
-    hasher_str(&h, s->calib_path ? s->calib_path : session_calib(s));
+    hasher_str(&h, s->calib_path ? s->calib_print : session_calib(s));
     hasher_u64(&h, (uint64_t)s->opt.arith);
     hasher_u64(&h, s->opt.peer);
     hasher_u64(&h, (uint64_t)s->opt.max_samples);
@@ -224,7 +224,7 @@ static void hash_setting(const Session *s, Hasher *h)
     char id[65];
     identity_now(s, id);
     hasher_str(h, id);
-    hasher_str(h, s->eval_path ? s->eval_path : session_eval(s));
+    hasher_str(h, s->eval_path ? s->eval_print : session_eval(s));
     hasher_u64(h, (uint64_t)s->opt.ctx);
     hasher_u64(h, s->opt.seed);
     for (int i = 0; i + 1 < s->assignment->nlevels; i++) {

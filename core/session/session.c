@@ -1,9 +1,11 @@
 /* What is open in a session, and its settings; the rest is in its parts. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "io/file.h"
+#include "io/fingerprint.h"
 #include "session/assignment.h"
 #include "session/entries.h"
 #include "session/folder.h"
@@ -227,7 +229,26 @@ Status session_open_model(Session *s, const char *path, const char *model_type, 
     return session_open_recipe(s, NULL, NULL, err);
 }
 
-static Status set_data(Session *s, const char *kind, const char *name, char **path, char **shown, Error *err)
+/* Name and content of a data file: all of a small one, places of a large one. */
+static Status print_data(const char *path, char print[65], Error *err)
+{
+    enum { PLACES = 512 };
+    uint64_t size;
+    int fd;
+    Hasher h;
+    hasher_init(&h);
+    hasher_str(&h, path_base(path));
+    RETURN_IF_ERROR(file_open(path, &fd, &size, err));
+    hasher_u64(&h, size);
+    Status st = fingerprint_sample(fd, path, size, PLACES, &h, err);
+    close(fd);
+    Digest d = hasher_end(&h);
+    digest_hex(&d, print);
+    return st;
+}
+
+static Status set_data(Session *s, const char *kind, const char *name, char **path, char **shown, char print[65],
+                       Error *err)
 {
     if (session_busy(s))
         return error_set(err, ST_USAGE, "a job runs: stop it before changing the data");
@@ -242,11 +263,15 @@ static Status set_data(Session *s, const char *kind, const char *name, char **pa
         free(found);
         return ST_DATA;
     }
+    char now[65];
     char *copy = strdup(name);
-    if (!copy) {
+    Status st = copy ? print_data(found, now, err) : error_nomem(err, "a path");
+    if (st != ST_OK) {
         free(found);
-        return error_nomem(err, "a path");
+        free(copy);
+        return st;
     }
+    memcpy(print, now, sizeof now);
     free(*path);
     free(*shown);
     *path = found;
@@ -258,12 +283,12 @@ static Status set_data(Session *s, const char *kind, const char *name, char **pa
 
 Status session_set_calib(Session *s, const char *name, Error *err)
 {
-    return set_data(s, "calib", name, &s->calib_path, &s->calib_name, err);
+    return set_data(s, "calib", name, &s->calib_path, &s->calib_name, s->calib_print, err);
 }
 
 Status session_set_eval(Session *s, const char *name, Error *err)
 {
-    return set_data(s, "eval", name, &s->eval_path, &s->eval_name, err);
+    return set_data(s, "eval", name, &s->eval_path, &s->eval_name, s->eval_print, err);
 }
 
 const Model *session_model(const Session *s)
