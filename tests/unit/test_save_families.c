@@ -190,6 +190,32 @@ static void test_stacked_experts(void **state)
     saved_close(&s);
 }
 
+static void keep_warning(void *ctx, const char *text)
+{
+    snprintf(ctx, 300, "%s", text);
+}
+
+/* One by one is not how every loader wants them. */
+static void test_warned_experts(void **state)
+{
+    (void)state;
+    Saved s;
+    Error err = {0};
+    char text[300] = "";
+    saved_open(&s, "tests/golden/models/mixtral/fp32", NULL, 1, 8, false);
+    s.plan.warn = keep_warning;
+    s.plan.warn_ctx = text;
+    ok(compressed()->ops->check(compressed(), &s.plan, &err), &err);
+    assert_string_equal(text, "compressed_tensors has a tensor for each expert, as vLLM loads them: transformers 5 and "
+                              "later read no int8 experts");
+    *text = 0;
+    for (int64_t i = 0; i < s.m->nlinears; i++)
+        s.level[i] = s.m->linears[i].expert < 0;
+    ok(compressed()->ops->check(compressed(), &s.plan, &err), &err);
+    assert_string_equal(text, "");
+    saved_close(&s);
+}
+
 /* The one entry of `ignore`; the caller frees. */
 static char *ignored(const Saved *s)
 {
@@ -473,6 +499,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_families), cmocka_unit_test(test_expert_order),
                                        cmocka_unit_test(test_config_keys), cmocka_unit_test(test_wide_routers),
                                        cmocka_unit_test(test_order_of_linears),
-                                       cmocka_unit_test(test_stacked_experts), cmocka_unit_test(test_ignored)};
+                                       cmocka_unit_test(test_stacked_experts), cmocka_unit_test(test_warned_experts),
+                                       cmocka_unit_test(test_ignored)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
