@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -38,8 +39,8 @@ static TokenSet *ids_of(const char *dir)
     return t;
 }
 
-/* The logits of one text, compared with the last `rows` of those wanted. */
-static void compare_logits(const char *dir, const TokenSet *t, const float *want, int64_t rows)
+/* How far the last `rows` logits of one text are from those wanted. */
+static double logits_off(const char *dir, const TokenSet *t, const float *want, int64_t rows)
 {
     Error e = {0};
     TestRun b;
@@ -54,12 +55,18 @@ static void compare_logits(const char *dir, const TokenSet *t, const float *want
     float *got = test_logits(b.r, &out);
     int64_t n = rows * b.m->cfg.vocab;
     double worst = test_worst(want, got + out.rows * b.m->cfg.vocab - n, n);
-    if (!(worst <= 3e-5))
-        fail_msg("%s: logits are off by %g", dir, worst);
     free(got);
     stream_fini(&h);
     stream_fini(&out);
     test_run_close(&b);
+    return worst;
+}
+
+static void compare_logits(const char *dir, const TokenSet *t, const float *want, int64_t rows)
+{
+    double worst = logits_off(dir, t, want, rows);
+    if (!(worst <= 3e-5))
+        fail_msg("%s: logits are off by %g", dir, worst);
 }
 
 static float *tensor_of(const char *dir, const char *file, const char *name)
@@ -96,6 +103,77 @@ static void recorded_logits(void **state)
     }
     closedir(d);
     assert_int_equal(seen, 7);
+}
+
+/* ---- recorded models with other keys ---- */
+
+/* A folder with the model's tensors and its config.json changed. */
+static char *variant_folder(const cJSON *row)
+{
+    char path[300], from[600], cwd[200], *dir = temp_folder();
+    Error e = {0};
+    cJSON *c;
+    const cJSON *v;
+    assert_non_null(getcwd(cwd, sizeof cwd));
+    snprintf(path, sizeof path, "tests/golden/models/%s/fp32", json_get(row, "model")->valuestring);
+    snprintf(from, sizeof from, "%s/%s/model.safetensors", cwd, path);
+    assert_int_equal(symlink(from, temp_path(dir, "model.safetensors")), 0);
+    snprintf(from, sizeof from, "%s/config.json", path);
+    assert_int_equal(json_parse_file(from, 1 << 20, &c, &e), ST_OK);
+    cJSON_ArrayForEach(v, json_get(row, "drop"))
+        cJSON_DeleteItemFromObjectCaseSensitive(c, v->valuestring);
+    cJSON_ArrayForEach(v, json_get(row, "set"))
+    {
+        cJSON_DeleteItemFromObjectCaseSensitive(c, v->string);
+        cJSON_AddItemToObject(c, v->string, cJSON_Duplicate(v, true));
+    }
+    char *text = cJSON_PrintUnformatted(c);
+    temp_puts(temp_path(dir, "config.json"), text);
+    free(text);
+    cJSON_Delete(c);
+    return dir;
+}
+
+/* Rope types, routing, windows, caps, epsilons, activations and lengths that no recorded model has: the logits of the last
+ * two positions by a numpy decoder written from the equations (its tables of the scaled ropes in Hugging Face's order). */
+static void variants_are_those_of_a_reference_decoder(void **state)
+{
+    (void)state;
+    static const char root[] = "tests/golden/variants";
+    Error e = {0};
+    cJSON *rows;
+    const cJSON *row;
+    int i = 0, bad = 0;
+    double worst = 0;
+    assert_int_equal(json_parse_file("tests/golden/variants/variants.json", 1 << 20, &rows, &e), ST_OK);
+    cJSON_ArrayForEach(row, rows)
+    {
+        char name[16], *dir = variant_folder(row);
+        int length = (int)json_get(row, "length")->valuedouble;
+        Model *m;
+        if (model_open(&m, dir, NULL, &e) != ST_OK)
+            fail_msg("variant %d: %s", i, e.text);
+        TokenSet *t = test_tokens(&length, 1, 1, 1);
+        for (int64_t k = 0; k < length; k++)
+            t->ids[k] = (int32_t)((7 * k * k + 3 * k + 5) % m->cfg.vocab);
+        model_free(m);
+        snprintf(name, sizeof name, "%d", i++);
+        float *want = tensor_of(root, "variants.safetensors", name);
+        double off = logits_off(dir, t, want, length < 2 ? length : 2);
+        worst = off > worst ? off : worst;
+        if (!(off <= 3e-5)) {
+            char *text = cJSON_PrintUnformatted(row);
+            print_message("! off by %.2g: %s\n", off, text);
+            free(text);
+            bad++;
+        }
+        free(want);
+        test_tokens_free(t);
+        temp_remove(dir);
+    }
+    cJSON_Delete(rows);
+    print_message("%d variants, worst %.2g\n", i, worst);
+    assert_int_equal(bad, 0);
 }
 
 /* ---- stacked experts ---- */
@@ -299,6 +377,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(recorded_logits),
+        cmocka_unit_test(variants_are_those_of_a_reference_decoder),
         cmocka_unit_test(stacked_experts_give_the_recorded_logits),
         cmocka_unit_test(absent_keys_mean_what_the_class_says),
         cmocka_unit_test(nulls_without_a_meaning_are_named),
