@@ -220,8 +220,9 @@ static void tell_setting(const App *a, const char *word, Str *out)
     for (int i = 0; i < SETTING_WORDS; i++) {
         if (strlen(setting_words[i].key) != n || strncmp(setting_words[i].key, word, n) != 0)
             continue;
-        str_printf(out, "%s; now ", setting_words[i].help);
+        str_puts(out, "now ");
         setting_words[i].now(o, out);
+        str_printf(out, ": %s", setting_words[i].help);
     }
 }
 

@@ -442,11 +442,11 @@ static void test_completion_is_shown(void **state)
         world_keys(&w, "^U");
         world_type(&w, "set ");
         world_keys(&w, "Tab");
-        assert_shows(&w, "compute threads; now ", true);
+        assert_shows(&w, "now 128: tokens of an evaluation window", true);
         world_keys(&w, "^U");
         world_type(&w, "exclude model.layers.3.");
         world_keys(&w, "Tab Tab");
-        assert_shows(&w, "mlp.  self_attn.", true);
+        assert_shows(&w, " mlp.        self_attn.", true);
         assert_shows(&w, "exclude model.layers.3.", true);
         world_keys(&w, "Esc");
         world_close(&w);
