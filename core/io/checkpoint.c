@@ -1,35 +1,54 @@
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/map.h"
 #include "base/str.h"
 #include "io/file.h"
+#include "io/filekind.h"
 #include "io/fingerprint.h"
 #include "io/json.h"
+#include "io/modeldir.h"
 #include "io/safetensors.h"
 #include "io/stheader.h"
 
 static const char single_name[] = "model.safetensors", index_name[] = "model.safetensors.index.json";
 
-enum { INDEX_MAX = 200000000 };
+enum { INDEX_MAX = 200000000, SHOWN = 300, OPEN_FILES = 512 };
 
 typedef struct Shard {
     char *path;
-    int fd;
+    int fd;                /* -1: not open now */
     uint64_t size;         /* when it was opened */
     struct timespec mtime;
+    int users;             /* reads under way; under Files.lock */
+    uint64_t used_at;      /* Files.clock when it was last taken */
 } Shard;
+
+/* Which shards are open, where they are too many to be it all. */
+typedef struct Files {
+    pthread_mutex_t lock;
+    pthread_cond_t free;
+    size_t open, limit; /* limit 0: all stay open */
+    uint64_t clock;
+} Files;
 
 struct Checkpoint {
     TensorList list;
     Map names; /* tensor name -> index into list */
     Shard *shards;
     size_t nshards, shard_cap;
+    int64_t *twin;  /* [list.count], NULL: no tensor is in two shards; next of the same name, -1 at the end */
+    Map promised;   /* tensors that the index names and no shard has -> index into shards */
+    Arena strings;
+    Str note;
     char fingerprint[65];
-    atomic_uint_fast64_t *bytes_read; /* behind a pointer: readers hold a const Checkpoint */
+    Files *files;   /* behind a pointer, as the counter: readers hold a const Checkpoint */
+    atomic_uint_fast64_t *bytes_read;
 };
 
 /* Takes `path` over. */
@@ -43,15 +62,19 @@ static Status add_shard(Checkpoint *c, char *path, Error *err)
     return ST_OK;
 }
 
+/* ---- which tensor is read where ---- */
+
 /* The walk over an index file, twice: first for the names of the shards, then, when those are open, to compare. */
 typedef struct IndexCtx {
     Checkpoint *c;
     const char *dir, *path;
-    Map seen;      /* file names met */
-    Arena strings;
+    Map seen;        /* file names met -> index into shards, once those are in order */
     const char *map; /* text of weight_map, once found */
     size_t map_len;
     bool compare;
+    int64_t *chosen; /* [list.count], NULL without twins: index of the one that is read, under the first of a name */
+    int64_t promised, moved, twins; /* tensors that no shard has; that another shard has; that are in two */
+    Str first_promised, first_moved, first_twin;
 } IndexCtx;
 
 static bool leaves_folder(const char *name)
@@ -66,23 +89,45 @@ static Status first_sight(IndexCtx *x, const char *file, Error *err)
     if (leaves_folder(file))
         return error_set(err, ST_DATA, "'%s': shard '%s' is no plain file name: shards lie in the model's folder",
                          x->path, file);
-    char *copy = arena_strdup(&x->strings, file);
+    char *copy = arena_strdup(&x->c->strings, file);
     if (!copy || !map_add(&x->seen, copy, strlen(copy), 0, NULL))
         return error_nomem(err, "the list of shards");
     return add_shard(x->c, path_join(x->dir, file), err);
 }
 
+/* Counts a tensor that is not as the index says; of the first one `what` keeps the name and a file. */
+static void count_odd(int64_t *n, Str *what, const char *key, size_t len, const char *file)
+{
+    if (!(*n)++)
+        str_printf(what, "'%.*s' (%s)", (int)(len < SHOWN ? len : SHOWN), key, file);
+}
+
+static Status promise(IndexCtx *x, const char *key, size_t len, const char *file, Error *err)
+{
+    Checkpoint *c = x->c;
+    char *copy = arena_strndup(&c->strings, key, len);
+    int64_t shard = map_get(&x->seen, file, strlen(file), 0);
+    bool added = false;
+    if (!copy || !map_add(&c->promised, copy, len, shard, &added))
+        return error_nomem(err, "the names of the tensors");
+    if (added)
+        count_odd(&x->promised, &x->first_promised, key, len, file);
+    return ST_OK;
+}
+
 static Status compare_entry(IndexCtx *x, const char *key, size_t len, const char *file, Error *err)
 {
     const Checkpoint *c = x->c;
-    int shown = (int)(len < 300 ? len : 300);
-    int64_t i = map_get(&c->names, key, len, -1);
+    int64_t first = map_get(&c->names, key, len, -1), i = first;
+    int shard = (int)map_get(&x->seen, file, strlen(file), -1);
+    if (first < 0)
+        return promise(x, key, len, file, err);
+    while (i >= 0 && c->list.t[i].file != shard)
+        i = c->twin ? c->twin[i] : -1;
+    if (i >= 0 && x->chosen)
+        x->chosen[first] = i;
     if (i < 0)
-        return error_set(err, ST_DATA, "'%s': tensor '%.*s' is missing in shard '%s'", x->path, shown, key, file);
-    const char *real = path_base(c->shards[c->list.t[i].file].path);
-    if (strcmp(real, file) != 0)
-        return error_set(err, ST_DATA, "'%s': tensor '%.*s' is not in shard '%s' but in '%s'", x->path, shown, key,
-                         file, real);
+        count_odd(&x->moved, &x->first_moved, key, len, path_base(c->shards[c->list.t[first].file].path));
     return ST_OK;
 }
 
@@ -91,7 +136,7 @@ static Status weight_map_member(void *ctx, const char *key, size_t key_len, cons
     IndexCtx *x = ctx;
     if (value[0] != '"')
         return error_set(err, ST_DATA, "'%s': weight_map must give a file name for tensor '%.*s'", x->path,
-                         (int)(key_len < 300 ? key_len : 300), key);
+                         (int)(key_len < SHOWN ? key_len : SHOWN), key);
     cJSON *v = cJSON_ParseWithLength(value, len);
     if (!v)
         return error_nomem(err, x->path);
@@ -117,120 +162,355 @@ static int by_path(const void *a, const void *b)
     return strcmp(((const Shard *)a)->path, ((const Shard *)b)->path);
 }
 
+/* Orders the shards, and gives the files of the index their numbers. */
+static Status order_shards(IndexCtx *x, Error *err)
+{
+    Checkpoint *c = x->c;
+    if (c->nshards)
+        qsort(c->shards, c->nshards, sizeof *c->shards, by_path);
+    map_free(&x->seen);
+    for (size_t i = 0; i < c->nshards; i++) {
+        const char *file = path_base(c->shards[i].path);
+        if (!map_add(&x->seen, file, strlen(file), (int64_t)i, NULL))
+            return error_nomem(err, "the list of shards");
+    }
+    return ST_OK;
+}
+
+/* ---- files ---- */
+
+/* Descriptors for shards: half of what the process may have, so that others get theirs. */
+static size_t file_limit(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur / 2 >= OPEN_FILES)
+        return OPEN_FILES;
+    return r.rlim_cur > 16 ? (size_t)r.rlim_cur / 2 : 8;
+}
+
+static bool same_time(struct timespec a, struct timespec b)
+{
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+/* What was opened first is what is opened again. */
+static Status open_shard(Shard *s, bool first, Error *err)
+{
+    uint64_t size;
+    struct stat sb = {.st_size = 0};
+    RETURN_IF_ERROR(file_open(s->path, &s->fd, &size, err));
+    bool told = fstat(s->fd, &sb) == 0;
+    if (first) {
+        s->size = size;
+        s->mtime = sb.st_mtim;
+    } else if (size != s->size || (told && !same_time(sb.st_mtim, s->mtime))) {
+        close(s->fd);
+        s->fd = -1;
+        return error_set(err, ST_DATA, "'%s' has changed while it was in use", s->path);
+    }
+    return ST_OK;
+}
+
+static void close_shard(Shard *s)
+{
+    if (s->fd >= 0)
+        close(s->fd);
+    s->fd = -1;
+}
+
+/* The open shard nobody reads that was taken longest ago; NULL: there is none. */
+static Shard *oldest_idle(const Checkpoint *c)
+{
+    Shard *old = NULL;
+    for (size_t i = 0; i < c->nshards; i++) {
+        Shard *s = &c->shards[i];
+        if (s->fd >= 0 && !s->users && (!old || s->used_at < old->used_at))
+            old = s;
+    }
+    return old;
+}
+
+/* Opens the shard if need be, for as long as put_shard is not called; another one may have to be closed for it. */
+static Status take_shard(const Checkpoint *c, Shard *s, Error *err)
+{
+    Files *f = c->files;
+    Status st = ST_OK;
+    if (!f->limit)
+        return ST_OK;
+    pthread_mutex_lock(&f->lock);
+    Shard *old = NULL;
+    while (s->fd < 0 && f->open >= f->limit && !(old = oldest_idle(c)))
+        pthread_cond_wait(&f->free, &f->lock);
+    if (s->fd < 0) {
+        if (f->open >= f->limit) {
+            close_shard(old);
+            f->open--;
+        }
+        st = open_shard(s, false, err);
+        f->open += st == ST_OK;
+    }
+    s->users += st == ST_OK;
+    s->used_at = ++f->clock;
+    pthread_mutex_unlock(&f->lock);
+    return st;
+}
+
+static void put_shard(const Checkpoint *c, Shard *s)
+{
+    Files *f = c->files;
+    if (!f->limit)
+        return;
+    pthread_mutex_lock(&f->lock);
+    if (--s->users == 0)
+        pthread_cond_broadcast(&f->free);
+    pthread_mutex_unlock(&f->lock);
+}
+
+/* Another tensor of a name that is there already. */
+static Status add_twin(Checkpoint *c, size_t i, Error *err)
+{
+    const char *name = c->list.t[i].name;
+    int64_t first = map_get(&c->names, name, strlen(name), 0);
+    if (!c->twin) {
+        c->twin = mem_array(c->list.count, sizeof *c->twin);
+        if (!c->twin)
+            return error_nomem(err, "the names of the tensors");
+        for (size_t k = 0; k < c->list.count; k++)
+            c->twin[k] = -1;
+    }
+    c->twin[i] = c->twin[first];
+    c->twin[first] = (int64_t)i;
+    return ST_OK;
+}
+
+static Status make_names(Checkpoint *c, Error *err)
+{
+    map_free(&c->names);
+    for (size_t i = 0; i < c->list.count; i++) {
+        const char *name = c->list.t[i].name;
+        bool added;
+        if (!map_add(&c->names, name, strlen(name), (int64_t)i, &added))
+            return error_nomem(err, "the names of the tensors");
+        if (!added)
+            RETURN_IF_ERROR(add_twin(c, i, err));
+    }
+    return ST_OK;
+}
+
 /* Adds the weights of every shard to the hash, at a bounded number of places. */
 static Status sample(const Checkpoint *c, Hasher *hash, Error *err)
 {
     enum { PLACES = 128, PLACES_MIN = 4 };
     int places = c->nshards > PLACES / PLACES_MIN ? PLACES_MIN : PLACES / (int)c->nshards;
-    for (size_t i = 0; i < c->nshards; i++)
-        RETURN_IF_ERROR(fingerprint_sample(c->shards[i].fd, c->shards[i].path, c->shards[i].size, places, hash, err));
+    for (size_t i = 0; i < c->nshards; i++) {
+        Shard *s = &c->shards[i];
+        RETURN_IF_ERROR(take_shard(c, s, err));
+        Status st = fingerprint_sample(s->fd, s->path, s->size, places, hash, err);
+        put_shard(c, s);
+        RETURN_IF_ERROR(st);
+    }
     return ST_OK;
 }
 
 /* Opens every shard and gathers its tensors. */
-static Status read_headers(Checkpoint *c, Error *err)
+static Status read_headers(Checkpoint *c, Hasher *hash, Error *err)
 {
-    Hasher hash;
-    hasher_init(&hash);
+    size_t limit = file_limit();
+    c->files->limit = c->nshards > limit ? limit : 0;
     for (size_t i = 0; i < c->nshards; i++) {
         Shard *s = &c->shards[i];
-        struct stat sb;
-        RETURN_IF_ERROR(file_open(s->path, &s->fd, &s->size, err));
-        if (fstat(s->fd, &sb) == 0)
-            s->mtime = sb.st_mtim;
-        RETURN_IF_ERROR(stheader_read(s->fd, s->path, s->size, (int)i, &c->list, &hash, err));
+        RETURN_IF_ERROR(open_shard(s, true, err));
+        RETURN_IF_ERROR(stheader_read(s->fd, s->path, s->size, (int)i, &c->list, hash, err));
+        if (c->files->limit)
+            close_shard(s);
     }
-    RETURN_IF_ERROR(sample(c, &hash, err));
-    Digest d = hasher_end(&hash);
-    digest_hex(&d, c->fingerprint);
+    RETURN_IF_ERROR(sample(c, hash, err));
     TensorInfo *fit = realloc(c->list.t, (c->list.count ? c->list.count : 1) * sizeof *fit);
     if (fit) {
         c->list.t = fit;
         c->list.cap = c->list.count ? c->list.count : 1;
     }
-    for (size_t i = 0; i < c->list.count; i++) {
+    return make_names(c, err);
+}
+
+/* Leaves of each tensor that is in several shards the one `chosen` has (NULL: no index told). */
+static Status drop_twins(IndexCtx *x, Hasher *hash, Error *err)
+{
+    Checkpoint *c = x->c;
+    bool *keep = mem_zarray(c->list.count, sizeof *keep);
+    Status st = keep ? ST_OK : error_nomem(err, "the names of the tensors");
+    for (size_t i = 0; i < c->list.count && st == ST_OK; i++) {
         const TensorInfo *t = &c->list.t[i];
-        bool added;
-        if (!map_add(&c->names, t->name, strlen(t->name), (int64_t)i, &added))
+        int64_t first = map_get(&c->names, t->name, strlen(t->name), 0), other = c->twin[first];
+        int64_t chosen = other < 0 ? (int64_t)i : x->chosen ? x->chosen[first] : -1;
+        keep[i] = chosen == (int64_t)i;
+        if (chosen < 0)
+            st = error_set(err, ST_DATA, "tensor '%s' is in two shards and no index says which one counts: '%s' and '%s'",
+                           t->name, c->shards[c->list.t[first].file].path, c->shards[c->list.t[other].file].path);
+        if (other < 0 || !keep[i])
+            continue;
+        count_odd(&x->twins, &x->first_twin, t->name, strlen(t->name), path_base(c->shards[t->file].path));
+        hasher_u64(hash, i);
+    }
+    size_t n = 0;
+    for (size_t i = 0; i < c->list.count && st == ST_OK; i++)
+        if (keep[i])
+            c->list.t[n++] = c->list.t[i];
+    free(keep);
+    free(c->twin);
+    c->twin = NULL;
+    RETURN_IF_ERROR(st);
+    c->list.count = n;
+    return make_names(c, err);
+}
+
+/* ---- folders ---- */
+
+static void add_note(Checkpoint *c, int64_t n, const char *one, const char *many, const Str *first)
+{
+    if (!n)
+        return;
+    str_puts(&c->note, c->note.len ? "; " : "");
+    if (n == 1)
+        str_printf(&c->note, "tensor %s %s", str_text(first), one);
+    else
+        str_printf(&c->note, "%lld tensors %s, the first is %s", (long long)n, many, str_text(first));
+    c->note.oom |= first->oom;
+}
+
+/* What of an index is not as its shards are. */
+static void note_odd(const IndexCtx *x)
+{
+    add_note(x->c, x->promised, "is in the index and in no shard", "are in the index and in no shard",
+             &x->first_promised);
+    add_note(x->c, x->moved, "is in another shard than the index says and is read there",
+             "are in other shards than the index says and are read there", &x->first_moved);
+    add_note(x->c, x->twins, "is in several shards and is read where the index says",
+             "are in several shards and are read where the index says", &x->first_twin);
+}
+
+/* Reads the shards that are listed, as the index (x->map NULL: there is none) says. */
+static Status read_listed(IndexCtx *x, Error *err)
+{
+    Checkpoint *c = x->c;
+    Hasher hash;
+    hasher_init(&hash);
+    RETURN_IF_ERROR(order_shards(x, err));
+    for (size_t i = 0; i < c->nshards && x->map; i++)
+        if (!file_exists(c->shards[i].path))
+            return error_set(err, ST_DATA, "'%s' names shard '%s', which is missing in that folder", x->path,
+                             path_base(c->shards[i].path));
+    RETURN_IF_ERROR(read_headers(c, &hash, err));
+    if (c->twin && x->map) {
+        x->chosen = mem_array(c->list.count, sizeof *x->chosen);
+        if (!x->chosen)
             return error_nomem(err, "the names of the tensors");
-        if (!added) {
-            const TensorInfo *other = &c->list.t[map_get(&c->names, t->name, strlen(t->name), 0)];
-            return error_set(err, ST_DATA, "tensor '%s' is in two shards: '%s' and '%s'", t->name,
-                             c->shards[other->file].path, c->shards[t->file].path);
-        }
+        for (size_t i = 0; i < c->list.count; i++)
+            x->chosen[i] = -1;
     }
-    return ST_OK;
+    x->compare = true;
+    if (x->map)
+        RETURN_IF_ERROR(json_walk_again(x->map, x->map_len, x->path, weight_map_member, x, err));
+    if (c->twin)
+        RETURN_IF_ERROR(drop_twins(x, &hash, err));
+    note_odd(x);
+    Digest d = hasher_end(&hash);
+    digest_hex(&d, c->fingerprint);
+    return c->note.oom ? error_nomem(err, "the list of shards") : ST_OK;
 }
 
-static Status open_sharded(Checkpoint *c, const char *dir, const char *index, Error *err)
+static Status read_index(IndexCtx *x, const char *text, size_t len, Error *err)
 {
-    char *text;
+    RETURN_IF_ERROR(json_walk_loose(text, len, x->path, index_member, x, err));
+    if (!x->c->nshards)
+        return error_set(err, ST_DATA, "'%s': %s", x->path, x->map ? "weight_map is empty" : "no weight_map");
+    return read_listed(x, err);
+}
+
+/* The shards of a folder that lost its index. */
+static Status read_loose_shards(IndexCtx *x, Error *err)
+{
+    Checkpoint *c = x->c;
+    ShardNames names = {0};
+    Status st = modeldir_shards(x->dir, &names, err);
+    for (int i = 0; i < names.count && st == ST_OK; i++)
+        st = add_shard(c, path_join(x->dir, names.name[i]), err);
+    modeldir_free(&names);
+    RETURN_IF_ERROR(st);
+    if (!c->nshards)
+        return modeldir_no_weights(x->dir, err);
+    str_printf(&c->note, "there is no %s: the %zu shards of the folder are read", index_name, c->nshards);
+    st = read_listed(x, err);
+    return st == ST_DATA ? error_prefix(err, st, "shards without %s: ", index_name) : st;
+}
+
+static Status open_folder(IndexCtx *x, Error *err)
+{
+    char *single = path_join(x->dir, single_name), *index = path_join(x->dir, index_name), *text = NULL;
     size_t len;
-    RETURN_IF_ERROR(file_read(index, INDEX_MAX, &text, &len, err));
-    IndexCtx x = {.c = c, .dir = dir, .path = index};
-    Status st = json_walk(text, len, index, index_member, &x, err);
-    if (st == ST_OK && !c->nshards)
-        st = error_set(err, ST_DATA, "'%s': %s", index, x.map ? "weight_map is empty" : "no weight_map");
-    if (st == ST_OK) {
-        qsort(c->shards, c->nshards, sizeof *c->shards, by_path);
-        for (size_t i = 0; i < c->nshards && st == ST_OK; i++)
-            if (!file_exists(c->shards[i].path))
-                st = error_set(err, ST_DATA, "'%s' names shard '%s', which is missing in that folder", index,
-                               path_base(c->shards[i].path));
-    }
-    if (st == ST_OK)
-        st = read_headers(c, err);
-    if (st == ST_OK) {
-        x.compare = true;
-        st = json_walk_again(x.map, x.map_len, index, weight_map_member, &x, err);
-    }
-    map_free(&x.seen);
-    arena_free(&x.strings);
-    free(text);
-    return st;
-}
-
-static Status open_folder(Checkpoint *c, const char *dir, Error *err)
-{
-    char *single = path_join(dir, single_name), *index = path_join(dir, index_name);
-    char *torch = path_join(dir, "pytorch_model.bin");
-    Status st;
-    if (!single || !index || !torch) {
-        st = error_nomem(err, "a path");
-    } else if (file_exists(single)) {
-        st = add_shard(c, single, err);
+    Status st = single && index ? ST_OK : error_nomem(err, "a path");
+    x->path = index;
+    if (st == ST_OK && file_exists(single)) {
+        st = add_shard(x->c, single, err);
         single = NULL;
         if (st == ST_OK)
-            st = read_headers(c, err);
-    } else if (file_exists(index)) {
-        st = open_sharded(c, dir, index, err);
-    } else {
-        st = error_set(err, ST_DATA, "'%s' has no %s and no %s%s", dir, single_name, index_name,
-                       file_exists(torch) ? ": convert its pytorch_model.bin to safetensors first" : "");
+            st = read_listed(x, err);
+    } else if (st == ST_OK && file_exists(index)) {
+        st = file_read(index, INDEX_MAX, &text, &len, err);
+        const char *kind = st == ST_OK ? file_foreign_kind(text, len) : NULL;
+        if (kind)
+            st = error_set(err, ST_DATA, "'%s' %s", index, kind);
+        if (st == ST_OK)
+            st = read_index(x, text, len, err);
+    } else if (st == ST_OK) {
+        st = read_loose_shards(x, err);
     }
+    free(text);
     free(single);
     free(index);
-    free(torch);
     return st;
+}
+
+/* An empty one; NULL when memory is short. */
+static Checkpoint *checkpoint_new(void)
+{
+    Checkpoint *c = calloc(1, sizeof *c);
+    Files *f = calloc(1, sizeof *f);
+    atomic_uint_fast64_t *bytes = calloc(1, sizeof *bytes);
+    if (!c || !f || !bytes) {
+        free(c);
+        free(f);
+        free(bytes);
+        return NULL;
+    }
+    atomic_init(bytes, 0);
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_cond_init(&f->free, NULL);
+    c->files = f;
+    c->bytes_read = bytes;
+    return c;
 }
 
 Status checkpoint_open(Checkpoint **out, const char *dir, Error *err)
 {
     *out = NULL;
-    Checkpoint *c = calloc(1, sizeof *c);
-    if (!c || !(c->bytes_read = calloc(1, sizeof *c->bytes_read))) {
-        free(c);
+    Checkpoint *c = checkpoint_new();
+    if (!c)
         return error_nomem(err, "a checkpoint");
-    }
-    atomic_init(c->bytes_read, 0);
+    IndexCtx x = {.c = c, .dir = dir, .path = dir};
     Status st;
     if (dir_exists(dir)) {
-        st = open_folder(c, dir, err);
+        st = open_folder(&x, err);
     } else {
         st = add_shard(c, strdup(dir), err);
         if (st == ST_OK)
-            st = read_headers(c, err);
+            st = read_listed(&x, err);
     }
+    map_free(&x.seen);
+    free(x.chosen);
+    str_free(&x.first_promised);
+    str_free(&x.first_moved);
+    str_free(&x.first_twin);
     if (st != ST_OK) {
         checkpoint_free(c);
         return st;
@@ -244,14 +524,20 @@ void checkpoint_free(Checkpoint *c)
     if (!c)
         return;
     for (size_t i = 0; i < c->nshards; i++) {
-        if (c->shards[i].fd >= 0)
-            close(c->shards[i].fd);
+        close_shard(&c->shards[i]);
         free(c->shards[i].path);
     }
     free(c->shards);
     map_free(&c->names);
+    map_free(&c->promised);
+    free(c->twin);
     free(c->list.t);
     arena_free(&c->list.names);
+    arena_free(&c->strings);
+    str_free(&c->note);
+    pthread_mutex_destroy(&c->files->lock);
+    pthread_cond_destroy(&c->files->free);
+    free(c->files);
     free(c->bytes_read);
     free(c);
 }
@@ -272,6 +558,17 @@ const TensorInfo *checkpoint_find(const Checkpoint *c, const char *name)
     return i < 0 ? NULL : &c->list.t[i];
 }
 
+const char *checkpoint_promised(const Checkpoint *c, const char *name)
+{
+    int64_t i = map_get(&c->promised, name, strlen(name), -1);
+    return i < 0 ? NULL : c->shards[i].path;
+}
+
+const char *checkpoint_note(const Checkpoint *c)
+{
+    return c->note.len ? c->note.s : NULL;
+}
+
 int checkpoint_files(const Checkpoint *c)
 {
     return (int)c->nshards;
@@ -284,11 +581,15 @@ const char *checkpoint_file_path(const Checkpoint *c, int file)
 
 Status checkpoint_read(const Checkpoint *c, const TensorInfo *t, uint64_t begin, uint64_t n, void *dst, Error *err)
 {
-    const Shard *s = &c->shards[t->file];
+    Shard *s = &c->shards[t->file];
     if (begin > t->nbytes || n > t->nbytes - begin)
         return error_set(err, ST_INTERNAL, "tensor '%s': bytes %llu to %llu of %llu were asked for", t->name,
                          (unsigned long long)begin, (unsigned long long)(begin + n), (unsigned long long)t->nbytes);
-    Status st = file_pread(s->fd, s->path, dst, (size_t)n, t->offset + begin, err);
+    Status st = take_shard(c, s, err);
+    if (st == ST_OK) {
+        st = file_pread(s->fd, s->path, dst, (size_t)n, t->offset + begin, err);
+        put_shard(c, s);
+    }
     if (st != ST_OK)
         return error_prefix(err, st, "tensor '%s': ", t->name);
     atomic_fetch_add_explicit(c->bytes_read, n, memory_order_relaxed);
@@ -308,10 +609,14 @@ const char *checkpoint_fingerprint(const Checkpoint *c)
 const char *checkpoint_changed(const Checkpoint *c)
 {
     for (size_t i = 0; i < c->nshards; i++) {
-        const Shard *s = &c->shards[i];
+        Shard *s = &c->shards[i];
         struct stat sb;
-        if (fstat(s->fd, &sb) == 0 && ((uint64_t)sb.st_size != s->size || sb.st_mtim.tv_sec != s->mtime.tv_sec ||
-                                       sb.st_mtim.tv_nsec != s->mtime.tv_nsec))
+        Error err;
+        if (take_shard(c, s, &err) != ST_OK)
+            return s->path;
+        bool same = fstat(s->fd, &sb) != 0 || ((uint64_t)sb.st_size == s->size && same_time(sb.st_mtim, s->mtime));
+        put_shard(c, s);
+        if (!same)
             return s->path;
     }
     return NULL;
@@ -330,11 +635,14 @@ static void tell_hashed(void *ctx, uint64_t bytes)
 
 Status checkpoint_hash(const Checkpoint *c, int file, const CheckpointWatch *watch, Digest *out, Error *err)
 {
-    const Shard *s = &c->shards[file];
+    Shard *s = &c->shards[file];
     HashWatch w = {watch, s->size};
     Hasher hash;
     hasher_init(&hash);
-    RETURN_IF_ERROR(fingerprint_whole(s->fd, s->path, s->size, watch->cancel, tell_hashed, &w, &hash, err));
+    RETURN_IF_ERROR(take_shard(c, s, err));
+    Status st = fingerprint_whole(s->fd, s->path, s->size, watch->cancel, tell_hashed, &w, &hash, err);
+    put_shard(c, s);
+    RETURN_IF_ERROR(st);
     *out = hasher_end(&hash);
     return ST_OK;
 }

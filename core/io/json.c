@@ -20,7 +20,7 @@ typedef struct Scan {
     const char *name;
     Arena keys; /* keys that had escapes, decoded */
     bool trusted; /* scanned before: no key is there twice */
-    bool loose;   /* json_walk_loose */
+    bool loose;   /* as Python's json reads */
     Error *err;
 } Scan;
 
@@ -382,7 +382,7 @@ Status json_walk_list(const char *text, size_t len, const char *name, bool stric
 
 Status json_walk_again(const char *text, size_t len, const char *name, JsonMember *fn, void *ctx, Error *err)
 {
-    Scan s = {.text = text, .len = len, .name = name, .trusted = true, .err = err};
+    Scan s = {.text = text, .len = len, .name = name, .trusted = true, .loose = true, .err = err};
     return walk(&s, fn, NULL, ctx);
 }
 
@@ -393,6 +393,61 @@ Status json_parse(const char *text, size_t len, const char *name, cJSON **out, E
     RETURN_IF_ERROR(walk(&s, NULL, NULL, NULL));
     *out = cJSON_ParseWithLength(text, len);
     return *out ? ST_OK : error_nomem(err, name);
+}
+
+/* A good text with a number cJSON reads as infinite in the place of NaN and Infinity: nothing takes that for a value. */
+static char *without_words(const char *text, size_t len, size_t *out_len)
+{
+    Str b = {0};
+    bool quoted = false;
+    for (size_t i = 0; i < len; i++) {
+        char c = text[i];
+        if (quoted && c == '\\') {
+            str_putc(&b, c);
+            c = text[++i];
+        } else if (c == '"') {
+            quoted = !quoted;
+        } else if (!quoted && (c == 'N' || c == 'I')) {
+            str_puts(&b, "1e999");
+            i += strlen(c == 'N' ? "NaN" : "Infinity") - 1;
+            continue;
+        }
+        str_putc(&b, c);
+    }
+    *out_len = b.len;
+    return str_detach(&b);
+}
+
+/* Leaves of every key in an object the last one alone. */
+static bool keep_last(cJSON *tree)
+{
+    Map seen = {0};
+    bool ok = true, added;
+    for (cJSON *v = tree->child ? tree->child->prev : NULL, *before; v && ok; v = before) {
+        before = v == tree->child ? NULL : v->prev;
+        ok = !cJSON_IsObject(tree) || map_add(&seen, v->string, strlen(v->string), 0, &added);
+        if (ok && cJSON_IsObject(tree) && !added)
+            cJSON_Delete(cJSON_DetachItemViaPointer(tree, v));
+        else
+            ok = ok && keep_last(v);
+    }
+    map_free(&seen);
+    return ok;
+}
+
+Status json_parse_loose(const char *text, size_t len, const char *name, cJSON **out, Error *err)
+{
+    *out = NULL;
+    Scan s = {.text = text, .len = len, .name = name, .loose = true, .err = err};
+    RETURN_IF_ERROR(walk(&s, NULL, NULL, NULL));
+    char *plain = without_words(text, len, &len);
+    *out = plain ? cJSON_ParseWithLength(plain, len) : NULL;
+    free(plain);
+    if (*out && keep_last(*out))
+        return ST_OK;
+    cJSON_Delete(*out);
+    *out = NULL;
+    return error_nomem(err, name);
 }
 
 Status json_parse_file(const char *path, size_t max, cJSON **out, Error *err)
@@ -451,7 +506,7 @@ Status json_num(const cJSON *obj, const char *key, double *out, bool *found, Err
     if (!cJSON_IsNumber(v))
         return error_set(err, ST_DATA, "'%s' must be a number, not %s", key, type_name(v));
     if (!isfinite(v->valuedouble))
-        return error_set(err, ST_DATA, "'%s' is too large for a number", key);
+        return error_set(err, ST_DATA, "'%s' must be a finite number", key);
     *out = v->valuedouble;
     return ST_OK;
 }

@@ -11,6 +11,9 @@
  * UTF-8. `name` names the source in errors, which give line and column. Caller frees with cJSON_Delete. */
 Status json_parse(const char *text, size_t len, const char *name, cJSON **out, Error *err);
 Status json_parse_file(const char *path, size_t max, cJSON **out, Error *err);
+/* As Python's json reads, which wrote the files of a Hugging Face model: of a key that is there twice the last one
+ * counts, and NaN, Infinity and \u0000 are no errors (the tree has an infinite number for the first two). */
+Status json_parse_loose(const char *text, size_t len, const char *name, cJSON **out, Error *err);
 
 /* Strict as json_parse, for objects too large for a tree: every member of the outermost object is handed to `fn` as its
  * key (escapes resolved, not NUL-terminated) and the text of its value, both borrowed for the call. Later members are
@@ -23,8 +26,8 @@ Status json_walk_loose(const char *text, size_t len, const char *name, JsonMembe
 typedef Status JsonElement(void *ctx, const char *value, size_t value_len, Error *err);
 Status json_walk_list(const char *text, size_t len, const char *name, bool strict, JsonElement *fn, void *ctx,
                       Error *err);
-/* For a text, or the value of a member, that json_walk took as good: needs no memory, because it does not look for
- * duplicate keys again. */
+/* For a text, or the value of a member, that one of the functions above took as good: needs no memory, because it does
+ * not look for duplicate keys again. */
 Status json_walk_again(const char *text, size_t len, const char *name, JsonMember *fn, void *ctx, Error *err);
 
 /* Members of an object: absent and null both mean "not there" and leave *out as it is (its default). A wrong type or a

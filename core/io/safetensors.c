@@ -21,30 +21,66 @@ typedef struct HeaderCtx {
     TensorList *list;
 } HeaderCtx;
 
-/* Whole number in [0, 2^53). */
-static bool whole(const cJSON *v, int64_t *out)
+/* What the header says of one tensor, as text: a shape is read no further than its seventh number, however long. */
+typedef struct Entry {
+    struct {
+        const char *s;
+        size_t n;
+    } dtype, shape, offsets; /* NULL: not there */
+} Entry;
+
+static Status entry_member(void *ctx, const char *key, size_t key_len, const char *value, size_t len, Error *err)
 {
-    if (!cJSON_IsNumber(v) || !(v->valuedouble >= 0 && v->valuedouble < 9007199254740992.0))
-        return false;
-    *out = (int64_t)v->valuedouble;
-    return (double)*out == v->valuedouble;
+    Entry *e = ctx;
+    (void)err;
+    if (key_len == 5 && memcmp(key, "dtype", 5) == 0) {
+        e->dtype.s = value;
+        e->dtype.n = len;
+    } else if (key_len == 5 && memcmp(key, "shape", 5) == 0) {
+        e->shape.s = value;
+        e->shape.n = len;
+    } else if (key_len == 12 && memcmp(key, "data_offsets", 12) == 0) {
+        e->offsets.s = value;
+        e->offsets.n = len;
+    }
+    return ST_OK;
 }
 
-static Status read_shape(const cJSON *obj, TensorInfo *t, const char **what)
+/* Up to `max` whole numbers in [0, 2^53) of a list that is good JSON; *n is max + 1 when there are more. */
+static bool whole_numbers(const char *s, size_t len, int64_t *out, int max, int *n)
 {
-    const cJSON *shape = cJSON_GetObjectItemCaseSensitive(obj, "shape"), *d;
-    *what = "'shape' must be a list of whole numbers";
-    if (!cJSON_IsArray(shape))
-        return ST_DATA;
-    t->ndim = 0;
-    cJSON_ArrayForEach(d, shape)
-    {
-        if (t->ndim == TENSOR_MAX_DIMS) {
-            *what = "'shape' has more than 6 dimensions";
-            return ST_DATA;
+    const int64_t most = INT64_C(1) << 53;
+    size_t i = 1;
+    *n = 0;
+    if (!s || s[0] != '[')
+        return false;
+    for (;;) {
+        while (i < len && strchr(" \t\r\n,", s[i]))
+            i++;
+        if (i >= len || s[i] == ']')
+            return true;
+        if (*n == max) {
+            ++*n;
+            return true;
         }
-        if (!whole(d, &t->shape[t->ndim++]))
-            return ST_DATA;
+        int64_t v = 0;
+        size_t first = i;
+        for (; i < len && s[i] >= '0' && s[i] <= '9' && v < most; i++)
+            v = v * 10 + (s[i] - '0');
+        if (i == first || v >= most || (i < len && !strchr(" \t\r\n,]", s[i])))
+            return false;
+        out[(*n)++] = v;
+    }
+}
+
+static Status read_shape(const Entry *e, TensorInfo *t, const char **what)
+{
+    *what = "'shape' must be a list of whole numbers";
+    if (!whole_numbers(e->shape.s, e->shape.n, t->shape, TENSOR_MAX_DIMS, &t->ndim))
+        return ST_DATA;
+    if (t->ndim > TENSOR_MAX_DIMS) {
+        *what = "'shape' has more than 6 dimensions";
+        return ST_DATA;
     }
     int64_t n = dtype_size(t->dtype);
     for (int i = 0; i < t->ndim; i++)
@@ -56,82 +92,76 @@ static Status read_shape(const cJSON *obj, TensorInfo *t, const char **what)
     return ST_OK;
 }
 
-static Status read_dtype(const cJSON *obj, TensorInfo *t, const char *where, Error *err)
+static Status read_dtype(const Entry *e, TensorInfo *t, const char *where, Error *err)
 {
-    const cJSON *v = cJSON_GetObjectItemCaseSensitive(obj, "dtype");
-    if (!cJSON_IsString(v))
+    if (!e->dtype.s || e->dtype.s[0] != '"')
         return error_set(err, ST_DATA, "%s: 'dtype' must be a string", where);
+    const char *name = e->dtype.s + 1;
+    size_t n = e->dtype.n - 2;
     for (int i = 0; i < DT_COUNT; i++)
-        if (strcmp(v->valuestring, dtype_name((DType)i)) == 0) {
+        if (strlen(dtype_name((DType)i)) == n && memcmp(name, dtype_name((DType)i), n) == 0) {
             t->dtype = (DType)i;
             return ST_OK;
         }
-    return error_set(err, ST_DATA, "%s: unknown dtype '%s'", where, v->valuestring);
+    return error_set(err, ST_DATA, "%s: unknown dtype '%.*s'", where, (int)(n < NAME_SHOWN ? n : NAME_SHOWN), name);
 }
 
 /* Fills dtype, shape, offset and nbytes from the tensor's JSON object. */
-static Status read_tensor(const HeaderCtx *h, const cJSON *obj, TensorInfo *t, const char *where, Error *err)
+static Status read_tensor(const HeaderCtx *h, const char *value, size_t len, TensorInfo *t, const char *where, Error *err)
 {
-    if (!cJSON_IsObject(obj))
+    Entry e = {.dtype = {NULL, 0}};
+    if (value[0] != '{')
         return error_set(err, ST_DATA, "%s: expected an object with dtype, shape and data_offsets", where);
-    RETURN_IF_ERROR(read_dtype(obj, t, where, err));
+    RETURN_IF_ERROR(json_walk_again(value, len, h->path, entry_member, &e, err));
+    RETURN_IF_ERROR(read_dtype(&e, t, where, err));
     const char *what;
-    if (read_shape(obj, t, &what) != ST_OK)
+    if (read_shape(&e, t, &what) != ST_OK)
         return error_set(err, ST_DATA, "%s: %s", where, what);
-    const cJSON *o = cJSON_GetObjectItemCaseSensitive(obj, "data_offsets");
-    int64_t begin, end;
-    if (!cJSON_IsArray(o) || cJSON_GetArraySize(o) != 2 || !whole(o->child, &begin) || !whole(o->child->next, &end) ||
-        begin > end)
+    int64_t at[2];
+    int n;
+    if (!whole_numbers(e.offsets.s, e.offsets.n, at, 2, &n) || n != 2 || at[0] > at[1])
         return error_set(err, ST_DATA, "%s: 'data_offsets' must be two whole numbers, ascending", where);
-    if ((uint64_t)(end - begin) != t->nbytes)
+    if ((uint64_t)(at[1] - at[0]) != t->nbytes)
         return error_set(err, ST_DATA, "%s: dtype and shape need %llu bytes, 'data_offsets' give %lld", where,
-                         (unsigned long long)t->nbytes, (long long)(end - begin));
-    if ((uint64_t)end > h->data_size)
+                         (unsigned long long)t->nbytes, (long long)(at[1] - at[0]));
+    if ((uint64_t)at[1] > h->data_size)
         return error_set(err, ST_DATA, "%s: the file is truncated: the tensor ends at byte %llu, the file at %llu",
-                         where, (unsigned long long)(h->data_start + (uint64_t)end),
+                         where, (unsigned long long)(h->data_start + (uint64_t)at[1]),
                          (unsigned long long)(h->data_start + h->data_size));
-    t->offset = h->data_start + (uint64_t)begin;
+    t->offset = h->data_start + (uint64_t)at[0];
     return ST_OK;
 }
 
-static Status check_metadata(const cJSON *obj, const char *path, Error *err)
+static Status metadata_member(void *ctx, const char *key, size_t key_len, const char *value, size_t len, Error *err)
 {
-    const cJSON *v;
-    bool ok = cJSON_IsObject(obj);
-    if (ok)
-        cJSON_ArrayForEach(v, obj)
-        {
-            ok = ok && cJSON_IsString(v);
-        }
-    return ok ? ST_OK : error_set(err, ST_DATA, "'%s': '__metadata__' must be an object of strings", path);
+    (void)key, (void)key_len, (void)len;
+    return value[0] == '"' ? ST_OK
+                           : error_set(err, ST_DATA, "'%s': '__metadata__' must be an object of strings",
+                                       ((const HeaderCtx *)ctx)->path);
 }
 
-/* One member of the header: a small tree of its own, gone at once. */
+/* One member of the header. */
 static Status header_member(void *ctx, const char *key, size_t key_len, const char *value, size_t len, Error *err)
 {
     HeaderCtx *h = ctx;
     TensorList *l = h->list;
-    cJSON *obj = cJSON_ParseWithLength(value, len);
-    if (!obj)
-        return error_nomem(err, h->path);
-    Status st;
     if (key_len == 12 && memcmp(key, "__metadata__", 12) == 0) {
-        st = check_metadata(obj, h->path, err);
-    } else if (key_len == 0) {
-        st = error_set(err, ST_DATA, "'%s': a tensor without a name", h->path);
-    } else if (!mem_grow(&l->t, &l->cap, l->count + 1, sizeof *l->t)) {
-        st = error_nomem(err, h->path);
-    } else {
-        TensorInfo *t = &l->t[l->count];
-        *t = (TensorInfo){.name = arena_strndup(&l->names, key, key_len), .file = h->file};
-        Str where = {0};
-        str_printf(&where, "'%s': tensor '%.*s'", h->path, (int)(key_len < NAME_SHOWN ? key_len : NAME_SHOWN), key);
-        st = t->name && !where.oom ? read_tensor(h, obj, t, where.s, err) : error_nomem(err, h->path);
-        str_free(&where);
-        if (st == ST_OK)
-            l->count++;
+        if (value[0] != '{')
+            return error_set(err, ST_DATA, "'%s': '__metadata__' must be an object of strings", h->path);
+        return json_walk_again(value, len, h->path, metadata_member, h, err);
     }
-    cJSON_Delete(obj);
+    if (key_len == 0)
+        return error_set(err, ST_DATA, "'%s': a tensor without a name", h->path);
+    if (!mem_grow(&l->t, &l->cap, l->count + 1, sizeof *l->t))
+        return error_nomem(err, h->path);
+    TensorInfo *t = &l->t[l->count];
+    *t = (TensorInfo){.name = arena_strndup(&l->names, key, key_len), .file = h->file};
+    Str where = {0};
+    str_printf(&where, "'%s': tensor '%.*s'", h->path, (int)(key_len < NAME_SHOWN ? key_len : NAME_SHOWN), key);
+    Status st = t->name && !where.oom ? read_tensor(h, value, len, t, where.s, err) : error_nomem(err, h->path);
+    str_free(&where);
+    if (st == ST_OK)
+        l->count++;
     return st;
 }
 

@@ -21,18 +21,23 @@ typedef struct TensorInfo {
     uint64_t nbytes;
 } TensorInfo;
 
-/* A model folder's tensors: model.safetensors, or the shards of model.safetensors.index.json. Opening reads headers
- * only. */
+/* A model folder's tensors: model.safetensors, or the shards of model.safetensors.index.json, or those of a folder that
+ * lost its index. Opening reads headers only. The index says in which shard a tensor is read that several have. Of many
+ * shards only some are kept open. */
 typedef struct Checkpoint Checkpoint;
 
 /* Validates every header field (offsets, overlaps, gaps, sizes, dtypes, duplicate names, header up to 100 MB, shard
  * names that would leave the folder, index against shards). `dir` is a folder; a path to one .safetensors file is taken
- * too. */
+ * too. ST_DATA of a folder without weights says what it has instead. */
 Status checkpoint_open(Checkpoint **out, const char *dir, Error *err);
 void checkpoint_free(Checkpoint *c);
 int64_t checkpoint_count(const Checkpoint *c);
 const TensorInfo *checkpoint_at(const Checkpoint *c, int64_t i); /* order of files, then of offsets */
 const TensorInfo *checkpoint_find(const Checkpoint *c, const char *name); /* NULL when absent */
+/* The shard in which the index says that a tensor is, while no shard has it; NULL for all others. */
+const char *checkpoint_promised(const Checkpoint *c, const char *name);
+/* What of the folder is odd and does not stop it from being read, in words; NULL when nothing is. */
+const char *checkpoint_note(const Checkpoint *c);
 int checkpoint_files(const Checkpoint *c);
 const char *checkpoint_file_path(const Checkpoint *c, int file);
 /* Bytes [begin, begin+n) of the tensor into dst, by pread; any thread. A short read names file, tensor, wanted and

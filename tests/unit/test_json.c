@@ -42,6 +42,47 @@ static void good_documents(void **state)
     }
 }
 
+/* As Python's json module reads: json.loads of the same texts gives the same trees. */
+static void python_documents(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *plain; /* plain: the tree, printed; 1e999 is printed as null */
+    } rows[] = {
+        {"{\"a\":1,\"b\":2,\"a\":3}", "{\"b\":2,\"a\":3}"},
+        {"{\"a\":1,\"\\u0061\":2,\"a\":{\"x\":1,\"x\":[{\"y\":1,\"y\":2}]}}", "{\"a\":{\"x\":[{\"y\":2}]}}"},
+        {"[NaN, Infinity ,-Infinity]", "[null,null,null]"},
+        {"{\"NaN\":\"Infinity \\\" NaN\",\"b\":NaN}", "{\"NaN\":\"Infinity \\\" NaN\",\"b\":null}"},
+        {"[[1,1],[1,1]]", "[[1,1],[1,1]]"},
+        {"[]", "[]"},
+        {"7", "7"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        Error e = {0};
+        cJSON *j;
+        if (json_parse_loose(rows[i].text, strlen(rows[i].text), "f.json", &j, &e) != ST_OK)
+            fail_msg("%s: %s", rows[i].text, e.text);
+        char *got = cJSON_PrintUnformatted(j);
+        assert_string_equal(got, rows[i].plain);
+        free(got);
+        cJSON_Delete(j);
+    }
+    static const char *const bad[] = {"{\"a\":nan}", "[+Infinity]", "[Inf]", "{\"a\":1,}", "[NaNa]", "", "{}{}"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        Error e = {0};
+        cJSON *j;
+        assert_int_equal(json_parse_loose(bad[i], strlen(bad[i]), "f.json", &j, &e), ST_DATA);
+        assert_null(j);
+    }
+    Error e = {0};
+    cJSON *j;
+    double v = 1;
+    assert_int_equal(json_parse_loose("{\"x\":NaN}", 9, "f.json", &j, &e), ST_OK);
+    assert_int_equal(json_num(j, "x", &v, NULL, &e), ST_DATA);
+    assert_string_equal(e.text, "'x' must be a finite number");
+    cJSON_Delete(j);
+}
+
 static const struct {
     const char *text, *fragment;
 } bad_documents[] = {
@@ -294,6 +335,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_documents),
+        cmocka_unit_test(python_documents),
         cmocka_unit_test(bad_documents_say_where),
         cmocka_unit_test(depth_has_a_limit),
         cmocka_unit_test(truncation_is_always_an_error),
