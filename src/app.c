@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "io/file.h"
+#include "io/modeldir.h"
 #include "session/settings.h"
 #include "src/internal.h"
 
@@ -149,8 +150,10 @@ Status app_open_model(App *a, const char *path, const char *type, Error *err)
         return error_nomem(err, "a path");
     bool have = file_exists(config);
     free(config);
+    char hint[400];
+    modeldir_hint(path, hint, sizeof hint);
     if (!have)
-        return error_set(err, ST_DATA, "'%s' holds no config.json: it is no model folder", path);
+        return error_set(err, ST_DATA, "'%s' holds no config.json: it is no model folder%s", path, hint);
     return session_open_model(a->session, path, type, err);
 }
 

@@ -208,6 +208,9 @@ Status effectlab_new(EffectLab **out, const Model *m, const EffectOptions *o, Er
     *out = NULL;
     if (o->calib->samples < 1 || o->calib->start[o->calib->samples] < 1)
         return error_set(err, ST_DATA, "calibration set '%s' is empty", o->calib->name ? o->calib->name : "?");
+    if (!m->exit.head)
+        return error_set(err, ST_DATA, "'%s' has no head and gives no logits: KL divergence and perplexity cannot be "
+                         "measured; analyze ranks its layers all the same", m->path);
     EffectLab *lab = mem_zarray(1, sizeof *lab);
     if (!lab)
         return error_nomem(err, "measuring");

@@ -279,25 +279,27 @@ static Status run_layers(Forward *f, Stream *h, Error *err)
     return ST_OK;
 }
 
-static Status run_head(Forward *f, const Stream *h, Error *err)
+static Status run_logits(Forward *f, const Stream *normed, Error *err)
 {
     const ModelConfig *c = &f->m->cfg;
+    float *in;
+    RETURN_IF_ERROR(add_input(f, "lm_head", f->tokens, c->hidden, &in, err));
+    RETURN_IF_ERROR(add_states(f, "logits", c->vocab, &f->logits, err));
+    memcpy(in, normed->data, (size_t)(normed->rows * normed->width) * sizeof *in);
+    RETURN_IF_ERROR(add_statistics(f, "lm_head", in, f->tokens, c->hidden, err));
+    return runner_logits(f->r, normed, keep_logits, f, err);
+}
+
+static Status run_head(Forward *f, const Stream *h, Error *err)
+{
     Stream normed;
+    float *norm;
     RETURN_IF_ERROR(runner_final_norm(f->r, h, &normed, NULL, 0, err));
-    size_t bytes = (size_t)(normed.rows * normed.width) * sizeof *normed.data;
-    float *norm, *in;
-    Status st = add_states(f, "norm", c->hidden, &norm, err);
+    Status st = add_states(f, "norm", f->m->cfg.hidden, &norm, err);
     if (st == ST_OK)
-        st = add_input(f, "lm_head", f->tokens, c->hidden, &in, err);
-    if (st == ST_OK)
-        st = add_states(f, "logits", c->vocab, &f->logits, err);
-    if (st == ST_OK) {
-        memcpy(norm, normed.data, bytes);
-        memcpy(in, normed.data, bytes);
-        st = add_statistics(f, "lm_head", in, f->tokens, c->hidden, err);
-    }
-    if (st == ST_OK)
-        st = runner_logits(f->r, &normed, keep_logits, f, err);
+        memcpy(norm, normed.data, (size_t)(normed.rows * normed.width) * sizeof *norm);
+    if (st == ST_OK && f->m->exit.head)
+        st = run_logits(f, &normed, err);
     stream_fini(&normed);
     return st;
 }

@@ -57,7 +57,7 @@ const Arch arch_deepseek_v4 = {
     .blocks = blocks,
     .prefix = "layers.",
     .entry = {.table = "embed.weight"},
-    .exit = {.norm = "norm.weight", .head = "head.weight", .hyper = "hc_head"},
+    .exit = {.head = "head.weight", .hyper = "hc_head"},
     .norm = NORM_LATE,
     .default_head_dim = 512,
     .act = ACT_SILU_CLAMPED,

@@ -15,6 +15,11 @@ static const ArchName names[] = {
     {.name = "DeepSeek-R1-Distill-Qwen-7B", .pedigree = "qwen2_5"},
     {.name = "Qwen-QwQ-32B", .pedigree = "qwq"},
     {.name = "QwQ-32B", .pedigree = "qwq"},
+    {.name = "qwen2_vl", .config = true},
+    {.name = "qwen2_vl_text", .config = true},
+    {.name = "qwen2_5_vl", .config = true},
+    {.name = "qwen2_5_vl_text", .config = true},
+    {.name = "qwen2_5_omni_text", .config = true},
     {.name = NULL},
 };
 

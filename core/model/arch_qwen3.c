@@ -5,6 +5,7 @@ static const ArchName names[] = {
     {.name = "Qwen3-8B"},
     {.name = "Qwen3-14B"},
     {.name = "Qwen3-32B"},
+    {.name = "qwen3_vl_text", .config = true},
     {.name = NULL},
 };
 

@@ -5,6 +5,8 @@ static const ArchName names[] = {
     {.name = "Qwen3-30B"},
     {.name = "Qwen3-235B"},
     {.name = "Qwen3-Coder-480B-A35B"},
+    {.name = "qwen3_vl_moe_text", .config = true},
+    {.name = "qwen3_omni_moe_text", .config = true},
     {.name = NULL},
 };
 

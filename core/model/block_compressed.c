@@ -22,29 +22,73 @@ static const char *const kept[] = {"compressor.wkv", "compressor.wgate", "indexe
 
 /* ---- config.json ---- */
 
-/* compress_ratios: how a layer's keys are compressed, an entry for each layer (and for those behind the last, which
- * predict more tokens). */
+/* What a layer's keys are, by the number compress_ratios has and by the word transformers saves in layer_types. */
+static const struct {
+    int ratio;
+    const char *word;
+} kinds[COMPRESS_KINDS] = {
+    [COMPRESS_NONE] = {0, "sliding_attention"},
+    [COMPRESS_SPARSE] = {4, "compressed_sparse_attention"},
+    [COMPRESS_HEAVY] = {128, "heavily_compressed_attention"},
+};
+
+/* How a layer's keys are compressed: layer_types, or compress_ratios with an entry for each layer (and for those behind
+ * the last, which predict more tokens). */
 static Status read_kinds(const cJSON *config, Arena *a, ModelConfig *cfg, Error *err)
 {
-    static const int ratios[COMPRESS_KINDS] = {0, 4, 128};
-    const cJSON *list = json_get(config, "compress_ratios"), *v;
+    bool words = json_get(config, "layer_types") != NULL;
+    const char *key = words ? "layer_types" : "compress_ratios";
+    const cJSON *list = json_get(config, key), *v;
     int n = cJSON_IsArray(list) ? cJSON_GetArraySize(list) : 0, i = 0;
     if (n < cfg->layers)
-        return error_set(err, ST_DATA, "'compress_ratios' must be a list with an entry for each of the %d layers, it "
-                         "has %d", cfg->layers, n);
+        return error_set(err, ST_DATA, "'%s' must be a list with an entry for each of the %d layers, it has %d", key,
+                         cfg->layers, n);
     cfg->compress.kind = arena_alloc(a, (size_t)cfg->layers);
     if (!cfg->compress.kind)
         return error_nomem(err, "the model's layers");
     cJSON_ArrayForEach(v, list)
     {
         int k = 0;
-        while (k < COMPRESS_KINDS && !(cJSON_IsNumber(v) && v->valuedouble == ratios[k]))
+        while (k < COMPRESS_KINDS && (words ? strcmp(config_layer_word(v), kinds[k].word) != 0
+                                            : !(cJSON_IsNumber(v) && v->valuedouble == kinds[k].ratio)))
             k++;
+        if (k == COMPRESS_KINDS && words)
+            return error_set(err, ST_DATA, "'layer_types[%d]' is '%s': this family has sliding_attention, "
+                             "compressed_sparse_attention and heavily_compressed_attention", i, config_layer_word(v));
         if (k == COMPRESS_KINDS)
             return error_set(err, ST_DATA, "'compress_ratios[%d]' must be 0, 4 or 128", i);
         if (i < cfg->layers)
             cfg->compress.kind[i] = (unsigned char)k;
         i++;
+    }
+    return ST_OK;
+}
+
+/* compress_rates and mlp_layer_types, which transformers saves instead of compress_rate_csa, compress_rate_hca and
+ * num_hash_layers. */
+static Status read_saved(const cJSON *config, ModelConfig *cfg, int rate[COMPRESS_KINDS], int rate_max, Error *err)
+{
+    const cJSON *rates = json_get(config, "compress_rates"), *list, *v;
+    int n = 0;
+    if (rates && !cJSON_IsObject(rates))
+        return error_set(err, ST_DATA, "'compress_rates' must be an object");
+    for (int k = COMPRESS_SPARSE; k < COMPRESS_KINDS && rates; k++)
+        RETURN_IF_ERROR(config_count(rates, kinds[k].word, 1, rate_max, &rate[k], err));
+    RETURN_IF_ERROR(config_layer_list(config, "mlp_layer_types", cfg, &list, err));
+    if (!list)
+        return ST_OK;
+    cfg->moe.hash_layers = 0;
+    cJSON_ArrayForEach(v, list)
+    {
+        const char *s = config_layer_word(v);
+        bool hash = strcmp(s, "hash_moe") == 0;
+        if (!hash && strcmp(s, "moe") != 0)
+            return error_set(err, ST_DATA, "'mlp_layer_types[%d]' is '%s': this family has hash_moe and moe", n, s);
+        if (hash && cfg->moe.hash_layers != n)
+            return error_set(err, ST_DATA, "'mlp_layer_types[%d]' is hash_moe behind a layer that is not: supported are "
+                             "leading ones", n);
+        cfg->moe.hash_layers += hash;
+        n++;
     }
     return ST_OK;
 }
@@ -81,7 +125,8 @@ static Status read(const cJSON *config, const Arch *arch, const BlockSpec *spec,
 {
     enum { MANY = 1 << 16, RATE_MAX = 1 << 20 };
     CompressConfig *c = &cfg->compress;
-    int q_rank = 0, group_rank = 0, top = 512, window = 128, rate4 = 4, rate128 = 128;
+    int q_rank = 0, group_rank = 0, top = 512, window = 128, rate[COMPRESS_KINDS] = {0, 4, 128};
+    double share = 0;
     (void)arch;
     (void)spec;
     *c = (CompressConfig){.rope = 64, .index_heads = 64, .index_dim = 128};
@@ -96,19 +141,22 @@ static Status read(const cJSON *config, const Arch *arch, const BlockSpec *spec,
         {"o_groups", 1, MANY, &c->groups},            {"o_lora_rank", 1, INT_MAX, &group_rank},
         {"index_n_heads", 1, MANY, &c->index_heads},  {"index_head_dim", 2, MANY, &c->index_dim},
         {"index_topk", 1, INT_MAX, &top},             {"sliding_window", 1, INT_MAX, &window},
-        {"compress_rate_csa", 1, RATE_MAX, &rate4},   {"compress_rate_hca", 1, RATE_MAX, &rate128},
+        {"compress_rate_csa", 1, RATE_MAX, &rate[COMPRESS_SPARSE]},   {"compress_rate_hca", 1, RATE_MAX, &rate[COMPRESS_HEAVY]},
         {"hc_mult", 1, HYPER_MAX, &cfg->hyper.copies}, {"hc_sinkhorn_iters", 1, 1000, &cfg->hyper.rounds},
         {"num_hash_layers", 0, MANY, &cfg->moe.hash_layers},
     };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         RETURN_IF_ERROR(count(config, keys[i].key, keys[i].least, keys[i].most, keys[i].to, err));
     RETURN_IF_ERROR(json_num(config, "hc_eps", &cfg->hyper.eps, NULL, err));
+    RETURN_IF_ERROR(json_num(config, "partial_rotary_factor", &share, NULL, err));
+    if (share > 0 && share <= 1) /* as transformers saves it; wins over qk_rope_head_dim */
+        c->rope = (int)(cfg->head_dim * share);
+    RETURN_IF_ERROR(read_saved(config, cfg, rate, RATE_MAX, err));
     RETURN_IF_ERROR(check(config, cfg, err));
     c->q_rank = q_rank;
     c->group_rank = group_rank;
     c->index_top = top;
-    c->rate[COMPRESS_SPARSE] = rate4;
-    c->rate[COMPRESS_HEAVY] = rate128;
+    memcpy(c->rate, rate, sizeof c->rate);
     cfg->stream_width = cfg->hyper.copies * cfg->hidden;
     RETURN_IF_ERROR(config_window_list(a, cfg, err));
     for (int i = 0; i < cfg->layers; i++)
@@ -174,6 +222,15 @@ static Status take_linears(Open *o, int unit, Block *b)
                            &b->small[COMP_INDEX_NORM], &b->small[COMP_INDEX_APE]);
 }
 
+/* What the norm of the keys is called: transformers saves it without "kv_". */
+static const char *kv_norm_name(const Open *o, int unit)
+{
+    static const char own[] = "attn.kv_norm.weight", saved[] = "attn.norm.weight";
+    char name[NAME_MAX_BYTES];
+    snprintf(name, sizeof name, "%s%d.%s", open_layers_prefix(o), unit, saved);
+    return checkpoint_find(o->m->ckpt, name) ? saved : own;
+}
+
 static Status take(Open *o, int unit, Block *b)
 {
     const ModelConfig *m = &o->m->cfg;
@@ -184,7 +241,7 @@ static Status take(Open *o, int unit, Block *b)
         const TensorInfo **to;
     } vectors[] = {
         {"attn.q_norm.weight", m->compress.q_rank, "q_lora_rank", &b->small[COMP_Q_A_NORM]},
-        {"attn.kv_norm.weight", m->head_dim, "head_dim", &b->small[COMP_KV_A_NORM]},
+        {kv_norm_name(o, unit), m->head_dim, "head_dim", &b->small[COMP_KV_A_NORM]},
         {"attn.attn_sink", m->heads, "num_attention_heads", &b->small[COMP_SINKS]},
     };
     CompressedConf *conf = open_conf(o, b, sizeof *conf);

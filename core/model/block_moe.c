@@ -380,7 +380,7 @@ static Status take_hash(Open *o, const MoeRule *r, int unit, Block *b)
     snprintf(name, sizeof name, "%s%d.%s.gate.tid2eid", open_layers_prefix(o), unit, r->block);
     const TensorInfo *h = b->small[MOE_HASH] = checkpoint_find(o->m->ckpt, name);
     if (!h)
-        return error_set(o->err, ST_DATA, "'%s': tensor '%s' is missing", open_file_of(o, NULL), name);
+        return open_missing(o, name);
     if (h->dtype != DT_I64 && h->dtype != DT_I32)
         return error_set(o->err, ST_DATA, "'%s': tensor '%s' is %s: only I64 and I32 tables of experts can be used",
                          open_file_of(o, h), name, dtype_name(h->dtype));

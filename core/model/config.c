@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/ascii.h"
-#include "model/defaults.h"
 
 /* Keys that, in a file of a type we have no row for, mean a decoder that computes something else than Llama's.
  * `neutral`: the value at which the key changes nothing. */
@@ -55,8 +54,10 @@ static const struct {
 
 cJSON *config_text(cJSON *root)
 {
-    static const char *const nested[] = {"text_config", "llm_config", "thinker_config"};
-    for (int depth = 0; depth < 3 && !json_get(root, "hidden_size"); depth++) {
+    static const char *const nested[] = {"text_config", "llm_config", "language_config", "thinker_config"};
+    for (int depth = 0; depth < 3; depth++) {
+        if (json_get(root, "hidden_size") && (json_get(root, "num_hidden_layers") || json_get(root, "num_layers")))
+            break;
         cJSON *inner = NULL;
         for (size_t i = 0; i < sizeof nested / sizeof *nested && !cJSON_IsObject(inner); i++)
             inner = cJSON_GetObjectItemCaseSensitive(root, nested[i]);
@@ -193,10 +194,12 @@ static Status read_dtype(const cJSON *config, DType *dtype, bool *found, Error *
         key = "torch_dtype";
         RETURN_IF_ERROR(json_str(config, key, &s, found, err));
     }
+    if (*found && strncmp(s, "torch.", 6) == 0)
+        s += 6;
+    if (*found && (strcmp(s, "auto") == 0 || strncmp(s, "float8_", 7) == 0)) /* that of the tensors that aren't coded */
+        *found = false;
     if (!*found)
         return ST_OK;
-    if (strncmp(s, "torch.", 6) == 0)
-        s += 6;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i].name, s) == 0) {
             *dtype = names[i].dtype;
@@ -213,11 +216,6 @@ Status config_layer_list(const cJSON *config, const char *key, const ModelConfig
     return ST_OK;
 }
 
-const char *config_layer_word(const cJSON *entry)
-{
-    return cJSON_IsString(entry) ? entry->valuestring : "(no string)";
-}
-
 Status config_layer_types(const cJSON *config, int64_t window, ModelConfig *cfg, bool *found, Error *err)
 {
     const cJSON *list, *v;
@@ -231,7 +229,7 @@ Status config_layer_types(const cJSON *config, int64_t window, ModelConfig *cfg,
         const char *s = config_layer_word(v);
         bool sliding = strcmp(s, "sliding_attention") == 0;
         bool full = strcmp(s, "full_attention") == 0 ||
-                    (cfg->index.heads && strcmp(s, "deepseek_sparse_attention") == 0);
+                    (cfg->index.heads && strcmp(s, "indexed_attention") == 0);
         if (!sliding && !full)
             return error_set(err, ST_DATA,
                              "'layer_types[%d]' is '%s': supported are full_attention and sliding_attention", i, s);
@@ -315,7 +313,6 @@ static Status read_blocks(const cJSON *config, const Arch *arch, Arena *a, Model
 Status config_read(const cJSON *config, const Arch *arch, bool known, Arena *a, ModelConfig *cfg, bool *has_dtype,
                    Error *err)
 {
-    RETURN_IF_ERROR(config_refuse(config, err));
     if (!known)
         RETURN_IF_ERROR(refuse_foreign(config, cfg->model_type, err));
     RETURN_IF_ERROR(read_sizes(config, arch, cfg, err));

@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 
+#include "base/str.h"
 #include "io/json.h"
 #include "model/block.h"
 
@@ -23,6 +24,13 @@ cJSON *config_text(cJSON *root);
 /* The model type config.json gives: model_type, else architectures[0] without "ForCausalLM", lower case. */
 Status config_model_type(const cJSON *config, char out[64], Error *err);
 
+/* Adds to the object, under the other names that the library's classes have for it, each value that only one of them
+ * gives, and what the class of this type takes for granted. For types with a row. */
+Status config_synonyms(cJSON *config, const char *model_type, Error *err);
+/* ST_DATA for a key that changes what a decoder computes and that no row follows. Keys that may do so and that are not
+ * known go to *unknown, as a list: those of rope_parameters, and in a file of a type without a row all. */
+Status config_judge(const cJSON *config, bool known, Str *unknown, Error *err);
+
 /* Fills *cfg except model_type and what only the checkpoint tells (tied and dtype as far as the file says: *has_dtype).
  * Lists are allocated from `a`. `known`: the file's own type has a row, `arch` is it; otherwise `arch` is the row that
  * stands in and every key that would make the decoder compute something else is refused. Errors name the key.
@@ -40,7 +48,7 @@ Status config_window_list(Arena *a, ModelConfig *cfg, Error *err);
 /* The list under `key` that says something of every layer; *list NULL when it is absent or null. ST_DATA: no list, or one
  * of another length. Its entries: config_layer_word. */
 Status config_layer_list(const cJSON *config, const char *key, const ModelConfig *cfg, const cJSON **list, Error *err);
-/* The word an entry is, "(no string)" for anything else. */
+/* The word an entry is, by its newest name, "(no string)" for anything else. */
 const char *config_layer_word(const cJSON *entry);
 
 /* Windows from layer_types: `window` for "sliding_attention", 0 for "full_attention"; *found tells whether the list is

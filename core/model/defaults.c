@@ -2,22 +2,6 @@
 
 #include <string.h>
 
-static const struct {
-    const char *key, *reason;
-} refused_keys[] = {
-    {"use_bidirectional_attention", "its tokens look at those behind them, which a decoder's don't"},
-};
-
-Status config_refuse(const cJSON *config, Error *err)
-{
-    for (size_t i = 0; i < sizeof refused_keys / sizeof *refused_keys; i++) {
-        const cJSON *v = json_get(config, refused_keys[i].key);
-        if (v && !cJSON_IsFalse(v))
-            return error_set(err, ST_DATA, "'%s': %s", refused_keys[i].key, refused_keys[i].reason);
-    }
-    return ST_OK;
-}
-
 static Status put(cJSON *config, const char *key, bool there, const char *value, Error *err)
 {
     cJSON *v = cJSON_Parse(value);

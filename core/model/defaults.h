@@ -8,7 +8,4 @@
  * class reads it as. ST_DATA names a null that the class can't use. */
 Status config_defaults(cJSON *config, const Arch *arch, Error *err);
 
-/* Refuses keys by which a file asks for another computation than a decoder's, whatever its family. */
-Status config_refuse(const cJSON *config, Error *err);
-
 #endif

@@ -11,35 +11,40 @@
 #include "io/file.h"
 #include "model/config.h"
 #include "model/defaults.h"
+#include "model/mtp.h"
 #include "model/open.h"
 #include "model/storage.h"
 
 enum { CONFIG_MAX = 10000000 };
 
-static Status take_all(Open *o, bool has_dtype)
+/* The sum at the end of hyper-connections: hc_head_fn and so on, hc_head.hc_fn where transformers saved them. */
+static Status take_hyper(Open *o, const char *name)
+{
+    char own[NAME_MAX_BYTES], saved[NAME_MAX_BYTES];
+    snprintf(saved, sizeof saved, "%s%s.hc_fn", o->m->body, name);
+    bool as_saved = checkpoint_find(o->m->ckpt, saved) != NULL;
+    snprintf(own, sizeof own, "%s%s%s", o->m->body, name, as_saved ? ".hc" : "");
+    return open_hyper(o, own, o->m->cfg.hyper.copies, 1, o->m->exit.hyper);
+}
+
+static Status take_all(Open *o, bool has_dtype, Str *w)
 {
     Model *m = o->m;
     ModelConfig *c = &m->cfg;
-    static const char table[] = "vocab_size, hidden_size";
+    static const char table[] = "vocab_size, hidden_size", usual[] = "embed_tokens.weight";
     const EntrySpec *in = &m->arch->entry;
     const ExitSpec *out = &m->arch->exit;
-    RETURN_IF_ERROR(open_take(o, config_key(in->table, "model.embed_tokens.weight"), false, c->vocab, c->hidden, table,
-                              &m->entry.table));
+    RETURN_IF_ERROR(open_place(o));
+    RETURN_IF_ERROR(open_body_take(o, config_key(in->table, usual), usual, false, c->vocab, c->hidden, table,
+                                   &m->entry.table));
     m->entry.scaled = in->scaled;
     RETURN_IF_ERROR(open_units(o));
-    RETURN_IF_ERROR(open_take(o, config_key(out->norm, "model.norm.weight"), false, c->hidden, 0, "hidden_size",
-                              &m->exit.norm));
+    RETURN_IF_ERROR(open_body_take(o, "norm.weight", NULL, false, c->hidden, 0, "hidden_size", &m->exit.norm));
     if (c->norm == NORM_LAYER)
-        RETURN_IF_ERROR(open_take(o, "model.norm.bias", true, c->hidden, 0, "hidden_size", &m->exit.norm_bias));
+        RETURN_IF_ERROR(open_body_take(o, "norm.bias", NULL, true, c->hidden, 0, "hidden_size", &m->exit.norm_bias));
     if (out->hyper)
-        RETURN_IF_ERROR(open_hyper(o, out->hyper, c->hyper.copies, 1, m->exit.hyper));
-    if (!c->tied)
-        RETURN_IF_ERROR(open_take(o, config_key(out->head, "lm_head.weight"), true, c->vocab, c->hidden, table,
-                                  &m->exit.head));
-    if (!m->exit.head) {
-        m->exit.head = m->entry.table;
-        c->tied = true;
-    }
+        RETURN_IF_ERROR(take_hyper(o, out->hyper));
+    RETURN_IF_ERROR(open_head(o, w));
     if (!has_dtype)
         c->dtype = m->entry.table->dtype;
     return ST_OK;
@@ -81,8 +86,7 @@ static const TensorInfo *unused_tensor(const Open *o, int64_t *count)
     return first;
 }
 
-static void warn(Str *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void warn(Str *w, const char *fmt, ...)
+void open_warn(Str *w, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -90,6 +94,25 @@ static void warn(Str *w, const char *fmt, ...)
         str_puts(w, "; ");
     str_vprintf(w, fmt, ap);
     va_end(ap);
+}
+
+/* Tells of tensors that belong to no layer and to no end of the decoder: parts that see or hear, heads of other tasks. */
+static void note_others(const Open *o, Str *w)
+{
+    const Model *m = o->m;
+    const char *prefix = open_layers_prefix(o), *first = NULL;
+    int64_t n = 0;
+    for (int64_t i = 0; i < checkpoint_count(m->ckpt); i++) {
+        const TensorInfo *t = checkpoint_at(m->ckpt, i);
+        if (strncmp(t->name, prefix, strlen(prefix)) == 0 || map_get(&o->used, t->name, strlen(t->name), -1) >= 0 ||
+            t == m->exit.spare || model_mtp_tensor(m, t->name) || strstr(t->name, "rotary_emb.inv_freq"))
+            continue;
+        first = first ? first : t->name;
+        n++;
+    }
+    if (n)
+        open_warn(w, "%lld tensor%s not of the decoder, %s '%s': %s copied and not analysed", (long long)n,
+                  n == 1 ? " is" : "s are", n == 1 ? "it is" : "the first is", first, n == 1 ? "it is" : "they are");
 }
 
 /* A tensor that isn't used makes another model: a key of config.json may be missing or wrong. */
@@ -111,15 +134,15 @@ static void check_user_type(const Model *m, const char *user, bool known, Str *w
 {
     const char *type = m->cfg.model_type;
     if (!known)
-        warn(w, "model_type '%s' is not built in: its tensors fit a Llama decoder, so it runs as one; compare a result "
+        open_warn(w, "model_type '%s' is not built in: its tensors fit a Llama decoder, so it runs as one; compare a result "
                 "before you trust it", type);
     if (!user || strcmp(user, type) == 0)
         return;
     const Arch *a = arch_find(user);
     if (!a)
-        warn(w, "--model_type '%s' is not known: config.json says '%s', which is used", user, type);
+        open_warn(w, "--model_type '%s' is not known: config.json says '%s', which is used", user, type);
     else if (a != m->arch || !known)
-        warn(w, "--model_type '%s' means '%s', but config.json says '%s', which is used", user, a->model_type, type);
+        open_warn(w, "--model_type '%s' means '%s', but config.json says '%s', which is used", user, a->model_type, type);
 }
 
 static void fingerprint(Model *m, const char *config, size_t len)
@@ -133,9 +156,29 @@ static void fingerprint(Model *m, const char *config, size_t len)
     digest_hex(&d, m->fingerprint);
 }
 
-/* config.json into m->cfg and m->arch. */
-static Status read_config(Model *m, cJSON *root, const char *path, bool *known, bool *has_dtype, Error *err)
+/* The decoder's part of config.json. Keys that are not known go to *unknown. */
+static Status read_decoder(Open *o, const cJSON *root, cJSON *config, bool known, bool *has_dtype, Str *unknown)
 {
+    Model *m = o->m;
+    Error *err = o->err;
+    RETURN_IF_ERROR(config_judge(config, known, unknown, err));
+    if (known)
+        RETURN_IF_ERROR(config_synonyms(config, m->cfg.model_type, err));
+    if (known)
+        RETURN_IF_ERROR(config_defaults(config, m->arch, err));
+    RETURN_IF_ERROR(config_read(config, m->arch, known, &m->arena, &m->cfg, has_dtype, err));
+    o->may_tie = m->cfg.tied;
+    if (config != root) /* the whole model's word counts before that of the part */
+        RETURN_IF_ERROR(json_bool(root, "tie_word_embeddings", &m->cfg.tied, NULL, err));
+    return storage_config(root, config, &m->cfg, err);
+}
+
+/* config.json into m->cfg and m->arch. */
+static Status read_config(Open *o, cJSON *root, const char *path, bool *known, bool *has_dtype, Str *w)
+{
+    Model *m = o->m;
+    Error *err = o->err;
+    Str unknown = {0};
     if (!cJSON_IsObject(root))
         return error_set(err, ST_DATA, "'%s': expected an object", path);
     cJSON *config = config_text(root);
@@ -147,31 +190,34 @@ static Status read_config(Model *m, cJSON *root, const char *path, bool *known, 
             m->arch = arch_find("llama");
         if (!m->arch)
             return error_set(err, ST_INTERNAL, "no row for 'llama' in the table of architectures");
-        st = *known ? config_defaults(config, m->arch, err) : ST_OK;
-        if (st == ST_OK)
-            st = config_read(config, m->arch, *known, &m->arena, &m->cfg, has_dtype, err);
-        if (st == ST_OK)
-            st = storage_config(root, config, &m->cfg, err);
+        st = read_decoder(o, root, config, *known, has_dtype, &unknown);
     }
+    if (st == ST_OK && unknown.len)
+        open_warn(w, "config.json has keys that are not known and may change what the model computes: %s", unknown.s);
+    if (st == ST_OK && unknown.oom)
+        st = error_nomem(err, "config.json");
+    str_free(&unknown);
     if (st == ST_DATA)
         error_prefix(err, st, "'%s': ", path);
     return st;
 }
 
-static Status build(Open *o, const char *dir, bool known, bool has_dtype, const char *user_type)
+static Status build(Open *o, const char *dir, bool known, bool has_dtype, const char *user_type, Str *w)
 {
     Model *m = o->m;
-    Str w = {0};
     Status st = checkpoint_open(&m->ckpt, dir, o->err);
+    if (st == ST_OK && checkpoint_note(m->ckpt))
+        open_warn(w, "%s", checkpoint_note(m->ckpt));
     if (st == ST_OK)
-        st = take_all(o, has_dtype);
+        st = take_all(o, has_dtype, w);
     if (st == ST_OK)
         st = check_unused(o, known);
     if (st == ST_OK)
-        check_user_type(m, user_type, known, &w);
-    if (st == ST_OK && (w.oom || (w.len && !(m->warning = arena_strdup(&m->arena, w.s)))))
+        note_others(o, w);
+    if (st == ST_OK)
+        check_user_type(m, user_type, known, w);
+    if (st == ST_OK && (w->oom || (w->len && !(m->warning = arena_strdup(&m->arena, w->s)))))
         st = error_nomem(o->err, "the model");
-    str_free(&w);
     return st;
 }
 
@@ -192,20 +238,21 @@ static Status open_in(Model *m, const char *config_path, const char *user_type, 
     size_t len;
     cJSON *root;
     bool known = true, has_dtype = false;
+    Str w = {0};
     RETURN_IF_ERROR(file_read(config_path, CONFIG_MAX, &text, &len, err));
-    Status st = json_parse(text, len, config_path, &root, err);
+    Status st = json_parse_loose(text, len, config_path, &root, err);
+    Open o = {.m = m, .err = err};
     if (st == ST_OK)
-        st = read_config(m, root, config_path, &known, &has_dtype, err);
+        st = read_config(&o, root, config_path, &known, &has_dtype, &w);
     cJSON_Delete(root);
-    if (st == ST_OK) {
-        Open o = {.m = m, .err = err};
-        st = build(&o, m->path, known, has_dtype, user_type);
-        map_free(&o.used);
-    }
+    if (st == ST_OK)
+        st = build(&o, m->path, known, has_dtype, user_type, &w);
+    map_free(&o.used);
     if (st == ST_OK)
         fingerprint(m, text, len);
     else if (st == ST_DATA && !known)
         explain_unknown(m, err);
+    str_free(&w);
     free(text);
     return st;
 }

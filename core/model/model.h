@@ -194,14 +194,14 @@ typedef struct ConfigDefault {
 } ConfigDefault;
 #define CONFIG_NO_NULL ""
 
-/* What makes the first unit's input of tokens, and logits of the last one's output. Tensors: Hugging Face's names where
- * NULL. */
+/* What makes the first unit's input of tokens, and logits of the last one's output. Tensors, without what they begin
+ * with: Hugging Face's names where NULL. */
 typedef struct EntrySpec {
     const char *table;           /* a row for each token */
     bool scaled;                 /* rows times sqrt(hidden) */
 } EntrySpec;
 typedef struct ExitSpec {
-    const char *norm, *head;
+    const char *head;
     const char *hyper;           /* of the sum at the end of hyper-connections: "hc_head" */
     bool softcap;                /* final_logit_softcapping */
     bool tied;                   /* default of tie_word_embeddings */
@@ -217,7 +217,7 @@ typedef struct Arch {
                                      * the last layer; NULL: the family's isn't run */
     const char *const *order;    /* of its modules where they aren't Llama's (model/order.h); NULL: they are */
     NormKind norm;
-    const char *prefix;          /* of the units' tensors, NULL: "model.layers." */
+    const char *prefix;          /* of the units' tensors where nothing stands above them; NULL: "model.layers." */
     EntrySpec entry;
     ExitSpec exit;
     const char *layers_key, *ffn_key; /* NULL: num_hidden_layers, intermediate_size */
@@ -303,7 +303,8 @@ typedef struct ModelEntry {
 } ModelEntry;
 typedef struct ModelExit {
     const TensorInfo *norm, *norm_bias; /* norm_bias: of a LayerNorm, NULL without one */
-    const TensorInfo *head;      /* [vocab][hidden]; ModelEntry.table when tied */
+    const TensorInfo *head;      /* [vocab][hidden]; ModelEntry.table when tied; NULL: the model gives no logits */
+    const TensorInfo *spare;     /* head of a checkpoint whose head is tied all the same; NULL: it has none */
     const TensorInfo *hyper[3];  /* hyper-connections: fn, base and scale of the final sum */
 } ModelExit;
 
@@ -311,6 +312,8 @@ typedef struct Model {
     char *path;
     Checkpoint *ckpt;
     const Arch *arch;
+    const char *body, *layers;   /* what names begin with: "model.", "model.layers."; of a part of a multimodal model
+                                  * "model.language_model." and so on */
     ModelConfig cfg;
     Linear *linears;             /* of all units, in order; lm_head is not among them */
     int64_t nlinears;
@@ -345,7 +348,7 @@ static inline int model_depth(const Model *m)
 /* What the names of its units' tensors begin with: "model.layers.". */
 static inline const char *model_layers_prefix(const Model *m)
 {
-    return m->arch && m->arch->prefix ? m->arch->prefix : "model.layers.";
+    return m->layers ? m->layers : "model.layers.";
 }
 /* Index of the linear with this name, -1 when there is none. One hash look-up. */
 int64_t model_find_linear(const Model *m, const char *name);

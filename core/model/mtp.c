@@ -8,27 +8,41 @@
 
 enum { LAYERS_COUNTED = 64 };
 
-/* Length of the prefix that names the tensor's MTP layer, 0 when it is none. *number: of the layer. */
-static size_t mtp_prefix(const char *name, int layers, long *number)
+/* Bytes of the longest module of the body's that the tensor lies in: of "model." or of what stands above it. */
+static size_t above(const Model *m, const char *name)
 {
-    static const char *const own[] = {"mtp.layers.", "model.mtp.layers.", "mtp.", "model.mtp."};
-    static const char *const decoder[] = {"model.layers.", "layers."};
+    size_t n = m->body ? strlen(m->body) : 0;
+    while (n && strncmp(name, m->body, n) != 0)
+        for (n--; n && m->body[n - 1] != '.'; n--) {
+        }
+    return n;
+}
+
+/* Length of the prefix that names the tensor's MTP layer, 0 when it is none. *number: of the layer. */
+static size_t mtp_prefix(const Model *m, const char *name, long *number)
+{
+    static const char *const own[] = {"mtp.layers.", "mtp."};
+    const char *layers = model_layers_prefix(m);
+    size_t n = strlen(layers), k = above(m, name);
     char *end;
-    for (size_t i = 0; i < sizeof decoder / sizeof *decoder; i++) {
-        size_t n = strlen(decoder[i]);
-        if (strncmp(name, decoder[i], n) != 0)
-            continue;
+    if (strncmp(name, layers, n) == 0) {
         *number = strtol(name + n, &end, 10);
-        return end > name + n && *end == '.' && *number >= layers ? (size_t)(end - name) : 0;
+        return end > name + n && *end == '.' && *number >= m->cfg.layers ? (size_t)(end - name) : 0;
     }
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
-        size_t n = strlen(own[i]);
-        if (strncmp(name, own[i], n) != 0)
+        n = k + strlen(own[i]);
+        if (strncmp(name + k, own[i], n - k) != 0)
             continue;
         *number = strtol(name + n, &end, 10);
         return end > name + n && *end == '.' ? (size_t)(end - name) : n - 1;
     }
     return 0;
+}
+
+bool model_mtp_tensor(const Model *m, const char *name)
+{
+    long number;
+    return mtp_prefix(m, name, &number) > 0;
 }
 
 static bool is_linear(const TensorInfo *t, const StorageRole *role)
@@ -47,7 +61,7 @@ void model_mtp(const Model *m, MtpInfo *out)
     for (int64_t i = 0; i < checkpoint_count(m->ckpt); i++) {
         const TensorInfo *t = checkpoint_at(m->ckpt, i);
         long number = 0;
-        size_t n = mtp_prefix(t->name, m->cfg.layers, &number);
+        size_t n = mtp_prefix(m, t->name, &number);
         if (!n)
             continue;
         if (!out->tensors++)

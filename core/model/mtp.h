@@ -12,5 +12,7 @@ typedef struct MtpInfo {
     char first[64];     /* prefix of the first layer: "model.layers.61" */
 } MtpInfo;
 void model_mtp(const Model *m, MtpInfo *out);
+/* Whether a tensor of this name is one of multi-token prediction. */
+bool model_mtp_tensor(const Model *m, const char *name);
 
 #endif

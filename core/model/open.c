@@ -46,6 +46,14 @@ Status open_wrong_shape(Open *o, const TensorInfo *t, int ndim, const int64_t *w
     return ST_DATA;
 }
 
+Status open_missing(const Open *o, const char *name)
+{
+    const char *shard = checkpoint_promised(o->m->ckpt, name);
+    if (shard)
+        return error_set(o->err, ST_DATA, "tensor '%s' is missing in '%s', where the index says it is", name, shard);
+    return error_set(o->err, ST_DATA, "'%s': tensor '%s' is missing", open_file_of(o, NULL), name);
+}
+
 Status open_shape(Open *o, const char *name, bool optional, int ndim, const int64_t *want, const char *keys,
                   const TensorInfo **out)
 {
@@ -54,7 +62,7 @@ Status open_shape(Open *o, const char *name, bool optional, int ndim, const int6
     if (!t && optional)
         return ST_OK;
     if (!t)
-        return error_set(o->err, ST_DATA, "'%s': tensor '%s' is missing", open_file_of(o, NULL), name);
+        return open_missing(o, name);
     RETURN_IF_ERROR(open_float(o, t));
     if (t->ndim != ndim || memcmp(t->shape, want, (size_t)ndim * sizeof *want) != 0)
         return open_wrong_shape(o, t, ndim, want, keys);
@@ -71,6 +79,19 @@ Status open_take(Open *o, const char *name, bool optional, int64_t rows, int64_t
                  const TensorInfo **out)
 {
     return open_shape(o, name, optional, cols ? 2 : 1, (const int64_t[]){rows, cols}, keys, out);
+}
+
+Status open_body_take(Open *o, const char *name, const char *other, bool optional, int64_t rows, int64_t cols,
+                      const char *keys, const TensorInfo **out)
+{
+    char text[2][NAME_MAX_BYTES];
+    const char *const names[] = {name, other};
+    int k = 0;
+    for (int i = 0; i < 2 && names[i]; i++) {
+        snprintf(text[i], sizeof text[i], "%s%s", o->m->body, names[i]);
+        k = !checkpoint_find(o->m->ckpt, text[0]) && checkpoint_find(o->m->ckpt, text[i]) ? i : k;
+    }
+    return open_take(o, text[k], optional, rows, cols, keys, out);
 }
 
 const char *open_layers_prefix(const Open *o)

@@ -1,6 +1,7 @@
 #ifndef SLIM_MODEL_OPEN_H
 #define SLIM_MODEL_OPEN_H
 
+#include "base/str.h"
 #include "model/block.h"
 
 /* Inside model/: building one model from a checkpoint. */
@@ -12,6 +13,7 @@ typedef struct Open {
     Model *m;
     Map used; /* names of the tensors the decoder uses */
     Error *err;
+    bool may_tie; /* the decoder's own part of config.json ties the head, whatever the whole one says */
     size_t linears_cap, groups_cap;
 } Open;
 
@@ -28,6 +30,13 @@ Status open_take(Open *o, const char *name, bool optional, int64_t rows, int64_t
 Status open_shape(Open *o, const char *name, bool optional, int ndim, const int64_t *want, const char *keys,
                   const TensorInfo **out);
 
+/* Finds Model.body and Model.layers. ST_DATA: more than one decoder may be meant. */
+Status open_place(Open *o);
+/* The tensor `name` of the body's module or of the nearest one above it; NULL when there is none. */
+const TensorInfo *open_find_head(const Open *o, const char *name);
+/* A tensor of the body itself ("norm.weight"): open_take. `other`: another name of it, NULL when there is none. */
+Status open_body_take(Open *o, const char *name, const char *other, bool optional, int64_t rows, int64_t cols,
+                      const char *keys, const TensorInfo **out);
 /* What the names of units' tensors begin with: "model.layers." */
 const char *open_layers_prefix(const Open *o);
 
@@ -54,6 +63,12 @@ Status open_alone(Open *o, int unit, const char *module, const char *name, const
 /* A linear without its tensors. */
 Status open_name(Open *o, int unit, const char *module, const char *name, const Want *w, int32_t *index);
 
+/* Model.exit's head and spare; what is odd about them goes to *w. */
+Status open_head(Open *o, Str *w);
+/* Adds a sentence to the warnings of a model. */
+void open_warn(Str *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The error about a tensor that is not there. */
+Status open_missing(const Open *o, const char *name);
 /* An error that says what shape config.json wants. */
 Status open_wrong_shape(Open *o, const TensorInfo *t, int ndim, const int64_t *want, const char *keys);
 /* Only plain floats can be used there: ST_DATA when the tensor has another type. */

@@ -55,6 +55,8 @@ static Status rope_type(const RopeKeys *k, RopeType *type, Error *err)
         if (!found)
             RETURN_IF_ERROR(json_str(k->dict, "type", &s, NULL, err));
     }
+    if (strcmp(s, "mrope") == 0 && json_get(k->dict, "mrope_section")) /* of text alone its three positions are one */
+        s = "default";
     for (size_t i = 0; i < sizeof rope_types / sizeof *rope_types; i++)
         if (strcmp(rope_types[i].name, s) == 0) {
             *type = rope_types[i].type;

@@ -399,6 +399,8 @@ static Status logits_group(LogitsRun *l, Error *err)
 Status exit_logits(Runner *r, const Ops *ops, const Stream *normed, LogitsPanel *fn, void *ctx, Error *err)
 {
     const Model *m = r->m;
+    if (!m->exit.head)
+        return error_set(err, ST_DATA, "'%s' has no head: it gives no logits", m->path);
     if (!dtype_plain(m->exit.head->dtype))
         return error_set(err, ST_DATA, "%s: weights of type %s cannot be run", m->exit.head->name,
                          dtype_name(m->exit.head->dtype));
@@ -432,7 +434,7 @@ Status runner_logits(Runner *r, const Stream *normed, LogitsPanel *fn, void *ctx
 
 static uint64_t head_piece_bytes(const Model *m)
 {
-    return (uint64_t)(head_group(m) * m->cfg.hidden) * (uint64_t)dtype_size(m->exit.head->dtype);
+    return (uint64_t)(head_group(m) * m->cfg.hidden) * (uint64_t)dtype_size((m->exit.head ? m->exit.head : m->entry.table)->dtype);
 }
 
 uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int threads, bool whole)

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/map.h"
+#include "base/mem.h"
 #include "io/json.h"
 
 void pyjson_string(Str *out, const char *s, size_t n)
@@ -97,31 +99,63 @@ static bool is_dropped(const Rewrite *w, const char *key, size_t n)
     return false;
 }
 
-static Status member(void *ctx, const char *key, size_t key_len, const char *v, size_t n, Error *err)
+/* The members of an object, each key once with its last value, as Python keeps them. */
+typedef struct Members {
+    struct Member {
+        const char *key, *v;
+        size_t key_len, n;
+    } *list;
+    size_t count, cap;
+    Map seen; /* key -> index */
+    Arena keys;
+} Members;
+
+static Status collect(void *ctx, const char *key, size_t key_len, const char *v, size_t n, Error *err)
 {
-    Rewrite *w = ctx;
-    (void)err;
-    if (w->in_text_config && is_dropped(w, key, key_len)) {
+    Members *m = ctx;
+    int64_t at = map_get(&m->seen, key, key_len, -1);
+    if (at >= 0) {
+        m->list[at].v = v;
+        m->list[at].n = n;
+        return ST_OK;
+    }
+    char *own = arena_strndup(&m->keys, key, key_len);
+    if (!own || !mem_grow(&m->list, &m->cap, m->count + 1, sizeof *m->list) ||
+        !map_add(&m->seen, own, key_len, (int64_t)m->count, NULL))
+        return error_nomem(err, "a JSON object");
+    m->list[m->count++] = (struct Member){own, v, key_len, n};
+    return ST_OK;
+}
+
+static Status member(Rewrite *w, const struct Member *m)
+{
+    if (w->in_text_config && is_dropped(w, m->key, m->key_len)) {
         w->dropped++;
         return ST_OK;
     }
     next_member(w);
-    pyjson_string(w->out, key, key_len);
+    pyjson_string(w->out, m->key, m->key_len);
     str_puts(w->out, ": ");
     bool here = w->in_text_config;
-    w->in_text_config = w->depth == 1 && same(key, key_len, "text_config");
-    Status st = value(w, v, n);
+    w->in_text_config = w->depth == 1 && same(m->key, m->key_len, "text_config");
+    Status st = value(w, m->v, m->n);
     w->in_text_config = here;
     return st;
 }
 
 static Status object(Rewrite *w, const char *v, size_t n)
 {
+    Members m = {0};
     int count = w->count;
     w->count = 0;
     w->depth++;
     str_putc(w->out, '{');
-    Status st = json_walk_again(v, n, w->name, member, w, w->err);
+    Status st = json_walk_again(v, n, w->name, collect, &m, w->err);
+    for (size_t i = 0; i < m.count && st == ST_OK; i++)
+        st = member(w, &m.list[i]);
+    free(m.list);
+    map_free(&m.seen);
+    arena_free(&m.keys);
     if (st == ST_OK && w->depth == 1 && w->add) {
         next_member(w);
         str_puts(w->out, w->add);
@@ -134,7 +168,7 @@ static Status object(Rewrite *w, const char *v, size_t n)
     return st;
 }
 
-/* Length of the JSON value at v, which json_parse took as good. */
+/* Length of the JSON value at v, which json_parse_loose took as good. */
 static size_t value_length(const char *v, size_t n)
 {
     int depth = 0;
@@ -236,7 +270,9 @@ static Status value(Rewrite *w, const char *v, size_t n)
     case '"': return string(w, v, n);
     case 't':
     case 'f':
-    case 'n': str_append(w->out, v, n); return ST_OK;
+    case 'n':
+    case 'N':
+    case 'I': str_append(w->out, v, n); return ST_OK;
     default: number(w, v, n); return ST_OK;
     }
 }
@@ -245,7 +281,7 @@ Status pyjson_rewrite(const char *text, size_t len, const char *name, int indent
                       int *dropped, const char *add, Str *out, Error *err)
 {
     cJSON *tree;
-    RETURN_IF_ERROR(json_parse(text, len, name, &tree, err));
+    RETURN_IF_ERROR(json_parse_loose(text, len, name, &tree, err));
     bool is_object = cJSON_IsObject(tree);
     cJSON_Delete(tree);
     if (!is_object)

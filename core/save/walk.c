@@ -259,7 +259,7 @@ static Status walk_extras(Walker *k, int layer, const int64_t *first, const int6
 static Status walk_rest(Walker *k)
 {
     const Model *m = k->plan->model;
-    const TensorInfo *head = m->exit.head != m->entry.table ? m->exit.head : checkpoint_find(m->ckpt, "lm_head.weight");
+    const TensorInfo *head = m->exit.head != m->entry.table ? m->exit.head : m->exit.spare;
     SaveItem embed = {.kind = SI_TENSOR, .layer = -1, .linear = -1, .t = m->entry.table, .name = m->entry.table->name};
     SaveItem norm = {.kind = SI_TENSOR, .layer = -1, .linear = -1, .t = m->exit.norm, .name = m->exit.norm->name};
     SaveItem last = {.kind = SI_TENSOR, .layer = -1, .linear = -1, .t = head ? head : m->entry.table,
@@ -269,7 +269,7 @@ static Status walk_rest(Walker *k)
     RETURN_IF_ERROR(use(k, head));
     RETURN_IF_ERROR(emit(k, &embed));
     RETURN_IF_ERROR(emit(k, &norm));
-    return head || k->plan->peer ? emit(k, &last) : ST_OK;
+    return head || (k->plan->peer && m->exit.head) ? emit(k, &last) : ST_OK;
 }
 
 static Status walk_layers(Walker *k, int64_t *first, int64_t *next, int64_t n)
