@@ -23,12 +23,14 @@ typedef struct Finding {
     ScanVerdict verdict;
     char *subject; /* a tensor, or "" */
     char *text;
+    char *data;    /* further members of its JSON object, each with a comma behind; NULL: none */
 } Finding;
 
 /* What was found at one path. */
 typedef struct Report {
     const char *path, *kind; /* kind: "model", "output", "recipe" */
     char form[128];          /* savers of an output, "" */
+    const CommandLine *cl;
     int64_t tensors;
     uint64_t bytes;
     int files;
@@ -42,7 +44,7 @@ static Status add_finding(Report *r, ScanVerdict v, const char *subject, const c
 {
     if (!mem_grow(&r->finding, &r->cap, r->n + 1, sizeof *r->finding))
         return error_nomem(err, "a report");
-    Finding f = {v, strdup(subject), strdup(text)};
+    Finding f = {v, strdup(subject), strdup(text), NULL};
     r->finding[r->n++] = f;
     r->bad += v == SCAN_BAD;
     return f.subject && f.text ? ST_OK : error_nomem(err, "a report");
@@ -53,6 +55,7 @@ static void report_fini(Report *r)
     for (size_t i = 0; i < r->n; i++) {
         free(r->finding[i].subject);
         free(r->finding[i].text);
+        free(r->finding[i].data);
     }
     free(r->finding);
 }
@@ -311,6 +314,61 @@ static Status add_notes(Report *r, const Recipe *recipe, Error *err)
     return st;
 }
 
+/* What the recipe breaks of the engines' rules: bad where one of them was asked for. model NULL: without one. */
+static Status add_broken_rules(Report *r, const Recipe *recipe, const Model *model, Error *err)
+{
+    const char *runtime = cl_str(r->cl, "runtime");
+    const RuntimeQuery q = {.recipe = recipe, .model = model, .runtime = runtime ? runtime_find(runtime) : NULL};
+    RuntimeReport rules;
+    Str text = {0};
+    Status st = runtime_check(&q, &rules, err);
+    for (size_t i = 0; i < rules.n && st == ST_OK; i++) {
+        const RuntimeFinding *f = &rules.f[i];
+        str_clear(&text);
+        str_printf(&text, "%s:%d:1: %s%s%s%s", r->path, f->line ? f->line : 1, model ? "with " : "",
+                   model ? model->path : "", model ? ": " : "", f->text);
+        st = text.oom ? error_nomem(err, "a report")
+                      : add_finding(r, q.runtime ? SCAN_BAD : SCAN_NOTE, "", str_text(&text), err);
+        Str data = {0};
+        str_printf(&data, "\"rule\":\"%s\",\"engine\":", f->rule->name);
+        str_json(&data, f->engine ? f->engine : "any");
+        str_printf(&data, ",\"count\":%lld,", (long long)f->count);
+        if (model) {
+            str_puts(&data, "\"model\":");
+            str_json(&data, model->path);
+            str_putc(&data, ',');
+        }
+        if (f->linear >= 0) {
+            str_puts(&data, "\"first\":");
+            str_json(&data, model->linears[f->linear].name);
+            str_putc(&data, ',');
+        }
+        if (st == ST_OK && !(r->finding[r->n - 1].data = str_detach(&data)))
+            st = error_nomem(err, "a report");
+        str_free(&data);
+    }
+    str_free(&text);
+    runtime_report_fini(&rules);
+    return st;
+}
+
+/* Against the models that are checked along with it; without any what can be said of it alone. What is wrong with a
+ * model is told at its own path. */
+static Status check_rules(Report *r, const Recipe *recipe, Error *err)
+{
+    int models = 0;
+    for (int i = 0; i < r->cl->nwords; i++) {
+        Model *m;
+        if (!dir_exists(r->cl->words[i]) || model_open(&m, r->cl->words[i], NULL, NULL) != ST_OK)
+            continue;
+        models++;
+        Status st = add_broken_rules(r, recipe, m, err);
+        model_free(m);
+        RETURN_IF_ERROR(st);
+    }
+    return models ? ST_OK : add_broken_rules(r, recipe, NULL, err);
+}
+
 static Status check_recipe(Report *r, Error *err)
 {
     Recipe *recipe = NULL;
@@ -331,6 +389,8 @@ static Status check_recipe(Report *r, Error *err)
     }
     if (recipe && st == ST_OK)
         st = add_notes(r, recipe, err);
+    if (recipe && st == ST_OK)
+        st = check_rules(r, recipe, err);
     recipe_free(recipe);
     str_free(&all);
     return st;
@@ -381,6 +441,7 @@ static void put_json(const Report *r, Str *b)
             str_json(b, f->subject);
             str_putc(b, ',');
         }
+        str_puts(b, f->data ? f->data : "");
         str_puts(b, "\"what\":");
         str_json(b, f->text);
         str_putc(b, '}');
@@ -388,10 +449,11 @@ static void put_json(const Report *r, Str *b)
     str_puts(b, "]}");
 }
 
-static Status check_path(const char *path, Pool *pool, int show, bool json, Str *out, Status *worst, size_t *bad,
-                         Error *err)
+static Status check_path(const CommandLine *cl, const char *path, Pool *pool, int show, Str *out, Status *worst,
+                         size_t *bad, Error *err)
 {
-    Report r = {.path = path, .kind = "model"};
+    const bool json = out_format(cl_str(cl, "format")) == OUT_JSON;
+    Report r = {.path = path, .kind = "model", .cl = cl};
     bool model = dir_exists(path) || is_safetensors(path), output = false;
     Status st = model ? check_outputs(&r, &output, pool, show, err) : check_recipe(&r, err);
     if (st == ST_OK && model && !output)
@@ -424,7 +486,7 @@ static Status run_check(App *a, const CommandLine *cl, Error *err)
     str_puts(&out, json ? "{\"paths\":[" : "");
     for (int i = 0; i < cl->nwords && st == ST_OK; i++) {
         str_puts(&out, json && i ? "," : "");
-        st = check_path(cl->words[i], pool, a->progress, json, &out, &worst, &bad, err);
+        st = check_path(cl, cl->words[i], pool, a->progress, &out, &worst, &bad, err);
     }
     str_puts(&out, json ? "]}\n" : "");
     pool_free(pool);
@@ -438,6 +500,7 @@ static Status run_check(App *a, const CommandLine *cl, Error *err)
 
 static const Option check_options[] = {
     {"format", ARG_CHOICE, "text|json", "of the report (default text)", COMP_NONE},
+    OPTION_RUNTIME,
     {"threads", ARG_INT, "N", "compute threads (default: every core this process may use)", COMP_NONE},
     OPTION_PROGRESS,
     {0},
@@ -454,7 +517,9 @@ const Command command_check = {
             "quantization_config: bad are tensors that are missing, not named, of another type or shape, scales that "
             "are not above 0, linears that a loader would take otherwise than they were written, and a run that isn't"
             " finished. A recipe of any apiversion is bad where the quantizer's own loader refuses it; what doesn't "
-            "run here is to know. Exit 65 when something is bad.",
+            "run here is to know. It is held against what inference engines load, with every model named beside it: "
+            "fused groups that it splits, patterns that select nothing, linears that loaders keep float, schemes "
+            "without a class there are to know, and bad with --runtime. Exit 65 when something is bad.",
     .flags = CMD_CLI_ONLY | CMD_NO_LOG,
     .completes = COMP_FILE,
     .options = check_options,

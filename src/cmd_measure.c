@@ -63,6 +63,7 @@ static const Option measure_options[] = {
     {"ctx", ARG_INT, "N", "evaluation window in tokens (default 512)", COMP_NONE},
     {"format", ARG_CHOICE, "text|json", "of the result (default text)", COMP_NONE},
     {"out", ARG_PATH, "FILE", "write the result to FILE (whole or not at all) instead of standard output", COMP_FILE},
+    OPTION_RUNTIME,
     OPTIONS_RUN,
     OPTION_PROGRESS,
     {0},
@@ -100,6 +101,7 @@ static Status run_export(App *a, const CommandLine *cl, Error *err)
 {
     bool preview = cl_given(cl, "preview");
     RETURN_IF_ERROR(want_words(cl, preview ? 0 : 1, 1, err));
+    RETURN_IF_ERROR(apply_run_options(a, cl, err));
     Export e;
     RETURN_IF_ERROR(session_export_preview(a->session, cl->nwords ? cl->words[0] : NULL, &e, err));
     Status st = preview ? print_preview(a, &e, err) : ST_OK;
@@ -113,6 +115,7 @@ static Status run_export(App *a, const CommandLine *cl, Error *err)
 }
 static const Option export_options[] = {
     {"preview", ARG_FLAG, NULL, "print the YAML, its difference to the file, and the checks; write nothing", COMP_NONE},
+    OPTION_RUNTIME,
     {0},
 };
 const Command command_export = {

@@ -108,7 +108,9 @@ const Command command_set = {
     .name = "set",
     .args = "KEY=VALUE...",
     .summary =
-        "Change how runs compute: threads, mem, max-samples, seq-len, ctx, eval-tokens, seed, dtype-sim, compat.",
+        "Change how runs compute: threads, mem, max-samples, seq-len, ctx, eval-tokens, seed, dtype-sim, compat, runtime.",
+    .help = "runtime (" RUNTIME_WORDS "|none) is the engine that shall load what is "
+            "written: what breaks a rule of it is an error. It changes no number.",
     .completes = COMP_SETTING,
     .run = set_run,
 };

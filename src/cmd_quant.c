@@ -218,6 +218,7 @@ static const Option quant_options[] = {
     {"force", ARG_FLAG, NULL, "replace what is in the folder already: an older output, or a run that was stopped",
      COMP_NONE},
     OPTIONS_QUANTIZE,
+    OPTION_RUNTIME,
     OPTIONS_RUN,
     OPTION_PROGRESS,
     {0},
@@ -240,6 +241,7 @@ static Status run_quantize(App *a, const CommandLine *cl, Error *err)
     const char *dir = cl_str(cl, "save");
     if (!dir)
         return error_set(err, ST_USAGE, "'quantize' needs --save DIR");
+    RETURN_IF_ERROR(apply_run_options(a, cl, err));
     QuantizeOptions o = {.save_path = dir, .resume = cl_given(cl, "resume"), .verify = cl_given(cl, "verify"),
                          .debug = cl_given(cl, "debug"), .force = cl->bang, .force_word = "!"};
     OutFormat f = out_format(cl_str(cl, "format"));
@@ -248,6 +250,7 @@ static Status run_quantize(App *a, const CommandLine *cl, Error *err)
 static const Option quantize_options[] = {
     {"save", ARG_PATH, "DIR", "folder of the quantized model; made when it isn't there", COMP_FILE},
     OPTIONS_QUANTIZE,
+    OPTION_RUNTIME,
     {0},
 };
 const Command command_quantize = {

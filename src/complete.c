@@ -176,6 +176,11 @@ static void now_mem(const SessionOptions *o, Str *out)
         str_puts(out, "70 % of what is available");
 }
 
+static void now_runtime(const SessionOptions *o, Str *out)
+{
+    str_puts(out, o->runtime ? o->runtime->name : "none");
+}
+
 /* What completion tells of the rows of setting_table. */
 static const struct {
     const char *key, *help, *choices; /* choices: NULL for numbers */
@@ -190,6 +195,7 @@ static const struct {
     {"dtype-sim", "arithmetic", "fp32|model", now_arith},
     {"compat", "whose quantization", "peer|none", now_compat},
     {"seed", "random seed", NULL, now_seed},
+    {"runtime", "engine that shall load it", RUNTIME_WORDS "|none", now_runtime},
 };
 enum { SETTING_WORDS = sizeof setting_words / sizeof setting_words[0] };
 

@@ -101,6 +101,11 @@ Status app_shell(App *a, Error *err);
     {                                                                                                                  \
         "cache-dir", ARG_PATH, "DIR", "keep intermediate states below DIR too, not only in memory", COMP_FILE          \
     }
+#define OPTION_RUNTIME                                                                                                 \
+    {                                                                                                                  \
+        "runtime", ARG_CHOICE, RUNTIME_WORDS, "the engine that shall load it: what breaks a rule of it is an error",   \
+            COMP_NONE                                                                                                  \
+    }
 #define OPTION_PROGRESS                                                                                                \
     {                                                                                                                  \
         "progress", ARG_CHOICE, "auto|always|json|never", "progress on stderr (auto: when stderr is a terminal)",      \

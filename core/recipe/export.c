@@ -5,6 +5,7 @@
 
 #include "recipe/pattern_impl.h"
 #include "recipe/recipe_impl.h"
+#include "recipe/runtime.h"
 
 /* Export: plan the lists that give an assignment, edit the source, read the result again and prove it. */
 
@@ -173,9 +174,7 @@ static Status prove(const Recipe *again, const Model *m, const int16_t *level, i
     return st;
 }
 
-static void add_check(Export *e, bool ok, bool blocking, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
-
-static void add_check(Export *e, bool ok, bool blocking, const char *fmt, ...)
+void export_add_check(Export *e, bool ok, bool blocking, const char *fmt, ...)
 {
     if (e->nchecks == EXPORT_MAX_CHECKS)
         return;
@@ -188,46 +187,28 @@ static void add_check(Export *e, bool ok, bool blocking, const char *fmt, ...)
     va_end(ap);
 }
 
-static void check_groups(Export *e, const Model *m, const int16_t *level)
+/* The engines' rules: a line for each that is broken, and for groups and patterns also where all is well. Groups that
+ * are split and what breaks a rule of the engine asked for block. */
+static Status check_rules(Export *e, const RuntimeQuery *q, Error *err)
 {
-    int64_t split = 0, first = -1;
-    for (int64_t g = 0; g < m->ngroups; g++) {
-        const FusedGroup *f = &m->groups[g];
-        bool whole = true;
-        for (int32_t k = 1; k < f->count; k++)
-            whole &= level[group_linear(f, k)] == level[f->first];
-        split += !whole;
-        if (!whole && first < 0)
-            first = f->first;
+    RuntimeReport r;
+    bool split = false, empty = false;
+    Status st = runtime_check(q, &r, err);
+    for (size_t i = 0; st == ST_OK && i < r.n; i++) {
+        const RuntimeFinding *f = &r.f[i];
+        const bool group = f->rule->kind == RULE_GROUP || f->rule->kind == RULE_GROUP_OR_FLOAT;
+        split = split || group;
+        empty = empty || f->rule->kind == RULE_PATTERN;
+        export_add_check(e, false, group || q->runtime, "%s", f->text);
+        e->checks[e->nchecks - 1].rule = q->runtime != NULL;
     }
-    if (!split)
-        add_check(e, true, true, "fused groups whole");
-    else
-        add_check(e, false, true, "%lld fused group%s split, first at %.120s", (long long)split, split == 1 ? "" : "s",
-                  m->linears[first].name);
-}
-
-/* Patterns that select nothing, of the lists as exported. */
-static Status check_patterns(Export *e, const Recipe *r, const Model *m, Error *err)
-{
-    bool *hits = mem_zarray((size_t)m->nlinears + 1, 1);
-    int empty = 0, all = 0;
-    const char *first = NULL;
-    if (!hits)
-        return error_nomem(err, "an export");
-    for (size_t k = 0; k < r->nentries; k++) {
-        const ListRef *l[2] = {&r->entry[k].include, &r->entry[k].exclude};
-        for (int s = 0; s < 2; s++)
-            for (int i = 0; i < l[s]->n; i++, all++)
-                if (pattern_hits(l[s]->pattern[i], m, hits) == 0 && !empty++)
-                    first = l[s]->text[i];
-    }
-    free(hits);
-    if (empty)
-        add_check(e, false, false, "%d of %d patterns select nothing, first '%.120s'", empty, all, first);
-    else
-        add_check(e, true, false, "each of %d patterns selects at least one layer", all);
-    return ST_OK;
+    if (st == ST_OK && !split)
+        export_add_check(e, true, true, "fused groups whole");
+    if (st == ST_OK && !empty && r.patterns)
+        export_add_check(e, true, false, r.patterns == 1 ? "%d pattern, which selects at least one layer"
+                                                         : "%d patterns, each selects at least one layer", r.patterns);
+    runtime_report_fini(&r);
+    return st;
 }
 
 /* Entries whose pair this build can't run are fine in a file; pairs no saver writes were refused when it was read. */
@@ -235,7 +216,7 @@ static void check_size(Export *e, const Recipe *r, const Model *m, const int16_t
 {
     SizeReport s;
     recipe_sizes(r, m, level, peer, &s);
-    add_check(e, true, false, "%.2f MiB of %.2f MiB in float, %.2f bits a weight, %lld of %lld layers quantized",
+    export_add_check(e, true, false, "%.2f MiB of %.2f MiB in float, %.2f bits a weight, %lld of %lld layers quantized",
               (double)s.bytes / 1048576.0, (double)s.float_bytes / 1048576.0, s.average_bits, (long long)s.quantized,
               (long long)(s.quantized + s.floats));
 }
@@ -291,21 +272,23 @@ static const char *model_name(const Model *m)
     return base && *base && strcmp(base, ".") != 0 && strcmp(base, "..") != 0 ? base : m->cfg.model_type;
 }
 
-static Status export_from(const Recipe *r, const Model *m, const int16_t *level, bool peer,
+static Status export_from(const Recipe *r, const Model *m, const int16_t *level, bool peer, const Runtime *runtime,
                           const char *const *comments, const char *against, Export *out, Error *err)
 {
     EntryPlan *plan = NULL;
     Recipe *again = NULL;
     RETURN_IF_ERROR(make_plan(r, m, level, &plan, err));
     Status st = write_proved(r, m, level, plan, comments, &out->text, &again, err);
+    for (size_t k = 0; k < r->nentries; k++)
+        out->added += plan[k].include.nadded + plan[k].exclude.nadded;
     plan_free(r, plan);
     if (st == ST_OK) {
-        add_check(out, true, true, "round trip: read again, all %lld layers at their level", (long long)m->nlinears);
-        check_groups(out, m, level);
-        st = check_patterns(out, again, m, err);
+        export_add_check(out, true, true, "round trip: read again, all %lld layers at their level",
+                         (long long)m->nlinears);
+        st = check_rules(out, &(RuntimeQuery){again, m, level, runtime, peer}, err);
     }
     if (st == ST_OK) {
-        add_check(out, true, true, "only known keys and characters the quantizer accepts");
+        export_add_check(out, true, true, "only known keys and characters the quantizer accepts");
         check_size(out, again, m, level, peer);
         const char *old = against ? against : yaml_source(r->doc, NULL);
         st = diff_unified(&out->diff, r->name, old, "export", str_text(&out->text), err);
@@ -314,8 +297,8 @@ static Status export_from(const Recipe *r, const Model *m, const int16_t *level,
     return st;
 }
 
-Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, bool peer, const char *const *comments,
-                     const char *against, Export *out, Error *err)
+Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, bool peer, const Runtime *runtime,
+                     const char *const *comments, const char *against, Export *out, Error *err)
 {
     *out = (Export){0};
     Error e = {0};
@@ -329,7 +312,7 @@ Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, bool
         str_free(&text);
     }
     if (st == ST_OK)
-        st = export_from(named ? named : r, m, level, peer, comments, against, out, &e);
+        st = export_from(named ? named : r, m, level, peer, runtime, comments, against, out, &e);
     recipe_free(named);
     if (st != ST_OK) {
         export_fini(out);

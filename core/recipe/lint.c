@@ -164,14 +164,72 @@ static bool try_forms(const Model *m, Lint *out, const char *text)
     return strspn(text, "*?") < n && try_hint(m, out, buf);
 }
 
+static bool starts(const char *text, const char *with)
+{
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
+static bool ends(const char *text, const char *with)
+{
+    size_t n = strlen(text), k = strlen(with);
+    return n >= k && strcmp(text + n - k, with) == 0;
+}
+
+const char *pattern_nowhere(const char *text)
+{
+    const char *last = strrchr(text, '.');
+    bool plain = text[strcspn(text, "*?[{")] == '\0', upper = false;
+    for (const char *s = text; *s; s++)
+        upper = upper || (*s >= 'A' && *s <= 'Z');
+    if (starts(text, "re:"))
+        return "'re:' is no prefix here: patterns are wildcards, '*' for any characters";
+    if (*text == '!')
+        return "'!' does not negate here";
+    if (*text == ' ' || *text == '\t' || ends(text, " ") || ends(text, "\t"))
+        return "blanks around it belong to it";
+    if (strchr(text, '/'))
+        return "names are joined by '.', not '/'";
+    if (*text == '.' || *text == '^' || ends(text, "$") || strstr(text, "\\."))
+        return "a regular expression: patterns are wildcards, '*' for any characters";
+    if (ends(text, ".weight") || ends(text, ".bias"))
+        return "a tensor's name: patterns name linears, without '.weight'";
+    if (upper)
+        return "names are lower case";
+    if (plain && (!last || !last[1] || ascii_is_digit(last[1])))
+        return "no linear is called just so: add '*'";
+    return NULL;
+}
+
+/* What was meant by a text that pattern_nowhere has something to say of: without the marks of other languages. */
+static void plain_form(const char *text, char *out, size_t size)
+{
+    size_t n = 0;
+    text += starts(text, "re:") ? 3 : 0;
+    while (*text && strchr(" \t!^", *text))
+        text++;
+    for (; *text && n + 1 < size; text++) {
+        if (*text == '\\' || (*text == '.' && text[1] == '*' && (n == 0 || text[-1] != '\\')))
+            continue; /* ".*" is '*' */
+        out[n++] = *text == '/' ? '.' : *text >= 'A' && *text <= 'Z' ? (char)(*text - 'A' + 'a') : *text;
+    }
+    while (n && strchr(" \t$.", out[n - 1]))
+        n--;
+    out[n] = '\0';
+    if (ends(out, ".weight"))
+        out[n - strlen(".weight")] = '\0';
+}
+
 static void lint_no_match(const char *text, const Model *m, Lint *out)
 {
     ModelWords *words = mem_array(1, sizeof *words);
-    char respelt[HINT_MAX];
+    char respelt[HINT_MAX], plain[HINT_MAX];
     bool outside = false;
+    plain_form(text, plain, sizeof plain);
     out->kind = LINT_NO_MATCH;
     if (is_outside(text)) {
         snprintf(out->text, sizeof out->text, "selects nothing: linear_quant never takes it, it stays float");
+    } else if (pattern_nowhere(text) && *plain && try_forms(m, out, plain)) {
+        snprintf(out->text, sizeof out->text, "selects nothing; '%.80s' would", out->hint);
     } else if (try_forms(m, out, text)) {
         snprintf(out->text, sizeof out->text, "selects nothing; '%.80s' would", out->hint);
     } else if (words && (words_collect(m, words), respell(words, text, respelt, sizeof respelt, &outside)) && outside) {

@@ -33,6 +33,9 @@ typedef struct Lint {
 } Lint;
 /* Lints pattern `text`, given what earlier patterns already selected (`before`, may be NULL). */
 Status pattern_lint(const char *text, const Model *m, const bool *before, Lint *out, Error *err);
+/* Why no linear of any model can have such a name: a regex, a path, blanks around it, a tensor's name, ...; NULL: one
+ * can. */
+const char *pattern_nowhere(const char *text);
 /* Shortest pattern list (brace-compressed) that selects exactly `want` of the model's linears: texts in an array,
  * caller frees each and it. */
 Status pattern_cover(const Model *m, const bool *want, char ***out, int *n, Error *err);

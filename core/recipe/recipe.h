@@ -100,21 +100,26 @@ Status recipe_assign(const Recipe *r, const Model *m, int16_t *level, Error *err
 /* One line of the export's check list. */
 typedef struct ExportCheck {
     bool ok, blocking;
-    char text[200];
+    bool rule;                 /* an engine's that --runtime names: ST_DATA where it isn't ok */
+    char text[400];
 } ExportCheck;
 enum { EXPORT_MAX_CHECKS = 16 };
 typedef struct Export {
     Str text;                  /* the new document */
     Str diff;                  /* unified diff against `against`, may be empty */
+    int added;                 /* patterns that the edit put into lists */
     int nchecks;
     ExportCheck checks[EXPORT_MAX_CHECKS];
 } Export;
+struct Runtime;
+/* Adds a line to the list, while there is room; longer texts are cut. */
+void export_add_check(Export *e, bool ok, bool blocking, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 /* Writes the recipe with lists edited so that recipe_assign gives exactly `level`; proves it by parsing again
  * (DECISIONS "Export, proved"). comments: provenance lines without '#', NULL-terminated (may be NULL). against: text
  * to diff with (NULL: the source). metadata of a generated document comes from model. peer: sizes are told as for
- * --compat peer. */
-Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, bool peer, const char *const *comments,
-                     const char *against, Export *out, Error *err);
+ * --compat peer. runtime (recipe/runtime.h): the engine whose rules block; NULL: those of the savers are told. */
+Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, bool peer, const struct Runtime *runtime,
+                     const char *const *comments, const char *against, Export *out, Error *err);
 void export_fini(Export *e);
 
 /* Sizes and bits of an assignment as ascendv1_saver writes it. */

@@ -61,6 +61,31 @@ static void provenance(Session *s, Comments *c)
     }
 }
 
+static void check_measured(Session *s, Export *e)
+{
+    int64_t differs = 0;
+    const Effect *f = session_effect(s, &differs);
+    if (!f)
+        export_add_check(e, false, false, "nothing was measured: 'measure' tells what this costs");
+    else if (differs)
+        export_add_check(e, false, false, "the measurement is stale: %lld linear%s had another level, measure again",
+                         (long long)differs, differs == 1 ? "" : "s");
+    else
+        export_add_check(e, true, false, "measured: KL %.4g, perplexity %.4g (float %.4g)", f->kl_mean, f->ppl_quant,
+                         f->ppl_float);
+}
+
+/* What was typed as several rules may be written as fewer. */
+static void check_rows(Session *s, Export *e)
+{
+    int on = 0;
+    for (int i = 0; i < session_whatifs(s); i++)
+        on += session_whatif(s, i)->on;
+    if (e->added > 0 && on > e->added)
+        export_add_check(e, true, false, "%d what-if rows are written as %d pattern%s that select%s the same", on,
+                         e->added, e->added == 1 ? "" : "s", e->added == 1 ? "s" : "");
+}
+
 Status session_export_preview(Session *s, const char *path, Export *out, Error *err)
 {
     memset(out, 0, sizeof *out);
@@ -72,16 +97,21 @@ Status session_export_preview(Session *s, const char *path, Export *out, Error *
     size_t len;
     if (path && file_exists(path))
         RETURN_IF_ERROR(file_read(path, 1u << 20, &old, &len, err));
-    Status st = recipe_export(s->recipe, s->model, s->assignment->level, s->opt.peer, c.list, old, out, err);
+    Status st = recipe_export(s->recipe, s->model, s->assignment->level, s->opt.peer, s->opt.runtime, c.list, old, out,
+                              err);
+    if (st == ST_OK)
+        check_measured(s, out);
+    if (st == ST_OK)
+        check_rows(s, out);
     free(old);
     return st;
 }
 
-static const char *blocked_by(const Export *e)
+static const ExportCheck *blocked_by(const Export *e)
 {
     for (int i = 0; i < e->nchecks; i++)
         if (!e->checks[i].ok && e->checks[i].blocking)
-            return e->checks[i].text;
+            return &e->checks[i];
     return NULL;
 }
 
@@ -98,8 +128,10 @@ Status session_export(Session *s, const char *path, bool force, Error *err)
         export_fini(&e);
         return st;
     }
-    if (st == ST_OK && blocked_by(&e) && !force)
-        st = error_set(err, ST_FAIL, "not written: %s: mend it, or add ! to write all the same", blocked_by(&e));
+    const ExportCheck *why = st == ST_OK && !force ? blocked_by(&e) : NULL;
+    if (why)
+        st = error_set(err, why->rule ? ST_DATA : ST_FAIL,
+                       "not written: %s: mend it, or add ! to write all the same", why->text);
     if (st == ST_OK)
         st = file_write_atomic(path, str_text(&e.text), e.text.len, err);
     export_fini(&e);

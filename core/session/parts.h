@@ -24,6 +24,7 @@ struct Session {
     int format;                    /* of the journal (entries.h) */
     bool worth;                    /* session_has_work */
     char saved_view[256];          /* newest record of the view */
+    uint64_t rules_told;           /* digest of what was said last of the engines' rules */
 
     struct Assignment *assignment; /* levels, tags, undo */
     struct WhatIfs *whatifs;       /* patterns, their figures, the prediction */

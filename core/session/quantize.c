@@ -15,6 +15,7 @@
 #include "session/notes.h"
 #include "session/parts.h"
 #include "session/queue.h"
+#include "session/engine.h"
 
 void quantize_job_fini(QuantizeJob *q)
 {
@@ -228,6 +229,8 @@ static Status prepare(Session *s, const QuantizeOptions *o, Job **out, int *cach
         st = check_recipe(s, own.recipe, err);
     if (st == ST_OK)
         st = check_levels(s, own.recipe, err);
+    if (st == ST_OK)
+        st = engine_meet(s, own.recipe, err);
     if (st == ST_OK)
         st = check_work(s, &own, err);
     Job *j = NULL;

@@ -129,13 +129,14 @@ const SessionOptions *session_options(const Session *s)
 
 Status session_set(Session *s, const char *key, const char *value, Error *err)
 {
-    if (session_busy(s))
-        return error_set(err, ST_USAGE, "'%s' can't change while a job runs: stop it or wait", key);
     const Setting *row = setting_find(key, err);
     if (!row)
         return ST_USAGE;
+    if (session_busy(s) && !row->neutral)
+        return error_set(err, ST_USAGE, "'%s' can't change while a job runs: stop it or wait", key);
     RETURN_IF_ERROR(row->set(&s->opt, value, err));
-    results_mark_stale(s);
+    if (!row->neutral)
+        results_mark_stale(s);
     entry_setting(s, row->key, value);
     return ST_OK;
 }

@@ -12,6 +12,7 @@
 #include "process/work.h"
 #include "recipe/pattern.h"
 #include "recipe/recipe.h"
+#include "recipe/runtime.h"
 #include "save/format.h"
 #include "save/target.h"
 #include "save/verify.h"
@@ -25,6 +26,7 @@ typedef struct SessionOptions {
     uint64_t mem;            /* bytes; 0: 70 % of what is available */
     ArithMode arith;
     bool peer;               /* --compat peer (implies ARITH_MODEL) */
+    const Runtime *runtime;  /* engine whose rules must hold; NULL: those of the recipe's savers are told */
     int max_samples;         /* 0: no limit */
     int64_t seq_len;         /* 0: no limit */
     int64_t ctx;             /* evaluation window, default 512 */
@@ -270,6 +272,11 @@ Status session_export_preview(Session *s, const char *path, Export *out, Error *
 /* Checks, then writes atomically. A blocking check needs `force`; an existing file too (ST_IO), unless it holds these very
  * bytes: then there is nothing to do. */
 Status session_export(Session *s, const char *path, bool force, Error *err);
+
+/* ---- engines ---- */
+/* Holds the open recipe at the present assignment against the rules of the engines (recipe/runtime.h); the report is the
+ * caller's. Also where one of them is broken: ST_OK. */
+Status session_runtime(const Session *s, RuntimeReport *out, Error *err);
 
 /* ---- quantize: the model that an inference engine loads ---- */
 typedef struct QuantizeOptions {

@@ -106,16 +106,26 @@ static Status set_seed(SessionOptions *o, const char *v, Error *err)
     return ST_OK;
 }
 
+static Status set_runtime(SessionOptions *o, const char *v, Error *err)
+{
+    const Runtime *r = runtime_find(v);
+    if (!r && strcmp(v, "none") != 0)
+        return error_set(err, ST_USAGE, "runtime is one of " RUNTIME_WORDS "|none, not '%s'", v);
+    o->runtime = r;
+    return ST_OK;
+}
+
 const Setting setting_table[] = {
-    {"threads", set_threads},
-    {"mem", set_mem},
-    {"max-samples", set_max_samples},
-    {"seq-len", set_seq_len},
-    {"ctx", set_ctx},
-    {"eval-tokens", set_eval_tokens},
-    {"dtype-sim", set_dtype_sim},
-    {"compat", set_compat},
-    {"seed", set_seed},
+    {"threads", set_threads, false},
+    {"mem", set_mem, false},
+    {"max-samples", set_max_samples, false},
+    {"seq-len", set_seq_len, false},
+    {"ctx", set_ctx, false},
+    {"eval-tokens", set_eval_tokens, false},
+    {"dtype-sim", set_dtype_sim, false},
+    {"compat", set_compat, false},
+    {"seed", set_seed, false},
+    {"runtime", set_runtime, true},
     {.key = NULL},
 };
 

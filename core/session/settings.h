@@ -10,6 +10,7 @@
 typedef struct Setting {
     const char *key; /* "max-samples"; '-' and '_' are the same when given */
     Status (*set)(SessionOptions *o, const char *value, Error *err);
+    bool neutral;    /* no number depends on it: it may change while a job runs, and results stay good */
 } Setting;
 enum { THREADS_MOST = 1024 };
 /* In the order in which a command line's are set; ends with key == NULL. */

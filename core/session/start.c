@@ -9,6 +9,7 @@
 #include "session/parts.h"
 #include "session/queue.h"
 #include "session/results.h"
+#include "session/engine.h"
 #include "session/table.h"
 
 static char *data_path(Session *s, const char *path, const char *name, Error *err)
@@ -344,6 +345,7 @@ Status session_measure(Session *s, bool full, Error *err)
     if (!s->model)
         return error_set(err, ST_USAGE, "no model is open: open MODEL first");
     Job *j;
+    RETURN_IF_ERROR(engine_meet(s, s->recipe, err));
     RETURN_IF_ERROR(results_room(s->results, s->queue->njobs + 1, err)); /* what is measured must find its place */
     RETURN_IF_ERROR(job_new(s, JOB_MEASURE, true, &j, err));
     j->full = full;

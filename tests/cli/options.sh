@@ -101,6 +101,7 @@ row measure full "KL divergence" - --full $c
 row measure ctx "KL divergence" x --ctx 64 $c
 row measure format '"kl"' xml --format json $c
 row measure out "FILE:$tmp/effect" "" --out "$tmp/effect" $c
+row measure runtime "KL divergence" cuda --runtime vllm-ascend $c
 run_options measure "KL divergence" $c
 q="--model_path $M --config_path $R --save_path $tmp/q --dry-run"
 row quant model_path "56 linears" "" $q
@@ -116,12 +117,14 @@ row quant why "candidate" - --model_path $M --save_path "$tmp/q" --dry-run --qua
 row quant dry-run "56 linears" - $q
 row quant format '"linears"' xml $q --format json
 w="--model_path $M --config_path $R"
+row quant runtime "56 linears" cuda $q --runtime vllm-ascend
 row quant resume "56 linears" - $w --save_path "$tmp/q1" --resume
 row quant verify "0 problems" - $w --save_path "$tmp/q2" --verify
 row quant force "56 linears" - $w --save_path "$tmp/q2" --force
 row quant debug "FILE:$tmp/q3/debug_info/debug_info.json" - $w --save_path "$tmp/q3" --debug
 run_options quant "56 linears" $q
 row quantize save "FILE:$tmp/q4/config.json" "" --save "$tmp/q4"
+row quantize runtime "56 linears" cuda --save "$tmp/q8" --dry-run --runtime vllm-ascend
 row quantize resume "56 linears" - --save "$tmp/q5" --resume
 row quantize verify "0 problems" - --save "$tmp/q6" --verify
 row quantize debug "FILE:$tmp/q7/debug_info/debug_info.json" - --save "$tmp/q7" --debug
@@ -129,6 +132,7 @@ row quantize dry-run "56 linears" - --save "$tmp/q8" --dry-run
 row quantize format '"linears"' xml --save "$tmp/q9" --dry-run --format json
 row check format '"tensors"' xml --format json
 row check threads "nothing bad" x --threads 1
+row check runtime "nothing bad" cuda --runtime vllm
 row check progress "nothing bad" sometimes --progress never
 row info model_type "56 can be quantized" "" --model_type qwen3
 row info rows "for 5 tokens" x --rows 5 --longest 5
@@ -158,6 +162,7 @@ row history save "FILE:$tmp/h.slim" "" --save "$tmp/h.slim"
 printf '# model x, fingerprint 0123456789abcdef\nexclude *.0.*\n' >"$tmp/other.slim"
 row replay force "linears sent to float" - --force
 row export preview "apiversion" - --preview
+row export runtime "apiversion" cuda --preview --runtime vllm-ascend
 row rank pattern "Total layers analyzed: 8" "" --pattern '*.down_proj'
 row rank topk "Top 1 most sensitive" x --topk 1
 row rank format '"metric":"std"' xml --format json
@@ -172,6 +177,7 @@ for v in shell workbench; do
     row $v calib_dataset "$text" "" $c $more
     row $v eval "$text" "" --eval "$D" $more
     row $v ctx "$text" x --ctx 32 $more
+    row $v runtime "$text" cuda --runtime mindie $more
     row $v read-only "$text" - --read-only $more
     run_options $v "$text" $more
 done

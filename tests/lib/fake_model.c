@@ -18,7 +18,7 @@ static void add(Model *m, int layer, const char *rest, LinearKind kind, int64_t 
         strcpy(g->label, kind == LK_K ? "qkv" : "gu");
     m->linears[i] = (Linear){
         .name = arena_strdup(&m->arena, name), .out = out, .in = in, .layer = layer,
-        .group = (int32_t)(m->ngroups - 1), .input = g->first, .kind = kind,
+        .group = (int32_t)(m->ngroups - 1), .input = g->first, .kind = kind, .expert = -1,
     };
     m->params += out * in;
 }
@@ -69,7 +69,8 @@ Model *fake_model_names(const char *const *names, int n)
     for (int i = 0; i < n; i++) {
         m->groups[m->ngroups++] = (FusedGroup){.first = i, .count = 1, .label = "."};
         m->linears[m->nlinears++] = (Linear){
-            .name = arena_strdup(&m->arena, names[i]), .out = 8, .in = 8, .group = i, .input = i, .kind = LK_OTHER};
+            .name = arena_strdup(&m->arena, names[i]), .out = 8, .in = 8, .group = i, .input = i, .kind = LK_OTHER,
+            .expert = -1};
     }
     return m;
 }

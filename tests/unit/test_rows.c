@@ -259,6 +259,7 @@ static const Tested settings[] = {
     {"dtype-sim", "test_session.c", "every_setting_is_kept"},
     {"compat", "test_session.c", "every_setting_is_kept"},
     {"seed", "test_session.c", "every_setting_is_kept"},
+    {"runtime", "test_session.c", "settings_are_checked"},
     {0},
 };
 static const Tested commands[] = {

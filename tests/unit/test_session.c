@@ -470,6 +470,12 @@ static void settings_are_checked(void **state)
     assert_int_equal(session_options(s)->mem, 300ull << 20);
     for (const Setting *row = setting_table; row->key; row++)
         assert_ptr_equal(setting_find(row->key, &err), row);
+    ok(session_set(s, "runtime", "mindie", &err));
+    assert_string_equal(session_options(s)->runtime->name, "mindie");
+    ok(session_set(s, "runtime", "none", &err));
+    assert_null(session_options(s)->runtime);
+    assert_int_equal(session_set(s, "runtime", "cuda", &err), ST_USAGE);
+    assert_non_null(strstr(err.text, "vllm-ascend|mindie"));
     assert_int_equal(session_set(s, "mem", "lots", &err), ST_USAGE);
     assert_int_equal(session_set(s, "ctx", "1", &err), ST_USAGE);
     assert_int_equal(session_set(s, "colour", "red", &err), ST_USAGE);
