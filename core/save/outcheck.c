@@ -171,7 +171,10 @@ static Status find_groups(OutCheck *o, bool *found, Error *err)
     cJSON *root = NULL;
     *found = false;
     Status st = path ? ST_OK : error_nomem(err, "a path");
-    if (st == ST_OK && file_exists(path) && json_parse_file(path, CONFIG_MAX, &root, NULL) == ST_OK) {
+    Error why; /* one that is none is told by whoever reads it as a model's */
+    if (st == ST_OK && file_exists(path) && json_parse_file(path, CONFIG_MAX, &root, &why) == ST_NOMEM)
+        st = error_nomem(err, path);
+    if (root) {
         const cJSON *q = json_get(root, "quantization_config"), *method = json_get(q, "quant_method"),
                     *format = json_get(q, "format");
         *found = cJSON_IsString(method) && strcmp(method->valuestring, "compressed-tensors") == 0

@@ -717,6 +717,33 @@ static void test_odd_shapes(void **state)
     fixture_close(&x);
 }
 
+/* What a format has no words for is refused by its name, whatever the scheme. */
+static void test_unknown_schemes(void **state)
+{
+    (void)state;
+    Fixture x;
+    int refused[3] = {0};
+    fixture_open(&x, "qwen3-bf16", "w8a8_dynamic", "ascendv1_saver", false);
+    for (const Scheme *s = scheme_table; s->name; s++) {
+        const char *method = s->weight_method ? s->weight_method : "minmax";
+        QSpec act = {.dtype = s->act_type, .scope = s->act_scope, .symmetric = s->act_sym != 0};
+        QSpec weight = {.dtype = s->weight_type, .scope = s->weight_scope, .symmetric = s->weight_sym != 0};
+        snprintf(weight.method, sizeof weight.method, "%s", method);
+        x.f.levels[0] = (QConfig){act, weight};
+        assert_ptr_equal(scheme_find(&x.f.levels[0]), s);
+        for (int i = 0; saver_table[i]; i++) {
+            Error err = {0};
+            Status st = saver_table[i]->ops->check(saver_table[i], &x.plan, &err);
+            if (st != ST_OK && (st != ST_DATA || !strstr(err.text, s->name) || !strstr(err.text, saver_table[i]->type)))
+                fail_msg("%s by %s: %s", s->name, saver_table[i]->type, err.text);
+            refused[i] += st != ST_OK;
+        }
+    }
+    assert_int_equal(refused[0], 0);
+    assert_true(refused[1] > 5 && refused[2] > 10);
+    fixture_close(&x);
+}
+
 static void test_files(void **state)
 {
     (void)state;
@@ -774,6 +801,7 @@ int main(void)
         cmocka_unit_test(test_bad_targets),   cmocka_unit_test(test_one_at_a_time),
         cmocka_unit_test(test_no_room),       cmocka_unit_test(test_odd_shapes),
         cmocka_unit_test(test_rewrite),       cmocka_unit_test(test_ignore_regex),
+        cmocka_unit_test(test_unknown_schemes),
         cmocka_unit_test(test_files),         cmocka_unit_test(test_misuse),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
