@@ -348,7 +348,7 @@ static Status index_tensors(OutCheck *o, Error *err)
 static Status take_label(void *ctx, const char *key, size_t key_len, const char *v, size_t n, Error *err)
 {
     OutCheck *o = ctx;
-    if (n < 2 || v[0] != '"' || !memchr(key, '.', key_len))
+    if (n < 2 || v[0] != '"' || (!memchr(key, '.', key_len) && map_get(&o->where, key, key_len, -1) < 0))
         return ST_OK; /* metadata and the like */
     const char *name = arena_strndup(&o->names, key, key_len), *label = arena_strndup(&o->names, v + 1, n - 2);
     if (!name || !label || !mem_grow(&o->labels, &o->labels_cap, o->nlabels + 1, sizeof *o->labels)
@@ -456,6 +456,8 @@ Status outcheck_run(OutCheck *o, OutTell *tell, void *ctx, Error *err)
         RETURN_IF_ERROR(index_tensors(o, err));
         RETURN_IF_ERROR(read_documents(o, err));
         RETURN_IF_ERROR(out_linears(o, err));
+        if (!o->only && o->files && (o->ndescription || !o->f->labels))
+            RETURN_IF_ERROR(out_shapes(o, err));
     }
     return o->told;
 }

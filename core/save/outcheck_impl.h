@@ -48,4 +48,7 @@ const char *out_label(const OutCheck *o, const char *name);
 /* outlinear.c: every linear against its label, or against the group that a loader puts it in. */
 Status out_linears(OutCheck *o, Error *err);
 
+/* outshape.c: what config.json asks for, once out_linears has told codes from floats. */
+Status out_shapes(OutCheck *o, Error *err);
+
 #endif

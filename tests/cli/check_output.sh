@@ -46,7 +46,7 @@ mixed() { good "$1" "$2" "$static
     exclude: ['*kv_b_proj', '*layers.1.*']" "$dynamic
     include: ['*mlp*', '*block_sparse_moe*']
     exclude: ['*.gate', '*shared_expert_gate', '*layers.0.*']"; }
-for m in mixtral deepseek_v3 qwen3_next gpt_oss; do
+for m in mixtral deepseek_v3 deepseek_v4 qwen3_next gpt_oss; do
     mixed ascendv1_saver $g/$m/fp32
     [ $m = gpt_oss ] || mixed compressed_tensors $g/$m/fp32
 done
@@ -199,6 +199,24 @@ cp -r "$tmp/ct1" "$tmp/ct2"
 python3 -c 'import json,sys; p=sys.argv[1]; c=json.load(open(p)); c["quantization_config"]["ignore"]=["lm_head"]; json.dump(c,open(p,"w"))' "$tmp/ct2/config.json"
 exits 0 "a float linear that the class takes" s check "$tmp/ct2"
 has "$tmp/out" "note  model.layers.0.self_attn.o_proj.weight  is F32, but group_0 takes every linear: it belongs into 'ignore'" "is told"
+
+# ---- what config.json asks for and no document names ----
+file=$(cd "$tmp/ct1" && ls model*.safetensors)
+python3 "$tmp/spoil.py" "$tmp/ct1" "$tmp/half" "$file" gone $d.weight
+python3 "$tmp/spoil.py" "$tmp/half" "$tmp/none" "$file" gone $d.weight_scale
+exits 65 "a linear that is gone" s check "$tmp/none"
+has "$tmp/out" "tensor '$d.weight' is missing" "is named"
+has "$tmp/out" "'$tmp/none/" "by the output's path"
+cp -r "$tmp/ct1" "$tmp/wide"
+sed -i 's/"intermediate_size": [0-9]*/"intermediate_size": 72/' "$tmp/wide/config.json"
+exits 65 "another config.json" s check "$tmp/wide"
+has "$tmp/out" "mlp.gate_proj.weight' has shape [56,40], config.json says [72,40]" "is named"
+sed -i 's/"model_type": "llama"/"model_type": "newer"/' "$tmp/wide/config.json"
+exits 0 "a family that is not built in" s check "$tmp/wide"
+TMPDIR=$tmp/nowhere exits 0 "no place for the headers" s check "$tmp/ct1"
+mkdir "$tmp/place"
+TMPDIR=$tmp/place exits 0 "a place" s check "$tmp/ct1"
+is "" "$(ls -A "$tmp/place")" "nothing is left behind"
 
 # ---- unfinished ----
 recipe ascendv1_saver "$dynamic" >"$tmp/r.yaml"
