@@ -220,13 +220,13 @@ is "" "$(ls -A "$tmp/place")" "nothing is left behind"
 
 # ---- unfinished ----
 recipe ascendv1_saver "$dynamic" >"$tmp/r.yaml"
-exits 130 "a run that is stopped" python3 tests/lib/interrupt_at.py "layer 3 " SIGINT 1 "$SLIMSCOPE" quant --model_path lab_models/demo --config_path "$tmp/r.yaml" --save_path "$tmp/part" --progress always
+exits 130 "a run that is stopped" python3 tests/lib/interrupt_at.py "layer 1" SIGINT 1 "$SLIMSCOPE" quant --model_path lab_models/demo --config_path "$tmp/r.yaml" --save_path "$tmp/part" --progress always
 exits 65 "is bad" s check "$tmp/part"
 has "$tmp/out" "bad   an unfinished run of ascendv1_saver: " "is unfinished"
 has "$tmp/out" "whole layers are written; the same command with --resume finishes it" "says what to do"
 exits 0 "finished" s quant --model_path lab_models/demo --config_path "$tmp/r.yaml" --save_path "$tmp/part" --resume
 exits 0 "is good" s check "$tmp/part"
-exits 130 "another run into it" python3 tests/lib/interrupt_at.py "layer 3 " SIGINT 1 "$SLIMSCOPE" quant --model_path lab_models/demo --config_path "$tmp/r.yaml" --save_path "$tmp/part" --force --progress always
+exits 130 "another run into it" python3 tests/lib/interrupt_at.py "layer 1" SIGINT 1 "$SLIMSCOPE" quant --model_path lab_models/demo --config_path "$tmp/r.yaml" --save_path "$tmp/part" --force --progress always
 exits 0 "leaves it good" s check "$tmp/part"
 has "$tmp/out" "the files beside it are of an older run" "is told"
 

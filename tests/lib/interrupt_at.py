@@ -1,12 +1,14 @@
-"""Runs a command and sends it a signal as soon as a line of its standard error begins with TEXT: interrupt_at.py TEXT
-SIGNAL TIMES COMMAND... Its exit status is the command's (128 + the signal that killed it); prints its standard error."""
-import signal, subprocess, sys, time
+"""Runs a command and sends it a signal when its standard error tells that layer N is done, or a later one (layers that
+came together share a line): interrupt_at.py "layer N" SIGNAL TIMES COMMAND... Its exit status is the command's (128 + the
+signal that killed it); prints its standard error."""
+import re, signal, subprocess, sys, time
 
-text, sig, times = sys.argv[1], getattr(signal, sys.argv[2]), int(sys.argv[3])
+layer, sig, times = int(sys.argv[1].split()[1]), getattr(signal, sys.argv[2]), int(sys.argv[3])
 p = subprocess.Popen(sys.argv[4:], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 for line in p.stderr:
     sys.stderr.write(line)
-    if times and line.startswith(text):
+    done = re.match(r"layers? (?:\d+ to )?(\d+) of", line)
+    if times and done and int(done.group(1)) >= layer:
         for _ in range(times):
             p.send_signal(sig)
             time.sleep(0.01)
