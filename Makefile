@@ -97,8 +97,11 @@ unit: $(UNIT_BIN) $(FAULTSHIM) $(BUILD)/tests/run_fuzz ## build the unit tests w
 check: deps-check ## install what the tests need, build, and run every test
 	@CC="$(CC)" MAKE="$(MAKE)" sh tests/run.sh
 
-faults: all $(FAULTSHIM) ## fail every allocation of analyze, measure, quant and a session, one by one
-	@PYTHONDONTWRITEBYTECODE=1 python3 tests/lib/faults.py $(BUILD)/slimscope $(FAULTSHIM)
+faults: export PYTHONDONTWRITEBYTECODE := 1
+faults: all $(FAULTSHIM) ## fail every allocation and every call for a file, and kill before each, one by one
+	@bad=0; python3 tests/lib/faults.py $(BUILD)/slimscope $(FAULTSHIM) || bad=1; \
+	python3 tests/lib/diskfaults.py $(BUILD)/slimscope $(FAULTSHIM) || bad=1; \
+	python3 tests/lib/diskfaults.py --kill $(BUILD)/slimscope $(FAULTSHIM) || bad=1; exit $$bad
 
 PYTHON    ?= python3
 check-loaders: all ## load outputs with transformers and compressed-tensors, if PYTHON has them, and compare logits

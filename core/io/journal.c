@@ -241,13 +241,13 @@ Status journal_append(Journal *j, const char *json, bool sync, Error *err)
     memcpy(j->buf + HEAD_BYTES + own, json, given);
     put_u32(j->buf, (uint32_t)n);
     put_u32(j->buf + 4, (uint32_t)crc32(0, j->buf + HEAD_BYTES, (uInt)n));
-    ssize_t w;
-    do
-        w = write(j->fd, j->buf, total);
-    while (w < 0 && errno == EINTR);
-    if (w != (ssize_t)total) {
+    ssize_t w = 0;
+    size_t done = 0;
+    while (done < total && ((w = write(j->fd, j->buf + done, total - done)) > 0 || (w < 0 && errno == EINTR)))
+        done += w > 0 ? (size_t)w : 0;
+    if (done < total) {
         int code = w < 0 ? errno : ENOSPC;
-        if (w > 0)
+        if (done > 0)
             take_back(j);
         return file_error(err, "write", j->path, code);
     }

@@ -20,7 +20,7 @@ typedef struct DebugSaver {
     const SavePlan *plan;
     DebugInfo *info;
     Store store;
-    bool seen;                 /* something was handed over */
+    bool resume, seen;         /* seen: something was handed over */
     bool is_ready, finished;
 } DebugSaver;
 
@@ -65,6 +65,7 @@ static Status debug_open(void **self, const SaveFormat *f, const SavePlan *plan,
     if (!d)
         return error_nomem(err, "debug_info");
     d->plan = plan;
+    d->resume = resume;
     d->store = STORE_CLOSED;
     Status st = debug_info_new(&d->info, err);
     if (st == ST_OK)
@@ -156,7 +157,7 @@ static Status put_files(DebugSaver *d, Error *err)
 static Status debug_ready(void *self, Error *err)
 {
     DebugSaver *d = self;
-    if (d->is_ready && !d->seen)
+    if (d->resume && !d->seen)
         return ST_OK;
     RETURN_IF_ERROR(put_files(d, err));
     RETURN_IF_ERROR(put_manifest(d, err));

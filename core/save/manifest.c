@@ -135,8 +135,8 @@ static Status read_text(int at, const char *name, const char *dir, char **text, 
     int fd = openat(at, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return errno == ELOOP ? ST_OK : file_error(err, "read what an older run wrote in", dir, errno);
-    Status r = ST_OK;
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0 && st.st_size <= MANIFEST_MAX) {
+    Status r = fstat(fd, &st) == 0 ? ST_OK : file_error(err, "read what an older run wrote in", dir, errno);
+    if (r == ST_OK && S_ISREG(st.st_mode) && st.st_size > 0 && st.st_size <= MANIFEST_MAX) {
         *len = (size_t)st.st_size;
         *text = malloc(*len + 1);
         r = *text ? file_pread(fd, dir, *text, *len, 0, err) : error_nomem(err, "the list of files");

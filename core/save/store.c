@@ -326,8 +326,8 @@ void store_close(Store *s, bool keep)
     if (s->lock >= 0 && !keep) {
         char name[128];
         store_temp_name(s->type, name, sizeof name);
+        unlinkat(s->temp_at, "journal", 0); /* first: without it no run goes on with a part of the rest */
         empty_temp(s);
-        unlinkat(s->temp_at, "journal", 0);
         unlinkat(s->temp_at, "lock", 0);
         unlinkat(s->at, name, AT_REMOVEDIR);
         if (s->made_dir)

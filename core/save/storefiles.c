@@ -208,8 +208,8 @@ static Status move_one(const Store *s, const StoreFile *f, Error *err)
     struct stat there;
     if (renameat(s->temp_at, f->from, at, name) != 0) {
         int code = errno;
-        bool moved = code == ENOENT && fstatat(at, name, &there, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(there.st_mode)
-                     && (uint64_t)there.st_size == f->bytes; /* an earlier run got this far */
+        /* an earlier run got this far; what is there now may be another saver's, or a manifest without what went */
+        bool moved = code == ENOENT && fstatat(at, name, &there, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(there.st_mode);
         if (!moved) {
             char *path = path_join(s->dir, f->to);
             st = path ? file_error(err, "replace", path, code) : error_nomem(err, "a path");

@@ -62,11 +62,19 @@ typedef struct Look {
     size_t n;
 } Look;
 
+/* A saver that writes nothing has none. */
+static bool has_folder(const SavePlan *plans, int n)
+{
+    return n > 0 && plans[0].dir;
+}
+
 /* *there: false without a folder that could be looked into. */
 static Status look_open(Look *k, const char *dir, bool *there, Error *err)
 {
     *k = (Look){.dir = dir, .at = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
     *there = k->at >= 0;
+    if (!*there && errno != ENOENT && errno != ENOTDIR) /* those are the run's to tell */
+        return file_error(err, "open", dir, errno);
     return *there ? manifest_list(k->at, dir, &k->older, &k->n, err) : ST_OK;
 }
 
@@ -174,9 +182,9 @@ Status save_target_look(const SaveFormat *const *savers, const SavePlan *plans, 
     bool there;
     NameList mine = {0};
     *out = (SaveTarget){0};
-    Status st = n > 0 ? look_open(&k, plans[0].dir, &there, err) : ST_OK;
-    if (n <= 0)
-        return st;
+    if (!has_folder(plans, n))
+        return ST_OK;
+    Status st = look_open(&k, plans[0].dir, &there, err);
     if (st == ST_OK && there)
         st = run_names(savers, plans, n, &mine, err);
     if (st == ST_OK && there)
@@ -243,7 +251,7 @@ static Status check_free(const char *dir, Error *err)
 {
     int at = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (at < 0)
-        return ST_OK;
+        return ST_OK; /* save_target_look tells why */
     Status st = store_check_free(at, dir, NULL, err);
     close(at);
     return st;
@@ -253,7 +261,7 @@ Status save_target_check(const SaveFormat *const *savers, const SavePlan *plans,
 {
     bool yes;
     SaveTarget t;
-    if (n <= 0 || plans[0].force)
+    if (!has_folder(plans, n) || plans[0].force)
         return ST_OK;
     RETURN_IF_ERROR(check_free(plans[0].dir, err));
     RETURN_IF_ERROR(may_go_on(savers, plans, n, resume, &yes, err));
@@ -338,10 +346,32 @@ static Status remove_files(Cleaning *c, const Manifest *m, bool old_only, bool *
     return ST_OK;
 }
 
+/* Writes the manifest where its saver's run has its folder, then over the one that is there. */
+static Status put_again(const Cleaning *c, const Manifest *m, const Str *text, Error *err)
+{
+    char name[128], temp[128];
+    manifest_name(m->saver, name);
+    store_temp_name(m->saver, temp, sizeof temp);
+    Store s = STORE_CLOSED;
+    (void)mkdirat(c->k.at, temp, 0700);
+    s.temp = path_join(c->k.dir, temp);
+    s.temp_at = openat(c->k.at, temp, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    Status st = ST_OK;
+    if (!s.temp)
+        st = error_nomem(err, "a path");
+    else if (s.temp_at < 0)
+        st = file_error(err, "open", s.temp, errno);
+    else
+        st = store_put(&s, name, text->s, text->len, NULL, err);
+    if (st == ST_OK && renameat(s.temp_at, s.out[0].from, c->k.at, name) != 0)
+        st = file_error(err, "replace", name, errno);
+    store_close(&s, true);
+    return st;
+}
+
 /* The manifest without what went. */
 static Status write_again(const Cleaning *c, Manifest *m, Error *err)
 {
-    char name[128];
     size_t kept = 0;
     Str text = {0};
     for (size_t i = 0; i < m->n; i++) {
@@ -352,10 +382,7 @@ static Status write_again(const Cleaning *c, Manifest *m, Error *err)
     }
     m->n = kept;
     manifest_text(m, &text);
-    manifest_name(m->saver, name);
-    char *path = path_join(c->k.dir, name);
-    Status st = path && !text.oom ? file_write_atomic(path, text.s, text.len, err) : error_nomem(err, "the list of files");
-    free(path);
+    Status st = text.oom ? error_nomem(err, "the list of files") : put_again(c, m, &text, err);
     str_free(&text);
     return st;
 }
@@ -383,7 +410,7 @@ Status save_target_clean(const SaveFormat *const *savers, const SavePlan *plans,
 {
     Cleaning c = {.savers = savers, .n = n, .removed = removed};
     bool there;
-    if (n <= 0)
+    if (!has_folder(plans, n))
         return ST_OK;
     Status st = look_open(&c.k, plans[0].dir, &there, err);
     for (size_t i = 0; i < c.k.n && st == ST_OK; i++)
@@ -391,9 +418,16 @@ Status save_target_clean(const SaveFormat *const *savers, const SavePlan *plans,
     if (there)
         (void)fsync(c.k.at);
     look_close(&c.k);
-    if (st != ST_OK || !c.code)
+    if (st == ST_OK && !c.code)
         return st;
     char why[128];
-    return error_set(err, ST_IO, "the new model in '%s' is whole, but '%s' of the older one can't be removed: %s: remove it, "
-                     "a loader may take it", plans[0].dir, c.failed, strerror_r(c.code, why, sizeof why));
+    if (c.code)
+        return error_set(err, ST_IO, "the new model in '%s' is whole, but '%s' of the older one can't be removed: %s: remove "
+                         "it, a loader may take it", plans[0].dir, c.failed, strerror_r(c.code, why, sizeof why));
+    if (err) {
+        const Error cause = *err;
+        error_set(err, st, "the new model in '%s' is whole, but what is left of the older one can't be told: %s: --resume "
+                  "tries again", plans[0].dir, cause.text);
+    }
+    return st;
 }
