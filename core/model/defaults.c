@@ -4,9 +4,9 @@
 
 static Status put(cJSON *config, const char *key, bool there, const char *value, Error *err)
 {
-    cJSON *v = cJSON_Parse(value);
-    bool done = v && (there ? cJSON_ReplaceItemInObjectCaseSensitive(config, key, v)
-                            : cJSON_AddItemToObject(config, key, v));
+    cJSON *v;
+    RETURN_IF_ERROR(json_parse(value, strlen(value), key, &v, err));
+    bool done = there ? cJSON_ReplaceItemInObjectCaseSensitive(config, key, v) : cJSON_AddItemToObject(config, key, v);
     if (!done) {
         cJSON_Delete(v);
         return error_nomem(err, "the configuration");

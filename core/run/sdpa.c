@@ -11,8 +11,8 @@ static const float log2_e = 0x1.715476p+0f, ln_2 = 0x1.62e43p-1f, exp_least = -0
 /* 2^s by a cubic correction of s = x log2(e), which the float's exponent and mantissa are then read from. */
 static float exp_16bit(float x)
 {
-    if (x < exp_least)
-        return 0;
+    if (!(x >= exp_least))
+        return isnan(x) ? x : 0;
     float s = x * log2_e, f = s - floorf(s), r = fmaf(f, -0.079204240219773236f, -0.22433836478672356f);
     r = fmaf(f, r, 0.30354260500649682f);
     r = fmaf(f, r, 0.00010703434948458272f);
@@ -22,8 +22,8 @@ static float exp_16bit(float x)
 static float exp_float32(float x)
 {
     static const float c[] = {0.00828929059f, 0.0418978221f, 0.166676521f, 0.499991506f, 0.999999701f, 1.0f};
-    if (x < exp_least)
-        return 0;
+    if (!(x >= exp_least))
+        return isnan(x) ? x : 0;
     float k = floorf(fmaf(x, log2_e, 0.5f)), r = fmaf(-k, ln_2, x), p = c[0];
     for (int i = 1; i < (int)(sizeof c / sizeof *c); i++)
         p = fmaf(p, r, c[i]);

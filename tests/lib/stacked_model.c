@@ -31,7 +31,7 @@ static const char *own_block(const Model *m)
 static float *stack(const Model *m, int layer, bool down, const StackedForm *form, int64_t shape[3])
 {
     int64_t h = m->cfg.hidden, w = m->cfg.moe.inter, rows = down ? h : 2 * w, cols = down ? w : h;
-    int64_t experts = m->cfg.moe.experts, all = experts + form->spare;
+    int64_t experts = m->cfg.moe.experts, all = experts + (down ? 0 : form->spare);
     float *v = calloc((size_t)(all * rows * cols), sizeof *v);
     assert_non_null(v);
     for (int64_t i = experts * rows * cols; i < all * rows * cols; i++)

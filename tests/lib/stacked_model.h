@@ -8,7 +8,7 @@
 /* How the experts of a model are stored in two tensors a layer. */
 typedef struct StackedForm {
     bool columns;      /* [experts][in][out] instead of [experts][out][in] */
-    int spare;         /* places behind the experts, filled with noise */
+    int spare;         /* gates and ups behind those of the experts, filled with noise */
     const char *block; /* the module's name, NULL: the model's own */
 } StackedForm;
 

@@ -105,6 +105,9 @@ static void whole_vectors_have_the_originals_exp(void **state)
     float scaled[2] = {2, 6}; /* the maximum is subtracted after the scale */
     sdpa_weights(&full, scaled, 0.25f, 2, 0);
     assert_true(scaled[0] == expf(-1) && scaled[1] == 1);
+    float lost[2] = {NAN, 1}, lost_low[2] = {NAN, 1}; /* what is no number stays none */
+    assert_true(isnan(sdpa_weights(&full, lost, 1, 2, 2)) && isnan(lost[0]));
+    assert_true(isnan(sdpa_weights(&low, lost_low, 1, 2, 2)) && isnan(lost_low[0]));
 }
 
 static void keys_of_whole_vectors(void **state)
