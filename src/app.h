@@ -17,6 +17,7 @@ enum { PROGRESS_LINES = 3 }; /* a line for every finished layer */
 /* How the workbench shows itself. */
 typedef struct ScreenOptions {
     const char *theme;        /* NULL: default */
+    const char *lang;         /* of its words: "auto", "en", "zh" (src/lang.h); NULL: auto */
     const char *glyphs;       /* "auto", "braille", "block", "ascii" */
     int color;                /* -1 auto, 0 never, 1 always */
     bool mouse;

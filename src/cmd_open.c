@@ -4,6 +4,7 @@
 
 #include "src/commands.h"
 #include "src/internal.h"
+#include "src/lang.h"
 
 static Status open_run(App *a, const CommandLine *cl, Error *err)
 {
@@ -84,13 +85,19 @@ const Command command_recipe = {
     .run = recipe_run,
 };
 
+/* The language is the program's; everything else is the session's. */
+static Status set_one(App *a, const char *key, const char *value, Error *err)
+{
+    return strcmp(key, "lang") == 0 ? lang_choose(value, err) : session_set(a->session, key, value, err);
+}
+
 /* set key=value..., or set key value. */
 static Status set_run(App *a, const CommandLine *cl, Error *err)
 {
     RETURN_IF_ERROR(want_words(cl, 1, -1, err));
     RETURN_IF_ERROR(app_session(a, err));
     if (cl->nwords == 2 && !strchr(cl->words[0], '='))
-        return session_set(a->session, cl->words[0], cl->words[1], err);
+        return set_one(a, cl->words[0], cl->words[1], err);
     for (int i = 0; i < cl->nwords; i++) {
         const char *eq = strchr(cl->words[i], '=');
         if (!eq || eq == cl->words[i])
@@ -98,7 +105,7 @@ static Status set_run(App *a, const CommandLine *cl, Error *err)
         char *key = strndup(cl->words[i], (size_t)(eq - cl->words[i]));
         if (!key)
             return error_nomem(err, "a setting");
-        Status st = session_set(a->session, key, eq + 1, err);
+        Status st = set_one(a, key, eq + 1, err);
         free(key);
         RETURN_IF_ERROR(st);
     }
@@ -108,9 +115,10 @@ const Command command_set = {
     .name = "set",
     .args = "KEY=VALUE...",
     .summary =
-        "Change how runs compute: threads, mem, max-samples, seq-len, ctx, eval-tokens, seed, dtype-sim, compat, runtime.",
+        "Change how runs compute: threads, mem, max-samples, seq-len, ctx, eval-tokens, seed, dtype-sim, compat, runtime, lang.",
     .help = "runtime (" RUNTIME_WORDS "|none) is the engine that shall load what is "
-            "written: what breaks a rule of it is an error. It changes no number.",
+            "written: what breaks a rule of it is an error. It changes no number. lang (auto|en|zh) is the language of the "
+            "workbench's words.",
     .completes = COMP_SETTING,
     .run = set_run,
 };

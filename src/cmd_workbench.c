@@ -76,6 +76,7 @@ Status screen_options(const CommandLine *cl, ScreenOptions *o, Error *err)
         return error_set(err, ST_USAGE, "--pace needs --script");
     *o = (ScreenOptions){
         .theme = cl_str(cl, "theme"),
+        .lang = cl_str(cl, "lang"),
         .glyphs = glyphs ? glyphs : "auto",
         .color = cl_given(cl, "no-color") || (color && strcmp(color, "never") == 0) ? 0
                  : color && strcmp(color, "always") == 0                            ? 1
@@ -91,7 +92,7 @@ Status screen_options(const CommandLine *cl, ScreenOptions *o, Error *err)
 /* Screen options given where no screen will be. */
 static Status refuse_screen_options(const CommandLine *cl, Error *err)
 {
-    static const char *const names[] = {"pace",     "dump-screen", "theme",    "glyphs", "color",
+    static const char *const names[] = {"pace",     "dump-screen", "theme",    "lang",   "glyphs", "color",
                                         "no-color", "mouse",       "no-mouse", NULL};
     for (int i = 0; names[i]; i++)
         if (cl_given(cl, names[i]))

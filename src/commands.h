@@ -27,6 +27,7 @@ Status report_run(App *a, Error *err);
     {"size", ARG_STR, "CxR", "draw on a screen of C columns and R rows without a terminal", COMP_NONE}, \
     {"dump-screen", ARG_PATH, "FILE", "write the last screen to FILE as text", COMP_FILE}, \
     {"theme", ARG_STR, "NAME", "colours", COMP_THEME}, \
+    {"lang", ARG_STR, "auto|en|zh", "language of the workbench's words (auto: LC_ALL, LC_MESSAGES, LANG)", COMP_NONE}, \
     {"glyphs", ARG_CHOICE, "auto|braille|block|ascii", "characters that bars and histograms are drawn with", COMP_NONE}, \
     {"color", ARG_CHOICE, "auto|always|never", "whether colours are used (NO_COLOR counts in auto)", COMP_NONE}, \
     {"no-color", ARG_FLAG, NULL, "as --color never", COMP_NONE}, \

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "session/fold.h"
+#include "src/lang.h"
 #include "text/lexer.h"
 #include "ui/input.h"
 
@@ -112,7 +113,7 @@ unsigned act_hist_linear(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
     ui->hist_linear = !ui->hist_linear;
-    ui_say(ui, SL_TEXT, "histograms count %s", ui->hist_linear ? "linearly" : "on a logarithmic scale");
+    ui_say(ui, SL_TEXT, "histograms count %s", tr(ui->hist_linear ? "linearly" : "on a logarithmic scale"));
     return DO_PAINT;
 }
 
@@ -380,7 +381,7 @@ unsigned act_copy(Ui *ui, const KeyRow *row, int key)
         ui_say(ui, SL_OK, "copied (if the terminal allows OSC 52): %.*s%s", (int)strcspn(text.s, "\n"), text.s,
                strchr(text.s, '\n') ? " ..." : "");
     else
-        ui_say(ui, SL_ERR, "not copied: %s", text.oom ? "out of memory" : "the terminal takes no bytes");
+        ui_say(ui, SL_ERR, "not copied: %s", tr(text.oom ? "out of memory" : "the terminal takes no bytes"));
     str_free(&text);
     return DO_PAINT;
 }

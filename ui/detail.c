@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "session/fold.h"
+#include "src/lang.h"
 #include "ui/hist.h"
 
 enum { WORST = 4 };
@@ -14,7 +15,7 @@ static void line(Ui *ui, Rect r, int *y, Slot slot, const char *text)
     if (*y >= r.y + r.h)
         return;
     Pen p = pen_at(ui, *y, r.x, r.w);
-    pen_puts(&p, slot, text);
+    pen_puts(&p, slot, tr(text));
     (*y)++;
 }
 
@@ -63,7 +64,7 @@ static void draw_identity(Ui *ui, Rect r, int *y, int64_t i)
         draw_wrapped(ui, r, y, SL_DIM, buf);
         return;
     }
-    int n = snprintf(buf, sizeof buf, "group %s:", g->label);
+    int n = text_format(buf, sizeof buf, "group %s:", g->label);
     for (int k = 0; k < g->count && n < (int)sizeof buf - 40; k++) {
         const char *full = m->linears[group_linear(g, k)].name, *base = strrchr(full, '.');
         n += snprintf(buf + n, sizeof buf - (size_t)n, " %s", base ? base + 1 : full);
@@ -196,7 +197,7 @@ static void draw_routed(Ui *ui, Rect r, int *y, int64_t tokens)
     int64_t total = session_calib_info(ui_session(ui)).tokens;
     fmt_count(n, sizeof n, tokens);
     fmt_count(all, sizeof all, total);
-    int len = snprintf(buf, sizeof buf, "routed here: %s", n);
+    int len = text_format(buf, sizeof buf, "routed here: %s", n);
     if (total > 0)
         len += snprintf(buf + len, sizeof buf - (size_t)len, " of %s", all);
     snprintf(buf + len, sizeof buf - (size_t)len, " tokens");
@@ -212,7 +213,7 @@ static void draw_input(Ui *ui, Rect r, int *y, int rows, const LinearResult *res
     if (session_unseen(ui_session(ui), res->linear))
         return;
     fmt_count(n, sizeof n, in->rows);
-    snprintf(buf, sizeof buf, "input%s: %s x %lld, %d texts",
+    text_format(buf, sizeof buf, "input%s: %s x %lld, %d texts",
              ui->hist_table    ? ""
              : ui->hist_linear ? " (linear)"
                                : " (log)",

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "session/fold.h"
+#include "src/lang.h"
 #include "ui/detail.h"
 
 void fold_member_name(Ui *ui, int32_t fold, int64_t linear, size_t skip, Str *out)
@@ -32,7 +33,7 @@ static void draw_head(Ui *ui, Rect r, int *y, int32_t fold, const Fold *f)
     char bytes[24], cost[24];
     fmt_bytes(bytes, sizeof bytes, f->bytes);
     fmt_delta(cost, sizeof cost, f->cost);
-    int len = snprintf(buf, sizeof buf, "%lld linears", (long long)f->count);
+    int len = text_format(buf, sizeof buf, "%lld linears", (long long)f->count);
     if (f->whole > f->count)
         len += snprintf(buf + len, sizeof buf - (size_t)len, " (the filter hides %lld)",
                         (long long)(f->whole - f->count));
@@ -73,7 +74,7 @@ static void draw_scores(Ui *ui, Rect r, int *y, const Fold *f)
     if (f->scored > 0)
         snprintf(buf, sizeof buf, "%s max %s, mean %s %s", m->name, max, mean, m->unit ? m->unit : "");
     else
-        snprintf(buf, sizeof buf, "%s ? no score yet; r runs it", m->name);
+        text_format(buf, sizeof buf, "%s ? no score yet; r runs it", m->name);
     draw_wrapped(ui, r, y, f->scored > 0 ? SL_STRONG : SL_DIM, buf);
     if (f->worst >= 0) {
         snprintf(buf, sizeof buf, "worst #%lld: %s", (long long)session_rank(s, f->worst),
@@ -81,7 +82,7 @@ static void draw_scores(Ui *ui, Rect r, int *y, const Fold *f)
         draw_wrapped(ui, r, y, SL_TEXT, buf);
     }
     int64_t none = f->count - f->scored - f->failed;
-    snprintf(buf, sizeof buf, "%lld scored, %lld failed, %lld not measured%s", (long long)f->scored,
+    text_format(buf, sizeof buf, "%lld scored, %lld failed, %lld not measured%s", (long long)f->scored,
              (long long)f->failed, (long long)none, f->stale ? ", s stale" : "");
     draw_wrapped(ui, r, y, f->failed ? SL_FAILED : f->stale ? SL_STALE : SL_DIM, buf);
 }
@@ -96,7 +97,7 @@ static void draw_member(Ui *ui, Rect r, int y, int32_t fold, int64_t linear)
     if (sc.state == SCORE_OK || sc.state == SCORE_STALE)
         fmt_score(score, sizeof score, sc.value);
     else if (sc.state == SCORE_FAILED)
-        snprintf(score, sizeof score, "failed");
+        text_format(score, sizeof score, "failed");
     Slot slot = session_level_of(s, linear) == 0 ? SL_EXCLUDED : session_tagged(s, linear) ? SL_TAGGED : SL_TEXT;
     Pen p = pen_at(ui, y, r.x, r.w);
     pen_cell(&p, sc.state == SCORE_FAILED ? SL_FAILED : slot, SCORE_WIDTH, true, score);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "src/lang.h"
 #include "ui/text.h"
 #include "ui/workbench.h"
 
@@ -57,7 +58,7 @@ void pen_printf(Pen *p, Slot slot, const char *fmt, ...)
     char buf[ERROR_TEXT_MAX + 256];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(buf, sizeof buf, fmt, ap);
+    vsnprintf(buf, sizeof buf, tr(fmt), ap);
     va_end(ap);
     pen_puts(p, slot, buf);
 }
@@ -179,6 +180,7 @@ void draw_hline(Ui *ui, int y, int x, int w)
 
 void draw_wrapped(Ui *ui, Rect r, int *y, Slot slot, const char *text)
 {
+    text = tr(text);
     while (*text && *y < r.y + r.h && r.w > 0) {
         const char *nl = strchr(text, '\n');
         size_t line = nl ? (size_t)(nl - text) : strlen(text), n = text_break(text, r.w);

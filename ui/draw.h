@@ -40,7 +40,7 @@ void draw_clip(Ui *ui, int top, int bottom);
 void draw_clear(Ui *ui, Rect r);
 void draw_vline(Ui *ui, int y, int x, int h);
 void draw_hline(Ui *ui, int y, int x, int w);
-/* Text wrapped into the area from its line `*y` on; moves *y behind it. */
+/* Text, in the language chosen, wrapped into the area from its line `*y` on; moves *y behind it. */
 void draw_wrapped(Ui *ui, Rect r, int *y, Slot slot, const char *text);
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "src/lang.h"
 
 enum { MAX_BINS = 1024 };
 
@@ -128,9 +129,9 @@ static void limits(Ui *ui, Rect r, double lo, double hi, int every)
     fmt_value(a, sizeof a, lo);
     fmt_value(b, sizeof b, hi);
     if (every == 1)
-        snprintf(mid, sizeof mid, "' int8 steps");
+        text_format(mid, sizeof mid, "' int8 steps");
     else if (every)
-        snprintf(mid, sizeof mid, "' every %d int8 steps", every);
+        text_format(mid, sizeof mid, "' every %d int8 steps", every);
     int room = r.w - text_width(a) - text_width(b), mw = text_width(mid);
     Pen p = pen_at(ui, r.y, r.x, r.w);
     pen_puts(&p, SL_AXIS, a);
@@ -149,7 +150,7 @@ static void outside(Ui *ui, Rect r, const HistView *v, const double *clip)
     fmt_percent(below, sizeof below, clip[0] / total);
     fmt_percent(above, sizeof above, clip[1] / total);
     if (clip[0] > 0 && clip[1] > 0)
-        snprintf(buf, sizeof buf, "%s below, %s above", below, above);
+        text_format(buf, sizeof buf, "%s below, %s above", below, above);
     else if (clip[0] > 0 || clip[1] > 0)
         snprintf(buf, sizeof buf, "%s %s", clip[0] > 0 ? below : above, clip[0] > 0 ? "below" : "above");
     else
@@ -216,7 +217,7 @@ void hist_table(Ui *ui, Rect r, const HistView *v)
     Pen head = pen_at(ui, r.y, r.x, r.w);
     for (int c = 0; c < 4; c++) {
         if (w[c])
-            pen_cell(&head, SL_HEADER, w[c] + (c > 0), true, columns[c].title);
+            pen_cell(&head, SL_HEADER, w[c] + (c > 0), true, tr(columns[c].title));
     }
     for (int i = -1; i <= n; i++) {
         double count = i < 0 ? clip[0] : i == n ? clip[1] : bin[i];

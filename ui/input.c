@@ -10,6 +10,7 @@
 #include <readline/readline.h>
 
 #include "io/file.h"
+#include "src/lang.h"
 #include "text/lexer.h"
 #include "ui/actions.h"
 
@@ -152,9 +153,9 @@ static void changed_search(Ui *ui, const char *text, Input *p)
     Found f = ui->view->find(ui, ui_state(ui, ui->view), text, 1, true);
     p->note_slot = f.of ? SL_OK : SL_WARN;
     if (f.of)
-        snprintf(p->note, MAX_NOTE, "match %lld of %lld", (long long)f.at, (long long)f.of);
+        text_format(p->note, MAX_NOTE, "match %lld of %lld", (long long)f.at, (long long)f.of);
     else
-        snprintf(p->note, MAX_NOTE, "no name here holds '%s'", text);
+        text_format(p->note, MAX_NOTE, "no name here holds '%s'", text);
 }
 
 static unsigned done_search(Ui *ui, const char *text)
@@ -683,7 +684,7 @@ void input_draw(Ui *ui)
     ui_rest_cursor(ui, r.y, pen.x + before);
     pen_puts(&pen, SL_TEXT, shown);
     pen_fill(&pen, SL_TEXT);
-    draw_notes(ui, p, k->hint);
+    draw_notes(ui, p, tr(k->hint));
     if (p->nchoices > 0)
         draw_choices(ui, p);
 }

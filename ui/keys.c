@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/lang.h"
 #include "ui/actions.h"
 #include "ui/input.h"
 
@@ -174,14 +175,14 @@ void keys_draw_bar(Ui *ui)
         if (!row->label || told_already(ui, row))
             continue;
         key_text(row->keys[0], name, sizeof name);
-        int w = text_width(name) + text_width(row->label) + 1;
+        int w = text_width(name) + text_width(tr(row->label)) + 1;
         if ((row != quit && p.x + w > room) || ui->nkey_spans == (int)(sizeof ui->key_spans / sizeof ui->key_spans[0]))
             continue;
         ui->key_spans[ui->nkey_spans].x = p.x;
         ui->key_spans[ui->nkey_spans].w = w;
         ui->key_spans[ui->nkey_spans++].key = row->keys[0];
         pen_puts(&p, SL_KEY, name);
-        pen_printf(&p, row->refuse && row->refuse(ui) ? SL_DIM : SL_KEY_TEXT, "%s ", row->label);
+        pen_printf(&p, row->refuse && row->refuse(ui) ? SL_DIM : SL_KEY_TEXT, "%s ", tr(row->label));
     }
     pen_fill(&p, SL_KEY_TEXT);
 }

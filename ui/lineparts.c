@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "src/lang.h"
 #include "ui/text.h"
 
 LinePart *part_add(LineParts *l, Slot slot, int priority, const char *fmt, ...)
@@ -13,7 +14,7 @@ LinePart *part_add(LineParts *l, Slot slot, int priority, const char *fmt, ...)
     *f = (LinePart){.slot = slot, .priority = priority, .gap = PART_GAP};
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(f->text, sizeof f->text, fmt, ap);
+    vsnprintf(f->text, sizeof f->text, tr(fmt), ap);
     va_end(ap);
     return f;
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "src/lang.h"
 #include "ui/actions.h"
 
 typedef struct Pager {
@@ -38,7 +39,7 @@ static void draw(Ui *ui, Rect r)
     pen_printf(&head, SL_HEADER, " %s", str_text(&p->title));
     pen_fill(&head, SL_HEADER);
     char where[64];
-    snprintf(where, sizeof where, "%lld of %zu lines, q closes ", (long long)p->pos.cur + 1, p->n);
+    text_format(where, sizeof where, "%lld of %zu lines, q closes ", (long long)p->pos.cur + 1, p->n);
     Pen right = pen_at(ui, r.y, r.x + r.w - (int)strlen(where), r.w);
     pen_puts(&right, SL_HEADER, where);
     for (int y = 1; y < r.h && p->pos.cur + y - 1 < (int64_t)p->n; y++) {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ui/keys.h"
+#include "src/lang.h"
 #include "ui/input.h"
 
 void ui_rest_cursor(Ui *ui, int y, int x)
@@ -100,11 +101,11 @@ static void put_tabs(Ui *ui, Pen *p, bool brief)
         ui->tab_spans[ui->ntab_spans].x = p->x;
         ui->tab_spans[ui->ntab_spans].view = v;
         if (on)
-            pen_printf(p, SL_TAB_ON, "[%c %s]", v->key, v->title);
+            pen_printf(p, SL_TAB_ON, "[%c %s]", v->key, tr(v->title));
         else if (brief)
             pen_printf(p, SL_TAB, "%c", v->key);
         else
-            pen_printf(p, SL_TAB, "%c %s", v->key, v->title);
+            pen_printf(p, SL_TAB, "%c %s", v->key, tr(v->title));
         ui->tab_spans[ui->ntab_spans].w = p->x - ui->tab_spans[ui->ntab_spans].x;
         ui->ntab_spans++;
         pen_puts(p, SL_TAB, " ");
@@ -197,7 +198,7 @@ static void draw_message(Ui *ui)
     Rect r = ui->layout.message;
     Pen p = pen_at(ui, r.y, r.x, r.w);
     if (ui->question.text) {
-        pen_printf(&p, SL_WARN, " %s ", ui->question.text);
+        pen_printf(&p, SL_WARN, " %s ", tr(ui->question.text));
         ui_rest_cursor(ui, p.y, p.x);
     } else if (ui->message[0]) {
         char line[ERROR_TEXT_MAX + 8];
@@ -210,8 +211,8 @@ static void draw_message(Ui *ui)
 static void draw_too_small(Ui *ui)
 {
     char line[2][80];
-    snprintf(line[0], sizeof line[0], "%dx%d is too small", ui->cols, ui->rows);
-    snprintf(line[1], sizeof line[1], "needed: %dx%d   q quits", LAYOUT_MIN_COLS, LAYOUT_MIN_ROWS);
+    text_format(line[0], sizeof line[0], "%dx%d is too small", ui->cols, ui->rows);
+    text_format(line[1], sizeof line[1], "needed: %dx%d   q quits", LAYOUT_MIN_COLS, LAYOUT_MIN_ROWS);
     for (int i = 0; i < 2; i++) {
         int w = text_width(line[i]), x = ui->cols > w ? (ui->cols - w) / 2 : 0,
             y = ui->rows > 1 ? (ui->rows - 2) / 2 + i : i;
@@ -220,7 +221,7 @@ static void draw_too_small(Ui *ui)
     }
     if (ui->question.text) {
         Pen p = pen_at(ui, ui->rows - 1, 0, ui->cols);
-        pen_puts(&p, SL_WARN, ui->question.text);
+        pen_puts(&p, SL_WARN, tr(ui->question.text));
     }
 }
 

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "io/file.h"
 #include "session/fold.h"
+#include "src/lang.h"
 #include "ui/actions.h"
 #include "ui/input.h"
 
@@ -55,7 +56,7 @@ void ui_say(Ui *ui, Slot slot, const char *fmt, ...)
     char text[ERROR_TEXT_MAX];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
+    vsnprintf(text, sizeof text, tr(fmt), ap);
     va_end(ap);
     say(ui, slot, false, text);
 }
@@ -65,7 +66,7 @@ unsigned ui_refuse(Ui *ui, const char *fmt, ...)
     char text[ERROR_TEXT_MAX];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
+    vsnprintf(text, sizeof text, tr(fmt), ap);
     va_end(ap);
     say(ui, SL_WARN, true, text); /* of a key that did nothing: ? tells it whole */
     return DO_PAINT;
@@ -206,13 +207,13 @@ static unsigned key_in_view(Ui *ui, int key)
     char name[16];
     key_text(key, name, sizeof name);
     if (elsewhere)
-        return ui_refuse(ui, "%s does nothing on this screen: %s (on screen %c)", name, elsewhere->help,
+        return ui_refuse(ui, "%s does nothing on this screen: %s (on screen %c)", name, tr(elsewhere->help),
                          where->key);
     if (!row)
         return ui_refuse(ui, "%s is no key here; ? lists those that are", name);
     const char *why = row->refuse ? row->refuse(ui) : NULL;
     if (why)
-        return ui_refuse(ui, "%s: %s", name, why);
+        return ui_refuse(ui, "%s: %s", name, tr(why));
     return row->run(ui, row, key);
 }
 
@@ -497,8 +498,12 @@ static Status hook_lines(void *ctx, const char *name, const char *text, Error *e
 Status ui_settings(Ui *ui, const ScreenOptions *o, Error *err)
 {
     Error own = {ST_OK, ""};
+    if (MB_CUR_MAX > 1) /* a terminal that shows ASCII only has no other language */
+        RETURN_IF_ERROR(lang_choose("auto", err));
     if (!o->script && app_rc(ui->app, &own) != ST_OK) /* a slip in the settings must not keep anybody out */
         ui_say(ui, SL_WARN, "%s", own.text);
+    if (o->lang)
+        RETURN_IF_ERROR(lang_choose(o->lang, err));
     return o->theme ? hook_theme(ui, o->theme, err) : ST_OK;
 }
 

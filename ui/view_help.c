@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ui/actions.h"
+#include "src/lang.h"
 
 enum { HELP_MAX = 96 };
 typedef struct Help {
@@ -40,7 +41,7 @@ static void draw(Ui *ui, Rect r)
     int page = r.h - 1;
     list_clamp(&h->pos, h->n, page);
     Pen head = pen_at(ui, r.y, r.x, r.w);
-    pen_printf(&head, SL_HEADER, " Keys on %s: Enter runs the line, q closes", ui->view->title);
+    pen_printf(&head, SL_HEADER, " Keys on %s: Enter runs the line, q closes", tr(ui->view->title));
     pen_fill(&head, SL_HEADER);
     const Column cols[] = {{"", 12, 14, 0, false}, {"", 44, 84, 0, false}, {"", 32, 34, 1, false}};
     int w[3];
@@ -51,7 +52,7 @@ static void draw(Ui *ui, Rect r)
         bool here = h->pos.top + y == h->pos.cur;
         char keys[64], text[300];
         row_keys(row, keys, sizeof keys);
-        snprintf(text, sizeof text, why ? "%s (not now: %s)" : "%s%s", row->help, why ? why : "");
+        text_format(text, sizeof text, why ? "%s (not now: %s)" : "%s%s", tr(row->help), why ? tr(why) : "");
         Pen p = pen_at(ui, r.y + 1 + y, r.x, r.w);
         p.reverse = here;
         if (here) {
@@ -81,7 +82,7 @@ static unsigned run_row(Ui *ui, const KeyRow *row)
 {
     const char *why = row->refuse ? row->refuse(ui) : NULL;
     if (why)
-        return ui_refuse(ui, "%s", why);
+        return ui_refuse(ui, "%s", tr(why));
     leave(ui);
     return row->run(ui, row, row->keys[0]) | DO_RELAYOUT;
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ui/actions.h"
+#include "src/lang.h"
 
 typedef struct Jobs {
     ListPos pos;
@@ -42,7 +43,7 @@ static void draw_job(Ui *ui, Rect r, int y, const JobView *j, bool here)
     if (j->state == JOB_RUNNING && j->eta >= 0) {
         char t[24];
         fmt_seconds(t, sizeof t, j->eta);
-        snprintf(eta, sizeof eta, "  ~%s left", t);
+        text_format(eta, sizeof eta, "  ~%s left", t);
     }
     snprintf(id, sizeof id, "#%d", j->id);
     Pen p = pen_at(ui, y, r.x, r.w);
@@ -50,7 +51,7 @@ static void draw_job(Ui *ui, Rect r, int y, const JobView *j, bool here)
     if (here)
         ui_rest_cursor(ui, y, r.x);
     pen_cell(&p, SL_TEXT, 4, false, id);
-    pen_cell(&p, states[j->state].slot, 5, false, states[j->state].text);
+    pen_cell(&p, states[j->state].slot, 5, false, tr(states[j->state].text));
     bool bar = j->state == JOB_RUNNING && r.w >= 90;
     pen_cell(&p, SL_STRONG, r.w < 76 ? 20 : 33, false, j->title);
     pen_puts(&p, SL_TEXT, " ");
@@ -78,17 +79,17 @@ static int draw_more(Ui *ui, Rect r, int y, const JobView *j)
         return y;
     }
     if (j->state == JOB_STOPPED)
-        n = snprintf(buf, sizeof buf, "%s  ", stopped[j->kind]);
+        n = snprintf(buf, sizeof buf, "%s  ", tr(stopped[j->kind]));
     else if (j->state == JOB_RUNNING)
         n = snprintf(buf, sizeof buf, "%s  ", j->phase);
     if (j->ok || j->failed)
-        n += snprintf(buf + n, sizeof buf - (size_t)n, "ok %d fail %d  ", j->ok, j->failed);
+        n += text_format(buf + n, sizeof buf - (size_t)n, "ok %d fail %d  ", j->ok, j->failed);
     if (j->last[0])
-        n += snprintf(buf + n, sizeof buf - (size_t)n, "last %s  ", j->last);
+        n += text_format(buf + n, sizeof buf - (size_t)n, "last %s  ", j->last);
     if (j->peak > 0 && j->bound > 0) {
         fmt_bytes(peak, sizeof peak, (double)j->peak);
         fmt_bytes(bound, sizeof bound, (double)j->bound);
-        snprintf(buf + n, sizeof buf - (size_t)n, "memory %s of at most %s", peak, bound);
+        text_format(buf + n, sizeof buf - (size_t)n, "memory %s of at most %s", peak, bound);
     }
     if (buf[0])
         draw_wrapped(ui, text, &y, SL_DIM, buf);

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "session/fold.h"
+#include "src/lang.h"
 #include "ui/actions.h"
 #include "ui/detail.h"
 #include "ui/input.h"
@@ -361,12 +362,11 @@ static void draw_title(Ui *ui, Rect r, const int *w)
     for (int c = 0; c < COLUMNS; c++) {
         if (!w[c])
             continue;
-        char title[24];
-        const char *name = c == C_SCORE && w[C_MEAN] ? "max" : columns[c].title;
-        const char *gap = (int)strlen(name) + 2 <= w[c] ? " " : "";
+        char title[48], name[32];
         bool sorts = c == sort_column(sort);
-        snprintf(title, sizeof title, "%.*s%s%s", sorts ? w[c] - 1 : w[c], name, sorts ? gap : "",
-                 !sorts ? "" : up ? "^" : "v");
+        text_cut(name, sizeof name, c == C_SCORE && w[C_MEAN] ? "max" : tr(columns[c].title), w[c] - sorts, "");
+        const char *gap = text_width(name) + 2 <= w[c] ? " " : "";
+        snprintf(title, sizeof title, "%s%s%s", name, sorts ? gap : "", !sorts ? "" : up ? "^" : "v");
         pen_puts(&p, SL_HEADER, " ");
         pen_cell(&p, SL_HEADER, w[c], columns[c].right, title);
     }
@@ -378,8 +378,8 @@ static void score_text(const Score *sc, char *out, size_t size, Slot *slot)
     *slot = SL_ROW;
     switch (sc->state) {
     case SCORE_NONE: snprintf(out, size, "?"); *slot = SL_DIM; break;
-    case SCORE_QUEUED: snprintf(out, size, "queued"); *slot = SL_DIM; break;
-    case SCORE_FAILED: snprintf(out, size, "failed"); *slot = SL_FAILED; break;
+    case SCORE_QUEUED: text_format(out, size, "queued"); *slot = SL_DIM; break;
+    case SCORE_FAILED: text_format(out, size, "failed"); *slot = SL_FAILED; break;
     case SCORE_STALE: fmt_score(out, size, sc->value); *slot = SL_STALE; break;
     case SCORE_OK: fmt_score(out, size, sc->value); break;
     }
@@ -549,7 +549,7 @@ static void draw_empty(Ui *ui, Rect r)
 {
     int y = r.y + 2;
     char buf[UI_SEARCH_MAX + 80];
-    snprintf(buf, sizeof buf, "No layer passes the filter '%s'. Esc takes it away.",
+    text_format(buf, sizeof buf, "No layer passes the filter '%s'. Esc takes it away.",
              session_filter_text(ui_session(ui)));
     r.x += 2;
     r.w -= 2;

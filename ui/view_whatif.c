@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "text/lexer.h"
+#include "src/lang.h"
 #include "ui/actions.h"
 #include "ui/input.h"
 
@@ -102,7 +103,7 @@ static void draw_list(Ui *ui, Whatif *st, Rect r)
         if (!w[c])
             continue;
         pen_puts(&p, SL_HEADER, " ");
-        pen_cell(&p, SL_HEADER, w[c], columns[c].right, columns[c].title);
+        pen_cell(&p, SL_HEADER, w[c], columns[c].right, tr(columns[c].title));
     }
     pen_fill(&p, SL_HEADER);
     for (int y = 1; y < r.h && st->pos.top + y - 1 < n; y++)
@@ -145,7 +146,7 @@ static void panel_line(Ui *ui, Rect r, int *y, const char *name, Slot slot, cons
     if (*y >= r.y + r.h)
         return;
     Pen p = pen_at(ui, *y, r.x + 1, r.w - 1);
-    pen_puts(&p, SL_STRONG, name);
+    pen_puts(&p, SL_STRONG, tr(name));
     Rect right = {r.y, r.x + 12, r.h, r.w - 13};
     draw_wrapped(ui, right, y, slot, text);
 }
@@ -178,16 +179,16 @@ static void draw_predicted(Ui *ui, Rect r, int *y)
     if (isfinite(pr.band))
         snprintf(band, sizeof band, " +-%.2g", pr.band);
     if (!pr.have)
-        snprintf(buf, sizeof buf, "nothing yet: local_error is not known for every layer (:analyze local_error)");
+        text_format(buf, sizeof buf, "nothing yet: local_error is not known for every layer (:analyze local_error)");
     else if (!pr.calibrated)
-        snprintf(buf, sizeof buf, "uncalibrated: share of local error given back %s~", share);
+        text_format(buf, sizeof buf, "uncalibrated: share of local error given back %s~", share);
     else
         snprintf(buf, sizeof buf, "KL %s~%s from %d measurement%s  (local error -%s)", kl, band, pr.measurements,
                  pr.measurements == 1 ? ", error unknown" : "s", share);
     panel_line(ui, r, y, "predicted", SL_PREDICTED, buf);
     fmt_bytes(bytes, sizeof bytes, (double)pr.size.bytes);
     fmt_delta(delta, sizeof delta, (double)pr.size.bytes - (double)pr.size.float_bytes);
-    snprintf(buf, sizeof buf, "%s (%s to all float)  %.2f bits  %lld of %lld linears float", bytes, delta,
+    text_format(buf, sizeof buf, "%s (%s to all float)  %.2f bits  %lld of %lld linears float", bytes, delta,
              pr.size.average_bits, (long long)pr.size.floats, (long long)(pr.size.floats + pr.size.quantized));
     panel_line(ui, r, y, "size", SL_TEXT, buf);
 }
@@ -222,9 +223,9 @@ static void draw_measured(Ui *ui, Rect r, int *y)
     fmt_seconds(secs, sizeof secs, e->seconds);
     fmt_count(tokens, sizeof tokens, e->predicted);
     if (e->from_cache)
-        snprintf(buf, sizeof buf, "from cache");
+        text_format(buf, sizeof buf, "from cache");
     else
-        snprintf(buf, sizeof buf, "layers %d.. ran, %s", e->first_layer_run, secs);
+        text_format(buf, sizeof buf, "layers %d.. ran, %s", e->first_layer_run, secs);
     effect_line(ui, r, y, stale ? "STALE" : "measured", stale ? SL_STALE : SL_TEXT, e, buf);
     if (stale) {
         snprintf(buf, sizeof buf, "STALE: %lld linear%s since; r measures again", (long long)stale,
@@ -235,7 +236,7 @@ static void draw_measured(Ui *ui, Rect r, int *y)
         effect_line(ui, r, y, "at first", SL_TEXT, base, NULL);
     char ppl[48];
     fmt_value(ppl, sizeof ppl, e->ppl_float);
-    snprintf(buf, sizeof buf, "ppl %s  (%s tokens, %d texts; +- paired bootstrap over texts)", ppl, tokens, e->texts);
+    text_format(buf, sizeof buf, "ppl %s  (%s tokens, %d texts; +- paired bootstrap over texts)", ppl, tokens, e->texts);
     panel_line(ui, r, y, "float", SL_TEXT, buf);
 }
 

@@ -1,0 +1,87 @@
+/* Tables of the workbench's words: in order, with the conversions of the English format, and chosen by name. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/str.h"
+#include "src/lang.h"
+
+/* The conversions of a format one behind the other: "%.2f" and "%lld" stay as they are written. */
+static void conversions(const char *fmt, Str *out)
+{
+    for (const char *p = strchr(fmt, '%'); p; p = strchr(p, '%')) {
+        size_t n = 1 + strspn(p + 1, "-+ #0123456789.*hlzj");
+        if (p[n] != '%')
+            str_append(out, p, n + 1);
+        str_putc(out, ' ');
+        p += n + (p[n] != 0);
+    }
+}
+
+static void tables_are_in_order_and_keep_the_conversions(void **state)
+{
+    (void)state;
+    for (int l = 0; lang_table[l]; l++)
+        for (const LangText *t = lang_table[l]->table; t->en; t++) {
+            Str en = {0}, to = {0};
+            conversions(t->en, &en);
+            conversions(t->to, &to);
+            if (strcmp(str_text(&en), str_text(&to)) != 0)
+                fail_msg("'%s' and '%s' print other things", t->en, t->to);
+            if (t[1].en && strcmp(t->en, t[1].en) >= 0)
+                fail_msg("'%s' stands before '%s'", t->en, t[1].en);
+            assert_true(*t->to);
+            char copy[400];
+            snprintf(copy, sizeof copy, "%s", t->to);
+            assert_int_equal(text_fit_terminal(copy, strlen(copy), false), strlen(t->to));
+            assert_string_equal(copy, t->to);
+            str_free(&en);
+            str_free(&to);
+        }
+}
+
+static void languages_are_chosen(void **state)
+{
+    (void)state;
+    Error err = {0};
+    assert_string_equal(tr("Export"), "Export");
+    assert_int_equal(lang_choose("zh", &err), ST_OK);
+    assert_string_equal(lang_name(), "zh");
+    assert_string_equal(tr("Export"), "导出");
+    assert_string_equal(tr("no table has this"), "no table has this");
+    char text[64];
+    assert_int_equal(text_format(text, sizeof text, "size %s", "3 MiB"), strlen("大小 3 MiB"));
+    assert_string_equal(text, "大小 3 MiB");
+    assert_int_equal(lang_choose("tlh", &err), ST_USAGE);
+    assert_non_null(strstr(err.text, "there is no language 'tlh': lang is auto, en, zh"));
+    assert_string_equal(lang_name(), "zh");
+    static const struct {
+        const char *all, *messages, *lang, *name;
+    } rows[] = {{NULL, NULL, NULL, "en"},           {NULL, NULL, "zh_CN.UTF-8", "zh"}, {"C.UTF-8", NULL, "zh_CN.UTF-8", "en"},
+                {"", "zh_TW", "en_US.UTF-8", "zh"}, {NULL, NULL, "zhuang", "en"},      {NULL, NULL, "zh", "zh"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        static const char *const names[] = {"LC_ALL", "LC_MESSAGES", "LANG"};
+        const char *const values[] = {rows[i].all, rows[i].messages, rows[i].lang};
+        for (int k = 0; k < 3; k++)
+            values[k] ? setenv(names[k], values[k], 1) : unsetenv(names[k]);
+        assert_int_equal(lang_choose("auto", &err), ST_OK);
+        assert_string_equal(lang_name(), rows[i].name);
+    }
+    assert_int_equal(lang_choose("en", &err), ST_OK);
+    assert_string_equal(tr("Export"), "Export");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tables_are_in_order_and_keep_the_conversions),
+        cmocka_unit_test(languages_are_chosen),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
