@@ -353,6 +353,16 @@ static int sort_column(SortKey k)
     return k == SORT_SCORE ? C_SCORE : k == SORT_NAME ? C_NAME : k == SORT_LEVEL ? C_LEVEL : k == SORT_SIZE ? C_COST : COLUMNS;
 }
 
+/* The first `width` cells of a word. */
+static void first_cells(char *out, size_t size, const char *s, int width)
+{
+    const char *end = s, *next = s;
+    int w;
+    while (text_next(&next, &w) && (width -= w) >= 0)
+        end = next;
+    snprintf(out, size, "%.*s", (int)(end - s), s);
+}
+
 static void draw_title(Ui *ui, Rect r, const int *w)
 {
     bool up;
@@ -364,7 +374,7 @@ static void draw_title(Ui *ui, Rect r, const int *w)
             continue;
         char title[48], name[32];
         bool sorts = c == sort_column(sort);
-        text_cut(name, sizeof name, c == C_SCORE && w[C_MEAN] ? "max" : tr(columns[c].title), w[c] - sorts, "");
+        first_cells(name, sizeof name, c == C_SCORE && w[C_MEAN] ? "max" : tr(columns[c].title), w[c] - sorts);
         const char *gap = text_width(name) + 2 <= w[c] ? " " : "";
         snprintf(title, sizeof title, "%s%s%s", name, sorts ? gap : "", !sorts ? "" : up ? "^" : "v");
         pen_puts(&p, SL_HEADER, " ");
