@@ -193,7 +193,7 @@ Status text_restore(Session *s, const char *text, Error *err)
     const char *const target[] = {text};
     RETURN_IF_ERROR(level ? rules_copy(&e->after, 0, &l, err) : error_nomem(err, "an edit"));
     Status st = rules_wish(s, &l, target, 1, 0, err);
-    int at = st == ST_OK ? rules_find(s, &l, text) : -1;
+    int at = st != ST_OK ? -1 : l.n > e->after.n ? l.n - 1 : rules_find(s, &l, text);
     const Rule *own = at >= 0 ? l.row[at].rule : NULL;
     for (int i = l.n - 1; own && i >= 0; i--) { /* rows that this step made of the same linears */
         bool old = l.row[i].rule == own, inside = l.row[i].to == 0;

@@ -207,6 +207,8 @@ static void check_direct(Lab *l, const int16_t *level, double tolerance)
     assert_true(fabs(e.top1 - d.top1) < 1e-12);
     assert_true(off(e.out_mse, d.mse) < 1e-9);
     assert_true(e.kl_se > 0 && e.kl_se < e.kl_mean && e.ppl_float_se > 0 && e.ppl_quant_se > 0 && e.out_mse_se > 0);
+    assert_true(fabs(e.ppl_change - (e.ppl_quant / e.ppl_float - 1)) < 1e-12);
+    assert_true(e.ppl_change_se > 0 && e.ppl_change_se < hypot(e.ppl_float_se, e.ppl_quant_se) / e.ppl_float); /* paired */
     free(d.kl);
 }
 
@@ -244,6 +246,7 @@ static void float_has_no_effect(void **state)
         Effect e = measure(&l, level);
         assert_true(e.kl_mean == 0 && e.kl_max == 0 && e.kl_se == 0 && e.out_mse == 0 && e.top1 == 1);
         assert_true(e.ppl_float == e.ppl_quant && e.ppl_float_se == e.ppl_quant_se);
+        assert_true(e.ppl_change == 0 && e.ppl_change_se == 0);
         assert_int_equal(e.first_layer_run, 0);
         lab_close(&l);
     }
