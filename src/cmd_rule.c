@@ -29,16 +29,14 @@ static void put_change(Str *b, int64_t bytes, double share)
     str_free(&t);
 }
 
-static void put_rows(Session *s, Str *b)
+static void put_rows(Session *s, const WhatIf *row, int n, Str *b)
 {
-    int n = session_whatifs(s);
     if (!n) {
         str_puts(b, "no rule: every linear has the level that the recipe gives it\n");
         return;
     }
     str_puts(b, " on   level      hits        cost     error   new        cost     error  rule\n");
-    for (int i = 0; i < n; i++) {
-        const WhatIf *w = session_whatif(s, i);
+    for (const WhatIf *w = row; w < row + n; w++) {
         str_printf(b, " [%s]  %-9s %5lld", w->on ? "x" : " ", level_text(s, w), (long long)w->hits);
         put_change(b, w->bytes, w->share);
         str_printf(b, " %5lld", (long long)w->fresh);
@@ -62,14 +60,13 @@ static void put_sums(Session *s, Str *b)
     str_putc(b, '\n');
 }
 
-static void list_json(Session *s, Str *b)
+static void list_json(Session *s, const WhatIf *row, int n, Str *b)
 {
     str_puts(b, "{\"recipe\":");
     str_json(b, recipe_name(session_recipe(s)));
     str_puts(b, ",\"rules\":[");
-    for (int i = 0; i < session_whatifs(s); i++) {
-        const WhatIf *w = session_whatif(s, i);
-        str_puts(b, i ? ",\n{\"rule\":" : "\n{\"rule\":");
+    for (const WhatIf *w = row; w < row + n; w++) {
+        str_puts(b, w > row ? ",\n{\"rule\":" : "\n{\"rule\":");
         str_json(b, w->pattern);
         str_puts(b, ",\"level\":");
         str_json(b, level_text(s, w));
@@ -95,10 +92,13 @@ static void list_json(Session *s, Str *b)
 static Status list(App *a, const CommandLine *cl, Error *err)
 {
     Str b = {0};
+    const WhatIf *row;
+    int n;
+    RETURN_IF_ERROR(session_whatif_list(a->session, &row, &n, err));
     if (out_format(cl_str(cl, "format")) == OUT_JSON) {
-        list_json(a->session, &b);
+        list_json(a->session, row, n, &b);
     } else {
-        put_rows(a->session, &b);
+        put_rows(a->session, row, n, &b);
         put_sums(a->session, &b);
     }
     Status st = app_result(a, &b, NULL, err);

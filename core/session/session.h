@@ -117,7 +117,10 @@ typedef struct WhatIf {
     char note[240];           /* what is odd about it, "" nothing */
 } WhatIf;
 int session_whatifs(Session *s);
+/* A row; one without figures where there was no memory for them. */
 const WhatIf *session_whatif(Session *s, int i);
+/* All rows, borrowed until the next call that changes the session. */
+Status session_whatif_list(Session *s, const WhatIf **rows, int *n, Error *err);
 /* The same figures for a pattern that is only being typed: as the next row, to float, or in place of the row with the
  * pattern `instead` (NULL: none). ST_DATA when it doesn't compile. */
 Status session_preview(Session *s, const char *pattern, const char *instead, WhatIf *out, Error *err);

@@ -159,6 +159,16 @@ int session_whatifs(Session *s)
     return s->assignment->rules.n;
 }
 
+Status session_whatif_list(Session *s, const WhatIf **rows, int *n, Error *err)
+{
+    if (!s->model)
+        return error_set(err, ST_USAGE, "no model is open: open MODEL first");
+    RETURN_IF_ERROR(look(s, err));
+    *rows = s->whatifs->view;
+    *n = s->whatifs->n;
+    return ST_OK;
+}
+
 const WhatIf *session_whatif(Session *s, int i)
 {
     static const WhatIf unknown = {.pattern = "", .share = NAN, .fresh_share = NAN};

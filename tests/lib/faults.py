@@ -48,6 +48,23 @@ rank --topk 5
 quantize --save {work}/model
 history --save {work}/h.slim
 """
+RULES = """exclude *.1.mlp.down_proj *.2.mlp.gate_proj
+include model.layers.2.mlp.up_proj
+level W8A8 *.3.mlp.down_proj
+rule off *.1.mlp.down_proj
+rule edit *.1.mlp.down_proj *.{{1,6}}.mlp.down_proj
+rule on *.{{1,6}}.mlp.down_proj
+recipe {static}
+rule up *.{{1,6}}.mlp.down_proj
+undo
+undo
+redo
+rule delete *.{{1,6}}.mlp.down_proj
+undo
+rule
+rule --format json
+history --save {work}/h.slim
+"""
 HANG = 60
 SAID = re.compile(rb"^slimscope: .*", re.M)
 # figures that differ from run to run
@@ -71,6 +88,7 @@ CASES = [
     Case("quant-gptq", ["quant", "--model_path", MODEL, *DATA, "--config_path", "{tmp}/gptq.yaml", "--save_path",
                         "{work}/model"]),
     Case("session", ["shell", MODEL], stdin=SCRIPT),
+    Case("rules", ["shell", MODEL], stdin=RULES),
     Case("libraries", ["measure", "--model_path", MODEL, *DATA, "--recipe", STATIC, "--calib_dataset",
                        "{tmp}/ids.jsonl", "--eval", "{tmp}/text.jsonl"], libs=True),
 ]

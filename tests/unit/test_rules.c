@@ -330,6 +330,7 @@ static void older_journals_become_rules(void **state)
     cells(s, "*layers.3.self_attn.k_proj", 1, 0, group, sizeof group);
     cells(s, "*layers.6.mlp.down_proj", 0, 1, back, sizeof back);
     snprintf(id, sizeof id, "%s", session_id(s));
+    s->worth = true; /* kept, although nothing was decided yet */
     ok(session_close(s, &err));
     const char *const records[] = {
         both, "{\"t\":\"whatif\",\"text\":\"*layers.{1,6}.mlp.down_proj\"}", group,
