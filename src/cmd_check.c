@@ -185,7 +185,13 @@ static bool foreign_family(const char *config)
 {
     cJSON *root;
     char type[64];
-    if (json_parse_file(config, CONFIG_MAX, &root, NULL) != ST_OK)
+    char *text;
+    size_t n;
+    if (file_read(config, CONFIG_MAX, &text, &n, NULL) != ST_OK)
+        return false;
+    Status st = json_parse_loose(text, n, config, &root, NULL);
+    free(text);
+    if (st != ST_OK)
         return false;
     bool named = cJSON_IsObject(root) && config_model_type(config_text(root), type, NULL) == ST_OK;
     cJSON_Delete(root);

@@ -300,7 +300,7 @@ static void put_text(const Facts *f, Str *b)
                f->m->path, f->m->arch ? f->m->arch->title : "unknown", c->model_type, c->layers, (long long)c->hidden,
                c->heads, c->kv_heads, c->head_dim);
     put_count(b, c->vocab);
-    str_puts(b, c->tied ? ", head tied\nparameters    " : "\nparameters    ");
+    str_puts(b, c->tied ? ", head tied\nparameters    " : f->m->exit.head ? "\nparameters    " : ", no head\nparameters    ");
     put_count(b, f->m->params);
     str_puts(b, " in the decoder, ");
     put_count(b, f->values);

@@ -170,7 +170,12 @@ static Status read_decoder(Open *o, const cJSON *root, cJSON *config, bool known
     o->may_tie = m->cfg.tied;
     if (config != root) /* the whole model's word counts before that of the part */
         RETURN_IF_ERROR(json_bool(root, "tie_word_embeddings", &m->cfg.tied, NULL, err));
-    return storage_config(root, config, &m->cfg, err);
+    bool foreign;
+    Status st = storage_config(root, config, &m->cfg, &foreign, err);
+    if (st != ST_DATA || !foreign)
+        return st;
+    o->coding = arena_strdup(&m->arena, err->text);
+    return o->coding ? ST_OK : error_nomem(err, "config.json");
 }
 
 /* config.json into m->cfg and m->arch. */
@@ -202,6 +207,23 @@ static Status read_config(Open *o, cJSON *root, const char *path, bool *known, b
     return st;
 }
 
+/* An entry of config.json that tells of coded weights of a kind that is not read: only where they are floats it does not
+ * matter. st: of taking the tensors. */
+static Status check_coding(Open *o, Status st, Str *w)
+{
+    const Model *m = o->m;
+    bool coded = st == ST_DATA;
+    for (int64_t i = 0; i < m->nlinears && !coded; i++)
+        coded = m->linears[i].store != NULL;
+    if (!o->coding || (st != ST_OK && st != ST_DATA))
+        return st;
+    if (coded)
+        return error_set(o->err, ST_DATA, "'%s/config.json': %s", m->path, o->coding);
+    open_warn(w, "config.json has a quantization_config of a kind that is not read, but the weights are floats: it is "
+                 "left aside");
+    return ST_OK;
+}
+
 static Status build(Open *o, const char *dir, bool known, bool has_dtype, const char *user_type, Str *w)
 {
     Model *m = o->m;
@@ -209,7 +231,7 @@ static Status build(Open *o, const char *dir, bool known, bool has_dtype, const 
     if (st == ST_OK && checkpoint_note(m->ckpt))
         open_warn(w, "%s", checkpoint_note(m->ckpt));
     if (st == ST_OK)
-        st = take_all(o, has_dtype, w);
+        st = check_coding(o, take_all(o, has_dtype, w), w);
     if (st == ST_OK)
         st = check_unused(o, known);
     if (st == ST_OK)

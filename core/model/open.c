@@ -18,10 +18,26 @@ Status open_use(Open *o, const TensorInfo *t, bool *added)
     return map_add(&o->used, t->name, strlen(t->name), 0, added) ? ST_OK : error_nomem(o->err, "the model's tensors");
 }
 
+/* What storage_foreign says of the weight `name`. */
+static bool foreign_weight(const Open *o, const char *name, char *text, size_t size)
+{
+    static const char end[] = ".weight";
+    char base[NAME_MAX_BYTES];
+    size_t n = strlen(name), k = sizeof end - 1;
+    if (n <= k || n - k >= sizeof base || strcmp(name + n - k, end) != 0)
+        return false;
+    snprintf(base, sizeof base, "%.*s", (int)(n - k), name);
+    return storage_foreign(o, base, text, size);
+}
+
 Status open_float(Open *o, const TensorInfo *t)
 {
+    char text[400];
     if (dtype_plain(t->dtype))
         return ST_OK;
+    if (foreign_weight(o, t->name, text, sizeof text))
+        return error_set(o->err, ST_DATA, "'%s': tensor '%s' is %s, and %s", open_file_of(o, t), t->name,
+                         dtype_name(t->dtype), text);
     return error_set(o->err, ST_DATA, "'%s': tensor '%s' is %s: only F32, F16 and BF16 weights can be used",
                      open_file_of(o, t), t->name, dtype_name(t->dtype));
 }
@@ -51,7 +67,10 @@ Status open_missing(const Open *o, const char *name)
     const char *shard = checkpoint_promised(o->m->ckpt, name);
     if (shard)
         return error_set(o->err, ST_DATA, "tensor '%s' is missing in '%s', where the index says it is", name, shard);
-    return error_set(o->err, ST_DATA, "'%s': tensor '%s' is missing", open_file_of(o, NULL), name);
+    char text[400];
+    bool foreign = foreign_weight(o, name, text, sizeof text);
+    return error_set(o->err, ST_DATA, "'%s': tensor '%s' is missing%s%s", open_file_of(o, NULL), name,
+                     foreign ? ", and " : "", foreign ? text : "");
 }
 
 Status open_shape(Open *o, const char *name, bool optional, int ndim, const int64_t *want, const char *keys,

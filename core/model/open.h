@@ -14,6 +14,7 @@ typedef struct Open {
     Map used; /* names of the tensors the decoder uses */
     Error *err;
     bool may_tie; /* the decoder's own part of config.json ties the head, whatever the whole one says */
+    const char *coding; /* why quantization_config is not read, NULL: it is; the weights may be floats all the same */
     size_t linears_cap, groups_cap;
 } Open;
 

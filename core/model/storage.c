@@ -60,11 +60,12 @@ static Status refused(Error *err, const char *what, const char *value)
                      "pack-quantized): give the checkpoint it was made from", what, value);
 }
 
-static Status read_fp8(const cJSON *q, ModelConfig *cfg, Error *err)
+static Status read_fp8(const cJSON *q, ModelConfig *cfg, bool *foreign, Error *err)
 {
     const char *fmt = "e4m3";
     RETURN_IF_ERROR(json_str(q, "fmt", &fmt, NULL, err));
-    if (strcmp(fmt, "e4m3") != 0)
+    *foreign = strcmp(fmt, "e4m3") != 0;
+    if (*foreign)
         return refused(err, "fmt", fmt);
     const cJSON *b = json_get(q, "weight_block_size");
     if (!b)
@@ -82,12 +83,13 @@ static Status read_fp8(const cJSON *q, ModelConfig *cfg, Error *err)
 }
 
 /* compressed-tensors: every group of linears must be coded as symmetric integers of 4 bits. */
-static Status read_compressed(const cJSON *q, ModelConfig *cfg, Error *err)
+static Status read_compressed(const cJSON *q, ModelConfig *cfg, bool *foreign, Error *err)
 {
     (void)cfg;
     const char *format = "pack-quantized";
     RETURN_IF_ERROR(json_str(q, "format", &format, NULL, err));
-    if (strcmp(format, "pack-quantized") != 0)
+    *foreign = strcmp(format, "pack-quantized") != 0;
+    if (*foreign)
         return refused(err, "compressed-tensors format", format);
     const cJSON *groups = json_get(q, "config_groups");
     for (const cJSON *g = cJSON_IsObject(groups) ? groups->child : NULL; g; g = g->next) {
@@ -102,7 +104,8 @@ static Status read_compressed(const cJSON *q, ModelConfig *cfg, Error *err)
         RETURN_IF_ERROR(json_str(w, "type", &type, NULL, err));
         char text[80];
         snprintf(text, sizeof text, "%lld-bit %s%.30s", (long long)bits, symmetric ? "" : "asymmetric ", type);
-        if (bits != 4 || !symmetric || strcmp(type, "int") != 0)
+        *foreign = bits != 4 || !symmetric || strcmp(type, "int") != 0;
+        if (*foreign)
             return refused(err, "pack-quantized of", text);
     }
     return ST_OK;
@@ -110,11 +113,12 @@ static Status read_compressed(const cJSON *q, ModelConfig *cfg, Error *err)
 
 static const struct {
     const char *name;
-    Status (*read)(const cJSON *q, ModelConfig *cfg, Error *err); /* NULL: nothing but the method matters */
+    Status (*read)(const cJSON *q, ModelConfig *cfg, bool *foreign, Error *err); /* NULL: nothing but the method matters */
 } methods[] = {{"fp8", read_fp8}, {"compressed-tensors", read_compressed}, {"mxfp4", NULL}};
 
-Status storage_config(const cJSON *root, const cJSON *config, ModelConfig *cfg, Error *err)
+Status storage_config(const cJSON *root, const cJSON *config, ModelConfig *cfg, bool *foreign, Error *err)
 {
+    *foreign = false;
     const cJSON *q = json_get(config, "quantization_config");
     q = q ? q : json_get(root, "quantization_config");
     cfg->block_out = cfg->block_in = BLOCK_DEFAULT;
@@ -128,7 +132,8 @@ Status storage_config(const cJSON *root, const cJSON *config, ModelConfig *cfg, 
         return error_set(err, ST_DATA, "'quantization_config': 'quant_method' is missing");
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
         if (strcmp(methods[i].name, method) == 0)
-            return methods[i].read ? methods[i].read(q, cfg, err) : ST_OK;
+            return methods[i].read ? methods[i].read(q, cfg, foreign, err) : ST_OK;
+    *foreign = true;
     return refused(err, "quant_method", method);
 }
 
@@ -179,8 +184,41 @@ static Status check_shape(const Open *o, const TensorInfo *t, int ndim, const in
     return st;
 }
 
+/* Storages that are not read, by what they put beside a weight or in its place. */
+static const struct {
+    const char *end, *other; /* ends of tensor names; other: also there, NULL: none */
+    const char *what;
+} foreign_storages[] = {
+    {".qweight", ".g_idx", "GPTQ"},
+    {".qweight", NULL, "AWQ or GPTQ"},
+    {".weight.absmax", NULL, "bitsandbytes with 4 bits"},
+    {".SCB", NULL, "bitsandbytes with 8 bits"},
+    {".weight_scale_2", NULL, "NVFP4"},
+    {".W_q", NULL, "HQQ"},
+    {".weight._data", NULL, "quanto"},
+    {".weight_offset", NULL, "integers with offsets, as quantized models have them"},
+    {".weight_scale", NULL, "codes with a scale for each tensor or row"},
+};
+
+bool storage_foreign(const Open *o, const char *base, char *text, size_t size)
+{
+    for (size_t i = 0; i < sizeof foreign_storages / sizeof *foreign_storages; i++) {
+        const TensorInfo *t = find(o->m->ckpt, base, foreign_storages[i].end);
+        if (!t || (foreign_storages[i].other && !find(o->m->ckpt, base, foreign_storages[i].other)))
+            continue;
+        snprintf(text, size, "'%.150s' is there: weights stored as %s are not read: give the checkpoint they were made from",
+                 t->name, foreign_storages[i].what);
+        return true;
+    }
+    return false;
+}
+
 static Status missing(const Open *o, const char *base, const char *end, const TensorInfo *weight)
 {
+    char text[400];
+    if (storage_foreign(o, base, text, sizeof text))
+        return error_set(o->err, ST_DATA, "'%s': tensor '%s' is %s, and %s", open_file_of(o, weight), weight->name,
+                         dtype_name(weight->dtype), text);
     return error_set(o->err, ST_DATA, "'%s': tensor '%s%s' is missing: '%s' is %s and means nothing without it",
                      open_file_of(o, NULL), base, end, weight->name, dtype_name(weight->dtype));
 }

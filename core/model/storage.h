@@ -6,8 +6,12 @@
 #include "model/weight.h"
 
 /* Reads quantization_config of config.json (its root, and the object that describes the decoder) into *cfg. What isn't
- * read is refused by the name of its method or format. (specs/models.md 2.7) */
-Status storage_config(const cJSON *root, const cJSON *config, ModelConfig *cfg, Error *err);
+ * read is refused by the name of its method or format; *foreign then: the weights may be floats all the same. (specs/models.md 2.7)
+ */
+Status storage_config(const cJSON *root, const cJSON *config, ModelConfig *cfg, bool *foreign, Error *err);
+
+/* Whether the weight `base` is stored in a way that is known and not read; then which one and what to do, into text. */
+bool storage_foreign(const Open *o, const char *base, char *text, size_t size);
 
 /* Whether the checkpoint holds coded weights under the name `base`. */
 bool storage_found(const Open *o, const char *base);

@@ -153,6 +153,25 @@ exits 0 "no head: forward" s forward --model_path "$tmp/m" --ids $ids --out "$tm
 exits 0 "no head: info" s info "$tmp/m"
 if grep -q "head tied" "$tmp/out"; then not_ok "no head is no tied head"; else ok "no head is no tied head"; fi
 
+# ---- codes that are not read ----
+q=model.layers.0.self_attn.q_proj
+while read -r kind text; do
+    refused 65 "$kind" "$text" "weights stored as $kind"
+done <<END
+gptq tensor '$q.weight' is missing, and '$q.qweight' is there: weights stored as GPTQ are not read
+awq tensor '$q.weight' is missing, and '$q.qweight' is there: weights stored as AWQ or GPTQ are not read
+bnb4 tensor '$q.weight' is U8, and '$q.weight.absmax' is there: weights stored as bitsandbytes with 4 bits are not read
+bnb8 tensor '$q.weight' is I8, and '$q.SCB' is there: weights stored as bitsandbytes with 8 bits are not read
+hqq tensor '$q.weight' is missing, and '$q.W_q' is there: weights stored as HQQ are not read
+fp8_tensor tensor '$q.weight' is F8_E4M3, and '$q.weight_scale' is there: weights stored as codes with a scale for each tensor or row are not read
+int8 tensor '$q.weight' is I8, and '$q.weight_scale' is there: weights stored as codes with a scale for each tensor or row are not read
+END
+refused 65 'gptq quantization_config={"quant_method":"gptq"}' "/config.json': 'quantization_config': quant_method 'gptq' is not read" "an entry for them"
+form "an entry for coded weights on floats" $g/llama/fp32 plain 'quantization_config={"quant_method":"bitsandbytes","load_in_4bit":true}'
+warns "but the weights are floats: it is left aside" "an entry for coded weights on floats"
+exits 0 "and its output" s quant --model_path "$tmp/m" --config_path "$tmp/r.yaml" --save_path "$tmp/qb"
+if grep -q bitsandbytes "$tmp/qb/config.json"; then not_ok "does not have the entry"; else ok "does not have the entry"; fi
+
 # ---- keys that change what is computed ----
 refused 65 use_bidirectional_attention=true "'use_bidirectional_attention': its tokens look at those behind them" "bidirectional" $g/gemma3/fp32
 refused 65 is_causal=false "'is_causal': its tokens look at those behind them" "not causal"

@@ -150,7 +150,30 @@ def tied(m):
     m.c["tie_word_embeddings"] = True
 
 
+def coded(ends, dtype="I32"):
+    """a linear coded in a way that is not read: tensors with these ends instead of its weight"""
+    def do(m):
+        base = "model.layers.0.self_attn.q_proj"
+        m.t.pop(base + ".weight")
+        for end in ends:
+            m.t[base + end] = (dtype, [2], bytes(2 * {"I32": 4, "I8": 1, "U8": 1, "F8_E4M3": 1}[dtype]))
+    return do
+
+
+def scaled(dtype):
+    """a weight of one byte a value, and one scale"""
+    def do(m):
+        base = "model.layers.0.self_attn.q_proj"
+        shape = m.t[base + ".weight"][1]
+        m.t[base + ".weight"] = (dtype, shape, bytes(shape[0] * shape[1]))
+        m.t[base + ".weight_scale"] = ("F32", [1], struct.pack("<f", 1))
+    return do
+
+
 KINDS = {
+    "gptq": coded([".qweight", ".qzeros", ".scales", ".g_idx"]), "awq": coded([".qweight", ".qzeros", ".scales"]),
+    "bnb4": coded([".weight", ".weight.absmax"], "U8"), "bnb8": coded([".weight", ".SCB"], "I8"), "hqq": coded([".W_q"]),
+    "fp8_tensor": scaled("F8_E4M3"), "int8": scaled("I8"),
     "plain": lambda m: None, "bare": prefix("", ""), "language_model": prefix("language_model.model.", "language_model."),
     "model.language_model": prefix("model.language_model.", ""), "language": prefix("language_model.", ""),
     "_orig_mod": prefix("_orig_mod.model.", "_orig_mod."), "module": prefix("module.model.", "module."),

@@ -150,7 +150,7 @@ static const struct {
     {NULL, "{\"torch_dtype\":\"float8\"}", "'torch_dtype' is 'float8'"},
     {NULL, "{\"dtype\":\"int8\"}", "'dtype' is 'int8'"},
     {NULL, "{\"tie_word_embeddings\":1}", "'tie_word_embeddings' must be true or false"},
-    {NULL, "{\"quantization_config\":{\"quant_method\":\"awq\"}}", "quant_method 'awq' is not read"},
+    {NULL, "{\"quantization_config\":{\"bits\":4}}", "'quant_method' is missing"},
     {NULL, "{\"rope_scaling\":7}", "'rope_scaling' must be an object"},
     {NULL, "{\"rope_scaling\":{\"type\":\"mrope\"}}", "'rope_type' is 'mrope'"},
     {NULL, "{\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"default\"}}}",

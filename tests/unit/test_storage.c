@@ -307,10 +307,12 @@ static void quantization_config_is_read(void **state)
         cJSON *root;
         ModelConfig cfg = {0};
         Error e = {0};
+        bool foreign;
         assert_int_equal(json_parse(cases[i].text, strlen(cases[i].text), "test", &root, &e), ST_OK);
-        Status st = storage_config(root, root, &cfg, &e);
+        Status st = storage_config(root, root, &cfg, &foreign, &e);
         if (cases[i].error) {
             assert_int_equal(st, ST_DATA);
+            assert_true(foreign == (strstr(cases[i].error, "is not read") != NULL));
             if (!strstr(e.text, cases[i].error))
                 fail_msg("%s: %s", cases[i].text, e.text);
         } else {
@@ -322,7 +324,8 @@ static void quantization_config_is_read(void **state)
     }
     cJSON *root = cJSON_Parse("{\"quantization_config\":{\"quant_method\":\"awq\"},\"text_config\":{}}");
     ModelConfig cfg = {0};
-    assert_int_equal(storage_config(root, cJSON_GetObjectItem(root, "text_config"), &cfg, NULL), ST_DATA);
+    bool foreign;
+    assert_int_equal(storage_config(root, cJSON_GetObjectItem(root, "text_config"), &cfg, &foreign, NULL), ST_DATA);
     cJSON_Delete(root);
 }
 
