@@ -70,6 +70,22 @@ exits 64 "an engine that is none" s quant --model_path $M --config_path "$tmp/go
 # --compat peer warns and writes the same bytes
 told "$split" "quant --compat peer" s quant --model_path $M --config_path "$tmp/gate-star.yaml" --save_path "$tmp/peer" --compat peer
 
+# ---- what --quant_type finds for families with experts ----
+# lookup FAMILY TYPE: nothing to warn of; the levels are in $tmp/out
+lookup() {
+    exits 0 "$1 $2 is found" s quant --model_path "tests/golden/models/$1/fp32" --quant_type "$2" --yes --dry-run --format json --runtime vllm-ascend
+    grep -q "warning" "$tmp/err" && not_ok "without a warning" || ok "without a warning"
+}
+lookup mixtral w8a8
+has "$tmp/out" '{"level":"float","linears":3,' "the routers are float"
+lookup qwen2_moe w8a8
+has "$tmp/out" '"patterns":["*{gate,shared_expert_gate}"]' "routers and shared gates are float"
+lookup qwen2_moe w4a8
+lookup mixtral w8a16
+lookup gpt_oss w4a8
+lookup minimax_m2 w8a8c8
+lookup deepseek_v3 w8a16
+
 # ---- in the language: set runtime=, export ----
 printf 'open %s\nrecipe %s\nexport %s\n' $M "$tmp/gate-star.yaml" "$tmp/e.yaml" >"$tmp/1.slim"
 exits 1 "export of a split group blocks" s --script "$tmp/1.slim"

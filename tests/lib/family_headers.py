@@ -171,6 +171,71 @@ def qwen3_next():
     w.write()
 
 
+def mixtral():
+    c = config("mixtral", 4096, 14336, 32, 32, 8, 32000, num_local_experts=EXPERTS, num_experts_per_tok=2)
+    w = Writer("mixtral", c)
+    for i in range(32):
+        p = w.layer(i)
+        w.norms(p)
+        w.attention(p + "self_attn.", 32, 8, 128)
+        w.router(p + "block_sparse_moe.gate")
+        w.experts(p + "block_sparse_moe", 14336, ("w1", "w3", "w2"))
+    w.write()
+
+
+def qwen2_moe():
+    c = config("qwen2_moe", 3584, 18944, 28, 28, 4, 151936, num_experts=EXPERTS, num_experts_per_tok=8, norm_topk_prob=False,
+               decoder_sparse_step=1, mlp_only_layers=[], moe_intermediate_size=2560, shared_expert_intermediate_size=20480)
+    w = Writer("qwen2_moe", c)
+    for i in range(28):
+        p = w.layer(i)
+        w.norms(p)
+        w.attention(p + "self_attn.", 28, 4, 128, bias=True)
+        w.router(p + "mlp.gate")
+        w.experts(p + "mlp", 2560)
+        w.mlp(p + "mlp.shared_expert", 20480)
+        w.put(p + "mlp.shared_expert_gate", 1, w.h)
+    w.write()
+
+
+def deepseek_v2():
+    c = config("deepseek_v2", 5120, 12288, 60, 128, 128, 102400, n_routed_experts=EXPERTS, num_experts_per_tok=6,
+               n_shared_experts=2, norm_topk_prob=False, scoring_func="softmax", topk_method="group_limited_greedy", n_group=8,
+               topk_group=3, routed_scaling_factor=16.0, moe_intermediate_size=1536, first_k_dense_replace=1, q_lora_rank=1536,
+               kv_lora_rank=512, qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128)
+    w = Writer("deepseek_v2", c)
+    for i in range(60):
+        p = w.layer(i)
+        w.norms(p)
+        w.latent(p + "self_attn.")
+        if i < 1:
+            w.mlp(p + "mlp", 12288)
+            continue
+        w.router(p + "mlp.gate")
+        w.experts(p + "mlp", 1536)
+        w.mlp(p + "mlp.shared_experts", 2 * 1536)
+    w.write()
+
+
+def gpt_oss():
+    inter = 2880
+    c = config("gpt_oss", 2880, inter, 36, 64, 8, 201088, head_dim=64, num_local_experts=EXPERTS, num_experts_per_tok=4,
+               sliding_window=128, attention_bias=True)
+    w = Writer("gpt_oss", c)
+    for i in range(36):
+        p = w.layer(i)
+        w.norms(p)
+        w.attention(p + "self_attn.", 64, 8, 64, bias=True)
+        w.put(p + "self_attn.o_proj", w.h, suffix=".bias")
+        w.put(p + "self_attn.sinks", 64, suffix="")
+        w.put(p + "mlp.router", EXPERTS, w.h)
+        w.put(p + "mlp.router", EXPERTS, suffix=".bias")
+        for name, n, m in (("gate_up_proj", w.h, 2 * inter), ("down_proj", inter, w.h)):
+            w.put(p + "mlp.experts." + name, EXPERTS, n, m, suffix="")
+            w.put(p + "mlp.experts." + name, EXPERTS, m, suffix="_bias")
+    w.write()
+
+
 def glm4_moe():
     c = config("glm4_moe", 5120, 12288, 92, 96, 8, 151552, head_dim=128, partial_rotary_factor=0.5, attention_bias=True,
                use_qk_norm=True, n_routed_experts=EXPERTS, n_shared_experts=1, num_experts_per_tok=8, first_k_dense_replace=3,
@@ -283,7 +348,7 @@ def main():
                              **dict(deepseek, first_k_dense_replace=1, n_group=1, topk_group=1)))
     latent("glm4_moe_lite", config("glm4_moe_lite", 2048, 10240, 47, 20, 20, 154880,
                                    **dict(glm, q_lora_rank=768), first_k_dense_replace=1, moe_intermediate_size=1536))
-    for family in (qwen3_moe, qwen3_next, glm4_moe, minimax_m2, longcat_flash, deepseek_v4):
+    for family in (mixtral, qwen2_moe, deepseek_v2, gpt_oss, qwen3_moe, qwen3_next, glm4_moe, minimax_m2, longcat_flash, deepseek_v4):
         family()
 
 
