@@ -247,6 +247,8 @@ static void a_session_comes_back_whole(void **state)
     for (int i = 0; i < 56; i++)
         score[i] = session_score(s, kurtosis, i).value + session_score(s, local, i).value;
     uint64_t total = session_result(s, 5)->in.hist.total;
+    Prediction was = session_predict(s);
+    assert_int_equal(was.measurements, 1);
     session_free(s);
 
     SessionOptions o = options(true);
@@ -264,6 +266,11 @@ static void a_session_comes_back_whole(void **state)
     assert_int_equal(session_result(s, 5)->in.hist.total, total);
     assert_non_null(session_result(s, 5)->in.channel_max);
     assert_true(session_base_effect(s)->kl_mean == kl);
+    Prediction now = session_predict(s);
+    assert_true(now.measurements == 1 && now.kl == was.kl);
+    int64_t differs;
+    session_effect(s, &differs);
+    assert_int_equal(differs, 2);
 
     Session *second; /* while it is open here */
     ok(session_restore(&second, &o, "", &err));
