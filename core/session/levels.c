@@ -178,9 +178,7 @@ static Status carry_rules(Session *s, const Recipe *r, RuleList *out, Str *what,
         }
         lost = lost ? lost : a->level_name[row->to];
         dropped++;
-        rule_free(row->rule);
-        memmove(row, row + 1, (size_t)(out->n - i - 1) * sizeof *row);
-        out->n--;
+        rules_drop(out, i);
     }
     if (st == ST_OK && what && out->n)
         str_printf(what, "%d rule%s kept, ", out->n, out->n == 1 ? "" : "s");

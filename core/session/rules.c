@@ -10,7 +10,7 @@
 
 /* ---- a rule ---- */
 
-Rule *rule_hold(Rule *r)
+static Rule *rule_hold(Rule *r)
 {
     r->holders++;
     return r;
@@ -189,7 +189,7 @@ void rules_fini(RuleList *l)
     *l = (RuleList){0};
 }
 
-bool rules_same(const RuleList *a, const RuleList *b)
+static bool rules_same(const RuleList *a, const RuleList *b)
 {
     bool same = a->n == b->n;
     for (int i = 0; same && i < a->n; i++)

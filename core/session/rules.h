@@ -30,13 +30,11 @@ typedef struct RuleList {
 /* Resolves a text: the name of a linear (its rule is a text for its whole fused group), or a pattern; one without a hit
  * is ST_DATA naming the nearest. *out has one holder. */
 Status rule_new(const Session *s, const char *text, Rule **out, Error *err);
-Rule *rule_hold(Rule *r);
 void rule_free(Rule *r);
 
 /* A copy with room for `more` rows, which have no rule yet. On an error *to is empty. */
 Status rules_copy(const RuleList *from, int more, RuleList *to, Error *err);
 void rules_fini(RuleList *l);
-bool rules_same(const RuleList *a, const RuleList *b);
 /* Row of this text, -1 none. A linear's name finds the rule of its fused group, too. */
 int rules_find(const Session *s, const RuleList *l, const char *text);
 /* The level that a rule to `to` leaves a linear with. */
