@@ -13,6 +13,7 @@
 #include "io/file.h"
 #include "io/journal.h"
 #include "io/json.h"
+#include "save/manifest.h"
 #include "save/outcheck_impl.h"
 #include "save/store.h"
 
@@ -331,6 +332,39 @@ static Status tell_unfinished(OutCheck *o, Error *err)
 
 /* ---- documents ---- */
 
+/* A file that the run wrote. People edit documents: that one of them was is only to know. */
+static Status check_written(OutCheck *o, int at, const ManifestFile *f, Error *err)
+{
+    char *path = path_join(o->dir, f->name);
+    if (!path)
+        return error_nomem(err, "a path");
+    size_t n = strlen(f->name), end = sizeof ".safetensors" - 1;
+    bool there = file_exists(path), weights = n > end && strcmp(f->name + n - end, ".safetensors") == 0;
+    free(path);
+    if (!there)
+        out_tell(o, true, NULL, "", "%s is missing: it was written with %llu bytes", f->name, (unsigned long long)f->bytes);
+    else if (!manifest_is_there(at, f))
+        out_tell(o, weights, NULL, "", "%s has been changed: it was written with %llu bytes", f->name,
+                 (unsigned long long)f->bytes);
+    return ST_OK;
+}
+
+static Status check_manifest(OutCheck *o, Error *err)
+{
+    Manifest *m = NULL;
+    size_t n = 0;
+    int at = open(o->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    Status st = at < 0 ? file_error(err, "read folder", o->dir, errno) : manifest_list(at, o->dir, &m, &n, err);
+    for (size_t i = 0; st == ST_OK && i < n; i++)
+        for (size_t k = 0; st == ST_OK && k < m[i].n && strcmp(m[i].saver, o->f->type) == 0; k++)
+            if (!m[i].files[k].old)
+                st = check_written(o, at, &m[i].files[k], err);
+    manifest_list_free(m, n);
+    if (at >= 0)
+        close(at);
+    return st;
+}
+
 static Status index_tensors(OutCheck *o, Error *err)
 {
     for (int f = 0; f < o->files; f++)
@@ -453,6 +487,8 @@ Status outcheck_run(OutCheck *o, OutTell *tell, void *ctx, Error *err)
     if (o->began && !o->only)
         RETURN_IF_ERROR(tell_unfinished(o, err));
     if (o->files || o->ndescription || o->nindex) {
+        if (!o->only)
+            RETURN_IF_ERROR(check_manifest(o, err));
         RETURN_IF_ERROR(index_tensors(o, err));
         RETURN_IF_ERROR(read_documents(o, err));
         RETURN_IF_ERROR(out_linears(o, err));

@@ -218,6 +218,16 @@ mkdir "$tmp/place"
 TMPDIR=$tmp/place exits 0 "a place" s check "$tmp/ct1"
 is "" "$(ls -A "$tmp/place")" "nothing is left behind"
 
+cp -r "$tmp/ct1" "$tmp/less"
+yaml=$(cd "$tmp/less" && ls *_best_practice.yaml)
+rm "$tmp/less/$yaml"
+exits 65 "a file of the run that is gone" s check "$tmp/less"
+has "$tmp/out" "bad   $yaml is missing: it was written with" "is named"
+cp "$tmp/ct1/$yaml" "$tmp/less"
+echo '# mine' >>"$tmp/less/$yaml"
+exits 0 "one that somebody edited" s check "$tmp/less"
+has "$tmp/out" "note  $yaml has been changed" "is told"
+
 # ---- unfinished ----
 recipe ascendv1_saver "$dynamic" >"$tmp/r.yaml"
 exits 130 "a run that is stopped" python3 tests/lib/interrupt_at.py "layer 1" SIGINT 1 "$SLIMSCOPE" quant --model_path lab_models/demo --config_path "$tmp/r.yaml" --save_path "$tmp/part" --progress always
@@ -234,7 +244,7 @@ exits 65 "json" s check --format json "$tmp/ct" "$tmp/label-k_proj"
 if python3 - "$tmp/out" <<'P'
 import json, sys
 d = json.load(open(sys.argv[1]))["paths"]
-assert [p["kind"] for p in d] == ["output", "output"] and [p["bad"] for p in d] == [0, 1], d
+assert [p["kind"] for p in d] == ["output", "output"] and [p["bad"] for p in d] == [0, 2], d
 P
 then ok "is one document"; else not_ok "is one document"; fi
 finish
