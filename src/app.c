@@ -52,11 +52,35 @@ Status app_run_screen(App *a, const ScreenOptions *o, Error *err)
     return a->screen->run(a, o, err);
 }
 
-Status app_close(App *a, Error *err)
+/* How to go on with what is being closed; "" where there is nothing to say. */
+static void kept_line(App *a, char *out, size_t size)
 {
     Session *s = a->session;
+    SessionInfo *list;
+    int n = 0;
+    bool person = a->face == FACE_UI || (a->face == FACE_SHELL && isatty(STDIN_FILENO));
+    *out = 0;
+    if (!s || !person || !session_has_work(s))
+        return;
+    if (session_unkept(s)) {
+        snprintf(out, size, "this session was %s: nothing of it is kept", session_unkept(s));
+        return;
+    }
+    if (session_list(a->options.state_dir, &list, &n, NULL) == ST_OK)
+        free(list);
+    snprintf(out, size, "session kept: slimscope resume%s%s goes on", n > 1 ? " " : "", n > 1 ? session_id(s) : "");
+}
+
+Status app_close(App *a, Error *err)
+{
+    char line[200];
+    kept_line(a, line, sizeof line);
+    Session *s = a->session;
     a->session = NULL;
-    return session_close(s, err);
+    Status st = session_close(s, err);
+    if (st == ST_OK && line[0])
+        fprintf(stderr, "%s\n", line);
+    return st;
 }
 
 void app_fini(App *a)

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -402,6 +403,44 @@ static Status check_recipe(Report *r, Error *err)
     return st;
 }
 
+/* ---- sessions ---- */
+
+typedef struct Found {
+    Report *r;
+    Error *err;
+} Found;
+
+static Status add_found(void *ctx, bool bad, const char *text)
+{
+    const Found *f = ctx;
+    return add_finding(f->r, bad ? SCAN_BAD : SCAN_NOTE, "", text, f->err);
+}
+
+static Status check_session(Report *r, const char *dir, Error *err)
+{
+    Error why = {0};
+    Found f = {r, &why};
+    r->kind = "session";
+    r->files = 1;
+    return session_check(dir, add_found, &f, &why) == ST_OK ? ST_OK : add_failure(r, &why, err);
+}
+
+/* The folder of the session that `path` is or names, NULL: it is none. */
+static char *session_dir(const char *path)
+{
+    char *state = strchr(path, '/') || access(path, F_OK) == 0 ? NULL : app_state_dir();
+    char *sessions = state ? path_join(state, "sessions") : NULL;
+    char *dir = sessions ? path_join(sessions, path) : strdup(path), *journal = dir ? path_join(dir, "journal") : NULL;
+    bool is = journal && file_exists(journal);
+    free(state);
+    free(sessions);
+    free(journal);
+    if (is)
+        return dir;
+    free(dir);
+    return NULL;
+}
+
 static bool is_safetensors(const char *path)
 {
     static const char end[] = ".safetensors";
@@ -461,8 +500,11 @@ static Status check_path(const CommandLine *cl, const char *path, Pool *pool, in
     const bool json = out_format(cl_str(cl, "format")) == OUT_JSON;
     Report r = {.path = path, .kind = "model", .cl = cl};
     bool model = dir_exists(path) || is_safetensors(path), output = false;
-    Status st = model ? check_outputs(&r, &output, pool, show, err) : check_recipe(&r, err);
-    if (st == ST_OK && model && !output)
+    char *session = session_dir(path);
+    Status st = session ? check_session(&r, session, err)
+                : model ? check_outputs(&r, &output, pool, show, err)
+                        : check_recipe(&r, err);
+    if (st == ST_OK && !session && model && !output)
         st = check_model(&r, pool, show, err);
     if (st == ST_OK) {
         if (json)
@@ -474,6 +516,7 @@ static Status check_path(const CommandLine *cl, const char *path, Pool *pool, in
         *bad += r.bad > 0;
     }
     report_fini(&r);
+    free(session);
     return st;
 }
 
@@ -514,9 +557,9 @@ static const Option check_options[] = {
 const Command command_check = {
     .name = "check",
     .args = "PATH...",
-    .summary = "Read every tensor of models once and name what is broken; check recipes.",
-    .help = "PATH is a model's folder, what quant wrote (its folder or a file of it), a .safetensors file or a "
-            "recipe. Bad: sizes against config.json and headers, NaN or Inf, a magnitude above 1e5, a largest "
+    .summary = "Read every tensor of models once and name what is broken; check recipes and sessions.",
+    .help = "PATH is a model's folder, what quant wrote (its folder or a file of it), a .safetensors file, a "
+            "recipe, or a session (its name or folder). Bad: sizes against config.json and headers, NaN or Inf, a magnitude above 1e5, a largest "
             "magnitude below 1e-20, a matrix that is all zero, rows of one value repeated (rows of 16 values and "
             "more), scales whose products pass 1e5. To know, not bad: such rows in embedding and head, and vectors "
             "and integer tensors that are all zero. What quant wrote is held against its description or "
@@ -525,7 +568,9 @@ const Command command_check = {
             " finished. A recipe of any apiversion is bad where the quantizer's own loader refuses it; what doesn't "
             "run here is to know. It is held against what inference engines load, with every model named beside it: "
             "fused groups that it splits, patterns that select nothing, linears that loaders keep float, schemes "
-            "without a class there are to know, and bad with --runtime. Exit 65 when something is bad.",
+            "without a class there are to know, and bad with --runtime. A session is bad where records of its journal are "
+            "damaged or missing, its model is another, or a stopped analysis lacks what it goes on from. Exit 65 when "
+            "something is bad.",
     .flags = CMD_CLI_ONLY | CMD_NO_LOG,
     .completes = COMP_FILE,
     .options = check_options,

@@ -6,7 +6,9 @@
 
 static void tell_changed(App *a, int64_t changed, const char *what)
 {
-    app_note(a, changed == 1 ? "%lld linear %s" : "%lld linears %s", (long long)changed, what);
+    const char *why = a->face == FACE_SHELL && changed ? session_unkept(a->session) : NULL;
+    app_note(a, "%lld linear%s %s%s%s", (long long)changed, changed == 1 ? "" : "s", what,
+             why ? " - not kept: this session is " : "", why ? why : "");
 }
 
 static Status exclude_run(App *a, const CommandLine *cl, Error *err)

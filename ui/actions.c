@@ -202,7 +202,7 @@ unsigned act_run(Ui *ui, const KeyRow *row, int key)
             sum = metric_table[i]->name;
     }
     if (ui_command(ui, "analyze %s %s", m->name, sum) && session_busy(ui_session(ui)))
-        ui_say(ui, SL_TEXT, "%s runs; you can go on working, 3 shows the job, ^C stops it", m->name);
+        ui_say_queued(ui, "%s runs; you can go on working, 3 shows the job, ^C stops it", m->name);
     return DO_PAINT;
 }
 
@@ -210,14 +210,7 @@ unsigned act_measure(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
     if (ui_command(ui, "measure") && session_busy(ui_session(ui)))
-        ui_say(ui, SL_TEXT, "measuring the real effect; What-if (2) shows it, ^C stops it");
-    return DO_PAINT;
-}
-
-unsigned act_resume(Ui *ui, const KeyRow *row, int key)
-{
-    (void)row, (void)key;
-    ui_command(ui, "resume");
+        ui_say_queued(ui, "measuring the real effect; What-if (2) shows it, ^C stops it");
     return DO_PAINT;
 }
 
@@ -408,12 +401,42 @@ unsigned act_plain(Ui *ui, const KeyRow *row, int key)
 
 /* ---- stopping and leaving ---- */
 
+unsigned ui_stop_job(Ui *ui, const JobView *j)
+{
+    int64_t now = clock_ns();
+    bool lately = ui->last_int && now - ui->last_int < 2000000000, again = lately && ui->stopping == j->id;
+    const int id = j->id, was = ui->stopping;
+    if (lately && !again) { /* meant for the one before, which has ended meanwhile */
+        ui->last_int = 0;
+        return ui_refuse(ui, "#%d has stopped; once more stops #%d", was, id);
+    }
+    bool waits = j->state == JOB_WAITING;
+    ui->last_int = now;
+    ui->stopping = id;
+    if (ui_command(ui, again ? "cancel %d --now" : "cancel %d", id))
+        ui_say(ui, SL_WARN,
+               waits   ? "#%d will not start"
+               : again ? "#%d stops at once"
+                       : "#%d stops after this tile, finished rows are kept; again: at once",
+               id);
+    return DO_PAINT;
+}
+
+/* The job that runs, or is the next to. */
+static const JobView *oldest_open(Session *s)
+{
+    for (int i = 0; i < session_jobs(s); i++) {
+        const JobView *j = session_job(s, i);
+        if (j->state == JOB_RUNNING || j->state == JOB_WAITING)
+            return j;
+    }
+    return NULL;
+}
+
 unsigned act_stop(Ui *ui, const KeyRow *row, int key)
 {
     (void)row;
     Session *s = ui_session(ui);
-    int64_t now = clock_ns();
-    bool again = ui->last_int && now - ui->last_int < 2000000000;
     if (player_interrupt(ui)) {
         ui_say(ui, SL_WARN, "the script stops before its next line");
         if (!s || !session_busy(s))
@@ -421,11 +444,7 @@ unsigned act_stop(Ui *ui, const KeyRow *row, int key)
     } else if (!s || !session_busy(s)) {
         return ui_refuse(ui, key == KEY_CTRL('C') ? "nothing runs; Q or F10 quits" : "nothing runs");
     }
-    ui->last_int = now;
-    if (ui_command(ui, again ? "cancel --now" : "cancel"))
-        ui_say(ui, SL_WARN,
-               again ? "stopping at once" : "stopping after this tile, finished rows are kept; again: at once");
-    return DO_PAINT;
+    return ui_stop_job(ui, oldest_open(s));
 }
 
 static unsigned quit_yes(Ui *ui)
@@ -433,15 +452,23 @@ static unsigned quit_yes(Ui *ui)
     return ui_command(ui, "quit!") ? DO_QUIT : DO_PAINT;
 }
 
+static const char *quit_text(Session *s)
+{
+    if (!s || !session_unkept(s))
+        return "quit? The session is kept. y yes, any other key: stay";
+    return session_is_read_only(s) ? "quit? Read-only: edits are NOT kept. y yes, any other: stay"
+                                   : "quit? The session is NOT kept. y yes, any other: stay";
+}
+
 unsigned act_quit(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
-    if (ui_session(ui) && session_busy(ui_session(ui))) {
-        ui->question =
-            (Question){"a job runs. Stop it and quit? y yes, any other key: stay", quit_yes};
-        return DO_PAINT;
-    }
-    return ui_command(ui, "quit") ? DO_QUIT : DO_PAINT;
+    Session *s = ui_session(ui);
+    bool busy = s && session_busy(s), lost = s && session_unkept(s) && session_has_work(s);
+    if (!busy && !lost)
+        return ui_command(ui, "quit") ? DO_QUIT : DO_PAINT;
+    ui->question = (Question){lost ? quit_text(s) : "a job runs. Stop it and quit? y yes, any other key: stay", quit_yes};
+    return DO_PAINT;
 }
 
 unsigned act_back(Ui *ui, const KeyRow *row, int key)
@@ -468,10 +495,6 @@ unsigned act_back(Ui *ui, const KeyRow *row, int key)
     }
     if (ui_session(ui) && session_busy(ui_session(ui)))
         return act_quit(ui, row, key);
-    bool kept = !ui_session(ui) || !session_id(ui_session(ui))[0] || session_is_saved(ui_session(ui)) ||
-                session_is_read_only(ui_session(ui));
-    ui->question = (Question){kept ? "quit? The session is kept. y yes, any other key: stay"
-                                   : "quit? The session is NOT kept. y yes, any other: stay",
-                              quit_yes};
+    ui->question = (Question){quit_text(ui_session(ui)), quit_yes};
     return DO_PAINT;
 }

@@ -50,10 +50,8 @@ static void model_parts(Session *s, const Model *m, LineParts *l)
     for (base = end; base > m->path && base[-1] != '/';)
         base--;
     part_add(l, SL_TITLE, 0, "%.*s", (int)(end - base), base)->least = 10;
-    if (session_is_read_only(s))
-        part_add(l, SL_TITLE, 1, "read-only");
-    else if (session_id(s)[0] && !session_is_saved(s))
-        part_add(l, SL_WARN, 1, "not saved");
+    if (session_unkept(s))
+        part_add(l, session_is_read_only(s) ? SL_TITLE : SL_WARN, 1, "%s", session_unkept(s));
     if (session_recipe(s))
         part_add(l, SL_TITLE, 3, "%s", recipe_name(session_recipe(s)))->least = 10;
     if (session_calib(s)) {

@@ -61,6 +61,19 @@ void ui_say(Ui *ui, Slot slot, const char *fmt, ...)
     say(ui, slot, false, text);
 }
 
+void ui_say_queued(Ui *ui, const char *fmt, ...)
+{
+    Session *s = ui_session(ui);
+    const JobView *j = session_jobs(s) ? session_job(s, session_jobs(s) - 1) : NULL;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(ui->message, sizeof ui->message, fmt, ap);
+    va_end(ap);
+    ui->message_slot = SL_TEXT;
+    if (j && j->state == JOB_WAITING && j->behind)
+        ui_say(ui, SL_TEXT, "#%d is queued behind #%d; 3 shows the jobs", j->id, j->behind);
+}
+
 unsigned ui_refuse(Ui *ui, const char *fmt, ...)
 {
     char text[ERROR_TEXT_MAX];
@@ -104,6 +117,17 @@ static void show_notes(Ui *ui, int from)
     }
 }
 
+/* Behind an edit that will be lost. */
+static void say_unkept(Ui *ui)
+{
+    const char *why = session_unkept(ui_session(ui));
+    size_t n = strlen(ui->message);
+    if (!why)
+        return;
+    snprintf(ui->message + n, sizeof ui->message - n, "%snot kept: this session is %s", n ? " - " : "", why);
+    ui->message_slot = SL_WARN;
+}
+
 bool ui_command(Ui *ui, const char *fmt, ...)
 {
     Str line = {0};
@@ -112,6 +136,7 @@ bool ui_command(Ui *ui, const char *fmt, ...)
     str_vprintf(&line, fmt, ap);
     va_end(ap);
     Error err = {ST_OK, ""};
+    uint64_t version = ui_session(ui) ? session_edit_version(ui_session(ui)) : 0;
     str_free(&ui->out);
     ui->message[0] = '\0';
     int logged = ui_session(ui) ? session_log_lines(ui_session(ui)) : 0;
@@ -126,8 +151,21 @@ bool ui_command(Ui *ui, const char *fmt, ...)
     } else {
         show_notes(ui, logged);
     }
+    if (st == ST_OK && ui_session(ui) && session_edit_version(ui_session(ui)) != version)
+        say_unkept(ui);
     str_free(&line);
     return st == ST_OK;
+}
+
+/* What the person who starts may want to know: where this session stands, or an older one. */
+static void say_start(Ui *ui)
+{
+    Session *s = ui_session(ui);
+    for (int i = 0; s && i < session_log_lines(s); i++) {
+        LogLine l = session_log_line(s, i);
+        if (strncmp(l.text, "a session of ", 13) == 0 || strncmp(l.text, "session ", 8) == 0)
+            ui_say(ui, l.level ? SL_WARN : SL_TEXT, "%s", l.text);
+    }
 }
 
 /* ---- views and overlays ---- */
@@ -314,6 +352,9 @@ void ui_greet(Ui *ui)
     if (ui->message[0] && ui->message_slot != SL_TEXT)
         return; /* what is wrong comes first */
     ui->message[0] = '\0';
+    say_start(ui);
+    if (ui->message[0])
+        return;
     static const char *const names[] = {"LC_ALL", "LC_CTYPE", "LANG"};
     const char *locale = NULL;
     for (size_t i = 0; i < sizeof names / sizeof names[0] && !(locale && *locale); i++)
@@ -339,10 +380,10 @@ static void tell_end(Ui *ui, const JobView *j)
     else if (j->state == JOB_STOPPED && j->kind == JOB_MEASURE)
         ui_say(ui, SL_WARN, "%s stopped; nothing was measured", j->title);
     else if (j->state == JOB_STOPPED && j->kind == JOB_QUANTIZE)
-        ui_say(ui, SL_WARN, "%s stopped; nothing was replaced, quantize with --resume goes on", j->title);
+        ui_say(ui, SL_WARN, "%s stopped; nothing was replaced, r on Jobs (3) goes on", j->title);
     else if (j->state == JOB_STOPPED)
-        ui_say(ui, SL_WARN, "%s stopped after %lld of %lld layers; its rows are kept, :resume goes on", j->title,
-               (long long)j->done, (long long)j->total);
+        ui_say(ui, SL_WARN, "stopped at layer %lld of %lld; %s", (long long)j->done, (long long)j->total,
+               j->resumable ? "r goes on" : "its rows are kept");
     else if (j->kind == JOB_MEASURE && e)
         ui_say(ui, SL_OK, "measured in %s: KL %.4g, perplexity %.4g (%s), top-1 agreement %.1f %%", t, e->kl_mean,
                e->ppl_quant, change, 100 * e->top1);

@@ -8,6 +8,7 @@
 typedef struct Jobs {
     ListPos pos;
     int page;
+    int id; /* of the job that the cursor is on; 0: the first row, whatever it is */
 } Jobs;
 
 static const struct {
@@ -18,10 +19,11 @@ static const struct {
     [JOB_FAILED] = {"FAIL", SL_FAILED},     [JOB_STOPPED] = {"STOP", SL_WARN},
 };
 
-static const char *const stopped[] = {
-    [JOB_ANALYZE] = "stopped; its rows are kept, r goes on after the last whole layer",
-    [JOB_MEASURE] = "stopped; nothing was measured",
-    [JOB_QUANTIZE] = "stopped; nothing in the target was replaced, quantize with --resume goes on",
+static const char *const stopped[][2] = { /* without and with a way on */
+    [JOB_ANALYZE] = {"stopped; its rows are kept", "stopped; its rows are kept, r goes on after the last whole layer"},
+    [JOB_MEASURE] = {"stopped; nothing was measured", ""},
+    [JOB_QUANTIZE] = {"stopped; nothing in the target was replaced",
+                      "stopped; nothing in the target was replaced, r goes on with what is done"},
 };
 
 /* The newest first: what runs is at the top. */
@@ -30,10 +32,27 @@ static const JobView *job_at(Session *s, int64_t i)
     return session_job(s, session_jobs(s) - 1 - (int)i);
 }
 
+/* The row of the cursor: that of its job, wherever new ones have moved it. NULL: there is no job. */
+static const JobView *cursor_job(Ui *ui, Jobs *st)
+{
+    Session *s = ui_session(ui);
+    int n = s ? session_jobs(s) : 0;
+    for (int i = 0; st->id && i < n; i++)
+        if (job_at(s, i)->id == st->id)
+            st->pos.cur = i;
+    list_clamp(&st->pos, n, st->page);
+    return n ? job_at(s, st->pos.cur) : NULL;
+}
+
 static bool move_rows(Ui *ui, void *state, Motion m)
 {
     Jobs *st = state;
-    return list_move(&st->pos, m, session_jobs(ui_session(ui)), st->page);
+    cursor_job(ui, st);
+    bool moved = list_move(&st->pos, m, session_jobs(ui_session(ui)), st->page);
+    st->id = 0;
+    const JobView *j = cursor_job(ui, st);
+    st->id = j ? j->id : 0;
+    return moved;
 }
 
 static void draw_job(Ui *ui, Rect r, int y, const JobView *j, bool here)
@@ -68,6 +87,15 @@ static void draw_job(Ui *ui, Rect r, int y, const JobView *j, bool here)
         pen_printf(&p, SL_TEXT, " %s%s", elapsed, eta);
 }
 
+static int put_measured(char *out, size_t size, const JobView *j)
+{
+    char kl[24], ppl[24], base[24];
+    fmt_value(kl, sizeof kl, j->kl);
+    fmt_value(ppl, sizeof ppl, j->ppl);
+    fmt_value(base, sizeof base, j->ppl_float);
+    return text_format(out, size, "KL %s+-%.2g  ppl %s (float %s)  top-1 %.1f %%  ", kl, j->kl_se, ppl, base, 100 * j->top1);
+}
+
 static int draw_more(Ui *ui, Rect r, int y, const JobView *j)
 {
     char buf[ERROR_TEXT_MAX + 200], peak[24], bound[24];
@@ -78,10 +106,16 @@ static int draw_more(Ui *ui, Rect r, int y, const JobView *j)
         draw_wrapped(ui, text, &y, SL_FAILED, j->error);
         return y;
     }
+    if (j->target[0])
+        n = text_format(buf, sizeof buf, "to %s  ", j->target);
     if (j->state == JOB_STOPPED)
-        n = snprintf(buf, sizeof buf, "%s  ", tr(stopped[j->kind]));
+        n += snprintf(buf + n, sizeof buf - (size_t)n, "%s  ", tr(stopped[j->kind][j->resumable]));
     else if (j->state == JOB_RUNNING)
-        n = snprintf(buf, sizeof buf, "%s  ", j->phase);
+        n += snprintf(buf + n, sizeof buf - (size_t)n, "%s  ", j->phase);
+    else if (j->state == JOB_WAITING && j->behind)
+        n += text_format(buf + n, sizeof buf - (size_t)n, "queued behind #%d  ", j->behind);
+    if (j->measured)
+        n += put_measured(buf + n, sizeof buf - (size_t)n, j);
     if (j->ok || j->failed)
         n += text_format(buf + n, sizeof buf - (size_t)n, "ok %d fail %d  ", j->ok, j->failed);
     if (j->last[0])
@@ -121,7 +155,7 @@ static void draw(Ui *ui, void *state)
     int log_rows = r.h / 3, n = session_jobs(s);
     Rect list = {r.y, r.x, r.h - log_rows - 1, r.w}, log = {r.y + r.h - log_rows, r.x, log_rows, r.w};
     st->page = list.h / 2;
-    list_clamp(&st->pos, n, st->page);
+    cursor_job(ui, st);
     int y = list.y;
     for (int64_t i = st->pos.top; i < n && y < list.y + list.h; i++) {
         draw_job(ui, list, y++, job_at(s, i), i == st->pos.cur);
@@ -179,19 +213,77 @@ static unsigned jobs_log(Ui *ui, const KeyRow *row, int key)
 
 static void copy(Ui *ui, void *state, bool all, Str *out)
 {
-    Jobs *st = state;
-    Session *s = ui_session(ui);
-    if (all)
-        log_text(s, out);
-    else if (st->pos.cur < session_jobs(s))
-        str_printf(out, "%s: %s", job_at(s, st->pos.cur)->title,
-                   job_at(s, st->pos.cur)->error[0] ? job_at(s, st->pos.cur)->error : job_at(s, st->pos.cur)->last);
+    const JobView *j = cursor_job(ui, state);
+    char found[160];
+    if (all) {
+        log_text(ui_session(ui), out);
+    } else if (j && j->measured) {
+        put_measured(found, sizeof found, j);
+        str_printf(out, "%s: %s", j->title, found);
+    } else if (j) {
+        str_printf(out, "%s: %s", j->title, j->error[0] ? j->error : j->last);
+    }
+}
+
+/* ---- what is done to the job of the cursor ---- */
+
+static const char *refuse_not_stopped(Ui *ui)
+{
+    const JobView *j = cursor_job(ui, ui_state(ui, &view_jobs));
+    return !ui_model(ui) ? refuse_no_model(ui)
+           : !j          ? "nothing ran yet"
+           : j->resumable ? NULL
+                          : "nothing of this job can be gone on with";
+}
+
+static const char *refuse_ended(Ui *ui)
+{
+    const JobView *j = cursor_job(ui, ui_state(ui, &view_jobs));
+    return !j ? "nothing runs" : j->state == JOB_RUNNING || j->state == JOB_WAITING ? NULL : "this job has ended";
+}
+
+static const char *refuse_no_discard(Ui *ui)
+{
+    const JobView *j = cursor_job(ui, ui_state(ui, &view_jobs));
+    bool can = j && (j->state == JOB_WAITING || (j->resumable && j->kind == JOB_ANALYZE));
+    return can ? NULL : "only what waits, or an analysis that was stopped, can be discarded";
+}
+
+static unsigned jobs_resume(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    int id = cursor_job(ui, ui_state(ui, &view_jobs))->id;
+    if (ui_command(ui, "resume %d", id))
+        ui_say_queued(ui, "going on with #%d", id);
+    return DO_PAINT;
+}
+
+/* Of the job of the cursor; the second time at once. */
+static unsigned jobs_stop(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    return ui_stop_job(ui, cursor_job(ui, ui_state(ui, &view_jobs)));
+}
+
+static unsigned jobs_discard(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    int id = cursor_job(ui, ui_state(ui, &view_jobs))->id;
+    if (ui_command(ui, "cancel %d", id))
+        ui_say(ui, SL_WARN, "#%d is discarded; what it scored stays", id);
+    return DO_PAINT;
 }
 
 static const KeyRow keys[] = {
-    {.place = 40, .keys = {'r'}, .command = "resume",
-     .help = "continue the stopped analysis after its last whole layer", .label = "Resume", .run = act_resume,
-     .refuse = refuse_no_model},
+    {.place = 40, .keys = {'r'}, .command = "resume JOB",
+     .help = "go on with the stopped job of the cursor: after its last whole layer", .label = "Resume", .run = jobs_resume,
+     .refuse = refuse_not_stopped},
+    {.place = 42, .keys = {K(KEY_F(9))}, .command = "cancel JOB",
+     .help = "stop the job of the cursor, keep its rows; twice: at once", .label = "Stop", .run = jobs_stop,
+     .refuse = refuse_ended},
+    {.place = 44, .keys = {'D'}, .command = "cancel JOB",
+     .help = "discard the job of the cursor: it waits for nothing, nothing goes on with it", .run = jobs_discard,
+     .refuse = refuse_no_discard},
     {.place = 350, .keys = {'\n', '\t', K(KEY_ENTER)}, .help = "the whole log", .label = "Log",
      .run = jobs_log},
     {.help = NULL},

@@ -642,7 +642,10 @@ static void context(Ui *ui, void *state, LineParts *out)
         part_add(out, SL_TEXT, 2, "%s", m ? m->name : "no metric");
     if (m)
         part_add(out, SL_DIM, 5, "%d/%d", at, n)->gap = 1;
-    part_add(out, SL_TEXT, 0, "%lld/%lld scored", (long long)st->range.scored, (long long)ui_model(ui)->nlinears);
+    part_add(out, SL_TEXT, 0, "%lld/%lld scored", (long long)(st->range.scored - st->range.failed),
+             (long long)ui_model(ui)->nlinears);
+    if (st->range.failed)
+        part_add(out, SL_FAILED, 0, "%lld failed", (long long)st->range.failed);
 }
 
 /* Targets that select what a fold shows, one a line: what `tag` and a recipe's lists take. */

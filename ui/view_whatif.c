@@ -170,6 +170,19 @@ static void effect_line(Ui *ui, Rect r, int *y, const char *name, Slot slot, con
     panel_line(ui, r, y, "", SL_TEXT, buf);
 }
 
+/* Why nothing is predicted. */
+static void unpredicted(Session *s, char *buf, size_t size)
+{
+    const Metric *m = metric_find("local_error");
+    int64_t failed = 0;
+    for (int64_t i = 0; m && i < session_model(s)->nlinears; i++)
+        failed += session_score(s, m, i).state == SCORE_FAILED;
+    if (failed)
+        text_format(buf, size, "nothing: %lld of the layers cannot be scored (3 says why)", (long long)failed);
+    else
+        text_format(buf, size, "nothing yet: local_error is not known for every layer (:analyze local_error)");
+}
+
 static void draw_predicted(Ui *ui, Rect r, int *y)
 {
     Prediction pr = session_predict(ui_session(ui));
@@ -179,7 +192,7 @@ static void draw_predicted(Ui *ui, Rect r, int *y)
     if (isfinite(pr.band))
         snprintf(band, sizeof band, " +-%.2g", pr.band);
     if (!pr.have)
-        text_format(buf, sizeof buf, "nothing yet: local_error is not known for every layer (:analyze local_error)");
+        unpredicted(ui_session(ui), buf, sizeof buf);
     else if (!pr.calibrated)
         text_format(buf, sizeof buf, "uncalibrated: share of local error given back %s~", share);
     else

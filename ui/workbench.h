@@ -70,7 +70,8 @@ struct Ui {
     bool player_started;            /* its last line started a job */
     Status script_status;           /* why a script stopped */
     Error script_error;
-    int64_t last_key, last_int;     /* clock_ns of the last key, of the last ^C */
+    int64_t last_key, last_int;     /* clock_ns of the last key, of the last ^C or F9 */
+    int stopping;                   /* id of the job that that was for */
     int jobs_ended;                 /* whose end was told */
     bool pasting;
     Str paste;
@@ -90,6 +91,10 @@ const Model *ui_model(const Ui *ui); /* NULL before open */
 bool ui_command(Ui *ui, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The message line's text; where it is too long for the line, the log gets it whole. */
 void ui_say(Ui *ui, Slot slot, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* The same of what a new job does, or behind which one it is queued. */
+void ui_say_queued(Ui *ui, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Stops the job after its tile; a second time within two seconds: at once. Always DO_PAINT. */
+unsigned ui_stop_job(Ui *ui, const JobView *j);
 /* Says why a key does nothing here. Always DO_PAINT. */
 unsigned ui_refuse(Ui *ui, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void ui_open_overlay(Ui *ui, const Overlay *o, void *state);

@@ -87,6 +87,16 @@ uint64_t mem_peak_bytes(void)
     return getrusage(RUSAGE_SELF, &ru) == 0 ? (uint64_t)ru.ru_maxrss * 1024 : 0;
 }
 
+void mem_peak_reset(void)
+{
+    int fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    ssize_t n = write(fd, "5", 1); /* proc(5): resets VmHWM */
+    (void)n;
+    close(fd);
+}
+
 uint64_t mem_resident_bytes(void)
 {
     char buf[128], *end;

@@ -16,8 +16,10 @@ void *mem_aligned(size_t n, size_t size);
 bool mem_grow(void *ptr_to_ptr, size_t *cap, size_t need, size_t size);
 /* a*b into *out; false on overflow. */
 bool mul_i64(int64_t a, int64_t b, int64_t *out);
-/* Highest resident set of this process so far in bytes (0 where unknown). */
+/* Highest resident set of this process in bytes, since it began or since mem_peak_reset (0 where unknown). */
 uint64_t mem_peak_bytes(void);
+/* Begins to look for it anew, where the system lets it. */
+void mem_peak_reset(void);
 /* Resident set of this process now in bytes (0 where unknown). */
 uint64_t mem_resident_bytes(void);
 /* MemAvailable of this machine in bytes, capped by the limits of the cgroups this process is in (0 where unknown). */

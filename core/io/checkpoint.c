@@ -47,6 +47,7 @@ struct Checkpoint {
     Arena strings;
     Str note;
     char fingerprint[65];
+    Digest places;  /* of the weights at the fingerprint's places, when they were opened */
     Files *files;   /* behind a pointer, as the counter: readers hold a const Checkpoint */
     atomic_uint_fast64_t *bytes_read;
 };
@@ -312,6 +313,15 @@ static Status sample(const Checkpoint *c, Hasher *hash, Error *err)
     return ST_OK;
 }
 
+static Status sample_alone(const Checkpoint *c, Digest *out, Error *err)
+{
+    Hasher h;
+    hasher_init(&h);
+    RETURN_IF_ERROR(sample(c, &h, err));
+    *out = hasher_end(&h);
+    return ST_OK;
+}
+
 /* Opens every shard and gathers its tensors. */
 static Status read_headers(Checkpoint *c, Hasher *hash, Error *err)
 {
@@ -325,6 +335,7 @@ static Status read_headers(Checkpoint *c, Hasher *hash, Error *err)
             close_shard(s);
     }
     RETURN_IF_ERROR(sample(c, hash, err));
+    RETURN_IF_ERROR(sample_alone(c, &c->places, err));
     TensorInfo *fit = realloc(c->list.t, (c->list.count ? c->list.count : 1) * sizeof *fit);
     if (fit) {
         c->list.t = fit;
@@ -606,18 +617,23 @@ const char *checkpoint_fingerprint(const Checkpoint *c)
     return c->fingerprint;
 }
 
-const char *checkpoint_changed(const Checkpoint *c)
+const char *checkpoint_changed(const Checkpoint *c, bool *other)
 {
+    Digest now;
     for (size_t i = 0; i < c->nshards; i++) {
         Shard *s = &c->shards[i];
         struct stat sb;
         Error err;
+        *other = true;
         if (take_shard(c, s, &err) != ST_OK)
             return s->path;
-        bool same = fstat(s->fd, &sb) != 0 || ((uint64_t)sb.st_size == s->size && same_time(sb.st_mtim, s->mtime));
+        bool fine = fstat(s->fd, &sb) != 0 || ((uint64_t)sb.st_size == s->size && same_time(sb.st_mtim, s->mtime));
         put_shard(c, s);
-        if (!same)
-            return s->path;
+        if (fine)
+            continue;
+        *other = (uint64_t)sb.st_size != s->size || sample_alone(c, &now, NULL) != ST_OK ||
+                 digest_cmp(&now, &c->places) != 0;
+        return s->path;
     }
     return NULL;
 }

@@ -1,6 +1,7 @@
 #ifndef SLIM_IO_SAFETENSORS_H
 #define SLIM_IO_SAFETENSORS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/dtype.h"
@@ -49,8 +50,9 @@ uint64_t checkpoint_bytes_read(const Checkpoint *c);
 /* SHA-256 over every header, every file size and the weights at fixed places (io/fingerprint.h; at most some 100 KiB a
  * shard), as 64 hex digits: a fine-tune differs from its base. A change of a few values may escape it: checkpoint_hash. */
 const char *checkpoint_fingerprint(const Checkpoint *c);
-/* The path of a file whose size or time of change is not what it was at the opening, NULL: there is none. */
-const char *checkpoint_changed(const Checkpoint *c);
+/* The path of a file whose size or time of change is not what it was at the opening, NULL: there is none. *other: its
+ * content is another, too, as far as the fingerprint sees. */
+const char *checkpoint_changed(const Checkpoint *c, bool *other);
 /* How a long reading is followed and stopped. */
 typedef struct CheckpointWatch {
     const Cancel *cancel; /* may be NULL */

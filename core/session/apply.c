@@ -63,14 +63,39 @@ static void apply_rows(Session *s, RowsEvent *e)
             j->view.unseen++;
         } else if (sc.state == SCORE_FAILED) {
             j->view.failed++;
-            session_log(s, 2, "%s: %s", s->model->linears[linear].name, sc.reason);
+            if (!j->first_failed)
+                j->first_failed = linear + 1;
         } else {
             j->view.ok++;
         }
+        const LinearResult *r = session_result(s, linear);
+        if (r && r->weight.bad && !j->first_bad)
+            j->first_bad = linear + 1;
         if (sc.state == SCORE_OK)
             snprintf(j->view.last, sizeof j->view.last, "%s  %.4g", s->model->linears[linear].name, sc.value);
     }
     apply_steps(s, j, e->done, e->total);
+}
+
+/* One line for all rows without a score: most stand behind one bad weight. */
+static void tell_failed(Session *s, const Job *j)
+{
+    if (!j->first_failed)
+        return;
+    int64_t at = j->first_bad ? j->first_bad - 1 : j->first_failed - 1;
+    const char *name = s->model->linears[at].name;
+    const LinearResult *r = session_result(s, at);
+    char rows[48];
+    snprintf(rows, sizeof rows, "%d layer%s", j->view.failed, j->view.failed == 1 ? "" : "s");
+    if (j->first_bad)
+        session_log(s, 2, "the first bad value is in the weight of %s (%s); %s behind it cannot be scored: slimscope check",
+                    name, r->weight.bad_text, rows);
+    else if (r && r->in.bad)
+        session_log(s, 2, "%s cannot be scored: the first bad value is in the input of %s (%s); slimscope check looks for a "
+                    "bad weight before it", rows, name, r->in.bad_text);
+    else
+        session_log(s, 2, "%s cannot be scored; the first is %s: %s", rows, name,
+                    session_score(s, s->table->metric, at).reason);
 }
 
 /* Every event tells all values that are known by then. */
@@ -198,6 +223,7 @@ static void apply_end(Session *s, Job *j)
     if (st != ST_OK && st != ST_CANCELLED)
         session_log(s, 2, "%s: %s", v->title, j->error.text);
     if (v->kind == JOB_ANALYZE) {
+        tell_failed(s, j);
         keep_stopped(s, j, st);
         entry_run_end(s, j, st);
         if (s->keeper)

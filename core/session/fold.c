@@ -349,12 +349,13 @@ static void add_decision(const Session *s, Fold *v, int64_t linear)
 static void figure(Session *s)
 {
     Folds *t = &s->table->folds;
-    ScoreRange r = {INFINITY, -INFINITY, 0};
+    ScoreRange r = {INFINITY, -INFINITY, 0, 0};
     clear_figures(t);
     for (int64_t i = 0; i < s->model->nlinears; i++) {
         Score sc = s->table->metric ? session_score(s, s->table->metric, i) : (Score){.state = SCORE_NONE};
         bool good = sc.state == SCORE_OK || sc.state == SCORE_STALE;
         r.scored += good || sc.state == SCORE_FAILED;
+        r.failed += sc.state == SCORE_FAILED;
         if (good && sc.value > 0)
             r.low = fmin(r.low, sc.value);
         if (good)
@@ -446,7 +447,7 @@ const Fold *session_fold_at(Session *s, int32_t fold)
 
 ScoreRange session_score_range(Session *s)
 {
-    return table_refresh(s, false) ? s->table->folds.range : (ScoreRange){INFINITY, -INFINITY, 0};
+    return table_refresh(s, false) ? s->table->folds.range : (ScoreRange){INFINITY, -INFINITY, 0, 0};
 }
 
 TableWork session_table_work(const Session *s)

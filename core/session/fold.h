@@ -64,10 +64,10 @@ void session_fold_name(Session *s, int32_t fold, Str *out);
  * shortest list of patterns. Caller frees each and the array. */
 Status session_fold_target(Session *s, int32_t fold, char ***out, int *n, Error *err);
 
-/* Of all scores of the shown metric: the smallest above zero, the largest, their number with the failed ones. */
+/* Of all scores of the shown metric: the smallest above zero, the largest, their number with the failed ones, and those alone. */
 typedef struct ScoreRange {
     double low, high;
-    int64_t scored;
+    int64_t scored, failed;
 } ScoreRange;
 ScoreRange session_score_range(Session *s);
 /* How often rows were gathered, laid out, and figures made, since the session began: what looking at the table cost.

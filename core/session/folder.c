@@ -157,7 +157,7 @@ bool session_is_saved(const Session *s)
 
 const char *session_unkept(const Session *s)
 {
-    return s->read_only ? "read-only" : session_is_saved(s) ? NULL : "not saved";
+    return s->read_only ? "read-only" : !s->state_dir || session_is_saved(s) ? NULL : "not saved";
 }
 
 bool session_has_work(const Session *s)

@@ -87,6 +87,7 @@ typedef struct Job {
     int request;               /* id of the first of the jobs that one analysis asked for; 0: another kind */
     char stream_sha[65];       /* of the saved stream that enters plan.first, when it is not the first */
     int run;                   /* id of the pass, for its stream files */
+    int64_t first_bad, first_failed; /* linear + 1 whose weight is the first to hold a NaN or Inf; without a score; 0: none */
     /* measure */
     Recipe *recipe;            /* held: another one may be opened meanwhile */
     int16_t *level;

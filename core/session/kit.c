@@ -127,6 +127,7 @@ static Status new_runner(Kit *k, const Job *j, const Overlay *overlay, uint64_t 
     if (limit <= taken)
         return over_limit(taken, limit, err);
     k->bound = taken + estimate < limit ? taken + estimate : limit;
+    mem_peak_reset(); /* what comes now is held against it */
     if (k->lab && k->lab_arith != j->opt.arith)
         drop_lab(k);
     RunnerOptions o = {.pool = k->pool, .arith = j->opt.arith, .mem_limit = limit - taken,
@@ -507,5 +508,14 @@ Status kit_run(Kit *k, Job *j, Error *err)
 {
     k->job = j;
     k->bound = 0;
-    return run_of[j->view.kind](k, j, err);
+    RETURN_IF_ERROR(run_of[j->view.kind](k, j, err));
+    bool other = false;
+    const char *changed = checkpoint_changed(j->model->ckpt, &other);
+    if (changed && other)
+        return error_set(err, ST_DATA, "'%s' was overwritten since the model was opened: the results are of a mixture; open it "
+                                       "again and run anew", changed);
+    if (changed)
+        post_log(k->queue, j, 1, "a file of the weights was touched since the model was opened; what was looked at is as it "
+                                 "was");
+    return ST_OK;
 }

@@ -347,7 +347,8 @@ typedef struct SessionInfo {
     bool locked;
     uint64_t bytes;      /* on the disk */
     int64_t rows, linears; /* that the newest pass scored, of the model; 0: not recorded */
-    int layer, layers;   /* layers of that pass that are done, of the model's */
+    int run;             /* that pass */
+    int layer, layers;   /* layers of it that are done, of the model's */
     bool finished;       /* it reached its end */
     int edits, measured;
 } SessionInfo;
@@ -355,6 +356,11 @@ typedef struct SessionInfo {
 Status session_list(const char *state_dir, SessionInfo **out, int *n, Error *err);
 /* What is in one, in a few words. */
 void session_info_text(const SessionInfo *i, Str *out);
+/* Called with each thing that is found; its error stops the check. */
+typedef Status SessionFinding(void *ctx, bool bad, const char *text);
+/* Looks whether the folder of a session is whole: journal, model, the stream that a stopped analysis needs. Changes
+ * nothing. */
+Status session_check(const char *dir, SessionFinding *found, void *ctx, Error *err);
 /* Deletes one that no process has open, with what slimscope wrote into it; other files there are an error and stay. */
 Status session_delete(const char *state_dir, const char *id, Error *err);
 

@@ -85,15 +85,15 @@ static void glance(void *ctx, uint64_t seq, const char *json, uint32_t len)
         i->linears = number_in(json, "\"linears\":");
         i->layers = (int)number_in(json, "\"layers\":");
     } else if (begins(json, "{\"t\":\"run\"")) {
-        i->rows = 0;
-        i->layer = 0;
         i->finished = false;
     } else if (begins(json, "{\"t\":\"rows\"")) {
-        i->rows += number_in(json, "\"n\":");
+        int run = (int)number_in(json, "\"run\":");
+        i->rows = (run == i->run ? i->rows : 0) + number_in(json, "\"n\":");
+        i->run = run;
         i->layer = (int)number_in(json, "\"layer\":") + 1;
     } else if (begins(json, "{\"t\":\"run_end\"")) {
         i->finished = i->finished || number_in(json, "\"status\":") == 0;
-    } else if (begins(json, "{\"t\":\"edit\"")) {
+    } else if (begins(json, "{\"t\":\"edit\"") || begins(json, "{\"t\":\"rules\"")) {
         i->edits++;
     } else if (begins(json, "{\"t\":\"effect\"")) {
         i->measured++;
@@ -196,7 +196,7 @@ Status folder_newest(const char *state_dir, char id[40], Error *err)
     return st;
 }
 
-void session_info_text(const SessionInfo *i, Str *out)
+static void put_work(const SessionInfo *i, Str *out)
 {
     if (i->linears && i->rows)
         str_printf(out, "%lld of %lld rows", (long long)i->rows, (long long)i->linears);
@@ -208,6 +208,11 @@ void session_info_text(const SessionInfo *i, Str *out)
         str_printf(out, ", %d edit%s", i->edits, i->edits == 1 ? "" : "s");
     if (i->measured)
         str_printf(out, ", %d measurement%s", i->measured, i->measured == 1 ? "" : "s");
+}
+
+void session_info_text(const SessionInfo *i, Str *out)
+{
+    put_work(i, out);
     if (i->layer && i->layers && !i->finished)
         str_printf(out, ", stopped at layer %d of %d", i->layer, i->layers);
 }
@@ -232,7 +237,7 @@ void folder_tell_older(Session *s)
         Str what = {0};
         bool today = time(NULL) - t < 20 * 3600;
         strftime(when, sizeof when, today ? "%H:%M" : "%Y-%m-%d %H:%M", localtime_r(&t, &tm));
-        session_info_text(l, &what);
+        put_work(l, &what);
         session_log(s, 0, "a session of %s has %s: slimscope resume%s%s", when, str_text(&what), i ? " " : "", i ? l->id : "");
         str_free(&what);
         break;

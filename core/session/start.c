@@ -240,6 +240,27 @@ bool session_stopped(const Session *s, int64_t *done, int64_t *total, const char
     return true;
 }
 
+/* Whether a pass that runs or waits gives what this job is to find. */
+static bool runs_already(const Session *s, const Job *j)
+{
+    const Queue *q = s->queue;
+    size_t n = (size_t)s->model->nlinears;
+    char now[65];
+    identity_now(s, now);
+    for (size_t i = 0; i < q->njobs; i++) {
+        const Job *k = q->jobs[i];
+        bool open = k->view.state == JOB_RUNNING || k->view.state == JOB_WAITING;
+        if (!open || k->view.kind != JOB_ANALYZE || k->plan.pass != j->plan.pass || !k->level || !j->plan.pass->has)
+            continue;
+        bool same = !k->selected == !j->selected && (!k->selected || memcmp(k->selected, j->selected, n) == 0) &&
+                    k->nlevels == j->nlevels && memcmp(k->level, j->level, n * sizeof *k->level) == 0;
+        if (same && (j->plan.needs & ~k->plan.needs) == 0 && strcmp(now, s->results->identity) == 0 &&
+            atomic_load(&k->cancel.level) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* Whether the rest of the stopped pass gives what this job is to find. */
 static bool stopped_answers(const Session *s, const Job *j)
 {
@@ -268,6 +289,11 @@ static Status start_pass(Session *s, Job *j, int *request, Error *err)
 {
     if (pass_answered(&j->plan, &s->results->scores)) {
         session_log(s, 0, "%s: nothing changed since the last pass; shown from its results", j->view.title);
+        job_free(j);
+        return ST_OK;
+    }
+    if (runs_already(s, j)) {
+        session_log(s, 0, "%s: it runs or waits already", j->view.title);
         job_free(j);
         return ST_OK;
     }

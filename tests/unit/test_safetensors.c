@@ -10,6 +10,7 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -395,10 +396,16 @@ static void a_changed_file_is_seen(void **state)
     const TensorOut t = {"a", DT_U8, 1, {2}, "xy"};
     assert_int_equal(safetensors_write(temp_path(dir, "f"), &t, 1, NULL, &e), ST_OK);
     assert_int_equal(checkpoint_open(&c, temp_path(dir, "f"), &e), ST_OK);
-    assert_null(checkpoint_changed(c));
+    bool other = true;
+    assert_null(checkpoint_changed(c, &other));
+    const struct timespec touched[2] = {{.tv_sec = 5}, {.tv_sec = 5}};
+    assert_int_equal(utimensat(AT_FDCWD, temp_path(dir, "f"), touched, 0), 0);
+    assert_string_equal(checkpoint_changed(c, &other), temp_path(dir, "f"));
+    assert_false(other);
     int fd = open(temp_path(dir, "f"), O_WRONLY | O_APPEND);
     assert_true(fd >= 0 && write(fd, "z", 1) == 1 && close(fd) == 0);
-    assert_string_equal(checkpoint_changed(c), temp_path(dir, "f"));
+    assert_string_equal(checkpoint_changed(c, &other), temp_path(dir, "f"));
+    assert_true(other);
     checkpoint_free(c);
     temp_remove(dir);
 }

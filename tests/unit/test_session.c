@@ -377,8 +377,23 @@ static void kill_9_loses_at_most_a_layer(void **state)
         const JobView *j = session_job(s, 0);
         assert_int_equal(j->state, JOB_STOPPED);
         assert_true(j->done >= layers - 1);
-        ok(session_resume_job(s, 0, &err));
-        ok(session_wait(s, &err));
+        assert_true(j->resumable);
+        int64_t done = j->done, at, total;
+        const char *step;
+        assert_true(session_stopped(s, &at, &total, &step));
+        assert_true(at == done && total == 8);
+        if (layers == 2) {
+            ok(session_resume_job(s, 0, &err));
+            ok(session_wait(s, &err));
+        } else { /* asked for again, it goes on as well */
+            analyze(s, "kurtosis", true);
+        }
+        char from[40];
+        snprintf(from, sizeof from, "from layer %lld", (long long)done);
+        assert_int_equal(session_jobs(s), 2);
+        assert_non_null(strstr(session_job(s, 1)->title, from));
+        assert_false(session_job(s, 0)->resumable);
+        assert_false(session_stopped(s, &at, &total, &step));
         for (int m = 0; metric_table[m]; m++)
             for (int i = 0; i < 56; i++)
                 same_score(session_score(s, metric_table[m], i), session_score(plain, metric_table[m], i));
