@@ -32,6 +32,9 @@ typedef struct ScreenFace {
     /* Runs the workbench until quit. Restores the terminal in every case. */
     Status (*run)(App *a, const ScreenOptions *o, Error *err);
     const char *(*view_name)(int i); /* of screen i ("rank"); NULL behind the last */
+    /* Line `line` of the keys of screen i (0: those of all screens, from 1 on the others in their order): its title in
+     * *title, the keys' names, what they do, and the command (NULL: none). false behind the last line. */
+    bool (*key_line)(int i, int line, const char **title, char keys[64], const char **help, const char **command);
 } ScreenFace;
 
 struct App {

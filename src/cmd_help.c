@@ -126,7 +126,54 @@ static const char man_tail[] =
     ".TP\n$XDG_STATE_HOME/slimscope/sessions\nkept sessions\n.TP\n$XDG_STATE_HOME/slimscope/history\nlines typed at a "
     "prompt\n";
 
-void write_man_page(Str *out)
+static const char man_patterns[] =
+    ".SH PATTERNS\n"
+    "Names of layers are chosen as msModelSlim does it: \\fB*\\fR any characters, \\fB?\\fR one, \\fB[abc]\\fR and "
+    "\\fB[!abc]\\fR one of a set or none of it, \\fB{1,6}\\fR and \\fB{0..3}\\fR alternatives.\n"
+    "A pattern stands for the whole name: model.layers.1 selects nothing, *layers.1.* a block.\n"
+    "What it selects is shown while it is typed, and a pattern without a hit is an error that names the nearest one.\n";
+
+static const char man_examples[] =
+    ".SH EXAMPLES\n"
+    ".TP\n.B slimscope ~/models/Qwen3-8B\nopens the workbench; r scores, x sends a layer to float, F5 measures, w writes "
+    "the recipe\n"
+    ".TP\n.B slimscope analyze \\-\\-model_path DIR \\-\\-metrics kurtosis \\-\\-topk 10\nprints the ten worst "
+    "groups of equal scores and a block for a recipe\n"
+    ".TP\n.B slimscope measure \\-\\-model_path DIR \\-\\-recipe R.yaml \\-\\-exclude \\(aq*.down_proj\\(aq\nKL, "
+    "perplexity and agreement of the quantized model\n"
+    ".TP\n.B slimscope quant \\-\\-model_path DIR \\-\\-config_path R.yaml \\-\\-save_path OUT \\-\\-verify\nwrites the "
+    "quantized model and compares it with the float one\n"
+    ".TP\n.B slimscope resume\ngoes on with the newest session\n"
+    ".SH SETTINGS FILE\n"
+    "One command a line, for example:\n.nf\n    set threads=8\n    set lang=zh\n    bind F6 measure\n    theme light\n.fi\n"
+    "A theme is a file of lines \\fIslot\\fR = \\fIforeground\\fR [\\fIbackground\\fR] [\\fIbold dim underline "
+    "reverse\\fR] and \\fBinclude\\fR \\fINAME\\fR; those that ship lie in share/slimscope/themes.\n";
+
+static void roff_keys(Str *out, const ScreenFace *face)
+{
+    const char *title, *help, *command, *shown = "";
+    char keys[64];
+    str_puts(out, ".SH KEYS\n");
+    for (int i = 0; face->key_line(i, 0, &title, keys, &help, &command); i++)
+        for (int line = 0; face->key_line(i, line, &title, keys, &help, &command); line++) {
+            if (strcmp(shown, title) != 0)
+                str_printf(out, ".SS %s\n", title);
+            shown = title;
+            str_puts(out, ".TP\n.B \"");
+            for (const char *k = keys; *k; k++)
+                *k == '"' ? str_puts(out, "\\(dq") : *k == '\\' ? str_puts(out, "\\e") : str_putc(out, *k);
+            str_puts(out, "\"\n");
+            roff(out, help);
+            if (command) {
+                str_puts(out, " (");
+                roff(out, command);
+                str_putc(out, ')');
+            }
+            str_putc(out, '\n');
+        }
+}
+
+void write_man_page(const ScreenFace *face, Str *out)
 {
     str_puts(out, man_head);
     str_puts(out, ".SH COMMANDS OF THE PROGRAM\n");
@@ -137,6 +184,10 @@ void write_man_page(Str *out)
     for (int i = 0; command_table[i]; i++)
         if (!(command_table[i]->flags & (CMD_CLI | CMD_CLI_ONLY)))
             roff_command(out, command_table[i]);
+    if (face)
+        roff_keys(out, face);
+    str_puts(out, man_patterns);
+    str_puts(out, man_examples);
     str_puts(out, man_tail);
 }
 
@@ -146,7 +197,7 @@ static Status run_help(App *a, const CommandLine *cl, Error *err)
     Str b = {0};
     Status st = ST_OK;
     if (cl_given(cl, "man")) {
-        write_man_page(&b);
+        write_man_page(a->screen, &b);
     } else if (cl->nwords) {
         const Command *c = command_find(cl->words[0]);
         if (c)

@@ -35,6 +35,6 @@ Status report_run(App *a, Error *err);
     {"no-mouse", ARG_FLAG, NULL, "leave the mouse to the terminal", COMP_NONE}
 Status screen_options(const CommandLine *cl, ScreenOptions *o, Error *err);
 /* The manual page, generated from the tables. */
-void write_man_page(Str *out);
+void write_man_page(const ScreenFace *face, Str *out);
 
 #endif

@@ -156,4 +156,4 @@ static const char *view_name(int i)
     return view_table[i] ? view_table[i]->name : NULL;
 }
 
-const ScreenFace ui_face = {.run = run, .view_name = view_name};
+const ScreenFace ui_face = {.run = run, .view_name = view_name, .key_line = help_key_line};

@@ -52,4 +52,7 @@ extern const View *const view_table[]; /* of VIEW_ROWS; NULL-terminated */
 /* By name or key digit, NULL when there is none. */
 const View *view_find(const char *name);
 
+/* ScreenFace.key_line. */
+bool help_key_line(int i, int line, const char **title, char keys[64], const char **help, const char **command);
+
 #endif

@@ -35,6 +35,21 @@ static void row_keys(const KeyRow *row, char *out, size_t size)
     }
 }
 
+bool help_key_line(int i, int line, const char **title, char keys[64], const char **help, const char **command)
+{
+    const View *v = i > 0 ? view_table[i - 1] : NULL;
+    const KeyRow *row = i == 0 ? key_table : v ? v->keys : NULL;
+    while (row && row->help && line-- > 0)
+        row++;
+    if (!row || !row->help)
+        return false;
+    *title = v ? v->title : "All screens";
+    row_keys(row, keys, 64);
+    *help = row->help;
+    *command = row->command;
+    return true;
+}
+
 static void draw(Ui *ui, Rect r)
 {
     Help *h = ui->overlay_state;

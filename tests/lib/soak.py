@@ -56,7 +56,9 @@ if p.wait() != 0:
 middle = ROUNDS // 2 - (ROUNDS // 2 - (ROUNDS - 1)) % len(MODELS)  # of the same model as the last
 half, last = seen[middle], seen[-1]
 growth = (last[0] - half[0]) / (ROUNDS - 1 - middle)
+most = [[max(s[k] for s in part) for k in (1, 2)] for part in (seen[1:ROUNDS // 2], seen[ROUNDS // 2:])]  # one more while a job begins
 print("threads %s, descriptors %s, growth %s" % (
-    "constant" if half[1] == last[1] else "%d to %d" % (half[1], last[1]), "constant" if half[2] == last[2] else "%d to %d" % (half[2], last[2]),
+    "constant" if most[1][0] <= most[0][0] else "%d to %d" % (most[0][0], most[1][0]),
+    "constant" if most[1][1] <= most[0][1] else "%d to %d" % (most[0][1], most[1][1]),
     "small" if growth < 48 else "%.1f kB a round" % growth))
 print("# %.1f kB a round, %d kB at the end" % (growth, last[0]), file=sys.stderr)

@@ -13,6 +13,7 @@
 #include "session/fold.h"
 #include "session/settings.h"
 #include "src/commands.h"
+#include "ui/ui.h"
 #include "src/internal.h"
 #include "src/output.h"
 #include "ui/ui.h"
@@ -49,7 +50,7 @@ static void the_manual_names_everything(void **state)
 {
     (void)state;
     Str man = {0};
-    write_man_page(&man);
+    write_man_page(&ui_face, &man);
     for (int i = 0; command_table[i]; i++) {
         char head[64];
         snprintf(head, sizeof head, ".SS %s", command_table[i]->name);
