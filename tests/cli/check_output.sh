@@ -148,6 +148,13 @@ rm "$tmp/torn/quant_model_weights.safetensors.index.json"
 exits 65 "without the index" s check "$tmp/torn"
 has "$tmp/out" "quant_model_weights.safetensors.index.json is missing" "is told"
 
+# as older tools call a sharded one
+mkdir "$tmp/older"
+for f in "$tmp"/shards/*; do cp "$f" "$tmp/older/$(basename "$f" | sed 's/quant_model_weights/quant_model_weight_w8a8_dynamic/')"; done
+sed -i 's/quant_model_weights-/quant_model_weight_w8a8_dynamic-/' "$tmp/older"/*.index.json
+exits 0 "an older one's names" s check "$tmp/older"
+has "$tmp/out" "written by mindie_format_saver, " "are known"
+
 # compressed-tensors: as a loader takes it
 recipe compressed_tensors "$static
     include: ['*attn*']" "$dynamic
