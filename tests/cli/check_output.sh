@@ -204,8 +204,8 @@ recipe compressed_tensors "$dynamic
 exits 0 "one group" s quant --model_path $g/llama/fp32 --config_path "$tmp/r.yaml" --save_path "$tmp/ct1"
 cp -r "$tmp/ct1" "$tmp/ct2"
 python3 -c 'import json,sys; p=sys.argv[1]; c=json.load(open(p)); c["quantization_config"]["ignore"]=["lm_head"]; json.dump(c,open(p,"w"))' "$tmp/ct2/config.json"
-exits 0 "a float linear that the class takes" s check "$tmp/ct2"
-has "$tmp/out" "note  model.layers.0.self_attn.o_proj.weight  is F32, but group_0 takes every linear: it belongs into 'ignore'" "is told"
+exits 65 "a float linear that the class takes" s check "$tmp/ct2"
+has "$tmp/out" "bad   model.layers.0.self_attn.o_proj.weight  is F32, but group_0 takes every linear: it belongs into 'ignore'" "is told"
 
 # ---- what config.json asks for and no document names ----
 file=$(cd "$tmp/ct1" && ls model*.safetensors)
