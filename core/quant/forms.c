@@ -340,6 +340,17 @@ static bool state_lost(const FormState *s)
     return !s->seen && (s->act->observer || s->weight->hessian);
 }
 
+/* Whether a linear of the layer stays float for want of data: its own, or another expert's, since engines load the
+ * experts of a layer with one scheme alone (recipe/runtime_table.c). The peer leaves the others quantized. */
+static bool is_lost(const LayerForms *l, int64_t i)
+{
+    const Linear *all = l->model->linears + l->first;
+    bool lost = l->lin[i].s && state_lost(l->lin[i].s);
+    for (int64_t k = 0; k < l->n && !lost && l->lin[i].s && all[i].expert >= 0 && !l->opt->peer; k++)
+        lost = l->lin[k].s && all[k].group == all[i].group && state_lost(l->lin[k].s);
+    return lost;
+}
+
 static Status set_state(FormState *s, FormStage stage, const FormTypes *t, Error *err)
 {
     s->stage = stage;
@@ -365,7 +376,7 @@ static void set_form(LayerForms *l, FormLinear *f)
 {
     FormState *s = f->s;
     LinearForm *form = &l->forms[f->index];
-    bool lost = s->stage >= FORM_FIXED && state_lost(s);
+    bool lost = s->stage >= FORM_FIXED && is_lost(l, f->index);
     *form = (LinearForm){.self = f, .act_key = s};
     l->table[f->index] = s->stage == FORM_FLOAT || lost ? NULL : form;
     if (!l->table[f->index])
@@ -451,7 +462,7 @@ Status layer_forms_init(LayerForms *l, const Model *m, const FormsOptions *o, in
 
 bool layer_forms_unseen(const LayerForms *l, int64_t i)
 {
-    return l->lin[i].s && state_lost(l->lin[i].s);
+    return is_lost(l, i);
 }
 
 bool layer_forms_param(const LayerForms *l, int64_t i, QParam *p, DType *T)

@@ -56,7 +56,8 @@ void layer_forms_fini(LayerForms *l);
 /* Linears at `level` (0: at any) go to this stage; call it before every pass. What methods other than rowwise ones need
  * is made here, or, with a Hessian, while calibrating. Linears whose calibration saw no token become float. */
 Status layer_forms_stage(LayerForms *l, int level, FormStage stage, const FormTypes *t, Error *err);
-/* Calibration left this linear (index within the layer) without a parameter or Hessian that it needs. */
+/* Calibration left this linear (index within the layer) without a parameter or Hessian that it needs; not under the
+ * peer's rules: or another of its layer's routed experts, which then all stay float. */
 bool layer_forms_unseen(const LayerForms *l, int64_t i);
 /* The fixed parameters of a linear's input and the dtype they were found in; false when it has none. */
 bool layer_forms_param(const LayerForms *l, int64_t i, QParam *p, DType *T);

@@ -151,9 +151,11 @@ static void warn_unseen(Session *s, const Effect *e)
 {
     if (!e->unseen.linears)
         return;
-    session_log(s, 1, "%lld linears of %lld experts stayed float: no calibration token reached them, so they have no "
-                "static range; the first is %s",
-                (long long)e->unseen.linears, (long long)e->unseen.experts, s->model->linears[e->unseen.first].name);
+    const char *why = s->opt.peer ? "no calibration token reached them, so they have no static range"
+                                  : "calibration tokens did not reach every expert of their layers, and a layer's experts "
+                                    "load with one scheme alone";
+    session_log(s, 1, "%lld linears of %lld experts stayed float: %s; the first is %s",
+                (long long)e->unseen.linears, (long long)e->unseen.experts, why, s->model->linears[e->unseen.first].name);
 }
 
 static void apply_effect(Session *s, Job *j)

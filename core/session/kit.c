@@ -467,9 +467,11 @@ static Status write_files(Kit *k, const QuantizeJob *q, Pipeline *p, SaveResult 
     tell(k, "quantizing", 0, model_depth(k->job->model));
     RETURN_IF_ERROR(save_run(p, k->runner, &o, run, err));
     if (run->unseen) {
-        char text[400];
-        snprintf(text, sizeof text, "%lld expert linear%s saw no token and stayed in float, first %s: use more texts",
-                 (long long)run->unseen, run->unseen == 1 ? "" : "s", run->first_unseen);
+        char text[480];
+        snprintf(text, sizeof text, "%lld expert linear%s stayed in float, first %s: %s: use more texts, or a scheme that "
+                 "needs no data", (long long)run->unseen, run->unseen == 1 ? "" : "s", run->first_unseen,
+                 k->job->opt.peer ? "they saw no token"
+                                  : "experts of their layers saw no token, and a layer's experts load with one scheme alone");
         quantize_warn(k, text);
     }
     return ST_OK;

@@ -80,7 +80,7 @@ same "$tmp/without" "$tmp/with" "and as without the layer"
 
 # ---- quantized ----
 for mode in static dynamic; do
-    sed "s|^\( *\)dataset:.*|\1dataset: $tmp/ids.jsonl|" lab_practice/default/default-w8a8-$mode.yaml >"$tmp/$mode.yaml"
+    sed -e "s|^\( *\)dataset:.*|\1dataset: $tmp/ids.jsonl|" -e "s/- '\*\.{gate,.*/- '*.kv_b_proj'/" lab_practice/default/default-w8a8-$mode.yaml >"$tmp/$mode.yaml"
     for how in "--dtype-sim fp32" "--compat peer"; do
         to=$tmp/$mode-${how##* }
         exits 0 "quant $mode $how" s quant --model_path "$whole" --save_path "$to" --config_path "$tmp/$mode.yaml" --verify --force $how
