@@ -262,13 +262,15 @@ static Status add_copied(const SaveOut *s, Names *l, Error *err)
 static Status find_ignored(const SaveOut *s, Names *l, Error *err)
 {
     const Model *m = s->plan->model;
-    bool headed = false; /* DeepSeek's own layout calls it so */
+    const char *head = "lm_head"; /* a tied one, which has no tensor, is called so */
     for (int64_t i = 0; i < m->nlinears; i++)
         if (!save_quantized(s, i))
             RETURN_IF_ERROR(s->plan->peer ? add_name(l, m->linears[i].name, err) : add_linear(l, &m->linears[i], err));
-    for (size_t i = 0; i < s->walk.n; i++)
-        headed = headed || (s->walk.items[i].head && strcmp(s->walk.items[i].name, "head.weight") == 0);
-    RETURN_IF_ERROR(add_name(l, headed ? "head" : "lm_head", err));
+    for (size_t i = 0; i < s->walk.n; i++) {
+        char *name = s->walk.items[i].head ? module_of(&s->walk.items[i], &l->made) : NULL;
+        head = name ? name : head;
+    }
+    RETURN_IF_ERROR(add_name(l, head, err));
     return s->plan->peer ? ST_OK : add_copied(s, l, err);
 }
 

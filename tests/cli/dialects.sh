@@ -80,6 +80,18 @@ assert da["language_model.model.layers.0.mlp.down_proj.weight"] == "FLOAT"
 PY
 if python3 "$tmp/names.py" "$tmp/qvl" "$tmp/qp" >"$tmp/log" 2>&1; then ok "names, values and levels of the output"; else not_ok "names, values and levels of the output"; tail -n 2 "$tmp/log"; fi
 
+sed 's/ascendv1_saver/compressed_tensors/' "$tmp/r.yaml" >"$tmp/ct.yaml"
+exits 0 "as compressed-tensors too" s quant --model_path "$tmp/vl" --config_path "$tmp/ct.yaml" --save_path "$tmp/qct"
+cat >"$tmp/ignore.py" <<'PY'
+import json, re, sys
+c = json.load(open(sys.argv[1]))["quantization_config"]["ignore"]
+left = lambda n: any(re.match(i[3:], n) if i.startswith("re:") else i == n for i in c)
+for n in ("language_model.lm_head", "language_model.model.layers.0.mlp.down_proj", "vision_tower.patch", "visual.layers.0.attn"):
+    assert left(n), (n, c)
+assert not left("language_model.model.layers.0.mlp.up_proj") and not left("lm_head"), c
+PY
+if python3 "$tmp/ignore.py" "$tmp/qct/config.json" >"$tmp/log" 2>&1; then ok "its list of what is left alone has the names"; else not_ok "its list of what is left alone has the names"; tail -n 1 "$tmp/log"; fi
+
 # ---- keys that configuration classes take for the same ----
 form "qwen3_moe with num_local_experts" $g/qwen3_moe/fp32 plain num_experts:num_local_experts
 form "qwen3_moe with n_routed_experts" $g/qwen3_moe/fp32 plain num_experts:n_routed_experts
