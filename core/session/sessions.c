@@ -15,6 +15,7 @@
 #include "io/file.h"
 #include "session/folder.h"
 #include "session/parts.h"
+#include "session/streamfile.h"
 
 static int newest_first(const void *a, const void *b)
 {
@@ -248,21 +249,12 @@ void folder_tell_older(Session *s)
 
 /* ---- deleting ---- */
 
-/* Removes what streams are written as, then the folder. */
 static void remove_streams(const char *dir)
 {
+    streamfile_keep_only(dir, -1);
     char *path = path_join(dir, "streams");
-    DIR *d = path ? opendir(path) : NULL;
-    for (struct dirent *e; d && (e = readdir(d)) != NULL;) {
-        char *file = e->d_name[0] == '.' && (!e->d_name[1] || e->d_name[1] == '.') ? NULL : path_join(path, e->d_name);
-        if (file && strstr(e->d_name, ".safetensors"))
-            unlink(file);
-        free(file);
-    }
-    if (d) {
-        closedir(d);
+    if (path)
         rmdir(path);
-    }
     free(path);
 }
 

@@ -120,7 +120,8 @@ void streamfile_keep_only(const char *folder, int run)
     int n = snprintf(kept, sizeof kept, "%d-", run);
     DIR *d = dir ? opendir(dir) : NULL;
     for (struct dirent *e; d && (e = readdir(d)) != NULL;) {
-        bool stream = strstr(e->d_name, ".safetensors") != NULL && strncmp(e->d_name, kept, (size_t)n) != 0;
+        bool stream = (strstr(e->d_name, ".safetensors") && strncmp(e->d_name, kept, (size_t)n) != 0) ||
+                      strncmp(e->d_name, ".slimscope-tmp-", 15) == 0; /* of a writer that was killed */
         char *path = stream ? path_join(dir, e->d_name) : NULL;
         if (path)
             unlink(path);

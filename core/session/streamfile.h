@@ -17,7 +17,8 @@ Status streamfile_write(const char *folder, int run, int layer, const Stream *h,
 Status streamfile_read(const char *folder, int run, int layer, const char *sha, const Model *m, Stream *out,
                        Error *err);
 
-/* Removes the streams of every other pass than this one (-1: of all). */
+/* Removes the streams of every other pass than this one (-1: of all), and what a killed writer left. Not while one is
+ * being written. */
 void streamfile_keep_only(const char *folder, int run);
 
 #endif

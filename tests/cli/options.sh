@@ -33,6 +33,7 @@ one() {
     tag) in_session "tag *.0.*" "tag $* *.0.*" ;;
     history) in_session "exclude *.0.mlp.*" "history $*" ;;
     export) in_session "export $*" ;;
+    rule) in_session "exclude *.0.mlp.down_proj" "rule $*" ;;
     replay) in_session "replay $* $tmp/other.slim" ;;
     quantize) in_session "recipe $R" "quantize $*" ;;
     open) printf 'open %s %s\n' "$M" "$*" | s --script - ;;
@@ -160,6 +161,7 @@ row open model_type "Qwen 3" "" --model_type qwen3
 want=130 row cancel now "stopped" - --now
 row history save "FILE:$tmp/h.slim" "" --save "$tmp/h.slim"
 printf '# model x, fingerprint 0123456789abcdef\nexclude *.0.*\n' >"$tmp/other.slim"
+row rule format '"rules"' xml --format json
 row replay force "linears sent to float" - --force
 row export preview "apiversion" - --preview
 row export runtime "apiversion" cuda --preview --runtime vllm-ascend
@@ -189,6 +191,7 @@ row workbench size "FILE:$tmp/screen" 80 $d
 row workbench dump-screen "FILE:$tmp/screen" "" $d
 row workbench theme "FILE:$tmp/screen" "" --theme light $d
 row workbench glyphs "FILE:$tmp/screen" runes --glyphs ascii $d
+row workbench lang "FILE:$tmp/screen" tlh --lang zh $d
 row workbench color "FILE:$tmp/screen" red --color never $d
 row workbench no-color "FILE:$tmp/screen" - --no-color $d
 row workbench mouse "FILE:$tmp/screen" - --mouse $d
@@ -201,6 +204,7 @@ row resume size "FILE:$tmp/screen" 80 $r
 row resume dump-screen "FILE:$tmp/screen" "" $r
 row resume theme "FILE:$tmp/screen" "" --theme light $r
 row resume glyphs "FILE:$tmp/screen" runes --glyphs ascii $r
+row resume lang "FILE:$tmp/screen" any --lang zh $r
 row resume color "FILE:$tmp/screen" red --color never $r
 row resume no-color "FILE:$tmp/screen" - --no-color $r
 row resume mouse "FILE:$tmp/screen" - --mouse $r

@@ -1,0 +1,62 @@
+#!/bin/sh
+# Sessions: gone on with by themselves, listed, checked, deleted; not kept where they can't be.
+. tests/tap.sh
+s() { "$SLIMSCOPE" "$@"; }
+root=$XDG_STATE_HOME/slimscope/sessions
+export root
+cat >"$tmp/kill.py" <<'PY'
+import json, os, subprocess, sys
+exe, model, threads = os.path.realpath(os.environ["SLIMSCOPE"]), sys.argv[1], "1"
+p = subprocess.Popen([exe, "shell", model, "--threads", threads, "--progress", "json"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+p.stdin.write("analyze kurtosis local_error\n"); p.stdin.flush()
+for line in p.stderr:
+    if line.startswith("{") and json.loads(line)["done"] >= 3: break
+p.kill(); p.wait()
+PY
+killed() { SLIMSCOPE=$SLIMSCOPE timeout 100 python3 "$tmp/kill.py" lab_models/demo; id=$(ls "$root"); }
+
+killed
+exits 0 "resume goes on by itself" s resume --size 80x24 --dump-screen "$tmp/screen"
+has "$tmp/screen" "56/56 scored" "to the end"
+exits 0 "the session is listed" s resume --list
+has "$tmp/out" "$id" "by its name"
+has "$tmp/out" "56 of 56 rows" "with its progress"
+if grep -q 'KiB\|MiB' "$tmp/out"; then ok "and its size"; else not_ok "and its size"; fi
+is 0 "$(ls "$root/$id/streams" | wc -l)" "a finished analysis leaves no streams"
+exits 0 "it is whole" s check "$id"
+has "$tmp/out" "session: 0 bad" "says check"
+exits 0 "it is deleted" s resume --delete "$id"
+has "$tmp/err" "1 session deleted" "which is told"
+is 0 "$(ls "$root" | wc -l)" "and gone"
+
+killed
+exits 0 "--no-run" s resume --no-run --size 80x24 --dump-screen "$tmp/screen"
+if grep -q "stopped at layer [2-7] of 8; r goes on" "$tmp/screen"; then ok "says where it stands"; else not_ok "says where it stands"; tail -n 3 "$tmp/screen"; fi
+exits 0 "a new session of the model" s --size 80x24 --dump-screen "$tmp/screen" lab_models/demo
+has "$tmp/screen" "of 56 rows: slimscope resume" "says that there is one"
+is 1 "$(ls "$root" | wc -l)" "and is not kept when nothing was done in it"
+rm "$root/$id"/streams/*
+exits 65 "a stream that is missing" s check "$root/$id"
+has "$tmp/out" "is missing: it can't go on from there" "is told by check"
+
+# ---- the model ----
+cp -r lab_models/demo "$tmp/m"
+echo "exclude *.0.mlp.down_proj" | s shell "$tmp/m" 2>/dev/null
+id=$(ls -t "$root" | head -n 1)
+python3 - "$tmp/m/model.safetensors" <<'PY'
+import sys
+b = bytearray(open(sys.argv[1], "rb").read())
+for i in range(len(b) // 2, len(b), 50): b[i] ^= 1
+open(sys.argv[1], "wb").write(b)
+PY
+exits 65 "a fine-tune is not the session's model" s resume "$id" --size 80x24
+has "$tmp/err" "has changed since: its fingerprint is" "one line says so"
+exits 0 "--force goes on" s resume "$id" --force --size 80x24 --dump-screen "$tmp/screen"
+has "$tmp/screen" "float 1/56" "with what was decided"
+
+# ---- what is not kept ----
+mkdir "$tmp/file"; : >"$tmp/file/slimscope"
+exits 0 "a state folder that can't be" env XDG_STATE_HOME="$tmp/file" "$SLIMSCOPE" --size 80x24 --dump-screen "$tmp/screen" lab_models/demo
+has "$tmp/screen" "not saved" "is said in the header"
+has "$tmp/screen" "this session is not saved: " "and on the line of messages"
+finish
