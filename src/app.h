@@ -9,6 +9,7 @@
 
 /* The program around a session: where commands run, whatever face they come from. */
 typedef struct App App;
+typedef struct Command Command;
 
 typedef enum Face { FACE_CLI, FACE_SCRIPT, FACE_SHELL, FACE_UI } Face;
 
@@ -53,6 +54,7 @@ struct App {
     Status (*set_theme)(void *ctx, const char *name, Error *err);
     Status (*set_screen)(void *ctx, const char *name, Error *err);
     Status (*bind_key)(void *ctx, const char *key, const char *command, Error *err);
+    void (*show_help)(void *ctx, const Command *c); /* c NULL: all of them */
     /* runs the lines of a script one after the other, waiting for jobs between them without blocking the screen; takes
      * a copy of text */
     Status (*run_lines)(void *ctx, const char *name, const char *text, Error *err);
@@ -120,7 +122,7 @@ typedef struct Option {
 
 typedef struct CommandLine CommandLine; /* parsed words and options, src/cmdline.h */
 
-typedef struct Command {
+struct Command {
     const char *name;
     const char *args;        /* positional part of the usage: "[TARGET...]" */
     const char *summary;     /* one line */
@@ -129,7 +131,7 @@ typedef struct Command {
     Completes completes;     /* of positional words */
     const Option *options;   /* ends with name == NULL; may be NULL */
     Status (*run)(App *a, const CommandLine *cl, Error *err);
-} Command;
+};
 extern const Command *const command_table[]; /* NULL-terminated, src/commands.c */
 const Command *command_find(const char *name);
 

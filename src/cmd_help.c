@@ -200,12 +200,16 @@ static Status run_help(App *a, const CommandLine *cl, Error *err)
         write_man_page(a->screen, &b);
     } else if (cl->nwords) {
         const Command *c = command_find(cl->words[0]);
-        if (c)
+        if (c && a->show_help)
+            a->show_help(a->ui_ctx, c);
+        else if (c)
             command_usage(c, &b);
         else
             st = unknown_command(cl->words[0], false, err);
     } else if (a->face == FACE_CLI) {
         program_help(&b);
+    } else if (a->show_help) {
+        a->show_help(a->ui_ctx, NULL);
     } else {
         list_commands(&b, 0, CMD_CLI_ONLY);
     }

@@ -1,4 +1,5 @@
 /* The table as it is looked at, and the screen around it. */
+#include <stdio.h>
 #include <string.h>
 
 #include "session/fold.h"
@@ -148,10 +149,30 @@ const Command command_screen = {
     .run = screen_run,
 };
 
+/* ST_USAGE unless the words behind the key begin with a command, or with a line (in one word) that does. */
+static Status known_verb(const CommandLine *cl, Error *err)
+{
+    Words w;
+    Str line = {0};
+    join_words(cl, 1, &line);
+    Status st = line.oom ? error_nomem(err, "a key binding") : lexer_split(str_text(&line), &w, err);
+    str_free(&line);
+    if (st != ST_OK)
+        return st;
+    const char *verb = w.n > 1 && strcmp(w.word[0], "async") == 0 ? w.word[1] : w.n > 0 ? w.word[0] : "";
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(verb, "!"), verb);
+    if (!command_find(name))
+        st = unknown_command(name, false, err);
+    words_fini(&w);
+    return st;
+}
+
 static Status bind_run(App *a, const CommandLine *cl, Error *err)
 {
     RETURN_IF_ERROR(want_words(cl, 2, -1, err));
     RETURN_IF_ERROR(needs_screen(a, cl, a->bind_key != NULL, err));
+    RETURN_IF_ERROR(known_verb(cl, err));
     Str command = {0};
     for (int i = 1; i < cl->nwords; i++) {
         str_puts(&command, i > 1 ? " " : "");

@@ -139,7 +139,7 @@ unsigned act_resort(Ui *ui, const KeyRow *row, int key)
 unsigned ui_found(Ui *ui, Found f, const char *text)
 {
     if (f.of == 0)
-        return ui_refuse(ui, "no name here holds '%s'", text);
+        return ui_refuse(ui, "nothing here holds '%s'", text);
     ui_say(ui, SL_TEXT, "match %lld of %lld for '%s'; n next, N before, Esc unmarks", (long long)f.at,
            (long long)f.of, text);
     return DO_PAINT;
@@ -201,16 +201,14 @@ unsigned act_run(Ui *ui, const KeyRow *row, int key)
         if (metric_table[i]->additive && metric_table[i] != m)
             sum = metric_table[i]->name;
     }
-    if (ui_command(ui, "analyze %s %s", m->name, sum) && session_busy(ui_session(ui)))
-        ui_say_queued(ui, "%s runs; you can go on working, 3 shows the job, ^C stops it", m->name);
+    ui_command(ui, "analyze %s%s%s", m->name, *sum ? " " : "", sum);
     return DO_PAINT;
 }
 
 unsigned act_measure(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
-    if (ui_command(ui, "measure") && session_busy(ui_session(ui)))
-        ui_say_queued(ui, "measuring the real effect; What-if (2) shows it, ^C stops it");
+    ui_command(ui, "measure");
     return DO_PAINT;
 }
 
@@ -311,8 +309,6 @@ static unsigned sort_by(Ui *ui, SortKey k, bool ascending)
 {
     hold_row(ui);
     ui_command(ui, "sort %s %s", sort_key_name(k), ascending ? "asc" : "desc");
-    if (!ui->message[0])
-        ui_say(ui, SL_TEXT, "sorted by %s", sort_key_name(k));
     return DO_PAINT;
 }
 
@@ -352,9 +348,7 @@ unsigned act_metric(Ui *ui, const KeyRow *row, int key)
     if (n == 0)
         return ui_refuse(ui, "this build has no metric");
     const Metric *next = ui->metrics[(at + row->arg + n) % n];
-    if (ui_command(ui, "show %s", next->name))
-        ui_say(ui, SL_TEXT, "%s: %s", next->name, next->explain ? next->explain : next->title);
-    ui->message[strcspn(ui->message, "\n")] = '\0';
+    ui_command(ui, "show %s", next->name);
     return DO_PAINT;
 }
 
@@ -485,7 +479,6 @@ unsigned act_back(Ui *ui, const KeyRow *row, int key)
     if (key == KEY_ESC) {
         if (ui_model(ui) && session_filter_text(ui_session(ui))[0] && ui->view->find) {
             ui_command(ui, "filter");
-            ui_say(ui, SL_TEXT, "the filter is gone; u brings it back");
         }
         return DO_PAINT;
     }

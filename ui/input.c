@@ -142,20 +142,27 @@ static unsigned done_tag(Ui *ui, const char *text)
     return DO_PAINT;
 }
 
+/* Searches what is in front: an overlay, or the screen. */
+static Found search(Ui *ui, const char *text)
+{
+    if (ui->overlay)
+        return ui->overlay->find(ui, text, 1, true);
+    return ui->view->find ? ui->view->find(ui, ui_state(ui, ui->view), text, 1, true) : (Found){0, 0};
+}
+
 static void changed_search(Ui *ui, const char *text, Input *p)
 {
-    if (!ui->view->find)
-        return;
     snprintf(ui->marked, sizeof ui->marked, "%s", text);
-    session_set_cursor(ui_session(ui), p->origin);
+    if (!ui->overlay && ui_session(ui))
+        session_set_cursor(ui_session(ui), p->origin);
     if (!*text)
         return;
-    Found f = ui->view->find(ui, ui_state(ui, ui->view), text, 1, true);
+    Found f = search(ui, text);
     p->note_slot = f.of ? SL_OK : SL_WARN;
     if (f.of)
         text_format(p->note, MAX_NOTE, "match %lld of %lld", (long long)f.at, (long long)f.of);
     else
-        text_format(p->note, MAX_NOTE, "no name here holds '%s'", text);
+        text_format(p->note, MAX_NOTE, "nothing here holds '%s'", text);
 }
 
 static unsigned done_search(Ui *ui, const char *text)
@@ -163,13 +170,14 @@ static unsigned done_search(Ui *ui, const char *text)
     if (!*text)
         return DO_PAINT;
     snprintf(ui->search, sizeof ui->search, "%s", text);
-    return ui_found(ui, ui->view->find(ui, ui_state(ui, ui->view), text, 1, true), text);
+    return ui_found(ui, search(ui, text), text);
 }
 
 static void cancelled_search(Ui *ui)
 {
     ui->marked[0] = '\0';
-    session_set_cursor(ui_session(ui), ui->input->origin);
+    if (!ui->overlay && ui_session(ui))
+        session_set_cursor(ui_session(ui), ui->input->origin);
 }
 
 /* Shows what passes while it is typed; the edit comes with Enter. */

@@ -1,5 +1,6 @@
 #include "ui/keys.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,36 +155,71 @@ const KeyRow *key_elsewhere(int key, const View **where)
     return first;
 }
 
+int key_shown(const Ui *ui, const KeyRow *row)
+{
+    for (int i = 0; i < KEYS_PER_ROW && row->keys[i]; i++)
+        if (!ui_binding(ui, row->keys[i]))
+            return row->keys[i];
+    return 0;
+}
+
 /* Whether the bar has an earlier key for this. */
 static bool told_already(const Ui *ui, const KeyRow *row)
 {
-    for (int i = 0; i < ui->nkey_spans; i++)
-        if (key_find(ui->key_spans[i].key, ui->view)->run == row->run && row->run != act_prompt)
+    for (int i = 0; i < ui->nkey_spans; i++) {
+        const KeyRow *there = ui_binding(ui, ui->key_spans[i].key) ? NULL : key_find(ui->key_spans[i].key, ui->view);
+        if (there && there->run == row->run && row->run != act_prompt)
             return true;
+    }
     return false;
+}
+
+/* One key of the bar, where it ends before `end`; of the label `len` bytes. */
+static void put_key(Ui *ui, Pen *p, int end, int key, const char *label, int len, bool dim)
+{
+    char name[16], shown[64];
+    key_text(key, name, sizeof name);
+    snprintf(shown, sizeof shown, "%.*s", len, label);
+    int w = text_width(name) + text_width(shown) + 1;
+    if (p->x + w > end || ui->nkey_spans == (int)(sizeof ui->key_spans / sizeof ui->key_spans[0]))
+        return;
+    ui->key_spans[ui->nkey_spans].x = p->x;
+    ui->key_spans[ui->nkey_spans].w = w;
+    ui->key_spans[ui->nkey_spans++].key = key;
+    pen_puts(p, SL_KEY, name);
+    pen_puts(p, dim ? SL_DIM : SL_KEY_TEXT, shown);
+    pen_puts(p, SL_KEY_TEXT, " ");
+}
+
+/* A key that the user bound: with the verb of its command. */
+static void put_binding(Ui *ui, Pen *p, int end, const Binding *b)
+{
+    put_key(ui, p, end, b->key, b->command, (int)strcspn(b->command, " "), false);
 }
 
 void keys_draw_bar(Ui *ui)
 {
+    enum { QUIT = 8 }; /* cells of the way out, which is always shown */
     Rect r = ui->layout.keys;
     Pen p = pen_at(ui, r.y, r.x, r.w);
+    int end = p.end - QUIT;
     ui->nkey_spans = 0;
     pen_puts(&p, SL_KEY_TEXT, " ");
     const KeyRow *quit = key_find(K(KEY_F(10)), ui->view);
-    int room = r.w - 8; /* the way out is always shown */
     for (const KeyRow *row = key_next(ui->view, NULL); row; row = key_next(ui->view, row)) {
-        char name[16];
-        if (!row->label || told_already(ui, row))
-            continue;
-        key_text(row->keys[0], name, sizeof name);
-        int w = text_width(name) + text_width(tr(row->label)) + 1;
-        if ((row != quit && p.x + w > room) || ui->nkey_spans == (int)(sizeof ui->key_spans / sizeof ui->key_spans[0]))
-            continue;
-        ui->key_spans[ui->nkey_spans].x = p.x;
-        ui->key_spans[ui->nkey_spans].w = w;
-        ui->key_spans[ui->nkey_spans++].key = row->keys[0];
-        pen_puts(&p, SL_KEY, name);
-        pen_printf(&p, row->refuse && row->refuse(ui) ? SL_DIM : SL_KEY_TEXT, "%s ", tr(row->label));
+        const Binding *own = ui_binding(ui, row->keys[0]);
+        int key = key_shown(ui, row);
+        if (own && row->label)
+            put_binding(ui, &p, end, own);
+        if (row->label && row != quit && key && !told_already(ui, row))
+            put_key(ui, &p, end, key, tr(row->label), INT_MAX, row->refuse && row->refuse(ui));
     }
+    for (size_t i = 0; i < ui->nbindings; i++) {
+        const KeyRow *row = key_find(ui->bindings[i].key, ui->view);
+        if (!row || !row->label || row->keys[0] != ui->bindings[i].key)
+            put_binding(ui, &p, end, &ui->bindings[i]);
+    }
+    if (quit && key_shown(ui, quit))
+        put_key(ui, &p, p.end, key_shown(ui, quit), tr(quit->label), INT_MAX, false);
     pen_fill(&p, SL_KEY_TEXT);
 }

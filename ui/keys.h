@@ -32,6 +32,8 @@ const KeyRow *key_next(const View *v, const KeyRow *before);
 const KeyRow *key_find(int key, const View *v);
 /* The first row that some screen alone has for the key, and that screen; NULL when none has. */
 const KeyRow *key_elsewhere(int key, const View **where);
+/* The key that a row is told by: its first one that the user bound to nothing else; 0: there is none left. */
+int key_shown(const Ui *ui, const KeyRow *row);
 /* The F-bar of the present screen. */
 void keys_draw_bar(Ui *ui);
 

@@ -67,7 +67,7 @@ void ui_say_queued(Ui *ui, const char *fmt, ...)
     const JobView *j = session_jobs(s) ? session_job(s, session_jobs(s) - 1) : NULL;
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(ui->message, sizeof ui->message, fmt, ap);
+    vsnprintf(ui->message, sizeof ui->message, tr(fmt), ap);
     va_end(ap);
     ui->message_slot = SL_TEXT;
     if (j && j->state == JOB_WAITING && j->behind)
@@ -99,7 +99,7 @@ static void show_output(Ui *ui, const char *title)
     if (!nl || !nl[1])
         ui_say(ui, SL_TEXT, "%.*s", (int)strcspn(text, "\n"), text);
     else
-        pager_open(ui, title, text);
+        pager_open(ui, title, text, NULL);
 }
 
 /* Notes that the command left in the log: the gravest new one. */
@@ -139,17 +139,21 @@ bool ui_command(Ui *ui, const char *fmt, ...)
     uint64_t version = ui_session(ui) ? session_edit_version(ui_session(ui)) : 0;
     str_free(&ui->out);
     ui->message[0] = '\0';
+    if (ui_session(ui) && line.len > 0)
+        session_log(ui_session(ui), 0, ":%s", str_text(&line));
     int logged = ui_session(ui) ? session_log_lines(ui_session(ui)) : 0;
     Status st = line.oom ? error_nomem(&err, "the command") : app_execute(ui->app, str_text(&line), &err);
     ui->command_status = st;
     if (st != ST_OK) {
         if (ui_session(ui))
-            session_log(ui_session(ui), 2, "%s: %s", str_text(&line), err.text);
+            session_log(ui_session(ui), 2, "%s", err.text);
         say(ui, SL_ERR, ui_session(ui) != NULL, err.text);
     } else if (ui->out.len > 0) {
         show_output(ui, str_text(&line));
     } else {
         show_notes(ui, logged);
+        if (!ui->message[0])
+            ui_said(ui, str_text(&line));
     }
     if (st == ST_OK && ui_session(ui) && session_edit_version(ui_session(ui)) != version)
         say_unkept(ui);
@@ -221,25 +225,29 @@ static unsigned key_answer(Ui *ui, int key)
     return DO_PAINT; /* everything else is "no": nothing changed */
 }
 
-static unsigned key_bound(Ui *ui, int key, bool *found)
+const Binding *ui_binding(const Ui *ui, int key)
 {
-    *found = false;
-    for (size_t i = 0; i < ui->nbindings; i++) {
-        if (ui->bindings[i].key == key) {
-            *found = true;
-            ui_command(ui, "%s", ui->bindings[i].command);
-            return DO_RELAYOUT;
-        }
-    }
-    return DO_NOTHING;
+    for (size_t i = 0; i < ui->nbindings; i++)
+        if (ui->bindings[i].key == key)
+            return &ui->bindings[i];
+    return NULL;
+}
+
+static unsigned run_bound(Ui *ui, const Binding *b)
+{
+    char *line = strdup(b->command); /* the command may bind the key anew */
+    if (!line)
+        return ui_refuse(ui, "out of memory");
+    ui_command(ui, "%s", line);
+    free(line);
+    return DO_RELAYOUT;
 }
 
 static unsigned key_in_view(Ui *ui, int key)
 {
-    bool found;
-    unsigned bits = key_bound(ui, key, &found);
-    if (found)
-        return bits;
+    const Binding *bound = ui_binding(ui, key);
+    if (bound)
+        return run_bound(ui, bound);
     const View *where;
     const KeyRow *row = key_find(key, ui->view), *elsewhere = row ? NULL : key_elsewhere(key, &where);
     char name[16];
@@ -247,6 +255,8 @@ static unsigned key_in_view(Ui *ui, int key)
     if (elsewhere)
         return ui_refuse(ui, "%s does nothing on this screen: %s (on screen %c)", name, tr(elsewhere->help),
                          where->key);
+    if (!row && key >= '0' && key <= '9')
+        return ui_refuse(ui, "there is no screen %s; the line above names those there are", name);
     if (!row)
         return ui_refuse(ui, "%s is no key here; ? lists those that are", name);
     const char *why = row->refuse ? row->refuse(ui) : NULL;
@@ -397,6 +407,12 @@ static void tell_end(Ui *ui, const JobView *j)
         ui_say(ui, j->failed ? SL_WARN : SL_OK, "%s done in %s: %d scored, %d failed", j->title, t, j->ok, j->failed);
 }
 
+/* A line of the log about a job. */
+static void log_event(Ui *ui, Slot slot, const JobView *j, const char *what)
+{
+    session_log(ui_session(ui), slot == SL_ERR ? 2 : slot == SL_WARN ? 1 : 0, "#%d %s: %s", j->id, j->title, what);
+}
+
 /* Says how each job ended that ended since the last call. */
 static void watch_jobs(Ui *ui)
 {
@@ -405,13 +421,26 @@ static void watch_jobs(Ui *ui)
     const JobView *last = NULL;
     for (int i = 0; i < n; i++) {
         const JobView *j = session_job(s, i);
+        if (j->state != JOB_WAITING && j->id > ui->jobs_begun) {
+            ui->jobs_begun = j->id;
+            log_event(ui, SL_TEXT, j, "starts");
+        }
         if (j->state == JOB_WAITING || j->state == JOB_RUNNING)
             continue;
         ended++;
         last = !last || j->id > last->id ? j : last;
     }
-    if (ended > ui->jobs_ended && last && !ui->input && !ui->question.text)
+    if (ended > ui->jobs_ended && last) {
+        char before[ERROR_TEXT_MAX];
+        Slot slot = ui->message_slot;
+        snprintf(before, sizeof before, "%s", ui->message);
         tell_end(ui, last);
+        log_event(ui, ui->message_slot, last, ui->message);
+        if (ui->input || ui->question.text) { /* nothing comes between what is typed or asked */
+            snprintf(ui->message, sizeof ui->message, "%s", before);
+            ui->message_slot = slot;
+        }
+    }
     ui->jobs_ended = ended;
 }
 
@@ -514,11 +543,10 @@ static Status hook_bind(void *ctx, const char *key, const char *command, Error *
     char *copy = strdup(command);
     if (!copy)
         return error_nomem(err, "the binding");
-    for (size_t i = 0; i < ui->nbindings; i++) {
+    for (size_t i = 0; i < ui->nbindings; i++) { /* the newest is the last */
         if (ui->bindings[i].key == k) {
             free(ui->bindings[i].command);
-            ui->bindings[i].command = copy;
-            return ST_OK;
+            memmove(&ui->bindings[i], &ui->bindings[i + 1], (--ui->nbindings - i) * sizeof *ui->bindings);
         }
     }
     if (!mem_grow(&ui->bindings, &ui->cap_bindings, ui->nbindings + 1, sizeof *ui->bindings)) {
@@ -527,6 +555,14 @@ static Status hook_bind(void *ctx, const char *key, const char *command, Error *
     }
     ui->bindings[ui->nbindings++] = (Binding){k, copy};
     return ST_OK;
+}
+
+static void hook_help(void *ctx, const Command *c)
+{
+    if (c)
+        help_command(ctx, c);
+    else
+        help_commands(ctx);
 }
 
 static Status hook_lines(void *ctx, const char *name, const char *text, Error *err)
@@ -584,12 +620,16 @@ Status ui_new(Ui **out, App *a, const ScreenOptions *o, Error *err)
     a->set_screen = hook_screen;
     a->bind_key = hook_bind;
     a->run_lines = hook_lines;
+    a->show_help = hook_help;
     a->ui_ctx = ui;
     int rows, cols;
     getmaxyx(stdscr, rows, cols);
     ui_set_size(ui, rows, cols);
-    for (int i = 0; a->session && i < session_jobs(a->session); i++) /* of a resumed session: no news */
-        ui->jobs_ended += session_job(a->session, i)->state >= JOB_DONE;
+    for (int i = 0; a->session && i < session_jobs(a->session); i++) { /* of a resumed session: no news */
+        const JobView *j = session_job(a->session, i);
+        ui->jobs_ended += j->state >= JOB_DONE;
+        ui->jobs_begun = j->id > ui->jobs_begun ? j->id : ui->jobs_begun;
+    }
     *out = ui;
     return ST_OK;
 }
@@ -618,6 +658,7 @@ void ui_free(Ui *ui)
     a->set_theme = a->set_screen = NULL;
     a->bind_key = NULL;
     a->run_lines = NULL;
+    a->show_help = NULL;
     a->ui_ctx = NULL;
     free(ui);
 }

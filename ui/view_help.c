@@ -1,13 +1,21 @@
-/* `?`: every key that works here, made from the key table; Enter runs the chosen one. */
+/* `?`: every key that works here, made from the key table; Enter runs the chosen one. `:help`: the commands. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "ui/actions.h"
 #include "src/lang.h"
+#include "ui/actions.h"
+#include "ui/input.h"
 
-enum { HELP_MAX = 96 };
+/* A line of the list: a key row, a key that the user bound, or a command. */
+typedef struct HelpRow {
+    const KeyRow *row;
+    const Binding *own;
+    const Command *command;
+} HelpRow;
+
+enum { HELP_MAX = 160, TEXT_ROWS = 2 };
 typedef struct Help {
-    const KeyRow *row[HELP_MAX];
+    HelpRow row[HELP_MAX];
     int n;
     ListPos pos;
 } Help;
@@ -17,19 +25,24 @@ static void fini(Ui *ui)
     free(ui->overlay_state);
 }
 
-static void row_keys(const KeyRow *row, char *out, size_t size)
+/* ui NULL: as nobody has bound any. */
+static void row_keys(const Ui *ui, const HelpRow *h, char *out, size_t size)
 {
     size_t used = 0;
     out[0] = '\0';
-    for (int i = 0; row->run == act_screen && view_table[i]; i++) {
+    if (h->own)
+        key_text(h->own->key, out, size);
+    else if (h->command)
+        snprintf(out, size, "%s", h->command->name);
+    for (int i = 0; h->row && h->row->run == act_screen && view_table[i]; i++) {
         int k = snprintf(out + used, size - used, "%s%c", used ? " " : "", view_table[i]->key);
         used += k > 0 && (size_t)k < size - used ? (size_t)k : 0;
     }
-    for (int i = 0; i < KEYS_PER_ROW && row->keys[i] && used < size && row->run != act_screen; i++) {
+    for (int i = 0; h->row && h->row->run != act_screen && i < KEYS_PER_ROW && h->row->keys[i] && used < size; i++) {
         char name[16];
-        if (row->keys[i] == KEY_CODE(KEY_ENTER))
-            continue; /* the keypad's: the same to a reader */
-        key_text(row->keys[i], name, sizeof name);
+        if (h->row->keys[i] == KEY_CODE(KEY_ENTER) || (ui && ui_binding(ui, h->row->keys[i])))
+            continue; /* the keypad's is the same to a reader; what was bound anew has its own line */
+        key_text(h->row->keys[i], name, sizeof name);
         int k = snprintf(out + used, size - used, "%s%s", used ? " " : "", name);
         used += k > 0 ? (size_t)k : 0;
     }
@@ -44,62 +57,155 @@ bool help_key_line(int i, int line, const char **title, char keys[64], const cha
     if (!row || !row->help)
         return false;
     *title = v ? v->title : "All screens";
-    row_keys(row, keys, 64);
+    row_keys(NULL, &(HelpRow){.row = row}, keys, 64);
     *help = row->help;
     *command = row->command;
     return true;
 }
 
+static const char *why_not(Ui *ui, const HelpRow *h)
+{
+    return h->row && h->row->refuse ? h->row->refuse(ui) : NULL;
+}
+
+static void row_text(Ui *ui, const HelpRow *h, Str *out)
+{
+    const char *why = why_not(ui, h);
+    if (h->own)
+        str_puts(out, tr("your key"));
+    else if (why)
+        str_printf(out, tr("%s (not now: %s)"), tr(h->row->help), tr(why));
+    else
+        str_puts(out, h->row ? tr(h->row->help) : h->command->summary);
+}
+
+static const char *row_command(const HelpRow *h)
+{
+    return h->own ? h->own->command : h->command ? h->command->args : h->row->command ? h->row->command : "";
+}
+
+static void draw_row(Ui *ui, Rect r, int y, const int *w, const HelpRow *h, bool here)
+{
+    char keys[64], cut[300];
+    Str text = {0};
+    const char *dots = ui->term.glyphs.ellipsis;
+    bool no = why_not(ui, h) != NULL;
+    row_keys(ui, h, keys, sizeof keys);
+    row_text(ui, h, &text);
+    Pen p = pen_at(ui, y, r.x, r.w);
+    p.reverse = here;
+    if (here)
+        ui_rest_cursor(ui, p.y, p.x);
+    pen_puts(&p, SL_TEXT, here ? "> " : "  ");
+    pen_cell(&p, SL_KEY, w[0], false, keys);
+    pen_puts(&p, SL_TEXT, " ");
+    text_cut(cut, sizeof cut, str_text(&text), w[1], dots);
+    pen_cell(&p, no ? SL_DIM : SL_TEXT, w[1], false, cut);
+    if (w[2]) {
+        text_cut(cut, sizeof cut, row_command(h), w[2], dots);
+        pen_puts(&p, SL_TEXT, " ");
+        pen_cell(&p, SL_DIM, w[2], false, cut);
+    }
+    pen_fill(&p, SL_TEXT);
+    str_free(&text);
+}
+
+/* The chosen line in full, below the list. */
+static void draw_chosen(Ui *ui, Rect r, const HelpRow *h)
+{
+    Str text = {0};
+    row_text(ui, h, &text);
+    if (row_command(h)[0])
+        str_printf(&text, "  [:%s%s%s]", h->command ? h->command->name : "", h->command ? " " : "", row_command(h));
+    int y = r.y + 1;
+    draw_hline(ui, r.y, r.x, r.w);
+    draw_wrapped(ui, (Rect){r.y, r.x + 1, r.h, r.w - 2}, &y, why_not(ui, h) ? SL_WARN : SL_TEXT, str_text(&text));
+    str_free(&text);
+}
+
+static int page_rows(const Ui *ui)
+{
+    int rows = ui->layout.figures.y - ui->layout.tabs.y - 3 - TEXT_ROWS;
+    return rows > 1 ? rows : 1;
+}
+
 static void draw(Ui *ui, Rect r)
 {
     Help *h = ui->overlay_state;
-    int page = r.h - 1;
+    int page = page_rows(ui);
     list_clamp(&h->pos, h->n, page);
+    bool commands = h->n > 0 && h->row[0].command;
+    LineParts l = {.n = 0};
+    if (commands)
+        part_add(&l, SL_HEADER, 1, "Commands");
+    else
+        part_add(&l, SL_HEADER, 1, "Keys on %s", tr(ui->view->title));
+    part_add(&l, SL_HEADER, 0, "%lld-%lld of %d", (long long)h->pos.top + 1,
+             (long long)(h->pos.top + page < h->n ? h->pos.top + page : h->n), h->n);
+    part_add(&l, SL_HEADER, 2, commands ? "Enter tells more" : "Enter runs the line");
+    part_add(&l, SL_HEADER, 3, "j k move");
+    part_add(&l, SL_HEADER, 4, "/ finds");
+    part_add(&l, SL_HEADER, 5, "q closes");
     Pen head = pen_at(ui, r.y, r.x, r.w);
-    pen_printf(&head, SL_HEADER, " Keys on %s: Enter runs the line, q closes", tr(ui->view->title));
+    pen_puts(&head, SL_HEADER, " ");
+    pen_parts(&head, SL_HEADER, &l, 0);
     pen_fill(&head, SL_HEADER);
-    const Column cols[] = {{"", 12, 14, 0, false}, {"", 44, 84, 0, false}, {"", 32, 34, 1, false}};
+    const Column cols[] = {{"", 12, 14, 0, false}, {"", 44, 84, 0, false}, {"", 32, 60, 1, false}};
     int w[3];
     columns_fit(cols, 3, r.w - 3, w);
-    for (int y = 0; y < page && h->pos.top + y < h->n; y++) {
-        const KeyRow *row = h->row[h->pos.top + y];
-        const char *why = row->refuse ? row->refuse(ui) : NULL;
-        bool here = h->pos.top + y == h->pos.cur;
-        char keys[64], text[300];
-        row_keys(row, keys, sizeof keys);
-        text_format(text, sizeof text, why ? "%s (not now: %s)" : "%s%s", tr(row->help), why ? tr(why) : "");
-        Pen p = pen_at(ui, r.y + 1 + y, r.x, r.w);
-        p.reverse = here;
-        if (here) {
-            ui_rest_cursor(ui, p.y, p.x);
-            ui_say(ui, why ? SL_WARN : SL_TEXT, row->command ? "%s  [:%s]" : "%s", text, row->command);
-        }
-        pen_puts(&p, SL_TEXT, here ? "> " : "  ");
-        pen_cell(&p, SL_KEY, w[0], false, keys);
-        pen_puts(&p, SL_TEXT, " ");
-        pen_cell(&p, why ? SL_DIM : SL_TEXT, w[1], false, text);
-        if (w[2]) {
-            pen_puts(&p, SL_TEXT, " ");
-            pen_cell(&p, SL_DIM, w[2], false, row->command ? row->command : "");
-        }
-        pen_fill(&p, SL_TEXT);
-    }
+    for (int y = 0; y < page && h->pos.top + y < h->n; y++)
+        draw_row(ui, r, r.y + 1 + y, w, &h->row[h->pos.top + y], h->pos.top + y == h->pos.cur);
+    if (h->n > 0)
+        draw_chosen(ui, (Rect){r.y + 1 + page, r.x, TEXT_ROWS + 1, r.w}, &h->row[h->pos.cur]);
 }
 
 static unsigned leave(Ui *ui)
 {
-    ui->message[0] = '\0';
     ui_close_overlay(ui);
     return DO_RELAYOUT;
 }
 
-static unsigned run_row(Ui *ui, const KeyRow *row)
+static unsigned run_row(Ui *ui, HelpRow h)
 {
-    const char *why = row->refuse ? row->refuse(ui) : NULL;
+    const char *why = why_not(ui, &h);
     if (why)
         return ui_refuse(ui, "%s", tr(why));
     leave(ui);
-    return row->run(ui, row, row->keys[0]) | DO_RELAYOUT;
+    if (h.command)
+        help_command(ui, h.command);
+    else if (h.own)
+        return ui_key(ui, h.own->key) | DO_RELAYOUT;
+    else
+        return h.row->run(ui, h.row, h.row->keys[0]) | DO_RELAYOUT;
+    return DO_RELAYOUT;
+}
+
+static Found find(Ui *ui, const char *text, int direction, bool from_here)
+{
+    Help *h = ui->overlay_state;
+    Found found = {0, 0};
+    int best = -1;
+    for (int i = 0; i < h->n; i++) {
+        char keys[64];
+        Str line = {0};
+        row_keys(ui, &h->row[i], keys, sizeof keys);
+        row_text(ui, &h->row[i], &line);
+        str_printf(&line, " %s %s", keys, row_command(&h->row[i]));
+        bool hit = strcasestr(str_text(&line), text) != NULL;
+        str_free(&line);
+        if (!hit)
+            continue;
+        found.of++;
+        int away = ((direction * (i - (int)h->pos.cur)) % h->n + h->n) % h->n;
+        away = away == 0 && !from_here ? h->n : away;
+        if (best < 0 || away < best) {
+            best = away;
+            found.at = found.of;
+        }
+    }
+    if (best >= 0)
+        h->pos.cur = ((h->pos.cur + direction * best) % h->n + h->n) % h->n;
+    return found;
 }
 
 static unsigned key(Ui *ui, int k)
@@ -109,29 +215,50 @@ static unsigned key(Ui *ui, int k)
         return leave(ui);
     if ((k == '\n' || k == KEY_CODE(KEY_ENTER)) && h->n > 0)
         return run_row(ui, h->row[h->pos.cur]);
+    if (k == '/' || k == KEY_CODE(KEY_F(3)))
+        return input_open(ui, INPUT_SEARCH, NULL);
+    if ((k == 'n' || k == 'N') && ui->search[0])
+        return ui_found(ui, find(ui, ui->search, k == 'n' ? 1 : -1, false), ui->search);
     const KeyRow *row = key_find(k, ui->view);
     if (row && row->run == act_move) {
-        list_move(&h->pos, (Motion)row->arg, h->n, ui->layout.figures.y - ui->layout.tabs.y - 2);
+        list_move(&h->pos, (Motion)row->arg, h->n, page_rows(ui));
         return DO_PAINT;
     }
     for (int i = 0; row && i < h->n; i++) {
-        if (h->row[i] == row)
+        if (h->row[i].row == row)
             h->pos.cur = i; /* a key pressed here shows its line */
     }
     return DO_PAINT;
 }
 
-static const Overlay help_overlay = {draw, key, fini};
+static const Overlay help_overlay = {draw, key, fini, find};
+
+static Help *new_help(Ui *ui)
+{
+    Help *h = calloc(1, sizeof *h);
+    if (!h)
+        ui_say(ui, SL_ERR, "out of memory");
+    return h;
+}
 
 void help_open(Ui *ui)
 {
-    Help *h = calloc(1, sizeof *h);
-    if (!h) {
-        ui_say(ui, SL_ERR, "out of memory");
-        return;
-    }
-    for (const KeyRow *row = key_next(ui->view, NULL); row && h->n < HELP_MAX; row = key_next(ui->view, row))
-        if (row->run != act_help)
-            h->row[h->n++] = row;
-    ui_open_overlay(ui, &help_overlay, h);
+    Help *h = new_help(ui);
+    for (size_t i = 0; h && i < ui->nbindings && h->n < HELP_MAX; i++)
+        h->row[h->n++].own = &ui->bindings[i];
+    for (const KeyRow *row = key_next(ui->view, NULL); h && row && h->n < HELP_MAX; row = key_next(ui->view, row))
+        if (row->run != act_help && key_shown(ui, row))
+            h->row[h->n++].row = row;
+    if (h)
+        ui_open_overlay(ui, &help_overlay, h);
+}
+
+void help_commands(Ui *ui)
+{
+    Help *h = new_help(ui);
+    for (int i = 0; h && command_table[i] && h->n < HELP_MAX; i++)
+        if (!(command_table[i]->flags & CMD_CLI_ONLY))
+            h->row[h->n++].command = command_table[i];
+    if (h)
+        ui_open_overlay(ui, &help_overlay, h);
 }

@@ -2,8 +2,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "ui/actions.h"
 #include "src/lang.h"
+#include "ui/actions.h"
+#include "ui/log.h"
 
 typedef struct Jobs {
     ListPos pos;
@@ -130,21 +131,6 @@ static int draw_more(Ui *ui, Rect r, int y, const JobView *j)
     return y;
 }
 
-static void draw_log(Ui *ui, Rect r)
-{
-    static const char *const marks[] = {"    ", "warn", "FAIL"};
-    static const Slot slots[] = {SL_TEXT, SL_WARN, SL_FAILED};
-    Session *s = ui_session(ui);
-    int n = session_log_lines(s), from = n > r.h ? n - r.h : 0;
-    for (int y = 0; y < r.h && from + y < n; y++) {
-        LogLine l = session_log_line(s, from + y);
-        int level = l.level < 0 || l.level > 2 ? 0 : l.level;
-        Pen p = pen_at(ui, r.y + y, r.x, r.w);
-        pen_printf(&p, slots[level], " %s ", marks[level]);
-        pen_puts(&p, SL_TEXT, l.text);
-    }
-}
-
 static void draw(Ui *ui, void *state)
 {
     Jobs *st = state;
@@ -169,7 +155,7 @@ static void draw(Ui *ui, void *state)
             "Nothing ran in this sitting. r on screen 1 runs the shown metric; F5 measures what the decision does.");
     }
     draw_hline(ui, log.y - 1, r.x, r.w);
-    draw_log(ui, log);
+    log_draw(ui, log);
 }
 
 static void context(Ui *ui, void *state, LineParts *out)
@@ -187,15 +173,6 @@ static void context(Ui *ui, void *state, LineParts *out)
         part_add(out, SL_WARN, 0, "is not saved any more")->gap = 1;
 }
 
-static void log_text(Session *s, Str *out)
-{
-    static const char *const marks[] = {"", "warning: ", "error: "};
-    for (int i = 0; i < session_log_lines(s); i++) {
-        LogLine l = session_log_line(s, i);
-        str_printf(out, "%s%s\n", marks[l.level < 0 || l.level > 2 ? 0 : l.level], l.text);
-    }
-}
-
 static unsigned jobs_log(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
@@ -206,7 +183,7 @@ static unsigned jobs_log(Ui *ui, const KeyRow *row, int key)
         str_free(&text);
         return ui_refuse(ui, "the log is empty");
     }
-    pager_open(ui, "log", str_text(&text));
+    pager_open(ui, "log", str_text(&text), NULL);
     str_free(&text);
     return DO_PAINT;
 }

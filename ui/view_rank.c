@@ -166,15 +166,7 @@ static unsigned rank_fold(Ui *ui, const KeyRow *row, int key)
     do
         mode = (FoldMode)(((int)mode + row->arg + FOLD_MODES) % FOLD_MODES);
     while (mode == FOLD_EXPERTS && ui_model(ui)->cfg.moe.experts == 0);
-    if (!ui_command(ui, "fold %s", fold_mode_name(mode)))
-        return DO_PAINT;
-    if (mode == FOLD_NONE)
-        ui_say(ui, SL_TEXT, "every layer has its row again");
-    else if (session_folds(s) == 0)
-        ui_say(ui, SL_TEXT, "folded by %s: no two rows here belong together", fold_mode_name(mode));
-    else
-        ui_say(ui, SL_TEXT, "folded by %s: %lld folds; o opens one, O all", fold_mode_name(mode),
-               (long long)session_folds(s));
+    ui_command(ui, "fold %s", fold_mode_name(mode));
     return DO_PAINT;
 }
 

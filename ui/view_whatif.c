@@ -355,7 +355,7 @@ static unsigned whatif_list(Ui *ui, const KeyRow *row, int key)
                 str_printf(&text, "%s  %s\n", session_level_of(s, i) == 0 ? "X" : " ", m->linears[i].name);
         }
         str_printf(&title, "%s: %lld hits", f->pattern, (long long)n);
-        pager_open(ui, str_text(&title), str_text(&text));
+        pager_open(ui, str_text(&title), str_text(&text), NULL);
     }
     free(hits);
     str_free(&text);

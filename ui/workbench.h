@@ -22,6 +22,7 @@ typedef struct Overlay {
     void (*draw)(Ui *ui, Rect area);
     unsigned (*key)(Ui *ui, int key);
     void (*fini)(Ui *ui);
+    Found (*find)(Ui *ui, const char *text, int direction, bool from_here);
 } Overlay;
 
 /* A yes/no question in the message line. */
@@ -73,6 +74,7 @@ struct Ui {
     int64_t last_key, last_int;     /* clock_ns of the last key, of the last ^C or F9 */
     int stopping;                   /* id of the job that that was for */
     int jobs_ended;                 /* whose end was told */
+    int jobs_begun;                 /* the highest id whose start is in the log */
     bool pasting;
     Str paste;
     int clip_top, clip_bottom;      /* lines that are drawn to */
@@ -97,6 +99,8 @@ void ui_say_queued(Ui *ui, const char *fmt, ...) __attribute__((format(printf, 2
 unsigned ui_stop_job(Ui *ui, const JobView *j);
 /* Says why a key does nothing here. Always DO_PAINT. */
 unsigned ui_refuse(Ui *ui, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Says what a command line did that succeeded and printed nothing. */
+void ui_said(Ui *ui, const char *line);
 void ui_open_overlay(Ui *ui, const Overlay *o, void *state);
 void ui_close_overlay(Ui *ui);
 unsigned ui_goto(Ui *ui, const View *v);
@@ -110,10 +114,17 @@ void ui_greet(Ui *ui);
 Here ui_here(Ui *ui);
 void *ui_state(Ui *ui, const View *v);
 
+/* What the user bound the key to, NULL: nothing. */
+const Binding *ui_binding(const Ui *ui, int key);
+
 /* ---- parts ---- */
-/* Takes `text` (borrowed lines are copied). */
-void pager_open(Ui *ui, const char *title, const char *text);
+/* Takes `text` (borrowed lines are copied). Enter there opens the command line with `typed` in it (borrowed; NULL: it
+ * closes the page). */
+void pager_open(Ui *ui, const char *title, const char *text, const char *typed);
 void help_open(Ui *ui);
+/* The list of commands; what one of them is for, with a way to type it. */
+void help_commands(Ui *ui);
+void help_command(Ui *ui, const Command *c);
 /* Starts to play the lines of a text (copied), or of a file ("-": stdin). */
 Status player_lines(Ui *ui, const char *name, const char *text, Error *err);
 Status player_file(Ui *ui, const char *path, Error *err);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/mem.h"
 #include "session/parts.h"
@@ -30,7 +31,7 @@ void session_log(Session *s, int level, const char *fmt, ...)
         free(copy); /* a log line is all that is lost */
         return;
     }
-    n->log[n->nlog++] = (Note){level, copy};
+    n->log[n->nlog++] = (Note){level, time(NULL), copy};
 }
 
 void notes_lines(Session *s, int level, Str *text)
@@ -47,7 +48,7 @@ int session_log_lines(const Session *s)
 
 LogLine session_log_line(const Session *s, int i)
 {
-    return (LogLine){s->notes->log[i].level, s->notes->log[i].text};
+    return (LogLine){s->notes->log[i].level, s->notes->log[i].text, s->notes->log[i].when};
 }
 
 Status session_record(Session *s, const char *line, Error *err)

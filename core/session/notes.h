@@ -6,6 +6,7 @@
 /* Messages for the person, and the commands that were run. Owner thread. */
 typedef struct Note {
     int level;
+    int64_t when; /* seconds since the epoch */
     char *text;
 } Note;
 typedef struct Notes {

@@ -240,6 +240,7 @@ const Effect *session_base_effect(Session *s);
 typedef struct LogLine {
     int level; /* 0 info, 1 warning, 2 error */
     const char *text;
+    int64_t when; /* seconds since the epoch */
 } LogLine;
 int session_log_lines(const Session *s);
 LogLine session_log_line(const Session *s, int i);

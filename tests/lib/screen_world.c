@@ -234,6 +234,14 @@ char *world_screen(World *w)
     return text;
 }
 
+void world_shows(World *w, const char *text, bool want)
+{
+    char *screen = world_screen(w);
+    if ((strstr(screen, text) != NULL) != want)
+        fail_msg("%s '%s' in:\n%s", want ? "no" : "unwanted", text, screen);
+    free(screen);
+}
+
 void world_wait(World *w)
 {
     Session *s = w->app.session;

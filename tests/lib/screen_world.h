@@ -26,6 +26,8 @@ void world_type(World *w, const char *text);
 void world_resize(World *w, int cols, int rows);
 /* The painted screen; free with free(). */
 char *world_screen(World *w);
+/* Fails the test unless the text is on the screen, or is not where `want` is false. */
+void world_shows(World *w, const char *text, bool want);
 /* Pumps and paints until no job runs. */
 void world_wait(World *w);
 

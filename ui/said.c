@@ -1,0 +1,151 @@
+/* What is said of a command that succeeded and printed nothing: one row a verb. */
+#include <string.h>
+
+#include "session/fold.h"
+#include "text/lexer.h"
+#include "ui/workbench.h"
+
+typedef struct Done {
+    const char *verb;
+    void (*say)(Ui *ui, const Words *w, int verb);
+} Done;
+
+static const char *word(const Words *w, int i)
+{
+    return i < w->n ? w->word[i] : "";
+}
+
+static void said_analyze(Ui *ui, const Words *w, int verb)
+{
+    if (session_busy(ui_session(ui)))
+        ui_say_queued(ui, "%s runs; you can go on working, 3 shows the job, ^C stops it", word(w, verb + 1));
+}
+
+static void said_measure(Ui *ui, const Words *w, int verb)
+{
+    (void)w, (void)verb;
+    if (session_busy(ui_session(ui)))
+        ui_say_queued(ui, "measuring the real effect; What-if (2) shows it, ^C stops it");
+}
+
+static void said_quantize(Ui *ui, const Words *w, int verb)
+{
+    (void)w, (void)verb;
+    if (session_busy(ui_session(ui)))
+        ui_say_queued(ui, "writing the quantized model; 3 shows the job, ^C stops it");
+}
+
+static void said_resume(Ui *ui, const Words *w, int verb)
+{
+    (void)w, (void)verb;
+    if (session_busy(ui_session(ui)))
+        ui_say_queued(ui, "it goes on; 3 shows the job, ^C stops it");
+}
+
+static void said_theme(Ui *ui, const Words *w, int verb)
+{
+    (void)w, (void)verb;
+    ui_say(ui, SL_OK, "colours of the theme %s", ui->term.theme.name);
+}
+
+static void said_set(Ui *ui, const Words *w, int verb)
+{
+    if (w->n - verb == 3 && !strchr(word(w, verb + 1), '='))
+        ui_say(ui, SL_OK, "%s is %s now", word(w, verb + 1), word(w, verb + 2));
+    else
+        ui_say(ui, SL_OK, "set: %s%s", word(w, verb + 1), w->n - verb > 2 ? " ..." : "");
+}
+
+static void said_dump(Ui *ui, const Words *w, int verb)
+{
+    ui_say(ui, SL_OK, "the screen was written to %s", word(w, verb + 1));
+}
+
+static void said_bind(Ui *ui, const Words *w, int verb)
+{
+    ui_say(ui, SL_OK, "%s runs '%s' from now on; ? lists it", word(w, verb + 1),
+           ui->nbindings ? ui->bindings[ui->nbindings - 1].command : "");
+}
+
+static void said_recipe(Ui *ui, const Words *w, int verb)
+{
+    (void)w, (void)verb;
+    const Recipe *r = session_recipe(ui_session(ui));
+    if (r)
+        ui_say(ui, SL_OK, "the recipe is %s", recipe_name(r));
+}
+
+static void said_calib(Ui *ui, const Words *w, int verb)
+{
+    ui_say(ui, SL_OK, "calibration texts are those of %s; r scores with them", word(w, verb + 1));
+}
+
+static void said_eval(Ui *ui, const Words *w, int verb)
+{
+    ui_say(ui, SL_OK, "evaluation texts are those of %s; F5 measures with them", word(w, verb + 1));
+}
+
+static void said_show(Ui *ui, const Words *w, int verb)
+{
+    (void)w, (void)verb;
+    const Metric *m = session_metric(ui_session(ui));
+    const char *text = m && m->explain ? m->explain : m ? m->title : "";
+    if (m)
+        ui_say(ui, SL_TEXT, "%s: %.*s", m->name, (int)strcspn(text, "\n"), text);
+}
+
+static void said_sort(Ui *ui, const Words *w, int verb)
+{
+    (void)w, (void)verb;
+    bool up;
+    SortKey k = session_sort_key(ui_session(ui), &up);
+    ui_say(ui, SL_TEXT, up ? "sorted by %s, rising" : "sorted by %s, falling", sort_key_name(k));
+}
+
+static void said_filter(Ui *ui, const Words *w, int verb)
+{
+    (void)w, (void)verb;
+    int64_t n;
+    Session *s = ui_session(ui);
+    session_order(s, &n, false);
+    if (session_filter_text(s)[0])
+        ui_say(ui, SL_TEXT, n == 1 ? "%lld layer of %lld passes" : "%lld layers of %lld pass", (long long)n,
+               (long long)ui_model(ui)->nlinears);
+    else
+        ui_say(ui, SL_TEXT, "the filter is gone; u brings it back");
+}
+
+static void said_fold(Ui *ui, const Words *w, int verb)
+{
+    (void)w, (void)verb;
+    Session *s = ui_session(ui);
+    const char *mode = fold_mode_name(session_fold_mode(s));
+    if (session_fold_mode(s) == FOLD_NONE)
+        ui_say(ui, SL_TEXT, "every layer has its row again");
+    else if (session_folds(s) == 0)
+        ui_say(ui, SL_TEXT, "folded by %s: no two rows here belong together", mode);
+    else
+        ui_say(ui, SL_TEXT, session_folds(s) == 1 ? "folded by %s: %lld fold; o opens it"
+                                                  : "folded by %s: %lld folds; o opens one, O all",
+               mode, (long long)session_folds(s));
+}
+
+static const Done table[] = {
+    {"analyze", said_analyze}, {"measure", said_measure}, {"quantize", said_quantize}, {"resume", said_resume},
+    {"theme", said_theme},     {"set", said_set},         {"dump", said_dump},         {"bind", said_bind},
+    {"recipe", said_recipe},   {"calib", said_calib},     {"eval", said_eval},         {"show", said_show},
+    {"sort", said_sort},       {"filter", said_filter},   {"fold", said_fold},
+};
+
+void ui_said(Ui *ui, const char *line)
+{
+    Words w;
+    if (lexer_split(line, &w, NULL) == ST_OK && w.n > 0) {
+        int verb = w.n > 1 && strcmp(w.word[0], "async") == 0;
+        size_t n = strcspn(w.word[verb], "!");
+        for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+            if (strlen(table[i].verb) == n && strncmp(table[i].verb, w.word[verb], n) == 0)
+                table[i].say(ui, &w, verb);
+    }
+    words_fini(&w);
+}
