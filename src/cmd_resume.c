@@ -209,7 +209,7 @@ static const Option resume_options[] = {
 const Command command_resume = {
     .name = "resume",
     .args = "[SESSION]",
-    .summary = "Go on with a session (the newest one) and its stopped analysis; inside one: with the stopped job, or job N.",
+    .summary = "Go on with a session (the newest one) and its stopped analysis; inside one: with a stopped job.",
     .help = "A session is kept as long as anything was done in it. An analysis that was stopped or killed goes on from its "
             "last whole layer. The model must be the one that the session was begun with, weights included.",
     .flags = CMD_CLI | CMD_LONG | CMD_NO_LOG,

@@ -356,6 +356,33 @@ static void one_analysis_is_queued_once(void **state)
     ok(session_close(s, &err));
 }
 
+/* A quantization that ended with its process is a stopped job of the session, with its folder. */
+static void a_quantization_is_gone_on_with(void **state)
+{
+    (void)state;
+    char id[40];
+    Session *s = open_session(id);
+    const QuantizeOptions q = {.save_path = temp_path(root, "sessions/out"), .verify = true};
+    ok(session_quantize(s, &q, &err));
+    ok(session_close(s, &err)); /* stops it */
+    SessionOptions o = options();
+    ok(session_restore(&s, &o, id, &err));
+    assert_int_equal(session_jobs(s), 1);
+    const JobView *j = session_job(s, 0);
+    assert_true(j->kind == JOB_QUANTIZE && j->state == JOB_STOPPED && j->resumable);
+    assert_string_equal(j->target, temp_path(root, "sessions/out"));
+    ok(session_resume_job(s, j->id, &err));
+    ok(session_wait(s, &err));
+    assert_int_equal(session_quantized(s)->nverified, 1); /* as it was asked for */
+    assert_false(session_job(s, 0)->resumable);
+    assert_int_equal(session_resume_job(s, 1, &err), ST_USAGE);
+    assert_int_equal(session_resume_job(s, 9, &err), ST_USAGE);
+    ok(session_close(s, &err));
+    ok(session_restore(&s, &o, id, &err));
+    assert_int_equal(session_jobs(s), 0);
+    ok(session_close(s, &err));
+}
+
 #define WITH_MODEL(f) cmocka_unit_test_setup_teardown(f, begin, end)
 
 int main(void)
@@ -371,6 +398,7 @@ int main(void)
         WITH_MODEL(weights_that_change_meanwhile_are_told),
         WITH_MODEL(an_unwritable_session_says_so),
         WITH_MODEL(one_analysis_is_queued_once),
+        WITH_MODEL(a_quantization_is_gone_on_with),
     };
     return cmocka_run_group_tests_name("resume", tests, NULL, NULL);
 }
