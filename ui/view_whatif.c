@@ -12,6 +12,11 @@
 typedef struct Whatif {
     ListPos pos;
     int page;
+    /* what the engines' rules say of the present set, found once for it */
+    uint64_t version;        /* session_edit_version */
+    const Recipe *recipe;    /* NULL: not asked yet */
+    const Runtime *runtime;
+    char engine[16], broken[400]; /* "": all is well */
 } Whatif;
 
 enum { C_ON, C_LEVEL, C_PATTERN, C_HITS, C_COST, C_SHARE, C_NEW, C_NEW_COST, C_NEW_SHARE, C_NOTE, COLUMNS };
@@ -253,6 +258,32 @@ static void draw_measured(Ui *ui, Rect r, int *y)
     panel_line(ui, r, y, "float", SL_TEXT, buf);
 }
 
+/* The first rule of an engine that the set breaks, and how many more. */
+static void draw_rules(Ui *ui, Whatif *w, Rect r, int *y)
+{
+    Session *s = ui_session(ui);
+    const Runtime *runtime = session_options(s)->runtime;
+    if (w->recipe != session_recipe(s) || w->version != session_edit_version(s) || w->runtime != runtime) {
+        RuntimeReport report;
+        w->recipe = session_recipe(s);
+        w->version = session_edit_version(s);
+        w->runtime = runtime;
+        w->broken[0] = '\0';
+        if (session_runtime(s, &report, NULL) == ST_OK && report.n) {
+            const RuntimeFinding *f = &report.f[0];
+            snprintf(w->engine, sizeof w->engine, "%s", f->engine ? f->engine : f->rule->name);
+            const char *text = f->text + strlen(w->engine) + (f->engine ? 1 : 2);
+            if (report.n > 1)
+                snprintf(w->broken, sizeof w->broken, "%.300s (%zu more)", text, report.n - 1);
+            else
+                snprintf(w->broken, sizeof w->broken, "%.300s", text);
+        }
+        runtime_report_fini(&report);
+    }
+    if (w->broken[0])
+        panel_line(ui, r, y, w->engine, runtime ? SL_ERR : SL_WARN, w->broken);
+}
+
 static void draw(Ui *ui, void *state)
 {
     Rect r = ui->layout.main;
@@ -265,6 +296,7 @@ static void draw(Ui *ui, void *state)
     int y = below.y;
     draw_predicted(ui, below, &y);
     draw_measured(ui, below, &y);
+    draw_rules(ui, state, below, &y);
 }
 
 static void context(Ui *ui, void *state, LineParts *out)
