@@ -174,10 +174,11 @@ Status app_open_model(App *a, const char *path, const char *type, Error *err)
         return error_nomem(err, "a path");
     bool have = file_exists(config);
     free(config);
-    char hint[400];
-    modeldir_hint(path, hint, sizeof hint);
-    if (!have)
+    if (!have) {
+        char hint[400];
+        modeldir_hint(path, hint, sizeof hint);
         return error_set(err, ST_DATA, "'%s' holds no config.json: it is no model folder%s", path, hint);
+    }
     return session_open_model(a->session, path, type, err);
 }
 
