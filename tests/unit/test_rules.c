@@ -17,6 +17,7 @@
 #include "session/parts.h"
 #include "session/results.h"
 #include "tests/lib/fake_model.h"
+#include "tests/lib/screen_world.h"
 #include "tests/lib/tempdir.h"
 
 #define DEMO "lab_models/demo"
@@ -470,6 +471,48 @@ static void another_recipe_is_told_as_such(void **state)
     session_free(s);
 }
 
+/* ---- on the screen ---- */
+
+/* Every key of What-if that changes a rule is a command, and one undo step. */
+static void keys_are_commands_and_steps(void **state)
+{
+    static const struct {
+        const char *keys, *text, *command;
+    } steps[] = {
+        {"x", NULL, "rule off *layers.{1,6}.mlp.down_proj"},
+        {"Space", NULL, "rule on *layers.{1,6}.mlp.down_proj"},
+        {">", NULL, "rule down *layers.{1,6}.mlp.down_proj"},
+        {"<", NULL, "rule up *layers.{1,6}.mlp.down_proj"},
+        {"e ^U", "*layers.{1,3}.mlp.*\n", "rule edit *layers.{1,6}.mlp.down_proj *layers.{1,3}.mlp.*"},
+        {"d", NULL, "rule delete *layers.{1,3}.mlp.*"},
+    };
+    enum { KEYS = sizeof steps / sizeof steps[0] };
+    (void)state;
+    World w;
+    int64_t count[KEYS + 1];
+    world_open(&w, 80, 24, "ascii", true, false);
+    Session *s = w.app.session;
+    world_keys(&w, "2 g");
+    count[0] = session_predict(s).size.floats;
+    for (int i = 0; i < KEYS; i++) {
+        int depth = session_undo_depth(s);
+        world_keys(&w, steps[i].keys);
+        if (steps[i].text)
+            world_type(&w, steps[i].text);
+        assert_string_equal(session_command(s, session_commands(s) - 1), steps[i].command);
+        assert_int_equal(session_undo_depth(s), depth + 1);
+        count[i + 1] = session_predict(s).size.floats;
+    }
+    assert_int_equal(session_whatifs(s), 1);
+    for (int i = KEYS; i > 0; i--) {
+        assert_int_equal(session_predict(s).size.floats, count[i]);
+        world_keys(&w, "u");
+    }
+    assert_int_equal(session_predict(s).size.floats, count[0]);
+    assert_int_equal(session_whatifs(s), 2);
+    world_close(&w);
+}
+
 int main(void)
 {
 #define WITH_FOLDER(f) cmocka_unit_test_setup_teardown(f, begin, end)
@@ -480,6 +523,7 @@ int main(void)
         WITH_FOLDER(older_journals_become_rules),
         WITH_FOLDER(predictions_are_fitted_per_recipe),
         WITH_FOLDER(another_recipe_is_told_as_such),
+        cmocka_unit_test(keys_are_commands_and_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
