@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "base/mem.h"
 #include "session/fold.h"
 #include "session/parts.h"
 #include "session/results.h"
@@ -427,6 +428,10 @@ static void resume_folds_again(void **state)
     char *dir = temp_folder();
     Session *s = open_session(DEMO, dir);
     ok(session_fold(s, FOLD_BLOCK, &err));
+    bool *all = mem_zarray((size_t)session_model(s)->nlinears, sizeof *all);
+    all[0] = true;
+    ok(session_tag(s, all, true, &err)); /* a session without work in it isn't kept */
+    free(all);
     session_free(s);
     SessionOptions o;
     session_options_default(&o);

@@ -392,7 +392,7 @@ static void rankings_name_the_units(void **state)
         Str out[4] = {{0}};
         for (int f = OUT_TEXT; f <= OUT_YAML; f++)
             ok(output_ranking(s, (OutFormat)f, &r, &out[f], &err));
-        snprintf(want, sizeof want, "  2. model.layers.%lld%s ", (long long)rows[1].unit, tail);
+        snprintf(want, sizeof want, "  %d. model.layers.%lld%s ", rows[1].rank, (long long)rows[1].unit, tail);
         assert_non_null(strstr(str_text(&out[OUT_TEXT]), want));
         snprintf(want, sizeof want, "  - 'model.layers.%lld%s.*'\n", (long long)rows[1].unit, tail);
         assert_non_null(strstr(str_text(&out[OUT_TEXT]), want));
