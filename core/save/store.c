@@ -30,7 +30,10 @@ static Status check_target(const char *dir, const char *model, Error *err)
 static long holder_of(int fd)
 {
     char text[32] = "";
-    ssize_t n = pread(fd, text, sizeof text - 1, 0);
+    ssize_t n;
+    do
+        n = pread(fd, text, sizeof text - 1, 0);
+    while (n < 0 && errno == EINTR);
     return n > 0 ? strtol(text, NULL, 10) : 0;
 }
 
