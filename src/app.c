@@ -63,7 +63,7 @@ static void kept_line(App *a, char *out, size_t size)
     if (!s || !person || !session_has_work(s))
         return;
     if (session_unkept(s)) {
-        snprintf(out, size, "this session was %s: nothing of it is kept", session_unkept(s));
+        snprintf(out, size, "this session was %s: what was done here is not kept", session_unkept(s));
         return;
     }
     if (session_list(a->options.state_dir, &list, &n, NULL) == ST_OK)

@@ -16,6 +16,7 @@ static const LangText texts[] = {
     {"#%d stops at once", "#%d 立即停止"},
     {"#%d will not start", "#%d 不会开始"},
     {"%.2f bits", "%.2f 比特"},
+    {"%d failed behind a bad weight: %s; 3 tells more", "%d 层在一个坏权重之后失败：%s；3 说明详情"},
     {"%d text", "%d 条文本"},
     {"%d texts", "%d 条文本"},
     {"%d waiting", "%d 个等待"},

@@ -397,6 +397,8 @@ static void tell_end(Ui *ui, const JobView *j)
     else if (j->kind == JOB_MEASURE && e)
         ui_say(ui, SL_OK, "measured in %s: KL %.4g, perplexity %.4g (%s), top-1 agreement %.1f %%", t, e->kl_mean,
                e->ppl_quant, change, 100 * e->top1);
+    else if (j->bad[0])
+        ui_say(ui, SL_WARN, "%d failed behind a bad weight: %s; 3 tells more", j->failed, j->bad);
     else if (j->unseen)
         ui_say(ui, SL_WARN, "%s done in %s: %d scored, %d failed, %d of experts that no token reached", j->title, t,
                j->ok, j->failed, j->unseen);

@@ -78,7 +78,7 @@ static void apply_rows(Session *s, RowsEvent *e)
 }
 
 /* One line for all rows without a score: most stand behind one bad weight. */
-static void tell_failed(Session *s, const Job *j)
+static void tell_failed(Session *s, Job *j)
 {
     if (!j->first_failed)
         return;
@@ -87,6 +87,8 @@ static void tell_failed(Session *s, const Job *j)
     const LinearResult *r = session_result(s, at);
     char rows[48];
     snprintf(rows, sizeof rows, "%d layer%s", j->view.failed, j->view.failed == 1 ? "" : "s");
+    if (j->first_bad)
+        snprintf(j->view.bad, sizeof j->view.bad, "%s", name);
     if (j->first_bad)
         session_log(s, 2, "the first bad value is in the weight of %s (%s); %s behind it cannot be scored: slimscope check",
                     name, r->weight.bad_text, rows);

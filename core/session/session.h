@@ -147,6 +147,7 @@ typedef struct JobView {
     char error[ERROR_TEXT_MAX];
     Status status;
     int ok, failed, unseen;  /* rows; unseen: session_unseen */
+    char bad[160];           /* name of the linear whose weight is the first to hold a NaN or Inf, "" */
     int behind;              /* waits: id of the job before it, 0: none */
     bool resumable;          /* ended before its end, and session_resume_job goes on with it */
     char target[256];        /* the folder that a quantization writes to */

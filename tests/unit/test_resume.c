@@ -313,6 +313,7 @@ static void a_bad_weight_is_told_once(void **state)
     assert_int_equal(logged(s, 2, "the first bad value is in the weight of model.layers.1.mlp.up_proj (NaN"), 1);
     assert_int_equal(logged(s, 2, "slimscope check"), 1);
     assert_true(session_job(s, 0)->failed > 14);
+    assert_string_equal(session_job(s, 0)->bad, "model.layers.1.mlp.up_proj");
     ok(session_close(s, &err));
 }
 
