@@ -116,6 +116,7 @@ static const LangText texts[] = {
     {"done", "完成"},
     {"down", "下移"},
     {"draw the screen anew", "重绘屏幕"},
+    {"engine", "引擎"},
     {"error", "误差"},
     {"every layer has its row again", "每层重新各占一行"},
     {"every row is in its place", "各行均已就位"},

@@ -16,7 +16,7 @@ typedef struct Whatif {
     uint64_t version;        /* session_edit_version */
     const Recipe *recipe;    /* NULL: not asked yet */
     const Runtime *runtime;
-    char engine[16], broken[400]; /* "": all is well */
+    char broken[400];        /* "": all is well */
 } Whatif;
 
 enum { C_ON, C_LEVEL, C_PATTERN, C_HITS, C_COST, C_SHARE, C_NEW, C_NEW_COST, C_NEW_SHARE, C_NOTE, COLUMNS };
@@ -270,18 +270,15 @@ static void draw_rules(Ui *ui, Whatif *w, Rect r, int *y)
         w->runtime = runtime;
         w->broken[0] = '\0';
         if (session_runtime(s, &report, NULL) == ST_OK && report.n) {
-            const RuntimeFinding *f = &report.f[0];
-            snprintf(w->engine, sizeof w->engine, "%s", f->engine ? f->engine : f->rule->name);
-            const char *text = f->text + strlen(w->engine) + (f->engine ? 1 : 2);
             if (report.n > 1)
-                snprintf(w->broken, sizeof w->broken, "%.300s (%zu more)", text, report.n - 1);
+                snprintf(w->broken, sizeof w->broken, "%.300s (%zu more)", report.f[0].text, report.n - 1);
             else
-                snprintf(w->broken, sizeof w->broken, "%.300s", text);
+                snprintf(w->broken, sizeof w->broken, "%.300s", report.f[0].text);
         }
         runtime_report_fini(&report);
     }
     if (w->broken[0])
-        panel_line(ui, r, y, w->engine, runtime ? SL_ERR : SL_WARN, w->broken);
+        panel_line(ui, r, y, "engine", runtime ? SL_ERR : SL_WARN, w->broken);
 }
 
 static void draw(Ui *ui, void *state)
