@@ -221,12 +221,12 @@ static Status refuse_files(const SavePlan *p, const SaveTarget *t, Error *err)
 {
     const char *word = save_force_word(p);
     if (t->model[0])
-        return error_set(err, ST_USAGE, "'%s' holds %s'%s'%s as %s wrote it: choose another folder, or replace it with %s",
+        return error_set(err, ST_USAGE, "'%s' holds %s'%s'%s as %s wrote it: %s replaces it, or choose another folder",
                          p->dir, t->other ? "another model, " : "", t->model, t->other ? "," : "", t->saver, word);
     Str names = {0};
     names_text(&t->replaced, &names);
-    error_set(err, ST_USAGE, "'%s' holds %s, of no output of slimscope: choose another folder, or replace %s with %s",
-              p->dir, str_text(&names), t->replaced.n == 1 ? "it" : "them", word);
+    error_set(err, ST_USAGE, "'%s' holds %s, of no output of slimscope: %s replaces %s, or choose another folder",
+              p->dir, str_text(&names), word, t->replaced.n == 1 ? "it" : "them");
     str_free(&names);
     return ST_USAGE;
 }

@@ -180,9 +180,9 @@ static void test_foreign(void **state)
     fixture_open(&y, NULL);
     assert_int_equal(mkdir(y.target, 0700), 0);
     temp_puts(in(&y, "config.json"), "mine");
-    refused(&y, false, ST_USAGE, "holds config.json, of no output of slimscope: choose another folder, or replace it with --force");
+    refused(&y, false, ST_USAGE, "holds config.json, of no output of slimscope: --force replaces it, or choose another folder");
     y.plan[0].force_word = "!";
-    refused(&y, false, ST_USAGE, "replace it with !");
+    refused(&y, false, ST_USAGE, "! replaces it");
     refused(&y, true, ST_USAGE, "config.json");
     y.plan[0].force = true;
     run(&y, false, 0, NULL);
