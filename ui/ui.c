@@ -409,12 +409,6 @@ static void tell_end(Ui *ui, const JobView *j)
         ui_say(ui, j->failed ? SL_WARN : SL_OK, "%s done in %s: %d scored, %d failed", j->title, t, j->ok, j->failed);
 }
 
-/* A line of the log about a job. */
-static void log_event(Ui *ui, Slot slot, const JobView *j, const char *what)
-{
-    session_log(ui_session(ui), slot == SL_ERR ? 2 : slot == SL_WARN ? 1 : 0, "#%d %s: %s", j->id, j->title, what);
-}
-
 /* Says how each job ended that ended since the last call. */
 static void watch_jobs(Ui *ui)
 {
@@ -425,7 +419,7 @@ static void watch_jobs(Ui *ui)
         const JobView *j = session_job(s, i);
         if (j->state != JOB_WAITING && j->id > ui->jobs_begun) {
             ui->jobs_begun = j->id;
-            log_event(ui, SL_TEXT, j, "starts");
+            session_log(s, 0, "#%d: %s starts", j->id, j->title);
         }
         if (j->state == JOB_WAITING || j->state == JOB_RUNNING)
             continue;
@@ -437,7 +431,8 @@ static void watch_jobs(Ui *ui)
         Slot slot = ui->message_slot;
         snprintf(before, sizeof before, "%s", ui->message);
         tell_end(ui, last);
-        log_event(ui, ui->message_slot, last, ui->message);
+        session_log(s, ui->message_slot == SL_ERR ? 2 : ui->message_slot == SL_WARN ? 1 : 0, "#%d: %s", last->id,
+                    ui->message);
         if (ui->input || ui->question.text) { /* nothing comes between what is typed or asked */
             snprintf(ui->message, sizeof ui->message, "%s", before);
             ui->message_slot = slot;
