@@ -49,10 +49,9 @@ Status job_word(const CommandLine *cl, int *id, Error *err);
 Status app_wait(App *a, Error *err);
 /* One line about the newest job's memory on stderr. */
 void app_note_memory(App *a);
-/* Rewrites the progress line on stderr, of which *width bytes were written so far (start with 0); line_clear takes it
- * away again. */
+/* Rewrites the progress line on stderr, of which *width bytes were written so far (start with 0). */
 void line_rewrite(int *width, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void line_clear(int *width);
+
 /* Makes SIGINT wake app_wait. Called once by main for the faces without a screen. */
 void interrupt_init(void);
 /* Raised by a SIGINT that nothing has taken yet: for work outside jobs. */

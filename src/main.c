@@ -3,7 +3,9 @@
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "io/file.h"
@@ -71,8 +73,20 @@ static _Noreturn void leave(int code)
     _exit(code);
 }
 
+/* OpenBLAS starts threads of its own when it is loaded, and each takes a buffer. Where the address space is limited they
+ * would take what the pool needs, so the program begins once more without them. */
+static void without_foreign_threads(char **argv)
+{
+    static const char variable[] = "OPENBLAS_NUM_THREADS";
+    struct rlimit room;
+    if (getrlimit(RLIMIT_AS, &room) == 0 && room.rlim_cur != RLIM_INFINITY && !getenv(variable) &&
+        setenv(variable, "1", 1) == 0)
+        execv("/proc/self/exe", argv); /* if it fails, go on */
+}
+
 int main(int argc, char **argv)
 {
+    without_foreign_threads(argv);
     keep_heap_small();
     setlocale(LC_CTYPE, ""); /* for the terminal and the prompt; nothing else depends on a locale */
     signal(SIGPIPE, SIG_IGN); /* a closed pipe and a full file are write errors with a message, not deaths */

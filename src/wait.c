@@ -77,7 +77,7 @@ void line_rewrite(int *width, const char *fmt, ...)
     fflush(stderr);
 }
 
-void line_clear(int *width)
+static void line_clear(int *width)
 {
     if (*width)
         fprintf(stderr, "\r%*s\r", *width, "");

@@ -53,13 +53,13 @@ static void draw_identity(Ui *ui, Rect r, int *y, int64_t i)
     fmt_bytes(bytes, sizeof bytes, (double)size);
     fmt_delta(cost, sizeof cost, session_linear_cost(s, i));
     snprintf(buf, sizeof buf, "%lldx%lld %s%s %s%s%s%s", (long long)l->out, (long long)l->in,
-             session_level_name(s, level), level == 0 ? " (X)" : "", bytes, level == 0 ? ", costs " : ", float ", cost,
-             session_tagged(s, i) ? "  *tagged" : "");
+             session_level_name(s, level), level == 0 ? " (X)" : "", bytes, tr(level == 0 ? ", costs " : ", float "), cost,
+             session_tagged(s, i) ? tr("  *tagged") : "");
     draw_wrapped(ui, r, y, SL_TEXT, buf);
     if (g->count < 2)
         return;
     if (l->expert >= 0) {
-        snprintf(buf, sizeof buf, "group %s: all %d linears of the layer's %d experts", g->label, g->count,
+        text_format(buf, sizeof buf, "group %s: all %d linears of the layer's %d experts", g->label, g->count,
                  m->cfg.moe.experts);
         draw_wrapped(ui, r, y, SL_DIM, buf);
         return;
@@ -79,11 +79,13 @@ static Slot score_line(Session *s, const Metric *m, int64_t i, char *buf, size_t
     fmt_score(v, sizeof v, sc.value);
     switch (sc.state) {
     case SCORE_NONE:
-        snprintf(buf, size, "%s ? not measured%s%s", m->name, sc.reason ? ": " : "; r runs it",
-                 sc.reason ? sc.reason : "");
+        if (sc.reason)
+            text_format(buf, size, "%s ? not measured: %s", m->name, sc.reason);
+        else
+            text_format(buf, size, "%s ? not measured; r runs it", m->name);
         return SL_DIM;
-    case SCORE_QUEUED: snprintf(buf, size, "%s queued", m->name); return SL_DIM;
-    case SCORE_FAILED: snprintf(buf, size, "%s ! %s", m->name, sc.reason ? sc.reason : "failed"); return SL_FAILED;
+    case SCORE_QUEUED: text_format(buf, size, "%s queued", m->name); return SL_DIM;
+    case SCORE_FAILED: snprintf(buf, size, "%s ! %s", m->name, sc.reason ? sc.reason : tr("failed")); return SL_FAILED;
     case SCORE_OK:
     case SCORE_STALE: break;
     }
@@ -91,12 +93,12 @@ static Slot score_line(Session *s, const Metric *m, int64_t i, char *buf, size_t
         snprintf(rank, sizeof rank, "  #%lld", (long long)session_rank(s, i));
     Str of = {0};
     if (m->scope != SCOPE_LINEAR) {
-        str_puts(&of, " of ");
+        str_puts(&of, tr(" of "));
         scope_unit_name(session_model(s), m->scope, scope_unit_of(session_model(s), m->scope, i), &of);
     }
     bool unit = m->unit && *m->unit;
     snprintf(buf, size, "%s %s%s%s%s%s%s", m->name, v, unit ? " " : "", unit ? m->unit : "", str_text(&of), rank,
-             sc.state == SCORE_STALE ? " s stale" : "");
+             sc.state == SCORE_STALE ? tr(" s stale") : "");
     str_free(&of);
     return sc.state == SCORE_STALE ? SL_STALE : SL_TEXT;
 }
@@ -155,7 +157,7 @@ static void draw_channels(Ui *ui, Rect r, int *y, const TapSummary *in)
             worst[at] = c;
     }
     char buf[240];
-    int len = snprintf(buf, sizeof buf, ">6 sigma: %lld/%lld ch, most", (long long)beyond, (long long)in->width);
+    int len = text_format(buf, sizeof buf, ">6 sigma: %lld/%lld ch, most", (long long)beyond, (long long)in->width);
     for (int k = 0; k < n && len < (int)sizeof buf - 40; k++) {
         char v[24];
         fmt_value(v, sizeof v, in->channel_max[worst[k]]);
@@ -171,7 +173,7 @@ static void draw_step(Ui *ui, Rect r, int *y, double step, double std)
         return;
     fmt_value(a, sizeof a, step);
     fmt_value(b, sizeof b, std / step);
-    snprintf(buf, sizeof buf, "int8 step %s: std %s steps", a, b);
+    text_format(buf, sizeof buf, "int8 step %s: std %s steps", a, b);
     draw_wrapped(ui, r, y, std < 4 * step ? SL_OUTLIER : SL_DIM, buf);
 }
 
@@ -197,10 +199,10 @@ static void draw_routed(Ui *ui, Rect r, int *y, int64_t tokens)
     int64_t total = session_calib_info(ui_session(ui)).tokens;
     fmt_count(n, sizeof n, tokens);
     fmt_count(all, sizeof all, total);
-    int len = text_format(buf, sizeof buf, "routed here: %s", n);
     if (total > 0)
-        len += snprintf(buf + len, sizeof buf - (size_t)len, " of %s", all);
-    snprintf(buf + len, sizeof buf - (size_t)len, " tokens");
+        text_format(buf, sizeof buf, "routed here: %s of %s tokens", n, all);
+    else
+        text_format(buf, sizeof buf, "routed here: %s tokens", n);
     draw_wrapped(ui, r, y, tokens ? SL_DIM : SL_WARN, buf);
 }
 

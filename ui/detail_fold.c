@@ -35,10 +35,10 @@ static void draw_head(Ui *ui, Rect r, int *y, int32_t fold, const Fold *f)
     fmt_delta(cost, sizeof cost, f->cost);
     int len = text_format(buf, sizeof buf, "%lld linears", (long long)f->count);
     if (f->whole > f->count)
-        len += snprintf(buf + len, sizeof buf - (size_t)len, " (the filter hides %lld)",
+        len += text_format(buf + len, sizeof buf - (size_t)len, " (the filter hides %lld)",
                         (long long)(f->whole - f->count));
     snprintf(buf + len, sizeof buf - (size_t)len, ", %s, %s %s", bytes,
-             f->floats == f->count ? "float costs" : "float", cost);
+             tr(f->floats == f->count ? "float costs" : "float"), cost);
     draw_wrapped(ui, r, y, SL_TEXT, buf);
 }
 
@@ -47,7 +47,7 @@ static void draw_levels(Ui *ui, Rect r, int *y, const Fold *f)
 {
     Session *s = ui_session(ui);
     Str b = {0};
-    str_puts(&b, "levels:");
+    str_puts(&b, tr("levels:"));
     int64_t others = f->count;
     for (int level = 0; level < session_levels(s) && level < FOLD_LEVELS; level++) {
         others -= f->at_level[level];
@@ -55,9 +55,9 @@ static void draw_levels(Ui *ui, Rect r, int *y, const Fold *f)
             str_printf(&b, "  %s %d", session_level_name(s, level), (int)f->at_level[level]);
     }
     if (others > 0)
-        str_printf(&b, "  others %lld", (long long)others);
+        str_printf(&b, tr("  others %lld"), (long long)others);
     if (f->tagged > 0)
-        str_printf(&b, "  *%lld tagged", (long long)f->tagged);
+        str_printf(&b, tr("  *%lld tagged"), (long long)f->tagged);
     draw_wrapped(ui, r, y, SL_TEXT, str_text(&b));
     str_free(&b);
 }
@@ -72,18 +72,18 @@ static void draw_scores(Ui *ui, Rect r, int *y, const Fold *f)
     fmt_score(max, sizeof max, f->max);
     fmt_score(mean, sizeof mean, f->mean);
     if (f->scored > 0)
-        snprintf(buf, sizeof buf, "%s max %s, mean %s %s", m->name, max, mean, m->unit ? m->unit : "");
+        text_format(buf, sizeof buf, "%s max %s, mean %s %s", m->name, max, mean, m->unit ? m->unit : "");
     else
         text_format(buf, sizeof buf, "%s ? no score yet; r runs it", m->name);
     draw_wrapped(ui, r, y, f->scored > 0 ? SL_STRONG : SL_DIM, buf);
     if (f->worst >= 0) {
-        snprintf(buf, sizeof buf, "worst #%lld: %s", (long long)session_rank(s, f->worst),
+        text_format(buf, sizeof buf, "worst #%lld: %s", (long long)session_rank(s, f->worst),
                  ui_model(ui)->linears[f->worst].name);
         draw_wrapped(ui, r, y, SL_TEXT, buf);
     }
     int64_t none = f->count - f->scored - f->failed;
     text_format(buf, sizeof buf, "%lld scored, %lld failed, %lld not measured%s", (long long)f->scored,
-             (long long)f->failed, (long long)none, f->stale ? ", s stale" : "");
+             (long long)f->failed, (long long)none, f->stale ? tr(", s stale") : "");
     draw_wrapped(ui, r, y, f->failed ? SL_FAILED : f->stale ? SL_STALE : SL_DIM, buf);
 }
 

@@ -152,7 +152,7 @@ static void outside(Ui *ui, Rect r, const HistView *v, const double *clip)
     if (clip[0] > 0 && clip[1] > 0)
         text_format(buf, sizeof buf, "%s below, %s above", below, above);
     else if (clip[0] > 0 || clip[1] > 0)
-        snprintf(buf, sizeof buf, "%s %s", clip[0] > 0 ? below : above, clip[0] > 0 ? "below" : "above");
+        text_format(buf, sizeof buf, clip[0] > 0 ? "%s below" : "%s above", clip[0] > 0 ? below : above);
     else
         return;
     Pen p = pen_at(ui, r.y, r.x, r.w);

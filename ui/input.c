@@ -87,9 +87,10 @@ static void preview_pattern(Ui *ui, const char *text, Input *p)
     fmt_delta(size, sizeof size, (double)w.fresh_bytes);
     fmt_percent(share, sizeof share, w.fresh_share);
     p->note_slot = w.hits == 0 ? SL_ERR : w.note[0] ? SL_WARN : SL_OK;
-    snprintf(p->figures, MAX_NOTE, "%lld hit%s, %lld new, size %s%s%s", (long long)w.hits, w.hits == 1 ? "" : "s",
-             (long long)w.fresh, size, w.fresh_share == w.fresh_share ? ", local error -" : "",
-             w.fresh_share == w.fresh_share ? share : "");
+    int n = text_format(p->figures, MAX_NOTE, w.hits == 1 ? "%lld hit, %lld new, size %s" : "%lld hits, %lld new, size %s",
+                        (long long)w.hits, (long long)w.fresh, size);
+    if (w.fresh_share == w.fresh_share && n < MAX_NOTE)
+        text_format(p->figures + n, (size_t)(MAX_NOTE - n), ", local error -%s", share);
     if (w.note[0])
         snprintf(p->note, MAX_NOTE, "! %s", w.note);
 }
@@ -277,7 +278,7 @@ static const Kind kinds[INPUT_KINDS] = {
     [INPUT_SEARCH] = {"/", false, "a part of a name, or a pattern", changed_search, done_search, cancelled_search},
     [INPUT_FILTER] = {"filter: ", false, "words, kind= layer=3..7 score>9 float failed tagged !word", changed_filter,
                       done_filter, cancelled_filter},
-    [INPUT_EXPORT] = {"write to: ", false, "a file (Enter alone: " DEFAULT_YAML "); ! at the end replaces it", NULL,
+    [INPUT_EXPORT] = {"write to: ", false, "a file (Enter alone: best.yaml); ! at the end replaces it", NULL,
                       done_export, NULL},
     [INPUT_FOLDER] = {"folder: ", false, "where the quantized model goes; ! at the end replaces one", NULL,
                       done_folder, NULL},
@@ -681,7 +682,7 @@ void input_draw(Ui *ui)
     const Kind *k = &kinds[p->kind];
     Rect r = ui->layout.message;
     Pen pen = pen_at(ui, r.y, r.x, r.w);
-    pen_puts(&pen, SL_STRONG, k->label);
+    pen_puts(&pen, SL_STRONG, tr(k->label));
     char *left = strndup(rl_line_buffer, (size_t)rl_point);
     const char *shown = rl_line_buffer;
     int before = left ? text_width(left) : 0, room = pen.end - pen.x - 1;

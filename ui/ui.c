@@ -124,7 +124,7 @@ static void say_unkept(Ui *ui)
     size_t n = strlen(ui->message);
     if (!why)
         return;
-    snprintf(ui->message + n, sizeof ui->message - n, "%snot kept: this session is %s", n ? " - " : "", why);
+    text_format(ui->message + n, sizeof ui->message - n, "%snot kept: this session is %s", n ? " - " : "", tr(why));
     ui->message_slot = SL_WARN;
 }
 
@@ -392,8 +392,9 @@ static void tell_end(Ui *ui, const JobView *j)
     else if (j->state == JOB_STOPPED && j->kind == JOB_QUANTIZE)
         ui_say(ui, SL_WARN, "%s stopped; nothing was replaced, r on Jobs (3) goes on", j->title);
     else if (j->state == JOB_STOPPED)
-        ui_say(ui, SL_WARN, "stopped at layer %lld of %lld; %s", (long long)j->done, (long long)j->total,
-               j->resumable ? "r goes on" : "its rows are kept");
+        ui_say(ui, SL_WARN,
+               j->resumable ? "stopped at layer %lld of %lld; r goes on" : "stopped at layer %lld of %lld; its rows are kept",
+               (long long)j->done, (long long)j->total);
     else if (j->kind == JOB_MEASURE && e)
         ui_say(ui, SL_OK, "measured in %s: KL %.4g, perplexity %.4g (%s), top-1 agreement %.1f %%", t, e->kl_mean,
                e->ppl_quant, change, 100 * e->top1);

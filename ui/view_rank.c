@@ -366,7 +366,7 @@ static void draw_title(Ui *ui, Rect r, const int *w)
             continue;
         char title[48], name[32];
         bool sorts = c == sort_column(sort);
-        first_cells(name, sizeof name, c == C_SCORE && w[C_MEAN] ? "max" : tr(columns[c].title), w[c] - sorts);
+        first_cells(name, sizeof name, tr(c == C_SCORE && w[C_MEAN] ? "max" : columns[c].title), w[c] - sorts);
         const char *gap = text_width(name) + 2 <= w[c] ? " " : "";
         snprintf(title, sizeof title, "%s%s%s", name, sorts ? gap : "", !sorts ? "" : up ? "^" : "v");
         pen_puts(&p, SL_HEADER, " ");
@@ -457,7 +457,7 @@ static void fold_cells(Ui *ui, const Rank *st, int32_t fold_index, Cells *c)
     session_fold_name(s, fold_index, &c->name);
     if (c->name.len > st->skip && c->name.s[0] != '*')
         memmove(c->name.s, c->name.s + st->skip, c->name.len - st->skip + 1);
-    c->text[C_LEVEL] = f->level >= 0 ? session_level_name(s, f->level) : "mixed";
+    c->text[C_LEVEL] = f->level >= 0 ? session_level_name(s, f->level) : tr("mixed");
     c->text[C_GROUP] = "";
     c->mark = f->open ? L'-' : L'+';
 }
@@ -562,7 +562,7 @@ static void draw_details(Ui *ui, Rank *st, const TableRow *row)
 {
     Here of = row ? (Here){row->linear, row->head ? row->fold : -1} : (Here){-1, -1};
     Rect side = ui->layout.side;
-    const char *keys = ui->side_full ? "j k scroll  J K next layer" : "J K scroll";
+    const char *keys = tr(ui->side_full ? "j k scroll  J K next layer" : "J K scroll");
     if (of.linear != st->detail_of.linear || of.fold != st->detail_of.fold)
         st->detail.top = 0;
     st->detail_of = of;

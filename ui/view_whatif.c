@@ -75,7 +75,7 @@ static void draw_row(Ui *ui, Rect r, int y, const int *w, const WhatIf *f, bool 
         snprintf(note, sizeof note, "! %s", f->note);
     Slot row = f->on ? SL_ROW : SL_DIM;
     const char *text[COLUMNS] = {[C_ON] = f->on ? "[x]" : "[ ]",
-                                 [C_LEVEL] = f->to == WHATIF_QUANTIZE ? "quant" : session_level_name(s, f->to),
+                                 [C_LEVEL] = f->to == WHATIF_QUANTIZE ? tr("quant") : session_level_name(s, f->to),
                                  [C_PATTERN] = f->pattern,
                                  [C_NOTE] = note};
     Pen p = pen_at(ui, r.y + y, r.x, r.w);
@@ -171,7 +171,7 @@ static void effect_line(Ui *ui, Rect r, int *y, const char *name, Slot slot, con
     char p99[24], most[24];
     fmt_value(p99, sizeof p99, e->kl_p99);
     fmt_value(most, sizeof most, e->kl_max);
-    snprintf(buf, sizeof buf, "KL p99 %s max %s  MSE %s  %s", p99, most, mse, more);
+    text_format(buf, sizeof buf, "KL p99 %s max %s  MSE %s  %s", p99, most, mse, more);
     panel_line(ui, r, y, "", SL_TEXT, buf);
 }
 
@@ -201,8 +201,10 @@ static void draw_predicted(Ui *ui, Rect r, int *y)
     else if (!pr.calibrated)
         text_format(buf, sizeof buf, "uncalibrated: share of local error given back %s~", share);
     else
-        snprintf(buf, sizeof buf, "KL %s~%s from %d measurement%s  (local error -%s)", kl, band, pr.measurements,
-                 pr.measurements == 1 ? ", error unknown" : "s", share);
+        text_format(buf, sizeof buf,
+                    pr.measurements == 1 ? "KL %s~%s from %d measurement, error unknown  (local error -%s)"
+                                         : "KL %s~%s from %d measurements  (local error -%s)",
+                    kl, band, pr.measurements, share);
     panel_line(ui, r, y, "predicted", SL_PREDICTED, buf);
     fmt_bytes(bytes, sizeof bytes, (double)pr.size.bytes);
     fmt_delta(delta, sizeof delta, (double)pr.size.bytes - (double)pr.size.float_bytes);
@@ -223,8 +225,10 @@ static void draw_elsewhere(Ui *ui, Rect r, int *y)
         return;
     fmt_value(kl, sizeof kl, e->kl_mean);
     fmt_change(change, sizeof change, e->ppl_change, e->ppl_change_se);
-    snprintf(buf, sizeof buf, "another recipe%s%.80s%s: KL %s  ppl %s", recipe ? " (" : "'s or data's",
-             recipe ? recipe : "", recipe ? ")" : "", kl, change);
+    if (recipe)
+        text_format(buf, sizeof buf, "another recipe (%.80s): KL %s  ppl %s", recipe, kl, change);
+    else
+        text_format(buf, sizeof buf, "another recipe's or data's: KL %s  ppl %s", kl, change);
     panel_line(ui, r, y, "", SL_DIM, buf);
 }
 
@@ -246,8 +250,10 @@ static void draw_measured(Ui *ui, Rect r, int *y)
         text_format(buf, sizeof buf, "layers %d.. ran, %s", e->first_layer_run, secs);
     effect_line(ui, r, y, stale ? "STALE" : "measured", stale ? SL_STALE : SL_TEXT, e, buf);
     if (stale) {
-        snprintf(buf, sizeof buf, "STALE: %lld linear%s since; r measures again", (long long)stale,
-                 stale == 1 ? " differs" : "s differ");
+        text_format(buf, sizeof buf,
+                    stale == 1 ? "STALE: %lld linear differs since; r measures again"
+                               : "STALE: %lld linears differ since; r measures again",
+                    (long long)stale);
         panel_line(ui, r, y, "", SL_STALE, buf);
     }
     if (base && base != e)

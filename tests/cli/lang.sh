@@ -1,0 +1,38 @@
+#!/bin/sh
+# The workbench in another language: its table has every word that is shown, LANG, --lang and set lang= choose it, commands stay.
+. tests/tap.sh
+for t in src/lang_*.c; do
+    python3 tests/lib/ui_words.py "$t" ui/*.c | grep -v 'any more: \(read-only\|not saved\)$' >"$tmp/lacks"
+    if [ -s "$tmp/lacks" ]; then not_ok "$t has every word"; sed 's/^/# /' "$tmp/lacks"; else ok "$t has every word"; fi
+done
+printf 'open lab_models/demo\nset max-samples=1\nset seq-len=32\nanalyze kurtosis local_error\nexclude *.0.mlp.down_proj\n' >"$tmp/s.slim"
+# screen LOCALE ARGUMENTS...: the last screen
+screen() {
+    where=$1; shift
+    env LC_ALL="$where" "$SLIMSCOPE" --ui --size 100x30 --script "$tmp/s.slim" --dump-screen "$tmp/screen" "$@" >/dev/null 2>"$tmp/err" ||
+        { not_ok "a screen"; sed 's/^/# /' "$tmp/err"; }
+}
+screen C.UTF-8 --lang zh
+has "$tmp/screen" "[1 排名] 2 推演 3 任务" "--lang zh: the tabs"
+has "$tmp/screen" "56/56 已评分" "the figures' words"
+has "$tmp/screen" "浮点 1/56" "the summary"
+has "$tmp/screen" "F10退出" "the keys"
+has "$tmp/screen" "model.layers.6.mlp.down_proj" "names stay"
+screen C.UTF-8
+has "$tmp/screen" "[1 Rank] 2 What-if" "without a word of the user it is English"
+printf 'set lang=zh\n' | cat "$tmp/s.slim" - >"$tmp/t.slim" && mv "$tmp/t.slim" "$tmp/s.slim"
+screen C.UTF-8
+has "$tmp/screen" "[1 排名]" "set lang=zh"
+exits 64 "an unknown language" "$SLIMSCOPE" --ui --size 80x24 --lang tlh lab_models/demo
+has "$tmp/err" "there is no language 'tlh': lang is auto, en, zh" "is named"
+mkdir "$tmp/locales"
+if localedef -i zh_CN -f UTF-8 "$tmp/locales/zh_CN.UTF-8" 2>/dev/null; then
+    sed -i '/lang=/d' "$tmp/s.slim"
+    LOCPATH=$tmp/locales screen zh_CN.UTF-8
+    has "$tmp/screen" "[1 排名]" "LANG chooses it"
+    LOCPATH=$tmp/locales screen zh_CN.UTF-8 --lang en
+    has "$tmp/screen" "[1 Rank]" "--lang en keeps English"
+else
+    skip "LANG chooses it" "no sources of locales"
+fi
+finish
