@@ -160,7 +160,7 @@ def resumed(name, done, whole):
     r = headless(name, "resume", "--headless", "--progress", "json")
     tap.ok(r.returncode == 0, name + ": resume --headless finishes", r.stderr[-2000:])
     steps = [json.loads(line) for line in r.stderr.split("\n") if line.startswith("{")]
-    told = re.search(r"go on from layer (\d+) of 8", r.stderr)
+    told = re.search(r"stopped at layer (\d+) of 8", r.stderr)
     first = int(told.group(1)) if told else -1
     tap.ok(done - 1 <= first <= 8, name + ": at most one layer is lost (%d done, goes on from %d)" % (done, first), r.stderr[-2000:])
     tap.ok(all(s["done"] >= first for s in steps), name + ": no finished layer runs again", steps[:3])
