@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "session/fold.h"
 #include "src/internal.h"
+#include "src/lang.h"
 
 enum { MAX_HITS = 500 };
 
@@ -181,7 +182,13 @@ static void now_runtime(const SessionOptions *o, Str *out)
     str_puts(out, o->runtime ? o->runtime->name : "none");
 }
 
-/* What completion tells of the rows of setting_table. */
+static void now_lang(const SessionOptions *o, Str *out)
+{
+    (void)o;
+    str_puts(out, lang_name());
+}
+
+/* What completion tells of the rows of setting_table, and of the one setting that is the program's. */
 static const struct {
     const char *key, *help, *choices; /* choices: NULL for numbers */
     void (*now)(const SessionOptions *o, Str *out);
@@ -196,6 +203,7 @@ static const struct {
     {"compat", "whose quantization", "peer|none", now_compat},
     {"seed", "random seed", NULL, now_seed},
     {"runtime", "engine that shall load it", RUNTIME_WORDS "|none", now_runtime},
+    {"lang", "language of the workbench", "auto|en|zh", now_lang},
 };
 enum { SETTING_WORDS = sizeof setting_words / sizeof setting_words[0] };
 

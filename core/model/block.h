@@ -154,8 +154,6 @@ enum { MTP_EH_PROJ, MTP_LINEARS };
 enum { MTP_EMBED, MTP_ENORM, MTP_HNORM, MTP_SMALLS };
 extern const BlockType block_mtp;
 
-/* Whether every inference engine keeps a linear of this name in such a block in float. */
-bool block_keeps(const BlockType *t, const char *name);
 /* What such a block is called in its unit. */
 const char *block_module(const BlockSpec *s);
 /* How many linears and small tensors a kind has. */

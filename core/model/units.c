@@ -26,7 +26,8 @@ int block_smalls(const BlockType *t)
     return n;
 }
 
-bool block_keeps(const BlockType *t, const char *name)
+/* Whether every inference engine keeps a linear of this name in such a block in float. */
+static bool block_keeps(const BlockType *t, const char *name)
 {
     size_t len = strlen(name), n;
     for (int i = 0; t->kept && t->kept[i]; i++)

@@ -7,19 +7,6 @@
 
 /* ---- elements ---- */
 
-uint8_t e4m3_of_float(float v)
-{
-    uint8_t sign = signbit(v) ? 0x80 : 0;
-    float a = fabsf(v);
-    if (!(a <= 448.0f))
-        return sign | 0x7f;
-    int p = (int)(bits_of_float(a) >> 23) - 127;
-    p = p < -6 ? -6 : p;
-    /* a / 2^(p-3), in 0..16; 16 carries into the exponent */
-    int t = (int)rintf(a * float_of_bits((uint32_t)(127 + 3 - p) << 23));
-    return (uint8_t)(sign | (((p + 7) << 3) + t - 8));
-}
-
 void e4m3_clamp(const float *x, int64_t n, float scale, DType T, float *y)
 {
     for (int64_t i = 0; i < n; i++) {

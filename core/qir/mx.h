@@ -12,8 +12,6 @@
  * NaN. */
 enum { MX_BLOCK = 32 };
 
-/* The e4m3fn byte nearest to |v| <= 448, ties to even; beyond that, and for NaN, a NaN byte (0x7f and 0xff). */
-uint8_t e4m3_of_float(float v);
 /* x/scale in T, clamped to +-448 (Inf too) and rounded to the nearest e4m3: codes, or codes times scale rounded to T. x
  * and y may be the same. */
 void e4m3_encode(const float *x, int64_t n, float scale, DType T, uint8_t *code);
