@@ -47,7 +47,7 @@ static void say(Ui *ui, Slot slot, bool from_log, const char *text)
 {
     snprintf(ui->message, sizeof ui->message, "%s", text);
     ui->message_slot = slot;
-    if (!from_log && ui_session(ui) && text_width(ui->message) > ui->layout.message.w - 2)
+    if (!from_log && !ui->telling_end && ui_session(ui) && text_width(ui->message) > ui->layout.message.w - 2)
         session_log(ui_session(ui), slot == SL_ERR ? 2 : slot == SL_WARN ? 1 : 0, "%s", ui->message);
 }
 
@@ -431,7 +431,9 @@ static void watch_jobs(Ui *ui)
         char before[ERROR_TEXT_MAX];
         Slot slot = ui->message_slot;
         snprintf(before, sizeof before, "%s", ui->message);
+        ui->telling_end = true;
         tell_end(ui, last);
+        ui->telling_end = false;
         session_log(s, ui->message_slot == SL_ERR ? 2 : ui->message_slot == SL_WARN ? 1 : 0, "#%d: %s", last->id,
                     ui->message);
         if (ui->input || ui->question.text) { /* nothing comes between what is typed or asked */

@@ -76,6 +76,7 @@ struct Ui {
     int jobs_ended;                 /* whose end was told */
     int jobs_begun;                 /* the highest id whose start is in the log */
     bool pasting;
+    bool telling_end;          /* of a job, which the log gets whole */
     Str paste;
     int clip_top, clip_bottom;      /* lines that are drawn to */
     int cursor_y, cursor_x;         /* where the hardware cursor rests */
