@@ -110,33 +110,6 @@ static void describe(const TensorInfo *t, const TensorScan *s, double codes, Str
 #undef NEXT
 }
 
-/* Progress on stderr, and ^C. */
-typedef struct Watch {
-    const char *path;
-    int show;  /* App.progress */
-    int width; /* of the progress line */
-    int64_t last_ns;
-    Cancel cancel;
-} Watch;
-
-static void on_progress(void *ctx, uint64_t done, uint64_t total)
-{
-    Watch *w = ctx;
-    if (interrupt_take() > 0)
-        atomic_store(&w->cancel.level, 2);
-    int64_t now = clock_ns();
-    if (w->show <= 0 || (now - w->last_ns < 100000000 && done < total))
-        return;
-    w->last_ns = now;
-    if (w->show == 2)
-        fprintf(stderr, "{\"phase\":\"check\",\"done\":%llu,\"total\":%llu}\n", (unsigned long long)done,
-                (unsigned long long)total);
-    else
-        line_rewrite(&w->width, "%.50s  %.0f of %.0f MiB", w->path, (double)done / 1048576, (double)total / 1048576);
-    if (w->show != 2 && done >= total)
-        fputs("\n", stderr);
-}
-
 /* ScanOptions.codes of a checkpoint; caller frees. */
 static double *codes_of(const Checkpoint *c)
 {
@@ -222,9 +195,9 @@ static Status check_model(Report *r, Pool *pool, int show, Error *err)
     }
     free(config);
     if (st == ST_OK) {
-        Watch w = {.path = r->path, .show = show};
+        ByteWatch w = {.phase = "check", .path = r->path, .show = show};
         double *codes = codes_of(c);
-        ScanOptions o = {.pool = pool, .cancel = &w.cancel, .progress = on_progress, .ctx = &w, .codes = codes};
+        ScanOptions o = {.pool = pool, .cancel = &w.cancel, .progress = byte_progress, .ctx = &w, .codes = codes};
         st = codes ? scan_tensors(r, c, &o, err) : error_nomem(err, "a scan");
         free(codes);
     }
@@ -253,9 +226,9 @@ static ScanVerdict part_verdict(OutRole role, const TensorInfo *t, const TensorS
 static Status scan_part(Report *r, const OutCheck *o, int file, Pool *pool, int show, Error *err)
 {
     const Checkpoint *c = outcheck_file(o, file);
-    Watch w = {.path = r->path, .show = show};
+    ByteWatch w = {.phase = "check", .path = r->path, .show = show};
     double *codes = codes_of(c);
-    ScanOptions opt = {.pool = pool, .cancel = &w.cancel, .progress = on_progress, .ctx = &w, .codes = codes};
+    ScanOptions opt = {.pool = pool, .cancel = &w.cancel, .progress = byte_progress, .ctx = &w, .codes = codes};
     TensorScan *scan = NULL;
     Status st = codes ? tensorscan_run(c, &opt, &scan, err) : error_nomem(err, "a scan");
     for (int64_t i = 0; st == ST_OK && i < checkpoint_count(c); i++) {

@@ -397,34 +397,10 @@ static void put_json(const Facts *f, Str *b)
     str_puts(b, "}\n");
 }
 
-/* Reading stops on ^C, and says where it is. */
-typedef struct HashWatch {
-    Cancel cancel;
-    int show;
-    int64_t last_ns;
-} HashWatch;
-
-static void hash_progress(void *ctx, uint64_t done, uint64_t total)
-{
-    HashWatch *w = ctx;
-    if (interrupt_take() > 0)
-        atomic_store(&w->cancel.level, 2);
-    int64_t now = clock_ns();
-    if (w->show <= 0 || (now - w->last_ns < 100000000 && done < total))
-        return;
-    w->last_ns = now;
-    if (w->show == 2)
-        fprintf(stderr, "{\"phase\":\"hash\",\"done\":%llu,\"total\":%llu}\n", (unsigned long long)done,
-                (unsigned long long)total);
-    else
-        fprintf(stderr, "\r%.0f of %.0f MiB %s", (double)done / 1048576, (double)total / 1048576,
-                done < total ? "" : "\n");
-}
-
 static Status hash_weights(App *a, Facts *f, Error *err)
 {
-    HashWatch w = {.show = a->progress};
-    const CheckpointWatch watch = {.cancel = &w.cancel, .progress = hash_progress, .ctx = &w};
+    ByteWatch w = {.phase = "hash", .path = f->m->path, .show = a->progress};
+    const CheckpointWatch watch = {.cancel = &w.cancel, .progress = byte_progress, .ctx = &w};
     f->sha256 = mem_zarray((size_t)checkpoint_files(f->m->ckpt), sizeof *f->sha256);
     Status st = f->sha256 ? ST_OK : error_nomem(err, "the digests");
     for (int i = 0; st == ST_OK && i < checkpoint_files(f->m->ckpt); i++)

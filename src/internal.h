@@ -52,6 +52,16 @@ void app_note_memory(App *a);
 /* Rewrites the progress line on stderr, of which *width bytes were written so far (start with 0). */
 void line_rewrite(int *width, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* A long reading of a command: how far it is on stderr, and ^C. */
+typedef struct ByteWatch {
+    const char *phase, *path;
+    int show;        /* App.progress */
+    int width;       /* of the progress line */
+    int64_t last_ns; /* of the last line */
+    Cancel cancel;
+} ByteWatch;
+/* For what takes (ctx, done, total) in bytes; ctx: ByteWatch. */
+void byte_progress(void *ctx, uint64_t done, uint64_t total);
 /* Makes SIGINT wake app_wait. Called once by main for the faces without a screen. */
 void interrupt_init(void);
 /* Raised by a SIGINT that nothing has taken yet: for work outside jobs. */

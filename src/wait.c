@@ -84,6 +84,24 @@ static void line_clear(int *width)
     *width = 0;
 }
 
+void byte_progress(void *ctx, uint64_t done, uint64_t total)
+{
+    ByteWatch *w = ctx;
+    if (interrupt_take() > 0)
+        atomic_store(&w->cancel.level, 2);
+    int64_t now = clock_ns();
+    if (w->show <= 0 || (now - w->last_ns < 100000000 && done < total))
+        return;
+    w->last_ns = now;
+    if (w->show == 2)
+        fprintf(stderr, "{\"phase\":\"%s\",\"done\":%llu,\"total\":%llu}\n", w->phase, (unsigned long long)done,
+                (unsigned long long)total);
+    else
+        line_rewrite(&w->width, "%.50s  %.0f of %.0f MiB", w->path, (double)done / 1048576, (double)total / 1048576);
+    if (w->show != 2 && done >= total)
+        fputs("\n", stderr);
+}
+
 /* Progress as a person sees it: one line rewritten in place at most ten times a second. */
 typedef struct Shown {
     int64_t last_ns;
