@@ -97,7 +97,7 @@ Status app_shell(App *a, Error *err);
 
 /* How a run computes: rows for the end of an option table. */
 #define OPTIONS_RUN                                                                                                    \
-    {"threads", ARG_INT, "N", "compute threads (default: every core this process may use)", COMP_NONE},                \
+    {"threads", ARG_INT, "N", "compute threads (0, the default: every core this process may use)", COMP_NONE},                \
         {"mem", ARG_SIZE, "SIZE", "memory bound, 300M or 4G (default: 70 % of what is available)", COMP_NONE},         \
         {"max-samples", ARG_INT, "N", "use only the first N texts (default: all)", COMP_NONE},                         \
         {"seq-len", ARG_INT, "N", "cut texts to N tokens (default: no limit)", COMP_NONE},                             \
