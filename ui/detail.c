@@ -275,14 +275,32 @@ static int content(Ui *ui, Rect r, int64_t linear, int spare)
     return y;
 }
 
+enum { TALL = 1 << 20 };
+
+int detail_lines(Ui *ui, Rect r, DetailContent *content_of, int64_t what)
+{
+    Rect tall = {r.y, r.x + 1, TALL, r.w - 1};
+    draw_clip(ui, 0, 0);
+    int lines = content_of(ui, tall, what, 0) - r.y;
+    draw_clip(ui, 0, ui->rows);
+    return lines;
+}
+
+bool detail_move(Scroll *pos, Motion m)
+{
+    ListPos p = {.cur = pos->top};
+    int64_t last = pos->lines - pos->page + 1;
+    bool moved = list_move(&p, m, last > 1 ? last : 1, pos->page);
+    pos->top = (int)p.cur;
+    return moved;
+}
+
 void detail_scrolled(Ui *ui, Rect r, DetailContent *content_of, int64_t what, Scroll *pos, const char *keys)
 {
-    enum { TALL = 1 << 20 };
     if (r.h < 1 || r.w < 10)
         return;
     Rect tall = {r.y, r.x + 1, TALL, r.w - 1};
-    draw_clip(ui, 0, 0); /* only to see how tall it is */
-    pos->lines = content_of(ui, tall, what, 0) - r.y;
+    pos->lines = detail_lines(ui, r, content_of, what);
     bool over = pos->lines > r.h;
     pos->page = over ? r.h - 1 : r.h;
     int last = pos->lines > pos->page ? pos->lines - pos->page : 0;

@@ -18,6 +18,10 @@ void detail_draw_fold(Ui *ui, Rect r, int32_t fold, Scroll *pos, const char *key
 /* What both are made of: draws from r.y on (r.h is no limit) with `spare` lines to grow by; gives the line behind. */
 typedef int DetailContent(Ui *ui, Rect r, int64_t what, int spare);
 void detail_scrolled(Ui *ui, Rect r, DetailContent *content, int64_t what, Scroll *pos, const char *keys);
+/* Lines that the content takes in that width; draws nothing. */
+int detail_lines(Ui *ui, Rect r, DetailContent *content, int64_t what);
+/* Moves the place in it; false: it was at that end. */
+bool detail_move(Scroll *pos, Motion m);
 /* Appends what of a linear's name its fold's name does not say, without its first `skip` bytes. */
 void fold_member_name(Ui *ui, int32_t fold, int64_t linear, size_t skip, Str *out);
 

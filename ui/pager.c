@@ -106,7 +106,9 @@ static void draw(Ui *ui, Rect r)
         for (int skip = p->left; skip > 0 && text_next(&shown, &w);)
             skip -= w;
         Pen pen = pen_at(ui, r.y + y, r.x + 1, r.w - 1);
-        pen_puts(&pen, SL_TEXT, shown);
+        char line[2048];
+        text_clip(line, sizeof line, shown, pen.end - pen.x, ui->term.glyphs.ellipsis);
+        pen_puts(&pen, SL_TEXT, line);
         str_free(&text);
     }
     ui_rest_cursor(ui, r.y + 1, r.x);

@@ -191,19 +191,46 @@ static void draw_figures(Ui *ui)
     pen_fill(&p, SL_TEXT);
 }
 
-static void draw_message(Ui *ui)
+/* What is wrong goes on in the line of the keys where one line does not hold it: what to do stands at its end. */
+static bool draw_long(Ui *ui, Pen *p)
+{
+    Rect keys = ui->layout.keys;
+    char line[ERROR_TEXT_MAX + 8];
+    if ((ui->message_slot != SL_ERR && ui->message_slot != SL_WARN) || text_width(ui->message) <= keys.w - 2)
+        return false;
+    size_t n = text_break(ui->message, keys.w - 2);
+    pen_printf(p, ui->message_slot, " %.*s", (int)n, ui->message);
+    pen_fill(p, SL_TEXT);
+    const char *rest = ui->message + n + strspn(ui->message + n, " ");
+    text_cut(line, sizeof line, rest, keys.w - 2, ui->term.glyphs.ellipsis);
+    Pen below = pen_at(ui, keys.y, keys.x, keys.w);
+    pen_printf(&below, ui->message_slot, " %s", line);
+    pen_fill(&below, SL_TEXT);
+    ui->nkey_spans = 0;
+    return true;
+}
+
+/* true: it took the line of the keys too. */
+static bool draw_message(Ui *ui)
 {
     Rect r = ui->layout.message;
     Pen p = pen_at(ui, r.y, r.x, r.w);
+    const char *note = !ui->message[0] && !ui->overlay && ui->view->note ? ui->view->note(ui, ui_state(ui, ui->view)) : NULL;
+    char line[ERROR_TEXT_MAX + 8];
     if (ui->question.text) {
         pen_printf(&p, SL_WARN, " %s ", tr(ui->question.text));
         ui_rest_cursor(ui, p.y, p.x);
+    } else if (ui->message[0] && draw_long(ui, &p)) {
+        return true;
     } else if (ui->message[0]) {
-        char line[ERROR_TEXT_MAX + 8];
         text_cut(line, sizeof line, ui->message, r.w - 2, ui->term.glyphs.ellipsis);
         pen_printf(&p, ui->message_slot, " %s", line);
+    } else if (note) {
+        text_cut(line, sizeof line, note, r.w - 4, ui->term.glyphs.ellipsis);
+        pen_printf(&p, SL_WARN, " ! %s", line);
     }
     pen_fill(&p, SL_TEXT);
+    return false;
 }
 
 static void draw_too_small(Ui *ui)
@@ -255,8 +282,8 @@ void ui_paint(Ui *ui)
         if (ui->input) {
             input_draw(ui);
         } else {
-            draw_message(ui);
-            keys_draw_bar(ui);
+            if (!draw_message(ui))
+                keys_draw_bar(ui);
         }
     }
     if (ui->cursor_y < ui->rows && ui->cursor_x < ui->cols)

@@ -111,6 +111,25 @@ void text_cut(char *out, size_t size, const char *s, int width, const char *elli
         snprintf(out, size, "%.*s%s", (int)n, s, ellipsis);
 }
 
+void text_clip(char *out, size_t size, const char *s, int width, const char *ellipsis)
+{
+    static const char number[] = "0123456789.,";
+    int room = width - text_width(ellipsis), w;
+    if (size == 0)
+        return;
+    if (text_width(s) <= width) {
+        snprintf(out, size, "%s", s);
+        return;
+    }
+    const char *end = s;
+    for (const char *q = s; text_next(&q, &w) && room >= w; end = q)
+        room -= w;
+    if (strchr(number, *end))
+        while (end > s && strchr(number, end[-1]))
+            end--;
+    snprintf(out, size, "%.*s%s", (int)(end - s), s, ellipsis);
+}
+
 void fmt_score(char *out, size_t size, double v)
 {
     if (!isfinite(v)) {

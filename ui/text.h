@@ -16,6 +16,9 @@ int text_width(const char *s);
 void text_elide(char *out, size_t size, const char *s, int width, const char *ellipsis);
 /* s in at most `width` cells, cut behind a word with the ellipsis: sentences. */
 void text_cut(char *out, size_t size, const char *s, int width, const char *ellipsis);
+/* The beginning of s in at most `width` cells, the ellipsis where it is cut, which is never within a number: lines of a
+ * document. */
+void text_clip(char *out, size_t size, const char *s, int width, const char *ellipsis);
 /* Bytes of s that fit in `width` cells, broken at a space where there is one. For wrapping; 0 only for an empty text.
  */
 size_t text_break(const char *s, int width);

@@ -396,8 +396,8 @@ static void tell_end(Ui *ui, const JobView *j)
                j->resumable ? "stopped at layer %lld of %lld; r goes on" : "stopped at layer %lld of %lld; its rows are kept",
                (long long)j->done, (long long)j->total);
     else if (j->kind == JOB_MEASURE && e)
-        ui_say(ui, SL_OK, "measured in %s: KL %.4g, perplexity %.4g (%s), top-1 agreement %.1f %%", t, e->kl_mean,
-               e->ppl_quant, change, 100 * e->top1);
+        ui_say(ui, SL_OK, "measured: KL %.4g, top-1 %.1f %%, ppl %.4g (%s), in %s", e->kl_mean, 100 * e->top1,
+               e->ppl_quant, change, t);
     else if (j->bad[0])
         ui_say(ui, SL_WARN, "%d failed behind a bad weight: %s; 3 tells more", j->failed, j->bad);
     else if (j->unseen)

@@ -37,6 +37,7 @@ typedef struct View {
     /* What y copies; `all`: everything instead of the row. */
     void (*copy)(Ui *ui, void *state, bool all, Str *out);
     /* May be NULL: */
+    const char *(*note)(Ui *ui, void *state); /* what the message line tells while there is no message; NULL: nothing */
     void (*click)(Ui *ui, void *state, int y, int x);
     Here (*here)(Ui *ui, void *state);
     void (*hold)(Ui *ui, void *state); /* from now on the cursor stays on what it is on, wherever that goes */

@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "src/lang.h"
 #include "ui/actions.h"
+#include "ui/detail.h"
 #include "ui/input.h"
 
 typedef struct Preview {
@@ -15,6 +17,7 @@ typedef struct Preview {
     Error err;
     ListPos pos;             /* cur = first line shown */
     int left, page;
+    Scroll checks;
     const Recipe *recipe;
 } Preview;
 
@@ -68,6 +71,32 @@ static Slot line_slot(const Preview *p, const char *s)
     return *s == '+' ? SL_ADDED : *s == '-' ? SL_REMOVED : *s == '@' ? SL_DIM : SL_TEXT;
 }
 
+/* Whether a line is cut at the right or begins left of the place. */
+static bool is_wide(const Preview *p, int w)
+{
+    bool wide = p->left > 0;
+    for (const char *s = shown_text(p), *end; *s && !wide; s = *end ? end + 1 : end) {
+        end = s + strcspn(s, "\n");
+        wide = text_break(s, w) < (size_t)(end - s);
+    }
+    return wide;
+}
+
+static void draw_text_head(Ui *ui, const Preview *p, Rect r, int64_t n)
+{
+    bool diff = shown_text(p) == str_text(&p->e.diff);
+    LineParts l = {.n = 0};
+    part_add(&l, SL_HEADER, 1, "%s", tr(diff ? "differences to the recipe" : "the document"));
+    part_add(&l, SL_HEADER, 0, "lines %lld-%lld of %lld", (long long)(n ? p->pos.cur + 1 : 0),
+             (long long)(p->pos.cur + p->page < n ? p->pos.cur + p->page : n), (long long)n);
+    if (is_wide(p, r.w - 2))
+        part_add(&l, SL_HEADER, 2, "h l sideways");
+    Pen head = pen_at(ui, r.y, r.x, r.w);
+    pen_puts(&head, SL_HEADER, " ");
+    pen_parts(&head, SL_HEADER, &l, 1);
+    pen_fill(&head, SL_HEADER);
+}
+
 static void draw_text(Ui *ui, Preview *p, Rect r)
 {
     const char *s = shown_text(p);
@@ -75,12 +104,7 @@ static void draw_text(Ui *ui, Preview *p, Rect r)
     p->page = r.h - 1;
     if (p->pos.cur > last)
         p->pos.cur = last > 0 ? last : 0;
-    Pen head = pen_at(ui, r.y, r.x, r.w);
-    bool diff = s == str_text(&p->e.diff);
-    pen_printf(&head, SL_HEADER, " %s  lines %lld-%lld of %lld", diff ? "differences to the recipe" : "the document",
-               (long long)(n ? p->pos.cur + 1 : 0), (long long)(p->pos.cur + p->page < n ? p->pos.cur + p->page : n),
-               (long long)n);
-    pen_fill(&head, SL_HEADER);
+    draw_text_head(ui, p, r, n);
     for (int64_t i = 0; *s; i++) {
         size_t len = strcspn(s, "\n");
         if (i >= p->pos.cur && i - p->pos.cur < p->page) {
@@ -91,7 +115,9 @@ static void draw_text(Ui *ui, Preview *p, Rect r)
             int w;
             for (int skip = p->left; skip > 0 && text_next(&from, &w);)
                 skip -= w;
-            pen_puts(&pen, line_slot(p, str_text(&l)), from);
+            char line[1024];
+            text_clip(line, sizeof line, from, pen.end - pen.x, ui->term.glyphs.ellipsis);
+            pen_puts(&pen, line_slot(p, str_text(&l)), line);
             str_free(&l);
         }
         s += len + (s[len] == '\n');
@@ -99,19 +125,35 @@ static void draw_text(Ui *ui, Preview *p, Rect r)
     ui_rest_cursor(ui, r.y + 1, r.x);
 }
 
-static void draw_checks(Ui *ui, const Preview *p, Rect r)
+static void draw_check(Ui *ui, Rect r, int *y, const ExportCheck *c)
 {
+    Pen pen = pen_at(ui, *y, r.x, r.w);
+    pen_puts(&pen, c->ok ? SL_OK : c->blocking ? SL_ERR : SL_WARN, c->ok ? "[ok]" : c->blocking ? "[!!]" : "[..]");
+    Rect text = {r.y, r.x + 5, r.h, r.w - 6};
+    draw_wrapped(ui, text, y, SL_TEXT, c->text);
+}
+
+/* What blocks first, then what one should know, then what is well: a low screen shows the first lines. */
+static int checks_content(Ui *ui, Rect r, int64_t what, int spare)
+{
+    (void)what, (void)spare;
+    const Preview *p = ui_state(ui, &view_export);
     int y = r.y;
-    for (int i = 0; i < p->e.nchecks && y < r.y + r.h; i++) {
-        const ExportCheck *c = &p->e.checks[i];
-        Pen pen = pen_at(ui, y, r.x + 1, r.w - 1);
-        pen_puts(&pen, c->ok ? SL_OK : c->blocking ? SL_ERR : SL_WARN, c->ok ? "[ok]" : c->blocking ? "[!!]" : "[..]");
-        Rect text = {r.y, r.x + 6, r.h, r.w - 7};
-        draw_wrapped(ui, text, &y, SL_TEXT, c->text);
+    for (int grade = 0; grade < 3; grade++) {
+        for (int i = 0; i < p->e.nchecks; i++) {
+            const ExportCheck *c = &p->e.checks[i];
+            if ((c->ok ? 2 : c->blocking ? 0 : 1) == grade)
+                draw_check(ui, r, &y, c);
+        }
     }
     y++;
-    Rect text = {r.y, r.x + 1, r.h, r.w - 2};
-    draw_wrapped(ui, text, &y, SL_DIM, "w writes it to a file, W the quantized model. d: differences or all of it.");
+    draw_wrapped(ui, r, &y, SL_DIM, "w writes it to a file, W the quantized model. d: differences or all of it.");
+    return y;
+}
+
+static void draw_checks(Ui *ui, Preview *p, Rect r)
+{
+    detail_scrolled(ui, r, checks_content, 0, &p->checks, tr("J K scroll"));
 }
 
 static void draw(Ui *ui, void *state)
@@ -167,7 +209,7 @@ static void context(Ui *ui, void *state, LineParts *out)
     const char *base = path ? strrchr(path, '/') : NULL;
     if (blocked)
         part_add(out, SL_ERR, 0, "BLOCKED");
-    part_add(out, SL_TEXT, 1, "against %s", base ? base + 1 : path ? path : "the default")->least = 16;
+    part_add(out, SL_TEXT, 1, "against %s", base ? base + 1 : path ? path : tr("the default"))->least = 16;
 }
 
 static void copy(Ui *ui, void *state, bool all, Str *out)
@@ -224,6 +266,20 @@ static unsigned export_flip(Ui *ui, const KeyRow *row, int key)
     return DO_PAINT;
 }
 
+static const char *refuse_all_seen(Ui *ui)
+{
+    const Preview *p = ui_state(ui, &view_export);
+    return p->checks.lines > p->checks.page ? NULL : "all of the checks are in sight";
+}
+
+static unsigned export_scroll(Ui *ui, const KeyRow *row, int key)
+{
+    (void)key;
+    Preview *p = ui_state(ui, &view_export);
+    detail_move(&p->checks, (Motion)row->arg);
+    return DO_PAINT;
+}
+
 static const KeyRow keys[] = {
     {.place = 360, .keys = {'w', '\n', K(KEY_ENTER)}, .command = "export FILE",
      .help = "write the YAML (asks for the file)", .label = "Write", .run = export_write,
@@ -233,6 +289,10 @@ static const KeyRow keys[] = {
      .refuse = refuse_no_model},
     {.place = 380, .keys = {'d', '\t'}, .help = "the differences, or the whole document", .label = "Diff/all",
      .run = export_flip, .refuse = refuse_no_model},
+    {.place = 382, .keys = {'J'}, .help = "scroll the checks down", .run = export_scroll, .arg = MOVE_DOWN,
+     .refuse = refuse_all_seen},
+    {.place = 384, .keys = {'K'}, .help = "scroll the checks up", .run = export_scroll, .arg = MOVE_UP,
+     .refuse = refuse_all_seen},
     {.place = 530, .keys = {'h', K(KEY_LEFT)}, .help = "left", .run = act_move, .arg = MOVE_LEFT},
     {.place = 540, .keys = {'l', K(KEY_RIGHT)}, .help = "right", .run = act_move, .arg = MOVE_RIGHT},
     {.help = NULL},

@@ -150,7 +150,7 @@ static void draw(Ui *ui, Rect r)
     pen_puts(&head, SL_HEADER, " ");
     pen_parts(&head, SL_HEADER, &l, 0);
     pen_fill(&head, SL_HEADER);
-    const Column cols[] = {{"", 12, 14, 0, false}, {"", 44, 84, 0, false}, {"", 32, 60, 1, false}};
+    const Column cols[] = {{"", 13, 14, 0, false}, {"", 44, 84, 0, false}, {"", 32, 60, 1, false}};
     int w[3];
     columns_fit(cols, 3, r.w - 3, w);
     for (int y = 0; y < page && h->pos.top + y < h->n; y++)

@@ -73,7 +73,7 @@ static void draw_job(Ui *ui, Rect r, int y, const JobView *j, bool here)
     pen_cell(&p, SL_TEXT, 4, false, id);
     pen_cell(&p, states[j->state].slot, 5, false, tr(states[j->state].text));
     bool bar = j->state == JOB_RUNNING && r.w >= 90;
-    pen_cell(&p, SL_STRONG, r.w < 76 ? 20 : 33, false, j->title);
+    pen_name(&p, SL_STRONG, r.w < 76 ? 24 : 33, j->title);
     pen_puts(&p, SL_TEXT, " ");
     if (bar) {
         pen_puts(&p, SL_BLUR, "[");
@@ -155,6 +155,8 @@ static void draw(Ui *ui, void *state)
             "Nothing ran in this sitting. r on screen 1 runs the shown metric; F5 measures what the decision does.");
     }
     draw_hline(ui, log.y - 1, r.x, r.w);
+    Pen rule = pen_at(ui, log.y - 1, r.x + 2, r.w - 2);
+    pen_printf(&rule, SL_BLUR, " %s ", tr("log: Enter opens all of it"));
     log_draw(ui, log);
 }
 
@@ -261,7 +263,7 @@ static const KeyRow keys[] = {
     {.place = 44, .keys = {'D'}, .command = "cancel JOB",
      .help = "discard the job of the cursor: it waits for nothing, nothing goes on with it", .run = jobs_discard,
      .refuse = refuse_no_discard},
-    {.place = 350, .keys = {'\n', '\t', K(KEY_ENTER)}, .help = "the whole log", .label = "Log",
+    {.place = 46, .keys = {'\n', '\t', K(KEY_ENTER)}, .help = "the whole log", .label = "Log",
      .run = jobs_log},
     {.help = NULL},
 };

@@ -88,15 +88,6 @@ static Here here(Ui *ui, void *state)
     return row ? (Here){row->linear, row->head ? row->fold : -1} : (Here){-1, -1};
 }
 
-static bool move_details(Rank *st, Motion m)
-{
-    ListPos p = {.cur = st->detail.top};
-    int64_t last = st->detail.lines - st->detail.page + 1;
-    bool moved = list_move(&p, m, last > 1 ? last : 1, st->detail.page);
-    st->detail.top = (int)p.cur;
-    return moved;
-}
-
 static bool move_cursor(Ui *ui, Rank *st, Motion m)
 {
     int64_t n;
@@ -109,7 +100,7 @@ static bool move_cursor(Ui *ui, Rank *st, Motion m)
 /* What fills the screen moves: the table, or the details. */
 static bool move_rows(Ui *ui, void *state, Motion m)
 {
-    return ui->side_full ? move_details(state, m) : move_cursor(ui, state, m);
+    return ui->side_full ? detail_move(&((Rank *)state)->detail, m) : move_cursor(ui, state, m);
 }
 
 /* The other of the two moves. */
@@ -121,7 +112,7 @@ static unsigned rank_other(Ui *ui, const KeyRow *row, int key)
         move_cursor(ui, st, (Motion)row->arg);
     else if (ui->layout.side.h == 0)
         return ui_refuse(ui, "no details are shown beside the table; Enter shows them");
-    else if (!move_details(st, (Motion)row->arg))
+    else if (!detail_move(&st->detail, (Motion)row->arg))
         return ui_refuse(ui, row->arg == MOVE_DOWN ? "the details end here" : "the details begin here");
     return DO_PAINT;
 }

@@ -7,11 +7,14 @@
 #include "text/lexer.h"
 #include "src/lang.h"
 #include "ui/actions.h"
+#include "ui/detail.h"
 #include "ui/input.h"
 
 typedef struct Whatif {
     ListPos pos;
     int page;
+    Scroll figures;          /* the panel below */
+    bool noted;              /* the note of the cursor's row stands below the rules */
     /* what the engines' rules say of the present set, found once for it */
     uint64_t version;        /* session_edit_version */
     const Recipe *recipe;    /* NULL: not asked yet */
@@ -22,10 +25,10 @@ typedef struct Whatif {
 enum { C_ON, C_LEVEL, C_PATTERN, C_HITS, C_COST, C_SHARE, C_NEW, C_NEW_COST, C_NEW_SHARE, C_NOTE, COLUMNS };
 static const Column columns[COLUMNS] = {
     [C_ON] = {"on", 3, 3, 0, false},           [C_LEVEL] = {"to", 5, 7, 0, false},
-    [C_PATTERN] = {"rule", 20, 48, 0, false},  [C_HITS] = {"hits", 5, 5, 0, true},
-    [C_COST] = {"cost", 6, 6, 4, true},        [C_SHARE] = {"error", 7, 7, 5, true},
+    [C_PATTERN] = {"rule", 24, 48, 0, false},  [C_HITS] = {"hits", 5, 5, 4, true},
+    [C_COST] = {"cost", 6, 6, 5, true},        [C_SHARE] = {"error", 7, 7, 6, true},
     [C_NEW] = {"new", 5, 5, 1, true},          [C_NEW_COST] = {"cost", 6, 6, 2, true},
-    [C_NEW_SHARE] = {"error", 7, 7, 3, true},  [C_NOTE] = {"notes", 12, 80, 6, false},
+    [C_NEW_SHARE] = {"error", 7, 7, 3, true},  [C_NOTE] = {"notes", 12, 80, 7, false},
 };
 enum { PANEL_ROWS = 8 };
 
@@ -61,6 +64,17 @@ static void share_text(char *out, size_t size, double share)
         snprintf(out, size, "%+.1f%%~", -100 * share);
 }
 
+/* A pattern in w cells: of a long name first the "model." goes, which tells nothing. */
+static void put_pattern(Pen *p, Slot slot, int w, const char *pattern)
+{
+    enum { PREFIX = sizeof "model." - 1 };
+    Str rest = {0};
+    if (text_width(pattern) > w && strncmp(pattern, "model.", PREFIX) == 0)
+        str_printf(&rest, "%s%s", p->ui->term.glyphs.ellipsis, pattern + PREFIX);
+    pen_name(p, slot, w, rest.len ? str_text(&rest) : pattern);
+    str_free(&rest);
+}
+
 static void draw_row(Ui *ui, Rect r, int y, const int *w, const WhatIf *f, bool here)
 {
     char number[COLUMNS][24] = {{0}}, note[sizeof f->note + 4] = "";
@@ -88,7 +102,9 @@ static void draw_row(Ui *ui, Rect r, int y, const int *w, const WhatIf *f, bool 
             continue;
         Slot slot = c == C_SHARE || c == C_NEW_SHARE ? SL_PREDICTED : c == C_NOTE ? SL_WARN : row;
         pen_puts(&p, row, " ");
-        if (c == C_PATTERN || c == C_LEVEL)
+        if (c == C_PATTERN)
+            put_pattern(&p, slot, w[c], text[c]);
+        else if (c == C_LEVEL)
             pen_name(&p, slot, w[c], text[c]);
         else
             pen_cell(&p, slot, w[c], columns[c].right, text[c] ? text[c] : number[c]);
@@ -115,12 +131,18 @@ static void draw_list(Ui *ui, Whatif *st, Rect r)
         draw_row(ui, r, y, w, session_whatif(ui_session(ui), (int)st->pos.top + y - 1),
                  st->pos.top + y - 1 == st->pos.cur);
     const WhatIf *f = n > 0 ? session_whatif(ui_session(ui), (int)st->pos.cur) : NULL;
-    if (f && f->note[0] && n + 2 < r.h) { /* the notes of the cursor's row in full */
-        int y = r.y + n + 2;
-        Rect text = {r.y, r.x + 2, r.h, r.w - 4};
+    st->noted = false;
+    if (f && f->note[0]) { /* the notes of the cursor's row in full, else the line of messages has them */
+        int y = r.y + n + 2, from = y;
+        Rect text = {r.y, r.x + 2, 1 << 20, r.w - 4};
         char note[sizeof f->note + 4];
         snprintf(note, sizeof note, "! %s", f->note);
+        draw_clip(ui, 0, 0);
         draw_wrapped(ui, text, &y, SL_WARN, note);
+        draw_clip(ui, 0, ui->rows);
+        st->noted = y <= r.y + r.h;
+        if (st->noted)
+            draw_wrapped(ui, text, &from, SL_WARN, note);
     }
     if (n == 0) {
         int y = r.y + 2;
@@ -150,25 +172,27 @@ static void panel_line(Ui *ui, Rect r, int *y, const char *name, Slot slot, cons
 {
     if (*y >= r.y + r.h)
         return;
-    Pen p = pen_at(ui, *y, r.x + 1, r.w - 1);
+    Pen p = pen_at(ui, *y, r.x, r.w);
     pen_puts(&p, SL_STRONG, tr(name));
-    Rect right = {r.y, r.x + 12, r.h, r.w - 13};
+    Rect right = {r.y, r.x + 11, r.h, r.w - 12};
     draw_wrapped(ui, right, y, slot, text);
 }
 
-static void effect_line(Ui *ui, Rect r, int *y, const char *name, Slot slot, const Effect *e, const char *more)
+static void effect_line(Ui *ui, Rect r, int *y, const char *name, Slot slot, const Effect *e)
 {
-    char kl[64], top[64], ppl[24], change[48], mse[64], buf[400];
+    char kl[64], top[64], ppl[24], change[48], buf[400];
     figure(kl, sizeof kl, e->kl_mean, e->kl_se);
     figure(top, sizeof top, 100 * e->top1, 100 * e->top1_se);
     fmt_value(ppl, sizeof ppl, e->ppl_quant);
     fmt_change(change, sizeof change, e->ppl_change, e->ppl_change_se);
-    figure(mse, sizeof mse, e->out_mse, e->out_mse_se);
     snprintf(buf, sizeof buf, "KL %s  ppl %s (%s)  top-1 %s %%", kl, ppl, change, top);
     panel_line(ui, r, y, name, slot, buf);
-    if (!more)
-        return;
-    char p99[24], most[24];
+}
+
+static void effect_more(Ui *ui, Rect r, int *y, const Effect *e, const char *more)
+{
+    char p99[24], most[24], mse[64], buf[400];
+    figure(mse, sizeof mse, e->out_mse, e->out_mse_se);
     fmt_value(p99, sizeof p99, e->kl_p99);
     fmt_value(most, sizeof most, e->kl_max);
     text_format(buf, sizeof buf, "KL p99 %s max %s  MSE %s  %s", p99, most, mse, more);
@@ -191,7 +215,7 @@ static void unpredicted(Session *s, char *buf, size_t size)
 static void draw_predicted(Ui *ui, Rect r, int *y)
 {
     Prediction pr = session_predict(ui_session(ui));
-    char buf[300], share[24], kl[24], band[48] = "", bytes[24], delta[24];
+    char buf[300], share[24], kl[24], band[48] = "";
     fmt_percent(share, sizeof share, pr.share_back);
     fmt_value(kl, sizeof kl, pr.kl);
     if (isfinite(pr.band))
@@ -206,6 +230,12 @@ static void draw_predicted(Ui *ui, Rect r, int *y)
                                          : "KL %s~%s from %d measurements  (local error -%s)",
                     kl, band, pr.measurements, share);
     panel_line(ui, r, y, "predicted", SL_PREDICTED, buf);
+}
+
+static void draw_size(Ui *ui, Rect r, int *y)
+{
+    Prediction pr = session_predict(ui_session(ui));
+    char buf[300], bytes[24], delta[24];
     fmt_bytes(bytes, sizeof bytes, (double)pr.size.bytes);
     fmt_delta(delta, sizeof delta, (double)pr.size.bytes - (double)pr.size.float_bytes);
     text_format(buf, sizeof buf, "%s (%s to all float)  %.2f bits  %lld of %lld linears float", bytes, delta,
@@ -248,16 +278,18 @@ static void draw_measured(Ui *ui, Rect r, int *y)
         text_format(buf, sizeof buf, "from cache");
     else
         text_format(buf, sizeof buf, "layers %d.. ran, %s", e->first_layer_run, secs);
-    effect_line(ui, r, y, stale ? "STALE" : "measured", stale ? SL_STALE : SL_TEXT, e, buf);
+    effect_line(ui, r, y, stale ? "STALE" : "measured", stale ? SL_STALE : SL_TEXT, e);
     if (stale) {
-        text_format(buf, sizeof buf,
+        char differ[120];
+        text_format(differ, sizeof differ,
                     stale == 1 ? "STALE: %lld linear differs since; r measures again"
                                : "STALE: %lld linears differ since; r measures again",
                     (long long)stale);
-        panel_line(ui, r, y, "", SL_STALE, buf);
+        panel_line(ui, r, y, "", SL_STALE, differ);
     }
+    effect_more(ui, r, y, e, buf);
     if (base && base != e)
-        effect_line(ui, r, y, "at first", SL_TEXT, base, NULL);
+        effect_line(ui, r, y, "at first", SL_TEXT, base);
     char ppl[48];
     fmt_value(ppl, sizeof ppl, e->ppl_float);
     text_format(buf, sizeof buf, "ppl %s  (%s tokens, %d texts; +- paired bootstrap over texts)", ppl, tokens, e->texts);
@@ -287,19 +319,46 @@ static void draw_rules(Ui *ui, Whatif *w, Rect r, int *y)
         panel_line(ui, r, y, "engine", runtime ? SL_ERR : SL_WARN, w->broken);
 }
 
+/* What the set as a whole does, what decides first: a low screen shows the first lines. */
+static int figures_content(Ui *ui, Rect r, int64_t what, int spare)
+{
+    (void)what, (void)spare;
+    int y = r.y;
+    draw_predicted(ui, r, &y);
+    draw_measured(ui, r, &y);
+    draw_size(ui, r, &y);
+    draw_rules(ui, ui_state(ui, &view_whatif), r, &y);
+    return y;
+}
+
+/* Lines of the panel: all that the figures need, where the rules leave them. */
+static int panel_rows(Ui *ui, Rect r)
+{
+    int n = session_whatifs(ui_session(ui)), need = detail_lines(ui, r, figures_content, 0);
+    int least = r.h >= 24 ? PANEL_ROWS + 2 : r.h >= 16 ? PANEL_ROWS : r.h / 2, room = r.h - 1 - (n + 1);
+    if (n == 0 || need <= least || room <= least)
+        return least;
+    return need < room ? need : room;
+}
+
 static void draw(Ui *ui, void *state)
 {
+    Whatif *st = state;
     Rect r = ui->layout.main;
     if (!ui_model(ui))
         return;
-    int panel = r.h >= 24 ? PANEL_ROWS + 2 : r.h >= 16 ? PANEL_ROWS : r.h / 2;
+    int panel = panel_rows(ui, r);
     Rect list = {r.y, r.x, r.h - panel - 1, r.w}, below = {r.y + r.h - panel, r.x, panel, r.w};
     draw_list(ui, state, list);
     draw_hline(ui, below.y - 1, r.x, r.w);
-    int y = below.y;
-    draw_predicted(ui, below, &y);
-    draw_measured(ui, below, &y);
-    draw_rules(ui, state, below, &y);
+    detail_scrolled(ui, below, figures_content, 0, &st->figures, tr("J K scroll"));
+}
+
+static const char *note(Ui *ui, void *state)
+{
+    const Whatif *st = state;
+    const WhatIf *f = ui_model(ui) ? current(ui) : NULL;
+    return f && f->note[0] && !st->noted ? f->note : NULL;
 }
 
 static void context(Ui *ui, void *state, LineParts *out)
@@ -382,6 +441,8 @@ static unsigned whatif_list(Ui *ui, const KeyRow *row, int key)
     Str text = {0}, title = {0};
     Error err = {ST_OK, ""};
     int64_t n = 0;
+    if (f->note[0])
+        str_printf(&text, "! %s\n\n", f->note);
     if (!hits || session_target(s, f->pattern, hits, &n, &err) != ST_OK) {
         ui_say(ui, SL_ERR, "%s", hits ? err.text : "out of memory");
     } else {
@@ -395,6 +456,20 @@ static unsigned whatif_list(Ui *ui, const KeyRow *row, int key)
     free(hits);
     str_free(&text);
     str_free(&title);
+    return DO_PAINT;
+}
+
+static const char *refuse_all_seen(Ui *ui)
+{
+    const Whatif *st = ui_state(ui, &view_whatif);
+    return st->figures.lines > st->figures.page ? NULL : "all of the figures are in sight";
+}
+
+static unsigned whatif_scroll(Ui *ui, const KeyRow *row, int key)
+{
+    (void)key;
+    Whatif *st = ui_state(ui, &view_whatif);
+    detail_move(&st->figures, (Motion)row->arg);
     return DO_PAINT;
 }
 
@@ -415,10 +490,15 @@ static const KeyRow keys[] = {
      .run = whatif_shift, .arg = 1, .refuse = refuse_no_whatif},
     {.place = 340, .keys = {'\n', '\t', K(KEY_ENTER)}, .help = "list the layers this rule hits",
      .label = "Hits", .run = whatif_list, .refuse = refuse_no_whatif},
+    {.place = 342, .keys = {'J'}, .help = "scroll the figures below the rules down", .run = whatif_scroll,
+     .arg = MOVE_DOWN, .refuse = refuse_all_seen},
+    {.place = 344, .keys = {'K'}, .help = "scroll the figures below the rules up", .run = whatif_scroll,
+     .arg = MOVE_UP, .refuse = refuse_all_seen},
     {.help = NULL},
 };
 
 const View view_whatif = {
     .key = '2', .keys = keys, .name = "whatif", .title = "What-if", .state_size = sizeof(Whatif),
     .draw = draw, .move = move_rows, .context = context, .copy = copy, .click = click,
+    .note = note,
 };

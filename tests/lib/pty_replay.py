@@ -55,7 +55,7 @@ def session(p):
     p.see("float 2/56")
     tap.ok(True, "u and ^R undo and redo the group")
     p.keys("\x1b[15~")
-    p.see("measured in")
+    p.see("measured: KL")
     tap.ok(True, "F5 measures")
     p.keys("p*.2.self_attn.o_proj\r")
     p.see("float 3/56")

@@ -138,6 +138,26 @@ static void test_cut(void **state)
     check_cut("a b", 0, "");
 }
 
+static void check_clip(const char *s, int width, const char *want)
+{
+    char out[256];
+    text_clip(out, sizeof out, s, width, "..");
+    assert_string_equal(out, want);
+    assert_true(text_width(out) <= width);
+}
+
+/* Of a line of a document the beginning stays, to the last cell, but never a part of a number. */
+static void test_clip(void **state)
+{
+    (void)state;
+    check_clip("float 90.21", 11, "float 90.21");
+    check_clip("float 90.21 x", 12, "float ..");
+    check_clip("float 90.21 xyz", 13, "float 90.21..");
+    check_clip("    - '*layers.12.mlp'", 12, "    - '*la..");
+    check_clip("    - '*layers.12.mlp'", 17, "    - '*layers..");
+    check_clip("\xe9\xbe\x99\xe7\x8c\xab\xe9\xbe\x99", 5, "\xe9\xbe\x99..");
+}
+
 /* The numbers of a line of parts, at every width: each stands whole or not at all, and the first of them stays longest. */
 static void test_parts(void **state)
 {
@@ -262,7 +282,8 @@ int main(void)
     setlocale(LC_CTYPE, "C.UTF-8");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_size), cmocka_unit_test(test_pane_moves),   cmocka_unit_test(test_columns),
-        cmocka_unit_test(test_list),       cmocka_unit_test(test_elide), cmocka_unit_test(test_cut), cmocka_unit_test(test_parts),       cmocka_unit_test(test_hostile_text),
+        cmocka_unit_test(test_list),       cmocka_unit_test(test_elide), cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_clip), cmocka_unit_test(test_parts),       cmocka_unit_test(test_hostile_text),
         cmocka_unit_test(test_numbers),    cmocka_unit_test(test_glyphs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

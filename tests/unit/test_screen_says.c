@@ -31,7 +31,7 @@ static void test_messages_beside_figures(void **state)
         world_shows(&w, "KL 0.03", true);
         world_shows(&w, "STALE KL 0.0", true);
         world_shows(&w, "56/56 scored", true);
-        static const char text[] = "measured in 2.9 s: KL 0.02053, perplexity 92.83 (float 88.1), top-1 agreement 87.3 %, "
+        static const char text[] = "measured: KL 0.02053, perplexity 92.83 (float 88.1), top-1 agreement 87.3 %, "
                                    "and a tail that no screen of a hundred columns shows, only the widest one, it seems, "
                                    "shows the whole of it";
         ui_say(w.ui, SL_OK, "%s", text);
@@ -319,6 +319,83 @@ static void test_sort_mark_is_true(void **state)
     world_close(&w);
 }
 
+/* Whether a text is in sight, at once or after some scrolling by the key. */
+static bool comes_into_sight(World *w, const char *key, const char *text)
+{
+    bool found = false;
+    for (int i = 0; i < 20 && !found; i++) {
+        char *s = world_screen(w);
+        found = strstr(s, text) != NULL;
+        free(s);
+        world_keys(w, key);
+    }
+    for (int i = 0; i < 20; i++)
+        world_keys(w, "K");
+    return found;
+}
+
+/* Every figure of What-if and every check of Export can be read at every size; what decides stands first. */
+static void test_figures_in_reach(void **state)
+{
+    (void)state;
+    static const char *const figures[] = {"predicted", "STALE      KL", "top-1 ", "linears differ since", "KL p99",
+                                          "at first", "float      ppl", "size       "};
+    static const char *const checks[] = {"measurement is stale", "round trip", "known keys", "MiB in float",
+                                         "W the quantized"};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        World w;
+        world_open(&w, sizes[i].cols, sizes[i].rows, "ascii", true, false);
+        world_keys(&w, "2");
+        world_shows(&w, "STALE      KL", true);
+        world_shows(&w, "linears differ since", true);
+        world_shows(&w, "J K scroll", sizes[i].rows == 15);
+        for (size_t k = 0; k < sizeof figures / sizeof figures[0]; k++)
+            assert_true(comes_into_sight(&w, "J", figures[k]));
+        world_keys(&w, "5");
+        world_shows(&w, "measurement is stale", true);
+        for (size_t k = 0; k < sizeof checks / sizeof checks[0]; k++)
+            assert_true(comes_into_sight(&w, "J", checks[k]));
+        world_close(&w);
+    }
+}
+
+/* Two rules never look alike, and the note of the cursor's rule is told where its column has no room. */
+static void test_rules_are_told_apart(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        World w;
+        world_open(&w, sizes[i].cols, sizes[i].rows, "ascii", true, false);
+        ui_command(w.ui, "%s", "exclude model.layers.2.mlp.down_proj");
+        ui_command(w.ui, "%s", "exclude model.layers.5.mlp.down_proj");
+        ui_command(w.ui, "%s", "exclude *layers.{2,5}.mlp.down_proj");
+        world_keys(&w, "2 G");
+        world_shows(&w, "layers.2.mlp.down_proj", true);
+        world_shows(&w, "layers.5.mlp.down_proj", true);
+        world_shows(&w, "! nothing new", true);
+        world_keys(&w, "Enter");
+        world_shows(&w, "! nothing new", true);
+        world_close(&w);
+    }
+}
+
+/* What is wrong is told whole on a screen of 80 columns: the line of the keys gives way. A success is not. */
+static void test_long_errors_are_whole(void **state)
+{
+    (void)state;
+    static const char tail[] = "names look like 'model.layers.0.self_attn.q_proj'";
+    World w;
+    world_open(&w, 80, 24, "ascii", true, false);
+    ui_say(w.ui, SL_ERR, "'model.layer.99.nonsense' selects no layer of this model: %s", tail);
+    world_shows(&w, tail + 16, true);
+    world_shows(&w, "F1Help", false);
+    world_keys(&w, "j");
+    world_shows(&w, "F1Help", true);
+    ui_say(w.ui, SL_OK, "'model.layer.99.nonsense' selects no layer of this model: %s", tail);
+    world_shows(&w, "F1Help", true);
+    world_close(&w);
+}
+
 int main(void)
 {
     setlocale(LC_CTYPE, "C.UTF-8");
@@ -332,6 +409,9 @@ int main(void)
         cmocka_unit_test(test_details_whole),
         cmocka_unit_test(test_first_row_keeps_its_layer),
         cmocka_unit_test(test_sort_mark_is_true),
+        cmocka_unit_test(test_figures_in_reach),
+        cmocka_unit_test(test_rules_are_told_apart),
+        cmocka_unit_test(test_long_errors_are_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
