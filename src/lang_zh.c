@@ -46,6 +46,7 @@ static const LangText texts[] = {
     {"%s does nothing on this screen: %s (on screen %c)", "%s 在本界面无效：%s（在界面 %c）"},
     {"%s done in %s: %d scored, %d failed", "%s 完成，用时 %s：%d 已评分，%d 失败"},
     {"%s done in %s: %d scored, %d failed, %d of experts that no token reached", "%s 完成，用时 %s：%d 已评分，%d 失败，%d 属于无词元到达的专家"},
+    {"%s holds this model already: whole, nothing written", "%s 已有此模型：完整，未写入任何内容"},
     {"%s is %s now", "%s 现为 %s"},
     {"%s is no key here; ? lists those that are", "%s 在此无效；? 列出可用按键"},
     {"%s max %s, mean %s %s", "%s 最大 %s，均值 %s %s"},

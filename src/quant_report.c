@@ -127,8 +127,15 @@ static void text_names(const char *what, const NameList *l, Str *out)
     str_putc(out, '\n');
 }
 
-static void text_target(const QuantizeOptions *opt, const SaveTarget *t, Str *out)
+static void text_target(const QuantizeOptions *opt, const QuantizeOutline *o, Str *out)
 {
+    const SaveTarget *t = &o->target;
+    if (t->done && !opt->force) {
+        str_printf(out, "%s holds this model already: whole, nothing would be written%s\n", opt->save_path,
+                   o->needs_data ? " if the calibration texts are still the same" : "");
+        text_names("leaves     ", &t->left, out);
+        return;
+    }
     if (t->model[0])
         str_printf(out, "%s holds %s%s as %s wrote it\n", opt->save_path, t->other ? "another model, " : "", t->model, t->saver);
     if (t->stopped)
@@ -151,7 +158,7 @@ static void json_names(const char *key, const NameList *l, Str *out)
 
 static void json_target(const SaveTarget *t, Str *out)
 {
-    str_puts(out, ",\"target\":{");
+    str_printf(out, ",\"target\":{\"done\":%s,", t->done ? "true" : "false");
     json_names("replaced", &t->replaced, out);
     str_putc(out, ',');
     json_names("removed", &t->removed, out);
@@ -206,7 +213,7 @@ Status quant_outline_text(Session *s, const QuantizeOptions *opt, const Quantize
     str_puts(out, "levels\n");
     RETURN_IF_ERROR(put_levels(s, f, out, err));
     text_files(opt, o, out);
-    text_target(opt, &o->target, out);
+    text_target(opt, o, out);
     return ST_OK;
 }
 
@@ -270,26 +277,10 @@ static void json_verify(const Session *s, const QuantizeDone *d, Str *out)
     }
 }
 
-void quant_done_text(Session *s, const QuantizeDone *d, OutFormat f, Str *out)
+static void text_written(const QuantizeDone *d, Str *out)
 {
     const SaveResult *r = &d->run;
     double mb = (double)(r->bytes_read + r->bytes_written) * 1e-6;
-    if (f == OUT_JSON) {
-        str_puts(out, "{\"model\":");
-        str_json(out, session_model(s)->path);
-        str_puts(out, ",\"save_path\":");
-        str_json(out, d->save_path);
-        str_printf(out, ",\"quantized\":%lld,\"float\":%lld,\"unseen\":%lld,\"bytes_read\":%llu,\"bytes_written\":%llu,"
-                        "\"layers_resumed\":%d,\"seconds\":%.3f,\"verify\":[",
-                   (long long)r->quantized, (long long)r->floats, (long long)r->unseen,
-                   (unsigned long long)r->bytes_read, (unsigned long long)r->bytes_written, r->layers_resumed,
-                   d->seconds);
-        json_verify(s, d, out);
-        str_puts(out, "],\"removed\":");
-        str_json(out, r->removed);
-        str_puts(out, "}\n");
-        return;
-    }
     str_printf(out, "%s: %lld linears quantized, %lld float, ", d->save_path, (long long)r->quantized,
                (long long)r->floats);
     str_bytes(out, r->bytes_written);
@@ -297,6 +288,31 @@ void quant_done_text(Session *s, const QuantizeDone *d, OutFormat f, Str *out)
     if (d->seconds > 0)
         str_printf(out, " (%.0f MB/s read and written)", mb / d->seconds);
     str_putc(out, '\n');
+}
+
+void quant_done_text(Session *s, const QuantizeDone *d, OutFormat f, Str *out)
+{
+    const SaveResult *r = &d->run;
+    if (f == OUT_JSON) {
+        str_puts(out, "{\"model\":");
+        str_json(out, session_model(s)->path);
+        str_puts(out, ",\"save_path\":");
+        str_json(out, d->save_path);
+        str_printf(out, ",\"quantized\":%lld,\"float\":%lld,\"unseen\":%lld,\"bytes_read\":%llu,\"bytes_written\":%llu,"
+                        "\"layers_resumed\":%d,\"there_already\":%s,\"seconds\":%.3f,\"verify\":[",
+                   (long long)r->quantized, (long long)r->floats, (long long)r->unseen,
+                   (unsigned long long)r->bytes_read, (unsigned long long)r->bytes_written, r->layers_resumed,
+                   r->there ? "true" : "false", d->seconds);
+        json_verify(s, d, out);
+        str_puts(out, "],\"removed\":");
+        str_json(out, r->removed);
+        str_puts(out, "}\n");
+        return;
+    }
+    if (r->there)
+        str_printf(out, "%s holds this model already: whole, nothing written\n", d->save_path);
+    else
+        text_written(d, out);
     if (r->removed[0])
         str_printf(out, "of the older output removed: %s\n", r->removed);
     if (r->layers_resumed)

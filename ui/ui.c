@@ -403,6 +403,8 @@ static void tell_end(Ui *ui, const JobView *j)
     else if (j->unseen)
         ui_say(ui, SL_WARN, "%s done in %s: %d scored, %d failed, %d of experts that no token reached", j->title, t,
                j->ok, j->failed, j->unseen);
+    else if (j->kind == JOB_QUANTIZE && done && done->run.there)
+        ui_say(ui, SL_OK, "%s holds this model already: whole, nothing written", done->save_path);
     else if (j->kind == JOB_QUANTIZE && done)
         ui_say(ui, SL_OK, "written in %s: %s, %lld linears quantized, %lld float", t, done->save_path,
                (long long)done->run.quantized, (long long)done->run.floats);

@@ -111,6 +111,16 @@ Status file_pread(int fd, const char *path, void *dst, size_t n, uint64_t offset
     return ST_OK;
 }
 
+long file_read_pid(int fd)
+{
+    char text[32] = "";
+    ssize_t n;
+    do
+        n = pread(fd, text, sizeof text - 1, 0);
+    while (n < 0 && errno == EINTR);
+    return n > 0 ? strtol(text, NULL, 10) : 0;
+}
+
 Status file_write_pid(int fd, const char *path, Error *err)
 {
     char pid[32];

@@ -24,6 +24,9 @@ Status file_pread(int fd, const char *path, void *dst, size_t n, uint64_t offset
 /* Makes this process's id and a newline the content of a lock file that is open for writing. */
 Status file_write_pid(int fd, const char *path, Error *err);
 
+/* The process id that a lock file names, 0 when it can't be read. */
+long file_read_pid(int fd);
+
 /* A file written under a temporary name beside its target, then synced and renamed over it: readers see the old or
  * the new content, never a part. Any failure (a full disk, RLIMIT_FSIZE) leaves the old file as it was. */
 typedef struct AtomicFile AtomicFile;

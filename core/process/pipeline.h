@@ -39,7 +39,7 @@ uint64_t pipeline_bytes(const Pipeline *p, int samples, int threads);
 
 /* What a sink wants of a run. */
 typedef struct SinkWants {
-    int first, end; /* units [first, end) */
+    int first, end; /* units [first, end); end 0: none, and no stage before them */
     bool flow;      /* the stream behind each of them; else forwards run only as far as processors need them */
     bool rerun;     /* the peer's: one more pass of every unit, through what was deployed */
 } SinkWants;

@@ -328,9 +328,18 @@ static Status open_sinks(PipelineRun *run, int *open, int *first, Error *err)
     return ST_OK;
 }
 
+/* Whether a sink wants any unit. */
+static bool is_wanted(const PipelineRun *run)
+{
+    for (int i = 0; i < run->o->nsinks; i++)
+        if (run->wants[i].end > 0)
+            return true;
+    return run->o->nsinks == 0;
+}
+
 static Status run_all(PipelineRun *run, int first, Error *err)
 {
-    for (int i = 0; i < run->p->nplans; i++)
+    for (int i = 0; i < run->p->nplans && is_wanted(run); i++)
         RETURN_IF_ERROR(run_stage(run, i, i < run->p->nplans - 1 ? 0 : first, err));
     for (int i = 0; i < run->o->nsinks; i++)
         if (run->o->sinks[i].ops->finish)

@@ -100,16 +100,23 @@ static Status sink_open(void *self, const Pipeline *p, Runner *r, SinkWants *wan
     digest_hex(&order, s->flow);
     wants->end = model_depth(pipeline_model(p));
     wants->first = s->o->nsavers > 0 ? wants->end : 0;
+    int resumed = wants->first; /* layers whose weights are there; what describes them may be made again */
     for (int i = 0; i < s->o->nsavers; i++)
         RETURN_IF_ERROR(plan_saver(s, i, err));
-    RETURN_IF_ERROR(save_target_check(s->o->savers, s->plan, s->o->nsavers, s->o->resume, err));
+    RETURN_IF_ERROR(save_target_check(s->o->savers, s->plan, s->o->nsavers, s->o->resume, &s->out->there, err));
+    if (s->out->there) {
+        wants->end = 0;
+        return ST_OK;
+    }
     for (int i = 0; i < s->o->nsavers; i++) {
         RETURN_IF_ERROR(open_saver(s, i, err));
         wants->first = s->first[i] < wants->first ? s->first[i] : wants->first;
+        if (s->o->savers[i]->weights && s->first[i] < resumed)
+            resumed = s->first[i];
         /* this saver of the peer's isn't data-free: it runs what the processors deployed once more */
         wants->rerun = wants->rerun || s->o->savers[i]->peer_reruns;
     }
-    s->out->layers_resumed = wants->first;
+    s->out->layers_resumed = resumed;
     return ST_OK;
 }
 
@@ -185,6 +192,8 @@ static Status sink_finish(void *self, Error *err)
 {
     SaveSink *s = self;
     NameList removed = {0};
+    if (s->out->there)
+        return ST_OK;
     for (int i = 0; i < s->o->nsavers; i++) /* all of them are whole before the first touches the target */
         if (s->o->savers[i]->ops->ready)
             RETURN_IF_ERROR(s->o->savers[i]->ops->ready(s->saver[i], err));

@@ -34,6 +34,7 @@ typedef struct SaveResult {
     char first_unseen[256];
     int layers_resumed;
     uint64_t bytes_read, bytes_written;
+    bool there;                 /* the target held this very output, whole: nothing was written */
     char removed[512];          /* files of an older output that went: "a, b and 3 more" */
     uint64_t bound;             /* memory promised by save_estimate */
 } SaveResult;

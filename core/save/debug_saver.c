@@ -20,7 +20,6 @@ typedef struct DebugSaver {
     const SavePlan *plan;
     DebugInfo *info;
     Store store;
-    bool resume, seen;         /* seen: something was handed over */
     bool is_ready, finished;
 } DebugSaver;
 
@@ -50,7 +49,8 @@ static void debug_close(void *self, bool keep)
     DebugSaver *d = self;
     if (!d)
         return;
-    store_close(&d->store, keep && d->is_ready && !d->finished); /* a part of them serves nobody */
+    /* a part of them serves nobody; but where the others are in place and these are not, that stays to be seen */
+    store_close(&d->store, keep && d->is_ready && !d->finished);
     debug_info_free(d->info);
     free(d);
 }
@@ -60,20 +60,18 @@ static Status debug_open(void **self, const SaveFormat *f, const SavePlan *plan,
 {
     (void)f;
     *self = NULL;
-    *first_layer = model_depth(plan->model); /* what the others have need not be made again for this */
+    (void)resume; /* nothing of a stopped run is kept: layers that the others have are computed once more for this */
+    *first_layer = 0;
     DebugSaver *d = mem_zarray(1, sizeof *d);
     if (!d)
         return error_nomem(err, "debug_info");
     d->plan = plan;
-    d->resume = resume;
     d->store = STORE_CLOSED;
     Status st = debug_info_new(&d->info, err);
     if (st == ST_OK)
         st = store_open(&d->store, plan->dir, TYPE, plan->model->path, err);
-    if (st == ST_OK && resume)
-        st = store_take_ready(&d->store, &d->is_ready, err);
     if (st != ST_OK) {
-        debug_close(d, resume);
+        debug_close(d, false);
         return st;
     }
     *self = d;
@@ -83,14 +81,12 @@ static Status debug_open(void **self, const SaveFormat *f, const SavePlan *plan,
 static Status debug_linear(void *self, const SaveLinear *l, Error *err)
 {
     DebugSaver *d = self;
-    d->seen = true;
     return debug_info_linear(d->info, d->plan->model, l, err);
 }
 
 static Status debug_keep_float(void *self, int64_t linear, Error *err)
 {
     DebugSaver *d = self;
-    d->seen = true;
     return debug_info_text(d->info, "float", d->plan->model->linears[linear].name, "no token reached it", err);
 }
 
@@ -153,11 +149,10 @@ static Status put_files(DebugSaver *d, Error *err)
     return code;
 }
 
-/* Where all layers were there already, so is what an earlier run found. */
 static Status debug_ready(void *self, Error *err)
 {
     DebugSaver *d = self;
-    if (d->resume && !d->seen)
+    if (d->is_ready)
         return ST_OK;
     RETURN_IF_ERROR(put_files(d, err));
     RETURN_IF_ERROR(put_manifest(d, err));

@@ -63,7 +63,7 @@ void manifest_text(const Manifest *m, Str *out)
     str_json(out, m->model);
     str_puts(out, ",\n  \"fingerprint\": ");
     str_json(out, m->fingerprint);
-    str_printf(out, ",\n  \"run\": \"%s\",\n  \"files\": [", m->run);
+    str_printf(out, ",\n  \"plan\": \"%s\",\n  \"run\": \"%s\",\n  \"files\": [", m->plan, m->run);
     put_files(m, false, out);
     str_puts(out, "\n  ],\n  \"old\": [");
     put_files(m, true, out);
@@ -111,16 +111,18 @@ static Status take_files(Manifest *m, const cJSON *list, bool old, Error *err)
 
 static Status take(Manifest *m, const cJSON *o, bool *good, Error *err)
 {
-    const char *by = "", *saver = "", *model = "", *print = "", *run = "";
+    const char *by = "", *saver = "", *model = "", *print = "", *plan = "", *run = "";
     *good = json_str(o, "written_by", &by, NULL, NULL) == ST_OK && strcmp(by, "slimscope") == 0
             && json_str(o, "saver", &saver, NULL, NULL) == ST_OK && json_str(o, "model", &model, NULL, NULL) == ST_OK
-            && json_str(o, "fingerprint", &print, NULL, NULL) == ST_OK && json_str(o, "run", &run, NULL, NULL) == ST_OK && strlen(run) < sizeof m->run;
+            && json_str(o, "fingerprint", &print, NULL, NULL) == ST_OK && json_str(o, "plan", &plan, NULL, NULL) == ST_OK
+            && strlen(plan) < sizeof m->plan && json_str(o, "run", &run, NULL, NULL) == ST_OK && strlen(run) < sizeof m->run;
     if (!*good)
         return ST_OK;
     m->saver = strdup(saver);
     m->model = strdup(model);
     if (!m->saver || !m->model)
         return error_nomem(err, "the list of files");
+    snprintf(m->plan, sizeof m->plan, "%s", plan);
     snprintf(m->run, sizeof m->run, "%s", run);
     snprintf(m->fingerprint, sizeof m->fingerprint, "%s", print);
     RETURN_IF_ERROR(take_files(m, json_get(o, "files"), false, err));

@@ -19,7 +19,8 @@ typedef struct ManifestFile {
 typedef struct Manifest {
     char *saver, *model; /* type, and what the model's folder was called */
     char fingerprint[65]; /* of the model */
-    char run[65];        /* digest of everything that decides the bytes; "" when it isn't known */
+    char plan[65], run[65]; /* digests of everything that decides the bytes: as far as it is known before the run, and all
+                             * of it; "" when it isn't known */
     ManifestFile *files;
     size_t n, cap;
 } Manifest;

@@ -60,15 +60,34 @@ static void run_fields(const SaveOut *s, Str *out)
         str_printf(out, ",\"changes\":\"%s\"", changes);
 }
 
-Status save_run_digest(const SaveOut *s, char hex[65], Error *err)
+/* Digests of what a run is and of what goes along with the weights: s->known of what is known before the run, s->run of
+ * all. As planned: a repack at the end does not change them. */
+static Status save_digests(SaveOut *s, Error *err)
 {
-    Str text = {0};
-    run_fields(s, &text);
-    Digest d = digest_of(str_text(&text), text.len);
-    Status st = text.oom ? error_nomem(err, "the progress record") : ST_OK;
-    str_free(&text);
-    digest_hex(&d, hex);
-    return st;
+    const SavePlan *p = s->plan;
+    char plan[65], side[65], changes[65];
+    Hasher h;
+    RETURN_IF_ERROR(save_side_digest(p, s->format->code_only, side, err));
+    plan_digest(s, plan);
+    overlay_digest(p->overlay, changes);
+    hasher_init(&h);
+    const char *const known[] = {p->model->fingerprint, path_base(p->model->path), hex_or_none(p->model_type), plan, side,
+                                 dtype_name(p->arith), p->peer ? "peer" : "", p->extra ? p->extra->name : ""};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        hasher_str(&h, known[i]);
+    hasher_u64(&h, save_limit(p));
+    hasher_u64(&h, p->extra ? p->extra->len : 0);
+    if (p->extra)
+        hasher_bytes(&h, p->extra->text, p->extra->len);
+    Digest d = hasher_end(&h);
+    digest_hex(&d, s->known);
+    const char *const all[] = {s->known, hex_or_none(p->texts), hex_or_none(p->flow), changes};
+    hasher_init(&h);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        hasher_str(&h, all[i]);
+    d = hasher_end(&h);
+    digest_hex(&d, s->run);
+    return ST_OK;
 }
 
 /* Why a run with this head can't be gone on with, NULL: it can. What a plan doesn't know yet, before its run, is not
@@ -213,17 +232,23 @@ static bool is_whole(int at, const Manifest *all, size_t n, const char *name)
     return false;
 }
 
+/* Whether it is what this plan's run writes, as far as the plan is known. What processors change in a model is found by
+ * running them only. */
+static bool is_same_run(const SaveOut *s, const Manifest *m)
+{
+    return !s->plan->overlay && (s->plan->flow ? strcmp(m->run, s->run) == 0 : strcmp(m->plan, s->known) == 0);
+}
+
 /* Whether the target holds this very output, whole. */
-static Status is_complete(const SaveOut *s, int at, bool *done, Error *err)
+static Status is_complete(SaveOut *s, int at, bool *done, Error *err)
 {
     Manifest *all;
     size_t n;
-    char run[65];
     *done = false;
     RETURN_IF_ERROR(manifest_list(at, s->plan->dir, &all, &n, err));
-    Status st = save_run_digest(s, run, err);
+    Status st = n && !s->run[0] ? save_digests(s, err) : ST_OK;
     for (size_t i = 0; i < n && st == ST_OK; i++) {
-        if (strcmp(all[i].saver, s->format->type) != 0 || strcmp(all[i].run, run) != 0)
+        if (strcmp(all[i].saver, s->format->type) != 0 || !is_same_run(s, &all[i]))
             continue;
         *done = all[i].n > 0;
         for (size_t k = 0; k < all[i].n && *done; k++)
@@ -264,7 +289,7 @@ static Status look_at(SaveOut *s, int at, SaveStopped *out, Error *err)
         free(path);
         close(temp);
     }
-    if (st == ST_OK && !out->there && s->plan->flow) /* before its run a plan doesn't know all that decides the bytes */
+    if (st == ST_OK && !out->there)
         st = is_complete(s, at, &out->done, err);
     return st;
 }
@@ -358,6 +383,7 @@ static Status open_parts(SaveOut *s, bool *resume, Error *err)
     const SavePlan *plan = s->plan;
     s->forced = plan->force;
     RETURN_IF_ERROR(index_items(s, err));
+    RETURN_IF_ERROR(save_digests(s, err));
     if (!*resume)
         RETURN_IF_ERROR(check_outside(s, err));
     RETURN_IF_ERROR(store_open(&s->store, plan->dir, s->format->type, plan->model->path, err));

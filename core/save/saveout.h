@@ -29,6 +29,7 @@ struct SaveOut {
     uint8_t *packed;      /* [files] repacked already; NULL before the repack */
     int layers_done;
     bool forced;          /* what lies in the target may be replaced */
+    char known[65], run[65]; /* digests of Manifest.plan and .run; "" before save_digests */
     bool is_ready;        /* everything is made, only renames are left */
     bool finished;
     void *buf;
@@ -66,8 +67,6 @@ extern const SaverOps saveout_ops;
 Status saveout_check(const SaveFormat *f, const SavePlan *plan, Error *err);
 Status saveout_files(const SaveFormat *f, const SavePlan *plan, SaveFile **out, int *n, Error *err);
 
-/* saveout.c: digest of everything that decides which bytes are written where. */
-Status save_run_digest(const SaveOut *s, char hex[65], Error *err);
 /* saveout_plan.c: *s as far as it is known without a target; ended by saveout_look_end, also after an error. */
 Status saveout_look(SaveOut *s, const SaveFormat *f, const SavePlan *plan, Error *err);
 void saveout_look_end(SaveOut *s);
@@ -92,6 +91,8 @@ Status saveout_check_appeared(const SaveOut *s, Error *err);
 Status save_side_files(SaveOut *s, bool only_code, Error *err);
 /* Their names, sorted: *names and each of them are the caller's. */
 Status save_side_names(const SavePlan *plan, bool only_code, char ***names, size_t *n, Error *err);
+/* Digest of their names and bytes. */
+Status save_side_digest(const SavePlan *plan, bool only_code, char hex[65], Error *err);
 /* config.json of the output without the members in `drop` (NULL-terminated), with `add` at its end (may be NULL).
  * Without either it is left as it is unless `always`. */
 Status save_edit_config(SaveOut *s, const char *const *drop, const char *add, bool always, Error *err);

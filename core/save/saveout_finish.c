@@ -221,7 +221,8 @@ static Status fill_manifest(const SaveOut *s, Manifest *m, Error *err)
     if (!m->saver || !m->model)
         return error_nomem(err, "the list of files");
     snprintf(m->fingerprint, sizeof m->fingerprint, "%s", s->plan->model->fingerprint);
-    RETURN_IF_ERROR(save_run_digest(s, m->run, err));
+    memcpy(m->plan, s->known, sizeof m->plan);
+    memcpy(m->run, s->run, sizeof m->run);
     for (size_t i = 0; i < s->store.nout; i++)
         RETURN_IF_ERROR(manifest_add(m, s->store.out[i].to, s->store.out[i].bytes, false, err));
     return add_old(s, m, err);

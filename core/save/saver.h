@@ -75,7 +75,7 @@ typedef struct SaveStopped {
     bool forced;               /* it was allowed to replace what lies in the target */
     int layers;                /* that are done */
     const char *differs;       /* why the plan can't go on with it, as a clause; NULL: it can, as far as the plan is known */
-    bool done;                 /* the plan's output is there, whole */
+    bool done;                 /* the plan's output is there, whole, as far as the plan is known */
 } SaveStopped;
 
 /* One line of what will be written: --dry-run. */

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/hash.h"
 #include "base/mem.h"
 #include "io/file.h"
 #include "save/pyjson.h"
@@ -119,6 +120,37 @@ Status save_side_files(SaveOut *s, bool only_code, Error *err)
     for (size_t i = 0; i < n && st == ST_OK; i++)
         st = copy_file(s, names[i], err);
     free_names(names, n);
+    return st;
+}
+
+static Status hash_file(const char *dir, const char *name, Hasher *h, Error *err)
+{
+    char *path = path_join(dir, name), *text = NULL;
+    size_t n = 0;
+    Status st = path ? file_read(path, SIDE_FILE_MAX, &text, &n, err) : error_nomem(err, "a path");
+    if (st == ST_OK) {
+        hasher_str(h, name);
+        hasher_u64(h, n);
+        hasher_bytes(h, text, n);
+    }
+    free(text);
+    free(path);
+    return st;
+}
+
+Status save_side_digest(const SavePlan *plan, bool only_code, char hex[65], Error *err)
+{
+    char **names;
+    size_t n;
+    Hasher h;
+    RETURN_IF_ERROR(save_side_names(plan, only_code, &names, &n, err));
+    hasher_init(&h);
+    Status st = ST_OK;
+    for (size_t i = 0; i < n && st == ST_OK; i++)
+        st = hash_file(plan->model->path, names[i], &h, err);
+    free_names(names, n);
+    Digest d = hasher_end(&h);
+    digest_hex(&d, hex);
     return st;
 }
 

@@ -26,17 +26,6 @@ static Status check_target(const char *dir, const char *model, Error *err)
     return ST_OK;
 }
 
-/* The process id that a lock file names, 0 when it can't be read. */
-static long holder_of(int fd)
-{
-    char text[32] = "";
-    ssize_t n;
-    do
-        n = pread(fd, text, sizeof text - 1, 0);
-    while (n < 0 && errno == EINTR);
-    return n > 0 ? strtol(text, NULL, 10) : 0;
-}
-
 static Status locked_error(const char *dir, long pid, Error *err)
 {
     if (pid == (long)getpid())
@@ -69,7 +58,7 @@ static Status take_lock(Store *s, Error *err)
     if (s->lock < 0)
         st = file_error(err, "open the lock in", s->temp, errno);
     else if (flock(s->lock, LOCK_EX | LOCK_NB) != 0)
-        st = errno == EWOULDBLOCK ? locked_error(s->dir, holder_of(s->lock), err)
+        st = errno == EWOULDBLOCK ? locked_error(s->dir, file_read_pid(s->lock), err)
                                   : file_error(err, "lock", s->temp, errno);
     struct stat held, named;
     if (st == ST_OK && (fstat(s->lock, &held) != 0 || fstatat(s->temp_at, "lock", &named, AT_SYMLINK_NOFOLLOW) != 0
@@ -112,8 +101,8 @@ Status store_check_free(int at, const char *dir, const char *but_type, Error *er
             continue;
         /* another format of the same run may be writing here too, another process may not */
         if (flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK
-            && (!but_type || holder_of(fd) != (long)getpid()))
-            st = locked_error(dir, holder_of(fd), err);
+            && (!but_type || file_read_pid(fd) != (long)getpid()))
+            st = locked_error(dir, file_read_pid(fd), err);
         close(fd);
     }
     closedir(d);

@@ -176,6 +176,39 @@ static Status look_stopped(const SaveFormat *const *savers, const SavePlan *plan
     return ST_OK;
 }
 
+/* Whether a saver that keeps nothing for a resume has its output there, whole, and not one that was to be replaced. */
+static bool has_output(const Look *k, const SaveFormat *f, const SavePlan *plan)
+{
+    char temp[128];
+    store_temp_name(f->type, temp, sizeof temp);
+    if (is_there(k->at, temp))
+        return false;
+    for (size_t i = 0; i < k->n; i++) {
+        const Manifest *m = &k->older[i];
+        if (strcmp(m->saver, f->type) != 0)
+            continue;
+        bool whole = m->n > 0 && strcmp(m->fingerprint, plan->model->fingerprint) == 0;
+        for (size_t j = 0; j < m->n && whole; j++)
+            whole = manifest_is_there(k->at, &m->files[j]);
+        return whole;
+    }
+    return false;
+}
+
+/* Whether every saver has its output there, and no other one has. */
+static Status look_done(const Look *k, const SaveFormat *const *savers, const SavePlan *plans, int n, SaveTarget *out,
+                        Error *err)
+{
+    out->done = k->n == (size_t)n && out->removed.n == 0;
+    for (int i = 0; i < n && out->done; i++) {
+        SaveStopped s = {0};
+        if (savers[i]->ops->stopped)
+            RETURN_IF_ERROR(savers[i]->ops->stopped(savers[i], &plans[i], &s, err));
+        out->done = savers[i]->ops->stopped ? s.done : has_output(k, savers[i], &plans[i]);
+    }
+    return ST_OK;
+}
+
 Status save_target_look(const SaveFormat *const *savers, const SavePlan *plans, int n, SaveTarget *out, Error *err)
 {
     Look k;
@@ -193,6 +226,8 @@ Status save_target_look(const SaveFormat *const *savers, const SavePlan *plans, 
         name_older(&k.older[0], &plans[0], out);
     if (st == ST_OK && there)
         st = look_stopped(savers, plans, n, out, err);
+    if (st == ST_OK && there)
+        st = look_done(&k, savers, plans, n, out, err);
     names_free(&mine);
     look_close(&k);
     return st;
@@ -257,18 +292,18 @@ static Status check_free(const char *dir, Error *err)
     return st;
 }
 
-Status save_target_check(const SaveFormat *const *savers, const SavePlan *plans, int n, bool resume, Error *err)
+Status save_target_check(const SaveFormat *const *savers, const SavePlan *plans, int n, bool resume, bool *done, Error *err)
 {
     bool yes;
     SaveTarget t;
+    *done = false;
     if (!has_folder(plans, n) || plans[0].force)
         return ST_OK;
     RETURN_IF_ERROR(check_free(plans[0].dir, err));
     RETURN_IF_ERROR(may_go_on(savers, plans, n, resume, &yes, err));
-    if (yes)
-        return ST_OK;
     Status st = save_target_look(savers, plans, n, &t, err);
-    if (st == ST_OK && (t.replaced.n || t.removed.n))
+    *done = st == ST_OK && t.done;
+    if (st == ST_OK && !yes && !t.done && (t.replaced.n || t.removed.n))
         st = refuse_files(&plans[0], &t, err);
     save_target_fini(&t);
     return st;

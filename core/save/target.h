@@ -25,14 +25,16 @@ typedef struct SaveTarget {
     bool other;          /* it is another model than that of the plans */
     int stopped;         /* layers of a run that was stopped there, 0: none */
     bool goes_on;        /* that the plans can go on with, as far as they are known */
+    bool done;           /* the output of the plans, whole, as far as they are known, and nothing of another */
 } SaveTarget;
 
 /* All plans have one folder. A folder that isn't there holds nothing. Ended by save_target_fini, also after an error. */
 Status save_target_look(const SaveFormat *const *savers, const SavePlan *plans, int n, SaveTarget *out, Error *err);
 void save_target_fini(SaveTarget *t);
 /* Refuses (ST_USAGE, ST_IO for another run's folder) what force would allow: files that would be replaced, a stopped
- * run that would be thrown away. The plans may be those before the run (flow NULL) unless resume. */
-Status save_target_check(const SaveFormat *const *savers, const SavePlan *plans, int n, bool resume, Error *err);
+ * run that would be thrown away. The plans may be those before the run (flow NULL) unless resume. *done: it holds the
+ * plans' output (SaveTarget.done), so that there is nothing to do. */
+Status save_target_check(const SaveFormat *const *savers, const SavePlan *plans, int n, bool resume, bool *done, Error *err);
 /* After all savers have finished: removes what older outputs left. removed: the names of what went. ST_IO when
  * something could not be removed: the new output is whole all the same. */
 Status save_target_clean(const SaveFormat *const *savers, const SavePlan *plans, int n, NameList *removed, Error *err);

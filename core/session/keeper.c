@@ -379,10 +379,10 @@ static Status take_lock(const char *dir, int *fd, char holder[32], Error *err)
     } else if (flock(*fd, LOCK_EX | LOCK_NB) == 0) {
         s = file_write_pid(*fd, path, err);
     } else {
-        ssize_t n = pread(*fd, holder, 31, 0);
-        holder[n > 0 ? n : 0] = 0;
-        holder[strcspn(holder, "\n")] = 0;
-        if (!holder[0])
+        long pid = file_read_pid(*fd);
+        if (pid > 0)
+            snprintf(holder, 32, "%ld", pid);
+        else
             strcpy(holder, "unknown");
         close(*fd);
         *fd = -1;

@@ -145,20 +145,37 @@ static Status pick_savers(Session *s, QuantizeJob *q, Error *err)
     return ST_OK;
 }
 
+/* Fills in what processors give beside the linears, as the run will. */
+static Status promise(const Session *s, Job *j, Error *err)
+{
+    QuantizeJob *q = &j->quantize;
+    const Work work = {.recipe = q->recipe, .levels = j->levels, .nlevels = j->nlevels, .level = j->level,
+                       .peer = j->opt.peer};
+    Pipeline *p;
+    RETURN_IF_ERROR(pipeline_new(&p, s->model, &work, err));
+    Status st = ST_OK;
+    for (int i = 0; i < q->nsavers && st == ST_OK; i++)
+        st = pipeline_promise(p, q->plan[i].arith, &q->plan[i], err);
+    pipeline_free(p);
+    return st;
+}
+
 /* Fills in the plans and asks every saver whether it can write them. */
 static Status check_savers(Session *s, Job *j, Error *err)
 {
     QuantizeJob *q = &j->quantize;
+    DType T = j->opt.arith == ARITH_MODEL ? s->model->cfg.dtype : DT_F32;
     for (int i = 0; i < q->nsavers; i++) {
         double size = q->plan[i].part_file_size;
         q->plan[i] = (SavePlan){.model = s->model, .dir = q->dir, .model_type = q->model_type, .part_file_size = size,
                                 .levels = j->levels, .nlevels = j->nlevels, .level = j->level,
-                                .cache_layer = q->cache_layer, .peer = j->opt.peer, .warn = warn, .warn_ctx = s,
+                                .cache_layer = q->cache_layer, .peer = j->opt.peer, .arith = T, .cache_dtype = T, .warn = warn,
+                                .warn_ctx = s,
                                 .extra = i == 0 ? &q->recipe_out : NULL, .force = q->force,
                                 .force_word = q->force_word};
         RETURN_IF_ERROR(q->saver[i]->ops->check(q->saver[i], &q->plan[i], err));
     }
-    return ST_OK;
+    return q->cache_layer ? promise(s, j, err) : ST_OK;
 }
 
 /* The recipe as it goes along with the weights. */
@@ -294,8 +311,9 @@ Status session_quantize(Session *s, const QuantizeOptions *o, Error *err)
     int caches;
     RETURN_IF_ERROR(prepare(s, o, &j, &caches, err));
     const QuantizeJob *q = &j->quantize;
-    Status st = q->resume ? ST_OK : save_target_check(q->saver, q->plan, q->nsavers, false, err);
-    if (st != ST_OK) { /* else the run tells, which knows what it goes on with */
+    bool done; /* the run tells, which has the texts: it knows all that decides the bytes, and what it goes on with */
+    Status st = q->resume ? ST_OK : save_target_check(q->saver, q->plan, q->nsavers, false, &done, err);
+    if (st != ST_OK) {
         job_free(j);
         return st;
     }

@@ -89,6 +89,9 @@ is 0 "$(grep -c 'layer' "$tmp/err")" "--progress never"
 
 # ---- stopped and gone on ----
 exits 0 "one run" q --save_path "$tmp/whole" --config_path $static --max-samples 8
+cp -r "$tmp/whole" "$tmp/described"
+exits 64 "a described run into it is another one" q --save_path "$tmp/described" --config_path $static --max-samples 8 --debug
+exits 0 "a run that is described" q --save_path "$tmp/described" --config_path $static --max-samples 20 --debug --force
 mkfifo "$tmp/pipe"
 "$SLIMSCOPE" quant --model_path $model --save_path "$tmp/part" --config_path $static --max-samples 8 --progress always 2>"$tmp/pipe" >/dev/null &
 pid=$!
@@ -101,6 +104,44 @@ for f in "$tmp/whole"/*; do
     ok "${f##*/} is the same"
 done
 is "$(ls -A "$tmp/whole" | sort | tr '\n' ' ')" "$(ls -A "$tmp/part" | sort | tr '\n' ' ')" "and nothing else is left"
+
+rm -rf "$tmp/part"
+exits 130 "a described run that is stopped" python3 tests/lib/interrupt_at.py "layer 2 " SIGINT 1 "$SLIMSCOPE" quant --model_path $model --save_path "$tmp/part" --config_path $static --max-samples 20 --debug --progress always
+exits 0 "go on and describe" q --save_path "$tmp/part" --config_path $static --max-samples 20 --resume --debug
+has "$tmp/out" "layers were there already from the run that was stopped" "finished layers are not written again"
+for f in debug_info.json debug_info.safetensors; do
+    same "$tmp/described/debug_info/$f" "$tmp/part/debug_info/$f" "$f describes the layers of the stopped run, too"
+done
+same "$tmp/described/.slimscope.ascendv1_saver.json" "$tmp/part/.slimscope.ascendv1_saver.json" "and the run counts as the same"
+
+# ---- the same run once more ----
+state() { (cd "$1" && find . -type f -exec ls -ln --time-style=full-iso {} + | sort); }
+for d in whole described; do
+    how="--max-samples 8" && [ $d = described ] && how="--max-samples 20 --debug"
+    state "$tmp/$d" >"$tmp/before"
+    exits 0 "a dry run of it" q --save_path "$tmp/$d" --config_path $static $how --dry-run
+    has "$tmp/out" "$tmp/$d holds this model already: whole, nothing would be written if the calibration texts are still the same" "says so"
+    exits 0 "a finished run counts as done" q --save_path "$tmp/$d" --config_path $static $how --verify
+    has "$tmp/out" "$tmp/$d holds this model already: whole, nothing written" "says so"
+    has "$tmp/out" "56 quantized" "--verify reads it back"
+    exits 0 "so does one that would go on" q --save_path "$tmp/$d" --config_path $static $how --resume --format json
+    has "$tmp/out" '"there_already":true' "and tells it as JSON"
+    state "$tmp/$d" | cmp -s - "$tmp/before" && ok "and nothing is touched" || not_ok "and nothing is touched"
+done
+for other in "--max-samples 7" "--max-samples 8 --seq-len 32" "--max-samples 8 --dtype-sim model" "--max-samples 8 --compat peer"; do
+    exits 64 "another run ($other)" q --save_path "$tmp/whole" --config_path $static $other
+    has "$tmp/err" "holds 'demo' as ascendv1_saver wrote it: --force replaces it" "is refused"
+done
+sed 's/score: .*/score: 1/' $static >"$tmp/scored.yaml"
+exits 64 "a recipe that would go along with another text" q --save_path "$tmp/whole" --config_path "$tmp/scored.yaml" --max-samples 8
+printf 'x' >>"$tmp/whole/tokenizer.json"
+exits 64 "a file that was changed" q --save_path "$tmp/whole" --config_path $static --max-samples 8
+cp -r $model "$tmp/model"
+exits 0 "a model" s quant --model_path "$tmp/model" --save_path "$tmp/side" --config_path $dynamic
+exits 0 "counts as done" s quant --model_path "$tmp/model" --save_path "$tmp/side" --config_path $dynamic
+has "$tmp/out" "nothing written" "without texts"
+sed -i 's/0/2/' "$tmp/model/generation_config.json"
+exits 64 "not when a file beside its weights has changed" s quant --model_path "$tmp/model" --save_path "$tmp/side" --config_path $dynamic
 
 # ---- the command language ----
 cat >"$tmp/script" <<S

@@ -69,6 +69,21 @@ echo "# mine" >>"$tmp/h.slim"
 exits 74 "history does not replace a script" s --script "$tmp/c.slim"
 has "$tmp/h.slim" "# mine" "which stays as it was"
 
+# ---- a script that writes a model ----
+printf "open %s\ncalib '%s'\nset max-samples 3\nexclude *.0.mlp.down_proj\nquantize --save %s/q\nhistory --save %s/q.slim\n" $model "$calib" "$tmp" "$tmp" >"$tmp/d.slim"
+exits 0 "a session that writes a model" s --script "$tmp/d.slim"
+for i in 1 2; do
+    exits 0 "its script runs again" s --script "$tmp/q.slim"
+    has "$tmp/out" "$tmp/q holds this model already: whole, nothing written" "the finished model counts as written"
+done
+mv "$tmp/q" "$tmp/q.was"
+exits 0 "and into a new folder" s --script "$tmp/q.slim"
+for f in $(ls -A "$tmp/q.was"); do same "$tmp/q.was/$f" "$tmp/q/$f" "it writes $f byte for byte"; done
+sed "s/down_proj/up_proj/" "$tmp/q.slim" >"$tmp/q2.slim"
+exits 64 "another assignment is refused" s --script "$tmp/q2.slim"
+has "$tmp/err" "as ascendv1_saver wrote it: ! replaces it" "and the model stays"
+same "$tmp/q.was/quant_model_description.json" "$tmp/q/quant_model_description.json" "as it is"
+
 # ---- the model of a script ----
 cp -r $model "$tmp/tuned"
 python3 - "$tmp/tuned/model.safetensors" <<'PY'

@@ -91,7 +91,7 @@ static void keep_close(void *self, bool keep)
 static const SaverOps keeping = {.open = keep_open, .linear = keep_linear, .keep_float = keep_keep_float,
                                  .cache = keep_cache, .layer_done = keep_layer_done, .finish = keep_finish,
                                  .close = keep_close};
-const SaveFormat keep_saver = {.type = "keeper", .ops = &keeping};
+const SaveFormat keep_saver = {.type = "keeper", .weights = "kept", .ops = &keeping};
 
 void kept_init(Kept *k, int64_t n)
 {

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "io/file.h"
+#include "save/debug_saver.h"
 #include "save/manifest.h"
 #include "save/target.h"
 #include "tests/lib/savefeed.h"
@@ -70,7 +71,10 @@ static void run(Fixture *x, bool resume, int stop, NameList *removed)
     Error err = {0};
     void *self[2];
     int first[2];
-    ok(save_target_check(x->s, x->plan, x->n, resume, &err), &err);
+    bool done;
+    ok(save_target_check(x->s, x->plan, x->n, resume, &done, &err), &err);
+    if (done)
+        return;
     for (int i = 0; i < x->n; i++)
         ok(x->s[i]->ops->open(&self[i], x->s[i], &x->plan[i], resume, &first[i], &err), &err);
     for (int l = first[0]; l < x->f.m->cfg.layers; l++)
@@ -93,7 +97,8 @@ static void run(Fixture *x, bool resume, int stop, NameList *removed)
 static void refused(Fixture *x, bool resume, Status want, const char *text)
 {
     Error err = {0};
-    Status st = save_target_check(x->s, x->plan, x->n, resume, &err);
+    bool done;
+    Status st = save_target_check(x->s, x->plan, x->n, resume, &done, &err);
     if (st != want || !strstr(err.text, text))
         fail_msg("got %d: %s", st, err.text);
 }
@@ -208,7 +213,10 @@ static void test_older(void **state)
     run(&x, false, 0, NULL);
     assert_non_null(strstr(files[1].name, "quant_model_weights-00002-of-"));
     assert_true(is_there(&x, files[1].name));
+    int16_t was = x.f.level[3];
+    x.f.level[3] = 0;
     refused(&x, false, ST_USAGE, "holds 'qwen3-bf16' as ascendv1_saver wrote it");
+    x.f.level[3] = was;
     Model other = *x.f.m;
     snprintf(other.fingerprint, sizeof other.fingerprint, "another");
     x.plan[0].model = &other;
@@ -239,6 +247,85 @@ static void test_older(void **state)
     assert_int_equal(temp_entries(x.target), temp_entries(y.target) + 1);
     assert_same_file(in(&x, ".slimscope.ascendv1_saver.json"), in(&y, ".slimscope.ascendv1_saver.json"));
     fixture_close(&y);
+    fixture_close(&x);
+}
+
+static bool is_done(Fixture *x)
+{
+    Error err = {0};
+    SaveTarget t;
+    bool done;
+    bool checked = save_target_check(x->s, x->plan, x->n, false, &done, &err) == ST_OK && done;
+    ok(save_target_look(x->s, x->plan, x->n, &t, &err), &err);
+    assert_int_equal(t.done, checked);
+    save_target_fini(&t);
+    return checked;
+}
+
+/* A finished output of the very same run counts as done; whatever differs is refused. */
+static void test_done(void **state)
+{
+    (void)state;
+    Fixture x;
+    fixture_open(&x, "compressed_tensors");
+    x.plan[0].extra = &(SaveExtra){"recipe.yaml", "a: 1\n", 5};
+    assert_false(is_done(&x));
+    run(&x, false, 0, NULL);
+    assert_true(is_done(&x));
+    for (int i = 0; i < 2; i++) /* before its run */
+        x.plan[i].flow = NULL;
+    assert_true(is_done(&x));
+    x.plan[1].texts = "others"; /* which aren't known then */
+    assert_true(is_done(&x));
+    for (int i = 0; i < 2; i++)
+        x.plan[i].flow = "";
+    refused(&x, false, ST_USAGE, "holds 'qwen3-bf16' as ascendv1_saver wrote it");
+    x.plan[1].texts = NULL;
+    x.plan[1].flow = "another";
+    assert_false(is_done(&x));
+    x.plan[1].flow = "";
+    x.plan[1].arith = DT_BF16;
+    assert_false(is_done(&x));
+    x.plan[1].arith = x.plan[0].arith;
+    int16_t was = x.f.level[3];
+    x.f.level[3] = 0;
+    assert_false(is_done(&x));
+    x.f.level[3] = was;
+    x.plan[0].extra = &(SaveExtra){"recipe.yaml", "a: 2\n", 5};
+    assert_false(is_done(&x));
+    x.plan[0].extra = &(SaveExtra){"recipe.yaml", "a: 1\n", 5};
+    x.n = 1; /* there is another output beside it */
+    assert_false(is_done(&x));
+    x.n = 2;
+    assert_true(is_done(&x));
+    temp_puts(in(&x, "config.json"), "{}");
+    assert_false(is_done(&x));
+    fixture_close(&x);
+}
+
+/* What describes a run is of that run: not when a run that replaces both was stopped between the two. */
+static void test_done_described(void **state)
+{
+    (void)state;
+    Fixture x;
+    fixture_open(&x, NULL);
+    x.s[1] = &saver_debug_info;
+    x.plan[1] = x.plan[0];
+    run(&x, false, 0, NULL);
+    x.n = 2;
+    refused(&x, false, ST_USAGE, "as ascendv1_saver wrote it"); /* one was made, two are asked for */
+    x.plan[0].force = x.plan[1].force = true;
+    run(&x, false, 0, NULL);
+    x.plan[0].force = x.plan[1].force = false;
+    assert_true(is_done(&x));
+    x.plan[0].arith = x.plan[1].arith = DT_BF16;
+    assert_false(is_done(&x));
+    x.plan[0].force = x.plan[1].force = true;
+    run(&x, false, 1, NULL);
+    x.plan[0].force = x.plan[1].force = false;
+    assert_false(is_done(&x));
+    run(&x, true, 0, NULL);
+    assert_true(is_done(&x));
     fixture_close(&x);
 }
 
@@ -294,7 +381,9 @@ static void test_stopped(void **state)
     refused(&x, false, ST_USAGE, "1 of 2 layers done");
     x.plan[0].texts = NULL;
     x.plan[0].flow = "";
-    ok(save_target_check(x.s, x.plan, 1, true, &err), &err);
+    bool done;
+    ok(save_target_check(x.s, x.plan, 1, true, &done, &err), &err);
+    assert_false(done);
     /* a file that comes meanwhile is not taken for one of ours */
     ok(x.s[0]->ops->open(&self, x.s[0], &x.plan[0], true, &first, &err), &err);
     temp_puts(in(&x, "config.json"), "mine");
@@ -351,7 +440,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_manifest),  cmocka_unit_test(test_hostile_manifest), cmocka_unit_test(test_foreign),
-        cmocka_unit_test(test_older),     cmocka_unit_test(test_two_savers_resume), cmocka_unit_test(test_stopped),
+        cmocka_unit_test(test_older),
+        cmocka_unit_test(test_done), cmocka_unit_test(test_done_described), cmocka_unit_test(test_two_savers_resume), cmocka_unit_test(test_stopped),
         cmocka_unit_test(test_links),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
