@@ -220,6 +220,8 @@ void app_pass_log(App *a, const char *skip)
         return;
     session_pump(a->session); /* what could not be saved is told now */
     size_t nskip = skip ? strlen(skip) : 0;
+    if (a->log_seen < session_log_first(a->session))
+        a->log_seen = session_log_first(a->session);
     for (int n = session_log_lines(a->session); a->log_seen < n; a->log_seen++) {
         LogLine l = session_log_line(a->session, a->log_seen);
         size_t len = strlen(l.text);

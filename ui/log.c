@@ -32,7 +32,7 @@ void log_draw(Ui *ui, Rect r)
 void log_text(Session *s, Str *out)
 {
     static const char *const marks[] = {"", "warning: ", "error: "};
-    for (int i = 0; i < session_log_lines(s); i++) {
+    for (int i = session_log_first(s); i < session_log_lines(s); i++) {
         LogLine l = session_log_line(s, i);
         char clock[16];
         clock_text(l.when, clock);

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,12 +85,15 @@ void text_elide(char *out, size_t size, const char *s, int width, const char *el
 size_t text_break(const char *s, int width)
 {
     const char *p = s, *space = NULL;
-    int used = 0, w;
+    int used = 0, gap = 0, w;
     for (const char *q = p; text_next(&q, &w); p = q) {
         if (used + w > width)
             return space ? (size_t)(space - s) : p > s ? (size_t)(p - s) : (size_t)(q - s);
-        if (*p == ' ')
+        bool parts = p[0] == ' ' && p[1] == ' '; /* what stands between is kept together where that costs no half line */
+        if (*p == ' ' && (parts || 2 * gap < width))
             space = p;
+        if (parts)
+            gap = used;
         used += w;
     }
     return strlen(s);

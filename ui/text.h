@@ -19,8 +19,8 @@ void text_cut(char *out, size_t size, const char *s, int width, const char *elli
 /* The beginning of s in at most `width` cells, the ellipsis where it is cut, which is never within a number: lines of a
  * document. */
 void text_clip(char *out, size_t size, const char *s, int width, const char *ellipsis);
-/* Bytes of s that fit in `width` cells, broken at a space where there is one. For wrapping; 0 only for an empty text.
- */
+/* Bytes of s that fit in `width` cells, broken at a space where there is one, in the right half rather at two. For wrapping;
+ * 0 only for an empty text. */
 size_t text_break(const char *s, int width);
 
 /* Numbers as the screens show them. Each writes at most `size` bytes. */

@@ -108,6 +108,8 @@ static void show_notes(Ui *ui, int from)
     static const Slot slots[] = {SL_TEXT, SL_WARN, SL_ERR};
     Session *s = ui_session(ui);
     int level = -1;
+    if (s && from < session_log_first(s))
+        from = session_log_first(s);
     for (int i = from; s && i < session_log_lines(s); i++) {
         LogLine l = session_log_line(s, i);
         if (l.level < level || l.level < 0 || l.level > 2)
@@ -165,10 +167,10 @@ bool ui_command(Ui *ui, const char *fmt, ...)
 static void say_start(Ui *ui)
 {
     Session *s = ui_session(ui);
-    for (int i = 0; s && i < session_log_lines(s); i++) {
+    for (int i = s ? session_log_first(s) : 0; s && i < session_log_lines(s); i++) {
         LogLine l = session_log_line(s, i);
         if (strncmp(l.text, "a session of ", 13) == 0 || strncmp(l.text, "session ", 8) == 0)
-            ui_say(ui, l.level ? SL_WARN : SL_TEXT, "%s", l.text);
+            say(ui, l.level ? SL_WARN : SL_TEXT, true, l.text);
     }
 }
 

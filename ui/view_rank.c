@@ -63,6 +63,8 @@ static const TableRow *settle(Ui *ui, Rank *st, int64_t *n)
         st->pos.top = at - line;
     }
     list_clamp(&st->pos, *n, st->page);
+    if (at > 0 && at == st->pos.top && rows[at - 1].head && !rows[at].head && st->page > 1)
+        st->pos.top--; /* an open fold's first row shows whose it is */
     return rows;
 }
 

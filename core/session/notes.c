@@ -25,6 +25,7 @@ void session_log(Session *s, int level, const char *fmt, ...)
         free(n->log[0].text);
         memmove(n->log, n->log + 1, (LOG_MAX - 1) * sizeof *n->log);
         n->nlog--;
+        n->gone++;
     }
     char *copy = strdup(text);
     if (!copy || !mem_grow(&n->log, &n->cap_log, n->nlog + 1, sizeof *n->log)) {
@@ -43,12 +44,18 @@ void notes_lines(Session *s, int level, Str *text)
 
 int session_log_lines(const Session *s)
 {
-    return (int)s->notes->nlog;
+    return (int)(s->notes->gone + s->notes->nlog);
+}
+
+int session_log_first(const Session *s)
+{
+    return (int)s->notes->gone;
 }
 
 LogLine session_log_line(const Session *s, int i)
 {
-    return (LogLine){s->notes->log[i].level, s->notes->log[i].text, s->notes->log[i].when};
+    const Note *n = &s->notes->log[(size_t)i - s->notes->gone];
+    return (LogLine){n->level, n->text, n->when};
 }
 
 Status session_record(Session *s, const char *line, Error *err)

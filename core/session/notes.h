@@ -12,6 +12,7 @@ typedef struct Note {
 typedef struct Notes {
     Note *log;
     size_t nlog, cap_log;
+    size_t gone; /* lines before log[0] that had to make room */
     char **commands;
     size_t ncommands, cap_commands;
 } Notes;

@@ -243,7 +243,10 @@ typedef struct LogLine {
     const char *text;
     int64_t when; /* seconds since the epoch */
 } LogLine;
+/* How many lines the log ever had, and the first of them that it still has: it keeps the newest 2,000. A line's number
+ * stays the same for as long as it is there. */
 int session_log_lines(const Session *s);
+int session_log_first(const Session *s);
 LogLine session_log_line(const Session *s, int i);
 void session_log(Session *s, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 

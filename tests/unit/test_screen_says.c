@@ -396,6 +396,34 @@ static void test_long_errors_are_whole(void **state)
     world_close(&w);
 }
 
+/* What is told from the log is not logged again, and edits are told however long the log has become. */
+static void test_log_grows_full(void **state)
+{
+    (void)state;
+    World w;
+    world_open(&w, 60, 15, "ascii", true, false);
+    Session *s = w.app.session;
+    session_log(s, 0, "a session of 07:39 has 70 of 336 rows and a name that is longer than the screen: slimscope resume");
+    int n = session_log_lines(s);
+    w.ui->message[0] = '\0';
+    ui_greet(w.ui);
+    world_shows(&w, "a session of 07:39", true);
+    assert_int_equal(session_log_lines(s), n);
+    for (int i = 0; i < 2100; i++)
+        session_log(s, 0, "line %d", i);
+    assert_int_equal(session_log_lines(s), n + 2100);
+    assert_int_equal(session_log_first(s), n + 100);
+    assert_string_equal(session_log_line(s, n + 2099).text, "line 2099");
+    assert_string_equal(session_log_line(s, n + 100).text, "line 100");
+    world_keys(&w, "g j j j j x");
+    world_shows(&w, "1 linear sent to float", true);
+    world_keys(&w, "u");
+    world_shows(&w, "undone: ", true);
+    world_keys(&w, "3 Enter G");
+    world_shows(&w, "undone: ", true);
+    world_close(&w);
+}
+
 int main(void)
 {
     setlocale(LC_CTYPE, "C.UTF-8");
@@ -412,6 +440,7 @@ int main(void)
         cmocka_unit_test(test_figures_in_reach),
         cmocka_unit_test(test_rules_are_told_apart),
         cmocka_unit_test(test_long_errors_are_whole),
+        cmocka_unit_test(test_log_grows_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
