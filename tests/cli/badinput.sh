@@ -56,7 +56,7 @@ printf 'open %s\ncalib %s\nset max-samples=1\nanalyze kurtosis\nexclude *.0.mlp.
 shell_on() { XDG_STATE_HOME=$1 "$SLIMSCOPE" shell <"$tmp/u.slim"; }
 full 0 0 "not saved" "full disk: no session" shell_on "$tmp/full0"
 full 1 74 "not saved" "full disk: a journal that stops" shell_on "$tmp/full1"
-is 2 "$(grep -c 'not saved' "$tmp/all")" "that is told when it happens and at the end"
+is 2 "$(grep -c 'session not saved: cannot write' "$tmp/all")" "that is told when it happens and at the end"
 on_screen() { XDG_STATE_HOME=$1 "$SLIMSCOPE" --ui --size 80x24 --script "$tmp/u.slim"; }
 full 1 74 "not saved" "full disk: the workbench" on_screen "$tmp/full2"
 if [ -w /dev/full ]; then
