@@ -30,25 +30,25 @@ static int compare_double(const void *a, const void *b)
 static void time_step(Job *j)
 {
     int64_t now = clock_ns();
-    int64_t steps = j->view.done > j->timed ? j->view.done - j->timed : 1;
+    int64_t steps = j->view->done > j->timed ? j->view->done - j->timed : 1;
     j->layer_s[j->layers_timed % 8] = (double)(now - j->t_layer) * 1e-9 / (double)steps;
     j->layers_timed++;
     j->t_layer = now;
-    j->timed = j->view.done;
+    j->timed = j->view->done;
     if (j->layers_timed < 3)
         return;
     double v[8];
     int n = j->layers_timed < 8 ? j->layers_timed : 8;
     memcpy(v, j->layer_s, sizeof v);
     qsort(v, (size_t)n, sizeof *v, compare_double);
-    j->view.eta = v[n / 2] * (double)(j->view.total - j->view.done);
+    j->view->eta = v[n / 2] * (double)(j->view->total - j->view->done);
 }
 
 static void apply_steps(Session *s, Job *j, int64_t done, int64_t total)
 {
     table_scores_changed(s->table);
-    j->view.done = done;
-    j->view.total = total;
+    j->view->done = done;
+    j->view->total = total;
     time_step(j);
 }
 
@@ -60,19 +60,19 @@ static void apply_rows(Session *s, RowsEvent *e)
         results_store(s->results, &e->r[i], j->plan.needs);
         Score sc = session_score(s, s->table->metric, linear);
         if (session_unseen(s, linear)) {
-            j->view.unseen++;
+            j->view->unseen++;
         } else if (sc.state == SCORE_FAILED) {
-            j->view.failed++;
+            j->view->failed++;
             if (!j->first_failed)
                 j->first_failed = linear + 1;
         } else {
-            j->view.ok++;
+            j->view->ok++;
         }
         const LinearResult *r = session_result(s, linear);
         if (r && r->weight.bad && !j->first_bad)
             j->first_bad = linear + 1;
         if (sc.state == SCORE_OK)
-            snprintf(j->view.last, sizeof j->view.last, "%s  %.4g", s->model->linears[linear].name, sc.value);
+            snprintf(j->last, sizeof j->last, "%s  %.4g", s->model->linears[linear].name, sc.value);
     }
     apply_steps(s, j, e->done, e->total);
 }
@@ -86,9 +86,9 @@ static void tell_failed(Session *s, Job *j)
     const char *name = s->model->linears[at].name;
     const LinearResult *r = session_result(s, at);
     char rows[48];
-    snprintf(rows, sizeof rows, "%d layer%s", j->view.failed, j->view.failed == 1 ? "" : "s");
+    snprintf(rows, sizeof rows, "%d layer%s", j->view->failed, j->view->failed == 1 ? "" : "s");
     if (j->first_bad)
-        snprintf(j->view.bad, sizeof j->view.bad, "%s", name);
+        snprintf(j->bad, sizeof j->bad, "%s", name);
     if (j->first_bad)
         session_log(s, 2, "the first bad value is in the weight of %s (%s); %s behind it cannot be scored: slimscope check",
                     name, r->weight.bad_text, rows);
@@ -106,19 +106,19 @@ static void apply_scores(Session *s, const ScoresEvent *e)
     Job *j = e->event.job;
     Error err = {0};
     Str name = {0};
-    j->view.ok = j->view.failed = 0;
+    j->view->ok = j->view->failed = 0;
     for (int64_t i = 0; i < e->n; i++) {
         const PassScore *p = &e->s[i];
         if (results_store_unit(s->results, p, &err) != ST_OK) {
-            session_log(s, 2, "%s: %s", j->view.title, err.text);
+            session_log(s, 2, "%s: %s", j->view->title, err.text);
             break;
         }
         bool ok = isfinite(p->s.value);
         str_clear(&name);
         scope_unit_name(s->model, p->metric->scope, p->s.unit, &name);
-        *(ok ? &j->view.ok : &j->view.failed) += 1;
+        *(ok ? &j->view->ok : &j->view->failed) += 1;
         if (ok)
-            snprintf(j->view.last, sizeof j->view.last, "%.120s  %.4g", str_text(&name), p->s.value);
+            snprintf(j->last, sizeof j->last, "%.120s  %.4g", str_text(&name), p->s.value);
         else if (e->done == e->total)
             session_log(s, 2, "%s: %s", str_text(&name), p->s.why);
     }
@@ -136,16 +136,16 @@ static void apply_data(Session *s, const char *set, const DataInfo *from, const 
 
 static void apply_progress(Job *j, const JobProgress *p)
 {
-    snprintf(j->view.phase, sizeof j->view.phase, "%s", p->phase);
-    if (j->view.kind != JOB_ANALYZE) { /* an analysis counts its steps by what they give */
-        j->view.done = p->done;
-        j->view.total = p->total;
-    } else if (!j->view.total) {
-        j->view.total = p->total;
+    snprintf(j->phase, sizeof j->phase, "%s", p->phase);
+    if (j->view->kind != JOB_ANALYZE) { /* an analysis counts its steps by what they give */
+        j->view->done = p->done;
+        j->view->total = p->total;
+    } else if (!j->view->total) {
+        j->view->total = p->total;
     }
     if (p->bound)
-        j->view.bound = p->bound;
-    j->view.peak = p->peak;
+        j->view->bound = p->bound;
+    j->view->peak = p->peak;
 }
 
 /* Static ranges come from calibration tokens: what none of them reached has no range. */
@@ -167,17 +167,17 @@ static void apply_effect(Session *s, Job *j)
     Measured m = {.key = j->key, .fit = j->fit, .effect = j->effect, .local_sum = NAN, .level = malloc(bytes + 1)};
     Error err = {0};
     if (!m.level) {
-        session_log(s, 2, "%s: out of memory: what was measured is lost", j->view.title);
+        session_log(s, 2, "%s: out of memory: what was measured is lost", j->view->title);
         return;
     }
     memcpy(m.level, j->level, bytes);
     m.recipe = recipe_hold(j->recipe);
     if (results_measured(s->results, &m, &err) != ST_OK) {
-        session_log(s, 2, "%s: %s", j->view.title, err.text);
+        session_log(s, 2, "%s: %s", j->view->title, err.text);
         return;
     }
     entry_measured(s, &s->results->measured[s->results->nmeasured - 1]);
-    JobView *v = &j->view;
+    JobView *v = j->view;
     v->measured = true;
     v->kl = m.effect.kl_mean;
     v->kl_se = m.effect.kl_se;
@@ -192,7 +192,7 @@ static void keep_stopped(Session *s, const Job *j, Status st)
     Stopped *to = &s->results->stopped;
     size_t n = (size_t)s->model->nlinears;
     results_forget_stopped(s->results);
-    if (st == ST_OK || !s->keeper || j->view.done == 0 || j->view.done >= j->view.total)
+    if (st == ST_OK || !s->keeper || j->view->done == 0 || j->view->done >= j->view->total)
         return;
     if (j->selected) {
         to->selected = mem_array(n, 1);
@@ -207,21 +207,21 @@ static void keep_stopped(Session *s, const Job *j, Status st)
         return;
     }
     to->pass = j->plan.pass;
-    to->done = j->view.done;
-    to->total = j->view.total;
-    to->run = j->run;
+    to->done = j->view->done;
+    to->total = j->view->total;
+    to->run = j->row->run;
     to->needs = j->plan.needs;
 }
 
 static void apply_end(Session *s, Job *j)
 {
-    JobView *v = &j->view;
+    JobView *v = j->view;
     Status st = j->error.status;
     v->elapsed = seconds_since(j->t_start);
     v->state = st == ST_OK ? JOB_DONE : st == ST_CANCELLED ? JOB_STOPPED : JOB_FAILED;
     v->status = st;
     v->eta = -1;
-    snprintf(v->error, sizeof v->error, "%s", st == ST_OK ? "" : j->error.text);
+    v->error = st == ST_OK ? "" : j->error.text;
     if (j->unsaid)
         session_log(s, 1, "%s: %d message%s lost for want of memory", v->title, j->unsaid, j->unsaid == 1 ? "" : "s");
     if (st != ST_OK && st != ST_CANCELLED)
@@ -229,7 +229,7 @@ static void apply_end(Session *s, Job *j)
     if (v->kind == JOB_ANALYZE) {
         tell_failed(s, j);
         keep_stopped(s, j, st);
-        entry_run_end(s, j, st);
+        entry_run_end(s, j->row->run, st);
         if (s->keeper)
             keeper_keep_streams(s->keeper, s->results->stopped.run);
         if (st == ST_OK && j->plan.pass == &pass_statistics)
@@ -247,7 +247,7 @@ unsigned apply_event(Session *s, Event *e, const JobProgress *now)
     Results *r = s->results;
     switch (e->kind) {
     case EVT_START:
-        j->view.state = JOB_RUNNING;
+        j->view->state = JOB_RUNNING;
         j->timed = j->plan.first;
         j->t_start = j->t_layer = clock_ns();
         return EV_JOB;

@@ -169,7 +169,7 @@ void entry_run(Session *s, const Job *j)
 {
     const Results *r = s->results;
     Str b = {0};
-    str_printf(&b, "{\"t\":\"run\",\"run\":%d,\"needs\":%u,\"identity\":\"%s\",\"arith\":\"%s\"", j->run, j->plan.needs,
+    str_printf(&b, "{\"t\":\"run\",\"run\":%d,\"needs\":%u,\"identity\":\"%s\",\"arith\":\"%s\"", j->row->run, j->plan.needs,
                r->identity, r->run_arith);
     for (int i = 0; !j->plan.pass->has && j->metrics[i]; i++) { /* statistics are known by their needs */
         str_puts(&b, i ? "," : ",\"metrics\":[");
@@ -187,10 +187,10 @@ void entry_run(Session *s, const Job *j)
     put(s, &b, true);
 }
 
-void entry_run_end(Session *s, const Job *j, Status st)
+void entry_run_end(Session *s, int run, Status st)
 {
     Str b = {0};
-    str_printf(&b, "{\"t\":\"run_end\",\"run\":%d,\"status\":%d}", j->run, (int)st);
+    str_printf(&b, "{\"t\":\"run_end\",\"run\":%d,\"status\":%d}", run, (int)st);
     put(s, &b, true);
 }
 
@@ -231,8 +231,8 @@ void entry_measured(Session *s, Measured *m)
 void entry_layer(const Job *j, const PassStep *step, KeptLayer *out)
 {
     int layer = (int)step->done - 1;
-    *out = (KeptLayer){.run = j->run, .layer = layer};
-    str_printf(&out->head, "{\"t\":\"rows\",\"run\":%d,\"needs\":%u,\"layer\":%d,\"n\":%d,\"stream\":", j->run,
+    *out = (KeptLayer){.run = j->row->run, .layer = layer};
+    str_printf(&out->head, "{\"t\":\"rows\",\"run\":%d,\"needs\":%u,\"layer\":%d,\"n\":%d,\"stream\":", j->row->run,
                j->plan.needs, layer, step->nlinear);
     str_puts(&out->tail, ",\"rows\":");
     record_results(&out->tail, step->linear, step->nlinear, j->model);
@@ -241,7 +241,7 @@ void entry_layer(const Job *j, const PassStep *step, KeptLayer *out)
 
 void entry_scores(const Job *j, const PassStep *step, Str *out)
 {
-    str_printf(out, "{\"t\":\"scores\",\"run\":%d,\"done\":%lld,\"total\":%lld,\"metrics\":", j->run,
+    str_printf(out, "{\"t\":\"scores\",\"run\":%d,\"done\":%lld,\"total\":%lld,\"metrics\":", j->row->run,
                (long long)step->done, (long long)step->total);
     record_scores(out, step->score, step->nscore);
     str_putc(out, '}');

@@ -20,7 +20,7 @@ void entry_text(Session *s, const char *kind, const char *text); /* text may be 
 void entry_setting(Session *s, const char *key, const char *value);
 void entry_view(Session *s);                                     /* when it is another than the last one */
 void entry_run(Session *s, const Job *j);
-void entry_run_end(Session *s, const Job *j, Status st);
+void entry_run_end(Session *s, int run, Status st);
 void entry_quantize(Session *s, const QuantizeJob *q);           /* begins */
 void entry_quantize_end(Session *s, Status st);
 void entry_measured(Session *s, Measured *m);

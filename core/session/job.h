@@ -73,8 +73,21 @@ typedef struct JobProgress {
     uint64_t bound, peak;
 } JobProgress;
 
+/* A row of the list of jobs, which stays when the job has ended: what is shown of it, and how it is gone on with. */
+typedef struct JobRow {
+    JobView view;              /* owner thread; its texts lie in the job, in `texts` once that is gone */
+    struct Job *job;           /* NULL: it has ended */
+    char *texts;
+    char *dir;                 /* that a quantization wrote to, NULL: another kind, or as the job has it */
+    bool verify, debug;        /* of that quantization */
+    int request;               /* id of the first of the jobs that one analysis asked for; 0: another kind */
+    int run;                   /* id of the pass, for its stream files; -1: another kind */
+} JobRow;
+
 typedef struct Job {
-    JobView view;              /* owner thread */
+    JobRow *row;
+    JobView *view;             /* of the row */
+    char title[80], phase[40], last[160], bad[160], target[256]; /* the view's texts; owner thread */
     SessionOptions opt;
     const Model *model;
     DataSpec calib, eval;
@@ -84,9 +97,7 @@ typedef struct Job {
     const Metric **metrics;    /* NULL-terminated */
     bool *selected;            /* [nlinears] or NULL */
     Scores before;             /* of a pass that goes on from its scores */
-    int request;               /* id of the first of the jobs that one analysis asked for; 0: another kind */
     char stream_sha[65];       /* of the saved stream that enters plan.first, when it is not the first */
-    int run;                   /* id of the pass, for its stream files */
     int64_t first_bad, first_failed; /* linear + 1 whose weight is the first to hold a NaN or Inf; without a score; 0: none */
     /* measure */
     Recipe *recipe;            /* held: another one may be opened meanwhile */
@@ -112,9 +123,16 @@ typedef struct Job {
     struct Job *next;          /* waiting queue */
 } Job;
 
+/* With its row. NULL is fine. */
 void job_free(Job *j);
-/* What a job that has ended is still asked for stays: its row, and how it is gone on with. */
+/* Frees a job that has ended, all but its row. */
 void job_end(Job *j);
+/* The view's texts and `dir` become the row's own; the job, if it has one, is no longer asked for them. On an error (no
+ * memory) nothing has changed. */
+Status job_row_keep(JobRow *r, const char *dir, Error *err);
+/* The folder that a quantization writes to. */
+const char *job_row_dir(const JobRow *r);
+void job_row_free(JobRow *r);
 void quantize_job_fini(QuantizeJob *q);
 void quantize_done_free(QuantizeDone *d);
 

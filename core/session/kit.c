@@ -253,7 +253,7 @@ static Status pass_step(void *ctx, const PassStep *step, Error *err)
 static Status resume_stream(Kit *k, const Job *j, const char *sha, Stream *h, Error *err)
 {
     int layer = (int)j->plan.first - 1;
-    RETURN_IF_ERROR(streamfile_read(k->folder, j->run, layer, sha, j->model, h, err));
+    RETURN_IF_ERROR(streamfile_read(k->folder, j->row->run, layer, sha, j->model, h, err));
     Status st = ST_OK;
     if (h->samples != k->calib->samples ||
         memcmp(h->start, k->calib->start, ((size_t)h->samples + 1) * sizeof *h->start) != 0)
@@ -510,7 +510,7 @@ Status kit_run(Kit *k, Job *j, Error *err)
 {
     k->job = j;
     k->bound = 0;
-    RETURN_IF_ERROR(run_of[j->view.kind](k, j, err));
+    RETURN_IF_ERROR(run_of[j->view->kind](k, j, err));
     bool other = false;
     const char *changed = checkpoint_changed(j->model->ckpt, &other);
     if (changed && other)

@@ -317,9 +317,11 @@ Status session_quantize(Session *s, const QuantizeOptions *o, Error *err)
         job_free(j);
         return st;
     }
-    j->view.total = model_depth(s->model);
-    snprintf(j->view.title, sizeof j->view.title, "quantize: %s", path_base(o->save_path));
-    snprintf(j->view.target, sizeof j->view.target, "%s", o->save_path);
-    entry_quantize(s, &j->quantize);
+    j->view->total = model_depth(s->model);
+    snprintf(j->title, sizeof j->title, "quantize: %s", path_base(o->save_path));
+    snprintf(j->target, sizeof j->target, "%s", o->save_path);
+    j->row->verify = q->verify;
+    j->row->debug = q->debug;
+    entry_quantize(s, q);
     return job_enqueue(s, j, err);
 }

@@ -34,7 +34,7 @@ Status queue_init(Queue *q, Error *err)
 void queue_fini(Queue *q)
 {
     for (size_t i = 0; i < q->njobs; i++)
-        job_free(q->jobs[i]);
+        job_row_free(q->jobs[i]);
     free(q->jobs);
     for (int i = 0; i < 2; i++)
         if (q->pipe[i] >= 0)
@@ -48,14 +48,13 @@ Status job_room(Queue *q, Error *err)
     return mem_grow(&q->jobs, &q->cap_jobs, q->njobs + 1, sizeof *q->jobs) ? ST_OK : error_nomem(err, "the job list");
 }
 
-/* What only the running of a job needs. */
+/* What the running of a job needs. */
 static void drop_work(Job *j)
 {
     DataSpec *const data[] = {&j->calib, &j->eval};
     for (int i = 0; i < 2; i++) {
         free(data[i]->path);
         free(data[i]->name);
-        *data[i] = (DataSpec){0};
     }
     free(j->metrics);
     free(j->selected);
@@ -64,33 +63,67 @@ static void drop_work(Job *j)
     free(j->levels);
     quantize_done_free(j->written);
     recipe_free(j->recipe);
-    j->metrics = NULL;
-    j->selected = NULL;
-    j->before = (Scores){0};
-    j->level = NULL;
-    j->levels = NULL;
-    j->written = NULL;
-    j->recipe = NULL;
-    j->plan = (PassPlan){.pass = j->plan.pass};
+    quantize_job_fini(&j->quantize);
+    free(j);
 }
 
+Status job_row_keep(JobRow *r, const char *dir, Error *err)
+{
+    const char **const text[] = {&r->view.title, &r->view.phase, &r->view.last, &r->view.error, &r->view.bad, &r->view.target};
+    enum { N = sizeof text / sizeof *text };
+    size_t n = 0;
+    for (int i = 0; i < N; i++)
+        n += strlen(*text[i]) + 1;
+    char *own = dir ? strdup(dir) : NULL, *at = malloc(n);
+    if ((dir && !own) || !at) {
+        free(own);
+        free(at);
+        return error_nomem(err, "the job list");
+    }
+    free(r->dir);
+    r->dir = own;
+    char *whole = at;
+    for (int i = 0; i < N; i++) {
+        size_t k = strlen(*text[i]) + 1;
+        memcpy(at, *text[i], k);
+        *text[i] = at;
+        at += k;
+    }
+    free(r->texts);
+    r->texts = whole;
+    return ST_OK;
+}
+
+/* Without memory for the row's own texts the job stays as it is. */
 void job_end(Job *j)
 {
-    char *dir = j->quantize.dir;
-    bool verify = j->quantize.verify, debug = j->quantize.debug;
+    JobRow *r = j->row;
+    if (job_row_keep(r, j->quantize.dir, NULL) != ST_OK)
+        return;
+    r->job = NULL;
     drop_work(j);
-    j->quantize.dir = NULL;
-    quantize_job_fini(&j->quantize);
-    j->quantize = (QuantizeJob){.dir = dir, .verify = verify, .debug = debug};
+}
+
+const char *job_row_dir(const JobRow *r)
+{
+    return r->dir ? r->dir : r->job->quantize.dir;
+}
+
+void job_row_free(JobRow *r)
+{
+    if (!r)
+        return;
+    if (r->job)
+        drop_work(r->job);
+    free(r->texts);
+    free(r->dir);
+    free(r);
 }
 
 void job_free(Job *j)
 {
-    if (!j)
-        return;
-    drop_work(j);
-    quantize_job_fini(&j->quantize);
-    free(j);
+    if (j)
+        job_row_free(j->row);
 }
 
 /* ---- events ---- */
@@ -235,7 +268,6 @@ unsigned session_pump(Session *s)
 static Job *next_job(Queue *q)
 {
     pthread_mutex_lock(&q->lock);
-    q->running = NULL;
     while (!q->quit && !q->head)
         pthread_cond_wait(&q->wake, &q->lock);
     Job *j = q->quit ? NULL : q->head;
@@ -260,6 +292,9 @@ static void *job_main(void *arg)
         post(q, j, EVT_START);
         Status st = kit_run(q->kit, j, &j->error);
         j->error.status = st;
+        pthread_mutex_lock(&q->lock);
+        q->running = NULL; /* whoever applies its end frees it */
+        pthread_mutex_unlock(&q->lock);
         post(q, j, EVT_END);
     }
     kit_free(q->kit);
@@ -305,8 +340,8 @@ static bool take_out(Queue *q, Job *j)
     if (q->tail == j)
         q->tail = before;
     j->next = NULL;
-    j->view.state = JOB_STOPPED; /* it never started: the thread will not see it */
-    j->view.status = ST_CANCELLED;
+    j->view->state = JOB_STOPPED; /* it never started: the thread will not see it */
+    j->view->status = ST_CANCELLED;
     return true;
 }
 
@@ -340,11 +375,11 @@ Status job_enqueue(Session *s, Job *j, Error *err)
         job_free(j);
         return st;
     }
-    j->view.id = ++q->next_job;
-    j->view.state = JOB_WAITING;
+    j->view->id = ++q->next_job;
+    j->view->state = JOB_WAITING;
     for (int k = 0; k < EVT_ROWS; k++)
         j->own[k] = (Event){.kind = (EventKind)k, .job = j};
-    q->jobs[q->njobs++] = j;
+    q->jobs[q->njobs++] = j->row;
     table_scores_asked(s->table);
     pthread_mutex_lock(&q->lock);
     if (q->tail)
@@ -357,9 +392,9 @@ Status job_enqueue(Session *s, Job *j, Error *err)
     return ST_OK;
 }
 
-static bool is_open(const Job *j)
+static bool is_open(const JobRow *r)
 {
-    return j->view.state == JOB_RUNNING || j->view.state == JOB_WAITING;
+    return r->view.state == JOB_RUNNING || r->view.state == JOB_WAITING;
 }
 
 static void cancel(Session *s, Job *j, int level)
@@ -379,7 +414,7 @@ Status session_cancel(Session *s, int level, Error *err)
     const Queue *q = s->queue;
     for (size_t i = 0; i < q->njobs; i++)
         if (is_open(q->jobs[i])) { /* the oldest runs, or is the next to */
-            cancel(s, q->jobs[i], level);
+            cancel(s, q->jobs[i]->job, level);
             return ST_OK;
         }
     return error_set(err, ST_USAGE, "no job is running");
@@ -390,13 +425,13 @@ Status session_cancel_job(Session *s, int id, int level, Error *err)
     const Queue *q = s->queue;
     for (size_t i = 0; i < q->njobs; i++)
         if (q->jobs[i]->view.id == id && is_open(q->jobs[i])) {
-            cancel(s, q->jobs[i], level);
+            cancel(s, q->jobs[i]->job, level);
             return ST_OK;
         }
     for (int i = 0; i < session_jobs(s); i++)
         if (session_job(s, i)->id == id && q->jobs[i]->view.resumable && q->jobs[i]->view.kind == JOB_ANALYZE) {
             results_forget_stopped(s->results);
-            entry_run_end(s, q->jobs[i], ST_OK);
+            entry_run_end(s, q->jobs[i]->run, ST_OK);
             if (s->keeper)
                 keeper_keep_streams(s->keeper, -1);
             return ST_OK;
@@ -416,19 +451,24 @@ bool queue_will_score(const Session *s, const Metric *m, int64_t unit)
 {
     const Queue *q = s->queue;
     for (size_t i = q->njobs; i-- > 0;) {
-        const Job *j = q->jobs[i];
-        if (j->view.kind == JOB_ANALYZE && is_open(j) && pass_plan_covers(&j->plan, m, unit))
+        const JobRow *r = q->jobs[i];
+        if (r->view.kind == JOB_ANALYZE && is_open(r) && pass_plan_covers(&r->job->plan, m, unit))
             return true;
     }
     return false;
 }
 
+size_t queue_open(const Queue *q)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < q->njobs; i++)
+        n += is_open(q->jobs[i]);
+    return n;
+}
+
 bool session_busy(const Session *s)
 {
-    for (size_t i = 0; i < s->queue->njobs; i++)
-        if (is_open(s->queue->jobs[i]))
-            return true;
-    return false;
+    return queue_open(s->queue) > 0;
 }
 
 int session_jobs(const Session *s)
@@ -437,19 +477,19 @@ int session_jobs(const Session *s)
 }
 
 /* The newest job that works on the same pass, or on the same folder. */
-static const Job *newest_of(const Queue *q, const Job *j)
+static const JobRow *newest_of(const Queue *q, const JobRow *j)
 {
     for (size_t i = q->njobs; i-- > 0;) {
-        const Job *k = q->jobs[i];
+        const JobRow *k = q->jobs[i];
         if (k->view.kind != j->view.kind)
             continue;
-        if (j->view.kind == JOB_QUANTIZE ? strcmp(k->quantize.dir, j->quantize.dir) == 0 : k->run == j->run)
+        if (j->view.kind == JOB_QUANTIZE ? strcmp(job_row_dir(k), job_row_dir(j)) == 0 : k->run == j->run)
             return k;
     }
     return j;
 }
 
-static bool can_resume(const Session *s, const Job *j)
+static bool can_resume(const Session *s, const JobRow *j)
 {
     bool ended = j->view.state == JOB_STOPPED || (j->view.state == JOB_FAILED && j->view.done > 0);
     if (!ended || newest_of(s->queue, j) != j)
@@ -467,9 +507,9 @@ static int job_before(const Queue *q, size_t i)
 
 const JobView *session_job(Session *s, int i)
 {
-    Job *j = s->queue->jobs[i];
+    JobRow *j = s->queue->jobs[i];
     if (j->view.state == JOB_RUNNING)
-        j->view.elapsed = (double)(clock_ns() - j->t_start) * 1e-9;
+        j->view.elapsed = (double)(clock_ns() - j->job->t_start) * 1e-9;
     j->view.behind = j->view.state == JOB_WAITING ? job_before(s->queue, (size_t)i) : 0;
     j->view.resumable = can_resume(s, j);
     return &j->view;
@@ -487,7 +527,7 @@ Status session_wait(Session *s, Error *err)
     }
     if (!q->njobs)
         return ST_OK;
-    const Job *newest = q->jobs[q->njobs - 1];
+    const JobRow *newest = q->jobs[q->njobs - 1];
     const JobView *last = &newest->view;
     for (size_t i = q->njobs; newest->request && i-- > 0 && q->jobs[i]->request == newest->request;)
         if (q->jobs[i]->view.status != ST_OK || q->jobs[i]->view.state == JOB_STOPPED)

@@ -7,7 +7,7 @@
 
 /* The owner's list of jobs, and the queue and events that are shared with the job thread. */
 typedef struct Queue {
-    Job **jobs;                /* oldest first */
+    JobRow **jobs;             /* oldest first */
     size_t njobs, cap_jobs;
     int next_job;
     pthread_t thread;
@@ -34,6 +34,8 @@ Status job_take_levels(Session *s, Job *j, Error *err); /* copies the present as
 Status job_enqueue(Session *s, Job *j, Error *err);
 /* Room in the list of jobs for one more. */
 Status job_room(Queue *q, Error *err);
+/* How many jobs run or wait. */
+size_t queue_open(const Queue *q);
 /* Whether an analysis runs or waits. */
 bool queue_analyzes(const Queue *q);
 /* Whether a job that runs or waits will give this unit of the metric's scope a score. */

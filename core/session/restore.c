@@ -356,19 +356,25 @@ static void settle_stopped(Session *s)
     session_log(s, 0, "stopped at %s %lld of %lld; r goes on", p->pass->step, (long long)p->done, (long long)p->total);
 }
 
-/* A row among the jobs for what an earlier sitting left unfinished. */
-static Job *show_unfinished(Session *s, JobKind kind, Error *err)
+/* A row among the jobs for what an earlier sitting left unfinished; what of it is not NULL or 0 here is the caller's. */
+static Status show_unfinished(Session *s, JobRow row, const char *dir, Error *err)
 {
     Queue *q = s->queue;
-    Job *j = job_room(q, err) == ST_OK ? calloc(1, sizeof *j) : NULL;
-    if (!j) {
-        error_nomem(err, "the job list");
-        return NULL;
+    JobRow *r = job_room(q, err) == ST_OK ? malloc(sizeof *r) : NULL;
+    if (!r)
+        return error_nomem(err, "the job list");
+    *r = row;
+    r->view.state = JOB_STOPPED;
+    r->view.status = ST_CANCELLED;
+    r->view.eta = -1;
+    r->view.phase = r->view.last = r->view.error = r->view.bad = "";
+    if (job_row_keep(r, dir, err) != ST_OK) {
+        free(r);
+        return ST_NOMEM;
     }
-    j->view = (JobView){.id = ++q->next_job, .kind = kind, .state = JOB_STOPPED, .eta = -1, .status = ST_CANCELLED};
-    j->run = -1;
-    q->jobs[q->njobs++] = j;
-    return j;
+    r->view.id = ++q->next_job;
+    q->jobs[q->njobs++] = r;
+    return ST_OK;
 }
 
 static Status show_stopped(Session *s, Error *err)
@@ -376,14 +382,9 @@ static Status show_stopped(Session *s, Error *err)
     const Stopped *p = &s->results->stopped;
     if (p->run < 0)
         return ST_OK;
-    Job *j = show_unfinished(s, JOB_ANALYZE, err);
-    if (!j)
-        return ST_NOMEM;
-    j->run = p->run;
-    j->view.done = p->done;
-    j->view.total = p->total;
-    snprintf(j->view.title, sizeof j->view.title, "analysis of an earlier sitting");
-    return ST_OK;
+    const JobRow row = {.run = p->run, .view = {.kind = JOB_ANALYZE, .title = "analysis of an earlier sitting", .target = "",
+                                                .done = p->done, .total = p->total}};
+    return show_unfinished(s, row, NULL, err);
 }
 
 static Status show_unwritten(Session *s, Error *err)
@@ -391,12 +392,13 @@ static Status show_unwritten(Session *s, Error *err)
     Unwritten *u = &s->results->unwritten;
     if (!u->dir)
         return ST_OK;
-    Job *j = show_unfinished(s, JOB_QUANTIZE, err);
-    if (!j)
-        return ST_NOMEM;
-    j->quantize = (QuantizeJob){.dir = u->dir, .verify = u->verify, .debug = u->debug};
-    snprintf(j->view.title, sizeof j->view.title, "quantize: %s", path_base(u->dir));
-    snprintf(j->view.target, sizeof j->view.target, "%s", u->dir);
+    char title[80], target[256];
+    snprintf(title, sizeof title, "quantize: %s", path_base(u->dir));
+    snprintf(target, sizeof target, "%s", u->dir);
+    const JobRow row = {.run = -1, .verify = u->verify, .debug = u->debug,
+                        .view = {.kind = JOB_QUANTIZE, .title = title, .target = target}};
+    RETURN_IF_ERROR(show_unfinished(s, row, u->dir, err));
+    free(u->dir);
     *u = (Unwritten){0};
     return ST_OK;
 }

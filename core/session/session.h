@@ -134,23 +134,24 @@ Status session_rule_move(Session *s, const char *rule, int by, int64_t *changed,
 /* ---- jobs ---- */
 typedef enum JobKind { JOB_ANALYZE, JOB_MEASURE, JOB_QUANTIZE } JobKind;
 typedef enum JobState { JOB_WAITING, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_STOPPED } JobState;
+/* Its texts are never NULL, and hold until the next call that changes the session. */
 typedef struct JobView {
     int id;
     JobKind kind;
     JobState state;
-    char title[80];          /* "kurtosis+local_error" */
-    char phase[40];
+    const char *title;       /* "kurtosis+local_error" */
+    const char *phase;
     int64_t done, total;     /* layers */
     double elapsed, eta;     /* seconds; eta < 0: not known yet */
     uint64_t bound, peak;    /* planner's bound and measured peak, bytes */
-    char last[160];          /* last finished row and its score */
-    char error[ERROR_TEXT_MAX];
+    const char *last;        /* last finished row and its score */
+    const char *error;
     Status status;
     int ok, failed, unseen;  /* rows; unseen: session_unseen */
-    char bad[160];           /* name of the linear whose weight is the first to hold a NaN or Inf, "" */
+    const char *bad;         /* name of the linear whose weight is the first to hold a NaN or Inf, "" */
     int behind;              /* waits: id of the job before it, 0: none */
     bool resumable;          /* ended before its end, and session_resume_job goes on with it */
-    char target[256];        /* the folder that a quantization writes to */
+    const char *target;      /* the folder that a quantization writes to */
     bool measured;           /* a measurement that is done found: */
     double kl, kl_se, ppl, ppl_float, top1;
 } JobView;

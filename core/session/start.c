@@ -24,14 +24,20 @@ static char *data_path(Session *s, const char *path, const char *name, Error *er
 Status job_new(Session *s, JobKind kind, bool calib, Job **out, Error *err)
 {
     RETURN_IF_ERROR(job_room(s->queue, err));
+    JobRow *row = calloc(1, sizeof *row);
     Job *j = calloc(1, sizeof *j);
-    if (!j)
+    if (!row || !j) {
+        free(row);
+        free(j);
         return error_nomem(err, "a job");
+    }
+    *row = (JobRow){.job = j, .run = -1};
+    row->view = (JobView){.kind = kind, .eta = -1, .title = j->title, .phase = j->phase, .last = j->last, .error = "",
+                          .bad = j->bad, .target = j->target};
+    j->row = row;
+    j->view = &row->view;
     j->opt = s->opt;
     j->model = s->model;
-    j->view.kind = kind;
-    j->view.eta = -1;
-    j->run = -1;
     Error why = {0};
     j->calib.path = calib ? data_path(s, s->calib_path, session_calib(s), &why) : strdup("");
     j->calib.name = strdup(session_calib(s));
@@ -113,7 +119,7 @@ static Status make_plan(Session *s, const MetricPass *pass, Job *j, Error *err)
                          .nlevels = j->nlevels, .level = j->level, .peer = j->opt.peer, .seed = j->opt.seed};
     for (int i = 0; j->metrics[i]; i++)
         j->plan.needs |= j->metrics[i]->needs;
-    j->view.total = pass->stream ? pass->steps(&j->plan) : 0; /* others know it with the tokens */
+    j->view->total = pass->stream ? pass->steps(&j->plan) : 0; /* others know it with the tokens */
     return ST_OK;
 }
 
@@ -131,7 +137,7 @@ static Status take_metrics(const Metric *const *all, const MetricPass *pass, Job
         str_printf(&title, "%s%s", at ? "+" : "", all[i]->name);
         j->metrics[at++] = all[i];
     }
-    snprintf(j->view.title, sizeof j->view.title, "%s", str_text(&title));
+    snprintf(j->title, sizeof j->title, "%s", str_text(&title));
     str_free(&title);
     return ST_OK;
 }
@@ -199,7 +205,7 @@ static void name_continued(const Stopped *p, int64_t first, Job *j)
     Str title = {0};
     for (int i = 0; p->metrics && p->metrics[i]; i++)
         str_printf(&title, "%s%s", i ? "+" : "", p->metrics[i]->name);
-    snprintf(j->view.title, sizeof j->view.title, "%.50s from %.10s %lld", title.len ? str_text(&title) : "analysis",
+    snprintf(j->title, sizeof j->title, "%.50s from %.10s %lld", title.len ? str_text(&title) : "analysis",
              p->pass->step, (long long)first);
     str_free(&title);
 }
@@ -220,10 +226,10 @@ static Status continue_pass(Session *s, int request, Error *err)
         return st;
     }
     j->plan.needs = p->needs;
-    j->run = p->run;
-    j->request = request;
-    j->view.total = p->total;
-    j->view.done = j->plan.first;
+    j->row->run = p->run;
+    j->row->request = request;
+    j->view->total = p->total;
+    j->view->done = j->plan.first;
     name_continued(p, j->plan.first, j);
     identity_now(s, s->results->identity);
     return job_enqueue(s, j, err);
@@ -248,9 +254,10 @@ static bool runs_already(const Session *s, const Job *j)
     char now[65];
     identity_now(s, now);
     for (size_t i = 0; i < q->njobs; i++) {
-        const Job *k = q->jobs[i];
-        bool open = k->view.state == JOB_RUNNING || k->view.state == JOB_WAITING;
-        if (!open || k->view.kind != JOB_ANALYZE || k->plan.pass != j->plan.pass || !k->level || !j->plan.pass->has)
+        const JobView *v = &q->jobs[i]->view;
+        const Job *k = q->jobs[i]->job;
+        bool open = v->state == JOB_RUNNING || v->state == JOB_WAITING;
+        if (!open || v->kind != JOB_ANALYZE || k->plan.pass != j->plan.pass || !k->level || !j->plan.pass->has)
             continue;
         bool same = !k->selected == !j->selected && (!k->selected || memcmp(k->selected, j->selected, n) == 0) &&
                     k->nlevels == j->nlevels && memcmp(k->level, j->level, n * sizeof *k->level) == 0;
@@ -288,12 +295,12 @@ static bool stopped_answers(const Session *s, const Job *j)
 static Status start_pass(Session *s, Job *j, int *request, Error *err)
 {
     if (pass_answered(&j->plan, &s->results->scores)) {
-        session_log(s, 0, "%s: nothing changed since the last pass; shown from its results", j->view.title);
+        session_log(s, 0, "%s: nothing changed since the last pass; shown from its results", j->title);
         job_free(j);
         return ST_OK;
     }
     if (runs_already(s, j)) {
-        session_log(s, 0, "%s: it runs or waits already", j->view.title);
+        session_log(s, 0, "%s: it runs or waits already", j->title);
         job_free(j);
         return ST_OK;
     }
@@ -302,12 +309,12 @@ static Status start_pass(Session *s, Job *j, int *request, Error *err)
         *request = *request ? *request : s->queue->next_job + 1;
         return continue_pass(s, *request, err);
     }
-    j->run = ++s->results->next_run;
+    j->row->run = ++s->results->next_run;
     identity_now(s, s->results->identity);
     snprintf(s->results->run_arith, sizeof s->results->run_arith, "%s", arith_name(s->opt.arith));
     entry_run(s, j);
     *request = *request ? *request : s->queue->next_job + 1;
-    j->request = *request;
+    j->row->request = *request;
     return job_enqueue(s, j, err);
 }
 
@@ -337,12 +344,12 @@ Status session_analyze(Session *s, const char *const *metrics, const char *const
     return st;
 }
 
-static Status resume_quantize(Session *s, const Job *j, Error *err)
+static Status resume_quantize(Session *s, const JobRow *r, Error *err)
 {
-    char *dir = strdup(j->quantize.dir);
+    char *dir = strdup(job_row_dir(r));
     if (!dir)
         return error_nomem(err, "a folder's name");
-    const QuantizeOptions o = {.save_path = dir, .resume = true, .verify = j->quantize.verify, .debug = j->quantize.debug};
+    const QuantizeOptions o = {.save_path = dir, .resume = true, .verify = r->verify, .debug = r->debug};
     Status st = session_quantize(s, &o, err);
     free(dir);
     return st;
@@ -372,7 +379,7 @@ Status session_measure(Session *s, bool full, Error *err)
         return error_set(err, ST_USAGE, "no model is open: open MODEL first");
     Job *j;
     RETURN_IF_ERROR(engine_meet(s, s->recipe, err));
-    RETURN_IF_ERROR(results_room(s->results, s->queue->njobs + 1, err)); /* what is measured must find its place */
+    RETURN_IF_ERROR(results_room(s->results, queue_open(s->queue) + 1, err)); /* what is measured must find its place */
     RETURN_IF_ERROR(job_new(s, JOB_MEASURE, true, &j, err));
     j->full = full;
     if (full)
@@ -385,11 +392,11 @@ Status session_measure(Session *s, bool full, Error *err)
     j->recipe = recipe_hold(s->recipe);
     j->key = assignment_key(s, s->assignment->level);
     j->fit = fit_key(s);
-    j->view.total = s->model->cfg.layers;
+    j->view->total = s->model->cfg.layers;
     int64_t q = 0;
     for (int64_t i = 0; i < s->model->nlinears; i++)
         q += s->assignment->level[i] != 0;
-    snprintf(j->view.title, sizeof j->view.title, "measure: %lld quantized, %lld float%s", (long long)q,
+    snprintf(j->title, sizeof j->title, "measure: %lld quantized, %lld float%s", (long long)q,
              (long long)(s->model->nlinears - q), full ? ", full set" : "");
     return job_enqueue(s, j, err);
 }

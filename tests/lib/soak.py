@@ -23,8 +23,9 @@ filter attn
 sort name
 filter
 export %(folder)s/r.yaml!
-rank kurtosis --topk 1
+%(more)srank kurtosis --topk 1
 """
+QUANTIZE = "quantize --save %s/q!\n"
 
 
 def look(pid):
@@ -38,12 +39,13 @@ p = subprocess.Popen([PROGRAM, "shell"], stdin=subprocess.PIPE, stdout=subproces
                      env=dict(os.environ, XDG_STATE_HOME=FOLDER + "/soak"))
 seen = []
 for i in range(ROUNDS):
-    p.stdin.write(ROUND % {"model": MODELS[i % 2], "folder": FOLDER})
+    more = QUANTIZE % FOLDER if i % 5 == 0 else ""
+    p.stdin.write(ROUND % {"model": MODELS[i % 2], "folder": FOLDER, "more": more})
     p.stdin.flush()
-    ends = 0
+    last = False
     for line in p.stdout:
-        ends += line.startswith("===========ANALYSIS ")
-        if ends == 2:
+        last = last or line == "top 1:\n"
+        if last and line.startswith("===========ANALYSIS "):
             break
     if p.poll() is not None:
         sys.exit("it ended in round %d" % i)
