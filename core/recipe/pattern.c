@@ -274,7 +274,7 @@ static size_t token_take(const Pattern *p, const Token *t, const char *s)
 /* Returns to the last star only: at most (tokens x characters) steps. */
 static bool alt_match(const Pattern *p, const Alt *a, const char *s)
 {
-    const Token *t = p->tokens + a->first, *end = t + a->count, *star = NULL;
+    const Token *t = a->count ? p->tokens + a->first : NULL, *end = a->count ? t + a->count : NULL, *star = NULL; /* '' has none */
     const char *from = NULL;
     if (a->count && t->kind != TK_BYTE && (*s == '.' || !*s)) /* a wildcard takes no leading dot */
         return false;

@@ -25,6 +25,7 @@ filter
 export %(folder)s/r.yaml!
 %(more)srank kurtosis --topk 1
 """
+QUANTIZE_EVERY = 5
 QUANTIZE = "quantize --save %s/q!\n"
 
 
@@ -36,16 +37,16 @@ def look(pid):
 
 
 p = subprocess.Popen([PROGRAM, "shell"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                     env=dict(os.environ, XDG_STATE_HOME=FOLDER + "/soak"))
+                     env=dict(os.environ, XDG_STATE_HOME=FOLDER + "/soak", MALLOC_ARENA_MAX="1"))
 seen = []
 for i in range(ROUNDS):
-    more = QUANTIZE % FOLDER if i % 5 == 0 else ""
+    more = QUANTIZE % FOLDER if i % QUANTIZE_EVERY == 0 else ""
     p.stdin.write(ROUND % {"model": MODELS[i % 2], "folder": FOLDER, "more": more})
     p.stdin.flush()
-    last = False
+    ranked = False
     for line in p.stdout:
-        last = last or line == "top 1:\n"
-        if last and line.startswith("===========ANALYSIS "):
+        ranked = ranked or line == "top 1:\n"
+        if ranked and line.startswith("===========ANALYSIS "):
             break
     if p.poll() is not None:
         sys.exit("it ended in round %d" % i)
@@ -55,12 +56,20 @@ p.stdin.flush()
 p.stdout.read()
 if p.wait() != 0:
     sys.exit("exit %d" % p.returncode)
-middle = ROUNDS // 2 - (ROUNDS // 2 - (ROUNDS - 1)) % len(MODELS)  # of the same model as the last
-half, last = seen[middle], seen[-1]
-growth = (last[0] - half[0]) / (ROUNDS - 1 - middle)
-most = [[max(s[k] for s in part) for k in (1, 2)] for part in (seen[1:ROUNDS // 2], seen[ROUNDS // 2:])]  # one more while a job begins
+cycle = len(MODELS) * QUANTIZE_EVERY  # after so many rounds the same is done again, with a model of the same size open
+half = (ROUNDS // cycle) // 2 * cycle
+
+
+def least(begin, end):
+    """What is held at the least, as the mean over the rounds of a cycle: more is what malloc has not given back yet."""
+    return sum(min(s[0] for s in seen[begin + k:end:cycle]) for k in range(cycle)) / cycle
+
+
+growth = (least(half, ROUNDS) - least(cycle, half)) / (ROUNDS - half)
+most = [[max(s[k] for s in part) for k in (1, 2)] for part in (seen[1:ROUNDS // 2], seen[ROUNDS // 2:])]
+most[0][1] += 1  # what is on its way to the disk
 print("threads %s, descriptors %s, growth %s" % (
     "constant" if most[1][0] <= most[0][0] else "%d to %d" % (most[0][0], most[1][0]),
     "constant" if most[1][1] <= most[0][1] else "%d to %d" % (most[0][1], most[1][1]),
-    "small" if growth < 48 else "%.1f kB a round" % growth))
-print("# %.1f kB a round, %d kB at the end" % (growth, last[0]), file=sys.stderr)
+    "small" if growth < 24 else "%.1f kB a round" % growth))
+print("# %.1f kB a round, %d kB at the end" % (growth, seen[-1][0]), file=sys.stderr)
