@@ -145,8 +145,11 @@ static void predicted_part(const Prediction *pr, int width, LineParts *l)
     }
     if (isfinite(pr->band))
         snprintf(band, sizeof band, " +-%.2g", pr->band);
-    part_add(l, SL_PREDICTED, 1, "KL %s~%s from %d%s%s", kl, band, pr->measurements, wide ? " measurement" : "",
-             wide && pr->measurements != 1 ? "s" : "");
+    part_add(l, SL_PREDICTED, 1,
+             !wide                   ? "KL %s~%s from %d"
+             : pr->measurements == 1 ? "KL %s~%s from %d measurement"
+                                     : "KL %s~%s from %d measurements",
+             kl, band, pr->measurements);
 }
 
 static void collect_figures(Session *s, int width, LineParts *l)
