@@ -109,6 +109,9 @@ rm -rf "$tmp/part"
 exits 130 "a described run that is stopped" python3 tests/lib/interrupt_at.py "layer 2 " SIGINT 1 "$SLIMSCOPE" quant --model_path $model --save_path "$tmp/part" --config_path $static --max-samples 20 --debug --progress always
 exits 0 "go on and describe" q --save_path "$tmp/part" --config_path $static --max-samples 20 --resume --debug
 has "$tmp/out" "layers were there already from the run that was stopped" "finished layers are not written again"
+for layer in 0 7; do
+    has "$tmp/part/debug_info/debug_info.json" "\"model.layers.$layer.mlp.down_proj.scale\"" "layer $layer is described"
+done
 for f in debug_info.json debug_info.safetensors; do
     same "$tmp/described/debug_info/$f" "$tmp/part/debug_info/$f" "$f describes the layers of the stopped run, too"
 done
