@@ -10,7 +10,6 @@ static const LangText texts[] = {
     {" (log)", "（对数）"},
     {" (the filter hides %lld)", "（过滤隐藏 %lld）"},
     {" ... %d more; another letter leaves fewer", " …… 还有 %d 个；再输入一个字母可缩小范围"},
-    {" measurement", " 次实测"},
     {" of ", "，属于 "},
     {" s stale", " s 过期"},
     {"#%d has stopped; once more stops #%d", "#%d 已停止；再按一次停止 #%d"},
