@@ -49,8 +49,6 @@ Status job_word(const CommandLine *cl, int *id, Error *err);
 Status app_wait(App *a, Error *err);
 /* One line about the newest job's memory on stderr. */
 void app_note_memory(App *a);
-/* Rewrites the progress line on stderr, of which *width bytes were written so far (start with 0). */
-void line_rewrite(int *width, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* A long reading of a command: how far it is on stderr, and ^C. */
 typedef struct ByteWatch {

@@ -64,7 +64,10 @@ static int interrupt_fd(void)
     return sig_pipe[0];
 }
 
-void line_rewrite(int *width, const char *fmt, ...)
+static void line_rewrite(int *width, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Rewrites the progress line on stderr, of which *width bytes were written so far (start with 0). */
+static void line_rewrite(int *width, const char *fmt, ...)
 {
     char text[80]; /* one line of a terminal: a longer one could not be rewritten in place */
     va_list ap;

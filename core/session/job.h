@@ -132,7 +132,6 @@ void job_end(Job *j);
 Status job_row_keep(JobRow *r, const char *dir, Error *err);
 /* The folder that a quantization writes to. */
 const char *job_row_dir(const JobRow *r);
-void job_row_free(JobRow *r);
 void quantize_job_fini(QuantizeJob *q);
 void quantize_done_free(QuantizeDone *d);
 

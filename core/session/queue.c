@@ -31,6 +31,17 @@ Status queue_init(Queue *q, Error *err)
     return ST_OK;
 }
 
+static void job_row_free(JobRow *r)
+{
+    if (!r)
+        return;
+    if (r->job)
+        drop_work(r->job);
+    free(r->texts);
+    free(r->dir);
+    free(r);
+}
+
 void queue_fini(Queue *q)
 {
     for (size_t i = 0; i < q->njobs; i++)
@@ -107,17 +118,6 @@ void job_end(Job *j)
 const char *job_row_dir(const JobRow *r)
 {
     return r->dir ? r->dir : r->job->quantize.dir;
-}
-
-void job_row_free(JobRow *r)
-{
-    if (!r)
-        return;
-    if (r->job)
-        drop_work(r->job);
-    free(r->texts);
-    free(r->dir);
-    free(r);
 }
 
 void job_free(Job *j)
