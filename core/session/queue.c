@@ -31,6 +31,25 @@ Status queue_init(Queue *q, Error *err)
     return ST_OK;
 }
 
+/* What the running of a job needs. */
+static void drop_work(Job *j)
+{
+    DataSpec *const data[] = {&j->calib, &j->eval};
+    for (int i = 0; i < 2; i++) {
+        free(data[i]->path);
+        free(data[i]->name);
+    }
+    free(j->metrics);
+    free(j->selected);
+    scores_fini(&j->before);
+    free(j->level);
+    free(j->levels);
+    quantize_done_free(j->written);
+    recipe_free(j->recipe);
+    quantize_job_fini(&j->quantize);
+    free(j);
+}
+
 static void job_row_free(JobRow *r)
 {
     if (!r)
@@ -57,25 +76,6 @@ void queue_fini(Queue *q)
 Status job_room(Queue *q, Error *err)
 {
     return mem_grow(&q->jobs, &q->cap_jobs, q->njobs + 1, sizeof *q->jobs) ? ST_OK : error_nomem(err, "the job list");
-}
-
-/* What the running of a job needs. */
-static void drop_work(Job *j)
-{
-    DataSpec *const data[] = {&j->calib, &j->eval};
-    for (int i = 0; i < 2; i++) {
-        free(data[i]->path);
-        free(data[i]->name);
-    }
-    free(j->metrics);
-    free(j->selected);
-    scores_fini(&j->before);
-    free(j->level);
-    free(j->levels);
-    quantize_done_free(j->written);
-    recipe_free(j->recipe);
-    quantize_job_fini(&j->quantize);
-    free(j);
 }
 
 Status job_row_keep(JobRow *r, const char *dir, Error *err)
