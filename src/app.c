@@ -12,6 +12,7 @@
 #include "io/modeldir.h"
 #include "session/settings.h"
 #include "src/internal.h"
+#include "src/lang.h"
 
 static void print_stdout(void *ctx, const char *text, size_t len)
 {
@@ -125,7 +126,7 @@ void app_note(App *a, const char *fmt, ...)
     char text[ERROR_TEXT_MAX];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
+    vsnprintf(text, sizeof text, tr(fmt), ap);
     va_end(ap);
     if (a->face == FACE_UI && a->session)
         session_log(a->session, 0, "%s", text);

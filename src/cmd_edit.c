@@ -3,12 +3,15 @@
 
 #include "src/commands.h"
 #include "src/internal.h"
+#include "src/lang.h"
 
-static void tell_changed(App *a, int64_t changed, const char *what)
+/* one, many: formats with the number, for one linear and for several. */
+static void tell_changed(App *a, int64_t changed, const char *one, const char *many)
 {
     const char *why = a->face == FACE_SHELL && changed ? session_unkept(a->session) : NULL;
-    app_note(a, "%lld linear%s %s%s%s", (long long)changed, changed == 1 ? "" : "s", what,
-             why ? " - not kept: this session is " : "", why ? why : "");
+    char text[200];
+    text_format(text, sizeof text, changed == 1 ? one : many, (long long)changed);
+    app_note(a, why ? "%s - not kept: this session is %s" : "%s", text, why);
 }
 
 static Status exclude_run(App *a, const CommandLine *cl, Error *err)
@@ -19,7 +22,7 @@ static Status exclude_run(App *a, const CommandLine *cl, Error *err)
     RETURN_IF_ERROR(session_edit(a->session, cl->words, cl->nwords, 0, false, &changed, err));
     bool same = session_undo_depth(a->session) == depth;
     if (changed)
-        tell_changed(a, changed, "sent to float");
+        tell_changed(a, changed, "%lld linear sent to float", "%lld linears sent to float");
     else
         app_note(a, same ? "nothing new: this is a rule already, and all of it is float"
                          : "nothing new: all of it is float already; the rule is kept beside the others");
@@ -41,7 +44,7 @@ static Status include_run(App *a, const CommandLine *cl, Error *err)
     RETURN_IF_ERROR(want_words(cl, 1, -1, err));
     int64_t changed = 0;
     RETURN_IF_ERROR(session_edit(a->session, cl->words, cl->nwords, 0, true, &changed, err));
-    tell_changed(a, changed, "quantized again");
+    tell_changed(a, changed, "%lld linear quantized again", "%lld linears quantized again");
     return ST_OK;
 }
 const Command command_include = {
@@ -68,7 +71,7 @@ static Status level_run(App *a, const CommandLine *cl, Error *err)
     }
     int64_t changed = 0;
     RETURN_IF_ERROR(session_edit(a->session, cl->words + 1, cl->nwords - 1, level, false, &changed, err));
-    tell_changed(a, changed, "at another level");
+    tell_changed(a, changed, "%lld linear at another level", "%lld linears at another level");
     return ST_OK;
 }
 const Command command_level = {

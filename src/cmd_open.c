@@ -88,7 +88,12 @@ const Command command_recipe = {
 /* The language is the program's; everything else is the session's. */
 static Status set_one(App *a, const char *key, const char *value, Error *err)
 {
-    return strcmp(key, "lang") == 0 ? lang_choose(value, err) : session_set(a->session, key, value, err);
+    if (strcmp(key, "lang") != 0)
+        return session_set(a->session, key, value, err);
+    Status st = lang_choose(value, err);
+    if (a->face != FACE_UI)
+        lang_choose("en", NULL); /* what is no screen stays English */
+    return st;
 }
 
 /* set key=value..., or set key value. */

@@ -179,8 +179,8 @@ static Status rule_run(App *a, const CommandLine *cl, Error *err)
     if (session_undo_depth(a->session) == depth)
         app_note(a, "rule '%s': nothing to change", cl->words[1]);
     else
-        app_note(a, "rule '%s' %s: %lld linear%s changed", cl->words[1], v->done, (long long)changed,
-                 changed == 1 ? "" : "s");
+        app_note(a, changed == 1 ? "rule '%s' %s: %lld linear changed" : "rule '%s' %s: %lld linears changed", cl->words[1],
+                 v->done, (long long)changed);
     return ST_OK;
 }
 

@@ -4,7 +4,7 @@ own that no file has. A literal counts as a text or format of a function that lo
 import re
 import sys
 
-SHOWN = "ui_say|ui_say_queued|ui_refuse|part_add|pen_printf|text_format|panel_line|effect_line|draw_wrapped|line|tr"
+SHOWN = "ui_say|ui_say_queued|ui_refuse|part_add|pen_printf|text_format|panel_line|effect_line|draw_wrapped|line|tr|app_note|tell_changed"
 OTHER = "error_set|error_nomem|error_prefix|ui_command|on_row|on_rule|strcmp|strncmp|getenv|set_find|session_log|str_printf|pager_open"
 STAY = {"slimscope", "auto", "enable-bracketed-paste", "show-all-if-ambiguous", "%s..%s mean %s std %s", "KL %s~(%d)", "ppl %s", "KL %s  ppl %s (%s)  top-1 %s %%"}
 STRING = r'"(?:[^"\\]|\\.)*"'
@@ -48,6 +48,8 @@ def words_of(paths):
             command = re.search(r"\.(command|name)\s*=\s*$", text[:m.start()][-20:])
             shown = re.fullmatch(SHOWN, call) or field
             sentence = len(words) >= 3 and not command and not re.fullmatch(OTHER, call)
+            if path.startswith("src/"):  # of the commands only what they say on the screen
+                shown, sentence = re.fullmatch(SHOWN, call), False
             if words and s not in STAY and (shown or sentence):
                 found.setdefault(s, path)
     return found
