@@ -25,6 +25,13 @@ static inline int64_t div_up(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
+/* For qsort: doubles in rising order. */
+static inline int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
 /* The longest of n stretches, of which stretch i is [start[i], start[i + 1]). */
 static inline int64_t longest_of(const int64_t *start, int n)
 {

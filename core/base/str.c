@@ -76,6 +76,12 @@ static bool commands_terminal(unsigned cp)
            (cp >= 0x202a && cp <= 0x202e) || (cp >= 0x2066 && cp <= 0x2069);
 }
 
+bool str_ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), k = strlen(end);
+    return n >= k && strcmp(s + n - k, end) == 0;
+}
+
 size_t text_fit_terminal(char *s, size_t n, bool keep_lines)
 {
     size_t out = 0;

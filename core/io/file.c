@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "io/dirlist.h"
 
 Status file_error(Error *err, const char *verb, const char *path, int code)
 {
@@ -121,21 +122,40 @@ long file_read_pid(int fd)
     return n > 0 ? strtol(text, NULL, 10) : 0;
 }
 
-Status file_write_pid(int fd, const char *path, Error *err)
+Status file_pwrite(int fd, const char *verb, const char *path, const void *p, size_t n, uint64_t offset, Error *err)
 {
-    char pid[32];
-    int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid()), done = 0;
-    if (ftruncate(fd, 0) != 0)
-        return file_error(err, "write", path, errno);
-    while (done < n) {
-        ssize_t w = pwrite(fd, pid + done, (size_t)(n - done), done);
+    for (const char *at = p; n;) {
+        ssize_t w = pwrite(fd, at, n, (off_t)offset);
         if (w < 0 && errno == EINTR)
             continue;
         if (w <= 0)
-            return file_error(err, "write", path, w < 0 ? errno : ENOSPC);
-        done += (int)w;
+            return file_error(err, verb, path, w < 0 ? errno : ENOSPC);
+        at += w;
+        offset += (uint64_t)w;
+        n -= (size_t)w;
     }
     return ST_OK;
+}
+
+Status dir_list_at(int at, const char *dir, DIR **out, Error *err)
+{
+    int copy = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    *out = copy < 0 ? NULL : fdopendir(copy);
+    if (*out)
+        return ST_OK;
+    Status st = file_error(err, "read folder", dir, errno);
+    if (copy >= 0)
+        close(copy);
+    return st;
+}
+
+Status file_write_pid(int fd, const char *verb, const char *path, Error *err)
+{
+    char pid[32];
+    int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
+    if (ftruncate(fd, 0) != 0)
+        return file_error(err, verb, path, errno);
+    return file_pwrite(fd, verb, path, pid, (size_t)n, 0, err);
 }
 
 bool file_holds(const char *path, const void *p, size_t n)

@@ -21,8 +21,11 @@ Status file_open(const char *path, int *fd, uint64_t *size, Error *err);
 /* pread of exactly n bytes; a short read names path, wanted and found bytes. */
 Status file_pread(int fd, const char *path, void *dst, size_t n, uint64_t offset, Error *err);
 
-/* Makes this process's id and a newline the content of a lock file that is open for writing. */
-Status file_write_pid(int fd, const char *path, Error *err);
+/* pwrite of exactly n bytes, whatever interrupts it; VERB as in file_error. */
+Status file_pwrite(int fd, const char *verb, const char *path, const void *p, size_t n, uint64_t offset, Error *err);
+
+/* Makes this process's id and a newline the content of a lock file that is open for writing; VERB as in file_error. */
+Status file_write_pid(int fd, const char *verb, const char *path, Error *err);
 
 /* The process id that a lock file names, 0 when it can't be read. */
 long file_read_pid(int fd);

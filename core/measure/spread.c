@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/num.h"
 #include "base/rng.h"
 
 enum { RESAMPLES = 400 };
@@ -88,15 +89,9 @@ double unit_sums_error(const UnitSums *u, uint64_t seed, double (*f)(double))
     return n > 1 ? sqrt(square / (n - 1)) : NAN;
 }
 
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 double sorted_median(double *x, int64_t n)
 {
-    qsort(x, (size_t)n, sizeof *x, compare);
+    qsort(x, (size_t)n, sizeof *x, compare_doubles);
     return (x[(n - 1) / 2] + x[n / 2]) / 2;
 }
 

@@ -1,6 +1,5 @@
 #include "save/manifest.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -10,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "io/dirlist.h"
 #include "io/file.h"
 #include "io/json.h"
 
@@ -195,14 +195,8 @@ Status manifest_list(int at, const char *dir, Manifest **out, size_t *n, Error *
     size_t cap = 0;
     *out = NULL;
     *n = 0;
-    int copy = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = copy < 0 ? NULL : fdopendir(copy);
-    if (!d) {
-        Status bad = file_error(err, "read folder", dir, errno);
-        if (copy >= 0)
-            close(copy);
-        return bad;
-    }
+    DIR *d;
+    RETURN_IF_ERROR(dir_list_at(at, dir, &d, err));
     Status st = ST_OK;
     const struct dirent *e;
     while (st == ST_OK && (e = readdir(d)) != NULL) {

@@ -10,6 +10,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "base/str.h"
 #include "io/file.h"
 #include "io/journal.h"
 #include "io/json.h"
@@ -52,12 +53,6 @@ const char *out_label(const OutCheck *o, const char *name)
 }
 
 /* ---- what lies in the folder ---- */
-
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), k = strlen(end);
-    return n >= k && strcmp(s + n - k, end) == 0;
-}
 
 static Status add_path(OutCheck *o, char ***list, size_t *n, size_t *cap, const char *name, Error *err)
 {
@@ -142,12 +137,12 @@ static void drop_others(OutCheck *o)
 
 static Status take_name(OutCheck *o, const char *name, Error *err)
 {
-    o->weights = o->weights || ends_with(name, ".safetensors");
+    o->weights = o->weights || str_ends_with(name, ".safetensors");
     size_t stem = strlen(o->f->weights);
     if (format_is_weights(o->f, name))
         return add_file(o, name, err);
     if (strncmp(name, o->f->weights, stem) == 0 && strchr(o->f->suffix ? "._" : ".", name[stem])
-        && ends_with(name, ".safetensors.index.json"))
+        && str_ends_with(name, ".safetensors.index.json"))
         return add_path(o, &o->index, &o->nindex, &o->index_cap, name, err);
     if (o->f->labels && format_is_description(o->f, name))
         return add_path(o, &o->description, &o->ndescription, &o->description_cap, name, err);
@@ -344,7 +339,7 @@ static Status check_written(OutCheck *o, int at, const ManifestFile *f, Error *e
     char *path = path_join(o->dir, f->name);
     if (!path)
         return error_nomem(err, "a path");
-    bool there = file_exists(path), weights = ends_with(f->name, ".safetensors");
+    bool there = file_exists(path), weights = str_ends_with(f->name, ".safetensors");
     free(path);
     if (!there)
         out_tell(o, true, NULL, "", "%s is missing: it was written with %llu bytes", f->name, (unsigned long long)f->bytes);

@@ -7,22 +7,17 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/str.h"
 #include "io/file.h"
 #include "save/pyjson.h"
 #include "save/saveout.h"
 
 enum { SIDE_FILE_MAX = 256 << 20, CONFIG_MAX = 64 << 20 };
 
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), k = strlen(end);
-    return n >= k && strcmp(s + n - k, end) == 0;
-}
-
 static bool ends_with_any(const char *s, const char *const *ends)
 {
     for (; *ends; ends++)
-        if (ends_with(s, *ends))
+        if (str_ends_with(s, *ends))
             return true;
     return false;
 }
@@ -33,7 +28,7 @@ static bool goes_along(const char *name, bool peer, bool only_code)
     static const char *const code[] = {".json", ".py", NULL};
     static const char *const text[] = {".json", ".py", ".txt", ".jinja", NULL};
     static const char *const more[] = {".model", ".tiktoken", ".md", NULL};
-    if (ends_with(name, "index.json") || name[0] == '.')
+    if (str_ends_with(name, "index.json") || name[0] == '.')
         return false;
     if (peer)
         return ends_with_any(name, only_code ? code : text);

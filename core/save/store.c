@@ -1,6 +1,5 @@
 #include "save/store.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,6 +10,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "io/dirlist.h"
 #include "io/file.h"
 
 static Status check_target(const char *dir, const char *model, Error *err)
@@ -35,22 +35,6 @@ static Status locked_error(const char *dir, long pid, Error *err)
                      pid, dir);
 }
 
-static Status pwrite_all(int fd, const char *path, const void *data, size_t n, uint64_t at, Error *err)
-{
-    const char *p = data;
-    while (n) {
-        ssize_t w = pwrite(fd, p, n, (off_t)at);
-        if (w < 0 && errno == EINTR)
-            continue;
-        if (w <= 0)
-            return file_error(err, "write into", path, w < 0 ? errno : ENOSPC);
-        p += w;
-        at += (uint64_t)w;
-        n -= (size_t)w;
-    }
-    return ST_OK;
-}
-
 static Status take_lock(Store *s, Error *err)
 {
     s->lock = openat(s->temp_at, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -70,23 +54,13 @@ static Status take_lock(Store *s, Error *err)
         s->lock = -1;
         return st;
     }
-    char text[32];
-    int n = snprintf(text, sizeof text, "%ld\n", (long)getpid());
-    if (ftruncate(s->lock, 0) != 0)
-        return file_error(err, "write into", s->temp, errno);
-    return pwrite_all(s->lock, s->temp, text, (size_t)n, 0, err);
+    return file_write_pid(s->lock, "write into", s->temp, err);
 }
 
 Status store_check_free(int at, const char *dir, const char *but_type, Error *err)
 {
-    int copy = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = copy < 0 ? NULL : fdopendir(copy);
-    if (!d) {
-        Status bad = file_error(err, "read folder", dir, errno);
-        if (copy >= 0)
-            close(copy);
-        return bad;
-    }
+    DIR *d;
+    RETURN_IF_ERROR(dir_list_at(at, dir, &d, err));
     Status st = ST_OK;
     const struct dirent *e;
     while (st == ST_OK && (e = readdir(d)) != NULL) {
@@ -177,7 +151,7 @@ Status store_write(Store *s, const OutTensor *t, uint64_t at, const void *data, 
 {
     RETURN_IF_ERROR(use_file(s, t->file, err));
     s->dirty[t->file] = 1;
-    return pwrite_all(s->fd, s->dir, data, n, t->offset + at, err);
+    return file_pwrite(s->fd, "write into", s->dir, data, n, t->offset + at, err);
 }
 
 Status store_read(Store *s, const OutTensor *t, uint64_t at, void *data, size_t n, Error *err)
@@ -232,7 +206,7 @@ static Status make_file(const Store *s, const SaveLayout *l, const char *kind, i
         st = *fd < 0 ? file_error(err, "write into", s->temp, errno) : reserve(*fd, s->dir, l->size[file], err);
     }
     if (st == ST_OK)
-        st = pwrite_all(*fd, s->dir, head.s, head.len, 0, err);
+        st = file_pwrite(*fd, "write into", s->dir, head.s, head.len, 0, err);
     if (st != ST_OK && *fd >= 0) {
         close(*fd);
         *fd = -1;
@@ -264,13 +238,9 @@ static Status check_space(const Store *s, const SaveLayout *l, Error *err)
 /* Nothing of an older run stays: its files belong to another layout. */
 static void empty_temp(const Store *s)
 {
-    int copy = openat(s->temp_at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = copy < 0 ? NULL : fdopendir(copy);
-    if (!d) {
-        if (copy >= 0)
-            close(copy);
+    DIR *d;
+    if (dir_list_at(s->temp_at, s->temp, &d, NULL) != ST_OK)
         return;
-    }
     const struct dirent *e;
     while ((e = readdir(d)) != NULL)
         if (store_owns(e->d_name))

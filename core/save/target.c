@@ -1,6 +1,5 @@
 #include "save/target.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -10,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "io/dirlist.h"
 #include "io/file.h"
 #include "save/manifest.h"
 #include "save/saveout.h"
@@ -123,14 +123,8 @@ static int by_name(const void *a, const void *b)
 
 static Status list_left(const Look *k, const NameList *mine, SaveTarget *out, Error *err)
 {
-    int copy = openat(k->at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = copy < 0 ? NULL : fdopendir(copy);
-    if (!d) {
-        Status bad = file_error(err, "read folder", k->dir, errno);
-        if (copy >= 0)
-            close(copy);
-        return bad;
-    }
+    DIR *d;
+    RETURN_IF_ERROR(dir_list_at(k->at, k->dir, &d, err));
     Status st = ST_OK;
     const struct dirent *e;
     while (st == ST_OK && (e = readdir(d)) != NULL)

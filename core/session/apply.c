@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/num.h"
 #include "session/entries.h"
 #include "session/parts.h"
 #include "session/queue.h"
@@ -18,12 +19,6 @@
 static double seconds_since(int64_t t)
 {
     return (double)(clock_ns() - t) * 1e-9;
-}
-
-static int compare_double(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 /* Remaining time from the median of the newest steps, once three are done. */
@@ -40,7 +35,7 @@ static void time_step(Job *j)
     double v[8];
     int n = j->layers_timed < 8 ? j->layers_timed : 8;
     memcpy(v, j->layer_s, sizeof v);
-    qsort(v, (size_t)n, sizeof *v, compare_double);
+    qsort(v, (size_t)n, sizeof *v, compare_doubles);
     j->view->eta = v[n / 2] * (double)(j->view->total - j->view->done);
 }
 

@@ -377,7 +377,7 @@ static Status take_lock(const char *dir, int *fd, char holder[32], Error *err)
     if (*fd < 0) {
         s = file_error(err, "open", path, errno);
     } else if (flock(*fd, LOCK_EX | LOCK_NB) == 0) {
-        s = file_write_pid(*fd, path, err);
+        s = file_write_pid(*fd, "write", path, err);
     } else {
         long pid = file_read_pid(*fd);
         if (pid > 0)
