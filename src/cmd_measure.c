@@ -40,7 +40,7 @@ static Status run_measure(App *a, const CommandLine *cl, Error *err)
     Status st = app_wait(a, err);
     const Effect *e = session_effect(a->session, NULL);
     if (st == ST_OK && !e)
-        st = error_nomem(err, "what was measured");
+        st = error_set(err, ST_INTERNAL, "the measurement ended without a result");
     if (st == ST_OK) {
         Str text = {0};
         st = output_effect(a->session, out_format(cl_str(cl, "format")), e, &text, err);

@@ -108,7 +108,7 @@ static Status measure_now(App *a, Effect *out, Error *err)
     RETURN_IF_ERROR(app_wait(a, err));
     const Effect *e = session_effect(a->session, NULL);
     if (!e)
-        return error_nomem(err, "what was measured");
+        return error_set(err, ST_INTERNAL, "the measurement ended without a result");
     *out = *e;
     return ST_OK;
 }

@@ -160,17 +160,14 @@ static void apply_effect(Session *s, Job *j)
     warn_unseen(s, &j->effect);
     size_t bytes = (size_t)s->model->nlinears * sizeof *j->level;
     Measured m = {.key = j->key, .fit = j->fit, .effect = j->effect, .local_sum = NAN, .level = malloc(bytes + 1)};
-    Error err = {0};
     if (!m.level) {
-        session_log(s, 2, "%s: out of memory: what was measured is lost", j->view->title);
+        error_nomem(&j->lost, "what was measured");
         return;
     }
     memcpy(m.level, j->level, bytes);
     m.recipe = recipe_hold(j->recipe);
-    if (results_measured(s->results, &m, &err) != ST_OK) {
-        session_log(s, 2, "%s: %s", j->view->title, err.text);
+    if (results_measured(s->results, &m, &j->lost) != ST_OK)
         return;
-    }
     entry_measured(s, &s->results->measured[s->results->nmeasured - 1]);
     JobView *v = j->view;
     v->measured = true;
@@ -211,6 +208,8 @@ static void keep_stopped(Session *s, const Job *j, Status st)
 static void apply_end(Session *s, Job *j)
 {
     JobView *v = j->view;
+    if (j->error.status == ST_OK)
+        j->error = j->lost;
     Status st = j->error.status;
     v->elapsed = seconds_since(j->t_start);
     v->state = st == ST_OK ? JOB_DONE : st == ST_CANCELLED ? JOB_STOPPED : JOB_FAILED;

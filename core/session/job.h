@@ -114,6 +114,7 @@ typedef struct Job {
     Effect effect;
     QuantizeDone *written;     /* the session's once applied */
     Error error;
+    Error lost;                /* why what was measured could not be kept; owner thread */
     int unsaid;                /* messages that there was no memory for; before EVT_END */
     /* times, owner thread */
     int64_t t_start, t_layer;
