@@ -123,6 +123,13 @@ static Status make_plan(Session *s, const MetricPass *pass, Job *j, Error *err)
     return ST_OK;
 }
 
+/* "kurtosis+local_error"; list may be NULL. */
+static void join_metrics(const Metric *const *list, Str *out)
+{
+    for (int i = 0; list && list[i]; i++)
+        str_printf(out, "%s%s", i ? "+" : "", list[i]->name);
+}
+
 /* Those of `all` that this pass makes, and the job's name. */
 static Status take_metrics(const Metric *const *all, const MetricPass *pass, Job *j, Error *err)
 {
@@ -131,12 +138,10 @@ static Status take_metrics(const Metric *const *all, const MetricPass *pass, Job
     j->metrics = mem_zarray(n + 1, sizeof *j->metrics);
     if (!j->metrics)
         return error_nomem(err, "a list of metrics");
-    for (size_t i = 0; i < n; i++) {
-        if (all[i]->pass != pass)
-            continue;
-        str_printf(&title, "%s%s", at ? "+" : "", all[i]->name);
-        j->metrics[at++] = all[i];
-    }
+    for (size_t i = 0; i < n; i++)
+        if (all[i]->pass == pass)
+            j->metrics[at++] = all[i];
+    join_metrics(j->metrics, &title);
     snprintf(j->title, sizeof j->title, "%s", str_text(&title));
     str_free(&title);
     return ST_OK;
@@ -203,8 +208,7 @@ static Status find_step(const Session *s, const Stopped *p, Job *j, Error *err)
 static void name_continued(const Stopped *p, int64_t first, Job *j)
 {
     Str title = {0};
-    for (int i = 0; p->metrics && p->metrics[i]; i++)
-        str_printf(&title, "%s%s", i ? "+" : "", p->metrics[i]->name);
+    join_metrics(p->metrics, &title);
     snprintf(j->title, sizeof j->title, "%.50s from %.10s %lld", title.len ? str_text(&title) : "analysis",
              p->pass->step, (long long)first);
     str_free(&title);
