@@ -194,7 +194,7 @@ static void changed_filter(Ui *ui, const char *text, Input *p)
     }
     session_order(ui_session(ui), &n, false);
     p->note_slot = n > 0 ? SL_OK : SL_WARN;
-    snprintf(p->figures, MAX_NOTE, n == 1 ? "%lld layer of %lld passes" : "%lld layers of %lld pass", (long long)n,
+    text_format(p->figures, MAX_NOTE, n == 1 ? "%lld layer of %lld passes" : "%lld layers of %lld pass", (long long)n,
              (long long)ui_model(ui)->nlinears);
 }
 
@@ -221,41 +221,42 @@ static unsigned done_filter(Ui *ui, const char *text)
 
 #define DEFAULT_YAML "best.yaml"
 
-static unsigned done_export(Ui *ui, const char *text)
+/* What was typed for a file or folder, without the blanks behind it; *force: with a ! at its end. */
+static void typed_path(const char *text, Str *path, bool *force)
 {
     size_t n = strlen(text);
-    bool force = n > 1 && text[n - 1] == '!';
-    Str b = {0}, path = {0};
-    if (*text)
-        str_append(&path, text, force ? n - 1 : n);
-    else
-        str_puts(&path, DEFAULT_YAML);
-    while (path.len > 0 && path.s[path.len - 1] == ' ')
-        path.s[--path.len] = '\0';
-    if (path.len > 0) {
-        str_puts(&b, "export ");
-        lexer_quote(&b, str_text(&path));
-        ui_command(ui, "%s%s", str_text(&b), force ? " !" : "");
-    }
+    while (n > 0 && text[n - 1] == ' ')
+        n--;
+    *force = n > 1 && text[n - 1] == '!';
+    n -= *force;
+    while (n > 0 && text[n - 1] == ' ')
+        n--;
+    str_append(path, text, n);
+}
+
+/* Runs `command`, or `forced`, with a path behind it. */
+static void run_with_path(Ui *ui, const char *command, const char *forced, const char *text)
+{
+    Str line = {0}, path = {0};
+    bool force;
+    typed_path(text, &path, &force);
+    str_puts(&line, force ? forced : command);
+    lexer_quote(&line, str_text(&path));
+    if (path.len > 0)
+        ui_command(ui, "%s", str_text(&line));
     str_free(&path);
-    str_free(&b);
+    str_free(&line);
+}
+
+static unsigned done_export(Ui *ui, const char *text)
+{
+    run_with_path(ui, "export ", "export! ", *text ? text : DEFAULT_YAML);
     return DO_PAINT;
 }
 
 static unsigned done_folder(Ui *ui, const char *text)
 {
-    size_t n = strlen(text);
-    while (n > 0 && text[n - 1] == ' ')
-        n--;
-    bool force = n > 1 && text[n - 1] == '!';
-    Str b = {0}, path = {0};
-    str_append(&path, text, force ? n - 1 : n);
-    str_puts(&b, force ? "quantize! --save " : "quantize --save ");
-    lexer_quote(&b, str_text(&path));
-    if (n > 0)
-        ui_command(ui, "%s", str_text(&b));
-    str_free(&path);
-    str_free(&b);
+    run_with_path(ui, "quantize --save ", "quantize! --save ", text);
     return DO_PAINT;
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ui/keys.h"
+#include "io/file.h"
 #include "src/lang.h"
 #include "ui/input.h"
 
@@ -54,10 +55,8 @@ static void model_parts(Session *s, const Model *m, LineParts *l)
         part_add(l, session_is_read_only(s) ? SL_TITLE : SL_WARN, 1, "%s", session_unkept(s));
     if (session_recipe(s))
         part_add(l, SL_TITLE, 3, "%s", recipe_name(session_recipe(s)))->least = 10;
-    if (session_calib(s)) {
-        const char *c = session_calib(s), *slash = strrchr(c, '/');
-        part_add(l, SL_TITLE, 5, "calib %s", slash ? slash + 1 : c)->least = 16;
-    }
+    if (session_calib(s))
+        part_add(l, SL_TITLE, 5, "calib %s", path_base(session_calib(s)))->least = 16;
     DataInfo d = session_calib_info(s);
     if (d.tokens > 0) {
         char t[24];
