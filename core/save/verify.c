@@ -52,16 +52,16 @@ static Status add_file(Output *o, const char *path, Error *err)
         return error_nomem(err, path);
     Checkpoint *c;
     RETURN_IF_ERROR(checkpoint_open(&c, path, err));
-    o->files[o->nfiles] = c;
+    size_t file = o->nfiles++;
+    o->files[file] = c; /* freed with the others, whatever comes */
     for (int64_t i = 0; i < checkpoint_count(c); i++) {
         const TensorInfo *t = checkpoint_at(c, i);
         bool added;
-        if (!map_add(&o->where, t->name, strlen(t->name), (int64_t)o->nfiles << 32 | i, &added))
+        if (!map_add(&o->where, t->name, strlen(t->name), (int64_t)file << 32 | i, &added))
             return error_nomem(err, path);
         if (!added)
             problem(o, "'%s' is in two files", t->name);
     }
-    o->nfiles++;
     return ST_OK;
 }
 
