@@ -119,14 +119,17 @@ static uint64_t bytes_below(const char *dir, int depth)
     return sum;
 }
 
-/* false: it holds no journal. */
+/* false: it holds no journal, or has a name that no session has. */
 static bool find_info(const char *root, const char *id, SessionInfo *info)
 {
+    size_t length = strlen(id);
+    if (length >= sizeof info->id)
+        return false;
     char *dir = path_join(root, id), *path = dir ? path_join(dir, "journal") : NULL;
     struct stat sb;
     bool good = path && stat(path, &sb) == 0 && S_ISREG(sb.st_mode);
     *info = (SessionInfo){.when = good ? (int64_t)sb.st_mtime : 0};
-    snprintf(info->id, sizeof info->id, "%s", id);
+    memcpy(info->id, id, length + 1);
     free(path);
     free(dir);
     return good;
