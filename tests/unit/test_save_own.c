@@ -17,8 +17,6 @@
 #include "io/file.h"
 #include "io/json.h"
 #include "save/debug_info.h"
-#include "save/ignore_regex.h"
-#include "save/pyjson.h"
 #include "save/verify.h"
 #include "tests/lib/savefeed.h"
 #include "tests/lib/tempdir.h"
@@ -481,48 +479,6 @@ static void test_side_files(void **state)
     temp_remove(dir);
 }
 
-/* As Python's json.load and json.dump(indent=2) make of it. */
-static void test_rewrite(void **state)
-{
-    (void)state;
-    static const char from[] = "{\"a\":1, \"quantization_config\": {\"b\": [1, {\"c\": 2}]}, \"e\": [], \"o\": {},"
-                               " \"text_config\": {\"quantization_config\": 1, \"n\": 1E-6, \"s\": \"\\u00e9\\n/\\/\", "
-                               "\"deep\": {\"quantization_config\": [true, null]}}, \"f\": [1.0, 100000.0, 1e16, -0, "
-                               "0.1, 12345678901234567890, 1.5e300, \"\xf0\x9f\x98\x80\"]}";
-    static const char to[] = "{\n  \"a\": 1,\n  \"e\": [],\n  \"o\": {},\n  \"text_config\": {\n    \"n\": 1e-06,\n"
-                             "    \"s\": \"\\u00e9\\n//\",\n    \"deep\": {\n      \"quantization_config\": [\n"
-                             "        true,\n        null\n      ]\n    }\n  },\n  \"f\": [\n    1.0,\n    100000.0,\n"
-                             "    1e+16,\n    0,\n    0.1,\n    12345678901234567890,\n    1.5e+300,\n"
-                             "    \"\\ud83d\\ude00\"\n  ],\n  \"x\": 1\n}";
-    Str out = {0};
-    Error err = {0};
-    int dropped = 0;
-    static const char *const drop[] = {"nobody's", "quantization_config", NULL};
-    ok(pyjson_rewrite(from, sizeof from - 1, "x", 2, drop, &dropped, "\"x\": 1", &out, &err), &err);
-    assert_int_equal(dropped, 2);
-    assert_string_equal(out.s, to);
-    str_clear(&out);
-    assert_int_equal(pyjson_rewrite("[1]", 3, "x", 2, NULL, NULL, NULL, &out, &err), ST_DATA);
-    assert_int_equal(pyjson_rewrite("{\"a\":", 5, "x", 2, NULL, NULL, NULL, &out, &err), ST_DATA);
-    str_free(&out);
-}
-
-/* One regular expression for a set of names: siblings that go on alike are merged. */
-static void test_ignore_regex(void **state)
-{
-    (void)state;
-    const char *a[] = {"model.layers.10.x", "lm_head", "model.layers.2.x", "model.layers.2.y-z"};
-    const char *b[] = {"m.0.gate", "m.0.up", "m.1.gate", "m.1.up", "m.11.up"};
-    Str out = {0};
-    Error err = {0};
-    ok(ignore_regex(a, 4, &out, &err), &err);
-    assert_string_equal(out.s, "re:(?:lm_head|model\\.layers\\.(?:10\\.x|2\\.(?:x|y\\-z)))(?![.\\w])");
-    str_clear(&out);
-    ok(ignore_regex(b, 5, &out, &err), &err);
-    assert_string_equal(out.s, "re:m\\.(?:(?:0|1)\\.(?:gate|up)|11\\.up)(?![.\\w])");
-    str_free(&out);
-}
-
 /* A checkpoint with more than the decoder uses: buffers, layers beyond the last. */
 static void test_extras(void **state)
 {
@@ -800,7 +756,6 @@ int main(void)
         cmocka_unit_test(test_debug_info),
         cmocka_unit_test(test_bad_targets),   cmocka_unit_test(test_one_at_a_time),
         cmocka_unit_test(test_no_room),       cmocka_unit_test(test_odd_shapes),
-        cmocka_unit_test(test_rewrite),       cmocka_unit_test(test_ignore_regex),
         cmocka_unit_test(test_unknown_schemes),
         cmocka_unit_test(test_files),         cmocka_unit_test(test_misuse),
     };

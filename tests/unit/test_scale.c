@@ -1,6 +1,5 @@
 /* Size: a checkpoint of 100,000 tensors and 58,000 linears (sparse files). What opening holds, what the table's
  * operations do; CPU times are printed, not asserted. */
-#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,6 +17,7 @@
 #include "session/table.h"
 #include "tests/lib/fake_model.h"
 #include "tests/lib/tempdir.h"
+#include "tests/lib/trial.h"
 #include "ui/keys.h"
 #include "ui/workbench.h"
 
@@ -99,13 +99,6 @@ static int remove_model(void **state)
     (void)state;
     temp_remove(folder);
     return 0;
-}
-
-/* Heap bytes in use; 0 where the allocator (the sanitizer's) does not tell. */
-static size_t heap_bytes(void)
-{
-    struct mallinfo2 m = mallinfo2();
-    return m.uordblks + m.hblkhd;
 }
 
 static double cpu_ms(void)
