@@ -58,8 +58,11 @@ static int by_rank(const void *pa, const void *pb)
     return a->unit < b->unit ? -1 : a->unit > b->unit;
 }
 
-Status ranking_make(const Session *s, const Metric *m, const bool *selected, RankRow **out, int64_t *n, Error *err)
+/* ranking_make, and its counts. */
+static Status make_rows(const Session *s, const Metric *m, const bool *selected, RankRow **out, RankCount *count,
+                        Error *err)
 {
+    *count = (RankCount){0};
     const Model *model = session_model(s);
     int64_t units = scope_units(model, m->scope), k = 0;
     RankRow *rows = mem_zarray((size_t)units + 1, sizeof *rows);
@@ -76,11 +79,15 @@ Status ranking_make(const Session *s, const Metric *m, const bool *selected, Ran
         int64_t parameters = rows[i].parameters;
         if (!rows[i].rank)
             continue;
+        count->wanted++;
         Score sc = session_unit_score(s, m, i);
         bool failed = sc.state == SCORE_FAILED || (sc.state == SCORE_OK && !isfinite(sc.value));
         bool unseen = sc.state == SCORE_NONE && sc.reason;
         if (!failed && !unseen && sc.state != SCORE_OK && sc.state != SCORE_STALE)
             continue;
+        count->failed += failed;
+        count->unseen += unseen;
+        count->scored += !failed && !unseen;
         rows[k++] = (RankRow){i, parameters, failed, unseen, failed || unseen ? (double)NAN : sc.value * m->direction,
                               failed && !sc.reason ? "the score is not finite" : sc.reason, 0};
     }
@@ -93,7 +100,20 @@ Status ranking_make(const Session *s, const Metric *m, const bool *selected, Ran
         }
     }
     *out = rows;
-    *n = k;
+    return ST_OK;
+}
+
+/* Rows of a ranking: those that have a score, failed or were not seen. */
+static int64_t rows_of(const RankCount *c)
+{
+    return c->scored + c->failed + c->unseen;
+}
+
+Status ranking_make(const Session *s, const Metric *m, const bool *selected, RankRow **out, int64_t *n, Error *err)
+{
+    RankCount count;
+    RETURN_IF_ERROR(make_rows(s, m, selected, out, &count, err));
+    *n = rows_of(&count);
     return ST_OK;
 }
 
@@ -113,28 +133,9 @@ int64_t ranking_cut(const RankRow *rows, int64_t n, int topk)
 
 Status ranking_count(const Session *s, const Metric *m, const bool *selected, RankCount *out, Error *err)
 {
-    const Model *model = session_model(s);
-    int64_t units = scope_units(model, m->scope), n;
     RankRow *rows;
-    *out = (RankCount){0};
-    RETURN_IF_ERROR(ranking_make(s, m, selected, &rows, &n, err));
-    for (int64_t i = 0; i < n; i++) {
-        out->failed += rows[i].failed;
-        out->unseen += rows[i].unseen;
-        out->scored += !rows[i].failed && !rows[i].unseen;
-    }
+    RETURN_IF_ERROR(make_rows(s, m, selected, &rows, out, err));
     free(rows);
-    bool *wanted = mem_zarray((size_t)units + 1, sizeof *wanted);
-    if (!wanted)
-        return error_nomem(err, "a ranking");
-    for (int64_t i = 0; i < model->nlinears; i++) {
-        int64_t unit = scope_unit_of(model, m->scope, i);
-        if (unit < 0 || (selected && !selected[i]) || wanted[unit])
-            continue;
-        wanted[unit] = true;
-        out->wanted++;
-    }
-    free(wanted);
     return ST_OK;
 }
 
@@ -160,7 +161,7 @@ static void python_repr(Str *out, const char *s)
 /* Units that no pass came by. */
 static int64_t missing_rows(const RankCount *c)
 {
-    return c->wanted - c->scored - c->failed - c->unseen;
+    return c->wanted - rows_of(c);
 }
 
 /* Rows without a score, which are no candidates for anything. */
@@ -420,11 +421,9 @@ Status output_ranking(Session *s, OutFormat f, const RankRequest *r, Str *out, E
     for (int i = 0; i < nmetrics; i++) {
         RankRow *rows;
         RankCount count;
-        int64_t n;
-        RETURN_IF_ERROR(ranking_count(s, r->metrics[i], r->selected, &count, err));
-        Status st = ranking_make(s, r->metrics[i], r->selected, &rows, &n, err);
-        if (st != ST_OK)
-            return st;
+        RETURN_IF_ERROR(make_rows(s, r->metrics[i], r->selected, &rows, &count, err));
+        int64_t n = rows_of(&count);
+        Status st = ST_OK;
         if (i && f != OUT_CSV)
             str_puts(out, f == OUT_JSON ? ",\n" : "\n");
         if (f == OUT_TEXT)
