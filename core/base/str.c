@@ -76,6 +76,11 @@ static bool commands_terminal(unsigned cp)
            (cp >= 0x202a && cp <= 0x202e) || (cp >= 0x2066 && cp <= 0x2069);
 }
 
+int compare_strings(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
 bool str_ends_with(const char *s, const char *end)
 {
     size_t n = strlen(s), k = strlen(end);

@@ -34,6 +34,8 @@ char *str_detach(Str *b);
 int utf8_decode(const char *s, size_t n, unsigned *cp);
 /* Writes cp as UTF-8 into out (4 bytes), gives its length. */
 int utf8_encode(unsigned cp, char out[4]);
+/* For qsort over an array of char *: in the order of strcmp. */
+int compare_strings(const void *a, const void *b);
 /* Whether s ends with these bytes. */
 bool str_ends_with(const char *s, const char *end);
 /* Makes n bytes fit for a terminal, in place: control characters (C0, DEL, C1), those that turn the direction of writing

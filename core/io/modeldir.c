@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "io/file.h"
 
 /* "model-00002-of-00007.safetensors". */
@@ -27,11 +28,6 @@ static bool shard_name(const char *name, int *number, int *of)
     *number = n[0];
     *of = n[1];
     return true;
-}
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
 /* The first number of 1 to `of` that has no shard among the sorted ones. */
@@ -67,7 +63,7 @@ Status modeldir_shards(const char *dir, ShardNames *out, Error *err)
     }
     closedir(d);
     if (out->count)
-        qsort(out->name, (size_t)out->count, sizeof *out->name, by_name);
+        qsort(out->name, (size_t)out->count, sizeof *out->name, compare_strings);
     if (st == ST_OK && mixed)
         return error_set(err, ST_DATA, "'%s' has shards of several models and no model.safetensors.index.json that says "
                          "which ones count", dir);

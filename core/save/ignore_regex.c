@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 
 enum { PARTS_MAX = 64 }; /* parts of a name: how deep render goes */
 
@@ -167,14 +168,9 @@ static Status render(const char **names, size_t n, size_t at, int depth, Str *ou
     return st;
 }
 
-static int name_cmp(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
 Status ignore_regex(const char **names, size_t n, Str *out, Error *err)
 {
-    qsort(names, n, sizeof *names, name_cmp);
+    qsort(names, n, sizeof *names, compare_strings);
     str_puts(out, "re:");
     RETURN_IF_ERROR(render(names, n, 0, 0, out, err));
     str_puts(out, "(?![.\\w])");

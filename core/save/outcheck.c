@@ -85,11 +85,6 @@ static Status add_file(OutCheck *o, const char *name, Error *err)
     return f.name && f.role && f.claimed ? ST_OK : error_nomem(err, "a list of tensors");
 }
 
-static int name_cmp(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 /* Names in the folder, sorted; freed by the caller one by one. */
 static Status list_folder(const char *dir, char ***out, size_t *n, Error *err)
 {
@@ -111,7 +106,7 @@ static Status list_folder(const char *dir, char ***out, size_t *n, Error *err)
     }
     closedir(d);
     if (*n)
-        qsort(*out, *n, sizeof **out, name_cmp);
+        qsort(*out, *n, sizeof **out, compare_strings);
     return st;
 }
 

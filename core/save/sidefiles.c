@@ -36,11 +36,6 @@ static bool goes_along(const char *name, bool peer, bool only_code)
            || strncmp(name, "NOTICE", 6) == 0;
 }
 
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 static Status collect(DIR *d, const SavePlan *plan, bool only_code, char ***names, size_t *n, Error *err)
 {
     size_t cap = 0;
@@ -56,7 +51,7 @@ static Status collect(DIR *d, const SavePlan *plan, bool only_code, char ***name
         (*names)[(*n)++] = copy;
     }
     if (*n)
-        qsort(*names, *n, sizeof **names, by_name);
+        qsort(*names, *n, sizeof **names, compare_strings);
     return ST_OK;
 }
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "io/dirlist.h"
 #include "io/file.h"
 #include "save/manifest.h"
@@ -116,11 +117,6 @@ static bool is_weights(const char *name)
     return false;
 }
 
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 static Status list_left(const Look *k, const NameList *mine, SaveTarget *out, Error *err)
 {
     DIR *d;
@@ -132,7 +128,7 @@ static Status list_left(const Look *k, const NameList *mine, SaveTarget *out, Er
             st = names_add(&out->left, e->d_name, err);
     closedir(d);
     if (out->left.n)
-        qsort(out->left.s, out->left.n, sizeof *out->left.s, by_name);
+        qsort(out->left.s, out->left.n, sizeof *out->left.s, compare_strings);
     return st;
 }
 
