@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "io/file.h"
+#include "math/cpu.h"
 #include "src/commands.h"
 #include "src/internal.h"
 #include "ui/ui.h"
@@ -46,6 +47,7 @@ static Status run(App *a, int argc, char **argv, Error *err)
 {
     int skip;
     static char workbench[] = "workbench";
+    RETURN_IF_ERROR(math_check(err));
     RETURN_IF_ERROR(choose(a, argc, argv, &skip, err));
     if (!skip)
         argv[0] = workbench; /* slimscope [MODEL] [options] */

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "base/dtype.h"
+#include "math/cpu.h"
 
 /* Shape of the register tile of exact_tile. */
 enum { EXACT_ROWS = 4, EXACT_COLS = 8 };
@@ -50,10 +51,10 @@ typedef struct MathKernels {
 
 /* The plain scalar form of each. */
 const MathKernels *math_reference(void);
-/* The fastest this processor runs; any thread, cheap enough for one call a task. */
+/* That of math_level(); any thread, cheap enough for one call a task. */
 const MathKernels *math_fast(void);
-/* The tables this processor can run, for tests: the i-th, or NULL. */
-const MathKernels *math_variant(int i);
+/* That of a level; NULL where this processor cannot run it. */
+const MathKernels *math_table(MathLevel l);
 
 /* n values of a plain dtype (dtype_plain) as float32, unrounded. */
 void math_widen(const MathKernels *k, DType t, const void *src, int64_t n, float *dst);

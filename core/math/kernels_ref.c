@@ -148,18 +148,23 @@ const MathKernels *math_reference(void)
     return &math_kernels_reference;
 }
 
-const MathKernels *math_variant(int i)
+const MathKernels *math_table(MathLevel l)
 {
-    if (i == 0)
-        return &math_kernels_generic;
+    if (!math_level_runs(l))
+        return NULL;
+    switch (l) {
+    case MATH_REFERENCE:
+        return &math_kernels_reference;
 #if defined(__x86_64__)
-    if (i == 1 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    case MATH_AVX2:
         return &math_kernels_avx2;
-    if (i == 2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    case MATH_AVX512:
+    case MATH_AVX512BF16:
         return &math_kernels_avx512;
 #endif
-    return NULL;
+    default:
+        return &math_kernels_generic;
+    }
 }
 
 void math_widen(const MathKernels *k, DType t, const void *src, int64_t n, float *dst)
@@ -174,10 +179,5 @@ void math_widen(const MathKernels *k, DType t, const void *src, int64_t n, float
 
 const MathKernels *math_fast(void)
 {
-    for (int i = 2; i > 0; i--) {
-        const MathKernels *k = math_variant(i);
-        if (k)
-            return k;
-    }
-    return math_variant(0);
+    return math_table(math_level());
 }

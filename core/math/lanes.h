@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/dtype.h"
+#include "math/cpu.h"
 
 /* The quantizers' loops are written once over vectors of eight and compiled twice on x86-64: for any processor, and for
  * those with AVX2, chosen at run time. Both do the same IEEE operations in the same order, so results do not depend on
@@ -21,7 +22,7 @@ typedef double VD __attribute__((vector_size(8 * LANES)));
 #if defined(__x86_64__)
 #define HAVE_AVX2_FORM 1
 #define AVX2_FORM __attribute__((target("avx2")))
-#define CPU_HAS_AVX2() __builtin_cpu_supports("avx2")
+#define CPU_HAS_AVX2() math_cpu_has(CPU_AVX2_FMA)
 #endif
 
 /* Adding and subtracting 1.5 * 2^23 rounds |t| < 2^22 to an integer, half to even, and gives +0 for -0. */

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "math/cpu.h"
+
 enum { LANES = 8, FLUSH = 64 * LANES, GROUP = 8, WGROUP = 4 };
 
 static uint32_t bits_of(float x)
@@ -420,7 +422,7 @@ static const StatKernels kernels_avx2 = {
 
 const StatKernels *stat_kernels_avx2(void)
 {
-    return __builtin_cpu_supports("avx2") ? &kernels_avx2 : NULL;
+    return math_level_runs(MATH_AVX2) ? &kernels_avx2 : NULL;
 }
 #else
 const StatKernels *stat_kernels_avx2(void)
@@ -431,6 +433,5 @@ const StatKernels *stat_kernels_avx2(void)
 
 const StatKernels *stat_kernels(void)
 {
-    const StatKernels *k = stat_kernels_avx2();
-    return k ? k : &stat_kernels_scalar;
+    return math_cpu_has(CPU_AVX2_FMA) ? stat_kernels_avx2() : &stat_kernels_scalar;
 }

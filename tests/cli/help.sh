@@ -18,6 +18,18 @@ same "$tmp/version" "$tmp/out" "is the same too"
 for w in slimscope kernels ncurses readline libyaml cJSON OpenBLAS core PCRE2 Unicode utf8proc nettle zlib; do
     has "$tmp/version" "$w" "version tells $w"
 done
+for k in reference generic; do
+    SLIMSCOPE_KERNELS=$k exits 0 "version with $k kernels" s version
+    is "kernels $k" "$(grep kernels "$tmp/out")" "tells them"
+done
+SLIMSCOPE_KERNELS='' exits 0 "version with an empty name" s version
+same "$tmp/version" "$tmp/out" "is as without"
+SLIMSCOPE_KERNELS=avx3 exits 64 "kernels of no name" s version
+has "$tmp/err" "slimscope: SLIMSCOPE_KERNELS: there are no kernels 'avx3'; this processor runs reference, generic" "says which there are"
+is 1 "$(wc -l <"$tmp/err")" "in one line"
+case $(uname -m) in x86_64) other=neon ;; *) other=avx2 ;; esac
+SLIMSCOPE_KERNELS=$other exits 64 "kernels of another processor" s version
+has "$tmp/err" "slimscope: SLIMSCOPE_KERNELS: this processor cannot run '$other'; it runs reference, generic" "says which run here"
 exits 0 "manual page" s help --man
 same slimscope.1 "$tmp/out" "slimscope.1 is made from the tables (slimscope help --man >slimscope.1)"
 

@@ -13,7 +13,7 @@
 #include "math/gemm.h"
 #include "math/kernels.h"
 
-enum { VARIANTS = 3, MOST = 300 };
+enum { MOST = 300 };
 
 static uint32_t next(uint32_t *s)
 {
@@ -42,6 +42,41 @@ static int same(float a, float b)
     return (isnan(a) && isnan(b)) || bits_of_float(a) == bits_of_float(b);
 }
 
+/* SLIMSCOPE_KERNELS holds for every choice of a form; a name that cannot be is refused at the start and otherwise none. */
+static void levels_follow_the_environment(void **state)
+{
+    (void)state;
+    static const char name[] = "SLIMSCOPE_KERNELS";
+    Error err = {0};
+    char *own = getenv(name) ? strdup(getenv(name)) : NULL;
+    unsetenv(name);
+    MathLevel best = math_level();
+    for (MathLevel l = MATH_REFERENCE; l < MATH_LEVELS; l++) {
+        setenv(name, math_level_name(l), 1);
+        bool runs = math_level_runs(l);
+        assert_true(runs ? l <= best : l != best);
+        assert_int_equal(math_level(), runs ? l : best);
+        assert_int_equal(math_check(&err), runs ? ST_OK : ST_USAGE);
+        assert_true((math_table(l) != NULL) == runs);
+        assert_ptr_equal(math_fast(), math_table(runs ? l : best));
+        assert_true(!runs || !math_cpu_has(CPU_AVX2_FMA) || l >= MATH_AVX2);
+        assert_true(!runs || !math_cpu_has(CPU_AVX512_BF16) || l >= MATH_AVX512BF16);
+        assert_true(!runs || l < MATH_AVX512 || (math_cpu_has(CPU_AVX2_FMA) && math_cpu_has(CPU_AVX512)));
+    }
+    setenv(name, "avx3", 1);
+    assert_int_equal(math_check(&err), ST_USAGE);
+    assert_non_null(strstr(err.text, "there are no kernels 'avx3'"));
+    assert_int_equal(math_level(), best);
+    setenv(name, "", 1);
+    assert_int_equal(math_check(&err), ST_OK);
+    assert_int_equal(math_level(), best);
+    if (own)
+        setenv(name, own, 1);
+    else
+        unsetenv(name);
+    free(own);
+}
+
 static void widening_every_16_bit_value(void **state)
 {
     (void)state;
@@ -49,8 +84,8 @@ static void widening_every_16_bit_value(void **state)
     float *a = malloc(65536 * sizeof *a), *b = malloc(65536 * sizeof *b);
     for (int i = 0; i < 65536; i++)
         all[i] = (uint16_t)i;
-    for (int v = 0; v < VARIANTS; v++) {
-        const MathKernels *k = math_variant(v), *ref = math_reference();
+    for (int v = MATH_GENERIC; v < MATH_LEVELS; v++) {
+        const MathKernels *k = math_table((MathLevel)v), *ref = math_reference();
         if (!k)
             continue;
         k->widen_bf16(all, 65536, a);
@@ -103,16 +138,16 @@ static void rounding_is_to_the_nearest_even(void **state)
         assert_true((double)f16_to_float(f16_of_float(x)) == copysign(r, (double)x));
     }
     float x[MOST], y[MOST];
-    for (int v = 0; v < VARIANTS; v++)
-        for (int round = 0; round < 200 && math_variant(v); round++) {
+    for (int v = MATH_GENERIC; v < MATH_LEVELS; v++)
+        for (int round = 0; round < 200 && math_table((MathLevel)v); round++) {
             int n = (int)(next(&s) % MOST);
             for (int i = 0; i < n; i++)
                 x[i] = y[i] = round & 1 ? nasty(&s) : float_of_bits(next(&s));
-            math_variant(v)->round_bf16(x, n);
+            math_table((MathLevel)v)->round_bf16(x, n);
             math_reference()->round_bf16(y, n);
             for (int i = 0; i < n; i++)
                 assert_true(same(x[i], y[i]));
-            math_variant(v)->round_f16(x, n);
+            math_table((MathLevel)v)->round_f16(x, n);
             math_reference()->round_f16(y, n);
             for (int i = 0; i < n; i++)
                 assert_true(same(x[i], y[i]));
@@ -125,8 +160,8 @@ static void elementwise_kernels_give_the_reference_bits(void **state)
     uint32_t s = 11;
     float a[MOST], b[MOST], c[MOST], d[MOST], x[MOST], y[MOST];
     const MathKernels *ref = math_reference();
-    for (int v = 0; v < VARIANTS; v++) {
-        const MathKernels *k = math_variant(v);
+    for (int v = MATH_GENERIC; v < MATH_LEVELS; v++) {
+        const MathKernels *k = math_table((MathLevel)v);
         for (int round = 0; round < 400 && k; round++) {
             int n = (int)(next(&s) % (MOST - 1));
             for (int i = 0; i < n; i++) {
@@ -170,8 +205,8 @@ static void delta_steps_give_the_reference_bits(void **state)
     static float a[KEYS * DELTA_COLS], b[KEYS * DELTA_COLS];
     uint32_t s = 5;
     const MathKernels *ref = math_reference();
-    for (int v = 0; v < VARIANTS; v++)
-        for (int round = 0; round < 60 && math_variant(v); round++) {
+    for (int v = MATH_GENERIC; v < MATH_LEVELS; v++)
+        for (int round = 0; round < 60 && math_table((MathLevel)v); round++) {
             int keys = (int)(next(&s) % (KEYS + 1));
             memset(a, 0, sizeof a);
             memset(b, 0, sizeof b);
@@ -184,7 +219,7 @@ static void delta_steps_give_the_reference_bits(void **state)
                 for (int j = 0; j < DELTA_COLS; j++)
                     in[j] = uniform(&s, -4, 4);
                 float decay = uniform(&s, 0, 1), beta = uniform(&s, 0, 1);
-                math_variant(v)->delta_step(a, keys, k, q, in, decay, beta, x);
+                math_table((MathLevel)v)->delta_step(a, keys, k, q, in, decay, beta, x);
                 ref->delta_step(b, keys, k, q, in, decay, beta, y);
                 for (int j = 0; j < DELTA_COLS; j++)
                     assert_true(same(x[j], y[j]));
@@ -207,8 +242,8 @@ static void polynomial_exp_holds_its_bound(void **state)
     (void)state;
     uint32_t s = 3;
     float x[MOST], y[MOST];
-    for (int v = 0; v < VARIANTS; v++) {
-        const MathKernels *k = math_variant(v);
+    for (int v = MATH_GENERIC; v < MATH_LEVELS; v++) {
+        const MathKernels *k = math_table((MathLevel)v);
         double worst = 0;
         for (int round = 0; round < 4000 && k; round++) {
             int n = (int)(next(&s) % MOST);
@@ -232,8 +267,8 @@ static void softmax_and_gates_against_float64(void **state)
     (void)state;
     uint32_t s = 5;
     float x[MOST], u[MOST], y[MOST];
-    for (int v = -1; v < VARIANTS; v++) {
-        const MathKernels *k = v < 0 ? math_reference() : math_variant(v);
+    for (int v = MATH_REFERENCE; v < MATH_LEVELS; v++) {
+        const MathKernels *k = math_table((MathLevel)v);
         double soft = 0, silu = 0, gelu = 0;
         for (int round = 0; round < 3000 && k; round++) {
             int n = 1 + (int)(next(&s) % (MOST - 1));
@@ -312,8 +347,8 @@ static void exact_products_are_the_plain_loop(void **state)
             }
         GemmArgs g = {.m = m, .n = n, .k = k, .x = x, .ldx = k, .w = w, .ldw = by_k ? n : k, .w_by_k = by_k, .y = got,
                       .ldy = n};
-        for (int v = -1; v < VARIANTS; v++) {
-            const MathKernels *kern = v < 0 ? math_reference() : math_variant(v);
+        for (int v = MATH_REFERENCE; v < MATH_LEVELS; v++) {
+            const MathKernels *kern = math_table((MathLevel)v);
             if (!kern)
                 continue;
             g.kern = kern;
@@ -387,6 +422,7 @@ static void every_gemm_multiplies_what_it_packed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(levels_follow_the_environment),
         cmocka_unit_test(widening_every_16_bit_value),
         cmocka_unit_test(rounding_is_to_the_nearest_even),
         cmocka_unit_test(elementwise_kernels_give_the_reference_bits),
