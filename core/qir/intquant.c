@@ -84,6 +84,24 @@ INLINE void dequantize_body(const int8_t *q, int64_t n, QParam p, DType T, float
     WITH_DTYPE(T, k, dequantize_loop(q, n, p, k, y));
 }
 
+INLINE void codes_loop(const float *x, int64_t n, QParam p, float lo, float hi, DType T, float *y)
+{
+    for (int64_t i = 0; i < n; i += LANES) {
+        VF t;
+        load_lanes(&t, x + i, n - i);
+        level_of(&t, p, lo, hi, T);
+        t = t - p.offset;
+        round_to(&t, T);
+        store_lanes(&t, y + i, n - i);
+    }
+}
+
+INLINE void codes_body(const float *x, int64_t n, QParam p, int bits, DType T, float *y)
+{
+    float lo = bits == 4 ? -8.0f : -128.0f, hi = bits == 4 ? 7.0f : 127.0f;
+    WITH_DTYPE(T, k, codes_loop(x, n, p, lo, hi, k, y));
+}
+
 INLINE void fake_body(const float *x, int64_t n, QParam p, int bits, DType T, float *y)
 {
     float lo = bits == 4 ? -8.0f : -128.0f, hi = bits == 4 ? 7.0f : 127.0f;
@@ -179,6 +197,11 @@ static void fake_any(const float *x, int64_t n, QParam p, int bits, DType T, flo
     fake_body(x, n, p, bits, T, y);
 }
 
+static void codes_any(const float *x, int64_t n, QParam p, int bits, DType T, float *y)
+{
+    codes_body(x, n, p, bits, T, y);
+}
+
 static void quantize_any(const float *x, int64_t n, QParam p, int bits, DType T, int8_t *q)
 {
     quantize_body(x, n, p, bits, T, q);
@@ -203,6 +226,11 @@ static void range_any(const float *x, int64_t n, float *mn, float *mx)
 AVX2_FORM static void fake_avx2(const float *x, int64_t n, QParam p, int bits, DType T, float *y)
 {
     fake_body(x, n, p, bits, T, y);
+}
+
+AVX2_FORM static void codes_avx2(const float *x, int64_t n, QParam p, int bits, DType T, float *y)
+{
+    codes_body(x, n, p, bits, T, y);
 }
 
 AVX2_FORM static void quantize_avx2(const float *x, int64_t n, QParam p, int bits, DType T, int8_t *q)
@@ -235,6 +263,17 @@ void intquant_fake(const float *x, int64_t n, QParam p, int bits, DType T, float
     }
 #endif
     fake_any(x, n, p, bits, T, y);
+}
+
+void intquant_codes(const float *x, int64_t n, QParam p, int bits, DType T, float *y)
+{
+#ifdef HAVE_AVX2_FORM
+    if (CPU_HAS_AVX2()) {
+        codes_avx2(x, n, p, bits, T, y);
+        return;
+    }
+#endif
+    codes_any(x, n, p, bits, T, y);
 }
 
 void intquant_range(const float *x, int64_t n, float *mn, float *mx)

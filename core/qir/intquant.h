@@ -19,6 +19,8 @@ void intquant_quantize(const float *x, int64_t n, QParam p, int bits, DType T, i
 void intquant_dequantize(const int8_t *q, int64_t n, QParam p, DType T, float *y);
 /* quantize then dequantize, x and y may be the same. */
 void intquant_fake(const float *x, int64_t n, QParam p, int bits, DType T, float *y);
+/* The integers q - o, |.| <= 256, as floats: what intquant_fake gives is R(integer * s). x and y may be the same. */
+void intquant_codes(const float *x, int64_t n, QParam p, int bits, DType T, float *y);
 
 /* How well symmetric parameters fit x[n]: sums over q = quantize(x) in double of terms each rounded to T (x*q, q*q) or to
  * M ((x - dequantized)^2 in three steps): specs/quantization.md 7.2. */

@@ -127,3 +127,17 @@ void qweight_rows(const QWeight *w, int64_t row0, int64_t rows, DType T, float *
         }
     }
 }
+
+bool qweight_has_codes(const QSpec *q)
+{
+    return (q->dtype == QT_INT8 || q->dtype == QT_INT4) && q->scope == QS_PER_CHANNEL && q->symmetric;
+}
+
+void qweight_codes(const QWeight *w, int64_t row0, int64_t rows, float *y, float *scale)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        const int8_t *code = (const int8_t *)w->code + (row0 + r) * w->in;
+        intquant_dequantize(code, w->in, (QParam){.scale = 1.0f}, DT_F32, y + r * w->in);
+        scale[r] = w->scale[row0 + r];
+    }
+}

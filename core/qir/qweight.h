@@ -1,6 +1,7 @@
 #ifndef SLIM_QIR_QWEIGHT_H
 #define SLIM_QIR_QWEIGHT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -36,5 +37,10 @@ uint64_t qweight_bytes(const QSpec *q, int64_t out, int64_t in);
 /* Dequantized rows [row0, row0+rows) into y[rows][in]. T: dtype of the arithmetic in which the product is rounded;
  * DT_F32 for none. */
 void qweight_rows(const QWeight *w, int64_t row0, int64_t rows, DType T, float *y);
+/* Whether rows are integers times one scale each. */
+bool qweight_has_codes(const QSpec *q);
+/* Of such a weight: the integers as floats into y[rows][in], the scales into scale[rows]; qweight_rows is their product,
+ * rounded to T. */
+void qweight_codes(const QWeight *w, int64_t row0, int64_t rows, float *y, float *scale);
 
 #endif

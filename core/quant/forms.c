@@ -300,6 +300,24 @@ static void form_act(void *self, int sample, const float *x, int64_t rows, int64
     fake_rows(f->s, sample, x, rows, in, ld, out);
 }
 
+static void form_weight_codes(void *self, int64_t row0, int64_t rows, int64_t in, float *w, float *scale)
+{
+    const FormLinear *f = self;
+    const FormState *s = f->s;
+    if (f->have)
+        qweight_codes(&f->q, row0, rows, w, scale);
+    else
+        s->weight->codes(&s->config->weight, w, rows, in, s->layer->opt->weight, scale);
+}
+
+static void form_act_codes(void *self, int sample, const float *x, int64_t rows, int64_t in, int64_t ld, float *out,
+                           float *scale)
+{
+    const FormState *s = ((const FormLinear *)self)->s;
+    (void)sample;
+    s->act->codes(&s->config->act, s->rule == ACT_ONE ? &s->fixed : NULL, x, rows, in, ld, s->T, out, scale);
+}
+
 /* ---- one layer ---- */
 
 static ActRule rule_of(const FormState *s, FormStage stage)
@@ -372,6 +390,14 @@ static Status set_state(FormState *s, FormStage stage, const FormTypes *t, Error
     return ST_OK;
 }
 
+/* Whether the linear computes with integers and scales; not by the peer's rules, which round in between. */
+static bool has_codes(const FormLinear *f)
+{
+    const FormState *s = f->s;
+    bool act = s->act->codes && (s->rule == ACT_ONE || s->rule == ACT_OWN);
+    return act && !s->layer->opt->peer && (f->have ? qweight_has_codes(&s->config->weight) : s->weight->codes != NULL);
+}
+
 static void set_form(LayerForms *l, FormLinear *f)
 {
     FormState *s = f->s;
@@ -385,6 +411,10 @@ static void set_form(LayerForms *l, FormLinear *f)
     form->prepare = needs_prepare(s) ? form_prepare : NULL;
     form->weight = s->weight->hessian && s->stage == FORM_CALIBRATE ? NULL : form_weight;
     form->act = s->rule == ACT_SAME ? NULL : form_act;
+    if (form->weight && form->act && has_codes(f)) {
+        form->weight_codes = form_weight_codes;
+        form->act_codes = form_act_codes;
+    }
 }
 
 Status layer_forms_stage(LayerForms *l, int level, FormStage stage, const FormTypes *t, Error *err)

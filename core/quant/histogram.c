@@ -254,6 +254,16 @@ static void rows_fixed(const QSpec *q, const ActParam *p, const float *x, int64_
     }
 }
 
+static void codes_fixed(const QSpec *q, const ActParam *p, const float *x, int64_t rows, int64_t in, int64_t ld,
+                        DType T, float *out, float *scale)
+{
+    (void)q, (void)T;
+    for (int64_t r = 0; r < rows; r++) {
+        intquant_codes(x + r * ld, in, p->p, 8, DT_F32, out + r * in);
+        scale[r] = p->p.scale;
+    }
+}
+
 const ActQuantizer act_histogram = {
     .key = {.method = "histogram", .dtype = QT_INT8, .scope = QS_PER_TENSOR, .sym = -1},
     .observer = &observer,
@@ -261,4 +271,5 @@ const ActQuantizer act_histogram = {
     .cut = true,
     .param = param,
     .rows = rows_fixed,
+    .codes = codes_fixed,
 };

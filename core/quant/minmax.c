@@ -56,18 +56,31 @@ static QParam int8_sample(const QSpec *q, float mn, float mx, DType T)
     return intquant_param(mn, mx, 8, true, T);
 }
 
+/* Those of all rows, or a row's own. */
+static QParam int8_row(const QSpec *q, const ActParam *p, const float *x, int64_t in, DType T)
+{
+    float mn, mx;
+    if (p)
+        return p->p;
+    intquant_range(x, in, &mn, &mx);
+    return int8_sample(q, mn, mx, T);
+}
+
 static void int8_rows(const QSpec *q, const ActParam *p, const float *x, int64_t rows, int64_t in, int64_t ld, DType T,
                       bool peer, float *out)
 {
     (void)peer;
+    for (int64_t r = 0; r < rows; r++)
+        intquant_fake(x + r * ld, in, int8_row(q, p, x + r * ld, in, T), 8, T, out + r * in);
+}
+
+static void int8_codes(const QSpec *q, const ActParam *p, const float *x, int64_t rows, int64_t in, int64_t ld, DType T,
+                       float *out, float *scale)
+{
     for (int64_t r = 0; r < rows; r++) {
-        QParam own;
-        if (!p) {
-            float mn, mx;
-            intquant_range(x + r * ld, in, &mn, &mx);
-            own = int8_sample(q, mn, mx, T);
-        }
-        intquant_fake(x + r * ld, in, p ? p->p : own, 8, T, out + r * in);
+        QParam own = int8_row(q, p, x + r * ld, in, T);
+        intquant_codes(x + r * ld, in, own, 8, T, out + r * in);
+        scale[r] = own.scale;
     }
 }
 
@@ -80,6 +93,7 @@ const ActQuantizer act_minmax_tensor = {
     .observer = &act_observer_minmax,
     .param = int8_param,
     .rows = int8_rows,
+    .codes = int8_codes,
 };
 
 const ActQuantizer act_minmax_token = {
@@ -87,6 +101,7 @@ const ActQuantizer act_minmax_token = {
     .dynamic = true,
     .sample = int8_sample,
     .rows = int8_rows,
+    .codes = int8_codes,
 };
 
 /* Fixed parameters for decoding, rows of their own in the prefill that measuring runs. */
@@ -97,4 +112,5 @@ const ActQuantizer act_pd_mix = {
     .param = int8_param,
     .sample = int8_sample,
     .rows = int8_rows,
+    .codes = int8_codes,
 };

@@ -48,6 +48,10 @@ typedef struct ActQuantizer {
      * each row its own. NULL: leaves its input alone. */
     void (*rows)(const QSpec *q, const ActParam *p, const float *x, int64_t rows, int64_t in, int64_t ld, DType T,
                  bool peer, float *out);
+    /* Where rows gives integers times one scale a row, and nothing is cut: the integers as floats into out[rows][in], the
+     * scales into scale[rows]. rows is R(product of the two), bit for bit. NULL: no such form. */
+    void (*codes)(const QSpec *q, const ActParam *p, const float *x, int64_t rows, int64_t in, int64_t ld, DType T,
+                  float *out, float *scale);
 } ActQuantizer;
 
 /* One weight to quantize; everything is borrowed. */
@@ -74,6 +78,9 @@ typedef struct WeightQuantizer {
     /* Fake-quantizes whole rows w[rows][in] in place, as quantize and qweight_rows would but for what the peer computes
      * otherwise; NULL: not rowwise, the caller keeps the QWeight and dequantizes with qweight_rows. */
     void (*rows)(const QSpec *q, float *w, int64_t rows, int64_t in, DType T, bool peer);
+    /* Of a rowwise method whose rows are integers times one scale each: w[rows][in] becomes the integers, scale[rows] the
+     * scales; rows is R(product of the two), bit for bit. NULL: no such form. */
+    void (*codes)(const QSpec *q, float *w, int64_t rows, int64_t in, DType T, float *scale);
     /* Of a rowwise method: whether this spec looks at the whole weight after all. NULL: never. */
     bool (*whole)(const QSpec *q, bool peer);
     /* Bytes beside w and the QWeight; NULL: few. */

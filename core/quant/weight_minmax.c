@@ -37,15 +37,28 @@ static void fake_rows(const QSpec *q, float *w, int64_t rows, int64_t in, DType 
     }
 }
 
-#define MINMAX(NAME, DTYPE, SCOPE, SYM, OWNER)                                                   \
+static void code_rows(const QSpec *q, float *w, int64_t rows, int64_t in, DType T, float *scale)
+{
+    int bits = weight_bits(q);
+    for (int64_t r = 0; r < rows; r++) {
+        float mn, mx;
+        intquant_range(w + r * in, in, &mn, &mx);
+        QParam p = intquant_param(mn, mx, bits, true, T);
+        intquant_codes(w + r * in, in, p, bits, T, w + r * in);
+        scale[r] = p.scale;
+    }
+}
+
+#define MINMAX(NAME, DTYPE, SCOPE, SYM, OWNER, CODES)                                            \
     const WeightQuantizer NAME = {                                                               \
         .key = {.method = "minmax", .dtype = DTYPE, .scope = SCOPE, .sym = SYM, .owner = OWNER}, \
         .rowwise = true,                                                                         \
         .quantize = quantize,                                                                    \
         .rows = fake_rows,                                                                       \
+        .codes = CODES,                                                                          \
     }
 
-MINMAX(weight_minmax_int8, QT_INT8, QS_PER_CHANNEL, 1, QUANT_BOTH);
-MINMAX(weight_minmax_int4, QT_INT4, QS_PER_CHANNEL, 1, QUANT_BOTH);
-MINMAX(weight_minmax_int8_group, QT_INT8, QS_PER_GROUP, -1, QUANT_OURS);
-MINMAX(weight_minmax_int4_group, QT_INT4, QS_PER_GROUP, -1, QUANT_OURS);
+MINMAX(weight_minmax_int8, QT_INT8, QS_PER_CHANNEL, 1, QUANT_BOTH, code_rows);
+MINMAX(weight_minmax_int4, QT_INT4, QS_PER_CHANNEL, 1, QUANT_BOTH, code_rows);
+MINMAX(weight_minmax_int8_group, QT_INT8, QS_PER_GROUP, -1, QUANT_OURS, NULL);
+MINMAX(weight_minmax_int4_group, QT_INT4, QS_PER_GROUP, -1, QUANT_OURS, NULL);

@@ -159,6 +159,15 @@ static void fake_rows(const QSpec *q, float *w, int64_t rows, int64_t in, DType 
     }
 }
 
+static void code_rows(const QSpec *q, float *w, int64_t rows, int64_t in, DType T, float *scale)
+{
+    int bits = weight_bits(q);
+    for (int64_t r = 0; r < rows; r++) {
+        scale[r] = fit_scale(w + r * in, in, bits, steps_of(q), T);
+        intquant_codes(w + r * in, in, (QParam){.scale = scale[r]}, bits, T, w + r * in);
+    }
+}
+
 static bool looks_at_all(const QSpec *q, bool peer)
 {
     (void)q;
@@ -171,17 +180,18 @@ static uint64_t scratch_bytes(const QSpec *q, int64_t out, int64_t in, int threa
     return (uint64_t)out * (uint64_t)(in / qspec_group(q, in)) * sizeof(PeerRow);
 }
 
-#define SSZ(NAME, DTYPE, SCOPE, OWNER)                                                      \
+#define SSZ(NAME, DTYPE, SCOPE, OWNER, CODES)                                               \
     const WeightQuantizer NAME = {                                                          \
         .key = {.method = "ssz", .dtype = DTYPE, .scope = SCOPE, .sym = 1, .owner = OWNER}, \
         .rowwise = true,                                                                    \
         .quantize = quantize,                                                               \
         .rows = fake_rows,                                                                  \
+        .codes = CODES,                                                                     \
         .whole = looks_at_all,                                                              \
         .scratch = scratch_bytes,                                                           \
     }
 
-SSZ(weight_ssz_int8, QT_INT8, QS_PER_CHANNEL, QUANT_BOTH);
-SSZ(weight_ssz_int4, QT_INT4, QS_PER_CHANNEL, QUANT_BOTH);
-SSZ(weight_ssz_int8_group, QT_INT8, QS_PER_GROUP, QUANT_OURS);
-SSZ(weight_ssz_int4_group, QT_INT4, QS_PER_GROUP, QUANT_OURS);
+SSZ(weight_ssz_int8, QT_INT8, QS_PER_CHANNEL, QUANT_BOTH, code_rows);
+SSZ(weight_ssz_int4, QT_INT4, QS_PER_CHANNEL, QUANT_BOTH, code_rows);
+SSZ(weight_ssz_int8_group, QT_INT8, QS_PER_GROUP, QUANT_OURS, NULL);
+SSZ(weight_ssz_int4_group, QT_INT4, QS_PER_GROUP, QUANT_OURS, NULL);

@@ -29,6 +29,14 @@ typedef struct LinearForm {
     /* [worker] fake-quantizes all rows of one sample's input into out ([rows][in]). May be NULL. Linears sharing an
      * input whose forms have the same act and the same self, or the same act_key other than NULL, share the result. */
     void (*act)(void *self, int sample, const float *x, int64_t rows, int64_t in, int64_t ld, float *out);
+    /* [worker] The same two where weight and input are integers (|weight| <= 128, |input| <= 256, held as floats, exact in
+     * bfloat16) times one scale for each row: y[t][o] = x_scale[t] * w_scale[o] * sum_k x[t][k] * w[o][k]. weight_codes
+     * replaces the weight's rows by integers, act_codes writes the input's; both give the scales of their rows. Zero points
+     * are in the integers already. Values of `weight` and `act` are these products, rounded to the pass's dtype. Called
+     * after prepare, instead of weight and act; inputs are shared as those of act. Both set, or both NULL: no such form. */
+    void (*weight_codes)(void *self, int64_t row0, int64_t rows, int64_t in, float *w, float *scale);
+    void (*act_codes)(void *self, int sample, const float *x, int64_t rows, int64_t in, int64_t ld, float *out,
+                      float *scale);
     void *self;
     const void *act_key;
 } LinearForm;
