@@ -69,13 +69,14 @@ static Status run_sample(const CommandLine *cl, const Model *m, int32_t *ids, si
     int item = 0, threads;
     TokenSet t = {.name = (char *)"the given text", .samples = 1, .start = start, .ids = ids, .item = &item};
     const char *sim = cl_str(cl, "dtype-sim");
+    ArithMode arith = ARITH_FP32;
     Pool *pool;
     Runner *r;
+    if (sim && !arith_find(sim, &arith))
+        return error_set(err, ST_INTERNAL, "no arithmetic '%s'", sim);
     RETURN_IF_ERROR(cl_threads(cl, &threads, err));
     RETURN_IF_ERROR(pool_new(&pool, threads, err));
-    RunnerOptions o = {.pool = pool,
-                       .arith = sim && strcmp(sim, "model") == 0 ? ARITH_MODEL : ARITH_FP32,
-                       .mem_limit = cl_size(cl, "mem", 0)};
+    RunnerOptions o = {.pool = pool, .arith = arith, .mem_limit = cl_size(cl, "mem", 0)};
     Status st = gemm_ready(pool_threads(pool), err);
     if (st == ST_OK)
         st = runner_new(&r, m, &o, err);
@@ -111,8 +112,7 @@ static const Option forward_options[] = {
     {"ids", ARG_STR, "1,2,3", "token ids of the text", COMP_NONE},
     {"text", ARG_TEXT, "S", "the text itself", COMP_NONE},
     {"out", ARG_PATH, "FILE", "safetensors file to write (whole or not at all)", COMP_FILE},
-    {"dtype-sim", ARG_CHOICE, "fp32|model",
-     "arithmetic: float32 throughout (default), or rounding to the checkpoint's dtype", COMP_NONE},
+    OPTION_ARITH,
     {"threads", ARG_INT, "N", "compute threads (default: every core this process may use)", COMP_NONE},
     {"mem", ARG_SIZE, "SIZE", "memory bound, 300M or 4G (default: none)", COMP_NONE},
     {0},

@@ -161,7 +161,7 @@ static void now_seed(const SessionOptions *o, Str *out)
 
 static void now_arith(const SessionOptions *o, Str *out)
 {
-    str_puts(out, o->arith == ARITH_FP32 ? "fp32" : "model");
+    str_puts(out, arith_name(o->arith));
 }
 
 static void now_compat(const SessionOptions *o, Str *out)
@@ -199,7 +199,7 @@ static const struct {
     {"seq-len", "cut texts to N tokens", NULL, now_seq_len},
     {"ctx", "tokens of an evaluation window", NULL, now_ctx},
     {"eval-tokens", "evaluation tokens of a measurement, 0 for all", NULL, now_tokens},
-    {"dtype-sim", "arithmetic", "fp32|model", now_arith},
+    {"dtype-sim", "arithmetic", ARITH_WORDS, now_arith},
     {"compat", "whose quantization", "peer|none", now_compat},
     {"seed", "random seed", NULL, now_seed},
     {"runtime", "engine that shall load it", RUNTIME_WORDS "|none", now_runtime},

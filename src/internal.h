@@ -93,17 +93,16 @@ Status app_shell(App *a, Error *err);
 
 /* ---- options that several commands share (commands.c) ---- */
 
+#define OPTION_ARITH {"dtype-sim", ARG_CHOICE, ARITH_WORDS, "arithmetic; " ARITH_HELP, COMP_NONE}
 /* How a run computes: rows for the end of an option table. */
 #define OPTIONS_RUN                                                                                                    \
     {"threads", ARG_INT, "N", "compute threads (0, the default: every core this process may use)", COMP_NONE},                \
         {"mem", ARG_SIZE, "SIZE", "memory bound, 300M or 4G (default: 70 % of what is available)", COMP_NONE},         \
         {"max-samples", ARG_INT, "N", "use only the first N texts (default: all)", COMP_NONE},                         \
         {"seq-len", ARG_INT, "N", "cut texts to N tokens (default: no limit)", COMP_NONE},                             \
-        {"dtype-sim", ARG_CHOICE, "fp32|model",                                                                        \
-         "arithmetic: float32 throughout (default), or rounding to the checkpoint's dtype as Hugging Face does",       \
-         COMP_NONE},                                                                                                   \
+        OPTION_ARITH,                                                                                                  \
         {"compat", ARG_CHOICE, "peer",                                                                                 \
-         "quantize exactly as msModelSlim does, quirks included; implies --dtype-sim model", COMP_NONE},               \
+         "quantize exactly as msModelSlim does, quirks included; implies --dtype-sim exact", COMP_NONE},               \
         {"seed", ARG_INT, "N", "random seed (default 42)", COMP_NONE},                                                 \
     {                                                                                                                  \
         "cache-dir", ARG_PATH, "DIR", "keep intermediate states below DIR too, not only in memory", COMP_FILE          \

@@ -2,10 +2,10 @@
 
 #include <string.h>
 
-const GemmOps *gemm_find(bool same_bytes)
+const GemmOps *gemm_find(GemmKind kind)
 {
     int i = 0;
-    while (gemm_table[i] && (gemm_table[i]->same_bytes != same_bytes || !gemm_table[i]->runs()))
+    while (gemm_table[i] && (gemm_table[i]->kind != kind || !gemm_table[i]->runs()))
         i++;
     return gemm_table[i];
 }

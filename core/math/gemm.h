@@ -29,11 +29,18 @@ typedef struct GemmArgs {
     const MathKernels *kern;  /* forms to compute with, NULL: math_fast() */
 } GemmArgs;
 
+typedef enum GemmKind {
+    GEMM_F32,   /* float32 sums */
+    GEMM_BF16,  /* operands rounded to bf16, float32 sums */
+    GEMM_EXACT, /* float64 sums, k ascending, rounded once: the same bytes on every processor, whatever the tiles */
+    GEMM_KINDS
+} GemmKind;
+
 /* How products of matrices are computed: a row of gemm_table. Everything is one thread's; nothing allocates. */
 typedef struct GemmOps {
     const char *name;
+    GemmKind kind;
     bool (*runs)(void);       /* on this processor, in this build */
-    bool same_bytes;          /* on every processor, whatever the tiles; sums in float64, k ascending */
     int64_t panel_rows;       /* panels of a weight have a multiple of so many outputs, a divisor of 64 */
     /* A weight's panel in a layout of its own, made once and multiplied many times: bytes of n outputs with k inputs;
      * whether pack reads values of this dtype (F32 always); pack: w [n][k] into `packed` (64-byte aligned), which may
@@ -51,8 +58,8 @@ typedef struct GemmOps {
 } GemmOps;
 extern const GemmOps gemm_openblas, gemm_exact;
 extern const GemmOps *const gemm_table[]; /* NULL-terminated (core/registry.c) */
-/* The first row that runs here and has same_bytes, or not. */
-const GemmOps *gemm_find(bool same_bytes);
+/* The first row of this kind that runs here, NULL: there is none. */
+const GemmOps *gemm_find(GemmKind kind);
 
 /* Packing for rows of the table that multiply a weight as it lies: float32 [n][k]. */
 size_t gemm_rows_bytes(int64_t n, int64_t k);

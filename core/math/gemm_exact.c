@@ -89,8 +89,8 @@ static void tile(const GemmArgs *g, void *scratch_bytes)
 
 const GemmOps gemm_exact = {
     .name = "exact",
+    .kind = GEMM_EXACT,
     .runs = runs,
-    .same_bytes = true,
     .panel_rows = EXACT_COLS,
     .in_place = true,
     .packed_bytes = gemm_rows_bytes,

@@ -82,6 +82,7 @@ static size_t own(int64_t m, int64_t n, int64_t k)
 
 const GemmOps gemm_openblas = {
     .name = "openblas",
+    .kind = GEMM_F32,
     .runs = runs,
     .panel_rows = 64,
     .in_place = true,

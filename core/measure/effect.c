@@ -14,7 +14,7 @@ typedef struct Result {
     Effect effect;
 } Result;
 
-enum { MODES = 2, RESULTS_MAX = 4096 };
+enum { RESULTS_MAX = 4096 };
 
 struct EffectLab {
     const Model *model;
@@ -22,7 +22,7 @@ struct EffectLab {
     StateCache *states;
     Texts eval_texts, calib_texts;
     Predicted predicted;
-    Reference ref[MODES];
+    Reference ref[ARITH_MODES];
     Result *results;
     size_t nresults, cap_results;
 };
@@ -43,7 +43,7 @@ static Hasher hash_common(const EffectLab *lab, const Runner *r, const Pipeline 
 {
     Hasher h;
     hasher_init(&h);
-    hasher_str(&h, "slimscope boundary state 2");
+    hasher_str(&h, "slimscope boundary state 3");
     hasher_str(&h, lab->model->fingerprint);
     hasher_str(&h, lab->opt.calib->sha256);
     hasher_str(&h, lab->opt.eval->sha256);
@@ -184,7 +184,7 @@ static Status make_reference(EffectLab *lab, Runner *r, Reference *f, bool peer,
 static Status measure(EffectLab *lab, Runner *r, Pipeline *p, const Digest *keys, Effect *out, Error *err)
 {
     int64_t begin = clock_ns();
-    Reference *f = &lab->ref[runner_arith(r) == ARITH_MODEL];
+    Reference *f = &lab->ref[runner_arith(r)];
     if (!f->have)
         RETURN_IF_ERROR(make_reference(lab, r, f, pipeline_work(p)->peer, err));
     const TokenSet *t = lab->opt.eval;
@@ -236,7 +236,7 @@ void effectlab_free(EffectLab *lab)
 {
     if (!lab)
         return;
-    for (int i = 0; i < MODES; i++)
+    for (int i = 0; i < ARITH_MODES; i++)
         reference_fini(&lab->ref[i]);
     statecache_free(lab->states);
     texts_fini(&lab->eval_texts);

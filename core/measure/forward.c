@@ -382,7 +382,7 @@ Status forward_write(Runner *r, const TokenSet *t, const char *path, Error *err)
     bool ready = f.in && f.rows && f.attn && f.ffn && f.router[0] && f.router[1] && f.router[2];
     Status st = ready ? run_all(&f, t, err) : error_nomem(err, "the forward pass");
     if (st == ST_OK) {
-        if (runner_arith(r) == ARITH_MODEL)
+        if (arith_table[runner_arith(r)].rounds)
             to_model_dtype(&f.all, f.m->cfg.dtype);
         st = safetensors_write(path, f.all.t, (int64_t)f.all.n, NULL, err);
     }

@@ -9,7 +9,7 @@
  * model with a head), in.<linear> [T][in] for the first linear of each shared input and lm_head, stat.<linear> F64[8]
  * for every linear: count, sum, sum of squares, max, min, mean, standard deviation and excess kurtosis (both of the
  * population). F32,
- * or the model dtype in model mode. The result is collected in memory under the runner's limit before the file is
+ * or the model dtype where the arithmetic rounds. The result is collected in memory under the runner's limit before the file is
  * written. t holds one sample, else ST_USAGE. */
 Status forward_write(Runner *r, const TokenSet *t, const char *path, Error *err);
 

@@ -9,10 +9,10 @@
 #include "math/gemm.h"
 #include "math/kernels.h"
 
-/* Fast exponentials in fp32 mode; libm where results must not depend on the processor. */
+/* Exponentials as the arithmetic has them. */
 static const MathKernels *kernels_for(const Runner *r)
 {
-    return runner_arith(r) == ARITH_MODEL ? math_reference() : math_fast();
+    return arith_table[runner_arith(r)].libm ? math_reference() : math_fast();
 }
 
 typedef struct HeadPass {
@@ -129,7 +129,7 @@ Status logit_rows_run(Runner *r, const Stream *normed, const int32_t *next, bool
     size_t n = (size_t)normed->rows;
     *out = (LogitRows){.rows = normed->rows, .hidden = normed->width, .lse = mem_array(n, sizeof *out->lse),
                        .target = mem_array(n, sizeof *out->target), .top = mem_zarray(n, sizeof *out->top)};
-    HeadPass s = {.out = out, .next = next, .k = kernels_for(r), .gemm = gemm_find(false),
+    HeadPass s = {.out = out, .next = next, .k = kernels_for(r), .gemm = gemm_find(GEMM_F32),
               .sum = mem_zarray(n, sizeof *s.sum), .max = mem_array(n, sizeof *s.max)};
     if (mean_w)
         out->mean_w = mem_zarray(n, (size_t)normed->width * sizeof *out->mean_w);

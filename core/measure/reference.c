@@ -20,8 +20,8 @@ Status reference_make(Reference *f, Runner *r, const Predicted *p, const Stream 
     Status st = f->last ? predicted_rows(p, r, eval, &f->normed, err) : error_nomem(err, "the float reference");
     if (st == ST_OK) {
         memcpy(f->last, calib->data, n * sizeof *f->last);
-        /* rounded logits (model mode) and capped ones are not linear in the hidden state: no use for mean_w */
-        bool linear = runner_arith(r) != ARITH_MODEL && runner_model(r)->cfg.final_softcap == 0;
+        /* rounded logits and capped ones are not linear in the hidden state: no use for mean_w */
+        bool linear = !arith_table[runner_arith(r)].rounds && runner_model(r)->cfg.final_softcap == 0;
         st = logit_rows_run(r, &f->normed, p->next, linear, &f->rows, err);
     }
     if (st == ST_DATA)

@@ -353,7 +353,7 @@ Status pipeline_run(Pipeline *p, Runner *r, const PipelineOptions *o, Error *err
     if (runner_overlay(r) != p->overlay && p->overlay)
         return error_set(err, ST_INTERNAL, "a runner that doesn't see what the processors change");
     PipelineRun run = {.p = p, .r = r, .o = o, .ahead = -1,
-                       .T = runner_arith(r) == ARITH_MODEL ? p->m->cfg.dtype : DT_F32,
+                       .T = arith_dtype(runner_arith(r), p->m->cfg.dtype),
                        .wants = mem_zarray((size_t)o->nsinks, sizeof *run.wants)};
     if (!run.wants)
         return error_nomem(err, "the run");

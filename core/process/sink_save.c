@@ -73,13 +73,14 @@ static Status check_memory(const SaveSink *s, Error *err)
 
 static Status plan_saver(SaveSink *s, int i, Error *err)
 {
-    DType T = runner_arith(s->r) == ARITH_MODEL ? pipeline_model(s->p)->cfg.dtype : DT_F32;
+    DType T = arith_dtype(runner_arith(s->r), pipeline_model(s->p)->cfg.dtype);
     SavePlan *plan = &s->plan[i];
     *plan = s->o->plans[i];
     plan->texts = pipeline_last_data(s->p) >= 0 ? s->o->calib->sha256 : NULL;
     plan->flow = s->flow;
     plan->overlay = runner_overlay(s->r);
-    plan->arith = plan->cache_dtype = T;
+    plan->arith = arith_name(runner_arith(s->r));
+    plan->cache_dtype = T;
     return pipeline_promise(s->p, T, plan, err);
 }
 
@@ -93,8 +94,8 @@ static Status sink_open(void *self, const Pipeline *p, Runner *r, SinkWants *wan
     SaveSink *s = self;
     s->p = p;
     s->r = r;
-    if (pipeline_work(p)->peer && runner_arith(r) != ARITH_MODEL)
-        return error_set(err, ST_INTERNAL, "the peer's quantization needs a runner in model mode");
+    if (pipeline_work(p)->peer && runner_arith(r) != ARITH_EXACT)
+        return error_set(err, ST_INTERNAL, "the peer's quantization needs a runner in exact arithmetic");
     RETURN_IF_ERROR(check_memory(s, err));
     Digest order = work_order(pipeline_work(p)); /* what decides the values beside the plan and the texts */
     digest_hex(&order, s->flow);

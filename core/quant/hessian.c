@@ -34,7 +34,7 @@ Status hessian_new(Hessian **out, int64_t in, float *h, Pool *pool, const Cancel
     if (!g)
         return error_nomem(err, "the second moments of a linear's input");
     *g = (Hessian){.in = in, .tiles = (in + TILE - 1) / TILE, .h = h, .pool = pool, .cancel = cancel,
-                   .gemm = gemm_find(false)};
+                   .gemm = gemm_find(GEMM_F32)};
     g->scratch_bytes = g->gemm->scratch(TILE, TILE, CHUNK);
     g->scratch = mem_aligned((size_t)pool_threads(pool), g->scratch_bytes);
     g->x = mem_aligned((size_t)in * CHUNK, sizeof *g->x);
@@ -206,6 +206,6 @@ Status hessian_merge(Hessian *g, Unpack *in, Error *err)
 
 uint64_t hessian_scratch(int64_t in, int threads)
 {
-    uint64_t gemm = gemm_find(false)->scratch(TILE, TILE, CHUNK);
+    uint64_t gemm = gemm_find(GEMM_F32)->scratch(TILE, TILE, CHUNK);
     return (uint64_t)in * CHUNK * 2 * sizeof(float) + (uint64_t)threads * (TILE * TILE * sizeof(float) + gemm);
 }

@@ -222,7 +222,7 @@ static bool find_order(const WeightTask *t, int64_t *order)
 /* Scratch of a task. */
 static int64_t row_floats(int64_t in, int64_t block)
 {
-    return ROWS * (in + block) + (int64_t)(gemm_find(false)->scratch(ROWS, in, block) / sizeof(float));
+    return ROWS * (in + block) + (int64_t)(gemm_find(GEMM_F32)->scratch(ROWS, in, block) / sizeof(float));
 }
 
 static Status quantize(const WeightTask *t, QWeight *out, Error *err)
@@ -232,7 +232,7 @@ static Status quantize(const WeightTask *t, QWeight *out, Error *err)
     size_t in = (size_t)t->in;
     int64_t block = t->q->ext.block_size > 0 ? t->q->ext.block_size : BLOCK;
     Gptq g = {.in = t->in, .block = block < t->in ? block : t->in, .group = out->group, .bits = weight_bits(t->q),
-              .symmetric = t->q->symmetric, .peer = t->peer, .gemm = gemm_find(false)};
+              .symmetric = t->q->symmetric, .peer = t->peer, .gemm = gemm_find(GEMM_F32)};
     int64_t *order = t->q->ext.act_order ? mem_array(in, sizeof *order) : NULL;
     bool *dead = mem_array(in, sizeof *dead);
     double *a = mem_aligned(in * in, sizeof *a);

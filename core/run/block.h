@@ -32,7 +32,7 @@ typedef struct NeedAsk {
     int threads;
     int64_t rows, longest; /* of the stream, and of its longest sample */
     int64_t band;          /* rows of the largest tile */
-    const GemmOps *gemms[2]; /* in float32 (a variant's, in model mode too) and in the model's arithmetic; or NULL */
+    const GemmOps *gemms[2]; /* with float32 sums (a variant's, whatever the arithmetic) and the arithmetic's; or NULL */
     bool act;              /* without a pass: room for any variant's fake-quantized inputs */
     const Pass *ps;        /* the pass, whose forms and observers are known; NULL: none yet */
     const BlockRun *run;

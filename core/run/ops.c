@@ -3,16 +3,26 @@
 #include <math.h>
 #include <string.h>
 
-Ops ops_make(bool model, DType dtype)
+Ops ops_make(ArithMode arith, DType dtype)
 {
+    const Arith *a = &arith_table[arith];
     const MathKernels *fast = math_fast();
-    return (Ops){.k = fast, .f = model ? math_reference() : fast, .gemms = {gemm_find(false), gemm_find(true)},
-                 .model = model, .dtype = dtype};
+    Ops o = {.k = fast, .f = a->libm ? math_reference() : fast, .products = a->products, .rounds = a->rounds,
+             .libm = a->libm, .dtype = dtype};
+    for (int i = 0; i < GEMM_KINDS; i++)
+        o.gemms[i] = gemm_find((GemmKind)i);
+    return o;
+}
+
+void ops_widen(Ops *o)
+{
+    o->products = GEMM_F32;
+    o->rounds = o->libm = false;
 }
 
 void ops_round(const Ops *o, float *x, int64_t n)
 {
-    if (!o->model)
+    if (!o->rounds)
         return;
     if (o->dtype == DT_BF16)
         o->k->round_bf16(x, n);
@@ -80,6 +90,16 @@ static void act_libm(Activation act, float *g, int64_t n)
     }
 }
 
+static void act_vector(const Ops *o, Activation act, float *g, int64_t n)
+{
+    enum { STEP = 64 };
+    float ones[STEP];
+    for (int i = 0; i < STEP; i++)
+        ones[i] = 1;
+    for (int64_t i = 0; i < n; i += STEP)
+        (act == ACT_SILU ? o->f->silu_mul : o->f->gelu_tanh_mul)(g + i, ones, n - i < STEP ? n - i : STEP);
+}
+
 /* f = R(R(u + 1) * R(g * R(sigmoid(R(alpha * g))))) with g at most and |u| at most act_limit */
 static void swiglu_clamped(const Ops *o, float *g, const float *u, int64_t n)
 {
@@ -120,8 +140,11 @@ void ops_gate(const Ops *o, Activation act, float *g, const float *u, int64_t n)
         swiglu_clamped(o, g, u, n);
     } else if (act == ACT_SILU_CLAMPED) {
         silu_clamped(o, g, u, n);
-    } else if (o->model) {
-        act_libm(act, g, n);
+    } else if (o->rounds) {
+        if (o->libm)
+            act_libm(act, g, n);
+        else
+            act_vector(o, act, g, n);
         ops_round(o, g, n);
         o->k->mul(g, u, g, n);
         ops_round(o, g, n);
@@ -170,7 +193,7 @@ void ops_add(const Ops *o, const float *a, const float *b, float *y, int64_t n)
 
 void ops_rope(const Ops *o, float *x, const float *cos, const float *sin, int64_t half)
 {
-    if (!o->model || o->rope_fp32) {
+    if (!o->rounds || o->rope_fp32) {
         o->k->rope(x, x + half, cos, sin, half);
         ops_round(o, x, 2 * half);
         return;
@@ -252,7 +275,7 @@ void ops_scale(const Ops *o, float *x, float s, int64_t n)
 
 const GemmOps *ops_gemms(const Ops *o)
 {
-    return o->gemms[o->model];
+    return o->gemms[o->products];
 }
 
 void ops_product(const Ops *o, const GemmArgs *g, void *scratch)
@@ -263,14 +286,14 @@ void ops_product(const Ops *o, const GemmArgs *g, void *scratch)
 void ops_gemm(const Ops *o, const GemmArgs *g, void *scratch)
 {
     ops_product(o, g, scratch);
-    for (int64_t i = 0; i < g->m && o->model; i++)
+    for (int64_t i = 0; i < g->m && o->rounds; i++)
         ops_round(o, g->y + i * g->ldy, g->n);
 }
 
 void ops_scores(const Ops *o, const GemmArgs *g, float scale, void *scratch)
 {
     GemmArgs scaled = *g;
-    if (!o->model) {
+    if (!o->rounds) {
         scaled.alpha = scale;
         ops_product(o, &scaled, scratch);
         return;

@@ -7,21 +7,25 @@
 #include "math/gemm.h"
 #include "math/kernels.h"
 #include "model/model.h"
+#include "run/arith.h"
 
-/* The operations of a decoder in one of the two arithmetics (specs/models.md 2.2, 2.3). In model mode every operation
- * ends with R(), rounding to the model dtype, transcendental functions are libm's and sums run in float64; in fp32
- * mode nothing is rounded below float32. */
+/* The operations of a decoder in an arithmetic (run/arith.h; specs/models.md 2.2, 2.3). Where it rounds, every operation
+ * ends with R(), rounding to the model dtype; elsewhere nothing is rounded below float32. */
 typedef struct Ops {
     const MathKernels *k; /* fast */
     const MathKernels *f; /* exp, softmax and gates */
-    const GemmOps *gemms[2]; /* products of matrices in fp32 and in model mode */
-    bool model;
+    const GemmOps *gemms[GEMM_KINDS]; /* NULL: none runs here */
+    GemmKind products;    /* which of them multiplies matrices */
+    bool rounds, libm;    /* Arith's */
     bool rope_fp32; /* rotations round only their result */
     float act_limit, act_alpha; /* ACT_SWIGLU_CLAMPED, ACT_SILU_CLAMPED */
     DType dtype;
 } Ops;
 
-Ops ops_make(bool model, DType dtype);
+Ops ops_make(ArithMode arith, DType dtype);
+/* Has o compute in float32 from here on, as the layers behind the peer's deployed linears do; its exp, softmax and gates
+ * stay those of its arithmetic. */
+void ops_widen(Ops *o);
 /* R() in place. */
 void ops_round(const Ops *o, float *x, int64_t n);
 /* y = R(norm(x)) with weights w, one row of n; b: the bias of a LayerNorm, NULL without one. */

@@ -14,11 +14,6 @@ enum {
 };
 static const uint64_t piece_bytes = (uint64_t)64 << 20;
 
-const char *arith_name(ArithMode m)
-{
-    return m == ARITH_MODEL ? "model" : "fp32";
-}
-
 uint64_t feed_piece_max(uint64_t mem_limit)
 {
     return mem_limit && mem_limit / 16 < piece_bytes ? mem_limit / 16 : piece_bytes;
@@ -55,12 +50,12 @@ Status runner_new(Runner **out, const Model *m, const RunnerOptions *opt, Error 
     r->m = m;
     r->opt = *opt;
     r->src = (Source){m, opt->overlay};
-    r->ops = ops_make(opt->arith == ARITH_MODEL, m->cfg.dtype);
+    r->ops = ops_make(opt->arith, m->cfg.dtype);
     r->ops.rope_fp32 = m->cfg.rope_fp32;
     r->ops.act_limit = (float)m->cfg.moe.act_limit;
     r->ops.act_alpha = (float)m->cfg.moe.act_alpha;
     if (opt->gemm)
-        r->ops.gemms[0] = opt->gemm;
+        r->ops.gemms[GEMM_F32] = opt->gemm;
     r->threads = pool_threads(opt->pool);
     r->piece = largest_piece(&r->src);
     r->worker = mem_zarray((size_t)r->threads, sizeof *r->worker);
@@ -442,7 +437,7 @@ uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int thre
     int64_t chunk = CHUNK_ROWS > longest ? CHUNK_ROWS : longest;
     chunk = whole || rows < chunk ? rows : chunk;
     NeedAsk ask = {.rows = rows, .longest = longest, .band = BAND_MAX, .threads = threads, .act = whole,
-                   .gemms = {gemm_find(false)}};
+                   .gemms = {gemm_find(GEMM_F32)}};
     BlockNeed need = model_need(m, &ask);
     need_product(&ask, &need.worker, LOGITS_ROWS, LOGITS_COLS, m->cfg.hidden);
     uint64_t bytes = 2 * (uint64_t)(rows * m->cfg.stream_width) * sizeof(float);

@@ -8,15 +8,10 @@
 #include "base/pool.h"
 #include "math/gemm.h"
 #include "model/overlay.h"
+#include "run/arith.h"
 #include "run/observer.h"
 #include "run/stream.h"
 #include "text/calib.h"
-
-typedef enum ArithMode {
-    ARITH_FP32, /* float32 throughout */
-    ARITH_MODEL /* each operation rounds to the model dtype as Hugging Face does; sums in float64 in a fixed order */
-} ArithMode;
-const char *arith_name(ArithMode m); /* "fp32", "model" */
 
 /* How one linear computes instead of plain float (a variant's entry). Lives as long as the call that uses it. */
 typedef struct LinearForm {
@@ -41,7 +36,7 @@ typedef struct LinearForm {
     const void *act_key;
 } LinearForm;
 
-/* Model mode: the dtypes in which a layer behind the peer's deployed linears computes (specs/formats.md 6). Weights and
+/* Where operations round: the dtypes in which a layer behind the peer's deployed linears computes (specs/formats.md 6). Weights and
  * position tables stay in the model dtype. */
 typedef enum VariantDtype {
     VARIANT_MODEL, /* the model dtype throughout */
@@ -52,8 +47,8 @@ typedef enum VariantDtype {
 /* Overrides of one layer, indexed like Model.linears from the layer's first linear; NULL entries are float. */
 typedef struct Variant {
     const LinearForm *const *forms; /* indexed by (linear - first linear of the layer); NULL: all float */
-    VariantDtype dtype;             /* without meaning in fp32 mode */
-    bool sdpa;                      /* model mode: attention rounds as torch's fused kernel on a CPU does, not as eager
+    VariantDtype dtype;             /* without meaning where nothing rounds */
+    bool sdpa;                      /* attention rounds, where operations do, as torch's fused kernel on a CPU does, not as eager
                                      * attention: scores stay float32, weights are rounded before they are divided */
 } Variant;
 
@@ -68,7 +63,7 @@ typedef struct RunnerOptions {
     Pool *pool;
     const Overlay *overlay;              /* what was changed in the model (run/source.h), NULL: nothing */
     ArithMode arith;
-    const GemmOps *gemm;                 /* what multiplies in float32 arithmetic, NULL: gemm_find(false) */
+    const GemmOps *gemm;                 /* what multiplies where sums are float32, NULL: gemm_find(GEMM_F32) */
     uint64_t mem_limit;                  /* bytes for streams and scratch; 0 = none */
     const Cancel *cancel;                /* may be NULL */
     void (*progress)(void *ctx, const Progress *p); /* may be NULL */

@@ -106,7 +106,7 @@ const void *source_plain_rows(const SourceWeight *w, const Ops *ops, int64_t fir
         return NULL;
     *t = l->weight->dtype;
     *ld = l->out_step ? l->out_step : l->in;
-    if (ops->model && *t != ops->dtype)
+    if (ops->rounds && *t != ops->dtype)
         return NULL;
     return (const unsigned char *)raw + (uint64_t)((r0 - first) * *ld) * (uint64_t)dtype_size(*t);
 }

@@ -6,7 +6,7 @@
 #include "base/error.h"
 
 /* Hidden states of several samples, packed: sample s owns rows [start[s], start[s+1]). Row-major [rows][width]
- * float32 (in model mode every value is representable in the model dtype). Positions restart at 0 in every sample. */
+ * float32 (where the arithmetic rounds, every value is one of the model dtype). Positions restart at 0 in every sample. */
 typedef struct Stream {
     int samples;
     int64_t rows, width;

@@ -265,7 +265,7 @@ static Status make_room(PartRun *u, Error *err)
     Pass *ps = &u->ps;
     NeedAsk ask = {.threads = ps->r->threads, .rows = ps->in->rows, .longest = ps->plan.longest_sample,
                    .band = ps->plan.largest, .ps = ps,
-                   .gemms = {ps->ops.gemms[0], ps->ops.model ? ps->ops.gemms[1] : NULL}};
+                   .gemms = {ps->ops.gemms[GEMM_F32], ops_gemms(&ps->ops)}};
     BlockNeed need = unit_need(ps->r->m, ps->u, u->from, u->n, u->block, &ask);
     int64_t most = 0;
     u->need = need.row;
@@ -317,13 +317,14 @@ static PartRun part_of(Runner *r, int unit, int from, int to, const Variant *v, 
     return u;
 }
 
-/* Model mode: what a variant computes in, once what the blocks read has been widened. */
+/* Where operations round: what a variant computes in, once what the blocks read has been widened. */
 static void take_dtype(Pass *ps, const Variant *v)
 {
-    bool model = ps->r->ops.model;
-    VariantDtype dtype = model && v ? v->dtype : VARIANT_MODEL;
-    ps->ops.model = model && dtype == VARIANT_MODEL;
-    ps->front.model = model && dtype != VARIANT_WIDE;
+    VariantDtype dtype = ps->r->ops.rounds && v ? v->dtype : VARIANT_MODEL;
+    if (dtype != VARIANT_MODEL)
+        ops_widen(&ps->ops);
+    if (dtype == VARIANT_WIDE)
+        ops_widen(&ps->front);
 }
 
 Status unit_forward(Runner *r, int unit, int from_block, int to_block, const Variant *v, const Stream *in, Stream *out,

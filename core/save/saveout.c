@@ -40,9 +40,9 @@ static void plan_digest(const SaveOut *s, char hex[65])
     digest_hex(&d, hex);
 }
 
-static const char *hex_or_none(const char *hex)
+static const char *or_none(const char *text)
 {
-    return hex ? hex : "";
+    return text ? text : "";
 }
 
 /* What a run is: a resumed one must have the same. */
@@ -54,8 +54,8 @@ static void run_fields(const SaveOut *s, Str *out)
     str_printf(out, "\"model\":\"%s\",\"peer\":%s,\"limit\":%llu,\"plan\":\"%s\",\"texts\":\"%s\","
                "\"flow\":\"%s\",\"arith\":\"%s\"",
                s->plan->model->fingerprint, s->plan->peer ? "true" : "false",
-               (unsigned long long)save_limit(s->plan), plan, hex_or_none(s->plan->texts), hex_or_none(s->plan->flow),
-               dtype_name(s->plan->arith));
+               (unsigned long long)save_limit(s->plan), plan, or_none(s->plan->texts), or_none(s->plan->flow),
+               or_none(s->plan->arith));
     if (changes[0])
         str_printf(out, ",\"changes\":\"%s\"", changes);
 }
@@ -71,8 +71,8 @@ static Status save_digests(SaveOut *s, Error *err)
     plan_digest(s, plan);
     overlay_digest(p->overlay, changes);
     hasher_init(&h);
-    const char *const known[] = {p->model->fingerprint, path_base(p->model->path), hex_or_none(p->model_type), plan, side,
-                                 dtype_name(p->arith), p->peer ? "peer" : "", p->extra ? p->extra->name : ""};
+    const char *const known[] = {p->model->fingerprint, path_base(p->model->path), or_none(p->model_type), plan, side,
+                                 or_none(p->arith), p->peer ? "peer" : "", p->extra ? p->extra->name : ""};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         hasher_str(&h, known[i]);
     hasher_u64(&h, save_limit(p));
@@ -81,7 +81,7 @@ static Status save_digests(SaveOut *s, Error *err)
         hasher_bytes(&h, p->extra->text, p->extra->len);
     Digest d = hasher_end(&h);
     digest_hex(&d, s->known);
-    const char *const all[] = {s->known, hex_or_none(p->texts), hex_or_none(p->flow), changes};
+    const char *const all[] = {s->known, or_none(p->texts), or_none(p->flow), changes};
     hasher_init(&h);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         hasher_str(&h, all[i]);
@@ -115,12 +115,12 @@ static Status head_differs(const SaveOut *s, const cJSON *o, bool whole, const c
         {peer != s->plan->peer, "the arithmetic (--compat) is another"},
         {limit && limit->valuedouble != (double)save_limit(s->plan), "part_file_size is another"},
         {strcmp(plan, mine) != 0, "the recipe quantizes other layers or with another scheme"},
-        {whole && strcmp(flow, hex_or_none(s->plan->flow)) != 0,
+        {whole && strcmp(flow, or_none(s->plan->flow)) != 0,
          "the recipe's processors or their order are others"},
         {whole && strcmp(changes, changed) != 0, "what the processors changed in the model is another"},
-        {whole && strcmp(texts, hex_or_none(s->plan->texts)) != 0,
+        {whole && strcmp(texts, or_none(s->plan->texts)) != 0,
          "the calibration texts are others (data set, --max-samples, --seq-len)"},
-        {whole && strcmp(arith, dtype_name(s->plan->arith)) != 0, "the arithmetic (--dtype-sim) is another"},
+        {whole && strcmp(arith, or_none(s->plan->arith)) != 0, "the arithmetic (--dtype-sim) is another"},
     };
     *what = NULL;
     for (size_t i = 0; i < sizeof rows / sizeof *rows && !*what; i++)

@@ -60,7 +60,7 @@ typedef struct SavePlan {
     /* What else the written values depend on; a resumed run must have the same. NULL: nothing */
     const char *texts;         /* digest of the calibration's tokens */
     const char *flow;          /* of the recipe's order of work and caches */
-    DType arith;               /* dtype to which the run rounds; F32: not at all */
+    const char *arith;         /* name of the run's arithmetic */
     const SaveExtra *extra;    /* NULL: none */
     bool force;                /* what lies in the target may be replaced */
     const char *force_word;    /* how a person asks for that: "!"; NULL: "--force" */

@@ -56,6 +56,13 @@ void entry_open(Session *s)
     put(s, &b, true);
 }
 
+void entry_format(Session *s)
+{
+    Str b = {0};
+    str_printf(&b, "{\"t\":\"format\",\"format\":%d}", JOURNAL_FORMAT);
+    put(s, &b, false);
+}
+
 void entry_model(Session *s)
 {
     Str b = {0};

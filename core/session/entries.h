@@ -6,12 +6,13 @@
 #include "session/results.h"
 #include "session/keeper.h"
 
-/* Of the first record. Since 2 the model's fingerprint covers its weights. */
-enum { JOURNAL_FORMAT = 2 };
+/* Of the first record, or of the one that a newer program's sitting begins with. Since 2 fingerprints cover a model's weights; since 3 the arithmetic that was "model" is "exact". */
+enum { FORMAT_FINGERPRINTS = 2, FORMAT_EXACT = 3, JOURNAL_FORMAT = FORMAT_EXACT };
 
 /* The records of the journal: what a person does and a job finds, handed over to the keeper (nothing happens without
  * one, or while the session is being restored). restore.c reads them. Owner thread, but for the last two. */
 void entry_open(Session *s);
+void entry_format(Session *s);                                   /* the records of an older journal go on in today's */
 void entry_model(Session *s);                                    /* goes on with a model that is another than recorded */
 void entry_data(Session *s, const char *set, const DataInfo *d); /* "calib", "eval": the texts that were read */
 void entry_edit(Session *s, const Edit *e);

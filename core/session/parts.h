@@ -21,7 +21,8 @@ struct Session {
     bool read_only;                /* for this session only: opened elsewhere, or so by wish */
     bool restoring;                /* the journal is being replayed */
     char recorded[65];             /* fingerprint of the model that the journal was written for */
-    int format;                    /* of the journal (entries.h) */
+    int format;                    /* of the journal's records (entries.h) */
+    bool renamed;                  /* they call an arithmetic by its older name */
     bool worth;                    /* session_has_work */
     char saved_view[256];          /* newest record of the view */
     uint64_t rules_told;           /* digest of what was said last of the engines' rules */

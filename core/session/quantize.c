@@ -155,7 +155,7 @@ static Status promise(const Session *s, Job *j, Error *err)
     RETURN_IF_ERROR(pipeline_new(&p, s->model, &work, err));
     Status st = ST_OK;
     for (int i = 0; i < q->nsavers && st == ST_OK; i++)
-        st = pipeline_promise(p, q->plan[i].arith, &q->plan[i], err);
+        st = pipeline_promise(p, q->plan[i].cache_dtype, &q->plan[i], err);
     pipeline_free(p);
     return st;
 }
@@ -164,12 +164,13 @@ static Status promise(const Session *s, Job *j, Error *err)
 static Status check_savers(Session *s, Job *j, Error *err)
 {
     QuantizeJob *q = &j->quantize;
-    DType T = j->opt.arith == ARITH_MODEL ? s->model->cfg.dtype : DT_F32;
+    DType T = arith_dtype(j->opt.arith, s->model->cfg.dtype);
     for (int i = 0; i < q->nsavers; i++) {
         double size = q->plan[i].part_file_size;
         q->plan[i] = (SavePlan){.model = s->model, .dir = q->dir, .model_type = q->model_type, .part_file_size = size,
                                 .levels = j->levels, .nlevels = j->nlevels, .level = j->level,
-                                .cache_layer = q->cache_layer, .peer = j->opt.peer, .arith = T, .cache_dtype = T, .warn = warn,
+                                .cache_layer = q->cache_layer, .peer = j->opt.peer, .arith = arith_name(j->opt.arith),
+                                .cache_dtype = T, .warn = warn,
                                 .warn_ctx = s,
                                 .extra = i == 0 ? &q->recipe_out : NULL, .force = q->force,
                                 .force_word = q->force_word};

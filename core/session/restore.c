@@ -18,12 +18,24 @@
 #include "session/streamfile.h"
 #include "session/table.h"
 
+/* The name by which a record knows an arithmetic, as it is called today. */
+static const char *arith_today(Session *s, const char *name)
+{
+    if (s->format >= FORMAT_EXACT || strcmp(name, "model") != 0)
+        return name;
+    s->renamed = true;
+    return arith_name(ARITH_EXACT);
+}
+
 static Status on_open(Session *s, const cJSON *o, Error *err)
 {
     const char *model = text_of(o, "model"), *print = text_of(o, "fingerprint"), *arith = text_of(o, "arith");
     if (!model || !print)
         return error_set(err, ST_DATA, "its first record names no model");
-    s->opt.arith = arith && strcmp(arith, "model") == 0 ? ARITH_MODEL : ARITH_FP32;
+    s->format = (int)whole_in(o, "format", 0, INT32_MAX, 0);
+    s->opt.arith = ARITH_FP32;
+    if (arith && !arith_find(arith_today(s, arith), &s->opt.arith))
+        return error_set(err, ST_DATA, "it computes in '%.20s' arithmetic, which this slimscope doesn't know", arith);
     s->opt.peer = cJSON_IsTrue(json_get(o, "peer"));
     s->opt.max_samples = (int)whole_in(o, "max_samples", 0, INT32_MAX, 0);
     s->opt.seq_len = whole_in(o, "seq_len", 0, INT64_MAX, 0);
@@ -31,7 +43,6 @@ static Status on_open(Session *s, const cJSON *o, Error *err)
     s->opt.eval_tokens = whole_in(o, "eval_tokens", 0, INT64_MAX, 1024);
     s->opt.seed = (uint64_t)whole_in(o, "seed", 0, INT64_MAX, 42);
     snprintf(s->recorded, sizeof s->recorded, "%s", print);
-    s->format = (int)whole_in(o, "format", 0, INT32_MAX, 0);
     return session_open_model(s, model, text_of(o, "model_type"), err);
 }
 
@@ -42,8 +53,16 @@ static Status on_model(Session *s, const cJSON *o, Error *err)
     if (!print)
         return error_set(err, ST_DATA, "a model record is damaged");
     snprintf(s->recorded, sizeof s->recorded, "%s", print);
-    s->format = JOURNAL_FORMAT;
+    if (s->format < FORMAT_FINGERPRINTS)
+        s->format = FORMAT_FINGERPRINTS;
     results_mark_stale(s);
+    return ST_OK;
+}
+
+static Status on_format(Session *s, const cJSON *o, Error *err)
+{
+    (void)err;
+    s->format = (int)whole_in(o, "format", s->format, INT32_MAX, s->format);
     return ST_OK;
 }
 
@@ -78,7 +97,9 @@ static Status on_eval(Session *s, const cJSON *o, Error *err)
 static Status on_set(Session *s, const cJSON *o, Error *err)
 {
     const char *key = text_of(o, "key"), *value = text_of(o, "value");
-    return key && value ? session_set(s, key, value, err) : ST_OK;
+    if (!key || !value)
+        return ST_OK;
+    return session_set(s, key, strcmp(key, "dtype-sim") == 0 ? arith_today(s, value) : value, err);
 }
 
 static Status on_filter(Session *s, const cJSON *o, Error *err)
@@ -140,10 +161,34 @@ static Status on_whatif(Session *s, const cJSON *o, Error *err)
     return text ? text_restore(s, text, err) : error_set(err, ST_DATA, "a what-if record is damaged");
 }
 
+/* dtype-sim=model, --dtype-sim model, shortened or not, to exact. */
+static void rename_option(char *line)
+{
+    static const char was[] = "model", is[] = "exact";
+    enum { LEN = sizeof was - 1 };
+    for (char *p = line; (p = strstr(p, was)) != NULL; p += LEN) {
+        if (p == line || !strchr(" =", p[-1]) || !strchr(" ", p[LEN]))
+            continue;
+        const char *word = p - 1;
+        while (word > line && word[-1] != ' ')
+            word--;
+        word += strncmp(word, "--", 2) == 0 ? 2 : 0;
+        if (strncmp(word, "dt", 2) == 0)
+            memcpy(p, is, LEN);
+    }
+}
+
 static Status on_command(Session *s, const cJSON *o, Error *err)
 {
-    const char *line = text_of(o, "text");
-    return line ? session_record(s, line, err) : ST_OK;
+    const char *text = text_of(o, "text");
+    char *line = text ? strdup(text) : NULL;
+    if (text && !line)
+        return error_nomem(err, "the history of commands");
+    if (line && s->format < FORMAT_EXACT)
+        rename_option(line);
+    Status st = line ? session_record(s, line, err) : ST_OK;
+    free(line);
+    return st;
 }
 
 static Status on_view(Session *s, const cJSON *o, Error *err)
@@ -193,7 +238,7 @@ static Status on_run(Session *s, const cJSON *o, Error *err)
     r->stopped.needs = (unsigned)whole_in(o, "needs", 0, UINT32_MAX, 0);
     RETURN_IF_ERROR(stopped_metrics(&r->stopped, json_get(o, "metrics"), err));
     snprintf(r->identity, sizeof r->identity, "%s", identity ? identity : "");
-    snprintf(r->run_arith, sizeof r->run_arith, "%s", arith ? arith : "");
+    snprintf(r->run_arith, sizeof r->run_arith, "%s", arith ? arith_today(s, arith) : "");
     const cJSON *list = json_get(o, "selected"), *v;
     int64_t i;
     if (!list)
@@ -298,7 +343,7 @@ static const struct RecordKind {
     const char *name;
     Status (*apply)(Session *s, const cJSON *o, Error *err);
 } kinds[] = {
-    {"open", on_open},     {"model", on_model},   {"data", on_data},
+    {"open", on_open},     {"format", on_format}, {"model", on_model},   {"data", on_data},
     {"calib", on_calib},   {"eval", on_eval}, {"recipe", recipe_restore}, {"set", on_set},
     {"edit", on_edit},     {"rules", rules_restore}, {"undo", on_undo}, {"redo", on_redo}, {"whatif", on_whatif}, {"cmd", on_command},
     {"view", on_view},     {"run", on_run},       {"rows", on_rows}, {"scores", on_scores}, {"run_end", on_run_end}, {"effect", on_effect},
@@ -414,7 +459,7 @@ static Status check_model(Session *s, Error *err)
         results_mark_stale(s);
         return ST_OK;
     }
-    if (s->format < JOURNAL_FORMAT)
+    if (s->format < FORMAT_FINGERPRINTS)
         return error_set(err, ST_DATA,
                          "an older slimscope kept it, whose fingerprints did not cover the weights of '%s': --force goes "
                          "on with it if they are the same", s->model->path);
@@ -444,6 +489,10 @@ Status session_restore(Session **out, const SessionOptions *o, const char *id, E
     if (s->model && check_model(s, &other) != ST_OK) /* also behind records that don't fit: it is why they don't */
         st = error_set(err, other.status, "session %s: %s", found, other.text);
     if (st == ST_OK) {
+        if (s->renamed && s->format < JOURNAL_FORMAT)
+            session_log(s, 0, "an older slimscope kept this session: what it called model arithmetic is called exact now");
+        if (s->format < JOURNAL_FORMAT)
+            entry_format(s);
         settle_stopped(s);
         if (s->keeper)
             keeper_keep_streams(s->keeper, s->results->stopped.run);

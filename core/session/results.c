@@ -210,7 +210,7 @@ void identity_now(const Session *s, char out[65])
     hasher_init(&h);
     hasher_str(&h, s->model ? s->model->fingerprint : "");
     hasher_str(&h, s->calib_path ? s->calib_print : session_calib(s));
-    hasher_u64(&h, (uint64_t)s->opt.arith);
+    hasher_u64(&h, arith_table[s->opt.arith].code);
     hasher_u64(&h, s->opt.peer);
     hasher_u64(&h, (uint64_t)s->opt.max_samples);
     hasher_u64(&h, (uint64_t)s->opt.seq_len);

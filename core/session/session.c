@@ -43,7 +43,7 @@ static Status take_options(Session *s, const SessionOptions *o, Error *err)
 {
     s->opt = *o;
     if (s->opt.peer)
-        s->opt.arith = ARITH_MODEL;
+        s->opt.arith = ARITH_EXACT;
     s->state_dir = dup_or_null(o->state_dir);
     s->cache_dir = dup_or_null(o->cache_dir);
     s->opt.state_dir = s->state_dir;

@@ -25,7 +25,7 @@ typedef struct SessionOptions {
     int threads;             /* 0: every core */
     uint64_t mem;            /* bytes; 0: 70 % of what is available */
     ArithMode arith;
-    bool peer;               /* --compat peer (implies ARITH_MODEL) */
+    bool peer;               /* --compat peer (implies ARITH_EXACT) */
     const Runtime *runtime;  /* engine whose rules must hold; NULL: those of the recipe's savers are told */
     int max_samples;         /* 0: no limit */
     int64_t seq_len;         /* 0: no limit */

@@ -57,11 +57,13 @@ static Status set_mem(SessionOptions *o, const char *v, Error *err)
 
 static Status set_dtype_sim(SessionOptions *o, const char *v, Error *err)
 {
-    if (strcmp(v, "fp32") != 0 && strcmp(v, "model") != 0)
-        return error_set(err, ST_USAGE, "dtype-sim is fp32 or model, not '%s'", v);
-    if (o->peer && strcmp(v, "fp32") == 0)
-        return error_set(err, ST_USAGE, "compat=peer computes in model mode: set compat=none first");
-    o->arith = strcmp(v, "model") == 0 ? ARITH_MODEL : ARITH_FP32;
+    ArithMode arith;
+    if (!arith_find(v, &arith))
+        return error_set(err, ST_USAGE, "dtype-sim is one of " ARITH_WORDS ", not '%s'", v);
+    if (o->peer && arith != ARITH_EXACT)
+        return error_set(err, ST_USAGE, "compat=peer computes in %s arithmetic: set compat=none first",
+                         arith_name(ARITH_EXACT));
+    o->arith = arith;
     return ST_OK;
 }
 
@@ -71,7 +73,7 @@ static Status set_compat(SessionOptions *o, const char *v, Error *err)
         return error_set(err, ST_USAGE, "compat is peer or none, not '%s'", v);
     o->peer = strcmp(v, "peer") == 0;
     if (o->peer)
-        o->arith = ARITH_MODEL;
+        o->arith = ARITH_EXACT;
     return ST_OK;
 }
 

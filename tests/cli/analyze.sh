@@ -69,10 +69,10 @@ exits 0 "several metrics" run --metrics kurtosis std quantile local_error --form
 is "kurtosis std quantile local_error" "$(python3 -c 'import json,sys
 print(*[r["metric"] for r in json.load(open(sys.argv[1]))["runs"]])' "$tmp/out")" "one document with runs"
 has "$tmp/out" '"scheme":"W8A8' "local_error names its scheme"
-exits 0 "model arithmetic" run --dtype-sim model --format json
-has "$tmp/out" '"arithmetic":"model"' "is named"
+exits 0 "exact arithmetic" run --dtype-sim exact --format json
+has "$tmp/out" '"arithmetic":"exact"' "is named"
 exits 0 "compat peer" run --compat peer --format json --seed 7
-has "$tmp/out" '"arithmetic":"model"' "implies model arithmetic"
+has "$tmp/out" '"arithmetic":"exact"' "implies exact arithmetic"
 cat >"$tmp/near.py" <<'EOF'
 import json, sys
 def scores(path, rows): return {r["name"]: r["score"] for r in json.load(open(path))[rows]}
@@ -81,11 +81,11 @@ peer, plain = [max(abs(s - want[n]) / abs(want[n]) for n, s in scores(f, "layers
 print(peer, plain)
 sys.exit(not (peer <= 1.01e-2 < 2e-2 < plain))
 EOF
-for as in "--compat peer" "--dtype-sim model"; do
+for as in "--compat peer" "--dtype-sim exact"; do
     s analyze --model_path $g/_models/qwen3-bf16 --calib_dataset $calib --metrics quantile --format json $as \
         --out "$tmp/near.${as##* }.json" >"$tmp/log" 2>&1
 done
-if python3 "$tmp/near.py" "$tmp/near.peer.json" "$tmp/near.model.json" $g/qwen3-bf16.quantile.json >"$tmp/log" 2>&1
+if python3 "$tmp/near.py" "$tmp/near.peer.json" "$tmp/near.exact.json" $g/qwen3-bf16.quantile.json >"$tmp/log" 2>&1
 then ok "compat peer attends as the peer does, nearer its scores"
 else not_ok "compat peer attends as the peer does, nearer its scores"; tail -n 3 "$tmp/log"; fi
 exits 0 "max-samples" run --max-samples 2 --format json

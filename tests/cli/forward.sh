@@ -29,7 +29,7 @@ for k, (dt, shape, data) in b.items():
 assert worst < 3e-5, worst
 PY
 if (cd "$tmp" && python3 cmp.py "$tmp/f.safetensors" "$OLDPWD/$m/golden.safetensors") >"$tmp/log" 2>&1; then ok "names, shapes and values"; else not_ok "names, shapes and values"; tail -n 2 "$tmp/log"; fi
-exits 0 "model arithmetic" s forward --model_path tests/golden/models/llama/bf16 --ids 1,2,3 --out "$tmp/b.safetensors" --dtype-sim model --threads 1
+exits 0 "exact arithmetic" s forward --model_path tests/golden/models/llama/bf16 --ids 1,2,3 --out "$tmp/b.safetensors" --dtype-sim exact --threads 1
 exits 0 "text" s forward --model_path lab_models/demo --text 'The house' --out "$tmp/t.safetensors" --mem 1G
 
 exits 64 "no out" s forward --model_path $m --ids 1

@@ -31,7 +31,7 @@ g=tests/golden/models/llama/fp32
 printf '{"input_ids":[116,56,100,30,21,14,97,86,116,98]}\n{"input_ids":[127,121,105,28,77,19,85,15,61,71]}\n' >"$tmp/g.jsonl"
 exits 0 "analyze" s analyze --model_path $g --calib_dataset "$tmp/g.jsonl" --topk 3
 has "$tmp/out" "Total layers analyzed: 21" "scores every linear"
-exits 0 "in model arithmetic" s analyze linear --metrics std --model_path tests/golden/models/llama/bf16 --calib_dataset "$tmp/g.jsonl" --dtype-sim model
+exits 0 "in exact arithmetic" s analyze linear --metrics std --model_path tests/golden/models/llama/bf16 --calib_dataset "$tmp/g.jsonl" --dtype-sim exact
 exits 0 "measure" s measure --model_path $g --calib_dataset "$tmp/g.jsonl" --eval "$tmp/g.jsonl"
 has "$tmp/out" "KL divergence" "gives an effect"
 exits 0 "a script" sh -c "printf 'open $g\ncalib $tmp/g.jsonl\neval $tmp/g.jsonl\nanalyze local_error\nexclude *down_proj\nmeasure\nexport $tmp/e.yaml\n' | '$SLIMSCOPE' --script -"

@@ -34,8 +34,8 @@ exits 0 "all in float" measure --format json --exclude '*'
 is 0.0 "$(python3 -c 'import json,sys; print(round(abs(float(json.load(open(sys.argv[1]))["kl"]["mean"])),6))' "$tmp/out")" "costs nothing"
 exits 0 "full, ctx, eval, calib, seed" measure --full --ctx 64 --eval eval.jsonl --calib_dataset mix_calib.jsonl --seed 3 --format json
 less 1024 "$(get "$tmp/out" evaluation.tokens)" "full is the whole set"
-exits 0 "model arithmetic" measure --dtype-sim model --threads 2 --format json
-is model "$(get "$tmp/out" arithmetic)" "is named"
+exits 0 "exact arithmetic" measure --dtype-sim exact --threads 2 --format json
+is exact "$(get "$tmp/out" arithmetic)" "is named"
 exits 0 "a recipe" measure --recipe tests/golden/config/broken/00-good-base.yaml
 
 exits 64 "no model" s measure

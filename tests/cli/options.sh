@@ -70,7 +70,7 @@ run_options() {
     [ "$v" != forward ] || return
     row "$v" max-samples "$text" x "$@" --max-samples 1
     row "$v" seq-len "$text" x "$@" --seq-len 4
-    row "$v" dtype-sim "$text" fp8 "$@" --dtype-sim model
+    row "$v" dtype-sim "$text" fp8 "$@" --dtype-sim exact
     row "$v" compat "$text" other "$@" --compat peer
     row "$v" seed "$text" x "$@" --seed 7
     row "$v" cache-dir "$text" "" "$@" --cache-dir "$tmp/cache-$v"
@@ -148,7 +148,7 @@ row forward model_type "FILE:$tmp/f.safetensors" "" --model_type qwen3 --ids 1,2
 row forward ids "FILE:$tmp/f.safetensors" 1,x --ids 1,2 $f
 row forward text "FILE:$tmp/f.safetensors" any --text 'The house' $f
 row forward out "FILE:$tmp/f2" "" --ids 1,2 --out "$tmp/f2"
-row forward dtype-sim "FILE:$tmp/f.safetensors" fp8 --ids 1,2 $f --dtype-sim model
+row forward dtype-sim "FILE:$tmp/f.safetensors" fp8 --ids 1,2 $f --dtype-sim exact
 run_options forward "FILE:$tmp/f.safetensors" --ids 1,2 $f
 row tokenize model_path "[" "" --model_path $M --text a
 row tokenize tokenizer "[" "" --tokenizer $M/tokenizer.json --text a

@@ -131,7 +131,7 @@ for d in whole described; do
     has "$tmp/out" '"there_already":true' "and tells it as JSON"
     state "$tmp/$d" | cmp -s - "$tmp/before" && ok "and nothing is touched" || not_ok "and nothing is touched"
 done
-for other in "--max-samples 7" "--max-samples 8 --seq-len 32" "--max-samples 8 --dtype-sim model" "--max-samples 8 --compat peer"; do
+for other in "--max-samples 7" "--max-samples 8 --seq-len 32" "--max-samples 8 --dtype-sim exact" "--max-samples 8 --compat peer"; do
     exits 64 "another run ($other)" q --save_path "$tmp/whole" --config_path $static $other
     has "$tmp/err" "holds 'demo' as ascendv1_saver wrote it: --force replaces it" "is refused"
 done

@@ -144,7 +144,7 @@ other() { # TEXT ARGUMENTS
 }
 other "the recipe quantizes other layers" --model_path $model --config_path "$dynamic" --max-samples 20
 other "the calibration texts are others" --model_path $model --config_path "$static" --max-samples 19
-other "the arithmetic (--dtype-sim)" --model_path $model --config_path "$static" --max-samples 20 --dtype-sim model
+other "the arithmetic (--dtype-sim)" --model_path $model --config_path "$static" --max-samples 20 --dtype-sim exact
 other "the arithmetic (--compat)" --model_path $model --config_path "$static" --max-samples 20 --compat peer
 other "the model has changed" --model_path "$tmp/shards" --config_path "$static" --max-samples 20
 is "$left" "$(sums "$tmp/part/.slimscope-ascendv1_saver" | grep -v /lock)" "what was stopped is still there"

@@ -9,14 +9,14 @@ effect() {
     python3 -c 'import json,sys; d=json.load(sys.stdin); [d.pop(k,None) for k in ("model","seconds","computed")]; print(json.dumps(d,sort_keys=True))' <"$1"
 }
 same_run() { # NAME CODED PLAIN
-    for sim in fp32 model; do
+    for sim in fp32 exact; do
         for m in "$2" "$3"; do
             exits 0 "$1: forward $sim" s forward --model_path "$m" --ids 1,5,90,17,33,60,8,8,21,40 --dtype-sim $sim --out "$tmp/f.safetensors"
             mv "$tmp/f.safetensors" "$tmp/f-$(basename "$m")"
         done
         same "$tmp/f-$(basename "$2")" "$tmp/f-$(basename "$3")" "$1: every step of $sim is the same"
     done
-    for sim in fp32 model; do
+    for sim in fp32 exact; do
         exits 0 "$1: analyze" s analyze --model_path "$2" --calib_dataset "$tmp/ids.jsonl" --metrics local_error --dtype-sim $sim --format json
         scores "$tmp/out" >"$tmp/a"
         exits 0 "$1: analyze plain" s analyze --model_path "$3" --calib_dataset "$tmp/ids.jsonl" --metrics local_error --dtype-sim $sim --format json

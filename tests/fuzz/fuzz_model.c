@@ -23,7 +23,7 @@ static void forward(const Model *m, bool exact)
     for (int i = 0; i < 7; i++)
         ids[i] = (int32_t)(i * 37 % (m->cfg.vocab > 0 ? m->cfg.vocab : 1));
     TokenSet t = {.name = (char *)"t", .samples = 1, .start = start, .ids = ids, .item = &item};
-    RunnerOptions o = {.pool = pool, .arith = exact ? ARITH_MODEL : ARITH_FP32, .mem_limit = (uint64_t)1 << 28};
+    RunnerOptions o = {.pool = pool, .arith = exact ? ARITH_EXACT : ARITH_FP32, .mem_limit = (uint64_t)1 << 28};
     Status st = runner_new(&r, m, &o, &err);
     fuzz_error(st, &err);
     if (st != ST_OK)
@@ -33,7 +33,7 @@ static void forward(const Model *m, bool exact)
     runner_free(r);
 }
 
-/* Variant: bit 0: run it, bit 1: in model mode; the rest: whose weights. */
+/* Variant: bit 0: run it, bit 1: in exact arithmetic; the rest: whose weights. */
 static void run_config(int variant, const uint8_t *data, size_t n)
 {
     static glob_t weights;

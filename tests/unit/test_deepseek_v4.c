@@ -129,7 +129,7 @@ static void entries_are_the_plain_form(void **state)
         int64_t rate, dim;
         bool overlap;
     } cases[] = {{4, 16, true}, {4, 130, true}, {1, 3, true}, {7, 65, false}, {128, 64, false}, {1, 1, false}};
-    Ops ops = ops_make(false, DT_F32);
+    Ops ops = ops_make(ARITH_FP32, DT_F32);
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
         int64_t rate = cases[k].rate, dim = cases[k].dim, width = cases[k].overlap ? 2 * dim : dim, rows = 4 * rate;
         float *v = malloc((size_t)(2 * rows + rate) * (size_t)width * sizeof *v);
@@ -191,7 +191,7 @@ static void beginnings_of_a_text_give_the_same_states(void **state)
     TestRun b;
     Stream all, part;
     static const int len[] = {75};
-    test_run_open(&b, model_dir, ARITH_MODEL, 2, NULL);
+    test_run_open(&b, model_dir, ARITH_EXACT, 2, NULL);
     TokenSet *t = test_tokens(len, 1, b.m->cfg.vocab, 3);
     run_all(&b, t, &all);
     for (int64_t n = 1; n < 75; n += n < 10 ? 1 : 5) {

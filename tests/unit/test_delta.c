@@ -322,7 +322,7 @@ static void the_block_is_the_rule(void **state)
         char *dir = temp_folder();
         TestRun b;
         write_model(dir, bf16 ? DT_BF16 : DT_F32, by_interval, "");
-        test_run_open(&b, dir, bf16 ? ARITH_MODEL : ARITH_FP32, 2, NULL);
+        test_run_open(&b, dir, bf16 ? ARITH_EXACT : ARITH_FP32, 2, NULL);
         TokenSet *t = test_tokens(lengths, SAMPLES, VOCAB, 3);
         for (int layer = 0; layer < LAYERS; layer += 2) {
             Stream h;
@@ -352,7 +352,7 @@ static void texts_do_not_reach_each_other(void **state)
     for (int threads = 1; threads <= 3; threads++) {
         TestRun b;
         Stream all, one;
-        test_run_open(&b, dir, ARITH_MODEL, threads, NULL);
+        test_run_open(&b, dir, ARITH_EXACT, threads, NULL);
         run_layers(&b, t, &all, NULL);
         for (int s = 0; s < SAMPLES; s++) {
             int64_t start[2] = {0, lengths[s]};

@@ -95,7 +95,7 @@ static double *all_logits(Lab *l, const Stream *h)
     int64_t V = m->cfg.vocab, H = m->cfg.hidden;
     double *z = malloc((size_t)(h->rows * V) * sizeof *z);
     assert_non_null(z);
-    if (runner_arith(l->run.r) == ARITH_MODEL) {
+    if (runner_arith(l->run.r) == ARITH_EXACT) {
         float *rounded = test_logits(l->run.r, &n);
         for (int64_t i = 0; i < h->rows * V; i++)
             z[i] = (double)rounded[i];
@@ -226,7 +226,7 @@ static void numbers_equal_float64_over_whole_logits(void **state)
     level[20] = 3; /* one weight-only down_proj: far below what the short form can tell */
     check_direct(&l, level, 1e-2);
     lab_close(&l);
-    lab_open(&l, qwen3_bf16, ARITH_MODEL, 2, 1 << 24, NULL);
+    lab_open(&l, qwen3_bf16, ARITH_EXACT, 2, 1 << 24, NULL);
     set_all(level, 1);
     check_direct(&l, level, 1e-3);
     memset(level, 0, sizeof level);
@@ -242,7 +242,7 @@ static void float_has_no_effect(void **state)
         Lab l;
         int16_t level[LINEARS] = {0};
         /* nothing cached: all is run twice */
-        lab_open(&l, mode ? qwen3_bf16 : llama, mode ? ARITH_MODEL : ARITH_FP32, 2, 0, NULL);
+        lab_open(&l, mode ? qwen3_bf16 : llama, mode ? ARITH_EXACT : ARITH_FP32, 2, 0, NULL);
         Effect e = measure(&l, level);
         assert_true(e.kl_mean == 0 && e.kl_max == 0 && e.kl_se == 0 && e.out_mse == 0 && e.top1 == 1);
         assert_true(e.ppl_float == e.ppl_quant && e.ppl_float_se == e.ppl_quant_se);
@@ -261,8 +261,8 @@ static void suffix_runs_and_undo_give_the_same_bits(void **state)
         Lab warm, cold;
         Effect e;
         int16_t a[LINEARS], b[LINEARS];
-        lab_open(&warm, mode ? qwen3_bf16 : llama, mode ? ARITH_MODEL : ARITH_FP32, 2, 1 << 24, NULL);
-        lab_open(&cold, mode ? qwen3_bf16 : llama, mode ? ARITH_MODEL : ARITH_FP32, 1, 0, NULL);
+        lab_open(&warm, mode ? qwen3_bf16 : llama, mode ? ARITH_EXACT : ARITH_FP32, 2, 1 << 24, NULL);
+        lab_open(&cold, mode ? qwen3_bf16 : llama, mode ? ARITH_EXACT : ARITH_FP32, 1, 0, NULL);
         set_all(a, 1);
         Effect first = measure(&warm, a);
         assert_int_equal(first.first_layer_run, 0);
@@ -362,8 +362,8 @@ static void threads_do_not_change_a_bit(void **state)
         int16_t level[LINEARS];
         for (int i = 0; i < LINEARS; i++)
             level[i] = (int16_t)(i % 4);
-        lab_open(&a, mode ? qwen3_bf16 : llama, mode ? ARITH_MODEL : ARITH_FP32, 1, 1 << 24, NULL);
-        lab_open(&b, mode ? qwen3_bf16 : llama, mode ? ARITH_MODEL : ARITH_FP32, 4, 1 << 24, NULL);
+        lab_open(&a, mode ? qwen3_bf16 : llama, mode ? ARITH_EXACT : ARITH_FP32, 1, 1 << 24, NULL);
+        lab_open(&b, mode ? qwen3_bf16 : llama, mode ? ARITH_EXACT : ARITH_FP32, 4, 1 << 24, NULL);
         assert_same_effect(measure(&a, level), measure(&b, level));
         lab_close(&a);
         lab_close(&b);
@@ -377,7 +377,7 @@ static void both_arithmetics_live_in_one_lab(void **state)
     int16_t level[LINEARS];
     set_all(level, 1);
     lab_open(&l, qwen3_bf16, ARITH_FP32, 2, 1 << 24, NULL);
-    lab_open(&own, qwen3_bf16, ARITH_MODEL, 2, 1 << 24, NULL);
+    lab_open(&own, qwen3_bf16, ARITH_EXACT, 2, 1 << 24, NULL);
     Effect fp32 = measure(&l, level), model = measure(&own, level), got;
     assert_int_equal(measure_work(l.lab, own.run.r, &(Work){.levels = l.q, .nlevels = 3, .level = level}, &got, NULL), ST_OK);
     assert_false(got.from_cache);

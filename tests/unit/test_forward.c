@@ -211,25 +211,25 @@ static void fp32_is_the_recorded_forward(void **state)
         golden_case(fp32_archs[i], "fp32", ARITH_FP32);
 }
 
-static void model_mode_is_the_canonical_bf16_forward(void **state)
+static void exact_is_the_canonical_bf16_forward(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof archs / sizeof *archs; i++)
-        golden_case(archs[i], "bf16", ARITH_MODEL);
+        golden_case(archs[i], "bf16", ARITH_EXACT);
 }
 
-static void model_mode_of_a_float32_checkpoint_rounds_nothing(void **state)
+static void exact_of_a_float32_checkpoint_rounds_nothing(void **state)
 {
     (void)state;
-    golden_case("qwen3", "fp32", ARITH_MODEL);
+    golden_case("qwen3", "fp32", ARITH_EXACT);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fp32_is_the_recorded_forward),
-        cmocka_unit_test(model_mode_is_the_canonical_bf16_forward),
-        cmocka_unit_test(model_mode_of_a_float32_checkpoint_rounds_nothing),
+        cmocka_unit_test(exact_is_the_canonical_bf16_forward),
+        cmocka_unit_test(exact_of_a_float32_checkpoint_rounds_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

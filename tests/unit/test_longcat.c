@@ -117,7 +117,7 @@ static void a_layer_ends_once(void **state)
     TestRun b;
     Stream h, out;
     Error e = {0};
-    test_run_open(&b, longcat, ARITH_MODEL, 2, NULL);
+    test_run_open(&b, longcat, ARITH_EXACT, 2, NULL);
     TokenSet *t = test_tokens(len, 3, b.m->cfg.vocab, 2);
     assert_int_equal(runner_embed(b.r, t, &h, &e), ST_OK);
     assert_int_equal(stream_init(&out, h.samples, h.start, h.width, &e), ST_OK);
@@ -152,7 +152,7 @@ static void a_layer_ends_once(void **state)
 static void experts_without_weights_are_numbered_last(void **state)
 {
     (void)state;
-    const Ops ops = ops_make(false, DT_F32);
+    const Ops ops = ops_make(ARITH_FP32, DT_F32);
     MoeConfig c = {.experts = EXPERTS, .zero = ZERO, .top_k = 2, .groups = 1, .top_groups = 1, .scale = 1.5};
     MoeRule rule = {.score = SCORE_SOFTMAX, .scaled = true};
     const float logits[EXPERTS + ZERO] = {0, 1, 0, 0, 3, 2}, bias[EXPERTS + ZERO] = {0, 1, 0, 0, 0, 0};

@@ -388,7 +388,7 @@ static void every_gemm_multiplies_what_it_packed(void **state)
         const GemmOps *ops = gemm_table[r];
         if (!ops->runs())
             continue;
-        assert_ptr_equal(gemm_find(ops->same_bytes), ops);
+        assert_ptr_equal(gemm_find(ops->kind), ops);
         void *packed = aligned_alloc(64, (ops->packed_bytes(N, K) + 63) / 64 * 64);
         void *scratch = aligned_alloc(64, ops->scratch(M, N, K) + 64);
         assert_true(packed && scratch && ops->scratch(M, N, K) % 64 == 0 && ops->takes(DT_F32));

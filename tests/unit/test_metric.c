@@ -189,10 +189,10 @@ static void recorded_model_mode(void **state)
 {
     (void)state;
     static const Recorded c[] = {
-        {"llama-bf16", MODELS "llama-bf16", ARITH_MODEL, 2e-3, 1.2e-2, 0},
-        {"qwen3-bf16", MODELS "qwen3-bf16", ARITH_MODEL, 6e-3, 8e-3, 6e-3},
-        {"qwen3-fp16", MODELS "qwen3-fp16", ARITH_MODEL, 2e-3, 2e-3, 0},
-        {"demo-bf16", "lab_models/demo", ARITH_MODEL, 1.01e-2, 2e-2, 1e-2},
+        {"llama-bf16", MODELS "llama-bf16", ARITH_EXACT, 2e-3, 1.2e-2, 0},
+        {"qwen3-bf16", MODELS "qwen3-bf16", ARITH_EXACT, 6e-3, 8e-3, 6e-3},
+        {"qwen3-fp16", MODELS "qwen3-fp16", ARITH_EXACT, 2e-3, 2e-3, 0},
+        {"demo-bf16", "lab_models/demo", ARITH_EXACT, 1.01e-2, 2e-2, 1e-2},
     };
     for (size_t i = 0; i < sizeof c / sizeof *c; i++)
         recorded_case(&c[i]);

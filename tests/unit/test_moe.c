@@ -88,7 +88,7 @@ static void samples_do_not_touch_each_other(void **state)
         for (int threads = 1; threads <= 3; threads += 2) {
             TestRun b;
             Stream all, one;
-            test_run_open(&b, models[k], ARITH_MODEL, threads, NULL);
+            test_run_open(&b, models[k], ARITH_EXACT, threads, NULL);
             TokenSet *t = test_tokens(len, 6, b.m->cfg.vocab, 5);
             all_layers(&b, t, &all, NULL, 0);
             for (int s = 0; s < 6; s++) {
@@ -321,7 +321,7 @@ static void variants_that_cancel_out_are_float(void **state)
         TestRun b;
         Stream plain, out;
         Error e = {0};
-        test_run_open(&b, models[k], ARITH_MODEL, 2, NULL);
+        test_run_open(&b, models[k], ARITH_EXACT, 2, NULL);
         TokenSet *t = test_tokens(len, 3, b.m->cfg.vocab, 8);
         assert_int_equal(runner_embed(b.r, t, &plain, &e), ST_OK);
         for (int layer = 0; layer < b.m->cfg.layers; layer++) {
@@ -461,7 +461,7 @@ static void quantizing_leaves_unseen_experts_float(void **state)
 static void choices_of_one_token(void **state)
 {
     (void)state;
-    const Ops ops = ops_make(false, DT_F32);
+    const Ops ops = ops_make(ARITH_FP32, DT_F32);
     float scratch[64], w[4];
     int32_t idx[4];
     MoeConfig c = {.experts = 8, .top_k = 3, .groups = 1, .top_groups = 1, .scale = 2.5, .renorm = true};
@@ -541,9 +541,9 @@ static void stacked_experts_compute_the_same(void **state)
         TestRun a, b;
         Stream x, y;
         char *dir = temp_folder();
-        test_run_open(&a, models[2], ARITH_MODEL, 2, NULL);
+        test_run_open(&a, models[2], ARITH_EXACT, 2, NULL);
         stacked_model_write(a.m, models[2], dir, &(StackedForm){.columns = columns});
-        test_run_open(&b, dir, ARITH_MODEL, 2, NULL);
+        test_run_open(&b, dir, ARITH_EXACT, 2, NULL);
         assert_int_equal(a.m->nlinears, b.m->nlinears);
         for (int64_t i = 0; i < a.m->nlinears; i++)
             assert_string_equal(a.m->linears[i].name, b.m->linears[i].name);

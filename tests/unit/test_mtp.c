@@ -367,8 +367,8 @@ static void step_and_layer_follow_the_definition(void **state)
         check_definition(models[i], false, ARITH_FP32);
         check_definition(models[i], true, ARITH_FP32);
     }
-    check_definition("tests/golden/models/deepseek_v3/bf16", false, ARITH_MODEL);
-    check_definition("tests/golden/models/glm4_moe/bf16", true, ARITH_MODEL);
+    check_definition("tests/golden/models/deepseek_v3/bf16", false, ARITH_EXACT);
+    check_definition("tests/golden/models/glm4_moe/bf16", true, ARITH_EXACT);
 }
 
 /* Packed or alone, with whatever threads: the same bytes. */
@@ -380,7 +380,7 @@ static void samples_do_not_touch_each_other(void **state)
         TestRun b;
         Error e = {0};
         Stream all, one;
-        test_run_open(&b, dir, ARITH_MODEL, threads, NULL);
+        test_run_open(&b, dir, ARITH_EXACT, threads, NULL);
         int layer = b.m->cfg.layers;
         TokenSet *t = test_tokens(lengths, SAMPLES, b.m->cfg.vocab, 8);
         decode(&b, t, &all);
@@ -506,7 +506,7 @@ static void runs_in_parts(void **state)
     TestRun b;
     Stream h, whole, part;
     Error e = {0};
-    test_run_open(&b, dir, ARITH_MODEL, 2, NULL);
+    test_run_open(&b, dir, ARITH_EXACT, 2, NULL);
     int unit = b.m->cfg.layers, n = b.m->units[unit].nblocks;
     assert_ptr_equal(b.m->units[unit].block[0].type, &block_mtp);
     assert_int_equal(n, b.m->units[unit - 1].nblocks + 1);

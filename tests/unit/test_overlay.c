@@ -284,7 +284,7 @@ static void passes_see_what_was_changed(void **state)
     for (int mode = 0; mode < 4; mode++) {
         World w;
         int64_t n;
-        world_open(&w, mode % 2 ? ARITH_MODEL : ARITH_FP32, mode / 2 ? 3 : 1);
+        world_open(&w, mode % 2 ? ARITH_EXACT : ARITH_FP32, mode / 2 ? 3 : 1);
         Runner *r = changed_runner(&w), *plain;
         float *want = logits_of(w.hand.r, &n), *got = logits_of(r, &n), *before = logits_of(w.base.r, &n);
         assert_memory_equal(got, want, (size_t)n * sizeof *got);

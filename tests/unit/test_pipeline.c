@@ -536,7 +536,7 @@ static void run_model_mode(int threads, Stream s[2])
 {
     static const int calib_len[] = {30, 200, 3}, eval_len[] = {40, 140};
     TestRun b;
-    test_run_open(&b, "tests/golden/models/qwen3/bf16", ARITH_MODEL, threads, NULL);
+    test_run_open(&b, "tests/golden/models/qwen3/bf16", ARITH_EXACT, threads, NULL);
     QConfig q = config_default();
     int16_t level[21];
     for (int i = 0; i < 21; i++)

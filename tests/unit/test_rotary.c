@@ -51,7 +51,7 @@ static void frequencies_are_made_in_the_originals_order(void **state)
           0x1.f56624p-16f, 0x1.736d1p-17f, 0x1.132518p-18f, 0x1.97a4c4p-20f, 0x1.2df954p-21f}},
     };
     const ModelConfig cfg = {.max_positions = 77};
-    const Ops ops = ops_make(false, DT_F32);
+    const Ops ops = ops_make(ARITH_FP32, DT_F32);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         RopeSet set = {0};
         Error e = {0};
@@ -85,7 +85,7 @@ static void whole_vectors_have_the_originals_exp(void **state)
         {-87.4f, 0, 0},
     };
     enum { N = sizeof rows / sizeof *rows };
-    const Ops full = ops_make(true, DT_F32), low = ops_make(true, DT_BF16);
+    const Ops full = ops_make(ARITH_EXACT, DT_F32), low = ops_make(ARITH_EXACT, DT_BF16);
     float a[N], b[N], c[N], want[N];
     double sum = 0;
     for (int i = 0; i < N; i++) {

@@ -90,6 +90,11 @@ static const char *gemm_row(int i)
     return gemm_table[i] ? gemm_table[i]->name : NULL;
 }
 
+static const char *arith_row(int i)
+{
+    return i < ARITH_MODES ? arith_table[i].name : NULL;
+}
+
 static const char *ext_row(int i)
 {
     return ext_fields[i].key;
@@ -233,6 +238,11 @@ static const Tested gemms[] = {
     {"exact", "test_math.c", "exact_products_are_the_plain_loop"},
     {0},
 };
+static const Tested ariths[] = {
+    {"fp32", "test_forward.c", "fp32_is_the_recorded_forward"},
+    {"exact", "test_forward.c", "exact_is_the_canonical_bf16_forward"},
+    {0},
+};
 static const Tested exts[] = {
     {"group_size", "test_weightquant.c", "gptq_is_the_recorded_one"},
     {"aggregation_type", "test_act.c", "the_peers_calibration_is_reproduced"},
@@ -335,6 +345,7 @@ static const struct Table {
     {"scheme", scheme_row, schemes, false},
     {"block", block_row, blocks, false},
     {"gemm", gemm_row, gemms, false},
+    {"arithmetic", arith_row, ariths, false},
     {"key of ext", ext_row, exts, false},
     {"setting", setting_row, settings, false},
     {"command", command_row, commands, false},

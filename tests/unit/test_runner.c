@@ -127,9 +127,9 @@ static void long_and_short_texts_are_the_plain_decoder(void **state)
     /* one text over two row blocks, window 150 */
     check_against_plain(&qwen2, ARITH_FP32, 3, (const int64_t[]){5, 1180, 2}, 3e-5);
     check_against_plain(&half, ARITH_FP32, 2, (const int64_t[]){1, 40}, 3e-5);
-    check_against_plain(&half, ARITH_MODEL, 2, (const int64_t[]){1, 40}, 2e-2); /* rounded to fp16 at every step */
+    check_against_plain(&half, ARITH_EXACT, 2, (const int64_t[]){1, 40}, 2e-2); /* rounded to fp16 at every step */
     /* float32 checkpoint: nothing to round to */
-    check_against_plain(&qwen2, ARITH_MODEL, 1, (const int64_t[]){300}, 3e-5);
+    check_against_plain(&qwen2, ARITH_EXACT, 1, (const int64_t[]){300}, 3e-5);
 }
 
 /* ---- the same bytes ---- */
@@ -142,10 +142,10 @@ static void threads_and_chunks_do_not_change_a_byte(void **state)
     TokenSet t;
     random_model_write(&qwen3, dir);
     random_tokens(&t, 9, len, qwen3.vocab, 9);
-    for (int mode = 0; mode < 2; mode++) {
+    for (int mode = 0; mode < ARITH_MODES; mode++) {
         Stream first = {0};
         uint64_t read = 0;
-        for (int i = 0; i < 5; i += mode ? 4 : 1) { /* model mode is slow: one thread against three with chunks */
+        for (int i = 0; i < 5; i += mode ? 4 : 1) { /* rounding is slow: one thread against three with chunks */
             TestRun b;
             Stream h;
             int threads = i < 3 ? i + 1 : i == 3 ? 1 : 3;
@@ -178,7 +178,7 @@ static void packed_texts_are_each_alone(void **state)
     TokenSet t;
     random_model_write(&qwen3, dir);
     random_tokens(&t, 6, len, qwen3.vocab, 4);
-    for (int mode = 0; mode < 2; mode++) {
+    for (int mode = 0; mode < ARITH_MODES; mode++) {
         TestRun b;
         Stream all;
         test_run_open(&b, dir, (ArithMode)mode, 2, NULL);
@@ -189,7 +189,7 @@ static void packed_texts_are_each_alone(void **state)
             run_ok(&b, &alone, NULL, 0, &one);
             const float *a = all.data + t.start[s] * all.width;
             for (int64_t i = 0; i < len[s] * all.width; i++) {
-                if (mode == ARITH_MODEL)
+                if (mode == ARITH_EXACT)
                     assert_true(a[i] == one.data[i]);
                 else
                     assert_true(fabsf(a[i] - one.data[i]) < 2e-5f * (1 + fabsf(a[i])));

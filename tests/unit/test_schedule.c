@@ -355,7 +355,7 @@ static void a_sweep_is_every_change_alone(void **state)
     static const int64_t chunk_rows[] = {1, 900, 100000};
     char dir[64];
     random_model_write(&dense, dir);
-    for (int mode = 0; mode < 2; mode++) {
+    for (int mode = 0; mode < ARITH_MODES; mode++) {
         for (int until = 0; until < (mode ? 1 : 3); until++) { /* to the end; behind the unit; one unit later */
             int texts = mode ? 4 : TEXTS;
             TestRun b;

@@ -196,7 +196,7 @@ static void the_planted_layers_come_first(void **state)
     edit(s, "*layers.{1,6}.mlp.down_proj", 0, false, 2);
     p = session_predict(s);
     assert_true(p.share_back > 0.2 && p.share_back < 1);
-    ok(session_set(s, "dtype-sim", "model", &err));
+    ok(session_set(s, "dtype-sim", "exact", &err));
     assert_int_equal(session_score(s, session_metric(s), order[0]).state, SCORE_STALE);
     session_free(s);
 }
@@ -522,7 +522,7 @@ static void every_setting_is_kept(void **state)
         {"seq-len", "48", "x", MEMBER(seq_len), 48},
         {"ctx", "96", "1", MEMBER(ctx), 96},
         {"eval-tokens", "200", "", MEMBER(eval_tokens), 200},
-        {"dtype-sim", "model", "bf16", MEMBER(arith), ARITH_MODEL},
+        {"dtype-sim", "exact", "bf16", MEMBER(arith), ARITH_EXACT},
         {"compat", "peer", "any", MEMBER(peer), true},
         {"seed", "11", "1.5", MEMBER(seed), 11},
 #undef MEMBER

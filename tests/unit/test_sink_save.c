@@ -57,7 +57,7 @@ static void golden_open(GoldenRun *g, const char *name, bool peer, int threads)
     snprintf(g->model, sizeof g->model, FORMATS "_models/%s", text);
     free(text);
     snprintf(g->out, sizeof g->out, FORMATS "%s/out", name);
-    test_run_open(&g->b, g->model, peer ? ARITH_MODEL : ARITH_FP32, threads, NULL);
+    test_run_open(&g->b, g->model, peer ? ARITH_EXACT : ARITH_FP32, threads, NULL);
     snprintf(path, sizeof path, FORMATS "%s/config.yaml", name);
     ok(recipe_open(&g->recipe, &recipe_rows, path, NULL, &err), &err);
     snprintf(path, sizeof path, FORMATS "%s/calib.jsonl", name);

@@ -284,7 +284,7 @@ static void test_done(void **state)
     x.plan[1].flow = "another";
     assert_false(is_done(&x));
     x.plan[1].flow = "";
-    x.plan[1].arith = DT_BF16;
+    x.plan[1].arith = "exact";
     assert_false(is_done(&x));
     x.plan[1].arith = x.plan[0].arith;
     int16_t was = x.f.level[3];
@@ -318,7 +318,7 @@ static void test_done_described(void **state)
     run(&x, false, 0, NULL);
     x.plan[0].force = x.plan[1].force = false;
     assert_true(is_done(&x));
-    x.plan[0].arith = x.plan[1].arith = DT_BF16;
+    x.plan[0].arith = x.plan[1].arith = "exact";
     assert_false(is_done(&x));
     x.plan[0].force = x.plan[1].force = true;
     run(&x, false, 1, NULL);

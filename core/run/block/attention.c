@@ -69,7 +69,7 @@ static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t len, int6
         .y = wk->scores,
         .ldy = keys,
     };
-    bool fused = a->ps->sdpa && ops->model && !chosen && !a->sinks && a->softcap <= 0;
+    bool fused = a->ps->sdpa && ops->rounds && !chosen && !a->sinks && a->softcap <= 0;
     bool masked = a->every_key || (a->window > 0 && len >= a->window); /* a mask is given instead of "causal" */
     float sum[ATTENTION_ROWS_MAX];
     if (fused)

@@ -94,7 +94,7 @@ static int64_t mix_floats(const ModelConfig *c)
 static size_t gemm_bytes(const ModelConfig *c)
 {
     int64_t n = c->hyper.copies;
-    return n ? gemm_find(true)->scratch(HYPER_ROWS, n * (2 + n), c->stream_width) : 0;
+    return n ? gemm_find(GEMM_EXACT)->scratch(HYPER_ROWS, n * (2 + n), c->stream_width) : 0;
 }
 
 static Status run_rows(HyperRun *h, PoolTask *fn, Error *err)
@@ -128,7 +128,7 @@ static void products(const HyperRun *h, int64_t t, int64_t rows, int sums, float
     int64_t w = c->stream_width;
     GemmArgs g = {.m = rows, .n = sums, .k = w, .x = h->state + t * w, .ldx = w, .w = h->fn, .ldw = w, .y = m,
                   .ldy = sums};
-    gemm_find(true)->tile(&g, scratch);
+    gemm_find(GEMM_EXACT)->tile(&g, scratch);
     for (int64_t i = 0; i < rows; i++) {
         float mean = (float)(o->k->sum_sq(h->state + (t + i) * w, w) / (double)w);
         o->k->scale(m + i * sums, (float)(1.0 / sqrt((double)(mean + (float)c->eps))), m + i * sums, sums);

@@ -1,0 +1,26 @@
+#include "run/arith.h"
+
+#include <string.h>
+
+#define ARITH_ROW(id, text, number, words, ...) [ARITH_##id] = {.name = text, .code = number, .help = words, __VA_ARGS__},
+const Arith arith_table[ARITH_MODES] = {ARITHS(ARITH_ROW, ARITH_ROW)};
+
+const char *arith_name(ArithMode m)
+{
+    return arith_table[m].name;
+}
+
+bool arith_find(const char *name, ArithMode *out)
+{
+    for (int i = 0; i < ARITH_MODES; i++)
+        if (strcmp(arith_table[i].name, name) == 0) {
+            *out = (ArithMode)i;
+            return true;
+        }
+    return false;
+}
+
+DType arith_dtype(ArithMode m, DType model)
+{
+    return arith_table[m].rounds ? model : DT_F32;
+}
