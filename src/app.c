@@ -262,6 +262,8 @@ Status apply_run_options(App *a, const CommandLine *cl, Error *err)
     RETURN_IF_ERROR(app_session(a, err));
     for (const Setting *s = setting_table; s->key; s++) {
         const char *v = cl_str(cl, s->key);
+        if (!v && cl_given(cl, s->key))
+            v = "on"; /* a flag */
         if (v)
             RETURN_IF_ERROR(session_set(a->session, s->key, v, err));
     }

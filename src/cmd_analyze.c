@@ -154,9 +154,10 @@ static Status ask_selected(const App *a, const Ask *ask, bool **out, Error *err)
     return select_linears(a->session, ask->patterns, ask->npatterns, out, err);
 }
 
-static Status print_ranking(App *a, const Ask *ask, const bool *selected, bool stopped, Error *err)
+static Status print_ranking(App *a, const Ask *ask, const bool *selected, bool stopped, const ProfileReport *profile,
+                            Error *err)
 {
-    RankRequest r = {ask->metrics, ask->patterns, ask->npatterns, selected, ask->topk, stopped};
+    RankRequest r = {ask->metrics, ask->patterns, ask->npatterns, selected, ask->topk, stopped, profile};
     Str text = {0};
     Status st = output_ranking(a->session, ask->format, &r, &text, err);
     if (st == ST_OK)
@@ -224,7 +225,9 @@ static Status analyze_and_print(App *a, const Ask *ask, Error *err)
         bool kept = st == ST_OK || st == ST_CANCELLED || st == ST_FAIL;
         if (kept) { /* finished rows are worth having whatever stopped the rest */
             Error second = {0};
-            Status printed = print_ranking(a, ask, selected, st == ST_CANCELLED, &second);
+            ProfileReport profile;
+            app_profile(a, &profile);
+            Status printed = print_ranking(a, ask, selected, st == ST_CANCELLED, &profile, &second);
             if (printed == ST_OK && st == ST_OK)
                 printed = check_failed(a, ask, selected, &second);
             if (st == ST_OK && printed != ST_OK) {
@@ -235,6 +238,7 @@ static Status analyze_and_print(App *a, const Ask *ask, Error *err)
         if (a->face == FACE_CLI && !ask->set_chosen)
             note_data(a);
         app_note_memory(a);
+        app_note_profile(a, ask->format);
     }
     free(selected);
     return st;
@@ -315,7 +319,7 @@ static Status rank_run(App *a, const CommandLine *cl, Error *err)
     if (st == ST_OK)
         st = ask_selected(a, &ask, &selected, err);
     if (st == ST_OK)
-        st = print_ranking(a, &ask, selected, false, err);
+        st = print_ranking(a, &ask, selected, false, NULL, err);
     free(selected);
     free(ask.patterns);
     free(ask.metrics);

@@ -54,6 +54,29 @@ const Command command_cancel = {
     .run = run_cancel,
 };
 
+static Status run_profile(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 0, 0, err));
+    ProfileReport r = {0};
+    if (a->session)
+        session_profile(a->session, &r);
+    if (!r.workers)
+        return error_set(err, ST_USAGE, "no job has a profile: 'set profile=on', then run one");
+    Str text = {0};
+    output_profile(&r, &text);
+    Status st = app_result(a, &text, NULL, err);
+    str_free(&text);
+    return st;
+}
+const Command command_profile = {
+    .name = "profile",
+    .args = "",
+    .summary = "Print where the CPU time of the last job went, by the parts of its work.",
+    .help = "After 'set profile=on': times are those of jobs that ran since.",
+    .flags = CMD_NO_LOG,
+    .run = run_profile,
+};
+
 static Status run_quit(App *a, const CommandLine *cl, Error *err)
 {
     if (a->session && session_busy(a->session) && !cl->bang)

@@ -38,17 +38,21 @@ static Status run_measure(App *a, const CommandLine *cl, Error *err)
     if (!app_waits(a))
         return ST_OK;
     Status st = app_wait(a, err);
+    OutFormat f = out_format(cl_str(cl, "format"));
     const Effect *e = session_effect(a->session, NULL);
     if (st == ST_OK && !e)
         st = error_set(err, ST_INTERNAL, "the measurement ended without a result");
     if (st == ST_OK) {
         Str text = {0};
-        st = output_effect(a->session, out_format(cl_str(cl, "format")), e, &text, err);
+        ProfileReport profile;
+        app_profile(a, &profile);
+        st = output_effect(a->session, f, e, &profile, &text, err);
         if (st == ST_OK)
             st = app_result(a, &text, cl_str(cl, "out"), err);
         str_free(&text);
     }
     app_note_memory(a);
+    app_note_profile(a, f);
     return st;
 }
 

@@ -142,7 +142,9 @@ static Status quantize_and_print(App *a, const QuantizeOptions *o, OutFormat f, 
     if ((st == ST_OK || st == ST_FAIL) && done) {
         Str text = {0};
         Error second = {0};
-        quant_done_text(a->session, done, f, &text);
+        ProfileReport profile;
+        app_profile(a, &profile);
+        quant_done_text(a->session, done, f, &profile, &text);
         Status printed = app_result(a, &text, NULL, &second);
         str_free(&text);
         if (st == ST_OK && printed != ST_OK) {
@@ -154,6 +156,7 @@ static Status quantize_and_print(App *a, const QuantizeOptions *o, OutFormat f, 
                   o->save_path);
     }
     app_note_memory(a);
+    app_note_profile(a, f);
     return st;
 }
 

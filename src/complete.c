@@ -182,6 +182,11 @@ static void now_runtime(const SessionOptions *o, Str *out)
     str_puts(out, o->runtime ? o->runtime->name : "none");
 }
 
+static void now_profile(const SessionOptions *o, Str *out)
+{
+    str_puts(out, o->profile ? "on" : "off");
+}
+
 static void now_lang(const SessionOptions *o, Str *out)
 {
     (void)o;
@@ -203,6 +208,7 @@ static const struct {
     {"compat", "whose quantization", "peer|none", now_compat},
     {"seed", "random seed", NULL, now_seed},
     {"runtime", "engine that shall load it", RUNTIME_WORDS "|none", now_runtime},
+    {"profile", "whether jobs tell where their CPU time went", "on|off", now_profile},
     {"lang", "language of the workbench", "auto|en|zh", now_lang},
 };
 enum { SETTING_WORDS = sizeof setting_words / sizeof setting_words[0] };

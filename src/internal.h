@@ -3,6 +3,7 @@
 
 #include "src/app.h"
 #include "src/cmdline.h"
+#include "src/output.h"
 
 /* Shared by the files of src/; faces use app.h. */
 
@@ -49,6 +50,11 @@ Status job_word(const CommandLine *cl, int *id, Error *err);
 Status app_wait(App *a, Error *err);
 /* One line about the newest job's memory on stderr. */
 void app_note_memory(App *a);
+/* Where the CPU time went, of the jobs that the command waited for; of the program's one command with all that it did
+ * before them. workers 0: nobody asked. */
+void app_profile(App *a, ProfileReport *out);
+/* The same as a table on stderr, where the program's one command asked for it and its result isn't JSON. */
+void app_note_profile(App *a, OutFormat f);
 
 /* A long reading of a command: how far it is on stderr, and ^C. */
 typedef struct ByteWatch {
@@ -104,6 +110,7 @@ Status app_shell(App *a, Error *err);
         {"compat", ARG_CHOICE, "peer",                                                                                 \
          "quantize exactly as msModelSlim does, quirks included; implies --dtype-sim exact", COMP_NONE},               \
         {"seed", ARG_INT, "N", "random seed (default 42)", COMP_NONE},                                                 \
+        {"profile", ARG_FLAG, NULL, "tell where the CPU time went, by the parts of the work", COMP_NONE},              \
     {                                                                                                                  \
         "cache-dir", ARG_PATH, "DIR", "keep intermediate states below DIR too, not only in memory", COMP_FILE          \
     }

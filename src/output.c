@@ -332,7 +332,7 @@ static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64
         }
         str_putc(out, '}');
     }
-    str_puts(out, "\n]}");
+    str_puts(out, "\n]");
     out->oom = out->oom || text.oom;
     str_free(&text);
 }
@@ -434,12 +434,53 @@ Status output_ranking(Session *s, OutFormat f, const RankRequest *r, Str *out, E
             ranking_csv(model, r->metrics[i], rows, n, out);
         else
             st = ranking_yaml(model, r->metrics[i], r, rows, n, &count, out, err);
+        if (f == OUT_JSON && nmetrics > 1)
+            str_putc(out, '}');
         free(rows);
         RETURN_IF_ERROR(st);
     }
-    if (f == OUT_JSON)
-        str_puts(out, nmetrics > 1 ? "\n]}\n" : "\n");
+    if (f == OUT_JSON) {
+        str_puts(out, nmetrics > 1 ? "\n]" : "");
+        output_profile_json(r->profile, out);
+        str_puts(out, "}\n");
+    }
     return out->oom ? error_nomem(err, "the result's text") : ST_OK;
+}
+
+/* ---- profile ---- */
+
+/* Row i of what is shown: the table's order, what no part claims last. */
+static int phase_shown(int i)
+{
+    return i + 1 < PHASES ? i + 1 : PHASE_OTHER;
+}
+
+void output_profile(const ProfileReport *r, Str *out)
+{
+    str_printf(out, "CPU time %.2f s in %.2f s, %d thread%s\n", r->total, r->wall, r->workers, r->workers == 1 ? "" : "s");
+    for (int i = 0; i < PHASES; i++) {
+        int k = phase_shown(i);
+        if (r->calls[k])
+            str_printf(out, "  %-36s %9.3f s  %5.1f %%  %9lld calls\n", phase_table[k].text, r->cpu[k],
+                       r->total > 0 ? 100 * r->cpu[k] / r->total : 0, (long long)r->calls[k]);
+        else if (k == PHASE_OTHER)
+            str_printf(out, "  %-36s %9.3f s  %5.1f %%\n", phase_table[k].text, r->cpu[k],
+                       r->total > 0 ? 100 * r->cpu[k] / r->total : 0);
+    }
+}
+
+void output_profile_json(const ProfileReport *r, Str *out)
+{
+    if (!r || !r->workers)
+        return;
+    str_printf(out, ",\"profile\":{\"cpu_seconds\":%.6f,\"seconds\":%.6f,\"threads\":%d,\"parts\":{", r->total, r->wall,
+               r->workers);
+    for (int i = 0; i < PHASES; i++) {
+        int k = phase_shown(i);
+        str_printf(out, "%s\n\"%s\":{\"cpu_seconds\":%.6f,\"calls\":%lld}", i ? "," : "", phase_table[k].name,
+                   r->cpu[k], (long long)r->calls[k]);
+    }
+    str_puts(out, "}}");
 }
 
 /* ---- prediction ---- */
@@ -639,7 +680,7 @@ static void assignment_json(const Session *s, Str *out)
     str_puts(out, "}");
 }
 
-static void effect_json(Session *s, const Effect *e, Str *out)
+static void effect_json(Session *s, const Effect *e, const ProfileReport *profile, Str *out)
 {
     DataInfo ev = session_eval_info(s), ca = session_calib_info(s);
     Prediction p = session_predict(s);
@@ -678,13 +719,14 @@ static void effect_json(Session *s, const Effect *e, Str *out)
         str_printf(out, ",\"unseen_experts\":%lld,\"unseen_linears\":%lld", (long long)e->unseen.experts,
                    (long long)e->unseen.linears);
     assignment_json(s, out);
+    output_profile_json(profile, out);
     str_puts(out, "}\n");
 }
 
-Status output_effect(Session *s, OutFormat f, const Effect *e, Str *out, Error *err)
+Status output_effect(Session *s, OutFormat f, const Effect *e, const ProfileReport *profile, Str *out, Error *err)
 {
     if (f == OUT_JSON)
-        effect_json(s, e, out);
+        effect_json(s, e, profile, out);
     else
         effect_text(s, e, out);
     return out->oom ? error_nomem(err, "the result's text") : ST_OK;

@@ -39,6 +39,7 @@ typedef struct RankRequest {
     const bool *selected;         /* [nlinears], NULL: all */
     int topk;                     /* text and YAML: groups of equal scores */
     bool stopped;                 /* the analysis ended early: what is missing in the ranking is said so */
+    const ProfileReport *profile; /* of OUT_JSON; NULL: none is given */
 } RankRequest;
 /* Counts of one metric's ranking. */
 Status ranking_count(const Session *s, const Metric *m, const bool *selected, RankCount *out, Error *err);
@@ -52,8 +53,12 @@ void output_prediction_json(const Prediction *p, Str *out);
 /* The same of the measurement that stands for the present assignment: of it, stale, or of another recipe. */
 void output_measured(Session *s, Str *out);
 void output_measured_json(Session *s, Str *out);
-/* Appends a measurement: OUT_TEXT or OUT_JSON. */
-Status output_effect(Session *s, OutFormat f, const Effect *e, Str *out, Error *err);
+/* Appends a measurement: OUT_TEXT or OUT_JSON. profile as in RankRequest. */
+Status output_effect(Session *s, OutFormat f, const Effect *e, const ProfileReport *profile, Str *out, Error *err);
+
+/* Append where CPU time went: a table; ,"profile":{...}, nothing when there is none. */
+void output_profile(const ProfileReport *r, Str *out);
+void output_profile_json(const ProfileReport *r, Str *out);
 
 /* A number in the fewest digits that read back as the same double; NaN and infinities as "null". */
 void str_double(Str *out, double v);

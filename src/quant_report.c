@@ -290,7 +290,7 @@ static void text_written(const QuantizeDone *d, Str *out)
     str_putc(out, '\n');
 }
 
-void quant_done_text(Session *s, const QuantizeDone *d, OutFormat f, Str *out)
+void quant_done_text(Session *s, const QuantizeDone *d, OutFormat f, const ProfileReport *profile, Str *out)
 {
     const SaveResult *r = &d->run;
     if (f == OUT_JSON) {
@@ -306,6 +306,7 @@ void quant_done_text(Session *s, const QuantizeDone *d, OutFormat f, Str *out)
         json_verify(s, d, out);
         str_puts(out, "],\"removed\":");
         str_json(out, r->removed);
+        output_profile_json(profile, out);
         str_puts(out, "}\n");
         return;
     }

@@ -230,6 +230,25 @@ Status app_wait(App *a, Error *err)
     return st;
 }
 
+void app_profile(App *a, ProfileReport *out)
+{
+    session_profile(a->session, out);
+    if (out->workers && a->face == FACE_CLI)
+        profile_report_process(out);
+}
+
+void app_note_profile(App *a, OutFormat f)
+{
+    ProfileReport r;
+    Str text = {0};
+    app_profile(a, &r);
+    if (a->face != FACE_CLI || f == OUT_JSON || !r.workers)
+        return;
+    output_profile(&r, &text);
+    tell("%s", str_text(&text));
+    str_free(&text);
+}
+
 void app_note_memory(App *a)
 {
     int n = session_jobs(a->session);

@@ -27,6 +27,8 @@ struct Pool {
     PoolTask *fn;
     void *ctx;
     const Cancel *cancel;
+    Profile *profile;
+    Phase phase;
     int64_t n;
     _Atomic int64_t next;
 };
@@ -42,7 +44,9 @@ static void work(Pool *p, int worker)
         int64_t i = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed);
         if (i >= p->n || cancel_level(p->cancel))
             return;
+        Phase was = profile_enter(p->profile, worker, p->phase);
         p->fn(p->ctx, i, worker);
+        profile_leave(p->profile, worker, was);
     }
 }
 
@@ -72,9 +76,11 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
-static int default_threads(void)
+int pool_threads_of(int threads)
 {
     cpu_set_t set;
+    if (threads > 0)
+        return threads;
     if (sched_getaffinity(0, sizeof set, &set) == 0)
         return CPU_COUNT(&set);
     long n = sysconf(_SC_NPROCESSORS_ONLN);
@@ -84,8 +90,7 @@ static int default_threads(void)
 Status pool_new(Pool **out, int threads, Error *err)
 {
     *out = NULL;
-    if (threads <= 0)
-        threads = default_threads();
+    threads = pool_threads_of(threads);
     Pool *p = calloc(1, sizeof *p);
     if (!p)
         return error_nomem(err, "the worker pool");
@@ -141,11 +146,22 @@ int pool_threads(const Pool *p)
     return p->threads;
 }
 
-void pool_run(Pool *p, int64_t n, PoolTask *fn, void *ctx, const Cancel *cancel)
+void pool_set_profile(Pool *p, Profile *profile)
+{
+    p->profile = profile;
+}
+
+Profile *pool_profile(const Pool *p)
+{
+    return p->profile;
+}
+
+void pool_run(Pool *p, Phase phase, int64_t n, PoolTask *fn, void *ctx, const Cancel *cancel)
 {
     if (n <= 0)
         return;
     pthread_mutex_lock(&p->lock);
+    p->phase = phase;
     p->fn = fn;
     p->ctx = ctx;
     p->cancel = cancel;

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/profile.h"
 
 /* Asks a job to stop. Set from any thread (also from a signal handler), read at every task. */
 typedef struct Cancel {
@@ -30,8 +31,15 @@ typedef void PoolTask(void *ctx, int64_t index, int worker);
 Status pool_new(Pool **out, int threads, Error *err);
 void pool_free(Pool *p);
 int pool_threads(const Pool *p);
+/* Threads that pool_new gives for this number. */
+int pool_threads_of(int threads);
+/* Whom the tasks' CPU time is told to from the next pool_run on (base/profile.h, of pool_threads workers), NULL: nobody.
+ * Outlives what it is set for. */
+void pool_set_profile(Pool *p, Profile *profile);
+Profile *pool_profile(const Pool *p);
 /* Runs tasks 0..n-1, handed out in ascending order, and returns when all are done. Not reentrant. After `cancel`
- * (may be NULL) is raised the remaining tasks are skipped. */
-void pool_run(Pool *p, int64_t n, PoolTask *fn, void *ctx, const Cancel *cancel);
+ * (may be NULL) is raised the remaining tasks are skipped. phase: the part of the work that the tasks are, PHASE_OTHER
+ * where they say it themselves. */
+void pool_run(Pool *p, Phase phase, int64_t n, PoolTask *fn, void *ctx, const Cancel *cancel);
 
 #endif

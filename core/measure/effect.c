@@ -141,11 +141,14 @@ static Status on_output(void *ctx, const Stream *calib, const Stream *eval, Erro
 {
     const Output *o = ctx;
     EffectLab *lab = o->lab;
-    if (!o->e)
-        return reference_make(o->f, o->r, &lab->predicted, calib, eval, err);
     const Comparison c = {.f = o->f, .predicted = &lab->predicted, .eval_texts = &lab->eval_texts,
                           .calib_texts = &lab->calib_texts, .seed = lab->opt.seed};
-    return effect_compare(&c, o->r, calib, eval, o->e, err);
+    Profile *profile = pool_profile(runner_pool(o->r));
+    Phase was = profile_enter(profile, 0, PHASE_LOGITS);
+    Status st = o->e ? effect_compare(&c, o->r, calib, eval, o->e, err)
+                     : reference_make(o->f, o->r, &lab->predicted, calib, eval, err);
+    profile_leave(profile, 0, was);
+    return st;
 }
 
 static Status reference_of(EffectLab *lab, Runner *r, Reference *f, bool peer, Error *err)

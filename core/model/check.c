@@ -402,7 +402,7 @@ Status tensorscan_run(const Checkpoint *c, const ScanOptions *o, TensorScan **ou
     pthread_mutex_init(&x.lock, NULL);
     Status st = prepare(&x, err);
     if (st == ST_OK) {
-        pool_run(o->pool, (int64_t)x.ntasks, scan_task, &x, o->cancel);
+        pool_run(o->pool, PHASE_OTHER, (int64_t)x.ntasks, scan_task, &x, o->cancel);
         st = cancel_check(o->cancel, err);
         if (st == ST_OK && x.no_memory)
             st = error_nomem(err, "a scan");

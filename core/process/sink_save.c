@@ -19,6 +19,7 @@ struct SaveSink {
     int *first;       /* [nsavers] first unit it still takes */
     char flow[65];    /* digest for a resume: SavePlan.flow */
     int unit;         /* present one */
+    Profile *profile;
 };
 
 /* ---- memory ---- */
@@ -94,6 +95,7 @@ static Status sink_open(void *self, const Pipeline *p, Runner *r, SinkWants *wan
     SaveSink *s = self;
     s->p = p;
     s->r = r;
+    s->profile = pool_profile(runner_pool(r));
     if (pipeline_work(p)->peer && runner_arith(r) != ARITH_EXACT)
         return error_set(err, ST_INTERNAL, "the peer's quantization needs a runner in exact arithmetic");
     RETURN_IF_ERROR(check_memory(s, err));
@@ -142,9 +144,11 @@ static Status write_linear(SaveSink *s, UnitRun *u, int64_t i, Error *err)
     RETURN_IF_ERROR(unit_take(u, i, &l, &w, err));
     Status st = runner_bias(s->r, l.linear, &bias, err);
     l.bias = bias;
+    Phase was = profile_enter(s->profile, 0, PHASE_SAVE);
     for (int k = 0; k < s->o->nsavers && st == ST_OK; k++)
         if (u->unit >= s->first[k])
             st = s->o->savers[k]->ops->linear(s->saver[k], &l, err);
+    profile_leave(s->profile, 0, was);
     s->out->quantized++;
     s->out->bytes_read += weight_bytes(lin);
     s->out->bytes_written += scheme_bytes(l.scheme, l.config,
@@ -165,6 +169,17 @@ static Status write_cache(void *self, const SaveCache *c, Error *err)
     return ST_OK;
 }
 
+static Status end_layer(const SaveSink *s, int unit, Error *err)
+{
+    Phase was = profile_enter(s->profile, 0, PHASE_SAVE);
+    Status st = ST_OK;
+    for (int i = 0; i < s->o->nsavers && st == ST_OK; i++)
+        if (unit >= s->first[i])
+            st = s->o->savers[i]->ops->layer_done(s->saver[i], unit, err);
+    profile_leave(s->profile, 0, was);
+    return st;
+}
+
 static Status sink_unit(void *self, UnitRun *u, const Stream *flow, Error *err)
 {
     (void)flow;
@@ -181,20 +196,15 @@ static Status sink_unit(void *self, UnitRun *u, const Stream *flow, Error *err)
             RETURN_IF_ERROR(write_linear(s, u, i, err));
     }
     RETURN_IF_ERROR(unit_gifts(u, &(Gifts){.cache = write_cache, .self = s}, err));
-    for (int i = 0; i < s->o->nsavers; i++)
-        if (u->unit >= s->first[i])
-            RETURN_IF_ERROR(s->o->savers[i]->ops->layer_done(s->saver[i], u->unit, err));
+    RETURN_IF_ERROR(end_layer(s, u->unit, err));
     if (s->o->layer)
         s->o->layer(s->o->layer_ctx, u->unit, s->out->quantized - before, s->out->bytes_read, s->out->bytes_written);
     return ST_OK;
 }
 
-static Status sink_finish(void *self, Error *err)
+static Status finish_all(SaveSink *s, Error *err)
 {
-    SaveSink *s = self;
     NameList removed = {0};
-    if (s->out->there)
-        return ST_OK;
     for (int i = 0; i < s->o->nsavers; i++) /* all of them are whole before the first touches the target */
         if (s->o->savers[i]->ops->ready)
             RETURN_IF_ERROR(s->o->savers[i]->ops->ready(s->saver[i], err));
@@ -206,6 +216,17 @@ static Status sink_finish(void *self, Error *err)
     snprintf(s->out->removed, sizeof s->out->removed, "%s", str_text(&text));
     str_free(&text);
     names_free(&removed);
+    return st;
+}
+
+static Status sink_finish(void *self, Error *err)
+{
+    SaveSink *s = self;
+    if (s->out->there)
+        return ST_OK;
+    Phase was = profile_enter(s->profile, 0, PHASE_SAVE);
+    Status st = finish_all(s, err);
+    profile_leave(s->profile, 0, was);
     return st;
 }
 

@@ -46,7 +46,7 @@ Status act_ranges(const float *x, const Stream *shape, int64_t width, Pool *pool
         mn[s] = INFINITY;
         mx[s] = -INFINITY;
     }
-    pool_run(pool, n, range_task, &j, NULL);
+    pool_run(pool, PHASE_QUANT_ACT, n, range_task, &j, NULL);
     Status st = ST_OK;
     for (int64_t i = 0; i < n && st == ST_OK; i++) {
         RangeTask *t = &j.tasks[i];

@@ -87,7 +87,7 @@ static Status check_finite(const Linear *lin, const float *w, Pool *pool, Error 
     int64_t blocks = (lin->out + FINITE_ROWS - 1) / FINITE_ROWS;
     FiniteCheck f = {.lin = lin, .w = w, .bad = blocks};
     if (pool)
-        pool_run(pool, blocks, finite_task, &f, NULL);
+        pool_run(pool, PHASE_QUANT_WEIGHT, blocks, finite_task, &f, NULL);
     else
         for (int64_t i = 0; i < blocks; i++)
             finite_task(&f, i, 0);
@@ -138,7 +138,10 @@ static Status quantize_weight(LayerForms *l, FormLinear *f, const float *hessian
         WeightTask t = {.q = &s->config->weight, .w = w, .out = lin->out, .in = lin->in, .T = l->opt->weight,
                         .F = s->kept_T, .peer = l->opt->peer, .hessian = hessian, .pool = l->opt->pool,
                         .cancel = l->opt->cancel};
+        Profile *profile = t.pool ? pool_profile(t.pool) : NULL;
+        Phase was = profile_enter(profile, 0, PHASE_QUANT_WEIGHT); /* what this thread does between its pool runs, too */
         st = s->weight->quantize(&t, &f->q, err);
+        profile_leave(profile, 0, was);
         f->have = st == ST_OK;
         if (!f->have)
             qweight_fini(&f->q);

@@ -116,7 +116,7 @@ static int64_t pairs(const Hessian *g)
 static void close_chunk(Hessian *g)
 {
     if (g->rows)
-        pool_run(g->pool, pairs(g), add_task, g, g->cancel);
+        pool_run(g->pool, PHASE_QUANT_WEIGHT, pairs(g), add_task, g, g->cancel);
     g->total += g->rows;
     g->rows = 0;
 }
@@ -132,7 +132,7 @@ Status hessian_add(Hessian *g, HessianRows *fill, void *ctx, int64_t rows, Error
     g->ctx = ctx;
     for (g->from = 0; g->from < rows; g->from += g->n) {
         g->n = rows - g->from < CHUNK - g->rows ? rows - g->from : CHUNK - g->rows;
-        pool_run(g->pool, (g->n + FILL - 1) / FILL, fill_task, g, g->cancel);
+        pool_run(g->pool, PHASE_QUANT_WEIGHT, (g->n + FILL - 1) / FILL, fill_task, g, g->cancel);
         g->rows += g->n;
         if (g->rows == CHUNK)
             close_chunk(g);
@@ -160,7 +160,7 @@ Status hessian_end(Hessian *g, Error *err)
     close_chunk(g);
     RETURN_IF_ERROR(stopped(g, err));
     g->scale = 2.0f / (float)g->total;
-    pool_run(g->pool, pairs(g), finish_task, g, NULL);
+    pool_run(g->pool, PHASE_QUANT_WEIGHT, pairs(g), finish_task, g, NULL);
     return ST_OK;
 }
 

@@ -32,7 +32,7 @@ Status weight_row_blocks(const WeightTask *t, QWeight *out, WeightRowsFn *fn, vo
     if (!b.scratch)
         return error_nomem(err, "quantizing a weight");
     if (t->pool)
-        pool_run(t->pool, n, block_task, &b, t->cancel);
+        pool_run(t->pool, PHASE_QUANT_WEIGHT, n, block_task, &b, t->cancel);
     for (int64_t i = 0; !t->pool && i < n && !cancel_level(t->cancel); i++)
         block_task(&b, i, 0);
     free(b.scratch);

@@ -27,6 +27,7 @@ struct Feed {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     FeedSlot slot[2];
+    Profile *profile;
 };
 
 static uint64_t padded(uint64_t n)
@@ -94,7 +95,9 @@ static void *feed_main(void *arg)
         }
         s->state = SLOT_READING;
         pthread_mutex_unlock(&f->lock);
+        int64_t begin = profile_begin(f->profile);
         Status st = read_piece(f, s, &s->err);
+        profile_end(f->profile, PHASE_READ, begin);
         pthread_mutex_lock(&f->lock);
         s->status = st;
         s->state = SLOT_READY;
@@ -104,12 +107,13 @@ static void *feed_main(void *arg)
     return NULL;
 }
 
-Status feed_new(Feed **out, Error *err)
+Status feed_new(Feed **out, Profile *profile, Error *err)
 {
     *out = NULL;
     Feed *f = calloc(1, sizeof *f);
     if (!f)
         return error_nomem(err, "the weight reader");
+    f->profile = profile;
     pthread_mutex_init(&f->lock, NULL);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);

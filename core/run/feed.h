@@ -23,7 +23,8 @@ typedef struct FeedPiece {
 
 typedef struct Feed Feed;
 
-Status feed_new(Feed **out, Error *err);
+/* profile (may be NULL): whom its CPU time is told to; outlives the feed. */
+Status feed_new(Feed **out, Profile *profile, Error *err);
 void feed_free(Feed *f);
 /* Starts reading this piece, whose files stay open while the feed lives, unless it is already read or being read. At
  * most one piece besides the taken one is kept; what was read ahead and turns out not to be wanted is dropped, its error

@@ -43,7 +43,7 @@ Status pass_feed_tap(Pass *ps, TapKind kind, int64_t linear, const float *x, int
     if (ps->b0 == 0)
         RETURN_IF_ERROR(taps_begin(&ps->hub, f.mask, tap, ps->in, width, err));
     Batch b = {.n = 0};
-    batch_add(&b, taps_task, &f, ps->s1 - ps->s0);
+    batch_add(&b, PHASE_STATISTICS, taps_task, &f, ps->s1 - ps->s0);
     RETURN_IF_ERROR(batch_run(&b, ps->r->opt.pool, ps->r->opt.cancel, err));
     return ps->b1 == ps->plan.n ? taps_end(&ps->hub, f.mask, tap, err) : ST_OK;
 }
@@ -75,9 +75,9 @@ int64_t pass_tile_end(int64_t index, int64_t rows)
     return min_i64((index + 1) * PASS_TILE, rows);
 }
 
-Status pass_tiles(const Pass *ps, PoolTask *fn, void *ctx, int64_t rows, Error *err)
+Status pass_tiles(const Pass *ps, Phase phase, PoolTask *fn, void *ctx, int64_t rows, Error *err)
 {
     Batch b = {.n = 0};
-    batch_add(&b, fn, ctx, div_up(rows, PASS_TILE));
+    batch_add(&b, phase, fn, ctx, div_up(rows, PASS_TILE));
     return batch_run(&b, ps->r->opt.pool, ps->r->opt.cancel, err);
 }

@@ -16,7 +16,20 @@ typedef struct Worker {
     float *scores;   /* attention scores, [query rows][keys] */
     unsigned char *gemm; /* GemmOps.scratch */
     size_t rows_cap, tile_cap, scores_cap, gemm_cap; /* in elements */
+    Profile *profile; /* of the pool */
+    int number;
 } Worker;
+
+/* Within a task that does several things: this one begins, and ends (base/profile.h). */
+static inline Phase worker_enter(const Worker *w, Phase phase)
+{
+    return profile_enter(w->profile, w->number, phase);
+}
+
+static inline void worker_leave(const Worker *w, Phase back)
+{
+    profile_leave(w->profile, w->number, back);
+}
 
 /* What passes share: threads and their buffers, the reader of weights, tables. Nothing here says how the pass at work
  * computes. */
@@ -93,7 +106,7 @@ int pass_sample_of_row(const Pass *ps, int64_t t);
 /* Element-wise work: fn(ctx, i, worker) does rows [i * PASS_TILE, pass_tile_end(i, rows)). */
 enum { PASS_TILE = 64 };
 int64_t pass_tile_end(int64_t index, int64_t rows);
-Status pass_tiles(const Pass *ps, PoolTask *fn, void *ctx, int64_t rows, Error *err);
+Status pass_tiles(const Pass *ps, Phase phase, PoolTask *fn, void *ctx, int64_t rows, Error *err);
 
 /* Room for the activations of a chunk, kept until it is dropped: blocks that see all rows at once do without. */
 Status scratch_reserve(Runner *r, size_t floats, Error *err);

@@ -59,7 +59,9 @@ Status runner_new(Runner **out, const Model *m, const RunnerOptions *opt, Error 
     r->threads = pool_threads(opt->pool);
     r->piece = largest_piece(&r->src);
     r->worker = mem_zarray((size_t)r->threads, sizeof *r->worker);
-    Status st = r->worker ? feed_new(&r->feed, err) : error_nomem(err, "the runner");
+    for (int i = 0; r->worker && i < r->threads; i++)
+        r->worker[i] = (Worker){.profile = pool_profile(opt->pool), .number = i};
+    Status st = r->worker ? feed_new(&r->feed, pool_profile(opt->pool), err) : error_nomem(err, "the runner");
     if (st == ST_OK)
         st = panels_init(&r->ring, r->threads, err);
     if (st != ST_OK) {
@@ -222,7 +224,10 @@ Status embed_ids(Runner *r, const Ops *ops, const TensorInfo *e, const int32_t *
 {
     SourceTensor from = source_tensor(&r->src, e);
     void *raw = mem_aligned((size_t)r->m->cfg.hidden, sizeof(float));
+    Profile *profile = pool_profile(r->opt.pool);
+    Phase was = profile_enter(profile, 0, PHASE_READ);
     Status st = raw ? embed_rows(r, ops, &from, ids, rows, width, out, raw, err) : error_nomem(err, "the embedding");
+    profile_leave(profile, 0, was);
     free(raw);
     return st;
 }
@@ -272,7 +277,7 @@ static Status run_final_norm(NormRun *n, const TapHub *hub, Error *err)
     if (r->m->cfg.hyper.copies)
         RETURN_IF_ERROR(hyper_end(r, n->ops, n->in->data, n->in->rows, n->out->data, err));
     Batch b = {.n = 0};
-    batch_add(&b, final_norm_task, n, div_up(n->in->rows, NORM_ROWS));
+    batch_add(&b, PHASE_ELEMENTS, final_norm_task, n, div_up(n->in->rows, NORM_ROWS));
     RETURN_IF_ERROR(batch_run(&b, r->opt.pool, r->opt.cancel, err));
     TapFeed f = {.hub = hub, .tap = {TAP_FINAL_NORM, -1, -1}, .shape = n->out, .x = n->out->data,
                  .width = n->out->width, .ld = n->out->width};
@@ -280,7 +285,7 @@ static Status run_final_norm(NormRun *n, const TapHub *hub, Error *err)
     if (!f.mask)
         return ST_OK;
     RETURN_IF_ERROR(taps_begin(hub, f.mask, f.tap, n->out, f.width, err));
-    batch_add(&b, taps_task, &f, n->out->samples);
+    batch_add(&b, PHASE_STATISTICS, taps_task, &f, n->out->samples);
     RETURN_IF_ERROR(batch_run(&b, r->opt.pool, r->opt.cancel, err));
     return taps_end(hub, f.mask, f.tap, err);
 }
@@ -383,11 +388,11 @@ static Status logits_group(LogitsRun *l, Error *err)
             feed_want(r->feed, &next);
     }
     Batch b = {.n = 0};
-    batch_add(&b, widen_task, l, div_up(l->v1 - l->v0, LOGITS_COLS));
+    batch_add(&b, PHASE_LOGITS, widen_task, l, div_up(l->v1 - l->v0, LOGITS_COLS));
     Status st = batch_run(&b, r->opt.pool, r->opt.cancel, err);
     feed_done(r->feed);
     RETURN_IF_ERROR(st);
-    batch_add(&b, logits_task, l, div_up(l->x->rows, LOGITS_ROWS));
+    batch_add(&b, PHASE_LOGITS, logits_task, l, div_up(l->x->rows, LOGITS_ROWS));
     return batch_run(&b, r->opt.pool, r->opt.cancel, err);
 }
 

@@ -256,7 +256,7 @@ static Status run_acts(Stage *const *st, int n, Error *err)
     }
     if (!tasks)
         return ST_OK;
-    batch_add(&b, act_wave_task, &w, tasks);
+    batch_add(&b, PHASE_QUANT_ACT, act_wave_task, &w, tasks);
     return batch_run(&b, r->opt.pool, r->opt.cancel, err);
 }
 
@@ -281,10 +281,16 @@ static void prepare_panel(Stage *st, Worker *wk, int i, int64_t panel, void *dst
     }
     float *w = gemm->in_place ? dst : wk->rows;
     source_decode(&l->weight, ops, first, st->raw[i], st->raw_scale[i], r0, rows, w);
-    if (watched)
+    if (watched) {
+        worker_enter(wk, PHASE_STATISTICS);
         taps_weight_panel(&ps->hub, l->weight_mask, l->index, (int)panel, r0, rows, w, in);
-    if (formed)
+        worker_leave(wk, PHASE_DECODE);
+    }
+    if (formed) {
+        worker_enter(wk, PHASE_QUANT_WEIGHT);
         l->form->weight(l->form->self, r0, rows, in, w);
+        worker_leave(wk, PHASE_DECODE);
+    }
     gemm->pack(DT_F32, w, rows, in, in, dst);
 }
 
@@ -310,20 +316,24 @@ static void gemm_tile(Stage *st, Worker *wk, const void *packed, int i, int64_t 
     for (int64_t t = 0; t < rows && l->bias && l->bias_apart; t++)
         ops_add(stage_ops(st), y + t * ldy, l->bias + r0, y + t * ldy, n);
     if (l->energy) {
+        Phase was = worker_enter(wk, PHASE_STATISTICS);
         double sum = 0;
         for (int64_t t = 0; t < rows; t++)
             sum += stage_ops(st)->k->sum_sq(y + t * ldy, n);
         l->energy[block * l->panels + panel] = sum;
+        worker_leave(wk, was);
     }
 }
 
-static void add_residual(Stage *st, int64_t row, int64_t rows, int64_t col, int64_t n, const float *y, int64_t ldy)
+static void add_residual(Stage *st, const Worker *wk, int64_t row, int64_t rows, int64_t col, int64_t n, const float *y, int64_t ldy)
 {
     const Ops *ops = stage_ops(st);
+    Phase was = worker_enter(wk, PHASE_ELEMENTS);
     for (int64_t t = 0; t < rows; t++) {
         int64_t at = (row + t) * st->lds + col;
         ops_add(ops, st->res + at, y + t * ldy, st->sum + at, n);
     }
+    worker_leave(wk, was);
 }
 
 static void gate_tile(Stage *st, Worker *wk, const void *const packed[2], int64_t panel, int64_t block)
@@ -338,8 +348,10 @@ static void gate_tile(Stage *st, Worker *wk, const void *const packed[2], int64_
     int64_t ldu = split ? st->ldy[1] : n;
     gemm_tile(st, wk, packed[0], 0, panel, block, g, st->ldy[0]);
     gemm_tile(st, wk, packed[1], 1, panel, block, u, ldu);
+    Phase was = worker_enter(wk, PHASE_GATE);
     for (int64_t t = 0; t < rows && !split; t++)
         ops_gate(stage_ops(st), ps->r->m->cfg.act, g + t * st->ldy[0], u + t * ldu, n);
+    worker_leave(wk, was);
 }
 
 /* The linear that stage panel g belongs to, *panel its own number of it. */
@@ -364,7 +376,7 @@ static void plain_tile(Stage *st, Worker *wk, const void *packed, int64_t g, int
     int64_t ldy = st->y[i] ? st->ldy[i] : n;
     gemm_tile(st, wk, packed, i, panel, block, y, ldy);
     if (st->sum)
-        add_residual(st, row, rows, col, n, y, ldy);
+        add_residual(st, wk, row, rows, col, n, y, ldy);
 }
 
 /* ---- a wave: what one pool call multiplies, panels [g0, g1) of each of its stages ---- */
@@ -424,7 +436,10 @@ static void prepare_entry(void *ctx, int64_t entry, int worker, void *dst)
     Stage *st = stage_at(w, entry, false);
     int64_t at = entry - st->entry0, panel = st->g0 + at / entries_of_panel(st);
     int i = st->gate ? (int)(at % 2) : linear_of_panel(st, panel, &panel);
-    prepare_panel(st, &w->r->worker[worker], i, panel, dst);
+    Worker *wk = &w->r->worker[worker];
+    Phase was = worker_enter(wk, PHASE_DECODE);
+    prepare_panel(st, wk, i, panel, dst);
+    worker_leave(wk, was);
 }
 
 static void wave_task(void *ctx, int64_t index, int worker)
@@ -515,7 +530,7 @@ static void wave_begin(Wave *w, Batch *b)
 {
     wave_plan(w);
     panels_begin(&w->r->ring, &(PanelWork){w->entries, entry_users, prepare_entry, w});
-    batch_add(b, wave_task, w, w->tasks);
+    batch_add(b, PHASE_LINEAR, wave_task, w, w->tasks);
 }
 
 Status stage_run(Stage *st, const FeedPiece *next, Error *err)
@@ -548,7 +563,7 @@ Status stage_run(Stage *st, const FeedPiece *next, Error *err)
         Batch b = {.n = 0};
         wave_begin(&wave, &b);
         if (g0 == 0 && st->in_mask)
-            batch_add(&b, taps_task, &in_feed, ps->s1 - ps->s0);
+            batch_add(&b, PHASE_STATISTICS, taps_task, &in_feed, ps->s1 - ps->s0);
         Status s = batch_run(&b, r->opt.pool, r->opt.cancel, err);
         feed_done(r->feed);
         RETURN_IF_ERROR(s);

@@ -147,10 +147,10 @@ void taps_weight_panel(const TapHub *h, uint64_t mask, int64_t linear, int panel
     }
 }
 
-void batch_add(Batch *b, PoolTask *fn, void *ctx, int64_t n)
+void batch_add(Batch *b, Phase phase, PoolTask *fn, void *ctx, int64_t n)
 {
     if (n > 0 && b->n < BATCH_MAX)
-        b->part[b->n] = (struct BatchPart){fn, ctx, n};
+        b->part[b->n] = (struct BatchPart){phase, fn, ctx, n};
     b->n += n > 0;
 }
 
@@ -159,7 +159,9 @@ static void batch_task(void *ctx, int64_t index, int worker)
     const Batch *b = ctx;
     for (int i = 0; i < b->n; i++) {
         if (index < b->part[i].n) {
+            Phase was = profile_enter(b->profile, worker, b->part[i].phase);
             b->part[i].fn(b->part[i].ctx, index, worker);
+            profile_leave(b->profile, worker, was);
             return;
         }
         index -= b->part[i].n;
@@ -173,8 +175,9 @@ Status batch_run(Batch *b, Pool *pool, const Cancel *cancel, Error *err)
         return error_set(err, ST_INTERNAL, "%d kinds of task in one batch, at most %d", b->n, BATCH_MAX);
     for (int i = 0; i < b->n; i++)
         n += b->part[i].n;
+    b->profile = pool_profile(pool);
     if (!cancel_level(cancel))
-        pool_run(pool, n, batch_task, b, cancel);
+        pool_run(pool, PHASE_OTHER, n, batch_task, b, cancel);
     b->n = 0;
     return cancel_check(cancel, err);
 }

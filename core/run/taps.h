@@ -59,13 +59,15 @@ void taps_weight_panel(const TapHub *h, uint64_t mask, int64_t linear, int panel
 enum { BATCH_MAX = 16 };
 typedef struct Batch {
     struct BatchPart {
+        Phase phase;
         PoolTask *fn;
         void *ctx;
         int64_t n;
     } part[BATCH_MAX];
     int n;
+    Profile *profile; /* of the pool */
 } Batch;
-void batch_add(Batch *b, PoolTask *fn, void *ctx, int64_t n);
+void batch_add(Batch *b, Phase phase, PoolTask *fn, void *ctx, int64_t n);
 /* Runs and empties the batch; ST_CANCELLED when `cancel` was raised. */
 Status batch_run(Batch *b, Pool *pool, const Cancel *cancel, Error *err);
 

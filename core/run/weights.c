@@ -50,7 +50,7 @@ Status runner_weight(Runner *r, int64_t linear, int64_t ahead, float *w, Error *
     }
     WidenRun j = {r, &weight, data[0], data[1], w};
     Batch b = {.n = 0};
-    batch_add(&b, widen_task, &j, div_up(l->out, WIDEN_ROWS));
+    batch_add(&b, PHASE_DECODE, widen_task, &j, div_up(l->out, WIDEN_ROWS));
     Status st = batch_run(&b, r->opt.pool, r->opt.cancel, err);
     feed_done(r->feed);
     return st;

@@ -215,6 +215,7 @@ static void apply_end(Session *s, Job *j)
     v->state = st == ST_OK ? JOB_DONE : st == ST_CANCELLED ? JOB_STOPPED : JOB_FAILED;
     v->status = st;
     v->eta = -1;
+    j->row->profile = j->profile;
     v->error = st == ST_OK ? "" : j->error.text;
     if (j->unsaid)
         session_log(s, 1, "%s: %d message%s lost for want of memory", v->title, j->unsaid, j->unsaid == 1 ? "" : "s");

@@ -82,6 +82,7 @@ typedef struct JobRow {
     bool verify, debug;        /* of that quantization */
     int request;               /* id of the first of the jobs that one analysis asked for; 0: another kind */
     int run;                   /* id of the pass, for its stream files; -1: another kind */
+    ProfileReport profile;     /* once it has ended; workers 0: none */
 } JobRow;
 
 typedef struct Job {
@@ -112,6 +113,7 @@ typedef struct Job {
     JobProgress progress;      /* under the queue's lock */
     DataInfo calib_info, eval_info;
     Effect effect;
+    ProfileReport profile;
     QuantizeDone *written;     /* the session's once applied */
     Error error;
     Error lost;                /* why what was measured could not be kept; owner thread */

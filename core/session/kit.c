@@ -17,6 +17,7 @@
 struct Kit {
     Pool *pool;
     int pool_threads;
+    Profile *profile;     /* of the running job, or the last one: runner and pool know it; NULL: none */
     Runner *runner;
     Tokenizer *tok;
     TokenSet *calib, *eval;
@@ -68,6 +69,7 @@ void kit_free(Kit *k)
     runner_free(k->runner);
     tokenizer_free(k->tok);
     pool_free(k->pool);
+    profile_free(k->profile);
     free(k);
 }
 
@@ -93,8 +95,10 @@ static uint64_t mem_limit(const Job *j)
 
 static Status ensure_pool(Kit *k, const Job *j, Error *err)
 {
-    if (k->pool && k->pool_threads == j->opt.threads)
+    if (k->pool && k->pool_threads == j->opt.threads) {
+        pool_set_profile(k->pool, k->profile);
         return ST_OK;
+    }
     runner_free(k->runner);
     k->runner = NULL;
     pool_free(k->pool);
@@ -106,6 +110,7 @@ static Status ensure_pool(Kit *k, const Job *j, Error *err)
         return ST_NOMEM;
     }
     k->pool_threads = j->opt.threads;
+    pool_set_profile(k->pool, k->profile);
     return ST_OK;
 }
 
@@ -176,11 +181,8 @@ static void log_forms(Kit *k, const char *name, const CalibFile *file)
     }
 }
 
-/* Tokens of a data file, from the last job when nothing changed. */
-static Status ensure_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **slot, DataSpec *of, Error *err)
+static Status make_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **slot, DataSpec *of, Error *err)
 {
-    if (*slot && same_data(of, want))
-        return ST_OK;
     drop_lab(k);
     drop_tokens(slot, of);
     tell(k, "tokenizing", 0, 0);
@@ -215,6 +217,17 @@ static Status ensure_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **
         post(k->queue, k->job, eval ? EVT_EVAL : EVT_CALIB);
     }
     calib_free(file);
+    return st;
+}
+
+/* Tokens of a data file, from the last job when nothing changed. */
+static Status ensure_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **slot, DataSpec *of, Error *err)
+{
+    if (*slot && same_data(of, want))
+        return ST_OK;
+    Phase was = profile_enter(k->profile, 0, PHASE_TOKENIZE);
+    Status st = make_tokens(k, want, eval, slot, of, err);
+    profile_leave(k->profile, 0, was);
     return st;
 }
 
@@ -440,7 +453,9 @@ static Status complete(Kit *k, const SaveResult *run, int64_t t0, Error *err)
     d->run = *run;
     d->seconds = (double)(clock_ns() - t0) * 1e-9;
     snprintf(d->save_path, sizeof d->save_path, "%s", q->dir);
+    Phase was = profile_enter(k->profile, 0, PHASE_SAVE);
     Status st = q->verify ? verify_written(k, d, err) : ST_OK;
+    profile_leave(k->profile, 0, was);
     if (st != ST_OK) {
         quantize_done_free(d);
         return st;
@@ -506,11 +521,29 @@ static Status quantize(Kit *k, Job *j, Error *err)
 static Status (*const run_of[])(Kit *, Job *, Error *) = {
     [JOB_ANALYZE] = analyze, [JOB_MEASURE] = measure, [JOB_QUANTIZE] = quantize};
 
+/* The last job's profile goes with its runner, whose reader may still tell it something. */
+static Status begin_profile(Kit *k, const Job *j, Error *err)
+{
+    if (k->profile) {
+        runner_free(k->runner);
+        k->runner = NULL;
+        if (k->pool)
+            pool_set_profile(k->pool, NULL);
+        profile_free(k->profile);
+        k->profile = NULL;
+    }
+    return j->opt.profile ? profile_new(&k->profile, pool_threads_of(j->opt.threads), err) : ST_OK;
+}
+
 Status kit_run(Kit *k, Job *j, Error *err)
 {
     k->job = j;
     k->bound = 0;
-    RETURN_IF_ERROR(run_of[j->view->kind](k, j, err));
+    RETURN_IF_ERROR(begin_profile(k, j, err));
+    Status st = run_of[j->view->kind](k, j, err);
+    if (k->profile)
+        profile_report(k->profile, &j->profile);
+    RETURN_IF_ERROR(st);
     bool other = false;
     const char *changed = checkpoint_changed(j->model->ckpt, &other);
     if (changed && other)

@@ -471,6 +471,18 @@ bool session_busy(const Session *s)
     return queue_open(s->queue) > 0;
 }
 
+void session_profile(const Session *s, ProfileReport *out)
+{
+    const Queue *q = s->queue;
+    const JobRow *last = NULL;
+    *out = (ProfileReport){0};
+    for (size_t i = 0; i < q->njobs; i++)
+        last = is_open(q->jobs[i]) ? last : q->jobs[i];
+    for (size_t i = 0; last && i < q->njobs; i++)
+        if (q->jobs[i] == last || (last->request && q->jobs[i]->request == last->request))
+            profile_report_add(out, &q->jobs[i]->profile);
+}
+
 int session_jobs(const Session *s)
 {
     return (int)s->queue->njobs;

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/profile.h"
 #include "base/str.h"
 #include "metric/metric.h"
 #include "model/model.h"
@@ -34,6 +35,7 @@ typedef struct SessionOptions {
     uint64_t seed;           /* default 42 */
     const char *state_dir;   /* where sessions live; NULL: nothing is written (one-shot commands) */
     const char *cache_dir;   /* NULL: RAM only */
+    bool profile;            /* jobs tell where their CPU time went (session_profile) */
     bool read_only;
     bool force;              /* session_restore goes on although the model is not the one that was recorded */
     /* finds a data file by name ("mix_calib.jsonl"): caller's search path; returns a malloced path or NULL with err set
@@ -177,6 +179,10 @@ Status session_cancel_job(Session *s, int id, int level, Error *err);
 bool session_busy(const Session *s);  /* a job runs or waits */
 int session_jobs(const Session *s);
 const JobView *session_job(Session *s, int i); /* i = 0: oldest */
+
+/* Where the CPU time went of the job that ended last, with those that the same analysis asked for; workers 0: it was not
+ * asked for (SessionOptions.profile). */
+void session_profile(const Session *s, ProfileReport *out);
 
 /* Readable when events wait; for poll. */
 int session_fd(const Session *s);

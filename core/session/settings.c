@@ -117,6 +117,14 @@ static Status set_runtime(SessionOptions *o, const char *v, Error *err)
     return ST_OK;
 }
 
+static Status set_profile(SessionOptions *o, const char *v, Error *err)
+{
+    if (strcmp(v, "on") != 0 && strcmp(v, "off") != 0)
+        return error_set(err, ST_USAGE, "profile is on or off, not '%s'", v);
+    o->profile = strcmp(v, "on") == 0;
+    return ST_OK;
+}
+
 const Setting setting_table[] = {
     {"threads", set_threads, false},
     {"mem", set_mem, false},
@@ -128,6 +136,7 @@ const Setting setting_table[] = {
     {"compat", set_compat, false},
     {"seed", set_seed, false},
     {"runtime", set_runtime, true},
+    {"profile", set_profile, true},
     {.key = NULL},
 };
 

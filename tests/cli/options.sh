@@ -73,6 +73,7 @@ run_options() {
     row "$v" dtype-sim "$text" fp8 "$@" --dtype-sim exact
     row "$v" compat "$text" other "$@" --compat peer
     row "$v" seed "$text" x "$@" --seed 7
+    row "$v" profile "$text" - "$@" --profile
     row "$v" cache-dir "$text" "" "$@" --cache-dir "$tmp/cache-$v"
     row "$v" progress "$text" sometimes "$@" --progress never
 }

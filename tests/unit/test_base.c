@@ -210,13 +210,13 @@ static void pool_runs_each_task_once(void **state)
         assert_int_equal(pool_threads(p), threads);
         for (int round = 0; round < 20; round++) {
             memset(seen, 0, sizeof seen);
-            pool_run(p, N, add_index, seen, NULL);
+            pool_run(p, PHASE_OTHER, N, add_index, seen, NULL);
             for (int i = 0; i < N; i++)
                 assert_int_equal(seen[i], i);
         }
         Cancel c = {1};
         memset(seen, 0, sizeof seen);
-        pool_run(p, N, add_index, seen, &c);
+        pool_run(p, PHASE_OTHER, N, add_index, seen, &c);
         assert_int_equal(seen[N - 1], 0);
         pool_free(p);
     }

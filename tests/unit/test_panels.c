@@ -82,7 +82,7 @@ static void run(Work *w, int threads, int each, int64_t stop_at)
         memset(w->made, 0, sizeof w->made);
         memset(w->used, 0, sizeof w->used);
         panels_begin(&w->ring, &(PanelWork){ENTRIES, users, prepare, w});
-        pool_run(pool, tasks, use, w, &w->cancel);
+        pool_run(pool, PHASE_OTHER, tasks, use, w, &w->cancel);
     }
     panels_fini(&w->ring);
     pool_free(pool);

@@ -270,6 +270,7 @@ static const Tested settings[] = {
     {"compat", "test_session.c", "every_setting_is_kept"},
     {"seed", "test_session.c", "every_setting_is_kept"},
     {"runtime", "test_session.c", "settings_are_checked"},
+    {"profile", "test_session.c", "every_setting_is_kept"},
     {0},
 };
 static const Tested commands[] = {
@@ -303,6 +304,7 @@ static const Tested commands[] = {
     {"wait", "script.sh", "the rows are there after wait"},
     {"cancel", "options.sh", "stopped"},
     {"resume", "interrupt.sh", "kill -9, then resume: at most one layer again, the same ranking"},
+    {"profile", "profile.sh", "profile prints that of the last job"},
     {"quant", "formats.sh", "$run has the same files"},
     {"info", "info.sh", "$m: figures"},
     {"check", "check.sh", "is told so"},

@@ -525,6 +525,7 @@ static void every_setting_is_kept(void **state)
         {"dtype-sim", "exact", "bf16", MEMBER(arith), ARITH_EXACT},
         {"compat", "peer", "any", MEMBER(peer), true},
         {"seed", "11", "1.5", MEMBER(seed), 11},
+        {"profile", "on", "yes", MEMBER(profile), true},
 #undef MEMBER
     };
     SessionOptions o = options(false);

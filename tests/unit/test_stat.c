@@ -77,7 +77,7 @@ static TapTotals collect(const Data *d, TapWants wants, enum Feed how, int threa
     assert_int_equal(statpool_new(&sp, &err), ST_OK);
     assert_int_equal(pool_new(&pool, threads, &err), ST_OK);
     assert_int_equal(tapstat_new(&f.t, sp, wants, d->samples, d->start, d->width, &err), ST_OK);
-    pool_run(pool, d->samples, feed_sample, &f, NULL);
+    pool_run(pool, PHASE_STATISTICS, d->samples, feed_sample, &f, NULL);
     assert_int_equal(tapstat_end(f.t, &o, &err), ST_OK);
     tapstat_free(f.t);
     pool_free(pool);
@@ -287,7 +287,7 @@ static WeightTotals collect_weight(const float *w, int64_t rows, int64_t in, int
     assert_int_equal(statpool_new(&sp, &err), ST_OK);
     assert_int_equal(pool_new(&pool, threads, &err), ST_OK);
     assert_int_equal(weightstat_new(&c.s, sp, true, true, c.panels, in, &err), ST_OK);
-    pool_run(pool, c.panels, feed_panel, &c, NULL);
+    pool_run(pool, PHASE_STATISTICS, c.panels, feed_panel, &c, NULL);
     assert_int_equal(weightstat_end(c.s, &o, &err), ST_OK);
     weightstat_free(c.s);
     pool_free(pool);

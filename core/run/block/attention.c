@@ -148,7 +148,7 @@ static Status attention_run(AttnRun *a, Error *err)
         a->first_task[i + 1] = a->first_task[i] + sample_tasks(a, len);
     }
     Batch b = {.n = 0};
-    batch_add(&b, attention_task, a, a->first_task[n]);
+    batch_add(&b, PHASE_ATTENTION, attention_task, a, a->first_task[n]);
     return batch_run(&b, ps->r->opt.pool, ps->r->opt.cancel, err);
 }
 

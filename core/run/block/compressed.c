@@ -344,7 +344,7 @@ static Status run_attention(CompressedRun *r, Error *err)
         r->first_task[i + 1] = r->first_task[i] + div_up(len, QUERY_ROWS);
     }
     Batch b = {.n = 0};
-    batch_add(&b, attention_task, r, r->first_task[n]);
+    batch_add(&b, PHASE_ATTENTION, attention_task, r, r->first_task[n]);
     return batch_run(&b, ps->r->opt.pool, ps->r->opt.cancel, err);
 }
 
@@ -404,12 +404,12 @@ static Status run_block(CompressedRun *r, const ChunkBuffers *buf, Error *err)
     block_piece(ps, b, q.slot, 1, false, &q_piece);
     block_piece(ps, b, &(int){COMP_O_A}, 1, false, &o_piece);
     RETURN_IF_ERROR(block_project(ps, b, &in, buf->act, &q_piece, err));
-    RETURN_IF_ERROR(pass_tiles(ps, latent_task, r, ps->rows, err));
+    RETURN_IF_ERROR(pass_tiles(ps, PHASE_ELEMENTS, latent_task, r, ps->rows, err));
     RETURN_IF_ERROR(block_project(ps, b, &q, buf->act, &o_piece, err));
-    RETURN_IF_ERROR(pass_tiles(ps, queries_task, r, ps->rows, err));
+    RETURN_IF_ERROR(pass_tiles(ps, PHASE_ELEMENTS, queries_task, r, ps->rows, err));
     RETURN_IF_ERROR(feed_heads(r, err));
     if (r->rate)
-        RETURN_IF_ERROR(pass_tiles(ps, entries_task, r, ps->rows, err));
+        RETURN_IF_ERROR(pass_tiles(ps, PHASE_ELEMENTS, entries_task, r, ps->rows, err));
     RETURN_IF_ERROR(run_attention(r, err));
     return project_groups(r, buf, err);
 }

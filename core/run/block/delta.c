@@ -194,11 +194,11 @@ static Status run_block(DeltaRun *r, const ChunkBuffers *b, Error *err)
     const Pass *ps = r->ps;
     RETURN_IF_ERROR(turn_conv(r, err));
     RETURN_IF_ERROR(project(r, b, err));
-    RETURN_IF_ERROR(pass_tiles(ps, inputs_task, r, ps->rows, err));
+    RETURN_IF_ERROR(pass_tiles(ps, PHASE_ELEMENTS, inputs_task, r, ps->rows, err));
     Batch recur = {.n = 0};
-    batch_add(&recur, recur_task, r, (ps->s1 - ps->s0) * (int64_t)r->d->value_heads * r->parts);
+    batch_add(&recur, PHASE_ATTENTION, recur_task, r, (ps->s1 - ps->s0) * (int64_t)r->d->value_heads * r->parts);
     RETURN_IF_ERROR(batch_run(&recur, ps->r->opt.pool, ps->r->opt.cancel, err));
-    return pass_tiles(ps, outputs_task, r, ps->rows, err);
+    return pass_tiles(ps, PHASE_ELEMENTS, outputs_task, r, ps->rows, err);
 }
 
 static Status forward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err)

@@ -65,7 +65,7 @@ static Status values(Pass *ps, BlockRun *b, const ChunkBuffers *buf, float **out
     if (c->plain || c->fused) {
         const Projection one = {buf->x, 1, {c->fused ? DENSE_GATE : DENSE_UP}, {g}, {0}};
         RETURN_IF_ERROR(block_project(ps, b, &one, buf->act, &after, err));
-        return pass_tiles(ps, c->fused ? gate_halves_task : act_task,
+        return pass_tiles(ps, PHASE_GATE, c->fused ? gate_halves_task : act_task,
                           &(DenseRun){.ps = ps, .src = g, .dst = *out, .width = width}, ps->rows, err);
     }
     Stage gu = {.ps = ps, .n = 2, .lin = {&lin[DENSE_GATE], &lin[DENSE_UP]}, .x = buf->x, .gate = true,
@@ -76,7 +76,7 @@ static Status values(Pass *ps, BlockRun *b, const ChunkBuffers *buf, float **out
         return ST_OK;
     RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, lin[DENSE_GATE].index, g, width, width, err));
     RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, lin[DENSE_UP].index, buf->up, width, width, err));
-    return pass_tiles(ps, gate_task, &(DenseRun){.ps = ps, .up = buf->up, .dst = g, .width = width}, ps->rows, err);
+    return pass_tiles(ps, PHASE_GATE, gate_task, &(DenseRun){.ps = ps, .up = buf->up, .dst = g, .width = width}, ps->rows, err);
 }
 
 static Status forward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err)

@@ -112,8 +112,8 @@ static Status project_heads(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Head
     block_piece(ps, b, &(int){GQA_O}, 1, false, &after);
     RETURN_IF_ERROR(block_project(ps, b, &p, buf->act, &after, err));
     if (conf->gate)
-        RETURN_IF_ERROR(pass_tiles(ps, split_gate_task, &run, ps->rows, err));
-    return pass_tiles(ps, rotate_task, &run, ps->rows, err);
+        RETURN_IF_ERROR(pass_tiles(ps, PHASE_PACK, split_gate_task, &run, ps->rows, err));
+    return pass_tiles(ps, PHASE_ELEMENTS, rotate_task, &run, ps->rows, err);
 }
 
 static Status forward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err)
@@ -125,7 +125,7 @@ static Status forward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err
     AttnRun at = {.window = conf->window, .sinks = b->small[GQA_SINKS], .every_key = conf->every_key};
     RETURN_IF_ERROR(attention_heads(ps, b, GQA_O, &h, &at, err));
     if (h.gate)
-        RETURN_IF_ERROR(pass_tiles(ps, out_gate_task, &(HeadsRun){ps, b, &h}, ps->rows, err));
+        RETURN_IF_ERROR(pass_tiles(ps, PHASE_GATE, out_gate_task, &(HeadsRun){ps, b, &h}, ps->rows, err));
     return block_end(ps, b, GQA_O, h.o, buf, err);
 }
 

@@ -100,7 +100,7 @@ static size_t gemm_bytes(const ModelConfig *c)
 static Status run_rows(HyperRun *h, PoolTask *fn, Error *err)
 {
     Batch b = {.n = 0};
-    batch_add(&b, fn, h, div_up(h->rows, HYPER_ROWS));
+    batch_add(&b, PHASE_ELEMENTS, fn, h, div_up(h->rows, HYPER_ROWS));
     return batch_run(&b, h->r->opt.pool, h->r->opt.cancel, err);
 }
 

@@ -159,7 +159,7 @@ Status indexer_choose(IndexRun *ix, Error *err)
         return ST_OK;
     RETURN_IF_ERROR(stream_reserve_select(ps->out, ps->plan.longest_sample, err));
     Batch b = {.n = 0};
-    batch_add(&b, rotate_task, ix, div_up(ps->rows, INDEX_TILE));
+    batch_add(&b, PHASE_ATTENTION, rotate_task, ix, div_up(ps->rows, INDEX_TILE));
     RETURN_IF_ERROR(batch_run(&b, ps->r->opt.pool, ps->r->opt.cancel, err));
     ix->first_task = mem_array((size_t)n + 1, sizeof *ix->first_task);
     if (!ix->first_task)
@@ -167,7 +167,7 @@ Status indexer_choose(IndexRun *ix, Error *err)
     ix->first_task[0] = 0;
     for (int i = 0; i < n; i++)
         ix->first_task[i + 1] = ix->first_task[i] + sample_tasks(&c->index, sample_length(ps, ps->s0 + i));
-    batch_add(&b, choose_task, ix, ix->first_task[n]);
+    batch_add(&b, PHASE_ATTENTION, choose_task, ix, ix->first_task[n]);
     Status st = batch_run(&b, ps->r->opt.pool, ps->r->opt.cancel, err);
     free(ix->first_task);
     return st;

@@ -127,11 +127,11 @@ static Status forward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err
     block_piece(ps, b, kv.slot, kv.n, false, &kv_piece);
     block_piece(ps, b, &(int){MLA_O}, 1, false, &o_piece);
     RETURN_IF_ERROR(block_project(ps, b, &down, buf->act, latent ? &q_piece : &kv_piece, err));
-    RETURN_IF_ERROR(pass_tiles(ps, latent_task, &m, ps->rows, err));
+    RETURN_IF_ERROR(pass_tiles(ps, PHASE_ELEMENTS, latent_task, &m, ps->rows, err));
     if (latent)
         RETURN_IF_ERROR(block_project(ps, b, &q, buf->act, &kv_piece, err));
     RETURN_IF_ERROR(block_project(ps, b, &kv, buf->act, &o_piece, err));
-    RETURN_IF_ERROR(pass_tiles(ps, heads_task, &m, ps->rows, err));
+    RETURN_IF_ERROR(pass_tiles(ps, PHASE_ELEMENTS, heads_task, &m, ps->rows, err));
     if (c->index.heads)
         RETURN_IF_ERROR(index ? indexer_choose(&m.index, err) : indexer_inherit(ps, err));
     Heads h = {.x = {m.q, m.k, m.v}, .ld = {nq, nq, nv}, .width = {nq, nq, nv}, .o = m.kv_b};

@@ -204,12 +204,12 @@ static Status route(MoeRun *m, const ChunkBuffers *buf, Error *err)
     m->bias = m->b->small[MOE_ROUTER_BIAS];
     m->router = m->b->small[MOE_ROUTER_WEIGHT];
     if (m->router)
-        RETURN_IF_ERROR(pass_tiles(ps, logits_task, m, m->rows, err));
+        RETURN_IF_ERROR(pass_tiles(ps, PHASE_LINEAR, logits_task, m, m->rows, err));
     else
         RETURN_IF_ERROR(linear_logits(m, err));
     if (hash)
         RETURN_IF_ERROR(look_up(m, hash, err));
-    RETURN_IF_ERROR(pass_tiles(ps, choose_task, m, m->rows, err));
+    RETURN_IF_ERROR(pass_tiles(ps, PHASE_ELEMENTS, choose_task, m, m->rows, err));
     RETURN_IF_ERROR(feed_choices(m, err));
     sort_choices(m);
     return ST_OK;
@@ -411,7 +411,7 @@ static Status run_alone(MoeRun *m, const FeedPiece *next, Error *err)
     if (x->gu.y[1]) {
         RETURN_IF_ERROR(pass_feed_tap(er, TAP_LINEAR_OUT, gate, m->mid, width, width, err));
         RETURN_IF_ERROR(pass_feed_tap(er, TAP_LINEAR_OUT, up, m->up, width, width, err));
-        RETURN_IF_ERROR(pass_tiles(er, gate_rows_task, m, er->rows, err));
+        RETURN_IF_ERROR(pass_tiles(er, PHASE_GATE, gate_rows_task, m, er->rows, err));
     }
     RETURN_IF_ERROR(stage_run(&x->down, next->nseg ? next : NULL, err));
     return er->rows ? pass_feed_tap(er, TAP_LINEAR_OUT, down, m->out, c->hidden, c->hidden, err) : ST_OK;
@@ -441,11 +441,11 @@ static Status run_group(MoeRun *m, const Group *next, Error *err)
     while (st == ST_OK && started < m->group.n)
         st = start_expert(m, started++, err);
     if (st == ST_OK && m->group.rows > 0)
-        st = pass_tiles(m->ps, gather_task, m, m->group.rows, err);
+        st = pass_tiles(m->ps, PHASE_PACK, gather_task, m, m->group.rows, err);
     if (st == ST_OK)
         st = m->group.n == 1 ? run_alone(m, &after, err) : run_together(m, &after, err);
     if (st == ST_OK && m->group.rows > 0)
-        st = pass_tiles(m->ps, scatter_task, m, m->rows, err);
+        st = pass_tiles(m->ps, PHASE_ELEMENTS, scatter_task, m, m->rows, err);
     for (int k = 0; k < started; k++) {
         for (int i = 0; i < 3; i++)
             pass_linear_end(&m->run[k].lin[i]);
@@ -465,8 +465,8 @@ static Status run_experts(MoeRun *m, Error *err)
     }
     for (int e = c->experts; e < router_choices(c); e++) {
         m->group = (Group){.e = {e}, .n = 1, .base = m->first[e], .rows = m->first[e + 1] - m->first[e]};
-        RETURN_IF_ERROR(pass_tiles(m->ps, gather_task, m, m->group.rows, err));
-        RETURN_IF_ERROR(pass_tiles(m->ps, scatter_task, m, m->rows, err));
+        RETURN_IF_ERROR(pass_tiles(m->ps, PHASE_PACK, gather_task, m, m->group.rows, err));
+        RETURN_IF_ERROR(pass_tiles(m->ps, PHASE_ELEMENTS, scatter_task, m, m->rows, err));
     }
     return ST_OK;
 }
@@ -505,12 +505,12 @@ static Status run_shared(MoeRun *m, Error *err)
     RETURN_IF_ERROR(stage_run(&gu, NULL, err));
     for (int i = 0; i < gu.n; i++)
         RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, gu.lin[i]->index, gu.y[i], gu.ldy[i], gu.ldy[i], err));
-    RETURN_IF_ERROR(pass_tiles(m->ps, gate_rows_task, m, m->rows, err));
+    RETURN_IF_ERROR(pass_tiles(m->ps, PHASE_GATE, gate_rows_task, m, m->rows, err));
     Stage down = {.ps = ps, .n = 1, .lin = {&lin[MOE_DOWN]}, .x = m->mid, .y = {m->out}, .ldy = {h},
                   .act_scratch = m->act, .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, lin[MOE_DOWN].index)};
     RETURN_IF_ERROR(stage_run(&down, NULL, err));
     RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, lin[MOE_DOWN].index, m->out, h, h, err));
-    return pass_tiles(m->ps, add_shared_task, m, m->rows, err);
+    return pass_tiles(m->ps, PHASE_ELEMENTS, add_shared_task, m, m->rows, err);
 }
 
 /* ---- the block ---- */

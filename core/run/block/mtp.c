@@ -107,7 +107,7 @@ static Status join(Joined *j, Error *err)
     if (st == ST_OK)
         st = embed_ids(ps->r, &ps->front, j->b->b->small[MTP_EMBED], ids, ps->rows, 2 * ps->cfg->hidden, j->x, err);
     free(ids);
-    return st == ST_OK ? pass_tiles(ps, norm_task, j, ps->rows, err) : st;
+    return st == ST_OK ? pass_tiles(ps, PHASE_ELEMENTS, norm_task, j, ps->rows, err) : st;
 }
 
 /* out = eh_proj(x), over all rows at once: a form may have to see them all. */

@@ -38,7 +38,7 @@ static Status read(Pass *ps, const BlockRun *join, const Ops *ops, const float *
     (void)mix;
     ResidualRun r = {.ops = ops, .cfg = ps->cfg, .state = state, .norm = join->small[RESIDUAL_BEFORE],
                      .bias = join->small[RESIDUAL_BEFORE_BIAS], .x = x, .rows = rows};
-    return pass_tiles(ps, read_task, &r, rows, err);
+    return pass_tiles(ps, PHASE_ELEMENTS, read_task, &r, rows, err);
 }
 
 static Status write(Pass *ps, const BlockRun *join, const float *mix, const float *state, float *y, int64_t rows,
@@ -47,7 +47,7 @@ static Status write(Pass *ps, const BlockRun *join, const float *mix, const floa
     (void)mix;
     ResidualRun r = {.ops = &ps->ops, .cfg = ps->cfg, .state = state, .norm = join->small[RESIDUAL_AFTER],
                      .bias = join->small[RESIDUAL_AFTER_BIAS], .y = y, .out = out, .rows = rows};
-    return pass_tiles(ps, write_task, &r, rows, err);
+    return pass_tiles(ps, PHASE_ELEMENTS, write_task, &r, rows, err);
 }
 
 static bool aside(const Block *join)
