@@ -75,7 +75,7 @@ static void fake_rows(const void *ctx, float *w, int64_t rows, int64_t in)
     const QSpec *q = ctx;
     const WeightQuantizer *k = weight_quantizer_find(q);
     bool ok = k && qweight_check(q, rows, in, NULL) == ST_OK;
-    if (ok && k->hessian)
+    if (ok && k->prepare)
         weight_minmax_int8.rows(q, w, rows, in, DT_F32, false); /* any integer grid */
     else if (ok && weight_quantizer_rowwise(k, q, false))
         k->rows(q, w, rows, in, DT_F32, false);

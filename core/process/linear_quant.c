@@ -20,7 +20,7 @@ static Status start(void **self, const ProcessorCtx *ctx, Error *err)
         return error_nomem(err, "linear_quant");
     *q = (LinearQuant){.m = ctx->model, .at = ctx->work->level, .level = ctx->step->entry + 1};
     const QuantLevel *l = &ctx->levels[ctx->step->entry];
-    q->data = (l->act && l->act->observer) || (l->weight && l->weight->hessian);
+    q->data = (l->act && l->act->observer) || (l->weight && l->weight->prepare);
     q->widens = l->config->weight.scope != QS_PER_BLOCK; /* all but block formats do: specs/quantization.md 8 */
     *self = q;
     return ST_OK;

@@ -122,7 +122,14 @@ static void drop_weight(LayerForms *l)
     l->weight_cap = 0;
 }
 
-static Status quantize_weight(LayerForms *l, FormLinear *f, const float *hessian, Error *err)
+static WeightTask task_of(const FormState *s, int64_t in)
+{
+    const FormsOptions *o = s->layer->opt;
+    return (WeightTask){.q = &s->config->weight, .in = in, .T = o->weight, .F = s->kept_T, .peer = o->peer,
+                        .pool = o->pool, .cancel = o->cancel};
+}
+
+static Status quantize_weight(LayerForms *l, FormLinear *f, const void *shared, Error *err)
 {
     const Linear *lin = linear_of(l, f->index);
     const FormState *s = f->s;
@@ -135,9 +142,10 @@ static Status quantize_weight(LayerForms *l, FormLinear *f, const float *hessian
     if (st == ST_OK)
         st = qweight_init(&f->q, &s->config->weight, lin->out, lin->in, err);
     if (st == ST_OK) {
-        WeightTask t = {.q = &s->config->weight, .w = w, .out = lin->out, .in = lin->in, .T = l->opt->weight,
-                        .F = s->kept_T, .peer = l->opt->peer, .hessian = hessian, .pool = l->opt->pool,
-                        .cancel = l->opt->cancel};
+        WeightTask t = task_of(s, lin->in);
+        t.w = w;
+        t.out = lin->out;
+        t.shared = shared;
         Profile *profile = t.pool ? pool_profile(t.pool) : NULL;
         Phase was = profile_enter(profile, 0, PHASE_QUANT_WEIGHT); /* what this thread does between its pool runs, too */
         st = s->weight->quantize(&t, &f->q, err);
@@ -218,9 +226,16 @@ static Status quantize_by_hessian(FormState *s, const float *x, const Stream *sh
     float *h = mem_aligned((size_t)(width * width), sizeof *h);
     Status st = h ? hessian_gather(hessian_rows, &in, rows, width, pool, l->opt->cancel, h, err)
                   : error_nomem(err, "the second moments of a linear's input");
+    void *shared = NULL;
+    WeightTask t = task_of(s, width);
+    if (st == ST_OK)
+        st = s->weight->prepare(&t, h, &shared, err);
+    if (st == ST_DATA)
+        error_prefix(err, st, "'%s': ", linear_of(l, s->first)->name);
     for (int64_t i = s->first; i < l->n && st == ST_OK; i++)
         if (l->lin[i].s == s)
-            st = quantize_weight(l, &l->lin[i], h, err);
+            st = quantize_weight(l, &l->lin[i], shared, err);
+    s->weight->release(shared);
     free(h);
     drop_weight(l); /* a pass goes on */
     return st;
@@ -270,7 +285,7 @@ static Status prepare_state(FormState *s, const float *x, const Stream *shape, i
     free(range);
     if (st == ST_OK && s->stage == FORM_CALIBRATE) {
         s->seen = true;
-        if (s->weight->hessian)
+        if (s->weight->prepare)
             st = quantize_by_hessian(s, x, shape, width, pool, err);
     }
     return st;
@@ -351,14 +366,14 @@ static DType pass_dtype(const FormState *s, FormStage stage, const FormTypes *t)
 
 static bool needs_prepare(const FormState *s)
 {
-    if (s->stage == FORM_CALIBRATE && (s->act->observer || s->weight->hessian))
+    if (s->stage == FORM_CALIBRATE && (s->act->observer || s->weight->prepare))
         return true;
     return s->rule == ACT_SAMPLE;
 }
 
 static bool state_lost(const FormState *s)
 {
-    return !s->seen && (s->act->observer || s->weight->hessian);
+    return !s->seen && (s->act->observer || s->weight->prepare);
 }
 
 /* Whether a linear of the layer stays float for want of data: its own, or another expert's, since engines load the
@@ -412,7 +427,7 @@ static void set_form(LayerForms *l, FormLinear *f)
         return;
     l->any = true;
     form->prepare = needs_prepare(s) ? form_prepare : NULL;
-    form->weight = s->weight->hessian && s->stage == FORM_CALIBRATE ? NULL : form_weight;
+    form->weight = s->weight->prepare && s->stage == FORM_CALIBRATE ? NULL : form_weight;
     form->act = s->rule == ACT_SAME ? NULL : form_act;
     if (form->weight && form->act && has_codes(f)) {
         form->weight_codes = form_weight_codes;
@@ -437,7 +452,7 @@ Status layer_forms_stage(LayerForms *l, int level, FormStage stage, const FormTy
         if (!f->s)
             continue;
         bool now = level == 0 || f->s->level == level;
-        if (now && stage != FORM_FLOAT && !f->s->weight->hessian && !is_rowwise(f->s))
+        if (now && stage != FORM_FLOAT && !f->s->weight->prepare && !is_rowwise(f->s))
             RETURN_IF_ERROR(quantize_weight(l, f, NULL, err));
         set_form(l, f);
     }
@@ -538,8 +553,11 @@ uint64_t layer_forms_bytes(const Model *m, const QuantLevel *levels, const int16
         kept += qweight_bytes(q, l->out, l->in);
         uint64_t one = (uint64_t)l->out * (uint64_t)l->in * sizeof(float);
         one += w->scratch ? w->scratch(q, l->out, l->in, threads) : 0;
-        if (w->hessian)
-            one += (uint64_t)l->in * (uint64_t)l->in * sizeof(float) + hessian_scratch(l->in, threads);
+        if (w->prepare) { /* before it the moments are gathered, then prepared */
+            uint64_t gather = hessian_scratch(l->in, threads), make = w->prepare_bytes(l->in, threads);
+            gather = gather > make ? gather : make;
+            one = (one > gather ? one : gather) + (uint64_t)l->in * (uint64_t)l->in * sizeof(float) + (uint64_t)l->in * 16;
+        }
         work = one > work ? one : work;
         most = kept > most ? kept : most;
     }

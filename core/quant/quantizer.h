@@ -63,7 +63,7 @@ typedef struct WeightTask {
     DType F;               /* float type of dequantized values inside the method (specs/quantization.md 0): T in a
                             * calibration forward, DT_F32 where no data is needed */
     bool peer;             /* quirks of the peer; else the "Do better" rules */
-    const float *hessian;  /* [in][in] second moments of the input; only for methods with .hessian */
+    const void *shared;    /* what .prepare made of the input's second moments; only for methods with it */
     Pool *pool;            /* not from within one of its tasks; NULL: this thread only */
     const Cancel *cancel;  /* may be NULL; then ST_CANCELLED */
 } WeightTask;
@@ -72,7 +72,12 @@ typedef struct WeightTask {
 typedef struct WeightQuantizer {
     QuantKey key;
     bool rowwise; /* rows are independent: quantize may be given any block of whole rows; see whole */
-    bool hessian; /* needs the second moments of its input */
+    /* Methods that need the second moments h[in][in] of their input: once for all linears that read it at this level,
+     * before `quantize`: *shared is what they share. h is overwritten and must stay until `release` (NULL: nothing). Of t
+     * neither w, out nor shared is looked at. NULL: needs none. */
+    Status (*prepare)(const WeightTask *t, float *h, void **shared, Error *err);
+    void (*release)(void *shared);
+    uint64_t (*prepare_bytes)(int64_t in, int threads); /* bytes `prepare` takes beside h, of which few stay */
     /* Fills *out, which the caller initialised with qweight_init for t->out rows. */
     Status (*quantize)(const WeightTask *t, QWeight *out, Error *err);
     /* Fake-quantizes whole rows w[rows][in] in place, as quantize and qweight_rows would but for what the peer computes

@@ -7,79 +7,144 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "math/cholesky.h"
 #include "math/gemm.h"
-#include "math/lapack.h"
 #include "math/lanes.h"
 
 #define PERCDAMP 0.01
 #define RETRIES 8
 enum { BLOCK = 128, ROWS = 64 };
 
+/* What linears that read the same input share. */
+typedef struct Factor {
+    int64_t in;
+    const float *u;  /* [in][in] upper Cholesky factor of the inverse, by places; below it anything */
+    int64_t *order;  /* [in] column of the weight at each place; NULL: as they are */
+    bool *dead;      /* [in] places whose input was always 0 */
+} Factor;
+
 typedef struct Gptq {
     int64_t in, block, group; /* group: in for per_channel */
     int bits;
     bool symmetric, peer;
-    const int64_t *order;     /* [in] column of the weight at each place; NULL: as they are */
-    const bool *dead;         /* [in] places whose input was always 0 */
+    const Factor *f;
     const GemmOps *gemm;
-    const float *u;           /* [in][in] upper Cholesky factor of the inverse, by places */
 } Gptq;
 
 /* ---- the factor ---- */
 
-static int64_t column_at(const Gptq *g, int64_t place)
+static int64_t column_at(const Factor *f, int64_t place)
 {
-    return g->order ? g->order[place] : place;
+    return f->order ? f->order[place] : place;
 }
+
+typedef struct RankedColumn {
+    float diagonal;
+    int64_t at;
+} RankedColumn;
+
+static int by_falling_diagonal(const void *a, const void *b)
+{
+    const RankedColumn *x = a, *y = b;
+    if (x->diagonal != y->diagonal)
+        return x->diagonal < y->diagonal ? 1 : -1;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+static bool find_order(const float *h, int64_t in, int64_t *order)
+{
+    RankedColumn *c = mem_array((size_t)in, sizeof *c);
+    if (!c)
+        return false;
+    for (int64_t i = 0; i < in; i++)
+        c[i] = (RankedColumn){.diagonal = h[i * (in + 1)], .at = i};
+    qsort(c, (size_t)in, sizeof *c, by_falling_diagonal);
+    for (int64_t i = 0; i < in; i++)
+        order[i] = c[i].at;
+    free(c);
+    return true;
+}
+
+typedef struct Moments {
+    const Factor *f;
+    float *h; /* [in][in], where the factor goes */
+    double damp;
+} Moments;
 
 /* The damped matrix, places reversed, so that the inverse of its lower factor read backwards is the upper Cholesky
  * factor of the inverse: H = R R^T with R upper, inverse(H) = inverse(R)^T inverse(R). */
-static void fill(const Gptq *g, const float *h, double damp, double *a)
+static void read_moments(void *ctx, int64_t i, int64_t j, int64_t m, double *row)
 {
-    int64_t n = g->in;
-    for (int64_t i = 0; i < n; i++) {
-        const float *row = h + column_at(g, n - 1 - i) * n;
-        for (int64_t j = 0; j <= i; j++)
-            a[i * n + j] = (double)row[column_at(g, n - 1 - j)];
-        a[i * n + i] = (g->dead[n - 1 - i] ? 1.0 : a[i * n + i]) + damp;
-    }
+    const Moments *o = ctx;
+    int64_t n = o->f->in, last = n - 1;
+    const float *h = o->h + column_at(o->f, last - i) * n;
+    for (int64_t k = 0; k < m; k++)
+        row[k] = (double)h[column_at(o->f, last - j - k)];
+    if (j + m > i)
+        row[i - j] = (o->f->dead[last - i] ? 1.0 : row[i - j]) + o->damp;
 }
 
-/* a as doubles becomes u as floats in the same memory, read backwards. */
-static void reverse(double *a, int64_t n)
+static void write_factor(void *ctx, int64_t i, int64_t j, int64_t m, const double *row)
 {
-    for (int64_t i = 0, j = n * n - 1; i < j; i++, j--) {
-        double t = a[i];
-        a[i] = a[j];
-        a[j] = t;
-    }
-    for (int64_t i = 0; i < n * n; i++) {
-        float v = (float)a[i];
-        memcpy((char *)a + (size_t)i * sizeof v, &v, sizeof v);
-    }
+    const Moments *o = ctx;
+    int64_t n = o->f->in;
+    float *u = o->h + (n - 1 - i) * n + n - 1 - j;
+    for (int64_t k = 0; k < m; k++)
+        u[-k] = (float)row[k];
 }
 
-static Status factor(const Gptq *g, const WeightTask *t, double *a, Error *err)
+static Status factor(const WeightTask *t, const Factor *f, float *h, Error *err)
 {
     double percdamp = t->q->ext.percdamp > 0 ? t->q->ext.percdamp : PERCDAMP, mean = 0.0;
-    for (int64_t i = 0; i < g->in; i++)
-        mean += g->dead[i] ? 1.0 : (double)t->hessian[column_at(g, i) * (g->in + 1)];
-    mean /= (double)g->in;
+    for (int64_t i = 0; i < f->in; i++)
+        mean += f->dead[i] ? 1.0 : (double)h[column_at(f, i) * (f->in + 1)];
+    mean /= (double)f->in;
     if (!isfinite(mean))
         return error_set(err, ST_DATA, "gptq: the squares of its input hold NaN or Inf: keep it in float");
     for (int k = 0; k < (t->peer ? 1 : RETRIES); k++, percdamp *= 10) {
-        if (cancel_level(t->cancel))
-            return error_set(err, ST_CANCELLED, "stopped while quantizing a weight");
-        fill(g, t->hessian, t->peer ? (double)((float)percdamp * (float)mean) : percdamp * mean, a);
-        if (lapack_inverse_factor(a, g->in)) {
-            reverse(a, g->in);
+        Moments o = {.f = f, .h = h, .damp = t->peer ? (double)((float)percdamp * (float)mean) : percdamp * mean};
+        CholeskyTask c = {.n = f->in, .read = read_moments, .write = write_factor, .ctx = &o, .pool = t->pool,
+                          .phase = PHASE_QUANT_WEIGHT, .cancel = t->cancel};
+        bool definite;
+        RETURN_IF_ERROR(cholesky_inverse(&c, &definite, err));
+        if (definite)
             return ST_OK;
-        }
     }
     return error_set(err, ST_DATA,
                      "gptq: the second moments of its %lld inputs are not positive definite: raise percdamp (%g) or "
                      "calibrate with more text",
-                     (long long)g->in, t->q->ext.percdamp > 0 ? t->q->ext.percdamp : PERCDAMP);
+                     (long long)f->in, t->q->ext.percdamp > 0 ? t->q->ext.percdamp : PERCDAMP);
+}
+
+static void release(void *shared)
+{
+    Factor *f = shared;
+    if (!f)
+        return;
+    free(f->order);
+    free(f->dead);
+    free(f);
+}
+
+static Status prepare(const WeightTask *t, float *h, void **shared, Error *err)
+{
+    size_t in = (size_t)t->in;
+    Factor *f = mem_zarray(1, sizeof *f);
+    bool ok = f;
+    if (ok) {
+        *f = (Factor){.in = t->in, .u = h, .dead = mem_array(in, sizeof *f->dead),
+                      .order = t->q->ext.act_order ? mem_array(in, sizeof *f->order) : NULL};
+        ok = f->dead && (!t->q->ext.act_order || (f->order && find_order(h, t->in, f->order)));
+    }
+    for (int64_t i = 0; ok && i < t->in; i++)
+        f->dead[i] = h[column_at(f, i) * (t->in + 1)] == 0.0f;
+    Status st = ok ? factor(t, f, h, err) : error_nomem(err, "gptq's second moments");
+    if (st != ST_OK) {
+        release(f);
+        f = NULL;
+    }
+    *shared = f;
+    return st;
 }
 
 /* ---- rows ---- */
@@ -140,9 +205,9 @@ static void block_row(const Gptq *g, QWeight *out, int64_t r, int64_t b, int64_t
 {
     memcpy(err, w + b, sizeof *err * (size_t)(e - b));
     for (int64_t j = b; j < e; j++) {
-        int64_t column = column_at(g, j), at = r * out->groups + column / g->group;
+        int64_t column = column_at(g->f, j), at = r * out->groups + column / g->group;
         float *v = err + (j - b);
-        if (!g->order && g->group < g->in && j % g->group == 0)
+        if (!g->f->order && g->group < g->in && j % g->group == 0)
             set_param(out, at, range_param(g, g->peer || j == b ? w + j : v, g->group));
         QParam p = {.scale = out->scale[at], .offset = out->offset ? out->offset[at] : 0.0f};
         int8_t q;
@@ -150,8 +215,8 @@ static void block_row(const Gptq *g, QWeight *out, int64_t r, int64_t b, int64_t
         intquant_quantize(v, 1, p, g->bits, DT_F32, &q);
         intquant_dequantize(&q, 1, p, DT_F32, &d);
         out->code[r * g->in + column] = (uint8_t)q;
-        float left = (*v - d) / g->u[j * g->in + j];
-        subtract(v, g->u + j * g->in + j, left, e - j);
+        float left = (*v - d) / g->f->u[j * g->in + j];
+        subtract(v, g->f->u + j * g->in + j, left, e - j);
         *v = left;
     }
 }
@@ -161,7 +226,7 @@ static void block_row(const Gptq *g, QWeight *out, int64_t r, int64_t b, int64_t
 static int64_t block_end(const Gptq *g, int64_t b)
 {
     int64_t e = g->in - b < g->block ? g->in : b + g->block;
-    if (g->peer || g->group == g->in || g->order)
+    if (g->peer || g->group == g->in || g->f->order)
         return e;
     int64_t start = (e - 1) / g->group * g->group;
     return start > b && start + g->group > e ? start : e;
@@ -174,50 +239,23 @@ static void rows_task(const WeightTask *t, QWeight *out, int64_t row, int64_t ro
     float *w = scratch, *err = scratch + ROWS * g->in;
     for (int64_t r = 0; r < rows; r++) {
         const float *from = t->w + (row + r) * g->in;
-        if (g->group == g->in || g->order)
+        if (g->group == g->in || g->f->order)
             for (int64_t k = 0; k < out->groups; k++)
                 set_param(out, (row + r) * out->groups + k, range_param(g, from + k * g->group, g->group));
         for (int64_t j = 0; j < g->in; j++) /* the peer empties columns whose input was always 0 */
-            w[r * g->in + j] = g->peer && g->dead[j] ? 0.0f : from[column_at(g, j)];
+            w[r * g->in + j] = g->peer && g->f->dead[j] ? 0.0f : from[column_at(g->f, j)];
     }
     for (int64_t b = 0, e; b < g->in; b = e) {
         e = block_end(g, b);
         for (int64_t r = 0; r < rows; r++)
             block_row(g, out, row + r, b, e, w + r * g->in, err + r * g->block, subtract);
-        GemmArgs rest = {.m = rows, .n = g->in - e, .k = e - b, .x = err, .ldx = g->block, .w = g->u + b * g->in + e,
+        GemmArgs rest = {.m = rows, .n = g->in - e, .k = e - b, .x = err, .ldx = g->block, .w = g->f->u + b * g->in + e,
                          .ldw = g->in, .w_by_k = true, .y = w + e, .ldy = g->in, .alpha = -1, .beta = 1};
         g->gemm->tile(&rest, err + ROWS * g->block);
     }
 }
 
 /* ---- the whole ---- */
-
-typedef struct RankedColumn {
-    float diagonal;
-    int64_t at;
-} RankedColumn;
-
-static int by_falling_diagonal(const void *a, const void *b)
-{
-    const RankedColumn *x = a, *y = b;
-    if (x->diagonal != y->diagonal)
-        return x->diagonal < y->diagonal ? 1 : -1;
-    return x->at < y->at ? -1 : x->at > y->at;
-}
-
-static bool find_order(const WeightTask *t, int64_t *order)
-{
-    RankedColumn *c = mem_array((size_t)t->in, sizeof *c);
-    if (!c)
-        return false;
-    for (int64_t i = 0; i < t->in; i++)
-        c[i] = (RankedColumn){.diagonal = t->hessian[i * (t->in + 1)], .at = i};
-    qsort(c, (size_t)t->in, sizeof *c, by_falling_diagonal);
-    for (int64_t i = 0; i < t->in; i++)
-        order[i] = c[i].at;
-    free(c);
-    return true;
-}
 
 /* Scratch of a task. */
 static int64_t row_floats(int64_t in, int64_t block)
@@ -227,47 +265,32 @@ static int64_t row_floats(int64_t in, int64_t block)
 
 static Status quantize(const WeightTask *t, QWeight *out, Error *err)
 {
-    if (!t->hessian)
+    if (!t->shared)
         return error_set(err, ST_DATA, "gptq needs calibration text that reaches this linear");
-    size_t in = (size_t)t->in;
     int64_t block = t->q->ext.block_size > 0 ? t->q->ext.block_size : BLOCK;
     Gptq g = {.in = t->in, .block = block < t->in ? block : t->in, .group = out->group, .bits = weight_bits(t->q),
-              .symmetric = t->q->symmetric, .peer = t->peer, .gemm = gemm_find(GEMM_F32)};
-    int64_t *order = t->q->ext.act_order ? mem_array(in, sizeof *order) : NULL;
-    bool *dead = mem_array(in, sizeof *dead);
-    double *a = mem_aligned(in * in, sizeof *a);
-    Status st = ST_OK;
-    if (!dead || !a || (t->q->ext.act_order && (!order || !find_order(t, order))))
-        st = error_nomem(err, "gptq's second moments");
-    if (st == ST_OK) {
-        g.order = order;
-        g.dead = dead;
-        for (int64_t i = 0; i < t->in; i++)
-            dead[i] = t->hessian[column_at(&g, i) * (t->in + 1)] == 0.0f;
-        st = factor(&g, t, a, err);
-    }
-    if (st == ST_OK) {
-        g.u = (const float *)(const void *)a;
-        st = weight_row_blocks(t, out, rows_task, &g, ROWS, row_floats(g.in, g.block), err);
-    }
-    free(a);
-    free(dead);
-    free(order);
-    return st;
+              .symmetric = t->q->symmetric, .peer = t->peer, .f = t->shared, .gemm = gemm_find(GEMM_F32)};
+    return weight_row_blocks(t, out, rows_task, &g, ROWS, row_floats(g.in, g.block), err);
 }
 
 static uint64_t scratch_bytes(const QSpec *q, int64_t out, int64_t in, int threads)
 {
     (void)out;
     int64_t block = q->ext.block_size > 0 ? q->ext.block_size : BLOCK;
-    uint64_t n = (uint64_t)in, rows = (uint64_t)row_floats(in, block < in ? block : in);
-    return n * n * sizeof(double) + (uint64_t)threads * rows * sizeof(float) + n * 32;
+    return (uint64_t)threads * (uint64_t)row_floats(in, block < in ? block : in) * sizeof(float);
+}
+
+static uint64_t prepare_bytes(int64_t in, int threads)
+{
+    return cholesky_bytes(in, threads) + (uint64_t)in * (sizeof(RankedColumn) + sizeof(int64_t) + sizeof(bool));
 }
 
 #define GPTQ(NAME, DTYPE, SCOPE)                                                    \
     const WeightQuantizer NAME = {                                                  \
         .key = {.method = "gptq", .dtype = DTYPE, .scope = SCOPE, .sym = -1},       \
-        .hessian = true,                                                            \
+        .prepare = prepare,                                                         \
+        .release = release,                                                         \
+        .prepare_bytes = prepare_bytes,                                             \
         .quantize = quantize,                                                       \
         .scratch = scratch_bytes,                                                   \
     }

@@ -66,7 +66,8 @@ static void weight_quantizers(void **state)
         said(w->key.method, "a weight quantizer");
         assert_non_null(w->quantize);
         assert_true(w->rowwise == (w->rows != NULL));
-        assert_false(w->rowwise && w->hessian); /* blocks of rows would each need it */
+        assert_false(w->rowwise && w->prepare); /* blocks of rows would each need it */
+        assert_true((w->prepare != NULL) == (w->release != NULL) && (w->prepare != NULL) == (w->prepare_bytes != NULL));
     }
     assert_true(n > 0);
     QSpec none = {.dtype = QT_INT8, .scope = QS_PER_CHANNEL, .symmetric = true, .method = "no_such"};

@@ -148,10 +148,19 @@ static void gptq_is_the_recorded_one(void **state)
         QWeight out;
         Error err = {0};
         assert_int_equal(qweight_init(&out, &q, out_n, in, &err), ST_OK);
-        WeightTask t = {.q = &q, .w = W, .out = out_n, .in = in, .T = DT_F32, .F = DT_F32, .peer = true,
-                        .hessian = H};
-        if (weight_quantizer_find(&q)->quantize(&t, &out, &err) != ST_OK)
+        const WeightQuantizer *m = weight_quantizer_find(&q);
+        WeightTask t = {.q = &q, .w = W, .out = out_n, .in = in, .T = DT_F32, .F = DT_F32, .peer = true};
+        float *h = malloc((size_t)(in * in) * sizeof *h);
+        void *shared;
+        assert_non_null(h);
+        memcpy(h, H, (size_t)(in * in) * sizeof *h);
+        if (m->prepare(&t, h, &shared, &err) != ST_OK)
             fail_msg("%s: %s", name, err.text);
+        t.shared = shared;
+        if (m->quantize(&t, &out, &err) != ST_OK)
+            fail_msg("%s: %s", name, err.text);
+        m->release(shared);
+        free(h);
         assert_int_equal(s->count, out.out * out.groups);
         for (int64_t i = 0; i < s->count; i++) {
             if (!(fabsf(out.scale[i] - scale[i]) <= 1e-6f * scale[i]))
