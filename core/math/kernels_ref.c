@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "math/convert.h"
+#include "math/scalar.h"
 
 static void widen_bf16(const uint16_t *src, int64_t n, float *dst)
 {
@@ -32,36 +32,120 @@ static void round_f16(float *x, int64_t n)
 static void exp_all(float *x, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
-        x[i] = expf(x[i]);
+        x[i] = scalar_exp(x[i]);
+}
+
+static float max_all(const float *x, int64_t n)
+{
+    float max = -INFINITY;
+    for (int64_t i = 0; i < n; i++)
+        max = x[i] > max ? x[i] : max;
+    return max + 0.0f;
+}
+
+static double exp_sum(float *x, int64_t n, float max, double start)
+{
+    double sum[SUM_LANES] = {0};
+    for (int64_t b = 0; b < n; b += SUM_BLOCK) {
+        float lane[SUM_LANES] = {0};
+        for (int64_t i = b; i < n && i < b + SUM_BLOCK; i++) {
+            x[i] = scalar_exp(x[i] - max);
+            lane[i % SUM_LANES] += x[i];
+        }
+        for (int j = 0; j < SUM_LANES; j++)
+            sum[j] += (double)lane[j];
+    }
+    for (int half = SUM_LANES / 2; half; half /= 2)
+        for (int j = 0; j < half; j++)
+            sum[j] += sum[j + half];
+    return start + sum[0];
 }
 
 static void softmax(float *x, int64_t n)
 {
-    float max = -INFINITY;
+    float part = (float)(1.0 / exp_sum(x, n, max_all(x, n), 0));
     for (int64_t i = 0; i < n; i++)
-        max = x[i] > max || isnan(x[i]) ? x[i] : max;
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-        x[i] = expf(x[i] - max);
-        sum += (double)x[i];
-    }
+        x[i] = x[i] * part;
+}
+
+static void sigmoid(float *x, int64_t n)
+{
     for (int64_t i = 0; i < n; i++)
-        x[i] = x[i] / (float)sum;
+        x[i] = scalar_sigmoid(x[i]);
+}
+
+static void tanh_all(float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = scalar_tanh(x[i]);
 }
 
 static void silu_mul(float *g, const float *u, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
-        g[i] = g[i] / (1.0f + expf(-g[i])) * u[i];
+        g[i] = scalar_silu(g[i]) * u[i];
 }
 
 static void gelu_tanh_mul(float *g, const float *u, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        g[i] = scalar_gelu_tanh(g[i]) * u[i];
+}
+
+/* ---- the C library's ---- */
+
+static void libm_exp(float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = expf(x[i]);
+}
+
+static double libm_exp_sum(float *x, int64_t n, float max, double start)
+{
+    for (int64_t i = 0; i < n; i++) {
+        x[i] = expf(x[i] - max);
+        start += (double)x[i];
+    }
+    return start;
+}
+
+static void libm_softmax(float *x, int64_t n)
+{
+    float max = -INFINITY;
+    for (int64_t i = 0; i < n; i++)
+        max = x[i] > max || isnan(x[i]) ? x[i] : max;
+    float sum = (float)libm_exp_sum(x, n, max, 0);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = x[i] / sum;
+}
+
+static void libm_sigmoid(float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = 1.0f / (1.0f + expf(-x[i]));
+}
+
+static void libm_tanh(float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = tanhf(x[i]);
+}
+
+static void libm_silu_mul(float *g, const float *u, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        g[i] = g[i] / (1.0f + expf(-g[i])) * u[i];
+}
+
+static void libm_gelu_tanh_mul(float *g, const float *u, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         float x = g[i];
         g[i] = 0.5f * x * (1.0f + tanhf(0.7978845608028654f * (x + 0.044715f * x * x * x))) * u[i];
     }
 }
+
+/* ---- plain arithmetic ---- */
 
 static void add(const float *a, const float *b, float *y, int64_t n)
 {
@@ -79,6 +163,12 @@ static void mul(const float *a, const float *b, float *y, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
         y[i] = a[i] * b[i];
+}
+
+static void scale_mul(const float *x, float s, const float *w, float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = x[i] * s * w[i];
 }
 
 static void rope(float *a, float *b, const float *c, const float *s, int64_t n)
@@ -124,28 +214,57 @@ static void exact_tile(int64_t k, const double *x, const double *w, double *c, i
                 c[i * ldc + j] += x[t * EXACT_ROWS + i] * w[t * EXACT_COLS + j];
 }
 
-static const MathKernels math_kernels_reference = {
+static const MathKernels kernels_reference = {
     .name = "reference",
     .widen_bf16 = widen_bf16,
     .widen_f16 = widen_f16,
     .round_bf16 = round_bf16,
     .round_f16 = round_f16,
     .exp = exp_all,
+    .max = max_all,
+    .exp_sum = exp_sum,
     .softmax = softmax,
+    .sigmoid = sigmoid,
+    .tanh = tanh_all,
     .silu_mul = silu_mul,
     .gelu_tanh_mul = gelu_tanh_mul,
     .add = add,
     .scale = scale,
     .mul = mul,
+    .scale_mul = scale_mul,
     .rope = rope,
     .sum_sq = sum_sq,
     .delta_step = delta_step,
     .exact_tile = exact_tile,
 };
 
-const MathKernels *math_reference(void)
+static const MathKernels kernels_libm = {
+    .name = "libm",
+    .widen_bf16 = widen_bf16,
+    .widen_f16 = widen_f16,
+    .round_bf16 = round_bf16,
+    .round_f16 = round_f16,
+    .exp = libm_exp,
+    .max = max_all,
+    .exp_sum = libm_exp_sum,
+    .softmax = libm_softmax,
+    .sigmoid = libm_sigmoid,
+    .tanh = libm_tanh,
+    .silu_mul = libm_silu_mul,
+    .gelu_tanh_mul = libm_gelu_tanh_mul,
+    .add = add,
+    .scale = scale,
+    .mul = mul,
+    .scale_mul = scale_mul,
+    .rope = rope,
+    .sum_sq = sum_sq,
+    .delta_step = delta_step,
+    .exact_tile = exact_tile,
+};
+
+const MathKernels *math_libm(void)
 {
-    return &math_kernels_reference;
+    return &kernels_libm;
 }
 
 const MathKernels *math_table(MathLevel l)
@@ -154,8 +273,11 @@ const MathKernels *math_table(MathLevel l)
         return NULL;
     switch (l) {
     case MATH_REFERENCE:
-        return &math_kernels_reference;
-#if defined(__x86_64__)
+        return &kernels_reference;
+#if defined(__aarch64__)
+    case MATH_NEON:
+        return &math_kernels_neon;
+#elif defined(__x86_64__)
     case MATH_AVX2:
         return &math_kernels_avx2;
     case MATH_AVX512:

@@ -1,13 +1,21 @@
-/* The vector kernels, written once and compiled for several processors: the including file defines VEC_BYTES (size of
- * a vector register), VEC_TARGET (function attribute that lets the compiler use it), VEC_NAME and VEC_TABLE. Tails go
- * through a small padded buffer, so an element's value never depends on its place. Not a header to include
+/* The vector kernels, written once and compiled for several processors. The including file defines
+ *   VEC_BYTES                  size of a vector register
+ *   VEC_TARGET                 function attribute that lets the compiler use it
+ *   VEC_NAME, VEC_TABLE        of the table
+ *   VEC_FMA(acc, a, b)         VD acc += a * b of products that are exact (fused or not)
+ *   VEC_MADD(a, b, c)          VF a * b + c, fused
+ *   VEC_MAX(a, b), VEC_MIN     VF a > b ? a : b, a < b ? a : b
+ * and may define
+ *   VEC_SCALE(p, t)            VF p * 2^t, rounded once
+ *   VEC_LOAD_PART, VEC_STORE_PART, VEC_KEEP (see vload_part, vstore_part, vkeep)
+ * A tail goes through a padded vector, so an element's value never depends on its place. Not a header to include
  * elsewhere. */
 #include "math/kernels.h"
 
 #include <math.h>
 #include <string.h>
 
-#include "math/convert.h"
+#include "math/scalar.h"
 
 enum { VN = VEC_BYTES / 4, DN = VEC_BYTES / 8 };
 typedef float VF __attribute__((vector_size(VEC_BYTES)));
@@ -41,37 +49,129 @@ VEC_INLINE void vselect(VF *v, const VI *mask, const VF *a)
     *v = (VF)(((VI)*a & *mask) | ((VI)*v & ~*mask));
 }
 
-/* e^x: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial in r (Taylor coefficients, degree 7: remainder below 6e-9),
- * times 2^n in two steps so that results below the normal range come out right. NaN passes through, overflow is
- * infinity. */
+/* The first n < VN values, fill in the other lanes. */
+VEC_INLINE void vload_part(VF *v, const float *p, int64_t n, float fill)
+{
+#ifdef VEC_LOAD_PART
+    *v = VEC_LOAD_PART(p, n, fill);
+#else
+    vsplat(v, fill);
+    memcpy(v, p, (size_t)n * sizeof *p);
+#endif
+}
+
+VEC_INLINE void vstore_part(float *p, const VF *v, int64_t n)
+{
+#ifdef VEC_STORE_PART
+    VEC_STORE_PART(p, *v, n);
+#else
+    memcpy(p, v, (size_t)n * sizeof *p);
+#endif
+}
+
+/* Zero in the lanes from n on. */
+VEC_INLINE void vkeep(VF *v, int64_t n)
+{
+#ifdef VEC_KEEP
+    *v = VEC_KEEP(*v, n);
+#else
+    float lane[VN];
+    vstore(lane, v);
+    vload_part(v, lane, n, 0);
+#endif
+}
+
+/* ---- functions of one vector: scalar.h in VN lanes ---- */
+
 VEC_INLINE void vexp(VF *v)
 {
-    VF x = *v, lo, hi;
-    vsplat(&lo, -104.0f);
-    vsplat(&hi, 89.0f);
-    VI nan = x != x, under = x < lo, over = x > hi;
-    VF in = x;
-    vselect(&x, &under, &lo);
-    vselect(&x, &over, &hi);
-    VF magic;
-    vsplat(&magic, 12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
-    VF t = x * 1.44269504f + magic;
-    VI n = (VI)t - (VI)magic;
+    VF magic, low, high, k, p, q;
+    vsplat(&magic, EXP_MAGIC);
+    vsplat(&low, EXP_LOW);
+    vsplat(&high, EXP_HIGH);
+    VF x = VEC_MAX(low, *v);
+    x = VEC_MIN(high, x);
+    vsplat(&k, EXP_LOG2E);
+    VF t = VEC_MADD(x, k, magic);
+#ifndef VEC_SCALE
+    VI n = (VI)((VU)t - (VU)magic);
+#endif
     t = t - magic;
-    VF r = (x - t * 0.693359375f) - t * -2.12194440e-4f; /* ln 2 in two parts: the first product is exact */
-    VF p = r * (1.0f / 5040.0f) + (1.0f / 720.0f);
-    p = p * r + (1.0f / 120.0f);
-    p = p * r + (1.0f / 24.0f);
-    p = p * r + (1.0f / 6.0f);
-    p = p * r + 0.5f;
-    p = p * (r * r) + r;
-    p = p + 1.0f;
+    vsplat(&k, EXP_LN2_HIGH);
+    VF r = VEC_MADD(t, k, x);
+    vsplat(&k, EXP_LN2_LOW);
+    r = VEC_MADD(t, k, r);
+    vsplat(&k, EXP_C6);
+    vsplat(&q, EXP_C5);
+    p = VEC_MADD(r, k, q);
+    vsplat(&q, EXP_C4);
+    p = VEC_MADD(p, r, q);
+    vsplat(&q, EXP_C3);
+    p = VEC_MADD(p, r, q);
+    vsplat(&q, EXP_C2);
+    p = VEC_MADD(p, r, q);
+    vsplat(&q, 1.0f);
+    p = VEC_MADD(p, r, q);
+    p = VEC_MADD(p, r, q);
+#ifdef VEC_SCALE
+    *v = VEC_SCALE(p, t);
+#else
     VI half = n >> 1, rest = n - half;
-    p = p * (VF)((half + 127) << 23);
-    p = p * (VF)((rest + 127) << 23);
-    vselect(&p, &nan, &in);
-    *v = p;
+    p = p * (VF)((VU)(half + 127) << 23);
+    *v = p * (VF)((VU)(rest + 127) << 23);
+#endif
 }
+
+VEC_INLINE void vsigmoid(VF *v)
+{
+    VF z = -*v;
+    vexp(&z);
+    *v = 1.0f / (z + 1.0f);
+}
+
+VEC_INLINE void vsilu(VF *v)
+{
+    VF z = -*v;
+    vexp(&z);
+    *v = *v / (z + 1.0f);
+}
+
+VEC_INLINE void vgelu_tanh(VF *v)
+{
+    VF z1, z3;
+    vsplat(&z1, GELU_Z1);
+    vsplat(&z3, GELU_Z3);
+    VF x = *v, s = x * x, z = VEC_MADD(s, z3, z1);
+    z = x * z;
+    vexp(&z);
+    *v = x / (z + 1.0f);
+}
+
+VEC_INLINE void vtanh(VF *v)
+{
+    VF k, p, bound;
+    VI sign = (VI)*v & INT32_MIN;
+    VF a = (VF)((VI)*v & INT32_MAX), s = a * a, sa = s * a;
+    vsplat(&p, TANH_C4);
+    vsplat(&k, TANH_C3);
+    p = VEC_MADD(s, p, k);
+    vsplat(&k, TANH_C2);
+    p = VEC_MADD(p, s, k);
+    vsplat(&k, TANH_C1);
+    p = VEC_MADD(p, s, k);
+    vsplat(&k, TANH_C0);
+    p = VEC_MADD(p, s, k);
+    p = VEC_MADD(p, sa, a);
+    VF far = a + a;
+    vexp(&far);
+    far = 1.0f - 2.0f / (far + 1.0f);
+    vsplat(&bound, TANH_BOUND);
+    VI near = a < bound;
+    vselect(&far, &near, &p);
+    *v = (VF)((VI)far | sign);
+}
+
+/* ---- kernels ---- */
 
 VEC_TARGET static void widen_bf16(const uint16_t *src, int64_t n, float *dst)
 {
@@ -129,62 +229,127 @@ VEC_TARGET static void round_f16(float *x, int64_t n)
         x[i] = f16_to_float(f16_of_float(x[i]));
 }
 
-VEC_TARGET static void exp_all(float *x, int64_t n)
+/* A kernel x = f(x) from a function of one vector. */
+#define VEC_MAP(name, f)                                    \
+    VEC_TARGET static void name(float *x, int64_t n)        \
+    {                                                       \
+        VF v;                                               \
+        int64_t i = 0;                                      \
+        for (; i + VN <= n; i += VN) {                      \
+            vload(&v, x + i);                               \
+            f(&v);                                          \
+            vstore(x + i, &v);                              \
+        }                                                   \
+        if (i < n) {                                        \
+            vload_part(&v, x + i, n - i, 0);                \
+            f(&v);                                          \
+            vstore_part(x + i, &v, n - i);                  \
+        }                                                   \
+    }
+VEC_MAP(exp_all, vexp)
+VEC_MAP(sigmoid, vsigmoid)
+VEC_MAP(tanh_all, vtanh)
+
+/* The largest value does not depend on the order: NaNs never enter, and zeros end as one. */
+VEC_TARGET static float max_all(const float *x, int64_t n)
 {
-    VF v;
+    enum { PARTS = 4 };
+    VF best[PARTS], v;
+    for (int j = 0; j < PARTS; j++)
+        vsplat(&best[j], -INFINITY);
     int64_t i = 0;
+    for (; i + PARTS * VN <= n; i += PARTS * VN)
+#pragma GCC unroll 4
+        for (int j = 0; j < PARTS; j++) {
+            vload(&v, x + i + j * VN);
+            best[j] = VEC_MAX(v, best[j]);
+        }
     for (; i + VN <= n; i += VN) {
         vload(&v, x + i);
-        vexp(&v);
-        vstore(x + i, &v);
+        best[0] = VEC_MAX(v, best[0]);
     }
     if (i < n) {
-        float tail[VN] = {0};
-        memcpy(tail, x + i, (size_t)(n - i) * sizeof *x);
-        vload(&v, tail);
+        vload_part(&v, x + i, n - i, -INFINITY);
+        best[1] = VEC_MAX(v, best[1]);
+    }
+    best[0] = VEC_MAX(best[0], best[1]);
+    best[2] = VEC_MAX(best[2], best[3]);
+    best[0] = VEC_MAX(best[0], best[2]);
+    float lane[VN];
+    vstore(lane, &best[0]);
+    for (int half = VN / 2; half; half /= 2)
+        for (int j = 0; j < half; j++)
+            lane[j] = lane[j + half] > lane[j] ? lane[j + half] : lane[j];
+    return lane[0] + 0.0f;
+}
+
+enum { SUM_FLOATS = SUM_LANES / VN, SUM_DOUBLES = SUM_LANES / DN };
+
+/* SUM_LANES exponentials, or the first n < SUM_LANES of them, added to the lanes. */
+VEC_INLINE void exp_lanes(float *x, float max, VF *lane)
+{
+    VF v;
+#pragma GCC unroll 4
+    for (int j = 0; j < SUM_FLOATS; j++) {
+        vload(&v, x + j * VN);
+        v = v - max;
         vexp(&v);
-        vstore(tail, &v);
-        memcpy(x + i, tail, (size_t)(n - i) * sizeof *x);
+        vstore(x + j * VN, &v);
+        lane[j] += v;
     }
 }
 
-VEC_TARGET static float row_max(const float *x, int64_t n)
+VEC_INLINE void exp_lanes_part(float *x, int64_t n, float max, VF *lane)
 {
-    VF best, v;
-    vsplat(&best, -INFINITY);
-    int64_t i = 0;
-    for (; i + VN <= n; i += VN) {
-        vload(&v, x + i);
-        VI gt = (v > best) | (v != v); /* NaN wins and stays */
-        vselect(&best, &gt, &v);
+    VF v;
+    for (int j = 0; j < SUM_FLOATS && n > 0; j++, x += VN, n -= VN) {
+        int64_t part = n < VN ? n : VN;
+        if (n < VN)
+            vload_part(&v, x, n, 0);
+        else
+            vload(&v, x);
+        v = v - max;
+        vexp(&v);
+        if (n < VN) {
+            vstore_part(x, &v, part);
+            vkeep(&v, part);
+        } else {
+            vstore(x, &v);
+        }
+        lane[j] += v;
     }
-    float lane[VN], max = -INFINITY;
-    vstore(lane, &best);
-    for (int j = 0; j < VN; j++)
-        max = lane[j] > max || isnan(lane[j]) ? lane[j] : max;
-    for (; i < n; i++)
-        max = x[i] > max || isnan(x[i]) ? x[i] : max;
-    return max;
 }
 
-VEC_TARGET static double row_sum(const float *x, int64_t n)
+VEC_TARGET static double exp_sum(float *x, int64_t n, float max, double start)
 {
-    VD a = {0}, b = {0};
-    VFH h;
-    double sum = 0;
-    int64_t i = 0;
-    for (; i + 2 * DN <= n; i += 2 * DN) {
-        memcpy(&h, x + i, sizeof h);
-        a += __builtin_convertvector(h, VD);
-        memcpy(&h, x + i + DN, sizeof h);
-        b += __builtin_convertvector(h, VD);
+    VD sum[SUM_DOUBLES] = {{0}};
+    for (int64_t b = 0; b < n; b += SUM_BLOCK) {
+        VF lane[SUM_FLOATS] = {{0}};
+        int64_t end = b + SUM_BLOCK < n ? b + SUM_BLOCK : n, i = b;
+        for (; i + SUM_LANES <= end; i += SUM_LANES)
+            exp_lanes(x + i, max, lane);
+        if (i < end)
+            exp_lanes_part(x + i, end - i, max, lane);
+#pragma GCC unroll 8
+        for (int j = 0; j < SUM_DOUBLES; j++) {
+            VFH h;
+            memcpy(&h, (const char *)lane + j * (int)sizeof h, sizeof h);
+            sum[j] += __builtin_convertvector(h, VD);
+        }
     }
-    a += b;
-    for (int j = 0; j < DN; j++)
-        sum += a[j];
-    for (; i < n; i++)
-        sum += (double)x[i];
-    return sum;
+#pragma GCC unroll 8
+    for (int half = SUM_DOUBLES / 2; half; half /= 2)
+#pragma GCC unroll 8
+        for (int j = 0; j < half; j++)
+            sum[j] += sum[j + half];
+    double d[DN];
+    memcpy(d, sum, sizeof d);
+#pragma GCC unroll 8
+    for (int half = DN / 2; half; half /= 2)
+#pragma GCC unroll 8
+        for (int j = 0; j < half; j++)
+            d[j] += d[j + half];
+    return start + d[0];
 }
 
 VEC_TARGET static void scale(const float *x, float s, float *y, int64_t n)
@@ -202,57 +367,32 @@ VEC_TARGET static void scale(const float *x, float s, float *y, int64_t n)
 
 VEC_TARGET static void softmax(float *x, int64_t n)
 {
-    float max = row_max(x, n);
-    VF v;
-    int64_t i = 0;
-    for (; i + VN <= n; i += VN) {
-        vload(&v, x + i);
-        v = v - max;
-        vstore(x + i, &v);
+    scale(x, (float)(1.0 / exp_sum(x, n, max_all(x, n), 0)), x, n);
+}
+
+/* A kernel g = f(g) * u. */
+#define VEC_GATE(name, f)                                                 \
+    VEC_TARGET static void name(float *g, const float *u, int64_t n)      \
+    {                                                                     \
+        VF v, w;                                                          \
+        int64_t i = 0;                                                    \
+        for (; i + VN <= n; i += VN) {                                    \
+            vload(&v, g + i);                                             \
+            vload(&w, u + i);                                             \
+            f(&v);                                                        \
+            v = v * w;                                                    \
+            vstore(g + i, &v);                                            \
+        }                                                                 \
+        if (i < n) {                                                      \
+            vload_part(&v, g + i, n - i, 0);                              \
+            vload_part(&w, u + i, n - i, 0);                              \
+            f(&v);                                                        \
+            v = v * w;                                                    \
+            vstore_part(g + i, &v, n - i);                                \
+        }                                                                 \
     }
-    for (; i < n; i++)
-        x[i] = x[i] - max;
-    exp_all(x, n);
-    scale(x, (float)(1.0 / row_sum(x, n)), x, n);
-}
-
-/* g = g * u / (1 + e^-z): silu with z = g, gelu_tanh with z = 2 sqrt(2/pi) (g + 0.044715 g^3) */
-VEC_INLINE void gate_one(float *g, const float *u, int gelu)
-{
-    VF x, w, z;
-    vload(&x, g);
-    vload(&w, u);
-    z = -x;
-    if (gelu)
-        z = (x + x * x * x * 0.044715f) * -1.5957691216057308f;
-    vexp(&z);
-    x = x / (z + 1.0f) * w;
-    vstore(g, &x);
-}
-
-VEC_INLINE void gate_all(float *g, const float *u, int64_t n, int gelu)
-{
-    int64_t i = 0;
-    for (; i + VN <= n; i += VN)
-        gate_one(g + i, u + i, gelu);
-    if (i < n) {
-        float a[VN] = {0}, b[VN] = {0};
-        memcpy(a, g + i, (size_t)(n - i) * sizeof *g);
-        memcpy(b, u + i, (size_t)(n - i) * sizeof *g);
-        gate_one(a, b, gelu);
-        memcpy(g + i, a, (size_t)(n - i) * sizeof *g);
-    }
-}
-
-VEC_TARGET static void silu_mul(float *g, const float *u, int64_t n)
-{
-    gate_all(g, u, n, 0);
-}
-
-VEC_TARGET static void gelu_tanh_mul(float *g, const float *u, int64_t n)
-{
-    gate_all(g, u, n, 1);
-}
+VEC_GATE(silu_mul, vsilu)
+VEC_GATE(gelu_tanh_mul, vgelu_tanh)
 
 VEC_TARGET static void add(const float *a, const float *b, float *y, int64_t n)
 {
@@ -280,6 +420,21 @@ VEC_TARGET static void mul(const float *a, const float *b, float *y, int64_t n)
     }
     for (; i < n; i++)
         y[i] = a[i] * b[i];
+}
+
+VEC_TARGET static void scale_mul(const float *x, float s, const float *w, float *y, int64_t n)
+{
+    VF v, u;
+    int64_t i = 0;
+    for (; i + VN <= n; i += VN) {
+        vload(&v, x + i);
+        vload(&u, w + i);
+        v = v * s;
+        v = v * u;
+        vstore(y + i, &v);
+    }
+    for (; i < n; i++)
+        y[i] = x[i] * s * w[i];
 }
 
 VEC_TARGET static void rope(float *a, float *b, const float *c, const float *s, int64_t n)
@@ -398,12 +553,17 @@ const MathKernels VEC_TABLE = {
     .round_bf16 = round_bf16,
     .round_f16 = round_f16,
     .exp = exp_all,
+    .max = max_all,
+    .exp_sum = exp_sum,
     .softmax = softmax,
+    .sigmoid = sigmoid,
+    .tanh = tanh_all,
     .silu_mul = silu_mul,
     .gelu_tanh_mul = gelu_tanh_mul,
     .add = add,
     .scale = scale,
     .mul = mul,
+    .scale_mul = scale_mul,
     .rope = rope,
     .sum_sq = sum_sq,
     .delta_step = delta_step,

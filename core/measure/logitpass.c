@@ -12,7 +12,7 @@
 /* Exponentials as the arithmetic has them. */
 static const MathKernels *kernels_for(const Runner *r)
 {
-    return arith_table[runner_arith(r)].libm ? math_reference() : math_fast();
+    return arith_table[runner_arith(r)].libm ? math_libm() : math_fast();
 }
 
 typedef struct HeadPass {

@@ -7,7 +7,7 @@ Ops ops_make(ArithMode arith, DType dtype)
 {
     const Arith *a = &arith_table[arith];
     const MathKernels *fast = math_fast();
-    Ops o = {.k = fast, .f = a->libm ? math_reference() : fast, .products = a->products, .rounds = a->rounds,
+    Ops o = {.k = fast, .f = a->libm ? math_libm() : fast, .products = a->products, .rounds = a->rounds,
              .libm = a->libm, .dtype = dtype};
     for (int i = 0; i < GEMM_KINDS; i++)
         o.gemms[i] = gemm_find((GemmKind)i);
@@ -103,19 +103,24 @@ static void act_vector(const Ops *o, Activation act, float *g, int64_t n)
 /* f = R(R(u + 1) * R(g * R(sigmoid(R(alpha * g))))) with g at most and |u| at most act_limit */
 static void swiglu_clamped(const Ops *o, float *g, const float *u, int64_t n)
 {
-    float lim = o->act_limit;
-    for (int64_t i = 0; i < n; i++) {
-        float x = g[i] > lim ? lim : g[i], up = u[i] > lim ? lim : u[i] < -lim ? -lim : u[i], s = o->act_alpha * x;
-        ops_round(o, &s, 1);
-        s = 1.0f / (1.0f + expf(-s));
-        ops_round(o, &s, 1);
-        s *= x;
-        ops_round(o, &s, 1);
-        up += 1;
-        ops_round(o, &up, 1);
-        g[i] = up * s;
+    enum { STEP = 64 };
+    float lim = o->act_limit, s[STEP], up[STEP];
+    for (int64_t i = 0; i < n; i += STEP, g += STEP, u += STEP) {
+        int64_t m = n - i < STEP ? n - i : STEP;
+        for (int64_t j = 0; j < m; j++) {
+            g[j] = g[j] > lim ? lim : g[j];
+            up[j] = (u[j] > lim ? lim : u[j] < -lim ? -lim : u[j]) + 1;
+        }
+        o->k->scale(g, o->act_alpha, s, m);
+        ops_round(o, s, m);
+        o->f->sigmoid(s, m);
+        ops_round(o, s, m);
+        o->k->mul(s, g, s, m);
+        ops_round(o, s, m);
+        ops_round(o, up, m);
+        o->k->mul(up, s, g, m);
+        ops_round(o, g, m);
     }
-    ops_round(o, g, n);
 }
 
 /* silu and product of values with g at most and |u| at most act_limit */
@@ -172,10 +177,7 @@ void ops_silu(const Ops *o, float *x, int64_t n)
 
 void ops_sigmoid(const Ops *o, float *x, int64_t n)
 {
-    o->k->scale(x, -1.0f, x, n);
-    o->f->exp(x, n);
-    for (int64_t i = 0; i < n; i++)
-        x[i] = 1.0f / (1.0f + x[i]);
+    o->f->sigmoid(x, n);
     ops_round(o, x, n);
 }
 
@@ -238,19 +240,15 @@ void ops_softmax(const Ops *o, float *x, int64_t n)
 
 void ops_softmax_sink(const Ops *o, float *x, int64_t n, float sink)
 {
-    float max = sink;
-    for (int64_t i = 0; i < n; i++)
-        max = x[i] > max ? x[i] : max;
+    float max = o->k->max(x, n);
+    max = max > sink ? max : sink;
     for (int64_t i = 0; i < n; i++)
         x[i] -= max;
     float last = sink - max;
     ops_round(o, x, n);
     ops_round(o, &last, 1);
-    o->f->exp(x, n);
-    double sum = (double)expf(last);
-    for (int64_t i = 0; i < n; i++)
-        sum += (double)x[i];
-    float total = (float)sum;
+    o->f->exp(&last, 1);
+    float total = (float)o->f->exp_sum(x, n, 0, (double)last);
     for (int64_t i = 0; i < n; i++)
         x[i] /= total;
     ops_round(o, x, n);
@@ -261,8 +259,7 @@ void ops_softcap(const Ops *o, float *x, int64_t n, float cap)
     for (int64_t i = 0; i < n; i++)
         x[i] /= cap;
     ops_round(o, x, n);
-    for (int64_t i = 0; i < n; i++)
-        x[i] = tanhf(x[i]);
+    o->f->tanh(x, n);
     ops_round(o, x, n);
     ops_scale(o, x, cap, n);
 }

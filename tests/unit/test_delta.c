@@ -323,7 +323,7 @@ static void the_block_is_the_rule(void **state)
         TestRun b;
         write_model(dir, bf16 ? DT_BF16 : DT_F32, by_interval, "");
         test_run_open(&b, dir, bf16 ? ARITH_EXACT : ARITH_FP32, 2, NULL);
-        TokenSet *t = test_tokens(lengths, SAMPLES, VOCAB, 3);
+        TokenSet *t = test_tokens(lengths, SAMPLES, VOCAB, 5);
         for (int layer = 0; layer < LAYERS; layer += 2) {
             Stream h;
             Record r = {.m = b.m, .layer = layer};

@@ -85,7 +85,7 @@ static void widening_every_16_bit_value(void **state)
     for (int i = 0; i < 65536; i++)
         all[i] = (uint16_t)i;
     for (int v = MATH_GENERIC; v < MATH_LEVELS; v++) {
-        const MathKernels *k = math_table((MathLevel)v), *ref = math_reference();
+        const MathKernels *k = math_table((MathLevel)v), *ref = math_table(MATH_REFERENCE);
         if (!k)
             continue;
         k->widen_bf16(all, 65536, a);
@@ -144,11 +144,11 @@ static void rounding_is_to_the_nearest_even(void **state)
             for (int i = 0; i < n; i++)
                 x[i] = y[i] = round & 1 ? nasty(&s) : float_of_bits(next(&s));
             math_table((MathLevel)v)->round_bf16(x, n);
-            math_reference()->round_bf16(y, n);
+            math_table(MATH_REFERENCE)->round_bf16(y, n);
             for (int i = 0; i < n; i++)
                 assert_true(same(x[i], y[i]));
             math_table((MathLevel)v)->round_f16(x, n);
-            math_reference()->round_f16(y, n);
+            math_table(MATH_REFERENCE)->round_f16(y, n);
             for (int i = 0; i < n; i++)
                 assert_true(same(x[i], y[i]));
         }
@@ -159,7 +159,7 @@ static void elementwise_kernels_give_the_reference_bits(void **state)
     (void)state;
     uint32_t s = 11;
     float a[MOST], b[MOST], c[MOST], d[MOST], x[MOST], y[MOST];
-    const MathKernels *ref = math_reference();
+    const MathKernels *ref = math_table(MATH_REFERENCE);
     for (int v = MATH_GENERIC; v < MATH_LEVELS; v++) {
         const MathKernels *k = math_table((MathLevel)v);
         for (int round = 0; round < 400 && k; round++) {
@@ -204,7 +204,7 @@ static void delta_steps_give_the_reference_bits(void **state)
     enum { KEYS = 37 };
     static float a[KEYS * DELTA_COLS], b[KEYS * DELTA_COLS];
     uint32_t s = 5;
-    const MathKernels *ref = math_reference();
+    const MathKernels *ref = math_table(MATH_REFERENCE);
     for (int v = MATH_GENERIC; v < MATH_LEVELS; v++)
         for (int round = 0; round < 60 && math_table((MathLevel)v); round++) {
             int keys = (int)(next(&s) % (KEYS + 1));
@@ -229,49 +229,216 @@ static void delta_steps_give_the_reference_bits(void **state)
         }
 }
 
-static double relative(float got, double want)
+/* ---- functions: the same bits in every table, and close to the truth in the reference ---- */
+
+/* In place, of one array, or of one with another beside it. */
+typedef struct Func {
+    const char *name;
+    void (*one)(const MathKernels *k, float *x, int64_t n);
+    void (*two)(const MathKernels *k, float *x, const float *u, int64_t n);
+} Func;
+
+static void do_exp(const MathKernels *k, float *x, int64_t n)
 {
-    if (isnan(want) || isinf((float)want))
-        return isnan(got) == isnan(want) && (isnan(got) || got == (float)want) ? 0 : 1e9;
-    double scale = fmax(fabs(want), 0x1p-126);
-    return fabs((double)got - want) / scale;
+    k->exp(x, n);
 }
 
-static void polynomial_exp_holds_its_bound(void **state)
+static void do_sigmoid(const MathKernels *k, float *x, int64_t n)
 {
-    (void)state;
-    uint32_t s = 3;
-    float x[MOST], y[MOST];
-    for (int v = MATH_GENERIC; v < MATH_LEVELS; v++) {
-        const MathKernels *k = math_table((MathLevel)v);
-        double worst = 0;
-        for (int round = 0; round < 4000 && k; round++) {
-            int n = (int)(next(&s) % MOST);
-            for (int i = 0; i < n; i++)
-                x[i] = y[i] = round % 8 == 0 ? nasty(&s) : uniform(&s, -110, 92);
-            k->exp(x, n);
-            for (int i = 0; i < n; i++) {
-                double r = relative(x[i], exp((double)y[i]));
-                if (r > 3e-7)
-                    fail_msg("%s: exp(%.9g) = %.9g", k->name, (double)y[i], (double)x[i]);
-                worst = fmax(worst, r);
-            }
-        }
-        if (k)
-            print_message("%s: exp within %.2e (relative, of denormals: of the smallest normal)\n", k->name, worst);
+    k->sigmoid(x, n);
+}
+
+static void do_tanh(const MathKernels *k, float *x, int64_t n)
+{
+    k->tanh(x, n);
+}
+
+static void do_softmax(const MathKernels *k, float *x, int64_t n)
+{
+    if (n > 0)
+        k->softmax(x, n);
+}
+
+/* Scores and their greatest, the sum in the place of the first exponential. */
+static void do_exp_sum(const MathKernels *k, float *x, int64_t n)
+{
+    float max = k->max(x, n);
+    double sum = k->exp_sum(x, n, max, 0.25);
+    sum = isnan(sum) ? (double)NAN : sum;
+    if (n > 1)
+        memcpy(x, &sum, sizeof sum);
+    else
+        assert_true(n == 1 || (sum == 0.25 && max == -INFINITY));
+}
+
+static void do_max(const MathKernels *k, float *x, int64_t n)
+{
+    float max = k->max(x, n);
+    if (n > 0)
+        x[0] = max;
+}
+
+static void do_silu_mul(const MathKernels *k, float *x, const float *u, int64_t n)
+{
+    k->silu_mul(x, u, n);
+}
+
+static void do_gelu_mul(const MathKernels *k, float *x, const float *u, int64_t n)
+{
+    k->gelu_tanh_mul(x, u, n);
+}
+
+static void do_scale_mul(const MathKernels *k, float *x, const float *u, int64_t n)
+{
+    k->scale_mul(x, 0.37f, u, x, n);
+}
+
+static const Func funcs[] = {
+    {.name = "exp", .one = do_exp},           {.name = "sigmoid", .one = do_sigmoid},
+    {.name = "tanh", .one = do_tanh},         {.name = "softmax", .one = do_softmax},
+    {.name = "exp_sum", .one = do_exp_sum},   {.name = "max", .one = do_max},
+    {.name = "silu_mul", .two = do_silu_mul}, {.name = "gelu_tanh_mul", .two = do_gelu_mul},
+    {.name = "scale_mul", .two = do_scale_mul},
+};
+enum { FUNCS = sizeof funcs / sizeof *funcs, LONG = 1200 };
+
+/* n values of x (and u) at an odd place, through table k; what lies around them must stay. */
+static void apply(const Func *f, const MathKernels *k, const float *x, const float *u, int64_t n, float *out)
+{
+    float room[LONG + 4], beside[LONG + 4];
+    memset(room, 0x5a, sizeof room);
+    memcpy(room + 1, x, (size_t)n * sizeof *x);
+    memcpy(beside + 3, u, (size_t)n * sizeof *u);
+    if (f->one)
+        f->one(k, room + 1, n);
+    else
+        f->two(k, room + 1, beside + 3, n);
+    assert_true(bits_of_float(room[0]) == 0x5a5a5a5a && bits_of_float(room[n + 1]) == 0x5a5a5a5a);
+    memcpy(out, room + 1, (size_t)n * sizeof *out);
+}
+
+static void compare(const MathKernels *k, const float *x, const float *u, int64_t n)
+{
+    float got[LONG], want[LONG];
+    for (int f = 0; f < FUNCS; f++) {
+        apply(&funcs[f], math_table(MATH_REFERENCE), x, u, n, want);
+        apply(&funcs[f], k, x, u, n, got);
+        for (int64_t i = 0; i < n; i++)
+            if (!same(got[i], want[i]))
+                fail_msg("%s: %s of %d values: %.9g of %.9g, not %.9g", k->name, funcs[f].name, (int)n, (double)got[i],
+                         (double)x[i], (double)want[i]);
     }
 }
 
-static void softmax_and_gates_against_float64(void **state)
+/* Every length of a tail, several blocks of a sum, all special values, and many bit patterns. */
+static void functions_give_the_reference_bits(void **state)
+{
+    (void)state;
+    float x[LONG], u[LONG];
+    for (int v = MATH_GENERIC; v < MATH_LEVELS; v++) {
+        const MathKernels *k = math_table((MathLevel)v);
+        uint32_t s = 29;
+        for (int round = 0; round < 4 * 71 + 60 && k; round++) {
+            int64_t n = round < 4 * 71 ? round / 4 : (int64_t)(next(&s) % (LONG + 1));
+            for (int64_t i = 0; i < n; i++) {
+                uint32_t pattern = next(&s);
+                x[i] = round % 4 == 0   ? nasty(&s)
+                       : round % 4 == 1 ? float_of_bits(pattern)
+                                        : uniform(&s, round % 4 == 2 ? -4 : -110, round % 4 == 2 ? 4 : 92);
+                u[i] = round % 4 ? uniform(&s, -2, 2) : nasty(&s);
+            }
+            compare(k, x, u, n);
+        }
+        /* an infinity alone, masked scores, nothing but masked scores, zeros of both signs */
+        for (int n = 1; n < 40 && k; n++)
+            for (int kind = 0; kind < 4; kind++) {
+                for (int i = 0; i < n; i++)
+                    x[i] = u[i] = kind == 3 ? (i & 1 ? -0.0f : 0.0f) : kind == 2 || i & 1 ? -INFINITY : (float)i;
+                if (kind == 0)
+                    x[n / 2] = INFINITY;
+                compare(k, x, u, n);
+            }
+    }
+}
+
+static double true_silu(double x)
+{
+    return x / (1 + exp(-x));
+}
+
+static double true_sigmoid(double x)
+{
+    return 1 / (1 + exp(-x));
+}
+
+static double true_gelu(double x)
+{
+    return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+}
+
+/* Error of got against want: relative, below `least` of that. */
+static double error_of(float got, double want, double least)
+{
+    if (isnan(want) || isinf((float)want))
+        return isnan(got) == isnan(want) && (isnan(got) || got == (float)want) ? 0 : 1e9;
+    return fabs((double)got - want) / fmax(fabs(want), least);
+}
+
+/* Of the gates' tails only the absolute error is small: there they are as good as zero. */
+static void functions_hold_their_bounds(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        double (*truth)(double);
+        double lo, hi, least, bound;
+    } rows[] = {{"exp", exp, -110, 92, 0x1p-126, 1.2e-7},
+                {"sigmoid", true_sigmoid, -87, 30, 0x1p-126, 2.5e-7},
+                {"tanh", tanh, -12, 12, 0x1p-126, 2.5e-7},
+                {"silu_mul", true_silu, -87, 30, 1e-30, 2.5e-7},
+                {"gelu_tanh_mul", true_gelu, -8, 8, 1, 2.5e-7}};
+    const MathKernels *tables[] = {math_table(MATH_REFERENCE), math_libm()};
+    uint32_t s = 3;
+    for (int r = 0; r < (int)(sizeof rows / sizeof *rows); r++)
+        for (int t = 0; t < 2; t++) {
+            const Func *f = funcs;
+            while (strcmp(f->name, rows[r].name) != 0)
+                f++;
+            double worst = 0;
+            for (int round = 0; round < 4000; round++) {
+                float x[MOST], u[MOST], y[MOST];
+                float part = round % 4 ? 1 : 0.01f; /* around zero more closely */
+                for (int i = 0; i < MOST; i++) {
+                    x[i] = uniform(&s, part * (float)rows[r].lo, part * (float)rows[r].hi);
+                    u[i] = 1;
+                }
+                apply(f, tables[t], x, u, MOST, y);
+                for (int i = 0; i < MOST; i++)
+                    worst = fmax(worst, error_of(y[i], rows[r].truth((double)x[i]), rows[r].least));
+            }
+            print_message("%s: %s within %.2e\n", tables[t]->name, f->name, worst);
+            assert_true(worst < (t ? 3e-7 : rows[r].bound));
+        }
+    float odd[] = {NAN, INFINITY, -INFINITY, 0.0f, -0.0f, 1e-40f}, y[6];
+    for (int t = 0; t < 2; t++) {
+        apply(&funcs[0], tables[t], odd, odd, 6, y);
+        assert_true(isnan(y[0]) && y[1] == INFINITY && y[2] == 0 && y[3] == 1 && y[4] == 1 && y[5] == 1);
+        apply(&funcs[2], tables[t], odd, odd, 6, y);
+        assert_true(isnan(y[0]) && y[1] == 1 && y[2] == -1 && y[3] == 0 && signbit(y[4]) && y[5] == odd[5]);
+    }
+}
+
+static void softmax_against_float64(void **state)
 {
     (void)state;
     uint32_t s = 5;
-    float x[MOST], u[MOST], y[MOST];
-    for (int v = MATH_REFERENCE; v < MATH_LEVELS; v++) {
-        const MathKernels *k = math_table((MathLevel)v);
-        double soft = 0, silu = 0, gelu = 0;
-        for (int round = 0; round < 3000 && k; round++) {
-            int n = 1 + (int)(next(&s) % (MOST - 1));
+    const MathKernels *tables[] = {math_table(MATH_REFERENCE), math_libm(), math_fast()};
+    for (int t = 0; t < 3; t++) {
+        const MathKernels *k = tables[t];
+        double soft = 0, total = 0;
+        float x[LONG], y[LONG];
+        for (int round = 0; round < 1500; round++) {
+            int n = 1 + (int)(next(&s) % (LONG - 1));
             float range = (float)(1 << (next(&s) % 8));
             for (int i = 0; i < n; i++)
                 x[i] = uniform(&s, -range, range);
@@ -286,33 +453,19 @@ static void softmax_and_gates_against_float64(void **state)
             k->softmax(y, n);
             for (int i = 0; i < n; i++)
                 soft = fmax(soft, fabs((double)y[i] - exp((double)x[i] - max) / sum));
-            for (int i = 0; i < n; i++) {
-                x[i] = uniform(&s, -range, range);
-                u[i] = uniform(&s, -2, 2);
-            }
             memcpy(y, x, sizeof y);
-            k->silu_mul(y, u, n);
-            for (int i = 0; i < n; i++) {
-                double want = (double)x[i] / (1 + exp(-(double)x[i])) * (double)u[i];
-                silu = fmax(silu, fabs((double)y[i] - want) / fmax(1, fabs((double)(x[i] * u[i]))));
-            }
-            memcpy(y, x, sizeof y);
-            k->gelu_tanh_mul(y, u, n);
-            for (int i = 0; i < n; i++) {
-                double t = (double)x[i], z = sqrt(2 / 3.14159265358979323846) * (t + 0.044715 * t * t * t);
-                double g = 0.5 * t * (1 + tanh(z));
-                gelu = fmax(gelu, fabs((double)y[i] - g * (double)u[i]) / fmax(1, fabs((double)(x[i] * u[i]))));
-            }
+            total = fmax(total, fabs(k->exp_sum(y, n, (float)max, 0) / sum - 1));
         }
-        if (!k)
-            continue;
-        assert_true(soft < 5e-7);
-        assert_true(silu < 5e-7);
-        assert_true(gelu < 1e-6);
-        print_message("%s: softmax within %.1e, silu %.1e, gelu %.1e\n", k->name, soft, silu, gelu);
+        print_message("%s: softmax within %.1e, its sum within %.1e (relative)\n", k->name, soft, total);
+        assert_true(soft < 3e-7 && total < 3e-7);
         float bad[20] = {0};
         bad[17] = NAN;
         k->softmax(bad, 20); /* a NaN score spoils its row, in sight */
+        for (int i = 0; i < 20; i++)
+            assert_true(isnan(bad[i]));
+        for (int i = 0; i < 20; i++)
+            bad[i] = -INFINITY;
+        k->softmax(bad, 20);
         for (int i = 0; i < 20; i++)
             assert_true(isnan(bad[i]));
         float one = 3;
@@ -427,8 +580,9 @@ int main(void)
         cmocka_unit_test(rounding_is_to_the_nearest_even),
         cmocka_unit_test(elementwise_kernels_give_the_reference_bits),
         cmocka_unit_test(delta_steps_give_the_reference_bits),
-        cmocka_unit_test(polynomial_exp_holds_its_bound),
-        cmocka_unit_test(softmax_and_gates_against_float64),
+        cmocka_unit_test(functions_give_the_reference_bits),
+        cmocka_unit_test(functions_hold_their_bounds),
+        cmocka_unit_test(softmax_against_float64),
         cmocka_unit_test(exact_products_are_the_plain_loop),
         cmocka_unit_test(every_gemm_multiplies_what_it_packed),
     };
