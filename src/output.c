@@ -164,6 +164,25 @@ static int64_t missing_rows(const RankCount *c)
     return c->wanted - rows_of(c);
 }
 
+/* The arithmetics in which the rows that have a score were made. */
+static unsigned rows_ariths(const Session *s, const Metric *m, const RankRow *rows, int64_t n)
+{
+    unsigned set = 0;
+    for (int64_t i = 0; i < n; i++)
+        set |= session_unit_ariths(s, m, rows[i].unit);
+    return set;
+}
+
+/* What to say of them beside the figures: nothing when it is the default's. */
+static bool ariths_text(unsigned set, Str *out)
+{
+    str_clear(out);
+    if (!(set & ~1u))
+        return false;
+    arith_names(set, out);
+    return true;
+}
+
 /* Rows without a score, which are no candidates for anything. */
 static void failed_text(const Model *model, const Metric *m, const RankRow *rows, int64_t n, Str *out)
 {
@@ -184,11 +203,14 @@ static void failed_text(const Model *model, const Metric *m, const RankRow *rows
 }
 
 /* The text block of specs/analysis.md 7, without the peer's log prefixes; a ranking that lacks something says so. */
-static void ranking_text(const Model *model, const Metric *m, const RankRequest *r, const RankRow *rows, int64_t n,
+static void ranking_text(const Session *s, const Metric *m, const RankRequest *r, const RankRow *rows, int64_t n,
                          const RankCount *count, Str *out)
 {
+    const Model *model = session_model(s);
     static const char line[] = "--------------------------------------------------------------------------------\n";
     int64_t cut = ranking_cut(rows, n, r->topk), shown = cut - count->failed, missing = missing_rows(count);
+    Str name = {0};
+    bool other = ariths_text(rows_ariths(s, m, rows, n), &name);
     rows += count->failed;
     str_printf(out, "=== Layer Analysis Results (%s method) ===\nPatterns analyzed: [", m->name);
     for (int i = 0; i < r->npatterns; i++) {
@@ -200,10 +222,11 @@ static void ranking_text(const Model *model, const Metric *m, const RankRequest 
     if (missing)
         str_printf(out, " of %lld", (long long)count->wanted);
     str_putc(out, '\n');
+    if (other)
+        str_printf(out, "Arithmetic: %s\n", str_text(&name));
     str_printf(out, "Layer Sensitivity Scores (%s score = more sensitive to quantization):\n",
                m->direction < 0 ? "lower" : "higher");
     str_puts(out, line);
-    Str name = {0};
     failed_text(model, m, rows - count->failed, count->failed, out);
     for (int64_t i = 0; i < shown; i++) {
         str_clear(&name);
@@ -282,11 +305,23 @@ static void coverage_json(const Session *s, Str *out)
     str_putc(out, '}');
 }
 
+/* ,"arithmetic":... of units that were scored in one; several: "mixed", and each row names its own. */
+static void arith_json(unsigned set, ArithMode none, Str *out)
+{
+    Str names = {0};
+    arith_names(set ? set : 1u << none, &names);
+    str_puts(out, ",\"arithmetic\":");
+    str_json(out, set & (set - 1) ? "mixed" : str_text(&names));
+    out->oom = out->oom || names.oom;
+    str_free(&names);
+}
+
 static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64_t n, const RankCount *count, Str *out)
 {
     const Model *model = session_model(s);
     Str text = {0};
     DataInfo d = session_calib_info(s);
+    unsigned set = rows_ariths(s, m, rows, n);
     str_puts(out, "{\"model\":");
     str_json(out, model->path);
     str_puts(out, ",\"metric\":");
@@ -296,8 +331,7 @@ static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64
         str_json(out, str_text(&text));
     else
         str_puts(out, "null");
-    str_puts(out, ",\"arithmetic\":");
-    str_json(out, arith_name(session_options(s)->arith));
+    arith_json(set, session_options(s)->arith, out);
     str_puts(out, ",\"calibration\":");
     data_json(out, &d, "samples");
     coverage_json(s, out);
@@ -326,6 +360,8 @@ static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64
         str_printf(out, ",\"parameters\":%lld", (long long)rows[i].parameters);
         if (tokens >= 0)
             str_printf(out, ",\"tokens\":%lld", (long long)tokens);
+        if (set & (set - 1))
+            arith_json(session_unit_ariths(s, m, rows[i].unit), session_options(s)->arith, out);
         if (rows[i].reason) {
             str_puts(out, ",\"reason\":");
             str_json(out, rows[i].reason);
@@ -353,8 +389,9 @@ static void csv_field(Str *out, const char *s)
     str_putc(out, '"');
 }
 
-static void ranking_csv(const Model *model, const Metric *m, const RankRow *rows, int64_t n, Str *out)
+static void ranking_csv(const Session *s, const Metric *m, const RankRow *rows, int64_t n, Str *out)
 {
+    const Model *model = session_model(s);
     Str text = {0};
     for (int64_t i = 0; i < n; i++) {
         str_printf(out, "%s,", m->name);
@@ -372,6 +409,8 @@ static void ranking_csv(const Model *model, const Metric *m, const RankRow *rows
             csv_field(out, str_text(&text));
         str_printf(out, ",%s,%lld,", kind_of(model, m, rows[i].unit), (long long)rows[i].parameters);
         csv_field(out, rows[i].reason ? rows[i].reason : "");
+        str_putc(out, ',');
+        arith_names(session_unit_ariths(s, m, rows[i].unit), out);
         str_putc(out, '\n');
     }
     out->oom = out->oom || text.oom;
@@ -379,9 +418,10 @@ static void ranking_csv(const Model *model, const Metric *m, const RankRow *rows
 }
 
 /* A ready `exclude:` list: the first topk groups of scores, fused groups completed so that the set can be deployed. */
-static Status ranking_yaml(const Model *model, const Metric *m, const RankRequest *r, const RankRow *rows, int64_t n,
+static Status ranking_yaml(const Session *s, const Metric *m, const RankRequest *r, const RankRow *rows, int64_t n,
                            const RankCount *count, Str *out, Error *err)
 {
+    const Model *model = session_model(s);
     bool *done = mem_zarray((size_t)model->ngroups + 1, sizeof *done);
     if (!done)
         return error_nomem(err, "an exclude list");
@@ -389,8 +429,10 @@ static Status ranking_yaml(const Model *model, const Metric *m, const RankReques
     if (missing)
         str_printf(out, "# %s: %lld of %lld have a score\n", r->stopped ? "stopped" : "partial",
                    (long long)(count->wanted - missing), (long long)count->wanted);
-    str_puts(out, shown > count->failed ? "exclude:\n" : "exclude: []\n");
     Str pattern = {0};
+    if (ariths_text(rows_ariths(s, m, rows, n), &pattern))
+        str_printf(out, "# %s arithmetic\n", str_text(&pattern));
+    str_puts(out, shown > count->failed ? "exclude:\n" : "exclude: []\n");
     for (int64_t i = count->failed; i < shown; i++) {
         int32_t group = m->scope == SCOPE_LINEAR ? model->linears[rows[i].unit].group : -1;
         if (group >= 0 && done[group])
@@ -408,14 +450,13 @@ static Status ranking_yaml(const Model *model, const Metric *m, const RankReques
 
 Status output_ranking(Session *s, OutFormat f, const RankRequest *r, Str *out, Error *err)
 {
-    const Model *model = session_model(s);
     int nmetrics = 0;
     while (r->metrics[nmetrics])
         nmetrics++;
     if (f == OUT_YAML && nmetrics > 1)
         return error_set(err, ST_USAGE, "--format yaml writes one exclude list: ask for one metric, not %d", nmetrics);
     if (f == OUT_CSV)
-        str_puts(out, "metric,rank,name,score,group,kind,parameters,reason\n");
+        str_puts(out, "metric,rank,name,score,group,kind,parameters,reason,arithmetic\n");
     if (f == OUT_JSON && nmetrics > 1)
         str_puts(out, "{\"runs\":[\n");
     for (int i = 0; i < nmetrics; i++) {
@@ -427,13 +468,13 @@ Status output_ranking(Session *s, OutFormat f, const RankRequest *r, Str *out, E
         if (i && f != OUT_CSV)
             str_puts(out, f == OUT_JSON ? ",\n" : "\n");
         if (f == OUT_TEXT)
-            ranking_text(model, r->metrics[i], r, rows, n, &count, out);
+            ranking_text(s, r->metrics[i], r, rows, n, &count, out);
         else if (f == OUT_JSON)
             ranking_json(s, r->metrics[i], rows, n, &count, out);
         else if (f == OUT_CSV)
-            ranking_csv(model, r->metrics[i], rows, n, out);
+            ranking_csv(s, r->metrics[i], rows, n, out);
         else
-            st = ranking_yaml(model, r->metrics[i], r, rows, n, &count, out, err);
+            st = ranking_yaml(s, r->metrics[i], r, rows, n, &count, out, err);
         if (f == OUT_JSON && nmetrics > 1)
             str_putc(out, '}');
         free(rows);
@@ -546,6 +587,8 @@ void output_measured(Session *s, Str *out)
         str_printf(out, "STALE, %lld linear%s since: ", (long long)differs, differs == 1 ? " differs" : "s differ");
     else if (other && recipe)
         str_printf(out, "not with this recipe; with another recipe (%s): ", recipe);
+    else if (other && other->arith != session_options(s)->arith)
+        str_printf(out, "not in %s arithmetic; in %s: ", arith_name(session_options(s)->arith), arith_name(other->arith));
     else if (other)
         str_puts(out, "not with these data and settings; with others: ");
     if (e || other)
@@ -572,6 +615,8 @@ void output_measured_json(Session *s, Str *out)
         str_json(out, recipe);
     }
     e = e ? e : other;
+    str_puts(out, ",\"arithmetic\":");
+    str_json(out, arith_name(e->arith));
     number_json(out, "kl", e->kl_mean);
     number_json(out, "kl_se", e->kl_se);
     number_json(out, "perplexity_change", e->ppl_change);
@@ -612,7 +657,7 @@ static void effect_text(Session *s, const Effect *e, Str *out)
     str_printf(out, "=== Measured effect of quantization ===\nmodel            %s\n", session_model(s)->path);
     str_printf(out, "recipe           %s\nassignment       ", recipe_name(r));
     levels_text(s, out);
-    str_printf(out, "\narithmetic       %s\n", arith_name(session_options(s)->arith));
+    str_printf(out, "\narithmetic       %s\n", arith_name(e->arith));
     str_printf(out, "calibration      %s: %d texts, %lld tokens\n", path_base(ca.name), ca.samples,
                (long long)ca.tokens);
     str_printf(out, "evaluation       %s: %d windows, %lld tokens, %lld predicted\n", path_base(ev.name), e->texts,
@@ -689,7 +734,7 @@ static void effect_json(Session *s, const Effect *e, const ProfileReport *profil
     str_puts(out, ",\"recipe\":");
     str_json(out, recipe_name(session_recipe(s)));
     str_puts(out, ",\"arithmetic\":");
-    str_json(out, arith_name(session_options(s)->arith));
+    str_json(out, arith_name(e->arith));
     str_puts(out, ",\"calibration\":");
     data_json(out, &ca, "samples");
     str_puts(out, ",\"evaluation\":");

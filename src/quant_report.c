@@ -182,6 +182,16 @@ static void json_files(const QuantizeOutline *o, Str *out)
     }
 }
 
+/* People are told of another arithmetic than the default. */
+static void put_arith(const Session *s, OutFormat f, Str *out)
+{
+    ArithMode arith = session_options(s)->arith;
+    if (f == OUT_JSON)
+        str_printf(out, ",\"arithmetic\":\"%s\"", arith_name(arith));
+    else if (arith)
+        str_printf(out, "arithmetic   %s\n", arith_name(arith));
+}
+
 Status quant_outline_text(Session *s, const QuantizeOptions *opt, const QuantizeOutline *o, OutFormat f, Str *out,
                           Error *err)
 {
@@ -192,6 +202,7 @@ Status quant_outline_text(Session *s, const QuantizeOptions *opt, const Quantize
         str_json(out, session_model(s)->path);
         str_puts(out, ",\"recipe\":");
         str_json(out, recipe);
+        put_arith(s, f, out);
         str_puts(out, ",\"calibration\":");
         if (calib)
             str_json(out, calib);
@@ -208,6 +219,7 @@ Status quant_outline_text(Session *s, const QuantizeOptions *opt, const Quantize
     }
     str_printf(out, "model        %s\nrecipe       %s\ncalibration  %s\n", session_model(s)->path, recipe,
                calib ? calib : "none needed");
+    put_arith(s, f, out);
     if (o->caches)
         str_printf(out, "KV cache     int8 scales (C8) for %d attention%s\n", o->caches, o->caches == 1 ? "" : "s");
     str_puts(out, "levels\n");
@@ -298,6 +310,7 @@ void quant_done_text(Session *s, const QuantizeDone *d, OutFormat f, const Profi
         str_json(out, session_model(s)->path);
         str_puts(out, ",\"save_path\":");
         str_json(out, d->save_path);
+        put_arith(s, f, out);
         str_printf(out, ",\"quantized\":%lld,\"float\":%lld,\"unseen\":%lld,\"bytes_read\":%llu,\"bytes_written\":%llu,"
                         "\"layers_resumed\":%d,\"there_already\":%s,\"seconds\":%.3f,\"verify\":[",
                    (long long)r->quantized, (long long)r->floats, (long long)r->unseen,
@@ -314,6 +327,7 @@ void quant_done_text(Session *s, const QuantizeDone *d, OutFormat f, const Profi
         str_printf(out, "%s holds this model already: whole, nothing written\n", d->save_path);
     else
         text_written(d, out);
+    put_arith(s, f, out);
     if (r->removed[0])
         str_printf(out, "of the older output removed: %s\n", r->removed);
     if (r->layers_resumed)

@@ -79,8 +79,11 @@ static Status print_table(App *a, const char *worst[WORST], Error *err)
         DataInfo d = session_calib_info(s);
         str_printf(&b,
                    "ranked by local_error (expected output error of each linear under %s), calibrated on %s, %d texts, "
-                   "%lld tokens\n\n",
+                   "%lld tokens",
                    session_level_name(s, 1), path_base(d.name), d.samples, (long long)d.tokens);
+        if (session_options(s)->arith)
+            str_printf(&b, ", %s arithmetic", arith_name(session_options(s)->arith));
+        str_puts(&b, "\n\n");
         str_printf(&b, "%4s  %-40s  %11s  %11s\n", "#", "layer", "local_error", "kurtosis");
         for (int64_t i = 0; i < n; i++) {
             if (i < SHOWN_ROWS)

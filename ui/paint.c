@@ -55,6 +55,8 @@ static void model_parts(Session *s, const Model *m, LineParts *l)
         part_add(l, session_is_read_only(s) ? SL_TITLE : SL_WARN, 1, "%s", session_unkept(s));
     if (session_recipe(s))
         part_add(l, SL_TITLE, 3, "%s", recipe_name(session_recipe(s)))->least = 10;
+    if (session_options(s)->arith) /* another than the default */
+        part_add(l, SL_TITLE, 1, "%s arithmetic", arith_name(session_options(s)->arith));
     if (session_calib(s))
         part_add(l, SL_TITLE, 5, "calib %s", path_base(session_calib(s)))->least = 16;
     DataInfo d = session_calib_info(s);

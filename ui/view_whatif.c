@@ -257,6 +257,8 @@ static void draw_elsewhere(Ui *ui, Rect r, int *y)
     fmt_change(change, sizeof change, e->ppl_change, e->ppl_change_se);
     if (recipe)
         text_format(buf, sizeof buf, "another recipe (%.80s): KL %s  ppl %s", recipe, kl, change);
+    else if (e->arith != session_options(ui_session(ui))->arith)
+        text_format(buf, sizeof buf, "in %s arithmetic: KL %s  ppl %s", arith_name(e->arith), kl, change);
     else
         text_format(buf, sizeof buf, "another recipe's or data's: KL %s  ppl %s", kl, change);
     panel_line(ui, r, y, "", SL_DIM, buf);

@@ -19,6 +19,7 @@ typedef struct Unseen {
  * only; NaN with one window. p99 and median are of single tokens. Layers run are the assignment's: the float
  * reference's own pass is not among them. */
 typedef struct Effect {
+    ArithMode arith;                         /* in which both models were run */
     int64_t tokens, predicted;               /* evaluation tokens, predicted ones */
     int texts;
     double kl_mean, kl_median, kl_p99, kl_max, kl_se; /* nats per predicted token; se: bootstrap over texts */

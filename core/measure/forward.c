@@ -382,9 +382,10 @@ Status forward_write(Runner *r, const TokenSet *t, const char *path, Error *err)
     bool ready = f.in && f.rows && f.attn && f.ffn && f.router[0] && f.router[1] && f.router[2];
     Status st = ready ? run_all(&f, t, err) : error_nomem(err, "the forward pass");
     if (st == ST_OK) {
+        const char *const about[] = {"arithmetic", arith_name(runner_arith(r)), NULL};
         if (arith_table[runner_arith(r)].rounds)
             to_model_dtype(&f.all, f.m->cfg.dtype);
-        st = safetensors_write(path, f.all.t, (int64_t)f.all.n, NULL, err);
+        st = safetensors_write(path, f.all.t, (int64_t)f.all.n, about, err);
     }
     for (size_t i = 0; i < f.all.n; i++)
         free((void *)(uintptr_t)f.all.t[i].data);

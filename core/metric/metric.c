@@ -80,6 +80,20 @@ bool metric_stale(const Metric *m, const Scores *s, int64_t unit)
     return false;
 }
 
+unsigned metric_ariths(const Metric *m, const Scores *s, int64_t unit)
+{
+    const UnitSlot *u = m->pass->has ? NULL : scores_unit(s, m, unit);
+    if (!m->pass->has)
+        return u ? 1u << u->arith : 0;
+    int64_t from, to;
+    unsigned set = 0;
+    scope_linears(s->m, m->scope, unit, &from, &to);
+    for (int64_t i = from; i < to; i++)
+        if (s->linear[i].needs && scope_unit_of(s->m, m->scope, i) == unit)
+            set |= 1u << s->linear[i].arith;
+    return set;
+}
+
 double metric_input_score(const TapSummary *in, double v, const char *undefined, char *why, int why_size)
 {
     const char *reason = in->bad ? in->bad_text : !in->values ? "no token reached it" : isfinite(v) ? NULL : undefined;

@@ -33,5 +33,7 @@ double metric_score(const Metric *m, const Scores *s, int64_t unit, const QConfi
  * levels. */
 bool metric_has(const Metric *m, const Scores *s, int64_t unit);
 bool metric_stale(const Metric *m, const Scores *s, int64_t unit);
+/* The arithmetics in which what metric_has finds of the unit was made, as bits 1 << ArithMode. */
+unsigned metric_ariths(const Metric *m, const Scores *s, int64_t unit);
 
 #endif

@@ -45,7 +45,7 @@ void scores_put_linear(Scores *s, LinearResult *r, unsigned needs)
     LinearStats *to = &s->linear[r->linear];
     if (to->needs)
         linear_result_fini(&to->r);
-    *to = (LinearStats){*r, needs, false};
+    *to = (LinearStats){*r, needs, false, s->arith};
 }
 
 Status scores_put(Scores *s, const Metric *metric, const UnitScore *u, Error *err)
@@ -57,7 +57,7 @@ Status scores_put(Scores *s, const Metric *metric, const UnitScore *u, Error *er
                          (long long)n);
     if (!s->unit[k] && !(s->unit[k] = mem_zarray((size_t)n, sizeof **s->unit)))
         return error_nomem(err, "the results");
-    s->unit[k][u->unit] = (UnitSlot){*u, true, false};
+    s->unit[k][u->unit] = (UnitSlot){*u, true, false, s->arith};
     return ST_OK;
 }
 

@@ -4,6 +4,7 @@
 #include "metric/result.h"
 #include "metric/scope.h"
 #include "qir/scheme.h"
+#include "run/arith.h"
 
 struct Metric;
 
@@ -14,6 +15,7 @@ typedef struct LinearStats {
     LinearResult r;
     unsigned needs; /* NEED_* collected; 0: nothing yet */
     bool stale;     /* made under other data or arithmetic */
+    ArithMode arith; /* in which it was made */
 } LinearStats;
 
 /* What a metric's own pass found of one unit. */
@@ -30,6 +32,7 @@ typedef struct UnitScore {
 typedef struct UnitSlot {
     UnitScore s;
     bool known, stale;
+    ArithMode arith;
 } UnitSlot;
 
 typedef struct Scores {
@@ -37,6 +40,7 @@ typedef struct Scores {
     int64_t nlinears;
     LinearStats *linear; /* [nlinears] */
     UnitSlot **unit;     /* [rows of metric_table][units of its scope]; NULL until its pass gave one */
+    ArithMode arith;     /* in which what is put is made */
 } Scores;
 
 /* Of nothing yet; m must outlive them, but for scores_fini. */

@@ -10,6 +10,16 @@ const char *arith_name(ArithMode m)
     return arith_table[m].name;
 }
 
+void arith_names(unsigned set, Str *out)
+{
+    bool any = false;
+    for (int i = 0; i < ARITH_MODES; i++)
+        if (set >> i & 1) {
+            str_printf(out, "%s%s", any ? " and " : "", arith_table[i].name);
+            any = true;
+        }
+}
+
 bool arith_find(const char *name, ArithMode *out)
 {
     for (int i = 0; i < ARITH_MODES; i++)

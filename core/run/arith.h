@@ -4,6 +4,7 @@
 #include <stdbool.h>
 
 #include "base/dtype.h"
+#include "base/str.h"
 #include "math/gemm.h"
 
 /* The arithmetics in which a model can be run, one row each: the name that options, settings and results give it, a
@@ -38,6 +39,8 @@ extern const Arith arith_table[ARITH_MODES];
 #define ARITH_HELP ARITHS(ARITH_FIRST_HELP, ARITH_NEXT_HELP)
 
 const char *arith_name(ArithMode m);
+/* The names of a set of bits 1 << ArithMode, as "fp32 and exact". */
+void arith_names(unsigned set, Str *out);
 /* The row of this name into *out; false: there is none. */
 bool arith_find(const char *name, ArithMode *out);
 /* The dtype to which a run of a model of this dtype rounds; F32: not at all. */

@@ -63,6 +63,10 @@ void manifest_text(const Manifest *m, Str *out)
     str_json(out, m->model);
     str_puts(out, ",\n  \"fingerprint\": ");
     str_json(out, m->fingerprint);
+    if (m->arith[0]) {
+        str_puts(out, ",\n  \"arithmetic\": ");
+        str_json(out, m->arith);
+    }
     str_printf(out, ",\n  \"plan\": \"%s\",\n  \"run\": \"%s\",\n  \"files\": [", m->plan, m->run);
     put_files(m, false, out);
     str_puts(out, "\n  ],\n  \"old\": [");
@@ -111,7 +115,7 @@ static Status take_files(Manifest *m, const cJSON *list, bool old, Error *err)
 
 static Status take(Manifest *m, const cJSON *o, bool *good, Error *err)
 {
-    const char *by = "", *saver = "", *model = "", *print = "", *plan = "", *run = "";
+    const char *by = "", *saver = "", *model = "", *print = "", *plan = "", *run = "", *arith = "";
     *good = json_str(o, "written_by", &by, NULL, NULL) == ST_OK && strcmp(by, "slimscope") == 0
             && json_str(o, "saver", &saver, NULL, NULL) == ST_OK && json_str(o, "model", &model, NULL, NULL) == ST_OK
             && json_str(o, "fingerprint", &print, NULL, NULL) == ST_OK && json_str(o, "plan", &plan, NULL, NULL) == ST_OK
@@ -125,6 +129,8 @@ static Status take(Manifest *m, const cJSON *o, bool *good, Error *err)
     snprintf(m->plan, sizeof m->plan, "%s", plan);
     snprintf(m->run, sizeof m->run, "%s", run);
     snprintf(m->fingerprint, sizeof m->fingerprint, "%s", print);
+    if (json_str(o, "arithmetic", &arith, NULL, NULL) == ST_OK) /* not in what older programs wrote */
+        snprintf(m->arith, sizeof m->arith, "%s", arith);
     RETURN_IF_ERROR(take_files(m, json_get(o, "files"), false, err));
     return take_files(m, json_get(o, "old"), true, err);
 }

@@ -21,6 +21,7 @@ typedef struct Manifest {
     char fingerprint[65]; /* of the model */
     char plan[65], run[65]; /* digests of everything that decides the bytes: as far as it is known before the run, and all
                              * of it; "" when it isn't known */
+    char arith[16];       /* name of the run's arithmetic; "" when it isn't known */
     ManifestFile *files;
     size_t n, cap;
 } Manifest;

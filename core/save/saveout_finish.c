@@ -221,6 +221,7 @@ static Status fill_manifest(const SaveOut *s, Manifest *m, Error *err)
     if (!m->saver || !m->model)
         return error_nomem(err, "the list of files");
     snprintf(m->fingerprint, sizeof m->fingerprint, "%s", s->plan->model->fingerprint);
+    snprintf(m->arith, sizeof m->arith, "%s", s->plan->arith ? s->plan->arith : "");
     memcpy(m->plan, s->known, sizeof m->plan);
     memcpy(m->run, s->run, sizeof m->run);
     for (size_t i = 0; i < s->store.nout; i++)

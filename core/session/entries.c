@@ -177,7 +177,7 @@ void entry_run(Session *s, const Job *j)
     const Results *r = s->results;
     Str b = {0};
     str_printf(&b, "{\"t\":\"run\",\"run\":%d,\"needs\":%u,\"identity\":\"%s\",\"arith\":\"%s\"", j->row->run, j->plan.needs,
-               r->identity, r->run_arith);
+               r->identity, arith_name(r->scores.arith));
     for (int i = 0; !j->plan.pass->has && j->metrics[i]; i++) { /* statistics are known by their needs */
         str_puts(&b, i ? "," : ",\"metrics\":[");
         str_json(&b, j->metrics[i]->name);
@@ -228,7 +228,8 @@ void entry_measured(Session *s, Measured *m)
     digest_hex(&m->key, key);
     digest_hex(&m->fit, fit);
     Str b = {0};
-    str_printf(&b, "{\"t\":\"effect\",\"key\":\"%s\",\"fit\":\"%s\",\"local\":%.17g", key, fit, sum == sum ? sum : -1.0);
+    str_printf(&b, "{\"t\":\"effect\",\"key\":\"%s\",\"fit\":\"%s\",\"arith\":\"%s\",\"local\":%.17g", key, fit,
+               arith_name(m->effect.arith), sum == sum ? sum : -1.0);
     levels_record(&b, m->level, s->model->nlinears);
     effect_record(&b, &m->effect);
     str_putc(&b, '}');

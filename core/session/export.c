@@ -46,15 +46,22 @@ static void provenance(Session *s, Comments *c)
     }
     const Metric *m = s->table->metric;
     if (m && session_has_run(s, m)) {
-        snprintf(line, sizeof line, "%s, %s arithmetic", m->name, session_run_arith(s, m));
+        unsigned set = 0;
+        Str names = {0};
+        for (int64_t u = 0; u < scope_units(s->model, m->scope); u++)
+            set |= session_unit_ariths(s, m, u);
+        arith_names(set, &names);
+        snprintf(line, sizeof line, "%s, %s arithmetic", m->name, str_text(&names));
+        str_free(&names);
         add_comment(c, "metric", line);
     }
     int64_t differs;
     const Effect *e = session_effect(s, &differs);
     if (e && differs == 0) {
         snprintf(line, sizeof line,
-                 "KL %.4g +- %.2g nats/token, perplexity float %.4g, quantized %.4g (%lld tokens of %s)", e->kl_mean,
-                 e->kl_se, e->ppl_float, e->ppl_quant, (long long)e->tokens, path_base(session_eval(s)));
+                 "KL %.4g +- %.2g nats/token, perplexity float %.4g, quantized %.4g (%lld tokens of %s), %s arithmetic",
+                 e->kl_mean, e->kl_se, e->ppl_float, e->ppl_quant, (long long)e->tokens, path_base(session_eval(s)),
+                 arith_name(e->arith));
         add_comment(c, "measured", line);
     } else {
         add_comment(c, "measured", "not measured with this assignment");

@@ -27,6 +27,13 @@ static const char *arith_today(Session *s, const char *name)
     return arith_name(ARITH_EXACT);
 }
 
+static Status arith_recorded(Session *s, const char *name, ArithMode *out, Error *err)
+{
+    if (arith_find(arith_today(s, name), out))
+        return ST_OK;
+    return error_set(err, ST_DATA, "it computes in '%.20s' arithmetic, which this slimscope doesn't know", name);
+}
+
 static Status on_open(Session *s, const cJSON *o, Error *err)
 {
     const char *model = text_of(o, "model"), *print = text_of(o, "fingerprint"), *arith = text_of(o, "arith");
@@ -34,8 +41,8 @@ static Status on_open(Session *s, const cJSON *o, Error *err)
         return error_set(err, ST_DATA, "its first record names no model");
     s->format = (int)whole_in(o, "format", 0, INT32_MAX, 0);
     s->opt.arith = ARITH_FP32;
-    if (arith && !arith_find(arith_today(s, arith), &s->opt.arith))
-        return error_set(err, ST_DATA, "it computes in '%.20s' arithmetic, which this slimscope doesn't know", arith);
+    if (arith)
+        RETURN_IF_ERROR(arith_recorded(s, arith, &s->opt.arith, err));
     s->opt.peer = cJSON_IsTrue(json_get(o, "peer"));
     s->opt.max_samples = (int)whole_in(o, "max_samples", 0, INT32_MAX, 0);
     s->opt.seq_len = whole_in(o, "seq_len", 0, INT64_MAX, 0);
@@ -238,7 +245,9 @@ static Status on_run(Session *s, const cJSON *o, Error *err)
     r->stopped.needs = (unsigned)whole_in(o, "needs", 0, UINT32_MAX, 0);
     RETURN_IF_ERROR(stopped_metrics(&r->stopped, json_get(o, "metrics"), err));
     snprintf(r->identity, sizeof r->identity, "%s", identity ? identity : "");
-    snprintf(r->run_arith, sizeof r->run_arith, "%s", arith ? arith_today(s, arith) : "");
+    r->scores.arith = s->opt.arith;
+    if (arith)
+        RETURN_IF_ERROR(arith_recorded(s, arith, &r->scores.arith, err));
     const cJSON *list = json_get(o, "selected"), *v;
     int64_t i;
     if (!list)
@@ -329,6 +338,9 @@ static Status on_effect(Session *s, const cJSON *o, Error *err)
     if (!parse_digest(text_of(o, "key"), &m.key))
         return error_set(err, ST_DATA, "a measurement record is damaged");
     RETURN_IF_ERROR(effect_parse(o, s->model->nlinears, &m.effect, err));
+    m.effect.arith = s->opt.arith; /* of a record that does not name it: nothing else could be set meanwhile */
+    if (text_of(o, "arith"))
+        RETURN_IF_ERROR(arith_recorded(s, text_of(o, "arith"), &m.effect.arith, err));
     RETURN_IF_ERROR(levels_parse(o, s->model->nlinears, s->assignment->level, &m.level, err));
     Digest now = m.fit;
     parse_digest(text_of(o, "fit"), &m.fit); /* older records have none: of what was open when they came */

@@ -376,10 +376,9 @@ const LinearResult *session_result(const Session *s, int64_t linear)
     return l->needs ? &l->r : NULL;
 }
 
-const char *session_run_arith(const Session *s, const Metric *m)
+unsigned session_unit_ariths(const Session *s, const Metric *m, int64_t unit)
 {
-    (void)m;
-    return s->results->run_arith[0] ? s->results->run_arith : arith_name(s->opt.arith);
+    return metric_ariths(m, &s->results->scores, unit);
 }
 
 double level_error(const Session *s, int64_t linear, int level)

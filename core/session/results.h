@@ -40,7 +40,6 @@ typedef struct Results {
     Scores scores;             /* of the model that is open */
     uint64_t levels_seen;      /* version of the assignment that the values of passes were compared with */
     uint64_t version;          /* grows with every result stored, of passes and measurements */
-    char run_arith[16];
     char identity[65];         /* of data and arithmetic behind the scores that are not stale */
     int next_run;
     Stopped stopped;

@@ -219,8 +219,8 @@ bool session_coverage(const Session *s, Coverage *out);
 bool session_has_run(const Session *s, const Metric *m);
 /* Summary of the newest pass over this linear, NULL before. */
 const LinearResult *session_result(const Session *s, int64_t linear);
-/* Arithmetic and scheme under which the shown scores were made ("fp32", "W8A8 per_tensor asym"). */
-const char *session_run_arith(const Session *s, const Metric *m);
+/* The arithmetics in which a unit was scored (arith_names), 0: it was not. */
+unsigned session_unit_ariths(const Session *s, const Metric *m, int64_t unit);
 
 /* KL = k * sum of the local errors of quantized linears; k by least squares through the origin over the measurements of
  * this recipe, data and arithmetic that are on as many tokens as the newest of them. */

@@ -219,6 +219,10 @@ static Status continue_pass(Session *s, int request, Error *err)
 {
     const Stopped *p = &s->results->stopped;
     Job *j;
+    char now[65];
+    identity_now(s, now);
+    if (s->results->identity[0] && strcmp(now, s->results->identity) != 0)
+        return error_set(err, ST_USAGE, "the stopped analysis was made with other data or settings: start it anew");
     RETURN_IF_ERROR(job_new(s, JOB_ANALYZE, true, &j, err));
     Status st = select_again(p, s->model, j, err);
     if (st == ST_OK)
@@ -235,7 +239,7 @@ static Status continue_pass(Session *s, int request, Error *err)
     j->view->total = p->total;
     j->view->done = j->plan.first;
     name_continued(p, j->plan.first, j);
-    identity_now(s, s->results->identity);
+    snprintf(s->results->identity, sizeof s->results->identity, "%s", now);
     return job_enqueue(s, j, err);
 }
 
@@ -315,7 +319,7 @@ static Status start_pass(Session *s, Job *j, int *request, Error *err)
     }
     j->row->run = ++s->results->next_run;
     identity_now(s, s->results->identity);
-    snprintf(s->results->run_arith, sizeof s->results->run_arith, "%s", arith_name(s->opt.arith));
+    s->results->scores.arith = s->opt.arith;
     entry_run(s, j);
     *request = *request ? *request : s->queue->next_job + 1;
     j->row->request = *request;
