@@ -266,11 +266,11 @@ void results_mark_stale(Session *s)
     Results *r = s->results;
     char now[65];
     identity_now(s, now);
+    r->version++; /* predictions, too, are of the present data and arithmetic */
     if (!r->scores.m || strcmp(now, r->identity) == 0)
         return;
     scores_mark_stale(&r->scores);
     r->levels_seen = 0;
-    r->version++;
     table_scores_changed(s->table);
 }
 

@@ -14,6 +14,7 @@
 #include "io/file.h"
 #include "io/journal.h"
 #include "session/assignment.h"
+#include "session/entries.h"
 #include "session/parts.h"
 #include "session/results.h"
 #include "tests/lib/fake_model.h"
@@ -378,9 +379,10 @@ static void give_errors(Session *s, double each)
 static void pretend(Session *s, double kl, int64_t tokens)
 {
     Measured m = {.key = assignment_key(s, s->assignment->level), .fit = fit_key(s), .local_sum = NAN,
-                  .effect = {.tokens = tokens, .kl_mean = kl}, .recipe = recipe_hold(s->recipe),
+                  .effect = {.arith = session_options(s)->arith, .tokens = tokens, .kl_mean = kl}, .recipe = recipe_hold(s->recipe),
                   .level = malloc(LINEARS * sizeof *m.level)};
     memcpy(m.level, s->assignment->level, LINEARS * sizeof *m.level);
+    entry_measured(s, &m);
     ok(results_measured(s->results, &m, &err));
 }
 
@@ -433,6 +435,53 @@ static void predictions_are_fitted_per_recipe(void **state)
     give_errors(s, 2); /* scores of a new pass: the sums of older measurements are theirs, too */
     near(session_predict(s).kl, 0.5 / 40 * 48);
     s = again(s);
+    session_free(s);
+}
+
+static void set_arith(Session *s, int mode)
+{
+    ok(session_set(s, "dtype-sim", arith_name((ArithMode)mode), &err));
+}
+
+/* Measurements in one arithmetic say nothing of another. */
+static void predictions_are_fitted_per_arithmetic(void **state)
+{
+    (void)state;
+    Session *s = open_demo();
+    const char *recipe;
+    for (int round = 0; round < 3; round++) { /* measured; measured of less; back from the journal */
+        for (int mode = 0; mode < ARITH_MODES; mode++) {
+            set_arith(s, mode);
+            give_errors(s, 1);
+            identity_now(s, s->results->identity);
+            Prediction p = session_predict(s);
+            assert_int_equal(p.measurements, round);
+            assert_true(round || (!p.calibrated && !session_effect(s, NULL)));
+            if (round == 2)
+                continue;
+            if (mode && !round) {
+                assert_int_equal(session_other_effect(s, &recipe)->arith, mode - 1);
+                assert_null(recipe);
+            }
+            pretend(s, 0.1 * (mode + 1), 1000);
+            p = session_predict(s);
+            assert_int_equal(p.measurements, round + 1);
+            near(p.kl, (mode + 1) * (round ? 0.1 * 48 * (56 + 48) / (56 * 56 + 48 * 48) : 0.1));
+            assert_int_equal(session_effect(s, NULL)->arith, mode);
+        }
+        for (int mode = 0; mode < ARITH_MODES; mode++) {
+            set_arith(s, mode);
+            assert_true(session_predict(s).calibrated);
+            assert_int_equal(session_predict(s).measurements, round ? 2 : 1);
+            near(session_predict(s).kl, (mode + 1) * (round ? 0.1 * 48 * (56 + 48) / (56 * 56 + 48 * 48) : 0.1));
+            near(session_effect(s, NULL)->kl_mean, 0.1 * (mode + 1));
+            assert_int_equal(session_effect(s, NULL)->arith, mode);
+        }
+        if (round == 0)
+            exclude(s, "*down_proj");
+        if (round == 1)
+            s = again(s);
+    }
     session_free(s);
 }
 
@@ -521,6 +570,7 @@ int main(void)
         WITH_FOLDER(a_recipe_is_kept_with_its_text),
         WITH_FOLDER(levels_are_carried_by_name),
         WITH_FOLDER(older_journals_become_rules),
+        WITH_FOLDER(predictions_are_fitted_per_arithmetic),
         WITH_FOLDER(predictions_are_fitted_per_recipe),
         WITH_FOLDER(another_recipe_is_told_as_such),
         cmocka_unit_test(keys_are_commands_and_steps),

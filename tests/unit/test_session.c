@@ -403,6 +403,27 @@ static void kill_9_loses_at_most_a_layer(void **state)
     session_free(plain);
 }
 
+/* What was made in one arithmetic is not gone on with in another: it is made anew. */
+static void a_stopped_analysis_keeps_its_arithmetic(void **state)
+{
+    (void)state;
+    char id[40];
+    Session *s;
+    SessionOptions o = options(true);
+    killed_after(2, id);
+    ok(session_restore(&s, &o, id, &err));
+    ok(session_set(s, "dtype-sim", "exact", &err));
+    assert_int_equal(session_resume_job(s, 0, &err), ST_USAGE);
+    assert_non_null(strstr(err.text, "other data or settings"));
+    analyze(s, "kurtosis", true);
+    assert_null(strstr(session_job(s, 1)->title, "from layer"));
+    for (int i = 0; i < 56; i++) {
+        assert_int_equal(session_score(s, metric_find("kurtosis"), i).state, SCORE_OK);
+        assert_int_equal(session_unit_ariths(s, metric_find("kurtosis"), i), 1u << ARITH_EXACT);
+    }
+    session_free(s);
+}
+
 static void a_torn_journal_is_cut(void **state)
 {
     (void)state;
@@ -559,6 +580,7 @@ int main(void)
         cmocka_unit_test(a_session_comes_back_whole),
         cmocka_unit_test(scores_of_any_weights_come_back),
         cmocka_unit_test(kill_9_loses_at_most_a_layer),
+        cmocka_unit_test(a_stopped_analysis_keeps_its_arithmetic),
         cmocka_unit_test(a_torn_journal_is_cut),
         cmocka_unit_test(cancel_keeps_rows_and_resumes),
         cmocka_unit_test(export_is_proved_and_never_overwrites_unasked),
