@@ -122,6 +122,23 @@ static void count_linears(Facts *f)
     }
 }
 
+static void memory_needs(Facts *f, const int16_t *level)
+{
+    unsigned every = NEED_HIST;
+    for (int i = 0; metric_table[i]; i++)
+        every |= metric_table[i]->needs;
+    RunnerAsk ask = {.rows = f->rows, .longest = f->longest, .threads = f->threads};
+    RunnerNeed run = runner_need(f->m, &ask);
+    uint64_t layers = run.stream + run.kept + run.layer;
+    const Metric *k = metric_find("kurtosis");
+    f->one = layers + pass_statistics_bytes(f->m, k ? k->needs : 0, 0, f->rows, f->longest, f->threads);
+    f->all = layers + pass_statistics_bytes(f->m, every, 0, f->rows, f->longest, f->threads);
+    ask.level = level;
+    ask.whole = true;
+    f->measure = runner_estimate(f->m, &ask);
+}
+
+/* What the default recipe makes of the model, and the memory that it takes. */
 static Status default_sizes(Facts *f, Error *err)
 {
     Recipe *r;
@@ -130,6 +147,7 @@ static Status default_sizes(Facts *f, Error *err)
     Status st = level ? recipe_assign(r, f->m, level, err) : error_nomem(err, "an assignment");
     if (st == ST_OK) {
         recipe_sizes(r, f->m, level, false, &f->size);
+        memory_needs(f, level);
         const RecipeEntry *e = recipe_entry(r, 0);
         char text[48];
         qconfig_describe(&e->q, text, sizeof text);
@@ -138,18 +156,6 @@ static Status default_sizes(Facts *f, Error *err)
     free(level);
     recipe_free(r);
     return st;
-}
-
-static void memory_needs(Facts *f)
-{
-    unsigned every = NEED_HIST;
-    for (int i = 0; metric_table[i]; i++)
-        every |= metric_table[i]->needs;
-    uint64_t run = runner_estimate(f->m, f->rows, f->longest, f->threads, false);
-    const Metric *k = metric_find("kurtosis");
-    f->one = run + pass_statistics_bytes(f->m, k ? k->needs : 0, 0, f->rows, f->longest, f->threads);
-    f->all = run + pass_statistics_bytes(f->m, every, 0, f->rows, f->longest, f->threads);
-    f->measure = runner_estimate(f->m, f->rows, f->longest, f->threads, true);
 }
 
 static Status find_tokenizer(Facts *f, Error *err)
@@ -172,7 +178,6 @@ static Status gather(Facts *f, Error *err)
     count_linears(f);
     count_stores(f);
     model_mtp(f->m, &f->mtp);
-    memory_needs(f);
     RETURN_IF_ERROR(find_tokenizer(f, err));
     return default_sizes(f, err);
 }

@@ -14,6 +14,7 @@ static Status measure_setup(App *a, const CommandLine *cl, Error *err)
         return error_set(
             err, ST_USAGE,
             "--recipe and --exclude belong to the program's command line: use 'recipe' and 'exclude' here");
+    a->options.once = a->face == FACE_CLI;
     RETURN_IF_ERROR(open_for_run(a, cl, NULL, err));
     const char *recipe = cl_str(cl, "recipe"), *eval = cl_str(cl, "eval");
     if (recipe)

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "measure/compare.h"
+#include "measure/plan.h"
 #include "measure/sink_measure.h"
 
 /* A finished measurement under the key of its last boundary. */
@@ -119,9 +120,23 @@ static void keep_result(EffectLab *lab, const Digest *key, const Effect *e)
 
 /* ---- runs ---- */
 
-/* Takes both sets through the layers, from the deepest state that is kept. */
-static Status run_layers(EffectLab *lab, Runner *r, Pipeline *p, const Digest *keys, MeasureSink *s, Error *err)
+/* The last layer with the same input by both. */
+static int shared_layers(const Model *m, const Digest *a, const Digest *b)
 {
+    int layer = m->cfg.layers;
+    while (layer > 0 && digest_cmp(&a[layer], &b[layer]) != 0)
+        layer--;
+    return layer;
+}
+
+/* Takes both sets through the layers, from the deepest state that is kept. next: keys of the measurement that comes when
+ * this is the reference, else NULL. */
+static Status run_layers(EffectLab *lab, Runner *r, Pipeline *p, const Digest *keys, const Digest *next, MeasureSink *s,
+                         Error *err)
+{
+    s->only = -1;
+    if (lab->opt.once)
+        s->only = next ? shared_layers(lab->model, keys, next) : 0;
     s->states = lab->states;
     s->keys = keys;
     s->calib = lab->opt.calib;
@@ -151,7 +166,7 @@ static Status on_output(void *ctx, const Stream *calib, const Stream *eval, Erro
     return st;
 }
 
-static Status reference_of(EffectLab *lab, Runner *r, Reference *f, bool peer, Error *err)
+static Status reference_of(EffectLab *lab, Runner *r, Reference *f, bool peer, const Digest *next, Error *err)
 {
     const Model *m = lab->model;
     int16_t *level = mem_zarray((size_t)m->nlinears, sizeof *level);
@@ -165,7 +180,7 @@ static Status reference_of(EffectLab *lab, Runner *r, Reference *f, bool peer, E
     if (st == ST_OK)
         st = make_keys(lab, r, p, keys, err);
     if (st == ST_OK)
-        st = run_layers(lab, r, p, keys, &s, err);
+        st = run_layers(lab, r, p, keys, next, &s, err);
     pipeline_free(p);
     free(level);
     free(keys);
@@ -173,13 +188,13 @@ static Status reference_of(EffectLab *lab, Runner *r, Reference *f, bool peer, E
 }
 
 /* Of the model as its checkpoint has it, whatever was changed in the one that is measured. */
-static Status make_reference(EffectLab *lab, Runner *r, Reference *f, bool peer, Error *err)
+static Status make_reference(EffectLab *lab, Runner *r, Reference *f, bool peer, const Digest *next, Error *err)
 {
     if (!runner_overlay(r))
-        return reference_of(lab, r, f, peer, err);
+        return reference_of(lab, r, f, peer, next, err);
     Runner *plain;
     RETURN_IF_ERROR(runner_unchanged(r, &plain, err));
-    Status st = reference_of(lab, plain, f, peer, err);
+    Status st = reference_of(lab, plain, f, peer, next, err);
     runner_free(plain);
     return st;
 }
@@ -187,14 +202,17 @@ static Status make_reference(EffectLab *lab, Runner *r, Reference *f, bool peer,
 static Status measure(EffectLab *lab, Runner *r, Pipeline *p, const Digest *keys, Effect *out, Error *err)
 {
     int64_t begin = clock_ns();
+    EffectPlan plan = effect_plan(p, lab->opt.calib, lab->opt.eval, pool_threads(runner_pool(r)),
+                                  runner_arith(r));
+    RETURN_IF_ERROR(effect_fits(&plan, p, r, lab->opt.calib, lab->opt.eval, err));
     Reference *f = &lab->ref[runner_arith(r)];
     if (!f->have)
-        RETURN_IF_ERROR(make_reference(lab, r, f, pipeline_work(p)->peer, err));
+        RETURN_IF_ERROR(make_reference(lab, r, f, pipeline_work(p)->peer, keys, err));
     const TokenSet *t = lab->opt.eval;
     Effect e = {.arith = runner_arith(r), .tokens = t->start[t->samples], .predicted = lab->predicted.n, .texts = lab->eval_texts.texts};
     Output o = {lab, r, f, &e};
     MeasureSink s = {.output = on_output, .ctx = &o};
-    RETURN_IF_ERROR(run_layers(lab, r, p, keys, &s, err));
+    RETURN_IF_ERROR(run_layers(lab, r, p, keys, NULL, &s, err));
     e.first_layer_run = s.first;
     e.layers_run = lab->model->cfg.layers - s.first;
     e.unseen = s.unseen;
@@ -247,6 +265,24 @@ void effectlab_free(EffectLab *lab)
     predicted_fini(&lab->predicted);
     free(lab->results);
     free(lab);
+}
+
+uint64_t effectlab_states(EffectLab *lab)
+{
+    return statecache_ram_bytes(lab->states);
+}
+
+uint64_t effectlab_references(const EffectLab *lab)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < ARITH_MODES; i++)
+        sum += reference_bytes(&lab->ref[i]);
+    return sum;
+}
+
+void effectlab_limit(EffectLab *lab, uint64_t bytes)
+{
+    statecache_limit(lab->states, bytes);
 }
 
 Status effectlab_measure(EffectLab *lab, Runner *r, Pipeline *p, Effect *out, Error *err)

@@ -42,12 +42,19 @@ typedef struct EffectOptions {
     const char *cache_dir;         /* spill below it when set (NULL: RAM only) */
     uint64_t cache_dir_bytes;
     uint64_t seed;                 /* bootstrap */
+    bool once;                     /* no second measurement is to come: of the boundary states only the one is kept that
+                                    * this one begins with */
 } EffectOptions;
 Status effectlab_new(EffectLab **out, const Model *m, const EffectOptions *o, Error *err);
 void effectlab_free(EffectLab *lab);
+/* Bytes it holds between measurements: boundary states in RAM, float references. */
+uint64_t effectlab_states(EffectLab *lab);
+uint64_t effectlab_references(const EffectLab *lab);
+/* A new cap for the states in RAM; the least recently used go. */
+void effectlab_limit(EffectLab *lab, uint64_t bytes);
 /* Runs (or finds) the effect of a pipeline's work; the float reference first when it isn't there yet. `r` may differ from
  * call to call, also in its arithmetic (each has its own reference) and in its overlay (the reference is the unchanged
- * model's). Values that are no numbers: ST_DATA. After an error or ST_CANCELLED the lab is as before, with the states of
+ * model's). Where r's limit won't do for all of it, ST_NOMEM before a layer runs. Values that are no numbers: ST_DATA. After an error or ST_CANCELLED the lab is as before, with the states of
  * finished layers kept. */
 Status effectlab_measure(EffectLab *lab, Runner *r, Pipeline *p, Effect *out, Error *err);
 

@@ -90,14 +90,23 @@ static void mean_panel(void *ctx, int worker, int64_t row0, int64_t rows, int64_
     s->k->add(sum, share, sum, rows * hidden);
 }
 
-/* Scratch of every worker; floats so that each part stays aligned. */
-static bool panel_scratch(HeadPass *s, int threads, bool mean_w)
+/* Scratch of a worker, in floats so that each part stays aligned. */
+static size_t panel_floats(const GemmOps *g, int64_t hidden, bool mean_w)
 {
     enum { LINE = 16 }; /* floats */
-    int64_t hidden = s->out->hidden;
-    size_t gemm = s->gemm->scratch(LOGITS_ROWS, hidden, LOGITS_COLS) / sizeof(float) + LINE;
+    size_t gemm = g->scratch(LOGITS_ROWS, hidden, LOGITS_COLS) / sizeof(float) + LINE;
     size_t mean = (size_t)(LOGITS_ROWS * hidden) + gemm;
-    s->scratch_floats = ((size_t)(LOGITS_ROWS * LOGITS_COLS) + (mean_w ? mean : 0) + LINE - 1) / LINE * LINE;
+    return ((size_t)(LOGITS_ROWS * LOGITS_COLS) + (mean_w ? mean : 0) + LINE - 1) / LINE * LINE;
+}
+
+uint64_t logit_rows_scratch(const Model *m, int threads, bool mean_w)
+{
+    return (uint64_t)threads * panel_floats(gemm_find(GEMM_F32), m->cfg.hidden, mean_w) * sizeof(float);
+}
+
+static bool panel_scratch(HeadPass *s, int threads, bool mean_w)
+{
+    s->scratch_floats = panel_floats(s->gemm, s->out->hidden, mean_w);
     s->scratch = mem_aligned((size_t)threads * s->scratch_floats, sizeof *s->scratch);
     return s->scratch != NULL;
 }

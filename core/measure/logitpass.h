@@ -16,6 +16,10 @@ typedef struct LogitRows {
     float *mean_w;   /* [rows][hidden] sum_v p(v) W_v, NULL unless asked for */
 } LogitRows;
 
+/* Bytes of a row but for mean_w, and the pass's own for so many threads. */
+enum { LOGIT_ROW_BYTES = 32 };
+uint64_t logit_rows_scratch(const Model *m, int threads, bool mean_w);
+
 /* One pass. next[rows]: the token that follows each row. Caller frees with logit_rows_fini. ST_DATA when a row's logits
  * hold NaN or their sum is no number. */
 Status logit_rows_run(Runner *r, const Stream *normed, const int32_t *next, bool mean_w, LogitRows *out, Error *err);

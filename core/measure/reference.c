@@ -16,6 +16,7 @@ void reference_fini(Reference *f)
 Status reference_make(Reference *f, Runner *r, const Predicted *p, const Stream *calib, const Stream *eval, Error *err)
 {
     size_t n = (size_t)calib->rows * (size_t)calib->width;
+    f->last_bytes = n * sizeof *f->last;
     f->last = mem_array(n, sizeof *f->last);
     Status st = f->last ? predicted_rows(p, r, eval, &f->normed, err) : error_nomem(err, "the float reference");
     if (st == ST_OK) {
@@ -30,4 +31,10 @@ Status reference_make(Reference *f, Runner *r, const Predicted *p, const Stream 
     if (st != ST_OK)
         reference_fini(f);
     return st;
+}
+
+uint64_t reference_bytes(const Reference *f)
+{
+    uint64_t row = (uint64_t)f->normed.width * sizeof(float) * (f->rows.mean_w ? 2 : 1) + LOGIT_ROW_BYTES;
+    return f->have ? f->last_bytes + (uint64_t)f->normed.rows * row : 0;
 }

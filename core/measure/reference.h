@@ -9,10 +9,13 @@ typedef struct Reference {
     bool have;
     Stream normed;   /* predicted rows of the evaluation set after the final norm */
     LogitRows rows;
-    float *last;     /* calibration set: last decoder output, [rows][hidden] */
+    float *last;     /* calibration set: last decoder output, [rows][stream width] */
+    uint64_t last_bytes;
 } Reference;
 /* From both sets behind the last layer. After an error there is none. */
 Status reference_make(Reference *f, Runner *r, const Predicted *p, const Stream *calib, const Stream *eval, Error *err);
 void reference_fini(Reference *f);
+/* What it holds. */
+uint64_t reference_bytes(const Reference *f);
 
 #endif

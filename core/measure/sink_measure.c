@@ -148,7 +148,7 @@ static Status sink_unit(void *self, UnitRun *u, const Stream *flow, Error *err)
     count_unseen(s, u);
     for (int i = 0; i < s->n; i++)
         RETURN_IF_ERROR(unit_follow(u, &s->s[i], err));
-    if (s->keeps)
+    if (s->keeps && (s->only < 0 || s->only == u->unit + 1))
         keep_state(s, u->unit + 1, flow);
     return u->unit + 1 == s->m->cfg.layers ? give_output(s, flow, err) : ST_OK;
 }

@@ -241,8 +241,8 @@ void statecache_free(StateCache *c)
     free(c);
 }
 
-/* Puts a block on the RAM shelf, pushing the least recently used ones out. Takes data. */
-static void keep(StateCache *c, const Digest *key, uint8_t *data, uint64_t size)
+/* Pushes the least recently used blocks off the RAM shelf until `size` more bytes are within its limit. */
+static void make_room(StateCache *c, uint64_t size)
 {
     while (c->ram.n > 0 && c->ram.bytes + size > c->ram.limit) {
         pthread_mutex_lock(&c->lock);
@@ -255,6 +255,12 @@ static void keep(StateCache *c, const Digest *key, uint8_t *data, uint64_t size)
         pthread_mutex_unlock(&c->lock);
         free(old.data);
     }
+}
+
+/* Puts a block on the RAM shelf. Takes data. */
+static void keep(StateCache *c, const Digest *key, uint8_t *data, uint64_t size)
+{
+    make_room(c, size);
     pthread_mutex_lock(&c->lock);
     bool kept = shelf_add(&c->ram, (CacheBlock){.key = *key, .data = data, .size = size, .used = ++c->clock});
     pthread_mutex_unlock(&c->lock);
@@ -280,6 +286,7 @@ void statecache_put(StateCache *c, const Digest *key, const StatePart *parts, in
     }
     if (size > c->ram.limit)
         return;
+    make_room(c, size); /* before the copy: both would be over the limit */
     uint8_t *data = mem_array((size_t)size, 1);
     if (!data)
         return;
@@ -322,6 +329,12 @@ bool statecache_get(StateCache *c, const Digest *key, const StatePart *parts, in
     else
         free(loaded);
     return true;
+}
+
+void statecache_limit(StateCache *c, uint64_t ram_bytes)
+{
+    c->ram.limit = ram_bytes;
+    make_room(c, 0);
 }
 
 bool statecache_has(StateCache *c, const Digest *key)

@@ -30,6 +30,8 @@ void statecache_put(StateCache *c, const Digest *key, const StatePart *parts, in
  * then removed). */
 bool statecache_get(StateCache *c, const Digest *key, const StatePart *parts, int n);
 bool statecache_has(StateCache *c, const Digest *key);
+/* A new cap for RAM: the least recently used go, into the folder when one is given, until it is kept. */
+void statecache_limit(StateCache *c, uint64_t ram_bytes);
 /* Bytes held now. */
 uint64_t statecache_ram_bytes(StateCache *c);
 uint64_t statecache_dir_bytes(StateCache *c);

@@ -160,6 +160,17 @@ static Status find_levels(Pipeline *p, Error *err)
     return ST_OK;
 }
 
+static Status find_acts(Pipeline *p, Error *err)
+{
+    p->acts = mem_zarray((size_t)p->m->nlinears, sizeof *p->acts);
+    if (!p->acts)
+        return error_nomem(err, "the recipe's levels");
+    for (int64_t i = 0; i < p->m->nlinears; i++)
+        if (p->work.level[i] > 0 && p->levels[p->work.level[i] - 1].act->rows)
+            p->acts[i] = p->work.level[i];
+    return ST_OK;
+}
+
 /* Whether a processor changes the model. */
 static bool edits(const Pipeline *p)
 {
@@ -199,6 +210,8 @@ Status pipeline_new(Pipeline **out, const Model *m, const Work *w, Error *err)
     if (st == ST_OK)
         st = check_levels(p, err);
     if (st == ST_OK)
+        st = find_acts(p, err);
+    if (st == ST_OK)
         st = make_plans(p, err);
     if (st == ST_OK && edits(p))
         st = overlay_new(&p->overlay, m, err);
@@ -224,6 +237,7 @@ void pipeline_free(Pipeline *p)
     }
     overlay_free(p->overlay);
     free(p->plan);
+    free(p->acts);
     free(p->own);
     free(p->levels);
     free(p);
@@ -262,6 +276,27 @@ int pipeline_pass_of(const Pipeline *p, int level)
             if (plan->steps[i].entry == level - 1)
                 return k;
     return 0;
+}
+
+const int16_t *pipeline_acts(const Pipeline *p)
+{
+    return p->acts;
+}
+
+int pipeline_streams(const Pipeline *p, bool rerun)
+{
+    bool again = false;
+    for (int i = 0; i < p->nplans; i++)
+        for (int k = 0; k < p->plan[i].npasses; k++) {
+            bool last = k == p->plan[i].npasses - 1 && !(rerun && p->work.peer);
+            again = again || (p->plan[i].passes[k].data && !last);
+        }
+    return again ? 2 : 1;
+}
+
+bool pipeline_whole(const Pipeline *p)
+{
+    return layer_forms_whole(p->m, p->levels, p->work.level, p->work.peer);
 }
 
 Overlay *pipeline_overlay(const Pipeline *p)

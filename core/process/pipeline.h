@@ -27,6 +27,13 @@ int pipeline_last_data(const Pipeline *p);
 bool pipeline_flow_is_output(const Pipeline *p);
 /* Which pass a level belongs to: 0 unless order matters. */
 int pipeline_pass_of(const Pipeline *p, int level);
+/* [nlinears] the levels of linears whose input is fake-quantized, 0: the others (RunnerAsk.level). */
+const int16_t *pipeline_acts(const Pipeline *p);
+/* Streams of the calibration set that a run holds: a second one where units are run through several times. rerun: as
+ * SinkWants. */
+int pipeline_streams(const Pipeline *p, bool rerun);
+/* Whether a pass of its runs has to see all rows at once. */
+bool pipeline_whole(const Pipeline *p);
 /* What its processors change in the model, NULL when none of them does. The runner of its run is made with it, and it lives
  * as long as the pipeline, which then runs once. */
 Overlay *pipeline_overlay(const Pipeline *p);

@@ -30,6 +30,7 @@ struct Pipeline {
     Work work;
     QConfig *own;       /* levels, when the work has none */
     QuantLevel *levels; /* [work.nlevels] */
+    int16_t *acts;      /* [nlinears] the level where the input is fake-quantized, else 0 */
     Overlay *overlay; /* NULL: no processor changes the model */
     Plan *plan; /* [nplans] of each stage of the recipe; the last is the main list */
     int nplans;

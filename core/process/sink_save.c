@@ -45,20 +45,27 @@ static uint64_t largest_weight(const Pipeline *p, int threads)
     return most + 2 * raw; /* the next one is read meanwhile */
 }
 
-uint64_t save_estimate(const Pipeline *p, const SaveOptions *o, int threads)
+uint64_t save_estimate(const Pipeline *p, const SaveOptions *o, int threads, ArithMode arith)
 {
     const Model *m = pipeline_model(p);
     uint64_t bytes = largest_weight(p, threads);
     if (!o->calib || pipeline_last_data(p) < 0)
         return bytes;
-    int64_t rows = o->calib->start[o->calib->samples], longest = longest_of(o->calib->start, o->calib->samples);
-    return bytes + pipeline_bytes(p, o->calib->samples, threads) + runner_estimate(m, rows, longest, threads, true);
+    const RunnerAsk ask = {.rows = o->calib->start[o->calib->samples], .threads = threads, .arith = arith,
+                           .longest = longest_of(o->calib->start, o->calib->samples),
+                           .level = pipeline_acts(p), .whole = pipeline_whole(p)};
+    RunnerNeed n = runner_need(m, &ask);
+    bool rerun = false;
+    for (int i = 0; i < o->nsavers; i++)
+        rerun = rerun || o->savers[i]->peer_reruns;
+    bytes += (uint64_t)pipeline_streams(p, rerun) * n.stream + n.kept + n.layer;
+    return bytes + pipeline_bytes(p, o->calib->samples, threads);
 }
 
 static Status check_memory(const SaveSink *s, Error *err)
 {
     const TokenSet *calib = s->o->calib;
-    s->out->bound = save_estimate(s->p, s->o, pool_threads(runner_pool(s->r)));
+    s->out->bound = save_estimate(s->p, s->o, pool_threads(runner_pool(s->r)), runner_arith(s->r));
     uint64_t limit = runner_mem_limit(s->r);
     if (!limit || s->out->bound <= limit)
         return ST_OK;

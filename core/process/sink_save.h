@@ -19,7 +19,7 @@ typedef struct SaveOptions {
 } SaveOptions;
 
 /* Bytes a run needs at most: streams, the largest linear, what methods declare (a GPTQ Hessian is in*in*4 bytes). */
-uint64_t save_estimate(const Pipeline *p, const SaveOptions *o, int threads);
+uint64_t save_estimate(const Pipeline *p, const SaveOptions *o, int threads, ArithMode arith);
 /* Quantizes and writes a whole model. The runner is in exact arithmetic under the work's peer. A resumed run computes the
  * streams of finished layers anew and writes only what is missing. After ST_CANCELLED or an error nothing lies in place of
  * a good output; what is finished is kept for a resume, but after ST_DATA. */

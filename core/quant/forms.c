@@ -535,6 +535,18 @@ Status layer_forms_take(LayerForms *l, int64_t i, QWeight *out, Error *err)
 
 /* ---- planning ---- */
 
+bool layer_forms_whole(const Model *m, const QuantLevel *levels, const int16_t *level, bool peer)
+{
+    for (int64_t i = 0; i < m->nlinears; i++) {
+        if (level[i] == 0)
+            continue;
+        const QuantLevel *l = &levels[level[i] - 1];
+        if (l->act->observer || l->weight->prepare || (peer && l->act->sample))
+            return true;
+    }
+    return false;
+}
+
 uint64_t layer_forms_bytes(const Model *m, const QuantLevel *levels, const int16_t *level, bool peer, int threads)
 {
     uint64_t most = 0, kept = 0, work = 0;

@@ -64,6 +64,8 @@ bool layer_forms_param(const LayerForms *l, int64_t i, QParam *p, DType *T);
 /* The quantized weight: the one that was made for a pass, or else made now. Caller frees with qweight_fini. */
 Status layer_forms_take(LayerForms *l, int64_t i, QWeight *out, Error *err);
 
+/* Whether some pass has to show forms of these levels whole inputs. */
+bool layer_forms_whole(const Model *m, const QuantLevel *levels, const int16_t *level, bool peer);
 /* Bytes beside streams and scratch that calibrating and passes over any one layer need at most: Hessians, weights read
  * as a whole, and quantized ones that are kept (one byte a parameter). */
 uint64_t layer_forms_bytes(const Model *m, const QuantLevel *levels, const int16_t *level, bool peer, int threads);

@@ -129,5 +129,6 @@ uint64_t schedule_backward_bytes(const Model *m, const Backward *b, int64_t rows
     for (int u = b->first; u < b->last; u++)
         blocks = (int)max_i64(blocks, m->units[u].nblocks);
     uint64_t stream = (uint64_t)rows * ((uint64_t)m->cfg.stream_width * sizeof(float) + sizeof(int32_t));
-    return (uint64_t)(units + blocks) * stream + runner_estimate(m, rows, longest, threads, false);
+    const RunnerAsk ask = {.rows = rows, .longest = longest, .threads = threads};
+    return (uint64_t)(units + blocks + 1) * stream + runner_estimate(m, &ask);
 }

@@ -90,7 +90,12 @@ int64_t need_acts(const Block *b, const NeedAsk *ask, const int *slot, int n)
             lin[i] = (LinearRun *)(uintptr_t)&ask->run->lin[slot[i]];
         return stage_distinct_acts(lin, n) * input_width(lin[0]->lin);
     }
-    return ask->act ? n * input_width(&ask->linears[b->linear[slot[0]]]) : 0;
+    int64_t acts = 0;
+    for (int i = 0; i < n && ask->level; i++) {
+        int16_t level = ask->level[b->linear[slot[i]]];
+        acts += level > 0 && (i == 0 || level != ask->level[b->linear[slot[0]]]);
+    }
+    return acts * input_width(&ask->linears[b->linear[slot[0]]]);
 }
 
 bool need_watched(const NeedAsk *ask, TapKind kind, int64_t linear)

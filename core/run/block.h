@@ -33,7 +33,8 @@ typedef struct NeedAsk {
     int64_t rows, longest; /* of the stream, and of its longest sample */
     int64_t band;          /* rows of the largest tile */
     const GemmOps *gemms[2]; /* with float32 sums (a variant's, whatever the arithmetic) and the arithmetic's; or NULL */
-    bool act;              /* without a pass: room for any variant's fake-quantized inputs */
+    const int16_t *level;  /* without a pass: [linears] those above 0 have a form that fake-quantizes the input; those of one
+                            * input at the first one's level share it. NULL: none has */
     const Pass *ps;        /* the pass, whose forms and observers are known; NULL: none yet */
     const BlockRun *run;
 } NeedAsk;
@@ -41,7 +42,8 @@ typedef struct NeedAsk {
 typedef struct BlockNeed {
     RowNeed row;
     WorkerNeed worker; /* beside the panels and tiles of its linears */
-    uint64_t whole;    /* bytes beside the stream, over all its rows, of a block that sees them at once */
+    uint64_t whole;    /* bytes beside the stream, over all its rows, of a block that sees them at once: at most */
+    uint64_t least;    /* and what it can't do without */
     int64_t kept;      /* bytes a row of the stream carries beside its state */
 } BlockNeed;
 

@@ -28,6 +28,7 @@ static void most(BlockNeed *all, const BlockNeed *n)
                    max_i64(a->up, b->up), max_i64(a->mix, b->mix)};
     most_workers(&all->worker, &n->worker);
     all->whole = max_u64(all->whole, n->whole);
+    all->least = max_u64(all->least, n->least);
     all->kept = max_i64(all->kept, n->kept);
 }
 

@@ -407,6 +407,7 @@ Status exit_logits(Runner *r, const Ops *ops, const Stream *normed, LogitsPanel 
     WorkerNeed need = {.tile = LOGITS_ROWS * LOGITS_COLS};
     worker_need_gemm(&need, ops_gemms(ops), LOGITS_ROWS, LOGITS_COLS, m->cfg.hidden);
     RETURN_IF_ERROR(workers_reserve(r, &need, err));
+    scratch_drop(r); /* no layer runs */
     LogitsRun l = {.r = r, .ops = ops, .x = normed, .fn = fn, .ctx = ctx,
                    .head = source_tensor(&r->src, m->exit.head)};
     int64_t group = head_group(m);
@@ -437,23 +438,30 @@ static uint64_t head_piece_bytes(const Model *m)
     return (uint64_t)(head_group(m) * m->cfg.hidden) * (uint64_t)dtype_size((m->exit.head ? m->exit.head : m->entry.table)->dtype);
 }
 
-uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int threads, bool whole)
+RunnerNeed runner_need(const Model *m, const RunnerAsk *a)
 {
-    int64_t chunk = CHUNK_ROWS > longest ? CHUNK_ROWS : longest;
-    chunk = whole || rows < chunk ? rows : chunk;
-    NeedAsk ask = {.rows = rows, .longest = longest, .band = BAND_MAX, .threads = threads, .act = whole,
-                   .gemms = {gemm_find(GEMM_F32)}};
+    int64_t rows = a->rows, chunk = a->whole ? rows : min_i64(rows, max_i64(CHUNK_ROWS, a->longest));
+    NeedAsk ask = {.rows = rows, .longest = a->longest, .band = min_i64(rows, BAND_MAX), .threads = a->threads,
+                   .level = a->level, .gemms = {gemm_find(GEMM_F32), gemm_find(arith_table[a->arith].products)}};
     BlockNeed need = model_need(m, &ask);
     need_product(&ask, &need.worker, LOGITS_ROWS, LOGITS_COLS, m->cfg.hidden);
-    uint64_t bytes = 2 * (uint64_t)(rows * m->cfg.stream_width) * sizeof(float);
-    uint64_t layer = max_u64((uint64_t)(chunk * row_need_floats(&need.row)),
-                             (uint64_t)(head_group(m) * m->cfg.hidden)) * sizeof(float);
-    bytes += max_u64(layer, need.whole); /* never both: scratch_drop */
-    bytes += (uint64_t)(model_late(m) * rows * m->cfg.hidden) * sizeof(float);
-    bytes += 2 * (uint64_t)(rows * need.kept);
-    bytes += worker_need_bytes(&need.worker, threads);
-    return bytes + 2 * max_u64(largest_piece(&(Source){m, NULL}), head_piece_bytes(m)) +
-           unit_beside_bytes(m, longest);
+    need.worker.tile = max_u64(need.worker.tile, LOGITS_ROWS * LOGITS_COLS);
+    RunnerNeed out = {.stream = (uint64_t)(rows * m->cfg.stream_width) * sizeof(float) + (uint64_t)(rows * need.kept),
+                      .kept = worker_need_bytes(&need.worker, a->threads) + unit_beside_bytes(m, a->longest),
+                      .layer = (uint64_t)(chunk * row_need_floats(&need.row)) * sizeof(float),
+                      .head = (uint64_t)(head_group(m) * m->cfg.hidden) * sizeof(float)};
+    uint64_t piece = largest_piece(&(Source){m, NULL});
+    out.kept += 2 * piece;
+    out.head += 2 * (max_u64(piece, head_piece_bytes(m)) - piece);
+    out.layer = max_u64(out.layer, need.whole); /* never both: scratch_drop */
+    out.layer += (uint64_t)(model_late(m) * rows * m->cfg.hidden) * sizeof(float);
+    return out;
+}
+
+uint64_t runner_estimate(const Model *m, const RunnerAsk *ask)
+{
+    RunnerNeed n = runner_need(m, ask);
+    return n.stream + n.kept + max_u64(n.layer, n.head);
 }
 
 /* ---- what a stream carries beside its state ---- */

@@ -84,9 +84,27 @@ const struct Source *runner_source(const Runner *r);
 Pool *runner_pool(Runner *r);
 const Cancel *runner_cancel(const Runner *r); /* may be NULL */
 uint64_t runner_mem_limit(const Runner *r);     /* 0: none */
-/* Bytes of streams and scratch a forward over `rows` rows (longest sample `longest`) needs. whole: rows can't be cut
- * in chunks (static calibration). The planner's estimate: shown before the run, compared with the peak after it. */
-uint64_t runner_estimate(const Model *m, int64_t rows, int64_t longest, int threads, bool whole);
+/* Texts that a planner asks about, and how passes go over them. */
+typedef struct RunnerAsk {
+    int64_t rows, longest; /* tokens of all, and of the longest */
+    int threads;
+    ArithMode arith;
+    const int16_t *level;  /* [linears] above 0: has a form that fake-quantizes the input; NULL: none has */
+    bool whole;            /* a form has to see all rows at once (LinearForm.prepare): they can't be cut in chunks */
+} RunnerAsk;
+/* Bytes that forwards over them take, were there no limit. */
+typedef struct RunnerNeed {
+    uint64_t stream; /* one stream of them, with what it carries; passes may run in place */
+    uint64_t kept;   /* what the runner keeps from pass to pass: threads, panels, pieces of weights, tables */
+    uint64_t layer;  /* activations of a layer's largest chunk */
+    uint64_t head;   /* the head's weights, for logits: no layer runs then */
+} RunnerNeed;
+RunnerNeed runner_need(const Model *m, const RunnerAsk *ask);
+/* The sum for passes in place: shown before the run, compared with the peak after it. */
+uint64_t runner_estimate(const Model *m, const RunnerAsk *ask);
+/* Whether passes in place over these texts fit the runner's limit, through any of units [0, units), before one runs; level
+ * and whole as in RunnerAsk. ST_NOMEM with the figures. */
+Status runner_fits(Runner *r, const TokenSet *t, int units, const int16_t *level, bool whole, Error *err);
 
 /* The weight of a linear as float32 [out][in], as layer passes widen it. ahead: the linear whose weight is wanted next
  * (read meanwhile), -1: none. Not while a pass runs, but from a form's prepare. */

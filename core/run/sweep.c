@@ -43,7 +43,8 @@ int schedule_sweep_copies(const Sweep *s)
 uint64_t schedule_sweep_bytes(const Model *m, int copies, int64_t rows, int64_t longest, int threads)
 {
     rows *= 1 + (int64_t)copies;
-    return runner_estimate(m, rows, longest, threads, false) + (uint64_t)rows * sizeof(int32_t);
+    const RunnerAsk ask = {.rows = rows, .longest = longest, .threads = threads};
+    return runner_estimate(m, &ask) + (uint64_t)rows * sizeof(int32_t);
 }
 
 /* ---- the way of one chunk ---- */

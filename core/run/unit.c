@@ -110,7 +110,7 @@ static uint64_t stream_bytes(const PartRun *u, const BlockNeed *need)
     uint64_t bytes = (uint64_t)(ps->in->rows * ps->in->width) * sizeof(float) * (ps->in == ps->out ? 1 : 2);
     bytes += (uint64_t)(ps->in->rows * need->kept);
     for (int i = 0; i < u->n; i++)
-        if (u->block[i].b->spec->late)
+        if (ps->u->block[u->from + i].spec->late)
             bytes += (uint64_t)(ps->in->rows * ps->cfg->hidden) * sizeof(float);
     return bytes;
 }
@@ -259,13 +259,18 @@ static Status finish(PartRun *u, Error *err)
     return end ? taps_layer_end(&ps->hub, ps->layer, err) : ST_OK;
 }
 
+static NeedAsk ask_of(const Pass *ps)
+{
+    return (NeedAsk){.threads = ps->r->threads, .rows = ps->in->rows, .longest = ps->plan.longest_sample,
+                     .band = ps->plan.largest, .gemms = {ps->ops.gemms[GEMM_F32], ops_gemms(&ps->ops)}};
+}
+
 /* Chunks, and buffers for them. */
 static Status make_room(PartRun *u, Error *err)
 {
     Pass *ps = &u->ps;
-    NeedAsk ask = {.threads = ps->r->threads, .rows = ps->in->rows, .longest = ps->plan.longest_sample,
-                   .band = ps->plan.largest, .ps = ps,
-                   .gemms = {ps->ops.gemms[GEMM_F32], ops_gemms(&ps->ops)}};
+    NeedAsk ask = ask_of(ps);
+    ask.ps = ps;
     BlockNeed need = unit_need(ps->r->m, ps->u, u->from, u->n, u->block, &ask);
     int64_t most = 0;
     u->need = need.row;
@@ -315,6 +320,41 @@ static PartRun part_of(Runner *r, int unit, int from, int to, const Variant *v, 
                   .hub = hub, .forms = v ? v->forms : NULL, .sdpa = v && v->sdpa,
                   .piece_max = feed_piece_max(r->opt.mem_limit), .work_done = done};
     return u;
+}
+
+/* ---- before anything runs ---- */
+
+static Status unit_fits(Runner *r, int unit, const Stream *shape, const RowPlan *plan, const int16_t *level, bool whole,
+                        Error *err)
+{
+    double done = 0;
+    PartRun u = part_of(r, unit, 0, r->m->units[unit].nblocks, NULL, shape, NULL, (TapHub){.nobs = 0}, &done);
+    Pass *ps = &u.ps;
+    ps->out = (Stream *)(uintptr_t)shape; /* in place; nothing is written */
+    ps->plan = *plan;
+    NeedAsk ask = ask_of(ps);
+    ask.level = level;
+    BlockNeed need = unit_need(r->m, ps->u, 0, u.n, NULL, &ask);
+    RETURN_IF_ERROR(chunk_rows(&u, &need, whole, err));
+    uint64_t limit = r->opt.mem_limit, least = ps->fixed + need.least;
+    if (!limit || least <= limit)
+        return ST_OK;
+    return error_set(err, ST_NOMEM,
+                     "layer %d needs %.1f MB for all %lld rows at once but the limit leaves %.1f MB: raise --mem, or use "
+                     "fewer or shorter texts (--max-samples, --seq-len)",
+                     unit, (double)least / 1e6, (long long)shape->rows, (double)limit / 1e6);
+}
+
+Status runner_fits(Runner *r, const TokenSet *t, int units, const int16_t *level, bool whole, Error *err)
+{
+    Stream shape = {.samples = t->samples, .rows = t->start[t->samples], .width = r->m->cfg.stream_width,
+                    .start = t->start};
+    RowPlan plan = {0};
+    Status st = rowplan_make(&plan, &shape, err);
+    for (int unit = 0; unit < units && st == ST_OK; unit++)
+        st = unit_fits(r, unit, &shape, &plan, level, whole, err);
+    rowplan_fini(&plan);
+    return st;
 }
 
 /* Where operations round: what a variant computes in, once what the blocks read has been widened. */

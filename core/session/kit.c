@@ -10,6 +10,7 @@
 #include "base/num.h"
 #include "io/file.h"
 #include "math/gemm.h"
+#include "measure/plan.h"
 #include "process/sink_save.h"
 #include "session/entries.h"
 #include "session/streamfile.h"
@@ -30,6 +31,7 @@ struct Kit {
     /* the running job */
     Job *job;
     uint64_t bound;
+    uint64_t states;    /* what boundary states may take */
     bool lend;          /* no room for a copy of a stream */
 };
 
@@ -121,21 +123,35 @@ static Status over_limit(uint64_t taken, uint64_t limit, Error *err)
                      (double)taken * 1e-6, (double)limit * 1e-6);
 }
 
-/* A runner for this job, of the model as the overlay changes it (NULL: not), with what --mem leaves beside the process as
- * it is and the `held` bytes that the job's own tables will take. Sets the bound: never above the limit, because the
- * runner cuts its work to fit. */
-static Status new_runner(Kit *k, const Job *j, const Overlay *overlay, uint64_t held, uint64_t estimate, Error *err)
+/* What a job takes beside the process as it is, in bytes. */
+typedef struct JobMemory {
+    uint64_t held;   /* its own tables, streams that wait: not the runner's */
+    uint64_t runner; /* the rest, were there no limit: the runner cuts its work to fit */
+    uint64_t states; /* boundary states, were there room for them: those that are there, and new ones */
+} JobMemory;
+
+/* Code and stacks that come into memory when a job runs, and small blocks. */
+enum { JOB_BESIDE = 2 << 20 };
+
+/* A runner for this job, of the model as the overlay changes it (NULL: not), with what --mem leaves. Boundary states get
+ * what neither needs: the others go, least recently used first. Sets the bound, which is never above the limit. */
+static Status new_runner(Kit *k, const Job *j, const Overlay *overlay, const JobMemory *m, Error *err)
 {
     runner_free(k->runner);
     k->runner = NULL;
-    uint64_t limit = mem_limit(j), taken = mem_resident_bytes() + held;
-    if (limit <= taken)
-        return over_limit(taken, limit, err);
-    k->bound = taken + estimate < limit ? taken + estimate : limit;
-    mem_peak_reset(); /* what comes now is held against it */
     if (k->lab && k->lab_arith != j->opt.arith)
         drop_lab(k);
-    RunnerOptions o = {.pool = k->pool, .arith = j->opt.arith, .mem_limit = limit - taken,
+    uint64_t limit = mem_limit(j), taken = mem_resident_bytes() - (k->lab ? effectlab_states(k->lab) : 0);
+    taken += m->held + JOB_BESIDE;
+    if (limit <= taken)
+        return over_limit(taken, limit, err);
+    uint64_t left = limit - taken;
+    k->states = left > m->runner ? min_u64(left - m->runner, m->states) : 0;
+    if (k->lab)
+        effectlab_limit(k->lab, k->states);
+    k->bound = taken + min_u64(m->runner + k->states, left);
+    mem_peak_reset(); /* what comes now is held against it */
+    RunnerOptions o = {.pool = k->pool, .arith = j->opt.arith, .mem_limit = left - k->states,
                        .overlay = overlay, .cancel = &k->job->cancel, .progress = on_progress, .progress_ctx = k};
     return runner_new(&k->runner, k->job->model, &o, err);
 }
@@ -286,6 +302,15 @@ static uint64_t stream_bytes(const Model *m, const TokenSet *t)
     return rows * ((uint64_t)m->cfg.stream_width + 1 + (m->cfg.index.top_k ? words : 0)) * sizeof(float);
 }
 
+/* Of a forward over all texts, without the head. */
+static uint64_t forward_bytes(const Kit *k, int threads)
+{
+    const RunnerAsk ask = {.rows = k->calib->start[k->calib->samples], .longest = longest(k->calib), .threads = threads,
+                           .arith = k->job->opt.arith};
+    RunnerNeed n = runner_need(k->job->model, &ask);
+    return n.stream + n.kept + n.layer;
+}
+
 static Status analyze(Kit *k, Job *j, Error *err)
 {
     PassPlan *p = &j->plan;
@@ -295,12 +320,12 @@ static Status analyze(Kit *k, Job *j, Error *err)
     p->tokens = k->calib;
     int threads = pool_threads(k->pool);
     uint64_t tables = pass->bytes(p, threads);
-    uint64_t need = pass->need ? pass->need(p, threads)
-                               : runner_estimate(j->model, k->calib->start[k->calib->samples], longest(k->calib), threads,
-                                                 false);
+    uint64_t need = pass->need ? pass->need(p, threads) : forward_bytes(k, threads);
     uint64_t copy = k->keeper && pass->stream ? stream_bytes(j->model, k->calib) : 0;
-    k->lend = mem_resident_bytes() + tables + need + copy > mem_limit(j);
-    RETURN_IF_ERROR(new_runner(k, j, NULL, tables + (k->lend ? 0 : copy), need, err));
+    uint64_t states = k->lab ? effectlab_states(k->lab) : 0;
+    k->lend = mem_resident_bytes() - states + JOB_BESIDE + tables + need + copy > mem_limit(j);
+    const JobMemory m = {.held = tables + (k->lend ? 0 : copy), .runner = need, .states = states};
+    RETURN_IF_ERROR(new_runner(k, j, NULL, &m, err));
     tell(k, "embedding", p->first, pass->steps(p));
     Stream h = {0};
     if (pass->stream && p->first > 0)
@@ -316,24 +341,12 @@ static Status analyze(Kit *k, Job *j, Error *err)
 /* ---- measurement ---- */
 
 /* What boundary states may take: those of eight assignments, and never more than a quarter of the limit. */
-static uint64_t states_cap(const Kit *k, const Job *j)
+static uint64_t states_want(const Job *j, const EffectPlan *plan)
 {
-    int64_t rows = k->calib->start[k->calib->samples] + k->eval->start[k->eval->samples];
-    uint64_t one =
-        (uint64_t)(k->job->model->cfg.layers + 1) * (uint64_t)rows * (uint64_t)k->job->model->cfg.stream_width *
-        sizeof(float);
-    uint64_t quarter = mem_limit(j) / 4;
-    return one < quarter / 8 ? one * 8 : quarter;
-}
-
-/* What a measurement holds beside the runner: its streams twice (a state is copied in and out of the cache), `own` rows of
- * them beside both sets', and of the float reference the calibration's last hidden states, the evaluation's normed ones
- * and their expected head rows. */
-static uint64_t reference_bytes(const Kit *k, int64_t own)
-{
-    int64_t calib = k->calib->start[k->calib->samples], eval = k->eval->start[k->eval->samples];
-    const ModelConfig *c = &k->job->model->cfg;
-    return (uint64_t)((3 * calib + 2 * eval + 2 * own) * c->stream_width + 2 * eval * c->hidden) * sizeof(float);
+    if (j->opt.once && !j->opt.cache_dir)
+        return plan->first > 0 ? plan->state : 0;
+    enum { ASSIGNMENTS = 8 };
+    return min_u64((uint64_t)(j->model->cfg.layers + 1) * plan->state * ASSIGNMENTS, mem_limit(j) / 4);
 }
 
 static Status ensure_lab(Kit *k, const Job *j, Error *err)
@@ -344,10 +357,11 @@ static Status ensure_lab(Kit *k, const Job *j, Error *err)
         RETURN_IF_ERROR(dir_make(j->opt.cache_dir, err));
     EffectOptions o = {.calib = k->calib,
                        .eval = k->eval,
-                       .cache_bytes = states_cap(k, j),
+                       .cache_bytes = k->states,
                        .cache_dir = j->opt.cache_dir,
                        .cache_dir_bytes = 4ull << 30,
-                       .seed = j->opt.seed};
+                       .seed = j->opt.seed,
+                       .once = j->opt.once && !j->opt.cache_dir};
     k->lab_arith = j->opt.arith;
     return effectlab_new(&k->lab, k->job->model, &o, err);
 }
@@ -376,12 +390,13 @@ static void end_pipeline(Kit *k, Pipeline *p)
 
 static Status measure_work(Kit *k, Job *j, Pipeline *p, Error *err)
 {
-    int64_t rows = k->calib->start[k->calib->samples] + k->eval->start[k->eval->samples];
-    int64_t a = longest(k->calib), b = longest(k->eval);
-    int64_t own = pipeline_flow_is_output(p) ? 0 : k->calib->start[k->calib->samples];
-    uint64_t need = runner_estimate(j->model, rows + own, max_i64(a, b), pool_threads(k->pool), true);
-    need += pipeline_bytes(p, 0, pool_threads(k->pool));
-    RETURN_IF_ERROR(new_runner(k, j, pipeline_overlay(p), states_cap(k, j) + reference_bytes(k, own), need, err));
+    EffectPlan plan = effect_plan(p, k->calib, k->eval, pool_threads(k->pool), j->opt.arith);
+    uint64_t want = states_want(j, &plan), kept = k->lab ? effectlab_references(k->lab) : 0;
+    /* of this measurement, the float model's among them, and those that are there */
+    uint64_t now = (k->lab ? effectlab_states(k->lab) : 0) + 2 * (uint64_t)j->model->cfg.layers * plan.state;
+    const JobMemory m = {.held = plan.held - min_u64(plan.reference, kept), .runner = plan.runner,
+                         .states = min_u64(want, now)};
+    RETURN_IF_ERROR(new_runner(k, j, pipeline_overlay(p), &m, err));
     RETURN_IF_ERROR(ensure_lab(k, j, err));
     tell_float_mtp(k, j);
     tell(k, "measuring", 0, j->model->cfg.layers);
@@ -477,8 +492,9 @@ static Status write_files(Kit *k, const QuantizeJob *q, Pipeline *p, SaveResult 
     const SaveOptions o = {.savers = q->saver, .plans = q->plan, .nsavers = q->nsavers,
                            .calib = q->needs_data ? k->calib : NULL, .resume = q->resume, .layer = quantize_layer,
                            .layer_ctx = k};
-    uint64_t need = save_estimate(p, &o, pool_threads(k->pool));
-    RETURN_IF_ERROR(new_runner(k, k->job, pipeline_overlay(p), QUANTIZE_BESIDE, need, err));
+    const JobMemory m = {.held = QUANTIZE_BESIDE, .runner = save_estimate(p, &o, pool_threads(k->pool), k->job->opt.arith),
+                         .states = k->lab ? effectlab_states(k->lab) : 0};
+    RETURN_IF_ERROR(new_runner(k, k->job, pipeline_overlay(p), &m, err));
     tell(k, "quantizing", 0, model_depth(k->job->model));
     RETURN_IF_ERROR(save_run(p, k->runner, &o, run, err));
     if (run->unseen) {

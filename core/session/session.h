@@ -36,6 +36,7 @@ typedef struct SessionOptions {
     const char *state_dir;   /* where sessions live; NULL: nothing is written (one-shot commands) */
     const char *cache_dir;   /* NULL: RAM only */
     bool profile;            /* jobs tell where their CPU time went (session_profile) */
+    bool once;               /* no second measurement is to come, which could begin with the states of the first */
     bool read_only;
     bool force;              /* session_restore goes on although the model is not the one that was recorded */
     /* finds a data file by name ("mix_calib.jsonl"): caller's search path; returns a malloced path or NULL with err set

@@ -394,7 +394,7 @@ static void chunks_give_the_same_bytes(void **state)
     assert_true(checkpoint_bytes_read(b.m->ckpt) - read1 > read1 - read0 + 4 * QKVZ * HIDDEN);
     assert_memory_equal(whole.data, cut.data, (size_t)(whole.rows * HIDDEN) * sizeof *whole.data);
     runner_free(tight);
-    o.mem_limit = runner_estimate(b.m, t->start[7], 600, 1, false); /* what the planner says is enough */
+    o.mem_limit = runner_estimate(b.m, &(RunnerAsk){.rows = t->start[7], .longest = 600, .threads = 1}); /* what the planner says is enough */
     assert_int_equal(runner_new(&b.r, b.m, &o, &e), ST_OK);
     stream_fini(&cut);
     run_layers(&b, t, &cut, NULL);

@@ -580,10 +580,18 @@ static void the_estimate_bounds_the_peak(void **state)
     random_model_write(&qwen3, dir);
     TestRun b;
     test_run_open(&b, dir, ARITH_FP32, 2, NULL);
-    uint64_t few = runner_estimate(b.m, 1000, 500, 2, false), many = runner_estimate(b.m, 100000, 500, 2, false);
-    uint64_t whole = runner_estimate(b.m, 100000, 500, 2, true), wide = runner_estimate(b.m, 1000, 500, 8, false);
+    const RunnerAsk short_one = {.rows = 1000, .longest = 500, .threads = 2};
+    RunnerAsk a = short_one;
+    uint64_t few = runner_estimate(b.m, &a);
+    a.rows = 100000;
+    uint64_t many = runner_estimate(b.m, &a);
+    a.whole = true;
+    uint64_t whole = runner_estimate(b.m, &a);
+    a = short_one;
+    a.threads = 8;
+    uint64_t wide = runner_estimate(b.m, &a);
     assert_true(few < many && many < whole && few < wide);
-    assert_true(whole > (uint64_t)100000 * (72 * 3 + 1060) * 4);
+    assert_true(whole > (uint64_t)100000 * (72 * 2 + 1060) * 4);
     test_run_close(&b);
     random_model_remove(dir);
 }

@@ -642,7 +642,9 @@ static Status forward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err
 static void need(const Block *b, const NeedAsk *ask, BlockNeed *out)
 {
     int64_t choices = router_choices(&ask->cfg->moe);
-    out->whole = block_bytes(ask->cfg, ask->rows, ask->rows, join_mix(b, ask->cfg), ask->threads, ask->act);
+    int64_t mix = join_mix(b, ask->cfg);
+    out->whole = block_bytes(ask->cfg, ask->rows, ask->rows, mix, ask->threads, ask->level != NULL);
+    out->least = block_bytes(ask->cfg, ask->rows, 0, mix, ask->threads, ask->level != NULL);
     if (b->linear[MOE_ROUTER] < 0)
         need_product(ask, &out->worker, PASS_TILE, choices, ask->cfg->hidden);
 }

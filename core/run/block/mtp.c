@@ -159,7 +159,7 @@ static Status forward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err
 static void need(const Block *b, const NeedAsk *ask, BlockNeed *out)
 {
     (void)b;
-    out->whole = whole_bytes(ask->cfg, ask->rows);
+    out->whole = out->least = whole_bytes(ask->cfg, ask->rows);
 }
 
 const BlockOps mtp_ops = {.whole = true, .need = need, .forward = forward};

@@ -1,0 +1,71 @@
+#include "measure/plan.h"
+
+#include "base/num.h"
+#include "measure/logitpass.h"
+#include "run/stream.h"
+
+static RunnerNeed need_of(const Pipeline *p, const TokenSet *t, int threads, ArithMode arith, bool whole)
+{
+    const RunnerAsk ask = {.rows = t->start[t->samples], .longest = longest_of(t->start, t->samples), .threads = threads,
+                           .arith = arith, .level = pipeline_acts(p), .whole = whole};
+    return runner_need(pipeline_model(p), &ask);
+}
+
+static int first_quantized(const Model *m, const int16_t *level)
+{
+    for (int64_t i = 0; i < m->nlinears; i++)
+        if (level[i] > 0)
+            return m->linears[i].layer < m->cfg.layers ? m->linears[i].layer : m->cfg.layers;
+    return m->cfg.layers;
+}
+
+static int64_t predicted_rows_of(const TokenSet *t)
+{
+    int64_t n = 0;
+    for (int s = 0; s < t->samples; s++)
+        n += max_i64(t->start[s + 1] - t->start[s] - 1, 0);
+    return n;
+}
+
+EffectPlan effect_plan(const Pipeline *p, const TokenSet *calib, const TokenSet *eval, int threads, ArithMode arith)
+{
+    const Model *m = pipeline_model(p);
+    EffectPlan plan = {.whole = pipeline_whole(p), .first = first_quantized(m, pipeline_work(p)->level)};
+    RunnerNeed c = need_of(p, calib, threads, arith, plan.whole);
+    RunnerNeed e = need_of(p, eval, threads, arith, plan.whole && pipeline_work(p)->peer); /* calibration is over */
+    int own = pipeline_flow_is_output(p) ? 0 : 1; /* the calibration's stream as the model has it */
+    uint64_t ids = (uint64_t)(calib->start[calib->samples] + eval->start[eval->samples]) * sizeof(int32_t);
+    uint64_t streams = (uint64_t)(pipeline_streams(p, false) + own) * c.stream + e.stream + (uint64_t)(1 + own) * ids;
+    uint64_t rows = (uint64_t)predicted_rows_of(eval), row = (uint64_t)m->cfg.hidden * sizeof(float);
+    uint64_t kept = max_u64(c.kept, e.kept);
+    plan.state = (uint64_t)(1 + own) * c.stream + e.stream;
+    plan.reference = c.stream + rows * (2 * row + LOGIT_ROW_BYTES); /* last states, normed ones, expected head rows */
+    uint64_t smallest = min_u64(c.stream, e.stream);                /* the stream of a pass is the runner's */
+    plan.held = streams - smallest + plan.reference + pipeline_bytes(p, calib->samples, threads);
+    uint64_t layers = plan.held + smallest + kept + max_u64(c.layer, e.layer);
+    /* the quantized model's rows, and rows of both side by side; or the float model's, with shares of expected rows */
+    uint64_t quantized = rows * (3 * row + LOGIT_ROW_BYTES + sizeof(double)) + logit_rows_scratch(m, threads, false);
+    plan.end = streams + plan.reference + kept + max_u64(c.head, e.head) +
+               max_u64(quantized, logit_rows_scratch(m, threads, true));
+    plan.runner = max_u64(layers, plan.end) - plan.held;
+    return plan;
+}
+
+Status effect_fits(const EffectPlan *plan, const Pipeline *p, Runner *r, const TokenSet *calib, const TokenSet *eval,
+                   Error *err)
+{
+    const int16_t *level = pipeline_acts(p);
+    int units = pipeline_model(p)->cfg.layers;
+    uint64_t limit = runner_mem_limit(r);
+    if (!limit)
+        return ST_OK;
+    RETURN_IF_ERROR(runner_fits(r, calib, units, level, plan->whole, err));
+    RETURN_IF_ERROR(runner_fits(r, eval, units, level, plan->whole && pipeline_work(p)->peer, err));
+    if (plan->end <= limit + plan->held)
+        return ST_OK;
+    return error_set(err, ST_NOMEM,
+                     "the logits of %lld evaluation tokens and what they are compared with need %.1f MB but the limit "
+                     "leaves %.1f MB: raise --mem, or use fewer texts (--max-samples, --eval)",
+                     (long long)eval->start[eval->samples], (double)plan->end / 1e6,
+                     (double)(limit + plan->held) / 1e6);
+}
