@@ -50,7 +50,7 @@ TEST_LIB  := $(patsubst %.c,$(BUILD)/%.o,$(sort $(filter-out tests/lib/faultshim
 FAULTSHIM := $(BUILD)/tests/faultshim.so
 UNIT_BIN  := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
 
-.PHONY: all demo check check-loaders faults fuzz unused bench install deps deps-check clean help unit
+.PHONY: all demo check check-loaders faults fuzz unused bench bench-peers bench-real install deps deps-check clean help unit
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -124,8 +124,21 @@ demo: deps ## install what is missing, build, and open the workbench on the demo
 	@$(MAKE) --no-print-directory all
 	@sh tests/demo.sh $(BUILD)/slimscope
 
-bench: all ## measure speed, memory and latency (figures only, nothing asserted)
-	@sh tests/bench/run.sh $(BUILD)
+# OpenBLAS, where it is there, is measured beside the program's own products.
+$(BUILD)/tests/bench/kernels.o: ALL_CFLAGS += $(shell $(PKGCONF) --exists openblas && echo -DHAVE_OPENBLAS && $(PKGCONF) --cflags openblas)
+$(BUILD)/bench/kernels: $(BUILD)/tests/bench/kernels.o $(BUILD)/tests/bench/peak.o $(BUILD)/libcore.a
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  LD    $@")
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@ $(LDLIBS) $(shell $(PKGCONF) --libs openblas 2>/dev/null)
+
+bench: all $(BUILD)/bench/kernels ## measure speed, memory and latency (QUICK=1: a minute of it; JSON=FILE: also as lines of JSON)
+	@QUICK=$(QUICK) JSON=$(JSON) sh tests/bench/run.sh $(BUILD) report
+
+bench-peers: all $(BUILD)/bench/kernels ## the same model by Hugging Face, if PYTHON has torch and transformers, and by llama.cpp (GGUF=FILE)
+	@QUICK=$(QUICK) JSON=$(JSON) PYTHON=$(PYTHON) GGUF=$(GGUF) sh tests/bench/run.sh $(BUILD) peers
+
+bench-real: all ## analyze, measure and quantize a model of yours (MODEL=DIR; QUICK=1: short texts)
+	@QUICK=$(QUICK) JSON=$(JSON) sh tests/bench/run.sh $(BUILD) real $(MODEL)
 
 deps: ## install the Debian packages that building needs
 	@sh tests/deps.sh $(DEB_BUILD)

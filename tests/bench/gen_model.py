@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes a random bf16 model of Qwen3's shape and token ids to run it on, for measuring speed and memory only.
 usage: gen_model.py DIR [--layers N] [--hidden N] [--inter N] [--heads N] [--kv-heads N] [--head-dim N] [--vocab N]
-                        [--texts N] [--tokens N] [--seed N]
-Standard library only. DIR gets config.json, model.safetensors and tokens.jsonl ({"input_ids": [...]} a line)."""
+                        [--experts N] [--chosen N] [--expert-inter N] [--texts N] [--tokens N] [--seed N]
+--experts: a model of Qwen3-MoE's shape. Standard library only. DIR gets config.json, model.safetensors and tokens.jsonl ({"input_ids": [...]} a line)."""
 import argparse
 import array
 import json
@@ -15,7 +15,8 @@ def parse():
     p = argparse.ArgumentParser()
     p.add_argument("dir")
     for name, value in (("layers", 28), ("hidden", 1024), ("inter", 3072), ("heads", 16), ("kv-heads", 8),
-                        ("head-dim", 128), ("vocab", 4096), ("texts", 8), ("tokens", 325), ("seed", 1)):
+                        ("head-dim", 128), ("vocab", 4096), ("experts", 0), ("chosen", 8), ("expert-inter", 768),
+                        ("texts", 16), ("tokens", 165), ("seed", 1)):
         p.add_argument("--" + name, type=int, default=value)
     return p.parse_args()
 
@@ -58,9 +59,13 @@ def tensors(a):
         yield p + "self_attn.q_norm.weight", (d,), None
         yield p + "self_attn.k_norm.weight", (d,), None
         yield p + "post_attention_layernorm.weight", (h,), None
-        yield p + "mlp.gate_proj.weight", (i, h), h ** -0.5
-        yield p + "mlp.up_proj.weight", (i, h), h ** -0.5
-        yield p + "mlp.down_proj.weight", (h, i), res * i ** -0.5
+        if a.experts:
+            yield p + "mlp.gate.weight", (a.experts, h), h ** -0.5
+            i = a.expert_inter
+        for part in ["mlp.experts.%d." % e for e in range(a.experts)] or ["mlp."]:
+            yield p + part + "gate_proj.weight", (i, h), h ** -0.5
+            yield p + part + "up_proj.weight", (i, h), h ** -0.5
+            yield p + part + "down_proj.weight", (h, i), res * i ** -0.5
     yield "model.norm.weight", (h,), None
     yield "lm_head.weight", (a.vocab, h), h ** -0.5
 
@@ -93,6 +98,10 @@ def main():
         "max_position_embeddings": 40960, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "rope_scaling": None,
         "attention_bias": False, "tie_word_embeddings": False, "use_sliding_window": False, "sliding_window": None,
     }
+    if a.experts:
+        config.update(architectures=["Qwen3MoeForCausalLM"], model_type="qwen3_moe", num_experts=a.experts,
+                      num_experts_per_tok=a.chosen, moe_intermediate_size=a.expert_inter, norm_topk_prob=True,
+                      decoder_sparse_step=1, mlp_only_layers=[])
     with open(os.path.join(a.dir, "config.json"), "w") as f:
         json.dump(config, f, indent=2)
     write_model(a, os.path.join(a.dir, "model.safetensors"))

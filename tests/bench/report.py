@@ -1,113 +1,133 @@
 #!/usr/bin/env python3
-"""Runs the measurements of make bench and prints them as a table. usage: report.py PROGRAM BENCH-FOLDER MODEL"""
+"""make bench: one page of figures. usage: report.py PROGRAM BENCH-FOLDER. CPU seconds repeat where seconds don't: a
+machine that others use, too, gives the first ones within a few parts of a hundred."""
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 
-PROGRAM, BENCH, MODEL = sys.argv[1:4]
-DEMO, TOKENS = "lab_models/demo", os.path.join(MODEL, "tokens.jsonl")
-CORES = len(os.sched_getaffinity(0))
+import lab
+
+PROGRAM, BENCH = sys.argv[1:3]
+DEMO = "lab_models/demo"
+page = lab.Page()
 
 
-def row(name, value, note=""):
-    print("%-34s %12s   %s" % (name, value, note))
-    sys.stdout.flush()
+def best_levels(rows):
+    seen = []
+    for r in rows:
+        if r["level"] not in seen and r["kind"] != "openblas":
+            seen.append(r["level"])
+    return seen
 
 
-def timed(argv, env, stdin=None):
-    """The whole process: wall seconds, cpu seconds, peak resident MB, stdout, stderr."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        t0 = time.monotonic()
-        p = subprocess.Popen(argv, env=env, stdin=stdin or subprocess.DEVNULL, stdout=out, stderr=err)
-        _, status, used = os.wait4(p.pid, 0)
-        wall = time.monotonic() - t0
-        p.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        err.seek(0)
-        texts = out.read().decode(), err.read().decode()
-    if p.returncode:
-        sys.exit("bench: %s ended with %d: %s" % (" ".join(argv[:4]), p.returncode, texts[1][-500:]))
-    return wall, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6, texts[0], texts[1]
+def products(rows, peaks):
+    page.head("Products of matrices, one thread: GFLOP/s, and the share of what the processor can do at most")
+    page.line("  at most: " + ", ".join("%s %.0f" % p for p in peaks.items()), peaks=peaks)
+    for r in rows:
+        page.keep(**r)
+    levels = best_levels(rows)
+    large = {(r["kind"], r["level"]): r for r in rows if r["rows"] == max(x["rows"] for x in rows if x["level"] == r["level"])}
+    page.line("  %-10s" % "" + "".join("%18s" % n for n in levels))
+    for kind in ("f32", "bf16", "exact"):
+        cells = [large.get((kind, n)) for n in levels]
+        if any(cells):
+            page.line("  %-10s" % kind + "".join("%18s" % (("%.1f" % c["gflops"] + (" (%.2f)" % c["share"] if "share" in c else "       "))
+                                                           if c else "-") for c in cells))
+    blas = [r for r in rows if r["kind"] == "openblas"]
+    if blas:
+        page.line("  OpenBLAS %s: sgemm %.1f (%.2f)" % (blas[0]["level"], blas[0]["gflops"], blas[0].get("share", 0)))
+    few = sorted({r["rows"] for r in rows if r["rows"] < 768 and r["side"] == 2048})
+    page.line("  %-10s" % "few rows" + "".join("%18d" % n for n in few))
+    for kind in ("f32", "bf16", "openblas"):
+        cells = [next((r for r in rows if r["kind"] == kind and r["rows"] == n and r["side"] == 2048), None) for n in few]
+        if any(cells):
+            page.line("  %-10s" % kind + "".join("%18s" % ("%.1f (%.2f)" % (c["gflops"], c.get("share", 0))) for c in cells))
 
 
-def gemm():
-    return float(subprocess.run([os.path.join(BENCH, "gemm_peak"), "2048", "3072", "1024", "20"], stdout=subprocess.PIPE,
-                                stderr=subprocess.DEVNULL, check=True).stdout)
+def analysis_row(name, a, best, **more):
+    share = a.rate() / best if best else None
+    page.line("  %-24s %7.2f %7.2f %9.0f %8s   %s" % (name, a.cpu, a.wall, a.tokens / a.wall,
+                                                     "%.2f" % share if share else "-", a.ran.memory()),
+              run=name, cpu=a.cpu, wall=a.wall, tokens=a.tokens, share=share, rss=a.ran.rss, plan=a.ran.plan, parts=a.parts, **more)
 
 
-def linear_parameters():
-    """Of the linears inside the layers: what an analysis multiplies every token with."""
-    with open(os.path.join(MODEL, "model.safetensors"), "rb") as f:
-        header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
-    return sum(t["shape"][0] * t["shape"][1] for n, t in header.items() if ".layers." in n and len(t["shape"]) == 2)
+def analyses(env, folder, rows):
+    modes = [m for m in ("fp32", "fast", "model", "exact") if m in lab.arithmetics(PROGRAM)]
+    page.head("Analysis of 28 layers of Qwen3-0.6B's shape, 2,640 tokens in 16 texts; share: of the best product of that kind")
+    page.line("  %-24s %7s %7s %9s %8s   %s" % ("kurtosis", "CPU-s", "s", "tokens/s", "share", "peak memory"))
+    parts = {}
+    for mode in modes:
+        if mode == "exact" and lab.QUICK:
+            continue
+        layers = 7 if mode == "exact" else 28
+        a = lab.analyze(PROGRAM, env, lab.dense(BENCH, layers), mode=mode)
+        analysis_row(mode if layers == 28 else "%s, %d layers" % (mode, layers), a, lab.best_rate(rows, mode))
+        parts[mode] = a.parts
+    every = lab.analyze(PROGRAM, env, folder, metrics=("std", "quantile", "kurtosis", "local_error"))
+    analysis_row("%s, all metrics" % modes[0], every, lab.best_rate(rows, modes[0]))
+    lab.parts_table(page, parts)
 
 
-def analyze(metrics, env):
-    with open(os.path.join(MODEL, "model.safetensors"), "rb") as f:
-        while f.read(1 << 24):
-            pass  # from the page cache, as the figure is about computing
-    return timed([PROGRAM, "analyze", "--model_path", MODEL, "--calib_dataset", TOKENS, "--progress", "never", "--metrics", *metrics], env)
+def growth(env):
+    page.head("How it grows: fp32, kurtosis; 2,640 tokens in 16 texts, all cores, where nothing else is said")
+    runs = [("7 layers", 7, [165] * 16, 0), ("14 layers", 14, [165] * 16, 0), ("7 layers, 5,280 tokens in 32", 7, [165] * 32, 0)]
+    runs += [("7 layers, %d thread%s" % (n, "" if n == 1 else "s"), 7, [165] * 16, n) for n in (1, 2, 4)]
+    runs += [("2 layers, one text of %s" % format(n, ","), 2, [n], 0) for n in ((2640, 5280) if lab.QUICK else (2640, 5280, 10560))]
+    page.line("  %-30s %8s %8s   %s" % ("", "CPU-s", "s", "peak memory"))
+    for name, layers, shape, threads in runs:
+        folder = lab.dense(BENCH, layers)
+        a = lab.analyze(PROGRAM, env, folder, tokens=lab.texts(BENCH, "texts.jsonl", shape), threads=threads)
+        page.line("  %-30s %8.2f %8.2f   %s" % (name, a.cpu, a.wall, a.ran.memory()), growth=name, cpu=a.cpu, wall=a.wall,
+                  rss=a.ran.rss, plan=a.ran.plan, parts=a.parts)
 
 
-def throughput(env):
-    with open(TOKENS) as f:
-        tokens = sum(len(json.loads(line)["input_ids"]) for line in f)
-    flops = 2.0 * linear_parameters() * tokens
-    before = gemm()
-    one = analyze(["kurtosis"], env)
-    between = gemm()
-    every = analyze(["std", "quantile", "kurtosis", "local_error"], env)
-    after = gemm()
-    best = max(before, between, after)
-    row("best sgemm", "%.1f GFLOP/s" % best, "M 2048, N 3072, K 1024, OpenBLAS's own threads: before %.1f, between %.1f, after %.1f"
-        % (before, between, after))
-    shares = []
-    for name, r in (("kurtosis alone", one), ("all metrics together", every)):
-        wall, cpu, rss, _, err = r
-        bound = re.search(r"planned at most ([0-9.]+) MiB", err)
-        shares.append(flops / wall / 1e9 / best)
-        row(name, "%.2f of sgemm" % shares[-1], "%.1f s wall, %.1f s cpu (%.2f of %d cores; %.2f of sgemm if it had them all), %.0f tokens/s"
-            % (wall, cpu, cpu / wall, CORES, flops * CORES / cpu / 1e9 / best, tokens / wall))
-        row("  peak memory", "%.0f MB" % rss, "planned at most %.0f MB" % (float(bound.group(1)) * 1.048576) if bound else "")
-    return shares, max(one[2], every[2])
+def experts(env, rows):
+    if lab.QUICK:
+        return
+    folder = lab.model(BENCH, "qwen3-30b-a3b-shape", "--layers", "1", "--hidden", "2048", "--heads", "32", "--kv-heads", "4",
+                       "--experts", "128")
+    modes = [m for m in ("fp32", "fast") if m in lab.arithmetics(PROGRAM)]
+    page.head("Experts: one layer of Qwen3-30B-A3B's shape (128, of which a token chooses 8); kurtosis")
+    page.line("  %-24s %7s %7s %9s %8s   %s" % ("", "CPU-s", "s", "tokens/s", "share", "peak memory"))
+    lab.read_once(folder)
+    parts = {}
+    for mode in modes:
+        for n in (16, 2):
+            a = lab.analyze(PROGRAM, env, folder, tokens=lab.texts(BENCH, "texts.jsonl", [165] * n), mode=mode)
+            analysis_row("%s, %d tokens" % (mode, 165 * n), a, lab.best_rate(rows, mode))
+            parts["%s %d" % (mode, 165 * n)] = a.parts
+    lab.parts_table(page, parts)
 
 
 def measure(env):
-    """On the demo model: everything, and once more after one late layer went to float. What "computed" says of each."""
+    """Of the large model at once, of the demo model also after one late layer went to float: what "computed" says of each."""
+    page.head("Measuring")
+    if not lab.QUICK:
+        folder = lab.dense(BENCH, 7)
+        calib = os.path.join(folder, "tokens.jsonl")
+        r = lab.timed([PROGRAM, "measure", "--model_path", folder, "--calib_dataset", calib, "--eval", calib, "--progress", "never",
+                       "--profile", "--format", "json"], env)
+        parts = {k: v["cpu_seconds"] for k, v in json.loads(r.out)["profile"]["parts"].items()}
+        page.line("  7 layers, 2,640 and 1,024 tokens: %.2f CPU-s, %.2f s, %s" % (r.cpu, r.wall, r.memory()), run="measure", cpu=r.cpu,
+                  wall=r.wall, rss=r.rss, plan=r.plan, parts=parts)
+        lab.parts_table(page, {"measure": parts})
     with tempfile.TemporaryFile() as f:
         f.write(("open %s\nmeasure\nexclude model.layers.6.mlp.down_proj\nmeasure\n" % DEMO).encode())
         f.seek(0)
-        told = re.findall(r"^computed +(.*), ([0-9.]+) s", timed([PROGRAM, "--script", "-"], env, stdin=f)[3], re.M)
-    for name, (what, seconds) in zip(("measure, everything", "measure, after one late edit"), told):
-        row(name, seconds + " s", "demo model: " + what)
+        told = re.findall(r"^computed +(.*), ([0-9.]+) s", lab.timed([PROGRAM, "--script", "-"], env, stdin=f).out, re.M)
+    page.line("  demo model: " + "; ".join("%s s (%s)" % (s, what) for what, s in told), run="measure demo",
+              seconds=[float(s) for _, s in told])
 
 
-def tokenizer(env, folder):
-    path = os.path.join(folder, "prose.txt")
-    with open("lab_calib/eval.jsonl") as f:
-        prose = "\n".join(next(v for v in json.loads(line).values() if isinstance(v, str)) for line in f)
-    with open(path, "w") as f:
-        f.write(prose * (8000000 // len(prose) + 1))
-    start = min(timed([PROGRAM, "tokenize", "--model_path", DEMO, "--text", "a"], env)[0] for _ in range(3))
-    wall = timed([PROGRAM, "tokenize", "--model_path", DEMO, "--file", path], env)[0]
-    row("tokenizer on prose", "%.1f MB/s" % (os.path.getsize(path) / 1e6 / (wall - start)), "one core; start-up of %.0f ms taken off"
-        % (start * 1e3))
-
-
-def weights_size(folder):
-    return sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder) if f.endswith(".safetensors"))
-
-
-def copy_rate(folder, written):
+def copy_rate(model, folder, written):
     """Bytes a second by reading the model's weights and writing the first `written` of them down to the disk."""
     path = os.path.join(folder, "copy")
     begin = time.monotonic()
-    with open(os.path.join(MODEL, "model.safetensors"), "rb") as f, open(path, "wb") as to:
+    with open(os.path.join(model, "model.safetensors"), "rb") as f, open(path, "wb") as to:
         left, read, block = written, 0, f.read(1 << 22)
         while block:
             to.write(block[:left])
@@ -120,47 +140,64 @@ def copy_rate(folder, written):
     return (read + written) / 1e6 / seconds
 
 
-def quantize(env):
+def quantize(env, model):
     """A recipe without data is bound by reading and writing: beside as many plain bytes on the same disk, the best of two copies."""
+    page.head("Quantizing")
     with tempfile.TemporaryDirectory(dir=BENCH) as folder:
         out = os.path.join(folder, "out")
-        copy_rate(folder, 0)  # into the page cache, for all that follow
-        wall, cpu, rss, _, _ = timed([PROGRAM, "quant", "--model_path", MODEL, "--save_path", out, "--progress", "never", "--config_path",
-                                      "lab_practice/default/default-w8a8-dynamic.yaml"], env)
-        read, written = weights_size(MODEL), weights_size(out)
-        copy = max(copy_rate(folder, written) for _ in range(2))
-    rate = (read + written) / 1e6 / wall
-    row("quantize without data", "%.0f MB/s" % rate, "W8A8_DYNAMIC: %.0f MB read, %.0f MB written and synced in %.1f s (%.1f s cpu); %.2f of a plain copy's %.0f MB/s"
-        % (read / 1e6, written / 1e6, wall, cpu, rate / copy, copy))
-    row("  peak memory", "%.0f MB" % rss)
+        r = lab.timed([PROGRAM, "quant", "--model_path", model, "--save_path", out, "--progress", "never", "--config_path",
+                       "lab_practice/default/default-w8a8-dynamic.yaml"], env)
+        read, written = lab.weights_size(model), lab.weights_size(out)
+        copy = max(copy_rate(model, folder, written) for _ in range(2))
+    rate = (read + written) / 1e6 / r.wall
+    page.line("  W8A8_DYNAMIC, no data: %.0f MB/s, %.2f of a plain copy's %.0f (%.0f MB read, %.0f written and synced); %.2f CPU-s, %.2f s, %s"
+              % (rate, rate / copy, copy, read / 1e6, written / 1e6, r.cpu, r.wall, r.memory()),
+              run="quant", cpu=r.cpu, wall=r.wall, rate=rate, copy=copy, rss=r.rss, plan=r.plan)
 
 
-def latency():
-    r = subprocess.run([sys.executable, "tests/bench/latency.py", PROGRAM, DEMO, "--busy-model", MODEL, "--calib", TOKENS, "--keys", "300"],
+def tokenizer(env, folder):
+    path = os.path.join(folder, "prose.txt")
+    with open("lab_calib/eval.jsonl") as f:
+        prose = "\n".join(next(v for v in json.loads(line).values() if isinstance(v, str)) for line in f)
+    with open(path, "w") as f:
+        f.write(prose * (8000000 // len(prose) + 1))
+    start = min(lab.timed([PROGRAM, "tokenize", "--model_path", DEMO, "--text", "a"], env).cpu for _ in range(3))
+    cpu = lab.timed([PROGRAM, "tokenize", "--model_path", DEMO, "--file", path], env).cpu
+    rate = os.path.getsize(path) / 1e6 / (cpu - start)
+    page.line("  tokenizer on prose: %.1f MB a CPU-s; start-up %.0f ms" % (rate, start * 1e3), run="tokenizer", rate=rate, start=start)
+
+
+def latency(model):
+    r = subprocess.run([sys.executable, "tests/bench/latency.py", PROGRAM, DEMO, "--busy-model", model, "--calib",
+                        os.path.join(model, "tokens.jsonl"), "--keys", "100" if lab.QUICK else "300"],
                        stdout=subprocess.PIPE, check=True, text=True).stdout
     paint = re.search(r"median (\d+) ms, worst of (\d+): (\d+)", r)
     keys = re.search(r"p50 ([\d.]+) ms, p90 ([\d.]+) ms, p99 ([\d.]+) ms, max ([\d.]+) ms \((\d+)", r)
-    row("first paint", "%s ms" % paint.group(1), "exec to the demo model's table, median of %s; worst %s ms" % (paint.group(2), paint.group(3)))
-    row("key to paint while a job runs", "%s ms" % keys.group(3), "p99 of %s keys; p50 %s, p90 %s, max %s ms"
-        % (keys.group(5), keys.group(1), keys.group(2), keys.group(4)))
-    return float(paint.group(1)), float(keys.group(3))
+    page.line("  first paint %s ms (worst of %s: %s); key to paint while a job runs: p50 %s, p99 %s, max %s ms of %s keys"
+              % (paint.group(1), paint.group(2), paint.group(3), keys.group(1), keys.group(3), keys.group(4), keys.group(5)),
+              run="latency", paint=float(paint.group(1)), p50=float(keys.group(1)), p99=float(keys.group(3)))
 
 
 def main():
+    with open("/proc/cpuinfo") as f:
+        name = re.search(r"model name\s*: (.*)|$", f.read()).group(1) or "unknown processor"
     load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as folder:
-        env = dict(os.environ, LC_ALL="C.UTF-8", XDG_STATE_HOME=folder, XDG_CONFIG_HOME=folder, XDG_CACHE_HOME=folder)
-        shares, memory = throughput(env)
+    page.line("%s, %d cores for this process, load %.1f%s"
+              % (name, lab.CORES, load, ": others use it, CPU-s and shares hold, s do not" if load > 0.5 else ""),
+              processor=name, cores=lab.CORES, load=load)
+    folder = lab.dense(BENCH)
+    with tempfile.TemporaryDirectory() as state:
+        env = lab.environment(state)
+        peaks, rows = lab.kernels(BENCH)
+        products(rows, peaks)
+        analyses(env, folder, rows)
+        growth(env)
+        experts(env, rows)
         measure(env)
-        tokenizer(env, folder)
-        quantize(env)
-        paint, key = latency()
-    if load > 0.5:
-        print("(others used this machine when this began, load %.1f: what is measured is lower than it would be alone)" % load)
-    figures = (("kurtosis", shares[0], 0.80, "%.2f", ">="), ("all metrics", shares[1], 0.75, "%.2f", ">="), ("MB", memory, 300, "%.0f", "<"),
-               ("ms first paint", paint, 100, "%.0f", "<"), ("ms key to paint p99", key, 50, "%.0f", "<"))
-    print("targets: " + ", ".join(("%s " + f + " (%s " + f + ", %s)")
-                                  % (n, v, op, t, "reached" if (v >= t if op == ">=" else v < t) else "missed") for n, v, t, f, op in figures))
+        quantize(env, folder)
+        page.head("The workbench")
+        tokenizer(env, state)
+        latency(folder)
 
 
 main()

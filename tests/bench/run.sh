@@ -1,17 +1,8 @@
 #!/bin/sh
-# make bench: speed, memory and latency in one table; figures only, nothing is asserted. usage: tests/bench/run.sh BUILD-FOLDER
+# What make bench, bench-peers and bench-real run: figures only, nothing is asserted. usage: run.sh BUILD-FOLDER report|peers|real [MODEL]
 cd "$(dirname "$0")/../.." || exit 1
-build=${1:-build}
-bench=$build/bench
-model=$bench/qwen3-0.6b-shape
+build=${1:-build} what=${2:-report} bench=${1:-build}/bench
 mkdir -p "$bench" || exit 1
-unset OPENBLAS_NUM_THREADS OMP_NUM_THREADS NO_COLOR
-# shellcheck disable=SC2046 # several words are meant
-[ "$bench/gemm_peak" -nt tests/bench/gemm_peak.c ] ||
-    ${CC:-gcc} -O2 tests/bench/gemm_peak.c -o "$bench/gemm_peak" $(pkg-config --cflags --libs openblas) || exit 1
-if [ ! -f "$model/tokens.jsonl" ]; then
-    echo "making a random model of Qwen3-0.6B's shape in $model (860 MiB, once)" >&2
-    rm -rf "$model"
-    python3 tests/bench/gen_model.py "$model" || exit 1
-fi
-PYTHONDONTWRITEBYTECODE=1 exec python3 tests/bench/report.py "$build/slimscope" "$bench" "$model"
+unset OPENBLAS_NUM_THREADS OPENBLAS_CORETYPE OMP_NUM_THREADS NO_COLOR SLIMSCOPE_KERNELS
+export LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
+exec python3 "tests/bench/$what.py" "$build/slimscope" "$bench" ${3:+"$3"}
