@@ -8,6 +8,9 @@ few="--max-samples 2 --seq-len 24 --threads 2"
 modes=$(s help analyze | sed -n 's/^ *--dtype-sim \([a-z0-9|]*\).*/\1/p' | tr '|' ' ')
 first=${modes%% *} last=${modes##* }
 is "fp32 exact" "$first $last" "help names the choices"
+for m in $modes; do
+    is "1 1" "$(grep -c "^| \`$m\`" README.md) $(grep -c "^| \`$m\`" README.zh-CN.md)" "$m: in both READMEs"
+done
 get() { python3 -c 'import json,sys
 v = json.load(open(sys.argv[1]))
 for k in sys.argv[2].split("."): v = v[int(k)] if k.isdigit() else v[k]

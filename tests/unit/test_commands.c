@@ -298,7 +298,7 @@ static void words_are_completed_by_what_they_are(void **state)
         {"analyze ku", "kurtosis"},
         {"set thr", "threads="},
         {"set compat=", "compat=none compat=peer"},
-        {"set dtype-sim=f", "dtype-sim=fp32"},
+        {"set dtype-sim=e", "dtype-sim=exact"},
         {"analyze --fo", "--format"},
         {"analyze --format ", "csv json text yaml"},
         {"analyze --format=js", ""},
