@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -52,6 +53,14 @@ bool mem_grow(void *ptr_to_ptr, size_t *cap, size_t need, size_t size)
     memcpy(ptr_to_ptr, &p, sizeof p);
     *cap = n;
     return true;
+}
+
+void mem_prefer_huge(void *p, size_t bytes)
+{
+    enum { HUGE = 1 << 21 };
+    uintptr_t at = ((uintptr_t)p + HUGE - 1) & ~(uintptr_t)(HUGE - 1), end = (uintptr_t)p + bytes;
+    if (end > at + HUGE)
+        madvise((void *)at, (end - at) & ~(size_t)(HUGE - 1), MADV_HUGEPAGE);
 }
 
 bool mul_i64(int64_t a, int64_t b, int64_t *out)

@@ -14,6 +14,8 @@ void *mem_aligned(size_t n, size_t size);
 /* Grows *ptr (elements of `size` bytes, capacity *cap) to hold at least `need` elements, doubling.
  * false when memory is short; *ptr and *cap then stay valid. */
 bool mem_grow(void *ptr_to_ptr, size_t *cap, size_t need, size_t size);
+/* Asks for huge pages under a large array that is reached into at random: most of the time would go into page walks. */
+void mem_prefer_huge(void *p, size_t bytes);
 /* a*b into *out; false on overflow. */
 bool mul_i64(int64_t a, int64_t b, int64_t *out);
 /* Highest resident set of this process in bytes, since it began or since mem_peak_reset (0 where unknown). */

@@ -183,6 +183,59 @@ static void map_holds_many(void **state)
     free(key);
 }
 
+/* Keys of every length that differ in one byte, wherever that is; the whole of a key counts. */
+static void map_tells_every_byte(void **state)
+{
+    (void)state;
+    enum { LONGEST = 40 };
+    char key[LONGEST][LONGEST] = {{0}};
+    for (size_t n = 0; n < LONGEST; n++) {
+        Map m = {0};
+        for (size_t i = 0; i < n; i++) {
+            memset(key[i], 'x', n);
+            key[i][i] = 'y';
+            assert_true(map_add(&m, key[i], n, (int64_t)i, NULL));
+        }
+        char plain[LONGEST] = {0};
+        memset(plain, 'x', n);
+        bool added = false;
+        assert_true(map_add(&m, plain, n, 99, &added));
+        assert_true(added);
+        for (size_t i = 0; i < n; i++)
+            assert_int_equal(map_get(&m, key[i], n, -1), (int64_t)i);
+        assert_int_equal(map_get(&m, plain, n, -1), 99);
+        assert_int_equal(map_get(&m, plain, n ? n - 1 : 1, -1), -1);
+        map_free(&m);
+    }
+}
+
+/* Looked up many at a time keys have the values they have alone; room made before moves none of them. */
+static void map_seeks_as_it_gets(void **state)
+{
+    (void)state;
+    enum { N = 3000 };
+    Map m = {0}, none = {0};
+    static char key[2 * N][8];
+    static MapSeek at[2 * N];
+    assert_true(map_reserve(&m, N));
+    const struct MapSlot *room = m.slots;
+    for (int i = 0; i < 2 * N; i++)
+        snprintf(key[i], sizeof key[i], "%d", i * 7);
+    for (int i = 0; i < N; i++)
+        assert_true(map_add(&m, key[i], strlen(key[i]), i, NULL));
+    assert_ptr_equal(m.slots, room);
+    for (int i = 0; i < 2 * N; i++)
+        at[i] = map_seek(&m, key[i], strlen(key[i]));
+    for (int i = 0; i < 2 * N; i++)
+        map_near(&m, &at[i]);
+    for (int i = 0; i < 2 * N; i++)
+        assert_int_equal(map_sought(&m, &at[i], -5), i < N ? i : -5);
+    MapSeek lost = map_seek(&none, "a", 1);
+    map_near(&none, &lost);
+    assert_int_equal(map_sought(&none, &lost, -5), -5);
+    map_free(&m);
+}
+
 static void sha256_known_answer(void **state)
 {
     (void)state;
@@ -249,6 +302,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(error_text_is_one_printable_line), cmocka_unit_test(str_json_escapes),
         cmocka_unit_test(utf8_refuses_ill_formed),          cmocka_unit_test(map_holds_many),
+        cmocka_unit_test(map_tells_every_byte),     cmocka_unit_test(map_seeks_as_it_gets),
         cmocka_unit_test(sha256_known_answer),              cmocka_unit_test(pool_runs_each_task_once),
         cmocka_unit_test(distance_finds_typos),             cmocka_unit_test(arrays_refuse_overflow),
         cmocka_unit_test(str_stays_short_of_memory),        cmocka_unit_test(ascii_agrees_with_the_c_locale),
