@@ -9,7 +9,6 @@
 #include "base/map.h"
 #include "base/str.h"
 #include "io/file.h"
-#include "io/filekind.h"
 #include "io/fingerprint.h"
 #include "io/json.h"
 #include "io/modeldir.h"
@@ -467,10 +466,7 @@ static Status open_folder(IndexCtx *x, Error *err)
         if (st == ST_OK)
             st = read_listed(x, err);
     } else if (st == ST_OK && file_exists(index)) {
-        st = file_read(index, INDEX_MAX, &text, &len, err);
-        const char *kind = st == ST_OK ? file_foreign_kind(text, len) : NULL;
-        if (kind)
-            st = error_set(err, ST_DATA, "'%s' %s", index, kind);
+        st = json_read_file(index, INDEX_MAX, &text, &len, err);
         if (st == ST_OK)
             st = read_index(x, text, len, err);
     } else if (st == ST_OK) {

@@ -14,6 +14,11 @@
  * is scanned first by the grammar of RFC 8259; cJSON then builds the tree of a text known to be good. */
 enum { MAX_DEPTH = 64, MAX_NUMBER = 60 /* cJSON copies numbers into 64 bytes */, FEW_KEYS = 8 };
 
+typedef struct Span {
+    const char *s;
+    size_t n;
+} Span;
+
 typedef struct Scan {
     const char *text;
     size_t len, pos;
@@ -21,13 +26,20 @@ typedef struct Scan {
     Arena keys; /* keys that had escapes, decoded */
     bool trusted; /* scanned before: no key is there twice */
     bool loose;   /* as Python's json reads */
+    JsonPart *parts;
+    int nparts;
+    Span at[JSON_PART_DEPTH]; /* keys of the member that is read, the outermost first */
     Error *err;
 } Scan;
 
-typedef struct Span {
-    const char *s;
-    size_t n;
-} Span;
+/* What is done with the values of an object or a list. */
+typedef struct Take {
+    JsonMember *member;
+    JsonKeyed *keyed;
+    JsonElement *element;
+    void *ctx;
+    size_t count; /* values so far */
+} Take;
 
 /* Keys of one object: a few are compared one by one, many go into a map. */
 typedef struct KeySet {
@@ -57,11 +69,40 @@ static Status bad(Scan *s, size_t pos, const char *what)
     return error_set(s->err, ST_DATA, "%s:%d:%d: %s", s->name, line, column, what);
 }
 
+static uint64_t word_at(const char *p)
+{
+    uint64_t w;
+    memcpy(&w, p, sizeof w);
+    return w;
+}
+
+static uint64_t every_byte(unsigned char c)
+{
+    return 0x0101010101010101u * c;
+}
+
+/* The bytes of w that are `c` have their highest bit set in the result, the lowest of them and none below it. */
+static uint64_t bytes_that_are(uint64_t w, unsigned char c)
+{
+    w ^= every_byte(c);
+    return (w - every_byte(1)) & ~w & every_byte(0x80);
+}
+
+/* Number of the lowest byte whose highest bit is set, or 0 where it cannot be told from the order of bytes. */
+static size_t first_marked(uint64_t w)
+{
+    return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? (size_t)__builtin_ctzll(w) / 8 : 0;
+}
+
 static void skip_space(Scan *s)
 {
-    while (s->pos < s->len && (s->text[s->pos] == ' ' || s->text[s->pos] == '\t' || s->text[s->pos] == '\n' ||
-                               s->text[s->pos] == '\r'))
-        s->pos++;
+    const char *p = s->text + s->pos, *end = s->text + s->len;
+    while (p < end && json_blank(*p)) {
+        p++;
+        for (; end - p >= 8 && word_at(p) == every_byte(' '); p += 8) /* indentation */
+            ;
+    }
+    s->pos = (size_t)(p - s->text);
 }
 
 static int hex4(const char *p)
@@ -120,12 +161,41 @@ static Status scan_escape(Scan *s, char *out, size_t *n)
     return ST_OK;
 }
 
+/* Behind the plain ASCII that begins at pos: before a quote, a backslash, a control character or a byte beyond. */
+static size_t skip_plain(const Scan *s, size_t pos)
+{
+    for (uint64_t w, special; s->len - pos >= 8; pos += 8) {
+        w = word_at(s->text + pos);
+        special = bytes_that_are(w, '"') | bytes_that_are(w, '\\') | ((w | (w - every_byte(0x20))) & every_byte(0x80));
+        if (special) {
+            pos += first_marked(special);
+            break;
+        }
+    }
+    for (; pos < s->len; pos++) {
+        unsigned char c = (unsigned char)s->text[pos];
+        if (c == '"' || c == '\\' || c < 0x20 || c >= 0x80)
+            break;
+    }
+    return pos;
+}
+
+/* Length of the character beyond ASCII at pos, 0: ill-formed. Those of three bytes that need no second look first. */
+static int skip_wide(const Scan *s, size_t pos)
+{
+    const unsigned char *p = (const unsigned char *)s->text + pos;
+    unsigned cp;
+    if (p[0] > 0xe0 && p[0] < 0xed && s->len - pos >= 3 && (p[1] & 0xc0) == 0x80 && (p[2] & 0xc0) == 0x80)
+        return 3;
+    return utf8_decode(s->text + pos, s->len - pos, &cp);
+}
+
 /* Validates a string; *raw gets its bytes between the quotes, *escaped whether a backslash is among them. */
 static Status scan_string(Scan *s, Span *raw, bool *escaped)
 {
     size_t start = s->pos++;
     *escaped = false;
-    while (s->pos < s->len) {
+    while ((s->pos = skip_plain(s, s->pos)) < s->len) {
         unsigned char c = (unsigned char)s->text[s->pos];
         if (c == '"') {
             *raw = (Span){s->text + start + 1, s->pos - start - 1};
@@ -137,11 +207,8 @@ static Status scan_string(Scan *s, Span *raw, bool *escaped)
             RETURN_IF_ERROR(scan_escape(s, NULL, NULL));
         } else if (c < 0x20) {
             return bad(s, s->pos, "control character in a string");
-        } else if (c < 0x80) {
-            s->pos++;
         } else {
-            unsigned cp;
-            int k = utf8_decode(s->text + s->pos, s->len - s->pos, &cp);
+            int k = skip_wide(s, s->pos);
             if (k == 0)
                 return bad(s, s->pos, "ill-formed UTF-8");
             s->pos += (size_t)k;
@@ -222,6 +289,14 @@ static Status scan_word(Scan *s)
     return bad(s, s->pos, s->pos >= s->len ? "the text ends too early" : "expected a value");
 }
 
+static Status bad_twice(Scan *s, Span key, size_t at)
+{
+    int line, column;
+    where(s, at, &line, &column);
+    return error_set(s->err, ST_DATA, "%s:%d:%d: key '%.*s' is there twice", s->name, line, column,
+                     (int)(key.n < 200 ? key.n : 200), key.s);
+}
+
 static Status add_key(Scan *s, KeySet *set, Span key, size_t at)
 {
     bool added = true;
@@ -238,42 +313,77 @@ static Status add_key(Scan *s, KeySet *set, Span key, size_t at)
             return error_nomem(s->err, s->name);
     }
     set->count++;
-    if (added)
-        return ST_OK;
-    int line, column;
-    where(s, at, &line, &column);
-    return error_set(s->err, ST_DATA, "%s:%d:%d: key '%.*s' is there twice", s->name, line, column,
-                     (int)(key.n < 200 ? key.n : 200), key.s);
+    return added ? ST_OK : bad_twice(s, key, at);
+}
+
+/* The part that the member `key` of an object at this depth is, NULL: none. */
+static JsonPart *part_at(Scan *s, int depth, Span key)
+{
+    if (depth > JSON_PART_DEPTH || !s->nparts)
+        return NULL;
+    if (depth > 0)
+        s->at[depth - 1] = key;
+    for (JsonPart *p = s->parts; p < s->parts + s->nparts; p++) {
+        bool same = true;
+        for (int i = 0; i < JSON_PART_DEPTH && same; i++)
+            same = p->path[i] ? i < depth && strlen(p->path[i]) == s->at[i].n &&
+                                    memcmp(p->path[i], s->at[i].s, s->at[i].n) == 0
+                              : i >= depth;
+        if (same)
+            return p;
+    }
+    return NULL;
 }
 
 static Status scan_value(Scan *s, int depth);
+static Status scan_part(Scan *s, int depth, JsonPart *part);
 
-/* The members of an object, s->pos behind its brace; `fn` (may be NULL) gets each one. */
-static Status scan_members(Scan *s, KeySet *set, int depth, JsonMember *fn, void *ctx)
+/* What follows a key: a colon and the value, whose text goes to *value. */
+static Status scan_after_key(Scan *s, int depth, Span key, Span *value)
+{
+    skip_space(s);
+    if (!skip_char(s, ':'))
+        return bad(s, s->pos, "expected ':' after a key");
+    skip_space(s);
+    value->s = s->text + s->pos;
+    RETURN_IF_ERROR(scan_part(s, depth, part_at(s, depth, key)));
+    value->n = (size_t)(s->text + s->pos - value->s);
+    return ST_OK;
+}
+
+/* One member of an object. */
+static Status scan_member(Scan *s, KeySet *set, int depth, Take *take)
+{
+    size_t at = s->pos;
+    Span key, value = {NULL, 0};
+    bool escaped, twice = false;
+    if (at >= s->len || s->text[at] != '"')
+        return bad(s, at, "expected a key in double quotes");
+    RETURN_IF_ERROR(scan_string(s, &key, &escaped));
+    if (escaped)
+        RETURN_IF_ERROR(unescape(s, &key));
+    if (!s->trusted && !s->loose && !take->keyed)
+        RETURN_IF_ERROR(add_key(s, set, key, at));
+    Status st = scan_after_key(s, depth, key, &value);
+    if (take->keyed && (st == ST_OK || st == ST_DATA)) {
+        Status told = take->keyed(take->ctx, key.s, key.n, st == ST_OK ? value.s : NULL, value.n, &twice, s->err);
+        if (twice)
+            return bad_twice(s, key, at);
+        st = st == ST_OK ? told : st;
+    }
+    return st == ST_OK && take->member ? take->member(take->ctx, key.s, key.n, value.s, value.n, s->err) : st;
+}
+
+/* The members of an object, s->pos behind its brace. */
+static Status scan_members(Scan *s, KeySet *set, int depth, Take *take)
 {
     skip_space(s);
     if (skip_char(s, '}'))
         return ST_OK;
     for (;;) {
         skip_space(s);
-        size_t at = s->pos;
-        if (at >= s->len || s->text[at] != '"')
-            return bad(s, at, "expected a key in double quotes");
-        Span key;
-        bool escaped;
-        RETURN_IF_ERROR(scan_string(s, &key, &escaped));
-        if (escaped)
-            RETURN_IF_ERROR(unescape(s, &key));
-        if (!s->trusted && !s->loose)
-            RETURN_IF_ERROR(add_key(s, set, key, at));
-        skip_space(s);
-        if (!skip_char(s, ':'))
-            return bad(s, s->pos, "expected ':' after a key");
-        skip_space(s);
-        size_t begin = s->pos;
-        RETURN_IF_ERROR(scan_value(s, depth));
-        if (fn)
-            RETURN_IF_ERROR(fn(ctx, key.s, key.n, s->text + begin, s->pos - begin, s->err));
+        RETURN_IF_ERROR(scan_member(s, set, depth, take));
+        take->count++;
         skip_space(s);
         if (skip_char(s, '}'))
             return ST_OK;
@@ -282,17 +392,16 @@ static Status scan_members(Scan *s, KeySet *set, int depth, JsonMember *fn, void
     }
 }
 
-static Status scan_object(Scan *s, int depth, JsonMember *fn, void *ctx)
+static Status scan_object(Scan *s, int depth, Take *take)
 {
     KeySet set = {.count = 0};
     s->pos++;
-    Status st = scan_members(s, &set, depth, fn, ctx);
+    Status st = scan_members(s, &set, depth, take);
     map_free(&set.map);
     return st;
 }
 
-/* `fn` (may be NULL) gets each element. */
-static Status scan_array(Scan *s, int depth, JsonElement *fn, void *ctx)
+static Status scan_array(Scan *s, int depth, Take *take)
 {
     s->pos++;
     skip_space(s);
@@ -302,8 +411,9 @@ static Status scan_array(Scan *s, int depth, JsonElement *fn, void *ctx)
         skip_space(s);
         size_t begin = s->pos;
         RETURN_IF_ERROR(scan_value(s, depth));
-        if (fn)
-            RETURN_IF_ERROR(fn(ctx, s->text + begin, s->pos - begin, s->err));
+        take->count++;
+        if (take->element)
+            RETURN_IF_ERROR(take->element(take->ctx, s->text + begin, s->pos - begin, s->err));
         skip_space(s);
         if (skip_char(s, ']'))
             return ST_OK;
@@ -318,10 +428,11 @@ static Status scan_value(Scan *s, int depth)
     char c = s->pos < s->len ? s->text[s->pos] : 0;
     if ((c == '{' || c == '[') && depth >= MAX_DEPTH)
         return bad(s, s->pos, "nested deeper than 64 levels");
+    Take nothing = {.count = 0};
     if (c == '{')
-        return scan_object(s, depth + 1, NULL, NULL);
+        return scan_object(s, depth + 1, &nothing);
     if (c == '[')
-        return scan_array(s, depth + 1, NULL, NULL);
+        return scan_array(s, depth + 1, &nothing);
     if (c == '"') {
         Span v;
         bool escaped;
@@ -331,6 +442,20 @@ static Status scan_value(Scan *s, int depth)
     if (!endless && (c == '-' || (c >= '0' && c <= '9')))
         return scan_number(s);
     return scan_word(s);
+}
+
+/* Any value; `part` (may be NULL): it is that one. */
+static Status scan_part(Scan *s, int depth, JsonPart *part)
+{
+    char c = s->pos < s->len ? s->text[s->pos] : 0;
+    if (!part || (c != '{' && c != '['))
+        return scan_value(s, depth);
+    Take take = {.keyed = c == '{' ? part->member : NULL, .ctx = part->ctx};
+    part->text = s->text + s->pos;
+    RETURN_IF_ERROR(c == '{' ? scan_object(s, depth + 1, &take) : scan_array(s, depth + 1, &take));
+    part->len = (size_t)(s->text + s->pos - part->text);
+    part->count = take.count;
+    return ST_OK;
 }
 
 /* A whole document. With `member` it must be an object, whose members that gets; with `element` a list. */
@@ -345,9 +470,10 @@ static Status scan_document(Scan *s, JsonMember *member, JsonElement *element, v
         return bad(s, s->pos, "expected an object '{…}'");
     if (element && s->text[s->pos] != '[')
         return bad(s, s->pos, "expected a list '[…]'");
-    RETURN_IF_ERROR(member    ? scan_object(s, 1, member, ctx)
-                    : element ? scan_array(s, 1, element, ctx)
-                              : scan_value(s, 0));
+    Take take = {.member = member, .element = element, .ctx = ctx};
+    RETURN_IF_ERROR(member    ? scan_object(s, 1, &take)
+                    : element ? scan_array(s, 1, &take)
+                              : scan_part(s, 0, part_at(s, 0, (Span){NULL, 0})));
     skip_space(s);
     if (s->pos != s->len)
         return bad(s, s->pos, "something follows the end of the document");
@@ -393,6 +519,64 @@ Status json_parse(const char *text, size_t len, const char *name, cJSON **out, E
     RETURN_IF_ERROR(walk(&s, NULL, NULL, NULL));
     *out = cJSON_ParseWithLength(text, len);
     return *out ? ST_OK : error_nomem(err, name);
+}
+
+/* A good text with its parts left out: {} or [] is in their places. */
+static Status without_parts(const Scan *s, Str *out)
+{
+    const char *at = s->text, *end = s->text + s->len;
+    for (;;) {
+        const JsonPart *next = NULL;
+        for (const JsonPart *p = s->parts; p < s->parts + s->nparts; p++)
+            if (p->text && p->text >= at && (!next || p->text < next->text))
+                next = p;
+        str_append(out, at, (size_t)((next ? next->text : end) - at));
+        if (!next)
+            return out->oom ? error_nomem(s->err, s->name) : ST_OK;
+        str_puts(out, next->text[0] == '{' ? "{}" : "[]");
+        at = next->text + next->len;
+    }
+}
+
+Status json_parse_parts(const char *text, size_t len, const char *name, JsonPart *parts, int n, cJSON **out,
+                        Error *err)
+{
+    *out = NULL;
+    Scan s = {.text = text, .len = len, .name = name, .parts = parts, .nparts = n, .err = err};
+    RETURN_IF_ERROR(walk(&s, NULL, NULL, NULL));
+    Str rest = {0};
+    Status st = without_parts(&s, &rest);
+    if (st == ST_OK && !(*out = cJSON_ParseWithLength(rest.s, rest.len)))
+        st = error_nomem(err, name);
+    str_free(&rest);
+    return st;
+}
+
+bool json_string(JsonCursor *c, const char **out, size_t *len)
+{
+    if (!json_take(c, '"'))
+        return false;
+    char *first = c->p, *p = first;
+    for (uint64_t w, ends = 0; !ends && c->end - p >= 8; p += ends ? first_marked(ends) : 8) {
+        w = word_at(p);
+        ends = bytes_that_are(w, '"') | bytes_that_are(w, '\\');
+    }
+    while (*p != '"' && *p != '\\')
+        p++;
+    *out = first;
+    *len = (size_t)(p - first);
+    if (*p == '\\') {
+        Scan in = {.text = p, .len = (size_t)(c->end - p), .name = "", .loose = true};
+        while (in.text[in.pos] != '"') {
+            if (in.text[in.pos] != '\\')
+                first[(*len)++] = in.text[in.pos++];
+            else if (scan_escape(&in, first, len) != ST_OK)
+                return false;
+        }
+        p += in.pos;
+    }
+    c->p = p + 1;
+    return true;
 }
 
 /* A good text with a number cJSON reads as infinite in the place of NaN and Infinity: nothing takes that for a value. */
@@ -450,14 +634,24 @@ Status json_parse_loose(const char *text, size_t len, const char *name, cJSON **
     return error_nomem(err, name);
 }
 
+Status json_read_file(const char *path, size_t max, char **text, size_t *len, Error *err)
+{
+    RETURN_IF_ERROR(file_read(path, max, text, len, err));
+    const char *kind = file_foreign_kind(*text, *len);
+    if (!kind)
+        return ST_OK;
+    free(*text);
+    *text = NULL;
+    return error_set(err, ST_DATA, "'%s' %s", path, kind);
+}
+
 Status json_parse_file(const char *path, size_t max, cJSON **out, Error *err)
 {
     char *text;
     size_t len;
     *out = NULL;
-    RETURN_IF_ERROR(file_read(path, max, &text, &len, err));
-    const char *kind = file_foreign_kind(text, len);
-    Status st = kind ? error_set(err, ST_DATA, "'%s' %s", path, kind) : json_parse(text, len, path, out, err);
+    RETURN_IF_ERROR(json_read_file(path, max, &text, &len, err));
+    Status st = json_parse(text, len, path, out, err);
     free(text);
     return st;
 }

@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/str.h"
 #include "text/bpe_parts.h"
@@ -120,23 +119,14 @@ static bool repair(const Bpe *b, BpeScratch *s, uint32_t i)
     return l->rank < 0 || heap_push(s, (uint64_t)l->rank << 32 | i);
 }
 
-/* Asks for huge pages under a large array that is reached into at random: most of the time would go into page walks. */
-static void prefer_huge_pages(void *p, size_t bytes)
-{
-    enum { HUGE = 1 << 21 };
-    uintptr_t at = ((uintptr_t)p + HUGE - 1) & ~(uintptr_t)(HUGE - 1), end = (uintptr_t)p + bytes;
-    if (end > at + HUGE)
-        madvise((void *)at, (end - at) & ~(size_t)(HUGE - 1), MADV_HUGEPAGE);
-}
-
 static Status merge_heap(const Bpe *b, BpeScratch *s, const int32_t *sym, size_t n, IdList *out, Error *err)
 {
     if (n >= NO_LINK)
         return error_set(err, ST_DATA, "a piece of %zu symbols is too long to encode", n);
     if (!mem_grow(&s->link, &s->link_cap, n, sizeof *s->link) || !mem_grow(&s->heap, &s->heap_cap, n, sizeof *s->heap))
         return error_nomem(err, "encoding a text");
-    prefer_huge_pages(s->link, s->link_cap * sizeof *s->link);
-    prefer_huge_pages(s->heap, s->heap_cap * sizeof *s->heap);
+    mem_prefer_huge(s->link, s->link_cap * sizeof *s->link);
+    mem_prefer_huge(s->heap, s->heap_cap * sizeof *s->heap);
     s->heap_n = 0;
     for (size_t i = 0; i < n; i++) {
         int32_t rank = i + 1 < n ? pair_rank(b, sym[i], sym[i + 1]) : -1;

@@ -31,7 +31,7 @@ typedef struct Bpe {
     int32_t *product; /* [merges] id a merge gives */
     int32_t merges;
     uint64_t *joints; /* hash of (last symbol of a left part, first of a right one), plus 1: where a merge can cross */
-    size_t joint_mask;
+    size_t joint_mask, joint_count;
     Arena arena;
 } Bpe;
 
@@ -54,8 +54,29 @@ typedef struct BpeScratch {
     uint64_t queue_ops; /* entries put into the merge queue and taken out */
 } BpeScratch;
 
-/* Reads the model; byte_level as the pre-tokenizer says. Walks vocab and merges once. Errors name the key. */
-Status bpe_new(Bpe **out, const cJSON *model, bool byte_level, Error *err);
+/* The two long lists of a model, which are kept in no tree: the vocabulary is gathered while its file is read, the
+ * merges are read from its text. Zero-initialise to start. */
+typedef struct BpeLists {
+    struct BpeText *text; /* [size] tokens as the file writes them, by id */
+    size_t text_cap;
+    int32_t size, empty;  /* empty: id of the token without a letter, where it was seen */
+    bool empty_seen;
+    Map ids;              /* the other tokens -> id */
+    Arena arena;
+    Error bad_id, bad_token; /* the first of each kind, told after what is looked at before */
+    char *merges; /* borrowed and written to: a JSON list, or with `lines` lines "a b" */
+    size_t merges_len, merges_count;
+    bool lines;
+} BpeLists;
+
+/* A JsonKeyed for the object `vocab`, with the BpeLists as ctx. */
+Status bpe_take_token(void *ctx, const char *key, size_t key_len, const char *value, size_t value_len, bool *twice,
+                      Error *err);
+void bpe_lists_free(BpeLists *l);
+
+/* Makes the tables from the rest of the model (which tells by {} and [] that the lists were there) and the lists, of
+ * which it keeps what it can use; byte_level as the pre-tokenizer says. Errors name the key. */
+Status bpe_new(Bpe **out, const cJSON *model, BpeLists *lists, bool byte_level, Error *err);
 /* A tiktoken.model: lines of a token's bytes in base64 and its rank, which is its id. Of two neighbours those merge
  * first whose concatenation has the lowest rank; a piece that is a token stands for itself. Errors name the line. */
 Status bpe_from_ranks(Bpe **out, const char *text, size_t len, Error *err);
@@ -70,5 +91,7 @@ bool id_push(IdList *l, int32_t id);
 
 /* The byte alphabet: bytes 33-126, 161-172, 174-255 stand for themselves, the others for U+0100 and up. */
 uint32_t byte_to_letter(unsigned char byte);
+/* The byte a letter stands for, or -1. */
+int letter_to_byte(uint32_t cp);
 
 #endif

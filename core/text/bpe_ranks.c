@@ -57,25 +57,38 @@ static Status read_lines(Bpe *b, const char *text, size_t len, Error *err)
     return ST_OK;
 }
 
-/* Calls bpe_add_pair and bpe_add_joint for every cut of every token into two tokens; add false: counts them only. */
-static size_t cut_tokens(Bpe *b, bool add)
+/* The next cut of token `id` into two tokens at or behind byte *k; false: there is none. */
+static bool next_cut(const Bpe *b, int32_t id, uint32_t *k, int32_t *l, int32_t *r)
 {
-    size_t n = 0;
+    const struct BpeText *t = &b->text[id];
+    for (; t->s && *k < t->len; ++*k) {
+        *l = (int32_t)map_get(&b->names, t->s, *k, -1);
+        *r = *l < 0 ? -1 : (int32_t)map_get(&b->names, t->s + *k, t->len - *k, -1);
+        if (*r >= 0)
+            return true;
+    }
+    return false;
+}
+
+/* The pair of every cut of every token. */
+static Status add_cuts(Bpe *b, Error *err)
+{
+    int32_t l, r;
+    size_t pairs = 0;
+    for (int32_t id = 0; id < b->size; id++)
+        for (uint32_t k = 1; next_cut(b, id, &k, &l, &r); k++)
+            pairs++;
+    RETURN_IF_ERROR(bpe_make_tables(b, (size_t)b->size, pairs, err));
     for (int32_t id = 0; id < b->size; id++) {
-        const struct BpeText *t = &b->text[id];
-        for (uint32_t k = 1; t->s && k < t->len; k++) {
-            int32_t l = (int32_t)map_get(&b->names, t->s, k, -1);
-            int32_t r = l < 0 ? -1 : (int32_t)map_get(&b->names, t->s + k, t->len - k, -1);
-            if (r < 0)
-                continue;
-            n++;
-            if (add) {
-                bpe_add_pair(b, l, r, id);
-                bpe_add_joint(b, bpe_end_symbol(b, l, true), bpe_end_symbol(b, r, false));
-            }
+        b->product[id] = id;
+        for (uint32_t k = 1; next_cut(b, id, &k, &l, &r); k++) {
+            const struct BpeText *t = &b->text[id];
+            bpe_add_pair(b, l, r, id);
+            if (!bpe_add_joint(b, b->byte[(unsigned char)t->s[k - 1]], b->byte[(unsigned char)t->s[k]]))
+                return error_nomem(err, "a vocabulary");
         }
     }
-    return n;
+    return ST_OK;
 }
 
 Status bpe_from_ranks(Bpe **out, const char *text, size_t len, Error *err)
@@ -86,17 +99,12 @@ Status bpe_from_ranks(Bpe **out, const char *text, size_t len, Error *err)
     b->byte_level = b->ignore_merges = true;
     b->unk = -1;
     Status st = read_lines(b, text, len, err);
-    if (st == ST_OK) {
-        size_t pairs = cut_tokens(b, false);
-        st = bpe_make_tables(b, (size_t)b->size, pairs, pairs < 65536 ? pairs : 65536, err);
-    }
+    if (st == ST_OK)
+        st = add_cuts(b, err);
     if (st != ST_OK) {
         bpe_free(b);
         return st;
     }
-    for (int32_t id = 0; id < b->size; id++)
-        b->product[id] = id;
-    cut_tokens(b, true);
     *out = b;
     return ST_OK;
 }

@@ -50,6 +50,8 @@ static const ClassRow ranks_classes[] = {
 void fallback_fini(Fallback *f)
 {
     cJSON_Delete(f->root);
+    bpe_lists_free(&f->lists);
+    free(f->merges);
     free(f->ranks);
     free(f->path);
     *f = (Fallback){0};
@@ -164,10 +166,11 @@ static Status add_added_tokens(Fallback *f, const char *folder, const cJSON *con
 
 /* ---- vocab.json and merges.txt ---- */
 
-/* Lines "a b" into a JSON list; a first line "#version…" is none of them. */
-static Status merges_list(char *text, size_t len, cJSON *list, Error *err)
+/* The lines "a b", moved together over those that are none: empty ones, and a first line "#version…". */
+static Status merges_lines(char *text, size_t len, BpeLists *l, Error *err)
 {
     size_t number = 0;
+    char *out = text;
     for (char *p = text, *end = text + len, *next; p < end; p = next) {
         char *nl = memchr(p, '\n', (size_t)(end - p));
         next = nl ? nl + 1 : end;
@@ -180,39 +183,49 @@ static Status merges_list(char *text, size_t len, cJSON *list, Error *err)
             continue;
         if (strlen(p) != n || !strchr(p, ' '))
             return error_set(err, ST_DATA, "merges.txt:%zu is no pair of tokens", number);
-        cJSON *e = cJSON_CreateString(p);
-        if (!e || !cJSON_AddItemToArray(list, e)) {
-            cJSON_Delete(e);
-            return error_nomem(err, "merges");
-        }
+        memmove(out, p, n);
+        out[n] = '\n';
+        out += n + 1;
+        l->merges_count++;
     }
+    l->merges = text;
+    l->merges_len = (size_t)(out - text);
+    l->lines = true;
     return ST_OK;
 }
 
-static Status read_merges_txt(const char *path, cJSON *model, Error *err)
+static Status read_merges_txt(Fallback *f, const char *path, cJSON *model, Error *err)
+{
+    size_t len;
+    if (!cJSON_AddArrayToObject(model, "merges"))
+        return error_nomem(err, "merges");
+    RETURN_IF_ERROR(file_read(path, FILE_MAX, &f->merges, &len, err));
+    return merges_lines(f->merges, len, &f->lists, err);
+}
+
+static Status read_vocab_json(Fallback *f, cJSON *model, Error *err)
 {
     char *text;
     size_t len;
-    cJSON *list = cJSON_AddArrayToObject(model, "merges");
-    if (!list)
-        return error_nomem(err, "merges");
-    RETURN_IF_ERROR(file_read(path, FILE_MAX, &text, &len, err));
-    Status st = merges_list(text, len, list, err);
+    cJSON *vocab = NULL;
+    JsonPart whole = {.member = bpe_take_token, .ctx = &f->lists};
+    RETURN_IF_ERROR(json_read_file(f->path, FILE_MAX, &text, &len, err));
+    Status st = json_parse_parts(text, len, f->path, &whole, 1, &vocab, err);
     free(text);
+    if (st == ST_OK && !cJSON_AddItemToObject(model, "vocab", vocab)) {
+        cJSON_Delete(vocab);
+        st = error_nomem(err, "a tokenizer");
+    }
     return st;
 }
 
 static Status add_model(Fallback *f, const char *merges, Error *err)
 {
-    cJSON *vocab = NULL, *model = cJSON_AddObjectToObject(f->root, "model");
+    cJSON *model = cJSON_AddObjectToObject(f->root, "model");
     if (!model || !cJSON_AddStringToObject(model, "type", "BPE"))
         return error_nomem(err, "a tokenizer");
-    RETURN_IF_ERROR(json_parse_file(f->path, FILE_MAX, &vocab, err));
-    if (!cJSON_AddItemToObject(model, "vocab", vocab)) {
-        cJSON_Delete(vocab);
-        return error_nomem(err, "a tokenizer");
-    }
-    return read_merges_txt(merges, model, err);
+    RETURN_IF_ERROR(read_vocab_json(f, model, err));
+    return read_merges_txt(f, merges, model, err);
 }
 
 /* ---- what there is ---- */

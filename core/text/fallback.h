@@ -6,11 +6,14 @@
 #include <cjson/cJSON.h>
 
 #include "base/error.h"
+#include "text/bpe.h"
 
 /* A tokenizer without tokenizer.json, put into its form (specs/models.md 3.1, "Fallback files"): vocab.json with
  * merges.txt, or tiktoken.model. */
 typedef struct Fallback {
-    cJSON *root;  /* as a tokenizer.json; without `model` when `ranks` is there */
+    cJSON *root;    /* as a tokenizer.json, the lists empty; without `model` when `ranks` is there */
+    BpeLists lists;
+    char *merges;   /* text of merges.txt, in which lists.merges lies */
     char *ranks;  /* text of tiktoken.model */
     size_t len;
     char *path;   /* of the file the vocabulary comes from */

@@ -91,15 +91,15 @@ static Status read_added(Tokenizer *t, const cJSON *list, Error *err)
     return st;
 }
 
-/* ranks (may be NULL): the text of a tiktoken.model, in place of the root's model. */
-static Status read_parts(Tokenizer *t, const cJSON *root, const char *ranks, size_t len, Error *err)
+/* lists: of the root's model. ranks (may be NULL): the text of a tiktoken.model, in its place. */
+static Status read_parts(Tokenizer *t, const cJSON *root, BpeLists *lists, const char *ranks, size_t len, Error *err)
 {
     if (!cJSON_IsObject(root))
         return error_set(err, ST_DATA, "no JSON object");
     RETURN_IF_ERROR(normalizer_new(&t->normalizer, json_get(root, "normalizer"), err));
     RETURN_IF_ERROR(pretok_new(&t->pretok, json_get(root, "pre_tokenizer"), err));
     RETURN_IF_ERROR(ranks ? bpe_from_ranks(&t->bpe, ranks, len, err)
-                          : bpe_new(&t->bpe, json_get(root, "model"), pretok_byte_level(t->pretok), err));
+                          : bpe_new(&t->bpe, json_get(root, "model"), lists, pretok_byte_level(t->pretok), err));
     RETURN_IF_ERROR(read_added(t, json_get(root, "added_tokens"), err));
     RETURN_IF_ERROR(template_read(&t->template, json_get(root, "post_processor"), err));
     const IdList *ends[] = {&t->template.before, &t->template.after};
@@ -110,9 +110,32 @@ static Status read_parts(Tokenizer *t, const cJSON *root, const char *ranks, siz
     return ST_OK;
 }
 
-static Status read_tokenizer(Tokenizer *t, const cJSON *root, Error *err)
+/* A tokenizer.json. */
+static Status open_file(Tokenizer *t, const char *path, Error *err)
 {
-    return read_parts(t, root, NULL, 0, err);
+    char *text;
+    size_t len;
+    cJSON *root = NULL;
+    BpeLists lists = {0};
+    JsonPart parts[] = {{.path = {"model", "vocab"}, .member = bpe_take_token, .ctx = &lists},
+                        {.path = {"model", "merges"}}};
+    const JsonPart *merges = &parts[1];
+    RETURN_IF_ERROR(json_read_file(path, FILE_MAX, &text, &len, err));
+    Status st = json_parse_parts(text, len, path, parts, 2, &root, err);
+    if (st == ST_OK) {
+        if (merges->text && merges->text[0] == '[') {
+            lists.merges = text + (merges->text - text);
+            lists.merges_len = merges->len;
+            lists.merges_count = merges->count;
+        }
+        st = read_parts(t, root, &lists, NULL, 0, err);
+        if (st != ST_OK)
+            error_prefix(err, st, "%s: ", path);
+    }
+    cJSON_Delete(root);
+    bpe_lists_free(&lists);
+    free(text);
+    return st;
 }
 
 /* A special token of tokenizer_config.json: a string, or an object with its `content`. */
@@ -161,13 +184,11 @@ static Status read_config(Tokenizer *t, const cJSON *root, Error *err)
     return ST_OK;
 }
 
-typedef Status ReadRoot(Tokenizer *t, const cJSON *root, Error *err);
-
-static Status open_file(Tokenizer *t, const char *path, size_t max, ReadRoot *read, Error *err)
+static Status open_config(Tokenizer *t, const char *path, Error *err)
 {
     cJSON *root = NULL;
-    RETURN_IF_ERROR(json_parse_file(path, max, &root, err));
-    Status st = read(t, root, err);
+    RETURN_IF_ERROR(json_parse_file(path, CONFIG_MAX, &root, err));
+    Status st = read_config(t, root, err);
     cJSON_Delete(root);
     return st == ST_OK ? st : error_prefix(err, st, "%s: ", path);
 }
@@ -176,7 +197,7 @@ static Status open_fallback(Tokenizer *t, const char *folder, Error *err)
 {
     Fallback f;
     RETURN_IF_ERROR(fallback_read(&f, folder, err));
-    Status st = read_parts(t, f.root, f.ranks, f.len, err);
+    Status st = read_parts(t, f.root, &f.lists, f.ranks, f.len, err);
     if (st != ST_OK)
         error_prefix(err, st, "%s: ", f.path);
     fallback_fini(&f);
@@ -188,9 +209,9 @@ static Status open_folder(Tokenizer *t, const char *folder, Error *err)
     char *file = path_join(folder, "tokenizer.json"), *config = path_join(folder, "tokenizer_config.json");
     Status st = file && config ? ST_OK : error_nomem(err, "a path");
     if (st == ST_OK)
-        st = file_exists(file) ? open_file(t, file, FILE_MAX, read_tokenizer, err) : open_fallback(t, folder, err);
+        st = file_exists(file) ? open_file(t, file, err) : open_fallback(t, folder, err);
     if (st == ST_OK && file_exists(config))
-        st = open_file(t, config, CONFIG_MAX, read_config, err);
+        st = open_config(t, config, err);
     free(file);
     free(config);
     return st;
@@ -201,7 +222,7 @@ Status tokenizer_open(Tokenizer **out, const char *path, Error *err)
     Tokenizer *t = calloc(1, sizeof *t);
     if (!t)
         return error_nomem(err, "a tokenizer");
-    Status st = dir_exists(path) ? open_folder(t, path, err) : open_file(t, path, FILE_MAX, read_tokenizer, err);
+    Status st = dir_exists(path) ? open_folder(t, path, err) : open_file(t, path, err);
     if (st != ST_OK) {
         tokenizer_free(t);
         return st;

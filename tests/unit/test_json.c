@@ -331,6 +331,131 @@ static void lists_hand_out_elements(void **state)
     }
 }
 
+/* Strings and blanks are passed over several bytes at a time: what ends them is seen at every distance. */
+static void ends_are_seen_at_every_distance(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes, *rest, *say; /* say NULL: good */
+    } rows[] = {
+        {"\x01", "\"]", "control character"}, {"\x1f", "\"]", "control character"}, {"\n", "\"]", "control character"},
+        {"\xff", "\"]", "ill-formed"},        {"\xed\xa0\x80", "\"]", "ill-formed"},  {"\xe2\x96", "\"]", "ill-formed"},
+        {"\xe0\x80\x80", "\"]", "ill-formed"},  {"\\q", "\"]", "unknown escape"},      {"\xe2\x96\x81", "\"]", NULL},
+        {"\xc3\xa9", "\"]", NULL},            {"\\\"", "\"]", NULL},                 {"\x7f ", "\"]", NULL},
+        {"\"x", "]", "expected ','"},          {"", "\"]", NULL},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (int n = 0; n < 40; n++)
+            for (int after = 0; after < 10; after++) {
+                char text[120], where[40];
+                int len = snprintf(text, sizeof text, "[\"%.*s%s%.*s%s", n, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                                   rows[i].bytes, after, "bbbbbbbbbb", rows[i].rest);
+                snprintf(where, sizeof where, "f.json:1:%d: ", n + 3 + (rows[i].bytes[0] == '"'));
+                Error e = {0};
+                Status st = parse(text, (size_t)len, &e);
+                if (st != (rows[i].say ? ST_DATA : ST_OK) ||
+                    (rows[i].say && (!strstr(e.text, rows[i].say) || strncmp(e.text, where, strlen(where)) != 0)))
+                    fail_msg("%s: %s", text, e.text);
+            }
+    for (int n = 0; n < 40; n++) {
+        char text[320], where[40];
+        int len = snprintf(text, sizeof text, "[%*s1\n%*s,\t%*s2\r\n%*s]%*s", n, "", n, "", n, "", n, "", n, "");
+        Error e = {0};
+        assert_int_equal(parse(text, (size_t)len, &e), ST_OK);
+        len = snprintf(text, sizeof text, "[1,\n%*s\v]", n, "");
+        assert_int_equal(parse(text, (size_t)len, &e), ST_DATA);
+        snprintf(where, sizeof where, "f.json:2:%d: ", n + 1);
+        assert_int_equal(strncmp(e.text, where, strlen(where)), 0);
+    }
+}
+
+/* Writes members down; a key that begins as one before is there twice. */
+static Status note_keyed(void *ctx, const char *key, size_t key_len, const char *value, size_t len, bool *twice, Error *err)
+{
+    (void)err;
+    Str *log = ctx;
+    char at[40];
+    snprintf(at, sizeof at, ";%.*s=", (int)key_len, key);
+    *twice = strstr(str_text(log), at) != NULL;
+    if (!value || *twice)
+        return ST_OK;
+    str_puts(log, at);
+    str_append(log, value, len);
+    return ST_OK;
+}
+
+static void parts_are_left_out_of_the_tree(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *tree, *log, *list; /* tree NULL: an error, whose text is in list */
+        int members, elements;
+    } rows[] = {
+        {"{\"x\":1,\"m\":{\"v\":{\"a\":1, \"\\u0062\" : [2]},\"y\":[3],\"l\":[ 4,[5] ]}}", "{\"x\":1,\"m\":{\"v\":{},\"y\":[3],\"l\":[]}}",
+         ";a=1;b=[2]", "[ 4,[5] ]", 2, 2},
+        {"{\"\\u006d\":{\"l\":[1],\"v\":{}}}", "{\"m\":{\"l\":[],\"v\":{}}}", "", "[1]", 0, 1},
+        {"{\"m\":{\"v\":[1,2],\"l\":\"[]\"},\"v\":{\"a\":1}}", "{\"m\":{\"v\":[],\"l\":\"[]\"},\"v\":{\"a\":1}}", "", NULL, 2, 0},
+        {"{\"n\":{\"v\":{\"a\":1}},\"k\":[{\"v\":{\"a\":1}}],\"m\":[{\"v\":{\"a\":1}}]}",
+         "{\"n\":{\"v\":{\"a\":1}},\"k\":[{\"v\":{\"a\":1}}],\"m\":[{\"v\":{\"a\":1}}]}", "", NULL, 0, 0},
+        {"{\"m\":{\"v\":{\"a\":{\"v\":{\"b\":1}}}}}", "{\"m\":{\"v\":{}}}", ";a={\"v\":{\"b\":1}}", NULL, 1, 0},
+        {"{\"m\":{\"v\":{\"a\":1,\n\"a\":2}}}", NULL, NULL, "f.json:2:1: key 'a' is there twice", 0, 0},
+        {"{\"m\":{\"v\":{\"a\":1,\n\"a\" 2}}}", NULL, NULL, "f.json:2:1: key 'a' is there twice", 0, 0},
+        {"{\"m\":{\"v\":{\"a\":1,\n\"b\" 2}}}", NULL, NULL, "f.json:2:5: expected ':'", 0, 0},
+        {"{\"m\":{\"v\":{\"a\":1}},\n\"m\":{}}", NULL, NULL, "f.json:2:1: key 'm' is there twice", 0, 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        Str log = {0};
+        Error e = {0};
+        cJSON *tree;
+        JsonPart part[] = {{.path = {"m", "v"}, .member = note_keyed, .ctx = &log}, {.path = {"m", "l"}}};
+        Status st = json_parse_parts(rows[i].text, strlen(rows[i].text), "f.json", part, 2, &tree, &e);
+        if (!rows[i].tree) {
+            assert_int_equal(st, ST_DATA);
+            assert_non_null(strstr(e.text, rows[i].list));
+        } else {
+            char *got = cJSON_PrintUnformatted(tree);
+            assert_string_equal(got, rows[i].tree);
+            assert_string_equal(str_text(&log), rows[i].log);
+            assert_int_equal(part[0].count, rows[i].members);
+            assert_int_equal(part[1].count, rows[i].elements);
+            assert_true(rows[i].list ? part[1].len == strlen(rows[i].list) : !part[1].text);
+            if (rows[i].list)
+                assert_memory_equal(part[1].text, rows[i].list, part[1].len);
+            free(got);
+        }
+        cJSON_Delete(tree);
+        str_free(&log);
+    }
+    Str log = {0};
+    Error e = {0};
+    cJSON *tree;
+    JsonPart whole = {.member = note_keyed, .ctx = &log};
+    assert_int_equal(json_parse_parts(" {\"a\":1}", 8, "f.json", &whole, 1, &tree, &e), ST_OK);
+    assert_true(cJSON_IsObject(tree) && !tree->child && whole.count == 1);
+    cJSON_Delete(tree);
+    str_free(&log);
+}
+
+static void strings_are_resolved_in_place(void **state)
+{
+    (void)state;
+    char text[] = " \"\" , \"abcdefgh\",\"a\\n\\u00e9\\\"\\ud83d\\ude00z\", 7";
+    static const char *const want[] = {"", "abcdefgh", "a\n\xc3\xa9\"\xf0\x9f\x98\x80z"};
+    JsonCursor at = {text, text + sizeof text - 1};
+    const char *s;
+    size_t n;
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(json_string(&at, &s, &n));
+        assert_int_equal(n, strlen(want[i]));
+        assert_memory_equal(s, want[i], n);
+        assert_true(json_take(&at, ','));
+    }
+    assert_false(json_string(&at, &s, &n));
+    assert_false(json_take(&at, ','));
+    assert_true(json_take(&at, '7'));
+    assert_false(json_take(&at, '7'));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -344,6 +469,9 @@ int main(void)
         cmocka_unit_test(walk_hands_out_members),
         cmocka_unit_test(members_are_typed),
         cmocka_unit_test(lists_hand_out_elements),
+        cmocka_unit_test(ends_are_seen_at_every_distance),
+        cmocka_unit_test(parts_are_left_out_of_the_tree),
+        cmocka_unit_test(strings_are_resolved_in_place),
     };
     return cmocka_run_group_tests_name("json", tests, NULL, NULL);
 }

@@ -15,6 +15,7 @@
 #include "io/file.h"
 #include "text/normalizer.h"
 #include "text/tokenizer.h"
+#include "tests/lib/tempdir.h"
 #include "tests/lib/token_golden.h"
 
 #define GOLDEN "tests/golden/tokenizers/"
@@ -96,6 +97,36 @@ static void unknown_code_points_fall_back(void **state)
     expect_ids(t, "xyza", true, "0 1");
     expect_ids(t, "x\xc3\xa9y", true, "2 3 0"); /* the waiting unknown token is overtaken, as in the reference */
     tokenizer_free(t);
+}
+
+/* Long pieces are cut where no merge crosses: tokens of bytes and the unknown token are symbols, too. */
+static void merges_join_bytes_and_unknown_tokens(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *byte_level, *vocab, *merge, *text, *want;
+    } rows[] = {
+        {"", "\"<0xC3>\":2,\"<0xA9>\":3,\"<0xC3><0xA9>\":4", "[\"<0xC3>\",\"<0xA9>\"]", "aaaaaaaaaaaaaaaaaaaaaaaaa\xc3\xa9",
+         "1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 4"},
+        {"", "\"<unk>a\":2", "\"<unk> a\"", "aaaaaaaaaaaaaaaaaaaaaaaaza", "1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 2"},
+        {"\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false},", "\"<unk>a\":2", "\"<unk> a\"",
+         "aaaaaaaaaaaaaaaaaaaaaaaaza", "1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 2"},
+        {"", "\"\xf0\x9f\x98\x80\":2,\"a\xf0\x9f\x98\x80\":3", "[\"a\",\"\xf0\x9f\x98\x80\"]", "aaaaaaaaaaaaaaaaaaaaaaaaa\xf0\x9f\x98\x80",
+         "1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 3"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        Tokenizer *t;
+        Error err = {0};
+        Str json = {0};
+        str_printf(&json, "{%s\"model\":{\"type\":\"BPE\",\"vocab\":{\"<unk>\":0,\"a\":1,%s},\"merges\":[%s],"
+                          "\"unk_token\":\"<unk>\",\"byte_fallback\":true,\"fuse_unk\":true}}",
+                   rows[i].byte_level, rows[i].vocab, rows[i].merge);
+        if (open_text(json.s, NULL, &t, &err) != ST_OK)
+            fail_msg("row %zu: %s", i, err.text);
+        expect_ids(t, rows[i].text, true, rows[i].want);
+        tokenizer_free(t);
+        str_free(&json);
+    }
 }
 
 #define TINY "\"model\":{\"type\":\"BPE\",\"vocab\":{\"<s>\":0,\"</s>\":1,\"a\":2,\"b\":3,\" \":4},\"merges\":[]}"
@@ -419,6 +450,17 @@ static void bad_files_are_refused_by_name(void **state)
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[\"a c\"]}}", "entry 0: 'c' is not in"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"aa\"]}}", "entry 0 is no pair"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}}", "entry 0 is no pair"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[\"b a\"],\"end_of_word_suffix\":\"w\"}}",
+         "id 0 stands twice"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0,\"c\":true},\"merges\":[]}}", "'c' has no id"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1.5,\"c\":-1},\"merges\":[]}}", "'b' has no id"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"\":1,\"\":2},\"merges\":[]}}", "key '' is there twice"},
+        {"{\"model\":{\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]},\"normalizer\":{\"type\":\"Odd\"}}", "normalizer 'Odd'"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":{}}}", "'merges' is no list"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"aa\":1e0},\"merges\":[\"a a\",[\"a\",\"a\"],[\"a\",\"a\",\"a\"]]}}",
+         "entry 2 is no pair"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"aa\":1},\"merges\":[\"a a\",\"aa a\",7]}}", "entry 1: 'aaa' is not in"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"aa\":1},\"merges\":[\"a a\",[\"a\",\"\"]]}}", "entry 1 is no pair"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"unk_token\":\"u\"}}", "unk_token 'u'"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"end_of_word_suffix\":\"w\"}}",
          "'end_of_word_suffix'"},
@@ -446,6 +488,87 @@ static void bad_files_are_refused_by_name(void **state)
     assert_int_equal(tokenizer_open(&t, "/nowhere/tokenizer.json", &err), ST_IO);
     assert_int_equal(tokenizer_open(&t, "tests", &err), ST_DATA);
     assert_non_null(strstr(err.text, "no tokenizer.json"));
+}
+
+/* Every letter within a string as \uXXXX. */
+static void write_escapes(const char *json, Str *out)
+{
+    bool quoted = false;
+    for (size_t i = 0; json[i];) {
+        unsigned cp;
+        int k = utf8_decode(json + i, strlen(json + i), &cp);
+        if (quoted && json[i] == '\\') {
+            str_append(out, json + i, 2);
+            i += 2;
+            continue;
+        }
+        quoted = quoted != (json[i] == '"');
+        if (!quoted || json[i] == '"')
+            str_append(out, json + i, (size_t)k);
+        else if (cp < 0x10000)
+            str_printf(out, "\\u%04x", cp);
+        else
+            str_printf(out, "\\u%04x\\u%04X", 0xd800 + ((cp - 0x10000) >> 10), 0xdc00 + (cp & 0x3ff));
+        i += (size_t)k;
+    }
+}
+
+/* Merges that are strings as pairs, and the other way round. */
+static cJSON *other_merges(const cJSON *merges)
+{
+    cJSON *out = cJSON_CreateArray();
+    const cJSON *e;
+    cJSON_ArrayForEach(e, merges) {
+        Str s = {0};
+        const char *gap = cJSON_IsString(e) ? strchr(e->valuestring, ' ') : NULL;
+        if (gap) {
+            str_append(&s, e->valuestring, (size_t)(gap - e->valuestring));
+            const char *const part[] = {s.s, gap + 1};
+            cJSON_AddItemToArray(out, cJSON_CreateStringArray(part, 2));
+        } else {
+            str_printf(&s, "%s %s", e->child->valuestring, e->child->next->valuestring);
+            cJSON_AddItemToArray(out, cJSON_CreateString(s.s));
+        }
+        str_free(&s);
+    }
+    return out;
+}
+
+/* A file means the same whatever stands first in it, whichever form its merges have, with blanks and with escapes. */
+static void lists_are_read_in_every_form(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"gemma", "llama2", "llama3"};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        char path[128], golden[128], *text, *spread;
+        size_t len;
+        Error err = {0};
+        snprintf(path, sizeof path, GOLDEN "%s/tokenizer.json", kinds[i]);
+        snprintf(golden, sizeof golden, GOLDEN "%s/golden.json", kinds[i]);
+        assert_int_equal(file_read(path, 1 << 24, &text, &len, &err), ST_OK);
+        cJSON *root = cJSON_ParseWithLength(text, len), *model = cJSON_DetachItemFromObject(root, "model");
+        cJSON *vocab = cJSON_DetachItemFromObject(model, "vocab");
+        cJSON *merges = cJSON_DetachItemFromObject(model, "merges");
+        cJSON_AddItemToObject(model, "merges", other_merges(merges));
+        cJSON_AddItemToObject(model, "vocab", vocab); /* behind the merges */
+        cJSON_InsertItemInArray(root, 0, model);      /* before what says whether symbols are bytes */
+        assert_non_null(spread = cJSON_Print(root));
+        Str escaped = {0};
+        write_escapes(spread, &escaped);
+        const char *const forms[] = {spread, escaped.s};
+        for (int k = 0; k < 2; k++) {
+            char *dir = temp_folder();
+            const char *file = temp_path(dir, "tokenizer.json");
+            assert_int_equal(file_write_atomic(file, forms[k], strlen(forms[k]), &err), ST_OK);
+            token_golden(file, golden);
+            temp_remove(dir);
+        }
+        str_free(&escaped);
+        cJSON_Delete(merges);
+        cJSON_Delete(root);
+        free(spread);
+        free(text);
+    }
 }
 
 /* Every beginning of a small file is refused, none is read past its end. */
@@ -502,6 +625,7 @@ int main(void)
         KIND(deepseek), KIND(llama2), KIND(metaspace), KIND(gemma),
         cmocka_unit_test(one_occurrence_is_merged_at_a_time),
         cmocka_unit_test(unknown_code_points_fall_back),
+        cmocka_unit_test(merges_join_bytes_and_unknown_tokens),
         cmocka_unit_test(llama_classes_add_their_own_ends),
         cmocka_unit_test(added_tokens_keep_their_flags),
         cmocka_unit_test(merging_agrees_with_a_slow_one),
@@ -510,6 +634,7 @@ int main(void)
         cmocka_unit_test(cost_is_linear),
         cmocka_unit_test(bad_files_are_refused_by_name),
         cmocka_unit_test(truncated_files_are_refused),
+        cmocka_unit_test(lists_are_read_in_every_form),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
