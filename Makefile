@@ -92,7 +92,7 @@ $(FAULTSHIM): tests/lib/faultshim.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=c17 -D_GNU_SOURCE $(WARN) -O1 -g -fno-omit-frame-pointer -fPIC -shared $< -o $@
 
-unit: $(UNIT_BIN) $(FAULTSHIM) $(BUILD)/tests/run_fuzz ## build the unit tests without running them
+unit: $(UNIT_BIN) $(FAULTSHIM) $(BUILD)/tests/run_fuzz $(BUILD)/bench/kernels ## build the unit tests and what measures, without running them
 
 check: deps-check ## install what the tests need, build, and run every test
 	@CC="$(CC)" MAKE="$(MAKE)" sh tests/run.sh

@@ -1,6 +1,6 @@
 /* What each kind of product reaches in each of its forms, and OpenBLAS, beside what the processor can do at most: JSON, a
- * line each, GFLOP/s by the CPU time of one thread. Others may use the machine, and its cores share their units: a peak is
- * looked at before every round, and the share is that of the same moments. */
+ * line each, GFLOP/s by the CPU time of one thread; then the factor of gptq on all cores, by the CPU time of all. Others may use the machine, and its cores share their units: a peak is
+ * looked at before every round, and the share is that of the same moments. usage: kernels [SIDE-OF-THE-FACTOR] */
 #ifdef HAVE_OPENBLAS
 #include <cblas.h>
 #endif
@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/pool.h"
+#include "math/cholesky.h"
 #include "math/cpu.h"
 #include "math/gemm.h"
 #include "tests/bench/peak.h"
@@ -103,6 +105,45 @@ static void level_rates(const Bench *b, MathLevel l, bool with_few)
     }
 }
 
+/* ---- the factor ---- */
+
+static void read_row(void *ctx, int64_t i, int64_t j, int64_t m, double *row)
+{
+    (void)ctx;
+    for (int64_t k = 0; k < m; k++)
+        row[k] = i == j + k ? 2.0 : 0x1p-10;
+}
+
+static void drop_row(void *ctx, int64_t i, int64_t j, int64_t m, const double *row)
+{
+    (void)ctx;
+    (void)i;
+    (void)j;
+    (void)m;
+    (void)row;
+}
+
+static int tell_factor(int64_t n, MathLevel l)
+{
+    Pool *pool;
+    Error err;
+    bool definite;
+    PeakKind bound = bound_of(GEMM_EXACT, l); /* float64, too */
+    if (pool_new(&pool, 0, &err) != ST_OK)
+        return 1;
+    double peak = bound < PEAKS ? peak_gflops(bound) : 0, begin = process_seconds();
+    Status st = cholesky_inverse(&(CholeskyTask){.n = n, .read = read_row, .write = drop_row, .pool = pool}, &definite, &err);
+    double took = process_seconds() - begin, rate = 2e-9 / 3 * (double)n * (double)n * (double)n / took;
+    peak = bound < PEAKS ? (peak + peak_gflops(bound)) / 2 : 0;
+    printf("{\"kind\":\"factor\",\"level\":\"%s\",\"rows\":%lld,\"side\":%lld,\"gflops\":%.2f,\"cpu\":%.3f,\"threads\":%d",
+           math_level_name(l), (long long)n, (long long)n, rate, took, pool_threads(pool));
+    if (peak > 0)
+        printf(",\"bound\":\"%s\",\"share\":%.3f", peak_name(bound), rate / peak);
+    puts("}");
+    pool_free(pool);
+    return st != ST_OK || !definite;
+}
+
 static float value(unsigned *seed)
 {
     *seed = *seed * 1664525u + 1013904223u;
@@ -140,12 +181,14 @@ static bool make(Bench *b)
     return true;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     Bench b = {0};
     unsetenv("SLIMSCOPE_KERNELS");
     MathLevel top = math_level();
-    gemm_single_thread();
+#ifdef HAVE_OPENBLAS
+    openblas_set_num_threads(1);
+#endif
     if (!make(&b))
         return 1;
     for (int k = 0; k < PEAKS; k++)
@@ -160,5 +203,6 @@ int main(void)
     for (size_t i = 0; i < sizeof few / sizeof few[0]; i++)
         tell(&b, sgemm, NULL, "openblas", openblas_get_corename(), bound, few[i], FEW_SIDE);
 #endif
-    return 0;
+    unsetenv("SLIMSCOPE_KERNELS");
+    return tell_factor(argc > 1 ? atoi(argv[1]) : 4096, top);
 }

@@ -32,15 +32,15 @@ class Page:
 
 
 class Ran:
-    """A process that ended: seconds, CPU seconds, peak resident MB, what it wrote."""
+    """A process that ended: seconds, CPU seconds, peak resident MB, what it wrote. peak, plan: what slimscope says of its job."""
 
     def __init__(self, wall, cpu, rss, out, err):
         self.wall, self.cpu, self.rss, self.out, self.err = wall, cpu, rss, out, err
-        plan = re.search(r"planned at most ([0-9.]+) MiB", err)
-        self.plan = float(plan.group(1)) * 1.048576 if plan else None
+        told = re.search(r"peak memory ([0-9.]+) MiB, planned at most ([0-9.]+) MiB", err)
+        self.peak, self.plan = (float(n) * 1.048576 for n in told.groups()) if told else (None, None)
 
     def memory(self):
-        return "%.0f MB" % self.rss + (" of %.0f planned" % self.plan if self.plan else "")
+        return "%.0f MB of %.0f planned" % (self.peak, self.plan) if self.plan else "%.0f MB" % self.rss
 
 
 def environment(folder):
@@ -158,7 +158,7 @@ def analyze(program, env, folder, tokens=None, mode=None, metrics=("kurtosis",),
 def kernels(bench):
     """(peaks by name, [{kind, level, rows, side, gflops, share}]) of tests/bench/kernels.c."""
     peaks, rows = {}, []
-    for line in timed([os.path.join(bench, "kernels")]).out.splitlines():
+    for line in timed([os.path.join(bench, "kernels"), "2048" if QUICK else "4096"]).out.splitlines():
         d = json.loads(line)
         if "peak" in d:
             peaks[d["peak"]] = d["gflops"]

@@ -21,7 +21,8 @@ bool peak_runs(PeakKind k);
 /* 10^9 operations a second of this thread's CPU time, a multiply-add counting 2: of about 10 ms. */
 double peak_gflops(PeakKind k);
 
-/* CPU seconds of the calling thread. */
+/* CPU seconds of the calling thread, of the process. */
 double thread_seconds(void);
+double process_seconds(void);
 
 #endif

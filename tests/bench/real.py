@@ -18,7 +18,7 @@ def row(what, r, tokens=None):
         page.line("  %-44s refused" % what)
         return
     page.line("  %-44s %8.2f %8.2f %9s   %s" % (what, r.cpu, r.wall, "%.0f" % (tokens / r.wall) if tokens else "-", r.memory()),
-              run=what, cpu=r.cpu, wall=r.wall, tokens=tokens, rss=r.rss, plan=r.plan)
+              run=what, cpu=r.cpu, wall=r.wall, tokens=tokens, peak=r.peak, plan=r.plan)
 
 
 def data(d, key):

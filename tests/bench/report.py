@@ -19,7 +19,7 @@ page = lab.Page()
 def best_levels(rows):
     seen = []
     for r in rows:
-        if r["level"] not in seen and r["kind"] != "openblas":
+        if r["level"] not in seen and r["kind"] in ("f32", "bf16", "exact"):
             seen.append(r["level"])
     return seen
 
@@ -30,7 +30,7 @@ def products(rows, peaks):
     for r in rows:
         page.keep(**r)
     levels = best_levels(rows)
-    large = {(r["kind"], r["level"]): r for r in rows if r["rows"] == max(x["rows"] for x in rows if x["level"] == r["level"])}
+    large = {(r["kind"], r["level"]): r for r in rows if r["side"] == 1024}
     page.line("  %-10s" % "" + "".join("%18s" % n for n in levels))
     for kind in ("f32", "bf16", "exact"):
         cells = [large.get((kind, n)) for n in levels]
@@ -40,7 +40,10 @@ def products(rows, peaks):
     blas = [r for r in rows if r["kind"] == "openblas"]
     if blas:
         page.line("  OpenBLAS %s: sgemm %.1f (%.2f)" % (blas[0]["level"], blas[0]["gflops"], blas[0].get("share", 0)))
-    few = sorted({r["rows"] for r in rows if r["rows"] < 768 and r["side"] == 2048})
+    factor = next(r for r in rows if r["kind"] == "factor")
+    page.line("  gptq's factor of %d inputs, float64, %d threads: %.1f a CPU-s%s, %.2f CPU-s"
+              % (factor["side"], factor["threads"], factor["gflops"], " (%.2f)" % factor["share"] if "share" in factor else "", factor["cpu"]))
+    few = sorted({r["rows"] for r in rows if r["rows"] < 768 and r["side"] == 2048 and r["kind"] != "factor"})
     page.line("  %-10s" % "few rows" + "".join("%18d" % n for n in few))
     for kind in ("f32", "bf16", "openblas"):
         cells = [next((r for r in rows if r["kind"] == kind and r["rows"] == n and r["side"] == 2048), None) for n in few]
@@ -52,7 +55,7 @@ def analysis_row(name, a, best, **more):
     share = a.rate() / best if best else None
     page.line("  %-24s %7.2f %7.2f %9.0f %8s   %s" % (name, a.cpu, a.wall, a.tokens / a.wall,
                                                      "%.2f" % share if share else "-", a.ran.memory()),
-              run=name, cpu=a.cpu, wall=a.wall, tokens=a.tokens, share=share, rss=a.ran.rss, plan=a.ran.plan, parts=a.parts, **more)
+              run=name, cpu=a.cpu, wall=a.wall, tokens=a.tokens, share=share, peak=a.ran.peak, plan=a.ran.plan, parts=a.parts, **more)
 
 
 def analyses(env, folder, rows):
@@ -82,7 +85,7 @@ def growth(env):
         folder = lab.dense(BENCH, layers)
         a = lab.analyze(PROGRAM, env, folder, tokens=lab.texts(BENCH, "texts.jsonl", shape), threads=threads)
         page.line("  %-30s %8.2f %8.2f   %s" % (name, a.cpu, a.wall, a.ran.memory()), growth=name, cpu=a.cpu, wall=a.wall,
-                  rss=a.ran.rss, plan=a.ran.plan, parts=a.parts)
+                  peak=a.ran.peak, plan=a.ran.plan, parts=a.parts)
 
 
 def experts(env, rows):
@@ -113,7 +116,7 @@ def measure(env):
                        "--profile", "--format", "json"], env)
         parts = {k: v["cpu_seconds"] for k, v in json.loads(r.out)["profile"]["parts"].items()}
         page.line("  7 layers, 2,640 and 1,024 tokens: %.2f CPU-s, %.2f s, %s" % (r.cpu, r.wall, r.memory()), run="measure", cpu=r.cpu,
-                  wall=r.wall, rss=r.rss, plan=r.plan, parts=parts)
+                  wall=r.wall, peak=r.peak, plan=r.plan, parts=parts)
         lab.parts_table(page, {"measure": parts})
     with tempfile.TemporaryFile() as f:
         f.write(("open %s\nmeasure\nexclude model.layers.6.mlp.down_proj\nmeasure\n" % DEMO).encode())
@@ -152,7 +155,7 @@ def quantize(env, model):
     rate = (read + written) / 1e6 / r.wall
     page.line("  W8A8_DYNAMIC, no data: %.0f MB/s, %.2f of a plain copy's %.0f (%.0f MB read, %.0f written and synced); %.2f CPU-s, %.2f s, %s"
               % (rate, rate / copy, copy, read / 1e6, written / 1e6, r.cpu, r.wall, r.memory()),
-              run="quant", cpu=r.cpu, wall=r.wall, rate=rate, copy=copy, rss=r.rss, plan=r.plan)
+              run="quant", cpu=r.cpu, wall=r.wall, rate=rate, copy=copy, peak=r.peak, plan=r.plan)
 
 
 def tokenizer(env, folder):
