@@ -30,13 +30,14 @@ typedef struct GemmArgs {
 } GemmArgs;
 
 typedef enum GemmKind {
-    GEMM_F32,   /* float32 sums */
-    GEMM_BF16,  /* operands rounded to bf16, float32 sums */
-    GEMM_EXACT, /* float64 sums, k ascending, rounded once: the same bytes on every processor, whatever the tiles */
+    GEMM_F32,   /* float32 sums in the order of math/tile.h */
+    GEMM_BF16,  /* operands rounded to bf16, float32 sums in the order of math/tile.h */
+    GEMM_EXACT, /* float64 sums, k ascending, rounded once */
     GEMM_KINDS
 } GemmKind;
 
-/* How products of matrices are computed: a row of gemm_table. Everything is one thread's; nothing allocates. */
+/* How products of matrices are computed: a row of gemm_table. An element has the same bytes on every processor, whatever
+ * the tiles. Everything is one thread's; nothing allocates. */
 typedef struct GemmOps {
     const char *name;
     GemmKind kind;
@@ -51,12 +52,10 @@ typedef struct GemmOps {
     void (*pack)(DType t, const void *w, int64_t n, int64_t k, int64_t ldw, void *packed);
     /* y as above, from w or from a packed panel. */
     void (*tile)(const GemmArgs *g, void *scratch);
-    /* Bytes of scratch (a multiple of 64, aligned to 16) that products up to this size need, and bytes that the library
-     * behind them touches of its own for each thread. Grow with every argument. */
+    /* Bytes of scratch (a multiple of 64, aligned to 16) that products up to this size need. Grow with every argument. */
     size_t (*scratch)(int64_t m, int64_t n, int64_t k);
-    size_t (*own)(int64_t m, int64_t n, int64_t k);
 } GemmOps;
-extern const GemmOps gemm_openblas, gemm_exact;
+extern const GemmOps gemm_f32, gemm_bf16, gemm_exact;
 extern const GemmOps *const gemm_table[]; /* NULL-terminated (core/registry.c) */
 /* The first row of this kind that runs here, NULL: there is none. */
 const GemmOps *gemm_find(GemmKind kind);

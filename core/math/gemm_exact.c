@@ -25,14 +25,6 @@ static size_t scratch(int64_t m, int64_t n, int64_t k)
     return (size_t)(rows * cols + rows * KBLOCK + EXACT_COLS * KBLOCK) * sizeof(double);
 }
 
-static size_t own(int64_t m, int64_t n, int64_t k)
-{
-    (void)m;
-    (void)n;
-    (void)k;
-    return 0;
-}
-
 /* x[rows][kn] to groups of EXACT_ROWS rows, [group][k][row]; missing rows are zero. */
 static void pack_x(const GemmArgs *g, int64_t k0, int64_t kn, double *out)
 {
@@ -98,5 +90,4 @@ const GemmOps gemm_exact = {
     .pack = gemm_pack_rows,
     .tile = tile,
     .scratch = scratch,
-    .own = own,
 };

@@ -12,6 +12,10 @@
  * fields of Arith that are not zero). The first is the default. */
 #define ARITHS(FIRST, NEXT)                                                                                            \
     FIRST(FP32, "fp32", 0, "float32 throughout", .products = GEMM_F32)                                                 \
+    NEXT(FAST, "fast", 2, "float32, but products of matrices take bf16 inputs", .products = GEMM_BF16)                 \
+    NEXT(MODEL, "model", 3,                                                                                            \
+         "each operation rounded to the checkpoint's dtype as Hugging Face does, sums in float32",                     \
+         .products = GEMM_BF16, .rounds = true)                                                                        \
     NEXT(EXACT, "exact", 1,                                                                                            \
          "each operation rounded to the checkpoint's dtype as Hugging Face does, its sums in float64",                 \
          .products = GEMM_EXACT, .rounds = true, .libm = true)

@@ -118,14 +118,14 @@ void need_ends(const Block *b, const NeedAsk *ask, int last, BlockNeed *out)
 
 void need_product(const NeedAsk *ask, WorkerNeed *w, int64_t m, int64_t n, int64_t k)
 {
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < GEMM_KINDS; i++)
         if (ask->gemms[i])
             worker_need_gemm(w, ask->gemms[i], m, n, k);
 }
 
 void need_panel(const NeedAsk *ask, WorkerNeed *w, int64_t n, int64_t k)
 {
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < GEMM_KINDS; i++) {
         const GemmOps *g = ask->gemms[i];
         if (!g)
             continue;

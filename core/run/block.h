@@ -32,7 +32,7 @@ typedef struct NeedAsk {
     int threads;
     int64_t rows, longest; /* of the stream, and of its longest sample */
     int64_t band;          /* rows of the largest tile */
-    const GemmOps *gemms[2]; /* with float32 sums (a variant's, whatever the arithmetic) and the arithmetic's; or NULL */
+    const GemmOps *gemms[GEMM_KINDS]; /* those that may multiply (a variant's, whatever the arithmetic, too), or NULL */
     const int16_t *level;  /* without a pass: [linears] those above 0 have a form that fake-quantizes the input; those of one
                             * input at the first one's level share it. NULL: none has */
     const Pass *ps;        /* the pass, whose forms and observers are known; NULL: none yet */

@@ -17,7 +17,6 @@ static void most_workers(WorkerNeed *w, const WorkerNeed *n)
     w->tile = max_size(w->tile, n->tile);
     w->scores = max_size(w->scores, n->scores);
     w->gemm = max_size(w->gemm, n->gemm);
-    w->own = max_size(w->own, n->own);
 }
 
 static void most(BlockNeed *all, const BlockNeed *n)
@@ -43,10 +42,10 @@ static WorkerNeed linears_need(const Model *m, const Unit *u, const NeedAsk *ask
         const Linear *l = &m->linears[i];
         int64_t panel = min_i64(panel_rows(l->in), l->out);
         cols = max_i64(cols, panel);
-        need_product(ask, &w, band, panel, l->in);
+        need_product(ask, &w, min_i64(band, STAGE_TILE_ROWS), panel, l->in);
         need_panel(ask, &w, panel, l->in);
     }
-    w.tile = (size_t)(band * cols);
+    w.tile = (size_t)(min_i64(band, STAGE_TILE_ROWS) * cols);
     return w;
 }
 

@@ -9,6 +9,8 @@ Ops ops_make(ArithMode arith, DType dtype)
     const MathKernels *fast = math_fast();
     Ops o = {.k = fast, .f = a->libm ? math_libm() : fast, .products = a->products, .rounds = a->rounds,
              .libm = a->libm, .dtype = dtype};
+    if (o.rounds && o.products == GEMM_BF16 && dtype != DT_BF16) /* bf16 would lose what another dtype holds */
+        o.products = GEMM_F32;
     for (int i = 0; i < GEMM_KINDS; i++)
         o.gemms[i] = gemm_find((GemmKind)i);
     return o;
@@ -278,6 +280,11 @@ const GemmOps *ops_gemms(const Ops *o)
 void ops_product(const Ops *o, const GemmArgs *g, void *scratch)
 {
     ops_gemms(o)->tile(g, scratch);
+}
+
+void ops_choice(const Ops *o, const GemmArgs *g, void *scratch)
+{
+    o->gemms[o->products == GEMM_BF16 && !o->rounds ? GEMM_F32 : o->products]->tile(g, scratch);
 }
 
 void ops_gemm(const Ops *o, const GemmArgs *g, void *scratch)

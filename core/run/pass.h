@@ -116,7 +116,6 @@ typedef struct WorkerNeed {
     size_t panel; /* bytes of a packed panel: shared by all */
     size_t rows, tile, scores;
     size_t gemm; /* bytes of GemmOps.scratch */
-    size_t own;  /* bytes of GemmOps.own: not ours to reserve */
 } WorkerNeed;
 /* Adds what products up to m x n x k need in this arithmetic. */
 void worker_need_gemm(WorkerNeed *need, const GemmOps *g, int64_t m, int64_t n, int64_t k);

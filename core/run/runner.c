@@ -170,14 +170,13 @@ Status workers_reserve(Runner *r, const WorkerNeed *need, Error *err)
 
 uint64_t worker_need_bytes(const WorkerNeed *n, int threads)
 {
-    uint64_t one = (n->rows + n->tile + n->scores) * sizeof(float) + n->gemm + n->own;
+    uint64_t one = (n->rows + n->tile + n->scores) * sizeof(float) + n->gemm;
     return one * (uint64_t)threads + n->panel * (uint64_t)panels_slots(threads);
 }
 
 void worker_need_gemm(WorkerNeed *need, const GemmOps *g, int64_t m, int64_t n, int64_t k)
 {
     need->gemm = max_u64(need->gemm, g->scratch(m, n, k));
-    need->own = max_u64(need->own, g->own(m, n, k));
 }
 
 Status scratch_reserve(Runner *r, size_t floats, Error *err)

@@ -294,35 +294,34 @@ static void prepare_panel(Stage *st, Worker *wk, int i, int64_t panel, void *dst
     gemm->pack(DT_F32, w, rows, in, in, dst);
 }
 
-/* y = R(x·W^T + b) of one panel and one block of rows. */
-static void gemm_tile(Stage *st, Worker *wk, const void *packed, int i, int64_t panel, int64_t block, float *y,
+/* Rows of one band that a tile takes, and where they are: the chunk's first row of the tile, and how many. */
+typedef struct TileRows {
+    int64_t block, row, rows;
+} TileRows;
+
+/* y = R(x·W^T + b) of one panel and some rows of a band; tiles of a band in ascending order, on one worker. */
+static void gemm_tile(Stage *st, Worker *wk, const void *packed, int i, int64_t panel, const TileRows *at, float *y,
                       int64_t ldy)
 {
-    Pass *ps = st->ps;
     LinearRun *l = st->lin[i];
     int64_t r0 = panel_begin(l, panel), n = panel_begin(l, panel + 1) - r0, in = l->lin->in;
-    int64_t a = ps->plan.start[block], rows = ps->plan.start[block + 1] - a;
     int64_t groups = stage_groups(st), part = l->lin->out / groups, done;
-    const float *x = st->xin[i] + (a - ps->row0) * in * groups;
+    const float *x = st->xin[i] + at->row * in * groups;
     for (int64_t o = 0; o < n; o += done) { /* the outputs of one group see the same inputs */
         int64_t group = (r0 + o) / part, end = (group + 1) * part - r0;
         done = (end < n ? end : n) - o;
-        GemmArgs g = {.m = rows, .n = done, .k = in, .x = x + group * in, .ldx = in * groups,
+        GemmArgs g = {.m = at->rows, .n = done, .k = in, .x = x + group * in, .ldx = in * groups,
                       .packed = packed, .packed_n = n, .packed_first = o, .y = y + o, .ldy = ldy};
         if (l->bias && !l->bias_apart)
             g.bias = l->bias + r0 + o;
         ops_gemm(stage_ops(st), &g, wk->gemm);
     }
-    for (int64_t t = 0; t < rows && l->bias && l->bias_apart; t++)
+    for (int64_t t = 0; t < at->rows && l->bias && l->bias_apart; t++)
         ops_add(stage_ops(st), y + t * ldy, l->bias + r0, y + t * ldy, n);
-    if (l->energy) {
-        Phase was = worker_enter(wk, PHASE_STATISTICS);
-        double sum = 0;
-        for (int64_t t = 0; t < rows; t++)
-            sum += stage_ops(st)->k->sum_sq(y + t * ldy, n);
-        l->energy[block * l->panels + panel] = sum;
-        worker_leave(wk, was);
-    }
+    Phase was = worker_enter(wk, PHASE_STATISTICS);
+    for (int64_t t = 0; t < at->rows && l->energy; t++)
+        l->energy[at->block * l->panels + panel] += stage_ops(st)->k->sum_sq(y + t * ldy, n);
+    worker_leave(wk, was);
 }
 
 static void add_residual(Stage *st, const Worker *wk, int64_t row, int64_t rows, int64_t col, int64_t n, const float *y, int64_t ldy)
@@ -336,20 +335,19 @@ static void add_residual(Stage *st, const Worker *wk, int64_t row, int64_t rows,
     worker_leave(wk, was);
 }
 
-static void gate_tile(Stage *st, Worker *wk, const void *const packed[2], int64_t panel, int64_t block)
+static void gate_tile(Stage *st, Worker *wk, const void *const packed[2], int64_t panel, const TileRows *at)
 {
     Pass *ps = st->ps;
     LinearRun *l = st->lin[0];
     int64_t col = panel_begin(l, panel), n = panel_begin(l, panel + 1) - col;
-    int64_t row = ps->plan.start[block] - ps->row0, rows = ps->plan.start[block + 1] - ps->plan.start[block];
-    float *g = st->y[0] + row * st->ldy[0] + col;
+    float *g = st->y[0] + at->row * st->ldy[0] + col;
     bool split = st->y[1] != NULL; /* someone watches the two outputs: gating comes later */
-    float *u = split ? st->y[1] + row * st->ldy[1] + col : wk->tile;
+    float *u = split ? st->y[1] + at->row * st->ldy[1] + col : wk->tile;
     int64_t ldu = split ? st->ldy[1] : n;
-    gemm_tile(st, wk, packed[0], 0, panel, block, g, st->ldy[0]);
-    gemm_tile(st, wk, packed[1], 1, panel, block, u, ldu);
+    gemm_tile(st, wk, packed[0], 0, panel, at, g, st->ldy[0]);
+    gemm_tile(st, wk, packed[1], 1, panel, at, u, ldu);
     Phase was = worker_enter(wk, PHASE_GATE);
-    for (int64_t t = 0; t < rows && !split; t++)
+    for (int64_t t = 0; t < at->rows && !split; t++)
         ops_gate(stage_ops(st), ps->r->m->cfg.act, g + t * st->ldy[0], u + t * ldu, n);
     worker_leave(wk, was);
 }
@@ -364,19 +362,32 @@ static int linear_of_panel(const Stage *st, int64_t g, int64_t *panel)
     return i;
 }
 
-static void plain_tile(Stage *st, Worker *wk, const void *packed, int64_t g, int64_t block)
+static void plain_tile(Stage *st, Worker *wk, const void *packed, int64_t g, const TileRows *at)
 {
-    Pass *ps = st->ps;
     int64_t panel;
     int i = linear_of_panel(st, g, &panel);
     LinearRun *l = st->lin[i];
     int64_t col = panel_begin(l, panel), n = panel_begin(l, panel + 1) - col;
-    int64_t row = ps->plan.start[block] - ps->row0, rows = ps->plan.start[block + 1] - ps->plan.start[block];
-    float *y = st->y[i] ? st->y[i] + row * st->ldy[i] + col : wk->tile;
+    float *y = st->y[i] ? st->y[i] + at->row * st->ldy[i] + col : wk->tile;
     int64_t ldy = st->y[i] ? st->ldy[i] : n;
-    gemm_tile(st, wk, packed, i, panel, block, y, ldy);
+    gemm_tile(st, wk, packed, i, panel, at, y, ldy);
     if (st->sum)
-        add_residual(st, wk, row, rows, col, n, y, ldy);
+        add_residual(st, wk, at->row, at->rows, col, n, y, ldy);
+}
+
+/* One band of stage panel g. */
+static void band_tiles(Stage *st, Worker *wk, const void *const packed[2], int64_t g, int64_t block)
+{
+    const Pass *ps = st->ps;
+    int64_t end = ps->plan.start[block + 1] - ps->row0;
+    TileRows at = {.block = block, .row = ps->plan.start[block] - ps->row0};
+    for (; at.row < end && !cancel_level(ps->r->opt.cancel); at.row += at.rows) {
+        at.rows = min_i64(end - at.row, STAGE_TILE_ROWS);
+        if (st->gate)
+            gate_tile(st, wk, packed, g, &at);
+        else
+            plain_tile(st, wk, packed[0], g, &at);
+    }
 }
 
 /* ---- a wave: what one pool call multiplies, panels [g0, g1) of each of its stages ---- */
@@ -454,12 +465,8 @@ static void wave_task(void *ctx, int64_t index, int worker)
     for (int k = 0; k < entries; k++)
         if (!(packed[k] = panels_get(ring, entry + k, worker, w->r->opt.cancel)))
             return;
-    if (st->ps->b1 > st->ps->b0) {
-        if (st->gate)
-            gate_tile(st, &w->r->worker[worker], packed, st->g0 + g, block);
-        else
-            plain_tile(st, &w->r->worker[worker], packed[0], st->g0 + g, block);
-    }
+    if (st->ps->b1 > st->ps->b0)
+        band_tiles(st, &w->r->worker[worker], packed, st->g0 + g, block);
     for (int k = 0; k < entries; k++)
         panels_done(ring, entry + k);
 }

@@ -10,6 +10,8 @@ struct Pass;
 
 /* Output rows of one panel of a weight with `in` columns. */
 int64_t panel_rows(int64_t in);
+/* Rows of a band that go through a panel at a time, so that what follows the product finds its tile in the caches. */
+enum { STAGE_TILE_ROWS = 192 };
 
 /* One linear during a pass; lives through all chunks. */
 typedef struct LinearRun {

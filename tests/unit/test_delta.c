@@ -385,7 +385,7 @@ static void chunks_give_the_same_bytes(void **state)
     uint64_t read0 = checkpoint_bytes_read(b.m->ckpt);
     run_layers(&b, t, &whole, NULL);
     uint64_t read1 = checkpoint_bytes_read(b.m->ckpt);
-    RunnerOptions o = {.pool = b.pool, .mem_limit = 10000000};
+    RunnerOptions o = {.pool = b.pool, .mem_limit = 8000000};
     assert_int_equal(runner_new(&tight, b.m, &o, &e), ST_OK);
     Runner *kept = b.r;
     b.r = tight;

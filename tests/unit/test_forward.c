@@ -224,12 +224,82 @@ static void exact_of_a_float32_checkpoint_rounds_nothing(void **state)
     golden_case("qwen3", "fp32", ARITH_EXACT);
 }
 
+/* Relative root of the mean squared difference. */
+static double apart(const float *want, const float *got, int64_t n)
+{
+    double sum = 0, all = 1e-30;
+    for (int64_t i = 0; i < n; i++) {
+        double d = (double)want[i] - (double)got[i];
+        sum += d * d;
+        all += (double)want[i] * (double)want[i];
+    }
+    return sqrt(sum / all);
+}
+
+/* Arithmetics whose sums are float32 over bf16 inputs: every value of the forward pass lies as near to the recorded one as
+ * bf16's 8 bits allow after a few layers. */
+static void near_case(const char *arch, const char *kind, ArithMode arith)
+{
+    char dir[256], path[300], out[] = "/tmp/slimscope-forward-XXXXXX", file[64];
+    Checkpoint *want, *got;
+    Error e = {0};
+    TokenSet t;
+    TestRun b;
+    double worst = 0;
+    int compared = 0;
+    snprintf(dir, sizeof dir, "tests/golden/models/%s/%s", arch, kind);
+    if (arith_table[arith].rounds)
+        snprintf(path, sizeof path, "tests/golden/models_canonical/%s.bf16.safetensors", arch);
+    else
+        snprintf(path, sizeof path, "%s/golden.safetensors", dir);
+    close(mkstemp(out));
+    assert_int_equal(checkpoint_open(&want, path, &e), ST_OK);
+    tokens_of_golden(want, &t);
+    test_run_open(&b, dir, arith, 2, NULL);
+    snprintf(file, sizeof file, "%s.safetensors", out);
+    if (forward_write(b.r, &t, file, &e) != ST_OK || checkpoint_open(&got, file, &e) != ST_OK)
+        fail_msg("%s", e.text);
+    for (int64_t i = 0; i < checkpoint_count(want); i++) {
+        const TensorInfo *w = checkpoint_at(want, i), *g = checkpoint_find(got, w->name);
+        if (!g || strncmp(w->name, "stat.", 5) == 0)
+            continue;
+        float *fw = test_tensor(want, w), *fg = test_tensor(got, g);
+        double d = apart(fw, fg, count_of(w));
+        worst = d > worst ? d : worst;
+        compared++;
+        if (!(d < 0.04))
+            fail_msg("%s in %s: %s is %.3g of its size away", dir, arith_name(arith), w->name, d);
+        free(fw);
+        free(fg);
+    }
+    assert_true(compared > 10);
+    print_message("%s %s: %d tensors within %.2g\n", arch, arith_name(arith), compared, worst);
+    test_run_close(&b);
+    checkpoint_free(want);
+    checkpoint_free(got);
+    free(t.start);
+    free(t.ids);
+    unlink(file);
+    unlink(out);
+}
+
+static void bf16_products_stay_near_the_recorded_forward(void **state)
+{
+    (void)state;
+    static const char *const dense[] = {"llama", "llama3", "qwen2", "qwen3", "mistral", "phi3", "gemma2"};
+    for (size_t i = 0; i < sizeof dense / sizeof *dense; i++) {
+        near_case(dense[i], "bf16", ARITH_MODEL);
+        near_case(dense[i], "fp32", ARITH_FAST);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fp32_is_the_recorded_forward),
         cmocka_unit_test(exact_is_the_canonical_bf16_forward),
         cmocka_unit_test(exact_of_a_float32_checkpoint_rounds_nothing),
+        cmocka_unit_test(bf16_products_stay_near_the_recorded_forward),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

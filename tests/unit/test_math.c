@@ -509,9 +509,6 @@ static void exact_products_are_the_plain_loop(void **state)
             gemm_exact.tile(&g, scratch);
             assert_memory_equal(got, want, (size_t)(m * n) * sizeof *got);
         }
-        gemm_openblas.tile(&g, NULL);
-        for (int64_t i = 0; i < m * n; i++) /* a float32 sum, in whatever order the processor's kernel has */
-            assert_true(fabs((double)got[i] - (double)want[i]) < 1e-6 * (double)(k + 1));
         free(x);
         free(w);
         free(bias);
@@ -530,7 +527,7 @@ static void every_gemm_multiplies_what_it_packed(void **state)
     float x[M * K], w[N * K], bias[N], want[M * N], got[M * N];
     uint16_t half[N * K];
     for (int i = 0; i < M * K; i++)
-        x[i] = uniform(&s, -1, 1);
+        x[i] = bf16_to_float(bf16_of_float(uniform(&s, -1, 1)));
     for (int i = 0; i < N * K; i++) {
         half[i] = bf16_of_float(uniform(&s, -1, 1));
         w[i] = bf16_to_float(half[i]);

@@ -250,17 +250,9 @@ static size_t scratch_bytes(int64_t m, int64_t n, int64_t k)
     return ((size_t)n * sizeof(double) + 63) / 64 * 64;
 }
 
-static size_t own(int64_t m, int64_t n, int64_t k)
-{
-    (void)m;
-    (void)n;
-    (void)k;
-    return 0;
-}
-
 static const GemmOps by_columns = {
     .name = "by columns", .runs = runs, .panel_rows = 1, .packed_bytes = gemm_rows_bytes, .takes = takes, .pack = pack,
-    .tile = tile, .scratch = scratch_bytes, .own = own,
+    .tile = tile, .scratch = scratch_bytes,
 };
 
 static void layer_of(const TestRun *b, const GemmOps *gemm, Stream *h)

@@ -234,12 +234,15 @@ static const Tested blocks[] = {
     {0},
 };
 static const Tested gemms[] = {
-    {"openblas", "test_math.c", "every_gemm_multiplies_what_it_packed"},
+    {"float32", "test_tiles.c", "products_are_their_definition"},
+    {"bf16", "test_tiles.c", "products_are_their_definition"},
     {"exact", "test_math.c", "exact_products_are_the_plain_loop"},
     {0},
 };
 static const Tested ariths[] = {
     {"fp32", "test_forward.c", "fp32_is_the_recorded_forward"},
+    {"fast", "test_forward.c", "bf16_products_stay_near_the_recorded_forward"},
+    {"model", "test_forward.c", "bf16_products_stay_near_the_recorded_forward"},
     {"exact", "test_forward.c", "exact_is_the_canonical_bf16_forward"},
     {0},
 };

@@ -150,7 +150,7 @@ static void threads_and_chunks_do_not_change_a_byte(void **state)
             Stream h;
             int threads = i < 3 ? i + 1 : i == 3 ? 1 : 3;
             /* 0-2: threads; 3: a tight limit, several chunks; 4: the limit and three threads */
-            uint64_t tight = 14000000 + (uint64_t)threads * (mode ? 13200000 : 4700000);
+            uint64_t tight = 13000000 + (uint64_t)threads * 4000000;
             test_run_open_within(&b, dir, (ArithMode)mode, threads, i < 3 ? 0 : tight, NULL);
             run_ok(&b, &t, NULL, 0, &h);
             if (i == 0) {
@@ -374,7 +374,7 @@ static void observers_see_everything_once_and_change_nothing(void **state)
         Watch w = {.t = &t, .lock = PTHREAD_MUTEX_INITIALIZER};
         Error e;
         /* the last in several chunks */
-        test_run_open_within(&b, dir, ARITH_FP32, round + 1, round == 2 ? 34500000 : 0, NULL);
+        test_run_open_within(&b, dir, ARITH_FP32, round + 1, round == 2 ? 25500000 : 0, NULL);
         w.m = b.m;
         size_t cells = (size_t)(t.start[7] * qwen3.hidden);
         w.ffn = calloc(cells, 4);

@@ -241,7 +241,7 @@ static void choose_entries(const CompressedRun *r, QueryTile *b, Worker *wk)
         GemmArgs g = {.m = rows, .n = n, .k = di, .x = r->index_q + ((b->base + b->t0) * heads + h) * di,
                       .ldx = heads * di, .w = r->index_entry + first_entry(r, b->base) * di, .ldw = di, .y = b->part,
                       .ldy = n};
-        ops_product(o, &g, wk->gemm);
+        ops_choice(o, &g, wk->gemm);
         for (int64_t t = 0; t < rows; t++) {
             float w = r->index_w[(b->base + b->t0 + t) * heads + h] * of_head;
             float *sum = b->chosen + t * n, *p = b->part + t * n;

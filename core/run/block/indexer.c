@@ -110,7 +110,7 @@ static void score_rows(const IndexRun *ix, Worker *wk, int64_t base, int64_t t0,
     for (int64_t h = 0; h < heads; h++) {
         GemmArgs g = {.m = rows, .n = keys, .k = d, .x = ix->q + ((base + t0) * heads + h) * d, .ldx = heads * d,
                       .w = ix->k + base * d, .ldw = d, .y = wk->scores, .ldy = keys};
-        ops_product(ops, &g, wk->gemm);
+        ops_choice(ops, &g, wk->gemm);
         for (int64_t t = 0; t < rows; t++) {
             const float *y = wk->scores + t * keys;
             float *sum = acc + t * keys, w = ix->w[(base + t0 + t) * heads + h] * head_scale;

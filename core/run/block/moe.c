@@ -73,10 +73,9 @@ static void logits_task(void *ctx, int64_t index, int worker)
                   .ldw = h, .y = m->logits + t * n, .ldy = n};
     if (m->rule->round_logits) /* bias is the linear's own */
         g.bias = m->bias;
-    if (m->rule->round_logits || m->rule->round_steps)
-        ops_gemm(ops, &g, scratch);
-    else
-        ops_product(ops, &g, scratch);
+    ops_choice(ops, &g, scratch);
+    for (int64_t i = 0; i < g.m && (m->rule->round_logits || m->rule->round_steps); i++)
+        ops_round(ops, g.y + i * n, n);
 }
 
 static void choose_task(void *ctx, int64_t index, int worker)
