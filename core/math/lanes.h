@@ -7,16 +7,17 @@
 #include "base/dtype.h"
 #include "math/cpu.h"
 
-/* The quantizers' loops are written once over vectors of eight and compiled twice on x86-64: for any processor, and for
- * those with AVX2, chosen at run time. Both do the same IEEE operations in the same order, so results do not depend on
- * the processor. Helpers take pointers because passing vectors by value would depend on the target's calling
+/* Loops are written once over vectors of LANES floats, 8 or what the including file says, and compiled for several
+ * processors, of which one is chosen at run time. All do the same IEEE operations in the same order, so results do not
+ * depend on the processor. Helpers take pointers because passing vectors by value would depend on the target's calling
  * convention. */
-enum { LANES = 8 };
+#ifndef LANES
+#define LANES 8
+#endif
 typedef float VF __attribute__((vector_size(4 * LANES)));
 typedef uint32_t VU __attribute__((vector_size(4 * LANES)));
 typedef int32_t VI __attribute__((vector_size(4 * LANES)));
 typedef int8_t VB __attribute__((vector_size(LANES)));
-typedef double VD __attribute__((vector_size(8 * LANES)));
 
 #define INLINE static inline __attribute__((always_inline))
 #if defined(__x86_64__)
@@ -105,19 +106,16 @@ INLINE void store_lanes(const VF *t, float *y, int64_t left)
         memcpy(y, t, sizeof(float) * (size_t)left);
 }
 
-/* The lanes' integers as bytes: the low bytes of four lanes are put together in one (little endian, as x86 and arm are;
- * elsewhere one by one). */
+/* The low bytes of the lanes' integers, which are within a byte. */
 INLINE void store_bytes(const VI *t, void *q, int64_t left)
 {
-    uint64_t all;
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#if LANES == 8 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ /* put together in one word, as x86 and arm can */
     typedef uint64_t VL __attribute__((vector_size(4 * LANES)));
     VU part = ((VU)*t & 0xFFu) << (VU){0, 8, 16, 24, 0, 8, 16, 24};
     VL two = (VL)part | (VL)part >> 32;
-    all = (uint64_t)(uint32_t)(two[0] | two[1]) | (two[2] | two[3]) << 32;
+    uint64_t all = (uint64_t)(uint32_t)(two[0] | two[1]) | (two[2] | two[3]) << 32;
 #else
-    VB bytes = __builtin_convertvector(*t, VB);
-    memcpy(&all, &bytes, sizeof all);
+    VB all = __builtin_convertvector(*t, VB);
 #endif
     if (left >= LANES)
         memcpy(q, &all, sizeof all);

@@ -27,7 +27,6 @@ void intquant_codes(const float *x, int64_t n, QParam p, int bits, DType T, floa
 typedef struct IntFit {
     double xq, qq, err;
 } IntFit;
-IntFit intquant_fit(const float *x, int64_t n, float scale, int bits, DType T, DType M);
 
 /* Least and greatest of x[n], n >= 1; both NaN when a NaN is among them. */
 void intquant_range(const float *x, int64_t n, float *mn, float *mx);

@@ -95,13 +95,13 @@ uint64_t qweight_bytes(const QSpec *q, int64_t out, int64_t in)
     return n;
 }
 
-static void mx_row(const QWeight *w, int64_t row, DType T, float *y)
+static void mx_row(const QuantLoops *k, const QWeight *w, int64_t row, DType T, float *y)
 {
     DType inner = w->outer ? DT_F32 : T; /* under an outer scale the blocks hold float32 */
     for (int64_t g = 0; g < w->groups; g++) {
         int64_t at = g * w->group, n = w->in - at < w->group ? w->in - at : w->group;
         float e = mx_byte_exponent(w->exponent[row * w->groups + g]);
-        mx_decode(w->dtype, w->code + row * w->in + at, n, e, inner, y + at);
+        mx_decode(k, w->dtype, w->code + row * w->in + at, n, e, inner, y + at);
     }
     for (int64_t i = 0; w->outer && i < w->in; i++)
         y[i] = round_to_dtype(y[i] * w->outer[row * w->outer_blocks + i / w->outer_block], T);
@@ -109,9 +109,10 @@ static void mx_row(const QWeight *w, int64_t row, DType T, float *y)
 
 void qweight_rows(const QWeight *w, int64_t row0, int64_t rows, DType T, float *y)
 {
+    const QuantLoops *k = quant_loops();
     for (int64_t r = row0; r < row0 + rows; r++, y += w->in) {
         if (w->exponent) {
-            mx_row(w, r, T, y);
+            mx_row(k, w, r, T, y);
             continue;
         }
         const uint8_t *code = w->code + r * w->in;
@@ -123,7 +124,7 @@ void qweight_rows(const QWeight *w, int64_t row0, int64_t rows, DType T, float *
                 continue;
             }
             p.offset = w->offset ? w->offset[r * w->groups + g] : 0.0f;
-            intquant_dequantize((const int8_t *)code + at, n, p, T, y + at);
+            k->dequantize((const int8_t *)code + at, n, p, T, y + at);
         }
     }
 }

@@ -20,13 +20,14 @@ static void dual_rows(const QSpec *q, const ActParam *p, const float *x, int64_t
                       bool peer, float *out)
 {
     (void)p;
+    const QuantLoops *k = quant_loops();
     int64_t block = q->ext.dual_block > 0 ? q->ext.dual_block : in;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t a = 0; a < in; a += block) {
             const float *from = x + r * ld + a;
             float *to = out + r * in + a;
             int64_t n = in - a < block ? in - a : block;
-            float s = round_to_dtype(mx_amax(from, n) / 6.0f, T);
+            float s = round_to_dtype(mx_amax(k, from, n) / 6.0f, T);
             if (s == 0 && !peer)
                 s = 1;
             for (int64_t i = 0; i < n; i++)

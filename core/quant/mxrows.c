@@ -6,13 +6,14 @@ static void quantize_rows(const WeightTask *t, QWeight *out, int64_t row, int64_
 {
     (void)scratch;
     MxExponentFn *exponent = *(MxExponentFn **)ctx;
+    const QuantLoops *k = quant_loops();
     for (int64_t r = row; r < row + rows; r++)
         for (int64_t g = 0; g < out->groups; g++) {
             int64_t at = r * t->in + g * MX_BLOCK, left = t->in - g * MX_BLOCK;
             int64_t n = left < MX_BLOCK ? left : MX_BLOCK;
-            float e = exponent(t->q, t->w + at, n, t->T);
+            float e = exponent(k, t->q, t->w + at, n, t->T);
             out->exponent[r * out->groups + g] = mx_byte(e);
-            mx_encode(out->dtype, t->w + at, n, e, t->T, out->code + at);
+            mx_encode(k, out->dtype, t->w + at, n, e, t->T, out->code + at);
         }
 }
 
@@ -23,18 +24,19 @@ Status mx_quantize(const WeightTask *t, QWeight *out, MxExponentFn *exponent, Er
 
 void mx_fake_rows(const QSpec *q, float *w, int64_t rows, int64_t in, DType T, MxExponentFn *exponent)
 {
+    const QuantLoops *k = quant_loops();
     for (int64_t r = 0; r < rows; r++, w += in)
         for (int64_t i = 0; i < in; i += MX_BLOCK) {
             int64_t n = in - i < MX_BLOCK ? in - i : MX_BLOCK;
-            mx_fake_block(q->dtype, w + i, n, exponent(q, w + i, n, T), T, w + i);
+            mx_fake_block(k, q->dtype, w + i, n, exponent(k, q, w + i, n, T), T, w + i);
         }
 }
 
-double mx_block_error(QType type, const float *x, int64_t n, float e, DType T)
+double mx_block_error(const QuantLoops *k, QType type, const float *x, int64_t n, float e, DType T)
 {
     float y[MX_BLOCK];
     double sum = 0.0;
-    mx_fake_block(type, x, n, e, T, y);
+    mx_fake_block(k, type, x, n, e, T, y);
     for (int64_t i = 0; i < n; i++) {
         float d = round_to_dtype(x[i] - y[i], T);
         sum += (double)round_to_dtype(d * d, T);
@@ -42,7 +44,7 @@ double mx_block_error(QType type, const float *x, int64_t n, float e, DType T)
     return sum;
 }
 
-float mx_block_mse(QType type, const float *x, int64_t n, float e, DType T)
+float mx_block_mse(const QuantLoops *k, QType type, const float *x, int64_t n, float e, DType T)
 {
-    return round_to_dtype((float)(mx_block_error(type, x, n, e, T) / MX_BLOCK), T);
+    return round_to_dtype((float)(mx_block_error(k, type, x, n, e, T) / MX_BLOCK), T);
 }

@@ -17,9 +17,9 @@ static float exponent_of(float amax, double c, DType T)
     return e < -129.0f ? -129.0f : e > 125.0f ? 125.0f : e;
 }
 
-static float exponent(const QSpec *q, const float *x, int64_t n, DType T)
+static float exponent(const QuantLoops *k, const QSpec *q, const float *x, int64_t n, DType T)
 {
-    return exponent_of(mx_amax(x, n), q->ext.ceil_x > 0 ? q->ext.ceil_x : 7.25, T);
+    return exponent_of(mx_amax(k, x, n), q->ext.ceil_x > 0 ? q->ext.ceil_x : 7.25, T);
 }
 
 typedef struct CeilSearch {
@@ -32,18 +32,19 @@ static void search_rows(const WeightTask *t, QWeight *out, int64_t row, int64_t 
 {
     (void)scratch;
     const CeilSearch *s = ctx;
+    const QuantLoops *loops = quant_loops();
     for (int64_t r = row; r < row + rows; r++) {
         double *sums = s->sums + r * s->n;
         for (int64_t i = 0; i < t->in; i += MX_BLOCK) {
             const float *x = t->w + r * t->in + i;
             int64_t n = t->in - i < MX_BLOCK ? t->in - i : MX_BLOCK;
-            float amax = mx_amax(x, n), last = NAN;
+            float amax = mx_amax(loops, x, n), last = NAN;
             double sum = 0.0;
             for (int k = 0; k < s->n; k++) {
                 float e = exponent_of(amax, s->min + k * s->step, t->T);
                 if (e != last) { /* few different exponents among the candidates */
                     last = e;
-                    sum = mx_block_error(out->dtype, x, n, e, t->T);
+                    sum = mx_block_error(loops, out->dtype, x, n, e, t->T);
                 }
                 sums[k] += sum;
             }

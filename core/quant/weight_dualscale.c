@@ -8,9 +8,9 @@
 #include "qir/round.h"
 
 /* x[n] over its outer scale into y (may be x); the scale is 1 for zeros, where the peer divides 0 by 0. */
-static float outer_scale(const float *x, int64_t n, bool peer, float *y)
+static float outer_scale(const QuantLoops *k, const float *x, int64_t n, bool peer, float *y)
 {
-    float amax = mx_amax(x, n), s = amax / 6.0f;
+    float amax = mx_amax(k, x, n), s = amax / 6.0f;
     if (s == 0.0f && !peer)
         s = 1.0f;
     for (int64_t i = 0; i < n; i += LANES) {
@@ -25,18 +25,19 @@ static float outer_scale(const float *x, int64_t n, bool peer, float *y)
 static void quantize_rows(const WeightTask *t, QWeight *out, int64_t row, int64_t rows, void *ctx, float *scratch)
 {
     (void)ctx;
+    const QuantLoops *k = quant_loops();
     for (int64_t r = row; r < row + rows; r++) {
         const float *w = t->w + r * t->in;
         for (int64_t b = 0; b < out->outer_blocks; b++) {
             int64_t at = b * out->outer_block, left = t->in - at;
             out->outer[r * out->outer_blocks + b] =
-                outer_scale(w + at, left < out->outer_block ? left : out->outer_block, t->peer, scratch + at);
+                outer_scale(k, w + at, left < out->outer_block ? left : out->outer_block, t->peer, scratch + at);
         }
         for (int64_t g = 0; g < out->groups; g++) {
             int64_t at = g * MX_BLOCK, n = t->in - at < MX_BLOCK ? t->in - at : MX_BLOCK;
-            float e = mx_exponent(QT_MXFP4, mx_amax(scratch + at, n), DT_F32);
+            float e = mx_exponent(QT_MXFP4, mx_amax(k, scratch + at, n), DT_F32);
             out->exponent[r * out->groups + g] = mx_byte(e);
-            mx_encode(QT_MXFP4, scratch + at, n, e, DT_F32, out->code + r * t->in + at);
+            mx_encode(k, QT_MXFP4, scratch + at, n, e, DT_F32, out->code + r * t->in + at);
         }
     }
 }
@@ -48,10 +49,11 @@ static Status quantize(const WeightTask *t, QWeight *out, Error *err)
 
 static void fake_rows(const QSpec *q, float *w, int64_t rows, int64_t in, DType T, bool peer)
 {
+    const QuantLoops *k = quant_loops();
     for (int64_t r = 0; r < rows; r++, w += in)
         for (int64_t at = 0; at < in; at += q->ext.dual_block) {
             int64_t n = in - at < q->ext.dual_block ? in - at : q->ext.dual_block;
-            float s = outer_scale(w + at, n, peer, w + at);
+            float s = outer_scale(k, w + at, n, peer, w + at);
             mx_fake_row(QT_MXFP4, w + at, n, DT_F32, w + at);
             for (int64_t i = at; i < at + n; i++)
                 w[i] = round_to_dtype(w[i] * s, T);

@@ -20,12 +20,12 @@ static float nearest(float amax, float most, DType T)
     return fmodf(whole, 2.0f) == 0.0f ? whole + 1.0f : whole;
 }
 
-static float exponent(const QSpec *q, const float *x, int64_t n, DType T)
+static float exponent(const QuantLoops *k, const QSpec *q, const float *x, int64_t n, DType T)
 {
-    float amax = mx_amax(x, n), six = nearest(amax, 6.0f, T), four = nearest(amax, 4.0f, T);
+    float amax = mx_amax(k, x, n), six = nearest(amax, 6.0f, T), four = nearest(amax, 4.0f, T);
     if (six == four)
         return six;
-    return mx_block_mse(q->dtype, x, n, six, T) <= mx_block_mse(q->dtype, x, n, four, T) ? six : four;
+    return mx_block_mse(k, q->dtype, x, n, six, T) <= mx_block_mse(k, q->dtype, x, n, four, T) ? six : four;
 }
 
 static Status quantize(const WeightTask *t, QWeight *out, Error *err)

@@ -9,7 +9,7 @@
 
 static float row_scale(const float *w, int64_t in, DType T, bool peer)
 {
-    float top = mx_amax(w, in), least = round_to_dtype(1e-12f, T);
+    float top = mx_amax(quant_loops(), w, in), least = round_to_dtype(1e-12f, T);
     float s = round_to_dtype((top < least ? least : top) / 448.0f, T);
     /* float16 has no 1e-12: the peer divides 0 by 0 there */
     return s == 0.0f && !peer ? 0x1p-24f : s;

@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "math/cholesky.h"
 #include "math/gemm.h"
-#include "math/lanes.h"
+#include "qir/loops.h"
 
 #define PERCDAMP 0.01
 #define RETRIES 8
@@ -149,44 +149,10 @@ static Status prepare(const WeightTask *t, float *h, void **shared, Error *err)
 
 /* ---- rows ---- */
 
-INLINE void subtract_body(float *b, const float *u, float err, int64_t n)
-{
-    for (int64_t i = 0; i < n; i += LANES) {
-        VF x, y;
-        load_lanes(&x, b + i, n - i);
-        load_lanes(&y, u + i, n - i);
-        x = x - y * err;
-        store_lanes(&x, b + i, n - i);
-    }
-}
-
-static void subtract_any(float *b, const float *u, float err, int64_t n)
-{
-    subtract_body(b, u, err, n);
-}
-
-#ifdef HAVE_AVX2_FORM
-AVX2_FORM static void subtract_avx2(float *b, const float *u, float err, int64_t n)
-{
-    subtract_body(b, u, err, n);
-}
-#endif
-
-typedef void SubtractFn(float *b, const float *u, float err, int64_t n);
-
-static SubtractFn *subtract_fn(void)
-{
-#ifdef HAVE_AVX2_FORM
-    if (CPU_HAS_AVX2())
-        return subtract_avx2;
-#endif
-    return subtract_any;
-}
-
-static QParam range_param(const Gptq *g, const float *x, int64_t n)
+static QParam range_param(const Gptq *g, const QuantLoops *loops, const float *x, int64_t n)
 {
     float mn, mx;
-    intquant_range(x, n, &mn, &mx);
+    loops->range(x, n, &mn, &mx);
     return intquant_param(mn, mx, g->bits, g->symmetric, DT_F32);
 }
 
@@ -197,28 +163,65 @@ static void set_param(QWeight *out, int64_t at, QParam p)
         out->offset[at] = p.offset;
 }
 
-/* Columns [b, e) of one row w[in], of which those from b on hold what earlier blocks left. err[e - b] starts as the
- * block's present values and ends as what the columns behind the block must absorb. Group statistics come from the
- * present values; the peer takes those from before the block. */
-static void block_row(const Gptq *g, QWeight *out, int64_t r, int64_t b, int64_t e, const float *w, float *err,
-                      SubtractFn *subtract)
+/* A block of columns of rows side by side, in a task's scratch. */
+typedef struct BlockRows {
+    const QuantLoops *loops;
+    QWeight *out;
+    int64_t row, rows;                /* of the weight; at most LOOP_ROWS */
+    int64_t begin, end;               /* columns */
+    const float *w;                   /* [rows][in] what earlier blocks left */
+    GptqColumns c;
+    float scale[LOOP_COLUMNS][LOOP_ROWS], offset[LOOP_COLUMNS][LOOP_ROWS];
+} BlockRows;
+
+/* Statistics of the group that begins with column j: of the present values; the peer takes those from before the
+ * block. */
+static void begin_group(const Gptq *g, const BlockRows *k, int64_t j, float *scratch)
 {
-    memcpy(err, w + b, sizeof *err * (size_t)(e - b));
-    for (int64_t j = b; j < e; j++) {
-        int64_t column = column_at(g->f, j), at = r * out->groups + column / g->group;
-        float *v = err + (j - b);
-        if (!g->f->order && g->group < g->in && j % g->group == 0)
-            set_param(out, at, range_param(g, g->peer || j == b ? w + j : v, g->group));
-        QParam p = {.scale = out->scale[at], .offset = out->offset ? out->offset[at] : 0.0f};
-        int8_t q;
-        float d;
-        intquant_quantize(v, 1, p, g->bits, DT_F32, &q);
-        intquant_dequantize(&q, 1, p, DT_F32, &d);
-        out->code[r * g->in + column] = (uint8_t)q;
-        float left = (*v - d) / g->f->u[j * g->in + j];
-        subtract(v, g->f->u + j * g->in + j, left, e - j);
-        *v = left;
+    for (int64_t r = 0; r < k->rows; r++) {
+        const float *x = k->w + r * g->in + j;
+        if (!g->peer && j > k->begin) {
+            for (int64_t i = 0; i < g->group; i++)
+                scratch[i] = k->c.x[j - k->begin + i][r];
+            x = scratch;
+        }
+        set_param(k->out, (k->row + r) * k->out->groups + j / g->group, range_param(g, k->loops, x, g->group));
     }
+}
+
+/* Parameters of the columns [a, e); rows that are missing have some, too. */
+static void load_params(const Gptq *g, BlockRows *k, int64_t a, int64_t e)
+{
+    for (int64_t j = a; j < e; j++) {
+        int64_t at = k->row * k->out->groups + column_at(g->f, j) / g->group;
+        for (int64_t r = 0; r < LOOP_ROWS; r++, at += k->out->groups) {
+            k->scale[j - a][r] = r < k->rows ? k->out->scale[at] : 1.0f;
+            k->offset[j - a][r] = r < k->rows && k->out->offset ? k->out->offset[at] : 0.0f;
+        }
+    }
+}
+
+/* The block's columns of k->rows rows. err[rows][block] becomes what the columns behind the block must absorb. */
+static void block_rows(const Gptq *g, BlockRows *k, float *err)
+{
+    bool groups = !g->f->order && g->group < g->in;
+    for (int64_t i = 0; i < k->end - k->begin; i++)
+        for (int64_t r = 0; r < LOOP_ROWS; r++)
+            k->c.x[i][r] = r < k->rows ? k->w[r * g->in + k->begin + i] : 0.0f;
+    for (int64_t j = k->begin, e; j < k->end; j = e) {
+        e = k->end - j < LOOP_COLUMNS ? k->end : j + LOOP_COLUMNS;
+        if (groups && j % g->group == 0)
+            begin_group(g, k, j, err);
+        if (groups && (e - 1) / g->group > j / g->group) /* not into the next group */
+            e = (j / g->group + 1) * g->group;
+        load_params(g, k, j, e);
+        k->loops->gptq_columns(&k->c, j - k->begin, e - k->begin);
+    }
+    for (int64_t r = 0; r < k->rows; r++)
+        for (int64_t i = 0; i < k->end - k->begin; i++) {
+            err[r * g->block + i] = k->c.x[i][r];
+            k->out->code[(k->row + r) * g->in + column_at(g->f, k->begin + i)] = (uint8_t)k->c.code[i][r];
+        }
 }
 
 /* Last column of the block from b on. Ours ends before a group that it would cut, so that every group starts with
@@ -235,23 +238,31 @@ static int64_t block_end(const Gptq *g, int64_t b)
 static void rows_task(const WeightTask *t, QWeight *out, int64_t row, int64_t rows, void *ctx, float *scratch)
 {
     const Gptq *g = ctx;
-    SubtractFn *subtract = subtract_fn();
-    float *w = scratch, *err = scratch + ROWS * g->in;
+    BlockRows k = {.loops = quant_loops(), .out = out};
+    float *w = scratch, *err = scratch + ROWS * g->in, *x = err + ROWS * g->block, *code = x + LOOP_ROWS * g->block;
     for (int64_t r = 0; r < rows; r++) {
         const float *from = t->w + (row + r) * g->in;
         if (g->group == g->in || g->f->order)
-            for (int64_t k = 0; k < out->groups; k++)
-                set_param(out, (row + r) * out->groups + k, range_param(g, from + k * g->group, g->group));
+            for (int64_t i = 0; i < out->groups; i++)
+                set_param(out, (row + r) * out->groups + i, range_param(g, k.loops, from + i * g->group, g->group));
         for (int64_t j = 0; j < g->in; j++) /* the peer empties columns whose input was always 0 */
             w[r * g->in + j] = g->peer && g->f->dead[j] ? 0.0f : from[column_at(g->f, j)];
     }
     for (int64_t b = 0, e; b < g->in; b = e) {
         e = block_end(g, b);
-        for (int64_t r = 0; r < rows; r++)
-            block_row(g, out, row + r, b, e, w + r * g->in, err + r * g->block, subtract);
+        k.begin = b;
+        k.end = e;
+        k.c = (GptqColumns){.n = e - b, .x = (float (*)[LOOP_ROWS])x, .code = (int8_t (*)[LOOP_ROWS])code, .scale = k.scale,
+                            .offset = k.offset, .u = g->f->u + b * (g->in + 1), .ldu = g->in, .bits = g->bits};
+        for (int64_t r = 0; r < rows; r += LOOP_ROWS) {
+            k.w = w + r * g->in;
+            k.row = row + r;
+            k.rows = rows - r < LOOP_ROWS ? rows - r : LOOP_ROWS;
+            block_rows(g, &k, err + r * g->block);
+        }
         GemmArgs rest = {.m = rows, .n = g->in - e, .k = e - b, .x = err, .ldx = g->block, .w = g->f->u + b * g->in + e,
                          .ldw = g->in, .w_by_k = true, .y = w + e, .ldy = g->in, .alpha = -1, .beta = 1};
-        g->gemm->tile(&rest, err + ROWS * g->block);
+        g->gemm->tile(&rest, code + LOOP_ROWS * g->block / (int64_t)sizeof(float));
     }
 }
 
@@ -260,7 +271,8 @@ static void rows_task(const WeightTask *t, QWeight *out, int64_t row, int64_t ro
 /* Scratch of a task. */
 static int64_t row_floats(int64_t in, int64_t block)
 {
-    return ROWS * (in + block) + (int64_t)(gemm_find(GEMM_F32)->scratch(ROWS, in, block) / sizeof(float));
+    return ROWS * (in + block) + LOOP_ROWS * block + LOOP_ROWS * block / (int64_t)sizeof(float) +
+           (int64_t)(gemm_find(GEMM_F32)->scratch(ROWS, in, block) / sizeof(float));
 }
 
 static Status quantize(const WeightTask *t, QWeight *out, Error *err)

@@ -3,17 +3,20 @@
 
 #include <stddef.h>
 
+#include "qir/loops.h"
+
 static void quantize_rows(const WeightTask *t, QWeight *out, int64_t row, int64_t rows, void *ctx, float *scratch)
 {
     (void)ctx;
     (void)scratch;
+    const QuantLoops *k = quant_loops();
     int bits = weight_bits(t->q);
     for (int64_t g = row * out->groups; g < (row + rows) * out->groups; g++) {
         const float *w = t->w + g * out->group;
         float mn, mx;
-        intquant_range(w, out->group, &mn, &mx);
+        k->range(w, out->group, &mn, &mx);
         QParam p = intquant_param(mn, mx, bits, t->q->symmetric, t->T);
-        intquant_quantize(w, out->group, p, bits, t->T, (int8_t *)out->code + g * out->group);
+        k->quantize(w, out->group, p, bits, t->T, (int8_t *)out->code + g * out->group);
         out->scale[g] = p.scale;
         if (out->offset)
             out->offset[g] = p.offset;
@@ -28,12 +31,13 @@ static Status quantize(const WeightTask *t, QWeight *out, Error *err)
 static void fake_rows(const QSpec *q, float *w, int64_t rows, int64_t in, DType T, bool peer)
 {
     (void)peer;
+    const QuantLoops *k = quant_loops();
     int64_t group = qspec_group(q, in);
     int bits = weight_bits(q);
     for (int64_t i = 0; i < rows * in; i += group) {
         float mn, mx;
-        intquant_range(w + i, group, &mn, &mx);
-        intquant_fake(w + i, group, intquant_param(mn, mx, bits, q->symmetric, T), bits, T, w + i);
+        k->range(w + i, group, &mn, &mx);
+        k->fake(w + i, group, intquant_param(mn, mx, bits, q->symmetric, T), bits, T, w + i);
     }
 }
 

@@ -4,11 +4,11 @@
 #include <math.h>
 #include <stddef.h>
 
-static float exponent(const QSpec *q, const float *x, int64_t n, DType T)
+static float exponent(const QuantLoops *k, const QSpec *q, const float *x, int64_t n, DType T)
 {
-    float amax = mx_amax(x, n);
+    float amax = mx_amax(k, x, n);
     float up = mxfp8_exponent(amax, T, true), down = mxfp8_exponent(amax, T, false);
-    float mse_up = mx_block_mse(q->dtype, x, n, up, T), mse_down = mx_block_mse(q->dtype, x, n, down, T);
+    float mse_up = mx_block_mse(k, q->dtype, x, n, up, T), mse_down = mx_block_mse(k, q->dtype, x, n, down, T);
     return isfinite(mse_up) && (mse_up < mse_down || !isfinite(mse_down)) ? up : down;
 }
 

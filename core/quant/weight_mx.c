@@ -3,9 +3,9 @@
 
 #include <stddef.h>
 
-static float exponent(const QSpec *q, const float *x, int64_t n, DType T)
+static float exponent(const QuantLoops *k, const QSpec *q, const float *x, int64_t n, DType T)
 {
-    return mx_exponent(q->dtype, mx_amax(x, n), T);
+    return mx_exponent(q->dtype, mx_amax(k, x, n), T);
 }
 
 static Status quantize(const WeightTask *t, QWeight *out, Error *err)

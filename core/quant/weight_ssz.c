@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "qir/loops.h"
 #include "qir/round.h"
 
 enum { STEPS = 50 };
@@ -16,24 +17,25 @@ static int steps_of(const QSpec *q)
     return q->ext.steps > 0 ? q->ext.steps : STEPS;
 }
 
-static float minmax_scale(const float *w, int64_t n, int bits, DType T)
+static float minmax_scale(const QuantLoops *k, const float *w, int64_t n, int bits, DType T)
 {
     float mn, mx;
-    intquant_range(w, n, &mn, &mx);
+    k->range(w, n, &mn, &mx);
     return intquant_param(mn, mx, bits, true, T).scale;
 }
 
 /* Each step can only lower the error of exact arithmetic: stops where it hardly does. */
-static float fit_scale(const float *w, int64_t n, int bits, int steps, DType T)
+static float fit_scale(const QuantLoops *k, const float *w, int64_t n, int bits, int steps, DType T)
 {
-    float best = minmax_scale(w, n, bits, T);
-    IntFit f = intquant_fit(w, n, best, bits, T, DT_F32);
+    float best = minmax_scale(k, w, n, bits, T);
+    IntFit f;
+    k->fit(w, n, best, bits, T, DT_F32, &f);
     double least = f.err;
-    for (int k = 0; k < steps && f.qq > 0; k++) {
+    for (int step = 0; step < steps && f.qq > 0; step++) {
         float s = round_to_dtype((float)(f.xq / f.qq), T);
         if (!(s > 0.0f) || !isfinite(s))
             break;
-        f = intquant_fit(w, n, s, bits, T, DT_F32);
+        k->fit(w, n, s, bits, T, DT_F32, &f);
         if (!(f.err < least))
             break;
         bool last = least - f.err < LEAST_GAIN * least;
@@ -49,11 +51,12 @@ static void own_rows(const WeightTask *t, QWeight *out, int64_t row, int64_t row
 {
     (void)ctx;
     (void)scratch;
+    const QuantLoops *k = quant_loops();
     int bits = weight_bits(t->q);
     for (int64_t g = row * out->groups; g < (row + rows) * out->groups; g++) {
         const float *w = t->w + g * out->group;
-        out->scale[g] = fit_scale(w, out->group, bits, steps_of(t->q), t->T);
-        intquant_quantize(w, out->group, (QParam){.scale = out->scale[g]}, bits, t->T,
+        out->scale[g] = fit_scale(k, w, out->group, bits, steps_of(t->q), t->T);
+        k->quantize(w, out->group, (QParam){.scale = out->scale[g]}, bits, t->T,
                           (int8_t *)out->code + g * out->group);
     }
 }
@@ -76,19 +79,20 @@ typedef struct PeerFit {
 static void peer_step(const WeightTask *t, QWeight *out, int64_t row, int64_t rows, void *ctx, float *scratch)
 {
     (void)scratch;
+    const QuantLoops *k = quant_loops();
     PeerFit *p = ctx;
     int bits = weight_bits(t->q);
     for (int64_t g = row * out->groups; g < (row + rows) * out->groups; g++) {
         const float *w = t->w + g * out->group;
         PeerRow *r = &p->row[g];
         if (p->first) {
-            r->cur = minmax_scale(w, out->group, bits, t->T);
+            r->cur = minmax_scale(k, w, out->group, bits, t->T);
         } else {
             float num = round_to_dtype((float)r->fit.xq, t->T), den = round_to_dtype((float)r->fit.qq, t->T);
             float least = round_to_dtype(1e-30f, t->T); /* 0 in float16 */
             r->cur = round_to_dtype(num / (den < least ? least : den), t->T);
         }
-        r->fit = intquant_fit(w, out->group, r->cur, bits, t->T, p->M);
+        k->fit(w, out->group, r->cur, bits, t->T, p->M, &r->fit);
         r->mse = round_to_dtype((float)(r->fit.err / (double)out->group), p->M);
     }
 }
@@ -151,20 +155,22 @@ static Status quantize(const WeightTask *t, QWeight *out, Error *err)
 static void fake_rows(const QSpec *q, float *w, int64_t rows, int64_t in, DType T, bool peer)
 {
     (void)peer;
+    const QuantLoops *k = quant_loops();
     int64_t group = qspec_group(q, in);
     int bits = weight_bits(q);
     for (int64_t i = 0; i < rows * in; i += group) {
-        float s = fit_scale(w + i, group, bits, steps_of(q), T);
-        intquant_fake(w + i, group, (QParam){.scale = s}, bits, T, w + i);
+        float s = fit_scale(k, w + i, group, bits, steps_of(q), T);
+        k->fake(w + i, group, (QParam){.scale = s}, bits, T, w + i);
     }
 }
 
 static void code_rows(const QSpec *q, float *w, int64_t rows, int64_t in, DType T, float *scale)
 {
+    const QuantLoops *k = quant_loops();
     int bits = weight_bits(q);
     for (int64_t r = 0; r < rows; r++) {
-        scale[r] = fit_scale(w + r * in, in, bits, steps_of(q), T);
-        intquant_codes(w + r * in, in, (QParam){.scale = scale[r]}, bits, T, w + r * in);
+        scale[r] = fit_scale(k, w + r * in, in, bits, steps_of(q), T);
+        k->codes(w + r * in, in, (QParam){.scale = scale[r]}, bits, T, w + r * in);
     }
 }
 
