@@ -40,9 +40,10 @@ EffectPlan effect_plan(const Pipeline *p, const TokenSet *calib, const TokenSet 
     uint64_t kept = max_u64(c.kept, e.kept);
     plan.state = (uint64_t)(1 + own) * c.stream + e.stream;
     plan.reference = c.stream + rows * (2 * row + LOGIT_ROW_BYTES); /* last states, normed ones, expected head rows */
-    uint64_t smallest = min_u64(c.stream, e.stream);                /* the stream of a pass is the runner's */
-    plan.held = streams - smallest + plan.reference + pipeline_bytes(p, calib->samples, threads);
-    uint64_t layers = plan.held + smallest + kept + max_u64(c.layer, e.layer);
+    plan.wait[0] = streams - c.stream;
+    plan.wait[1] = streams - e.stream;
+    plan.held = plan.reference + pipeline_bytes(p, calib->samples, threads);
+    uint64_t layers = plan.held + streams + kept + max_u64(c.layer, e.layer);
     /* the quantized model's rows, and rows of both side by side; or the float model's, with shares of expected rows */
     uint64_t quantized = rows * (3 * row + LOGIT_ROW_BYTES + sizeof(double)) + logit_rows_scratch(m, threads, false);
     plan.end = streams + plan.reference + kept + max_u64(c.head, e.head) +
@@ -59,8 +60,13 @@ Status effect_fits(const EffectPlan *plan, const Pipeline *p, Runner *r, const T
     uint64_t limit = runner_mem_limit(r);
     if (!limit)
         return ST_OK;
-    RETURN_IF_ERROR(runner_fits(r, calib, units, level, plan->whole, err));
-    RETURN_IF_ERROR(runner_fits(r, eval, units, level, plan->whole && pipeline_work(p)->peer, err));
+    runner_hold(r, plan->wait[0]);
+    Status st = runner_fits(r, calib, units, level, plan->whole, err);
+    runner_hold(r, plan->wait[1]);
+    if (st == ST_OK)
+        st = runner_fits(r, eval, units, level, plan->whole && pipeline_work(p)->peer, err);
+    runner_hold(r, 0);
+    RETURN_IF_ERROR(st);
     if (plan->end <= limit + plan->held)
         return ST_OK;
     return error_set(err, ST_NOMEM,

@@ -6,12 +6,13 @@
 
 /* What a measurement takes beside the process as it is, in bytes, before anything runs. */
 typedef struct EffectPlan {
-    uint64_t held;      /* while layers run, but for what the runner counts: streams that wait, the float reference,
-                         * quantized weights. The runner's limit is what is left of the process's */
+    uint64_t held;      /* while layers run, beside streams and the runner's own: the float reference, quantized weights.
+                         * The runner's limit is what is left of the process's */
     uint64_t runner;    /* on top of it, were there no limit: of layers or of the logits, whichever is more */
     uint64_t end;       /* all that the logits take at the end */
     uint64_t reference; /* of `held`: stays in the lab from one measurement to the next */
     uint64_t state;     /* one boundary state */
+    uint64_t wait[2];   /* of streams, while the calibration set is in a pass, and the evaluation set */
     int first;          /* the first unit with a quantized linear; [layers] without one */
     bool whole;         /* calibration sees all rows at once */
 } EffectPlan;

@@ -21,6 +21,18 @@ static int parts_of(const Model *m, int layer, const Stream *const *s, int n, Un
     return k;
 }
 
+/* While a pass runs over one of the streams, the others wait. */
+static void hold_all_but(const MeasureSink *s, const Stream *flow, const Stream *now)
+{
+    const Stream *all[STREAMS] = {flow, &s->s[0], &s->s[1]};
+    uint64_t bytes = 0;
+    for (int i = 0; i <= s->n; i++)
+        if (all[i] != now)
+            bytes += (uint64_t)all[i]->rows * ((uint64_t)all[i]->width * sizeof *all[i]->data +
+                                               (uint64_t)all[i]->select_words * sizeof *all[i]->select);
+    runner_hold(s->r, bytes);
+}
+
 static void keep_state(MeasureSink *s, int layer, const Stream *flow)
 {
     StatePart parts[PARTS];
@@ -122,6 +134,7 @@ static Status sink_start(void *self, int most, int *unit, Stream *flow, Error *e
     if (*unit == 0)
         RETURN_IF_ERROR(embed(s, flow, err));
     s->first = *unit;
+    hold_all_but(s, flow, flow);
     Status st = s->first == s->m->cfg.layers ? give_output(s, flow, err) : ST_OK;
     if (st != ST_OK)
         drop_streams(s, flow);
@@ -146,8 +159,11 @@ static Status sink_unit(void *self, UnitRun *u, const Stream *flow, Error *err)
 {
     MeasureSink *s = self;
     count_unseen(s, u);
-    for (int i = 0; i < s->n; i++)
+    for (int i = 0; i < s->n; i++) {
+        hold_all_but(s, flow, &s->s[i]);
         RETURN_IF_ERROR(unit_follow(u, &s->s[i], err));
+    }
+    hold_all_but(s, flow, flow);
     if (s->keeps && (s->only < 0 || s->only == u->unit + 1))
         keep_state(s, u->unit + 1, flow);
     return u->unit + 1 == s->m->cfg.layers ? give_output(s, flow, err) : ST_OK;
@@ -157,6 +173,7 @@ static void sink_close(void *self, bool keep)
 {
     MeasureSink *s = self;
     (void)keep;
+    runner_hold(s->r, 0);
     stream_fini(&s->s[0]);
     stream_fini(&s->s[1]);
 }

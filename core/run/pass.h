@@ -45,6 +45,7 @@ struct Runner {
     RopeSet rope;
     float *scratch;      /* activations of one chunk of rows */
     size_t scratch_cap;
+    uint64_t held;       /* runner_hold */
     uint64_t piece;      /* bytes of the largest piece of weights, were there no limit */
     int64_t last_progress;
 };

@@ -132,6 +132,11 @@ uint64_t runner_mem_limit(const Runner *r)
     return r->opt.mem_limit;
 }
 
+void runner_hold(Runner *r, uint64_t bytes)
+{
+    r->held = bytes;
+}
+
 void runner_progress(Runner *r, const char *phase, int64_t done, int64_t total, double wdone, double wtotal, bool now)
 {
     if (!r->opt.progress)

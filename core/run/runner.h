@@ -84,6 +84,10 @@ const struct Source *runner_source(const Runner *r);
 Pool *runner_pool(Runner *r);
 const Cancel *runner_cancel(const Runner *r); /* may be NULL */
 uint64_t runner_mem_limit(const Runner *r);     /* 0: none */
+/* What its caller holds from here on beside the stream of a pass (streams that wait): so much of the limit is not the
+ * pass's. 0 at first. */
+void runner_hold(Runner *r, uint64_t bytes);
+
 /* Texts that a planner asks about, and how passes go over them. */
 typedef struct RunnerAsk {
     int64_t rows, longest; /* tokens of all, and of the longest */

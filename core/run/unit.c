@@ -103,12 +103,12 @@ static bool must_be_whole(const PartRun *u)
     return false;
 }
 
-/* Bytes of the pass's streams, and what lies beside them whatever the chunk (ps->fixed is both). */
+/* Bytes of the pass's streams and those that wait, and what lies beside them whatever the chunk (ps->fixed is both). */
 static uint64_t stream_bytes(const PartRun *u, const BlockNeed *need)
 {
     const Pass *ps = &u->ps;
     uint64_t bytes = (uint64_t)(ps->in->rows * ps->in->width) * sizeof(float) * (ps->in == ps->out ? 1 : 2);
-    bytes += (uint64_t)(ps->in->rows * need->kept);
+    bytes += (uint64_t)(ps->in->rows * need->kept) + ps->r->held;
     for (int i = 0; i < u->n; i++)
         if (ps->u->block[u->from + i].spec->late)
             bytes += (uint64_t)(ps->in->rows * ps->cfg->hidden) * sizeof(float);

@@ -31,6 +31,7 @@ struct Kit {
     /* the running job */
     Job *job;
     uint64_t bound;
+    uint64_t enough;    /* the limit under which nothing is cut or refused, 0: not known yet */
     uint64_t states;    /* what boundary states may take */
     bool lend;          /* no room for a copy of a stream */
 };
@@ -143,6 +144,7 @@ static Status new_runner(Kit *k, const Job *j, const Overlay *overlay, const Job
         drop_lab(k);
     uint64_t limit = mem_limit(j), taken = mem_resident_bytes() - (k->lab ? effectlab_states(k->lab) : 0);
     taken += m->held + JOB_BESIDE;
+    k->enough = taken + m->runner;
     if (limit <= taken)
         return over_limit(taken, limit, err);
     uint64_t left = limit - taken;
@@ -551,15 +553,27 @@ static Status begin_profile(Kit *k, const Job *j, Error *err)
     return j->opt.profile ? profile_new(&k->profile, pool_threads_of(j->opt.threads), err) : ST_OK;
 }
 
+/* Behind what --mem refused: what it would take. */
+static Status tell_enough(const Kit *k, const Job *j, Status st, Error *err)
+{
+    if (st != ST_NOMEM || !err || k->enough <= j->opt.mem || !j->opt.mem)
+        return st;
+    char text[ERROR_TEXT_MAX];
+    memcpy(text, err->text, sizeof text);
+    return error_set(err, st, "%s; --mem %lluM is enough for all of it", text,
+                     (unsigned long long)(k->enough >> 20) + 2); /* what the process takes differs by a little */
+}
+
 Status kit_run(Kit *k, Job *j, Error *err)
 {
     k->job = j;
-    k->bound = 0;
+    k->bound = k->enough = 0;
     RETURN_IF_ERROR(begin_profile(k, j, err));
     Status st = run_of[j->view->kind](k, j, err);
     if (k->profile)
         profile_report(k->profile, &j->profile);
-    RETURN_IF_ERROR(st);
+    if (st != ST_OK)
+        return tell_enough(k, j, st, err);
     bool other = false;
     const char *changed = checkpoint_changed(j->model->ckpt, &other);
     if (changed && other)

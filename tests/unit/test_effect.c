@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "measure/effect.h"
+#include "measure/plan.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/configs.h"
 #include "tests/lib/follow.h"
@@ -449,6 +450,123 @@ static void failures_leave_the_lab_usable(void **state)
     lab_close(&l);
 }
 
+/* ---- memory ---- */
+
+/* Measures under a limit; *layers: how often a layer was told of. */
+static void count_layers(void *ctx, const Progress *p)
+{
+    *(int *)ctx += strcmp(p->phase, "layer") == 0 || strcmp(p->phase, "embed") == 0;
+}
+
+static Status measure_within(Lab *l, const int16_t *level, uint64_t limit, int *layers, Effect *e, Error *err)
+{
+    Runner *r;
+    RunnerOptions o = {.pool = l->run.pool, .mem_limit = limit, .progress = count_layers, .progress_ctx = layers};
+    *layers = 0;
+    assert_int_equal(runner_new(&r, l->run.m, &o, NULL), ST_OK);
+    Status st = measure_work(l->lab, r, &(Work){.levels = l->q, .nlevels = 3, .level = level}, e, err);
+    runner_free(r);
+    return st;
+}
+
+/* Whatever limit is refused is refused before a layer runs, and whatever is accepted gives the same numbers; what the
+ * plan says is enough is. */
+static void a_limit_is_refused_before_a_layer_runs(void **state)
+{
+    (void)state;
+    Lab l;
+    int16_t level[LINEARS];
+    int layers;
+    Effect e;
+    Error err = {0};
+    for (int at = 1; at <= 3; at++) {
+        lab_open(&l, llama, ARITH_FP32, 2, 0, NULL);
+        set_all(level, at);
+        Effect want = measure(&l, level);
+        Pipeline *p;
+        assert_int_equal(pipeline_new(&p, l.run.m, &(Work){.levels = l.q, .nlevels = 3, .level = level}, NULL), ST_OK);
+        EffectPlan plan = effect_plan(p, l.calib, l.eval, 2, ARITH_FP32);
+        assert_int_equal(plan.whole, at == 1);
+        assert_int_equal(plan.first, 0);
+        pipeline_free(p);
+        int refused = 0;
+        for (uint64_t limit = plan.runner / 8; limit < plan.runner; limit += plan.runner / 16) {
+            lab_close(&l);
+            lab_open(&l, llama, ARITH_FP32, 2, 0, NULL);
+            Status st = measure_within(&l, level, limit, &layers, &e, &err);
+            assert_true(st == ST_OK || st == ST_NOMEM);
+            if (st == ST_OK) {
+                assert_same_effect(e, want);
+            } else {
+                assert_non_null(strstr(err.text, "raise --mem"));
+                assert_int_equal(layers, 0);
+                refused++;
+            }
+        }
+        assert_true(refused > 0);
+        lab_close(&l);
+        lab_open(&l, llama, ARITH_FP32, 2, 0, NULL);
+        assert_int_equal(measure_within(&l, level, plan.runner, &layers, &e, &err), ST_OK);
+        assert_same_effect(e, want);
+        lab_close(&l);
+    }
+}
+
+static void states_go_when_their_room_is_taken(void **state)
+{
+    (void)state;
+    Lab l;
+    int16_t a[LINEARS], b[LINEARS];
+    const uint64_t one = (61 + 208) * 40 * 4; /* bytes, and the note of what stayed float */
+    lab_open(&l, llama, ARITH_FP32, 2, 1 << 24, NULL);
+    set_all(a, 1);
+    memcpy(b, a, sizeof b);
+    b[20] = 0;
+    Effect x = measure(&l, a);
+    assert_true(effectlab_states(l.lab) > 2 * LAYERS * one);
+    uint64_t references = effectlab_references(l.lab);
+    assert_true(references > 61 * 40 * 4 && references < 3 * one);
+    effectlab_limit(l.lab, 2 * one);
+    assert_true(effectlab_states(l.lab) > one && effectlab_states(l.lab) <= 2 * one);
+    Effect y = measure(&l, b);
+    assert_int_equal(y.first_layer_run, 0); /* the only one left is the last output */
+    effectlab_limit(l.lab, 0);
+    assert_int_equal(effectlab_states(l.lab), 0);
+    assert_int_equal(effectlab_references(l.lab), references);
+    assert_same_effect(x, measure(&l, a)); /* results are not states */
+    set_all(b, 2);
+    Effect z = measure(&l, b);
+    lab_close(&l);
+    lab_open(&l, llama, ARITH_FP32, 2, 1 << 24, NULL);
+    assert_same_effect(z, measure(&l, b));
+    set_all(b, 1);
+    b[20] = 0;
+    assert_same_effect(y, measure(&l, b));
+    lab_close(&l);
+}
+
+/* Where no second measurement comes, one state at most is kept: where both models part. */
+static void once_keeps_the_state_it_begins_with(void **state)
+{
+    (void)state;
+    Lab l;
+    int16_t level[LINEARS];
+    const uint64_t one = (61 + 208) * 40 * 4;
+    lab_open(&l, llama, ARITH_FP32, 2, 1 << 24, NULL);
+    set_all(level, 1);
+    for (int i = 0; i < PER_LAYER; i++)
+        level[i] = 0;
+    Effect want = measure(&l, level);
+    effectlab_free(l.lab);
+    EffectOptions o = {.calib = l.calib, .eval = l.eval, .cache_bytes = 1 << 24, .seed = 5, .once = true};
+    assert_int_equal(effectlab_new(&l.lab, l.run.m, &o, NULL), ST_OK);
+    Effect e = measure(&l, level);
+    assert_same_effect(e, want);
+    assert_int_equal(e.first_layer_run, 1);
+    assert_true(effectlab_states(l.lab) >= one && effectlab_states(l.lab) < 2 * one);
+    lab_close(&l);
+}
+
 /* The card of models/demo: quantized clearly worse; the two down_proj with the largest inputs in float repair most of
  * it. */
 static void demo_tells_its_story(void **state)
@@ -499,6 +617,9 @@ int main(void)
         cmocka_unit_test(both_arithmetics_live_in_one_lab),
         cmocka_unit_test(empty_sets_are_refused),
         cmocka_unit_test(failures_leave_the_lab_usable),
+        cmocka_unit_test(a_limit_is_refused_before_a_layer_runs),
+        cmocka_unit_test(states_go_when_their_room_is_taken),
+        cmocka_unit_test(once_keeps_the_state_it_begins_with),
         cmocka_unit_test(demo_tells_its_story),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
