@@ -5,10 +5,16 @@
 
 #include "base/mem.h"
 
-struct MapSlot {
-    const char *key; /* NULL: empty */
-    uint32_t len, hash;
+struct MapEntry {
+    const char *key;
     int64_t value;
+    uint32_t len, hash;
+};
+
+/* Small, so that most of a table is near: a key that is not there costs a look at it alone. */
+struct MapSlot {
+    uint32_t hash;
+    uint32_t number; /* of the entry, plus 1; 0: empty */
 };
 
 static uint64_t word(const unsigned char *p)
@@ -52,62 +58,54 @@ static uint64_t hash_bytes(const void *p, size_t n)
 /* Where the key is from slot i on, or the empty slot for it. */
 static size_t probe(const Map *m, size_t i, const char *key, size_t len, uint32_t hash)
 {
-    const struct MapSlot *s = m->slots;
-    for (; s[i].key; i = (i + 1) & (m->cap - 1))
-        if (s[i].hash == hash && s[i].len == len && memcmp(s[i].key, key, len) == 0)
+    for (; m->slot[i].number; i = (i + 1) & (m->cap - 1)) {
+        const struct MapEntry *e = &m->entry[m->slot[i].number - 1];
+        if (m->slot[i].hash == hash && e->len == len && memcmp(e->key, key, len) == 0)
             break;
+    }
     return i;
 }
 
-/* Whose keys differ: none is compared. */
-static void move(struct MapSlot *slots, size_t cap, const struct MapSlot *from)
-{
-    size_t i = from->hash & (cap - 1);
-    while (slots[i].key)
-        i = (i + 1) & (cap - 1);
-    slots[i] = *from;
-}
-
+/* Makes the table anew. */
 static bool rehash(Map *m, size_t cap)
 {
-    struct MapSlot *slots = mem_zarray(cap, sizeof *slots);
-    if (!slots)
+    struct MapSlot *slot = mem_zarray(cap, sizeof *slot);
+    if (!slot)
         return false;
-    mem_prefer_huge(slots, cap * sizeof *slots);
-    for (size_t i = 0; i < m->cap; i++)
-        if (m->slots[i].key)
-            move(slots, cap, &m->slots[i]);
-    free(m->slots);
-    m->slots = slots;
+    mem_prefer_huge(slot, cap * sizeof *slot);
+    for (size_t k = 0; k < m->count; k++) {
+        size_t i = m->entry[k].hash & (cap - 1);
+        while (slot[i].number)
+            i = (i + 1) & (cap - 1);
+        slot[i] = (struct MapSlot){.hash = m->entry[k].hash, .number = (uint32_t)k + 1};
+    }
+    free(m->slot);
+    m->slot = slot;
     m->cap = cap;
     return true;
-}
-
-/* Whether so many keys leave a quarter of the slots empty. */
-static bool fits(size_t cap, size_t count)
-{
-    return count <= cap / 4 * 3;
 }
 
 bool map_reserve(Map *m, size_t count)
 {
     size_t cap = m->cap ? m->cap : 64;
-    while (!fits(cap, count) && cap <= SIZE_MAX / 2)
+    if (count >= UINT32_MAX || !mem_grow(&m->entry, &m->room, count, sizeof *m->entry))
+        return false;
+    while (count > cap / 8 * 5) /* beyond, a key is looked for in many slots */
         cap *= 2;
     return cap == m->cap || rehash(m, cap);
 }
 
 bool map_add(Map *m, const char *key, size_t len, int64_t value, bool *added)
 {
-    if (!fits(m->cap, m->count + 1) && !map_reserve(m, m->count + 1))
+    if ((m->count == m->room || m->count + 1 > m->cap / 8 * 5) && !map_reserve(m, m->count + 1))
         return false;
     uint32_t hash = (uint32_t)hash_bytes(key, len);
-    struct MapSlot *s = &m->slots[probe(m, hash & (m->cap - 1), key, len, hash)];
+    struct MapSlot *s = &m->slot[probe(m, hash & (m->cap - 1), key, len, hash)];
     if (added)
-        *added = !s->key;
-    if (!s->key) {
-        *s = (struct MapSlot){.key = key, .len = (uint32_t)len, .hash = hash, .value = value};
-        m->count++;
+        *added = !s->number;
+    if (!s->number) {
+        m->entry[m->count++] = (struct MapEntry){.key = key, .value = value, .len = (uint32_t)len, .hash = hash};
+        *s = (struct MapSlot){.hash = hash, .number = (uint32_t)m->count};
     }
     return true;
 }
@@ -116,9 +114,9 @@ int64_t map_get(const Map *m, const char *key, size_t len, int64_t missing)
 {
     if (!m->cap)
         return missing;
-    uint32_t hash = (uint32_t)hash_bytes(key, len);
-    const struct MapSlot *s = &m->slots[probe(m, hash & (m->cap - 1), key, len, hash)];
-    return s->key ? s->value : missing;
+    uint32_t hash = (uint32_t)hash_bytes(key, len), number;
+    number = m->slot[probe(m, hash & (m->cap - 1), key, len, hash)].number;
+    return number ? m->entry[number - 1].value : missing;
 }
 
 MapSeek map_seek(const Map *m, const char *key, size_t len)
@@ -126,30 +124,29 @@ MapSeek map_seek(const Map *m, const char *key, size_t len)
     uint32_t hash = (uint32_t)hash_bytes(key, len);
     size_t slot = m->cap ? hash & (m->cap - 1) : 0;
     if (m->cap)
-        __builtin_prefetch(&m->slots[slot]);
+        __builtin_prefetch(&m->slot[slot]);
     return (MapSeek){.key = key, .len = (uint32_t)len, .hash = hash, .slot = slot};
 }
 
 void map_near(const Map *m, MapSeek *at)
 {
-    const struct MapSlot *s = m->slots;
     if (!m->cap)
         return;
-    while (s[at->slot].key && (s[at->slot].hash != at->hash || s[at->slot].len != at->len))
+    while (m->slot[at->slot].number && m->slot[at->slot].hash != at->hash)
         at->slot = (at->slot + 1) & (m->cap - 1);
-    __builtin_prefetch(s[at->slot].key);
+    if (m->slot[at->slot].number)
+        __builtin_prefetch(&m->entry[m->slot[at->slot].number - 1]);
 }
 
 int64_t map_sought(const Map *m, const MapSeek *at, int64_t missing)
 {
-    if (!m->cap)
-        return missing;
-    const struct MapSlot *s = &m->slots[probe(m, at->slot, at->key, at->len, at->hash)];
-    return s->key ? s->value : missing;
+    uint32_t number = m->cap ? m->slot[probe(m, at->slot, at->key, at->len, at->hash)].number : 0;
+    return number ? m->entry[number - 1].value : missing;
 }
 
 void map_free(Map *m)
 {
-    free(m->slots);
+    free(m->entry);
+    free(m->slot);
     memset(m, 0, sizeof *m);
 }

@@ -7,11 +7,12 @@
 
 /* Hash map from byte strings to int64. Keys are borrowed: the caller keeps them alive. Zero-initialise to start. */
 typedef struct Map {
-    struct MapSlot *slots;
-    size_t cap, count;
+    struct MapEntry *entry; /* [count] in the order in which they were added */
+    struct MapSlot *slot;   /* [cap] hash table of their numbers */
+    size_t count, room, cap;
 } Map;
 
-/* Makes room for `count` keys, so that adding them moves none; false when memory is short. */
+/* Makes room for `count` keys, in place of growing step by step; false when memory is short. */
 bool map_reserve(Map *m, size_t count);
 /* Adds key or, when it is there already, leaves the map as it is. *added (may be NULL) tells. false when memory is
  * short. */
@@ -26,7 +27,7 @@ void map_free(Map *m);
 typedef struct MapSeek {
     const char *key;
     uint32_t len, hash;
-    size_t slot;
+    size_t slot; /* where it is looked for next */
 } MapSeek;
 MapSeek map_seek(const Map *m, const char *key, size_t len);
 void map_near(const Map *m, MapSeek *at);
