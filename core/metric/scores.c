@@ -30,7 +30,7 @@ Status scores_init(Scores *s, const Model *m, Error *err)
 
 void scores_fini(Scores *s)
 {
-    for (int64_t i = 0; s->linear && i < s->nlinears; i++)
+    for (int64_t i = 0; s->any && i < s->nlinears; i++)
         if (s->linear[i].needs)
             linear_result_fini(&s->linear[i].r);
     for (int k = 0; s->unit && k < metric_count(); k++)
@@ -46,6 +46,7 @@ void scores_put_linear(Scores *s, LinearResult *r, unsigned needs)
     if (to->needs)
         linear_result_fini(&to->r);
     *to = (LinearStats){*r, needs, false, s->arith};
+    s->any = true;
 }
 
 Status scores_put(Scores *s, const Metric *metric, const UnitScore *u, Error *err)
@@ -85,7 +86,7 @@ const UnitSlot *scores_unit(const Scores *s, const Metric *metric, int64_t unit)
 
 void scores_mark_stale(Scores *s)
 {
-    for (int64_t i = 0; s->linear && i < s->m->nlinears; i++)
+    for (int64_t i = 0; s->any && i < s->m->nlinears; i++)
         s->linear[i].stale = s->linear[i].needs != 0;
     for (int k = 0; s->unit && k < metric_count(); k++)
         for (int64_t u = 0; s->unit[k] && u < scope_units(s->m, metric_table[k]->scope); u++)

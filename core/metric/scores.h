@@ -38,7 +38,8 @@ typedef struct UnitSlot {
 typedef struct Scores {
     const Model *m;
     int64_t nlinears;
-    LinearStats *linear; /* [nlinears] */
+    LinearStats *linear; /* [nlinears]; their memory is not there before the first is put */
+    bool any;            /* one was */
     UnitSlot **unit;     /* [rows of metric_table][units of its scope]; NULL until its pass gave one */
     ArithMode arith;     /* in which what is put is made */
 } Scores;
