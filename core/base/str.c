@@ -197,6 +197,30 @@ int utf8_encode(unsigned cp, char out[4])
     return 4;
 }
 
+size_t text_join(char *out, size_t size, const char *const part[], int n)
+{
+    size_t len = 0;
+    for (int i = 0; i < n; i++) {
+        size_t k = strlen(part[i]), room = len < size ? size - len : 0;
+        if (room)
+            memcpy(out + len, part[i], k < room ? k : room);
+        len += k;
+    }
+    if (size)
+        out[len < size ? len : size - 1] = 0;
+    return len;
+}
+
+const char *text_int(char buf[12], int v)
+{
+    char *p = buf + 11;
+    *p = 0;
+    do
+        *--p = (char)('0' + v % 10);
+    while (v /= 10);
+    return p;
+}
+
 int str_distance(const char *a, const char *b, int limit)
 {
     enum { MAX = 256 };

@@ -34,6 +34,11 @@ char *str_detach(Str *b);
 int utf8_decode(const char *s, size_t n, unsigned *cp);
 /* Writes cp as UTF-8 into out (4 bytes), gives its length. */
 int utf8_encode(unsigned cp, char out[4]);
+/* Puts n strings end to end into out, as snprintf does with "%s%s…" (what does not fit into `size` bytes is cut, a NUL
+ * ends it) and several times as fast; gives the length that all of it has. */
+size_t text_join(char *out, size_t size, const char *const part[], int n);
+/* The digits of v >= 0. */
+const char *text_int(char buf[12], int v);
 /* For qsort over an array of char *: in the order of strcmp. */
 int compare_strings(const void *a, const void *b);
 /* Whether s ends with these bytes. */

@@ -39,6 +39,7 @@ typedef struct Files {
 struct Checkpoint {
     TensorList list;
     Map names; /* tensor name -> index into list */
+    bool has[DT_COUNT];
     Shard *shards;
     size_t nshards, shard_cap;
     int64_t *twin;  /* [list.count], NULL: no tensor is in two shards; next of the same name, -1 at the end */
@@ -286,9 +287,12 @@ static Status add_twin(Checkpoint *c, size_t i, Error *err)
 static Status make_names(Checkpoint *c, Error *err)
 {
     map_free(&c->names);
+    if (!map_reserve(&c->names, c->list.count))
+        return error_nomem(err, "the names of the tensors");
     for (size_t i = 0; i < c->list.count; i++) {
         const char *name = c->list.t[i].name;
         bool added;
+        c->has[c->list.t[i].dtype] = true;
         if (!map_add(&c->names, name, strlen(name), (int64_t)i, &added))
             return error_nomem(err, "the names of the tensors");
         if (!added)
@@ -563,6 +567,11 @@ const TensorInfo *checkpoint_find(const Checkpoint *c, const char *name)
 {
     int64_t i = map_get(&c->names, name, strlen(name), -1);
     return i < 0 ? NULL : &c->list.t[i];
+}
+
+bool checkpoint_has(const Checkpoint *c, DType t)
+{
+    return c->has[t];
 }
 
 const char *checkpoint_promised(const Checkpoint *c, const char *name)

@@ -92,10 +92,10 @@ static Status read_shape(const Entry *e, TensorInfo *t, const char **what)
     return ST_OK;
 }
 
-static Status read_dtype(const Entry *e, TensorInfo *t, const char *where, Error *err)
+static Status read_dtype(const Entry *e, TensorInfo *t, Error *err)
 {
     if (!e->dtype.s || e->dtype.s[0] != '"')
-        return error_set(err, ST_DATA, "%s: 'dtype' must be a string", where);
+        return error_set(err, ST_DATA, "'dtype' must be a string");
     const char *name = e->dtype.s + 1;
     size_t n = e->dtype.n - 2;
     for (int i = 0; i < DT_COUNT; i++)
@@ -103,30 +103,30 @@ static Status read_dtype(const Entry *e, TensorInfo *t, const char *where, Error
             t->dtype = (DType)i;
             return ST_OK;
         }
-    return error_set(err, ST_DATA, "%s: unknown dtype '%.*s'", where, (int)(n < NAME_SHOWN ? n : NAME_SHOWN), name);
+    return error_set(err, ST_DATA, "unknown dtype '%.*s'", (int)(n < NAME_SHOWN ? n : NAME_SHOWN), name);
 }
 
 /* Fills dtype, shape, offset and nbytes from the tensor's JSON object. */
-static Status read_tensor(const HeaderCtx *h, const char *value, size_t len, TensorInfo *t, const char *where, Error *err)
+static Status read_tensor(const HeaderCtx *h, const char *value, size_t len, TensorInfo *t, Error *err)
 {
     Entry e = {.dtype = {NULL, 0}};
     if (value[0] != '{')
-        return error_set(err, ST_DATA, "%s: expected an object with dtype, shape and data_offsets", where);
+        return error_set(err, ST_DATA, "expected an object with dtype, shape and data_offsets");
     RETURN_IF_ERROR(json_walk_again(value, len, h->path, entry_member, &e, err));
-    RETURN_IF_ERROR(read_dtype(&e, t, where, err));
+    RETURN_IF_ERROR(read_dtype(&e, t, err));
     const char *what;
     if (read_shape(&e, t, &what) != ST_OK)
-        return error_set(err, ST_DATA, "%s: %s", where, what);
+        return error_set(err, ST_DATA, "%s", what);
     int64_t at[2];
     int n;
     if (!whole_numbers(e.offsets.s, e.offsets.n, at, 2, &n) || n != 2 || at[0] > at[1])
-        return error_set(err, ST_DATA, "%s: 'data_offsets' must be two whole numbers, ascending", where);
+        return error_set(err, ST_DATA, "'data_offsets' must be two whole numbers, ascending");
     if ((uint64_t)(at[1] - at[0]) != t->nbytes)
-        return error_set(err, ST_DATA, "%s: dtype and shape need %llu bytes, 'data_offsets' give %lld", where,
+        return error_set(err, ST_DATA, "dtype and shape need %llu bytes, 'data_offsets' give %lld",
                          (unsigned long long)t->nbytes, (long long)(at[1] - at[0]));
     if ((uint64_t)at[1] > h->data_size)
-        return error_set(err, ST_DATA, "%s: the file is truncated: the tensor ends at byte %llu, the file at %llu",
-                         where, (unsigned long long)(h->data_start + (uint64_t)at[1]),
+        return error_set(err, ST_DATA, "the file is truncated: the tensor ends at byte %llu, the file at %llu",
+                         (unsigned long long)(h->data_start + (uint64_t)at[1]),
                          (unsigned long long)(h->data_start + h->data_size));
     t->offset = h->data_start + (uint64_t)at[0];
     return ST_OK;
@@ -156,13 +156,14 @@ static Status header_member(void *ctx, const char *key, size_t key_len, const ch
         return error_nomem(err, h->path);
     TensorInfo *t = &l->t[l->count];
     *t = (TensorInfo){.name = arena_strndup(&l->names, key, key_len), .file = h->file};
-    Str where = {0};
-    str_printf(&where, "'%s': tensor '%.*s'", h->path, (int)(key_len < NAME_SHOWN ? key_len : NAME_SHOWN), key);
-    Status st = t->name && !where.oom ? read_tensor(h, value, len, t, where.s, err) : error_nomem(err, h->path);
-    str_free(&where);
-    if (st == ST_OK)
-        l->count++;
-    return st;
+    if (!t->name)
+        return error_nomem(err, h->path);
+    Status st = read_tensor(h, value, len, t, err);
+    if (st != ST_OK)
+        return error_prefix(err, st, "'%s': tensor '%.*s': ", h->path,
+                            (int)(key_len < NAME_SHOWN ? key_len : NAME_SHOWN), key);
+    l->count++;
+    return ST_OK;
 }
 
 static int by_offset(const void *pa, const void *pb)

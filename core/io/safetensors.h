@@ -35,6 +35,8 @@ void checkpoint_free(Checkpoint *c);
 int64_t checkpoint_count(const Checkpoint *c);
 const TensorInfo *checkpoint_at(const Checkpoint *c, int64_t i); /* order of files, then of offsets */
 const TensorInfo *checkpoint_find(const Checkpoint *c, const char *name); /* NULL when absent */
+/* Whether a tensor of this type is there: for many names it spares looking for each. */
+bool checkpoint_has(const Checkpoint *c, DType t);
 /* The shard in which the index says that a tensor is, while no shard has it; NULL for all others. */
 const char *checkpoint_promised(const Checkpoint *c, const char *name);
 /* What of the folder is odd and does not stop it from being read, in words; NULL when nothing is. */

@@ -138,7 +138,9 @@ Status open_name(Open *o, int unit, const char *module, const char *name, const 
         return error_nomem(o->err, "the model's layers");
     *index = (int32_t)m->nlinears;
     Linear *l = &m->linears[m->nlinears++];
-    snprintf(text, sizeof text, "%s%d.%s%s%s", open_layers_prefix(o), unit, module, *module ? "." : "", name);
+    char digits[12];
+    text_join(text, sizeof text, (const char *const[]){open_layers_prefix(o), text_int(digits, unit), ".", module,
+                                                       *module ? "." : "", name}, 6);
     *l = (Linear){.name = arena_strdup(&m->arena, text), .layer = unit, .kind = w->kind, .out = w->out, .in = w->in,
                   .input = w->input < 0 ? *index : w->input, .expert = w->expert, .group = -1};
     if (!l->name || !map_add(&m->by_name, l->name, strlen(l->name), *index, NULL))
@@ -152,10 +154,10 @@ Status open_linear(Open *o, int unit, const char *module, const char *name, cons
     RETURN_IF_ERROR(open_name(o, unit, module, name, w, index));
     Linear *l = &o->m->linears[*index];
     RETURN_IF_ERROR(storage_take(o, l->name, 0, l->out, l->in, w->keys, &l->weight, &l->store));
-    snprintf(text, sizeof text, "%s.weight", l->name);
+    text_join(text, sizeof text, (const char *const[]){l->name, ".weight"}, 2);
     if (!l->weight)
         RETURN_IF_ERROR(open_take(o, text, false, l->out, l->in, w->keys, &l->weight));
-    snprintf(text, sizeof text, "%s.bias", l->name);
+    text_join(text, sizeof text, (const char *const[]){l->name, ".bias"}, 2);
     return open_take(o, text, true, l->out, 0, w->keys, &l->bias);
 }
 

@@ -142,7 +142,7 @@ Status storage_config(const cJSON *root, const cJSON *config, ModelConfig *cfg, 
 static const TensorInfo *find(const Checkpoint *c, const char *base, const char *end)
 {
     char name[STORE_NAME_BYTES];
-    int n = snprintf(name, sizeof name, "%s%s", base, end);
+    size_t n = text_join(name, sizeof name, (const char *const[]){base, end}, 2);
     return n > 0 && n < STORE_NAME_BYTES ? checkpoint_find(c, name) : NULL;
 }
 
@@ -151,7 +151,7 @@ static const Storage *storage_of(const Checkpoint *c, const char *base)
 {
     const Storage *first = NULL;
     for (const Storage *s = storage_table; s->name; s++) {
-        const TensorInfo *t = find(c, base, s->weight);
+        const TensorInfo *t = checkpoint_has(c, s->dtype) ? find(c, base, s->weight) : NULL;
         if (!t || t->dtype != s->dtype)
             continue;
         if (find(c, base, s->scale))
@@ -375,7 +375,7 @@ StorageRole storage_role(const Checkpoint *c, const TensorInfo *t)
     size_t n = strlen(t->name);
     for (const Storage *s = storage_table; s->name; s++) {
         const char *const end[] = {s->weight, s->scale, s->shape};
-        for (int i = 0; i < 3; i++) {
+        for (int i = 0; i < 3 && checkpoint_has(c, s->dtype); i++) {
             char base[STORE_NAME_BYTES];
             if (!end[i] || !ends_with(t->name, n, end[i]) || n - strlen(end[i]) >= sizeof base)
                 continue;

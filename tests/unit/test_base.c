@@ -1,4 +1,5 @@
 #include <ctype.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -209,6 +210,23 @@ static void map_tells_every_byte(void **state)
     }
 }
 
+static void texts_are_joined(void **state)
+{
+    (void)state;
+    static const char *const part[] = {"ab", "", "cde", "f"};
+    char want[16], got[16], digits[12];
+    for (size_t size = 0; size <= sizeof got; size++) {
+        memset(want, '#', sizeof want);
+        memset(got, '#', sizeof got);
+        int n = snprintf(want, size, "%s%s%s%s", part[0], part[1], part[2], part[3]);
+        assert_int_equal(text_join(got, size, part, 4), n);
+        assert_memory_equal(got, want, sizeof got);
+    }
+    assert_string_equal(text_int(digits, 0), "0");
+    assert_string_equal(text_int(digits, 10), "10");
+    assert_string_equal(text_int(digits, INT_MAX), "2147483647");
+}
+
 /* Looked up many at a time keys have the values they have alone; room made before moves none of them. */
 static void map_seeks_as_it_gets(void **state)
 {
@@ -218,12 +236,14 @@ static void map_seeks_as_it_gets(void **state)
     static char key[2 * N][8];
     static MapSeek at[2 * N];
     assert_true(map_reserve(&m, N));
-    const struct MapSlot *room = m.slots;
+    const struct MapSlot *slots = m.slot;
+    const struct MapEntry *entries = m.entry;
     for (int i = 0; i < 2 * N; i++)
         snprintf(key[i], sizeof key[i], "%d", i * 7);
     for (int i = 0; i < N; i++)
         assert_true(map_add(&m, key[i], strlen(key[i]), i, NULL));
-    assert_ptr_equal(m.slots, room);
+    assert_ptr_equal(m.slot, slots);
+    assert_ptr_equal(m.entry, entries);
     for (int i = 0; i < 2 * N; i++)
         at[i] = map_seek(&m, key[i], strlen(key[i]));
     for (int i = 0; i < 2 * N; i++)
@@ -303,6 +323,7 @@ int main(void)
         cmocka_unit_test(error_text_is_one_printable_line), cmocka_unit_test(str_json_escapes),
         cmocka_unit_test(utf8_refuses_ill_formed),          cmocka_unit_test(map_holds_many),
         cmocka_unit_test(map_tells_every_byte),     cmocka_unit_test(map_seeks_as_it_gets),
+        cmocka_unit_test(texts_are_joined),
         cmocka_unit_test(sha256_known_answer),              cmocka_unit_test(pool_runs_each_task_once),
         cmocka_unit_test(distance_finds_typos),             cmocka_unit_test(arrays_refuse_overflow),
         cmocka_unit_test(str_stays_short_of_memory),        cmocka_unit_test(ascii_agrees_with_the_c_locale),
