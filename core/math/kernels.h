@@ -6,8 +6,8 @@
 #include "base/dtype.h"
 #include "math/cpu.h"
 
-/* Shape of the register tile of exact_tile. */
-enum { EXACT_ROWS = 4, EXACT_COLS = 8 };
+/* Every table's exact_rows and exact_cols divide these. */
+enum { EXACT_ROWS_STEP = 8, EXACT_COLS_STEP = 48 };
 
 /* Columns of the state that delta_step works on at once. */
 enum { DELTA_COLS = 32 };
@@ -57,10 +57,11 @@ typedef struct MathKernels {
      * 2.5): s *= decay; d = (v - s^T k) * beta; s += k d^T; o = s^T q. Sums run over keys ascending, in float32. */
     void (*delta_step)(float *s, int64_t keys, const float *k, const float *q, const float *v, float decay,
                        float beta, float *o);
-    /* c[i][j] += sum over k ascending of x[k][i] * w[k][j], one float64 accumulator an element. Operands hold widened
-     * float32 values, so every product is exact and the result is the same on every processor. ldc: doubles per row
-     * of c. */
-    void (*exact_tile)(int64_t k, const double *x, const double *w, double *c, int64_t ldc);
+    /* c[i][j] += sum over k ascending of x[k][i] * w[k][j], one float64 accumulator an element; x [k][exact_rows],
+     * w [k][exact_cols], c [exact_rows][exact_cols]. Operands hold widened float32 values, so every product is exact and
+     * the result is the same on every processor. */
+    int exact_rows, exact_cols;
+    void (*exact_tile)(int64_t k, const double *x, const double *w, double *c);
 } MathKernels;
 
 /* Functions of the C library and float64 sums one after the other, for the arithmetic whose bytes must be those of the

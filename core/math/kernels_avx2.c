@@ -6,6 +6,8 @@
 #define VEC_TARGET __attribute__((target("avx2,fma")))
 #define VEC_NAME "avx2"
 #define VEC_TABLE math_kernels_avx2
+#define VEC_EXACT_ROWS 4
+#define VEC_EXACT_COLS 12
 #define VEC_FMA(acc, a, b) ((acc) = (VD)_mm256_fmadd_pd((__m256d)(a), (__m256d)(b), (__m256d)(acc)))
 #define VEC_MADD(a, b, c) ((VF)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
 #define VEC_MAX(a, b) ((VF)_mm256_max_ps((__m256)(a), (__m256)(b)))

@@ -6,6 +6,8 @@
 #define VEC_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
 #define VEC_NAME "avx512"
 #define VEC_TABLE math_kernels_avx512
+#define VEC_EXACT_ROWS 8
+#define VEC_EXACT_COLS 16
 #define VEC_FMA(acc, a, b) ((acc) = (VD)_mm512_fmadd_pd((__m512d)(a), (__m512d)(b), (__m512d)(acc)))
 #define VEC_MADD(a, b, c) ((VF)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
 #define VEC_MAX(a, b) ((VF)_mm512_max_ps((__m512)(a), (__m512)(b)))

@@ -4,6 +4,8 @@
 #define VEC_TARGET
 #define VEC_NAME "generic"
 #define VEC_TABLE math_kernels_generic
+#define VEC_EXACT_ROWS 4
+#define VEC_EXACT_COLS 4
 #define VEC_FMA(acc, a, b) ((acc) += (a) * (b))
 #define VEC_MADD(a, b, c) \
     ((VF){__builtin_fmaf((a)[0], (b)[0], (c)[0]), __builtin_fmaf((a)[1], (b)[1], (c)[1]), \

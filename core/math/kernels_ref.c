@@ -206,12 +206,14 @@ static void delta_step(float *s, int64_t keys, const float *k, const float *q, c
     }
 }
 
-static void exact_tile(int64_t k, const double *x, const double *w, double *c, int64_t ldc)
+enum { REF_ROWS = 4, REF_COLS = 8 };
+
+static void exact_tile(int64_t k, const double *x, const double *w, double *c)
 {
     for (int64_t t = 0; t < k; t++)
-        for (int i = 0; i < EXACT_ROWS; i++)
-            for (int j = 0; j < EXACT_COLS; j++)
-                c[i * ldc + j] += x[t * EXACT_ROWS + i] * w[t * EXACT_COLS + j];
+        for (int i = 0; i < REF_ROWS; i++)
+            for (int j = 0; j < REF_COLS; j++)
+                c[i * REF_COLS + j] += x[t * REF_ROWS + i] * w[t * REF_COLS + j];
 }
 
 static const MathKernels kernels_reference = {
@@ -235,6 +237,8 @@ static const MathKernels kernels_reference = {
     .rope = rope,
     .sum_sq = sum_sq,
     .delta_step = delta_step,
+    .exact_rows = REF_ROWS,
+    .exact_cols = REF_COLS,
     .exact_tile = exact_tile,
 };
 
@@ -259,6 +263,8 @@ static const MathKernels kernels_libm = {
     .rope = rope,
     .sum_sq = sum_sq,
     .delta_step = delta_step,
+    .exact_rows = REF_ROWS,
+    .exact_cols = REF_COLS,
     .exact_tile = exact_tile,
 };
 

@@ -3,6 +3,7 @@
  *   VEC_TARGET                 function attribute that lets the compiler use it
  *   VEC_NAME, VEC_TABLE        of the table
  *   VEC_FMA(acc, a, b)         VD acc += a * b of products that are exact (fused or not)
+ *   VEC_EXACT_ROWS, _COLS      shape of its exact_tile
  *   VEC_MADD(a, b, c)          VF a * b + c, fused
  *   VEC_MAX(a, b), VEC_MIN     VF a > b ? a : b, a < b ? a : b
  * and may define
@@ -24,6 +25,7 @@ typedef uint32_t VU __attribute__((vector_size(VEC_BYTES)));
 typedef uint16_t VH __attribute__((vector_size(VEC_BYTES / 2)));
 typedef float VFH __attribute__((vector_size(VEC_BYTES / 2)));
 typedef double VD __attribute__((vector_size(VEC_BYTES)));
+typedef double VDAnywhere __attribute__((vector_size(VEC_BYTES), aligned(8), may_alias));
 
 #define VEC_INLINE VEC_TARGET static inline __attribute__((always_inline))
 
@@ -516,34 +518,38 @@ VEC_TARGET static void delta_step(float *s, int64_t keys, const float *k, const 
 }
 
 /* Products of float32 values are exact in float64, so a fused multiply-add rounds exactly where the two operations
- * do. */
-VEC_TARGET static void exact_tile(int64_t k, const double *x, const double *w, double *c, int64_t ldc)
+ * do. The accumulators stay in registers: as many as there are, less a row of w and a value of x. */
+VEC_TARGET static void exact_tile(int64_t k, const double *x, const double *w, double *c)
 {
-    enum { PARTS = EXACT_COLS / DN };
-    VD acc[EXACT_ROWS][PARTS];
-#pragma GCC unroll 4
-    for (int i = 0; i < EXACT_ROWS; i++)
-#pragma GCC unroll 4
+    enum { ROWS = VEC_EXACT_ROWS, COLS = VEC_EXACT_COLS, PARTS = COLS / DN };
+    VD acc[ROWS][PARTS];
+    if (k <= 0)
+        return;
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 8
         for (int j = 0; j < PARTS; j++)
-            memcpy(&acc[i][j], c + i * ldc + j * DN, sizeof(VD));
-    for (int64_t t = 0; t < k; t++, x += EXACT_ROWS, w += EXACT_COLS) {
-        VD row[PARTS]; /* loaded one by one: a copy of the whole would go through the stack */
-#pragma GCC unroll 4
+            acc[i][j] = *(const VDAnywhere *)(c + i * COLS + j * DN); /* memcpy would go through the stack */
+    do { /* at least once: else the accumulators would go through memory */
+        VD row[PARTS];
+#pragma GCC unroll 8
         for (int j = 0; j < PARTS; j++)
-            memcpy(&row[j], w + j * DN, sizeof(VD));
-#pragma GCC unroll 4
-        for (int i = 0; i < EXACT_ROWS; i++) {
+            row[j] = *(const VDAnywhere *)(w + j * DN);
+#pragma GCC unroll 8
+        for (int i = 0; i < ROWS; i++) {
             VD v = x[i] - (VD){0}; /* minus zero: keeps the sign of -0, so the compiler drops it */
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int j = 0; j < PARTS; j++)
                 VEC_FMA(acc[i][j], v, row[j]);
         }
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < EXACT_ROWS; i++)
-#pragma GCC unroll 4
+        x += ROWS;
+        w += COLS;
+    } while (--k > 0);
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 8
         for (int j = 0; j < PARTS; j++)
-            memcpy(c + i * ldc + j * DN, &acc[i][j], sizeof(VD));
+            *(VDAnywhere *)(c + i * COLS + j * DN) = acc[i][j];
 }
 
 const MathKernels VEC_TABLE = {
@@ -567,5 +573,7 @@ const MathKernels VEC_TABLE = {
     .rope = rope,
     .sum_sq = sum_sq,
     .delta_step = delta_step,
+    .exact_rows = VEC_EXACT_ROWS,
+    .exact_cols = VEC_EXACT_COLS,
     .exact_tile = exact_tile,
 };
