@@ -164,6 +164,13 @@ static void now_arith(const SessionOptions *o, Str *out)
     str_puts(out, arith_name(o->arith));
 }
 
+/* NULL: it is none, or not the whole word. */
+static const char *arith_means(const char *choice)
+{
+    ArithMode m;
+    return arith_find(choice, &m) ? arith_table[m].help : NULL;
+}
+
 static void now_compat(const SessionOptions *o, Str *out)
 {
     str_puts(out, o->peer ? "peer" : "none");
@@ -197,19 +204,20 @@ static void now_lang(const SessionOptions *o, Str *out)
 static const struct {
     const char *key, *help, *choices; /* choices: NULL for numbers */
     void (*now)(const SessionOptions *o, Str *out);
+    const char *(*means)(const char *choice); /* NULL: the choices say it themselves */
 } setting_words[] = {
-    {"threads", "compute threads", NULL, now_threads},
-    {"mem", "memory bound, as 300M or 4G", NULL, now_mem},
-    {"max-samples", "use only the first N texts", NULL, now_samples},
-    {"seq-len", "cut texts to N tokens", NULL, now_seq_len},
-    {"ctx", "tokens of an evaluation window", NULL, now_ctx},
-    {"eval-tokens", "evaluation tokens of a measurement, 0 for all", NULL, now_tokens},
-    {"dtype-sim", "arithmetic", ARITH_WORDS, now_arith},
-    {"compat", "whose quantization", "peer|none", now_compat},
-    {"seed", "random seed", NULL, now_seed},
-    {"runtime", "engine that shall load it", RUNTIME_WORDS "|none", now_runtime},
-    {"profile", "whether jobs tell where their CPU time went", "on|off", now_profile},
-    {"lang", "language of the workbench", "auto|en|zh", now_lang},
+    {"threads", "compute threads", NULL, now_threads, NULL},
+    {"mem", "memory bound, as 300M or 4G", NULL, now_mem, NULL},
+    {"max-samples", "use only the first N texts", NULL, now_samples, NULL},
+    {"seq-len", "cut texts to N tokens", NULL, now_seq_len, NULL},
+    {"ctx", "tokens of an evaluation window", NULL, now_ctx, NULL},
+    {"eval-tokens", "evaluation tokens of a measurement, 0 for all", NULL, now_tokens, NULL},
+    {"dtype-sim", "arithmetic", ARITH_WORDS, now_arith, arith_means},
+    {"compat", "whose quantization", "peer|none", now_compat, NULL},
+    {"seed", "random seed", NULL, now_seed, NULL},
+    {"runtime", "engine that shall load it", RUNTIME_WORDS "|none", now_runtime, NULL},
+    {"profile", "whether jobs tell where their CPU time went", "on|off", now_profile, NULL},
+    {"lang", "language of the workbench", "auto|en|zh", now_lang, NULL},
 };
 enum { SETTING_WORDS = sizeof setting_words / sizeof setting_words[0] };
 
@@ -240,9 +248,13 @@ static void tell_setting(const App *a, const char *word, Str *out)
     for (int i = 0; i < SETTING_WORDS; i++) {
         if (strlen(setting_words[i].key) != n || strncmp(setting_words[i].key, word, n) != 0)
             continue;
+        const char *means = word[n] && setting_words[i].means ? setting_words[i].means(word + n + 1) : NULL;
         str_puts(out, "now ");
         setting_words[i].now(o, out);
-        str_printf(out, ": %s", setting_words[i].help);
+        if (means)
+            str_printf(out, "; %s: %s", word + n + 1, means);
+        else
+            str_printf(out, ": %s", setting_words[i].help);
     }
 }
 

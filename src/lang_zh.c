@@ -304,6 +304,7 @@ static const LangText texts[] = {
     {"run", "运行"},
     {"run the shown metric, and what predictions need, in one pass", "一次运行所示指标及预测所需的量"},
     {"score", "分数"},
+    {"scored in %s arithmetic", "以 %s 运算评分"},
     {"scroll the checks down", "向下滚动检查结果"},
     {"scroll the checks up", "向上滚动检查结果"},
     {"scroll the figures below the rules down", "向下滚动规则下方的数值"},

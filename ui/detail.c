@@ -103,6 +103,22 @@ static Slot score_line(Session *s, const Metric *m, int64_t i, char *buf, size_t
     return sc.state == SCORE_STALE ? SL_STALE : SL_TEXT;
 }
 
+/* The arithmetic behind a score, when it is another than the one that is set. */
+static void draw_made_in(Ui *ui, Rect r, int *y, const Metric *m, int64_t i)
+{
+    Session *s = ui_session(ui);
+    int64_t unit = scope_unit_of(session_model(s), m->scope, i);
+    unsigned set = unit < 0 ? 0 : session_unit_ariths(s, m, unit);
+    Str names = {0};
+    char buf[120];
+    if (!set || set == 1u << session_options(s)->arith)
+        return;
+    arith_names(set, &names);
+    text_format(buf, sizeof buf, "scored in %s arithmetic", str_text(&names));
+    draw_wrapped(ui, r, y, SL_STALE, buf);
+    str_free(&names);
+}
+
 /* The shown metric on a line of its own, the others after each other. */
 static void draw_scores(Ui *ui, Rect r, int *y, int64_t i)
 {
@@ -113,6 +129,7 @@ static void draw_scores(Ui *ui, Rect r, int *y, int64_t i)
     if (shown) {
         Slot slot = score_line(s, shown, i, buf, sizeof buf);
         draw_wrapped(ui, r, y, slot == SL_TEXT ? SL_STRONG : slot, buf);
+        draw_made_in(ui, r, y, shown, i);
     }
     for (int k = 0; ui->metrics[k]; k++) {
         const Metric *m = ui->metrics[k];

@@ -113,6 +113,12 @@ is "7 49" "$(grep -c "\"arithmetic\":\"$last\"" "$tmp/mixed.json") $(grep -c "\"
 is "7 49" "$(grep -c ",$last\$" "$tmp/mixed.csv") $(grep -c ",$first\$" "$tmp/mixed.csv")" "also as csv"
 has "$tmp/mixed.txt" "Arithmetic: $first and $last" "and in words"
 
+rm -rf "$XDG_STATE_HOME/slimscope"
+printf 'analyze kurtosis\nset dtype-sim=%s\n' $last | s shell $demo $few --dtype-sim $first >"$tmp/out" 2>&1
+exits 0 "a session whose setting is another since" s resume --size 160x40 --dump-screen "$tmp/screen"
+has "$tmp/screen" "scored in $first arithmetic" "says what made its scores"
+has "$tmp/screen" " $last arithmetic" "and what is set"
+
 # ---- what is no arithmetic ----
 exits 64 "an unknown one" s analyze --model_path $demo --dtype-sim bf16
 has "$tmp/err" "$(echo $modes | tr ' ' '|')" "is told the choices"

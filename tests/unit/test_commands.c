@@ -259,6 +259,8 @@ static void completed_words_are_explained(void **state)
         {"analyze ", "kurtosis", "Kurtosis"},
         {"tag --o", "--off", "take the tag away"},
         {"set ", "threads=", "now 3: compute threads"},
+        {"set ", "dtype-sim=", "now fp32: arithmetic"},
+        {"set dtype-sim=", "dtype-sim=fast", "now fp32; fast: float32, but products of matrices take bf16 inputs"},
         {"set eval-tokens=", "eval-tokens=", "now all: evaluation tokens of a measurement, 0 for all"},
         {"calib ", "undo", ""},
         {"nosuch ", "undo", ""},
