@@ -21,6 +21,8 @@ typedef struct GemmArgs {
     /* instead of w: outputs [packed_first, packed_first + n) of a panel of packed_n outputs that pack has laid out */
     const void *packed;
     int64_t packed_n, packed_first;
+    const void *px;           /* x as pack_x has laid it out, rows ldpx bytes apart; NULL: it is done on the way */
+    int64_t ldpx;
     const float *bias;        /* [n], or NULL */
     float *y;
     int64_t ldy;
@@ -50,6 +52,10 @@ typedef struct GemmOps {
     size_t (*packed_bytes)(int64_t n, int64_t k);
     bool (*takes)(DType t);
     void (*pack)(DType t, const void *w, int64_t n, int64_t k, int64_t ldw, void *packed);
+    /* x in a layout of its own, made once for all panels: bytes of a row of k values (a multiple of 4), 0: x is taken as it
+     * is. pack_x: x [m][ldx] to rows ld bytes apart, which may be x itself where they are not longer. */
+    size_t (*row_bytes)(int64_t k);
+    void (*pack_x)(const float *x, int64_t ldx, int64_t m, int64_t k, void *to, int64_t ld);
     /* y as above, from w or from a packed panel. */
     void (*tile)(const GemmArgs *g, void *scratch);
     /* Bytes of scratch (a multiple of 64, aligned to 16) that products up to this size need. Grow with every argument. */

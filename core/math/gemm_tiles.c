@@ -276,38 +276,51 @@ static void f32_tile(const GemmArgs *g, void *scratch)
     run(&p);
 }
 
-/* x rounded once for all panels, rows of an even number of values. */
-static void round_rows(const TileOps *t, const GemmArgs *g, void *to, int64_t ld)
+static size_t bf16_row(int64_t k)
 {
-    uint16_t half[TILE_CHUNK];
-    for (int64_t i = 0; i < g->m; i++) {
-        const float *x = g->x + i * g->ldx;
-        uint16_t *h = (uint16_t *)to + i * ld;
-        float *f = (float *)to + i * ld;
-        if (t->x_halves)
-            t->round(x, g->k, h);
-        for (int64_t k0 = 0; k0 < g->k && !t->x_halves; k0 += TILE_CHUNK) {
-            int64_t n = g->k - k0 < TILE_CHUNK ? g->k - k0 : TILE_CHUNK;
-            t->round(x + k0, n, half);
-            for (int64_t k = 0; k < n; k++)
-                f[k0 + k] = bf16_to_float(half[k]);
-        }
-        if (g->k % 2 && t->x_halves)
-            h[g->k] = 0;
-        else if (g->k % 2)
-            f[g->k] = 0;
+    return (size_t)round_up(k, 2) * x_size(tile_ops(math_level()));
+}
+
+static void pack_row(const TileOps *t, const float *x, int64_t k, void *to)
+{
+    uint16_t half[TILE_CHUNK], *h = to;
+    float *f = to;
+    if (t->x_halves) {
+        t->round(x, k, h);
+        if (k % 2)
+            h[k] = 0;
+        return;
     }
+    for (int64_t k0 = 0; k0 < k; k0 += TILE_CHUNK) {
+        int64_t n = k - k0 < TILE_CHUNK ? k - k0 : TILE_CHUNK;
+        t->round(x + k0, n, half);
+        for (int64_t i = 0; i < n; i++)
+            f[k0 + i] = bf16_to_float(half[i]);
+    }
+    if (k % 2)
+        f[k] = 0;
+}
+
+/* x rounded, rows of an even number of values. */
+static void bf16_pack_x(const float *x, int64_t ldx, int64_t m, int64_t k, void *to, int64_t ld)
+{
+    const TileOps *t = tile_ops(math_level());
+    for (int64_t i = 0; i < m; i++)
+        pack_row(t, x + i * ldx, k, (unsigned char *)to + i * ld);
 }
 
 static void bf16_tile(const GemmArgs *g, void *scratch)
 {
     const TileOps *t = tile_ops(math_level());
-    int64_t ld = round_up(g->k, 2);
     unsigned char *at = aligned(scratch);
-    void *x = at + panel_bytes();
-    round_rows(t, g, x, ld);
-    Product p = {.g = g, .t = t, .fn = t->bf16, .bf16 = true, .x = x, .ldx = ld, .panel = (void *)at,
-                 .strip = (void *)(at + panel_bytes() + rounded_bytes(t, g->m, g->k))};
+    const void *x = g->px;
+    int64_t ld = g->px ? g->ldpx : (int64_t)bf16_row(g->k);
+    if (!x) {
+        bf16_pack_x(g->x, g->ldx, g->m, g->k, at + panel_bytes(), ld);
+        x = at + panel_bytes();
+    }
+    Product p = {.g = g, .t = t, .fn = t->bf16, .bf16 = true, .x = x, .ldx = ld / (int64_t)x_size(t),
+                 .panel = (void *)at, .strip = (void *)(at + panel_bytes() + rounded_bytes(t, g->m, g->k))};
     run(&p);
 }
 
@@ -331,6 +344,8 @@ const GemmOps gemm_bf16 = {
     .packed_bytes = bf16_bytes,
     .takes = takes,
     .pack = pack_bf16,
+    .row_bytes = bf16_row,
+    .pack_x = bf16_pack_x,
     .tile = bf16_tile,
     .scratch = bf16_scratch,
 };

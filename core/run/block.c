@@ -33,7 +33,7 @@ Status block_end(Pass *ps, BlockRun *b, int slot, const float *x, const ChunkBuf
     int64_t h = ps->cfg->hidden;
     bool aside = b->join->ops->aside(b->join->b);
     TapKind kind;
-    Stage out = {.ps = ps, .n = 1, .lin = {l}, .x = x, .y = {buf->tap}, .ldy = {h}, .lds = h, .act_scratch = buf->act,
+    Stage out = {.ps = ps, .n = 1, .lin = {l}, .x = x, .y = {buf->tap}, .ldy = {h}, .lds = h, .act_scratch = buf->act, .packs = true,
                  .res = aside ? NULL : buf->in, .sum = aside ? NULL : buf->out,
                  .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, l->lin->input)};
     RETURN_IF_ERROR(stage_run(&out, buf->next.nseg ? &buf->next : NULL, err));
@@ -47,7 +47,7 @@ Status block_end(Pass *ps, BlockRun *b, int slot, const float *x, const ChunkBuf
 
 Status block_project(Pass *ps, BlockRun *b, const Projection *p, float *act, const FeedPiece *next, Error *err)
 {
-    Stage st = {.ps = ps, .n = p->n, .x = p->x, .act_scratch = act,
+    Stage st = {.ps = ps, .n = p->n, .x = p->x, .act_scratch = act, .packs = true,
                 .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, b->lin[p->slot[0]].lin->input)};
     for (int i = 0; i < p->n; i++) {
         st.lin[i] = &b->lin[p->slot[i]];
@@ -76,26 +76,24 @@ int64_t row_need_floats(const RowNeed *n)
     return n->x + n->mid + n->act + n->tap + n->up + n->mix;
 }
 
-/* Values of a row of the linear's input. */
-static int64_t input_width(const Linear *l)
-{
-    return l->in * max_i64(l->groups, 1);
-}
-
 int64_t need_acts(const Block *b, const NeedAsk *ask, const int *slot, int n)
 {
+    const GemmOps *products = ask->gemms[NEED_PRODUCTS];
     if (ask->run) {
         LinearRun *lin[STAGE_MAX];
         for (int i = 0; i < n; i++)
             lin[i] = (LinearRun *)(uintptr_t)&ask->run->lin[slot[i]];
-        return stage_distinct_acts(lin, n) * input_width(lin[0]->lin);
+        return stage_input_floats(lin, n, products);
     }
-    int64_t acts = 0;
-    for (int i = 0; i < n && ask->level; i++) {
-        int16_t level = ask->level[b->linear[slot[i]]];
+    const Linear *first = &ask->linears[b->linear[slot[0]]];
+    int64_t acts = 0, plain = 0;
+    for (int i = 0; i < n; i++) {
+        int16_t level = ask->level ? ask->level[b->linear[slot[i]]] : 0;
         acts += level > 0 && (i == 0 || level != ask->level[b->linear[slot[0]]]);
+        plain |= level == 0;
     }
-    return acts * input_width(&ask->linears[b->linear[slot[0]]]);
+    return (stage_acts_floats(first->in, acts) + (plain ? stage_plain_floats(first->in, products) : 0)) *
+           max_i64(first->groups, 1);
 }
 
 bool need_watched(const NeedAsk *ask, TapKind kind, int64_t linear)
@@ -118,14 +116,14 @@ void need_ends(const Block *b, const NeedAsk *ask, int last, BlockNeed *out)
 
 void need_product(const NeedAsk *ask, WorkerNeed *w, int64_t m, int64_t n, int64_t k)
 {
-    for (int i = 0; i < GEMM_KINDS; i++)
+    for (int i = 0; i < NEED_GEMMS; i++)
         if (ask->gemms[i])
             worker_need_gemm(w, ask->gemms[i], m, n, k);
 }
 
 void need_panel(const NeedAsk *ask, WorkerNeed *w, int64_t n, int64_t k)
 {
-    for (int i = 0; i < GEMM_KINDS; i++) {
+    for (int i = 0; i < NEED_GEMMS; i++) {
         const GemmOps *g = ask->gemms[i];
         if (!g)
             continue;

@@ -25,6 +25,9 @@ typedef struct RowNeed {
 } RowNeed;
 int64_t row_need_floats(const RowNeed *n);
 
+/* Who multiplies: what is float32 whatever the arithmetic, the arithmetic's own, and that of codes. */
+enum { NEED_F32, NEED_PRODUCTS, NEED_CODES, NEED_GEMMS };
+
 /* What a block is asked to foresee: before a run, for any variant, or by the pass that is about to run it. */
 typedef struct NeedAsk {
     const Linear *linears; /* of the model */
@@ -32,7 +35,7 @@ typedef struct NeedAsk {
     int threads;
     int64_t rows, longest; /* of the stream, and of its longest sample */
     int64_t band;          /* rows of the largest tile */
-    const GemmOps *gemms[GEMM_KINDS]; /* those that may multiply (a variant's, whatever the arithmetic, too), or NULL */
+    const GemmOps *gemms[NEED_GEMMS]; /* what multiplies; NULL: that does not */
     const int16_t *level;  /* without a pass: [linears] those above 0 have a form that fake-quantizes the input; those of one
                             * input at the first one's level share it. NULL: none has */
     const Pass *ps;        /* the pass, whose forms and observers are known; NULL: none yet */

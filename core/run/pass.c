@@ -20,6 +20,10 @@ Status pass_linear_start(Pass *ps, LinearRun *l, int32_t index, Error *err)
             return error_nomem(err, "output energies");
     }
     l->bias_apart = lin->out_step > 0;
+    /* libm's arithmetic is the one to compare with: it multiplies what quantization makes of the values */
+    l->codes = l->form && l->form->weight_codes && !ps->r->ops.libm && lin->in % 2 == 0;
+    if (l->codes && !(l->scale = mem_array((size_t)lin->out, sizeof *l->scale)))
+        return error_nomem(err, "the scales of a weight");
     return source_bias(&ps->r->src, &ps->ops, lin, &l->bias, err);
 }
 
@@ -27,6 +31,7 @@ void pass_linear_end(LinearRun *l)
 {
     free(l->bias);
     free(l->energy);
+    free(l->scale);
 }
 
 uint64_t pass_tap_mask(const Pass *ps, TapKind kind, int64_t linear)

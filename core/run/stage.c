@@ -1,4 +1,5 @@
 #include "run/pass.h"
+#include "run/stageinput.h"
 
 #include "base/num.h"
 
@@ -133,133 +134,6 @@ void stage_first_piece(const LinearRun *const *lin, int n, bool gate, uint64_t p
     make_piece(lin, n, gate, piece_max, 0, out);
 }
 
-/* ---- activations of a variant ---- */
-
-static bool same_act(const LinearForm *a, const LinearForm *b)
-{
-    return a->act == b->act && (a->self == b->self || (a->act_key && a->act_key == b->act_key));
-}
-
-static const LinearForm *act_form(const LinearRun *l)
-{
-    return l->form && l->form->act ? l->form : NULL;
-}
-
-/* The first linear of the stage with the same transform as linear i. */
-static int act_owner(LinearRun *const *lin, int i)
-{
-    for (int j = 0; j < i; j++)
-        if (act_form(lin[j]) && same_act(lin[j]->form, lin[i]->form))
-            return j;
-    return i;
-}
-
-int stage_distinct_acts(LinearRun *const *lin, int n)
-{
-    int distinct = 0;
-    for (int i = 0; i < n; i++)
-        distinct += act_form(lin[i]) && act_owner(lin, i) == i;
-    return distinct;
-}
-
-/* Rows of the input that one token has: a block-diagonal linear sees its groups of inputs as rows of their own. */
-static int64_t stage_groups(const Stage *st)
-{
-    return st->lin[0]->lin->groups > 1 ? st->lin[0]->lin->groups : 1;
-}
-
-static const Ops *stage_ops(const Stage *st)
-{
-    return st->ops ? st->ops : &st->ps->ops;
-}
-
-static const Stream *stage_shape(const Stage *st)
-{
-    return st->shape ? st->shape : st->ps->in;
-}
-
-typedef struct ActRun {
-    const Stage *st;
-    const LinearForm *form;
-    float *out;
-    int64_t task0; /* its first task */
-} ActRun;
-
-static void act_task(void *ctx, int64_t index, int worker)
-{
-    (void)worker;
-    const ActRun *a = ctx;
-    const Pass *ps = a->st->ps;
-    const Stream *shape = stage_shape(a->st);
-    int s = ps->s0 + (int)index;
-    int64_t in = a->st->lin[0]->lin->in, r0 = shape->start[s] - ps->row0 * stage_groups(a->st);
-    int64_t rows = shape->start[s + 1] - shape->start[s];
-    if (rows > 0)
-        a->form->act(a->form->self, s, a->st->x + r0 * in, rows, in, in, a->out + r0 * in);
-}
-
-/* Lets the forms see the input, and lists what has to be fake-quantized: xin[i] is what linear i will multiply. */
-static Status list_acts(Stage *st, ActRun *run, int *n, Error *err)
-{
-    Pass *ps = st->ps;
-    int64_t in = st->lin[0]->lin->in;
-    int64_t rows = ps->rows * stage_groups(st);
-    Stream shape = {.samples = ps->in->samples, .rows = rows, .width = in, .start = stage_shape(st)->start};
-    for (int i = 0; i < st->n; i++) {
-        const LinearForm *f = st->lin[i]->form;
-        st->xin[i] = st->x;
-        if (f && f->prepare && ps->rows > 0)
-            RETURN_IF_ERROR(f->prepare(f->self, st->x, &shape, in, ps->r->opt.pool, err));
-    }
-    int slots = 0;
-    for (int i = 0; i < st->n && ps->rows > 0; i++) {
-        if (!act_form(st->lin[i]))
-            continue;
-        int owner = act_owner(st->lin, i);
-        if (owner < i) {
-            st->xin[i] = st->xin[owner];
-            continue;
-        }
-        float *out = st->act_scratch + (int64_t)slots++ * rows * in;
-        run[(*n)++] = (ActRun){st, st->lin[i]->form, out, 0};
-        st->xin[i] = out;
-    }
-    return ST_OK;
-}
-
-typedef struct ActWave {
-    ActRun *run;
-    int n;
-} ActWave;
-
-static void act_wave_task(void *ctx, int64_t index, int worker)
-{
-    const ActWave *w = ctx;
-    int i = 0;
-    while (i + 1 < w->n && w->run[i + 1].task0 <= index)
-        i++;
-    act_task(&w->run[i], index - w->run[i].task0, worker);
-}
-
-static Status run_acts(Stage *const *st, int n, Error *err)
-{
-    ActRun run[STAGES_MAX * 2 > STAGE_MAX ? STAGES_MAX * 2 : STAGE_MAX];
-    ActWave w = {run, 0};
-    Runner *r = st[0]->ps->r;
-    Batch b = {.n = 0};
-    int64_t tasks = 0;
-    for (int i = 0; i < n; i++)
-        RETURN_IF_ERROR(list_acts(st[i], run, &w.n, err));
-    for (int i = 0; i < w.n; i++) {
-        run[i].task0 = tasks;
-        tasks += run[i].st->ps->s1 - run[i].st->ps->s0;
-    }
-    if (!tasks)
-        return ST_OK;
-    batch_add(&b, PHASE_QUANT_ACT, act_wave_task, &w, tasks);
-    return batch_run(&b, r->opt.pool, r->opt.cancel, err);
-}
-
 /* ---- the GEMM tasks ---- */
 
 /* Makes a panel ready: decoded, rounded, shown to who watches the weights, replaced by the form, packed. Bytes that
@@ -269,11 +143,11 @@ static void prepare_panel(Stage *st, Worker *wk, int i, int64_t panel, void *dst
     Pass *ps = st->ps;
     LinearRun *l = st->lin[i];
     const Ops *ops = stage_ops(st);
-    const GemmOps *gemm = ops_gemms(ops);
+    const GemmOps *gemm = stage_gemms(st, i);
     int64_t r0 = panel_begin(l, panel), rows = panel_begin(l, panel + 1) - r0, in = l->lin->in;
     int64_t first = panel_begin(l, st->raw_panel[i]), ld;
     DType t;
-    bool watched = ps->b0 == 0 && l->weight_mask, formed = l->form && l->form->weight;
+    bool watched = ps->b0 == 0 && l->weight_mask, formed = l->codes || (l->form && l->form->weight);
     const void *plain = watched || formed ? NULL : source_plain_rows(&l->weight, ops, first, st->raw[i], r0, &t, &ld);
     if (plain && gemm->takes(t)) {
         gemm->pack(t, plain, rows, in, ld, dst);
@@ -288,7 +162,10 @@ static void prepare_panel(Stage *st, Worker *wk, int i, int64_t panel, void *dst
     }
     if (formed) {
         worker_enter(wk, PHASE_QUANT_WEIGHT);
-        l->form->weight(l->form->self, r0, rows, in, w);
+        if (l->codes)
+            l->form->weight_codes(l->form->self, r0, rows, in, w, l->scale + r0);
+        else
+            l->form->weight(l->form->self, r0, rows, in, w);
         worker_leave(wk, PHASE_DECODE);
     }
     gemm->pack(DT_F32, w, rows, in, in, dst);
@@ -299,25 +176,54 @@ typedef struct TileRows {
     int64_t block, row, rows;
 } TileRows;
 
+/* y = x_scale * w_scale * y (+ b), rounded: what products of codes stand for. */
+static void scale_codes(Stage *st, int i, int64_t r0, int64_t n, const TileRows *at, float *y, int64_t ldy)
+{
+    const LinearRun *l = st->lin[i];
+    const Ops *ops = stage_ops(st);
+    int64_t groups = stage_groups(st), part = l->lin->out / groups;
+    for (int64_t t = 0; t < at->rows; t++, y += ldy) {
+        const float *x_scale = st->xscale[i] + (at->row + t) * groups;
+        for (int64_t o = 0, done; o < n; o += done) {
+            int64_t group = (r0 + o) / part, end = (group + 1) * part - r0;
+            done = (end < n ? end : n) - o;
+            ops->k->scale(y + o, x_scale[group], y + o, done);
+        }
+        ops->k->mul(y, l->scale + r0, y, n);
+        if (l->bias && !l->bias_apart)
+            ops->k->add(y, l->bias + r0, y, n);
+        ops_round(ops, y, n);
+    }
+}
+
 /* y = R(x·W^T + b) of one panel and some rows of a band; tiles of a band in ascending order, on one worker. */
 static void gemm_tile(Stage *st, Worker *wk, const void *packed, int i, int64_t panel, const TileRows *at, float *y,
                       int64_t ldy)
 {
     LinearRun *l = st->lin[i];
+    const Ops *ops = stage_ops(st);
     int64_t r0 = panel_begin(l, panel), n = panel_begin(l, panel + 1) - r0, in = l->lin->in;
     int64_t groups = stage_groups(st), part = l->lin->out / groups, done;
-    const float *x = st->xin[i] + at->row * in * groups;
     for (int64_t o = 0; o < n; o += done) { /* the outputs of one group see the same inputs */
-        int64_t group = (r0 + o) / part, end = (group + 1) * part - r0;
+        int64_t group = (r0 + o) / part, end = (group + 1) * part - r0, row = at->row * groups + group;
         done = (end < n ? end : n) - o;
-        GemmArgs g = {.m = at->rows, .n = done, .k = in, .x = x + group * in, .ldx = in * groups,
+        GemmArgs g = {.m = at->rows, .n = done, .k = in, .x = st->xin[i] + row * in, .ldx = in * groups,
                       .packed = packed, .packed_n = n, .packed_first = o, .y = y + o, .ldy = ldy};
-        if (l->bias && !l->bias_apart)
+        if (st->xpack[i]) {
+            g.px = (const unsigned char *)st->xpack[i] + row * st->ldpack[i];
+            g.ldpx = st->ldpack[i] * groups;
+        }
+        if (l->bias && !l->bias_apart && !l->codes)
             g.bias = l->bias + r0 + o;
-        ops_gemm(stage_ops(st), &g, wk->gemm);
+        if (l->codes)
+            stage_gemms(st, i)->tile(&g, wk->gemm);
+        else
+            ops_gemm(ops, &g, wk->gemm);
     }
+    if (l->codes)
+        scale_codes(st, i, r0, n, at, y, ldy);
     for (int64_t t = 0; t < at->rows && l->bias && l->bias_apart; t++)
-        ops_add(stage_ops(st), y + t * ldy, l->bias + r0, y + t * ldy, n);
+        ops_add(ops, y + t * ldy, l->bias + r0, y + t * ldy, n);
     Phase was = worker_enter(wk, PHASE_STATISTICS);
     for (int64_t t = 0; t < at->rows && l->energy; t++)
         l->energy[at->block * l->panels + panel] += stage_ops(st)->k->sum_sq(y + t * ldy, n);
@@ -546,7 +452,7 @@ Status stage_run(Stage *st, const FeedPiece *next, Error *err)
     Runner *r = ps->r;
     const LinearRun *const *lin = (const LinearRun *const *)st->lin;
     RETURN_IF_ERROR(stage_begin(st, err));
-    RETURN_IF_ERROR(run_acts(&st, 1, err));
+    RETURN_IF_ERROR(stage_inputs(&st, 1, err));
     TapFeed in_feed = {&ps->hub, st->in_mask, {TAP_LINEAR_IN, ps->layer, st->lin[0]->index}, stage_shape(st), ps->s0,
                        ps->row0 * stage_groups(st), st->x, st->lin[0]->lin->in, st->lin[0]->lin->in};
     int64_t total = stage_panels(lin, st->n, st->gate);
@@ -586,7 +492,7 @@ Status stages_run(Stage *const *st, int n, const FeedPiece *piece, const FeedPie
     Wave wave = {.st = st, .n = n, .r = r};
     Batch b = {.n = 0};
     double work = 0;
-    RETURN_IF_ERROR(run_acts(st, n, err));
+    RETURN_IF_ERROR(stage_inputs(st, n, err));
     RETURN_IF_ERROR(feed_take(r->feed, piece, data, r->opt.cancel, err));
     if (next && next->nseg)
         feed_want(r->feed, next);

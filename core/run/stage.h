@@ -19,6 +19,8 @@ typedef struct LinearRun {
     SourceWeight weight;
     int64_t index;          /* into Model.linears */
     const LinearForm *form; /* NULL: float */
+    bool codes;             /* the form's integers are multiplied: weight_codes and act_codes in place of weight and act */
+    float *scale;           /* [out] of weight_codes */
     float *bias;            /* widened, or NULL */
     bool bias_apart;        /* R(R(x·w) + bias) */
     int64_t panels;
@@ -49,10 +51,14 @@ typedef struct Stage {
     const float *res;       /* residual, with `sum`: sum = R(res + y) */
     float *sum;
     int64_t lds;
-    float *act_scratch;     /* room for fake-quantized inputs, [distinct][rows][in] */
+    float *act_scratch;     /* room for inputs that are made: stage_input_floats a token, or those of the acts alone */
+    bool packs;             /* plain inputs are packed there, too, instead of anew for every panel */
     uint64_t in_mask;       /* observers of the input */
     /* filled by stage_run */
     const float *xin[STAGE_MAX];
+    const void *xpack[STAGE_MAX];    /* the same as the products want it, NULL: they do it themselves */
+    int64_t ldpack[STAGE_MAX];
+    const float *xscale[STAGE_MAX];  /* of its rows, of codes */
     const void *raw[STAGE_MAX], *raw_scale[STAGE_MAX]; /* what the present piece's span of each linear read */
     int64_t g0, g1;         /* stage panels of the present piece */
     int64_t entry0, task0;  /* first entry of the ring, first task of the present pool call */
@@ -67,7 +73,11 @@ Status stages_run(Stage *const *st, int n, const FeedPiece *piece, const FeedPie
 void stages_piece(const LinearRun *const *lin, int n, FeedPiece *piece);
 /* The first piece of a stage over these linears. */
 void stage_first_piece(const LinearRun *const *lin, int n, bool gate, uint64_t piece_max, FeedPiece *out);
-/* Distinct activation transforms among the forms: how many inputs act_scratch holds. */
-int stage_distinct_acts(LinearRun *const *lin, int n);
+/* Floats that a token's input takes in act_scratch: once for each distinct activation transform among the forms, and packed
+ * as these products want it for those that read it as it is. */
+int64_t stage_input_floats(LinearRun *const *lin, int n, const GemmOps *products);
+/* Parts of it: of so many transforms of an input of this width, and of the packed plain one. */
+int64_t stage_acts_floats(int64_t in, int64_t acts);
+int64_t stage_plain_floats(int64_t in, const GemmOps *products);
 
 #endif

@@ -185,8 +185,10 @@ static Status linear_logits(MoeRun *m, Error *err)
     LinearRun *l = &m->b->lin[MOE_ROUTER];
     Ops wide = ps->ops;
     int64_t n = router_choices(&ps->cfg->moe);
-    wide.dtype = DT_F32;
-    Stage st = {.ps = ps, .n = 1, .lin = {l}, .ops = m->rule->router_wide ? &wide : NULL, .x = m->x,
+    wide.dtype = m->rule->router_wide ? DT_F32 : wide.dtype;
+    if (wide.products == GEMM_BF16 && (m->rule->router_wide || !wide.rounds)) /* what chooses (ops_choice) */
+        wide.products = GEMM_F32;
+    Stage st = {.ps = ps, .n = 1, .lin = {l}, .ops = &wide, .x = m->x,
                 .y = {m->logits}, .ldy = {n}, .act_scratch = m->act,
                 .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, l->index)};
     RETURN_IF_ERROR(stage_run(&st, NULL, err));
@@ -388,10 +390,10 @@ static Status start_expert(MoeRun *m, int k, Error *err)
     bool none = x->shape.rows == 0;
     x->gu = (Stage){.ps = &x->ps, .n = 2, .lin = {&x->lin[0], &x->lin[1]}, .x = m->gather + row0 * h, .gate = true,
                     .y = {m->mid + row0 * width, !none && out ? m->up : NULL}, .ldy = {width, width},
-                    .act_scratch = m->act ? m->act + 2 * row0 * h : NULL,
+                    .act_scratch = m->act ? m->act + stage_acts_floats(h, 2 * row0) : NULL,
                     .in_mask = none ? 0 : pass_tap_mask(&x->ps, TAP_LINEAR_IN, x->lin[0].index)};
     x->down = (Stage){.ps = &x->ps, .n = 1, .lin = {&x->lin[2]}, .x = m->mid + row0 * width,
-                      .y = {m->out + row0 * h}, .ldy = {h}, .act_scratch = m->act ? m->act + row0 * width : NULL,
+                      .y = {m->out + row0 * h}, .ldy = {h}, .act_scratch = m->act ? m->act + stage_acts_floats(width, row0) : NULL,
                       .in_mask = none ? 0 : pass_tap_mask(&x->ps, TAP_LINEAR_IN, x->lin[2].index)};
     return ST_OK;
 }
@@ -520,7 +522,7 @@ static uint64_t block_bytes(const ModelConfig *c, int64_t rows, int64_t most, in
     const MoeConfig *e = &c->moe;
     int64_t out = max_i64(most, e->shared_inter ? rows : 0) * c->hidden;
     int64_t values = most * c->hidden + out + 2 * max_i64(most * e->inter, rows * e->shared_inter);
-    int64_t acts = act ? 3 * rows * max_i64(c->hidden, max_i64(e->inter, e->shared_inter)) : 0;
+    int64_t acts = act ? stage_acts_floats(max_i64(c->hidden, max_i64(e->inter, e->shared_inter)), 3 * rows) : 0;
     int64_t choices = router_choices(e);
     int64_t row = 2 * c->hidden + choices + 2 * e->top_k + mix;
     uint64_t floats = (uint64_t)(rows * row + values + acts);
@@ -579,7 +581,7 @@ static Status moe_buffers(MoeRun *m, Error *err)
     m->entry = mem_array(chosen, sizeof *m->entry);
     m->start = mem_array(((size_t)ps->in->samples + 1) * STAGES_MAX, sizeof *m->start);
     m->run = mem_array(STAGES_MAX, sizeof *m->run);
-    m->act = act ? mem_aligned(3 * rows * (size_t)width, sizeof *m->act) : NULL;
+    m->act = act ? mem_aligned((size_t)stage_acts_floats(width, 3 * m->rows), sizeof *m->act) : NULL;
     m->mix = mix ? mem_array(rows * (size_t)mix, sizeof *m->mix) : NULL;
     if (act && !m->act)
         return error_nomem(err, "the experts' inputs");

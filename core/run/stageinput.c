@@ -1,0 +1,205 @@
+#include "run/stageinput.h"
+
+#include "base/num.h"
+
+static bool same_act(const LinearRun *a, const LinearRun *b)
+{
+    const LinearForm *f = a->form, *g = b->form;
+    return a->codes == b->codes && f->act == g->act && (f->self == g->self || (f->act_key && f->act_key == g->act_key));
+}
+
+static const LinearForm *act_form(const LinearRun *l)
+{
+    return l->form && l->form->act ? l->form : NULL;
+}
+
+/* The first linear of the stage that reads what linear i does. */
+static int input_owner(LinearRun *const *lin, int i)
+{
+    for (int j = 0; j < i; j++)
+        if (!act_form(lin[j]) == !act_form(lin[i]) && (!act_form(lin[i]) || same_act(lin[j], lin[i])))
+            return j;
+    return i;
+}
+
+/* ---- room ---- */
+
+/* Each row of a made input has its scale, whether it is codes or not. */
+int64_t stage_acts_floats(int64_t in, int64_t acts)
+{
+    return acts * (in + 1);
+}
+
+int64_t stage_plain_floats(int64_t in, const GemmOps *products)
+{
+    return products && products->row_bytes ? (int64_t)(products->row_bytes(in) / sizeof(float)) : 0;
+}
+
+int64_t stage_input_floats(LinearRun *const *lin, int n, const GemmOps *products)
+{
+    int64_t floats = 0, in = lin[0]->lin->in;
+    for (int i = 0; i < n; i++)
+        if (input_owner(lin, i) == i)
+            floats += act_form(lin[i]) ? stage_acts_floats(in, 1) : stage_plain_floats(in, products);
+    return floats * max_i64(lin[0]->lin->groups, 1);
+}
+
+/* ---- the inputs that are made ---- */
+
+/* One of them; of a plain input form is NULL and only `packed` is made. */
+typedef struct InputRun {
+    const Stage *st;
+    const LinearForm *form;
+    bool codes;
+    const float *x;      /* what is packed */
+    float *out, *scale;  /* what the form makes */
+    void *packed;        /* NULL: nothing is */
+    int64_t ld;          /* bytes of its rows */
+    int64_t task0;       /* its first task of the present pool call */
+} InputRun;
+
+enum { INPUTS_MAX = STAGES_MAX * 2 > STAGE_MAX ? STAGES_MAX * 2 : STAGE_MAX };
+
+typedef struct InputWave {
+    InputRun run[INPUTS_MAX];
+    int n;
+} InputWave;
+
+static int64_t rows_of(const Stage *st)
+{
+    return st->ps->rows * stage_groups(st);
+}
+
+/* What linear i reads, the first of the stage that does, its rows at `at`; returns the floats it takes there. */
+static int64_t make_input(Stage *st, int i, float *at, InputRun *run)
+{
+    const GemmOps *gemm = stage_gemms(st, i);
+    const LinearForm *f = act_form(st->lin[i]);
+    int64_t in = st->lin[0]->lin->in, rows = rows_of(st), floats = 0;
+    *run = (InputRun){.st = st, .form = f, .codes = st->lin[i]->codes, .x = st->x};
+    if (f) {
+        run->out = at;
+        run->scale = at + rows * in;
+        run->x = at;
+        floats = rows * stage_acts_floats(in, 1);
+    }
+    if (run->codes) { /* in place: their rows are even */
+        run->packed = at;
+        run->ld = in * (int64_t)sizeof *at;
+    } else if (!f && st->packs && gemm->row_bytes) {
+        run->packed = at;
+        run->ld = (int64_t)gemm->row_bytes(in);
+        floats = rows * stage_plain_floats(in, gemm);
+    }
+    st->xin[i] = run->x;
+    st->xpack[i] = run->packed;
+    st->ldpack[i] = run->ld;
+    st->xscale[i] = run->scale;
+    return floats;
+}
+
+/* Lets the forms see the input, and lists what has to be made. */
+static Status list_inputs(Stage *st, InputWave *w, Error *err)
+{
+    Pass *ps = st->ps;
+    int64_t in = st->lin[0]->lin->in;
+    Stream shape = {.samples = ps->in->samples, .rows = rows_of(st), .width = in, .start = stage_shape(st)->start};
+    for (int i = 0; i < st->n; i++) {
+        const LinearForm *f = st->lin[i]->form;
+        if (f && f->prepare && ps->rows > 0)
+            RETURN_IF_ERROR(f->prepare(f->self, st->x, &shape, in, ps->r->opt.pool, err));
+    }
+    float *at = st->act_scratch;
+    for (int i = 0; i < st->n && ps->rows > 0; i++) {
+        int owner = input_owner(st->lin, i);
+        if (owner == i) {
+            int64_t floats = make_input(st, i, at, &w->run[w->n]);
+            at = floats ? at + floats : at;
+            w->n += floats > 0;
+        } else {
+            st->xin[i] = st->xin[owner];
+            st->xpack[i] = st->xpack[owner];
+            st->ldpack[i] = st->ldpack[owner];
+            st->xscale[i] = st->xscale[owner];
+        }
+    }
+    return ST_OK;
+}
+
+/* ---- tasks ---- */
+
+/* One sample of one input through its form. */
+static void act_task(const InputRun *a, int64_t index)
+{
+    const Pass *ps = a->st->ps;
+    const Stream *shape = stage_shape(a->st);
+    int s = ps->s0 + (int)index;
+    int64_t in = a->st->lin[0]->lin->in, r0 = shape->start[s] - ps->row0 * stage_groups(a->st);
+    int64_t rows = shape->start[s + 1] - shape->start[s];
+    const float *x = a->st->x + r0 * in;
+    if (rows > 0 && a->codes)
+        a->form->act_codes(a->form->self, s, x, rows, in, in, a->out + r0 * in, a->scale + r0);
+    else if (rows > 0)
+        a->form->act(a->form->self, s, x, rows, in, in, a->out + r0 * in);
+}
+
+static int64_t act_tasks(const InputRun *a)
+{
+    return a->form ? a->st->ps->s1 - a->st->ps->s0 : 0;
+}
+
+static void pack_task(const InputRun *a, int64_t index)
+{
+    int64_t in = a->st->lin[0]->lin->in, r0 = index * PASS_TILE, end = pass_tile_end(index, rows_of(a->st));
+    gemm_find(GEMM_BF16)->pack_x(a->x + r0 * in, in, end - r0, in, (unsigned char *)a->packed + r0 * a->ld, a->ld);
+}
+
+static int64_t pack_tasks(const InputRun *a)
+{
+    return a->packed ? div_up(rows_of(a->st), PASS_TILE) : 0;
+}
+
+/* The two things that are done to an input, each in a pool call of its own. */
+typedef struct Step {
+    Phase phase;
+    int64_t (*tasks)(const InputRun *a);
+    void (*task)(const InputRun *a, int64_t index);
+} Step;
+
+typedef struct StepRun {
+    const Step *step;
+    InputWave *w;
+} StepRun;
+
+static void step_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const StepRun *r = ctx;
+    int i = 0;
+    while (i + 1 < r->w->n && r->w->run[i + 1].task0 <= index)
+        i++;
+    r->step->task(&r->w->run[i], index - r->w->run[i].task0);
+}
+
+Status stage_inputs(Stage *const *st, int n, Error *err)
+{
+    static const Step steps[] = {{PHASE_QUANT_ACT, act_tasks, act_task}, {PHASE_PACK, pack_tasks, pack_task}};
+    InputWave w = {.n = 0};
+    Runner *r = st[0]->ps->r;
+    for (int i = 0; i < n; i++)
+        RETURN_IF_ERROR(list_inputs(st[i], &w, err));
+    for (size_t k = 0; k < sizeof steps / sizeof *steps; k++) {
+        StepRun run = {&steps[k], &w};
+        Batch b = {.n = 0};
+        int64_t tasks = 0;
+        for (int i = 0; i < w.n; i++) {
+            w.run[i].task0 = tasks;
+            tasks += steps[k].tasks(&w.run[i]);
+        }
+        if (!tasks)
+            continue;
+        batch_add(&b, steps[k].phase, step_task, &run, tasks);
+        RETURN_IF_ERROR(batch_run(&b, r->opt.pool, r->opt.cancel, err));
+    }
+    return ST_OK;
+}
