@@ -77,6 +77,8 @@ bool unit_unseen(const UnitRun *u, int64_t i);
 /* Of a sink that takes: quantized weight i of the unit, with its input's parameters. *w is the caller's
  * (qweight_fini), everything else borrowed. */
 Status unit_take(UnitRun *u, int64_t i, SaveLinear *out, QWeight *w, Error *err);
+/* In place of qweight_fini: its memory serves the next one. */
+void unit_done(UnitRun *u, QWeight *w);
 /* Has every processor hand over what it made beside the linears. */
 Status unit_gifts(const UnitRun *u, const Gifts *to, Error *err);
 

@@ -17,6 +17,7 @@ typedef struct PipelineRun {
     SinkWants *wants;  /* [nsinks] */
     DType T;           /* in which weights are quantized and activations begin */
     FormsOptions forms;
+    FormRoom room; /* of forms */
     Stream x, y;       /* the unit's input; y: what a pass gives when it isn't the last */
     bool wide;         /* the peer: x is float32 though the model isn't */
     bool rerun;        /* SinkWants.rerun, the peer's */
@@ -225,6 +226,11 @@ Status unit_take(UnitRun *u, int64_t i, SaveLinear *out, QWeight *w, Error *err)
     return ST_OK;
 }
 
+void unit_done(UnitRun *u, QWeight *w)
+{
+    layer_forms_done(u->forms, w);
+}
+
 Status unit_gifts(const UnitRun *u, const Gifts *to, Error *err)
 {
     for (int i = 0; i < u->run->plan->nsteps; i++) {
@@ -358,7 +364,8 @@ Status pipeline_run(Pipeline *p, Runner *r, const PipelineOptions *o, Error *err
     if (!run.wants)
         return error_nomem(err, "the run");
     run.forms = (FormsOptions){.levels = p->levels, .level = p->work.level, .peer = p->work.peer, .weight = run.T,
-                               .read = read_weight, .ctx = &run, .pool = runner_pool(r), .cancel = runner_cancel(r)};
+                               .read = read_weight, .ctx = &run, .pool = runner_pool(r), .cancel = runner_cancel(r),
+                               .room = &run.room};
     int open = 0, first;
     Status st = open_sinks(&run, &open, &first, err);
     bool opened = st == ST_OK;
@@ -369,6 +376,7 @@ Status pipeline_run(Pipeline *p, Runner *r, const PipelineOptions *o, Error *err
         o->sinks[i].ops->close(o->sinks[i].self, keep);
     stream_fini(&run.x);
     stream_fini(&run.y);
+    form_room_free(&run.room);
     free(run.wants);
     return st;
 }

@@ -38,6 +38,7 @@ static uint64_t largest_weight(const Pipeline *p, int threads)
         const QSpec *q = &at->config->weight;
         uint64_t bytes = n * sizeof(float) + qweight_bytes(q, l->out, l->in);
         bytes += at->weight->scratch ? at->weight->scratch(q, l->out, l->in, threads) : 0;
+        bytes += q->dtype == QT_INT4 || q->dtype == QT_MXFP4 ? n / 2 : 0; /* two to a byte, as a saver packs them */
         most = bytes > most ? bytes : most;
         uint64_t size = weight_bytes(l);
         raw = size > raw ? size : raw;
@@ -161,7 +162,7 @@ static Status write_linear(SaveSink *s, UnitRun *u, int64_t i, Error *err)
     s->out->bytes_written += scheme_bytes(l.scheme, l.config,
                                           &(SchemeLinear){lin, bias != NULL, u->work->peer, u->model->cfg.dtype});
     free(bias);
-    qweight_fini(&w);
+    unit_done(u, &w);
     return st;
 }
 

@@ -42,7 +42,29 @@ Status qweight_check(const QSpec *q, int64_t out, int64_t in, Error *err)
     return ST_OK;
 }
 
+/* Bytes for codes: the room, or others instead of it. */
+static uint8_t *code_room(size_t n, uint8_t **room, size_t *cap)
+{
+    uint8_t *code = *room;
+    if (n > *cap) {
+        free(code);
+        code = mem_array(n, 1);
+    }
+    *room = NULL;
+    *cap = 0;
+    return code;
+}
+
 Status qweight_init(QWeight *w, const QSpec *q, int64_t out, int64_t in, Error *err)
+{
+    uint8_t *none = NULL;
+    size_t cap = 0;
+    RETURN_IF_ERROR(qweight_init_in(w, q, out, in, &none, &cap, err));
+    memset(w->code, 0, (size_t)out * (size_t)in);
+    return ST_OK;
+}
+
+Status qweight_init_in(QWeight *w, const QSpec *q, int64_t out, int64_t in, uint8_t **room, size_t *cap, Error *err)
 {
     *w = (QWeight){0};
     RETURN_IF_ERROR(qweight_check(q, out, in, err));
@@ -50,7 +72,7 @@ Status qweight_init(QWeight *w, const QSpec *q, int64_t out, int64_t in, Error *
     QWeight n = {.dtype = q->dtype, .scope = q->scope, .symmetric = q->symmetric, .out = out, .in = in, .group = group,
                  .groups = groups};
     size_t params = (size_t)(out * groups);
-    n.code = mem_zarray((size_t)out * (size_t)in, 1);
+    n.code = code_room((size_t)out * (size_t)in, room, cap);
     bool ok = n.code != NULL;
     if (is_mx(q)) {
         n.exponent = mem_zarray(params, 1);

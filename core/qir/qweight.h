@@ -31,6 +31,9 @@ Status qweight_check(const QSpec *q, int64_t out, int64_t in, Error *err);
 /* Allocates what the spec needs for a weight [out][in]; all zero. qweight_check is
  * made, too. Caller frees with qweight_fini. */
 Status qweight_init(QWeight *w, const QSpec *q, int64_t out, int64_t in, Error *err);
+/* The same, but codes are not zeroed, and lie in *room if its *cap bytes are enough. It is taken or freed: *room becomes
+ * NULL. */
+Status qweight_init_in(QWeight *w, const QSpec *q, int64_t out, int64_t in, uint8_t **room, size_t *cap, Error *err);
 void qweight_fini(QWeight *w);
 /* Bytes that qweight_init would take: for planners. */
 uint64_t qweight_bytes(const QSpec *q, int64_t out, int64_t in);

@@ -101,25 +101,38 @@ static Status check_finite(const Linear *lin, const float *w, Pool *pool, Error 
                      (long long)(at / lin->in), (long long)(at % lin->in));
 }
 
-/* A buffer for a weight as floats, kept from one linear to the next: fresh memory costs more than filling it. */
 static float *weight_buffer(LayerForms *l, const Linear *lin, Error *err)
 {
+    FormRoom *r = l->room;
     size_t n = (size_t)(lin->out * lin->in);
-    if (n > l->weight_cap) {
-        free(l->weight);
-        l->weight = mem_aligned(n, sizeof *l->weight);
-        l->weight_cap = l->weight ? n : 0;
-        if (!l->weight)
+    if (n > r->weight_cap) {
+        free(r->weight);
+        r->weight = mem_aligned(n, sizeof *r->weight);
+        r->weight_cap = r->weight ? n : 0;
+        if (!r->weight)
             error_nomem(err, lin->name);
     }
-    return l->weight;
+    return r->weight;
 }
 
-static void drop_weight(LayerForms *l)
+void form_room_free(FormRoom *r)
 {
-    free(l->weight);
-    l->weight = NULL;
-    l->weight_cap = 0;
+    free(r->weight);
+    free(r->code);
+    *r = (FormRoom){0};
+}
+
+void layer_forms_done(LayerForms *l, QWeight *w)
+{
+    FormRoom *r = l->room;
+    size_t n = (size_t)(w->out * w->in);
+    if (w->code && n > r->code_cap) {
+        free(r->code);
+        r->code = w->code;
+        r->code_cap = n;
+        w->code = NULL;
+    }
+    qweight_fini(w);
 }
 
 static WeightTask task_of(const FormState *s, int64_t in)
@@ -140,7 +153,7 @@ static Status quantize_weight(LayerForms *l, FormLinear *f, const void *shared, 
     if (st == ST_OK)
         st = check_finite(lin, w, l->opt->pool, err);
     if (st == ST_OK)
-        st = qweight_init(&f->q, &s->config->weight, lin->out, lin->in, err);
+        st = qweight_init_in(&f->q, &s->config->weight, lin->out, lin->in, &l->room->code, &l->room->code_cap, err);
     if (st == ST_OK) {
         WeightTask t = task_of(s, lin->in);
         t.w = w;
@@ -237,7 +250,7 @@ static Status quantize_by_hessian(FormState *s, const float *x, const Stream *sh
             st = quantize_weight(l, &l->lin[i], shared, err);
     s->weight->release(shared);
     free(h);
-    drop_weight(l); /* a pass goes on */
+    form_room_free(l->room); /* a pass goes on */
     return st;
 }
 
@@ -456,7 +469,7 @@ Status layer_forms_stage(LayerForms *l, int level, FormStage stage, const FormTy
             RETURN_IF_ERROR(quantize_weight(l, f, NULL, err));
         set_form(l, f);
     }
-    drop_weight(l); /* a pass comes */
+    form_room_free(l->room); /* a pass comes */
     return ST_OK;
 }
 
@@ -469,7 +482,7 @@ void layer_forms_fini(LayerForms *l)
     for (int64_t i = 0; l->lin && i < l->n; i++)
         if (l->lin[i].have)
             qweight_fini(&l->lin[i].q);
-    drop_weight(l);
+    form_room_free(&l->own);
     free(l->states);
     free(l->lin);
     free(l->forms);
@@ -486,6 +499,7 @@ Status layer_forms_init(LayerForms *l, const Model *m, const FormsOptions *o, in
         layer_forms_fini(l);
         return error_nomem(err, "a layer's quantizers");
     }
+    l->room = o->room ? o->room : &l->own;
     for (int64_t i = 0; i < n; i++) {
         int16_t level = o->level[first + i];
         l->lin[i].index = i;

@@ -25,6 +25,14 @@ typedef struct FormTypes {
     DType kept;  /* WeightTask.F */
 } FormTypes;
 
+/* Buffers kept from one linear to the next, also of the next layer, while no pass runs: fresh memory costs more than
+ * filling it. */
+typedef struct FormRoom {
+    float *weight;         /* [weight_cap] the linear that is being quantized */
+    uint8_t *code;         /* [code_cap] for the codes of the next one */
+    size_t weight_cap, code_cap;
+} FormRoom;
+
 typedef struct FormsOptions {
     const QuantLevel *levels;
     const int16_t *level;  /* [model.nlinears] 0 = float */
@@ -35,7 +43,10 @@ typedef struct FormsOptions {
     void *ctx;
     Pool *pool;
     const Cancel *cancel;  /* may be NULL */
+    FormRoom *room;        /* the caller's, begins zeroed, ends with form_room_free; NULL: each layer has its own */
 } FormsOptions;
+
+void form_room_free(FormRoom *r);
 
 typedef struct LayerForms {
     const Model *model;
@@ -46,8 +57,7 @@ typedef struct LayerForms {
     LinearForm *forms;        /* [n] */
     const LinearForm **table; /* [n] for a Variant, NULL entries are float */
     bool any;                 /* at least one entry of the table is not NULL */
-    float *weight;            /* [weight_cap] the linear that is being quantized, between passes */
-    size_t weight_cap;
+    FormRoom *room, own;
 } LayerForms;
 
 /* All in stage FORM_FLOAT. o and m must outlive them. */
@@ -63,6 +73,8 @@ bool layer_forms_unseen(const LayerForms *l, int64_t i);
 bool layer_forms_param(const LayerForms *l, int64_t i, QParam *p, DType *T);
 /* The quantized weight: the one that was made for a pass, or else made now. Caller frees with qweight_fini. */
 Status layer_forms_take(LayerForms *l, int64_t i, QWeight *out, Error *err);
+/* In place of qweight_fini: its memory serves the next linear. */
+void layer_forms_done(LayerForms *l, QWeight *w);
 
 /* Whether some pass has to show forms of these levels whole inputs. */
 bool layer_forms_whole(const Model *m, const QuantLevel *levels, const int16_t *level, bool peer);
