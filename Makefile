@@ -34,7 +34,7 @@ endif
 ifeq ($(WERROR),1)
 WARN      += -Werror
 endif
-NEEDS_PKG := $(filter-out help deps deps-check demo check clean,$(or $(MAKECMDGOALS),all))
+NEEDS_PKG := $(filter-out help deps deps-check demo check check-arm clean,$(or $(MAKECMDGOALS),all))
 ifneq ($(NEEDS_PKG),)
 PKG_CFLAGS := $(shell $(PKGCONF) --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell $(PKGCONF) --libs $(PKGS) 2>/dev/null)
@@ -50,7 +50,7 @@ TEST_LIB  := $(patsubst %.c,$(BUILD)/%.o,$(sort $(filter-out tests/lib/faultshim
 FAULTSHIM := $(BUILD)/tests/faultshim.so
 UNIT_BIN  := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
 
-.PHONY: all demo check check-loaders faults fuzz unused bench bench-peers bench-real install deps deps-check clean help unit
+.PHONY: all demo check check-arm check-loaders faults fuzz unused bench bench-peers bench-real install deps deps-check clean help unit
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -106,6 +106,9 @@ faults: all $(FAULTSHIM) ## fail every allocation and every call for a file, and
 PYTHON    ?= python3
 check-loaders: all ## load outputs with transformers and compressed-tensors, if PYTHON has them, and compare logits
 	@PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -W ignore tests/loaders.py $(BUILD)/slimscope $(FAMILIES)
+
+check-arm: ## build core/math for arm64 and run its tests under qemu, if both are installed
+	@sh tests/arm.sh $(BUILD)
 
 fuzz: $(BUILD)/tests/run_fuzz ## search each reader of foreign bytes with libFuzzer (SECONDS=60 each; needs clang)
 	@$(MAKE) --no-print-directory -s CC=clang BUILD=build-fuzz SAN=fuzzer LDFLAGS=-fsanitize=fuzzer build-fuzz/tests/run_fuzz

@@ -6,21 +6,28 @@
  *   VI_LOAD(p) VI_SPLAT(uint32_t) V_HIGH(words) V_LOW(words): the odd and the even bf16 of each word as float32
  *   TILE_FENCE() between the even and the odd step of a pair: nothing, or what keeps the loads of both apart
  *   V_PAIRS(acc, words x, words w): both steps of bf16 over pairs, where the processor has it
+ *   V_STEP(a, b, c) V_FLUSH(v): a step of bf16 and what it flushes, where flush_begin cannot have the processor do it
  * Not a header to include elsewhere. */
 #include <string.h>
 
 
 #define TILE_INLINE TILE_TARGET static inline __attribute__((always_inline))
 
+#ifndef V_STEP
+#define V_STEP(a, b, c) V_FMA(a, b, c)
+#define V_FLUSH(v) (v)
+#endif
+
 /* acc[rows][cols] to y, which they are added to when `add`. */
-TILE_INLINE void put(const TileCall *c, const int rows, const int cols, V acc[TILE_ROWS][TILE_WIDE])
+TILE_INLINE void put(const TileCall *c, const int rows, const int cols, const int flush, V acc[TILE_ROWS][TILE_WIDE])
 {
 #pragma GCC unroll 6
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int j = 0; j < cols; j++) {
             float *y = c->y + i * c->ldy + j * TILE_LANES;
-            V_STOREU(y, c->add ? V_ADD(V_LOADU(y), acc[i][j]) : acc[i][j]);
+            V sum = c->add ? V_ADD(V_LOADU(y), acc[i][j]) : acc[i][j];
+            V_STOREU(y, flush ? V_FLUSH(sum) : sum);
         }
 }
 
@@ -53,23 +60,25 @@ TILE_INLINE void f32_body(const TileCall *c, const int rows, const int cols)
                 acc[i][j] = V_FMA(v, w[j], acc[i][j]);
         }
     }
-    put(c, rows, cols, acc);
+    put(c, rows, cols, 0, acc);
 }
 
 /* One product of each pair: the even or the odd one. */
-TILE_INLINE void half_step(const int rows, const int cols, const int odd, const float *const x[TILE_ROWS], int64_t k,
-                           const uint32_t *p, V acc[TILE_ROWS][TILE_WIDE])
+TILE_INLINE void half_step(const int rows, const int cols, const int odd, const int flush,
+                           const float *const x[TILE_ROWS], int64_t k, const uint32_t *p, V acc[TILE_ROWS][TILE_WIDE])
 {
     V w[TILE_WIDE];
 #pragma GCC unroll 4
-    for (int j = 0; j < cols; j++)
+    for (int j = 0; j < cols; j++) {
         w[j] = odd ? V_HIGH(VI_LOAD(p + j * TILE_LANES)) : V_LOW(VI_LOAD(p + j * TILE_LANES));
+        w[j] = flush ? V_FLUSH(w[j]) : w[j];
+    }
 #pragma GCC unroll 6
     for (int i = 0; i < rows; i++) {
         V v = V_SPLAT(x[i][k + odd]);
 #pragma GCC unroll 4
         for (int j = 0; j < cols; j++)
-            acc[i][j] = V_FMA(v, w[j], acc[i][j]);
+            acc[i][j] = flush ? V_STEP(v, w[j], acc[i][j]) : V_FMA(v, w[j], acc[i][j]);
     }
 }
 
@@ -84,13 +93,13 @@ TILE_INLINE void f32_pairs_body(const TileCall *c, const int rows, const int col
     for (int i = 0; i < rows; i++)
         x[i] = (const float *)c->x + i * c->ldx;
     for (; k + 1 < c->k; k += 2, p += cols * TILE_LANES) {
-        half_step(rows, cols, 0, x, k, p, acc);
+        half_step(rows, cols, 0, 0, x, k, p, acc);
         TILE_FENCE(); /* or they fill the registers that the sums need */
-        half_step(rows, cols, 1, x, k, p, acc);
+        half_step(rows, cols, 1, 0, x, k, p, acc);
     }
     if (k < c->k)
-        half_step(rows, cols, 0, x, k, p, acc);
-    put(c, rows, cols, acc);
+        half_step(rows, cols, 0, 0, x, k, p, acc);
+    put(c, rows, cols, 0, acc);
 }
 
 #ifdef V_PAIRS
@@ -124,7 +133,7 @@ TILE_INLINE void bf16_body(const TileCall *c, const int rows, const int cols)
                 acc[i][j] = V_PAIRS(acc[i][j], v, w[j]);
         }
     }
-    put(c, rows, cols, acc);
+    put(c, rows, cols, 1, acc);
 }
 #else
 TILE_INLINE void bf16_body(const TileCall *c, const int rows, const int cols)
@@ -137,11 +146,11 @@ TILE_INLINE void bf16_body(const TileCall *c, const int rows, const int cols)
     for (int i = 0; i < rows; i++)
         x[i] = (const float *)c->x + i * c->ldx;
     for (int64_t k = 0; k < c->k; k += 2, p += cols * TILE_LANES) {
-        half_step(rows, cols, 1, x, k, p, acc);
+        half_step(rows, cols, 1, 1, x, k, p, acc);
         TILE_FENCE();
-        half_step(rows, cols, 0, x, k, p, acc);
+        half_step(rows, cols, 0, 1, x, k, p, acc);
     }
-    put(c, rows, cols, acc);
+    put(c, rows, cols, 1, acc);
 }
 #endif
 

@@ -1,11 +1,11 @@
 /* The definition of the products in plain C, and what processors without vectors of their own compute with. */
 #include "math/tile.h"
 
-#include <float.h>
 #include <math.h>
 #include <string.h>
 
 #include "math/convert.h"
+#include "math/flush.h"
 
 enum { WIDE = 16, NARROW = 8 };
 
@@ -50,24 +50,6 @@ static void f32_pairs(const TileCall *c)
                 sum = fmaf(x[i * c->ldx + k], of_pair(c, k, j), sum);
             finish(c, i, j, sum);
         }
-}
-
-static float flushed(float v)
-{
-    return fabsf(v) < FLT_MIN ? copysignf(0, v) : v;
-}
-
-/* Rounded without a lower end of the exponents, then flushed: what lies below 2^-126 by less than half of the last of 24
- * bits becomes 2^-126. Near there float64 holds the product exactly, and TwoSum (Knuth) what it loses of the sum. */
-static float flushed_step(float x, float w, float sum)
-{
-    float r = fmaf(x, w, sum);
-    if (fabsf(r) != FLT_MIN)
-        return flushed(r);
-    double p = (double)x * (double)w, s = (double)sum, exact = p + s, t = exact - p;
-    double lost = (p - (exact - t)) + (s - t), sign = exact < 0 ? -1 : 1, least = 0x1p-126 * (1 - 0x1p-25);
-    bool tiny = sign * exact < least || (sign * exact == least && sign * lost < 0);
-    return tiny ? copysignf(0, r) : r;
 }
 
 static void bf16(const TileCall *c)
