@@ -177,7 +177,7 @@ static void weight_scalar(const float *w, int64_t rows, int64_t in, const float 
     }
 }
 
-const StatKernels stat_kernels_scalar = {
+static const StatKernels kernels_scalar = {
     .name = "scalar",
     .scan = scan_scalar,
     .columns = columns_scalar,
@@ -420,18 +420,156 @@ static const StatKernels kernels_avx2 = {
     .weight = weight_avx2,
 };
 
-const StatKernels *stat_kernels_avx2(void)
+/* ---- AVX-512: the same but for what compressing and counting bits of masks make faster ---- */
+
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,popcnt")))
+enum { WIDE = 16, RANGES = 5, PART = 4096, WORTH_RANGES = 4 * PART };
+
+/* Words of `bits` with none set, [from, to). */
+typedef struct Gap {
+    int32_t from, to;
+} Gap;
+
+/* The RANGES - 1 widest gaps between words that have bits, widest first; *n of them. Gives the words from the first with
+ * a bit to the last, empty if there is none. */
+static Gap widest_gaps(const uint32_t *bits, int32_t words, Gap gap[RANGES], int *n)
 {
-    return math_level_runs(MATH_AVX2) ? &kernels_avx2 : NULL;
+    Gap all = {0, 0};
+    *n = 0;
+    for (int32_t w = 0; w < words; w++) {
+        if (!bits[w])
+            continue;
+        Gap g = {all.to, w};
+        if (!all.to)
+            all.from = w;
+        else if (g.to > g.from) {
+            int i = *n;
+            for (; i > 0 && gap[i - 1].to - gap[i - 1].from < g.to - g.from; i--)
+                gap[i] = gap[i - 1];
+            gap[i] = g;
+            *n += *n < RANGES - 1;
+        }
+        all.to = w + 1;
+    }
+    return all;
 }
-#else
-const StatKernels *stat_kernels_avx2(void)
+
+/* Magnitude at which step t of a map begins, infinity beyond the last. */
+static float step_begin(KeyMap map, int32_t t)
 {
-    return NULL;
+    uint64_t u = map.base + ((uint64_t)t << map.shift);
+    uint32_t bits = u < 0x7f800000u ? (uint32_t)u : 0x7f800000u;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return t > 0 ? f : 0.0f;
 }
+
+/* Intervals that hold the values of all buckets whose bit is set; the others are [inf, -inf]. */
+static void find_ranges(KeyMap map, const uint32_t *bits, float lo[RANGES], float hi[RANGES])
+{
+    Gap gap[RANGES];
+    int n, r = 0;
+    Gap left = widest_gaps(bits, (2 * map.half + 31) / 32, gap, &n);
+    for (; r < RANGES && left.to > left.from; r++) {
+        Gap next = {left.to, left.to};
+        for (int i = 0; i < n; i++)
+            if (gap[i].from > left.from && gap[i].from < next.from)
+                next = gap[i];
+        int32_t from = 32 * left.from, to = 32 * next.from; /* buckets [from, to) */
+        lo[r] = from >= map.half ? step_begin(map, from - map.half) : -step_begin(map, map.half - from);
+        hi[r] = to >= map.half ? step_begin(map, to - map.half) : -step_begin(map, map.half - to);
+        left.from = next.to;
+    }
+    for (; r < RANGES; r++) {
+        lo[r] = INFINITY;
+        hi[r] = -INFINITY;
+    }
+}
+
+/* The values that lie in one of the ranges, in their order; n is a multiple of WIDE. out: room for WIDE more. */
+AVX512 static int64_t in_ranges(const float *x, int64_t n, const float *lo, const float *hi, float *out)
+{
+    __m512 a[RANGES], b[RANGES];
+    int64_t hits = 0;
+    for (int r = 0; r < RANGES; r++) {
+        a[r] = _mm512_set1_ps(lo[r]);
+        b[r] = _mm512_set1_ps(hi[r]);
+    }
+    for (int64_t i = 0; i < n; i += WIDE) {
+        __m512 v = _mm512_loadu_ps(x + i);
+        __mmask16 in = 0;
+#pragma GCC unroll 8
+        for (int r = 0; r < RANGES; r++)
+            in |= _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(v, a[r], _CMP_GE_OQ), v, b[r], _CMP_LE_OQ);
+        _mm512_storeu_ps(out + hits, _mm512_maskz_compress_ps(in, v));
+        hits += _mm_popcnt_u32(in);
+    }
+    return hits;
+}
+
+/* Of many values few are picked, and those from both tails and around the quartiles: what lies far from them is passed over
+ * before anything is looked up, as long as that keeps less than half. */
+AVX512 static int64_t filter_avx512(const float *x, int64_t n, KeyMap map, const uint32_t *bits, float *out)
+{
+    if (n < WORTH_RANGES)
+        return filter_avx2(x, n, map, bits, out);
+    float lo[RANGES], hi[RANGES], part[PART + WIDE];
+    int64_t i = 0, hits = 0, near = 0;
+    find_ranges(map, bits, lo, hi);
+    for (; i + PART <= n && near < PART / 2; i += PART) {
+        near = in_ranges(x + i, PART, lo, hi, part);
+        hits += filter_avx2(part, near, map, bits, out + hits);
+    }
+    return hits + filter_avx2(x + i, n - i, map, bits, out + hits);
+}
+
+AVX512 static float select_avx512(const float *v, int n, int r)
+{
+    float pad[STAT_SELECT_MAX];
+    int vectors = (n + WIDE - 1) / WIDE;
+    memcpy(pad, v, (size_t)n * sizeof *pad);
+    for (int k = n; k < vectors * WIDE; k++)
+        pad[k] = INFINITY;
+    for (int i = 0; i < n; i++) {
+        __m512 c = _mm512_set1_ps(pad[i]);
+        int below = 0, upto = 0;
+        for (int k = 0; k < vectors; k++) {
+            __m512 x = _mm512_loadu_ps(pad + k * WIDE);
+            below += _mm_popcnt_u32(_mm512_cmp_ps_mask(x, c, _CMP_LT_OQ));
+            upto += _mm_popcnt_u32(_mm512_cmp_ps_mask(x, c, _CMP_LE_OQ));
+        }
+        if (below <= r && r < upto)
+            return pad[i];
+    }
+    return pad[0];
+}
+
+static const StatKernels kernels_avx512 = {
+    .name = "avx512",
+    .scan = scan_avx2,
+    .columns = columns_avx2,
+    .shift = shift_avx2,
+    .count = count_avx2,
+    .filter = filter_avx512,
+    .select = select_avx512,
+    .weight = weight_avx2,
+};
 #endif
+
+const StatKernels *stat_table(MathLevel l)
+{
+    if (!math_level_runs(l))
+        return NULL;
+#if defined(__x86_64__)
+    if (l >= MATH_AVX512)
+        return &kernels_avx512;
+    if (l >= MATH_AVX2)
+        return &kernels_avx2;
+#endif
+    return &kernels_scalar;
+}
 
 const StatKernels *stat_kernels(void)
 {
-    return math_cpu_has(CPU_AVX2_FMA) ? stat_kernels_avx2() : &stat_kernels_scalar;
+    return stat_table(math_level());
 }

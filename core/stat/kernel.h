@@ -4,6 +4,8 @@
 #include <math.h>
 #include <stdint.h>
 
+#include "math/cpu.h"
+
 /* Inner loops of the statistics: a scalar reference and a fast form of each, which give the same bits (sums are kept
  * in the same eight lanes and flushed to double at the same places). */
 
@@ -49,11 +51,10 @@ typedef struct StatKernels {
                    float *c2);
 } StatKernels;
 
-extern const StatKernels stat_kernels_scalar;
-/* The fastest form this processor runs. */
+/* The form of a level, NULL where this processor cannot run it. MATH_REFERENCE: the scalar one. */
+const StatKernels *stat_table(MathLevel l);
+/* That of math_level(). */
 const StatKernels *stat_kernels(void);
-/* The AVX2 form, NULL where the build or the processor has none. */
-const StatKernels *stat_kernels_avx2(void);
 
 static inline int32_t keymap_bucket(KeyMap map, float x)
 {

@@ -148,7 +148,7 @@ static void picks_equal_sorting(void **state)
                 memcpy(gap + r * ld, x + r * shape[i].width, (size_t)shape[i].width * sizeof *x);
             int64_t nw = reference(x, n, want);
             assert_int_equal(nw, order_count_of(n));
-            const StatKernels *k = i % 2 ? &stat_kernels_scalar : stat_kernels();
+            const StatKernels *k = i % 2 ? stat_table(MATH_REFERENCE) : stat_kernels();
             pick(&s, k, gap, shape[i].rows, shape[i].width, ld, f % 2, INT64_MAX, got);
             for (int64_t j = 0; j < nw; j++)
                 if (got[j] != want[j])
@@ -266,12 +266,9 @@ static void histogram_counts_every_value(void **state)
     order_scratch_fini(&s);
 }
 
-static void fast_kernels_give_the_scalar_bits(void **state)
+static void give_the_scalar_bits(const StatKernels *fast)
 {
-    (void)state;
-    const StatKernels *fast = stat_kernels_avx2(), *slow = &stat_kernels_scalar;
-    if (!fast)
-        skip();
+    const StatKernels *slow = stat_table(MATH_REFERENCE);
     rng_state = 31337;
     for (int turn = 0; turn < 200; turn++) {
         int64_t rows = 1 + (int64_t)(uniform() * 40), width = 1 + (int64_t)(uniform() * 700), ld = width + turn % 3;
@@ -310,6 +307,58 @@ static void fast_kernels_give_the_scalar_bits(void **state)
     }
 }
 
+static void fast_kernels_give_the_scalar_bits(void **state)
+{
+    (void)state;
+    for (int l = MATH_GENERIC; l < MATH_LEVELS; l++)
+        if (stat_table((MathLevel)l))
+            give_the_scalar_bits(stat_table((MathLevel)l));
+}
+
+/* Buckets picked nowhere, everywhere, in both tails, around some values, one here and there; samples too short for any
+ * short cut, and long ones. */
+static void filters_and_selections_give_the_scalar_values(void **state)
+{
+    (void)state;
+    enum { MOST = 50000, BUCKETS = 2 * (12 << 9) + 2 };
+    const StatKernels *slow = stat_table(MATH_REFERENCE);
+    const KeyMap map = {.base = (120u << 23) - (1u << 14), .shift = 14, .half = (12 << 9) + 1};
+    float *x = malloc(MOST * sizeof *x), *want = malloc((MOST + 1) * sizeof *want), *got = malloc((MOST + 1) * sizeof *got);
+    uint32_t *bits = malloc((BUCKETS / 32 + 1) * sizeof *bits);
+    rng_state = 4711;
+    for (int turn = 0; turn < 60; turn++) {
+        int64_t n = turn % 3 ? 15000 + (int64_t)(uniform() * 35000) : (int64_t)(uniform() * 300);
+        fill(x, n, turn % 4 == 3 ? TIES : NORMAL);
+        for (int64_t i = 0; i < n; i += 97)
+            x[i] = i % 2 ? 0.0f : -0.0f;
+        memset(bits, turn % 6 == 1 ? 255 : 0, (BUCKETS / 32 + 1) * sizeof *bits);
+        for (int b = 0; b < BUCKETS && turn % 6 > 1; b++) {
+            float near = (float)b / BUCKETS;
+            bool set = turn % 6 == 2   ? near < 0.3f || near > 0.8f
+                       : turn % 6 == 3 ? fabsf(near - 0.37f) < 0.01f || fabsf(near - 0.64f) < 0.02f
+                       : turn % 6 == 4 ? uniform() < 0.01
+                                       : (near < 0.25f || b == map.half || b == map.half - 1) && uniform() < 0.5;
+            bits[b / 32] |= (uint32_t)set << b % 32;
+        }
+        int64_t hits = slow->filter(x, n, map, bits, want);
+        for (int l = MATH_GENERIC; l < MATH_LEVELS; l++) {
+            const StatKernels *k = stat_table((MathLevel)l);
+            if (!k)
+                continue;
+            assert_int_equal(k->filter(x, n, map, bits, got), hits);
+            assert_memory_equal(got, want, (size_t)hits * sizeof *got);
+            for (int m = 1; m <= STAT_SELECT_MAX && m <= n; m++) {
+                float a = k->select(x + n - m, m, m * 2 / 3), b = slow->select(x + n - m, m, m * 2 / 3);
+                assert_true(a == b);
+            }
+        }
+    }
+    free(x);
+    free(want);
+    free(got);
+    free(bits);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -319,6 +368,7 @@ int main(void)
         cmocka_unit_test(scores_of_few_values),
         cmocka_unit_test(histogram_counts_every_value),
         cmocka_unit_test(fast_kernels_give_the_scalar_bits),
+        cmocka_unit_test(filters_and_selections_give_the_scalar_values),
     };
     return cmocka_run_group_tests_name("order", tests, NULL, NULL);
 }
