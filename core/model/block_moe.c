@@ -160,9 +160,7 @@ static Status take_stacked(Open *o, const char *name, int64_t rows, int64_t cols
     if (t->ndim != 3 || t->shape[0] != want[0] || t->shape[1] != rows || t->shape[2] != cols)
         return open_wrong_shape(o, t, 3, want, "num_local_experts, intermediate_size, hidden_size");
     RETURN_IF_ERROR(open_float(o, t));
-    bool added;
-    RETURN_IF_ERROR(open_use(o, t, &added));
-    if (added)
+    if (open_use(o, t))
         o->m->params += want[0] * rows * cols; /* fits: nbytes of the tensor does */
     return ST_OK;
 }
@@ -333,7 +331,7 @@ static Status ignore_zero_experts(Open *o, const MoeRule *r, int unit)
                  unit, r->block, o->m->cfg.moe.experts + i / 3, parts[i % 3]);
         const TensorInfo *t = checkpoint_find(o->m->ckpt, text);
         if (t)
-            RETURN_IF_ERROR(open_use(o, t, NULL));
+            open_use(o, t);
     }
     return ST_OK;
 }
@@ -387,7 +385,8 @@ static Status take_hash(Open *o, const MoeRule *r, int unit, Block *b)
     if (h->ndim != 2 || h->shape[0] != c->vocab || h->shape[1] != c->moe.top_k)
         return error_set(o->err, ST_DATA, "'%s': tensor '%s' must have the shape [%lld,%d] (vocab_size, "
                          "num_experts_per_tok)", open_file_of(o, h), name, (long long)c->vocab, c->moe.top_k);
-    return open_use(o, h, NULL);
+    open_use(o, h);
+    return ST_OK;
 }
 
 static Status take_shared(Open *o, const MoeRule *r, int unit, Block *b)

@@ -75,8 +75,7 @@ static const TensorInfo *unused_tensor(const Open *o, int64_t *count)
     *count = 0;
     for (int64_t i = 0; i < checkpoint_count(c); i++) {
         const TensorInfo *t = checkpoint_at(c, i);
-        if (strncmp(t->name, prefix, len) != 0 || is_harmless(t->name) ||
-            map_get(&o->used, t->name, strlen(t->name), -1) >= 0)
+        if (o->used[i] || strncmp(t->name, prefix, len) != 0 || is_harmless(t->name))
             continue;
         if (strtol(t->name + len, NULL, 10) >= o->m->cfg.layers) /* multi-token prediction layers */
             continue;
@@ -104,8 +103,8 @@ static void note_others(const Open *o, Str *w)
     int64_t n = 0;
     for (int64_t i = 0; i < checkpoint_count(m->ckpt); i++) {
         const TensorInfo *t = checkpoint_at(m->ckpt, i);
-        if (strncmp(t->name, prefix, strlen(prefix)) == 0 || map_get(&o->used, t->name, strlen(t->name), -1) >= 0 ||
-            t == m->exit.spare || model_mtp_tensor(m, t->name) || strstr(t->name, "rotary_emb.inv_freq"))
+        if (o->used[i] || strncmp(t->name, prefix, strlen(prefix)) == 0 || t == m->exit.spare ||
+            model_mtp_tensor(m, t->name) || strstr(t->name, "rotary_emb.inv_freq"))
             continue;
         first = first ? first : t->name;
         n++;
@@ -228,6 +227,8 @@ static Status build(Open *o, const char *dir, bool known, bool has_dtype, const 
 {
     Model *m = o->m;
     Status st = checkpoint_open(&m->ckpt, dir, o->err);
+    if (st == ST_OK && !(o->used = mem_zarray((size_t)checkpoint_count(m->ckpt), sizeof *o->used)))
+        st = error_nomem(o->err, "the model's tensors");
     if (st == ST_OK && checkpoint_note(m->ckpt))
         open_warn(w, "%s", checkpoint_note(m->ckpt));
     if (st == ST_OK)
@@ -269,7 +270,7 @@ static Status open_in(Model *m, const char *config_path, const char *user_type, 
     cJSON_Delete(root);
     if (st == ST_OK)
         st = build(&o, m->path, known, has_dtype, user_type, &w);
-    map_free(&o.used);
+    free(o.used);
     if (st == ST_OK)
         fingerprint(m, text, len);
     else if (st == ST_DATA && !known)

@@ -13,9 +13,12 @@ const char *open_file_of(const Open *o, const TensorInfo *t)
     return t || checkpoint_files(c) == 1 ? checkpoint_file_path(c, t ? t->file : 0) : o->m->path;
 }
 
-Status open_use(Open *o, const TensorInfo *t, bool *added)
+bool open_use(Open *o, const TensorInfo *t)
 {
-    return map_add(&o->used, t->name, strlen(t->name), 0, added) ? ST_OK : error_nomem(o->err, "the model's tensors");
+    bool *used = &o->used[t - checkpoint_at(o->m->ckpt, 0)];
+    bool first = !*used;
+    *used = true;
+    return first;
 }
 
 /* What storage_foreign says of the weight `name`. */
@@ -85,12 +88,10 @@ Status open_shape(Open *o, const char *name, bool optional, int ndim, const int6
     RETURN_IF_ERROR(open_float(o, t));
     if (t->ndim != ndim || memcmp(t->shape, want, (size_t)ndim * sizeof *want) != 0)
         return open_wrong_shape(o, t, ndim, want, keys);
-    bool added;
-    RETURN_IF_ERROR(open_use(o, t, &added));
     int64_t n = 1;
     for (int i = 0; i < ndim; i++)
         n *= want[i]; /* fits: nbytes of the tensor does */
-    o->m->params += added ? n : 0;
+    o->m->params += open_use(o, t) ? n : 0;
     return ST_OK;
 }
 

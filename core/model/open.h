@@ -11,7 +11,7 @@ enum { NAME_MAX_BYTES = 160 };
 /* What building one model needs besides the model. */
 typedef struct Open {
     Model *m;
-    Map used; /* names of the tensors the decoder uses */
+    bool *used; /* [checkpoint_count] the tensors that the decoder uses */
     Error *err;
     bool may_tie; /* the decoder's own part of config.json ties the head, whatever the whole one says */
     const char *coding; /* why quantization_config is not read, NULL: it is; the weights may be floats all the same */
@@ -20,8 +20,8 @@ typedef struct Open {
 
 /* The file a tensor's error is about: its own, or (missing tensors) the folder's only one or index. */
 const char *open_file_of(const Open *o, const TensorInfo *t);
-/* Notes that the decoder uses the tensor; *added (may be NULL): for the first time. */
-Status open_use(Open *o, const TensorInfo *t, bool *added);
+/* Notes that the decoder uses the tensor; gives whether it is for the first time. */
+bool open_use(Open *o, const TensorInfo *t);
 
 /* Finds tensor `name` of shape [rows] (cols 0) or [rows][cols]. `keys` names the config keys the shape comes from.
  * Absent: *out NULL when optional, else an error that names it. */

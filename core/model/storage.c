@@ -273,12 +273,6 @@ static Status check_scales(const Open *o, int64_t matrices, WeightStore *w)
     return check_shape(o, t, (int)n, want, why);
 }
 
-static Status mark_used(Open *o, const TensorInfo *t)
-{
-    return !t || map_add(&o->used, t->name, strlen(t->name), 0, NULL) ? ST_OK
-                                                                     : error_nomem(o->err, "the model's tensors");
-}
-
 static Status take_rest(Open *o, const char *base, int64_t matrices, WeightStore *w)
 {
     const Storage *s = w->how;
@@ -292,8 +286,10 @@ static Status take_rest(Open *o, const char *base, int64_t matrices, WeightStore
         return error_set(o->err, ST_DATA, "'%s': tensor '%s' must be two integers", open_file_of(o, w->shape),
                          w->shape->name);
     RETURN_IF_ERROR(check_scales(o, matrices, w));
-    RETURN_IF_ERROR(mark_used(o, w->scale));
-    return mark_used(o, w->shape);
+    open_use(o, w->scale);
+    if (w->shape)
+        open_use(o, w->shape);
+    return ST_OK;
 }
 
 Status storage_take(Open *o, const char *base, int64_t matrices, int64_t rows, int64_t in, const char *keys,
@@ -311,11 +307,10 @@ Status storage_take(Open *o, const char *base, int64_t matrices, int64_t rows, i
         return missing(o, base, s->scale, t);
     RETURN_IF_ERROR(check_codes(o, t, s, matrices, rows, in, keys));
     RETURN_IF_ERROR(take_rest(o, base, matrices, &w));
-    bool added;
     WeightStore *kept = arena_alloc(&o->m->arena, sizeof *kept);
-    if (!kept || !map_add(&o->used, t->name, strlen(t->name), 0, &added))
+    if (!kept)
         return error_nomem(o->err, "the model's tensors");
-    if (added)
+    if (open_use(o, t))
         o->m->params += (matrices ? matrices : 1) * rows * in; /* fits: the codes' bytes do, eight to an element */
     *kept = w;
     *weight = t;

@@ -32,12 +32,14 @@ static void world_open(World *w, const char *path)
     w->m.cfg.block_out = w->m.cfg.block_in = 128;
     if (checkpoint_open(&w->m.ckpt, path, &w->err) != ST_OK)
         fail_msg("%s", w->err.text);
+    w->o.used = calloc((size_t)checkpoint_count(w->m.ckpt), sizeof *w->o.used);
+    assert_non_null(w->o.used);
 }
 
 static void world_close(World *w)
 {
     checkpoint_free(w->m.ckpt);
-    map_free(&w->o.used);
+    free(w->o.used);
     arena_free(&w->m.arena);
 }
 
