@@ -158,6 +158,7 @@ static Status on_output(void *ctx, const Stream *calib, const Stream *eval, Erro
     EffectLab *lab = o->lab;
     const Comparison c = {.f = o->f, .predicted = &lab->predicted, .eval_texts = &lab->eval_texts,
                           .calib_texts = &lab->calib_texts, .seed = lab->opt.seed};
+    runner_leave_layers(o->r);
     Profile *profile = pool_profile(runner_pool(o->r));
     Phase was = profile_enter(profile, 0, PHASE_LOGITS);
     Status st = o->e ? effect_compare(&c, o->r, calib, eval, o->e, err)

@@ -6,8 +6,8 @@
 
 /* What a measurement takes beside the process as it is, in bytes, before anything runs. */
 typedef struct EffectPlan {
-    uint64_t held;      /* while layers run, beside streams and the runner's own: the float reference, quantized weights.
-                         * The runner's limit is what is left of the process's */
+    uint64_t held;      /* while layers run, beside streams and the runner's own: the float reference, what its logits left,
+                         * quantized weights. The runner's limit is what is left of the process's */
     uint64_t runner;    /* on top of it, were there no limit: of layers or of the logits, whichever is more */
     uint64_t end;       /* all that the logits take at the end */
     uint64_t reference; /* of `held`: stays in the lab from one measurement to the next */

@@ -198,6 +198,11 @@ void scratch_drop(Runner *r)
     r->scratch_cap = 0;
 }
 
+void runner_leave_layers(Runner *r)
+{
+    scratch_drop(r);
+}
+
 /* ---- embedding and final norm ---- */
 
 static Status embed_rows(Runner *r, const Ops *ops, const SourceTensor *e, const int32_t *ids, int64_t rows, int64_t w,
@@ -458,7 +463,8 @@ RunnerNeed runner_need(const Model *m, const RunnerAsk *a)
                       .head = (uint64_t)(head_group(m) * m->cfg.hidden) * sizeof(float)};
     uint64_t piece = largest_piece(&(Source){m, NULL});
     out.kept += 2 * piece;
-    out.head += 2 * (max_u64(piece, head_piece_bytes(m)) - piece);
+    out.ahead = 2 * (max_u64(piece, head_piece_bytes(m)) - piece);
+    out.head += out.ahead;
     out.layer = max_u64(out.layer, need.whole); /* never both: scratch_drop */
     out.layer += (uint64_t)(model_late(m) * rows * m->cfg.hidden) * sizeof(float);
     return out;

@@ -102,6 +102,7 @@ typedef struct RunnerNeed {
     uint64_t kept;   /* what the runner keeps from pass to pass: threads, panels, pieces of weights, tables */
     uint64_t layer;  /* activations of a layer's largest chunk */
     uint64_t head;   /* the head's weights, for logits: no layer runs then */
+    uint64_t ahead;  /* of it: what stays afterwards, because pieces of the head are larger than those of layers */
 } RunnerNeed;
 RunnerNeed runner_need(const Model *m, const RunnerAsk *ask);
 /* The sum for passes in place: shown before the run, compared with the peak after it. */
@@ -128,6 +129,8 @@ Status runner_carry(Stream *s, Error *err);
  * samples may come in several batches. After ST_CANCELLED the contents of `out` are undefined. */
 Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, Stream *out, const Observer *obs,
                     int nobs, Error *err);
+/* Lets the activations of layers go, before something else is held; the next layer makes them anew. */
+void runner_leave_layers(Runner *r);
 /* Final norm of h into *out (initialised here). Feeds TAP_FINAL_NORM. */
 Status runner_final_norm(Runner *r, const Stream *h, Stream *out, const Observer *obs, int nobs, Error *err);
 /* Logits of rows in panels of the vocabulary: fn is called on `worker` with logits[rows][ld] of vocabulary entries
