@@ -8,11 +8,12 @@
 
 /* Rows are taken in chunks; for each the tiles of the upper triangle add their share. A tile belongs to one task and
  * chunks follow one another, so the order of every sum is fixed. */
-enum { CHUNK = 512, FILL = 64, TILE = 256 };
+enum { CHUNK = 512, FILL = 64, TILE = 256, LINE = 16 };
 
 struct Hessian {
     int64_t in, tiles;      /* along one side */
     float *h;               /* of the chunks so far, upper triangle */
+    bool fresh;             /* there was none: h holds nothing yet */
     int64_t total, rows;    /* rows in h; of the chunk that is not full yet */
     float *x, *xt;          /* the chunk: [CHUNK][in], [in][CHUNK] */
     float *tile;            /* [threads][TILE * TILE] */
@@ -44,7 +45,7 @@ Status hessian_new(Hessian **out, int64_t in, float *h, Pool *pool, const Cancel
         hessian_free(g);
         return error_nomem(err, "the second moments of a linear's input");
     }
-    memset(h, 0, (size_t)(in * in) * sizeof *h);
+    g->fresh = true;
     *out = g;
     return ST_OK;
 }
@@ -64,9 +65,13 @@ void hessian_free(Hessian *g)
 
 static void transpose(Hessian *g, int64_t a, int64_t n)
 {
-    for (int64_t r = a; r < a + n; r++)
-        for (int64_t k = 0; k < g->in; k++)
-            g->xt[k * CHUNK + r] = g->x[r * g->in + k];
+    for (int64_t k0 = 0; k0 < g->in; k0 += LINE) /* by cache lines of both */
+        for (int64_t r0 = a; r0 < a + n; r0 += LINE) {
+            int64_t r1 = r0 + LINE < a + n ? r0 + LINE : a + n;
+            for (int64_t k = k0; k < g->in && k < k0 + LINE; k++)
+                for (int64_t r = r0; r < r1; r++)
+                    g->xt[k * CHUNK + r] = g->x[r * g->in + k];
+        }
 }
 
 static void fill_task(void *ctx, int64_t index, int worker)
@@ -93,6 +98,24 @@ static int64_t side(const Hessian *g, int64_t at)
     return g->in - at < TILE ? g->in - at : TILE;
 }
 
+/* The tile and its mirror image. */
+static void zero_tile(const Hessian *g, int64_t r, int64_t c)
+{
+    for (int64_t i = r; i < r + side(g, r); i++)
+        memset(g->h + i * g->in + c, 0, (size_t)side(g, c) * sizeof *g->h);
+    for (int64_t i = c; i < c + side(g, c) && r != c; i++)
+        memset(g->h + i * g->in + r, 0, (size_t)side(g, r) * sizeof *g->h);
+}
+
+static void zero_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const Hessian *g = ctx;
+    int64_t r, c;
+    tile_of(g, index, &r, &c);
+    zero_tile(g, r, c);
+}
+
 static void add_task(void *ctx, int64_t index, int worker)
 {
     Hessian *g = ctx;
@@ -101,6 +124,8 @@ static void add_task(void *ctx, int64_t index, int worker)
     float *y = g->tile + (int64_t)worker * TILE * TILE;
     GemmArgs a = {.m = side(g, r), .n = side(g, c), .k = g->rows, .x = g->xt + r * CHUNK, .ldx = CHUNK,
                   .w = g->xt + c * CHUNK, .ldw = CHUNK, .y = y, .ldy = TILE};
+    if (g->fresh)
+        zero_tile(g, r, c);
     g->gemm->tile(&a, g->scratch + (size_t)worker * g->scratch_bytes);
     for (int64_t i = 0; i < a.m; i++)
         for (int64_t j = 0; j < a.n; j++)
@@ -117,8 +142,17 @@ static void close_chunk(Hessian *g)
 {
     if (g->rows)
         pool_run(g->pool, PHASE_QUANT_WEIGHT, pairs(g), add_task, g, g->cancel);
+    g->fresh = g->fresh && !g->rows;
     g->total += g->rows;
     g->rows = 0;
+}
+
+/* What no row has touched is 0. */
+static void settle(Hessian *g)
+{
+    if (g->fresh)
+        pool_run(g->pool, PHASE_QUANT_WEIGHT, pairs(g), zero_task, g, g->cancel);
+    g->fresh = false;
 }
 
 static Status stopped(const Hessian *g, Error *err)
@@ -158,10 +192,11 @@ static void finish_task(void *ctx, int64_t index, int worker)
 Status hessian_end(Hessian *g, Error *err)
 {
     close_chunk(g);
+    settle(g);
     RETURN_IF_ERROR(stopped(g, err));
     g->scale = 2.0f / (float)g->total;
-    pool_run(g->pool, PHASE_QUANT_WEIGHT, pairs(g), finish_task, g, NULL);
-    return ST_OK;
+    pool_run(g->pool, PHASE_QUANT_WEIGHT, pairs(g), finish_task, g, g->cancel);
+    return stopped(g, err);
 }
 
 Status hessian_gather(HessianRows *fill, void *ctx, int64_t rows, int64_t in, Pool *pool, const Cancel *cancel,
@@ -178,8 +213,10 @@ Status hessian_gather(HessianRows *fill, void *ctx, int64_t rows, int64_t in, Po
 
 /* ---- several ranks ---- */
 
-Status hessian_pack(const Hessian *g, Pack *out, Error *err)
+Status hessian_pack(Hessian *g, Pack *out, Error *err)
 {
+    settle(g);
+    RETURN_IF_ERROR(stopped(g, err));
     pack_i64(out, g->in);
     pack_i64(out, g->total);
     pack_i64(out, g->rows);
@@ -194,6 +231,7 @@ Status hessian_merge(Hessian *g, Unpack *in, Error *err)
     if (in->bad || width != g->in || rows < 0 || rows >= CHUNK || g->total || g->rows)
         return error_set(err, ST_INTERNAL, "second moments of %lld inputs do not go on as those of %lld",
                          (long long)width, (long long)g->in);
+    g->fresh = false;
     unpack_get(in, g->h, (size_t)(width * width) * sizeof *g->h);
     unpack_get(in, g->x, (size_t)(rows * width) * sizeof *g->x);
     if (in->bad)

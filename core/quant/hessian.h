@@ -24,7 +24,7 @@ Status hessian_end(Hessian *g, Error *err);
 void hessian_free(Hessian *g);
 /* The sums so far, and into a new one, which goes on from there: a chain, not a reduction. Products of whole chunks of
  * rows are added in float32, so the order of rows is the order of sums, and a chunk may have rows of two ranks. */
-Status hessian_pack(const Hessian *g, Pack *out, Error *err);
+Status hessian_pack(Hessian *g, Pack *out, Error *err);
 Status hessian_merge(Hessian *g, Unpack *in, Error *err);
 /* Bytes it takes beside h. */
 uint64_t hessian_scratch(int64_t in, int threads);
