@@ -54,17 +54,22 @@ void ops_norm(const Ops *o, NormKind kind, const float *x, const float *w, const
         layer_norm(o, x, w, b, eps, n, y);
         return;
     }
-    float mean = (float)(o->k->sum_sq(x, n) / (double)n);
-    o->k->scale(x, (float)(1.0 / sqrt((double)(mean + (float)eps))), y, n);
+    float mean = (float)(o->k->sum_sq(x, n) / (double)n), scale = (float)(1.0 / sqrt((double)(mean + (float)eps)));
     switch (kind) {
     case NORM_LLAMA:
-        ops_round(o, y, n);
-        o->k->mul(w, y, y, n);
+        if (o->rounds) {
+            o->k->scale(x, scale, y, n);
+            ops_round(o, y, n);
+            o->k->mul(w, y, y, n);
+            break;
+        }
+        o->k->scale_mul(x, scale, w, y, n);
         break;
     case NORM_LATE:
-        o->k->mul(w, y, y, n);
+        o->k->scale_mul(x, scale, w, y, n);
         break;
     case NORM_UNIT:
+        o->k->scale(x, scale, y, n);
         for (int64_t i = 0; i < n; i++)
             y[i] *= 1.0f + w[i];
         break;
