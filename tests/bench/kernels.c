@@ -38,21 +38,24 @@ static PeakKind bound_of(GemmKind kind, MathLevel l)
 typedef struct Bench {
     float *x, *y, *wide;    /* [ROWS_MOST][FEW_SIDE], [ROWS_MOST][PANEL], [FEW_SIDE][FEW_SIDE] */
     uint16_t *w;            /* the same in bf16, as a checkpoint has it */
-    void *packed, *scratch;
+    void *packed, *px, *scratch;
 } Bench;
 
 /* m rows times a square weight. */
 typedef void ProductFn(const Bench *b, const GemmOps *g, int64_t m, int64_t side);
 
-/* As a stage makes it: each panel packed, then multiplied by all rows. */
+/* As a stage makes it: x packed once, then each panel packed and multiplied by all rows. */
 static void product(const Bench *b, const GemmOps *g, int64_t m, int64_t side)
 {
     DType t = g->takes(DT_BF16) ? DT_BF16 : DT_F32;
+    const int64_t ldpx = g->row_bytes ? (int64_t)g->row_bytes(side) : 0;
+    if (ldpx)
+        g->pack_x(b->x, side, m, side, b->px, ldpx);
     for (int64_t n0 = 0; n0 < side; n0 += PANEL) {
         const void *w = t == DT_BF16 ? (const void *)(b->w + n0 * side) : (const void *)(b->wide + n0 * side);
         g->pack(t, w, PANEL, side, side, b->packed);
         GemmArgs a = {.m = m, .n = PANEL, .k = side, .x = b->x, .ldx = side, .packed = b->packed, .packed_n = PANEL,
-                      .y = b->y, .ldy = PANEL};
+                      .y = b->y, .ldy = PANEL, .px = ldpx ? b->px : NULL, .ldpx = ldpx};
         g->tile(&a, b->scratch);
     }
 }
@@ -163,9 +166,10 @@ static bool make(Bench *b)
     b->y = mem_aligned((size_t)ROWS_MOST * PANEL, sizeof *b->y);
     b->wide = mem_aligned(nw, sizeof *b->wide);
     b->w = mem_aligned(nw, sizeof *b->w);
+    b->px = mem_aligned(nx, sizeof *b->x);
     b->packed = mem_aligned(packed, 1);
     b->scratch = mem_aligned(scratch, 1);
-    if (!b->x || !b->y || !b->wide || !b->w || !b->packed || !b->scratch)
+    if (!b->x || !b->y || !b->wide || !b->w || !b->px || !b->packed || !b->scratch)
         return false;
     unsigned seed = 1;
     for (size_t i = 0; i < nx; i++)
