@@ -92,6 +92,46 @@ static void pack_any(bool bf16, DType type, const void *w, int64_t n, int64_t k,
     }
 }
 
+/* w [k][ldw] to [words][cols]. */
+static void pack_inputs(const TileOps *t, bool bf16, const float *w, int64_t ldw, int64_t n, int64_t k, int cols,
+                        uint32_t *out)
+{
+    uint16_t half[2][TILE_COLS_MAX] = {{0}};
+    for (int64_t i = 0; i < k; i++, w += ldw) {
+        if (!bf16) {
+            memcpy(out + i * cols, w, (size_t)n * sizeof *w);
+            memset(out + i * cols + n, 0, (size_t)(cols - n) * sizeof *w);
+            continue;
+        }
+        t->round(w, n, half[i & 1]);
+        if (i + 1 == k && i % 2 == 0)
+            memset(half[1], 0, sizeof half[1]);
+        for (int c = 0; c < cols && (i % 2 || i + 1 == k); c++)
+            out[i / 2 * cols + c] = half[0][c] | (uint32_t)half[1][c] << 16;
+    }
+}
+
+static void pack_any_by_k(bool bf16, const float *w, int64_t n, int64_t k, int64_t ldw, void *packed)
+{
+    const TileOps *t = tile_ops(math_level());
+    uint32_t *out = (void *)((unsigned char *)packed + HEAD_BYTES);
+    *(PackHead *)packed = (PackHead){n, k, bf16};
+    for (int64_t j = 0, cols; j < n; j += cols, out += words_of(k, bf16) * cols) {
+        cols = cols_at(t, n, j);
+        pack_inputs(t, bf16, w + j, ldw, n - j < cols ? n - j : cols, k, (int)cols, out);
+    }
+}
+
+static void pack_f32_by_k(const float *w, int64_t n, int64_t k, int64_t ldw, void *packed)
+{
+    pack_any_by_k(false, w, n, k, ldw, packed);
+}
+
+static void pack_bf16_by_k(const float *w, int64_t n, int64_t k, int64_t ldw, void *packed)
+{
+    pack_any_by_k(true, w, n, k, ldw, packed);
+}
+
 static void pack_f32(DType type, const void *w, int64_t n, int64_t k, int64_t ldw, void *packed)
 {
     pack_any(false, type, w, n, k, ldw, packed);
@@ -156,28 +196,13 @@ static void pack_chunk(const Product *p, int64_t j, int cols, int64_t k0, int64_
 {
     const GemmArgs *g = p->g;
     int64_t n = g->n - j < cols ? g->n - j : cols;
-    if (!g->w_by_k) {
-        const float *w = g->w + j * g->ldw + k0;
-        if (p->bf16)
-            pack_rounded(p->t, w, g->ldw, n, kn, cols, p->panel);
-        else
-            p->t->pack(w, g->ldw * (int64_t)sizeof *w, n, kn, cols, p->panel);
-        return;
-    }
-    const float *w = g->w + k0 * g->ldw + j;
-    uint16_t half[2][TILE_COLS_MAX] = {{0}};
-    for (int64_t k = 0; k < kn; k++, w += g->ldw) {
-        if (!p->bf16) {
-            memcpy(p->panel + k * cols, w, (size_t)n * sizeof *w);
-            memset(p->panel + k * cols + n, 0, (size_t)(cols - n) * sizeof *w);
-            continue;
-        }
-        p->t->round(w, n, half[k & 1]);
-        if (k + 1 == kn && k % 2 == 0)
-            memset(half[1], 0, sizeof half[1]);
-        for (int c = 0; c < cols && (k % 2 || k + 1 == kn); c++)
-            p->panel[k / 2 * cols + c] = half[0][c] | (uint32_t)half[1][c] << 16;
-    }
+    const float *w = g->w_by_k ? g->w + k0 * g->ldw + j : g->w + j * g->ldw + k0;
+    if (g->w_by_k)
+        pack_inputs(p->t, p->bf16, w, g->ldw, n, kn, cols, p->panel);
+    else if (p->bf16)
+        pack_rounded(p->t, w, g->ldw, n, kn, cols, p->panel);
+    else
+        p->t->pack(w, g->ldw * (int64_t)sizeof *w, n, kn, cols, p->panel);
 }
 
 /* Products of one chunk for all rows: y[m][cols]. w: the chunk of a panel. */
@@ -332,6 +357,7 @@ const GemmOps gemm_f32 = {
     .packed_bytes = f32_bytes,
     .takes = takes,
     .pack = pack_f32,
+    .pack_by_k = pack_f32_by_k,
     .tile = f32_tile,
     .scratch = f32_scratch,
 };
@@ -344,6 +370,7 @@ const GemmOps gemm_bf16 = {
     .packed_bytes = bf16_bytes,
     .takes = takes,
     .pack = pack_bf16,
+    .pack_by_k = pack_bf16_by_k,
     .row_bytes = bf16_row,
     .pack_x = bf16_pack_x,
     .tile = bf16_tile,

@@ -26,10 +26,14 @@ static int64_t attention_scores_floats(int64_t len)
     return most > least ? most : least;
 }
 
+static int64_t task_rows(const AttnRun *a, int64_t len)
+{
+    return attention_is_online(a) ? attention_online_rows(a->heads / a->kv_heads) : attention_query_rows(len);
+}
+
 static int64_t sample_tasks(const AttnRun *a, int64_t len)
 {
-    int64_t rows = attention_query_rows(len);
-    return div_up(len, rows) * a->kv_heads;
+    return div_up(len, task_rows(a, len)) * a->kv_heads;
 }
 
 /* Softmax of one row over the keys whose bits are set (n of them visible); the others get 0. */
@@ -128,14 +132,19 @@ static void attention_task(void *ctx, int64_t index, int worker)
             hi = mid;
     }
     const int64_t *start = ps->in->start + ps->s0 + lo;
-    int64_t len = start[1] - start[0], rows = attention_query_rows(len), rest = index - a->first_task[lo];
-    int64_t t0 = rest / a->kv_heads * rows, t1 = t0 + rows < len ? t0 + rows : len;
-    int group = a->heads / a->kv_heads, kv = (int)(rest % a->kv_heads);
-    const uint32_t *chosen = a->select && len > ps->cfg->index.top_k
-                                 ? ps->out->select + start[0] * ps->out->select_words
-                                 : NULL;
+    int64_t len = start[1] - start[0], rows = task_rows(a, len), rest = index - a->first_task[lo];
+    int64_t t0 = rest / a->kv_heads * rows;
+    AttnTask t = {.base = start[0] - ps->row0, .len = len, .t0 = t0, .t1 = min_i64(t0 + rows, len),
+                  .kv = (int)(rest % a->kv_heads)};
+    if (a->select && len > ps->cfg->index.top_k)
+        t.chosen = ps->out->select + start[0] * ps->out->select_words;
+    if (attention_is_online(a)) {
+        attention_online(a, wk, &t);
+        return;
+    }
+    int group = a->heads / a->kv_heads;
     for (int j = 0; j < group && !cancel_level(ps->r->opt.cancel); j++)
-        attend(a, wk, start[0] - ps->row0, len, t0, t1, kv * group + j, chosen);
+        attend(a, wk, t.base, len, t.t0, t.t1, t.kv * group + j, t.chosen);
 }
 
 static Status attention_run(AttnRun *a, Error *err)
@@ -175,6 +184,7 @@ void attention_need(const NeedAsk *ask, BlockNeed *out)
 {
     int64_t d = max_i64(ask->cfg->head_dim, ask->cfg->v_dim);
     out->worker.scores = (size_t)attention_scores_floats(ask->longest);
+    attention_online_need(ask, out);
     need_product(ask, &out->worker, ATTENTION_ROWS_MAX, ask->longest, d);
     need_product(ask, &out->worker, ATTENTION_ROWS_MAX, d, ask->longest);
 }

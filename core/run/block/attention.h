@@ -33,6 +33,20 @@ Status attention_heads(Pass *ps, BlockRun *b, int last, const Heads *h, AttnRun 
 /* Scores and products of the workers. */
 void attention_need(const NeedAsk *ask, BlockNeed *out);
 
+/* Rows [t0, t1) of a text of `len` tokens, and the query heads of one key head. */
+typedef struct AttnTask {
+    int64_t base, len, t0, t1; /* base: the text's first row within the chunk */
+    int kv;
+    const uint32_t *chosen;    /* the keys that the text's rows look at, NULL: all */
+} AttnTask;
+/* Where nothing is rounded, keys go by in blocks (attention_online.c). Query rows of a task for so many heads that share a
+ * key head; the floats of Worker.scores it takes, and all it needs of a worker; a task, into a->o. */
+bool attention_is_online(const AttnRun *a);
+int64_t attention_online_rows(int64_t group);
+int64_t attention_online_floats(const ModelConfig *c, const GemmOps *g);
+void attention_online_need(const NeedAsk *ask, BlockNeed *out);
+void attention_online(const AttnRun *a, Worker *wk, const AttnTask *task);
+
 /* Query rows of one task for a sample of `len` tokens. */
 enum { ATTENTION_ROWS_MAX = 128 };
 int64_t attention_query_rows(int64_t len);
