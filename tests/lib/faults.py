@@ -87,6 +87,8 @@ CASES = [
                    "{work}/model", "--verify"]),
     Case("quant-gptq", ["quant", "--model_path", MODEL, *DATA, "--config_path", "{tmp}/gptq.yaml", "--save_path",
                         "{work}/model"]),
+    Case("tokenize", ["tokenize", "--model_path", "tests/golden/tokenizers/gemma", "--text", "A short text"]),
+    Case("tokenize-folder", ["tokenize", "--model_path", "tests/golden/tokenizers_own/gpt2", "--text", "A short text"]),
     Case("session", ["shell", MODEL], stdin=SCRIPT),
     Case("rules", ["shell", MODEL], stdin=RULES),
     Case("libraries", ["measure", "--model_path", MODEL, *DATA, "--recipe", STATIC, "--calib_dataset",
