@@ -26,35 +26,39 @@ typedef struct HeadPass {
     size_t scratch_floats;
 } HeadPass;
 
-/* exp(z - max) of n logits into p, their sum in float64. */
-static double exp_row(const MathKernels *k, const float *z, int64_t n, float max, float *p)
+/* The largest of n logits and `floor`, in lanes that the compiler keeps in a vector; NaN is passed over. */
+static float largest(const float *z, int64_t n, float floor)
 {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        p[i] = z[i] - max;
-    k->exp(p, n);
-    for (int64_t i = 0; i < n; i++)
-        sum += (double)p[i];
-    return sum;
+    enum { LANES = 16 };
+    float lane[LANES];
+    int64_t i = 0;
+    for (int k = 0; k < LANES; k++)
+        lane[k] = floor;
+    for (; i + LANES <= n; i += LANES)
+        for (int k = 0; k < LANES; k++)
+            lane[k] = z[i + k] > lane[k] ? z[i + k] : lane[k];
+    for (; i < n; i++)
+        lane[0] = z[i] > lane[0] ? z[i] : lane[0];
+    for (int k = 0; k < LANES; k++)
+        floor = lane[k] > floor ? lane[k] : floor;
+    return floor;
 }
 
 /* Takes a panel's logits of one row into its running maximum, sum, target and top token; exp(logit - max) into p. Gives
  * the factor by which everything summed before has to shrink because the maximum grew. */
 static float take_row(HeadPass *s, int64_t row, const float *z, int64_t v0, int64_t nv, float *p)
 {
-    float old = s->max[row], best = old;
-    int64_t at = -1;
-    for (int64_t i = 0; i < nv; i++) {
-        if (z[i] > best) {
-            best = z[i];
-            at = i;
+    float old = s->max[row], best = largest(z, nv, old);
+    for (int64_t at = 0; best > old && at < nv; at++)
+        if (z[at] == best) {
+            s->out->top[row] = (int32_t)(v0 + at);
+            break;
         }
-    }
-    if (at >= 0)
-        s->out->top[row] = (int32_t)(v0 + at);
     s->max[row] = best;
     float shrink = best == old ? 1.0f : expf(old - best);
-    s->sum[row] = s->sum[row] * (double)shrink + exp_row(s->k, z, nv, best, p);
+    s->sum[row] = s->sum[row] * (double)shrink;
+    memcpy(p, z, (size_t)nv * sizeof *p);
+    s->sum[row] = s->k->exp_sum(p, nv, best, s->sum[row]);
     int64_t t = s->next[row] - v0;
     if (t >= 0 && t < nv)
         s->out->target[row] = z[t];
