@@ -32,7 +32,6 @@ schedule_sweep_bytes    the same
 schedule_sweep_copies   the same
 session_table_work      tests count by it what a step of the screen costs
 statecache_dir_bytes    tests hold the cache's bound against it
-statecache_ram_bytes    the same
 stream_copies           copies of streams, for sweeps
 stream_copy_over        the same
 stream_slice            the same
