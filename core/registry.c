@@ -14,7 +14,7 @@
 
 #define ADDRESS(row) &row,
 
-#define GEMMS(ROW) ROW(gemm_f32) ROW(gemm_bf16) ROW(gemm_exact)
+#define GEMMS(ROW) ROW(gemm_openblas) ROW(gemm_f32) ROW(gemm_bf16) ROW(gemm_exact)
 #define DECLARE_GEMM(row) extern const GemmOps row;
 GEMMS(DECLARE_GEMM)
 const GemmOps *const gemm_table[] = {GEMMS(ADDRESS) NULL};

@@ -120,8 +120,8 @@ static const char man_tail[] =
     ".SH ENVIRONMENT\n"
     ".TP\nSLIMSCOPE_DATA\nfolder with lab_calib, lab_models and themes, looked at first\n.TP\nNO_COLOR\nwhen not "
     "empty: no colours\n"
-    ".TP\nSLIMSCOPE_KERNELS\nthe instructions to compute with: reference, generic, neon, avx2, avx512 or avx512bf16, "
-    "where the processor has them\n"
+    ".TP\nSLIMSCOPE_KERNELS\nthe instructions to compute with: reference, generic, neon, avx2, avx512 or avx512bf16, where "
+    "the processor has them; openblas: products and factors of that library, to compare with\n"
     ".TP\nXDG_STATE_HOME, XDG_CONFIG_HOME\nwhere sessions and settings are kept\n"
     ".SH FILES\n"
     ".TP\n$XDG_CONFIG_HOME/slimscope/rc\nsettings: set, bind and theme commands, not read for scripts\n"
@@ -253,7 +253,7 @@ static void write_version(Str *out)
                "other processor"
 #endif
     );
-    str_printf(out, "kernels %s\n", math_level_name(math_level()));
+    str_printf(out, "kernels %s%s\n", math_level_name(math_level()), math_openblas() ? " and openblas" : "");
     str_printf(out, "%s\n", curses_version());
     str_printf(out, "readline %s\n", rl_library_version);
     str_printf(out, "libyaml %s\n", yaml_get_version_string());

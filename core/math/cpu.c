@@ -5,7 +5,7 @@
 
 #include "base/str.h"
 
-static const char variable[] = "SLIMSCOPE_KERNELS";
+static const char variable[] = "SLIMSCOPE_KERNELS", openblas[] = "openblas";
 
 /* ---- the processor ---- */
 
@@ -113,10 +113,16 @@ bool math_cpu_has(CpuFeature f)
     return features[f].has() && math_level() >= features[f].from;
 }
 
+bool math_openblas(void)
+{
+    const char *name = getenv(variable);
+    return name && strcmp(name, openblas) == 0;
+}
+
 Status math_check(Error *err)
 {
     const char *name = getenv(variable);
-    if (!name || !*name)
+    if (!name || !*name || math_openblas())
         return ST_OK;
     MathLevel named = level_named(name);
     if (named < MATH_LEVELS && levels[named].runs())
@@ -125,6 +131,7 @@ Status math_check(Error *err)
     for (MathLevel l = MATH_REFERENCE; l < MATH_LEVELS; l++)
         if (levels[l].runs())
             str_printf(&there, "%s%s", there.len ? ", " : "", levels[l].name);
+    str_printf(&there, ", or %s", openblas);
     Status st = error_set(err, ST_USAGE, named < MATH_LEVELS ? "%s: this processor cannot run '%s'; it runs %s"
                                                              : "%s: there are no kernels '%s'; this processor runs %s",
                           variable, name, str_text(&there));

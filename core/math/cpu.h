@@ -30,6 +30,9 @@ bool math_level_runs(MathLevel l);
 MathLevel math_level(void);
 /* Whether kernels may use these instructions: the processor has them, and math_level() does not stand below them. */
 bool math_cpu_has(CpuFeature f);
+/* SLIMSCOPE_KERNELS=openblas: products of float32 and Cholesky factors are OpenBLAS's, whose sums have an order of their own
+ * on each processor; all else is at the highest level. To compare with. */
+bool math_openblas(void);
 /* ST_USAGE where SLIMSCOPE_KERNELS (empty: as if it were not set) names no level, or one that does not run here. Once at
  * start. */
 Status math_check(Error *err);

@@ -38,8 +38,8 @@ typedef enum GemmKind {
     GEMM_KINDS
 } GemmKind;
 
-/* How products of matrices are computed: a row of gemm_table. An element has the same bytes on every processor, whatever
- * the tiles. Everything is one thread's; nothing allocates. */
+/* How products of matrices are computed: a row of gemm_table. Of all rows but OpenBLAS's an element has the same bytes on
+ * every processor, whatever the tiles. Everything is one thread's; nothing allocates. */
 typedef struct GemmOps {
     const char *name;
     GemmKind kind;
@@ -63,7 +63,7 @@ typedef struct GemmOps {
     /* Bytes of scratch (a multiple of 64, aligned to 16) that products up to this size need. Grow with every argument. */
     size_t (*scratch)(int64_t m, int64_t n, int64_t k);
 } GemmOps;
-extern const GemmOps gemm_f32, gemm_bf16, gemm_exact;
+extern const GemmOps gemm_openblas, gemm_f32, gemm_bf16, gemm_exact;
 extern const GemmOps *const gemm_table[]; /* NULL-terminated (core/registry.c) */
 /* The first row of this kind that runs here, NULL: there is none. */
 const GemmOps *gemm_find(GemmKind kind);
@@ -74,7 +74,7 @@ void gemm_pack_rows(DType t, const void *w, int64_t n, int64_t k, int64_t ldw, v
 
 /* OpenBLAS keeps to the calling thread from here on (the pool owns the cores). */
 void gemm_single_thread(void);
-/* Has OpenBLAS map what `threads` (1 to 256) callers at a time need: once for a pool, before its first product. Without
+/* Where its products are asked for, has OpenBLAS map what `threads` (1 to 256) callers at a time need: once for a pool, before its first product. Without
  * room for that in the address space OpenBLAS would ask for ever; here it is ST_NOMEM. */
 Status gemm_ready(int threads, Error *err);
 

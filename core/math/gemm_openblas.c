@@ -1,4 +1,5 @@
-/* What OpenBLAS, whose LAPACK we use, has to be told. */
+/* Float32 products by OpenBLAS, where SLIMSCOPE_KERNELS asks for them: to compare with. It packs both operands itself on
+ * every call, so a packed panel is its rows. */
 #include "math/gemm.h"
 
 #include <cblas.h>
@@ -21,7 +22,7 @@ void gemm_single_thread(void)
 
 Status gemm_ready(int threads, Error *err)
 {
-    if (!blas_memory_alloc || !blas_memory_free)
+    if (!math_openblas() || !blas_memory_alloc || !blas_memory_free)
         return ST_OK;
     void *buffer[CALLERS_MAX];
     int n = 0;
@@ -42,3 +43,40 @@ Status gemm_ready(int threads, Error *err)
             blas_memory_free(buffer[n]);
     return st;
 }
+
+static void tile(const GemmArgs *g, void *scratch)
+{
+    (void)scratch;
+    if (g->m <= 0 || g->n <= 0)
+        return;
+    const float *w = g->packed ? (const float *)g->packed + g->packed_first * g->k : g->w;
+    int64_t ldw = g->packed ? g->k : g->ldw;
+    bool by_k = !g->packed && g->w_by_k;
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, by_k ? CblasNoTrans : CblasTrans, (blasint)g->m, (blasint)g->n,
+                (blasint)g->k, g->alpha == 0 ? 1.0f : g->alpha, g->x, (blasint)g->ldx, w, (blasint)ldw, g->beta, g->y,
+                (blasint)g->ldy);
+    for (int64_t i = 0; i < g->m && g->bias; i++)
+        math_fast()->add(g->y + i * g->ldy, g->bias, g->y + i * g->ldy, g->n);
+}
+
+/* What it touches of a thread's buffer of its own is counted as ours: both operands packed, whose steps in the shared
+ * dimension are bounded. */
+static size_t scratch_bytes(int64_t m, int64_t n, int64_t k)
+{
+    enum { EDGE = 16, LINE = 64, MOST = 8 << 20 };
+    double bytes = (double)(m + n + 2 * EDGE) * (double)(k + EDGE) * sizeof(float);
+    return bytes < MOST ? (size_t)bytes / LINE * LINE : MOST;
+}
+
+const GemmOps gemm_openblas = {
+    .name = "openblas",
+    .kind = GEMM_F32,
+    .runs = math_openblas,
+    .panel_rows = 64,
+    .in_place = true,
+    .packed_bytes = gemm_rows_bytes,
+    .takes = dtype_plain,
+    .pack = gemm_pack_rows,
+    .tile = tile,
+    .scratch = scratch_bytes,
+};

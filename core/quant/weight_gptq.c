@@ -8,7 +8,9 @@
 
 #include "base/mem.h"
 #include "math/cholesky.h"
+#include "math/cpu.h"
 #include "math/gemm.h"
+#include "math/lapack.h"
 #include "qir/loops.h"
 
 #define PERCDAMP 0.01
@@ -106,7 +108,7 @@ static Status factor(const WeightTask *t, const Factor *f, float *h, Error *err)
         CholeskyTask c = {.n = f->in, .read = read_moments, .write = write_factor, .ctx = &o, .pool = t->pool,
                           .phase = PHASE_QUANT_WEIGHT, .cancel = t->cancel};
         bool definite;
-        RETURN_IF_ERROR(cholesky_inverse(&c, &definite, err));
+        RETURN_IF_ERROR((math_openblas() ? lapack_inverse : cholesky_inverse)(&c, &definite, err));
         if (definite)
             return ST_OK;
     }
@@ -294,7 +296,7 @@ static uint64_t scratch_bytes(const QSpec *q, int64_t out, int64_t in, int threa
 
 static uint64_t prepare_bytes(int64_t in, int threads)
 {
-    return cholesky_bytes(in, threads) + (uint64_t)in * (sizeof(RankedColumn) + sizeof(int64_t) + sizeof(bool));
+    return (math_openblas() ? lapack_bytes(in) : cholesky_bytes(in, threads)) + (uint64_t)in * (sizeof(RankedColumn) + sizeof(int64_t) + sizeof(bool));
 }
 
 #define GPTQ(NAME, DTYPE, SCOPE)                                                    \

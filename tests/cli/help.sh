@@ -22,6 +22,8 @@ for k in reference generic; do
     SLIMSCOPE_KERNELS=$k exits 0 "version with $k kernels" s version
     is "kernels $k" "$(grep kernels "$tmp/out")" "tells them"
 done
+SLIMSCOPE_KERNELS=openblas exits 0 "version with OpenBLAS's" s version
+has "$tmp/out" " and openblas" "tells them"
 SLIMSCOPE_KERNELS='' exits 0 "version with an empty name" s version
 same "$tmp/version" "$tmp/out" "is as without"
 SLIMSCOPE_KERNELS=avx3 exits 64 "kernels of no name" s version

@@ -10,6 +10,7 @@
 
 #include "math/cholesky.h"
 #include "math/cpu.h"
+#include "math/lapack.h"
 #include "tests/lib/trial.h"
 
 /* The inverse of a Cholesky factor: against its definition, and the same bytes whoever computes it. */
@@ -88,6 +89,12 @@ static Status invert(Matrix *m, Pool *pool, bool *definite)
         m->x[i] = NAN;
     CholeskyTask t = {.n = m->n, .read = read_row, .write = write_row, .ctx = m, .pool = pool, .cancel = m->cancel};
     return cholesky_inverse(&t, definite, NULL);
+}
+
+static Status invert_by_lapack(Matrix *m, bool *definite)
+{
+    CholeskyTask t = {.n = m->n, .read = read_row, .write = write_row, .ctx = m};
+    return lapack_inverse(&t, definite, NULL);
 }
 
 static Pool *pool_of(int threads)
@@ -255,9 +262,32 @@ static void it_takes_what_it_says(void **state)
     assert_true(cholesky_bytes(14336, 16) < UINT64_C(14336) * 14336 * 5);
 }
 
+/* What SLIMSCOPE_KERNELS=openblas asks for. */
+static void lapack_gives_the_same_factor(void **state)
+{
+    (void)state;
+    for (int s = 0; s < SIZES; s++) {
+        Matrix own = matrix(sizes[s]), other = matrix(sizes[s]);
+        bool definite = false;
+        assert_int_equal(invert(&own, NULL, &definite), ST_OK);
+        assert_true(definite);
+        assert_int_equal(invert_by_lapack(&other, &definite), ST_OK);
+        assert_true(definite);
+        for (int64_t i = 0; i < own.n; i++)
+            for (int64_t j = 0; j <= i; j++)
+                assert_true(fabs(own.x[i * own.n + j] - other.x[i * own.n + j]) <= 1e-11 * fabs(own.x[i * (own.n + 1)]));
+        other.a[own.n * own.n - 1] = -1;
+        assert_int_equal(invert_by_lapack(&other, &definite), ST_OK);
+        assert_false(definite);
+        matrix_free(&own);
+        matrix_free(&other);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lapack_gives_the_same_factor),
         cmocka_unit_test(it_is_the_inverse_factor),
         cmocka_unit_test(bytes_depend_on_nothing_else),
         cmocka_unit_test(what_is_not_positive_definite_is_seen),

@@ -234,6 +234,7 @@ static const Tested blocks[] = {
     {0},
 };
 static const Tested gemms[] = {
+    {"openblas", "test_math.c", "every_gemm_multiplies_what_it_packed"},
     {"float32", "test_tiles.c", "products_are_their_definition"},
     {"bf16", "test_tiles.c", "products_are_their_definition"},
     {"exact", "test_math.c", "exact_products_are_the_plain_loop"},
