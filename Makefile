@@ -129,7 +129,8 @@ demo: deps ## install what is missing, build, and open the workbench on the demo
 
 # OpenBLAS, where it is there, is measured beside the program's own products.
 $(BUILD)/tests/bench/kernels.o: ALL_CFLAGS += $(shell $(PKGCONF) --exists openblas && echo -DHAVE_OPENBLAS && $(PKGCONF) --cflags openblas)
-$(BUILD)/bench/kernels: $(BUILD)/tests/bench/kernels.o $(BUILD)/tests/bench/peak.o $(BUILD)/libcore.a
+BENCH_OBJ := $(BUILD)/tests/bench/kernels.o $(BUILD)/tests/bench/peak.o
+$(BUILD)/bench/kernels: $(BENCH_OBJ) $(BUILD)/libcore.a
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  LD    $@")
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@ $(LDLIBS) $(shell $(PKGCONF) --libs openblas 2>/dev/null)
@@ -161,4 +162,5 @@ clean: ## remove everything that was built
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' Makefile
 
--include $(CORE_OBJ:.o=.d) $(APP_OBJ:.o=.d) $(MAIN_OBJ:.o=.d) $(TEST_LIB:.o=.d) $(UNIT_BIN:$(BUILD)/tests/%=$(BUILD)/tests/unit/%.d)
+-include $(CORE_OBJ:.o=.d) $(APP_OBJ:.o=.d) $(MAIN_OBJ:.o=.d) $(TEST_LIB:.o=.d) $(UNIT_BIN:$(BUILD)/tests/%=$(BUILD)/tests/unit/%.d) \
+         $(FUZZ_OBJ:.o=.d) $(BENCH_OBJ:.o=.d)
