@@ -218,8 +218,8 @@ static void chunk_rows(const Product *p, const uint32_t *w, int cols, int64_t k0
     }
 }
 
-/* What is left to do with sums[m][n], which are y itself where nothing is added to it. */
-static void finish(const Product *p, const float *sums, int64_t lds, int64_t j, int64_t n)
+/* What is left to do with sums[m][n], which are y itself where nothing is added to it, and are left changed. */
+static void finish(const Product *p, float *sums, int64_t lds, int64_t j, int64_t n)
 {
     const GemmArgs *g = p->g;
     const float *bias = g->bias ? g->bias + j : NULL;
@@ -227,12 +227,19 @@ static void finish(const Product *p, const float *sums, int64_t lds, int64_t j, 
     float *y = g->y + j;
     if (!bias && !scaled && g->beta == 0 && sums == y)
         return;
-    for (int64_t i = 0; i < g->m; i++, sums += lds, y += g->ldy)
-        for (int64_t c = 0; c < n; c++) {
-            float v = scaled ? sums[c] * g->alpha : sums[c];
-            v = g->beta != 0 ? v + y[c] * g->beta : v;
-            y[c] = bias ? v + bias[c] : v;
-        }
+    const MathKernels *k = math_fast();
+    for (int64_t i = 0; i < g->m; i++, sums += lds, y += g->ldy) {
+        if (scaled)
+            k->scale(sums, g->alpha, sums, n);
+        if (g->beta != 0 && g->beta != 1)
+            k->scale(y, g->beta, y, n);
+        if (g->beta != 0)
+            k->add(sums, y, y, n);
+        else if (sums != y)
+            memcpy(y, sums, (size_t)n * sizeof *y);
+        if (bias)
+            k->add(y, bias, y, n);
+    }
 }
 
 /* Outputs [j, j + cols) of the panel: those of them that are wanted, [lo, hi) of g's. packed: the panel's words, or NULL
