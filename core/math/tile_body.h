@@ -11,6 +11,12 @@
 #include <string.h>
 
 
+/* Before a loop of a constant number of turns: all of them, or the sums would not stay in registers. */
+#ifdef __clang__
+#define TILE_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define TILE_UNROLL _Pragma("GCC unroll 16")
+#endif
 #define TILE_INLINE TILE_TARGET static inline __attribute__((always_inline))
 
 #ifndef V_STEP
@@ -21,9 +27,9 @@
 /* acc[rows][cols] to y, which they are added to when `add`. */
 TILE_INLINE void put(const TileCall *c, const int rows, const int cols, const int flush, V acc[TILE_ROWS][TILE_WIDE])
 {
-#pragma GCC unroll 6
+TILE_UNROLL
     for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
+TILE_UNROLL
         for (int j = 0; j < cols; j++) {
             float *y = c->y + i * c->ldy + j * TILE_LANES;
             V sum = c->add ? V_ADD(V_LOADU(y), acc[i][j]) : acc[i][j];
@@ -33,9 +39,9 @@ TILE_INLINE void put(const TileCall *c, const int rows, const int cols, const in
 
 TILE_INLINE void clear(const int rows, const int cols, V acc[TILE_ROWS][TILE_WIDE])
 {
-#pragma GCC unroll 6
+TILE_UNROLL
     for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
+TILE_UNROLL
         for (int j = 0; j < cols; j++)
             acc[i][j] = V_ZERO();
 }
@@ -45,17 +51,17 @@ TILE_INLINE void f32_body(const TileCall *c, const int rows, const int cols)
     V acc[TILE_ROWS][TILE_WIDE], w[TILE_WIDE];
     const float *x[TILE_ROWS], *p = c->w;
     clear(rows, cols, acc);
-#pragma GCC unroll 6
+TILE_UNROLL
     for (int i = 0; i < rows; i++)
         x[i] = (const float *)c->x + i * c->ldx;
     for (int64_t k = 0; k < c->k; k++, p += cols * TILE_LANES) {
-#pragma GCC unroll 4
+TILE_UNROLL
         for (int j = 0; j < cols; j++)
             w[j] = V_LOAD(p + j * TILE_LANES);
-#pragma GCC unroll 6
+TILE_UNROLL
         for (int i = 0; i < rows; i++) {
             V v = V_SPLAT(x[i][k]);
-#pragma GCC unroll 4
+TILE_UNROLL
             for (int j = 0; j < cols; j++)
                 acc[i][j] = V_FMA(v, w[j], acc[i][j]);
         }
@@ -68,15 +74,15 @@ TILE_INLINE void half_step(const int rows, const int cols, const int odd, const 
                            const float *const x[TILE_ROWS], int64_t k, const uint32_t *p, V acc[TILE_ROWS][TILE_WIDE])
 {
     V w[TILE_WIDE];
-#pragma GCC unroll 4
+TILE_UNROLL
     for (int j = 0; j < cols; j++) {
         w[j] = odd ? V_HIGH(VI_LOAD(p + j * TILE_LANES)) : V_LOW(VI_LOAD(p + j * TILE_LANES));
         w[j] = flush ? V_FLUSH(w[j]) : w[j];
     }
-#pragma GCC unroll 6
+TILE_UNROLL
     for (int i = 0; i < rows; i++) {
         V v = V_SPLAT(x[i][k + odd]);
-#pragma GCC unroll 4
+TILE_UNROLL
         for (int j = 0; j < cols; j++)
             acc[i][j] = flush ? V_STEP(v, w[j], acc[i][j]) : V_FMA(v, w[j], acc[i][j]);
     }
@@ -89,7 +95,7 @@ TILE_INLINE void f32_pairs_body(const TileCall *c, const int rows, const int col
     const uint32_t *p = c->w;
     int64_t k = 0;
     clear(rows, cols, acc);
-#pragma GCC unroll 6
+TILE_UNROLL
     for (int i = 0; i < rows; i++)
         x[i] = (const float *)c->x + i * c->ldx;
     for (; k + 1 < c->k; k += 2, p += cols * TILE_LANES) {
@@ -118,17 +124,17 @@ TILE_INLINE void bf16_body(const TileCall *c, const int rows, const int cols)
     const uint16_t *x[TILE_ROWS];
     const uint32_t *p = c->w;
     clear(rows, cols, acc);
-#pragma GCC unroll 6
+TILE_UNROLL
     for (int i = 0; i < rows; i++)
         x[i] = (const uint16_t *)c->x + i * c->ldx;
     for (int64_t k = 0; k < c->k; k += 2, p += cols * TILE_LANES) {
-#pragma GCC unroll 4
+TILE_UNROLL
         for (int j = 0; j < cols; j++)
             w[j] = VI_LOAD(p + j * TILE_LANES);
-#pragma GCC unroll 6
+TILE_UNROLL
         for (int i = 0; i < rows; i++) {
             VI v = VI_SPLAT(pair_at(x[i], k));
-#pragma GCC unroll 4
+TILE_UNROLL
             for (int j = 0; j < cols; j++)
                 acc[i][j] = V_PAIRS(acc[i][j], v, w[j]);
         }
@@ -142,7 +148,7 @@ TILE_INLINE void bf16_body(const TileCall *c, const int rows, const int cols)
     const float *x[TILE_ROWS];
     const uint32_t *p = c->w;
     clear(rows, cols, acc);
-#pragma GCC unroll 6
+TILE_UNROLL
     for (int i = 0; i < rows; i++)
         x[i] = (const float *)c->x + i * c->ldx;
     for (int64_t k = 0; k < c->k; k += 2, p += cols * TILE_LANES) {

@@ -40,10 +40,9 @@ typedef struct AttnTask {
     const uint32_t *chosen;    /* the keys that the text's rows look at, NULL: all */
 } AttnTask;
 /* Where nothing is rounded, keys go by in blocks (attention_online.c). Query rows of a task for so many heads that share a
- * key head; the floats of Worker.scores it takes, and all it needs of a worker; a task, into a->o. */
+ * key head; what it needs of a worker; a task, into a->o. */
 bool attention_is_online(const AttnRun *a);
 int64_t attention_online_rows(int64_t group);
-int64_t attention_online_floats(const ModelConfig *c, const GemmOps *g);
 void attention_online_need(const NeedAsk *ask, BlockNeed *out);
 void attention_online(const AttnRun *a, Worker *wk, const AttnTask *task);
 

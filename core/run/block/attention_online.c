@@ -45,7 +45,8 @@ static int64_t packed_bytes(const GemmOps *g, int64_t n, int64_t k)
     return lines((int64_t)g->packed_bytes(n, k));
 }
 
-int64_t attention_online_floats(const ModelConfig *c, const GemmOps *g)
+/* Floats of Worker.scores that a task takes. */
+static int64_t scores_floats(const ModelConfig *c, const GemmOps *g)
 {
     int64_t group = c->heads / max_i64(c->kv_heads, 1), rows = attention_online_rows(max_i64(group, 1)) * group;
     int64_t bytes = lines(ROWS * KEYS * 4) + lines(rows * c->v_dim * 4) + lines(rows * 4) + lines(rows * 8);
@@ -59,7 +60,7 @@ void attention_online_need(const NeedAsk *ask, BlockNeed *out)
     need_product(ask, &out->worker, ROWS, c->v_dim, KEYS);
     for (int i = 0; i < NEED_GEMMS; i++)
         if (ask->gemms[i] && ask->gemms[i]->pack_by_k)
-            out->worker.scores = (size_t)max_i64((int64_t)out->worker.scores, attention_online_floats(c, ask->gemms[i]));
+            out->worker.scores = (size_t)max_i64((int64_t)out->worker.scores, scores_floats(c, ask->gemms[i]));
 }
 
 /* Cuts the worker's scores into what a task needs. */
