@@ -52,7 +52,10 @@ typedef struct GemmOps {
     size_t (*packed_bytes)(int64_t n, int64_t k);
     bool (*takes)(DType t);
     void (*pack)(DType t, const void *w, int64_t n, int64_t k, int64_t ldw, void *packed);
-    /* The same of float32 w [k][ldw]: inputs are rows. A product may use the first of its k alone. NULL: there is none. */
+    /* In place of pack, for a panel that is multiplied once, by few rows: w, of a dtype that pack takes, stays where it is
+     * until then, and is laid out piece by piece on the way. Whether it did; NULL: it can't. */
+    bool (*wrap)(DType t, const void *w, int64_t n, int64_t k, int64_t ldw, void *packed);
+    /* The same as pack of float32 w [k][ldw]: inputs are rows. A product may use the first of its k alone. NULL: there is none. */
     void (*pack_by_k)(const float *w, int64_t n, int64_t k, int64_t ldw, void *packed);
     /* x in a layout of its own, made once for all panels: bytes of a row of k values (a multiple of 4), 0: x is taken as it
      * is. pack_x: x [m][ldx] to rows ld bytes apart, which may be x itself where they are not longer. */

@@ -1,6 +1,6 @@
 /* Products by tiles (math/tile.h): float32, and over inputs rounded to bf16. A packed panel begins with a head that says
  * what its words are; behind it stand panels of TileOps.wide outputs and, for what is left, of TileOps.narrow, each
- * [words][outputs]. */
+ * [words][outputs]. A wrapped one is its head alone. */
 #include "math/gemm.h"
 
 #include <string.h>
@@ -11,6 +11,8 @@
 typedef struct PackHead {
     int64_t n, k;
     bool pairs; /* of bf16; float32 otherwise */
+    const uint16_t *raw; /* wrapped: bf16 rows [n][ld], NULL otherwise */
+    int64_t ld;
 } PackHead;
 
 enum { HEAD_BYTES = 64 };
@@ -79,7 +81,7 @@ static void pack_any(bool bf16, DType type, const void *w, int64_t n, int64_t k,
     const TileOps *t = tile_ops(math_level());
     bool pairs = bf16 || type == DT_BF16;
     uint32_t *out = (void *)((unsigned char *)packed + HEAD_BYTES);
-    *(PackHead *)packed = (PackHead){n, k, pairs};
+    *(PackHead *)packed = (PackHead){.n = n, .k = k, .pairs = pairs};
     for (int64_t j = 0, cols; j < n; j += cols, out += words_of(k, pairs) * cols) {
         cols = cols_at(t, n, j);
         const void *from = (const unsigned char *)w + j * ldw * dtype_size(type);
@@ -115,7 +117,7 @@ static void pack_any_by_k(bool bf16, const float *w, int64_t n, int64_t k, int64
 {
     const TileOps *t = tile_ops(math_level());
     uint32_t *out = (void *)((unsigned char *)packed + HEAD_BYTES);
-    *(PackHead *)packed = (PackHead){n, k, bf16};
+    *(PackHead *)packed = (PackHead){.n = n, .k = k, .pairs = bf16};
     for (int64_t j = 0, cols; j < n; j += cols, out += words_of(k, bf16) * cols) {
         cols = cols_at(t, n, j);
         pack_inputs(t, bf16, w + j, ldw, n - j < cols ? n - j : cols, k, (int)cols, out);
@@ -140,6 +142,13 @@ static void pack_f32(DType type, const void *w, int64_t n, int64_t k, int64_t ld
 static void pack_bf16(DType type, const void *w, int64_t n, int64_t k, int64_t ldw, void *packed)
 {
     pack_any(true, type, w, n, k, ldw, packed);
+}
+
+static bool wrap(DType type, const void *w, int64_t n, int64_t k, int64_t ldw, void *packed)
+{
+    if (type == DT_BF16)
+        *(PackHead *)packed = (PackHead){.n = n, .k = k, .pairs = true, .raw = w, .ld = ldw};
+    return type == DT_BF16;
 }
 
 /* ---- products ---- */
@@ -191,13 +200,16 @@ static size_t bf16_scratch(int64_t m, int64_t n, int64_t k)
     return f32_scratch(m, n, k) + rounded_bytes(tile_ops(math_level()), m, k);
 }
 
-/* Products [k0, k0 + kn) of outputs [j, j + cols) of g->w into p->panel. */
+/* Products [k0, k0 + kn) of outputs [j, j + cols) of what is not packed, a wrapped panel or g->w, into p->panel. */
 static void pack_chunk(const Product *p, int64_t j, int cols, int64_t k0, int64_t kn)
 {
     const GemmArgs *g = p->g;
-    int64_t n = g->n - j < cols ? g->n - j : cols;
+    const PackHead *head = g->packed;
+    int64_t all = head ? head->n : g->n, n = all - j < cols ? all - j : cols;
     const float *w = g->w_by_k ? g->w + k0 * g->ldw + j : g->w + j * g->ldw + k0;
-    if (g->w_by_k)
+    if (head)
+        pack_pairs(p->t, head->raw + j * head->ld + k0, head->ld, n, kn, cols, p->panel);
+    else if (g->w_by_k)
         pack_inputs(p->t, p->bf16, w, g->ldw, n, kn, cols, p->panel);
     else if (p->bf16)
         pack_rounded(p->t, w, g->ldw, n, kn, cols, p->panel);
@@ -242,10 +254,10 @@ static void finish(const Product *p, float *sums, int64_t lds, int64_t j, int64_
     }
 }
 
-/* Outputs [j, j + cols) of the panel: those of them that are wanted, [lo, hi) of g's. packed: the panel's words, or NULL
- * to pack them from g->w. */
-static void panel_product(const Product *p, const uint32_t *packed, bool pairs, int cols, int64_t skip, int64_t j,
-                          int64_t n)
+/* One panel, outputs [at, at + cols): those n of them that are wanted begin at at + skip and are y's from j on. packed: its
+ * words, or NULL to pack them on the way. */
+static void panel_product(const Product *p, const uint32_t *packed, bool pairs, int cols, int64_t at, int64_t skip,
+                          int64_t j, int64_t n)
 {
     const GemmArgs *g = p->g;
     bool direct = skip == 0 && n == cols && g->beta == 0;
@@ -255,7 +267,7 @@ static void panel_product(const Product *p, const uint32_t *packed, bool pairs, 
     for (int64_t k0 = 0; k0 < g->k; k0 += TILE_CHUNK) {
         int64_t kn = g->k - k0 < TILE_CHUNK ? g->k - k0 : TILE_CHUNK;
         if (!packed)
-            pack_chunk(p, j, cols, k0, kn);
+            pack_chunk(p, at, cols, k0, kn);
         chunk_rows(p, packed ? packed + words_of(k0, pairs) * cols : p->panel, cols, k0, kn, y, ldy);
     }
     if (p->bf16 && p->t->flush_end)
@@ -275,7 +287,7 @@ static void packed_product(const Product *p)
         cols = cols_at(p->t, head->n, j);
         int64_t lo = j > first ? j : first, hi = j + cols < end ? j + cols : end;
         if (lo < hi)
-            panel_product(p, w, head->pairs, (int)cols, lo - j, lo - first, hi - lo);
+            panel_product(p, head->raw ? NULL : w, head->pairs, (int)cols, j, lo - j, lo - first, hi - lo);
     }
 }
 
@@ -284,7 +296,7 @@ static void plain_product(const Product *p)
     const GemmArgs *g = p->g;
     for (int64_t j = 0, cols; j < g->n; j += cols) {
         cols = cols_at(p->t, g->n, j);
-        panel_product(p, NULL, p->bf16, (int)cols, 0, j, g->n - j < cols ? g->n - j : cols);
+        panel_product(p, NULL, p->bf16, (int)cols, j, 0, j, g->n - j < cols ? g->n - j : cols);
     }
 }
 
@@ -364,6 +376,7 @@ const GemmOps gemm_f32 = {
     .packed_bytes = f32_bytes,
     .takes = takes,
     .pack = pack_f32,
+    .wrap = wrap,
     .pack_by_k = pack_f32_by_k,
     .tile = f32_tile,
     .scratch = f32_scratch,
@@ -377,6 +390,7 @@ const GemmOps gemm_bf16 = {
     .packed_bytes = bf16_bytes,
     .takes = takes,
     .pack = pack_bf16,
+    .wrap = wrap,
     .pack_by_k = pack_bf16_by_k,
     .row_bytes = bf16_row,
     .pack_x = bf16_pack_x,

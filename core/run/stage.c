@@ -136,6 +136,12 @@ void stage_first_piece(const LinearRun *const *lin, int n, bool gate, uint64_t p
 
 /* ---- the GEMM tasks ---- */
 
+/* Tasks of one stage panel; without rows there is one, for who watches the weights. */
+static int64_t tasks_of_panel(const Stage *st)
+{
+    return st->ps->b1 > st->ps->b0 ? st->ps->b1 - st->ps->b0 : 1;
+}
+
 /* Makes a panel ready: decoded, rounded, shown to who watches the weights, replaced by the form, packed. Bytes that
  * need none of it go straight to the pack. */
 static void prepare_panel(Stage *st, Worker *wk, int i, int64_t panel, void *dst)
@@ -150,7 +156,9 @@ static void prepare_panel(Stage *st, Worker *wk, int i, int64_t panel, void *dst
     bool watched = ps->b0 == 0 && l->weight_mask, formed = l->codes || (l->form && l->form->weight);
     const void *plain = watched || formed ? NULL : source_plain_rows(&l->weight, ops, first, st->raw[i], r0, &t, &ld);
     if (plain && gemm->takes(t)) {
-        gemm->pack(t, plain, rows, in, ld, dst);
+        bool once = tasks_of_panel(st) == 1 && ps->rows <= STAGE_TILE_ROWS && stage_groups(st) == 1;
+        if (!once || !gemm->wrap || !gemm->wrap(t, plain, rows, in, ld, dst))
+            gemm->pack(t, plain, rows, in, ld, dst);
         return;
     }
     float *w = gemm->in_place ? dst : wk->rows;
@@ -309,12 +317,6 @@ typedef struct Wave {
 static int entries_of_panel(const Stage *st)
 {
     return st->gate ? 2 : 1;
-}
-
-/* Tasks of one stage panel; without rows there is one, for who watches the weights. */
-static int64_t tasks_of_panel(const Stage *st)
-{
-    return st->ps->b1 > st->ps->b0 ? st->ps->b1 - st->ps->b0 : 1;
 }
 
 static void wave_plan(Wave *w)

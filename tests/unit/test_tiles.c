@@ -150,14 +150,18 @@ static float *sums_of(const Case *c, int64_t first, int64_t n, bool by_k)
 }
 
 /* Runs g at every level and compares what it leaves of y with sums[m][n], scaled, added and shifted as g says. */
-static void at_every_level(const Case *c, GemmArgs g, const float *sums, bool repack, DType type)
+typedef enum Packing { NOT_PACKED, PACKED, WRAPPED } Packing;
+
+static void at_every_level(const Case *c, GemmArgs g, const float *sums, Packing how, DType type)
 {
     for (int l = MATH_REFERENCE; l < MATH_LEVELS; l++) {
         if (!math_level_runs((MathLevel)l))
             continue;
         setenv("SLIMSCOPE_KERNELS", math_level_name((MathLevel)l), 1);
         void *scratch = fresh(c->ops->scratch(c->m, c->n, c->k));
-        if (repack)
+        if (how == WRAPPED)
+            assert_true(c->ops->wrap(type, c->half, c->n, c->k, c->k, c->packed));
+        if (how == PACKED)
             c->ops->pack(type, type == DT_BF16 ? (const void *)c->half : (const void *)c->w, c->n, c->k, c->k, c->packed);
         memcpy(c->y, c->y0, (size_t)(c->m * c->n) * sizeof *c->y);
         g.y = c->y + g.packed_first;
@@ -185,20 +189,21 @@ static void try_case(Case *c, uint32_t *s)
     float *all = sums_of(c, 0, c->n, c->by_k);
     GemmArgs g = {.m = c->m, .n = c->n, .k = c->k, .x = c->x, .ldx = c->k, .w = c->w, .ldw = c->by_k ? c->n : c->k,
                   .w_by_k = c->by_k, .ldy = c->n};
-    at_every_level(c, g, all, false, DT_F32);
+    at_every_level(c, g, all, NOT_PACKED, DT_F32);
     g.alpha = -0.5f;
     g.beta = 2;
-    at_every_level(c, g, all, false, DT_F32);
+    at_every_level(c, g, all, NOT_PACKED, DT_F32);
     g.bias = c->bias;
-    at_every_level(c, g, all, false, DT_F32);
+    at_every_level(c, g, all, NOT_PACKED, DT_F32);
     free(all);
     int64_t first = next(s) % (uint32_t)c->n, n = 1 + next(s) % (uint32_t)(c->n - first);
     float *part = sums_of(c, first, n, false);
     g = (GemmArgs){.m = c->m, .n = n, .k = c->k, .x = c->x, .ldx = c->k, .packed = c->packed, .packed_n = c->n,
                    .packed_first = first, .ldy = c->n};
-    at_every_level(c, g, part, true, DT_F32);
+    at_every_level(c, g, part, PACKED, DT_F32);
     g.bias = c->bias + first;
-    at_every_level(c, g, part, true, DT_BF16);
+    at_every_level(c, g, part, PACKED, DT_BF16);
+    at_every_level(c, g, part, WRAPPED, DT_BF16);
     free(part);
 }
 
