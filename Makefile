@@ -78,7 +78,7 @@ $(BUILD)/slimscope: $(MAIN_OBJ) $(BUILD)/libapp.a $(BUILD)/libcore.a tests/floor
 $(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(TEST_LIB) $(BUILD)/libapp.a $(BUILD)/libcore.a
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  LD    $@")
-	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@ -lcmocka $(LDLIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) $(filter %.a,$^) -o $@ -lcmocka $(LDLIBS)
 
 # Readers of foreign bytes with changed seeds; `make fuzz` builds the same with clang's libFuzzer.
 FUZZ_OBJ  := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard tests/fuzz/*.c)))
@@ -126,6 +126,18 @@ $(BUILD)/unused: $(MAIN_OBJ) $(APP_OBJ) $(CORE_OBJ) tests/unused.sh $(wildcard t
 demo: deps ## install what is missing, build, and open the workbench on the demo model
 	@$(MAKE) --no-print-directory all
 	@sh tests/demo.sh $(BUILD)/slimscope
+
+# A sanitizer's builds don't optimize; without it kernels keep their sums in memory. The loops of products would be checked
+# over and over, and take most of the time of all tests: test_tiles alone has them checked, in objects of its own.
+$(BUILD)/core/math/%.o: ALL_CFLAGS += -O2
+ifneq ($(SAN),)
+TILES := $(wildcard core/math/tile_*.c)
+$(TILES:%.c=$(BUILD)/%.o): ALL_CFLAGS += -fno-sanitize=all
+$(BUILD)/checked/%.o: core/math/%.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -O2 -MMD -MP -c $< -o $@
+$(BUILD)/tests/test_tiles: $(TILES:core/math/%.c=$(BUILD)/checked/%.o)
+endif
 
 # OpenBLAS, where it is there, is measured beside the program's own products.
 $(BUILD)/tests/bench/kernels.o: ALL_CFLAGS += $(shell $(PKGCONF) --exists openblas && echo -DHAVE_OPENBLAS && $(PKGCONF) --cflags openblas)
