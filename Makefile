@@ -129,8 +129,8 @@ demo: deps ## install what is missing, build, and open the workbench on the demo
 
 # A sanitizer's builds don't optimize; without it kernels keep their sums in memory. The loops of products would be checked
 # over and over, and take most of the time of all tests: test_tiles alone has them checked, in objects of its own.
-$(BUILD)/core/math/%.o: ALL_CFLAGS += -O2
 ifneq ($(SAN),)
+$(BUILD)/core/math/%.o: ALL_CFLAGS += -O2
 TILES := $(wildcard core/math/tile_*.c)
 $(TILES:%.c=$(BUILD)/%.o): ALL_CFLAGS += -fno-sanitize=all
 $(BUILD)/checked/%.o: core/math/%.c
