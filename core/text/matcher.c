@@ -44,9 +44,12 @@ Status matcher_regex(Matcher **out, const char *pattern, size_t len, Error *err)
         PCRE2_SIZE at;
         m->code = pcre2_compile((PCRE2_SPTR)str_text(&t), t.len, PCRE2_UTF | PCRE2_NO_UTF_CHECK, &code, &at, NULL);
         if (!m->code) {
-            char why[160] = "";
+            char why[160] = "", shown[200];
+            snprintf(shown, sizeof shown, "%s", pattern);
+            shown[text_fit_terminal(shown, strlen(shown), false)] = '\0';
             pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
-            st = error_set(err, ST_DATA, "pattern '%.200s': %s", pattern, why);
+            st = code == PCRE2_ERROR_HEAP_FAILED ? error_nomem(err, "a pattern")
+                                                 : error_set(err, ST_DATA, "pattern '%s': %s", shown, why);
         }
     }
     str_free(&t);
