@@ -81,7 +81,7 @@ same "$tmp/without" "$tmp/with" "and as without the layer"
 # ---- quantized ----
 for mode in static dynamic; do
     sed -e "s|^\( *\)dataset:.*|\1dataset: $tmp/ids.jsonl|" -e "s/- '\*\.{gate,.*/- '*.kv_b_proj'/" lab_practice/default/default-w8a8-$mode.yaml >"$tmp/$mode.yaml"
-    for how in "--dtype-sim fp32" "--compat peer"; do
+    for how in "--dtype-sim fp32" "--dtype-sim fast" "--compat peer"; do
         to=$tmp/$mode-${how##* }
         exits 0 "quant $mode $how" s quant --model_path "$whole" --save_path "$to" --config_path "$tmp/$mode.yaml" --verify --force $how
         has "$tmp/out" "0 problems" "reads back what it wrote"

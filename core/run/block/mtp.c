@@ -114,10 +114,11 @@ static Status join(Joined *j, Error *err)
 static Status project(Joined *j, float *out, Error *err)
 {
     Pass *ps = j->ps;
-    const LinearRun *lin = &j->b->lin[MTP_EH_PROJ];
+    LinearRun *lin = &j->b->lin[MTP_EH_PROJ];
     const Projection p = {j->x, 1, {MTP_EH_PROJ}, {out}, {0}};
+    int64_t floats = ps->rows * stage_input_floats(&lin, 1, ops_gemms(&ps->ops));
     float *act = NULL;
-    if (lin->form && lin->form->act && !(act = mem_aligned((size_t)(ps->rows * lin->lin->in), sizeof *act)))
+    if (floats && !(act = mem_aligned((size_t)floats, sizeof *act)))
         return error_nomem(err, "the activations of a layer");
     Status st = block_project(ps, j->b, &p, act, NULL, err);
     free(act);
@@ -126,7 +127,8 @@ static Status project(Joined *j, float *out, Error *err)
 
 static uint64_t whole_bytes(const ModelConfig *c, int64_t rows)
 {
-    return (uint64_t)(rows * c->hidden) * 4 * sizeof(float); /* as read, and fake-quantized */
+    /* as read, and as the products want it: fake-quantized with its scales, or packed */
+    return (uint64_t)(rows * (2 * c->hidden + stage_acts_floats(2 * c->hidden, 1))) * sizeof(float);
 }
 
 static Status check_room(const Pass *ps, Error *err)
