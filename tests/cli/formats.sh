@@ -8,7 +8,7 @@ golden=$top/tests/golden/formats
 
 # Cases whose float32 scales come out of sums in float32 (ranges of float32 activations or caches, GPTQ's Hessian): the order of
 # the sums, which differs between kernels of the original's own library too, shows in their last digits.
-inexact="w8a8_static_fp32_llama w8a8_dynamic_pergroup_gptq w8a16_pergroup_gptq c8_fp16 c8_only_fp32 w8a8c8_asym ct_w8a8_static
+inexact="w8a8_static_fp32_llama w8a8_dynamic_pergroup_gptq w8a16_pergroup_gptq c8_fp16 c8_only_fp32 w8a8c8_asym ct_w8a8_static ct_w8a8_static_sym
 ct_mixed_fallback_fp32 ct_pdmix_unsupported_fp32"
 
 # Runs that were recorded with a smaller unit of part_file_size.
