@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "math/cpu.h"
+#include "math/unroll.h"
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -36,27 +37,27 @@ static void tile_any(bool set, int64_t k, int panels, int64_t step, const double
 AVX512 INLINE void wide(bool set, int64_t k, const int panels, int64_t step, const double *a, const double *b, double *c)
 {
     __m512d acc[CHOLESKY_PANELS][R];
-#pragma GCC unroll 3
+    UNROLL
     for (int p = 0; p < panels; p++)
-#pragma GCC unroll 8
+        UNROLL
         for (int j = 0; j < R; j++)
             acc[p][j] = set ? _mm512_setzero_pd() : _mm512_loadu_pd(c + p * step + j * R);
     for (int64_t t = 0; t < k; t++, a += R, b += R) {
         __m512d row[CHOLESKY_PANELS];
-#pragma GCC unroll 3
+        UNROLL
         for (int p = 0; p < panels; p++)
             row[p] = _mm512_loadu_pd(a + p * step);
-#pragma GCC unroll 8
+        UNROLL
         for (int j = 0; j < R; j++) {
             __m512d v = _mm512_set1_pd(b[j]);
-#pragma GCC unroll 3
+            UNROLL
             for (int p = 0; p < panels; p++)
                 acc[p][j] = set ? _mm512_fmadd_pd(row[p], v, acc[p][j]) : _mm512_fnmadd_pd(row[p], v, acc[p][j]);
         }
     }
-#pragma GCC unroll 3
+    UNROLL
     for (int p = 0; p < panels; p++)
-#pragma GCC unroll 8
+        UNROLL
         for (int j = 0; j < R; j++)
             _mm512_storeu_pd(c + p * step + j * R, acc[p][j]);
 }
@@ -84,25 +85,25 @@ AVX2 INLINE void narrow(bool set, int64_t k, const int halves, const double *con
                         const double *const *c, int j0, double (*out)[HALVES][HALF])
 {
     __m256d acc[HALVES][HALF];
-#pragma GCC unroll 3
+    UNROLL
     for (int p = 0; p < halves; p++)
-#pragma GCC unroll 4
+        UNROLL
         for (int j = 0; j < HALF; j++)
             acc[p][j] = set ? _mm256_setzero_pd() : _mm256_loadu_pd(c[p] + (j0 + j) * R);
     const double *a0 = a[0], *a1 = a[halves > 1 ? 1 : 0], *a2 = a[halves > 2 ? 2 : 0];
     for (int64_t t = 0; t < k * R; t += R) {
         __m256d row[HALVES] = {_mm256_loadu_pd(a0 + t), _mm256_loadu_pd(a1 + t), _mm256_loadu_pd(a2 + t)};
-#pragma GCC unroll 4
+        UNROLL
         for (int j = 0; j < HALF; j++) {
             __m256d v = _mm256_broadcast_sd(b + t + j0 + j);
-#pragma GCC unroll 3
+            UNROLL
             for (int p = 0; p < halves; p++)
                 acc[p][j] = set ? _mm256_fmadd_pd(row[p], v, acc[p][j]) : _mm256_fnmadd_pd(row[p], v, acc[p][j]);
         }
     }
-#pragma GCC unroll 3
+    UNROLL
     for (int p = 0; p < halves; p++)
-#pragma GCC unroll 4
+        UNROLL
         for (int j = 0; j < HALF; j++)
             _mm256_storeu_pd(out[j0 + j][p], acc[p][j]);
 }

@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "math/unroll.h"
+
 /* Columns of k packed at a time: the packed columns of w stay in the first-level cache while all of x passes by, and the
  * sums are seldom loaded and stored. */
 enum { KBLOCK = 256 };
@@ -49,7 +51,7 @@ static void pack_across(const float *x, int64_t sl, int64_t width, int64_t kn, d
         F4 ef = __builtin_shufflevector(a, b, 2, 6, 3, 7), gh = __builtin_shufflevector(c, d, 2, 6, 3, 7);
         F4 row[4] = {__builtin_shufflevector(ab, cd, 0, 1, 4, 5), __builtin_shufflevector(ab, cd, 2, 3, 6, 7),
                      __builtin_shufflevector(ef, gh, 0, 1, 4, 5), __builtin_shufflevector(ef, gh, 2, 3, 6, 7)};
-#pragma GCC unroll 4
+        UNROLL
         for (int j = 0; j < 4; j++)
             widen4(&row[j], out + (k + j) * width);
     }

@@ -26,24 +26,24 @@ typedef __m256i VI;
 TILE_INLINE void transpose(__m256i r[8])
 {
     __m256i t[8];
-TILE_UNROLL
+    UNROLL
     for (int i = 0; i < 8; i += 2) {
         t[i] = _mm256_unpacklo_epi32(r[i], r[i + 1]);
         t[i + 1] = _mm256_unpackhi_epi32(r[i], r[i + 1]);
     }
-TILE_UNROLL
+    UNROLL
     for (int i = 0; i < 8; i += 4) {
         r[i] = _mm256_unpacklo_epi64(t[i], t[i + 2]);
         r[i + 1] = _mm256_unpackhi_epi64(t[i], t[i + 2]);
         r[i + 2] = _mm256_unpacklo_epi64(t[i + 1], t[i + 3]);
         r[i + 3] = _mm256_unpackhi_epi64(t[i + 1], t[i + 3]);
     }
-TILE_UNROLL
+    UNROLL
     for (int i = 0; i < 4; i++) {
         t[i] = _mm256_permute2x128_si256(r[i], r[4 + i], 0x20);
         t[4 + i] = _mm256_permute2x128_si256(r[i], r[4 + i], 0x31);
     }
-TILE_UNROLL
+    UNROLL
     for (int i = 0; i < 8; i++)
         r[i] = t[i];
 }
@@ -63,12 +63,12 @@ TILE_TARGET static void pack(const void *w, int64_t stride, int64_t n, int64_t w
     for (int64_t t = 0; t < words; t += 8)
         for (int j0 = 0; j0 < cols; j0 += 8) {
             __m256i r[8];
-TILE_UNROLL
+            UNROLL
             for (int j = 0; j < 8; j++)
                 r[j] = j0 + j < n ? row_words((const unsigned char *)w + (j0 + j) * stride + t * 4, words - t)
                                   : _mm256_setzero_si256();
             transpose(r);
-TILE_UNROLL
+            UNROLL
             for (int i = 0; i < 8; i++)
                 if (t + i < words)
                     _mm256_store_si256((void *)(out + (t + i) * cols + j0), r[i]);

@@ -25,12 +25,12 @@ typedef __m512i VI;
 TILE_INLINE void transpose(__m512i r[16])
 {
     __m512i t[16];
-TILE_UNROLL
+    UNROLL
     for (int i = 0; i < 16; i += 2) {
         t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
         t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
     }
-TILE_UNROLL
+    UNROLL
     for (int i = 0; i < 16; i += 4) {
         r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
         r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
@@ -38,14 +38,14 @@ TILE_UNROLL
         r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
     }
     /* r[4 q + i], lane l: column 4 l + i of rows 4 q to 4 q + 3 */
-TILE_UNROLL
+    UNROLL
     for (int i = 0; i < 4; i++) {
         t[i] = _mm512_shuffle_i32x4(r[i], r[4 + i], 0x88);
         t[4 + i] = _mm512_shuffle_i32x4(r[i], r[4 + i], 0xdd);
         t[8 + i] = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0x88);
         t[12 + i] = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0xdd);
     }
-TILE_UNROLL
+    UNROLL
     for (int i = 0; i < 4; i++) {
         r[i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0x88);
         r[8 + i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0xdd);
@@ -60,13 +60,13 @@ TILE_TARGET static void pack(const void *w, int64_t stride, int64_t n, int64_t w
         for (int j0 = 0; j0 < cols; j0 += 16) {
             __mmask16 left = words - t < 16 ? (__mmask16)((1u << (words - t)) - 1) : (__mmask16)0xffff;
             __m512i r[16];
-TILE_UNROLL
+            UNROLL
             for (int j = 0; j < 16; j++) {
                 const unsigned char *row = (const unsigned char *)w + (j0 + j) * stride + t * 4;
                 r[j] = j0 + j < n ? _mm512_maskz_loadu_epi32(left, row) : _mm512_setzero_si512();
             }
             transpose(r);
-TILE_UNROLL
+            UNROLL
             for (int i = 0; i < 16; i++)
                 if (t + i < words)
                     _mm512_store_si512(out + (t + i) * cols + j0, r[i]);

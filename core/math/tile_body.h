@@ -10,13 +10,8 @@
  * Not a header to include elsewhere. */
 #include <string.h>
 
+#include "math/unroll.h"
 
-/* Before a loop of a constant number of turns: all of them, or the sums would not stay in registers. */
-#ifdef __clang__
-#define TILE_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define TILE_UNROLL _Pragma("GCC unroll 16")
-#endif
 #define TILE_INLINE TILE_TARGET static inline __attribute__((always_inline))
 
 #ifndef V_STEP
@@ -27,9 +22,9 @@
 /* acc[rows][cols] to y, which they are added to when `add`. */
 TILE_INLINE void put(const TileCall *c, const int rows, const int cols, const int flush, V acc[TILE_ROWS][TILE_WIDE])
 {
-TILE_UNROLL
+    UNROLL
     for (int i = 0; i < rows; i++)
-TILE_UNROLL
+        UNROLL
         for (int j = 0; j < cols; j++) {
             float *y = c->y + i * c->ldy + j * TILE_LANES;
             V sum = c->add ? V_ADD(V_LOADU(y), acc[i][j]) : acc[i][j];
@@ -39,9 +34,9 @@ TILE_UNROLL
 
 TILE_INLINE void clear(const int rows, const int cols, V acc[TILE_ROWS][TILE_WIDE])
 {
-TILE_UNROLL
+    UNROLL
     for (int i = 0; i < rows; i++)
-TILE_UNROLL
+        UNROLL
         for (int j = 0; j < cols; j++)
             acc[i][j] = V_ZERO();
 }
@@ -51,17 +46,17 @@ TILE_INLINE void f32_body(const TileCall *c, const int rows, const int cols)
     V acc[TILE_ROWS][TILE_WIDE], w[TILE_WIDE];
     const float *x[TILE_ROWS], *p = c->w;
     clear(rows, cols, acc);
-TILE_UNROLL
+    UNROLL
     for (int i = 0; i < rows; i++)
         x[i] = (const float *)c->x + i * c->ldx;
     for (int64_t k = 0; k < c->k; k++, p += cols * TILE_LANES) {
-TILE_UNROLL
+        UNROLL
         for (int j = 0; j < cols; j++)
             w[j] = V_LOAD(p + j * TILE_LANES);
-TILE_UNROLL
+        UNROLL
         for (int i = 0; i < rows; i++) {
             V v = V_SPLAT(x[i][k]);
-TILE_UNROLL
+            UNROLL
             for (int j = 0; j < cols; j++)
                 acc[i][j] = V_FMA(v, w[j], acc[i][j]);
         }
@@ -74,15 +69,15 @@ TILE_INLINE void half_step(const int rows, const int cols, const int odd, const 
                            const float *const x[TILE_ROWS], int64_t k, const uint32_t *p, V acc[TILE_ROWS][TILE_WIDE])
 {
     V w[TILE_WIDE];
-TILE_UNROLL
+    UNROLL
     for (int j = 0; j < cols; j++) {
         w[j] = odd ? V_HIGH(VI_LOAD(p + j * TILE_LANES)) : V_LOW(VI_LOAD(p + j * TILE_LANES));
         w[j] = flush ? V_FLUSH(w[j]) : w[j];
     }
-TILE_UNROLL
+    UNROLL
     for (int i = 0; i < rows; i++) {
         V v = V_SPLAT(x[i][k + odd]);
-TILE_UNROLL
+        UNROLL
         for (int j = 0; j < cols; j++)
             acc[i][j] = flush ? V_STEP(v, w[j], acc[i][j]) : V_FMA(v, w[j], acc[i][j]);
     }
@@ -95,7 +90,7 @@ TILE_INLINE void f32_pairs_body(const TileCall *c, const int rows, const int col
     const uint32_t *p = c->w;
     int64_t k = 0;
     clear(rows, cols, acc);
-TILE_UNROLL
+    UNROLL
     for (int i = 0; i < rows; i++)
         x[i] = (const float *)c->x + i * c->ldx;
     for (; k + 1 < c->k; k += 2, p += cols * TILE_LANES) {
@@ -124,17 +119,17 @@ TILE_INLINE void bf16_body(const TileCall *c, const int rows, const int cols)
     const uint16_t *x[TILE_ROWS];
     const uint32_t *p = c->w;
     clear(rows, cols, acc);
-TILE_UNROLL
+    UNROLL
     for (int i = 0; i < rows; i++)
         x[i] = (const uint16_t *)c->x + i * c->ldx;
     for (int64_t k = 0; k < c->k; k += 2, p += cols * TILE_LANES) {
-TILE_UNROLL
+        UNROLL
         for (int j = 0; j < cols; j++)
             w[j] = VI_LOAD(p + j * TILE_LANES);
-TILE_UNROLL
+        UNROLL
         for (int i = 0; i < rows; i++) {
             VI v = VI_SPLAT(pair_at(x[i], k));
-TILE_UNROLL
+            UNROLL
             for (int j = 0; j < cols; j++)
                 acc[i][j] = V_PAIRS(acc[i][j], v, w[j]);
         }
@@ -148,7 +143,7 @@ TILE_INLINE void bf16_body(const TileCall *c, const int rows, const int cols)
     const float *x[TILE_ROWS];
     const uint32_t *p = c->w;
     clear(rows, cols, acc);
-TILE_UNROLL
+    UNROLL
     for (int i = 0; i < rows; i++)
         x[i] = (const float *)c->x + i * c->ldx;
     for (int64_t k = 0; k < c->k; k += 2, p += cols * TILE_LANES) {

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "math/scalar.h"
+#include "math/unroll.h"
 
 enum { VN = VEC_BYTES / 4, DN = VEC_BYTES / 8 };
 typedef float VF __attribute__((vector_size(VEC_BYTES)));
@@ -261,7 +262,7 @@ VEC_TARGET static float max_all(const float *x, int64_t n)
         vsplat(&best[j], -INFINITY);
     int64_t i = 0;
     for (; i + PARTS * VN <= n; i += PARTS * VN)
-#pragma GCC unroll 4
+        UNROLL
         for (int j = 0; j < PARTS; j++) {
             vload(&v, x + i + j * VN);
             best[j] = VEC_MAX(v, best[j]);
@@ -291,7 +292,7 @@ enum { SUM_FLOATS = SUM_LANES / VN, SUM_DOUBLES = SUM_LANES / DN };
 VEC_INLINE void exp_lanes(float *x, float max, VF *lane)
 {
     VF v;
-#pragma GCC unroll 4
+    UNROLL
     for (int j = 0; j < SUM_FLOATS; j++) {
         vload(&v, x + j * VN);
         v = v - max;
@@ -332,23 +333,23 @@ VEC_TARGET static double exp_sum(float *x, int64_t n, float max, double start)
             exp_lanes(x + i, max, lane);
         if (i < end)
             exp_lanes_part(x + i, end - i, max, lane);
-#pragma GCC unroll 8
+        UNROLL
         for (int j = 0; j < SUM_DOUBLES; j++) {
             VFH h;
             memcpy(&h, (const char *)lane + j * (int)sizeof h, sizeof h);
             sum[j] += __builtin_convertvector(h, VD);
         }
     }
-#pragma GCC unroll 8
+    UNROLL
     for (int half = SUM_DOUBLES / 2; half; half /= 2)
-#pragma GCC unroll 8
+        UNROLL
         for (int j = 0; j < half; j++)
             sum[j] += sum[j + half];
     double d[DN];
     memcpy(d, sum, sizeof d);
-#pragma GCC unroll 8
+    UNROLL
     for (int half = DN / 2; half; half /= 2)
-#pragma GCC unroll 8
+        UNROLL
         for (int j = 0; j < half; j++)
             d[j] += d[j + half];
     return start + d[0];
@@ -485,11 +486,11 @@ VEC_TARGET static void delta_step(float *s, int64_t keys, const float *k, const 
 {
     enum { PARTS = DELTA_COLS / VN };
     VF sum[PARTS], d[PARTS], w;
-#pragma GCC unroll 8
+    UNROLL
     for (int j = 0; j < PARTS; j++)
         vsplat(&sum[j], 0);
     for (int64_t i = 0; i < keys; i++)
-#pragma GCC unroll 8
+        UNROLL
         for (int j = 0; j < PARTS; j++) {
             float *at = s + i * DELTA_COLS + j * VN;
             vload(&w, at);
@@ -497,14 +498,14 @@ VEC_TARGET static void delta_step(float *s, int64_t keys, const float *k, const 
             vstore(at, &w);
             sum[j] += w * k[i];
         }
-#pragma GCC unroll 8
+    UNROLL
     for (int j = 0; j < PARTS; j++) {
         vload(&w, v + j * VN);
         d[j] = (w - sum[j]) * beta;
         vsplat(&sum[j], 0);
     }
     for (int64_t i = 0; i < keys; i++)
-#pragma GCC unroll 8
+        UNROLL
         for (int j = 0; j < PARTS; j++) {
             float *at = s + i * DELTA_COLS + j * VN;
             vload(&w, at);
@@ -512,7 +513,7 @@ VEC_TARGET static void delta_step(float *s, int64_t keys, const float *k, const 
             vstore(at, &w);
             sum[j] += w * q[i];
         }
-#pragma GCC unroll 8
+    UNROLL
     for (int j = 0; j < PARTS; j++)
         vstore(o + j * VN, &sum[j]);
 }
@@ -525,29 +526,29 @@ VEC_TARGET static void exact_tile(int64_t k, const double *x, const double *w, d
     VD acc[ROWS][PARTS];
     if (k <= 0)
         return;
-#pragma GCC unroll 8
+    UNROLL
     for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 8
+        UNROLL
         for (int j = 0; j < PARTS; j++)
             acc[i][j] = *(const VDAnywhere *)(c + i * COLS + j * DN); /* memcpy would go through the stack */
     do { /* at least once: else the accumulators would go through memory */
         VD row[PARTS];
-#pragma GCC unroll 8
+        UNROLL
         for (int j = 0; j < PARTS; j++)
             row[j] = *(const VDAnywhere *)(w + j * DN);
-#pragma GCC unroll 8
+        UNROLL
         for (int i = 0; i < ROWS; i++) {
             VD v = x[i] - (VD){0}; /* minus zero: keeps the sign of -0, so the compiler drops it */
-#pragma GCC unroll 8
+            UNROLL
             for (int j = 0; j < PARTS; j++)
                 VEC_FMA(acc[i][j], v, row[j]);
         }
         x += ROWS;
         w += COLS;
     } while (--k > 0);
-#pragma GCC unroll 8
+    UNROLL
     for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 8
+        UNROLL
         for (int j = 0; j < PARTS; j++)
             *(VDAnywhere *)(c + i * COLS + j * DN) = acc[i][j];
 }

@@ -192,7 +192,7 @@ VEC_INLINE void fit_loop(const float *x, int64_t n, float scale, float lo, float
         int64_t end = n - i < EXACT_STEPS * STEP ? i + (n - i) / STEP * STEP : i + EXACT_STEPS * STEP;
         sum.squares = (VF){0};
         for (; i < end; i += STEP)
-#pragma GCC unroll 2
+            UNROLL
             for (int at = 0; at < STEP; at += LANES) {
                 memcpy(&t, x + i + at, sizeof t);
                 fit_lanes(&sum, t, at, &s, lo, hi, T, M);
@@ -278,7 +278,7 @@ VEC_INLINE void spread_all(const GptqColumns *c, int64_t a, int64_t b, int64_t i
 {
     VF t;
     memcpy(&t, c->x[i] + v, sizeof t);
-#pragma GCC unroll 8
+    UNROLL
     for (int64_t j = 0; j < LOOP_COLUMNS; j++)
         if (a + j < b)
             t = t - left[j] * c->u[(a + j) * c->ldu + i];

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "math/lanes.h"
+#include "math/unroll.h"
 
 #define VEC_INLINE VEC_TARGET INLINE
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "math/cpu.h"
+#include "math/unroll.h"
 
 enum { LANES = 8, FLUSH = 64 * LANES, GROUP = 8, WGROUP = 4 };
 
@@ -498,7 +499,7 @@ AVX512 static int64_t in_ranges(const float *x, int64_t n, const float *lo, cons
     for (int64_t i = 0; i < n; i += WIDE) {
         __m512 v = _mm512_loadu_ps(x + i);
         __mmask16 in = 0;
-#pragma GCC unroll 8
+        UNROLL
         for (int r = 0; r < RANGES; r++)
             in |= _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(v, a[r], _CMP_GE_OQ), v, b[r], _CMP_LE_OQ);
         _mm512_storeu_ps(out + hits, _mm512_maskz_compress_ps(in, v));
