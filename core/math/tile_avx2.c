@@ -1,9 +1,7 @@
 /* AVX2 with FMA. */
 #if defined(__x86_64__)
 #define TILE_TARGET __attribute__((target("avx2,fma")))
-#include <immintrin.h>
-
-#include "math/tile.h"
+#include "math/tile_x86.h"
 
 enum { TILE_LANES = 8, TILE_WIDE = 2 };
 typedef __m256 V;
@@ -104,18 +102,6 @@ TILE_TARGET static void to_bf16(const float *x, int64_t n, uint16_t *out)
         _mm256_storeu_si256((void *)part, both);
         memcpy(out + i, part, (size_t)(n - i) * sizeof *part);
     }
-}
-
-static unsigned flush_begin(void)
-{
-    unsigned before = _mm_getcsr();
-    _mm_setcsr(before | 0x8040u); /* FTZ and DAZ */
-    return before;
-}
-
-static void flush_end(unsigned before)
-{
-    _mm_setcsr(before);
 }
 
 const TileOps tile_avx2 = {

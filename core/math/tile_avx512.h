@@ -1,8 +1,6 @@
 /* What the two kinds of AVX-512 share: vectors of sixteen, and how a panel is laid out. Not a header to include
  * elsewhere. */
-#include <immintrin.h>
-
-#include "math/tile.h"
+#include "math/tile_x86.h"
 
 enum { TILE_LANES = 16, TILE_WIDE = 4 };
 typedef __m512 V;
@@ -71,16 +69,4 @@ TILE_TARGET static void pack(const void *w, int64_t stride, int64_t n, int64_t w
                 if (t + i < words)
                     _mm512_store_si512(out + (t + i) * cols + j0, r[i]);
         }
-}
-
-TILE_TARGET static unsigned flush_begin(void)
-{
-    unsigned before = _mm_getcsr();
-    _mm_setcsr(before | 0x8040u); /* FTZ and DAZ */
-    return before;
-}
-
-TILE_TARGET static void flush_end(unsigned before)
-{
-    _mm_setcsr(before);
 }
