@@ -30,6 +30,12 @@ static inline int64_t div_up(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
+/* The least multiple of `to` that is not below n; n >= 0, to > 0. */
+static inline int64_t round_up(int64_t n, int64_t to)
+{
+    return div_up(n, to) * to;
+}
+
 /* For qsort: doubles in rising order. */
 static inline int compare_doubles(const void *a, const void *b)
 {

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/num.h"
 #include "math/cholesky_tile.h"
 
 /* The matrix is cut into square tiles of `side`, the lower ones are kept. First tasks make the factor L column of tiles by
@@ -35,11 +36,6 @@ typedef struct Work {
 
 /* ---- shape ---- */
 
-static int64_t rounded(int64_t n)
-{
-    return (n + R - 1) / R * R;
-}
-
 static int64_t index_of(int64_t i, int64_t j)
 {
     return i * (i + 1) / 2 + j;
@@ -59,7 +55,7 @@ static double *y_of(const Work *w, int64_t j, int64_t i)
 /* Panels of 8 rows in row i of tiles. Rows behind the n-th are those of the unit matrix. */
 static int64_t panels_of(const Work *w, int64_t i)
 {
-    int64_t left = rounded(w->n) - i * w->side;
+    int64_t left = round_up(w->n, R) - i * w->side;
     return (left < w->side ? left : w->side) / R;
 }
 
@@ -222,11 +218,10 @@ static void factor_tile(Work *w, int64_t i, int64_t j)
     }
     if (i > j)
         wait_for(w, &w->have_l[index_of(j, j)]);
-    if (stopped(w))
-        ;
-    else if (i > j) {
+    bool stop = stopped(w);
+    if (!stop && i > j) {
         triangle_product(w, panels_of(w, i), panels_of(w, j), c, x, c);
-    } else if (!diagonal(w, panels_of(w, j), c, x, y)) {
+    } else if (!stop && !diagonal(w, panels_of(w, j), c, x, y)) {
         atomic_store(&w->indefinite, true);
         atomic_store(&w->stop, true);
     }
@@ -310,7 +305,7 @@ static void run_all(Work *w, int64_t tasks, PoolTask *fn, const Cancel *cancel)
 
 static int64_t side_of(int64_t n)
 {
-    return rounded(n) < SIDE ? rounded(n) : SIDE;
+    return min_i64(round_up(n, R), SIDE);
 }
 
 static void fini(Work *w)
@@ -338,8 +333,8 @@ static Status init(Work *w, const CholeskyTask *t, Error *err)
         fini(w);
         return error_nomem(err, "a matrix's factor");
     }
-    for (int64_t i = 0; i < tiles; i++) /* a column's tasks, and those of Y's row */
-        atomic_store(&w->readers[i], tiles - i + i);
+    for (int64_t i = 0; i < tiles; i++) /* tiles - i tasks of a column, and i of Y's row */
+        atomic_store(&w->readers[i], tiles);
     return ST_OK;
 }
 

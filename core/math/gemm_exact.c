@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "base/num.h"
 #include "math/unroll.h"
 
 /* Columns of k packed at a time: the packed columns of w stay in the first-level cache while all of x passes by, and the
@@ -13,11 +14,6 @@ enum { KBLOCK = 256 };
 
 typedef float F4 __attribute__((vector_size(16)));
 typedef double D4 __attribute__((vector_size(32)));
-
-static int64_t round_up(int64_t n, int64_t to)
-{
-    return (n + to - 1) / to * to;
-}
 
 static bool runs(void)
 {

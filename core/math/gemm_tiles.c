@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "base/num.h"
 #include "math/convert.h"
 #include "math/tile.h"
 
@@ -17,11 +18,6 @@ typedef struct PackHead {
 
 enum { HEAD_BYTES = 64 };
 _Static_assert(sizeof(PackHead) <= HEAD_BYTES, "the head of a packed panel");
-
-static int64_t round_up(int64_t n, int64_t to)
-{
-    return (n + to - 1) / to * to;
-}
 
 static int64_t words_of(int64_t k, bool pairs)
 {

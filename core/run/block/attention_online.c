@@ -35,9 +35,10 @@ int64_t attention_online_rows(int64_t group)
     return max_i64(ROWS, SPAN / group / ROWS * ROWS);
 }
 
+/* Parts of the scratch begin in lines of their own. */
 static int64_t lines(int64_t bytes)
 {
-    return div_up(bytes, 64) * 64;
+    return round_up(bytes, 64);
 }
 
 static int64_t packed_bytes(const GemmOps *g, int64_t n, int64_t k)
