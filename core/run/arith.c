@@ -30,6 +30,12 @@ bool arith_find(const char *name, ArithMode *out)
     return false;
 }
 
+GemmKind arith_products(ArithMode m, DType model)
+{
+    const Arith *a = &arith_table[m];
+    return a->rounds && a->products == GEMM_BF16 && model != DT_BF16 ? GEMM_F32 : a->products;
+}
+
 DType arith_dtype(ArithMode m, DType model)
 {
     return arith_table[m].rounds ? model : DT_F32;

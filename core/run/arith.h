@@ -47,6 +47,9 @@ const char *arith_name(ArithMode m);
 void arith_names(unsigned set, Str *out);
 /* The row of this name into *out; false: there is none. */
 bool arith_find(const char *name, ArithMode *out);
+/* How a run of a model of this dtype multiplies: bf16 would lose what a model of another dtype holds where its operations
+ * round to that. */
+GemmKind arith_products(ArithMode m, DType model);
 /* The dtype to which a run of a model of this dtype rounds; F32: not at all. */
 DType arith_dtype(ArithMode m, DType model);
 

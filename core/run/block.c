@@ -33,7 +33,8 @@ Status block_end(Pass *ps, BlockRun *b, int slot, const float *x, const ChunkBuf
     int64_t h = ps->cfg->hidden;
     bool aside = b->join->ops->aside(b->join->b);
     TapKind kind;
-    Stage out = {.ps = ps, .n = 1, .lin = {l}, .x = x, .y = {buf->tap}, .ldy = {h}, .lds = h, .act_scratch = buf->act, .packs = true,
+    Stage out = {.ps = ps, .n = 1, .lin = {l}, .x = x, .y = {buf->tap}, .ldy = {h}, .lds = h, .act_scratch = buf->act,
+                 .packs = true,
                  .res = aside ? NULL : buf->in, .sum = aside ? NULL : buf->out,
                  .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, l->lin->input)};
     RETURN_IF_ERROR(stage_run(&out, buf->next.nseg ? &buf->next : NULL, err));

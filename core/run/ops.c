@@ -7,10 +7,8 @@ Ops ops_make(ArithMode arith, DType dtype)
 {
     const Arith *a = &arith_table[arith];
     const MathKernels *fast = math_fast();
-    Ops o = {.k = fast, .f = a->libm ? math_libm() : fast, .products = a->products, .rounds = a->rounds,
+    Ops o = {.k = fast, .f = a->libm ? math_libm() : fast, .products = arith_products(arith, dtype), .rounds = a->rounds,
              .libm = a->libm, .dtype = dtype};
-    if (o.rounds && o.products == GEMM_BF16 && dtype != DT_BF16) /* bf16 would lose what another dtype holds */
-        o.products = GEMM_F32;
     for (int i = 0; i < GEMM_KINDS; i++)
         o.gemms[i] = gemm_find((GemmKind)i);
     return o;
@@ -287,9 +285,14 @@ void ops_product(const Ops *o, const GemmArgs *g, void *scratch)
     ops_gemms(o)->tile(g, scratch);
 }
 
+GemmKind ops_choice_products(const Ops *o)
+{
+    return o->products == GEMM_BF16 && !o->rounds ? GEMM_F32 : o->products;
+}
+
 void ops_choice(const Ops *o, const GemmArgs *g, void *scratch)
 {
-    o->gemms[o->products == GEMM_BF16 && !o->rounds ? GEMM_F32 : o->products]->tile(g, scratch);
+    o->gemms[ops_choice_products(o)]->tile(g, scratch);
 }
 
 void ops_gemm(const Ops *o, const GemmArgs *g, void *scratch)

@@ -59,8 +59,9 @@ void ops_scale(const Ops *o, float *x, float s, int64_t n);
 const GemmOps *ops_gemms(const Ops *o);
 /* y = x·w and what else g says, unrounded; y = R(x·w + bias). */
 void ops_product(const Ops *o, const GemmArgs *g, void *scratch);
-/* ops_product of what something is chosen by (experts, keys): inputs are never rounded to less than the operations
- * are. */
+/* ops_product of what something is chosen by (experts, keys), and what multiplies there: inputs are never rounded to less
+ * than the operations are. */
+GemmKind ops_choice_products(const Ops *o);
 void ops_choice(const Ops *o, const GemmArgs *g, void *scratch);
 void ops_gemm(const Ops *o, const GemmArgs *g, void *scratch);
 /* Scores: y = R(R(x·w) * scale). */

@@ -452,7 +452,7 @@ RunnerNeed runner_need(const Model *m, const RunnerAsk *a)
     int64_t rows = a->rows, chunk = a->whole ? rows : min_i64(rows, max_i64(CHUNK_ROWS, a->longest));
     NeedAsk ask = {.rows = rows, .longest = a->longest, .band = min_i64(rows, BAND_MAX), .threads = a->threads,
                    .level = a->level,
-                   .gemms = {[NEED_F32] = gemm_find(GEMM_F32), [NEED_PRODUCTS] = gemm_find(arith_table[a->arith].products),
+                   .gemms = {[NEED_F32] = gemm_find(GEMM_F32), [NEED_PRODUCTS] = gemm_find(arith_products(a->arith, m->cfg.dtype)),
                              [NEED_CODES] = a->level ? gemm_find(GEMM_BF16) : NULL}};
     BlockNeed need = model_need(m, &ask);
     need_product(&ask, &need.worker, LOGITS_ROWS, LOGITS_COLS, m->cfg.hidden);

@@ -184,23 +184,17 @@ typedef struct TileRows {
     int64_t block, row, rows;
 } TileRows;
 
-/* y = x_scale * w_scale * y (+ b), rounded: what products of codes stand for. */
-static void scale_codes(Stage *st, int i, int64_t r0, int64_t n, const TileRows *at, float *y, int64_t ldy)
+/* y = R(x_scale * w_scale * y + b) of n outputs from r0 on, which see the same inputs: what products of codes stand for.
+ * x_scale: of the tile's rows, `groups` apart. */
+static void scale_codes(Stage *st, const LinearRun *l, const float *x_scale, int64_t groups, int64_t r0, const GemmArgs *g)
 {
-    const LinearRun *l = st->lin[i];
     const Ops *ops = stage_ops(st);
-    int64_t groups = stage_groups(st), part = l->lin->out / groups;
-    for (int64_t t = 0; t < at->rows; t++, y += ldy) {
-        const float *x_scale = st->xscale[i] + (at->row + t) * groups;
-        for (int64_t o = 0, done; o < n; o += done) {
-            int64_t group = (r0 + o) / part, end = (group + 1) * part - r0;
-            done = (end < n ? end : n) - o;
-            ops->k->scale(y + o, x_scale[group], y + o, done);
-        }
-        ops->k->mul(y, l->scale + r0, y, n);
+    float *y = g->y;
+    for (int64_t t = 0; t < g->m; t++, y += g->ldy, x_scale += groups) {
+        ops->k->scale_mul(y, *x_scale, l->scale + r0, y, g->n);
         if (l->bias && !l->bias_apart)
-            ops->k->add(y, l->bias + r0, y, n);
-        ops_round(ops, y, n);
+            ops->k->add(y, l->bias + r0, y, g->n);
+        ops_round(ops, y, g->n);
     }
 }
 
@@ -221,24 +215,27 @@ static void gemm_tile(Stage *st, Worker *wk, const void *packed, int i, int64_t 
             g.px = (const unsigned char *)st->xpack[i] + row * st->ldpack[i];
             g.ldpx = st->ldpack[i] * groups;
         }
-        if (l->bias && !l->bias_apart && !l->codes)
-            g.bias = l->bias + r0 + o;
-        if (l->codes)
+        if (l->codes) {
             stage_gemms(st, i)->tile(&g, wk->gemm);
-        else
-            ops_gemm(ops, &g, wk->gemm);
+            scale_codes(st, l, st->xscale[i] + row, groups, r0 + o, &g);
+            continue;
+        }
+        if (l->bias && !l->bias_apart)
+            g.bias = l->bias + r0 + o;
+        ops_gemm(ops, &g, wk->gemm);
     }
-    if (l->codes)
-        scale_codes(st, i, r0, n, at, y, ldy);
     for (int64_t t = 0; t < at->rows && l->bias && l->bias_apart; t++)
         ops_add(ops, y + t * ldy, l->bias + r0, y + t * ldy, n);
+    if (!l->energy)
+        return;
     Phase was = worker_enter(wk, PHASE_STATISTICS);
-    for (int64_t t = 0; t < at->rows && l->energy; t++)
-        l->energy[at->block * l->panels + panel] += stage_ops(st)->k->sum_sq(y + t * ldy, n);
+    for (int64_t t = 0; t < at->rows; t++)
+        l->energy[at->block * l->panels + panel] += ops->k->sum_sq(y + t * ldy, n);
     worker_leave(wk, was);
 }
 
-static void add_residual(Stage *st, const Worker *wk, int64_t row, int64_t rows, int64_t col, int64_t n, const float *y, int64_t ldy)
+static void add_residual(Stage *st, const Worker *wk, int64_t row, int64_t rows, int64_t col, int64_t n, const float *y,
+                         int64_t ldy)
 {
     const Ops *ops = stage_ops(st);
     Phase was = worker_enter(wk, PHASE_ELEMENTS);

@@ -50,6 +50,7 @@ int64_t stage_input_floats(LinearRun *const *lin, int n, const GemmOps *products
 typedef struct InputRun {
     const Stage *st;
     const LinearForm *form;
+    const GemmOps *gemm; /* what multiplies it */
     bool codes;
     const float *x;      /* what is packed */
     float *out, *scale;  /* what the form makes */
@@ -76,7 +77,7 @@ static int64_t make_input(Stage *st, int i, float *at, InputRun *run)
     const GemmOps *gemm = stage_gemms(st, i);
     const LinearForm *f = act_form(st->lin[i]);
     int64_t in = st->lin[0]->lin->in, rows = rows_of(st), floats = 0;
-    *run = (InputRun){.st = st, .form = f, .codes = st->lin[i]->codes, .x = st->x};
+    *run = (InputRun){.st = st, .form = f, .gemm = gemm, .codes = st->lin[i]->codes, .x = st->x};
     if (f) {
         run->out = at;
         run->scale = at + rows * in;
@@ -151,7 +152,7 @@ static int64_t act_tasks(const InputRun *a)
 static void pack_task(const InputRun *a, int64_t index)
 {
     int64_t in = a->st->lin[0]->lin->in, r0 = index * PASS_TILE, end = pass_tile_end(index, rows_of(a->st));
-    gemm_find(GEMM_BF16)->pack_x(a->x + r0 * in, in, end - r0, in, (unsigned char *)a->packed + r0 * a->ld, a->ld);
+    a->gemm->pack_x(a->x + r0 * in, in, end - r0, in, (unsigned char *)a->packed + r0 * a->ld, a->ld);
 }
 
 static int64_t pack_tasks(const InputRun *a)

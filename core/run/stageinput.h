@@ -25,7 +25,8 @@ static inline const Stream *stage_shape(const Stage *st)
 /* What multiplies for linear i. */
 static inline const GemmOps *stage_gemms(const Stage *st, int i)
 {
-    return st->lin[i]->codes ? gemm_find(GEMM_BF16) : ops_gemms(stage_ops(st));
+    const Ops *ops = stage_ops(st);
+    return ops->gemms[st->lin[i]->codes ? GEMM_BF16 : ops->products];
 }
 
 /* Before the products of these stages, in one pool call each: lets the forms see the chunk's inputs, makes those that are

@@ -264,7 +264,7 @@ static NeedAsk ask_of(const Pass *ps)
     return (NeedAsk){.threads = ps->r->threads, .rows = ps->in->rows, .longest = ps->plan.longest_sample,
                      .band = ps->plan.largest,
                      .gemms = {[NEED_F32] = ps->ops.gemms[GEMM_F32], [NEED_PRODUCTS] = ops_gemms(&ps->ops),
-                               [NEED_CODES] = ps->forms ? gemm_find(GEMM_BF16) : NULL}};
+                               [NEED_CODES] = ps->forms ? ps->ops.gemms[GEMM_BF16] : NULL}};
 }
 
 /* Chunks, and buffers for them. */

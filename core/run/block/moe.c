@@ -186,7 +186,8 @@ static Status linear_logits(MoeRun *m, Error *err)
     Ops wide = ps->ops;
     int64_t n = router_choices(&ps->cfg->moe);
     wide.dtype = m->rule->router_wide ? DT_F32 : wide.dtype;
-    if (wide.products == GEMM_BF16 && (m->rule->router_wide || !wide.rounds)) /* what chooses (ops_choice) */
+    wide.products = ops_choice_products(&wide);
+    if (m->rule->router_wide && wide.products == GEMM_BF16)
         wide.products = GEMM_F32;
     Stage st = {.ps = ps, .n = 1, .lin = {l}, .ops = &wide, .x = m->x,
                 .y = {m->logits}, .ldy = {n}, .act_scratch = m->act,
