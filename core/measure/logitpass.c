@@ -26,29 +26,11 @@ typedef struct HeadPass {
     size_t scratch_floats;
 } HeadPass;
 
-/* The largest of n logits and `floor`, in lanes that the compiler keeps in a vector; NaN is passed over. */
-static float largest(const float *z, int64_t n, float floor)
-{
-    enum { LANES = 16 };
-    float lane[LANES];
-    int64_t i = 0;
-    for (int k = 0; k < LANES; k++)
-        lane[k] = floor;
-    for (; i + LANES <= n; i += LANES)
-        for (int k = 0; k < LANES; k++)
-            lane[k] = z[i + k] > lane[k] ? z[i + k] : lane[k];
-    for (; i < n; i++)
-        lane[0] = z[i] > lane[0] ? z[i] : lane[0];
-    for (int k = 0; k < LANES; k++)
-        floor = lane[k] > floor ? lane[k] : floor;
-    return floor;
-}
-
 /* Takes a panel's logits of one row into its running maximum, sum, target and top token; exp(logit - max) into p. Gives
  * the factor by which everything summed before has to shrink because the maximum grew. */
 static float take_row(HeadPass *s, int64_t row, const float *z, int64_t v0, int64_t nv, float *p)
 {
-    float old = s->max[row], best = largest(z, nv, old);
+    float old = s->max[row], top = s->k->max(z, nv), best = top > old ? top : old;
     for (int64_t at = 0; best > old && at < nv; at++)
         if (z[at] == best) {
             s->out->top[row] = (int32_t)(v0 + at);
