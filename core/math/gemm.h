@@ -55,7 +55,8 @@ typedef struct GemmOps {
     /* In place of pack, for a panel that is multiplied once, by few rows: w, of a dtype that pack takes, stays where it is
      * until then, and is laid out piece by piece on the way. Whether it did; NULL: it can't. */
     bool (*wrap)(DType t, const void *w, int64_t n, int64_t k, int64_t ldw, void *packed);
-    /* The same as pack of float32 w [k][ldw]: inputs are rows. A product may use the first of its k alone. NULL: there is none. */
+    /* The same as pack of float32 w [k][ldw]: inputs are rows. A product may use the first of its k alone. NULL: there is
+     * none. */
     void (*pack_by_k)(const float *w, int64_t n, int64_t k, int64_t ldw, void *packed);
     /* x in a layout of its own, made once for all panels: bytes of a row of k values (a multiple of 4), 0: x is taken as it
      * is. pack_x: x [m][ldx] to rows ld bytes apart, which may be x itself where they are not longer. */
@@ -77,8 +78,8 @@ void gemm_pack_rows(DType t, const void *w, int64_t n, int64_t k, int64_t ldw, v
 
 /* OpenBLAS keeps to the calling thread from here on (the pool owns the cores). */
 void gemm_single_thread(void);
-/* Where its products are asked for, has OpenBLAS map what `threads` (1 to 256) callers at a time need: once for a pool, before its first product. Without
- * room for that in the address space OpenBLAS would ask for ever; here it is ST_NOMEM. */
+/* Where its products are asked for, has OpenBLAS map what `threads` (1 to 256) callers at a time need: once for a pool,
+ * before its first product. Without room for that in the address space OpenBLAS would ask for ever; here it is ST_NOMEM. */
 Status gemm_ready(int threads, Error *err);
 
 #endif

@@ -216,56 +216,34 @@ static void exact_tile(int64_t k, const double *x, const double *w, double *c)
                 c[i * REF_COLS + j] += x[t * REF_ROWS + i] * w[t * REF_COLS + j];
 }
 
+/* What both tables have. */
+#define PLAIN_ROWS                                                                                                     \
+    .widen_bf16 = widen_bf16, .widen_f16 = widen_f16, .round_bf16 = round_bf16, .round_f16 = round_f16, .max = max_all, \
+    .add = add, .scale = scale, .mul = mul, .scale_mul = scale_mul, .rope = rope, .sum_sq = sum_sq,                    \
+    .delta_step = delta_step, .exact_rows = REF_ROWS, .exact_cols = REF_COLS, .exact_tile = exact_tile
+
 static const MathKernels kernels_reference = {
     .name = "reference",
-    .widen_bf16 = widen_bf16,
-    .widen_f16 = widen_f16,
-    .round_bf16 = round_bf16,
-    .round_f16 = round_f16,
+    PLAIN_ROWS,
     .exp = exp_all,
-    .max = max_all,
     .exp_sum = exp_sum,
     .softmax = softmax,
     .sigmoid = sigmoid,
     .tanh = tanh_all,
     .silu_mul = silu_mul,
     .gelu_tanh_mul = gelu_tanh_mul,
-    .add = add,
-    .scale = scale,
-    .mul = mul,
-    .scale_mul = scale_mul,
-    .rope = rope,
-    .sum_sq = sum_sq,
-    .delta_step = delta_step,
-    .exact_rows = REF_ROWS,
-    .exact_cols = REF_COLS,
-    .exact_tile = exact_tile,
 };
 
 static const MathKernels kernels_libm = {
     .name = "libm",
-    .widen_bf16 = widen_bf16,
-    .widen_f16 = widen_f16,
-    .round_bf16 = round_bf16,
-    .round_f16 = round_f16,
+    PLAIN_ROWS,
     .exp = libm_exp,
-    .max = max_all,
     .exp_sum = libm_exp_sum,
     .softmax = libm_softmax,
     .sigmoid = libm_sigmoid,
     .tanh = libm_tanh,
     .silu_mul = libm_silu_mul,
     .gelu_tanh_mul = libm_gelu_tanh_mul,
-    .add = add,
-    .scale = scale,
-    .mul = mul,
-    .scale_mul = scale_mul,
-    .rope = rope,
-    .sum_sq = sum_sq,
-    .delta_step = delta_step,
-    .exact_rows = REF_ROWS,
-    .exact_cols = REF_COLS,
-    .exact_tile = exact_tile,
 };
 
 const MathKernels *math_libm(void)

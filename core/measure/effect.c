@@ -210,7 +210,8 @@ static Status measure(EffectLab *lab, Runner *r, Pipeline *p, const Digest *keys
     if (!f->have)
         RETURN_IF_ERROR(make_reference(lab, r, f, pipeline_work(p)->peer, keys, err));
     const TokenSet *t = lab->opt.eval;
-    Effect e = {.arith = runner_arith(r), .tokens = t->start[t->samples], .predicted = lab->predicted.n, .texts = lab->eval_texts.texts};
+    Effect e = {.arith = runner_arith(r), .tokens = t->start[t->samples], .predicted = lab->predicted.n,
+                .texts = lab->eval_texts.texts};
     Output o = {lab, r, f, &e};
     MeasureSink s = {.output = on_output, .ctx = &o};
     RETURN_IF_ERROR(run_layers(lab, r, p, keys, NULL, &s, err));

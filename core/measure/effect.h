@@ -54,8 +54,8 @@ uint64_t effectlab_references(const EffectLab *lab);
 void effectlab_limit(EffectLab *lab, uint64_t bytes);
 /* Runs (or finds) the effect of a pipeline's work; the float reference first when it isn't there yet. `r` may differ from
  * call to call, also in its arithmetic (each has its own reference) and in its overlay (the reference is the unchanged
- * model's). Where r's limit won't do for all of it, ST_NOMEM before a layer runs. Values that are no numbers: ST_DATA. After an error or ST_CANCELLED the lab is as before, with the states of
- * finished layers kept. */
+ * model's). Where r's limit won't do for all of it, ST_NOMEM before a layer runs. Values that are no numbers: ST_DATA.
+ * After an error or ST_CANCELLED the lab is as before, with the states of finished layers kept. */
 Status effectlab_measure(EffectLab *lab, Runner *r, Pipeline *p, Effect *out, Error *err);
 
 #endif

@@ -296,7 +296,8 @@ static uint64_t scratch_bytes(const QSpec *q, int64_t out, int64_t in, int threa
 
 static uint64_t prepare_bytes(int64_t in, int threads)
 {
-    return (math_openblas() ? lapack_bytes(in) : cholesky_bytes(in, threads)) + (uint64_t)in * (sizeof(RankedColumn) + sizeof(int64_t) + sizeof(bool));
+    uint64_t factor = math_openblas() ? lapack_bytes(in) : cholesky_bytes(in, threads);
+    return factor + (uint64_t)in * (sizeof(RankedColumn) + sizeof(int64_t) + sizeof(bool));
 }
 
 #define GPTQ(NAME, DTYPE, SCOPE)                                                    \

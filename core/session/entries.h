@@ -6,7 +6,8 @@
 #include "session/results.h"
 #include "session/keeper.h"
 
-/* Of the first record, or of the one that a newer program's sitting begins with. Since 2 fingerprints cover a model's weights; since 3 the arithmetic that was "model" is "exact". */
+/* Of the first record, or of the one that a newer program's sitting begins with. Since 2 fingerprints cover a model's
+ * weights; since 3 the arithmetic that was "model" is "exact". */
 enum { FORMAT_FINGERPRINTS = 2, FORMAT_EXACT = 3, JOURNAL_FORMAT = FORMAT_EXACT };
 
 /* The records of the journal: what a person does and a job finds, handed over to the keeper (nothing happens without
