@@ -144,10 +144,6 @@ void world_record(void)
     ok(journal_close(j, &err));
     assert_int_equal(gzclose(f), Z_OK);
     free(path);
-    Str cmd = {0};
-    str_printf(&cmd, "rm -rf '%s/sessions'", dir);
-    assert_int_equal(system(cmd.s), 0);
-    str_free(&cmd);
     temp_remove(dir);
 }
 
@@ -181,12 +177,8 @@ void world_open(World *w, int cols, int rows, const char *glyphs, bool recorded,
 
 void world_close(World *w)
 {
-    Str cmd = {0};
     ui_free(w->ui);
     app_fini(&w->app);
-    str_printf(&cmd, "rm -rf '%s/sessions' '%s/slimscope'", w->dir, w->dir);
-    assert_int_equal(system(cmd.s), 0);
-    str_free(&cmd);
     temp_remove(w->dir);
 }
 

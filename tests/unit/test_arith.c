@@ -103,10 +103,6 @@ static int begin(void **state)
 static int end(void **state)
 {
     (void)state;
-    Str cmd = {0};
-    str_printf(&cmd, "rm -rf '%s/sessions'", dir);
-    assert_int_equal(system(str_text(&cmd)), 0);
-    str_free(&cmd);
     temp_remove(dir);
     return 0;
 }

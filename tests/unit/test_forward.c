@@ -126,46 +126,67 @@ static bool is_recorded(const Model *m, const Checkpoint *want, const char *name
     return strncmp(name, "in.", 3) == 0 && m->linears[model_find_linear(m, name + 3)].groups > 1;
 }
 
+/* A recorded forward and ours of the same tokens. */
+typedef struct Forward {
+    char dir[256], out[40], file[64];
+    Checkpoint *want, *got;
+    TokenSet t;
+    TestRun b;
+} Forward;
+
+static void forward_open(Forward *f, const char *arch, const char *kind, ArithMode arith)
+{
+    char path[300];
+    Error e = {0};
+    *f = (Forward){.out = "/tmp/slimscope-forward-XXXXXX"};
+    snprintf(f->dir, sizeof f->dir, "tests/golden/models/%s/%s", arch, kind);
+    if (strcmp(kind, "bf16") == 0)
+        snprintf(path, sizeof path, "tests/golden/models_canonical/%s.bf16.safetensors", arch);
+    else
+        snprintf(path, sizeof path, "%s/golden.safetensors", f->dir);
+    close(mkstemp(f->out));
+    snprintf(f->file, sizeof f->file, "%s.safetensors", f->out);
+    assert_int_equal(checkpoint_open(&f->want, path, &e), ST_OK);
+    tokens_of_golden(f->want, &f->t);
+    test_run_open(&f->b, f->dir, arith, 2, NULL);
+    if (forward_write(f->b.r, &f->t, f->file, &e) != ST_OK || checkpoint_open(&f->got, f->file, &e) != ST_OK)
+        fail_msg("%s", e.text);
+}
+
+static void forward_close(Forward *f)
+{
+    test_run_close(&f->b);
+    checkpoint_free(f->want);
+    checkpoint_free(f->got);
+    free(f->t.start);
+    free(f->t.ids);
+    unlink(f->file);
+    unlink(f->out);
+}
+
 /* What a model gives in float32, and, where it is a bf16 one, with every operation in float64 and rounded once: recordings
  * of a library's own bf16 kernels depend on the order of their sums. Of a bf16 model's values two, or 0.01 % where that
  * is more, may be one ulp off. Experts chosen are the recorded ones; equal scores are resolved by the lowest index. */
 static void golden_case(const char *arch, const char *kind, ArithMode arith)
 {
-    char dir[256], path[300], out[] = "/tmp/slimscope-forward-XXXXXX";
-    bool canonical = strcmp(kind, "bf16") == 0;
-    snprintf(dir, sizeof dir, "tests/golden/models/%s/%s", arch, kind);
-    if (canonical)
-        snprintf(path, sizeof path, "tests/golden/models_canonical/%s.bf16.safetensors", arch);
-    else
-        snprintf(path, sizeof path, "%s/golden.safetensors", dir);
-    Checkpoint *want, *got;
-    Error e = {0};
-    TokenSet t;
-    TestRun b;
-    close(mkstemp(out));
-    assert_int_equal(checkpoint_open(&want, path, &e), ST_OK);
-    tokens_of_golden(want, &t);
-    test_run_open(&b, dir, arith, 2, NULL);
-    char file[64];
-    snprintf(file, sizeof file, "%s.safetensors", out);
-    if (forward_write(b.r, &t, file, &e) != ST_OK || checkpoint_open(&got, file, &e) != ST_OK)
-        fail_msg("%s", e.text);
+    Forward f;
+    forward_open(&f, arch, kind, arith);
     double worst = 0, most = strcmp(arch, "qwen3_next") == 0 ? 5e-5 : 3e-5;
     int64_t compared = 0, values = 0, off = 0;
-    for (int64_t i = 0; i < checkpoint_count(want); i++) {
-        const TensorInfo *w = checkpoint_at(want, i);
+    for (int64_t i = 0; i < checkpoint_count(f.want); i++) {
+        const TensorInfo *w = checkpoint_at(f.want, i);
         if (strncmp(w->name, "rope.", 5) == 0)
             continue;
         char name[160];
-        name_written(b.m, w->name, name);
-        const TensorInfo *g = checkpoint_find(got, name);
+        name_written(f.b.m, w->name, name);
+        const TensorInfo *g = checkpoint_find(f.got, name);
         if (!g)
-            fail_msg("%s: %s was not written", dir, w->name);
+            fail_msg("%s: %s was not written", f.dir, w->name);
         assert_int_equal(g->dtype, w->dtype);
         assert_int_equal(g->ndim, w->ndim);
         assert_memory_equal(g->shape, w->shape, (size_t)w->ndim * sizeof *w->shape);
         int64_t n = count_of(w);
-        float *fw = test_tensor(want, w), *fg = test_tensor(got, g);
+        float *fw = test_tensor(f.want, w), *fg = test_tensor(f.got, g);
         if (strncmp(w->name, "stat.", 5) == 0)
             compare_stat(w->name, fw, fg, 5e-5);
         else if (w->dtype == DT_BF16)
@@ -180,19 +201,13 @@ static void golden_case(const char *arch, const char *kind, ArithMode arith)
         compared++;
     }
     if (off > 2 && off > values / 10000)
-        fail_msg("%s: %lld of %lld values are one ulp off", dir, (long long)off, (long long)values);
-    for (int64_t i = 0; i < checkpoint_count(got); i++)
-        if (!is_recorded(b.m, want, checkpoint_at(got, i)->name))
-            fail_msg("%s: %s was not recorded", dir, checkpoint_at(got, i)->name);
+        fail_msg("%s: %lld of %lld values are one ulp off", f.dir, (long long)off, (long long)values);
+    for (int64_t i = 0; i < checkpoint_count(f.got); i++)
+        if (!is_recorded(f.b.m, f.want, checkpoint_at(f.got, i)->name))
+            fail_msg("%s: %s was not recorded", f.dir, checkpoint_at(f.got, i)->name);
     print_message("%s/%s %s: %lld tensors, worst %.2g, %lld one ulp off\n", arch, kind, arith_name(arith),
                   (long long)compared, worst, (long long)off);
-    test_run_close(&b);
-    checkpoint_free(want);
-    checkpoint_free(got);
-    free(t.start);
-    free(t.ids);
-    unlink(file);
-    unlink(out);
+    forward_close(&f);
 }
 
 /* Recorded in float32 and in bf16. */
@@ -240,47 +255,26 @@ static double apart(const float *want, const float *got, int64_t n)
  * bf16's 8 bits allow after a few layers. */
 static void near_case(const char *arch, const char *kind, ArithMode arith)
 {
-    char dir[256], path[300], out[] = "/tmp/slimscope-forward-XXXXXX", file[64];
-    Checkpoint *want, *got;
-    Error e = {0};
-    TokenSet t;
-    TestRun b;
+    Forward f;
     double worst = 0;
     int compared = 0;
-    snprintf(dir, sizeof dir, "tests/golden/models/%s/%s", arch, kind);
-    if (arith_table[arith].rounds)
-        snprintf(path, sizeof path, "tests/golden/models_canonical/%s.bf16.safetensors", arch);
-    else
-        snprintf(path, sizeof path, "%s/golden.safetensors", dir);
-    close(mkstemp(out));
-    assert_int_equal(checkpoint_open(&want, path, &e), ST_OK);
-    tokens_of_golden(want, &t);
-    test_run_open(&b, dir, arith, 2, NULL);
-    snprintf(file, sizeof file, "%s.safetensors", out);
-    if (forward_write(b.r, &t, file, &e) != ST_OK || checkpoint_open(&got, file, &e) != ST_OK)
-        fail_msg("%s", e.text);
-    for (int64_t i = 0; i < checkpoint_count(want); i++) {
-        const TensorInfo *w = checkpoint_at(want, i), *g = checkpoint_find(got, w->name);
+    forward_open(&f, arch, kind, arith);
+    for (int64_t i = 0; i < checkpoint_count(f.want); i++) {
+        const TensorInfo *w = checkpoint_at(f.want, i), *g = checkpoint_find(f.got, w->name);
         if (!g || strncmp(w->name, "stat.", 5) == 0)
             continue;
-        float *fw = test_tensor(want, w), *fg = test_tensor(got, g);
+        float *fw = test_tensor(f.want, w), *fg = test_tensor(f.got, g);
         double d = apart(fw, fg, count_of(w));
         worst = d > worst ? d : worst;
         compared++;
         if (!(d < 0.04))
-            fail_msg("%s in %s: %s is %.3g of its size away", dir, arith_name(arith), w->name, d);
+            fail_msg("%s in %s: %s is %.3g of its size away", f.dir, arith_name(arith), w->name, d);
         free(fw);
         free(fg);
     }
     assert_true(compared > 10);
     print_message("%s %s: %d tensors within %.2g\n", arch, arith_name(arith), compared, worst);
-    test_run_close(&b);
-    checkpoint_free(want);
-    checkpoint_free(got);
-    free(t.start);
-    free(t.ids);
-    unlink(file);
-    unlink(out);
+    forward_close(&f);
 }
 
 static void bf16_products_stay_near_the_recorded_forward(void **state)
