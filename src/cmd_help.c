@@ -38,6 +38,7 @@ static void program_help(Str *out)
                   "       slimscope --script FILE         run a file of commands (- is standard input)\n\n"
                   "commands of the program (slimscope help COMMAND tells more):\n");
     list_commands(out, CMD_CLI | CMD_CLI_ONLY, 0);
+    str_puts(out, "\nslimscope help analyses                  what there is to analyze, what it costs and what it tells\n");
     str_puts(out, "\ncommands of the prompt and of scripts:\n");
     list_commands(out, 0, CMD_CLI_ONLY);
 }
@@ -200,6 +201,10 @@ static Status run_help(App *a, const CommandLine *cl, Error *err)
     Status st = ST_OK;
     if (cl_given(cl, "man")) {
         write_man_page(a->screen, &b);
+    } else if (cl->nwords && strcmp(cl->words[0], "analyses") == 0) {
+        help_analyses(&b);
+    } else if (cl->nwords && !command_find(cl->words[0]) && metric_find(cl->words[0])) {
+        help_metric(metric_find(cl->words[0]), &b);
     } else if (cl->nwords) {
         const Command *c = command_find(cl->words[0]);
         if (c && a->show_help)
@@ -226,8 +231,8 @@ static const Option help_options[] = {
 };
 const Command command_help = {
     .name = "help",
-    .args = "[COMMAND]",
-    .summary = "List the commands, or tell one command's options.",
+    .args = "[COMMAND|METRIC|analyses]",
+    .summary = "List the commands, or tell one command's options; 'help analyses' tells what can be analyzed.",
     .flags = CMD_NO_LOG | CMD_CLI,
     .completes = COMP_VERB,
     .options = help_options,

@@ -132,4 +132,8 @@ void apply_progress(App *a, const CommandLine *cl);
 /* ST_USAGE unless there are at least min and at most max (-1: any number) words. */
 Status want_words(const CommandLine *cl, int min, int max, Error *err);
 
+/* The text of 'help analyses', and of one metric (help_analyses.c). */
+void help_analyses(Str *out);
+void help_metric(const Metric *m, Str *out);
+
 #endif

@@ -120,6 +120,24 @@ static void draw_made_in(Ui *ui, Rect r, int *y, const Metric *m, int64_t i)
 }
 
 /* The shown metric on a line of its own, the others after each other. */
+/* The further numbers of a score. */
+static void draw_parts(Ui *ui, Rect r, int *y, const Metric *m, int64_t linear)
+{
+    Session *s = ui_session(ui);
+    int64_t unit = m && m->parts ? scope_unit_of(session_model(s), m->scope, linear) : -1;
+    const double *part = unit < 0 ? NULL : session_unit_parts(s, m, unit);
+    Str text = {0};
+    for (int k = 0; part && k < metric_parts(m); k++) {
+        char value[24];
+        fmt_value(value, sizeof value, part[k]);
+        str_printf(&text, "%s%s %s%s%s", k ? "  " : "", m->parts[k].name, value, m->parts[k].unit[0] ? " " : "",
+                   m->parts[k].unit);
+    }
+    if (text.len)
+        draw_wrapped(ui, r, y, SL_TEXT, str_text(&text));
+    str_free(&text);
+}
+
 static void draw_scores(Ui *ui, Rect r, int *y, int64_t i)
 {
     Session *s = ui_session(ui);
@@ -131,6 +149,7 @@ static void draw_scores(Ui *ui, Rect r, int *y, int64_t i)
         draw_wrapped(ui, r, y, slot == SL_TEXT ? SL_STRONG : slot, buf);
         draw_made_in(ui, r, y, shown, i);
     }
+    draw_parts(ui, r, y, shown, i);
     for (int k = 0; ui->metrics[k]; k++) {
         const Metric *m = ui->metrics[k];
         ScoreState state = session_score(s, m, i).state;

@@ -31,6 +31,24 @@ int metric_index(const Metric *m)
     return -1;
 }
 
+const char *metric_family_title(MetricFamily f)
+{
+    static const char *const titles[METRIC_FAMILIES] = {
+        [FAMILY_DECIDE] = "What quantizing a unit does to the model's output: which layers to give back",
+        [FAMILY_ERROR] = "How far quantizing moves something inside the model",
+        [FAMILY_INPUT] = "What the inputs of linears look like (they describe, they do not rank damage)",
+        [FAMILY_WEIGHT] = "What the weights look like, and what a grid does to them (no data, seconds)"};
+    return titles[f];
+}
+
+int metric_parts(const Metric *m)
+{
+    int n = 0;
+    while (m->parts && m->parts[n].name)
+        n++;
+    return n;
+}
+
 size_t metric_list_len(const Metric *const *list)
 {
     size_t n = 0;

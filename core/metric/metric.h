@@ -4,12 +4,32 @@
 #include "metric/pass.h"
 #include "metric/scores.h"
 
+/* One more number of a score: every face shows it beside the score. */
+typedef struct MetricPart {
+    const char *name; /* "sqnr" */
+    const char *unit; /* "dB", "" when none */
+    const char *text; /* what it is, in a few words */
+} MetricPart;
+
+/* What metrics are for: their order in lists and help. */
+typedef enum MetricFamily {
+    FAMILY_DECIDE,  /* how much quantizing a unit harms the model's output */
+    FAMILY_ERROR,   /* how far quantizing moves something inside the model */
+    FAMILY_INPUT,   /* describe inputs of linears */
+    FAMILY_WEIGHT,  /* describe weights, without data */
+    METRIC_FAMILIES
+} MetricFamily;
+const char *metric_family_title(MetricFamily f);
+
 /* A row of metric_table: one file core/metric/NAME.c, one line in core/registry.c, one test. */
 typedef struct Metric {
     const char *name;        /* "kurtosis" */
     const char *title;       /* column head */
     const char *unit;        /* "" when none */
     MetricScope scope;
+    MetricFamily family;
+    const char *cost;        /* "one float pass over the calibration set" */
+    const MetricPart *parts; /* ended by a NULL name, at most METRIC_PARTS; NULL: none. Of metrics whose pass gives values */
     int direction;           /* +1: higher is more sensitive */
     bool additive;           /* sums over linears predict: local_error */
     const MetricPass *pass;  /* what it is made by */
@@ -24,6 +44,8 @@ const Metric *metric_find(const char *name);
 /* Its place in metric_table, -1: it is none of its rows. */
 int metric_index(const Metric *m);
 int metric_count(void);
+/* How many parts its scores have. */
+int metric_parts(const Metric *m);
 /* Lists of rows, ended by NULL: how many there are (list may be NULL), and a copy (caller frees; NULL: memory is short). */
 size_t metric_list_len(const Metric *const *list);
 const Metric **metric_list_copy(const Metric *const *list);

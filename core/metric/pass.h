@@ -25,10 +25,13 @@ typedef struct PassPlan {
     uint64_t seed;
     const struct Ranks *ranks;           /* NULL: this process sees all samples */
     /* resume: the first step that is not done; with MetricPass.stream its input, which is consumed, else what the scores
-     * were (NULL: nothing) */
+     * were; with MetricPass.reads those of these, too (NULL: nothing) */
     int64_t first;
     Stream *h;
     const Scores *before;
+    const TokenSet *eval;                /* MetricPass.eval */
+    int64_t probe;                       /* tokens that a pass over few of them takes, 0: its own number */
+    bool on_eval;                        /* they are the evaluation's */
 } PassPlan;
 
 /* One metric's value of one unit. */
@@ -57,6 +60,8 @@ typedef struct MetricPass {
     const char *step;   /* what a stop loses at most one of, "layer", "text": the unit of progress and resume */
     bool stream;        /* its steps are the model's layers, and going on after a stop needs the stream that the one before
                          * left; otherwise the scores do */
+    bool data_free;     /* looks at weights only: no texts are read */
+    const struct Metric *const *reads; /* NULL-terminated: metrics whose values it goes by, where they are known. NULL: none */
     unsigned detail;    /* needs of the detail pane, when it can be filled on the way */
     /* What of the units is kept as statistics of linears: whether they have `needs`. NULL: its metrics have values. */
     bool (*has)(const Scores *s, MetricScope scope, int64_t unit, unsigned needs);

@@ -20,10 +20,12 @@ Status scores_init(Scores *s, const Model *m, Error *err)
     *s = (Scores){.m = m, .nlinears = m->nlinears};
     s->linear = mem_zarray((size_t)m->nlinears, sizeof *s->linear);
     s->unit = mem_zarray((size_t)metric_count(), sizeof *s->unit);
-    if (s->linear && s->unit)
+    s->units = mem_zarray((size_t)metric_count(), sizeof *s->units);
+    if (s->linear && s->unit && s->units)
         return ST_OK;
     free(s->linear);
     free(s->unit);
+    free(s->units);
     *s = (Scores){0};
     return error_nomem(err, "the results");
 }
@@ -33,10 +35,14 @@ void scores_fini(Scores *s)
     for (int64_t i = 0; s->any && i < s->nlinears; i++)
         if (s->linear[i].needs)
             linear_result_fini(&s->linear[i].r);
-    for (int k = 0; s->unit && k < metric_count(); k++)
+    for (int k = 0; s->unit && k < metric_count(); k++) {
+        for (int64_t u = 0; s->unit[k] && u < s->units[k]; u++)
+            free(s->unit[k][u].other);
         free(s->unit[k]);
+    }
     free(s->linear);
     free(s->unit);
+    free(s->units);
     *s = (Scores){0};
 }
 
@@ -49,7 +55,44 @@ void scores_put_linear(Scores *s, LinearResult *r, unsigned needs)
     s->any = true;
 }
 
-Status scores_put(Scores *s, const Metric *metric, const UnitScore *u, Error *err)
+/* Keeps what a slot holds of other levels beside what comes; the oldest goes when there are many. */
+static bool keep_other(UnitSlot *slot)
+{
+    UnitSlot *grown = slot->other;
+    if (slot->nothers == SCORES_OTHERS) {
+        memmove(grown, grown + 1, (SCORES_OTHERS - 1) * sizeof *grown);
+        slot->nothers--;
+    } else if (!(grown = realloc(slot->other, ((size_t)slot->nothers + 1) * sizeof *grown))) {
+        return false;
+    }
+    slot->other = grown;
+    slot->other[slot->nothers] = *slot;
+    slot->other[slot->nothers].other = NULL;
+    slot->other[slot->nothers++].nothers = 0;
+    return true;
+}
+
+/* Which of the others is of these levels, -1: none. */
+static int find_other(const UnitSlot *slot, uint64_t levels)
+{
+    int i = slot->nothers;
+    while (i-- > 0 && slot->other[i].s.levels != levels)
+        ;
+    return i;
+}
+
+static void drop_other(UnitSlot *slot, int i)
+{
+    memmove(slot->other + i, slot->other + i + 1, (size_t)(slot->nothers - i - 1) * sizeof *slot->other);
+    slot->nothers--;
+}
+
+static uint64_t origin_of(const Metric *m, const ScoreOrigin *o)
+{
+    return m->pass->data_free ? o->model : o->data;
+}
+
+static Status put_slot(Scores *s, const Metric *metric, const UnitScore *u, ArithMode arith, uint64_t made, Error *err)
 {
     int k = metric_index(metric);
     int64_t n = k < 0 ? 0 : scope_units(s->m, metric->scope);
@@ -58,21 +101,40 @@ Status scores_put(Scores *s, const Metric *metric, const UnitScore *u, Error *er
                          (long long)n);
     if (!s->unit[k] && !(s->unit[k] = mem_zarray((size_t)n, sizeof **s->unit)))
         return error_nomem(err, "the results");
-    s->unit[k][u->unit] = (UnitSlot){*u, true, false, s->arith};
+    s->units[k] = n;
+    UnitSlot *slot = &s->unit[k][u->unit];
+    int at = find_other(slot, u->levels);
+    if (at >= 0)
+        drop_other(slot, at);
+    if (slot->known && slot->s.levels != u->levels && !keep_other(slot))
+        return error_nomem(err, "the results");
+    slot->s = *u;
+    slot->known = true;
+    slot->stale = false;
+    slot->arith = arith;
+    slot->made = made;
     return ST_OK;
 }
 
-Status scores_copy_units(Scores *out, const Scores *s, const Metric *const *metrics, Error *err)
+Status scores_put(Scores *s, const Metric *metric, const UnitScore *u, Error *err)
 {
-    RETURN_IF_ERROR(scores_init(out, s->m, err));
-    for (int i = 0; metrics[i]; i++)
+    return put_slot(s, metric, u, s->arith, origin_of(metric, &s->origin), err);
+}
+
+static Status copy_slot(Scores *out, const Metric *m, const UnitSlot *from, uint64_t origin, Error *err)
+{
+    return from->made == origin ? put_slot(out, m, &from->s, from->arith, from->made, err) : ST_OK;
+}
+
+Status scores_copy_units(Scores *out, const Scores *s, const Metric *const *metrics, const ScoreOrigin *origin, Error *err)
+{
+    for (int i = 0; metrics && metrics[i]; i++)
         for (int64_t u = 0; u < scope_units(s->m, metrics[i]->scope); u++) {
             const UnitSlot *from = scores_unit(s, metrics[i], u);
-            Status st = from ? scores_put(out, metrics[i], &from->s, err) : ST_OK;
-            if (st != ST_OK) {
-                scores_fini(out);
-                return st;
-            }
+            for (int k = 0; from && k < from->nothers; k++)
+                RETURN_IF_ERROR(copy_slot(out, metrics[i], &from->other[k], origin_of(metrics[i], origin), err));
+            if (from)
+                RETURN_IF_ERROR(copy_slot(out, metrics[i], from, origin_of(metrics[i], origin), err));
         }
     return ST_OK;
 }
@@ -84,13 +146,49 @@ const UnitSlot *scores_unit(const Scores *s, const Metric *metric, int64_t unit)
     return u && u->known ? u : NULL;
 }
 
+const UnitSlot *scores_unit_at(const Scores *s, const Metric *metric, int64_t unit, uint64_t levels)
+{
+    const UnitSlot *u = scores_unit(s, metric, unit);
+    if (!u || u->s.levels == levels)
+        return u;
+    int i = find_other(u, levels);
+    return i < 0 ? NULL : &u->other[i];
+}
+
+void scores_choose(Scores *s, const Metric *metric, int64_t unit, uint64_t levels, const ScoreOrigin *now)
+{
+    int k = s->unit ? metric_index(metric) : -1;
+    UnitSlot *slot = k >= 0 && s->unit[k] ? &s->unit[k][unit] : NULL;
+    if (!slot || !slot->known)
+        return;
+    int at = slot->s.levels == levels ? -1 : find_other(slot, levels);
+    if (at >= 0) {
+        UnitSlot chosen = slot->other[at], *other = slot->other;
+        int n = slot->nothers;
+        other[at] = *slot;
+        other[at].other = NULL;
+        other[at].nothers = 0;
+        *slot = chosen;
+        slot->other = other;
+        slot->nothers = n;
+    }
+    uint64_t origin = origin_of(metric, now);
+    for (int i = 0; i < slot->nothers; i++)
+        slot->other[i].stale = slot->other[i].made != origin;
+    slot->stale = slot->made != origin || slot->s.levels != levels;
+}
+
 void scores_mark_stale(Scores *s)
 {
     for (int64_t i = 0; s->any && i < s->m->nlinears; i++)
         s->linear[i].stale = s->linear[i].needs != 0;
-    for (int k = 0; s->unit && k < metric_count(); k++)
-        for (int64_t u = 0; s->unit[k] && u < scope_units(s->m, metric_table[k]->scope); u++)
-            s->unit[k][u].stale = s->unit[k][u].known;
+}
+
+/* The digest of the linears before it, in their order, with one more. */
+static uint64_t add_level(uint64_t h, const QConfig *q)
+{
+    h ^= q ? qspec_key(&q->act) * 31 + qspec_key(&q->weight) : 0;
+    return (h ^ h >> 29) * 0xBF58476D1CE4E5B9u + 1;
 }
 
 void scores_levels(const Model *m, MetricScope scope, const QConfig *levels, const int16_t *level, uint64_t *out)
@@ -98,10 +196,18 @@ void scores_levels(const Model *m, MetricScope scope, const QConfig *levels, con
     memset(out, 0, (size_t)scope_units(m, scope) * sizeof *out);
     for (int64_t i = 0; i < m->nlinears; i++) {
         int64_t unit = scope_unit_of(m, scope, i);
-        const QConfig *q = level[i] ? &levels[level[i] - 1] : NULL;
-        if (unit < 0)
-            continue;
-        uint64_t h = out[unit] ^ (q ? qspec_key(&q->act) * 31 + qspec_key(&q->weight) : 0); /* in the linears' order */
-        out[unit] = (h ^ h >> 29) * 0xBF58476D1CE4E5B9u + 1;
+        if (unit >= 0)
+            out[unit] = add_level(out[unit], level[i] ? &levels[level[i] - 1] : NULL);
     }
+}
+
+uint64_t scores_level_all(const Model *m, MetricScope scope, int64_t unit, const QConfig *q)
+{
+    int64_t from, to;
+    uint64_t h = 0;
+    scope_linears(m, scope, unit, &from, &to);
+    for (int64_t i = from; i < to; i++)
+        if (scope_unit_of(m, scope, i) == unit)
+            h = add_level(h, q);
+    return h;
 }

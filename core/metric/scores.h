@@ -19,6 +19,7 @@ typedef struct LinearStats {
 } LinearStats;
 
 /* What a metric's own pass found of one unit. */
+enum { METRIC_PARTS = 12 };
 typedef struct UnitScore {
     int64_t unit;
     double value;    /* NaN: not defined, `why` says so */
@@ -26,6 +27,7 @@ typedef struct UnitScore {
     int64_t tokens;  /* behind it */
     int samples;
     uint64_t levels; /* of the unit's linears, under which it was made (scores_levels) */
+    double part[METRIC_PARTS]; /* what Metric.parts names */
     char why[120];
 } UnitScore;
 
@@ -33,7 +35,16 @@ typedef struct UnitSlot {
     UnitScore s;
     bool known, stale;
     ArithMode arith;
+    uint64_t made;        /* ScoreOrigin under which it was put */
+    struct UnitSlot *other; /* [nothers] of other levels, the newest last */
+    int nothers;
 } UnitSlot;
+
+/* What scores depend on beside the levels of their linears, as digests. */
+typedef struct ScoreOrigin {
+    uint64_t model; /* of the model alone: passes without texts */
+    uint64_t data;  /* with the texts and the arithmetic */
+} ScoreOrigin;
 
 typedef struct Scores {
     const Model *m;
@@ -41,7 +52,9 @@ typedef struct Scores {
     LinearStats *linear; /* [nlinears]; their memory is not there before the first is put */
     bool any;            /* one was */
     UnitSlot **unit;     /* [rows of metric_table][units of its scope]; NULL until its pass gave one */
+    int64_t *units;      /* [rows of metric_table] of those that are not NULL */
     ArithMode arith;     /* in which what is put is made */
+    ScoreOrigin origin;  /* of it */
 } Scores;
 
 /* Of nothing yet; m must outlive them, but for scores_fini. */
@@ -49,15 +62,26 @@ Status scores_init(Scores *s, const Model *m, Error *err);
 void scores_fini(Scores *s);
 /* Takes over what *r holds. */
 void scores_put_linear(Scores *s, LinearResult *r, unsigned needs);
-/* `metric`: a row of metric_table whose pass gives values; u->unit one of its scope. */
+/* `metric`: a row of metric_table whose pass gives values; u->unit one of its scope. What was known of the unit under
+ * other levels stays to be chosen, that of the SCORES_OTHERS newest levels. */
+enum { SCORES_OTHERS = 8 };
 Status scores_put(Scores *s, const struct Metric *metric, const UnitScore *u, Error *err);
-/* The values of these metrics (NULL-terminated), for another thread. Caller frees with scores_fini. */
-Status scores_copy_units(Scores *out, const Scores *s, const struct Metric *const *metrics, Error *err);
+/* Adds the values of these metrics (NULL, or NULL-terminated) that were made under this origin, of all levels, for another
+ * thread. *out is initialised by the caller, who frees it with scores_fini. */
+Status scores_copy_units(Scores *out, const Scores *s, const struct Metric *const *metrics, const ScoreOrigin *origin,
+                         Error *err);
 /* NULL: there is none. */
 const UnitSlot *scores_unit(const Scores *s, const struct Metric *metric, int64_t unit);
-/* Everything was made under other data or arithmetic. */
+/* The value under these levels (scores_levels), NULL: there is none. Stale ones, too. */
+const UnitSlot *scores_unit_at(const Scores *s, const struct Metric *metric, int64_t unit, uint64_t levels);
+/* Makes the value under these levels, where there is one, the one that scores_unit gives, and says which are stale: made
+ * under another origin than `now`, or, of the one given, other levels. */
+void scores_choose(Scores *s, const struct Metric *metric, int64_t unit, uint64_t levels, const ScoreOrigin *now);
+/* The statistics of linears were made under other data or arithmetic. Values of passes know it: scores_choose. */
 void scores_mark_stale(Scores *s);
 /* A digest of the levels of a scope's units, out[scope_units]: of linear i at level[i] (0: float) of levels[]. */
 void scores_levels(const Model *m, MetricScope scope, const QConfig *levels, const int16_t *level, uint64_t *out);
+/* The digest of one unit with all its linears at q (NULL: float). */
+uint64_t scores_level_all(const Model *m, MetricScope scope, int64_t unit, const QConfig *q);
 
 #endif

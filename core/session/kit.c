@@ -317,9 +317,10 @@ static Status analyze(Kit *k, Job *j, Error *err)
 {
     PassPlan *p = &j->plan;
     const MetricPass *pass = p->pass;
-    RETURN_IF_ERROR(ensure_tokens(k, &j->calib, false, &k->calib, &k->calib_of, err));
+    if (!pass->data_free)
+        RETURN_IF_ERROR(ensure_tokens(k, &j->calib, false, &k->calib, &k->calib_of, err));
     RETURN_IF_ERROR(ensure_pool(k, j, err));
-    p->tokens = k->calib;
+    p->tokens = pass->data_free ? NULL : k->calib;
     int threads = pool_threads(k->pool);
     uint64_t tables = pass->bytes(p, threads);
     uint64_t need = pass->need ? pass->need(p, threads) : forward_bytes(k, threads);

@@ -286,6 +286,8 @@ void record_scores(Str *b, const PassScore *s, int64_t n)
                    (long long)u->unit, (long long)u->tokens, u->samples, u->levels);
         put_num(b, "v", u->value);
         put_num(b, "sum", u->sum);
+        for (int k = 0; k < metric_parts(s[i].metric); k++)
+            put_num(b, s[i].metric->parts[k].name, u->part[k]);
         if (u->why[0]) {
             str_puts(b, ",\"why\":");
             str_json(b, u->why);
@@ -305,6 +307,8 @@ static Status parse_unit(const cJSON *o, const Metric *m, Scores *to, Error *err
     const char *levels = text_of(o, "levels"), *why = text_of(o, "why");
     if (u.unit < 0)
         return error_set(err, ST_DATA, "a score in the journal doesn't fit the model");
+    for (int k = 0; k < metric_parts(m); k++)
+        u.part[k] = get_num(o, m->parts[k].name);
     u.levels = levels ? strtoull(levels, NULL, 16) : 0;
     snprintf(u.why, sizeof u.why, "%s", why ? why : "");
     return scores_put(to, m, &u, err);

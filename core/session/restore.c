@@ -245,6 +245,7 @@ static Status on_run(Session *s, const cJSON *o, Error *err)
     r->stopped.needs = (unsigned)whole_in(o, "needs", 0, UINT32_MAX, 0);
     RETURN_IF_ERROR(stopped_metrics(&r->stopped, json_get(o, "metrics"), err));
     snprintf(r->identity, sizeof r->identity, "%s", identity ? identity : "");
+    r->scores.origin = origin_of_identity(s, r->identity);
     r->scores.arith = s->opt.arith;
     if (arith)
         RETURN_IF_ERROR(arith_recorded(s, arith, &r->scores.arith, err));

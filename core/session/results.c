@@ -218,6 +218,31 @@ void identity_now(const Session *s, char out[65])
     digest_hex(&d, out);
 }
 
+static uint64_t text_digest(const char *text, bool peer)
+{
+    Hasher h;
+    hasher_init(&h);
+    hasher_str(&h, text);
+    hasher_u64(&h, peer);
+    Digest d = hasher_end(&h);
+    uint64_t first;
+    memcpy(&first, d.b, sizeof first);
+    return first;
+}
+
+ScoreOrigin origin_of_identity(const Session *s, const char *identity)
+{
+    return (ScoreOrigin){.model = text_digest(s->model ? s->model->fingerprint : "", s->opt.peer),
+                         .data = text_digest(identity, false)};
+}
+
+ScoreOrigin origin_now(const Session *s)
+{
+    char now[65];
+    identity_now(s, now);
+    return origin_of_identity(s, now);
+}
+
 /* Everything that a measurement depends on but the level of each linear. */
 static void hash_setting(const Session *s, Hasher *h)
 {
@@ -267,10 +292,10 @@ void results_mark_stale(Session *s)
     char now[65];
     identity_now(s, now);
     r->version++; /* predictions, too, are of the present data and arithmetic */
+    r->levels_seen = 0;
     if (!r->scores.m || strcmp(now, r->identity) == 0)
         return;
     scores_mark_stale(&r->scores);
-    r->levels_seen = 0;
     table_scores_changed(s->table);
 }
 
@@ -308,9 +333,7 @@ void results_compare_levels(const Session *s)
     r->levels_seen = a->version + 1;
     int16_t *level = mem_array((size_t)n, sizeof *level);
     uint64_t *key = mem_array((size_t)n + (size_t)model_depth(s->model) + 1, sizeof *key);
-    char now[65];
-    identity_now(s, now);
-    bool other = strcmp(now, r->identity) != 0;
+    const ScoreOrigin now = origin_now(s);
     if (level)
         scored_levels(s, level);
     for (int k = 0; level && key && metric_table[k]; k++) {
@@ -318,10 +341,8 @@ void results_compare_levels(const Session *s)
         if (!r->scores.unit[k])
             continue;
         scores_levels(s->model, scope, a->levels, level, key);
-        for (int64_t u = 0; u < scope_units(s->model, scope); u++) {
-            UnitSlot *slot = &r->scores.unit[k][u];
-            slot->stale = slot->known && (other || slot->s.levels != key[u]);
-        }
+        for (int64_t u = 0; u < scope_units(s->model, scope); u++)
+            scores_choose(&r->scores, metric_table[k], u, key[u], &now);
     }
     free(level);
     free(key);
@@ -332,6 +353,8 @@ Score session_unit_score(const Session *s, const Metric *m, int64_t unit)
     const Assignment *a = s->assignment;
     const Scores *sc = &s->results->scores;
     bool linear = m->scope == SCOPE_LINEAR;
+    if (!m->pass->has)
+        results_compare_levels(s);
     if (!metric_has(m, sc, unit))
         return (Score){.state = queue_will_score(s, m, unit) ? SCORE_QUEUED : SCORE_NONE, .value = NAN};
     if (linear && m->pass == &pass_statistics && (m->needs & NEED_INPUT) && session_unseen(s, unit))
@@ -342,8 +365,6 @@ Score session_unit_score(const Session *s, const Metric *m, int64_t unit)
     double v = metric_score(m, sc, unit, q, why, WHY_MAX);
     if (isnan(v) || why[0])
         return (Score){.state = SCORE_FAILED, .value = NAN, .reason = why[0] ? why : "not defined for this input"};
-    if (m->pass != &pass_statistics)
-        results_compare_levels(s);
     return (Score){.state = metric_stale(m, sc, unit) ? SCORE_STALE : SCORE_OK, .value = v};
 }
 
@@ -351,6 +372,13 @@ Score session_score(const Session *s, const Metric *m, int64_t linear)
 {
     int64_t unit = scope_unit_of(s->model, m->scope, linear);
     return unit < 0 ? (Score){.state = SCORE_NONE, .value = NAN} : session_unit_score(s, m, unit);
+}
+
+const double *session_unit_parts(const Session *s, const Metric *m, int64_t unit)
+{
+    results_compare_levels(s);
+    const UnitSlot *u = m->parts ? scores_unit(&s->results->scores, m, unit) : NULL;
+    return u ? u->s.part : NULL;
 }
 
 int64_t session_unit_tokens(const Session *s, const Metric *m, int64_t unit)

@@ -82,6 +82,9 @@ void results_mark_stale(Session *s);
 
 /* Digest of the model, data and arithmetic under which scores are made. */
 void identity_now(const Session *s, char out[65]);
+/* The same as what scores are held against; of an identity that was recorded. */
+ScoreOrigin origin_now(const Session *s);
+ScoreOrigin origin_of_identity(const Session *s, const char *identity);
 Digest assignment_key(const Session *s, const int16_t *level);
 Digest fit_key(const Session *s); /* Measured.fit of what would be measured now */
 double level_error(const Session *s, int64_t linear, int level); /* local_error at a level, NaN unknown */

@@ -204,6 +204,8 @@ typedef struct Score {
 /* Of the unit of the metric's scope that the linear belongs to; SCORE_NONE when it belongs to none. */
 Score session_score(const Session *s, const Metric *m, int64_t linear);
 Score session_unit_score(const Session *s, const Metric *m, int64_t unit);
+/* What Metric.parts names of it, borrowed until the next call that changes the session; NULL: there are none. */
+const double *session_unit_parts(const Session *s, const Metric *m, int64_t unit);
 /* Tokens behind it, -1: not known. */
 int64_t session_unit_tokens(const Session *s, const Metric *m, int64_t unit);
 /* Whether the newest pass watched this linear of a routed expert and no token came: it is not measured. */

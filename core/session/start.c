@@ -147,16 +147,28 @@ static Status take_metrics(const Metric *const *all, const MetricPass *pass, Job
     return ST_OK;
 }
 
+/* Of these metrics, and of those that the pass goes by, what is known. */
+static Status take_scores(const Session *s, Job *j, const Metric *const *metrics, Error *err)
+{
+    const ScoreOrigin now = origin_now(s);
+    if (!j->before.m)
+        RETURN_IF_ERROR(scores_init(&j->before, s->model, err));
+    j->plan.before = &j->before;
+    return scores_copy_units(&j->before, &s->results->scores, metrics, &now, err);
+}
+
 static Status analysis_job(Session *s, const Metric *const *all, const MetricPass *pass, const char *const *patterns,
                            int npatterns, bool detail, Job **out, Error *err)
 {
     Job *j;
-    RETURN_IF_ERROR(job_new(s, JOB_ANALYZE, true, &j, err));
+    RETURN_IF_ERROR(job_new(s, JOB_ANALYZE, !pass->data_free, &j, err));
     Status st = take_metrics(all, pass, j, err);
     if (st == ST_OK)
         st = select_linears(s, patterns, npatterns, j, err);
     if (st == ST_OK)
         st = make_plan(s, pass, j, err);
+    if (st == ST_OK && pass->reads)
+        st = take_scores(s, j, pass->reads, err);
     if (st != ST_OK) {
         job_free(j);
         return st;
@@ -192,8 +204,7 @@ static Status find_step(const Session *s, const Stopped *p, Job *j, Error *err)
     int layer;
     if (!p->pass->stream) {
         j->plan.first = p->done;
-        RETURN_IF_ERROR(scores_copy_units(&j->before, &s->results->scores, j->metrics, err));
-        j->plan.before = &j->before;
+        RETURN_IF_ERROR(take_scores(s, j, j->metrics, err));
     } else if (s->keeper && keeper_pass(s->keeper, p->run, &layer, j->stream_sha)) {
         j->plan.first = layer + 1;
     } else if (!p->sha[0]) {
@@ -223,12 +234,14 @@ static Status continue_pass(Session *s, int request, Error *err)
     identity_now(s, now);
     if (s->results->identity[0] && strcmp(now, s->results->identity) != 0)
         return error_set(err, ST_USAGE, "the stopped analysis was made with other data or settings: start it anew");
-    RETURN_IF_ERROR(job_new(s, JOB_ANALYZE, true, &j, err));
+    RETURN_IF_ERROR(job_new(s, JOB_ANALYZE, !p->pass->data_free, &j, err));
     Status st = select_again(p, s->model, j, err);
     if (st == ST_OK)
         st = make_plan(s, p->pass, j, err);
     if (st == ST_OK)
         st = find_step(s, p, j, err);
+    if (st == ST_OK && p->pass->reads)
+        st = take_scores(s, j, p->pass->reads, err);
     if (st != ST_OK) {
         job_free(j);
         return st;
@@ -240,6 +253,7 @@ static Status continue_pass(Session *s, int request, Error *err)
     j->view->done = j->plan.first;
     name_continued(p, j->plan.first, j);
     snprintf(s->results->identity, sizeof s->results->identity, "%s", now);
+    s->results->scores.origin = origin_now(s);
     return job_enqueue(s, j, err);
 }
 
@@ -320,6 +334,7 @@ static Status start_pass(Session *s, Job *j, int *request, Error *err)
     j->row->run = ++s->results->next_run;
     identity_now(s, s->results->identity);
     s->results->scores.arith = s->opt.arith;
+    s->results->scores.origin = origin_now(s);
     entry_run(s, j);
     *request = *request ? *request : s->queue->next_job + 1;
     j->row->request = *request;

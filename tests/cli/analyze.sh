@@ -95,7 +95,7 @@ has "$tmp/out" '"samples":3,"tokens":24' "cuts them"
 
 # ---- CSV and YAML ----
 exits 0 "csv" run --format csv --metrics kurtosis std
-is "metric,rank,name,score,group,kind,parameters,reason,arithmetic" "$(head -n 1 "$tmp/out")" "csv head"
+is "metric,rank,name,score,group,kind,parameters,reason,arithmetic,parts" "$(head -n 1 "$tmp/out")" "csv head"
 is 43 "$(wc -l <"$tmp/out")" "csv rows of both metrics"
 exits 0 "yaml" run --format yaml --topk 4
 is "exclude:

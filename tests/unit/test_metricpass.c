@@ -120,6 +120,8 @@ static Status tail_stream(void *ctx, int p, int s0, const Stream *plain, const S
         double error = 0, square = 0;
         add_distance(&a, &b, &error, &square);
         t->score[p].s.sum += error / square;
+        t->score[p].s.part[0] += square;
+        t->score[p].s.part[1]++;
         t->score[p].s.samples++;
         t->score[p].s.tokens += a.rows;
     }
@@ -167,10 +169,12 @@ static Status tail_run(Runner *r, const PassPlan *p, const PassSink *sink, Error
     return st;
 }
 
+static const MetricPart tail_parts[] = {{"square", "", "of float's"}, {"texts", "", "that were seen"}, {NULL, NULL, NULL}};
 static const MetricPass pass_tail = {
     .name = "tail sweep", .step = "text", .steps = texts, .bytes = no_bytes, .run = tail_run};
 const Metric metric_tail_error = {
     .name = "tail_error", .title = "Tail error", .unit = "", .scope = SCOPE_BLOCK, .direction = 1, .pass = &pass_tail,
+    .family = FAMILY_ERROR, .cost = "a sweep", .parts = tail_parts,
     .explain = "What is left at the end of one block's error."};
 
 /* ---- a job on each layer: the output of attention's layer, quantized and not ---- */
@@ -237,7 +241,7 @@ static const MetricPass pass_step_error = {
     .name = "step", .step = "layer", .stream = true, .steps = layers, .bytes = no_bytes, .run = step_run};
 const Metric metric_step_error = {
     .name = "step_error", .title = "Step error", .unit = "", .scope = SCOPE_ATTENTION, .direction = -1,
-    .pass = &pass_step_error, .explain = "What a layer's weights do to its output."};
+    .pass = &pass_step_error, .family = FAMILY_ERROR, .cost = "two passes", .explain = "What a layer's weights do to its output."};
 
 const Metric *const metric_table[] = {&metric_kurtosis, &metric_tail_error, &metric_local_error, &metric_step_error,
                                       NULL};
@@ -366,7 +370,22 @@ static void values_of_other_levels_are_stale(void **state)
     assert_int_equal(session_unit_score(s, &metric_tail_error, 1).state, SCORE_STALE);
     assert_int_equal(session_unit_score(s, &metric_tail_error, 0).state, SCORE_OK);
     ok(session_undo(s, NULL, &err));
-    assert_int_equal(session_unit_score(s, &metric_tail_error, 1).state, SCORE_OK);
+    double first = score_at(s, &metric_tail_error, 1, SCORE_OK);
+    /* scored at the other level, too: both are known from then on */
+    ok(session_redo(s, NULL, &err));
+    ok(analyze(s, "tail_error", NULL, NULL));
+    double second = score_at(s, &metric_tail_error, 1, SCORE_OK);
+    assert_true(first != second);
+    ok(session_undo(s, NULL, &err));
+    assert_true(score_at(s, &metric_tail_error, 1, SCORE_OK) == first);
+    ok(session_redo(s, NULL, &err));
+    assert_true(score_at(s, &metric_tail_error, 1, SCORE_OK) == second);
+    ok(session_set(s, "max_samples", "3", &err)); /* other texts: neither is */
+    assert_int_equal(session_unit_score(s, &metric_tail_error, 1).state, SCORE_STALE);
+    ok(session_undo(s, NULL, &err));
+    assert_int_equal(session_unit_score(s, &metric_tail_error, 1).state, SCORE_STALE);
+    ok(session_set(s, "max_samples", "0", &err)); /* and back */
+    assert_true(score_at(s, &metric_tail_error, 1, SCORE_OK) == first);
     session_free(s);
     temp_remove(dir);
 }
@@ -408,6 +427,11 @@ static void rankings_name_the_units(void **state)
         snprintf(want, sizeof want, "model.layers.%lld%s", (long long)rows[1].unit, tail);
         assert_string_equal(json_get(row, "name")->valuestring, want);
         assert_true(json_get(row, "score")->valuedouble == rows[1].score);
+        const double *part = session_unit_parts(s, list[0], rows[1].unit);
+        assert_int_equal(part != NULL, !k);
+        assert_int_equal(json_get(row, "parts") != NULL, !k);
+        assert_true(k || json_get(json_get(row, "parts"), "square")->valuedouble == part[0]);
+        assert_true(k || (strstr(str_text(&out[OUT_TEXT]), " | square ") && strstr(str_text(&out[OUT_CSV]), " texts=5")));
         assert_string_equal(json_get(row, "kind")->valuestring, k ? "attention" : "block");
         assert_true(json_get(row, "tokens")->valuedouble > 0 && cJSON_IsString(json_get(o, "scheme")));
         cJSON_Delete(o);
@@ -496,7 +520,7 @@ static void records_of_scores(void **state)
     cJSON *o;
     Str text = {0};
     ok(scores_init(&to, b.m, &err));
-    PassScore list[] = {{&metric_tail_error, {.unit = 3, .value = 1.0 / 3, .sum = INFINITY, .tokens = 77, .samples = 5,
+    PassScore list[] = {{&metric_tail_error, {.unit = 3, .value = 1.0 / 3, .sum = INFINITY, .tokens = 77, .samples = 5, .part = {2.5, NAN},
                                               .levels = 0xfedcba9876543210u}},
                         {&metric_tail_error, {.unit = 1, .value = NAN, .why = "a \"reason\""}},
                         {&metric_step_error, {.unit = 0, .value = -0.0}}};
@@ -510,6 +534,8 @@ static void records_of_scores(void **state)
         assert_true(u->s.sum == list[i].s.sum && u->s.tokens == list[i].s.tokens && u->s.samples == list[i].s.samples &&
                     u->s.levels == list[i].s.levels);
         assert_string_equal(u->s.why, list[i].s.why);
+        if (i == 0)
+            assert_true(u->s.part[0] == 2.5 && isnan(u->s.part[1]));
     }
     assert_null(scores_unit(&to, &metric_tail_error, 0));
     cJSON_Delete(o);

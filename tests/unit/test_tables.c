@@ -248,7 +248,13 @@ static void metrics_and_architectures(void **state)
         said(m->name, "a metric");
         said(m->title, m->name);
         assert_true(m->unit && m->explain && *m->explain && (m->direction == 1 || m->direction == -1));
-        assert_true(m->scope < METRIC_SCOPES);
+        assert_true(m->scope < METRIC_SCOPES && m->family < METRIC_FAMILIES);
+        said(m->cost, m->name);
+        assert_true(metric_parts(m) <= METRIC_PARTS && (!m->parts || !m->pass->has));
+        for (int k = 0; k < metric_parts(m); k++) {
+            said(m->parts[k].text, m->parts[k].name);
+            assert_non_null(m->parts[k].unit);
+        }
         assert_ptr_equal(metric_find(m->name), m);
         const MetricPass *p = m->pass;
         assert_non_null(p);
