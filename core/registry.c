@@ -38,8 +38,9 @@ const BlockKind block_table[] = {BLOCKS(BLOCK){NULL, NULL}};
 ARCHES(DECLARE_ARCH)
 const Arch *const arch_table[] = {ARCHES(ADDRESS) NULL};
 
-#define METRICS(ROW)                                                                  \
-    ROW(metric_kurtosis) ROW(metric_std) ROW(metric_quantile) ROW(metric_local_error)
+#define METRICS(ROW)                                                                   \
+    ROW(metric_kurtosis) ROW(metric_std) ROW(metric_quantile) ROW(metric_local_error)  \
+    ROW(metric_mse_layer_wise) ROW(metric_mse_model_wise)
 #define DECLARE_METRIC(row) extern const Metric row;
 METRICS(DECLARE_METRIC)
 const Metric *const metric_table[] = {METRICS(ADDRESS) NULL};

@@ -62,6 +62,12 @@ Status session_set_eval(Session *s, const char *name_or_path, Error *err);
 /* NULL: the default recipe. Of a model that has one already it is one undo step, which keeps what was decided but for
  * levels that the new one has not; `what` (may be NULL) is told in a line what became of it. */
 Status session_open_recipe(Session *s, const char *path, Str *what, Error *err);
+/* What analyses from here on quantize with: "recipe" (at first): the open recipe's levels; "peer": what msModelSlim's own
+ * analyze takes, where a pass names that, else the recipe's levels; the name of a row of scheme_table that this build
+ * runs: all linears so. */
+Status session_set_scheme(Session *s, const char *name, Error *err);
+/* Whether one scheme is what metrics of the pass are scored at; false: the recipe's levels. */
+bool session_scheme(const Session *s, const MetricPass *pass, QConfig *out);
 const Model *session_model(const Session *s);   /* NULL before open */
 const Recipe *session_recipe(const Session *s);
 const char *session_calib(const Session *s);    /* name or path as set */

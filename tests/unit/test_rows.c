@@ -141,6 +141,8 @@ static const Tested metrics[] = {
     {"std", "test_metric.c", "recorded_fp32"},
     {"quantile", "test_metric.c", "recorded_fp32"},
     {"local_error", "test_metric.c", "local_error_is_its_formula"},
+    {"mse_layer_wise", "test_peermetric.c", "recorded_fp32"},
+    {"mse_model_wise", "test_peermetric.c", "recorded_fp32"},
     {0},
 };
 static const Tested storages[] = {
