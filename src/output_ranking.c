@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "text/csv.h"
 
 /* Order of a ranking; direction is folded into the score by the caller. */
 static int by_rank(const void *pa, const void *pb)
@@ -393,22 +394,6 @@ static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64
     str_puts(out, "\n]");
     out->oom = out->oom || text.oom;
     str_free(&text);
-}
-
-/* A CSV field, quoted where it must be (RFC 4180). */
-static void csv_field(Str *out, const char *s)
-{
-    if (!strpbrk(s, ",\"\r\n")) {
-        str_puts(out, s);
-        return;
-    }
-    str_putc(out, '"');
-    for (; *s; s++) {
-        if (*s == '"')
-            str_putc(out, '"');
-        str_putc(out, *s);
-    }
-    str_putc(out, '"');
 }
 
 static void ranking_csv(const Session *s, const Metric *m, const RankRow *rows, int64_t n, Str *out)

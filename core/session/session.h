@@ -291,11 +291,12 @@ int64_t session_cursor(const Session *s);
 void session_set_cursor(Session *s, int64_t linear);
 
 /* ---- export ---- */
-/* Preview of the YAML for the present assignment against `path`'s content (NULL: against the recipe's source). */
-Status session_export_preview(Session *s, const char *path, Export *out, Error *err);
+/* Preview of the text for the present assignment in the form that `as` names (NULL: that of path's extension, a recipe in
+ * YAML where it has none; export/export.h), a recipe against `path`'s content (NULL: against its source). */
+Status session_export_preview(Session *s, const char *path, const char *as, Export *out, Error *err);
 /* Checks, then writes atomically. A blocking check needs `force`; an existing file too (ST_IO), unless it holds these very
  * bytes: then there is nothing to do. */
-Status session_export(Session *s, const char *path, bool force, Error *err);
+Status session_export(Session *s, const char *path, const char *as, bool force, Error *err);
 
 /* ---- engines ---- */
 /* Holds the open recipe at the present assignment against the rules of the engines (recipe/runtime.h); the report is the
