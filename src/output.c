@@ -18,6 +18,21 @@ OutFormat out_format(const char *name)
     return OUT_TEXT;
 }
 
+void str_double(Str *out, double v)
+{
+    char buf[40];
+    if (!isfinite(v)) {
+        str_puts(out, "null");
+        return;
+    }
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(buf, sizeof buf, "%.*g", digits, v);
+        if (strtod(buf, NULL) == v)
+            break;
+    }
+    str_puts(out, buf);
+}
+
 void str_bytes(Str *out, uint64_t bytes)
 {
     static const char *const unit[] = {"B", "KiB", "MiB", "GiB", "TiB"};
@@ -190,12 +205,123 @@ static void levels_text(const Session *s, Str *out)
     }
 }
 
-/* The bootstrap error of a mean; one text alone has none. */
-static void plus_minus(Str *out, const char *number, double se)
+/* The error of a mean, which less than two of `of` have not. */
+static void plus_minus(Str *out, const char *number, double se, const char *of)
 {
     char text[32];
     snprintf(text, sizeof text, number, se);
-    str_printf(out, isfinite(se) ? " +- %s" : " (error unknown: too few texts)", text);
+    if (isfinite(se))
+        str_printf(out, " +- %s", text);
+    else
+        str_printf(out, " (error unknown: too few %s)", of);
+}
+
+/* ---- differences of measurements ---- */
+
+/* "1,024" */
+static void put_count(Str *out, int64_t n)
+{
+    char digits[24];
+    int len = snprintf(digits, sizeof digits, "%lld", (long long)n);
+    for (int i = 0; i < len; i++) {
+        if (i && (len - i) % 3 == 0)
+            str_putc(out, ',');
+        str_putc(out, digits[i]);
+    }
+}
+
+void output_verdict(const Paired *p, Str *out)
+{
+    Verdict v = verdict_of(p->kl, p->kl_se);
+    if (p->state == PAIR_NO_BLOCKS) {
+        str_puts(out, pair_why(p->state));
+    } else if (p->state != PAIR_OK) {
+        str_printf(out, "not comparable: %s", pair_why(p->state));
+    } else if (v == VERDICT_UNDECIDED) {
+        str_puts(out, "undecided at ");
+        put_count(out, p->tokens);
+        str_puts(out, p->whole ? " tokens, which are all there are" : " tokens: --full decides");
+    } else {
+        str_puts(out, verdict_word(v));
+    }
+}
+
+void output_paired(const Paired *p, Str *out)
+{
+    if (isfinite(p->kl))
+        str_printf(out, "KL %+.3g", p->kl);
+    if (isfinite(p->kl_se))
+        str_printf(out, " +- %.2g", p->kl_se);
+    if (isfinite(p->ppl))
+        str_printf(out, ", perplexity %+.2f %%", 100 * p->ppl);
+    if (isfinite(p->ppl_se))
+        str_printf(out, " +- %.2f", 100 * p->ppl_se);
+    str_puts(out, isfinite(p->kl) ? ": " : "");
+    output_verdict(p, out);
+}
+
+void output_paired_json(const Paired *p, Str *out)
+{
+    str_printf(out, "{\"comparable\":%s", p->state == PAIR_OK || p->state == PAIR_NO_BLOCKS ? "true" : "false");
+    if (p->state != PAIR_OK) {
+        str_puts(out, ",\"reason\":");
+        str_json(out, pair_why(p->state));
+    }
+    number_json(out, "kl", p->kl);
+    number_json(out, "kl_se", p->kl_se);
+    number_json(out, "perplexity_change", p->ppl);
+    number_json(out, "perplexity_change_se", p->ppl_se);
+    number_json(out, "top1", p->top1);
+    number_json(out, "top1_se", p->top1_se);
+    str_puts(out, ",\"verdict\":");
+    if (p->state == PAIR_OK)
+        str_json(out, verdict_word(verdict_of(p->kl, p->kl_se)));
+    else
+        str_puts(out, "null");
+    str_printf(out, ",\"tokens\":%lld,\"whole_set\":%s}", (long long)p->tokens, p->whole ? "true" : "false");
+}
+
+/* What a measurement of the present assignment is held against (RIVAL_...). */
+static const char *const rivals[RIVALS] = {[RIVAL_BASE] = "base", [RIVAL_PREVIOUS] = "previous"};
+
+/* *m, *p: of a rival that is not the one before it, too. */
+static bool rival_of(const Session *s, int k, Measurement *m, Paired *p)
+{
+    Measurement base;
+    Paired same;
+    if (!session_rival(s, (Rival)k, m, p))
+        return false;
+    return k == RIVAL_BASE || !session_rival(s, RIVAL_BASE, &base, &same) || base.id != m->id;
+}
+
+static void rivals_text(const Session *s, Str *out)
+{
+    Measurement m;
+    Paired p;
+    for (int k = 0; k < RIVALS; k++) {
+        if (!rival_of(s, k, &m, &p))
+            continue;
+        str_printf(out, "against #%-8d ", m.id);
+        output_paired(&p, out);
+        str_printf(out, " (%s)\n", rivals[k]);
+    }
+}
+
+static void rivals_json(const Session *s, Str *out)
+{
+    Measurement m;
+    Paired p;
+    int n = 0;
+    for (int k = 0; k < RIVALS; k++) {
+        if (!rival_of(s, k, &m, &p))
+            continue;
+        str_printf(out, n++ ? ",\"%s\":{\"number\":%d,\"difference\":" : ",\"against\":{\"%s\":{\"number\":%d,\"difference\":",
+                   rivals[k], m.id);
+        output_paired_json(&p, out);
+        str_putc(out, '}');
+    }
+    if (n)
+        str_putc(out, '}');
 }
 
 static void effect_text(Session *s, const Effect *e, Str *out)
@@ -212,14 +338,14 @@ static void effect_text(Session *s, const Effect *e, Str *out)
     str_printf(out, "evaluation       %s: %d windows, %lld tokens, %lld predicted\n", path_base(ev.name), e->texts,
                (long long)e->tokens, (long long)e->predicted);
     str_printf(out, "KL divergence    %.4e", e->kl_mean);
-    plus_minus(out, "%.1e", e->kl_se);
+    plus_minus(out, "%.1e", e->kl_se, "tokens");
     str_printf(out, " nats per token (median %.2e, 99 %% below %.2e, max %.2e)\n", e->kl_median, e->kl_p99, e->kl_max);
     str_printf(out, "same top token   %.2f %%", 100 * e->top1);
-    plus_minus(out, "%.2f", 100 * e->top1_se);
+    plus_minus(out, "%.2f", 100 * e->top1_se, "tokens");
     str_printf(out, "\nperplexity       float %.3f, quantized %.3f (", e->ppl_float, e->ppl_quant);
     change_text(out, e);
     str_printf(out, ")\noutput MSE       %.4e", e->out_mse);
-    plus_minus(out, "%.1e", e->out_mse_se);
+    plus_minus(out, "%.1e", e->out_mse_se, "texts");
     str_puts(out, " (last decoder layer, calibration set)\n");
     str_puts(out, "size             ");
     str_bytes(out, p.size.bytes);
@@ -231,6 +357,7 @@ static void effect_text(Session *s, const Effect *e, Str *out)
         output_prediction(&p, out);
         str_putc(out, '\n');
     }
+    rivals_text(s, out);
     if (e->from_cache)
         str_puts(out, "computed         nothing: measured before\n");
     else
@@ -312,6 +439,7 @@ static void effect_json(Session *s, const Effect *e, const ProfileReport *profil
     if (e->unseen.linears)
         str_printf(out, ",\"unseen_experts\":%lld,\"unseen_linears\":%lld", (long long)e->unseen.experts,
                    (long long)e->unseen.linears);
+    rivals_json(s, out);
     assignment_json(s, out);
     output_profile_json(profile, out);
     str_puts(out, "}\n");

@@ -53,6 +53,11 @@ void output_prediction_json(const Prediction *p, Str *out);
 /* The same of the measurement that stands for the present assignment: of it, stale, or of another recipe. */
 void output_measured(Session *s, Str *out);
 void output_measured_json(Session *s, Str *out);
+/* Append what one measurement is different in from another: whether it is better, in words without a line's end
+ * ("undecided at 1,024 tokens: ..."); the figures in front of these; as an object. */
+void output_verdict(const Paired *p, Str *out);
+void output_paired(const Paired *p, Str *out);
+void output_paired_json(const Paired *p, Str *out);
 /* Appends a measurement: OUT_TEXT or OUT_JSON. profile as in RankRequest. */
 Status output_effect(Session *s, OutFormat f, const Effect *e, const ProfileReport *profile, Str *out, Error *err);
 
@@ -62,6 +67,8 @@ void output_profile_json(const ProfileReport *r, Str *out);
 
 /* Appends a data set as an object, its texts or windows under the name `count`. */
 void output_data_json(const DataInfo *d, const char *count, Str *out);
+/* A number in the fewest digits that read back as the same double; NaN and infinities as "null". */
+void str_double(Str *out, double v);
 /* "12.3 MiB". */
 void str_bytes(Str *out, uint64_t bytes);
 

@@ -123,7 +123,7 @@ static void put_effect(Str *b, const char *what, const Effect *e, const SizeRepo
     str_putc(b, '\n');
 }
 
-static void put_story(Str *b, const char *const worst[WORST], const Effect *all, const Effect *kept)
+static void put_story(Str *b, const Session *s, const char *const worst[WORST], const Effect *all, const Effect *kept)
 {
     double lost = all->ppl_quant - all->ppl_float, left = kept->ppl_quant - all->ppl_float;
     char plus_minus[32] = "";
@@ -138,6 +138,13 @@ static void put_story(Str *b, const char *const worst[WORST], const Effect *all,
     if (lost > 0)
         str_printf(b, ": %.0f %% of the loss is repaired", 100 * (1 - left / lost));
     str_printf(b, " (KL divergence %.5f before, %.5f after).\n", all->kl_mean, kept->kl_mean);
+    Measurement before;
+    Paired p;
+    if (session_rival(s, RIVAL_PREVIOUS, &before, &p)) {
+        str_puts(b, "The difference, over the same tokens: ");
+        output_paired(&p, b);
+        str_puts(b, ".\n");
+    }
 }
 
 static Status print_effects(App *a, const char *const worst[WORST], Error *err)
@@ -163,7 +170,7 @@ static Status print_effects(App *a, const char *const worst[WORST], Error *err)
     str_printf(&what, "quantized, the worst %lld in float", (long long)size_kept.floats - (long long)size_all.floats);
     put_effect(&b, str_text(&what), &kept, &size_kept);
     str_free(&what);
-    put_story(&b, worst, &all, &kept);
+    put_story(&b, s, worst, &all, &kept);
     Status st = app_result(a, &b, NULL, err);
     str_free(&b);
     return st;

@@ -199,6 +199,49 @@ static void effect_more(Ui *ui, Rect r, int *y, const Effect *e, const char *mor
     panel_line(ui, r, y, "", SL_TEXT, buf);
 }
 
+static const struct VerdictLook {
+    Slot slot;
+    const char *label;
+} verdicts[] = {
+    [VERDICT_SAME] = {.slot = SL_TEXT, .label = "the same"},
+    [VERDICT_BETTER] = {.slot = SL_OK, .label = "better"},
+    [VERDICT_WORSE] = {.slot = SL_ERR, .label = "worse"},
+    [VERDICT_UNDECIDED] = {.slot = SL_WARN, .label = "undecided"},
+};
+
+/* What the present measurement is different in from another, and whether that is more than its error. */
+static void rival_line(Ui *ui, Rect r, int *y, const char *against, const Paired *p)
+{
+    Verdict v = verdict_of(p->kl, p->kl_se);
+    char kl[64], change[48], tokens[24], buf[400], says[160];
+    snprintf(kl, sizeof kl, "%+.3g", p->kl);
+    if (isfinite(p->kl_se))
+        snprintf(kl, sizeof kl, "%+.3g+-%.2g", p->kl, p->kl_se);
+    fmt_change(change, sizeof change, p->ppl, p->ppl_se);
+    fmt_count(tokens, sizeof tokens, p->tokens);
+    if (p->state != PAIR_OK)
+        snprintf(says, sizeof says, "%s", tr(pair_why(p->state)));
+    else if (v != VERDICT_UNDECIDED)
+        snprintf(says, sizeof says, "%s", tr(verdicts[v].label));
+    else
+        text_format(says, sizeof says, p->whole ? "undecided at all %s tokens" : "undecided at %s tokens; R takes all", tokens);
+    snprintf(buf, sizeof buf, "%s KL %s  ppl %s: %s", tr(against), kl, change, says);
+    panel_line(ui, r, y, "", p->state == PAIR_OK ? verdicts[v].slot : SL_DIM, buf);
+}
+
+/* The measurements that the present one is held against. */
+static void draw_rivals(Ui *ui, Rect r, int *y)
+{
+    const Session *s = ui_session(ui);
+    Measurement base, before;
+    Paired p;
+    bool first = session_rival(s, RIVAL_BASE, &base, &p);
+    if (first)
+        rival_line(ui, r, y, "to the first", &p);
+    if (session_rival(s, RIVAL_PREVIOUS, &before, &p) && !(first && before.id == base.id))
+        rival_line(ui, r, y, "to the one before", &p);
+}
+
 /* Why nothing is predicted. */
 static void unpredicted(Session *s, char *buf, size_t size)
 {
@@ -292,9 +335,11 @@ static void draw_measured(Ui *ui, Rect r, int *y)
     effect_more(ui, r, y, e, buf);
     if (base && base != e)
         effect_line(ui, r, y, "at first", SL_TEXT, base);
+    if (!stale)
+        draw_rivals(ui, r, y);
     char ppl[48];
     fmt_value(ppl, sizeof ppl, e->ppl_float);
-    text_format(buf, sizeof buf, "ppl %s  (%s tokens, %d texts; +- paired bootstrap over texts)", ppl, tokens, e->texts);
+    text_format(buf, sizeof buf, "ppl %s  (%s tokens, %d texts; +- over blocks of 16 tokens)", ppl, tokens, e->texts);
     panel_line(ui, r, y, "float", SL_TEXT, buf);
 }
 
@@ -406,6 +451,13 @@ static unsigned whatif_toggle(Ui *ui, const KeyRow *row, int key)
     return on_rule(ui, current(ui)->on ? "off" : "on");
 }
 
+static unsigned whatif_measure_full(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    ui_command(ui, "measure --full");
+    return DO_PAINT;
+}
+
 static unsigned whatif_delete(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
@@ -479,6 +531,8 @@ static const KeyRow keys[] = {
     {.place = 30, .keys = {'r'}, .command = "measure",
      .help = "quantize as decided here and measure the real effect", .label = "Measure", .run = act_measure,
      .refuse = refuse_no_model},
+    {.place = 31, .keys = {'R'}, .command = "measure --full", .help = "the same on all of the evaluation set",
+     .run = whatif_measure_full, .refuse = refuse_no_model},
     {.place = 70, .keys = {'x', ' ', K(KEY_F(7)), K(KEY_F(8))}, .command = "rule on|off RULE",
      .help = "switch this rule off or on", .label = "Switch", .run = whatif_toggle,
      .refuse = refuse_no_whatif},

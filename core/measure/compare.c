@@ -40,45 +40,67 @@ static Status token_kl(const Comparison *c, Runner *r, const Stream *normed, con
     return st;
 }
 
-static Status fill_eval(const Comparison *c, const LogitRows *q, double *kl, Effect *e, Error *err)
+/* Sums over tokens, nats. */
+typedef struct TokenSums {
+    double kl, agree, nll_float, nll_quant, nll_more, tokens;
+} TokenSums;
+
+static void add_sums(TokenSums *to, const TokenSums *s)
 {
-    const Reference *f = c->f;
-    int64_t predicted = c->predicted->n;
-    enum { KL, TOP, NLL_F, NLL_Q, NLL_MORE, SUMS };
-    UnitSums u[SUMS] = {{0}};
-    Status st = ST_OK;
-    for (int k = 0; k < SUMS && st == ST_OK; k++)
-        st = unit_sums_init(&u[k], c->eval_texts->count, err);
-    if (st == ST_OK) {
-        for (int64_t i = 0; i < predicted; i++) {
-            int t = c->eval_texts->of_sample[c->predicted->sample_of[i]];
-            u[KL].sum[t] += kl[i];
-            u[TOP].sum[t] += f->rows.top[i] == q->top[i];
-            double nll_f = f->rows.lse[i] - (double)f->rows.target[i], nll_q = q->lse[i] - (double)q->target[i];
-            u[NLL_F].sum[t] += nll_f;
-            u[NLL_Q].sum[t] += nll_q;
-            u[NLL_MORE].sum[t] += nll_q - nll_f;
-            for (int k = 0; k < SUMS; k++)
-                u[k].count[t] += 1;
-        }
-        uint64_t seed = c->seed; /* the same draws for all, so that their errors belong together */
-        e->kl_mean = unit_sums_mean(&u[KL]);
-        e->kl_se = unit_sums_error(&u[KL], seed, NULL);
-        e->top1 = unit_sums_mean(&u[TOP]);
-        e->top1_se = unit_sums_error(&u[TOP], seed, NULL);
-        e->ppl_float = exp(unit_sums_mean(&u[NLL_F]));
-        e->ppl_float_se = unit_sums_error(&u[NLL_F], seed, exp);
-        e->ppl_quant = exp(unit_sums_mean(&u[NLL_Q]));
-        e->ppl_quant_se = unit_sums_error(&u[NLL_Q], seed, exp);
-        e->ppl_change = exp(unit_sums_mean(&u[NLL_MORE])) - 1;
-        e->ppl_change_se = unit_sums_error(&u[NLL_MORE], seed, exp);
-        e->kl_median = sorted_median(kl, predicted);
-        e->kl_p99 = sorted_rank(kl, predicted, 0.99);
-        e->kl_max = kl[predicted - 1];
+    to->kl += s->kl;
+    to->agree += s->agree;
+    to->nll_float += s->nll_float;
+    to->nll_quant += s->nll_quant;
+    to->nll_more += s->nll_more;
+    to->tokens += s->tokens;
+}
+
+/* Every token's share of its block and of its text (text[] is zero). */
+static void sum_tokens(const Comparison *c, const LogitRows *q, const double *kl, TokenBlocks *blocks, TokenSums *text)
+{
+    const LogitRows *f = &c->f->rows;
+    TokenSums block = {0};
+    for (int64_t i = 0; i < c->predicted->n; i++) {
+        TokenSums t = {.kl = kl[i], .agree = f->top[i] == q->top[i], .nll_float = f->lse[i] - (double)f->target[i],
+                       .nll_quant = q->lse[i] - (double)q->target[i], .tokens = 1};
+        t.nll_more = t.nll_quant - t.nll_float;
+        if (i == 0 || c->block_of[i] != c->block_of[i - 1])
+            block = (TokenSums){0};
+        add_sums(&block, &t);
+        add_sums(&text[c->eval_texts->of_sample[c->predicted->sample_of[i]]], &t);
+        TokenBlock *b = &blocks->b[c->block_of[i]];
+        b->kl = (float)block.kl;
+        b->nll_float = (float)block.nll_float;
+        b->nll_more = (float)block.nll_more;
+        b->agree = (uint16_t)block.agree;
     }
-    for (int k = 0; k < SUMS; k++)
-        unit_sums_fini(&u[k]);
-    return st;
+}
+
+/* An error of exp(mean) is the mean's times exp(mean). */
+static Status fill_eval(const Comparison *c, const LogitRows *q, double *kl, Effect *e, TokenBlocks *blocks, Error *err)
+{
+    TokenSums *text = mem_zarray((size_t)c->eval_texts->count, sizeof *text), all = {0};
+    int64_t predicted = c->predicted->n;
+    if (!text)
+        return error_nomem(err, "sums per text");
+    sum_tokens(c, q, kl, blocks, text);
+    for (int i = 0; i < c->eval_texts->count; i++)
+        add_sums(&all, &text[i]);
+    free(text);
+    e->kl_mean = all.kl / all.tokens;
+    e->kl_se = blocks_error(blocks, block_kl);
+    e->top1 = all.agree / all.tokens;
+    e->top1_se = blocks_error(blocks, block_agree);
+    e->ppl_float = exp(all.nll_float / all.tokens);
+    e->ppl_float_se = e->ppl_float * blocks_error(blocks, block_nll_float);
+    e->ppl_quant = exp(all.nll_quant / all.tokens);
+    e->ppl_quant_se = e->ppl_quant * blocks_error(blocks, block_nll_quant);
+    e->ppl_change = exp(all.nll_more / all.tokens) - 1;
+    e->ppl_change_se = (1 + e->ppl_change) * blocks_error(blocks, block_nll_more);
+    e->kl_median = sorted_median(kl, predicted);
+    e->kl_p99 = sorted_rank(kl, predicted, 0.99);
+    e->kl_max = kl[predicted - 1];
+    return ST_OK;
 }
 
 static Status fill_calib(const Comparison *c, const Stream *calib, Effect *e, Error *err)
@@ -95,12 +117,13 @@ static Status fill_calib(const Comparison *c, const Stream *calib, Effect *e, Er
         u.count[t] += (double)((calib->start[s + 1] - calib->start[s]) * calib->width);
     }
     e->out_mse = unit_sums_mean(&u);
-    e->out_mse_se = unit_sums_error(&u, c->seed ^ 0x5bd1e995u, NULL);
+    e->out_mse_se = unit_sums_error(&u, c->seed ^ 0x5bd1e995u);
     unit_sums_fini(&u);
     return ST_OK;
 }
 
-Status effect_compare(const Comparison *c, Runner *r, const Stream *calib, const Stream *eval, Effect *e, Error *err)
+Status effect_compare(const Comparison *c, Runner *r, const Stream *calib, const Stream *eval, Effect *e,
+                      TokenBlocks *blocks, Error *err)
 {
     Stream normed;
     LogitRows rows;
@@ -115,7 +138,7 @@ Status effect_compare(const Comparison *c, Runner *r, const Stream *calib, const
     double *kl = mem_array((size_t)c->predicted->n, sizeof *kl);
     st = kl ? token_kl(c, r, &normed, &rows, kl, err) : error_nomem(err, "the divergence of each token");
     if (st == ST_OK)
-        st = fill_eval(c, &rows, kl, e, err);
+        st = fill_eval(c, &rows, kl, e, blocks, err);
     if (st == ST_OK)
         st = fill_calib(c, calib, e, err);
     free(kl);

@@ -1,6 +1,7 @@
 #ifndef SLIM_MEASURE_COMPARE_H
 #define SLIM_MEASURE_COMPARE_H
 
+#include "measure/blocks.h"
 #include "measure/effect.h"
 #include "measure/reference.h"
 #include "measure/spread.h"
@@ -9,11 +10,13 @@
 typedef struct Comparison {
     const Reference *f;
     const Predicted *predicted;
+    const int32_t *block_of; /* [predicted->n] */
     const Texts *eval_texts, *calib_texts;
     uint64_t seed; /* bootstrap */
 } Comparison;
-/* Fills in the numbers of *e from the quantized model's streams behind the last layer: one pass over its logits. ST_DATA
- * when they are no numbers. */
-Status effect_compare(const Comparison *c, Runner *r, const Stream *calib, const Stream *eval, Effect *e, Error *err);
+/* Fills in the numbers of *e, and the sums of *blocks, from the quantized model's streams behind the last layer: one pass
+ * over its logits. ST_DATA when they are no numbers. */
+Status effect_compare(const Comparison *c, Runner *r, const Stream *calib, const Stream *eval, Effect *e,
+                      TokenBlocks *blocks, Error *err);
 
 #endif

@@ -13,6 +13,7 @@
 typedef struct Result {
     Digest key;
     Effect effect;
+    TokenBlocks *blocks;
 } Result;
 
 enum { RESULTS_MAX = 4096 };
@@ -23,6 +24,8 @@ struct EffectLab {
     StateCache *states;
     Texts eval_texts, calib_texts;
     Predicted predicted;
+    TokenBlocks *blocks;     /* of the evaluation set, without a measurement */
+    int32_t *block_of;
     Reference ref[ARITH_MODES];
     Result *results;
     size_t nresults, cap_results;
@@ -94,28 +97,39 @@ static Status make_keys(const EffectLab *lab, const Runner *r, const Pipeline *p
 
 /* ---- results ---- */
 
-static bool find_result(const EffectLab *lab, const Digest *key, Effect *out)
+static const Result *find_result(const EffectLab *lab, const Digest *key)
 {
     size_t i = 0;
     while (i < lab->nresults && digest_cmp(&lab->results[i].key, key) != 0)
         i++;
-    if (i == lab->nresults)
-        return false;
-    *out = lab->results[i].effect;
+    return i < lab->nresults ? &lab->results[i] : NULL;
+}
+
+static Status take_result(const EffectLab *lab, const Result *r, Effect *out, TokenBlocks **blocks, Error *err)
+{
+    *blocks = blocks_copy(r->blocks);
+    if (!*blocks)
+        return error_nomem(err, "a measurement's blocks");
+    *out = r->effect;
     out->from_cache = true;
     out->first_layer_run = lab->model->cfg.layers;
     out->layers_run = 0;
     out->seconds = 0;
-    return true;
+    return ST_OK;
 }
 
 /* Forgetting a result (memory short, too many) costs a measurement, nothing else. */
-static void keep_result(EffectLab *lab, const Digest *key, const Effect *e)
+static void keep_result(EffectLab *lab, const Digest *key, const Effect *e, const TokenBlocks *blocks)
 {
-    if (lab->nresults == RESULTS_MAX)
+    TokenBlocks *copy = blocks_copy(blocks);
+    if (lab->nresults == RESULTS_MAX) {
+        free(lab->results[0].blocks);
         memmove(lab->results, lab->results + 1, --lab->nresults * sizeof *lab->results);
-    if (mem_grow(&lab->results, &lab->cap_results, lab->nresults + 1, sizeof *lab->results))
-        lab->results[lab->nresults++] = (Result){.key = *key, .effect = *e};
+    }
+    if (copy && mem_grow(&lab->results, &lab->cap_results, lab->nresults + 1, sizeof *lab->results))
+        lab->results[lab->nresults++] = (Result){.key = *key, .effect = *e, .blocks = copy};
+    else
+        free(copy);
 }
 
 /* ---- runs ---- */
@@ -150,18 +164,19 @@ typedef struct Output {
     Runner *r;
     Reference *f;
     Effect *e; /* NULL: of the float model */
+    TokenBlocks *blocks;
 } Output;
 
 static Status on_output(void *ctx, const Stream *calib, const Stream *eval, Error *err)
 {
     const Output *o = ctx;
     EffectLab *lab = o->lab;
-    const Comparison c = {.f = o->f, .predicted = &lab->predicted, .eval_texts = &lab->eval_texts,
-                          .calib_texts = &lab->calib_texts, .seed = lab->opt.seed};
+    const Comparison c = {.f = o->f, .predicted = &lab->predicted, .block_of = lab->block_of,
+                          .eval_texts = &lab->eval_texts, .calib_texts = &lab->calib_texts, .seed = lab->opt.seed};
     runner_leave_layers(o->r);
     Profile *profile = pool_profile(runner_pool(o->r));
     Phase was = profile_enter(profile, 0, PHASE_LOGITS);
-    Status st = o->e ? effect_compare(&c, o->r, calib, eval, o->e, err)
+    Status st = o->e ? effect_compare(&c, o->r, calib, eval, o->e, o->blocks, err)
                      : reference_make(o->f, o->r, &lab->predicted, calib, eval, err);
     profile_leave(profile, 0, was);
     return st;
@@ -173,7 +188,7 @@ static Status reference_of(EffectLab *lab, Runner *r, Reference *f, bool peer, c
     int16_t *level = mem_zarray((size_t)m->nlinears, sizeof *level);
     Digest *keys = mem_array((size_t)m->cfg.layers + 1, sizeof *keys);
     Pipeline *p = NULL;
-    Output o = {lab, r, f, NULL};
+    Output o = {.lab = lab, .r = r, .f = f};
     MeasureSink s = {.output = on_output, .ctx = &o};
     Status st = level && keys ? ST_OK : error_nomem(err, "the float reference");
     if (st == ST_OK)
@@ -200,7 +215,8 @@ static Status make_reference(EffectLab *lab, Runner *r, Reference *f, bool peer,
     return st;
 }
 
-static Status measure(EffectLab *lab, Runner *r, Pipeline *p, const Digest *keys, Effect *out, Error *err)
+static Status measure(EffectLab *lab, Runner *r, Pipeline *p, const Digest *keys, Effect *out, TokenBlocks *blocks,
+                      Error *err)
 {
     int64_t begin = clock_ns();
     EffectPlan plan = effect_plan(p, lab->opt.calib, lab->opt.eval, pool_threads(runner_pool(r)),
@@ -212,14 +228,14 @@ static Status measure(EffectLab *lab, Runner *r, Pipeline *p, const Digest *keys
     const TokenSet *t = lab->opt.eval;
     Effect e = {.arith = runner_arith(r), .tokens = t->start[t->samples], .predicted = lab->predicted.n,
                 .texts = lab->eval_texts.texts};
-    Output o = {lab, r, f, &e};
+    Output o = {lab, r, f, &e, blocks};
     MeasureSink s = {.output = on_output, .ctx = &o};
     RETURN_IF_ERROR(run_layers(lab, r, p, keys, NULL, &s, err));
     e.first_layer_run = s.first;
     e.layers_run = lab->model->cfg.layers - s.first;
     e.unseen = s.unseen;
     e.seconds = (double)(clock_ns() - begin) * 1e-9;
-    keep_result(lab, &keys[lab->model->cfg.layers], &e);
+    keep_result(lab, &keys[lab->model->cfg.layers], &e, blocks);
     *out = e;
     return ST_OK;
 }
@@ -241,6 +257,8 @@ Status effectlab_new(EffectLab **out, const Model *m, const EffectOptions *o, Er
     lab->opt = *o;
     lab->opt.cache_dir = NULL; /* the cache keeps its own copy */
     Status st = predicted_init(&lab->predicted, o->eval, err);
+    if (st == ST_OK)
+        st = blocks_new(o->eval, &lab->blocks, &lab->block_of, err);
     if (st == ST_OK)
         st = texts_of(o->eval, &lab->eval_texts, err);
     if (st == ST_OK)
@@ -265,6 +283,10 @@ void effectlab_free(EffectLab *lab)
     texts_fini(&lab->eval_texts);
     texts_fini(&lab->calib_texts);
     predicted_fini(&lab->predicted);
+    free(lab->blocks);
+    free(lab->block_of);
+    for (size_t i = 0; i < lab->nresults; i++)
+        free(lab->results[i].blocks);
     free(lab->results);
     free(lab);
 }
@@ -287,13 +309,23 @@ void effectlab_limit(EffectLab *lab, uint64_t bytes)
     statecache_limit(lab->states, bytes);
 }
 
-Status effectlab_measure(EffectLab *lab, Runner *r, Pipeline *p, Effect *out, Error *err)
+Status effectlab_measure(EffectLab *lab, Runner *r, Pipeline *p, Effect *out, TokenBlocks **blocks, Error *err)
 {
     int layers = lab->model->cfg.layers;
     Digest *keys = mem_array((size_t)layers + 1, sizeof *keys);
+    TokenBlocks *made = NULL;
     Status st = keys ? make_keys(lab, r, p, keys, err) : error_nomem(err, "cache keys");
-    if (st == ST_OK && !find_result(lab, &keys[layers], out))
-        st = measure(lab, r, p, keys, out, err);
+    const Result *known = st == ST_OK ? find_result(lab, &keys[layers]) : NULL;
+    if (known) {
+        st = take_result(lab, known, out, &made, err);
+    } else if (st == ST_OK) {
+        made = blocks_copy(lab->blocks);
+        st = made ? measure(lab, r, p, keys, out, made, err) : error_nomem(err, "a measurement's blocks");
+    }
     free(keys);
+    if (blocks)
+        *blocks = st == ST_OK ? made : NULL;
+    if (!blocks || st != ST_OK)
+        free(made);
     return st;
 }

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "measure/blocks.h"
 #include "process/work.h"
 #include "run/runner.h"
 #include "text/calib.h"
@@ -15,17 +16,19 @@ typedef struct Unseen {
 } Unseen;
 
 /* Measured effect of an assignment: float against quantized (DECISIONS, "Prediction and measurement"; DESIGN 6 for KL
- * without a logits file). Errors (_se) come from drawing whole texts with replacement; windows when there is one text
- * only; NaN with one window. p99 and median are of single tokens. Layers run are the assignment's: the float
- * reference's own pass is not among them. */
+ * without a logits file). Errors (_se) on the evaluation set come from the spread of its blocks (measure/blocks.h), NaN
+ * with one; that of out_mse comes from drawing whole texts with replacement, windows when there is one text only, and is NaN
+ * with one window. p99 and median are of single tokens. Layers run are the assignment's: the float reference's own pass
+ * is not among them. */
 typedef struct Effect {
     ArithMode arith;                         /* in which both models were run */
     int64_t tokens, predicted;               /* evaluation tokens, predicted ones */
     int texts;
-    double kl_mean, kl_median, kl_p99, kl_max, kl_se; /* nats per predicted token; se: bootstrap over texts */
+    bool whole;                              /* all of the evaluation set: no measurement has more tokens of it */
+    double kl_mean, kl_median, kl_p99, kl_max, kl_se; /* nats per predicted token */
     double top1, top1_se;                    /* agreement 0..1 */
     double ppl_float, ppl_quant, ppl_float_se, ppl_quant_se;
-    double ppl_change, ppl_change_se;        /* ppl_quant / ppl_float - 1, both of the same draws of texts: paired */
+    double ppl_change, ppl_change_se;        /* ppl_quant / ppl_float - 1, over the same blocks: paired */
     double out_mse, out_mse_se;              /* calibration set: last decoder output before the final norm */
     int first_layer_run, layers_run;         /* layers that ran again; the rest came from cache */
     bool from_cache;                         /* the whole result did */
@@ -54,8 +57,9 @@ uint64_t effectlab_references(const EffectLab *lab);
 void effectlab_limit(EffectLab *lab, uint64_t bytes);
 /* Runs (or finds) the effect of a pipeline's work; the float reference first when it isn't there yet. `r` may differ from
  * call to call, also in its arithmetic (each has its own reference) and in its overlay (the reference is the unchanged
- * model's). Where r's limit won't do for all of it, ST_NOMEM before a layer runs. Values that are no numbers: ST_DATA.
+ * model's). *blocks (may be NULL): the caller's, freed with free(). Where r's limit won't do for all of it, ST_NOMEM
+ * before a layer runs. Values that are no numbers: ST_DATA.
  * After an error or ST_CANCELLED the lab is as before, with the states of finished layers kept. */
-Status effectlab_measure(EffectLab *lab, Runner *r, Pipeline *p, Effect *out, Error *err);
+Status effectlab_measure(EffectLab *lab, Runner *r, Pipeline *p, Effect *out, TokenBlocks **blocks, Error *err);
 
 #endif

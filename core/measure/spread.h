@@ -24,9 +24,9 @@ typedef struct UnitSums {
 Status unit_sums_init(UnitSums *u, int units, Error *err);
 void unit_sums_fini(UnitSums *u);
 double unit_sums_mean(const UnitSums *u);
-/* Standard deviation of f(mean) over RESAMPLES draws of the units with replacement, the same for the same seed; NaN
- * with fewer than two units. f NULL: the mean itself. */
-double unit_sums_error(const UnitSums *u, uint64_t seed, double (*f)(double));
+/* Standard deviation of the mean over RESAMPLES draws of the units with replacement, the same for the same seed; NaN
+ * with fewer than two units. */
+double unit_sums_error(const UnitSums *u, uint64_t seed);
 
 /* Sorts x[n] in place: the middle (mean of the two middle ones), and the value that at least `share` of all do not
  * exceed. n >= 1. */

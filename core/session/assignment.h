@@ -52,6 +52,8 @@ Status edit_push(Session *s, Edit e, Error *err);
 void edit_fini(Edit *e);
 /* Adds to hits[nlinears] the fused groups of all hits. */
 void close_groups(const Model *m, bool *hits);
+/* name[n + 1]: "float", then the names of these schemes. */
+void name_levels(const QConfig *levels, int n, char (*name)[48]);
 const QConfig *level_config(const Assignment *a, int level); /* NULL for float */
 
 #endif

@@ -3,7 +3,11 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 
+#include "base/base64.h"
+#include "base/mem.h"
 #include "session/fields.h"
 
 typedef enum FigureType { FIGURE_DOUBLE, FIGURE_INT, FIGURE_INT64, FIGURE_BOOL } FigureType;
@@ -39,6 +43,7 @@ static const struct Figure {
     {"texts", FIGURE_INT, offsetof(Effect, texts)},
     {"ppl_change", FIGURE_DOUBLE, offsetof(Effect, ppl_change)},
     {"ppl_change_se", FIGURE_DOUBLE, offsetof(Effect, ppl_change_se)},
+    {"whole", FIGURE_BOOL, offsetof(Effect, whole)},
 };
 enum { FIGURES = sizeof figures / sizeof *figures };
 /* Lengths of lists without names: before and since unseen experts are counted. */
@@ -126,4 +131,49 @@ Status effect_parse(const cJSON *record, int64_t nlinears, Effect *out, Error *e
     if (isnan(out->ppl_change)) /* not in older records: it has no error then */
         out->ppl_change = out->ppl_quant / out->ppl_float - 1;
     return ST_OK;
+}
+
+/* ---- blocks ---- */
+
+void blocks_record(Str *b, const TokenBlocks *blocks)
+{
+    str_printf(b, ",\"blocks\":{\"set\":\"%s\",\"v\":\"", blocks->set);
+    base64_put(b, blocks->b, (size_t)blocks->n * sizeof *blocks->b);
+    str_puts(b, "\"}");
+}
+
+static bool blocks_good(const TokenBlocks *b, const Effect *e)
+{
+    int64_t tokens = 0;
+    for (int64_t i = 0; i < b->n; i++) {
+        const TokenBlock *k = &b->b[i];
+        if (!isfinite(k->kl) || !isfinite(k->nll_float) || !isfinite(k->nll_more) || k->agree > k->tokens)
+            return false;
+        tokens += k->tokens;
+    }
+    return tokens == e->predicted;
+}
+
+Status blocks_parse(const cJSON *record, const Effect *e, TokenBlocks **out, Error *err)
+{
+    const cJSON *o = json_get(record, "blocks");
+    *out = NULL;
+    if (!o)
+        return ST_OK;
+    const char *set = text_of(o, "set"), *v = text_of(o, "v");
+    size_t len = v ? strlen(v) : 0, bytes = 0;
+    TokenBlocks *b = mem_zarray(1, sizeof *b + len / 4 * 3 + 1);
+    if (!b)
+        return error_nomem(err, "a measurement's blocks");
+    bool good = set && strlen(set) < sizeof b->set && v && base64_get(v, len, b->b, &bytes) && bytes % sizeof *b->b == 0;
+    if (good) {
+        memcpy(b->set, set, strlen(set));
+        b->n = (int64_t)(bytes / sizeof *b->b);
+    }
+    if (good && blocks_good(b, e)) {
+        *out = b;
+        return ST_OK;
+    }
+    free(b);
+    return error_set(err, ST_DATA, "the blocks of a measurement record are damaged");
 }

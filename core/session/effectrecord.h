@@ -11,4 +11,10 @@ void effect_record(Str *b, const Effect *e);
  * "texts". ST_DATA when they are neither, or name a linear that the model has not. */
 Status effect_parse(const cJSON *record, int64_t nlinears, Effect *out, Error *err);
 
+/* Appends ,"blocks":{...}: the blocks as packed bytes in base64. */
+void blocks_record(Str *b, const TokenBlocks *blocks);
+/* Reads them back for the measurement of the same record, the caller's; NULL where a record has none, as older ones
+ * have not. ST_DATA when they are not the measurement's. */
+Status blocks_parse(const cJSON *record, const Effect *e, TokenBlocks **out, Error *err);
+
 #endif

@@ -232,6 +232,8 @@ void entry_measured(Session *s, Measured *m)
                arith_name(m->effect.arith), sum == sum ? sum : -1.0);
     levels_record(&b, m->level, s->model->nlinears);
     effect_record(&b, &m->effect);
+    if (m->blocks)
+        blocks_record(&b, m->blocks);
     str_putc(&b, '}');
     put(s, &b, true);
 }

@@ -113,6 +113,7 @@ typedef struct Job {
     JobProgress progress;      /* under the queue's lock */
     DataInfo calib_info, eval_info;
     Effect effect;
+    TokenBlocks *blocks;            /* the session's once applied */
     ProfileReport profile;
     QuantizeDone *written;     /* the session's once applied */
     Error error;

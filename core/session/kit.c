@@ -404,7 +404,8 @@ static Status measure_work(Kit *k, Job *j, Pipeline *p, Error *err)
     tell_float_mtp(k, j);
     tell(k, "measuring", 0, j->model->cfg.layers);
     int64_t t0 = clock_ns();
-    RETURN_IF_ERROR(effectlab_measure(k->lab, k->runner, p, &j->effect, err));
+    RETURN_IF_ERROR(effectlab_measure(k->lab, k->runner, p, &j->effect, &j->blocks, err));
+    j->effect.whole = !j->eval.max_tokens || j->effect.tokens < j->eval.max_tokens;
     j->effect.seconds = (double)(clock_ns() - t0) * 1e-9;
     return ST_OK;
 }

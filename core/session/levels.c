@@ -50,7 +50,7 @@ void assignment_close(Assignment *a)
 }
 
 /* Twins of one scheme are numbered: W8A8, W8A8#2. */
-static void name_levels(const QConfig *levels, int n, char (*name)[48])
+void name_levels(const QConfig *levels, int n, char (*name)[48])
 {
     strcpy(name[0], "float");
     for (int i = 0; i < n; i++) {

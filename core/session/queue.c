@@ -44,6 +44,7 @@ static void drop_work(Job *j)
     scores_fini(&j->before);
     free(j->level);
     free(j->levels);
+    free(j->blocks);
     quantize_done_free(j->written);
     recipe_free(j->recipe);
     quantize_job_fini(&j->quantize);

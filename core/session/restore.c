@@ -343,6 +343,11 @@ static Status on_effect(Session *s, const cJSON *o, Error *err)
     if (text_of(o, "arith"))
         RETURN_IF_ERROR(arith_recorded(s, text_of(o, "arith"), &m.effect.arith, err));
     RETURN_IF_ERROR(levels_parse(o, s->model->nlinears, s->assignment->level, &m.level, err));
+    Status st = blocks_parse(o, &m.effect, &m.blocks, err);
+    if (st != ST_OK) {
+        free(m.level);
+        return st;
+    }
     Digest now = m.fit;
     parse_digest(text_of(o, "fit"), &m.fit); /* older records have none: of what was open when they came */
     bool fits = digest_cmp(&now, &m.fit) == 0;

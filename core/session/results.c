@@ -33,6 +33,7 @@ static void measured_fini(Measured *m)
 {
     recipe_free(m->recipe);
     free(m->level);
+    free(m->blocks);
 }
 
 static void forget_measured(Results *r)
@@ -40,6 +41,7 @@ static void forget_measured(Results *r)
     for (size_t i = 0; i < r->nmeasured; i++)
         measured_fini(&r->measured[i]);
     r->nmeasured = 0;
+    r->last_measured = 0;
 }
 
 void results_close(Results *r)
@@ -115,17 +117,19 @@ Status results_measured(Results *r, Measured *m, Error *err)
                                  r->measured[i].effect.tokens == m->effect.tokens))
         i++;
     if (i < r->nmeasured) {
+        m->id = r->measured[i].id;
         measured_fini(&r->measured[i]);
         memmove(&r->measured[i], &r->measured[i + 1], (r->nmeasured - i - 1) * sizeof *r->measured);
         r->nmeasured--;
+    } else {
+        m->id = ++r->last_measured;
     }
     r->measured[r->nmeasured++] = *m;
     r->version++;
     return ST_OK;
 }
 
-/* The newest measurement of these levels over most tokens, NULL: not measured. */
-static const Measured *results_find(const Session *s, const int16_t *level)
+const Measured *results_find(const Session *s, const int16_t *level, int64_t tokens)
 {
     const Results *r = s->results;
     if (!s->model || !r->nmeasured)
@@ -134,7 +138,8 @@ static const Measured *results_find(const Session *s, const int16_t *level)
     const Measured *best = NULL;
     for (size_t i = 0; i < r->nmeasured; i++)
         if (digest_cmp(&r->measured[i].key, &key) == 0 &&
-            (!best || r->measured[i].effect.tokens >= best->effect.tokens))
+            (!best || r->measured[i].effect.tokens == tokens ||
+             (best->effect.tokens != tokens && r->measured[i].effect.tokens >= best->effect.tokens)))
             best = &r->measured[i];
     return best;
 }
@@ -171,7 +176,7 @@ const Effect *session_effect(Session *s, int64_t *differs)
 {
     if (differs)
         *differs = 0;
-    const Measured *m = results_find(s, s->assignment->level);
+    const Measured *m = results_find(s, s->assignment->level, 0);
     if (m)
         return &m->effect;
     m = results_newest(s);
@@ -194,12 +199,6 @@ const Effect *session_other_effect(Session *s, const char **recipe)
     if (m->recipe && strcmp(recipe_name(m->recipe), recipe_name(s->recipe)) != 0)
         *recipe = recipe_name(m->recipe);
     return &m->effect;
-}
-
-const Effect *session_base_effect(Session *s)
-{
-    const Measured *m = results_find(s, s->assignment->opened);
-    return m ? &m->effect : NULL;
 }
 
 /* ---- identity ---- */
@@ -334,11 +333,13 @@ void results_compare_levels(const Session *s)
     int16_t *level = mem_array((size_t)n, sizeof *level);
     uint64_t *key = mem_array((size_t)n + (size_t)model_depth(s->model) + 1, sizeof *key);
     const ScoreOrigin now = origin_now(s);
+    if (level)
+        scored_levels(s, level);
     for (int k = 0; level && key && metric_table[k]; k++) {
         MetricScope scope = metric_table[k]->scope;
         if (!r->scores.unit[k])
             continue;
-        scored_keys(s, metric_table[k], level, key);
+        scores_levels(s->model, scope, a->levels, level, key);
         for (int64_t u = 0; u < scope_units(s->model, scope); u++)
             scores_choose(&r->scores, metric_table[k], u, key[u], &now);
     }
@@ -357,17 +358,10 @@ Score session_unit_score(const Session *s, const Metric *m, int64_t unit)
         return (Score){.state = queue_will_score(s, m, unit) ? SCORE_QUEUED : SCORE_NONE, .value = NAN};
     if (linear && m->pass == &pass_statistics && (m->needs & NEED_INPUT) && session_unseen(s, unit))
         return (Score){.state = SCORE_NONE, .value = NAN, .reason = "no token reached it"};
-    const UnitSlot *slot = m->pass->has ? NULL : scores_unit(sc, m, unit);
-    if (slot && slot->s.absent)
-        return (Score){.state = SCORE_NONE, .value = NAN, .reason = slot->s.why};
     char *why = s->results->why;
-    QConfig own;
     const QConfig *q = linear ? level_config(a, a->level[unit] ? a->level[unit] : a->home[unit]) : NULL;
-    q = linear && session_scheme(s, m->pass, &own) ? &own : q;
     why[0] = 0;
     double v = metric_score(m, sc, unit, q, why, WHY_MAX);
-    if (isnan(v) && slot && slot->s.why[0]) /* its own text lasts */
-        return (Score){.state = SCORE_FAILED, .value = NAN, .reason = slot->s.why};
     if (isnan(v) || why[0])
         return (Score){.state = SCORE_FAILED, .value = NAN, .reason = why[0] ? why : "not defined for this input"};
     return (Score){.state = metric_stale(m, sc, unit) ? SCORE_STALE : SCORE_OK, .value = v};

@@ -7,9 +7,11 @@
 /* What passes and measurements found. Owner thread. */
 
 typedef struct Measured {
+    int id;                    /* by which a person names it; one that replaces another has the other's */
     Digest key;                /* of assignment, levels, data and arithmetic */
     Digest fit;                /* of all of these but the assignment: predictions are fitted to those of one fit */
     Effect effect;
+    TokenBlocks *blocks;            /* NULL: recorded by a program that kept none */
     Recipe *recipe;            /* held; NULL: not known */
     int16_t *level;            /* [nlinears] the assignment */
     double local_sum;          /* of local_error over its quantized linears, below 0 or NaN: not known */
@@ -46,6 +48,7 @@ typedef struct Results {
     Unwritten unwritten;
     Measured *measured;
     size_t nmeasured, cap_measured;
+    int last_measured;         /* the highest id given */
     QuantizeDone *quantized;   /* the newest that ended well */
     DataInfo calib_info, eval_info;
     char calib_name[DATA_NAME_MAX], eval_name[DATA_NAME_MAX];
@@ -68,6 +71,8 @@ Status results_room(Results *r, size_t more, Error *err);
 Status results_measured(Results *r, Measured *m, Error *err);
 /* The sum of local errors behind a measurement, from the scores that there are by now; NaN when it is not known. */
 double measured_sum(const Session *s, Measured *m);
+/* The newest measurement of these levels, over so many tokens where there is one, else over most; NULL: not measured. */
+const Measured *results_find(const Session *s, const int16_t *level, int64_t tokens);
 /* The newest measurement of the present recipe, data and arithmetic, NULL: none. */
 Measured *results_newest(const Session *s);
 /* The steps of a pass below `done` are kept; the stream behind them has this digest. */
@@ -76,8 +81,6 @@ void results_step(Results *r, int run, int64_t done, int64_t total, const char *
 void results_compare_levels(const Session *s);
 /* What each linear is scored at: the level it has, or the one that a float linear returns to; out[nlinears]. */
 void scored_levels(const Session *s, int16_t *out);
-/* Digests of what the metric's units would be scored at now (scores_levels); level: scratch of nlinears. */
-void scored_keys(const Session *s, const Metric *m, int16_t *level, uint64_t *out);
 void results_forget_stopped(Results *r);
 /* Marks what was made under other data or arithmetic than the present ones. */
 void results_mark_stale(Session *s);

@@ -9,7 +9,7 @@
 #include "base/str.h"
 #include "metric/metric.h"
 #include "model/model.h"
-#include "measure/effect.h"
+#include "measure/paired.h"
 #include "process/work.h"
 #include "recipe/pattern.h"
 #include "recipe/recipe.h"
@@ -62,12 +62,6 @@ Status session_set_eval(Session *s, const char *name_or_path, Error *err);
 /* NULL: the default recipe. Of a model that has one already it is one undo step, which keeps what was decided but for
  * levels that the new one has not; `what` (may be NULL) is told in a line what became of it. */
 Status session_open_recipe(Session *s, const char *path, Str *what, Error *err);
-/* What analyses from here on quantize with: "recipe" (at first): the open recipe's levels; "peer": what msModelSlim's own
- * analyze takes, where a pass names that, else the recipe's levels; the name of a row of scheme_table that this build
- * runs: all linears so. */
-Status session_set_scheme(Session *s, const char *name, Error *err);
-/* Whether one scheme is what metrics of the pass are scored at; false: the recipe's levels. */
-bool session_scheme(const Session *s, const MetricPass *pass, QConfig *out);
 const Model *session_model(const Session *s);   /* NULL before open */
 const Recipe *session_recipe(const Session *s);
 const char *session_calib(const Session *s);    /* name or path as set */
@@ -251,8 +245,41 @@ const Effect *session_effect(Session *s, int64_t *differs);
 /* Where session_effect has none: the newest measurement there is, of another recipe (*recipe: its name) or of other data
  * or settings (*recipe: NULL). It says nothing about the present assignment. NULL: none. */
 const Effect *session_other_effect(Session *s, const char **recipe);
-/* Measurement of the assignment as the recipe gives it, NULL when not measured: the comparison's base. */
-const Effect *session_base_effect(Session *s);
+/* Measurement of the assignment as the recipe gives it, over as many tokens as the present one's where there is such a
+ * one; NULL when not measured. */
+const Effect *session_base_effect(const Session *s);
+
+/* Every measurement of the session, in the order in which they came: 0 is the oldest. */
+typedef struct Measurement {
+    int id;                     /* by which it is named; stays the same */
+    const Effect *effect;
+    const TokenBlocks *blocks;  /* NULL: recorded by a program that kept none */
+    const Recipe *recipe;       /* NULL: not known */
+    const int16_t *level;       /* [nlinears] */
+    bool present;               /* of the present assignment, data and settings */
+    bool base;                  /* of the assignment as the present recipe gives it */
+} Measurement;
+int session_measurements(const Session *s);
+/* Borrowed until the next call that changes the session. */
+Measurement session_measurement(const Session *s, int i);
+/* false: the recipe, and so the size, is not known. */
+bool session_measurement_size(const Session *s, const Measurement *m, SizeReport *out);
+/* By "3" or "#3", "present", "previous" (the newest other one, of those that compare with the present one where there
+ * are some), "base". ST_USAGE when there is none such. */
+Status session_measurement_find(const Session *s, const char *name, int *i, Error *err);
+Paired session_paired(const Session *s, int a, int b);
+/* What the measurement of the present assignment (session_effect, with nothing that differs) is held against: the
+ * recipe's own assignment, or the one measured before. false: there is no such other measurement over the same tokens. */
+typedef enum Rival { RIVAL_BASE, RIVAL_PREVIOUS, RIVALS } Rival;
+bool session_rival(const Session *s, Rival which, Measurement *out, Paired *difference);
+
+/* The linears to which two measurements gave another scheme, in model order; caller frees *out. */
+typedef struct LevelChange {
+    int64_t linear;
+    char from[48], to[48];      /* names of the levels of a and b */
+} LevelChange;
+Status session_level_changes(const Session *s, const Measurement *a, const Measurement *b, LevelChange **out, int64_t *n,
+                             Error *err);
 
 typedef struct LogLine {
     int level; /* 0 info, 1 warning, 2 error */
@@ -291,12 +318,11 @@ int64_t session_cursor(const Session *s);
 void session_set_cursor(Session *s, int64_t linear);
 
 /* ---- export ---- */
-/* Preview of the text for the present assignment in the form that `as` names (NULL: that of path's extension, a recipe in
- * YAML where it has none; export/export.h), a recipe against `path`'s content (NULL: against its source). */
-Status session_export_preview(Session *s, const char *path, const char *as, Export *out, Error *err);
+/* Preview of the YAML for the present assignment against `path`'s content (NULL: against the recipe's source). */
+Status session_export_preview(Session *s, const char *path, Export *out, Error *err);
 /* Checks, then writes atomically. A blocking check needs `force`; an existing file too (ST_IO), unless it holds these very
  * bytes: then there is nothing to do. */
-Status session_export(Session *s, const char *path, const char *as, bool force, Error *err);
+Status session_export(Session *s, const char *path, bool force, Error *err);
 
 /* ---- engines ---- */
 /* Holds the open recipe at the present assignment against the rules of the engines (recipe/runtime.h); the report is the

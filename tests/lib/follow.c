@@ -78,7 +78,7 @@ Status measure_work(EffectLab *lab, Runner *r, const Work *w, Effect *out, Error
 {
     Pipeline *p;
     RETURN_IF_ERROR(pipeline_new(&p, runner_model(r), w, err));
-    Status st = effectlab_measure(lab, r, p, out, err);
+    Status st = effectlab_measure(lab, r, p, out, NULL, err);
     pipeline_free(p);
     return st;
 }

@@ -236,6 +236,49 @@ static void numbers_equal_float64_over_whole_logits(void **state)
     lab_close(&l);
 }
 
+static TokenBlocks *measure_blocks(Lab *l, const int16_t *level, Effect *e)
+{
+    Pipeline *p;
+    TokenBlocks *b;
+    const Work w = {.levels = l->q, .nlevels = 3, .level = level};
+    assert_int_equal(pipeline_new(&p, l->run.m, &w, NULL), ST_OK);
+    assert_int_equal(effectlab_measure(l->lab, l->run.r, p, e, &b, NULL), ST_OK);
+    pipeline_free(p);
+    return b;
+}
+
+/* Blocks hold every token once, so their sums are the means; from the cache they are the same. */
+static void blocks_add_up_to_the_means(void **state)
+{
+    (void)state;
+    Lab l;
+    Effect e, again;
+    int16_t level[LINEARS];
+    lab_open(&l, llama, ARITH_FP32, 2, 1 << 24, NULL);
+    set_all(level, 1);
+    TokenBlocks *b = measure_blocks(&l, level, &e), *c = measure_blocks(&l, level, &again);
+    assert_true(again.from_cache && c != b);
+    assert_int_equal(b->n, 3 + 0 + 2 + 9 + 1);
+    assert_memory_equal(b, c, sizeof *b + (size_t)b->n * sizeof *b->b);
+    assert_string_equal(b->set, l.eval->sha256);
+    double kl = 0, nll = 0, more = 0, agree = 0, n = 0;
+    for (int64_t i = 0; i < b->n; i++) {
+        kl += block_kl(&b->b[i]);
+        nll += block_nll_float(&b->b[i]);
+        more += block_nll_more(&b->b[i]);
+        agree += block_agree(&b->b[i]);
+        n += b->b[i].tokens;
+        assert_true(b->b[i].kl > 0);
+    }
+    assert_int_equal(e.predicted, n);
+    assert_true(off(kl / n, e.kl_mean) < 1e-6 && off(exp(nll / n), e.ppl_float) < 1e-6);
+    assert_true(off(exp(more / n) - 1, e.ppl_change) < 1e-5 && fabs(agree / n - e.top1) < 1e-12);
+    assert_true(e.kl_se == blocks_error(b, block_kl) && e.top1_se == blocks_error(b, block_agree));
+    free(b);
+    free(c);
+    lab_close(&l);
+}
+
 static void float_has_no_effect(void **state)
 {
     (void)state;
@@ -406,7 +449,7 @@ static void empty_sets_are_refused(void **state)
     assert_null(lab);
     o = (EffectOptions){.calib = none, .eval = good};
     assert_int_equal(effectlab_new(&lab, b.m, &o, &e), ST_DATA);
-    o = (EffectOptions){.calib = one, .eval = good}; /* one text: its error is not known */
+    o = (EffectOptions){.calib = one, .eval = good}; /* one block: its error is not known */
     assert_int_equal(effectlab_new(&lab, b.m, &o, &e), ST_OK);
     Runner *r = b.r;
     QConfig q = config_default();
@@ -609,6 +652,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers_equal_float64_over_whole_logits),
+        cmocka_unit_test(blocks_add_up_to_the_means),
         cmocka_unit_test(float_has_no_effect),
         cmocka_unit_test(suffix_runs_and_undo_give_the_same_bits),
         cmocka_unit_test(qconfigs_are_told_apart_by_what_they_are),

@@ -506,6 +506,54 @@ static void effects_are_read_with_and_without_names(void **state)
         assert_int_equal(parse_effect(bad[i], &e), ST_DATA);
 }
 
+/* A record with these blocks, read back: its status. */
+static Status reread_blocks(const TokenBlocks *b, const char *from, const char *to, int64_t predicted, TokenBlocks **out)
+{
+    Str text = {0};
+    str_puts(&text, "{\"t\":\"effect\"");
+    blocks_record(&text, b);
+    str_putc(&text, '}');
+    char *json = strdup(str_text(&text)), *at = from ? strstr(json, from) : NULL;
+    assert_true(!from || (at && strlen(from) == strlen(to)));
+    if (at)
+        memcpy(at, to, strlen(to));
+    cJSON *o;
+    ok(json_parse(json, strlen(json), "record", &o, &err));
+    Status st = blocks_parse(o, &(Effect){.predicted = predicted}, out, &err);
+    cJSON_Delete(o);
+    free(json);
+    str_free(&text);
+    return st;
+}
+
+static void blocks_are_read_as_written(void **state)
+{
+    (void)state;
+    enum { N = 3 };
+    TokenBlocks *b = calloc(1, sizeof *b + N * sizeof *b->b), *got;
+    assert_non_null(b);
+    strcpy(b->set, "0123456789abcdef");
+    b->n = N;
+    for (int i = 0; i < N; i++)
+        b->b[i] = (TokenBlock){1.0f / (float)(i + 3), 41.1f, -0.3f * (float)i, 16, (uint16_t)(16 - i)};
+    assert_int_equal(reread_blocks(b, NULL, NULL, 16 * N, &got), ST_OK);
+    assert_true(got->n == N && strcmp(got->set, b->set) == 0);
+    assert_memory_equal(got->b, b->b, N * sizeof *b->b);
+    free(got);
+    assert_int_equal(reread_blocks(b, NULL, NULL, 16 * N - 1, &got), ST_DATA); /* of another measurement */
+    assert_null(got);
+    assert_int_equal(reread_blocks(b, "\"v\"", "\"w\"", 16 * N, &got), ST_DATA);
+    assert_int_equal(reread_blocks(b, "set", "sat", 16 * N, &got), ST_DATA);
+    assert_int_equal(reread_blocks(b, "blocks", "blacks", 16 * N, &got), ST_OK); /* an older record */
+    assert_null(got);
+    b->b[1].agree = 17;
+    assert_int_equal(reread_blocks(b, NULL, NULL, 16 * N, &got), ST_DATA);
+    b->b[1].agree = 16;
+    b->b[1].kl = NAN;
+    assert_int_equal(reread_blocks(b, NULL, NULL, 16 * N, &got), ST_DATA);
+    free(b);
+}
+
 static void whole_numbers_are_checked(void **state)
 {
     (void)state;
@@ -537,6 +585,7 @@ int main(void)
         WITH_FOLDER(cancelling_one_job_leaves_the_others),
         WITH_FOLDER(another_model_forgets_the_stopped_pass),
         cmocka_unit_test(effects_are_read_with_and_without_names),
+        cmocka_unit_test(blocks_are_read_as_written),
         cmocka_unit_test(whole_numbers_are_checked),
     };
     return cmocka_run_group_tests_name("keeper", tests, NULL, NULL);

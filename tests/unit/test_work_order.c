@@ -288,7 +288,7 @@ static Effect measure_recipe(World *w, EffectLab *lab, const char *spec)
     ok(pipeline_new(&p, w->b.m, &(Work){.recipe = recipe, .level = w->level}, &err), &err);
     RunnerOptions ro = {.pool = w->b.pool, .overlay = pipeline_overlay(p)};
     ok(runner_new(&r, w->b.m, &ro, &err), &err);
-    ok(effectlab_measure(lab, r, p, &e, &err), &err);
+    ok(effectlab_measure(lab, r, p, &e, NULL, &err), &err);
     runner_free(r);
     pipeline_free(p);
     recipe_free(recipe);

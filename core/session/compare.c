@@ -1,0 +1,219 @@
+/* Measurements side by side. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "session/assignment.h"
+#include "session/parts.h"
+#include "session/results.h"
+
+int session_measurements(const Session *s)
+{
+    return s->model ? (int)s->results->nmeasured : 0;
+}
+
+Measurement session_measurement(const Session *s, int i)
+{
+    const Measured *k = &s->results->measured[i];
+    Digest now = assignment_key(s, s->assignment->level), base = assignment_key(s, s->assignment->opened);
+    return (Measurement){.id = k->id, .effect = &k->effect, .blocks = k->blocks, .recipe = k->recipe, .level = k->level,
+                         .present = digest_cmp(&k->key, &now) == 0, .base = digest_cmp(&k->key, &base) == 0};
+}
+
+bool session_measurement_size(const Session *s, const Measurement *m, SizeReport *out)
+{
+    if (m->recipe)
+        recipe_sizes(m->recipe, s->model, m->level, s->opt.peer, out);
+    return m->recipe != NULL;
+}
+
+static Paired paired(const Measured *a, const Measured *b)
+{
+    return paired_of(&a->effect, a->blocks, &b->effect, b->blocks);
+}
+
+Paired session_paired(const Session *s, int a, int b)
+{
+    return paired(&s->results->measured[a], &s->results->measured[b]);
+}
+
+/* The newest other one, of those over the same tokens where there are some. */
+static const Measured *previous_of(const Session *s, const Measured *m)
+{
+    const Results *r = s->results;
+    const Measured *any = NULL;
+    for (size_t i = r->nmeasured; i-- > 0;) {
+        const Measured *k = &r->measured[i];
+        PairState st = k == m ? PAIR_SET : paired(m, k).state;
+        if (st == PAIR_OK || st == PAIR_NO_BLOCKS)
+            return k;
+        any = k == m || any ? any : k;
+    }
+    return any;
+}
+
+static const Measured *present_of(const Session *s)
+{
+    return results_find(s, s->assignment->level, 0);
+}
+
+static const Measured *base_of(const Session *s)
+{
+    const Measured *m = present_of(s);
+    return results_find(s, s->assignment->opened, m ? m->effect.tokens : 0);
+}
+
+const Effect *session_base_effect(const Session *s)
+{
+    const Measured *m = s->model ? base_of(s) : NULL;
+    return m ? &m->effect : NULL;
+}
+
+static const Measured *newest_or_present(const Session *s)
+{
+    const Results *r = s->results;
+    const Measured *m = present_of(s);
+    return m || !r->nmeasured ? m : &r->measured[r->nmeasured - 1];
+}
+
+static const Measured *previous(const Session *s)
+{
+    return previous_of(s, newest_or_present(s));
+}
+
+static const struct Named {
+    const char *name;
+    const Measured *(*find)(const Session *s);
+    const char *none;
+} named[] = {
+    {"present", present_of, "the present assignment is not measured: measure"},
+    {"previous", previous, "there is no other measurement"},
+    {"base", base_of, "the recipe's own assignment is not measured"},
+};
+
+Status session_measurement_find(const Session *s, const char *name, int *i, Error *err)
+{
+    const Results *r = s->results;
+    const Measured *m = NULL;
+    const struct Named *row = NULL;
+    char *end;
+    long id = strtol(name[0] == '#' ? name + 1 : name, &end, 10);
+    if (!session_measurements(s))
+        return error_set(err, ST_USAGE, "nothing is measured yet: measure");
+    for (size_t k = 0; k < sizeof named / sizeof *named; k++)
+        row = strcmp(named[k].name, name) == 0 ? &named[k] : row;
+    if (row) {
+        m = row->find(s);
+    } else if (name[0] && !*end) {
+        for (size_t k = 0; k < r->nmeasured; k++)
+            m = r->measured[k].id == id ? &r->measured[k] : m;
+    } else {
+        return error_set(err, ST_USAGE, "'%s' is no measurement: a number of 'compare list', present, previous or base",
+                         name);
+    }
+    if (!m)
+        return row ? error_set(err, ST_USAGE, "%s", row->none)
+                   : error_set(err, ST_USAGE, "there is no measurement %s: 'compare list' has them all", name);
+    *i = (int)(m - r->measured);
+    return ST_OK;
+}
+
+bool session_rival(const Session *s, Rival which, Measurement *out, Paired *difference)
+{
+    static const Measured *(*const find[RIVALS])(const Session *) = {[RIVAL_BASE] = base_of, [RIVAL_PREVIOUS] = previous};
+    const Measured *m = s->model ? present_of(s) : NULL, *other = m ? find[which](s) : NULL;
+    if (!other || other == m)
+        return false;
+    *difference = paired(m, other);
+    *out = session_measurement(s, (int)(other - s->results->measured));
+    return difference->state == PAIR_OK || difference->state == PAIR_NO_BLOCKS;
+}
+
+/* ---- levels that differ ---- */
+
+typedef struct LevelNames {
+    char (*name)[48];
+    Digest *key;  /* of the scheme; [0]: of float */
+    int n;        /* float included; 0: the recipe is not known, levels are numbers */
+} LevelNames;
+
+static void names_fini(LevelNames *l)
+{
+    free(l->name);
+    free(l->key);
+}
+
+static Status names_of(const Recipe *r, LevelNames *out, Error *err)
+{
+    int n = r ? recipe_entries(r) : 0;
+    QConfig *config = mem_zarray((size_t)n + 1, sizeof *config);
+    *out = (LevelNames){.name = mem_zarray((size_t)n + 1, sizeof *out->name), .key = mem_zarray((size_t)n + 1, sizeof *out->key),
+                        .n = r ? n + 1 : 0};
+    bool fine = config && out->name && out->key;
+    for (int i = 0; fine && i < n; i++) {
+        Hasher h;
+        config[i] = recipe_entry(r, i)->q;
+        hasher_init(&h);
+        qspec_hash(&h, &config[i].act);
+        qspec_hash(&h, &config[i].weight);
+        out->key[i + 1] = hasher_end(&h);
+    }
+    if (fine)
+        name_levels(config, n, out->name);
+    free(config);
+    if (fine)
+        return ST_OK;
+    names_fini(out);
+    return error_nomem(err, "the levels of two measurements");
+}
+
+static void name_level(const LevelNames *l, int level, char out[48])
+{
+    if (level == 0 || level < l->n)
+        snprintf(out, 48, "%s", l->name[level]);
+    else
+        snprintf(out, 48, "level %d", level);
+}
+
+/* Levels of a recipe that is not known are told apart by their numbers. */
+static bool same_level(const LevelNames *a, int la, const LevelNames *b, int lb)
+{
+    if (la == 0 || lb == 0 || la >= a->n || lb >= b->n)
+        return la == lb;
+    return digest_cmp(&a->key[la], &b->key[lb]) == 0;
+}
+
+Status session_level_changes(const Session *s, const Measurement *a, const Measurement *b, LevelChange **out, int64_t *n,
+                             Error *err)
+{
+    LevelNames na, nb;
+    size_t cap = 0;
+    *out = NULL;
+    *n = 0;
+    RETURN_IF_ERROR(names_of(a->recipe, &na, err));
+    Status st = names_of(b->recipe, &nb, err);
+    if (st != ST_OK) {
+        names_fini(&na);
+        return st;
+    }
+    for (int64_t i = 0; st == ST_OK && i < s->model->nlinears; i++) {
+        if (same_level(&na, a->level[i], &nb, b->level[i]))
+            continue;
+        if (!mem_grow(out, &cap, (size_t)*n + 1, sizeof **out)) {
+            st = error_nomem(err, "the levels of two measurements");
+            break;
+        }
+        LevelChange *c = &(*out)[(*n)++];
+        c->linear = i;
+        name_level(&na, a->level[i], c->from);
+        name_level(&nb, b->level[i], c->to);
+    }
+    names_fini(&na);
+    names_fini(&nb);
+    if (st != ST_OK) {
+        free(*out);
+        *out = NULL;
+    }
+    return st;
+}

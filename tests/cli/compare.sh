@@ -1,0 +1,69 @@
+#!/bin/sh
+# slimscope compare: measurements of a session side by side.
+. tests/tap.sh
+s() { "$SLIMSCOPE" "$@"; }
+m=lab_models/demo
+cat >"$tmp/two.slim" <<EOS
+open $m
+set max-samples 4
+set seq-len 64
+set eval-tokens 256
+compare list
+measure
+exclude '*.{1,6}.mlp.down_proj'
+measure --format json --out $tmp/second.json
+exclude '*.0.self_attn.o_proj'
+measure
+compare list
+compare
+compare measurements present base
+compare measurements 1 2 --format json --out $tmp/pair.json
+compare list --format json --out $tmp/list.json
+set dtype-sim=exact
+measure
+compare measurements 4 3
+EOS
+exits 0 "measurements side by side" s --script "$tmp/two.slim"
+has "$tmp/out" "nothing is measured yet" "an empty list says so"
+has "$tmp/out" "2 of 56 linears float" "the list tells what was measured"
+has "$tmp/out" "against #1 " "measure tells the difference to the base"
+has "$tmp/out" "(base)" "and that it is that"
+has "$tmp/out" "against #2 " "and to the measurement before"
+has "$tmp/out" "A  #3 (present): w8a8_static" "without names: the present one"
+has "$tmp/out" "B  #2: w8a8_static" "against the one before"
+has "$tmp/out" "1 linear differs: model.layers.0.self_attn.o_proj (float, in B W8A8)" "the level that differs"
+has "$tmp/out" "B  #1 (base)" "names"
+has "$tmp/out" "verdict          A is better" "a verdict"
+has "$tmp/out" "not comparable: measured in other arithmetics" "what doesn't compare is named"
+python3 - "$tmp" >"$tmp/says" <<'PY'
+import json, sys
+d = sys.argv[1]
+p, l, second = (json.load(open(f"{d}/{n}.json")) for n in ("pair", "list", "second"))
+x = p["difference"]
+print("figures" if abs(x["kl"] - (p["a"]["kl"] - p["b"]["kl"])) < 1e-12 else "no")
+print("paired" if 0 < x["kl_se"] < (p["a"]["kl_se"] ** 2 + p["b"]["kl_se"] ** 2) ** 0.5 else "no")
+print("decided" if x["verdict"] == "worse" and x["kl"] > 2 * x["kl_se"] else "no")
+print(sorted(c["name"] + " " + c["a"] + " " + c["b"] for c in p["levels"]))
+print([k["number"] for k in l["measurements"]], [k["float"] for k in l["measurements"]])
+back = second["against"]["base"]
+print("mirrored" if back["number"] == 1 and back["difference"]["kl"] == -x["kl"] and back["difference"]["verdict"] == "better" else "no")
+PY
+cat >"$tmp/wanted" <<'EOS'
+figures
+paired
+decided
+['model.layers.1.mlp.down_proj W8A8 float', 'model.layers.6.mlp.down_proj W8A8 float']
+[1, 2, 3] [0, 2, 3]
+mirrored
+EOS
+same "$tmp/wanted" "$tmp/says" "the JSON documents agree"
+
+# shell COMMAND...: the last exit status of commands on the demo model
+shell() { printf 'open %s\n' $m >"$tmp/x.slim"; printf '%s\n' "$@" >>"$tmp/x.slim"; s --script "$tmp/x.slim"; }
+exits 64 "nothing measured" shell "compare"
+has "$tmp/err" "nothing is measured yet: measure" "says what to do"
+exits 64 "no such thing" shell "compare measurement"
+has "$tmp/err" "nearest: measurements" "names the nearest"
+printf 'compare list\n' >"$tmp/x.slim"
+exits 64 "without a model" s --script "$tmp/x.slim"
+finish
