@@ -3,6 +3,7 @@
  * (qir/scheme.c), EXT_ROWS (qir/ext.h), the setting_table of sessions. */
 #include <stddef.h>
 
+#include "export/export.h"
 #include "math/gemm.h"
 #include "metric/metric.h"
 #include "model/model.h"
@@ -38,8 +39,9 @@ const BlockKind block_table[] = {BLOCKS(BLOCK){NULL, NULL}};
 ARCHES(DECLARE_ARCH)
 const Arch *const arch_table[] = {ARCHES(ADDRESS) NULL};
 
-#define METRICS(ROW)                                                                  \
-    ROW(metric_kurtosis) ROW(metric_std) ROW(metric_quantile) ROW(metric_local_error)
+#define METRICS(ROW)                                                                   \
+    ROW(metric_kurtosis) ROW(metric_std) ROW(metric_quantile) ROW(metric_local_error)  \
+    ROW(metric_mse_layer_wise) ROW(metric_mse_model_wise)
 #define DECLARE_METRIC(row) extern const Metric row;
 METRICS(DECLARE_METRIC)
 const Metric *const metric_table[] = {METRICS(ADDRESS) NULL};
@@ -65,6 +67,12 @@ const WeightQuantizer *const weight_quantizer_table[] = {WEIGHT_QUANTIZERS(ADDRE
 #define DECLARE_SAVER(row) extern const SaveFormat row;
 SAVERS(DECLARE_SAVER)
 const SaveFormat *const saver_table[] = {SAVERS(ADDRESS) NULL};
+
+#define EXPORT_FORMS(ROW) \
+    ROW(form_yaml) ROW(form_compressed_tensors) ROW(form_gptqmodel) ROW(form_llama_cpp) ROW(form_csv)
+#define DECLARE_FORM(row) extern const ExportForm row;
+EXPORT_FORMS(DECLARE_FORM)
+const ExportForm *const export_form_table[] = {EXPORT_FORMS(ADDRESS) NULL};
 
 #define PROCESSORS(ROW) ROW(processor_linear_quant) ROW(processor_dynamic_cache)
 #define DECLARE_PROCESSOR(row) extern const ProcessorType row;

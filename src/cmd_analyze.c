@@ -19,10 +19,12 @@ static const Scope scopes[] = {
     {"attn", "mse", NULL, SCOPE_ATTENTION},
 };
 
-static void built_metrics(Str *out)
+/* Names of the metrics of a scope word, NULL: of all. */
+static void built_metrics(const Scope *scope, Str *out)
 {
     for (int i = 0; metric_table[i]; i++)
-        str_printf(out, "%s%s", i ? ", " : "", metric_table[i]->name);
+        if (!scope || metric_table[i]->scope == scope->scope)
+            str_printf(out, "%s%s", out->len ? ", " : "", metric_table[i]->name);
 }
 
 /* A metric by name, of this scope when one is given (NULL: any). */
@@ -32,9 +34,12 @@ static Status find_metric(const char *name, const Scope *scope, const Metric **o
     if (*out && (!scope || (*out)->scope == scope->scope))
         return ST_OK;
     Str built = {0};
-    built_metrics(&built);
-    error_set(err, ST_USAGE, "metric '%s'%s%s%s is not in this build: use %s", name, scope ? " of scope '" : "",
-              scope ? scope->name : "", scope ? "'" : "", str_text(&built));
+    built_metrics(scope, &built);
+    if (*out)
+        error_set(err, ST_USAGE, "metric '%s' scores each %s, scope '%s' has others: use %s, or leave the scope out", name,
+                  scope_name((*out)->scope), scope->name, str_text(&built));
+    else
+        error_set(err, ST_USAGE, "metric '%s' is not in this build: use %s", name, str_text(&built));
     str_free(&built);
     return ST_USAGE;
 }
@@ -190,11 +195,14 @@ static Status check_failed(App *a, const Ask *ask, const bool *selected, Error *
     for (int i = 0; i < ask->nmetrics; i++) {
         RankCount n;
         RETURN_IF_ERROR(ranking_count(a->session, ask->metrics[i], selected, &n, err));
-        if (n.failed)
+        if (n.failed && ask->metrics[i]->pass->has)
             return error_set(err, ST_FAIL,
                              "%s: %lld of %lld have no score: 'slimscope check %s' looks for NaN and Inf in the weights",
                              ask->metrics[i]->name, (long long)n.failed, (long long)n.wanted,
                              session_model(a->session)->path);
+        if (n.failed)
+            return error_set(err, ST_FAIL, "%s: %lld of %lld have no score, each with its reason", ask->metrics[i]->name,
+                             (long long)n.failed, (long long)n.wanted);
     }
     return ST_OK;
 }
@@ -244,6 +252,20 @@ static Status analyze_and_print(App *a, const Ask *ask, Error *err)
     return st;
 }
 
+/* What linears are quantized with where a metric asks: a recipe, a scheme by name, or what msModelSlim takes. */
+static Status take_scheme(App *a, const CommandLine *cl, Error *err)
+{
+    const char *recipe = cl_str(cl, "recipe"), *scheme = cl_str(cl, "scheme");
+    if (recipe && a->face != FACE_CLI)
+        return error_set(err, ST_USAGE, "--recipe belongs to the program's command line: use 'recipe' here");
+    if (recipe && scheme)
+        return error_set(err, ST_USAGE, "--recipe and --scheme both say how to quantize: give one of them");
+    if (recipe)
+        RETURN_IF_ERROR(session_open_recipe(a->session, recipe, NULL, err));
+    const char *missing = a->face == FACE_CLI && !recipe ? "peer" : "recipe";
+    return session_set_scheme(a->session, scheme ? scheme : missing, err);
+}
+
 static Status run_analyze(App *a, const CommandLine *cl, Error *err)
 {
     Ask ask = {0};
@@ -257,6 +279,8 @@ static Status run_analyze(App *a, const CommandLine *cl, Error *err)
     ask.set_chosen = ask.scope || cl_given(cl, "calib_dataset");
     if (st == ST_OK)
         st = open_for_run(a, cl, ask.scope ? "mix_calib.jsonl" : "boolq.jsonl", err);
+    if (st == ST_OK)
+        st = take_scheme(a, cl, err);
     if (st == ST_OK)
         st = analyze_and_print(a, &ask, err);
     free(ask.patterns);
@@ -283,6 +307,9 @@ static const Option analyze_options[] = {
      COMP_LAYER},
     {"quant_modules", ARG_LIST, "PATTERN...", "scope layer: the linears that are quantized in each block (default *)",
      COMP_LAYER},
+    {"scheme", ARG_STR, "NAME",
+     "quantize all linears so, where a metric quantizes: W8A8, W4A8_DYNAMIC, ..., or peer (default), or recipe", COMP_NONE},
+    {"recipe", ARG_PATH, "FILE", "quantize as this recipe says, where a metric quantizes", COMP_FILE},
     {"metrics", ARG_LIST, "NAME...", "what to compute; one pass serves all (default kurtosis)", COMP_METRIC},
     {"calib_dataset", ARG_PATH, "FILE", "calibration set (default boolq.jsonl; with a scope word mix_calib.jsonl)",
      COMP_FILE},

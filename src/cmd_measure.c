@@ -1,7 +1,8 @@
-/* measure and export: the effect of the present assignment, and its YAML. */
+/* measure and export: the effect of the present assignment, and the files it is written as. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "export/export.h"
 #include "src/commands.h"
 #include "src/internal.h"
 #include "src/output.h"
@@ -108,25 +109,33 @@ static Status run_export(App *a, const CommandLine *cl, Error *err)
     RETURN_IF_ERROR(want_words(cl, preview ? 0 : 1, 1, err));
     RETURN_IF_ERROR(apply_run_options(a, cl, err));
     Export e;
-    RETURN_IF_ERROR(session_export_preview(a->session, cl->nwords ? cl->words[0] : NULL, &e, err));
+    const char *path = cl->nwords ? cl->words[0] : NULL, *as = cl_str(cl, "as");
+    RETURN_IF_ERROR(session_export_preview(a->session, path, as, &e, err));
     Status st = preview ? print_preview(a, &e, err) : ST_OK;
     note_checks(a, &e);
     export_fini(&e);
     if (preview || st != ST_OK)
         return st;
-    RETURN_IF_ERROR(session_export(a->session, cl->words[0], cl->bang, err));
-    app_note(a, "written: %s", cl->words[0]);
+    RETURN_IF_ERROR(session_export(a->session, path, as, cl->bang, err));
+    app_note(a, "written: %s", path);
     return ST_OK;
 }
 static const Option export_options[] = {
-    {"preview", ARG_FLAG, NULL, "print the YAML, its difference to the file, and the checks; write nothing", COMP_NONE},
+    {"as", ARG_CHOICE, EXPORT_WORDS, "what it is written as (default: by the file's name; yaml)", COMP_NONE},
+    {"preview", ARG_FLAG, NULL, "print the text, a recipe's difference to the file, and the checks; write nothing",
+     COMP_NONE},
     OPTION_RUNTIME,
     {0},
 };
 const Command command_export = {
     .name = "export",
     .args = "FILE",
-    .summary = "Write the present assignment as a recipe (YAML). With ! an existing file is replaced.",
+    .summary = "Write the present assignment: as a recipe (YAML), or for another tool. With ! an existing file is replaced.",
+    .help = "yaml (.yaml): for msModelSlim and slimscope. compressed-tensors: a recipe for llm-compressor, with its list of "
+            "ignored layers. gptqmodel: arguments of GPTQModel's QuantizeConfig, with dynamic. llama.cpp (.txt): for "
+            "llama-quantize --tensor-type-file. csv (.csv): a table of layers with level, bits, bytes and scores. Every "
+            "text is read again by the rules of the tool it is for, and is written only if each layer gets the level it "
+            "has here; a level or layer that the tool has no words for is refused by its name.",
     .flags = CMD_NEEDS_MODEL | CMD_DESTROYS,
     .completes = COMP_FILE,
     .options = export_options,

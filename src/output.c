@@ -18,21 +18,6 @@ OutFormat out_format(const char *name)
     return OUT_TEXT;
 }
 
-void str_double(Str *out, double v)
-{
-    char buf[40];
-    if (!isfinite(v)) {
-        str_puts(out, "null");
-        return;
-    }
-    for (int digits = 1; digits <= 17; digits++) {
-        snprintf(buf, sizeof buf, "%.*g", digits, v);
-        if (strtod(buf, NULL) == v)
-            break;
-    }
-    str_puts(out, buf);
-}
-
 void str_bytes(Str *out, uint64_t bytes)
 {
     static const char *const unit[] = {"B", "KiB", "MiB", "GiB", "TiB"};

@@ -67,8 +67,6 @@ void output_profile_json(const ProfileReport *r, Str *out);
 
 /* Appends a data set as an object, its texts or windows under the name `count`. */
 void output_data_json(const DataInfo *d, const char *count, Str *out);
-/* A number in the fewest digits that read back as the same double; NaN and infinities as "null". */
-void str_double(Str *out, double v);
 /* "12.3 MiB". */
 void str_bytes(Str *out, uint64_t bytes);
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "text/csv.h"
 
 /* Order of a ranking; direction is folded into the score by the caller. */
 static int by_rank(const void *pa, const void *pb)
@@ -145,6 +146,46 @@ static bool ariths_text(unsigned set, Str *out)
     return true;
 }
 
+/* What each unit was fed, NULL where that isn't said. */
+static const char *inputs_text(const Session *s, const Metric *m)
+{
+    return m->pass->inputs[session_options(s)->peer];
+}
+
+/* Schemes a score depends on, for metrics that look at quantization errors: the recipe's, or that of the analysis. */
+static bool scheme_text(const Session *s, const Metric *m, Str *out)
+{
+    const Recipe *r = session_recipe(s);
+    bool sees = m->pass != &pass_statistics || m->needs & NEED_WEIGHT;
+    QConfig q;
+    str_clear(out);
+    if (m->pass->fixed || (sees && session_scheme(s, m->pass, &q))) {
+        char text[80] = "";
+        if (!m->pass->fixed)
+            qconfig_describe(&q, text, sizeof text);
+        str_puts(out, m->pass->fixed ? m->pass->fixed : text);
+        return true;
+    }
+    if (!sees || !r || recipe_entries(r) == 0)
+        return false;
+    for (int i = 0; i < recipe_entries(r); i++) {
+        char text[80];
+        qconfig_describe(&recipe_entry(r, i)->q, text, sizeof text);
+        str_printf(out, "%s%s", i ? ", " : "", text);
+    }
+    return true;
+}
+
+/* scope_unit_pattern; what quantizes no linears is told by the unit's own name. */
+static bool unit_pattern(const Model *model, const Metric *m, int64_t unit, int32_t k, Str *out)
+{
+    if (!m->pass->fixed)
+        return scope_unit_pattern(model, m->scope, unit, k, out);
+    str_clear(out);
+    scope_unit_name(model, m->scope, unit, out);
+    return k == 0;
+}
+
 /* Rows without a score, which are no candidates for anything. */
 static void failed_text(const Model *model, const Metric *m, const RankRow *rows, int64_t n, Str *out)
 {
@@ -184,6 +225,22 @@ static void parts_json(const Session *s, const Metric *m, int64_t unit, Str *out
     str_puts(out, part ? "}" : "");
 }
 
+/* How a metric that quantizes was made: its scheme, what units were fed, the arithmetic. */
+static void how_text(const Session *s, const Metric *m, const RankRow *rows, int64_t n, Str *out)
+{
+    Str text = {0};
+    if (!inputs_text(s, m))
+        return;
+    str_printf(out, "Scheme: %s", scheme_text(s, m, &text) ? str_text(&text) : "none");
+    str_printf(out, "; inputs: %s; arithmetic: ", inputs_text(s, m));
+    str_clear(&text);
+    unsigned set = rows_ariths(s, m, rows, n);
+    arith_names(set ? set : 1u << session_options(s)->arith, &text);
+    str_printf(out, "%s\n", str_text(&text));
+    out->oom = out->oom || text.oom;
+    str_free(&text);
+}
+
 /* The text block of specs/analysis.md 7, without the peer's log prefixes; a ranking that lacks something says so. */
 static void ranking_text(const Session *s, const Metric *m, const RankRequest *r, const RankRow *rows, int64_t n,
                          const RankCount *count, Str *out)
@@ -204,8 +261,9 @@ static void ranking_text(const Session *s, const Metric *m, const RankRequest *r
     if (missing)
         str_printf(out, " of %lld", (long long)count->wanted);
     str_putc(out, '\n');
-    if (other)
+    if (other && !inputs_text(s, m))
         str_printf(out, "Arithmetic: %s\n", str_text(&name));
+    how_text(s, m, rows - count->failed, n, out);
     str_printf(out, "Layer Sensitivity Scores (%s score = more sensitive to quantization):\n",
                m->direction < 0 ? "lower" : "higher");
     str_puts(out, line);
@@ -225,7 +283,7 @@ static void ranking_text(const Session *s, const Metric *m, const RankRequest *r
     for (int64_t i = 0; i < shown; i++) {
         if (m->scope == SCOPE_LINEAR) /* as the peer: without what it is fused with */
             str_printf(out, "  - '%s'\n", model->linears[rows[i].unit].name);
-        for (int32_t k = 0; m->scope != SCOPE_LINEAR && scope_unit_pattern(model, m->scope, rows[i].unit, k, &name); k++)
+        for (int32_t k = 0; m->scope != SCOPE_LINEAR && unit_pattern(model, m, rows[i].unit, k, &name); k++)
             str_printf(out, "  - '%s'\n", str_text(&name));
     }
     out->oom = out->oom || name.oom;
@@ -251,21 +309,6 @@ static bool group_of(const Model *m, const Metric *metric, int64_t unit, Str *ou
 static const char *kind_of(const Model *m, const Metric *metric, int64_t unit)
 {
     return metric->scope == SCOPE_LINEAR ? linear_kind_name(m->linears[unit].kind) : scope_name(metric->scope);
-}
-
-/* Schemes a score depends on: the recipe's, for metrics that look at quantization errors. */
-static bool scheme_text(const Session *s, const Metric *m, Str *out)
-{
-    const Recipe *r = session_recipe(s);
-    bool sees = m->pass != &pass_statistics || m->needs & NEED_WEIGHT;
-    if (!sees || !r || recipe_entries(r) == 0)
-        return false;
-    for (int i = 0; i < recipe_entries(r); i++) {
-        char text[80];
-        qconfig_describe(&recipe_entry(r, i)->q, text, sizeof text);
-        str_printf(out, "%s%s", i ? ", " : "", text);
-    }
-    return true;
 }
 
 /* ,"experts":{…} of a pass that came by routed experts */
@@ -307,6 +350,10 @@ static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64
     else
         str_puts(out, "null");
     arith_json(set, session_options(s)->arith, out);
+    if (inputs_text(s, m)) {
+        str_puts(out, ",\"inputs\":");
+        str_json(out, inputs_text(s, m));
+    }
     str_puts(out, ",\"calibration\":");
     output_data_json(&d, "samples", out);
     coverage_json(s, out);
@@ -349,22 +396,6 @@ static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64
     str_free(&text);
 }
 
-/* A CSV field, quoted where it must be (RFC 4180). */
-static void csv_field(Str *out, const char *s)
-{
-    if (!strpbrk(s, ",\"\r\n")) {
-        str_puts(out, s);
-        return;
-    }
-    str_putc(out, '"');
-    for (; *s; s++) {
-        if (*s == '"')
-            str_putc(out, '"');
-        str_putc(out, *s);
-    }
-    str_putc(out, '"');
-}
-
 static void ranking_csv(const Session *s, const Metric *m, const RankRow *rows, int64_t n, Str *out)
 {
     const Model *model = session_model(s);
@@ -393,7 +424,9 @@ static void ranking_csv(const Session *s, const Metric *m, const RankRow *rows, 
             str_printf(out, "%s%s=", k ? " " : "", m->parts[k].name);
             str_double(out, part[k]);
         }
-        str_putc(out, '\n');
+        str_putc(out, ',');
+        csv_field(out, scheme_text(s, m, &text) ? str_text(&text) : "");
+        str_printf(out, ",%s\n", inputs_text(s, m) ? inputs_text(s, m) : "");
     }
     out->oom = out->oom || text.oom;
     str_free(&text);
@@ -414,12 +447,14 @@ static Status ranking_yaml(const Session *s, const Metric *m, const RankRequest 
     Str pattern = {0};
     if (ariths_text(rows_ariths(s, m, rows, n), &pattern))
         str_printf(out, "# %s arithmetic\n", str_text(&pattern));
+    if (inputs_text(s, m) && scheme_text(s, m, &pattern))
+        str_printf(out, "# scheme %s, inputs %s\n", str_text(&pattern), inputs_text(s, m));
     str_puts(out, shown > count->failed ? "exclude:\n" : "exclude: []\n");
     for (int64_t i = count->failed; i < shown; i++) {
         int32_t group = m->scope == SCOPE_LINEAR ? model->linears[rows[i].unit].group : -1;
         if (group >= 0 && done[group])
             continue;
-        for (int32_t k = 0; scope_unit_pattern(model, m->scope, rows[i].unit, k, &pattern); k++)
+        for (int32_t k = 0; unit_pattern(model, m, rows[i].unit, k, &pattern); k++)
             str_printf(out, "  - '%s'\n", str_text(&pattern));
         if (group >= 0)
             done[group] = true;
@@ -438,7 +473,7 @@ Status output_ranking(Session *s, OutFormat f, const RankRequest *r, Str *out, E
     if (f == OUT_YAML && nmetrics > 1)
         return error_set(err, ST_USAGE, "--format yaml writes one exclude list: ask for one metric, not %d", nmetrics);
     if (f == OUT_CSV)
-        str_puts(out, "metric,rank,name,score,group,kind,parameters,reason,arithmetic,parts\n");
+        str_puts(out, "metric,rank,name,score,group,kind,parameters,reason,arithmetic,parts,scheme,inputs\n");
     if (f == OUT_JSON && nmetrics > 1)
         str_puts(out, "{\"runs\":[\n");
     for (int i = 0; i < nmetrics; i++) {

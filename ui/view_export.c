@@ -42,7 +42,7 @@ static void refresh_preview(Ui *ui, Preview *p)
     p->effect = effect;
     memset(&p->e, 0, sizeof p->e);
     memset(&p->err, 0, sizeof p->err);
-    p->have = session_export_preview(s, NULL, &p->e, &p->err) == ST_OK;
+    p->have = session_export_preview(s, NULL, NULL, &p->e, &p->err) == ST_OK;
 }
 
 static const char *shown_text(const Preview *p)

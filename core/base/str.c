@@ -1,5 +1,6 @@
 #include "base/str.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,6 +130,21 @@ void str_json(Str *b, const char *s)
         n -= (size_t)k;
     }
     str_putc(b, '"');
+}
+
+void str_double(Str *b, double v)
+{
+    char buf[40];
+    if (!isfinite(v)) {
+        str_puts(b, "null");
+        return;
+    }
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(buf, sizeof buf, "%.*g", digits, v);
+        if (strtod(buf, NULL) == v)
+            break;
+    }
+    str_puts(b, buf);
 }
 
 const char *str_text(const Str *b)

@@ -25,6 +25,8 @@ void str_printf(Str *b, const char *fmt, ...) __attribute__((format(printf, 2, 3
 void str_vprintf(Str *b, const char *fmt, va_list ap);
 /* Appends `s` as a JSON string with its quotes (invalid UTF-8 becomes U+FFFD; what a terminal would obey is escaped). */
 void str_json(Str *b, const char *s);
+/* Appends a number in the fewest digits that read back as the same double; NaN and infinities as "null". */
+void str_double(Str *b, double v);
 /* The text of an unfilled Str too: never NULL. */
 const char *str_text(const Str *b);
 /* Gives the buffer (caller frees with free) and empties the Str; NULL when oom. */

@@ -58,6 +58,9 @@ typedef struct PassSink {
 typedef struct MetricPass {
     const char *name;
     const char *step;   /* what a stop loses at most one of, "layer", "text": the unit of progress and resume */
+    const char *probe;  /* scheme that the peer makes its metrics with (qir/scheme.h); NULL: it has none of them */
+    const char *fixed;  /* what it quantizes whatever the levels are, for people; NULL: linears, at their levels */
+    const char *inputs[2]; /* of what each unit is fed, for people: "float"; [1]: by the peer's rules. NULL: as the model is */
     bool stream;        /* its steps are the model's layers, and going on after a stop needs the stream that the one before
                          * left; otherwise the scores do */
     bool data_free;     /* looks at weights only: no texts are read */

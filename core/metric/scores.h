@@ -29,6 +29,7 @@ typedef struct UnitScore {
     uint64_t levels; /* of the unit's linears, under which it was made (scores_levels) */
     double part[METRIC_PARTS]; /* what Metric.parts names */
     char why[120];
+    bool absent;     /* the metric has nothing to say of such a unit, which is no failure: why tells */
 } UnitScore;
 
 typedef struct UnitSlot {

@@ -123,6 +123,28 @@ const Scheme *scheme_find(const QConfig *q)
     return NULL;
 }
 
+static QSpec plain_side(QType type, QScope scope, bool sym, const char *method)
+{
+    QSpec q = {.dtype = type, .scope = scope, .symmetric = sym};
+    const char *own = type == QT_FLOAT ? "none" : scope == QS_DUAL_SCALE ? "dualscale" : "minmax";
+    snprintf(q.method, sizeof q.method, "%s", method ? method : own);
+    q.ext.dual_block = scope == QS_DUAL_SCALE ? 512 : 0;
+    q.ext.group_size = scope == QS_PER_GROUP ? 128 : 0;
+    return q;
+}
+
+bool scheme_config(const char *name, QConfig *out)
+{
+    for (const Scheme *s = scheme_table; s->name; s++) {
+        if (strcmp(s->name, name) != 0)
+            continue;
+        *out = (QConfig){plain_side(s->act_type, s->act_scope, s->act_sym == 1, NULL),
+                         plain_side(s->weight_type, s->weight_scope, s->weight_sym != 0, s->weight_method)};
+        return true;
+    }
+    return false;
+}
+
 int64_t qspec_group(const QSpec *q, int64_t in)
 {
     if (q->dtype == QT_MXFP8 || q->dtype == QT_MXFP4)

@@ -56,6 +56,11 @@ bool qspec_fits(const QSpec *q, QType type, QScope scope, int sym);
 /* Row for a qconfig, NULL when no saver can write the pair. */
 const Scheme *scheme_find(const QConfig *q);
 
+/* The plain pair of a scheme's name, as the peer's practices write it: minmax of per_channel, per_token or blocks, asymmetric
+ * where an input may be either, with a method's own name where it has one (dualscale in blocks of 512). false: there is no
+ * such scheme. */
+bool scheme_config(const char *name, QConfig *out);
+
 /* A linear as it is written. */
 typedef struct SchemeLinear {
     const Linear *l;

@@ -101,7 +101,7 @@ static void apply_scores(Session *s, const ScoresEvent *e)
     Job *j = e->event.job;
     Error err = {0};
     Str name = {0};
-    j->view->ok = j->view->failed = 0;
+    j->view->ok = j->view->failed = j->view->unseen = 0;
     for (int64_t i = 0; i < e->n; i++) {
         const PassScore *p = &e->s[i];
         if (results_store_unit(s->results, p, &err) != ST_OK) {
@@ -111,10 +111,10 @@ static void apply_scores(Session *s, const ScoresEvent *e)
         bool ok = isfinite(p->s.value);
         str_clear(&name);
         scope_unit_name(s->model, p->metric->scope, p->s.unit, &name);
-        *(ok ? &j->view->ok : &j->view->failed) += 1;
+        *(ok ? &j->view->ok : p->s.absent ? &j->view->unseen : &j->view->failed) += 1;
         if (ok)
             snprintf(j->last, sizeof j->last, "%.120s  %.4g", str_text(&name), p->s.value);
-        else if (e->done == e->total)
+        else if (e->done == e->total && !p->s.absent)
             session_log(s, 2, "%s: %s", str_text(&name), p->s.why);
     }
     str_free(&name);

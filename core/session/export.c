@@ -1,14 +1,17 @@
-/* The assignment as a YAML recipe: preview, checks, atomic write. */
+/* The assignment as a recipe or in another tool's words: preview, checks, atomic write. */
 #include "session/assignment.h"
 #include "session/parts.h"
 #include "session/results.h"
 #include "session/table.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "base/str.h"
+#include "export/export.h"
 #include "io/file.h"
 
 enum { MAX_COMMENTS = 8, COMMENT_LEN = 240 };
@@ -93,22 +96,72 @@ static void check_rows(Session *s, Export *e)
                          e->added, e->added == 1 ? "" : "s", e->added == 1 ? "s" : "");
 }
 
-Status session_export_preview(Session *s, const char *path, Export *out, Error *err)
+/* ---- scores beside it ---- */
+
+static void columns_free(ExportColumn *c, int n)
 {
+    for (int i = 0; i < n; i++)
+        free((void *)c[i].value);
+    free(c);
+}
+
+/* A column for each metric that there are scores of. */
+static Status score_columns(Session *s, ExportColumn **out, int *n, Error *err)
+{
+    ExportColumn *c = mem_zarray((size_t)metric_count() + 1, sizeof *c);
+    *n = 0;
+    for (int k = 0; c && metric_table[k]; k++) {
+        if (!session_has_run(s, metric_table[k]))
+            continue;
+        double *v = mem_array((size_t)s->model->nlinears + 1, sizeof *v);
+        if (!v) {
+            columns_free(c, *n);
+            return error_nomem(err, "an export");
+        }
+        for (int64_t i = 0; i < s->model->nlinears; i++) {
+            Score score = session_score(s, metric_table[k], i);
+            v[i] = score.state == SCORE_OK ? score.value : NAN;
+        }
+        c[(*n)++] = (ExportColumn){metric_table[k]->name, v};
+    }
+    *out = c;
+    return c ? ST_OK : error_nomem(err, "an export");
+}
+
+/* ---- the whole ---- */
+
+static Status write_form(Session *s, const ExportForm *f, const char *const *comments, const char *old, Export *out,
+                         Error *err)
+{
+    ExportInput in = {.model = s->model, .recipe = s->recipe, .level = s->assignment->level,
+                      .level_name = (const char (*)[48])s->assignment->level_name, .peer = s->opt.peer,
+                      .runtime = s->opt.runtime, .comments = comments, .against = old};
+    ExportColumn *c = NULL;
+    RETURN_IF_ERROR(score_columns(s, &c, &in.ncolumns, err));
+    in.column = c;
+    Status st = export_write(f, &in, out, err);
+    columns_free(c, in.ncolumns);
+    return st;
+}
+
+Status session_export_preview(Session *s, const char *path, const char *as, Export *out, Error *err)
+{
+    const ExportForm *f;
     memset(out, 0, sizeof *out);
     if (!s->model)
         return error_set(err, ST_USAGE, "no model is open: open MODEL first");
+    RETURN_IF_ERROR(export_form_choose(as, path, &f, err));
+    const bool recipe = f == export_form_table[0];
     Comments c;
     provenance(s, &c);
     char *old = NULL;
     size_t len;
-    if (path && file_exists(path))
+    if (recipe && path && file_exists(path))
         RETURN_IF_ERROR(file_read(path, 1u << 20, &old, &len, err));
-    Status st = recipe_export(s->recipe, s->model, s->assignment->level, s->opt.peer, s->opt.runtime, c.list, old, out,
-                              err);
+    Status st = write_form(s, f, c.list, old, out, err);
     if (st == ST_OK)
         check_measured(s, out);
-    if (st == ST_OK)
+    if (st == ST_OK && recipe)
         check_rows(s, out);
     free(old);
     return st;
@@ -122,12 +175,12 @@ static const ExportCheck *blocked_by(const Export *e)
     return NULL;
 }
 
-Status session_export(Session *s, const char *path, bool force, Error *err)
+Status session_export(Session *s, const char *path, const char *as, bool force, Error *err)
 {
     if (s->opt.read_only)
         return error_set(err, ST_USAGE, "opened with --read-only: nothing is written");
     Export e;
-    Status st = session_export_preview(s, path, &e, err);
+    Status st = session_export_preview(s, path, as, &e, err);
     if (st == ST_OK && file_exists(path) && !force) {
         st = file_holds(path, str_text(&e.text), e.text.len)
                  ? ST_OK

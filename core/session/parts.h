@@ -14,6 +14,7 @@ struct Session {
     char *model_type;
     Recipe *recipe;
     char *calib_path, *calib_name, *eval_path, *eval_name;
+    char scheme[32];               /* session_set_scheme; "": the recipe's levels */
     char calib_print[65], eval_print[65]; /* of the files' names and contents, wherever they lie */
     Map by_name;                   /* linear name -> index */
 

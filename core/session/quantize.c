@@ -91,7 +91,7 @@ static Status own_recipe(Session *s, QuantizeJob *q, Error *err)
             return ST_OK; /* else the file was changed meanwhile */
     }
     Export e;
-    RETURN_IF_ERROR(session_export_preview(s, NULL, &e, err));
+    RETURN_IF_ERROR(session_export_preview(s, NULL, NULL, &e, err));
     text = e.text.s;
     len = e.text.len;
     e.text = (Str){0};

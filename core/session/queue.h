@@ -31,6 +31,8 @@ void jobs_stop(Session *s);
 /* A job with its data files found (calib false: it needs none); the caller's until enqueue, which takes it. */
 Status job_new(Session *s, JobKind kind, bool calib, Job **out, Error *err);
 Status job_take_levels(Session *s, Job *j, Error *err); /* copies the present assignment */
+/* The levels that the units of a pass are scored at (session_set_scheme). */
+Status job_take_scheme(Session *s, const MetricPass *pass, Job *j, Error *err);
 Status job_enqueue(Session *s, Job *j, Error *err);
 /* Room in the list of jobs for one more. */
 Status job_room(Queue *q, Error *err);

@@ -292,7 +292,7 @@ void record_scores(Str *b, const PassScore *s, int64_t n)
             str_puts(b, ",\"why\":");
             str_json(b, u->why);
         }
-        str_putc(b, '}');
+        str_puts(b, u->absent ? ",\"absent\":true}" : "}");
     }
     str_puts(b, n ? "]}" : "}");
 }
@@ -311,6 +311,7 @@ static Status parse_unit(const cJSON *o, const Metric *m, Scores *to, Error *err
         u.part[k] = get_num(o, m->parts[k].name);
     u.levels = levels ? strtoull(levels, NULL, 16) : 0;
     snprintf(u.why, sizeof u.why, "%s", why ? why : "");
+    u.absent = cJSON_IsTrue(json_get(o, "absent"));
     return scores_put(to, m, &u, err);
 }
 

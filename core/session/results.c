@@ -333,13 +333,11 @@ void results_compare_levels(const Session *s)
     int16_t *level = mem_array((size_t)n, sizeof *level);
     uint64_t *key = mem_array((size_t)n + (size_t)model_depth(s->model) + 1, sizeof *key);
     const ScoreOrigin now = origin_now(s);
-    if (level)
-        scored_levels(s, level);
     for (int k = 0; level && key && metric_table[k]; k++) {
         MetricScope scope = metric_table[k]->scope;
         if (!r->scores.unit[k])
             continue;
-        scores_levels(s->model, scope, a->levels, level, key);
+        scored_keys(s, metric_table[k], level, key);
         for (int64_t u = 0; u < scope_units(s->model, scope); u++)
             scores_choose(&r->scores, metric_table[k], u, key[u], &now);
     }
@@ -358,10 +356,17 @@ Score session_unit_score(const Session *s, const Metric *m, int64_t unit)
         return (Score){.state = queue_will_score(s, m, unit) ? SCORE_QUEUED : SCORE_NONE, .value = NAN};
     if (linear && m->pass == &pass_statistics && (m->needs & NEED_INPUT) && session_unseen(s, unit))
         return (Score){.state = SCORE_NONE, .value = NAN, .reason = "no token reached it"};
+    const UnitSlot *slot = m->pass->has ? NULL : scores_unit(sc, m, unit);
+    if (slot && slot->s.absent)
+        return (Score){.state = SCORE_NONE, .value = NAN, .reason = slot->s.why};
     char *why = s->results->why;
+    QConfig own;
     const QConfig *q = linear ? level_config(a, a->level[unit] ? a->level[unit] : a->home[unit]) : NULL;
+    q = linear && session_scheme(s, m->pass, &own) ? &own : q;
     why[0] = 0;
     double v = metric_score(m, sc, unit, q, why, WHY_MAX);
+    if (isnan(v) && slot && slot->s.why[0]) /* its own text lasts */
+        return (Score){.state = SCORE_FAILED, .value = NAN, .reason = slot->s.why};
     if (isnan(v) || why[0])
         return (Score){.state = SCORE_FAILED, .value = NAN, .reason = why[0] ? why : "not defined for this input"};
     return (Score){.state = metric_stale(m, sc, unit) ? SCORE_STALE : SCORE_OK, .value = v};

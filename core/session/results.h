@@ -81,6 +81,8 @@ void results_step(Results *r, int run, int64_t done, int64_t total, const char *
 void results_compare_levels(const Session *s);
 /* What each linear is scored at: the level it has, or the one that a float linear returns to; out[nlinears]. */
 void scored_levels(const Session *s, int16_t *out);
+/* Digests of what the metric's units would be scored at now (scores_levels); level: scratch of nlinears. */
+void scored_keys(const Session *s, const Metric *m, int16_t *level, uint64_t *out);
 void results_forget_stopped(Results *r);
 /* Marks what was made under other data or arithmetic than the present ones. */
 void results_mark_stale(Session *s);

@@ -49,7 +49,7 @@ static bool selects_group(const Model *m, const FusedGroup *g, const char *text)
     if (pattern_compile(&p, text, NULL) != ST_OK)
         return false;
     for (int64_t i = 0; i < m->nlinears; i++) {
-        bool in = i >= g->first && i < g->first + g->count;
+        bool in = &m->groups[m->linears[i].group] == g;
         if (pattern_match(p, m->linears[i].name) != in) {
             n = -1;
             break;
@@ -64,16 +64,16 @@ static void shared_ends(const Model *m, const FusedGroup *g, size_t *head, size_
 {
     const char *first = m->linears[g->first].name;
     *head = strlen(first);
-    for (int32_t i = g->first; i < g->first + g->count; i++) {
-        const char *name = m->linears[i].name;
+    for (int32_t i = 0; i < g->count; i++) {
+        const char *name = m->linears[group_linear(g, i)].name;
         size_t k = 0;
         while (k < *head && name[k] == first[k])
             k++;
         *head = k;
     }
     *tail = strlen(first) - *head;
-    for (int32_t i = g->first; i < g->first + g->count; i++) {
-        const char *name = m->linears[i].name;
+    for (int32_t i = 0; i < g->count; i++) {
+        const char *name = m->linears[group_linear(g, i)].name;
         size_t len = strlen(name), most = len - *head, k = 0;
         while (k < *tail && k < most && name[len - 1 - k] == first[strlen(first) - 1 - k])
             k++;
@@ -91,9 +91,9 @@ static Status group_text(const Session *s, const FusedGroup *g, Str *out, Error 
     shared_ends(m, g, &head, &tail);
     str_append(out, first, head);
     str_puts(out, g->count <= LISTED ? "{" : "*");
-    for (int32_t i = g->first; g->count <= LISTED && i < g->first + g->count; i++) {
-        const char *name = m->linears[i].name;
-        str_puts(out, i > g->first ? "," : "");
+    for (int32_t i = 0; g->count <= LISTED && i < g->count; i++) {
+        const char *name = m->linears[group_linear(g, i)].name;
+        str_puts(out, i ? "," : "");
         str_append(out, name + head, strlen(name) - head - tail);
     }
     str_puts(out, g->count <= LISTED ? "}" : "");
@@ -105,8 +105,8 @@ static Status group_text(const Session *s, const FusedGroup *g, Str *out, Error 
     bool *want = mem_zarray((size_t)m->nlinears, 1);
     char **list = NULL;
     int n = 0;
-    for (int32_t i = g->first; want && i < g->first + g->count; i++)
-        want[i] = true;
+    for (int32_t i = 0; want && i < g->count; i++)
+        want[group_linear(g, i)] = true;
     Status st = want ? rules_texts(s, want, &list, &n, err) : error_nomem(err, "a rule");
     str_clear(out);
     if (st == ST_OK) /* several texts: the first stands for the group, which goes along whole */

@@ -62,6 +62,12 @@ Status session_set_eval(Session *s, const char *name_or_path, Error *err);
 /* NULL: the default recipe. Of a model that has one already it is one undo step, which keeps what was decided but for
  * levels that the new one has not; `what` (may be NULL) is told in a line what became of it. */
 Status session_open_recipe(Session *s, const char *path, Str *what, Error *err);
+/* What analyses from here on quantize with: "recipe" (at first): the open recipe's levels; "peer": what msModelSlim's own
+ * analyze takes, where a pass names that, else the recipe's levels; the name of a row of scheme_table that this build
+ * runs: all linears so. */
+Status session_set_scheme(Session *s, const char *name, Error *err);
+/* Whether one scheme is what metrics of the pass are scored at; false: the recipe's levels. */
+bool session_scheme(const Session *s, const MetricPass *pass, QConfig *out);
 const Model *session_model(const Session *s);   /* NULL before open */
 const Recipe *session_recipe(const Session *s);
 const char *session_calib(const Session *s);    /* name or path as set */
@@ -318,11 +324,12 @@ int64_t session_cursor(const Session *s);
 void session_set_cursor(Session *s, int64_t linear);
 
 /* ---- export ---- */
-/* Preview of the YAML for the present assignment against `path`'s content (NULL: against the recipe's source). */
-Status session_export_preview(Session *s, const char *path, Export *out, Error *err);
+/* Preview of the text for the present assignment in the form that `as` names (NULL: that of path's extension, a recipe in
+ * YAML where it has none; export/export.h), a recipe against `path`'s content (NULL: against its source). */
+Status session_export_preview(Session *s, const char *path, const char *as, Export *out, Error *err);
 /* Checks, then writes atomically. A blocking check needs `force`; an existing file too (ST_IO), unless it holds these very
  * bytes: then there is nothing to do. */
-Status session_export(Session *s, const char *path, bool force, Error *err);
+Status session_export(Session *s, const char *path, const char *as, bool force, Error *err);
 
 /* ---- engines ---- */
 /* Holds the open recipe at the present assignment against the rules of the engines (recipe/runtime.h); the report is the

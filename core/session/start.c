@@ -113,8 +113,7 @@ static Status select_linears(const Session *s, const char *const *patterns, int 
 /* What the job has to find, by pass; its lists are there. */
 static Status make_plan(Session *s, const MetricPass *pass, Job *j, Error *err)
 {
-    RETURN_IF_ERROR(job_take_levels(s, j, err));
-    scored_levels(s, j->level);
+    RETURN_IF_ERROR(job_take_scheme(s, pass, j, err));
     j->plan = (PassPlan){.m = s->model, .pass = pass, .metrics = j->metrics, .selected = j->selected, .levels = j->levels,
                          .nlevels = j->nlevels, .level = j->level, .peer = j->opt.peer, .seed = j->opt.seed};
     for (int i = 0; j->metrics[i]; i++)

@@ -95,7 +95,7 @@ has "$tmp/out" '"samples":3,"tokens":24' "cuts them"
 
 # ---- CSV and YAML ----
 exits 0 "csv" run --format csv --metrics kurtosis std
-is "metric,rank,name,score,group,kind,parameters,reason,arithmetic,parts" "$(head -n 1 "$tmp/out")" "csv head"
+is "metric,rank,name,score,group,kind,parameters,reason,arithmetic,parts,scheme,inputs" "$(head -n 1 "$tmp/out")" "csv head"
 is 43 "$(wc -l <"$tmp/out")" "csv rows of both metrics"
 exits 0 "yaml" run --format yaml --topk 4
 is "exclude:
@@ -157,7 +157,6 @@ refuse "takes a whole number, not 'x'" "topk x" --topk x
 refuse "takes True|False, not 'yes'" "trust yes" --trust_remote_code yes
 refuse "takes True|False, not 'true'" "trust true" --trust_remote_code true
 refuse "kurtosis" "metric in capitals" --metrics KURTOSIS
-refuse "'mse_model_wise' is not in this build: use" "a later metric" --metrics mse_model_wise
 refuse "'attention_mse' is not in this build: use" "a later metric, old name" --metrics attention_mse
 refuse "at least one name" "no metric" --metrics
 refuse "asked for twice" "a metric twice" --metrics std std
@@ -166,10 +165,14 @@ refuse "no option '--patern': did you mean --pattern?" "a wrong option" --patern
 refuse "does not go with" "quant_modules without scope" --quant_modules '*'
 refuse "whole number" "threads" --threads many
 refuse "no size" "mem" --mem lots
-exits 64 "scope layer" s analyze layer --model_path $model --quant_modules '*mlp*'
-has "$tmp/err" "'mse_layer_wise' of scope 'layer' is not in this build" "names the metric"
+exits 64 "a metric of another scope" s analyze layer --model_path $model --metrics kurtosis
+has "$tmp/err" "metric 'kurtosis' scores each linear, scope 'layer' has others: use mse_layer_wise, mse_model_wise" "is told in a line"
+exits 64 "a scheme that is none" s analyze layer --model_path $model --scheme W3A3
+has "$tmp/err" "scheme 'W3A3' is none: there are W8A8S, W8A8," "names those there are"
+exits 64 "a scheme that is only written" s analyze layer --model_path $model --scheme W4A4_DYNAMIC
+exits 64 "a recipe and a scheme" s analyze layer --model_path $model --scheme W8A8 --recipe lab_practice/default/default-w8a8-static.yaml
 exits 64 "scope attn" s analyze attn --model_path $model
-exits 64 "scope after options" s analyze --model_path $model --topk 3 layer
+exits 0 "scope after options" s analyze --model_path $model --calib_dataset $calib3 --topk 3 layer
 exits 64 "unknown scope" s analyze foo --model_path $model
 exits 65 "a pattern without a hit" run --pattern '*Q_PROJ'
 has "$tmp/err" "selects no layer" "is told"
@@ -196,6 +199,30 @@ has "$tmp/out" "  !  model.layers.6.mlp.down_proj " "are listed apart"
 is 5 "$(sed -n "/^top 5:/,/^=== End/p" "$tmp/out" | grep -c "^  - 'model.layers.[0-5]\.")" "the five proposed (three scores) have one"
 has "$tmp/err" "of 56 have no score: 'slimscope check" "and one line says where to look"
 exits 0 "the finite layers alone" s analyze --model_path "$tmp/nan" --max-samples 2 --pattern 'model.layers.{0..4}.*'
+exits 1 "blocks behind it fail" s analyze layer --model_path "$tmp/nan" --max-samples 2 --format json
+is "6 scored, NaN in the float output, first at sample 0 token 0 channel 0" "$(python3 -c 'import json,sys
+rows = json.load(open(sys.argv[1]))["layers"]
+print(sum(r["score"] is not None for r in rows), "scored,", *{r["reason"] for r in rows if r["score"] is None})' "$tmp/out")" "the others are ranked, each failure with its place"
+has "$tmp/err" "2 of 8 have no score, each with its reason" "and counted"
+
+# ---- the peer's metrics of layers: its own text, but for the line that says how it was made ----
+exits 0 "quant_modules name what is quantized" s analyze layer --model_path $model --calib_dataset $calib3 --metrics mse_model_wise \
+    --quant_modules '*mlp*' --compat peer
+is "Scheme: W4A4_MXFP4 per_block sym; inputs: float; arithmetic: exact" "$(grep '^Scheme:' "$tmp/out")" "scheme, inputs and arithmetic are named"
+grep -v '^Scheme:' "$tmp/out" >"$tmp/text"
+same $g/llama-fp32.mse_model_wise.mlp.txt "$tmp/text" "text is the peer's, line for line"
+exits 0 "scope layer" s analyze layer --model_path $model --calib_dataset $calib3 --format json
+has "$tmp/out" '"metric":"mse_layer_wise","scheme":"W4A4_MXFP4 per_block sym","arithmetic":"fp32","inputs":"float"' "has its default, json names how"
+exits 0 "a scheme" s analyze layer --model_path $model --calib_dataset $calib3 --scheme W4A8_DYNAMIC --format csv
+has "$tmp/out" ",fp32,,W4A8_DYNAMIC per_token sym,float" "is what is quantized with, csv names it"
+exits 0 "a recipe" s analyze layer --model_path $model --calib_dataset $calib3 --recipe lab_practice/default/default-w8a8-static.yaml --format yaml
+has "$tmp/out" "# scheme W8A8 per_tensor asym, W8A8_DYNAMIC per_token sym, inputs float" "says what is quantized with, yaml names it"
+has "$tmp/out" "  - 'model.layers.2.*'" "and holds whole blocks"
+printf 'open %s\ncalib %s\nanalyze mse_layer_wise\nanalyze mse_layer_wise --scheme W4A4_MXFP4\n' $model $calib3 >"$tmp/two.slim"
+exits 0 "in a script" s --script "$tmp/two.slim"
+is "Scheme: W8A8 per_tensor asym; inputs: float; arithmetic: fp32
+Scheme: W4A4_MXFP4 per_block sym; inputs: float; arithmetic: fp32" "$(grep '^Scheme:' "$tmp/out")" "it is the open recipe's, then the one that is given"
+
 # ---- names in Chinese stay what they are, and where only ASCII may stand, that part of them ----
 zh=通义千问-Qwen3-0.6B-指令微调版
 cp -r lab_models/demo "$tmp/$zh"

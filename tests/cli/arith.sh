@@ -26,7 +26,7 @@ for m in $modes; do
     exits 0 "$m: as a table" run analyze
     is "$(beside $m)" "$(grep -c "^Arithmetic: $m$" "$tmp/out")" "$m: in the text"
     exits 0 "$m: csv" run analyze --format csv
-    is "$m arithmetic " "$(sed 's/.*,//' "$tmp/out" | sort -ru | tr '\n' ' ' | sed "s/^arithmetic $m/$m arithmetic/")" "$m: in every row"
+    is "$m arithmetic " "$(cut -d, -f9 "$tmp/out" | sort -ru | tr '\n' ' ' | sed "s/^arithmetic $m/$m arithmetic/")" "$m: in every row"
     exits 0 "$m: yaml" run analyze --format yaml
     is "$(beside $m)" "$(grep -c "^# $m arithmetic$" "$tmp/out")" "$m: in a comment"
     exits 0 "$m: measure" run measure --format json
@@ -110,7 +110,7 @@ is $first "$(get "$tmp/old.json" arithmetic)" "scores are of what made them, not
 is $last "$(get "$tmp/new.json" arithmetic)" "those made anew are of the other"
 is mixed "$(get "$tmp/mixed.json" arithmetic)" "a ranking of both says so"
 is "7 49" "$(grep -c "\"arithmetic\":\"$last\"" "$tmp/mixed.json") $(grep -c "\"arithmetic\":\"$first\"" "$tmp/mixed.json")" "row by row"
-is "7 49" "$(grep -c ",$last\$" "$tmp/mixed.csv") $(grep -c ",$first\$" "$tmp/mixed.csv")" "also as csv"
+is "7 49" "$(cut -d, -f9 "$tmp/mixed.csv" | grep -c "^$last\$") $(cut -d, -f9 "$tmp/mixed.csv" | grep -c "^$first\$")" "also as csv"
 has "$tmp/mixed.txt" "Arithmetic: $first and $last" "and in words"
 
 rm -rf "$XDG_STATE_HOME/slimscope"

@@ -16,7 +16,7 @@ in_session() { printf '%s\n' "open $M" "calib $D" "set threads=1" "$@" | s --scr
 one() {
     verb=$1; shift
     case $verb in
-    analyze) case " $* " in *" --model_path "*) s analyze --metrics std "$@" ;; *) s analyze --metrics std --model_path $M "$@" ;; esac ;;
+    analyze) case " $* " in *" layer "*) s analyze --model_path $M "$@" ;; *" --model_path "*) s analyze --metrics std "$@" ;; *) s analyze --metrics std --model_path $M "$@" ;; esac ;;
     measure) case " $* " in *" --eval "*) s measure --model_path $M "$@" ;; *" --model_path "*) s measure --eval "$D" "$@" ;; *) s measure --model_path $M --eval "$D" "$@" ;; esac ;;
     quant) s quant "$@" ;;
     info | check) s $verb $M "$@" ;;
@@ -85,8 +85,9 @@ row analyze model_type "std method" "" --model_type qwen3 $c
 row analyze device "std method" gpu --device cpu $c
 row analyze trust_remote_code "std method" maybe --trust_remote_code False $c
 row analyze pattern "Total layers analyzed: 8" "" --pattern '*.down_proj' $c
-# no metric of that scope is in this build: the word it belongs to is what is refused
-want=64 row analyze quant_modules "of scope 'layer' is not in this build" "" layer --quant_modules '*' $c
+row analyze quant_modules "Patterns analyzed: ['*.mlp.*']" "" layer --quant_modules '*.mlp.*' $c
+row analyze scheme "Scheme: W8A8_DYNAMIC" W3A3 layer --scheme W8A8_DYNAMIC $c
+row analyze recipe "Scheme: W8A8_DYNAMIC" "" layer --recipe "$R" $c
 row analyze metrics "kurtosis method" "" --metrics kurtosis $c
 row analyze calib_dataset "std method" "" $c
 row analyze topk "Top 1 most sensitive" x --topk 1 $c

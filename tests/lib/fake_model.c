@@ -20,6 +20,7 @@ static void add(Model *m, int layer, const char *rest, LinearKind kind, int64_t 
         .name = arena_strdup(&m->arena, name), .out = out, .in = in, .layer = layer,
         .group = (int32_t)(m->ngroups - 1), .input = g->first, .kind = kind, .expert = -1,
     };
+    map_add(&m->by_name, m->linears[i].name, strlen(m->linears[i].name), i, NULL);
     m->params += out * in;
 }
 
@@ -71,6 +72,7 @@ Model *fake_model_names(const char *const *names, int n)
         m->linears[m->nlinears++] = (Linear){
             .name = arena_strdup(&m->arena, names[i]), .out = 8, .in = 8, .group = i, .input = i, .kind = LK_OTHER,
             .expert = -1};
+        map_add(&m->by_name, m->linears[i].name, strlen(m->linears[i].name), i, NULL);
     }
     return m;
 }
@@ -79,6 +81,7 @@ void fake_model_free(Model *m)
 {
     if (!m)
         return;
+    map_free(&m->by_name);
     arena_free(&m->arena);
     free(m->linears);
     free(m->groups);

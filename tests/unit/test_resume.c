@@ -119,7 +119,7 @@ static void another_model_is_not_gone_on_with(void **state)
 static char *exported(Session *s)
 {
     size_t n;
-    ok(session_export(s, temp_path(root, "out.yaml"), true, &err));
+    ok(session_export(s, temp_path(root, "out.yaml"), NULL, true, &err));
     return temp_get(temp_path(root, "out.yaml"), &n);
 }
 

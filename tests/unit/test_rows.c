@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "export/export.h"
 #include "math/gemm.h"
 #include "metric/metric.h"
 #include "model/weight.h"
@@ -40,6 +41,11 @@ static const char *storage_row(int i)
 static const char *saver_row(int i)
 {
     return saver_table[i] ? saver_table[i]->type : NULL;
+}
+
+static const char *export_row(int i)
+{
+    return export_form_table[i] ? export_form_table[i]->name : NULL;
 }
 
 static const char *processor_row(int i)
@@ -141,6 +147,8 @@ static const Tested metrics[] = {
     {"std", "test_metric.c", "recorded_fp32"},
     {"quantile", "test_metric.c", "recorded_fp32"},
     {"local_error", "test_metric.c", "local_error_is_its_formula"},
+    {"mse_layer_wise", "test_peermetric.c", "recorded_fp32"},
+    {"mse_model_wise", "test_peermetric.c", "recorded_fp32"},
     {0},
 };
 static const Tested storages[] = {
@@ -155,6 +163,14 @@ static const Tested savers[] = {
     {"ascendv1_saver", "test_sink_save.c", "recorded_runs_are_reproduced"},
     {"mindie_format_saver", "test_sink_save.c", "recorded_runs_are_reproduced"},
     {"compressed_tensors", "test_sink_save.c", "recorded_runs_are_reproduced"},
+    {0},
+};
+static const Tested exports[] = {
+    {"yaml", "test_export.c", "unchanged_assignment_changes_nothing"},
+    {"compressed-tensors", "exports.sh", "compressed-tensors"},
+    {"gptqmodel", "test_exportforms.c", "a_wrong_text_is_never_written"},
+    {"llama.cpp", "exports.sh", "llama.cpp"},
+    {"csv", "exports.sh", "csv"},
     {0},
 };
 static const Tested archs[] = {
@@ -345,6 +361,7 @@ static const struct Table {
     {"metric", metric_row, metrics, false},
     {"storage", storage_row, storages, false},
     {"saver", saver_row, savers, false},
+    {"form of export", export_row, exports, false},
     {"architecture", arch_row, archs, true},
     {"processor", processor_row, processors, false},
     {"activation quantizer", act_row, acts, false},

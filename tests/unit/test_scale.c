@@ -273,7 +273,7 @@ static void table_operations(void **state)
     check_rows(s, &after);
     assert_true(before != after);
     Export e;
-    TIMED("export preview", ok(session_export_preview(s, NULL, &e, &err)));
+    TIMED("export preview", ok(session_export_preview(s, NULL, NULL, &e, &err)));
     export_fini(&e);
     free(hits);
     session_free(s);

@@ -381,11 +381,11 @@ static void test_fold_takes_every_action(void **state)
     assert_newest(s, "exclude *layers.2.{mlp.*,self_attn.k_proj,self_attn.o_proj,self_attn.q_proj}");
     world_keys(&w, "f f Esc g j X"); /* the recorded tag */
     Export want, got;
-    assert_int_equal(session_export_preview(s, NULL, &want, &err), ST_OK);
+    assert_int_equal(session_export_preview(s, NULL, NULL, &want, &err), ST_OK);
     world_open(&again, 80, 24, "ascii", true, false);
     for (int i = first; i < session_commands(s); i++)
         assert_int_equal(app_execute(&again.app, session_command(s, i), &err), ST_OK);
-    assert_int_equal(session_export_preview(again.app.session, NULL, &got, &err), ST_OK);
+    assert_int_equal(session_export_preview(again.app.session, NULL, NULL, &got, &err), ST_OK);
     assert_string_equal(str_text(&want.text), str_text(&got.text));
     assert_non_null(strstr(str_text(&got.text), "layers.2.*"));
     export_fini(&want);

@@ -488,18 +488,18 @@ static void export_is_proved_and_never_overwrites_unasked(void **state)
     char path[128];
     snprintf(path, sizeof path, "%s/out.yaml", scratch);
     unlink(path);
-    ok(session_export(s, path, false, &err));
-    ok(session_export(s, path, false, &err)); /* the same bytes */
+    ok(session_export(s, path, NULL, false, &err));
+    ok(session_export(s, path, NULL, false, &err)); /* the same bytes */
     edit(s, "*layers.0.mlp.down_proj", 0, false, 1);
-    assert_int_equal(session_export(s, path, false, &err), ST_IO);
+    assert_int_equal(session_export(s, path, NULL, false, &err), ST_IO);
     ok(session_undo(s, NULL, &err));
-    ok(session_export(s, path, true, &err));
+    ok(session_export(s, path, NULL, true, &err));
     ok(session_open_recipe(s, path, NULL, &err));
     for (int64_t i = 0; i < 56; i++) {
         bool out = i == find(s, "model.layers.1.mlp.down_proj") || i == find(s, "model.layers.6.mlp.down_proj");
         assert_int_equal(session_level_of(s, i), out ? 0 : 1);
     }
-    assert_int_equal(session_export(s, "/nonexistent-dir/x.yaml", false, &err), ST_IO);
+    assert_int_equal(session_export(s, "/nonexistent-dir/x.yaml", NULL, false, &err), ST_IO);
     edit(s, "*layers.1.mlp.down_proj", 0, true, 1); /* home: the entry that would take it */
     session_free(s);
 }
