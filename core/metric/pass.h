@@ -48,6 +48,7 @@ typedef struct PassStep {
     int nlinear;
     const PassScore *score;  /* [nscore] every value that is known by now, by metric and unit; borrowed */
     int64_t nscore;
+    bool news;               /* score: only those that no step before told */
     const Stream *h;         /* MetricPass.stream: the input of step `done` */
 } PassStep;
 typedef struct PassSink {
@@ -63,6 +64,7 @@ typedef struct MetricPass {
     const char *inputs[2]; /* of what each unit is fed, for people: "float"; [1]: by the peer's rules. NULL: as the model is */
     bool stream;        /* its steps are the model's layers, and going on after a stop needs the stream that the one before
                          * left; otherwise the scores do */
+    bool any_level;     /* what it finds does not depend on levels: UnitScore.levels is 0 */
     bool data_free;     /* looks at weights only: no texts are read */
     const struct Metric *const *reads; /* NULL-terminated: metrics whose values it goes by, where they are known. NULL: none */
     unsigned detail;    /* needs of the detail pane, when it can be filled on the way */

@@ -95,13 +95,14 @@ static void tell_failed(Session *s, Job *j)
                     session_score(s, s->table->metric, at).reason);
 }
 
-/* Every event tells all values that are known by then. */
+/* An event tells all values that are known by then, or what is new. */
 static void apply_scores(Session *s, const ScoresEvent *e)
 {
     Job *j = e->event.job;
     Error err = {0};
     Str name = {0};
-    j->view->ok = j->view->failed = j->view->unseen = 0;
+    if (!e->news)
+        j->view->ok = j->view->failed = j->view->unseen = 0;
     for (int64_t i = 0; i < e->n; i++) {
         const PassScore *p = &e->s[i];
         if (results_store_unit(s->results, p, &err) != ST_OK) {
@@ -114,7 +115,7 @@ static void apply_scores(Session *s, const ScoresEvent *e)
         *(ok ? &j->view->ok : p->s.absent ? &j->view->unseen : &j->view->failed) += 1;
         if (ok)
             snprintf(j->last, sizeof j->last, "%.120s  %.4g", str_text(&name), p->s.value);
-        else if (e->done == e->total && !p->s.absent)
+        else if ((e->news || e->done == e->total) && !p->s.absent)
             session_log(s, 2, "%s: %s", str_text(&name), p->s.why);
     }
     str_free(&name);

@@ -59,6 +59,7 @@ typedef struct RowsEvent {
 typedef struct ScoresEvent {
     Event event;
     int64_t done, total, n;
+    bool news;
     PassScore s[];
 } ScoresEvent;
 typedef struct LogEvent {

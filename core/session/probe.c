@@ -64,6 +64,10 @@ void scored_keys(const Session *s, const Metric *m, int16_t *level, uint64_t *ou
     const Assignment *a = s->assignment;
     QConfig q;
     bool one = session_scheme(s, m->pass, &q);
+    if (m->pass->any_level) {
+        memset(out, 0, (size_t)scope_units(s->model, m->scope) * sizeof *out);
+        return;
+    }
     scored_levels(s, level);
     for (int64_t i = 0; one && i < s->model->nlinears; i++)
         level[i] = 1;

@@ -195,6 +195,7 @@ Status post_scores(Queue *q, Job *j, const PassStep *step, Error *err)
     e->event = (Event){.kind = EVT_SCORES, .job = j};
     e->done = step->done;
     e->total = step->total;
+    e->news = step->news;
     e->n = step->nscore;
     if (n)
         memcpy(e->s, step->score, n * sizeof *e->s);

@@ -149,6 +149,11 @@ static const Tested metrics[] = {
     {"local_error", "test_metric.c", "local_error_is_its_formula"},
     {"mse_layer_wise", "test_peermetric.c", "recorded_fp32"},
     {"mse_model_wise", "test_peermetric.c", "recorded_fp32"},
+    {"act_outliers", "test_dataanalyses.c", "outliers_are_the_recorded_ones"},
+    {"output_outliers", "test_dataanalyses.c", "outliers_are_the_recorded_ones"},
+    {"massive", "test_dataanalyses.c", "massive_is_that_of_plain_loops"},
+    {"coverage", "test_dataanalyses.c", "coverage_counts_what_experts_were_given"},
+    {"expert_load", "test_dataanalyses.c", "coverage_counts_what_experts_were_given"},
     {0},
 };
 static const Tested storages[] = {

@@ -1,0 +1,149 @@
+/* One float pass for all metrics that describe what flows through the model. */
+#include "metric/watch.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "run/schedule.h"
+#include "run/taps.h"
+
+static const Watch *const watches[] = {&watch_act_outliers, &watch_output_outliers, &watch_massive, &watch_coverage,
+                                       &watch_expert_load};
+enum { WATCHES = sizeof watches / sizeof *watches };
+
+typedef struct WatchPass {
+    const PassPlan *p;
+    const PassSink *sink;
+    const Watch *watch[WATCHES]; /* [n] that were asked for */
+    void *self[WATCHES];
+    Observer obs[WATCHES];
+    int n, nobs;
+    Pool *pool;
+    WatchOut out;
+} WatchPass;
+
+Status watch_put(WatchOut *out, const Metric *m, const UnitScore *u, Error *err)
+{
+    if (!mem_grow(&out->score, &out->cap, out->n + 1, sizeof *out->score))
+        return error_nomem(err, "the scores of a layer");
+    out->score[out->n++] = (PassScore){m, *u};
+    return ST_OK;
+}
+
+bool watch_wants_unit(const PassPlan *p, int unit)
+{
+    const Unit *u = &p->m->units[unit];
+    bool any = !p->selected;
+    for (int64_t i = u->first; !any && i < u->first + u->count; i++)
+        any = p->selected[i];
+    return any;
+}
+
+bool bad_place_find(BadPlace *b, int sample, int64_t row0, const float *x, int64_t rows, int64_t width, int64_t ld)
+{
+    if (b->sample >= 0 && b->sample <= sample)
+        return true;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = 0; j < width; j++)
+            if (!isfinite(x[r * ld + j])) {
+                *b = (BadPlace){sample, row0 + r, j, isnan(x[r * ld + j])};
+                return true;
+            }
+    return false;
+}
+
+void bad_place_text(const BadPlace *b, char *out, int size)
+{
+    snprintf(out, (size_t)size, "%s first at sample %d token %lld channel %lld", b->nan ? "NaN" : "Inf", b->sample,
+             (long long)b->row, (long long)b->channel);
+}
+
+void watch_undefined(UnitScore *u, const char *why)
+{
+    u->value = NAN;
+    for (int i = 0; i < METRIC_PARTS; i++)
+        u->part[i] = NAN;
+    snprintf(u->why, sizeof u->why, "%s", why);
+}
+
+/* ---- the pass ---- */
+
+static bool asked(const PassPlan *p, const Watch *w)
+{
+    for (int i = 0; p->metrics[i]; i++)
+        if (p->metrics[i] == w->metric)
+            return true;
+    return false;
+}
+
+static Status open_all(WatchPass *w, Error *err)
+{
+    for (int i = 0; i < WATCHES; i++) {
+        if (!asked(w->p, watches[i]))
+            continue;
+        w->watch[w->n] = watches[i];
+        RETURN_IF_ERROR(watches[i]->open(w->p, &w->self[w->n++], err));
+        if (watches[i]->ops)
+            w->obs[w->nobs++] = (Observer){watches[i]->ops, w->self[w->n - 1]};
+    }
+    return ST_OK;
+}
+
+static Status unit_done(void *ctx, int unit, Stream **streams, int nstreams, Error *err)
+{
+    (void)nstreams;
+    WatchPass *w = ctx;
+    w->out.n = 0;
+    for (int i = 0; i < w->n; i++)
+        RETURN_IF_ERROR(w->watch[i]->layer(w->self[i], unit, streams[0], w->pool, &w->out, err));
+    PassStep step = {.done = unit + 1, .total = model_depth(w->p->m), .score = w->out.score, .nscore = (int64_t)w->out.n,
+                     .news = true, .h = streams[0]};
+    return w->sink->step(w->sink->ctx, &step, err);
+}
+
+static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)
+{
+    WatchPass w = {.p = p, .sink = sink, .pool = runner_pool(r)};
+    Stream own = {0}, *h = p->first ? p->h : &own;
+    Status st = p->ranks ? error_set(err, ST_INTERNAL, "'%s' has to see all samples itself: it can't be divided",
+                                     p->pass->name)
+                         : open_all(&w, err);
+    if (st == ST_OK) {
+        FloatPass pass = {.obs = w.obs, .nobs = w.nobs, .sdpa = p->peer};
+        Outside embed = {.tokens = &p->tokens};
+        Schedule s = {.first = (int)p->first, .last = model_depth(p->m), .job = {"what flows", float_pass_run, &pass},
+                      .unit_done = unit_done, .ctx = &w, .seed = p->seed, .outside = p->first ? NULL : &embed};
+        st = schedule_forward(r, &h, 1, &s, err);
+    }
+    for (int i = 0; i < w.n; i++)
+        w.watch[i]->close(w.self[i]);
+    free(w.out.score);
+    stream_fini(&own);
+    return st;
+}
+
+static int64_t steps(const PassPlan *p)
+{
+    return model_depth(p->m);
+}
+
+static uint64_t bytes(const PassPlan *p, int threads)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < WATCHES; i++)
+        sum += asked(p, watches[i]) ? watches[i]->bytes(p, threads) : 0;
+    return sum;
+}
+
+const MetricPass pass_watch = {
+    .name = "what flows",
+    .step = "layer",
+    .stream = true,
+    .any_level = true,
+    .steps = steps,
+    .bytes = bytes,
+    .run = run,
+};

@@ -1,0 +1,29 @@
+#!/bin/sh
+# asan: yes
+# Analyses that look at what flows through the model: found from their help, run, printed with their parts, gone on with.
+. tests/tap.sh
+model=tests/golden/analysis/_models/llama-fp32 calib=tests/golden/analysis/_models/calib5.jsonl
+moe=tests/golden/models/qwen3_moe/fp32
+s() { "$SLIMSCOPE" "$@"; }
+printf '%s\n' '{"input_ids":[1,2]}' '{"input_ids":[9]}' >"$tmp/few.jsonl"
+
+exits 0 "help" s help analyses
+for m in act_outliers output_outliers massive coverage expert_load; do
+    has "$tmp/out" "  $m (" "help tells of $m"
+done
+exits 0 "outliers run" s analyze --model_path $model --calib_dataset $calib --metrics act_outliers --topk 2
+has "$tmp/out" "1. model.layers.2.mlp.down_proj                       | Score:   4.9816e+01 | max 14, mean 0.281" "and rank"
+exits 0 "one pass for all" s analyze --model_path $model --calib_dataset $calib --metrics act_outliers massive \
+    --format json --mem 60M
+has "$tmp/out" '"sinks":0' "with the parts in JSON"
+exits 0 "coverage runs" s analyze --model_path $moe --calib_dataset "$tmp/few.jsonl" --metrics coverage expert_load --format csv
+has "$tmp/out" "effective" "with its parts"
+exits 0 "a dense model has nothing to cover, which is no failure" s analyze --model_path $model --calib_dataset $calib \
+    --metrics coverage
+python3 tests/lib/spoil_model.py lab_models/demo "$tmp/nan" nan:model.layers.6.mlp.up_proj.weight
+exits 1 "a NaN in a weight" s analyze --model_path "$tmp/nan" --max-samples 2 --metrics act_outliers --format json
+has "$tmp/out" "NaN first at sample 0 token 0 channel" "names sample, token and channel"
+printf 'open %s\ncalib %s\nanalyze massive act_outliers\nrank massive --topk 1\n' $model $calib >"$tmp/a.slim"
+exits 0 "from a script" s --script "$tmp/a.slim"
+has "$tmp/out" "massive" "rank prints them"
+finish
