@@ -5,7 +5,7 @@
 
 #include "export/export.h"
 #include "math/gemm.h"
-#include "metric/metric.h"
+#include "metric/weights.h"
 #include "model/model.h"
 #include "process/processor.h"
 #include "quant/quantizer.h"
@@ -46,7 +46,11 @@ const Arch *const arch_table[] = {ARCHES(ADDRESS) NULL};
     ROW(metric_coverage) ROW(metric_expert_load)
 #define DECLARE_METRIC(row) extern const Metric row;
 METRICS(DECLARE_METRIC)
-const Metric *const metric_table[] = {METRICS(ADDRESS) NULL};
+#define WEIGHT_ANALYSES(ROW) ROW(weight_error) ROW(weight_outliers) ROW(group_size) ROW(clipping)
+#define DECLARE_ANALYSIS(row) extern const WeightAnalysis row;
+WEIGHT_ANALYSES(DECLARE_ANALYSIS)
+#define METRIC_OF(row) &row.metric,
+const Metric *const metric_table[] = {METRICS(ADDRESS) WEIGHT_ANALYSES(METRIC_OF) NULL};
 
 #define ACT_QUANTIZERS(ROW)                                                                        \
     ROW(act_float) ROW(act_minmax_tensor) ROW(act_minmax_token) ROW(act_pd_mix) ROW(act_histogram) \

@@ -207,6 +207,15 @@ static Status check_failed(App *a, const Ask *ask, const bool *selected, Error *
     return ST_OK;
 }
 
+/* Whether one of the metrics needs data at all. */
+static bool reads_texts(const Ask *ask)
+{
+    for (int i = 0; i < ask->nmetrics; i++)
+        if (!ask->metrics[i]->pass->data_free)
+            return true;
+    return false;
+}
+
 /* What the scores come from when nobody chose: the defaults of analyze and of everything else differ. */
 static void note_data(App *a)
 {
@@ -243,7 +252,7 @@ static Status analyze_and_print(App *a, const Ask *ask, Error *err)
                 *err = second;
             }
         }
-        if (a->face == FACE_CLI && !ask->set_chosen)
+        if (a->face == FACE_CLI && !ask->set_chosen && reads_texts(ask))
             note_data(a);
         app_note_memory(a);
         app_note_profile(a, ask->format);
@@ -278,7 +287,7 @@ static Status run_analyze(App *a, const CommandLine *cl, Error *err)
         st = check_peer_options(a, cl, err);
     ask.set_chosen = ask.scope || cl_given(cl, "calib_dataset");
     if (st == ST_OK)
-        st = open_for_run(a, cl, ask.scope ? "mix_calib.jsonl" : "boolq.jsonl", err);
+        st = open_for_run(a, cl, !reads_texts(&ask) ? NULL : ask.scope ? "mix_calib.jsonl" : "boolq.jsonl", err);
     if (st == ST_OK)
         st = take_scheme(a, cl, err);
     if (st == ST_OK)

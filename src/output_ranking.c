@@ -156,7 +156,7 @@ static const char *inputs_text(const Session *s, const Metric *m)
 static bool scheme_text(const Session *s, const Metric *m, Str *out)
 {
     const Recipe *r = session_recipe(s);
-    bool sees = m->pass != &pass_statistics || m->needs & NEED_WEIGHT;
+    bool sees = !metric_any_level(m) && (m->pass != &pass_statistics || m->needs & NEED_WEIGHT);
     QConfig q;
     str_clear(out);
     if (m->pass->fixed || (sees && session_scheme(s, m->pass, &q))) {
@@ -355,8 +355,12 @@ static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64
         str_json(out, inputs_text(s, m));
     }
     str_puts(out, ",\"calibration\":");
-    output_data_json(&d, "samples", out);
-    coverage_json(s, out);
+    if (m->pass->data_free)
+        str_puts(out, "null");
+    else
+        output_data_json(&d, "samples", out);
+    if (!m->pass->data_free)
+        coverage_json(s, out);
     str_puts(out, missing_rows(count) ? ",\"complete\":false,\"layers\":[" : ",\"layers\":[");
     for (int64_t i = 0; i < n; i++) {
         int64_t tokens = session_unit_tokens(s, m, rows[i].unit);

@@ -41,6 +41,11 @@ const char *metric_family_title(MetricFamily f)
     return titles[f];
 }
 
+bool metric_any_level(const Metric *m)
+{
+    return m->any_level || m->pass->any_level;
+}
+
 int metric_parts(const Metric *m)
 {
     int n = 0;

@@ -32,6 +32,7 @@ typedef struct Metric {
     const MetricPart *parts; /* ended by a NULL name, at most METRIC_PARTS; NULL: none. Of metrics whose pass gives values */
     int direction;           /* +1: higher is more sensitive */
     bool additive;           /* sums over linears predict: local_error */
+    bool any_level;          /* the same whatever the levels are, as all of a pass that says so: UnitScore.levels is 0 */
     const MetricPass *pass;  /* what it is made by */
     unsigned needs;          /* bits that its pass understands */
     const char *explain;     /* two or three lines: what it is, when to trust it */
@@ -44,6 +45,8 @@ const Metric *metric_find(const char *name);
 /* Its place in metric_table, -1: it is none of its rows. */
 int metric_index(const Metric *m);
 int metric_count(void);
+/* Metric.any_level, or its pass's. */
+bool metric_any_level(const Metric *m);
 /* How many parts its scores have. */
 int metric_parts(const Metric *m);
 /* Lists of rows, ended by NULL: how many there are (list may be NULL), and a copy (caller frees; NULL: memory is short). */

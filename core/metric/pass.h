@@ -46,7 +46,7 @@ typedef struct PassStep {
     LinearResult *linear;    /* [nlinear] pass_statistics: finished linears, in their order; their buffers pass to the sink
                               * (also when it fails), the array doesn't */
     int nlinear;
-    const PassScore *score;  /* [nscore] every value that is known by now, by metric and unit; borrowed */
+    const PassScore *score;  /* [nscore] values that are new or changed since the step before; borrowed */
     int64_t nscore;
     bool news;               /* score: only those that no step before told */
     const Stream *h;         /* MetricPass.stream: the input of step `done` */

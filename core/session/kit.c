@@ -329,7 +329,7 @@ static Status analyze(Kit *k, Job *j, Error *err)
     k->lend = mem_resident_bytes() - states + JOB_BESIDE + tables + need + copy > mem_limit(j);
     const JobMemory m = {.held = tables + (k->lend ? 0 : copy), .runner = need, .states = states};
     RETURN_IF_ERROR(new_runner(k, j, NULL, &m, err));
-    tell(k, "embedding", p->first, pass->steps(p));
+    tell(k, pass->data_free ? "weights" : "embedding", p->first, pass->steps(p));
     Stream h = {0};
     if (pass->stream && p->first > 0)
         RETURN_IF_ERROR(resume_stream(k, j, j->stream_sha, &h, err));

@@ -64,7 +64,7 @@ void scored_keys(const Session *s, const Metric *m, int16_t *level, uint64_t *ou
     const Assignment *a = s->assignment;
     QConfig q;
     bool one = session_scheme(s, m->pass, &q);
-    if (m->pass->any_level) {
+    if (metric_any_level(m)) {
         memset(out, 0, (size_t)scope_units(s->model, m->scope) * sizeof *out);
         return;
     }

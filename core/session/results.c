@@ -390,7 +390,7 @@ int64_t session_unit_tokens(const Session *s, const Metric *m, int64_t unit)
     const Scores *sc = &s->results->scores;
     const UnitSlot *u = scores_unit(sc, m, unit);
     if (m->pass != &pass_statistics)
-        return u ? u->s.tokens : -1;
+        return u && !m->pass->data_free ? u->s.tokens : -1;
     return m->scope == SCOPE_LINEAR && sc->linear[unit].needs ? sc->linear[unit].r.in.rows : -1;
 }
 

@@ -154,6 +154,10 @@ static const Tested metrics[] = {
     {"massive", "test_dataanalyses.c", "massive_is_that_of_plain_loops"},
     {"coverage", "test_dataanalyses.c", "coverage_counts_what_experts_were_given"},
     {"expert_load", "test_dataanalyses.c", "coverage_counts_what_experts_were_given"},
+    {"weight_error", "test_weights.c", "numbers_are_the_recorded_ones"},
+    {"weight_outliers", "test_weights.c", "numbers_are_the_recorded_ones"},
+    {"group_size", "test_weights.c", "numbers_are_the_recorded_ones"},
+    {"clipping", "test_weights.c", "numbers_are_the_recorded_ones"},
     {0},
 };
 static const Tested storages[] = {
