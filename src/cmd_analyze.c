@@ -68,7 +68,7 @@ static Status add_metric(Ask *ask, const char *name, Error *err)
     return ST_OK;
 }
 
-static Status ask_metrics(const App *a, const CommandLine *cl, Ask *ask, Error *err)
+static Status ask_metrics(App *a, const CommandLine *cl, Ask *ask, Error *err)
 {
     int first = 0;
     ask->metrics = mem_zarray((size_t)metric_count() + 1, sizeof *ask->metrics);
@@ -96,6 +96,8 @@ static Status ask_metrics(const App *a, const CommandLine *cl, Ask *ask, Error *
     const Metric *shown = a->session && a->face != FACE_CLI ? session_metric(a->session) : NULL;
     if (shown && !ask->scope)
         return add_metric(ask, shown->name, err);
+    if (!ask->scope && a->face == FACE_CLI && metric_find("block_error"))
+        app_note(a, "kurtosis describes inputs; what the model loses by each layer is ranked by --metrics block_error");
     return add_metric(ask, ask->scope ? ask->scope->metric : "kurtosis", err);
 }
 

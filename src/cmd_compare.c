@@ -6,7 +6,7 @@
 
 #include "io/file.h"
 #include "src/commands.h"
-#include "src/internal.h"
+#include "src/compare.h"
 #include "src/output.h"
 
 enum { NAMES_SHOWN = 3 };
@@ -259,6 +259,7 @@ static const struct Kind {
 } kinds[] = {
     {"measurements", true, measurements_run},
     {"list", true, list_run},
+    {"metrics", true, compare_metrics},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
@@ -301,17 +302,19 @@ static Status compare_run(App *a, const CommandLine *cl, Error *err)
 static const Option compare_options[] = {
     {"format", ARG_CHOICE, "text|json", "of the result (default text)", COMP_NONE},
     {"out", ARG_PATH, "FILE", "write the result to FILE (whole or not at all) instead of standard output", COMP_FILE},
+    {"topk", ARG_INT, "N", "rows of two metrics or runs that the text shows (default 10)", COMP_NONE},
     {0},
 };
 const Command command_compare = {
     .name = "compare",
-    .args = "[list | measurements [A [B]]]",
-    .summary = "Set two measurements side by side, with the error of their difference.",
+    .args = "[list | measurements [A [B]] | metrics METRIC METRIC]",
+    .summary = "Set two measurements side by side, with the error of their difference, or two metrics.",
     .help = "A measurement is named by its number in 'compare list', or is the present one, the previous one or base (what the "
             "recipe gives by itself); without names the present one is held against the previous one. The error of a "
             "difference is paired: over blocks of 16 tokens, so that what a hard text does to both cancels. A difference "
-            "below two of its errors is undecided.",
-    .completes = COMP_NONE,
+            "below two of its errors is undecided. Of two metrics: how far they rank alike, and the layers that they rank most "
+            "differently, first those of which the cause is known. A group, attention or block has the largest score of its linears.",
+    .completes = COMP_METRIC,
     .flags = CMD_NEUTRAL,
     .options = compare_options,
     .run = compare_run,

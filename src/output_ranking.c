@@ -261,6 +261,8 @@ static void ranking_text(const Session *s, const Metric *m, const RankRequest *r
     if (missing)
         str_printf(out, " of %lld", (long long)count->wanted);
     str_putc(out, '\n');
+    if (m->family == FAMILY_INPUT && metric_find("block_error") && !session_options(s)->peer)
+        str_printf(out, "%s describes inputs and does not rank damage: block_error does\n", m->name);
     if (other && !inputs_text(s, m))
         str_printf(out, "Arithmetic: %s\n", str_text(&name));
     how_text(s, m, rows - count->failed, n, out);

@@ -20,7 +20,7 @@ const Metric metric_kurtosis = {
     .pass = &pass_statistics,
     .needs = NEED_ORDER,
     .explain = "How heavy the tails of the layer's input are: 0 for a bell curve, thousands when few channels tower.\n"
-               "Trust it to find inputs with outliers, the ones int8 activations hurt; weights are not looked at.\n"
+               "It describes inputs, and finds those with outliers; it does not rank damage: block_error does.\n"
                "It takes every 100th value of each sorted text, so a single huge value in a text goes unseen.",
     .score = score,
 };

@@ -20,6 +20,7 @@ const Metric metric_quantile = {
     .needs = NEED_ORDER,
     .explain = "Width of one int8 step of the input's range, measured in interquartile ranges of the same input.\n"
                "Near 1 and above, most inputs fall into a step or two: the layer's activations lose their detail.\n"
-               "Like kurtosis it samples every 100th sorted value; inputs that are mostly zero get huge scores.",
+               "It describes inputs and does not rank damage: block_error does. Like kurtosis it samples every 100th\n"
+               "sorted value; inputs that are mostly zero get huge scores.",
     .score = score,
 };

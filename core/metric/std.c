@@ -20,7 +20,7 @@ const Metric metric_std = {
     .pass = &pass_statistics,
     .needs = NEED_STD,
     .explain = "Largest input magnitude in standard deviations, each channel first moved to its midpoint.\n"
-               "Trust it to rank how much of an int8 range outliers waste; it sees every value, one spike is enough.\n"
-               "It compares ranges only: it knows neither the weights nor what the layer's error does later.",
+               "How much of an int8 range outliers waste; it sees every value, one spike is enough.\n"
+               "It describes inputs, and knows neither weights nor what an error does later: block_error ranks damage.",
     .score = score,
 };

@@ -1,5 +1,5 @@
 #!/bin/sh
-# slimscope compare: measurements of a session side by side.
+# slimscope compare: measurements and metrics side by side.
 . tests/tap.sh
 s() { "$SLIMSCOPE" "$@"; }
 m=lab_models/demo
@@ -58,10 +58,52 @@ mirrored
 EOS
 same "$tmp/wanted" "$tmp/says" "the JSON documents agree"
 
+# ---- metrics ----
+cat >"$tmp/m.slim" <<EOS
+open $m
+set max-samples 4
+set seq-len 64
+analyze kurtosis std local_error
+compare metrics std kurtosis --topk 3
+compare metrics kurtosis std --format json --out $tmp/metrics.json
+EOS
+exits 0 "metrics side by side" s --script "$tmp/m.slim"
+has "$tmp/out" "std against kurtosis, over 56 of 56 linears" "what is compared"
+has "$tmp/out" "... and 53 more that moved less" "as many rows as asked for"
+python3 - "$tmp" >"$tmp/says" <<'PY'
+import json, sys
+p = json.load(open(sys.argv[1] + "/metrics.json"))
+rows = p["rows"]
+def ranks(of):
+    v = [r[of] for r in rows]
+    return [sum(y > x for y in v) + (sum(y == x for y in v) + 1) / 2 for x in v]
+def same(a, b):
+    return all(abs(x - y) < 1e-9 for x, y in zip(a, b))
+a, b = ranks("a"), ranks("b")
+print("ranks" if same(a, [r["rank_a"] for r in rows]) and same(b, [r["rank_b"] for r in rows]) else "no")
+n, ma, mb = len(a), sum(a) / len(a), sum(b) / len(b)
+cov = lambda x, y, mx, my: sum((i - mx) * (j - my) for i, j in zip(x, y))
+rho = cov(a, b, ma, mb) / (cov(a, a, ma, ma) * cov(b, b, mb, mb)) ** 0.5
+sign = lambda x: (x > 0) - (x < 0)
+pairs = [(sign(a[i] - a[j]), sign(b[i] - b[j])) for i in range(n) for j in range(i)]
+tau = sum(x * y for x, y in pairs) / (sum(x != 0 for x, _ in pairs) * sum(y != 0 for _, y in pairs)) ** 0.5
+print("agreement" if same([rho, tau], [p["spearman"], p["kendall"]]) and p["both"] == n == p["units"] else "no")
+moved = [abs(r["rank_a"] - r["rank_b"]) for r in rows]
+print("order" if moved == sorted(moved, reverse=True) else "no")
+PY
+printf 'ranks\nagreement\norder\n' >"$tmp/wanted"
+same "$tmp/wanted" "$tmp/says" "ranks, agreement and order of the rows are right"
+
 # shell COMMAND...: the last exit status of commands on the demo model
 shell() { printf 'open %s\n' $m >"$tmp/x.slim"; printf '%s\n' "$@" >>"$tmp/x.slim"; s --script "$tmp/x.slim"; }
 exits 64 "nothing measured" shell "compare"
 has "$tmp/err" "nothing is measured yet: measure" "says what to do"
+exits 64 "no such metric" shell "compare metrics kurtosis stdd"
+has "$tmp/err" "nearest: std" "names the nearest"
+exits 64 "one metric" shell "compare metrics kurtosis"
+exits 64 "the same twice" shell "compare metrics std std"
+exits 65 "not analyzed" shell "compare metrics std kurtosis"
+has "$tmp/err" "analyze std kurtosis" "says what to do"
 exits 64 "no such thing" shell "compare measurement"
 has "$tmp/err" "nearest: measurements" "names the nearest"
 printf 'compare list\n' >"$tmp/x.slim"

@@ -1,0 +1,19 @@
+#ifndef SLIM_SRC_COMPARE_H
+#define SLIM_SRC_COMPARE_H
+
+#include "src/internal.h"
+#include "stat/agree.h"
+
+/* Kinds of compare beside measurements: words after the kind's name are the command line's. */
+
+/* M1 M2: two metrics of the session. */
+Status compare_metrics(App *a, const CommandLine *cl, OutFormat f, Str *out, Error *err);
+/* FILE [FILE]: scores in a file against the session's, or against another file's. */
+Status compare_runs(App *a, const CommandLine *cl, OutFormat f, Str *out, Error *err);
+/* --topk: rows shown as text. */
+Status compare_rows(const CommandLine *cl, int64_t *rows, Error *err);
+/* Append how far two rankings agree: words without a line's end; members of an object with a comma in front of each. */
+void output_agreement(const Agreement *a, Str *out);
+void output_agreement_json(const Agreement *a, Str *out);
+
+#endif
