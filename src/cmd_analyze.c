@@ -16,7 +16,7 @@ typedef struct Scope {
 static const Scope scopes[] = {
     {"linear", "kurtosis", "pattern", SCOPE_LINEAR},
     {"layer", "mse_layer_wise", "quant_modules", SCOPE_BLOCK},
-    {"attn", "mse", NULL, SCOPE_ATTENTION},
+    {"attn", "attention_mse", NULL, SCOPE_ATTENTION},
 };
 
 /* Names of the metrics of a scope word, NULL: of all. */
@@ -31,6 +31,9 @@ static void built_metrics(const Scope *scope, Str *out)
 static Status find_metric(const char *name, const Scope *scope, const Metric **out, Error *err)
 {
     *out = metric_find(name);
+    for (int i = 0; scope && !*out && metric_table[i]; i++)
+        if (metric_table[i]->peer_name && strcmp(metric_table[i]->peer_name, name) == 0)
+            *out = metric_table[i];
     if (*out && (!scope || (*out)->scope == scope->scope))
         return ST_OK;
     Str built = {0};
@@ -101,7 +104,16 @@ static Status ask_metrics(App *a, const CommandLine *cl, Ask *ask, Error *err)
     return add_metric(ask, ask->scope ? ask->scope->metric : "kurtosis", err);
 }
 
-static Status ask_patterns(const CommandLine *cl, Ask *ask, Error *err)
+/* Whether linears play no part in what is asked for: attentions are scored, all of them. */
+static bool asks_attentions(const Ask *ask)
+{
+    for (int i = 0; i < ask->nmetrics; i++)
+        if (!ask->metrics[i]->pass->fixed)
+            return false;
+    return true;
+}
+
+static Status ask_patterns(App *a, const CommandLine *cl, Ask *ask, Error *err)
 {
     const char *list = ask->scope ? ask->scope->list : "pattern";
     static const char *const lists[] = {"pattern", "quant_modules"};
@@ -116,6 +128,10 @@ static Status ask_patterns(const CommandLine *cl, Ask *ask, Error *err)
         Pattern *p;
         RETURN_IF_ERROR(pattern_compile(&p, ask->patterns[i], err));
         pattern_free(p);
+    }
+    if (ask->npatterns && a->face == FACE_CLI && asks_attentions(ask)) { /* as msModelSlim takes its older command line */
+        app_note(a, "note: --pattern names linears: %s scores all attention modules", ask->metrics[0]->name);
+        ask->npatterns = 0;
     }
     return ST_OK;
 }
@@ -282,7 +298,7 @@ static Status run_analyze(App *a, const CommandLine *cl, Error *err)
     Ask ask = {0};
     Status st = ask_metrics(a, cl, &ask, err);
     if (st == ST_OK)
-        st = ask_patterns(cl, &ask, err);
+        st = ask_patterns(a, cl, &ask, err);
     if (st == ST_OK)
         st = ask_output(a, cl, &ask, err);
     if (st == ST_OK)
@@ -347,7 +363,7 @@ static Status rank_run(App *a, const CommandLine *cl, Error *err)
     bool *selected = NULL;
     Status st = ask_metrics(a, cl, &ask, err);
     if (st == ST_OK)
-        st = ask_patterns(cl, &ask, err);
+        st = ask_patterns(a, cl, &ask, err);
     if (st == ST_OK)
         st = ask_output(a, cl, &ask, err);
     for (int i = 0; i < ask.nmetrics && st == ST_OK; i++)

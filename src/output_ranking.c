@@ -251,7 +251,8 @@ static void ranking_text(const Session *s, const Metric *m, const RankRequest *r
     Str name = {0};
     bool other = ariths_text(rows_ariths(s, m, rows, n), &name);
     rows += count->failed;
-    str_printf(out, "=== Layer Analysis Results (%s method) ===\nPatterns analyzed: [", m->name);
+    str_printf(out, "=== Layer Analysis Results (%s method) ===\nPatterns analyzed: [",
+               m->peer_name ? m->peer_name : m->name);
     for (int i = 0; i < r->npatterns; i++) {
         str_puts(out, i ? ", " : "");
         python_repr(out, r->patterns[i]);

@@ -24,6 +24,7 @@ const char *metric_family_title(MetricFamily f);
 /* A row of metric_table: one file core/metric/NAME.c, one line in core/registry.c, one test. */
 typedef struct Metric {
     const char *name;        /* "kurtosis" */
+    const char *peer_name;   /* what msModelSlim's command line calls it where a scope is given, NULL: the same */
     const char *title;       /* column head */
     const char *unit;        /* "" when none */
     MetricScope scope;

@@ -54,7 +54,8 @@ static Status block_done(void *ctx, int unit, Stream **streams, int nstreams, Er
 {
     (void)nstreams;
     BlockJob *j = ctx;
-    return probe_tell(&j->b, &metric_mse_layer_wise, j->sink, unit + 1, model_depth(j->b.p->m), streams[0], err);
+    int depth = model_depth(j->b.p->m);
+    return mse_tell(&(Telling){&metric_mse_layer_wise, j->sink, j->b.unit, depth, unit + 1, depth, streams[0]}, err);
 }
 
 static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)

@@ -75,7 +75,8 @@ static Status on_stream(void *ctx, int p, int s0, const Stream *plain, const Str
 static Status on_chunk(void *ctx, int done, int samples, Error *err)
 {
     ModelSweep *m = ctx;
-    return probe_tell(&m->b, &metric_mse_model_wise, m->sink, done, samples, NULL, err);
+    int depth = model_depth(m->b.p->m);
+    return mse_tell(&(Telling){&metric_mse_model_wise, m->sink, m->b.unit, depth, done, samples, NULL}, err);
 }
 
 /* Whether an earlier part's sums are there to go on from. */

@@ -243,21 +243,20 @@ void mse_end(UnitScore *u)
     u->value = u->why[0] || !u->samples ? (double)NAN : u->sum / u->samples;
 }
 
-Status probe_tell(const Probe *b, const Metric *m, const PassSink *sink, int64_t done, int64_t total, const Stream *h,
-                  Error *err)
+Status mse_tell(const Telling *t, Error *err)
 {
-    int64_t depth = model_depth(b->p->m), n = 0;
-    PassScore *list = mem_zarray((size_t)depth, sizeof *list);
+    int64_t n = 0;
+    PassScore *list = mem_zarray((size_t)t->depth, sizeof *list);
     if (!list)
         return error_nomem(err, "scores");
-    for (int64_t i = 0; i < depth; i++) {
-        if (!b->unit[i].samples && !b->unit[i].why[0])
+    for (int64_t i = 0; i < t->depth; i++) {
+        if (!t->unit[i].samples && !t->unit[i].why[0])
             continue;
-        list[n] = (PassScore){m, b->unit[i]};
+        list[n] = (PassScore){t->metric, t->unit[i]};
         mse_end(&list[n++].s);
     }
-    PassStep step = {.done = done, .total = total, .score = list, .nscore = n, .h = h};
-    Status st = sink->step(sink->ctx, &step, err);
+    PassStep step = {.done = t->done, .total = t->total, .score = list, .nscore = n, .h = t->h};
+    Status st = t->sink->step(t->sink->ctx, &step, err);
     free(list);
     return st;
 }

@@ -46,10 +46,16 @@ uint64_t probe_bytes(const PassPlan *p, bool all, int threads);
 Status mse_add(UnitScore *u, const Stream *plain, const Stream *changed, int first, Pool *pool, Error *err);
 /* u->value: the mean over its samples; NaN (why is set) once one was not finite. */
 void mse_end(UnitScore *u);
-/* The values that there are, to the sink: units [0, depth) that have a sample or a reason. */
-Status probe_tell(const Probe *b, const Metric *m, const PassSink *sink, int64_t done, int64_t total, const Stream *h,
-                  Error *err);
+/* The values that there are, to the sink: of units [0, depth), those that have a sample or a reason. */
+typedef struct Telling {
+    const Metric *metric;
+    const PassSink *sink;
+    const UnitScore *unit;
+    int64_t depth, done, total;
+    const Stream *h; /* PassStep.h */
+} Telling;
+Status mse_tell(const Telling *t, Error *err);
 
-extern const Metric metric_mse_layer_wise, metric_mse_model_wise; /* rows that their passes tell values of */
+extern const Metric metric_mse_layer_wise, metric_mse_model_wise, metric_attention_mse; /* rows that their passes tell values of */
 
 #endif

@@ -32,6 +32,7 @@ struct BlockSpec;
 typedef struct BlockType {
     const char *name;             /* "gqa" */
     BlockRole role;
+    bool scores;                  /* attention by scores of queries and keys */
     const char *module;           /* its usual name in a unit; NULL: it names its modules itself */
     const char *const *linears;   /* names of what Block.linear holds, NULL-terminated; NULL: none */
     const SmallSlot *smalls;      /* of what Block.small holds, ends with a nameless one; NULL: none */

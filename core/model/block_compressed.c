@@ -256,5 +256,5 @@ static Status take(Open *o, int unit, Block *b)
 }
 
 const BlockType block_compressed = {
-    .name = "compressed", .role = ROLE_ATTENTION, .module = "attn", .linears = linears, .smalls = smalls, .kept = kept,
-    .read = read, .take = take};
+    .name = "compressed", .role = ROLE_ATTENTION, .scores = true, .module = "attn", .linears = linears, .smalls = smalls,
+    .kept = kept, .read = read, .take = take};

@@ -100,5 +100,5 @@ static Status take(Open *o, int unit, Block *b)
 }
 
 const BlockType block_gqa = {
-    .name = "gqa", .role = ROLE_ATTENTION, .module = "self_attn", .linears = linears, .smalls = smalls, .read = read,
+    .name = "gqa", .role = ROLE_ATTENTION, .scores = true, .module = "self_attn", .linears = linears, .smalls = smalls, .read = read,
     .take = take};

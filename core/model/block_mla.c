@@ -211,5 +211,5 @@ static Status take(Open *o, int unit, Block *b)
 }
 
 const BlockType block_mla = {
-    .name = "mla", .role = ROLE_ATTENTION, .module = "self_attn", .linears = linears, .smalls = smalls, .kept = kept,
+    .name = "mla", .role = ROLE_ATTENTION, .scores = true, .module = "self_attn", .linears = linears, .smalls = smalls, .kept = kept,
     .read = read, .take = take};

@@ -75,6 +75,7 @@ typedef struct Pass {
     TapHub hub;
     RowPlan plan;
     const LinearForm *const *forms; /* of the unit's linears, NULL: all float */
+    const AttnForm *attn;   /* Variant.attn */
     bool sdpa;              /* Variant.sdpa */
     uint64_t piece_max;     /* bytes of weights read as one piece */
     uint64_t fixed;         /* bytes held whatever the chunk: streams, workers, pieces of weights */

@@ -36,6 +36,16 @@ typedef struct LinearForm {
     const void *act_key;
 } LinearForm;
 
+/* What attention reads instead of its q, k and v (a variant's entry): of quantized attention, of a quantized cache of keys
+ * and values. Not in layers of linear attention, which have no scores. Lives as long as the call that uses it. */
+typedef struct AttnForm {
+    /* [worker] Changes rows of part 0: q, 1: k, 2: v in place, as they enter the score (after RoPE and norms) or the sum, one
+     * head behind the other, keys and values not repeated for the query heads that share them; ld floats a row. linear:
+     * the attention, as Tap.linear tells it. */
+    void (*replace)(void *self, int64_t linear, int part, float *x, int64_t rows, int64_t ld);
+    void *self;
+} AttnForm;
+
 /* Where operations round: the dtypes in which a layer behind the peer's deployed linears computes (specs/formats.md 6). Weights and
  * position tables stay in the model dtype. */
 typedef enum VariantDtype {
@@ -47,6 +57,7 @@ typedef enum VariantDtype {
 /* Overrides of one layer, indexed like Model.linears from the layer's first linear; NULL entries are float. */
 typedef struct Variant {
     const LinearForm *const *forms; /* indexed by (linear - first linear of the layer); NULL: all float */
+    const AttnForm *attn;           /* of its attentions, NULL: q, k and v as they are */
     VariantDtype dtype;             /* without meaning where nothing rounds */
     bool sdpa;                      /* attention rounds, where operations do, as torch's fused kernel on a CPU does, not as eager
                                      * attention: scores stay float32, weights are rounded before they are divided */

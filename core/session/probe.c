@@ -41,7 +41,7 @@ bool session_scheme(const Session *s, const MetricPass *pass, QConfig *out)
 {
     bool peer = strcmp(s->scheme, "peer") == 0;
     const char *name = peer ? pass->probe : s->scheme;
-    return name && name[0] && scheme_config(name, out);
+    return !pass->fixed && name && name[0] && scheme_config(name, out);
 }
 
 Status job_take_scheme(Session *s, const MetricPass *pass, Job *j, Error *err)
@@ -49,6 +49,8 @@ Status job_take_scheme(Session *s, const MetricPass *pass, Job *j, Error *err)
     QConfig q;
     RETURN_IF_ERROR(job_take_levels(s, j, err));
     scored_levels(s, j->level);
+    if (pass->fixed)
+        memset(j->level, 0, (size_t)s->model->nlinears * sizeof *j->level);
     if (!session_scheme(s, pass, &q))
         return ST_OK;
     if (!pass->has) /* statistics serve the recipe's levels, too */
@@ -69,6 +71,8 @@ void scored_keys(const Session *s, const Metric *m, int16_t *level, uint64_t *ou
         return;
     }
     scored_levels(s, level);
+    if (m->pass->fixed) /* it depends on none */
+        memset(level, 0, (size_t)s->model->nlinears * sizeof *level);
     for (int64_t i = 0; one && i < s->model->nlinears; i++)
         level[i] = 1;
     scores_levels(s->model, m->scope, one ? &q : a->levels, level, out);

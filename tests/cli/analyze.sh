@@ -157,7 +157,6 @@ refuse "takes a whole number, not 'x'" "topk x" --topk x
 refuse "takes True|False, not 'yes'" "trust yes" --trust_remote_code yes
 refuse "takes True|False, not 'true'" "trust true" --trust_remote_code true
 refuse "kurtosis" "metric in capitals" --metrics KURTOSIS
-refuse "'attention_mse' is not in this build: use" "a later metric, old name" --metrics attention_mse
 refuse "at least one name" "no metric" --metrics
 refuse "asked for twice" "a metric twice" --metrics std std
 refuse "--model_path or --model_type" "an unclear beginning" --model x
@@ -171,7 +170,10 @@ exits 64 "a scheme that is none" s analyze layer --model_path $model --scheme W3
 has "$tmp/err" "scheme 'W3A3' is none: there are W8A8S, W8A8," "names those there are"
 exits 64 "a scheme that is only written" s analyze layer --model_path $model --scheme W4A4_DYNAMIC
 exits 64 "a recipe and a scheme" s analyze layer --model_path $model --scheme W8A8 --recipe lab_practice/default/default-w8a8-static.yaml
-exits 64 "scope attn" s analyze attn --model_path $model
+exits 64 "patterns in scope attn" s analyze attn --model_path $model --pattern '*'
+has "$tmp/err" "--pattern does not go with scope attn" "are told"
+exits 64 "a metric of blocks in scope attn" s analyze attn --model_path $model --metrics mse_model_wise
+has "$tmp/err" "metric 'mse_model_wise' scores each block, scope 'attn' has others: use attention_mse" "is told in a line"
 exits 0 "scope after options" s analyze --model_path $model --calib_dataset $calib3 --topk 3 layer
 exits 64 "unknown scope" s analyze foo --model_path $model
 exits 65 "a pattern without a hit" run --pattern '*Q_PROJ'
@@ -222,6 +224,26 @@ printf 'open %s\ncalib %s\nanalyze mse_layer_wise\nanalyze mse_layer_wise --sche
 exits 0 "in a script" s --script "$tmp/two.slim"
 is "Scheme: W8A8 per_tensor asym; inputs: float; arithmetic: fp32
 Scheme: W4A4_MXFP4 per_block sym; inputs: float; arithmetic: fp32" "$(grep '^Scheme:' "$tmp/out")" "it is the open recipe's, then the one that is given"
+
+# ---- and of attentions ----
+for m in llama-fp32 qwen3-fp32; do
+    exits 0 "scope attn of $m" s analyze attn --model_path $g/_models/$m --calib_dataset $calib --metrics mse --compat peer
+    is "Scheme: int8 per_head q, k, v; inputs: accumulated; arithmetic: exact" "$(grep '^Scheme:' "$tmp/out")" "scheme, inputs and arithmetic are named"
+    sed '/^Scheme:/d; s/Score: .*/Score/' "$tmp/out" >"$tmp/text" # a step of a quantizer moves their fourth digit
+    sed 's/Score: .*/Score/' $g/$m.mse.txt >"$tmp/want"
+    same "$tmp/want" "$tmp/text" "text is the peer's, line for line, but for digits of scores"
+done
+exits 0 "the older command line" run --metrics attention_mse --pattern '*down_proj' --format json
+has "$tmp/err" "--pattern names linears: attention_mse scores all attention modules" "drops patterns with a word"
+is "attention_mse float 3" "$(python3 -c 'import json,sys
+d = json.load(open(sys.argv[1]))
+print(d["metric"], d["inputs"], len(d["layers"]))' "$tmp/out")" "and scores all attentions, each from float inputs"
+printf '{"input_ids":[5,9,13,4,8,15,16,23,42,7,3,1]}\n' >"$tmp/few.jsonl"
+exits 0 "linear attention" s analyze attn --model_path tests/golden/models/qwen3_next/fp32 --calib_dataset "$tmp/few.jsonl" --format json
+has "$tmp/out" '"reason":"not applicable: linear attention has no queries and keys of scores"' "has no score, which is no failure"
+printf 'open %s\ncalib %s\nanalyze attention_mse --pattern *.1.*\n' $model $calib3 >"$tmp/one.slim"
+exits 0 "patterns in a script" s --script "$tmp/one.slim"
+is 1 "$(grep -c '| Score:' "$tmp/out")" "select attentions"
 
 # ---- names in Chinese stay what they are, and where only ASCII may stand, that part of them ----
 zh=通义千问-Qwen3-0.6B-指令微调版

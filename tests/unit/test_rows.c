@@ -158,6 +158,7 @@ static const Tested metrics[] = {
     {"weight_outliers", "test_weights.c", "numbers_are_the_recorded_ones"},
     {"group_size", "test_weights.c", "numbers_are_the_recorded_ones"},
     {"clipping", "test_weights.c", "numbers_are_the_recorded_ones"},
+    {"attention_mse", "test_attentionmse.c", "recorded_runs"},
     {0},
 };
 static const Tested storages[] = {

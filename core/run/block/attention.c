@@ -39,7 +39,7 @@ static int64_t sample_tasks(const AttnRun *a, int64_t len)
 /* Softmax of one row over the keys whose bits are set (n of them visible); the others get 0. */
 static void chosen_softmax(const AttnRun *a, float *row, int64_t n, const uint32_t *bits, int head)
 {
-    const Ops *ops = &a->ps->ops;
+    const Ops *ops = a->ops;
     int64_t k = 0;
     for (int64_t s = 0; s < n; s++)
         if (bits[s / 32] >> s % 32 & 1)
@@ -57,7 +57,7 @@ static void chosen_softmax(const AttnRun *a, float *row, int64_t n, const uint32
 static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t len, int64_t t0, int64_t t1, int head,
                    const uint32_t *chosen)
 {
-    const Ops *ops = &a->ps->ops;
+    const Ops *ops = a->ops;
     int64_t d = a->head_dim, dv = a->v_dim, kv = (int64_t)head * a->kv_heads / a->heads;
     int64_t words = a->ps->out ? a->ps->out->select_words : 0;
     int64_t lo = a->window > 0 && t0 - a->window + 1 > 0 ? t0 - a->window + 1 : 0;
@@ -111,6 +111,8 @@ static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t len, int6
     };
     if (!fused) {
         ops_gemm(ops, &pv, wk->gemm);
+        for (int64_t t = 0; t < pv.m && !ops->rounds && a->ps->ops.rounds; t++)
+            ops_round(&a->ps->ops, pv.y + t * pv.ldy, dv);
         return;
     }
     ops_product(ops, &pv, wk->gemm);
@@ -161,13 +163,41 @@ static Status attention_run(AttnRun *a, Error *err)
     return batch_run(&b, ps->r->opt.pool, ps->r->opt.cancel, err);
 }
 
+typedef struct ReplaceRun {
+    const AttnForm *form;
+    int64_t linear, rows;
+    float *const *x;
+    const int64_t *ld;
+} ReplaceRun;
+
+static void replace_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const ReplaceRun *r = ctx;
+    int64_t t = index * PASS_TILE;
+    for (int part = 0; part < 3; part++)
+        if (r->x[part])
+            r->form->replace(r->form->self, r->linear, part, r->x[part] + t * r->ld[part],
+                             pass_tile_end(index, r->rows) - t, r->ld[part]);
+}
+
+Status attention_replace(Pass *ps, int64_t linear, float *const x[3], const int64_t ld[3], Error *err)
+{
+    ReplaceRun r = {ps->attn, linear, ps->rows, x, ld};
+    return ps->attn ? pass_tiles(ps, PHASE_QUANT_ACT, replace_task, &r, ps->rows, err) : ST_OK;
+}
+
 Status attention_heads(Pass *ps, BlockRun *b, int last, const Heads *h, AttnRun *at, Error *err)
 {
     const ModelConfig *c = ps->cfg;
     for (int i = 0; i < 3; i++)
         RETURN_IF_ERROR(pass_feed_tap(ps, (TapKind)(TAP_Q + i), block_tap_linear(b, last), h->x[i], h->width[i],
                                       h->ld[i], err));
-    *at = (AttnRun){.ps = ps, .q = h->x[0], .k = h->x[1], .v = h->x[2], .o = h->o, .ldq = h->ld[0], .ldk = h->ld[1],
+    RETURN_IF_ERROR(attention_replace(ps, block_tap_linear(b, last), h->x, h->ld, err));
+    Ops wide = ps->ops; /* torch's attention of replaced inputs is not the fused one: float32, rounded in the end */
+    if (ps->attn && ps->sdpa)
+        ops_widen(&wide);
+    *at = (AttnRun){.ps = ps, .ops = &wide, .q = h->x[0], .k = h->x[1], .v = h->x[2], .o = h->o, .ldq = h->ld[0], .ldk = h->ld[1],
                     .ldv = h->ld[2], .ldo = (int64_t)c->heads * c->v_dim, .heads = c->heads, .kv_heads = c->kv_heads,
                     .head_dim = c->head_dim, .v_dim = c->v_dim, .scale = (float)c->attn_scale,
                     .softcap = (float)c->attn_softcap, .window = at->window, .every_key = at->every_key,

@@ -15,6 +15,7 @@ typedef struct Heads {
 /* Attention of the chunk's samples. o may be q when v_dim is head_dim. */
 typedef struct AttnRun {
     Pass *ps;
+    const Ops *ops;         /* of scores, weights and sums; what they give is rounded as the pass's */
     const float *q, *k, *v; /* [rows][ld*] */
     float *o;               /* [rows][ldo] */
     int64_t ldq, ldk, ldv, ldo;
@@ -30,6 +31,9 @@ typedef struct AttnRun {
 /* Feeds the taps of q, k and v (told as block_tap_linear(b, last) tells), then runs the attention over them; of *at
  * window, sinks, every_key and select are given, the rest is the unit's. */
 Status attention_heads(Pass *ps, BlockRun *b, int last, const Heads *h, AttnRun *at, Error *err);
+/* What a variant has attention read in place of q, k and v of the chunk's rows (AttnForm), where it has. x NULL: not of
+ * this part. */
+Status attention_replace(Pass *ps, int64_t linear, float *const x[3], const int64_t ld[3], Error *err);
 /* Scores and products of the workers. */
 void attention_need(const NeedAsk *ask, BlockNeed *out);
 

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "run/block/attention.h"
 #include "run/block/compressor.h"
 
 /* Attention over a window of keys and over compressed ones (specs/models.md 2.5, DeepSeek-V4). All heads look at the
@@ -193,6 +194,8 @@ static void make_entry(const CompressedRun *r, const RowAt *at, int64_t base, in
     compressor_entry(&c, o, w, x);
     ops_norm(o, NORM_LATE, x, r->b->small[index ? COMP_INDEX_NORM : COMP_NORM], NULL, r->m->eps, dim, x);
     rotate(r, at->rope, w * r->rate, false, x, dim);
+    if (ps->attn && !index) /* a key like those of the window */
+        ps->attn->replace(ps->attn->self, block_tap_linear(r->b, COMP_O), 1, x, 1, dim);
 }
 
 /* The entries whose last tokens are among the task's rows. */
@@ -372,7 +375,8 @@ static Status feed_heads(CompressedRun *r, Error *err)
     int64_t d = r->m->head_dim, q = r->m->heads * d, linear = block_tap_linear(r->b, COMP_O);
     RETURN_IF_ERROR(pass_feed_tap(r->ps, TAP_Q, linear, r->q, q, q, err));
     RETURN_IF_ERROR(pass_feed_tap(r->ps, TAP_K, linear, r->kv, d, d, err));
-    return pass_feed_tap(r->ps, TAP_V, linear, r->kv, d, d, err);
+    RETURN_IF_ERROR(pass_feed_tap(r->ps, TAP_V, linear, r->kv, d, d, err));
+    return attention_replace(r->ps, linear, (float *[]){r->q, r->kv, NULL}, (const int64_t[]){q, d, 0}, err);
 }
 
 static int first(const Block *b, int slot[STAGE_MAX], bool *gate)

@@ -1,0 +1,52 @@
+#ifndef SLIM_QUANT_HEADQUANT_H
+#define SLIM_QUANT_HEADQUANT_H
+
+#include <stdatomic.h>
+
+#include "base/error.h"
+#include "qir/intquant.h"
+#include "run/runner.h"
+
+/* What attention reads, in int8 with one symmetric scale a head (specs/analysis.md 2.4, specs/quantization.md 4: recall
+ * window): q, k and v of a unit's attentions as they enter the score. A pass with the observer finds the scales of all
+ * texts, passes with the form compute with them. */
+
+enum { HEAD_ATTENTIONS = 2, HEAD_PARTS = 3 };
+
+typedef struct HeadSide {
+    int64_t heads, width;  /* width: of one head */
+    int samples;
+    const int64_t *start;  /* of the pass: [samples + 1] rows */
+    float *lo, *hi;        /* [samples][heads] of each sample's window; the first row is of all in the end */
+    struct HeadBad *bad;   /* [samples] its first value that is not finite */
+    QParam *param;         /* [heads], once they are fixed */
+} HeadSide;
+
+/* Zero-initialise, then set what is above the line. */
+typedef struct HeadQuant {
+    const Model *m;
+    int unit;
+    DType T;                  /* in which q, k and v are computed */
+    double ratio[HEAD_PARTS]; /* of a text's values of a head, so many are in the range: the shortest that holds them */
+    /* ---- */
+    int64_t linear[HEAD_ATTENTIONS]; /* Tap.linear of each attention that was seen */
+    int n;
+    HeadSide side[HEAD_ATTENTIONS][HEAD_PARTS];
+    atomic_bool oom;
+} HeadQuant;
+/* The ratios of the peer's analysis: 0.9999 of queries and keys, all values. */
+extern const double head_ratios[HEAD_PARTS];
+
+/* Of a pass over all texts; the HeadQuant outlives it. */
+Observer head_quant_observer(HeadQuant *h);
+/* After that pass: the scales. ST_DATA: a value is not finite, which the text names, or no attention had any. */
+Status head_quant_fix(HeadQuant *h, Error *err);
+/* For Variant.attn, once the scales are fixed. */
+AttnForm head_quant_form(HeadQuant *h);
+void head_quant_fini(HeadQuant *h);
+
+/* The shortest [*lo, *hi] that holds trunc(ratio * n) of x's n finite values ([rows][width], ld floats a row), the least
+ * of equally short ones; n >= 1. false: no memory. */
+bool head_window(const float *x, int64_t rows, int64_t width, int64_t ld, double ratio, float *lo, float *hi);
+
+#endif
