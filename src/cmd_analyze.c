@@ -28,9 +28,9 @@ static void built_metrics(const Scope *scope, Str *out)
 }
 
 /* A metric by name, of this scope when one is given (NULL: any). */
-static Status find_metric(const char *name, const Scope *scope, const Metric **out, Error *err)
+static Status find_metric(const Session *s, const char *name, const Scope *scope, const Metric **out, Error *err)
 {
-    *out = metric_find(name);
+    *out = session_metric_find(s, name);
     for (int i = 0; scope && !*out && metric_table[i]; i++)
         if (metric_table[i]->peer_name && strcmp(metric_table[i]->peer_name, name) == 0)
             *out = metric_table[i];
@@ -60,10 +60,10 @@ typedef struct Ask {
     bool set_chosen;                        /* the calibration set is not the peer's default */
 } Ask;
 
-static Status add_metric(Ask *ask, const char *name, Error *err)
+static Status add_metric(const Session *s, Ask *ask, const char *name, Error *err)
 {
     const Metric *m;
-    RETURN_IF_ERROR(find_metric(name, ask->scope, &m, err));
+    RETURN_IF_ERROR(find_metric(s, name, ask->scope, &m, err));
     for (int i = 0; i < ask->nmetrics; i++)
         if (ask->metrics[i] == m)
             return error_set(err, ST_USAGE, "metric '%s' is asked for twice", name);
@@ -74,7 +74,7 @@ static Status add_metric(Ask *ask, const char *name, Error *err)
 static Status ask_metrics(App *a, const CommandLine *cl, Ask *ask, Error *err)
 {
     int first = 0;
-    ask->metrics = mem_zarray((size_t)metric_count() + 1, sizeof *ask->metrics);
+    ask->metrics = mem_zarray(metric_list_len(session_metrics(a->session)) + 1, sizeof *ask->metrics);
     if (!ask->metrics)
         return error_nomem(err, "a list of metrics");
     for (size_t i = 0; i < sizeof scopes / sizeof *scopes && cl->nwords && cl->command == &command_analyze; i++)
@@ -82,14 +82,14 @@ static Status ask_metrics(App *a, const CommandLine *cl, Ask *ask, Error *err)
             ask->scope = &scopes[i];
     first = ask->scope != NULL;
     for (int i = first; i < cl->nwords; i++)
-        RETURN_IF_ERROR(add_metric(ask, cl->words[i], err));
+        RETURN_IF_ERROR(add_metric(a->session, ask, cl->words[i], err));
     int n;
     const char **list = cl_list(cl, "metrics", &n);
     if (!list)
         return error_nomem(err, "a list of metrics");
     Status st = ST_OK;
     for (int i = 0; i < n && st == ST_OK; i++)
-        st = add_metric(ask, list[i], err);
+        st = add_metric(a->session, ask, list[i], err);
     free(list);
     RETURN_IF_ERROR(st);
     if (cl_given(cl, "metrics") && n == 0)
@@ -98,10 +98,10 @@ static Status ask_metrics(App *a, const CommandLine *cl, Ask *ask, Error *err)
         return ST_OK;
     const Metric *shown = a->session && a->face != FACE_CLI ? session_metric(a->session) : NULL;
     if (shown && !ask->scope)
-        return add_metric(ask, shown->name, err);
+        return add_metric(a->session, ask, shown->name, err);
     if (!ask->scope && a->face == FACE_CLI && metric_find("block_error"))
         app_note(a, "kurtosis describes inputs; what the model loses by each layer is ranked by --metrics block_error");
-    return add_metric(ask, ask->scope ? ask->scope->metric : "kurtosis", err);
+    return add_metric(a->session, ask, ask->scope ? ask->scope->metric : "kurtosis", err);
 }
 
 /* Whether linears play no part in what is asked for: attentions are scored, all of them. */

@@ -65,6 +65,7 @@ static const LangText texts[] = {
     {"%s stopped; nothing was measured", "%s 已停止；没有测量结果"},
     {"%s stopped; nothing was replaced, r on Jobs (3) goes on", "%s 已停止；没有替换任何文件，在任务（3）按 r 继续"},
     {"%s tokens", "%s 词元"},
+    {"%s was loaded from %s: another program makes it", "%s 是从 %s 载入的：由另一个程序算出"},
     {"%snot kept: this session is %s", "%s不会保留：此会话%s"},
     {"' every %d int8 steps", "' 每 %d 个 int8 步长"},
     {"' int8 steps", "' int8 步长"},

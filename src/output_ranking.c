@@ -159,6 +159,8 @@ static bool scheme_text(const Session *s, const Metric *m, Str *out)
     bool sees = !metric_any_level(m) && (m->pass != &pass_statistics || m->needs & NEED_WEIGHT);
     QConfig q;
     str_clear(out);
+    if (m->loaded)
+        return false;
     if (m->pass->fixed || (sees && session_scheme(s, m->pass, &q))) {
         char text[80] = "";
         if (!m->pass->fixed)
@@ -262,6 +264,8 @@ static void ranking_text(const Session *s, const Metric *m, const RankRequest *r
     if (missing)
         str_printf(out, " of %lld", (long long)count->wanted);
     str_putc(out, '\n');
+    if (m->loaded)
+        str_printf(out, "Loaded from: %s\n", m->loaded->file);
     if (m->family == FAMILY_INPUT && metric_find("block_error") && !session_options(s)->peer)
         str_printf(out, "%s describes inputs and does not rank damage: block_error does\n", m->name);
     if (other && !inputs_text(s, m))
@@ -352,7 +356,12 @@ static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64
         str_json(out, str_text(&text));
     else
         str_puts(out, "null");
-    arith_json(set, session_options(s)->arith, out);
+    if (m->loaded) {
+        str_puts(out, ",\"arithmetic\":null,\"loaded\":");
+        str_json(out, m->loaded->file);
+    } else {
+        arith_json(set, session_options(s)->arith, out);
+    }
     if (inputs_text(s, m)) {
         str_puts(out, ",\"inputs\":");
         str_json(out, inputs_text(s, m));

@@ -196,6 +196,8 @@ unsigned act_run(Ui *ui, const KeyRow *row, int key)
     const Metric *m = session_metric(ui_session(ui));
     if (!m)
         return ui_refuse(ui, "no metric is shown; :show METRIC");
+    if (m->loaded)
+        return ui_refuse(ui, "%s was loaded from %s: another program makes it", m->name, m->loaded->file);
     const char *sum = "";
     for (int i = 0; metric_table[i]; i++) { /* what predictions add up comes from the same pass */
         if (metric_table[i]->additive && metric_table[i] != m)
@@ -341,13 +343,14 @@ unsigned act_metric(Ui *ui, const KeyRow *row, int key)
     const Metric *now = session_metric(ui_session(ui));
     int n = 0, at = 0;
     hold_row(ui);
-    for (; ui->metrics[n]; n++) {
-        if (ui->metrics[n] == now)
+    const Metric *const *all = ui_metrics(ui);
+    for (; all[n]; n++) {
+        if (all[n] == now)
             at = n;
     }
     if (n == 0)
         return ui_refuse(ui, "this build has no metric");
-    const Metric *next = ui->metrics[(at + row->arg + n) % n];
+    const Metric *next = all[(at + row->arg + n) % n];
     ui_command(ui, "show %s", next->name);
     return DO_PAINT;
 }

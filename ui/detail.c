@@ -150,8 +150,9 @@ static void draw_scores(Ui *ui, Rect r, int *y, int64_t i)
         draw_made_in(ui, r, y, shown, i);
     }
     draw_parts(ui, r, y, shown, i);
-    for (int k = 0; ui->metrics[k]; k++) {
-        const Metric *m = ui->metrics[k];
+    const Metric *const *all = ui_metrics(ui);
+    for (int k = 0; all[k]; k++) {
+        const Metric *m = all[k];
         ScoreState state = session_score(s, m, i).state;
         if (m == shown || m->scope != SCOPE_LINEAR || state == SCORE_NONE || state == SCORE_QUEUED)
             continue;

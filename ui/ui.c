@@ -16,6 +16,11 @@ Session *ui_session(const Ui *ui)
     return ui->app->session;
 }
 
+const Metric *const *ui_metrics(const Ui *ui)
+{
+    return ui->metrics ? ui->metrics : session_metrics(ui_session(ui));
+}
+
 const Model *ui_model(const Ui *ui)
 {
     return ui->app->session ? session_model(ui->app->session) : NULL;
@@ -605,7 +610,6 @@ Status ui_new(Ui **out, App *a, const ScreenOptions *o, Error *err)
         return error_nomem(err, "the workbench");
     ui->app = a;
     ui->view = view_table[0];
-    ui->metrics = metric_table;
     ui->side_on = true;
     ui->pace_ms = o->pace_ms;
     Status st = make_states(ui, err);

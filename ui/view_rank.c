@@ -601,8 +601,9 @@ static void context(Ui *ui, void *state, LineParts *out)
     Session *s = ui_session(ui);
     const Metric *m = session_metric(s);
     int n = 0, at = 0;
-    for (; ui->metrics[n]; n++) {
-        if (ui->metrics[n] == m)
+    const Metric *const *all = ui_metrics(ui);
+    for (; all[n]; n++) {
+        if (all[n] == m)
             at = n + 1;
     }
     const char *filter = session_filter_text(s);

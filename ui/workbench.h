@@ -46,7 +46,7 @@ struct Ui {
     Layout layout;
     int rows, cols;
     const View *view;
-    const Metric *const *metrics;   /* that m walks and details tell, NULL-terminated: metric_table but in tests */
+    const Metric *const *metrics;   /* of tests; NULL: ui_metrics are the session's */
     void *state[UI_MAX_VIEWS];      /* of each row of view_table */
     const View *back[UI_MAX_BACK];
     int nback;
@@ -87,6 +87,8 @@ struct Ui {
 
 /* ---- session, or NULL while nothing is open ---- */
 Session *ui_session(const Ui *ui);
+/* Metrics that m walks and details tell, NULL-terminated: the session's. */
+const Metric *const *ui_metrics(const Ui *ui);
 const Model *ui_model(const Ui *ui); /* NULL before open */
 
 /* ---- what happens ---- */

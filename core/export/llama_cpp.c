@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "export/modules.h"
+#include "export/scorefile.h"
 
 /* A file for llama-quantize's --tensor-type-file: "REGEX=TYPE" words. By tools/quantize/quantize.cpp, parse_tensor_type
  * (words at white space, the pattern up to the first '=' and in small letters) and src/llama-quant.cpp (2025 and 2026):
@@ -124,6 +125,37 @@ static int row_of(const Model *m, const char *name, const char **number)
     for (int r = 0; r < ROWS; r++)
         if (matches(rows[r].module, s + n + 1))
             return r;
+    return -1;
+}
+
+int64_t gguf_linear(const Model *m, const char *tensor, int expert)
+{
+    static const char head[] = "blk.", end[] = ".weight";
+    const char *number = tensor + strlen(head), *rest = number;
+    if (strncmp(tensor, head, strlen(head)) != 0 || !str_ends_with(tensor, end) || !digits(number))
+        return -1;
+    rest += digits(number);
+    size_t len = *rest == '.' ? strlen(rest + 1) - strlen(end) : 0;
+    for (int r = 0; r < ROWS * GGUF_NAMES && len > 0 && len < 80; r++) {
+        const GgufRow *row = &rows[r / GGUF_NAMES];
+        const char *name = row->tensor[r % GGUF_NAMES], *hash = strchr(row->module, '#');
+        char module[256];
+        if (!name || strlen(name) != len || strncmp(name, rest + 1, len) != 0)
+            continue;
+        int n = snprintf(module, sizeof module, "%s%.*s.", model_layers_prefix(m), (int)digits(number), number);
+        if (n < 0 || n >= (int)sizeof module)
+            return -1;
+        if (hash && expert >= 0)
+            snprintf(module + n, sizeof module - (size_t)n, "%.*s%d%s", (int)(hash - row->module), row->module, expert,
+                     hash + 1);
+        else if (!hash && expert < 0)
+            snprintf(module + n, sizeof module - (size_t)n, "%s", row->module);
+        else
+            continue;
+        int64_t i = model_find_linear(m, module);
+        if (i >= 0)
+            return i;
+    }
     return -1;
 }
 

@@ -71,10 +71,14 @@ const Metric **metric_list_copy(const Metric *const *list)
     return copy;
 }
 
+const MetricPass pass_loaded = {.name = "loaded", .step = "score", .data_free = true};
+
 /* ---- scores ---- */
 
 double metric_score(const Metric *m, const Scores *s, int64_t unit, const QConfig *q, char *why, int why_size)
 {
+    if (m->loaded)
+        return m->loaded->value[unit];
     if (m->score)
         return m->score(s, unit, q, why, why_size);
     const UnitSlot *u = scores_unit(s, m, unit);
@@ -87,6 +91,8 @@ double metric_score(const Metric *m, const Scores *s, int64_t unit, const QConfi
 
 bool metric_has(const Metric *m, const Scores *s, int64_t unit)
 {
+    if (m->loaded)
+        return isfinite(m->loaded->value[unit]);
     return m->pass->has ? m->pass->has(s, m->scope, unit, m->needs) : scores_unit(s, m, unit) != NULL;
 }
 

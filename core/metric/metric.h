@@ -21,6 +21,13 @@ typedef enum MetricFamily {
 } MetricFamily;
 const char *metric_family_title(MetricFamily f);
 
+/* Scores that another program made, of a file: such a Metric is no row of metric_table but a session's own. */
+typedef struct LoadedScores {
+    const char *file;        /* its name */
+    const double *value;     /* [units of the scope] NaN: the file has none */
+} LoadedScores;
+extern const MetricPass pass_loaded; /* of those: nothing runs */
+
 /* A row of metric_table: one file core/metric/NAME.c, one line in core/registry.c, one test. */
 typedef struct Metric {
     const char *name;        /* "kurtosis" */
@@ -40,6 +47,7 @@ typedef struct Metric {
     /* Score of one unit, of a linear at its level (NULL q: the open recipe has none, or the scope is another). NaN = not
      * defined; a reason goes into why. NULL: the value its pass gave. */
     double (*score)(const Scores *s, int64_t unit, const QConfig *q, char *why, int why_size);
+    const LoadedScores *loaded; /* NULL: made here */
 } Metric;
 extern const Metric *const metric_table[]; /* NULL-terminated, core/registry.c */
 const Metric *metric_find(const char *name);

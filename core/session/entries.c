@@ -238,6 +238,22 @@ void entry_measured(Session *s, Measured *m)
     put(s, &b, true);
 }
 
+void entry_loaded(Session *s, const Metric *m)
+{
+    Str b = {0};
+    str_puts(&b, "{\"t\":\"loaded\",\"name\":");
+    str_json(&b, m->name);
+    str_puts(&b, ",\"file\":");
+    str_json(&b, m->loaded->file);
+    str_printf(&b, ",\"scope\":\"%s\",\"values\":[", scope_name(m->scope));
+    for (int64_t i = 0; i < scope_units(s->model, m->scope); i++) {
+        str_puts(&b, i ? "," : "");
+        str_double(&b, m->loaded->value[i]);
+    }
+    str_puts(&b, "]}");
+    put(s, &b, true);
+}
+
 void entry_layer(const Job *j, const PassStep *step, KeptLayer *out)
 {
     int layer = (int)step->done - 1;

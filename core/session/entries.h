@@ -26,6 +26,7 @@ void entry_run_end(Session *s, int run, Status st);
 void entry_quantize(Session *s, const QuantizeJob *q);           /* begins */
 void entry_quantize_end(Session *s, Status st);
 void entry_measured(Session *s, Measured *m);
+void entry_loaded(Session *s, const Metric *m);                  /* scores of another program */
 
 /* The record of a finished layer, without its stream's digest. Job thread. */
 void entry_layer(const Job *j, const PassStep *step, KeptLayer *out);

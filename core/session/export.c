@@ -108,10 +108,11 @@ static void columns_free(ExportColumn *c, int n)
 /* A column for each metric that there are scores of. */
 static Status score_columns(Session *s, ExportColumn **out, int *n, Error *err)
 {
-    ExportColumn *c = mem_zarray((size_t)metric_count() + 1, sizeof *c);
+    const Metric *const *m = session_metrics(s);
+    ExportColumn *c = mem_zarray(metric_list_len(m) + 1, sizeof *c);
     *n = 0;
-    for (int k = 0; c && metric_table[k]; k++) {
-        if (!session_has_run(s, metric_table[k]))
+    for (int k = 0; c && m[k]; k++) {
+        if (!session_has_run(s, m[k]))
             continue;
         double *v = mem_array((size_t)s->model->nlinears + 1, sizeof *v);
         if (!v) {
@@ -119,10 +120,10 @@ static Status score_columns(Session *s, ExportColumn **out, int *n, Error *err)
             return error_nomem(err, "an export");
         }
         for (int64_t i = 0; i < s->model->nlinears; i++) {
-            Score score = session_score(s, metric_table[k], i);
+            Score score = session_score(s, m[k], i);
             v[i] = score.state == SCORE_OK ? score.value : NAN;
         }
-        c[(*n)++] = (ExportColumn){metric_table[k]->name, v};
+        c[(*n)++] = (ExportColumn){m[k]->name, v};
     }
     *out = c;
     return c ? ST_OK : error_nomem(err, "an export");

@@ -34,6 +34,7 @@ struct Session {
     struct Table *table;           /* order, filter, folds */
     struct Queue *queue;           /* jobs and their events */
     struct Keeper *keeper;         /* folder on disk; NULL: nothing is written */
+    struct Loaded *loaded;         /* scores of other programs; NULL: none */
     struct Notes *notes;           /* messages, and the commands that were run */
 };
 

@@ -1,4 +1,5 @@
 /* Bringing a session back from its journal. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "session/folder.h"
 #include "session/parts.h"
 #include "session/queue.h"
+#include "session/loaded.h"
 #include "session/record.h"
 #include "session/rulerecord.h"
 #include "session/results.h"
@@ -201,7 +203,7 @@ static Status on_command(Session *s, const cJSON *o, Error *err)
 static Status on_view(Session *s, const cJSON *o, Error *err)
 {
     const char *metric = text_of(o, "metric"), *sort = text_of(o, "sort"), *fold = text_of(o, "fold");
-    if (metric && metric_find(metric))
+    if (metric && session_metric_find(s, metric))
         RETURN_IF_ERROR(session_show(s, metric, err));
     if (sort && sort_key_find(sort) >= 0)
         RETURN_IF_ERROR(session_sort(s, (SortKey)sort_key_find(sort), cJSON_IsTrue(json_get(o, "ascending")), err));
@@ -357,6 +359,25 @@ static Status on_effect(Session *s, const cJSON *o, Error *err)
     return results_measured(s->results, &m, err);
 }
 
+/* Scores of another program: a value for each unit of their scope, null where there is none. */
+static Status on_loaded(Session *s, const cJSON *o, Error *err)
+{
+    const char *name = text_of(o, "name"), *file = text_of(o, "file"), *scope = text_of(o, "scope");
+    const cJSON *values = json_get(o, "values"), *v;
+    int k = 0;
+    while (scope && k < METRIC_SCOPES && strcmp(scope_name((MetricScope)k), scope) != 0)
+        k++;
+    int64_t n = s->model && scope && k < METRIC_SCOPES ? scope_units(s->model, (MetricScope)k) : -1, i = 0;
+    if (!name || !file || metric_find(name) || n < 0 || cJSON_GetArraySize(values) != n)
+        return error_set(err, ST_DATA, "a record of loaded scores is damaged");
+    double *value = mem_array((size_t)n + 1, sizeof *value);
+    if (!value)
+        return error_nomem(err, "the scores");
+    cJSON_ArrayForEach(v, values)
+        value[i++] = cJSON_IsNumber(v) ? v->valuedouble : NAN;
+    return loaded_put(s, name, file, (MetricScope)k, value, err);
+}
+
 static const struct RecordKind {
     const char *name;
     Status (*apply)(Session *s, const cJSON *o, Error *err);
@@ -365,7 +386,7 @@ static const struct RecordKind {
     {"calib", on_calib},   {"eval", on_eval}, {"recipe", recipe_restore}, {"set", on_set},
     {"edit", on_edit},     {"rules", rules_restore}, {"undo", on_undo}, {"redo", on_redo}, {"whatif", on_whatif}, {"cmd", on_command},
     {"view", on_view},     {"run", on_run},       {"rows", on_rows}, {"scores", on_scores}, {"run_end", on_run_end}, {"effect", on_effect},
-    {"quantize", on_quantize}, {"quantize_end", on_quantize_end},
+    {"quantize", on_quantize}, {"quantize_end", on_quantize_end}, {"loaded", on_loaded},
 };
 
 static Status replay(void *ctx, const char *json, uint32_t len, Error *err)

@@ -9,6 +9,7 @@
 #include "session/assignment.h"
 #include "session/entries.h"
 #include "session/folder.h"
+#include "session/loaded.h"
 #include "session/notes.h"
 #include "session/parts.h"
 #include "session/queue.h"
@@ -82,6 +83,7 @@ Status session_new(Session **out, const SessionOptions *o, Error *err)
 
 static void model_close(Session *s)
 {
+    loaded_close(s);
     results_close(s->results);
     whatif_clear(s->whatifs);
     assignment_close(s->assignment);

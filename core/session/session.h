@@ -331,6 +331,18 @@ Status session_export_preview(Session *s, const char *path, const char *as, Expo
  * bytes: then there is nothing to do. */
 Status session_export(Session *s, const char *path, const char *as, bool force, Error *err);
 
+/* ---- scores of other programs (export/scorefile.h) ---- */
+/* Loads a file's scores as metrics of this session, which every face shows beside the others, as `as` (NULL: the file's name
+ * without its end), or as.COLUMN where there are several; of a recipe (.yaml, .yml) what it leaves float has score 1. They
+ * stay what they are when data, levels or the arithmetic change, and are kept in the journal. `what` (may be NULL): a line
+ * for each. ST_DATA where nothing of it is a name of the model. Loading again under the same name replaces. */
+Status session_load_scores(Session *s, const char *path, const char *as, Str *what, Error *err);
+/* All metrics there are scores of or could be: metric_table's rows, then those that were loaded. NULL-terminated, borrowed
+ * until the next file is loaded or another model is opened. s may be NULL. */
+const Metric *const *session_metrics(const Session *s);
+/* That of this name, NULL: none. */
+const Metric *session_metric_find(const Session *s, const char *name);
+
 /* ---- engines ---- */
 /* Holds the open recipe at the present assignment against the rules of the engines (recipe/runtime.h); the report is the
  * caller's. Also where one of them is broken: ST_OK. */

@@ -72,7 +72,7 @@ Status job_take_levels(Session *s, Job *j, Error *err)
 }
 
 /* The rows of these names; caller frees. */
-static Status find_metrics(const char *const *names, const Metric ***out, Error *err)
+static Status find_metrics(const Session *s, const char *const *names, const Metric ***out, Error *err)
 {
     size_t n = 0;
     while (names[n])
@@ -85,8 +85,12 @@ static Status find_metrics(const char *const *names, const Metric ***out, Error 
         if ((*out)[i])
             continue;
         Str built = {0};
-        metric_names(&built);
-        error_set(err, ST_USAGE, "metric '%s' is not in this build: there are %s", names[i], str_text(&built));
+        const Metric *other = session_metric_find(s, names[i]);
+        metric_names(NULL, &built);
+        if (other)
+            error_set(err, ST_USAGE, "'%s' was loaded from %s: another program makes it", other->name, other->loaded->file);
+        else
+            error_set(err, ST_USAGE, "metric '%s' is not in this build: there are %s", names[i], str_text(&built));
         str_free(&built);
         free(*out);
         *out = NULL;
@@ -348,7 +352,7 @@ Status session_analyze(Session *s, const char *const *metrics, const char *const
     if (!metrics[0])
         return error_set(err, ST_USAGE, "no metric was named");
     const Metric **all;
-    RETURN_IF_ERROR(find_metrics(metrics, &all, err));
+    RETURN_IF_ERROR(find_metrics(s, metrics, &all, err));
     results_compare_levels(s);
     Status st = ST_OK;
     int request = 0;

@@ -98,19 +98,20 @@ const Metric *session_metric(const Session *s)
     return s->table->metric;
 }
 
-void metric_names(Str *out)
+void metric_names(const Session *s, Str *out)
 {
-    for (int i = 0; metric_table[i]; i++)
-        str_printf(out, "%s%s", i ? ", " : "", metric_table[i]->name);
+    const Metric *const *m = session_metrics(s);
+    for (int i = 0; m[i]; i++)
+        str_printf(out, "%s%s", i ? ", " : "", m[i]->name);
 }
 
 Status session_show(Session *s, const char *metric, Error *err)
 {
     Table *t = s->table;
-    const Metric *m = metric_find(metric);
+    const Metric *m = session_metric_find(s, metric);
     if (!m) {
         Str names = {0};
-        metric_names(&names);
+        metric_names(s, &names);
         error_set(err, ST_USAGE, "no metric '%s' in this build: there are %s", metric, str_text(&names));
         str_free(&names);
         return ST_USAGE;

@@ -63,6 +63,6 @@ void table_scores_changed(Table *t);
 void table_levels_changed(Table *t);
 /* A job was queued or ended: what is not scored may rank otherwise. */
 void table_scores_asked(Table *t);
-void metric_names(Str *out);   /* of metric_table, with commas */
+void metric_names(const Session *s, Str *out); /* session_metrics, with commas; s may be NULL */
 
 #endif

@@ -308,6 +308,7 @@ static const Tested commands[] = {
     {"calib", "test_commands.c", "lines_change_the_session"},
     {"eval", "test_commands.c", "lines_change_the_session"},
     {"recipe", "test_commands.c", "lines_change_the_session"},
+    {"load", "load.sh", "the recorded logs are read"},
     {"analyze", "analyze.sh", "kurtosis runs"},
     {"rank", "script.sh", "the rows are there after wait"},
     {"show", "test_commands.c", "lines_change_the_session"},
