@@ -20,6 +20,8 @@ one() {
     measure) case " $* " in *" --eval "*) s measure --model_path $M "$@" ;; *" --model_path "*) s measure --eval "$D" "$@" ;; *) s measure --model_path $M --eval "$D" "$@" ;; esac ;;
     quant) s quant "$@" ;;
     info | check) s $verb $M "$@" ;;
+    hist | heat) case " $* " in *" --model_path"*) s $verb model.layers.0.mlp.down_proj "$@" ;; *) s $verb --model_path $M model.layers.0.mlp.down_proj "$@" ;; esac ;;
+    schemes) case " $* " in *" --model_path"*) s schemes W8A8 "$@" ;; *) s schemes W8A8 --model_path $M "$@" ;; esac ;;
     forward)
         case " $*" in *" --model_path"*) set -- --ids 1,2 --out "$tmp/f" "$@" ;; *) set -- --model_path $M "$@" ;; esac
         case " $*" in *" --out"*) ;; *) set -- --out "$tmp/f" "$@" ;; esac
@@ -137,6 +139,28 @@ row check format '"tensors"' xml --format json
 row check threads "nothing bad" x --threads 1
 row check runtime "nothing bad" cuda --runtime vllm
 row check progress "nothing bad" sometimes --progress never
+row hist model_path "values from" "" --model_path $M
+row hist model_type "values from" "" --model_type qwen3
+row hist bins "  -3 std" x --bins 5
+row hist log "values from" - --log
+row hist format '"counts"' xml --format json
+row hist out "FILE:$tmp/hist" "" --out "$tmp/hist"
+row hist glyphs "@" runes --glyphs ascii
+row heat model_path "groups downwards" "" --model_path $M
+row heat model_type "groups downwards" "" --model_type qwen3
+row heat group "groups of 16;" x --group 16
+row heat scheme "W4A8_DYNAMIC" W3 --scheme W4A8_DYNAMIC
+row heat size "groups downwards" 0x4 --size 10x3
+row heat max "largest mean square error" - --max
+row heat format '"mean"' xml --format json
+row heat out "FILE:$tmp/heat" "" --out "$tmp/heat"
+row heat glyphs "@" runes --glyphs ascii
+row schemes model_path "worst linear" "" --model_path $M
+row schemes model_type "worst linear" "" --model_type qwen3
+row schemes format '"schemes"' xml --format json
+row schemes out "FILE:$tmp/schemes" "" --out "$tmp/schemes"
+row schemes threads "worst linear" x --threads 2
+row schemes mem "worst linear" x --mem 200M
 row info model_type "56 can be quantized" "" --model_type qwen3
 row info rows "for 5 tokens" x --rows 5 --longest 5
 row info longest "longest text 7" x --rows 9 --longest 7

@@ -14,7 +14,9 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "io/json.h"
+#include "metric/schemes.h"
 #include "metric/weights.h"
+#include "metric/weightview.h"
 #include "qir/qweight.h"
 #include "quant/quantizer.h"
 #include "session/session.h"
@@ -563,6 +565,150 @@ static void sessions_need_no_data(void **state)
     temp_remove(dir);
 }
 
+/* ---- pictures of one weight ---- */
+
+static void pictures_are_the_recorded_ones(void **state)
+{
+    (void)state;
+    cJSON *golden;
+    ok(json_parse_file("tests/golden/analysis/own_tools.llama-fp32.json", 1 << 20, &golden, &err));
+    Model *m = test_model_open(MODEL, NULL);
+    const Source s = {.model = m};
+    int64_t i = model_find_linear(m, "model.layers.0.mlp.down_proj");
+    const cJSON *hist = cJSON_GetObjectItem(golden, "hist_model.layers.0.mlp.down_proj");
+    const cJSON *heat = cJSON_GetObjectItem(golden, "heatmap_model.layers.0.mlp.down_proj");
+    WeightHist h;
+    ok(weight_hist(&s, i, 100, NULL, &h, &err));
+    assert_true(h.bins == 100 && h.lo == number(hist, "lo") && h.hi == number(hist, "hi"));
+    near(3 * h.std, number(hist, "sigma3"), "sigma3");
+    for (int k = 0; k < 100; k++)
+        near((double)h.count[k] / h.n / ((h.hi - h.lo) / 100),
+             cJSON_GetArrayItem(cJSON_GetObjectItem(hist, "density"), k)->valuedouble, "density");
+    weight_hist_fini(&h);
+    WeightHeat t;
+    ok(weight_heat(&s, i, NULL, 32, 100, 100, NULL, &t, &err));
+    assert_true(t.rows == cJSON_GetArraySize(heat) && t.cols == 64 && t.channels == 64);
+    for (int g = 0; g < t.rows; g++)
+        for (int o = 0; o < 8; o++) {
+            near(t.mean[g * t.cols + o], cJSON_GetArrayItem(cJSON_GetArrayItem(heat, g), o)->valuedouble, "heat");
+            assert_true(t.max[g * t.cols + o] == t.mean[g * t.cols + o]);
+        }
+    weight_heat_fini(&t);
+    model_free(m);
+    cJSON_Delete(golden);
+}
+
+/* Fields are the means and the largest of the cells that they stand for, each cell in one. */
+static void smaller_maps_are_of_the_same_cells(void **state)
+{
+    (void)state;
+    Model *m = test_model_open(MODEL, NULL);
+    const Source s = {.model = m};
+    const QConfig q = grouped(32);
+    WeightHeat all, few;
+    int64_t i = model_find_linear(m, "model.layers.0.mlp.gate_proj");
+    ok(weight_heat(&s, i, NULL, 10, 400, 400, NULL, &all, &err)); /* groups of 10, the last of 4 */
+    ok(weight_heat(&s, i, NULL, 10, 3, 7, NULL, &few, &err));
+    assert_true(all.groups == 7 && all.rows == 7 && few.rows == 3 && few.cols == 7 && few.groups == 7);
+    double sum = 0, cells = 0;
+    for (int r = 0; r < few.rows; r++)
+        for (int c = 0; c < few.cols; c++) {
+            double mean = 0, top = 0, n = 0;
+            for (int g = 0; g < all.rows; g++)
+                for (int o = 0; o < all.cols; o++)
+                    if (g * 3 / 7 == r && o * 7 / all.cols == c) {
+                        mean += all.mean[g * all.cols + o];
+                        top = fmax(top, all.mean[g * all.cols + o]);
+                        n++;
+                    }
+            near(few.mean[r * few.cols + c], mean / n, "mean of a field");
+            assert_true(few.max[r * few.cols + c] == top);
+            sum += mean;
+            cells += n;
+        }
+    assert_true(cells == (double)all.groups * (double)all.channels);
+    near(few.average, sum / cells, "average");
+    assert_true(few.top == all.mean[few.top_group * all.cols + few.top_channel]);
+    weight_heat_fini(&all);
+    weight_heat_fini(&few);
+    /* a scheme whose groups are those of 9.1 gives the same map */
+    ok(weight_heat(&s, i, &q.weight, 0, 400, 400, NULL, &all, &err));
+    ok(weight_heat(&s, i, NULL, 32, 400, 400, NULL, &few, &err));
+    for (int k = 0; k < all.rows * all.cols; k++)
+        near(all.mean[k], few.mean[k], "field");
+    weight_heat_fini(&all);
+    weight_heat_fini(&few);
+    QSpec whole = {QT_INT8, QS_PER_CHANNEL, true, "w8a8s", {0}};
+    assert_int_equal(weight_heat(&s, i, &whole, 0, 4, 4, NULL, &all, &err), ST_USAGE);
+    model_free(m);
+}
+
+static void histograms_count_every_value(void **state)
+{
+    (void)state;
+    char *dir = temp_folder();
+    tiny_model_write(dir, NULL);
+    tiny_model_config(dir, NULL, NULL);
+    Model *m = test_model_open(dir, NULL);
+    put_values(m, dir, "model.layers.0.mlp.up_proj", 0, 10, 4);
+    put_values(m, dir, "model.layers.0.mlp.gate_proj", 2, 3, NAN);
+    model_free(m);
+    m = test_model_open(dir, NULL);
+    const Source s = {.model = m};
+    WeightHist h;
+    ok(weight_hist(&s, model_find_linear(m, "model.layers.0.mlp.up_proj"), 4, NULL, &h, &err));
+    assert_true(h.bins == 4 && h.count[0] == 95 && h.count[3] == 1 && h.above == 1 && h.below == 0);
+    assert_true(fabs(h.quantile[4]) < 1e-37); /* within the key of 0 */
+    weight_hist_fini(&h);
+    ok(weight_hist(&s, model_find_linear(m, "model.layers.1.mlp.up_proj"), 4, NULL, &h, &err)); /* all zeros */
+    assert_true(h.bins == 1 && h.count[0] == 96 && h.std == 0 && h.above + h.below == 0);
+    weight_hist_fini(&h);
+    assert_int_equal(weight_hist(&s, model_find_linear(m, "model.layers.0.mlp.gate_proj"), 4, NULL, &h, &err), ST_DATA);
+    assert_non_null(strstr(err.text, "NaN at row 0 column 3"));
+    Cancel stop;
+    atomic_init(&stop.level, 1);
+    assert_int_equal(weight_hist(&s, 0, 4, &stop, &h, &err), ST_CANCELLED);
+    model_free(m);
+    temp_remove(dir);
+}
+
+/* ---- schemes ---- */
+
+static void schemes_sum_up_their_linears(void **state)
+{
+    (void)state;
+    SchemeLoss row[2];
+    Run u;
+    assert_true(scheme_config("W4A16", &row[0].q) && scheme_config("W8A8", &row[1].q));
+    row[0].q.weight.ext.group_size = 64;
+    run_open(&u, MODEL, 2, 0, row[0].q, row[1].q);
+    ok(run_pass(&u, names));
+    ok(schemes_compare(u.b.r, row, 2, &err));
+    for (int k = 0; k < 2; k++) {
+        double sum = 0, worst = 0, error = 0, square = 0;
+        int64_t n = 0, at = -1;
+        for (int64_t i = 0; i < u.b.m->nlinears; i++) {
+            const UnitSlot *s = scores_unit_at(&u.scores, metric_find("weight_error"), i,
+                                               scores_level_all(u.b.m, SCOPE_LINEAR, i, &row[k].q));
+            if (!isfinite(s->s.value))
+                continue; /* 64 does not divide the down projections' 160 inputs */
+            n++;
+            sum += s->s.value;
+            error += s->s.part[0] * s->s.part[0];
+            square += s->s.part[0] * s->s.part[0] / (s->s.value * s->s.value);
+            at = s->s.value > worst ? i : at;
+            worst = fmax(worst, s->s.value);
+        }
+        assert_true(row[k].linears == n && row[k].unfit == u.b.m->nlinears - n && n > 0);
+        assert_true(row[k].worst == worst && row[k].worst_linear == at);
+        near(row[k].mean, sum / (double)n, "mean");
+        near(row[k].sqnr, 10 * log10(square / error), "sqnr");
+        assert_true(row[k].bytes > 0 && row[k].bits > 0);
+    }
+    assert_true(row[0].unfit == 3 && row[1].unfit == 0);
+    run_close(&u);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -574,6 +720,10 @@ int main(void)
         cmocka_unit_test(only_what_is_asked_is_there),
         cmocka_unit_test(a_stop_keeps_whole_layers),
         cmocka_unit_test(sessions_need_no_data),
+        cmocka_unit_test(pictures_are_the_recorded_ones),
+        cmocka_unit_test(smaller_maps_are_of_the_same_cells),
+        cmocka_unit_test(histograms_count_every_value),
+        cmocka_unit_test(schemes_sum_up_their_linears),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
