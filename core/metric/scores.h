@@ -19,7 +19,7 @@ typedef struct LinearStats {
 } LinearStats;
 
 /* What a metric's own pass found of one unit. */
-enum { METRIC_PARTS = 12 };
+enum { METRIC_PARTS = 16 };
 typedef struct UnitScore {
     int64_t unit;
     double value;    /* NaN: not defined, `why` says so */

@@ -8,7 +8,7 @@ s() { "$SLIMSCOPE" "$@"; }
 printf '%s\n' '{"input_ids":[1,2]}' '{"input_ids":[9]}' >"$tmp/few.jsonl"
 
 exits 0 "help" s help analyses
-for m in act_outliers output_outliers massive coverage expert_load; do
+for m in act_outliers output_outliers massive coverage expert_load smooth_alpha awq_search gptq_gain; do
     has "$tmp/out" "  $m (" "help tells of $m"
 done
 exits 0 "outliers run" s analyze --model_path $model --calib_dataset $calib --metrics act_outliers --topk 2
@@ -20,6 +20,9 @@ exits 0 "coverage runs" s analyze --model_path $moe --calib_dataset "$tmp/few.js
 has "$tmp/out" "effective" "with its parts"
 exits 0 "a dense model has nothing to cover, which is no failure" s analyze --model_path $model --calib_dataset $calib \
     --metrics coverage
+exits 0 "searches run" s analyze --model_path $model --calib_dataset $calib --metrics smooth_alpha gptq_gain --format json
+has "$tmp/out" '"alpha":0.9,"before":0.001216' "and tell the errors by alpha"
+has "$tmp/out" '"act_order":' "and what activation order gives"
 python3 tests/lib/spoil_model.py lab_models/demo "$tmp/nan" nan:model.layers.6.mlp.up_proj.weight
 exits 1 "a NaN in a weight" s analyze --model_path "$tmp/nan" --max-samples 2 --metrics act_outliers --format json
 has "$tmp/out" "NaN first at sample 0 token 0 channel" "names sample, token and channel"

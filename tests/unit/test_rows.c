@@ -159,6 +159,9 @@ static const Tested metrics[] = {
     {"group_size", "test_weights.c", "numbers_are_the_recorded_ones"},
     {"clipping", "test_weights.c", "numbers_are_the_recorded_ones"},
     {"attention_mse", "test_attentionmse.c", "recorded_runs"},
+    {"smooth_alpha", "test_searches.c", "smoothing_is_that_of_plain_loops"},
+    {"awq_search", "test_searches.c", "scales_are_those_of_plain_loops"},
+    {"gptq_gain", "test_searches.c", "gptq_is_that_of_the_paper"},
     {0},
 };
 static const Tested storages[] = {

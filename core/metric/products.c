@@ -1,0 +1,220 @@
+#include "metric/products.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/num.h"
+#include "math/gemm.h"
+
+/* Outputs of a task, and rows that it multiplies at a time. */
+enum { PANEL = 64, ROWS = 128, COLUMNS = 256, FAKE_ROWS = 64 };
+
+typedef struct ProductRun {
+    const Product *p;
+    const GemmOps *gemm;
+    unsigned char *scratch; /* [threads][scratch_bytes] */
+    size_t scratch_bytes;
+    float *tile;            /* [threads][ROWS * PANEL] */
+    float *store;           /* product_make: y */
+    const float *y;         /* product_compare */
+    ProductSums *sums;      /* [panels] */
+} ProductRun;
+
+static void add_tile(ProductSums *s, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t rows, int64_t n)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = 0; j < n; j++) {
+            double y = (double)a[r * lda + j], z = (double)b[r * ldb + j];
+            s->error += (z - y) * (z - y);
+            s->square += y * y;
+            s->changed += z * z;
+            s->cross += y * z;
+            s->max = fmax(s->max, fabs(z - y));
+        }
+}
+
+static void product_task(void *ctx, int64_t index, int worker)
+{
+    const ProductRun *u = ctx;
+    const Product *p = u->p;
+    int64_t c = index * PANEL, n = min_i64(PANEL, p->out - c);
+    float *tile = u->tile + (int64_t)worker * ROWS * PANEL;
+    ProductSums s = {0};
+    for (int64_t r = 0; r < p->rows; r += ROWS) {
+        int64_t m = min_i64(ROWS, p->rows - r);
+        GemmArgs g = {.m = m, .n = n, .k = p->in, .x = p->x + r * p->in, .ldx = p->in, .w = p->w + c * p->in, .ldw = p->in,
+                      .bias = p->bias ? p->bias + c : NULL, .y = u->store ? u->store + r * p->out + c : tile,
+                      .ldy = u->store ? p->out : PANEL};
+        u->gemm->tile(&g, u->scratch + (size_t)worker * u->scratch_bytes);
+        if (u->y)
+            add_tile(&s, u->y + r * p->out + c, p->out, tile, PANEL, m, n);
+    }
+    if (u->y)
+        u->sums[index] = s;
+}
+
+static Status run_product(ProductRun *u, Pool *pool, const Cancel *cancel, Error *err)
+{
+    size_t threads = (size_t)pool_threads(pool);
+    u->gemm = gemm_find(GEMM_F32);
+    u->scratch_bytes = u->gemm->scratch(ROWS, PANEL, u->p->in);
+    u->scratch = mem_aligned(threads, u->scratch_bytes);
+    u->tile = mem_aligned(threads, ROWS * PANEL * sizeof *u->tile);
+    Status st = u->scratch && u->tile ? ST_OK : error_nomem(err, "products");
+    if (st == ST_OK) {
+        pool_run(pool, PHASE_LINEAR, div_up(u->p->out, PANEL), product_task, u, cancel);
+        st = cancel_check(cancel, err);
+    }
+    free(u->scratch);
+    free(u->tile);
+    return st;
+}
+
+Status product_make(const Product *p, Pool *pool, const Cancel *cancel, float *y, Error *err)
+{
+    ProductRun u = {.p = p, .store = y};
+    return run_product(&u, pool, cancel, err);
+}
+
+Status product_compare(const Product *p, Pool *pool, const Cancel *cancel, const float *y, ProductSums *sums, Error *err)
+{
+    int64_t panels = div_up(p->out, PANEL);
+    ProductRun u = {.p = p, .y = y, .sums = mem_zarray((size_t)panels, sizeof *u.sums)};
+    Status st = u.sums ? run_product(&u, pool, cancel, err) : error_nomem(err, "products");
+    *sums = (ProductSums){0};
+    for (int64_t i = 0; st == ST_OK && i < panels; i++) {
+        sums->error += u.sums[i].error;
+        sums->square += u.sums[i].square;
+        sums->changed += u.sums[i].changed;
+        sums->cross += u.sums[i].cross;
+        sums->max = fmax(sums->max, u.sums[i].max);
+    }
+    free(u.sums);
+    return st;
+}
+
+/* ---- quadratic forms ---- */
+
+typedef struct FormRun {
+    const float *d, *h;
+    int64_t rows, in;
+    const GemmOps *gemm;
+    unsigned char *scratch;
+    size_t scratch_bytes;
+    float *tile; /* [threads][PANEL * COLUMNS] */
+    double *sum; /* [panels] */
+} FormRun;
+
+static void form_task(void *ctx, int64_t index, int worker)
+{
+    const FormRun *f = ctx;
+    int64_t r = index * PANEL, m = min_i64(PANEL, f->rows - r);
+    float *tile = f->tile + (int64_t)worker * PANEL * COLUMNS;
+    double sum = 0;
+    for (int64_t c = 0; c < f->in; c += COLUMNS) {
+        int64_t n = min_i64(COLUMNS, f->in - c);
+        GemmArgs g = {.m = m, .n = n, .k = f->in, .x = f->d + r * f->in, .ldx = f->in, .w = f->h + c * f->in, .ldw = f->in,
+                      .y = tile, .ldy = COLUMNS};
+        f->gemm->tile(&g, f->scratch + (size_t)worker * f->scratch_bytes);
+        for (int64_t i = 0; i < m; i++)
+            for (int64_t j = 0; j < n; j++)
+                sum += (double)tile[i * COLUMNS + j] * (double)f->d[(r + i) * f->in + c + j];
+    }
+    f->sum[index] = sum;
+}
+
+Status product_form(const float *d, int64_t rows, int64_t in, const float *h, Pool *pool, const Cancel *cancel, double *sum,
+                    Error *err)
+{
+    size_t threads = (size_t)pool_threads(pool);
+    int64_t panels = div_up(rows, PANEL);
+    const GemmOps *gemm = gemm_find(GEMM_F32);
+    FormRun f = {.d = d, .h = h, .rows = rows, .in = in, .gemm = gemm, .scratch_bytes = gemm->scratch(PANEL, COLUMNS, in),
+                 .tile = mem_aligned(threads, PANEL * COLUMNS * sizeof *f.tile),
+                 .sum = mem_zarray((size_t)panels, sizeof *f.sum)};
+    f.scratch = mem_aligned(threads, f.scratch_bytes);
+    Status st = f.tile && f.sum && f.scratch ? ST_OK : error_nomem(err, "products");
+    *sum = 0;
+    if (st == ST_OK) {
+        pool_run(pool, PHASE_LINEAR, panels, form_task, &f, cancel);
+        st = cancel_check(cancel, err);
+    }
+    for (int64_t i = 0; st == ST_OK && i < panels; i++)
+        *sum += f.sum[i];
+    *sum = fmax(*sum, 0);
+    free(f.tile);
+    free(f.sum);
+    free(f.scratch);
+    return st;
+}
+
+uint64_t product_bytes(int64_t in, int threads)
+{
+    const GemmOps *gemm = gemm_find(GEMM_F32);
+    uint64_t one = gemm->scratch(ROWS, PANEL, in), form = gemm->scratch(PANEL, COLUMNS, in);
+    return (uint64_t)threads * (max_u64(one, form) + PANEL * COLUMNS * sizeof(float));
+}
+
+/* ---- weights ---- */
+
+typedef struct FakeRun {
+    const WeightQuantizer *q;
+    const QSpec *spec;
+    float *w;
+    int64_t out, in;
+    const QWeight *made; /* NULL: rowwise */
+} FakeRun;
+
+static void fake_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const FakeRun *f = ctx;
+    int64_t r = index * FAKE_ROWS, n = min_i64(FAKE_ROWS, f->out - r);
+    if (f->made)
+        qweight_rows(f->made, r, n, DT_F32, f->w + r * f->in);
+    else
+        f->q->rows(f->spec, f->w + r * f->in, n, f->in, DT_F32, false);
+}
+
+/* gptq can only be better than the minmax of its grid. */
+static QSpec plain_spec(const QSpec *q)
+{
+    QSpec s = *q;
+    if (strcmp(q->method, "gptq") == 0)
+        strcpy(s.method, "minmax");
+    return s;
+}
+
+Status fake_weight(const QSpec *spec, float *w, int64_t out, int64_t in, Pool *pool, const Cancel *cancel, Error *err)
+{
+    QSpec plain = plain_spec(spec);
+    QWeight made = {0};
+    FakeRun f = {.q = weight_quantizer_find(&plain), .spec = &plain, .w = w, .out = out, .in = in};
+    if (!f.q || f.q->prepare)
+        return error_set(err, ST_DATA, "this build has no quantizer for its weight");
+    RETURN_IF_ERROR(qweight_check(&plain, out, in, err));
+    if (!weight_quantizer_rowwise(f.q, &plain, false) || !f.q->rows) {
+        WeightTask t = {.q = &plain, .w = w, .out = out, .in = in, .T = DT_F32, .F = DT_F32, .pool = pool, .cancel = cancel};
+        RETURN_IF_ERROR(qweight_init(&made, &plain, out, in, err));
+        Status st = f.q->quantize(&t, &made, err);
+        if (st != ST_OK) {
+            qweight_fini(&made);
+            return st;
+        }
+        f.made = &made;
+    }
+    pool_run(pool, PHASE_QUANT_WEIGHT, div_up(out, FAKE_ROWS), fake_task, &f, cancel);
+    qweight_fini(&made);
+    return cancel_check(cancel, err);
+}
+
+uint64_t fake_weight_bytes(const QSpec *spec, int64_t out, int64_t in, int threads)
+{
+    QSpec plain = plain_spec(spec);
+    const WeightQuantizer *q = weight_quantizer_find(&plain);
+    if (!q || weight_quantizer_rowwise(q, &plain, false))
+        return 0;
+    return qweight_bytes(&plain, out, in) + (q->scratch ? q->scratch(&plain, out, in, threads) : 0);
+}

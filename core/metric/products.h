@@ -1,0 +1,41 @@
+#ifndef SLIM_METRIC_PRODUCTS_H
+#define SLIM_METRIC_PRODUCTS_H
+
+#include "base/error.h"
+#include "base/pool.h"
+#include "quant/quantizer.h"
+
+/* Outputs of one linear computed beside the pass, and how far a changed one is from them. Sums are float64, in an order
+ * that does not depend on the number of threads. */
+
+typedef struct ProductSums {
+    double error;   /* sum of (y' - y)^2 */
+    double square;  /* of y^2 */
+    double changed; /* of y'^2 */
+    double cross;   /* of y y' */
+    double max;     /* |y' - y| */
+} ProductSums;
+
+/* Operands: x[rows][in], w[out][in], bias [out] or NULL. */
+typedef struct Product {
+    const float *x, *w, *bias;
+    int64_t rows, in, out;
+} Product;
+/* y[rows][out] = x w^T + bias. */
+Status product_make(const Product *p, Pool *pool, const Cancel *cancel, float *y, Error *err);
+/* The product against y[rows][out]. */
+Status product_compare(const Product *p, Pool *pool, const Cancel *cancel, const float *y, ProductSums *sums, Error *err);
+/* Sum over rows d of d[rows][in] of d H d^T, H [in][in] symmetric: what an error of a weight does to its output, by the
+ * second moments of the input. Never below 0. */
+Status product_form(const float *d, int64_t rows, int64_t in, const float *h, Pool *pool, const Cancel *cancel, double *sum,
+                    Error *err);
+/* Bytes that each of them takes. */
+uint64_t product_bytes(int64_t in, int threads);
+
+/* Fake-quantizes the weight w[out][in] in place by spec q, gptq as the minmax of its grid. ST_DATA where the spec does not
+ * fit, or this build has no quantizer for it. */
+Status fake_weight(const QSpec *q, float *w, int64_t out, int64_t in, Pool *pool, const Cancel *cancel, Error *err);
+/* Its bytes, beside w. */
+uint64_t fake_weight_bytes(const QSpec *q, int64_t out, int64_t in, int threads);
+
+#endif
