@@ -53,15 +53,16 @@ void output_agreement_json(const Agreement *a, Str *out)
 
 /* ---- two metrics ---- */
 
-static Status find_metric(const char *name, const Metric **out, Error *err)
+static Status find_metric(const Session *s, const char *name, const Metric **out, Error *err)
 {
-    const char **names = calloc((size_t)metric_count() + 1, sizeof *names);
+    const Metric *const *all = session_metrics(s);
+    const char **names = calloc(metric_list_len(all) + 1, sizeof *names);
     if (!names)
         return error_nomem(err, "a list of metrics");
-    for (int i = 0; metric_table[i]; i++)
-        names[i] = metric_table[i]->name;
+    for (int i = 0; all[i]; i++)
+        names[i] = all[i]->name;
     const char *near = nearest_name(name, names);
-    *out = metric_find(name);
+    *out = session_metric_find(s, name);
     if (!*out)
         error_set(err, ST_USAGE, "there is no metric '%s'%s%s: 'help analyses' tells them all", name,
                   near ? "; nearest: " : "", near ? near : "");
@@ -144,7 +145,7 @@ Status compare_metrics(App *a, const CommandLine *cl, OutFormat f, Str *out, Err
     RETURN_IF_ERROR(want_words(cl, 3, 3, err));
     RETURN_IF_ERROR(compare_rows(cl, &rows, err));
     for (int i = 0; i < 2; i++)
-        RETURN_IF_ERROR(find_metric(cl->words[1 + i], &m[i], err));
+        RETURN_IF_ERROR(find_metric(a->session, cl->words[1 + i], &m[i], err));
     if (m[0] == m[1])
         return error_set(err, ST_USAGE, "both are %s", m[0]->name);
     RETURN_IF_ERROR(metric_pair(a->session, m[0], m[1], &p, err));

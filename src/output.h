@@ -17,6 +17,7 @@ typedef struct RankRow {
     double score;        /* NaN for these two */
     const char *reason;  /* of these two; borrowed */
     int rank;            /* 1-based among scored rows, 0 for these two */
+    bool tied;           /* its score does not differ surely from that of the row above (metric/sampleparts.h) */
 } RankRow;
 /* What of a ranking is there. */
 typedef struct RankCount {

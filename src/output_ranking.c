@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "metric/sampleparts.h"
 #include "text/csv.h"
 
 /* Order of a ranking; direction is folded into the score by the caller. */
@@ -19,6 +20,19 @@ static int by_rank(const void *pa, const void *pb)
     if (!a->failed && !a->unseen && a->score != b->score)
         return a->score > b->score ? -1 : 1;
     return a->unit < b->unit ? -1 : a->unit > b->unit;
+}
+
+/* Marks the scored rows whose scores do not differ surely from those above them. */
+static void mark_ties(const Session *s, const Metric *m, RankRow *rows, int64_t n)
+{
+    int part = metric_error_part(m);
+    for (int64_t i = 1; part >= 0 && i < n; i++) {
+        if (!rows[i].rank || !rows[i - 1].rank)
+            continue;
+        double above = rows[i - 1].score * m->direction, here = rows[i].score * m->direction;
+        rows[i].tied = errors_meet(above, session_unit_parts(s, m, rows[i - 1].unit)[part], here,
+                                   session_unit_parts(s, m, rows[i].unit)[part]);
+    }
 }
 
 /* ranking_make, and its counts. */
@@ -51,8 +65,9 @@ static Status make_rows(const Session *s, const Metric *m, const bool *selected,
         count->failed += failed;
         count->unseen += unseen;
         count->scored += !failed && !unseen;
-        rows[k++] = (RankRow){i, parameters, failed, unseen, failed || unseen ? (double)NAN : sc.value * m->direction,
-                              failed && !sc.reason ? "the score is not finite" : sc.reason, 0};
+        rows[k++] = (RankRow){.unit = i, .parameters = parameters, .failed = failed, .unseen = unseen,
+                              .score = failed || unseen ? (double)NAN : sc.value * m->direction,
+                              .reason = failed && !sc.reason ? "the score is not finite" : sc.reason};
     }
     qsort(rows, (size_t)k, sizeof *rows, by_rank);
     int rank = 0;
@@ -62,6 +77,7 @@ static Status make_rows(const Session *s, const Metric *m, const bool *selected,
             rows[i].rank = ++rank;
         }
     }
+    mark_ties(s, m, rows, k);
     *out = rows;
     return ST_OK;
 }
@@ -266,7 +282,7 @@ static void ranking_text(const Session *s, const Metric *m, const RankRequest *r
     str_putc(out, '\n');
     if (m->loaded)
         str_printf(out, "Loaded from: %s\n", m->loaded->file);
-    if (m->family == FAMILY_INPUT && metric_find("block_error") && !session_options(s)->peer)
+    if (m->family == FAMILY_INPUT && !m->loaded && !session_options(s)->peer)
         str_printf(out, "%s describes inputs and does not rank damage: block_error does\n", m->name);
     if (other && !inputs_text(s, m))
         str_printf(out, "Arithmetic: %s\n", str_text(&name));
@@ -279,8 +295,10 @@ static void ranking_text(const Session *s, const Metric *m, const RankRequest *r
         str_clear(&name);
         scope_unit_name(model, m->scope, rows[i].unit, &name);
         str_printf(out, "%3lld. %-50s | Score: %12.4e", (long long)i + 1, str_text(&name), rows[i].score);
-        parts_text(s, m, rows[i].unit, out);
-        str_putc(out, '\n');
+        bool peers = session_options(s)->peer && inputs_text(s, m); /* a text that others read */
+        if (!peers)
+            parts_text(s, m, rows[i].unit, out);
+        str_puts(out, !peers && rows[i].tied ? ", may rank with the one above\n" : "\n");
     }
     str_puts(out, line);
     str_printf(out,
@@ -397,6 +415,8 @@ static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64
         str_json(out, kind_of(model, m, rows[i].unit));
         str_printf(out, ",\"parameters\":%lld", (long long)rows[i].parameters);
         parts_json(s, m, rows[i].unit, out);
+        if (rows[i].tied)
+            str_puts(out, ",\"tied\":true");
         if (tokens >= 0)
             str_printf(out, ",\"tokens\":%lld", (long long)tokens);
         if (set & (set - 1))

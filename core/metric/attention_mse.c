@@ -286,6 +286,7 @@ const Metric metric_attention_mse = {
     .scope = SCOPE_ATTENTION,
     .family = FAMILY_ERROR,
     .cost = "one float pass over the calibration set and the attentions once more",
+    .parts = sample_parts,
     .direction = 1,
     .pass = &pass_attention_mse,
     .explain = "Mean squared error of an attention's output when its queries, keys and values are int8, one scale a head.\n"

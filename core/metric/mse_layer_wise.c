@@ -103,6 +103,7 @@ const Metric metric_mse_layer_wise = {
     .scope = SCOPE_BLOCK,
     .family = FAMILY_ERROR,
     .cost = "one float pass and one quantized one over the calibration set",
+    .parts = sample_parts,
     .direction = 1,
     .pass = &pass_mse_layer_wise,
     .explain = "Mean squared error of a block's output when its linears are quantized, each block from float inputs.\n"

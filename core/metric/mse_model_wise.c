@@ -157,6 +157,7 @@ const Metric metric_mse_model_wise = {
     .scope = SCOPE_BLOCK,
     .family = FAMILY_ERROR,
     .cost = "half as many passes as there are layers, all candidates together",
+    .parts = sample_parts,
     .direction = 1,
     .pass = &pass_mse_model_wise,
     .explain = "Mean squared error of the last block's output when this block alone is quantized, the others in float.\n"

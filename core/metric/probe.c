@@ -230,8 +230,7 @@ Status mse_add(UnitScore *u, const Stream *plain, const Stream *changed, int fir
             continue;
         if (!isfinite(m.sum[i]) && !u->why[0])
             say_bad(u, plain, changed, i, first + i);
-        u->sum += m.sum[i] / (double)(rows * plain->width);
-        u->samples++;
+        sample_add(u, m.sum[i] / (double)(rows * plain->width), first + i);
         u->tokens += rows;
     }
     free(m.sum);

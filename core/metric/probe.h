@@ -2,6 +2,7 @@
 #define SLIM_METRIC_PROBE_H
 
 #include "metric/metric.h"
+#include "metric/sampleparts.h"
 #include "quant/forms.h"
 #include "run/runner.h"
 

@@ -32,6 +32,8 @@ one() {
     workbench) case " $* " in *" --force"*) s $M "$@" ;; *" --script "*) s "$@" ;; *) s workbench $M --size 90x20 "$@" ;; esac ;;
     cancel) in_session "calib boolq.jsonl" "async analyze std" "cancel $*" "wait" ;; # of a job that takes long enough
     rank) in_session "analyze std" "rank std $*" ;;
+    compare) in_session "analyze std kurtosis" "compare metrics std kurtosis $*" ;;
+    load) in_session "load scores $tmp/own.csv $*" ;;
     tag) in_session "tag *.0.*" "tag $* *.0.*" ;;
     history) in_session "exclude *.0.mlp.*" "history $*" ;;
     export) in_session "export $*" ;;
@@ -191,6 +193,12 @@ row rule format '"rules"' xml --format json
 row replay force "linears sent to float" - --force
 row export preview "apiversion" - --preview
 row export runtime "apiversion" cuda --preview --runtime vllm-ascend
+printf 'name,score\nmodel.layers.0.mlp.down_proj,3\n' >"$tmp/own.csv"
+row load as "mine" "" --as mine
+row export as "name,group,level" xml --preview --as csv
+row compare format '"spearman"' xml --format json
+row compare out "FILE:$tmp/compared" "" --out "$tmp/compared"
+row compare topk "and 50 more" x --topk 6
 row rank pattern "Total layers analyzed: 8" "" --pattern '*.down_proj'
 row rank topk "Top 1 most sensitive" x --topk 1
 row rank format '"metric":"std"' xml --format json
