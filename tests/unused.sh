@@ -13,8 +13,7 @@ act_observe_packed      the same
 checkpoint_bytes_read   tests count by it how often a weight is read
 hessian_merge           what ranks of one calibration hand each other
 hessian_pack            the same
-layer_forward           the forward of a unit or a part of it, for layer jobs that replay
-layer_forward_part      the same
+layer_forward_part      the forward of a part of a unit, for layer jobs that replay
 overlay_add_bias        what a processor changes in a model, read by every pass and saver
 overlay_derive          the same
 overlay_derive_tensor   the same
@@ -27,16 +26,9 @@ overlay_scale_tensor    the same
 rng_unit                the random stream of a layer job
 schedule_backward       orders of units for metrics with a pass of their own
 schedule_backward_bytes the same
-schedule_sweep          the same
-schedule_sweep_bytes    the same
-schedule_sweep_copies   the same
 session_table_work      tests count by it what a step of the screen costs
 statecache_dir_bytes    tests hold the cache's bound against it
-stream_copies           copies of streams, for sweeps
-stream_copy_over        the same
-stream_slice            the same
-stream_view             the same
-stream_view_end         the same
+stream_slice            some samples of a stream
 unit_block_backward     gradients of a unit, for processors that train
 unit_has_gradients      the same
 unit_small              what a layer job asks a unit for

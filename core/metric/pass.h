@@ -31,7 +31,6 @@ typedef struct PassPlan {
     const Scores *before;
     const TokenSet *eval;                /* MetricPass.eval */
     int64_t probe;                       /* tokens that a pass over few of them takes, 0: its own number */
-    bool on_eval;                        /* they are the evaluation's */
 } PassPlan;
 
 /* One metric's value of one unit. */
@@ -65,6 +64,7 @@ typedef struct MetricPass {
     bool stream;        /* its steps are the model's layers, and going on after a stop needs the stream that the one before
                          * left; otherwise the scores do */
     bool any_level;     /* what it finds does not depend on levels: UnitScore.levels is 0 */
+    bool eval;          /* reads the evaluation set, too */
     bool data_free;     /* looks at weights only: no texts are read */
     const struct Metric *const *reads; /* NULL-terminated: metrics whose values it goes by, where they are known. NULL: none */
     unsigned detail;    /* needs of the detail pane, when it can be filled on the way */

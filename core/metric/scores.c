@@ -89,7 +89,7 @@ static void drop_other(UnitSlot *slot, int i)
 
 static uint64_t origin_of(const Metric *m, const ScoreOrigin *o)
 {
-    return m->pass->data_free ? o->model : o->data;
+    return m->pass->data_free ? o->model : m->pass->eval ? o->eval : o->data;
 }
 
 static Status put_slot(Scores *s, const Metric *metric, const UnitScore *u, ArithMode arith, uint64_t made, Error *err)

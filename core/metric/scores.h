@@ -45,6 +45,7 @@ typedef struct UnitSlot {
 typedef struct ScoreOrigin {
     uint64_t model; /* of the model alone: passes without texts */
     uint64_t data;  /* with the texts and the arithmetic */
+    uint64_t eval;  /* with the evaluation set, too */
 } ScoreOrigin;
 
 typedef struct Scores {

@@ -33,7 +33,8 @@ typedef struct FormState {
     bool seen;         /* the calibration fed it: an expert may get no token */
     void *observed;    /* of act->observer */
     ActParam *param;   /* [samples] of the present pass */
-    ActParam fixed;    /* what calibration found */
+    float range[2];    /* what calibration found */
+    ActParam fixed;    /* and made of it */
     DType fixed_T;
 } FormState;
 
@@ -47,6 +48,12 @@ typedef struct FormLinear {
 static bool is_rowwise(const FormState *s)
 {
     return weight_quantizer_rowwise(s->weight, &s->config->weight, s->layer->opt->peer);
+}
+
+/* Calibration: the next pass finds what the later ones take. */
+static bool calibrates(FormStage stage)
+{
+    return stage == FORM_CALIBRATE || stage == FORM_WATCH;
 }
 
 static bool is_static(const FormState *s)
@@ -254,6 +261,13 @@ static Status quantize_by_hessian(FormState *s, const float *x, const Stream *sh
     return st;
 }
 
+/* The parameters of the range that was found. */
+static void fix_range(FormState *s)
+{
+    s->fixed = act_param_of(s->act, &s->config->act, s->range[0], s->range[1], s->T, s->layer->opt->peer);
+    s->fixed_T = s->act->wide ? DT_F32 : s->T;
+}
+
 /* Feeds the observer; under the peer's rule sample b is quantized by what samples 0..b gave. */
 static void observe(FormState *s, const float *x, const Stream *shape, int64_t width, const float *mn, const float *mx)
 {
@@ -270,9 +284,8 @@ static void observe(FormState *s, const float *x, const Stream *shape, int64_t w
         a->observer->range(s->observed, q, peer, s->T, &lo, &hi);
         s->param[i] = act_param_of(a, q, lo, hi, s->T, peer);
     }
-    a->observer->range(s->observed, q, peer, s->T, &lo, &hi);
-    s->fixed = act_param_of(a, q, lo, hi, s->T, peer);
-    s->fixed_T = a->wide ? DT_F32 : s->T;
+    a->observer->range(s->observed, q, peer, s->T, &s->range[0], &s->range[1]);
+    fix_range(s);
 }
 
 static Status prepare_state(FormState *s, const float *x, const Stream *shape, int64_t width, Pool *pool, Error *err)
@@ -293,10 +306,10 @@ static Status prepare_state(FormState *s, const float *x, const Stream *shape, i
             if (range[i] <= range[n + i])
                 s->param[i] = (ActParam){.p = s->act->sample(&s->config->act, range[i], range[n + i], s->T),
                                          .lo = -INFINITY, .hi = INFINITY};
-    if (st == ST_OK && s->stage == FORM_CALIBRATE && s->act->observer)
+    if (st == ST_OK && calibrates(s->stage) && s->act->observer)
         observe(s, x, shape, width, range, range + n);
     free(range);
-    if (st == ST_OK && s->stage == FORM_CALIBRATE) {
+    if (st == ST_OK && calibrates(s->stage)) {
         s->seen = true;
         if (s->weight->prepare)
             st = quantize_by_hessian(s, x, shape, width, pool, err);
@@ -358,14 +371,14 @@ static ActRule rule_of(const FormState *s, FormStage stage)
     if (!a->rows)
         return ACT_SAME;
     if (is_static(s))
-        return stage == FORM_CALIBRATE && peer ? ACT_SAMPLE : ACT_ONE;
+        return calibrates(stage) && peer ? ACT_SAMPLE : ACT_ONE;
     if (!peer)
         return ACT_OWN;
     if (stage == FORM_DEPLOYED)
         return a->sample && s->config->weight.scope != QS_PER_GROUP ? ACT_COLUMNS : ACT_OWN;
     if (a->sample)
         return ACT_SAMPLE;
-    return stage == FORM_CALIBRATE ? ACT_SAME : ACT_OWN;
+    return calibrates(stage) ? ACT_SAME : ACT_OWN;
 }
 
 /* In a deployed pass two dtypes that differ compute in float32. */
@@ -374,14 +387,14 @@ static DType pass_dtype(const FormState *s, FormStage stage, const FormTypes *t)
     const Model *m = s->layer->model;
     const Linear *lin = linear_of(s->layer, s->first);
     DType T = lin->input == m->linears[s->layer->first].input ? t->input : t->inner;
-    return stage != FORM_CALIBRATE && is_static(s) && s->fixed_T != T ? DT_F32 : T;
+    return !calibrates(stage) && is_static(s) && s->fixed_T != T ? DT_F32 : T;
 }
 
 static bool needs_prepare(const FormState *s)
 {
-    if (s->stage == FORM_CALIBRATE && (s->act->observer || s->weight->prepare))
+    if (calibrates(s->stage) && (s->act->observer || s->weight->prepare))
         return true;
-    return s->rule == ACT_SAMPLE;
+    return s->stage != FORM_WATCH && s->rule == ACT_SAMPLE;
 }
 
 static bool state_lost(const FormState *s)
@@ -408,7 +421,7 @@ static Status set_state(FormState *s, FormStage stage, const FormTypes *t, Error
         return ST_OK;
     s->T = pass_dtype(s, stage, t);
     s->rule = rule_of(s, stage);
-    if (stage == FORM_CALIBRATE) {
+    if (calibrates(stage)) {
         s->kept_T = t->kept;
         s->seen = false;
         if (s->act->observer && !s->observed)
@@ -438,8 +451,13 @@ static void set_form(LayerForms *l, FormLinear *f)
     l->table[f->index] = s->stage == FORM_FLOAT || lost ? NULL : form;
     if (!l->table[f->index])
         return;
-    l->any = true;
     form->prepare = needs_prepare(s) ? form_prepare : NULL;
+    if (s->stage == FORM_WATCH) {
+        l->table[f->index] = form->prepare ? form : NULL;
+        l->any = l->any || form->prepare;
+        return;
+    }
+    l->any = true;
     form->weight = s->weight->prepare && s->stage == FORM_CALIBRATE ? NULL : form_weight;
     form->act = s->rule == ACT_SAME ? NULL : form_act;
     if (form->weight && form->act && has_codes(f)) {
@@ -465,7 +483,7 @@ Status layer_forms_stage(LayerForms *l, int level, FormStage stage, const FormTy
         if (!f->s)
             continue;
         bool now = level == 0 || f->s->level == level;
-        if (now && stage != FORM_FLOAT && !f->s->weight->prepare && !is_rowwise(f->s))
+        if (now && stage > FORM_WATCH && !f->s->weight->prepare && !is_rowwise(f->s))
             RETURN_IF_ERROR(quantize_weight(l, f, NULL, err));
         set_form(l, f);
     }
@@ -535,6 +553,28 @@ bool layer_forms_param(const LayerForms *l, int64_t i, QParam *p, DType *T)
     *p = s->fixed.p;
     *T = s->fixed_T;
     return true;
+}
+
+bool layer_forms_range(const LayerForms *l, int64_t i, float *lo, float *hi)
+{
+    const FormState *s = l->lin[i].s;
+    if (!s || !s->act->observer || !s->seen)
+        return false;
+    *lo = s->range[0];
+    *hi = s->range[1];
+    return true;
+}
+
+void layer_forms_recall(LayerForms *l, int64_t i, const FormTypes *t, float lo, float hi)
+{
+    FormState *s = l->lin[i].s;
+    if (!s || !s->act->observer || s->seen)
+        return;
+    s->T = pass_dtype(s, FORM_WATCH, t);
+    s->range[0] = lo;
+    s->range[1] = hi;
+    fix_range(s);
+    s->seen = true;
 }
 
 Status layer_forms_take(LayerForms *l, int64_t i, QWeight *out, Error *err)

@@ -13,6 +13,7 @@
 /* What the forms do in the next pass. */
 typedef enum FormStage {
     FORM_FLOAT,     /* nothing: their turn hasn't come */
+    FORM_WATCH,     /* look at the input as FORM_CALIBRATE does, but compute in float */
     FORM_CALIBRATE, /* look at the input for what has to be found; methods with a Hessian leave the weight in float */
     FORM_FIXED,     /* as calibrated */
     FORM_DEPLOYED   /* as calibrated, computed as the peer's deployed modules do (specs/quantization.md 8) */
@@ -71,6 +72,10 @@ Status layer_forms_stage(LayerForms *l, int level, FormStage stage, const FormTy
 bool layer_forms_unseen(const LayerForms *l, int64_t i);
 /* The fixed parameters of a linear's input and the dtype they were found in; false when it has none. */
 bool layer_forms_param(const LayerForms *l, int64_t i, QParam *p, DType *T);
+/* The range behind them, which calibration found; false when it has none. And the other way round: linears of this input
+ * and level are calibrated as if it had been found in a pass of these types. */
+bool layer_forms_range(const LayerForms *l, int64_t i, float *lo, float *hi);
+void layer_forms_recall(LayerForms *l, int64_t i, const FormTypes *t, float lo, float hi);
 /* The quantized weight: the one that was made for a pass, or else made now. Caller frees with qweight_fini. */
 Status layer_forms_take(LayerForms *l, int64_t i, QWeight *out, Error *err);
 /* In place of qweight_fini: its memory serves the next linear. */

@@ -91,6 +91,39 @@ Status stream_slice(Stream *out, const Stream *in, int s0, int n, Error *err)
     return st;
 }
 
+Status stream_beginnings(Stream *out, const Stream *in, int n, int64_t rows, Error *err)
+{
+    int64_t *start = mem_array((size_t)n + 1, sizeof *start);
+    *out = (Stream){0};
+    if (!start)
+        return error_nomem(err, "hidden states");
+    start[0] = 0;
+    for (int i = 0; i < n; i++) {
+        int64_t all = in->start[i + 1] - in->start[i];
+        start[i + 1] = start[i] + (all < rows ? all : rows);
+    }
+    Status st = stream_init(out, n, start, in->width, err);
+    free(start);
+    RETURN_IF_ERROR(st);
+    if (in->ids && !(out->ids = mem_array((size_t)out->rows + 1, sizeof *out->ids)))
+        st = error_nomem(err, "token ids");
+    if (st == ST_OK && in->select)
+        st = stream_reserve_select(out, in->select_words * 32, err);
+    for (int i = 0; st == ST_OK && i < n; i++) {
+        int64_t to = out->start[i], from = in->start[i];
+        size_t k = (size_t)(out->start[i + 1] - to);
+        memcpy(out->data + to * out->width, in->data + from * out->width, k * (size_t)out->width * sizeof *out->data);
+        if (in->ids)
+            memcpy(out->ids + to, in->ids + from, k * sizeof *out->ids);
+        if (in->select)
+            memcpy(out->select + to * out->select_words, in->select + from * in->select_words,
+                   k * (size_t)in->select_words * sizeof *out->select);
+    }
+    if (st != ST_OK)
+        stream_fini(out);
+    return st;
+}
+
 /* ---- copies ---- */
 
 /* Starts of `copies` copies of a stream's samples. */

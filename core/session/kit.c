@@ -319,8 +319,11 @@ static Status analyze(Kit *k, Job *j, Error *err)
     const MetricPass *pass = p->pass;
     if (!pass->data_free)
         RETURN_IF_ERROR(ensure_tokens(k, &j->calib, false, &k->calib, &k->calib_of, err));
+    if (pass->eval)
+        RETURN_IF_ERROR(ensure_tokens(k, &j->eval, true, &k->eval, &k->eval_of, err));
     RETURN_IF_ERROR(ensure_pool(k, j, err));
     p->tokens = pass->data_free ? NULL : k->calib;
+    p->eval = pass->eval ? k->eval : NULL;
     int threads = pool_threads(k->pool);
     uint64_t tables = pass->bytes(p, threads);
     uint64_t need = pass->need ? pass->need(p, threads) : forward_bytes(k, threads);

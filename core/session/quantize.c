@@ -253,7 +253,7 @@ static Status prepare(Session *s, const QuantizeOptions *o, Job **out, int *cach
         st = check_work(s, &own, err);
     Job *j = NULL;
     if (st == ST_OK)
-        st = job_new(s, JOB_QUANTIZE, own.needs_data, &j, err);
+        st = job_new(s, JOB_QUANTIZE, own.needs_data ? TEXTS_CALIB : 0, &j, err);
     if (st != ST_OK) {
         quantize_job_fini(&own);
         return st;

@@ -29,7 +29,8 @@ void queue_wake(Queue *q);
 /* Stops the running job and those that wait, joins the thread, drops events that were not applied. */
 void jobs_stop(Session *s);
 /* A job with its data files found (calib false: it needs none); the caller's until enqueue, which takes it. */
-Status job_new(Session *s, JobKind kind, bool calib, Job **out, Error *err);
+enum { TEXTS_CALIB = 1, TEXTS_EVAL = 2 };
+Status job_new(Session *s, JobKind kind, unsigned texts, Job **out, Error *err);
 Status job_take_levels(Session *s, Job *j, Error *err); /* copies the present assignment */
 /* The levels that the units of a pass are scored at (session_set_scheme). */
 Status job_take_scheme(Session *s, const MetricPass *pass, Job *j, Error *err);

@@ -50,6 +50,7 @@ static Status on_open(Session *s, const cJSON *o, Error *err)
     s->opt.seq_len = whole_in(o, "seq_len", 0, INT64_MAX, 0);
     s->opt.ctx = whole_in(o, "ctx", 2, INT64_MAX, 512);
     s->opt.eval_tokens = whole_in(o, "eval_tokens", 0, INT64_MAX, 1024);
+    s->opt.tokens = whole_in(o, "tokens", 0, INT64_MAX, 0);
     s->opt.seed = (uint64_t)whole_in(o, "seed", 0, INT64_MAX, 42);
     snprintf(s->recorded, sizeof s->recorded, "%s", print);
     return session_open_model(s, model, text_of(o, "model_type"), err);

@@ -231,8 +231,13 @@ static uint64_t text_digest(const char *text, bool peer)
 
 ScoreOrigin origin_of_identity(const Session *s, const char *identity)
 {
-    return (ScoreOrigin){.model = text_digest(s->model ? s->model->fingerprint : "", s->opt.peer),
-                         .data = text_digest(identity, false)};
+    Str eval = {0};
+    str_printf(&eval, "%s %s %lld %lld", identity, s->eval_path ? s->eval_print : session_eval(s), (long long)s->opt.ctx,
+               (long long)s->opt.eval_tokens);
+    ScoreOrigin o = {.model = text_digest(s->model ? s->model->fingerprint : "", s->opt.peer),
+                     .data = text_digest(identity, false), .eval = text_digest(str_text(&eval), false)};
+    str_free(&eval);
+    return o;
 }
 
 ScoreOrigin origin_now(const Session *s)

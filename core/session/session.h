@@ -32,6 +32,7 @@ typedef struct SessionOptions {
     int64_t seq_len;         /* 0: no limit */
     int64_t ctx;             /* evaluation window, default 512 */
     int64_t eval_tokens;     /* default 1024; --full: 0 */
+    int64_t tokens;          /* of analyses that take few: alone; 0: their own number */
     uint64_t seed;           /* default 42 */
     const char *state_dir;   /* where sessions live; NULL: nothing is written (one-shot commands) */
     const char *cache_dir;   /* NULL: RAM only */

@@ -100,6 +100,11 @@ static Status set_eval_tokens(SessionOptions *o, const char *v, Error *err)
     return parse_count("eval-tokens", v, 0, &o->eval_tokens, err);
 }
 
+static Status set_tokens(SessionOptions *o, const char *v, Error *err)
+{
+    return parse_count("tokens", v, 0, &o->tokens, err);
+}
+
 static Status set_seed(SessionOptions *o, const char *v, Error *err)
 {
     int64_t n = 0;
@@ -132,6 +137,7 @@ const Setting setting_table[] = {
     {"seq-len", set_seq_len, false},
     {"ctx", set_ctx, false},
     {"eval-tokens", set_eval_tokens, false},
+    {"tokens", set_tokens, false},
     {"dtype-sim", set_dtype_sim, false},
     {"compat", set_compat, false},
     {"seed", set_seed, false},

@@ -21,7 +21,7 @@ static char *data_path(Session *s, const char *path, const char *name, Error *er
     return s->opt.find_data(s->opt.find_ctx, name, err);
 }
 
-Status job_new(Session *s, JobKind kind, bool calib, Job **out, Error *err)
+Status job_new(Session *s, JobKind kind, unsigned texts, Job **out, Error *err)
 {
     RETURN_IF_ERROR(job_room(s->queue, err));
     JobRow *row = calloc(1, sizeof *row);
@@ -39,10 +39,10 @@ Status job_new(Session *s, JobKind kind, bool calib, Job **out, Error *err)
     j->opt = s->opt;
     j->model = s->model;
     Error why = {0};
-    j->calib.path = calib ? data_path(s, s->calib_path, session_calib(s), &why) : strdup("");
+    j->calib.path = texts & TEXTS_CALIB ? data_path(s, s->calib_path, session_calib(s), &why) : strdup("");
     j->calib.name = strdup(session_calib(s));
     j->eval.path =
-        kind == JOB_MEASURE && j->calib.path ? data_path(s, s->eval_path, session_eval(s), &why) : strdup("");
+        texts & TEXTS_EVAL && j->calib.path ? data_path(s, s->eval_path, session_eval(s), &why) : strdup("");
     j->eval.name = strdup(session_eval(s));
     if (!j->calib.path || !j->calib.name || !j->eval.path || !j->eval.name) {
         job_free(j);
@@ -119,11 +119,17 @@ static Status make_plan(Session *s, const MetricPass *pass, Job *j, Error *err)
 {
     RETURN_IF_ERROR(job_take_scheme(s, pass, j, err));
     j->plan = (PassPlan){.m = s->model, .pass = pass, .metrics = j->metrics, .selected = j->selected, .levels = j->levels,
-                         .nlevels = j->nlevels, .level = j->level, .peer = j->opt.peer, .seed = j->opt.seed};
+                         .nlevels = j->nlevels, .level = j->level, .peer = j->opt.peer, .seed = j->opt.seed, .probe = j->opt.tokens};
     for (int i = 0; j->metrics[i]; i++)
         j->plan.needs |= j->metrics[i]->needs;
     j->view->total = pass->stream ? pass->steps(&j->plan) : 0; /* others know it with the tokens */
     return ST_OK;
+}
+
+/* What a pass reads. */
+static unsigned texts_of(const MetricPass *pass)
+{
+    return (pass->data_free ? 0 : TEXTS_CALIB) | (pass->eval ? TEXTS_EVAL : 0);
 }
 
 /* "kurtosis+local_error"; list may be NULL. */
@@ -164,7 +170,7 @@ static Status analysis_job(Session *s, const Metric *const *all, const MetricPas
                            int npatterns, bool detail, Job **out, Error *err)
 {
     Job *j;
-    RETURN_IF_ERROR(job_new(s, JOB_ANALYZE, !pass->data_free, &j, err));
+    RETURN_IF_ERROR(job_new(s, JOB_ANALYZE, texts_of(pass), &j, err));
     Status st = take_metrics(all, pass, j, err);
     if (st == ST_OK)
         st = select_linears(s, patterns, npatterns, j, err);
@@ -237,7 +243,7 @@ static Status continue_pass(Session *s, int request, Error *err)
     identity_now(s, now);
     if (s->results->identity[0] && strcmp(now, s->results->identity) != 0)
         return error_set(err, ST_USAGE, "the stopped analysis was made with other data or settings: start it anew");
-    RETURN_IF_ERROR(job_new(s, JOB_ANALYZE, !p->pass->data_free, &j, err));
+    RETURN_IF_ERROR(job_new(s, JOB_ANALYZE, texts_of(p->pass), &j, err));
     Status st = select_again(p, s->model, j, err);
     if (st == ST_OK)
         st = make_plan(s, p->pass, j, err);
@@ -406,7 +412,7 @@ Status session_measure(Session *s, bool full, Error *err)
     Job *j;
     RETURN_IF_ERROR(engine_meet(s, s->recipe, err));
     RETURN_IF_ERROR(results_room(s->results, queue_open(s->queue) + 1, err)); /* what is measured must find its place */
-    RETURN_IF_ERROR(job_new(s, JOB_MEASURE, true, &j, err));
+    RETURN_IF_ERROR(job_new(s, JOB_MEASURE, TEXTS_CALIB | TEXTS_EVAL, &j, err));
     j->full = full;
     if (full)
         j->eval.max_tokens = 0;

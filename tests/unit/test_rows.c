@@ -162,6 +162,12 @@ static const Tested metrics[] = {
     {"smooth_alpha", "test_searches.c", "smoothing_is_that_of_plain_loops"},
     {"awq_search", "test_searches.c", "scales_are_those_of_plain_loops"},
     {"gptq_gain", "test_searches.c", "gptq_is_that_of_the_paper"},
+    {"block_error", "test_alone.c", "block_error_by_its_definition"},
+    {"input_range", "test_alone.c", "ranges_are_those_of_the_float_pass"},
+    {"alone", "test_alone.c", "rows_sharpen"},
+    {"alone_linear", "test_alone.c", "units_of_other_scopes"},
+    {"alone_block", "test_alone.c", "units_of_other_scopes"},
+    {"exact", "test_alone.c", "exact_is_what_measuring_finds"},
     {0},
 };
 static const Tested storages[] = {
@@ -299,6 +305,7 @@ static const Tested settings[] = {
     {"seq-len", "test_session.c", "every_setting_is_kept"},
     {"ctx", "test_session.c", "every_setting_is_kept"},
     {"eval-tokens", "test_session.c", "every_setting_is_kept"},
+    {"tokens", "test_session.c", "every_setting_is_kept"},
     {"dtype-sim", "test_session.c", "every_setting_is_kept"},
     {"compat", "test_session.c", "every_setting_is_kept"},
     {"seed", "test_session.c", "every_setting_is_kept"},

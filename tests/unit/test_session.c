@@ -543,6 +543,7 @@ static void every_setting_is_kept(void **state)
         {"seq-len", "48", "x", MEMBER(seq_len), 48},
         {"ctx", "96", "1", MEMBER(ctx), 96},
         {"eval-tokens", "200", "", MEMBER(eval_tokens), 200},
+        {"tokens", "77", "", MEMBER(tokens), 77},
         {"dtype-sim", "exact", "bf16", MEMBER(arith), ARITH_EXACT},
         {"compat", "peer", "any", MEMBER(peer), true},
         {"seed", "11", "1.5", MEMBER(seed), 11},

@@ -1,0 +1,588 @@
+/* What one unit at its level does to the model's output when everything else is float: a sweep over few tokens. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/num.h"
+#include "measure/logitpass.h"
+#include "measure/predicted.h"
+#include "measure/shiftpass.h"
+#include "metric/leveled.h"
+#include "metric/rows.h"
+#include "run/schedule.h"
+
+/* Units that travel together: few at first, so that there is something to look at; tokens of the calibration set by default, and at most so many of a text. */
+enum { BATCH_FIRST = 7, BATCH_UNITS = 31, ALONE_TOKENS = 128, ALONE_TEXT = 128 };
+
+enum { PART_ERROR, PART_PPL };
+static const MetricPart alone_parts[] = {{"error", "", "standard error of the score over the tokens"},
+                                         {"ppl", "", "relative change of perplexity"},
+                                         {NULL, NULL, NULL}};
+
+/* One unit of the sweep. */
+typedef struct AloneUnit {
+    int64_t unit;
+    int layer;
+    double first;        /* order: the largest goes first */
+    int16_t *level;      /* [nlinears] its linears', 0 elsewhere */
+    LayerForms forms;
+    Variant v;
+    UnitScore score;
+} AloneUnit;
+
+typedef struct AlonePass {
+    Runner *r;
+    const PassPlan *p;
+    const Metric *metric;
+    const PassSink *sink;
+    TokenSet probe;           /* its arrays: own_start, and ids of a set */
+    int64_t *own_start;
+    int32_t *own_ids;
+    uint64_t *digest;         /* [units of the scope] of the plan's levels */
+    QConfig *config;          /* [nlevels] the plan's; methods that need data as their grid without */
+    QuantLevel *level;        /* [nlevels] */
+    FormsOptions opt;
+    FormTypes types;
+    Scores ranges;            /* of inputs, as found here */
+    const Scores *known;
+    AloneUnit *unit;          /* [n] in order */
+    int64_t n, done, total;
+    Predicted predicted;
+    LogitRows plain;          /* of the probe in float */
+    /* the batch at work: units [at, at + nbatch) */
+    int64_t at;
+    int nbatch, copies;
+    Stream plain_normed;      /* of the chunk */
+    int chunk0;               /* its first sample, -1: none */
+    double *kl, *nll;         /* [predicted][copies] */
+    ShiftRows rows;
+} AlonePass;
+
+/* ---- which tokens ---- */
+
+static int64_t probe_want(const PassPlan *p)
+{
+    return p->probe ? p->probe : ALONE_TOKENS;
+}
+
+static bool on_eval(const PassPlan *p)
+{
+    return p->pass->eval;
+}
+
+/* The beginnings of the first texts, up to so many tokens in all; of the evaluation set everything. */
+static Status make_probe(AlonePass *a, Error *err)
+{
+    const TokenSet *t = on_eval(a->p) ? a->p->eval : a->p->tokens;
+    int64_t left = on_eval(a->p) ? INT64_MAX : probe_want(a->p), most = on_eval(a->p) ? INT64_MAX : ALONE_TEXT;
+    a->own_start = mem_array((size_t)t->samples + 1, sizeof *a->own_start);
+    a->own_ids = mem_array((size_t)t->start[t->samples] + 1, sizeof *a->own_ids);
+    if (!a->own_start || !a->own_ids)
+        return error_nomem(err, "the tokens of a sweep");
+    a->probe = (TokenSet){.name = t->name, .start = a->own_start, .ids = a->own_ids};
+    a->own_start[0] = 0;
+    for (int i = 0; i < t->samples && left > 0; i++) {
+        int64_t n = min_i64(min_i64(t->start[i + 1] - t->start[i], most), left);
+        if (n < 2) /* predicts nothing */
+            continue;
+        memcpy(a->own_ids + a->own_start[a->probe.samples], t->ids + t->start[i], (size_t)n * sizeof *t->ids);
+        a->own_start[a->probe.samples + 1] = a->own_start[a->probe.samples] + n;
+        a->probe.samples++;
+        left -= n;
+    }
+    if (!a->probe.samples)
+        return error_set(err, ST_DATA, "'%s' has no text of two tokens: nothing is predicted", t->name ? t->name : "?");
+    return predicted_init(&a->predicted, &a->probe, err);
+}
+
+/* ---- which units ---- */
+
+static bool unit_selected(const PassPlan *p, MetricScope scope, int64_t unit)
+{
+    int64_t from, to;
+    scope_linears(p->m, scope, unit, &from, &to);
+    for (int64_t i = from; i < to; i++)
+        if ((!p->selected || p->selected[i]) && scope_unit_of(p->m, scope, i) == unit)
+            return true;
+    return false;
+}
+
+static int64_t first_linear(const Model *m, MetricScope scope, int64_t unit)
+{
+    int64_t from, to;
+    scope_linears(m, scope, unit, &from, &to);
+    while (from < to && scope_unit_of(m, scope, from) != unit)
+        from++;
+    return from;
+}
+
+/* What block_error says of the groups that the unit touches, the last layer before all: it is under-rated there. */
+static double urgency(const AlonePass *a, MetricScope scope, int64_t unit)
+{
+    const Model *m = a->p->m;
+    int64_t from, to;
+    double most = 0;
+    scope_linears(m, scope, unit, &from, &to);
+    for (int64_t i = from; i < to; i++) {
+        if (scope_unit_of(m, scope, i) != unit)
+            continue;
+        if (m->linears[i].layer == m->cfg.layers - 1)
+            return INFINITY;
+        const UnitSlot *u = a->known ? scores_unit(a->known, &metric_block_error, m->linears[i].group) : NULL;
+        if (u && isfinite(u->s.value) && u->s.value > most)
+            most = u->s.value;
+    }
+    return most;
+}
+
+static int by_urgency(const void *pa, const void *pb)
+{
+    const AloneUnit *a = pa, *b = pb;
+    if (a->first != b->first)
+        return a->first > b->first ? -1 : 1;
+    return a->unit < b->unit ? -1 : a->unit > b->unit;
+}
+
+static bool is_known(const AlonePass *a, int64_t unit)
+{
+    const UnitSlot *u = a->known ? scores_unit_at(a->known, a->metric, unit, a->digest[unit]) : NULL;
+    return u && !u->stale && (on_eval(a->p) || u->s.tokens >= probe_want(a->p));
+}
+
+static Status make_units(AlonePass *a, Error *err)
+{
+    MetricScope scope = a->metric->scope;
+    int64_t units = scope_units(a->p->m, scope);
+    a->digest = mem_zarray((size_t)units + 1, sizeof *a->digest);
+    a->unit = mem_zarray((size_t)units + 1, sizeof *a->unit);
+    if (!a->digest || !a->unit)
+        return error_nomem(err, "the units of a sweep");
+    scores_levels(a->p->m, scope, a->p->levels, a->p->level, a->digest);
+    for (int64_t u = 0; u < units; u++) {
+        int64_t lin = first_linear(a->p->m, scope, u);
+        if (lin >= a->p->m->nlinears || !unit_selected(a->p, scope, u) || a->p->m->linears[lin].layer >= a->p->m->cfg.layers)
+            continue;
+        a->total++;
+        if (is_known(a, u)) {
+            a->done++;
+            continue;
+        }
+        a->unit[a->n++] = (AloneUnit){.unit = u, .layer = a->p->m->linears[lin].layer, .first = urgency(a, scope, u),
+                                      .score = {.unit = u, .value = NAN, .levels = a->digest[u]}};
+    }
+    qsort(a->unit, (size_t)a->n, sizeof *a->unit, by_urgency);
+    return ST_OK;
+}
+
+/* ---- levels without data ---- */
+
+static Status make_levels(AlonePass *a, Error *err)
+{
+    const PassPlan *p = a->p;
+    DType T = arith_dtype(runner_arith(a->r), p->m->cfg.dtype);
+    a->types = (FormTypes){T, T, T};
+    a->config = mem_zarray((size_t)p->nlevels + 1, sizeof *a->config);
+    a->level = mem_zarray((size_t)p->nlevels + 1, sizeof *a->level);
+    if (!a->config || !a->level)
+        return error_nomem(err, "the levels of a sweep");
+    for (int k = 0; k < p->nlevels; k++) {
+        a->config[k] = p->levels[k];
+        a->level[k] = quant_level(&a->config[k]);
+        if (!a->level[k].weight || !a->level[k].weight->prepare)
+            continue;
+        snprintf(a->config[k].weight.method, sizeof a->config[k].weight.method, "minmax");
+        a->level[k] = quant_level(&a->config[k]);
+    }
+    a->opt = (FormsOptions){.levels = a->level, .peer = p->peer, .weight = T, .read = leveled_read, .ctx = a->r,
+                            .pool = runner_pool(a->r), .cancel = runner_cancel(a->r)};
+    return ST_OK;
+}
+
+/* Whether the linear's level has a range that is to be found by calibration. */
+static bool needs_range(const AlonePass *a, int64_t linear)
+{
+    int level = a->p->level[linear];
+    return level && a->level[level - 1].runs && a->level[level - 1].act->observer;
+}
+
+static const UnitSlot *range_of(const AlonePass *a, int64_t linear)
+{
+    const QConfig *q = &a->p->levels[a->p->level[linear] - 1];
+    return scores_unit_at(&a->ranges, &metric_input_range, linear, scores_level_all(a->p->m, SCOPE_LINEAR, linear, q));
+}
+
+static Status keep_ranges(void *ctx, const PassStep *step, Error *err)
+{
+    AlonePass *a = ctx;
+    for (int64_t i = 0; i < step->nscore; i++)
+        RETURN_IF_ERROR(scores_put(&a->ranges, step->score[i].metric, &step->score[i].s, err));
+    const PassStep mine = {.done = a->done, .total = a->total, .score = step->score, .nscore = step->nscore};
+    return a->sink->step(a->sink->ctx, &mine, err);
+}
+
+/* Every range that the sweep needs: those that an earlier pass found, else by a float pass of its own. */
+static Status find_ranges(AlonePass *a, Error *err)
+{
+    static const Metric *const wanted[] = {&metric_input_range, NULL};
+    bool missing = false;
+    RETURN_IF_ERROR(scores_init(&a->ranges, a->p->m, err));
+    if (a->known) {
+        a->ranges.origin = a->known->origin;
+        for (int64_t i = 0; i < a->p->m->nlinears; i++) {
+            const UnitSlot *u = needs_range(a, i) ? scores_unit_at(a->known, &metric_input_range, i,
+                                                                   scores_level_all(a->p->m, SCOPE_LINEAR, i,
+                                                                                    &a->p->levels[a->p->level[i] - 1]))
+                                                  : NULL;
+            if (u)
+                RETURN_IF_ERROR(scores_put(&a->ranges, &metric_input_range, &u->s, err));
+        }
+    }
+    for (int64_t k = 0; k < a->n; k++) {
+        int64_t from, to;
+        scope_linears(a->p->m, a->metric->scope, a->unit[k].unit, &from, &to);
+        for (int64_t i = from; i < to; i++)
+            missing = missing || (scope_unit_of(a->p->m, a->metric->scope, i) == a->unit[k].unit && needs_range(a, i) &&
+                                  a->p->m->linears[i].expert < 0 && !range_of(a, i));
+    }
+    if (!missing)
+        return ST_OK;
+    PassPlan p = *a->p;
+    p.pass = metric_input_range.pass;
+    p.metrics = wanted;
+    p.first = 0;
+    p.h = NULL;
+    return p.pass->run(a->r, &p, &(PassSink){keep_ranges, a}, err);
+}
+
+/* ---- a batch ---- */
+
+static Status unit_forms(AlonePass *a, AloneUnit *u, Error *err)
+{
+    const Model *m = a->p->m;
+    const Unit *layer = &m->units[u->layer];
+    u->level = mem_zarray((size_t)m->nlinears + 1, sizeof *u->level);
+    if (!u->level)
+        return error_nomem(err, "the levels of a sweep");
+    for (int64_t i = layer->first; i < layer->first + layer->count; i++) {
+        int level = a->p->level[i];
+        if (scope_unit_of(m, a->metric->scope, i) != u->unit || !level || !a->level[level - 1].runs)
+            continue;
+        if (qweight_check(&a->config[level - 1].weight, m->linears[i].out, m->linears[i].in, NULL) == ST_OK)
+            u->level[i] = (int16_t)level;
+    }
+    FormsOptions *opt = mem_zarray(1, sizeof *opt); /* outlives the forms: unit_end */
+    if (!opt)
+        return error_nomem(err, "the levels of a sweep");
+    *opt = a->opt;
+    opt->level = u->level;
+    Status st = layer_forms_init(&u->forms, m, opt, layer->first, layer->count, err);
+    if (st != ST_OK) {
+        free(opt);
+        return st;
+    }
+    for (int64_t i = 0; i < layer->count; i++) {
+        const UnitSlot *s = u->level[layer->first + i] && needs_range(a, layer->first + i) ? range_of(a, layer->first + i)
+                                                                                           : NULL;
+        if (s)
+            layer_forms_recall(&u->forms, i, &a->types, (float)s->s.part[0], (float)s->s.part[1]);
+    }
+    RETURN_IF_ERROR(layer_forms_stage(&u->forms, 0, FORM_FIXED, &a->types, err));
+    u->v = (Variant){.forms = u->forms.table, .sdpa = a->p->peer};
+    return ST_OK;
+}
+
+static void unit_end(AloneUnit *u)
+{
+    const FormsOptions *opt = u->forms.opt;
+    if (u->forms.states)
+        layer_forms_fini(&u->forms);
+    free((void *)(uintptr_t)opt);
+    free(u->level);
+    u->level = NULL;
+    u->forms = (LayerForms){0};
+}
+
+/* Rows that predict a token of samples [s0, s0 + n). */
+static int64_t predicted_in(const AlonePass *a, int s0, int n)
+{
+    int64_t rows = a->probe.start[s0 + n] - a->probe.start[s0];
+    return rows - n; /* every sample has at least two tokens */
+}
+
+/* Its first predicted row. */
+static int64_t predicted_before(const AlonePass *a, int s0)
+{
+    return a->probe.start[s0] - s0;
+}
+
+/* The predicted rows of a chunk behind the final norm into place `c` of each token. */
+static void put_rows(AlonePass *a, const Stream *normed, int c)
+{
+    int64_t width = normed->width, t = 0;
+    for (int s = 0; s < normed->samples; s++)
+        for (int64_t row = normed->start[s]; row + 1 < normed->start[s + 1]; row++, t++)
+            memcpy(a->rows.rows.data + (t * (1 + a->copies) + c) * width, normed->data + row * width,
+                   (size_t)width * sizeof(float));
+}
+
+static Status begin_chunk(AlonePass *a, int s0, const Stream *plain, Error *err)
+{
+    int64_t tokens = predicted_in(a, s0, plain->samples), start[2] = {0, tokens * (1 + a->copies)};
+    a->chunk0 = s0;
+    Stream normed;
+    RETURN_IF_ERROR(runner_final_norm(a->r, plain, &normed, NULL, 0, err));
+    a->rows = (ShiftRows){.tokens = tokens, .copies = a->copies, .lse = a->plain.lse + predicted_before(a, s0),
+                          .next = a->predicted.next + predicted_before(a, s0)};
+    Status st = stream_init(&a->rows.rows, 1, start, normed.width, err);
+    for (int c = 0; st == ST_OK && c <= a->copies; c++) /* places that no unit takes change nothing */
+        put_rows(a, &normed, c);
+    stream_fini(&normed);
+    return st;
+}
+
+static Status take_stream(void *ctx, int p, int s0, const Stream *plain, const Stream *changed, Error *err)
+{
+    AlonePass *a = ctx;
+    Stream normed;
+    if (a->chunk0 != s0)
+        RETURN_IF_ERROR(begin_chunk(a, s0, plain, err));
+    RETURN_IF_ERROR(runner_final_norm(a->r, changed, &normed, NULL, 0, err));
+    put_rows(a, &normed, 1 + p);
+    stream_fini(&normed);
+    return ST_OK;
+}
+
+static Status end_chunk(void *ctx, int done, int samples, Error *err)
+{
+    (void)done, (void)samples;
+    AlonePass *a = ctx;
+    int64_t at = predicted_before(a, a->chunk0) * a->copies;
+    Status st = shift_rows_run(a->r, &a->rows, a->kl + at, a->nll + at, err);
+    stream_fini(&a->rows.rows);
+    a->chunk0 = -1;
+    return st;
+}
+
+static void finish_unit(const AlonePass *a, int c, UnitScore *u)
+{
+    int64_t n = a->predicted.n, bad = -1;
+    double sum = 0, square = 0, nll = 0;
+    for (int64_t t = 0; t < n; t++) {
+        double kl = a->kl[t * a->copies + c];
+        bad = bad < 0 && !isfinite(kl) ? t : bad;
+        sum += kl;
+        square += kl * kl;
+        nll += a->nll[t * a->copies + c];
+    }
+    double mean = sum / (double)n, spread = n > 1 ? (square / (double)n - mean * mean) / (double)(n - 1) : NAN;
+    u->value = bad < 0 ? mean : NAN;
+    u->part[PART_ERROR] = sqrt(fmax(spread, 0));
+    u->part[PART_PPL] = expm1(nll / (double)n);
+    u->tokens = a->probe.start[a->probe.samples];
+    u->samples = a->probe.samples;
+    if (bad >= 0)
+        snprintf(u->why, sizeof u->why, "the logits of sample %d token %lld are no numbers", a->predicted.sample_of[bad],
+                 (long long)(a->predicted.row_of[bad] - a->probe.start[a->predicted.sample_of[bad]]));
+}
+
+static Status tell_batch(AlonePass *a, Error *err)
+{
+    PassScore score[BATCH_UNITS];
+    int n = 0;
+    for (int c = 0; c < a->nbatch; c++) {
+        AloneUnit *u = &a->unit[a->at + c];
+        if (!u->forms.any)
+            snprintf(u->score.why, sizeof u->score.why, "%s", "it stays float: its level doesn't fit, or no token reached it");
+        else
+            finish_unit(a, c, &u->score);
+        score[n++] = (PassScore){a->metric, u->score};
+    }
+    a->done += n;
+    const PassStep step = {.done = a->done, .total = a->total, .score = score, .nscore = n};
+    return a->sink->step(a->sink->ctx, &step, err);
+}
+
+static Status run_batch(AlonePass *a, Error *err)
+{
+    Perturb perturb[BATCH_UNITS];
+    Status st = ST_OK;
+    const Model *m = a->p->m;
+    a->chunk0 = -1;
+    a->copies = shift_copies(a->nbatch);
+    for (int c = 0; c < a->nbatch; c++)
+        perturb[c] = (Perturb){.unit = a->unit[a->at + c].layer, .variant = &a->unit[a->at + c].v, .until = m->cfg.layers};
+    for (int c = 0; st == ST_OK && c < a->nbatch; c++)
+        st = unit_forms(a, &a->unit[a->at + c], err);
+    const Sweep sweep = {.tokens = &a->probe, .perturb = perturb, .n = a->nbatch, .last = m->cfg.layers,
+                         .chunk_rows = SWEEP_ROWS / (1 + a->nbatch), .sdpa = a->p->peer};
+    if (st == ST_OK)
+        st = schedule_sweep(a->r, &sweep, &(SweepSink){take_stream, end_chunk, a}, err);
+    if (st == ST_OK)
+        st = tell_batch(a, err);
+    if (a->chunk0 >= 0)
+        stream_fini(&a->rows.rows);
+    for (int c = 0; c < a->nbatch; c++)
+        unit_end(&a->unit[a->at + c]);
+    return st;
+}
+
+/* As many units as memory lets travel together. */
+static int batch_units(const AlonePass *a)
+{
+    const Model *m = a->p->m;
+    uint64_t limit = runner_mem_limit(a->r);
+    int64_t longest = longest_of(a->probe.start, a->probe.samples), rows = a->probe.start[a->probe.samples];
+    int n = BATCH_UNITS;
+    rows = max_i64(longest, min_i64(rows, SWEEP_ROWS / (1 + n)));
+    while (limit && n > 1 && schedule_sweep_bytes(m, n, rows, longest, pool_threads(runner_pool(a->r))) > limit)
+        n = n / 2;
+    return n;
+}
+
+/* ---- float's own logits ---- */
+
+static Status plain_logits(AlonePass *a, Error *err)
+{
+    Stream h = {0}, *hs = &h, normed = {0};
+    const TokenSet *tokens = &a->probe;
+    FloatPass pass = {.sdpa = a->p->peer};
+    Outside embed = {.tokens = &tokens};
+    const Schedule s = {.last = a->p->m->cfg.layers, .job = {"float", float_pass_run, &pass}, .outside = &embed};
+    RETURN_IF_ERROR(schedule_forward(a->r, &hs, 1, &s, err));
+    Status st = predicted_rows(&a->predicted, a->r, &h, &normed, err);
+    if (st == ST_OK)
+        st = logit_rows_run(a->r, &normed, a->predicted.next, false, &a->plain, err);
+    stream_fini(&normed);
+    stream_fini(&h);
+    return st;
+}
+
+/* ---- the pass ---- */
+
+static Status begin(AlonePass *a, Error *err)
+{
+    a->known = a->p->before;
+    if (!a->p->m->exit.head)
+        return error_set(err, ST_USAGE, "%s measures what the logits lose, and this model has no head", a->metric->name);
+    RETURN_IF_ERROR(make_probe(a, err));
+    RETURN_IF_ERROR(make_levels(a, err));
+    RETURN_IF_ERROR(make_units(a, err));
+    if (!a->n)
+        return ST_OK;
+    RETURN_IF_ERROR(find_ranges(a, err));
+    size_t cells = (size_t)a->predicted.n * BATCH_UNITS;
+    a->kl = mem_zarray(cells + 1, sizeof *a->kl);
+    a->nll = mem_zarray(cells + 1, sizeof *a->nll);
+    return a->kl && a->nll ? plain_logits(a, err) : error_nomem(err, "a sweep");
+}
+
+static void end(AlonePass *a)
+{
+    predicted_fini(&a->predicted);
+    logit_rows_fini(&a->plain);
+    scores_fini(&a->ranges);
+    free(a->own_start);
+    free(a->own_ids);
+    free(a->digest);
+    free(a->config);
+    free(a->level);
+    free(a->unit);
+    free(a->kl);
+    free(a->nll);
+}
+
+static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)
+{
+    AlonePass a = {.r = r, .p = p, .metric = p->metrics[0], .sink = sink, .chunk0 = -1};
+    Status st = begin(&a, err);
+    int most = st == ST_OK ? batch_units(&a) : 1;
+    for (int want = BATCH_FIRST; st == ST_OK && a.at < a.n; a.at += a.nbatch, want = 2 * want + 1) {
+        a.nbatch = (int)min_i64(min_i64(want, most), a.n - a.at);
+        st = cancel_check(runner_cancel(r), err);
+        if (st == ST_OK)
+            st = run_batch(&a, err);
+    }
+    end(&a);
+    return st;
+}
+
+static int64_t steps(const PassPlan *p)
+{
+    MetricScope scope = p->metrics[0]->scope;
+    int64_t n = 0;
+    for (int64_t u = 0; u < scope_units(p->m, scope); u++)
+        n += unit_selected(p, scope, u);
+    return n;
+}
+
+static int64_t plan_rows(const PassPlan *p, int64_t *longest)
+{
+    const TokenSet *t = on_eval(p) ? p->eval : p->tokens;
+    *longest = longest_of(t->start, t->samples);
+    if (on_eval(p))
+        return t->start[t->samples];
+    *longest = min_i64(*longest, ALONE_TEXT);
+    return min_i64(probe_want(p), t->start[t->samples]);
+}
+
+/* Forms of a batch, results of its tokens; and streams, or the float pass that finds the ranges. */
+static uint64_t bytes(const PassPlan *p, int threads)
+{
+    int64_t longest;
+    uint64_t rows = (uint64_t)plan_rows(p, &longest);
+    uint64_t travel = rows * (1 + BATCH_UNITS) * (uint64_t)p->m->cfg.hidden * sizeof(float);
+    return leveled_bytes(p, threads) + travel + shift_rows_scratch((int64_t)rows, BATCH_UNITS, threads) +
+           rows * BATCH_UNITS * 2 * sizeof(double) + (uint64_t)p->m->nlinears * sizeof(int16_t) * BATCH_UNITS;
+}
+
+static uint64_t need(const PassPlan *p, int threads)
+{
+    int64_t longest, rows = plan_rows(p, &longest), all = p->tokens->start[p->tokens->samples];
+    const RunnerAsk ask = {.rows = all, .longest = longest_of(p->tokens->start, p->tokens->samples), .threads = threads,
+                           .whole = true};
+    uint64_t sweep = schedule_sweep_bytes(p->m, BATCH_UNITS, max_i64(longest, min_i64(rows, SWEEP_ROWS / (1 + BATCH_UNITS))),
+                                          longest, threads);
+    uint64_t calibrate = runner_estimate(p->m, &ask);
+    return sweep > calibrate ? sweep : calibrate;
+}
+
+static bool answered(const PassPlan *p, const Scores *s)
+{
+    const Metric *m = p->metrics[0];
+    for (int64_t u = 0; u < scope_units(p->m, m->scope); u++) {
+        int64_t lin = first_linear(p->m, m->scope, u);
+        const UnitSlot *slot = scores_unit(s, m, u);
+        bool wanted = lin < p->m->nlinears && p->m->linears[lin].layer < p->m->cfg.layers && unit_selected(p, m->scope, u);
+        if (wanted && (!slot || slot->stale || (!on_eval(p) && slot->s.tokens < probe_want(p))))
+            return false;
+    }
+    return true;
+}
+
+#define READS(id) static const Metric *const reads_##id[] = {&metric_##id, &metric_block_error, &metric_input_range, NULL};
+#define PASS(id, text, evaluates)                                                                                         \
+    READS(id)                                                                                                       \
+    static const MetricPass pass_##id = {.name = text, .step = "unit", .reads = reads_##id, .answered = answered,   \
+                                         .steps = steps, .bytes = bytes, .need = need, .run = run, .eval = evaluates};
+PASS(alone, "alone", false)
+PASS(alone_linear, "alone, by linear", false)
+PASS(alone_block, "alone, by block", false)
+PASS(exact, "exact sweep", true)
+
+#define EXPLAIN                                                                                                       \
+    "KL divergence from float in nats a token when this alone is quantized and everything else stays float: the damage " \
+    "itself.\nThe last layer goes first, then from the top of block_error downward; rows arrive as they are measured.\n"
+
+#define ROW(id, unit_scope, text, costs, more)                                                                        \
+    const Metric metric_##id = {.name = #id, .title = text, .unit = "nats", .scope = unit_scope,                      \
+                                .family = FAMILY_DECIDE, .cost = costs, .parts = alone_parts, .direction = 1,         \
+                                .pass = &pass_##id, .explain = EXPLAIN more};
+#define FEW "half a pass of 128 tokens for each unit; --tokens N for more"
+#define METHOD "Weights of methods that need data (gptq) stand as minmax on their grid."
+ROW(alone, SCOPE_GROUP, "Alone", FEW, METHOD)
+ROW(alone_linear, SCOPE_LINEAR, "Alone, linear", FEW, METHOD)
+ROW(alone_block, SCOPE_BLOCK, "Alone, block", FEW, METHOD)
+ROW(exact, SCOPE_GROUP, "Exact", "half a pass over the evaluation tokens for each group: minutes to hours",
+    "On the evaluation set: what alone estimates on a few calibration tokens. " METHOD)

@@ -1,0 +1,133 @@
+#include "metric/leveled.h"
+
+#include <stdlib.h>
+
+#include "base/mem.h"
+
+Status leveled_read(void *runner, int64_t linear, float *w, Error *err)
+{
+    return runner_weight(runner, linear, -1, w, err);
+}
+
+static bool same_level(const QConfig *a, const QConfig *b)
+{
+    return qspec_key(&a->act) == qspec_key(&b->act) && qspec_key(&a->weight) == qspec_key(&b->weight);
+}
+
+/* Whether an earlier level of the plan is the same. */
+static bool seen_before(const PassPlan *p, int k)
+{
+    for (int i = 0; i < k; i++)
+        if (same_level(&p->levels[i], &p->levels[k]))
+            return true;
+    return false;
+}
+
+static Status add_level(LeveledSet *s, Runner *r, const PassPlan *p, const QConfig *q, Error *err)
+{
+    Leveled *l = &s->of[s->n++];
+    *l = (Leveled){.q = q, .level = quant_level(q), .at = mem_zarray((size_t)s->m->nlinears + 1, sizeof *l->at)};
+    if (!l->at)
+        return error_nomem(err, "the levels of a pass");
+    for (int64_t i = 0; i < s->m->nlinears; i++)
+        l->at[i] = l->level.runs && qweight_check(&q->weight, s->m->linears[i].out, s->m->linears[i].in, NULL) == ST_OK;
+    l->opt = (FormsOptions){.levels = &l->level, .level = l->at, .peer = p->peer, .weight = s->types.inner,
+                            .read = leveled_read, .ctx = r, .pool = runner_pool(r), .cancel = runner_cancel(r)};
+    return ST_OK;
+}
+
+Status leveled_init(LeveledSet *s, Runner *r, const PassPlan *p, Error *err)
+{
+    DType T = arith_dtype(runner_arith(r), p->m->cfg.dtype);
+    *s = (LeveledSet){.m = p->m, .of = mem_zarray((size_t)p->nlevels + 1, sizeof *s->of), .types = {T, T, T}};
+    Status st = s->of ? ST_OK : error_nomem(err, "the levels of a pass");
+    for (int k = 0; st == ST_OK && k < p->nlevels; k++)
+        if (!seen_before(p, k))
+            st = add_level(s, r, p, &p->levels[k], err);
+    if (st != ST_OK)
+        leveled_fini(s);
+    return st;
+}
+
+void leveled_fini(LeveledSet *s)
+{
+    for (int k = 0; k < s->n; k++)
+        free(s->of[k].at);
+    free(s->of);
+    *s = (LeveledSet){0};
+}
+
+const char *leveled_refuses(const LeveledSet *s, const Leveled *l, MetricScope scope, int64_t unit)
+{
+    int64_t from, to;
+    if (!l->level.runs)
+        return "this build can't run the level";
+    scope_linears(s->m, scope, unit, &from, &to);
+    for (int64_t i = from; i < to; i++)
+        if (l->at[i] && scope_unit_of(s->m, scope, i) == unit)
+            return "";
+    return "the level does not fit its shape";
+}
+
+uint64_t leveled_bytes(const PassPlan *p, int threads)
+{
+    uint64_t sum = 0;
+    int16_t *at = mem_array((size_t)p->m->nlinears + 1, sizeof *at);
+    for (int64_t i = 0; at && i < p->m->nlinears; i++)
+        at[i] = 1;
+    for (int k = 0; at && k < p->nlevels; k++) {
+        const QuantLevel l = quant_level(&p->levels[k]);
+        if (l.runs && !seen_before(p, k))
+            sum += layer_forms_bytes(p->m, &l, at, p->peer, threads);
+    }
+    free(at);
+    return sum;
+}
+
+/* ---- watching for several levels ---- */
+
+typedef struct WatchForm {
+    LinearForm form;
+    LayerForms *of; /* [n] */
+    int n;
+    int64_t index;  /* of the linear within the layer */
+} WatchForm;
+
+static Status watch_prepare(void *self, const float *x, const Stream *shape, int64_t width, Pool *pool, Error *err)
+{
+    const WatchForm *w = self;
+    for (int k = 0; k < w->n; k++) {
+        const LinearForm *f = w->of[k].table[w->index];
+        if (f)
+            RETURN_IF_ERROR(f->prepare(f->self, x, shape, width, pool, err));
+    }
+    return ST_OK;
+}
+
+Status watch_init(WatchForms *w, LayerForms *forms, int nforms, const FormTypes *t, Error *err)
+{
+    *w = (WatchForms){.n = nforms ? forms[0].n : 0};
+    w->table = mem_zarray((size_t)w->n + 1, sizeof *w->table);
+    w->form = mem_zarray((size_t)w->n + 1, sizeof *w->form);
+    if (!w->table || !w->form)
+        return error_nomem(err, "a layer's calibration");
+    for (int k = 0; k < nforms; k++)
+        RETURN_IF_ERROR(layer_forms_stage(&forms[k], 0, FORM_WATCH, t, err));
+    for (int64_t i = 0; i < w->n; i++) {
+        bool any = false;
+        for (int k = 0; k < nforms; k++)
+            any = any || forms[k].table[i];
+        w->form[i] = (WatchForm){.form = {.prepare = watch_prepare, .self = &w->form[i]}, .of = forms, .n = nforms,
+                                 .index = i};
+        w->table[i] = any ? &w->form[i].form : NULL;
+        w->any = w->any || any;
+    }
+    return ST_OK;
+}
+
+void watch_fini(WatchForms *w)
+{
+    free(w->table);
+    free(w->form);
+    *w = (WatchForms){0};
+}
