@@ -69,6 +69,7 @@ static const LangText texts[] = {
     {"%snot kept: this session is %s", "%s不会保留：此会话%s"},
     {"' every %d int8 steps", "' 每 %d 个 int8 步长"},
     {"' int8 steps", "' int8 步长"},
+    {"^ 3 std", "^ 3 倍标准差"},
     {"*%lld tagged", "*%lld 已标记"},
     {", costs ", "，代价 "},
     {", float ", "，浮点 "},

@@ -263,7 +263,7 @@ static void draw_input(Ui *ui, Rect r, int *y, int rows, const LinearResult *res
     moments(m, sizeof m, in->min, in->max, in->mean, in->std);
     draw_wrapped(ui, r, y, SL_TEXT, m);
     double step = act_step(q, in);
-    HistView v = {&in->hist, in->min, in->max, step, ui->hist_linear};
+    HistView v = {&in->hist, in->min, in->max, step, ui->hist_linear, in->mean, in->std};
     draw_hist(ui, r, y, rows, &v);
     draw_step(ui, r, y, step, in->std);
     draw_channels(ui, r, y, in);
@@ -280,7 +280,7 @@ static void draw_weight(Ui *ui, Rect r, int *y, int rows, const LinearResult *re
         draw_wrapped(ui, r, y, SL_FAILED, w->bad_text);
     moments(m, sizeof m, w->min, w->max, w->mean, w->std);
     draw_wrapped(ui, r, y, SL_TEXT, m);
-    HistView v = {&w->hist, w->min, w->max, 0, ui->hist_linear};
+    HistView v = {&w->hist, w->min, w->max, 0, ui->hist_linear, w->mean, w->std};
     draw_hist(ui, r, y, rows, &v);
 }
 

@@ -97,6 +97,13 @@ static void y_axis(Ui *ui, Rect r, double top, bool linear)
     }
 }
 
+/* How many of the two limits of three deviations lie in [a, b). */
+static int limits_within(const HistView *v, double a, double b)
+{
+    double low = v->mean - 3 * v->std, high = v->mean + 3 * v->std;
+    return v->std > 0 ? (low >= a && low < b) + (high >= a && high < b) : 0;
+}
+
 /* The int8 grid under the bars: a mark for every code, or every 2^k-th where they come too close. Gives that k's 2^k,
  * 0: no grid. */
 static int grid(Ui *ui, Rect r, const HistView *v, double lo, double hi)
@@ -115,6 +122,8 @@ static int grid(Ui *ui, Rect r, const HistView *v, double lo, double hi)
         }
         if (zero)
             pen_char(&p, SL_STRONG, L'0');
+        else if (limits_within(v, a, b))
+            pen_char(&p, SL_OUTLIER, L'^');
         else if (tick)
             pen_char(&p, SL_AXIS, L'\'');
         else
@@ -123,16 +132,23 @@ static int grid(Ui *ui, Rect r, const HistView *v, double lo, double hi)
     return every;
 }
 
-static void limits(Ui *ui, Rect r, double lo, double hi, int every)
+static void limits(Ui *ui, Rect r, const HistView *v, double lo, double hi, int every)
 {
-    char a[24], b[24], mid[80] = "";
+    char a[24], b[24], mid[120] = "";
     fmt_value(a, sizeof a, lo);
     fmt_value(b, sizeof b, hi);
     if (every == 1)
         text_format(mid, sizeof mid, "' int8 steps");
     else if (every)
         text_format(mid, sizeof mid, "' every %d int8 steps", every);
+    size_t n = strlen(mid);
+    if (limits_within(v, lo, hi))
+        snprintf(mid + n, sizeof mid - n, "%s%s", n ? "  " : "", tr("^ 3 std"));
     int room = r.w - text_width(a) - text_width(b), mw = text_width(mid);
+    if (n && mw + 2 >= room) { /* room for the first of the two */
+        mid[n] = 0;
+        mw = text_width(mid);
+    }
     Pen p = pen_at(ui, r.y, r.x, r.w);
     pen_puts(&p, SL_AXIS, a);
     if (mw > 0 && room > mw + 2) {
@@ -192,15 +208,33 @@ void hist_draw(Ui *ui, Rect r, const HistView *v)
         y_axis(ui, (Rect){r.y, axis.x, r.h - text, AXIS}, top, v->linear);
     bars(ui, (Rect){r.y, r.x, r.h - text, r.w}, bin, n, clip, top, v->linear);
     int every = grid(ui, (Rect){r.y + r.h - text, r.x, 1, r.w}, v, lo, hi);
-    limits(ui, (Rect){r.y + r.h - text + 1, r.x, 1, r.w}, lo, hi, every);
+    limits(ui, (Rect){r.y + r.h - text + 1, r.x, 1, r.w}, v, lo, hi, every);
     if (cut)
         outside(ui, (Rect){r.y + r.h - 1, axis.x, 1, axis.w}, v, clip);
     free(bin);
 }
 
+/* Values below which shares of all lie. */
+static void percentiles(Ui *ui, Rect r, const HistView *v)
+{
+    static const struct {
+        double at;
+        const char *name;
+    } shown[] = {{0.001, "0.1 %"}, {0.01, "1 %"}, {0.25, "25 %"}, {0.5, "50 %"}, {0.75, "75 %"}, {0.99, "99 %"}, {0.999, "99.9 %"}};
+    Pen p = pen_at(ui, r.y, r.x, r.w);
+    for (size_t i = 0; i < sizeof shown / sizeof *shown; i++) {
+        char value[24], text[48];
+        fmt_value(value, sizeof value, keyhist_quantile(v->h, shown[i].at));
+        snprintf(text, sizeof text, "%s%s %s", i ? "  " : "", shown[i].name, value);
+        if (p.x + text_width(text) > r.x + r.w)
+            return;
+        pen_puts(&p, SL_DIM, text);
+    }
+}
+
 void hist_table(Ui *ui, Rect r, const HistView *v)
 {
-    int n = r.h - 3;
+    int n = r.h - 4;
     if (n < 1 || v->h->n == 0)
         return;
     if (n > 32)
@@ -233,4 +267,5 @@ void hist_table(Ui *ui, Rect r, const HistView *v)
                 pen_cell(&p, i < 0 || i == n ? SL_CLIP : SL_TEXT, w[k] + (k > 0), true, cell[k]);
         }
     }
+    percentiles(ui, (Rect){r.y + 3 + n, r.x, 1, r.w}, v);
 }

@@ -275,12 +275,15 @@ static int64_t steps(const PassPlan *p)
     return model_depth(p->m);
 }
 
+/* The scores, too, that stay or are on their way: of many linears they are more than the tables. */
 static uint64_t bytes(const PassPlan *p, int threads)
 {
     uint64_t sum = 2 * (uint64_t)threads * (uint64_t)weightwalk_values(p->m) * sizeof(float);
     for (int i = 0; p->metrics[i]; i++) {
         const WeightAnalysis *a = (const WeightAnalysis *)(const void *)p->metrics[i];
+        uint64_t levels = metric_any_level(&a->metric) || p->nlevels < 1 ? 1 : (uint64_t)p->nlevels;
         sum += a->bytes ? a->bytes(p, threads) : 0;
+        sum += (uint64_t)p->m->nlinears * levels * (sizeof(UnitSlot) + 2 * sizeof(PassScore));
     }
     return sum;
 }

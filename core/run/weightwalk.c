@@ -133,5 +133,6 @@ uint64_t weightwalk_bytes(const Model *m, uint64_t limit, int threads)
         SourceWeight w = source_weight(&src, &m->linears[i]);
         piece = max_u64(piece, span_bytes(&w, 0, piece_rows(&w, limit)));
     }
-    return 2 * piece + (uint64_t)threads * (uint64_t)weightwalk_values(m) * sizeof(float);
+    /* one at work, one read ahead, and what the allocator keeps of one that was outgrown */
+    return 3 * piece + (uint64_t)threads * (uint64_t)weightwalk_values(m) * sizeof(float);
 }

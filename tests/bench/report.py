@@ -75,6 +75,18 @@ def analyses(env, folder, rows):
     lab.parts_table(page, parts)
 
 
+def weights(env, folder):
+    """Analyses without data: bound by reading where they do little with a value. MB: of the checkpoint."""
+    page.head("Analyses of weights alone, 28 layers of Qwen3-0.6B's shape: no data, bytes of the checkpoint")
+    page.line("  %-24s %7s %7s %9s %9s   %s" % ("", "CPU-s", "s", "GB/s", "GB/CPU-s", "peak memory"))
+    size, every = lab.weights_size(folder), ("weight_error", "weight_outliers", "group_size", "clipping")
+    lab.read_once(folder)
+    for name, metrics in [(m, (m,)) for m in every] + [("all four", every)]:
+        r = lab.timed([PROGRAM, "analyze", "--model_path", folder, "--progress", "never", "--format", "csv", "--metrics", *metrics], env)
+        page.line("  %-24s %7.2f %7.2f %9.2f %9.2f   %s" % (name, r.cpu, r.wall, size / 1e9 / r.wall, size / 1e9 / r.cpu, r.memory()),
+                  run=name, cpu=r.cpu, wall=r.wall, rate=size / 1e9 / r.wall, peak=r.peak, plan=r.plan)
+
+
 def growth(env):
     page.head("How it grows: fp32, kurtosis; 2,640 tokens in 16 texts, all cores, where nothing else is said")
     runs = [("7 layers", 7, [165] * 16, 0), ("14 layers", 14, [165] * 16, 0), ("7 layers, 5,280 tokens in 32", 7, [165] * 32, 0)]
@@ -194,6 +206,7 @@ def main():
         peaks, rows = lab.kernels(BENCH)
         products(rows, peaks)
         analyses(env, folder, rows)
+        weights(env, folder)
         growth(env)
         experts(env, rows)
         measure(env)
