@@ -295,7 +295,7 @@ static void words_are_completed_by_what_they_are(void **state)
     } cases[] = {
         {"screen ra", "rank"},
         {"exc", "exclude"},
-        {"re", "recipe redo replay resume"},
+        {"re", "recipe redo replay report resume"},
         {"async mea", "measure"},
         {"frobnicate x", ""},
         {"analyze ku", "kurtosis"},

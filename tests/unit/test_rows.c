@@ -335,6 +335,7 @@ static const Tested commands[] = {
     {"measure", "measure.sh", "two measurements ran"},
     {"compare", "compare.sh", "the JSON documents agree"},
     {"export", "script.sh", "and writes the recipe"},
+    {"report", "report.sh", "a page is written"},
     {"quantize", "quant.sh", "quantize as JSON"},
     {"history", "script.sh", "history lists commands"},
     {"replay", "script.sh", "replayed commands are in the history once each"},

@@ -1,0 +1,29 @@
+#ifndef SLIM_SRC_PAGE_H
+#define SLIM_SRC_PAGE_H
+
+#include "session/session.h"
+#include "src/output.h"
+
+/* The session as one page of HTML that needs nothing beside it: no scripts, no other files. What is text is escaped, so the
+ * page is well-formed XML too. No time stamp: the same work gives the same bytes. */
+
+/* Appends the page. Needs an open model. */
+Status page_report(Session *s, Str *out, Error *err);
+
+/* ---- for its parts ---- */
+
+/* Appends text as content or the value of an attribute; what XML can't have becomes '?'. */
+void page_text(Str *out, const char *s);
+/* A number in few digits that carries all of them: <data value="0.123456789">0.1235</data>; nothing where it isn't finite. */
+void page_number(Str *out, double v);
+/* A cell of a table with a number. */
+void page_cell(Str *out, double v);
+void page_head(Str *out, const char *title);
+
+/* page_plots.c: each appends a <section>, or nothing where there is nothing to show. */
+Status page_heat(const Session *s, const Metric *m, Str *out, Error *err);
+void page_scatter(const Session *s, const Metric *x, const Metric *y, Str *out);
+Status page_histograms(const Session *s, const Metric *m, Str *out, Error *err);
+void page_front(Session *s, Str *out);
+
+#endif
