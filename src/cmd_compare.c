@@ -260,6 +260,7 @@ static const struct Kind {
     {"measurements", true, measurements_run},
     {"list", true, list_run},
     {"metrics", true, compare_metrics},
+    {"runs", false, compare_runs},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
@@ -307,15 +308,17 @@ static const Option compare_options[] = {
 };
 const Command command_compare = {
     .name = "compare",
-    .args = "[list | measurements [A [B]] | metrics METRIC METRIC]",
-    .summary = "Set two measurements side by side, with the error of their difference, or two metrics.",
+    .args = "[list | measurements [A [B]] | metrics METRIC METRIC | runs FILE [FILE]]",
+    .summary = "Set two measurements side by side, with the error of their difference, two metrics or two runs.",
     .help = "A measurement is named by its number in 'compare list', or is the present one, the previous one or base (what the "
             "recipe gives by itself); without names the present one is held against the previous one. The error of a "
             "difference is paired: over blocks of 16 tokens, so that what a hard text does to both cancels. A difference "
             "below two of its errors is undecided. Of two metrics: how far they rank alike, and the layers that they rank most "
-            "differently, first those of which the cause is known. A group, attention or block has the largest score of its linears.",
+            "differently, first those of which the cause is known. A group, attention or block has the largest score of its linears. "
+            "runs takes files that load takes, as the JSON and CSV of analyze: one against this session's scores, or two, which "
+            "needs no model: what other texts, another scheme or another arithmetic change in a ranking.",
     .completes = COMP_METRIC,
-    .flags = CMD_NEUTRAL,
+    .flags = CMD_NEUTRAL | CMD_CLI,
     .options = compare_options,
     .run = compare_run,
 };

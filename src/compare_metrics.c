@@ -31,6 +31,7 @@ void output_agreement(const Agreement *a, Str *out)
     str_printf(out, "in both: %lld of the top tenth (%lld)", (long long)a->both_tenth, (long long)a->tenth);
     if (a->top != a->tenth)
         str_printf(out, ", %lld of the top %lld", (long long)a->both_top, (long long)a->top);
+    str_printf(out, " (Jaccard %.2f)", agree_jaccard(a->both_top, a->top));
 }
 
 static void number_json(Str *out, const char *name, double v)

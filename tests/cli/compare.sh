@@ -94,6 +94,50 @@ PY
 printf 'ranks\nagreement\norder\n' >"$tmp/wanted"
 same "$tmp/wanted" "$tmp/says" "ranks, agreement and order of the rows are right"
 
+# ---- runs ----
+for n in 2 5; do
+    s analyze --model_path $m --metrics kurtosis std --max-samples $n --seq-len 64 --format json --out "$tmp/run$n.json" 2>/dev/null
+done
+s analyze --model_path $m --metrics kurtosis --max-samples 5 --seq-len 64 --format csv --out "$tmp/run5.csv" 2>/dev/null
+exits 0 "two files, without a model" s compare runs "$tmp/run2.json" "$tmp/run5.json" --topk 3
+has "$tmp/out" "kurtosis: 56 names in both" "each metric that both have"
+has "$tmp/out" "std: 56 names in both" "all of them"
+has "$tmp/out" "calibration boolq.jsonl (2 samples" "what was calibrated with"
+exits 0 "JSON against CSV" s compare runs "$tmp/run5.json" "$tmp/run5.csv" --format json
+python3 - "$tmp/out" >"$tmp/says" <<'PY'
+import json, sys
+runs = json.load(open(sys.argv[1]))["runs"]
+r = runs[0]
+print(len(runs), r["metric"], r["both"], r["spearman"], r["kendall"], r["top"]["jaccard"], r["only_a"], all(x["a"] == x["b"] for x in r["rows"]))
+PY
+is "1 kurtosis 56 1 1 1 0 True" "$(sed 's/\.0 / /g' "$tmp/says")" "the same run in another form is the same"
+cat >"$tmp/r.slim" <<EOS
+open $m
+calib boolq.jsonl
+set max-samples 5
+set seq-len 64
+analyze kurtosis
+compare runs $tmp/run2.json --format json --out $tmp/session.json
+compare runs $tmp/run5.json
+EOS
+exits 0 "a file against the session" s --script "$tmp/r.slim"
+has "$tmp/out" "B  this session: calibration boolq.jsonl (5 samples" "which is told"
+has "$tmp/out" "Spearman 1.000, Kendall tau-b 1.000" "the same scores are the same"
+s compare runs "$tmp/run2.json" "$tmp/run5.json" --format json >"$tmp/files.json" 2>/dev/null
+python3 - "$tmp" >"$tmp/says" <<'PY'
+import json, sys
+a, b = (next(r for r in json.load(open(f"{sys.argv[1]}/{n}.json"))["runs"] if r["metric"] == "kurtosis") for n in ("session", "files"))
+print(a["spearman"] == b["spearman"] < 1, a["rows"] == b["rows"])
+PY
+is "True True" "$(cat "$tmp/says")" "the session ranks as its own file does"
+printf 'name,score\nmodel.layers.0.mlp.down_proj,1\n' >"$tmp/one.csv"
+exits 65 "one name in both" s compare runs "$tmp/one.csv" "$tmp/one.csv"
+printf '{"metric":"other","layers":[{"name":"a","score":1},{"name":"b","score":2}]}' >"$tmp/other.json"
+exits 65 "no metric in both" s compare runs "$tmp/other.json" "$tmp/run5.json"
+has "$tmp/err" "no metric of 'other.json' is in run5.json" "is named"
+exits 64 "one file, without a model" s compare runs "$tmp/run5.json"
+exits 74 "no such file" s compare runs "$tmp/none.json" "$tmp/run5.json"
+
 # shell COMMAND...: the last exit status of commands on the demo model
 shell() { printf 'open %s\n' $m >"$tmp/x.slim"; printf '%s\n' "$@" >>"$tmp/x.slim"; s --script "$tmp/x.slim"; }
 exits 64 "nothing measured" shell "compare"

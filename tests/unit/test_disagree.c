@@ -17,6 +17,7 @@
 #include "session/disagree.h"
 #include "session/parts.h"
 #include "session/results.h"
+#include "session/runpair.h"
 
 static const MetricPass pass_given = {.name = "given", .step = "layer"};
 #define ROW(row, called, of, way) \
@@ -208,6 +209,56 @@ static void block_error_is_blind_behind_the_block(void **state)
     session_free(s);
 }
 
+static ScoreColumn *column(ScoreFile *f, const char *const *name, const double *value, int n)
+{
+    ScoreColumn *c;
+    ok(score_column(f, "m", &c, &err));
+    for (int i = 0; i < n; i++)
+        ok(score_add(f, c, name[i], strlen(name[i]), -1, value[i], &err));
+    return c;
+}
+
+static void runs_are_matched_by_name(void **state)
+{
+    (void)state;
+    static const char *const na[] = {"a", "b", "c", "d", "gone"}, *const nb[] = {"d", "c", "new", "b", "a", "newer"};
+    const double nan = (double)NAN, va[] = {4, 3, 2, 1, 9}, vb[] = {40, 30, 5, nan, 10, 6};
+    ScoreFile fa = {0}, fb = {0};
+    RunPair p;
+    ScoreColumn *a = column(&fa, na, va, 5), *b = column(&fb, nb, vb, 6);
+    ok(run_pair(a, b, 1, 2, &p, &err));
+    assert_true(p.n == 3 && p.only_a == 2 && p.only_b == 2); /* b has no number there */
+    assert_true(fabs(p.agreement.spearman + 1) < 1e-12 && p.agreement.both_top == 1);
+    assert_string_equal(p.row[0].name, "a"); /* moved as far as d, and before it */
+    assert_true(p.row[0].rank_a == 1 && p.row[0].rank_b == 3 && p.row[0].a == 4 && p.row[0].b == 10);
+    assert_string_equal(p.row[2].name, "c");
+    run_pair_fini(&p);
+    ok(run_pair(a, b, -1, 2, &p, &err));
+    assert_true(p.row[0].rank_a == 3 && p.row[0].a == 4);
+    run_pair_fini(&p);
+    b->n = 1;
+    assert_int_equal(run_pair(a, b, 1, 2, &p, &err), ST_DATA);
+    score_file_fini(&fa);
+    score_file_fini(&fb);
+}
+
+static void the_session_is_a_run(void **state)
+{
+    (void)state;
+    Session *s = open_demo();
+    ScoreFile f = {0};
+    put(s, &given_alone, 2, 0.5);
+    put(s, &given_alone, 0, 0.25);
+    put(s, &given_alone, 1, (double)NAN);
+    ok(session_column(s, &given_alone, &f, &err));
+    assert_true(f.n == 1 && f.column[0].n == 2);
+    assert_string_equal(f.column[0].name, "alone");
+    assert_string_equal(f.column[0].score[0].name, "model.layers.0.self_attn.qkv");
+    assert_true(f.column[0].score[0].value == 0.25 && f.column[0].score[1].value == 0.5);
+    score_file_fini(&f);
+    session_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -215,6 +266,8 @@ int main(void)
         cmocka_unit_test(coarser_scopes_meet),
         cmocka_unit_test(inputs_and_the_stream_disagree),
         cmocka_unit_test(block_error_is_blind_behind_the_block),
+        cmocka_unit_test(runs_are_matched_by_name),
+        cmocka_unit_test(the_session_is_a_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
