@@ -7,15 +7,14 @@
 #include "src/internal.h"
 #include "src/output.h"
 
-/* What a one-shot measure sets up before it measures. */
-static Status measure_setup(App *a, const CommandLine *cl, Error *err)
+Status open_for_effect(App *a, const CommandLine *cl, bool once, Error *err)
 {
     int n;
     if (a->face != FACE_CLI && (cl_given(cl, "recipe") || cl_given(cl, "exclude")))
         return error_set(
             err, ST_USAGE,
             "--recipe and --exclude belong to the program's command line: use 'recipe' and 'exclude' here");
-    a->options.once = a->face == FACE_CLI;
+    a->options.once = once && a->face == FACE_CLI;
     RETURN_IF_ERROR(open_for_run(a, cl, NULL, err));
     const char *recipe = cl_str(cl, "recipe"), *eval = cl_str(cl, "eval");
     if (recipe)
@@ -33,7 +32,7 @@ static Status measure_setup(App *a, const CommandLine *cl, Error *err)
 
 static Status run_measure(App *a, const CommandLine *cl, Error *err)
 {
-    RETURN_IF_ERROR(measure_setup(a, cl, err));
+    RETURN_IF_ERROR(open_for_effect(a, cl, true, err));
     if (!app_waits(a) && (cl_given(cl, "format") || cl_given(cl, "out")))
         return error_set(err, ST_USAGE, "the measurement goes on in the background: --format and --out do not apply");
     RETURN_IF_ERROR(session_measure(a->session, cl_given(cl, "full"), err));

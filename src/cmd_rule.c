@@ -35,7 +35,7 @@ static void put_rows(Session *s, const WhatIf *row, int n, Str *b)
         str_puts(b, "no rule: every linear has the level that the recipe gives it\n");
         return;
     }
-    str_puts(b, " on   level      hits        cost     error   new        cost     error  rule\n");
+    str_puts(b, " on   level      hits        cost      loss   new        cost      loss  rule\n");
     for (const WhatIf *w = row; w < row + n; w++) {
         str_printf(b, " [%s]  %-9s %5lld", w->on ? "x" : " ", level_text(s, w), (long long)w->hits);
         put_change(b, w->bytes, w->share);

@@ -7,7 +7,8 @@
 /* The one list of verbs: command_NAME in the cmd_*.c file of its group, in the order in which they are listed. */
 #define COMMAND_ROWS(ROW)                                                                                          \
     ROW(open) ROW(calib) ROW(eval) ROW(recipe) ROW(load) ROW(analyze) ROW(rank) ROW(show) ROW(sort) ROW(filter) ROW(fold)    \
-    ROW(tag) ROW(exclude) ROW(include) ROW(level) ROW(rule) ROW(undo) ROW(redo) ROW(measure) ROW(compare) ROW(export) ROW(report) ROW(quantize)       \
+    ROW(tag) ROW(exclude) ROW(include) ROW(level) ROW(rule) ROW(undo) ROW(redo) ROW(measure) ROW(compare) ROW(fit) ROW(front) ROW(tune) \
+    ROW(export) ROW(report) ROW(quantize) \
     ROW(history) ROW(replay) ROW(set) ROW(bind) ROW(theme) ROW(screen) ROW(dump) ROW(wait) ROW(cancel) ROW(resume) ROW(profile) \
     ROW(quant) ROW(info) ROW(hist) ROW(heat) ROW(schemes) ROW(check) ROW(forward) ROW(tokenize) ROW(shell) ROW(workbench) ROW(help) ROW(version)    \
     ROW(quit)
@@ -17,6 +18,8 @@ COMMAND_ROWS(COMMAND_DECLARE)
 /* Opens what a one-shot analyze or measure names (model, run options, calibration set; calib: its default, NULL none);
  * in the other faces checks that a model is open and applies the options given. */
 Status open_for_run(App *a, const CommandLine *cl, const char *calib, Error *err);
+/* The same for what measures, with its recipe, evaluation set and excludes. once: no second measurement is to come. */
+Status open_for_effect(App *a, const CommandLine *cl, bool once, Error *err);
 /* Refuses the peer's options that name what this program is not (--device npu). */
 Status check_peer_options(App *a, const CommandLine *cl, Error *err);
 /* The ranked table and the measured effect of keeping the two worst linears in float, for a model without a terminal

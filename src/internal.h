@@ -97,6 +97,13 @@ Status app_replay_range(App *a, int first, int last, Error *err);
  * status. */
 Status app_shell(App *a, Error *err);
 
+/* ---- cmd_tune.c ---- */
+
+/* Prints what the newest search found. */
+Status tune_print(App *a, OutFormat f, Error *err);
+/* Waits for it, prints it, also when it was stopped, and says whether its goal is held: ST_FAIL when not. */
+Status tune_finish(App *a, OutFormat f, Error *err);
+
 /* ---- options that several commands share (commands.c) ---- */
 
 #define OPTION_ARITH {"dtype-sim", ARG_CHOICE, ARITH_WORDS, "arithmetic; " ARITH_HELP, COMP_NONE}

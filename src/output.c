@@ -75,21 +75,33 @@ void output_profile_json(const ProfileReport *r, Str *out)
 
 /* ---- prediction ---- */
 
+/* "KL 0.083 (0.055 to 0.12", of a measurement or a sum of them. */
+static void kl_range(const TuneRange *r, Str *out)
+{
+    str_printf(out, "KL %.3g (%.2g to %.2g%s)", r->value, r->low, r->high, r->rough ? ", roughly" : "");
+}
+
+static void change_range(const TuneRange *r, Str *out)
+{
+    if (isfinite(r->value))
+        str_printf(out, ", perplexity %+.2g %% (%+.2g to %+.2g)", 100 * r->value, 100 * r->low, 100 * r->high);
+}
+
 void output_prediction(const Prediction *p, Str *out)
 {
     if (!p->have) {
-        str_puts(out, "nothing: local_error is not known for every layer (analyze local_error)");
+        str_printf(out, "nothing: block_error is not known for %lld of %lld groups (analyze block_error)",
+                   (long long)p->unknown, (long long)p->groups);
         return;
     }
-    if (p->calibrated)
-        str_printf(out, "KL %.4g", p->kl);
-    if (isfinite(p->band))
-        str_printf(out, " +- %.2g", p->band);
-    if (p->calibrated)
-        str_printf(out, " from %d measurement%s", p->measurements, p->measurements == 1 ? " (error unknown)" : "s");
-    else
+    if (p->measurements) {
+        kl_range(&p->kl, out);
+        change_range(&p->ppl, out);
+        str_printf(out, " from %d measurement%s", p->measurements, p->measurements == 1 ? "" : "s");
+    } else {
         str_puts(out, "no KL before a measurement");
-    str_printf(out, "; %.1f %% of the local error given back", 100 * p->share_back);
+    }
+    str_printf(out, "; %.1f %% of the expected loss given back", 100 * p->share_back);
 }
 
 static void number_json(Str *out, const char *name, double v)
@@ -98,11 +110,23 @@ static void number_json(Str *out, const char *name, double v)
     str_double(out, v);
 }
 
+static void range_json(Str *out, const char *name, const TuneRange *r)
+{
+    str_printf(out, ",\"%s\":{\"value\":", name);
+    str_double(out, r->value);
+    number_json(out, "low", r->low);
+    number_json(out, "high", r->high);
+    str_printf(out, ",\"rough\":%s}", r->rough ? "true" : "false");
+}
+
 void output_prediction_json(const Prediction *p, Str *out)
 {
-    str_printf(out, ",\"prediction\":{\"measurements\":%d", p->measurements);
-    number_json(out, "kl", p->kl);
-    number_json(out, "error", p->band);
+    str_printf(out, ",\"prediction\":{\"measurements\":%d,\"groups\":%lld,\"unknown\":%lld,\"alone\":%lld", p->measurements,
+               (long long)p->groups, (long long)p->unknown, (long long)p->alone);
+    if (p->have && p->measurements) {
+        range_json(out, "kl", &p->kl);
+        range_json(out, "perplexity_change", &p->ppl);
+    }
     number_json(out, "share_back", p->share_back);
     str_putc(out, '}');
 }

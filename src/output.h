@@ -62,6 +62,12 @@ void output_paired_json(const Paired *p, Str *out);
 /* Appends a measurement: OUT_TEXT or OUT_JSON. profile as in RankRequest. */
 Status output_effect(Session *s, OutFormat f, const Effect *e, const ProfileReport *profile, Str *out, Error *err);
 
+/* Append what fit chose (was[nlinears]: the levels before), the front, what a search measured: OUT_TEXT or OUT_JSON. */
+Status output_fit(Session *s, OutFormat f, const char *goal, const FitDone *d, const int16_t *was, bool dry, Str *out,
+                  Error *err);
+Status output_front(Session *s, OutFormat f, const FrontRow *rows, int64_t n, Str *out, Error *err);
+Status output_tune(Session *s, OutFormat f, const TuneView *v, Str *out, Error *err);
+
 /* Append where CPU time went: a table; ,"profile":{...}, nothing when there is none. */
 void output_profile(const ProfileReport *r, Str *out);
 void output_profile_json(const ProfileReport *r, Str *out);

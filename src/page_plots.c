@@ -408,10 +408,11 @@ void page_front(Session *s, Str *out)
     }
     if (!n)
         return;
-    bool predicted = p.calibrated && isfinite(p.kl) && p.kl > 0;
+    bool predicted = isfinite(p.kl.value) && p.kl.value > 0;
     if (predicted) {
         extend((double)p.size.bytes / 1048576, &lo[0], &hi[0]);
-        extend(p.kl, &lo[1], &hi[1]);
+        extend(p.kl.low, &lo[1], &hi[1]);
+        extend(p.kl.high, &lo[1], &hi[1]);
     }
     if (lo[1] > 0) { /* room for the errors */
         lo[1] /= 1.2;
@@ -424,8 +425,8 @@ void page_front(Session *s, Str *out)
     axis_x(out, &ax, FRONT_H - 42, "MiB");
     axis_y(out, &ay, 64, "KL, nats a token");
     if (predicted)
-        str_printf(out, "<circle class=\"h\" cx=\"%.1f\" cy=\"%.1f\" r=\"7\"><title>predicted: KL %.4g</title></circle>\n",
-                   place(&ax, (double)p.size.bytes / 1048576), place(&ay, p.kl), p.kl);
+        str_printf(out, "<circle class=\"h\" cx=\"%.1f\" cy=\"%.1f\" r=\"7\"><title>predicted: KL %.3g (%.2g to %.2g)</title></circle>\n",
+                   place(&ax, (double)p.size.bytes / 1048576), place(&ay, p.kl.value), p.kl.value, p.kl.low, p.kl.high);
     for (int i = 0; i < session_measurements(s); i++) {
         Measurement m = session_measurement(s, i);
         SizeReport size;

@@ -198,12 +198,9 @@ unsigned act_run(Ui *ui, const KeyRow *row, int key)
         return ui_refuse(ui, "no metric is shown; :show METRIC");
     if (m->loaded)
         return ui_refuse(ui, "%s was loaded from %s: another program makes it", m->name, m->loaded->file);
-    const char *sum = "";
-    for (int i = 0; metric_table[i]; i++) { /* what predictions add up comes from the same pass */
-        if (metric_table[i]->additive && metric_table[i] != m)
-            sum = metric_table[i]->name;
-    }
-    ui_command(ui, "analyze %s%s%s", m->name, *sum ? " " : "", sum);
+    static const char weighs[] = "block_error"; /* what predictions go by */
+    bool asked = strcmp(m->name, weighs) == 0 || session_predict(ui_session(ui)).have;
+    ui_command(ui, asked ? "analyze %s" : "analyze %s %s", m->name, weighs);
     return DO_PAINT;
 }
 

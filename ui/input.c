@@ -90,7 +90,7 @@ static void preview_pattern(Ui *ui, const char *text, Input *p)
     int n = text_format(p->figures, MAX_NOTE, w.hits == 1 ? "%lld hit, %lld new, size %s" : "%lld hits, %lld new, size %s",
                         (long long)w.hits, (long long)w.fresh, size);
     if (w.fresh_share == w.fresh_share && n < MAX_NOTE)
-        text_format(p->figures + n, (size_t)(MAX_NOTE - n), ", local error -%s", share);
+        text_format(p->figures + n, (size_t)(MAX_NOTE - n), ", loss -%s", share);
     if (w.note[0])
         snprintf(p->note, MAX_NOTE, "! %s", w.note);
 }

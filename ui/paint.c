@@ -134,23 +134,23 @@ static void draw_tabs(Ui *ui)
 
 /* ---- the line with size and effect ---- */
 
-/* Predicted KL, its error where one is known, and from how many measurements it comes. */
+/* Predicted KL with its range, and from how many measurements it comes. */
 static void predicted_part(const Prediction *pr, int width, LineParts *l)
 {
     char kl[32], band[40] = "";
     bool wide = width >= 100;
-    fmt_value(kl, sizeof kl, pr->kl);
+    fmt_value(kl, sizeof kl, pr->kl.value);
     if (width < 80) { /* What-if has the rest */
         part_add(l, SL_PREDICTED, 1, "KL %s~(%d)", kl, pr->measurements);
         return;
     }
-    if (isfinite(pr->band))
-        snprintf(band, sizeof band, " +-%.2g", pr->band);
-    part_add(l, SL_PREDICTED, 1,
-             !wide                   ? "KL %s~%s from %d"
-             : pr->measurements == 1 ? "KL %s~%s from %d measurement"
-                                     : "KL %s~%s from %d measurements",
-             kl, band, pr->measurements);
+    snprintf(band, sizeof band, " (%.2g to %.2g)", pr->kl.low, pr->kl.high);
+    if (!wide)
+        part_add(l, SL_PREDICTED, 1, "KL %s~%s", kl, band);
+    else
+        part_add(l, SL_PREDICTED, 1,
+                 pr->measurements == 1 ? "KL %s~%s from %d measurement" : "KL %s~%s from %d measurements", kl, band,
+                 pr->measurements);
 }
 
 static void collect_figures(Session *s, int width, LineParts *l)
@@ -163,11 +163,11 @@ static void collect_figures(Session *s, int width, LineParts *l)
     fmt_bytes(t, sizeof t, (double)pr.size.bytes);
     part_add(l, SL_TEXT, 2, "size %s", t);
     part_add(l, SL_TEXT, 6, "%.2f bits", pr.size.average_bits);
-    if (pr.have && pr.calibrated) {
+    if (pr.have && pr.measurements) {
         predicted_part(&pr, width, l);
     } else if (pr.have && pr.share_back > 0) {
         fmt_percent(t, sizeof t, pr.share_back);
-        part_add(l, SL_PREDICTED, 1, "local error -%s~", t);
+        part_add(l, SL_PREDICTED, 1, "loss -%s~", t);
     }
     const Effect *e = session_effect(s, &stale);
     if (e) {

@@ -26,9 +26,9 @@ enum { C_ON, C_LEVEL, C_PATTERN, C_HITS, C_COST, C_SHARE, C_NEW, C_NEW_COST, C_N
 static const Column columns[COLUMNS] = {
     [C_ON] = {"on", 3, 3, 0, false},           [C_LEVEL] = {"to", 5, 7, 0, false},
     [C_PATTERN] = {"rule", 24, 48, 0, false},  [C_HITS] = {"hits", 5, 5, 4, true},
-    [C_COST] = {"cost", 6, 6, 5, true},        [C_SHARE] = {"error", 7, 7, 6, true},
+    [C_COST] = {"cost", 6, 6, 5, true},        [C_SHARE] = {"loss", 7, 7, 6, true},
     [C_NEW] = {"new", 5, 5, 1, true},          [C_NEW_COST] = {"cost", 6, 6, 2, true},
-    [C_NEW_SHARE] = {"error", 7, 7, 3, true},  [C_NOTE] = {"notes", 12, 80, 7, false},
+    [C_NEW_SHARE] = {"loss", 7, 7, 3, true},  [C_NOTE] = {"notes", 12, 80, 7, false},
 };
 enum { PANEL_ROWS = 8 };
 
@@ -149,7 +149,7 @@ static void draw_list(Ui *ui, Whatif *st, Rect r)
         Rect text = {r.y, r.x + 2, r.h, r.w - 4};
         draw_wrapped(ui, text, &y, SL_TEXT,
                      "Every layer has the level that the recipe gives it. p types a rule, a pattern as "
-                     "*layers.{1,6}.mlp.down_proj, and shows its hits, its size and its share of the error while you "
+                     "*layers.{1,6}.mlp.down_proj, and shows its hits, its size and its share of the loss while you "
                      "type. x on screen 1 makes a rule of the layer under the cursor.");
     }
 }
@@ -243,35 +243,47 @@ static void draw_rivals(Ui *ui, Rect r, int *y)
 }
 
 /* Why nothing is predicted. */
-static void unpredicted(Session *s, char *buf, size_t size)
+static void unpredicted(Session *s, const Prediction *pr, char *buf, size_t size)
 {
-    const Metric *m = metric_find("local_error");
+    const Metric *m = metric_find("block_error");
     int64_t failed = 0;
-    for (int64_t i = 0; m && i < session_model(s)->nlinears; i++)
-        failed += session_score(s, m, i).state == SCORE_FAILED;
+    for (int64_t g = 0; m && g < session_model(s)->ngroups; g++)
+        failed += session_unit_score(s, m, g).state == SCORE_FAILED;
     if (failed)
         text_format(buf, size, "nothing: %lld of the layers cannot be scored (3 says why)", (long long)failed);
     else
-        text_format(buf, size, "nothing yet: local_error is not known for every layer (:analyze local_error)");
+        text_format(buf, size, "nothing yet: block_error is not known for %lld of %lld groups (:analyze block_error)",
+                    (long long)pr->unknown, (long long)pr->groups);
+}
+
+/* "0.083 (0.055 to 0.12, roughly)" */
+static void range_text(char *out, size_t size, const char *format, double scale, const TuneRange *r)
+{
+    char value[24], low[24], high[24];
+    snprintf(value, sizeof value, format, scale * r->value);
+    snprintf(low, sizeof low, format, scale * r->low);
+    snprintf(high, sizeof high, format, scale * r->high);
+    text_format(out, size, r->rough ? "%s~ (%s to %s, roughly)" : "%s~ (%s to %s)", value, low, high);
 }
 
 static void draw_predicted(Ui *ui, Rect r, int *y)
 {
     Prediction pr = session_predict(ui_session(ui));
-    char buf[300], share[24], kl[24], band[48] = "";
+    char buf[300], share[24], kl[96], ppl[96];
     fmt_percent(share, sizeof share, pr.share_back);
-    fmt_value(kl, sizeof kl, pr.kl);
-    if (isfinite(pr.band))
-        snprintf(band, sizeof band, " +-%.2g", pr.band);
+    range_text(kl, sizeof kl, "%.3g", 1, &pr.kl);
+    range_text(ppl, sizeof ppl, "%+.2g%%", 100, &pr.ppl);
     if (!pr.have)
-        unpredicted(ui_session(ui), buf, sizeof buf);
-    else if (!pr.calibrated)
-        text_format(buf, sizeof buf, "uncalibrated: share of local error given back %s~", share);
+        unpredicted(ui_session(ui), &pr, buf, sizeof buf);
+    else if (!pr.measurements)
+        text_format(buf, sizeof buf, "no KL before a measurement: share of the expected loss given back %s~", share);
+    else if (r.w < 80) /* the line of figures has no more room either */
+        text_format(buf, sizeof buf, "KL %s from %d", kl, pr.measurements);
     else
         text_format(buf, sizeof buf,
-                    pr.measurements == 1 ? "KL %s~%s from %d measurement, error unknown  (local error -%s)"
-                                         : "KL %s~%s from %d measurements  (local error -%s)",
-                    kl, band, pr.measurements, share);
+                    pr.measurements == 1 ? "KL %s  ppl %s  from %d measurement  (expected loss -%s)"
+                                         : "KL %s  ppl %s  from %d measurements  (expected loss -%s)",
+                    kl, ppl, pr.measurements, share);
     panel_line(ui, r, y, "predicted", SL_PREDICTED, buf);
 }
 

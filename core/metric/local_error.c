@@ -236,11 +236,10 @@ const Metric metric_local_error = {
     .family = FAMILY_ERROR,
     .cost = "one float pass over the calibration set",
     .direction = 1,
-    .additive = true,
     .pass = &pass_statistics,
     .needs = NEED_CHANNEL | NEED_WEIGHT | NEED_OUTPUT,
     .explain = "Expected squared error of the layer's output at its level, as a share of the output's own square.\n"
-               "Sees weights and activations, and changes with the scheme; sums over layers predict a recipe's cost.\n"
+               "Sees weights and activations, and changes with the scheme.\n"
                "It stops at the layer's output: it cannot tell which errors the rest of the model forgives.",
     .score = score,
 };

@@ -39,7 +39,6 @@ typedef struct Metric {
     const char *cost;        /* "one float pass over the calibration set" */
     const MetricPart *parts; /* ended by a NULL name, at most METRIC_PARTS; NULL: none. Of metrics whose pass gives values */
     int direction;           /* +1: higher is more sensitive */
-    bool additive;           /* sums over linears predict: local_error */
     bool any_level;          /* the same whatever the levels are, as all of a pass that says so: UnitScore.levels is 0 */
     const MetricPass *pass;  /* what it is made by */
     unsigned needs;          /* bits that its pass understands */

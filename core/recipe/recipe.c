@@ -409,6 +409,13 @@ uint64_t recipe_linear_bytes(const Recipe *r, const Model *m, int64_t linear, in
            (l->bias ? (uint64_t)l->out * (uint64_t)dtype_size(l->bias->dtype) : 0);
 }
 
+double recipe_linear_bits(const Recipe *r, const Model *m, int64_t linear, int level)
+{
+    const Linear *l = &m->linears[linear];
+    const RecipeEntry *e = entry_at(r, level);
+    return (double)((uint64_t)l->out * (uint64_t)l->in) * (e ? e->scheme->weight_bits : (int)float_size(m, l) * 8);
+}
+
 void recipe_sizes(const Recipe *r, const Model *m, const int16_t *level, bool peer, SizeReport *out)
 {
     *out = (SizeReport){0};
@@ -423,7 +430,7 @@ void recipe_sizes(const Recipe *r, const Model *m, const int16_t *level, bool pe
         out->quantized += e != NULL;
         out->floats += !e;
         params += n + (l->bias ? (uint64_t)l->out : 0);
-        bits += (double)n * (e ? e->scheme->weight_bits : (int)float_size(m, l) * 8);
+        bits += recipe_linear_bits(r, m, i, level[i]);
     }
     uint64_t others =
         (uint64_t)m->params > params ? ((uint64_t)m->params - params) * (uint64_t)dtype_size(m->cfg.dtype) : 0;

@@ -132,5 +132,7 @@ typedef struct SizeReport {
 void recipe_sizes(const Recipe *r, const Model *m, const int16_t *level, bool peer, SizeReport *out);
 /* Bytes a linear takes at a level. */
 uint64_t recipe_linear_bytes(const Recipe *r, const Model *m, int64_t linear, int level, bool peer);
+/* Bits of its weights there, scales aside. */
+double recipe_linear_bits(const Recipe *r, const Model *m, int64_t linear, int level);
 
 #endif

@@ -15,6 +15,7 @@
 #include "session/results.h"
 #include "session/keeper.h"
 #include "session/table.h"
+#include "session/tuning.h"
 
 static double seconds_since(int64_t t)
 {
@@ -160,7 +161,7 @@ static void apply_effect(Session *s, Job *j)
 {
     warn_unseen(s, &j->effect);
     size_t bytes = (size_t)s->model->nlinears * sizeof *j->level;
-    Measured m = {.key = j->key, .fit = j->fit, .effect = j->effect, .local_sum = NAN, .level = malloc(bytes + 1)};
+    Measured m = {.key = j->key, .fit = j->fit, .effect = j->effect, .level = malloc(bytes + 1)};
     if (!m.level) {
         error_nomem(&j->lost, "what was measured");
         return;
@@ -235,8 +236,10 @@ static void apply_end(Session *s, Job *j)
     }
     if (v->kind == JOB_QUANTIZE)
         entry_quantize_end(s, st);
+    int id = v->id;
     job_end(j);
     table_scores_asked(s->table);
+    tuning_ended(s, id, st);
 }
 
 unsigned apply_event(Session *s, Event *e, const JobProgress *now)

@@ -32,6 +32,7 @@ typedef struct Assignment {
     int64_t ntagged;
     uint64_t tag_version;      /* grows with every change of tags */
     uint64_t version;          /* of the levels */
+    uint64_t opened_version;   /* of what the recipe gives: grows when one is opened */
     Edit *edits;
     size_t nedits, cap_edits, edit_pos;
 } Assignment;

@@ -11,6 +11,7 @@
 #include "session/parts.h"
 #include "session/record.h"
 #include "session/rulerecord.h"
+#include "session/tuning.h"
 #include "session/table.h"
 
 /* What a start leaves by itself, and what goes with other records. */
@@ -221,15 +222,14 @@ void entry_quantize_end(Session *s, Status st)
     put(s, &b, true);
 }
 
-void entry_measured(Session *s, Measured *m)
+void entry_measured(Session *s, const Measured *m)
 {
     char key[65], fit[65];
-    double sum = measured_sum(s, m);
     digest_hex(&m->key, key);
     digest_hex(&m->fit, fit);
     Str b = {0};
-    str_printf(&b, "{\"t\":\"effect\",\"key\":\"%s\",\"fit\":\"%s\",\"arith\":\"%s\",\"local\":%.17g", key, fit,
-               arith_name(m->effect.arith), sum == sum ? sum : -1.0);
+    str_printf(&b, "{\"t\":\"effect\",\"key\":\"%s\",\"fit\":\"%s\",\"arith\":\"%s\"", key, fit,
+               arith_name(m->effect.arith));
     levels_record(&b, m->level, s->model->nlinears);
     effect_record(&b, &m->effect);
     if (m->blocks)
@@ -251,6 +251,29 @@ void entry_loaded(Session *s, const Metric *m)
         str_double(&b, m->loaded->value[i]);
     }
     str_puts(&b, "]}");
+    put(s, &b, true);
+}
+
+void entry_tune(Session *s)
+{
+    const Tuning *t = s->tuning;
+    Str b = {0};
+    str_puts(&b, "{\"t\":\"tune\",\"goal\":");
+    str_json(&b, t->goal.text);
+    str_printf(&b, ",\"full\":%s,\"fixed\":[", t->opt.full ? "true" : "false");
+    for (int64_t g = 0, n = 0; g < s->model->ngroups; g++)
+        if (t->fixed[g])
+            str_printf(&b, "%s%lld", n++ ? "," : "", (long long)g);
+    str_putc(&b, ']');
+    levels_record(&b, t->base, s->model->nlinears);
+    str_putc(&b, '}');
+    put(s, &b, true);
+}
+
+void entry_tune_end(Session *s, bool stopped)
+{
+    Str b = {0};
+    str_printf(&b, "{\"t\":\"tune_end\",\"stopped\":%s}", stopped ? "true" : "false");
     put(s, &b, true);
 }
 

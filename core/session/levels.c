@@ -148,6 +148,7 @@ Status assignment_use_recipe(Session *s, Recipe *r, RuleList *rules, Error *err)
     *rules = (RuleList){0};
     rules_levels(s, &a->rules, a->level);
     a->version++;
+    a->opened_version++;
     results_mark_stale(s);
     table_scores_changed(s->table);
     return ST_OK;

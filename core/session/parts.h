@@ -32,6 +32,7 @@ struct Session {
     struct WhatIfs *whatifs;       /* patterns, their figures, the prediction */
     struct Results *results;       /* of passes and measurements */
     struct Table *table;           /* order, filter, folds */
+    struct Tuning *tuning;         /* the newest search for a goal */
     struct Queue *queue;           /* jobs and their events */
     struct Keeper *keeper;         /* folder on disk; NULL: nothing is written */
     struct Loaded *loaded;         /* scores of other programs; NULL: none */

@@ -1,69 +1,153 @@
-/* Predictions from the additive metric, fitted to the measurements of the same recipe, data and arithmetic. */
+/* Predictions from what fused groups weigh, and the measurements that they go by. */
 #include <math.h>
+#include <stdlib.h>
 
+#include "base/mem.h"
 #include "session/assignment.h"
 #include "session/parts.h"
+#include "session/points.h"
 #include "session/results.h"
 #include "session/whatif.h"
 
-/* Whether a measurement belongs to the fit of `newest`; x, y: its sum of local errors and its KL. */
-static bool point(const Session *s, Measured *m, const Measured *newest, double *x, double *y)
+/* ---- measurements ---- */
+
+static bool belongs(const Measured *m, const Measured *newest)
 {
-    if (digest_cmp(&m->fit, &newest->fit) != 0 || m->effect.tokens != newest->effect.tokens)
-        return false;
-    *x = measured_sum(s, m);
-    *y = m->effect.kl_mean;
-    return *x > 0 && isfinite(*x) && isfinite(*y);
+    return digest_cmp(&m->fit, &newest->fit) == 0 && m->effect.tokens == newest->effect.tokens && m->level;
 }
 
-/* k of KL = k * sum of local errors: least squares through the origin, and the root mean square of how far, relatively,
- * each measurement is from the fit to the others. */
-static void fit(const Session *s, Prediction *p, double *k, double *spread)
+static void take_point(const Session *s, const GroupTable *t, const Measured *m, TuneResult *r, int16_t *set)
 {
-    Results *r = s->results;
+    const Effect *e = &m->effect;
+    group_set(s, t, m->level, set);
+    *r = (TuneResult){.point = {.s = group_sum(t, set), .kl = e->kl_mean, .set = set,
+                                .ppl = e->ppl_float > 0 ? log(e->ppl_quant / e->ppl_float) : NAN}};
+    for (int64_t i = 0; i < s->model->nlinears; i++)
+        r->bytes += (int64_t)recipe_linear_bytes(s->recipe, s->model, i, m->level[i], s->opt.peer);
+}
+
+Status points_take(Session *s, const GroupTable *t, Points *out, Error *err)
+{
+    const Results *rs = s->results;
     const Measured *newest = results_newest(s);
-    double xy = 0, xx = 0, x, y, square = 0;
-    *spread = NAN;
-    for (size_t i = 0; newest && i < r->nmeasured; i++)
-        if (point(s, &r->measured[i], newest, &x, &y)) {
-            xy += x * y;
-            xx += x * x;
-            p->measurements++;
+    size_t most = newest ? rs->nmeasured : 0;
+    *out = (Points){.result = mem_zarray(most + 1, sizeof *out->result), .measured = mem_array(most + 1, sizeof(size_t)),
+                    .sets = mem_array((most + 1) * (size_t)t->n, sizeof *out->sets)};
+    if (!out->result || !out->measured || !out->sets)
+        return error_nomem(err, "the measurements");
+    for (size_t i = 0; i < most; i++)
+        if (belongs(&rs->measured[i], newest)) {
+            take_point(s, t, &rs->measured[i], &out->result[out->n], out->sets + (size_t)out->n * (size_t)t->n);
+            out->measured[out->n++] = i;
         }
-    p->calibrated = p->measurements > 0;
-    if (!p->calibrated)
-        return;
-    *k = xy / xx;
-    for (size_t i = 0; p->measurements > 1 && i < r->nmeasured; i++)
-        if (point(s, &r->measured[i], newest, &x, &y)) {
-            double others = (xy - x * y) / (xx - x * x) * x;
-            square += (y / others - 1) * (y / others - 1);
-        }
-    if (p->measurements > 1)
-        *spread = sqrt(square / p->measurements);
+    return ST_OK;
 }
 
-static Prediction predict(const Session *s)
+void points_free(Points *p)
+{
+    free(p->result);
+    free(p->measured);
+    free(p->sets);
+    free(p->errors);
+    *p = (Points){0};
+}
+
+Status points_errors(const Session *s, Points *p, TuneWhat what, Error *err)
+{
+    size_t n = (size_t)p->n;
+    p->errors = mem_array(n * n, sizeof *p->errors);
+    if (!p->errors)
+        return error_nomem(err, "the measurements");
+    for (size_t i = 0; i < n * n; i++) {
+        const Measured *a = &s->results->measured[p->measured[i / n]], *b = &s->results->measured[p->measured[i % n]];
+        const Paired d = paired_of(&a->effect, a->blocks, &b->effect, b->blocks);
+        p->errors[i] = what == TUNE_PPL ? d.ppl_se : d.kl_se;
+        p->result[i / n].error = p->errors + i / n * n;
+    }
+    return ST_OK;
+}
+
+TunePoint *points_list(const Points *p)
+{
+    TunePoint *list = mem_array((size_t)p->n + 1, sizeof *list);
+    for (int i = 0; list && i < p->n; i++)
+        list[i] = p->result[i].point;
+    return list;
+}
+
+/* ln of a ratio as a relative change. */
+static void as_change(TuneRange *r)
+{
+    r->value = expm1(r->value);
+    r->low = expm1(r->low);
+    r->high = expm1(r->high);
+}
+
+Status points_foretell(const Points *p, const GroupTable *t, const int16_t *set, double s, TuneRange *kl, TuneRange *ppl,
+                       Error *err)
+{
+    TunePoint *list = points_list(p);
+    Status st = list ? ST_OK : error_nomem(err, "a prediction");
+    if (st == ST_OK)
+        st = tune_predict(list, p->n, TUNE_KL, set, t->n, s, kl, err);
+    if (st == ST_OK)
+        st = tune_predict(list, p->n, TUNE_PPL, set, t->n, s, ppl, err);
+    if (st == ST_OK)
+        as_change(ppl);
+    free(list);
+    return st;
+}
+
+/* ---- the present assignment ---- */
+
+static Status foretell(Session *s, const GroupTable *t, const int16_t *set, Prediction *p, Error *err)
+{
+    Points points;
+    Status st = points_take(s, t, &points, err);
+    p->measurements = points.n;
+    if (st == ST_OK)
+        st = points_foretell(&points, t, set, p->sum, &p->kl, &p->ppl, err);
+    points_free(&points);
+    return st;
+}
+
+/* What is known of the groups under these levels, into p; the sum of all at home. */
+static double weigh(const Session *s, const GroupTable *t, const int16_t *set, const int16_t *home, Prediction *p)
+{
+    double all = 0;
+    for (int64_t g = 0; g < t->n; g++) {
+        int64_t at = g * t->levels + (set[g] ? set[g] : home[g]);
+        const Linear *l = &s->model->linears[group_linear(&s->model->groups[g], 0)];
+        bool counts = at % t->levels && l->layer < s->model->cfg.layers;
+        p->groups += counts;
+        p->unknown += counts && isnan(t->v[at]);
+        p->alone += counts && !isnan(t->alone[at]);
+        all += t->v[g * t->levels + home[g]];
+    }
+    p->sum = group_sum(t, set);
+    return all;
+}
+
+static Prediction predict(Session *s)
 {
     const Assignment *a = s->assignment;
-    Prediction p = {.share_back = NAN, .kl = NAN, .band = NAN};
+    const TuneRange none = {.value = NAN, .low = NAN, .high = NAN};
+    Prediction p = {.share_back = NAN, .sum = NAN, .kl = none, .ppl = none};
+    const GroupTable *t;
     recipe_sizes(s->recipe, s->model, a->level, s->opt.peer, &p.size);
-    double all = 0, back = 0;
-    for (int64_t i = 0; i < s->model->nlinears; i++) {
-        double e = level_error(s, i, a->home[i]);
-        all += e;
-        back += e - level_error(s, i, a->level[i]);
-    }
-    p.have = isfinite(all) && all > 0;
-    if (!p.have)
+    if (group_table(s, &t, NULL) != ST_OK)
         return p;
-    double k = NAN, spread;
-    p.share_back = back / all;
-    fit(s, &p, &k, &spread);
-    if (p.calibrated) {
-        p.kl = k * local_sum(s, a->level);
-        p.band = p.kl * spread;
+    int16_t *set = mem_array((size_t)t->n, sizeof *set), *home = mem_array((size_t)t->n, sizeof *home);
+    if (set && home) {
+        group_set(s, t, a->level, set);
+        group_set(s, t, a->home, home);
+        double all = weigh(s, t, set, home, &p);
+        p.have = isfinite(p.sum) && isfinite(all) && all > 0;
+        p.share_back = p.have ? (all - p.sum) / all : NAN;
+        p.have = p.have && foretell(s, t, set, &p, NULL) == ST_OK;
     }
+    free(set);
+    free(home);
     return p;
 }
 
@@ -71,7 +155,7 @@ Prediction session_predict(Session *s)
 {
     WhatIfs *w = s->whatifs;
     if (!s->model || !s->recipe)
-        return (Prediction){.share_back = NAN, .kl = NAN, .band = NAN};
+        return (Prediction){.share_back = NAN, .sum = NAN};
     if (!w->predicted_known || w->predicted_version != s->assignment->version ||
         w->predicted_results != s->results->version) {
         w->predicted = predict(s);

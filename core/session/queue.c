@@ -19,6 +19,7 @@
 #include "session/parts.h"
 #include "session/results.h"
 #include "session/table.h"
+#include "session/tuning.h"
 
 Status queue_init(Queue *q, Error *err)
 {
@@ -406,9 +407,12 @@ static void cancel(Session *s, Job *j, int level)
     if (!waited)
         atomic_store(&j->cancel.level, level);
     pthread_mutex_unlock(&s->queue->lock);
+    int id = j->view->id;
     if (waited)
         job_end(j);
     table_scores_asked(s->table);
+    if (waited)
+        tuning_ended(s, id, ST_CANCELLED);
 }
 
 Status session_cancel(Session *s, int level, Error *err)

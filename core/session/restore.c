@@ -19,6 +19,7 @@
 #include "session/results.h"
 #include "session/streamfile.h"
 #include "session/table.h"
+#include "session/tuning.h"
 
 /* The name by which a record knows an arithmetic, as it is called today. */
 static const char *arith_today(Session *s, const char *name)
@@ -338,7 +339,7 @@ static bool parse_digest(const char *hex, Digest *d)
 
 static Status on_effect(Session *s, const cJSON *o, Error *err)
 {
-    Measured m = {.local_sum = num_of(o, "local", -1), .fit = fit_key(s)};
+    Measured m = {.fit = fit_key(s)};
     if (!parse_digest(text_of(o, "key"), &m.key))
         return error_set(err, ST_DATA, "a measurement record is damaged");
     RETURN_IF_ERROR(effect_parse(o, s->model->nlinears, &m.effect, err));
@@ -388,6 +389,7 @@ static const struct RecordKind {
     {"edit", on_edit},     {"rules", rules_restore}, {"undo", on_undo}, {"redo", on_redo}, {"whatif", on_whatif}, {"cmd", on_command},
     {"view", on_view},     {"run", on_run},       {"rows", on_rows}, {"scores", on_scores}, {"run_end", on_run_end}, {"effect", on_effect},
     {"quantize", on_quantize}, {"quantize_end", on_quantize_end}, {"loaded", on_loaded},
+    {"tune", tuning_restore}, {"tune_end", tuning_restore_end},
 };
 
 static Status replay(void *ctx, const char *json, uint32_t len, Error *err)

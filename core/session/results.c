@@ -88,17 +88,6 @@ void results_step(Results *r, int run, int64_t done, int64_t total, const char *
 
 /* ---- measurements ---- */
 
-/* local_error under a scheme, NULL: float. */
-static double config_error(const Session *s, int64_t linear, const QConfig *q)
-{
-    const LinearStats *sl = &s->results->scores.linear[linear];
-    if (!q || session_unseen(s, linear)) /* where no token of the set comes, nothing is lost on the set */
-        return 0;
-    if (!sl->needs || !sl->r.err.have)
-        return NAN;
-    return local_error_score(&sl->r.err, q);
-}
-
 Status results_room(Results *r, size_t more, Error *err)
 {
     bool fine = mem_grow(&r->measured, &r->cap_measured, r->nmeasured + more, sizeof *r->measured);
@@ -154,22 +143,6 @@ Measured *results_newest(const Session *s)
         if (digest_cmp(&r->measured[i].fit, &now) == 0)
             return &r->measured[i];
     return NULL;
-}
-
-double measured_sum(const Session *s, Measured *m)
-{
-    double sum = 0;
-    if (m->recipe && m->level && m->summed != s->results->version + 1) {
-        m->summed = s->results->version + 1;
-        for (int64_t i = 0; i < s->model->nlinears; i++) {
-            const QConfig *q = m->level[i] ? &recipe_entry(m->recipe, m->level[i] - 1)->q : NULL;
-            if (s->model->linears[i].layer < s->model->cfg.layers)
-                sum += config_error(s, i, q);
-        }
-        if (isfinite(sum)) /* else what was recorded stays */
-            m->local_sum = sum;
-    }
-    return m->local_sum >= 0 ? m->local_sum : NAN;
 }
 
 const Effect *session_effect(Session *s, int64_t *differs)
@@ -416,18 +389,4 @@ const LinearResult *session_result(const Session *s, int64_t linear)
 unsigned session_unit_ariths(const Session *s, const Metric *m, int64_t unit)
 {
     return metric_ariths(m, &s->results->scores, unit);
-}
-
-double level_error(const Session *s, int64_t linear, int level)
-{
-    return config_error(s, linear, level_config(s->assignment, level));
-}
-
-double local_sum(const Session *s, const int16_t *level)
-{
-    double sum = 0;
-    for (int64_t i = 0; i < s->model->nlinears; i++)
-        if (s->model->linears[i].layer < s->model->cfg.layers) /* no other layer leads to the logits */
-            sum += level_error(s, i, level[i]);
-    return sum;
 }

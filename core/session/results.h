@@ -14,8 +14,6 @@ typedef struct Measured {
     TokenBlocks *blocks;            /* NULL: recorded by a program that kept none */
     Recipe *recipe;            /* held; NULL: not known */
     int16_t *level;            /* [nlinears] the assignment */
-    double local_sum;          /* of local_error over its quantized linears, below 0 or NaN: not known */
-    uint64_t summed;           /* version of the results that the sum was made from; 0: none of this session's */
 } Measured;
 
 /* The newest pass that did not reach its end. */
@@ -69,8 +67,6 @@ Status results_room(Results *r, size_t more, Error *err);
 /* Keeps a measurement, which it takes over (also on an error); an older one of the same assignment and as many tokens
  * goes. */
 Status results_measured(Results *r, Measured *m, Error *err);
-/* The sum of local errors behind a measurement, from the scores that there are by now; NaN when it is not known. */
-double measured_sum(const Session *s, Measured *m);
 /* The newest measurement of these levels, over so many tokens where there is one, else over most; NULL: not measured. */
 const Measured *results_find(const Session *s, const int16_t *level, int64_t tokens);
 /* The newest measurement of the present recipe, data and arithmetic, NULL: none. */
@@ -94,8 +90,6 @@ ScoreOrigin origin_now(const Session *s);
 ScoreOrigin origin_of_identity(const Session *s, const char *identity);
 Digest assignment_key(const Session *s, const int16_t *level);
 Digest fit_key(const Session *s); /* Measured.fit of what would be measured now */
-double level_error(const Session *s, int64_t linear, int level); /* local_error at a level, NaN unknown */
-double local_sum(const Session *s, const int16_t *level);
 
 /* coverage.c: says after an analysis how far it reached into the experts. */
 void coverage_log(Session *s);

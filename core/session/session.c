@@ -16,6 +16,7 @@
 #include "session/results.h"
 #include "session/settings.h"
 #include "session/table.h"
+#include "session/tuning.h"
 #include "session/whatif.h"
 
 /* A session in one piece: its parts know each other through struct Session only. */
@@ -25,6 +26,7 @@ typedef struct Whole {
     WhatIfs whatifs;
     Results results;
     Table table;
+    Tuning tuning;
     Queue queue;
     Notes notes;
 } Whole;
@@ -63,6 +65,7 @@ Status session_new(Session **out, const SessionOptions *o, Error *err)
     Session *s = &w->session;
     s->assignment = &w->assignment;
     s->whatifs = &w->whatifs;
+    s->tuning = &w->tuning;
     s->results = &w->results;
     s->table = &w->table;
     s->queue = &w->queue;
@@ -86,6 +89,7 @@ static void model_close(Session *s)
     loaded_close(s);
     results_close(s->results);
     whatif_clear(s->whatifs);
+    tuning_clear(s->tuning);
     assignment_close(s->assignment);
     table_close(s->table);
     map_free(&s->by_name);

@@ -17,6 +17,7 @@
 #include "save/format.h"
 #include "save/target.h"
 #include "save/verify.h"
+#include "tune/predict.h"
 
 /* What a person works on: model, data, recipe, assignment, runs, undo, journal, and the one job thread with its queue.
  * All functions are for one thread (the owner); jobs post events, session_pump applies them. */
@@ -119,7 +120,7 @@ typedef struct WhatIf {
     int64_t hits;             /* linears it takes: those it selects, with their fused groups */
     int64_t joined;           /* of these, the ones that only their groups bring */
     int64_t bytes;            /* size change of all of these by itself */
-    double share;             /* of the local error of all linears that it gives back by itself; NaN unknown */
+    double share;             /* of what quantizing all groups does (Prediction.sum) that it gives back by itself; NaN unknown */
     int64_t fresh;            /* linears to which it gives a level that the rows before it don't (one that is off: would
                                  give if switched on now) */
     int64_t fresh_bytes;      /* and what these alone change: the sums over the rows that are on are the list's */
@@ -232,19 +233,89 @@ const LinearResult *session_result(const Session *s, int64_t linear);
 /* The arithmetics in which a unit was scored (arith_names), 0: it was not. */
 unsigned session_unit_ariths(const Session *s, const Metric *m, int64_t unit);
 
-/* KL = k * sum of the local errors of quantized linears; k by least squares through the origin over the measurements of
- * this recipe, data and arithmetic that are on as many tokens as the newest of them. */
+/* What the present assignment will show (tune/predict.h): from the KL of each fused group alone, or its block_error where
+ * that was not measured, and from the measurements of this recipe, data and arithmetic on as many tokens as the newest of
+ * them. */
 typedef struct Prediction {
-    bool have;             /* local_error known for every linear */
-    bool calibrated;       /* there is a measurement to fit k to */
-    int measurements;      /* that k was fitted to */
-    double share_back;     /* local error given back by float linears, 0..1 */
-    double kl;             /* predicted KL when calibrated */
-    double band;           /* its error: kl times the root mean square of the relative leave-one-out residuals; NaN with
-                              fewer than two measurements */
+    bool have;             /* what each group weighs is known, at its home level and the present one */
+    int64_t groups, unknown; /* fused groups that logits depend on and quantize; of them without either metric */
+    int64_t alone;         /* of them with their own KL */
+    double sum;            /* of the weights of the quantized groups */
+    double share_back;     /* of the sum at the home levels, given back by the present ones, 0..1 */
+    int measurements;      /* that the line goes through; 0: neither of the following is known */
+    TuneRange kl;
+    TuneRange ppl;         /* of perplexity, change relative to float's: 0.01 is +1 % */
     SizeReport size;
 } Prediction;
 Prediction session_predict(Session *s);
+
+/* ---- fit and tune ---- */
+
+/* Groups that an allocation leaves as they are. */
+typedef struct FitLeft {
+    int64_t held;      /* by rules */
+    int64_t excluded;  /* the recipe keeps them float, or splits them */
+    int64_t refused;   /* levels of groups that the engine (--runtime) does not load */
+} FitLeft;
+typedef struct FitOptions {
+    bool free;         /* what rules decided may change, too */
+    bool dry;          /* nothing is changed */
+} FitOptions;
+typedef struct FitDone {
+    int64_t changed;   /* linears with another level */
+    int64_t groups;    /* fused groups with another level */
+    int16_t *level;    /* [nlinears] what was chosen */
+    SizeReport before, after;
+    double sum_before, sum; /* of what groups weigh */
+    TuneRange kl, ppl; /* foretold of it; ppl: relative change */
+    FitLeft left;
+} FitDone;
+/* Gives groups the levels that reach a goal (session/goal.h) at the least loss, or with the fewest bytes, by prediction
+ * alone: one undo step, by rules. Exact allocation, as tune_allocate tells. ST_USAGE when groups' weights are not known,
+ * when nothing was measured that tells KL or perplexity, or when the goal is out of reach: with what can be had. */
+Status session_fit(Session *s, const char *goal, const FitOptions *o, FitDone *out, Error *err);
+void fit_done_free(FitDone *d);
+
+/* A point of the front: the most that so many bytes give, or a measurement. */
+typedef struct FrontRow {
+    int64_t bytes;     /* of the model */
+    int64_t floats;    /* groups in float */
+    double sum;        /* NaN where a weight is not known */
+    TuneRange kl, ppl; /* foretold, without a measurement NaN */
+    double kl_measured, ppl_measured; /* NaN: it was not; ppl: relative change */
+    int64_t group;     /* that got another level last, -1: none, or a measurement */
+    int to;            /* its level */
+    bool knee;
+} FrontRow;
+/* The predicted front from the fewest bytes to the most, with its knee, and every measurement that predictions go by, in
+ * order of bytes. Caller frees. */
+Status session_front(Session *s, bool free_rules, FrontRow **rows, int64_t *n, Error *err);
+
+/* One set that a search measured. */
+typedef struct TuneTry {
+    int64_t bytes;     /* of the model */
+    int64_t floats;    /* linears */
+    Effect effect;
+    bool holds, best;
+} TuneTry;
+typedef enum TuneState { TUNING_NONE, TUNING_RUNS, TUNING_STOPPED, TUNING_MET, TUNING_MISSED, TUNING_FAILED } TuneState;
+typedef struct TuneView {
+    TuneState state;
+    const char *goal, *text; /* text: what it does or did, one line */
+    const TuneTry *tries;    /* [ntries] in the order in which they were measured; those used of earlier ones first */
+    int ntries, best;        /* -1: none */
+    int64_t base_bytes;      /* of the assignment as the recipe gives it */
+    double block_seconds, alone_seconds, measure_seconds; /* of the jobs that it queued in this sitting */
+} TuneView;
+/* Searches the fewest bytes that hold a goal by measuring: what groups weigh is analyzed first where it is not known,
+ * then tune_next says what to measure. Every measurement is an ordinary one. In the end, also when it is stopped, the
+ * best set that holds the goal becomes the assignment as one undo step, or, without one, the one of least loss. */
+typedef struct TuneOptions {
+    bool free, full;   /* full: on the whole evaluation set */
+} TuneOptions;
+Status session_tune(Session *s, const char *goal, const TuneOptions *o, Error *err);
+/* The newest search; borrowed until the next call that changes the session. */
+Status session_tuning(Session *s, TuneView *out, Error *err);
 
 /* Measurement of the present assignment, else the newest one under this recipe, data and arithmetic; NULL without one.
  * *differs (may be NULL): linears that have another level since, 0 = it is of the present assignment. */

@@ -11,6 +11,7 @@
 #include "session/results.h"
 #include "session/engine.h"
 #include "session/table.h"
+#include "session/tuning.h"
 
 static char *data_path(Session *s, const char *path, const char *name, Error *err)
 {
@@ -393,6 +394,8 @@ Status session_resume_job(Session *s, int id, Error *err)
                                          [JOB_FAILED] = "it failed before it had anything to keep",
                                          [JOB_STOPPED] = "a later one went on with it, or it kept nothing"};
     const Queue *q = s->queue;
+    if (!id && tuning_stopped(s))
+        return tuning_resume(s, err);
     for (int i = session_jobs(s); s->model && i-- > 0;) {
         const JobView *v = session_job(s, i);
         if (id && v->id != id)
@@ -405,12 +408,10 @@ Status session_resume_job(Session *s, int id, Error *err)
     return id ? error_set(err, ST_USAGE, "there is no job %d", id) : error_set(err, ST_USAGE, "no stopped job to go on with");
 }
 
-Status session_measure(Session *s, bool full, Error *err)
+Status job_measure(Session *s, const int16_t *level, bool full, const char *title, Error *err)
 {
-    if (!s->model)
-        return error_set(err, ST_USAGE, "no model is open: open MODEL first");
     Job *j;
-    RETURN_IF_ERROR(engine_meet(s, s->recipe, err));
+    size_t n = (size_t)s->model->nlinears;
     RETURN_IF_ERROR(results_room(s->results, queue_open(s->queue) + 1, err)); /* what is measured must find its place */
     RETURN_IF_ERROR(job_new(s, JOB_MEASURE, TEXTS_CALIB | TEXTS_EVAL, &j, err));
     j->full = full;
@@ -421,15 +422,26 @@ Status session_measure(Session *s, bool full, Error *err)
         job_free(j);
         return st;
     }
+    memcpy(j->level, level, n * sizeof *j->level);
     j->recipe = recipe_hold(s->recipe);
-    j->key = assignment_key(s, s->assignment->level);
+    j->key = assignment_key(s, level);
     j->fit = fit_key(s);
     j->view->total = s->model->cfg.layers;
     int64_t q = 0;
-    for (int64_t i = 0; i < s->model->nlinears; i++)
-        q += s->assignment->level[i] != 0;
-    snprintf(j->title, sizeof j->title, "measure: %lld quantized, %lld float%s", (long long)q,
-             (long long)(s->model->nlinears - q), full ? ", full set" : "");
+    for (size_t i = 0; i < n; i++)
+        q += level[i] != 0;
+    if (title)
+        snprintf(j->title, sizeof j->title, "%s", title);
+    else
+        snprintf(j->title, sizeof j->title, "measure: %lld quantized, %lld float%s", (long long)q,
+                 (long long)((int64_t)n - q), full ? ", full set" : "");
     return job_enqueue(s, j, err);
 }
 
+Status session_measure(Session *s, bool full, Error *err)
+{
+    if (!s->model)
+        return error_set(err, ST_USAGE, "no model is open: open MODEL first");
+    RETURN_IF_ERROR(engine_meet(s, s->recipe, err));
+    return job_measure(s, s->assignment->level, full, NULL, err);
+}

@@ -14,6 +14,7 @@
 void whatif_clear(WhatIfs *w)
 {
     free(w->view);
+    group_table_free(&w->groups);
     *w = (WhatIfs){0};
 }
 
@@ -22,11 +23,31 @@ static int64_t level_bytes(const Session *s, int32_t linear, int level)
     return (int64_t)recipe_linear_bytes(s->recipe, s->model, linear, level, s->opt.peer);
 }
 
-/* Adds what giving a linear another level changes. */
-static void add_change(const Session *s, int32_t linear, int16_t from, int16_t to, int64_t *bytes, double *gained)
+/* What a list of linears, of whole groups, changes from one level each to another: bytes, and the sum of v that is gained;
+ * how many linears change. */
+typedef struct Change {
+    const int32_t *linear; /* [n] ascending */
+    int64_t n;
+    int16_t *from, *to;    /* [nlinears] filled for those of the list */
+    int64_t bytes, changed;
+    double gained;
+} Change;
+
+static void add_up(const Session *s, Change *c)
 {
-    *bytes += level_bytes(s, linear, to) - level_bytes(s, linear, from);
-    *gained += level_error(s, linear, from) - level_error(s, linear, to);
+    const GroupTable *t = &s->whatifs->groups;
+    c->bytes = c->changed = 0;
+    c->gained = 0;
+    for (int64_t j = 0; j < c->n; j++) {
+        int32_t i = c->linear[j];
+        int64_t g = s->model->linears[i].group;
+        if (c->from[i] != c->to[i]) {
+            c->changed++;
+            c->bytes += level_bytes(s, i, c->to[i]) - level_bytes(s, i, c->from[i]);
+        }
+        if (group_linear(&s->model->groups[g], 0) == i)
+            c->gained += group_v(s, t, g, c->from) - group_v(s, t, g, c->to);
+    }
 }
 
 static double share_of(double gained, double all)
@@ -34,37 +55,37 @@ static double share_of(double gained, double all)
     return all > 0 ? gained / all : NAN;
 }
 
-/* What a rule does by itself: to the recipe's levels, or back to them. */
-static void own_figures(const Session *s, const Rule *r, int16_t to, double all, WhatIf *w)
+/* What a rule does by itself: to the recipe's levels, or back to them. scratch: [2][nlinears]. */
+static void own_figures(const Session *s, const Rule *r, int16_t to, int16_t *scratch, WhatIf *w)
 {
     const int16_t *home = s->assignment->home;
-    double gained = 0;
+    Change c = {r->closed, r->nclosed, scratch, scratch + s->model->nlinears, 0, 0, 0};
+    for (int64_t k = 0; k < r->nclosed; k++) {
+        int32_t i = r->closed[k];
+        c.from[i] = to == WHATIF_QUANTIZE ? 0 : home[i];
+        c.to[i] = rule_level(to, c.from[i], home[i]);
+    }
+    add_up(s, &c);
     w->pattern = r->text;
     w->to = to;
     w->hits = r->nclosed;
     w->joined = r->nclosed - r->nown;
-    w->bytes = 0;
-    for (int64_t k = 0; k < r->nclosed; k++) {
-        int32_t i = r->closed[k];
-        int16_t from = to == WHATIF_QUANTIZE ? 0 : home[i];
-        add_change(s, i, from, rule_level(to, from, home[i]), &w->bytes, &gained);
-    }
-    w->share = share_of(gained, all);
+    w->bytes = c.bytes;
+    w->share = share_of(c.gained, s->whatifs->v_all);
 }
 
 /* What it changes of these levels. */
-static void fresh_figures(const Session *s, const Rule *r, int16_t to, const int16_t *level, double all, WhatIf *w)
+static void fresh_figures(const Session *s, const Rule *r, int16_t to, int16_t *level, int16_t *scratch, WhatIf *w)
 {
-    double gained = 0;
-    w->fresh = w->fresh_bytes = 0;
+    Change c = {r->closed, r->nclosed, level, scratch, 0, 0, 0};
     for (int64_t k = 0; k < r->nclosed; k++) {
         int32_t i = r->closed[k];
-        int16_t next = rule_level(to, level[i], s->assignment->home[i]);
-        w->fresh += next != level[i];
-        if (next != level[i])
-            add_change(s, i, level[i], next, &w->fresh_bytes, &gained);
+        c.to[i] = rule_level(to, level[i], s->assignment->home[i]);
     }
-    w->fresh_share = share_of(gained, all);
+    add_up(s, &c);
+    w->fresh = c.changed;
+    w->fresh_bytes = c.bytes;
+    w->fresh_share = share_of(c.gained, s->whatifs->v_all);
 }
 
 /* What is odd about a row whose figures are known. */
@@ -91,36 +112,34 @@ static Status put_note(const Session *s, Rule *r, WhatIf *w, Error *err)
 }
 
 /* What a row that is off would give if it were on, where it stands. */
-static void figures_if_on(const Session *s, RuleList *l, int at, int16_t *level, double all, WhatIf *w)
+static void figures_if_on(const Session *s, RuleList *l, int at, int16_t *level, WhatIf *w)
 {
-    const Assignment *a = s->assignment;
     const Rule *r = l->row[at].rule;
-    double gained = 0;
+    Change c = {r->closed, r->nclosed, s->assignment->level, level, 0, 0, 0};
     l->row[at].on = true;
     rules_levels(s, l, level);
     l->row[at].on = false;
-    for (int64_t k = 0; k < r->nclosed; k++) {
-        int32_t i = r->closed[k];
-        w->fresh += level[i] != a->level[i];
-        if (level[i] != a->level[i])
-            add_change(s, i, a->level[i], level[i], &w->fresh_bytes, &gained);
-    }
-    w->fresh_share = share_of(gained, all);
+    add_up(s, &c);
+    w->fresh = c.changed;
+    w->fresh_bytes = c.bytes;
+    w->fresh_share = share_of(c.gained, s->whatifs->v_all);
 }
 
-static Status make_views(Session *s, WhatIfs *w, int16_t *level, int16_t *scratch, Error *err)
+/* level: [3][nlinears]: what the rows before give, and scratch. */
+static Status make_views(Session *s, WhatIfs *w, int16_t *level, Error *err)
 {
     RuleList *l = &s->assignment->rules;
+    int16_t *scratch = level + s->model->nlinears;
     memcpy(level, s->assignment->opened, (size_t)s->model->nlinears * sizeof *level);
     for (int k = 0; k < l->n; k++) {
         RuleRow *row = &l->row[k];
         WhatIf *v = &w->view[k];
         *v = (WhatIf){.on = row->on};
-        own_figures(s, row->rule, row->to, w->error_all, v);
+        own_figures(s, row->rule, row->to, scratch, v);
         if (row->on)
-            fresh_figures(s, row->rule, row->to, level, w->error_all, v);
+            fresh_figures(s, row->rule, row->to, level, scratch, v);
         else
-            figures_if_on(s, l, k, scratch, w->error_all, v);
+            figures_if_on(s, l, k, scratch, v);
         RETURN_IF_ERROR(put_note(s, row->rule, v, err));
         for (int64_t j = 0; row->on && j < row->rule->nclosed; j++) {
             int32_t i = row->rule->closed[j];
@@ -131,6 +150,17 @@ static Status make_views(Session *s, WhatIfs *w, int16_t *level, int16_t *scratc
     return ST_OK;
 }
 
+/* v of all groups at their home levels. */
+static Status sum_home(Session *s, WhatIfs *w, Error *err)
+{
+    const GroupTable *t;
+    RETURN_IF_ERROR(group_table(s, &t, err));
+    w->v_all = 0;
+    for (int64_t g = 0; g < t->n; g++)
+        w->v_all += group_v(s, t, g, s->assignment->home);
+    return ST_OK;
+}
+
 /* One run over the list serves every row until an edit or a result comes. */
 static Status look(Session *s, Error *err)
 {
@@ -138,19 +168,17 @@ static Status look(Session *s, Error *err)
     const Assignment *a = s->assignment;
     if (w->known && w->version == a->version && w->results == s->results->version)
         return ST_OK;
-    size_t n = (size_t)s->model->nlinears;
     free(w->view);
     w->view = mem_zarray((size_t)a->rules.n + 1, sizeof *w->view);
     w->n = 0;
-    w->error_all = local_sum(s, a->home);
-    int16_t *level = mem_array(n, sizeof *level), *scratch = mem_array(n, sizeof *scratch);
-    Status st = w->view && level && scratch ? make_views(s, w, level, scratch, err)
-                                            : error_nomem(err, "the what-if list");
+    int16_t *level = mem_array(3 * (size_t)s->model->nlinears, sizeof *level);
+    Status st = w->view && level ? sum_home(s, w, err) : error_nomem(err, "the what-if list");
+    if (st == ST_OK)
+        st = make_views(s, w, level, err);
     w->version = a->version;
     w->results = s->results->version;
     w->known = st == ST_OK;
     free(level);
-    free(scratch);
     return st;
 }
 
@@ -193,13 +221,14 @@ static Status levels_without(const Session *s, const char *instead, int16_t *lev
 
 static Status preview_figures(Session *s, Rule *r, const char *instead, WhatIf *out, Error *err)
 {
-    int16_t *level = mem_array((size_t)s->model->nlinears, sizeof *level), to = 0;
+    size_t n = (size_t)s->model->nlinears;
+    int16_t *level = mem_array(3 * n, sizeof *level), to = 0;
     Status st = level ? look(s, err) : error_nomem(err, "the what-if list");
     if (st == ST_OK)
         st = levels_without(s, instead, level, &to, err);
     if (st == ST_OK) {
-        own_figures(s, r, to, s->whatifs->error_all, out);
-        fresh_figures(s, r, to, level, s->whatifs->error_all, out);
+        own_figures(s, r, to, level + n, out);
+        fresh_figures(s, r, to, level, level + n, out);
         st = put_note(s, r, out, err);
     }
     free(level);

@@ -1,16 +1,17 @@
 #ifndef SLIM_SESSION_WHATIF_H
 #define SLIM_SESSION_WHATIF_H
 
-#include "session/session.h"
+#include "session/groups.h"
 
 /* Figures of the what-if list and of the prediction, each with what it was made from. Owner thread. */
 
 typedef struct WhatIfs {
     WhatIf *view;              /* [n] of the present rows */
     int n;
-    double error_all;          /* local error of all linears at their home levels */
+    double v_all;              /* of all groups at their home levels */
     uint64_t version, results; /* of the levels and of the results that these were made from */
     bool known;
+    GroupTable groups;
     Prediction predicted;      /* of these versions */
     uint64_t predicted_version, predicted_results;
     bool predicted_known;

@@ -239,7 +239,8 @@ Status tune_predict(const TunePoint *p, int np, TuneWhat what, const int16_t *se
         RETURN_IF_ERROR(own_factor(p, np, what, n, out->step, &own, err));
     out->rough = own == 0;
     out->factor = own > 0 ? fmax(own, 1.03) : out->measurements == 1 ? 1.5 : out->step ? 1.12 : 1.15;
-    out->low = out->value / out->factor;
-    out->high = out->value * out->factor;
+    double less = out->value / out->factor, more = out->value * out->factor;
+    out->low = fmin(less, more);
+    out->high = fmax(less, more);
     return ST_OK;
 }

@@ -28,7 +28,7 @@ typedef enum TuneWhat { TUNE_KL, TUNE_PPL } TuneWhat;
 /* What is foretold, and where it lies nine times in ten. */
 typedef struct TuneRange {
     double value, low, high; /* NaN: nothing was measured */
-    double factor;           /* high / value */
+    double factor;           /* between value and either end */
     bool rough;              /* the range is experience with other models, not this one's own errors */
     bool step;               /* by the ratio to a measured set a few groups away */
     int measurements;        /* behind it */

@@ -27,6 +27,7 @@ typedef struct Search {
     int16_t *set;     /* [n] looked at, and at last what to measure */
     int16_t *kept;    /* [n] */
     bool wait;        /* for s->set to be measured */
+    bool *used;       /* [nr] or NULL */
     TuneNext *out;
 } Search;
 
@@ -44,13 +45,21 @@ static int result_of(const Search *s)
     return -1;
 }
 
+static void use(Search *s, int i)
+{
+    s->out->tries++;
+    if (s->used)
+        s->used[i] = true;
+}
+
 /* What was measured of s->set; -1: it is to be measured, which is what the search answers. */
 static int wanted(Search *s, TuneStage stage)
 {
     int i = result_of(s);
     s->out->stage = stage;
     s->wait = i < 0;
-    s->out->tries += i >= 0;
+    if (i >= 0)
+        use(s, i);
     return i;
 }
 
@@ -83,7 +92,10 @@ static Bracket bracket(Search *s, int64_t first)
     for (int64_t k = 1; k <= s->p->nmoves; k++) {
         tune_path_set(s->p, k, s->set, NULL, NULL);
         int i = result_of(s);
-        b.tries += i >= 0 && k != first;
+        if (i >= 0 && k != first) {
+            b.tries++;
+            use(s, i);
+        }
         if (i >= 0 && b.at < 0 && holds(s, i, 0)) {
             b.high = k;
             b.at = i;
@@ -91,7 +103,6 @@ static Bracket bracket(Search *s, int64_t first)
             b.low = k;
         }
     }
-    s->out->tries += b.tries;
     return b;
 }
 
@@ -132,7 +143,8 @@ static void take_back(Search *s, const Bracket *b)
         int r = wanted(s, TUNE_BACK);
         if (r < 0)
             return;
-        if (holds(s, r, s->r[r].error)) {
+        double error = s->r[r].error ? s->r[r].error[at] : 0;
+        if (holds(s, r, isfinite(error) ? error : 0)) {
             at = r;
             memcpy(s->kept, s->set, (size_t)s->t->n * sizeof *s->kept);
         }
@@ -179,14 +191,16 @@ static Status search_budget(Search *s, Error *err)
 }
 
 Status tune_next(const TuneTable *t, const TunePath *p, const TuneGoal *goal, const TuneResult *r, int nr, int16_t *set,
-                 TuneNext *out, Error *err)
+                 bool *used, TuneNext *out, Error *err)
 {
     *out = (TuneNext){.best = -1, .predicted = {.value = NAN, .low = NAN, .high = NAN}};
-    Search s = {.t = t, .p = p, .goal = goal, .r = r, .nr = nr, .set = set, .out = out,
+    Search s = {.t = t, .p = p, .goal = goal, .r = r, .nr = nr, .set = set, .out = out, .used = used,
                 .point = mem_array((size_t)nr + 1, sizeof *s.point), .kept = mem_array((size_t)t->n, sizeof *s.kept)};
     Status st = s.point && s.kept ? ST_OK : error_nomem(err, "the search");
     for (int i = 0; st == ST_OK && i < nr; i++)
         s.point[i] = r[i].point;
+    for (int i = 0; used && i < nr; i++)
+        used[i] = false;
     if (st == ST_OK)
         st = goal->bytes < INT64_MAX ? search_budget(&s, err) : search_target(&s, err);
     double sum;

@@ -25,11 +25,11 @@ enum {
 /* What is foretold to miss the target by more than this factor is not worth a measurement. */
 #define TUNE_HOPE 1.15
 
-/* A result: the set with what was measured of it. `error`: of the difference of KL to the other results (paired, one
- * standard error), 0: not known. */
+/* A result: the set with what was measured of it. `error`: of the difference of the goal's figure to each of the results
+ * (paired, one standard error; NaN: not known). */
 typedef struct TuneResult {
     TunePoint point;
-    double error;
+    const double *error; /* [nr], NULL: none is known */
     int64_t bytes;
 } TuneResult;
 
@@ -43,8 +43,9 @@ typedef struct TuneNext {
     TuneRange predicted; /* of what is to be measured, by the results */
 } TuneNext;
 
-/* set[n]: what to measure next, unless done. `r`: all results of this model, data and scheme, of whatever set. */
+/* set[n]: what to measure next, unless done. `r`: all results of this model, data and scheme, of whatever set. used[nr]
+ * (may be NULL): those that the search went by. */
 Status tune_next(const TuneTable *t, const TunePath *p, const TuneGoal *goal, const TuneResult *r, int nr, int16_t *set,
-                 TuneNext *out, Error *err);
+                 bool *used, TuneNext *out, Error *err);
 
 #endif

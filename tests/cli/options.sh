@@ -18,6 +18,10 @@ one() {
     case $verb in
     analyze) case " $* " in *" layer "*) s analyze --model_path $M "$@" ;; *" --model_path "*) s analyze --metrics std "$@" ;; *) s analyze --metrics std --model_path $M "$@" ;; esac ;;
     measure) case " $* " in *" --eval "*) s measure --model_path $M "$@" ;; *" --model_path "*) s measure --eval "$D" "$@" ;; *) s measure --model_path $M --eval "$D" "$@" ;; esac ;;
+    tune) set -- --until kl=9 "$@"
+        case " $* " in *" --until kl=9 "*" --until"*) shift 2 ;; esac
+        case " $* " in *" --eval "*) s tune --model_path $M "$@" ;; *" --model_path "*) s tune --eval "$D" "$@" ;; *) s tune --model_path $M --eval "$D" "$@" ;; esac ;;
+    fit | front) in_session "analyze block_error" "$verb $([ $verb = fit ] && echo bytes=+0) $*" ;;
     quant) s quant "$@" ;;
     info | check) s $verb $M "$@" ;;
     hist | heat) case " $* " in *" --model_path"*) s $verb model.layers.0.mlp.down_proj "$@" ;; *) s $verb --model_path $M model.layers.0.mlp.down_proj "$@" ;; esac ;;
@@ -110,6 +114,25 @@ row measure format '"kl"' xml --format json $c
 row measure out "FILE:$tmp/effect" "" --out "$tmp/effect" $c
 row measure runtime "KL divergence" cuda --runtime vllm-ascend $c
 run_options measure "KL divergence" $c
+row tune until "held after 1 measurement" kl --until kl=8 $c
+row tune model_path "held after" "" --model_path $M $c
+row tune model_type "held after" "" --model_type qwen3 $c
+row tune recipe "held after" "" --recipe "$R"
+row tune exclude "  4  " "" --exclude '*.0.mlp.down_proj' '*.1.self_attn.q_proj' $c
+row tune eval "held after" "" --eval "$D" $c
+row tune calib_dataset "held after" "" $c
+row tune full "held after" - --full $c
+row tune ctx "held after" x --ctx 64 $c
+row tune free "held after" - --free $c
+row tune format '"met":true' xml --format json $c
+row tune out "FILE:$tmp/tuned.yaml" "" --out "$tmp/tuned.yaml" $c
+row tune runtime "held after" cuda --runtime vllm-ascend $c
+run_options tune "held after" $c
+row fit dry-run "would need" - --dry-run
+row fit free "0 groups held" - --free
+row fit format '"applied":true' xml --format json
+row front free "(knee)" - --free
+row front format '"front"' xml --format json
 q="--model_path $M --config_path $R --save_path $tmp/q --dry-run"
 row quant model_path "56 linears" "" $q
 row quant save_path "$tmp/q" "" $q

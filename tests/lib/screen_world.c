@@ -101,6 +101,7 @@ static void run(Session *s, const char *line, Status st)
 static void work(Session *s)
 {
     static const char *const metrics[] = {"kurtosis", "local_error", NULL};
+    static const char *const weighs[] = {"block_error", NULL};
     static const char *const closely[] = {"*layers.{1,6}.mlp.*", "*layers.3.self_attn.q_proj"};
     static const char *const worst[] = {"*layers.{1,6}.mlp.down_proj"};
     static const char *const broad[] = {"*layers.1*.self_attn.q_proj"};
@@ -110,6 +111,7 @@ static void work(Session *s)
     ok(session_set_eval(s, SCREEN_CALIB, &err));
     run(s, "analyze kurtosis local_error", session_analyze(s, metrics, NULL, 0, false, &err));
     run(s, "analyze kurtosis local_error --pattern=...", session_analyze(s, metrics, closely, 2, true, &err));
+    run(s, "analyze block_error", session_analyze(s, weighs, NULL, 0, false, &err));
     run(s, "measure", session_measure(s, false, &err));
     run(s, "exclude *layers.{1,6}.mlp.down_proj", session_edit(s, worst, 1, 0, false, NULL, &err));
     run(s, "measure", session_measure(s, false, &err));

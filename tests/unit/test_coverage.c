@@ -210,6 +210,7 @@ static void unseen_rows_end_the_ranking(void **state)
     for (int64_t i = 0; i < order_n; i++)
         assert_int_equal(session_unseen(s, order[i]), i >= n - 3 * c.unseen);
     free(rows);
+    analyze(s, "block_error", NULL);
     Prediction p = session_predict(s); /* known although some were not measured */
     assert_true(p.have && p.share_back == 0);
     session_free(s);

@@ -20,6 +20,7 @@
 #include "tests/lib/fake_model.h"
 #include "tests/lib/screen_world.h"
 #include "tests/lib/tempdir.h"
+#include "tests/lib/weights.h"
 
 #define DEMO "lab_models/demo"
 enum { LINEARS = 56, STEPS = 300 };
@@ -361,27 +362,6 @@ static void older_journals_become_rules(void **state)
 
 /* ---- predictions ---- */
 
-/* Every linear loses 1 at int8 weights, and nothing by its activations. */
-static void give_errors(Session *s, double each)
-{
-    for (int64_t i = 0; i < LINEARS; i++) {
-        LinearResult r = {.linear = i, .in = {.values = 1000, .rows = 10, .width = 100, .samples = 1},
-                          .err = {.have = true, .weight_err = {each, each}, .output_sq = 1}};
-        results_store(s->results, &r, metric_find("local_error")->needs);
-    }
-}
-
-/* As if the present assignment had been measured. */
-static void pretend(Session *s, double kl, int64_t tokens)
-{
-    Measured m = {.key = assignment_key(s, s->assignment->level), .fit = fit_key(s), .local_sum = NAN,
-                  .effect = {.arith = session_options(s)->arith, .tokens = tokens, .kl_mean = kl}, .recipe = recipe_hold(s->recipe),
-                  .level = malloc(LINEARS * sizeof *m.level)};
-    memcpy(m.level, s->assignment->level, LINEARS * sizeof *m.level);
-    entry_measured(s, &m);
-    ok(results_measured(s->results, &m, &err));
-}
-
 static void near(double got, double want)
 {
     if (!(fabs(got - want) <= 1e-12 * fabs(want)))
@@ -392,44 +372,42 @@ static void predictions_are_fitted_per_recipe(void **state)
 {
     (void)state;
     Session *s = open_demo();
-    pretend(s, 0.28, 1000); /* before the analysis: 56 linears */
-    assert_false(session_predict(s).have);
-    give_errors(s, 1);
+    give_effect(s, 0.28, 0.01, 1000); /* before the analysis: 56 linears */
     Prediction p = session_predict(s);
-    assert_true(p.have && p.calibrated && isnan(p.band));
+    assert_true(!p.have && p.groups == 32 && p.unknown == 32);
+    give_equal_errors(s, 1);
+    p = session_predict(s);
+    assert_true(p.have && !p.unknown && p.kl.rough);
     assert_int_equal(p.measurements, 1);
-    near(p.kl, 0.28);
+    near(p.sum, 56);
+    near(p.kl.value, 0.28);
+    near(p.kl.high, 1.5 * 0.28);
     exclude(s, "*down_proj"); /* 48 */
-    near(session_predict(s).kl, 0.24);
-    pretend(s, 0.12, 1000);
+    near(session_predict(s).kl.value, 0.24);
+    near(session_predict(s).share_back, 1.0 / 7);
+    give_effect(s, 0.12, 0.01, 1000);
+    near(session_predict(s).kl.value, 0.12);
     exclude(s, "*.o_proj"); /* 40 */
-    pretend(s, 0.3, 1000);
+    near(session_predict(s).kl.value, 0.1); /* on the line from nothing */
+    near(session_predict(s).kl.factor, 1.15);
+    exclude(s, "*layers.3.self_attn.q_proj"); /* 37: of eight groups and one more */
+    near(session_predict(s).kl.value, 0.12 * 37 / 48);
+    ok(session_undo(s, NULL, &err));
+    give_effect(s, 0.3, 0.01, 1000); /* not below what more linears gave: both are pooled */
     p = session_predict(s);
     assert_int_equal(p.measurements, 3);
-    const double x[] = {56, 48, 40}, y[] = {0.28, 0.12, 0.3};
-    double xy = 0, xx = 0, square = 0;
-    for (int i = 0; i < 3; i++) {
-        double oxy = 0, oxx = 0;
-        xy += x[i] * y[i];
-        xx += x[i] * x[i];
-        for (int k = 0; k < 3; k++) {
-            oxy += k == i ? 0 : x[k] * y[k];
-            oxx += k == i ? 0 : x[k] * x[k];
-        }
-        double r = y[i] / (oxy / oxx * x[i]) - 1;
-        square += r * r;
-    }
-    near(p.kl, xy / xx * 40);
-    near(p.band, p.kl * sqrt(square / 3));
-    pretend(s, 0.5, 4000); /* of more tokens: a fit of its own */
-    near(session_predict(s).kl, 0.5);
+    near(p.kl.value, 0.3);
+    give_effect(s, 0.5, 0.01, 4000); /* of more tokens: a line of its own */
+    near(session_predict(s).kl.value, 0.5);
     assert_int_equal(session_predict(s).measurements, 1);
     ok(session_undo(s, NULL, &err));
     int64_t differs;
     near(session_effect(s, &differs)->kl_mean, 0.12);
     assert_int_equal(differs, 0);
-    give_errors(s, 2); /* scores of a new pass: the sums of older measurements are theirs, too */
-    near(session_predict(s).kl, 0.5 / 40 * 48);
+    near(session_predict(s).kl.value, 0.5 / 40 * 48);
+    give_equal_errors(s, 2); /* of a new pass: the sums of older measurements are theirs, too */
+    near(session_predict(s).kl.value, 0.5 / 40 * 48);
+    near(session_predict(s).sum, 96);
     s = again(s);
     session_free(s);
 }
@@ -448,28 +426,29 @@ static void predictions_are_fitted_per_arithmetic(void **state)
     for (int round = 0; round < 3; round++) { /* measured; measured of less; back from the journal */
         for (int mode = 0; mode < ARITH_MODES; mode++) {
             set_arith(s, mode);
-            give_errors(s, 1);
+            give_equal_errors(s, 1);
             identity_now(s, s->results->identity);
             Prediction p = session_predict(s);
             assert_int_equal(p.measurements, round);
-            assert_true(round || (!p.calibrated && !session_effect(s, NULL)));
+            assert_true(round || !session_effect(s, NULL));
             if (round == 2)
                 continue;
             if (mode && !round) {
                 assert_int_equal(session_other_effect(s, &recipe)->arith, mode - 1);
                 assert_null(recipe);
             }
-            pretend(s, 0.1 * (mode + 1), 1000);
+            give_effect(s, 0.1 * (mode + 1), 0.01, 1000);
             p = session_predict(s);
             assert_int_equal(p.measurements, round + 1);
-            near(p.kl, (mode + 1) * (round ? 0.1 * 48 * (56 + 48) / (56 * 56 + 48 * 48) : 0.1));
+            near(p.kl.value, (mode + 1) * 0.1);
             assert_int_equal(session_effect(s, NULL)->arith, mode);
         }
         for (int mode = 0; mode < ARITH_MODES; mode++) {
             set_arith(s, mode);
-            assert_true(session_predict(s).calibrated);
+            assert_false(session_predict(s).have); /* what groups weigh in another arithmetic is not taken for it */
+            give_equal_errors(s, 1);
             assert_int_equal(session_predict(s).measurements, round ? 2 : 1);
-            near(session_predict(s).kl, (mode + 1) * (round ? 0.1 * 48 * (56 + 48) / (56 * 56 + 48 * 48) : 0.1));
+            near(session_predict(s).kl.value, (mode + 1) * 0.1);
             near(session_effect(s, NULL)->kl_mean, 0.1 * (mode + 1));
             assert_int_equal(session_effect(s, NULL)->arith, mode);
         }
@@ -487,8 +466,8 @@ static void another_recipe_is_told_as_such(void **state)
     Session *s = open_demo();
     const char *recipe;
     int64_t differs;
-    give_errors(s, 1);
-    pretend(s, 0.28, 1000);
+    give_equal_errors(s, 1);
+    give_effect(s, 0.28, 0.01, 1000);
     exclude(s, "*layers.3.*");
     assert_non_null(session_effect(s, &differs));
     assert_int_equal(differs, 7);
@@ -500,10 +479,11 @@ static void another_recipe_is_told_as_such(void **state)
     near(session_other_effect(s, &recipe)->kl_mean, 0.28);
     assert_string_equal(recipe, "w8a8_static");
     assert_int_equal(session_predict(s).measurements, 0);
-    pretend(s, 0.1, 1000);
-    near(session_predict(s).kl, 0.1);
+    give_equal_errors(s, 1);
+    give_effect(s, 0.1, 0.01, 1000);
+    near(session_predict(s).kl.value, 0.1);
     ok(session_open_recipe(s, NULL, NULL, &err));
-    near(session_predict(s).kl, 0.28 * 49 / 56);
+    near(session_predict(s).kl.value, 0.28 * 49 / 56);
     ok(session_rule_switch(s, "*layers.3.*", false, NULL, &err));
     ok(session_rule_switch(s, "*layers.3.mlp.*", false, NULL, &err));
     near(session_effect(s, &differs)->kl_mean, 0.28);

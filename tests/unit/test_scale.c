@@ -17,6 +17,7 @@
 #include "session/table.h"
 #include "tests/lib/fake_model.h"
 #include "tests/lib/tempdir.h"
+#include "tests/lib/weights.h"
 #include "tests/lib/trial.h"
 #include "ui/keys.h"
 #include "ui/workbench.h"
@@ -161,6 +162,12 @@ static void give_scores(Session *s, unsigned long long seed)
     table_scores_changed(s->table);
 }
 
+static double varied(const Model *m, int64_t group, int level)
+{
+    (void)m, (void)level;
+    return 1e-6 * (double)(1 + group % 7);
+}
+
 static void what_opening_holds(void **state)
 {
     (void)state;
@@ -211,6 +218,7 @@ static void table_operations(void **state)
     Session *s = open_session();
     int64_t n;
     give_scores(s, 5);
+    TIMED("weights of all groups", give_equal_errors(s, 1e-6));
     ok(session_show(s, "kurtosis", &err));
     TIMED("order by score", session_order(s, &n, true));
     check_order(s, LINEARS);
@@ -269,7 +277,7 @@ static void table_operations(void **state)
     ok(session_undo(s, NULL, &err));
     double before, after;
     check_rows(s, &before);
-    give_scores(s, 6);
+    give_block_errors(s, varied);
     check_rows(s, &after);
     assert_true(before != after);
     Export e;

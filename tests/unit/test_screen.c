@@ -450,7 +450,7 @@ static void test_job_fills_table(void **state)
     world_keys(&w, "m r");
     assert_true(session_busy(w.app.session));
     world_keys(&w, "3");
-    world_shows(&w, "std+local_error", true);
+    world_shows(&w, "std", true);
     world_keys(&w, "q Q");
     world_shows(&w, "a job runs. Stop it and quit?", true);
     world_keys(&w, "n");

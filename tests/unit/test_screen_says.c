@@ -28,7 +28,7 @@ static void test_messages_beside_figures(void **state)
         world_keys(&w, "g j j j j x");
         world_shows(&w, "1 linear sent to float", true);
         world_shows(&w, "float 6/56  size 6.8 MiB", true);
-        world_shows(&w, "KL 0.03", true);
+        world_shows(&w, "KL 0.01", true);
         world_shows(&w, "STALE KL 0.0", true);
         world_shows(&w, "56/56 scored", true);
         static const char text[] = "measured: KL 0.02053, perplexity 92.83 (float 88.1), top-1 agreement 87.3 %, "
@@ -155,7 +155,7 @@ static void test_completion_is_shown(void **state)
         world_open(&w, sizes[i].cols, sizes[i].rows, "ascii", true, false);
         world_keys(&w, ": Tab");
         world_shows(&w, "Score every linear's", true);
-        world_shows(&w, " more; another letter leaves fewer", true); /* there are more commands than half of any screen */
+        world_shows(&w, " more; another letter leaves fewer", true);
         world_shows(&w, "float 5/56", true); /* the figures stay */
         world_type(&w, "undo");
         world_shows(&w, "Score every linear's", false);

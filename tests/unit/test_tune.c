@@ -542,7 +542,7 @@ static int search(const TuneTable *t, const TuneGoal *goal, Replay *m, TuneResul
     assert_int_equal(tune_path(&p, t, &err), ST_OK);
     for (;;) {
         assert_true(n < 20);
-        assert_int_equal(tune_next(t, &p, goal, r, n, sets[n], next, &err), ST_OK);
+        assert_int_equal(tune_next(t, &p, goal, r, n, sets[n], NULL, next, &err), ST_OK);
         if (next->stage == TUNE_DONE)
             break;
         assert_int_equal(next->tries, n);
@@ -589,6 +589,7 @@ static void test_search_goes_on(void **state)
     int16_t ten[N], sets[21][N], set[N];
     Replay m;
     TuneResult r[20], again[21];
+    bool used[21];
     TuneNext next;
     TunePath p;
     Error err = {0};
@@ -601,14 +602,49 @@ static void test_search_goes_on(void **state)
         again[i] = r[n - 1 - i];
     assert_int_equal(tune_path(&p, &t, &err), ST_OK);
     TuneNext end;
-    assert_int_equal(tune_next(&t, &p, &goal, again, n, set, &end, &err), ST_OK);
+    assert_int_equal(tune_next(&t, &p, &goal, again, n, set, used, &end, &err), ST_OK);
     assert_int_equal(end.stage, TUNE_DONE);
     assert_int_equal(end.best, n - 1 - next.best);
+    for (int i = 0; i < n; i++)
+        assert_true(used[i]);
     for (int k = 0; k < n; k++) { /* stopped after each */
-        assert_int_equal(tune_next(&t, &p, &goal, r, k, set, &end, &err), ST_OK);
+        assert_int_equal(tune_next(&t, &p, &goal, r, k, set, NULL, &end, &err), ST_OK);
         assert_memory_equal(set, sets[k], sizeof set);
         assert_true(k == 0 || end.predicted.value > 0);
     }
+    tune_path_free(&p);
+    free(s);
+}
+
+/* What a group is taken back for holds by more than its error, else it stays. */
+static void test_search_heeds_errors(void **state)
+{
+    (void)state;
+    Study *s = study("w8a8_static");
+    double v[2 * N], errors[20];
+    int16_t ten[N], sets[21][N], set[N];
+    Replay m;
+    TuneResult r[20];
+    TuneNext next, end;
+    TunePath p;
+    Error err = {0};
+    hybrid(s, 20, v, ten);
+    replay_init(&m, s, ten);
+    const TuneTable t = {.n = N, .levels = 2, .v = v, .bytes = s->bytes, .set = everything()};
+    int dearer = 0;
+    assert_int_equal(tune_path(&p, &t, &err), ST_OK);
+    for (int k = 1; k < 30; k++) {
+        const TuneGoal goal = {.at_most = .01 * k, .bytes = INT64_MAX};
+        int n = search(&t, &goal, &m, r, sets, &next);
+        for (int i = 0; i < n; i++) {
+            errors[i] = .1;
+            r[i].error = errors;
+        }
+        assert_int_equal(tune_next(&t, &p, &goal, r, n, set, NULL, &end, &err), ST_OK);
+        assert_true(end.best >= 0 && r[end.best].bytes >= r[next.best].bytes);
+        dearer += r[end.best].bytes > r[next.best].bytes;
+    }
+    assert_true(dearer > 3);
     tune_path_free(&p);
     free(s);
 }
@@ -655,6 +691,7 @@ int main(void)
         cmocka_unit_test(test_real_allocation),
         cmocka_unit_test(test_search_replayed),
         cmocka_unit_test(test_search_goes_on),
+        cmocka_unit_test(test_search_heeds_errors),
         cmocka_unit_test(test_search_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,85 @@
+#!/bin/sh
+# fit, front and tune: levels for a goal, foretold and measured; stopped, killed, gone on with.
+. tests/tap.sh
+s() { "$SLIMSCOPE" "$@"; }
+m=lab_models/demo
+run="--max-samples 4 --seq-len 64 --threads 1"
+tune() { s tune --model_path $m $run "$@"; }
+script() { printf '%s\n' "open $m" "set max-samples=4" "set seq-len=64" "set threads=1" "$@" >"$tmp/s.slim"; s --script "$tmp/s.slim"; }
+py() { python3 -c "import json,sys
+d=json.load(open(sys.argv[1]))
+$2" "$1"; }
+
+# ---- tune ----
+exits 0 "tune" tune --until kl=0.02 --out "$tmp/best.yaml" --format json
+cp "$tmp/out" "$tmp/tune.json"
+is "True met True True True" "$(py "$tmp/tune.json" 'r=d["measurements"]
+b=[x for x in r if x["best"]]
+print(d["met"], d["state"], len(b)==1 and b[0]["kl"]<=0.02 and b[0]["holds"], all(x["bytes"]>=b[0]["bytes"] for x in r if x["holds"]), 3<=len(r)<=8)')" "the fewest bytes that hold, in few measurements"
+exits 0 "the YAML is a recipe" s measure --model_path $m $run --recipe "$tmp/best.yaml" --format json
+is "True True" "$(py "$tmp/out" 'best=[x for x in json.load(open("'"$tmp"'/tune.json"))["measurements"] if x["best"]][0]
+print(abs(d["kl"]["mean"]-best["kl"])<1e-9, d["bytes"]==best["bytes"])')" "which measures as the search did"
+exits 1 "a goal that nothing holds" tune --until ppl=-50%
+has "$tmp/err" "tune ppl=-50%: not reached after" "is said"
+has "$tmp/out" "the measured set of least loss is in place" "with what there is"
+exits 64 "bytes that can't be had" tune --until bytes=1M
+has "$tmp/err" "from 6.4 to 10.5 MiB can be had" "are refused with what can"
+for g in "kl" "kl=x" "ppl=3" "bits=5"; do exits 64 "no goal: $g" tune --until "$g"; done
+exits 64 "without a goal" tune
+exits 0 "bytes" tune --until bytes=+600K --format json
+is "True True" "$(py "$tmp/out" 'b=[x for x in d["measurements"] if x["best"]][0]
+print(b["bytes_back"]<=600*1024, len(d["measurements"])<=2)')" "the best sets of a budget are measured"
+
+# ---- fit and front ----
+exits 64 "fit before block_error" script "fit bytes=+300K"
+has "$tmp/err" "analyze block_error first" "says what to run"
+exits 64 "fit before a measurement" script "analyze block_error" "fit kl=0.02"
+has "$tmp/err" "measure first" "says so, too"
+exits 0 "fit" script "analyze block_error" "measure" "fit bytes=+300K --dry-run" "fit kl=0.02 --format json" "rule --format json" "undo" "rule --format json" "front --format json"
+pick() { python3 -c "import json,sys
+t=open(sys.argv[1]).read(); d=json.JSONDecoder().raw_decode(t[t.index(sys.argv[2]):])[0]
+$2" "$tmp/out" "$1"; }
+has "$tmp/out" "would need" "--dry-run only shows"
+grep -c '"float":0,"linears":56' "$tmp/out" >"$tmp/n"
+is 1 "$(cat "$tmp/n")" "one undo takes all of it back"
+is "True" "$(pick '{"goal"' 'k=d["kl"]
+print(d["applied"] and 0 < k["low"] < k["value"] <= 0.0200001 < k["high"] and k["rough"] and d["groups"]==len(d["changes"])>0)')" "JSON has the range"
+is "True True" "$(pick '{"front"' 'r=d["front"]; p=[x["kl"]["value"] for x in r if "kl" in x]
+print(p==sorted(p,reverse=True) and len(p)==33, sum("knee" in x for x in r)==1 and sum("kl_measured" in x for x in r)==1)')" "the front falls, with its knee and the measurement"
+exits 0 "text of the front" script "analyze block_error" "front"
+has "$tmp/out" "(knee)" "marks the knee"
+
+# ---- stopped, killed ----
+cat >"$tmp/lib.py" <<'PY'
+import json, os, signal, subprocess, sys
+exe, model = os.path.realpath(os.environ["SLIMSCOPE"]), "lab_models/demo"
+def until(p, tried):
+    for line in p.stderr:
+        if line.startswith("{") and "%d tried" % tried in json.loads(line)["title"]: return
+    sys.exit("ended before")
+PY
+cat >"$tmp/stop.py" <<'PY'
+from lib import *
+p = subprocess.Popen([exe, "tune", "--model_path", model, "--max-samples", "4", "--seq-len", "64", "--threads", "1", "--until", "kl=0.02", "--progress",
+    "json", "--format", "json", "--out", sys.argv[1]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+until(p, 2)
+p.send_signal(signal.SIGINT)
+d = json.loads(p.communicate(timeout=120)[0])
+print(p.returncode, d["state"], len(d["measurements"]) >= 2, os.path.exists(sys.argv[1]))
+PY
+export SLIMSCOPE
+is "130 stopped True True" "$(PYTHONPATH=$tmp timeout 200 python3 "$tmp/stop.py" "$tmp/stopped.yaml" 2>&1)" "^C keeps the best so far"
+cat >"$tmp/kill.py" <<'PY'
+from lib import *
+p = subprocess.Popen([exe, "shell", model, "--progress", "json"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+p.stdin.write("set max-samples=4\nset seq-len=64\nset threads=1\ntune --until kl=0.02\n"); p.stdin.flush()
+until(p, 2)
+p.kill(); p.wait()
+PY
+PYTHONPATH=$tmp timeout 200 python3 "$tmp/kill.py"
+exits 0 "killed, and gone on with" s resume --headless
+has "$tmp/out" "tune kl=0.02: held after" "to the end"
+journal=$(ls "$XDG_STATE_HOME"/slimscope/sessions/*/journal)
+is "$(grep -c '^ [* ][ 0-9][0-9] ' "$tmp/out")" "$(python3 -c 'import sys; print(open(sys.argv[1],"rb").read().count(b"\"t\":\"effect\""))' "$journal")" "nothing was measured twice"
+is "$(py "$tmp/tune.json" 'print(len(d["measurements"]))')" "$(grep -c '^ [* ][ 0-9][0-9] ' "$tmp/out")" "and it came to what it would have"
+finish
