@@ -79,19 +79,29 @@ INLINE void weightsums_error_loop(const float *w, const float *y, int64_t n, Err
 }
 FORMS(weightsums_error, (const float *w, const float *y, int64_t n, ErrorSums *s), (w, y, n, s))
 
+INLINE void square(VF *sum, const float *w, const float *y, int64_t left)
+{
+    VF p, q;
+    load_lanes(&p, w, left);
+    load_lanes(&q, y, left);
+    p = p - q;
+    *sum += p * p;
+}
+
+/* Two sums side by side: one alone would wait for itself. */
 INLINE void weightsums_sq_loop(const float *w, const float *y, int64_t n, double *sq)
 {
     for (int64_t b = 0; b < n; b += FLUSH) {
-        VF sum = {0};
-        int64_t e = b + FLUSH < n ? b + FLUSH : n;
-        for (int64_t i = b; i < e; i += LANES) {
-            VF p, q, d;
-            load_lanes(&p, w + i, e - i);
-            load_lanes(&q, y + i, e - i);
-            d = p - q;
-            sum += d * d;
+        VF even = {0}, odd = {0};
+        int64_t e = b + FLUSH < n ? b + FLUSH : n, i = b;
+        for (; i + 2 * LANES <= e; i += 2 * LANES) {
+            square(&even, w + i, y + i, LANES);
+            square(&odd, w + i + LANES, y + i + LANES, LANES);
         }
-        add_up(sq, &sum);
+        for (; i < e; i += LANES)
+            square(&even, w + i, y + i, e - i);
+        even += odd;
+        add_up(sq, &even);
     }
 }
 FORMS(weightsums_sq, (const float *w, const float *y, int64_t n, double *sq), (w, y, n, sq))

@@ -6,11 +6,15 @@ s() { "$SLIMSCOPE" "$@"; }
 model=tests/golden/analysis/_models/llama-fp32 calib=tests/golden/analysis/_models/calib5.jsonl
 down=model.layers.0.mlp.down_proj
 all="weight_error weight_outliers group_size clipping"
-mkdir "$tmp/bare" # neither a tokenizer nor a data set is anywhere
+mkdir "$tmp/bare" "$tmp/data" # a model without a tokenizer, and what ships without its data sets
 cp $model/config.json $model/model.safetensors "$tmp/bare"
+cp -r lab_practice "$tmp/data"
+cp "$SLIMSCOPE" "$tmp/slimscope" # data sets are looked for beside the program, too
 # shellcheck disable=SC2086 # several words are meant
 {
-exits 0 "without data" s analyze --model_path "$tmp/bare" --metrics $all --format json
+bare="env -C $tmp SLIMSCOPE_DATA=$tmp/data ./slimscope analyze --model_path $tmp/bare"
+exits 65 "a metric of inputs has no data set here" $bare --metrics kurtosis
+exits 0 "without data" $bare --metrics $all --format json
 cp "$tmp/out" "$tmp/bare.json"
 is "" "$(grep -i 'calibrated\|boolq' "$tmp/err")" "no data set is named"
 exits 0 "a data set that is named is not read" s analyze --model_path "$tmp/bare" --calib_dataset $calib --metrics $all --format json
