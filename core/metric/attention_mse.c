@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/num.h"
 #include "model/block.h"
 #include "quant/headquant.h"
 #include "run/schedule.h"
@@ -129,12 +130,14 @@ typedef struct LayerRun {
     Stream *h, other;
     HeadQuant heads;
     Outputs out;
-    int end; /* blocks up to the last attention */
+    int nattn, end; /* its attentions, blocks up to the last */
 } LayerRun;
 
 static Status run_blocks(LayerRun *l, int to, const Variant *v, Stream *out, bool first, Error *err)
 {
     Observer obs[] = {outputs_observer(&l->out), head_quant_observer(&l->heads)};
+    int64_t kept = (l->other.data == out->data ? 0 : l->h->width) + (int64_t)l->nattn * l->out.width; /* of a row */
+    runner_hold(l->ctx->runner, (uint64_t)(l->h->rows * kept) * sizeof(float));
     memset(l->out.sum, 0, (size_t)l->h->samples * sizeof *l->out.sum);
     l->out.compare = !first;
     return unit_forward(l->ctx->runner, l->ctx->layer, 0, to, v, l->h, out, obs, first ? 2 : 1, err);
@@ -175,18 +178,16 @@ static Status layer_job(void *self, LayerCtx *ctx, Error *err)
     const Model *m = j->p->m;
     FloatPass plain = {.sdpa = j->p->peer};
     LayerRun l = {.j = j, .ctx = ctx, .h = ctx->streams[0]};
-    int n = attentions(&m->units[ctx->layer], &l.end);
-    if (!n || j->unit[ctx->layer].unit < 0)
+    l.nattn = attentions(&m->units[ctx->layer], &l.end);
+    if (!l.nattn || j->unit[ctx->layer].unit < 0)
         return float_pass_run(&plain, ctx, err);
     l.heads = (HeadQuant){.m = m, .unit = ctx->layer, .T = arith_dtype(runner_arith(ctx->runner), m->cfg.dtype)};
     memcpy(l.heads.ratio, head_ratios, sizeof head_ratios);
     l.out = (Outputs){.unit = ctx->layer, .rows = l.h->rows, .width = m->units[ctx->layer].cfg->hidden};
-    size_t values = (size_t)(n * l.out.rows * l.out.width);
-    l.out.kept = mem_array(values, sizeof *l.out.kept);
+    l.out.kept = mem_array((size_t)(l.nattn * l.out.rows * l.out.width), sizeof *l.out.kept);
     l.out.sum = mem_array((size_t)l.h->samples, sizeof *l.out.sum);
     l.out.bad = mem_zarray((size_t)l.h->samples, sizeof *l.out.bad);
     Status st = l.out.kept && l.out.sum && l.out.bad ? stream_copy(&l.other, l.h, err) : error_nomem(err, "outputs");
-    runner_hold(ctx->runner, values * sizeof(float));
     if (st == ST_OK)
         st = run_passes(&l, err);
     runner_hold(ctx->runner, 0);
@@ -254,17 +255,22 @@ static int64_t steps(const PassPlan *p)
     return model_depth(p->m);
 }
 
-/* A second stream, and the outputs that are compared. */
 static uint64_t bytes(const PassPlan *p, int threads)
 {
     (void)threads;
-    int most = 1, end;
-    for (int i = 0; i < model_depth(p->m); i++) {
-        int n = attentions(&p->m->units[i], &end);
-        most = n > most ? n : most;
-    }
-    uint64_t rows = (uint64_t)p->tokens->start[p->tokens->samples];
-    return rows * (uint64_t)(p->m->cfg.stream_width + most * p->m->cfg.hidden) * sizeof(float);
+    return (uint64_t)model_depth(p->m) * sizeof(UnitScore);
+}
+
+/* Two streams, the outputs that are compared, and a chunk of them before they are added to the stream. */
+static uint64_t need(const PassPlan *p, int threads)
+{
+    ProbeNeed n = probe_need(p, threads);
+    int64_t most = 1, rows = p->tokens->start[p->tokens->samples];
+    int end;
+    for (int i = 0; i < model_depth(p->m); i++)
+        most = max_i64(most, attentions(&p->m->units[i], &end));
+    int64_t chunk = min_i64(rows, max_i64(SWEEP_ROWS, longest_of(p->tokens->start, p->tokens->samples)));
+    return 2 * n.stream + n.pass + (uint64_t)((rows * most + chunk) * p->m->cfg.hidden) * sizeof(float);
 }
 
 static const MetricPass pass_attention_mse = {
@@ -275,6 +281,7 @@ static const MetricPass pass_attention_mse = {
     .stream = true,
     .steps = steps,
     .bytes = bytes,
+    .need = need,
     .run = run,
 };
 

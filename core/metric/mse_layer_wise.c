@@ -78,11 +78,16 @@ static int64_t steps(const PassPlan *p)
     return model_depth(p->m);
 }
 
-/* The quantized output beside the stream. */
 static uint64_t bytes(const PassPlan *p, int threads)
 {
-    uint64_t rows = (uint64_t)p->tokens->start[p->tokens->samples];
-    return probe_bytes(p, false, threads) + rows * (uint64_t)p->m->cfg.stream_width * sizeof(float);
+    return probe_bytes(p, false, threads);
+}
+
+/* The quantized output beside the stream. */
+static uint64_t need(const PassPlan *p, int threads)
+{
+    ProbeNeed n = probe_need(p, threads);
+    return 2 * n.stream + n.pass;
 }
 
 static const MetricPass pass_mse_layer_wise = {
@@ -93,6 +98,7 @@ static const MetricPass pass_mse_layer_wise = {
     .stream = true,
     .steps = steps,
     .bytes = bytes,
+    .need = need,
     .run = run,
 };
 

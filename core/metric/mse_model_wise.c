@@ -46,6 +46,7 @@ static Status calibrate(ModelSweep *m, Runner *r, Error *err)
     Schedule s = {.last = p->m->cfg.layers, .job = {"ranges", calibrate_job, m}, .seed = p->seed, .outside = &embed};
     Status st = schedule_forward(r, &h, 1, &s, err);
     stream_fini(&own);
+    runner_leave_layers(r);
     return st;
 }
 
@@ -131,12 +132,15 @@ static uint64_t bytes(const PassPlan *p, int threads)
     return probe_bytes(p, true, threads);
 }
 
-/* Of one chunk with a copy for each layer; less memory, smaller chunks. */
+/* Of one chunk with a copy for each layer; less memory, smaller chunks. And before it of all texts twice, where they
+ * calibrate. */
 static uint64_t need(const PassPlan *p, int threads)
 {
     int64_t rows = p->tokens->start[p->tokens->samples], longest = longest_of(p->tokens->start, p->tokens->samples);
     int64_t chunk = min_i64(rows, max_i64(SWEEP_ROWS, longest));
-    return schedule_sweep_bytes(p->m, p->m->cfg.layers, chunk, longest, threads);
+    ProbeNeed n = probe_need(p, threads);
+    uint64_t sweep = schedule_sweep_bytes(p->m, p->m->cfg.layers, chunk, longest, threads);
+    return max_u64(sweep + n.more, n.calibrates ? 2 * n.stream + n.pass : 0);
 }
 
 static const MetricPass pass_mse_model_wise = {

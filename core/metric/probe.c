@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/num.h"
 #include "run/ops.h"
 
 /* ---- forms ---- */
@@ -157,25 +158,47 @@ void probe_drop(Probe *b, int unit)
         layer_forms_fini(&b->forms[unit]);
 }
 
+/* Its levels; NULL: this build doesn't run all that linears are at (or memory is short). */
+static QuantLevel *levels_of(const PassPlan *p)
+{
+    QuantLevel *levels = mem_zarray((size_t)p->nlevels + 1, sizeof *levels);
+    bool runs = levels != NULL;
+    for (int i = 0; levels && i < p->nlevels; i++)
+        levels[i] = quant_level(&p->levels[i]);
+    for (int64_t i = 0; runs && i < p->m->nlinears; i++)
+        runs = !p->level[i] || levels[p->level[i] - 1].runs;
+    if (!runs)
+        free(levels);
+    return runs ? levels : NULL;
+}
+
 uint64_t probe_bytes(const PassPlan *p, bool all, int threads)
 {
-    uint64_t kept = 0, most = 0;
-    QuantLevel *levels = mem_zarray((size_t)p->nlevels + 1, sizeof *levels);
-    if (!levels)
-        return 0;
-    for (int i = 0; i < p->nlevels; i++)
-        levels[i] = quant_level(&p->levels[i]);
-    for (int64_t i = 0; i < p->m->nlinears; i++) {
+    QuantLevel *levels = levels_of(p);
+    uint64_t bytes = (uint64_t)p->m->nlinears * (sizeof(LinearForm) + 64);
+    bytes += levels ? layer_forms_bytes(p->m, levels, p->level, false, threads) : 0;
+    for (int64_t i = 0; levels && all && i < p->m->nlinears; i++) {
         const QuantLevel *q = p->level[i] ? &levels[p->level[i] - 1] : NULL;
-        if (all && q && q->weight && !weight_quantizer_rowwise(q->weight, &q->config->weight, false))
-            kept += qweight_bytes(&q->config->weight, p->m->linears[i].out, p->m->linears[i].in);
+        if (q && !weight_quantizer_rowwise(q->weight, &q->config->weight, false))
+            bytes += qweight_bytes(&q->config->weight, p->m->linears[i].out, p->m->linears[i].in);
     }
-    bool runs = true;
-    for (int i = 0; i < p->nlevels; i++)
-        runs = runs && levels[i].runs;
-    most = runs ? layer_forms_bytes(p->m, levels, p->level, false, threads) : 0;
     free(levels);
-    return kept + most + (uint64_t)p->m->nlinears * (sizeof(LinearForm) + 64);
+    return bytes;
+}
+
+ProbeNeed probe_need(const PassPlan *p, int threads)
+{
+    QuantLevel *levels = levels_of(p);
+    RunnerAsk ask = {.rows = p->tokens->start[p->tokens->samples], .threads = threads,
+                     .longest = longest_of(p->tokens->start, p->tokens->samples)};
+    RunnerNeed plain = runner_need(p->m, &ask);
+    ask.level = levels ? p->level : NULL;
+    RunnerNeed quant = runner_need(p->m, &ask);
+    ask.whole = levels && layer_forms_whole(p->m, levels, p->level, false);
+    RunnerNeed first = runner_need(p->m, &ask);
+    free(levels);
+    return (ProbeNeed){.calibrates = ask.whole, .stream = first.stream, .pass = first.kept + first.layer,
+                       .more = quant.kept + quant.layer - plain.kept - plain.layer};
 }
 
 /* ---- mean squared errors ---- */

@@ -37,8 +37,15 @@ bool probe_twice(const Probe *b, int unit);
 Status probe_excuse(Probe *b, int unit, Status st, Error *err);
 /* The unit's forms go. */
 void probe_drop(Probe *b, int unit);
-/* Bytes beside streams: of one unit at a time, or kept of all. */
+/* Bytes beside the runner's: of one unit at a time, or kept of all. */
 uint64_t probe_bytes(const PassPlan *p, bool all, int threads);
+/* And the runner's for a quantized unit over all texts. */
+typedef struct ProbeNeed {
+    bool calibrates;
+    uint64_t stream, pass; /* one stream; what lies beside it, in the pass that calibrates where there is one */
+    uint64_t more;         /* what any quantized pass takes more than a float one */
+} ProbeNeed;
+ProbeNeed probe_need(const PassPlan *p, int threads);
 
 /* ---- mean squared errors, as the peer takes them ---- */
 

@@ -52,6 +52,8 @@ uint64_t schedule_sweep_bytes(const Model *m, int copies, int64_t rows, int64_t 
 static Status run_view(SweepRun *w, int unit, const Variant *v, int from, int to, int n, Error *err)
 {
     Stream in = stream_view(&w->all, from, n), out = stream_view(&w->all, to, n);
+    int64_t others = w->all.rows - in.rows * (from == to ? 1 : 2);
+    runner_hold(w->r, (uint64_t)(others * w->all.width) * sizeof(float));
     Status st = runner_layer(w->r, unit, v, &in, &out, NULL, 0, err);
     Status kept = stream_view_end(&w->all, to, &out, err);
     return st != ST_OK ? st : kept;
@@ -106,6 +108,7 @@ static Status run_chunk(SweepRun *w, const TokenSet *t, Error *err)
             st = hand_over(w, unit, err);
     }
     stream_fini(&w->all);
+    runner_hold(w->r, 0);
     return st;
 }
 

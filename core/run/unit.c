@@ -107,7 +107,7 @@ static bool must_be_whole(const PartRun *u)
 static uint64_t stream_bytes(const PartRun *u, const BlockNeed *need)
 {
     const Pass *ps = &u->ps;
-    uint64_t bytes = (uint64_t)(ps->in->rows * ps->in->width) * sizeof(float) * (ps->in == ps->out ? 1 : 2);
+    uint64_t bytes = (uint64_t)(ps->in->rows * ps->in->width) * sizeof(float) * (ps->in->data == ps->out->data ? 1 : 2);
     bytes += (uint64_t)(ps->in->rows * need->kept) + ps->r->held;
     for (int i = 0; i < u->n; i++)
         if (ps->u->block[u->from + i].spec->late)

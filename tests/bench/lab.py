@@ -141,6 +141,7 @@ class Analysis:
         self.flops = work * tokens
         profile = json.loads(ran.out)["profile"]
         self.parts = {k: v["cpu_seconds"] for k, v in profile["parts"].items()}
+        self.calls = {k: v["calls"] for k, v in profile["parts"].items()}
 
     def rate(self):
         """10^9 operations of linears a CPU second of everything."""

@@ -85,6 +85,18 @@ def weights(env, folder):
         r = lab.timed([PROGRAM, "analyze", "--model_path", folder, "--progress", "never", "--format", "csv", "--metrics", *metrics], env)
         page.line("  %-24s %7.2f %7.2f %9.2f %9.2f   %s" % (name, r.cpu, r.wall, size / 1e9 / r.wall, size / 1e9 / r.cpu, r.memory()),
                   run=name, cpu=r.cpu, wall=r.wall, rate=size / 1e9 / r.wall, peak=r.peak, plan=r.plan)
+def sweep(env):
+    """Each layer alone quantized, all candidates together: passes of a layer's weights, and msModelSlim's, whose block runs
+    once for each text and candidate."""
+    layers = 4 if lab.QUICK else 7
+    folder = lab.dense(BENCH, layers)
+    page.head("mse_model_wise of %d layers of Qwen3-0.6B's shape, 2,640 tokens in 16 texts" % layers)
+    one = lab.analyze(PROGRAM, env, folder)
+    a = lab.analyze(PROGRAM, env, folder, metrics=("mse_model_wise",))
+    passes, peer = a.calls["decode"] / one.calls["decode"], 16 * ((layers + 1) / 2 + 1)
+    page.line("  passes of a layer: %.1f, msModelSlim's %.0f (share %.3f); %.2f CPU-s, %.1f times kurtosis (the work: %.1f); %s"
+              % (passes, peer, passes / peer, a.cpu, a.cpu / one.cpu, (layers + 1) / 2 + 1, a.ran.memory()), run="mse_model_wise", cpu=a.cpu,
+              wall=a.wall, passes=passes, peer=peer, kurtosis=one.cpu, peak=a.ran.peak, plan=a.ran.plan)
 
 
 def growth(env):
@@ -207,6 +219,7 @@ def main():
         products(rows, peaks)
         analyses(env, folder, rows)
         weights(env, folder)
+        sweep(env)
         growth(env)
         experts(env, rows)
         measure(env)

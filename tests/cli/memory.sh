@@ -41,6 +41,14 @@ for r in w8a8-static w8a8-dynamic w4a8-dynamic; do
 done
 exits 0 "analyze" "$SLIMSCOPE" analyze --model_path $model --threads 2
 near "analyze is planned near its peak"
+for m in mse_layer_wise mse_model_wise attention_mse; do
+    exits 0 "analyze $m" "$SLIMSCOPE" analyze --model_path $model --threads 2 --scheme W8A8 --metrics $m --format csv
+    near "analyze $m is planned near its peak"
+    cp "$tmp/out" "$tmp/wide"
+    exits 0 "analyze $m in 112M" "$SLIMSCOPE" analyze --model_path $model --threads 2 --scheme W8A8 --metrics $m --format csv --mem 112M
+    kept "analyze $m keeps to 112M"
+    same "$tmp/out" "$tmp/wide" "which changes no score"
+done
 # What the quantized model needs is known before the float one runs, and --mem that is said to be enough is.
 exits 1 "measure in 60M is refused" "$SLIMSCOPE" measure --model_path $model --threads 2 --mem 60M --progress json
 is "" "$(grep '"layer"\|"embed"' "$tmp/err")" "before any layer runs"
