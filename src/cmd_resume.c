@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "session/settings.h"
+#include "base/mem.h"
 #include "src/commands.h"
 #include "src/internal.h"
 #include "src/output.h"
@@ -99,6 +100,18 @@ static Status delete_sessions(App *a, const char *const *ids, int64_t days, Erro
 /* ---- going on ---- */
 
 /* Finishes the stopped job without a screen and prints what is known. */
+/* The metric that is shown, or all that have scores where that one has none. */
+static void what_ran(const Session *s, const Metric **list)
+{
+    const Metric *shown = session_metric(s);
+    int n = 0;
+    if (shown && session_has_run(s, shown))
+        list[n++] = shown;
+    for (int i = 0; !(shown && list[0] == shown) && metric_table[i]; i++)
+        if (session_has_run(s, metric_table[i]))
+            list[n++] = metric_table[i];
+}
+
 static Status resume_headless(App *a, Error *err)
 {
     Status st = session_resume_job(a->session, 0, err);
@@ -107,8 +120,10 @@ static Status resume_headless(App *a, Error *err)
         return tune_finish(a, OUT_TEXT, err);
     if (st == ST_OK)
         st = app_wait(a, err);
-    const Metric *list[2] = {session_metric(a->session), NULL};
-    if ((st == ST_OK || st == ST_CANCELLED) && list[0] && session_has_run(a->session, list[0])) {
+    const Metric **list = mem_zarray((size_t)metric_count() + 1, sizeof *list);
+    if (list)
+        what_ran(a->session, list);
+    if ((st == ST_OK || st == ST_CANCELLED) && list && list[0]) {
         RankRequest r = {.metrics = list, .topk = 15};
         Str text = {0};
         Error second = {0};
@@ -116,6 +131,7 @@ static Status resume_headless(App *a, Error *err)
             app_result(a, &text, NULL, &second);
         str_free(&text);
     }
+    free(list);
     app_note_memory(a);
     return st;
 }

@@ -22,6 +22,7 @@ typedef struct Asked {
     void *self;
     int sums;
     double *sum; /* [blocks][sums] */
+    WeightScores scores; /* of the layer at work */
     bool now;    /* looks at the sweep at work */
 } Asked;
 
@@ -35,7 +36,7 @@ typedef struct WeightRun {
     BlockFacts *facts;      /* [most blocks of a linear] */
     WeightScratch *scratch; /* [threads] */
     int threads;
-    WeightScores scores;    /* of the layer at work */
+    WeightScores scores;    /* of the layer at work, those of one analysis after another's */
 } WeightRun;
 
 double weights_total(const double *sum, int64_t n, int stride, int k)
@@ -127,7 +128,7 @@ static Status no_scores(WeightRun *x, const char *why, Error *err)
         s.levels = metric_any_level(m) ? 0
                                 : scores_level_all(x->p->m, SCOPE_LINEAR, x->at.linear,
                                                    level ? &x->p->levels[level - 1] : NULL);
-        RETURN_IF_ERROR(weights_add(&x->scores, x->asked[i].a, &x->at, &s, err));
+        RETURN_IF_ERROR(weights_add(&x->asked[i].scores, x->asked[i].a, &x->at, &s, err));
     }
     return ST_OK;
 }
@@ -183,7 +184,7 @@ static Status one_linear(WeightRun *x, int64_t linear, Error *err)
     if (st == ST_OK && why[0])
         return no_scores(x, why, err);
     for (int i = 0; st == ST_OK && i < x->nasked; i++)
-        st = x->asked[i].a->finish(x->asked[i].self, &x->at, &x->scores, err);
+        st = x->asked[i].a->finish(x->asked[i].self, &x->at, &x->asked[i].scores, err);
     return st;
 }
 
@@ -240,6 +241,7 @@ static void run_fini(WeightRun *x)
             x->asked[i].a->end(x->asked[i].self);
         free(x->asked[i].self);
         free(x->asked[i].sum);
+        free(x->asked[i].scores.score);
     }
     for (int i = 0; x->scratch && i < x->threads; i++)
         free(x->scratch[i].copy);
@@ -249,6 +251,23 @@ static void run_fini(WeightRun *x)
     free(x->scores.score);
 }
 
+/* Puts the scores of a layer together. */
+static Status gather(WeightRun *x, Error *err)
+{
+    WeightScores *all = &x->scores;
+    all->n = 0;
+    for (int i = 0; i < x->nasked; i++) {
+        WeightScores *k = &x->asked[i].scores;
+        if (!mem_grow(&all->score, &all->cap, all->n + k->n, sizeof *all->score))
+            return error_nomem(err, "scores of weights");
+        if (k->n)
+            memcpy(all->score + all->n, k->score, k->n * sizeof *k->score);
+        all->n += k->n;
+        k->n = 0;
+    }
+    return ST_OK;
+}
+
 static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)
 {
     const Model *m = p->m;
@@ -256,10 +275,10 @@ static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err
     Status st = run_init(&x, err);
     for (int64_t layer = p->first; st == ST_OK && layer < model_depth(m); layer++) {
         const Unit *u = &m->units[layer];
-        x.scores.n = 0;
         for (int64_t i = u->first; st == ST_OK && i < u->first + u->count; i++)
             if (!p->selected || p->selected[i])
                 st = one_linear(&x, i, err);
+        st = st == ST_OK ? gather(&x, err) : st;
         PassStep step = {.done = layer + 1, .total = model_depth(m), .score = x.scores.score, .nscore = (int64_t)x.scores.n};
         if (st == ST_OK)
             st = sink->step(sink->ctx, &step, err);

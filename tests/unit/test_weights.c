@@ -48,7 +48,7 @@ typedef struct Run {
     int nlevels;
     int16_t *at;        /* [nlinears] */
     bool *selected;     /* NULL: all */
-    int64_t first, steps;
+    int64_t first, steps, asked;
     Cancel cancel, *stop; /* stop: raised after the first step */
 } Run;
 
@@ -86,8 +86,11 @@ static Status on_step(void *ctx, const PassStep *step, Error *e)
     (void)e;
     assert_int_equal(step->done, u->first + ++u->steps);
     assert_int_equal(step->total, model_depth(u->b.m));
-    for (int64_t i = 0; i < step->nscore; i++)
+    for (int64_t i = 0, runs = 0; i < step->nscore; i++) { /* those of a metric stand together: records are made of them so */
+        runs += i == 0 || step->score[i].metric != step->score[i - 1].metric;
+        assert_true(runs <= u->asked);
         ok(scores_put(&u->scores, step->score[i].metric, &step->score[i].s, &err));
+    }
     if (u->stop)
         atomic_store(&u->stop->level, 1);
     return ST_OK;
@@ -96,7 +99,8 @@ static Status on_step(void *ctx, const PassStep *step, Error *e)
 static Status run_pass(Run *u, const char *const *which)
 {
     const Metric *metrics[KINDS + 1] = {0};
-    for (int i = 0; which[i]; i++)
+    u->asked = 0;
+    for (int i = 0; which[i]; i++, u->asked++)
         metrics[i] = metric_find(which[i]);
     PassPlan p = {.m = u->b.m, .pass = &pass_weights, .metrics = metrics, .selected = u->selected, .levels = u->level,
                   .nlevels = u->nlevels, .level = u->at, .first = u->first};
@@ -539,8 +543,10 @@ static void sessions_need_no_data(void **state)
     temp_puts(temp_path(dir, "two.yaml"), recipe);
     SessionOptions o;
     Session *s;
+    char id[40], *state_dir = temp_folder();
     session_options_default(&o);
     o.threads = 2;
+    o.state_dir = state_dir;
     ok(session_new(&s, &o, &err));
     ok(session_open_model(s, dir, NULL, &err));
     ok(session_open_recipe(s, temp_path(dir, "two.yaml"), NULL, &err));
@@ -561,8 +567,16 @@ static void sessions_need_no_data(void **state)
     assert_int_equal(shown(s, "clipping").state, SCORE_OK);
     ok(session_analyze(s, names, NULL, 0, false, &err)); /* all of it is known */
     assert_int_equal(session_jobs(s), 1);
+    double four = shown(s, "weight_error").value;
+    snprintf(id, sizeof id, "%s", session_id(s));
+    session_free(s);
+    ok(session_restore(&s, &o, id, &err)); /* also to one that goes on with it */
+    assert_true(shown(s, "weight_error").value == four && shown(s, "weight_outliers").value == outliers);
+    ok(session_undo(s, NULL, &err));
+    assert_true(shown(s, "weight_error").state == SCORE_OK && shown(s, "weight_error").value == eight);
     session_free(s);
     temp_remove(dir);
+    temp_remove(state_dir);
 }
 
 /* ---- pictures of one weight ---- */
