@@ -94,8 +94,8 @@ const WeightAnalysis group_size = {
         .direction = 1,
         .pass = &pass_weights,
         .explain = "Error of 4-bit rows over that of groups of 32 (asymmetric minmax): what small groups would save here.\n"
-                   "Trust it to say who needs small groups; about 1.5 is what normally distributed weights gain. The sizes\n"
-                   "between stand beside it with the bits that a value then takes.",
+                   "Trust it to say who needs small groups; normally distributed weights gain 1.5 in rows of 600\n"
+                   "and 1.7 in rows of 3,000. The sizes between stand beside it with the bits that a value then takes.",
     },
     .size = sizeof(Groups),
     .sums = sums,

@@ -230,7 +230,7 @@ static const MetricPart parts[] = {
     {"rmse", "", "root of the mean square error of a value"},
     {"max", "", "largest error of a value"},
     {"mean_abs", "", "mean error of a value"},
-    {"sqnr", "dB", "the weight's square over the error's; inf: nothing is lost"},
+    {"sqnr", "dB", "the weight's square over the error's; inf, in JSON null: nothing is lost"},
     {"cosine", "", "between the weight and what became of it"},
     {NULL, NULL, NULL},
 };
