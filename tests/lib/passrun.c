@@ -139,3 +139,48 @@ void kept_free(KeptForward *k)
     free(k->in);
     free(k->out);
 }
+
+/* ---- quantizers, written out ---- */
+
+void test_fake_weight(double *w, int64_t out, int64_t in, int bits)
+{
+    int top = (1 << (bits - 1)) - 1;
+    for (int64_t r = 0; r < out; r++) {
+        double max = 0;
+        for (int64_t j = 0; j < in; j++)
+            max = fmax(max, fabs(w[r * in + j]));
+        double s = fmax(max / top, ldexp(1, -23));
+        for (int64_t j = 0; j < in; j++)
+            w[r * in + j] = s * fmin(fmax(nearbyint(w[r * in + j] / s), -top - 1), top);
+    }
+}
+
+void test_fake_input(double *x, int64_t rows, int64_t in, bool fixed, double lo, double hi)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        double max = 0, s, o = 0;
+        for (int64_t j = 0; j < in; j++)
+            max = fmax(max, fabs(x[r * in + j]));
+        s = fixed ? (fmax(hi, 0) - fmin(lo, 0)) / 255 : max / 127;
+        s = fmax(s, ldexp(1, -23));
+        o = fixed ? nearbyint(-fmin(lo, 0) / s) - 128 : 0;
+        for (int64_t j = 0; j < in; j++)
+            x[r * in + j] = s * (fmin(fmax(nearbyint(x[r * in + j] / s + o), -128), 127) - o);
+    }
+}
+
+double *test_doubles(const float *x, int64_t n)
+{
+    double *d = malloc((size_t)n * sizeof *d);
+    assert_non_null(d);
+    for (int64_t i = 0; i < n; i++)
+        d[i] = (double)x[i];
+    return d;
+}
+
+float *test_weight(const Model *m, int64_t linear)
+{
+    char name[160];
+    snprintf(name, sizeof name, "%s.weight", m->linears[linear].name);
+    return test_tensor(m->ckpt, checkpoint_find(m->ckpt, name));
+}

@@ -39,4 +39,14 @@ typedef struct KeptForward {
 void kept_forward(KeptForward *k, const char *dir, const TokenSet *t);
 void kept_free(KeptForward *k);
 
+/* ---- quantizers, written out in float64 ---- */
+
+/* Rows of a weight to the symmetric grid of so many bits, in place. */
+void test_fake_weight(double *w, int64_t out, int64_t in, int bits);
+/* Rows of an input to int8: all by the one asymmetric range [lo, hi] (fixed), or each by its own symmetric one. */
+void test_fake_input(double *x, int64_t rows, int64_t in, bool fixed, double lo, double hi);
+/* A copy, and a linear's weight as float32 [out][in]; caller frees. */
+double *test_doubles(const float *x, int64_t n);
+float *test_weight(const Model *m, int64_t linear);
+
 #endif

@@ -41,46 +41,6 @@ static void run_pass(TestRun *b, const TokenSet *t, const Metric *const *metrics
     free(level);
 }
 
-/* ---- quantizers, written out ---- */
-
-/* Rows of a weight to the symmetric grid of so many bits. */
-static void fake_weight_plain(double *w, int64_t out, int64_t in, int bits)
-{
-    int top = (1 << (bits - 1)) - 1;
-    for (int64_t r = 0; r < out; r++) {
-        double max = 0;
-        for (int64_t j = 0; j < in; j++)
-            max = fmax(max, fabs(w[r * in + j]));
-        double s = fmax(max / top, ldexp(1, -23));
-        for (int64_t j = 0; j < in; j++)
-            w[r * in + j] = s * fmin(fmax(nearbyint(w[r * in + j] / s), -top - 1), top);
-    }
-}
-
-/* All rows by one asymmetric int8 range, or each by its own symmetric one. */
-static void fake_input_plain(double *x, int64_t rows, int64_t in, bool fixed, double lo, double hi)
-{
-    for (int64_t r = 0; r < rows; r++) {
-        double max = 0, s, o = 0;
-        for (int64_t j = 0; j < in; j++)
-            max = fmax(max, fabs(x[r * in + j]));
-        s = fixed ? (fmax(hi, 0) - fmin(lo, 0)) / 255 : max / 127;
-        s = fmax(s, ldexp(1, -23));
-        o = fixed ? nearbyint(-fmin(lo, 0) / s) - 128 : 0;
-        for (int64_t j = 0; j < in; j++)
-            x[r * in + j] = s * (fmin(fmax(nearbyint(x[r * in + j] / s + o), -128), 127) - o);
-    }
-}
-
-static double *copy_of(const float *x, int64_t n)
-{
-    double *d = malloc((size_t)n * sizeof *d);
-    assert_non_null(d);
-    for (int64_t i = 0; i < n; i++)
-        d[i] = (double)x[i];
-    return d;
-}
-
 static double output_error(const double *x, const double *xq, const double *w, const double *wq, int64_t rows, int64_t in,
                            int64_t out)
 {
@@ -127,13 +87,6 @@ static void world_close(World *w)
     test_run_close(&w->b);
 }
 
-static float *weight_of(const World *w, int64_t i)
-{
-    char name[160];
-    snprintf(name, sizeof name, "%s.weight", w->b.m->linears[i].name);
-    return test_tensor(w->b.m->ckpt, checkpoint_find(w->b.m->ckpt, name));
-}
-
 /* ---- SmoothQuant ---- */
 
 /* The first 52 tokens of each text: 256 over 5 texts, rounded up. */
@@ -153,7 +106,7 @@ static double smooth_error(const Kept *k, const float *wf, const double *column,
                            double alpha)
 {
     int64_t in = k->width, rows;
-    double *x = probe_of(k, &rows), *w = copy_of(wf, out * in), lo = INFINITY, hi = -INFINITY;
+    double *x = probe_of(k, &rows), *w = test_doubles(wf, out * in), lo = INFINITY, hi = -INFINITY;
     double *xq = malloc((size_t)(rows * in) * sizeof *xq), *wq = malloc((size_t)(out * in) * sizeof *wq);
     for (int64_t j = 0; j < in; j++) {
         double a = 0, cl = INFINITY, ch = -INFINITY;
@@ -170,8 +123,8 @@ static double smooth_error(const Kept *k, const float *wf, const double *column,
         for (int64_t c = 0; c < out; c++)
             wq[c * in + j] = w[c * in + j] * s;
     }
-    fake_input_plain(xq, rows, in, fixed, lo, hi);
-    fake_weight_plain(wq, out, in, bits);
+    test_fake_input(xq, rows, in, fixed, lo, hi);
+    test_fake_weight(wq, out, in, bits);
     double e = output_error(x, xq, w, wq, rows, in, out);
     free(x);
     free(w);
@@ -188,12 +141,12 @@ static void check_smooth(const World *w, int64_t i, int bits, bool fixed)
     const Linear *l = &w->b.m->linears[i];
     const UnitScore *u = got_score(&w->g, all[0], i);
     const Kept *k = &w->k.in[l->input];
-    float *own = weight_of(w, i);
+    float *own = test_weight(w->b.m, i);
     double *column = calloc((size_t)l->in, sizeof *column), best = test_part(u, all[0], "before"), alpha = NAN;
     for (int64_t n = 0; n < w->b.m->nlinears; n++) {
         if (w->b.m->linears[n].input != l->input)
             continue;
-        float *f = weight_of(w, n);
+        float *f = test_weight(w->b.m, n);
         for (int64_t e = 0; e < l->in * w->b.m->linears[n].out; e++)
             column[e % l->in] = fmax(column[e % l->in], fabs((double)f[e]));
         free(f);
@@ -238,19 +191,19 @@ static void scales_are_those_of_plain_loops(void **state)
         const Linear *l = &w.b.m->linears[i];
         const UnitScore *u = got_score(&w.g, all[1], i);
         const Kept *k = &w.k.in[l->input];
-        float *f = weight_of(&w, i);
+        float *f = test_weight(w.b.m, i);
         double *mean = calloc((size_t)l->in, sizeof *mean), *s = calloc((size_t)l->in, sizeof *s), least = INFINITY, at = 0;
         for (int64_t e = 0; e < k->rows * l->in; e++)
             mean[e % l->in] += fabs((double)k->x[e]) / (double)k->rows;
         for (int a = 0; a <= 10; a++) {
-            double all_s = 0, error = 0, square = 0, *d = copy_of(f, l->out * l->in);
+            double all_s = 0, error = 0, square = 0, *d = test_doubles(f, l->out * l->in);
             for (int64_t j = 0; j < l->in; j++)
                 all_s += s[j] = pow(mean[j], a / 10.0);
             for (int64_t j = 0; j < l->in; j++)
                 s[j] = (double)(float)(s[j] * (double)l->in / all_s);
             for (int64_t e = 0; e < l->out * l->in; e++)
                 d[e] *= s[e % l->in];
-            fake_weight_plain(d, l->out, l->in, 4);
+            test_fake_weight(d, l->out, l->in, 4);
             for (int64_t e = 0; e < l->out * l->in; e++) {
                 double v = (double)f[e], gap = v - d[e] / s[e % l->in];
                 error += gap * gap * mean[e % l->in];
@@ -360,11 +313,11 @@ static void check_gptq(const World *w, int64_t i)
 {
     const Linear *l = &w->b.m->linears[i];
     const UnitScore *u = got_score(&w->g, all[2], i);
-    float *f = weight_of(w, i);
-    double *h = moments(&w->k.in[l->input]), *v = copy_of(f, l->out * l->in), *d = copy_of(f, l->out * l->in);
+    float *f = test_weight(w->b.m, i);
+    double *h = moments(&w->k.in[l->input]), *v = test_doubles(f, l->out * l->in), *d = test_doubles(f, l->out * l->in);
     int64_t *order = calloc((size_t)l->in, sizeof *order);
     double square = form(v, l->out, h, l->in), minmax, plain, ordered;
-    fake_weight_plain(d, l->out, l->in, 4);
+    test_fake_weight(d, l->out, l->in, 4);
     for (int64_t e = 0; e < l->out * l->in; e++)
         d[e] -= v[e];
     minmax = form(d, l->out, h, l->in) / square;
