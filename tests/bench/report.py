@@ -85,6 +85,8 @@ def weights(env, folder):
         r = lab.timed([PROGRAM, "analyze", "--model_path", folder, "--progress", "never", "--format", "csv", "--metrics", *metrics], env)
         page.line("  %-24s %7.2f %7.2f %9.2f %9.2f   %s" % (name, r.cpu, r.wall, size / 1e9 / r.wall, size / 1e9 / r.cpu, r.memory()),
                   run=name, cpu=r.cpu, wall=r.wall, rate=size / 1e9 / r.wall, peak=r.peak, plan=r.plan)
+
+
 def sweep(env):
     """Each layer alone quantized, all candidates together: passes of a layer's weights, and msModelSlim's, whose block runs
     once for each text and candidate."""

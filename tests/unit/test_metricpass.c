@@ -522,7 +522,7 @@ static void records_of_scores(void **state)
     ok(scores_init(&to, b.m, &err));
     PassScore list[] = {{&metric_tail_error, {.unit = 3, .value = 1.0 / 3, .sum = INFINITY, .tokens = 77, .samples = 5, .part = {2.5, NAN},
                                               .levels = 0xfedcba9876543210u}},
-                        {&metric_tail_error, {.unit = 1, .value = NAN, .why = "a \"reason\""}},
+                        {&metric_tail_error, {.unit = 1, .value = NAN, .why = "a \"reason\"", .absent = true}},
                         {&metric_step_error, {.unit = 0, .value = -0.0}}};
     record_scores(&text, list, 3);
     ok(json_parse(str_text(&text), text.len, "scores", &o, &err));
@@ -534,6 +534,7 @@ static void records_of_scores(void **state)
         assert_true(u->s.sum == list[i].s.sum && u->s.tokens == list[i].s.tokens && u->s.samples == list[i].s.samples &&
                     u->s.levels == list[i].s.levels);
         assert_string_equal(u->s.why, list[i].s.why);
+        assert_int_equal(u->s.absent, list[i].s.absent);
         if (i == 0)
             assert_true(u->s.part[0] == 2.5 && isnan(u->s.part[1]));
     }

@@ -15,6 +15,7 @@
 #include "io/json.h"
 #include "metric/probe.h"
 #include "recipe/pattern.h"
+#include "session/session.h"
 #include "text/calib.h"
 
 #include "tests/lib/bench.h"
@@ -436,6 +437,54 @@ static void a_scheme_that_does_not_fit_is_the_rows_reason(void **state)
     run_close(&u);
 }
 
+/* ---- a session ---- */
+
+static double score_is(const Session *s, const Metric *m, ScoreState state)
+{
+    Score sc = session_unit_score(s, m, 1);
+    assert_int_equal(sc.state, state);
+    return sc.value;
+}
+
+static void analyze_in(Session *s, const char *metric)
+{
+    const char *names[] = {metric, NULL};
+    ok(session_analyze(s, names, NULL, 0, false, &err));
+    ok(session_wait(s, &err));
+}
+
+/* What is shown is of the scheme that is set, whatever else was analyzed. */
+static void a_session_keeps_the_scores_of_each_scheme(void **state)
+{
+    (void)state;
+    SessionOptions o;
+    Session *s;
+    session_options_default(&o);
+    o.threads = 2;
+    o.max_samples = 2;
+    o.seq_len = 24;
+    ok(session_new(&s, &o, &err));
+    ok(session_open_model(s, "lab_models/demo", NULL, &err));
+    ok(session_set_calib(s, MODELS "calib5.jsonl", &err));
+    analyze_in(s, "mse_layer_wise");
+    analyze_in(s, "attention_mse");
+    double recipe = score_is(s, &metric_mse_layer_wise, SCORE_OK), heads = score_is(s, &metric_attention_mse, SCORE_OK);
+    assert_int_equal(session_set_scheme(s, "W2A2", &err), ST_USAGE);
+    assert_int_equal(session_set_scheme(s, "W4A4_DYNAMIC", &err), ST_USAGE); /* nothing runs it */
+    assert_true(score_is(s, &metric_mse_layer_wise, SCORE_OK) == recipe);
+    ok(session_set_scheme(s, "peer", &err));
+    score_is(s, &metric_mse_layer_wise, SCORE_STALE);
+    analyze_in(s, "mse_layer_wise");
+    double peer = score_is(s, &metric_mse_layer_wise, SCORE_OK);
+    assert_true(peer != recipe);
+    ok(session_set_scheme(s, "W4A4_MXFP4", &err));
+    assert_true(score_is(s, &metric_mse_layer_wise, SCORE_OK) == peer); /* the same by its name */
+    ok(session_set_scheme(s, "recipe", &err));
+    assert_true(score_is(s, &metric_mse_layer_wise, SCORE_OK) == recipe);
+    assert_true(score_is(s, &metric_attention_mse, SCORE_OK) == heads); /* which depends on none of them */
+    session_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -447,6 +496,7 @@ int main(void)
         cmocka_unit_test(a_stopped_sweep_goes_on),
         cmocka_unit_test(every_runnable_scheme_probes),
         cmocka_unit_test(a_scheme_that_does_not_fit_is_the_rows_reason),
+        cmocka_unit_test(a_session_keeps_the_scores_of_each_scheme),
     };
     return cmocka_run_group_tests_name("peermetric", tests, NULL, NULL);
 }
