@@ -94,6 +94,7 @@ static void data_term(Str *out, const char *name, const char *path, const DataIn
     else
         str_puts(&b, " (not read yet)");
     term(out, name, str_text(&b));
+    out->oom = out->oom || b.oom;
     str_free(&b);
 }
 
@@ -148,15 +149,17 @@ static void level_counts(Session *s, Str *out)
     str_puts(out, "</tbody></table></div>\n");
 }
 
-static void rules(Session *s, Str *out)
+static Status rules(Session *s, Str *out, Error *err)
 {
-    int n = session_whatifs(s);
+    const WhatIf *list;
+    int n;
+    RETURN_IF_ERROR(session_whatif_list(s, &list, &n, err));
     if (!n)
-        return;
+        return ST_OK;
     str_puts(out, "<h3>What was changed of the recipe</h3>\n<div class=\"scroll\"><table><thead><tr><th>rule</th><th>gives</th>"
                   "<th class=\"n\">linears</th><th class=\"n\">bytes</th></tr></thead><tbody>\n");
     for (int i = 0; i < n; i++) {
-        const WhatIf *w = session_whatif(s, i);
+        const WhatIf *w = &list[i];
         str_puts(out, "<tr><td>");
         page_text(out, w->pattern);
         str_puts(out, "</td><td>");
@@ -165,6 +168,7 @@ static void rules(Session *s, Str *out)
                    (long long)w->bytes);
     }
     str_puts(out, "</tbody></table></div>\n");
+    return ST_OK;
 }
 
 static void assignment(Session *s, Str *out)
@@ -184,7 +188,7 @@ static void assignment(Session *s, Str *out)
     str_puts(out, "</tbody></table></div></details>\n");
 }
 
-static void decision(Session *s, Str *out)
+static Status decision(Session *s, Str *out, Error *err)
 {
     Prediction p = session_predict(s);
     str_puts(out, "<section><h2>The decision</h2>\n<p>");
@@ -196,12 +200,14 @@ static void decision(Session *s, Str *out)
     Str text = {0};
     output_prediction(&p, &text);
     page_text(out, str_text(&text));
+    out->oom = out->oom || text.oom;
     str_free(&text);
     str_puts(out, "</p>\n");
     level_counts(s, out);
-    rules(s, out);
+    RETURN_IF_ERROR(rules(s, out, err));
     assignment(s, out);
     str_puts(out, "</section>\n");
+    return ST_OK;
 }
 
 /* ---- measurements ---- */
@@ -345,7 +351,7 @@ Status page_report(Session *s, Str *out, Error *err)
     const Metric *shown = shown_metric(s), *other = shown ? beside(s, shown) : NULL;
     page_head(out, path_base(session_model(s)->path));
     opened(s, out);
-    decision(s, out);
+    RETURN_IF_ERROR(decision(s, out, err));
     measured(s, out);
     page_front(s, out);
     if (shown) {

@@ -22,7 +22,11 @@ static Axis axis_of(double lo, double hi, double from, double to)
         double pad = fabs(lo) > 0 ? 0.1 * fabs(lo) : 1;
         a.lo -= pad;
         a.hi += pad;
-    } else if (!a.log) {
+    } else if (a.log) {
+        double pad = pow(hi / lo, 0.03);
+        a.lo /= pad;
+        a.hi *= pad;
+    } else {
         a.lo -= 0.04 * (hi - lo);
         a.hi += 0.04 * (hi - lo);
     }

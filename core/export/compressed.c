@@ -174,26 +174,44 @@ static Status read_targets(const cJSON *list, int level, TargetList *out, Error 
     return ST_OK;
 }
 
-/* The level that is written as a group is, -1: none. */
-static int level_of_group(const ExportInput *in, const cJSON *group)
+/* Whether a group without its targets is what this level is written as. */
+static Status is_level(const ExportInput *in, const cJSON *bare, int level, bool *same, Error *err)
 {
-    int found = -1;
+    Str text = {0};
+    Error e = {0};
+    *same = false;
+    str_puts(&text, "{");
+    Status st = setting(in, level, &text, &e);
+    str_puts(&text, "}");
+    if (st == ST_OK) {
+        cJSON *want = text.oom ? NULL : cJSON_Parse(str_text(&text));
+        *same = want && cJSON_Compare(bare, want, true);
+        st = want ? ST_OK : ST_NOMEM;
+        cJSON_Delete(want);
+    }
+    bool short_of = st == ST_NOMEM || text.oom;
+    str_free(&text);
+    return short_of ? error_nomem(err, "an export") : ST_OK;
+}
+
+/* The level that is written as a group is, -1: none. */
+static Status level_of_group(const ExportInput *in, const cJSON *group, int *out, Error *err)
+{
+    Status st = ST_OK;
+    bool same = false;
     cJSON *bare = cJSON_Duplicate(group, true);
+    if (!bare)
+        return error_nomem(err, "an export");
     cJSON_DeleteItemFromObjectCaseSensitive(bare, "targets");
-    for (int k = 1; found < 0 && k <= recipe_entries(in->recipe); k++) {
-        Str text = {0};
-        Error e = {0};
-        str_puts(&text, "{");
-        if (in->same[k] == k && setting(in, k, &text, &e) == ST_OK) {
-            str_puts(&text, "}");
-            cJSON *want = cJSON_Parse(str_text(&text));
-            found = want && cJSON_Compare(bare, want, true) ? k : -1;
-            cJSON_Delete(want);
-        }
-        str_free(&text);
+    *out = -1;
+    for (int k = 1; st == ST_OK && *out < 0 && k <= recipe_entries(in->recipe); k++) {
+        if (in->same[k] != k)
+            continue;
+        st = is_level(in, bare, k, &same, err);
+        *out = same ? k : -1;
     }
     cJSON_Delete(bare);
-    return found;
+    return st;
 }
 
 /* As Python sorts by ("re:" in text, text). */
@@ -232,7 +250,8 @@ static Status read_lists(const ExportInput *in, const cJSON *root, TargetList *i
     RETURN_IF_ERROR(read_targets(json_get(root, "ignore"), 0, ignore, err));
     cJSON_ArrayForEach(g, groups)
     {
-        int level = level_of_group(in, g);
+        int level;
+        RETURN_IF_ERROR(level_of_group(in, g, &level, err));
         if (level < 0)
             return error_set(err, ST_DATA, "group '%s' is no level's", g->string);
         RETURN_IF_ERROR(read_targets(json_get(g, "targets"), level, targets, err));

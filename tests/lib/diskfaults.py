@@ -137,7 +137,8 @@ class Output:
 
 SCENES = [
     File("analyze", ["analyze", "--model_path", MODEL, *DATA, "--calib_dataset", "{tmp}/ids.jsonl", "--out", "{work}/o.txt"]),
-    File("export", ["--script", "-"], "open " + MODEL + "\nexclude *.0.mlp.down_proj\nexport {work}/o.txt!\n"),
+    File("export", ["--script", "-"], "open " + MODEL + "\nexclude *.0.mlp.down_proj\nexport {work}/o.txt! --as yaml\n"),
+    File("report", ["--script", "-"], "open " + MODEL + "\nexclude *.0.mlp.down_proj\nreport {work}/o.txt!\n"),
     Output("quant-ascendv1", ["ascendv1_saver"]),
     Output("quant-mindie", ["mindie_format_saver"]),
     Output("quant-compressed", ["compressed_tensors"]),

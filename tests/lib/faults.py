@@ -65,6 +65,16 @@ rule
 rule --format json
 history --save {work}/h.slim
 """
+FORMS = """load scores tests/golden/analysis/demo-fp32.std.json --as peer
+load scores {static}
+show peer
+exclude *.1.mlp.down_proj
+export {work}/a.csv
+export {work}/a.txt
+export {work}/a.json --as compressed-tensors
+rank peer --topk 3
+report {work}/a.html
+"""
 HANG = 60
 SAID = re.compile(rb"^slimscope: .*", re.M)
 # figures that differ from run to run
@@ -91,6 +101,7 @@ CASES = [
     Case("tokenize-folder", ["tokenize", "--model_path", "tests/golden/tokenizers_own/gpt2", "--text", "A short text"]),
     Case("session", ["shell", MODEL], stdin=SCRIPT),
     Case("rules", ["shell", MODEL], stdin=RULES),
+    Case("forms", ["shell", MODEL], stdin=FORMS),
     Case("libraries", ["measure", "--model_path", MODEL, *DATA, "--recipe", STATIC, "--calib_dataset",
                        "{tmp}/ids.jsonl", "--eval", "{tmp}/text.jsonl"], libs=True),
 ]
