@@ -41,7 +41,8 @@ void page_number(Str *out, double v)
     str_printf(out, "\">%.4g</data>", v);
 }
 
-void page_cell(Str *out, double v)
+/* A cell of a table with a number. */
+static void page_cell(Str *out, double v)
 {
     str_puts(out, "<td class=\"n\">");
     page_number(out, v);
@@ -68,7 +69,7 @@ static const char style[] =
     ".h{fill:none;stroke:var(--b);stroke-width:1.5}.c{fill:var(--a);stroke:var(--line);stroke-width:.5}.f{fill:none;stroke:var(--warn)}\n"
     ".pair{display:flex;flex-wrap:wrap;gap:0 2rem}.pair>div{flex:1 1 300px;max-width:480px}\n";
 
-void page_head(Str *out, const char *title)
+static void page_head(Str *out, const char *title)
 {
     str_puts(out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n"
                   "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n<title>");

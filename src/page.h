@@ -16,9 +16,6 @@ Status page_report(Session *s, Str *out, Error *err);
 void page_text(Str *out, const char *s);
 /* A number in few digits that carries all of them: <data value="0.123456789">0.1235</data>; nothing where it isn't finite. */
 void page_number(Str *out, double v);
-/* A cell of a table with a number. */
-void page_cell(Str *out, double v);
-void page_head(Str *out, const char *title);
 
 /* page_plots.c: each appends a <section>, or nothing where there is nothing to show. */
 Status page_heat(const Session *s, const Metric *m, Str *out, Error *err);

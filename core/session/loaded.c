@@ -19,7 +19,7 @@ enum { LOADED_MAX = 64, LOADED_NAME = 64 };
 typedef struct LoadedMetric {
     Metric m;
     LoadedScores scores;
-    char name[LOADED_NAME], title[LOADED_NAME + 16], explain[200], file[128];
+    char name[LOADED_NAME], title[LOADED_NAME + 16], explain[260], file[128];
     double *value;
 } LoadedMetric;
 
