@@ -92,7 +92,7 @@ const Command command_front = {
 
 /* ---- tune ---- */
 
-Status tune_print(App *a, OutFormat f, Error *err)
+static Status tune_print(App *a, OutFormat f, Error *err)
 {
     TuneView v;
     Str text = {0};

@@ -99,9 +99,7 @@ Status app_shell(App *a, Error *err);
 
 /* ---- cmd_tune.c ---- */
 
-/* Prints what the newest search found. */
-Status tune_print(App *a, OutFormat f, Error *err);
-/* Waits for it, prints it, also when it was stopped, and says whether its goal is held: ST_FAIL when not. */
+/* Waits for the search that runs, prints what it found, also when it was stopped, and says whether its goal is held: ST_FAIL when not. */
 Status tune_finish(App *a, OutFormat f, Error *err);
 
 /* ---- options that several commands share (commands.c) ---- */

@@ -230,7 +230,7 @@ static bool lacks_block(const Session *s, const GroupTable *t, const bool *fixed
 static Status measure_next(Session *s, const Allot *a, const int16_t *set, const TuneNext *next, Error *err)
 {
     Tuning *t = s->tuning;
-    char title[80], best[40] = "";
+    char title[160], best[40] = "";
     int16_t *level = mem_array((size_t)s->model->nlinears, sizeof *level);
     if (!level)
         return error_nomem(err, "a search");

@@ -179,7 +179,7 @@ int64_t tune_knee(const TunePath *p)
 
 /* ---- what can be had ---- */
 
-Status tune_feasible(const TunePath *p, int64_t bytes, Error *err)
+static Status feasible(const TunePath *p, int64_t bytes, Error *err)
 {
     if (bytes >= p->bytes0)
         return ST_OK;
@@ -196,7 +196,7 @@ static Status too_small(const TunePath *p, const TuneWish *wish, Error *err)
 
 static Status check_wish(const TunePath *p, const TuneWish *wish, Error *err)
 {
-    RETURN_IF_ERROR(tune_feasible(p, wish->bytes, err));
+    RETURN_IF_ERROR(feasible(p, wish->bytes, err));
     return wish->s < p->s1 ? too_small(p, wish, err) : ST_OK;
 }
 

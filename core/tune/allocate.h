@@ -53,15 +53,12 @@ typedef struct TuneWish {
     int64_t bytes; /* at most, of all groups; INT64_MAX: any */
     double s;      /* at most; INFINITY: any */
 } TuneWish;
-/* ST_USAGE naming the interval of bytes that can be had, when there is no set with so few bytes or so small a sum: told in
- * the time of one look at the table. Of a sum the caller says what it means. */
-Status tune_feasible(const TunePath *p, int64_t bytes, Error *err);
-
 /* Exact allocation by dynamic programming over bytes in units of at most 1/4096 of the span between the fewest and the
  * most bytes (1/65536 up to 256 groups), each group's rounded up: the bytes never pass the wish, and what is lost
  * against the true optimum is no more than n units of bytes would have bought. Never worse than the greedy way, which is
  * taken where it is better. With a bound of bytes: the smallest sum; of s alone: the fewest bytes. set[n] is the result;
- * infeasible: ST_USAGE, as tune_feasible. */
+ * ST_USAGE naming the interval of bytes, or of
+ * sums, that can be had, when there is no such set: told in the time of one look at the path. */
 Status tune_allocate(const TuneTable *t, const TunePath *p, const TuneWish *wish, int16_t *set, Error *err);
 /* The same wish by the greedy way: the prefix that holds it, and then, down the rest, what still fits. */
 Status tune_greedy(const TuneTable *t, const TunePath *p, const TuneWish *wish, int16_t *set, Error *err);

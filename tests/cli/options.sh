@@ -19,7 +19,7 @@ one() {
     analyze) case " $* " in *" layer "*) s analyze --model_path $M "$@" ;; *" --model_path "*) s analyze --metrics std "$@" ;; *) s analyze --metrics std --model_path $M "$@" ;; esac ;;
     measure) case " $* " in *" --eval "*) s measure --model_path $M "$@" ;; *" --model_path "*) s measure --eval "$D" "$@" ;; *) s measure --model_path $M --eval "$D" "$@" ;; esac ;;
     tune) set -- --until kl=9 "$@"
-        case " $* " in *" --until kl=9 "*" --until"*) shift 2 ;; esac
+        case " $* " in *" --until kl=9"*" --until"*) shift 2 ;; esac
         case " $* " in *" --eval "*) s tune --model_path $M "$@" ;; *" --model_path "*) s tune --eval "$D" "$@" ;; *) s tune --model_path $M --eval "$D" "$@" ;; esac ;;
     fit | front) in_session "analyze block_error" "$verb $([ $verb = fit ] && echo bytes=+0) $*" ;;
     quant) s quant "$@" ;;
