@@ -675,6 +675,7 @@ static void test_search_ends(void **state)
     n = search(&t, &(TuneGoal){.bytes = 10000000}, &m, r, sets, &next);
     assert_true(n >= 1 && n <= 2 && next.best >= 0 && r[next.best].bytes <= 10000000);
     assert_true(r[next.best].point.kl < .09);
+    free(s);
 }
 
 int main(void)
