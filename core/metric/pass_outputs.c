@@ -105,6 +105,13 @@ static void put_sums(UnitScore *u, const ProductSums *s, double values, int mse,
     u->part[max] = s->max;
 }
 
+/* Why a linear that the level fits has no form: calibration showed it nothing. */
+static const char *unformed(const Model *m, int64_t linear)
+{
+    return m->linears[linear].expert < 0 ? "no token reached it"
+                                         : "experts of its layer saw no token, so all of them stay in float";
+}
+
 /* ---- linears ---- */
 
 typedef struct WeightRun {
@@ -205,7 +212,7 @@ static Status look_linear(OutputPass *o, int64_t linear, Compared *c, const Stre
             RETURN_IF_ERROR(score_linear(o, c, f, &u, err));
         }
         u.absent = !*why && !f;
-        RETURN_IF_ERROR(put(o, &metric_output_error, &u, u.absent ? "no token reached it in calibration" : why, err));
+        RETURN_IF_ERROR(put(o, &metric_output_error, &u, u.absent ? unformed(o->p->m, linear) : why, err));
     }
     return ST_OK;
 }
@@ -394,7 +401,7 @@ static Status score_group(OutputPass *o, int unit, int64_t group, int k, Error *
     int from, to;
     if (!*why && !take_forms(o, &o->forms[k], group)) {
         u.absent = true;
-        why = "no token reached it";
+        why = unformed(o->p->m, o->p->m->groups[group].first);
     }
     if (!*why) {
         RowSums s;

@@ -23,7 +23,8 @@ static Status take(void *ctx, const PassStep *step, Error *e)
     Got *g = ctx;
     g->s = realloc(g->s, (size_t)(g->n + step->nscore) * sizeof *g->s + 1);
     assert_non_null(g->s);
-    memcpy(g->s + g->n, step->score, (size_t)step->nscore * sizeof *g->s);
+    if (step->nscore)
+        memcpy(g->s + g->n, step->score, (size_t)step->nscore * sizeof *g->s);
     g->n += step->nscore;
     return step->done == g->keep ? stream_copy(&g->kept, step->h, e) : ST_OK;
 }

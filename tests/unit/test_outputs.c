@@ -430,6 +430,15 @@ static void experts_are_scored_where_they_are_reached(void **state)
     }
     assert_true(unseen > 0);
     got_free(&g);
+    g = (Got){.keep = -1}; /* static: a layer with an unseen expert keeps all of them in float */
+    assert_true(scheme_config("W8A8", &q));
+    run_pass(&b, t, &q, &g);
+    for (int64_t i = 0; i < b.m->nlinears; i++) {
+        const UnitScore *u = got_score(&g, all[0], i);
+        assert_true(b.m->linears[i].expert < 0 ? u->value > 0 : u->absent);
+        assert_true(b.m->linears[i].expert < 0 || strstr(u->why, "no token"));
+    }
+    got_free(&g);
     test_tokens_free(t);
     test_run_close(&b);
 }
