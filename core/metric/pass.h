@@ -45,7 +45,8 @@ typedef struct PassStep {
     LinearResult *linear;    /* [nlinear] pass_statistics: finished linears, in their order; their buffers pass to the sink
                               * (also when it fails), the array doesn't */
     int nlinear;
-    const PassScore *score;  /* [nscore] values that are new or changed since the step before; borrowed */
+    const PassScore *score;  /* [nscore] every value that is known by now, by metric and unit, of several levels
+                              * the present one last; borrowed */
     int64_t nscore;
     bool news;               /* score: only those that no step before told */
     const Stream *h;         /* MetricPass.stream: the input of step `done` */

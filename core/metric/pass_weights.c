@@ -279,7 +279,7 @@ static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err
             if (!p->selected || p->selected[i])
                 st = one_linear(&x, i, err);
         st = st == ST_OK ? gather(&x, err) : st;
-        PassStep step = {.done = layer + 1, .total = model_depth(m), .score = x.scores.score, .nscore = (int64_t)x.scores.n};
+        PassStep step = {.news = true, .done = layer + 1, .total = model_depth(m), .score = x.scores.score, .nscore = (int64_t)x.scores.n};
         if (st == ST_OK)
             st = sink->step(sink->ctx, &step, err);
     }

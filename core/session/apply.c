@@ -100,16 +100,15 @@ static void tell_failed(Session *s, Job *j)
 static void apply_scores(Session *s, const ScoresEvent *e)
 {
     Job *j = e->event.job;
-    Error err = {0};
     Str name = {0};
     if (!e->news)
         j->view->ok = j->view->failed = j->view->unseen = 0;
     for (int64_t i = 0; i < e->n; i++) {
         const PassScore *p = &e->s[i];
-        if (results_store_unit(s->results, p, &err) != ST_OK) {
-            session_log(s, 2, "%s: %s", j->view->title, err.text);
+        if (results_store_unit(s->results, p, &j->lost) != ST_OK)
             break;
-        }
+        if (i + 1 < e->n && p[1].metric == p->metric && p[1].s.unit == p->s.unit) /* of a level that is not the present one */
+            continue;
         bool ok = isfinite(p->s.value);
         str_clear(&name);
         scope_unit_name(s->model, p->metric->scope, p->s.unit, &name);

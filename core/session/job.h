@@ -118,7 +118,7 @@ typedef struct Job {
     ProfileReport profile;
     QuantizeDone *written;     /* the session's once applied */
     Error error;
-    Error lost;                /* why what was measured could not be kept; owner thread */
+    Error lost;                /* why what was found could not be kept; owner thread */
     int unsaid;                /* messages that there was no memory for; before EVT_END */
     /* times, owner thread */
     int64_t t_start, t_layer;

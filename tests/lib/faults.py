@@ -91,6 +91,8 @@ class Case:
 CASES = [
     Case("analyze", ["analyze", "--model_path", MODEL, *DATA, "--metrics", "kurtosis", "std", "quantile", "local_error",
                      "--format", "json"]),
+    Case("weights", ["analyze", "--model_path", MODEL, "--threads", "1", "--metrics", "weight_error", "weight_outliers", "group_size",
+                     "clipping", "--format", "json"]),
     Case("measure", ["measure", "--model_path", MODEL, *DATA, "--recipe", STATIC, "--calib_dataset", "{tmp}/ids.jsonl",
                      "--eval", "{tmp}/text.jsonl"]),
     Case("quant", ["quant", "--model_path", MODEL, *DATA, "--config_path", "{tmp}/static.yaml", "--save_path",

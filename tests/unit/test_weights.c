@@ -85,6 +85,7 @@ static Status on_step(void *ctx, const PassStep *step, Error *e)
     Run *u = ctx;
     (void)e;
     assert_int_equal(step->done, u->first + ++u->steps);
+    assert_true(step->news);
     assert_int_equal(step->total, model_depth(u->b.m));
     for (int64_t i = 0, runs = 0; i < step->nscore; i++) { /* those of a metric stand together: records are made of them so */
         runs += i == 0 || step->score[i].metric != step->score[i - 1].metric;
@@ -553,6 +554,7 @@ static void sessions_need_no_data(void **state)
     ok(session_analyze(s, names, NULL, 0, false, &err));
     ok(session_wait(s, &err));
     assert_int_equal(session_jobs(s), 1);
+    assert_int_equal(session_job(s, 0)->ok, KINDS * session_model(s)->nlinears); /* not once for each level */
     assert_int_equal(session_calib_info(s).samples, 0);
     assert_int_equal(session_unit_tokens(s, metric_find("weight_error"), 5), -1);
     double eight = shown(s, "weight_error").value, outliers = shown(s, "weight_outliers").value;
