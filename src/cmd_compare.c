@@ -166,15 +166,12 @@ static void figure_text(Str *b, const Figure *f, double va, double vb, double d,
     str_putc(b, '\n');
 }
 
-static void sizes_text(const Session *s, const Two *t, Str *b)
+static void put_sizes(uint64_t of_a, uint64_t of_b, Str *b)
 {
-    SizeReport sa, sb;
-    if (!session_measurement_size(s, &t->a, &sa) || !session_measurement_size(s, &t->b, &sb))
-        return;
     Str x = {0}, y = {0}, d = {0};
-    int64_t more = (int64_t)sa.bytes - (int64_t)sb.bytes;
-    str_bytes(&x, sa.bytes);
-    str_bytes(&y, sb.bytes);
+    int64_t more = (int64_t)of_a - (int64_t)of_b;
+    str_bytes(&x, of_a);
+    str_bytes(&y, of_b);
     str_putc(&d, more < 0 ? '-' : '+');
     str_bytes(&d, (uint64_t)(more < 0 ? -more : more));
     str_printf(b, "%-16s %12s %12s %12s\n", "size", str_text(&x), str_text(&y), str_text(&d));
@@ -182,6 +179,13 @@ static void sizes_text(const Session *s, const Two *t, Str *b)
     str_free(&x);
     str_free(&y);
     str_free(&d);
+}
+
+static void sizes_text(const Session *s, const Two *t, Str *b)
+{
+    SizeReport sa, sb;
+    if (session_measurement_size(s, &t->a, &sa) && session_measurement_size(s, &t->b, &sb))
+        put_sizes(sa.bytes, sb.bytes, b);
 }
 
 static void changes_text(const Session *s, const Two *t, Str *b)
@@ -195,25 +199,33 @@ static void changes_text(const Session *s, const Two *t, Str *b)
     str_putc(b, '\n');
 }
 
-static void measurements_text(const Session *s, const Two *t, Str *b)
+static void figures_text(const Effect *x, const Effect *y, const Paired *p, Str *b)
 {
     static const Figure kl = {"KL divergence", 1, "%.4g", "%+.3g", "%.2g", true},
                         ppl = {"perplexity", 1, "%.3f", "%+.2f %%", "%.2f", true},
                         top = {"same top token", 100, "%.2f %%", "%+.2f %%", "%.2f", false};
-    const Effect *x = t->a.effect, *y = t->b.effect;
-    const Paired *p = &t->p;
-    head_text(s, "A", &t->a, b);
-    head_text(s, "B", &t->b, b);
     str_printf(b, "\n%-16s %12s %12s %12s\n", "", "A", "B", "A - B");
     figure_text(b, &kl, x->kl_mean, y->kl_mean, p->kl, p->kl_se);
     figure_text(b, &ppl, x->ppl_quant, y->ppl_quant, 100 * p->ppl, 100 * p->ppl_se);
     figure_text(b, &top, x->top1, y->top1, 100 * p->top1, 100 * p->top1_se);
-    sizes_text(s, t, b);
-    changes_text(s, t, b);
+}
+
+static void verdict_text(const Paired *p, Str *b)
+{
     bool decided = p->state == PAIR_OK && verdict_of(p->kl, p->kl_se) != VERDICT_UNDECIDED;
     str_puts(b, decided ? "verdict          A is " : "verdict          ");
     output_verdict(p, b);
     str_putc(b, '\n');
+}
+
+static void measurements_text(const Session *s, const Two *t, Str *b)
+{
+    head_text(s, "A", &t->a, b);
+    head_text(s, "B", &t->b, b);
+    figures_text(t->a.effect, t->b.effect, &t->p, b);
+    sizes_text(s, t, b);
+    changes_text(s, t, b);
+    verdict_text(&t->p, b);
 }
 
 static void measurements_json(const Session *s, const Two *t, Str *b)
@@ -237,10 +249,56 @@ static void measurements_json(const Session *s, const Two *t, Str *b)
     str_puts(b, "]}\n");
 }
 
+/* ---- two files ---- */
+
+static void files_text(const char *const path[2], const MeasuredFile f[2], const Paired *p, Str *b)
+{
+    for (int i = 0; i < 2; i++)
+        str_printf(b, "%c  %s: %s, %lld tokens, %s arithmetic\n", "AB"[i], path[i], str_text(&f[i].recipe),
+                   (long long)f[i].effect.tokens, arith_name(f[i].effect.arith));
+    figures_text(&f[0].effect, &f[1].effect, p, b);
+    if (f[0].bytes >= 0 && f[1].bytes >= 0 && f[0].bytes < 1e18 && f[1].bytes < 1e18)
+        put_sizes((uint64_t)f[0].bytes, (uint64_t)f[1].bytes, b);
+    verdict_text(p, b);
+}
+
+static void files_json(const char *const path[2], const MeasuredFile f[2], const Paired *p, Str *b)
+{
+    for (int i = 0; i < 2; i++) {
+        str_puts(b, i ? "},\n\"b\":{\"file\":" : "{\"a\":{\"file\":");
+        str_json(b, path[i]);
+        number_json(b, "kl", f[i].effect.kl_mean);
+        number_json(b, "perplexity", f[i].effect.ppl_quant);
+        number_json(b, "top1", f[i].effect.top1);
+        number_json(b, "bytes", f[i].bytes);
+    }
+    str_puts(b, "},\n\"difference\":");
+    output_paired_json(p, b);
+    str_puts(b, "}\n");
+}
+
+static Status files_run(const char *const path[2], OutFormat f, Str *b, Error *err)
+{
+    MeasuredFile file[2] = {{.blocks = NULL}, {.blocks = NULL}};
+    Status st = ST_OK;
+    for (int i = 0; i < 2 && st == ST_OK; i++)
+        st = measured_file_read(path[i], &file[i], err);
+    if (st == ST_OK) {
+        Paired p = paired_of(&file[0].effect, file[0].blocks, &file[1].effect, file[1].blocks);
+        (f == OUT_JSON ? files_json : files_text)(path, file, &p, b);
+    }
+    for (int i = 0; i < 2; i++)
+        measured_file_fini(&file[i]);
+    return st;
+}
+
 static Status measurements_run(App *a, const CommandLine *cl, OutFormat f, Str *b, Error *err)
 {
     Two t = {.change = NULL};
     RETURN_IF_ERROR(want_words(cl, 0, 3, err));
+    if (cl->nwords == 3 && measured_file_named(cl->words[1]) && measured_file_named(cl->words[2]))
+        return files_run(cl->words + 1, f, b, err);
+    RETURN_IF_ERROR(app_need_model(a, err));
     RETURN_IF_ERROR(two_of(a->session, cl, &t, err));
     if (f == OUT_JSON)
         measurements_json(a->session, &t, b);
@@ -257,7 +315,7 @@ static const struct Kind {
     bool model; /* needs a model that is open */
     Status (*run)(App *a, const CommandLine *cl, OutFormat f, Str *b, Error *err);
 } kinds[] = {
-    {"measurements", true, measurements_run},
+    {"measurements", false, measurements_run},
     {"list", true, list_run},
     {"metrics", true, compare_metrics},
     {"runs", false, compare_runs},
@@ -308,12 +366,12 @@ static const Option compare_options[] = {
 };
 const Command command_compare = {
     .name = "compare",
-    .args = "[list | measurements [A [B]] | metrics METRIC METRIC | runs FILE [FILE]]",
+    .args = "[list | measurements [A [B]] | measurements FILE FILE | metrics METRIC METRIC | runs FILE [FILE]]",
     .summary = "Set two measurements side by side, with the error of their difference, two metrics or two runs.",
     .help = "A measurement is named by its number in 'compare list', or is the present one, the previous one or base (what the "
             "recipe gives by itself); without names the present one is held against the previous one. The error of a "
             "difference is paired: over blocks of 16 tokens, so that what a hard text does to both cancels. A difference "
-            "below two of its errors is undecided. Of two metrics: how far they rank alike, and the layers that they rank most "
+            "below two of its errors is undecided. Two files that measure wrote with --format json compare without a model. Of two metrics: how far they rank alike, and the layers that they rank most "
             "differently, first those of which the cause is known. A group, attention or block has the largest score of its linears. "
             "runs takes files that load takes, as the JSON and CSV of analyze: one against this session's scores, or two, which "
             "needs no model: what other texts, another scheme or another arithmetic change in a ranking.",

@@ -12,6 +12,18 @@ Status compare_metrics(App *a, const CommandLine *cl, OutFormat f, Str *out, Err
 Status compare_runs(App *a, const CommandLine *cl, OutFormat f, Str *out, Error *err);
 /* --topk: rows shown as text. */
 Status compare_rows(const CommandLine *cl, int64_t *rows, Error *err);
+/* A document that measure wrote as JSON. */
+typedef struct MeasuredFile {
+    Effect effect;       /* what differences are made of */
+    TokenBlocks *blocks; /* NULL: an older program's document */
+    double bytes;        /* NaN: it doesn't tell */
+    Str recipe;
+} MeasuredFile;
+/* ST_DATA when it is no such document. Caller frees with measured_file_fini. */
+Status measured_file_read(const char *path, MeasuredFile *out, Error *err);
+void measured_file_fini(MeasuredFile *f);
+/* Whether a word of compare measurements names a file, and no measurement of the session. */
+bool measured_file_named(const char *word);
 /* Append how far two rankings agree: words without a line's end; members of an object with a comma in front of each. */
 void output_agreement(const Agreement *a, Str *out);
 void output_agreement_json(const Agreement *a, Str *out);

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "io/file.h"
+#include "session/effectrecord.h"
 
 OutFormat out_format(const char *name)
 {
@@ -374,6 +375,17 @@ static void effect_text(Session *s, const Effect *e, Str *out)
                    e->seconds);
 }
 
+/* What compare measurements FILE FILE reads. */
+static void blocks_json(const Session *s, const Effect *e, Str *out)
+{
+    str_printf(out, ",\"whole_set\":%s", e->whole ? "true" : "false");
+    for (int i = 0; i < session_measurements(s); i++) {
+        Measurement m = session_measurement(s, i);
+        if (m.effect == e && m.blocks)
+            blocks_record(out, m.blocks);
+    }
+}
+
 /* ,"name":{"mean":…,"se":…} */
 static void mean_json(Str *out, const char *name, double mean, double se)
 {
@@ -449,6 +461,7 @@ static void effect_json(Session *s, const Effect *e, const ProfileReport *profil
         str_printf(out, ",\"unseen_experts\":%lld,\"unseen_linears\":%lld", (long long)e->unseen.experts,
                    (long long)e->unseen.linears);
     rivals_json(s, out);
+    blocks_json(s, e, out);
     assignment_json(s, out);
     output_profile_json(profile, out);
     str_puts(out, "}\n");

@@ -9,7 +9,7 @@ set max-samples 4
 set seq-len 64
 set eval-tokens 256
 compare list
-measure
+measure --format json --out $tmp/first.json
 exclude '*.{1,6}.mlp.down_proj'
 measure --format json --out $tmp/second.json
 exclude '*.0.self_attn.o_proj'
@@ -57,6 +57,24 @@ decided
 mirrored
 EOS
 same "$tmp/wanted" "$tmp/says" "the JSON documents agree"
+
+exits 0 "two files, without a model" s compare measurements "$tmp/first.json" "$tmp/second.json" --format json
+python3 - "$tmp/out" "$tmp/pair.json" >"$tmp/says" <<'PY'
+import json, sys
+a, b = (json.load(open(n)) for n in sys.argv[1:])
+print(a["difference"] == b["difference"], [a[k]["bytes"] == b[k]["bytes"] for k in "ab"])
+PY
+is "True [True, True]" "$(cat "$tmp/says")" "say what the session says"
+exits 0 "as text" s compare measurements "$tmp/second.json" "$tmp/first.json"
+has "$tmp/out" "verdict          A is better" "with a verdict"
+exits 65 "another document" s compare measurements "$tmp/first.json" "$tmp/list.json"
+has "$tmp/err" "is no document that measure wrote" "is named"
+exits 74 "no such file" s compare measurements "$tmp/first.json" "$tmp/none.json"
+sed 's/"blocks"/"blacks"/' "$tmp/first.json" >"$tmp/older.json"
+exits 0 "an older document" s compare measurements "$tmp/older.json" "$tmp/second.json"
+has "$tmp/out" "the error is unknown: recorded by an older slimscope" "has no errors"
+sed 's/"predicted_tokens":\([0-9]*\)/"predicted_tokens":1/' "$tmp/first.json" >"$tmp/torn.json"
+exits 65 "blocks of another measurement" s compare measurements "$tmp/torn.json" "$tmp/second.json"
 
 # ---- metrics ----
 cat >"$tmp/m.slim" <<EOS
