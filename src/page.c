@@ -66,7 +66,7 @@ static const char style[] =
     "details{margin:.6em 0}summary{cursor:pointer;color:var(--a)}\n"
     "svg{display:block;max-width:100%;height:auto}.wide svg{max-width:none}text{fill:var(--fg);font:12px system-ui,sans-serif}.d{fill:var(--dim)}\n"
     ".ax{stroke:var(--line);fill:none}.p{fill:var(--a);fill-opacity:.65}.q{fill:var(--b)}.l{stroke:var(--a);fill:none}.e{stroke:var(--dim);fill:none}"
-    ".h{fill:none;stroke:var(--b);stroke-width:1.5}.c{fill:var(--a);stroke:var(--line);stroke-width:.5}.f{fill:none;stroke:var(--warn)}\n"
+    ".r{fill:var(--a);fill-opacity:.13}.h{fill:none;stroke:var(--b);stroke-width:1.5}.c{fill:var(--a);stroke:var(--line);stroke-width:.5}.f{fill:none;stroke:var(--warn)}\n"
     ".pair{display:flex;flex-wrap:wrap;gap:0 2rem}.pair>div{flex:1 1 300px;max-width:480px}\n";
 
 static void page_head(Str *out, const char *title)
@@ -354,7 +354,7 @@ Status page_report(Session *s, Str *out, Error *err)
     opened(s, out);
     RETURN_IF_ERROR(decision(s, out, err));
     measured(s, out);
-    page_front(s, out);
+    RETURN_IF_ERROR(page_front(s, out, err));
     if (shown) {
         RETURN_IF_ERROR(page_heat(s, shown, out, err));
         if (other)

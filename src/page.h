@@ -21,6 +21,6 @@ void page_number(Str *out, double v);
 Status page_heat(const Session *s, const Metric *m, Str *out, Error *err);
 void page_scatter(const Session *s, const Metric *x, const Metric *y, Str *out);
 Status page_histograms(const Session *s, const Metric *m, Str *out, Error *err);
-void page_front(Session *s, Str *out);
+Status page_front(Session *s, Str *out, Error *err);
 
 #endif

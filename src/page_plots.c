@@ -396,38 +396,79 @@ static void front_point(const Axis *ax, const Axis *ay, double bytes, const Meas
     str_printf(out, "</circle><text x=\"%.1f\" y=\"%.1f\">#%d</text>\n", x + 7, y - 6, m->id);
 }
 
-void page_front(Session *s, Str *out)
+/* What the plot spans. */
+typedef struct Span {
+    double lo[2], hi[2]; /* MiB, KL */
+    int n;               /* measurements on it */
+} Span;
+
+static void span_of_measured(const Session *s, Span *v)
 {
-    double lo[2] = {INFINITY, INFINITY}, hi[2] = {-INFINITY, -INFINITY};
-    Prediction p = session_predict(s);
-    int n = 0;
+    *v = (Span){{INFINITY, INFINITY}, {-INFINITY, -INFINITY}, 0};
     for (int i = 0; i < session_measurements(s); i++) {
         Measurement m = session_measurement(s, i);
         SizeReport size;
         if (!session_measurement_size(s, &m, &size) || !isfinite(m.effect->kl_mean))
             continue;
-        extend((double)size.bytes / 1048576, &lo[0], &hi[0]);
-        extend(m.effect->kl_mean, &lo[1], &hi[1]);
-        n++;
+        extend((double)size.bytes / 1048576, &v->lo[0], &v->hi[0]);
+        extend(m.effect->kl_mean, &v->lo[1], &v->hi[1]);
+        v->n++;
     }
-    if (!n)
-        return;
+}
+
+/* Points of the predicted front: those within a factor of 300 of the largest KL that was measured. */
+static bool on_front(const FrontRow *r, const Span *v)
+{
+    return isfinite(r->kl.value) && r->kl.low > 0 && isfinite(r->kl.high) && isnan(r->kl_measured) && r->kl.value > v->hi[1] / 300;
+}
+
+/* The most that each size gives, as a line with its range, and its knee. */
+static void front_line(const Axis *ax, const Axis *ay, const FrontRow *rows, int64_t n, const Span *v, Str *out)
+{
+    const FrontRow *knee = NULL;
+    for (int half = 0; half < 3; half++) { /* the range there and back, then the line */
+        str_puts(out, half == 0 ? "<path class=\"r\" d=\"M" : half == 2 ? "<path class=\"l\" d=\"M" : "");
+        for (int64_t k = 0, any = 0; k < n; k++) {
+            const FrontRow *r = &rows[half == 1 ? n - 1 - k : k];
+            if (!on_front(r, v))
+                continue;
+            double kl = half == 0 ? r->kl.low : half == 1 ? r->kl.high : r->kl.value;
+            str_printf(out, "%s%.1f %.1f", any++ || half == 1 ? "L" : "", place(ax, (double)r->bytes / 1048576), place(ay, kl));
+            knee = r->knee ? r : knee;
+        }
+        str_puts(out, half == 1 ? "z\"/>\n" : half == 2 ? "\"/>\n" : "");
+    }
+    if (knee)
+        str_printf(out, "<rect class=\"h\" x=\"%.1f\" y=\"%.1f\" width=\"9\" height=\"9\"><title>knee: %lld groups float, KL %.3g foretold</title></rect>\n",
+                   place(ax, (double)knee->bytes / 1048576) - 4.5, place(ay, knee->kl.value) - 4.5, (long long)knee->floats, knee->kl.value);
+}
+
+static void front_svg(Session *s, const Span *v, const FrontRow *rows, int64_t n, int64_t shown, Str *out)
+{
+    Prediction p = session_predict(s);
+    Span all = *v;
     bool predicted = isfinite(p.kl.value) && p.kl.value > 0;
+    for (int64_t k = 0; k < n; k++)
+        if (on_front(&rows[k], v)) {
+            extend((double)rows[k].bytes / 1048576, &all.lo[0], &all.hi[0]);
+            extend(rows[k].kl.low, &all.lo[1], &all.hi[1]);
+            extend(rows[k].kl.high, &all.lo[1], &all.hi[1]);
+        }
     if (predicted) {
-        extend((double)p.size.bytes / 1048576, &lo[0], &hi[0]);
-        extend(p.kl.low, &lo[1], &hi[1]);
-        extend(p.kl.high, &lo[1], &hi[1]);
+        extend((double)p.size.bytes / 1048576, &all.lo[0], &all.hi[0]);
+        extend(p.kl.low, &all.lo[1], &all.hi[1]);
+        extend(p.kl.high, &all.lo[1], &all.hi[1]);
     }
-    if (lo[1] > 0) { /* room for the errors */
-        lo[1] /= 1.2;
-        hi[1] *= 1.2;
+    if (all.lo[1] > 0) { /* room for the errors */
+        all.lo[1] /= 1.2;
+        all.hi[1] *= 1.2;
     }
-    Axis ax = axis_of(lo[0], hi[0], 64, FRONT_W - 40), ay = axis_of(lo[1], hi[1], FRONT_H - 42, 24);
-    str_puts(out, "<section><h2>KL over size</h2>\n<p class=\"dim\">Each measurement with its standard error; orange: of the present assignment");
-    str_puts(out, predicted ? "; the ring is what is predicted for it.</p>\n" : ".</p>\n");
+    Axis ax = axis_of(all.lo[0], all.hi[0], 64, FRONT_W - 40), ay = axis_of(all.lo[1], all.hi[1], FRONT_H - 42, 24);
     svg_open(out, FRONT_W, FRONT_H, "KL over size");
     axis_x(out, &ax, FRONT_H - 42, "MiB");
     axis_y(out, &ay, 64, "KL, nats a token");
+    if (shown > 1)
+        front_line(&ax, &ay, rows, n, v, out);
     if (predicted)
         str_printf(out, "<circle class=\"h\" cx=\"%.1f\" cy=\"%.1f\" r=\"7\"><title>predicted: KL %.3g (%.2g to %.2g)</title></circle>\n",
                    place(&ax, (double)p.size.bytes / 1048576), place(&ay, p.kl.value), p.kl.value, p.kl.low, p.kl.high);
@@ -437,5 +478,27 @@ void page_front(Session *s, Str *out)
         if (session_measurement_size(s, &m, &size) && isfinite(m.effect->kl_mean))
             front_point(&ax, &ay, (double)size.bytes, &m, out);
     }
-    str_puts(out, "</svg>\n</section>\n");
+    str_puts(out, "</svg>\n");
+}
+
+Status page_front(Session *s, Str *out, Error *err)
+{
+    FrontRow *rows = NULL;
+    int64_t n = 0, shown = 0;
+    Span v;
+    Error why = {0};
+    span_of_measured(s, &v);
+    if (!v.n)
+        return ST_OK;
+    if (session_front(s, false, &rows, &n, &why) == ST_NOMEM)
+        return error_nomem(err, "the report");
+    for (int64_t k = 0; k < n; k++)
+        shown += on_front(&rows[k], &v);
+    str_puts(out, "<section><h2>KL over size</h2>\n<p class=\"dim\">Each measurement with its standard error; orange: of the present assignment, "
+                  "the ring what is predicted for it.");
+    str_puts(out, shown > 1 ? " The line is the least KL that is foretold for a size, with its range; the square its knee.</p>\n" : "</p>\n");
+    front_svg(s, &v, rows, n, shown, out);
+    str_puts(out, "</section>\n");
+    free(rows);
+    return ST_OK;
 }

@@ -66,7 +66,7 @@ static Session *whole_session(const char *root)
     ok(session_open_model(s, link, NULL, &err));
     ok(session_set_calib(s, temp_path(root, "texts.jsonl"), &err));
     ok(session_set_eval(s, temp_path(root, "texts.jsonl"), &err));
-    static const char *const names[] = {"kurtosis", "local_error", NULL};
+    static const char *const names[] = {"kurtosis", "local_error", "block_error", NULL};
     ok(session_analyze(s, names, NULL, 0, true, &err));
     ok(session_wait(s, &err));
     ok(session_load_scores(s, temp_path(root, EVIL ".csv"), "other", NULL, &err));
@@ -90,7 +90,7 @@ static void everything_is_on_it(void **state)
     const char *t = str_text(&page);
     static const char *const parts[] = {
         "<h1>" SAFE "</h1>", "Loaded from " SAFE ".csv", "<h2>The decision</h2>", "*.layers.1.mlp.down_proj", "#1 (base)", "#2 (present)",
-        "<h2>KL over size</h2>", "<h2>Where kurtosis is high</h2>", "<title>layer 1 mlp.down_proj: ", "<h2>kurtosis and ", "<h2>Values of the worst</h2>",
+        "<h2>KL over size</h2>", "<path class=\"l\" d=\"M", "<path class=\"r\" d=\"M", "<h2>Where kurtosis is high</h2>", "<title>layer 1 mlp.down_proj: ", "<h2>kurtosis and ", "<h2>Values of the worst</h2>",
     };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         if (!strstr(t, parts[i]))
