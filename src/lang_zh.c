@@ -313,7 +313,7 @@ static const LangText texts[] = {
     {"rule '%s' %s: %lld linears changed", "规则“%s”%s：%lld 个线性层改变"},
     {"rule '%s': nothing to change", "规则“%s”：没有变化"},
     {"run", "运行"},
-    {"run the shown metric, and what predictions need, in one pass", "一次运行所示指标及预测所需的量"},
+    {"run the shown metric, and what predictions need", "运行所示指标及预测所需的量"},
     {"score", "分数"},
     {"scored in %s arithmetic", "以 %s 运算评分"},
     {"scroll the checks down", "向下滚动检查结果"},

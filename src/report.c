@@ -1,5 +1,5 @@
-/* What 'slimscope MODEL' prints without a terminal: the ranking, and what keeping the two worst linears in float gives
- * back. */
+/* What 'slimscope MODEL' prints without a terminal: the ranking, and what keeping the two worst fused groups in float
+ * gives back. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,95 +13,57 @@
 
 enum { SHOWN_ROWS = 20, WORST = 2 };
 
-static const Metric *ranked_by(void)
+static void put_row(Str *b, const Session *s, const RankRow *r)
 {
-    return metric_find("local_error");
-}
-
-static const Metric *shown_beside(void)
-{
-    return metric_find("kurtosis");
-}
-
-/* Rank of each linear in a ranking, 0 where it has none. */
-static Status ranks_of(const Session *s, const Metric *m, int **out, RankRow **rows, int64_t *n, Error *err)
-{
-    RETURN_IF_ERROR(ranking_make(s, m, NULL, rows, n, err));
-    *out = mem_zarray((size_t)session_model(s)->nlinears + 1, sizeof **out);
-    if (!*out) {
-        free(*rows);
-        return error_nomem(err, "a ranking");
-    }
-    for (int64_t i = 0; i < *n; i++)
-        (*out)[(*rows)[i].unit] = (*rows)[i].rank;
-    return ST_OK;
-}
-
-static void put_row(Str *b, const Session *s, const RankRow *r, int kurtosis_rank)
-{
-    const Linear *l = &session_model(s)->linears[r->unit];
-    Score k = session_score(s, shown_beside(), r->unit);
+    const Model *m = session_model(s);
+    Str name = {0};
+    scope_unit_name(m, SCOPE_GROUP, r->unit, &name);
     if (r->failed || r->unseen) {
-        str_printf(b, "   %c  %-40s  %s\n", r->failed ? '!' : '?', l->name, r->reason);
-        return;
+        str_printf(b, "   %c  %-40s  %s\n", r->failed ? '!' : '?', str_text(&name), r->reason);
+    } else {
+        Score alone = session_unit_score(s, metric_find("alone"), r->unit);
+        str_printf(b, "%4d  %-40s  %11.4e", r->rank, str_text(&name), r->score);
+        if (alone.state == SCORE_OK)
+            str_printf(b, "  %11.5f\n", alone.value);
+        else
+            str_puts(b, "            -\n");
     }
-    str_printf(b, "%4d  %-40s  %11.4e", r->rank, l->name, r->score);
-    if (k.state == SCORE_OK)
-        str_printf(b, "  %11.4e  #%d\n", k.value, kurtosis_rank);
-    else
-        str_puts(b, "            -\n");
+    str_free(&name);
 }
 
-/* Whether the linear moves with one that was chosen already. */
-static bool same_group(const Model *m, const char *const *chosen, int n, int64_t linear)
-{
-    for (int i = 0; i < n; i++)
-        if (m->linears[model_find_linear(m, chosen[i])].group == m->linears[linear].group)
-            return true;
-    return false;
-}
-
-/* The table, and the names of the worst linears (borrowed) by local error. */
+/* The table, and the names of the worst groups' first linears (borrowed). */
 static Status print_table(App *a, const char *worst[WORST], Error *err)
 {
     Session *s = a->session;
-    RankRow *by_error, *by_kurtosis;
-    int *rank_error, *rank_kurtosis;
-    int64_t n, nk;
-    RETURN_IF_ERROR(ranks_of(s, ranked_by(), &rank_error, &by_error, &n, err));
-    Status st = ranks_of(s, shown_beside(), &rank_kurtosis, &by_kurtosis, &nk, err);
+    RankRow *rows;
+    int64_t n;
+    RETURN_IF_ERROR(ranking_make(s, metric_find("block_error"), NULL, &rows, &n, err));
     Str b = {0};
     int found = 0;
-    if (st == ST_OK) {
-        const Model *m = session_model(s);
-        str_printf(&b, "%s: %s, %d layers, %lld linears, %.1f million parameters\n", m->path, m->cfg.model_type,
-                   m->cfg.layers, (long long)m->nlinears, (double)m->params / 1e6);
-        DataInfo d = session_calib_info(s);
-        str_printf(&b,
-                   "ranked by local_error (expected output error of each linear under %s), calibrated on %s, %d texts, "
-                   "%lld tokens",
-                   session_level_name(s, 1), path_base(d.name), d.samples, (long long)d.tokens);
-        if (session_options(s)->arith)
-            str_printf(&b, ", %s arithmetic", arith_name(session_options(s)->arith));
-        str_puts(&b, "\n\n");
-        str_printf(&b, "%4s  %-40s  %11s  %11s\n", "#", "layer", "local_error", "kurtosis");
-        for (int64_t i = 0; i < n; i++) {
-            if (i < SHOWN_ROWS)
-                put_row(&b, s, &by_error[i], rank_kurtosis[by_error[i].unit]);
-            if (found < WORST && by_error[i].rank && !same_group(m, worst, found, by_error[i].unit))
-                worst[found++] = m->linears[by_error[i].unit].name;
-        }
-        if (n > SHOWN_ROWS)
-            str_printf(&b, "      ... and %lld more\n", (long long)(n - SHOWN_ROWS));
-        st = app_result(a, &b, NULL, err);
-        free(by_kurtosis);
-        free(rank_kurtosis);
+    const Model *m = session_model(s);
+    str_printf(&b, "%s: %s, %d layers, %lld linears, %.1f million parameters\n", m->path, m->cfg.model_type, m->cfg.layers,
+               (long long)m->nlinears, (double)m->params / 1e6);
+    DataInfo d = session_calib_info(s);
+    str_printf(&b, "fused groups ranked by block_error (how far each under %s moves what its layer hands on),\n"
+                   "alone: KL divergence with only this group quantized; calibrated on %s, %d texts, %lld tokens",
+               session_level_name(s, 1), path_base(d.name), d.samples, (long long)d.tokens);
+    if (session_options(s)->arith)
+        str_printf(&b, ", %s arithmetic", arith_name(session_options(s)->arith));
+    str_puts(&b, "\n\n");
+    str_printf(&b, "%4s  %-40s  %11s  %11s\n", "#", "group", "block_error", "alone");
+    for (int64_t i = 0; i < n; i++) {
+        if (i < SHOWN_ROWS)
+            put_row(&b, s, &rows[i]);
+        if (found < WORST && rows[i].rank)
+            worst[found++] = m->linears[m->groups[rows[i].unit].first].name;
     }
+    if (n > SHOWN_ROWS)
+        str_printf(&b, "      ... and %lld more\n", (long long)(n - SHOWN_ROWS));
+    Status st = app_result(a, &b, NULL, err);
     if (st == ST_OK && found < WORST)
-        st = error_set(err, ST_FAIL, "fewer than %d linears could be scored", WORST);
+        st = error_set(err, ST_FAIL, "fewer than %d groups could be scored", WORST);
     str_free(&b);
-    free(by_error);
-    free(rank_error);
+    free(rows);
     return st;
 }
 
@@ -178,7 +140,7 @@ static Status print_effects(App *a, const char *const worst[WORST], Error *err)
 
 Status report_run(App *a, Error *err)
 {
-    static const char *const names[] = {"kurtosis", "local_error", NULL};
+    static const char *const names[] = {"block_error", "alone", NULL};
     const char *worst[WORST];
     RETURN_IF_ERROR(session_analyze(a->session, names, NULL, 0, false, err));
     RETURN_IF_ERROR(app_wait(a, err));

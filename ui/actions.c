@@ -199,8 +199,11 @@ unsigned act_run(Ui *ui, const KeyRow *row, int key)
     if (m->loaded)
         return ui_refuse(ui, "%s was loaded from %s: another program makes it", m->name, m->loaded->file);
     static const char weighs[] = "block_error"; /* what predictions go by */
-    bool asked = strcmp(m->name, weighs) == 0 || session_predict(ui_session(ui)).have;
-    ui_command(ui, asked ? "analyze %s" : "analyze %s %s", m->name, weighs);
+    bool asked = strcmp(m->name, weighs) == 0, known = session_predict(ui_session(ui)).have;
+    if (asked) /* with the histograms, and what sharpens it, in the background */
+        ui_command(ui, "analyze block_error local_error alone");
+    else
+        ui_command(ui, known ? "analyze %s" : "analyze %s %s", m->name, weighs);
     return DO_PAINT;
 }
 

@@ -676,7 +676,7 @@ static void copy(Ui *ui, void *state, bool all, Str *out)
 
 static const KeyRow keys[] = {
     {.place = 20, .keys = {'r'}, .command = "analyze METRIC block_error",
-     .help = "run the shown metric, and what predictions need, in one pass", .label = "Run", .run = act_run,
+     .help = "run the shown metric, and what predictions need", .label = "Run", .run = act_run,
      .refuse = refuse_no_model},
     {.place = 60, .keys = {'x', K(KEY_F(7)), K(KEY_F(8))}, .command = "exclude LAYER | include LAYER",
      .help = "layer and its fused group: float, or back to quantized", .label = "Exclude", .run = act_exclude,

@@ -218,7 +218,7 @@ static Status keep_ranges(void *ctx, const PassStep *step, Error *err)
     AlonePass *a = ctx;
     for (int64_t i = 0; i < step->nscore; i++)
         RETURN_IF_ERROR(scores_put(&a->ranges, step->score[i].metric, &step->score[i].s, err));
-    const PassStep mine = {.done = a->done, .total = a->total, .score = step->score, .nscore = step->nscore};
+    const PassStep mine = {.done = a->done, .total = a->total, .news = true, .score = step->score, .nscore = step->nscore};
     return a->sink->step(a->sink->ctx, &mine, err);
 }
 
@@ -400,7 +400,7 @@ static Status tell_batch(AlonePass *a, Error *err)
         score[n++] = (PassScore){a->metric, u->score};
     }
     a->done += n;
-    const PassStep step = {.done = a->done, .total = a->total, .score = score, .nscore = n};
+    const PassStep step = {.done = a->done, .total = a->total, .news = true, .score = score, .nscore = n};
     return a->sink->step(a->sink->ctx, &step, err);
 }
 

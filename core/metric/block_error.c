@@ -352,7 +352,7 @@ static Status unit_done(void *ctx, int unit, Stream **streams, int nstreams, Err
 {
     (void)nstreams;
     BlockPass *b = ctx;
-    const PassStep step = {.done = unit + 1, .total = model_depth(b->p->m), .score = b->score, .nscore = b->nscore,
+    const PassStep step = {.done = unit + 1, .total = model_depth(b->p->m), .news = true, .score = b->score, .nscore = b->nscore,
                            .h = streams[0]};
     return b->sink->step(b->sink->ctx, &step, err);
 }

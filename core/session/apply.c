@@ -48,13 +48,22 @@ static void apply_steps(Session *s, Job *j, int64_t done, int64_t total)
     time_step(j);
 }
 
+/* The metric by which a job of statistics tells what it found: the shown one, where it is among the job's. */
+static const Metric *scored_by(const Session *s, const Job *j)
+{
+    for (int i = 0; j->metrics && j->metrics[i]; i++)
+        if (j->metrics[i] == s->table->metric)
+            return s->table->metric;
+    return j->metrics && j->metrics[0] ? j->metrics[0] : s->table->metric;
+}
+
 static void apply_rows(Session *s, RowsEvent *e)
 {
     Job *j = e->event.job;
     for (int i = 0; i < e->n; i++) {
         int64_t linear = e->r[i].linear;
         results_store(s->results, &e->r[i], j->plan.needs);
-        Score sc = session_score(s, s->table->metric, linear);
+        Score sc = session_score(s, scored_by(s, j), linear);
         if (session_unseen(s, linear)) {
             j->view->unseen++;
         } else if (sc.state == SCORE_FAILED) {
@@ -93,7 +102,7 @@ static void tell_failed(Session *s, Job *j)
                     "bad weight before it", rows, name, r->in.bad_text);
     else
         session_log(s, 2, "%s cannot be scored; the first is %s: %s", rows, name,
-                    session_score(s, s->table->metric, at).reason);
+                    session_score(s, scored_by(s, j), at).reason);
 }
 
 /* An event tells all values that are known by then, or what is new. */

@@ -98,7 +98,8 @@ typedef struct Job {
     PassPlan plan;             /* borrows what follows; tokens and stream come where it runs */
     const Metric **metrics;    /* NULL-terminated */
     bool *selected;            /* [nlinears] or NULL */
-    Scores before;             /* of a pass that goes on from its scores */
+    Scores before;             /* of a pass that goes on from its scores, or by those of others */
+    ScoreOrigin origin;        /* of what it finds */
     char stream_sha[65];       /* of the saved stream that enters plan.first, when it is not the first */
     int64_t first_bad, first_failed; /* linear + 1 whose weight is the first to hold a NaN or Inf; without a score; 0: none */
     /* measure */

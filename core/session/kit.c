@@ -28,6 +28,7 @@ struct Kit {
     Queue *queue;
     Keeper *keeper;       /* NULL: nothing is kept */
     const char *folder; /* where streams lie */
+    Scores found;       /* what passes of this process found, for those that go by it: they may be queued before */
     /* the running job */
     Job *job;
     uint64_t bound;
@@ -73,6 +74,7 @@ void kit_free(Kit *k)
     tokenizer_free(k->tok);
     pool_free(k->pool);
     profile_free(k->profile);
+    scores_fini(&k->found);
     free(k);
 }
 
@@ -256,12 +258,47 @@ static int64_t longest(const TokenSet *t)
 
 /* ---- analysis ---- */
 
+/* Whether a pass goes by the metric's values. */
+static bool is_read(const Metric *m)
+{
+    for (int i = 0; metric_table[i]; i++)
+        for (int k = 0; metric_table[i]->pass->reads && metric_table[i]->pass->reads[k]; k++)
+            if (metric_table[i]->pass->reads[k] == m)
+                return true;
+    return false;
+}
+
+static Status keep_found(Kit *k, const PassStep *step, Error *err)
+{
+    for (int64_t i = 0; i < step->nscore; i++)
+        if (is_read(step->score[i].metric))
+            RETURN_IF_ERROR(scores_put(&k->found, step->score[i].metric, &step->score[i].s, err));
+    return ST_OK;
+}
+
+/* What was found since the job was queued joins what its pass goes by. */
+static Status take_found(Kit *k, Job *j, Error *err)
+{
+    if (k->found.m != j->model) {
+        scores_fini(&k->found);
+        RETURN_IF_ERROR(scores_init(&k->found, j->model, err));
+    }
+    k->found.origin = j->origin;
+    k->found.arith = j->opt.arith;
+    if (!j->plan.pass->reads)
+        return ST_OK;
+    if (!j->before.m)
+        RETURN_IF_ERROR(scores_init(&j->before, j->model, err));
+    j->plan.before = &j->before;
+    return scores_copy_units(&j->before, &k->found, j->plan.pass->reads, &j->origin, err);
+}
+
 /* Handed over before it is shown: what is shown is on the disk but for one step. */
 static Status pass_step(void *ctx, const PassStep *step, Error *err)
 {
     Kit *k = ctx;
     Job *j = k->job;
-    Status st = ST_OK;
+    Status st = keep_found(k, step, err);
     if (k->keeper && step->h) {
         KeptLayer l;
         entry_layer(j, step, &l);
@@ -273,7 +310,7 @@ static Status pass_step(void *ctx, const PassStep *step, Error *err)
         entry_scores(j, step, &b);
         keeper_put_patiently(k->keeper, &b);
     }
-    if (step->h)
+    if (st == ST_OK && step->h)
         st = post_rows(k->queue, j, step, err);
     for (int i = 0; st != ST_OK && i < step->nlinear; i++)
         linear_result_fini(&step->linear[i]);
@@ -324,6 +361,7 @@ static Status analyze(Kit *k, Job *j, Error *err)
     RETURN_IF_ERROR(ensure_pool(k, j, err));
     p->tokens = pass->data_free ? NULL : k->calib;
     p->eval = pass->eval ? k->eval : NULL;
+    RETURN_IF_ERROR(take_found(k, j, err));
     int threads = pool_threads(k->pool);
     uint64_t tables = pass->bytes(p, threads);
     uint64_t need = pass->need ? pass->need(p, threads) : forward_bytes(k, threads);

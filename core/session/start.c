@@ -263,7 +263,7 @@ static Status continue_pass(Session *s, int request, Error *err)
     j->view->done = j->plan.first;
     name_continued(p, j->plan.first, j);
     snprintf(s->results->identity, sizeof s->results->identity, "%s", now);
-    s->results->scores.origin = origin_now(s);
+    s->results->scores.origin = j->origin = origin_now(s);
     return job_enqueue(s, j, err);
 }
 
@@ -344,11 +344,22 @@ static Status start_pass(Session *s, Job *j, int *request, Error *err)
     j->row->run = ++s->results->next_run;
     identity_now(s, s->results->identity);
     s->results->scores.arith = s->opt.arith;
-    s->results->scores.origin = origin_now(s);
+    s->results->scores.origin = j->origin = origin_now(s);
     entry_run(s, j);
     *request = *request ? *request : s->queue->next_job + 1;
     j->row->request = *request;
     return job_enqueue(s, j, err);
+}
+
+/* Where nothing is there of the metric on show, what is asked for takes its place. */
+static void show_asked(Session *s, const Metric *const *asked)
+{
+    const Metric *shown = s->table->metric;
+    bool among = shown && session_has_run(s, shown);
+    for (int i = 0; asked[i]; i++)
+        among = among || asked[i] == shown;
+    if (!among && session_show(s, asked[0]->name, NULL) == ST_OK)
+        entry_view(s);
 }
 
 Status session_analyze(Session *s, const char *const *metrics, const char *const *patterns, int npatterns, bool detail,
@@ -361,6 +372,7 @@ Status session_analyze(Session *s, const char *const *metrics, const char *const
     const Metric **all;
     RETURN_IF_ERROR(find_metrics(s, metrics, &all, err));
     results_compare_levels(s);
+    show_asked(s, all);
     Status st = ST_OK;
     int request = 0;
     for (int i = 0; st == ST_OK && all[i]; i++) {

@@ -98,6 +98,7 @@ row analyze scheme "Scheme: W8A8_DYNAMIC" W3A3 layer --scheme W8A8_DYNAMIC $c
 row analyze recipe "Scheme: W8A8_DYNAMIC" "" layer --recipe "$R" $c
 row analyze metrics "kurtosis method" "" --metrics kurtosis $c
 row analyze calib_dataset "std method" "" $c
+row analyze tokens '"tokens":9' x --metrics alone --tokens 9 --format json $c
 row analyze topk "Top 1 most sensitive" x --topk 1 $c
 row analyze format '"metric":"std"' xml --format json $c
 row analyze out "FILE:$tmp/ranking" "" --out "$tmp/ranking" $c
@@ -236,6 +237,7 @@ for v in shell workbench; do
     row $v calib_dataset "$text" "" $c $more
     row $v eval "$text" "" --eval "$D" $more
     row $v ctx "$text" x --ctx 32 $more
+    row $v tokens "$text" x --tokens 9 $more
     row $v runtime "$text" cuda --runtime mindie $more
     row $v read-only "$text" - --read-only $more
     run_options $v "$text" $more

@@ -335,6 +335,68 @@ static void ranges_are_those_of_the_float_pass(void **state)
     session_free(s);
 }
 
+typedef struct Order {
+    int64_t unit[64];
+    int n;
+} Order;
+
+static Status note_order(void *ctx, const PassStep *step, Error *e)
+{
+    (void)e;
+    Order *o = ctx;
+    for (int64_t i = 0; i < step->nscore; i++)
+        o->unit[o->n++] = step->score[i].s.unit;
+    return ST_OK;
+}
+
+static void the_last_layer_goes_first_then_the_worst(void **state)
+{
+    (void)state;
+    static const Metric *const metrics[] = {&metric_alone, NULL};
+    TestRun b;
+    test_run_open(&b, DEMO, ARITH_FP32, 2, NULL);
+    const int lengths[] = {30};
+    TokenSet *t = test_tokens(lengths, 1, b.m->cfg.vocab, 5);
+    int16_t *at = all_at_one(b.m);
+    Scores known;
+    ok(scores_init(&known, b.m, &err));
+    int64_t n = b.m->ngroups, last = b.m->linears[b.m->units[b.m->cfg.layers - 1].first].group;
+    for (int64_t g = 0; g < n; g++) {
+        UnitScore u = {.unit = g, .value = (double)((g * 7) % n), .levels = scores_level_all(b.m, SCOPE_GROUP, g, &dynamic8)};
+        ok(scores_put(&known, &metric_block_error, &u, &err));
+    }
+    Order o = {{0}, 0};
+    PassPlan p = {.m = b.m, .pass = metric_alone.pass, .metrics = metrics, .levels = &dynamic8, .nlevels = 1, .level = at,
+                  .tokens = t, .before = &known};
+    ok(p.pass->run(b.r, &p, &(PassSink){note_order, &o}, &err));
+    assert_int_equal(o.n, n);
+    for (int i = 0; i < o.n; i++) {
+        if (i < n - last)
+            assert_true(o.unit[i] >= last);
+        else if (i > n - last)
+            assert_true((o.unit[i] * 7) % n < (o.unit[i - 1] * 7) % n);
+    }
+    scores_fini(&known);
+    free(at);
+    test_tokens_free(t);
+    test_run_close(&b);
+}
+
+/* One request for both: the second goes by what the first finds, its ranges too. */
+static void one_request_for_both(void **state)
+{
+    (void)state;
+    Session *s = open_demo(NULL);
+    const char *names[] = {"block_error", "alone", NULL};
+    ok(session_analyze(s, names, NULL, 0, false, &err));
+    assert_int_equal(session_jobs(s), 2);
+    ok(session_wait(s, &err));
+    for (int64_t g = 0; g < session_model(s)->ngroups; g++)
+        for (int k = 0; k < 2; k++)
+            assert_int_equal(session_unit_score(s, k ? &metric_alone : &metric_block_error, g).state, SCORE_OK);
+    session_free(s);
+}
+
 /* ---- the head ---- */
 
 static void shifts_against_float64(void **state)
@@ -480,6 +542,8 @@ int main(void)
         cmocka_unit_test(rows_sharpen),
         cmocka_unit_test(nothing_depends_on_threads_or_memory),
         cmocka_unit_test(block_error_by_its_definition),
+        cmocka_unit_test(the_last_layer_goes_first_then_the_worst),
+        cmocka_unit_test(one_request_for_both),
         cmocka_unit_test(ranges_are_those_of_the_float_pass),
         cmocka_unit_test(shifts_against_float64),
         cmocka_unit_test(blocks_of_rows_hold_whole_tokens),

@@ -131,6 +131,7 @@ static void coverage_is_what_the_router_chose(void **state)
     Coverage c;
     assert_false(session_coverage(s, &c));
     analyze(s, "kurtosis", NULL);
+    ok(session_show(s, "kurtosis", &err));
     assert_true(session_coverage(s, &c));
     int64_t *tokens = choices();
     int n = m->cfg.layers * m->cfg.moe.experts;
