@@ -143,6 +143,14 @@ static int64_t missing_rows(const RankCount *c)
     return c->wanted - rows_of(c);
 }
 
+/* Whether a stopped analysis gave every unit a score of the texts until then: how many, of how many. */
+static bool some_texts(const Session *s, const Metric *m, int64_t *done, int64_t *total)
+{
+    const char *step;
+    return !m->pass->has && !m->pass->stream && session_stopped(s, done, total, &step) && step == m->pass->step &&
+           strcmp(step, "text") == 0 && *done < *total;
+}
+
 /* The arithmetics in which the rows that have a score were made. */
 static unsigned rows_ariths(const Session *s, const Metric *m, const RankRow *rows, int64_t n)
 {
@@ -265,7 +273,7 @@ static void ranking_text(const Session *s, const Metric *m, const RankRequest *r
 {
     const Model *model = session_model(s);
     static const char line[] = "--------------------------------------------------------------------------------\n";
-    int64_t cut = ranking_cut(rows, n, r->topk), shown = cut - count->failed, missing = missing_rows(count);
+    int64_t cut = ranking_cut(rows, n, r->topk), shown = cut - count->failed, missing = missing_rows(count), done, total;
     Str name = {0};
     bool other = ariths_text(rows_ariths(s, m, rows, n), &name);
     rows += count->failed;
@@ -314,7 +322,10 @@ static void ranking_text(const Session *s, const Metric *m, const RankRequest *r
     out->oom = out->oom || name.oom;
     str_free(&name);
     str_puts(out, "\n=== End of YAML Format ===\n");
-    if (!missing)
+    if (!missing && r->stopped && some_texts(s, m, &done, &total))
+        str_printf(out, "===========ANALYSIS STOPPED: all have scores, of %lld of %lld texts===========\n", (long long)done,
+                   (long long)total);
+    else if (!missing)
         str_puts(out, "===========ANALYSIS COMPLETE===========\n");
     else
         str_printf(out, "===========ANALYSIS %s: %lld of %lld===========\n", r->stopped ? "STOPPED" : "PARTIAL",
@@ -361,6 +372,7 @@ static void arith_json(unsigned set, ArithMode none, Str *out)
 
 static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64_t n, const RankCount *count, Str *out)
 {
+    int64_t done, total;
     const Model *model = session_model(s);
     Str text = {0};
     DataInfo d = session_calib_info(s);
@@ -391,7 +403,8 @@ static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64
         output_data_json(&d, "samples", out);
     if (!m->pass->data_free)
         coverage_json(s, out);
-    str_puts(out, missing_rows(count) ? ",\"complete\":false,\"layers\":[" : ",\"layers\":[");
+    bool part = missing_rows(count) || some_texts(s, m, &done, &total);
+    str_puts(out, part ? ",\"complete\":false,\"layers\":[" : ",\"layers\":[");
     for (int64_t i = 0; i < n; i++) {
         int64_t tokens = session_unit_tokens(s, m, rows[i].unit);
         str_puts(out, i ? ",\n{\"rank\":" : "\n{\"rank\":");

@@ -467,6 +467,11 @@ static void stopped_passes_go_on_also_in_another_session(void **state)
             const JobView *j = session_job(s, 0);
             assert_true(j->done > 0 && j->done < j->total);
             assert_int_equal(session_unit_score(s, metric_find(names[0]), 0).state, SCORE_OK); /* a ranking so far */
+            Str text = {0};
+            const Metric *list[] = {metric_find(names[0]), NULL};
+            ok(output_ranking(s, OUT_TEXT, &(RankRequest){.metrics = list, .topk = 3, .stopped = true}, &text, &err));
+            assert_non_null(strstr(str_text(&text), k ? "STOPPED: 2 of " : "STOPPED: all have scores, of 4 of 5 texts"));
+            str_free(&text);
             stop_after = 0;
             if (away) {
                 char id[40];
