@@ -332,7 +332,7 @@ static const ObserverOps ops = {.name = "outliers", .wants_tap = wants_tap, .tap
 const Watch watch_act_outliers = {.metric = &metric_act_outliers, .ops = &ops, .open = open_inputs, .layer = layer,
                                   .close = end, .bytes = bytes};
 const Watch watch_output_outliers = {.metric = &metric_output_outliers, .ops = &ops, .open = open_outputs,
-                                     .layer = layer, .close = end, .bytes = bytes};
+                                     .layer = layer, .close = end, .bytes = bytes, .outputs = true};
 
 const Metric metric_act_outliers = {
     .name = "act_outliers",

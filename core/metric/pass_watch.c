@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/num.h"
+#include "run/need.h"
 #include "run/schedule.h"
 #include "run/taps.h"
 
@@ -138,6 +140,21 @@ static uint64_t bytes(const PassPlan *p, int threads)
     return sum;
 }
 
+/* Of a forward; outputs that are watched stand beside what comes of them, for the rows of a chunk. */
+static uint64_t need(const PassPlan *p, int threads)
+{
+    int64_t rows = p->tokens->start[p->tokens->samples], longest = longest_of(p->tokens->start, p->tokens->samples), out = 0;
+    const RunnerAsk ask = {.rows = rows, .longest = longest, .threads = threads};
+    RunnerNeed n = runner_need(p->m, &ask);
+    for (int64_t i = 0; i < p->m->nlinears; i++)
+        out = max_i64(out, p->m->linears[i].out);
+    bool outputs = false;
+    for (int i = 0; i < WATCHES; i++)
+        outputs = outputs || (watches[i]->outputs && asked(p, watches[i]));
+    uint64_t apart = (uint64_t)min_i64(rows, max_i64(CHUNK_ROWS, longest)) * (uint64_t)(out + p->m->cfg.hidden) * sizeof(float);
+    return n.stream + n.kept + n.layer + (outputs ? apart : 0);
+}
+
 const MetricPass pass_watch = {
     .name = "what flows",
     .step = "layer",
@@ -145,5 +162,6 @@ const MetricPass pass_watch = {
     .any_level = true,
     .steps = steps,
     .bytes = bytes,
+    .need = need,
     .run = run,
 };

@@ -22,6 +22,7 @@ typedef struct Watch {
     Status (*layer)(void *self, int unit, const Stream *h, Pool *pool, WatchOut *out, Error *err);
     void (*close)(void *self);
     uint64_t (*bytes)(const PassPlan *p, int threads);
+    bool outputs; /* watches outputs of linears, which passes then keep apart */
 } Watch;
 
 extern const Metric metric_act_outliers, metric_output_outliers, metric_massive, metric_coverage, metric_expert_load;

@@ -28,6 +28,13 @@ exits 0 "output errors run" s analyze --model_path $model --calib_dataset $calib
     block_output --scheme W4A8_DYNAMIC --format json
 has "$tmp/out" '"from_weight":' "and tell what the weight loses"
 has "$tmp/out" '"token":' "and blocks token by token"
+for m in output_outliers output_error gptq_gain; do
+    exits 0 "$m on the demo model" s analyze --model_path lab_models/demo --max-samples 8 --metrics $m --topk 1
+    case $SLIMSCOPE in
+    *asan*) ;; # which takes memory of its own
+    *) if awk '/^peak memory/ { exit !($3 <= $8) }' "$tmp/err"; then ok "$m stays within its plan"; else not_ok "$m stays within its plan"; tail -n 1 "$tmp/err"; fi ;;
+    esac
+done
 python3 tests/lib/spoil_model.py lab_models/demo "$tmp/nan" nan:model.layers.6.mlp.up_proj.weight
 exits 1 "a NaN in a weight" s analyze --model_path "$tmp/nan" --max-samples 2 --metrics act_outliers --format json
 has "$tmp/out" "NaN first at sample 0 token 0 channel" "names sample, token and channel"
