@@ -117,8 +117,7 @@ static void add_errors(UnitScore *u, const Outputs *o, const Stream *h)
                      i, (long long)((o->bad[i] - 1) / o->width), (long long)((o->bad[i] - 1) % o->width));
         if (!rows)
             continue;
-        u->sum += o->sum[i] / (double)(rows * o->width * o->n);
-        u->samples++;
+        sample_add(u, o->sum[i] / (double)(rows * o->width * o->n), i);
         u->tokens += rows;
     }
 }

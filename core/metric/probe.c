@@ -260,7 +260,8 @@ Status mse_add(UnitScore *u, const Stream *plain, const Stream *changed, int fir
     return ST_OK;
 }
 
-void mse_end(UnitScore *u)
+/* The mean over its samples; NaN (why is set) once one was not finite. */
+static void mse_end(UnitScore *u)
 {
     u->value = u->why[0] || !u->samples ? (double)NAN : u->sum / u->samples;
 }

@@ -52,8 +52,6 @@ ProbeNeed probe_need(const PassPlan *p, int threads);
 /* Adds of each sample the mean square of changed - plain to *u, and the samples and tokens; NaN with a reason in u->why
  * where a value is not finite. first: number of the first sample among all texts. Samples side by side on the pool. */
 Status mse_add(UnitScore *u, const Stream *plain, const Stream *changed, int first, Pool *pool, Error *err);
-/* u->value: the mean over its samples; NaN (why is set) once one was not finite. */
-void mse_end(UnitScore *u);
 /* The values that there are, to the sink: of units [0, depth), those that have a sample or a reason. */
 typedef struct Telling {
     const Metric *metric;

@@ -336,6 +336,7 @@ static void every_architecture_has_scores(void **state)
             assert_int_equal(u->absent, !has_scores(&a.b.m->units[l]));
             assert_true(u->absent ? strstr(u->why, "not applicable") != NULL : u->value > 0 && u->samples == 2);
             assert_true(u->absent || u->value == b.unit[l].value); /* whatever the number of threads */
+            assert_true(u->absent || u->part[SAMPLE_SHARE] > 0); /* of the sample that weighs most */
             absent += u->absent;
         }
         test_tokens_free(a.t);
