@@ -192,6 +192,8 @@ static void assignment(Session *s, Str *out)
 static Status decision(Session *s, Str *out, Error *err)
 {
     Prediction p = session_predict(s);
+    if (p.no_memory)
+        return error_nomem(err, "the prediction");
     str_puts(out, "<section><h2>The decision</h2>\n<p>");
     str_bytes(out, p.size.bytes);
     str_puts(out, " of ");

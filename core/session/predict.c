@@ -135,16 +135,21 @@ static Prediction predict(Session *s)
     Prediction p = {.share_back = NAN, .sum = NAN, .kl = none, .ppl = none};
     const GroupTable *t;
     recipe_sizes(s->recipe, s->model, a->level, s->opt.peer, &p.size);
-    if (group_table(s, &t, NULL) != ST_OK)
+    Status st = group_table(s, &t, NULL);
+    p.no_memory = st == ST_NOMEM;
+    if (st != ST_OK)
         return p;
     int16_t *set = mem_array((size_t)t->n, sizeof *set), *home = mem_array((size_t)t->n, sizeof *home);
+    p.no_memory = !set || !home;
     if (set && home) {
         group_set(s, t, a->level, set);
         group_set(s, t, a->home, home);
         double all = weigh(s, t, set, home, &p);
         p.have = isfinite(p.sum) && isfinite(all) && all > 0;
         p.share_back = p.have ? (all - p.sum) / all : NAN;
-        p.have = p.have && foretell(s, t, set, &p, NULL) == ST_OK;
+        st = p.have ? foretell(s, t, set, &p, NULL) : ST_OK;
+        p.have = p.have && st == ST_OK;
+        p.no_memory = st == ST_NOMEM;
     }
     free(set);
     free(home);
@@ -161,7 +166,7 @@ Prediction session_predict(Session *s)
         w->predicted = predict(s);
         w->predicted_version = s->assignment->version;
         w->predicted_results = s->results->version;
-        w->predicted_known = true;
+        w->predicted_known = !w->predicted.no_memory;
     }
     return w->predicted;
 }

@@ -238,6 +238,7 @@ unsigned session_unit_ariths(const Session *s, const Metric *m, int64_t unit);
  * that was not measured, and from the measurements of this recipe, data and arithmetic on as many tokens as the newest of
  * them. */
 typedef struct Prediction {
+    bool no_memory;        /* there was too little for it: nothing below but size is told */
     bool have;             /* what each group weighs is known, at its home level and the present one */
     int64_t groups, unknown; /* fused groups that logits depend on and quantize; of them without either metric */
     int64_t alone;         /* of them with their own KL */
