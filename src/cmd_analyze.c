@@ -58,6 +58,7 @@ typedef struct Ask {
     OutFormat format;
     const char *out;
     bool set_chosen;                        /* the calibration set is not the peer's default */
+    bool by_default;                        /* no metric was named: it is the guide's */
 } Ask;
 
 static Status add_metric(const Session *s, Ask *ask, const char *name, Error *err)
@@ -71,7 +72,7 @@ static Status add_metric(const Session *s, Ask *ask, const char *name, Error *er
     return ST_OK;
 }
 
-static Status ask_metrics(App *a, const CommandLine *cl, Ask *ask, Error *err)
+static Status ask_metrics(const App *a, const CommandLine *cl, Ask *ask, Error *err)
 {
     int first = 0;
     ask->metrics = mem_zarray(metric_list_len(session_metrics(a->session)) + 1, sizeof *ask->metrics);
@@ -99,8 +100,7 @@ static Status ask_metrics(App *a, const CommandLine *cl, Ask *ask, Error *err)
     const Metric *shown = a->session && a->face != FACE_CLI ? session_metric(a->session) : NULL;
     if (shown && !ask->scope)
         return add_metric(a->session, ask, shown->name, err);
-    if (!ask->scope && a->face == FACE_CLI && metric_find("block_error"))
-        app_note(a, "kurtosis describes inputs; what the model loses by each layer is ranked by --metrics block_error");
+    ask->by_default = !ask->scope;
     return add_metric(a->session, ask, ask->scope ? ask->scope->metric : "kurtosis", err);
 }
 
@@ -272,6 +272,8 @@ static Status analyze_and_print(App *a, const Ask *ask, Error *err)
         }
         if (a->face == FACE_CLI && !ask->set_chosen && reads_texts(ask))
             note_data(a);
+        if (st == ST_OK && a->face == FACE_CLI && ask->by_default)
+            app_note(a, "kurtosis describes inputs; what the model loses by each layer is ranked by --metrics block_error");
         app_note_memory(a);
         app_note_profile(a, ask->format);
     }
