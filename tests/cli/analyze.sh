@@ -168,7 +168,8 @@ refuse "does not go with" "quant_modules without scope" --quant_modules '*'
 refuse "whole number" "threads" --threads many
 refuse "no size" "mem" --mem lots
 exits 64 "a metric of another scope" s analyze layer --model_path $model --metrics kurtosis
-has "$tmp/err" "metric 'kurtosis' scores each linear, scope 'layer' has others: use mse_layer_wise, mse_model_wise" "is told in a line"
+has "$tmp/err" "metric 'kurtosis' scores each linear, scope 'layer' has others: use " "is told in a line"
+has "$tmp/err" "mse_layer_wise, mse_model_wise" "with what the scope has"
 exits 64 "a scheme that is none" s analyze layer --model_path $model --scheme W3A3
 has "$tmp/err" "scheme 'W3A3' is none: there are W8A8S, W8A8," "names those there are"
 exits 64 "a scheme that is only written" s analyze layer --model_path $model --scheme W4A4_DYNAMIC
@@ -176,7 +177,7 @@ exits 64 "a recipe and a scheme" s analyze layer --model_path $model --scheme W8
 exits 64 "patterns in scope attn" s analyze attn --model_path $model --pattern '*'
 has "$tmp/err" "--pattern does not go with scope attn" "are told"
 exits 64 "a metric of blocks in scope attn" s analyze attn --model_path $model --metrics mse_model_wise
-has "$tmp/err" "metric 'mse_model_wise' scores each block, scope 'attn' has others: use attention_mse" "is told in a line"
+has "$tmp/err" "metric 'mse_model_wise' scores each block, scope 'attn' has others: use " "is told in a line"
 exits 0 "scope after options" s analyze --model_path $model --calib_dataset $calib3 --topk 3 layer
 exits 64 "unknown scope" s analyze foo --model_path $model
 exits 65 "a pattern without a hit" run --pattern '*Q_PROJ'
