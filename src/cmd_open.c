@@ -119,9 +119,9 @@ static Status set_run(App *a, const CommandLine *cl, Error *err)
 const Command command_set = {
     .name = "set",
     .args = "KEY=VALUE...",
-    .summary =
-        "Set threads, mem, max-samples, seq-len, ctx, eval-tokens, tokens, seed, dtype-sim, compat, runtime, profile, lang.",
-    .help = "runtime (" RUNTIME_WORDS "|none) is the engine that shall load what is "
+    .summary = "Set how runs compute and how the workbench speaks.",
+    .help = "Keys: threads, mem, max-samples, seq-len, ctx, eval-tokens, tokens, seed, dtype-sim, compat, runtime, profile, "
+            "lang. runtime (" RUNTIME_WORDS "|none) is the engine that shall load what is "
             "written: what breaks a rule of it is an error. It changes no number. lang (auto|en|zh) is the language of the "
             "workbench's words.",
     .completes = COMP_SETTING,

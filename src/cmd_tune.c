@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "session/goal.h"
 #include "src/commands.h"
 #include "src/internal.h"
 #include "src/output.h"
@@ -135,6 +136,10 @@ static Status run_tune(App *a, const CommandLine *cl, Error *err)
     }
     if (!goal)
         return error_set(err, ST_USAGE, "tune needs a goal: --until kl=0.1, ppl=+1%% or bytes=+20M");
+    Goal parsed;
+    Status st = goal_parse(goal, &parsed, err);
+    if (st != ST_OK)
+        return error_prefix(err, st, "--until: ");
     RETURN_IF_ERROR(open_for_effect(a, cl, false, err));
     if (!app_waits(a) && (cl_given(cl, "format") || out))
         return error_set(err, ST_USAGE, "the search goes on in the background: --format and --out do not apply");
@@ -142,7 +147,7 @@ static Status run_tune(App *a, const CommandLine *cl, Error *err)
     RETURN_IF_ERROR(session_tune(a->session, goal, &o, err));
     if (!app_waits(a))
         return ST_OK;
-    Status st = tune_finish(a, f, err);
+    st = tune_finish(a, f, err);
     if (out && (st == ST_OK || st == ST_FAIL || st == ST_CANCELLED)) {
         Error second = {0};
         Status wrote = session_export(a->session, out, NULL, true, &second);
