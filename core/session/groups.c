@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "session/assignment.h"
@@ -14,6 +15,7 @@
 void group_table_free(GroupTable *t)
 {
     free(t->alone);
+    free(t->error);
     free(t->block);
     free(t->v);
     free(t->bytes);
@@ -53,10 +55,11 @@ static Status open_table(Session *s, GroupTable *t, Error *err)
     size_t cells = (size_t)n * (size_t)levels;
     group_table_free(t);
     *t = (GroupTable){.n = n, .levels = levels, .alone = mem_array(cells, sizeof(double)),
+                      .error = mem_array(cells, sizeof(double)),
                       .block = mem_array(cells, sizeof(double)), .v = mem_array(cells, sizeof(double)),
                       .bytes = mem_zarray(cells, sizeof(int64_t)), .bits = mem_zarray(cells, sizeof(double)),
                       .digest = mem_array(cells, sizeof(uint64_t))};
-    if (!t->alone || !t->block || !t->v || !t->bytes || !t->bits || !t->digest) {
+    if (!t->alone || !t->error || !t->block || !t->v || !t->bytes || !t->bits || !t->digest) {
         group_table_free(t);
         return error_nomem(err, "the groups' levels");
     }
@@ -74,14 +77,20 @@ static double value_of(const Model *m, int64_t g, const UnitSlot *u)
     return isnan(u->s.value) && !u->s.tokens && expert ? 0 : u->s.value;
 }
 
-/* A metric's values of the present data and arithmetic; unknown ones, and those that are no number, are NaN. */
-static void read_metric(const Session *s, const GroupTable *t, const char *name, uint64_t origin, double *out)
+/* A metric's values, or a part of them, of the present data and arithmetic; unknown ones, and those that are no number, are
+ * NaN. */
+static void read_metric(const Session *s, const GroupTable *t, const char *name, const char *part, uint64_t origin,
+                        double *out)
 {
     const Metric *m = metric_find(name);
+    int at = m && part ? metric_parts(m) - 1 : -1;
+    while (at >= 0 && strcmp(m->parts[at].name, part) != 0)
+        at--;
     for (int64_t i = 0; i < t->n * t->levels; i++) {
         bool values = m && m->scope == SCOPE_GROUP && !m->score && i % t->levels;
         const UnitSlot *u = values ? scores_unit_at(&s->results->scores, m, i / t->levels, t->digest[i]) : NULL;
-        out[i] = u && u->made == origin ? value_of(s->model, i / t->levels, u) : NAN;
+        bool known = u && u->made == origin && (!part || at >= 0);
+        out[i] = !known ? NAN : part ? u->s.part[at] : value_of(s->model, i / t->levels, u);
     }
 }
 
@@ -94,9 +103,10 @@ Status group_table(Session *s, const GroupTable **out, Error *err)
     }
     if (t->results != s->results->version + 1) {
         const ScoreOrigin now = origin_now(s);
-        read_metric(s, t, "alone", now.data, t->alone);
-        read_metric(s, t, "block_error", now.data, t->block);
-        tune_weights(t->alone, t->block, t->n, t->levels, t->v);
+        read_metric(s, t, "alone", NULL, now.data, t->alone);
+        read_metric(s, t, "alone", "error", now.data, t->error);
+        read_metric(s, t, "block_error", NULL, now.data, t->block);
+        tune_weights(t->alone, t->error, t->block, t->n, t->levels, t->v);
         for (int64_t i = 0; i < t->n * t->levels; i++)
             if (!leads_to_logits(s->model, i / t->levels))
                 t->v[i] = 0;

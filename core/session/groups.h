@@ -9,6 +9,7 @@ typedef struct GroupTable {
     int64_t n;
     int levels;              /* float included */
     double *alone, *block;   /* [n][levels] those metrics, NaN: not known */
+    double *error;           /* [n][levels] standard error of alone */
     double *v;               /* [n][levels] tune_weights of them */
     int64_t *bytes;          /* [n][levels] as the saver writes them; -1: a linear of it can't have the level */
     double *bits;            /* [n][levels] weight bits of all its weights */

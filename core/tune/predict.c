@@ -35,15 +35,45 @@ double tune_scale(const double *alone, const double *block, int64_t n, int64_t *
     return median_ratio(alone, block, n, 0, 1, pairs);
 }
 
-void tune_weights(const double *alone, const double *block, int64_t n, int levels, double *v)
+/* How far, in logarithms, a value of block times c is from alone: 1.4826 times the median distance, which is the standard
+ * deviation were it normal. NaN with fewer than SPREAD_PAIRS pairs. */
+enum { SPREAD_PAIRS = 8 };
+static double spread_around(const double *alone, const double *block, int64_t n, int64_t from, int64_t stride, double c)
+{
+    double *d = mem_array((size_t)n, sizeof *d), spread = NAN;
+    int64_t k = 0;
+    for (int64_t i = from; d && i < n; i += stride)
+        if (above_zero(alone[i]) && above_zero(block[i]))
+            d[k++] = fabs(log(alone[i] / (c * block[i])));
+    if (k >= SPREAD_PAIRS) {
+        qsort(d, (size_t)k, sizeof *d, compare_doubles);
+        spread = 1.4826 * d[k / 2];
+    }
+    free(d);
+    return spread;
+}
+
+/* Two estimates of one value, each trusted by its variance (in logarithms): alone by its standard error, the other by its
+ * spread. */
+static double blend(double alone, double error, double other, double spread)
+{
+    if (!(above_zero(alone) && above_zero(error) && above_zero(other) && above_zero(spread)))
+        return alone;
+    double r = error / alone, w = r * r / (r * r + spread * spread);
+    return alone * pow(other / alone, fmin(w, 0.5));
+}
+
+void tune_weights(const double *alone, const double *error, const double *block, int64_t n, int levels, double *v)
 {
     int64_t pairs, all = n * levels;
     double any = tune_scale(alone, block, all, &pairs);
     for (int k = 0; k < levels; k++) {
         double c = median_ratio(alone, block, all, k, levels, &pairs);
+        double spread = spread_around(alone, block, all, k, levels, c);
         c = isfinite(c) ? c : isfinite(any) ? any : 1;
         for (int64_t i = k; i < all; i += levels) {
-            double x = isfinite(alone[i]) ? alone[i] : c * block[i];
+            double other = c * block[i];
+            double x = isfinite(alone[i]) ? blend(alone[i], error ? error[i] : NAN, other, spread) : other;
             v[i] = k == 0 ? 0 : isfinite(x) ? fmax(x, 0) : NAN;
         }
     }

@@ -14,8 +14,10 @@
 double tune_scale(const double *alone, const double *block, int64_t n, int64_t *pairs);
 /* v[n][levels] of values of the same shape (NaN: not known), where level 0 is float and weighs nothing: alone where it is
  * known, else scale * block with the scale of that level's pairs, without any that of all levels' pairs, without any of
- * these 1 (a line through measured points does not mind). NaN where neither is known. */
-void tune_weights(const double *alone, const double *block, int64_t n, int levels, double *v);
+ * these 1 (a line through measured points does not mind). NaN where neither is known. error: the standard error of alone
+ * (few tokens are noisy), NULL or NaN: not known; where it is, v is the mean, in logarithms, of alone and scale * block, each
+ * weighed by its variance: of the first its error, of the second its spread around all the pairs. */
+void tune_weights(const double *alone, const double *error, const double *block, int64_t n, int levels, double *v);
 
 /* A set that was measured. */
 typedef struct TunePoint {

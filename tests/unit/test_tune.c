@@ -13,6 +13,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "base/rng.h"
 #include "io/json.h"
 #include "tune/search.h"
 
@@ -115,7 +116,7 @@ static void hybrid(const Study *s, int top, double *v, int16_t *ten)
         if (i < 10)
             ten[at / 2] = 0;
     }
-    tune_weights(alone, s->block, N, 2, v);
+    tune_weights(alone, NULL, s->block, N, 2, v);
 }
 
 static double sum_of(const double *v, const int16_t *set)
@@ -279,13 +280,56 @@ static void test_weights(void **state)
     int64_t pairs;
     assert_float_equal(tune_scale(alone, block, 9, &pairs), 2.5, 1e-12);
     assert_int_equal(pairs, 2);
-    tune_weights(alone, block, 3, 3, v);
+    tune_weights(alone, NULL, block, 3, 3, v);
     const double want[] = {0, .2, 1.0, 0, .9, 1.25, 0, .5};
     for (int i = 0; i < 8; i++)
         assert_float_equal(v[i], want[i], 1e-12);
     assert_true(isnan(v[8]));
-    tune_weights((const double[]){NAN, NAN}, (const double[]){NAN, .3}, 1, 2, v);
+    tune_weights((const double[]){NAN, NAN}, NULL, (const double[]){NAN, .3}, 1, 2, v);
     assert_float_equal(v[1], .3, 1e-12);
+}
+
+/* Standard normal values, always the same. */
+static double normal(Rng *r)
+{
+    double sum = 0;
+    for (int i = 0; i < 12; i++)
+        sum += rng_unit(r);
+    return sum - 6;
+}
+
+/* What few tokens say is joined with what block_error says, each as far as it can be trusted. */
+static void test_weights_blend(void **state)
+{
+    (void)state;
+    enum { GROUPS = 400 };
+    static double truth[GROUPS], alone[2 * GROUPS], error[2 * GROUPS], block[2 * GROUPS], v[2 * GROUPS], plain[2 * GROUPS];
+    Rng rng = rng_of(11, 1);
+    for (int i = 0; i < GROUPS; i++) {
+        truth[i] = exp(3 * normal(&rng));
+        double r = .2 + .2 * rng_unit(&rng);
+        alone[2 * i + 1] = truth[i] * exp(r * normal(&rng));
+        error[2 * i + 1] = r * alone[2 * i + 1];
+        block[2 * i + 1] = truth[i] * exp(.3 * normal(&rng)) / 7;
+        alone[2 * i] = block[2 * i] = error[2 * i] = NAN;
+    }
+    tune_weights(alone, error, block, GROUPS, 2, v);
+    tune_weights(alone, NULL, block, GROUPS, 2, plain);
+    double off = 0, off_plain = 0, off_block = 0;
+    for (int i = 0; i < GROUPS; i++) {
+        off += fabs(log(v[2 * i + 1] / truth[i]));
+        off_plain += fabs(log(plain[2 * i + 1] / truth[i]));
+        off_block += fabs(log(7 * block[2 * i + 1] / truth[i]));
+        assert_true(plain[2 * i + 1] == alone[2 * i + 1]);
+    }
+    assert_true(off < .9 * off_plain && off < .9 * off_block);
+    /* without an error, a pair, or enough of them: as it is */
+    error[1] = NAN;
+    block[3] = NAN;
+    tune_weights(alone, error, block, GROUPS, 2, v);
+    assert_true(v[1] == alone[1] && v[3] == alone[3] && v[5] != alone[5]);
+    tune_weights(alone + 4, error + 4, block + 4, 7, 2, v);
+    assert_true(v[1] == alone[5]);
 }
 
 static void test_curve(void **state)
@@ -682,6 +726,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_weights_blend),
         cmocka_unit_test(test_curve),
         cmocka_unit_test(test_predicts_measured_sets),
         cmocka_unit_test(test_predicts_steps),
