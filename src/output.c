@@ -90,6 +90,7 @@ static void change_range(const TuneRange *r, Str *out)
 
 void output_prediction(const Prediction *p, Str *out)
 {
+    out->oom = out->oom || p->no_memory;
     if (!p->have) {
         str_printf(out, "nothing: block_error is not known for %lld of %lld groups (analyze block_error)",
                    (long long)p->unknown, (long long)p->groups);
@@ -122,6 +123,7 @@ static void range_json(Str *out, const char *name, const TuneRange *r)
 
 void output_prediction_json(const Prediction *p, Str *out)
 {
+    out->oom = out->oom || p->no_memory;
     str_printf(out, ",\"prediction\":{\"measurements\":%d,\"groups\":%lld,\"unknown\":%lld,\"alone\":%lld", p->measurements,
                (long long)p->groups, (long long)p->unknown, (long long)p->alone);
     if (p->have && p->measurements) {
