@@ -539,13 +539,9 @@ static uint64_t bytes(const PassPlan *p, int threads)
 
 static uint64_t need(const PassPlan *p, int threads)
 {
-    int64_t longest, rows = plan_rows(p, &longest), all = p->tokens->start[p->tokens->samples];
-    const RunnerAsk ask = {.rows = all, .longest = longest_of(p->tokens->start, p->tokens->samples), .threads = threads,
-                           .whole = true};
-    uint64_t sweep = schedule_sweep_bytes(p->m, BATCH_UNITS, max_i64(longest, min_i64(rows, SWEEP_ROWS / (1 + BATCH_UNITS))),
-                                          longest, threads);
-    uint64_t calibrate = runner_estimate(p->m, &ask);
-    return sweep > calibrate ? sweep : calibrate;
+    int64_t longest, rows = plan_rows(p, &longest);
+    rows = max_i64(longest, min_i64(rows, SWEEP_ROWS / (1 + BATCH_UNITS)));
+    return max_u64(schedule_sweep_bytes(p->m, BATCH_UNITS, rows, longest, threads), leveled_need(p, threads));
 }
 
 static bool answered(const PassPlan *p, const Scores *s)

@@ -410,7 +410,8 @@ static uint64_t bytes(const PassPlan *p, int threads)
 }
 
 static const MetricPass pass_block_error = {
-    .name = "block error", .step = "layer", .stream = true, .steps = steps, .bytes = bytes, .run = run};
+    .name = "block error", .step = "layer", .stream = true, .steps = steps, .bytes = bytes, .need = leveled_need,
+    .run = run};
 
 const Metric metric_block_error = {
     .name = "block_error",

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/num.h"
 
 Status leveled_read(void *runner, int64_t linear, float *w, Error *err)
 {
@@ -82,6 +83,20 @@ uint64_t leveled_bytes(const PassPlan *p, int threads)
     }
     free(at);
     return sum;
+}
+
+uint64_t leveled_need(const PassPlan *p, int threads)
+{
+    const TokenSet *t = p->tokens;
+    bool whole = false;
+    for (int k = 0; k < p->nlevels; k++) {
+        const QuantLevel l = quant_level(&p->levels[k]);
+        whole = whole || (l.runs && (l.act->observer || l.weight->prepare));
+    }
+    const RunnerAsk ask = {.rows = t->start[t->samples], .longest = longest_of(t->start, t->samples), .threads = threads,
+                           .whole = whole};
+    const RunnerNeed n = runner_need(p->m, &ask);
+    return n.stream + n.kept + n.layer;
 }
 
 /* ---- watching for several levels ---- */

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Calls for files that fail, one in each run, and kills before one: an analysis into a file, an export and quant in four
+# Calls for files that fail, one in each run, and kills before one: an analysis into a file, an export, a report and quant in four
 # formats end with one clear line, keep what was there or write the new, and go on with --resume to the same bytes. A
 # sample of all places: 'make faults' tries every one.
 . tests/tap.sh
@@ -11,6 +11,6 @@ tries() { # SCENES ARGUMENTS
     relay "$tmp/tap"
     is "$scenes" $((tap_n - before)) "every scene was tried"
 }
-tries 6 --budget 60
-tries 6 --budget 30 --kill
+tries 7 --budget 60
+tries 7 --budget 30 --kill
 finish
