@@ -91,6 +91,12 @@ Status stream_slice(Stream *out, const Stream *in, int s0, int n, Error *err)
     return st;
 }
 
+/* Sample i of n that are spread over all. */
+static int64_t spread(const Stream *in, int i, int n)
+{
+    return (int64_t)i * in->samples / n;
+}
+
 Status stream_beginnings(Stream *out, const Stream *in, int n, int64_t rows, Error *err)
 {
     int64_t *start = mem_array((size_t)n + 1, sizeof *start);
@@ -99,7 +105,7 @@ Status stream_beginnings(Stream *out, const Stream *in, int n, int64_t rows, Err
         return error_nomem(err, "hidden states");
     start[0] = 0;
     for (int i = 0; i < n; i++) {
-        int64_t all = in->start[i + 1] - in->start[i];
+        int64_t all = in->start[spread(in, i, n) + 1] - in->start[spread(in, i, n)];
         start[i + 1] = start[i] + (all < rows ? all : rows);
     }
     Status st = stream_init(out, n, start, in->width, err);
@@ -110,7 +116,7 @@ Status stream_beginnings(Stream *out, const Stream *in, int n, int64_t rows, Err
     if (st == ST_OK && in->select)
         st = stream_reserve_select(out, in->select_words * 32, err);
     for (int i = 0; st == ST_OK && i < n; i++) {
-        int64_t to = out->start[i], from = in->start[i];
+        int64_t to = out->start[i], from = in->start[spread(in, i, n)];
         size_t k = (size_t)(out->start[i + 1] - to);
         memcpy(out->data + to * out->width, in->data + from * out->width, k * (size_t)out->width * sizeof *out->data);
         if (in->ids)

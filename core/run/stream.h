@@ -32,7 +32,8 @@ void stream_fini(Stream *s);
 
 /* Samples [s0, s0 + n) of another stream, with their ids and choices. Caller frees. */
 Status stream_slice(Stream *out, const Stream *in, int s0, int n, Error *err);
-/* The first `rows` rows (or all) of each of the first n samples, with their ids and choices. Caller frees. */
+/* The first `rows` rows (or all) of n samples, which are spread over all of them, with their ids and choices. Caller
+ * frees. */
 Status stream_beginnings(Stream *out, const Stream *in, int n, int64_t rows, Error *err);
 /* Room for `copies` copies of a stream, one after the other; the first holds its values, the others nothing but the
  * ids. Caller frees. */
