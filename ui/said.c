@@ -15,10 +15,24 @@ static const char *word(const Words *w, int i)
     return i < w->n ? w->word[i] : "";
 }
 
+/* Whether the job at work, or the next, is the first of what was asked for; others of the same line may wait behind it. */
+static bool begins_with(Session *s, const char *metric)
+{
+    for (int i = 0; *metric && i < session_jobs(s); i++) {
+        const JobView *j = session_job(s, i);
+        if (j->state == JOB_RUNNING || j->state == JOB_WAITING)
+            return j->kind == JOB_ANALYZE && strncmp(j->title, metric, strlen(metric)) == 0;
+    }
+    return false;
+}
+
 static void said_analyze(Ui *ui, const Words *w, int verb)
 {
-    if (session_busy(ui_session(ui)))
-        ui_say_queued(ui, "%s runs; you can go on working, 3 shows the job, ^C stops it", word(w, verb + 1));
+    static const char runs[] = "%s runs; you can go on working, 3 shows the job, ^C stops it";
+    if (begins_with(ui_session(ui), word(w, verb + 1)))
+        ui_say(ui, SL_TEXT, runs, word(w, verb + 1));
+    else if (session_busy(ui_session(ui)))
+        ui_say_queued(ui, runs, word(w, verb + 1));
 }
 
 static void said_measure(Ui *ui, const Words *w, int verb)

@@ -565,7 +565,7 @@ static bool answered(const PassPlan *p, const Scores *s)
 PASS(alone, "alone", false)
 PASS(alone_linear, "alone, by linear", false)
 PASS(alone_block, "alone, by block", false)
-PASS(exact, "exact sweep", true)
+PASS(alone_exact, "exact sweep", true)
 
 #define EXPLAIN                                                                                                       \
     "KL divergence from float in nats a token when this alone is quantized and everything else stays float: the damage " \
@@ -580,5 +580,5 @@ PASS(exact, "exact sweep", true)
 ROW(alone, SCOPE_GROUP, "Alone", FEW, METHOD)
 ROW(alone_linear, SCOPE_LINEAR, "Alone, linear", FEW, METHOD)
 ROW(alone_block, SCOPE_BLOCK, "Alone, block", FEW, METHOD)
-ROW(exact, SCOPE_GROUP, "Exact", "half a pass over the evaluation tokens for each group: minutes to hours",
+ROW(alone_exact, SCOPE_GROUP, "Alone, exact", "half a pass over the evaluation tokens for each group: minutes to hours",
     "On the evaluation set: what alone estimates on a few calibration tokens. " METHOD)

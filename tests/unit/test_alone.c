@@ -78,20 +78,20 @@ static void exact_is_what_measuring_finds(void **state)
 {
     (void)state;
     Session *s = open_demo(NULL);
-    analyze(s, "exact", NULL);
+    analyze(s, "alone_exact", NULL);
     int64_t groups = scope_units(session_model(s), SCOPE_GROUP);
     for (int64_t g = 0; g < groups; g += 5) {
         only_group(s, g);
         ok(session_measure(s, false, &err));
         ok(session_wait(s, &err));
         const Effect *e = session_effect(s, NULL);
-        Score sc = session_unit_score(s, &metric_exact, g);
+        Score sc = session_unit_score(s, &metric_alone_exact, g);
         assert_int_equal(sc.state, SCORE_OK);
         assert_true(fabs(sc.value - e->kl_mean) <= 1e-4 * e->kl_mean + 1e-7);
-        const double *part = session_unit_parts(s, &metric_exact, g);
+        const double *part = session_unit_parts(s, &metric_alone_exact, g);
         assert_true(fabs(part[1] - e->ppl_change) < 1e-5);
         assert_true(part[0] > 0 && part[0] < sc.value);
-        assert_int_equal(session_unit_tokens(s, &metric_exact, g), 256);
+        assert_int_equal(session_unit_tokens(s, &metric_alone_exact, g), 256);
     }
     session_free(s);
 }

@@ -170,7 +170,7 @@ static const Tested metrics[] = {
     {"alone", "test_alone.c", "rows_sharpen"},
     {"alone_linear", "test_alone.c", "units_of_other_scopes"},
     {"alone_block", "test_alone.c", "units_of_other_scopes"},
-    {"exact", "test_alone.c", "exact_is_what_measuring_finds"},
+    {"alone_exact", "test_alone.c", "exact_is_what_measuring_finds"},
     {0},
 };
 static const Tested storages[] = {
