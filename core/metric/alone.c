@@ -27,6 +27,7 @@ typedef struct AloneUnit {
     int layer;
     double first;        /* order: the largest goes first */
     int16_t *level;      /* [nlinears] its linears', 0 elsewhere */
+    bool fits;           /* one of them can be at its level */
     LayerForms forms;
     Variant v;
     UnitScore score;
@@ -271,6 +272,7 @@ static Status unit_forms(AlonePass *a, AloneUnit *u, Error *err)
             continue;
         if (qweight_check(&a->config[level - 1].weight, m->linears[i].out, m->linears[i].in, NULL) == ST_OK)
             u->level[i] = (int16_t)level;
+        u->fits = u->fits || u->level[i];
     }
     FormsOptions *opt = mem_zarray(1, sizeof *opt); /* outlives the forms: unit_end */
     if (!opt)
@@ -393,10 +395,14 @@ static Status tell_batch(AlonePass *a, Error *err)
     int n = 0;
     for (int c = 0; c < a->nbatch; c++) {
         AloneUnit *u = &a->unit[a->at + c];
-        if (!u->forms.any)
-            snprintf(u->score.why, sizeof u->score.why, "%s", "it stays float: its level doesn't fit, or no token reached it");
-        else
+        if (u->fits && !u->forms.any) {
+            snprintf(u->score.why, sizeof u->score.why, "%s", leveled_unreached);
+            u->score.absent = true;
+        } else if (!u->fits) {
+            snprintf(u->score.why, sizeof u->score.why, "its level is none that this build can give it: it stays float");
+        } else {
             finish_unit(a, c, &u->score);
+        }
         score[n++] = (PassScore){a->metric, u->score};
     }
     a->done += n;

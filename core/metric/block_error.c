@@ -263,12 +263,14 @@ static Status score_group(BlockPass *b, int unit, int64_t group, const Way *w, E
         const Leveled *l = &b->set.of[k];
         PassScore *s = new_score(b, &metric_block_error, group, l->q);
         const char *why = leveled_refuses(&b->set, l, SCOPE_GROUP, group);
-        if (*why)
+        if (*why) {
             snprintf(s->s.why, sizeof s->s.why, "%s", why);
-        else if (!take_group(b, &b->forms[k], group))
-            snprintf(s->s.why, sizeof s->s.why, "no token reached it");
-        else
+        } else if (!take_group(b, &b->forms[k], group)) {
+            snprintf(s->s.why, sizeof s->s.why, "%s", leveled_unreached);
+            s->s.absent = true;
+        } else {
             RETURN_IF_ERROR(run_group(b, unit, group, w, &s->s, err));
+        }
     }
     return ST_OK;
 }

@@ -10,6 +10,8 @@ Status leveled_read(void *runner, int64_t linear, float *w, Error *err)
     return runner_weight(runner, linear, -1, w, err);
 }
 
+const char leveled_unreached[] = "no token reached it, or another of its layer's experts: it stays float";
+
 static bool same_level(const QConfig *a, const QConfig *b)
 {
     return qspec_key(&a->act) == qspec_key(&b->act) && qspec_key(&a->weight) == qspec_key(&b->weight);

@@ -25,6 +25,8 @@ Status leveled_init(LeveledSet *s, Runner *r, const PassPlan *p, Error *err);
 void leveled_fini(LeveledSet *s);
 /* FormsOptions.read with a Runner. */
 Status leveled_read(void *runner, int64_t linear, float *w, Error *err);
+/* Why a unit whose level needs data has no value: it, or another of its layer's experts, which go together. */
+extern const char leveled_unreached[];
 /* Why a unit has no value at a level, "" when it can have one: no linear of it fits. */
 const char *leveled_refuses(const LeveledSet *s, const Leveled *l, MetricScope scope, int64_t unit);
 /* Bytes that the forms of one layer take while they calibrate and run, at all levels together. */

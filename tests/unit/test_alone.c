@@ -534,6 +534,31 @@ static void every_family_is_scored(void **state)
     }
 }
 
+/* Of experts that the texts never reach nothing is known, which is no failure. */
+static void unreached_experts_are_no_failure(void **state)
+{
+    (void)state;
+    char *dir = temp_folder();
+    temp_puts(temp_path(dir, "two.jsonl"), "{\"input_ids\":[3,9]}\n");
+    Session *s = open_model("tests/golden/models/qwen3_moe/fp32", NULL);
+    ok(session_set_calib(s, temp_path(dir, "two.jsonl"), &err));
+    analyze(s, "block_error", NULL);
+    analyze(s, "alone", NULL);
+    const Model *m = session_model(s);
+    int experts = 0;
+    for (int64_t g = 0; g < m->ngroups; g++)
+        for (int k = 0; k < 2; k++) {
+            Score sc = session_unit_score(s, k ? &metric_alone : &metric_block_error, g);
+            bool expert = m->linears[group_linear(&m->groups[g], 0)].expert >= 0;
+            assert_int_equal(sc.state, expert ? SCORE_NONE : SCORE_OK);
+            assert_true(!expert || strstr(sc.reason, "no token reached it"));
+            experts += expert;
+        }
+    assert_true(experts > 0);
+    session_free(s);
+    temp_remove(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -548,6 +573,7 @@ int main(void)
         cmocka_unit_test(shifts_against_float64),
         cmocka_unit_test(blocks_of_rows_hold_whole_tokens),
         cmocka_unit_test(every_family_is_scored),
+        cmocka_unit_test(unreached_experts_are_no_failure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
