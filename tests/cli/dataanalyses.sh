@@ -10,7 +10,7 @@ printf '%s\n' '{"input_ids":[1,2]}' '{"input_ids":[9]}' >"$tmp/few.jsonl"
 exits 0 "help" s help analyses
 for m in act_outliers output_outliers massive coverage expert_load smooth_alpha awq_search gptq_gain output_error \
     residual_error block_output; do
-    has "$tmp/out" "  $m (" "help tells of $m"
+    has "$tmp/out" "  $m: " "help tells of $m"
 done
 exits 0 "outliers run" s analyze --model_path $model --calib_dataset $calib --metrics act_outliers --topk 2
 has "$tmp/out" "1. model.layers.2.mlp.down_proj                       | Score:   4.9816e+01 | max 14, mean 0.281" "and rank"
