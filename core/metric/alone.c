@@ -100,16 +100,6 @@ static Status make_probe(AlonePass *a, Error *err)
 
 /* ---- which units ---- */
 
-static bool unit_selected(const PassPlan *p, MetricScope scope, int64_t unit)
-{
-    int64_t from, to;
-    scope_linears(p->m, scope, unit, &from, &to);
-    for (int64_t i = from; i < to; i++)
-        if ((!p->selected || p->selected[i]) && scope_unit_of(p->m, scope, i) == unit)
-            return true;
-    return false;
-}
-
 static int64_t first_linear(const Model *m, MetricScope scope, int64_t unit)
 {
     int64_t from, to;
@@ -163,7 +153,7 @@ static Status make_units(AlonePass *a, Error *err)
     scores_levels(a->p->m, scope, a->p->levels, a->p->level, a->digest);
     for (int64_t u = 0; u < units; u++) {
         int64_t lin = first_linear(a->p->m, scope, u);
-        if (lin >= a->p->m->nlinears || !unit_selected(a->p, scope, u) || a->p->m->linears[lin].layer >= a->p->m->cfg.layers)
+        if (lin >= a->p->m->nlinears || !pass_selects(a->p, scope, u) || a->p->m->linears[lin].layer >= a->p->m->cfg.layers)
             continue;
         a->total++;
         if (is_known(a, u)) {
@@ -519,7 +509,7 @@ static int64_t steps(const PassPlan *p)
     MetricScope scope = p->metrics[0]->scope;
     int64_t n = 0;
     for (int64_t u = 0; u < scope_units(p->m, scope); u++)
-        n += unit_selected(p, scope, u);
+        n += pass_selects(p, scope, u);
     return n;
 }
 
@@ -556,7 +546,7 @@ static bool answered(const PassPlan *p, const Scores *s)
     for (int64_t u = 0; u < scope_units(p->m, m->scope); u++) {
         int64_t lin = first_linear(p->m, m->scope, u);
         const UnitSlot *slot = scores_unit(s, m, u);
-        bool wanted = lin < p->m->nlinears && p->m->linears[lin].layer < p->m->cfg.layers && unit_selected(p, m->scope, u);
+        bool wanted = lin < p->m->nlinears && p->m->linears[lin].layer < p->m->cfg.layers && pass_selects(p, m->scope, u);
         if (wanted && (!slot || slot->stale || (!on_eval(p) && slot->s.tokens < probe_want(p))))
             return false;
     }

@@ -238,20 +238,10 @@ static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err
 {
     AttentionJob j = {.p = p, .sink = sink, .unit = mem_zarray((size_t)model_depth(p->m), sizeof *j.unit)};
     Status st = j.unit ? begin_units(&j, err) : error_nomem(err, "scores");
-    Stream own = {0}, *h = p->first ? p->h : &own;
-    Outside embed = {.tokens = &p->tokens};
-    Schedule s = {.first = (int)p->first, .last = model_depth(p->m), .job = {"attention_mse", layer_job, &j},
-                  .unit_done = layer_done, .ctx = &j, .seed = p->seed, .outside = p->first ? NULL : &embed};
     if (st == ST_OK)
-        st = schedule_forward(r, &h, 1, &s, err);
-    stream_fini(&own);
+        st = pass_by_layer(r, p, (LayerJob){"attention_mse", layer_job, &j}, layer_done, &j, err);
     free(j.unit);
     return st;
-}
-
-static int64_t steps(const PassPlan *p)
-{
-    return model_depth(p->m);
 }
 
 static uint64_t bytes(const PassPlan *p, int threads)
@@ -278,7 +268,7 @@ static const MetricPass pass_attention_mse = {
     .fixed = "int8 per_head q, k, v",
     .inputs = {"float", "accumulated"},
     .stream = true,
-    .steps = steps,
+    .steps = pass_layers,
     .bytes = bytes,
     .need = need,
     .run = run,

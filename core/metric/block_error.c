@@ -43,16 +43,9 @@ typedef struct BlockPass {
 
 /* ---- which tokens ---- */
 
-static int64_t probe_rows(const PassPlan *p)
+static PassProbe probe(const PassPlan *p)
 {
-    int64_t want = p->probe ? p->probe : PROBE_TOKENS;
-    return max_i64(PROBE_LEAST, (want + p->tokens->samples - 1) / max_i64(1, p->tokens->samples));
-}
-
-static int probe_samples(const PassPlan *p)
-{
-    int64_t want = p->probe ? p->probe : PROBE_TOKENS, rows = probe_rows(p);
-    return (int)min_i64(p->tokens->samples, (want + rows - 1) / rows);
+    return pass_probe(p, PROBE_TOKENS, PROBE_LEAST);
 }
 
 /* ---- what is compared ---- */
@@ -98,15 +91,6 @@ static double spread_of(const Stream *x)
     return square / (double)n - mean_sq;
 }
 
-/* The first block whose gift is added behind the unit's last: states behind it are none of the unit's. */
-static int first_late(const Unit *u)
-{
-    int k = 0;
-    while (k < u->nblocks && !u->block[k].spec->late)
-        k++;
-    return k;
-}
-
 static Status way_step(BlockPass *b, int unit, int from, int to, Way *w, Error *err)
 {
     const Variant v = {.sdpa = b->p->peer};
@@ -117,11 +101,11 @@ static Status way_step(BlockPass *b, int unit, int from, int to, Way *w, Error *
 static Status way_init(Way *w, BlockPass *b, int unit, const Stream *h, Error *err)
 {
     const Unit *u = &b->p->m->units[unit];
-    int late = first_late(u);
+    int late = unit_first_late(u);
     *w = (Way){.state = mem_zarray((size_t)u->nblocks + 1, sizeof *w->state), .n = u->nblocks};
     if (!w->state)
         return error_nomem(err, "hidden states");
-    Status st = stream_beginnings(&w->state[0], h, probe_samples(b->p), probe_rows(b->p), err);
+    Status st = stream_beginnings(&w->state[0], h, probe(b->p).samples, probe(b->p).rows, err);
     for (int k = 0; st == ST_OK && k < late; k++)
         st = way_step(b, unit, k, k + 1, w, err);
     if (st == ST_OK && late < w->n)
@@ -239,15 +223,6 @@ static Status run_group(BlockPass *b, int unit, int64_t group, const Way *w, Uni
     return st;
 }
 
-static bool group_selected(const PassPlan *p, int64_t group)
-{
-    const FusedGroup *g = &p->m->groups[group];
-    for (int32_t k = 0; k < g->count; k++)
-        if (!p->selected || p->selected[group_linear(g, k)])
-            return true;
-    return false;
-}
-
 static PassScore *new_score(BlockPass *b, const Metric *m, int64_t unit, const QConfig *q)
 {
     PassScore *s = &b->score[b->nscore++];
@@ -315,7 +290,7 @@ static Status score_groups(BlockPass *b, int unit, const Way *w, Error *err)
         RETURN_IF_ERROR(layer_forms_stage(&b->forms[k], 0, FORM_FIXED, &b->set.types, err));
     for (int64_t i = 0; i < u->count; i++) {
         int64_t group = b->p->m->linears[u->first + i].group;
-        if (group <= before || !group_selected(b->p, group))
+        if (group <= before || !pass_selects(b->p, SCOPE_GROUP, group))
             continue;
         before = group;
         RETURN_IF_ERROR(cancel_check(runner_cancel(b->r), err));
@@ -354,9 +329,7 @@ static Status unit_done(void *ctx, int unit, Stream **streams, int nstreams, Err
 {
     (void)nstreams;
     BlockPass *b = ctx;
-    const PassStep step = {.done = unit + 1, .total = model_depth(b->p->m), .news = true, .score = b->score, .nscore = b->nscore,
-                           .h = streams[0]};
-    return b->sink->step(b->sink->ctx, &step, err);
+    return pass_tell_layer(b->p, b->sink, unit, b->score, b->nscore, streams[0], err);
 }
 
 /* ---- the pass ---- */
@@ -372,32 +345,21 @@ static Status begin(BlockPass *b, Error *err)
     b->one = mem_zarray((size_t)most + 1, sizeof *b->one);
     b->score = mem_zarray((size_t)b->cap + 1, sizeof *b->score);
     b->forms = mem_zarray((size_t)b->set.n + 1, sizeof *b->forms);
-    for (int i = 0; b->p->metrics[i]; i++)
-        b->errors = b->errors || b->p->metrics[i] == &metric_block_error;
+    b->errors = pass_asks(b->p, &metric_block_error);
     return b->one && b->score && b->forms ? ST_OK : error_nomem(err, "block errors");
 }
 
 static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)
 {
     BlockPass b = {.r = r, .p = p, .sink = sink};
-    Stream own = {0}, *h = p->first ? p->h : &own;
-    Outside embed = {.tokens = &p->tokens};
-    Schedule s = {.first = (int)p->first, .last = model_depth(p->m), .job = {"block_error", run_unit, &b},
-                  .unit_done = unit_done, .ctx = &b, .seed = p->seed, .outside = p->first ? NULL : &embed};
     Status st = begin(&b, err);
     if (st == ST_OK)
-        st = schedule_forward(r, &h, 1, &s, err);
-    stream_fini(&own);
+        st = pass_by_layer(r, p, (LayerJob){"block_error", run_unit, &b}, unit_done, &b, err);
     leveled_fini(&b.set);
     free(b.one);
     free(b.score);
     free(b.forms);
     return st;
-}
-
-static int64_t steps(const PassPlan *p)
-{
-    return model_depth(p->m);
 }
 
 /* Forms, and the probe's states: before each block, one changed, two behind the final norm. */
@@ -406,13 +368,13 @@ static uint64_t bytes(const PassPlan *p, int threads)
     int blocks = 0;
     for (int unit = 0; unit < model_depth(p->m); unit++)
         blocks = p->m->units[unit].nblocks > blocks ? p->m->units[unit].nblocks : blocks;
-    uint64_t rows = (uint64_t)probe_rows(p) * (uint64_t)probe_samples(p);
+    uint64_t rows = (uint64_t)probe(p).rows * (uint64_t)probe(p).samples;
     return leveled_bytes(p, threads) +
            rows * (uint64_t)(p->m->cfg.stream_width * (blocks + 2) + 2 * p->m->cfg.hidden) * sizeof(float);
 }
 
 static const MetricPass pass_block_error = {
-    .name = "block error", .step = "layer", .stream = true, .steps = steps, .bytes = bytes, .need = leveled_need,
+    .name = "block error", .step = "layer", .stream = true, .steps = pass_layers, .bytes = bytes, .need = leveled_need,
     .run = run};
 
 const Metric metric_block_error = {

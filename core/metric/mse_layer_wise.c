@@ -63,19 +63,9 @@ static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err
     BlockJob j = {.sink = sink};
     RETURN_IF_ERROR(probe_init(&j.b, r, p, &metric_mse_layer_wise, err));
     probe_leave_out(&j.b, model_depth(p->m));
-    Stream own = {0}, *h = p->first ? p->h : &own;
-    Outside embed = {.tokens = &p->tokens};
-    Schedule s = {.first = (int)p->first, .last = model_depth(p->m), .job = {"mse_layer_wise", block_job, &j},
-                  .unit_done = block_done, .ctx = &j, .seed = p->seed, .outside = p->first ? NULL : &embed};
-    Status st = schedule_forward(r, &h, 1, &s, err);
-    stream_fini(&own);
+    Status st = pass_by_layer(r, p, (LayerJob){"mse_layer_wise", block_job, &j}, block_done, &j, err);
     probe_fini(&j.b);
     return st;
-}
-
-static int64_t steps(const PassPlan *p)
-{
-    return model_depth(p->m);
 }
 
 static uint64_t bytes(const PassPlan *p, int threads)
@@ -96,7 +86,7 @@ static const MetricPass pass_mse_layer_wise = {
     .probe = "W4A4_MXFP4",
     .inputs = {"float", "float"},
     .stream = true,
-    .steps = steps,
+    .steps = pass_layers,
     .bytes = bytes,
     .need = need,
     .run = run,

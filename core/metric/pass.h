@@ -3,6 +3,7 @@
 
 #include "metric/scores.h"
 #include "run/runner.h"
+#include "run/schedule.h"
 
 struct Metric;
 struct Ranks;
@@ -92,6 +93,28 @@ extern const MetricPass pass_statistics;
 /* Its bytes, for planners that have no tokens yet: samples of `rows` tokens in all, the longest of `longest`, errors of
  * `weights` kinds of weights. */
 uint64_t pass_statistics_bytes(const Model *m, unsigned needs, int weights, int64_t rows, int64_t longest, int threads);
+
+/* Whether the metric is among the plan's; whether one of a unit's linears is selected, and, where steps are layers, is still
+ * to come. */
+bool pass_asks(const PassPlan *p, const struct Metric *m);
+bool pass_selects(const PassPlan *p, MetricScope scope, int64_t unit);
+
+/* The beginnings of texts that stand for all: the first `rows` rows (or all) of so many samples. */
+typedef struct PassProbe {
+    int64_t rows;
+    int samples;
+} PassProbe;
+/* As many tokens in all as the plan says, else `tokens`, at least `least` of a text. */
+PassProbe pass_probe(const PassPlan *p, int64_t tokens, int64_t least);
+
+/* For passes whose steps are layers. MetricPass.steps. */
+int64_t pass_layers(const PassPlan *p);
+typedef Status PassLayerDone(void *ctx, int unit, Stream **streams, int nstreams, Error *err); /* Schedule.unit_done */
+/* The job on every unit from the plan's first on, over its texts or the stream that a stopped pass left. */
+Status pass_by_layer(Runner *r, const PassPlan *p, LayerJob job, PassLayerDone *done, void *ctx, Error *err);
+/* Tells the sink what a unit gave, score[n] of it alone, and its output h. */
+Status pass_tell_layer(const PassPlan *p, const PassSink *sink, int unit, const PassScore *score, int64_t n,
+                       const Stream *h, Error *err);
 
 /* Whether running the plan will give this unit a score of the metric. */
 bool pass_plan_covers(const PassPlan *p, const struct Metric *m, int64_t unit);

@@ -40,16 +40,9 @@ typedef struct OutputPass {
 
 /* ---- which tokens ---- */
 
-static int64_t probe_rows(const PassPlan *p)
+static PassProbe probe(const PassPlan *p)
 {
-    int64_t want = p->probe > 0 ? p->probe : OUTPUT_TOKENS;
-    return max_i64(OUTPUT_LEAST, div_up(want, max_i64(1, p->tokens->samples)));
-}
-
-static int probe_samples(const PassPlan *p)
-{
-    int64_t want = p->probe > 0 ? p->probe : OUTPUT_TOKENS;
-    return (int)min_i64(p->tokens->samples, div_up(want, probe_rows(p)));
+    return pass_probe(p, OUTPUT_TOKENS, OUTPUT_LEAST);
 }
 
 /* ---- scores ---- */
@@ -281,19 +274,10 @@ static Status score_linears(OutputPass *o, int unit, Error *err)
 
 /* ---- the probe in float ---- */
 
-/* The first block whose gift is added behind the unit's last: states behind it are none of the unit's. */
-static int first_late(const Unit *u)
-{
-    int k = 0;
-    while (k < u->nblocks && !u->block[k].spec->late)
-        k++;
-    return k;
-}
-
 /* Where the state behind block k stands: at the unit's end when it is not known before. */
 static int state_after(const Unit *u, int k)
 {
-    return k < first_late(u) ? k + 1 : u->nblocks;
+    return k < unit_first_late(u) ? k + 1 : u->nblocks;
 }
 
 static Status run_states(OutputPass *o, int unit, Error *err)
@@ -325,7 +309,7 @@ static void group_blocks(const Model *m, int unit, int64_t group, int *from, int
     bool expert = m->linears[m->groups[group].first].expert >= 0;
     *from = 0;
     *to = u->nblocks;
-    for (int k = 0; k < first_late(u); k++) {
+    for (int k = 0; k < unit_first_late(u); k++) {
         const Block *b = &u->block[k];
         bool has = false;
         for (int i = 0; i < block_linears(b->type); i++)
@@ -542,7 +526,7 @@ static Status fix_forms(OutputPass *o, Error *err)
 static Status score_unit(OutputPass *o, LayerCtx *ctx, Error *err)
 {
     RETURN_IF_ERROR(make_forms(o, ctx->layer, err));
-    RETURN_IF_ERROR(stream_beginnings(&o->state[0], ctx->streams[0], probe_samples(o->p), probe_rows(o->p), err));
+    RETURN_IF_ERROR(stream_beginnings(&o->state[0], ctx->streams[0], probe(o->p).samples, probe(o->p).rows, err));
     o->states = 1;
     RETURN_IF_ERROR(run_float(o, ctx, err));
     RETURN_IF_ERROR(fix_forms(o, err));
@@ -571,9 +555,7 @@ static Status unit_done(void *ctx, int unit, Stream **streams, int nstreams, Err
 {
     (void)nstreams;
     OutputPass *o = ctx;
-    PassStep step = {.done = unit + 1, .total = model_depth(o->p->m), .score = o->out.score, .nscore = (int64_t)o->out.n,
-                     .news = true, .h = streams[0]};
-    return o->sink->step(o->sink->ctx, &step, err);
+    return pass_tell_layer(o->p, o->sink, unit, o->out.score, (int64_t)o->out.n, streams[0], err);
 }
 
 /* ---- the pass ---- */
@@ -598,20 +580,12 @@ static Largest largest(const Model *m)
     return l;
 }
 
-static bool asked(const PassPlan *p, const Metric *m)
-{
-    for (int i = 0; p->metrics[i]; i++)
-        if (p->metrics[i] == m)
-            return true;
-    return false;
-}
-
 static Status begin(OutputPass *o, Error *err)
 {
     Largest l = largest(o->p->m);
-    o->linears = asked(o->p, &metric_output_error);
-    o->groups = asked(o->p, &metric_residual_error);
-    o->blocks = asked(o->p, &metric_block_output);
+    o->linears = pass_asks(o->p, &metric_output_error);
+    o->groups = pass_asks(o->p, &metric_residual_error);
+    o->blocks = pass_asks(o->p, &metric_block_output);
     RETURN_IF_ERROR(leveled_init(&o->set, o->r, o->p, err));
     o->forms = mem_zarray((size_t)o->set.n + 1, sizeof *o->forms);
     o->lost = mem_zarray((size_t)o->set.n + 1, sizeof *o->lost);
@@ -627,14 +601,9 @@ static Status begin(OutputPass *o, Error *err)
 static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)
 {
     OutputPass o = {.r = r, .p = p, .sink = sink};
-    Stream own = {0}, *h = p->first ? p->h : &own;
-    Outside embed = {.tokens = &p->tokens};
-    Schedule s = {.first = (int)p->first, .last = model_depth(p->m), .job = {"outputs", run_unit, &o},
-                  .unit_done = unit_done, .ctx = &o, .seed = p->seed, .outside = p->first ? NULL : &embed};
     Status st = begin(&o, err);
     if (st == ST_OK)
-        st = schedule_forward(r, &h, 1, &s, err);
-    stream_fini(&own);
+        st = pass_by_layer(r, p, (LayerJob){"outputs", run_unit, &o}, unit_done, &o, err);
     leveled_fini(&o.set);
     free(o.forms);
     free(o.lost);
@@ -647,17 +616,12 @@ static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err
     return st;
 }
 
-static int64_t steps(const PassPlan *p)
-{
-    return model_depth(p->m);
-}
-
 /* Forms, the probe's states, and a linear's weight and outputs twice. */
 static uint64_t bytes(const PassPlan *p, int threads)
 {
     Largest l = largest(p->m);
-    uint64_t rows = (uint64_t)probe_rows(p) * (uint64_t)probe_samples(p), width = (uint64_t)p->m->cfg.stream_width;
-    uint64_t linear = asked(p, &metric_output_error)
+    uint64_t rows = (uint64_t)probe(p).rows * (uint64_t)probe(p).samples, width = (uint64_t)p->m->cfg.stream_width;
+    uint64_t linear = pass_asks(p, &metric_output_error)
                           ? (uint64_t)l.weight * 8 + rows * (uint64_t)(l.in + l.out) * 4 + product_bytes(l.in, threads)
                           : 0;
     return leveled_bytes(p, threads) + linear + rows * width * (uint64_t)(l.blocks + 2) * 4;
@@ -667,7 +631,7 @@ const MetricPass pass_outputs = {
     .name = "outputs",
     .step = "layer",
     .stream = true,
-    .steps = steps,
+    .steps = pass_layers,
     .bytes = bytes,
     .need = look_need,
     .run = run,

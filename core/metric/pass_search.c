@@ -36,14 +36,6 @@ void search_absent(UnitScore *u, const char *why)
     u->absent = true;
 }
 
-static bool asked(const PassPlan *p, const Search *s)
-{
-    for (int i = 0; p->metrics[i]; i++)
-        if (p->metrics[i] == s->metric)
-            return true;
-    return false;
-}
-
 /* ---- an input ---- */
 
 typedef struct ChannelRun {
@@ -260,9 +252,7 @@ static Status unit_done(void *ctx, int unit, Stream **streams, int nstreams, Err
 {
     (void)nstreams;
     SearchPass *s = ctx;
-    PassStep step = {.done = unit + 1, .total = model_depth(s->p->m), .score = s->out.score, .nscore = (int64_t)s->out.n,
-                     .news = true, .h = streams[0]};
-    return s->sink->step(s->sink->ctx, &step, err);
+    return pass_tell_layer(s->p, s->sink, unit, s->out.score, (int64_t)s->out.n, streams[0], err);
 }
 
 /* ---- the pass ---- */
@@ -286,7 +276,7 @@ static Status begin(SearchPass *s, Error *err)
     Largest l = largest(s->p->m);
     size_t width = (size_t)l.width;
     for (int i = 0; i < SEARCHES; i++)
-        if (asked(s->p, searches[i]))
+        if (pass_asks(s->p, searches[i]->metric))
             s->of[s->n++] = searches[i];
     s->levels = mem_zarray((size_t)s->p->m->nlinears, sizeof *s->levels);
     s->w = mem_aligned((size_t)l.weight, sizeof *s->w);
@@ -318,21 +308,11 @@ static void end(SearchPass *s)
 static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)
 {
     SearchPass s = {.r = r, .p = p, .sink = sink};
-    Stream own = {0}, *h = p->first ? p->h : &own;
-    Outside embed = {.tokens = &p->tokens};
-    Schedule plan = {.first = (int)p->first, .last = model_depth(p->m), .job = {"search", run_unit, &s},
-                     .unit_done = unit_done, .ctx = &s, .seed = p->seed, .outside = p->first ? NULL : &embed};
     Status st = begin(&s, err);
     if (st == ST_OK)
-        st = schedule_forward(r, &h, 1, &plan, err);
+        st = pass_by_layer(r, p, (LayerJob){"search", run_unit, &s}, unit_done, &s, err);
     end(&s);
-    stream_fini(&own);
     return st;
-}
-
-static int64_t steps(const PassPlan *p)
-{
-    return model_depth(p->m);
 }
 
 static uint64_t bytes(const PassPlan *p, int threads)
@@ -341,7 +321,7 @@ static uint64_t bytes(const PassPlan *p, int threads)
     uint64_t most = 0, rows = (uint64_t)(SEARCH_TOKENS + probe_each(p));
     for (int64_t i = 0; i < p->m->nlinears; i++)
         for (int k = 0; k < SEARCHES && p->level[i]; k++)
-            if (asked(p, searches[k]))
+            if (pass_asks(p, searches[k]->metric))
                 most = max_u64(most, searches[k]->bytes(&p->m->linears[i], &p->levels[p->level[i] - 1], threads));
     return most + (uint64_t)l.weight * 8 + (uint64_t)l.width * (20 + rows * 4) + (uint64_t)p->m->nlinears * 8;
 }
@@ -350,7 +330,7 @@ const MetricPass pass_search = {
     .name = "search",
     .step = "layer",
     .stream = true,
-    .steps = steps,
+    .steps = pass_layers,
     .bytes = bytes,
     .need = look_need,
     .run = run,

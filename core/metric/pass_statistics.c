@@ -387,18 +387,13 @@ static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err
         return error_set(err, ST_USAGE, "layer %lld to start the analysis at is not one of the model's %d",
                          (long long)p->first, model_depth(p->m));
     Collector c;
-    Stream own = {0}, *h = p->first ? p->h : &own;
     Status st = collector_init(&c, p, sink, err);
     if (st == ST_OK) {
         Observer obs = {&c.ops, &c};
         FloatPass pass = {.obs = &obs, .nobs = 1, .sdpa = p->peer};
-        Outside embed = {.tokens = &p->tokens};
-        Schedule s = {.first = (int)p->first, .last = model_depth(p->m), .job = {"statistics", float_pass_run, &pass},
-                      .unit_done = unit_done, .ctx = &c, .seed = p->seed, .outside = p->first ? NULL : &embed};
-        st = schedule_forward(r, &h, 1, &s, err);
+        st = pass_by_layer(r, p, (LayerJob){"statistics", float_pass_run, &pass}, unit_done, &c, err);
     }
     collector_fini(&c);
-    stream_fini(&own);
     return st;
 }
 
@@ -443,11 +438,6 @@ static bool answered(const PassPlan *p, const Scores *s)
     return true;
 }
 
-static int64_t steps(const PassPlan *p)
-{
-    return model_depth(p->m);
-}
-
 static uint64_t bytes(const PassPlan *p, int threads)
 {
     QSpec weights[LOCAL_EXTRA];
@@ -464,7 +454,7 @@ const MetricPass pass_statistics = {
     .has = has,
     .keep = keep,
     .answered = answered,
-    .steps = steps,
+    .steps = pass_layers,
     .bytes = bytes,
     .run = run,
 };

@@ -73,18 +73,10 @@ void watch_undefined(UnitScore *u, const char *why)
 
 /* ---- the pass ---- */
 
-static bool asked(const PassPlan *p, const Watch *w)
-{
-    for (int i = 0; p->metrics[i]; i++)
-        if (p->metrics[i] == w->metric)
-            return true;
-    return false;
-}
-
 static Status open_all(WatchPass *w, Error *err)
 {
     for (int i = 0; i < WATCHES; i++) {
-        if (!asked(w->p, watches[i]))
+        if (!pass_asks(w->p, watches[i]->metric))
             continue;
         w->watch[w->n] = watches[i];
         RETURN_IF_ERROR(watches[i]->open(w->p, &w->self[w->n++], err));
@@ -101,42 +93,30 @@ static Status unit_done(void *ctx, int unit, Stream **streams, int nstreams, Err
     w->out.n = 0;
     for (int i = 0; i < w->n; i++)
         RETURN_IF_ERROR(w->watch[i]->layer(w->self[i], unit, streams[0], w->pool, &w->out, err));
-    PassStep step = {.done = unit + 1, .total = model_depth(w->p->m), .score = w->out.score, .nscore = (int64_t)w->out.n,
-                     .news = true, .h = streams[0]};
-    return w->sink->step(w->sink->ctx, &step, err);
+    return pass_tell_layer(w->p, w->sink, unit, w->out.score, (int64_t)w->out.n, streams[0], err);
 }
 
 static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)
 {
     WatchPass w = {.p = p, .sink = sink, .pool = runner_pool(r)};
-    Stream own = {0}, *h = p->first ? p->h : &own;
     Status st = p->ranks ? error_set(err, ST_INTERNAL, "'%s' has to see all samples itself: it can't be divided",
                                      p->pass->name)
                          : open_all(&w, err);
     if (st == ST_OK) {
         FloatPass pass = {.obs = w.obs, .nobs = w.nobs, .sdpa = p->peer};
-        Outside embed = {.tokens = &p->tokens};
-        Schedule s = {.first = (int)p->first, .last = model_depth(p->m), .job = {"what flows", float_pass_run, &pass},
-                      .unit_done = unit_done, .ctx = &w, .seed = p->seed, .outside = p->first ? NULL : &embed};
-        st = schedule_forward(r, &h, 1, &s, err);
+        st = pass_by_layer(r, p, (LayerJob){"what flows", float_pass_run, &pass}, unit_done, &w, err);
     }
     for (int i = 0; i < w.n; i++)
         w.watch[i]->close(w.self[i]);
     free(w.out.score);
-    stream_fini(&own);
     return st;
-}
-
-static int64_t steps(const PassPlan *p)
-{
-    return model_depth(p->m);
 }
 
 static uint64_t bytes(const PassPlan *p, int threads)
 {
     uint64_t sum = 0;
     for (int i = 0; i < WATCHES; i++)
-        sum += asked(p, watches[i]) ? watches[i]->bytes(p, threads) : 0;
+        sum += pass_asks(p, watches[i]->metric) ? watches[i]->bytes(p, threads) : 0;
     return sum;
 }
 
@@ -150,7 +130,7 @@ static uint64_t need(const PassPlan *p, int threads)
         out = max_i64(out, p->m->linears[i].out);
     bool outputs = false;
     for (int i = 0; i < WATCHES; i++)
-        outputs = outputs || (watches[i]->outputs && asked(p, watches[i]));
+        outputs = outputs || (watches[i]->outputs && pass_asks(p, watches[i]->metric));
     uint64_t apart = (uint64_t)min_i64(rows, max_i64(CHUNK_ROWS, longest)) * (uint64_t)(out + p->m->cfg.hidden) * sizeof(float);
     return n.stream + n.kept + n.layer + (outputs ? apart : 0);
 }
@@ -160,7 +140,7 @@ const MetricPass pass_watch = {
     .step = "layer",
     .stream = true,
     .any_level = true,
-    .steps = steps,
+    .steps = pass_layers,
     .bytes = bytes,
     .need = need,
     .run = run,

@@ -443,3 +443,11 @@ Status unit_block_backward(Runner *r, int unit, int block, const Variant *v, con
     end_unit(&u);
     return st;
 }
+
+int unit_first_late(const Unit *u)
+{
+    int k = 0;
+    while (k < u->nblocks && !u->block[k].spec->late)
+        k++;
+    return k;
+}
