@@ -13,7 +13,8 @@
 #include "metric/rows.h"
 #include "run/schedule.h"
 
-/* Units that travel together: few at first, so that there is something to look at; tokens of the calibration set by default, and at most so many of a text. */
+/* Units that travel together: few at first, so that there is something to look at; tokens of the calibration set by
+ * default, and at most so many of a text. */
 enum { BATCH_FIRST = 7, BATCH_UNITS = 31, ALONE_TOKENS = 128, ALONE_TEXT = 128 };
 
 enum { PART_ERROR, PART_PPL };
@@ -109,6 +110,13 @@ static int64_t first_linear(const Model *m, MetricScope scope, int64_t unit)
     return from;
 }
 
+/* Whether the sweep is of this unit: one of its linears is selected, and logits depend on them. */
+static bool sweeps(const PassPlan *p, MetricScope scope, int64_t unit)
+{
+    int64_t first = first_linear(p->m, scope, unit);
+    return first < p->m->nlinears && p->m->linears[first].layer < p->m->cfg.layers && pass_selects(p, scope, unit);
+}
+
 /* What block_error says of the groups that the unit touches, the last layer before all: it is under-rated there. */
 static double urgency(const AlonePass *a, MetricScope scope, int64_t unit)
 {
@@ -152,15 +160,15 @@ static Status make_units(AlonePass *a, Error *err)
         return error_nomem(err, "the units of a sweep");
     scores_levels(a->p->m, scope, a->p->levels, a->p->level, a->digest);
     for (int64_t u = 0; u < units; u++) {
-        int64_t lin = first_linear(a->p->m, scope, u);
-        if (lin >= a->p->m->nlinears || !pass_selects(a->p, scope, u) || a->p->m->linears[lin].layer >= a->p->m->cfg.layers)
+        if (!sweeps(a->p, scope, u))
             continue;
         a->total++;
         if (is_known(a, u)) {
             a->done++;
             continue;
         }
-        a->unit[a->n++] = (AloneUnit){.unit = u, .layer = a->p->m->linears[lin].layer, .first = urgency(a, scope, u),
+        a->unit[a->n++] = (AloneUnit){.unit = u, .layer = a->p->m->linears[first_linear(a->p->m, scope, u)].layer,
+                                      .first = urgency(a, scope, u),
                                       .score = {.unit = u, .value = NAN, .levels = a->digest[u]}};
     }
     qsort(a->unit, (size_t)a->n, sizeof *a->unit, by_urgency);
@@ -198,10 +206,11 @@ static bool needs_range(const AlonePass *a, int64_t linear)
     return level && a->level[level - 1].runs && a->level[level - 1].act->observer;
 }
 
-static const UnitSlot *range_of(const AlonePass *a, int64_t linear)
+/* Of such a linear, among these scores. */
+static const UnitSlot *range_of(const AlonePass *a, const Scores *s, int64_t linear)
 {
     const QConfig *q = &a->p->levels[a->p->level[linear] - 1];
-    return scores_unit_at(&a->ranges, &metric_input_range, linear, scores_level_all(a->p->m, SCOPE_LINEAR, linear, q));
+    return scores_unit_at(s, &metric_input_range, linear, scores_level_all(a->p->m, SCOPE_LINEAR, linear, q));
 }
 
 static Status keep_ranges(void *ctx, const PassStep *step, Error *err)
@@ -222,10 +231,7 @@ static Status find_ranges(AlonePass *a, Error *err)
     if (a->known) {
         a->ranges.origin = a->known->origin;
         for (int64_t i = 0; i < a->p->m->nlinears; i++) {
-            const UnitSlot *u = needs_range(a, i) ? scores_unit_at(a->known, &metric_input_range, i,
-                                                                   scores_level_all(a->p->m, SCOPE_LINEAR, i,
-                                                                                    &a->p->levels[a->p->level[i] - 1]))
-                                                  : NULL;
+            const UnitSlot *u = needs_range(a, i) ? range_of(a, a->known, i) : NULL;
             if (u)
                 RETURN_IF_ERROR(scores_put(&a->ranges, &metric_input_range, &u->s, err));
         }
@@ -235,7 +241,7 @@ static Status find_ranges(AlonePass *a, Error *err)
         scope_linears(a->p->m, a->metric->scope, a->unit[k].unit, &from, &to);
         for (int64_t i = from; i < to; i++)
             missing = missing || (scope_unit_of(a->p->m, a->metric->scope, i) == a->unit[k].unit && needs_range(a, i) &&
-                                  a->p->m->linears[i].expert < 0 && !range_of(a, i));
+                                  a->p->m->linears[i].expert < 0 && !range_of(a, &a->ranges, i));
     }
     if (!missing)
         return ST_OK;
@@ -275,8 +281,8 @@ static Status unit_forms(AlonePass *a, AloneUnit *u, Error *err)
         return st;
     }
     for (int64_t i = 0; i < layer->count; i++) {
-        const UnitSlot *s = u->level[layer->first + i] && needs_range(a, layer->first + i) ? range_of(a, layer->first + i)
-                                                                                           : NULL;
+        int64_t lin = layer->first + i;
+        const UnitSlot *s = u->level[lin] && needs_range(a, lin) ? range_of(a, &a->ranges, lin) : NULL;
         if (s)
             layer_forms_recall(&u->forms, i, &a->types, (float)s->s.part[0], (float)s->s.part[1]);
     }
@@ -509,7 +515,7 @@ static int64_t steps(const PassPlan *p)
     MetricScope scope = p->metrics[0]->scope;
     int64_t n = 0;
     for (int64_t u = 0; u < scope_units(p->m, scope); u++)
-        n += pass_selects(p, scope, u);
+        n += sweeps(p, scope, u);
     return n;
 }
 
@@ -544,10 +550,8 @@ static bool answered(const PassPlan *p, const Scores *s)
 {
     const Metric *m = p->metrics[0];
     for (int64_t u = 0; u < scope_units(p->m, m->scope); u++) {
-        int64_t lin = first_linear(p->m, m->scope, u);
         const UnitSlot *slot = scores_unit(s, m, u);
-        bool wanted = lin < p->m->nlinears && p->m->linears[lin].layer < p->m->cfg.layers && pass_selects(p, m->scope, u);
-        if (wanted && (!slot || slot->stale || (!on_eval(p) && slot->s.tokens < probe_want(p))))
+        if (sweeps(p, m->scope, u) && (!slot || slot->stale || (!on_eval(p) && slot->s.tokens < probe_want(p))))
             return false;
     }
     return true;
