@@ -342,7 +342,7 @@ static const Option analyze_options[] = {
     {"metrics", ARG_LIST, "NAME...", "what to compute; one pass serves all (default kurtosis)", COMP_METRIC},
     {"calib_dataset", ARG_PATH, "FILE", "calibration set (default boolq.jsonl; with a scope word mix_calib.jsonl)",
      COMP_FILE},
-    {"tokens", ARG_INT, "N", "alone: on the beginnings of texts, N tokens in all (default 128)", COMP_NONE},
+    {"tokens", ARG_INT, "N", "alone, block_error and errors of outputs: on N tokens of texts' beginnings (default 128, 512, 1,024)", COMP_NONE},
     OPTIONS_RESULT,
     OPTIONS_RUN,
     OPTION_PROGRESS,

@@ -145,7 +145,7 @@ static Status run_workbench(App *a, const CommandLine *cl, Error *err)
     {"calib_dataset", ARG_PATH, "FILE", "calibration set (default mix_calib.jsonl)", COMP_FILE},                   \
     {"eval", ARG_PATH, "FILE", "evaluation set (default eval.jsonl)", COMP_FILE},                                  \
     {"ctx", ARG_INT, "N", "evaluation window in tokens (default 512)", COMP_NONE},                                 \
-    {"tokens", ARG_INT, "N", "alone: on the beginnings of texts, N tokens in all (default 128)", COMP_NONE},       \
+    {"tokens", ARG_INT, "N", "alone, block_error and errors of outputs: on N tokens of texts' beginnings (default 128, 512, 1,024)", COMP_NONE},       \
     OPTION_RUNTIME,                                                                                                \
     {"read-only", ARG_FLAG, NULL, "write nothing: no export, no session", COMP_NONE}
 

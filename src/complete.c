@@ -217,7 +217,7 @@ static const struct {
     {"seq-len", "cut texts to N tokens", NULL, now_seq_len, NULL},
     {"ctx", "tokens of an evaluation window", NULL, now_ctx, NULL},
     {"eval-tokens", "evaluation tokens of a measurement, 0 for all", NULL, now_tokens, NULL},
-    {"tokens", "tokens that alone takes, 0 for its own number", NULL, now_probe, NULL},
+    {"tokens", "tokens that alone, block_error and errors of outputs take, 0 for their own number", NULL, now_probe, NULL},
     {"dtype-sim", "arithmetic", ARITH_WORDS, now_arith, arith_means},
     {"compat", "whose quantization", "peer|none", now_compat, NULL},
     {"seed", "random seed", NULL, now_seed, NULL},

@@ -24,7 +24,7 @@ static void put_row(Str *b, const Session *s, const RankRow *r)
         Score alone = session_unit_score(s, metric_find("alone"), r->unit);
         str_printf(b, "%4d  %-40s  %11.4e", r->rank, str_text(&name), r->score);
         if (alone.state == SCORE_OK)
-            str_printf(b, "  %11.5f\n", alone.value);
+            str_printf(b, "  %11.4e\n", alone.value);
         else
             str_puts(b, "            -\n");
     }
