@@ -52,6 +52,7 @@ struct App {
     /* screen commands; NULL without a workbench */
     Status (*dump_screen)(void *ctx, const char *path, Error *err);
     Status (*set_theme)(void *ctx, const char *name, Error *err);
+    bool (*set_color)(void *ctx, int setting); /* -1 auto, 0 never, 1 always; false: something stronger decides otherwise */
     Status (*set_screen)(void *ctx, const char *name, Error *err);
     Status (*bind_key)(void *ctx, const char *key, const char *command, Error *err);
     void (*show_help)(void *ctx, const Command *c); /* c NULL: all of them */

@@ -85,9 +85,24 @@ const Command command_recipe = {
     .run = recipe_run,
 };
 
-/* The language is the program's; everything else is the session's. */
+static Status set_color(App *a, const char *value, Error *err)
+{
+    static const char *const words[] = {"auto", "never", "always"};
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(value, words[i]) != 0)
+            continue;
+        if (a->set_color && !a->set_color(a->ui_ctx, i - 1))
+            app_note(a, "color=%s changes nothing here: --color, NO_COLOR or the terminal decides", value);
+        return ST_OK;
+    }
+    return error_set(err, ST_USAGE, "color is auto, always or never, not '%s'", value);
+}
+
+/* Language and colours are the program's; everything else is the session's. */
 static Status set_one(App *a, const char *key, const char *value, Error *err)
 {
+    if (strcmp(key, "color") == 0)
+        return set_color(a, value, err);
     if (strcmp(key, "lang") != 0)
         return session_set(a->session, key, value, err);
     Status st = lang_choose(value, err);
@@ -121,9 +136,9 @@ const Command command_set = {
     .args = "KEY=VALUE...",
     .summary = "Set how runs compute and how the workbench speaks.",
     .help = "Keys: threads, mem, max-samples, seq-len, ctx, eval-tokens, tokens, seed, dtype-sim, compat, runtime, profile, "
-            "lang. runtime (" RUNTIME_WORDS "|none) is the engine that shall load what is "
+            "lang, color. runtime (" RUNTIME_WORDS "|none) is the engine that shall load what is "
             "written: what breaks a rule of it is an error. It changes no number. lang (auto|en|zh) is the language of the "
-            "workbench's words.",
+            "workbench's words. color (auto|always|never) is whether it has colours: --color and NO_COLOR are stronger.",
     .completes = COMP_SETTING,
     .run = set_run,
 };

@@ -205,7 +205,13 @@ static void now_lang(const SessionOptions *o, Str *out)
     str_puts(out, lang_name());
 }
 
-/* What completion tells of the rows of setting_table, and of the one setting that is the program's. */
+static void now_color(const SessionOptions *o, Str *out)
+{
+    (void)o;
+    str_puts(out, "as the screen is drawn");
+}
+
+/* What completion tells of the rows of setting_table, and of the two settings that are the program's. */
 static const struct {
     const char *key, *help, *choices; /* choices: NULL for numbers */
     void (*now)(const SessionOptions *o, Str *out);
@@ -224,6 +230,7 @@ static const struct {
     {"runtime", "engine that shall load it", RUNTIME_WORDS "|none", now_runtime, NULL},
     {"profile", "whether jobs tell where their CPU time went", "on|off", now_profile, NULL},
     {"lang", "language of the workbench", "auto|en|zh", now_lang, NULL},
+    {"color", "whether the workbench has colours", "auto|always|never", now_color, NULL},
 };
 enum { SETTING_WORDS = sizeof setting_words / sizeof setting_words[0] };
 

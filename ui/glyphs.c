@@ -58,14 +58,14 @@ static bool poor_font(const char *type)
 
 bool glyphs_choose(const char *name, const char *type, bool utf8, int ambiguous, Glyphs *out)
 {
-    bool automatic = !name || strcmp(name, "auto") == 0, rich = utf8 && ambiguous <= 1 && !poor_font(type);
+    bool automatic = !name || strcmp(name, "auto") == 0, rich = ambiguous >= 0 && ambiguous <= 1 && !poor_font(type);
     const Glyphs *g = automatic ? set_find(rich ? "braille" : "ascii") : set_find(name);
     if (!g)
         return false;
     if (!utf8)
         g = set_find("ascii");
     *out = *g;
-    if (ambiguous == 2 && g->hist == HIST_BRAILLE) {
+    if (ambiguous == 2) {
         const Glyphs *a = set_find("ascii");
         out->vline = a->vline;
         out->hline = a->hline;

@@ -18,9 +18,9 @@ typedef struct Glyphs {
 } Glyphs;
 
 /* name: auto braille block ascii. type: the terminal's (TERM), NULL unknown; auto is ascii on those whose font has no
- * braille. utf8: the locale's codeset is UTF-8. ambiguous: measured width of an East-Asian-ambiguous character, 0 = not
- * measured. Outside UTF-8 everything becomes ascii; a braille set on a terminal with wide ambiguous characters keeps ASCII
- * frames. false: unknown name. */
+ * braille. utf8: the locale's codeset is UTF-8. ambiguous: measured width of an East-Asian-ambiguous character, 0 = it was
+ * not asked for, -1 = the terminal does not say; auto is ascii unless it is 1 or was not asked for. Outside UTF-8 everything
+ * becomes ascii; on a terminal with wide ambiguous characters frames are ASCII in every set. false: unknown name. */
 bool glyphs_choose(const char *name, const char *type, bool utf8, int ambiguous, Glyphs *out);
 
 /* One cell of a vertical bar chart: the two columns' heights (left, right; equal where a form has one column) in

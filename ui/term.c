@@ -116,54 +116,109 @@ unsigned term_signals(Term *t)
 
 /* ---- set-up ---- */
 
-/* Width the terminal gives an East-Asian-ambiguous character, by asking for the cursor's place; 0 when it doesn't
- * answer in time. What was typed meanwhile is lost only when it arrives inside these 100 ms. */
-static int probe_ambiguous(int in, int out)
+/* The first whole answer to "where is the cursor" in bytes[0..len): its column, with *begin and *end of it; 0: there is
+ * none. */
+static int cursor_answer(const char *bytes, size_t len, size_t *begin, size_t *end)
+{
+    for (size_t i = 0; i + 1 < len; i++) {
+        if (bytes[i] != '\x1b' || bytes[i + 1] != '[')
+            continue;
+        int number[2] = {0, 0}, at = 0;
+        size_t k = i + 2;
+        for (; k < len && ((bytes[k] >= '0' && bytes[k] <= '9') || (bytes[k] == ';' && at == 0)); k++) {
+            if (bytes[k] == ';')
+                at = 1;
+            else if (number[at] < 10000)
+                number[at] = 10 * number[at] + bytes[k] - '0';
+        }
+        if (k < len && bytes[k] == 'R' && number[0] > 0 && number[1] > 0) {
+            *begin = i;
+            *end = k + 1;
+            return number[1];
+        }
+    }
+    return 0;
+}
+
+/* The width that a column behind one character tells; -1: none that there is. */
+static int width_of(int column)
+{
+    return column == 2 || column == 3 ? column - 1 : -1;
+}
+
+/* Width the terminal gives an East-Asian-ambiguous character, by asking for the cursor's place; -1 when it doesn't answer
+ * in time. What is typed meanwhile is kept (give_typed). */
+static int probe_ambiguous(Term *t, int in, int out)
 {
     struct termios old, raw;
+    static const char ask[] = "\r\xe2\x94\x80\x1b[6n", wipe[] = "\r\x1b[K";
+    size_t begin = 0, end = 0;
+    int column = 0;
     if (tcgetattr(in, &old) != 0)
-        return 0;
+        return -1;
     raw = old;
     raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
     raw.c_cc[VMIN] = 0;
     raw.c_cc[VTIME] = 0;
     tcsetattr(in, TCSANOW, &raw);
-    static const char ask[] = "\r\xe2\x94\x80\x1b[6n", wipe[] = "\r\x1b[K";
-    char buf[64];
-    size_t len = 0;
-    int column = 0;
-    int64_t end = clock_ns() + 100000000;
+    int64_t limit = clock_ns() + 100000000;
     if (write(out, ask, sizeof ask - 1) == (ssize_t)sizeof ask - 1) {
-        for (int64_t now = clock_ns(); now < end && len < sizeof buf - 1; now = clock_ns()) {
+        for (int64_t now = clock_ns(); now < limit && !column && t->ntyped < sizeof t->typed; now = clock_ns()) {
             struct pollfd p = {.fd = in, .events = POLLIN};
-            if (poll(&p, 1, (int)((end - now) / 1000000) + 1) <= 0)
+            if (poll(&p, 1, (int)((limit - now) / 1000000) + 1) <= 0)
                 break;
-            ssize_t n = read(in, buf + len, sizeof buf - 1 - len);
+            ssize_t n = read(in, t->typed + t->ntyped, sizeof t->typed - t->ntyped);
             if (n <= 0)
                 break;
-            len += (size_t)n;
-            buf[len] = '\0';
-            const char *esc = strrchr(buf, '\x1b');
-            int row;
-            char r;
-            if (esc && sscanf(esc, "\x1b[%d;%d%c", &row, &column, &r) == 3 && r == 'R')
-                break;
-            column = 0;
+            t->ntyped += (size_t)n;
+            column = cursor_answer(t->typed, t->ntyped, &begin, &end);
         }
     }
-    if (write(out, wipe, sizeof wipe - 1) < 0)
-        column = 0;
+    memmove(t->typed + begin, t->typed + end, t->ntyped - end);
+    t->ntyped -= end - begin;
+    bool wiped = write(out, wipe, sizeof wipe - 1) == (ssize_t)sizeof wipe - 1;
     tcsetattr(in, TCSANOW, &old);
-    return column == 2 || column == 3 ? column - 1 : 0;
+    t->unanswered = !column;
+    return wiped ? width_of(column) : -1;
 }
 
-static Depth choose_depth(const TermOptions *o)
+/* The key that bytes[0..*used) are, which the terminal sent before it was told to send keys as terminfo has them. */
+static int typed_key(const char *bytes, size_t len, size_t *used)
 {
-    const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
-    bool null = o->rows > 0;
-    if (o->color == 0 || !has_colors())
-        return DEPTH_MONO;
-    if (o->color < 0 && ((no && *no) || null || (term && strcmp(term, "dumb") == 0)))
+    char seq[16];
+    for (size_t n = 2; bytes[0] == '\x1b' && n <= len && n < sizeof seq; n++) { /* no key is the beginning of another */
+        memcpy(seq, bytes, n);
+        seq[n] = '\0';
+        int key = key_defined(seq);
+        if (key == 0 && n == 3 && seq[1] == '[') {
+            seq[1] = 'O';
+            key = key_defined(seq);
+        }
+        *used = n;
+        if (key > 0)
+            return key;
+    }
+    *used = 1;
+    return (unsigned char)bytes[0];
+}
+
+/* Hands curses what was typed while it was not there yet. */
+static void give_typed(Term *t)
+{
+    int key[sizeof t->typed];
+    size_t n = 0;
+    for (size_t at = 0, used; at < t->ntyped; at += used)
+        key[n++] = typed_key(t->typed + at, t->ntyped - at, &used);
+    while (n > 0) /* the last one that is given is the first that comes */
+        ungetch(key[--n]);
+    t->ntyped = 0;
+}
+
+static Depth choose_depth(const Term *t)
+{
+    /* without a terminal they are only drawn for who asks */
+    int config = t->color_setting < 0 && t->null ? 0 : t->color_setting;
+    if (!theme_wants_color(t->color_flag, getenv("NO_COLOR"), config, has_colors()))
         return DEPTH_MONO;
     start_color();
     use_default_colors();
@@ -289,10 +344,11 @@ Status term_open(Term *t, const TermOptions *o, Error *err)
     t->utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
     RETURN_IF_ERROR(open_files(t, err));
     int ambiguous = 0;
-    bool automatic = !o->glyphs || strcmp(o->glyphs, "ascii") != 0;
+    bool other = !o->glyphs || strcmp(o->glyphs, "ascii") != 0;
     const char *type = getenv("TERM");
-    if (!t->null && t->utf8 && automatic && type && strcmp(type, "dumb") != 0)
-        ambiguous = probe_ambiguous(STDIN_FILENO, STDOUT_FILENO);
+    t->glyph_set = o->glyphs;
+    if (!t->null && t->utf8 && other && type && strcmp(type, "dumb") != 0)
+        ambiguous = probe_ambiguous(t, STDIN_FILENO, STDOUT_FILENO);
     if (!glyphs_choose(o->glyphs, type, t->utf8, ambiguous, &t->glyphs))
         return error_set(err, ST_USAGE, "unknown glyph set '%s'; there are auto, braille, block, ascii", o->glyphs);
     save_signals();
@@ -307,11 +363,14 @@ Status term_open(Term *t, const TermOptions *o, Error *err)
         return st;
     }
     curses_modes(t, o);
+    give_typed(t);
     prepare_reset(t);
     catch_signals(t->null);
     capture_stderr(t);
     own_modes(t, true);
-    t->depth = choose_depth(o);
+    t->color_flag = o->color;
+    t->color_setting = -1;
+    t->depth = choose_depth(t);
     Theme theme;
     theme_default(&theme);
     term_set_theme(t, &theme);
@@ -358,12 +417,65 @@ void term_close(Term *t)
 
 /* ---- while it runs ---- */
 
+/* An answer that came after the time the start gives it: glyphs and the whole screen by what it says. */
+static void answered(Term *t, int column)
+{
+    t->unanswered = false;
+    glyphs_choose(t->glyph_set, getenv("TERM"), t->utf8, width_of(column), &t->glyphs);
+    atomic_fetch_or(&pending, TERM_WINCH);
+    if (wake_fd >= 0 && write(wake_fd, "", 1) < 0)
+        return; /* full: the loop wakes for what is in it */
+}
+
+/* Whether the keys from this Esc on are a late answer, which is then taken; else they come again, one by one. */
+static bool late_answer(Term *t)
+{
+    char bytes[16] = "\x1b";
+    wint_t c, back[16];
+    size_t n = 1, begin, end;
+    int column = 0, kind = OK;
+    while (n < sizeof bytes && !column && (kind = get_wch(&c)) == OK && c < 128) {
+        back[n] = c;
+        bytes[n++] = (char)c;
+        column = cursor_answer(bytes, n, &begin, &end);
+        if (!strchr("[;0123456789R", (int)c))
+            break;
+    }
+    if (column) {
+        answered(t, column);
+        return true;
+    }
+    if (kind == KEY_CODE_YES)
+        ungetch((int)c);
+    else if (kind == OK && c >= 128)
+        unget_wch((wchar_t)c);
+    while (n > 1)
+        unget_wch((wchar_t)back[--n]);
+    return false;
+}
+
+/* The same of an answer from the first line, which terminfo may have as a key. */
+static bool late_key(Term *t, int code)
+{
+    static const char *const answer[] = {"\x1b[1;2R", "\x1b[1;3R"};
+    for (int i = 0; i < 2; i++)
+        if (key_defined(answer[i]) == code) {
+            answered(t, i + 2);
+            return true;
+        }
+    return false;
+}
+
 int term_key(Term *t)
 {
     wint_t c;
     if (t->null)
         return KEY_NONE;
     int kind = get_wch(&c);
+    bool late = t->unanswered && ((kind == OK && c == KEY_ESC && late_answer(t)) ||
+                                  (kind == KEY_CODE_YES && late_key(t, (int)c)));
+    if (late)
+        return term_key(t);
     if (kind == KEY_CODE_YES)
         return KEY_CODE((int)c);
     if (kind == ERR)
@@ -494,6 +606,8 @@ void term_look(Term *t, const Look *l, attr_t *attr, int *pair)
     bool bright = false;
     attr_t a = A_NORMAL;
     int fg = theme_color(l->fg, t->depth, &bright), bg = theme_color(l->bg, t->depth, NULL);
+    if (t->depth == DEPTH_8 && l->fg >= 0 && fg < 0) /* a colour that eight do not hold */
+        a |= A_DIM;
     if ((l->attr & TA_BOLD) || bright)
         a |= A_BOLD;
     if (l->attr & TA_DIM)
@@ -515,4 +629,16 @@ void term_set_theme(Term *t, const Theme *theme)
     const Theme *use = t->depth == DEPTH_MONO ? &mono : theme;
     for (int i = 0; i < SLOTS; i++)
         term_look(t, &use->look[i], &t->attr[i], &t->pair[i]);
+    cchar_t blank; /* of cells that nothing is drawn to: the theme's background, where it has one */
+    if (setcchar(&blank, L" ", A_NORMAL, (short)t->pair[SL_TEXT], NULL) == OK)
+        bkgrndset(&blank);
+}
+
+bool term_set_color(Term *t, int setting)
+{
+    Theme theme = t->theme;
+    t->color_setting = setting;
+    t->depth = choose_depth(t);
+    term_set_theme(t, &theme);
+    return setting < 0 || (setting > 0) == (t->depth != DEPTH_MONO);
 }

@@ -30,6 +30,7 @@ typedef struct Term {
     bool utf8, mouse;
     bool no_locale;          /* the one the environment names is not installed */
     Depth depth;
+    int color_flag, color_setting; /* as in theme_wants_color */
     Glyphs glyphs;
     Theme theme;
     attr_t attr[SLOTS];
@@ -42,6 +43,10 @@ typedef struct Term {
     struct termios modes;    /* as found */
     bool have_modes;
     bool own_on;             /* bracketed paste was switched on */
+    const char *glyph_set;   /* as asked for; borrowed */
+    bool unanswered;         /* the terminal was asked how wide its characters are, and has not said it yet */
+    char typed[120];         /* what was typed meanwhile; curses takes back so many */
+    size_t ntyped;
 } Term;
 
 typedef struct TermOptions {
@@ -76,6 +81,8 @@ bool term_copy(Term *t, const char *text, size_t len);
 void term_captured(Term *t, Str *out);
 /* Gives the theme's slots their attributes on this terminal. */
 void term_set_theme(Term *t, const Theme *theme);
+/* The setting color: -1 auto, 0 never, 1 always. false: something stronger decides otherwise. */
+bool term_set_color(Term *t, int setting);
 /* Attributes of a look that isn't a slot's (gradients). */
 void term_look(Term *t, const Look *l, attr_t *attr, int *pair);
 

@@ -257,11 +257,23 @@ static int nearest_256(int rgb)
     return rgb_distance(rgb, rgb_of(grey)) < rgb_distance(rgb, rgb_of(cube)) ? grey : cube;
 }
 
-static int nearest_of(int rgb, int n)
+/* How far a colour is from grey. */
+static int chroma(int rgb)
 {
-    int best = 0;
-    for (int i = 1; i < n; i++) {
-        if (rgb_distance(rgb, base_rgb[i]) < rgb_distance(rgb, base_rgb[best]))
+    int r = rgb >> 16 & 255, g = rgb >> 8 & 255, b = rgb & 255;
+    int most = r > g ? r : g, least = r < g ? r : g;
+    return (most > b ? most : b) - (least < b ? least : b);
+}
+
+/* Of the first sixteen. A grey is no colour's neighbour: what a colour says is its hue. */
+static int nearest_16(int rgb)
+{
+    enum { COLOURED = 48 };
+    int best = -1;
+    for (int i = 0; i < 16; i++) {
+        if (chroma(rgb) >= COLOURED && chroma(base_rgb[i]) == 0)
+            continue;
+        if (best < 0 || rgb_distance(rgb, base_rgb[i]) < rgb_distance(rgb, base_rgb[best]))
             best = i;
     }
     return best;
@@ -269,6 +281,7 @@ static int nearest_of(int rgb, int n)
 
 int theme_color(int color, Depth depth, bool *bright)
 {
+    enum { BRIGHT_BLACK = 8 };
     if (bright)
         *bright = false;
     if (color < 0 || depth == DEPTH_MONO)
@@ -278,9 +291,11 @@ int theme_color(int color, Depth depth, bool *bright)
     if (depth == DEPTH_256)
         return color & THEME_RGB ? nearest_256(color & 0xffffff) : color;
     if ((color & THEME_RGB) || color > 15)
-        color = nearest_of(rgb_of(color), 16);
+        color = nearest_16(rgb_of(color));
     if (depth == DEPTH_16)
         return color;
+    if (color == BRIGHT_BLACK) /* bold black is black on many terminals */
+        return -1;
     if (bright)
         *bright = color > 7;
     return color & 7;
@@ -295,4 +310,15 @@ int theme_mix(int a, int b, double t)
         out |= (int)(p + (q - p) * t + 0.5) << shift;
     }
     return THEME_RGB | out;
+}
+
+bool theme_wants_color(int flag, const char *no_color, int config, bool able)
+{
+    if (!able)
+        return false;
+    if (flag >= 0)
+        return flag > 0;
+    if (no_color && *no_color)
+        return false;
+    return config != 0;
 }

@@ -50,6 +50,9 @@ typedef enum Slot {
     SLOTS
 } Slot;
 
+/* The files that ship in themes/, for messages. */
+#define THEME_NAMES "default, light, mono, high-contrast, colour-blind, console-16"
+
 enum { TA_BOLD = 1, TA_DIM = 2, TA_UNDERLINE = 4, TA_REVERSE = 8 };
 enum { THEME_DEFAULT = -1, THEME_RGB = 1 << 24 }; /* colour: -1, 0..255, or THEME_RGB | 0xRRGGBB */
 
@@ -76,9 +79,13 @@ typedef char *ThemeLoad(void *ctx, const char *name, Error *err);
 Status theme_parse(Theme *t, const char *text, const char *file, ThemeLoad *load, void *ctx, Str *warnings,
                    Error *err);
 /* Colour as the terminal knows it at this depth: -1 default, a palette index, or 0xRRGGBB for DEPTH_DIRECT. *bright (may
- * be NULL): 8 colours only, the colour asks for bold. */
+ * be NULL): 8 colours only, the colour asks for bold; bright black has none there and is the default. */
 int theme_color(int color, Depth depth, bool *bright);
 /* The colour between two at t in 0..1. Palette colours count by their usual RGB. */
 int theme_mix(int a, int b, double t);
+
+/* Whether colours are used: the command line's word, else NO_COLOR, else the setting (each -1: not given, 0 never,
+ * 1 always), else what the terminal is able to. A terminal that is not able never gets any. */
+bool theme_wants_color(int flag, const char *no_color, int config, bool able);
 
 #endif

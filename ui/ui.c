@@ -492,7 +492,7 @@ static char *load_theme(void *ctx, const char *name, Error *err)
     if (!path && (is_path || e.status == ST_NOMEM))
         error_nomem(err, "a theme");
     else if (!path)
-        error_set(err, ST_USAGE, "there is no theme '%s': give default, light, mono or the path of a .theme file", name);
+        error_set(err, ST_USAGE, "there is no theme '%s': there are " THEME_NAMES ", and paths of .theme files", name);
     if (path && file_read(path, 1 << 20, &text, &len, err) != ST_OK)
         text = NULL;
     free(path);
@@ -524,6 +524,12 @@ static Status hook_theme(void *ctx, const char *name, Error *err)
     }
     str_free(&warnings);
     return st;
+}
+
+static bool hook_color(void *ctx, int setting)
+{
+    Ui *ui = ctx;
+    return term_set_color(&ui->term, setting);
 }
 
 static Status hook_screen(void *ctx, const char *name, Error *err)
@@ -625,6 +631,7 @@ Status ui_new(Ui **out, App *a, const ScreenOptions *o, Error *err)
     a->print_ctx = ui;
     a->dump_screen = hook_dump;
     a->set_theme = hook_theme;
+    a->set_color = hook_color;
     a->set_screen = hook_screen;
     a->bind_key = hook_bind;
     a->run_lines = hook_lines;
@@ -663,6 +670,7 @@ void ui_free(Ui *ui)
     str_free(&ui->out);
     str_free(&ui->paste);
     a->dump_screen = NULL;
+    a->set_color = NULL;
     a->set_theme = a->set_screen = NULL;
     a->bind_key = NULL;
     a->run_lines = NULL;

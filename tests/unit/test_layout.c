@@ -267,6 +267,11 @@ static void test_glyphs(void **state)
     assert_string_equal(g.name, "ascii");
     assert_true(glyphs_choose("braille", "xterm", true, 2, &g)); /* braille is never wide, frames are ASCII then */
     assert_int_equal(g.vline, '|');
+    assert_true(glyphs_choose("auto", "xterm", true, -1, &g)); /* asked, and it does not say */
+    assert_string_equal(g.name, "ascii");
+    assert_true(glyphs_choose("block", "xterm", true, 2, &g));
+    assert_string_equal(g.name, "block");
+    assert_int_equal(g.vline, '|');
     assert_true(glyphs_choose("block", "xterm", false, 0, &g));
     assert_string_equal(g.name, "ascii");
     assert_false(glyphs_choose("cubes", "xterm", true, 0, &g));

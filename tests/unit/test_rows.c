@@ -379,6 +379,9 @@ static const Tested views[] = {
 static const Tested themes[] = {
     {"default", "test_theme.c", "test_shipped"},
     {"light", "test_theme.c", "test_shipped"},
+    {"high-contrast", "test_theme.c", "test_contrast"},
+    {"colour-blind", "test_theme.c", "test_colour_blind"},
+    {"console-16", "test_theme.c", "test_console"},
     {"mono", "test_theme.c", "test_shipped"},
     {0},
 };
