@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "metric/collect.h"
 #include "metric/leveled.h"
 #include "metric/rows.h"
 #include "model/block.h"
@@ -39,6 +40,7 @@ typedef struct BlockPass {
     PassScore *score;       /* [cap] of the unit at work */
     int64_t nscore, cap;
     bool errors;            /* block_error is asked for */
+    Collector *stats;       /* what the float pass shows it, NULL: nothing is asked for */
 } BlockPass;
 
 /* ---- which tokens ---- */
@@ -252,15 +254,19 @@ static Status score_group(BlockPass *b, int unit, int64_t group, const Way *w, E
 
 /* ---- one unit ---- */
 
-/* The float pass over all texts, in place, on which the forms calibrate. */
+/* The float pass over all texts, in place, on which the forms calibrate and statistics are collected. */
 static Status run_float(BlockPass *b, LayerCtx *ctx, Error *err)
 {
     WatchForms w;
     Stream *h = ctx->streams[0];
     Status st = watch_init(&w, b->forms, b->nforms, &b->set.types, err);
     const Variant v = {.forms = w.any ? w.table : NULL, .sdpa = b->p->peer};
-    if (st == ST_OK)
+    if (st == ST_OK && b->stats) {
+        const Observer obs = collector_observer(b->stats);
+        st = runner_layer(b->r, ctx->layer, &v, h, h, &obs, 1, err);
+    } else if (st == ST_OK) {
         st = layer_forward(ctx, &v, h, h, err);
+    }
     watch_fini(&w);
     return st;
 }
@@ -329,7 +335,10 @@ static Status unit_done(void *ctx, int unit, Stream **streams, int nstreams, Err
 {
     (void)nstreams;
     BlockPass *b = ctx;
-    return pass_tell_layer(b->p, b->sink, unit, b->score, b->nscore, streams[0], err);
+    PassStep gave = {.score = b->score, .nscore = b->nscore, .h = streams[0]};
+    if (b->stats)
+        RETURN_IF_ERROR(collector_unit(b->stats, unit, &gave.linear, &gave.nlinear, err));
+    return pass_tell_layer(b->p, b->sink, unit, &gave, err);
 }
 
 /* ---- the pass ---- */
@@ -346,7 +355,9 @@ static Status begin(BlockPass *b, Error *err)
     b->score = mem_zarray((size_t)b->cap + 1, sizeof *b->score);
     b->forms = mem_zarray((size_t)b->set.n + 1, sizeof *b->forms);
     b->errors = pass_asks(b->p, &metric_block_error);
-    return b->one && b->score && b->forms ? ST_OK : error_nomem(err, "block errors");
+    if (!b->one || !b->score || !b->forms)
+        return error_nomem(err, "block errors");
+    return b->p->needs ? collector_new(&b->stats, b->p, err) : ST_OK;
 }
 
 static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)
@@ -355,6 +366,7 @@ static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err
     Status st = begin(&b, err);
     if (st == ST_OK)
         st = pass_by_layer(r, p, (LayerJob){"block_error", run_unit, &b}, unit_done, &b, err);
+    collector_free(b.stats);
     leveled_fini(&b.set);
     free(b.one);
     free(b.score);
@@ -369,13 +381,13 @@ static uint64_t bytes(const PassPlan *p, int threads)
     for (int unit = 0; unit < model_depth(p->m); unit++)
         blocks = p->m->units[unit].nblocks > blocks ? p->m->units[unit].nblocks : blocks;
     uint64_t rows = (uint64_t)probe(p).rows * (uint64_t)probe(p).samples;
-    return leveled_bytes(p, threads) +
+    return leveled_bytes(p, threads) + (p->needs ? collector_bytes(p, threads) : 0) +
            rows * (uint64_t)(p->m->cfg.stream_width * (blocks + 2) + 2 * p->m->cfg.hidden) * sizeof(float);
 }
 
 static const MetricPass pass_block_error = {
     .name = "block error", .step = "layer", .stream = true, .steps = pass_layers, .bytes = bytes, .need = leveled_need,
-    .run = run};
+    .run = run, .collects = true};
 
 const Metric metric_block_error = {
     .name = "block_error",

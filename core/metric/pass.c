@@ -23,19 +23,37 @@ bool pass_selects(const PassPlan *p, MetricScope scope, int64_t unit)
     return false;
 }
 
+bool pass_gives(const MetricPass *by, const MetricPass *pass)
+{
+    return by == pass || (by->collects && pass == &pass_statistics);
+}
+
+const MetricPass *pass_of_all(const Metric *const *metrics)
+{
+    const MetricPass *by = NULL;
+    for (int i = 0; metrics[i]; i++)
+        by = !by || pass_gives(metrics[i]->pass, by) ? metrics[i]->pass : by;
+    for (int i = 0; metrics[i]; i++)
+        if (!pass_gives(by, metrics[i]->pass))
+            return NULL;
+    return by;
+}
+
 bool pass_plan_covers(const PassPlan *p, const Metric *m, int64_t unit)
 {
-    if (p->pass != m->pass)
+    if (!pass_gives(p->pass, m->pass))
         return false;
-    return (p->pass->has ? (p->needs & m->needs) == m->needs : pass_asks(p, m)) && pass_selects(p, m->scope, unit);
+    return (m->pass->has ? (p->needs & m->needs) == m->needs : pass_asks(p, m)) && pass_selects(p, m->scope, unit);
 }
 
 bool pass_answered(const PassPlan *p, const Scores *s)
 {
     if (p->pass->answered)
         return p->pass->answered(p, s);
+    if (p->pass->collects && p->needs && !pass_statistics.answered(p, s))
+        return false;
     for (int k = 0; p->metrics[k]; k++)
-        for (int64_t i = 0; i < p->m->nlinears; i++) {
+        for (int64_t i = 0; !p->metrics[k]->pass->has && i < p->m->nlinears; i++) {
             int64_t unit = scope_unit_of(p->m, p->metrics[k]->scope, i);
             const UnitSlot *u = unit < 0 ? NULL : scores_unit(s, p->metrics[k], unit);
             if (unit >= 0 && (!p->selected || p->selected[i]) && (!u || u->stale))
@@ -70,9 +88,11 @@ Status pass_by_layer(Runner *r, const PassPlan *p, LayerJob job, PassLayerDone *
     return st;
 }
 
-Status pass_tell_layer(const PassPlan *p, const PassSink *sink, int unit, const PassScore *score, int64_t n,
-                       const Stream *h, Error *err)
+Status pass_tell_layer(const PassPlan *p, const PassSink *sink, int unit, const PassStep *gave, Error *err)
 {
-    const PassStep step = {.done = unit + 1, .total = model_depth(p->m), .score = score, .nscore = n, .news = true, .h = h};
+    PassStep step = *gave;
+    step.done = unit + 1;
+    step.total = model_depth(p->m);
+    step.news = true;
     return sink->step(sink->ctx, &step, err);
 }

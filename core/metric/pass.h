@@ -70,6 +70,7 @@ typedef struct MetricPass {
     bool data_free;     /* looks at weights only: no texts are read */
     const struct Metric *const *reads; /* NULL-terminated: metrics whose values it goes by, where they are known. NULL: none */
     unsigned detail;    /* needs of the detail pane, when it can be filled on the way */
+    bool collects;      /* its float pass takes PassPlan.needs of pass_statistics along (metric/collect.h) */
     /* What of the units is kept as statistics of linears: whether they have `needs`. NULL: its metrics have values. */
     bool (*has)(const Scores *s, MetricScope scope, int64_t unit, unsigned needs);
     /* Before a plan is queued: adds what a new pass must collect so that nothing is lost that an earlier one learnt. May be
@@ -112,10 +113,13 @@ int64_t pass_layers(const PassPlan *p);
 typedef Status PassLayerDone(void *ctx, int unit, Stream **streams, int nstreams, Error *err); /* Schedule.unit_done */
 /* The job on every unit from the plan's first on, over its texts or the stream that a stopped pass left. */
 Status pass_by_layer(Runner *r, const PassPlan *p, LayerJob job, PassLayerDone *done, void *ctx, Error *err);
-/* Tells the sink what a unit gave, score[n] of it alone, and its output h. */
-Status pass_tell_layer(const PassPlan *p, const PassSink *sink, int unit, const PassScore *score, int64_t n,
-                       const Stream *h, Error *err);
+/* Tells the sink what a unit gave: scores of it alone, linears, and its output, *gave; the rest is filled in. */
+Status pass_tell_layer(const PassPlan *p, const PassSink *sink, int unit, const PassStep *gave, Error *err);
 
+/* Whether what `pass` finds comes with `by`, too, for a plan that asks for it. */
+bool pass_gives(const MetricPass *by, const MetricPass *pass);
+/* The pass that gives all of these metrics (NULL-terminated) in one plan, NULL: none does. */
+const MetricPass *pass_of_all(const struct Metric *const *metrics);
 /* Whether running the plan will give this unit a score of the metric. */
 bool pass_plan_covers(const PassPlan *p, const struct Metric *m, int64_t unit);
 /* Plan.pass's answered. */

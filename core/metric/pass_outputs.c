@@ -555,7 +555,8 @@ static Status unit_done(void *ctx, int unit, Stream **streams, int nstreams, Err
 {
     (void)nstreams;
     OutputPass *o = ctx;
-    return pass_tell_layer(o->p, o->sink, unit, o->out.score, (int64_t)o->out.n, streams[0], err);
+    const PassStep gave = {.score = o->out.score, .nscore = (int64_t)o->out.n, .h = streams[0]};
+    return pass_tell_layer(o->p, o->sink, unit, &gave, err);
 }
 
 /* ---- the pass ---- */

@@ -252,7 +252,8 @@ static Status unit_done(void *ctx, int unit, Stream **streams, int nstreams, Err
 {
     (void)nstreams;
     SearchPass *s = ctx;
-    return pass_tell_layer(s->p, s->sink, unit, s->out.score, (int64_t)s->out.n, streams[0], err);
+    const PassStep gave = {.score = s->out.score, .nscore = (int64_t)s->out.n, .h = streams[0]};
+    return pass_tell_layer(s->p, s->sink, unit, &gave, err);
 }
 
 /* ---- the pass ---- */

@@ -93,7 +93,8 @@ static Status unit_done(void *ctx, int unit, Stream **streams, int nstreams, Err
     w->out.n = 0;
     for (int i = 0; i < w->n; i++)
         RETURN_IF_ERROR(w->watch[i]->layer(w->self[i], unit, streams[0], w->pool, &w->out, err));
-    return pass_tell_layer(w->p, w->sink, unit, w->out.score, (int64_t)w->out.n, streams[0], err);
+    const PassStep gave = {.score = w->out.score, .nscore = (int64_t)w->out.n, .h = streams[0]};
+    return pass_tell_layer(w->p, w->sink, unit, &gave, err);
 }
 
 static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)

@@ -43,35 +43,40 @@ static void time_step(Job *j)
 static void apply_steps(Session *s, Job *j, int64_t done, int64_t total)
 {
     table_scores_changed(s->table);
+    bool more = done > j->view->done; /* rows and scores of one step come one after the other */
     j->view->done = done;
     j->view->total = total;
-    time_step(j);
+    if (more)
+        time_step(j);
 }
 
-/* The metric by which a job of statistics tells what it found: the shown one, where it is among the job's. */
+/* The metric by which a job tells what statistics it found: the shown one, where it is among the job's, or its first. */
 static const Metric *scored_by(const Session *s, const Job *j)
 {
+    const Metric *by = NULL;
     for (int i = 0; j->metrics && j->metrics[i]; i++)
-        if (j->metrics[i] == s->table->metric)
-            return s->table->metric;
-    return j->metrics && j->metrics[0] ? j->metrics[0] : s->table->metric;
+        if (j->metrics[i]->pass->has && (!by || j->metrics[i] == s->table->metric))
+            by = j->metrics[i];
+    return by ? by : s->table->metric;
 }
 
 static void apply_rows(Session *s, RowsEvent *e)
 {
     Job *j = e->event.job;
+    bool own = j->plan.pass->has; /* else units are counted by their scores */
     for (int i = 0; i < e->n; i++) {
         int64_t linear = e->r[i].linear;
         results_store(s->results, &e->r[i], j->plan.needs);
         Score sc = session_score(s, scored_by(s, j), linear);
         if (session_unseen(s, linear)) {
-            j->view->unseen++;
+            j->view->unseen += own;
         } else if (sc.state == SCORE_FAILED) {
-            j->view->failed++;
+            j->view->failed += own;
+            j->rows_failed++;
             if (!j->first_failed)
                 j->first_failed = linear + 1;
         } else {
-            j->view->ok++;
+            j->view->ok += own;
         }
         const LinearResult *r = session_result(s, linear);
         if (r && r->weight.bad && !j->first_bad)
@@ -91,7 +96,7 @@ static void tell_failed(Session *s, Job *j)
     const char *name = s->model->linears[at].name;
     const LinearResult *r = session_result(s, at);
     char rows[48];
-    snprintf(rows, sizeof rows, "%d layer%s", j->view->failed, j->view->failed == 1 ? "" : "s");
+    snprintf(rows, sizeof rows, "%d layer%s", j->rows_failed, j->rows_failed == 1 ? "" : "s");
     if (j->first_bad)
         snprintf(j->bad, sizeof j->bad, "%s", name);
     if (j->first_bad)
@@ -117,6 +122,8 @@ static void apply_scores(Session *s, const ScoresEvent *e)
         if (results_store_unit(s->results, p, &j->lost) != ST_OK)
             break;
         if (i + 1 < e->n && p[1].metric == p->metric && p[1].s.unit == p->s.unit) /* of a level that is not the present one */
+            continue;
+        if (!pass_asks(&j->plan, p->metric)) /* found on the way */
             continue;
         bool ok = isfinite(p->s.value);
         str_clear(&name);
@@ -239,7 +246,7 @@ static void apply_end(Session *s, Job *j)
         entry_run_end(s, j->row->run, st);
         if (s->keeper)
             keeper_keep_streams(s->keeper, s->results->stopped.run);
-        if (st == ST_OK && j->plan.pass == &pass_statistics)
+        if (st == ST_OK && pass_gives(j->plan.pass, &pass_statistics) && j->plan.needs)
             coverage_log(s);
     }
     if (v->kind == JOB_QUANTIZE)

@@ -101,6 +101,7 @@ typedef struct Job {
     Scores before;             /* of a pass that goes on from its scores, or by those of others */
     ScoreOrigin origin;        /* of what it finds */
     char stream_sha[65];       /* of the saved stream that enters plan.first, when it is not the first */
+    int rows_failed;           /* linears whose statistics give no score */
     int64_t first_bad, first_failed; /* linear + 1 whose weight is the first to hold a NaN or Inf; without a score; 0: none */
     /* measure */
     Recipe *recipe;            /* held: another one may be opened meanwhile */

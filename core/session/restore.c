@@ -229,13 +229,11 @@ static Status stopped_metrics(Stopped *p, const cJSON *names, Error *err)
     p->pass = NULL;
     cJSON_ArrayForEach(v, names) {
         const Metric *m = cJSON_IsString(v) ? metric_find(v->valuestring) : NULL;
-        if (!m || (p->pass && m->pass != p->pass)) { /* another build's: it can't go on */
-            p->pass = NULL;
+        if (!m) /* another build's: it can't go on */
             return ST_OK;
-        }
-        p->pass = m->pass;
         p->metrics[n++] = m;
     }
+    p->pass = pass_of_all(p->metrics);
     return ST_OK;
 }
 

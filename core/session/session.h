@@ -167,8 +167,8 @@ typedef struct JobView {
     double kl, kl_se, ppl, ppl_float, top1;
 } JobView;
 
-/* Queues an analysis, a job for each pass that the metrics are made by; the first of them is shown where the shown one has
- * no score. metrics: NULL-terminated names of metric_table;
+/* Queues an analysis, a job for each pass that the metrics are made by (block_error's collects statistics on its way); the
+ * first of them is shown where the shown one has no score. metrics: NULL-terminated names of metric_table;
  * unknown or not built: ST_USAGE naming those that are. patterns: n texts (0 = all linears). detail: also collect what
  * the detail pane shows. A pass asked for again with nothing changed is answered from what is there. */
 Status session_analyze(Session *s, const char *const *metrics, const char *const *patterns, int npatterns, bool detail,

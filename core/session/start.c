@@ -140,20 +140,25 @@ static void join_metrics(const Metric *const *list, Str *out)
         str_printf(out, "%s%s", i ? "+" : "", list[i]->name);
 }
 
+static void name_metrics(Job *j)
+{
+    Str title = {0};
+    join_metrics(j->metrics, &title);
+    snprintf(j->title, sizeof j->title, "%s", str_text(&title));
+    str_free(&title);
+}
+
 /* Those of `all` that this pass makes, and the job's name. */
 static Status take_metrics(const Metric *const *all, const MetricPass *pass, Job *j, Error *err)
 {
     size_t n = metric_list_len(all), at = 0;
-    Str title = {0};
     j->metrics = mem_zarray(n + 1, sizeof *j->metrics);
     if (!j->metrics)
         return error_nomem(err, "a list of metrics");
     for (size_t i = 0; i < n; i++)
         if (all[i]->pass == pass)
             j->metrics[at++] = all[i];
-    join_metrics(j->metrics, &title);
-    snprintf(j->title, sizeof j->title, "%s", str_text(&title));
-    str_free(&title);
+    name_metrics(j);
     return ST_OK;
 }
 
@@ -289,7 +294,7 @@ static bool runs_already(const Session *s, const Job *j)
         const JobView *v = &q->jobs[i]->view;
         const Job *k = q->jobs[i]->job;
         bool open = v->state == JOB_RUNNING || v->state == JOB_WAITING;
-        if (!open || v->kind != JOB_ANALYZE || k->plan.pass != j->plan.pass || !k->level || !j->plan.pass->has)
+        if (!open || v->kind != JOB_ANALYZE || !k->level || !j->plan.pass->has || !pass_gives(k->plan.pass, j->plan.pass))
             continue;
         bool same = !k->selected == !j->selected && (!k->selected || memcmp(k->selected, j->selected, n) == 0) &&
                     k->nlevels == j->nlevels && memcmp(k->level, j->level, n * sizeof *k->level) == 0;
@@ -305,24 +310,24 @@ static bool stopped_answers(const Session *s, const Job *j)
 {
     const Stopped *p = &s->results->stopped;
     char now[65];
-    if (p->run < 0 || p->pass != j->plan.pass || queue_analyzes(s->queue))
+    if (p->run < 0 || !pass_gives(p->pass, j->plan.pass) || (j->plan.needs & ~p->needs) != 0 || queue_analyzes(s->queue))
         return false;
     identity_now(s, now);
     if (strcmp(now, s->results->identity) != 0 || !p->selected != !j->selected)
         return false;
     if (p->selected && memcmp(p->selected, j->selected, (size_t)s->model->nlinears) != 0)
         return false;
-    if (p->pass->has) /* statistics are known by their needs */
-        return (j->plan.needs & ~p->needs) == 0;
     for (size_t i = 0; j->metrics[i]; i++) {
-        bool found = false;
-        for (size_t k = 0; p->metrics[k]; k++)
+        bool found = j->metrics[i]->pass->has != NULL; /* statistics are known by their needs */
+        for (size_t k = 0; p->metrics && p->metrics[k]; k++)
             found |= p->metrics[k] == j->metrics[i];
         if (!found)
             return false;
     }
     return true;
 }
+
+/* ---- an analysis ---- */
 
 static Status start_pass(Session *s, Job *j, int *request, Error *err)
 {
@@ -351,6 +356,56 @@ static Status start_pass(Session *s, Job *j, int *request, Error *err)
     return job_enqueue(s, j, err);
 }
 
+/* Whether nothing but a pass of its own gives what the job is to find. */
+static bool runs_anew(const Session *s, const Job *j)
+{
+    return !pass_answered(&j->plan, &s->results->scores) && !runs_already(s, j) && !stopped_answers(s, j);
+}
+
+/* One float pass instead of two, where `j` takes along what `other` is to find: the same texts, linears and levels. */
+static bool can_join(const Session *s, const Job *j, const Job *other)
+{
+    size_t n = (size_t)s->model->nlinears;
+    if (j == other || j->plan.pass == other->plan.pass || !pass_gives(j->plan.pass, other->plan.pass))
+        return false;
+    bool same = !j->selected == !other->selected && (!j->selected || memcmp(j->selected, other->selected, n) == 0) &&
+                j->nlevels == other->nlevels; /* with a scheme of its own the one has more levels than the other */
+    for (int k = 0; same && k < j->nlevels; k++)
+        same = qspec_key(&j->levels[k].act) == qspec_key(&other->levels[k].act) &&
+               qspec_key(&j->levels[k].weight) == qspec_key(&other->levels[k].weight);
+    return same && runs_anew(s, j) && runs_anew(s, other);
+}
+
+static Status join(Job *j, const Job *other, Error *err)
+{
+    size_t n = metric_list_len(j->metrics), more = metric_list_len(other->metrics);
+    const Metric **both = mem_zarray(n + more + 1, sizeof *both);
+    if (!both)
+        return error_nomem(err, "a list of metrics");
+    memcpy(both, j->metrics, n * sizeof *both);
+    memcpy(both + n, other->metrics, more * sizeof *both);
+    free(j->metrics);
+    j->metrics = both;
+    j->plan.metrics = both;
+    j->plan.needs |= other->plan.needs;
+    name_metrics(j);
+    return ST_OK;
+}
+
+/* Jobs [n] of one request, each of a pass: those that another takes along are freed and NULL. */
+static Status join_jobs(const Session *s, Job **jobs, int n, Error *err)
+{
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < n; k++) {
+            if (!jobs[i] || !jobs[k] || !can_join(s, jobs[i], jobs[k]))
+                continue;
+            RETURN_IF_ERROR(join(jobs[i], jobs[k], err));
+            job_free(jobs[k]);
+            jobs[k] = NULL;
+        }
+    return ST_OK;
+}
+
 /* Where nothing is there of the metric on show, what is asked for takes its place. */
 static void show_asked(Session *s, const Metric *const *asked)
 {
@@ -373,18 +428,26 @@ Status session_analyze(Session *s, const char *const *metrics, const char *const
     RETURN_IF_ERROR(find_metrics(s, metrics, &all, err));
     results_compare_levels(s);
     show_asked(s, all);
-    Status st = ST_OK;
-    int request = 0;
+    int n = 0, request = 0;
+    Job **jobs = mem_zarray(metric_list_len(all) + 1, sizeof *jobs);
+    Status st = jobs ? ST_OK : error_nomem(err, "jobs");
     for (int i = 0; st == ST_OK && all[i]; i++) {
-        Job *j = NULL;
         bool first = true; /* of its pass */
         for (int k = 0; k < i; k++)
             first = first && all[k]->pass != all[i]->pass;
         if (first)
-            st = analysis_job(s, all, all[i]->pass, patterns, npatterns, detail, &j, err);
-        if (first && st == ST_OK)
-            st = start_pass(s, j, &request, err);
+            st = analysis_job(s, all, all[i]->pass, patterns, npatterns, detail, &jobs[n], err);
+        n += first && st == ST_OK;
     }
+    if (st == ST_OK)
+        st = join_jobs(s, jobs, n, err);
+    for (int i = 0; i < n; i++) {
+        if (st == ST_OK && jobs[i])
+            st = start_pass(s, jobs[i], &request, err);
+        else
+            job_free(jobs[i]);
+    }
+    free(jobs);
     free(all);
     return st;
 }

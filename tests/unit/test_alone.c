@@ -397,6 +397,44 @@ static void one_request_for_both(void **state)
     session_free(s);
 }
 
+/* Statistics are collected in the float pass that block_error makes, and are what a pass of their own gives. */
+static void one_pass_for_errors_and_statistics(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"local_error", "block_error", "std", NULL};
+    Session *one = open_demo(NULL), *two = open_demo(NULL);
+    ok(session_analyze(one, names, NULL, 0, true, &err));
+    assert_int_equal(session_jobs(one), 1);
+    assert_string_equal(session_job(one, 0)->title, "block_error+local_error+std");
+    const Metric *kurtosis = metric_find("kurtosis"); /* of the detail pane: on the way, too */
+    assert_int_equal(session_score(one, kurtosis, 0).state, SCORE_QUEUED);
+    ok(session_wait(one, &err));
+    assert_int_equal(session_job(one, 0)->ok, session_model(one)->ngroups);
+    analyze(two, "block_error", NULL);
+    ok(session_analyze(two, (const char *[]){"kurtosis", NULL}, NULL, 0, true, &err));
+    ok(session_wait(two, &err));
+    assert_int_equal(session_jobs(two), 2);
+    for (int64_t i = 0; i < session_model(one)->nlinears; i++) {
+        const LinearResult *a = session_result(one, i), *b = session_result(two, i);
+        assert_true(a && b && a->in.hist.n == b->in.hist.n && a->weight.hist.n == b->weight.hist.n);
+        assert_memory_equal(a->in.hist.count, b->in.hist.count, (size_t)a->in.hist.n * sizeof *a->in.hist.count);
+        assert_memory_equal(a->in.channel_max, b->in.channel_max, (size_t)a->in.width * sizeof *a->in.channel_max);
+        assert_memory_equal(&a->err, &b->err, sizeof a->err);
+        assert_true(a->in.kurtosis == b->in.kurtosis && a->in.std_score == b->in.std_score && a->in.mean == b->in.mean);
+        assert_true(session_score(one, &metric_block_error, i).value == session_score(two, &metric_block_error, i).value);
+    }
+    int jobs = session_jobs(one); /* all of it is known now */
+    ok(session_analyze(one, names, NULL, 0, true, &err));
+    assert_int_equal(session_jobs(one), jobs);
+    const char *part = "model.layers.1.*";
+    ok(session_set_scheme(two, "W4A4_MXFP4", &err));
+    ok(session_analyze(two, names, &part, 1, false, &err));
+    assert_int_equal(session_jobs(two), 4); /* statistics know the recipe's levels, too: two passes */
+    ok(session_wait(two, &err));
+    session_free(one);
+    session_free(two);
+}
+
 /* ---- the head ---- */
 
 static void shifts_against_float64(void **state)
@@ -569,6 +607,7 @@ int main(void)
         cmocka_unit_test(block_error_by_its_definition),
         cmocka_unit_test(the_last_layer_goes_first_then_the_worst),
         cmocka_unit_test(one_request_for_both),
+        cmocka_unit_test(one_pass_for_errors_and_statistics),
         cmocka_unit_test(ranges_are_those_of_the_float_pass),
         cmocka_unit_test(shifts_against_float64),
         cmocka_unit_test(blocks_of_rows_hold_whole_tokens),
