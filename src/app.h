@@ -110,6 +110,7 @@ typedef enum Completes {
     COMP_SCREEN,
     COMP_SORT,
     COMP_FOLD,
+    COMP_COLUMN,
     COMP_SETTING
 } Completes;
 

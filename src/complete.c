@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/mem.h"
+#include "session/columns.h"
 #include "session/fold.h"
 #include "src/internal.h"
 #include "src/lang.h"
@@ -282,6 +283,12 @@ static void offer_values(const App *a, Hits *h, const char *word, Completes what
         for (const Metric *const *m = session_metrics(a->session); *m; m++)
             offer(h, word, (*m)->name, "");
         break;
+    case COMP_COLUMN:
+        for (int i = 0; table_column_name(i); i++)
+            offer(h, word, table_column_name(i), "");
+        offer(h, word, "none", "");
+        offer_values(a, h, word, COMP_METRIC);
+        break;
     case COMP_VERB: offer_verbs(a, h, word); break;
     case COMP_THEME: offer_themes(h, word); break;
     case COMP_LEVEL:
@@ -377,7 +384,7 @@ void app_complete_help(App *a, const char *line, const char *word, Str *out)
     bool good = lexer_partial(line, &w, NULL) == ST_OK && w.n && !w.comment;
     Place p = good ? find_place(&w) : (Place){.what = COMP_NONE};
     const Command *verb = p.what == COMP_VERB && !p.option ? command_find(word) : NULL;
-    const Metric *m = p.what == COMP_METRIC && !p.option ? session_metric_find(a->session, word) : NULL;
+    const Metric *m = (p.what == COMP_METRIC || p.what == COMP_COLUMN) && !p.option ? session_metric_find(a->session, word) : NULL;
     const Option *o = p.option && strncmp(word, "--", 2) == 0 ? option_find(p.cmd, word + 2, strlen(word) - 2, NULL) : NULL;
     if (verb)
         str_puts(out, verb->summary);

@@ -475,6 +475,8 @@ unsigned act_back(Ui *ui, const KeyRow *row, int key)
         ui->side_full = false;
         return DO_RELAYOUT;
     }
+    if (key == KEY_ESC && ui->view->cancel && ui->view->cancel(ui, ui_state(ui, ui->view)))
+        return DO_PAINT;
     if (key == KEY_ESC && ui->marked[0] && ui->view->find) {
         ui->marked[0] = '\0';
         return DO_PAINT;

@@ -297,6 +297,7 @@ static int content(Ui *ui, Rect r, int64_t linear, int spare)
     }
     draw_identity(ui, r, &y, linear);
     draw_scores(ui, r, &y, linear);
+    detail_standing(ui, r, &y, linear);
     const LinearResult *res = session_result(s, linear);
     const Metric *m = session_metric(s);
     if (res) {

@@ -20,6 +20,8 @@ typedef int DetailContent(Ui *ui, Rect r, int64_t what, int spare);
 void detail_scrolled(Ui *ui, Rect r, DetailContent *content, int64_t what, Scroll *pos, const char *keys);
 /* Lines that the content takes in that width; draws nothing. */
 int detail_lines(Ui *ui, Rect r, DetailContent *content, int64_t what);
+/* Draws what is said of the layer's place in the table, from line *y on: interval and tie, worst text, second rank, advice. */
+void detail_standing(Ui *ui, Rect r, int *y, int64_t linear);
 /* Moves the place in it; false: it was at that end. */
 bool detail_move(Scroll *pos, Motion m);
 /* Appends what of a linear's name its fold's name does not say, without its first `skip` bytes. */

@@ -1,6 +1,7 @@
 /* What is said of a command that succeeded and printed nothing: one row a verb. */
 #include <string.h>
 
+#include "session/columns.h"
 #include "session/fold.h"
 #include "text/lexer.h"
 #include "ui/workbench.h"
@@ -144,11 +145,25 @@ static void said_fold(Ui *ui, const Words *w, int verb)
                mode, (long long)session_folds(s));
 }
 
+static void said_columns(Ui *ui, const Words *w, int verb)
+{
+    (void)w, (void)verb;
+    Session *s = ui_session(ui);
+    const Metric *second = session_second(s);
+    if (second)
+        ui_say(ui, SL_TEXT, "beside it %s and its ranks: %s", second->name, second->title);
+    else if (session_columns(s) & COLUMN_ADVICE)
+        ui_say(ui, SL_TEXT, "advice by rules; :columns lists them, the details name the one that holds");
+    else
+        ui_say(ui, SL_TEXT, session_columns(s) ? "kinds of layers are shown" : "only the usual columns are shown");
+}
+
 static const Done table[] = {
     {"analyze", said_analyze}, {"measure", said_measure}, {"quantize", said_quantize}, {"resume", said_resume},
     {"theme", said_theme},     {"set", said_set},         {"dump", said_dump},         {"bind", said_bind},
     {"recipe", said_recipe},   {"calib", said_calib},     {"eval", said_eval},         {"show", said_show},
     {"sort", said_sort},       {"filter", said_filter},   {"fold", said_fold},
+    {"columns", said_columns},
 };
 
 void ui_said(Ui *ui, const char *line)

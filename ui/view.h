@@ -42,6 +42,7 @@ typedef struct View {
     Here (*here)(Ui *ui, void *state);
     void (*hold)(Ui *ui, void *state); /* from now on the cursor stays on what it is on, wherever that goes */
     Found (*find)(Ui *ui, void *state, const char *text, int direction, bool from_here);
+    bool (*cancel)(Ui *ui, void *state); /* Esc: gives up what was begun here; false: nothing was */
     void (*fini)(void *state);
 } View;
 

@@ -5,44 +5,13 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "session/fold.h"
+#include "session/columns.h"
 #include "src/lang.h"
 #include "ui/actions.h"
-#include "ui/detail.h"
 #include "ui/input.h"
+#include "ui/rank.h"
 
 enum { SETTLE_NS = 1000000000 }; /* arrived rows move into place when no key came for this long */
-
-enum { C_RANK, C_STATE, C_NAME, C_COUNT, C_SCORE, C_MEAN, C_BAR, C_LEVEL, C_COST, C_GROUP, COLUMNS };
-
-typedef struct Rank {
-    ListPos pos;
-    bool head;           /* the cursor is on the head of its linear's fold, also where that is open */
-    int page;
-    size_t skip;         /* bytes of each name not shown */
-    bool parts;          /* members of an open fold show only what its name does not say */
-    ScoreRange range;    /* of the scores shown, for the bars */
-    char model[65];      /* fingerprint of the model that these are of: */
-    size_t prefix;       /* bytes that every name begins with */
-    int longest;         /* name */
-    Here detail_of;      /* whose details these are: */
-    Scroll detail;
-    int w[COLUMNS];      /* widths of the columns as they are drawn, 0: not there */
-} Rank;
-static const Column columns[COLUMNS] = {
-    [C_RANK] = {"#", 3, 3, 0, true},
-    [C_STATE] = {"S", 2, 2, 0, false},
-    [C_NAME] = {"layer", 25, 46, 0, false},
-    [C_COUNT] = {"n", 0, 0, 0, true},
-    [C_SCORE] = {"score", SCORE_WIDTH, SCORE_WIDTH, 0, true},
-    [C_MEAN] = {"mean", 0, 0, 0, true},
-    [C_BAR] = {"bar", 4, 40, 3, false},
-    [C_LEVEL] = {"level", 5, 5, 2, false},
-    [C_COST] = {"cost", 6, 6, 1, true},
-    [C_GROUP] = {"grp", 3, 3, 4, false},
-};
-/* What a folded table's names need at least, on a wide screen with room for the marks, and the width of such a one. */
-enum { FOLDED_NAME = 19, FOLDED_NAME_WIDE = 27, FOLDED_WIDE = 76 };
 
 /* The rows as they are to be shown now, with the cursor on its linear or its fold's head and that row on its line of
  * the screen. Until a key means a row (session_cursor < 0) the cursor stays at the top, whatever comes there. */
@@ -125,7 +94,8 @@ static void click_title(Ui *ui, const Rank *st, int x)
     static const SortKey keys[COLUMNS] = {
         [C_RANK] = SORT_SCORE, [C_STATE] = SORT_LEVEL, [C_NAME] = SORT_NAME, [C_COUNT] = SORT_KEYS,
         [C_SCORE] = SORT_SCORE, [C_MEAN] = SORT_KEYS, [C_BAR] = SORT_SCORE, [C_LEVEL] = SORT_LEVEL,
-        [C_COST] = SORT_SIZE, [C_GROUP] = SORT_MODEL,
+        [C_COST] = SORT_SIZE, [C_GROUP] = SORT_MODEL, [C_INTERVAL] = SORT_SCORE, [C_SECOND] = SORT_KEYS,
+        [C_SECOND_RANK] = SORT_KEYS, [C_KIND] = SORT_KEYS, [C_ADVICE] = SORT_KEYS,
     };
     for (int c = 0, at = 1; c < COLUMNS; c++) {
         if (!st->w[c])
@@ -233,21 +203,12 @@ static int64_t match_in(Ui *ui, const TableRow *row, const char *text, const Pat
     return -1;
 }
 
-/* NULL for a text without signs of the pattern language. Caller frees. */
-static Pattern *search_pattern(const char *text)
-{
-    Pattern *p = NULL;
-    if (strpbrk(text, "*?{[") && pattern_compile(&p, text, NULL) != ST_OK)
-        p = NULL;
-    return p;
-}
-
 static Found find(Ui *ui, void *state, const char *text, int direction, bool from_here)
 {
     Rank *st = state;
     int64_t n, best = -1, linear = -1;
     const TableRow *rows = settle(ui, st, &n);
-    Pattern *p = search_pattern(text);
+    Pattern *p = rank_pattern(text);
     Found found = {0, 0};
     for (int64_t i = 0; i < n; i++) {
         int64_t hit = match_in(ui, &rows[i], text, p);
@@ -271,261 +232,6 @@ static Found find(Ui *ui, void *state, const char *text, int direction, bool fro
     session_set_cursor(ui_session(ui), linear);
     st->head = false; /* a fold that is opened now shows it */
     return found;
-}
-
-/* Share of a score's bar, logarithmic over at most four decades; none for what isn't above zero. */
-static double bar_share(const Rank *st, double v)
-{
-    double high = st->range.high, low = fmax(st->range.low, high * 1e-4);
-    if (!(v > 0) || !(high > 0))
-        return 0;
-    if (!(high > low) || v <= low)
-        return v < high ? 0.04 : 1;
-    return 0.04 + 0.96 * log(v / low) / log(high / low);
-}
-
-/* Bytes that every name begins with, up to a dot: left out where names would not fit. */
-static size_t common_prefix(const Model *m)
-{
-    const char *first = m->linears[0].name, *dot = strchr(first, '.');
-    size_t n = dot ? (size_t)(dot - first) + 1 : 0;
-    for (int64_t i = 1; i < m->nlinears && n > 0; i++) {
-        if (strncmp(m->linears[i].name, first, n) != 0)
-            n = 0;
-    }
-    return n;
-}
-
-/* What the name column leaves out of each name at this width. All names are looked at once for a model. */
-static size_t name_skip(Ui *ui, Rank *st, int width)
-{
-    const Model *m = ui_model(ui);
-    if (strcmp(st->model, m->fingerprint) != 0) {
-        snprintf(st->model, sizeof st->model, "%s", m->fingerprint);
-        st->prefix = m->nlinears > 0 ? common_prefix(m) : 0;
-        st->longest = 0;
-        for (int64_t i = 0; i < m->nlinears; i++) {
-            int len = (int)strlen(m->linears[i].name);
-            st->longest = len > st->longest ? len : st->longest;
-        }
-    }
-    return st->longest > width ? st->prefix : 0;
-}
-
-/* Widths for this session: ranks as wide as their number, the level column as its longest name. */
-static void fit(Ui *ui, int width, int *w)
-{
-    Column c[COLUMNS];
-    memcpy(c, columns, sizeof c);
-    int64_t n = ui_model(ui)->nlinears;
-    c[C_RANK].min = c[C_RANK].max = n < 1000 ? 3 : n < 10000 ? 4 : 6;
-    for (int i = 0; i < session_levels(ui_session(ui)); i++) {
-        int len = text_width(session_level_name(ui_session(ui), i));
-        if (len > c[C_LEVEL].min && len <= 16)
-            c[C_LEVEL].min = c[C_LEVEL].max = len;
-    }
-    if (session_fold_mode(ui_session(ui)) != FOLD_NONE) {
-        c[C_NAME].min = width < FOLDED_WIDE ? FOLDED_NAME : FOLDED_NAME_WIDE;
-        c[C_COUNT].min = c[C_COUNT].max = n < 1000 ? 3 : 5;
-        c[C_MEAN].min = c[C_MEAN].max = SCORE_WIDTH;
-    }
-    columns_fit(c, COLUMNS, width, w);
-}
-
-/* The column whose values a sort key orders; COLUMNS: none does. */
-static int sort_column(SortKey k)
-{
-    return k == SORT_SCORE ? C_SCORE : k == SORT_NAME ? C_NAME : k == SORT_LEVEL ? C_LEVEL : k == SORT_SIZE ? C_COST : COLUMNS;
-}
-
-/* The first `width` cells of a word. */
-static void first_cells(char *out, size_t size, const char *s, int width)
-{
-    const char *end = s, *next = s;
-    int w;
-    while (text_next(&next, &w) && (width -= w) >= 0)
-        end = next;
-    snprintf(out, size, "%.*s", (int)(end - s), s);
-}
-
-static void draw_title(Ui *ui, Rect r, const int *w)
-{
-    bool up;
-    SortKey sort = session_sort_key(ui_session(ui), &up);
-    Pen p = pen_at(ui, r.y, r.x, r.w);
-    pen_puts(&p, SL_HEADER, " ");
-    for (int c = 0; c < COLUMNS; c++) {
-        if (!w[c])
-            continue;
-        char title[48], name[32];
-        bool sorts = c == sort_column(sort);
-        first_cells(name, sizeof name, tr(c == C_SCORE && w[C_MEAN] ? "max" : columns[c].title), w[c] - sorts);
-        const char *gap = text_width(name) + 2 <= w[c] ? " " : "";
-        snprintf(title, sizeof title, "%s%s%s", name, sorts ? gap : "", !sorts ? "" : up ? "^" : "v");
-        pen_puts(&p, SL_HEADER, " ");
-        pen_cell(&p, SL_HEADER, w[c], columns[c].right, title);
-    }
-    pen_fill(&p, SL_HEADER);
-}
-
-static void score_text(const Score *sc, char *out, size_t size, Slot *slot)
-{
-    *slot = SL_ROW;
-    switch (sc->state) {
-    case SCORE_NONE: snprintf(out, size, "?"); *slot = SL_DIM; break;
-    case SCORE_QUEUED: text_format(out, size, "queued"); *slot = SL_DIM; break;
-    case SCORE_FAILED: text_format(out, size, "failed"); *slot = SL_FAILED; break;
-    case SCORE_STALE: fmt_score(out, size, sc->value); *slot = SL_STALE; break;
-    case SCORE_OK: fmt_score(out, size, sc->value); break;
-    }
-}
-
-/* What the cells of a row show, of a linear or of a fold. */
-typedef struct Cells {
-    const char *text[COLUMNS];
-    char rank[24], state[3], score[24], mean[24], cost[24], count[24];
-    Str name;
-    wchar_t mark;         /* before the name where the table is folded */
-    Slot row, score_slot; /* colours of the whole row, of the score */
-    bool failed;
-    double bar;           /* the score, NaN: no bar */
-} Cells;
-
-static void linear_cells(Ui *ui, const Rank *st, const TableRow *shown, Cells *c)
-{
-    int64_t i = shown->linear;
-    Session *s = ui_session(ui);
-    const Linear *l = &ui_model(ui)->linears[i];
-    const Metric *m = session_metric(s);
-    Score sc = m ? session_score(s, m, i) : (Score){.state = SCORE_NONE};
-    int level = session_level_of(s, i);
-    int64_t rank = session_rank(s, i);
-    bool tagged = session_tagged(s, i);
-    c->row = level == 0 ? SL_EXCLUDED : tagged ? SL_TAGGED : SL_ROW;
-    score_text(&sc, c->score, sizeof c->score, &c->score_slot);
-    if (rank > 0)
-        snprintf(c->rank, sizeof c->rank, "%lld", (long long)rank);
-    c->failed = sc.state == SCORE_FAILED;
-    c->state[0] = tagged ? '*' : ' ';
-    c->state[1] = c->failed                 ? '!'
-                  : level == 0              ? 'X'
-                  : sc.state == SCORE_STALE ? 's'
-                  : sc.state == SCORE_OK    ? ' '
-                                            : '?';
-    fmt_delta(c->cost, sizeof c->cost, session_linear_cost(s, i));
-    c->bar = sc.state == SCORE_OK || sc.state == SCORE_STALE ? sc.value : NAN;
-    if (st->parts && shown->fold >= 0)
-        fold_member_name(ui, shown->fold, i, st->skip, &c->name);
-    else
-        str_puts(&c->name, l->name + st->skip);
-    c->text[C_LEVEL] = session_level_name(s, level);
-    c->text[C_GROUP] = ui_model(ui)->groups[l->group].label;
-}
-
-static void fold_cells(Ui *ui, const Rank *st, int32_t fold_index, Cells *c)
-{
-    Session *s = ui_session(ui);
-    const Fold *f = session_fold_at(s, fold_index);
-    const Metric *m = session_metric(s);
-    Score sc = {.state = f->stale ? SCORE_STALE : SCORE_OK, .value = f->max};
-    if (f->scored == 0)
-        sc = m ? session_score(s, m, f->members[0]) : (Score){.state = SCORE_NONE};
-    c->row = f->floats == f->count ? SL_EXCLUDED : f->tagged ? SL_TAGGED : SL_ROW;
-    score_text(&sc, c->score, sizeof c->score, &c->score_slot);
-    if (f->scored > 0)
-        fmt_score(c->mean, sizeof c->mean, f->mean);
-    if (f->worst >= 0)
-        snprintf(c->rank, sizeof c->rank, "%lld", (long long)session_rank(s, f->worst));
-    c->failed = f->failed > 0;
-    c->state[0] = f->tagged ? '*' : ' ';
-    c->state[1] = c->failed              ? '!'
-                  : f->floats == f->count ? 'X'
-                  : f->floats             ? 'x'
-                  : f->stale              ? 's'
-                  : f->scored < f->count  ? '?'
-                                          : ' ';
-    fmt_delta(c->cost, sizeof c->cost, f->cost);
-    snprintf(c->count, sizeof c->count, "%lld", (long long)f->count);
-    c->bar = f->max;
-    session_fold_name(s, fold_index, &c->name);
-    if (c->name.len > st->skip && c->name.s[0] != '*')
-        memmove(c->name.s, c->name.s + st->skip, c->name.len - st->skip + 1);
-    c->text[C_LEVEL] = f->level >= 0 ? session_level_name(s, f->level) : tr("mixed");
-    c->text[C_GROUP] = "";
-    c->mark = f->open ? L'-' : L'+';
-}
-
-/* The name, with what was searched for marked in it. */
-static void draw_name(Pen *p, Slot slot, int w, const char *name)
-{
-    const char *mark = p->ui->marked;
-    char shown[1024];
-    text_elide(shown, sizeof shown, name, w, p->ui->term.glyphs.ellipsis);
-    Pen over = *p;
-    pen_cell(p, slot, w, false, shown);
-    if (!*mark)
-        return;
-    Pattern *pattern = search_pattern(mark);
-    const char *hit = pattern ? pattern_match(pattern, name) ? shown : NULL : strcasestr(shown, mark);
-    size_t len = hit ? pattern ? strlen(shown) : strlen(mark) : 0;
-    pattern_free(pattern);
-    if (!hit)
-        return;
-    char part[1024];
-    snprintf(part, sizeof part, "%.*s", (int)(hit - shown), shown);
-    over.x += text_width(part);
-    over.end = p->x;
-    snprintf(part, sizeof part, "%.*s", (int)len, hit);
-    pen_puts(&over, SL_MATCH, part);
-}
-
-static void draw_cell(Pen *p, const Rank *st, int c, int w, const Cells *cells)
-{
-    Slot row = cells->row;
-    if (c == C_NAME && cells->mark && w > 2) {
-        pen_char(p, row, cells->mark);
-        pen_puts(p, row, " ");
-        draw_name(p, row, w - 2, str_text(&cells->name));
-    } else if (c == C_NAME) {
-        draw_name(p, row, w, str_text(&cells->name));
-    } else if (c == C_BAR && !isnan(cells->bar)) {
-        pen_bar(p, w, bar_share(st, cells->bar), false);
-    } else {
-        Slot slot = c == C_SCORE && cells->score_slot != SL_ROW ? cells->score_slot
-                    : c == C_STATE && cells->failed             ? SL_FAILED
-                                                                : row;
-        pen_cell(p, slot, w, columns[c].right, cells->text[c] ? cells->text[c] : "");
-    }
-}
-
-static void draw_row(Ui *ui, const Rank *st, Rect r, int y, const int *w, const TableRow *row, bool here)
-{
-    Cells c = {.rank = ""};
-    c.text[C_RANK] = c.rank;
-    c.text[C_STATE] = c.state;
-    c.text[C_COUNT] = c.count;
-    c.text[C_SCORE] = c.score;
-    c.text[C_MEAN] = c.mean;
-    c.text[C_COST] = c.cost;
-    if (session_fold_mode(ui_session(ui)) != FOLD_NONE)
-        c.mark = row->fold >= 0 ? ui->term.glyphs.vline : L' ';
-    if (row->head)
-        fold_cells(ui, st, row->fold, &c);
-    else
-        linear_cells(ui, st, row, &c);
-    Pen p = pen_at(ui, r.y + y, r.x, r.w);
-    p.reverse = here;
-    pen_char(&p, c.row, here ? ui->term.glyphs.mark : L' ');
-    if (here)
-        ui_rest_cursor(ui, p.y, r.x);
-    for (int i = 0; i < COLUMNS; i++) {
-        if (!w[i])
-            continue;
-        pen_puts(&p, c.row, " ");
-        draw_cell(&p, st, i, w[i], &c);
-    }
-    pen_fill(&p, c.row);
-    str_free(&c.name);
 }
 
 static void draw_welcome(Ui *ui, Rect r)
@@ -581,13 +287,11 @@ static void draw(Ui *ui, void *state)
     const TableRow *rows = settle(ui, st, &n);
     st->range = session_score_range(ui_session(ui));
     if (r.h > 0) {
-        int *w = st->w;
-        fit(ui, r.w - 2, w);
-        st->skip = name_skip(ui, st, w[C_NAME]);
-        st->parts = st->longest - (int)st->skip > w[C_NAME] - 2;
-        draw_title(ui, r, w);
-        for (int y = 1; y < r.h && st->pos.top + y - 1 < n; y++)
-            draw_row(ui, st, r, y, w, &rows[st->pos.top + y - 1], st->pos.top + y - 1 == st->pos.cur);
+        rank_fit(ui, st, r.w - 2);
+        rank_draw_title(ui, r, st);
+        int64_t anchor = st->range_on ? session_row_of(ui_session(ui), st->anchor, false) : -1;
+        for (int64_t y = 1, row = st->pos.top; y < r.h && row < n; y++, row++)
+            rank_draw_row(ui, st, r, (int)y, &rows[row], row == st->pos.cur, rank_in_range(st, anchor, row));
         if (n == 0)
             draw_empty(ui, r);
     }
@@ -619,7 +323,7 @@ static void context(Ui *ui, void *state, LineParts *out)
         part_add(out, SL_STALE, 2, "sort stale");
     bool up;
     SortKey sort = session_sort_key(s, &up);
-    int column = sort_column(sort);
+    int column = rank_sort_column(sort);
     if (column == COLUMNS || !st->w[column]) /* no heading on the screen tells */
         part_add(out, SL_TEXT, 1, up ? "by %s ^" : "by %s v", sort_key_name(sort));
     if (m && m->scope != SCOPE_LINEAR)
@@ -655,23 +359,12 @@ static void copy(Ui *ui, void *state, bool all, Str *out)
     int64_t n;
     const TableRow *rows = settle(ui, st, &n);
     const TableRow *here = n > 0 ? &rows[st->pos.cur] : NULL;
-    Rank whole = *st;
-    whole.skip = 0;
-    whole.parts = false;
     if (here && !all && here->head)
         copy_fold(s, here->fold, out);
     else if (here && !all)
         str_puts(out, ui_model(ui)->linears[here->linear].name);
-    for (int64_t k = 0; all && k < n; k++) {
-        Cells c = {.rank = "0"};
-        if (rows[k].head)
-            fold_cells(ui, &whole, rows[k].fold, &c);
-        else
-            linear_cells(ui, &whole, &rows[k], &c);
-        str_printf(out, "%6s %c%c %-9s %s%s%s\n", c.rank, c.state[0], c.row == SL_EXCLUDED ? 'X' : ' ', c.score,
-                   str_text(&c.name), c.count[0] ? "  n=" : "", c.count);
-        str_free(&c.name);
-    }
+    for (int64_t k = 0; all && k < n; k++)
+        rank_copy_row(ui, st, &rows[k], out);
 }
 
 static const KeyRow keys[] = {
@@ -691,6 +384,14 @@ static const KeyRow keys[] = {
      .refuse = refuse_no_linear},
     {.place = 140, .keys = {'T'}, .command = "tag PATTERN", .help = "tag layers by a pattern",
      .run = act_prompt, .arg = INPUT_TAG, .refuse = refuse_no_model},
+    {.place = 142, .keys = {'*'}, .command = "tag *.KIND", .help = "tag all layers of the same kind, as every down_proj",
+     .run = rank_tag_like, .arg = TAG_KIND, .refuse = refuse_no_linear},
+    {.place = 144, .keys = {'['}, .command = "tag BLOCK.*", .help = "tag all of the same block", .run = rank_tag_like,
+     .arg = TAG_BLOCK, .refuse = refuse_no_linear},
+    {.place = 146, .keys = {']'}, .command = "tag --off BLOCK.*", .help = "untag all of the same block",
+     .run = rank_tag_like, .arg = UNTAG_BLOCK, .refuse = refuse_no_linear},
+    {.place = 148, .keys = {'v'}, .command = "tag LAYER...", .help = "begin a range of rows; again: tag it",
+     .run = rank_range, .refuse = refuse_no_linear},
     {.place = 150, .keys = {K(KEY_F(3)), '/'}, .help = "find a name while you type", .label = "Find",
      .run = act_prompt, .arg = INPUT_SEARCH, .refuse = refuse_no_model},
     {.place = 160, .keys = {'n'}, .help = "next match", .run = act_find_next, .arg = 1,
@@ -725,6 +426,11 @@ static const KeyRow keys[] = {
      .run = act_metric, .arg = 1, .refuse = refuse_no_model},
     {.place = 300, .keys = {'M'}, .command = "show METRIC", .help = "metric before", .run = act_metric,
      .arg = -1, .refuse = refuse_no_model},
+    {.place = 303, .keys = {'c'}, .command = "columns METRIC",
+     .help = "the next other metric beside this one, with its ranks; behind the last: none", .run = rank_second,
+     .refuse = refuse_no_model},
+    {.place = 306, .keys = {'C'}, .command = "columns kind advice", .help = "columns for kind, advice, both, none",
+     .run = rank_columns, .refuse = refuse_no_model},
     {.place = 65, .keys = {'\n', '\t', K(KEY_ENTER)},
      .help = "details of the layer: histograms, scores, worst channels, what the metric means", .label = "Details",
      .run = act_detail, .refuse = refuse_no_linear},
@@ -742,5 +448,5 @@ static const KeyRow keys[] = {
 const View view_rank = {
     .key = '1', .keys = keys, .name = "rank", .title = "Rank", .state_size = sizeof(Rank), .side = true,
     .draw = draw, .move = move_rows, .context = context, .copy = copy, .click = click, .here = here,
-    .hold = hold, .find = find,
+    .hold = hold, .find = find, .cancel = rank_leave_range,
 };

@@ -163,8 +163,15 @@ void entry_view(Session *s)
     Str b = {0};
     str_puts(&b, "{\"t\":\"view\",\"metric\":");
     str_json(&b, t->metric->name);
-    str_printf(&b, ",\"sort\":\"%s\",\"ascending\":%s,\"fold\":\"%s\",\"cursor\":%lld}", sort_key_name(t->sort),
+    str_printf(&b, ",\"sort\":\"%s\",\"ascending\":%s,\"fold\":\"%s\",\"cursor\":%lld", sort_key_name(t->sort),
                t->ascending ? "true" : "false", fold_mode_name(t->folds.mode), (long long)t->cursor);
+    if (t->second) {
+        str_puts(&b, ",\"second\":");
+        str_json(&b, t->second->name);
+    }
+    if (t->columns)
+        str_printf(&b, ",\"columns\":%u", t->columns);
+    str_putc(&b, '}');
     if (strcmp(str_text(&b), s->saved_view) == 0) {
         str_free(&b);
         return;

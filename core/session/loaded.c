@@ -49,6 +49,8 @@ void loaded_close(Session *s)
         return;
     if (s->table->metric && s->table->metric->loaded)
         s->table->metric = metric_table[0];
+    if (s->table->second && s->table->second->loaded)
+        s->table->second = NULL;
     for (int i = 0; i < l->n; i++) {
         free(l->list[i]->value);
         free(l->list[i]);

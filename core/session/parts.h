@@ -25,7 +25,7 @@ struct Session {
     int format;                    /* of the journal's records (entries.h) */
     bool renamed;                  /* they call an arithmetic by its older name */
     bool worth;                    /* session_has_work */
-    char saved_view[256];          /* newest record of the view */
+    char saved_view[512];          /* newest record of the view */
     uint64_t rules_told;           /* digest of what was said last of the engines' rules */
 
     struct Assignment *assignment; /* levels, tags, undo */

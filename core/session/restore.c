@@ -10,6 +10,7 @@
 #include "session/effectrecord.h"
 #include "session/entries.h"
 #include "session/fields.h"
+#include "session/columns.h"
 #include "session/folder.h"
 #include "session/parts.h"
 #include "session/queue.h"
@@ -211,6 +212,9 @@ static Status on_view(Session *s, const cJSON *o, Error *err)
         RETURN_IF_ERROR(session_sort(s, (SortKey)sort_key_find(sort), cJSON_IsTrue(json_get(o, "ascending")), err));
     if (fold && fold_mode_find(fold) >= 0)
         RETURN_IF_ERROR(session_fold(s, (FoldMode)fold_mode_find(fold), err));
+    const char *second = text_of(o, "second");
+    session_set_columns(s, second ? session_metric_find(s, second) : NULL,
+                        (unsigned)whole_in(o, "columns", 0, COLUMN_KIND | COLUMN_ADVICE, 0));
     session_set_cursor(s, whole_in(o, "cursor", 0, INT64_MAX, -1));
     return ST_OK;
 }

@@ -48,8 +48,7 @@ void table_fini(Table *t)
 Status table_open(Table *t, const Model *m, Error *err)
 {
     t->order = mem_zarray((size_t)m->nlinears, sizeof *t->order);
-    t->rank = mem_zarray((size_t)m->nlinears, sizeof *t->rank);
-    if (!t->order || !t->rank)
+    if (!t->order)
         return error_nomem(err, "the layer table");
     return folds_open(&t->folds, m, err);
 }
@@ -58,9 +57,10 @@ void table_close(Table *t)
 {
     folds_close(&t->folds);
     free(t->order);
-    free(t->rank);
-    t->order = t->rank = NULL;
-    t->order_valid = t->rank_valid = false;
+    ranks_free(&t->ranks);
+    ranks_free(&t->second_ranks);
+    t->order = NULL;
+    t->order_valid = t->advice_known = false;
     t->cursor = -1;
 }
 
@@ -78,7 +78,7 @@ Status table_set_filter(Table *t, const char *text, Error *err)
 void table_scores_changed(Table *t)
 {
     t->order_stale = true;
-    t->rank_valid = false;
+    t->ranks.valid = t->second_ranks.valid = false;
 }
 
 void table_levels_changed(Table *t)
@@ -88,7 +88,7 @@ void table_levels_changed(Table *t)
 
 void table_scores_asked(Table *t)
 {
-    t->rank_valid = false;
+    t->ranks.valid = t->second_ranks.valid = false;
 }
 
 /* ---- settings of the view ---- */
@@ -117,7 +117,7 @@ Status session_show(Session *s, const char *metric, Error *err)
         return ST_USAGE;
     }
     t->metric = m;
-    t->order_valid = t->rank_valid = false;
+    t->order_valid = false;
     return ST_OK;
 }
 
@@ -392,32 +392,4 @@ bool session_order_stale(const Session *s)
 {
     const Table *t = s->table;
     return t->order_valid && t->order_stale;
-}
-
-int64_t session_rank(Session *s, int64_t linear)
-{
-    Table *t = s->table;
-    if (!t->rank_valid) {
-        int64_t total = s->model->nlinears, n = 0;
-        memset(t->rank, 0, (size_t)total * sizeof *t->rank);
-        Key *keys = mem_array((size_t)total, sizeof *keys);
-        if (!keys)
-            return 0;
-        for (int64_t i = 0; i < total; i++) {
-            Score sc = session_score(s, t->metric, i);
-            if (sc.state == SCORE_OK || sc.state == SCORE_STALE)
-                keys[n++] = (Key){.linear = i, .value = -sc.value * t->metric->direction};
-        }
-        qsort(keys, (size_t)n, sizeof *keys, compare_keys);
-        int64_t rank = 0, before = -1;
-        for (int64_t i = 0; i < n; i++) { /* linears of one unit stand together: they have its score and its rank */
-            int64_t unit = scope_unit_of(s->model, t->metric->scope, keys[i].linear);
-            rank += unit != before;
-            before = unit;
-            t->rank[keys[i].linear] = rank;
-        }
-        free(keys);
-        t->rank_valid = true;
-    }
-    return t->rank[linear];
 }

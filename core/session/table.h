@@ -2,6 +2,7 @@
 #define SLIM_SESSION_TABLE_H
 
 #include "session/fold.h"
+#include "session/ranking.h"
 
 /* The table as a person looks at it: shown metric, order, filter, ranks, cursor (table.c), rows and folds (fold.c).
  * Owner thread. */
@@ -40,8 +41,12 @@ typedef struct Table {
     int64_t order_failed, order_scored; /* by score: failed linears come before the first, scored before the second */
     uint64_t order_made;       /* grows with every new order */
     bool order_valid, order_stale;
-    int64_t *rank;             /* [nlinears] */
-    bool rank_valid;
+    Ranking ranks, second_ranks; /* under the shown metric, and under the second */
+    const Metric *second;      /* shown beside it, NULL: none */
+    unsigned columns;          /* COLUMN_ bits (columns.h) */
+    double advice_sum;         /* what all groups weigh, of these versions of results and recipe: */
+    uint64_t advice_results, advice_opened;
+    bool advice_known;
     int64_t cursor;
     Folds folds;
 } Table;

@@ -328,6 +328,7 @@ static const Tested commands[] = {
     {"sort", "test_commands.c", "lines_change_the_session"},
     {"filter", "test_commands.c", "lines_change_the_session"},
     {"fold", "test_commands.c", "lines_change_the_session"},
+    {"columns", "test_columns.c", "test_command"},
     {"tag", "test_commands.c", "lines_change_the_session"},
     {"exclude", "test_commands.c", "lines_change_the_session"},
     {"rule", "rules.sh", "each row has its own switch"},
