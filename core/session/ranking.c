@@ -68,7 +68,8 @@ static bool room(Ranking *r, int64_t n)
     return r->rank && r->tied;
 }
 
-bool ranks_make(const Session *s, const Metric *m, Ranking *r)
+/* Makes it anew where it is not valid, or of another metric. false: memory is short, and all ranks are 0. */
+static bool ranks_make(const Session *s, const Metric *m, Ranking *r)
 {
     int64_t total = s->model->nlinears, n = 0;
     if (r->valid && r->metric == m && r->linears == total)

@@ -11,8 +11,6 @@ typedef struct Ranking {
     int64_t linears;      /* that there is room for */
     bool valid;
 } Ranking;
-/* Makes it anew where it is not valid, or of another metric. false: memory is short, and all ranks are 0. */
-bool ranks_make(const Session *s, const Metric *m, Ranking *r);
 void ranks_free(Ranking *r);
 
 #endif
