@@ -6,11 +6,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
-#include "measure/logitpass.h"
-#include "measure/predicted.h"
-#include "measure/shiftpass.h"
-#include "metric/leveled.h"
-#include "metric/rows.h"
+#include "metric/alone.h"
 #include "run/schedule.h"
 
 /* Units that travel together: few at first, so that there is something to look at; tokens of the calibration set by
@@ -18,49 +14,9 @@
 enum { BATCH_FIRST = 7, BATCH_UNITS = 31, ALONE_TOKENS = 128, ALONE_TEXT = 128 };
 
 enum { PART_ERROR, PART_PPL };
-static const MetricPart alone_parts[] = {{"error", "", "standard error of the score over the tokens"},
-                                         {"ppl", "", "relative change of perplexity"},
-                                         {NULL, NULL, NULL}};
-
-/* One unit of the sweep. */
-typedef struct AloneUnit {
-    int64_t unit;
-    int layer;
-    double first;        /* order: the largest goes first */
-    int16_t *level;      /* [nlinears] its linears', 0 elsewhere */
-    bool fits;           /* one of them can be at its level */
-    LayerForms forms;
-    Variant v;
-    UnitScore score;
-} AloneUnit;
-
-typedef struct AlonePass {
-    Runner *r;
-    const PassPlan *p;
-    const Metric *metric;
-    const PassSink *sink;
-    TokenSet probe;           /* its arrays: own_start, and ids of a set */
-    int64_t *own_start;
-    int32_t *own_ids;
-    uint64_t *digest;         /* [units of the scope] of the plan's levels */
-    QConfig *config;          /* [nlevels] the plan's; methods that need data as their grid without */
-    QuantLevel *level;        /* [nlevels] */
-    FormsOptions opt;
-    FormTypes types;
-    Scores ranges;            /* of inputs, as found here */
-    const Scores *known;
-    AloneUnit *unit;          /* [n] in order */
-    int64_t n, done, total;
-    Predicted predicted;
-    LogitRows plain;          /* of the probe in float */
-    /* the batch at work: units [at, at + nbatch) */
-    int64_t at;
-    int nbatch, copies;
-    Stream plain_normed;      /* of the chunk */
-    int chunk0;               /* its first sample, -1: none */
-    double *kl, *nll;         /* [predicted][copies] */
-    ShiftRows rows;
-} AlonePass;
+const MetricPart alone_parts[] = {{"error", "", "standard error of the score over the tokens"},
+                                  {"ppl", "", "relative change of perplexity"},
+                                  {NULL, NULL, NULL}};
 
 /* ---- which tokens ---- */
 
@@ -147,7 +103,7 @@ static int by_urgency(const void *pa, const void *pb)
 static bool is_known(const AlonePass *a, int64_t unit)
 {
     const UnitSlot *u = a->known ? scores_unit_at(a->known, a->metric, unit, a->digest[unit]) : NULL;
-    return u && !u->stale && (on_eval(a->p) || u->s.tokens >= probe_want(a->p));
+    return u && !u->stale && (on_eval(a->p) || u->s.absent || u->s.tokens >= probe_want(a->p));
 }
 
 static Status make_units(AlonePass *a, Error *err)
@@ -287,6 +243,11 @@ static Status unit_forms(AlonePass *a, AloneUnit *u, Error *err)
             layer_forms_recall(&u->forms, i, &a->types, (float)s->s.part[0], (float)s->s.part[1]);
     }
     RETURN_IF_ERROR(layer_forms_stage(&u->forms, 0, FORM_FIXED, &a->types, err));
+    if (u->fits && !u->forms.any) {
+        snprintf(u->score.why, sizeof u->score.why, "%s", leveled_unreached);
+        u->score.absent = true;
+        u->fits = false;
+    }
     u->v = (Variant){.forms = u->forms.table, .sdpa = a->p->peer};
     return ST_OK;
 }
@@ -391,14 +352,10 @@ static Status tell_batch(AlonePass *a, Error *err)
     int n = 0;
     for (int c = 0; c < a->nbatch; c++) {
         AloneUnit *u = &a->unit[a->at + c];
-        if (u->fits && !u->forms.any) {
-            snprintf(u->score.why, sizeof u->score.why, "%s", leveled_unreached);
-            u->score.absent = true;
-        } else if (!u->fits) {
-            snprintf(u->score.why, sizeof u->score.why, "its level is none that this build can give it: it stays float");
-        } else {
+        if (u->fits)
             finish_unit(a, c, &u->score);
-        }
+        else if (!u->score.why[0])
+            snprintf(u->score.why, sizeof u->score.why, "its level is none that this build can give it: it stays float");
         score[n++] = (PassScore){a->metric, u->score};
     }
     a->done += n;
@@ -416,7 +373,7 @@ static Status run_batch(AlonePass *a, Error *err)
     for (int c = 0; c < a->nbatch; c++)
         perturb[c] = (Perturb){.unit = a->unit[a->at + c].layer, .variant = &a->unit[a->at + c].v, .until = m->cfg.layers};
     for (int c = 0; st == ST_OK && c < a->nbatch; c++)
-        st = unit_forms(a, &a->unit[a->at + c], err);
+        st = a->kind->begin(a, &a->unit[a->at + c], err);
     const Sweep sweep = {.tokens = &a->probe, .perturb = perturb, .n = a->nbatch, .last = m->cfg.layers,
                          .chunk_rows = SWEEP_ROWS / (1 + a->nbatch), .sdpa = a->p->peer};
     if (st == ST_OK)
@@ -426,7 +383,7 @@ static Status run_batch(AlonePass *a, Error *err)
     if (a->chunk0 >= 0)
         stream_fini(&a->rows.rows);
     for (int c = 0; c < a->nbatch; c++)
-        unit_end(&a->unit[a->at + c]);
+        a->kind->end(&a->unit[a->at + c]);
     return st;
 }
 
@@ -473,7 +430,7 @@ static Status begin(AlonePass *a, Error *err)
     RETURN_IF_ERROR(make_units(a, err));
     if (!a->n)
         return ST_OK;
-    RETURN_IF_ERROR(find_ranges(a, err));
+    RETURN_IF_ERROR(a->kind->prepare(a, err));
     size_t cells = (size_t)a->predicted.n * BATCH_UNITS;
     a->kl = mem_zarray(cells + 1, sizeof *a->kl);
     a->nll = mem_zarray(cells + 1, sizeof *a->nll);
@@ -482,6 +439,8 @@ static Status begin(AlonePass *a, Error *err)
 
 static void end(AlonePass *a)
 {
+    if (a->kind->close)
+        a->kind->close(a);
     predicted_fini(&a->predicted);
     logit_rows_fini(&a->plain);
     scores_fini(&a->ranges);
@@ -495,9 +454,9 @@ static void end(AlonePass *a)
     free(a->nll);
 }
 
-static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)
+Status alone_run(Runner *r, const PassPlan *p, const PassSink *sink, const AloneKind *kind, Error *err)
 {
-    AlonePass a = {.r = r, .p = p, .metric = p->metrics[0], .sink = sink, .chunk0 = -1};
+    AlonePass a = {.r = r, .p = p, .metric = p->metrics[0], .kind = kind, .sink = sink, .chunk0 = -1};
     Status st = begin(&a, err);
     int most = st == ST_OK ? batch_units(&a) : 1;
     for (int want = BATCH_FIRST; st == ST_OK && a.at < a.n; a.at += a.nbatch, want = 2 * want + 1) {
@@ -510,7 +469,7 @@ static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err
     return st;
 }
 
-static int64_t steps(const PassPlan *p)
+int64_t alone_steps(const PassPlan *p)
 {
     MetricScope scope = p->metrics[0]->scope;
     int64_t n = 0;
@@ -529,56 +488,71 @@ static int64_t plan_rows(const PassPlan *p, int64_t *longest)
     return min_i64(probe_want(p), t->start[t->samples]);
 }
 
-/* Forms of a batch, results of its tokens; and streams, or the float pass that finds the ranges. */
-static uint64_t bytes(const PassPlan *p, int threads)
+uint64_t alone_bytes(const PassPlan *p, int threads)
 {
     int64_t longest;
     uint64_t rows = (uint64_t)plan_rows(p, &longest);
     uint64_t travel = rows * (1 + BATCH_UNITS) * (uint64_t)p->m->cfg.hidden * sizeof(float);
-    return leveled_bytes(p, threads) + travel + shift_rows_scratch((int64_t)rows, BATCH_UNITS, threads) +
-           rows * BATCH_UNITS * 2 * sizeof(double) + (uint64_t)p->m->nlinears * sizeof(int16_t) * BATCH_UNITS;
+    return travel + shift_rows_scratch((int64_t)rows, BATCH_UNITS, threads) +
+           rows * BATCH_UNITS * 2 * sizeof(double);
 }
 
-static uint64_t need(const PassPlan *p, int threads)
+uint64_t alone_need(const PassPlan *p, int threads)
 {
     int64_t longest, rows = plan_rows(p, &longest);
     rows = max_i64(longest, min_i64(rows, SWEEP_ROWS / (1 + BATCH_UNITS)));
-    return max_u64(schedule_sweep_bytes(p->m, BATCH_UNITS, rows, longest, threads), leveled_need(p, threads));
+    return schedule_sweep_bytes(p->m, BATCH_UNITS, rows, longest, threads);
 }
 
-static bool answered(const PassPlan *p, const Scores *s)
+bool alone_answered(const PassPlan *p, const Scores *s)
 {
     const Metric *m = p->metrics[0];
     for (int64_t u = 0; u < scope_units(p->m, m->scope); u++) {
         const UnitSlot *slot = scores_unit(s, m, u);
-        if (sweeps(p, m->scope, u) && (!slot || slot->stale || (!on_eval(p) && slot->s.tokens < probe_want(p))))
+        if (sweeps(p, m->scope, u) && (!slot || slot->stale || (!on_eval(p) && !slot->s.absent && slot->s.tokens < probe_want(p))))
             return false;
     }
     return true;
 }
 
+/* ---- units of linears ---- */
+
+static const AloneKind linears = {.prepare = find_ranges, .begin = unit_forms, .end = unit_end};
+
+static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)
+{
+    return alone_run(r, p, sink, &linears, err);
+}
+
+/* And of a batch's forms. */
+static uint64_t bytes(const PassPlan *p, int threads)
+{
+    return alone_bytes(p, threads) + leveled_bytes(p, threads) + (uint64_t)p->m->nlinears * sizeof(int16_t) * BATCH_UNITS;
+}
+
+/* Of the sweep, or of the float pass that finds the ranges. */
+static uint64_t need(const PassPlan *p, int threads)
+{
+    return max_u64(alone_need(p, threads), leveled_need(p, threads));
+}
+
 #define READS(id) static const Metric *const reads_##id[] = {&metric_##id, &metric_block_error, &metric_input_range, NULL};
 #define PASS(id, text, evaluates)                                                                                         \
     READS(id)                                                                                                       \
-    static const MetricPass pass_##id = {.name = text, .step = "unit", .reads = reads_##id, .answered = answered,   \
-                                         .steps = steps, .bytes = bytes, .need = need, .run = run, .eval = evaluates};
+    static const MetricPass pass_##id = {.name = text, .step = "unit", .reads = reads_##id, .answered = alone_answered, \
+                                         .steps = alone_steps, .bytes = bytes, .need = need, .run = run, .eval = evaluates};
 PASS(alone, "alone", false)
 PASS(alone_linear, "alone, by linear", false)
 PASS(alone_block, "alone, by block", false)
 PASS(alone_exact, "exact sweep", true)
 
-#define EXPLAIN                                                                                                       \
-    "KL divergence from float in nats a token when this alone is quantized and everything else stays float: the damage " \
-    "itself.\nThe last layer goes first, then from the top of block_error downward; rows arrive as they are measured.\n"
-
 #define ROW(id, unit_scope, text, costs, more)                                                                        \
     const Metric metric_##id = {.name = #id, .title = text, .unit = "nats", .scope = unit_scope,                      \
                                 .family = FAMILY_DECIDE, .cost = costs, .parts = alone_parts, .direction = 1,         \
-                                .pass = &pass_##id, .explain = EXPLAIN more};
-#define FEW "half a pass of 128 tokens for each unit; --tokens N for more"
+                                .pass = &pass_##id, .explain = ALONE_EXPLAIN more};
 #define METHOD "Weights of methods that need data (gptq) stand as minmax on their grid."
-ROW(alone, SCOPE_GROUP, "Alone", FEW, METHOD)
-ROW(alone_linear, SCOPE_LINEAR, "Alone, linear", FEW, METHOD)
-ROW(alone_block, SCOPE_BLOCK, "Alone, block", FEW, METHOD)
+ROW(alone, SCOPE_GROUP, "Alone", ALONE_FEW, METHOD)
+ROW(alone_linear, SCOPE_LINEAR, "Alone, linear", ALONE_FEW, METHOD)
+ROW(alone_block, SCOPE_BLOCK, "Alone, block", ALONE_FEW, METHOD)
 ROW(alone_exact, SCOPE_GROUP, "Alone, exact", "half a pass over the evaluation tokens for each group: minutes to hours",
     "On the evaluation set: what alone estimates on a few calibration tokens. " METHOD)

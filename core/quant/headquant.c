@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 
-const double head_ratios[HEAD_PARTS] = {0.9999, 0.9999, 1.0};
+const double head_ratios[HEAD_PARTS] = {0.9999, 0.9999, 1.0}, cache_ratios[HEAD_PARTS] = {0, 1.0, 1.0};
 static const char *const part_names[HEAD_PARTS] = {"queries", "keys", "values"};
 
 /* The first value of a sample that is not finite. */
@@ -57,7 +57,7 @@ bool head_window(const float *x, int64_t rows, int64_t width, int64_t ld, double
 static bool wants_tap(void *self, Tap tap)
 {
     const HeadQuant *h = self;
-    return tap.layer == h->unit && (tap.kind == TAP_Q || tap.kind == TAP_K || tap.kind == TAP_V);
+    return tap.layer == h->unit && tap.kind >= TAP_Q && tap.kind <= TAP_V && h->ratio[tap.kind - TAP_Q] > 0;
 }
 
 static int attention_of(const HeadQuant *h, int64_t linear)
@@ -82,7 +82,7 @@ static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, 
     if (attention_of(h, tap.linear) == h->n)
         h->linear[h->n++] = tap.linear;
     HeadSide *s = side_of(h, tap);
-    int64_t dim = tap.kind == TAP_V ? c->v_dim : c->head_dim;
+    int64_t dim = h->channels ? 1 : tap.kind == TAP_V ? c->v_dim : c->head_dim;
     free(s->lo);
     free(s->bad);
     free(s->param);
@@ -165,6 +165,10 @@ static Status fix_side(const HeadQuant *h, HeadSide *s, int part, Error *err)
         return error_nomem(err, "scales of heads");
     for (int64_t i = 0; i < s->heads; i++)
         s->param[i] = intquant_param(s->lo[i], s->hi[i], 8, true, h->T);
+    free(s->lo);
+    free(s->bad);
+    s->lo = s->hi = NULL;
+    s->bad = NULL;
     return ST_OK;
 }
 
@@ -183,6 +187,8 @@ static void fake_heads(void *self, int64_t linear, int part, float *x, int64_t r
 {
     const HeadQuant *h = self;
     const HeadSide *s = &h->side[attention_of(h, linear)][part];
+    if (!s->param)
+        return;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t i = 0; i < s->heads; i++) {
             float *row = x + r * ld + i * s->width;
@@ -193,6 +199,19 @@ static void fake_heads(void *self, int64_t linear, int part, float *x, int64_t r
 AttnForm head_quant_form(HeadQuant *h)
 {
     return (AttnForm){.replace = fake_heads, .self = h};
+}
+
+uint64_t head_quant_bytes(const Model *m, bool channels, int samples)
+{
+    uint64_t most = 0, all = 0;
+    for (int i = 0; i < model_depth(m); i++) {
+        const ModelConfig *c = m->units[i].cfg;
+        uint64_t heads = (uint64_t)(c->heads + 2 * c->kv_heads) * HEAD_ATTENTIONS;
+        heads *= channels ? (uint64_t)(c->head_dim > c->v_dim ? c->head_dim : c->v_dim) : 1;
+        most = heads > most ? heads : most;
+        all += heads * sizeof(QParam) + sizeof(HeadQuant);
+    }
+    return all + (uint64_t)samples * (most * 2 * sizeof(float) + HEAD_ATTENTIONS * HEAD_PARTS * sizeof(HeadBad));
 }
 
 void head_quant_fini(HeadQuant *h)

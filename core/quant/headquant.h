@@ -8,13 +8,13 @@
 #include "run/runner.h"
 
 /* What attention reads, in int8 with one symmetric scale a head (specs/analysis.md 2.4, specs/quantization.md 4: recall
- * window): q, k and v of a unit's attentions as they enter the score. A pass with the observer finds the scales of all
- * texts, passes with the form compute with them. */
+ * window) or a channel (5, 10.3: C8): q, k and v of a unit's attentions as they enter the score. A pass with the observer
+ * finds the scales of all texts, passes with the form compute with them. */
 
 enum { HEAD_ATTENTIONS = 2, HEAD_PARTS = 3 };
 
 typedef struct HeadSide {
-    int64_t heads, width;  /* width: of one head */
+    int64_t heads, width;  /* width: of one head; 1 where each channel has a scale, which counts as a head then */
     int samples;
     const int64_t *start;  /* of the pass: [samples + 1] rows */
     float *lo, *hi;        /* [samples][heads] of each sample's window; the first row is of all in the end */
@@ -27,15 +27,19 @@ typedef struct HeadQuant {
     const Model *m;
     int unit;
     DType T;                  /* in which q, k and v are computed */
-    double ratio[HEAD_PARTS]; /* of a text's values of a head, so many are in the range: the shortest that holds them */
+    double ratio[HEAD_PARTS]; /* of a text's values of a head, so many are in the range: the shortest that holds them; 0: this
+                               * part stays float */
+    bool channels;            /* a scale for each channel of a head */
     /* ---- */
     int64_t linear[HEAD_ATTENTIONS]; /* Tap.linear of each attention that was seen */
     int n;
     HeadSide side[HEAD_ATTENTIONS][HEAD_PARTS];
     atomic_bool oom;
 } HeadQuant;
-/* The ratios of the peer's analysis: 0.9999 of queries and keys, all values. */
-extern const double head_ratios[HEAD_PARTS];
+/* The ratios of the peer's analysis: 0.9999 of queries and keys, all values. And those of a cache: all keys and values. */
+extern const double head_ratios[HEAD_PARTS], cache_ratios[HEAD_PARTS];
+/* Bytes of the ranges of one unit over so many texts (they go when the scales are fixed), and of the scales of all. */
+uint64_t head_quant_bytes(const Model *m, bool channels, int samples);
 
 /* Of a pass over all texts; the HeadQuant outlives it. */
 Observer head_quant_observer(HeadQuant *h);

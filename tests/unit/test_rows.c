@@ -171,6 +171,8 @@ static const Tested metrics[] = {
     {"alone_linear", "test_alone.c", "units_of_other_scopes"},
     {"alone_block", "test_alone.c", "units_of_other_scopes"},
     {"alone_exact", "test_alone.c", "exact_is_what_measuring_finds"},
+    {"alone_attention", "test_alone_attention.c", "sweeps_are_plain_runs"},
+    {"alone_cache", "test_alone_attention.c", "sweeps_are_plain_runs"},
     {0},
 };
 static const Tested storages[] = {
