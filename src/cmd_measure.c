@@ -58,19 +58,10 @@ static Status run_measure(App *a, const CommandLine *cl, Error *err)
 }
 
 static const Option measure_options[] = {
-    {"model_path", ARG_PATH, "DIR", "the model's folder", COMP_FILE},
-    {"model_type", ARG_STR, "TYPE", "the model's family (default: read from config.json)", COMP_NONE},
-    {"recipe", ARG_PATH, "FILE", "quantization recipe (default: W8A8 static)", COMP_FILE},
-    {"exclude", ARG_LIST, "PATTERN...", "keep these linears in float, with their fused groups", COMP_LAYER},
-    {"eval", ARG_PATH, "FILE", "evaluation set (default eval.jsonl)", COMP_FILE},
-    {"calib_dataset", ARG_PATH, "FILE", "calibration set (default mix_calib.jsonl)", COMP_FILE},
-    {"full", ARG_FLAG, NULL, "the whole evaluation set instead of 1,024 tokens of it", COMP_NONE},
-    {"ctx", ARG_INT, "N", "evaluation window in tokens (default 512)", COMP_NONE},
+    OPTIONS_EFFECT,
     {"format", ARG_CHOICE, "text|json", "of the result (default text)", COMP_NONE},
     {"out", ARG_PATH, "FILE", "write the result to FILE (whole or not at all) instead of standard output", COMP_FILE},
-    OPTION_RUNTIME,
-    OPTIONS_RUN,
-    OPTION_PROGRESS,
+    OPTIONS_EFFECT_RUN,
     {0},
 };
 const Command command_measure = {

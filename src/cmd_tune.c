@@ -30,7 +30,11 @@ static Status run_fit(App *a, const CommandLine *cl, Error *err)
     Str text = {0};
     int16_t *was = levels_now(a->session);
     Status st = was ? session_fit(a->session, cl->words[0], &o, &d, err) : error_nomem(err, "the levels");
-    if (st == ST_OK) {
+    if (st == ST_OK && a->face == FACE_UI && !o.dry && !cl_given(cl, "format")) { /* the screen shows the rest */
+        output_fit_line(a->session, cl->words[0], &d, &text);
+        app_note(a, "%s", str_text(&text));
+        fit_done_free(&d);
+    } else if (st == ST_OK) {
         st = output_fit(a->session, out_format(cl_str(cl, "format")), cl->words[0], &d, was, o.dry, &text, err);
         if (st == ST_OK)
             st = app_result(a, &text, NULL, err);
@@ -162,20 +166,11 @@ static Status run_tune(App *a, const CommandLine *cl, Error *err)
 }
 static const Option tune_options[] = {
     {"until", ARG_STR, "GOAL", "kl=0.1, ppl=+1% or bytes=+20M (against the recipe), bytes=300M", COMP_NONE},
-    {"model_path", ARG_PATH, "DIR", "the model's folder", COMP_FILE},
-    {"model_type", ARG_STR, "TYPE", "the model's family (default: read from config.json)", COMP_NONE},
-    {"recipe", ARG_PATH, "FILE", "quantization recipe (default: W8A8 static)", COMP_FILE},
-    {"exclude", ARG_LIST, "PATTERN...", "keep these linears in float, with their fused groups", COMP_LAYER},
-    {"eval", ARG_PATH, "FILE", "evaluation set (default eval.jsonl)", COMP_FILE},
-    {"calib_dataset", ARG_PATH, "FILE", "calibration set (default mix_calib.jsonl)", COMP_FILE},
-    {"full", ARG_FLAG, NULL, "measure on the whole evaluation set instead of 1,024 tokens of it", COMP_NONE},
-    {"ctx", ARG_INT, "N", "evaluation window in tokens (default 512)", COMP_NONE},
+    OPTIONS_EFFECT,
     OPTION_FREE,
     OPTION_FORMAT,
     {"out", ARG_PATH, "FILE", "write the best set as a recipe (YAML) to FILE; one that is there is replaced", COMP_FILE},
-    OPTION_RUNTIME,
-    OPTIONS_RUN,
-    OPTION_PROGRESS,
+    OPTIONS_EFFECT_RUN,
     {0},
 };
 const Command command_tune = {

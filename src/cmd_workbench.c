@@ -147,6 +147,7 @@ static Status run_workbench(App *a, const CommandLine *cl, Error *err)
     {"ctx", ARG_INT, "N", "evaluation window in tokens (default 512)", COMP_NONE},                                 \
     {"tokens", ARG_INT, "N", "alone, block_error and errors of outputs: on N tokens of texts' beginnings (default 128, 512, 1,024)", COMP_NONE},       \
     OPTION_RUNTIME,                                                                                                \
+    {"budget", ARG_STR, "SIZE", "hold the set against a budget: +20M above the recipe, 300M, 5.2bits", COMP_NONE},  \
     {"read-only", ARG_FLAG, NULL, "write nothing: no export, no session", COMP_NONE}
 
 static const Option workbench_options[] = {

@@ -195,6 +195,11 @@ static void now_profile(const SessionOptions *o, Str *out)
     str_puts(out, o->profile ? "on" : "off");
 }
 
+static void now_budget(const SessionOptions *o, Str *out)
+{
+    str_puts(out, o->budget.text[0] ? o->budget.text : "none");
+}
+
 static void now_probe(const SessionOptions *o, Str *out)
 {
     now_count(out, o->tokens, "its own number");
@@ -229,6 +234,7 @@ static const struct {
     {"compat", "whose quantization", "peer|none", now_compat, NULL},
     {"seed", "random seed", NULL, now_seed, NULL},
     {"runtime", "engine that shall load it", RUNTIME_WORDS "|none", now_runtime, NULL},
+    {"budget", "limit that the set is held against, as +20M, 300M or 5.2bits", "none", now_budget, NULL},
     {"profile", "whether jobs tell where their CPU time went", "on|off", now_profile, NULL},
     {"lang", "language of the workbench", "auto|en|zh", now_lang, NULL},
     {"color", "whether the workbench has colours", "auto|always|never", now_color, NULL},

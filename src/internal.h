@@ -130,6 +130,20 @@ Status tune_finish(App *a, OutFormat f, Error *err);
             COMP_NONE                                                                                                  \
     }
 
+/* What measures takes: what it opens, and how it runs. */
+#define OPTIONS_EFFECT                                                                                                 \
+    {"model_path", ARG_PATH, "DIR", "the model's folder", COMP_FILE},                                                  \
+        {"model_type", ARG_STR, "TYPE", "the model's family (default: read from config.json)", COMP_NONE},             \
+        {"recipe", ARG_PATH, "FILE", "quantization recipe (default: W8A8 static)", COMP_FILE},                         \
+        {"exclude", ARG_LIST, "PATTERN...", "keep these linears in float, with their fused groups", COMP_LAYER},       \
+        {"eval", ARG_PATH, "FILE", "evaluation set (default eval.jsonl)", COMP_FILE},                                  \
+        {"calib_dataset", ARG_PATH, "FILE", "calibration set (default mix_calib.jsonl)", COMP_FILE},                   \
+        {"full", ARG_FLAG, NULL, "the whole evaluation set instead of 1,024 tokens of it", COMP_NONE},                 \
+    {                                                                                                                  \
+        "ctx", ARG_INT, "N", "evaluation window in tokens (default 512)", COMP_NONE                                    \
+    }
+#define OPTIONS_EFFECT_RUN OPTION_RUNTIME, OPTIONS_RUN, OPTION_PROGRESS
+
 /* Applies the run options given: to a->options before there is a session, through session_set afterwards. */
 Status apply_run_options(App *a, const CommandLine *cl, Error *err);
 /* Sets how progress is shown from --progress. */

@@ -96,7 +96,11 @@ void output_prediction(const Prediction *p, Str *out)
                    (long long)p->unknown, (long long)p->groups);
         return;
     }
-    if (p->measurements) {
+    if (p->measured && isfinite(p->without)) {
+        str_printf(out, "KL %.3g by the other measurements, %+.0f %%", p->without, 100 * p->miss);
+    } else if (p->measured) {
+        str_puts(out, "nothing: it is measured");
+    } else if (p->measurements) {
         kl_range(&p->kl, out);
         change_range(&p->ppl, out);
         str_printf(out, " from %d measurement%s", p->measurements, p->measurements == 1 ? "" : "s");
@@ -126,7 +130,9 @@ void output_prediction_json(const Prediction *p, Str *out)
     out->oom = out->oom || p->no_memory;
     str_printf(out, ",\"prediction\":{\"measurements\":%d,\"groups\":%lld,\"unknown\":%lld,\"alone\":%lld", p->measurements,
                (long long)p->groups, (long long)p->unknown, (long long)p->alone);
-    if (p->have && p->measurements) {
+    if (p->have && p->measured) {
+        number_json(out, "kl_by_others", p->without);
+    } else if (p->have && p->measurements) {
         range_json(out, "kl", &p->kl);
         range_json(out, "perplexity_change", &p->ppl);
     }

@@ -65,6 +65,8 @@ Status output_effect(Session *s, OutFormat f, const Effect *e, const ProfileRepo
 /* Append what fit chose (was[nlinears]: the levels before), the front, what a search measured: OUT_TEXT or OUT_JSON. */
 Status output_fit(Session *s, OutFormat f, const char *goal, const FitDone *d, const int16_t *was, bool dry, Str *out,
                   Error *err);
+/* The same in one line, of a fit that was done. */
+void output_fit_line(Session *s, const char *goal, const FitDone *d, Str *out);
 Status output_front(Session *s, OutFormat f, const FrontRow *rows, int64_t n, Str *out, Error *err);
 Status output_tune(Session *s, OutFormat f, const TuneView *v, Str *out, Error *err);
 
@@ -74,6 +76,8 @@ void output_profile_json(const ProfileReport *r, Str *out);
 
 /* Appends a data set as an object, its texts or windows under the name `count`. */
 void output_data_json(const DataInfo *d, const char *count, Str *out);
+/* "+12.3 MiB" */
+void str_delta(Str *out, double bytes);
 /* "12.3 MiB". */
 void str_bytes(Str *out, uint64_t bytes);
 

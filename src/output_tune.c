@@ -24,8 +24,7 @@ static void put_range(Str *out, const char *name, const TuneRange *r)
     str_printf(out, ",\"rough\":%s}", r->rough ? "true" : "false");
 }
 
-/* "+12.3 MiB" */
-static void put_delta(Str *out, double bytes)
+void str_delta(Str *out, double bytes)
 {
     str_putc(out, bytes < 0 ? '-' : '+');
     str_bytes(out, (uint64_t)fabs(bytes));
@@ -82,7 +81,7 @@ static void fit_text(Session *s, const char *goal, const FitDone *d, const int16
 {
     str_printf(out, "%s %s: %lld fused group%s (%lld linear%s) at another level, ", goal, dry ? "would need" : "needs",
                (long long)d->groups, d->groups == 1 ? "" : "s", (long long)d->changed, d->changed == 1 ? "" : "s");
-    put_delta(out, (double)d->after.bytes - (double)d->before.bytes);
+    str_delta(out, (double)d->after.bytes - (double)d->before.bytes);
     str_puts(out, "\nsize        ");
     str_bytes(out, d->after.bytes);
     str_printf(out, ", %.2f bits per weight\nforetold    ", d->after.average_bits);
@@ -94,6 +93,26 @@ static void fit_text(Session *s, const char *goal, const FitDone *d, const int16
                    d->left.refused == 1 ? "" : "s");
     str_putc(out, '\n');
     put_groups(s, was, d->level, out);
+}
+
+void output_fit_line(Session *s, const char *goal, const FitDone *d, Str *out)
+{
+    const Model *m = session_model(s);
+    int64_t floats = 0;
+    for (int64_t g = 0; g < m->ngroups; g++)
+        floats += group_level(m, g, d->level) == 0;
+    str_printf(out, "fit %s: ", goal);
+    if (!d->groups) {
+        str_puts(out, "nothing to change");
+        return;
+    }
+    str_printf(out, "%lld group%s changed, %lld float, ", (long long)d->groups, d->groups == 1 ? "" : "s", (long long)floats);
+    str_delta(out, (double)d->after.bytes - (double)d->before.bytes);
+    if (isfinite(d->kl.value))
+        str_printf(out, ", KL %.3g~; u undoes it", d->kl.value);
+    else
+        str_printf(out, ", loss %+.1f %%~; u undoes it",
+                   d->sum_before > 0 ? 100 * (d->sum - d->sum_before) / d->sum_before : 0);
 }
 
 static void fit_json(Session *s, const char *goal, const FitDone *d, const int16_t *was, bool dry, Str *out)
@@ -232,7 +251,7 @@ static void tune_text(const TuneView *v, Str *out)
         const TuneTry *t = &v->tries[i];
         Str size = {0}, delta = {0};
         str_bytes(&size, (uint64_t)t->bytes);
-        put_delta(&delta, (double)(t->bytes - v->base_bytes));
+        str_delta(&delta, (double)(t->bytes - v->base_bytes));
         str_printf(out, " %c%2d  %11s  %17s  %5lld  %9.5f  %8.3f  %+9.2f %%  %6.2f %%%s\n", t->best ? '*' : ' ', i + 1,
                    str_text(&size), str_text(&delta), (long long)t->floats, t->effect.kl_mean, t->effect.ppl_quant,
                    100 * t->effect.ppl_change, 100 * t->effect.top1, t->holds ? "  holds" : "");

@@ -23,6 +23,8 @@ typedef struct Kind {
     void (*changed)(Ui *ui, const char *text, Input *p);
     unsigned (*done)(Ui *ui, const char *text);
     void (*cancelled)(Ui *ui);
+    void (*ask)(Ui *ui, const char *text, AskNote *out); /* in the place of `changed`: also before a key */
+    const char *command;                             /* and of `done`: Enter runs it with the text behind it */
 } Kind;
 
 struct Input {
@@ -91,6 +93,9 @@ static void preview_pattern(Ui *ui, const char *text, Input *p)
                         (long long)w.hits, (long long)w.fresh, size);
     if (w.fresh_share == w.fresh_share && n < MAX_NOTE)
         text_format(p->figures + n, (size_t)(MAX_NOTE - n), ", loss -%s", share);
+    n = (int)strlen(p->figures);
+    if (ask_over(ui, w.fresh_bytes, w.fresh_bits, p->figures + n, (size_t)(MAX_NOTE - n)) > 0)
+        p->note_slot = SL_WARN;
     if (w.note[0])
         snprintf(p->note, MAX_NOTE, "! %s", w.note);
 }
@@ -283,7 +288,35 @@ static const Kind kinds[INPUT_KINDS] = {
                       done_export, NULL},
     [INPUT_FOLDER] = {"folder: ", false, "where the quantized model goes; ! at the end replaces one", NULL,
                       done_folder, NULL},
+    [INPUT_FIT] = {.label = "fit: ", .hint = "Enter chooses the levels for +20M 300M 5.2bits kl=0.1 ppl=+1%",
+                   .ask = ask_fit, .command = "fit "},
+    [INPUT_TUNE] = {.label = "tune until: ", .hint = "Enter measures about 8 sets, until +20M kl=0.1 or ppl=+1%",
+                    .ask = ask_tune, .command = "tune --until "},
+    [INPUT_BUDGET] = {.label = "budget: ", .hint = "+20M above the recipe, 300M, 5.2bits a weight, none",
+                      .ask = ask_budget, .command = "set budget="},
 };
+
+static void look(Ui *ui, const char *text)
+{
+    Input *p = ui->input;
+    const Kind *k = &kinds[p->kind];
+    if (k->changed)
+        k->changed(ui, text, p);
+    if (!k->ask)
+        return;
+    AskNote n = {.figures = p->figures, .note = p->note, .size = MAX_NOTE, .slot = SL_OK};
+    k->ask(ui, text, &n);
+    p->note_slot = n.slot;
+}
+
+static unsigned run(Ui *ui, const Kind *k, const char *text)
+{
+    if (k->done)
+        return k->done(ui, text);
+    if (*text)
+        ui_command(ui, "%s%s", k->command, text);
+    return DO_PAINT;
+}
 
 /* ---- readline, kept away from the terminal ---- */
 
@@ -478,6 +511,7 @@ unsigned input_open(Ui *ui, InputKind kind, const char *text)
     rl_callback_handler_install("", take_line);
     if (text && *text)
         rl_insert_text(text);
+    p->changed = kinds[kind].ask != NULL;
     return DO_PAINT;
 }
 
@@ -504,12 +538,12 @@ static unsigned finish(Ui *ui)
     const Kind *k = &kinds[ui->input->kind];
     char *line = ui->input->line;
     ui->input->line = NULL;
-    if (ui->input->changed && k->changed && line)
-        k->changed(ui, line, ui->input);
+    if (ui->input->changed && line)
+        look(ui, line);
     if (ui->input->before) /* the edit starts from there */
         cancelled_filter(ui);
     input_close(ui);
-    unsigned bits = k->done(ui, line ? line : "");
+    unsigned bits = run(ui, k, line ? line : "");
     free(line);
     return bits | DO_PAINT;
 }
@@ -529,8 +563,7 @@ void input_settle(Ui *ui)
     if (!p || !p->changed)
         return;
     p->changed = false;
-    if (kinds[p->kind].changed)
-        kinds[p->kind].changed(ui, rl_line_buffer, p);
+    look(ui, rl_line_buffer);
 }
 
 /* Bytes that stand for a key in readline's default map; 0: no use for it. Of the control keys only those that edit:

@@ -13,6 +13,9 @@ typedef enum InputKind {
     INPUT_FILTER,
     INPUT_EXPORT,
     INPUT_FOLDER,
+    INPUT_FIT,    /* a goal for fit, for tune; a budget (ask.c) */
+    INPUT_TUNE,
+    INPUT_BUDGET,
     INPUT_KINDS
 } InputKind;
 
@@ -29,5 +32,18 @@ unsigned input_paste(Ui *ui, const char *text);
 void input_settle(Ui *ui);
 void input_close(Ui *ui);
 void input_draw(Ui *ui);
+
+/* ask.c: what is told of a text while it is typed, into figures (above the line) and note (below it), each of `size`
+ * bytes; and what Enter runs. */
+typedef struct AskNote {
+    char *figures, *note;
+    size_t size;
+    Slot slot;
+} AskNote;
+void ask_fit(Ui *ui, const char *text, AskNote *out);
+void ask_tune(Ui *ui, const char *text, AskNote *out);
+void ask_budget(Ui *ui, const char *text, AskNote *out);
+/* ", over the budget by 4.0M", or what is left of it, when the set changes by so much; nothing without a budget. */
+int ask_over(Ui *ui, int64_t bytes, double bits, char *out, size_t size);
 
 #endif

@@ -163,7 +163,9 @@ static void collect_figures(Session *s, int width, LineParts *l)
     fmt_bytes(t, sizeof t, (double)pr.size.bytes);
     part_add(l, SL_TEXT, 2, "size %s", t);
     part_add(l, SL_TEXT, 6, "%.2f bits", pr.size.average_bits);
-    if (pr.have && pr.measurements) {
+    if (pr.have && pr.measured) {
+        /* the measurement says it */
+    } else if (pr.have && pr.measurements) {
         predicted_part(&pr, width, l);
     } else if (pr.have && pr.share_back > 0) {
         fmt_percent(t, sizeof t, pr.share_back);

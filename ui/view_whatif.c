@@ -7,20 +7,8 @@
 #include "text/lexer.h"
 #include "src/lang.h"
 #include "ui/actions.h"
-#include "ui/detail.h"
 #include "ui/input.h"
-
-typedef struct Whatif {
-    ListPos pos;
-    int page;
-    Scroll figures;          /* the panel below */
-    bool noted;              /* the note of the cursor's row stands below the rules */
-    /* what the engines' rules say of the present set, found once for it */
-    uint64_t version;        /* session_edit_version */
-    const Recipe *recipe;    /* NULL: not asked yet */
-    const Runtime *runtime;
-    char broken[400];        /* "": all is well */
-} Whatif;
+#include "ui/whatif.h"
 
 enum { C_ON, C_LEVEL, C_PATTERN, C_HITS, C_COST, C_SHARE, C_NEW, C_NEW_COST, C_NEW_SHARE, C_NOTE, COLUMNS };
 static const Column columns[COLUMNS] = {
@@ -30,11 +18,13 @@ static const Column columns[COLUMNS] = {
     [C_NEW] = {"new", 5, 5, 1, true},          [C_NEW_COST] = {"cost", 6, 6, 2, true},
     [C_NEW_SHARE] = {"loss", 7, 7, 3, true},  [C_NOTE] = {"notes", 12, 80, 7, false},
 };
-enum { PANEL_ROWS = 8 };
+enum { PANEL_ROWS = 8, PLOT_FROM = 100, PLOT_MOST = 18 };
 
 static bool move_rows(Ui *ui, void *state, Motion m)
 {
     Whatif *st = state;
+    if (st->front)
+        return whatif_front_move(ui, st, m);
     return list_move(&st->pos, m, session_whatifs(ui_session(ui)), st->page);
 }
 
@@ -42,7 +32,7 @@ static void click(Ui *ui, void *state, int y, int x)
 {
     Whatif *st = state;
     (void)x;
-    if (y >= 1 && st->pos.top + y - 1 < session_whatifs(ui_session(ui)))
+    if (!st->front && y >= 1 && st->pos.top + y - 1 < session_whatifs(ui_session(ui)))
         st->pos.cur = st->pos.top + y - 1;
 }
 
@@ -154,248 +144,13 @@ static void draw_list(Ui *ui, Whatif *st, Rect r)
     }
 }
 
-static void figure(char *out, size_t size, double v, double se)
-{
-    char a[24], b[24];
-    fmt_value(a, sizeof a, v);
-    fmt_value(b, sizeof b, se >= 10 ? round(se) : round(se * 1e6) / 1e6);
-    if (se < 10)
-        snprintf(b, sizeof b, "%.2g", se);
-    if (isfinite(se) && se > 0)
-        snprintf(out, size, "%s+-%s", a, b);
-    else
-        snprintf(out, size, "%s", a);
-}
-
-/* A name and its text; what doesn't fit goes on under the text. */
-static void panel_line(Ui *ui, Rect r, int *y, const char *name, Slot slot, const char *text)
-{
-    if (*y >= r.y + r.h)
-        return;
-    Pen p = pen_at(ui, *y, r.x, r.w);
-    pen_puts(&p, SL_STRONG, tr(name));
-    Rect right = {r.y, r.x + 11, r.h, r.w - 12};
-    draw_wrapped(ui, right, y, slot, text);
-}
-
-static void effect_line(Ui *ui, Rect r, int *y, const char *name, Slot slot, const Effect *e)
-{
-    char kl[64], top[64], ppl[24], change[48], buf[400];
-    figure(kl, sizeof kl, e->kl_mean, e->kl_se);
-    figure(top, sizeof top, 100 * e->top1, 100 * e->top1_se);
-    fmt_value(ppl, sizeof ppl, e->ppl_quant);
-    fmt_change(change, sizeof change, e->ppl_change, e->ppl_change_se);
-    snprintf(buf, sizeof buf, "KL %s  ppl %s (%s)  top-1 %s %%", kl, ppl, change, top);
-    panel_line(ui, r, y, name, slot, buf);
-}
-
-static void effect_more(Ui *ui, Rect r, int *y, const Effect *e, const char *more)
-{
-    char p99[24], most[24], mse[64], buf[400];
-    figure(mse, sizeof mse, e->out_mse, e->out_mse_se);
-    fmt_value(p99, sizeof p99, e->kl_p99);
-    fmt_value(most, sizeof most, e->kl_max);
-    text_format(buf, sizeof buf, "KL p99 %s max %s  MSE %s  %s", p99, most, mse, more);
-    panel_line(ui, r, y, "", SL_TEXT, buf);
-}
-
-static const struct VerdictLook {
-    Slot slot;
-    const char *label;
-} verdicts[] = {
-    [VERDICT_SAME] = {.slot = SL_TEXT, .label = "the same"},
-    [VERDICT_BETTER] = {.slot = SL_OK, .label = "better"},
-    [VERDICT_WORSE] = {.slot = SL_ERR, .label = "worse"},
-    [VERDICT_UNDECIDED] = {.slot = SL_WARN, .label = "undecided"},
-};
-
-/* What the present measurement is different in from another, and whether that is more than its error. */
-static void rival_line(Ui *ui, Rect r, int *y, const char *against, const Paired *p)
-{
-    Verdict v = verdict_of(p->kl, p->kl_se);
-    char kl[64], change[48], tokens[24], buf[400], says[160];
-    snprintf(kl, sizeof kl, "%+.3g", p->kl);
-    if (isfinite(p->kl_se))
-        snprintf(kl, sizeof kl, "%+.3g+-%.2g", p->kl, p->kl_se);
-    fmt_change(change, sizeof change, p->ppl, p->ppl_se);
-    fmt_count(tokens, sizeof tokens, p->tokens);
-    if (p->state != PAIR_OK)
-        snprintf(says, sizeof says, "%s", tr(pair_why(p->state)));
-    else if (v != VERDICT_UNDECIDED)
-        snprintf(says, sizeof says, "%s", tr(verdicts[v].label));
-    else
-        text_format(says, sizeof says, p->whole ? "undecided at all %s tokens" : "undecided at %s tokens; R takes all", tokens);
-    snprintf(buf, sizeof buf, "%s KL %s  ppl %s: %s", tr(against), kl, change, says);
-    panel_line(ui, r, y, "", p->state == PAIR_OK ? verdicts[v].slot : SL_DIM, buf);
-}
-
-/* The measurements that the present one is held against. */
-static void draw_rivals(Ui *ui, Rect r, int *y)
-{
-    const Session *s = ui_session(ui);
-    Measurement base, before;
-    Paired p;
-    bool first = session_rival(s, RIVAL_BASE, &base, &p);
-    if (first)
-        rival_line(ui, r, y, "to the first", &p);
-    if (session_rival(s, RIVAL_PREVIOUS, &before, &p) && !(first && before.id == base.id))
-        rival_line(ui, r, y, "to the one before", &p);
-}
-
-/* Why nothing is predicted. */
-static void unpredicted(Session *s, const Prediction *pr, char *buf, size_t size)
-{
-    const Metric *m = metric_find("block_error");
-    int64_t failed = 0;
-    for (int64_t g = 0; m && g < session_model(s)->ngroups; g++)
-        failed += session_unit_score(s, m, g).state == SCORE_FAILED;
-    if (failed)
-        text_format(buf, size, "nothing: %lld of the layers cannot be scored (3 says why)", (long long)failed);
-    else
-        text_format(buf, size, "nothing yet: block_error is not known for %lld of %lld groups (:analyze block_error)",
-                    (long long)pr->unknown, (long long)pr->groups);
-}
-
-/* "0.083 (0.055 to 0.12, roughly)" */
-static void range_text(char *out, size_t size, const char *format, double scale, const TuneRange *r)
-{
-    char value[24], low[24], high[24];
-    snprintf(value, sizeof value, format, scale * r->value);
-    snprintf(low, sizeof low, format, scale * r->low);
-    snprintf(high, sizeof high, format, scale * r->high);
-    text_format(out, size, r->rough ? "%s~ (%s to %s, roughly)" : "%s~ (%s to %s)", value, low, high);
-}
-
-static void draw_predicted(Ui *ui, Rect r, int *y)
-{
-    Prediction pr = session_predict(ui_session(ui));
-    char buf[300], share[24], kl[96], ppl[96];
-    fmt_percent(share, sizeof share, pr.share_back);
-    range_text(kl, sizeof kl, "%.3g", 1, &pr.kl);
-    range_text(ppl, sizeof ppl, "%+.2g%%", 100, &pr.ppl);
-    if (!pr.have)
-        unpredicted(ui_session(ui), &pr, buf, sizeof buf);
-    else if (!pr.measurements)
-        text_format(buf, sizeof buf, "no KL before a measurement: share of the expected loss given back %s~", share);
-    else if (r.w < 80) /* the line of figures has no more room either */
-        text_format(buf, sizeof buf, "KL %s from %d", kl, pr.measurements);
-    else
-        text_format(buf, sizeof buf,
-                    pr.measurements == 1 ? "KL %s  ppl %s  from %d measurement  (expected loss -%s)"
-                                         : "KL %s  ppl %s  from %d measurements  (expected loss -%s)",
-                    kl, ppl, pr.measurements, share);
-    panel_line(ui, r, y, "predicted", SL_PREDICTED, buf);
-}
-
-static void draw_size(Ui *ui, Rect r, int *y)
-{
-    Prediction pr = session_predict(ui_session(ui));
-    char buf[300], bytes[24], delta[24];
-    fmt_bytes(bytes, sizeof bytes, (double)pr.size.bytes);
-    fmt_delta(delta, sizeof delta, (double)pr.size.bytes - (double)pr.size.float_bytes);
-    text_format(buf, sizeof buf, "%s (%s to all float)  %.2f bits  %lld of %lld linears float", bytes, delta,
-             pr.size.average_bits, (long long)pr.size.floats, (long long)(pr.size.floats + pr.size.quantized));
-    panel_line(ui, r, y, "size", SL_TEXT, buf);
-}
-
-/* Without a measurement of this recipe: what there is of others, which says nothing about it. */
-static void draw_elsewhere(Ui *ui, Rect r, int *y)
-{
-    const char *recipe;
-    const Effect *e = session_other_effect(ui_session(ui), &recipe);
-    char buf[300], kl[24], change[48];
-    panel_line(ui, r, y, "measured", SL_DIM, e ? "not yet with this recipe and data; r quantizes and measures"
-                                               : "not yet; r quantizes and measures");
-    if (!e)
-        return;
-    fmt_value(kl, sizeof kl, e->kl_mean);
-    fmt_change(change, sizeof change, e->ppl_change, e->ppl_change_se);
-    if (recipe)
-        text_format(buf, sizeof buf, "another recipe (%.80s): KL %s  ppl %s", recipe, kl, change);
-    else if (e->arith != session_options(ui_session(ui))->arith)
-        text_format(buf, sizeof buf, "in %s arithmetic: KL %s  ppl %s", arith_name(e->arith), kl, change);
-    else
-        text_format(buf, sizeof buf, "another recipe's or data's: KL %s  ppl %s", kl, change);
-    panel_line(ui, r, y, "", SL_DIM, buf);
-}
-
-static void draw_measured(Ui *ui, Rect r, int *y)
-{
-    Session *s = ui_session(ui);
-    int64_t stale = 0;
-    const Effect *e = session_effect(s, &stale), *base = session_base_effect(s);
-    char buf[200], secs[24], tokens[24];
-    if (!e) {
-        draw_elsewhere(ui, r, y);
-        return;
-    }
-    fmt_seconds(secs, sizeof secs, e->seconds);
-    fmt_count(tokens, sizeof tokens, e->predicted);
-    if (e->from_cache)
-        text_format(buf, sizeof buf, "from cache");
-    else
-        text_format(buf, sizeof buf, "layers %d.. ran, %s", e->first_layer_run, secs);
-    effect_line(ui, r, y, stale ? "STALE" : "measured", stale ? SL_STALE : SL_TEXT, e);
-    if (stale) {
-        char differ[120];
-        text_format(differ, sizeof differ,
-                    stale == 1 ? "STALE: %lld linear differs since; r measures again"
-                               : "STALE: %lld linears differ since; r measures again",
-                    (long long)stale);
-        panel_line(ui, r, y, "", SL_STALE, differ);
-    }
-    effect_more(ui, r, y, e, buf);
-    if (base && base != e)
-        effect_line(ui, r, y, "at first", SL_TEXT, base);
-    if (!stale)
-        draw_rivals(ui, r, y);
-    char ppl[48];
-    fmt_value(ppl, sizeof ppl, e->ppl_float);
-    text_format(buf, sizeof buf, "ppl %s  (%s tokens, %d texts; +- over blocks of 16 tokens)", ppl, tokens, e->texts);
-    panel_line(ui, r, y, "float", SL_TEXT, buf);
-}
-
-/* The first rule of an engine that the set breaks, and how many more. */
-static void draw_rules(Ui *ui, Whatif *w, Rect r, int *y)
-{
-    Session *s = ui_session(ui);
-    const Runtime *runtime = session_options(s)->runtime;
-    if (w->recipe != session_recipe(s) || w->version != session_edit_version(s) || w->runtime != runtime) {
-        RuntimeReport report;
-        w->recipe = session_recipe(s);
-        w->version = session_edit_version(s);
-        w->runtime = runtime;
-        w->broken[0] = '\0';
-        if (session_runtime(s, &report, NULL) == ST_OK && report.n) {
-            if (report.n > 1)
-                snprintf(w->broken, sizeof w->broken, "%.300s (%zu more)", report.f[0].text, report.n - 1);
-            else
-                snprintf(w->broken, sizeof w->broken, "%.300s", report.f[0].text);
-        }
-        runtime_report_fini(&report);
-    }
-    if (w->broken[0])
-        panel_line(ui, r, y, "engine", runtime ? SL_ERR : SL_WARN, w->broken);
-}
-
-/* What the set as a whole does, what decides first: a low screen shows the first lines. */
-static int figures_content(Ui *ui, Rect r, int64_t what, int spare)
-{
-    (void)what, (void)spare;
-    int y = r.y;
-    draw_predicted(ui, r, &y);
-    draw_measured(ui, r, &y);
-    draw_size(ui, r, &y);
-    draw_rules(ui, ui_state(ui, &view_whatif), r, &y);
-    return y;
-}
-
 /* Lines of the panel: all that the figures need, where the rules leave them. */
 static int panel_rows(Ui *ui, Rect r)
 {
-    int n = session_whatifs(ui_session(ui)), need = detail_lines(ui, r, figures_content, 0);
-    int least = r.h >= 24 ? PANEL_ROWS + 2 : r.h >= 16 ? PANEL_ROWS : r.h / 2, room = r.h - 1 - (n + 1);
-    if (n == 0 || need <= least || room <= least)
+    int n = session_whatifs(ui_session(ui)), need = detail_lines(ui, r, whatif_figures, 0);
+    enum { HINT_ROWS = 6 }; /* what stands there without a rule */
+    int least = r.h >= 24 ? PANEL_ROWS + 2 : r.h >= 16 ? PANEL_ROWS : r.h / 2, room = r.h - 1 - (n ? n + 1 : HINT_ROWS);
+    if (need <= least || room <= least)
         return least;
     return need < room ? need : room;
 }
@@ -406,11 +161,25 @@ static void draw(Ui *ui, void *state)
     Rect r = ui->layout.main;
     if (!ui_model(ui))
         return;
-    int panel = panel_rows(ui, r);
-    Rect list = {r.y, r.x, r.h - panel - 1, r.w}, below = {r.y + r.h - panel, r.x, panel, r.w};
+    if (st->front) {
+        whatif_front_draw(ui, st, r);
+        return;
+    }
+    Rect figures = r, plot = r;
+    if (r.w >= PLOT_FROM) { /* the plot stands beside the figures */
+        figures.w = r.w * 3 / 5;
+        plot.x += figures.w + 1;
+        plot.w -= figures.w + 1;
+    }
+    int panel = panel_rows(ui, figures);
+    Rect list = {r.y, r.x, r.h - panel - 1, r.w}, below = {r.y + r.h - panel, r.x, panel, figures.w};
     draw_list(ui, state, list);
     draw_hline(ui, below.y - 1, r.x, r.w);
-    detail_scrolled(ui, below, figures_content, 0, &st->figures, tr("J K scroll"));
+    if (r.w >= PLOT_FROM) {
+        draw_vline(ui, below.y, plot.x - 1, panel);
+        whatif_plot(ui, (Rect){below.y, plot.x, panel > PLOT_MOST ? PLOT_MOST : panel, plot.w}, -1);
+    }
+    detail_scrolled(ui, below, whatif_figures, 0, &st->figures, tr("J K scroll"));
 }
 
 static const char *note(Ui *ui, void *state)
@@ -497,9 +266,8 @@ static unsigned whatif_shift(Ui *ui, const KeyRow *row, int key)
     return DO_PAINT;
 }
 
-static unsigned whatif_list(Ui *ui, const KeyRow *row, int key)
+static unsigned list_hits(Ui *ui)
 {
-    (void)row, (void)key;
     const WhatIf *f = current(ui);
     const Model *m = ui_model(ui);
     Session *s = ui_session(ui);
@@ -525,6 +293,57 @@ static unsigned whatif_list(Ui *ui, const KeyRow *row, int key)
     return DO_PAINT;
 }
 
+static bool on_front(Ui *ui)
+{
+    const Whatif *st = ui_state(ui, &view_whatif);
+    return st->front;
+}
+
+/* On the front: takes the point; else the layers of the rule. */
+static unsigned whatif_enter(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    return on_front(ui) ? whatif_front_take(ui, ui_state(ui, &view_whatif)) : list_hits(ui);
+}
+
+static const char *refuse_enter(Ui *ui)
+{
+    return on_front(ui) ? NULL : refuse_no_whatif(ui);
+}
+
+/* What acts on a rule has none under the cursor on the front. */
+static const char *refuse_rule(Ui *ui)
+{
+    return on_front(ui) ? "the front is in sight, not the rules; f goes back to them" : refuse_no_whatif(ui);
+}
+
+static unsigned whatif_front(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    Whatif *st = ui_state(ui, &view_whatif);
+    if (st->front)
+        st->front = false;
+    else
+        whatif_front_open(ui, st);
+    return DO_PAINT;
+}
+
+static unsigned whatif_back(Ui *ui, const KeyRow *row, int key)
+{
+    Whatif *st = ui_state(ui, &view_whatif);
+    if (!st->front)
+        return act_back(ui, row, key);
+    st->front = false;
+    return DO_PAINT;
+}
+
+static unsigned whatif_step(Ui *ui, const KeyRow *row, int key)
+{
+    (void)key;
+    ui_command(ui, "%s", row->command);
+    return DO_PAINT;
+}
+
 static const char *refuse_all_seen(Ui *ui)
 {
     const Whatif *st = ui_state(ui, &view_whatif);
@@ -547,21 +366,36 @@ static const KeyRow keys[] = {
      .run = whatif_measure_full, .refuse = refuse_no_model},
     {.place = 70, .keys = {'x', ' ', K(KEY_F(7)), K(KEY_F(8))}, .command = "rule on|off RULE",
      .help = "switch this rule off or on", .label = "Switch", .run = whatif_toggle,
-     .refuse = refuse_no_whatif},
+     .refuse = refuse_rule},
     {.place = 72, .keys = {'e'}, .command = "rule edit RULE PATTERN", .help = "give this rule another pattern",
-     .label = "Edit", .run = whatif_edit, .refuse = refuse_no_whatif},
+     .label = "Edit", .run = whatif_edit, .refuse = refuse_rule},
     {.place = 74, .keys = {'d', K(KEY_DC)}, .command = "rule delete RULE", .help = "delete this rule",
-     .label = "Delete", .run = whatif_delete, .refuse = refuse_no_whatif},
+     .label = "Delete", .run = whatif_delete, .refuse = refuse_rule},
     {.place = 76, .keys = {'<'}, .command = "rule up RULE", .help = "move this rule before the one above",
-     .run = whatif_shift, .arg = -1, .refuse = refuse_no_whatif},
+     .run = whatif_shift, .arg = -1, .refuse = refuse_rule},
     {.place = 78, .keys = {'>'}, .command = "rule down RULE", .help = "move this rule behind the one below",
-     .run = whatif_shift, .arg = 1, .refuse = refuse_no_whatif},
-    {.place = 340, .keys = {'\n', '\t', K(KEY_ENTER)}, .help = "list the layers this rule hits",
-     .label = "Hits", .run = whatif_list, .refuse = refuse_no_whatif},
+     .run = whatif_shift, .arg = 1, .refuse = refuse_rule},
+    {.place = 80, .keys = {'o'}, .command = "fit GOAL",
+     .help = "levels for a goal by prediction: bytes, bits, KL, perplexity; tells what can be had",
+     .label = "Fit", .run = act_prompt, .arg = INPUT_FIT, .refuse = refuse_no_model},
+    {.place = 82, .keys = {'T'}, .command = "tune --until GOAL",
+     .help = "search the fewest bytes that hold a goal by measuring about 8 sets", .label = "Tune", .run = act_prompt,
+     .arg = INPUT_TUNE, .refuse = refuse_no_model},
+    {.place = 84, .keys = {'+'}, .command = "grow", .help = "give the next group back, the one of most loss per byte",
+     .label = "Grow", .run = whatif_step, .refuse = refuse_no_model},
+    {.place = 86, .keys = {'-'}, .command = "trim", .help = "take the least useful group back", .label = "Trim",
+     .run = whatif_step, .refuse = refuse_no_model},
+    {.place = 88, .keys = {'f'}, .help = "the front of size and loss to walk along, and back", .label = "Front",
+     .run = whatif_front, .refuse = refuse_no_model},
+    {.place = 89, .keys = {'B'}, .command = "set budget=SIZE", .help = "a budget that the set is held against",
+     .run = act_prompt, .arg = INPUT_BUDGET, .refuse = refuse_no_model},
+    {.place = 340, .keys = {'\n', '\t', K(KEY_ENTER)}, .help = "list the layers this rule hits; on the front: take this point",
+     .label = "Hits", .run = whatif_enter, .refuse = refuse_enter},
     {.place = 342, .keys = {'J'}, .help = "scroll the figures below the rules down", .run = whatif_scroll,
      .arg = MOVE_DOWN, .refuse = refuse_all_seen},
     {.place = 344, .keys = {'K'}, .help = "scroll the figures below the rules up", .run = whatif_scroll,
      .arg = MOVE_UP, .refuse = refuse_all_seen},
+    {.place = 570, .keys = {'q', KEY_ESC}, .help = "back from the front, out of this view", .run = whatif_back},
     {.help = NULL},
 };
 

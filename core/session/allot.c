@@ -7,17 +7,18 @@
 
 #include "base/mem.h"
 #include "session/assignment.h"
+#include "session/budget.h"
 #include "session/parts.h"
 
 /* ---- what may change ---- */
 
-/* Marks the groups of which a rule that is on takes a linear. */
+/* Marks the groups of which a person's rule that is on takes a linear. */
 static int64_t hold_ruled(const Session *s, bool *fixed)
 {
     const RuleList *l = &s->assignment->rules;
     int64_t n = 0;
     for (int k = 0; k < l->n; k++)
-        for (int64_t j = 0; l->row[k].on && j < l->row[k].rule->nclosed; j++) {
+        for (int64_t j = 0; l->row[k].on && !l->row[k].fitted && j < l->row[k].rule->nclosed; j++) {
             bool *f = &fixed[s->model->linears[l->row[k].rule->closed[j]].group];
             n += !*f;
             *f = true;
@@ -205,8 +206,7 @@ static Status wish_cost(Session *s, const Allot *a, const Goal *goal, TuneWish *
     out->bytes = whole - a->others;
     if (out->bytes >= a->path.bytes0)
         return ST_OK;
-    return error_set(err, ST_USAGE, "%s is out of reach: from %.1f to %.1f MiB can be had", goal->text,
-                     (double)(a->path.bytes0 + a->others) / 1048576, (double)(a->path.bytes1 + a->others) / 1048576);
+    return bytes_refused(goal, a->path.bytes0 + a->others, a->path.bytes1 + a->others, (int64_t)opened.bytes, err);
 }
 
 Status allot_wish(Session *s, const Allot *a, const Points *p, const Goal *goal, TuneWish *out, Error *err)
@@ -218,44 +218,59 @@ Status allot_wish(Session *s, const Allot *a, const Points *p, const Goal *goal,
 
 /* ---- rules ---- */
 
-/* Wishes for all linears that get this level: to the recipe's own where that is it and they are float. */
-static Status wish_level(Session *s, RuleList *l, const int16_t *level, int to, bool home, bool *hits, Error *err)
+/* Wishes for all linears that get this level, of those that have another one now: to the recipe's own where that is it and
+ * they are float. */
+static Status wish_level(Session *s, RuleList *l, const int16_t *now, const int16_t *level, int to, bool home, bool *hits,
+                         Error *err)
 {
     const Assignment *a = s->assignment;
     char **texts = NULL;
     int n = 0;
     bool any = false;
     for (int64_t i = 0; i < s->model->nlinears; i++) {
-        hits[i] = level[i] == to && a->level[i] != to && home == (to && !a->level[i] && a->home[i] == to);
+        hits[i] = level[i] == to && now[i] != to && home == (to && !now[i] && a->home[i] == to);
         any |= hits[i];
     }
     if (!any)
         return ST_OK;
     Status st = rules_texts(s, hits, &texts, &n, err);
     if (st == ST_OK)
-        st = rules_wish(s, l, (const char *const *)texts, n, home ? WHATIF_QUANTIZE : to, err);
+        st = rules_wish(s, l, (const char *const *)texts, n, home ? WHATIF_QUANTIZE : to, true, err);
     for (int i = 0; i < n; i++)
         free(texts[i]);
     free(texts);
     return st;
 }
 
-Status levels_apply(Session *s, const int16_t *level, int64_t *changed, Error *err)
+/* Adds the rules that lead from what the list gives to these levels. now, got: scratch. */
+static Status add_rules(Session *s, RuleList *l, const int16_t *level, int16_t *now, int16_t *got, bool *hits, Error *err)
+{
+    rules_levels(s, l, now);
+    for (int home = 1; home >= 0; home--)
+        for (int to = s->assignment->nlevels - 1; to >= 0; to--)
+            RETURN_IF_ERROR(wish_level(s, l, now, level, to, home, hits, err));
+    rules_levels(s, l, got);
+    if (memcmp(got, level, (size_t)s->model->nlinears * sizeof *got) != 0)
+        return error_set(err, ST_INTERNAL, "the rules do not come to the levels that were chosen");
+    return ST_OK;
+}
+
+Status levels_apply(Session *s, const int16_t *level, LevelsHow how, int64_t *changed, Error *err)
 {
     size_t n = (size_t)s->model->nlinears;
     RuleList l;
+    *changed = 0;
+    if (memcmp(s->assignment->level, level, n * sizeof *level) == 0)
+        return ST_OK;
     RETURN_IF_ERROR(rules_copy(&s->assignment->rules, 0, &l, err));
+    for (int i = l.n; i-- > 0;)
+        if (how == LEVELS_ANEW && l.row[i].fitted)
+            rules_drop(&l, i);
     bool *hits = mem_zarray(n, 1);
-    int16_t *got = mem_array(n, sizeof *got);
-    Status st = hits && got ? ST_OK : error_nomem(err, "the edit");
-    for (int home = 1; home >= 0; home--)
-        for (int to = s->assignment->nlevels - 1; st == ST_OK && to >= 0; to--)
-            st = wish_level(s, &l, level, to, home, hits, err);
-    if (st == ST_OK)
-        rules_levels(s, &l, got);
-    if (st == ST_OK && memcmp(got, level, n * sizeof *got) != 0)
-        st = error_set(err, ST_INTERNAL, "the rules do not come to the levels that were chosen");
+    int16_t *now = mem_array(n, sizeof *now), *got = mem_array(n, sizeof *got);
+    Status st = hits && now && got ? add_rules(s, &l, level, now, got, hits, err) : error_nomem(err, "the edit");
     free(hits);
+    free(now);
     free(got);
     if (st != ST_OK) {
         rules_fini(&l);

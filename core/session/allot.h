@@ -25,7 +25,7 @@ typedef struct AllotAsk {
     const bool *fixed;
     bool free, by_bits;
 } AllotAsk;
-/* Marks in fixed[groups] what does not change, and counts it. */
+/* Marks in fixed[groups] what does not change, and counts it: rules that fit, grow or tune made hold nothing. */
 void allot_fixed(const Session *s, bool free_rules, bool *fixed, FitLeft *left);
 Status allot_open(Session *s, const AllotAsk *ask, Allot *out, Error *err);
 void allot_free(Allot *a);
@@ -34,7 +34,9 @@ void allot_levels(const Session *s, const Allot *a, const int16_t *set, int16_t 
 /* The goal as a bound of costs or of the sum of v. ST_USAGE when there is nothing to foretell it by, or when it is out
  * of reach, with what is not. */
 Status allot_wish(Session *s, const Allot *a, const Points *p, const Goal *goal, TuneWish *out, Error *err);
-/* Makes these the present levels by rules, as one undo step; none when they are. *changed: linears. */
-Status levels_apply(Session *s, const int16_t *level, int64_t *changed, Error *err);
+/* Makes these the present levels by rules that are marked as made so, as one undo step; none when they are. *changed:
+ * linears. LEVELS_ANEW: instead of the rules that were made so before; LEVELS_BESIDE: besides them. */
+typedef enum LevelsHow { LEVELS_ANEW, LEVELS_BESIDE } LevelsHow;
+Status levels_apply(Session *s, const int16_t *level, LevelsHow how, int64_t *changed, Error *err);
 
 #endif

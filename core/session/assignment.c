@@ -194,7 +194,7 @@ static Status wish(Session *s, RuleList *l, const char *const *targets, int n, i
     while (k < n && strcmp(targets[k], "tagged") != 0)
         k++;
     if (k == n)
-        return rules_wish(s, l, targets, n, to, err);
+        return rules_wish(s, l, targets, n, to, false, err);
     bool *hits = mem_zarray((size_t)s->model->nlinears, 1);
     int64_t count;
     Status st = hits ? ST_OK : error_nomem(err, "the edit");
@@ -205,7 +205,7 @@ static Status wish(Session *s, RuleList *l, const char *const *targets, int n, i
         st = rules_texts(s, hits, &texts, &ntexts, err);
     }
     if (st == ST_OK)
-        st = rules_wish(s, l, (const char *const *)texts, ntexts, to, err);
+        st = rules_wish(s, l, (const char *const *)texts, ntexts, to, false, err);
     for (int i = 0; i < ntexts; i++)
         free(texts[i]);
     free(texts);

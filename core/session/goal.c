@@ -59,15 +59,33 @@ static const struct {
     [GOAL_BITS] = {"bits", read_bits},
 };
 
+/* What a bare figure is of: "+20M", "1%", "5.2bits". NULL: nothing says it. */
+static const char *bare_kind(const char *text, size_t n)
+{
+    if (strchr(text, '=') || !n)
+        return NULL;
+    if (text[n - 1] == '%')
+        return "ppl";
+    if (n > 4 && strcmp(text + n - 4, "bits") == 0)
+        return "bits";
+    return strchr("KMGTBkmgtb", text[n - 1]) && (*text == '+' || (*text >= '0' && *text <= '9')) ? "bytes" : NULL;
+}
+
 Status goal_parse(const char *text, Goal *out, Error *err)
 {
+    size_t len = strlen(text);
+    const char *kind = bare_kind(text, len);
     *out = (Goal){0};
-    snprintf(out->text, sizeof out->text, "%s", text);
+    if (len + sizeof "bytes=" > sizeof out->text)
+        return error_set(err, ST_USAGE, "'%.80s...' is no goal: it is too long", text);
+    if (kind)
+        snprintf(out->text, sizeof out->text, "%s=%.*s", kind, (int)(len - (strcmp(kind, "bits") == 0 ? 4 : 0)), text);
+    else
+        snprintf(out->text, sizeof out->text, "%s", text);
     for (int i = 0; i < (int)(sizeof forms / sizeof *forms); i++) {
         size_t n = strlen(forms[i].name);
         out->kind = (GoalKind)i;
-        if (strncmp(text, forms[i].name, n) == 0 && text[n] == '=' && strlen(text) < sizeof out->text &&
-            forms[i].read(text + n + 1, out))
+        if (strncmp(out->text, forms[i].name, n) == 0 && out->text[n] == '=' && forms[i].read(out->text + n + 1, out))
             return ST_OK;
     }
     return error_set(err, ST_USAGE, "'%s' is no goal: write kl=0.1, ppl=+1%%, bytes=+20M, bytes=300M or bits=5.2", text);

@@ -1,6 +1,7 @@
 /* Predictions from what fused groups weigh, and the measurements that they go by. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "session/assignment.h"
@@ -100,6 +101,33 @@ Status points_foretell(const Points *p, const GroupTable *t, const int16_t *set,
 
 /* ---- the present assignment ---- */
 
+/* Of a set that was measured: what the other measurements say of it. */
+static Status hindsight(const Points *p, const GroupTable *t, const int16_t *set, int at, Prediction *out, Error *err)
+{
+    TuneRange kl;
+    TunePoint *list = points_list(p);
+    if (!list)
+        return error_nomem(err, "a prediction");
+    out->measured = true;
+    list[at] = list[p->n - 1];
+    Status st = tune_predict(list, p->n - 1, TUNE_KL, set, t->n, out->sum, &kl, err);
+    free(list);
+    RETURN_IF_ERROR(st);
+    out->without = kl.value;
+    out->miss = p->result[at].point.kl > 0 ? kl.value / p->result[at].point.kl - 1 : NAN;
+    return ST_OK;
+}
+
+/* Which of the points is of these very levels, -1: none. */
+static int measured_at(const Session *s, const Points *p)
+{
+    size_t bytes = (size_t)s->model->nlinears * sizeof(int16_t);
+    for (int i = p->n; i-- > 0;)
+        if (memcmp(s->results->measured[p->measured[i]].level, s->assignment->level, bytes) == 0)
+            return i;
+    return -1;
+}
+
 static Status foretell(Session *s, const GroupTable *t, const int16_t *set, Prediction *p, Error *err)
 {
     Points points;
@@ -107,6 +135,9 @@ static Status foretell(Session *s, const GroupTable *t, const int16_t *set, Pred
     p->measurements = points.n;
     if (st == ST_OK)
         st = points_foretell(&points, t, set, p->sum, &p->kl, &p->ppl, err);
+    int at = st == ST_OK ? measured_at(s, &points) : -1;
+    if (at >= 0)
+        st = hindsight(&points, t, set, at, p, err);
     points_free(&points);
     return st;
 }
@@ -132,7 +163,7 @@ static Prediction predict(Session *s)
 {
     const Assignment *a = s->assignment;
     const TuneRange none = {.value = NAN, .low = NAN, .high = NAN};
-    Prediction p = {.share_back = NAN, .sum = NAN, .kl = none, .ppl = none};
+    Prediction p = {.share_back = NAN, .sum = NAN, .without = NAN, .miss = NAN, .kl = none, .ppl = none};
     const GroupTable *t;
     recipe_sizes(s->recipe, s->model, a->level, s->opt.peer, &p.size);
     Status st = group_table(s, &t, NULL);
@@ -160,7 +191,7 @@ Prediction session_predict(Session *s)
 {
     WhatIfs *w = s->whatifs;
     if (!s->model || !s->recipe)
-        return (Prediction){.share_back = NAN, .sum = NAN};
+        return (Prediction){.share_back = NAN, .sum = NAN, .without = NAN, .miss = NAN};
     if (!w->predicted_known || w->predicted_version != s->assignment->version ||
         w->predicted_results != s->results->version) {
         w->predicted = predict(s);

@@ -15,7 +15,8 @@ void rules_record(Str *b, const RuleList *l)
     for (int i = 0; i < l->n; i++) {
         str_puts(b, i ? ",{\"text\":" : "{\"text\":");
         str_json(b, l->row[i].rule->text);
-        str_printf(b, ",\"to\":%d,\"on\":%s}", l->row[i].to, l->row[i].on ? "true" : "false");
+        str_printf(b, ",\"to\":%d,\"on\":%s%s}", l->row[i].to, l->row[i].on ? "true" : "false",
+                   l->row[i].fitted ? ",\"fitted\":true" : "");
     }
     str_putc(b, ']');
 }
@@ -38,7 +39,7 @@ static Status read_rules(const Session *s, const cJSON *rows, int levels, RuleLi
         Rule *r = NULL;
         st = text && to != INT64_MIN ? rule_new(s, text, &r, err) : damaged(err);
         if (st == ST_OK)
-            out->row[out->n++] = (RuleRow){r, (int16_t)to, cJSON_IsTrue(json_get(v, "on"))};
+            out->row[out->n++] = (RuleRow){r, (int16_t)to, cJSON_IsTrue(json_get(v, "on")), cJSON_IsTrue(json_get(v, "fitted"))};
     }
     if (st != ST_OK)
         rules_fini(out);
@@ -146,7 +147,7 @@ static Status wish_all(Session *s, const bool *want, int to, RuleList *l, Error 
     char **texts;
     int n = 0;
     RETURN_IF_ERROR(rules_texts(s, want, &texts, &n, err));
-    Status st = rules_wish(s, l, (const char *const *)texts, n, to, err);
+    Status st = rules_wish(s, l, (const char *const *)texts, n, to, false, err);
     for (int i = 0; i < n; i++)
         free(texts[i]);
     free(texts);
@@ -192,7 +193,7 @@ Status text_restore(Session *s, const char *text, Error *err)
     int16_t *level = mem_array(n, sizeof *level);
     const char *const target[] = {text};
     RETURN_IF_ERROR(level ? rules_copy(&e->after, 0, &l, err) : error_nomem(err, "an edit"));
-    Status st = rules_wish(s, &l, target, 1, 0, err);
+    Status st = rules_wish(s, &l, target, 1, 0, false, err);
     int at = st != ST_OK ? -1 : l.n > e->after.n ? l.n - 1 : rules_find(s, &l, text);
     const Rule *own = at >= 0 ? l.row[at].rule : NULL;
     for (int i = l.n - 1; own && i >= 0; i--) { /* rows that this step made of the same linears */

@@ -194,7 +194,7 @@ static bool rules_same(const RuleList *a, const RuleList *b)
     bool same = a->n == b->n;
     for (int i = 0; same && i < a->n; i++)
         same = strcmp(a->row[i].rule->text, b->row[i].rule->text) == 0 && a->row[i].to == b->row[i].to &&
-               a->row[i].on == b->row[i].on;
+               a->row[i].on == b->row[i].on && a->row[i].fitted == b->row[i].fitted;
     return same;
 }
 
@@ -257,6 +257,7 @@ typedef struct Wish {
     RuleList *list;
     Rule *const *rule;
     int n, to;
+    bool fitted;
     bool *closed;    /* [nlinears] what all of the rules take */
     int16_t *level;  /* [nlinears] scratch */
 } Wish;
@@ -305,21 +306,23 @@ static void grant(const Wish *w)
             i++;
     for (int k = 0; k < w->n; k++) {
         int at = find_text(l, w->rule[k]->text);
-        if (at >= 0)
+        if (at >= 0) {
             l->row[at].on = true;
+            l->row[at].fitted = l->row[at].fitted && w->fitted;
+        }
         if (reached(w, w->rule[k]) && (at >= 0 || w->to != 0)) /* a row that sends to float stands also where it takes
                                                                   nothing new: it holds what others let go */
             continue;
         if (at >= 0)
             rules_drop(l, at);
-        l->row[l->n++] = (RuleRow){rule_hold(w->rule[k]), (int16_t)w->to, true};
+        l->row[l->n++] = (RuleRow){rule_hold(w->rule[k]), (int16_t)w->to, true, w->fitted};
     }
 }
 
-static Status wish_for(Session *s, RuleList *l, Rule *const *rule, int n, int to, Error *err)
+static Status wish_for(Session *s, RuleList *l, Rule *const *rule, int n, int to, bool fitted, Error *err)
 {
     size_t linears = (size_t)s->model->nlinears;
-    Wish w = {s, l, rule, n, to, mem_zarray(linears, 1), mem_array(linears, sizeof *w.level)};
+    Wish w = {s, l, rule, n, to, fitted, mem_zarray(linears, 1), mem_array(linears, sizeof *w.level)};
     Status st = w.closed && w.level ? ST_OK : error_nomem(err, "the edit");
     RuleRow *more = st == ST_OK ? realloc(l->row, (size_t)(l->n + n + 1) * sizeof *more) : NULL;
     if (st == ST_OK && !more)
@@ -336,7 +339,7 @@ static Status wish_for(Session *s, RuleList *l, Rule *const *rule, int n, int to
     return st;
 }
 
-Status rules_wish(Session *s, RuleList *l, const char *const *targets, int n, int to, Error *err)
+Status rules_wish(Session *s, RuleList *l, const char *const *targets, int n, int to, bool fitted, Error *err)
 {
     Rule **rule = mem_zarray((size_t)n + 1, sizeof *rule);
     if (!rule)
@@ -346,7 +349,7 @@ Status rules_wish(Session *s, RuleList *l, const char *const *targets, int n, in
     for (; made < n && st == ST_OK; made += st == ST_OK)
         st = rule_new(s, targets[made], &rule[made], err);
     if (st == ST_OK)
-        st = wish_for(s, l, rule, n, to, err);
+        st = wish_for(s, l, rule, n, to, fitted, err);
     for (int i = 0; i < made; i++)
         rule_free(rule[i]);
     free(rule);
@@ -430,6 +433,7 @@ Status session_rule_switch(Session *s, const char *rule, bool on, int64_t *chang
     int at;
     RETURN_IF_ERROR(begin(s, rule, &l, &at, err));
     l.row[at].on = on;
+    l.row[at].fitted = false;
     return rules_push(s, &l, false, changed, err);
 }
 
@@ -460,6 +464,7 @@ Status session_rule_edit(Session *s, const char *rule, const char *text, int64_t
     }
     rule_free(l.row[at].rule);
     l.row[at].rule = fresh;
+    l.row[at].fitted = false;
     return rules_push(s, &l, false, changed, err);
 }
 

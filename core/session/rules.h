@@ -20,6 +20,7 @@ typedef struct RuleRow {
     Rule *rule;                /* held */
     int16_t to;                /* level, or WHATIF_QUANTIZE */
     bool on;
+    bool fitted;               /* fit, grow or tune made it: it is no decision that holds what it takes */
 } RuleRow;
 
 typedef struct RuleList {
@@ -42,8 +43,9 @@ int16_t rule_level(int16_t to, int16_t now, int16_t home);
 /* level[nlinears] under the recipe and a list. */
 void rules_levels(const Session *s, const RuleList *l, int16_t *level);
 /* Changes a list so that all that the targets name (session_target's, closed to whole groups) gets `to`: rows that say
- * otherwise about nothing but these linears go, and a row a target is added where it takes one. */
-Status rules_wish(Session *s, RuleList *l, const char *const *targets, int n, int to, Error *err);
+ * otherwise about nothing but these linears go, and a row a target is added where it takes one. fitted: marked so; a row
+ * that is there already is a person's if it was, or becomes one when it is asked for by one. */
+Status rules_wish(Session *s, RuleList *l, const char *const *targets, int n, int to, bool fitted, Error *err);
 /* Makes a list the present one as one undo step (none when it is the present one and not `always`) and takes it over,
  * also on an error. *changed (may be NULL): linears with another level. */
 Status rules_push(Session *s, RuleList *l, bool always, int64_t *changed, Error *err);

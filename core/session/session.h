@@ -17,6 +17,7 @@
 #include "save/format.h"
 #include "save/target.h"
 #include "save/verify.h"
+#include "session/goal.h"
 #include "tune/predict.h"
 
 /* What a person works on: model, data, recipe, assignment, runs, undo, journal, and the one job thread with its queue.
@@ -37,6 +38,7 @@ typedef struct SessionOptions {
     uint64_t seed;           /* default 42 */
     const char *state_dir;   /* where sessions live; NULL: nothing is written (one-shot commands) */
     const char *cache_dir;   /* NULL: RAM only */
+    Goal budget;             /* of bytes or bits, that sets are held against; text "": none */
     bool profile;            /* jobs tell where their CPU time went (session_profile) */
     bool once;               /* no second measurement is to come, which could begin with the states of the first */
     bool read_only;
@@ -123,6 +125,7 @@ typedef struct WhatIf {
     double share;             /* of what quantizing all groups does (Prediction.sum) that it gives back by itself; NaN unknown */
     int64_t fresh;            /* linears to which it gives a level that the rows before it don't (one that is off: would
                                  give if switched on now) */
+    double fresh_bits;        /* weight bits per weight that these change */
     int64_t fresh_bytes;      /* and what these alone change: the sums over the rows that are on are the list's */
     double fresh_share;
     char note[240];           /* what is odd about it, "" nothing */
@@ -247,11 +250,31 @@ typedef struct Prediction {
     int measurements;      /* that the line goes through; 0: neither of the following is known */
     TuneRange kl;
     TuneRange ppl;         /* of perplexity, change relative to float's: 0.01 is +1 % */
+    bool measured;         /* one of the measurements is of this very assignment: nothing is foretold */
+    double without, miss;  /* then: the KL that the others foretell of it, and its relative error; NaN: there are none */
     SizeReport size;
 } Prediction;
 Prediction session_predict(Session *s);
 
 /* ---- fit and tune ---- */
+
+/* What can be had by giving groups other levels; what rules hold stays. */
+typedef struct Reach {
+    int64_t low, high;          /* bytes of the model */
+    double bits_low, bits_high; /* weight bits per weight */
+    double kl_low, kl_high, ppl_low, ppl_high; /* as far as is foretold; NaN: nothing is. ppl: relative change */
+    int64_t opened;             /* bytes as the recipe gives the model by itself */
+} Reach;
+Status session_reach(Session *s, Reach *out, Error *err);
+/* The limit that was set (set budget=). */
+typedef struct Budget {
+    bool bits;                  /* weight bits per weight, else bytes */
+    bool more;                  /* of bytes beyond what the recipe gives by itself */
+    double limit, used;         /* used: by the present set */
+    double low, high;           /* what can be had, in the same unit */
+} Budget;
+/* false: there is none, or no model is open. */
+bool session_budget(Session *s, Budget *out);
 
 /* Groups that an allocation leaves as they are. */
 typedef struct FitLeft {
@@ -277,8 +300,29 @@ typedef struct FitDone {
  * when nothing was measured that tells KL or perplexity, or when the goal is out of reach: with what can be had. */
 Status session_fit(Session *s, const char *goal, const FitOptions *o, FitDone *out, Error *err);
 void fit_done_free(FitDone *d);
+/* What fit would come to, told by the greedy way alone, which takes no time: for a goal that is being typed. */
+typedef struct FitLook {
+    int64_t groups;    /* that are not at the recipe's own level */
+    int64_t bytes;     /* of the model */
+    double bits;       /* weight bits per weight */
+    TuneRange kl, ppl;
+} FitLook;
+Status session_fit_look(Session *s, const char *goal, FitLook *out, Error *err);
 
-/* A point of the front: the most that so many bytes give, or a measurement. */
+/* One step by hand: n > 0 groups get the next level of most loss per byte; n < 0: -n of those that the recipe gives less
+ * go back, the least loss per byte first, also where a rule sends them. */
+typedef struct GrowDone {
+    int64_t groups;            /* that changed: fewer than n where no more can */
+    int64_t bytes;             /* more than before */
+    int64_t group;             /* the last of them */
+    int level;                 /* that it got */
+    double sum_before, sum;    /* of what groups weigh */
+    Prediction before;
+} GrowDone;
+/* One undo step. ST_USAGE when what groups weigh is not known, or none can change, with the reason. */
+Status session_grow(Session *s, int n, GrowDone *out, Error *err);
+
+/* A point of the front: the most that so many bytes give, or a measurement; one that is both foretells nothing. */
 typedef struct FrontRow {
     int64_t bytes;     /* of the model */
     int64_t floats;    /* groups in float */
@@ -292,6 +336,10 @@ typedef struct FrontRow {
 /* The predicted front from the fewest bytes to the most, with its knee, and every measurement that predictions go by, in
  * order of bytes. Caller frees. */
 Status session_front(Session *s, bool free_rules, FrontRow **rows, int64_t *n, Error *err);
+/* The same for looking at: of many points about FRONT_POINTS, the ends and the knee among them, and every measurement.
+ * Borrowed until the next call that changes the session. */
+enum { FRONT_POINTS = 160 };
+Status session_front_rows(Session *s, const FrontRow **rows, int64_t *n, Error *err);
 
 /* One set that a search measured. */
 typedef struct TuneTry {

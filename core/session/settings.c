@@ -6,6 +6,7 @@
 
 #include "base/ascii.h"
 #include "base/str.h"
+#include "session/budget.h"
 
 static Status parse_count(const char *key, const char *value, int64_t min, int64_t *out, Error *err)
 {
@@ -122,6 +123,11 @@ static Status set_runtime(SessionOptions *o, const char *v, Error *err)
     return ST_OK;
 }
 
+static Status set_budget(SessionOptions *o, const char *v, Error *err)
+{
+    return budget_parse(v, &o->budget, err);
+}
+
 static Status set_profile(SessionOptions *o, const char *v, Error *err)
 {
     if (strcmp(v, "on") != 0 && strcmp(v, "off") != 0)
@@ -142,6 +148,7 @@ const Setting setting_table[] = {
     {"compat", set_compat, false},
     {"seed", set_seed, false},
     {"runtime", set_runtime, true},
+    {"budget", set_budget, true},
     {"profile", set_profile, true},
     {.key = NULL},
 };

@@ -10,6 +10,7 @@
 #include "base/num.h"
 #include "session/allot.h"
 #include "session/assignment.h"
+#include "session/budget.h"
 #include "session/engine.h"
 #include "session/entries.h"
 #include "session/fields.h"
@@ -128,18 +129,41 @@ static void finish(Session *s, TuneState state)
     session_log(s, state == TUNING_FAILED ? 2 : 0, "tune %s: %s", t->goal.text, t->text);
 }
 
+/* The best set becomes the assignment, but for what was decided otherwise since the search began: *kept linears. */
+static Status put_best(Session *s, const int16_t *best, int64_t *kept, Error *err)
+{
+    const Tuning *t = s->tuning;
+    const int16_t *now = s->assignment->level;
+    size_t n = (size_t)s->model->nlinears;
+    int64_t changed;
+    int16_t *level = mem_array(n, sizeof *level);
+    *kept = 0;
+    if (!level)
+        return error_nomem(err, "the levels");
+    for (size_t i = 0; i < n; i++) {
+        level[i] = now[i] != t->base[i] ? now[i] : best[i];
+        *kept += level[i] != best[i];
+    }
+    Status st = levels_apply(s, level, LEVELS_ANEW, &changed, err);
+    free(level);
+    return st;
+}
+
 /* Ends with the best set as the assignment. */
 static Status conclude(Session *s, TuneState state, const Points *p, const bool *used, const TuneNext *next, Error *err)
 {
     Tuning *t = s->tuning;
     int best = answer(t, p, used, next);
     if (best >= 0) {
-        int64_t changed;
-        RETURN_IF_ERROR(levels_apply(s, s->results->measured[p->measured[best]].level, &changed, err));
+        int64_t kept;
+        char but[80] = "";
+        RETURN_IF_ERROR(put_best(s, s->results->measured[p->measured[best]].level, &kept, err));
+        if (kept)
+            snprintf(but, sizeof but, " but for %lld linear%s edited meanwhile", (long long)kept, kept == 1 ? "" : "s");
         bool fewest = next->best >= 0 && t->goal.kind != GOAL_BYTES;
-        say(t, "%s after %d measurement%s; the measured set of %s is in place: KL %.4g, perplexity %+.2f %%",
+        say(t, "%s after %d measurement%s; the measured set of %s is in place%s: KL %.4g, perplexity %+.2f %%",
             state == TUNING_MET ? "held" : state == TUNING_MISSED ? "not reached" : "stopped", next->tries,
-            next->tries == 1 ? "" : "s", fewest ? "fewest bytes that holds" : "least loss", p->result[best].point.kl,
+            next->tries == 1 ? "" : "s", fewest ? "fewest bytes that holds" : "least loss", but, p->result[best].point.kl,
             100 * expm1(p->result[best].point.ppl));
     } else {
         say(t, "%s before anything was measured", state == TUNING_STOPPED ? "stopped" : "ended");
@@ -350,33 +374,14 @@ void tuning_ended(Session *s, int job, Status st)
 
 /* ---- begin ---- */
 
-/* The least and the most bytes that the model can take, whatever groups weigh. */
+/* Whether the goal's bytes can be had, whatever groups weigh. */
 static Status reachable(Session *s, const Tuning *t, Error *err)
 {
     const GroupTable *g;
-    SizeReport base, opened;
+    Reach r;
     RETURN_IF_ERROR(group_table(s, &g, err));
-    recipe_sizes(s->recipe, s->model, t->base, s->opt.peer, &base);
-    recipe_sizes(s->recipe, s->model, s->assignment->opened, s->opt.peer, &opened);
-    double least = (double)base.bytes, most = least, want = t->goal.value + (t->goal.more ? (double)opened.bytes : 0);
-    for (int64_t i = 0; i < g->n; i++) {
-        int64_t low = INT64_MAX, high = 0, now = 0;
-        const FusedGroup *f = &s->model->groups[i];
-        for (int32_t j = 0; j < f->count; j++)
-            now += (int64_t)recipe_linear_bytes(s->recipe, s->model, group_linear(f, j), t->base[group_linear(f, j)],
-                                                s->opt.peer);
-        for (int k = 0; k < g->levels; k++)
-            if (g->bytes[i * g->levels + k] >= 0) {
-                low = min_i64(low, g->bytes[i * g->levels + k]);
-                high = max_i64(high, g->bytes[i * g->levels + k]);
-            }
-        least += t->fixed[i] ? 0 : (double)(low - now);
-        most += t->fixed[i] ? 0 : (double)(high - now);
-    }
-    if (want >= least)
-        return ST_OK;
-    return error_set(err, ST_USAGE, "%s is out of reach: from %.1f to %.1f MiB can be had", t->goal.text, least / 1048576,
-                     most / 1048576);
+    reach_of(s, g, t->base, t->fixed, &r);
+    return reach_refuses(&r, &t->goal, err);
 }
 
 static Status begin(Session *s, const char *goal, const TuneOptions *o, Error *err)
@@ -442,12 +447,12 @@ Status tuning_resume(Session *s, Error *err)
 Status session_tuning(Session *s, TuneView *out, Error *err)
 {
     const Tuning *t = s->tuning;
-    SizeReport opened = {0};
+    Reach r;
     if (!s->model || t->state == TUNING_NONE)
         return error_set(err, ST_USAGE, "nothing was searched yet: tune --until kl=0.1");
-    recipe_sizes(s->recipe, s->model, s->assignment->opened, s->opt.peer, &opened);
+    RETURN_IF_ERROR(session_reach(s, &r, err));
     *out = (TuneView){.state = t->state, .goal = t->goal.text, .text = t->text, .tries = t->tries, .ntries = t->ntries,
-                      .best = t->best, .base_bytes = (int64_t)opened.bytes, .block_seconds = t->seconds[0],
+                      .best = t->best, .base_bytes = r.opened, .block_seconds = t->seconds[0],
                       .alone_seconds = t->seconds[1], .measure_seconds = t->seconds[2]};
     return ST_OK;
 }

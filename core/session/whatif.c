@@ -14,6 +14,7 @@
 void whatif_clear(WhatIfs *w)
 {
     free(w->view);
+    outlook_clear(&w->outlook);
     group_table_free(&w->groups);
     *w = (WhatIfs){0};
 }
@@ -30,20 +31,22 @@ typedef struct Change {
     int64_t n;
     int16_t *from, *to;    /* [nlinears] filled for those of the list */
     int64_t bytes, changed;
-    double gained;
+    double gained, bits;
 } Change;
 
 static void add_up(const Session *s, Change *c)
 {
     const GroupTable *t = &s->whatifs->groups;
     c->bytes = c->changed = 0;
-    c->gained = 0;
+    c->gained = c->bits = 0;
     for (int64_t j = 0; j < c->n; j++) {
         int32_t i = c->linear[j];
         int64_t g = s->model->linears[i].group;
         if (c->from[i] != c->to[i]) {
             c->changed++;
             c->bytes += level_bytes(s, i, c->to[i]) - level_bytes(s, i, c->from[i]);
+            c->bits += recipe_linear_bits(s->recipe, s->model, i, c->to[i]) -
+                       recipe_linear_bits(s->recipe, s->model, i, c->from[i]);
         }
         if (group_linear(&s->model->groups[g], 0) == i)
             c->gained += group_v(s, t, g, c->from) - group_v(s, t, g, c->to);
@@ -59,7 +62,7 @@ static double share_of(double gained, double all)
 static void own_figures(const Session *s, const Rule *r, int16_t to, int16_t *scratch, WhatIf *w)
 {
     const int16_t *home = s->assignment->home;
-    Change c = {r->closed, r->nclosed, scratch, scratch + s->model->nlinears, 0, 0, 0};
+    Change c = {r->closed, r->nclosed, scratch, scratch + s->model->nlinears, 0, 0, 0, 0};
     for (int64_t k = 0; k < r->nclosed; k++) {
         int32_t i = r->closed[k];
         c.from[i] = to == WHATIF_QUANTIZE ? 0 : home[i];
@@ -77,7 +80,7 @@ static void own_figures(const Session *s, const Rule *r, int16_t to, int16_t *sc
 /* What it changes of these levels. */
 static void fresh_figures(const Session *s, const Rule *r, int16_t to, int16_t *level, int16_t *scratch, WhatIf *w)
 {
-    Change c = {r->closed, r->nclosed, level, scratch, 0, 0, 0};
+    Change c = {r->closed, r->nclosed, level, scratch, 0, 0, 0, 0};
     for (int64_t k = 0; k < r->nclosed; k++) {
         int32_t i = r->closed[k];
         c.to[i] = rule_level(to, level[i], s->assignment->home[i]);
@@ -85,6 +88,7 @@ static void fresh_figures(const Session *s, const Rule *r, int16_t to, int16_t *
     add_up(s, &c);
     w->fresh = c.changed;
     w->fresh_bytes = c.bytes;
+    w->fresh_bits = s->whatifs->groups.weights > 0 ? c.bits / s->whatifs->groups.weights : 0;
     w->fresh_share = share_of(c.gained, s->whatifs->v_all);
 }
 
@@ -115,13 +119,14 @@ static Status put_note(const Session *s, Rule *r, WhatIf *w, Error *err)
 static void figures_if_on(const Session *s, RuleList *l, int at, int16_t *level, WhatIf *w)
 {
     const Rule *r = l->row[at].rule;
-    Change c = {r->closed, r->nclosed, s->assignment->level, level, 0, 0, 0};
+    Change c = {r->closed, r->nclosed, s->assignment->level, level, 0, 0, 0, 0};
     l->row[at].on = true;
     rules_levels(s, l, level);
     l->row[at].on = false;
     add_up(s, &c);
     w->fresh = c.changed;
     w->fresh_bytes = c.bytes;
+    w->fresh_bits = s->whatifs->groups.weights > 0 ? c.bits / s->whatifs->groups.weights : 0;
     w->fresh_share = share_of(c.gained, s->whatifs->v_all);
 }
 

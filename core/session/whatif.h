@@ -1,6 +1,7 @@
 #ifndef SLIM_SESSION_WHATIF_H
 #define SLIM_SESSION_WHATIF_H
 
+#include "session/front.h"
 #include "session/groups.h"
 
 /* Figures of the what-if list and of the prediction, each with what it was made from. Owner thread. */
@@ -12,6 +13,7 @@ typedef struct WhatIfs {
     uint64_t version, results; /* of the levels and of the results that these were made from */
     bool known;
     GroupTable groups;
+    Outlook outlook;
     Prediction predicted;      /* of these versions */
     uint64_t predicted_version, predicted_results;
     bool predicted_known;

@@ -250,6 +250,7 @@ row workbench size "FILE:$tmp/screen" 80 $d
 row workbench dump-screen "FILE:$tmp/screen" "" $d
 row workbench theme "FILE:$tmp/screen" "" --theme light $d
 row workbench glyphs "FILE:$tmp/screen" runes --glyphs ascii $d
+row workbench budget "FILE:$tmp/screen" lots --budget +1M $d
 row workbench lang "FILE:$tmp/screen" tlh --lang zh $d
 row workbench color "FILE:$tmp/screen" red --color never $d
 row workbench no-color "FILE:$tmp/screen" - --no-color $d

@@ -115,6 +115,12 @@ static void goals_are_read(void **state)
     assert_true(!g.more && g.value == 4096);
     ok(goal_parse("bits=5.2", &g, &err));
     assert_true(g.kind == GOAL_BITS && g.value == 5.2);
+    ok(goal_parse("+20M", &g, &err));
+    assert_true(g.kind == GOAL_BYTES && g.more);
+    ok(goal_parse("+1%", &g, &err));
+    assert_true(g.kind == GOAL_PPL && fabs(g.value - 0.01) < 1e-15);
+    ok(goal_parse("5.2bits", &g, &err));
+    assert_true(g.kind == GOAL_BITS && g.value == 5.2);
     static const char *const bad[] = {"", "kl", "kl=", "kl=-1", "kl=0.1x", "ppl=1", "ppl=x%", "bytes=-3", "bits=0", "loss=1",
                                       "kl=nan", "bytes=+"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -237,6 +243,185 @@ static void fit_mixes_levels(void **state)
     session_free(s);
 }
 
+/* grow gives back what loses most by the byte, one after the other as the front does; trim goes the same way back. */
+static void grow_and_trim_go_by_loss_per_byte(void **state)
+{
+    (void)state;
+    Session *s = weighed();
+    FrontRow *rows;
+    GrowDone d;
+    int64_t n;
+    ok(session_front(s, false, &rows, &n, &err));
+    uint64_t first = session_predict(s).size.bytes;
+    for (int64_t i = 1; i < 6; i++) {
+        ok(session_grow(s, 1, &d, &err));
+        assert_int_equal(d.group, rows[i].group);
+        assert_int_equal(d.level, 0);
+        assert_int_equal(session_predict(s).size.bytes, rows[i].bytes);
+        assert_true(fabs(d.sum - rows[i].sum) < 1e-12 && d.sum < d.sum_before);
+        assert_int_equal(session_undo_depth(s), i);
+    }
+    for (int64_t i = 5; i > 0; i--) {
+        ok(session_grow(s, -1, &d, &err));
+        assert_int_equal(d.group, rows[i].group);
+        assert_int_equal(session_predict(s).size.bytes, rows[i - 1].bytes);
+    }
+    assert_int_equal(session_predict(s).size.bytes, first);
+    assert_int_equal(session_whatifs(s), 0);
+    assert_int_equal(session_grow(s, -1, &d, &err), ST_USAGE);
+    assert_non_null(strstr(err.text, "nothing was given back"));
+    ok(session_grow(s, 1000, &d, &err));
+    assert_int_equal(d.groups, GROUPS);
+    assert_int_equal(session_predict(s).size.floats, LINEARS);
+    assert_int_equal(session_grow(s, 1, &d, &err), ST_USAGE);
+    assert_non_null(strstr(err.text, "no group is left"));
+    free(rows);
+    session_free(s);
+}
+
+/* trim takes back also what a person gave back; grow and fit leave a person's rules, not the ones they made. */
+static void rules_that_fit_made_hold_nothing(void **state)
+{
+    (void)state;
+    Session *s = weighed();
+    FitDone d;
+    GrowDone g;
+    const char *mine[] = {"*layers.0.mlp.down_proj"};
+    ok(session_edit(s, mine, 1, 0, false, NULL, &err));
+    ok(session_fit(s, "+600K", &plain, &d, &err));
+    assert_int_equal(d.left.held, 1);
+    fit_done_free(&d);
+    ok(session_fit(s, "+300K", &plain, &d, &err)); /* the first fit's rules give way */
+    assert_int_equal(d.left.held, 1);
+    assert_true(d.after.bytes < d.before.bytes);
+    assert_int_equal(session_level_of(s, model_find_linear(session_model(s), "model.layers.0.mlp.down_proj")), 0);
+    fit_done_free(&d);
+    int rules = session_whatifs(s);
+    ok(session_fit(s, "+600K", &plain, &d, &err));
+    fit_done_free(&d);
+    ok(session_fit(s, "+300K", &plain, &d, &err));
+    assert_int_equal(session_whatifs(s), rules); /* and do not pile up */
+    fit_done_free(&d);
+    ok(session_grow(s, -1000, &g, &err));
+    assert_int_equal(session_predict(s).size.floats, 0);
+    session_free(s);
+}
+
+/* A rule that fit made and a person asks for again is the person's; so it is after the session was closed. */
+static void asked_for_again_a_rule_holds(void **state)
+{
+    (void)state;
+    Session *s = weighed();
+    FitDone d;
+    SessionOptions o = options();
+    char id[40];
+    GrowDone g;
+    ok(session_grow(s, 1, &g, &err));
+    assert_int_equal(session_whatifs(s), 1);
+    ok(session_fit(s, "+0K", &(FitOptions){.dry = true}, &d, &err));
+    assert_int_equal(d.left.held, 0);
+    fit_done_free(&d);
+    char *text = strdup(session_whatif(s, 0)->pattern);
+    const char *again[] = {text};
+    ok(session_edit(s, again, 1, 0, false, NULL, &err));
+    ok(session_fit(s, "+130K", &(FitOptions){.dry = true}, &d, &err));
+    assert_int_equal(d.left.held, 1);
+    fit_done_free(&d);
+    ok(session_undo(s, NULL, &err));
+    snprintf(id, sizeof id, "%s", session_id(s));
+    session_free(s);
+    ok(session_restore(&s, &o, id, &err));
+    give_block_errors(s, rising);
+    ok(session_fit(s, "+130K", &(FitOptions){.dry = true}, &d, &err));
+    assert_int_equal(d.left.held, 0);
+    fit_done_free(&d);
+    ok(session_redo(s, NULL, &err));
+    ok(session_fit(s, "+130K", &(FitOptions){.dry = true}, &d, &err));
+    assert_int_equal(d.left.held, 1);
+    fit_done_free(&d);
+    free(text);
+    session_free(s);
+}
+
+/* What is told while a goal is typed: the greedy way's set, within the budget, never better than fit's. */
+static void a_goal_is_looked_at(void **state)
+{
+    (void)state;
+    static const char *const goals[] = {"+300K", "bytes=+1M", "9bits", "kl=0.2"};
+    Session *s = weighed();
+    FitLook l;
+    Reach r;
+    give_effect(s, 0.5, 0.6, 1000);
+    ok(session_reach(s, &r, &err));
+    assert_true(r.low == r.opened && r.high > r.low && r.bits_low > 7.9 && fabs(r.bits_high - 16) < 1e-9);
+    assert_true(fabs(r.kl_high - 0.5) < 1e-9 && r.kl_low < 1e-9);
+    for (size_t i = 0; i < sizeof goals / sizeof *goals; i++) {
+        FitDone d;
+        ok(session_fit_look(s, goals[i], &l, &err));
+        ok(session_fit(s, goals[i], &(FitOptions){.dry = true}, &d, &err));
+        assert_true(l.groups > 0 && l.bytes > r.low && l.bytes <= r.high);
+        assert_true(i == 3 ? l.bytes >= (int64_t)d.after.bytes : l.kl.value >= d.kl.value - 1e-12);
+        assert_true(i != 2 || l.bits <= 9);
+        assert_true(i != 3 || l.kl.value <= 0.2 + 1e-9);
+        fit_done_free(&d);
+    }
+    assert_int_equal(session_fit_look(s, "300K", &l, &err), ST_USAGE);
+    assert_non_null(strstr(err.text, "from 6.4 to 10.5 MiB can be had"));
+    assert_int_equal(session_fit_look(s, "bits=3", &l, &err), ST_USAGE);
+    assert_non_null(strstr(err.text, "bits per weight can be had"));
+    assert_int_equal(session_undo_depth(s), 0);
+    session_free(s);
+}
+
+static void a_budget_is_held_against(void **state)
+{
+    (void)state;
+    Session *s = weighed();
+    Budget b;
+    GrowDone d;
+    char id[40];
+    assert_false(session_budget(s, &b));
+    ok(session_set(s, "budget", "+200K", &err));
+    assert_true(session_budget(s, &b));
+    assert_true(b.more && !b.bits && b.limit == 200 * 1024 && b.used == 0 && b.low == 0 && b.high > 4e6);
+    ok(session_grow(s, 2, &d, &err));
+    assert_true(session_budget(s, &b));
+    assert_true(b.used == (double)d.bytes);
+    assert_int_equal(session_set(s, "budget", "kl=0.1", &err), ST_USAGE);
+    assert_int_equal(session_set(s, "budget", "lots", &err), ST_USAGE);
+    ok(session_set(s, "budget", "8.5bits", &err));
+    assert_true(session_budget(s, &b));
+    assert_true(b.bits && b.limit == 8.5 && b.used > 8 && fabs(b.high - 16) < 1e-9);
+    SessionOptions o = options();
+    snprintf(id, sizeof id, "%s", session_id(s));
+    session_free(s);
+    ok(session_restore(&s, &o, id, &err));
+    assert_true(session_budget(s, &b));
+    assert_true(b.bits && b.limit == 8.5);
+    ok(session_set(s, "budget", "none", &err));
+    assert_false(session_budget(s, &b));
+    session_free(s);
+}
+
+/* Of a set that is measured nothing is foretold, but what the others say of it. */
+static void a_measured_set_is_not_foretold(void **state)
+{
+    (void)state;
+    Session *s = weighed();
+    GrowDone d;
+    give_effect(s, 0.5, 0.6, 1000);
+    Prediction p = session_predict(s);
+    assert_true(p.measured && isnan(p.without));
+    ok(session_grow(s, 3, &d, &err));
+    p = session_predict(s);
+    assert_false(p.measured);
+    double foretold = p.kl.value;
+    give_effect(s, 2 * foretold, 0.3, 1000);
+    p = session_predict(s);
+    assert_true(p.measured && fabs(p.without - foretold) < 1e-12 && fabs(p.miss + 0.5) < 1e-12);
+    session_free(s);
+}
+
 static void front_falls(void **state)
 {
     (void)state;
@@ -246,7 +431,7 @@ static void front_falls(void **state)
     double last = INFINITY;
     give_effect(s, 0.5, 0.6, 1000);
     ok(session_front(s, false, &rows, &n, &err));
-    assert_int_equal(n, GROUPS + 2);
+    assert_int_equal(n, GROUPS + 1); /* the first point is the measured one */
     for (int64_t i = 0; i < n; i++) {
         knees += rows[i].knee;
         measured += isfinite(rows[i].kl_measured);
@@ -342,6 +527,12 @@ int main(void)
         cmocka_unit_test(fit_reaches_what_is_foretold),
         cmocka_unit_test(fit_mixes_levels),
         cmocka_unit_test(front_falls),
+        cmocka_unit_test(grow_and_trim_go_by_loss_per_byte),
+        cmocka_unit_test(rules_that_fit_made_hold_nothing),
+        cmocka_unit_test(asked_for_again_a_rule_holds),
+        cmocka_unit_test(a_goal_is_looked_at),
+        cmocka_unit_test(a_budget_is_held_against),
+        cmocka_unit_test(a_measured_set_is_not_foretold),
         cmocka_unit_test(tune_searches_and_goes_on),
         cmocka_unit_test(tune_says_what_is_out_of_reach),
     };

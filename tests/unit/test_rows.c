@@ -315,6 +315,7 @@ static const Tested settings[] = {
     {"compat", "test_session.c", "every_setting_is_kept"},
     {"seed", "test_session.c", "every_setting_is_kept"},
     {"runtime", "test_session.c", "settings_are_checked"},
+    {"budget", "test_fit.c", "a_budget_is_held_against"},
     {"profile", "test_session.c", "every_setting_is_kept"},
     {0},
 };
@@ -341,6 +342,8 @@ static const Tested commands[] = {
     {"measure", "measure.sh", "two measurements ran"},
     {"fit", "test_fit.c", "fit_spends_bytes"},
     {"front", "test_fit.c", "front_falls"},
+    {"grow", "test_fit.c", "grow_and_trim_go_by_loss_per_byte"},
+    {"trim", "test_fit.c", "grow_and_trim_go_by_loss_per_byte"},
     {"tune", "test_fit.c", "tune_searches_and_goes_on"},
     {"compare", "compare.sh", "the JSON documents agree"},
     {"export", "script.sh", "and writes the recipe"},

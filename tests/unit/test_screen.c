@@ -45,6 +45,11 @@ static const struct Shot {
     {"folded by block", "Esc g f", NULL},
     {"folded by kind, one open, another excluded", "f j x g l", NULL},
     {"the fold's details", "Enter", NULL},
+    {"a goal being typed", "q 2 o", "+600K"},
+    {"what it came to", "Enter", NULL},
+    {"a point of the front", "f j j j", NULL},
+    {"taken, against a budget", "Enter q :", "set budget=+400K"},
+    {"grown, and over it", "Enter + + +", NULL},
 };
 
 /* Times of day, as in the log, are those of no day. */
