@@ -122,6 +122,8 @@ typedef struct Option {
     Completes completes;
 } Option;
 
+typedef void OfferWord(void *ctx, const char *word, const char *means); /* means: one line, may be "" */
+
 typedef struct CommandLine CommandLine; /* parsed words and options, src/cmdline.h */
 
 struct Command {
@@ -133,6 +135,8 @@ struct Command {
     Completes completes;     /* of positional words */
     const Option *options;   /* ends with name == NULL; may be NULL */
     Status (*run)(App *a, const CommandLine *cl, Error *err);
+    /* What can stand behind its words so far, each with what it means; NULL: `completes` says it. */
+    void (*offer)(const App *a, const char *const *words, int n, OfferWord *put, void *ctx);
 };
 extern const Command *const command_table[]; /* NULL-terminated, src/commands.c */
 const Command *command_find(const char *name);

@@ -4,12 +4,18 @@
 #include "src/internal.h"
 #include "stat/agree.h"
 
-/* Kinds of compare beside measurements: words after the kind's name are the command line's. */
+/* Kinds of compare: words after the kind's name are the command line's. */
 
+/* All measurements of the session. */
+Status compare_list(App *a, const CommandLine *cl, OutFormat f, Str *out, Error *err);
+/* [A [B]] of the session, or two files. */
+Status compare_measurements(App *a, const CommandLine *cl, OutFormat f, Str *out, Error *err);
 /* M1 M2: two metrics of the session. */
 Status compare_metrics(App *a, const CommandLine *cl, OutFormat f, Str *out, Error *err);
 /* FILE [FILE]: scores in a file against the session's, or against another file's. */
 Status compare_runs(App *a, const CommandLine *cl, OutFormat f, Str *out, Error *err);
+/* What completion offers where a measurement is named. */
+void offer_measurements(const App *a, OfferWord *put, void *ctx);
 /* --topk: rows shown as text. */
 Status compare_rows(const CommandLine *cl, int64_t *rows, Error *err);
 /* A document that measure wrote as JSON. */

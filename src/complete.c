@@ -348,12 +348,22 @@ typedef struct Place {
     const Option *opt;  /* whose value it is */
     bool option;        /* a --name of cmd */
     Completes what;
+    bool own;           /* cmd->offer knows it */
+    int verb;           /* the words before its own */
 } Place;
+
+/* What a command's own offers are held against. */
+struct Own {
+    const char *word;
+    bool whole;         /* what the word means is asked for, into out; else words that begin so, into hits */
+    Hits *hits;
+    Str *out;
+};
 
 static Place find_place(const Words *w)
 {
     int verb = w->n > 1 && strcmp(w->word[0], "async") == 0 ? 1 : 0;
-    Place p = {.what = COMP_NONE};
+    Place p = {.what = COMP_NONE, .verb = verb};
     if (w->n - 1 == verb) {
         p.what = COMP_VERB;
         return p;
@@ -365,11 +375,23 @@ static Place find_place(const Words *w)
     p.opt = p.option ? NULL : option_before(p.cmd, w, verb);
     if (p.opt)
         p.what = p.opt->completes;
+    else if (p.cmd->offer)
+        p.own = true;
     else if (p.cmd->completes == COMP_LEVEL && w->n - 2 > verb)
         p.what = COMP_LAYER; /* level NAME TARGET... */
     else
         p.what = p.cmd->completes;
     return p;
+}
+
+/* Words of a command that knows them itself. */
+static void put_own(void *ctx, const char *word, const char *means)
+{
+    struct Own *o = ctx;
+    if (o->whole && strcmp(word, o->word) == 0)
+        str_puts(o->out, means);
+    if (!o->whole)
+        offer(o->hits, o->word, word, "");
 }
 
 static void complete_word(const App *a, Hits *h, const Words *w)
@@ -380,8 +402,12 @@ static void complete_word(const App *a, Hits *h, const Words *w)
         offer_options(h, word, p.cmd);
     else if (p.opt && p.opt->type == ARG_CHOICE)
         offer_choices(h, word, p.opt->value);
+    else if (p.own)
+        p.cmd->offer(a, (const char *const *)w->word + p.verb + 1, w->n - 2 - p.verb, put_own, &(struct Own){word, false, h, NULL});
     else
         offer_values(a, h, word, p.what);
+    if (p.own && h->n == 0)
+        offer_values(a, h, word, p.cmd->completes);
 }
 
 void app_complete_help(App *a, const char *line, const char *word, Str *out)
@@ -392,7 +418,9 @@ void app_complete_help(App *a, const char *line, const char *word, Str *out)
     const Command *verb = p.what == COMP_VERB && !p.option ? command_find(word) : NULL;
     const Metric *m = (p.what == COMP_METRIC || p.what == COMP_COLUMN) && !p.option ? session_metric_find(a->session, word) : NULL;
     const Option *o = p.option && strncmp(word, "--", 2) == 0 ? option_find(p.cmd, word + 2, strlen(word) - 2, NULL) : NULL;
-    if (verb)
+    if (p.own)
+        p.cmd->offer(a, (const char *const *)w.word + p.verb + 1, w.n - 2 - p.verb, put_own, &(struct Own){word, true, NULL, out});
+    else if (verb)
         str_puts(out, verb->summary);
     else if (m)
         str_puts(out, m->title);

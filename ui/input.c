@@ -225,6 +225,7 @@ static unsigned done_filter(Ui *ui, const char *text)
 }
 
 #define DEFAULT_YAML "best.yaml"
+#define DEFAULT_TEXT "compare.txt"
 
 /* What was typed for a file or folder, without the blanks behind it; *force: with a ! at its end. */
 static void typed_path(const char *text, Str *path, bool *force)
@@ -265,6 +266,22 @@ static unsigned done_folder(Ui *ui, const char *text)
     return DO_PAINT;
 }
 
+static unsigned done_compare(Ui *ui, const char *text)
+{
+    Str path = {0}, line = {0};
+    bool force;
+    typed_path(*text ? text : DEFAULT_TEXT, &path, &force);
+    str_puts(&line, "compare --out ");
+    lexer_quote(&line, str_text(&path));
+    if (file_exists(str_text(&path)) && !force)
+        ui_say(ui, SL_ERR, "'%s' is there already: ! behind the name replaces it", str_text(&path));
+    else if (path.len && ui_command(ui, "%s", str_text(&line)))
+        ui_say(ui, SL_OK, "written: %s", str_text(&path));
+    str_free(&path);
+    str_free(&line);
+    return DO_PAINT;
+}
+
 static unsigned done_command(Ui *ui, const char *text)
 {
     if (*text) {
@@ -294,6 +311,7 @@ static const Kind kinds[INPUT_KINDS] = {
                     .ask = ask_tune, .command = "tune --until "},
     [INPUT_BUDGET] = {.label = "budget: ", .hint = "+20M above the recipe, 300M, 5.2bits a weight, none",
                       .ask = ask_budget, .command = "set budget="},
+    [INPUT_COMPARE] = {"write to: ", false, "a file (Enter alone: compare.txt); ! at the end replaces it", NULL, done_compare, NULL},
 };
 
 static void look(Ui *ui, const char *text)

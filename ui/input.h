@@ -16,6 +16,7 @@ typedef enum InputKind {
     INPUT_FIT,    /* a goal for fit, for tune; a budget (ask.c) */
     INPUT_TUNE,
     INPUT_BUDGET,
+    INPUT_COMPARE,
     INPUT_KINDS
 } InputKind;
 

@@ -1,7 +1,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "recipe/recipe_impl.h"
+#include "base/mem.h"
+#include "recipe/diff.h"
 
 /* Unified diff by lines: the longest common subsequence of what is left between a common beginning and end. */
 
@@ -140,28 +141,56 @@ static void put_hunks(Str *out, const Steps *s)
     }
 }
 
+/* Both texts in lines, and how the one becomes the other. */
+typedef struct Diff {
+    Lines a, b;
+    Steps s;
+} Diff;
+
+static void diff_free(Diff *d)
+{
+    free(d->a.l);
+    free(d->b.l);
+    free(d->s.s);
+}
+
+static bool diff_make(Diff *d, const char *old_text, const char *new_text)
+{
+    *d = (Diff){.s = {NULL, 0}};
+    Lines *a = &d->a, *b = &d->b;
+    Steps *s = &d->s;
+    bool fine = split(a, old_text) && split(b, new_text) && (s->s = mem_array(a->n + b->n, sizeof *s->s)) != NULL;
+    size_t pre = 0, suf = 0;
+    while (fine && pre < a->n && pre < b->n && same(&a->l[pre], &b->l[pre]))
+        step(s, ' ', &a->l[pre++]);
+    while (fine && suf < a->n - pre && suf < b->n - pre && same(&a->l[a->n - 1 - suf], &b->l[b->n - 1 - suf]))
+        suf++;
+    fine = fine && middle(s, a->l + pre, a->n - pre - suf, b->l + pre, b->n - pre - suf);
+    for (size_t i = a->n - suf; fine && i < a->n; i++)
+        step(s, ' ', &a->l[i]);
+    return fine;
+}
+
 Status diff_unified(Str *out, const char *old_name, const char *old_text, const char *new_name, const char *new_text,
                     Error *err)
 {
-    Lines a = {0}, b = {0};
-    Steps s = {0};
-    bool fine = split(&a, old_text) && split(&b, new_text) && (s.s = mem_array(a.n + b.n, sizeof *s.s)) != NULL;
-    if (fine) {
-        size_t pre = 0, suf = 0;
-        while (pre < a.n && pre < b.n && same(&a.l[pre], &b.l[pre]))
-            step(&s, ' ', &a.l[pre++]);
-        while (suf < a.n - pre && suf < b.n - pre && same(&a.l[a.n - 1 - suf], &b.l[b.n - 1 - suf]))
-            suf++;
-        fine = middle(&s, a.l + pre, a.n - pre - suf, b.l + pre, b.n - pre - suf);
-        for (size_t i = a.n - suf; fine && i < a.n; i++)
-            step(&s, ' ', &a.l[i]);
-    }
+    Diff d;
+    bool fine = diff_make(&d, old_text, new_text);
     if (fine && strcmp(old_text, new_text) != 0) {
         str_printf(out, "--- %s\n+++ %s\n", old_name, new_name);
-        put_hunks(out, &s);
+        put_hunks(out, &d.s);
     }
-    free(a.l);
-    free(b.l);
-    free(s.s);
+    diff_free(&d);
+    return fine && !out->oom ? ST_OK : error_nomem(err, "a diff");
+}
+
+Status diff_lines(Str *out, const char *old_text, const char *new_text, Error *err)
+{
+    Diff d;
+    bool fine = diff_make(&d, old_text, new_text);
+    for (size_t i = 0; fine && i < d.s.n; i++)
+        if (d.s.s[i].op != ' ')
+            put_line(out, &d.s.s[i]);
+    diff_free(&d);
     return fine && !out->oom ? ST_OK : error_nomem(err, "a diff");
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "recipe/pattern_impl.h"
+#include "recipe/diff.h"
 #include "recipe/recipe_impl.h"
 #include "recipe/runtime.h"
 

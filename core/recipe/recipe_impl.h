@@ -133,10 +133,6 @@ typedef enum EditReach { EDIT_LISTS, EDIT_SPEC, EDIT_ALL } EditReach;
 /* Appends the source of r with the planned lists. Everything else stays byte for byte. */
 Status recipe_edit(const Recipe *r, const EntryPlan *plan, EditReach reach, Str *out, Error *err);
 
-/* Appends a unified diff of two texts, nothing when they are equal. */
-Status diff_unified(Str *out, const char *old_name, const char *old_text, const char *new_name, const char *new_text,
-                    Error *err);
-
 /* The document that recipe_default parses; with model != NULL under its name. */
 void recipe_default_text(Str *out, const char *model);
 

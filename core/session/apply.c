@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "session/entries.h"
+#include "session/madewith.h"
 #include "session/parts.h"
 #include "session/queue.h"
 #include "session/results.h"
@@ -185,6 +186,10 @@ static void apply_effect(Session *s, Job *j)
     m.recipe = recipe_hold(j->recipe);
     m.blocks = j->blocks;
     j->blocks = NULL;
+    m.ruled = j->ruled;
+    m.rules = j->rules;
+    j->rules = (RuleList){0};
+    made_with(s, j, &m.made);
     if (results_measured(s->results, &m, &j->lost) != ST_OK)
         return;
     entry_measured(s, &s->results->measured[s->results->nmeasured - 1]);

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "session/assignment.h"
+#include "session/levelnames.h"
 #include "session/parts.h"
 #include "session/results.h"
 
@@ -13,12 +14,24 @@ int session_measurements(const Session *s)
     return s->model ? (int)s->results->nmeasured : 0;
 }
 
+/* Each takes a walk through all levels: lists of measurements ask for many. */
+static const PresentKeys *present_keys(const Session *s)
+{
+    PresentKeys *k = &s->results->keys;
+    const Assignment *a = s->assignment;
+    if (!k->have || k->version != a->version || k->opened != a->opened_version || k->results != s->results->version)
+        *k = (PresentKeys){.have = true, .version = a->version, .opened = a->opened_version, .results = s->results->version,
+                           .now = assignment_key(s, a->level), .base = assignment_key(s, a->opened), .fit = fit_key(s)};
+    return k;
+}
+
 Measurement session_measurement(const Session *s, int i)
 {
     const Measured *k = &s->results->measured[i];
-    Digest now = assignment_key(s, s->assignment->level), base = assignment_key(s, s->assignment->opened);
+    const PresentKeys *p = present_keys(s);
     return (Measurement){.id = k->id, .effect = &k->effect, .blocks = k->blocks, .recipe = k->recipe, .level = k->level,
-                         .present = digest_cmp(&k->key, &now) == 0, .base = digest_cmp(&k->key, &base) == 0};
+                         .made = &k->made, .rules = k->rules_text, .present = digest_cmp(&k->key, &p->now) == 0,
+                         .base = digest_cmp(&k->key, &p->base) == 0, .comparable = digest_cmp(&k->fit, &p->fit) == 0};
 }
 
 bool session_measurement_size(const Session *s, const Measurement *m, SizeReport *out)
@@ -132,58 +145,6 @@ bool session_rival(const Session *s, Rival which, Measurement *out, Paired *diff
 
 /* ---- levels that differ ---- */
 
-typedef struct LevelNames {
-    char (*name)[48];
-    Digest *key;  /* of the scheme; [0]: of float */
-    int n;        /* float included; 0: the recipe is not known, levels are numbers */
-} LevelNames;
-
-static void names_fini(LevelNames *l)
-{
-    free(l->name);
-    free(l->key);
-}
-
-static Status names_of(const Recipe *r, LevelNames *out, Error *err)
-{
-    int n = r ? recipe_entries(r) : 0;
-    QConfig *config = mem_zarray((size_t)n + 1, sizeof *config);
-    *out = (LevelNames){.name = mem_zarray((size_t)n + 1, sizeof *out->name), .key = mem_zarray((size_t)n + 1, sizeof *out->key),
-                        .n = r ? n + 1 : 0};
-    bool fine = config && out->name && out->key;
-    for (int i = 0; fine && i < n; i++) {
-        Hasher h;
-        config[i] = recipe_entry(r, i)->q;
-        hasher_init(&h);
-        qspec_hash(&h, &config[i].act);
-        qspec_hash(&h, &config[i].weight);
-        out->key[i + 1] = hasher_end(&h);
-    }
-    if (fine)
-        name_levels(config, n, out->name);
-    free(config);
-    if (fine)
-        return ST_OK;
-    names_fini(out);
-    return error_nomem(err, "the levels of two measurements");
-}
-
-static void name_level(const LevelNames *l, int level, char out[48])
-{
-    if (level == 0 || level < l->n)
-        snprintf(out, 48, "%s", l->name[level]);
-    else
-        snprintf(out, 48, "level %d", level);
-}
-
-/* Levels of a recipe that is not known are told apart by their numbers. */
-static bool same_level(const LevelNames *a, int la, const LevelNames *b, int lb)
-{
-    if (la == 0 || lb == 0 || la >= a->n || lb >= b->n)
-        return la == lb;
-    return digest_cmp(&a->key[la], &b->key[lb]) == 0;
-}
-
 Status session_level_changes(const Session *s, const Measurement *a, const Measurement *b, LevelChange **out, int64_t *n,
                              Error *err)
 {
@@ -191,14 +152,14 @@ Status session_level_changes(const Session *s, const Measurement *a, const Measu
     size_t cap = 0;
     *out = NULL;
     *n = 0;
-    RETURN_IF_ERROR(names_of(a->recipe, &na, err));
-    Status st = names_of(b->recipe, &nb, err);
+    RETURN_IF_ERROR(levelnames_of(a->recipe, &na, err));
+    Status st = levelnames_of(b->recipe, &nb, err);
     if (st != ST_OK) {
-        names_fini(&na);
+        levelnames_fini(&na);
         return st;
     }
     for (int64_t i = 0; st == ST_OK && i < s->model->nlinears; i++) {
-        if (same_level(&na, a->level[i], &nb, b->level[i]))
+        if (levelnames_same(&na, a->level[i], &nb, b->level[i]))
             continue;
         if (!mem_grow(out, &cap, (size_t)*n + 1, sizeof **out)) {
             st = error_nomem(err, "the levels of two measurements");
@@ -206,11 +167,11 @@ Status session_level_changes(const Session *s, const Measurement *a, const Measu
         }
         LevelChange *c = &(*out)[(*n)++];
         c->linear = i;
-        name_level(&na, a->level[i], c->from);
-        name_level(&nb, b->level[i], c->to);
+        levelnames_name(&na, a->level[i], c->from);
+        levelnames_name(&nb, b->level[i], c->to);
     }
-    names_fini(&na);
-    names_fini(&nb);
+    levelnames_fini(&na);
+    levelnames_fini(&nb);
     if (st != ST_OK) {
         free(*out);
         *out = NULL;

@@ -8,6 +8,7 @@
 
 #include "io/file.h"
 #include "session/effectrecord.h"
+#include "session/madewith.h"
 #include "session/parts.h"
 #include "session/record.h"
 #include "session/rulerecord.h"
@@ -239,10 +240,22 @@ void entry_measured(Session *s, const Measured *m)
                arith_name(m->effect.arith));
     levels_record(&b, m->level, s->model->nlinears);
     effect_record(&b, &m->effect);
+    made_record(&b, &m->made);
+    if (m->ruled)
+        rules_record(&b, &m->rules);
     if (m->blocks)
         blocks_record(&b, m->blocks);
     str_putc(&b, '}');
     put(s, &b, true);
+}
+
+void entry_mark(Session *s, const char *which, const char *thing)
+{
+    Str b = {0};
+    str_printf(&b, "{\"t\":\"mark\",\"which\":\"%s\",\"thing\":", which);
+    str_json(&b, thing);
+    str_putc(&b, '}');
+    put(s, &b, false);
 }
 
 void entry_loaded(Session *s, const Metric *m)

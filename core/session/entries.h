@@ -26,6 +26,7 @@ void entry_run_end(Session *s, int run, Status st);
 void entry_quantize(Session *s, const QuantizeJob *q);           /* begins */
 void entry_quantize_end(Session *s, Status st);
 void entry_measured(Session *s, const Measured *m);
+void entry_mark(Session *s, const char *which, const char *thing);
 void entry_loaded(Session *s, const Metric *m);                  /* scores of another program */
 void entry_tune(Session *s);                                     /* a search begins, or goes on */
 void entry_tune_end(Session *s, bool stopped);

@@ -2,7 +2,7 @@
 #define SLIM_SESSION_JOB_H
 
 #include "base/hash.h"
-#include "session/session.h"
+#include "session/rules.h"
 
 /* A job, and the events by which the job thread tells its owner. */
 
@@ -109,6 +109,8 @@ typedef struct Job {
     QConfig *levels;
     int nlevels;
     bool full;
+    bool ruled;                /* level is what these give: */
+    RuleList rules;
     Digest key, fit;
     QuantizeJob quantize;
     /* what its events tell, written before they are posted */

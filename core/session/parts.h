@@ -35,6 +35,7 @@ struct Session {
     struct Tuning *tuning;         /* the newest search for a goal */
     struct Queue *queue;           /* jobs and their events */
     struct Keeper *keeper;         /* folder on disk; NULL: nothing is written */
+    struct Kept *kept;             /* marks, runs that were kept */
     struct Loaded *loaded;         /* scores of other programs; NULL: none */
     struct Notes *notes;           /* messages, and the commands that were run */
 };

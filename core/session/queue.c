@@ -46,6 +46,7 @@ static void drop_work(Job *j)
     free(j->level);
     free(j->levels);
     free(j->blocks);
+    rules_fini(&j->rules);
     quantize_done_free(j->written);
     recipe_free(j->recipe);
     quantize_job_fini(&j->quantize);

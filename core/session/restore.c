@@ -12,8 +12,10 @@
 #include "session/fields.h"
 #include "session/columns.h"
 #include "session/folder.h"
+#include "session/madewith.h"
 #include "session/parts.h"
 #include "session/queue.h"
+#include "session/kept.h"
 #include "session/loaded.h"
 #include "session/record.h"
 #include "session/rulerecord.h"
@@ -360,6 +362,9 @@ static Status on_effect(Session *s, const cJSON *o, Error *err)
     for (int64_t i = 0; i < s->model->nlinears; i++)
         fits = fits && m.level[i] < s->assignment->nlevels;
     m.recipe = fits ? recipe_hold(s->recipe) : NULL;
+    made_parse(o, &m.made);
+    if (fits && json_get(o, "rules"))
+        m.ruled = rules_parse(s, o, &m.rules, NULL) == ST_OK; /* else its levels are known, and that is enough */
     return results_measured(s->results, &m, err);
 }
 
@@ -390,7 +395,7 @@ static const struct RecordKind {
     {"calib", on_calib},   {"eval", on_eval}, {"recipe", recipe_restore}, {"set", on_set},
     {"edit", on_edit},     {"rules", rules_restore}, {"undo", on_undo}, {"redo", on_redo}, {"whatif", on_whatif}, {"cmd", on_command},
     {"view", on_view},     {"run", on_run},       {"rows", on_rows}, {"scores", on_scores}, {"run_end", on_run_end}, {"effect", on_effect},
-    {"quantize", on_quantize}, {"quantize_end", on_quantize_end}, {"loaded", on_loaded},
+    {"quantize", on_quantize}, {"quantize_end", on_quantize_end}, {"loaded", on_loaded}, {"mark", mark_restore},
     {"tune", tuning_restore}, {"tune_end", tuning_restore_end},
 };
 

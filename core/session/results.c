@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "session/assignment.h"
+#include "session/madewith.h"
 #include "session/parts.h"
 #include "session/queue.h"
 #include "session/table.h"
@@ -34,6 +35,8 @@ static void measured_fini(Measured *m)
     recipe_free(m->recipe);
     free(m->level);
     free(m->blocks);
+    rules_fini(&m->rules);
+    free(m->rules_text);
 }
 
 static void forget_measured(Results *r)
@@ -101,6 +104,7 @@ Status results_measured(Results *r, Measured *m, Error *err)
         measured_fini(m);
         return st;
     }
+    m->rules_text = m->ruled ? rules_lines(&m->rules, m->recipe) : NULL;
     size_t i = 0; /* the newest measurement of an assignment replaces an older one and moves to the end */
     while (i < r->nmeasured && !(digest_cmp(&r->measured[i].key, &m->key) == 0 &&
                                  r->measured[i].effect.tokens == m->effect.tokens))

@@ -2,7 +2,8 @@
 #define SLIM_SESSION_RESULTS_H
 
 #include "base/hash.h"
-#include "session/session.h"
+#include "session/madewith.h"
+#include "session/rules.h"
 
 /* What passes and measurements found. Owner thread. */
 
@@ -14,6 +15,10 @@ typedef struct Measured {
     TokenBlocks *blocks;            /* NULL: recorded by a program that kept none */
     Recipe *recipe;            /* held; NULL: not known */
     int16_t *level;            /* [nlinears] the assignment */
+    MadeWith made;
+    bool ruled;                /* the rules that gave the assignment are known: */
+    RuleList rules;
+    char *rules_text;          /* those that were on, a line each; NULL: not known */
 } Measured;
 
 /* The newest pass that did not reach its end. */
@@ -34,6 +39,13 @@ typedef struct Unwritten {
     bool verify, debug;
 } Unwritten;
 
+/* Keys of the present assignment and of the recipe's own, and the fit of both, with what they were made of. */
+typedef struct PresentKeys {
+    bool have;
+    uint64_t version, opened, results;
+    Digest now, base, fit;
+} PresentKeys;
+
 enum { WHY_MAX = 200, DATA_NAME_MAX = 128 };
 
 typedef struct Results {
@@ -47,6 +59,7 @@ typedef struct Results {
     Measured *measured;
     size_t nmeasured, cap_measured;
     int last_measured;         /* the highest id given */
+    PresentKeys keys;
     QuantizeDone *quantized;   /* the newest that ended well */
     DataInfo calib_info, eval_info;
     char calib_name[DATA_NAME_MAX], eval_name[DATA_NAME_MAX];

@@ -46,10 +46,15 @@ static Status read_rules(const Session *s, const cJSON *rows, int levels, RuleLi
     return st;
 }
 
+Status rules_parse(const Session *s, const cJSON *record, RuleList *out, Error *err)
+{
+    return read_rules(s, json_get(record, "rules"), s->assignment->nlevels, out, err);
+}
+
 Status rules_restore(Session *s, const cJSON *record, Error *err)
 {
     RuleList l;
-    RETURN_IF_ERROR(read_rules(s, json_get(record, "rules"), s->assignment->nlevels, &l, err));
+    RETURN_IF_ERROR(rules_parse(s, record, &l, err));
     return rules_push(s, &l, true, NULL, err);
 }
 

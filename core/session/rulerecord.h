@@ -8,6 +8,8 @@
 
 /* Appends a list as a member: ,"rules":[...]. */
 void rules_record(Str *b, const RuleList *l);
+/* Reads such a list back, for the open recipe; ST_DATA when it does not fit that or the model. Caller frees with rules_fini. */
+Status rules_parse(const Session *s, const cJSON *record, RuleList *out, Error *err);
 /* Read the records back, each one undo step: the "rules" of a step; a recipe with the rules after it (without: one that
  * dropped everything, as older programs did, or the first one of a model, which is no step); an older program's cells of
  * linear, from, to; and its text for the step before. */

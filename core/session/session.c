@@ -9,6 +9,7 @@
 #include "session/assignment.h"
 #include "session/entries.h"
 #include "session/folder.h"
+#include "session/kept.h"
 #include "session/loaded.h"
 #include "session/notes.h"
 #include "session/parts.h"
@@ -29,6 +30,7 @@ typedef struct Whole {
     Tuning tuning;
     Queue queue;
     Notes notes;
+    Kept kept;
 } Whole;
 
 /* malloced; NULL of NULL and without memory */
@@ -70,6 +72,7 @@ Status session_new(Session **out, const SessionOptions *o, Error *err)
     s->table = &w->table;
     s->queue = &w->queue;
     s->notes = &w->notes;
+    s->kept = &w->kept;
     results_init(s->results);
     table_init(s->table);
     s->read_only = o->read_only;
@@ -86,6 +89,7 @@ Status session_new(Session **out, const SessionOptions *o, Error *err)
 
 static void model_close(Session *s)
 {
+    kept_close(s->kept);
     loaded_close(s);
     results_close(s->results);
     whatif_clear(s->whatifs);

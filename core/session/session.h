@@ -377,6 +377,22 @@ const Effect *session_other_effect(Session *s, const char **recipe);
  * one; NULL when not measured. */
 const Effect *session_base_effect(const Session *s);
 
+/* A data set as a measurement or a run used it. */
+typedef struct DataPrint {
+    char name[128], sha256[65]; /* "": not recorded */
+    int samples;
+    int64_t tokens;
+} DataPrint;
+/* Under what a measurement was made. */
+typedef struct MadeWith {
+    int64_t when;               /* seconds since the epoch; 0: a program recorded it that told nothing of all this */
+    char version[24];           /* of the program */
+    DataPrint calib, eval;
+    bool peer;                  /* --compat peer */
+    int64_t ctx;                /* these as in SessionOptions */
+    uint64_t seed;
+} MadeWith;
+
 /* Every measurement of the session, in the order in which they came: 0 is the oldest. */
 typedef struct Measurement {
     int id;                     /* by which it is named; stays the same */
@@ -384,8 +400,11 @@ typedef struct Measurement {
     const TokenBlocks *blocks;  /* NULL: recorded by a program that kept none */
     const Recipe *recipe;       /* NULL: not known */
     const int16_t *level;       /* [nlinears] */
+    const MadeWith *made;
+    const char *rules;          /* the rules that were on, a line each; NULL: not known */
     bool present;               /* of the present assignment, data and settings */
     bool base;                  /* of the assignment as the present recipe gives it */
+    bool comparable;            /* of the present recipe, data, settings and arithmetic: only its levels may differ */
 } Measurement;
 int session_measurements(const Session *s);
 /* Borrowed until the next call that changes the session. */

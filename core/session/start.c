@@ -493,6 +493,9 @@ Status job_measure(Session *s, const int16_t *level, bool full, const char *titl
     if (full)
         j->eval.max_tokens = 0;
     Status st = job_take_levels(s, j, err);
+    j->ruled = st == ST_OK && memcmp(level, s->assignment->level, n * sizeof *level) == 0;
+    if (j->ruled)
+        st = rules_copy(&s->assignment->rules, 0, &j->rules, err);
     if (st != ST_OK) {
         job_free(j);
         return st;

@@ -76,6 +76,43 @@ has "$tmp/out" "the error is unknown: recorded by an older slimscope" "has no er
 sed 's/"predicted_tokens":\([0-9]*\)/"predicted_tokens":1/' "$tmp/first.json" >"$tmp/torn.json"
 exits 65 "blocks of another measurement" s compare measurements "$tmp/torn.json" "$tmp/second.json"
 
+# ---- marks, and back to a measurement ----
+cat >"$tmp/marks.slim" <<EOS
+open $m
+set max-samples 4
+set seq-len 64
+set eval-tokens 256
+measure
+exclude '*.{1,6}.mlp.down_proj'
+measure
+compare mark A 1
+compare mark B present
+compare
+compare swap
+compare --format json --out $tmp/marked.json
+undo
+take 2
+rule
+undo
+take 2
+history --save $tmp/again.slim
+EOS
+exits 0 "marks" s --script "$tmp/marks.slim"
+has "$tmp/err" "2 is B now; 'compare' sets the two side by side" "are told"
+has "$tmp/out" "A  #1 (base): w8a8_static" "without names the marked ones are compared"
+has "$tmp/out" "differs          levels of 2 linears only" "and told what differs"
+has "$tmp/out" "  +float *.{1,6}.mlp.down_proj" "with the rules"
+has "$tmp/err" "A is 2, B is 1 now" "swapped"
+has "$tmp/err" "the assignment of measurement 2 is in place: 2 linears changed" "a measurement is taken back"
+is "1" "$(grep -c '^ \[x\]  float .*[*][.]{1,6}[.]mlp[.]down_proj$' "$tmp/out")" "with its rules"
+is '{"number":2' "$(sed -n 's/^{"a":\({"number":.\).*/\1/p' "$tmp/marked.json")" "as JSON"
+is "1" "$(grep -c '^take 2$' "$tmp/again.slim")" "an undone take is left out of a saved history"
+sed -i "s!^history.*!!; s!--out $tmp/marked.json!--out $tmp/replayed.json!" "$tmp/again.slim"
+exits 0 "the saved history" s --script "$tmp/again.slim"
+cut -d, -f1-3 "$tmp/marked.json" >"$tmp/wanted"
+cut -d, -f1-3 "$tmp/replayed.json" >"$tmp/says"
+same "$tmp/wanted" "$tmp/says" "compares the same two"
+
 # ---- metrics ----
 cat >"$tmp/m.slim" <<EOS
 open $m
@@ -166,6 +203,9 @@ exits 64 "one metric" shell "compare metrics kurtosis"
 exits 64 "the same twice" shell "compare metrics std std"
 exits 65 "not analyzed" shell "compare metrics std kurtosis"
 has "$tmp/err" "analyze std kurtosis" "says what to do"
+exits 64 "no such mark" shell "compare mark C 1"
+exits 64 "a mark of nothing" shell "compare mark A 1"
+exits 64 "nothing to take" shell "take 1"
 exits 64 "no such thing" shell "compare measurement"
 has "$tmp/err" "nearest: measurements" "names the nearest"
 printf 'compare list\n' >"$tmp/x.slim"

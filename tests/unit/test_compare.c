@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "session/session.h"
+#include "session/comparing.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/tempdir.h"
 
@@ -221,6 +221,149 @@ static void comparisons_come_back_with_the_session(void **state)
     session_free(s);
 }
 
+/* ---- two of them ---- */
+
+static void pair_says(const Session *s, int a, int b, int64_t changes, const char *differs)
+{
+    MeasuredPair p;
+    Str text = {0};
+    ok(measured_pair(s, a, b, &p, &err));
+    assert_int_equal(p.changes, changes);
+    measured_pair_differs(&p, &text);
+    assert_string_equal(str_text(&text), differs);
+    str_free(&text);
+    measured_pair_fini(&p);
+}
+
+static void a_pair_tells_all_that_differs_and_no_more(void **state)
+{
+    (void)state;
+    Session *s = open_session();
+    MeasuredPair p;
+    measure(s, false);
+    to_float(s, "*.2.mlp.down_proj");
+    measure(s, false);
+    assert_int_equal(measured_pair(s, 1, 1, &p, &err), ST_USAGE);
+    pair_says(s, 0, 1, 1, "levels of 1 linear only");
+    ok(measured_pair(s, 0, 1, &p, &err));
+    assert_true(p.told && p.sized && p.size[0].bytes < p.size[1].bytes);
+    assert_string_equal(str_text(&p.config), "rules\n+float *.2.mlp.down_proj\n");
+    assert_string_equal(p.change[0].from, "W8A8");
+    assert_string_equal(p.change[0].to, "float");
+    measured_pair_fini(&p);
+    ok(session_undo(s, NULL, &err));
+    ok(session_set(s, "max-samples", "5", &err)); /* fewer calibration texts, nothing else */
+    measure(s, false);
+    pair_says(s, 0, 2, 0, "calibration only");
+    ok(session_set(s, "seed", "7", &err));
+    ok(session_open_recipe(s, temp_path(dir, "w4.yaml"), NULL, &err));
+    measure(s, false);
+    Str differs = {0};
+    str_printf(&differs, "levels of %lld linears, recipe, seed", (long long)session_model(s)->nlinears);
+    pair_says(s, 2, 3, session_model(s)->nlinears, str_text(&differs));
+    str_free(&differs);
+    ok(measured_pair(s, 2, 3, &p, &err));
+    assert_non_null(strstr(str_text(&p.config), "recipe\n"));
+    assert_non_null(strstr(str_text(&p.config), "+        weight: {scope: per_channel, dtype: int4, symmetric: true, method: minmax}\n"));
+    assert_string_equal(p.differs[1].a, "42");
+    assert_string_equal(p.differs[1].b, "7");
+    measured_pair_fini(&p);
+    session_free(s);
+}
+
+static void levels_in_words(void **state)
+{
+    (void)state;
+    Session *s = open_session();
+    Str text = {0};
+    measure(s, false);
+    to_float(s, "*.2.mlp.down_proj");
+    to_float(s, "*.1.self_attn.o_proj");
+    measure(s, false);
+    Measurement m = session_measurement(s, 0);
+    session_measurement_levels(s, &m, false, &text);
+    assert_string_equal(str_text(&text), "all W8A8");
+    str_clear(&text);
+    m = session_measurement(s, 1);
+    session_measurement_levels(s, &m, false, &text);
+    assert_string_equal(str_text(&text), "float: 1 o_proj, 1 down_proj");
+    str_clear(&text);
+    session_measurement_levels(s, &m, true, &text);
+    assert_string_equal(str_text(&text), "float: 1 o, 1 down");
+    str_free(&text);
+    session_free(s);
+}
+
+/* ---- marks ---- */
+
+static void marks_are_kept(void **state)
+{
+    (void)state;
+    Session *s = open_session();
+    char id[40];
+    assert_int_equal(session_mark(s, MARK_A, "1", &err), ST_USAGE);
+    measure(s, false);
+    to_float(s, "*.down_proj");
+    measure(s, false);
+    ok(session_mark(s, MARK_A, "base", &err));
+    ok(session_mark(s, MARK_B, "present", &err));
+    assert_string_equal(session_marked(s, MARK_A), "1");
+    assert_string_equal(session_marked(s, MARK_B), "2");
+    ok(session_mark(s, MARK_B, "#1", &err)); /* one thing has one mark */
+    assert_string_equal(session_marked(s, MARK_A), "");
+    ok(session_mark(s, MARK_A, "2", &err));
+    session_swap_marks(s);
+    assert_true(session_marked_measurement(s, MARK_A) == 0 && session_marked_measurement(s, MARK_B) == 1);
+    assert_int_equal(session_mark(s, MARK_A, "3", &err), ST_USAGE);
+    snprintf(id, sizeof id, "%s", session_id(s));
+    session_free(s);
+    SessionOptions o = options();
+    ok(session_restore(&s, &o, id, &err));
+    assert_string_equal(session_marked(s, MARK_A), "1");
+    assert_string_equal(session_marked(s, MARK_B), "2");
+    pair_says(s, 0, 1, 3, "levels of 3 linears only"); /* what they were made with came back, too */
+    assert_string_equal(session_measurement(s, 1).rules, "float *.down_proj\n");
+    uint64_t version = session_compare_version(s);
+    ok(session_mark(s, MARK_A, NULL, &err));
+    assert_string_equal(session_marked(s, MARK_A), "");
+    assert_int_not_equal(session_compare_version(s), version);
+    ok(session_open_model(s, llama, NULL, &err));
+    assert_string_equal(session_marked(s, MARK_B), "");
+    session_free(s);
+}
+
+/* ---- back to one ---- */
+
+static void a_measurement_is_taken_back_with_its_recipe(void **state)
+{
+    (void)state;
+    Session *s = open_session();
+    int64_t changed;
+    to_float(s, "*.2.mlp.down_proj");
+    measure(s, false);
+    ok(session_undo(s, NULL, &err));
+    measure(s, false);
+    ok(session_take(s, 0, &changed, &err));
+    assert_int_equal(changed, 1);
+    assert_true(session_measurement(s, 0).present);
+    assert_int_equal(session_whatifs(s), 1);
+    assert_string_equal(session_whatif(s, 0)->pattern, "*.2.mlp.down_proj");
+    int depth = session_undo_depth(s);
+    ok(session_take(s, 0, &changed, &err));
+    assert_true(changed == 0 && session_undo_depth(s) == depth);
+    ok(session_undo(s, NULL, &err));
+    assert_true(session_measurement(s, 1).present);
+    ok(session_open_recipe(s, temp_path(dir, "w4.yaml"), NULL, &err));
+    depth = session_undo_depth(s);
+    assert_false(session_measurement(s, 0).comparable);
+    ok(session_take(s, 0, &changed, &err)); /* its recipe, too, and in one step */
+    assert_true(session_measurement(s, 0).present && session_measurement(s, 0).comparable);
+    assert_int_equal(session_undo_depth(s), depth + 1);
+    ok(session_undo(s, NULL, &err));
+    assert_string_equal(recipe_name(session_recipe(s)), "w4.yaml");
+    session_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -228,6 +371,10 @@ int main(void)
         cmocka_unit_test(rivals_are_the_base_and_the_one_before),
         cmocka_unit_test(levels_are_compared_by_what_they_are),
         cmocka_unit_test(comparisons_come_back_with_the_session),
+        cmocka_unit_test(a_pair_tells_all_that_differs_and_no_more),
+        cmocka_unit_test(levels_in_words),
+        cmocka_unit_test(marks_are_kept),
+        cmocka_unit_test(a_measurement_is_taken_back_with_its_recipe),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

@@ -346,6 +346,7 @@ static const Tested commands[] = {
     {"trim", "test_fit.c", "grow_and_trim_go_by_loss_per_byte"},
     {"tune", "test_fit.c", "tune_searches_and_goes_on"},
     {"compare", "compare.sh", "the JSON documents agree"},
+    {"take", "test_compare.c", "a_measurement_is_taken_back_with_its_recipe"},
     {"export", "script.sh", "and writes the recipe"},
     {"report", "report.sh", "a page is written"},
     {"quantize", "quant.sh", "quantize as JSON"},
@@ -379,6 +380,7 @@ static const Tested views[] = {
     {"rank", "test_screen.c", "test_golden_utf8"},
     {"whatif", "test_screen.c", "test_golden_utf8"},
     {"jobs", "test_screen.c", "test_golden_utf8"},
+    {"compare", "test_screen.c", "test_golden_utf8"},
     {"export", "test_screen.c", "test_golden_utf8"},
     {0},
 };

@@ -50,6 +50,9 @@ static const struct Shot {
     {"a point of the front", "f j j j", NULL},
     {"taken, against a budget", "Enter q :", "set budget=+400K"},
     {"grown, and over it", "Enter + + +", NULL},
+    {"what was measured", "4", NULL},
+    {"two of them side by side", "a j b =", NULL},
+    {"one of them", "q Enter", NULL},
 };
 
 /* Times of day, as in the log, are those of no day. */

@@ -141,8 +141,8 @@ static void test_bound_keys_are_told(void **state)
     world_keys(&w, "?");
     world_shows(&w, "exclude *layers.0.mlp.*", true);
     world_shows(&w, "> < ", false);
-    world_keys(&w, "q 4");
-    world_shows(&w, "there is no screen 4", true);
+    world_keys(&w, "q 9");
+    world_shows(&w, "there is no screen 9", true);
     world_close(&w);
 }
 

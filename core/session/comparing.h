@@ -1,0 +1,59 @@
+#ifndef SLIM_SESSION_COMPARING_H
+#define SLIM_SESSION_COMPARING_H
+
+#include "session/session.h"
+
+/* What is compared in a session, two things at a time: measurements, and rankings (session/ranking.h). */
+
+/* ---- marks ---- */
+
+enum { MARK_A, MARK_B, MARKS, THING_MAX = 160 };
+/* Marks a thing as A or B by its name: a measurement's (session_measurement_find) or a ranking's; NULL takes the mark away.
+ * In the journal; no undo step. ST_USAGE for what is neither. */
+Status session_mark(Session *s, int which, const char *thing, Error *err);
+/* "" where nothing is marked. */
+const char *session_marked(const Session *s, int which);
+/* A becomes B, and B A. */
+void session_swap_marks(Session *s);
+/* The measurement that is marked, -1: none is, or what is marked is no measurement (any more). */
+int session_marked_measurement(const Session *s, int which);
+/* Grows with everything that a list or a comparison shows: marks, measurements, scores, levels. */
+uint64_t session_compare_version(const Session *s);
+
+/* ---- measurements ---- */
+
+/* One thing in which two were made differently. */
+typedef struct Difference {
+    const char *what;           /* "calibration" */
+    char a[200], b[200];
+} Difference;
+enum { DIFFERENCES_MAX = 12 };
+
+typedef struct MeasuredPair {
+    Measurement a, b;
+    Paired p;                   /* a - b */
+    bool sized;                 /* the recipes of both are known: */
+    SizeReport size[2];
+    LevelChange *change;        /* from those of a to those of b, in model order */
+    int64_t changes;
+    Difference differs[DIFFERENCES_MAX];
+    int ndiffers;
+    bool told;                  /* both tell what they were made with */
+    Str config;                 /* recipe and rules: lines of a behind '-', of b behind '+'; a heading before each part */
+} MeasuredPair;
+/* Two measurements by their places (session_measurement). What it points to is borrowed until the next call that changes the
+ * session; the caller frees with measured_pair_fini. */
+Status measured_pair(const Session *s, int a, int b, MeasuredPair *out, Error *err);
+void measured_pair_fini(MeasuredPair *p);
+/* Appends in a few words what differs: "calibration only", "levels of 3 linears, recipe", "nothing". */
+void measured_pair_differs(const MeasuredPair *p, Str *out);
+
+/* Appends in a few words which levels a measurement gave: "all W8A8", "float: 2 down_proj, 1 o_proj"; brief: names without
+ * their "_proj". */
+void session_measurement_levels(const Session *s, const Measurement *m, bool brief, Str *out);
+
+/* Makes the levels of a measurement, its rules and its recipe the present ones again, as one undo step. *changed (may be
+ * NULL): linears with another level. ST_USAGE where its recipe is not known. */
+Status session_take(Session *s, int i, int64_t *changed, Error *err);
+
+#endif
