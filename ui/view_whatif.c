@@ -337,6 +337,12 @@ static unsigned whatif_back(Ui *ui, const KeyRow *row, int key)
     return DO_PAINT;
 }
 
+static const char *refuse_no_sets(Ui *ui)
+{
+    const char *why = refuse_no_model(ui);
+    return why ? why : session_kept_sets(ui_session(ui)) ? NULL : "no set is kept yet; a keeps this one as A, b as B";
+}
+
 static unsigned whatif_step(Ui *ui, const KeyRow *row, int key)
 {
     (void)key;
@@ -389,6 +395,14 @@ static const KeyRow keys[] = {
      .run = whatif_front, .refuse = refuse_no_model},
     {.place = 89, .keys = {'B'}, .command = "set budget=SIZE", .help = "a budget that the set is held against",
      .run = act_prompt, .arg = INPUT_BUDGET, .refuse = refuse_no_model},
+    {.place = 92, .keys = {'a'}, .command = "keep A", .help = "keep this set as A", .run = whatif_step,
+     .refuse = refuse_no_model},
+    {.place = 94, .keys = {'b'}, .command = "keep B", .help = "keep this set as B", .run = whatif_step,
+     .refuse = refuse_no_model},
+    {.place = 96, .keys = {'S'}, .command = "swap", .help = "to the other kept set; u comes back", .label = "Swap",
+     .run = whatif_step, .refuse = refuse_no_sets},
+    {.place = 98, .keys = {'='}, .command = "sets", .help = "what the kept sets cost and lose, and where they differ",
+     .run = whatif_step, .refuse = refuse_no_sets},
     {.place = 340, .keys = {'\n', '\t', K(KEY_ENTER)}, .help = "list the layers this rule hits; on the front: take this point",
      .label = "Hits", .run = whatif_enter, .refuse = refuse_enter},
     {.place = 342, .keys = {'J'}, .help = "scroll the figures below the rules down", .run = whatif_scroll,

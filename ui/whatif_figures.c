@@ -186,6 +186,29 @@ static void draw_budget(Ui *ui, Rect r, int *y)
     panel_line(ui, r, y, "budget", over ? SL_ERR : SL_TEXT, buf);
 }
 
+/* The kept sets beside each other, and how the last two differ. */
+static void draw_sets(Ui *ui, Rect r, int *y)
+{
+    Session *s = ui_session(ui);
+    int n = session_kept_sets(s);
+    Str b = {0};
+    for (int i = 0; i < n; i++) {
+        const KeptView v = session_kept_set(s, i);
+        char size[24], now[32] = "";
+        fmt_bytes(size, sizeof size, (double)v.predicted.size.bytes);
+        if (v.present || v.last)
+            snprintf(now, sizeof now, " (%s)", tr(v.present ? "this one" : "edited since"));
+        str_printf(&b, "%s%s%s %s", i ? "   " : "", v.name, now, size);
+        if (v.measurement >= 0)
+            str_printf(&b, " KL %.4g", session_measurement(s, v.measurement).effect->kl_mean);
+        else if (isfinite(v.predicted.kl.value))
+            str_printf(&b, " KL %.3g~", v.predicted.kl.value);
+    }
+    if (n)
+        panel_line(ui, r, y, "sets", SL_TEXT, str_text(&b));
+    str_free(&b);
+}
+
 /* The search by measuring: what it does or did, and its tries. */
 static void draw_tuning(Ui *ui, Rect r, int *y, bool runs)
 {
@@ -294,6 +317,7 @@ int whatif_figures(Ui *ui, Rect r, int64_t what, int spare)
     draw_measured(ui, r, &y);
     draw_size(ui, r, &y);
     draw_budget(ui, r, &y);
+    draw_sets(ui, r, &y);
     draw_tuning(ui, r, &y, false);
     draw_rules(ui, ui_state(ui, &view_whatif), r, &y);
     return y;

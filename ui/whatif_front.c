@@ -370,6 +370,10 @@ unsigned whatif_front_take(Ui *ui, Whatif *st)
     list_clamp(&st->point, n, st->points);
     if (!n)
         return ui_refuse(ui, "there is no front yet: analyze block_error first");
-    ui_command(ui, "fit bytes=%lld", (long long)rows[st->point.cur].bytes);
+    const FrontRow *r = &rows[st->point.cur];
+    if (r->measurement)
+        ui_command(ui, "take #%d", r->measurement);
+    else
+        ui_command(ui, "fit bytes=%lld", (long long)r->bytes);
     return DO_PAINT;
 }

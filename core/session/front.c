@@ -155,17 +155,18 @@ static int measured_as(const Allot *a, const Points *p, const int16_t *set)
 }
 
 /* A measured point tells what was measured, and foretells nothing. */
-static void put_measured(const Points *p, int i, FrontRow *r)
+static void put_measured(const Session *s, const Points *p, int i, FrontRow *r)
 {
     const TuneRange none = {.value = NAN, .low = NAN, .high = NAN};
     r->kl = r->ppl = none;
+    r->measurement = s->results->measured[p->measured[i]].id;
     r->kl_measured = p->result[i].point.kl;
     r->ppl_measured = expm1(p->result[i].point.ppl);
 }
 
 /* Walks down the path, set[groups] being changed on the way; told[points]: those that are rows of the path. */
-static Status front_rows(const Allot *a, const Points *p, int64_t most, int16_t *set, bool *told, FrontRow *rows, int64_t *n,
-                         Error *err)
+static Status front_rows(const Session *s, const Allot *a, const Points *p, int64_t most, int16_t *set, bool *told,
+                         FrontRow *rows, int64_t *n, Error *err)
 {
     const TunePath *path = &a->path;
     int64_t knee = tune_knee(path), bytes = path->bytes0;
@@ -187,7 +188,7 @@ static Status front_rows(const Allot *a, const Points *p, int64_t most, int16_t 
                         .to = m ? m->to : 0, .knee = k && k == knee, .kl_measured = NAN, .ppl_measured = NAN,
                         .sum = k == path->nmoves ? path->s1 : fmax(sum, 0)};
         if (at >= 0) {
-            put_measured(p, at, r);
+            put_measured(s, p, at, r);
             told[at] = true;
         } else {
             RETURN_IF_ERROR(points_foretell(p, a->groups, set, r->sum, &r->kl, &r->ppl, err));
@@ -197,7 +198,7 @@ static Status front_rows(const Allot *a, const Points *p, int64_t most, int16_t 
 }
 
 /* The measurements beside the path. */
-static void measured_rows(const Allot *a, const Points *p, const bool *told, FrontRow *rows, int64_t *n)
+static void measured_rows(const Session *s, const Allot *a, const Points *p, const bool *told, FrontRow *rows, int64_t *n)
 {
     for (int i = 0; i < p->n; i++) {
         const TuneResult *m = &p->result[i];
@@ -206,19 +207,20 @@ static void measured_rows(const Allot *a, const Points *p, const bool *told, Fro
         FrontRow *r = &rows[(*n)++];
         *r = (FrontRow){.bytes = m->bytes + a->others, .floats = count_floats(a, m->point.set), .sum = m->point.s,
                         .group = -1};
-        put_measured(p, i, r);
+        put_measured(s, p, i, r);
     }
 }
 
-static Status make_front(const Allot *a, const Points *p, int64_t most, FrontRow **rows, int64_t *n, Error *err)
+static Status make_front(const Session *s, const Allot *a, const Points *p, int64_t most, FrontRow **rows, int64_t *n,
+                         Error *err)
 {
     *rows = mem_array((size_t)(a->path.nmoves + 1 + p->n), sizeof **rows);
     int16_t *set = mem_array((size_t)a->groups->n, sizeof *set);
     bool *told = mem_zarray((size_t)p->n + 1, 1);
-    Status st = *rows && set && told ? front_rows(a, p, most, set, told, *rows, n, err) : error_nomem(err, "the front");
+    Status st = *rows && set && told ? front_rows(s, a, p, most, set, told, *rows, n, err) : error_nomem(err, "the front");
     free(set);
     if (st == ST_OK)
-        measured_rows(a, p, told, *rows, n);
+        measured_rows(s, a, p, told, *rows, n);
     free(told);
     if (st == ST_OK) {
         qsort(*rows, (size_t)*n, sizeof **rows, by_bytes);
@@ -239,7 +241,7 @@ Status session_front(Session *s, bool free_rules, FrontRow **rows, int64_t *n, E
     if (st == ST_OK)
         st = points_take(s, a.groups, &p, err);
     if (st == ST_OK)
-        st = make_front(&a, &p, 0, rows, n, err);
+        st = make_front(s, &a, &p, 0, rows, n, err);
     points_free(&p);
     allot_free(&a);
     return st;
@@ -251,7 +253,7 @@ Status session_front_rows(Session *s, const FrontRow **rows, int64_t *n, Error *
     RETURN_IF_ERROR(outlook_allot(s, false, &now, err));
     Outlook *o = &s->whatifs->outlook;
     if (!o->rows)
-        RETURN_IF_ERROR(make_front(&o->allot[0], &o->points, FRONT_POINTS, &o->rows, &o->nrows, err));
+        RETURN_IF_ERROR(make_front(s, &o->allot[0], &o->points, FRONT_POINTS, &o->rows, &o->nrows, err));
     *rows = o->rows;
     *n = o->nrows;
     return ST_OK;

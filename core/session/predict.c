@@ -119,23 +119,23 @@ static Status hindsight(const Points *p, const GroupTable *t, const int16_t *set
 }
 
 /* Which of the points is of these very levels, -1: none. */
-static int measured_at(const Session *s, const Points *p)
+static int measured_at(const Session *s, const Points *p, const int16_t *level)
 {
     size_t bytes = (size_t)s->model->nlinears * sizeof(int16_t);
     for (int i = p->n; i-- > 0;)
-        if (memcmp(s->results->measured[p->measured[i]].level, s->assignment->level, bytes) == 0)
+        if (memcmp(s->results->measured[p->measured[i]].level, level, bytes) == 0)
             return i;
     return -1;
 }
 
-static Status foretell(Session *s, const GroupTable *t, const int16_t *set, Prediction *p, Error *err)
+static Status foretell(Session *s, const GroupTable *t, const int16_t *level, const int16_t *set, Prediction *p, Error *err)
 {
     Points points;
     Status st = points_take(s, t, &points, err);
     p->measurements = points.n;
     if (st == ST_OK)
         st = points_foretell(&points, t, set, p->sum, &p->kl, &p->ppl, err);
-    int at = st == ST_OK ? measured_at(s, &points) : -1;
+    int at = st == ST_OK ? measured_at(s, &points, level) : -1;
     if (at >= 0)
         st = hindsight(&points, t, set, at, p, err);
     points_free(&points);
@@ -159,13 +159,13 @@ static double weigh(const Session *s, const GroupTable *t, const int16_t *set, c
     return all;
 }
 
-static Prediction predict(Session *s)
+Prediction predict_levels(Session *s, const int16_t *level)
 {
     const Assignment *a = s->assignment;
     const TuneRange none = {.value = NAN, .low = NAN, .high = NAN};
     Prediction p = {.share_back = NAN, .sum = NAN, .without = NAN, .miss = NAN, .kl = none, .ppl = none};
     const GroupTable *t;
-    recipe_sizes(s->recipe, s->model, a->level, s->opt.peer, &p.size);
+    recipe_sizes(s->recipe, s->model, level, s->opt.peer, &p.size);
     Status st = group_table(s, &t, NULL);
     p.no_memory = st == ST_NOMEM;
     if (st != ST_OK)
@@ -173,12 +173,12 @@ static Prediction predict(Session *s)
     int16_t *set = mem_array((size_t)t->n, sizeof *set), *home = mem_array((size_t)t->n, sizeof *home);
     p.no_memory = !set || !home;
     if (set && home) {
-        group_set(s, t, a->level, set);
+        group_set(s, t, level, set);
         group_set(s, t, a->home, home);
         double all = weigh(s, t, set, home, &p);
         p.have = isfinite(p.sum) && isfinite(all) && all > 0;
         p.share_back = p.have ? (all - p.sum) / all : NAN;
-        st = p.have ? foretell(s, t, set, &p, NULL) : ST_OK;
+        st = p.have ? foretell(s, t, level, set, &p, NULL) : ST_OK;
         p.have = p.have && st == ST_OK;
         p.no_memory = st == ST_NOMEM;
     }
@@ -194,7 +194,7 @@ Prediction session_predict(Session *s)
         return (Prediction){.share_back = NAN, .sum = NAN, .without = NAN, .miss = NAN};
     if (!w->predicted_known || w->predicted_version != s->assignment->version ||
         w->predicted_results != s->results->version) {
-        w->predicted = predict(s);
+        w->predicted = predict_levels(s, s->assignment->level);
         w->predicted_version = s->assignment->version;
         w->predicted_results = s->results->version;
         w->predicted_known = !w->predicted.no_memory;

@@ -23,6 +23,7 @@
 #include "session/streamfile.h"
 #include "session/table.h"
 #include "session/tuning.h"
+#include "session/whatif.h"
 
 /* The name by which a record knows an arithmetic, as it is called today. */
 static const char *arith_today(Session *s, const char *name)
@@ -387,6 +388,25 @@ static Status on_loaded(Session *s, const cJSON *o, Error *err)
     return loaded_put(s, name, file, (MetricScope)k, value, err);
 }
 
+static Status on_keep(Session *s, const cJSON *o, Error *err)
+{
+    const char *name = text_of(o, "text");
+    return name ? session_keep(s, name, NULL, err) : error_set(err, ST_DATA, "a record of a kept set is damaged");
+}
+
+static Status on_keep_not(Session *s, const cJSON *o, Error *err)
+{
+    const char *name = text_of(o, "text");
+    return name ? session_keep_not(s, name, err) : error_set(err, ST_DATA, "a record of a kept set is damaged");
+}
+
+static Status on_took(Session *s, const cJSON *o, Error *err)
+{
+    (void)err;
+    kept_took(s, text_of(o, "text") ? text_of(o, "text") : "");
+    return ST_OK;
+}
+
 static const struct RecordKind {
     const char *name;
     Status (*apply)(Session *s, const cJSON *o, Error *err);
@@ -397,6 +417,7 @@ static const struct RecordKind {
     {"view", on_view},     {"run", on_run},       {"rows", on_rows}, {"scores", on_scores}, {"run_end", on_run_end}, {"effect", on_effect},
     {"quantize", on_quantize}, {"quantize_end", on_quantize_end}, {"loaded", on_loaded}, {"mark", mark_restore},
     {"tune", tuning_restore}, {"tune_end", tuning_restore_end},
+    {"keep", on_keep}, {"keep_not", on_keep_not}, {"took", on_took},
 };
 
 static Status replay(void *ctx, const char *json, uint32_t len, Error *err)

@@ -322,6 +322,29 @@ typedef struct GrowDone {
 /* One undo step. ST_USAGE when what groups weigh is not known, or none can change, with the reason. */
 Status session_grow(Session *s, int n, GrowDone *out, Error *err);
 
+/* ---- sets kept under names ---- */
+enum { SET_NAME_MAX = 25 };
+/* Keeps the present set, its rules and its recipe, under a name; one that has it is replaced. */
+Status session_keep(Session *s, const char *name, bool *replaced, Error *err);
+/* Forgets one. */
+Status session_keep_not(Session *s, const char *name, Error *err);
+/* Makes a kept set the present one, with its recipe; NULL: the next of those that are kept. One undo step. *changed:
+ * linears; *took: its name, borrowed. */
+Status session_swap(Session *s, const char *name, int64_t *changed, const char **took, Error *err);
+typedef struct KeptView {
+    const char *name;
+    const Recipe *recipe;
+    const int16_t *level;      /* [nlinears] under that recipe */
+    bool present;              /* it is the present set */
+    bool last;                 /* kept or taken last */
+    bool comparable;           /* of the present recipe: what is foretold and measured is told */
+    Prediction predicted;      /* size, also of another recipe */
+    int measurement;           /* index for session_measurement, -1: not measured */
+} KeptView;
+int session_kept_sets(const Session *s);
+/* In the order in which they were kept. Borrowed until the next call that changes the session. */
+KeptView session_kept_set(Session *s, int i);
+
 /* A point of the front: the most that so many bytes give, or a measurement; one that is both foretells nothing. */
 typedef struct FrontRow {
     int64_t bytes;     /* of the model */
@@ -329,6 +352,7 @@ typedef struct FrontRow {
     double sum;        /* NaN where a weight is not known */
     TuneRange kl, ppl; /* foretold, without a measurement NaN */
     double kl_measured, ppl_measured; /* NaN: it was not; ppl: relative change */
+    int measurement;   /* its id, 0: none */
     int64_t group;     /* that got another level last, -1: none, or a measurement */
     int to;            /* its level */
     bool knee;

@@ -15,6 +15,7 @@ void whatif_clear(WhatIfs *w)
 {
     free(w->view);
     outlook_clear(&w->outlook);
+    kept_sets_clear(&w->sets);
     group_table_free(&w->groups);
     *w = (WhatIfs){0};
 }

@@ -3,6 +3,7 @@
 
 #include "session/front.h"
 #include "session/groups.h"
+#include "session/sets.h"
 
 /* Figures of the what-if list and of the prediction, each with what it was made from. Owner thread. */
 
@@ -14,11 +15,14 @@ typedef struct WhatIfs {
     bool known;
     GroupTable groups;
     Outlook outlook;
+    KeptSets sets;
     Prediction predicted;      /* of these versions */
     uint64_t predicted_version, predicted_results;
     bool predicted_known;
 } WhatIfs;
 
 void whatif_clear(WhatIfs *w);
+/* What other levels of linears than the present ones will show. */
+Prediction predict_levels(Session *s, const int16_t *level);
 
 #endif

@@ -41,6 +41,8 @@ one() {
     tag) in_session "tag *.0.*" "tag $* *.0.*" ;;
     history) in_session "exclude *.0.mlp.*" "history $*" ;;
     export) in_session "export $*" ;;
+    keep) in_session "exclude *.0.mlp.down_proj" "keep A" "keep A $*" "sets" ;;
+    sets) in_session "keep A" "sets $*" ;;
     rule) in_session "exclude *.0.mlp.down_proj" "rule $*" ;;
     replay) in_session "replay $* $tmp/other.slim" ;;
     quantize) in_session "recipe $R" "quantize $*" ;;
@@ -250,6 +252,8 @@ row workbench size "FILE:$tmp/screen" 80 $d
 row workbench dump-screen "FILE:$tmp/screen" "" $d
 row workbench theme "FILE:$tmp/screen" "" --theme light $d
 row workbench glyphs "FILE:$tmp/screen" runes --glyphs ascii $d
+row keep drop "no longer kept" - --drop
+row sets format '"sets":' xml --format json
 row workbench budget "FILE:$tmp/screen" lots --budget +1M $d
 row workbench lang "FILE:$tmp/screen" tlh --lang zh $d
 row workbench color "FILE:$tmp/screen" red --color never $d

@@ -49,6 +49,23 @@ print(p==sorted(p,reverse=True) and len(p)==32, sum("knee" in x for x in r)==1 a
 exits 0 "text of the front" script "analyze block_error" "front"
 has "$tmp/out" "(knee)" "marks the knee"
 
+# ---- grow, trim, sets ----
+exits 0 "grow, trim and kept sets" script "analyze block_error" "set budget=+200K" "grow 2" "keep A" "grow" "keep B" "measure" "trim" "swap" "swap B" "sets --format json" "sets" "history"
+has "$tmp/err" "grow: 2 groups, last" "grow says what it did"
+has "$tmp/err" "trim: model.layers." "so does trim"
+has "$tmp/err" "set A kept: " "and keep"
+has "$tmp/err" "set B: " "and swap"
+is "True True" "$(pick '{"sets"' 'a,b=d["sets"]
+print(b["present"] and not a["present"] and b["kl_measured"]>0 and a["kl_predicted"]>0 and b["kl_predicted"] is None,
+len(d["differences"])==1 and d["differences"][0]["bytes"]==b["bytes"]-a["bytes"]>0 and d["differences"][0]["groups"][0]["to"]=="float")')" "the kept sets and their difference"
+has "$tmp/out" "swap B" "they are in the history"
+exits 64 "a set that is not kept" script "keep A" "swap C"
+has "$tmp/err" "there are A" "names those that are"
+exits 64 "no group is none" script "analyze block_error" "grow 0"
+exits 64 "nothing to take back" script "analyze block_error" "trim"
+has "$tmp/err" "nothing was given back" "says so"
+exits 64 "no such budget" script "set budget=lots"
+
 # ---- stopped, killed ----
 cat >"$tmp/lib.py" <<'PY'
 import json, os, signal, subprocess, sys

@@ -14,10 +14,10 @@
 #include "session/goal.h"
 #include "session/parts.h"
 #include "session/results.h"
+#include "tests/lib/demo_session.h"
 #include "tests/lib/tempdir.h"
 #include "tests/lib/weights.h"
 
-#define DEMO "lab_models/demo"
 enum { LINEARS = 56, GROUPS = 32 };
 
 static char *dir;
@@ -39,37 +39,17 @@ static int teardown(void **state)
 
 static void ok(Status st)
 {
-    if (st != ST_OK)
-        fail_msg("status %d: %s", (int)st, err.text);
-}
-
-static char *find_data(void *ctx, const char *name, Error *e)
-{
-    (void)ctx, (void)e;
-    char path[200];
-    snprintf(path, sizeof path, "lab_calib/%s", name);
-    return strdup(path);
+    session_ok(st, &err);
 }
 
 static SessionOptions options(void)
 {
-    SessionOptions o;
-    session_options_default(&o);
-    o.threads = 1;
-    o.state_dir = dir;
-    o.max_samples = 4;
-    o.seq_len = 64;
-    o.eval_tokens = 128;
-    o.find_data = find_data;
-    return o;
+    return demo_session_options(dir);
 }
 
 static Session *open_demo(void)
 {
-    SessionOptions o = options();
-    Session *s;
-    ok(session_new(&s, &o, &err));
-    ok(session_open_model(s, DEMO, NULL, &err));
+    Session *s = demo_session(dir);
     assert_int_equal(session_model(s)->ngroups, GROUPS);
     return s;
 }

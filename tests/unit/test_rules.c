@@ -19,10 +19,10 @@
 #include "session/results.h"
 #include "tests/lib/fake_model.h"
 #include "tests/lib/screen_world.h"
+#include "tests/lib/demo_session.h"
 #include "tests/lib/tempdir.h"
 #include "tests/lib/weights.h"
 
-#define DEMO "lab_models/demo"
 enum { LINEARS = 56, STEPS = 300 };
 
 static Error err;
@@ -44,25 +44,17 @@ static int end(void **state)
 
 static void ok(Status st)
 {
-    if (st != ST_OK)
-        fail_msg("status %d: %s", (int)st, err.text);
+    session_ok(st, &err);
 }
 
 static SessionOptions options(void)
 {
-    SessionOptions o;
-    session_options_default(&o);
-    o.threads = 1;
-    o.state_dir = dir;
-    return o;
+    return demo_session_options(dir);
 }
 
 static Session *open_demo(void)
 {
-    SessionOptions o = options();
-    Session *s;
-    ok(session_new(&s, &o, &err));
-    ok(session_open_model(s, DEMO, NULL, &err));
+    Session *s = demo_session(dir);
     assert_int_equal(session_model(s)->nlinears, LINEARS);
     return s;
 }
