@@ -93,7 +93,7 @@ uint64_t leveled_need(const PassPlan *p, int threads)
     bool whole = false;
     for (int k = 0; k < p->nlevels; k++) {
         const QuantLevel l = quant_level(&p->levels[k]);
-        whole = whole || (l.runs && (l.act->observer || l.weight->prepare));
+        whole = whole || (l.runs && l.weight->prepare);
     }
     const RunnerAsk ask = {.rows = t->start[t->samples], .longest = longest_of(t->start, t->samples), .threads = threads,
                            .whole = whole};
@@ -131,11 +131,13 @@ Status watch_init(WatchForms *w, LayerForms *forms, int nforms, const FormTypes 
     for (int k = 0; k < nforms; k++)
         RETURN_IF_ERROR(layer_forms_stage(&forms[k], 0, FORM_WATCH, t, err));
     for (int64_t i = 0; i < w->n; i++) {
-        bool any = false;
-        for (int k = 0; k < nforms; k++)
+        bool any = false, parts = true;
+        for (int k = 0; k < nforms; k++) {
             any = any || forms[k].table[i];
-        w->form[i] = (WatchForm){.form = {.prepare = watch_prepare, .self = &w->form[i]}, .of = forms, .n = nforms,
-                                 .index = i};
+            parts = parts && (!forms[k].table[i] || forms[k].table[i]->parts);
+        }
+        w->form[i] = (WatchForm){.form = {.prepare = watch_prepare, .parts = parts, .self = &w->form[i]}, .of = forms,
+                                 .n = nforms, .index = i};
         w->table[i] = any ? &w->form[i].form : NULL;
         w->any = w->any || any;
     }

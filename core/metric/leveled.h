@@ -32,8 +32,8 @@ const char *leveled_refuses(const LeveledSet *s, const Leveled *l, MetricScope s
 /* Bytes that the forms of one layer take while they calibrate and run, at all levels together. */
 uint64_t leveled_bytes(const PassPlan *p, int threads);
 
-/* Bytes of a float pass over all texts in which they calibrate: where one of them has to see whole inputs, no rows are
- * cut. */
+/* Bytes of a float pass over all texts in which they calibrate: where one of them needs the second moments of whole
+ * inputs (gptq), no rows are cut. */
 uint64_t leveled_need(const PassPlan *p, int threads);
 
 /* Forms that calibrate several levels' forms of one layer in one float pass. */

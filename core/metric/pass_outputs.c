@@ -499,6 +499,7 @@ static Status run_float(OutputPass *o, LayerCtx *ctx, Error *err)
         o->bad[i][0] = 0;
         excused[i] = (ExcusedForm){.form = {.prepare = excused_prepare, .self = &excused[i]}, .of = w.table[i],
                                    .bad = o->bad[bad_at(o->p->m, u->first + i)]};
+        excused[i].form.parts = w.table[i] && w.table[i]->parts;
         table[i] = w.table[i] ? &excused[i].form : NULL;
     }
     const Variant v = {.forms = w.any ? table : NULL, .sdpa = o->p->peer};
@@ -634,6 +635,6 @@ const MetricPass pass_outputs = {
     .stream = true,
     .steps = pass_layers,
     .bytes = bytes,
-    .need = look_need,
+    .need = leveled_need,
     .run = run,
 };

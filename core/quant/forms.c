@@ -29,7 +29,7 @@ typedef struct FormState {
     FormStage stage;
     DType T, kept_T;
     ActRule rule;
-    bool prepared;     /* in the present pass */
+    const void *reader; /* the linear that shows it its input in the present pass: of each chunk once */
     bool seen;         /* the calibration fed it: an expert may get no token */
     void *observed;    /* of act->observer */
     ActParam *param;   /* [samples] of the present pass */
@@ -322,9 +322,9 @@ static Status prepare_state(FormState *s, const float *x, const Stream *shape, i
 static Status form_prepare(void *self, const float *x, const Stream *shape, int64_t width, Pool *pool, Error *err)
 {
     const FormLinear *f = self;
-    if (f->s->prepared)
+    if (f->s->reader && f->s->reader != f)
         return ST_OK;
-    f->s->prepared = true;
+    f->s->reader = f;
     return prepare_state(f->s, x, shape, width, pool, err);
 }
 
@@ -416,7 +416,7 @@ static bool is_lost(const LayerForms *l, int64_t i)
 static Status set_state(FormState *s, FormStage stage, const FormTypes *t, Error *err)
 {
     s->stage = stage;
-    s->prepared = false;
+    s->reader = NULL;
     if (stage == FORM_FLOAT)
         return ST_OK;
     s->T = pass_dtype(s, stage, t);
@@ -453,6 +453,7 @@ static void set_form(LayerForms *l, FormLinear *f)
         return;
     form->prepare = needs_prepare(s) ? form_prepare : NULL;
     if (s->stage == FORM_WATCH) {
+        form->parts = !s->weight->prepare;
         l->table[f->index] = form->prepare ? form : NULL;
         l->any = l->any || form->prepare;
         return;
@@ -475,7 +476,7 @@ Status layer_forms_stage(LayerForms *l, int level, FormStage stage, const FormTy
         if (s->first == i && (level == 0 || s->level == level))
             RETURN_IF_ERROR(set_state(s, stage, t, err));
         else if (s->first == i)
-            s->prepared = false;
+            s->reader = NULL;
     }
     l->any = false;
     for (int64_t i = 0; i < l->n; i++) {

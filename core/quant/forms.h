@@ -13,7 +13,8 @@
 /* What the forms do in the next pass. */
 typedef enum FormStage {
     FORM_FLOAT,     /* nothing: their turn hasn't come */
-    FORM_WATCH,     /* look at the input as FORM_CALIBRATE does, but compute in float */
+    FORM_WATCH,     /* look at the input as FORM_CALIBRATE does, but compute in float: in chunks, but for methods with a
+                     * Hessian */
     FORM_CALIBRATE, /* look at the input for what has to be found; methods with a Hessian leave the weight in float */
     FORM_FIXED,     /* as calibrated */
     FORM_DEPLOYED   /* as calibrated, computed as the peer's deployed modules do (specs/quantization.md 8) */

@@ -16,8 +16,10 @@
 /* How one linear computes instead of plain float (a variant's entry). Lives as long as the call that uses it. */
 typedef struct LinearForm {
     /* [job] sees the whole input before the linear runs (rows packed as in `shape`, width = in): static calibration.
-     * May be NULL. */
+     * May be NULL. parts: rows may be cut in chunks for all that, and it is called once for each chunk, in their order;
+     * samples of other chunks have no row in `shape`. */
     Status (*prepare)(void *self, const float *x, const Stream *shape, int64_t width, Pool *pool, Error *err);
+    bool parts;
     /* [worker] replaces rows [row0, row0+rows) of the weight ([rows][in], whole rows) by their fake-quantized values.
      * May be NULL. */
     void (*weight)(void *self, int64_t row0, int64_t rows, int64_t in, float *w);
@@ -105,7 +107,7 @@ typedef struct RunnerAsk {
     int threads;
     ArithMode arith;
     const int16_t *level;  /* [linears] above 0: has a form that fake-quantizes the input; NULL: none has */
-    bool whole;            /* a form has to see all rows at once (LinearForm.prepare): they can't be cut in chunks */
+    bool whole;            /* a form has to see all rows at once (LinearForm.prepare without parts): no chunks */
 } RunnerAsk;
 /* Bytes that forwards over them take, were there no limit. */
 typedef struct RunnerNeed {

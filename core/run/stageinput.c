@@ -1,5 +1,8 @@
 #include "run/stageinput.h"
 
+#include <stdlib.h>
+
+#include "base/mem.h"
 #include "base/num.h"
 
 static bool same_act(const LinearRun *a, const LinearRun *b)
@@ -99,17 +102,45 @@ static int64_t make_input(Stage *st, int i, float *at, InputRun *run)
     return floats;
 }
 
-/* Lets the forms see the input, and lists what has to be made. */
+/* Where the samples of the chunk begin in it, the others have no row there. Caller frees. */
+static int64_t *chunk_starts(const Stage *st)
+{
+    const Stream *all = stage_shape(st);
+    int64_t row0 = st->ps->row0 * stage_groups(st), rows = rows_of(st);
+    int64_t *start = mem_array((size_t)all->samples + 1, sizeof *start);
+    for (int i = 0; start && i <= all->samples; i++)
+        start[i] = min_i64(max_i64(all->start[i] - row0, 0), rows);
+    return start;
+}
+
+/* Lets the forms see the input. */
+static Status show_input(Stage *st, Error *err)
+{
+    const Pass *ps = st->ps;
+    bool any = false;
+    for (int i = 0; i < st->n; i++)
+        any = any || (st->lin[i]->form && st->lin[i]->form->prepare);
+    if (!any || ps->rows == 0)
+        return ST_OK;
+    int64_t in = st->lin[0]->lin->in, *start = chunk_starts(st);
+    if (!start)
+        return error_nomem(err, "a layer's inputs");
+    const Stream shape = {.samples = ps->in->samples, .rows = rows_of(st), .width = in, .start = start};
+    Status s = ST_OK;
+    for (int i = 0; s == ST_OK && i < st->n; i++) {
+        const LinearForm *f = st->lin[i]->form;
+        if (f && f->prepare)
+            s = f->prepare(f->self, st->x, &shape, in, ps->r->opt.pool, err);
+    }
+    free(start);
+    return s;
+}
+
+/* Lists what has to be made of the input. */
 static Status list_inputs(Stage *st, InputWave *w, Error *err)
 {
     Pass *ps = st->ps;
-    int64_t in = st->lin[0]->lin->in;
-    Stream shape = {.samples = ps->in->samples, .rows = rows_of(st), .width = in, .start = stage_shape(st)->start};
-    for (int i = 0; i < st->n; i++) {
-        const LinearForm *f = st->lin[i]->form;
-        if (f && f->prepare && ps->rows > 0)
-            RETURN_IF_ERROR(f->prepare(f->self, st->x, &shape, in, ps->r->opt.pool, err));
-    }
+    RETURN_IF_ERROR(show_input(st, err));
     float *at = st->act_scratch;
     for (int i = 0; i < st->n && ps->rows > 0; i++) {
         int owner = input_owner(st->lin, i);

@@ -93,13 +93,15 @@ static void end_unit(PartRun *u)
 
 /* ---- rows of a chunk ---- */
 
-/* Static calibration: a form has to see the whole input of its linear. */
+/* A form has to see the whole input of its linear at once. */
 static bool must_be_whole(const PartRun *u)
 {
     for (int i = 0; i < u->n; i++)
-        for (int k = 0; k < BLOCK_LINEARS_MAX; k++)
-            if (u->block[i].lin[k].form && u->block[i].lin[k].form->prepare)
+        for (int k = 0; k < BLOCK_LINEARS_MAX; k++) {
+            const LinearForm *f = u->block[i].lin[k].form;
+            if (f && f->prepare && !f->parts)
                 return true;
+        }
     return false;
 }
 
