@@ -70,6 +70,9 @@ void output_fit_line(Session *s, const char *goal, const FitDone *d, Str *out);
 Status output_front(Session *s, OutFormat f, const FrontRow *rows, int64_t n, Str *out, Error *err);
 Status output_tune(Session *s, OutFormat f, const TuneView *v, Str *out, Error *err);
 
+/* Appends what is known of interactions: OUT_TEXT or OUT_JSON. */
+void output_interactions(Session *s, OutFormat f, const InteractView *v, Str *out);
+
 /* Append where CPU time went: a table; ,"profile":{...}, nothing when there is none. */
 void output_profile(const ProfileReport *r, Str *out);
 void output_profile_json(const ProfileReport *r, Str *out);

@@ -343,6 +343,29 @@ static const char *refuse_no_sets(Ui *ui)
     return why ? why : session_kept_sets(ui_session(ui)) ? NULL : "no set is kept yet; a keeps this one as A, b as B";
 }
 
+static unsigned interact_yes(Ui *ui)
+{
+    ui_command(ui, "interact");
+    return DO_PAINT;
+}
+
+/* Says what it costs first; what is known is shown at once. */
+static unsigned whatif_interact(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    Whatif *st = ui_state(ui, &view_whatif);
+    InteractCost c;
+    Error err = {0};
+    if (session_interact(ui_session(ui), &(InteractAsk){.pairs = 15, .dry = true}, &c, &err) != ST_OK)
+        return ui_refuse(ui, "%s", err.text);
+    if (!c.sets)
+        return interact_yes(ui);
+    text_format(st->asks, sizeof st->asks, "%lld groups and %lld pairs: %lld sets, about %.2g float passes of 4,000 tokens; "
+                "measure? y", (long long)c.groups, (long long)c.pairs, (long long)c.sets, c.passes);
+    ui->question = (Question){st->asks, interact_yes};
+    return DO_PAINT;
+}
+
 static unsigned whatif_step(Ui *ui, const KeyRow *row, int key)
 {
     (void)key;
@@ -403,6 +426,9 @@ static const KeyRow keys[] = {
      .run = whatif_step, .refuse = refuse_no_sets},
     {.place = 98, .keys = {'='}, .command = "sets", .help = "what the kept sets cost and lose, and where they differ",
      .run = whatif_step, .refuse = refuse_no_sets},
+    {.place = 99, .keys = {'i'}, .command = "interact",
+     .help = "interactions of what is given back: sum of each alone, all together, worst pairs",
+     .run = whatif_interact, .refuse = refuse_no_model},
     {.place = 340, .keys = {'\n', '\t', K(KEY_ENTER)}, .help = "list the layers this rule hits; on the front: take this point",
      .label = "Hits", .run = whatif_enter, .refuse = refuse_enter},
     {.place = 342, .keys = {'J'}, .help = "scroll the figures below the rules down", .run = whatif_scroll,

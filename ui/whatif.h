@@ -14,6 +14,7 @@ typedef struct Whatif {
     const Recipe *recipe;    /* NULL: not asked yet */
     const Runtime *runtime;
     char broken[400];        /* "": all is well */
+    char asks[200];          /* the open question about interactions */
     bool front;              /* the front takes the place of rules and figures */
     ListPos point;           /* the cursor on it */
     int points;              /* lines of its table */

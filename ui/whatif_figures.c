@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "src/lang.h"
 
@@ -209,6 +210,45 @@ static void draw_sets(Ui *ui, Rect r, int *y)
     str_free(&b);
 }
 
+/* "2.mlp.down_proj" */
+static void group_name(Ui *ui, int64_t group, Str *out)
+{
+    static const char prefix[] = "model.layers.";
+    Str name = {0};
+    scope_unit_name(ui_model(ui), SCOPE_GROUP, group, &name);
+    const char *text = str_text(&name);
+    str_puts(out, strncmp(text, prefix, sizeof prefix - 1) == 0 ? text + sizeof prefix - 1 : text);
+    str_free(&name);
+}
+
+/* The sum of single effects against the joint one, and the pair that is farthest from its sum. */
+static void draw_interactions(Ui *ui, Rect r, int *y)
+{
+    InteractView v;
+    char buf[400];
+    Str pair = {0};
+    if (session_interactions(ui_session(ui), &v, NULL) != ST_OK)
+        return;
+    const char *of = v.present ? "" : tr(" (of another set)");
+    if (v.known < v.wanted)
+        text_format(buf, sizeof buf, v.runs ? "%lld of %lld sets of %lld groups measured" : "stopped at %lld of %lld sets of "
+                    "%lld groups; i goes on", (long long)v.known, (long long)v.wanted, (long long)v.groups);
+    else
+        text_format(buf, sizeof buf, "each alone %.3g, %lld groups together %.3g+-%.1g: interaction %+.1f %%%s", v.sum,
+                    (long long)v.groups, v.joint, v.error, v.sum > 0 ? 100 * (v.joint / v.sum - 1) : 0, of);
+    panel_line(ui, r, y, "interact", v.runs ? SL_RUNNING : v.present ? SL_TEXT : SL_DIM, buf);
+    if (v.npairs) {
+        const InteractPair *p = v.pair;
+        group_name(ui, p->a, &pair);
+        str_puts(&pair, " x ");
+        group_name(ui, p->b, &pair);
+        text_format(buf, sizeof buf, "worst pair %s: %.3g alone, %.3g together, %+.1f %%", str_text(&pair), p->apart, p->joint,
+                    p->apart > 0 ? 100 * (p->joint / p->apart - 1) : 0);
+        panel_line(ui, r, y, "", v.present ? SL_TEXT : SL_DIM, buf);
+    }
+    str_free(&pair);
+}
+
 /* The search by measuring: what it does or did, and its tries. */
 static void draw_tuning(Ui *ui, Rect r, int *y, bool runs)
 {
@@ -318,6 +358,7 @@ int whatif_figures(Ui *ui, Rect r, int64_t what, int spare)
     draw_size(ui, r, &y);
     draw_budget(ui, r, &y);
     draw_sets(ui, r, &y);
+    draw_interactions(ui, r, &y);
     draw_tuning(ui, r, &y, false);
     draw_rules(ui, ui_state(ui, &view_whatif), r, &y);
     return y;

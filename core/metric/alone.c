@@ -66,6 +66,35 @@ static int64_t first_linear(const Model *m, MetricScope scope, int64_t unit)
     return from;
 }
 
+/* Linears among which those of a unit of the plan lie, and whether it takes one: a set those it lists, another those of the
+ * metric's scope. */
+static void unit_span(const AlonePass *a, int64_t unit, int64_t *from, int64_t *to)
+{
+    const PassSets *s = a->p->sets;
+    if (!s) {
+        scope_linears(a->p->m, a->metric->scope, unit, from, to);
+        return;
+    }
+    *from = s->linear[s->start[unit]];
+    *to = s->linear[s->start[unit + 1] - 1] + 1;
+}
+
+static bool unit_takes(const AlonePass *a, int64_t unit, int64_t linear)
+{
+    const PassSets *s = a->p->sets;
+    if (!s)
+        return scope_unit_of(a->p->m, a->metric->scope, linear) == unit;
+    int64_t low = s->start[unit], high = s->start[unit + 1];
+    while (high - low > 1) {
+        int64_t mid = low + (high - low) / 2;
+        if (s->linear[mid] <= linear)
+            low = mid;
+        else
+            high = mid;
+    }
+    return s->linear[low] == linear;
+}
+
 /* Whether the sweep is of this unit: one of its linears is selected, and logits depend on them. */
 static bool sweeps(const PassPlan *p, MetricScope scope, int64_t unit)
 {
@@ -106,14 +135,28 @@ static bool is_known(const AlonePass *a, int64_t unit)
     return u && !u->stale && (on_eval(a->p) || u->s.absent || u->s.tokens >= probe_want(a->p));
 }
 
+/* Every set, in the plan's order. */
+static void make_sets(AlonePass *a)
+{
+    const PassSets *s = a->p->sets;
+    for (int64_t i = 0; i < s->n; i++)
+        a->unit[a->n++] = (AloneUnit){.unit = i, .layer = a->p->m->linears[s->linear[s->start[i]]].layer,
+                                      .score = {.unit = i, .value = NAN}};
+    a->total = a->n;
+}
+
 static Status make_units(AlonePass *a, Error *err)
 {
     MetricScope scope = a->metric->scope;
-    int64_t units = scope_units(a->p->m, scope);
+    int64_t units = a->p->sets ? a->p->sets->n : scope_units(a->p->m, scope);
     a->digest = mem_zarray((size_t)units + 1, sizeof *a->digest);
     a->unit = mem_zarray((size_t)units + 1, sizeof *a->unit);
     if (!a->digest || !a->unit)
         return error_nomem(err, "the units of a sweep");
+    if (a->p->sets) {
+        make_sets(a);
+        return ST_OK;
+    }
     scores_levels(a->p->m, scope, a->p->levels, a->p->level, a->digest);
     for (int64_t u = 0; u < units; u++) {
         if (!sweeps(a->p, scope, u))
@@ -194,9 +237,9 @@ static Status find_ranges(AlonePass *a, Error *err)
     }
     for (int64_t k = 0; k < a->n; k++) {
         int64_t from, to;
-        scope_linears(a->p->m, a->metric->scope, a->unit[k].unit, &from, &to);
+        unit_span(a, a->unit[k].unit, &from, &to);
         for (int64_t i = from; i < to; i++)
-            missing = missing || (scope_unit_of(a->p->m, a->metric->scope, i) == a->unit[k].unit && needs_range(a, i) &&
+            missing = missing || (unit_takes(a, a->unit[k].unit, i) && needs_range(a, i) &&
                                   a->p->m->linears[i].expert < 0 && !range_of(a, &a->ranges, i));
     }
     if (!missing)
@@ -211,56 +254,114 @@ static Status find_ranges(AlonePass *a, Error *err)
 
 /* ---- a batch ---- */
 
-static Status unit_forms(AlonePass *a, AloneUnit *u, Error *err)
+/* The levels of what the unit takes and this build can quantize. */
+static Status unit_levels(AlonePass *a, AloneUnit *u, Error *err)
 {
     const Model *m = a->p->m;
-    const Unit *layer = &m->units[u->layer];
+    int64_t from, to;
     u->level = mem_zarray((size_t)m->nlinears + 1, sizeof *u->level);
     if (!u->level)
         return error_nomem(err, "the levels of a sweep");
-    for (int64_t i = layer->first; i < layer->first + layer->count; i++) {
+    unit_span(a, u->unit, &from, &to);
+    for (int64_t i = from; i < to; i++) {
         int level = a->p->level[i];
-        if (scope_unit_of(m, a->metric->scope, i) != u->unit || !level || !a->level[level - 1].runs)
+        if (!unit_takes(a, u->unit, i) || !level || !a->level[level - 1].runs)
             continue;
         if (qweight_check(&a->config[level - 1].weight, m->linears[i].out, m->linears[i].in, NULL) == ST_OK)
             u->level[i] = (int16_t)level;
         u->fits = u->fits || u->level[i];
     }
-    FormsOptions *opt = mem_zarray(1, sizeof *opt); /* outlives the forms: unit_end */
+    return ST_OK;
+}
+
+/* Its forms in one layer, with the ranges that are known. */
+static Status layer_part(AlonePass *a, const AloneUnit *u, int layer, LayerForms *forms, Variant *v, Error *err)
+{
+    const Unit *l = &a->p->m->units[layer];
+    FormsOptions *opt = mem_zarray(1, sizeof *opt); /* outlives the forms: part_end */
     if (!opt)
         return error_nomem(err, "the levels of a sweep");
     *opt = a->opt;
     opt->level = u->level;
-    Status st = layer_forms_init(&u->forms, m, opt, layer->first, layer->count, err);
+    Status st = layer_forms_init(forms, a->p->m, opt, l->first, l->count, err);
     if (st != ST_OK) {
         free(opt);
         return st;
     }
-    for (int64_t i = 0; i < layer->count; i++) {
-        int64_t lin = layer->first + i;
+    for (int64_t i = 0; i < l->count; i++) {
+        int64_t lin = l->first + i;
         const UnitSlot *s = u->level[lin] && needs_range(a, lin) ? range_of(a, &a->ranges, lin) : NULL;
         if (s)
-            layer_forms_recall(&u->forms, i, &a->types, (float)s->s.part[0], (float)s->s.part[1]);
+            layer_forms_recall(forms, i, &a->types, (float)s->s.part[0], (float)s->s.part[1]);
     }
-    RETURN_IF_ERROR(layer_forms_stage(&u->forms, 0, FORM_FIXED, &a->types, err));
-    if (u->fits && !u->forms.any) {
-        snprintf(u->score.why, sizeof u->score.why, "%s", leveled_unreached);
-        u->score.absent = true;
-        u->fits = false;
-    }
-    u->v = (Variant){.forms = u->forms.table, .sdpa = a->p->peer};
+    RETURN_IF_ERROR(layer_forms_stage(forms, 0, FORM_FIXED, &a->types, err));
+    *v = (Variant){.forms = forms->table, .sdpa = a->p->peer};
+    return ST_OK;
+}
+
+static void part_end(LayerForms *forms)
+{
+    const FormsOptions *opt = forms->opt;
+    if (forms->states)
+        layer_forms_fini(forms);
+    free((void *)(uintptr_t)opt);
+    *forms = (LayerForms){0};
+}
+
+/* What no calibration token reached has no form: any tells whether one of the unit has. */
+static void note_unreached(AloneUnit *u, bool any)
+{
+    if (!u->fits || any)
+        return;
+    snprintf(u->score.why, sizeof u->score.why, "%s", leveled_unreached);
+    u->score.absent = true;
+    u->fits = false;
+}
+
+static Status unit_forms(AlonePass *a, AloneUnit *u, Error *err)
+{
+    RETURN_IF_ERROR(unit_levels(a, u, err));
+    RETURN_IF_ERROR(layer_part(a, u, u->layer, &u->forms, &u->v, err));
+    note_unreached(u, u->forms.any);
     return ST_OK;
 }
 
 static void unit_end(AloneUnit *u)
 {
-    const FormsOptions *opt = u->forms.opt;
-    if (u->forms.states)
-        layer_forms_fini(&u->forms);
-    free((void *)(uintptr_t)opt);
+    part_end(&u->forms);
+    for (int i = 0; i < u->nparts; i++)
+        part_end(&u->part[i].forms);
+    free(u->part);
     free(u->level);
+    u->part = NULL;
     u->level = NULL;
-    u->forms = (LayerForms){0};
+    u->nparts = 0;
+}
+
+/* A set: the forms of its first layer, and of every further one that it touches, in their order. */
+static Status set_forms(AlonePass *a, AloneUnit *u, Error *err)
+{
+    const Model *m = a->p->m;
+    const PassSets *s = a->p->sets;
+    RETURN_IF_ERROR(unit_levels(a, u, err));
+    RETURN_IF_ERROR(layer_part(a, u, u->layer, &u->forms, &u->v, err));
+    bool any = u->forms.any;
+    u->part = mem_zarray((size_t)m->cfg.layers + 1, sizeof *u->part);
+    if (!u->part)
+        return error_nomem(err, "the levels of a sweep");
+    for (int64_t k = s->start[u->unit], layer = u->layer; k < s->start[u->unit + 1]; k++) {
+        if (m->linears[s->linear[k]].layer == layer)
+            continue;
+        layer = m->linears[s->linear[k]].layer;
+        AlonePart *p = &u->part[u->nparts++];
+        RETURN_IF_ERROR(layer_part(a, u, (int)layer, &p->forms, &p->v, err));
+        p->change = (Perturb){.unit = (int)layer, .variant = &p->v};
+        if (u->nparts > 1)
+            p[-1].change.then = &p->change;
+        any = any || p->forms.any;
+    }
+    note_unreached(u, any);
+    return ST_OK;
 }
 
 /* Rows that predict a token of samples [s0, s0 + n). */
@@ -370,10 +471,13 @@ static Status run_batch(AlonePass *a, Error *err)
     const Model *m = a->p->m;
     a->chunk0 = -1;
     a->copies = shift_copies(a->nbatch);
-    for (int c = 0; c < a->nbatch; c++)
-        perturb[c] = (Perturb){.unit = a->unit[a->at + c].layer, .variant = &a->unit[a->at + c].v, .until = m->cfg.layers};
     for (int c = 0; st == ST_OK && c < a->nbatch; c++)
         st = a->kind->begin(a, &a->unit[a->at + c], err);
+    for (int c = 0; c < a->nbatch; c++) {
+        const AloneUnit *u = &a->unit[a->at + c];
+        perturb[c] = (Perturb){.unit = u->layer, .variant = &u->v, .until = m->cfg.layers,
+                               .then = u->nparts ? &u->part[0].change : NULL};
+    }
     const Sweep sweep = {.tokens = &a->probe, .perturb = perturb, .n = a->nbatch, .last = m->cfg.layers,
                          .chunk_rows = SWEEP_ROWS / (1 + a->nbatch), .sdpa = a->p->peer};
     if (st == ST_OK)
@@ -556,3 +660,37 @@ ROW(alone_linear, SCOPE_LINEAR, "Alone, linear", ALONE_FEW, METHOD)
 ROW(alone_block, SCOPE_BLOCK, "Alone, block", ALONE_FEW, METHOD)
 ROW(alone_exact, SCOPE_GROUP, "Alone, exact", "half a pass over the evaluation tokens for each group: minutes to hours",
     "On the evaluation set: what alone estimates on a few calibration tokens. " METHOD)
+
+/* ---- sets of linears ---- */
+
+static const AloneKind sets = {.prepare = find_ranges, .begin = set_forms, .end = unit_end};
+
+static Status run_sets(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)
+{
+    return alone_run(r, p, sink, &sets, err);
+}
+
+static int64_t set_steps(const PassPlan *p)
+{
+    return p->sets->n;
+}
+
+/* Forms of every layer that the widest set touches. */
+static uint64_t set_bytes(const PassPlan *p, int threads)
+{
+    int64_t most = 1;
+    for (int64_t i = 0; i < p->sets->n; i++) {
+        int64_t layers = 1;
+        for (int64_t k = p->sets->start[i] + 1; k < p->sets->start[i + 1]; k++)
+            layers += p->m->linears[p->sets->linear[k]].layer != p->m->linears[p->sets->linear[k - 1]].layer;
+        most = max_i64(most, layers);
+    }
+    return bytes(p, threads) + (uint64_t)(most - 1) * leveled_bytes(p, threads);
+}
+
+static const Metric *const reads_together[] = {&metric_input_range, NULL};
+const MetricPass pass_together = {.name = "interactions", .step = "set", .reads = reads_together, .steps = set_steps,
+                                  .bytes = set_bytes, .need = need, .run = run_sets};
+const Metric metric_together = {.name = "together", .title = "Together", .unit = "nats", .scope = SCOPE_GROUP,
+                                .family = FAMILY_DECIDE, .cost = ALONE_FEW, .parts = alone_parts, .direction = 1,
+                                .pass = &pass_together};

@@ -25,6 +25,13 @@ typedef struct AloneKind {
     void (*close)(struct AlonePass *a); /* may be NULL */
 } AloneKind;
 
+/* A further layer that a set of linears touches. */
+typedef struct AlonePart {
+    Perturb change;
+    Variant v;
+    LayerForms forms;
+} AlonePart;
+
 /* One unit of the sweep. */
 typedef struct AloneUnit {
     int64_t unit;
@@ -36,6 +43,8 @@ typedef struct AloneUnit {
     /* linears */
     int16_t *level;      /* [nlinears] its linears', 0 elsewhere */
     LayerForms forms;
+    AlonePart *part;     /* [nparts] by layer, where the unit is a set */
+    int nparts;
     /* attentions */
     AttnForm attn;
 } AloneUnit;
@@ -83,5 +92,10 @@ uint64_t alone_need(const PassPlan *p, int threads);
     "itself.\nThe last layer goes first, then from the top of block_error downward; rows arrive as they are measured.\n"
 #define ALONE_FEW "half a pass of 128 tokens for each unit; --tokens N for more"
 extern const MetricPart alone_parts[];
+
+/* The KL of sets (PassPlan.sets), each with all its linears quantized and everything else float, on the tokens of alone:
+ * the unit of a score is the set's number. No row of metric_table, for sets belong to a question (session/interact.h). */
+extern const MetricPass pass_together;
+extern const Metric metric_together;
 
 #endif

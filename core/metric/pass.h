@@ -11,6 +11,14 @@ struct MetricPass;
 
 /* Passes over the model that metrics are made by. A metric with a pass of its own is one file with both rows. */
 
+/* Sets of linears, of whatever layers, each changed together: set i has linear[start[i]] to linear[start[i + 1] - 1],
+ * ascending. */
+typedef struct PassSets {
+    int64_t n;
+    const int64_t *start;                /* [n + 1] */
+    const int32_t *linear;
+} PassSets;
+
 /* What a pass is to find. */
 typedef struct PassPlan {
     const Model *m;
@@ -31,6 +39,7 @@ typedef struct PassPlan {
     Stream *h;
     const Scores *before;
     const TokenSet *eval;                /* MetricPass.eval */
+    const PassSets *sets;                /* of pass_together: its units */
     int64_t probe;                       /* tokens that a pass over few of them takes, 0: its own number */
 } PassPlan;
 

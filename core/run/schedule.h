@@ -86,10 +86,11 @@ uint64_t schedule_backward_bytes(const Model *m, const Backward *b, int64_t rows
 
 /* ---- sweep: many changes of the model, one at a time ---- */
 
-/* One change: `unit` runs as `variant` says, every other unit in float. */
+/* One change: `unit` runs as `variant` says, every other unit in float, but for those of `then`. */
 typedef struct Perturb {
     int unit;
     const Variant *variant; /* its forms see sample numbers of the chunk at work */
+    const struct Perturb *then; /* the same stream is changed again at this later unit (its `until` is not read); NULL: not */
     int until;              /* its stream is handed over behind unit until - 1, and dropped; unit < until <= Sweep.last */
 } Perturb;
 

@@ -59,7 +59,17 @@ static Status run_view(SweepRun *w, int unit, const Variant *v, int from, int to
     return st != ST_OK ? st : kept;
 }
 
-/* The perturbations that begin at this unit leave the float stream; then all others go through it. */
+/* What a perturbation that is on its way does at this unit, NULL: nothing. */
+static const Variant *again_at(const Perturb *p, int unit)
+{
+    for (p = p->then; p; p = p->then)
+        if (p->unit == unit)
+            return p->variant;
+    return NULL;
+}
+
+/* The perturbations that begin at this unit leave the float stream; then all others go through it, those that it changes
+ * by themselves, those between them together. */
 static Status run_unit(SweepRun *w, int unit, Error *err)
 {
     const Perturb *p = w->s->perturb;
@@ -70,7 +80,13 @@ static Status run_unit(SweepRun *w, int unit, Error *err)
         w->way[w->nway++] = k;
         RETURN_IF_ERROR(run_view(w, unit, p[k].variant, 0, w->nway, 1, err));
     }
-    return run_view(w, unit, &plain, 0, 0, 1 + on, err);
+    for (int c = 0, n; c <= on; c += n) {
+        const Variant *v = c ? again_at(&p[w->way[c - 1]], unit) : NULL;
+        for (n = 1; !v && c + n <= on && !again_at(&p[w->way[c + n - 1]], unit);)
+            n++;
+        RETURN_IF_ERROR(run_view(w, unit, v ? v : &plain, c, c, n, err));
+    }
+    return ST_OK;
 }
 
 /* Hands over what has arrived; those still on their way close up. */
@@ -158,9 +174,10 @@ static Status run_texts(SweepRun *w, int s0, int s1, Error *err)
 
 static bool prepares(const Model *m, const Perturb *p)
 {
-    for (int i = 0; p->variant->forms && i < m->units[p->unit].count; i++)
-        if (p->variant->forms[i] && p->variant->forms[i]->prepare)
-            return true;
+    for (; p; p = p->then)
+        for (int i = 0; p->variant->forms && i < m->units[p->unit].count; i++)
+            if (p->variant->forms[i] && p->variant->forms[i]->prepare)
+                return true;
     return false;
 }
 
@@ -168,6 +185,10 @@ static Status check_sweep(const Model *m, const Sweep *s, Error *err)
 {
     if (s->last < 0 || s->last > model_depth(m) || s->first_sample < 0 || s->first_sample > s->tokens->samples)
         return error_set(err, ST_INTERNAL, "a sweep over %d units from sample %d on", s->last, s->first_sample);
+    for (int i = 0; i < s->n; i++)
+        for (const Perturb *p = &s->perturb[i]; p->then; p = p->then)
+            if (p->then->unit <= p->unit || p->then->unit >= s->perturb[i].until)
+                return error_set(err, ST_INTERNAL, "a perturbation of unit %d goes on at unit %d", p->unit, p->then->unit);
     for (int i = 0; i < s->n; i++)
         if (s->perturb[i].unit < 0 || s->perturb[i].until <= s->perturb[i].unit || s->perturb[i].until > s->last)
             return error_set(err, ST_INTERNAL, "a perturbation of unit %d until %d in a sweep over %d units",

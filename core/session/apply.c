@@ -9,7 +9,9 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/num.h"
+#include "metric/alone.h"
 #include "session/entries.h"
+#include "session/interact.h"
 #include "session/madewith.h"
 #include "session/parts.h"
 #include "session/queue.h"
@@ -116,6 +118,12 @@ static void apply_scores(Session *s, const ScoresEvent *e)
 {
     Job *j = e->event.job;
     Str name = {0};
+    if (j->plan.sets && e->n && e->s[0].metric == &metric_together) {
+        if (interact_store(s, j, e->s, e->n, &j->lost) == ST_OK)
+            j->view->ok += (int)e->n;
+        apply_steps(s, j, e->done, e->total);
+        return;
+    }
     if (!e->news)
         j->view->ok = j->view->failed = j->view->unseen = 0;
     for (int64_t i = 0; i < e->n; i++) {
@@ -245,7 +253,7 @@ static void apply_end(Session *s, Job *j)
         session_log(s, 1, "%s: %d message%s lost for want of memory", v->title, j->unsaid, j->unsaid == 1 ? "" : "s");
     if (st != ST_OK && st != ST_CANCELLED)
         session_log(s, 2, "%s: %s", v->title, j->error.text);
-    if (v->kind == JOB_ANALYZE) {
+    if (v->kind == JOB_ANALYZE && !j->plan.sets) {
         tell_failed(s, j);
         keep_stopped(s, j, st);
         entry_run_end(s, j->row->run, st);

@@ -1,6 +1,7 @@
 /* The records of the journal. */
 #include "session/entries.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "session/rulerecord.h"
 #include "session/tuning.h"
 #include "session/table.h"
+#include "session/whatif.h"
 
 /* What a start leaves by itself, and what goes with other records. */
 static bool slight(const char *json)
@@ -269,6 +271,48 @@ void entry_loaded(Session *s, const Metric *m)
     for (int64_t i = 0; i < scope_units(s->model, m->scope); i++) {
         str_puts(&b, i ? "," : "");
         str_double(&b, m->loaded->value[i]);
+    }
+    str_puts(&b, "]}");
+    put(s, &b, true);
+}
+
+void entry_interact(Session *s)
+{
+    const Interactions *i = &s->whatifs->interactions;
+    Str b = {0};
+    str_printf(&b, "{\"t\":\"interact\",\"among\":%lld,\"given_back\":%s,\"groups\":[", (long long)i->among,
+               i->given_back ? "true" : "false");
+    for (int64_t k = 0; k < i->ngroups; k++)
+        str_printf(&b, "%s%d", k ? "," : "", i->group[k]);
+    str_puts(&b, "],\"levels\":[");
+    for (int64_t k = 0; k < i->ngroups; k++)
+        str_printf(&b, "%s%d", k ? "," : "", i->level[k]);
+    str_puts(&b, "]}");
+    put(s, &b, true);
+}
+
+void entry_together(Session *s, size_t first)
+{
+    const Interactions *all = &s->whatifs->interactions;
+    Str b = {0};
+    if (first == all->nscore)
+        return;
+    const SetScore *k = &all->score[first];
+    str_printf(&b, "{\"t\":\"together\",\"data\":\"%016" PRIx64 "\",\"want\":%lld,\"tokens\":%lld,\"sets\":[", k->data,
+               (long long)k->want, (long long)k->tokens);
+    for (size_t i = first; i < all->nscore; i++) {
+        k = &all->score[i];
+        str_puts(&b, i > first ? ",{\"g\":[" : "{\"g\":[");
+        for (int64_t m = 0; m < k->n; m++)
+            str_printf(&b, "%s%d", m ? "," : "", k->group[m]);
+        str_puts(&b, "],\"d\":[");
+        for (int64_t m = 0; m < k->n; m++)
+            str_printf(&b, "%s\"%016" PRIx64 "\"", m ? "," : "", k->digest[m]);
+        str_puts(&b, "],\"kl\":");
+        str_double(&b, k->kl);
+        str_puts(&b, ",\"se\":");
+        str_double(&b, k->error);
+        str_putc(&b, '}');
     }
     str_puts(&b, "]}");
     put(s, &b, true);

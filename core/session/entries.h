@@ -28,6 +28,8 @@ void entry_quantize_end(Session *s, Status st);
 void entry_measured(Session *s, const Measured *m);
 void entry_mark(Session *s, const char *which, const char *thing);
 void entry_loaded(Session *s, const Metric *m);                  /* scores of another program */
+void entry_interact(Session *s);                                 /* a question about interactions */
+void entry_together(Session *s, size_t first);                   /* what sets do, from this one on */
 void entry_tune(Session *s);                                     /* a search begins, or goes on */
 void entry_tune_end(Session *s, bool stopped);
 

@@ -86,6 +86,16 @@ typedef struct JobRow {
     ProfileReport profile;     /* once it has ended; workers 0: none */
 } JobRow;
 
+/* Sets of groups that are measured together, and their linears. */
+typedef struct SetJob {
+    int64_t n;                 /* sets */
+    int64_t *start, *linear_start; /* [n + 1] */
+    int32_t *group, *linear;   /* ascending within a set */
+    uint64_t *digest;          /* as group: of their levels */
+    int64_t want;              /* tokens asked for */
+    PassSets sets;             /* borrows the linears */
+} SetJob;
+
 typedef struct Job {
     JobRow *row;
     JobView *view;             /* of the row */
@@ -103,6 +113,7 @@ typedef struct Job {
     char stream_sha[65];       /* of the saved stream that enters plan.first, when it is not the first */
     int rows_failed;           /* linears whose statistics give no score */
     int64_t first_bad, first_failed; /* linear + 1 whose weight is the first to hold a NaN or Inf; without a score; 0: none */
+    SetJob sets;               /* plan.sets: an analysis of sets */
     /* measure */
     Recipe *recipe;            /* held: another one may be opened meanwhile */
     int16_t *level;

@@ -11,6 +11,7 @@
 #include "io/file.h"
 #include "math/gemm.h"
 #include "measure/plan.h"
+#include "metric/alone.h"
 #include "process/sink_save.h"
 #include "session/entries.h"
 #include "session/streamfile.h"
@@ -298,6 +299,8 @@ static Status pass_step(void *ctx, const PassStep *step, Error *err)
 {
     Kit *k = ctx;
     Job *j = k->job;
+    if (step->nscore && step->score[0].metric == &metric_together)
+        return post_scores(k->queue, j, step, err); /* the owner writes them down with their sets */
     Status st = keep_found(k, step, err);
     if (k->keeper && step->h) {
         KeptLayer l;
@@ -305,7 +308,7 @@ static Status pass_step(void *ctx, const PassStep *step, Error *err)
         l.carried = runner_carries(j->model, (int)step->done, step->h);
         keeper_layer(k->keeper, &l, step->h, k->lend);
     }
-    if (k->keeper && step->nscore) {
+    if (k->keeper && step->nscore && !j->plan.sets) {
         Str b = {0};
         entry_scores(j, step, &b);
         keeper_put_patiently(k->keeper, &b);

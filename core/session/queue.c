@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "session/apply.h"
+#include "session/interact.h"
 #include "session/entries.h"
 #include "session/kit.h"
 #include "session/parts.h"
@@ -42,6 +43,7 @@ static void drop_work(Job *j)
     }
     free(j->metrics);
     free(j->selected);
+    set_job_fini(&j->sets);
     scores_fini(&j->before);
     free(j->level);
     free(j->levels);

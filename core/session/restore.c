@@ -418,6 +418,7 @@ static const struct RecordKind {
     {"quantize", on_quantize}, {"quantize_end", on_quantize_end}, {"loaded", on_loaded}, {"mark", mark_restore},
     {"tune", tuning_restore}, {"tune_end", tuning_restore_end},
     {"keep", on_keep}, {"keep_not", on_keep_not}, {"took", on_took},
+    {"interact", interact_restore}, {"together", interact_restore_scores},
 };
 
 static Status replay(void *ctx, const char *json, uint32_t len, Error *err)

@@ -322,6 +322,42 @@ typedef struct GrowDone {
 /* One undo step. ST_USAGE when what groups weigh is not known, or none can change, with the reason. */
 Status session_grow(Session *s, int n, GrowDone *out, Error *err);
 
+/* ---- interactions ---- */
+
+/* Whether groups do together what the sum of each alone foretells: every group of a set alone, all of them together, and
+ * the pairs of those that do most, each quantized with everything else in float, KL on the tokens of alone. */
+typedef struct InteractAsk {
+    const char *const *targets; /* groups that have a linear of these, at the levels they are quantized to; */
+    int n;                      /* 0: those that the present set gives back, at the levels it would quantize them to */
+    int64_t pairs;              /* at most so many */
+    bool dry;                   /* only the cost is told */
+} InteractAsk;
+typedef struct InteractCost {
+    int64_t groups, among, pairs; /* of the set; of them in pairs; pairs */
+    int64_t sets, tokens;       /* that are to be measured: others are known */
+    double passes;              /* float passes over 4,000 tokens that this takes, about */
+} InteractCost;
+/* Queues it as a job, whose sets are kept as they come: asked for again after a stop it goes on. ST_USAGE for fewer than
+ * two groups. */
+Status session_interact(Session *s, const InteractAsk *ask, InteractCost *cost, Error *err);
+typedef struct InteractPair {
+    int64_t a, b;               /* groups */
+    double apart, joint, error; /* KL: sum of both alone, both together, standard error of that */
+} InteractPair;
+typedef struct InteractView {
+    int64_t groups, among;
+    const int32_t *group;       /* [groups] the one that does most first */
+    int64_t known, wanted;      /* sets */
+    int64_t tokens;
+    double sum, joint, error;   /* of each alone; of all together, and its standard error. NaN: not known yet */
+    const InteractPair *pair;   /* [npairs] those known, by how far they are from their sum */
+    int64_t npairs;
+    bool present;               /* of what the present set gives back */
+    bool runs;
+} InteractView;
+/* What is known of the newest question; borrowed until the next call that changes the session. */
+Status session_interactions(Session *s, InteractView *out, Error *err);
+
 /* ---- sets kept under names ---- */
 enum { SET_NAME_MAX = 25 };
 /* Keeps the present set, its rules and its recipe, under a name; one that has it is replaced. */

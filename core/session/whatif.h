@@ -3,6 +3,7 @@
 
 #include "session/front.h"
 #include "session/groups.h"
+#include "session/interact.h"
 #include "session/sets.h"
 
 /* Figures of the what-if list and of the prediction, each with what it was made from. Owner thread. */
@@ -16,6 +17,7 @@ typedef struct WhatIfs {
     GroupTable groups;
     Outlook outlook;
     KeptSets sets;
+    Interactions interactions;
     Prediction predicted;      /* of these versions */
     uint64_t predicted_version, predicted_results;
     bool predicted_known;

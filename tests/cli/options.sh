@@ -41,6 +41,8 @@ one() {
     tag) in_session "tag *.0.*" "tag $* *.0.*" ;;
     history) in_session "exclude *.0.mlp.*" "history $*" ;;
     export) in_session "export $*" ;;
+    interact) case " $* " in *" --exclude "*) set -- "$@" ;; *) set -- "*.0.mlp.*" "$@" ;; esac
+        case " $* " in *" --model_path"*) s interact "$@" ;; *) s interact --model_path $M "$@" ;; esac ;;
     keep) in_session "exclude *.0.mlp.down_proj" "keep A" "keep A $*" "sets" ;;
     sets) in_session "keep A" "sets $*" ;;
     rule) in_session "exclude *.0.mlp.down_proj" "rule $*" ;;
@@ -252,6 +254,25 @@ row workbench size "FILE:$tmp/screen" 80 $d
 row workbench dump-screen "FILE:$tmp/screen" "" $d
 row workbench theme "FILE:$tmp/screen" "" --theme light $d
 row workbench glyphs "FILE:$tmp/screen" runes --glyphs ascii $d
+row interact pairs "x model.layers" x --pairs 1
+row interact dry-run "to measure" - --dry-run
+row interact format '"joint":' xml --format json
+row interact tokens "KL on 9 tokens" x --tokens 9 --calib_dataset "$D"
+row interact model_path "interaction " "" --model_path $M
+row interact model_type "interaction " nosuch --model_type qwen3
+row interact recipe "interaction " "" --recipe "$R"
+row interact exclude "2 groups" "" --exclude "*.0.mlp.*"
+row interact calib_dataset "interaction " "" --calib_dataset "$D"
+row interact threads "interaction " x --threads 1
+row interact mem "interaction " x --mem 2G
+row interact max-samples "interaction " x --max-samples 1
+row interact seq-len "interaction " x --seq-len 9
+row interact dtype-sim "interaction " x --dtype-sim fast
+row interact compat "interaction " x --compat peer
+row interact seed "interaction " x --seed 3
+row interact profile "CPU time" - --profile
+row interact cache-dir "interaction " "" --cache-dir "$tmp/cd"
+row interact progress "interaction " x --progress never
 row keep drop "no longer kept" - --drop
 row sets format '"sets":' xml --format json
 row workbench budget "FILE:$tmp/screen" lots --budget +1M $d

@@ -66,6 +66,18 @@ exits 64 "nothing to take back" script "analyze block_error" "trim"
 has "$tmp/err" "nothing was given back" "says so"
 exits 64 "no such budget" script "set budget=lots"
 
+# ---- interactions ----
+exits 0 "interactions of what is given back" script "analyze block_error" "grow 4" "interact --dry-run" "interact --format json" "interact --dry-run"
+has "$tmp/err" "4 groups alone, together and 6 pairs of the 4 that do most: 11 sets to measure, 128 tokens each" "the cost comes first"
+has "$tmp/err" "all of it is known" "what is known costs nothing"
+is "True True" "$(pick '{"model"' 'p=d["pairs"]
+print(d["known"]==d["sets"]==11 and len(d["groups"])==4 and len(p)==6 and d["joint"]>0 and abs(d["interaction"]-(d["joint"]/d["sum"]-1))<1e-9,
+all(abs(p[i]["joint"]-p[i]["sum"])>=abs(p[i+1]["joint"]-p[i+1]["sum"]) for i in range(5)))')" "JSON has the joint effect and the pairs, the worst first"
+exits 64 "of one group" script "exclude *.0.mlp.down_proj" "interact"
+has "$tmp/err" "1 is given back" "there are none"
+exits 0 "without a session" s interact --model_path $m $run "*.{1,6}.mlp.down_proj" --pairs 1
+has "$tmp/out" "mlp.down_proj x model.layers" "the pair is named"
+
 # ---- stopped, killed ----
 cat >"$tmp/lib.py" <<'PY'
 import json, os, signal, subprocess, sys

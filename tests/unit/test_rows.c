@@ -344,6 +344,7 @@ static const Tested commands[] = {
     {"front", "test_fit.c", "front_falls"},
     {"grow", "test_fit.c", "grow_and_trim_go_by_loss_per_byte"},
     {"trim", "test_fit.c", "grow_and_trim_go_by_loss_per_byte"},
+    {"interact", "test_interact.c", "sets_are_what_measuring_finds"},
     {"keep", "test_sets.c", "sets_are_kept_and_taken"},
     {"swap", "test_sets.c", "sets_are_kept_and_taken"},
     {"sets", "tune.sh", "the kept sets and their difference"},
