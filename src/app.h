@@ -50,7 +50,7 @@ struct App {
     char *replay_file;       /* script being run, for messages */
     int replay_line;
     /* screen commands; NULL without a workbench */
-    Status (*dump_screen)(void *ctx, const char *path, Error *err);
+    Status (*dump_screen)(void *ctx, const char *path, bool all, Error *err); /* all: the whole list, not the screen */
     Status (*set_theme)(void *ctx, const char *name, Error *err);
     bool (*set_color)(void *ctx, int setting); /* -1 auto, 0 never, 1 always; false: something stronger decides otherwise */
     Status (*set_screen)(void *ctx, const char *name, Error *err);
@@ -85,6 +85,7 @@ enum {
     CMD_DESTROYS = 32,    /* takes ! */
     CMD_EDIT = 64,        /* one undo step */
     CMD_NEUTRAL = 128,    /* a view only: neither changes nor shows what edits do (history is compacted across it) */
+    CMD_MARKS = 512,      /* an edit of what is looked at alone (tags, filter): --read-only leaves it */
     CMD_INPUT = 256,      /* its words name files to read: recorded as absolute paths */
 };
 
@@ -111,6 +112,7 @@ typedef enum Completes {
     COMP_SORT,
     COMP_FOLD,
     COMP_COLUMN,
+    COMP_FILTER,
     COMP_SETTING
 } Completes;
 
@@ -166,6 +168,8 @@ char **app_complete(App *a, const char *line);
 /* Appends what is to be told of one of them: a command's summary, an option's help, a metric's title, what a setting is
  * now. Nothing for others. */
 void app_complete_help(App *a, const char *line, const char *word, Str *out);
+/* Where the line is one word: the names of commands whose name or summary holds it, blind to case; as app_complete. */
+char **app_search_commands(const char *line);
 
 /* Path of a data file or folder that ships ("lab_calib/eval.jsonl", "themes"): DECISIONS' search order. Caller frees;
  * NULL + err. */

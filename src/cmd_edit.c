@@ -32,8 +32,8 @@ const Command command_exclude = {
     .name = "exclude",
     .args = "TARGET...",
     .summary = "Keep linears in float. Their fused groups go with them.",
-    .help = "A target is a layer's name, a pattern ('*.mlp.down_proj', 'model.layers.{0..3}.*') or the word tagged. Each "
-            "becomes a rule of the what-if list: see rule.",
+    .help = "A target is a layer's name, a pattern ('*.mlp.down_proj', 'model.layers.{0..3}.*'), first=2 or last=2 (blocks), "
+            "kind=down_proj, or the word tagged. Each becomes a rule of the what-if list: see rule.",
     .flags = CMD_NEEDS_MODEL | CMD_EDIT,
     .completes = COMP_LAYER,
     .run = exclude_run,
@@ -102,7 +102,7 @@ const Command command_tag = {
     .name = "tag",
     .args = "TARGET...",
     .summary = "Tag linears: 'tagged' is a target of the other commands.",
-    .flags = CMD_NEEDS_MODEL | CMD_EDIT,
+    .flags = CMD_NEEDS_MODEL | CMD_EDIT | CMD_MARKS,
     .completes = COMP_LAYER,
     .options = tag_options,
     .run = tag_run,

@@ -104,11 +104,34 @@ const Command command_filter = {
     .name = "filter",
     .args = "[EXPR...]",
     .summary = "Show only the rows that fit; without words all rows again.",
-    .help = "All words must hold: a plain word is part of the name, kind=down_proj, layer=3..7, score>1e2, float, "
-            "failed, tagged; !word negates.",
-    .flags = CMD_NEEDS_MODEL | CMD_EDIT,
-    .completes = COMP_LAYER,
+    .help = "All words must hold: a plain word is part of the name, kind=down_proj, layer=3..7, first=2 or last=2 (blocks), "
+            "score>1e2, float, failed, tagged, @NAME one that was kept (savefilter); !word negates.\n"
+            "Example: filter kind=down_proj last=4 !float",
+    .flags = CMD_NEEDS_MODEL | CMD_EDIT | CMD_MARKS,
+    .completes = COMP_FILTER,
     .run = filter_run,
+};
+
+static Status savefilter_run(App *a, const CommandLine *cl, Error *err)
+{
+    Str expr = {0};
+    const char *text;
+    RETURN_IF_ERROR(want_words(cl, 1, -1, err));
+    join_words(cl, 1, &expr);
+    text = cl->nwords > 1 ? str_text(&expr) : session_filter_text(a->session);
+    Status st = expr.oom ? error_nomem(err, "a filter") : session_save_filter(a->session, cl->words[0], text, err);
+    str_free(&expr);
+    return st;
+}
+const Command command_savefilter = {
+    .name = "savefilter",
+    .args = "NAME [EXPR...]",
+    .summary = "Keep a filter, or the present one, as @NAME; an empty one takes the name away.",
+    .help = "@NAME is a word of filters from then on, alone or beside others. It is kept with the session.\n"
+            "Example: savefilter big score>0.01 !float",
+    .flags = CMD_NEEDS_MODEL | CMD_NEUTRAL,
+    .completes = COMP_FILTER,
+    .run = savefilter_run,
 };
 
 static Status needs_screen(const App *a, const CommandLine *cl, bool have, Error *err)
@@ -199,13 +222,18 @@ static Status dump_run(App *a, const CommandLine *cl, Error *err)
 {
     RETURN_IF_ERROR(want_words(cl, 1, 1, err));
     RETURN_IF_ERROR(needs_screen(a, cl, a->dump_screen != NULL, err));
-    return a->dump_screen(a->ui_ctx, cl->words[0], err);
+    return a->dump_screen(a->ui_ctx, cl->words[0], cl_given(cl, "all"), err);
 }
+static const Option dump_options[] = {
+    {"all", ARG_FLAG, NULL, "all lines of the screen's list, also those that are scrolled away", COMP_NONE},
+    {.name = NULL},
+};
 const Command command_dump = {
     .name = "dump",
     .args = "FILE",
     .summary = "Write what the screen shows to a text file.",
     .flags = CMD_NO_LOG,
+    .options = dump_options,
     .completes = COMP_FILE,
     .run = dump_run,
 };

@@ -1,5 +1,6 @@
 /* Completion: what the last word of a line could become. */
 #include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -65,7 +66,9 @@ static void offer_layers(const App *a, Hits *h, const char *word)
             offer(h, word, str_text(&last), "");
     }
     str_free(&last);
-    offer(h, word, "tagged", "");
+    static const char *const presets[] = {"tagged", "first=", "last=", "kind="};
+    for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++)
+        offer(h, word, presets[i], "");
 }
 
 static void offer_files(Hits *h, const char *word)
@@ -89,6 +92,56 @@ static void offer_files(Hits *h, const char *word)
     if (d)
         closedir(d);
     free(dir);
+}
+
+/* Words of a filter, and what they keep. */
+static const struct {
+    const char *word, *help;
+} filter_words[] = {
+    {"kind=", "of this kind, as kind=down_proj"},
+    {"layer=", "of these blocks: layer=3 or layer=3..7"},
+    {"score>", "with a higher score, as score>0.01"},
+    {"score<", "with a lower one"},
+    {"first=", "of the first so many blocks"},
+    {"last=", "of the last so many blocks"},
+    {"float", "kept in float"},
+    {"failed", "whose score failed"},
+    {"tagged", "that are tagged"},
+};
+enum { FILTER_WORDS = sizeof filter_words / sizeof filter_words[0] };
+
+static void offer_filter(const App *a, Hits *h, const char *word)
+{
+    const Model *m = a->session ? session_model(a->session) : NULL;
+    const char *text;
+    for (int i = 0; i < FILTER_WORDS; i++)
+        offer(h, word, filter_words[i].word, "");
+    for (int64_t i = 0; m && i < m->nlinears && strncmp(word, "kind=", 5) == 0; i++) {
+        char kind[64];
+        snprintf(kind, sizeof kind, "kind=%s", linear_kind_name(m->linears[i].kind));
+        bool seen = false;
+        for (int k = 0; k < h->n && !seen; k++)
+            seen = strcmp(h->list[k], kind) == 0;
+        if (!seen)
+            offer(h, word, kind, "");
+    }
+    for (int i = 0; a->session && session_filter_name(a->session, i, &text); i++) {
+        Str name = {0};
+        str_printf(&name, "@%s", session_filter_name(a->session, i, &text));
+        offer(h, word, str_text(&name), "");
+        str_free(&name);
+    }
+}
+
+static void tell_filter(const App *a, const char *word, Str *out)
+{
+    const char *text, *name;
+    for (int i = 0; i < FILTER_WORDS; i++)
+        if (strcmp(filter_words[i].word, word) == 0)
+            str_puts(out, filter_words[i].help);
+    for (int i = 0; word[0] == '@' && a->session && (name = session_filter_name(a->session, i, &text)) != NULL; i++)
+        if (strcmp(name, word + 1) == 0)
+            str_puts(out, text);
 }
 
 static void offer_themes(Hits *h, const char *word)
@@ -289,6 +342,7 @@ static void offer_values(const App *a, Hits *h, const char *word, Completes what
         for (const Metric *const *m = session_metrics(a->session); *m; m++)
             offer(h, word, (*m)->name, "");
         break;
+    case COMP_FILTER: offer_filter(a, h, word); break;
     case COMP_COLUMN:
         for (int i = 0; table_column_name(i); i++)
             offer(h, word, table_column_name(i), "");
@@ -428,6 +482,8 @@ void app_complete_help(App *a, const char *line, const char *word, Str *out)
         str_puts(out, o->help);
     else if (p.what == COMP_SETTING)
         tell_setting(a, word, out);
+    else if (p.what == COMP_FILTER)
+        tell_filter(a, word, out);
     words_fini(&w);
 }
 
@@ -447,4 +503,18 @@ char **app_complete(App *a, const char *line)
         return calloc(1, sizeof *h.list);
     qsort(h.list, (size_t)h.n, sizeof *h.list, by_text);
     return h.list;
+}
+
+char **app_search_commands(const char *line)
+{
+    Hits h = {0};
+    Words w;
+    bool one = lexer_partial(line, &w, NULL) == ST_OK && w.n == 1 && w.word[0][0] && !w.comment;
+    for (int i = 0; one && command_table[i]; i++) {
+        const Command *c = command_table[i];
+        if (!(c->flags & CMD_CLI_ONLY) && (strcasestr(c->name, w.word[0]) || strcasestr(c->summary, w.word[0])))
+            offer(&h, "", c->name, "");
+    }
+    words_fini(&w);
+    return h.list ? h.list : calloc(1, sizeof *h.list);
 }

@@ -13,35 +13,9 @@
 #include "src/lang.h"
 #include "text/lexer.h"
 #include "ui/actions.h"
+#include "ui/input_kinds.h"
 
-enum { MAX_INPUT = 4096, MAX_NOTE = 512, HISTORY_LINES = 1000 };
-
-typedef struct Kind {
-    const char *label;
-    bool commands;                                   /* history and completion of the command language */
-    const char *hint;                                /* shown where there is no note */
-    void (*changed)(Ui *ui, const char *text, Input *p);
-    unsigned (*done)(Ui *ui, const char *text);
-    void (*cancelled)(Ui *ui);
-    void (*ask)(Ui *ui, const char *text, AskNote *out); /* in the place of `changed`: also before a key */
-    const char *command;                             /* and of `done`: Enter runs it with the text behind it */
-} Kind;
-
-struct Input {
-    InputKind kind;
-    char note[MAX_NOTE];     /* below the line */
-    char figures[MAX_NOTE];  /* above it, where there is a line */
-    Slot note_slot;
-    struct Choice {
-        char *word, *help;   /* help "": none */
-    } *choice;               /* what Tab offers */
-    int nchoices;
-    bool changed;            /* since the kind looked at it */
-    bool done;               /* Enter: readline handed the line over */
-    char *line;
-    int64_t origin;          /* linear of the cursor before a search or a filter */
-    char *before;            /* the filter before this one */
-};
+enum { MAX_INPUT = 4096, HISTORY_LINES = 1000 };
 
 /* Readline's callbacks carry no context: the open prompt's Ui and the bytes it may read. */
 static Ui *active;
@@ -58,7 +32,7 @@ static char *history_path(bool make)
     return path;
 }
 
-static void remember(const char *line)
+void input_remember(const char *line)
 {
     if (!line[strspn(line, " \t")])
         return;
@@ -68,272 +42,6 @@ static void remember(const char *line)
             free_history_entry(remove_history(i)); /* each line once, where it was used last */
     }
     add_history(line);
-}
-
-/* ---- what the kinds do ---- */
-
-static void preview_pattern(Ui *ui, const char *text, Input *p)
-{
-    WhatIf w;
-    Error err = {ST_OK, ""};
-    char size[32], share[32];
-    memset(&w, 0, sizeof w);
-    p->note_slot = SL_ERR;
-    if (!*text)
-        return;
-    const char *instead = p->kind == INPUT_RULE ? ui->rule : NULL;
-    if (session_preview(ui_session(ui), text, instead, &w, &err) != ST_OK) {
-        snprintf(p->note, MAX_NOTE, "%.*s", MAX_NOTE - 1, err.text);
-        return;
-    }
-    fmt_delta(size, sizeof size, (double)w.fresh_bytes);
-    fmt_percent(share, sizeof share, w.fresh_share);
-    p->note_slot = w.hits == 0 ? SL_ERR : w.note[0] ? SL_WARN : SL_OK;
-    int n = text_format(p->figures, MAX_NOTE, w.hits == 1 ? "%lld hit, %lld new, size %s" : "%lld hits, %lld new, size %s",
-                        (long long)w.hits, (long long)w.fresh, size);
-    if (w.fresh_share == w.fresh_share && n < MAX_NOTE)
-        text_format(p->figures + n, (size_t)(MAX_NOTE - n), ", loss -%s", share);
-    n = (int)strlen(p->figures);
-    if (ask_over(ui, w.fresh_bytes, w.fresh_bits, p->figures + n, (size_t)(MAX_NOTE - n)) > 0)
-        p->note_slot = SL_WARN;
-    if (w.note[0])
-        snprintf(p->note, MAX_NOTE, "! %s", w.note);
-}
-
-static unsigned done_exclude(Ui *ui, const char *text)
-{
-    if (*text) {
-        Str b = {0};
-        str_puts(&b, "exclude ");
-        lexer_quote(&b, text);
-        ui_command(ui, "%s", str_text(&b));
-        str_free(&b);
-    }
-    return DO_PAINT;
-}
-
-static unsigned done_rule(Ui *ui, const char *text)
-{
-    if (*text && strcmp(text, ui->rule) != 0) {
-        Str b = {0};
-        str_puts(&b, "rule edit ");
-        lexer_quote(&b, ui->rule);
-        str_putc(&b, ' ');
-        lexer_quote(&b, text);
-        ui_command(ui, "%s", str_text(&b));
-        str_free(&b);
-    }
-    return DO_PAINT;
-}
-
-static unsigned done_tag(Ui *ui, const char *text)
-{
-    Str b = {0};
-    str_puts(&b, "tag");
-    /* what is pasted is a list; a pattern has no spaces or commas outside its braces */
-    char *copy = strdup(text), *save = NULL;
-    for (char *w = copy ? strtok_r(copy, " \t;\"'", &save) : NULL; w; w = strtok_r(NULL, " \t;\"'", &save)) {
-        size_t n = strlen(w);
-        while (n > 0 && (w[n - 1] == ',' || w[n - 1] == ':'))
-            w[--n] = '\0';
-        if (n == 0 || strcmp(w, "-") == 0)
-            continue;
-        str_putc(&b, ' ');
-        lexer_quote(&b, w);
-    }
-    free(copy);
-    if (b.len > 3)
-        ui_command(ui, "%s", str_text(&b));
-    str_free(&b);
-    return DO_PAINT;
-}
-
-/* Searches what is in front: an overlay, or the screen. */
-static Found search(Ui *ui, const char *text)
-{
-    if (ui->overlay)
-        return ui->overlay->find(ui, text, 1, true);
-    return ui->view->find ? ui->view->find(ui, ui_state(ui, ui->view), text, 1, true) : (Found){0, 0};
-}
-
-static void changed_search(Ui *ui, const char *text, Input *p)
-{
-    snprintf(ui->marked, sizeof ui->marked, "%s", text);
-    if (!ui->overlay && ui_session(ui))
-        session_set_cursor(ui_session(ui), p->origin);
-    if (!*text)
-        return;
-    Found f = search(ui, text);
-    p->note_slot = f.of ? SL_OK : SL_WARN;
-    if (f.of)
-        text_format(p->note, MAX_NOTE, "match %lld of %lld", (long long)f.at, (long long)f.of);
-    else
-        text_format(p->note, MAX_NOTE, "nothing here holds '%s'", text);
-}
-
-static unsigned done_search(Ui *ui, const char *text)
-{
-    if (!*text)
-        return DO_PAINT;
-    snprintf(ui->search, sizeof ui->search, "%s", text);
-    return ui_found(ui, search(ui, text), text);
-}
-
-static void cancelled_search(Ui *ui)
-{
-    ui->marked[0] = '\0';
-    if (!ui->overlay && ui_session(ui))
-        session_set_cursor(ui_session(ui), ui->input->origin);
-}
-
-/* Shows what passes while it is typed; the edit comes with Enter. */
-static void changed_filter(Ui *ui, const char *text, Input *p)
-{
-    Error err = {ST_OK, ""};
-    int64_t n;
-    session_set_cursor(ui_session(ui), p->origin);
-    p->note_slot = SL_ERR;
-    if (session_filter_try(ui_session(ui), text, &err) != ST_OK) {
-        snprintf(p->note, MAX_NOTE, "%.*s", MAX_NOTE - 1, err.text);
-        return;
-    }
-    session_order(ui_session(ui), &n, false);
-    p->note_slot = n > 0 ? SL_OK : SL_WARN;
-    text_format(p->figures, MAX_NOTE, n == 1 ? "%lld layer of %lld passes" : "%lld layers of %lld pass", (long long)n,
-             (long long)ui_model(ui)->nlinears);
-}
-
-static void filter_back(Ui *ui)
-{
-    session_filter_try(ui_session(ui), ui->input->before ? ui->input->before : "", NULL); /* it was one already */
-}
-
-static void cancelled_filter(Ui *ui)
-{
-    filter_back(ui);
-    session_set_cursor(ui_session(ui), ui->input->origin);
-}
-
-static unsigned done_filter(Ui *ui, const char *text)
-{
-    Str b = {0};
-    str_puts(&b, "filter ");
-    lexer_quote(&b, text);
-    ui_command(ui, "%s", str_text(&b));
-    str_free(&b);
-    return DO_PAINT;
-}
-
-#define DEFAULT_YAML "best.yaml"
-#define DEFAULT_TEXT "compare.txt"
-
-/* What was typed for a file or folder, without the blanks behind it; *force: with a ! at its end. */
-static void typed_path(const char *text, Str *path, bool *force)
-{
-    size_t n = strlen(text);
-    while (n > 0 && text[n - 1] == ' ')
-        n--;
-    *force = n > 1 && text[n - 1] == '!';
-    n -= *force;
-    while (n > 0 && text[n - 1] == ' ')
-        n--;
-    str_append(path, text, n);
-}
-
-/* Runs `command`, or `forced`, with a path behind it. */
-static void run_with_path(Ui *ui, const char *command, const char *forced, const char *text)
-{
-    Str line = {0}, path = {0};
-    bool force;
-    typed_path(text, &path, &force);
-    str_puts(&line, force ? forced : command);
-    lexer_quote(&line, str_text(&path));
-    if (path.len > 0)
-        ui_command(ui, "%s", str_text(&line));
-    str_free(&path);
-    str_free(&line);
-}
-
-static unsigned done_export(Ui *ui, const char *text)
-{
-    run_with_path(ui, "export ", "export! ", *text ? text : DEFAULT_YAML);
-    return DO_PAINT;
-}
-
-static unsigned done_folder(Ui *ui, const char *text)
-{
-    run_with_path(ui, "quantize --save ", "quantize! --save ", text);
-    return DO_PAINT;
-}
-
-static unsigned done_compare(Ui *ui, const char *text)
-{
-    Str path = {0}, line = {0};
-    bool force;
-    typed_path(*text ? text : DEFAULT_TEXT, &path, &force);
-    str_puts(&line, "compare --out ");
-    lexer_quote(&line, str_text(&path));
-    if (file_exists(str_text(&path)) && !force)
-        ui_say(ui, SL_ERR, "'%s' is there already: ! behind the name replaces it", str_text(&path));
-    else if (path.len && ui_command(ui, "%s", str_text(&line)))
-        ui_say(ui, SL_OK, "written: %s", str_text(&path));
-    str_free(&path);
-    str_free(&line);
-    return DO_PAINT;
-}
-
-static unsigned done_command(Ui *ui, const char *text)
-{
-    if (*text) {
-        remember(text);
-        ui_command(ui, "%s", text);
-    }
-    return DO_RELAYOUT;
-}
-
-/* The hints fit on the smallest screen. */
-static const Kind kinds[INPUT_KINDS] = {
-    [INPUT_COMMAND] = {":", true, "a command; Tab completes, Up recalls, Esc leaves", NULL, done_command, NULL},
-    [INPUT_EXCLUDE] = {"exclude: ", false, "a pattern, as *layers.{1,6}.mlp.*; Enter applies it", preview_pattern,
-                       done_exclude, NULL},
-    [INPUT_RULE] = {"rule: ", false, "another pattern for this rule; Enter applies it", preview_pattern, done_rule, NULL},
-    [INPUT_TAG] = {"tag: ", false, "patterns or names, with spaces between", NULL, done_tag, NULL},
-    [INPUT_SEARCH] = {"/", false, "a part of a name, or a pattern", changed_search, done_search, cancelled_search},
-    [INPUT_FILTER] = {"filter: ", false, "words, kind= layer=3..7 score>9 float failed tagged !word", changed_filter,
-                      done_filter, cancelled_filter},
-    [INPUT_EXPORT] = {"write to: ", false, "a file (Enter alone: best.yaml); ! at the end replaces it", NULL,
-                      done_export, NULL},
-    [INPUT_FOLDER] = {"folder: ", false, "where the quantized model goes; ! at the end replaces one", NULL,
-                      done_folder, NULL},
-    [INPUT_FIT] = {.label = "fit: ", .hint = "Enter chooses the levels for +20M 300M 5.2bits kl=0.1 ppl=+1%",
-                   .ask = ask_fit, .command = "fit "},
-    [INPUT_TUNE] = {.label = "tune until: ", .hint = "Enter measures about 8 sets, until +20M kl=0.1 or ppl=+1%",
-                    .ask = ask_tune, .command = "tune --until "},
-    [INPUT_BUDGET] = {.label = "budget: ", .hint = "+20M above the recipe, 300M, 5.2bits a weight, none",
-                      .ask = ask_budget, .command = "set budget="},
-    [INPUT_COMPARE] = {"write to: ", false, "a file (Enter alone: compare.txt); ! at the end replaces it", NULL, done_compare, NULL},
-};
-
-static void look(Ui *ui, const char *text)
-{
-    Input *p = ui->input;
-    const Kind *k = &kinds[p->kind];
-    if (k->changed)
-        k->changed(ui, text, p);
-    if (!k->ask)
-        return;
-    AskNote n = {.figures = p->figures, .note = p->note, .size = MAX_NOTE, .slot = SL_OK};
-    k->ask(ui, text, &n);
-    p->note_slot = n.slot;
-}
-
-static unsigned run(Ui *ui, const Kind *k, const char *text)
-{
-    if (k->done)
-        return k->done(ui, text);
-    if (*text)
-        ui_command(ui, "%s%s", k->command, text);
-    return DO_PAINT;
 }
 
 /* ---- readline, kept away from the terminal ---- */
@@ -358,60 +66,28 @@ static void prep_nothing(int meta)
     (void)meta;
 }
 
-static void drop_choices(Input *p)
-{
-    for (int i = 0; i < p->nchoices; i++) {
-        free(p->choice[i].word);
-        free(p->choice[i].help);
-    }
-    free(p->choice);
-    p->choice = NULL;
-    p->nchoices = 0;
-}
-
-/* Bytes that all words share, up to the last '.' or '/' in them: what the line shows already. */
-static size_t common_head(char **words, int n)
-{
-    size_t same = strlen(words[0]), head = 0;
-    for (int i = 1; i < n; i++) {
-        size_t k = 0;
-        while (k < same && words[i][k] == words[0][k])
-            k++;
-        same = k;
-    }
-    for (size_t k = 0; k < same; k++)
-        head = words[0][k] == '.' || words[0][k] == '/' ? k + 1 : head;
-    return head;
-}
-
-/* Readline's: matches[1..n]. */
+/* Readline's: what is offered stands above the line. */
 static void show_matches(char **matches, int n, int longest)
 {
-    (void)longest;
-    if (!active || !active->input || n < 1)
-        return;
-    Input *p = active->input;
-    char *line = strndup(rl_line_buffer, (size_t)rl_point);
-    size_t head = common_head(matches + 1, n);
-    drop_choices(p);
-    p->choice = line ? calloc((size_t)n, sizeof *p->choice) : NULL;
-    for (int i = 0; i < n && p->choice; i++) {
-        Str help = {0};
-        app_complete_help(active->app, line, matches[i + 1], &help);
-        p->choice[i].word = strdup(matches[i + 1] + head);
-        p->choice[i].help = str_detach(&help);
-        p->nchoices = i + 1;
-        if (!p->choice[i].word || !p->choice[i].help)
-            drop_choices(p); /* out of memory: Tab offers nothing */
-    }
-    free(line);
+    (void)matches, (void)n, (void)longest;
+    if (active && active->input)
+        active->input->choices.tall = true;
+}
+
+/* What is completed: the line up to `end` behind the kind's verb. Caller frees; NULL: out of memory. */
+static char *completed_line(const Input *p, int end)
+{
+    Str line = {0};
+    str_puts(&line, input_kinds[p->kind].verb);
+    str_append(&line, rl_line_buffer, (size_t)end);
+    return str_detach(&line);
 }
 
 /* The words app_complete has for the line up to the cursor, as readline wants them: their common beginning first. */
 static char **complete(const char *text, int start, int end)
 {
     rl_attempted_completion_over = 1;
-    char *line = active ? strndup(rl_line_buffer, (size_t)end) : NULL;
+    char *line = active && active->input ? completed_line(active->input, end) : NULL;
     char **words = line ? app_complete(active->app, line) : NULL, **out = NULL;
     int n = 0;
     free(line);
@@ -519,6 +195,9 @@ unsigned input_open(Ui *ui, InputKind kind, const char *text)
     if (!p)
         return ui_refuse(ui, "out of memory");
     p->kind = kind;
+    p->recalled = -1;
+    p->choices.chosen = -1;
+    p->changed = kind == INPUT_COMMAND || input_kinds[kind].ask || (text && *text);
     if (kind == INPUT_FILTER)
         p->before = strdup(text ? text : "");
     p->origin = ui_session(ui) ? session_cursor(ui_session(ui)) : -1;
@@ -529,7 +208,6 @@ unsigned input_open(Ui *ui, InputKind kind, const char *text)
     rl_callback_handler_install("", take_line);
     if (text && *text)
         rl_insert_text(text);
-    p->changed = kinds[kind].ask != NULL;
     return DO_PAINT;
 }
 
@@ -545,7 +223,8 @@ void input_close(Ui *ui)
     }
     free(ui->input->line);
     free(ui->input->before);
-    drop_choices(ui->input);
+    choices_drop(&ui->input->choices);
+    free(ui->input->asked);
     free(ui->input);
     ui->input = NULL;
     active = NULL;
@@ -553,15 +232,15 @@ void input_close(Ui *ui)
 
 static unsigned finish(Ui *ui)
 {
-    const Kind *k = &kinds[ui->input->kind];
+    const Kind *k = &input_kinds[ui->input->kind];
     char *line = ui->input->line;
     ui->input->line = NULL;
     if (ui->input->changed && line)
-        look(ui, line);
+        input_look(ui, line);
     if (ui->input->before) /* the edit starts from there */
-        cancelled_filter(ui);
+        k->cancelled(ui);
     input_close(ui);
-    unsigned bits = run(ui, k, line ? line : "");
+    unsigned bits = input_run(ui, k, line ? line : "");
     free(line);
     return bits | DO_PAINT;
 }
@@ -569,10 +248,43 @@ static unsigned finish(Ui *ui)
 static void note_change(Ui *ui, const char *before)
 {
     Input *p = ui->input;
-    if (strcmp(before, rl_line_buffer) == 0)
+    if (strcmp(before, rl_line_buffer) == 0 && !p->choices.tall)
         return;
     p->note[0] = p->figures[0] = '\0';
     p->changed = true;
+}
+
+/* The words that the line could go on with: of commands always, of others where Tab asked for them. */
+static void offer_choices(Ui *ui, Input *p)
+{
+    const char *verb = input_kinds[p->kind].verb;
+    if (!verb || p->asked || (*verb && !p->choices.tall)) {
+        choices_drop(&p->choices);
+        return;
+    }
+    char *line = completed_line(p, rl_point);
+    if (line)
+        choices_fill(ui->app, line, &p->choices);
+    if (line && p->choices.n == 1 && rl_point > 0) { /* nothing is left to choose */
+        const char *word = p->choices.list[0].word;
+        size_t n = strlen(line), w = strlen(word);
+        if (n >= w && strcmp(line + n - w, word) == 0)
+            choices_drop(&p->choices);
+    }
+    free(line);
+}
+
+/* What a command takes, once its name stands there. */
+static void tell_usage(Input *p)
+{
+    size_t n = strcspn(rl_line_buffer, " !");
+    char name[32];
+    snprintf(name, sizeof name, "%.*s", n < sizeof name ? (int)n : 0, rl_line_buffer);
+    const Command *c = rl_line_buffer[n] ? command_find(name) : NULL;
+    if (!c || p->note[0] || p->asked)
+        return;
+    snprintf(p->note, MAX_NOTE, "%s %s  %s", c->name, c->args ? c->args : "", c->summary);
+    p->note_slot = SL_DIM;
 }
 
 void input_settle(Ui *ui)
@@ -581,7 +293,10 @@ void input_settle(Ui *ui)
     if (!p || !p->changed)
         return;
     p->changed = false;
-    look(ui, rl_line_buffer);
+    offer_choices(ui, p);
+    if (p->kind == INPUT_COMMAND)
+        tell_usage(p);
+    input_look(ui, rl_line_buffer);
 }
 
 /* Bytes that stand for a key in readline's default map; 0: no use for it. Of the control keys only those that edit:
@@ -624,27 +339,152 @@ static size_t key_bytes(int key, char out[8])
     return (size_t)utf8_encode((unsigned)key, out);
 }
 
+/* ---- the history, and what is offered ---- */
+
+/* The next history line from `from` on in steps of 1 or -1 that begins with the kind's verb and holds `text`; -1: none. */
+static int history_find(const char *verb, const char *text, int from, int step)
+{
+    size_t n = strlen(verb);
+    for (int i = from + step; i >= 0 && i < history_length; i += step) {
+        HIST_ENTRY *e = history_get(history_base + i);
+        if (e && strncmp(e->line, verb, n) == 0 && (!*text || strcasestr(e->line + n, text)))
+            return i;
+    }
+    return -1;
+}
+
+static void put_history(Input *p, int at)
+{
+    HIST_ENTRY *e = at >= 0 ? history_get(history_base + at) : NULL;
+    rl_replace_line(e ? e->line + strlen(input_kinds[p->kind].verb) : "", 1);
+    rl_point = rl_end;
+    p->recalled = at;
+    p->changed = true;
+}
+
+/* Up and Down where the history is not only of commands: what was typed behind this verb. */
+static unsigned recall(Input *p, int step)
+{
+    int from = p->recalled >= 0 ? p->recalled : history_length;
+    int at = history_find(input_kinds[p->kind].verb, "", from, step);
+    if (at >= 0 || (step > 0 && p->recalled >= 0))
+        put_history(p, at);
+    return DO_PAINT;
+}
+
+/* ^R: the newest older line that holds what was typed. */
+static unsigned search_history(Input *p)
+{
+    if (!p->asked) {
+        p->asked = strdup(rl_line_buffer);
+        p->recalled = -1;
+    }
+    const char *text = p->asked ? p->asked : "", *verb = input_kinds[p->kind].verb;
+    int from = p->recalled >= 0 ? p->recalled : history_length, at = history_find(verb, text, from, -1), nth = 0, all = 0;
+    for (int i = history_length; (i = history_find(verb, text, i, -1)) >= 0;) {
+        all++;
+        nth += at >= 0 ? i >= at : 0;
+    }
+    p->note_slot = at >= 0 ? SL_OK : SL_WARN;
+    if (at >= 0)
+        put_history(p, at);
+    p->note[0] = p->figures[0] = '\0';
+    choices_drop(&p->choices);
+    if (at >= 0)
+        text_format(p->note, MAX_NOTE, "line %d of %d of the history with '%s'; ^R an older one", nth, all, text);
+    else
+        text_format(p->note, MAX_NOTE, "no older line of the history holds '%s'", text);
+    return DO_PAINT;
+}
+
+/* Where the word of the cursor begins. */
+static int word_start(void)
+{
+    int at = rl_point;
+    while (at > 0 && rl_line_buffer[at - 1] != ' ' && rl_line_buffer[at - 1] != '\t')
+        at--;
+    return at;
+}
+
+/* The chosen word takes the place of the one of the cursor. */
+static unsigned take_chosen(Input *p)
+{
+    const char *word = p->choices.list[p->choices.chosen].word;
+    size_t n = strlen(word);
+    int start = word_start();
+    bool goes_on = n > 0 && strchr("/.=", word[n - 1]);
+    rl_delete_text(start, rl_point);
+    rl_point = start;
+    rl_insert_text(word);
+    rl_insert_text(goes_on ? "" : " ");
+    p->note[0] = p->figures[0] = '\0';
+    p->changed = true;
+    return DO_PAINT;
+}
+
+/* Keys that are about the list and the history; false: it is for readline. */
+static bool list_key(Ui *ui, int key, unsigned *bits)
+{
+    Input *p = ui->input;
+    Choices *c = &p->choices;
+    const char *verb = input_kinds[p->kind].verb;
+    bool up = key == KEY_CODE(KEY_UP), down = key == KEY_CODE(KEY_DOWN), enter = key == '\n' || key == KEY_CODE(KEY_ENTER);
+    *bits = DO_PAINT;
+    if (p->kind == INPUT_COMMAND && (up || down || enter))
+        input_settle(ui); /* the list that the key is about */
+    if (c->chosen >= 0 && (enter || key == '\t')) {
+        take_chosen(p);
+        return true;
+    }
+    if (c->n > 0 && (key == KEY_CODE(KEY_NPAGE) || key == KEY_CODE(KEY_PPAGE))) {
+        choices_scroll(c, key == KEY_CODE(KEY_NPAGE) ? 1 : -1);
+        return true;
+    }
+    if (c->n > 0 && ((down && p->ups == 0) || (up && c->chosen >= 0))) {
+        choices_choose(c, down ? 1 : -1);
+        return true;
+    }
+    if (verb && key == KEY_CTRL('R')) {
+        search_history(p);
+        return true;
+    }
+    if (verb && *verb && (up || down)) {
+        recall(p, up ? -1 : 1);
+        return true;
+    }
+    if (up)
+        p->ups += p->ups < history_length;
+    if (down)
+        p->ups -= p->ups > 0;
+    return up && !verb;
+}
+
 unsigned input_key(Ui *ui, int key)
 {
     char bytes[8];
+    unsigned bits;
     bool rubs = key == KEY_CODE(KEY_BACKSPACE) || key == 127 || key == 8; /* past the start it leaves, as in vi */
     if (key == KEY_ESC || key == KEY_CTRL('C') || key == KEY_CTRL('G') ||
         ((key == KEY_CTRL('D') || rubs) && rl_end == 0)) {
-        const Kind *k = &kinds[ui->input->kind];
+        const Kind *k = &input_kinds[ui->input->kind];
         if (k->cancelled)
             k->cancelled(ui);
         input_close(ui);
         return DO_PAINT;
     }
+    if (list_key(ui, key, &bits))
+        return bits;
     if (key == KEY_CODE(KEY_DC) && rl_point == rl_end)
         return DO_NOTHING;
-    if (key == '\t' && !kinds[ui->input->kind].commands)
+    if (key == '\t' && !input_kinds[ui->input->kind].verb)
         return DO_NOTHING;
     size_t n = key_bytes(key, bytes);
     if (n == 0 || (rl_end >= MAX_INPUT && key >= ' '))
         return DO_NOTHING;
     char *before = strdup(rl_line_buffer);
-    drop_choices(ui->input);
+    ui->input->choices.tall = false;
+    free(ui->input->asked);
+    ui->input->asked = NULL;
     feed_bytes(ui, bytes, n);
     if (ui->input->done) {
         free(before);
@@ -690,48 +530,10 @@ static void draw_notes(Ui *ui, const Input *p, const char *hint)
     pen_fill(&above, SL_TEXT);
 }
 
-/* One choice a line with what it means, or several beside each other where there is nothing to tell. */
-static void draw_choice(Ui *ui, const Input *p, Rect r, int i, int wide)
-{
-    char line[MAX_NOTE];
-    Pen pen = pen_at(ui, r.y, r.x + 1, r.w - 1);
-    pen_name(&pen, SL_KEY, wide, p->choice[i].word);
-    text_cut(line, sizeof line, p->choice[i].help, pen.end - pen.x - 2, ui->term.glyphs.ellipsis);
-    pen_printf(&pen, SL_TEXT, " %s", line);
-}
-
-/* What Tab offers, over the last lines of the body; what doesn't fit is counted. */
-static void draw_choices(Ui *ui, const Input *p)
-{
-    enum { GAP = 2, WIDEST = 30 };
-    Rect f = ui->layout.figures;
-    int body = f.y - ui->layout.tabs.y - 1, wide = 0, helps = 0;
-    for (int i = 0; i < p->nchoices; i++) {
-        int w = text_width(p->choice[i].word);
-        wide = w > wide ? w : wide;
-        helps += p->choice[i].help[0] != '\0';
-    }
-    if (helps && wide > WIDEST)
-        wide = WIDEST;
-    int across = helps ? 1 : (f.w - 1) / (wide + GAP) > 0 ? (f.w - 1) / (wide + GAP) : 1;
-    int lines = (p->nchoices + across - 1) / across, room = body * 2 / 3;
-    bool more = lines > room;
-    int shown = more ? (room - 1) * across : p->nchoices, y = f.y - (more ? room : lines) - 1;
-    draw_hline(ui, y, f.x, f.w);
-    draw_clear(ui, (Rect){y + 1, f.x, f.y - y - 1, f.w});
-    for (int i = 0; i < shown; i++) {
-        Rect r = {y + 1 + i / across, f.x + i % across * (wide + GAP), 1, helps ? f.w : wide + 1};
-        draw_choice(ui, p, r, i, wide < f.w - 1 ? wide : f.w - 1);
-    }
-    Pen last = pen_at(ui, f.y - 1, f.x, f.w);
-    if (more)
-        pen_printf(&last, SL_DIM, " ... %d more; another letter leaves fewer", p->nchoices - shown);
-}
-
 void input_draw(Ui *ui)
 {
     const Input *p = ui->input;
-    const Kind *k = &kinds[p->kind];
+    const Kind *k = &input_kinds[p->kind];
     Rect r = ui->layout.message;
     Pen pen = pen_at(ui, r.y, r.x, r.w);
     pen_puts(&pen, SL_STRONG, tr(k->label));
@@ -746,6 +548,6 @@ void input_draw(Ui *ui)
     pen_puts(&pen, SL_TEXT, shown);
     pen_fill(&pen, SL_TEXT);
     draw_notes(ui, p, tr(k->hint));
-    if (p->nchoices > 0)
-        draw_choices(ui, p);
+    if (p->choices.n > 0)
+        choices_draw(ui, &ui->input->choices);
 }

@@ -17,6 +17,7 @@ typedef enum InputKind {
     INPUT_TUNE,
     INPUT_BUDGET,
     INPUT_COMPARE,
+    INPUT_SHEET,
     INPUT_KINDS
 } InputKind;
 

@@ -31,6 +31,8 @@ const KeyRow key_table[] = {
      .run = act_copy, .arg = 0},
     {.place = 420, .keys = {'Y'}, .help = "leave the screen for a moment and print it plainly",
      .run = act_plain},
+    {.place = 425, .keys = {'E'}, .command = "sheet FILE", .help = "write this list as it is shown to a file",
+     .run = act_prompt, .arg = INPUT_SHEET, .refuse = refuse_no_model},
     {.place = 430, .keys = {':'}, .help = "type a command; Tab completes, Up recalls", .label = "Command",
      .run = act_prompt, .arg = INPUT_COMMAND},
     {.place = 440, .keys = {'1'}, .help = "the screens, by the numbers of their tabs", .run = act_screen},
@@ -163,6 +165,22 @@ int key_shown(const Ui *ui, const KeyRow *row)
     return 0;
 }
 
+/* Whether the command that the row runs is an edit of the decision. */
+static bool decides(const KeyRow *row)
+{
+    char verb[32];
+    snprintf(verb, sizeof verb, "%.*s", row->command ? (int)strcspn(row->command, " ") : 0, row->command ? row->command : "");
+    const Command *c = verb[0] ? command_find(verb) : NULL;
+    return c && (c->flags & CMD_EDIT) && !(c->flags & CMD_MARKS);
+}
+
+const char *key_refusal(Ui *ui, const KeyRow *row)
+{
+    const char *why = row->refuse ? row->refuse(ui) : NULL;
+    bool reads = ui_session(ui) && session_options(ui_session(ui))->read_only;
+    return why || !reads || !decides(row) ? why : "opened with --read-only: nothing is changed";
+}
+
 /* Whether the bar has an earlier key for this. */
 static bool told_already(const Ui *ui, const KeyRow *row)
 {
@@ -212,7 +230,7 @@ void keys_draw_bar(Ui *ui)
         if (own && row->label)
             put_binding(ui, &p, end, own);
         if (row->label && row != quit && key && !told_already(ui, row))
-            put_key(ui, &p, end, key, tr(row->label), INT_MAX, row->refuse && row->refuse(ui));
+            put_key(ui, &p, end, key, tr(row->label), INT_MAX, key_refusal(ui, row) != NULL);
     }
     for (size_t i = 0; i < ui->nbindings; i++) {
         const KeyRow *row = key_find(ui->bindings[i].key, ui->view);

@@ -34,6 +34,9 @@ const KeyRow *key_find(int key, const View *v);
 const KeyRow *key_elsewhere(int key, const View **where);
 /* The key that a row is told by: its first one that the user bound to nothing else; 0: there is none left. */
 int key_shown(const Ui *ui, const KeyRow *row);
+/* Why the row's key does nothing now: its own reason, or that a session opened with --read-only takes no edits. NULL: it
+ * works. */
+const char *key_refusal(Ui *ui, const KeyRow *row);
 /* The F-bar of the present screen. */
 void keys_draw_bar(Ui *ui);
 

@@ -130,6 +130,11 @@ static void said_filter(Ui *ui, const Words *w, int verb)
         ui_say(ui, SL_TEXT, "the filter is gone; u brings it back");
 }
 
+static void said_savefilter(Ui *ui, const Words *w, int verb)
+{
+    ui_say(ui, SL_OK, "kept as @%s, a word of filters from now on", word(w, verb + 1));
+}
+
 static void said_fold(Ui *ui, const Words *w, int verb)
 {
     (void)w, (void)verb;
@@ -163,7 +168,7 @@ static const Done table[] = {
     {"theme", said_theme},     {"set", said_set},         {"dump", said_dump},         {"bind", said_bind},
     {"recipe", said_recipe},   {"calib", said_calib},     {"eval", said_eval},         {"show", said_show},
     {"sort", said_sort},       {"filter", said_filter},   {"fold", said_fold},
-    {"columns", said_columns},
+    {"columns", said_columns}, {"savefilter", said_savefilter},
 };
 
 void ui_said(Ui *ui, const char *line)

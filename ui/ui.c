@@ -266,7 +266,7 @@ static unsigned key_in_view(Ui *ui, int key)
         return ui_refuse(ui, "there is no screen %s; the line above names those there are", name);
     if (!row)
         return ui_refuse(ui, "%s is no key here; ? lists those that are", name);
-    const char *why = row->refuse ? row->refuse(ui) : NULL;
+    const char *why = key_refusal(ui, row);
     if (why)
         return ui_refuse(ui, "%s: %s", name, tr(why));
     return row->run(ui, row, key);
@@ -475,9 +475,18 @@ unsigned ui_pump(Ui *ui)
 
 /* ---- hooks for commands ---- */
 
-static Status hook_dump(void *ctx, const char *path, Error *err)
+static Status hook_dump(void *ctx, const char *path, bool all, Error *err)
 {
-    return ui_dump_file(ctx, path, err);
+    Ui *ui = ctx;
+    Str text = {0};
+    if (!all)
+        return ui_dump_file(ui, path, err);
+    if (ui_model(ui))
+        ui->view->copy(ui, ui_state(ui, ui->view), true, &text);
+    Status st = text.oom ? error_nomem(err, "the list") : text.len == 0 ? error_set(err, ST_USAGE, "there is no list here to write")
+                                                                         : file_write_atomic(path, text.s, text.len, err);
+    str_free(&text);
+    return st;
 }
 
 static char *load_theme(void *ctx, const char *name, Error *err)

@@ -65,7 +65,7 @@ bool help_key_line(int i, int line, const char **title, char keys[64], const cha
 
 static const char *why_not(Ui *ui, const HelpRow *h)
 {
-    return h->row && h->row->refuse ? h->row->refuse(ui) : NULL;
+    return h->row ? key_refusal(ui, h->row) : NULL;
 }
 
 static void row_text(Ui *ui, const HelpRow *h, Str *out)

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "session/parts.h"
+#include "session/preset.h"
 #include "session/entries.h"
 #include "session/table.h"
 #include "session/whatif.h"
@@ -93,11 +94,18 @@ Status session_target(const Session *s, const char *target, bool *hits, int64_t 
         *count = 1;
         return ST_OK;
     }
-    Pattern *p;
-    RETURN_IF_ERROR(pattern_compile(&p, target, err));
-    *count = pattern_hits(p, s->model, hits);
+    Pattern *p = NULL;
+    Str text = {0};
+    Status st = preset_text(s, target, &text, err);
+    if (st == ST_OK)
+        st = pattern_compile(&p, str_text(&text), err);
+    if (st == ST_OK)
+        *count = pattern_hits(p, s->model, hits);
+    if (st == ST_OK && *count == 0)
+        st = no_hit(s, str_text(&text), err);
     pattern_free(p);
-    return *count ? ST_OK : no_hit(s, target, err);
+    str_free(&text);
+    return st;
 }
 
 void close_groups(const Model *m, bool *hits)
@@ -168,12 +176,21 @@ static Status apply(Session *s, const Edit *e, bool forward, Error *err)
     return ST_OK;
 }
 
+/* With --read-only only what is looked at changes: tags and the filter. */
+static Status may_change(const Session *s, EditKind kind, Error *err)
+{
+    bool looks = kind == EDIT_TAG || kind == EDIT_FILTER;
+    return looks || s->restoring || !s->opt.read_only ? ST_OK
+                                                      : error_set(err, ST_USAGE, "opened with --read-only: nothing is changed");
+}
+
 Status edit_push(Session *s, Edit e, Error *err)
 {
     Assignment *a = s->assignment;
-    Status st = mem_grow(&a->edits, &a->cap_edits, a->edit_pos + 1, sizeof *a->edits)
-                    ? apply(s, &e, true, err)
-                    : error_nomem(err, "the undo list");
+    Status st = may_change(s, e.kind, err);
+    if (st == ST_OK)
+        st = mem_grow(&a->edits, &a->cap_edits, a->edit_pos + 1, sizeof *a->edits) ? apply(s, &e, true, err)
+                                                                                   : error_nomem(err, "the undo list");
     if (st != ST_OK) {
         edit_fini(&e);
         return st;
@@ -322,6 +339,7 @@ Status session_undo(Session *s, Str *what, Error *err)
     Assignment *a = s->assignment;
     if (a->edit_pos == 0)
         return error_set(err, ST_USAGE, "nothing to undo");
+    RETURN_IF_ERROR(may_change(s, a->edits[a->edit_pos - 1].kind, err));
     RETURN_IF_ERROR(step(s, &a->edits[a->edit_pos - 1], false, what, err));
     a->edit_pos--;
     entry_text(s, "undo", NULL);
@@ -333,6 +351,7 @@ Status session_redo(Session *s, Str *what, Error *err)
     Assignment *a = s->assignment;
     if (a->edit_pos == a->nedits)
         return error_set(err, ST_USAGE, "nothing to redo");
+    RETURN_IF_ERROR(may_change(s, a->edits[a->edit_pos].kind, err));
     RETURN_IF_ERROR(step(s, &a->edits[a->edit_pos], true, what, err));
     a->edit_pos++;
     entry_text(s, "redo", NULL);

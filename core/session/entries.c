@@ -183,6 +183,17 @@ void entry_view(Session *s)
     put(s, &b, false);
 }
 
+void entry_kept_filter(Session *s, const char *name, const char *text)
+{
+    Str b = {0};
+    str_puts(&b, "{\"t\":\"kept_filter\",\"name\":");
+    str_json(&b, name);
+    str_puts(&b, ",\"text\":");
+    str_json(&b, text);
+    str_putc(&b, '}');
+    put(s, &b, false);
+}
+
 void entry_run(Session *s, const Job *j)
 {
     const Results *r = s->results;

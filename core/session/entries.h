@@ -21,6 +21,7 @@ void entry_recipe(Session *s, const Recipe *r, const RuleList *rules); /* NULL: 
 void entry_text(Session *s, const char *kind, const char *text); /* text may be NULL: "undo", "redo" */
 void entry_setting(Session *s, const char *key, const char *value);
 void entry_view(Session *s);                                     /* when it is another than the last one */
+void entry_kept_filter(Session *s, const char *name, const char *text); /* one that is kept; "": no more */
 void entry_run(Session *s, const Job *j);
 void entry_run_end(Session *s, int run, Status st);
 void entry_quantize(Session *s, const QuantizeJob *q);           /* begins */

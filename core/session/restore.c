@@ -222,6 +222,14 @@ static Status on_view(Session *s, const cJSON *o, Error *err)
     return ST_OK;
 }
 
+static Status on_kept_filter(Session *s, const cJSON *o, Error *err)
+{
+    const char *name = text_of(o, "name"), *text = text_of(o, "text");
+    if (!name || !text || session_save_filter(s, name, text, err) == ST_NOMEM)
+        return name && text ? ST_NOMEM : ST_OK;
+    return ST_OK;
+}
+
 /* The metrics of a pass that goes on from scores; one of statistics is known by its needs. */
 static Status stopped_metrics(Stopped *p, const cJSON *names, Error *err)
 {
@@ -414,7 +422,7 @@ static const struct RecordKind {
     {"open", on_open},     {"format", on_format}, {"model", on_model},   {"data", on_data},
     {"calib", on_calib},   {"eval", on_eval}, {"recipe", recipe_restore}, {"set", on_set},
     {"edit", on_edit},     {"rules", rules_restore}, {"undo", on_undo}, {"redo", on_redo}, {"whatif", on_whatif}, {"cmd", on_command},
-    {"view", on_view},     {"run", on_run},       {"rows", on_rows}, {"scores", on_scores}, {"run_end", on_run_end}, {"effect", on_effect},
+    {"view", on_view},     {"kept_filter", on_kept_filter}, {"run", on_run},       {"rows", on_rows}, {"scores", on_scores}, {"run_end", on_run_end}, {"effect", on_effect},
     {"quantize", on_quantize}, {"quantize_end", on_quantize_end}, {"loaded", on_loaded}, {"mark", mark_restore},
     {"tune", tuning_restore}, {"tune_end", tuning_restore_end},
     {"keep", on_keep}, {"keep_not", on_keep_not}, {"took", on_took},

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "session/assignment.h"
 #include "session/parts.h"
+#include "session/preset.h"
 
 /* ---- a rule ---- */
 
@@ -148,7 +149,7 @@ Status rule_new(const Session *s, const char *text, Rule **out, Error *err)
     if (g)
         st = group_text(s, g, &name, err);
     else
-        str_puts(&name, text);
+        st = preset_text(s, text, &name, err);
     Rule *r = st == ST_OK ? mem_zarray(1, sizeof *r) : NULL;
     bool *hits = mem_zarray((size_t)s->model->nlinears, 1);
     if (r) {

@@ -513,6 +513,11 @@ Status session_filter(Session *s, const char *expr, Error *err);
 /* Shows what passes, as no edit: of a filter that is only being typed. The caller sets the old one again in the end. */
 Status session_filter_try(Session *s, const char *expr, Error *err);
 const char *session_filter_text(const Session *s);
+/* Keeps a filter under a name (letters, digits, - and _), "" takes the name away: @NAME is a word of filters. Kept by
+ * resume, no edit. */
+Status session_save_filter(Session *s, const char *name, const char *expr, Error *err);
+/* Name of filter i that was kept, and what it is; NULL: there are no more. */
+const char *session_filter_name(const Session *s, int i, const char **expr);
 /* Visible linears in table order. Failed rows first when sorted by score, then scores, then not measured. Borrowed
  * until the next call that changes the session. resort: take arrived scores into the order now; otherwise rows that
  * have a place keep it. */

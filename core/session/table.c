@@ -9,6 +9,7 @@
 #include "base/ascii.h"
 #include "base/mem.h"
 #include "session/assignment.h"
+#include "session/filter.h"
 #include "session/fold.h"
 #include "session/parts.h"
 #include "session/results.h"
@@ -43,6 +44,7 @@ void table_fini(Table *t)
     table_close(t);
     free(t->filter);
     t->filter = NULL;
+    saved_filters_free(&t->saved);
 }
 
 Status table_open(Table *t, const Model *m, Error *err)
@@ -151,136 +153,6 @@ void session_set_cursor(Session *s, int64_t linear)
     s->table->cursor = s->model && linear >= 0 && linear < s->model->nlinears ? linear : -1;
 }
 
-/* ---- filter ---- */
-
-typedef struct Term {
-    bool negate;
-    enum {
-        TERM_WORD,
-        TERM_KIND,
-        TERM_LAYER,
-        TERM_SCORE_ABOVE,
-        TERM_SCORE_BELOW,
-        TERM_FLOAT,
-        TERM_FAILED,
-        TERM_TAGGED
-    } kind;
-    char text[128];
-    long lo, hi;
-    double value;
-} Term;
-
-enum { MAX_TERMS = 32 };
-
-static Status parse_term(const char *word, Term *t, Error *err)
-{
-    *t = (Term){0};
-    if (word[0] == '!' && word[1]) {
-        t->negate = true;
-        word++;
-    }
-    snprintf(t->text, sizeof t->text, "%s", word);
-    char *end;
-    if (strcmp(word, "float") == 0)
-        t->kind = TERM_FLOAT;
-    else if (strcmp(word, "failed") == 0)
-        t->kind = TERM_FAILED;
-    else if (strcmp(word, "tagged") == 0)
-        t->kind = TERM_TAGGED;
-    else if (strncmp(word, "kind=", 5) == 0) {
-        t->kind = TERM_KIND;
-        snprintf(t->text, sizeof t->text, "%s", word + 5);
-    } else if (strncmp(word, "layer=", 6) == 0) {
-        t->kind = TERM_LAYER;
-        t->lo = t->hi = strtol(word + 6, &end, 10);
-        if (end == word + 6)
-            return error_set(err, ST_USAGE, "'%s': layer= takes N or A..B", word);
-        if (strncmp(end, "..", 2) == 0) {
-            const char *from = end + 2;
-            t->hi = strtol(from, &end, 10);
-            if (end == from)
-                return error_set(err, ST_USAGE, "'%s': layer= takes N or A..B", word);
-        }
-        if (*end)
-            return error_set(err, ST_USAGE, "'%s': layer= takes N or A..B", word);
-    } else if (strncmp(word, "score>", 6) == 0 || strncmp(word, "score<", 6) == 0) {
-        t->kind = word[5] == '>' ? TERM_SCORE_ABOVE : TERM_SCORE_BELOW;
-        t->value = strtod(word + 6, &end);
-        if (end == word + 6 || *end)
-            return error_set(err, ST_USAGE, "'%s': score> and score< take a number", word);
-    } else if (strpbrk(word, "<>"))
-        return error_set(err, ST_USAGE, "'%s': only scores are compared, as score>10 or score<0.5", word);
-    else if (strchr(word, '='))
-        return error_set(err, ST_USAGE,
-                         "'%s': a filter has words, kind=, layer=A..B, score>X, float, failed, tagged, !word", word);
-    return ST_OK;
-}
-
-static Status parse_filter(const char *expr, Term *terms, int *n, Error *err)
-{
-    *n = 0;
-    while (expr && *expr) {
-        while (ascii_is_space(*expr))
-            expr++;
-        size_t len = strcspn(expr, " \t");
-        if (!len)
-            break;
-        char word[128];
-        if (len >= sizeof word || *n == MAX_TERMS)
-            return error_set(err, ST_USAGE, "the filter is too long: at most %d words of 127 bytes", MAX_TERMS);
-        memcpy(word, expr, len);
-        word[len] = 0;
-        RETURN_IF_ERROR(parse_term(word, &terms[(*n)++], err));
-        expr += len;
-    }
-    return ST_OK;
-}
-
-static bool holds(const Session *s, const Term *t, int64_t i)
-{
-    const Linear *l = &s->model->linears[i];
-    switch (t->kind) {
-    case TERM_WORD: return strstr(l->name, t->text) != NULL;
-    case TERM_KIND: return strcmp(linear_kind_name(l->kind), t->text) == 0;
-    case TERM_LAYER: return l->layer >= t->lo && l->layer <= t->hi;
-    case TERM_FLOAT: return s->assignment->level[i] == 0;
-    case TERM_TAGGED: return s->assignment->tagged[i];
-    case TERM_FAILED: return session_score(s, s->table->metric, i).state == SCORE_FAILED;
-    case TERM_SCORE_ABOVE: return session_score(s, s->table->metric, i).value > t->value;
-    case TERM_SCORE_BELOW: return session_score(s, s->table->metric, i).value < t->value;
-    }
-    return false;
-}
-
-Status session_filter(Session *s, const char *expr, Error *err)
-{
-    Term terms[MAX_TERMS];
-    int n;
-    RETURN_IF_ERROR(parse_filter(expr, terms, &n, err));
-    const char *now = s->table->filter ? s->table->filter : "";
-    if (strcmp(now, expr) == 0)
-        return ST_OK;
-    Edit e = {.kind = EDIT_FILTER, .from = strdup(now), .to = strdup(expr)};
-    if (!e.from || !e.to) {
-        edit_fini(&e);
-        return error_nomem(err, "the filter");
-    }
-    return edit_push(s, e, err);
-}
-
-Status session_filter_try(Session *s, const char *expr, Error *err)
-{
-    Term terms[MAX_TERMS];
-    int n;
-    RETURN_IF_ERROR(parse_filter(expr, terms, &n, err));
-    return table_set_filter(s->table, expr, err);
-}
-
-const char *session_filter_text(const Session *s)
-{
-    return s->table->filter ? s->table->filter : "";
-}
-
 /* ---- order ---- */
 
 typedef struct Key {
@@ -325,25 +197,16 @@ static Key make_key(const Session *s, int64_t i)
     return k;
 }
 
-static bool passes(const Session *s, const Term *terms, int n, int64_t i)
-{
-    for (int k = 0; k < n; k++)
-        if (holds(s, &terms[k], i) == terms[k].negate)
-            return false;
-    return true;
-}
-
 static void sort_order(Session *s)
 {
     Table *t = s->table;
     int64_t total = s->model->nlinears;
     Key *keys = mem_array((size_t)total, sizeof *keys);
-    Term terms[MAX_TERMS];
-    int nterms = 0;
-    parse_filter(t->filter, terms, &nterms, NULL);
+    Filter f;
+    filter_parse(s, t->filter, &f, NULL);
     int64_t n = 0;
     for (int64_t i = 0; i < total; i++)
-        if (passes(s, terms, nterms, i)) {
+        if (filter_passes(s, &f, i)) {
             if (keys)
                 keys[n] = make_key(s, i);
             t->order[n++] = i; /* memory short: model order is still an order */

@@ -1,6 +1,7 @@
 #ifndef SLIM_SESSION_TABLE_H
 #define SLIM_SESSION_TABLE_H
 
+#include "session/filter.h"
 #include "session/fold.h"
 #include "session/ranking.h"
 
@@ -37,6 +38,7 @@ typedef struct Table {
     SortKey sort;
     bool ascending;
     char *filter;
+    SavedFilters saved;
     int64_t *order, norder;
     int64_t order_failed, order_scored; /* by score: failed linears come before the first, scored before the second */
     uint64_t order_made;       /* grows with every new order */

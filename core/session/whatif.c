@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "session/assignment.h"
 #include "session/parts.h"
+#include "session/preset.h"
 #include "session/results.h"
 
 void whatif_clear(WhatIfs *w)
@@ -242,14 +243,12 @@ static Status preview_figures(Session *s, Rule *r, const char *instead, WhatIf *
     return st;
 }
 
-Status session_preview(Session *s, const char *pattern, const char *instead, WhatIf *out, Error *err)
+/* session_preview of what a preset means. */
+static Status preview_pattern(Session *s, const char *pattern, const char *instead, WhatIf *out, Error *err)
 {
     Pattern *p;
     Lint lint;
     Rule *r;
-    *out = (WhatIf){.pattern = pattern, .on = true, .share = NAN, .fresh_share = NAN};
-    if (!s->model)
-        return error_set(err, ST_USAGE, "no model is open: open MODEL first");
     RETURN_IF_ERROR(pattern_compile(&p, pattern, err));
     pattern_free(p);
     RETURN_IF_ERROR(pattern_lint(pattern, s->model, NULL, &lint, err));
@@ -262,5 +261,19 @@ Status session_preview(Session *s, const char *pattern, const char *instead, Wha
     Status st = preview_figures(s, r, instead, out, err);
     out->pattern = pattern;
     rule_free(r);
+    return st;
+}
+
+Status session_preview(Session *s, const char *pattern, const char *instead, WhatIf *out, Error *err)
+{
+    Str text = {0};
+    *out = (WhatIf){.pattern = pattern, .on = true, .share = NAN, .fresh_share = NAN};
+    if (!s->model)
+        return error_set(err, ST_USAGE, "no model is open: open MODEL first");
+    Status st = preset_text(s, pattern, &text, err);
+    if (st == ST_OK)
+        st = preview_pattern(s, str_text(&text), instead, out, err);
+    out->pattern = pattern;
+    str_free(&text);
     return st;
 }

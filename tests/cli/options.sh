@@ -46,6 +46,8 @@ one() {
     keep) in_session "exclude *.0.mlp.down_proj" "keep A" "keep A $*" "sets" ;;
     sets) in_session "keep A" "sets $*" ;;
     rule) in_session "exclude *.0.mlp.down_proj" "rule $*" ;;
+    dump) printf 'open %s\ndump %s %s\n' "$M" "$*" "$tmp/d.txt" >"$tmp/d.slim"
+        s workbench --script "$tmp/d.slim" --size 60x15 && cat "$tmp/d.txt" ;;
     replay) in_session "replay $* $tmp/other.slim" ;;
     quantize) in_session "recipe $R" "quantize $*" ;;
     open) printf 'open %s %s\n' "$M" "$*" | s --script - ;;
@@ -217,6 +219,7 @@ row open model_type "Qwen 3" "" --model_type qwen3
 want=130 row cancel now "stopped" - --now
 row history save "FILE:$tmp/h.slim" "" --save "$tmp/h.slim"
 printf '# model x, fingerprint 0123456789abcdef\nexclude *.0.*\n' >"$tmp/other.slim"
+row dump all "layers.7.mlp.up_proj" - --all
 row rule format '"rules"' xml --format json
 row replay force "linears sent to float" - --force
 row export preview "apiversion" - --preview

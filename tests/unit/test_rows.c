@@ -332,6 +332,8 @@ static const Tested commands[] = {
     {"filter", "test_commands.c", "lines_change_the_session"},
     {"fold", "test_commands.c", "lines_change_the_session"},
     {"columns", "test_columns.c", "test_command"},
+    {"sheet", "sheet.sh", "all three hold the shown rows, with both metrics"},
+    {"savefilter", "test_screen_says.c", "test_filters_kept"},
     {"tag", "test_commands.c", "lines_change_the_session"},
     {"exclude", "test_commands.c", "lines_change_the_session"},
     {"rule", "rules.sh", "each row has its own switch"},

@@ -155,7 +155,13 @@ static void test_completion_is_shown(void **state)
         world_open(&w, sizes[i].cols, sizes[i].rows, "ascii", true, false);
         world_keys(&w, ": Tab");
         world_shows(&w, "Score every linear's", true);
-        world_shows(&w, " more; another letter leaves fewer", true);
+        world_shows(&w, "PgDn scrolls  Down chooses", true);
+        char *first = world_screen(&w);
+        assert_non_null(strstr(first, " 1-"));
+        free(first);
+        world_keys(&w, "PgDn");
+        world_shows(&w, " 1-", false); /* it scrolls */
+        world_keys(&w, "PgUp");
         world_shows(&w, "float 5/56", true); /* the figures stay */
         world_type(&w, "undo");
         world_shows(&w, "Score every linear's", false);
@@ -171,6 +177,80 @@ static void test_completion_is_shown(void **state)
         world_keys(&w, "Esc");
         world_close(&w);
     }
+}
+
+/* The list above the command line narrows with each letter, finds commands by what they are for, and gives its words. */
+static void test_palette(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        World w;
+        world_open(&w, sizes[i].cols, sizes[i].rows, "ascii", true, false);
+        world_keys(&w, ":");
+        world_shows(&w, "Score every linear's", true); /* without Tab */
+        world_type(&w, "fol");
+        world_shows(&w, "Score every linear's", false);
+        world_shows(&w, "Fold the table", true);
+        world_keys(&w, "^U");
+        world_type(&w, "colours"); /* begins no command */
+        world_shows(&w, "theme", true);
+        world_keys(&w, "Down Enter");
+        world_shows(&w, ":theme", true);
+        world_keys(&w, "^U");
+        world_type(&w, "fold ki");
+        world_shows(&w, "fold none|block|kind", true); /* what it takes */
+        world_keys(&w, "Tab Enter");
+        world_shows(&w, "folded by kind", true);
+        world_keys(&w, ":");
+        world_type(&w, "sort name");
+        world_keys(&w, "Enter :");
+        world_type(&w, "fol");
+        world_keys(&w, "^R");
+        world_shows(&w, ":fold kind", true);
+        world_shows(&w, "line 1 of 1 of the history with 'fol'", true);
+        world_keys(&w, "^R");
+        world_shows(&w, "no older line of the history holds 'fol'", true);
+        world_keys(&w, "Esc : Up");
+        world_shows(&w, ":sort name", true);
+        world_keys(&w, "Down Esc");
+        world_close(&w);
+    }
+}
+
+/* Filters that have names, presets, and what was filtered by before. */
+static void test_filters_kept(void **state)
+{
+    (void)state;
+    World w;
+    int64_t n;
+    world_open(&w, 80, 24, "ascii", true, false);
+    Session *s = w.app.session;
+    world_keys(&w, "\\");
+    world_type(&w, "last=2 !attn");
+    world_keys(&w, "Enter");
+    session_order(s, &n, false);
+    assert_int_equal(n, 2 * 3);
+    world_keys(&w, ":");
+    world_type(&w, "savefilter late");
+    world_keys(&w, "Enter");
+    world_shows(&w, "kept as @late", true);
+    world_keys(&w, "Esc \\");
+    world_type(&w, "@la");
+    world_shows(&w, "no filter is kept as '@la': there are @late", true);
+    world_type(&w, "te kind=down_proj");
+    session_order(s, &n, false);
+    assert_int_equal(n, 2);
+    world_keys(&w, "Esc \\ Up");
+    world_shows(&w, "filter: last=2 !attn", true);
+    world_keys(&w, "^U");
+    world_type(&w, "kind=");
+    world_keys(&w, "Tab");
+    world_shows(&w, "kind=o_proj", true);
+    world_keys(&w, "Esc \\");
+    world_type(&w, "first=x");
+    world_shows(&w, "first= and last= take a number of blocks", true);
+    world_keys(&w, "Esc");
+    world_close(&w);
 }
 
 /* A filter narrows the table while it is typed, counts, says what it doesn't understand, and is no edit before Enter. */
@@ -189,7 +269,7 @@ static void test_filter_is_live(void **state)
         session_order(s, &n, false);
         assert_int_equal(n, 32);
         world_shows(&w, "32 layers of 56 pass", true);
-        world_shows(&w, "words, kind= layer=3..7 score>9 float failed tagged !word", true); /* the hint stays */
+        world_shows(&w, "words, kind= layer=3..7 score>9 float !word; Tab lists", true); /* the hint stays */
         world_shows(&w, "mlp.", false);
         world_type(&w, " scor>10");
         world_shows(&w, "'scor>10': only scores are compared", true);
@@ -435,6 +515,8 @@ int main(void)
         cmocka_unit_test(test_success_is_told),
         cmocka_unit_test(test_bound_keys_are_told),
         cmocka_unit_test(test_completion_is_shown),
+        cmocka_unit_test(test_palette),
+        cmocka_unit_test(test_filters_kept),
         cmocka_unit_test(test_filter_is_live),
         cmocka_unit_test(test_details_whole),
         cmocka_unit_test(test_first_row_keeps_its_layer),
