@@ -116,7 +116,7 @@ fuzz: $(BUILD)/tests/run_fuzz ## search each reader of foreign bytes with libFuz
 
 # Linked with each function in a section of its own: the linker names those that main does not reach.
 unused: ## name functions that nothing of the program calls, or only their own file
-	@$(MAKE) --no-print-directory -s BUILD=build-unused OPT="-O0 -ffunction-sections" build-unused/unused
+	@$(MAKE) --no-print-directory -s BUILD=build-unused OPT="-O0 -ffunction-sections" build-unused/unused >/dev/null
 
 $(BUILD)/unused: $(MAIN_OBJ) $(APP_OBJ) $(CORE_OBJ) tests/unused.sh $(wildcard tests/unit/*.c tests/lib/*.c)
 	$(Q)$(CC) $(ALL_CFLAGS) -Wl,--gc-sections,--print-gc-sections $(filter %.o,$^) -o $(BUILD)/whole $(LDLIBS) 2>$@.txt
