@@ -86,6 +86,12 @@ static double value_at(const TokenBlocks *a, const TokenBlocks *b, int64_t i, Bl
     return b ? value(&a->b[i]) - value(&b->b[i]) : value(&a->b[i]);
 }
 
+/* From the squares of the sums' distances from what their tokens make one expect. */
+static double error_of(double square, double tokens, int64_t n)
+{
+    return sqrt(square * (double)n / (double)(n - 1)) / tokens;
+}
+
 /* b NULL: of a alone. */
 static double ratio_error(const TokenBlocks *a, const TokenBlocks *b, BlockValue value)
 {
@@ -100,7 +106,23 @@ static double ratio_error(const TokenBlocks *a, const TokenBlocks *b, BlockValue
         double off = value_at(a, b, i, value) - sum / tokens * a->b[i].tokens;
         square += off * off;
     }
-    return sqrt(square * (double)a->n / (double)(a->n - 1)) / tokens;
+    return error_of(square, tokens, a->n);
+}
+
+double block_sums_error(const double *sum, const double *tokens, int64_t n)
+{
+    double all = 0, count = 0, square = 0;
+    if (n < 2)
+        return NAN;
+    for (int64_t i = 0; i < n; i++) {
+        all += sum[i];
+        count += tokens[i];
+    }
+    for (int64_t i = 0; i < n; i++) {
+        double off = sum[i] - all / count * tokens[i];
+        square += off * off;
+    }
+    return error_of(square, count, n);
 }
 
 double blocks_error(const TokenBlocks *b, BlockValue value)

@@ -43,6 +43,9 @@ double block_nll_float(const TokenBlock *b);
 double block_nll_more(const TokenBlock *b);
 double block_nll_quant(const TokenBlock *b);
 
+/* The same of n blocks' sums and numbers of tokens, where a measurement's are not at hand. */
+double block_sums_error(const double *sum, const double *tokens, int64_t n);
+
 /* The same of values that two measurements over the same tokens differ by: value(a[i]) - value(b[i]). */
 double blocks_paired_error(const TokenBlocks *a, const TokenBlocks *b, BlockValue value);
 

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "measure/blocks.h"
 #include "metric/collect.h"
 #include "metric/leveled.h"
 #include "metric/rows.h"
@@ -18,10 +19,11 @@
  * begun, and what its first tokens weigh shows. */
 enum { PROBE_TOKENS = 512, PROBE_LEAST = 64 };
 
-enum { PART_STREAM, PART_FIRST };
+enum { PART_STREAM, PART_FIRST, PART_ERROR };
 static const MetricPart block_parts[] = {
     {"stream", "", "squared error of the layer's output over its square, mean over tokens"},
     {"first", "", "the same of each text's first token"},
+    {"error", "", "standard error of the score over blocks of 16 tokens"},
     {NULL, NULL, NULL}};
 
 enum { PART_LO, PART_HI };
@@ -40,6 +42,7 @@ typedef struct BlockPass {
     PassScore *score;       /* [cap] of the unit at work */
     int64_t nscore, cap;
     bool errors;            /* block_error is asked for */
+    double *sum, *tokens;   /* of blocks of the probe's tokens */
     Collector *stats;       /* what the float pass shows it, NULL: nothing is asked for */
 } BlockPass;
 
@@ -137,6 +140,7 @@ static int first_block(const Model *m, int unit, int64_t group)
 /* Sums over tokens, in their order. */
 typedef struct Distance {
     double normed;       /* |F(h') - F(h)|^2 */
+    double error;        /* standard error of its mean, from blocks of tokens of a text: those beside each other are alike */
     double stream, first; /* |h' - h|^2 / |h|^2, and of the texts' first tokens */
     int64_t rows, firsts;
     int64_t bad;         /* the first row that is no number, -1: none */
@@ -154,13 +158,28 @@ static double square_diff(const float *a, const float *b, int64_t n, double *squ
     return error;
 }
 
-static Distance distance(const Way *w, const Stream *changed, const Stream *normed)
+/* Blocks of the probe's tokens, room for their sums and numbers of tokens. */
+static Status blocks_init(BlockPass *b, Error *err)
+{
+    const PassProbe at = probe(b->p);
+    size_t n = (size_t)at.samples * (size_t)div_up(at.rows, BLOCK_TOKENS);
+    b->sum = mem_array(2 * n + 1, sizeof *b->sum);
+    b->tokens = b->sum + n;
+    return b->sum ? ST_OK : error_nomem(err, "block errors");
+}
+
+static Distance distance(BlockPass *b, const Way *w, const Stream *changed, const Stream *normed)
 {
     const Stream *plain = &w->state[w->n];
     Distance d = {.rows = plain->rows, .bad = -1};
+    int64_t block = -1;
     for (int s = 0; s < plain->samples; s++)
         for (int64_t t = plain->start[s]; t < plain->start[s + 1]; t++) {
             double own, ratio;
+            if ((t - plain->start[s]) % BLOCK_TOKENS == 0) {
+                block++;
+                b->sum[block] = b->tokens[block] = 0;
+            }
             double e = square_diff(w->normed.data + t * normed->width, normed->data + t * normed->width, normed->width,
                                    &own);
             ratio = square_diff(plain->data + t * plain->width, changed->data + t * plain->width, plain->width, &own);
@@ -168,10 +187,13 @@ static Distance distance(const Way *w, const Stream *changed, const Stream *norm
             if (d.bad < 0 && !(isfinite(e) && isfinite(ratio)))
                 d.bad = t;
             d.normed += e;
+            b->sum[block] += e;
+            b->tokens[block]++;
             d.stream += ratio;
             d.first += t == plain->start[s] ? ratio : 0;
             d.firsts += t == plain->start[s];
         }
+    d.error = block_sums_error(b->sum, b->tokens, block + 1);
     return d;
 }
 
@@ -209,10 +231,11 @@ static Status run_group(BlockPass *b, int unit, int64_t group, const Way *w, Uni
     if (st == ST_OK)
         st = runner_final_norm(b->r, &changed, &normed, NULL, 0, err);
     if (st == ST_OK) {
-        const Distance d = distance(w, &changed, &normed);
+        const Distance d = distance(b, w, &changed, &normed);
         u->value = d.normed / (double)d.rows / w->spread;
         u->part[PART_STREAM] = d.stream / (double)d.rows;
         u->part[PART_FIRST] = d.first / (double)d.firsts;
+        u->part[PART_ERROR] = d.error / w->spread;
         u->tokens = d.rows;
         u->samples = changed.samples;
         if (d.bad >= 0)
@@ -357,6 +380,7 @@ static Status begin(BlockPass *b, Error *err)
     b->errors = pass_asks(b->p, &metric_block_error);
     if (!b->one || !b->score || !b->forms)
         return error_nomem(err, "block errors");
+    RETURN_IF_ERROR(blocks_init(b, err));
     return b->p->needs ? collector_new(&b->stats, b->p, err) : ST_OK;
 }
 
@@ -369,6 +393,7 @@ static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err
     collector_free(b.stats);
     leveled_fini(&b.set);
     free(b.one);
+    free(b.sum);
     free(b.score);
     free(b.forms);
     return st;

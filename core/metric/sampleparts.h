@@ -9,7 +9,7 @@ extern const MetricPart sample_parts[]; /* in this order, then the end */
 
 /* Adds a sample's value x >= 0 to u->sum, u->samples and these parts of u, which begin at 0. The error is the standard
  * error of the mean, from the sums so far (Welford, Technometrics 4, 1962), NaN with one sample: in closed form, because
- * drawing samples with replacement gives the same and its own noise, and so that a pass can go on after a stop. */
+ * drawing samples with replacement gives the same (within 10 %, test_sampleparts) and its own noise, and so that a pass can go on after a stop. */
 void sample_add(UnitScore *u, double x, int sample);
 
 /* Which part of a metric's scores is its standard error ("error"), -1: it has none. */

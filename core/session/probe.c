@@ -4,6 +4,7 @@
 
 #include "quant/quantizer.h"
 #include "session/assignment.h"
+#include "session/entries.h"
 #include "session/parts.h"
 #include "session/queue.h"
 #include "session/results.h"
@@ -30,7 +31,10 @@ Status session_set_scheme(Session *s, const char *name, Error *err)
     bool word = strcmp(name, "recipe") == 0 || strcmp(name, "peer") == 0, known = word || scheme_config(name, &q);
     if (!known || (!word && !qconfig_runnable(&q)))
         return unknown_scheme(name, known, err);
-    snprintf(s->scheme, sizeof s->scheme, "%s", strcmp(name, "recipe") == 0 ? "" : name);
+    const char *kept = strcmp(name, "recipe") == 0 ? "" : name;
+    if (s->model && strcmp(s->scheme, kept) != 0) /* what is stopped now and gone on with later is made at it */
+        entry_text(s, "scheme", name);
+    snprintf(s->scheme, sizeof s->scheme, "%s", kept);
     s->results->levels_seen = 0;
     if (s->model)
         table_scores_changed(s->table);

@@ -109,6 +109,11 @@ static Status on_eval(Session *s, const cJSON *o, Error *err)
     return session_set_eval(s, text_of(o, "text") ? text_of(o, "text") : "", err);
 }
 
+static Status on_scheme(Session *s, const cJSON *o, Error *err)
+{
+    return session_set_scheme(s, text_of(o, "text") ? text_of(o, "text") : "", err);
+}
+
 static Status on_set(Session *s, const cJSON *o, Error *err)
 {
     const char *key = text_of(o, "key"), *value = text_of(o, "value");
@@ -420,7 +425,7 @@ static const struct RecordKind {
     Status (*apply)(Session *s, const cJSON *o, Error *err);
 } kinds[] = {
     {"open", on_open},     {"format", on_format}, {"model", on_model},   {"data", on_data},
-    {"calib", on_calib},   {"eval", on_eval}, {"recipe", recipe_restore}, {"set", on_set},
+    {"calib", on_calib},   {"eval", on_eval}, {"recipe", recipe_restore}, {"set", on_set}, {"scheme", on_scheme},
     {"edit", on_edit},     {"rules", rules_restore}, {"undo", on_undo}, {"redo", on_redo}, {"whatif", on_whatif}, {"cmd", on_command},
     {"view", on_view},     {"kept_filter", on_kept_filter}, {"run", on_run},       {"rows", on_rows}, {"scores", on_scores}, {"run_end", on_run_end}, {"effect", on_effect},
     {"quantize", on_quantize}, {"quantize_end", on_quantize_end}, {"loaded", on_loaded}, {"mark", mark_restore},

@@ -15,6 +15,7 @@
 #include "base/rng.h"
 #include "measure/logitpass.h"
 #include "measure/shiftpass.h"
+#include "measure/spread.h"
 #include "metric/metric.h"
 #include "metric/rows.h"
 #include "quant/quantizer.h"
@@ -189,7 +190,26 @@ static double *norm_rows(const Model *m, const Checkpoint *c, const Stream *h)
     return out;
 }
 
-static double by_definition(const double *plain, const double *changed, const Stream *h)
+/* What drawing blocks of 16 tokens again and again says of the mean error a token. */
+static double drawn_error(const double *plain, const double *changed, const Stream *h)
+{
+    UnitSums u;
+    int n = 0;
+    ok(unit_sums_init(&u, (int)h->rows, &err));
+    for (int s = 0; s < h->samples; s++)
+        for (int64_t t = h->start[s]; t < h->start[s + 1]; t++) {
+            n += (t - h->start[s]) % 16 == 0;
+            u.count[n - 1]++;
+            for (int64_t k = t * h->width; k < (t + 1) * h->width; k++)
+                u.sum[n - 1] += (changed[k] - plain[k]) * (changed[k] - plain[k]);
+        }
+    u.units = n;
+    double drawn = unit_sums_error(&u, 7) * sqrt(n / (n - 1.0)); /* drawing counts the spread of n values as one of n */
+    unit_sums_fini(&u);
+    return drawn;
+}
+
+static double by_definition(const double *plain, const double *changed, const Stream *h, double *drawn)
 {
     double error = 0, square = 0, spread = 0, n = (double)(h->rows - h->samples);
     for (int64_t i = 0; i < h->rows * h->width; i++)
@@ -203,12 +223,13 @@ static double by_definition(const double *plain, const double *changed, const St
             }
         spread += mean * mean;
     }
+    *drawn = drawn_error(plain, changed, h) / (square - spread);
     return error / (double)h->rows / (square - spread);
 }
 
 typedef struct Caught {
     const Metric *of;
-    double value[64];
+    double value[64], part[64][METRIC_PARTS];
     int n;
 } Caught;
 
@@ -232,6 +253,7 @@ static Status catch_scores(void *ctx, const PassStep *step, Error *e)
         if (step->score[i].metric == c->of) {
             assert_true(step->score[i].s.unit < 64);
             c->value[step->score[i].s.unit] = step->score[i].s.value;
+            memcpy(c->part[step->score[i].s.unit], step->score[i].s.part, sizeof c->part[0]);
             c->n++;
         }
     return ST_OK;
@@ -251,7 +273,7 @@ static void nothing_depends_on_threads_or_memory(void **state)
             const int lengths[] = {70, 64, 17, 40};
             TokenSet *t = test_tokens(lengths, 4, b.m->cfg.vocab, 5);
             int16_t *at = all_at_one(b.m);
-            Caught got = {rows[i], {0}, 0};
+            Caught got = {.of = rows[i]};
             PassPlan p = {.m = b.m, .pass = rows[i]->pass, .metrics = metrics, .levels = &dynamic8, .nlevels = 1,
                           .level = at, .tokens = t};
             ok(p.pass->run(b.r, &p, &(PassSink){catch_scores, &got}, &err));
@@ -274,7 +296,8 @@ static void block_error_by_its_definition(void **state)
     const int lengths[] = {90, 64, 17, 1};
     TokenSet *t = test_tokens(lengths, 4, b.m->cfg.vocab, 5);
     int16_t *at = all_at_one(b.m);
-    Caught got = {&metric_block_error, {0}, 0};
+    Caught got = {.of = &metric_block_error};
+    double worst = 0; /* of the closed form of its error against drawing */
     PassPlan p = {.m = b.m, .pass = metric_block_error.pass, .metrics = metrics, .levels = &dynamic8, .nlevels = 1,
                   .level = at, .tokens = t, .probe = 4 * 64};
     Stream own = {0};
@@ -302,7 +325,8 @@ static void block_error_by_its_definition(void **state)
                 table[i] = b.m->linears[u->first + i].group == g ? &form : NULL;
             ok(runner_layer(b.r, layer, &(Variant){.forms = table}, &h, &changed, NULL, 0, &err));
             double *nc = norm_rows(b.m, b.m->ckpt, &changed);
-            double want = by_definition(np, nc, &plain);
+            double drawn, want = by_definition(np, nc, &plain, &drawn);
+            worst = fmax(worst, fabs(got.part[g][2] / drawn - 1));
             if (fabs(got.value[g] - want) > 2e-3 * want) /* roundings flip */
                 fail_msg("layer %d group %lld: %.6g, not %.6g", layer, (long long)g, got.value[g], want);
             free(nc);
@@ -312,6 +336,8 @@ static void block_error_by_its_definition(void **state)
         stream_fini(&h);
         h = plain;
     }
+    printf("# error against one that is drawn: %.0f %% at most\n", 100 * worst);
+    assert_true(worst < 0.15);
     stream_fini(&h);
     free(at);
     test_tokens_free(few);

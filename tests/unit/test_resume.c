@@ -116,6 +116,34 @@ static void another_model_is_not_gone_on_with(void **state)
     assert_int_equal(session_restore(&s, &o, id, &err), ST_DATA);
 }
 
+/* A sweep at a scheme of its own is gone on with at it, and not begun anew at the recipe's levels. */
+static void the_scheme_comes_back(void **state)
+{
+    (void)state;
+    char id[40];
+    static const char *const names[] = {"block_error", NULL}, *const alone[] = {"alone", NULL};
+    Session *s = open_session(id);
+    ok(session_set_scheme(s, "W4A8_DYNAMIC", &err));
+    ok(session_analyze(s, names, NULL, 0, false, &err));
+    ok(session_wait(s, &err));
+    double was = session_unit_score(s, metric_find("block_error"), 3).value;
+    ok(session_close(s, &err));
+    SessionOptions o = options();
+    QConfig q;
+    ok(session_restore(&s, &o, id, &err));
+    assert_true(session_scheme(s, metric_find("alone")->pass, &q) && q.weight.dtype == QT_INT4);
+    Score now = session_unit_score(s, metric_find("block_error"), 3);
+    assert_true(now.state == SCORE_OK && now.value == was);
+    ok(session_set_scheme(s, "recipe", &err));
+    assert_int_equal(session_unit_score(s, metric_find("block_error"), 3).state, SCORE_STALE);
+    ok(session_analyze(s, alone, NULL, 0, false, &err));
+    ok(session_wait(s, &err));
+    ok(session_close(s, &err));
+    ok(session_restore(&s, &o, id, &err));
+    assert_false(session_scheme(s, metric_find("alone")->pass, &q));
+    ok(session_close(s, &err));
+}
+
 static char *exported(Session *s)
 {
     size_t n;
@@ -387,6 +415,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_MODEL(another_model_is_not_gone_on_with),
+        WITH_MODEL(the_scheme_comes_back),
         WITH_MODEL(provenance_comes_back),
         WITH_MODEL(data_is_found_from_another_folder),
         WITH_MODEL(sessions_are_listed_and_deleted),

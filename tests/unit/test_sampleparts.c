@@ -3,12 +3,14 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "base/rng.h"
+#include "measure/spread.h"
 #include "metric/sampleparts.h"
 
 static bool near(double got, double want)
@@ -47,6 +49,28 @@ static void equals_all_values_at_once(void **state)
         check(x, i + 1, &u);
     }
     assert_true(u.part[SAMPLE_ERROR] > 0 && u.part[SAMPLE_SHARE] < 100);
+}
+
+/* Drawing texts again and again says the same of the mean, but for its own noise: so the closed form stands for it. */
+static void drawing_samples_says_the_same(void **state)
+{
+    (void)state;
+    for (int n = 8; n <= 512; n *= 4) {
+        UnitSums drawn;
+        UnitScore u = {0};
+        Rng rng = rng_new((uint64_t)n);
+        assert_int_equal(unit_sums_init(&drawn, n, NULL), ST_OK);
+        for (int i = 0; i < n; i++) {
+            double x = exp(3 * rng_unit(&rng));
+            sample_add(&u, x, i);
+            drawn.sum[i] = x;
+            drawn.count[i] = 1;
+        }
+        double want = unit_sums_error(&drawn, 42) * sqrt(n / (n - 1.0)); /* drawing counts the spread of n values as one of n */
+        printf("# %d texts: %.4g closed, %.4g drawn\n", n, u.part[SAMPLE_ERROR], want);
+        assert_true(fabs(u.part[SAMPLE_ERROR] / want - 1) < 0.1);
+        unit_sums_fini(&drawn);
+    }
 }
 
 static void goes_on_from_what_a_journal_has(void **state)
@@ -97,6 +121,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equals_all_values_at_once),
+        cmocka_unit_test(drawing_samples_says_the_same),
         cmocka_unit_test(goes_on_from_what_a_journal_has),
         cmocka_unit_test(edges_are_defined),
         cmocka_unit_test(the_error_is_found_by_its_name),
