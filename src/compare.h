@@ -14,6 +14,9 @@ Status compare_measurements(App *a, const CommandLine *cl, OutFormat f, Str *out
 Status compare_metrics(App *a, const CommandLine *cl, OutFormat f, Str *out, Error *err);
 /* FILE [FILE]: scores in a file against the session's, or against another file's. */
 Status compare_runs(App *a, const CommandLine *cl, OutFormat f, Str *out, Error *err);
+/* measure RECIPE...: a table of the recipes that the words name, each opened in turn and measured on the same tokens, beside
+ * the first; the last stays open. */
+Status measure_recipes(App *a, const CommandLine *cl, OutFormat f, Str *out, Error *err);
 /* What completion offers where a measurement is named. */
 void offer_measurements(const App *a, OfferWord *put, void *ctx);
 /* --topk: rows shown as text. */

@@ -102,4 +102,42 @@ exits 74 "a cache folder that is a file" "$SLIMSCOPE" measure --model_path lab_m
 has "$tmp/err" "notafolder" "is named"
 exits 0 "a cache folder is made" "$SLIMSCOPE" measure --model_path lab_models/demo --max-samples 1 --seq-len 16 --ctx 16 --cache-dir "$tmp/new/cache"
 is yes "$([ -d "$tmp/new/cache" ] && echo yes)" "and is there"
+# Several recipes: a table, the figures of each as measured by itself, differences paired against the first.
+d=lab_practice/default
+few="--model_path lab_models/demo --threads 2 --max-samples 4 --seq-len 64 --ctx 64"
+cp $d/default-w8a8-static.yaml "$tmp/again, too.yaml"
+# shellcheck disable=SC2086 # words are meant
+several() { "$SLIMSCOPE" measure $d/default-w8a8-static.yaml $d/default-w8a8-dynamic.yaml "$tmp/again, too.yaml" $few "$@"; }
+exits 0 "three recipes" several
+has "$tmp/out" "differences are paired, against the first" "text: says so"
+is 5 "$(wc -l <"$tmp/out" | tr -d ' ')" "text: a head and a row each"
+exits 0 "three recipes as JSON" several --format json
+cp "$tmp/out" "$tmp/three.json"
+# shellcheck disable=SC2086
+exits 0 "one of them by itself" "$SLIMSCOPE" measure --recipe $d/default-w8a8-dynamic.yaml $few --format json
+cp "$tmp/out" "$tmp/one.json"
+exits 0 "three recipes as CSV" several --format csv
+python3 - "$tmp/three.json" "$tmp/one.json" "$tmp/out" >"$tmp/story" <<'PY'
+import csv, json, sys
+rows = json.load(open(sys.argv[1]))["recipes"]
+one = json.load(open(sys.argv[2]))
+table = list(csv.DictReader(open(sys.argv[3])))
+print(len(rows), len(table))
+print(rows[1]["kl"] == one["kl"]["mean"] and rows[1]["kl_se"] == one["kl"]["se"] and rows[1]["bytes"] == one["bytes"])
+print(abs(rows[1]["kl_more"] - (rows[1]["kl"] - rows[0]["kl"])) < 1e-6 and rows[1]["kl_more_se"] > 0)
+print(rows[1]["verdict"], rows[2]["verdict"], rows[2]["kl_more"] == 0, rows[2]["recipe"][-15:])
+print(all(float(t["kl"]) == r["kl"] and t["recipe"] == r["recipe"] for t, r in zip(table, rows)))
+PY
+is "3 3
+True
+True
+better the same True again, too.yaml
+True" "$(cat "$tmp/story")" "each as by itself, and paired"
+# shellcheck disable=SC2086
+exits 74 "a recipe that isn't there" "$SLIMSCOPE" measure $d/default-w8a8-static.yaml "$tmp/none.yaml" $few
+is "" "$(grep 'peak memory' "$tmp/err")" "is told before anything is measured"
+# shellcheck disable=SC2086
+exits 64 "--exclude beside several" several --exclude '*o_proj'
+# shellcheck disable=SC2086
+exits 64 "csv of one" "$SLIMSCOPE" measure $few --format csv
 finish
