@@ -113,6 +113,7 @@ typedef enum Completes {
     COMP_FOLD,
     COMP_COLUMN,
     COMP_FILTER,
+    COMP_GUIDE,
     COMP_SETTING
 } Completes;
 

@@ -69,6 +69,8 @@ Status output_fit(Session *s, OutFormat f, const char *goal, const FitDone *d, c
 void output_fit_line(Session *s, const char *goal, const FitDone *d, Str *out);
 Status output_front(Session *s, OutFormat f, const FrontRow *rows, int64_t n, Str *out, Error *err);
 Status output_tune(Session *s, OutFormat f, const TuneView *v, Str *out, Error *err);
+/* Appends the guide (session/guide.h): OUT_TEXT or OUT_JSON. brief: as text, its steps alone. */
+Status output_guide(Session *s, OutFormat f, bool brief, Str *out, Error *err);
 
 /* Appends what is known of interactions: OUT_TEXT or OUT_JSON. */
 void output_interactions(Session *s, OutFormat f, const InteractView *v, Str *out);

@@ -163,12 +163,31 @@ static void said_columns(Ui *ui, const Words *w, int verb)
         ui_say(ui, SL_TEXT, session_columns(s) ? "kinds of layers are shown" : "only the usual columns are shown");
 }
 
+static void said_guide(Ui *ui, const Words *w, int verb)
+{
+    static const struct {
+        const char *deed, *text;
+    } said[] = {
+        {"goal", "the goal is %s"},           {"skip", "%s is skipped; s takes that back"}, {"todo", "%s is to be done again"},
+        {"answer", "the answer for %s is noted"}, {"evidence", "noted for %s"},
+    };
+    const char *id = word(w, verb + 2);
+    if (strcmp(word(w, verb + 1), "run") == 0 && session_busy(ui_session(ui)))
+        ui_say_queued(ui, "measuring; the guide shows what it finds, 3 shows the job, ^C stops it");
+    else if (strcmp(word(w, verb + 1), "run") == 0)
+        ui_say(ui, SL_OK, "known already: nothing had to run");
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++)
+        if (strcmp(word(w, verb + 1), said[i].deed) == 0)
+            ui_say(ui, SL_OK, said[i].text, id);
+}
+
 static const Done table[] = {
     {"analyze", said_analyze}, {"measure", said_measure}, {"quantize", said_quantize}, {"resume", said_resume},
     {"theme", said_theme},     {"set", said_set},         {"dump", said_dump},         {"bind", said_bind},
     {"recipe", said_recipe},   {"calib", said_calib},     {"eval", said_eval},         {"show", said_show},
     {"sort", said_sort},       {"filter", said_filter},   {"fold", said_fold},
     {"columns", said_columns}, {"savefilter", said_savefilter},
+    {"guide", said_guide},
 };
 
 void ui_said(Ui *ui, const char *line)

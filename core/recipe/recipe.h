@@ -92,6 +92,27 @@ bool recipe_can_run(const Recipe *r, Str *why);
 int recipe_notes(const Recipe *r);
 const RecipeNote *recipe_note(const Recipe *r, int i);
 
+/* What a recipe is to have otherwise: one side of its entries, a processor more, or both. */
+typedef struct RecipeChange {
+    bool act;                /* the side: act, else weight */
+    QType types[2];          /* entries whose side has one of these dtypes (QT_FLOAT: none) */
+    const char *from_scope;  /* and this scope; NULL: any */
+    const char *scope, *method; /* as in YAML; scope NULL: as it is; method NULL: no entry changes */
+    int symmetric;           /* 1, 0, -1: as it is */
+    const char *front;       /* flow mapping of a processor in front of all others of spec.process; NULL: none */
+} RecipeChange;
+typedef struct RecipeVaried {
+    Recipe *recipe;          /* the caller's; NULL: nothing changes */
+    int fits, changed;       /* entries (and the processor) that the change is for, and those that it changes */
+    char delta[160];         /* what changes in the first of them */
+} RecipeVaried;
+/* The recipe with these values, the rest of its text byte for byte; proved by reading it again. Its path is a name only,
+ * "NAME+MARK.yaml" beside the recipe's: no file is written. ST_USAGE for other documents than modelslim_v1; ST_DATA when the
+ * text can't express it, or what comes out is no recipe. */
+Status recipe_vary(const Recipe *r, const RecipeChange *c, const char *mark, RecipeVaried *out, Error *err);
+/* Appends a unified diff of the texts of two recipes. */
+Status recipe_diff(const Recipe *old, const Recipe *fresh, Str *out, Error *err);
+
 /* level[i] of every linear by the peer's rules: 0 = float, k = entry k-1 (first entry that includes and doesn't exclude
  * it wins). ST_DATA for a document that has no such entries (a conversion, a modelslim_v0 without translation) or a
  * pattern with too many alternatives. */

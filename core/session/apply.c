@@ -12,6 +12,7 @@
 #include "metric/alone.h"
 #include "session/entries.h"
 #include "session/interact.h"
+#include "session/guide.h"
 #include "session/madewith.h"
 #include "session/parts.h"
 #include "session/queue.h"
@@ -268,6 +269,7 @@ static void apply_end(Session *s, Job *j)
     job_end(j);
     table_scores_asked(s->table);
     tuning_ended(s, id, st);
+    guide_ended(s, id, st);
 }
 
 unsigned apply_event(Session *s, Event *e, const JobProgress *now)

@@ -352,6 +352,20 @@ void entry_tune_end(Session *s, bool stopped)
     put(s, &b, true);
 }
 
+void entry_guide(Session *s, const char *what, const char *item, const char *text, int measured, int against)
+{
+    Str b = {0};
+    str_printf(&b, "{\"t\":\"guide\",\"do\":\"%s\",\"item\":\"%s\"", what, item);
+    if (text) {
+        str_puts(&b, ",\"text\":");
+        str_json(&b, text);
+    }
+    if (measured)
+        str_printf(&b, ",\"measured\":%d,\"against\":%d", measured, against);
+    str_putc(&b, '}');
+    put(s, &b, true);
+}
+
 void entry_layer(const Job *j, const PassStep *step, KeptLayer *out)
 {
     int layer = (int)step->done - 1;

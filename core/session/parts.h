@@ -36,6 +36,7 @@ struct Session {
     struct Queue *queue;           /* jobs and their events */
     struct Keeper *keeper;         /* folder on disk; NULL: nothing is written */
     struct Kept *kept;             /* marks, runs that were kept */
+    struct Guide *guide;           /* NULL: nobody asked for it */
     struct Loaded *loaded;         /* scores of other programs; NULL: none */
     struct Notes *notes;           /* messages, and the commands that were run */
 };

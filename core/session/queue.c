@@ -16,6 +16,7 @@
 #include "session/apply.h"
 #include "session/interact.h"
 #include "session/entries.h"
+#include "session/guide.h"
 #include "session/kit.h"
 #include "session/parts.h"
 #include "session/results.h"
@@ -416,6 +417,8 @@ static void cancel(Session *s, Job *j, int level)
     table_scores_asked(s->table);
     if (waited)
         tuning_ended(s, id, ST_CANCELLED);
+    if (waited)
+        guide_ended(s, id, ST_CANCELLED);
 }
 
 Status session_cancel(Session *s, int level, Error *err)

@@ -35,8 +35,9 @@ Status job_take_levels(Session *s, Job *j, Error *err); /* copies the present as
 /* The levels that the units of a pass are scored at (session_set_scheme). */
 Status job_take_scheme(Session *s, const MetricPass *pass, Job *j, Error *err);
 Status job_enqueue(Session *s, Job *j, Error *err);
-/* Queues a measurement of these levels[nlinears] (copied). title NULL: how many are quantized. */
-Status job_measure(Session *s, const int16_t *level, bool full, const char *title, Error *err);
+/* Queues a measurement of these levels[nlinears] (copied) of a recipe (held), the open one or another. title NULL: how many
+ * are quantized. */
+Status job_measure(Session *s, Recipe *r, const int16_t *level, bool full, const char *title, Error *err);
 /* Room in the list of jobs for one more. */
 Status job_room(Queue *q, Error *err);
 /* How many jobs run or wait. */

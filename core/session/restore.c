@@ -13,6 +13,7 @@
 #include "session/columns.h"
 #include "session/folder.h"
 #include "session/madewith.h"
+#include "session/guide.h"
 #include "session/parts.h"
 #include "session/queue.h"
 #include "session/kept.h"
@@ -429,6 +430,7 @@ static const struct RecordKind {
     {"edit", on_edit},     {"rules", rules_restore}, {"undo", on_undo}, {"redo", on_redo}, {"whatif", on_whatif}, {"cmd", on_command},
     {"view", on_view},     {"kept_filter", on_kept_filter}, {"run", on_run},       {"rows", on_rows}, {"scores", on_scores}, {"run_end", on_run_end}, {"effect", on_effect},
     {"quantize", on_quantize}, {"quantize_end", on_quantize_end}, {"loaded", on_loaded}, {"mark", mark_restore},
+    {"guide", guide_restore},
     {"tune", tuning_restore}, {"tune_end", tuning_restore_end},
     {"keep", on_keep}, {"keep_not", on_keep_not}, {"took", on_took},
     {"interact", interact_restore}, {"together", interact_restore_scores},

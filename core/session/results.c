@@ -225,7 +225,7 @@ ScoreOrigin origin_now(const Session *s)
 }
 
 /* Everything that a measurement depends on but the level of each linear. */
-static void hash_setting(const Session *s, Hasher *h)
+static void hash_setting(const Session *s, const Recipe *r, Hasher *h)
 {
     char id[65];
     identity_now(s, id);
@@ -233,15 +233,15 @@ static void hash_setting(const Session *s, Hasher *h)
     hasher_str(h, s->eval_path ? s->eval_print : session_eval(s));
     hasher_u64(h, (uint64_t)s->opt.ctx);
     hasher_u64(h, s->opt.seed);
-    for (int i = 0; i + 1 < s->assignment->nlevels; i++) {
-        qspec_hash(h, &s->assignment->levels[i].act);
-        qspec_hash(h, &s->assignment->levels[i].weight);
+    for (int i = 0; i < recipe_entries(r); i++) {
+        qspec_hash(h, &recipe_entry(r, i)->q.act);
+        qspec_hash(h, &recipe_entry(r, i)->q.weight);
     }
 }
 
-static Digest end_setting(const Session *s, Hasher *h)
+static Digest end_setting(const Session *s, const Recipe *r, Hasher *h)
 {
-    const Work work = {.recipe = s->recipe, .peer = s->opt.peer};
+    const Work work = {.recipe = r, .peer = s->opt.peer};
     if (work_ordered(&work)) {
         Digest order = work_order(&work);
         hasher_bytes(h, order.b, sizeof order.b);
@@ -249,22 +249,32 @@ static Digest end_setting(const Session *s, Hasher *h)
     return hasher_end(h);
 }
 
-Digest assignment_key(const Session *s, const int16_t *level)
+Digest recipe_key(const Session *s, const Recipe *r, const int16_t *level)
 {
     Hasher h;
     hasher_init(&h);
-    hash_setting(s, &h);
+    hash_setting(s, r, &h);
     hasher_bytes(&h, level, (size_t)s->model->nlinears * sizeof *level);
-    return end_setting(s, &h);
+    return end_setting(s, r, &h);
 }
 
-Digest fit_key(const Session *s)
+Digest assignment_key(const Session *s, const int16_t *level)
+{
+    return recipe_key(s, s->recipe, level);
+}
+
+Digest recipe_fit_key(const Session *s, const Recipe *r)
 {
     Hasher h;
     hasher_init(&h);
     hasher_str(&h, "all assignments");
-    hash_setting(s, &h);
-    return end_setting(s, &h);
+    hash_setting(s, r, &h);
+    return end_setting(s, r, &h);
+}
+
+Digest fit_key(const Session *s)
+{
+    return recipe_fit_key(s, s->recipe);
 }
 
 void results_mark_stale(Session *s)

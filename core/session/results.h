@@ -103,6 +103,9 @@ ScoreOrigin origin_now(const Session *s);
 ScoreOrigin origin_of_identity(const Session *s, const char *identity);
 Digest assignment_key(const Session *s, const int16_t *level);
 Digest fit_key(const Session *s); /* Measured.fit of what would be measured now */
+/* The same under another recipe than the open one. */
+Digest recipe_key(const Session *s, const Recipe *r, const int16_t *level);
+Digest recipe_fit_key(const Session *s, const Recipe *r);
 
 /* coverage.c: says after an analysis how far it reached into the experts. */
 void coverage_log(Session *s);

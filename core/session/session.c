@@ -10,6 +10,7 @@
 #include "session/entries.h"
 #include "session/folder.h"
 #include "session/kept.h"
+#include "session/guide.h"
 #include "session/loaded.h"
 #include "session/notes.h"
 #include "session/parts.h"
@@ -94,6 +95,8 @@ static void model_close(Session *s)
     results_close(s->results);
     whatif_clear(s->whatifs);
     tuning_clear(s->tuning);
+    guide_free(s->guide);
+    s->guide = NULL;
     assignment_close(s->assignment);
     table_close(s->table);
     map_free(&s->by_name);

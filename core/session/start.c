@@ -483,7 +483,26 @@ Status session_resume_job(Session *s, int id, Error *err)
     return id ? error_set(err, ST_USAGE, "there is no job %d", id) : error_set(err, ST_USAGE, "no stopped job to go on with");
 }
 
-Status job_measure(Session *s, const int16_t *level, bool full, const char *title, Error *err)
+/* The levels that a recipe has, in place of the open one's. */
+static Status take_recipe(Session *s, Job *j, Recipe *r, const int16_t *level, Error *err)
+{
+    size_t n = (size_t)s->model->nlinears;
+    int entries = recipe_entries(r);
+    j->nlevels = entries;
+    j->level = mem_array(n, sizeof *j->level);
+    j->levels = mem_array((size_t)entries + 1, sizeof *j->levels);
+    if (!j->level || !j->levels)
+        return error_nomem(err, "a job");
+    memcpy(j->level, level, n * sizeof *j->level);
+    for (int i = 0; i < entries; i++)
+        j->levels[i] = recipe_entry(r, i)->q;
+    j->recipe = recipe_hold(r);
+    j->key = recipe_key(s, r, level);
+    j->fit = recipe_fit_key(s, r);
+    return ST_OK;
+}
+
+Status job_measure(Session *s, Recipe *r, const int16_t *level, bool full, const char *title, Error *err)
 {
     Job *j;
     size_t n = (size_t)s->model->nlinears;
@@ -492,7 +511,7 @@ Status job_measure(Session *s, const int16_t *level, bool full, const char *titl
     j->full = full;
     if (full)
         j->eval.max_tokens = 0;
-    Status st = job_take_levels(s, j, err);
+    Status st = take_recipe(s, j, r, level, err);
     j->ruled = st == ST_OK && memcmp(level, s->assignment->level, n * sizeof *level) == 0;
     if (j->ruled)
         st = rules_copy(&s->assignment->rules, 0, &j->rules, err);
@@ -500,10 +519,6 @@ Status job_measure(Session *s, const int16_t *level, bool full, const char *titl
         job_free(j);
         return st;
     }
-    memcpy(j->level, level, n * sizeof *j->level);
-    j->recipe = recipe_hold(s->recipe);
-    j->key = assignment_key(s, level);
-    j->fit = fit_key(s);
     j->view->total = s->model->cfg.layers;
     int64_t q = 0;
     for (size_t i = 0; i < n; i++)
@@ -521,5 +536,5 @@ Status session_measure(Session *s, bool full, Error *err)
     if (!s->model)
         return error_set(err, ST_USAGE, "no model is open: open MODEL first");
     RETURN_IF_ERROR(engine_meet(s, s->recipe, err));
-    return job_measure(s, s->assignment->level, full, NULL, err);
+    return job_measure(s, s->recipe, s->assignment->level, full, NULL, err);
 }

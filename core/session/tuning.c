@@ -266,7 +266,7 @@ static Status measure_next(Session *s, const Allot *a, const int16_t *set, const
         floats += !a->fixed[g] && set[g] != a->path.start[g];
     snprintf(title, sizeof title, "tune %.20s: %d tried%s, %lld groups", t->goal.text, next->tries, best, (long long)floats);
     say(t, "%d tried%s; next: %s, %lld groups", next->tries, best, tune_stage_text(next->stage), (long long)floats);
-    Status st = job_measure(s, level, t->opt.full, title, err);
+    Status st = job_measure(s, s->recipe, level, t->opt.full, title, err);
     t->job = st == ST_OK ? s->queue->next_job : 0;
     t->job_kind = JOB_MEASURE;
     free(level);

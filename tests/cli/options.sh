@@ -35,6 +35,7 @@ one() {
     resume) s resume "$@" ;;
     workbench) case " $* " in *" --force"*) s $M "$@" ;; *" --script "*) s "$@" ;; *) s workbench $M --size 90x20 "$@" ;; esac ;;
     cancel) in_session "calib boolq.jsonl" "async analyze std" "cancel $*" "wait" ;; # of a job that takes long enough
+    guide) in_session "guide $*" ;;
     rank) in_session "analyze std" "rank std $*" ;;
     compare) in_session "analyze std kurtosis" "compare metrics std kurtosis $*" ;;
     load) in_session "load scores $tmp/own.csv $*" ;;
@@ -130,6 +131,7 @@ row tune eval "held after" "" --eval "$D" $c
 row tune calib_dataset "held after" "" $c
 row tune full "held after" - --full $c
 row tune ctx "held after" x --ctx 64 $c
+row guide format '"goal":' yaml --format json
 row tune free "held after" - --free $c
 row tune format '"met":true' xml --format json $c
 row tune out "FILE:$tmp/tuned.yaml" "" --out "$tmp/tuned.yaml" $c

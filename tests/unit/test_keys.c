@@ -124,7 +124,7 @@ static void test_names(void **state)
     const View *where = NULL;
     assert_null(key_find('e', view_find("rank")));
     assert_non_null(key_elsewhere('e', &where));
-    assert_ptr_equal(where, view_find("whatif"));
+    assert_non_null(key_find('e', where));
     assert_null(key_elsewhere('#', &where));
 }
 

@@ -351,6 +351,7 @@ static const Tested commands[] = {
     {"swap", "test_sets.c", "sets_are_kept_and_taken"},
     {"sets", "tune.sh", "the kept sets and their difference"},
     {"tune", "test_fit.c", "tune_searches_and_goes_on"},
+    {"guide", "test_guide.c", "it_runs"},
     {"compare", "compare.sh", "the JSON documents agree"},
     {"take", "test_compare.c", "a_measurement_is_taken_back_with_its_recipe"},
     {"export", "script.sh", "and writes the recipe"},
@@ -388,6 +389,7 @@ static const Tested views[] = {
     {"jobs", "test_screen.c", "test_golden_utf8"},
     {"compare", "test_screen.c", "test_golden_utf8"},
     {"export", "test_screen.c", "test_golden_utf8"},
+    {"guide", "test_screen.c", "test_golden_utf8"},
     {0},
 };
 static const Tested themes[] = {

@@ -53,6 +53,8 @@ static const struct Shot {
     {"what was measured", "4", NULL},
     {"two of them side by side", "a j b =", NULL},
     {"one of them", "q Enter", NULL},
+    {"the guide", "q 8", NULL},
+    {"the methods it lists", "g j j Enter", NULL},
 };
 
 /* Times of day, as in the log, are those of no day. */

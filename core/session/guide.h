@@ -1,0 +1,92 @@
+#ifndef SLIM_SESSION_GUIDE_H
+#define SLIM_SESSION_GUIDE_H
+
+#include "io/json.h"
+#include "session/session.h"
+
+/* The five steps of accuracy tuning as a list that runs what it lists: confirm the problem, suppress outliers, choose
+ * methods, look at the calibration data, give layers back to float. What a person said is kept in the journal; whether an
+ * entry can be tried, and what it would change, is found anew from the open recipe, the tables of this build and what was
+ * measured. Owner thread. */
+
+typedef enum GuideState {
+    GUIDE_TODO,
+    GUIDE_ASKS,    /* waits for a person's answer */
+    GUIDE_RUNNING,
+    GUIDE_BETTER,  /* tried: better than what is open by more than the noise */
+    GUIDE_DONE,    /* tried or checked, and nothing to take from it */
+    GUIDE_HAS,     /* what is open has it already */
+    GUIDE_SKIPPED, /* by a person, who said why */
+    GUIDE_MISSING, /* this build does not run it: .reason */
+    GUIDE_LATER,   /* it does not apply, or needs something else first: .reason */
+    GUIDE_STOP,    /* something else has to be put right first */
+    GUIDE_MET,     /* not needed: the goal is met */
+    GUIDE_STATES
+} GuideState;
+const char *guide_state_word(GuideState s); /* "todo" */
+
+/* Texts are never NULL. */
+typedef struct GuideItem {
+    const char *id, *title, *why, *risk;
+    int step;             /* 0..4 */
+    bool asks;            /* a person answers it */
+    GuideState state;
+    char reason[200];     /* why it was skipped, is missing, or stops */
+    char delta[200];      /* what it changes */
+    char cost[100];       /* that running it takes */
+    char evidence[240];   /* what was measured */
+    char note[240];       /* what a person wrote */
+    int measured, against; /* ids of measurements, 0: none */
+    bool can_run, can_apply;
+} GuideItem;
+
+enum { GUIDE_STEPS = 5, GUIDE_ITEMS_MAX = 32 };
+typedef struct GuideStep {
+    const char *id, *title, *why;
+    GuideState state;
+    char line[280];       /* of evidence, or why not */
+    int first, n;         /* its entries */
+} GuideStep;
+
+typedef struct GuideView {
+    GuideStep step[GUIDE_STEPS];
+    const GuideItem *item; /* [nitems] */
+    int nitems;
+    const char *goal;     /* "": none */
+    bool measured, met;   /* what is open was measured; and it holds the goal */
+    bool stopped;         /* an answer says that something else comes first */
+    char status[240];     /* of the goal, one line */
+    char back[200];       /* a step to go back to, and why; "" */
+    int next;             /* entry that comes next, -1: none */
+} GuideView;
+
+/* Id of entry i, "S1a"; NULL behind the last. */
+const char *guide_entry_id(int i);
+/* Borrowed until the next call that changes the session. ST_USAGE without a model. */
+Status session_guide(Session *s, const GuideView **out, Error *err);
+/* "kl=0.05", "ppl=+1%". */
+Status session_guide_goal(Session *s, const char *goal, Error *err);
+/* id: of a step ("S2") or an entry ("S3b"), in any case. A skip needs a reason; NULL takes it back. */
+Status session_guide_skip(Session *s, const char *id, const char *reason, Error *err);
+/* Adds a line of evidence, as "GPQA float 51.5". */
+Status session_guide_note(Session *s, const char *id, const char *text, Error *err);
+/* answer: yes, no or unknown, of an entry that asks. note may be NULL. */
+Status session_guide_answer(Session *s, const char *id, const char *answer, const char *note, Error *err);
+/* Runs an entry, or all entries of a step that are to be tried, as jobs; NULL: the next entry. *jobs (may be NULL): how many
+ * were queued; 0: it was known without. What is open is measured first where it was not. ST_USAGE when there is nothing to
+ * run, with the reason. */
+Status session_guide_run(Session *s, const char *id, int *jobs, Error *err);
+/* Makes what an entry tried the open recipe or assignment, one undo step; `what` (may be NULL) tells in a line what came of it. */
+Status session_guide_apply(Session *s, const char *id, Str *what, Error *err);
+/* What an entry would change: a diff of the recipe, or the layers, with what is foretold. */
+Status session_guide_preview(Session *s, const char *id, Str *out, Error *err);
+
+typedef struct Guide Guide;
+/* Private to core/session. */
+void guide_free(Guide *g);
+/* A job has ended, or never started. */
+void guide_ended(Session *s, int job, Status st);
+/* Reads a record of the journal back. */
+Status guide_restore(Session *s, const cJSON *record, Error *err);
+
+#endif

@@ -1,0 +1,84 @@
+#!/bin/sh
+# guide: the five steps without a screen: runs, applies, skips, evidence, JSON, a report, killed and gone on with.
+. tests/tap.sh
+s() { "$SLIMSCOPE" "$@"; }
+m=lab_models/demo
+few="set max-samples=4 seq-len=64 threads=1 eval-tokens=256"
+script() { printf '%s\n' "open $m" "$few" "$@" >"$tmp/s.slim"; s --script "$tmp/s.slim"; }
+# the last JSON document that was printed, as d
+py() { python3 -c "import json,sys
+t=open(sys.argv[1]).read(); at=0; d=None
+while True:
+    at=t.find('{\"goal\":', at)
+    if at<0: break
+    d,n=json.JSONDecoder().raw_decode(t[at:]); at+=n
+e={x['id']: x for st in d['steps'] for x in st['entries']}
+st={x['id']: x for x in d['steps']}
+$2" "$1"; }
+
+exits 0 "it lists its steps" script "guide"
+has "$tmp/out" "no goal yet: guide goal ppl=+1%" "and asks for a goal"
+has "$tmp/out" "this build does not run quarot" "and says what is not built"
+has "$tmp/out" "next: guide run S1a" "and what comes next"
+exits 64 "nothing is open" sh -c "echo guide | '$SLIMSCOPE' --script -"
+exits 64 "no such entry" script "guide run S7"
+has "$tmp/err" "the guide has no 'S7'" "is named"
+exits 64 "no such deed" script "guide rin S3a"
+has "$tmp/err" "guide has no 'rin': there are report, goal, run" "is told those there are"
+exits 64 "a skip without a reason" script "guide skip S2"
+has "$tmp/err" "why is S2 skipped?" "is asked for it"
+exits 64 "a goal that is no loss" script "guide goal bytes=+20M"
+exits 64 "a processor that is not built" script "guide run S2a"
+has "$tmp/err" "this build does not run iter_smooth" "is refused by name"
+
+exits 0 "from the goal to an applied method" script "guide goal ppl=+1%" "guide run" "guide answer S1a yes 'no score published'" "guide skip S2 'engine cannot rotate'" \
+    "guide evidence S1 'GPQA float 51.5'" "guide run S3" "guide --format json" "guide whatif S3a" "guide apply S3a" "guide --format json" "history" "undo" "measure"
+cp "$tmp/out" "$tmp/flow"
+is "ppl=+1% True skipped done yes" "$(py "$tmp/flow" 'print(d["goal"], d["measured"], st["S2"]["state"], e["S1a"]["state"], "yes" if "answered yes" in e["S1a"]["evidence"] else "no")')" "what was said stands there"
+is "no score published; GPQA float 51.5" "$(py "$tmp/flow" 'print(e["S1a"]["note"])')" "with its notes"
+is "has it True 2 1" "$(py "$tmp/flow" 'print(e["S3a"]["state"], "better" in e["S3a"]["evidence"], e["S3a"]["measurement"], e["S3a"]["against"])')" "the method that helped is in, with what was measured"
+has "$tmp/flow" "+          scope: per_token" "whatif shows the recipe's difference"
+has "$tmp/flow" "guide skip S2 'engine cannot rotate'" "every line is in the history"
+is "True True" "$(py "$tmp/flow" 'tried=[x for x in st["S3"]["entries"] if "measurement" in x]
+print(len(tried)>=4, all(x["measurement"]!=x["against"] for x in tried if x["id"] not in ("S3d",)))')" "every method was measured"
+
+exits 0 "roll back" script "guide goal kl=0.03" "guide run S5a" "guide run S5b" "guide run S5d" "guide apply S5d" "exclude *layers.0.self_attn.o_proj" "guide run S5f" "guide --format json" "guide report $tmp/report"
+is "True not needed not needed" "$(py "$tmp/out" 'print(d["met"], e["S5e"]["state"], e["S3a"]["state"])')" "a goal that is met ends it"
+is "True True" "$(py "$tmp/out" 'print(e["S5f"]["state"] in ("better","has it"), "measurement" in e["S5b"])')" "what is not needed is found by measuring"
+has "$tmp/report" "=== guide: goal kl=0.03 MET" "the report says so"
+has "$tmp/report" "groups weighed" "with the evidence"
+exits 0 "the search" script "guide goal kl=0.03" "guide run S5e" "guide --format json"
+is "True done" "$(py "$tmp/out" 'print(d["met"], e["S5e"]["state"])')" "finds a set that holds"
+
+# ---- killed and gone on with ----
+root=$XDG_STATE_HOME/slimscope/sessions
+rm -rf "$root"
+cat >"$tmp/kill.py" <<'PY'
+import os, subprocess, sys
+p = subprocess.Popen([os.path.realpath(os.environ["SLIMSCOPE"]), "shell", "lab_models/demo", "--progress", "json"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+p.stdin.write("set max-samples=4 seq-len=64 threads=1 eval-tokens=256\nguide goal ppl=+1%\nguide skip S2 'engine cannot rotate'\nguide answer S1a unknown\nguide run S3a\nguide run S5a\n")
+p.stdin.flush()
+for line in p.stderr:
+    if line.startswith("{") and "block_error" in line: break
+p.kill(); p.wait()
+PY
+SLIMSCOPE=$SLIMSCOPE timeout 300 python3 "$tmp/kill.py" >/dev/null
+cat >"$tmp/again.py" <<'PY'
+import os, sys
+sys.path.insert(0, "tests/lib")
+from pty_term import Program
+p = Program([os.environ["SLIMSCOPE"], "resume", "--no-run", "--glyphs", "ascii"], dict(os.environ, TERM="xterm-256color", LC_ALL="C.UTF-8"), 30, 120, limit=120)
+p.see("Rank")
+p.keys("8")
+for text in ("goal ppl=+1% NOT MET", "engine cannot rotate", "against #1: better"):
+    p.see(text)
+p.keys("G")
+p.see("S5f")
+p.keys(":guide run S3a\r")
+p.see("known already: nothing had to run")
+p.keys(":guide apply S3a\r")
+p.see("S3a is in")
+p.keys("Q")
+print(p.finish())
+PY
+is "exit 0" "$(PYTHONDONTWRITEBYTECODE=1 python3 "$tmp/again.py" 2>&1 | tail -n 1)" "killed, resumed: all of it is on the screen, nothing is measured twice, the entry applies"
