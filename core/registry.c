@@ -45,8 +45,9 @@ const Arch *const arch_table[] = {ARCHES(ADDRESS) NULL};
     ROW(metric_kurtosis) ROW(metric_std) ROW(metric_quantile)                                     \
     ROW(metric_local_error) ROW(metric_mse_layer_wise) ROW(metric_mse_model_wise)                 \
     ROW(metric_attention_mse) ROW(metric_act_outliers) ROW(metric_output_outliers)                \
-    ROW(metric_massive) ROW(metric_coverage) ROW(metric_expert_load) ROW(metric_smooth_alpha)     \
-    ROW(metric_awq_search) ROW(metric_gptq_gain) ROW(metric_input_range) ROW(metric_output_error) \
+    ROW(metric_massive) ROW(metric_coverage) ROW(metric_expert_load) ROW(metric_text_range)       \
+    ROW(metric_smooth_alpha) ROW(metric_awq_search) ROW(metric_gptq_gain) ROW(metric_input_range) \
+    ROW(metric_output_error)                                                                      \
     ROW(metric_residual_error) ROW(metric_block_output)
 #define DECLARE_METRIC(row) extern const Metric row;
 METRICS(DECLARE_METRIC)

@@ -321,7 +321,7 @@ static Status record(App *a, const Command *cmd, const CommandLine *cl, int argc
     history_line(cmd, cl, argc, argv, &line);
     /* an edit that was no undo step must not be taken for one when the history is compacted */
     if ((cmd->flags & CMD_EDIT) && session_undo_depth(a->session) == undo_before)
-        str_puts(&line, " # no change");
+        str_puts(&line, a->shows ? " # no step" : " # no change");
     if (cmd == command_find("open"))
         str_printf(&line, " # fingerprint %.16s", session_model(a->session)->fingerprint);
     Status st = line.oom ? error_nomem(err, "the history of commands") : session_record(a->session, line.s, err);
@@ -347,6 +347,7 @@ static Status run_command(App *a, const Command *cmd, int argc, char **argv, con
     Status st = (cmd->flags & CMD_NEEDS_MODEL) ? app_need_model(a, err) : ST_OK;
     if (st == ST_OK) {
         int depth = a->session ? session_undo_depth(a->session) : 0;
+        a->shows = false;
         st = cmd->run(a, &cl, err);
         if (st == ST_OK)
             st = record(a, cmd, &cl, argc, argv, depth, err);

@@ -61,6 +61,7 @@ struct App {
     Status (*run_lines)(void *ctx, const char *name, const char *text, Error *err);
     void *ui_ctx;
     bool async;       /* the running command was prefixed with async */
+    bool shows;       /* it changed nothing, but shows what edits did: history is not compacted across it */
     int progress;     /* on stderr: -1 not decided, 0 none, 1 one line, 2 JSON lines, PROGRESS_LINES */
     int log_seen;     /* session log lines already passed on to stderr */
     int depth;        /* nesting of replays */

@@ -34,19 +34,19 @@ static const Command *line_command(const char *line)
     return command_find(verb);
 }
 
+/* Of commands that may be an undo step: how one that was none is recorded (App.shows). */
+static const char no_change[] = " # no change", no_step[] = " # no step";
+
 static bool is_edit(const char *line)
 {
-    static const char mark[] = " # no change";
     const Command *c = line_command(line);
-    size_t n = strlen(line);
-    bool none = n >= sizeof mark - 1 && strcmp(line + n - (sizeof mark - 1), mark) == 0;
-    return c && (c->flags & CMD_EDIT) && !none;
+    return c && (c->flags & CMD_EDIT) && !str_ends_with(line, no_change) && !str_ends_with(line, no_step);
 }
 
 static bool is_neutral(const char *line)
 {
     const Command *c = line_command(line);
-    return c && ((c->flags & CMD_NEUTRAL) || ((c->flags & CMD_EDIT) && !is_edit(line)));
+    return c && ((c->flags & CMD_NEUTRAL) || ((c->flags & CMD_EDIT) && str_ends_with(line, no_change)));
 }
 
 /* Index of the newest kept line that is more than a view, -1 when there is none. */

@@ -32,21 +32,6 @@ const Command command_open = {
     .run = open_run,
 };
 
-static Status calib_run(App *a, const CommandLine *cl, Error *err)
-{
-    RETURN_IF_ERROR(want_words(cl, 1, 1, err));
-    RETURN_IF_ERROR(app_session(a, err));
-    return session_set_calib(a->session, cl->words[0], err);
-}
-const Command command_calib = {
-    .name = "calib",
-    .args = "FILE",
-    .summary = "Choose the calibration set: a .jsonl or .json file, or the name of a shipped set.",
-    .flags = CMD_INPUT,
-    .completes = COMP_FILE,
-    .run = calib_run,
-};
-
 static Status eval_run(App *a, const CommandLine *cl, Error *err)
 {
     RETURN_IF_ERROR(want_words(cl, 1, 1, err));

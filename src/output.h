@@ -75,6 +75,10 @@ Status output_guide(Session *s, OutFormat f, bool brief, Str *out, Error *err);
 /* Appends what is known of interactions: OUT_TEXT or OUT_JSON. */
 void output_interactions(Session *s, OutFormat f, const InteractView *v, Str *out);
 
+/* The texts of the calibration set, which are read: OUT_TEXT, OUT_JSON or OUT_CSV; one of them with all that is known of it. */
+Status output_texts(Session *s, OutFormat f, Str *out, Error *err);
+Status output_text(Session *s, int64_t number, Str *out, Error *err);
+
 /* Append where CPU time went: a table; ,"profile":{...}, nothing when there is none. */
 void output_profile(const ProfileReport *r, Str *out);
 void output_profile_json(const ProfileReport *r, Str *out);

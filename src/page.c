@@ -1,4 +1,5 @@
 /* The session as a page: what is open, what was decided and measured, rankings. */
+#include "session/calibset.h"
 #include "src/page.h"
 
 #include <math.h>
@@ -125,7 +126,7 @@ static void opened(Session *s, Str *out)
     str_clear(&b);
     str_printf(&b, "%s%s", arith_name(session_options(s)->arith), session_options(s)->peer ? ", as msModelSlim computes" : "");
     term(out, "arithmetic", str_text(&b));
-    data_term(out, "calibration", session_calib(s), &calib);
+    data_term(out, "calibration", session_calib_title(s), &calib);
     data_term(out, "evaluation", session_eval(s), &eval);
     term(out, "made by", "slimscope " SLIMSCOPE_VERSION);
     str_puts(out, "</dl>\n");

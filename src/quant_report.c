@@ -1,4 +1,5 @@
 /* What 'quant' would do and what it did, for people and as JSON. */
+#include "session/calibset.h"
 #include "src/quant_report.h"
 
 #include <math.h>
@@ -195,7 +196,7 @@ static void put_arith(const Session *s, OutFormat f, Str *out)
 Status quant_outline_text(Session *s, const QuantizeOptions *opt, const QuantizeOutline *o, OutFormat f, Str *out,
                           Error *err)
 {
-    const char *calib = o->needs_data ? session_calib(s) : NULL;
+    const char *calib = o->needs_data ? session_calib_title(s) : NULL;
     const char *recipe = recipe_name(session_recipe(s));
     if (f == OUT_JSON) {
         str_puts(out, "{\"model\":");

@@ -18,6 +18,7 @@ typedef enum InputKind {
     INPUT_BUDGET,
     INPUT_COMPARE,
     INPUT_SHEET,
+    INPUT_TEXTS, /* filter of the calibration set's */
     INPUT_KINDS
 } InputKind;
 

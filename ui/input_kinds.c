@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "io/file.h"
+#include "session/calibset.h"
 #include "src/lang.h"
 #include "text/lexer.h"
 #include "ui/actions.h"
@@ -174,6 +175,32 @@ static unsigned done_filter(Ui *ui, const char *text)
     return DO_PAINT;
 }
 
+/* The same of the calibration set's texts. */
+static void changed_texts(Ui *ui, const char *text, Input *p)
+{
+    session_texts_filter(ui_session(ui), text, NULL);
+    const TextTable *t = session_texts(ui_session(ui), NULL);
+    p->note_slot = t && t->shown ? SL_OK : SL_WARN;
+    if (t)
+        text_format(p->figures, MAX_NOTE, t->shown == 1 ? "%d text of %d passes" : "%d texts of %d pass", t->shown, t->n);
+}
+
+static void cancelled_texts(Ui *ui)
+{
+    session_texts_filter(ui_session(ui), ui->input->before ? ui->input->before : "", NULL);
+}
+
+static unsigned done_texts(Ui *ui, const char *text)
+{
+    Str b = {0};
+    remember_as("calib filter ", text);
+    str_puts(&b, "calib filter ");
+    lexer_quote(&b, text);
+    ui_command(ui, "%s", str_text(&b));
+    str_free(&b);
+    return DO_PAINT;
+}
+
 #define DEFAULT_YAML "best.yaml"
 #define DEFAULT_TEXT "compare.txt"
 
@@ -265,6 +292,8 @@ const Kind input_kinds[INPUT_KINDS] = {
                       .changed = changed_search, .done = done_search, .cancelled = cancelled_search},
     [INPUT_FILTER] = {.label = "filter: ", .verb = "filter ", .hint = "words, kind= layer=3..7 score>9 float !word; Tab lists",
                       .changed = changed_filter, .done = done_filter, .cancelled = cancelled_filter},
+    [INPUT_TEXTS] = {.label = "filter: ", .hint = "words, tokens>100 sets>9 script=Han used out tagged flagged !word",
+                     .changed = changed_texts, .done = done_texts, .cancelled = cancelled_texts},
     [INPUT_EXPORT] = {.label = "write to: ", .verb = "export ", .hint = "a file (Enter alone: best.yaml); ! at the end replaces it",
                       .done = done_export},
     [INPUT_FOLDER] = {.label = "folder: ", .verb = "quantize --save ", .hint = "where the quantized model goes; ! at the end replaces one",

@@ -6,6 +6,7 @@
 
 #include "ui/keys.h"
 #include "io/file.h"
+#include "session/calibset.h"
 #include "src/lang.h"
 #include "ui/input.h"
 
@@ -57,8 +58,7 @@ static void model_parts(Session *s, const Model *m, LineParts *l)
         part_add(l, SL_TITLE, 3, "%s", recipe_name(session_recipe(s)))->least = 10;
     if (session_options(s)->arith) /* another than the default */
         part_add(l, SL_TITLE, 1, "%s arithmetic", arith_name(session_options(s)->arith));
-    if (session_calib(s))
-        part_add(l, SL_TITLE, 5, "calib %s", path_base(session_calib(s)))->least = 16;
+    part_add(l, SL_TITLE, 5, "calib %s", path_base(session_calib_title(s)))->least = 16;
     DataInfo d = session_calib_info(s);
     if (d.tokens > 0) {
         char t[24];

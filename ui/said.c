@@ -1,6 +1,7 @@
 /* What is said of a command that succeeded and printed nothing: one row a verb. */
 #include <string.h>
 
+#include "session/calibset.h"
 #include "session/columns.h"
 #include "session/fold.h"
 #include "text/lexer.h"
@@ -92,7 +93,18 @@ static void said_recipe(Ui *ui, const Words *w, int verb)
 
 static void said_calib(Ui *ui, const Words *w, int verb)
 {
-    ui_say(ui, SL_OK, "calibration texts are those of %s; r scores with them", word(w, verb + 1));
+    const char *what = word(w, verb + 1);
+    bool up;
+    TextSort by = session_texts_sort_key(ui_session(ui), &up);
+    const TextTable *t = session_texts(ui_session(ui), NULL);
+    if (strcmp(what, "sort") == 0)
+        ui_say(ui, SL_OK, up ? "texts by %s, rising" : "texts by %s, falling", text_sort_name(by));
+    else if (strcmp(what, "tag") == 0 && t)
+        ui_say(ui, SL_OK, t->sums.tagged == 1 ? "%d text is tagged" : "%d texts are tagged", t->sums.tagged);
+    else if (strcmp(what, "filter") == 0 && t)
+        ui_say(ui, SL_OK, t->shown == 1 ? "%d text of %d passes" : "%d texts of %d pass", t->shown, t->n);
+    else
+        ui_say(ui, SL_OK, "calibration texts are those of %s; r scores with them", what);
 }
 
 static void said_eval(Ui *ui, const Words *w, int verb)

@@ -13,7 +13,7 @@
 #include "run/taps.h"
 
 static const Watch *const watches[] = {&watch_act_outliers, &watch_output_outliers, &watch_massive, &watch_coverage,
-                                       &watch_expert_load};
+                                       &watch_expert_load, &watch_text_range};
 enum { WATCHES = sizeof watches / sizeof *watches };
 
 typedef struct WatchPass {

@@ -51,7 +51,7 @@ void scores_put_linear(Scores *s, LinearResult *r, unsigned needs)
     LinearStats *to = &s->linear[r->linear];
     if (to->needs)
         linear_result_fini(&to->r);
-    *to = (LinearStats){*r, needs, false, s->arith};
+    *to = (LinearStats){*r, needs, false, s->arith, s->origin.data};
     s->any = true;
 }
 
@@ -178,10 +178,10 @@ void scores_choose(Scores *s, const Metric *metric, int64_t unit, uint64_t level
     slot->stale = slot->made != origin || slot->s.levels != levels;
 }
 
-void scores_mark_stale(Scores *s)
+void scores_mark_stale(Scores *s, const ScoreOrigin *now)
 {
     for (int64_t i = 0; s->any && i < s->m->nlinears; i++)
-        s->linear[i].stale = s->linear[i].needs != 0;
+        s->linear[i].stale = s->linear[i].needs != 0 && s->linear[i].made != now->data;
 }
 
 /* The digest of the linears before it, in their order, with one more. */

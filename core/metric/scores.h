@@ -16,6 +16,7 @@ typedef struct LinearStats {
     unsigned needs; /* NEED_* collected; 0: nothing yet */
     bool stale;     /* made under other data or arithmetic */
     ArithMode arith; /* in which it was made */
+    uint64_t made;  /* ScoreOrigin.data under which it was put */
 } LinearStats;
 
 /* What a metric's own pass found of one unit. */
@@ -79,8 +80,8 @@ const UnitSlot *scores_unit_at(const Scores *s, const struct Metric *metric, int
 /* Makes the value under these levels, where there is one, the one that scores_unit gives, and says which are stale: made
  * under another origin than `now`, or, of the one given, other levels. */
 void scores_choose(Scores *s, const struct Metric *metric, int64_t unit, uint64_t levels, const ScoreOrigin *now);
-/* The statistics of linears were made under other data or arithmetic. Values of passes know it: scores_choose. */
-void scores_mark_stale(Scores *s);
+/* Says which statistics of linears were made under other data or arithmetic than `now`; values of passes: scores_choose. */
+void scores_mark_stale(Scores *s, const ScoreOrigin *now);
 /* A digest of the levels of a scope's units, out[scope_units]: of linear i at level[i] (0: float) of levels[]. */
 void scores_levels(const Model *m, MetricScope scope, const QConfig *levels, const int16_t *level, uint64_t *out);
 /* The digest of one unit with all its linears at q (NULL: float). */

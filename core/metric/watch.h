@@ -25,8 +25,10 @@ typedef struct Watch {
     bool outputs; /* watches outputs of linears, which passes then keep apart */
 } Watch;
 
-extern const Metric metric_act_outliers, metric_output_outliers, metric_massive, metric_coverage, metric_expert_load;
-extern const Watch watch_act_outliers, watch_output_outliers, watch_massive, watch_coverage, watch_expert_load;
+extern const Metric metric_act_outliers, metric_output_outliers, metric_massive, metric_coverage, metric_expert_load,
+    metric_text_range;
+extern const Watch watch_act_outliers, watch_output_outliers, watch_massive, watch_coverage, watch_expert_load,
+    watch_text_range;
 extern const MetricPass pass_watch;
 
 /* Whether the pass is to score something of a unit, and linear i. */

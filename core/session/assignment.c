@@ -10,6 +10,7 @@
 #include "session/preset.h"
 #include "session/entries.h"
 #include "session/table.h"
+#include "session/texts.h"
 #include "session/whatif.h"
 
 int session_level_of(const Session *s, int64_t linear)
@@ -172,6 +173,7 @@ static Status apply(Session *s, const Edit *e, bool forward, Error *err)
     case EDIT_RECIPE: return apply_recipe(s, e, forward, err);
     case EDIT_TAG: apply_tags(s->assignment, e, forward); break;
     case EDIT_FILTER: return table_set_filter(s->table, forward ? e->to : e->from, err);
+    case EDIT_TEXTS: return texts_set(s, forward ? e->to : e->from, err);
     }
     return ST_OK;
 }
@@ -328,6 +330,8 @@ static Status step(Session *s, const Edit *e, bool forward, Str *what, Error *er
         describe_levels(s, e, forward, was, what);
     else if (st == ST_OK && what && e->kind == EDIT_TAG)
         describe_tags(s, e, forward, what);
+    else if (st == ST_OK && what && e->kind == EDIT_TEXTS)
+        texts_describe(forward ? e->from : e->to, forward ? e->to : e->from, what);
     else if (st == ST_OK && what)
         str_printf(what, "filter '%s'", forward ? e->to : e->from);
     free(was);

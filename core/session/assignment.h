@@ -6,7 +6,7 @@
 /* Levels, tags and the list of edits (undo). Owner thread. */
 
 /* The numbers stand in the journal, where 0 is an edit of levels without rules (restore.c). */
-typedef enum EditKind { EDIT_TAG = 1, EDIT_FILTER, EDIT_RULES, EDIT_RECIPE } EditKind;
+typedef enum EditKind { EDIT_TAG = 1, EDIT_FILTER, EDIT_RULES, EDIT_RECIPE, EDIT_TEXTS } EditKind;
 typedef struct EditCell {
     int32_t linear;
     int16_t from, to;
@@ -15,7 +15,7 @@ typedef struct Edit {
     EditKind kind;
     int n;
     EditCell *cells;           /* EDIT_TAG */
-    char *from, *to;           /* EDIT_FILTER */
+    char *from, *to;           /* EDIT_FILTER, EDIT_TEXTS */
     RuleList before, after;    /* EDIT_RULES, EDIT_RECIPE */
     Recipe *old, *fresh;       /* EDIT_RECIPE, held */
 } Edit;

@@ -143,7 +143,7 @@ void entry_edit(Session *s, const Edit *e)
         return;
     }
     str_printf(&b, "{\"t\":\"edit\",\"kind\":%d", (int)e->kind);
-    if (e->kind == EDIT_FILTER) {
+    if (e->kind == EDIT_FILTER || e->kind == EDIT_TEXTS) {
         str_puts(&b, ",\"from\":");
         str_json(&b, e->from);
         str_puts(&b, ",\"to\":");

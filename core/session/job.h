@@ -7,10 +7,20 @@
 /* A job, and the events by which the job thread tells its owner. */
 
 typedef struct DataSpec {      /* what a token set is made from */
-    char *path, *name;
+    char *path, *name;         /* name: as people are told of it */
+    char **added;              /* [nadded] files behind it */
+    int *out;                  /* [nout] numbers of texts that are taken out, rising */
+    int nadded, nout;
     int max_samples;
     int64_t seq_len, ctx, max_tokens;
 } DataSpec;
+void dataspec_fini(DataSpec *d);
+/* On an error *to is to be freed all the same. */
+Status dataspec_copy(DataSpec *to, const DataSpec *from, Error *err);
+/* Whether both give the same tokens. */
+bool dataspec_same(const DataSpec *a, const DataSpec *b);
+/* The texts, with what was added and without what is out. Any thread. */
+Status dataspec_open(CalibFile **out, const DataSpec *d, bool peer, const TextLimits *limits, Error *err);
 
 /* A quantization that is to run: its own copy of the recipe, and what each saver will write. */
 typedef struct QuantizeJob {

@@ -59,9 +59,7 @@ static void drop_tokens(TokenSet **t, DataSpec *of)
 {
     tokens_free(*t);
     *t = NULL;
-    free(of->path);
-    free(of->name);
-    memset(of, 0, sizeof *of);
+    dataspec_fini(of);
 }
 
 void kit_free(Kit *k)
@@ -161,20 +159,6 @@ static Status new_runner(Kit *k, const Job *j, const Overlay *overlay, const Job
     return runner_new(&k->runner, k->job->model, &o, err);
 }
 
-static bool same_data(const DataSpec *a, const DataSpec *b)
-{
-    return a->path && strcmp(a->path, b->path) == 0 && a->max_samples == b->max_samples && a->seq_len == b->seq_len &&
-           a->ctx == b->ctx && a->max_tokens == b->max_tokens;
-}
-
-static Status copy_spec(DataSpec *to, const DataSpec *from, Error *err)
-{
-    *to = *from;
-    to->path = strdup(from->path);
-    to->name = strdup(from->name);
-    return to->path && to->name ? ST_OK : error_nomem(err, "the data set");
-}
-
 static bool needs_tokenizer(const CalibFile *c)
 {
     for (int i = 0; i < c->count; i++)
@@ -212,7 +196,7 @@ static Status make_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **sl
     if (limit <= taken)
         return over_limit(taken, limit, err);
     TextLimits limits = {.bytes = limit - taken, .cancel = &k->job->cancel};
-    RETURN_IF_ERROR(calib_open(&file, want->path, k->job->opt.peer, &limits, err));
+    RETURN_IF_ERROR(dataspec_open(&file, want, k->job->opt.peer, &limits, err));
     Status st = ST_OK;
     if (!k->tok && needs_tokenizer(file))
         st = tokenizer_open(&k->tok, k->job->model->path, err);
@@ -221,7 +205,7 @@ static Status make_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **sl
         st = eval ? tokens_windows(slot, file, k->tok, want->ctx, want->max_tokens, vocab, &limits, err)
                   : tokens_make(slot, file, k->tok, want->max_samples, want->seq_len, vocab, &limits, err);
     if (st == ST_OK)
-        st = copy_spec(of, want, err);
+        st = dataspec_copy(of, want, err);
     if (st == ST_OK) {
         TokenSet *t = *slot;
         log_forms(k, want->name, file);
@@ -244,7 +228,7 @@ static Status make_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **sl
 /* Tokens of a data file, from the last job when nothing changed. */
 static Status ensure_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **slot, DataSpec *of, Error *err)
 {
-    if (*slot && same_data(of, want))
+    if (*slot && dataspec_same(of, want))
         return ST_OK;
     Phase was = profile_enter(k->profile, 0, PHASE_TOKENIZE);
     Status st = make_tokens(k, want, eval, slot, of, err);

@@ -31,6 +31,7 @@ struct Session {
     struct Assignment *assignment; /* levels, tags, undo */
     struct WhatIfs *whatifs;       /* patterns, their figures, the prediction */
     struct Results *results;       /* of passes and measurements */
+    struct Texts *texts;           /* the calibration set's changes, and its texts */
     struct Table *table;           /* order, filter, folds */
     struct Tuning *tuning;         /* the newest search for a goal */
     struct Queue *queue;           /* jobs and their events */

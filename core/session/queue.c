@@ -21,6 +21,7 @@
 #include "session/parts.h"
 #include "session/results.h"
 #include "session/table.h"
+#include "session/texts.h"
 #include "session/tuning.h"
 
 Status queue_init(Queue *q, Error *err)
@@ -37,11 +38,8 @@ Status queue_init(Queue *q, Error *err)
 /* What the running of a job needs. */
 static void drop_work(Job *j)
 {
-    DataSpec *const data[] = {&j->calib, &j->eval};
-    for (int i = 0; i < 2; i++) {
-        free(data[i]->path);
-        free(data[i]->name);
-    }
+    dataspec_fini(&j->calib);
+    dataspec_fini(&j->eval);
     free(j->metrics);
     free(j->selected);
     set_job_fini(&j->sets);
@@ -259,7 +257,7 @@ unsigned session_pump(Session *s)
     char buf[256];
     while (read(q->pipe[0], buf, sizeof buf) > 0)
         ;
-    unsigned kinds = s->keeper ? apply_keeper(s) : 0;
+    unsigned kinds = (s->keeper ? apply_keeper(s) : 0) | (texts_pump(s) ? EV_TEXTS : 0);
     JobProgress now;
     for (Event *e; (e = take_event(q, &now)) != NULL;) {
         EventKind kind = e->kind;

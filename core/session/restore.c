@@ -123,28 +123,29 @@ static Status on_set(Session *s, const cJSON *o, Error *err)
     return session_set(s, key, strcmp(key, "dtype-sim") == 0 ? arith_today(s, value) : value, err);
 }
 
-static Status on_filter(Session *s, const cJSON *o, Error *err)
+/* Of a filter, or of the texts of the calibration set. */
+static Status on_change(Session *s, const cJSON *o, EditKind kind, Error *err)
 {
     const char *from = text_of(o, "from"), *to = text_of(o, "to");
     if (!from || !to)
-        return error_set(err, ST_DATA, "a filter record is damaged");
-    Edit e = {.kind = EDIT_FILTER, .from = strdup(from), .to = strdup(to)};
+        return error_set(err, ST_DATA, "a record of a change is damaged");
+    Edit e = {.kind = kind, .from = strdup(from), .to = strdup(to)};
     if (e.from && e.to)
         return edit_push(s, e, err);
     edit_fini(&e);
-    return error_nomem(err, "the filter");
+    return error_nomem(err, "a change");
 }
 
 static Status on_edit(Session *s, const cJSON *o, Error *err)
 {
     enum { OLD_LEVELS = 0 }; /* without rules */
     const cJSON *cells = json_get(o, "cells"), *v = cells ? cells->child : NULL;
-    int64_t kind = whole_in(o, "kind", OLD_LEVELS, EDIT_FILTER, -1);
+    int64_t kind = whole_in(o, "kind", OLD_LEVELS, EDIT_TEXTS, -1);
     int n = cJSON_GetArraySize(cells) / 3;
     if (kind == OLD_LEVELS)
         return cells_restore(s, cells, err);
-    if (kind == EDIT_FILTER)
-        return on_filter(s, o, err);
+    if (kind == EDIT_FILTER || kind == EDIT_TEXTS)
+        return on_change(s, o, (EditKind)kind, err);
     Edit e = {.kind = EDIT_TAG, .cells = n > 0 && kind == EDIT_TAG ? mem_array((size_t)n, sizeof *e.cells) : NULL};
     if (n == 0 || kind != EDIT_TAG)
         return error_set(err, ST_DATA, "an edit record is damaged");

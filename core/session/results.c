@@ -12,6 +12,7 @@
 #include "session/parts.h"
 #include "session/queue.h"
 #include "session/table.h"
+#include "session/texts.h"
 
 void results_init(Results *r)
 {
@@ -186,6 +187,7 @@ void identity_now(const Session *s, char out[65])
     hasher_init(&h);
     hasher_str(&h, s->model ? s->model->fingerprint : "");
     hasher_str(&h, s->calib_path ? s->calib_print : session_calib(s));
+    texts_hash(s, &h);
     hasher_u64(&h, arith_table[s->opt.arith].code);
     hasher_u64(&h, s->opt.peer);
     hasher_u64(&h, (uint64_t)s->opt.max_samples);
@@ -280,13 +282,12 @@ Digest fit_key(const Session *s)
 void results_mark_stale(Session *s)
 {
     Results *r = s->results;
-    char now[65];
-    identity_now(s, now);
     r->version++; /* predictions, too, are of the present data and arithmetic */
     r->levels_seen = 0;
-    if (!r->scores.m || strcmp(now, r->identity) == 0)
+    if (!r->scores.m)
         return;
-    scores_mark_stale(&r->scores);
+    const ScoreOrigin now = origin_now(s);
+    scores_mark_stale(&r->scores, &now);
     table_scores_changed(s->table);
 }
 

@@ -18,6 +18,7 @@
 #include "session/results.h"
 #include "session/settings.h"
 #include "session/table.h"
+#include "session/texts.h"
 #include "session/tuning.h"
 #include "session/whatif.h"
 
@@ -27,6 +28,7 @@ typedef struct Whole {
     Assignment assignment;
     WhatIfs whatifs;
     Results results;
+    Texts texts;
     Table table;
     Tuning tuning;
     Queue queue;
@@ -70,6 +72,7 @@ Status session_new(Session **out, const SessionOptions *o, Error *err)
     s->whatifs = &w->whatifs;
     s->tuning = &w->tuning;
     s->results = &w->results;
+    s->texts = &w->texts;
     s->table = &w->table;
     s->queue = &w->queue;
     s->notes = &w->notes;
@@ -111,10 +114,12 @@ Status session_close(Session *s, Error *err)
     if (!s)
         return ST_OK;
     jobs_stop(s);
+    texts_forget(s->texts);
     Status st = folder_end(s, err);
     model_close(s);
     queue_fini(s->queue);
     results_fini(s->results);
+    texts_end(s->texts);
     table_fini(s->table);
     notes_fini(s->notes);
     free(s->model_type);
@@ -225,6 +230,7 @@ Status session_open_model(Session *s, const char *path, const char *model_type, 
     Error why = {0};
     RETURN_IF_ERROR(model_open(&m, path, model_type, err));
     jobs_stop(s); /* the thread keeps buffers of the old model */
+    texts_forget(s->texts); /* tokens are of a model, too */
     if (!s->restoring && folder_end(s, &why) != ST_OK)
         session_log(s, 2, "%s", why.text);
     Status st = adopt_model(s, m, err);
@@ -243,8 +249,7 @@ Status session_open_model(Session *s, const char *path, const char *model_type, 
     return session_open_recipe(s, NULL, NULL, err);
 }
 
-/* Name and content of a data file: all of a small one, places of a large one. */
-static Status print_data(const char *path, char print[65], Error *err)
+Status data_print(const char *path, char print[65], Error *err)
 {
     enum { PLACES = 512 };
     uint64_t size;
@@ -279,7 +284,7 @@ static Status set_data(Session *s, const char *kind, const char *name, char **pa
     }
     char now[65];
     char *copy = strdup(name);
-    Status st = copy ? print_data(found, now, err) : error_nomem(err, "a path");
+    Status st = copy ? data_print(found, now, err) : error_nomem(err, "a path");
     if (st != ST_OK) {
         free(found);
         free(copy);
@@ -291,6 +296,7 @@ static Status set_data(Session *s, const char *kind, const char *name, char **pa
     *path = found;
     *shown = copy;
     entry_text(s, kind, named ? found : name);
+    s->texts->version++;
     results_mark_stale(s);
     return ST_OK;
 }

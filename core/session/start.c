@@ -11,6 +11,7 @@
 #include "session/results.h"
 #include "session/engine.h"
 #include "session/table.h"
+#include "session/texts.h"
 #include "session/tuning.h"
 
 static char *data_path(Session *s, const char *path, const char *name, Error *err)
@@ -20,6 +21,16 @@ static char *data_path(Session *s, const char *path, const char *name, Error *er
     if (!s->opt.find_data)
         return strdup(name);
     return s->opt.find_data(s->opt.find_ctx, name, err);
+}
+
+char *texts_path(Session *s, Error *err)
+{
+    return data_path(s, s->calib_path, session_calib(s), err);
+}
+
+char *eval_path(Session *s, Error *err)
+{
+    return data_path(s, s->eval_path, session_eval(s), err);
 }
 
 Status job_new(Session *s, JobKind kind, unsigned texts, Job **out, Error *err)
@@ -40,12 +51,13 @@ Status job_new(Session *s, JobKind kind, unsigned texts, Job **out, Error *err)
     j->opt = s->opt;
     j->model = s->model;
     Error why = {0};
-    j->calib.path = texts & TEXTS_CALIB ? data_path(s, s->calib_path, session_calib(s), &why) : strdup("");
-    j->calib.name = strdup(session_calib(s));
+    j->calib.path = texts & TEXTS_CALIB ? texts_path(s, &why) : strdup("");
+    if (j->calib.path)
+        texts_fill(s, &j->calib, &why);
     j->eval.path =
-        texts & TEXTS_EVAL && j->calib.path ? data_path(s, s->eval_path, session_eval(s), &why) : strdup("");
+        texts & TEXTS_EVAL && j->calib.path ? eval_path(s, &why) : strdup("");
     j->eval.name = strdup(session_eval(s));
-    if (!j->calib.path || !j->calib.name || !j->eval.path || !j->eval.name) {
+    if (!j->calib.path || why.status != ST_OK || !j->eval.path || !j->eval.name) {
         job_free(j);
         if (why.status == ST_OK)
             return error_nomem(err, "a job");

@@ -52,6 +52,7 @@ static Status add_item(Reader *r, CalibItem item)
         free(item.ids);
         return st;
     }
+    item.from = c->path;
     c->items[c->count++] = item;
     return ST_OK;
 }
@@ -431,8 +432,82 @@ Status calib_open(CalibFile **out, const char *path, bool peer, const TextLimits
         calib_free(r.c);
         return st;
     }
+    r.c->bytes = r.used;
     *out = r.c;
     return ST_OK;
+}
+
+/* ---- sets that were changed ---- */
+
+static void mark_changed(CalibFile *c, const char *how, const char *what)
+{
+    Hasher h;
+    hasher_init(&h);
+    hasher_str(&h, c->sha256);
+    hasher_str(&h, how);
+    hasher_str(&h, what);
+    Digest d = hasher_end(&h);
+    digest_hex(&d, c->sha256);
+}
+
+static Status move_items(CalibFile *c, CalibFile *more, Error *err)
+{
+    size_t n = (size_t)c->count + (size_t)more->count, files = (size_t)c->nadded + 1 + (size_t)more->nadded;
+    if (n > ITEMS_MAX)
+        return error_set(err, ST_DATA, "%s: together with it there are more than %d texts", more->path, ITEMS_MAX);
+    CalibItem *items = realloc(c->items, n * sizeof *items);
+    c->items = items ? items : c->items;
+    char **added = realloc(c->added, files * sizeof *added);
+    c->added = added ? added : c->added;
+    if (!items || !added)
+        return error_nomem(err, "a data set");
+    memcpy(c->items + c->count, more->items, (size_t)more->count * sizeof *items);
+    c->count = (int)n;
+    more->count = 0;
+    c->added[c->nadded++] = more->path; /* items name it */
+    more->path = NULL;
+    for (int i = 0; i < more->nadded; i++)
+        c->added[c->nadded++] = more->added[i];
+    more->nadded = 0;
+    return ST_OK;
+}
+
+Status calib_append(CalibFile *c, CalibFile *more, Error *err)
+{
+    Status st = move_items(c, more, err);
+    if (st == ST_OK) {
+        c->bytes += more->bytes;
+        c->skipped_blank += more->skipped_blank;
+        c->bad_utf8 += more->bad_utf8;
+        for (int f = 0; f < CALIB_FORMS; f++)
+            c->made[f] += more->made[f];
+        mark_changed(c, "added", more->sha256);
+    }
+    calib_free(more);
+    return st;
+}
+
+Status calib_take_out(CalibFile *c, const int *number, int n, Error *err)
+{
+    Str list = {0};
+    int left = 0;
+    for (int i = 0; i < n; i++) {
+        if (number[i] < 1 || number[i] > c->count) {
+            str_free(&list);
+            return error_set(err, ST_DATA, "there is no text %d: the set has %d", number[i], c->count);
+        }
+        c->items[number[i] - 1].out = true;
+        str_printf(&list, "%d ", number[i]);
+    }
+    for (int i = 0; i < c->count; i++)
+        left += !c->items[i].out;
+    if (n)
+        mark_changed(c, "out", str_text(&list));
+    bool oom = list.oom;
+    str_free(&list);
+    return oom    ? error_nomem(err, "a data set")
+           : left ? ST_OK
+                  : error_set(err, ST_DATA, "all %d texts are taken out: calib keep takes some back", c->count);
 }
 
 void calib_free(CalibFile *c)
@@ -443,6 +518,9 @@ void calib_free(CalibFile *c)
         free(c->items[i].text);
         free(c->items[i].ids);
     }
+    for (int i = 0; i < c->nadded; i++)
+        free(c->added[i]);
+    free(c->added);
     free(c->items);
     free(c->path);
     free(c->name);

@@ -18,7 +18,10 @@ const char *calib_form_text(CalibForm form);
  * `output`. Members that nobody reads may hold what they like. Blank lines are skipped. */
 typedef struct CalibFile {
     char *path, *name;     /* name: last component */
-    char sha256[65];       /* of the file's bytes */
+    char **added;          /* [nadded] paths of files that were appended */
+    int nadded;
+    uint64_t bytes;        /* that it takes */
+    char sha256[65];       /* of the file's bytes; of a set that was changed: of those of its files and of what is out */
     int count;
     struct CalibItem {
         char *text;        /* NULL when ids are given */
@@ -26,6 +29,8 @@ typedef struct CalibFile {
         int32_t *ids;
         int64_t nids;
         int line;          /* 1-based; of a .json list: the item's number */
+        const char *from;  /* path of its file */
+        bool out;          /* no token set takes it */
     } *items;
     int skipped_blank;
     int bad_utf8;          /* items in which bytes were replaced by U+FFFD */
@@ -37,6 +42,11 @@ typedef struct CalibFile {
  * NULL): the file and its texts together; more is ST_NOMEM. */
 Status calib_open(CalibFile **out, const char *path, bool peer, const TextLimits *limits, Error *err);
 void calib_free(CalibFile *c);
+/* Puts the items of `more` behind those of c; `more` is taken, also on an error. */
+Status calib_append(CalibFile *c, CalibFile *more, Error *err);
+/* Takes items out, by their numbers from 1 on, which rise. ST_DATA when there is none of such a number, or when nothing is
+ * left. */
+Status calib_take_out(CalibFile *c, const int *number, int n, Error *err);
 
 /* Packed token ids of several samples. */
 typedef struct TokenSet {
@@ -47,7 +57,7 @@ typedef struct TokenSet {
     int64_t *start;        /* [samples+1] */
     int32_t *ids;          /* [start[samples]] */
     int *item;             /* [samples] which item of the file */
-    int dropped_empty;     /* texts without a token */
+    int dropped_empty;     /* texts without a token, none of those that are out */
     int truncated;         /* texts cut to seq_len */
 } TokenSet;
 

@@ -340,6 +340,14 @@ Status tokenizer_encode(const Tokenizer *t, const char *text, size_t len, bool a
 #define TEXT_OF(x) #x
 #define VERSION_OF(major, minor) TEXT_OF(major) "." TEXT_OF(minor)
 
+const char *tokenizer_piece(const Tokenizer *t, int32_t id, size_t *len)
+{
+    if (id < 0 || id >= t->bpe->size || !t->bpe->text[id].s)
+        return NULL;
+    *len = t->bpe->text[id].len;
+    return t->bpe->text[id].s;
+}
+
 const char *tokenizer_unicode_version(void)
 {
     return "PCRE2 " VERSION_OF(PCRE2_MAJOR, PCRE2_MINOR) ", categories of Unicode " UNICODE_TABLE_VERSION;

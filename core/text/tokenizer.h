@@ -22,6 +22,9 @@ void tokenizer_free(Tokenizer *t);
  * splitting makes larger than the limits (may be NULL) is ST_NOMEM. */
 Status tokenizer_encode(const Tokenizer *t, const char *text, size_t len, bool add_special, const TextLimits *limits,
                         int32_t **ids, size_t *n, Error *err);
+/* The bytes that a token stands for, which may be a part of a character, or its text as the vocabulary writes it (not
+ * NUL-terminated); NULL: there is no such token. */
+const char *tokenizer_piece(const Tokenizer *t, int32_t id, size_t *len);
 /* What an encoding cost, for `make bench` and the tests that it stays linear. */
 typedef struct EncodeCost {
     uint64_t searches;     /* pattern searches made */

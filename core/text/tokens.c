@@ -32,18 +32,17 @@ static Status item_ids(Builder *b, const Tokenizer *tok, const CalibItem *item, 
             memcpy(*ids, item->ids, *n * sizeof **ids);
     } else if (!tok)
         return error_set(b->err, ST_DATA,
-                         "%s:%d is a text, and the model has no tokenizer.json: give token ids (input_ids)", b->c->path,
+                         "%s:%d is a text, and the model has no tokenizer.json: give token ids (input_ids)", item->from,
                          item->line);
     else if ((st = tokenizer_encode(tok, item->text, item->len, true, b->limits, ids, n, b->err)) != ST_OK)
-        return error_prefix(b->err, st, "%s:%d: ", b->c->path, item->line);
+        return error_prefix(b->err, st, "%s:%d: ", item->from, item->line);
     for (size_t i = 0; vocab > 0 && i < *n; i++)
         if ((*ids)[i] >= vocab) {
             int32_t id = (*ids)[i];
             free(*ids);
             *ids = NULL; /* callers that keep several free what they were given */
             return error_set(b->err, ST_DATA, "%s:%d: token id %d is outside the model's vocabulary of %lld",
-                             b->c->path, item->line, (int)id,
-                             (long long)vocab);
+                             item->from, item->line, (int)id, (long long)vocab);
         }
     return ST_OK;
 }
@@ -108,6 +107,8 @@ Status tokens_make(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int
     for (int i = 0; st == ST_OK && i < c->count && (max_samples <= 0 || b.t->samples < max_samples); i++) {
         int32_t *ids;
         size_t n;
+        if (c->items[i].out)
+            continue;
         st = item_ids(&b, tok, &c->items[i], vocab, &ids, &n);
         if (st != ST_OK)
             break;

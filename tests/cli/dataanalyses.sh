@@ -8,7 +8,7 @@ s() { "$SLIMSCOPE" "$@"; }
 printf '%s\n' '{"input_ids":[1,2]}' '{"input_ids":[9]}' >"$tmp/few.jsonl"
 
 exits 0 "help" s help analyses
-for m in act_outliers output_outliers massive coverage expert_load smooth_alpha awq_search gptq_gain output_error \
+for m in act_outliers output_outliers massive coverage expert_load text_range smooth_alpha awq_search gptq_gain output_error \
     residual_error block_output; do
     has "$tmp/out" "  $m: " "help tells of $m"
 done

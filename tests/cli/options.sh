@@ -38,6 +38,7 @@ one() {
     guide) in_session "guide $*" ;;
     rank) in_session "analyze std" "rank std $*" ;;
     compare) in_session "analyze std kurtosis" "compare metrics std kurtosis $*" ;;
+    calib) case " $* " in *" --off"*) in_session "calib tag 1" "calib tag 1 $*" "calib list" ;; *) in_session "calib list $*" ;; esac ;;
     load) in_session "load scores $tmp/own.csv $*" ;;
     tag) in_session "tag *.0.*" "tag $* *.0.*" ;;
     history) in_session "exclude *.0.mlp.*" "history $*" ;;
@@ -227,6 +228,9 @@ row replay force "linears sent to float" - --force
 row export preview "apiversion" - --preview
 row export runtime "apiversion" cuda --preview --runtime vllm-ascend
 printf 'name,score\nmodel.layers.0.mlp.down_proj,3\n' >"$tmp/own.csv"
+row calib off "2 of 2 texts used" - --off
+row calib format '"rows":[' xml --format json
+row calib out "FILE:$tmp/texts" "" --out "$tmp/texts"
 row load as "mine" "" --as mine
 row export as "name,group,level" xml --preview --as csv
 row compare format '"spearman"' xml --format json

@@ -34,7 +34,7 @@ static void ok(Status st)
 
 static const Metric *const inputs[] = {&metric_act_outliers, &metric_output_outliers, NULL};
 static const Metric *const all[] = {&metric_act_outliers, &metric_output_outliers, &metric_massive, &metric_coverage,
-                                    &metric_expert_load, NULL};
+                                    &metric_expert_load, &metric_text_range, NULL};
 
 static void run_pass(TestRun *b, const TokenSet *t, const Metric *const *metrics, const bool *selected, Got *g)
 {
@@ -378,7 +378,7 @@ static void only_what_is_selected_is_scored(void **state)
     bool *sel = calloc((size_t)b.m->nlinears, sizeof *sel);
     sel[b.m->units[1].first + 2] = true;
     run_pass(&b, t, all, sel, &g);
-    assert_int_equal(g.n, 5);
+    assert_int_equal(g.n, 6);
     for (int64_t i = 0; i < g.n; i++)
         assert_int_equal(g.s[i].s.unit, g.s[i].metric->scope == SCOPE_BLOCK ? 1 : b.m->units[1].first + 2);
     free(sel);

@@ -55,6 +55,10 @@ static const struct Shot {
     {"one of them", "q Enter", NULL},
     {"the guide", "q 8", NULL},
     {"the methods it lists", "g j j Enter", NULL},
+    {"the calibration set", "q 6", NULL},
+    {"a text with its tokens", "j Enter", NULL},
+    {"a text taken out", "q x", NULL},
+    {"texts that pass a filter", "j \\", "he bought"},
 };
 
 /* Times of day, as in the log, are those of no day. */
