@@ -226,6 +226,8 @@ void app_pass_log(App *a, const char *skip)
     for (int n = session_log_lines(a->session); a->log_seen < n; a->log_seen++) {
         LogLine l = session_log_line(a->session, a->log_seen);
         size_t len = strlen(l.text);
+        if (l.kind == LOG_JOB || l.kind == LOG_COMMAND) /* progress and errors tell them here */
+            continue;
         if (nskip && len >= nskip && strcmp(l.text + len - nskip, skip) == 0)
             continue;
         tell("%s%s\n", level[l.level < 0 || l.level > 2 ? 0 : l.level], l.text);
@@ -420,9 +422,17 @@ static Status execute(App *a, int argc, char **argv, const bool *quoted, Error *
 Status app_execute(App *a, const char *line, Error *err)
 {
     Words w;
+    Error own = {0};
     RETURN_IF_ERROR(lexer_split(line, &w, err));
-    Status st = w.n ? execute(a, w.n, w.word, w.quoted, err) : ST_OK;
+    bool noted = a->session && a->face != FACE_UI && w.n; /* the workbench has its own line for it */
+    if (noted)
+        session_note(a->session, LOG_COMMAND, 0, ":%s", line);
+    Status st = w.n ? execute(a, w.n, w.word, w.quoted, &own) : ST_OK;
+    if (noted && a->session && st != ST_OK)
+        session_note(a->session, LOG_COMMAND, 2, "%s", own.text);
     words_fini(&w);
+    if (st != ST_OK && err)
+        *err = own;
     return st;
 }
 

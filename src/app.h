@@ -56,6 +56,7 @@ struct App {
     Status (*set_screen)(void *ctx, const char *name, Error *err);
     Status (*bind_key)(void *ctx, const char *key, const char *command, Error *err);
     void (*show_help)(void *ctx, const Command *c); /* c NULL: all of them */
+    void (*show_log)(void *ctx);
     /* runs the lines of a script one after the other, waiting for jobs between them without blocking the screen; takes
      * a copy of text */
     Status (*run_lines)(void *ctx, const char *name, const char *text, Error *err);

@@ -1,4 +1,7 @@
 /* Jobs and the end: wait, cancel, quit. */
+#include <stdint.h>
+#include <string.h>
+
 #include "src/commands.h"
 #include "src/internal.h"
 
@@ -6,7 +9,7 @@ static Status run_wait(App *a, const CommandLine *cl, Error *err)
 {
     (void)cl;
     if (a->face == FACE_UI) /* its scripts go on when jobs are done; a person is never made to wait */
-        return a->session && session_busy(a->session)
+        return a->session && session_works(a->session)
                    ? error_set(err, ST_USAGE, "the workbench does not wait: results come while you work")
                    : ST_OK;
     return app_wait(a, err);
@@ -52,6 +55,63 @@ const Command command_cancel = {
     .flags = CMD_NO_LOG,
     .options = cancel_options,
     .run = run_cancel,
+};
+
+static Status run_pause(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 0, 1, err));
+    int id = 0;
+    RETURN_IF_ERROR(job_word(cl, &id, err));
+    return a->session ? session_pause_job(a->session, id, true, err) : error_set(err, ST_USAGE, "no job is running");
+}
+const Command command_pause = {
+    .name = "pause",
+    .args = "[JOB]",
+    .summary = "Let the running job, or job JOB, stand still after the present tile; 'resume [JOB]' goes on with it.",
+    .help = "It keeps its memory and all that it has. A job that waits does not start, and those behind it do.",
+    .flags = CMD_NO_LOG,
+    .run = run_pause,
+};
+
+static Status run_priority(App *a, const CommandLine *cl, Error *err)
+{
+    static const struct {
+        const char *word;
+        int by;
+    } places[] = {{"up", -1}, {"down", 1}, {"first", -INT32_MAX}, {"last", INT32_MAX}};
+    RETURN_IF_ERROR(want_words(cl, 2, 2, err));
+    int id = 0;
+    RETURN_IF_ERROR(job_word(cl, &id, err));
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        if (strcmp(cl->words[1], places[i].word) == 0)
+            return a->session ? session_move_job(a->session, id, places[i].by, err)
+                              : error_set(err, ST_USAGE, "there is no job %d", id);
+    return error_set(err, ST_USAGE, "'%s' is no place: up, down, first or last", cl->words[1]);
+}
+const Command command_priority = {
+    .name = "priority",
+    .args = "JOB up|down|first|last",
+    .summary = "Move a job that waits within the queue.",
+    .flags = CMD_NO_LOG,
+    .run = run_priority,
+};
+
+static Status run_discard(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 1, 1, err));
+    int id = 0;
+    bool all = strcmp(cl->words[0], "ended") == 0;
+    if (!all)
+        RETURN_IF_ERROR(job_word(cl, &id, err));
+    return a->session ? session_discard_job(a->session, id, err) : error_set(err, ST_USAGE, "no job ran or waits yet");
+}
+const Command command_discard = {
+    .name = "discard",
+    .args = "JOB|ended",
+    .summary = "Take a job that has ended, or all that have, off the list. What it found stays.",
+    .help = "A stopped analysis is not gone on with any more; the rows it scored stay, and what a stopped quantization wrote.",
+    .flags = CMD_NO_LOG,
+    .run = run_discard,
 };
 
 static Status run_profile(App *a, const CommandLine *cl, Error *err)

@@ -114,7 +114,7 @@ static void what_ran(const Session *s, const Metric **list)
 
 static Status resume_headless(App *a, Error *err)
 {
-    Status st = session_resume_job(a->session, 0, err);
+    Status st = session_go_on(a->session, NULL, err);
     TuneView v;
     if (st == ST_OK && session_tuning(a->session, &v, NULL) == ST_OK && v.state == TUNING_RUNS)
         return tune_finish(a, OUT_TEXT, err);
@@ -143,17 +143,22 @@ static void go_on(App *a, const CommandLine *cl)
     int64_t done, total;
     const char *step;
     Error why = {0};
-    bool stopped = session_stopped(s, &done, &total, &step);
+    int waiting = 0;
+    bool run = !cl_given(cl, "no-run") && !session_unkept(s), stopped = session_stopped(s, &done, &total, &step);
     Str what = {0};
     str_printf(&what, "session %s: ", session_id(s));
-    if (!stopped)
+    if (!stopped && run && session_go_on(s, &waiting, NULL) == ST_OK)
+        str_puts(&what, "its jobs go on");
+    else if (!stopped)
         str_printf(&what, "%d command%s of it", session_commands(s), session_commands(s) == 1 ? "" : "s");
-    else if (cl_given(cl, "no-run") || session_unkept(s))
+    else if (!run)
         str_printf(&what, "stopped at %s %lld of %lld; r goes on", step, (long long)done, (long long)total);
-    else if (session_resume_job(s, 0, &why) == ST_OK)
+    else if (session_go_on(s, &waiting, &why) == ST_OK)
         str_printf(&what, "goes on at %s %lld of %lld; ^C stops it", step, (long long)done, (long long)total);
     else
         str_printf(&what, "stopped at %s %lld of %lld: %s", step, (long long)done, (long long)total, why.text);
+    if (waiting)
+        str_printf(&what, "; %d job%s that waited %s behind it", waiting, waiting == 1 ? "" : "s", waiting == 1 ? "is" : "are");
     session_log(s, why.status != ST_OK, "%s", str_text(&what));
     str_free(&what);
 }
@@ -165,6 +170,7 @@ static Status open_session(App *a, const CommandLine *cl, bool screen, Error *er
     a->options.force = cl_given(cl, "force");
     apply_progress(a, cl);
     RETURN_IF_ERROR(session_restore(&a->session, &a->options, cl->nwords ? cl->words[0] : NULL, err));
+    a->log_seen = session_log_old(a->session);
     const char *threads = cl_str(cl, "threads");
     return threads ? session_set(a->session, "threads", threads, err) : ST_OK;
 }

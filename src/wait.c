@@ -203,12 +203,12 @@ Status app_wait(App *a, Error *err)
         return ST_OK;
     Shown shown = {0};
     int level = 0;
-    while (session_busy(s)) {
+    while (session_works(s)) {
         struct pollfd p[2] = {{session_fd(s), POLLIN, 0}, {interrupt_fd(), POLLIN, 0}};
         if (poll(p, p[1].fd >= 0 ? 2 : 1, 1000) < 0 && errno != EINTR)
             return error_set(err, ST_INTERNAL, "waiting for the job failed: %s", strerror(errno));
         session_pump(s);
-        if (!session_busy(s))
+        if (!session_works(s))
             break; /* the last lines may tell what the caller prints as the error */
         pass_on_log(a, &shown, NULL);
         show_progress(a, &shown);

@@ -8,6 +8,7 @@
 #include "src/lang.h"
 #include "ui/actions.h"
 #include "ui/input.h"
+#include "ui/log.h"
 
 const KeyRow key_table[] = {
     {.place = 10, .keys = {K(KEY_F(1)), '?'}, .help = "this list; Enter runs a line of it", .label = "Help",
@@ -27,6 +28,8 @@ const KeyRow key_table[] = {
     {.place = 400, .keys = {K(KEY_F(9))}, .command = "cancel", .help = "stop what runs, keep its rows; twice: at once",
      .label = "Stop", .run = act_stop},
     {.place = 402, .keys = {KEY_CTRL('C')}, .help = "the same, or stop a script", .run = act_stop},
+    {.place = 406, .keys = {'@'}, .command = "log", .help = "all of the log: commands, jobs, warnings; searched, filtered",
+     .run = act_log},
     {.place = 410, .keys = {'y'}, .help = "copy the row (on Export: the YAML) to the terminal's clipboard",
      .run = act_copy, .arg = 0},
     {.place = 420, .keys = {'Y'}, .help = "leave the screen for a moment and print it plainly",

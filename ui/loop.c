@@ -65,7 +65,7 @@ static void loop_paint(Loop *l)
 static int loop_timeout(const Loop *l)
 {
     const Ui *ui = l->ui;
-    bool busy = ui_session(ui) && session_busy(ui_session(ui));
+    bool busy = ui_session(ui) && session_works(ui_session(ui));
     int64_t now = clock_ns();
     int ms = busy ? TICK_MS : ui_session(ui) && session_order_stale(ui_session(ui)) ? TICK_MS : -1;
     if (l->bits & (DO_PAINT | DO_RELAYOUT)) {
@@ -105,7 +105,7 @@ static bool loop_wait(Loop *l)
 /* Without a terminal nobody can end it: the last line, or the last job, does. */
 static bool null_done(const Ui *ui)
 {
-    return ui->term.null && !ui->player && !(ui_session(ui) && session_busy(ui_session(ui)));
+    return ui->term.null && !ui->player && !(ui_session(ui) && session_works(ui_session(ui)));
 }
 
 static void loop_run(Loop *l)

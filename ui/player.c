@@ -114,7 +114,7 @@ static bool job_failed(Ui *ui)
 unsigned player_step(Ui *ui)
 {
     Player *p = ui->player;
-    if (!p || (ui_session(ui) && (session_busy(ui_session(ui)) || session_texts_reading(ui_session(ui)))) || clock_ns() < ui->player_next)
+    if (!p || (ui_session(ui) && (session_works(ui_session(ui)) || session_texts_reading(ui_session(ui)))) || clock_ns() < ui->player_next)
         return DO_NOTHING;
     if (job_failed(ui))
         return DO_PAINT;

@@ -10,6 +10,7 @@
 #include "src/lang.h"
 #include "ui/actions.h"
 #include "ui/input.h"
+#include "ui/log.h"
 
 Session *ui_session(const Ui *ui)
 {
@@ -147,13 +148,13 @@ bool ui_command(Ui *ui, const char *fmt, ...)
     str_free(&ui->out);
     ui->message[0] = '\0';
     if (ui_session(ui) && line.len > 0)
-        session_log(ui_session(ui), 0, ":%s", str_text(&line));
+        session_note(ui_session(ui), LOG_COMMAND, 0, ":%s", str_text(&line));
     int logged = ui_session(ui) ? session_log_lines(ui_session(ui)) : 0;
     Status st = line.oom ? error_nomem(&err, "the command") : app_execute(ui->app, str_text(&line), &err);
     ui->command_status = st;
     if (st != ST_OK) {
         if (ui_session(ui))
-            session_log(ui_session(ui), 2, "%s", err.text);
+            session_note(ui_session(ui), LOG_COMMAND, 2, "%s", err.text);
         say(ui, SL_ERR, ui_session(ui) != NULL, err.text);
     } else if (ui->out.len > 0) {
         show_output(ui, str_text(&line));
@@ -172,7 +173,9 @@ bool ui_command(Ui *ui, const char *fmt, ...)
 static void say_start(Ui *ui)
 {
     Session *s = ui_session(ui);
-    for (int i = s ? session_log_first(s) : 0; s && i < session_log_lines(s); i++) {
+    for (int i = s ? session_log_old(s) : 0; s && i < session_log_lines(s); i++) {
+        if (i < session_log_first(s))
+            continue;
         LogLine l = session_log_line(s, i);
         if (strncmp(l.text, "a session of ", 13) == 0 || strncmp(l.text, "session ", 8) == 0)
             say(ui, l.level ? SL_WARN : SL_TEXT, true, l.text);
@@ -365,7 +368,7 @@ void ui_greet(Ui *ui)
 {
     if (ui->message[0])
         return;
-    show_notes(ui, 0);
+    show_notes(ui, ui_session(ui) ? session_log_old(ui_session(ui)) : 0);
     if (ui->message[0] && ui->message_slot != SL_TEXT)
         return; /* what is wrong comes first */
     ui->message[0] = '\0';
@@ -423,19 +426,8 @@ static void tell_end(Ui *ui, const JobView *j)
 static void watch_jobs(Ui *ui)
 {
     Session *s = ui_session(ui);
-    int n = session_jobs(s), ended = 0;
-    const JobView *last = NULL;
-    for (int i = 0; i < n; i++) {
-        const JobView *j = session_job(s, i);
-        if (j->state != JOB_WAITING && j->id > ui->jobs_begun) {
-            ui->jobs_begun = j->id;
-            session_log(s, 0, "#%d: %s starts", j->id, j->title);
-        }
-        if (j->state == JOB_WAITING || j->state == JOB_RUNNING)
-            continue;
-        ended++;
-        last = !last || j->id > last->id ? j : last;
-    }
+    int ended;
+    const JobView *last = session_job_ended(s, &ended);
     if (ended > ui->jobs_ended && last) {
         char before[ERROR_TEXT_MAX];
         Slot slot = ui->message_slot;
@@ -443,8 +435,6 @@ static void watch_jobs(Ui *ui)
         ui->telling_end = true;
         tell_end(ui, last);
         ui->telling_end = false;
-        session_log(s, ui->message_slot == SL_ERR ? 2 : ui->message_slot == SL_WARN ? 1 : 0, "#%d: %s", last->id,
-                    ui->message);
         if (ui->input || ui->question.text) { /* nothing comes between what is typed or asked */
             snprintf(ui->message, sizeof ui->message, "%s", before);
             ui->message_slot = slot;
@@ -466,7 +456,7 @@ unsigned ui_pump(Ui *ui)
         char *save = NULL;
         for (char *l = text.s ? strtok_r(text.s, "\n", &save) : NULL; l && ui_session(ui);
              l = strtok_r(NULL, "\n", &save))
-            session_log(ui_session(ui), 1, "stderr: %s", l);
+            session_note(ui_session(ui), LOG_STDERR, 1, "%s", l);
         bits |= text.len > 0 ? DO_PAINT : 0;
         str_free(&text);
     }
@@ -589,6 +579,11 @@ static void hook_help(void *ctx, const Command *c)
         help_commands(ctx);
 }
 
+static void hook_log(void *ctx)
+{
+    log_open(ctx, 0);
+}
+
 static Status hook_lines(void *ctx, const char *name, const char *text, Error *err)
 {
     return player_lines(ctx, name, text, err);
@@ -645,15 +640,11 @@ Status ui_new(Ui **out, App *a, const ScreenOptions *o, Error *err)
     a->bind_key = hook_bind;
     a->run_lines = hook_lines;
     a->show_help = hook_help;
+    a->show_log = hook_log;
     a->ui_ctx = ui;
     int rows, cols;
     getmaxyx(stdscr, rows, cols);
     ui_set_size(ui, rows, cols);
-    for (int i = 0; a->session && i < session_jobs(a->session); i++) { /* of a resumed session: no news */
-        const JobView *j = session_job(a->session, i);
-        ui->jobs_ended += j->state >= JOB_DONE;
-        ui->jobs_begun = j->id > ui->jobs_begun ? j->id : ui->jobs_begun;
-    }
     *out = ui;
     return ST_OK;
 }
@@ -684,6 +675,7 @@ void ui_free(Ui *ui)
     a->bind_key = NULL;
     a->run_lines = NULL;
     a->show_help = NULL;
+    a->show_log = NULL;
     a->ui_ctx = NULL;
     free(ui);
 }

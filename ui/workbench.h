@@ -73,10 +73,9 @@ struct Ui {
     Error script_error;
     int64_t last_key, last_int;     /* clock_ns of the last key, of the last ^C or F9 */
     int stopping;                   /* id of the job that that was for */
-    int jobs_ended;                 /* whose end was told */
-    int jobs_begun;                 /* the highest id whose start is in the log */
+    int jobs_ended;                 /* how many ends of jobs were told */
     bool pasting;
-    bool telling_end;          /* of a job, which the log gets whole */
+    bool telling_end;          /* of a job, which the log has whole */
     Str paste;
     int clip_top, clip_bottom;      /* lines that are drawn to */
     int cursor_y, cursor_x;         /* where the hardware cursor rests */

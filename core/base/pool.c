@@ -8,11 +8,19 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 Status cancel_check(const Cancel *c, Error *err)
 {
     return cancel_level(c) ? error_set(err, ST_CANCELLED, "cancelled") : ST_OK;
+}
+
+void cancel_sleep(const Cancel *c)
+{
+    const struct timespec nap = {.tv_nsec = 20000000}; /* a sleeper costs nothing to speak of, and hears of the end soon */
+    while (atomic_load_explicit(&c->hold, memory_order_relaxed) && !atomic_load_explicit(&c->level, memory_order_relaxed))
+        nanosleep(&nap, NULL);
 }
 
 struct Pool {

@@ -7,14 +7,22 @@
 #include "base/error.h"
 #include "base/profile.h"
 
-/* Asks a job to stop. Set from any thread (also from a signal handler), read at every task. */
+/* Asks a job to stop or to stand still. Set from any thread (also from a signal handler), read at every task. */
 typedef struct Cancel {
     atomic_int level; /* 0 run, 1 stop after the current tile and keep results, 2 stop at once */
+    atomic_int hold;  /* not 0: who reads the level sleeps until this is 0 again, or the level is raised */
 } Cancel;
+
+/* Sleeps for as long as `c` is held and not raised. */
+void cancel_sleep(const Cancel *c);
 
 static inline int cancel_level(const Cancel *c)
 {
-    return c ? atomic_load_explicit(&c->level, memory_order_relaxed) : 0;
+    if (!c)
+        return 0;
+    if (atomic_load_explicit(&c->hold, memory_order_relaxed))
+        cancel_sleep(c);
+    return atomic_load_explicit(&c->level, memory_order_relaxed);
 }
 
 /* ST_CANCELLED, with its text, once `c` (may be NULL) was raised. */

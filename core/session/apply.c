@@ -18,6 +18,7 @@
 #include "session/queue.h"
 #include "session/results.h"
 #include "session/keeper.h"
+#include "session/notes.h"
 #include "session/table.h"
 #include "session/tuning.h"
 
@@ -26,22 +27,32 @@ static double seconds_since(int64_t t)
     return (double)(clock_ns() - t) * 1e-9;
 }
 
-/* Remaining time from the median of the newest steps, once three are done. */
-static void time_step(Job *j)
+/* How heavy the first `steps` steps are together. */
+static double weight_of(const Job *j, int64_t steps)
 {
-    int64_t now = clock_ns();
-    int64_t steps = j->view->done > j->timed ? j->view->done - j->timed : 1;
-    j->layer_s[j->layers_timed % 8] = (double)(now - j->t_layer) * 1e-9 / (double)steps;
-    j->layers_timed++;
+    if (!j->weight || j->weights != j->view->total)
+        return (double)steps;
+    return j->weight[steps < 0 ? 0 : steps > j->weights ? j->weights : steps];
+}
+
+/* Remaining time from the median pace of the newest steps, each by its weight, once three are done. laps: how often the
+ * steps come again. */
+static void time_step(Job *j, int laps)
+{
+    enum { PACES = sizeof j->pace / sizeof *j->pace };
+    int64_t now = clock_ns(), done = j->view->done, total = j->view->total;
+    double heavy = weight_of(j, done) - weight_of(j, j->timed);
+    if (heavy > 0)
+        j->pace[j->paces++ % PACES] = (double)(now - j->t_layer) * 1e-9 / heavy;
     j->t_layer = now;
-    j->timed = j->view->done;
-    if (j->layers_timed < 3)
+    j->timed = done;
+    if (j->paces < 3)
         return;
-    double v[8];
-    int n = j->layers_timed < 8 ? j->layers_timed : 8;
-    memcpy(v, j->layer_s, sizeof v);
+    double v[PACES];
+    int n = j->paces < PACES ? j->paces : PACES;
+    memcpy(v, j->pace, sizeof v);
     qsort(v, (size_t)n, sizeof *v, compare_doubles);
-    j->view->eta = v[n / 2] * (double)(j->view->total - j->view->done);
+    j->view->eta = v[n / 2] * (weight_of(j, total) * (1 + laps) - weight_of(j, done));
 }
 
 static void apply_steps(Session *s, Job *j, int64_t done, int64_t total)
@@ -51,7 +62,7 @@ static void apply_steps(Session *s, Job *j, int64_t done, int64_t total)
     j->view->done = done;
     j->view->total = total;
     if (more)
-        time_step(j);
+        time_step(j, 0);
 }
 
 /* The metric by which a job tells what statistics it found: the shown one, where it is among the job's, or its first. */
@@ -160,8 +171,15 @@ static void apply_progress(Job *j, const JobProgress *p)
 {
     snprintf(j->phase, sizeof j->phase, "%s", p->phase);
     if (j->view->kind != JOB_ANALYZE) { /* an analysis counts its steps by what they give */
+        bool on = p->total > 0 && p->total == j->view->total && p->done > j->view->done;
+        bool again = p->total > 0 && p->done < j->view->done;
         j->view->done = p->done;
         j->view->total = p->total;
+        j->lap += again;
+        if (again)
+            j->timed = p->done;
+        if (on)
+            time_step(j, p->laps > j->lap + 1 ? p->laps - j->lap - 1 : 0);
     } else if (!j->view->total) {
         j->view->total = p->total;
     }
@@ -211,14 +229,19 @@ static void apply_effect(Session *s, Job *j)
     v->top1 = m.effect.top1;
 }
 
-/* What of a pass that did not end well can be gone on with; up to where is known when that is asked for. */
+/* What of a pass that did not end well can be gone on with; up to where is known when that is asked for. One that was
+ * stopped before stays so, unless this one did the same or leaves something itself. */
 static void keep_stopped(Session *s, const Job *j, Status st)
 {
     Stopped *to = &s->results->stopped;
     size_t n = (size_t)s->model->nlinears;
-    results_forget_stopped(s->results);
+    if (j->row->run < 0)
+        return;
+    if (to->run == j->row->run || (st == ST_OK && to->pass == j->plan.pass))
+        results_forget_stopped(s->results);
     if (st == ST_OK || !s->keeper || j->view->done == 0 || j->view->done >= j->view->total)
         return;
+    results_forget_stopped(s->results);
     if (j->selected) {
         to->selected = mem_array(n, 1);
         if (!to->selected)
@@ -238,6 +261,25 @@ static void keep_stopped(Session *s, const Job *j, Status st)
     to->needs = j->plan.needs;
 }
 
+/* How it ended, in the log; of a failure the reason is there. */
+static void log_end(Session *s, const JobView *v)
+{
+    char t[32];
+    snprintf(t, sizeof t, v->elapsed < 100 ? "%.1f s" : "%.0f s", v->elapsed);
+    if (v->state == JOB_STOPPED)
+        session_note(s, LOG_JOB, 1, "#%d: %s stopped after %s, at %lld of %lld", v->id, v->title, t, (long long)v->done,
+                     (long long)v->total);
+    else if (v->measured)
+        session_note(s, LOG_JOB, 0, "#%d: %s done in %s: KL %.4g+-%.2g, ppl %.4g (float %.4g), top-1 %.1f %%", v->id, v->title, t,
+                     v->kl, v->kl_se, v->ppl, v->ppl_float, 100 * v->top1);
+    else if (v->state == JOB_DONE && v->kind == JOB_QUANTIZE)
+        session_note(s, LOG_JOB, 0, "#%d: %s done in %s: written to %s", v->id, v->title, t, v->target);
+    else if (v->state == JOB_DONE)
+        session_note(s, LOG_JOB, v->failed ? 1 : 0, "#%d: %s done in %s: %d scored, %d failed", v->id, v->title, t, v->ok, v->failed);
+    else
+        session_note(s, LOG_JOB, 0, "#%d: %s failed after %s", v->id, v->title, t);
+}
+
 static void apply_end(Session *s, Job *j)
 {
     JobView *v = j->view;
@@ -245,6 +287,7 @@ static void apply_end(Session *s, Job *j)
         j->error = j->lost;
     Status st = j->error.status;
     v->elapsed = seconds_since(j->t_start);
+    v->paused = false;
     v->state = st == ST_OK ? JOB_DONE : st == ST_CANCELLED ? JOB_STOPPED : JOB_FAILED;
     v->status = st;
     v->eta = -1;
@@ -257,7 +300,8 @@ static void apply_end(Session *s, Job *j)
     if (v->kind == JOB_ANALYZE && !j->plan.sets) {
         tell_failed(s, j);
         keep_stopped(s, j, st);
-        entry_run_end(s, j->row->run, st);
+        if (j->row->run >= 0)
+            entry_run_end(s, j->row->run, st);
         if (s->keeper)
             keeper_keep_streams(s->keeper, s->results->stopped.run);
         if (st == ST_OK && pass_gives(j->plan.pass, &pass_statistics) && j->plan.needs)
@@ -265,23 +309,31 @@ static void apply_end(Session *s, Job *j)
     }
     if (v->kind == JOB_QUANTIZE)
         entry_quantize_end(s, st);
+    log_end(s, v);
+    entry_job_end(s, j->row);
     int id = v->id;
+    s->queue->ended++;
+    s->queue->last_ended = id;
     job_end(j);
     table_scores_asked(s->table);
     tuning_ended(s, id, st);
     guide_ended(s, id, st);
 }
 
-unsigned apply_event(Session *s, Event *e, const JobProgress *now)
+static void apply_start(Session *s, Job *j)
+{
+    j->view->state = JOB_RUNNING;
+    j->timed = j->plan.first;
+    j->t_start = j->t_layer = j->t_pause = clock_ns();
+    session_note(s, LOG_JOB, 0, "#%d: %s starts", j->view->id, j->title);
+}
+
+static unsigned apply(Session *s, Event *e, const JobProgress *now)
 {
     Job *j = e->job;
     Results *r = s->results;
     switch (e->kind) {
-    case EVT_START:
-        j->view->state = JOB_RUNNING;
-        j->timed = j->plan.first;
-        j->t_start = j->t_layer = clock_ns();
-        return EV_JOB;
+    case EVT_START: apply_start(s, j); return EV_JOB;
     case EVT_PROGRESS: apply_progress(j, now); return EV_PROGRESS;
     case EVT_CALIB: apply_data(s, "calib", &j->calib_info, j->calib.name, &r->calib_info, r->calib_name); return EV_JOB;
     case EVT_EVAL: apply_data(s, "eval", &j->eval_info, j->eval.name, &r->eval_info, r->eval_name); return EV_JOB;
@@ -297,6 +349,14 @@ unsigned apply_event(Session *s, Event *e, const JobProgress *now)
     case EVT_LOG: session_log(s, ((LogEvent *)e)->level, "%s", ((LogEvent *)e)->text); return EV_MESSAGE;
     }
     return 0;
+}
+
+unsigned apply_event(Session *s, Event *e, const JobProgress *now)
+{
+    s->notes->about = e->job->view; /* the row outlives the job */
+    unsigned kinds = apply(s, e, now);
+    s->notes->about = NULL;
+    return kinds;
 }
 
 unsigned apply_keeper(Session *s)

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "io/file.h"
 #include "session/effectrecord.h"
@@ -34,6 +33,11 @@ static void put(Session *s, Str *b, bool sync)
     if (s->keeper && !s->restoring)
         keeper_put(s->keeper, b, sync);
     str_free(b);
+}
+
+void entry_put(Session *s, Str *record, bool sync)
+{
+    put(s, record, sync);
 }
 
 void entry_open(Session *s)
@@ -194,45 +198,10 @@ void entry_kept_filter(Session *s, const char *name, const char *text)
     put(s, &b, false);
 }
 
-void entry_run(Session *s, const Job *j)
-{
-    const Results *r = s->results;
-    Str b = {0};
-    str_printf(&b, "{\"t\":\"run\",\"run\":%d,\"needs\":%u,\"identity\":\"%s\",\"arith\":\"%s\"", j->row->run, j->plan.needs,
-               r->identity, arith_name(r->scores.arith));
-    for (int i = 0; !j->plan.pass->has && j->metrics[i]; i++) { /* statistics are known by their needs */
-        str_puts(&b, i ? "," : ",\"metrics\":[");
-        str_json(&b, j->metrics[i]->name);
-        str_puts(&b, j->metrics[i + 1] ? "" : "]");
-    }
-    if (j->selected) {
-        str_puts(&b, ",\"selected\":[");
-        for (int64_t i = 0, n = 0; i < s->model->nlinears; i++)
-            if (j->selected[i])
-                str_printf(&b, "%s%lld", n++ ? "," : "", (long long)i);
-        str_putc(&b, ']');
-    }
-    str_putc(&b, '}');
-    put(s, &b, true);
-}
-
 void entry_run_end(Session *s, int run, Status st)
 {
     Str b = {0};
     str_printf(&b, "{\"t\":\"run_end\",\"run\":%d,\"status\":%d}", run, (int)st);
-    put(s, &b, true);
-}
-
-void entry_quantize(Session *s, const QuantizeJob *q)
-{
-    Str b = {0};
-    char here[4096] = "";
-    bool full = q->dir[0] == '/' || !getcwd(here, sizeof here);
-    char *dir = full ? strdup(q->dir) : path_join(here, q->dir);
-    str_puts(&b, "{\"t\":\"quantize\",\"dir\":");
-    str_json(&b, dir ? dir : q->dir);
-    str_printf(&b, ",\"verify\":%s,\"debug\":%s}", q->verify ? "true" : "false", q->debug ? "true" : "false");
-    free(dir);
     put(s, &b, true);
 }
 

@@ -22,9 +22,7 @@ void entry_text(Session *s, const char *kind, const char *text); /* text may be 
 void entry_setting(Session *s, const char *key, const char *value);
 void entry_view(Session *s);                                     /* when it is another than the last one */
 void entry_kept_filter(Session *s, const char *name, const char *text); /* one that is kept; "": no more */
-void entry_run(Session *s, const Job *j);
 void entry_run_end(Session *s, int run, Status st);
-void entry_quantize(Session *s, const QuantizeJob *q);           /* begins */
 void entry_quantize_end(Session *s, Status st);
 void entry_measured(Session *s, const Measured *m);
 void entry_mark(Session *s, const char *which, const char *thing);
@@ -35,6 +33,17 @@ void entry_tune(Session *s);                                     /* a search beg
 void entry_tune_end(Session *s, bool stopped);
 /* Something was said of an entry of the guide, or tried. text may be NULL; ids of measurements, 0: none. */
 void entry_guide(Session *s, const char *what, const char *item, const char *text, int measured, int against);
+
+/* Hands a record over, which it frees; what a person would miss makes the session worth keeping. */
+void entry_put(Session *s, Str *record, bool sync);
+/* jobrecord.c. The record of a job that is queued; what its start leaves in the journal, made now and written then, by the
+ * job thread; its end; that it is off the list; the order of those that wait, and which are paused. */
+void entry_job(const Session *s, const Job *j, Str *out);
+void entry_job_begin(Session *s, Job *j);
+void entry_job_started(Keeper *kp, Job *j);
+void entry_job_end(Session *s, const JobRow *row);
+void entry_job_gone(Session *s, int id);
+void entry_queue(Session *s);
 
 /* The record of a finished layer, without its stream's digest. Job thread. */
 void entry_layer(const Job *j, const PassStep *step, KeptLayer *out);

@@ -9,6 +9,7 @@
 
 #include "io/file.h"
 #include "session/entries.h"
+#include "session/notes.h"
 #include "session/parts.h"
 #include "session/queue.h"
 
@@ -56,6 +57,8 @@ static Status name_folder(Session *s, Error *err)
 
 static void forget_folder(Session *s)
 {
+    free(s->log_path);
+    s->log_path = NULL;
     free(s->dir);
     s->dir = NULL;
     s->id[0] = s->saved_view[0] = 0;
@@ -75,6 +78,8 @@ Status folder_begin(Session *s, Error *err)
         st = open_keeper(s, NULL, holder, &end, &why);
     if (st == ST_OK && !s->keeper)
         st = error_set(&why, ST_IO, "'%s' is in use by process %s", s->dir, holder);
+    if (st == ST_OK)
+        s->log_path = path_join(s->dir, "log");
     if (st != ST_OK) { /* a full or read-only disk doesn't stop the work */
         session_log(s, 1, "this session is not saved: %s", why.text);
         forget_folder(s);
@@ -112,6 +117,7 @@ Status folder_open(Session *s, const char *id, JournalReplay *replay, Error *err
     if (!dir_exists(s->dir))
         return error_set(err, ST_DATA, "no session '%s': resume --list shows them", id);
     s->restoring = true;
+    notes_restore(s, s->dir);
     Status st = s->opt.read_only ? ST_OK : open_keeper(s, replay, holder, &end, err);
     if (st == ST_OK && !s->keeper) {
         s->read_only = true;
@@ -121,6 +127,7 @@ Status folder_open(Session *s, const char *id, JournalReplay *replay, Error *err
     s->worth = true;
     if (st != ST_OK)
         return error_prefix(err, st, "session %s: ", id);
+    s->log_path = path_join(s->dir, "log");
     if (holder[0])
         session_log(s, 1, "session %s is open in process %s: this one is read-only", id, holder);
     tell_end(s, &end);
@@ -138,6 +145,11 @@ Status folder_end(Session *s, Error *err)
         session_delete(s->state_dir, s->id, NULL);
     forget_folder(s);
     return st;
+}
+
+const char *session_log_file(const Session *s)
+{
+    return s->keeper ? s->log_path : NULL;
 }
 
 const char *session_id(const Session *s)

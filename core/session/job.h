@@ -2,6 +2,7 @@
 #define SLIM_SESSION_JOB_H
 
 #include "base/hash.h"
+#include "base/str.h"
 #include "session/rules.h"
 
 /* A job, and the events by which the job thread tells its owner. */
@@ -82,6 +83,7 @@ typedef struct JobProgress {
     char phase[40];
     int64_t done, total;
     uint64_t bound, peak;
+    int laps;                  /* a measurement: how often it goes through the layers */
 } JobProgress;
 
 /* A row of the list of jobs, which stays when the job has ended: what is shown of it, and how it is gone on with. */
@@ -93,6 +95,9 @@ typedef struct JobRow {
     bool verify, debug;        /* of that quantization */
     int request;               /* id of the first of the jobs that one analysis asked for; 0: another kind */
     int run;                   /* id of the pass, for its stream files; -1: another kind */
+    bool own;                  /* a search queued it, which asks for it again when it goes on */
+    uint64_t sort;             /* jobs of one sort take as long, for as much work */
+    int64_t work;              /* values of the weights that it goes through, 0: not known */
     ProfileReport profile;     /* once it has ended; workers 0: none */
 } JobRow;
 
@@ -146,15 +151,21 @@ typedef struct Job {
     Error lost;                /* why what was found could not be kept; owner thread */
     int unsaid;                /* messages that there was no memory for; before EVT_END */
     /* times, owner thread */
-    int64_t t_start, t_layer;
-    double layer_s[8];         /* a step of an analysis */
-    int layers_timed;
+    int64_t t_start, t_layer, t_pause;
+    double *weight;            /* [weights + 1] of the steps before each; NULL: all weigh the same */
+    int64_t weights;
+    double pace[8];            /* seconds for a unit of weight */
+    int paces;
     int64_t timed;             /* steps that were */
+    int lap;                   /* of a measurement */
     struct Job *next;          /* waiting queue */
+    bool held;                 /* waits and is passed over; under the queue's lock */
+    Str begin;                 /* what the journal gets when it starts, beside that it does (entry_job_begin) */
 } Job;
 
 /* With its row. NULL is fine. */
 void job_free(Job *j);
+void job_row_free(JobRow *r);
 /* Frees a job that has ended, all but its row. */
 void job_end(Job *j);
 /* The view's texts and `dir` become the row's own; the job, if it has one, is no longer asked for them. On an error (no

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "io/file.h"
+#include "session/logfile.h"
 #include "session/streamfile.h"
 
 #define SYNC_EVERY_NS INT64_C(1000000000)
@@ -23,7 +24,8 @@ enum { WAITING_MAX = 256 << 20, WAITING_JOB = 16 << 20 };
 
 typedef struct KeeperEntry {
     struct KeeperEntry *next;
-    char *json;            /* a record, or: */
+    char *json;            /* a record, or lines of the log, or: */
+    bool log;
     KeptLayer layer;
     Stream copy;           /* of the layer's stream */
     const Stream *stream;  /* the copy, or the caller's who waits; NULL: a record */
@@ -43,6 +45,8 @@ struct Keeper {
     bool thread_on;
     int64_t last_sync;     /* writer thread */
     bool dirty;            /* writer thread */
+    int warned_run;        /* the last pass of which a stream that was not written was told; writer thread */
+    bool log_failed;       /* the file of the log can't be written; writer thread */
 
     pthread_mutex_t lock;  /* all below; never held over work */
     pthread_cond_t work, done;
@@ -52,8 +56,7 @@ struct Keeper {
     bool quit;
     bool broken, broken_told;
     Error why;
-    bool warned;           /* a stream could not be written, and that is to be told */
-    int warned_run;        /* the last pass that this was told of */
+    bool warned;           /* a stream or the log could not be written, and that is to be told */
     Error warning;
     int run, layer;        /* newest layer on the disk with its stream; run -1: none */
     char sha[65];
@@ -82,16 +85,21 @@ bool keeper_works(Keeper *kp)
     return works;
 }
 
-static void warn_stream(Keeper *kp, int run, const Error *why)
+static void tell_warning(Keeper *kp, const Error *why)
 {
     pthread_mutex_lock(&kp->lock);
-    if (kp->warned_run != run) {
-        kp->warned = true;
-        kp->warned_run = run;
-        kp->warning = *why;
-    }
+    kp->warned = true;
+    kp->warning = *why;
     pthread_mutex_unlock(&kp->lock);
     kp->wake(kp->wake_ctx);
+}
+
+static void warn_stream(Keeper *kp, int run, const Error *why)
+{
+    bool news = kp->warned_run != run;
+    kp->warned_run = run;
+    if (news)
+        tell_warning(kp, why);
 }
 
 bool keeper_said(Keeper *kp, int *level, Error *said)
@@ -165,6 +173,14 @@ static Status write_entry(Keeper *kp, KeeperEntry *e, Error *err)
     }
     if (e->drop) {
         streamfile_keep_only(kp->dir, e->keep_run);
+        return ST_OK;
+    }
+    if (e->log) {
+        Error why = {0};
+        if (!kp->log_failed && logfile_append(kp->dir, e->json, strlen(e->json), &why) != ST_OK) {
+            kp->log_failed = true;
+            tell_warning(kp, &why);
+        }
         return ST_OK;
     }
     RETURN_IF_ERROR(journal_append(kp->journal, e->json, false, err));
@@ -304,6 +320,19 @@ void keeper_put_patiently(Keeper *kp, Str *json)
         pthread_cond_wait(&kp->done, &kp->lock);
     pthread_mutex_unlock(&kp->lock);
     keeper_put(kp, json, false);
+}
+
+void keeper_log(Keeper *kp, Str *text)
+{
+    KeeperEntry *e = text->oom || !keeper_works(kp) ? NULL : calloc(1, sizeof *e);
+    if (!e) {
+        str_free(text);
+        return;
+    }
+    e->log = true;
+    e->bytes = text->len;
+    e->json = str_detach(text);
+    push(kp, e);
 }
 
 void keeper_keep_streams(Keeper *kp, int run)

@@ -25,6 +25,9 @@ Status keeper_close(Keeper *kp, Error *err);
 void keeper_put(Keeper *kp, Str *json, bool sync);
 /* The same for the job thread, which makes more of them: waits while many are on their way. */
 void keeper_put_patiently(Keeper *kp, Str *json);
+/* Hands lines of the log over (what text holds is taken), for the file beside the journal. A failure of that is told once, and
+ * nothing else. Never waits. */
+void keeper_log(Keeper *kp, Str *text);
 
 /* A finished layer of a pass. Its record is head, the digest of the stream ("" when that could not be written), tail.
  */

@@ -36,6 +36,7 @@ struct Kit {
     uint64_t enough;    /* the limit under which nothing is cut or refused, 0: not known yet */
     uint64_t states;    /* what boundary states may take */
     bool lend;          /* no room for a copy of a stream */
+    int laps;           /* through the layers, of a measurement */
 };
 
 Kit *kit_new(Queue *q, Keeper *keeper, const char *folder)
@@ -79,7 +80,7 @@ void kit_free(Kit *k)
 
 static void tell(Kit *k, const char *phase, int64_t done, int64_t total)
 {
-    JobProgress p = {.done = done, .total = total, .bound = k->bound, .peak = mem_peak_bytes()};
+    JobProgress p = {.done = done, .total = total, .bound = k->bound, .peak = mem_peak_bytes(), .laps = k->laps};
     snprintf(p.phase, sizeof p.phase, "%s", phase);
     post_progress(k->queue, k->job, &p);
 }
@@ -430,6 +431,7 @@ static Status measure_work(Kit *k, Job *j, Pipeline *p, Error *err)
     RETURN_IF_ERROR(new_runner(k, j, pipeline_overlay(p), &m, err));
     RETURN_IF_ERROR(ensure_lab(k, j, err));
     tell_float_mtp(k, j);
+    k->laps = kept ? 1 : 2; /* the float model's comes first */
     tell(k, "measuring", 0, j->model->cfg.layers);
     int64_t t0 = clock_ns();
     RETURN_IF_ERROR(effectlab_measure(k->lab, k->runner, p, &j->effect, &j->blocks, err));
@@ -598,6 +600,7 @@ Status kit_run(Kit *k, Job *j, Error *err)
 {
     k->job = j;
     k->bound = k->enough = 0;
+    k->laps = 0;
     RETURN_IF_ERROR(begin_profile(k, j, err));
     Status st = run_of[j->view->kind](k, j, err);
     if (k->profile)

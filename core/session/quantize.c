@@ -16,6 +16,7 @@
 #include "session/parts.h"
 #include "session/queue.h"
 #include "session/engine.h"
+#include "session/start.h"
 
 void quantize_job_fini(QuantizeJob *q)
 {
@@ -306,11 +307,25 @@ Status session_quantize_outline(Session *s, const QuantizeOptions *o, QuantizeOu
     return st;
 }
 
-Status session_quantize(Session *s, const QuantizeOptions *o, Error *err)
+Status start_quantization(Session *s, const QuantizeOptions *o, Job **out, Error *err)
 {
     Job *j;
     int caches;
     RETURN_IF_ERROR(prepare(s, o, &j, &caches, err));
+    j->view->total = model_depth(s->model);
+    snprintf(j->title, sizeof j->title, "quantize: %s", path_base(o->save_path));
+    snprintf(j->target, sizeof j->target, "%s", o->save_path);
+    j->row->verify = j->quantize.verify;
+    j->row->debug = j->quantize.debug;
+    start_sort_quantization(s, j);
+    *out = j;
+    return ST_OK;
+}
+
+Status session_quantize(Session *s, const QuantizeOptions *o, Error *err)
+{
+    Job *j;
+    RETURN_IF_ERROR(start_quantization(s, o, &j, err));
     const QuantizeJob *q = &j->quantize;
     bool done; /* the run tells, which has the texts: it knows all that decides the bytes, and what it goes on with */
     Status st = q->resume ? ST_OK : save_target_check(q->saver, q->plan, q->nsavers, false, &done, err);
@@ -318,11 +333,5 @@ Status session_quantize(Session *s, const QuantizeOptions *o, Error *err)
         job_free(j);
         return st;
     }
-    j->view->total = model_depth(s->model);
-    snprintf(j->title, sizeof j->title, "quantize: %s", path_base(o->save_path));
-    snprintf(j->target, sizeof j->target, "%s", o->save_path);
-    j->row->verify = q->verify;
-    j->row->debug = q->debug;
-    entry_quantize(s, q);
     return job_enqueue(s, j, err);
 }

@@ -16,7 +16,6 @@
 #include "session/apply.h"
 #include "session/interact.h"
 #include "session/entries.h"
-#include "session/guide.h"
 #include "session/kit.h"
 #include "session/parts.h"
 #include "session/results.h"
@@ -51,10 +50,12 @@ static void drop_work(Job *j)
     quantize_done_free(j->written);
     recipe_free(j->recipe);
     quantize_job_fini(&j->quantize);
+    free(j->weight);
+    str_free(&j->begin);
     free(j);
 }
 
-static void job_row_free(JobRow *r)
+void job_row_free(JobRow *r)
 {
     if (!r)
         return;
@@ -70,6 +71,7 @@ void queue_fini(Queue *q)
     for (size_t i = 0; i < q->njobs; i++)
         job_row_free(q->jobs[i]);
     free(q->jobs);
+    free(q->waits);
     for (int i = 0; i < 2; i++)
         if (q->pipe[i] >= 0)
             close(q->pipe[i]);
@@ -270,17 +272,41 @@ unsigned session_pump(Session *s)
 
 /* ---- the thread ---- */
 
+/* The first that is not held, NULL: none. Under the lock. */
+static Job *first_ready(const Queue *q)
+{
+    Job *j = q->head;
+    while (j && j->held)
+        j = j->next;
+    return j;
+}
+
+bool job_unlink(Queue *q, Job *j)
+{
+    Job **at = &q->head, *before = NULL;
+    while (*at && *at != j) {
+        before = *at;
+        at = &(*at)->next;
+    }
+    if (!*at)
+        return false;
+    *at = j->next;
+    if (q->tail == j)
+        q->tail = before;
+    j->next = NULL;
+    return true;
+}
+
 static Job *next_job(Queue *q)
 {
     pthread_mutex_lock(&q->lock);
-    while (!q->quit && !q->head)
+    Job *j;
+    while (!(j = first_ready(q)) && !q->quit)
         pthread_cond_wait(&q->wake, &q->lock);
-    Job *j = q->quit ? NULL : q->head;
+    if (q->quit)
+        j = NULL;
     if (j) {
-        q->head = j->next;
-        if (!q->head)
-            q->tail = NULL;
-        j->next = NULL;
+        job_unlink(q, j);
         q->running = j;
     }
     pthread_mutex_unlock(&q->lock);
@@ -294,6 +320,8 @@ static void *job_main(void *arg)
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 5);
 #endif
     for (Job *j; (j = next_job(q)) != NULL;) {
+        if (q->keeper)
+            entry_job_started(q->keeper, j); /* before the first of its layers is */
         post(q, j, EVT_START);
         Status st = kit_run(q->kit, j, &j->error);
         j->error.status = st;
@@ -307,11 +335,12 @@ static void *job_main(void *arg)
     return NULL;
 }
 
-static Status start_thread(Session *s, Error *err)
+Status job_thread(Session *s, Error *err)
 {
     Queue *q = s->queue;
     if (q->thread_on)
         return ST_OK;
+    q->keeper = s->keeper;
     q->kit = kit_new(q, s->keeper, s->dir);
     if (!q->kit)
         return error_nomem(err, "the job thread");
@@ -331,20 +360,10 @@ static Status start_thread(Session *s, Error *err)
     return ST_OK;
 }
 
-/* Takes a waiting job out of the queue. Under the lock. */
-static bool take_out(Queue *q, Job *j)
+bool job_take_out(Queue *q, Job *j)
 {
-    Job **at = &q->head, *before = NULL;
-    while (*at && *at != j) {
-        before = *at;
-        at = &(*at)->next;
-    }
-    if (!*at)
+    if (!job_unlink(q, j))
         return false;
-    *at = j->next;
-    if (q->tail == j)
-        q->tail = before;
-    j->next = NULL;
     j->view->state = JOB_STOPPED; /* it never started: the thread will not see it */
     j->view->status = ST_CANCELLED;
     return true;
@@ -359,7 +378,7 @@ void jobs_stop(Session *s)
         if (q->running)
             atomic_store(&q->running->cancel.level, 2);
         while (q->head)
-            take_out(q, q->head);
+            job_take_out(q, q->head);
         pthread_cond_signal(&q->wake);
         pthread_mutex_unlock(&q->lock);
         pthread_join(q->thread, NULL);
@@ -372,16 +391,11 @@ void jobs_stop(Session *s)
 
 /* ---- queueing ---- */
 
-Status job_enqueue(Session *s, Job *j, Error *err)
+void job_append(Session *s, Job *j, bool held)
 {
     Queue *q = s->queue;
-    Status st = start_thread(s, err);
-    if (st != ST_OK) {
-        job_free(j);
-        return st;
-    }
-    j->view->id = ++q->next_job;
     j->view->state = JOB_WAITING;
+    j->held = held;
     for (int k = 0; k < EVT_ROWS; k++)
         j->own[k] = (Event){.kind = (EventKind)k, .job = j};
     q->jobs[q->njobs++] = j->row;
@@ -394,65 +408,69 @@ Status job_enqueue(Session *s, Job *j, Error *err)
     q->tail = j;
     pthread_cond_signal(&q->wake);
     pthread_mutex_unlock(&q->lock);
+}
+
+static bool collects(const Job *j)
+{
+    return j->view->kind == JOB_ANALYZE && j->plan.needs && (j->plan.pass->has || j->plan.pass->collects);
+}
+
+/* A pass of statistics takes the place of what an earlier one left of a linear: it has to find what those find that are
+ * queued, too, and they, in whatever order they come to run, what it does. */
+static void share_needs(Session *s, Job *j)
+{
+    Queue *q = s->queue;
+    if (!collects(j))
+        return;
+    pthread_mutex_lock(&q->lock);
+    unsigned all = j->plan.needs;
+    if (q->running && collects(q->running))
+        all |= q->running->plan.needs;
+    for (const Job *k = q->head; k; k = k->next)
+        all |= collects(k) ? k->plan.needs : 0;
+    for (Job *k = q->head; k; k = k->next) /* none of them has begun */
+        if (collects(k))
+            k->plan.needs = all;
+    j->plan.needs = all;
+    pthread_mutex_unlock(&q->lock);
+}
+
+Status job_enqueue(Session *s, Job *j, Error *err)
+{
+    Status st = job_thread(s, err);
+    if (st != ST_OK) {
+        job_free(j);
+        return st;
+    }
+    Str record = {0};
+    j->view->id = ++s->queue->next_job;
+    share_needs(s, j);
+    if (s->keeper) {
+        entry_job(s, j, &record);
+        entry_job_begin(s, j);
+        entry_put(s, &record, true); /* before the job thread tells that it begins */
+    }
+    job_append(s, j, false);
     return ST_OK;
 }
 
-static bool is_open(const JobRow *r)
+bool job_is_open(const JobRow *r)
 {
     return r->view.state == JOB_RUNNING || r->view.state == JOB_WAITING;
 }
 
-static void cancel(Session *s, Job *j, int level)
+JobRow *job_row_find(const Queue *q, int id)
 {
-    pthread_mutex_lock(&s->queue->lock);
-    bool waited = take_out(s->queue, j);
-    if (!waited)
-        atomic_store(&j->cancel.level, level);
-    pthread_mutex_unlock(&s->queue->lock);
-    int id = j->view->id;
-    if (waited)
-        job_end(j);
-    table_scores_asked(s->table);
-    if (waited)
-        tuning_ended(s, id, ST_CANCELLED);
-    if (waited)
-        guide_ended(s, id, ST_CANCELLED);
-}
-
-Status session_cancel(Session *s, int level, Error *err)
-{
-    const Queue *q = s->queue;
     for (size_t i = 0; i < q->njobs; i++)
-        if (is_open(q->jobs[i])) { /* the oldest runs, or is the next to */
-            cancel(s, q->jobs[i]->job, level);
-            return ST_OK;
-        }
-    return error_set(err, ST_USAGE, "no job is running");
-}
-
-Status session_cancel_job(Session *s, int id, int level, Error *err)
-{
-    const Queue *q = s->queue;
-    for (size_t i = 0; i < q->njobs; i++)
-        if (q->jobs[i]->view.id == id && is_open(q->jobs[i])) {
-            cancel(s, q->jobs[i]->job, level);
-            return ST_OK;
-        }
-    for (int i = 0; i < session_jobs(s); i++)
-        if (session_job(s, i)->id == id && q->jobs[i]->view.resumable && q->jobs[i]->view.kind == JOB_ANALYZE) {
-            results_forget_stopped(s->results);
-            entry_run_end(s, q->jobs[i]->run, ST_OK);
-            if (s->keeper)
-                keeper_keep_streams(s->keeper, -1);
-            return ST_OK;
-        }
-    return error_set(err, ST_USAGE, "no job %d runs or waits", id);
+        if (q->jobs[i]->view.id == id)
+            return q->jobs[i];
+    return NULL;
 }
 
 bool queue_analyzes(const Queue *q)
 {
     for (size_t i = 0; i < q->njobs; i++)
-        if (q->jobs[i]->view.kind == JOB_ANALYZE && is_open(q->jobs[i]))
+        if (q->jobs[i]->view.kind == JOB_ANALYZE && job_is_open(q->jobs[i]))
             return true;
     return false;
 }
@@ -462,7 +480,7 @@ bool queue_will_score(const Session *s, const Metric *m, int64_t unit)
     const Queue *q = s->queue;
     for (size_t i = q->njobs; i-- > 0;) {
         const JobRow *r = q->jobs[i];
-        if (r->view.kind == JOB_ANALYZE && is_open(r) && pass_plan_covers(&r->job->plan, m, unit))
+        if (r->view.kind == JOB_ANALYZE && job_is_open(r) && pass_plan_covers(&r->job->plan, m, unit))
             return true;
     }
     return false;
@@ -472,89 +490,6 @@ size_t queue_open(const Queue *q)
 {
     size_t n = 0;
     for (size_t i = 0; i < q->njobs; i++)
-        n += is_open(q->jobs[i]);
+        n += job_is_open(q->jobs[i]);
     return n;
-}
-
-bool session_busy(const Session *s)
-{
-    return queue_open(s->queue) > 0;
-}
-
-void session_profile(const Session *s, ProfileReport *out)
-{
-    const Queue *q = s->queue;
-    const JobRow *last = NULL;
-    *out = (ProfileReport){0};
-    for (size_t i = 0; i < q->njobs; i++)
-        last = is_open(q->jobs[i]) ? last : q->jobs[i];
-    for (size_t i = 0; last && i < q->njobs; i++)
-        if (q->jobs[i] == last || (last->request && q->jobs[i]->request == last->request))
-            profile_report_add(out, &q->jobs[i]->profile);
-}
-
-int session_jobs(const Session *s)
-{
-    return (int)s->queue->njobs;
-}
-
-/* The newest job that works on the same pass, or on the same folder. */
-static const JobRow *newest_of(const Queue *q, const JobRow *j)
-{
-    for (size_t i = q->njobs; i-- > 0;) {
-        const JobRow *k = q->jobs[i];
-        if (k->view.kind != j->view.kind)
-            continue;
-        if (j->view.kind == JOB_QUANTIZE ? strcmp(job_row_dir(k), job_row_dir(j)) == 0 : k->run == j->run)
-            return k;
-    }
-    return j;
-}
-
-static bool can_resume(const Session *s, const JobRow *j)
-{
-    bool ended = j->view.state == JOB_STOPPED || (j->view.state == JOB_FAILED && j->view.done > 0);
-    if (!ended || newest_of(s->queue, j) != j)
-        return false;
-    return j->view.kind == JOB_QUANTIZE || (j->view.kind == JOB_ANALYZE && j->run >= 0 && j->run == s->results->stopped.run);
-}
-
-static int job_before(const Queue *q, size_t i)
-{
-    while (i-- > 0)
-        if (is_open(q->jobs[i]))
-            return q->jobs[i]->view.id;
-    return 0;
-}
-
-const JobView *session_job(Session *s, int i)
-{
-    JobRow *j = s->queue->jobs[i];
-    if (j->view.state == JOB_RUNNING)
-        j->view.elapsed = (double)(clock_ns() - j->job->t_start) * 1e-9;
-    j->view.behind = j->view.state == JOB_WAITING ? job_before(s->queue, (size_t)i) : 0;
-    j->view.resumable = can_resume(s, j);
-    return &j->view;
-}
-
-Status session_wait(Session *s, Error *err)
-{
-    Queue *q = s->queue;
-    for (;;) {
-        session_pump(s);
-        if (!session_busy(s))
-            break;
-        struct pollfd fd = {.fd = q->pipe[0], .events = POLLIN};
-        poll(&fd, 1, 1000);
-    }
-    if (!q->njobs)
-        return ST_OK;
-    const JobRow *newest = q->jobs[q->njobs - 1];
-    const JobView *last = &newest->view;
-    for (size_t i = q->njobs; newest->request && i-- > 0 && q->jobs[i]->request == newest->request;)
-        if (q->jobs[i]->view.status != ST_OK || q->jobs[i]->view.state == JOB_STOPPED)
-            last = &q->jobs[i]->view;
-    if (last->state == JOB_STOPPED)
-        return error_set(err, ST_CANCELLED, "%s: stopped; finished rows are kept", last->title);
-    return last->status == ST_OK ? ST_OK : error_set(err, last->status, "%s", last->error);
 }

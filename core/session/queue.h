@@ -10,6 +10,7 @@ typedef struct Queue {
     JobRow **jobs;             /* oldest first */
     size_t njobs, cap_jobs;
     int next_job;
+    int ended, last_ended;     /* how many jobs of this sitting have, and the last of them */
     pthread_t thread;
     bool thread_on;
     pthread_mutex_t lock;      /* queue and events; never held longer than a list operation */
@@ -19,7 +20,10 @@ typedef struct Queue {
     bool quit;
     Event *events, **events_tail;
     int pipe[2];
+    int *waits;                /* ids that still wait, of a journal that is being restored; 0: no more */
+    size_t nwaits, cap_waits;
     struct Kit *kit;           /* job thread only, while it lives */
+    struct Keeper *keeper;     /* that the job thread writes to, NULL: none */
 } Queue;
 
 Status queue_init(Queue *q, Error *err);
@@ -34,7 +38,22 @@ Status job_new(Session *s, JobKind kind, unsigned texts, Job **out, Error *err);
 Status job_take_levels(Session *s, Job *j, Error *err); /* copies the present assignment */
 /* The levels that the units of a pass are scored at (session_set_scheme). */
 Status job_take_scheme(Session *s, const MetricPass *pass, Job *j, Error *err);
+/* Queues it (job_append) and tells the journal. */
 Status job_enqueue(Session *s, Job *j, Error *err);
+/* Puts it, which has its id, at the end of the list and of the queue; held: it will not start by itself, and needs no thread
+ * yet. The caller has made room in the list. */
+void job_append(Session *s, Job *j, bool held);
+/* Starts the job thread where it does not run yet. */
+Status job_thread(Session *s, Error *err);
+/* Takes it off the list of those that wait; false: it is not among them. Under the lock. */
+bool job_unlink(Queue *q, Job *j);
+/* Takes a waiting job out of the queue; false: it does not wait. Under the lock. */
+bool job_take_out(Queue *q, Job *j);
+bool job_is_open(const JobRow *r);
+/* Starts the jobs that an earlier sitting left waiting, but for those that are paused; *n: how many. */
+Status jobs_release(Session *s, int *n, Error *err);
+/* The row with this id, NULL: none. */
+JobRow *job_row_find(const Queue *q, int id);
 /* Queues a measurement of these levels[nlinears] (copied) of a recipe (held), the open one or another. title NULL: how many
  * are quantized. */
 Status job_measure(Session *s, Recipe *r, const int16_t *level, bool full, const char *title, Error *err);

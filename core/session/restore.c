@@ -18,6 +18,7 @@
 #include "session/queue.h"
 #include "session/kept.h"
 #include "session/loaded.h"
+#include "session/jobrecord.h"
 #include "session/record.h"
 #include "session/rulerecord.h"
 #include "session/results.h"
@@ -263,9 +264,9 @@ static Status on_run(Session *s, const cJSON *o, Error *err)
 {
     Results *r = s->results;
     const char *identity = text_of(o, "identity"), *arith = text_of(o, "arith");
-    r->next_run = (int)whole_in(o, "run", 0, INT32_MAX, 0);
-    results_forget_stopped(r);
-    r->stopped.run = r->next_run;
+    results_run_begins(r);
+    r->stopped.run = (int)whole_in(o, "run", 0, INT32_MAX, 0);
+    r->next_run = r->stopped.run > r->next_run ? r->stopped.run : r->next_run;
     r->stopped.needs = (unsigned)whole_in(o, "needs", 0, UINT32_MAX, 0);
     RETURN_IF_ERROR(stopped_metrics(&r->stopped, json_get(o, "metrics"), err));
     snprintf(r->identity, sizeof r->identity, "%s", identity ? identity : "");
@@ -319,8 +320,7 @@ static Status on_scores(Session *s, const cJSON *o, Error *err)
 static Status on_run_end(Session *s, const cJSON *o, Error *err)
 {
     (void)err;
-    if (num_of(o, "status", 1) == ST_OK)
-        results_forget_stopped(s->results);
+    results_run_ended(s->results, (int)whole_in(o, "run", 0, INT32_MAX, -1), num_of(o, "status", 1) == ST_OK);
     return ST_OK;
 }
 
@@ -422,6 +422,13 @@ static Status on_took(Session *s, const cJSON *o, Error *err)
     return ST_OK;
 }
 
+/* Told by its place alone (jobs_find_waiting). */
+static Status on_nothing(Session *s, const cJSON *o, Error *err)
+{
+    (void)s, (void)o, (void)err;
+    return ST_OK;
+}
+
 static const struct RecordKind {
     const char *name;
     Status (*apply)(Session *s, const cJSON *o, Error *err);
@@ -435,6 +442,8 @@ static const struct RecordKind {
     {"tune", tuning_restore}, {"tune_end", tuning_restore_end},
     {"keep", on_keep}, {"keep_not", on_keep_not}, {"took", on_took},
     {"interact", interact_restore}, {"together", interact_restore_scores},
+    {"job", job_restore},  {"job_begin", on_nothing}, {"job_end", job_end_restore}, {"job_gone", job_gone_restore},
+    {"queue", queue_restore},
 };
 
 static Status replay(void *ctx, const char *json, uint32_t len, Error *err)
@@ -463,6 +472,8 @@ static Status replay(void *ctx, const char *json, uint32_t len, Error *err)
 static void settle_stopped(Session *s)
 {
     Stopped *p = &s->results->stopped;
+    if (p->run >= 0 && p->done <= 0) /* it had only begun */
+        results_run_ended(s->results, p->run, false);
     if (p->run < 0)
         return;
     if (!p->pass || p->done <= 0 || p->done >= p->total) {
@@ -488,40 +499,32 @@ static void settle_stopped(Session *s)
     session_log(s, 0, "stopped at %s %lld of %lld; r goes on", p->pass->step, (long long)p->done, (long long)p->total);
 }
 
-/* A row among the jobs for what an earlier sitting left unfinished; what of it is not NULL or 0 here is the caller's. */
-static Status show_unfinished(Session *s, JobRow row, const char *dir, Error *err)
-{
-    Queue *q = s->queue;
-    JobRow *r = job_room(q, err) == ST_OK ? malloc(sizeof *r) : NULL;
-    if (!r)
-        return error_nomem(err, "the job list");
-    *r = row;
-    r->view.state = JOB_STOPPED;
-    r->view.status = ST_CANCELLED;
-    r->view.eta = -1;
-    r->view.phase = r->view.last = r->view.error = r->view.bad = "";
-    if (job_row_keep(r, dir, err) != ST_OK) {
-        free(r);
-        return ST_NOMEM;
-    }
-    r->view.id = ++q->next_job;
-    q->jobs[q->njobs++] = r;
-    return ST_OK;
-}
-
 static Status show_stopped(Session *s, Error *err)
 {
     const Stopped *p = &s->results->stopped;
-    if (p->run < 0)
+    const Queue *q = s->queue;
+    bool found = false;
+    for (size_t i = 0; p->run >= 0 && i < q->njobs; i++)
+        if (q->jobs[i]->run == p->run) { /* the newest that went on with it is the one to go on with */
+            q->jobs[i]->view.done = p->done;
+            q->jobs[i]->view.total = p->total;
+            found = true;
+        }
+    if (p->run < 0 || found)
         return ST_OK;
     const JobRow row = {.run = p->run, .view = {.kind = JOB_ANALYZE, .title = "analysis of an earlier sitting", .target = "",
                                                 .done = p->done, .total = p->total}};
-    return show_unfinished(s, row, NULL, err);
+    return jobs_show_unfinished(s, row, NULL, err);
 }
 
 static Status show_unwritten(Session *s, Error *err)
 {
     Unwritten *u = &s->results->unwritten;
+    for (size_t i = 0; u->dir && i < s->queue->njobs; i++)
+        if (s->queue->jobs[i]->dir && strcmp(s->queue->jobs[i]->dir, u->dir) == 0) { /* there it is */
+            free(u->dir);
+            u->dir = NULL;
+        }
     if (!u->dir)
         return ST_OK;
     char title[80], target[256];
@@ -529,7 +532,7 @@ static Status show_unwritten(Session *s, Error *err)
     snprintf(target, sizeof target, "%s", u->dir);
     const JobRow row = {.run = -1, .verify = u->verify, .debug = u->debug,
                         .view = {.kind = JOB_QUANTIZE, .title = title, .target = target}};
-    RETURN_IF_ERROR(show_unfinished(s, row, u->dir, err));
+    RETURN_IF_ERROR(jobs_show_unfinished(s, row, u->dir, err));
     free(u->dir);
     *u = (Unwritten){0};
     return ST_OK;
@@ -569,6 +572,10 @@ Status session_restore(Session **out, const SessionOptions *o, const char *id, E
         snprintf(found, sizeof found, "%s", id);
     Session *s;
     RETURN_IF_ERROR(session_new(&s, o, err));
+    char *dir = folder_path(o->state_dir, found);
+    if (dir)
+        jobs_find_waiting(s, dir);
+    free(dir);
     Status st = folder_open(s, found, replay, err);
     if (st == ST_OK && !s->model)
         st = error_set(err, ST_DATA, "session %s: its journal is empty", found);

@@ -16,7 +16,7 @@
 
 void results_init(Results *r)
 {
-    r->stopped.run = -1;
+    r->stopped.run = r->before.run = -1;
 }
 
 Status results_open(Results *r, const Model *m, Error *err)
@@ -24,11 +24,40 @@ Status results_open(Results *r, const Model *m, Error *err)
     return scores_init(&r->scores, m, err);
 }
 
+static void forget_before(Results *r)
+{
+    free(r->before.selected);
+    free(r->before.metrics);
+    r->before = (Stopped){.run = -1};
+}
+
 void results_forget_stopped(Results *r)
 {
     free(r->stopped.selected);
     free(r->stopped.metrics);
     r->stopped = (Stopped){.run = -1};
+}
+
+void results_run_begins(Results *r)
+{
+    forget_before(r);
+    r->before = r->stopped;
+    r->stopped = (Stopped){.run = -1};
+}
+
+void results_run_ended(Results *r, int run, bool well)
+{
+    bool newest = r->stopped.run == run, same = well && r->before.pass == r->stopped.pass;
+    if (!newest || (!well && r->stopped.done > 0)) {
+        forget_before(r);
+        return;
+    }
+    results_forget_stopped(r);
+    if (!same) {
+        r->stopped = r->before;
+        r->before = (Stopped){.run = -1};
+    }
+    forget_before(r);
 }
 
 static void measured_fini(Measured *m)
@@ -54,6 +83,7 @@ void results_close(Results *r)
     r->version++;
     forget_measured(r);
     results_forget_stopped(r);
+    forget_before(r);
 }
 
 void results_fini(Results *r)

@@ -55,6 +55,7 @@ typedef struct Results {
     char identity[65];         /* of data and arithmetic behind the scores that are not stale */
     int next_run;
     Stopped stopped;
+    Stopped before;            /* while a journal is read: the one that the newest pass may leave as it was; its run -1: none */
     Unwritten unwritten;
     Measured *measured;
     size_t nmeasured, cap_measured;
@@ -93,6 +94,10 @@ void scored_levels(const Session *s, int16_t *out);
 /* Digests of what the metric's units would be scored at now (scores_levels); level: scratch of nlinears. */
 void scored_keys(const Session *s, const Metric *m, int16_t *level, uint64_t *out);
 void results_forget_stopped(Results *r);
+/* While a journal is read: a pass begins, or has ended. It is the stopped one until it ends well; then that is again the
+ * one that was stopped before it, unless it did the same. */
+void results_run_begins(Results *r);
+void results_run_ended(Results *r, int run, bool well);
 /* Marks what was made under other data or arithmetic than the present ones. */
 void results_mark_stale(Session *s);
 

@@ -162,8 +162,14 @@ typedef struct JobView {
     const char *error;
     Status status;
     int ok, failed, unseen;  /* rows; unseen: session_unseen */
+    int warned;              /* warnings in the log that are its own */
     const char *bad;         /* name of the linear whose weight is the first to hold a NaN or Inf, "" */
     int behind;              /* waits: id of the job before it, 0: none */
+    int place;               /* 0: runs, 1: next, ..., -1: has ended */
+    bool paused;             /* runs and stands still, or waits and will not start by itself */
+    bool earlier;            /* waits, of an earlier sitting: until something goes on with the queue */
+    double estimate;         /* waits: seconds that the newest job of its kind took, for as much work; < 0: none did */
+    uint64_t held;           /* paused while it runs: bytes that the process holds */
     bool resumable;          /* ended before its end, and session_resume_job goes on with it */
     const char *target;      /* the folder that a quantization writes to */
     bool measured;           /* a measurement that is done found: */
@@ -178,8 +184,9 @@ Status session_analyze(Session *s, const char *const *metrics, const char *const
                        Error *err);
 /* Queues a measurement of the present assignment. */
 Status session_measure(Session *s, bool full, Error *err);
-/* Goes on with a job that was stopped or failed: an analysis from its last whole layer, a quantization with what lies in
- * its folder. id 0: with the newest that can be gone on with. Asking for the analysis again (session_analyze) does the
+/* Goes on with a job that is paused, waits since an earlier sitting (and all others that do), was stopped or failed: an
+ * analysis from its last whole layer, a quantization with what lies in its folder. id 0: with the newest that can be gone on
+ * with, else with those that are paused. Asking for the analysis again (session_analyze) does the
  * same. ST_USAGE when there is nothing to go on with. */
 Status session_resume_job(Session *s, int id, Error *err);
 /* The analysis that can be gone on with: steps done, of how many, and what they are ("layer"). false: there is none. */
@@ -189,9 +196,24 @@ bool session_stopped(const Session *s, int64_t *done, int64_t *total, const char
 Status session_cancel(Session *s, int level, Error *err);
 /* The same for the job with this id; one that waits never starts. */
 Status session_cancel_job(Session *s, int id, int level, Error *err);
+/* A job that runs stands still after its tile and keeps all that it has; one that waits does not start. on false: it goes
+ * on. id 0: the job that runs, or is the next to; off, all that are paused. */
+Status session_pause_job(Session *s, int id, bool on, Error *err);
+/* Moves a job that waits by so many places towards the front (by < 0) or the end of the queue; past an end: to it. */
+Status session_move_job(Session *s, int id, int by, Error *err);
+/* Takes a job that has ended off the list, 0: all that have. What it found stays; a stopped analysis is not gone on with. */
+Status session_discard_job(Session *s, int id, Error *err);
+/* Goes on with what an earlier sitting left: its stopped job, unless that was paused, then those that waited behind it, in
+ * their order. *waiting (may be NULL): how many these are. ST_USAGE when it left nothing. */
+Status session_go_on(Session *s, int *waiting, Error *err);
 bool session_busy(const Session *s);  /* a job runs or waits */
+bool session_works(const Session *s); /* and is not paused: something will come of waiting */
 int session_jobs(const Session *s);
 const JobView *session_job(Session *s, int i); /* i = 0: oldest */
+/* The job with this id, NULL: none. */
+const JobView *session_job_find(Session *s, int id);
+/* That ended last in this sitting, NULL: none, or it was discarded; *times: how many did. */
+const JobView *session_job_ended(Session *s, int *times);
 
 /* Where the CPU time went of the job that ended last, with those that the same analysis asked for; workers 0: it was not
  * asked for (SessionOptions.profile). */
@@ -488,17 +510,27 @@ typedef struct LevelChange {
 Status session_level_changes(const Session *s, const Measurement *a, const Measurement *b, LevelChange **out, int64_t *n,
                              Error *err);
 
+typedef enum LogKind { LOG_NOTE, LOG_COMMAND, LOG_JOB, LOG_STDERR, LOG_KINDS } LogKind;
+const char *log_kind_name(LogKind k); /* "note", "command", "job", "stderr" */
 typedef struct LogLine {
     int level; /* 0 info, 1 warning, 2 error */
+    LogKind kind;
+    int job;      /* that it is about, 0: none */
     const char *text;
     int64_t when; /* seconds since the epoch */
 } LogLine;
+/* The file that keeps the log of a session on disk, borrowed; NULL: there is none. */
+const char *session_log_file(const Session *s);
 /* How many lines the log ever had, and the first of them that it still has: it keeps the newest 2,000. A line's number
  * stays the same for as long as it is there. */
 int session_log_lines(const Session *s);
 int session_log_first(const Session *s);
+/* How many of them earlier sittings left. */
+int session_log_old(const Session *s);
 LogLine session_log_line(const Session *s, int i);
 void session_log(Session *s, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* The same as a line of another kind than LOG_NOTE. */
+void session_note(Session *s, LogKind kind, int level, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 
 /* ---- the table as a person looks at it ---- */
 typedef enum SortKey { SORT_SCORE, SORT_NAME, SORT_MODEL, SORT_SIZE, SORT_LEVEL, SORT_KEYS } SortKey;

@@ -263,7 +263,7 @@ static void remove_streams(const char *dir)
 
 Status session_delete(const char *state_dir, const char *id, Error *err)
 {
-    static const char *const files[] = {"journal.damaged", "journal", "lock"};
+    static const char *const files[] = {"journal.damaged", "journal", "log.1", "log", "lock"};
     if (!*id || id[0] == '.' || strchr(id, '/'))
         return error_set(err, ST_USAGE, "'%s' is no session name: resume --list shows them", id);
     char *dir = folder_path(state_dir, id);

@@ -10,6 +10,7 @@
 #include "session/queue.h"
 #include "session/results.h"
 #include "session/engine.h"
+#include "session/start.h"
 #include "session/table.h"
 #include "session/texts.h"
 #include "session/tuning.h"
@@ -84,6 +85,59 @@ Status job_take_levels(Session *s, Job *j, Error *err)
     return ST_OK;
 }
 
+/* ---- how long jobs take ---- */
+
+/* What decides how long a job takes, beside what it does. */
+static void hash_run(const Session *s, Hasher *h)
+{
+    hasher_init(h);
+    hasher_u64(h, (uint64_t)s->opt.threads);
+    hasher_str(h, arith_name(s->opt.arith));
+    hasher_u64(h, (uint64_t)s->opt.max_samples);
+    hasher_u64(h, (uint64_t)s->opt.seq_len);
+    hasher_u64(h, (uint64_t)s->opt.tokens);
+    hasher_str(h, s->calib_print);
+}
+
+static uint64_t sort_of(Hasher *h)
+{
+    const Digest d = hasher_end(h);
+    uint64_t v;
+    memcpy(&v, d.b, sizeof v);
+    return v;
+}
+
+static void sort_measurement(const Session *s, Job *j)
+{
+    Hasher h;
+    hash_run(s, &h);
+    hasher_u64(&h, JOB_MEASURE);
+    hasher_u64(&h, (uint64_t)j->eval.max_tokens);
+    hasher_u64(&h, (uint64_t)j->eval.ctx);
+    hasher_str(&h, s->eval_print);
+    j->row->sort = sort_of(&h);
+    j->row->work = 1;
+}
+
+void start_sort_quantization(const Session *s, Job *j)
+{
+    Hasher h;
+    hash_run(s, &h);
+    hasher_u64(&h, JOB_QUANTIZE);
+    hasher_bytes(&h, j->quantize.text, j->quantize.len);
+    j->row->sort = sort_of(&h);
+    j->row->work = 1;
+}
+
+static void sort_analysis(const Session *s, Job *j)
+{
+    Hasher h;
+    hash_run(s, &h);
+    for (int i = 0; j->metrics[i]; i++)
+        hasher_str(&h, j->metrics[i]->name);
+    j->row->sort = sort_of(&h);
+}
+
 /* The rows of these names; caller frees. */
 static Status find_metrics(const Session *s, const char *const *names, const Metric ***out, Error *err)
 {
@@ -127,6 +181,33 @@ static Status select_linears(const Session *s, const char *const *patterns, int 
     return ST_OK;
 }
 
+static int64_t values_of(const Session *s, int64_t linear)
+{
+    const Linear *l = &s->model->linears[linear];
+    return l->in * l->out;
+}
+
+/* How heavy each step is, where steps are layers, and how much the job is. */
+static Status weigh_steps(const Session *s, Job *j, Error *err)
+{
+    int64_t steps = j->view->total;
+    j->row->work = 0;
+    for (int64_t i = 0; i < s->model->nlinears; i++)
+        j->row->work += !j->selected || j->selected[i] ? values_of(s, i) : 0;
+    if (steps <= 0)
+        return ST_OK;
+    j->weight = mem_zarray((size_t)steps + 1, sizeof *j->weight);
+    if (!j->weight)
+        return error_nomem(err, "a job");
+    j->weights = steps;
+    for (int64_t i = 0; i < s->model->nlinears; i++)
+        if (s->model->linears[i].layer >= 0 && s->model->linears[i].layer < steps)
+            j->weight[s->model->linears[i].layer + 1] += (double)values_of(s, i);
+    for (int64_t i = 1; i <= steps; i++)
+        j->weight[i] += j->weight[i - 1];
+    return ST_OK;
+}
+
 /* What the job has to find, by pass; its lists are there. */
 static Status make_plan(Session *s, const MetricPass *pass, Job *j, Error *err)
 {
@@ -136,7 +217,7 @@ static Status make_plan(Session *s, const MetricPass *pass, Job *j, Error *err)
     for (int i = 0; j->metrics[i]; i++)
         j->plan.needs |= j->metrics[i]->needs;
     j->view->total = pass->stream ? pass->steps(&j->plan) : 0; /* others know it with the tokens */
-    return ST_OK;
+    return weigh_steps(s, j, err);
 }
 
 /* What a pass reads. */
@@ -202,6 +283,34 @@ static Status analysis_job(Session *s, const Metric *const *all, const MetricPas
     }
     for (int i = 0; detail && metric_table[i]; i++) /* one pass serves every metric of its and the detail pane */
         j->plan.needs |= metric_table[i]->pass == pass ? metric_table[i]->needs | pass->detail : 0;
+    if (pass->keep)
+        pass->keep(&j->plan, &s->results->scores);
+    *out = j;
+    return ST_OK;
+}
+
+Status start_analysis_again(Session *s, const Metric *const *metrics, const bool *selected, unsigned needs, Job **out, Error *err)
+{
+    const MetricPass *pass = metrics[0]->pass;
+    Job *j;
+    RETURN_IF_ERROR(job_new(s, JOB_ANALYZE, texts_of(pass), &j, err));
+    j->metrics = metric_list_copy(metrics);
+    Status st = j->metrics ? ST_OK : error_nomem(err, "a list of metrics");
+    if (st == ST_OK)
+        name_metrics(j);
+    if (st == ST_OK && selected && !(j->selected = mem_array((size_t)s->model->nlinears, 1)))
+        st = error_nomem(err, "the selection");
+    if (st == ST_OK && selected)
+        memcpy(j->selected, selected, (size_t)s->model->nlinears);
+    if (st == ST_OK)
+        st = make_plan(s, pass, j, err);
+    if (st == ST_OK && pass->reads)
+        st = take_scores(s, j, pass->reads, err);
+    if (st != ST_OK) {
+        job_free(j);
+        return st;
+    }
+    j->plan.needs = needs;
     if (pass->keep)
         pass->keep(&j->plan, &s->results->scores);
     *out = j;
@@ -341,6 +450,14 @@ static bool stopped_answers(const Session *s, const Job *j)
 
 /* ---- an analysis ---- */
 
+void start_origin(Session *s, Job *j)
+{
+    identity_now(s, s->results->identity);
+    s->results->scores.arith = s->opt.arith;
+    s->results->scores.origin = j->origin = origin_now(s);
+    sort_analysis(s, j);
+}
+
 static Status start_pass(Session *s, Job *j, int *request, Error *err)
 {
     if (pass_answered(&j->plan, &s->results->scores)) {
@@ -359,10 +476,7 @@ static Status start_pass(Session *s, Job *j, int *request, Error *err)
         return continue_pass(s, *request, err);
     }
     j->row->run = ++s->results->next_run;
-    identity_now(s, s->results->identity);
-    s->results->scores.arith = s->opt.arith;
-    s->results->scores.origin = j->origin = origin_now(s);
-    entry_run(s, j);
+    start_origin(s, j);
     *request = *request ? *request : s->queue->next_job + 1;
     j->row->request = *request;
     return job_enqueue(s, j, err);
@@ -481,6 +595,12 @@ Status session_resume_job(Session *s, int id, Error *err)
                                          [JOB_FAILED] = "it failed before it had anything to keep",
                                          [JOB_STOPPED] = "a later one went on with it, or it kept nothing"};
     const Queue *q = s->queue;
+    const JobView *named = id ? session_job_find(s, id) : NULL;
+    int n;
+    if (named && named->earlier)
+        return jobs_release(s, &n, err);
+    if (named && named->paused && named->place >= 0)
+        return session_pause_job(s, id, false, err);
     if (!id && tuning_stopped(s))
         return tuning_resume(s, err);
     for (int i = session_jobs(s); s->model && i-- > 0;) {
@@ -492,7 +612,13 @@ Status session_resume_job(Session *s, int id, Error *err)
         if (id)
             return error_set(err, ST_USAGE, "nothing of job %d can be gone on with: %s", id, states[v->state]);
     }
-    return id ? error_set(err, ST_USAGE, "there is no job %d", id) : error_set(err, ST_USAGE, "no stopped job to go on with");
+    if (id)
+        return error_set(err, ST_USAGE, "there is no job %d", id);
+    Error none = {0};
+    Status st = jobs_release(s, &n, err);
+    if (st != ST_OK || n)
+        return st;
+    return session_pause_job(s, 0, false, &none) == ST_OK ? ST_OK : error_set(err, ST_USAGE, "no stopped job to go on with");
 }
 
 /* The levels that a recipe has, in place of the open one's. */
@@ -514,7 +640,7 @@ static Status take_recipe(Session *s, Job *j, Recipe *r, const int16_t *level, E
     return ST_OK;
 }
 
-Status job_measure(Session *s, Recipe *r, const int16_t *level, bool full, const char *title, Error *err)
+Status start_measurement(Session *s, Recipe *r, const int16_t *level, bool full, const char *title, Job **out, Error *err)
 {
     Job *j;
     size_t n = (size_t)s->model->nlinears;
@@ -540,6 +666,16 @@ Status job_measure(Session *s, Recipe *r, const int16_t *level, bool full, const
     else
         snprintf(j->title, sizeof j->title, "measure: %lld quantized, %lld float%s", (long long)q,
                  (long long)((int64_t)n - q), full ? ", full set" : "");
+    sort_measurement(s, j);
+    *out = j;
+    return ST_OK;
+}
+
+Status job_measure(Session *s, Recipe *r, const int16_t *level, bool full, const char *title, Error *err)
+{
+    Job *j;
+    RETURN_IF_ERROR(start_measurement(s, r, level, full, title, &j, err));
+    j->row->own = title != NULL;
     return job_enqueue(s, j, err);
 }
 

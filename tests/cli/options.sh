@@ -41,6 +41,7 @@ one() {
     calib) case " $* " in *" --off"*) in_session "calib tag 1" "calib tag 1 $*" "calib list" ;; *) in_session "calib list $*" ;; esac ;;
     load) in_session "load scores $tmp/own.csv $*" ;;
     tag) in_session "tag *.0.*" "tag $* *.0.*" ;;
+    log) in_session "exclude *.0.mlp.*" "log $*" ;;
     history) in_session "exclude *.0.mlp.*" "history $*" ;;
     export) in_session "export $*" ;;
     interact) case " $* " in *" --exclude "*) set -- "$@" ;; *) set -- "*.0.mlp.*" "$@" ;; esac
@@ -221,6 +222,9 @@ row tokenize no-special "," - --model_path $M --text 'Hello there' --no-special
 row open model_type "Qwen 3" "" --model_type qwen3
 want=130 row cancel now "stopped" - --now
 row history save "FILE:$tmp/h.slim" "" --save "$tmp/h.slim"
+row log save "FILE:$tmp/log.txt" "" --save "$tmp/log.txt"
+row log kind ":exclude" nonsense --kind command
+want=65 row log job "is such a one" x --job 7
 printf '# model x, fingerprint 0123456789abcdef\nexclude *.0.*\n' >"$tmp/other.slim"
 row dump all "layers.7.mlp.up_proj" - --all
 row rule format '"rules"' xml --format json

@@ -39,6 +39,21 @@ rm "$root/$id"/streams/*
 exits 65 "a stream that is missing" s check "$root/$id"
 has "$tmp/out" "is missing: it can't go on from there" "is told by check"
 
+# ---- the log ----
+printf 'open lab_models/demo\nexclude *.0.mlp.down_proj\nexclude no.such\n' | s shell >/dev/null 2>&1
+id=$(ls -t "$root" | head -n 1)
+printf 'set max-samples=1\nset seq-len=16\nasync analyze kurtosis\npause 1\nasync analyze local_error --pattern=*.0.*\npriority 2 up\nresume 1\nwait\nlog --kind job\nlog --save %s\ndiscard ended\n' "$tmp/log.txt" >"$tmp/in"
+exits 0 "jobs are paused, moved, gone on with" s --script "$tmp/in" lab_models/demo
+has "$tmp/out" "#1: kurtosis is paused" "the log lists them"
+has "$tmp/out" "#1: kurtosis done in" "with their ends"
+if grep -q "  note  " "$tmp/out"; then not_ok "and no other kind"; else ok "and no other kind"; fi
+has "$tmp/log.txt" "#1: kurtosis starts" "log --save writes it"
+printf 'exclude *.0.mlp.down_proj\nlog nothing-like-it\n' >"$tmp/in"
+exits 65 "what the log lacks" s --script "$tmp/in" lab_models/demo
+has "$tmp/err" "no line of" "is said"
+exits 0 "a workbench" s resume "$id" --size 80x24 --dump-screen "$tmp/screen"
+if grep -q "session $id" "$root/$id/log"; then ok "the log is kept in a file"; else not_ok "the log is kept in a file"; fi
+
 # ---- the model ----
 cp -r lab_models/demo "$tmp/m"
 echo "exclude *.0.mlp.down_proj" | s shell "$tmp/m" 2>/dev/null

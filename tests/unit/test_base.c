@@ -287,7 +287,7 @@ static void pool_runs_each_task_once(void **state)
             for (int i = 0; i < N; i++)
                 assert_int_equal(seen[i], i);
         }
-        Cancel c = {1};
+        Cancel c = {.level = 1};
         memset(seen, 0, sizeof seen);
         pool_run(p, PHASE_OTHER, N, add_index, seen, &c);
         assert_int_equal(seen[N - 1], 0);

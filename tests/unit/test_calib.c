@@ -407,7 +407,7 @@ static void limits_hold(void **state)
     TextLimits limits = {.bytes = 40};
     assert_int_equal(tokens_make(&set, c, NULL, 0, 0, 0, &limits, &err), ST_NOMEM);
     assert_int_equal(tokens_windows(&set, c, NULL, 4, 0, 0, &limits, &err), ST_NOMEM);
-    Cancel stop = {2};
+    Cancel stop = {.level = 2};
     limits = (TextLimits){.cancel = &stop};
     assert_int_equal(tokens_make(&set, c, NULL, 0, 0, 0, &limits, &err), ST_CANCELLED);
     calib_free(c);

@@ -221,7 +221,7 @@ static void it_stops_when_asked(void **state)
     Pool *pool = pool_of(3);
     for (int p = 0; p < 2; p++)
         for (int before = 0; before < 2; before++) {
-            Cancel stop = {before};
+            Cancel stop = {.level = before};
             Matrix m = matrix(500);
             bool definite;
             m.cancel = &stop;

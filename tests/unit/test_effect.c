@@ -480,7 +480,7 @@ static void failures_leave_the_lab_usable(void **state)
     strcpy(bad.weight.method, "awq");
     assert_int_equal(measure_work(l.lab, l.run.r, &(Work){.levels = &bad, .nlevels = 1, .level = level}, &e, &err), ST_USAGE);
     assert_non_null(strstr(err.text, "awq"));
-    Cancel cancel = {2};
+    Cancel cancel = {.level = 2};
     RunnerOptions o = {.pool = l.run.pool, .cancel = &cancel};
     Runner *r;
     assert_int_equal(runner_new(&r, l.run.m, &o, NULL), ST_OK);

@@ -510,7 +510,8 @@ static void everything_comes_back_from_the_journal(void **state)
     assert_string_equal(session_score(back, &metric_tail_error, session_model(back)->units[2].first).reason,
                         "block 2 is left out, for a test");
     ok(analyze(back, "tail_error", "kurtosis", "step_error")); /* answered from what is there */
-    assert_int_equal(session_jobs(back), 0);
+    assert_int_equal(session_jobs(back), 3);
+    assert_false(session_busy(back));
     session_free(back);
     session_free(keep);
     temp_remove(dir);

@@ -280,7 +280,7 @@ static void limits_hold(void **state)
     assert_int_equal(tokenizer_encode(t, text, 10, true, &limits, &ids, &n, &err), ST_OK);
     assert_int_equal(n, 100000);
     free(ids);
-    Cancel stop = {1};
+    Cancel stop = {.level = 1};
     limits = (TextLimits){.cancel = &stop};
     assert_int_equal(tokenizer_encode(t, text, 10, true, &limits, &ids, &n, &err), ST_CANCELLED);
     tokenizer_free(t);

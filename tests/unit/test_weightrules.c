@@ -615,7 +615,7 @@ static void gptq_meets_bad_moments(void **state)
     h[7 * IN + 7] = NAN;
     assert_int_equal(run(&out, &q, w, OUT, IN, false, h, NULL, &err), ST_DATA);
     assert_non_null(strstr(err.text, "NaN"));
-    Cancel stop = {1};
+    Cancel stop = {.level = 1};
     WeightTask t = {.q = &rtn, .w = w, .out = OUT, .in = IN, .T = DT_F32, .F = DT_F32, .cancel = &stop};
     assert_int_equal(qweight_init(&out, &rtn, OUT, IN, &err), ST_OK);
     assert_int_equal(weight_minmax_int8.quantize(&t, &out, &err), ST_CANCELLED);

@@ -1,0 +1,16 @@
+#ifndef SLIM_SESSION_START_H
+#define SLIM_SESSION_START_H
+
+#include "session/job.h"
+
+/* Jobs as they were asked for once, made of the present session; the caller's until they are queued. */
+Status start_analysis_again(Session *s, const Metric *const *metrics, const bool *selected, unsigned needs, Job **out, Error *err);
+/* title NULL: how many are quantized. */
+Status start_measurement(Session *s, Recipe *r, const int16_t *level, bool full, const char *title, Job **out, Error *err);
+Status start_quantization(Session *s, const QuantizeOptions *o, Job **out, Error *err); /* quantize.c */
+/* What a quantization compares with, and how much it is. */
+void start_sort_quantization(const Session *s, Job *j);
+/* What scores are held against from now on is what this job finds. */
+void start_origin(Session *s, Job *j);
+
+#endif

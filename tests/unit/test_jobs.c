@@ -1,0 +1,415 @@
+/* The queue: its order, pauses and estimates, what of it comes back, and the log that tells of it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "io/file.h"
+#include "session/logfile.h"
+#include "session/session.h"
+#include "tests/lib/random_model.h"
+#include "tests/lib/tempdir.h"
+
+static Error err;
+static char *root;
+static char model[64];
+static const char texts[] = "{\"input_ids\":[1,2,3,4,5,6,7,8]}\n{\"input_ids\":[9,8,7,6,5,4]}\n";
+
+static void ok(Status st)
+{
+    if (st != ST_OK)
+        fail_msg("status %d: %s", (int)st, err.text);
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    const RandomShape shape = {.model_type = "llama", .layers = 4, .heads = 2, .kv_heads = 1, .head_dim = 8, .hidden = 16,
+                               .inter = 24, .vocab = 64, .dtype = DT_F32, .seed = 7};
+    random_model_write(&shape, model);
+    root = temp_folder();
+    temp_puts(temp_path(root, "texts.jsonl"), texts);
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    random_model_remove(model);
+    temp_remove(root);
+    return 0;
+}
+
+static SessionOptions options(void)
+{
+    SessionOptions o;
+    session_options_default(&o);
+    o.threads = 1;
+    o.ctx = 4;
+    o.state_dir = root;
+    return o;
+}
+
+static Session *open_session(char id[40])
+{
+    SessionOptions o = options();
+    Session *s;
+    ok(session_new(&s, &o, &err));
+    ok(session_open_model(s, model, NULL, &err));
+    ok(session_set_calib(s, temp_path(root, "texts.jsonl"), &err));
+    ok(session_set_eval(s, temp_path(root, "texts.jsonl"), &err));
+    snprintf(id, 40, "%s", session_id(s));
+    return s;
+}
+
+static Session *restore(const char *id)
+{
+    SessionOptions o = options();
+    Session *s;
+    ok(session_restore(&s, &o, id, &err));
+    return s;
+}
+
+static void ask(Session *s, const char *metric)
+{
+    const char *const names[] = {metric, NULL};
+    ok(session_analyze(s, names, NULL, 0, false, &err));
+}
+
+/* What was queued while job 1 stands still: 2 kurtosis, 3 std, 4 a measurement, 5 a quantization, one undo step between. */
+static Session *queue_of_five(char id[40])
+{
+    static const char *const target[] = {"*.0.mlp.down_proj"};
+    Session *s = open_session(id);
+    const QuantizeOptions q = {.save_path = temp_path(root, "out"), .verify = true};
+    ok(session_measure(s, false, &err));
+    ok(session_pause_job(s, 1, true, &err)); /* it waits for its texts at least, or stands at a tile */
+    ask(s, "kurtosis");
+    ok(session_pause_job(s, 2, true, &err));
+    ask(s, "std");
+    ok(session_pause_job(s, 3, true, &err));
+    ok(session_edit(s, target, 1, 0, false, NULL, &err));
+    ok(session_measure(s, false, &err));
+    ok(session_pause_job(s, 4, true, &err));
+    ok(session_quantize(s, &q, &err));
+    ok(session_pause_job(s, 5, true, &err));
+    return s;
+}
+
+static int places(Session *s, int out[], int most)
+{
+    int n = 0;
+    for (int i = 0; i < session_jobs(s); i++) {
+        const JobView *j = session_job(s, i);
+        if (j->state == JOB_WAITING && j->place >= 1 && j->place <= most) {
+            out[j->place - 1] = j->id;
+            n++;
+        }
+    }
+    return n;
+}
+
+static int line_with(const Session *s, const char *text)
+{
+    for (int i = session_log_first(s); i < session_log_lines(s); i++)
+        if (strstr(session_log_line(s, i).text, text))
+            return i;
+    return -1;
+}
+
+/* The line that says that it starts. */
+static int begun(const Session *s, const char *job)
+{
+    for (int i = session_log_lines(s); i-- > session_log_old(s);)
+        if (strncmp(session_log_line(s, i).text, job, strlen(job)) == 0 && strstr(session_log_line(s, i).text, " starts"))
+            return i;
+    return -1;
+}
+
+static void a_paused_job_stands_still(void **state)
+{
+    (void)state;
+    char id[40];
+    Session *s = queue_of_five(id);
+    assert_true(session_busy(s));
+    assert_false(session_works(s));
+    assert_int_equal(session_wait(s, &err), ST_USAGE); /* and does not wait for ever */
+    assert_non_null(strstr(err.text, "is paused: 'resume"));
+    for (int i = 0; i < 20; i++) {
+        session_pump(s);
+        usleep(2000);
+    }
+    for (int i = 1; i < 5; i++) { /* the first may have run through before it was told */
+        const JobView *j = session_job(s, i);
+        assert_true(j->paused && j->ok == 0 && !j->measured && (j->state == JOB_WAITING || j->state == JOB_RUNNING));
+    }
+    assert_int_equal(session_pause_job(s, 3, true, &err), ST_USAGE);
+    assert_non_null(strstr(err.text, "paused already"));
+    assert_int_equal(session_pause_job(s, 9, true, &err), ST_USAGE);
+    ok(session_pause_job(s, 0, false, &err)); /* all of them */
+    assert_true(session_works(s));
+    ok(session_wait(s, &err));
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(session_job(s, i)->state, JOB_DONE);
+    assert_int_equal(session_pause_job(s, 3, true, &err), ST_USAGE);
+    assert_int_equal(session_pause_job(s, 0, false, &err), ST_USAGE);
+    ok(session_close(s, &err));
+}
+
+/* A measurement that stood still finds what one finds that did not. */
+static void a_pause_changes_nothing(void **state)
+{
+    (void)state;
+    char id[40];
+    Session *s = open_session(id);
+    ok(session_measure(s, false, &err));
+    ok(session_wait(s, &err));
+    double kl = session_job(s, 0)->kl;
+    ok(session_close(s, &err));
+    s = open_session(id);
+    ok(session_measure(s, false, &err));
+    for (int i = 0; i < 200 && session_busy(s); i++) {
+        Error none;
+        if (session_pause_job(s, 1, true, &none) == ST_OK)
+            session_pause_job(s, 1, false, &none);
+        session_pump(s);
+    }
+    ok(session_wait(s, &err));
+    assert_true(session_job(s, 0)->kl == kl);
+    ok(session_close(s, &err));
+}
+
+/* After the program's end all that had not begun waits again, in its order, paused where it was. */
+static Session *five_of_an_earlier_sitting(char id[40])
+{
+    Session *s = queue_of_five(id);
+    ok(session_pause_job(s, 2, false, &err));
+    ok(session_pause_job(s, 1, false, &err));
+    ok(session_wait(s, NULL) == ST_USAGE ? ST_OK : ST_FAIL); /* 1 and 2 are done, the others stay paused */
+    ok(session_move_job(s, 5, -1, &err));
+    ok(session_pause_job(s, 4, false, &err));
+    ok(session_pause_job(s, 4, true, &err));
+    ok(session_close(s, &err));
+    return restore(id);
+}
+
+static void the_queue_comes_back(void **state)
+{
+    (void)state;
+    char id[40];
+    int order[8] = {0};
+    Session *s = five_of_an_earlier_sitting(id);
+    int n = places(s, order, 8);
+    assert_int_equal(session_jobs(s), 5);
+    assert_true(session_job_find(s, 1)->measured && session_job_find(s, 1)->state == JOB_DONE);
+    assert_true(session_job_find(s, 2)->ok > 0 && session_job_find(s, 2)->elapsed > 0);
+    assert_in_range(n, 2, 3);
+    assert_true(session_busy(s) && !session_works(s));
+    for (int i = 0; i < n; i++)
+        assert_true(session_job_find(s, order[i])->earlier && session_job_find(s, order[i])->paused);
+    const JobView *q = session_job_find(s, 5);
+    assert_string_equal(q->target, temp_path(root, "out"));
+    ok(session_go_on(s, &n, &err) == ST_USAGE ? ST_OK : ST_FAIL); /* they were paused */
+    assert_int_equal(session_wait(s, &err), ST_USAGE);
+    ok(session_pause_job(s, 0, false, &err));
+    ok(session_wait(s, &err));
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(session_job(s, i)->state, JOB_DONE);
+    double kl = session_job_find(s, 4)->kl; /* of the assignment as it was when it was queued */
+    assert_true(kl != session_job_find(s, 1)->kl);
+    ok(session_close(s, &err));
+    Session *other = open_session(id);
+    static const char *const target[] = {"*.0.mlp.down_proj"};
+    ok(session_edit(other, target, 1, 0, false, NULL, &err));
+    ok(session_measure(other, false, &err));
+    ok(session_wait(other, &err));
+    assert_true(session_job(other, 0)->kl == kl);
+    ok(session_close(other, &err));
+}
+
+static void the_queue_is_put_in_another_order(void **state)
+{
+    (void)state;
+    char id[40];
+    int was[8] = {0}, now[8] = {0};
+    Session *s = queue_of_five(id);
+    session_pump(s);
+    int n = places(s, was, 8), last; /* one of the five may run, or stand still */
+    assert_in_range(n, 3, 5);
+    last = was[n - 1];
+    assert_true(session_job_find(s, last)->behind != was[n - 2]); /* which is paused */
+    ok(session_move_job(s, last, -1, &err));
+    places(s, now, 8);
+    assert_true(now[n - 2] == last && now[n - 1] == was[n - 2]);
+    ok(session_move_job(s, now[n - 1], -INT32_MAX, &err));
+    places(s, now, 8);
+    assert_true(now[0] == was[n - 2] && now[n - 1] == last && now[1] == was[0]);
+    assert_int_equal(session_move_job(s, now[0], -1, &err), ST_USAGE);
+    assert_non_null(strstr(err.text, "the next one already"));
+    ok(session_move_job(s, now[0], INT32_MAX, &err));
+    places(s, now, 8);
+    assert_int_equal(now[n - 1], was[n - 2]);
+    assert_int_equal(session_move_job(s, now[n - 1], 1, &err), ST_USAGE);
+    ok(session_move_job(s, last, -INT32_MAX, &err));
+    places(s, was, 8);
+    ok(session_close(s, &err));
+    s = restore(id); /* the order is that of the journal */
+    assert_int_equal(places(s, now, 8), n);
+    assert_memory_equal(now, was, (size_t)n * sizeof *now);
+    ok(session_pause_job(s, 0, false, &err));
+    ok(session_go_on(s, NULL, &err));
+    ok(session_wait(s, &err));
+    assert_int_equal(session_move_job(s, last, 1, &err), ST_USAGE);
+    assert_non_null(strstr(err.text, "has ended"));
+    for (int i = 1; i < n; i++) { /* and they ran in it */
+        char a[8], b[8];
+        snprintf(a, sizeof a, "#%d: ", now[i - 1]);
+        snprintf(b, sizeof b, "#%d: ", now[i]);
+        assert_true(begun(s, a) < begun(s, b));
+    }
+    ok(session_close(s, &err));
+}
+
+static void ended_jobs_are_discarded(void **state)
+{
+    (void)state;
+    char id[40];
+    Session *s = queue_of_five(id);
+    session_pump(s);
+    assert_int_equal(session_discard_job(s, 4, &err), ST_USAGE); /* it waits */
+    assert_non_null(strstr(err.text, "'cancel 4' stops it first"));
+    ok(session_cancel_job(s, 4, 1, &err));
+    assert_int_equal(session_job_find(s, 4)->state, JOB_STOPPED);
+    ok(session_pause_job(s, 0, false, &err));
+    ok(session_wait(s, &err));
+    double was = session_score(s, metric_find("kurtosis"), 3).value;
+    ok(session_discard_job(s, 2, &err));
+    assert_null(session_job_find(s, 2));
+    assert_int_equal(session_discard_job(s, 2, &err), ST_USAGE);
+    assert_true(session_score(s, metric_find("kurtosis"), 3).value == was); /* what it found stays */
+    ok(session_close(s, &err));
+    s = restore(id);
+    assert_int_equal(session_jobs(s), 4);
+    assert_int_equal(session_job_find(s, 4)->state, JOB_STOPPED); /* it does not come back to life */
+    ok(session_discard_job(s, 0, &err));
+    assert_int_equal(session_jobs(s), 0);
+    assert_int_equal(session_discard_job(s, 0, &err), ST_USAGE);
+    assert_true(session_score(s, metric_find("kurtosis"), 3).value == was);
+    ok(session_measure(s, true, &err)); /* numbers go on */
+    assert_int_equal(session_job(s, 0)->id, 6);
+    ok(session_wait(s, &err));
+    ok(session_close(s, &err));
+}
+
+/* A job of a kind that was done is foretold by it, any other is not. */
+static void what_waits_is_foretold_by_its_kind(void **state)
+{
+    (void)state;
+    char id[40];
+    static const char *const target[] = {"*.0.mlp.down_proj"};
+    Session *s = open_session(id);
+    ok(session_measure(s, false, &err));
+    ok(session_wait(s, &err));
+    ok(session_edit(s, target, 1, 0, false, NULL, &err));
+    ask(s, "kurtosis");
+    ok(session_pause_job(s, 2, true, &err));
+    ok(session_measure(s, false, &err));
+    ok(session_pause_job(s, 3, true, &err));
+    ok(session_measure(s, true, &err)); /* another size */
+    const JobView *same = session_job_find(s, 3);
+    if (same->state == JOB_WAITING)
+        assert_true(same->estimate == session_job_find(s, 1)->elapsed);
+    const JobView *other = session_job_find(s, 4);
+    assert_true(other->state != JOB_WAITING || other->estimate < 0);
+    ok(session_pause_job(s, 0, false, &err));
+    ok(session_wait(s, &err));
+    ok(session_close(s, &err));
+}
+
+/* ---- the log ---- */
+
+typedef struct Lines {
+    int n, jobs, commands;
+    char last[200];
+} Lines;
+
+static void count_line(void *ctx, const LogLine *l)
+{
+    Lines *c = ctx;
+    c->n++;
+    c->jobs += l->kind == LOG_JOB;
+    c->commands += l->kind == LOG_COMMAND;
+    snprintf(c->last, sizeof c->last, "%d|%s|#%d|%s", l->level, log_kind_name(l->kind), l->job, l->text);
+}
+
+static void the_log_comes_back(void **state)
+{
+    (void)state;
+    char id[40], dir[200];
+    Session *s = open_session(id);
+    ask(s, "kurtosis");
+    ok(session_wait(s, &err));
+    session_note(s, LOG_COMMAND, 2, "exclude x: no such\nlayer");
+    int lines = session_log_lines(s);
+    assert_true(line_with(s, "#1: kurtosis done in") >= 0);
+    assert_int_equal(session_log_line(s, line_with(s, "#1: kurtosis done in")).job, 1);
+    snprintf(dir, sizeof dir, "%s/sessions/%s", root, id);
+    assert_string_equal(session_log_file(s), temp_path(dir, "log"));
+    ok(session_close(s, &err));
+    Lines c = {0};
+    logfile_read(dir, 100, count_line, &c);
+    assert_true(c.n == lines && c.jobs >= 2 && c.commands == 1);
+    assert_string_equal(c.last, "2|command|#0|exclude x: no such layer");
+    s = restore(id);
+    assert_int_equal(session_log_old(s), lines);
+    assert_int_equal(session_log_line(s, lines - 1).level, 2);
+    session_log(s, 0, "a line of the second sitting");
+    ok(session_close(s, &err));
+    c = (Lines){0};
+    logfile_read(dir, 1, count_line, &c);
+    assert_int_equal(c.n, 1);
+    assert_string_equal(c.last, "0|note|#0|a line of the second sitting");
+    temp_puts(temp_path(dir, "log"), "no line\n\n2026-11-29 x\n2026-11-29 01:02:03 info job #x y\n");
+    c = (Lines){0};
+    logfile_read(dir, 100, count_line, &c);
+    assert_int_equal(c.n, 1);
+    assert_string_equal(c.last, "0|job|#0|#x y");
+}
+
+static void the_log_is_bounded(void **state)
+{
+    (void)state;
+    char line[1001];
+    memset(line, 'x', 1000);
+    line[999] = '\n';
+    line[1000] = 0;
+    for (int i = 0; i < 2600; i++)
+        ok(logfile_append(root, line, 1000, &err));
+    size_t n[2];
+    free(temp_get(temp_path(root, "log"), &n[0]));
+    free(temp_get(temp_path(root, "log.1"), &n[1]));
+    assert_true(n[0] <= LOGFILE_MAX && n[1] <= LOGFILE_MAX && n[0] + n[1] > LOGFILE_MAX);
+}
+
+#define WITH_MODEL(f) cmocka_unit_test_setup_teardown(f, begin, end)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_MODEL(a_paused_job_stands_still),
+        WITH_MODEL(a_pause_changes_nothing),
+        WITH_MODEL(the_queue_comes_back),
+        WITH_MODEL(the_queue_is_put_in_another_order),
+        WITH_MODEL(ended_jobs_are_discarded),
+        WITH_MODEL(what_waits_is_foretold_by_its_kind),
+        WITH_MODEL(the_log_comes_back),
+        WITH_MODEL(the_log_is_bounded),
+    };
+    return cmocka_run_group_tests_name("jobs", tests, NULL, NULL);
+}
