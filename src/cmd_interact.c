@@ -10,6 +10,11 @@
 static void tell_cost(App *a, const InteractCost *c, bool dry)
 {
     Str text = {0};
+    if (a->face == FACE_UI && !dry) { /* which asked before */
+        app_note(a, "interactions of %lld groups: %lld sets run; you can go on working, ^C stops it", (long long)c->groups,
+                 (long long)c->sets);
+        return;
+    }
     str_printf(&text, "%lld groups alone, together and %lld pairs of the %lld that do most: ", (long long)c->groups,
                (long long)c->pairs, (long long)c->among);
     if (c->sets)

@@ -8,16 +8,20 @@
 #include "src/internal.h"
 #include "src/output.h"
 
-/* "9 of 56 linears float, 6.9 MiB, KL 0.0069" */
-static void put_figures(Session *s, const KeptView *v, Str *out)
+/* "9 of 56 linears float, 6.9 MiB, measured KL 0.0069"; brief: for a line of messages. */
+static void put_figures(Session *s, const KeptView *v, bool brief, Str *out)
 {
     const SizeReport *z = &v->predicted.size;
-    str_printf(out, "%lld of %lld linears float, ", (long long)z->floats, (long long)(z->floats + z->quantized));
+    const TuneRange *kl = &v->predicted.kl;
+    str_printf(out, brief ? "%lld of %lld float, " : "%lld of %lld linears float, ", (long long)z->floats,
+               (long long)(z->floats + z->quantized));
     str_bytes(out, z->bytes);
     if (v->measurement >= 0)
-        str_printf(out, ", measured KL %.4g", session_measurement(s, v->measurement).effect->kl_mean);
-    else if (isfinite(v->predicted.kl.value))
-        str_printf(out, ", predicted KL %.3g (%.2g to %.2g)", v->predicted.kl.value, v->predicted.kl.low, v->predicted.kl.high);
+        str_printf(out, brief ? ", KL %.4g" : ", measured KL %.4g", session_measurement(s, v->measurement).effect->kl_mean);
+    else if (isfinite(kl->value) && brief)
+        str_printf(out, ", KL %.3g~", kl->value);
+    else if (isfinite(kl->value))
+        str_printf(out, ", predicted KL %.3g (%.2g to %.2g)", kl->value, kl->low, kl->high);
     if (!v->comparable)
         str_printf(out, ", recipe %s", recipe_name(v->recipe));
 }
@@ -49,7 +53,7 @@ static Status run_keep(App *a, const CommandLine *cl, Error *err)
     }
     RETURN_IF_ERROR(session_keep(a->session, cl->words[0], &replaced, err));
     const KeptView v = session_kept_set(a->session, find(a->session, cl->words[0]));
-    put_figures(a->session, &v, &text);
+    put_figures(a->session, &v, true, &text);
     app_note(a, "set %s %s: %s", v.name, replaced ? "is this one now" : "kept", str_text(&text));
     str_free(&text);
     return ST_OK;
@@ -76,7 +80,7 @@ static Status run_swap(App *a, const CommandLine *cl, Error *err)
     RETURN_IF_ERROR(want_words(cl, 0, 1, err));
     RETURN_IF_ERROR(session_swap(a->session, cl->nwords ? cl->words[0] : NULL, &changed, &took, err));
     const KeptView v = session_kept_set(a->session, find(a->session, took));
-    put_figures(a->session, &v, &text);
+    put_figures(a->session, &v, true, &text);
     app_note(a, "set %s: %lld linear%s changed, %s", took, (long long)changed, changed == 1 ? "" : "s", str_text(&text));
     str_free(&text);
     return ST_OK;
@@ -133,7 +137,7 @@ static Status sets_text(Session *s, Str *out, Error *err)
     for (int i = 0; i < n; i++) {
         const KeptView v = session_kept_set(s, i);
         str_printf(out, "%c %-8s ", v.present ? '*' : ' ', v.name);
-        put_figures(s, &v, out);
+        put_figures(s, &v, false, out);
         str_putc(out, '\n');
     }
     for (int i = 1; i < n; i++) {

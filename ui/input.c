@@ -476,7 +476,13 @@ unsigned input_key(Ui *ui, int key)
         return bits;
     if (key == KEY_CODE(KEY_DC) && rl_point == rl_end)
         return DO_NOTHING;
-    if (key == '\t' && !input_kinds[ui->input->kind].verb)
+    const Kind *kind = &input_kinds[ui->input->kind];
+    if (key == '\t' && kind->list && strpbrk(rl_line_buffer, "*{?[")) {
+        kind->list(ui, rl_line_buffer, &ui->input->choices);
+        ui->input->choices.tall = true;
+        return DO_PAINT;
+    }
+    if (key == '\t' && !kind->verb)
         return DO_NOTHING;
     size_t n = key_bytes(key, bytes);
     if (n == 0 || (rl_end >= MAX_INPUT && key >= ' '))

@@ -48,6 +48,37 @@ static void remember_as(const char *verb, const char *text)
     str_free(&line);
 }
 
+/* What a pattern takes, in the model's order, with the level of each now; those that only their fused group brings, too. */
+static void list_hits(Ui *ui, const char *text, Choices *out)
+{
+    enum { LISTED = 2000 };
+    const Model *m = ui_model(ui);
+    Session *s = ui_session(ui);
+    bool *hits = calloc((size_t)m->nlinears + 1, sizeof *hits), *group = calloc((size_t)m->ngroups + 1, sizeof *group);
+    int64_t n = 0;
+    choices_drop(out);
+    out->list = hits && group ? calloc(LISTED, sizeof *out->list) : NULL;
+    if (!out->list || session_target(s, text, hits, &n, NULL) != ST_OK)
+        n = 0;
+    for (int64_t i = 0; n && i < m->nlinears; i++)
+        group[m->linears[i].group] |= hits[i];
+    for (int64_t i = 0; n && i < m->nlinears && out->n < LISTED; i++) {
+        if (!group[m->linears[i].group])
+            continue;
+        struct Choice *c = &out->list[out->n];
+        c->word = strdup(m->linears[i].name);
+        c->help = strdup(hits[i] ? session_level_name(s, session_level_of(s, i)) : tr("goes along: fused groups stay whole"));
+        if (!c->word || !c->help) {
+            free(c->word);
+            free(c->help);
+            break;
+        }
+        out->n++;
+    }
+    free(hits);
+    free(group);
+}
+
 static unsigned done_exclude(Ui *ui, const char *text)
 {
     if (*text) {
@@ -282,10 +313,10 @@ static unsigned done_command(Ui *ui, const char *text)
 const Kind input_kinds[INPUT_KINDS] = {
     [INPUT_COMMAND] = {.label = ":", .verb = "", .hint = "a command; Tab completes, Down chooses, ^R searches",
                       .done = done_command},
-    [INPUT_EXCLUDE] = {.label = "exclude: ", .verb = "exclude ", .hint = "a pattern, as *layers.{1,6}.mlp.*; Enter applies it",
-                      .changed = preview_pattern, .done = done_exclude},
-    [INPUT_RULE] = {.label = "rule: ", .verb = "exclude ", .hint = "another pattern for this rule; Enter applies it",
-                      .changed = preview_pattern, .done = done_rule},
+    [INPUT_EXCLUDE] = {.label = "exclude: ", .verb = "exclude ", .hint = "a pattern, as *layers.{1,6}.mlp.*; Tab lists, Enter applies",
+                      .changed = preview_pattern, .done = done_exclude, .list = list_hits},
+    [INPUT_RULE] = {.label = "rule: ", .verb = "exclude ", .hint = "another pattern for this rule; Tab lists, Enter applies",
+                      .changed = preview_pattern, .done = done_rule, .list = list_hits},
     [INPUT_TAG] = {.label = "tag: ", .verb = "tag ", .hint = "patterns or names, with spaces between",
                       .done = done_tag},
     [INPUT_SEARCH] = {.label = "/", .hint = "a part of a name, or a pattern",

@@ -17,6 +17,7 @@ typedef struct Kind {
     void (*changed)(Ui *ui, const char *text, Input *p);
     unsigned (*done)(Ui *ui, const char *text);
     void (*cancelled)(Ui *ui);
+    void (*list)(Ui *ui, const char *text, Choices *out); /* Tab in a pattern: what it takes; NULL: Tab completes */
     void (*ask)(Ui *ui, const char *text, AskNote *out); /* in the place of `changed`: also before a key */
     const char *command;                             /* and of `done`: Enter runs it with the text behind it */
 } Kind;

@@ -67,7 +67,7 @@ static void put_pattern(Pen *p, Slot slot, int w, const char *pattern)
 
 static void draw_row(Ui *ui, Rect r, int y, const int *w, const WhatIf *f, bool here)
 {
-    char number[COLUMNS][24] = {{0}}, note[sizeof f->note + 4] = "";
+    char number[COLUMNS][24] = {{0}}, note[sizeof f->note + 4] = "", over[80];
     Session *s = ui_session(ui);
     fmt_count(number[C_HITS], sizeof number[0], f->hits);
     fmt_delta(number[C_COST], sizeof number[0], (double)f->bytes);
@@ -75,7 +75,9 @@ static void draw_row(Ui *ui, Rect r, int y, const int *w, const WhatIf *f, bool 
     fmt_count(number[C_NEW], sizeof number[0], f->fresh);
     fmt_delta(number[C_NEW_COST], sizeof number[0], (double)f->fresh_bytes);
     share_text(number[C_NEW_SHARE], sizeof number[0], f->fresh_share);
-    if (f->note[0])
+    if (!f->on && ask_over(ui, f->fresh_bytes, f->fresh_bits, over, sizeof over) > 0)
+        snprintf(note, sizeof note, "! %s", over + strspn(over, ", "));
+    else if (f->note[0])
         snprintf(note, sizeof note, "! %s", f->note);
     Slot row = f->on ? SL_ROW : SL_DIM;
     const char *text[COLUMNS] = {[C_ON] = f->on ? "[x]" : "[ ]",
@@ -360,8 +362,8 @@ static unsigned whatif_interact(Ui *ui, const KeyRow *row, int key)
         return ui_refuse(ui, "%s", err.text);
     if (!c.sets)
         return interact_yes(ui);
-    text_format(st->asks, sizeof st->asks, "%lld groups and %lld pairs: %lld sets, about %.2g float passes of 4,000 tokens; "
-                "measure? y", (long long)c.groups, (long long)c.pairs, (long long)c.sets, c.passes);
+    text_format(st->asks, sizeof st->asks, "measure %lld sets of %lld groups, %lld pairs, about %.2g passes? y yes",
+                (long long)c.sets, (long long)c.groups, (long long)c.pairs, c.passes);
     ui->question = (Question){st->asks, interact_yes};
     return DO_PAINT;
 }

@@ -234,7 +234,7 @@ static void draw_interactions(Ui *ui, Rect r, int *y)
         text_format(buf, sizeof buf, v.runs ? "%lld of %lld sets of %lld groups measured" : "stopped at %lld of %lld sets of "
                     "%lld groups; i goes on", (long long)v.known, (long long)v.wanted, (long long)v.groups);
     else
-        text_format(buf, sizeof buf, "each alone %.3g, %lld groups together %.3g+-%.1g: interaction %+.1f %%%s", v.sum,
+        text_format(buf, sizeof buf, "each alone %.3g, %lld groups together %.3g+-%.1g: interaction %+.1f%%%s", v.sum,
                     (long long)v.groups, v.joint, v.error, v.sum > 0 ? 100 * (v.joint / v.sum - 1) : 0, of);
     panel_line(ui, r, y, "interact", v.runs ? SL_RUNNING : v.present ? SL_TEXT : SL_DIM, buf);
     if (v.npairs) {
@@ -242,22 +242,31 @@ static void draw_interactions(Ui *ui, Rect r, int *y)
         group_name(ui, p->a, &pair);
         str_puts(&pair, " x ");
         group_name(ui, p->b, &pair);
-        text_format(buf, sizeof buf, "worst pair %s: %.3g alone, %.3g together, %+.1f %%", str_text(&pair), p->apart, p->joint,
+        text_format(buf, sizeof buf, "worst pair %s: %.3g alone, %.3g together, %+.1f%%", str_text(&pair), p->apart, p->joint,
                     p->apart > 0 ? 100 * (p->joint / p->apart - 1) : 0);
         panel_line(ui, r, y, "", v.present ? SL_TEXT : SL_DIM, buf);
     }
     str_free(&pair);
 }
 
-/* The search by measuring: what it does or did, and its tries. */
-static void draw_tuning(Ui *ui, Rect r, int *y, bool runs)
+/* The search by measuring: what it does or did. */
+static void draw_tuning(Ui *ui, Rect r, int *y)
+{
+    TuneView v;
+    char buf[300];
+    if (session_tuning(ui_session(ui), &v, NULL) != ST_OK)
+        return;
+    snprintf(buf, sizeof buf, "%s: %s", v.goal, v.text);
+    panel_line(ui, r, y, "tune", v.state == TUNING_RUNS ? SL_RUNNING : SL_TEXT, buf);
+}
+
+/* Its tries: above everything while it runs. */
+static void draw_tries(Ui *ui, Rect r, int *y, bool runs)
 {
     TuneView v;
     char buf[300], size[24];
     if (session_tuning(ui_session(ui), &v, NULL) != ST_OK || (v.state == TUNING_RUNS) != runs)
         return;
-    snprintf(buf, sizeof buf, "%s: %s", v.goal, v.text);
-    panel_line(ui, r, y, "tune", v.state == TUNING_RUNS ? SL_RUNNING : SL_TEXT, buf);
     for (int i = 0; i < v.ntries; i++) {
         const TuneTry *t = &v.tries[i];
         fmt_delta(size, sizeof size, (double)(t->bytes - v.base_bytes));
@@ -352,14 +361,15 @@ int whatif_figures(Ui *ui, Rect r, int64_t what, int spare)
 {
     (void)what, (void)spare;
     int y = r.y;
-    draw_tuning(ui, r, &y, true);
+    draw_tuning(ui, r, &y);
+    draw_tries(ui, r, &y, true);
     draw_predicted(ui, r, &y);
     draw_measured(ui, r, &y);
     draw_size(ui, r, &y);
     draw_budget(ui, r, &y);
     draw_sets(ui, r, &y);
     draw_interactions(ui, r, &y);
-    draw_tuning(ui, r, &y, false);
+    draw_tries(ui, r, &y, false);
     draw_rules(ui, ui_state(ui, &view_whatif), r, &y);
     return y;
 }

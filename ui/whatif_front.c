@@ -269,7 +269,7 @@ static void row_texts(Ui *ui, const FrontRow *r, int64_t opened, char text[FCOLU
         snprintf(text[F_KL], sizeof *text, "?");
     }
     if (isfinite(ppl))
-        snprintf(text[F_PPL], sizeof *text, "%+.2g%%%s", 100 * ppl, measured ? "" : "~");
+        snprintf(text[F_PPL], sizeof *text, "%+.*f%%%s", fabs(ppl) < 0.1 ? 2 : 1, 100 * ppl, measured ? "" : "~");
     if (measured)
         snprintf(text[F_MEASURED], sizeof *text, "%.4g", r->kl_measured);
     if (r->group >= 0) {
@@ -372,7 +372,7 @@ unsigned whatif_front_take(Ui *ui, Whatif *st)
         return ui_refuse(ui, "there is no front yet: analyze block_error first");
     const FrontRow *r = &rows[st->point.cur];
     if (r->measurement)
-        ui_command(ui, "take #%d", r->measurement);
+        ui_command(ui, "take %d", r->measurement);
     else
         ui_command(ui, "fit bytes=%lld", (long long)r->bytes);
     return DO_PAINT;

@@ -268,7 +268,10 @@ static Status look_at(Session *s, const Outlook *o, const Allot *a, const Goal *
     double sum;
     const GroupTable *t = a->groups;
     RETURN_IF_ERROR(allot_wish(s, a, &o->points, goal, &wish, err));
-    RETURN_IF_ERROR(tune_greedy(&a->table, &a->path, &wish, set, err));
+    if (wish.bytes < INT64_MAX)
+        RETURN_IF_ERROR(tune_greedy(&a->table, &a->path, &wish, set, err));
+    else /* the shortest way: what could be taken back of it takes longer to find */
+        tune_path_set(&a->path, min_i64(tune_path_reach(&a->path, wish.s), a->path.nmoves), set, NULL, NULL);
     tune_sums(&a->table, set, &sum, &cost);
     int64_t linears = 0;
     double bits = 0;
