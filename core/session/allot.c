@@ -9,6 +9,7 @@
 #include "session/assignment.h"
 #include "session/budget.h"
 #include "session/parts.h"
+#include "session/whatif.h"
 
 /* ---- what may change ---- */
 
@@ -68,23 +69,51 @@ static Status engine_refuses(const Session *s, int64_t g, int k, int16_t *level,
     return st;
 }
 
-/* Takes away the levels that the engine that was named does not load. */
-static Status ask_engine(const Session *s, Allot *a, Error *err)
+void engine_says_clear(EngineSays *e)
 {
-    if (!s->opt.runtime)
+    free(e->refuses);
+    *e = (EngineSays){0};
+}
+
+/* What it has against every group at every level: it does not depend on the set, and takes a look at the model for each. */
+static Status engine_says(Session *s, const GroupTable *t, const bool **out, Error *err)
+{
+    EngineSays *e = &s->whatifs->engine;
+    *out = e->refuses;
+    if (e->refuses && e->opened == s->assignment->opened_version && e->runtime == s->opt.runtime && e->peer == s->opt.peer)
         return ST_OK;
+    engine_says_clear(e);
+    bool *refuses = mem_zarray((size_t)(t->n * t->levels), 1);
     int16_t *level = mem_zarray((size_t)s->model->nlinears, sizeof *level);
-    Status st = level ? ST_OK : error_nomem(err, "the engine's rules");
-    for (int64_t i = 0; st == ST_OK && i < a->table.n * a->table.levels; i++) {
-        bool refuses = false;
-        if (i % a->table.levels && !a->fixed[i / a->table.levels] && a->cost[i] >= 0)
-            st = engine_refuses(s, i / a->table.levels, (int)(i % a->table.levels), level, &refuses, err);
-        if (refuses)
-            a->cost[i] = -1;
-        a->left.refused += refuses;
-    }
+    Status st = refuses && level ? ST_OK : error_nomem(err, "the engine's rules");
+    for (int64_t i = 0; st == ST_OK && i < t->n * t->levels; i++)
+        if (i % t->levels && t->bytes[i] >= 0)
+            st = engine_refuses(s, i / t->levels, (int)(i % t->levels), level, &refuses[i], err);
     free(level);
-    return st;
+    if (st != ST_OK) {
+        free(refuses);
+        return st;
+    }
+    *e = (EngineSays){refuses, s->assignment->opened_version, s->opt.runtime, s->opt.peer};
+    *out = refuses;
+    return ST_OK;
+}
+
+/* Takes away the levels that the engine that was named does not load. */
+static Status ask_engine(Session *s, Allot *a, bool glance, Error *err)
+{
+    enum { GLANCE = 4000000 }; /* linears looked at, in all */
+    const bool *refuses;
+    if (!s->opt.runtime || (glance && a->table.n * a->table.levels > GLANCE / s->model->nlinears))
+        return ST_OK;
+    RETURN_IF_ERROR(engine_says(s, a->groups, &refuses, err));
+    for (int64_t i = 0; i < a->table.n * a->table.levels; i++) {
+        if (!refuses[i] || a->fixed[i / a->table.levels] || a->cost[i] < 0)
+            continue;
+        a->cost[i] = -1;
+        a->left.refused++;
+    }
+    return ST_OK;
 }
 
 static Status known(const Session *s, const Allot *a, Error *err)
@@ -128,16 +157,11 @@ Status allot_open(Session *s, const AllotAsk *ask, Allot *a, Error *err)
         allot_fixed(s, ask->free, a->fixed, &a->left);
     group_set(s, t, a->base, a->set);
     RETURN_IF_ERROR(known(s, a, err));
-    SizeReport size;
-    int64_t linears = 0;
-    recipe_sizes(s->recipe, s->model, a->base, s->opt.peer, &size);
-    for (int64_t i = 0; i < s->model->nlinears; i++)
-        linears += (int64_t)recipe_linear_bytes(s->recipe, s->model, i, a->base[i], s->opt.peer);
-    a->others = (int64_t)size.bytes - linears;
+    a->others = t->others;
     for (int64_t i = 0; i < t->n * t->levels; i++)
         a->cost[i] = ask->by_bits && t->bytes[i] >= 0 ? (int64_t)t->bits[i] : t->bytes[i];
     a->table = (TuneTable){.n = t->n, .levels = t->levels, .v = t->v, .bytes = a->cost, .fixed = a->fixed, .set = a->set};
-    RETURN_IF_ERROR(ask_engine(s, a, err));
+    RETURN_IF_ERROR(ask_engine(s, a, ask->glance, err));
     return tune_path(&a->path, &a->table, err);
 }
 
@@ -190,11 +214,10 @@ static Status wish_loss(const Allot *a, const Points *p, const Goal *goal, TuneW
                      most);
 }
 
-static Status wish_cost(Session *s, const Allot *a, const Goal *goal, TuneWish *out, Error *err)
+static Status wish_cost(const Allot *a, const Goal *goal, TuneWish *out, Error *err)
 {
-    SizeReport opened;
+    const int64_t opened = a->groups->opened_bytes;
     double weights = a->groups->weights > 0 ? a->groups->weights : 1;
-    recipe_sizes(s->recipe, s->model, s->assignment->opened, s->opt.peer, &opened);
     if (goal->kind == GOAL_BITS) {
         out->bytes = (int64_t)(goal->value * weights);
         if (out->bytes >= a->path.bytes0)
@@ -202,18 +225,18 @@ static Status wish_cost(Session *s, const Allot *a, const Goal *goal, TuneWish *
         return error_set(err, ST_USAGE, "%s is out of reach: from %.3f to %.3f bits per weight can be had", goal->text,
                          (double)a->path.bytes0 / weights, (double)a->path.bytes1 / weights);
     }
-    int64_t whole = (int64_t)goal->value + (goal->more ? (int64_t)opened.bytes : 0);
+    int64_t whole = (int64_t)goal->value + (goal->more ? opened : 0);
     out->bytes = whole - a->others;
     if (out->bytes >= a->path.bytes0)
         return ST_OK;
-    return bytes_refused(goal, a->path.bytes0 + a->others, a->path.bytes1 + a->others, (int64_t)opened.bytes, err);
+    return bytes_refused(goal, a->path.bytes0 + a->others, a->path.bytes1 + a->others, opened, err);
 }
 
-Status allot_wish(Session *s, const Allot *a, const Points *p, const Goal *goal, TuneWish *out, Error *err)
+Status allot_wish(const Allot *a, const Points *p, const Goal *goal, TuneWish *out, Error *err)
 {
     *out = (TuneWish){.bytes = INT64_MAX, .s = INFINITY};
     bool loss = goal->kind == GOAL_KL || goal->kind == GOAL_PPL;
-    return loss ? wish_loss(a, p, goal, out, err) : wish_cost(s, a, goal, out, err);
+    return loss ? wish_loss(a, p, goal, out, err) : wish_cost(a, goal, out, err);
 }
 
 /* ---- rules ---- */

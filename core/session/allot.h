@@ -24,7 +24,16 @@ typedef struct AllotAsk {
     const int16_t *base;
     const bool *fixed;
     bool free, by_bits;
+    bool glance;        /* for a look while something is typed: the engine is not asked about thousands of groups */
 } AllotAsk;
+/* What an engine (--runtime) does not load, [groups][levels], kept until another is named or a recipe is opened. */
+typedef struct EngineSays {
+    bool *refuses;      /* NULL: not asked yet */
+    uint64_t opened;
+    const Runtime *runtime;
+    bool peer;
+} EngineSays;
+void engine_says_clear(EngineSays *e);
 /* Marks in fixed[groups] what does not change, and counts it: rules that fit, grow or tune made hold nothing. */
 void allot_fixed(const Session *s, bool free_rules, bool *fixed, FitLeft *left);
 Status allot_open(Session *s, const AllotAsk *ask, Allot *out, Error *err);
@@ -33,7 +42,7 @@ void allot_free(Allot *a);
 void allot_levels(const Session *s, const Allot *a, const int16_t *set, int16_t *level);
 /* The goal as a bound of costs or of the sum of v. ST_USAGE when there is nothing to foretell it by, or when it is out
  * of reach, with what is not. */
-Status allot_wish(Session *s, const Allot *a, const Points *p, const Goal *goal, TuneWish *out, Error *err);
+Status allot_wish(const Allot *a, const Points *p, const Goal *goal, TuneWish *out, Error *err);
 /* Makes these the present levels by rules that are marked as made so, as one undo step; none when they are. *changed:
  * linears. LEVELS_ANEW: instead of the rules that were made so before; LEVELS_BESIDE: besides them. */
 typedef enum LevelsHow { LEVELS_ANEW, LEVELS_BESIDE } LevelsHow;

@@ -10,37 +10,49 @@
 #include "session/front.h"
 #include "session/parts.h"
 
+/* What a group takes at these levels: of one that has one level what the table says. */
+static void group_now(const Session *s, const GroupTable *t, int64_t g, const int16_t *base, int64_t *bytes, double *bits)
+{
+    const FusedGroup *f = &s->model->groups[g];
+    int16_t first = base[group_linear(f, 0)];
+    int32_t same = 1;
+    while (same < f->count && base[group_linear(f, same)] == first)
+        same++;
+    *bytes = t->bytes[g * t->levels + first];
+    *bits = t->bits[g * t->levels + first];
+    if (same == f->count && *bytes >= 0)
+        return;
+    *bytes = 0;
+    *bits = 0;
+    for (int32_t j = 0; j < f->count; j++) {
+        int64_t l = group_linear(f, j);
+        *bytes += (int64_t)recipe_linear_bytes(s->recipe, s->model, l, base[l], s->opt.peer);
+        *bits += recipe_linear_bits(s->recipe, s->model, l, base[l]);
+    }
+}
+
 void reach_of(const Session *s, const GroupTable *t, const int16_t *base, const bool *fixed, Reach *out)
 {
-    SizeReport size, opened;
     double weights = t->weights > 0 ? t->weights : 1;
-    recipe_sizes(s->recipe, s->model, base, s->opt.peer, &size);
-    recipe_sizes(s->recipe, s->model, s->assignment->opened, s->opt.peer, &opened);
-    *out = (Reach){.low = (int64_t)size.bytes, .high = (int64_t)size.bytes, .bits_low = size.average_bits,
-                   .bits_high = size.average_bits, .opened = (int64_t)opened.bytes, .kl_low = NAN, .kl_high = NAN,
+    *out = (Reach){.low = t->others, .high = t->others, .opened = t->opened_bytes, .kl_low = NAN, .kl_high = NAN,
                    .ppl_low = NAN, .ppl_high = NAN};
     for (int64_t i = 0; i < t->n; i++) {
-        const FusedGroup *f = &s->model->groups[i];
-        int64_t low = INT64_MAX, high = 0, now = 0;
-        double few = INFINITY, many = 0, bits = 0;
-        for (int32_t j = 0; j < f->count; j++) {
-            int64_t l = group_linear(f, j);
-            now += (int64_t)recipe_linear_bytes(s->recipe, s->model, l, base[l], s->opt.peer);
-            bits += recipe_linear_bits(s->recipe, s->model, l, base[l]);
-        }
-        for (int k = 0; k < t->levels; k++)
+        int64_t low, high;
+        double few, many;
+        group_now(s, t, i, base, &low, &few);
+        high = low;
+        many = few;
+        for (int k = 0; k < t->levels && !fixed[i]; k++)
             if (t->bytes[i * t->levels + k] >= 0) {
                 low = min_i64(low, t->bytes[i * t->levels + k]);
                 high = max_i64(high, t->bytes[i * t->levels + k]);
                 few = fmin(few, t->bits[i * t->levels + k]);
                 many = fmax(many, t->bits[i * t->levels + k]);
             }
-        if (fixed[i])
-            continue;
-        out->low += low - now;
-        out->high += high - now;
-        out->bits_low += (few - bits) / weights;
-        out->bits_high += (many - bits) / weights;
+        out->low += low;
+        out->high += high;
+        out->bits_low += few / weights;
+        out->bits_high += many / weights;
     }
 }
 

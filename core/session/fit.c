@@ -34,7 +34,7 @@ static Status chosen(Session *s, const Allot *a, const Points *p, const int16_t 
 static Status fit_set(Session *s, const Allot *a, const Points *p, const Goal *goal, FitDone *out, Error *err)
 {
     TuneWish wish;
-    RETURN_IF_ERROR(allot_wish(s, a, p, goal, &wish, err));
+    RETURN_IF_ERROR(allot_wish(a, p, goal, &wish, err));
     int16_t *set = mem_array((size_t)a->groups->n, sizeof *set);
     Status st = set ? tune_allocate(&a->table, &a->path, &wish, set, err) : error_nomem(err, "the levels");
     if (st == ST_OK)

@@ -49,7 +49,7 @@ static Status open_allot(Session *s, Outlook *o, bool by_bits, Error *err)
         return ST_OK;
     if (o->failed[k] != ST_OK)
         return error_set(err, o->failed[k], "%s", o->why[k]);
-    Status st = allot_open(s, &(AllotAsk){.by_bits = by_bits}, &o->allot[k], &own);
+    Status st = allot_open(s, &(AllotAsk){.by_bits = by_bits, .glance = true}, &o->allot[k], &own);
     if (st == ST_OK && !o->points.result)
         st = points_take(s, o->allot[k].groups, &o->points, &own);
     o->have[k] = st == ST_OK;
@@ -141,15 +141,17 @@ static int64_t count_floats(const Allot *a, const int16_t *set)
 /* Whether move k's set is among about `most` points; 0: all are. */
 static bool is_sampled(const TunePath *p, int64_t k, int64_t knee, int64_t most)
 {
+    enum { WIDE = 3000000 }; /* groups that are looked at for the points of a wide model's plot */
+    most = most && p->n > WIDE / most ? WIDE / p->n : most;
     int64_t every = most ? p->nmoves / most + 1 : 1;
     return k % every == 0 || k == knee || k == p->nmoves;
 }
 
 /* The newest measurement of a set, -1: none. */
-static int measured_as(const Allot *a, const Points *p, const int16_t *set)
+static int measured_as(const Allot *a, const Points *p, const int16_t *set, int64_t bytes)
 {
     for (int i = p->n; i-- > 0;)
-        if (memcmp(p->result[i].point.set, set, (size_t)a->groups->n * sizeof *set) == 0)
+        if (p->result[i].bytes == bytes && memcmp(p->result[i].point.set, set, (size_t)a->groups->n * sizeof *set) == 0)
             return i;
     return -1;
 }
@@ -172,19 +174,21 @@ static Status front_rows(const Session *s, const Allot *a, const Points *p, int6
     int64_t knee = tune_knee(path), bytes = path->bytes0;
     double sum = path->s0;
     memcpy(set, path->start, (size_t)path->n * sizeof *set);
+    int64_t floats = count_floats(a, set);
     *n = 0;
     for (int64_t k = 0; k <= path->nmoves; k++) {
         const TuneMove *m = k ? &path->move[k - 1] : NULL;
         if (m) {
             set[m->group] = m->to;
+            floats += (m->to == 0) - (m->from == 0);
             sum -= m->v;
             bytes += m->bytes;
         }
-        int at = measured_as(a, p, set);
+        int at = measured_as(a, p, set, bytes);
         if (at < 0 && !is_sampled(path, k, knee, most))
             continue;
         FrontRow *r = &rows[(*n)++];
-        *r = (FrontRow){.bytes = bytes + a->others, .floats = count_floats(a, set), .group = m ? m->group : -1,
+        *r = (FrontRow){.bytes = bytes + a->others, .floats = floats, .group = m ? m->group : -1,
                         .to = m ? m->to : 0, .knee = k && k == knee, .kl_measured = NAN, .ppl_measured = NAN,
                         .sum = k == path->nmoves ? path->s1 : fmax(sum, 0)};
         if (at >= 0) {
@@ -267,7 +271,7 @@ static Status look_at(Session *s, const Outlook *o, const Allot *a, const Goal *
     int64_t cost;
     double sum;
     const GroupTable *t = a->groups;
-    RETURN_IF_ERROR(allot_wish(s, a, &o->points, goal, &wish, err));
+    RETURN_IF_ERROR(allot_wish(a, &o->points, goal, &wish, err));
     if (wish.bytes < INT64_MAX)
         RETURN_IF_ERROR(tune_greedy(&a->table, &a->path, &wish, set, err));
     else /* the shortest way: what could be taken back of it takes longer to find */

@@ -66,6 +66,11 @@ static Status open_table(Session *s, GroupTable *t, Error *err)
     for (int64_t g = 0; g < n; g++)
         for (int k = 0; k < levels; k++)
             size_group(s, t, g, k);
+    SizeReport opened;
+    recipe_sizes(s->recipe, s->model, s->assignment->opened, s->opt.peer, &opened);
+    t->others = t->opened_bytes = (int64_t)opened.bytes;
+    for (int64_t i = 0; i < s->model->nlinears; i++)
+        t->others -= (int64_t)recipe_linear_bytes(s->recipe, s->model, i, s->assignment->opened[i], s->opt.peer);
     t->opened = s->assignment->opened_version;
     return ST_OK;
 }

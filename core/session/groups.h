@@ -15,6 +15,8 @@ typedef struct GroupTable {
     double *bits;            /* [n][levels] weight bits of all its weights */
     uint64_t *digest;        /* [n][levels] scores_level_all */
     double weights;          /* of all groups */
+    int64_t others;          /* bytes of the model beside the groups' */
+    int64_t opened_bytes;    /* of the model as the recipe gives it by itself */
     uint64_t results, opened; /* versions of what it was made from (Results.version, Assignment.opened_version) */
 } GroupTable;
 void group_table_free(GroupTable *t);

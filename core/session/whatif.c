@@ -16,6 +16,7 @@ void whatif_clear(WhatIfs *w)
 {
     free(w->view);
     outlook_clear(&w->outlook);
+    engine_says_clear(&w->engine);
     kept_sets_clear(&w->sets);
     interactions_clear(&w->interactions);
     group_table_free(&w->groups);

@@ -16,6 +16,7 @@ typedef struct WhatIfs {
     bool known;
     GroupTable groups;
     Outlook outlook;
+    EngineSays engine;
     KeptSets sets;
     Interactions interactions;
     Prediction predicted;      /* of these versions */
