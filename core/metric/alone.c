@@ -12,6 +12,8 @@
 /* Units that travel together: few at first, so that there is something to look at; tokens of the calibration set by
  * default, and at most so many of a text. */
 enum { BATCH_FIRST = 7, BATCH_UNITS = 31, ALONE_TOKENS = 128, ALONE_TEXT = 128 };
+/* Units that are swept at the plan's other levels, too, behind all the rest: those that come first. */
+enum { LEVELED_UNITS = 10 };
 
 enum { PART_ERROR, PART_PPL };
 const MetricPart alone_parts[] = {{"error", "", "standard error of the score over the tokens"},
@@ -129,9 +131,9 @@ static int by_urgency(const void *pa, const void *pb)
     return a->unit < b->unit ? -1 : a->unit > b->unit;
 }
 
-static bool is_known(const AlonePass *a, int64_t unit)
+static bool is_known(const AlonePass *a, int64_t unit, uint64_t digest)
 {
-    const UnitSlot *u = a->known ? scores_unit_at(a->known, a->metric, unit, a->digest[unit]) : NULL;
+    const UnitSlot *u = a->known ? scores_unit_at(a->known, a->metric, unit, digest) : NULL;
     return u && !u->stale && (on_eval(a->p) || u->s.absent || u->s.tokens >= probe_want(a->p));
 }
 
@@ -145,32 +147,67 @@ static void make_sets(AlonePass *a)
     a->total = a->n;
 }
 
-static Status make_units(AlonePass *a, Error *err)
+/* A unit of the sweep at a level (AloneUnit.at), unless it is known there. */
+static void add_unit(AlonePass *a, AloneUnit u, int at, uint64_t digest)
+{
+    a->total++;
+    if (is_known(a, u.unit, digest)) {
+        a->done++;
+        return;
+    }
+    u.at = at;
+    u.score = (UnitScore){.unit = u.unit, .value = NAN, .levels = digest};
+    a->unit[a->n++] = u;
+}
+
+/* Whether all of the unit at level k is nothing that its own level or one before k says already. */
+static bool other_level(const AlonePass *a, int64_t unit, int k, uint64_t *digest)
 {
     MetricScope scope = a->metric->scope;
-    int64_t units = a->p->sets ? a->p->sets->n : scope_units(a->p->m, scope);
+    *digest = scores_level_all(a->p->m, scope, unit, &a->p->levels[k]);
+    bool other = a->level[k].runs && *digest != a->digest[unit];
+    for (int i = 0; i < k; i++)
+        other = other && scores_level_all(a->p->m, scope, unit, &a->p->levels[i]) != *digest;
+    return other;
+}
+
+/* Every unit at its level, by urgency, then the first of them at the others. */
+static Status make_swept(AlonePass *a, Error *err)
+{
+    MetricScope scope = a->metric->scope;
+    int64_t units = scope_units(a->p->m, scope), n = 0;
+    AloneUnit *all = mem_zarray((size_t)units + 1, sizeof *all);
+    if (!all)
+        return error_nomem(err, "the units of a sweep");
+    scores_levels(a->p->m, scope, a->p->levels, a->p->level, a->digest);
+    for (int64_t u = 0; u < units; u++)
+        if (sweeps(a->p, scope, u))
+            all[n++] = (AloneUnit){.unit = u, .layer = a->p->m->linears[first_linear(a->p->m, scope, u)].layer,
+                                   .first = urgency(a, scope, u)};
+    qsort(all, (size_t)n, sizeof *all, by_urgency);
+    for (int64_t i = 0; i < n; i++)
+        add_unit(a, all[i], 0, a->digest[all[i].unit]);
+    for (int64_t i = 0; a->kind->levels && !on_eval(a->p) && i < min_i64(n, LEVELED_UNITS); i++)
+        for (int k = 0; k < a->p->nlevels; k++) {
+            uint64_t digest;
+            if (other_level(a, all[i].unit, k, &digest))
+                add_unit(a, all[i], k + 1, digest);
+        }
+    free(all);
+    return ST_OK;
+}
+
+static Status make_units(AlonePass *a, Error *err)
+{
+    int64_t units = a->p->sets ? a->p->sets->n : scope_units(a->p->m, a->metric->scope);
+    size_t more = LEVELED_UNITS * (size_t)a->p->nlevels;
     a->digest = mem_zarray((size_t)units + 1, sizeof *a->digest);
-    a->unit = mem_zarray((size_t)units + 1, sizeof *a->unit);
+    a->unit = mem_zarray((size_t)units + more + 1, sizeof *a->unit);
     if (!a->digest || !a->unit)
         return error_nomem(err, "the units of a sweep");
-    if (a->p->sets) {
-        make_sets(a);
-        return ST_OK;
-    }
-    scores_levels(a->p->m, scope, a->p->levels, a->p->level, a->digest);
-    for (int64_t u = 0; u < units; u++) {
-        if (!sweeps(a->p, scope, u))
-            continue;
-        a->total++;
-        if (is_known(a, u)) {
-            a->done++;
-            continue;
-        }
-        a->unit[a->n++] = (AloneUnit){.unit = u, .layer = a->p->m->linears[first_linear(a->p->m, scope, u)].layer,
-                                      .first = urgency(a, scope, u),
-                                      .score = {.unit = u, .value = NAN, .levels = a->digest[u]}};
-    }
-    qsort(a->unit, (size_t)a->n, sizeof *a->unit, by_urgency);
+    if (!a->p->sets)
+        return make_swept(a, err);
+    make_sets(a);
     return ST_OK;
 }
 
@@ -198,17 +235,22 @@ static Status make_levels(AlonePass *a, Error *err)
     return ST_OK;
 }
 
-/* Whether the linear's level has a range that is to be found by calibration. */
-static bool needs_range(const AlonePass *a, int64_t linear)
+/* The number of a linear's level in the unit. */
+static int level_of(const AlonePass *a, const AloneUnit *u, int64_t linear)
 {
-    int level = a->p->level[linear];
+    return u->at ? u->at : a->p->level[linear];
+}
+
+/* Whether a level has a range that is to be found by calibration. */
+static bool needs_range(const AlonePass *a, int level)
+{
     return level && a->level[level - 1].runs && a->level[level - 1].act->observer;
 }
 
-/* Of such a linear, among these scores. */
-static const UnitSlot *range_of(const AlonePass *a, const Scores *s, int64_t linear)
+/* That of a linear at such a level, among these scores. */
+static const UnitSlot *range_of(const AlonePass *a, const Scores *s, int64_t linear, int level)
 {
-    const QConfig *q = &a->p->levels[a->p->level[linear] - 1];
+    const QConfig *q = &a->p->levels[level - 1];
     return scores_unit_at(s, &metric_input_range, linear, scores_level_all(a->p->m, SCOPE_LINEAR, linear, q));
 }
 
@@ -229,18 +271,21 @@ static Status find_ranges(AlonePass *a, Error *err)
     RETURN_IF_ERROR(scores_init(&a->ranges, a->p->m, err));
     if (a->known) {
         a->ranges.origin = a->known->origin;
-        for (int64_t i = 0; i < a->p->m->nlinears; i++) {
-            const UnitSlot *u = needs_range(a, i) ? range_of(a, a->known, i) : NULL;
-            if (u)
-                RETURN_IF_ERROR(scores_put(&a->ranges, &metric_input_range, &u->s, err));
-        }
+        for (int64_t i = 0; i < a->p->m->nlinears; i++)
+            for (int k = 1; k <= a->p->nlevels; k++) {
+                const UnitSlot *u = needs_range(a, k) ? range_of(a, a->known, i, k) : NULL;
+                if (u)
+                    RETURN_IF_ERROR(scores_put(&a->ranges, &metric_input_range, &u->s, err));
+            }
     }
     for (int64_t k = 0; k < a->n; k++) {
         int64_t from, to;
         unit_span(a, a->unit[k].unit, &from, &to);
-        for (int64_t i = from; i < to; i++)
-            missing = missing || (unit_takes(a, a->unit[k].unit, i) && needs_range(a, i) &&
-                                  a->p->m->linears[i].expert < 0 && !range_of(a, &a->ranges, i));
+        for (int64_t i = from; i < to; i++) {
+            int level = level_of(a, &a->unit[k], i);
+            missing = missing || (unit_takes(a, a->unit[k].unit, i) && needs_range(a, level) &&
+                                  a->p->m->linears[i].expert < 0 && !range_of(a, &a->ranges, i, level));
+        }
     }
     if (!missing)
         return ST_OK;
@@ -264,7 +309,7 @@ static Status unit_levels(AlonePass *a, AloneUnit *u, Error *err)
         return error_nomem(err, "the levels of a sweep");
     unit_span(a, u->unit, &from, &to);
     for (int64_t i = from; i < to; i++) {
-        int level = a->p->level[i];
+        int level = level_of(a, u, i);
         if (!unit_takes(a, u->unit, i) || !level || !a->level[level - 1].runs)
             continue;
         if (qweight_check(&a->config[level - 1].weight, m->linears[i].out, m->linears[i].in, NULL) == ST_OK)
@@ -290,7 +335,7 @@ static Status layer_part(AlonePass *a, const AloneUnit *u, int layer, LayerForms
     }
     for (int64_t i = 0; i < l->count; i++) {
         int64_t lin = l->first + i;
-        const UnitSlot *s = u->level[lin] && needs_range(a, lin) ? range_of(a, &a->ranges, lin) : NULL;
+        const UnitSlot *s = needs_range(a, u->level[lin]) ? range_of(a, &a->ranges, lin, u->level[lin]) : NULL;
         if (s)
             layer_forms_recall(forms, i, &a->types, (float)s->s.part[0], (float)s->s.part[1]);
     }
@@ -621,7 +666,7 @@ bool alone_answered(const PassPlan *p, const Scores *s)
 
 /* ---- units of linears ---- */
 
-static const AloneKind linears = {.prepare = find_ranges, .begin = unit_forms, .end = unit_end};
+static const AloneKind linears = {.prepare = find_ranges, .begin = unit_forms, .end = unit_end, .levels = true};
 
 static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)
 {
@@ -655,9 +700,10 @@ PASS(alone_exact, "exact sweep", true)
                                 .family = FAMILY_DECIDE, .cost = costs, .parts = alone_parts, .direction = 1,         \
                                 .pass = &pass_##id, .explain = ALONE_EXPLAIN more};
 #define METHOD "Weights of methods that need data (gptq) stand as minmax on their grid."
-ROW(alone, SCOPE_GROUP, "Alone", ALONE_FEW, METHOD)
-ROW(alone_linear, SCOPE_LINEAR, "Alone, linear", ALONE_FEW, METHOD)
-ROW(alone_block, SCOPE_BLOCK, "Alone, block", ALONE_FEW, METHOD)
+#define EVERY_LEVEL " The ten that come first are\nmeasured at the recipe's other levels, too, behind all the rest."
+ROW(alone, SCOPE_GROUP, "Alone", ALONE_FEW, METHOD EVERY_LEVEL)
+ROW(alone_linear, SCOPE_LINEAR, "Alone, linear", ALONE_FEW, METHOD EVERY_LEVEL)
+ROW(alone_block, SCOPE_BLOCK, "Alone, block", ALONE_FEW, METHOD EVERY_LEVEL)
 ROW(alone_exact, SCOPE_GROUP, "Alone, exact", "half a pass over the evaluation tokens for each group: minutes to hours",
     "On the evaluation set: what alone estimates on a few calibration tokens. " METHOD)
 

@@ -23,6 +23,7 @@ typedef struct AloneKind {
     /* [job] after it, also after an error. */
     void (*end)(struct AloneUnit *u);
     void (*close)(struct AlonePass *a); /* may be NULL */
+    bool levels; /* units are at levels of the plan: those that come first are swept at the others, too */
 } AloneKind;
 
 /* A further layer that a set of linears touches. */
@@ -41,6 +42,7 @@ typedef struct AloneUnit {
     Variant v;
     UnitScore score;
     /* linears */
+    int at;              /* the plan's level number that all of them take, 0: each its own */
     int16_t *level;      /* [nlinears] its linears', 0 elsewhere */
     LayerForms forms;
     AlonePart *part;     /* [nparts] by layer, where the unit is a set */
