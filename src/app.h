@@ -10,6 +10,7 @@
 /* The program around a session: where commands run, whatever face they come from. */
 typedef struct App App;
 typedef struct Command Command;
+struct PlotLook;
 
 typedef enum Face { FACE_CLI, FACE_SCRIPT, FACE_SHELL, FACE_UI } Face;
 
@@ -54,6 +55,7 @@ struct App {
     Status (*set_theme)(void *ctx, const char *name, Error *err);
     bool (*set_color)(void *ctx, int setting); /* -1 auto, 0 never, 1 always; false: something stronger decides otherwise */
     Status (*set_screen)(void *ctx, const char *name, Error *err);
+    Status (*show_plot)(void *ctx, int64_t linear, const struct PlotLook *look, Error *err); /* linear -1: that of the cursor */
     Status (*bind_key)(void *ctx, const char *key, const char *command, Error *err);
     void (*show_help)(void *ctx, const Command *c); /* c NULL: all of them */
     void (*show_log)(void *ctx);
@@ -116,6 +118,7 @@ typedef enum Completes {
     COMP_COLUMN,
     COMP_FILTER,
     COMP_GUIDE,
+    COMP_PLOT,
     COMP_SETTING
 } Completes;
 

@@ -36,27 +36,12 @@ static const char *ramp_step(const Ramp *r, double share)
     return r->step[i < r->n ? i : r->n - 1];
 }
 
-/* The linear that the command's only word names: its name, or a pattern of one. */
+/* The linear that the command's only word names. */
 static Status linear_word(App *a, const CommandLine *cl, int64_t *out, Error *err)
 {
     RETURN_IF_ERROR(open_for_run(a, cl, NULL, err));
     RETURN_IF_ERROR(want_words(cl, 1, 1, err));
-    const Model *m = session_model(a->session);
-    bool *hits;
-    int64_t n = 0;
-    *out = model_find_linear(m, cl->words[0]);
-    if (*out >= 0)
-        return ST_OK;
-    RETURN_IF_ERROR(select_linears(a->session, cl->words, 1, &hits, err));
-    for (int64_t i = m->nlinears; i-- > 0;)
-        if (hits[i]) {
-            *out = i;
-            n++;
-        }
-    free(hits);
-    if (n != 1)
-        return error_set(err, ST_USAGE, "'%s' names %lld linears: give one", cl->words[0], (long long)n);
-    return ST_OK;
+    return one_linear(a->session, cl->words[0], out, err);
 }
 
 static Status finish(App *a, const CommandLine *cl, Str *text, Status st, Error *err)
@@ -323,7 +308,7 @@ static Status heat_run(App *a, const CommandLine *cl, Error *err)
     RETURN_IF_ERROR(heat_scheme(a, cl, linear, &q, &by, how, err));
     const Model *m = session_model(a->session);
     const char *name = m->linears[linear].name;
-    RETURN_IF_ERROR(weight_heat(&(Source){.model = m}, linear, by, group, rows, cols, interrupt_cancel(), &h, err));
+    RETURN_IF_ERROR(weight_heat(&(Source){.model = m}, linear, &(HeatAsk){.q = by, .group = group, .rows = rows, .cols = cols}, interrupt_cancel(), &h, err));
     Str text = {0};
     if (f == OUT_JSON)
         heat_json(name, how, &h, &text);

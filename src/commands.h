@@ -11,7 +11,7 @@
     ROW(fit) ROW(grow) ROW(trim) ROW(keep) ROW(swap) ROW(sets) ROW(front) ROW(tune) ROW(guide) ROW(interact) \
     ROW(export) ROW(report) ROW(quantize) \
     ROW(history) ROW(log) ROW(replay) ROW(set) ROW(bind) ROW(theme) ROW(screen) ROW(dump) ROW(wait) ROW(cancel) ROW(pause) ROW(resume) ROW(priority) ROW(discard) ROW(profile) \
-    ROW(quant) ROW(info) ROW(hist) ROW(heat) ROW(schemes) ROW(check) ROW(forward) ROW(tokenize) ROW(shell) ROW(workbench) ROW(help) ROW(version)    \
+    ROW(quant) ROW(info) ROW(plot) ROW(hist) ROW(heat) ROW(schemes) ROW(check) ROW(forward) ROW(tokenize) ROW(shell) ROW(workbench) ROW(help) ROW(version)    \
     ROW(quit)
 #define COMMAND_DECLARE(name) extern const Command command_##name;
 COMMAND_ROWS(COMMAND_DECLARE)
@@ -21,6 +21,8 @@ COMMAND_ROWS(COMMAND_DECLARE)
 Status open_for_run(App *a, const CommandLine *cl, const char *calib, Error *err);
 /* The same for what measures, with its recipe, evaluation set and excludes. once: no second measurement is to come. */
 Status open_for_effect(App *a, const CommandLine *cl, bool once, Error *err);
+/* The one linear that a word names: its name, or a pattern of one. ST_USAGE: it names none or several. */
+Status one_linear(const Session *s, const char *word, int64_t *out, Error *err);
 /* Refuses the peer's options that name what this program is not (--device npu). */
 Status check_peer_options(App *a, const CommandLine *cl, Error *err);
 /* The ranked table and the measured effect of keeping the two worst linears in float, for a model without a terminal

@@ -11,6 +11,7 @@
 #include "src/internal.h"
 #include "session/guide.h"
 #include "src/lang.h"
+#include "src/plot.h"
 
 enum { MAX_HITS = 500 };
 
@@ -382,6 +383,10 @@ static void offer_values(const App *a, Hits *h, const char *word, Completes what
         for (int i = 0; i < FOLD_MODES; i++)
             offer(h, word, fold_mode_name((FoldMode)i), "");
         break;
+    case COMP_PLOT:
+        for (int i = 0; i < PLOT_KINDS; i++)
+            offer(h, word, plot_name((PlotKind)i), "");
+        break;
     }
 }
 
@@ -445,8 +450,8 @@ static Place find_place(const Words *w)
         p.what = p.opt->completes;
     else if (p.cmd->offer)
         p.own = true;
-    else if (p.cmd->completes == COMP_LEVEL && w->n - 2 > verb)
-        p.what = COMP_LAYER; /* level NAME TARGET... */
+    else if ((p.cmd->completes == COMP_LEVEL || p.cmd->completes == COMP_PLOT) && w->n - 2 > verb)
+        p.what = COMP_LAYER; /* level NAME TARGET..., plot KIND LINEAR */
     else
         p.what = p.cmd->completes;
     return p;

@@ -9,6 +9,7 @@
 #include "src/lang.h"
 #include "text/lexer.h"
 #include "ui/input.h"
+#include "ui/plot.h"
 
 /* ---- why a key does nothing ---- */
 
@@ -90,8 +91,7 @@ unsigned act_screen(Ui *ui, const KeyRow *row, int key)
     return v ? ui_goto(ui, v) | DO_RELAYOUT : ui_refuse(ui, "there is no screen %s", name);
 }
 
-/* The row of the cursor is meant: it stays under it. */
-static void hold_row(Ui *ui)
+void ui_hold(Ui *ui)
 {
     if (ui_model(ui) && ui->view->hold)
         ui->view->hold(ui, ui_state(ui, ui->view));
@@ -100,29 +100,14 @@ static void hold_row(Ui *ui)
 unsigned act_detail(Ui *ui, const KeyRow *row, int key)
 {
     (void)row;
-    hold_row(ui);
+    ui_hold(ui);
+    if (key != '\t' && plot_enter(ui))
+        return DO_PAINT;
     bool beside = ui->layout.split == SPLIT_RIGHT || ui->layout.split == SPLIT_BELOW;
     if (key == '\t' && (beside || !ui->side_on) && !ui->side_full)
         ui->side_on = !ui->side_on;
     else
         ui->side_full = !ui->side_full;
-    return DO_RELAYOUT;
-}
-
-unsigned act_hist_linear(Ui *ui, const KeyRow *row, int key)
-{
-    (void)row, (void)key;
-    ui->hist_linear = !ui->hist_linear;
-    ui_say(ui, SL_TEXT, "histograms count %s", tr(ui->hist_linear ? "linearly" : "on a logarithmic scale"));
-    return DO_PAINT;
-}
-
-unsigned act_hist_table(Ui *ui, const KeyRow *row, int key)
-{
-    (void)row, (void)key;
-    ui->hist_table = !ui->hist_table;
-    if (ui->hist_table && ui->layout.side.h == 0)
-        ui->side_full = true;
     return DO_RELAYOUT;
 }
 
@@ -221,7 +206,7 @@ static unsigned on_row(Ui *ui, Here at, const char *verb)
     char **target = NULL;
     int n = 0;
     Error err = {ST_OK, ""};
-    hold_row(ui);
+    ui_hold(ui);
     if (at.fold >= 0 && session_fold_target(ui_session(ui), at.fold, &target, &n, &err) != ST_OK)
         return ui_refuse(ui, "%s", err.text);
     str_puts(&b, verb);
@@ -309,7 +294,7 @@ unsigned act_tag(Ui *ui, const KeyRow *row, int key)
 
 static unsigned sort_by(Ui *ui, SortKey k, bool ascending)
 {
-    hold_row(ui);
+    ui_hold(ui);
     ui_command(ui, "sort %s %s", sort_key_name(k), ascending ? "asc" : "desc");
     return DO_PAINT;
 }
@@ -342,7 +327,7 @@ unsigned act_metric(Ui *ui, const KeyRow *row, int key)
     (void)key;
     const Metric *now = session_metric(ui_session(ui));
     int n = 0, at = 0;
-    hold_row(ui);
+    ui_hold(ui);
     const Metric *const *all = ui_metrics(ui);
     for (; all[n]; n++) {
         if (all[n] == now)
@@ -471,6 +456,8 @@ unsigned act_quit(Ui *ui, const KeyRow *row, int key)
 unsigned act_back(Ui *ui, const KeyRow *row, int key)
 {
     (void)row;
+    if (key == KEY_ESC && plot_leave(ui))
+        return DO_PAINT;
     if (ui->side_full) {
         ui->side_full = false;
         return DO_RELAYOUT;

@@ -6,8 +6,8 @@
 /* What keys do: each builds a command text and runs it, or moves. Signature of KeyRow.run. */
 typedef unsigned KeyAction(Ui *ui, const KeyRow *row, int key);
 KeyAction act_move, act_screen, act_run, act_measure, act_exclude, act_exclude_tagged, act_level, act_undo, act_redo,
-    act_tag, act_prompt, act_find_next, act_sort, act_sort_invert, act_metric, act_detail, act_resort, act_hist_linear,
-    act_hist_table, act_copy, act_plain, act_export, act_stop, act_suspend, act_redraw, act_back, act_quit, act_help;
+    act_tag, act_prompt, act_find_next, act_sort, act_sort_invert, act_metric, act_detail, act_resort,
+    act_copy, act_plain, act_export, act_stop, act_suspend, act_redraw, act_back, act_quit, act_help;
 
 /* Tells where a search stands. Always DO_PAINT. */
 unsigned ui_found(Ui *ui, Found f, const char *text);

@@ -6,9 +6,7 @@
 
 #include "session/fold.h"
 #include "src/lang.h"
-#include "ui/hist.h"
-
-enum { WORST = 4 };
+#include "ui/plot.h"
 
 static void line(Ui *ui, Rect r, int *y, Slot slot, const char *text)
 {
@@ -26,17 +24,6 @@ static const QConfig *config_of(Session *s, int64_t linear)
     if (level == 0)
         level = 1;
     return r && level - 1 < recipe_entries(r) ? &recipe_entry(r, level - 1)->q : NULL;
-}
-
-/* Step of the int8 grid that the recipe lays over this input; 0 when it has none. */
-static double act_step(const QConfig *q, const TapSummary *in)
-{
-    if (!q || q->act.dtype != QT_INT8)
-        return 0;
-    if (q->act.scope == QS_PER_TOKEN)
-        return sqrt(in->token_max_sq) / 127; /* of the token in the middle */
-    double most = fmax(fabs(in->min), fabs(in->max));
-    return q->act.symmetric ? most / 127 : (fmax(in->max, 0) - fmin(in->min, 0)) / 255;
 }
 
 static void draw_identity(Ui *ui, Rect r, int *y, int64_t i)
@@ -173,59 +160,41 @@ static void moments(char *out, size_t size, double min, double max, double mean,
     snprintf(out, size, "%s..%s mean %s std %s", a, b, c, d);
 }
 
-/* Channels whose largest value lies beyond six standard deviations, and the largest of them. */
 static void draw_channels(Ui *ui, Rect r, int *y, const TapSummary *in)
 {
+    char buf[240];
     if (!in->channel_max || !(in->std > 0))
         return;
-    int64_t beyond = 0, worst[WORST];
-    int n = 0;
-    for (int64_t c = 0; c < in->width; c++) {
-        float v = in->channel_max[c];
-        if (v > 6 * in->std + fabs(in->mean))
-            beyond++;
-        int at = n < WORST ? n++ : WORST;
-        while (at > 0 && v > in->channel_max[worst[at - 1]]) {
-            if (at < WORST)
-                worst[at] = worst[at - 1];
-            at--;
-        }
-        if (at < WORST)
-            worst[at] = c;
-    }
-    char buf[240];
-    int len = text_format(buf, sizeof buf, ">6 sigma: %lld/%lld ch, most", (long long)beyond, (long long)in->width);
-    for (int k = 0; k < n && len < (int)sizeof buf - 40; k++) {
-        char v[24];
-        fmt_value(v, sizeof v, in->channel_max[worst[k]]);
-        len += snprintf(buf + len, sizeof buf - (size_t)len, " %lld:%s", (long long)worst[k], v);
-    }
+    int64_t beyond = plot_outliers(in, buf, sizeof buf);
     draw_wrapped(ui, r, y, beyond ? SL_OUTLIER : SL_DIM, buf);
 }
 
-static void draw_step(Ui *ui, Rect r, int *y, double step, double std)
+static void draw_step(Ui *ui, Rect r, int *y, const char *steps, double step, double std)
 {
     char a[24], b[24], buf[120];
     if (!(step > 0))
         return;
     fmt_value(a, sizeof a, step);
     fmt_value(b, sizeof b, std / step);
-    text_format(buf, sizeof buf, "int8 step %s: std %s steps", a, b);
+    text_format(buf, sizeof buf, "%s step %s: std %s steps", steps, a, b);
     draw_wrapped(ui, r, y, std < 4 * step ? SL_OUTLIER : SL_DIM, buf);
 }
 
-static void draw_hist(Ui *ui, Rect r, int *y, int rows, const HistView *v)
+static void draw_hist(Ui *ui, Rect r, int *y, int rows, const HistDraw *v)
 {
     int left = r.y + r.h - *y;
+    Canvas c;
     if (rows > left)
         rows = left;
-    if (rows < 5 || v->h->n == 0)
+    if (rows < 5 || v->h->n == 0 || canvas_init(&c, r.w, rows, ui->term.glyphs.hist, NULL) != ST_OK)
         return;
-    Rect area = {*y, r.x, rows, r.w};
-    if (ui->hist_table)
-        hist_table(ui, area, v);
+    c.vline = ui->term.glyphs.vline;
+    if (ui->plot.table)
+        plot_table(&c, 0, rows, v);
     else
-        hist_draw(ui, area, v);
+        plot_bars(&c, 0, rows, v);
+    ui_canvas(ui, *y, r.x, &c);
+    canvas_fini(&c);
     *y += rows;
 }
 
@@ -253,8 +222,8 @@ static void draw_input(Ui *ui, Rect r, int *y, int rows, const LinearResult *res
         return;
     fmt_count(n, sizeof n, in->rows);
     text_format(buf, sizeof buf, "input%s: %s x %lld, %d texts",
-             ui->hist_table    ? ""
-             : ui->hist_linear ? " (linear)"
+             ui->plot.table    ? ""
+             : ui->plot.linear ? " (linear)"
                                : " (log)",
              n, (long long)in->width, in->samples);
     draw_wrapped(ui, r, y, SL_HEADER, buf);
@@ -262,10 +231,12 @@ static void draw_input(Ui *ui, Rect r, int *y, int rows, const LinearResult *res
         draw_wrapped(ui, r, y, SL_FAILED, in->bad_text);
     moments(m, sizeof m, in->min, in->max, in->mean, in->std);
     draw_wrapped(ui, r, y, SL_TEXT, m);
-    double step = act_step(q, in);
-    HistView v = {&in->hist, in->min, in->max, step, ui->hist_linear, in->mean, in->std};
+    const char *steps = "int8";
+    HistGrid grid = q ? plot_act_grid(q, in, &steps) : (HistGrid){0, 0, 0};
+    HistDraw v = {.h = &in->hist, .min = in->min, .max = in->max, .grid = grid, .steps = steps, .linear = ui->plot.linear, .mean = in->mean,
+                  .std = in->std};
     draw_hist(ui, r, y, rows, &v);
-    draw_step(ui, r, y, step, in->std);
+    draw_step(ui, r, y, steps, grid.step, in->std);
     draw_channels(ui, r, y, in);
 }
 
@@ -280,7 +251,7 @@ static void draw_weight(Ui *ui, Rect r, int *y, int rows, const LinearResult *re
         draw_wrapped(ui, r, y, SL_FAILED, w->bad_text);
     moments(m, sizeof m, w->min, w->max, w->mean, w->std);
     draw_wrapped(ui, r, y, SL_TEXT, m);
-    HistView v = {&w->hist, w->min, w->max, 0, ui->hist_linear, w->mean, w->std};
+    HistDraw v = {.h = &w->hist, .min = w->min, .max = w->max, .steps = "", .linear = ui->plot.linear, .mean = w->mean, .std = w->std};
     draw_hist(ui, r, y, rows, &v);
 }
 
@@ -301,7 +272,7 @@ static int content(Ui *ui, Rect r, int64_t linear, int spare)
     const LinearResult *res = session_result(s, linear);
     const Metric *m = session_metric(s);
     if (res) {
-        int least = ui->hist_table ? TABLE_ROWS : HIST_ROWS, most = ui->hist_table ? TABLE_MOST : HIST_MOST;
+        int least = ui->plot.table ? TABLE_ROWS : HIST_ROWS, most = ui->plot.table ? TABLE_MOST : HIST_MOST;
         int grow = (spare + 1) / 2, weight = spare - grow;
         draw_input(ui, r, &y, least + grow < most ? least + grow : most, res, config_of(s, linear));
         draw_weight(ui, r, &y, least + weight < most ? least + weight : most, res);
@@ -359,5 +330,8 @@ void detail_scrolled(Ui *ui, Rect r, DetailContent *content_of, int64_t what, Sc
 
 void detail_draw(Ui *ui, Rect r, int64_t linear, Scroll *pos, const char *keys)
 {
-    detail_scrolled(ui, r, content, linear, pos, keys);
+    if (ui->plot.kind != PLOT_ALL && linear >= 0)
+        plot_pane(ui, r, linear);
+    else
+        detail_scrolled(ui, r, content, linear, pos, keys);
 }

@@ -43,6 +43,10 @@ Status ui_dump_file(Ui *ui, const char *path, Error *err)
 {
     Str text = {0};
     ui_paint(ui);
+    while (ui_session(ui) && session_picture_waits(ui_session(ui))) { /* of a weight that is being read */
+        session_picture_wait(ui_session(ui));
+        ui_paint(ui);
+    }
     ui_dump(ui, &text);
     Status st = text.oom ? error_nomem(err, "the screen's text") : file_write_atomic(path, text.s, text.len, err);
     str_free(&text);

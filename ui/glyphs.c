@@ -73,27 +73,3 @@ bool glyphs_choose(const char *name, const char *type, bool utf8, int ambiguous,
     }
     return true;
 }
-
-int hist_columns(HistForm f)
-{
-    return f == HIST_BRAILLE ? 2 : 1;
-}
-
-int hist_levels(HistForm f)
-{
-    return f == HIST_BRAILLE ? 4 : f == HIST_BLOCK ? 8 : 3;
-}
-
-wchar_t hist_cell(HistForm f, int left, int right)
-{
-    static const unsigned char dots_left[5] = {0, 0x40, 0x44, 0x46, 0x47}, dots_right[5] = {0, 0x80, 0xa0, 0xb0, 0xb8};
-    static const char ascii[4] = {' ', '.', ':', '#'};
-    int top = hist_levels(f);
-    left = left < 0 ? 0 : left > top ? top : left;
-    right = right < 0 ? 0 : right > top ? top : right;
-    if (f == HIST_BRAILLE)
-        return left || right ? (wchar_t)(0x2800 + dots_left[left] + dots_right[right]) : L' ';
-    if (f == HIST_BLOCK)
-        return left ? (wchar_t)(0x2580 + left) : L' ';
-    return (wchar_t)ascii[left];
-}

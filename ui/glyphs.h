@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <wchar.h>
 
-typedef enum HistForm { HIST_ASCII, HIST_BLOCK, HIST_BRAILLE } HistForm;
+#include "src/chart.h"
 
 /* Characters to draw with. Texts themselves are ASCII everywhere. */
 typedef struct Glyphs {
@@ -22,11 +22,5 @@ typedef struct Glyphs {
  * not asked for, -1 = the terminal does not say; auto is ascii unless it is 1 or was not asked for. Outside UTF-8 everything
  * becomes ascii; on a terminal with wide ambiguous characters frames are ASCII in every set. false: unknown name. */
 bool glyphs_choose(const char *name, const char *type, bool utf8, int ambiguous, Glyphs *out);
-
-/* One cell of a vertical bar chart: the two columns' heights (left, right; equal where a form has one column) in
- * `levels` steps above this cell's floor. */
-int hist_columns(HistForm f); /* bins per cell: 2 for braille */
-int hist_levels(HistForm f);  /* steps per cell height */
-wchar_t hist_cell(HistForm f, int left, int right);
 
 #endif

@@ -105,7 +105,8 @@ static bool loop_wait(Loop *l)
 /* Without a terminal nobody can end it: the last line, or the last job, does. */
 static bool null_done(const Ui *ui)
 {
-    return ui->term.null && !ui->player && !(ui_session(ui) && session_works(ui_session(ui)));
+    const Session *s = ui_session(ui);
+    return ui->term.null && !ui->player && !(s && (session_works(s) || session_picture_waits(s)));
 }
 
 static void loop_run(Loop *l)

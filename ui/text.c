@@ -150,18 +150,6 @@ void fmt_score(char *out, size_t size, double v)
     }
 }
 
-void fmt_value(char *out, size_t size, double v)
-{
-    char buf[40], *e;
-    snprintf(buf, sizeof buf, "%.4g", v);
-    if (!isfinite(v) || !(e = strchr(buf, 'e'))) {
-        snprintf(out, size, "%s", buf);
-        return;
-    }
-    *e = '\0';
-    snprintf(out, size, "%se%d", buf, atoi(e + 1));
-}
-
 /* A figure of three digits or more with its unit, 1024-based. */
 static void scaled(char *out, size_t size, double v, const char *const *units, const char *gap)
 {
@@ -187,21 +175,6 @@ void fmt_delta(char *out, size_t size, double bytes)
     snprintf(out, size, "%s%s", bytes > 0 ? "+" : "", buf);
 }
 
-void fmt_count(char *out, size_t size, int64_t n)
-{
-    char buf[32], tmp[48];
-    int len = snprintf(buf, sizeof buf, "%" PRId64, n < 0 ? -n : n), o = 0;
-    if (n < 0)
-        tmp[o++] = '-';
-    for (int i = 0; i < len; i++) {
-        if (i > 0 && (len - i) % 3 == 0)
-            tmp[o++] = ',';
-        tmp[o++] = buf[i];
-    }
-    tmp[o] = '\0';
-    snprintf(out, size, "%s", tmp);
-}
-
 void fmt_seconds(char *out, size_t size, double s)
 {
     int64_t n = s < 0 ? 0 : s > 1e12 ? (int64_t)1e12 : (int64_t)(s + 0.5);
@@ -221,18 +194,4 @@ void fmt_change(char *out, size_t size, double change, double se)
         snprintf(out, size, "%+.1f %% +-%.1f", 100 * change, 100 * se);
     else
         snprintf(out, size, "%+.1f %%", 100 * change);
-}
-
-void fmt_percent(char *out, size_t size, double share)
-{
-    double p = 100 * share;
-    if (isnan(p))
-        snprintf(out, size, "?");
-    else
-        snprintf(out, size, "%.*f %%",
-                 p == 0 || fabs(p) >= 9.95 ? 0
-                 : fabs(p) >= 0.95         ? 1
-                 : fabs(p) >= 0.095        ? 2
-                                           : 3,
-                 p);
 }

@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <wchar.h>
 
+#include "src/format.h"
+
 /* Text for cells: pure, by the locale's wcwidth. */
 
 /* The next character of *s as it may be drawn: control and ill-formed bytes become '?' (U+FFFD is not drawable
@@ -27,13 +29,10 @@ size_t text_break(const char *s, int width);
 enum { SCORE_WIDTH = 8 };
 /* 1.534e2, -1.53e-12: as many digits as SCORE_WIDTH cells hold, at most four */
 void fmt_score(char *out, size_t size, double v);
-void fmt_value(char *out, size_t size, double v);            /* short, four digits */
 void fmt_bytes(char *out, size_t size, double bytes);        /* 723 KiB, 1.3 GiB */
 void fmt_delta(char *out, size_t size, double bytes);        /* +3.0M, -120K, 0 */
-void fmt_count(char *out, size_t size, int64_t n);           /* 1,024 */
 void fmt_seconds(char *out, size_t size, double s);          /* 0.4 s, 1:48, 2:03:04 */
 /* +2.9 %, +2.9 % +-0.4; se NaN: no error is known */
 void fmt_change(char *out, size_t size, double change, double se);
-void fmt_percent(char *out, size_t size, double share);      /* share 0..1: 31 %, 0.05 % */
 
 #endif

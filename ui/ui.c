@@ -11,6 +11,7 @@
 #include "ui/actions.h"
 #include "ui/input.h"
 #include "ui/log.h"
+#include "ui/plot.h"
 
 Session *ui_session(const Ui *ui)
 {
@@ -638,6 +639,7 @@ Status ui_new(Ui **out, App *a, const ScreenOptions *o, Error *err)
     a->set_color = hook_color;
     a->set_screen = hook_screen;
     a->bind_key = hook_bind;
+    a->show_plot = plot_show;
     a->run_lines = hook_lines;
     a->show_help = hook_help;
     a->show_log = hook_log;
@@ -673,6 +675,7 @@ void ui_free(Ui *ui)
     a->set_color = NULL;
     a->set_theme = a->set_screen = NULL;
     a->bind_key = NULL;
+    a->show_plot = NULL;
     a->run_lines = NULL;
     a->show_help = NULL;
     a->show_log = NULL;

@@ -9,6 +9,7 @@
 #include "src/lang.h"
 #include "ui/actions.h"
 #include "ui/input.h"
+#include "ui/plot.h"
 #include "ui/rank.h"
 
 enum { SETTLE_NS = 1000000000 }; /* arrived rows move into place when no key came for this long */
@@ -71,6 +72,10 @@ static bool move_cursor(Ui *ui, Rank *st, Motion m)
 /* What fills the screen moves: the table, or the details. */
 static bool move_rows(Ui *ui, void *state, Motion m)
 {
+    if (plot_full(ui)) {
+        bool map = ui->plot.kind == PLOT_ERROR, step = m == MOVE_DOWN || m == MOVE_UP;
+        return map && step ? plot_move(ui, 0, m == MOVE_DOWN ? 1 : -1) : move_cursor(ui, state, m);
+    }
     return ui->side_full ? detail_move(&((Rank *)state)->detail, m) : move_cursor(ui, state, m);
 }
 
@@ -83,6 +88,8 @@ static unsigned rank_other(Ui *ui, const KeyRow *row, int key)
         move_cursor(ui, st, (Motion)row->arg);
     else if (ui->layout.side.h == 0)
         return ui_refuse(ui, "no details are shown beside the table; Enter shows them");
+    else if (ui->plot.kind != PLOT_ALL)
+        return ui_refuse(ui, "a plot has no more lines; Enter shows it larger");
     else if (!detail_move(&st->detail, (Motion)row->arg))
         return ui_refuse(ui, row->arg == MOVE_DOWN ? "the details end here" : "the details begin here");
     return DO_PAINT;
@@ -165,7 +172,14 @@ static unsigned rank_fold_flip(Ui *ui, const KeyRow *row, int key)
 static unsigned rank_fold_set(Ui *ui, const KeyRow *row, int key)
 {
     (void)key;
+    if (plot_full(ui))
+        return plot_move(ui, row->arg ? 1 : -1, 0) ? DO_PAINT : ui_refuse(ui, "the cursor is at the end");
     return set_fold(ui, row->arg, false);
+}
+
+static const char *refuse_no_aside(Ui *ui)
+{
+    return plot_full(ui) ? NULL : refuse_no_folds(ui);
 }
 
 static unsigned rank_fold_all(Ui *ui, const KeyRow *row, int key)
@@ -261,7 +275,7 @@ static void draw_details(Ui *ui, Rank *st, const TableRow *row)
 {
     Here of = row ? (Here){row->linear, row->head ? row->fold : -1} : (Here){-1, -1};
     Rect side = ui->layout.side;
-    const char *keys = tr(ui->side_full ? "j k scroll  J K next layer" : "J K scroll");
+    const char *keys = tr(ui->side_full ? "j k scroll  J K next layer  d plots" : "J K scroll  d plots");
     if (of.linear != st->detail_of.linear || of.fold != st->detail_of.fold)
         st->detail.top = 0;
     st->detail_of = of;
@@ -414,10 +428,10 @@ static const KeyRow keys[] = {
      .help = "fold it the way before", .run = rank_fold, .arg = -1, .refuse = refuse_no_model},
     {.place = 240, .keys = {'o'}, .help = "open the fold of this row, or close it", .run = rank_fold_flip,
      .refuse = refuse_no_folds},
-    {.place = 250, .keys = {'l', K(KEY_RIGHT)}, .help = "open the fold", .run = rank_fold_set, .arg = 1,
-     .refuse = refuse_no_folds},
-    {.place = 260, .keys = {'h', K(KEY_LEFT)}, .help = "close the fold", .run = rank_fold_set, .arg = 0,
-     .refuse = refuse_no_folds},
+    {.place = 250, .keys = {'l', K(KEY_RIGHT)}, .help = "open the fold; in a plot that fills the screen: right", .run = rank_fold_set, .arg = 1,
+     .refuse = refuse_no_aside},
+    {.place = 260, .keys = {'h', K(KEY_LEFT)}, .help = "close the fold; in a plot that fills the screen: left", .run = rank_fold_set, .arg = 0,
+     .refuse = refuse_no_aside},
     {.place = 270, .keys = {'O'}, .help = "open all folds, or close all", .run = rank_fold_all,
      .refuse = refuse_no_folds},
     {.place = 280, .keys = {'.'}, .help = "put rows that arrived into their places now", .run = act_resort,
@@ -438,10 +452,26 @@ static const KeyRow keys[] = {
      .run = rank_other, .arg = MOVE_DOWN, .refuse = refuse_no_linear},
     {.place = 314, .keys = {'K'}, .help = "details beside the table: scroll up; filling the screen: layer before",
      .run = rank_other, .arg = MOVE_UP, .refuse = refuse_no_linear},
-    {.place = 320, .keys = {'L'}, .help = "histograms: logarithmic or linear counts", .run = act_hist_linear,
-     .refuse = refuse_no_result},
-    {.place = 330, .keys = {'H'}, .help = "histograms as a table of numbers", .run = act_hist_table,
-     .refuse = refuse_no_result},
+    {.place = 112, .keys = {'d'}, .command = "plot KIND", .help = "details: the next plot of the layer (input, weight, channels, errors ...)",
+     .label = "Plots", .run = act_plot_next, .arg = 1, .refuse = refuse_no_layer},
+    {.place = 316, .keys = {'D'}, .command = "plot KIND", .help = "the plot before", .run = act_plot_next, .arg = -1,
+     .refuse = refuse_no_layer},
+    {.place = 318, .keys = {'B'}, .command = "plot KIND --level LEVEL", .help = "plots: the next level that they quantize at", .run = act_plot_level,
+     .refuse = refuse_no_plot},
+    {.place = 320, .keys = {'L'}, .help = "plots: logarithmic or linear", .run = act_plot_linear,
+     .refuse = refuse_no_drawing},
+    {.place = 321, .keys = {'+'}, .command = "plot KIND --zoom A..B", .help = "plots: zoom in at the cursor", .run = act_plot_zoom, .arg = 1,
+     .refuse = refuse_no_plot},
+    {.place = 322, .keys = {'-'}, .command = "plot KIND --zoom A..B", .help = "plots: zoom out; Esc shows the whole", .run = act_plot_zoom, .arg = -1,
+     .refuse = refuse_no_plot},
+    {.place = 323, .keys = {'}'}, .help = "plots: half a window to the right", .run = act_plot_pan, .arg = 1, .refuse = refuse_no_plot},
+    {.place = 324, .keys = {'{'}, .help = "plots: half a window to the left", .run = act_plot_pan, .arg = -1, .refuse = refuse_no_plot},
+    {.place = 325, .keys = {'%'}, .command = "plot KIND --at pN", .help = "plots: put the cursor at the next percentile", .run = act_plot_percent,
+     .refuse = refuse_no_plot},
+    {.place = 326, .keys = {'E'}, .command = "plot error --largest", .help = "map of errors: the largest of each field, or the mean",
+     .run = act_plot_largest, .refuse = refuse_no_plot},
+    {.place = 330, .keys = {'H'}, .help = "plots as a table of numbers", .run = act_plot_table,
+     .refuse = refuse_no_drawing},
     {.help = NULL},
 };
 

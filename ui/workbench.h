@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "src/plot.h"
 #include "ui/draw.h"
 #include "ui/layout.h"
 #include "ui/term.h"
@@ -51,7 +52,8 @@ struct Ui {
     const View *back[UI_MAX_BACK];
     int nback;
     bool side_on, side_full;        /* detail pane */
-    bool hist_linear, hist_table;
+    PlotLook plot;                  /* of the details */
+    int64_t plot_of;                /* the linear that it points into */
     char search[UI_SEARCH_MAX];
     char marked[UI_SEARCH_MAX];   /* what is marked in names; "": nothing */
     char rule[4200];              /* that is being edited */
@@ -112,6 +114,8 @@ enum { PASTE_SILENCE_NS = 1000000000 };
 unsigned ui_paste_pause(Ui *ui);
 /* The first message: what is wrong, or what to do first. */
 void ui_greet(Ui *ui);
+/* From now on the cursor stays on what it is on. */
+void ui_hold(Ui *ui);
 /* What the present screen points at. */
 Here ui_here(Ui *ui);
 void *ui_state(Ui *ui, const View *v);

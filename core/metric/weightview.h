@@ -21,20 +21,37 @@ typedef struct WeightHist {
 Status weight_hist(const Source *s, int64_t linear, int bins, const Cancel *cancel, WeightHist *out, Error *err);
 void weight_hist_fini(WeightHist *h);
 
-/* specs/analysis.md 9.11: cell[g][o] is the mean square error of group g of output channel o, brought down to at most
- * rows x cols fields: the mean of the cells of each, and the largest. */
+/* specs/analysis.md 9.11: cell[g][o] is the mean square error of group g of output channel o, of a part of the weight
+ * brought down to at most rows x cols fields: the mean of the cells of each, and the largest. */
+typedef struct HeatArea {
+    int64_t group0, groups, channel0, channels; /* a count of 0: all from there on */
+} HeatArea;
+typedef struct HeatAsk {
+    const QSpec *q;  /* how it is quantized; NULL: as 9.1 says, 4 bits in groups of `group` values */
+    int64_t group;   /* of a q without groups: values of a cell; 0: 32 */
+    HeatArea area;
+    int rows, cols;
+} HeatAsk;
 typedef struct WeightHeat {
-    int64_t group, groups, channels; /* values of a group; of the cells */
+    int64_t group, groups, channels; /* values of a group; groups and channels of the weight */
+    HeatArea area;                   /* that the fields are of */
     int rows, cols;                  /* of the fields: groups downwards, channels to the right */
     double *mean, *max;              /* [rows][cols] */
-    double average, top;             /* of all cells */
-    int64_t top_group, top_channel;  /* where the largest is */
+    double average, top;             /* of the area's cells */
+    int64_t top_group, top_channel;  /* where the largest is, in the weight */
 } WeightHeat;
-/* q: how it is quantized; NULL: as 9.1 says, 4 bits in groups of `group` values. Of a q without groups, cells are `group`
- * values. group 0: 32. Caller frees with weight_heat_fini. Errors as of weight_hist, and ST_USAGE when q has to see the whole
- * weight or this build can't quantize so. */
-Status weight_heat(const Source *s, int64_t linear, const QSpec *q, int64_t group, int rows, int cols, const Cancel *cancel,
-                   WeightHeat *out, Error *err);
+/* Reads the rows of the area's channels only. Caller frees with weight_heat_fini. Errors as of weight_hist, and ST_USAGE when q
+ * has to see the whole weight or this build can't quantize so. */
+Status weight_heat(const Source *s, int64_t linear, const HeatAsk *ask, const Cancel *cancel, WeightHeat *out, Error *err);
 void weight_heat_fini(WeightHeat *h);
+
+/* The values of one cell: group area.group0 of channel area.channel0. */
+typedef struct WeightCell {
+    int64_t group, channel, first, n; /* its first column, and how many */
+    float *value, *made;              /* [n] as they are; as quantized and back */
+} WeightCell;
+/* Reads one row. Caller frees with weight_cell_fini. Errors as of weight_heat. */
+Status weight_cell(const Source *s, int64_t linear, const HeatAsk *ask, WeightCell *out, Error *err);
+void weight_cell_fini(WeightCell *c);
 
 #endif

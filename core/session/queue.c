@@ -18,6 +18,7 @@
 #include "session/entries.h"
 #include "session/kit.h"
 #include "session/parts.h"
+#include "session/picture.h"
 #include "session/results.h"
 #include "session/table.h"
 #include "session/texts.h"
@@ -259,7 +260,7 @@ unsigned session_pump(Session *s)
     char buf[256];
     while (read(q->pipe[0], buf, sizeof buf) > 0)
         ;
-    unsigned kinds = (s->keeper ? apply_keeper(s) : 0) | (texts_pump(s) ? EV_TEXTS : 0);
+    unsigned kinds = (s->keeper ? apply_keeper(s) : 0) | (texts_pump(s) ? EV_TEXTS : 0) | pictures_pump(s);
     JobProgress now;
     for (Event *e; (e = take_event(q, &now)) != NULL;) {
         EventKind kind = e->kind;

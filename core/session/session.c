@@ -14,6 +14,7 @@
 #include "session/loaded.h"
 #include "session/notes.h"
 #include "session/parts.h"
+#include "session/picture.h"
 #include "session/queue.h"
 #include "session/results.h"
 #include "session/settings.h"
@@ -93,6 +94,7 @@ Status session_new(Session **out, const SessionOptions *o, Error *err)
 
 static void model_close(Session *s)
 {
+    pictures_drop(s);
     kept_close(s->kept);
     loaded_close(s);
     results_close(s->results);

@@ -221,7 +221,8 @@ void session_profile(const Session *s, ProfileReport *out);
 
 /* Readable when events wait; for poll. */
 int session_fd(const Session *s);
-enum { EV_ROWS = 1, EV_PROGRESS = 2, EV_JOB = 4, EV_EFFECT = 8, EV_MESSAGE = 16, EV_TEXTS = 32 /* session/calibset.h */ };
+enum { EV_ROWS = 1, EV_PROGRESS = 2, EV_JOB = 4, EV_EFFECT = 8, EV_MESSAGE = 16, EV_TEXTS = 32 /* session/calibset.h */,
+       EV_PICTURE = 64 /* session/picture.h */ };
 /* Applies waiting events without blocking; which kinds there were. */
 unsigned session_pump(Session *s);
 /* Blocks until idle (pumping). Status of the job that was queued last; of the first that did not end well where one

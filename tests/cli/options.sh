@@ -24,6 +24,10 @@ one() {
     fit | front) in_session "analyze block_error" "$verb $([ $verb = fit ] && echo bytes=+0) $*" ;;
     quant) s quant "$@" ;;
     info | check) s $verb $M "$@" ;;
+    plot) # --kind KIND first: another one than weight
+        kind=weight
+        [ "${1:-}" != --kind ] || { kind=$2; shift 2; }
+        case " $* " in *" --model_path"*) s plot $kind model.layers.0.mlp.down_proj "$@" ;; *) s plot $kind --model_path $M model.layers.0.mlp.down_proj "$@" ;; esac ;;
     hist | heat) case " $* " in *" --model_path"*) s $verb model.layers.0.mlp.down_proj "$@" ;; *) s $verb --model_path $M model.layers.0.mlp.down_proj "$@" ;; esac ;;
     schemes) case " $* " in *" --model_path"*) s schemes W8A8 "$@" ;; *) s schemes W8A8 --model_path $M "$@" ;; esac ;;
     forward)
@@ -175,6 +179,21 @@ row check format '"tensors"' xml --format json
 row check threads "nothing bad" x --threads 1
 row check runtime "nothing bad" cuda --runtime vllm
 row check progress "nothing bad" sometimes --progress never
+row plot model_path "weight values" "" --model_path $M
+row plot model_type "weight values" "" --model_type qwen3
+row plot calib_dataset "input activations" "" --kind input $c
+row plot level "level W4A8_DYNAMIC" W3 --kind dequantized --level W4A8
+row plot at ": 99 % lie below" p101 --at p99
+row plot zoom "-0.01 " 2..1 --zoom=-0.01..0.01
+row plot area "group 1 of channel 3" 3 --kind error --area 1-1,3-3
+row plot linear "counts linear" - --linear
+row plot largest "largest of each field" - --kind error --largest
+row plot table "share" - --table
+row plot size "weight values" 3x3 --size 40x12
+row plot format '"count"' xml --format json
+row plot out "FILE:$tmp/plot" "" --out "$tmp/plot"
+row plot glyphs "#" runes --glyphs ascii
+run_options plot "input activations" --kind input $c
 row hist model_path "values from" "" --model_path $M
 row hist model_type "values from" "" --model_type qwen3
 row hist bins "  -3 std" x --bins 5

@@ -62,6 +62,17 @@ exits 1 "a NaN fails the analysis" s analyze --model_path "$tmp/nan" --metrics w
 has "$tmp/out" "no score: weight: NaN first at row" "and says where; the others have scores"
 is 55 "$(s analyze --model_path "$tmp/nan" --metrics weight_outliers --format csv 2>/dev/null | awk -F, 'NR > 1 && $4 != ""' | wc -l | tr -d ' ')" "all but one"
 
+cat >"$tmp/plots.slim" <<END
+open $model
+calib $calib
+plot dequantized $down --level W4A8
+plot rows $down --table
+plot error $down
+plot error $down --area 1-1,14-14
+analyze local_error
+plot input $down
+plot grid $down
+END
 # ---- pictures ----
 exits 0 "a histogram" s hist --model_path "$tmp/bare" $down
 has "$tmp/out" "+3 std" "hist marks three deviations"
@@ -88,6 +99,39 @@ exits 64 "not a size" s heat --model_path "$tmp/bare" $down --size 0x4
 printf 'open %s\nhist %s --bins 3\nheat %s --scheme recipe --size 4x2\n' "$tmp/bare" $down $down >"$tmp/pictures.slim"
 exits 0 "in a script, of the open model" s -x "$tmp/pictures.slim"
 has "$tmp/out" "W8A8 per_tensor asym: mean square error" "at the level of its own"
+
+# ---- plots ----
+exits 0 "a weight" s plot weight $down --model_path "$tmp/bare" --glyphs ascii --at p99
+has "$tmp/out" "weight values: 10,240 values, counts logarithmic" "plot draws a weight"
+has "$tmp/out" ": 99 % lie below" "with a cursor at a percentile"
+is "" "$(LC_ALL=C tr -d '\11\12\40-\176' <"$tmp/out")" "in ASCII"
+is 21 "$(wc -l <"$tmp/out" | tr -d ' ')" "its name and twenty lines"
+exits 0 "of a script" s -x "$tmp/plots.slim"
+has "$tmp/out" "level W4A8_DYNAMIC per_token sym" "at another level"
+has "$tmp/out" "largest value of each weight row (output channel): 64" "rows"
+has "$tmp/out" "groups of 32: 0-4 down, channels 0-63 across" "errors"
+has "$tmp/out" "group 1 of channel 14: its 32 values" "down to one group"
+has "$tmp/out" "input activations:" "inputs of an analysed session"
+has "$tmp/out" "dequantized" "over what they become"
+exits 0 "inputs from the command line" s plot channels $down --model_path $model --calib_dataset $calib --format csv
+is 161 "$(wc -l <"$tmp/out" | tr -d ' ')" "a line for each channel"
+exits 0 "one group as JSON" s plot error $down --model_path "$tmp/bare" --area 1-1,14-14 --format json --out "$tmp/cell.json"
+exits 0 "the map as JSON" s plot error $down --model_path "$tmp/bare" --format json --size 200x40 --out "$tmp/map.json"
+exits 0 "which agree" python3 -c 'import json,sys
+cell, field = (json.load(open(f)) for f in sys.argv[1:])
+error = sum((a - b) ** 2 for a, b in zip(cell["value"], cell["dequantized"])) / 32
+at = [i for i in range(len(field["group"])) if (field["group"][i], field["channel"][i]) == (1, 14)]
+assert len(cell["value"]) == 32 and len(at) == 1 and abs(field["mean"][at[0]] - error) < 1e-6 * error' "$tmp/cell.json" "$tmp/map.json"
+exits 0 "over what it becomes" s plot dequantized $down --model_path "$tmp/bare" --level W4A8 --format csv
+is "10240 10240" "$(awk -F, 'NR > 1 { n += $3; m += $4 } END { printf "%.0f %.0f", n, m }' "$tmp/out")" "of all values, both"
+exits 64 "no such plot" s plot weigth $down --model_path "$tmp/bare"
+has "$tmp/err" "nearest: weight" "is told the nearest"
+exits 64 "no such level" s plot weight $down --model_path "$tmp/bare" --level W3
+exits 64 "no such place" s plot weight $down --model_path "$tmp/bare" --at p200
+exits 64 "no such window" s plot weight $down --model_path "$tmp/bare" --zoom 2..1
+exits 64 "no such part" s plot error $down --model_path "$tmp/bare" --area 3-1,0-0
+exits 64 "not every plot" s plot all $down --model_path "$tmp/bare"
+exits 65 "what can't be drawn has no numbers" s plot dequantized $down --model_path "$tmp/bare" --level W8A8S --format csv
 
 # ---- schemes ----
 exits 0 "schemes" s schemes --model_path "$tmp/bare" W8A8 W4A8_DYNAMIC W4A16/32

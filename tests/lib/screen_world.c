@@ -191,6 +191,16 @@ static void settle(World *w, unsigned bits)
     ui_paint(w->ui);
 }
 
+/* Paints until no weight that is looked at is being read: a key may mean something in its plot. */
+static void see(World *w)
+{
+    ui_paint(w->ui);
+    while (ui_session(w->ui) && session_picture_waits(ui_session(w->ui))) {
+        session_picture_wait(ui_session(w->ui));
+        ui_paint(w->ui);
+    }
+}
+
 void world_keys(World *w, const char *names)
 {
     char *copy = strdup(names), *save = NULL;
@@ -201,6 +211,8 @@ void world_keys(World *w, const char *names)
             fail_msg("there is no key '%s'", n);
         bits = ui_key(w->ui, key);
         settle(w, bits);
+        if (w->ui->plot.kind != PLOT_ALL)
+            see(w);
     }
     free(copy);
 }
@@ -221,7 +233,7 @@ void world_resize(World *w, int cols, int rows)
 char *world_screen(World *w)
 {
     Str out = {0};
-    ui_paint(w->ui);
+    see(w);
     ui_dump(w->ui, &out);
     char *text = str_detach(&out);
     assert_non_null(text);

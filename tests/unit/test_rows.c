@@ -375,6 +375,7 @@ static const Tested commands[] = {
     {"profile", "profile.sh", "profile prints that of the last job"},
     {"quant", "formats.sh", "$run has the same files"},
     {"info", "info.sh", "$m: figures"},
+    {"plot", "weights.sh", "plot draws a weight"},
     {"hist", "weights.sh", "hist marks three deviations"},
     {"heat", "weights.sh", "heat draws a map"},
     {"schemes", "weights.sh", "schemes are set side by side"},

@@ -602,7 +602,7 @@ static void pictures_are_the_recorded_ones(void **state)
              cJSON_GetArrayItem(cJSON_GetObjectItem(hist, "density"), k)->valuedouble, "density");
     weight_hist_fini(&h);
     WeightHeat t;
-    ok(weight_heat(&s, i, NULL, 32, 100, 100, NULL, &t, &err));
+    ok(weight_heat(&s, i, &(HeatAsk){.q = NULL, .group = 32, .rows = 100, .cols = 100}, NULL, &t, &err));
     assert_true(t.rows == cJSON_GetArraySize(heat) && t.cols == 64 && t.channels == 64);
     for (int g = 0; g < t.rows; g++)
         for (int o = 0; o < 8; o++) {
@@ -623,8 +623,8 @@ static void smaller_maps_are_of_the_same_cells(void **state)
     const QConfig q = grouped(32);
     WeightHeat all, few;
     int64_t i = model_find_linear(m, "model.layers.0.mlp.gate_proj");
-    ok(weight_heat(&s, i, NULL, 10, 400, 400, NULL, &all, &err)); /* groups of 10, the last of 4 */
-    ok(weight_heat(&s, i, NULL, 10, 3, 7, NULL, &few, &err));
+    ok(weight_heat(&s, i, &(HeatAsk){.q = NULL, .group = 10, .rows = 400, .cols = 400}, NULL, &all, &err)); /* groups of 10, the last of 4 */
+    ok(weight_heat(&s, i, &(HeatAsk){.q = NULL, .group = 10, .rows = 3, .cols = 7}, NULL, &few, &err));
     assert_true(all.groups == 7 && all.rows == 7 && few.rows == 3 && few.cols == 7 && few.groups == 7);
     double sum = 0, cells = 0;
     for (int r = 0; r < few.rows; r++)
@@ -648,14 +648,14 @@ static void smaller_maps_are_of_the_same_cells(void **state)
     weight_heat_fini(&all);
     weight_heat_fini(&few);
     /* a scheme whose groups are those of 9.1 gives the same map */
-    ok(weight_heat(&s, i, &q.weight, 0, 400, 400, NULL, &all, &err));
-    ok(weight_heat(&s, i, NULL, 32, 400, 400, NULL, &few, &err));
+    ok(weight_heat(&s, i, &(HeatAsk){.q = &q.weight, .group = 0, .rows = 400, .cols = 400}, NULL, &all, &err));
+    ok(weight_heat(&s, i, &(HeatAsk){.q = NULL, .group = 32, .rows = 400, .cols = 400}, NULL, &few, &err));
     for (int k = 0; k < all.rows * all.cols; k++)
         near(all.mean[k], few.mean[k], "field");
     weight_heat_fini(&all);
     weight_heat_fini(&few);
     QSpec whole = {QT_INT8, QS_PER_CHANNEL, true, "w8a8s", {0}};
-    assert_int_equal(weight_heat(&s, i, &whole, 0, 4, 4, NULL, &all, &err), ST_USAGE);
+    assert_int_equal(weight_heat(&s, i, &(HeatAsk){.q = &whole, .group = 0, .rows = 4, .cols = 4}, NULL, &all, &err), ST_USAGE);
     model_free(m);
 }
 

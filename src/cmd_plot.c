@@ -1,0 +1,341 @@
+/* plot: a plot of one linear, shown in the workbench or printed. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/commands.h"
+#include "src/internal.h"
+#include "src/plot.h"
+
+enum { WIDE = 80, HIGH = 20, LEAST_W = 20, LEAST_H = 8, MOST = 1000, BINS = 100 };
+
+/* ---- what is asked for ---- */
+
+/* "p99.9": a share; else a number. */
+static Status take_at(const char *text, PlotLook *look, Error *err)
+{
+    char *end;
+    bool share = text[0] == 'p';
+    double v = strtod(text + share, &end);
+    if (end == text + share || *end || !isfinite(v) || (share && !(v >= 0 && v <= 100)))
+        return error_set(err, ST_USAGE, "--at takes a value, or a percentile like p99.9, not '%s'", text);
+    look->marked = true;
+    look->by_share = share;
+    look->share = v / 100;
+    look->at = v;
+    return ST_OK;
+}
+
+static Status take_zoom(const char *text, PlotLook *look, Error *err)
+{
+    char *end;
+    double lo = strtod(text, &end), hi;
+    const char *second = strncmp(end, "..", 2) == 0 ? end + 2 : "";
+    hi = strtod(second, &end);
+    if (!*second || end == second || *end || !(hi > lo) || !isfinite(hi - lo))
+        return error_set(err, ST_USAGE, "--zoom takes two rising values like -2..2, not '%s'", text);
+    look->zoomed = true;
+    look->w = (HistWindow){lo, hi};
+    return ST_OK;
+}
+
+/* "0-3,16-31": groups, then channels. */
+static Status take_area(const char *text, PlotLook *look, Error *err)
+{
+    long long g0, g1, c0, c1;
+    char rest;
+    if (sscanf(text, "%lld-%lld,%lld-%lld%c", &g0, &g1, &c0, &c1, &rest) != 4 || g0 < 0 || g1 < g0 || c0 < 0 || c1 < c0)
+        return error_set(err, ST_USAGE, "--area takes groups and channels like 0-3,16-31, not '%s'", text);
+    look->area[0] = (HeatArea){g0, g1 - g0 + 1, c0, c1 - c0 + 1};
+    look->depth = 1;
+    look->cell = g0 == g1 && c0 == c1;
+    return ST_OK;
+}
+
+static Status take_kind(const CommandLine *cl, PlotLook *look, Error *err)
+{
+    int kind = plot_find(cl->words[0]);
+    if (kind < 0) {
+        const char *names[PLOT_KINDS + 1] = {0};
+        Str all = {0};
+        for (int i = 0; i < PLOT_KINDS; i++) {
+            names[i] = plot_name((PlotKind)i);
+            str_printf(&all, "%s%s", i ? ", " : "", names[i]);
+        }
+        const char *near = nearest_name(cl->words[0], names);
+        error_set(err, ST_USAGE, "'%s' is no plot: use %s%s%s", cl->words[0], str_text(&all), near ? "; nearest: " : "", near ? near : "");
+        str_free(&all);
+        return ST_USAGE;
+    }
+    look->kind = (PlotKind)kind;
+    return ST_OK;
+}
+
+static Status take_look(const CommandLine *cl, PlotLook *look, Error *err)
+{
+    *look = (PlotLook){.linear = cl_given(cl, "linear"), .table = cl_given(cl, "table"), .largest = cl_given(cl, "largest")};
+    RETURN_IF_ERROR(want_words(cl, 1, 2, err));
+    RETURN_IF_ERROR(take_kind(cl, look, err));
+    if (cl_str(cl, "at"))
+        RETURN_IF_ERROR(take_at(cl_str(cl, "at"), look, err));
+    if (cl_str(cl, "zoom"))
+        RETURN_IF_ERROR(take_zoom(cl_str(cl, "zoom"), look, err));
+    return cl_str(cl, "area") ? take_area(cl_str(cl, "area"), look, err) : ST_OK;
+}
+
+static Status take_size(const CommandLine *cl, int *w, int *h, Error *err)
+{
+    const char *size = cl_str(cl, "size");
+    char rest;
+    *w = WIDE;
+    *h = HIGH;
+    if (size && (sscanf(size, "%dx%d%c", w, h, &rest) != 2 || *w < LEAST_W || *h < LEAST_H || *w > MOST || *h > MOST))
+        return error_set(err, ST_USAGE, "--size takes columns and rows from %dx%d to %dx%d, like 80x20, not '%s'", LEAST_W, LEAST_H, MOST, MOST,
+                         size);
+    return ST_OK;
+}
+
+Status one_linear(const Session *s, const char *word, int64_t *out, Error *err)
+{
+    const Model *m = session_model(s);
+    bool *hits;
+    int64_t n = 0;
+    *out = model_find_linear(m, word);
+    if (*out >= 0)
+        return ST_OK;
+    RETURN_IF_ERROR(select_linears(s, &word, 1, &hits, err));
+    for (int64_t i = m->nlinears; i-- > 0;)
+        if (hits[i]) {
+            *out = i;
+            n++;
+        }
+    free(hits);
+    if (n != 1)
+        return error_set(err, ST_USAGE, "'%s' names %lld linears: give one", word, (long long)n);
+    return ST_OK;
+}
+
+static bool of_input(PlotKind k)
+{
+    return k == PLOT_INPUT || k == PLOT_GRID || k == PLOT_CHANNELS;
+}
+
+/* A pass that watches the input of this linear alone. */
+static Status watch_input(App *a, int64_t linear, Error *err)
+{
+    static const char *const metric[] = {"local_error", NULL};
+    const char *const name[] = {session_model(a->session)->linears[linear].name};
+    RETURN_IF_ERROR(session_analyze(a->session, metric, name, 1, true, err));
+    return app_wait(a, err);
+}
+
+/* ---- numbers ---- */
+
+static void put_number(Str *out, double v)
+{
+    str_double(out, v);
+}
+
+typedef struct Numbers {
+    const char *const *column;
+    int columns;
+    int64_t rows;
+    double (*at)(const void *ctx, int64_t row, int column);
+    const void *ctx;
+} Numbers;
+
+static void put_csv(const Numbers *t, Str *out)
+{
+    for (int c = 0; c < t->columns; c++)
+        str_printf(out, "%s%s", c ? "," : "", t->column[c]);
+    for (int64_t r = 0; r < t->rows; r++)
+        for (int c = 0; c < t->columns; c++) {
+            str_puts(out, c ? "," : "\n");
+            put_number(out, t->at(t->ctx, r, c));
+        }
+    str_putc(out, '\n');
+}
+
+static void put_json(const PlotData *d, const PlotLook *look, const Numbers *t, Str *out)
+{
+    str_puts(out, "{\"name\":");
+    str_json(out, d->linear->name);
+    str_printf(out, ",\"plot\":\"%s\",\"level\":", plot_name(look->kind));
+    if (d->leveled)
+        str_json(out, d->level);
+    else
+        str_puts(out, "null");
+    for (int c = 0; c < t->columns; c++) {
+        str_printf(out, ",\n\"%s\":[", t->column[c]);
+        for (int64_t r = 0; r < t->rows; r++) {
+            str_puts(out, r ? "," : "");
+            put_number(out, t->at(t->ctx, r, c));
+        }
+        str_putc(out, ']');
+    }
+    str_puts(out, "}\n");
+}
+
+typedef struct BinsOf {
+    HistBins bins, over;
+} BinsOf;
+
+static double bin_at(const void *ctx, int64_t row, int column)
+{
+    const BinsOf *b = ctx;
+    double wide = (b->bins.w.hi - b->bins.w.lo) / b->bins.n;
+    return column < 2 ? b->bins.w.lo + wide * (double)(row + column) : column == 2 ? b->bins.count[row] : b->over.count[row];
+}
+
+static double channel_at(const void *ctx, int64_t row, int column)
+{
+    const PlotData *d = ctx;
+    return column ? (double)d->value[row] : (double)row;
+}
+
+static double field_at(const void *ctx, int64_t row, int column)
+{
+    const WeightHeat *h = ctx;
+    HeatArea a = plot_field(h, (int)(row / h->cols), (int)(row % h->cols));
+    return column == 0 ? (double)a.group0 : column == 1 ? (double)a.channel0 : (column == 2 ? h->mean : h->max)[row];
+}
+
+static double value_at(const void *ctx, int64_t row, int column)
+{
+    const WeightCell *c = ctx;
+    return column == 0 ? (double)(c->first + row) : (double)(column == 1 ? c->value : c->made)[row];
+}
+
+static void put_numbers(const PlotData *d, const PlotLook *look, OutFormat f, const Numbers *t, Str *out)
+{
+    if (f == OUT_JSON)
+        put_json(d, look, t, out);
+    else
+        put_csv(t, out);
+}
+
+static Status bins_out(const PlotData *d, const PlotLook *look, OutFormat f, Str *out, Error *err)
+{
+    static const char *const names[] = {"from", "to", "count", "dequantized"};
+    HistWindow w = look->zoomed ? look->w : plot_limit(d);
+    BinsOf b = {0};
+    Status st = histview_bins(d->h, w, BINS, false, &b.bins, err);
+    if (st == ST_OK && d->over_grid)
+        st = histview_grid_bins(d->h, &d->grid, w, BINS, &b.over, err);
+    else if (st == ST_OK && d->over)
+        st = histview_bins(d->over, w, BINS, false, &b.over, err);
+    if (st == ST_OK)
+        put_numbers(d, look, f, &(Numbers){names, b.over.count ? 4 : 3, BINS, bin_at, &b}, out);
+    free(b.bins.count);
+    free(b.over.count);
+    return st;
+}
+
+static Status numbers_out(const PlotData *d, const PlotLook *look, OutFormat f, Str *out, Error *err)
+{
+    static const char *const channels[] = {"channel", "largest"}, *const fields[] = {"group", "channel", "mean", "max"},
+                      *const values[] = {"column", "value", "dequantized"};
+    if (d->why[0])
+        return error_set(err, ST_DATA, "%s: %s", d->linear->name, d->why);
+    if (look->kind == PLOT_ERROR && look->cell)
+        put_numbers(d, look, f, &(Numbers){values, 3, d->picture->cell.n, value_at, &d->picture->cell}, out);
+    else if (look->kind == PLOT_ERROR)
+        put_numbers(d, look, f, &(Numbers){fields, 4, (int64_t)d->picture->heat.rows * d->picture->heat.cols, field_at, &d->picture->heat}, out);
+    else if (d->value)
+        put_numbers(d, look, f, &(Numbers){channels, 2, d->n, channel_at, d}, out);
+    else
+        return bins_out(d, look, f, out, err);
+    return ST_OK;
+}
+
+/* ---- the command ---- */
+
+static Status draw_text(const CommandLine *cl, PlotData *d, PlotLook *look, int w, int h, Str *out, Error *err)
+{
+    Canvas c;
+    RETURN_IF_ERROR(canvas_init(&c, w, h, canvas_form(cl_str(cl, "glyphs")), err));
+    str_printf(out, "%s\n", d->linear->name);
+    plot_draw(d, look, &c);
+    canvas_print(&c, out);
+    canvas_fini(&c);
+    return ST_OK;
+}
+
+static Status print_plot(App *a, const CommandLine *cl, int64_t linear, PlotLook *look, Error *err)
+{
+    OutFormat f = out_format(cl_str(cl, "format"));
+    int w, h;
+    PlotData d;
+    Str text = {0};
+    RETURN_IF_ERROR(take_size(cl, &w, &h, err));
+    if (look->kind == PLOT_ALL)
+        return error_set(err, ST_USAGE, "'all' is for the workbench: name one plot");
+    if (f == OUT_YAML)
+        return error_set(err, ST_USAGE, "a plot has no YAML");
+    plot_map_size(w, h, look);
+    RETURN_IF_ERROR(plot_data(a->session, linear, look, true, interrupt_cancel(), &d, err));
+    if (of_input(look->kind) && !d.h && app_waits(a)) { /* no pass has kept what it saw of it */
+        RETURN_IF_ERROR(watch_input(a, linear, err));
+        RETURN_IF_ERROR(plot_data(a->session, linear, look, true, interrupt_cancel(), &d, err));
+    }
+    Status st = f == OUT_TEXT ? draw_text(cl, &d, look, w, h, &text, err) : numbers_out(&d, look, f, &text, err);
+    if (st == ST_OK)
+        st = app_result(a, &text, cl_str(cl, "out"), err);
+    str_free(&text);
+    return st;
+}
+
+static Status plot_run(App *a, const CommandLine *cl, Error *err)
+{
+    PlotLook look;
+    QConfig q;
+    int64_t linear = -1;
+    RETURN_IF_ERROR(take_look(cl, &look, err));
+    bool shown = a->show_plot && !cl_given(cl, "format") && !cl_given(cl, "out");
+    if (!shown || cl->nwords > 1 || cl_given(cl, "model_path"))
+        RETURN_IF_ERROR(open_for_run(a, cl, of_input(look.kind) ? "mix_calib.jsonl" : NULL, err));
+    RETURN_IF_ERROR(app_need_model(a, err));
+    if (cl->nwords > 1)
+        RETURN_IF_ERROR(one_linear(a->session, cl->words[1], &linear, err));
+    else if (shown || session_cursor(a->session) >= 0)
+        linear = session_cursor(a->session);
+    if (linear < 0 && !shown)
+        return error_set(err, ST_USAGE, "name the linear to plot: plot %s LINEAR", plot_name(look.kind));
+    if (cl_str(cl, "level"))
+        RETURN_IF_ERROR(plot_level(a->session, cl_str(cl, "level"), &q, look.level, err));
+    return shown ? a->show_plot(a->ui_ctx, linear, &look, err) : print_plot(a, cl, linear, &look, err);
+}
+
+static const Option plot_options[] = {
+    {"model_path", ARG_PATH, "DIR", "the model's folder (command line)", COMP_FILE},
+    {"model_type", ARG_STR, "TYPE", "the model's family (default: read from config.json)", COMP_NONE},
+    {"calib_dataset", ARG_PATH, "FILE", "calibration set that inputs are watched on (default mix_calib.jsonl)", COMP_FILE},
+    {"level", ARG_STR, "NAME", "quantize so: a level of the recipe, W8A8, W4A8, ... (default: the linear's own)", COMP_LEVEL},
+    {"at", ARG_STR, "VALUE|pN", "put the cursor at a value or channel, or at a percentile like p99.9", COMP_NONE},
+    {"zoom", ARG_STR, "A..B", "only values (channels) from A to B", COMP_NONE},
+    {"area", ARG_STR, "G-G,C-C", "error: only these groups and channels; one of each: its values", COMP_NONE},
+    {"linear", ARG_FLAG, NULL, "heights linear instead of logarithmic", COMP_NONE},
+    {"largest", ARG_FLAG, NULL, "error: the largest of each field instead of its mean", COMP_NONE},
+    {"table", ARG_FLAG, NULL, "numbers instead of a drawing", COMP_NONE},
+    {"size", ARG_STR, "CxR", "columns and rows of the text (default 80x20)", COMP_NONE},
+    {"format", ARG_CHOICE, "text|json|csv", "of the result (default text)", COMP_NONE},
+    {"out", ARG_PATH, "FILE", "write the result to FILE (whole or not at all) instead of standard output", COMP_FILE},
+    {"glyphs", ARG_CHOICE, "auto|braille|block|ascii", "characters to draw with (auto: blocks in a UTF-8 locale)", COMP_NONE},
+    OPTIONS_RUN,
+    OPTION_PROGRESS,
+    {0},
+};
+const Command command_plot = {
+    .name = "plot",
+    .args = "KIND [LINEAR]",
+    .summary = "Show one plot of a linear: in the workbench's details, else as text.",
+    .help = "KIND is input (histogram of the activations), grid (the same over the values that quantizing leaves), channels (largest value of "
+            "each input channel, outliers named), weight, dequantized (weight over its dequantized values), rows, columns (largest weight of "
+            "each output and input channel), error (square error of groups by channels); all: everything again. Plots of inputs need an "
+            "analysis, which the command line runs for them; the others read this one weight.",
+    .flags = CMD_CLI | CMD_NO_LOG | CMD_NEUTRAL,
+    .completes = COMP_PLOT,
+    .options = plot_options,
+    .run = plot_run,
+};

@@ -1,0 +1,210 @@
+/* Largest values of channels side by side, on a canvas. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "src/format.h"
+#include "src/lang.h"
+#include "src/plot.h"
+
+enum { NAMED = 8, OUTLIER = 6 }; /* channels that are named; times the mean from which one is an outlier (specs/analysis.md 9.6) */
+
+typedef struct Profile {
+    double top, least, mean, middle; /* least: above 0 */
+    int64_t beyond;                  /* channels above OUTLIER times the mean */
+    int64_t *order;                  /* [n] by falling value */
+} Profile;
+
+static int falling(const void *a, const void *b, void *values)
+{
+    const float *v = values;
+    int64_t i = *(const int64_t *)a, j = *(const int64_t *)b;
+    return v[i] > v[j] ? -1 : v[i] < v[j] ? 1 : (i > j) - (i < j);
+}
+
+static bool profile_of(const float *v, int64_t n, Profile *p)
+{
+    *p = (Profile){.order = mem_array((size_t)n, sizeof *p->order)};
+    if (!p->order)
+        return false;
+    for (int64_t i = 0; i < n; i++) {
+        double x = (double)v[i];
+        p->order[i] = i;
+        p->mean += x / (double)n;
+        p->top = fmax(p->top, x);
+        p->least = x > 0 && (!(p->least > 0) || x < p->least) ? x : p->least;
+    }
+    qsort_r(p->order, (size_t)n, sizeof *p->order, falling, (void *)(uintptr_t)v);
+    p->middle = n ? (double)v[p->order[n / 2]] : 0;
+    while (p->beyond < n && (double)v[p->order[p->beyond]] > OUTLIER * p->mean)
+        p->beyond++;
+    return true;
+}
+
+/* Share of the height; logarithmic over at most four decades. */
+static double height_of(const Profile *p, double v, bool linear)
+{
+    double low = fmax(p->least, p->top * 1e-4);
+    if (!(v > 0) || !(p->top > 0))
+        return 0;
+    if (linear || !(p->top > low))
+        return v / p->top;
+    return v <= low ? 0.02 : 0.02 + 0.98 * log(v / low) / log(p->top / low);
+}
+
+/* In four cells: 3.3k, 39, 0.46, 2e-5. */
+static void axis_value(char *out, size_t size, double v)
+{
+    if (v >= 999.5)
+        plot_short(out, size, v);
+    else if (v >= 0.0095 || !(v > 0))
+        snprintf(out, size, v >= 99.5 ? "%.0f" : "%.2g", v);
+    else
+        snprintf(out, size, "%.0fe%d", v / pow(10, floor(log10(v))), (int)floor(log10(v)));
+}
+
+static void value_axis(const Profile *p, Canvas *c, int y, int h, bool linear)
+{
+    char top[24], middle[24], foot[24];
+    double low = linear ? 0 : fmax(p->least, p->top * 1e-4), share = (double)(h - h / 2) / h;
+    axis_value(top, sizeof top, p->top);
+    axis_value(middle, sizeof middle, linear || !(low > 0) ? p->top * share : low * pow(p->top / low, share));
+    axis_value(foot, sizeof foot, low);
+    plot_axis(c, y, h, top, middle, foot);
+}
+
+/* Channels of a window: [from, to). */
+static void window_of(const PlotData *d, const PlotLook *look, int64_t *from, int64_t *to)
+{
+    HistWindow w = look->zoomed ? look->w : plot_whole(d);
+    *from = (int64_t)floor(w.lo);
+    *to = (int64_t)ceil(w.hi);
+    *from = *from < 0 ? 0 : *from < d->n ? *from : d->n - 1;
+    *to = *to > d->n ? d->n : *to > *from ? *to : *from + 1;
+}
+
+/* The largest of the channels that column i of `cols` stands for. */
+static double column_value(const PlotData *d, int64_t from, int64_t to, int cols, int i)
+{
+    int64_t n = to - from, a = from + i * n / cols, b = from + (i + 1) * n / cols;
+    double v = 0;
+    for (int64_t k = a; k < (b > a ? b : a + 1); k++)
+        v = fmax(v, (double)d->value[k]);
+    return v;
+}
+
+static void draw_columns(const PlotData *d, const PlotLook *look, const Profile *p, Canvas *c, int y, int h)
+{
+    int axis = c->w >= PLOT_AXIS_LEAST ? PLOT_AXIS : 0, per = hist_columns(c->form), w = c->w - axis, levels = hist_levels(c->form);
+    int64_t from, to;
+    window_of(d, look, &from, &to);
+    int bars = h - 2;
+    if (axis)
+        value_axis(p, c, y, bars, look->linear);
+    for (int x = 0; x < w; x++) {
+        double v[2];
+        for (int k = 0; k < 2; k++)
+            v[k] = column_value(d, from, to, w * per, x * per + (per == 2 ? k : 0));
+        bool beyond = fmax(v[0], v[1]) > OUTLIER * p->mean;
+        for (int r = 0; r < bars; r++) {
+            int step[2];
+            for (int k = 0; k < 2; k++) {
+                int full = (int)lround(height_of(p, v[k], look->linear) * bars * levels);
+                step[k] = (v[k] > 0 && full < 1 ? 1 : full) - (bars - 1 - r) * levels;
+            }
+            canvas_put(c, y + r, axis + x, beyond ? INK_OUTLIER : INK_BAR, hist_cell(c->form, step[0], step[1]));
+        }
+        int64_t a = from + (int64_t)x * (to - from) / w, b = from + (int64_t)(x + 1) * (to - from) / w;
+        bool here = look->marked && (int64_t)look->at >= a && (int64_t)look->at < (b > a ? b : a + 1);
+        canvas_put(c, y + bars, axis + x, here ? INK_CURSOR : beyond ? INK_OUTLIER : INK_AXIS,
+                   here ? L'^' : beyond ? L'*' : c->form == HIST_ASCII ? L'_' : L' ');
+    }
+    char text[40];
+    fmt_count(text, sizeof text, from);
+    canvas_text(c, y + bars + 1, axis, INK_AXIS, text);
+    if (p->beyond)
+        canvas_say(c, y + bars + 1, axis + canvas_width(text) + 2, INK_OUTLIER, "* > %d times the mean", OUTLIER);
+    fmt_count(text, sizeof text, to - 1);
+    canvas_right(c, y + bars + 1, c->w, INK_AXIS, text);
+}
+
+static void draw_named(const PlotData *d, const Profile *p, Canvas *c, int y)
+{
+    char v[24];
+    int x = canvas_say(c, y, 0, p->beyond ? INK_OUTLIER : INK_DIM, "outliers > %d times the mean: %lld of %lld; most", OUTLIER, (long long)p->beyond,
+                       (long long)d->n);
+    for (int64_t k = 0; k < NAMED && k < d->n; k++) {
+        char text[64];
+        fmt_value(v, sizeof v, (double)d->value[p->order[k]]);
+        snprintf(text, sizeof text, " %lld:%s", (long long)p->order[k], v);
+        if (x + canvas_width(text) > c->w)
+            return;
+        x = canvas_text(c, y, x, p->beyond > k ? INK_OUTLIER : INK_DIM, text);
+    }
+}
+
+static void draw_mark(const PlotData *d, const PlotLook *look, const Profile *p, Canvas *c, int y)
+{
+    char v[24], times[24];
+    int64_t at = (int64_t)look->at;
+    if (!look->marked) {
+        fmt_value(v, sizeof v, p->middle);
+        fmt_value(times, sizeof times, p->middle > 0 ? p->top / p->middle : INFINITY);
+        canvas_say(c, y, 0, INK_DIM, "median %s, the largest is %s times that", v, times);
+        return;
+    }
+    at = at < 0 ? 0 : at < d->n ? at : d->n - 1;
+    fmt_value(v, sizeof v, (double)d->value[at]);
+    fmt_value(times, sizeof times, p->middle > 0 ? (double)d->value[at] / p->middle : INFINITY);
+    canvas_say(c, y, 0, INK_CURSOR, "^ channel %lld: %s, %s times the median", (long long)at, v, times);
+}
+
+/* The largest first, as many as there are lines. */
+static void draw_numbers(const PlotData *d, const PlotLook *look, const Profile *p, Canvas *c, int y, int h)
+{
+    int64_t from, to;
+    window_of(d, look, &from, &to);
+    canvas_right(c, y, 10, INK_HEADER, tr("channel"));
+    canvas_right(c, y, 22, INK_HEADER, tr("largest"));
+    canvas_right(c, y, 40, INK_HEADER, tr("times median"));
+    int line = 1;
+    for (int64_t k = 0; k < d->n && line < h; k++) {
+        char n[24], v[24], times[24];
+        int64_t i = p->order[k];
+        if (i < from || i >= to)
+            continue;
+        snprintf(n, sizeof n, "%lld", (long long)i);
+        fmt_value(v, sizeof v, (double)d->value[i]);
+        fmt_value(times, sizeof times, p->middle > 0 ? (double)d->value[i] / p->middle : INFINITY);
+        Ink ink = look->marked && i == (int64_t)look->at ? INK_CURSOR : k < p->beyond ? INK_OUTLIER : INK_TEXT;
+        canvas_right(c, y + line, 10, ink, n);
+        canvas_right(c, y + line, 22, ink, v);
+        canvas_right(c, y + line, 40, ink, times);
+        line++;
+    }
+}
+
+void plot_profile_draw(const PlotData *d, const PlotLook *look, Canvas *c)
+{
+    Profile p;
+    if (!profile_of(d->value, d->n, &p))
+        return;
+    char n[24];
+    fmt_count(n, sizeof n, d->n);
+    int x = canvas_say(c, 0, 0, INK_HEADER, "%s: %s", tr(plot_title(look->kind)), n);
+    const char *how = look->table ? tr(", the largest first") : tr(look->linear ? ", linear" : ", logarithmic");
+    canvas_text(c, 0, x, INK_HEADER, x + canvas_width(how) <= c->w ? how : "");
+    if (d->n < 1 || !(p.top > 0))
+        canvas_say(c, 1, 0, INK_DIM, "all values are 0");
+    else if (look->table)
+        draw_numbers(d, look, &p, c, 1, c->h - 3);
+    else if (c->h >= 6)
+        draw_columns(d, look, &p, c, 1, c->h - 3);
+    if (d->n > 0 && p.top > 0) {
+        draw_mark(d, look, &p, c, c->h - 2);
+        draw_named(d, &p, c, c->h - 1);
+    }
+    free(p.order);
+}
