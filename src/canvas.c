@@ -8,9 +8,9 @@
 #include "base/mem.h"
 #include "src/lang.h"
 
-Status canvas_init(Canvas *c, int w, int h, HistForm form, Error *err)
+Status canvas_init(Sheet *c, int w, int h, HistForm form, Error *err)
 {
-    *c = (Canvas){.w = w > 0 ? w : 0, .h = h > 0 ? h : 0, .form = form, .vline = form == HIST_ASCII ? L'|' : L'\u2502'};
+    *c = (Sheet){.w = w > 0 ? w : 0, .h = h > 0 ? h : 0, .form = form, .vline = form == HIST_ASCII ? L'|' : L'\u2502'};
     c->cell = mem_array((size_t)c->w * (size_t)c->h, sizeof *c->cell);
     if (!c->cell)
         return error_nomem(err, "a plot");
@@ -19,13 +19,13 @@ Status canvas_init(Canvas *c, int w, int h, HistForm form, Error *err)
     return ST_OK;
 }
 
-void canvas_fini(Canvas *c)
+void canvas_fini(Sheet *c)
 {
     free(c->cell);
-    *c = (Canvas){0};
+    *c = (Sheet){0};
 }
 
-void canvas_put(Canvas *c, int y, int x, Ink ink, wchar_t ch)
+void canvas_put(Sheet *c, int y, int x, Ink ink, wchar_t ch)
 {
     if (y >= 0 && y < c->h && x >= 0 && x < c->w)
         c->cell[y * c->w + x] = (CanvasCell){ch, (unsigned char)ink};
@@ -78,7 +78,7 @@ static size_t fitting(const char *text, int room)
     return (size_t)(end - text);
 }
 
-int canvas_text(Canvas *c, int y, int x, Ink ink, const char *text)
+int canvas_text(Sheet *c, int y, int x, Ink ink, const char *text)
 {
     const char *end = text + fitting(text, c->w - x);
     int w;
@@ -92,7 +92,7 @@ int canvas_text(Canvas *c, int y, int x, Ink ink, const char *text)
     return x;
 }
 
-int canvas_say(Canvas *c, int y, int x, Ink ink, const char *fmt, ...)
+int canvas_say(Sheet *c, int y, int x, Ink ink, const char *fmt, ...)
 {
     char buf[512];
     va_list ap;
@@ -102,12 +102,12 @@ int canvas_say(Canvas *c, int y, int x, Ink ink, const char *fmt, ...)
     return canvas_text(c, y, x, ink, buf);
 }
 
-void canvas_right(Canvas *c, int y, int x, Ink ink, const char *text)
+void canvas_right(Sheet *c, int y, int x, Ink ink, const char *text)
 {
     canvas_text(c, y, x - canvas_width(text), ink, text);
 }
 
-void canvas_print(const Canvas *c, Str *out)
+void canvas_print(const Sheet *c, Str *out)
 {
     for (int y = 0; y < c->h; y++) {
         int end = c->w;

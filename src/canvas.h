@@ -16,27 +16,27 @@ typedef struct CanvasCell {
     wchar_t c;         /* 0: the second half of a wide character */
     unsigned char ink;
 } CanvasCell;
-typedef struct Canvas {
+typedef struct Sheet {
     int w, h;
     HistForm form;
     wchar_t vline;     /* of axes */
     CanvasCell *cell;  /* [h][w], blank at first */
-} Canvas;
+} Sheet;
 
-Status canvas_init(Canvas *c, int w, int h, HistForm form, Error *err);
-void canvas_fini(Canvas *c);
+Status canvas_init(Sheet *c, int w, int h, HistForm form, Error *err);
+void canvas_fini(Sheet *c);
 /* Cells outside are not drawn. */
-void canvas_put(Canvas *c, int y, int x, Ink ink, wchar_t ch);
+void canvas_put(Sheet *c, int y, int x, Ink ink, wchar_t ch);
 /* Text from x on, cut at the right edge, never within a number; gives the x behind it. What a terminal would obey becomes '?'. */
-int canvas_text(Canvas *c, int y, int x, Ink ink, const char *text);
+int canvas_text(Sheet *c, int y, int x, Ink ink, const char *text);
 /* The same of a format that is translated. */
-int canvas_say(Canvas *c, int y, int x, Ink ink, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+int canvas_say(Sheet *c, int y, int x, Ink ink, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 /* Text that ends at x (not included). */
-void canvas_right(Canvas *c, int y, int x, Ink ink, const char *text);
+void canvas_right(Sheet *c, int y, int x, Ink ink, const char *text);
 /* Cells that a text takes. */
 int canvas_width(const char *text);
 /* Appends the lines, without blanks at their ends. */
-void canvas_print(const Canvas *c, Str *out);
+void canvas_print(const Sheet *c, Str *out);
 
 /* The form to draw text with: by its name ("block", "ascii", "braille"), NULL or "auto": blocks in a UTF-8 locale, else ASCII. */
 HistForm canvas_form(const char *name);

@@ -253,7 +253,7 @@ static Status numbers_out(const PlotData *d, const PlotLook *look, OutFormat f, 
 
 static Status draw_text(const CommandLine *cl, PlotData *d, PlotLook *look, int w, int h, Str *out, Error *err)
 {
-    Canvas c;
+    Sheet c;
     RETURN_IF_ERROR(canvas_init(&c, w, h, canvas_form(cl_str(cl, "glyphs")), err));
     str_printf(out, "%s\n", d->linear->name);
     plot_draw(d, look, &c);

@@ -91,7 +91,7 @@ bool plot_out(PlotLook *look);
 /* ---- drawing ---- */
 
 /* The whole plot with its figures, on all of the canvas. look's row, col, rows, cols are brought into range. */
-void plot_draw(PlotData *d, PlotLook *look, Canvas *c);
+void plot_draw(PlotData *d, PlotLook *look, Sheet *c);
 
 /* Bars with axes and what lies outside, on lines [y, y + h): at least 4. */
 typedef struct HistDraw {
@@ -104,18 +104,18 @@ typedef struct HistDraw {
     HistWindow w;               /* zoomed */
     double at;                  /* marked */
 } HistDraw;
-void plot_bars(Canvas *c, int y, int h, const HistDraw *v);
+void plot_bars(Sheet *c, int y, int h, const HistDraw *v);
 /* The same as numbers: limits, count and share of each of h - 4 bins, and percentiles below. */
-void plot_table(Canvas *c, int y, int h, const HistDraw *v);
+void plot_table(Sheet *c, int y, int h, const HistDraw *v);
 /* Channels beyond six deviations of the input, and the largest of them, as one text; how many. */
 int64_t plot_outliers(const TapSummary *in, char *out, size_t size);
 
 /* ---- parts (plot_*.c) ---- */
-void plot_hist_draw(const PlotData *d, const PlotLook *look, Canvas *c);
-void plot_profile_draw(const PlotData *d, const PlotLook *look, Canvas *c);
+void plot_hist_draw(const PlotData *d, const PlotLook *look, Sheet *c);
+void plot_profile_draw(const PlotData *d, const PlotLook *look, Sheet *c);
 /* Counts at the top, the middle and the foot of an axis of h lines at the left edge. */
 enum { PLOT_AXIS = 5, PLOT_AXIS_LEAST = 24 };
-void plot_axis(Canvas *c, int y, int h, const char *top, const char *middle, const char *foot);
+void plot_axis(Sheet *c, int y, int h, const char *top, const char *middle, const char *foot);
 /* Four cells at most: 1023, 8.2k, 12k, 1.0M. */
 void plot_short(char *out, size_t size, double n);
 

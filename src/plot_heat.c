@@ -88,7 +88,7 @@ static Shades map_of(const PlotData *d, const PlotLook *look)
     return m;
 }
 
-static void draw_map(const Shades *m, const PlotLook *look, Canvas *c)
+static void draw_map(const Shades *m, const PlotLook *look, Sheet *c)
 {
     const WeightHeat *h = m->h;
     for (int r = 0; r < h->rows; r++) {
@@ -134,7 +134,7 @@ static void span_text(char *out, size_t size, int64_t first, int64_t n)
 }
 
 /* The worst fields first, as many as there are lines. */
-static void draw_fields(const Shades *m, Canvas *c)
+static void draw_fields(const Shades *m, Sheet *c)
 {
     static const int at[] = {16, 32, 44, 56};
     static const char *const titles[] = {"groups", "channels", "mean", "largest"};
@@ -160,7 +160,7 @@ static void draw_fields(const Shades *m, Canvas *c)
     free(order);
 }
 
-static void draw_under_cursor(const Shades *m, const PlotLook *look, Canvas *c, int y)
+static void draw_under_cursor(const Shades *m, const PlotLook *look, Sheet *c, int y)
 {
     const WeightHeat *h = m->h;
     HeatArea a = plot_field(h, look->row, look->col);
@@ -172,7 +172,7 @@ static void draw_under_cursor(const Shades *m, const PlotLook *look, Canvas *c, 
     canvas_say(c, y, 0, INK_CURSOR, "^ groups %s, channels %s: mean %s, largest %s", groups, channels, mean, most);
 }
 
-static void draw_whole_map(const PlotData *d, PlotLook *look, Canvas *c)
+static void draw_whole_map(const PlotData *d, PlotLook *look, Sheet *c)
 {
     const WeightHeat *h = &d->picture->heat;
     Shades m = map_of(d, look);
@@ -198,7 +198,7 @@ static void draw_whole_map(const PlotData *d, PlotLook *look, Canvas *c)
 
 /* ---- one group ---- */
 
-static void draw_cell(const PlotData *d, Canvas *c)
+static void draw_cell(const PlotData *d, Sheet *c)
 {
     enum { WIDE = 38 };
     const WeightCell *w = &d->picture->cell;
@@ -231,7 +231,7 @@ static void draw_cell(const PlotData *d, Canvas *c)
     canvas_say(c, c->h - 1, 0, INK_TEXT, "mean square error %s", mean);
 }
 
-static void heat_draw(const PlotData *d, PlotLook *look, Canvas *c)
+static void heat_draw(const PlotData *d, PlotLook *look, Sheet *c)
 {
     if (look->cell)
         draw_cell(d, c);
@@ -239,7 +239,7 @@ static void heat_draw(const PlotData *d, PlotLook *look, Canvas *c)
         draw_whole_map(d, look, c);
 }
 
-void plot_draw(PlotData *d, PlotLook *look, Canvas *c)
+void plot_draw(PlotData *d, PlotLook *look, Sheet *c)
 {
     if (!d->waits && !d->why[0])
         plot_resolve(d, look);

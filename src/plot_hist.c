@@ -23,7 +23,7 @@ void plot_short(char *out, size_t size, double n)
     snprintf(out, size, "%.*f%s", u > 0 && n < 9.95 ? 1 : 0, n, units[u]);
 }
 
-void plot_axis(Canvas *c, int y, int h, const char *top, const char *middle, const char *foot)
+void plot_axis(Sheet *c, int y, int h, const char *top, const char *middle, const char *foot)
 {
     for (int i = 0; i < h; i++) {
         const char *text = i == 0 ? top : i == h - 1 ? foot : i == h / 2 && h >= 5 ? middle : "";
@@ -32,7 +32,7 @@ void plot_axis(Canvas *c, int y, int h, const char *top, const char *middle, con
     }
 }
 
-static void count_axis(Canvas *c, int y, int h, double top, bool linear)
+static void count_axis(Sheet *c, int y, int h, double top, bool linear)
 {
     char high[16], middle[16];
     double share = (double)(h - h / 2) / h;
@@ -57,7 +57,7 @@ static int steps_of(double count, double top, bool linear, int rows, int levels,
     return full - row * levels;
 }
 
-static void draw_bars(Canvas *c, const Frame *f, const HistBins *b, const HistBins *over, bool linear)
+static void draw_bars(Sheet *c, const Frame *f, const HistBins *b, const HistBins *over, bool linear)
 {
     int per = hist_columns(c->form), levels = hist_levels(c->form);
     double top = over && over->top > b->top ? over->top : b->top;
@@ -86,7 +86,7 @@ static int limits_within(const HistDraw *v, double a, double b)
     return v->std > 0 ? (low >= a && low < b) + (high >= a && high < b) : 0;
 }
 
-static void draw_ticks(Canvas *c, int y, const Frame *f, const HistDraw *v, int every)
+static void draw_ticks(Sheet *c, int y, const Frame *f, const HistDraw *v, int every)
 {
     double cell = (f->win.hi - f->win.lo) / f->w;
     int mark = v->marked ? histview_bin_of(f->win, f->w, v->at) : -1;
@@ -106,7 +106,7 @@ static void draw_ticks(Canvas *c, int y, const Frame *f, const HistDraw *v, int 
 }
 
 /* The ends of the window at the edges, what the ticks are between them. */
-static void draw_limits(Canvas *c, int y, const Frame *f, const HistDraw *v, int every)
+static void draw_limits(Sheet *c, int y, const Frame *f, const HistDraw *v, int every)
 {
     char a[24], b[24], mid[120] = "";
     fmt_value(a, sizeof a, f->win.lo);
@@ -127,7 +127,7 @@ static void draw_limits(Canvas *c, int y, const Frame *f, const HistDraw *v, int
     canvas_right(c, y, f->x + f->w, INK_AXIS, b);
 }
 
-static void draw_outside(Canvas *c, int y, const HistDraw *v, const HistBins *bins)
+static void draw_outside(Sheet *c, int y, const HistDraw *v, const HistBins *bins)
 {
     char below[24], above[24], buf[120];
     double total = v->h->total > 0 ? (double)v->h->total : 1;
@@ -150,7 +150,7 @@ static Status over_bins(const HistDraw *v, HistWindow win, int n, HistBins *out)
     return v->over ? histview_bins(v->over, win, n, !v->zoomed, out, NULL) : ST_OK;
 }
 
-void plot_bars(Canvas *c, int y, int h, const HistDraw *v)
+void plot_bars(Sheet *c, int y, int h, const HistDraw *v)
 {
     if (h < 4 || c->w < 4 || v->h->n == 0)
         return;
@@ -180,7 +180,7 @@ void plot_bars(Canvas *c, int y, int h, const HistDraw *v)
 /* ---- numbers ---- */
 
 /* Values below which shares of all lie, as many as fit. */
-static void draw_percentiles(Canvas *c, int y, const KeyHist *h)
+static void draw_percentiles(Sheet *c, int y, const KeyHist *h)
 {
     int x = 0;
     for (int i = 0; i < PLOT_PERCENTILES; i++) {
@@ -196,7 +196,7 @@ static void draw_percentiles(Canvas *c, int y, const KeyHist *h)
 enum { C_FROM, C_TO, C_COUNT, C_SHARE, C_MADE, TABLE_COLUMNS };
 
 /* The columns that fit; the last only with values over the others. */
-static void table_line(Canvas *c, int y, Ink ink, const char *const cell[TABLE_COLUMNS], bool over)
+static void table_line(Sheet *c, int y, Ink ink, const char *const cell[TABLE_COLUMNS], bool over)
 {
     static const int width[TABLE_COLUMNS] = {10, 11, 13, 9, 13}, drop[] = {C_MADE, C_COUNT, C_SHARE};
     bool out[TABLE_COLUMNS] = {[C_MADE] = !over};
@@ -213,7 +213,7 @@ static void table_line(Canvas *c, int y, Ink ink, const char *const cell[TABLE_C
     }
 }
 
-static void table_row(Canvas *c, int y, int i, const HistDraw *v, const HistBins *b, const HistBins *over)
+static void table_row(Sheet *c, int y, int i, const HistDraw *v, const HistBins *b, const HistBins *over)
 {
     double count = i < 0 ? b->below : i == b->n ? b->above : b->count[i], wide = (b->w.hi - b->w.lo) / b->n;
     double made = !over->count ? 0 : i < 0 ? over->below : i == b->n ? over->above : over->count[i];
@@ -228,7 +228,7 @@ static void table_row(Canvas *c, int y, int i, const HistDraw *v, const HistBins
                over->count != NULL);
 }
 
-void plot_table(Canvas *c, int y, int h, const HistDraw *v)
+void plot_table(Sheet *c, int y, int h, const HistDraw *v)
 {
     int n = h - 4;
     if (n < 1 || v->h->n == 0)
@@ -268,7 +268,7 @@ static Around around_of(const PlotData *d, const PlotLook *look, int room)
     return a;
 }
 
-static void draw_head(const PlotData *d, const PlotLook *look, const Around *show, Canvas *c, int *y)
+static void draw_head(const PlotData *d, const PlotLook *look, const Around *show, Sheet *c, int *y)
 {
     char n[24], a[24], b[24], m[24], s[24];
     fmt_count(n, sizeof n, (int64_t)d->h->total);
@@ -286,7 +286,7 @@ static void draw_head(const PlotData *d, const PlotLook *look, const Around *sho
 }
 
 /* What the dequantized weight is off by. */
-static void draw_loss(const PlotData *d, Canvas *c, int y)
+static void draw_loss(const PlotData *d, Sheet *c, int y)
 {
     const WeightLook *w = &d->picture->look;
     char relative[24], worst[24], db[24], step[24];
@@ -304,7 +304,7 @@ static void draw_loss(const PlotData *d, Canvas *c, int y)
 }
 
 /* How much of the grid the input uses. */
-static void draw_use(const PlotData *d, Canvas *c, int y)
+static void draw_use(const PlotData *d, Sheet *c, int y)
 {
     char step[24], wide[24];
     int codes = histview_codes_holding(d->h, &d->grid, 0.99, NULL), all = d->grid.hi - d->grid.lo + 1;
@@ -315,7 +315,7 @@ static void draw_use(const PlotData *d, Canvas *c, int y)
 }
 
 /* The cursor's value, or that there is one to be moved; percentiles beside it. */
-static void draw_readout(const PlotData *d, const PlotLook *look, Canvas *c, int y)
+static void draw_readout(const PlotData *d, const PlotLook *look, Sheet *c, int y)
 {
     char at[24], below[24], n[24], wide[24];
     int per = hist_columns(c->form), axis = c->w >= PLOT_AXIS_LEAST ? PLOT_AXIS : 0, bins = (c->w - axis) * per;
@@ -344,7 +344,7 @@ static void draw_readout(const PlotData *d, const PlotLook *look, Canvas *c, int
     free(b.count);
 }
 
-static void draw_bad(const PlotData *d, const PlotLook *look, Canvas *c, int *y)
+static void draw_bad(const PlotData *d, const PlotLook *look, Sheet *c, int *y)
 {
     const bool input = look->kind == PLOT_INPUT || look->kind == PLOT_GRID;
     if (input && d->res->in.bad)
@@ -354,7 +354,7 @@ static void draw_bad(const PlotData *d, const PlotLook *look, Canvas *c, int *y)
 }
 
 /* Lines below the bars: the read-out, and what this kind tells. */
-static void draw_foot(const PlotData *d, const PlotLook *look, const Around *show, Canvas *c, int y)
+static void draw_foot(const PlotData *d, const PlotLook *look, const Around *show, Sheet *c, int y)
 {
     static const wchar_t float_only[] = {[HIST_ASCII] = L':', [HIST_BLOCK] = L'\u2591', [HIST_BRAILLE] = L'\u2895'};
     static const wchar_t solid[] = {[HIST_ASCII] = L'#', [HIST_BLOCK] = L'\u2588', [HIST_BRAILLE] = L'\u28ff'};
@@ -370,7 +370,7 @@ static void draw_foot(const PlotData *d, const PlotLook *look, const Around *sho
         canvas_say(c, y, 0, INK_DIM, "%lc dequantized  %lc float where it is above", (wint_t)solid[c->form], (wint_t)float_only[c->form]);
 }
 
-void plot_hist_draw(const PlotData *d, const PlotLook *look, Canvas *c)
+void plot_hist_draw(const PlotData *d, const PlotLook *look, Sheet *c)
 {
     const HistDraw v = {.h = d->h, .over = d->over, .over_grid = d->over_grid, .min = d->min, .max = d->max, .mean = d->mean, .std = d->std,
                         .grid = d->grid, .steps = d->steps, .linear = look->linear, .zoomed = look->zoomed, .marked = look->marked,

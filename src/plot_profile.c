@@ -65,7 +65,7 @@ static void axis_value(char *out, size_t size, double v)
         snprintf(out, size, "%.0fe%d", v / pow(10, floor(log10(v))), (int)floor(log10(v)));
 }
 
-static void value_axis(const Profile *p, Canvas *c, int y, int h, bool linear)
+static void value_axis(const Profile *p, Sheet *c, int y, int h, bool linear)
 {
     char top[24], middle[24], foot[24];
     double low = linear ? 0 : fmax(p->least, p->top * 1e-4), share = (double)(h - h / 2) / h;
@@ -95,7 +95,7 @@ static double column_value(const PlotData *d, int64_t from, int64_t to, int cols
     return v;
 }
 
-static void draw_columns(const PlotData *d, const PlotLook *look, const Profile *p, Canvas *c, int y, int h)
+static void draw_columns(const PlotData *d, const PlotLook *look, const Profile *p, Sheet *c, int y, int h)
 {
     int axis = c->w >= PLOT_AXIS_LEAST ? PLOT_AXIS : 0, per = hist_columns(c->form), w = c->w - axis, levels = hist_levels(c->form);
     int64_t from, to;
@@ -130,7 +130,7 @@ static void draw_columns(const PlotData *d, const PlotLook *look, const Profile 
     canvas_right(c, y + bars + 1, c->w, INK_AXIS, text);
 }
 
-static void draw_named(const PlotData *d, const Profile *p, Canvas *c, int y)
+static void draw_named(const PlotData *d, const Profile *p, Sheet *c, int y)
 {
     char v[24];
     int x = canvas_say(c, y, 0, p->beyond ? INK_OUTLIER : INK_DIM, "outliers > %d times the mean: %lld of %lld; most", OUTLIER, (long long)p->beyond,
@@ -145,7 +145,7 @@ static void draw_named(const PlotData *d, const Profile *p, Canvas *c, int y)
     }
 }
 
-static void draw_mark(const PlotData *d, const PlotLook *look, const Profile *p, Canvas *c, int y)
+static void draw_mark(const PlotData *d, const PlotLook *look, const Profile *p, Sheet *c, int y)
 {
     char v[24], times[24];
     int64_t at = (int64_t)look->at;
@@ -162,7 +162,7 @@ static void draw_mark(const PlotData *d, const PlotLook *look, const Profile *p,
 }
 
 /* The largest first, as many as there are lines. */
-static void draw_numbers(const PlotData *d, const PlotLook *look, const Profile *p, Canvas *c, int y, int h)
+static void draw_numbers(const PlotData *d, const PlotLook *look, const Profile *p, Sheet *c, int y, int h)
 {
     int64_t from, to;
     window_of(d, look, &from, &to);
@@ -186,7 +186,7 @@ static void draw_numbers(const PlotData *d, const PlotLook *look, const Profile 
     }
 }
 
-void plot_profile_draw(const PlotData *d, const PlotLook *look, Canvas *c)
+void plot_profile_draw(const PlotData *d, const PlotLook *look, Sheet *c)
 {
     Profile p;
     if (!profile_of(d->value, d->n, &p))

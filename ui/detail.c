@@ -183,7 +183,7 @@ static void draw_step(Ui *ui, Rect r, int *y, const char *steps, double step, do
 static void draw_hist(Ui *ui, Rect r, int *y, int rows, const HistDraw *v)
 {
     int left = r.y + r.h - *y;
-    Canvas c;
+    Sheet c;
     if (rows > left)
         rows = left;
     if (rows < 5 || v->h->n == 0 || canvas_init(&c, r.w, rows, ui->term.glyphs.hist, NULL) != ST_OK)

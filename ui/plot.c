@@ -10,7 +10,7 @@
 
 /* ---- drawing ---- */
 
-void ui_canvas(Ui *ui, int y, int x, const Canvas *c)
+void ui_canvas(Ui *ui, int y, int x, const Sheet *c)
 {
     static const Slot slot[] = {
         [INK_TEXT] = SL_TEXT,       [INK_DIM] = SL_DIM,   [INK_STRONG] = SL_STRONG,   [INK_HEADER] = SL_HEADER, [INK_BAR] = SL_BAR,
@@ -64,7 +64,7 @@ static void draw_keys(Ui *ui, Rect r)
 
 void plot_pane(Ui *ui, Rect r, int64_t linear)
 {
-    Canvas c;
+    Sheet c;
     PlotData d;
     Error err = {0};
     if (r.h < 3 || r.w < 12)

@@ -6,7 +6,7 @@
 /* The plots of a layer on the screen: drawn on a canvas by src/plot.h, looked at by keys. */
 
 /* Puts a canvas on the screen at (y, x). */
-void ui_canvas(Ui *ui, int y, int x, const Canvas *c);
+void ui_canvas(Ui *ui, int y, int x, const Sheet *c);
 /* The layer's plot that is chosen (ui->plot.kind, not PLOT_ALL), with its name above and the keys below. */
 void plot_pane(Ui *ui, Rect r, int64_t linear);
 /* App.show_plot. */

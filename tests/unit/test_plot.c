@@ -335,7 +335,7 @@ static void fields_part_the_map(void **state)
 
 static char *drawn(PlotData *d, PlotLook *look, int w, int h, HistForm form)
 {
-    Canvas c;
+    Sheet c;
     Str out = {0};
     ok(canvas_init(&c, w, h, form, &err));
     plot_draw(d, look, &c);
