@@ -5,7 +5,6 @@
 
 #include "src/lang.h"
 #include "ui/compare.h"
-#include "ui/hist.h"
 
 enum { FIGURE_ROWS = 8 };
 
