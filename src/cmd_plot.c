@@ -74,7 +74,7 @@ static Status take_kind(const CommandLine *cl, PlotLook *look, Error *err)
 
 static Status take_look(const CommandLine *cl, PlotLook *look, Error *err)
 {
-    *look = (PlotLook){.linear = cl_given(cl, "linear"), .table = cl_given(cl, "table"), .largest = cl_given(cl, "largest")};
+    *look = (PlotLook){.linear = cl_given(cl, "linear"), .table = cl_given(cl, "table"), .largest = cl_given(cl, "largest"), .still = true};
     RETURN_IF_ERROR(want_words(cl, 1, 2, err));
     RETURN_IF_ERROR(take_kind(cl, look, err));
     if (cl_str(cl, "at"))

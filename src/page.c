@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "io/file.h"
+#include "src/reportdata.h"
 
 enum { ROWS_SHOWN = 20, ROWS_MOST = 2000 };
 
@@ -67,7 +68,7 @@ static const char style[] =
     "details{margin:.6em 0}summary{cursor:pointer;color:var(--a)}\n"
     "svg{display:block;max-width:100%;height:auto}.wide svg{max-width:none}text{fill:var(--fg);font:12px system-ui,sans-serif}.d{fill:var(--dim)}\n"
     ".ax{stroke:var(--line);fill:none}.p{fill:var(--a);fill-opacity:.65}.q{fill:var(--b)}.l{stroke:var(--a);fill:none}.e{stroke:var(--dim);fill:none}"
-    ".r{fill:var(--a);fill-opacity:.13}.h{fill:none;stroke:var(--b);stroke-width:1.5}.c{fill:var(--a);stroke:var(--line);stroke-width:.5}.f{fill:none;stroke:var(--warn)}\n"
+    ".r{fill:var(--a);fill-opacity:.13}.h{fill:none;stroke:var(--b);stroke-width:1.5}.c{fill:var(--a);stroke:var(--line);stroke-width:.5}.f{fill:none;stroke:var(--warn)}.k{fill:var(--a)}\n"
     ".pair{display:flex;flex-wrap:wrap;gap:0 2rem}.pair>div{flex:1 1 300px;max-width:480px}\n";
 
 static void page_head(Str *out, const char *title)
@@ -335,24 +336,9 @@ static Status ranking(const Session *s, const Metric *m, Str *out, Error *err)
     return ST_OK;
 }
 
-/* The metric beside the shown one in the scatter: the next that has scores. */
-static const Metric *beside(const Session *s, const Metric *shown)
-{
-    for (const Metric *const *m = session_metrics(s); *m; m++)
-        if (*m != shown && session_has_run(s, *m))
-            return *m;
-    return NULL;
-}
-
-static const Metric *shown_metric(const Session *s)
-{
-    const Metric *m = session_metric(s);
-    return m && session_has_run(s, m) ? m : beside(s, m);
-}
-
 Status page_report(Session *s, Str *out, Error *err)
 {
-    const Metric *shown = shown_metric(s), *other = shown ? beside(s, shown) : NULL;
+    const Metric *shown = report_metric(s), *other = shown ? report_beside(s, shown) : NULL;
     page_head(out, path_base(session_model(s)->path));
     opened(s, out);
     RETURN_IF_ERROR(decision(s, out, err));
@@ -362,7 +348,7 @@ Status page_report(Session *s, Str *out, Error *err)
         RETURN_IF_ERROR(page_heat(s, shown, out, err));
         if (other)
             page_scatter(s, shown, other, out);
-        RETURN_IF_ERROR(page_histograms(s, shown, out, err));
+        RETURN_IF_ERROR(page_layers(s, shown, out, err));
     }
     for (const Metric *const *m = session_metrics(s); *m; m++)
         if (session_has_run(s, *m))

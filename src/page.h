@@ -2,6 +2,7 @@
 #define SLIM_SRC_PAGE_H
 
 #include "session/session.h"
+#include "src/axis.h"
 #include "src/output.h"
 
 /* The session as one page of HTML that needs nothing beside it: no scripts, no other files. What is text is escaped, so the
@@ -20,7 +21,12 @@ void page_number(Str *out, double v);
 /* page_plots.c: each appends a <section>, or nothing where there is nothing to show. */
 Status page_heat(const Session *s, const Metric *m, Str *out, Error *err);
 void page_scatter(const Session *s, const Metric *x, const Metric *y, Str *out);
-Status page_histograms(const Session *s, const Metric *m, Str *out, Error *err);
 Status page_front(Session *s, Str *out, Error *err);
+/* page_layers.c: the plots of the worst layers. */
+Status page_layers(Session *s, const Metric *m, Str *out, Error *err);
+
+/* Pictures of w x h pixels: begins one, the axis at a height y. */
+void svg_open(Str *out, double w, double h, const char *label);
+void svg_axis_x(Str *out, const Axis *a, double y, const char *name);
 
 #endif

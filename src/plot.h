@@ -34,6 +34,7 @@ struct PlotLook {
     int depth;
     bool cell;              /* and the field there is one cell: its values */
     int row, col;           /* of the cursor on the map */
+    bool still;             /* nobody points at anything: no cursor on the map */
     int rows, cols;         /* fields that the map may have (plot_map_size) */
 };
 typedef struct PlotLook PlotLook;

@@ -107,11 +107,11 @@ static void draw_map(const Shades *m, const PlotLook *look, Sheet *c)
         }
     }
     int foot = HEAD + h->rows * m->fy;
-    for (int x = 0; x < m->fx; x++)
+    for (int x = 0; x < m->fx && look->row >= 0; x++)
         canvas_put(c, foot, LABEL + look->col * m->fx + x, INK_CURSOR, L'^');
     char text[24];
     snprintf(text, sizeof text, "%lld", (long long)h->area.channel0);
-    if (look->col * m->fx > canvas_width(text))
+    if (look->col < 0 || look->col * m->fx > canvas_width(text))
         canvas_text(c, foot, LABEL, INK_AXIS, text);
     snprintf(text, sizeof text, "%lld", (long long)(h->area.channel0 + h->area.channels - 1));
     if ((look->col + 1) * m->fx < h->cols * m->fx - canvas_width(text))
@@ -177,8 +177,8 @@ static void draw_whole_map(const PlotData *d, PlotLook *look, Sheet *c)
     const WeightHeat *h = &d->picture->heat;
     Shades m = map_of(d, look);
     char mean[24], top[24], groups[48], channels[48];
-    look->row = look->row < 0 ? 0 : look->row < h->rows ? look->row : h->rows - 1;
-    look->col = look->col < 0 ? 0 : look->col < h->cols ? look->col : h->cols - 1;
+    look->row = look->still ? -1 : look->row < 0 ? 0 : look->row < h->rows ? look->row : h->rows - 1;
+    look->col = look->still ? -1 : look->col < 0 ? 0 : look->col < h->cols ? look->col : h->cols - 1;
     int x = canvas_say(c, 0, 0, INK_HEADER, "%s", tr(plot_title(PLOT_ERROR)));
     canvas_text(c, 0, x, INK_HEADER, tr(look->largest ? ", largest of each field" : ", mean of each field"));
     x = canvas_text(c, 1, 0, INK_TEXT, d->level);
@@ -191,7 +191,8 @@ static void draw_whole_map(const PlotData *d, PlotLook *look, Sheet *c)
         draw_map(&m, look, c);
     fmt_value(mean, sizeof mean, h->average);
     fmt_value(top, sizeof top, h->top);
-    draw_under_cursor(&m, look, c, c->h - 2);
+    if (!look->still)
+        draw_under_cursor(&m, look, c, c->h - 2);
     canvas_say(c, c->h - 1, 0, INK_DIM, "mean of all %s; largest %s at group %lld of channel %lld", mean, top, (long long)h->top_group,
                (long long)h->top_channel);
 }

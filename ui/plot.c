@@ -140,6 +140,7 @@ Status plot_show(void *ctx, int64_t linear, const PlotLook *look, Error *err)
     const double share = look->marked ? look->share : ui->plot.share, at = look->marked ? look->at : ui->plot.at;
     const bool by_share = look->marked ? look->by_share : ui->plot.by_share;
     ui->plot = *look;
+    ui->plot.still = false;
     ui->plot.linear = linear_scale;
     ui->plot.table = table;
     ui->plot.largest = largest;

@@ -24,6 +24,7 @@ one() {
     fit | front) in_session "analyze block_error" "$verb $([ $verb = fit ] && echo bytes=+0) $*" ;;
     quant) s quant "$@" ;;
     info | check) s $verb $M "$@" ;;
+    report) case " $* " in *" --eval "*) s report --model_path $M "$@" ;; *" --model_path "*) s report --eval "$D" "$@" ;; *) s report --model_path $M --eval "$D" "$@" ;; esac ;;
     plot) # --kind KIND first: another one than weight
         kind=weight
         [ "${1:-}" != --kind ] || { kind=$2; shift 2; }
@@ -179,6 +180,19 @@ row check format '"tensors"' xml --format json
 row check threads "nothing bad" x --threads 1
 row check runtime "nothing bad" cuda --runtime vllm
 row check progress "nothing bad" sometimes --progress never
+row report model_path "Block error" "" --model_path $M $c
+row report model_type "Block error" "" --model_type qwen3 $c
+row report recipe "Block error" "" --recipe "$R"
+row report exclude "#1 (present): KL" "" --exclude '*.0.mlp.down_proj' '*.1.self_attn.q_proj' $c
+row report eval "#1 (present): KL" "" --eval "$D" $c
+row report calib_dataset "Block error" "" $c
+row report full "#1 (present): KL" - --full $c
+row report ctx "#1 (present): KL" x --ctx 64 $c
+row report format "<!DOCTYPE html>" pdf --format html $c
+row report out "FILE:$tmp/report.html" "" --out "$tmp/report.html" $c
+row report glyphs "####" runes --glyphs ascii $c
+row report runtime "Block error" cuda --runtime vllm-ascend $c
+run_options report "Block error" $c
 row plot model_path "weight values" "" --model_path $M
 row plot model_type "weight values" "" --model_type qwen3
 row plot calib_dataset "input activations" "" --kind input $c

@@ -79,6 +79,29 @@ P
 relay "$tmp/tap"
 grep -q '^ok' "$tmp/tap" || { not_ok "the page was read"; tail -n 3 "$tmp/tap" | sed 's/^/# /'; }
 
+script "the same as text" <<EOT
+open $M
+calib $tmp/texts.jsonl
+analyze kurtosis local_error
+report
+report $tmp/page.txt --glyphs ascii
+report $tmp/blocks.txt --glyphs block
+EOT
+has "$tmp/out" "Where kurtosis is high: layers 0 to 2" "printed"
+is "" "$(LC_ALL=C tr -d '\11\12\40-\176' <"$tmp/page.txt")" "in ASCII"
+is "" "$(awk 'length > 80' "$tmp/page.txt")" "in eighty columns"
+has "$tmp/blocks.txt" "█" "with blocks"
+exits 0 "without a session" "$SLIMSCOPE" report --model_path $M --calib_dataset "$tmp/texts.jsonl" --eval "$tmp/texts.jsonl" --ctx 8 --out "$tmp/whole.html"
+for part in "<h2>KL over size</h2>" "<h2>Where block_error is high</h2>" "<div><p>input activations" "<div><p>weight over its dequantized values" "<div><p>square error of the weight"; do
+    has "$tmp/whole.html" "$part" "the page has $part"
+done
+exits 0 "which is well-formed" python3 -c 'import sys, xml.etree.ElementTree as ET; ET.parse(sys.argv[1])' "$tmp/whole.html"
+exits 0 "and as text" "$SLIMSCOPE" report --model_path $M --calib_dataset "$tmp/texts.jsonl" --eval "$tmp/texts.jsonl" --ctx 8 --glyphs ascii
+for part in "KL over size" "Block error" "alone over block_error" "input activations:" "weight over its dequantized values:" "square error of the weight"; do
+    has "$tmp/out" "$part" "the text has $part"
+done
+exits 64 "two files" "$SLIMSCOPE" report "$tmp/a.html" --out "$tmp/b.html" --model_path $M
+
 script "a page that is there stays" 74 <<EOT
 open $M
 report $tmp/page.html

@@ -1,4 +1,5 @@
 /* The session as a page: what it holds, and that names of any letters stay text. Its form is checked by tests/cli/report.sh. */
+#include <locale.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +12,8 @@
 #include <cmocka.h>
 
 #include "src/page.h"
+#include "src/plot.h"
+#include "src/reportdata.h"
 #include "tests/lib/tempdir.h"
 
 #define EVIL "a<b>&\"c'\x01"
@@ -90,15 +93,19 @@ static void everything_is_on_it(void **state)
     const char *t = str_text(&page);
     static const char *const parts[] = {
         "<h1>" SAFE "</h1>", "Loaded from " SAFE ".csv", "<h2>The decision</h2>", "*.layers.1.mlp.down_proj", "#1 (base)", "#2 (present)",
-        "<h2>KL over size</h2>", "<path class=\"l\" d=\"M", "<path class=\"r\" d=\"M", "<h2>Where kurtosis is high</h2>", "<title>layer 1 mlp.down_proj: ", "<h2>kurtosis and ", "<h2>Values of the worst</h2>",
+        "<h2>KL over size</h2>", "<path class=\"l\" d=\"M", "<path class=\"r\" d=\"M", "<h2>Where kurtosis is high</h2>", "<title>layer 1 mlp.down_proj: ", "<h2>kurtosis and ", "<h2>Plots of the worst</h2>",
     };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         if (!strstr(t, parts[i]))
             fail_msg("no '%s' in the page", parts[i]);
     assert_null(strstr(t, "<b>"));
     assert_int_equal(count(t, "class=\"c\""), 21); /* a cell for each linear */
-    assert_int_equal(count(t, "<div><p>input"), 6);
-    assert_int_equal(count(t, "<div><p>weight"), 6);
+    static const PlotKind of_each[] = {PLOT_INPUT, PLOT_GRID, PLOT_CHANNELS, PLOT_DEQUANT, PLOT_WROWS, PLOT_ERROR};
+    for (size_t i = 0; i < sizeof of_each / sizeof *of_each; i++) {
+        char head[120];
+        snprintf(head, sizeof head, "<div><p>%s <span", plot_title(of_each[i]));
+        assert_int_equal(count(t, head), 6);
+    }
     assert_int_equal(count(t, "<circle"), 21 + 2 + (strstr(t, "class=\"h\"") != NULL));
     ok(page_report(s, &again, &err));
     assert_string_equal(t, str_text(&again));
@@ -107,6 +114,37 @@ static void everything_is_on_it(void **state)
         temp_puts(keep, t);
     str_free(&page);
     str_free(&again);
+    session_free(s);
+    temp_remove(root);
+}
+
+/* The same in eighty columns, in each set of characters. */
+static void text_has_it_too(void **state)
+{
+    (void)state;
+    static const HistForm forms[] = {HIST_ASCII, HIST_BLOCK, HIST_BRAILLE};
+    static const char *const parts[] = {
+        "The decision, and what was measured", "#2 (present): KL ", "KL over size", "up: KL, nats a token, to the right: MiB", "Kurtosis",
+        "Where kurtosis is high: layers 0 to 2", "mlp.down_proj ", " over kurtosis", "x is float now",
+        "input activations: ", "of 256 codes; int8 step", "outliers > 6 times the mean", "SQNR ", "groups by channels",
+    };
+    char *root = temp_folder();
+    Session *s = whole_session(root);
+    for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
+        Str text = {0};
+        ok(report_text(s, (int)forms[f], &text, &err));
+        for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+            if (!strstr(str_text(&text), parts[i]))
+                fail_msg("no '%s' in\n%s", parts[i], str_text(&text));
+        int width = 0;
+        for (const char *p = str_text(&text); *p; p++) {
+            assert_true(forms[f] != HIST_ASCII || (unsigned char)*p < 127);
+            width = *p == '\n' ? 0 : width + (((unsigned char)*p & 0xc0) != 0x80);
+            if (width > 100)
+                fail_msg("a line is too long: %.100s", p - 99);
+        }
+        str_free(&text);
+    }
     session_free(s);
     temp_remove(root);
 }
@@ -130,9 +168,12 @@ static void an_empty_session(void **state)
 
 int main(void)
 {
+    if (!setlocale(LC_ALL, "C.UTF-8"))
+        return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(text_is_escaped),
         cmocka_unit_test(everything_is_on_it),
+        cmocka_unit_test(text_has_it_too),
         cmocka_unit_test(an_empty_session),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
