@@ -102,6 +102,40 @@ int canvas_say(Sheet *c, int y, int x, Ink ink, const char *fmt, ...)
     return canvas_text(c, y, x, ink, buf);
 }
 
+/* Bytes of the first line of a text in w cells; 0 only for an empty one. */
+static size_t line_of(const char *text, int w)
+{
+    size_t n = fitting(text, w), all = strlen(text), cut = n;
+    if (n == all)
+        return n;
+    while (cut > n / 2 && text[cut] != ' ')
+        cut--;
+    n = cut > n / 2 ? cut : n;
+    return n ? n : 1;
+}
+
+int canvas_lines(int w, const char *text)
+{
+    int lines = 0;
+    for (; *text && w > 0; lines++) {
+        text += line_of(text, w);
+        text += strspn(text, " ");
+    }
+    return lines;
+}
+
+void canvas_wrap(Sheet *c, int y, Ink ink, const char *text)
+{
+    char line[1024];
+    for (; *text && c->w > 0; y++) {
+        size_t n = line_of(text, c->w);
+        snprintf(line, sizeof line, "%.*s", (int)n, text);
+        canvas_text(c, y, 0, ink, line);
+        text += n;
+        text += strspn(text, " ");
+    }
+}
+
 void canvas_right(Sheet *c, int y, int x, Ink ink, const char *text)
 {
     canvas_text(c, y, x - canvas_width(text), ink, text);

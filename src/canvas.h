@@ -31,6 +31,10 @@ void canvas_put(Sheet *c, int y, int x, Ink ink, wchar_t ch);
 int canvas_text(Sheet *c, int y, int x, Ink ink, const char *text);
 /* The same of a format that is translated. */
 int canvas_say(Sheet *c, int y, int x, Ink ink, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+/* Lines that a text takes in w cells, broken at blanks. */
+int canvas_lines(int w, const char *text);
+/* Draws it so from line y on. */
+void canvas_wrap(Sheet *c, int y, Ink ink, const char *text);
 /* Text that ends at x (not included). */
 void canvas_right(Sheet *c, int y, int x, Ink ink, const char *text);
 /* Cells that a text takes. */

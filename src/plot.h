@@ -112,6 +112,22 @@ void plot_table(Sheet *c, int y, int h, const HistDraw *v);
 int64_t plot_outliers(const TapSummary *in, char *out, size_t size);
 
 /* ---- parts (plot_*.c) ---- */
+
+/* Sentences around a drawing. Those with the lowest `keep` go first where there is little room. */
+enum { PLOT_TEXTS = 5 };
+typedef struct PlotTexts {
+    int n;
+    struct {
+        char text[256];
+        Ink ink;
+        int keep;
+    } t[PLOT_TEXTS];
+} PlotTexts;
+/* Adds one, of a format that is translated. */
+void plot_say(PlotTexts *p, Ink ink, int keep, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+/* Draws head from the top and foot at the bottom, wrapped, so that at least `least` lines are left between where that is
+ * possible: [*from, *to). */
+void plot_around(Sheet *c, PlotTexts *head, PlotTexts *foot, int least, int *from, int *to);
 void plot_hist_draw(const PlotData *d, const PlotLook *look, Sheet *c);
 void plot_profile_draw(const PlotData *d, const PlotLook *look, Sheet *c);
 /* Counts at the top, the middle and the foot of an axis of h lines at the left edge. */

@@ -9,11 +9,12 @@
 #include "src/lang.h"
 #include "src/plot.h"
 
-enum { HEAD = 2, FOOT = 4, LABEL = 7 }; /* lines above and below the map; cells left of it */
+enum { LABEL = 7, SENTENCE = 88 }; /* cells left of a map; of one of the four sentences around it */
 
 void plot_map_size(int w, int h, PlotLook *look)
 {
-    look->rows = h - HEAD - FOOT > 1 ? h - HEAD - FOOT : 1;
+    int lines = w > 0 ? 4 * ((SENTENCE + w - 1) / w) : 4, rows = h - lines - 1;
+    look->rows = rows >= 4 ? rows : h - 2 > 4 ? 4 : h - 2 > 1 ? h - 2 : 1;
     look->cols = w - LABEL - 1 > 1 ? w - LABEL - 1 : 1;
 }
 
@@ -88,15 +89,15 @@ static Shades map_of(const PlotData *d, const PlotLook *look)
     return m;
 }
 
-static void draw_map(const Shades *m, const PlotLook *look, Sheet *c)
+static void draw_map(const Shades *m, const PlotLook *look, Sheet *c, int top)
 {
     const WeightHeat *h = m->h;
     for (int r = 0; r < h->rows; r++) {
         HeatArea a = plot_field(h, r, 0);
         char label[24];
         snprintf(label, sizeof label, "%lld", (long long)a.group0);
-        canvas_right(c, HEAD + r * m->fy, LABEL - 2, r == look->row ? INK_CURSOR : INK_AXIS, label);
-        for (int y = HEAD + r * m->fy; y < HEAD + (r + 1) * m->fy; y++) {
+        canvas_right(c, top + r * m->fy, LABEL - 2, r == look->row ? INK_CURSOR : INK_AXIS, label);
+        for (int y = top + r * m->fy; y < top + (r + 1) * m->fy; y++) {
             canvas_put(c, y, LABEL - 1, INK_AXIS, r == look->row ? L'>' : c->vline);
             for (int x = 0; x < h->cols * m->fx; x++) {
                 double t = share_of(m, m->v[r * h->cols + x / m->fx], look->linear);
@@ -106,7 +107,7 @@ static void draw_map(const Shades *m, const PlotLook *look, Sheet *c)
             }
         }
     }
-    int foot = HEAD + h->rows * m->fy;
+    int foot = top + h->rows * m->fy;
     for (int x = 0; x < m->fx && look->row >= 0; x++)
         canvas_put(c, foot, LABEL + look->col * m->fx + x, INK_CURSOR, L'^');
     char text[24];
@@ -134,20 +135,20 @@ static void span_text(char *out, size_t size, int64_t first, int64_t n)
 }
 
 /* The worst fields first, as many as there are lines. */
-static void draw_fields(const Shades *m, Sheet *c)
+static void draw_fields(const Shades *m, Sheet *c, int from, int to)
 {
     static const int at[] = {16, 32, 44, 56};
     static const char *const titles[] = {"groups", "channels", "mean", "largest"};
     const WeightHeat *h = m->h;
     int n = h->rows * h->cols, *order = malloc((size_t)n * sizeof *order);
     for (int k = 0; k < 4; k++)
-        canvas_right(c, HEAD, at[k], INK_HEADER, tr(titles[k]));
+        canvas_right(c, from, at[k], INK_HEADER, tr(titles[k]));
     if (!order)
         return;
     for (int i = 0; i < n; i++)
         order[i] = i;
     qsort_r(order, (size_t)n, sizeof *order, by_value, (void *)(uintptr_t)m->v);
-    for (int i = 0; i < n && HEAD + 1 + i < c->h - FOOT + 1; i++) {
+    for (int i = 0; i < n && from + 1 + i < to; i++) {
         char text[4][40];
         HeatArea a = plot_field(h, order[i] / h->cols, order[i] % h->cols);
         span_text(text[0], sizeof text[0], a.group0, a.groups);
@@ -155,12 +156,12 @@ static void draw_fields(const Shades *m, Sheet *c)
         fmt_value(text[2], sizeof text[2], h->mean[order[i]]);
         fmt_value(text[3], sizeof text[3], h->max[order[i]]);
         for (int k = 0; k < 4; k++)
-            canvas_right(c, HEAD + 1 + i, at[k], INK_TEXT, text[k]);
+            canvas_right(c, from + 1 + i, at[k], INK_TEXT, text[k]);
     }
     free(order);
 }
 
-static void draw_under_cursor(const Shades *m, const PlotLook *look, Sheet *c, int y)
+static void say_under_cursor(const Shades *m, const PlotLook *look, PlotTexts *p)
 {
     const WeightHeat *h = m->h;
     HeatArea a = plot_field(h, look->row, look->col);
@@ -169,39 +170,46 @@ static void draw_under_cursor(const Shades *m, const PlotLook *look, Sheet *c, i
     span_text(channels, sizeof channels, a.channel0, a.channels);
     fmt_value(mean, sizeof mean, h->mean[look->row * h->cols + look->col]);
     fmt_value(most, sizeof most, h->max[look->row * h->cols + look->col]);
-    canvas_say(c, y, 0, INK_CURSOR, "^ groups %s, channels %s: mean %s, largest %s", groups, channels, mean, most);
+    plot_say(p, INK_CURSOR, 7, "^ groups %s, channels %s: mean %s, largest %s", groups, channels, mean, most);
+}
+
+static void say_map(const PlotData *d, const PlotLook *look, PlotTexts *head, PlotTexts *foot)
+{
+    const WeightHeat *h = &d->picture->heat;
+    char mean[24], top[24], groups[48], channels[48];
+    span_text(groups, sizeof groups, h->area.group0, h->area.groups);
+    span_text(channels, sizeof channels, h->area.channel0, h->area.channels);
+    fmt_value(mean, sizeof mean, h->average);
+    fmt_value(top, sizeof top, h->top);
+    plot_say(head, INK_HEADER, 9, "%s%s", tr(plot_title(PLOT_ERROR)), tr(look->largest ? ", largest of each field" : ", mean of each field"));
+    plot_say(head, INK_TEXT, 4, "%s; groups of %lld: %s down, channels %s across", d->level, (long long)h->group, groups, channels);
+    plot_say(foot, INK_DIM, 3, "mean of all %s; largest %s at group %lld of channel %lld", mean, top, (long long)h->top_group,
+             (long long)h->top_channel);
 }
 
 static void draw_whole_map(const PlotData *d, PlotLook *look, Sheet *c)
 {
     const WeightHeat *h = &d->picture->heat;
     Shades m = map_of(d, look);
-    char mean[24], top[24], groups[48], channels[48];
+    PlotTexts head = {.n = 0}, foot = {.n = 0};
+    int from, to;
     look->row = look->still ? -1 : look->row < 0 ? 0 : look->row < h->rows ? look->row : h->rows - 1;
     look->col = look->still ? -1 : look->col < 0 ? 0 : look->col < h->cols ? look->col : h->cols - 1;
-    int x = canvas_say(c, 0, 0, INK_HEADER, "%s", tr(plot_title(PLOT_ERROR)));
-    canvas_text(c, 0, x, INK_HEADER, tr(look->largest ? ", largest of each field" : ", mean of each field"));
-    x = canvas_text(c, 1, 0, INK_TEXT, d->level);
-    span_text(groups, sizeof groups, h->area.group0, h->area.groups);
-    span_text(channels, sizeof channels, h->area.channel0, h->area.channels);
-    canvas_say(c, 1, x, INK_TEXT, "; groups of %lld: %s down, channels %s across", (long long)h->group, groups, channels);
-    if (look->table)
-        draw_fields(&m, c);
-    else
-        draw_map(&m, look, c);
-    fmt_value(mean, sizeof mean, h->average);
-    fmt_value(top, sizeof top, h->top);
     if (!look->still)
-        draw_under_cursor(&m, look, c, c->h - 2);
-    canvas_say(c, c->h - 1, 0, INK_DIM, "mean of all %s; largest %s at group %lld of channel %lld", mean, top, (long long)h->top_group,
-               (long long)h->top_channel);
+        say_under_cursor(&m, look, &foot);
+    say_map(d, look, &head, &foot);
+    plot_around(c, &head, &foot, h->rows * m.fy + 1, &from, &to);
+    if (look->table)
+        draw_fields(&m, c, from, to);
+    else
+        draw_map(&m, look, c, from);
 }
 
 /* ---- one group ---- */
 
 static void draw_cell(const PlotData *d, Sheet *c)
 {
-    enum { WIDE = 38 };
+    enum { WIDE = 38, HEAD = 2 };
     const WeightCell *w = &d->picture->cell;
     int lines = c->h - HEAD - 1, columns = c->w / WIDE > 1 ? c->w / WIDE : 1;
     canvas_say(c, 0, 0, INK_HEADER, "group %lld of channel %lld: its %lld values, as they become", (long long)w->group,
@@ -245,8 +253,9 @@ void plot_draw(PlotData *d, PlotLook *look, Sheet *c)
     if (!d->waits && !d->why[0])
         plot_resolve(d, look);
     if (d->waits || d->why[0]) {
-        canvas_say(c, 0, 0, INK_HEADER, "%s", tr(plot_title(look->kind)));
-        canvas_text(c, 1, 0, d->waits ? INK_DIM : INK_TEXT, d->waits ? tr("reading the weight ...") : d->why);
+        const char *title = tr(plot_title(look->kind));
+        canvas_wrap(c, 0, INK_HEADER, title);
+        canvas_wrap(c, canvas_lines(c->w, title), d->waits ? INK_DIM : INK_TEXT, d->waits ? tr("reading the weight ...") : d->why);
     } else if (look->kind == PLOT_ERROR) {
         heat_draw(d, look, c);
     } else if (d->value) {

@@ -249,144 +249,181 @@ void plot_table(Sheet *c, int y, int h, const HistDraw *v)
 
 /* ---- the whole plot ---- */
 
-/* The lines around the bars that this kind has; those that there is no room for go. */
-typedef struct Around {
-    bool moments, level, note, legend;
-} Around;
-
-static Around around_of(const PlotData *d, const PlotLook *look, int room)
+void plot_say(PlotTexts *p, Ink ink, int keep, const char *fmt, ...)
 {
-    enum { BARS = 6, DROPS = 4 };
-    const bool over = look->kind == PLOT_DEQUANT || look->kind == PLOT_GRID, input = look->kind == PLOT_INPUT;
-    Around a = {true, over, over || (input && d->res->in.channel_max && d->std > 0), over && !look->table};
-    bool *const drop[] = {&a.moments, &a.legend, &a.level, &a.note};
-    int used = 2 + a.moments + a.level + a.note + a.legend;
-    for (int i = 0; i < DROPS && room - used < BARS; i++) {
-        used -= *drop[i];
-        *drop[i] = false;
-    }
-    return a;
+    va_list ap;
+    if (p->n == PLOT_TEXTS)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(p->t[p->n].text, sizeof p->t[p->n].text, tr(fmt), ap);
+    va_end(ap);
+    p->t[p->n].ink = ink;
+    p->t[p->n++].keep = keep;
 }
 
-static void draw_head(const PlotData *d, const PlotLook *look, const Around *show, Sheet *c, int *y)
+static int lines_of(int w, const PlotTexts *p)
+{
+    int n = 0;
+    for (int i = 0; i < p->n; i++)
+        n += canvas_lines(w, p->t[i].text);
+    return n;
+}
+
+/* Leaves out the sentence of both that matters least; false: there is none. */
+static bool drop_one(PlotTexts *const of[2])
+{
+    int p = -1, at = -1;
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; i < of[k]->n; i++)
+            if (of[k]->t[i].text[0] && (at < 0 || of[k]->t[i].keep < of[p]->t[at].keep)) {
+                p = k;
+                at = i;
+            }
+    if (at < 0)
+        return false;
+    of[p]->t[at].text[0] = '\0';
+    return true;
+}
+
+static void draw_texts(Sheet *c, int y, const PlotTexts *p)
+{
+    for (int i = 0; i < p->n; i++) {
+        canvas_wrap(c, y, p->t[i].ink, p->t[i].text);
+        y += canvas_lines(c->w, p->t[i].text);
+    }
+}
+
+void plot_around(Sheet *c, PlotTexts *head, PlotTexts *foot, int least, int *from, int *to)
+{
+    PlotTexts *const both[] = {head, foot};
+    while (c->h - lines_of(c->w, head) - lines_of(c->w, foot) < least && drop_one(both))
+        ;
+    *from = lines_of(c->w, head);
+    *to = c->h - lines_of(c->w, foot);
+    draw_texts(c, 0, head);
+    draw_texts(c, *to, foot);
+}
+
+/* ---- what is told around a histogram ---- */
+
+static void head_of(const PlotData *d, const PlotLook *look, PlotTexts *p)
 {
     char n[24], a[24], b[24], m[24], s[24];
+    const bool input = look->kind == PLOT_INPUT || look->kind == PLOT_GRID;
     fmt_count(n, sizeof n, (int64_t)d->h->total);
     fmt_value(a, sizeof a, d->min);
     fmt_value(b, sizeof b, d->max);
     fmt_value(m, sizeof m, d->mean);
     fmt_value(s, sizeof s, d->std);
-    int x = canvas_say(c, *y, 0, INK_HEADER, "%s: %s values", tr(plot_title(look->kind)), n);
-    const char *scale = look->table ? "" : tr(look->linear ? ", counts linear" : ", counts logarithmic");
-    canvas_text(c, (*y)++, x, INK_HEADER, x + canvas_width(scale) <= c->w ? scale : "");
-    if (show->moments)
-        canvas_say(c, (*y)++, 0, INK_TEXT, "%s to %s, mean %s, std %s", a, b, m, s);
-    if (show->level)
-        canvas_text(c, (*y)++, 0, INK_TEXT, d->level);
+    plot_say(p, INK_HEADER, 9, "%s: %s values%s", tr(plot_title(look->kind)), n,
+             look->table ? "" : tr(look->linear ? ", counts linear" : ", counts logarithmic"));
+    plot_say(p, INK_TEXT, 2, "%s to %s, mean %s, std %s", a, b, m, s);
+    if (look->kind == PLOT_GRID || look->kind == PLOT_DEQUANT)
+        plot_say(p, INK_TEXT, 4, "%s", d->level);
+    if (input && d->res->in.bad)
+        plot_say(p, INK_BAD, 8, "%s", d->res->in.bad_text);
+    if (!input && d->picture->look.bad)
+        plot_say(p, INK_BAD, 8, "%lld values are not finite: %s", (long long)d->picture->look.bad, d->picture->look.bad_text);
 }
 
 /* What the dequantized weight is off by. */
-static void draw_loss(const PlotData *d, Sheet *c, int y)
+static void say_loss(const PlotData *d, PlotTexts *p)
 {
     const WeightLook *w = &d->picture->look;
-    char relative[24], worst[24], db[24], step[24];
+    char relative[24], worst[24], db[24], step[48] = "", of[24];
     if (!(w->square > 0)) {
-        canvas_say(c, y, 0, INK_DIM, "all values are 0: nothing is lost");
+        plot_say(p, INK_DIM, 6, "all values are 0: nothing is lost");
         return;
     }
     fmt_percent(relative, sizeof relative, sqrt(w->error / w->square));
     fmt_value(worst, sizeof worst, w->worst);
-    fmt_value(step, sizeof step, w->grid.step);
-    snprintf(db, sizeof db, "%.1f", w->error > 0 ? 10 * log10(w->square / w->error) : INFINITY);
-    int x = canvas_say(c, y, 0, INK_TEXT, "error %s of the weight (SQNR %s dB), at most %s", relative, db, worst);
+    fmt_value(of, sizeof of, w->grid.step);
     if (w->grid.step > 0)
-        canvas_say(c, y, x, INK_TEXT, "; %s step %s", d->steps, step);
+        text_format(step, sizeof step, "; %s step %s", d->steps, of);
+    snprintf(db, sizeof db, "%.1f", w->error > 0 ? 10 * log10(w->square / w->error) : INFINITY);
+    plot_say(p, INK_TEXT, 6, "error %s of the weight (SQNR %s dB), at most %s%s", relative, db, worst, step);
 }
 
 /* How much of the grid the input uses. */
-static void draw_use(const PlotData *d, Sheet *c, int y)
+static void say_use(const PlotData *d, PlotTexts *p)
 {
     char step[24], wide[24];
     int codes = histview_codes_holding(d->h, &d->grid, 0.99, NULL), all = d->grid.hi - d->grid.lo + 1;
     fmt_value(step, sizeof step, d->grid.step);
     fmt_value(wide, sizeof wide, d->std / d->grid.step);
-    canvas_say(c, y, 0, codes * 16 < all ? INK_OUTLIER : INK_TEXT, "99 %% of the values lie on %d of %d codes; %s step %s, std %s steps", codes, all,
-               d->steps, step, wide);
+    plot_say(p, codes * 16 < all ? INK_OUTLIER : INK_TEXT, 6, "99 %% of the values lie on %d of %d codes; %s step %s, std %s steps", codes, all,
+             d->steps, step, wide);
 }
 
-/* The cursor's value, or that there is one to be moved; percentiles beside it. */
-static void draw_readout(const PlotData *d, const PlotLook *look, Sheet *c, int y)
+static void say_percentiles(const PlotData *d, int bins, const char *wide, PlotTexts *p)
+{
+    static const double told[] = {0.5, 0.99, 0.999};
+    char at[3][24];
+    for (int i = 0; i < 3; i++)
+        fmt_value(at[i], sizeof at[i], keyhist_quantile(d->h, told[i]));
+    plot_say(p, INK_DIM, 3, "%d bins of %s  p50 %s  p99 %s  p99.9 %s", bins, wide, at[0], at[1], at[2]);
+}
+
+/* The cursor's value, or the bins and a few percentiles. */
+static void say_readout(const PlotData *d, const PlotLook *look, const Sheet *c, PlotTexts *p)
 {
     char at[24], below[24], n[24], wide[24];
     int per = hist_columns(c->form), axis = c->w >= PLOT_AXIS_LEAST ? PLOT_AXIS : 0, bins = (c->w - axis) * per;
     HistWindow win = look->zoomed ? look->w : plot_whole(d);
     HistBins b;
+    if (bins < 1)
+        return;
     fmt_value(wide, sizeof wide, (win.hi - win.lo) / bins);
     if (!look->marked) {
-        int x = canvas_say(c, y, 0, INK_DIM, "%d bins of %s  ", bins, wide);
-        static const double told[] = {0.5, 0.99, 0.999};
-        for (int i = 0; i < 3; i++) {
-            fmt_value(at, sizeof at, keyhist_quantile(d->h, told[i]));
-            x = canvas_say(c, y, x, INK_DIM, "p%g %s  ", 100 * told[i], at);
-        }
+        say_percentiles(d, bins, wide, p);
         return;
     }
     fmt_value(at, sizeof at, look->at);
     fmt_percent(below, sizeof below, histview_share_below(d->h, look->at));
     if (look->at < win.lo || look->at > win.hi) {
-        canvas_say(c, y, 0, INK_CURSOR, "^ %s: %s lie below; it lies outside what is shown", at, below);
-        return;
+        plot_say(p, INK_CURSOR, 7, "^ %s: %s lie below; it lies outside what is shown", at, below);
+    } else if (histview_bins(d->h, win, bins, false, &b, NULL) == ST_OK) {
+        fmt_count(n, sizeof n, (int64_t)llround(b.count[histview_bin_of(win, bins, look->at)]));
+        plot_say(p, INK_CURSOR, 7, "^ %s: %s lie below, %s in its bin of %s", at, below, n, wide);
+        free(b.count);
     }
-    if (histview_bins(d->h, win, bins, false, &b, NULL) != ST_OK)
-        return;
-    fmt_count(n, sizeof n, (int64_t)llround(b.count[histview_bin_of(win, bins, look->at)]));
-    canvas_say(c, y, 0, INK_CURSOR, "^ %s: %s lie below, %s in its bin of %s", at, below, n, wide);
-    free(b.count);
 }
 
-static void draw_bad(const PlotData *d, const PlotLook *look, Sheet *c, int *y)
-{
-    const bool input = look->kind == PLOT_INPUT || look->kind == PLOT_GRID;
-    if (input && d->res->in.bad)
-        canvas_text(c, (*y)++, 0, INK_BAD, d->res->in.bad_text);
-    if (!input && d->picture->look.bad)
-        canvas_say(c, (*y)++, 0, INK_BAD, "%lld values are not finite: %s", (long long)d->picture->look.bad, d->picture->look.bad_text);
-}
-
-/* Lines below the bars: the read-out, and what this kind tells. */
-static void draw_foot(const PlotData *d, const PlotLook *look, const Around *show, Sheet *c, int y)
+static void foot_of(const PlotData *d, const PlotLook *look, const Sheet *c, PlotTexts *p)
 {
     static const wchar_t float_only[] = {[HIST_ASCII] = L':', [HIST_BLOCK] = L'\u2591', [HIST_BRAILLE] = L'\u2895'};
     static const wchar_t solid[] = {[HIST_ASCII] = L'#', [HIST_BLOCK] = L'\u2588', [HIST_BRAILLE] = L'\u28ff'};
+    const bool over = look->kind == PLOT_GRID || look->kind == PLOT_DEQUANT;
     char text[240];
-    draw_readout(d, look, c, y++);
-    if (show->note && look->kind == PLOT_INPUT)
-        canvas_text(c, y++, 0, plot_outliers(&d->res->in, text, sizeof text) ? INK_OUTLIER : INK_DIM, text);
-    else if (show->note && look->kind == PLOT_DEQUANT)
-        draw_loss(d, c, y++);
-    else if (show->note)
-        draw_use(d, c, y++);
-    if (show->legend)
-        canvas_say(c, y, 0, INK_DIM, "%lc dequantized  %lc float where it is above", (wint_t)solid[c->form], (wint_t)float_only[c->form]);
+    say_readout(d, look, c, p);
+    if (look->kind == PLOT_INPUT && d->res->in.channel_max && d->std > 0) {
+        int64_t beyond = plot_outliers(&d->res->in, text, sizeof text);
+        plot_say(p, beyond ? INK_OUTLIER : INK_DIM, 6, "%s", text);
+    }
+    if (look->kind == PLOT_DEQUANT)
+        say_loss(d, p);
+    if (look->kind == PLOT_GRID)
+        say_use(d, p);
+    if (over && !look->table)
+        plot_say(p, INK_DIM, 1, "%lc dequantized  %lc float where it is above", (wint_t)solid[c->form], (wint_t)float_only[c->form]);
 }
 
 void plot_hist_draw(const PlotData *d, const PlotLook *look, Sheet *c)
 {
+    enum { BARS = 7 };
     const HistDraw v = {.h = d->h, .over = d->over, .over_grid = d->over_grid, .min = d->min, .max = d->max, .mean = d->mean, .std = d->std,
                         .grid = d->grid, .steps = d->steps, .linear = look->linear, .zoomed = look->zoomed, .marked = look->marked,
                         .w = look->w, .at = look->at};
-    const Around show = around_of(d, look, c->h);
-    const int foot = 1 + show.note + show.legend;
-    int y = 0;
-    draw_head(d, look, &show, c, &y);
-    draw_bad(d, look, c, &y);
-    if (!d->h->n) {
-        canvas_say(c, y, 0, INK_DIM, "there is no finite value to draw");
-        return;
-    }
-    if (look->table)
-        plot_table(c, y, c->h - y - foot, &v);
+    PlotTexts head = {.n = 0}, foot = {.n = 0};
+    int from, to;
+    head_of(d, look, &head);
+    if (d->h->n)
+        foot_of(d, look, c, &foot);
     else
-        plot_bars(c, y, c->h - y - foot, &v);
-    draw_foot(d, look, &show, c, c->h - foot);
+        plot_say(&foot, INK_DIM, 5, "there is no finite value to draw");
+    plot_around(c, &head, &foot, BARS, &from, &to);
+    if (look->table)
+        plot_table(c, from, to - from, &v);
+    else
+        plot_bars(c, from, to - from, &v);
 }

@@ -124,41 +124,41 @@ static void draw_columns(const PlotData *d, const PlotLook *look, const Profile 
     char text[40];
     fmt_count(text, sizeof text, from);
     canvas_text(c, y + bars + 1, axis, INK_AXIS, text);
-    if (p->beyond)
-        canvas_say(c, y + bars + 1, axis + canvas_width(text) + 2, INK_OUTLIER, "* > %d times the mean", OUTLIER);
+    int used = axis + canvas_width(text) + 2;
     fmt_count(text, sizeof text, to - 1);
     canvas_right(c, y + bars + 1, c->w, INK_AXIS, text);
+    char star[80];
+    text_format(star, sizeof star, "* > %d times the mean", OUTLIER);
+    if (p->beyond && used + canvas_width(star) + 2 <= c->w - canvas_width(text))
+        canvas_text(c, y + bars + 1, used, INK_OUTLIER, star);
 }
 
-static void draw_named(const PlotData *d, const Profile *p, Sheet *c, int y)
+static void say_named(const PlotData *d, const Profile *p, PlotTexts *t)
 {
-    char v[24];
-    int x = canvas_say(c, y, 0, p->beyond ? INK_OUTLIER : INK_DIM, "outliers > %d times the mean: %lld of %lld; most", OUTLIER, (long long)p->beyond,
-                       (long long)d->n);
-    for (int64_t k = 0; k < NAMED && k < d->n; k++) {
-        char text[64];
+    char names[160] = "", v[24];
+    size_t len = 0;
+    for (int64_t k = 0; k < NAMED && k < d->n && len + 40 < sizeof names; k++) {
         fmt_value(v, sizeof v, (double)d->value[p->order[k]]);
-        snprintf(text, sizeof text, " %lld:%s", (long long)p->order[k], v);
-        if (x + canvas_width(text) > c->w)
-            return;
-        x = canvas_text(c, y, x, p->beyond > k ? INK_OUTLIER : INK_DIM, text);
+        len += (size_t)snprintf(names + len, sizeof names - len, " %lld:%s", (long long)p->order[k], v);
     }
+    plot_say(t, p->beyond ? INK_OUTLIER : INK_DIM, 6, "outliers > %d times the mean: %lld of %lld; most%s", OUTLIER, (long long)p->beyond,
+             (long long)d->n, names);
 }
 
-static void draw_mark(const PlotData *d, const PlotLook *look, const Profile *p, Sheet *c, int y)
+static void say_mark(const PlotData *d, const PlotLook *look, const Profile *p, PlotTexts *t)
 {
     char v[24], times[24];
     int64_t at = (int64_t)look->at;
     if (!look->marked) {
         fmt_value(v, sizeof v, p->middle);
         fmt_value(times, sizeof times, p->middle > 0 ? p->top / p->middle : INFINITY);
-        canvas_say(c, y, 0, INK_DIM, "median %s, the largest is %s times that", v, times);
+        plot_say(t, INK_DIM, 3, "median %s, the largest is %s times that", v, times);
         return;
     }
     at = at < 0 ? 0 : at < d->n ? at : d->n - 1;
     fmt_value(v, sizeof v, (double)d->value[at]);
     fmt_value(times, sizeof times, p->middle > 0 ? (double)d->value[at] / p->middle : INFINITY);
-    canvas_say(c, y, 0, INK_CURSOR, "^ channel %lld: %s, %s times the median", (long long)at, v, times);
+    plot_say(t, INK_CURSOR, 7, "^ channel %lld: %s, %s times the median", (long long)at, v, times);
 }
 
 /* The largest first, as many as there are lines. */
@@ -188,23 +188,27 @@ static void draw_numbers(const PlotData *d, const PlotLook *look, const Profile 
 
 void plot_profile_draw(const PlotData *d, const PlotLook *look, Sheet *c)
 {
+    enum { BARS = 5 };
     Profile p;
+    PlotTexts head = {.n = 0}, foot = {.n = 0};
+    char n[24];
+    int from, to;
     if (!profile_of(d->value, d->n, &p))
         return;
-    char n[24];
+    const bool some = d->n > 0 && p.top > 0;
     fmt_count(n, sizeof n, d->n);
-    int x = canvas_say(c, 0, 0, INK_HEADER, "%s: %s", tr(plot_title(look->kind)), n);
-    const char *how = look->table ? tr(", the largest first") : tr(look->linear ? ", linear" : ", logarithmic");
-    canvas_text(c, 0, x, INK_HEADER, x + canvas_width(how) <= c->w ? how : "");
-    if (d->n < 1 || !(p.top > 0))
-        canvas_say(c, 1, 0, INK_DIM, "all values are 0");
-    else if (look->table)
-        draw_numbers(d, look, &p, c, 1, c->h - 3);
-    else if (c->h >= 6)
-        draw_columns(d, look, &p, c, 1, c->h - 3);
-    if (d->n > 0 && p.top > 0) {
-        draw_mark(d, look, &p, c, c->h - 2);
-        draw_named(d, &p, c, c->h - 1);
+    plot_say(&head, INK_HEADER, 9, "%s: %s%s", tr(plot_title(look->kind)), n,
+             look->table ? tr(", the largest first") : tr(look->linear ? ", linear" : ", logarithmic"));
+    if (some) {
+        say_mark(d, look, &p, &foot);
+        say_named(d, &p, &foot);
+    } else {
+        plot_say(&foot, INK_DIM, 5, "all values are 0");
     }
+    plot_around(c, &head, &foot, BARS, &from, &to);
+    if (some && look->table)
+        draw_numbers(d, look, &p, c, from, to - from);
+    else if (some && to - from >= 3)
+        draw_columns(d, look, &p, c, from, to - from);
     free(p.order);
 }

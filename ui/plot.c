@@ -268,6 +268,15 @@ unsigned act_plot_table(Ui *ui, const KeyRow *row, int key)
 
 /* ---- moving in it ---- */
 
+/* The channel with the largest value in the window: where a cursor begins. */
+static double largest(const PlotData *d, const HistWindow *w)
+{
+    int64_t at = (int64_t)w->lo;
+    for (int64_t i = at; i < d->n && (double)i < w->hi; i++)
+        at = d->value[i] > d->value[at] ? i : at;
+    return (double)at;
+}
+
 static bool move_mark(Ui *ui, PlotData *d, int dx)
 {
     PlotLook *look = &ui->plot;
@@ -277,7 +286,7 @@ static bool move_mark(Ui *ui, PlotData *d, int dx)
     if (d->value)
         step = step < 1 ? 1 : floor(step);
     bool within = look->marked && look->at >= w.lo && look->at <= w.hi;
-    double at = within ? look->at + dx * step : w.lo <= 0 && w.hi > 0 && !d->value ? 0 : (w.lo + w.hi) / 2;
+    double at = within ? look->at + dx * step : d->value ? largest(d, &w) : w.lo <= 0 && w.hi > 0 ? 0 : (w.lo + w.hi) / 2;
     if (d->value)
         at = floor(at);
     if (at < limit.lo || at > limit.hi || (d->value && at > (double)(d->n - 1)))
