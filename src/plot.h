@@ -133,6 +133,8 @@ void plot_profile_draw(const PlotData *d, const PlotLook *look, Sheet *c);
 /* Counts at the top, the middle and the foot of an axis of h lines at the left edge. */
 enum { PLOT_AXIS = 5, PLOT_AXIS_LEAST = 24 };
 void plot_axis(Sheet *c, int y, int h, const char *top, const char *middle, const char *foot);
+/* Indices of v[n] >= 0 by falling value, equal ones as they come; NULL without memory. Caller frees. */
+int64_t *plot_order(const float *v, int64_t n);
 /* Four cells at most: 1023, 8.2k, 12k, 1.0M. */
 void plot_short(char *out, size_t size, double n);
 

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/mem.h"
 #include "src/format.h"
 #include "src/lang.h"
 #include "src/plot.h"
@@ -264,25 +263,11 @@ HistWindow plot_limit(const PlotData *d)
     return (HistWindow){fmin(w.lo, d->min), fmax(w.hi, d->max)};
 }
 
-static int rising(const void *a, const void *b, void *values)
-{
-    const float *v = values;
-    int64_t i = *(const int64_t *)a, j = *(const int64_t *)b;
-    return v[i] < v[j] ? -1 : v[i] > v[j] ? 1 : (i > j) - (i < j);
-}
-
 /* The channel below whose value this share of all channels lies. */
 static int64_t channel_at(const PlotData *d, double share)
 {
-    int64_t *order = mem_array((size_t)d->n, sizeof *order), at = 0;
-    if (!order || d->n < 1) {
-        free(order);
-        return 0;
-    }
-    for (int64_t i = 0; i < d->n; i++)
-        order[i] = i;
-    qsort_r(order, (size_t)d->n, sizeof *order, rising, (void *)(uintptr_t)d->value);
-    at = order[(int64_t)floor(fmin(fmax(share, 0), 1) * (double)(d->n - 1) + 0.5)];
+    int64_t *order = d->n > 0 ? plot_order(d->value, d->n) : NULL, last = d->n - 1;
+    int64_t at = order ? order[last - (int64_t)floor(fmin(fmax(share, 0), 1) * (double)last + 0.5)] : 0;
     free(order);
     return at;
 }

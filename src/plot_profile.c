@@ -17,26 +17,53 @@ typedef struct Profile {
     int64_t *order;                  /* [n] by falling value */
 } Profile;
 
-static int falling(const void *a, const void *b, void *values)
+int64_t *plot_order(const float *v, int64_t n)
 {
-    const float *v = values;
-    int64_t i = *(const int64_t *)a, j = *(const int64_t *)b;
-    return v[i] > v[j] ? -1 : v[i] < v[j] ? 1 : (i > j) - (i < j);
+    enum { DIGITS = 1 << 16 };
+    int64_t *order = mem_array((size_t)n, sizeof *order), *from = mem_array((size_t)n, sizeof *from), *count = mem_array(DIGITS, sizeof *count);
+    for (int64_t i = 0; order && from && count && i < n; i++)
+        order[i] = i;
+    for (int pass = 0; order && from && count && pass < 2; pass++) { /* values >= 0 lie as their bits do */
+        int64_t at = 0;
+        memset(count, 0, DIGITS * sizeof *count);
+        memcpy(from, order, (size_t)n * sizeof *from);
+        for (int half = 0; half < 2; half++) {
+            for (int64_t i = 0; i < n; i++) {
+                uint32_t bits;
+                memcpy(&bits, &v[from[i]], sizeof bits);
+                uint32_t digit = ~bits >> 16 * pass & 0xffff;
+                if (half)
+                    order[count[digit]++] = from[i];
+                else
+                    count[digit]++;
+            }
+            for (int64_t d = 0; half == 0 && d < DIGITS; d++) {
+                int64_t here = count[d];
+                count[d] = at;
+                at += here;
+            }
+        }
+    }
+    bool fine = order && from && count;
+    free(from);
+    free(count);
+    if (fine)
+        return order;
+    free(order);
+    return NULL;
 }
 
 static bool profile_of(const float *v, int64_t n, Profile *p)
 {
-    *p = (Profile){.order = mem_array((size_t)n, sizeof *p->order)};
+    *p = (Profile){.order = plot_order(v, n)};
     if (!p->order)
         return false;
     for (int64_t i = 0; i < n; i++) {
         double x = (double)v[i];
-        p->order[i] = i;
         p->mean += x / (double)n;
         p->top = fmax(p->top, x);
         p->least = x > 0 && (!(p->least > 0) || x < p->least) ? x : p->least;
     }
-    qsort_r(p->order, (size_t)n, sizeof *p->order, falling, (void *)(uintptr_t)v);
     p->middle = n ? (double)v[p->order[n / 2]] : 0;
     while (p->beyond < n && (double)v[p->order[p->beyond]] > OUTLIER * p->mean)
         p->beyond++;
