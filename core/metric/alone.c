@@ -274,8 +274,10 @@ static Status find_ranges(AlonePass *a, Error *err)
         for (int64_t i = 0; i < a->p->m->nlinears; i++)
             for (int k = 1; k <= a->p->nlevels; k++) {
                 const UnitSlot *u = needs_range(a, k) ? range_of(a, a->known, i, k) : NULL;
-                if (u)
-                    RETURN_IF_ERROR(scores_put(&a->ranges, &metric_input_range, &u->s, err));
+                if (!u)
+                    continue;
+                const UnitScore full = scores_unit_full(u, &metric_input_range, i);
+                RETURN_IF_ERROR(scores_put(&a->ranges, &metric_input_range, &full, err));
             }
     }
     for (int64_t k = 0; k < a->n; k++) {

@@ -27,7 +27,7 @@ static Status begin_values(Probe *b, const Metric *m, Error *err)
     scores_levels(model, m->scope, b->p->levels, b->level, levels);
     for (int64_t i = 0; i < n; i++) {
         const UnitSlot *u = b->p->before ? scores_unit_at(b->p->before, m, i, levels[i]) : NULL;
-        b->unit[i] = u ? u->s : (UnitScore){.unit = i, .levels = levels[i]};
+        b->unit[i] = u ? scores_unit_full(u, m, i) : (UnitScore){.unit = i, .levels = levels[i]};
     }
     free(levels);
     return ST_OK;

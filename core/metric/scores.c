@@ -30,6 +30,43 @@ Status scores_init(Scores *s, const Model *m, Error *err)
     return error_nomem(err, "the results");
 }
 
+/* ---- what a slot keeps ---- */
+
+/* One block: the parts, the text behind them. */
+static bool keep(KeptScore *to, const Metric *m, const UnitScore *u)
+{
+    size_t n = (size_t)metric_parts(m) * sizeof *to->part, text = u->why[0] ? strlen(u->why) + 1 : 0;
+    *to = (KeptScore){.value = u->value, .sum = u->sum, .tokens = u->tokens, .levels = u->levels, .samples = u->samples,
+                      .absent = u->absent, .why = ""};
+    if (n + text == 0)
+        return true;
+    to->part = malloc(n + text);
+    if (!to->part)
+        return false;
+    memcpy(to->part, u->part, n);
+    if (text)
+        to->why = memcpy((char *)to->part + n, u->why, text);
+    return true;
+}
+
+UnitScore scores_unit_full(const UnitSlot *u, const Metric *metric, int64_t unit)
+{
+    UnitScore full = {.unit = unit, .value = u->s.value, .sum = u->s.sum, .tokens = u->s.tokens, .samples = u->s.samples,
+                      .levels = u->s.levels, .absent = u->s.absent};
+    if (u->s.part)
+        memcpy(full.part, u->s.part, (size_t)metric_parts(metric) * sizeof *full.part);
+    memcpy(full.why, u->s.why, strlen(u->s.why) + 1);
+    return full;
+}
+
+static void slot_free(UnitSlot *slot)
+{
+    for (int i = 0; i < slot->nothers; i++)
+        free(slot->other[i].s.part);
+    free(slot->other);
+    free(slot->s.part);
+}
+
 void scores_fini(Scores *s)
 {
     for (int64_t i = 0; s->any && i < s->nlinears; i++)
@@ -37,7 +74,7 @@ void scores_fini(Scores *s)
             linear_result_fini(&s->linear[i].r);
     for (int k = 0; s->unit && k < metric_count(); k++) {
         for (int64_t u = 0; s->unit[k] && u < s->units[k]; u++)
-            free(s->unit[k][u].other);
+            slot_free(&s->unit[k][u]);
         free(s->unit[k]);
     }
     free(s->linear);
@@ -60,6 +97,7 @@ static bool keep_other(UnitSlot *slot)
 {
     UnitSlot *grown = slot->other;
     if (slot->nothers == SCORES_OTHERS) {
+        free(grown[0].s.part);
         memmove(grown, grown + 1, (SCORES_OTHERS - 1) * sizeof *grown);
         slot->nothers--;
     } else if (!(grown = realloc(slot->other, ((size_t)slot->nothers + 1) * sizeof *grown))) {
@@ -83,6 +121,7 @@ static int find_other(const UnitSlot *slot, uint64_t levels)
 
 static void drop_other(UnitSlot *slot, int i)
 {
+    free(slot->other[i].s.part);
     memmove(slot->other + i, slot->other + i + 1, (size_t)(slot->nothers - i - 1) * sizeof *slot->other);
     slot->nothers--;
 }
@@ -104,11 +143,19 @@ static Status put_slot(Scores *s, const Metric *metric, const UnitScore *u, Arit
     s->units[k] = n;
     UnitSlot *slot = &s->unit[k][u->unit];
     int at = find_other(slot, u->levels);
+    KeptScore kept;
+    if (!keep(&kept, metric, u))
+        return error_nomem(err, "the results");
     if (at >= 0)
         drop_other(slot, at);
-    if (slot->known && slot->s.levels != u->levels && !keep_other(slot))
+    bool other = slot->known && slot->s.levels != u->levels;
+    if (other && !keep_other(slot)) {
+        free(kept.part);
         return error_nomem(err, "the results");
-    slot->s = *u;
+    }
+    if (!other)
+        free(slot->s.part);
+    slot->s = kept;
     slot->known = true;
     slot->stale = false;
     slot->arith = arith;
@@ -121,9 +168,12 @@ Status scores_put(Scores *s, const Metric *metric, const UnitScore *u, Error *er
     return put_slot(s, metric, u, s->arith, origin_of(metric, &s->origin), err);
 }
 
-static Status copy_slot(Scores *out, const Metric *m, const UnitSlot *from, uint64_t origin, Error *err)
+static Status copy_slot(Scores *out, const Metric *m, int64_t unit, const UnitSlot *from, uint64_t origin, Error *err)
 {
-    return from->made == origin ? put_slot(out, m, &from->s, from->arith, from->made, err) : ST_OK;
+    if (from->made != origin)
+        return ST_OK;
+    const UnitScore full = scores_unit_full(from, m, unit);
+    return put_slot(out, m, &full, from->arith, from->made, err);
 }
 
 Status scores_copy_units(Scores *out, const Scores *s, const Metric *const *metrics, const ScoreOrigin *origin, Error *err)
@@ -132,9 +182,9 @@ Status scores_copy_units(Scores *out, const Scores *s, const Metric *const *metr
         for (int64_t u = 0; u < scope_units(s->m, metrics[i]->scope); u++) {
             const UnitSlot *from = scores_unit(s, metrics[i], u);
             for (int k = 0; from && k < from->nothers; k++)
-                RETURN_IF_ERROR(copy_slot(out, metrics[i], &from->other[k], origin_of(metrics[i], origin), err));
+                RETURN_IF_ERROR(copy_slot(out, metrics[i], u, &from->other[k], origin_of(metrics[i], origin), err));
             if (from)
-                RETURN_IF_ERROR(copy_slot(out, metrics[i], from, origin_of(metrics[i], origin), err));
+                RETURN_IF_ERROR(copy_slot(out, metrics[i], u, from, origin_of(metrics[i], origin), err));
         }
     return ST_OK;
 }

@@ -33,13 +33,24 @@ typedef struct UnitScore {
     bool absent;     /* the metric has nothing to say of such a unit, which is no failure: why tells */
 } UnitScore;
 
+/* The same as it is kept, without what its metric does not have: there are many. */
+typedef struct KeptScore {
+    double value, sum;
+    int64_t tokens;
+    uint64_t levels;
+    double *part;    /* [metric_parts]; the slot's memory, with `why` behind it */
+    const char *why; /* "": none */
+    int samples;
+    bool absent;
+} KeptScore;
+
 typedef struct UnitSlot {
-    UnitScore s;
-    bool known, stale;
-    ArithMode arith;
+    KeptScore s;
     uint64_t made;        /* ScoreOrigin under which it was put */
     struct UnitSlot *other; /* [nothers] of other levels, the newest last */
     int nothers;
+    bool known, stale;
+    ArithMode arith;
 } UnitSlot;
 
 /* What scores depend on beside the levels of their linears, as digests. */
@@ -73,6 +84,8 @@ Status scores_put(Scores *s, const struct Metric *metric, const UnitScore *u, Er
  * thread. *out is initialised by the caller, who frees it with scores_fini. */
 Status scores_copy_units(Scores *out, const Scores *s, const struct Metric *const *metrics, const ScoreOrigin *origin,
                          Error *err);
+/* What was put. */
+UnitScore scores_unit_full(const UnitSlot *u, const struct Metric *metric, int64_t unit);
 /* NULL: there is none. */
 const UnitSlot *scores_unit(const Scores *s, const struct Metric *metric, int64_t unit);
 /* The value under these levels (scores_levels), NULL: there is none. Stale ones, too. */

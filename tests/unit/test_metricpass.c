@@ -152,7 +152,7 @@ static Status tail_run(Runner *r, const PassPlan *p, const PassSink *sink, Error
         scores_levels(p->m, SCOPE_BLOCK, p->levels, p->level, levels);
     for (int k = 0; st == ST_OK && k < n; k++) {
         const UnitSlot *before = p->before ? scores_unit(p->before, &metric_tail_error, k) : NULL;
-        t.score[k] = (PassScore){&metric_tail_error, before ? before->s : (UnitScore){.unit = k, .levels = levels[k]}};
+        t.score[k] = (PassScore){&metric_tail_error, before ? scores_unit_full(before, &metric_tail_error, k) : (UnitScore){.unit = k, .levels = levels[k]}};
         st = coarse_make(&c[k], p, k, err);
         perturb[k] = (Perturb){.unit = k, .variant = &c[k].v, .until = n};
     }

@@ -168,6 +168,45 @@ static double varied(const Model *m, int64_t group, int level)
     return 1e-6 * (double)(1 + group % 7);
 }
 
+/* Scores of all analyses of weights: what their metrics have, and no more. */
+static void what_scores_hold(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"weight_error", "weight_outliers", "group_size", "clipping"};
+    Model *m;
+    Scores all;
+    ok(model_open(&m, folder, NULL, &err));
+    ok(scores_init(&all, m, &err)); /* room for statistics, which nothing touches here */
+    size_t before = heap_bytes();
+    for (int k = 0; k < 4; k++)
+        for (int64_t i = 0; i < m->nlinears; i++) {
+            const Metric *metric = metric_find(names[k]);
+            UnitScore u = {.unit = i, .value = (double)(i % 97), .tokens = -1};
+            for (int p = 0; p < METRIC_PARTS; p++)
+                u.part[p] = (double)(i + p);
+            if (i % 1000 == 0)
+                snprintf(u.why, sizeof u.why, "a reason of linear %lld", (long long)i);
+            ok(scores_put(&all, metric, &u, &err));
+        }
+    size_t held = heap_bytes() - before;
+    for (int k = 0; k < 4; k++)
+        for (int64_t i = 0; i < m->nlinears; i += 777) {
+            const Metric *metric = metric_find(names[k]);
+            const UnitSlot *u = scores_unit(&all, metric, i);
+            for (int p = 0; p < metric_parts(metric); p++)
+                assert_true(u->s.part[p] == (double)(i + p));
+            assert_int_equal(u->s.why[0] != 0, i % 1000 == 0);
+            const UnitScore full = scores_unit_full(u, metric, i);
+            assert_true(full.unit == i && full.value == (double)(i % 97) && strcmp(full.why, u->s.why) == 0);
+        }
+    if (before) {
+        print_message("# scores: %zu bytes a linear and analysis\n", held / (size_t)m->nlinears / 4);
+        assert_true((double)held / (double)m->nlinears * 60000 < 64 << 20);
+    }
+    scores_fini(&all);
+    model_free(m);
+}
+
 static void what_opening_holds(void **state)
 {
     (void)state;
@@ -409,6 +448,7 @@ static void keys_and_paint(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_scores_hold),
         cmocka_unit_test(what_opening_holds),
         cmocka_unit_test(table_operations),
         cmocka_unit_test(folds),

@@ -110,7 +110,7 @@ static Status run_pass(Run *u, const char *const *which)
     return pass_weights.run(u->b.r, &p, &(PassSink){on_step, u}, &err);
 }
 
-static const UnitScore *score_of(const Run *u, int kind, int64_t linear)
+static const KeptScore *score_of(const Run *u, int kind, int64_t linear)
 {
     const UnitSlot *s = scores_unit(&u->scores, metric_find(names[kind]), linear);
     assert_non_null(s);
@@ -367,7 +367,7 @@ static void same_values(const Run *a, const Run *b)
 {
     for (int k = 0; k < KINDS; k++)
         for (int64_t i = 0; i < a->b.m->nlinears; i++) {
-            const UnitScore *x = score_of(a, k, i), *y = score_of(b, k, i);
+            const KeptScore *x = score_of(a, k, i), *y = score_of(b, k, i);
             for (int p = 0; p < metric_parts(metric_find(names[k])); p++)
                 if (x->value != y->value || x->part[p] != y->part[p])
                     fail_msg("%s of linear %d: %g and %g, part %d %g and %g", names[k], (int)i, x->value, y->value, p,
@@ -414,7 +414,7 @@ static void put_values(const Model *m, const char *dir, const char *linear, floa
 
 static void says(const Run *u, int kind, const char *linear, double value, const char *why)
 {
-    const UnitScore *s = score_of(u, kind, model_find_linear(u->b.m, linear));
+    const KeptScore *s = score_of(u, kind, model_find_linear(u->b.m, linear));
     if (!(isnan(value) ? isnan(s->value) : s->value == value) || strcmp(s->why, why) != 0)
         fail_msg("%s of %s: %g '%s', not %g '%s'", names[kind], linear, s->value, s->why, value, why);
 }
