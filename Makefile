@@ -50,7 +50,7 @@ TEST_LIB  := $(patsubst %.c,$(BUILD)/%.o,$(sort $(filter-out tests/lib/faultshim
 FAULTSHIM := $(BUILD)/tests/faultshim.so
 UNIT_BIN  := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
 
-.PHONY: all demo check check-arm check-loaders faults fuzz unused bench bench-peers bench-real install deps deps-check clean help unit
+.PHONY: all demo check check-arm check-loaders faults fuzz fuzz-keys unused bench bench-peers bench-real install deps deps-check clean help unit
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -115,6 +115,10 @@ fuzz: $(BUILD)/tests/run_fuzz ## search each reader of foreign bytes with libFuz
 	@sh tests/fuzz/search.sh $(BUILD)/tests/run_fuzz build-fuzz/tests/run_fuzz $(or $(SECONDS),60)
 
 # Linked with each function in a section of its own: the linker names those that main does not reach.
+fuzz-keys: ## a hundred thousand random keys, lines and sizes into the workbench under ASan (KEYS=N)
+	@$(MAKE) --no-print-directory -s BUILD=build-asan SAN=1 build-asan/tests/test_screen
+	@SLIMSCOPE_FUZZ_KEYS=$(or $(KEYS),100000) LC_ALL=C.UTF-8 build-asan/tests/test_screen
+
 unused: ## name functions that nothing of the program calls, or only their own file
 	@$(MAKE) --no-print-directory -s BUILD=build-unused OPT="-O0 -ffunction-sections" build-unused/unused >/dev/null
 

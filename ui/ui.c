@@ -318,9 +318,14 @@ unsigned ui_paste_pause(Ui *ui)
 static unsigned key_mouse(Ui *ui)
 {
     MEVENT e;
-    if (getmouse(&e) != OK || ui->overlay || ui->input || ui->question.text)
+    if (getmouse(&e) != OK || ui->input || ui->question.text)
         return DO_NOTHING;
-    if (e.bstate & (BUTTON4_PRESSED | BUTTON5_PRESSED)) {
+    bool wheel = e.bstate & (BUTTON4_PRESSED | BUTTON5_PRESSED);
+    for (int i = 0; i < 3 && ui->overlay && wheel; i++)
+        ui->overlay->key(ui, KEY_CODE(e.bstate & BUTTON4_PRESSED ? KEY_UP : KEY_DOWN));
+    if (ui->overlay)
+        return DO_PAINT;
+    if (wheel) {
         for (int i = 0; i < 3; i++)
             ui->view->move(ui, ui_state(ui, ui->view), e.bstate & BUTTON4_PRESSED ? MOVE_UP : MOVE_DOWN);
         return DO_PAINT;

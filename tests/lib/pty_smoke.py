@@ -117,6 +117,50 @@ def slow_line(p):
     tap.equal(begun, whole, "a slow line: each copy is whole")
 
 
+def mouse(p):
+    """the mouse, as terminals send it today (SGR, 1006)"""
+    p.see("down_proj")
+    tap.ok(b"\x1b[?1006;1000h" in p.out or b"\x1b[?1006h" in p.out, "the mouse: SGR coordinates are asked for", p.out[:300])
+
+    def press(button, x, y):
+        os.write(p.master, b"\x1b[<%d;%d;%dM" % (button, x, y))
+        if button < 32:
+            os.write(p.master, b"\x1b[<%d;%d;%dm" % (button, x, y))
+
+    def on(name):  # the row of the cursor
+        p.keys("\x0c")
+        p.see("> ", redraw=False)
+        while p.pump(0.2):
+            pass
+        return re.search(r">\s+\?\s+" + re.escape(name), p.shown()) is not None
+    press(0, 30, 9)
+    tap.ok(on("model.layers.0.mlp.up_proj"), "the mouse: a click moves to its row", p.shown())
+    press(0, 300, 9)
+    press(32, 30, 12)
+    tap.ok(on("model.layers.0.mlp.up_proj"), "the mouse: dragging, and a click beside the screen, do nothing", p.shown())
+    press(65, 30, 9)
+    tap.ok(on("model.layers.1.self_attn.k_proj"), "the mouse: the wheel moves three rows", p.shown())
+    press(64, 30, 9)
+    tap.ok(on("model.layers.0.mlp.up_proj"), "the mouse: and back", p.shown())
+    p.mark = len(p.out)
+    press(0, 20, 3)
+    p.see("by name, rising", redraw=False)
+    p.mark = len(p.out)
+    press(0, 20, 3)
+    p.see("by name, falling", redraw=False)
+    tap.ok(True, "the mouse: a heading sorts, again turns round")
+    press(0, 12, 2)
+    p.see("What-if]")
+    tap.ok(True, "the mouse: a tab opens its screen")
+    press(0, 3, 24)
+    p.see("Keys on")
+    press(65, 30, 9)
+    tap.ok(p.end is None, "the mouse: a key of the last line is pressed, the wheel scrolls what it opened")
+    p.keys("qQ")
+    tap.equal("exit 0", p.finish(), "the mouse: it ends with 0")
+    left_well(p, "the mouse")
+
+
 def lost_end(p):
     """a paste whose end got lost"""
     p.see("r scores all layers; ? lists the keys", redraw=False)
@@ -283,6 +327,7 @@ def poor_terminals():
 tap.run(life, start("life"))
 tap.run(slow_line, start("slow"))
 tap.run(lost_end, start("paste"))
+tap.run(mouse, start("mouse", "--mouse"))
 kills()
 poor_terminals()
 tap.finish()

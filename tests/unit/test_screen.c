@@ -142,6 +142,12 @@ static void test_golden_utf8(void **state)
     golden("braille");
 }
 
+static void test_golden_block(void **state)
+{
+    (void)state;
+    golden("block");
+}
+
 static void test_golden_ascii(void **state)
 {
     (void)state;
@@ -546,20 +552,31 @@ static unsigned next(unsigned *seed)
     return *seed >> 8;
 }
 
-/* Keys of the table, characters, controls, odd codes; sizes down to one cell. Whatever happens, it must go on. */
+/* Lines that keys alone would hardly make. */
+static const char *const texts[] = {
+    ":exclude last=2\n", ":include *\n", ":sort name desc\n", ":filter score>1 !float\n", ":filter\n", ":fold group\n", ":fold none\n",
+    ":columns std advice\n", ":columns none\n", ":tag *q_proj\n", ":savefilter a attn\n", ":filter @a\n", ":set lang=zh\n", ":set lang=en\n",
+    ":help\n", ":help exclude\n", ":history\n", ":nosuch\n", ":undo\n", ":redo\n", ":theme mono\n", ":recipe default\n", ":show std\n",
+    ":show kurtosis\n", ":rank\n", ":columns\n", ":compare list\n", ":bind K undo\n", ":exclude 'open\n", "\\layer=2..5\n", "/attn\n", "p*.3.*\n",
+    ":screen jobs\n", ":screen rank\n", ":front\n", ":sheet a.csv!\n", ":export r.yaml!\n",
+};
+
+/* Keys of the table, lines, characters, controls, odd codes; sizes down to one cell. Whatever happens, it must go on.
+ * SLIMSCOPE_FUZZ_KEYS: how many; `make fuzz-keys` tries a hundred thousand under ASan. */
 static void test_any_key_any_size(void **state)
 {
     (void)state;
     World w;
     unsigned seed = 20240607;
-    int keys = getenv("SLIMSCOPE_FUZZ_KEYS") ? atoi(getenv("SLIMSCOPE_FUZZ_KEYS")) : 10000, rows = 0;
-    const KeyRow *row[200];
+    int keys = getenv("SLIMSCOPE_FUZZ_KEYS") ? atoi(getenv("SLIMSCOPE_FUZZ_KEYS")) : 20000, rows = 0;
+    const KeyRow *row[400];
     for (int v = -1; v < 0 || view_table[v]; v++)
-        for (const KeyRow *r = v < 0 ? key_table : view_table[v]->keys; r && r->help && rows < 200; r++)
+        for (const KeyRow *r = v < 0 ? key_table : view_table[v]->keys; r && r->help && rows < 400; r++)
             row[rows++] = r;
-    world_open(&w, 80, 24, "braille", true, true);
+    world_open(&w, 80, 24, "braille", true, false);
     char *home = realpath(".", NULL);
     assert_int_equal(chdir(w.dir), 0); /* paths typed by chance stay here */
+    enum { TEXTS = sizeof texts / sizeof texts[0] };
     for (int i = 0; i < keys; i++) {
         unsigned kind = next(&seed) % 10;
         int key = (int)(next(&seed) % 0x300);
@@ -572,7 +589,10 @@ static void test_any_key_any_size(void **state)
         if (key == '!' || key == 'r' ||
             key == KEY_CODE(KEY_F(5))) /* jobs have their own test; here they would only take time */
             continue;
-        unsigned bits = ui_key(w.ui, key);
+        unsigned bits = DO_NOTHING;
+        for (const char *c = next(&seed) % 50 ? "" : texts[next(&seed) % TEXTS]; *c; c++)
+            bits |= ui_key(w.ui, *c);
+        bits |= ui_key(w.ui, key);
         if (bits & DO_RELAYOUT)
             ui_set_size(w.ui, w.ui->rows, w.ui->cols);
         if (next(&seed) % 40 == 0)
@@ -597,6 +617,7 @@ int main(int argc, char **argv)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden_utf8),
+        cmocka_unit_test(test_golden_block),
         cmocka_unit_test(test_golden_ascii),
         cmocka_unit_test(test_no_model),
         cmocka_unit_test(test_group_moves_together),
