@@ -89,22 +89,36 @@ static void draw_head(Ui *ui)
     pen_fill(&p, SL_TITLE);
 }
 
-/* The tabs; `brief`: of the others only their keys. */
-static void put_tabs(Ui *ui, Pen *p, bool brief)
+/* How much of the other tabs' names there is room for. */
+typedef enum TabNames { NAMES_WHOLE, NAMES_SHORT, NAMES_NONE } TabNames;
+
+/* The first cells of a title. */
+static void short_title(const char *title, char *out, size_t size)
+{
+    enum { CELLS = 4 };
+    const char *end = title, *next = title;
+    int w, left = CELLS;
+    while (text_next(&next, &w) && (left -= w) >= 0)
+        end = next;
+    snprintf(out, size, "%.*s", (int)(end - title), title);
+}
+
+static void put_tabs(Ui *ui, Pen *p, TabNames names)
 {
     ui->ntab_spans = 0;
     pen_puts(p, SL_TAB, " ");
     for (int i = 0; view_table[i]; i++) {
         const View *v = view_table[i];
-        bool on = v == ui->view;
+        char title[48];
         ui->tab_spans[ui->ntab_spans].x = p->x;
         ui->tab_spans[ui->ntab_spans].view = v;
-        if (on)
+        short_title(tr(v->title), title, sizeof title);
+        if (v == ui->view)
             pen_printf(p, SL_TAB_ON, "[%c %s]", v->key, tr(v->title));
-        else if (brief)
+        else if (names == NAMES_NONE)
             pen_printf(p, SL_TAB, "%c", v->key);
         else
-            pen_printf(p, SL_TAB, "%c %s", v->key, tr(v->title));
+            pen_printf(p, SL_TAB, "%c %s", v->key, names == NAMES_SHORT ? title : tr(v->title));
         ui->tab_spans[ui->ntab_spans].w = p->x - ui->tab_spans[ui->ntab_spans].x;
         ui->ntab_spans++;
         pen_puts(p, SL_TAB, " ");
@@ -120,12 +134,13 @@ static void draw_tabs(Ui *ui)
         ui->view->context(ui, ui_state(ui, ui->view), &l);
     if (l.n > 0)
         l.f[0].right = true;
-    Pen p = pen_at(ui, r.y, r.x, r.w);
-    put_tabs(ui, &p, false);
-    parts_fit(&l, p.end - p.x - 2);
-    if (parts_kept(&l) < WANTED) {
+    Pen p;
+    for (TabNames names = NAMES_WHOLE;; names++) {
         p = pen_at(ui, r.y, r.x, r.w);
-        put_tabs(ui, &p, true);
+        put_tabs(ui, &p, names);
+        parts_fit(&l, p.end - p.x - 2);
+        if (names == NAMES_NONE || parts_kept(&l) >= WANTED)
+            break;
     }
     pen_puts(&p, SL_TEXT, " ");
     pen_parts(&p, SL_TEXT, &l, 1);

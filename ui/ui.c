@@ -315,10 +315,27 @@ unsigned ui_paste_pause(Ui *ui)
     return ui->pasting && clock_ns() - ui->last_key >= PASTE_SILENCE_NS ? end_paste(ui) : DO_NOTHING;
 }
 
+/* Whether an event is a click. Curses tells a press and its release that come together as the release alone, and each
+ * step of a drag as another press. */
+static bool click_begins(Ui *ui, mmask_t what)
+{
+    bool was = ui->button_down;
+    if (what & (BUTTON1_CLICKED | BUTTON1_DOUBLE_CLICKED | BUTTON1_RELEASED))
+        ui->button_down = false;
+    else if (what & BUTTON1_PRESSED)
+        ui->button_down = true;
+    else
+        return false;
+    return !was;
+}
+
 static unsigned key_mouse(Ui *ui)
 {
     MEVENT e;
-    if (getmouse(&e) != OK || ui->input || ui->question.text)
+    if (getmouse(&e) != OK)
+        return DO_NOTHING;
+    bool clicked = click_begins(ui, e.bstate);
+    if (ui->input || ui->question.text)
         return DO_NOTHING;
     bool wheel = e.bstate & (BUTTON4_PRESSED | BUTTON5_PRESSED);
     for (int i = 0; i < 3 && ui->overlay && wheel; i++)
@@ -330,6 +347,8 @@ static unsigned key_mouse(Ui *ui)
             ui->view->move(ui, ui_state(ui, ui->view), e.bstate & BUTTON4_PRESSED ? MOVE_UP : MOVE_DOWN);
         return DO_PAINT;
     }
+    if (!clicked)
+        return DO_NOTHING;
     for (int i = 0; i < ui->ntab_spans && e.y == ui->layout.tabs.y; i++) {
         if (e.x >= ui->tab_spans[i].x && e.x < ui->tab_spans[i].x + ui->tab_spans[i].w)
             return ui_goto(ui, ui->tab_spans[i].view);

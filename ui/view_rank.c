@@ -340,12 +340,11 @@ static void context(Ui *ui, void *state, LineParts *out)
     int column = rank_sort_column(sort);
     if (column == COLUMNS || !st->w[column]) /* no heading on the screen tells */
         part_add(out, SL_TEXT, 1, up ? "by %s ^" : "by %s v", sort_key_name(sort));
+    part_add(out, SL_TEXT, 2, "%s", m ? m->name : tr("no metric"));
     if (m && m->scope != SCOPE_LINEAR)
-        part_add(out, SL_TEXT, 2, "%s of the %s", m->name, scope_name(m->scope));
-    else
-        part_add(out, SL_TEXT, 2, "%s", m ? m->name : "no metric");
+        part_add(out, SL_TEXT, 5, "of the %s", scope_name(m->scope))->gap = 1;
     if (m)
-        part_add(out, SL_DIM, 5, "%d/%d", at, n)->gap = 1;
+        part_add(out, SL_DIM, 6, "%d/%d", at, n)->gap = 1;
     part_add(out, SL_TEXT, 0, "%lld/%lld scored", (long long)(st->range.scored - st->range.failed),
              (long long)ui_model(ui)->nlinears);
     if (st->range.failed)

@@ -76,6 +76,7 @@ struct Ui {
     int64_t last_key, last_int;     /* clock_ns of the last key, of the last ^C or F9 */
     int stopping;                   /* id of the job that that was for */
     int jobs_ended;                 /* how many ends of jobs were told */
+    bool button_down;               /* of the mouse */
     bool pasting;
     bool telling_end;          /* of a job, which the log has whole */
     Str paste;

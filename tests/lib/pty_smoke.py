@@ -122,8 +122,10 @@ def mouse(p):
     p.see("down_proj")
     tap.ok(b"\x1b[?1006;1000h" in p.out or b"\x1b[?1006h" in p.out, "the mouse: SGR coordinates are asked for", p.out[:300])
 
-    def press(button, x, y):
+    def press(button, x, y, apart=True):
         os.write(p.master, b"\x1b[<%d;%d;%dM" % (button, x, y))
+        if button == 0 and apart:
+            time.sleep(0.1)  # as a hand does
         if button < 32:
             os.write(p.master, b"\x1b[<%d;%d;%dm" % (button, x, y))
 
@@ -135,25 +137,24 @@ def mouse(p):
         return re.search(r">\s+\?\s+" + re.escape(name), p.shown()) is not None
     press(0, 30, 9)
     tap.ok(on("model.layers.0.mlp.up_proj"), "the mouse: a click moves to its row", p.shown())
+    os.write(p.master, b"\x1b[<0;30;9M\x1b[<32;30;11M\x1b[<32;30;12M\x1b[<0;30;12m")
     press(0, 300, 9)
-    press(32, 30, 12)
     tap.ok(on("model.layers.0.mlp.up_proj"), "the mouse: dragging, and a click beside the screen, do nothing", p.shown())
     press(65, 30, 9)
     tap.ok(on("model.layers.1.self_attn.k_proj"), "the mouse: the wheel moves three rows", p.shown())
     press(64, 30, 9)
     tap.ok(on("model.layers.0.mlp.up_proj"), "the mouse: and back", p.shown())
-    p.mark = len(p.out)
     press(0, 20, 3)
-    p.see("by name, rising", redraw=False)
-    p.mark = len(p.out)
-    press(0, 20, 3)
-    p.see("by name, falling", redraw=False)
+    p.see("layer ^")
+    press(0, 20, 3, apart=False)
+    p.see("layer v")
     tap.ok(True, "the mouse: a heading sorts, again turns round")
     press(0, 12, 2)
     p.see("What-if]")
     tap.ok(True, "the mouse: a tab opens its screen")
+    p.mark = len(p.out)
     press(0, 3, 24)
-    p.see("Keys on")
+    p.see("Keys on", redraw=False)
     press(65, 30, 9)
     tap.ok(p.end is None, "the mouse: a key of the last line is pressed, the wheel scrolls what it opened")
     p.keys("qQ")

@@ -7,14 +7,13 @@ usage: random_keys.py PROGRAM MODEL SCRATCH-FOLDER SEEDS KEYS-PER-SEED [demo|bus
     busy   its layers many times over, and an analysis of them runs
     large  the names of 20,000 linears, whose weights take no room on the disk
     zh     MODEL, in Chinese"""
-import json
 import os
 import random
 import re
-import struct
 import sys
 import termios
 
+import wide_models
 from pty_term import Failed, Program, Tap
 
 PROGRAM, MODEL, SCRATCH = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), sys.argv[3]
@@ -41,69 +40,6 @@ def environment(name):
     for key in ("STATE", "CONFIG", "CACHE"):
         env["XDG_%s_HOME" % key] = os.path.join(SCRATCH, name, key.lower())
     return env
-
-
-def write_model(folder, config, tensors, data, size):
-    """A model folder: data is what the file of weights holds behind its header, then zeros up to `size` (a hole)."""
-    os.makedirs(folder, exist_ok=True)
-    for name in os.listdir(MODEL):
-        if name.endswith(".json") and name != "config.json":
-            with open(os.path.join(MODEL, name), "rb") as f, open(os.path.join(folder, name), "wb") as to:
-                to.write(f.read())
-    with open(os.path.join(folder, "config.json"), "w") as f:
-        json.dump(config, f)
-    text = json.dumps(tensors).encode()
-    text += b" " * (-len(text) % 8)
-    with open(os.path.join(folder, "model.safetensors"), "wb") as f:
-        f.write(struct.pack("<Q", len(text)) + text + data)
-        f.truncate(8 + len(text) + size)
-
-
-def demo():
-    with open(os.path.join(MODEL, "config.json")) as f:
-        config = json.load(f)
-    with open(os.path.join(MODEL, "model.safetensors"), "rb") as f:
-        tensors = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))
-        data = f.read()
-    tensors.pop("__metadata__", None)
-    return config, tensors, data
-
-
-def repeated(times):
-    """Each layer of the model so many times, one behind the other; the file holds all of them."""
-    config, tensors, data = demo()
-    layers, out, body = config["num_hidden_layers"], {}, []
-    at = 0
-    for name, t in tensors.items():
-        part = re.match(r"(model\.layers\.)(\d+)(\..*)", name)
-        for k in range(times if part else 1):
-            begin, end = t["data_offsets"]
-            copy = "%s%d%s" % (part.group(1), k * layers + int(part.group(2)), part.group(3)) if part else name
-            out[copy] = dict(t, data_offsets=[at, at + end - begin])
-            body.append(data[begin:end])
-            at += end - begin
-    return dict(config, num_hidden_layers=layers * times), out, b"".join(body), at
-
-
-def large(linears):
-    """A model of many small layers, all zeros."""
-    config, tensors, _ = demo()
-    layers = linears // 7
-    config = dict(config, hidden_size=8, intermediate_size=8, num_hidden_layers=layers, num_attention_heads=2, num_key_value_heads=1,
-                  head_dim=4)
-    shape = {"q_proj": [8, 8], "k_proj": [4, 8], "v_proj": [4, 8], "o_proj": [8, 8], "q_norm": [4], "k_norm": [4], "gate_proj": [8, 8],
-             "up_proj": [8, 8], "down_proj": [8, 8], "embed_tokens": [config["vocab_size"], 8], "lm_head": [config["vocab_size"], 8]}
-    out, at = {}, 0
-    for name in tensors:
-        part = re.match(r"(model\.layers\.)0(\..*)", name)
-        if not part and ".layers." in name:
-            continue
-        for k in range(layers if part else 1):
-            s = shape.get(name.split(".")[-2], [8])
-            n = 2 * s[0] * (s[1] if len(s) > 1 else 1)
-            out["%s%d%s" % (part.group(1), k, part.group(2)) if part else name] = {"dtype": "BF16", "shape": s, "data_offsets": [at, at + n]}
-            at += n
-    return config, out, b"", at
 
 
 def some_keys(r):
@@ -148,7 +84,7 @@ def started(kind):
     if kind in ("busy", "large"):
         folder = os.path.join(SCRATCH, kind)
         if not os.path.exists(folder):
-            write_model(folder, *(repeated(BUSY_TIMES) if kind == "busy" else large(20000)))
+            wide_models.write_model(MODEL, folder, *(wide_models.repeated(MODEL, BUSY_TIMES) if kind == "busy" else wide_models.large(MODEL, 20000)))
         return [PROGRAM, folder, "--mouse"], ":set threads=1\r:analyze kurtosis local_error\r" if kind == "busy" else ""
     return [PROGRAM, MODEL, "--mouse"] + (["--lang", "zh"] if kind == "zh" else []), ""
 
