@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <cblas.h>
 #include <cjson/cJSON.h>
@@ -38,7 +39,8 @@ static void program_help(Str *out)
                   "       slimscope --script FILE         run a file of commands (- is standard input)\n\n"
                   "commands of the program (slimscope help COMMAND tells more):\n");
     list_commands(out, CMD_CLI | CMD_CLI_ONLY, 0);
-    str_puts(out, "\nslimscope help analyses                  what there is to analyze, what it costs and what it tells\n");
+    str_puts(out, "\nslimscope help analyses                  what there is to analyze, what it costs and what it tells\n"
+                  "slimscope help keys                      the keys of the workbench, screen by screen\n");
     str_puts(out, "\ncommands of the prompt and of scripts:\n");
     list_commands(out, 0, CMD_CLI_ONLY);
 }
@@ -176,6 +178,31 @@ static void roff_keys(Str *out, const ScreenFace *face)
         }
 }
 
+/* The keys of all screens, or of the one of this title (blind to case; "all": of every screen alike). */
+static Status list_keys(const ScreenFace *face, const char *only, Str *out, Error *err)
+{
+    const char *title, *help, *command, *shown = "";
+    char keys[64];
+    Str titles = {0};
+    for (int i = 0; face && face->key_line(i, 0, &title, keys, &help, &command); i++) {
+        str_printf(&titles, "%s%s", i ? ", " : "", title);
+        for (int line = 0; face->key_line(i, line, &title, keys, &help, &command); line++) {
+            if (only && strcasecmp(only, title) != 0)
+                continue;
+            if (strcmp(shown, title) != 0)
+                str_printf(out, "%s%s\n", *shown ? "\n" : "", title);
+            shown = title;
+            str_printf(out, "  %-14s %s%s%s%s\n", keys, help, command ? " (:" : "", command ? command : "", command ? ")" : "");
+        }
+    }
+    Status st = ST_OK;
+    if (out->len == 0)
+        st = error_set(err, ST_USAGE, face ? "no screen '%s': there are %s" : "'%s': this face has no screens%s", only ? only : "keys",
+                       str_text(&titles));
+    str_free(&titles);
+    return st;
+}
+
 void write_man_page(const ScreenFace *face, Str *out)
 {
     str_puts(out, man_head);
@@ -196,10 +223,13 @@ void write_man_page(const ScreenFace *face, Str *out)
 
 static Status run_help(App *a, const CommandLine *cl, Error *err)
 {
-    RETURN_IF_ERROR(want_words(cl, 0, 1, err));
+    bool keys = cl->nwords && strcmp(cl->words[0], "keys") == 0;
+    RETURN_IF_ERROR(want_words(cl, 0, keys ? 2 : 1, err));
     Str b = {0};
     Status st = ST_OK;
-    if (cl_given(cl, "man")) {
+    if (keys) {
+        st = list_keys(a->screen, cl->nwords > 1 ? cl->words[1] : NULL, &b, err);
+    } else if (cl_given(cl, "man")) {
         write_man_page(a->screen, &b);
     } else if (cl->nwords && strcmp(cl->words[0], "analyses") == 0) {
         help_analyses(&b);
@@ -231,8 +261,8 @@ static const Option help_options[] = {
 };
 const Command command_help = {
     .name = "help",
-    .args = "[COMMAND|METRIC|analyses]",
-    .summary = "List the commands, or tell one command's options; 'help analyses' tells what can be analyzed.",
+    .args = "[COMMAND|METRIC|analyses|keys [SCREEN]]",
+    .summary = "List the commands, or tell one command's options; 'help analyses' tells what can be analyzed, 'help keys' the keys.",
     .flags = CMD_NO_LOG | CMD_CLI,
     .completes = COMP_VERB,
     .options = help_options,

@@ -172,6 +172,39 @@ const Command command_screen = {
     .run = screen_run,
 };
 
+/* The row of the cursor in words, for those who hear the screen. */
+static Status say_run(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 0, 0, err));
+    Session *s = a->session;
+    int64_t i = session_cursor(s), n;
+    const int64_t *order = session_order(s, &n, false);
+    i = i < 0 && n > 0 ? order[0] : i;
+    if (i < 0)
+        return error_set(err, ST_USAGE, "no row is shown; the filter hides them all");
+    const Metric *m = session_metric(s);
+    Score sc = m ? session_score(s, m, i) : (Score){.state = SCORE_NONE};
+    Str b = {0};
+    str_printf(&b, "%s, level %s%s", session_model(s)->linears[i].name, session_level_name(s, session_level_of(s, i)),
+               session_tagged(s, i) ? ", tagged" : "");
+    if (sc.state == SCORE_OK || sc.state == SCORE_STALE)
+        str_printf(&b, ", rank %lld by %s, score %.4g%s", (long long)session_rank(s, i), m->name, sc.value,
+                   sc.state == SCORE_STALE ? ", stale" : "");
+    else
+        str_printf(&b, ", %s", sc.state == SCORE_FAILED ? "failed" : sc.state == SCORE_QUEUED ? "queued" : "not measured yet");
+    str_puts(&b, "\n");
+    Status st = app_result(a, &b, NULL, err);
+    str_free(&b);
+    return st;
+}
+const Command command_say = {
+    .name = "say",
+    .args = "",
+    .summary = "Tell the row of the cursor in words.",
+    .flags = CMD_NEEDS_MODEL | CMD_NO_LOG | CMD_NEUTRAL,
+    .run = say_run,
+};
+
 /* ST_USAGE unless the words behind the key begin with a command, or with a line (in one word) that does. */
 static Status known_verb(const CommandLine *cl, Error *err)
 {

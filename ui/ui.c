@@ -443,6 +443,8 @@ static void tell_end(Ui *ui, const JobView *j)
     else if (j->kind == JOB_QUANTIZE && done)
         ui_say(ui, SL_OK, "written in %s: %s, %lld linears quantized, %lld float", t, done->save_path,
                (long long)done->run.quantized, (long long)done->run.floats);
+    else if (j->kind == JOB_ANALYZE && !j->failed && session_measurements(ui_session(ui)) == 0)
+        ui_say(ui, SL_OK, "%s done in %s: %d scored; x keeps a row in float, F5 measures", j->title, t, j->ok);
     else
         ui_say(ui, j->failed ? SL_WARN : SL_OK, "%s done in %s: %d scored, %d failed", j->title, t, j->ok, j->failed);
 }

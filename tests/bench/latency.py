@@ -2,8 +2,9 @@
 """Start-up time and key-to-paint latency of the workbench, seen from outside: a pty, keys in, bytes out.
 
 usage: latency.py PROGRAM MODEL [--calib FILE] [--keys N]
-Prints two lines: time from exec to the first painted table, and the distribution of key-to-first-byte
-times while an analysis keeps every core busy."""
+Prints the time from exec to the first painted table, and the distribution of key-to-first-byte times while an analysis
+keeps every core busy; with --many N the same on a model of N small linears, and the processor time that each of some keys
+takes of the thread that paints."""
 import argparse
 import fcntl
 import os
@@ -15,6 +16,9 @@ import sys
 import tempfile
 import termios
 import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import wide_models  # noqa: E402
 
 
 def spawn(argv, env, rows=30, cols=100):
@@ -114,6 +118,49 @@ def key_to_paint(argv, keys):
     return times
 
 
+def own_time(pid):
+    """Milliseconds of processor time of the thread that paints."""
+    with open("/proc/%d/task/%d/schedstat" % (pid, pid)) as f:
+        return int(f.read().split()[0]) / 1e6
+
+
+KEYS = (("j", ["j"] * 40), ("PgDn", ["\x1b[6~"] * 20), ("screens", list("2131415161718181")), ("m", ["m"] * 10), ("x u", ["x", "u"] * 5),
+        ("sort", [">"] * 5), ("fold", ["f"] * 5), ("filter", ["\\"] + list("attn") + ["\x1b"]), ("find", ["/"] + list("down") + ["\x1b"]),
+        ("pattern", ["p"] + list("*.3.*") + ["\x1b"]), ("command", [":"] + list("exclude m") + ["\x1b"]), ("help", ["?", "j", "q"] * 3))
+
+
+def costs(argv):
+    """What keys cost beside a job that runs: the mean and the most of each kind, in milliseconds."""
+    out = []
+    with tempfile.TemporaryDirectory() as state:
+        pid, fd = spawn(argv, environment(state))
+        wait_for(fd, [b"down_proj"], 60)
+        os.write(fd, b":analyze kurtosis\r")
+        time.sleep(1.0)
+        for name, keys in KEYS:
+            each = []
+            for key in keys:
+                drain(fd, 0.02, 0.3)
+                t0 = own_time(pid)
+                os.write(fd, key.encode())
+                drain(fd, 0.03, 0.3)
+                each.append(own_time(pid) - t0)
+            out.append("%s %.1f/%.1f" % (name, sum(each) / len(each), max(each)))
+        stop(pid, fd)
+    return out
+
+
+def many(program, model, linears, keys):
+    with tempfile.TemporaryDirectory() as folder:
+        wide_models.write_model(model, folder, *wide_models.large(model, linears))
+        paint = first_paint([program, folder], 3)
+        print("first paint with %d linears  median %.0f ms" % (linears, paint[len(paint) // 2]))
+        times = key_to_paint([program, folder], keys)
+        print("key to paint with %d linears  p50 %.1f ms, p99 %.1f ms (%d keys)"
+              % (linears, times[len(times) // 2], times[len(times) * 99 // 100], len(times)))
+        print("  processor time of a key there, mean/most in ms: " + ", ".join(costs([program, folder])))
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("program")
@@ -121,6 +168,7 @@ def main():
     ap.add_argument("--calib")
     ap.add_argument("--busy-model", help="model to analyse during the key test (default: MODEL)")
     ap.add_argument("--keys", type=int, default=300)
+    ap.add_argument("--many", type=int, help="also on a model of so many linears")
     a = ap.parse_args()
     paint = first_paint([a.program, a.model])
     print("first paint (exec to table on the demo model)  median %.0f ms, worst of %d: %.0f ms"
@@ -129,6 +177,8 @@ def main():
     keys = key_to_paint(argv, a.keys)
     print("key to paint while a job runs on every core    p50 %.1f ms, p90 %.1f ms, p99 %.1f ms, max %.1f ms (%d keys)"
           % (keys[len(keys) // 2], keys[len(keys) * 9 // 10], keys[len(keys) * 99 // 100], keys[-1], len(keys)))
+    if a.many:
+        many(a.program, a.model, a.many, a.keys)
 
 
 main()

@@ -30,6 +30,15 @@ has "$tmp/out" "add ! to replace it" "and it is said how to replace it"
 in_session "sheet $tmp/a.csv!" >"$tmp/out" 2>&1
 is 0 $? "which does"
 
+in_session "analyze weight_error" "tag model.layers.0.self_attn.o_proj" "filter tagged" "say" >"$tmp/out" 2>&1
+has "$tmp/out" "model.layers.0.self_attn.o_proj, level W8A8, tagged, rank 1 by weight_error" "say tells the row in words"
+s help keys rank >"$tmp/out" 2>&1
+has "$tmp/out" "tag all of the same block" "help keys tells those of a screen"
+s help keys >"$tmp/out" 2>&1
+has "$tmp/out" "All screens" "or of all of them"
+s help keys nosuch >"$tmp/out" 2>&1
+is 64 $? "of one that there is not it names those there are"
+
 in_session "exclude last=2" "rule" >"$tmp/out" 2>&1
 has "$tmp/out" 'model.layers.{6..7}.*' "last=2 is a pattern of the last two blocks"
 in_session "exclude first=1" >"$tmp/out" 2>&1

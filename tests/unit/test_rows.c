@@ -334,6 +334,7 @@ static const Tested commands[] = {
     {"fold", "test_commands.c", "lines_change_the_session"},
     {"columns", "test_columns.c", "test_command"},
     {"sheet", "sheet.sh", "all three hold the shown rows, with both metrics"},
+    {"say", "sheet.sh", "say tells the row in words"},
     {"savefilter", "test_screen_says.c", "test_filters_kept"},
     {"tag", "test_commands.c", "lines_change_the_session"},
     {"exclude", "test_commands.c", "lines_change_the_session"},
