@@ -281,7 +281,7 @@ static void test_paste_tags(void **state)
     world_close(&w);
 }
 
-static void click(World *w, int y, int x, mmask_t button)
+static void mouse_event(World *w, int y, int x, mmask_t button)
 {
     MEVENT e = {.y = y, .x = x, .bstate = button};
     assert_int_equal(ungetmouse(&e), OK);
@@ -289,6 +289,13 @@ static void click(World *w, int y, int x, mmask_t button)
     if (bits & DO_RELAYOUT)
         ui_set_size(w->ui, w->ui->rows, w->ui->cols);
     ui_paint(w->ui);
+}
+
+/* A press, and its release. */
+static void click(World *w, int y, int x, mmask_t button)
+{
+    mouse_event(w, y, x, button);
+    mouse_event(w, y, x, BUTTON1_RELEASED);
 }
 
 static void test_sorted_both_ways(void **state)
@@ -338,6 +345,13 @@ static void test_mouse(void **state)
     assert_int_equal(session_sort_key(w.app.session, &up), SORT_NAME);
     assert_false(up);
     assert_int_equal(ui_here(w.ui).linear, third);
+    mouse_event(&w, 2, 20, BUTTON1_PRESSED);
+    mouse_event(&w, 9, 20, BUTTON1_PRESSED); /* curses' word for a step of a drag */
+    mouse_event(&w, 9, 20, BUTTON1_RELEASED);
+    assert_true(session_sort_key(w.app.session, &up) == SORT_NAME && up);
+    assert_int_equal(ui_here(w.ui).linear, third);
+    mouse_event(&w, 2, 20, BUTTON1_RELEASED); /* a press and its release that came together */
+    assert_true(session_sort_key(w.app.session, &up) == SORT_NAME && !up);
     click(&w, 1, 12, BUTTON1_PRESSED);
     assert_string_equal(w.ui->view->name, "whatif");
     click(&w, 29, 2, BUTTON1_PRESSED); /* F1Help */
