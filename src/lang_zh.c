@@ -712,6 +712,7 @@ static const LangText texts[] = {
     {"r finds which text sets which range", "r 找出哪条文本决定哪个范围"},
     {"r goes on", "r 继续"},
     {"r scores all layers; ? lists the keys", "r 为所有层评分；? 列出按键"},
+    {"r scores all layers; ? lists the keys; 8 leads through the steps", "r 为所有层评分；? 列出按键；8 逐步引导"},
     {"range", "范围"},
     {"ranges are as good as the calibration texts", "范围的好坏取决于校准文本"},
     {"ranges are not known: r finds which text sets which", "范围未知：r 找出哪条文本决定哪个范围"},
