@@ -727,6 +727,7 @@ static const LangText texts[] = {
     {"routed here: %s of %s tokens", "路由到此：%s/%s 词元"},
     {"routed here: %s tokens", "路由到此：%s 词元"},
     {"rows: ok %d, fail %d", "行：完成 %d，失败 %d"},
+    {"row %lld of %lld", "第 %lld 行，共 %lld 行"},
     {"rule", "规则"},
     {"rule '%s' %s: %lld linear changed", "规则“%s”%s：%lld 个线性层改变"},
     {"rule '%s' %s: %lld linears changed", "规则“%s”%s：%lld 个线性层改变"},

@@ -331,6 +331,10 @@ static void context(Ui *ui, void *state, LineParts *out)
         part_add(out, SL_TEXT, 2, "filter %s", filter)->least = 16;
         part_add(out, SL_TEXT, 1, "%lld of %lld", (long long)shown, (long long)ui_model(ui)->nlinears)->gap = 1;
     }
+    int64_t rows;
+    session_rows(s, &rows, false);
+    if (rows > st->page)
+        part_add(out, SL_DIM, 4, "row %lld of %lld", (long long)st->pos.cur + 1, (long long)rows);
     if (session_fold_mode(s) != FOLD_NONE)
         part_add(out, SL_TEXT, 3, "fold %s", fold_mode_name(session_fold_mode(s)));
     if (session_order_stale(s))
