@@ -215,11 +215,20 @@ static void draw(Ui *ui, Rect r)
     }
 }
 
+/* Between two paintings the log may have dropped lines that pieces are of. */
+static void renew(Ui *ui, LogPage *g)
+{
+    if (g->made_width > 0)
+        make_pieces(ui, g, g->made_width);
+    list_clamp(&g->pos, (int64_t)g->n, page_rows(ui));
+}
+
 /* Matches are whole lines of the log, not their pieces. */
 static Found find(Ui *ui, const char *text, int direction, bool from_here)
 {
     LogPage *g = ui->overlay_state;
     Session *s = ui_session(ui);
+    renew(ui, g);
     Found found = {0, 0};
     int64_t n = (int64_t)g->n, best = -1, best_away = 0;
     int here = g->n ? g->piece[g->pos.cur].line : 0;
@@ -243,8 +252,9 @@ static Found find(Ui *ui, const char *text, int direction, bool from_here)
     return found;
 }
 
-static unsigned copy_line(Ui *ui, const LogPage *g)
+static unsigned copy_line(Ui *ui, LogPage *g)
 {
+    renew(ui, g);
     if (g->n == 0)
         return ui_refuse(ui, "there is nothing to copy here");
     const char *text = session_log_line(ui_session(ui), g->piece[g->pos.cur].line).text;
