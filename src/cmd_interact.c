@@ -78,7 +78,7 @@ static const Option options[] = {
 const Command command_interact = {
     .name = "interact",
     .args = "[TARGET...]",
-    .summary = "Measure interactions: the KL of groups quantized together against the sum of each alone, and the worst pairs.",
+    .summary = "Measure interactions: the KL of groups quantized together against the sum of each alone; the worst pairs.",
     .help = "Of the groups that the present set gives back, or of those that have a target. Each set is quantized with everything "
             "else in float, on the tokens of alone; static ranges are those of the float pass. What is known is not measured "
             "again, also after a stop. Where the sum and the joint effect differ much, predictions of such sets do too.",

@@ -81,8 +81,7 @@ static const Option log_options[] = {
 const Command command_log = {
     .name = "log",
     .args = "[TEXT]",
-    .summary = "Print the log: commands, jobs, warnings, errors, captured standard error; lines with TEXT only. With ! --save "
-               "replaces an existing file.",
+    .summary = "Print the log: commands, jobs, warnings, errors; lines with TEXT only. With ! --save replaces a file.",
     .help = "A session that is kept has it as a file, too, of at most 1 MiB, and one before it. In the workbench it is a page that "
             "follows the end.",
     .flags = CMD_NO_LOG | CMD_DESTROYS,
