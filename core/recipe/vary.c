@@ -147,7 +147,8 @@ static void apply_patches(const Recipe *r, Patches *l, Str *out)
 {
     size_t len, at = 0;
     const char *src = yaml_source(r->doc, &len);
-    qsort(l->p, l->n, sizeof *l->p, by_place);
+    if (l->n)
+        qsort(l->p, l->n, sizeof *l->p, by_place);
     for (size_t i = 0; i < l->n; i++) {
         str_append(out, src + at, l->p[i].begin - at);
         str_puts(out, l->p[i].text);

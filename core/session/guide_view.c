@@ -306,7 +306,7 @@ static void step_line(const Guide *g, GuideStep *st)
     else if (has_to_say(g, best))
         snprintf(st->line, sizeof st->line, "%s %s", it->id, it->state == GUIDE_STOP ? it->reason : it->evidence[0] ? it->evidence : it->title);
     else if (todo)
-        snprintf(st->line, sizeof st->line, "%d to try, %s first", todo, g->item[first].id);
+        snprintf(st->line, sizeof st->line, "%d to do, %s first", todo, g->item[first].id);
     else
         snprintf(st->line, sizeof st->line, "%s", it->reason[0] ? it->reason : it->title);
 }

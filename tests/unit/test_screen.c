@@ -62,7 +62,7 @@ static const struct Shot {
     {"two of them side by side", "a j b =", NULL},
     {"one of them", "q Enter", NULL},
     {"the guide", "q 8", NULL},
-    {"the methods it lists", "g j j Enter", NULL},
+    {"the methods it lists", "G k k", NULL},
     {"the calibration set", "q 6", NULL},
     {"a text with its tokens", "j Enter", NULL},
     {"a text taken out", "q x", NULL},
