@@ -189,6 +189,20 @@ static void tried(Session *s, Guide *g, int item, int measured, int against)
     entry_guide(s, "ran", guide_rows[item].id, NULL, measured, against);
 }
 
+/* Another set of texts was measured: against what was measured with the one before. One that helps is in already. */
+static void tried_texts(Session *s, Guide *g, int item)
+{
+    const GuideView *v;
+    if (session_guide(s, &v, NULL) != ST_OK || !v->item[item].measured)
+        return;
+    bool helps = v->item[item].state == GUIDE_HAS;
+    tried(s, g, item, v->item[item].measured, v->item[item].against);
+    if (!helps)
+        return;
+    g->mark[item].applied = ++g->clock;
+    entry_guide(s, "applied", guide_rows[item].id, NULL, 0, 0);
+}
+
 /* Id of the newest measurement with this key, 0: none. */
 static int measured_id(const Session *s, const Digest *key)
 {
@@ -213,7 +227,9 @@ void guide_ended(Session *s, int job, Status st)
             add_note(g, i, s->tuning->text, NULL);
         if (search)
             entry_guide(s, "note", guide_rows[i].id, s->tuning->text, 0, 0);
-        if (st == ST_OK || search)
+        if (st == ST_OK && guide_rows[i].kind == GUIDE_CALIB)
+            tried_texts(s, g, i);
+        else if (st == ST_OK || search)
             tried(s, g, i, search ? 0 : measured_id(s, &m->key), measured_id(s, &m->base));
     }
 }

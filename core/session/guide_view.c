@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "session/assignment.h"
+#include "session/calibset.h"
 #include "session/guide_impl.h"
 #include "session/parts.h"
 #include "session/queue.h"
@@ -146,7 +147,13 @@ static void view_analyze(Session *s, const Guide *g, int i, GuideItem *it)
         snprintf(it->evidence, sizeof it->evidence, "%lld of %lld groups weighed, %lld by their own KL", (long long)(p.groups - p.unknown),
                  (long long)p.groups, (long long)p.alone);
     } else if (it->state == GUIDE_DONE) {
-        snprintf(it->evidence, sizeof it->evidence, "screen 6 shows what each text does");
+        const TextTable *t = session_texts(s, NULL);
+        if (!t)
+            snprintf(it->evidence, sizeof it->evidence, "screen 6 shows what each text does");
+        else if (!t->sums.flagged)
+            snprintf(it->evidence, sizeof it->evidence, "none of %d texts widens many ranges alone", t->sums.used);
+        else
+            snprintf(it->evidence, sizeof it->evidence, "%d of %d texts widen many ranges alone: calib drop flagged, then S4c", t->sums.flagged, t->sums.used);
     }
 }
 

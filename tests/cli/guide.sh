@@ -50,6 +50,12 @@ has "$tmp/report" "groups weighed" "with the evidence"
 exits 0 "the search" script "guide goal kl=0.03" "guide run S5e" "guide --format json"
 is "True done" "$(py "$tmp/out" 'print(d["met"], e["S5e"]["state"])')" "finds a set that holds"
 
+exits 0 "another calibration set" script "guide goal kl=0.01" "guide run S1" "guide --format json" "calib drop 2" "guide run S4c" "guide --format json" "guide run S4b" "guide"
+is "done 2 1 True" "$(py "$tmp/out" 'print(e["S4c"]["state"], e["S4c"]["measurement"], e["S4c"]["against"], "not comparable" not in e["S4c"]["evidence"])')" "is measured against the one before"
+has "$tmp/out" "many ranges alone" "and what single texts do is told"
+exits 64 "a set that is as it was" script "guide run S1" "guide run S4c"
+has "$tmp/err" "the set is as it was" "has nothing to measure"
+
 # ---- killed and gone on with ----
 root=$XDG_STATE_HOME/slimscope/sessions
 rm -rf "$root"
