@@ -10,6 +10,7 @@
 #include "session/guide_impl.h"
 #include "session/parts.h"
 #include "session/points.h"
+#include "session/queue.h"
 #include "session/results.h"
 
 void candidate_free(Candidate *c)
@@ -349,7 +350,9 @@ const Candidate *guide_candidate(Session *s, Guide *g, int i)
     Candidate *c = &g->candidate[i];
     /* a recipe with other values does not depend on what was found */
     uint64_t results = row->kind == GUIDE_VARY ? (uint64_t)(uintptr_t)s->opt.runtime : s->results->version + g->version;
-    bool same = c->known && c->opened == s->assignment->opened_version && c->version == s->assignment->version && c->results == results;
+    bool levels = c->known && c->opened == s->assignment->opened_version && c->version == s->assignment->version;
+    /* a search among all groups is not made anew for every row that an analysis brings */
+    bool same = levels && (c->results == results || (row->kind != GUIDE_VARY && queue_analyzes(s->queue)));
     if (same && c->recipe)
         c->key = recipe_key(s, c->recipe, c->level); /* data and settings may be others */
     if (same)
