@@ -74,11 +74,17 @@ static void kept_line(App *a, char *out, size_t size)
 
 Status app_close(App *a, Error *err)
 {
-    char line[200];
+    char line[200], id[40] = "";
     kept_line(a, line, sizeof line);
     Session *s = a->session;
+    if (a->detach && s && session_is_saved(s))
+        snprintf(id, sizeof id, "%s", session_id(s));
     a->session = NULL;
     Status st = session_close(s, err);
+    if (st == ST_OK && id[0] && session_detach(a->options.state_dir, id, err) == ST_OK)
+        snprintf(line, sizeof line, "its jobs go on without a screen; slimscope resume %s opens it when they are done", id);
+    else if (id[0] && st == ST_OK)
+        return err->status;
     if (st == ST_OK && line[0])
         fprintf(stderr, "%s\n", line);
     return st;

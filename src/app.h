@@ -68,6 +68,8 @@ struct App {
     int progress;     /* on stderr: -1 not decided, 0 none, 1 one line, 2 JSON lines, PROGRESS_LINES */
     int log_seen;     /* session log lines already passed on to stderr */
     int depth;        /* nesting of replays */
+    int pace_ms;      /* between the lines of a replay that is begun now, on a screen */
+    bool detach;      /* what runs goes on without a screen once this program has closed the session */
     bool force;       /* scripts run on other models than those they were recorded with */
     bool implicit;    /* the workbench was opened without being asked for by name: without a terminal a report takes its
                          place */

@@ -270,7 +270,7 @@ const Command command_help = {
 };
 
 /* --version: build, libraries, kernels. */
-static void write_version(Str *out)
+void write_version(Str *out)
 {
     str_printf(out, "slimscope %s (%s, %s)\n", SLIMSCOPE_VERSION,
 #if defined(__clang__)

@@ -110,7 +110,7 @@ static void put_models(const Session *s, Str *out)
 }
 
 /* A replayable script of the session's commands. */
-static Status history_script(const Session *s, Str *out, Error *err)
+Status history_script(const Session *s, Str *out, Error *err)
 {
     int n = session_commands(s);
     Compactor c = {.kept = mem_zarray((size_t)n + 1, sizeof *c.kept),
@@ -136,7 +136,9 @@ static Status history_script(const Session *s, Str *out, Error *err)
 
 static Status run_history(App *a, const CommandLine *cl, Error *err)
 {
+    RETURN_IF_ERROR(want_words(cl, 0, 1, err));
     const char *save = cl_str(cl, "save");
+    const char *text = cl->nwords ? cl->words[0] : NULL;
     int n = a->session ? session_commands(a->session) : 0;
     Str b = {0};
     Status st = ST_OK;
@@ -147,7 +149,10 @@ static Status run_history(App *a, const CommandLine *cl, Error *err)
     if (st == ST_OK && save && !cl->bang && file_exists(save) && !file_holds(save, str_text(&b), b.len))
         st = error_set(err, ST_IO, "'%s' is there already with other content: add ! to replace it", save);
     for (int i = 0; i < n && !save; i++)
-        str_printf(&b, "%4d  %s\n", i + 1, session_command(a->session, i));
+        if (!text || strcasestr(session_command(a->session, i), text))
+            str_printf(&b, "%4d  %s\n", i + 1, session_command(a->session, i));
+    if (st == ST_OK && text && !b.len)
+        st = error_set(err, ST_DATA, "none of %d command%s holds '%s'", n, n == 1 ? "" : "s", text);
     if (st == ST_OK)
         st = app_result(a, &b, save, err);
     if (st == ST_OK && save)
@@ -161,8 +166,8 @@ static const Option history_options[] = {
 };
 const Command command_history = {
     .name = "history",
-    .args = "",
-    .summary = "Print the commands of this session. With ! --save replaces an existing file.",
+    .args = "[TEXT]",
+    .summary = "Print the commands of this session, with TEXT those that hold it. With ! --save replaces an existing file.",
     .flags = CMD_NO_LOG | CMD_DESTROYS,
     .options = history_options,
     .run = run_history,
@@ -190,6 +195,12 @@ static Status run_replay(App *a, const CommandLine *cl, Error *err)
     int64_t first = 0, last = 0;
     bool was = a->force;
     Status st;
+    int64_t pace = cl_int(cl, "pace", 0);
+    if (pace < 0 || pace > 60000)
+        return error_set(err, ST_USAGE, "--pace takes milliseconds from 0 to 60000");
+    if (cl_given(cl, "pace") && a->face != FACE_UI)
+        return error_set(err, ST_USAGE, "--pace is for the workbench: here nobody watches");
+    a->pace_ms = (int)pace;
     a->force = was || cl_given(cl, "force");
     if (file_exists(cl->words[0]) || !parse_range(cl->words[0], &first, &last))
         st = app_script(a, cl->words[0], err);
@@ -202,6 +213,7 @@ static Status run_replay(App *a, const CommandLine *cl, Error *err)
 }
 static const Option replay_options[] = {
     {"force", ARG_FLAG, NULL, "also on another model than the one it was recorded with", COMP_NONE},
+    {"pace", ARG_INT, "MS", "in the workbench: wait MS milliseconds between commands; ^C stops before the next one", COMP_NONE},
     {0},
 };
 const Command command_replay = {

@@ -33,13 +33,17 @@ static void put_session(const SessionInfo *i, Str *b)
     size_t at = b->len;
     str_bytes(b, i->bytes);
     str_printf(b, "%*s  ", at + 9 > b->len ? (int)(at + 9 - b->len) : 0, "");
+    if (i->name[0])
+        str_printf(b, "%s  ", i->name);
     str_puts(b, i->model);
     str_puts(b, "  ");
     session_info_text(i, b);
+    if (i->unwritten)
+        str_printf(b, ", %d not exported", i->unwritten);
     str_putc(b, '\n');
 }
 
-static Status list_sessions(App *a, Error *err)
+Status sessions_list(App *a, Error *err)
 {
     char *dir;
     SessionInfo *list;
@@ -64,8 +68,7 @@ static Status list_sessions(App *a, Error *err)
     return st;
 }
 
-/* Deletes what `ids` names (NULL: every closed one that was not changed for `days` days). */
-static Status delete_sessions(App *a, const char *const *ids, int64_t days, Error *err)
+Status sessions_delete(App *a, const char *const *ids, int64_t days, Error *err)
 {
     char *dir;
     SessionInfo *list;
@@ -74,9 +77,14 @@ static Status delete_sessions(App *a, const char *const *ids, int64_t days, Erro
     RETURN_IF_ERROR(find_sessions(&dir, &list, &n, err));
     Status st = ST_OK;
     for (int i = 0; ids && ids[i] && st == ST_OK; i++) {
+        const char *id = ids[i];
         for (int k = 0; k < n; k++)
-            freed += strcmp(list[k].id, ids[i]) == 0 ? list[k].bytes : 0;
-        st = session_delete(dir, ids[i], err);
+            if (strcmp(list[k].id, ids[i]) == 0 || (list[k].name[0] && strcmp(list[k].name, ids[i]) == 0)) {
+                freed += list[k].bytes;
+                id = list[k].id;
+                break;
+            }
+        st = session_delete(dir, id, err);
         deleted += st == ST_OK;
     }
     int64_t before = (int64_t)time(NULL) - days * 24 * 3600;
@@ -169,7 +177,13 @@ static Status open_session(App *a, const CommandLine *cl, bool screen, Error *er
     a->face = screen ? FACE_UI : FACE_CLI;
     a->options.force = cl_given(cl, "force");
     apply_progress(a, cl);
-    RETURN_IF_ERROR(session_restore(&a->session, &a->options, cl->nwords ? cl->words[0] : NULL, err));
+    char id[40] = "";
+    if (cl_given(cl, "from"))
+        RETURN_IF_ERROR(session_take_file(a->options.state_dir, cl_str(cl, "from"), id, err));
+    Status st = session_restore(&a->session, &a->options, id[0] ? id : cl->nwords ? cl->words[0] : NULL, err);
+    if (st != ST_OK && id[0])
+        session_delete(a->options.state_dir, id, NULL);
+    RETURN_IF_ERROR(st);
     a->log_seen = session_log_old(a->session);
     const char *threads = cl_str(cl, "threads");
     return threads ? session_set(a->session, "threads", threads, err) : ST_OK;
@@ -197,13 +211,13 @@ static Status run_resume(App *a, const CommandLine *cl, Error *err)
         if (cl_given(cl, alone[i]) && (cl->nvalues > 1 + cl_given(cl, "progress") || (cl->nwords && i != 1)))
             return error_set(err, ST_USAGE, "--%s stands alone", alone[i]);
     if (cl_given(cl, "list"))
-        return list_sessions(a, err);
+        return sessions_list(a, err);
     if (cl_given(cl, "delete"))
-        return cl->nwords ? delete_sessions(a, cl->words, 0, err)
+        return cl->nwords ? sessions_delete(a, cl->words, 0, err)
                           : error_set(err, ST_USAGE, "--delete needs the names of sessions: resume --list shows them");
     if (cl_given(cl, "prune"))
         return cl_int(cl, "prune", 0) >= 0 && cl_int(cl, "prune", 0) <= 100000
-                   ? delete_sessions(a, NULL, cl_int(cl, "prune", 0), err)
+                   ? sessions_delete(a, NULL, cl_int(cl, "prune", 0), err)
                    : error_set(err, ST_USAGE, "--prune takes a number of days");
     RETURN_IF_ERROR(want_words(cl, 0, 1, err));
     bool headless = cl_given(cl, "headless"), sized = cl_given(cl, "size");
@@ -224,6 +238,7 @@ static const Option resume_options[] = {
     {"delete", ARG_FLAG, NULL, "delete the sessions that are named", COMP_NONE},
     {"prune", ARG_INT, "DAYS", "delete the sessions that nothing was done in for so many days", COMP_NONE},
     {"headless", ARG_FLAG, NULL, "finish the session's stopped job without a screen and print the ranking", COMP_NONE},
+    {"from", ARG_PATH, "FILE", "open the session that 'session save' wrote to FILE, as a new one", COMP_FILE},
     {"no-run", ARG_FLAG, NULL, "leave a stopped analysis as it is: r goes on with it later", COMP_NONE},
     {"force", ARG_FLAG, NULL, "go on although the model is not the one of the session", COMP_NONE},
     {"threads", ARG_INT, "N", "compute threads (default: as the session has it)", COMP_NONE},

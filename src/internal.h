@@ -90,6 +90,28 @@ bool line_print(const char *line, char print[PRINT_MARK]);
 /* Runs commands first..last (1-based) of the session's history again. */
 Status app_replay_range(App *a, int first, int last, Error *err);
 
+/* ---- cmd_help.c ---- */
+
+/* The build, the libraries and their versions, a line each. */
+void write_version(Str *out);
+
+/* ---- cmd_resume.c ---- */
+
+Status sessions_list(App *a, Error *err);
+/* Deletes what `ids` names (NULL: every closed one that was not changed for `days` days). */
+Status sessions_delete(App *a, const char *const *ids, int64_t days, Error *err);
+
+/* ---- detach.c ---- */
+
+/* Starts 'resume ID --headless' of a session that is closed, in a process that outlives this one and its terminal; what it
+ * prints goes to the file "detached" of the session's folder. */
+Status session_detach(const char *state_dir, const char *id, Error *err);
+
+/* ---- cmd_history.c ---- */
+
+/* A replayable script of the session's commands, undone edits left out. */
+Status history_script(const Session *s, Str *out, Error *err);
+
 /* ---- shell.c ---- */
 
 /* Reads commands until quit or the end of input: a prompt with history and completion on a terminal, plain lines

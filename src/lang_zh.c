@@ -322,6 +322,7 @@ static const LangText texts[] = {
     {"a file: .csv, .json or text; ! at the end replaces it", "文件：.csv、.json 或文本；末尾加 ! 则覆盖"},
     {"a fold has no histogram; o opens it", "折叠没有直方图；o 展开"},
     {"a fold has no plots; o opens it", "折叠没有图；o 展开"},
+    {"a job runs. Quit? y keep its rows, d let it go on without a screen, other: stay", "有任务在运行。退出？y 保留其行，d 让它脱离屏幕继续，其他键：留下"},
     {"a job runs. Stop it and quit? y yes, any other key: stay", "有任务在运行。停止并退出？y 是，其他键：留下"},
     {"a little slower at run time than static scales", "运行时比静态缩放略慢"},
     {"a map has no percentiles", "误差图没有百分位"},

@@ -434,6 +434,13 @@ static unsigned quit_yes(Ui *ui)
     return ui_command(ui, "quit!") ? DO_QUIT : DO_PAINT;
 }
 
+/* Its jobs go on in a process of its own, from their last whole layer. */
+static unsigned quit_detach(Ui *ui)
+{
+    ui->app->detach = true;
+    return quit_yes(ui);
+}
+
 static const char *quit_text(Session *s)
 {
     if (!s || !session_unkept(s))
@@ -449,7 +456,11 @@ unsigned act_quit(Ui *ui, const KeyRow *row, int key)
     bool busy = s && session_busy(s), lost = s && session_unkept(s) && session_has_work(s);
     if (!busy && !lost)
         return ui_command(ui, "quit") ? DO_QUIT : DO_PAINT;
-    ui->question = (Question){lost ? quit_text(s) : "a job runs. Stop it and quit? y yes, any other key: stay", quit_yes};
+    if (lost)
+        ui->question = (Question){.text = quit_text(s), .yes = quit_yes};
+    else
+        ui->question = (Question){.text = N_("a job runs. Quit? y keep its rows, d let it go on without a screen, other: stay"),
+                                  .yes = quit_yes, .detach = quit_detach};
     return DO_PAINT;
 }
 
@@ -480,6 +491,6 @@ unsigned act_back(Ui *ui, const KeyRow *row, int key)
     }
     if (ui_session(ui) && session_busy(ui_session(ui)))
         return act_quit(ui, row, key);
-    ui->question = (Question){quit_text(ui_session(ui)), quit_yes};
+    ui->question = (Question){.text = quit_text(ui_session(ui)), .yes = quit_yes};
     return DO_PAINT;
 }

@@ -53,6 +53,8 @@ Status player_lines(Ui *ui, const char *name, const char *text, Error *err)
     }
     p->at = strncmp(p->text, "\xef\xbb\xbf", 3) == 0 ? p->text + 3 : p->text;
     p->models.force = ui->app->force;
+    if (ui->app->pace_ms)
+        ui->pace_ms = ui->app->pace_ms;
     p->outer = ui->player;
     ui->player = p;
     return ST_OK;

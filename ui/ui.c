@@ -233,6 +233,8 @@ static unsigned key_answer(Ui *ui, int key)
     ui->question.text = NULL;
     if (key == 'y' || key == 'Y')
         return q.yes(ui) | DO_PAINT;
+    if (key == 'd' && q.detach)
+        return q.detach(ui) | DO_PAINT;
     return DO_PAINT; /* everything else is "no": nothing changed */
 }
 

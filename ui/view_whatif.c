@@ -364,7 +364,7 @@ static unsigned whatif_interact(Ui *ui, const KeyRow *row, int key)
         return interact_yes(ui);
     text_format(st->asks, sizeof st->asks, "measure %lld sets of %lld groups, %lld pairs, about %.2g passes? y yes",
                 (long long)c.sets, (long long)c.groups, (long long)c.pairs, c.passes);
-    ui->question = (Question){st->asks, interact_yes};
+    ui->question = (Question){.text = st->asks, .yes = interact_yes};
     return DO_PAINT;
 }
 

@@ -30,6 +30,7 @@ typedef struct Overlay {
 typedef struct Question {
     const char *text;          /* NULL: none open */
     unsigned (*yes)(Ui *ui);
+    unsigned (*detach)(Ui *ui);  /* what d does; NULL: it is a no */
 } Question;
 
 typedef struct Binding {

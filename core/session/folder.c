@@ -61,7 +61,7 @@ static void forget_folder(Session *s)
     s->log_path = NULL;
     free(s->dir);
     s->dir = NULL;
-    s->id[0] = s->saved_view[0] = 0;
+    s->id[0] = s->name[0] = s->saved_view[0] = 0;
     s->worth = false;
 }
 
@@ -87,6 +87,8 @@ Status folder_begin(Session *s, Error *err)
     }
     entry_open(s);
     folder_tell_older(s);
+    if (s->opt.session_cap)
+        folder_make_room(s);
     return ST_OK;
 }
 
@@ -150,6 +152,75 @@ Status folder_end(Session *s, Error *err)
 const char *session_log_file(const Session *s)
 {
     return s->keeper ? s->log_path : NULL;
+}
+
+const char *session_name(const Session *s)
+{
+    return s->name;
+}
+
+Status session_set_name(Session *s, const char *name, Error *err)
+{
+    size_t n = strlen(name);
+    if (!n || n >= sizeof s->name || name[0] == '.' || name[0] == '-' || strpbrk(name, "/\\\"' \t\n"))
+        return error_set(err, ST_USAGE, "'%s' is no name for a session: up to %zu characters without blanks and /", name,
+                         sizeof s->name - 1);
+    snprintf(s->name, sizeof s->name, "%s", name);
+    entry_text(s, "name", name);
+    return ST_OK;
+}
+
+Status session_save(Session *s, const char *path, Error *err)
+{
+    char *from = s->dir ? path_join(s->dir, "journal") : NULL, *bytes = NULL;
+    size_t n = 0;
+    if (!from)
+        return error_set(err, ST_USAGE, "this session is not on disk: there is nothing to save");
+    if (s->keeper) {
+        entry_view(s);
+        keeper_flush(s->keeper);
+    }
+    Status st = file_read(from, UINT64_MAX, &bytes, &n, err);
+    if (st == ST_OK)
+        st = file_write_atomic(path, bytes, n, err);
+    free(bytes);
+    free(from);
+    return st;
+}
+
+static void note_open(void *ctx, uint64_t seq, const char *json, uint32_t len)
+{
+    bool *found = ctx;
+    (void)seq, (void)len;
+    *found = *found || strncmp(json, "{\"t\":\"open\"", 11) == 0;
+}
+
+Status session_take_file(const char *state_dir, const char *path, char id[40], Error *err)
+{
+    bool is_one = false;
+    char *bytes = NULL, *dir = NULL, *to = NULL;
+    size_t n = 0;
+    if (!file_exists(path))
+        return error_set(err, ST_DATA, "'%s': no such file", path);
+    if (journal_glance(path, note_open, &is_one, NULL) != ST_OK || !is_one)
+        return error_set(err, ST_DATA, "'%s' is no saved session: 'session save FILE' writes one", path);
+    for (int twin = 1; twin < 1000; twin++) {
+        free(dir);
+        make_id(id, twin);
+        dir = folder_path(state_dir, id);
+        if (!dir || !dir_exists(dir))
+            break;
+    }
+    to = dir ? path_join(dir, "journal") : NULL;
+    Status st = to ? dir_make(dir, err) : error_nomem(err, "a path");
+    if (st == ST_OK)
+        st = file_read(path, UINT64_MAX, &bytes, &n, err);
+    if (st == ST_OK)
+        st = file_write_atomic(to, bytes, n, err);
+    free(bytes);
+    free(to);
+    free(dir);
+    return st;
 }
 
 const char *session_id(const Session *s)

@@ -18,6 +18,11 @@ Status folder_end(Session *s, Error *err);
 char *folder_path(const char *state_dir, const char *id);
 /* Id of the newest session; ST_DATA when there is none (sessions.c). */
 Status folder_newest(const char *state_dir, char id[40], Error *err);
+/* Where there is no session with this id, but one of this name: its id in its place, the newest's (sessions.c). */
+void folder_by_name(const char *state_dir, char id[40]);
+/* Deletes closed sessions, least recently used first, until all together take no more than the setting session-cap. One with
+ * edits that were not exported stays, and a message says so. */
+void folder_make_room(Session *s);
 /* Says whether the newest other session of this model has work in it. */
 void folder_tell_older(Session *s);
 

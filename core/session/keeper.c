@@ -53,6 +53,7 @@ struct Keeper {
     KeeperEntry *head, *tail;
     size_t bytes;          /* that wait */
     uint64_t layers_in, layers_out; /* handed over, and written */
+    uint64_t all_in, all_out;
     bool quit;
     bool broken, broken_told;
     Error why;
@@ -222,12 +223,11 @@ static KeeperEntry *next_entry(Keeper *kp, bool asked, bool *quit)
 
 static void entry_done(Keeper *kp, KeeperEntry *e)
 {
-    if (e->stream) {
-        pthread_mutex_lock(&kp->lock);
-        kp->layers_out++;
-        pthread_cond_broadcast(&kp->done);
-        pthread_mutex_unlock(&kp->lock);
-    }
+    pthread_mutex_lock(&kp->lock);
+    kp->layers_out += e->stream != NULL;
+    kp->all_out++;
+    pthread_cond_broadcast(&kp->done);
+    pthread_mutex_unlock(&kp->lock);
     entry_free(e);
 }
 
@@ -285,6 +285,7 @@ static void push(Keeper *kp, KeeperEntry *e)
     else
         kp->head = e;
     kp->tail = e;
+    kp->all_in++;
     kp->bytes += e->bytes;
     pthread_cond_signal(&kp->work);
     pthread_mutex_unlock(&kp->lock);
@@ -343,6 +344,14 @@ void keeper_keep_streams(Keeper *kp, int run)
     e->drop = true;
     e->keep_run = run;
     push(kp, e);
+}
+
+void keeper_flush(Keeper *kp)
+{
+    pthread_mutex_lock(&kp->lock);
+    for (uint64_t want = kp->all_in; kp->all_out < want;)
+        pthread_cond_wait(&kp->done, &kp->lock);
+    pthread_mutex_unlock(&kp->lock);
 }
 
 /* Waits until no layer is on its way. */

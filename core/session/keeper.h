@@ -40,6 +40,8 @@ typedef struct KeptLayer {
  * finished and not on the disk. `lend`: no memory for a copy of the stream, waits for this one, too. Job thread. */
 void keeper_layer(Keeper *kp, KeptLayer *l, const Stream *h, bool lend);
 
+/* Waits until what was handed over so far is written. */
+void keeper_flush(Keeper *kp);
 /* Behind what was handed over so far: removes the streams of every other pass than this one (-1: of all). */
 void keeper_keep_streams(Keeper *kp, int run);
 /* The newest layer of a pass that is on the disk with its stream: false when there is none. */

@@ -19,6 +19,7 @@ struct Session {
     Map by_name;                   /* linear name -> index */
 
     char id[40], *dir;             /* of the folder on disk; "" and NULL without one */
+    char name[40];                 /* session_set_name */
     char *log_path;                /* of the file of the log there */
     bool read_only;                /* for this session only: opened elsewhere, or so by wish */
     bool restoring;                /* the journal is being replayed */

@@ -422,6 +422,11 @@ static Status on_took(Session *s, const cJSON *o, Error *err)
     return ST_OK;
 }
 
+static Status on_name(Session *s, const cJSON *o, Error *err)
+{
+    return session_set_name(s, text_of(o, "text") ? text_of(o, "text") : "", err);
+}
+
 /* Told by its place alone (jobs_find_waiting). */
 static Status on_nothing(Session *s, const cJSON *o, Error *err)
 {
@@ -443,7 +448,7 @@ static const struct RecordKind {
     {"keep", on_keep}, {"keep_not", on_keep_not}, {"took", on_took},
     {"interact", interact_restore}, {"together", interact_restore_scores},
     {"job", job_restore},  {"job_begin", on_nothing}, {"job_end", job_end_restore}, {"job_gone", job_gone_restore},
-    {"queue", queue_restore},
+    {"queue", queue_restore}, {"name", on_name},
 };
 
 static Status replay(void *ctx, const char *json, uint32_t len, Error *err)
@@ -570,6 +575,7 @@ Status session_restore(Session **out, const SessionOptions *o, const char *id, E
         return error_set(err, ST_USAGE, "'%s' is no session name: resume --list shows them", id);
     else
         snprintf(found, sizeof found, "%s", id);
+    folder_by_name(o->state_dir, found);
     Session *s;
     RETURN_IF_ERROR(session_new(&s, o, err));
     char *dir = folder_path(o->state_dir, found);

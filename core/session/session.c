@@ -155,6 +155,8 @@ Status session_set(Session *s, const char *key, const char *value, Error *err)
     if (session_busy(s) && !row->neutral)
         return error_set(err, ST_USAGE, "'%s' can't change while a job runs: stop it or wait", key);
     RETURN_IF_ERROR(row->set(&s->opt, value, err));
+    if (s->opt.session_cap && strcmp(row->key, "session-cap") == 0 && !s->restoring)
+        folder_make_room(s);
     if (!row->neutral)
         results_mark_stale(s);
     entry_setting(s, row->key, value);

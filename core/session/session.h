@@ -39,6 +39,7 @@ typedef struct SessionOptions {
     const char *state_dir;   /* where sessions live; NULL: nothing is written (one-shot commands) */
     const char *cache_dir;   /* NULL: RAM only */
     Goal budget;             /* of bytes or bits, that sets are held against; text "": none */
+    uint64_t session_cap;    /* bytes that all sessions may take on disk; 0: no limit */
     bool profile;            /* jobs tell where their CPU time went (session_profile) */
     bool once;               /* no second measurement is to come, which could begin with the states of the first */
     bool read_only;
@@ -632,6 +633,15 @@ const QuantizeDone *session_quantized(const Session *s);
 
 /* ---- durability ---- */
 const char *session_id(const Session *s);    /* "" without a state_dir */
+/* A name that a person gave it, by which session_restore finds it, too; "": none. ST_USAGE for one that is empty, too long,
+ * or no name. */
+const char *session_name(const Session *s);
+Status session_set_name(Session *s, const char *name, Error *err);
+/* Writes the session as one file that can be taken elsewhere: its journal without streams of activations. Waits until all
+ * that was done is in it. */
+Status session_save(Session *s, const char *path, Error *err);
+/* Makes a session of such a file below the state folder; its id in `id`. */
+Status session_take_file(const char *state_dir, const char *path, char id[40], Error *err);
 bool session_is_read_only(const Session *s);
 /* Whether what is done is being kept on disk: not without a folder, and not after a write or a sync has failed. */
 bool session_is_saved(const Session *s);
@@ -643,11 +653,12 @@ bool session_has_work(const Session *s);
 Status session_record(Session *s, const char *line, Error *err);
 int session_commands(const Session *s);
 const char *session_command(const Session *s, int i);
-/* Restores the session with this id (NULL or "": the newest) from its journal. */
+/* Restores the session with this id, or name (NULL or "": the newest), from its journal. */
 Status session_restore(Session **out, const SessionOptions *o, const char *id, Error *err);
 
 typedef struct SessionInfo {
     char id[40];
+    char name[40];       /* "": none */
     char model[512];     /* path, cut to this */
     int64_t when;        /* seconds since the epoch of the last change */
     bool locked;
@@ -657,6 +668,7 @@ typedef struct SessionInfo {
     int layer, layers;   /* layers of it that are done, of the model's */
     bool finished;       /* it reached its end */
     int edits, measured;
+    int unwritten;       /* edits since an export, a report or a quantized model was written */
 } SessionInfo;
 /* Sessions on disk, newest first; caller frees. Journals are looked at, not read. */
 Status session_list(const char *state_dir, SessionInfo **out, int *n, Error *err);

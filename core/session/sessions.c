@@ -96,6 +96,12 @@ static void glance(void *ctx, uint64_t seq, const char *json, uint32_t len)
         i->finished = i->finished || number_in(json, "\"status\":") == 0;
     } else if (begins(json, "{\"t\":\"edit\"") || begins(json, "{\"t\":\"rules\"")) {
         i->edits++;
+        i->unwritten++;
+    } else if (begins(json, "{\"t\":\"cmd\",\"text\":\"export ") || begins(json, "{\"t\":\"cmd\",\"text\":\"quantize ")) {
+        i->unwritten = 0;
+    } else if (begins(json, "{\"t\":\"name\",\"text\":\"")) {
+        const char *at = json + strlen("{\"t\":\"name\",\"text\":\"");
+        snprintf(i->name, sizeof i->name, "%.*s", (int)strcspn(at, "\""), at);
     } else if (begins(json, "{\"t\":\"effect\"")) {
         i->measured++;
     }
@@ -200,6 +206,23 @@ Status folder_newest(const char *state_dir, char id[40], Error *err)
     return st;
 }
 
+void folder_by_name(const char *state_dir, char id[40])
+{
+    char *dir = folder_path(state_dir, id);
+    bool there = !dir || dir_exists(dir);
+    SessionInfo *list = NULL;
+    int n = 0;
+    free(dir);
+    if (there || list_newest(state_dir, INT_MAX, &list, &n, NULL) != ST_OK)
+        return;
+    for (int i = 0; i < n; i++)
+        if (strcmp(list[i].name, id) == 0) {
+            memcpy(id, list[i].id, sizeof list[i].id);
+            break;
+        }
+    free(list);
+}
+
 static void put_work(const SessionInfo *i, Str *out)
 {
     if (i->linears && i->rows)
@@ -263,7 +286,7 @@ static void remove_streams(const char *dir)
 
 Status session_delete(const char *state_dir, const char *id, Error *err)
 {
-    static const char *const files[] = {"journal.damaged", "journal", "log.1", "log", "lock"};
+    static const char *const files[] = {"journal.damaged", "journal", "log.1", "log", "detached", "lock"};
     if (!*id || id[0] == '.' || strchr(id, '/'))
         return error_set(err, ST_USAGE, "'%s' is no session name: resume --list shows them", id);
     char *dir = folder_path(state_dir, id);
@@ -286,4 +309,33 @@ Status session_delete(const char *state_dir, const char *id, Error *err)
         st = file_error(err, "delete", dir, errno);
     free(dir);
     return st;
+}
+
+/* ---- the cap ---- */
+
+void folder_make_room(Session *s)
+{
+    SessionInfo *list = NULL;
+    int n = 0;
+    uint64_t sum = 0;
+    if (!s->state_dir || s->read_only || list_newest(s->state_dir, INT_MAX, &list, &n, NULL) != ST_OK)
+        return;
+    for (int i = 0; i < n; i++)
+        sum += list[i].bytes;
+    for (int i = n; i-- > 0 && sum > s->opt.session_cap;) {
+        const SessionInfo *l = &list[i];
+        Error why = {0};
+        if (l->locked || strcmp(l->id, s->id) == 0)
+            continue;
+        if (l->unwritten)
+            session_log(s, 1, "sessions take more than session-cap; %s stays for its %d edit%s that %s not exported: session rm %s",
+                        l->id, l->unwritten, l->unwritten == 1 ? "" : "s", l->unwritten == 1 ? "was" : "were", l->id);
+        if (!l->unwritten && session_delete(s->state_dir, l->id, &why) == ST_OK) {
+            sum -= l->bytes;
+            session_log(s, 0, "session %s is deleted: sessions took more than session-cap", l->id);
+        } else if (!l->unwritten) {
+            session_log(s, 1, "%s", why.text);
+        }
+    }
+    free(list);
 }

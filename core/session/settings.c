@@ -128,6 +128,13 @@ static Status set_budget(SessionOptions *o, const char *v, Error *err)
     return budget_parse(v, &o->budget, err);
 }
 
+static Status set_session_cap(SessionOptions *o, const char *v, Error *err)
+{
+    if (!setting_bytes(v, &o->session_cap))
+        return error_set(err, ST_USAGE, "session-cap takes a size like 500M or 2G, 0 for no limit, not '%s'", v);
+    return ST_OK;
+}
+
 static Status set_profile(SessionOptions *o, const char *v, Error *err)
 {
     if (strcmp(v, "on") != 0 && strcmp(v, "off") != 0)
@@ -150,6 +157,7 @@ const Setting setting_table[] = {
     {"runtime", set_runtime, true},
     {"budget", set_budget, true},
     {"profile", set_profile, true},
+    {"session-cap", set_session_cap, true},
     {.key = NULL},
 };
 

@@ -56,6 +56,7 @@ one() {
     rule) in_session "exclude *.0.mlp.down_proj" "rule $*" ;;
     dump) printf 'open %s\ndump %s %s\n' "$M" "$*" "$tmp/d.txt" >"$tmp/d.slim"
         s workbench --script "$tmp/d.slim" --size 60x15 && cat "$tmp/d.txt" ;;
+    session) s session rm "$@" ;;
     replay) in_session "replay $* $tmp/other.slim" ;;
     quantize) in_session "recipe $R" "quantize $*" ;;
     open) printf 'open %s %s\n' "$M" "$*" | s --script - ;;
@@ -262,6 +263,7 @@ printf '# model x, fingerprint 0123456789abcdef\nexclude *.0.*\n' >"$tmp/other.s
 row dump all "layers.7.mlp.up_proj" - --all
 row rule format '"rules"' xml --format json
 row replay force "linears sent to float" - --force
+want=64 row replay pace "for the workbench" x --pace 5
 row export preview "apiversion" - --preview
 row export runtime "apiversion" cuda --preview --runtime vllm-ascend
 printf 'name,score\nmodel.layers.0.mlp.down_proj,3\n' >"$tmp/own.csv"
@@ -329,6 +331,8 @@ row workbench mouse "FILE:$tmp/screen" - --mouse $d
 row workbench no-mouse "FILE:$tmp/screen" - --no-mouse $d
 row resume list "$M" - --list
 want=64 row resume headless "no stopped job to go on with" - --headless
+row session older "sessions deleted" x --older 30
+want=65 row resume from "no such file" "" --headless --from "$tmp/none"
 row resume progress "$M" sometimes --list --progress never
 r="--size 80x24 --dump-screen $tmp/screen"
 row resume size "FILE:$tmp/screen" 80 $r

@@ -42,7 +42,7 @@ has "$tmp/out" "is missing: it can't go on from there" "is told by check"
 # ---- the log ----
 printf 'open lab_models/demo\nexclude *.0.mlp.down_proj\nexclude no.such\n' | s shell >/dev/null 2>&1
 id=$(ls -t "$root" | head -n 1)
-printf 'set max-samples=1\nset seq-len=16\nasync analyze kurtosis\npause 1\nasync analyze local_error --pattern=*.0.*\npriority 2 up\nresume 1\nwait\nlog --kind job\nlog --save %s\ndiscard ended\n' "$tmp/log.txt" >"$tmp/in"
+printf 'async analyze kurtosis\npause 1\nasync analyze local_error --pattern=*.0.*\nasync measure\npriority 3 up\nresume 1\nwait\nlog --kind job\nlog --save %s\ndiscard ended\n' "$tmp/log.txt" >"$tmp/in"
 exits 0 "jobs are paused, moved, gone on with" s --script "$tmp/in" lab_models/demo
 has "$tmp/out" "#1: kurtosis is paused" "the log lists them"
 has "$tmp/out" "#1: kurtosis done in" "with their ends"
@@ -53,6 +53,27 @@ exits 65 "what the log lacks" s --script "$tmp/in" lab_models/demo
 has "$tmp/err" "no line of" "is said"
 exits 0 "a workbench" s resume "$id" --size 80x24 --dump-screen "$tmp/screen"
 if grep -q "session $id" "$root/$id/log"; then ok "the log is kept in a file"; else not_ok "the log is kept in a file"; fi
+
+# ---- names, files, reports ----
+printf 'session name mine\nexclude *.1.mlp.down_proj\nhistory 1.mlp\nsession save %s\nsession report %s\nsession\n' "$tmp/s.session" "$tmp/r.slim" >"$tmp/in"
+exits 0 "a session has a name" sh -c '"$SLIMSCOPE" shell lab_models/demo <"$1"' - "$tmp/in"
+has "$tmp/out" "named mine" "which it tells"
+has "$tmp/out" "exclude *.1.mlp.down_proj" "history TEXT finds a command"
+s session list >"$tmp/list"
+has "$tmp/list" "mine" "the list has it"
+has "$tmp/list" "1 not exported" "and what was not exported"
+exits 0 "a session is opened by its name" s resume mine --size 80x24 --dump-screen "$tmp/screen"
+has "$tmp/screen" "float 1/56" "with its edit"
+exits 0 "and from a file" s resume --from "$tmp/s.session" --size 80x24 --dump-screen "$tmp/screen"
+has "$tmp/screen" "float 1/56" "with the same edit"
+has "$tmp/r.slim" "# fingerprint " "a report names the model"
+has "$tmp/r.slim" "---- the end of the log ----" "has the log"
+has "$tmp/r.slim" "# model.layers.7.mlp.down_proj " "and every linear"
+exits 0 "a report is a script" s --script "$tmp/r.slim"
+exits 0 "and is made of one that is not open" s session report "$tmp/r2.slim" mine
+has "$tmp/r2.slim" "exclude *.1.mlp.down_proj" "with its commands"
+exits 0 "session rm" s session rm mine
+s session list >"$tmp/list"
 
 # ---- the model ----
 cp -r lab_models/demo "$tmp/m"

@@ -234,6 +234,23 @@ def kills():
         killed.__doc__ = name + " in the middle of an analysis, then resume"
         tap.run(killed, start(name, "--calib_dataset", calib, "--threads", "1"))
 
+    def detached(p):
+        """a quit that lets the jobs go on"""
+        running(p)
+        p.keys("Q")
+        p.see("let it go on without a screen", redraw=False)
+        p.keys("d")
+        tap.equal("exit 0", p.finish(), "detached: the workbench ends")
+        tap.ok("its jobs go on without a screen" in plain(p.out), "detached: a line says so")
+        left_well(p, "detached")
+        end, folder, text = time.time() + LIMIT, os.path.join(SCRATCH, "detached", "state", "slimscope", "sessions"), ""
+        while whole not in text and time.time() < end:
+            time.sleep(0.2)
+            with open(os.path.join(folder, os.listdir(folder)[0], "detached")) as f:
+                text = f.read()
+        tap.ok(whole in text, "detached: the ranking is the undisturbed one", text[-2000:])
+    tap.run(detached, start("detached", "--calib_dataset", calib, "--threads", "1"))
+
     def closed(p):
         """a closed terminal"""
         done = running(p)

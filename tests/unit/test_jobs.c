@@ -397,6 +397,48 @@ static void the_log_is_bounded(void **state)
     assert_true(n[0] <= LOGFILE_MAX && n[1] <= LOGFILE_MAX && n[0] + n[1] > LOGFILE_MAX);
 }
 
+/* Least recently used first; what holds edits that were not exported stays, and that is said. */
+static void old_sessions_make_room(void **state)
+{
+    (void)state;
+    char id[3][40], now[40];
+    static const char *const target[] = {"*.0.mlp.down_proj"};
+    SessionInfo *list;
+    int n;
+    for (int i = 0; i < 3; i++) {
+        Session *s = open_session(id[i]);
+        ask(s, "kurtosis");
+        ok(session_wait(s, &err));
+        if (i == 1)
+            ok(session_edit(s, target, 1, 0, false, NULL, &err));
+        ok(session_close(s, &err));
+    }
+    Session *s = open_session(now);
+    ok(session_set_name(s, "mine", &err));
+    assert_int_equal(session_set_name(s, "a b", &err), ST_USAGE);
+    ok(session_set(s, "session-cap", "1K", &err));
+    ok(session_list(root, &list, &n, &err));
+    assert_int_equal(n, 2); /* the open one, and that with the edit */
+    for (int i = 0; i < n; i++)
+        assert_true(strcmp(list[i].id, now) == 0 ? strcmp(list[i].name, "mine") == 0 : list[i].unwritten == 1);
+    free(list);
+    assert_true(line_with(s, "stays for its 1 edit that was not exported") >= 0);
+    assert_true(line_with(s, id[0]) >= 0);
+    assert_int_equal(session_set(s, "session-cap", "much", &err), ST_USAGE);
+    ok(session_close(s, &err));
+    s = restore("mine"); /* by its name */
+    assert_string_equal(session_id(s), now);
+    ok(session_save(s, temp_path(root, "saved"), &err));
+    ok(session_close(s, &err));
+    char other[40];
+    ok(session_take_file(root, temp_path(root, "saved"), other, &err));
+    assert_string_not_equal(other, now);
+    s = restore(other);
+    assert_string_equal(session_name(s), "mine");
+    ok(session_close(s, &err));
+    assert_int_equal(session_take_file(root, temp_path(root, "texts.jsonl"), other, &err), ST_DATA);
+}
+
 #define WITH_MODEL(f) cmocka_unit_test_setup_teardown(f, begin, end)
 
 int main(void)
@@ -410,6 +452,7 @@ int main(void)
         WITH_MODEL(what_waits_is_foretold_by_its_kind),
         WITH_MODEL(the_log_comes_back),
         WITH_MODEL(the_log_is_bounded),
+        WITH_MODEL(old_sessions_make_room),
     };
     return cmocka_run_group_tests_name("jobs", tests, NULL, NULL);
 }

@@ -318,6 +318,7 @@ static const Tested settings[] = {
     {"runtime", "test_session.c", "settings_are_checked"},
     {"budget", "test_fit.c", "a_budget_is_held_against"},
     {"profile", "test_session.c", "every_setting_is_kept"},
+    {"session-cap", "test_jobs.c", "old_sessions_make_room"},
     {0},
 };
 static const Tested commands[] = {
@@ -361,6 +362,7 @@ static const Tested commands[] = {
     {"quantize", "quant.sh", "quantize as JSON"},
     {"history", "script.sh", "history lists commands"},
     {"log", "sessions.sh", "the log is kept in a file"},
+    {"session", "sessions.sh", "a session has a name"},
     {"replay", "script.sh", "replayed commands are in the history once each"},
     {"set", "test_commands.c", "lines_change_the_session"},
     {"bind", "test_screen.c", "test_commands_of_the_screen"},

@@ -494,7 +494,7 @@ static void test_job_fills_table(void **state)
     world_keys(&w, "3");
     world_shows(&w, "std", true);
     world_keys(&w, "q Q");
-    world_shows(&w, "a job runs. Stop it and quit?", true);
+    world_shows(&w, "a job runs. Quit?", true);
     world_keys(&w, "n");
     world_wait(&w);
     world_shows(&w, "56 scored", true);
