@@ -429,7 +429,6 @@ static const LangText texts[] = {
     {"down", "下移"},
     {"draw the screen anew", "重绘屏幕"},
     {"each alone %.3g, %lld groups together %.3g+-%.1g: interaction %+.1f%%%s", "单独之和 %.3g，%lld 组一起 %.3g+-%.1g：相互作用 %+.1f%%%s"},
-    {"edited since", "此后有修改"},
     {"engine", "引擎"},
     {"engines without pd_mix refuse it", "不支持 pd_mix 的引擎会拒绝"},
     {"error %s of the weight (SQNR %s dB), at most %s%s", "误差为权重的 %s（SQNR %s dB），最大 %s%s"},

@@ -197,8 +197,8 @@ static void draw_sets(Ui *ui, Rect r, int *y)
         const KeptView v = session_kept_set(s, i);
         char size[24], now[32] = "";
         fmt_bytes(size, sizeof size, (double)v.predicted.size.bytes);
-        if (v.present || v.last)
-            snprintf(now, sizeof now, " (%s)", tr(v.present ? "this one" : "edited since"));
+        if (v.present)
+            snprintf(now, sizeof now, " (%s)", tr("this one"));
         str_printf(&b, "%s%s%s %s", i ? "   " : "", v.name, now, size);
         if (v.measurement >= 0)
             str_printf(&b, " KL %.4g", session_measurement(s, v.measurement).effect->kl_mean);

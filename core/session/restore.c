@@ -415,13 +415,6 @@ static Status on_keep_not(Session *s, const cJSON *o, Error *err)
     return name ? session_keep_not(s, name, err) : error_set(err, ST_DATA, "a record of a kept set is damaged");
 }
 
-static Status on_took(Session *s, const cJSON *o, Error *err)
-{
-    (void)err;
-    kept_took(s, text_of(o, "text") ? text_of(o, "text") : "");
-    return ST_OK;
-}
-
 static Status on_name(Session *s, const cJSON *o, Error *err)
 {
     return session_set_name(s, text_of(o, "text") ? text_of(o, "text") : "", err);
@@ -445,7 +438,7 @@ static const struct RecordKind {
     {"quantize", on_quantize}, {"quantize_end", on_quantize_end}, {"loaded", on_loaded}, {"mark", mark_restore},
     {"guide", guide_restore},
     {"tune", tuning_restore}, {"tune_end", tuning_restore_end},
-    {"keep", on_keep}, {"keep_not", on_keep_not}, {"took", on_took},
+    {"keep", on_keep}, {"keep_not", on_keep_not},
     {"interact", interact_restore}, {"together", interact_restore_scores},
     {"job", job_restore},  {"job_begin", on_nothing}, {"job_end", job_end_restore}, {"job_gone", job_gone_restore},
     {"queue", queue_restore}, {"name", on_name},

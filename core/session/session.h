@@ -388,7 +388,8 @@ enum { SET_NAME_MAX = 25 };
 Status session_keep(Session *s, const char *name, bool *replaced, Error *err);
 /* Forgets one. */
 Status session_keep_not(Session *s, const char *name, Error *err);
-/* Makes a kept set the present one, with its recipe; NULL: the next of those that are kept. One undo step. *changed:
+/* Makes a kept set the present one, with its recipe; NULL: the next of those that are kept, or the one
+ * kept last where none of them is the present one. One undo step. *changed:
  * linears; *took: its name, borrowed. */
 Status session_swap(Session *s, const char *name, int64_t *changed, const char **took, Error *err);
 typedef struct KeptView {
@@ -396,7 +397,6 @@ typedef struct KeptView {
     const Recipe *recipe;
     const int16_t *level;      /* [nlinears] under that recipe */
     bool present;              /* it is the present set */
-    bool last;                 /* kept or taken last */
     bool comparable;           /* of the present recipe: what is foretold and measured is told */
     Prediction predicted;      /* size, also of another recipe */
     int measurement;           /* index for session_measurement, -1: not measured */

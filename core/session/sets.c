@@ -55,11 +55,6 @@ static Status check_name(const char *name, Error *err)
                             name);
 }
 
-void kept_took(Session *s, const char *name)
-{
-    snprintf(s->whatifs->sets.last, SET_NAME_MAX, "%s", name);
-}
-
 /* The present assignment as a set. */
 static Status present(const Session *s, const char *name, KeptSet *out, Error *err)
 {
@@ -97,7 +92,7 @@ Status session_keep(Session *s, const char *name, bool *replaced, Error *err)
     k->set[at >= 0 ? at : k->n++] = fresh;
     if (replaced)
         *replaced = at >= 0;
-    kept_took(s, name);
+    snprintf(k->last, SET_NAME_MAX, "%s", name);
     entry_text(s, "keep", name);
     return ST_OK;
 }
@@ -134,16 +129,15 @@ static bool is_present(const Session *s, const KeptSet *k)
            memcmp(k->level, s->assignment->level, (size_t)s->model->nlinears * sizeof *k->level) == 0;
 }
 
-/* The set to go to without a name: the next behind the one that stands, or that was kept or taken last. */
+/* The set to go to without a name: the next behind the one that stands; where none does, the one that was kept last. What was
+ * taken and undone in between makes no difference, so that a history without it comes to the same. */
 static int other(const Session *s, const KeptSets *k)
 {
-    int now = find(k, k->last);
+    int last = find(k, k->last);
     for (int i = 0; i < k->n; i++)
-        if (is_present(s, &k->set[i]) && !(now >= 0 && is_present(s, &k->set[now])))
-            now = i;
-    if (now < 0 || (k->n == 1 && !is_present(s, &k->set[now])))
-        return k->n - 1;
-    return (now + 1) % k->n;
+        if (is_present(s, &k->set[i]))
+            return (i + 1) % k->n;
+    return last >= 0 ? last : k->n - 1;
 }
 
 static int64_t differing(const Session *s, const int16_t *was)
@@ -182,8 +176,6 @@ Status session_swap(Session *s, const char *name, int64_t *changed, const char *
     if (st == ST_OK) {
         *changed = differing(s, was);
         *took = k->set[at].name;
-        kept_took(s, k->set[at].name);
-        entry_text(s, "took", k->last);
     }
     free(was);
     return st;
@@ -199,7 +191,7 @@ KeptView session_kept_set(Session *s, int i)
     KeptSets *all = &s->whatifs->sets;
     KeptSet *k = &all->set[i];
     KeptView v = {.name = k->name, .recipe = k->recipe, .level = k->level, .present = is_present(s, k),
-                  .last = strcmp(all->last, k->name) == 0, .comparable = k->recipe == s->recipe, .measurement = -1};
+                  .comparable = k->recipe == s->recipe, .measurement = -1};
     if (!v.comparable) {
         recipe_sizes(k->recipe, s->model, k->level, s->opt.peer, &v.predicted.size);
         v.predicted.kl.value = NAN;

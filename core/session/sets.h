@@ -16,10 +16,8 @@ typedef struct KeptSet {
 typedef struct KeptSets {
     KeptSet *set;              /* [n] in the order in which they were kept first */
     int n;
-    char last[SET_NAME_MAX];   /* kept or taken last, "": none */
+    char last[SET_NAME_MAX];   /* kept last, "": none */
 } KeptSets;
 void kept_sets_clear(KeptSets *k);
-/* What the journal's records of a set that was taken, or dropped, say. */
-void kept_took(Session *s, const char *name);
 
 #endif

@@ -307,7 +307,7 @@ row interact dry-run "to measure" - --dry-run
 row interact format '"joint":' xml --format json
 row interact tokens "KL on 9 tokens" x --tokens 9 --calib_dataset "$D"
 row interact model_path "interaction " "" --model_path $M
-row interact model_type "interaction " nosuch --model_type qwen3
+row interact model_type "interaction " "" --model_type qwen3
 row interact recipe "interaction " "" --recipe "$R"
 row interact exclude "2 groups" "" --exclude "*.0.mlp.*"
 row interact calib_dataset "interaction " "" --calib_dataset "$D"

@@ -59,6 +59,9 @@ is "True True" "$(pick '{"sets"' 'a,b=d["sets"]
 print(b["present"] and not a["present"] and b["kl_measured"]>0 and a["kl_predicted"]>0 and b["kl_predicted"] is None,
 len(d["differences"])==1 and d["differences"][0]["bytes"]==b["bytes"]-a["bytes"]>0 and d["differences"][0]["groups"][0]["to"]=="float")')" "the kept sets and their difference"
 has "$tmp/out" "swap B" "they are in the history"
+exits 0 "what keep saw is not left out of the history" script "exclude *.0.mlp.down_proj" "keep A" "undo" "swap" "undo" "history --save $tmp/kept.slim"
+exits 0 "its replay" sh -c 'echo sets | cat "$1" - >"$2"; "$SLIMSCOPE" --script "$2"' x "$tmp/kept.slim" "$tmp/again.slim"
+has "$tmp/out" "A        1 of 56 linears float" "keeps the same set"
 exits 64 "a set that is not kept" script "keep A" "swap C"
 has "$tmp/err" "there are A" "names those that are"
 exits 64 "no group is none" script "analyze block_error" "grow 0"

@@ -78,6 +78,8 @@ static void sets_are_kept_and_taken(void **state)
     assert_true(session_kept_set(s, 0).present);
     swap(s, NULL, "B", 3); /* goes by what stands, not by what was taken last */
     exclude(s, "*layers.2.mlp.down_proj");
+    swap(s, NULL, "B", 1); /* an edited one: to the one kept last */
+    session_ok(session_undo(s, NULL, &err), &err);
     session_ok(session_keep(s, "B", &replaced, &err), &err);
     assert_true(replaced && session_kept_sets(s) == 2);
     swap(s, "A", "A", 4);
