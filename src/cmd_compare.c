@@ -28,6 +28,16 @@ static Status mark_run(App *a, const CommandLine *cl, OutFormat f, Str *b, Error
     return ST_OK;
 }
 
+static Status keep_run(App *a, const CommandLine *cl, OutFormat f, Str *b, Error *err)
+{
+    (void)f, (void)b;
+    int columns;
+    RETURN_IF_ERROR(want_words(cl, 2, 2, err));
+    RETURN_IF_ERROR(session_keep_scores(a->session, cl->words[1], &columns, err));
+    app_note(a, "%d column%s kept as %s.METRIC", columns, columns == 1 ? "" : "s", cl->words[1]);
+    return ST_OK;
+}
+
 static Status swap_run(App *a, const CommandLine *cl, OutFormat f, Str *b, Error *err)
 {
     (void)f, (void)b;
@@ -55,6 +65,9 @@ static void offer_letters(const App *a, OfferWord *put, void *ctx)
 static void offer_things(const App *a, OfferWord *put, void *ctx)
 {
     offer_measurements(a, put, ctx);
+    for (const Metric *const *m = session_metrics(a->session); *m; m++)
+        if (session_has_run(a->session, *m))
+            put(ctx, (*m)->name, (*m)->title);
     put(ctx, "none", "takes the mark away");
 }
 
@@ -71,6 +84,7 @@ static const struct Kind {
     {"metrics", true, compare_metrics, "how far two metrics rank alike", {offer_metrics, offer_metrics}},
     {"runs", false, compare_runs, "scores of a file against the session's or another file's", {NULL, NULL}},
     {"mark", true, mark_run, "what is to be compared", {offer_letters, offer_things}},
+    {"keep", true, keep_run, "the present scores under a name, to be compared with later ones", {NULL, NULL}},
     {"swap", true, swap_run, "A becomes B, and B A", {NULL, NULL}},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
@@ -96,7 +110,8 @@ static const struct Kind *kind_find(const char *name, Error *err)
 
 static Status compare_run(App *a, const CommandLine *cl, Error *err)
 {
-    const struct Kind *k = kind_find(cl->nwords ? cl->words[0] : "measurements", err);
+    bool metrics = a->session && session_marked_metric(a->session, MARK_A) && session_marked_metric(a->session, MARK_B);
+    const struct Kind *k = kind_find(cl->nwords ? cl->words[0] : metrics ? "metrics" : "measurements", err);
     if (!k)
         return ST_USAGE;
     if (k->model)
@@ -129,15 +144,16 @@ static const Option compare_options[] = {
 const Command command_compare = {
     .name = "compare",
     .args = "[list | measurements [A [B]] | measurements FILE FILE | metrics METRIC METRIC | runs FILE [FILE] | mark A|B THING | "
-            "swap]",
+            "swap | keep NAME]",
     .summary = "Set two measurements side by side, with the error of their difference, two metrics or two runs.",
     .help = "A measurement is named by its number in 'compare list', or is the present one, the previous one or base (what the "
             "recipe gives by itself); without names A is held against B, where two are marked, else the present one against the "
-            "previous one. 'mark A none' takes a mark away. The error of a "
+            "previous one. 'mark A none' takes a mark away; a metric can be marked, too. The error of a "
             "difference is paired: over blocks of 16 tokens, so that what a hard text does to both cancels. A difference "
             "below two of its errors is undecided. Two files that measure wrote with --format json compare without a model. Of two metrics: how far they rank alike, and the layers that they rank most "
             "differently, first those of which the cause is known. A group, attention or block has the largest score of its linears. "
-            "runs takes files that load takes, as the JSON and CSV of analyze: one against this session's scores, or two, which "
+            "keep makes the present scores columns NAME.METRIC that nothing changes any more, as a new calibration set does with what it makes stale: "
+            "metrics as any other. runs takes files that load takes, as the JSON and CSV of analyze: one against this session's scores, or two, which "
             "needs no model: what other texts, another scheme or another arithmetic change in a ranking.",
     .flags = CMD_NEUTRAL | CMD_CLI,
     .options = compare_options,

@@ -1,15 +1,14 @@
-/* Scores of other programs as columns of the table. */
+/* Scores of other programs and sessions as columns of the table. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "io/file.h"
+#include "session/comparing.h"
 #include "src/commands.h"
 #include "src/internal.h"
 
-static Status load_run(App *a, const CommandLine *cl, Error *err)
+static Status load_scores(App *a, const CommandLine *cl, Error *err)
 {
-    RETURN_IF_ERROR(want_words(cl, 2, 2, err));
-    if (strcmp(path_base(cl->words[0]), "scores") != 0) /* recorded with its folder, where a file is called so */
-        return error_set(err, ST_USAGE, "'load %s' is not known: load scores FILE", cl->words[0]);
     Str what = {0};
     Status st = session_load_scores(a->session, cl->words[1], cl_str(cl, "as"), &what, err);
     for (char *line = what.s, *next; st == ST_OK && line; line = next) {
@@ -22,20 +21,66 @@ static Status load_run(App *a, const CommandLine *cl, Error *err)
     return st;
 }
 
+static Status load_session(App *a, const CommandLine *cl, Error *err)
+{
+    int columns, measured;
+    const char *as = cl_str(cl, "as") ? cl_str(cl, "as") : cl->words[1];
+    RETURN_IF_ERROR(session_keep_other(a->session, cl->words[1], as, &columns, &measured, err));
+    app_note(a, "of session %s: %d column%s %s.METRIC, %d measurement%s NUMBER@%s", cl->words[1], columns, columns == 1 ? "" : "s", as,
+             measured, measured == 1 ? "" : "s", as);
+    return ST_OK;
+}
+
+static Status load_run(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 2, 2, err));
+    const char *what = path_base(cl->words[0]); /* recorded with its folder, where a file is called so */
+    if (strcmp(what, "session") == 0)
+        return load_session(a, cl, err);
+    if (strcmp(what, "scores") == 0)
+        return load_scores(a, cl, err);
+    return error_set(err, ST_USAGE, "'load %s' is not known: load scores FILE, load session ID", cl->words[0]);
+}
+
+static void load_offer(const App *a, const char *const *words, int n, OfferWord *put, void *ctx)
+{
+    SessionInfo *list = NULL;
+    int sessions = 0;
+    if (n == 0) {
+        put(ctx, "scores", "a file that another program, or analyze, wrote");
+        put(ctx, "session", "another session: its scores and its measurements");
+    }
+    if (n != 1 || strcmp(words[0], "session") != 0 || !a->options.state_dir ||
+        session_list(a->options.state_dir, &list, &sessions, NULL) != ST_OK)
+        return;
+    for (int i = 0; i < sessions; i++) {
+        Str text = {0};
+        str_printf(&text, "%s: ", path_base(list[i].model));
+        session_info_text(&list[i], &text);
+        if (!a->session || strcmp(list[i].id, session_id(a->session)) != 0)
+            put(ctx, list[i].id, str_text(&text));
+        str_free(&text);
+    }
+    free(list);
+}
+
 static const Option load_options[] = {
     {"as", ARG_STR, "NAME", "the column's name (default: the file's name without its end)", COMP_NONE},
     {0},
 };
 const Command command_load = {
     .name = "load",
-    .args = "scores FILE",
-    .summary = "Show scores that another program made as a column beside those that are made here.",
+    .args = "scores FILE | session ID",
+    .summary = "Bring in scores that another program made as columns, or another session's scores and measurements.",
     .help = "The log of msModelSlim's analyze, an imatrix of llama.cpp (.dat or .gguf: the sum of the mean squares of a layer's "
             "inputs), JSON (what rank writes, or {NAME: SCORE}), CSV (what rank and export write, or name,score), or a recipe "
             "(.yaml: 1 for what it leaves float). Then show, sort, rank and export know it by its name, and say where it comes "
-            "from; a file with several columns gives NAME.COLUMN each. Names that are no layers are counted.",
+            "from; a file with several columns gives NAME.COLUMN each. Names that are no layers are counted. "
+            "Of a session, by its id, come the scores that are not stale as NAME.METRIC and the measurements as "
+            "NUMBER@NAME, to be compared with those here.",
     .flags = CMD_NEEDS_MODEL | CMD_INPUT,
     .completes = COMP_FILE,
     .options = load_options,
     .run = load_run,
+    .offer = load_offer,
 };

@@ -9,13 +9,13 @@ static Status take_run(App *a, const CommandLine *cl, Error *err)
     int64_t changed = 0;
     RETURN_IF_ERROR(want_words(cl, 1, 1, err));
     RETURN_IF_ERROR(session_measurement_find(a->session, cl->words[0], &i, err));
-    const int id = session_measurement(a->session, i).id;
+    const Measurement m = session_measurement(a->session, i);
     RETURN_IF_ERROR(session_take(a->session, i, &changed, err));
     if (changed)
-        app_note(a, "the assignment of measurement %d is in place: %lld linear%s changed; undo goes back", id,
+        app_note(a, "the assignment of measurement %s is in place: %lld linear%s changed; undo goes back", m.name,
                  (long long)changed, changed == 1 ? "" : "s");
     else
-        app_note(a, "nothing new: these are the levels of measurement %d already", id);
+        app_note(a, "nothing new: these are the levels of measurement %s already", m.name);
     return ST_OK;
 }
 

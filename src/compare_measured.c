@@ -28,13 +28,13 @@ static int64_t floats_of(const Session *s, const Measurement *m)
 static void list_text(const Session *s, Str *b)
 {
     str_puts(b, "   #           KL                perplexity       tokens  arithmetic       size  of\n");
-    for (int i = 0; i < session_measurements(s); i++) {
+    for (int i = 0; i < session_measurements_all(s); i++) {
         Measurement m = session_measurement(s, i);
         SizeReport size;
         Str bytes = {0};
         if (session_measurement_size(s, &m, &size))
             str_bytes(&bytes, size.bytes);
-        str_printf(b, "%4d  %9.4g", m.id, m.effect->kl_mean);
+        str_printf(b, "%4s  %9.4g", m.name, m.effect->kl_mean);
         if (isfinite(m.effect->kl_se))
             str_printf(b, " +- %-7.2g", m.effect->kl_se);
         else
@@ -58,7 +58,9 @@ static void measurement_json(const Session *s, const Measurement *m, Str *b)
 {
     const Effect *e = m->effect;
     SizeReport size;
-    str_printf(b, "{\"number\":%d,\"recipe\":", m->id);
+    str_printf(b, "{\"number\":%d,\"name\":", m->id);
+    str_json(b, m->name);
+    str_puts(b, ",\"recipe\":");
     if (m->recipe)
         str_json(b, recipe_name(m->recipe));
     else
@@ -83,14 +85,14 @@ Status compare_list(App *a, const CommandLine *cl, OutFormat f, Str *b, Error *e
     const Session *s = a->session;
     RETURN_IF_ERROR(want_words(cl, 1, 1, err));
     if (f != OUT_JSON) {
-        if (session_measurements(s))
+        if (session_measurements_all(s))
             list_text(s, b);
         else
             str_puts(b, "nothing is measured yet\n");
         return ST_OK;
     }
     str_puts(b, "{\"measurements\":[");
-    for (int i = 0; i < session_measurements(s); i++) {
+    for (int i = 0; i < session_measurements_all(s); i++) {
         Measurement m = session_measurement(s, i);
         str_puts(b, i ? ",\n" : "\n");
         measurement_json(s, &m, b);
@@ -102,14 +104,12 @@ Status compare_list(App *a, const CommandLine *cl, OutFormat f, Str *b, Error *e
 void offer_measurements(const App *a, OfferWord *put, void *ctx)
 {
     const Session *s = a->session;
-    char id[16];
-    for (int i = 0; s && i < session_measurements(s); i++) {
+    for (int i = 0; s && i < session_measurements_all(s); i++) {
         Measurement m = session_measurement(s, i);
         Str means = {0};
         str_printf(&means, "KL %.4g, ", m.effect->kl_mean);
         session_measurement_levels(s, &m, true, &means);
-        snprintf(id, sizeof id, "%d", m.id);
-        put(ctx, id, str_text(&means));
+        put(ctx, m.name, str_text(&means));
         str_free(&means);
     }
     put(ctx, "present", "the measurement of the present assignment");
@@ -138,7 +138,7 @@ static Status two_of(const Session *s, const CommandLine *cl, MeasuredPair *p, E
 
 static void head_text(const Session *s, const char *name, const Measurement *m, Str *b)
 {
-    str_printf(b, "%s  #%d%s%s: %s, %lld of %lld linears float, %lld tokens, %s arithmetic\n", name, m->id,
+    str_printf(b, "%s  #%s%s%s: %s, %lld of %lld linears float, %lld tokens, %s arithmetic\n", name, m->name,
                m->present ? " (present)" : "", m->base ? " (base)" : "", recipe_text(m), (long long)floats_of(s, m),
                (long long)session_model(s)->nlinears, (long long)m->effect->tokens, arith_name(m->effect->arith));
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "session/comparing.h"
 #include "session/disagree.h"
 #include "src/compare.h"
 
@@ -80,6 +81,13 @@ static void put_why(const Session *s, const MetricPair *p, const PairRow *r, Str
     str_free(&why);
 }
 
+static void put_origin(const Session *s, const Metric *m, const char *letter, Str *out)
+{
+    str_printf(out, "%s  %s  ", letter, m->name);
+    session_scores_from(s, m, out);
+    str_putc(out, '\n');
+}
+
 static void pair_text(const Session *s, const MetricPair *p, int64_t rows, Str *out)
 {
     str_printf(out, "%s against %s, over %lld of %lld %ss", p->a->name, p->b->name, (long long)p->n, (long long)p->units,
@@ -87,6 +95,8 @@ static void pair_text(const Session *s, const MetricPair *p, int64_t rows, Str *
     if (p->a->scope != p->b->scope)
         str_printf(out, " (one has the largest %s of its linears)", (p->a->scope == p->scope ? p->b : p->a)->name);
     str_putc(out, '\n');
+    put_origin(s, p->a, "A", out);
+    put_origin(s, p->b, "B", out);
     output_agreement(&p->agreement, out);
     str_printf(out, "\n%16.16s       # %16.16s       #    moved  layer\n", p->a->name, p->b->name);
     for (int64_t i = 0; i < p->n && i < rows; i++) {
@@ -143,10 +153,14 @@ Status compare_metrics(App *a, const CommandLine *cl, OutFormat f, Str *out, Err
     const Metric *m[2];
     int64_t rows;
     MetricPair p;
-    RETURN_IF_ERROR(want_words(cl, 3, 3, err));
+    bool marked = cl->nwords < 2;
+    RETURN_IF_ERROR(want_words(cl, marked ? 0 : 3, 3, err));
     RETURN_IF_ERROR(compare_rows(cl, &rows, err));
     for (int i = 0; i < 2; i++)
-        RETURN_IF_ERROR(find_metric(a->session, cl->words[1 + i], &m[i], err));
+        if (!marked)
+            RETURN_IF_ERROR(find_metric(a->session, cl->words[1 + i], &m[i], err));
+        else if (!(m[i] = session_marked_metric(a->session, i)))
+            return error_set(err, ST_USAGE, "no metric is marked %c: compare mark %c METRIC", "AB"[i], "AB"[i]);
     if (m[0] == m[1])
         return error_set(err, ST_USAGE, "both are %s", m[0]->name);
     RETURN_IF_ERROR(metric_pair(a->session, m[0], m[1], &p, err));

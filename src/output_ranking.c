@@ -289,7 +289,7 @@ static void ranking_text(const Session *s, const Metric *m, const RankRequest *r
         str_printf(out, " of %lld", (long long)count->wanted);
     str_putc(out, '\n');
     if (m->loaded)
-        str_printf(out, "Loaded from: %s\n", m->loaded->file);
+        str_printf(out, "%s: %s\n", m->loaded->kept ? "Kept of a run" : "Loaded from", m->loaded->file);
     if (m->family == FAMILY_INPUT && !m->loaded && !session_options(s)->peer)
         str_printf(out, "%s describes inputs and does not rank damage: block_error does\n", m->name);
     if (other && !inputs_text(s, m))

@@ -182,7 +182,8 @@ unsigned act_run(Ui *ui, const KeyRow *row, int key)
     if (!m)
         return ui_refuse(ui, "no metric is shown; :show METRIC");
     if (m->loaded)
-        return ui_refuse(ui, "%s was loaded from %s: another program makes it", m->name, m->loaded->file);
+        return ui_refuse(ui, m->loaded->kept ? "%s is of a run that was kept: %s" : "%s was loaded from %s: another program makes it",
+                         m->name, m->loaded->file);
     static const char weighs[] = "block_error"; /* what predictions go by */
     bool asked = strcmp(m->name, weighs) == 0, known = session_predict(ui_session(ui)).have;
     if (asked) /* with the histograms, and what sharpens it, in the background */

@@ -8,6 +8,7 @@ typedef unsigned KeyAction(Ui *ui, const KeyRow *row, int key);
 KeyAction act_move, act_screen, act_run, act_measure, act_exclude, act_exclude_tagged, act_level, act_undo, act_redo,
     act_tag, act_prompt, act_find_next, act_sort, act_sort_invert, act_metric, act_detail, act_resort,
     act_copy, act_plain, act_export, act_stop, act_suspend, act_redraw, act_back, act_quit, act_help;
+KeyAction act_compare; /* the shown metric with the one beside it, or shown before */
 
 /* Tells where a search stands. Always DO_PAINT. */
 unsigned ui_found(Ui *ui, Found f, const char *text);

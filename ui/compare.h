@@ -2,11 +2,12 @@
 #define SLIM_UI_COMPARE_H
 
 #include "session/comparing.h"
+#include "session/disagree.h"
 #include "ui/detail.h"
 
 /* Screen 4 is made of pages: lists of what can be compared, and what is compared. */
 
-typedef enum ComparePage { PAGE_MEASURED, PAGE_ONE, PAGE_PAIR, COMPARE_PAGES } ComparePage;
+typedef enum ComparePage { PAGE_MEASURED, PAGE_ONE, PAGE_PAIR, PAGE_METRICS, PAGE_RANKS, COMPARE_PAGES } ComparePage;
 typedef enum CompareSort { BY_NUMBER, BY_KL, BY_SIZE, COMPARE_SORTS } CompareSort;
 
 /* A measurement as the list shows it. */
@@ -22,19 +23,21 @@ typedef struct CompareRow {
     int64_t more;              /* bytes */
 } CompareRow;
 
+typedef enum RankSort { BY_MOVE, BY_A, BY_B, RANK_SORTS } RankSort;
+
 typedef struct Compare {
-    ComparePage page;
+    ComparePage page, list;    /* list: of the two lists the one that q leads back to */
     ListPos pos[COMPARE_PAGES];
     int seen[COMPARE_PAGES];   /* rows that fit */
     CompareSort sort;
-    int id;                    /* number of the measurement that the cursor is on; 0: the first row */
+    char name[48];             /* of the measurement that the cursor is on; "": the first row */
     /* the list */
     bool have;
     uint64_t version;          /* session_compare_version that it was made for */
     char model[65];            /* fingerprint */
     CompareRow *row;
     int n;
-    int against;               /* number of the measurement that the others are held against, 0: none */
+    char against[48];          /* the measurement that the others are held against, "": none */
     bool against_a;            /* because it is marked A */
     Scroll detail;             /* of the measurement of the cursor */
     /* the pair */
@@ -44,6 +47,18 @@ typedef struct Compare {
     Error pair_why;            /* why there is none */
     bool aside;                /* what differs takes the list's place */
     Scroll config;
+    /* metrics with scores, and two of them */
+    const Metric **metric;
+    uint64_t metric_version;
+    int nmetrics;
+    bool ranked;
+    uint64_t rank_version;
+    int64_t rank_made;         /* clock_ns */
+    MetricPair ranks;
+    Error rank_why;
+    RankSort order;
+    bool moved_only;
+    int64_t *shown, nshown;    /* rows of ranks in the order shown */
 } Compare;
 
 /* Makes what the page shows anew, where that changed. */
@@ -59,5 +74,15 @@ void compare_draw_pair(Ui *ui, Compare *st, Rect r);
 /* Rows of the pair's list, and the linear of row i. */
 int64_t compare_pair_rows(Ui *ui, const Compare *st);
 int64_t compare_pair_linear(const Compare *st, int64_t i);
+
+void compare_draw_metrics(Ui *ui, Compare *st, Rect r);
+/* The metric of the cursor, NULL: none has scores. */
+const Metric *compare_metric(Ui *ui, Compare *st);
+void compare_draw_ranks(Ui *ui, Compare *st, Rect r);
+/* Puts the rows of the two metrics in the order that is asked for. */
+void compare_order_ranks(Compare *st);
+/* A linear of the cursor's unit, -1: there is no row. */
+int64_t compare_rank_linear(Ui *ui, const Compare *st);
+void compare_ranks_fini(Compare *st);
 
 #endif

@@ -15,7 +15,7 @@ enum { C_MARK, C_NUMBER, C_SET, C_STATE, C_SIZE, C_MORE, C_BITS, C_KL, C_KL_SE, 
 static const Column columns[COLUMNS] = {
     [C_MARK] = {"", 1, 1, 0, false},          [C_NUMBER] = {"#", 3, 3, 0, true},
     [C_SET] = {"levels", 20, 44, 0, false}, [C_STATE] = {"is", 5, 5, 2, false},
-    [C_SIZE] = {"size", 7, 7, 0, true},       [C_MORE] = {"", 7, 7, 4, true},
+    [C_SIZE] = {"size", 9, 9, 0, true},       [C_MORE] = {"", 7, 7, 4, true},
     [C_BITS] = {"bits", 5, 5, 9, true},       [C_KL] = {"KL", 8, 8, 0, true},
     [C_KL_SE] = {"+-", 7, 7, 5, true},        [C_VERDICT] = {"", 9, 9, 1, false},
     [C_PPL] = {"ppl", 15, 15, 10, true},       [C_AGAINST] = {"", 15, 15, 6, true},
@@ -42,7 +42,7 @@ static int by_size(const void *a, const void *b)
 static int by_number(const void *a, const void *b)
 {
     const CompareRow *x = a, *y = b;
-    return y->m.id - x->m.id;
+    return y->place - x->place;
 }
 
 static int (*const sorts[COMPARE_SORTS])(const void *, const void *) = {
@@ -52,7 +52,7 @@ static int (*const sorts[COMPARE_SORTS])(const void *, const void *) = {
 static void fill_row(Session *s, CompareRow *r, const CompareRow *old, int nold)
 {
     for (int i = 0; i < nold; i++)
-        if (old[i].m.id == r->m.id && old[i].m.level == r->m.level) {
+        if (strcmp(old[i].m.name, r->m.name) == 0 && old[i].m.level == r->m.level) {
             memcpy(r->set, old[i].set, sizeof r->set);
             r->floats = old[i].floats;
             r->sized = old[i].sized;
@@ -68,21 +68,21 @@ static void fill_row(Session *s, CompareRow *r, const CompareRow *old, int nold)
     r->sized = session_measurement_size(s, &r->m, &r->size);
 }
 
-/* The one that the others are held against: A, else the present one. -1: none. */
+/* The one that the others are held against: A, else the present one, else the oldest. -1: none. */
 static int reference(Session *s, bool *a)
 {
     int at = session_marked_measurement(s, MARK_A);
     *a = at >= 0;
     for (int i = 0; at < 0 && i < session_measurements(s); i++)
         at = session_measurement(s, i).present ? i : -1;
-    return at;
+    return at < 0 && session_measurements(s) > 1 ? 0 : at;
 }
 
 static void hold_against(Session *s, Compare *st)
 {
     int ref = reference(s, &st->against_a);
     const CompareRow *base = NULL;
-    st->against = ref < 0 ? 0 : session_measurement(s, ref).id;
+    snprintf(st->against, sizeof st->against, "%s", ref < 0 ? "" : session_measurement(s, ref).name);
     for (int i = 0; i < st->n; i++)
         base = st->row[i].place == ref ? &st->row[i] : base;
     for (int i = 0; i < st->n; i++) {
@@ -98,7 +98,7 @@ static void hold_against(Session *s, Compare *st)
 static void make_rows(Ui *ui, Compare *st)
 {
     Session *s = ui_session(ui);
-    int n = session_measurements(s), nold = st->n;
+    int n = session_measurements_all(s), nold = st->n;
     CompareRow *old = st->row;
     bool same = strcmp(st->model, ui_model(ui)->fingerprint) == 0;
     st->row = mem_zarray((size_t)n + 1, sizeof *st->row);
@@ -128,8 +128,8 @@ const CompareRow *compare_row(Ui *ui, Compare *st)
 {
     compare_refresh(ui, st);
     ListPos *pos = &st->pos[PAGE_MEASURED];
-    for (int i = 0; st->id && i < st->n; i++)
-        if (st->row[i].m.id == st->id)
+    for (int i = 0; st->name[0] && i < st->n; i++)
+        if (strcmp(st->row[i].m.name, st->name) == 0)
             pos->cur = i;
     list_clamp(pos, st->n, st->seen[PAGE_MEASURED]);
     return st->n ? &st->row[pos->cur] : NULL;
@@ -146,7 +146,7 @@ void compare_fini(Compare *st)
 
 static const char *state_word(const Measurement *m)
 {
-    return m->present ? N_("now") : m->base ? N_("base") : m->comparable ? "" : N_("other");
+    return strchr(m->name, '@') ? "" : m->present ? N_("now") : m->base ? N_("base") : m->comparable ? "" : N_("other");
 }
 
 static void when_text(int64_t when, char *out, size_t size)
@@ -162,6 +162,16 @@ static void change_text(char *out, size_t size, double change, double se)
     fmt_change(out, size, change, se);
     if (text_width(out) > 15)
         fmt_change(out, size, change, NAN);
+}
+
+/* With as many digits as a budget of some MiB asks for: "159.0 MiB". */
+static void exact_size(char *out, size_t size, uint64_t bytes)
+{
+    enum { MIB = 1 << 20 };
+    if (bytes >= (uint64_t)10 * MIB && bytes < (uint64_t)10000 * MIB)
+        snprintf(out, size, "%.1f MiB", (double)bytes / MIB);
+    else
+        fmt_bytes(out, size, (double)bytes);
 }
 
 static Slot verdict_slot(const Paired *p, Verdict v)
@@ -184,12 +194,12 @@ static void row_cells(Session *s, const CompareRow *r, char cell[COLUMNS][200])
 {
     const Effect *e = r->m.effect;
     const char *a = session_marked(s, MARK_A), *b = session_marked(s, MARK_B);
-    snprintf(cell[C_NUMBER], 200, "%d", r->m.id);
+    snprintf(cell[C_NUMBER], 200, "%s", r->m.name);
     snprintf(cell[C_MARK], 200, "%s", strcmp(a, cell[C_NUMBER]) == 0 ? "A" : strcmp(b, cell[C_NUMBER]) == 0 ? "B" : "");
     snprintf(cell[C_SET], 200, "%s", r->set);
     snprintf(cell[C_STATE], 200, "%s", tr(state_word(&r->m)));
     if (r->sized) {
-        fmt_bytes(cell[C_SIZE], 200, (double)r->size.bytes);
+        exact_size(cell[C_SIZE], 200, r->size.bytes);
         snprintf(cell[C_BITS], 200, "%.2f", r->size.average_bits);
     } else {
         snprintf(cell[C_SIZE], 200, "?");
@@ -238,7 +248,7 @@ static void draw_row(Ui *ui, Rect r, const int *w, const CompareRow *row, bool h
         Slot slot = c == C_VERDICT               ? verdict
                     : c == C_MARK                ? SL_TAGGED
                     : row->m.present             ? SL_STRONG
-                    : row->m.comparable          ? SL_ROW
+                    : row->m.comparable || strchr(row->m.name, '@') ? SL_ROW
                                                  : SL_STALE;
         pen_puts(&p, SL_ROW, " ");
         put_cell(&p, slot, c, w[c], cell[c]);
@@ -249,18 +259,18 @@ static void draw_row(Ui *ui, Rect r, const int *w, const CompareRow *row, bool h
 static void draw_heading(Ui *ui, const Compare *st, Rect r, const int *w)
 {
     static const int sorted[COMPARE_SORTS] = {[BY_NUMBER] = C_NUMBER, [BY_KL] = C_KL, [BY_SIZE] = C_SIZE};
-    char against[24] = "", ppl[32] = "";
-    if (st->against) {
+    char against[64] = "", ppl[80] = "";
+    if (st->against[0]) {
         if (st->against_a)
             text_format(against, sizeof against, "vs A");
         else
-            text_format(against, sizeof against, "vs #%d", st->against);
+            text_format(against, sizeof against, "vs #%s", st->against);
         snprintf(ppl, sizeof ppl, "ppl %s", against);
     }
     Pen p = pen_at(ui, r.y, r.x, r.w);
     pen_puts(&p, SL_HEADER, " ");
     for (int c = 0; c < COLUMNS; c++) {
-        char title[64];
+        char title[96];
         const char *name = c == C_VERDICT || c == C_MORE ? against : c == C_AGAINST ? ppl : tr(columns[c].title);
         bool room = text_width(name) + 2 <= w[c];
         if (!w[c])
@@ -276,7 +286,12 @@ static void fit(const Compare *st, int width, int *w)
 {
     Column c[COLUMNS];
     memcpy(c, columns, sizeof c);
-    if (!st->against)
+    for (int i = 0; i < st->n; i++) {
+        int len = text_width(st->row[i].m.name);
+        if (len > c[C_NUMBER].min && len <= 16)
+            c[C_NUMBER].min = c[C_NUMBER].max = len;
+    }
+    if (!st->against[0])
         c[C_VERDICT].min = c[C_AGAINST].min = c[C_MORE].min = c[C_VERDICT].max = c[C_AGAINST].max = c[C_MORE].max = 0;
     columns_fit(c, COLUMNS, width, w);
 }
@@ -368,7 +383,7 @@ static int one_content(Ui *ui, Rect r, int64_t what, int spare)
     if (!row)
         return y;
     fmt_bytes(size, sizeof size, (double)row->size.bytes);
-    text_format(text, sizeof text, "#%d  %lld of %lld linears float, %s, %.2f bits per weight", row->m.id, (long long)row->floats,
+    text_format(text, sizeof text, "#%s  %lld of %lld linears float, %s, %.2f bits per weight", row->m.name, (long long)row->floats,
                 (long long)ui_model(ui)->nlinears, row->sized ? size : "?", row->sized ? row->size.average_bits : NAN);
     draw_wrapped(ui, r, &y, SL_STRONG, text);
     draw_wrapped(ui, r, &y, row->m.present ? SL_STRONG : row->m.comparable ? SL_TEXT : SL_STALE, state_sentence(&row->m));

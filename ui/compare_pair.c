@@ -38,13 +38,13 @@ static void refresh_pair(Ui *ui, Compare *st)
 
 enum { F_NAME, F_A, F_B, F_DIFFERENCE, F_VERDICT, F_COLUMNS };
 static const Column figure_columns[F_COLUMNS] = {
-    [F_NAME] = {"", 10, 14, 0, false}, [F_A] = {"A", 10, 14, 0, true}, [F_B] = {"B", 10, 14, 0, true},
-    [F_DIFFERENCE] = {"A - B", 17, 22, 0, true}, [F_VERDICT] = {"A is", 8, 12, 1, false},
+    [F_NAME] = {"", 10, 14, 0, false}, [F_A] = {"A", 9, 14, 0, true}, [F_B] = {"B", 9, 14, 0, true},
+    [F_DIFFERENCE] = {"A - B", 16, 22, 0, true}, [F_VERDICT] = {"A is", 8, 12, 1, false},
 };
 
 typedef struct FigureLine {
     const char *name;
-    char a[32], b[32], difference[40];
+    char a[56], b[56], difference[40];
     const char *verdict;
     Slot slot;
 } FigureLine;
@@ -93,8 +93,8 @@ static void draw_figures(Ui *ui, const MeasuredPair *p, Rect r, int *y)
     columns_fit(figure_columns, F_COLUMNS, r.w - 3, w);
     FigureLine head = {.name = "", .difference = "A - B", .verdict = tr("A is"), .slot = SL_DIM},
                kl = {.name = tr("KL")}, ppl = {.name = tr("perplexity")}, top = {.name = tr("same top-1")}, size = {.name = tr("size")};
-    snprintf(head.a, sizeof head.a, "A #%d", p->a.id);
-    snprintf(head.b, sizeof head.b, "B #%d", p->b.id);
+    snprintf(head.a, sizeof head.a, "A #%s", p->a.name);
+    snprintf(head.b, sizeof head.b, "B #%s", p->b.name);
     fmt_value(kl.a, sizeof kl.a, a->kl_mean);
     fmt_value(kl.b, sizeof kl.b, b->kl_mean);
     with_error(kl.difference, sizeof kl.difference, "%+.3g", "%.2g", d->kl, d->kl_se);
@@ -135,8 +135,8 @@ static void verdict_sentence(const MeasuredPair *p, char *out, size_t size, Slot
                                           : "Tie: undecided at %s tokens; R on What-if (2) takes all", tokens);
     else
         text_format(out, size, v == VERDICT_SAME     ? "Verdict: A and B are the same"
-                               : v == VERDICT_BETTER ? "Verdict: A is better than B (KL differs by over two of its errors)"
-                                                     : "Verdict: A is worse than B (KL differs by over two of its errors)");
+                               : v == VERDICT_BETTER ? "Verdict: A is better: KL differs by over 2 errors"
+                                                     : "Verdict: A is worse: KL differs by over 2 errors");
     *slot = p->p.state != PAIR_OK || v == VERDICT_UNDECIDED ? SL_WARN : v == VERDICT_WORSE ? SL_ERR : SL_OK;
 }
 
@@ -150,7 +150,9 @@ static void draw_verdict(Ui *ui, const MeasuredPair *p, Rect r, int *y)
     draw_wrapped(ui, in, y, slot, text);
     measured_pair_differs(p, &differs);
     text_format(text, sizeof text, "differs: %s", str_text(&differs));
-    draw_wrapped(ui, in, y, SL_STRONG, text);
+    char cut[400]; /* Tab has all of it */
+    text_cut(cut, sizeof cut, text, in.w, ui->term.glyphs.ellipsis);
+    draw_wrapped(ui, in, y, SL_STRONG, cut);
     str_free(&differs);
 }
 

@@ -23,7 +23,8 @@ const char *metric_family_title(MetricFamily f);
 
 /* Scores that another program made, of a file: such a Metric is no row of metric_table but a session's own. */
 typedef struct LoadedScores {
-    const char *file;        /* its name */
+    const char *file;        /* its name; of a run of slimscope's that was kept what it was made with */
+    bool kept;               /* such a run: no other program made them */
     const double *value;     /* [units of the scope] NaN: the file has none */
 } LoadedScores;
 extern const MetricPass pass_loaded; /* of those: nothing runs */

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "session/assignment.h"
+#include "session/kept.h"
 #include "session/levelnames.h"
 #include "session/parts.h"
 #include "session/results.h"
@@ -25,13 +26,30 @@ static const PresentKeys *present_keys(const Session *s)
     return k;
 }
 
+int session_measurements_all(const Session *s)
+{
+    return session_measurements(s) + (s->model ? s->kept->nforeign : 0);
+}
+
+static const Measured *measured_at(const Session *s, int i)
+{
+    const int own = (int)s->results->nmeasured;
+    return i < own ? &s->results->measured[i] : &s->kept->foreign[i - own].m;
+}
+
 Measurement session_measurement(const Session *s, int i)
 {
-    const Measured *k = &s->results->measured[i];
+    const Measured *k = measured_at(s, i);
     const PresentKeys *p = present_keys(s);
-    return (Measurement){.id = k->id, .effect = &k->effect, .blocks = k->blocks, .recipe = k->recipe, .level = k->level,
+    const int own = (int)s->results->nmeasured;
+    Measurement m = (Measurement){.id = k->id, .effect = &k->effect, .blocks = k->blocks, .recipe = k->recipe, .level = k->level,
                          .made = &k->made, .rules = k->rules_text, .present = digest_cmp(&k->key, &p->now) == 0,
                          .base = digest_cmp(&k->key, &p->base) == 0, .comparable = digest_cmp(&k->fit, &p->fit) == 0};
+    if (i < own)
+        snprintf(m.name, sizeof m.name, "%d", k->id);
+    else
+        snprintf(m.name, sizeof m.name, "%d@%s", k->id, s->kept->foreign[i - own].run);
+    return m;
 }
 
 bool session_measurement_size(const Session *s, const Measurement *m, SizeReport *out)
@@ -48,7 +66,7 @@ static Paired paired(const Measured *a, const Measured *b)
 
 Paired session_paired(const Session *s, int a, int b)
 {
-    return paired(&s->results->measured[a], &s->results->measured[b]);
+    return paired(measured_at(s, a), measured_at(s, b));
 }
 
 /* The newest other one, of those over the same tokens where there are some. */
@@ -112,8 +130,13 @@ Status session_measurement_find(const Session *s, const char *name, int *i, Erro
     const struct Named *row = NULL;
     char *end;
     long id = strtol(name[0] == '#' ? name + 1 : name, &end, 10);
-    if (!session_measurements(s))
+    if (!session_measurements_all(s))
         return error_set(err, ST_USAGE, "nothing is measured yet: measure");
+    for (int k = session_measurements(s); k < session_measurements_all(s); k++) {
+        *i = k;
+        if (strcmp(session_measurement(s, k).name, name) == 0)
+            return ST_OK;
+    }
     for (size_t k = 0; k < sizeof named / sizeof *named; k++)
         row = strcmp(named[k].name, name) == 0 ? &named[k] : row;
     if (row) {

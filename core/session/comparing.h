@@ -5,6 +5,20 @@
 
 /* What is compared in a session, two things at a time: measurements, and rankings (session/ranking.h). */
 
+/* ---- runs ---- */
+
+/* Keeps the session's present scores as columns NAME.METRIC (session/loaded.h), which nothing changes any more; *columns: how
+ * many. ST_USAGE where there is none, or for a name that can't be. A new calibration set does so by itself with what it makes
+ * stale, under the name of the old one. */
+Status session_keep_scores(Session *s, const char *name, int *columns, Error *err);
+/* Keeps those of another session (id), which is read and not changed, as name.METRIC, and, where its model has the same linears,
+ * its measurements as NUMBER@name (name NULL: its id). ST_DATA where it has nothing about a layer of this model. */
+Status session_keep_other(Session *s, const char *id, const char *name, int *columns, int *measured, Error *err);
+
+/* Appends where the scores of a metric come from: "now: boolq.jsonl, 5 texts, 320 tokens #ec77, fp32", that they are
+ * stale, or what a run that was kept, or a file, says. */
+void session_scores_from(const Session *s, const Metric *m, Str *out);
+
 /* ---- marks ---- */
 
 enum { MARK_A, MARK_B, MARKS, THING_MAX = 160 };
@@ -15,6 +29,8 @@ Status session_mark(Session *s, int which, const char *thing, Error *err);
 const char *session_marked(const Session *s, int which);
 /* A becomes B, and B A. */
 void session_swap_marks(Session *s);
+/* The metric that is marked, NULL: none is, or a measurement. */
+const Metric *session_marked_metric(const Session *s, int which);
 /* The measurement that is marked, -1: none is, or what is marked is no measurement (any more). */
 int session_marked_measurement(const Session *s, int which);
 /* Grows with everything that a list or a comparison shows: marks, measurements, scores, levels. */
@@ -48,7 +64,7 @@ void measured_pair_fini(MeasuredPair *p);
 /* Appends in a few words what differs: "calibration only", "levels of 3 linears, recipe", "nothing". */
 void measured_pair_differs(const MeasuredPair *p, Str *out);
 
-/* Appends in a few words which levels a measurement gave: "all W8A8", "float: 2 down_proj, 1 o_proj"; brief: names without
+/* Appends in a few words which levels a measurement gave: "all W8A8", "float: gate_proj up_proj x2, o_proj x1"; brief: names without
  * their "_proj". */
 void session_measurement_levels(const Session *s, const Measurement *m, bool brief, Str *out);
 

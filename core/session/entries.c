@@ -247,7 +247,8 @@ void entry_loaded(Session *s, const Metric *m)
     str_json(&b, m->name);
     str_puts(&b, ",\"file\":");
     str_json(&b, m->loaded->file);
-    str_printf(&b, ",\"scope\":\"%s\",\"values\":[", scope_name(m->scope));
+    str_printf(&b, ",\"scope\":\"%s\",\"kept\":%s,\"direction\":%d,\"values\":[", scope_name(m->scope),
+               m->loaded->kept ? "true" : "false", m->direction);
     for (int64_t i = 0; i < scope_units(s->model, m->scope); i++) {
         str_puts(&b, i ? "," : "");
         str_double(&b, m->loaded->value[i]);

@@ -1,5 +1,8 @@
 #include "session/fields.h"
 
+#include <stdio.h>
+#include <string.h>
+
 const char *text_of(const cJSON *o, const char *key)
 {
     const cJSON *v = json_get(o, key);
@@ -28,4 +31,17 @@ int64_t whole_in(const cJSON *o, const char *key, int64_t lo, int64_t hi, int64_
     if (cJSON_IsNumber(n))
         whole_of(n->valuedouble, lo, hi, &v);
     return v;
+}
+
+bool digest_parse(const char *hex, Digest *d)
+{
+    if (!hex || strlen(hex) != 64)
+        return false;
+    for (int i = 0; i < 32; i++) {
+        unsigned v;
+        if (sscanf(hex + 2 * i, "%2x", &v) != 1)
+            return false;
+        d->b[i] = (uint8_t)v;
+    }
+    return true;
 }

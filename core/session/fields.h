@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 
+#include "base/hash.h"
 #include "io/json.h"
 
 /* Members of a journal record, which may hold anything. */
@@ -12,5 +13,7 @@ double num_of(const cJSON *o, const char *key, double missing);
 bool whole_of(double v, int64_t lo, int64_t hi, int64_t *out);
 /* The same of a member; `missing` when it is not there or no such number. */
 int64_t whole_in(const cJSON *o, const char *key, int64_t lo, int64_t hi, int64_t missing);
+/* A digest in hexadecimal; false: it is none. */
+bool digest_parse(const char *hex, Digest *d);
 
 #endif

@@ -2,19 +2,96 @@
 #include "session/kept.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "io/file.h"
 #include "session/assignment.h"
 #include "session/entries.h"
 #include "session/fields.h"
+#include "session/loaded.h"
 #include "session/parts.h"
 #include "session/results.h"
+
+/* ---- runs ---- */
+
+void kept_made_of(const Session *s, char *out, size_t size)
+{
+    DataInfo d = session_calib_info(s);
+    int n = d.samples ? snprintf(out, size, "%s, %d text%s, %lld tokens #%.4s, ", path_base(d.name), d.samples,
+                                 d.samples == 1 ? "" : "s", (long long)d.tokens, d.sha256)
+                      : 0;
+    snprintf(out + n, size - (size_t)n, "%s", arith_name(s->results->scores.arith));
+}
+
+void session_scores_from(const Session *s, const Metric *m, Str *out)
+{
+    char what[300];
+    ScoreState state = SCORE_NONE;
+    kept_made_of(s, what, sizeof what);
+    for (int64_t u = 0; !m->loaded && state != SCORE_OK && state != SCORE_STALE && u < scope_units(s->model, m->scope); u++)
+        state = session_unit_score(s, m, u).state;
+    if (m->loaded)
+        str_printf(out, "%s: %s", m->loaded->kept ? "kept" : "file", m->loaded->file);
+    else if (state == SCORE_STALE)
+        str_puts(out, "now: STALE, of other data, levels or settings");
+    else if (m->pass->data_free)
+        str_puts(out, "now: from the weights alone");
+    else
+        str_printf(out, "now: %s", what);
+}
+
+Status session_keep_scores(Session *s, const char *name, int *columns, Error *err)
+{
+    char what[300];
+    kept_made_of(s, what, sizeof what);
+    RETURN_IF_ERROR(loaded_keep(s, s, name, what, false, columns, err));
+    return *columns ? ST_OK : error_set(err, ST_USAGE, "nothing is scored yet: analyze METRIC");
+}
+
+void kept_outdated(Session *s)
+{
+    DataInfo d = session_calib_info(s);
+    char name[32], what[300];
+    int columns = 0;
+    Error err = {0};
+    char now[65];
+    if (!s->model || !s->results->scores.m || s->restoring || !d.samples)
+        return;
+    identity_now(s, now);
+    if (strcmp(now, s->results->identity) != 0)
+        return; /* stale already */
+    snprintf(name, sizeof name, "%s", path_base(d.name));
+    char *dot = strrchr(name, '.');
+    if (dot && dot > name)
+        *dot = '\0';
+    kept_made_of(s, what, sizeof what);
+    if (loaded_keep(s, s, name, what, true, &columns, &err) != ST_OK)
+        session_log(s, 1, "the scores with %s are not kept: %s", path_base(d.name), err.text);
+    else if (columns)
+        session_log(s, 0, "the scores with %s are kept as %s.METRIC; Compare (4) sets them beside new ones", path_base(d.name), name);
+}
+
+/* ---- marks ---- */
 
 static const char *const letters[MARKS] = {[MARK_A] = "A", [MARK_B] = "B"};
 
 void kept_close(Kept *k)
 {
+    for (int i = 0; i < k->nforeign; i++)
+        measured_fini(&k->foreign[i].m);
+    free(k->foreign);
     *k = (Kept){.version = k->version + 1};
+}
+
+/* Of what is no metric either. */
+static Status measurement_named(const Session *s, const char *thing, int *i, Error *err)
+{
+    bool number = thing[strspn(thing, "#0123456789@")] == '\0', words = strcmp(thing, "present") == 0 ||
+                  strcmp(thing, "previous") == 0 || strcmp(thing, "base") == 0;
+    if (number || words || strchr(thing, '@'))
+        return session_measurement_find(s, thing, i, err);
+    return error_set(err, ST_USAGE, "'%s' is no measurement of 'compare list' and no metric: 'help analyses' tells those", thing);
 }
 
 static void put_mark(Session *s, int which, const char *thing)
@@ -28,9 +105,14 @@ Status session_mark(Session *s, int which, const char *thing, Error *err)
 {
     int i;
     char name[THING_MAX] = "";
-    if (thing) {
-        RETURN_IF_ERROR(session_measurement_find(s, thing, &i, err));
-        snprintf(name, sizeof name, "%d", session_measurement(s, i).id);
+    const Metric *m = thing ? session_metric_find(s, thing) : NULL;
+    if (m && !session_has_run(s, m))
+        return error_set(err, ST_USAGE, "%s has no scores yet: analyze %s", m->name, m->name);
+    if (m) {
+        snprintf(name, sizeof name, "%s", m->name);
+    } else if (thing) {
+        RETURN_IF_ERROR(measurement_named(s, thing, &i, err));
+        snprintf(name, sizeof name, "%s", session_measurement(s, i).name);
     }
     if (name[0] && strcmp(name, s->kept->mark[!which]) == 0) /* it can't be both */
         put_mark(s, !which, "");
@@ -51,6 +133,11 @@ void session_swap_marks(Session *s)
     snprintf(b, sizeof b, "%s", s->kept->mark[MARK_B]);
     put_mark(s, MARK_A, b);
     put_mark(s, MARK_B, a);
+}
+
+const Metric *session_marked_metric(const Session *s, int which)
+{
+    return session_metric_find(s, session_marked(s, which));
 }
 
 int session_marked_measurement(const Session *s, int which)

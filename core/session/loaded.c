@@ -19,7 +19,7 @@ enum { LOADED_MAX = 64, LOADED_NAME = 64 };
 typedef struct LoadedMetric {
     Metric m;
     LoadedScores scores;
-    char name[LOADED_NAME], title[LOADED_NAME + 16], explain[260], file[128];
+    char name[LOADED_NAME], title[LOADED_NAME + 16], explain[320], file[200];
     double *value;
 } LoadedMetric;
 
@@ -88,8 +88,9 @@ static void tidy(char *name)
             *c = '_';
 }
 
-Status loaded_put(Session *s, const char *name, const char *file, MetricScope scope, double *value, Error *err)
+Status loaded_put(Session *s, const char *name, const LoadedFrom *from, MetricScope scope, double *value, Error *err)
 {
+    const char *file = from->file;
     Loaded *l = the_list(s);
     LoadedMetric *m = l ? named(l, name) : NULL;
     if (l && !m && l->n == LOADED_MAX) {
@@ -110,11 +111,12 @@ Status loaded_put(Session *s, const char *name, const char *file, MetricScope sc
     tidy(m->name);
     snprintf(m->file, sizeof m->file, "%s", file);
     m->file[text_fit_terminal(m->file, strlen(m->file), false)] = '\0';
-    snprintf(m->title, sizeof m->title, "%s (loaded)", name);
-    snprintf(m->explain, sizeof m->explain, "Loaded from %s: made by another program, whose data and settings are not known here.",
+    snprintf(m->title, sizeof m->title, "%s (%s)", name, from->kept ? "kept" : "loaded");
+    snprintf(m->explain, sizeof m->explain,
+             from->kept ? "Kept of a run: %s." : "Loaded from %s: made by another program, whose data and settings are not known here.",
              m->file);
-    m->scores = (LoadedScores){m->file, value};
-    m->m = (Metric){.name = m->name, .title = m->title, .unit = "", .scope = scope, .cost = "loaded", .direction = 1,
+    m->scores = (LoadedScores){m->file, from->kept, value};
+    m->m = (Metric){.name = m->name, .title = m->title, .unit = "", .scope = scope, .cost = "loaded", .direction = from->direction,
                     .pass = &pass_loaded, .explain = m->explain, .loaded = &m->scores};
     s->results->version++;
     table_scores_changed(s->table);
@@ -276,7 +278,7 @@ static Status put_column(Session *s, const char *path, const char *as, bool seve
         free(v);
         return error_set(err, ST_DATA, "no score of '%s' is a number", path_base(path));
     }
-    RETURN_IF_ERROR(loaded_put(s, name, path_base(path), (MetricScope)scope, v, err));
+    RETURN_IF_ERROR(loaded_put(s, name, &(LoadedFrom){path_base(path), false, 1}, (MetricScope)scope, v, err));
     entry_loaded(s, session_metric_find(s, name));
     tell(s, name, path, f->kind, scope, &t, what);
     return ST_OK;
@@ -293,6 +295,62 @@ static Status put_file(Session *s, const char *path, const char *as, ScoreFile *
     for (size_t i = 0; i < f->n && st == ST_OK; i++)
         if (f->column[i].n > 0)
             st = put_column(s, path, as, n > 1, &u, f, &f->column[i], what, err);
+    unit_names_fini(&u);
+    return st;
+}
+
+/* ---- runs of slimscope's ---- */
+
+/* Values of one metric by the units of `to`; NULL without memory. *known: how many are numbers. */
+static double *kept_values(const Session *to, const Session *from, const Metric *m, const UnitNames *u, int64_t *known)
+{
+    const Model *model = from->model;
+    int64_t n = scope_units(to->model, m->scope);
+    double *v = mem_array((size_t)n + 1, sizeof *v);
+    Str name = {0};
+    *known = 0;
+    for (int64_t i = 0; v && i < n; i++)
+        v[i] = NAN;
+    for (int64_t i = 0; v && i < scope_units(model, m->scope); i++) {
+        Score sc = session_unit_score(from, m, i);
+        if (sc.state != SCORE_OK) /* stale ones are of other data than the run's */
+            continue;
+        str_clear(&name);
+        if (to != from)
+            scope_unit_name(model, m->scope, i, &name);
+        int64_t unit = to == from || m->scope == SCOPE_MODEL      ? i
+                       : m->scope == SCOPE_LINEAR ? map_get(&to->by_name, str_text(&name), name.len, -1)
+                                                  : map_get(&u->map[m->scope], str_text(&name), name.len, -1);
+        *known += unit >= 0;
+        if (unit >= 0)
+            v[unit] = sc.value;
+    }
+    str_free(&name);
+    return v;
+}
+
+Status loaded_keep(Session *to, const Session *from, const char *run, const char *what, bool data, int *columns, Error *err)
+{
+    UnitNames u = {0};
+    Status st = unit_names(to->model, &u, err);
+    *columns = 0;
+    for (const Metric *const *m = metric_table; st == ST_OK && *m; m++) {
+        char name[LOADED_NAME];
+        int64_t known;
+        if (!session_has_run(from, *m) || (data && (*m)->pass->data_free))
+            continue;
+        double *v = kept_values(to, from, *m, &u, &known);
+        st = v ? column_name("", run, (*m)->name, name, err) : error_nomem(err, "the scores");
+        if (st != ST_OK || !known) {
+            free(v);
+            continue;
+        }
+        st = loaded_put(to, name, &(LoadedFrom){what, true, (*m)->direction}, (*m)->scope, v, err);
+        if (st == ST_OK) {
+            entry_loaded(to, session_metric_find(to, name));
+            ++*columns;
+        }
+    }
     unit_names_fini(&u);
     return st;
 }
@@ -314,7 +372,7 @@ static Status put_recipe(Session *s, const char *path, const char *as, Str *what
     for (int64_t i = 0; st == ST_OK && i < n; i++)
         v[i] = level[i] == 0;
     if (st == ST_OK) {
-        st = loaded_put(s, name, path_base(path), SCOPE_LINEAR, v, err);
+        st = loaded_put(s, name, &(LoadedFrom){path_base(path), false, 1}, SCOPE_LINEAR, v, err);
         v = NULL;
     }
     if (st == ST_OK) {

@@ -9,7 +9,7 @@
 #include "recipe/diff.h"
 #include "session/allot.h"
 #include "session/assignment.h"
-#include "session/comparing.h"
+#include "session/kept.h"
 #include "session/levelnames.h"
 #include "session/parts.h"
 #include "session/results.h"
@@ -131,7 +131,7 @@ Status measured_pair(const Session *s, int a, int b, MeasuredPair *out, Error *e
 {
     *out = (MeasuredPair){.a = session_measurement(s, a), .b = session_measurement(s, b), .p = session_paired(s, a, b)};
     if (a == b)
-        return error_set(err, ST_USAGE, "both are measurement %d", out->a.id);
+        return error_set(err, ST_USAGE, "both are measurement %s", out->a.name);
     out->sized = session_measurement_size(s, &out->a, &out->size[0]) && session_measurement_size(s, &out->b, &out->size[1]);
     find_differences(out);
     Status st = session_level_changes(s, &out->a, &out->b, &out->change, &out->changes, err);
@@ -195,9 +195,11 @@ static void put_kinds(const Session *s, const int16_t *level, int16_t which, boo
         }
         count[k]++;
     }
-    for (int k = 0; k < n; k++) {
+    for (int k = 0; k < n; k++) { /* those of which there are as many stand together: "q k v x7, down x3" */
         size_t len = strlen(kind[k]) - (brief && str_ends_with(kind[k], "_proj") ? strlen("_proj") : 0);
-        str_printf(out, "%s%lld %.*s", k ? ", " : "", (long long)count[k], (int)len, kind[k]);
+        str_printf(out, "%s%.*s", k == 0 ? "" : count[k] == count[k - 1] ? " " : ", ", (int)len, kind[k]);
+        if (k + 1 == n || count[k + 1] != count[k])
+            str_printf(out, " x%lld", (long long)count[k]);
     }
     if (others)
         str_printf(out, ", %lld more", (long long)others);
@@ -240,7 +242,8 @@ static int64_t count_changes(const int16_t *a, const int16_t *b, int64_t n)
 
 Status session_take(Session *s, int i, int64_t *changed, Error *err)
 {
-    const Measured *m = &s->results->measured[i];
+    const int own = session_measurements(s);
+    const Measured *m = i < own ? &s->results->measured[i] : &s->kept->foreign[i - own].m;
     int64_t n = s->model->nlinears;
     RuleList l;
     if (!m->recipe)

@@ -344,23 +344,10 @@ static Status on_quantize_end(Session *s, const cJSON *o, Error *err)
     return ST_OK;
 }
 
-static bool parse_digest(const char *hex, Digest *d)
-{
-    if (!hex || strlen(hex) != 64)
-        return false;
-    for (int i = 0; i < 32; i++) {
-        unsigned v;
-        if (sscanf(hex + 2 * i, "%2x", &v) != 1)
-            return false;
-        d->b[i] = (uint8_t)v;
-    }
-    return true;
-}
-
 static Status on_effect(Session *s, const cJSON *o, Error *err)
 {
     Measured m = {.fit = fit_key(s)};
-    if (!parse_digest(text_of(o, "key"), &m.key))
+    if (!digest_parse(text_of(o, "key"), &m.key))
         return error_set(err, ST_DATA, "a measurement record is damaged");
     RETURN_IF_ERROR(effect_parse(o, s->model->nlinears, &m.effect, err));
     m.effect.arith = s->opt.arith; /* of a record that does not name it: nothing else could be set meanwhile */
@@ -373,7 +360,7 @@ static Status on_effect(Session *s, const cJSON *o, Error *err)
         return st;
     }
     Digest now = m.fit;
-    parse_digest(text_of(o, "fit"), &m.fit); /* older records have none: of what was open when they came */
+    digest_parse(text_of(o, "fit"), &m.fit); /* older records have none: of what was open when they came */
     bool fits = digest_cmp(&now, &m.fit) == 0;
     for (int64_t i = 0; i < s->model->nlinears; i++)
         fits = fits && m.level[i] < s->assignment->nlevels;
@@ -400,7 +387,8 @@ static Status on_loaded(Session *s, const cJSON *o, Error *err)
         return error_nomem(err, "the scores");
     cJSON_ArrayForEach(v, values)
         value[i++] = cJSON_IsNumber(v) ? v->valuedouble : NAN;
-    return loaded_put(s, name, file, (MetricScope)k, value, err);
+    const LoadedFrom from = {file, cJSON_IsTrue(json_get(o, "kept")), whole_in(o, "direction", -1, 1, 1) < 0 ? -1 : 1};
+    return loaded_put(s, name, &from, (MetricScope)k, value, err);
 }
 
 static Status on_keep(Session *s, const cJSON *o, Error *err)
@@ -435,7 +423,7 @@ static const struct RecordKind {
     {"calib", on_calib},   {"eval", on_eval}, {"recipe", recipe_restore}, {"set", on_set}, {"scheme", on_scheme},
     {"edit", on_edit},     {"rules", rules_restore}, {"undo", on_undo}, {"redo", on_redo}, {"whatif", on_whatif}, {"cmd", on_command},
     {"view", on_view},     {"kept_filter", on_kept_filter}, {"run", on_run},       {"rows", on_rows}, {"scores", on_scores}, {"run_end", on_run_end}, {"effect", on_effect},
-    {"quantize", on_quantize}, {"quantize_end", on_quantize_end}, {"loaded", on_loaded}, {"mark", mark_restore},
+    {"quantize", on_quantize}, {"quantize_end", on_quantize_end}, {"loaded", on_loaded}, {"mark", mark_restore}, {"foreign", foreign_restore},
     {"guide", guide_restore},
     {"tune", tuning_restore}, {"tune_end", tuning_restore_end},
     {"keep", on_keep}, {"keep_not", on_keep_not},

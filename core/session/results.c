@@ -60,7 +60,7 @@ void results_run_ended(Results *r, int run, bool well)
     forget_before(r);
 }
 
-static void measured_fini(Measured *m)
+void measured_fini(Measured *m)
 {
     recipe_free(m->recipe);
     free(m->level);

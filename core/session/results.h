@@ -67,6 +67,7 @@ typedef struct Results {
     char why[WHY_MAX];         /* reason behind the score asked for last */
 } Results;
 
+void measured_fini(Measured *m);
 void results_init(Results *r);
 void results_fini(Results *r);
 Status results_open(Results *r, const Model *m, Error *err);

@@ -270,7 +270,8 @@ Status data_print(const char *path, char print[65], Error *err)
     return st;
 }
 
-static Status set_data(Session *s, const char *kind, const char *name, char **path, char **shown, char print[65],
+/* before (may be NULL): what comes first where it is another set. */
+static Status set_data(Session *s, const char *kind, const char *name, void (*before)(Session *s), char **path, char **shown, char print[65],
                        Error *err)
 {
     if (session_busy(s))
@@ -294,6 +295,8 @@ static Status set_data(Session *s, const char *kind, const char *name, char **pa
         free(copy);
         return st;
     }
+    if (before && strcmp(print, now) != 0)
+        before(s);
     memcpy(print, now, sizeof now);
     free(*path);
     free(*shown);
@@ -307,12 +310,12 @@ static Status set_data(Session *s, const char *kind, const char *name, char **pa
 
 Status session_set_calib(Session *s, const char *name, Error *err)
 {
-    return set_data(s, "calib", name, &s->calib_path, &s->calib_name, s->calib_print, err);
+    return set_data(s, "calib", name, kept_outdated, &s->calib_path, &s->calib_name, s->calib_print, err);
 }
 
 Status session_set_eval(Session *s, const char *name, Error *err)
 {
-    return set_data(s, "eval", name, &s->eval_path, &s->eval_name, s->eval_print, err);
+    return set_data(s, "eval", name, NULL, &s->eval_path, &s->eval_name, s->eval_print, err);
 }
 
 const Model *session_model(const Session *s)

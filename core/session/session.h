@@ -479,7 +479,8 @@ typedef struct MadeWith {
 
 /* Every measurement of the session, in the order in which they came: 0 is the oldest. */
 typedef struct Measurement {
-    int id;                     /* by which it is named; stays the same */
+    int id;                     /* stays the same */
+    char name[48];              /* by which it is named: "3", of another session that was brought in "3@NAME" */
     const Effect *effect;
     const TokenBlocks *blocks;  /* NULL: recorded by a program that kept none */
     const Recipe *recipe;       /* NULL: not known */
@@ -491,6 +492,8 @@ typedef struct Measurement {
     bool comparable;            /* of the present recipe, data, settings and arithmetic: only its levels may differ */
 } Measurement;
 int session_measurements(const Session *s);
+/* With those of other sessions that were brought in, which come behind (session/comparing.h). */
+int session_measurements_all(const Session *s);
 /* Borrowed until the next call that changes the session. */
 Measurement session_measurement(const Session *s, int i);
 /* false: the recipe, and so the size, is not known. */

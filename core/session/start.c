@@ -155,7 +155,9 @@ static Status find_metrics(const Session *s, const char *const *names, const Met
         const Metric *other = session_metric_find(s, names[i]);
         metric_names(NULL, &built);
         if (other)
-            error_set(err, ST_USAGE, "'%s' was loaded from %s: another program makes it", other->name, other->loaded->file);
+            error_set(err, ST_USAGE, other->loaded->kept ? "'%s' is of a run that was kept: %s"
+                                                         : "'%s' was loaded from %s: another program makes it",
+                      other->name, other->loaded->file);
         else
             error_set(err, ST_USAGE, "metric '%s' is not in this build: there are %s", names[i], str_text(&built));
         str_free(&built);

@@ -185,6 +185,41 @@ a, b = (next(r for r in json.load(open(f"{sys.argv[1]}/{n}.json"))["runs"] if r[
 print(a["spearman"] == b["spearman"] < 1, a["rows"] == b["rows"])
 PY
 is "True True" "$(cat "$tmp/says")" "the session ranks as its own file does"
+cat >"$tmp/k.slim" <<EOS
+open $m
+set max-samples 3
+set seq-len 64
+calib mix_calib.jsonl
+analyze kurtosis
+compare keep three
+calib boolq.jsonl
+analyze kurtosis
+compare mark A kurtosis
+compare mark B mix_calib.kurtosis
+compare --topk 2
+compare metrics three.kurtosis mix_calib.kurtosis --format json --out $tmp/kept.json
+EOS
+exits 0 "two calibration sets in one session" s --script "$tmp/k.slim"
+has "$tmp/err" "the scores with mix_calib.jsonl are kept as mix_calib.METRIC" "a new set keeps what the old one gave"
+has "$tmp/out" "A  kurtosis  now: boolq.jsonl, 3 texts" "where the scores of A come from"
+has "$tmp/out" "B  mix_calib.kurtosis  kept: mix_calib.jsonl, 3 texts" "and of B"
+has "$tmp/out" "... and 54 more that moved less" "as many rows as asked for"
+has "$tmp/kept.json" '"both":56,"spearman":1' "what a person kept is what was kept by itself"
+export XDG_STATE_HOME="$tmp/state"
+printf 'open %s\nset max-samples 3\nset seq-len 64\nset eval-tokens 128\nanalyze kurtosis\nmeasure\n' $m >"$tmp/one.slim"
+exits 0 "a session" sh -c "\"$SLIMSCOPE\" shell <\"$tmp/one.slim\""
+id=$(ls "$tmp/state/slimscope/sessions")
+printf 'open %s\nset max-samples 3\nset seq-len 64\nset eval-tokens 128\nexclude *.down_proj\nmeasure\nload session %s --as first\ncompare 1@first 1\n' $m "$id" >"$tmp/two.slim"
+printf 'compare measurements 1 1@first\ncompare list --format json --out %s\n' "$tmp/list2.json" >>"$tmp/two.slim"
+sed -i '/^compare 1@first/d' "$tmp/two.slim"
+exits 0 "another session beside it" sh -c "\"$SLIMSCOPE\" shell <\"$tmp/two.slim\""
+has "$tmp/err" "columns first.METRIC, 1 measurement NUMBER@first" "what came in is told"
+has "$tmp/out" "B  #1@first" "its measurement is named by both"
+has "$tmp/out" "verdict          A is better" "and compared"
+has "$tmp/list2.json" '"name":"1@first"' "the list has it"
+printf 'open %s\nload session nothing\n' $m >"$tmp/no.slim"
+exits 65 "no such session" sh -c "\"$SLIMSCOPE\" shell <\"$tmp/no.slim\""
+unset XDG_STATE_HOME
 printf 'name,score\nmodel.layers.0.mlp.down_proj,1\n' >"$tmp/one.csv"
 exits 65 "one name in both" s compare runs "$tmp/one.csv" "$tmp/one.csv"
 printf '{"metric":"other","layers":[{"name":"a","score":1},{"name":"b","score":2}]}' >"$tmp/other.json"

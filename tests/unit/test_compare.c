@@ -286,10 +286,10 @@ static void levels_in_words(void **state)
     str_clear(&text);
     m = session_measurement(s, 1);
     session_measurement_levels(s, &m, false, &text);
-    assert_string_equal(str_text(&text), "float: 1 o_proj, 1 down_proj");
+    assert_string_equal(str_text(&text), "float: o_proj down_proj x1");
     str_clear(&text);
     session_measurement_levels(s, &m, true, &text);
-    assert_string_equal(str_text(&text), "float: 1 o, 1 down");
+    assert_string_equal(str_text(&text), "float: o down x1");
     str_free(&text);
     session_free(s);
 }
@@ -329,6 +329,116 @@ static void marks_are_kept(void **state)
     assert_int_not_equal(session_compare_version(s), version);
     ok(session_open_model(s, llama, NULL, &err));
     assert_string_equal(session_marked(s, MARK_B), "");
+    session_free(s);
+}
+
+/* ---- runs ---- */
+
+static void analyze(Session *s, const char *metric)
+{
+    const char *const names[] = {metric, NULL};
+    ok(session_analyze(s, names, NULL, 0, false, &err));
+    ok(session_wait(s, &err));
+}
+
+static double score(Session *s, const char *metric, int64_t linear)
+{
+    const Metric *m = session_metric_find(s, metric);
+    if (!m)
+        fail_msg("there is no %s", metric);
+    return session_score(s, m, linear).value;
+}
+
+static void from_says(Session *s, const char *metric, const char *want)
+{
+    Str text = {0};
+    session_scores_from(s, session_metric_find(s, metric), &text);
+    if (strncmp(str_text(&text), want, strlen(want)) != 0)
+        fail_msg("%s is %s", metric, str_text(&text));
+    str_free(&text);
+}
+
+static void a_new_calibration_set_keeps_the_scores_so_far(void **state)
+{
+    (void)state;
+    Session *s = open_session();
+    char id[40];
+    int columns;
+    assert_int_equal(session_keep_scores(s, "none", &columns, &err), ST_USAGE);
+    ok(session_set_calib(s, "lab_calib/boolq.jsonl", &err)); /* nothing was scored: nothing is kept */
+    assert_null(session_metric_find(s, "texts.kurtosis"));
+    ok(session_set_calib(s, temp_path(dir, "texts.jsonl"), &err));
+    analyze(s, "kurtosis");
+    double was = score(s, "kurtosis", 3);
+    ok(session_set_calib(s, temp_path(dir, "texts.jsonl"), &err)); /* the same set */
+    assert_null(session_metric_find(s, "texts.kurtosis"));
+    temp_puts(temp_path(dir, "fewer.jsonl"), "{\"input_ids\":[1,2,3,4,5,6,7,8,9,10,11,12]}\n{\"input_ids\":[9,8,7,61,52]}\n");
+    ok(session_set_calib(s, temp_path(dir, "fewer.jsonl"), &err));
+    assert_true(score(s, "texts.kurtosis", 3) == was);
+    from_says(s, "kurtosis", "now: STALE");
+    from_says(s, "texts.kurtosis", "kept: texts.jsonl, 12 texts, 360 tokens #");
+    ok(session_keep_scores(s, "again", &columns, &err) == ST_USAGE ? ST_OK : ST_INTERNAL); /* stale ones are of another set */
+    analyze(s, "kurtosis");
+    assert_true(score(s, "kurtosis", 3) != was && score(s, "texts.kurtosis", 3) == was);
+    from_says(s, "kurtosis", "now: fewer.jsonl, 2 texts, 17 tokens #");
+    ok(session_mark(s, MARK_A, "kurtosis", &err));
+    ok(session_mark(s, MARK_B, "texts.kurtosis", &err));
+    assert_int_equal(session_mark(s, MARK_B, "std.texts", &err), ST_USAGE);
+    assert_int_equal(session_mark(s, MARK_B, "block_error", &err), ST_USAGE); /* no scores */
+    snprintf(id, sizeof id, "%s", session_id(s));
+    session_free(s);
+    SessionOptions o = options();
+    ok(session_restore(&s, &o, id, &err));
+    assert_true(score(s, "texts.kurtosis", 3) == was);
+    assert_ptr_equal(session_marked_metric(s, MARK_B), session_metric_find(s, "texts.kurtosis"));
+    assert_int_equal(session_marked_measurement(s, MARK_A), -1);
+    from_says(s, "texts.kurtosis", "kept: texts.jsonl, 12 texts");
+    ok(session_keep_scores(s, "mine", &columns, &err));
+    assert_true(score(s, "mine.kurtosis", 3) == score(s, "kurtosis", 3));
+    session_free(s);
+}
+
+static void another_session_is_brought_in(void **state)
+{
+    (void)state;
+    Session *s = open_session();
+    char id[40], own[40];
+    int columns, measured, i;
+    analyze(s, "kurtosis");
+    to_float(s, "*.down_proj");
+    measure(s, false);
+    double was = score(s, "kurtosis", 5);
+    Measurement before = session_measurement(s, 0);
+    const double kl = before.effect->kl_mean;
+    snprintf(id, sizeof id, "%s", session_id(s));
+    session_free(s);
+    s = open_session();
+    measure(s, false);
+    snprintf(own, sizeof own, "%s", session_id(s));
+    assert_int_equal(session_keep_other(s, own, "me", &columns, &measured, &err), ST_USAGE);
+    assert_int_equal(session_keep_other(s, "19700101-000000-1", "x", &columns, &measured, &err), ST_DATA);
+    ok(session_keep_other(s, id, "first", &columns, &measured, &err));
+    ok(session_keep_other(s, id, "first", &columns, &measured, &err)); /* again: in its place */
+    assert_int_equal(measured, 1);
+    assert_true(score(s, "first.kurtosis", 5) == was);
+    assert_true(session_measurements(s) == 1 && session_measurements_all(s) == 2);
+    ok(session_measurement_find(s, "1@first", &i, &err));
+    assert_true(i == 1 && session_measurement(s, i).effect->kl_mean == kl && !session_measurement(s, i).present);
+    pair_says(s, 0, 1, 3, "levels of 3 linears only");
+    Paired was_pair = session_paired(s, 0, 1);
+    assert_true(was_pair.state == PAIR_OK && was_pair.kl > 0);
+    ok(session_mark(s, MARK_A, "1@first", &err));
+    session_free(s);
+    SessionOptions o = options();
+    ok(session_restore(&s, &o, own, &err));
+    assert_int_equal(session_measurements_all(s), 2);
+    assert_int_equal(session_marked_measurement(s, MARK_A), 1);
+    Paired now = session_paired(s, 0, 1);
+    same_pair(&now, &was_pair);
+    pair_says(s, 0, 1, 3, "levels of 3 linears only");
+    int64_t changed;
+    ok(session_take(s, 1, &changed, &err));
+    assert_int_equal(changed, 3);
     session_free(s);
 }
 
@@ -374,6 +484,8 @@ int main(void)
         cmocka_unit_test(a_pair_tells_all_that_differs_and_no_more),
         cmocka_unit_test(levels_in_words),
         cmocka_unit_test(marks_are_kept),
+        cmocka_unit_test(a_new_calibration_set_keeps_the_scores_so_far),
+        cmocka_unit_test(another_session_is_brought_in),
         cmocka_unit_test(a_measurement_is_taken_back_with_its_recipe),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
