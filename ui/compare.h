@@ -67,6 +67,8 @@ void compare_refresh(Ui *ui, Compare *st);
 const CompareRow *compare_row(Ui *ui, Compare *st);
 void compare_fini(Compare *st);
 
+/* With as many digits as a budget of some MiB asks for: "159.0 MiB". */
+void compare_size(char *out, size_t size, uint64_t bytes);
 void compare_draw_list(Ui *ui, Compare *st, Rect r);
 void compare_draw_one(Ui *ui, Compare *st, Rect r);
 

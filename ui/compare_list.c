@@ -164,8 +164,7 @@ static void change_text(char *out, size_t size, double change, double se)
         fmt_change(out, size, change, NAN);
 }
 
-/* With as many digits as a budget of some MiB asks for: "159.0 MiB". */
-static void exact_size(char *out, size_t size, uint64_t bytes)
+void compare_size(char *out, size_t size, uint64_t bytes)
 {
     enum { MIB = 1 << 20 };
     if (bytes >= (uint64_t)10 * MIB && bytes < (uint64_t)10000 * MIB)
@@ -199,7 +198,7 @@ static void row_cells(Session *s, const CompareRow *r, char cell[COLUMNS][200])
     snprintf(cell[C_SET], 200, "%s", r->set);
     snprintf(cell[C_STATE], 200, "%s", tr(state_word(&r->m)));
     if (r->sized) {
-        exact_size(cell[C_SIZE], 200, r->size.bytes);
+        compare_size(cell[C_SIZE], 200, r->size.bytes);
         snprintf(cell[C_BITS], 200, "%.2f", r->size.average_bits);
     } else {
         snprintf(cell[C_SIZE], 200, "?");

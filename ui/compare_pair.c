@@ -109,8 +109,8 @@ static void draw_figures(Ui *ui, const MeasuredPair *p, Rect r, int *y)
     judge(&top, d, d->top1, d->top1_se, false);
     if (p->sized) {
         int64_t more = (int64_t)p->size[0].bytes - (int64_t)p->size[1].bytes;
-        fmt_bytes(size.a, sizeof size.a, (double)p->size[0].bytes);
-        fmt_bytes(size.b, sizeof size.b, (double)p->size[1].bytes);
+        compare_size(size.a, sizeof size.a, p->size[0].bytes);
+        compare_size(size.b, sizeof size.b, p->size[1].bytes);
         fmt_delta(size.difference, sizeof size.difference, (double)more);
         size.verdict = tr(more == 0 ? N_("the same") : more < 0 ? N_("smaller") : N_("larger"));
         size.slot = SL_TEXT;
@@ -266,7 +266,7 @@ void compare_draw_pair(Ui *ui, Compare *st, Rect r)
     bool wide = r.w >= WIDE;
     Rect left = r, right = r;
     if (wide) {
-        right.w = r.w * 42 / 100;
+        right.w = r.w * 38 / 100;
         left.w = r.w - right.w - 1;
         right.x = r.x + left.w + 1;
         draw_vline(ui, r.y, r.x + left.w, r.h);
