@@ -14,6 +14,12 @@ static const char *plain(const char *word)
     return word[0] == '/' && file_exists(word) ? path_base(word) : word;
 }
 
+/* What the set is called now, without its folder. */
+static const char *called(const App *a)
+{
+    return path_base(session_calib_title(a->session));
+}
+
 static Status take(App *a, const CommandLine *cl, bool out, Error *err)
 {
     int n = cl->nwords - 1, moved = 0;
@@ -26,7 +32,7 @@ static Status take(App *a, const CommandLine *cl, bool out, Error *err)
     free(target);
     if (st == ST_OK && moved)
         app_note(a, "%d text%s %s; calibration is %s now", moved, moved == 1 ? "" : "s", out ? "taken out" : "taken back",
-                 session_calib_title(a->session));
+                 called(a));
     else if (st == ST_OK)
         app_note(a, out ? "out already" : "in already");
     return st;
@@ -45,7 +51,7 @@ static Status keep_run(App *a, const CommandLine *cl, Error *err)
 static Status add_run(App *a, const CommandLine *cl, Error *err)
 {
     RETURN_IF_ERROR(session_texts_add(a->session, cl->words[1], err));
-    app_note(a, "added; calibration is %s now", session_calib_title(a->session));
+    app_note(a, "added; calibration is %s now", called(a));
     return ST_OK;
 }
 
