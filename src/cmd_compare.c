@@ -143,18 +143,19 @@ static const Option compare_options[] = {
 };
 const Command command_compare = {
     .name = "compare",
-    .args = "[list | measurements [A [B]] | measurements FILE FILE | metrics METRIC METRIC | runs FILE [FILE] | mark A|B THING | "
-            "swap | keep NAME]",
+    .args = "[list | measurements | metrics | runs | mark | swap | keep] [THING...]",
     .summary = "Set two measurements side by side, with the error of their difference, two metrics or two runs.",
-    .help = "A measurement is named by its number in 'compare list', or is the present one, the previous one or base (what the "
-            "recipe gives by itself); without names A is held against B, where two are marked, else the present one against the "
-            "previous one. 'mark A none' takes a mark away; a metric can be marked, too. The error of a "
-            "difference is paired: over blocks of 16 tokens, so that what a hard text does to both cancels. A difference "
-            "below two of its errors is undecided. Two files that measure wrote with --format json compare without a model. Of two metrics: how far they rank alike, and the layers that they rank most "
-            "differently, first those of which the cause is known. A group, attention or block has the largest score of its linears. "
-            "keep makes the present scores columns NAME.METRIC that nothing changes any more, as a new calibration set does with what it makes stale: "
-            "metrics as any other. runs takes files that load takes, as the JSON and CSV of analyze: one against this session's scores, or two, which "
-            "needs no model: what other texts, another scheme or another arithmetic change in a ranking.",
+    .help = "measurements takes none, [A [B]] or two files that measure wrote with --format json, which need no model. A "
+            "measurement is named by its number in 'compare list', or is the present one, the previous one or base (what the "
+            "recipe gives by itself); without names A is held against B, where two are marked, else the present one against "
+            "the previous one. 'mark A|B THING' marks a measurement or a metric, 'mark A none' takes the mark away. The error "
+            "of a difference is paired: over blocks of 16 tokens, so that what a hard text does to both cancels. A difference "
+            "below two of its errors is undecided. metrics takes two: how far they rank alike, and the layers that they rank "
+            "most differently, first those of which the cause is known; a group, attention or block has the largest score of "
+            "its linears. 'keep NAME' makes the present scores columns NAME.METRIC that nothing changes any more, as a new "
+            "calibration set does with what it makes stale. runs takes files that load takes, as the JSON and CSV of analyze: "
+            "one against this session's scores, or two, which needs no model: what other texts, another scheme or another "
+            "arithmetic change in a ranking.",
     .flags = CMD_NEUTRAL | CMD_CLI,
     .options = compare_options,
     .completes = COMP_FILE,
