@@ -178,12 +178,14 @@ static Status apply(Session *s, const Edit *e, bool forward, Error *err)
     return ST_OK;
 }
 
-/* With --read-only only what is looked at changes: tags and the filter. */
+/* Read-only, by wish or because another process has the session, only what is looked at changes: tags and the filter. */
 static Status may_change(const Session *s, EditKind kind, Error *err)
 {
     bool looks = kind == EDIT_TAG || kind == EDIT_FILTER;
-    return looks || s->restoring || !s->opt.read_only ? ST_OK
-                                                      : error_set(err, ST_USAGE, "opened with --read-only: nothing is changed");
+    if (looks || s->restoring || !s->read_only)
+        return ST_OK;
+    return error_set(err, ST_USAGE, s->opt.read_only ? "opened with --read-only: nothing is changed"
+                                                     : "this session is open in another process: nothing is changed here");
 }
 
 Status edit_push(Session *s, Edit e, Error *err)

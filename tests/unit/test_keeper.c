@@ -348,7 +348,9 @@ static void a_second_one_changes_nothing(void **state)
         assert_true(session_is_read_only(second));
         assert_int_equal(session_undo_depth(second), 1);
         assert_int_equal(logged(second, "no whole record"), 1);
-        edit(second, "*layers.2.mlp.down_proj");
+        static const char *const target[] = {"*layers.2.mlp.down_proj"};
+        assert_int_equal(session_edit(second, target, 1, 0, false, NULL, &err), ST_USAGE);
+        assert_int_equal(session_undo_depth(second), 1);
         ok(session_close(second, &err));
         char *after = temp_get(file_of(id, "journal"), &m), *lock2 = temp_get(file_of(id, "lock"), &still);
         assert_int_equal(m, n);
