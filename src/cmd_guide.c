@@ -39,8 +39,12 @@ static Status do_run(App *a, const CommandLine *cl, Error *err)
 {
     int jobs;
     RETURN_IF_ERROR(session_guide_run(a->session, cl->words[1], &jobs, err));
-    if (!app_waits(a))
+    if (!app_waits(a)) {
+        static const char known[] = "known already: nothing had to run\n"; /* other jobs may run */
+        if (!jobs)
+            a->print(a->print_ctx, known, sizeof known - 1);
         return ST_OK;
+    }
     Status st = jobs ? app_wait(a, err) : ST_OK;
     Error second = {0};
     Status said = print(a, cl, NULL, true, &second);

@@ -186,8 +186,6 @@ static void said_guide(Ui *ui, const Words *w, int verb)
     const char *id = word(w, verb + 2);
     if (strcmp(word(w, verb + 1), "run") == 0 && session_busy(ui_session(ui)))
         ui_say_queued(ui, "measuring; the guide shows what it finds, 3 shows the job, ^C stops it");
-    else if (strcmp(word(w, verb + 1), "run") == 0)
-        ui_say(ui, SL_OK, "known already: nothing had to run");
     for (size_t i = 0; i < sizeof said / sizeof *said; i++)
         if (strcmp(word(w, verb + 1), said[i].deed) == 0)
             ui_say(ui, SL_OK, said[i].text, id);

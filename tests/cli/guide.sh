@@ -84,7 +84,7 @@ p.keys(":guide run S3a\r")
 p.see("known already: nothing had to run")
 p.keys(":guide apply S3a\r")
 p.see("S3a is in")
-p.keys("Q")
+p.keys(":quit!\r") # the analysis that was killed is queued again
 print(p.finish())
 PY
 is "exit 0" "$(PYTHONDONTWRITEBYTECODE=1 python3 "$tmp/again.py" 2>&1 | tail -n 1)" "killed, resumed: all of it is on the screen, nothing is measured twice, the entry applies"
