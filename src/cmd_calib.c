@@ -139,6 +139,49 @@ static Status show_run(App *a, const CommandLine *cl, Error *err)
     return st;
 }
 
+/* Waits for what was queued and prints what came of it; in the workbench it goes on in the background. */
+static Status finish(App *a, const CommandLine *cl, int queued, Error *err)
+{
+    Str text = {0};
+    const Effect *e = session_effect(a->session, NULL);
+    if (queued && e && e->seconds > 0)
+        app_note(a, "%d measurement%s, about %.0f s each", queued, queued == 1 ? "" : "s", e->seconds);
+    if (queued && !app_waits(a))
+        return ST_OK;
+    if (queued)
+        RETURN_IF_ERROR(app_wait(a, err));
+    Status st = output_trials(a->session, out_format(cl_str(cl, "format")), &text, err);
+    if (st == ST_OK)
+        st = app_result(a, &text, cl_str(cl, "out"), err);
+    str_free(&text);
+    return st;
+}
+
+static Status loo_run(App *a, const CommandLine *cl, Error *err)
+{
+    int n = cl->nwords - 1, queued;
+    const char **target = calloc((size_t)n + 1, sizeof *target);
+    if (!target)
+        return error_nomem(err, "a list of texts");
+    for (int i = 0; i < n; i++)
+        target[i] = plain(cl->words[i + 1]);
+    Status st = session_texts_loo(a->session, target, n, cl_given(cl, "full"), &queued, err);
+    free(target);
+    return st == ST_OK ? finish(a, cl, queued, err) : st;
+}
+
+static Status compare_run(App *a, const CommandLine *cl, Error *err)
+{
+    int queued;
+    RETURN_IF_ERROR(session_calib_compare(a->session, cl->words + 1, cl->nwords - 1, cl_given(cl, "full"), &queued, err));
+    return finish(a, cl, queued, err);
+}
+
+static Status trials_run(App *a, const CommandLine *cl, Error *err)
+{
+    return finish(a, cl, 0, err);
+}
+
 /* What the first word may be, besides a file. */
 static const struct Verb {
     const char *name, *args;
@@ -153,6 +196,9 @@ static const struct Verb {
     {"keep", "N|PART...", 1, -1, true, false, keep_run},
     {"add", "FILE", 1, 1, true, false, add_run},
     {"save", "FILE", 1, 1, true, true, save_run},
+    {"loo", "[N|PART...] [--full]", 0, -1, true, true, loo_run},
+    {"compare", "FILE... [--full]", 1, -1, true, true, compare_run},
+    {"trials", "[--format text|json]", 0, 0, true, true, trials_run},
     {"tag", "N|PART... [--off]", 1, -1, true, false, tag_run},
     {"sort", "COLUMN [asc|desc]", 1, 2, false, false, sort_run},
     {"filter", "[WORDS]", 0, -1, false, false, filter_run},
@@ -189,20 +235,24 @@ static Status calib_run(App *a, const CommandLine *cl, Error *err)
 
 static const Option calib_options[] = {
     {"off", ARG_FLAG, NULL, "calib tag: take tags away", COMP_NONE},
-    {"format", ARG_CHOICE, "text|json|csv", "of calib list (default text)", COMP_NONE},
-    {"out", ARG_PATH, "FILE", "calib list: write it to FILE instead of standard output", COMP_FILE},
+    {"full", ARG_FLAG, NULL, "calib loo, compare: over the whole evaluation set", COMP_NONE},
+    {"format", ARG_CHOICE, "text|json|csv", "of calib list, loo, compare and trials (default text)", COMP_NONE},
+    {"out", ARG_PATH, "FILE", "of these: write it to FILE instead of standard output", COMP_FILE},
     {0},
 };
 const Command command_calib = {
     .name = "calib",
-    .args = "FILE | drop|keep|add|save|list|show|tag|sort|filter ...",
+    .args = "FILE | drop|keep|add|save|list|show|loo|compare|trials|tag|sort|filter ...",
     .summary = "Choose the calibration set (a .jsonl or .json file, or a shipped set), or which of its texts are in.",
     .help = "drop 5 7-9 takes texts out, by number or by a part of them (or 'tagged', 'flagged'), keep 5 takes them back, add FILE "
             "puts a file's texts behind the others: undo takes each back, and every output names the set as it is "
             "(\"mix_calib.jsonl - 2 texts\"). save FILE writes the texts that are in as JSON lines, which msModelSlim reads, too. "
-            "list and show N print what each text is and which ranges it sets (after analyze text_range). A file that is called "
+            "list and show N print what each text is and which ranges it sets (after analyze text_range). loo N... measures the present "
+            "decision without each of these texts (without numbers: the flagged ones), compare FILE... on other sets, both against "
+            "the set as it is, on the evaluation set, with the paired error of the difference; what is measured already is not run "
+            "again, and trials prints it all. A file that is called "
             "as one of these words is written with its folder: ./add.",
-    .flags = CMD_INPUT | CMD_EDIT | CMD_DESTROYS,
+    .flags = CMD_INPUT | CMD_EDIT | CMD_DESTROYS | CMD_LONG,
     .completes = COMP_FILE,
     .options = calib_options,
     .run = calib_run,

@@ -78,6 +78,8 @@ void output_interactions(Session *s, OutFormat f, const InteractView *v, Str *ou
 /* The texts of the calibration set, which are read: OUT_TEXT, OUT_JSON or OUT_CSV; one of them with all that is known of it. */
 Status output_texts(Session *s, OutFormat f, Str *out, Error *err);
 Status output_text(Session *s, int64_t number, Str *out, Error *err);
+/* What other texts do to the present assignment (session_calib_trial): OUT_TEXT or OUT_JSON. */
+Status output_trials(Session *s, OutFormat f, Str *out, Error *err);
 
 /* Append where CPU time went: a table; ,"profile":{...}, nothing when there is none. */
 void output_profile(const ProfileReport *r, Str *out);

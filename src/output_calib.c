@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/file.h"
 #include "session/calibset.h"
 #include "src/output.h"
 #include "text/csv.h"
@@ -310,4 +311,108 @@ Status output_text(Session *s, int64_t number, Str *out, Error *err)
         str_printf(out, " %d", (int)ids[k]);
     str_putc(out, '\n');
     return out->oom ? error_nomem(err, "the text") : ST_OK;
+}
+
+/* ---- other texts ---- */
+
+static void trial_name(const CalibTrial *t, char *out, size_t size)
+{
+    if (t->number)
+        snprintf(out, size, "without text %d", t->number);
+    else
+        snprintf(out, size, "%s", path_base(t->name));
+}
+
+static void put_effect(const char *name, const DataPrint *d, const Effect *e, Str *out)
+{
+    str_printf(out, "%-24s %6d %8lld %10.4g %8.2g %10.4g", name, d->samples, (long long)d->tokens, e->kl_mean, e->kl_se,
+               e->ppl_quant);
+}
+
+static void trial_text(const CalibTrial *t, Str *out)
+{
+    char name[80];
+    trial_name(t, name, sizeof name);
+    if (!t->effect) {
+        str_printf(out, "%-24s %s\n", name, t->applies ? "not measured under the present decision" : "of another set, or out");
+        return;
+    }
+    put_effect(name, &t->made->calib, t->effect, out);
+    if (t->paired.state == PAIR_OK)
+        str_printf(out, "  %+10.2e +- %-8.1e %s", t->paired.kl, t->paired.kl_se,
+                   verdict_word(verdict_of(t->paired.kl, t->paired.kl_se)));
+    else
+        str_printf(out, "  %s", pair_why(t->paired.state));
+    str_putc(out, '\n');
+}
+
+static void trials_text(Session *s, const Measurement *now, Str *out)
+{
+    str_printf(out, "%-24s %6s %8s %10s %8s %10s  %24s\n", "calibration", "texts", "tokens", "KL", "+-", "perplexity",
+               "KL change, verdict");
+    if (now)
+        put_effect("as it is", &now->made->calib, now->effect, out);
+    if (now)
+        str_puts(out, "\n");
+    for (int i = 0; i < session_calib_trials(s); i++) {
+        CalibTrial t = session_calib_trial(s, i);
+        trial_text(&t, out);
+    }
+    if (now && now->effect && !now->effect->whole)
+        str_printf(out, "over %lld tokens of the evaluation set; --full takes all of it\n", (long long)now->effect->tokens);
+}
+
+static void effect_json(const DataPrint *d, const Effect *e, Str *out)
+{
+    str_printf(out, "\"texts\":%d,\"tokens\":%lld", d->samples, (long long)d->tokens);
+    number_json(out, "kl", e->kl_mean);
+    number_json(out, "kl_se", e->kl_se);
+    number_json(out, "perplexity", e->ppl_quant);
+}
+
+static void trials_json(Session *s, const Measurement *now, Str *out)
+{
+    str_puts(out, "{\"calibration\":");
+    str_json(out, session_calib_title(s));
+    str_puts(out, ",\"present\":");
+    str_puts(out, now ? "{" : "null");
+    if (now) {
+        effect_json(&now->made->calib, now->effect, out);
+        str_putc(out, '}');
+    }
+    str_puts(out, ",\"trials\":[");
+    for (int i = 0; i < session_calib_trials(s); i++) {
+        CalibTrial t = session_calib_trial(s, i);
+        str_printf(out, "%s{\"without\":%d,\"set\":", i ? ",\n" : "\n", t.number);
+        if (t.name)
+            str_json(out, t.name);
+        else
+            str_puts(out, "null");
+        str_printf(out, ",\"measured\":%s", t.effect ? "true," : "false");
+        if (t.effect) {
+            effect_json(&t.made->calib, t.effect, out);
+            str_puts(out, ",\"difference\":");
+            output_paired_json(&t.paired, out);
+        }
+        str_putc(out, '}');
+    }
+    str_puts(out, "]}\n");
+}
+
+Status output_trials(Session *s, OutFormat f, Str *out, Error *err)
+{
+    int i;
+    Measurement m;
+    const Measurement *now = NULL;
+    if (!session_calib_trials(s))
+        return error_set(err, ST_USAGE, "nothing was tried yet: calib loo N..., or calib compare FILE...");
+    if (session_measurement_find(s, "present", &i, NULL) == ST_OK) {
+        m = session_measurement(s, i);
+        now = &m;
+    }
+    if (f == OUT_JSON)
+        trials_json(s, now, out);
+    else
+        trials_text(s, now, out);
+    return out->oom ? error_nomem(err, "the report") : ST_OK;
 }

@@ -635,6 +635,26 @@ static unsigned calib_run(Ui *ui, const KeyRow *row, int key)
     return DO_PAINT;
 }
 
+/* Of the tagged texts, else of the cursor's. */
+static unsigned calib_loo(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    const TextTable *t = session_texts(ui_session(ui), NULL);
+    if (t && t->sums.tagged ? ui_command(ui, "calib loo tagged") : ui_command(ui, "calib loo %d", row_here(ui)->number))
+        ui_say_queued(ui, "measuring without it: 'KL without' tells what that does; 3 shows the job, ^C stops it");
+    return DO_PAINT;
+}
+
+static unsigned calib_trials(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    if (session_calib_trials(ui_session(ui)))
+        ui_command(ui, "calib trials");
+    else
+        return input_open(ui, INPUT_COMMAND, "calib compare ");
+    return DO_PAINT;
+}
+
 /* Rank by text_range, on the layer that this text widens most. */
 static unsigned calib_layers(Ui *ui, const KeyRow *row, int key)
 {
@@ -732,6 +752,10 @@ static const KeyRow keys[] = {
      .run = calib_take_tagged, .refuse = refuse_no_tagged},
     {.place = 85, .keys = {'o'}, .command = "show text_range", .help = "the layers whose ranges this text sets, on Rank",
      .label = "Layers", .run = calib_layers, .refuse = refuse_no_text},
+    {.place = 86, .keys = {'L'}, .command = "calib loo N", .help = "measure what leaving the text out does (of tagged ones each)",
+     .label = "LeaveOut", .run = calib_loo, .refuse = refuse_no_text},
+    {.place = 87, .keys = {'='}, .command = "calib trials", .help = "what other texts and sets do; at first: compare with a set",
+     .label = "Sets", .run = calib_trials, .refuse = refuse_no_model},
     {.place = 130, .keys = {' '}, .command = "calib tag N", .help = "tag the text, or untag it", .run = calib_tag,
      .refuse = refuse_no_text},
     {.place = 140, .keys = {'T'}, .command = "calib tag PART", .help = "tag texts by a part of them", .run = calib_type, .arg = 2,

@@ -217,6 +217,7 @@ static void apply_effect(Session *s, Job *j)
     m.rules = j->rules;
     j->rules = (RuleList){0};
     made_with(s, j, &m.made);
+    m.aside = j->aside;
     if (results_measured(s->results, &m, &j->lost) != ST_OK)
         return;
     entry_measured(s, &s->results->measured[s->results->nmeasured - 1]);
@@ -335,7 +336,11 @@ static unsigned apply(Session *s, Event *e, const JobProgress *now)
     switch (e->kind) {
     case EVT_START: apply_start(s, j); return EV_JOB;
     case EVT_PROGRESS: apply_progress(j, now); return EV_PROGRESS;
-    case EVT_CALIB: apply_data(s, "calib", &j->calib_info, j->calib.name, &r->calib_info, r->calib_name); return EV_JOB;
+    case EVT_CALIB:
+        if (j->aside)
+            return EV_JOB;
+        apply_data(s, "calib", &j->calib_info, j->calib.name, &r->calib_info, r->calib_name);
+        return EV_JOB;
     case EVT_EVAL: apply_data(s, "eval", &j->eval_info, j->eval.name, &r->eval_info, r->eval_name); return EV_JOB;
     case EVT_EFFECT: apply_effect(s, j); return EV_EFFECT;
     case EVT_WRITTEN:

@@ -111,6 +111,28 @@ const int32_t *session_text_ids(Session *s, int number, int64_t *n);
 /* Appends what a text's tokens stand for with "|" between them, but for those that make one character together; its ids where that is not known. */
 void session_text_tokens(Session *s, int number, Str *out);
 
+/* ---- the present assignment under other texts ---- */
+
+/* A measurement of the present assignment, calibrated on other texts: without one text of the set (number), or on another
+ * set (name). */
+typedef struct CalibTrial {
+    int number;
+    const char *name;
+    bool applies;         /* the text is one of the set that is open, and in */
+    const Effect *effect; /* NULL: not measured, under the present assignment and settings */
+    const MadeWith *made;
+    Paired paired;        /* it less the measurement with the set as it is */
+} CalibTrial;
+/* Queues a measurement without each of these texts (targets as session_texts_take has them; none: flagged ones, else the four
+ * that widen ranges most), and of the set as it is where that is missing. What is measured already is not run again. *queued:
+ * jobs. full as session_measure. */
+Status session_texts_loo(Session *s, const char *const *targets, int n, bool full, int *queued, Error *err);
+/* The same on other sets, by name or path. */
+Status session_calib_compare(Session *s, const char *const *names, int n, bool full, int *queued, Error *err);
+/* What was asked for so far. */
+int session_calib_trials(Session *s);
+CalibTrial session_calib_trial(Session *s, int i);
+
 /* ---- as a person looks at them ---- */
 
 typedef enum TextSort {

@@ -76,6 +76,8 @@ static const Measured *previous_of(const Session *s, const Measured *m)
     const Measured *any = NULL;
     for (size_t i = r->nmeasured; i-- > 0;) {
         const Measured *k = &r->measured[i];
+        if (k->aside)
+            continue;
         PairState st = k == m ? PAIR_SET : paired(m, k).state;
         if (st == PAIR_OK || st == PAIR_NO_BLOCKS)
             return k;

@@ -14,6 +14,7 @@
 #include "session/rulerecord.h"
 #include "session/tuning.h"
 #include "session/table.h"
+#include "session/texts.h"
 #include "session/whatif.h"
 
 /* What a start leaves by itself, and what goes with other records. */
@@ -212,6 +213,15 @@ void entry_quantize_end(Session *s, Status st)
     put(s, &b, true);
 }
 
+void entry_trial(Session *s, const struct Trial *t)
+{
+    Str b = {0};
+    str_puts(&b, "{\"t\":\"trial\",");
+    trial_record(&b, t);
+    str_putc(&b, '}');
+    put(s, &b, false);
+}
+
 void entry_measured(Session *s, const Measured *m)
 {
     char key[65], fit[65];
@@ -223,6 +233,8 @@ void entry_measured(Session *s, const Measured *m)
     levels_record(&b, m->level, s->model->nlinears);
     effect_record(&b, &m->effect);
     made_record(&b, &m->made);
+    if (m->aside)
+        str_puts(&b, ",\"aside\":true");
     if (m->ruled)
         rules_record(&b, &m->rules);
     if (m->blocks)

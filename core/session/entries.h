@@ -26,6 +26,8 @@ void entry_run_end(Session *s, int run, Status st);
 void entry_quantize_end(Session *s, Status st);
 void entry_measured(Session *s, const Measured *m);
 void entry_mark(Session *s, const char *which, const char *thing);
+struct Trial;
+void entry_trial(Session *s, const struct Trial *t);             /* other calibration texts are tried */
 void entry_loaded(Session *s, const Metric *m);                  /* scores of another program */
 void entry_interact(Session *s);                                 /* a question about interactions */
 void entry_together(Session *s, size_t first);                   /* what sets do, from this one on */

@@ -135,6 +135,7 @@ typedef struct Job {
     QConfig *levels;
     int nlevels;
     bool full;
+    bool aside;                /* Measured.aside */
     bool ruled;                /* level is what these give: */
     RuleList rules;
     Digest key, fit;

@@ -24,6 +24,7 @@ struct Kit {
     Tokenizer *tok;
     TokenSet *calib, *eval;
     DataSpec calib_of, eval_of;
+    bool calib_aside;     /* only a job that is aside has told of calib */
     EffectLab *lab;
     ArithMode lab_arith;
     Queue *queue;
@@ -187,6 +188,18 @@ static void log_forms(Kit *k, const char *name, const CalibFile *file)
     }
 }
 
+/* What the job's texts are. */
+static void tell_tokens(Kit *k, const TokenSet *t, bool eval)
+{
+    DataInfo *d = eval ? &k->job->eval_info : &k->job->calib_info;
+    d->samples = t->samples;
+    d->tokens = t->start[t->samples];
+    memcpy(d->sha256, t->file_sha256, sizeof d->sha256);
+    if (!eval)
+        k->calib_aside = k->job->aside;
+    post(k->queue, k->job, eval ? EVT_EVAL : EVT_CALIB);
+}
+
 static Status make_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **slot, DataSpec *of, Error *err)
 {
     drop_lab(k);
@@ -216,11 +229,7 @@ static Status make_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **sl
             log_line(k, 1, want->name, "%d text%s without a token left out", t->dropped_empty);
         if (t->truncated)
             log_line(k, 0, want->name, "%d text%s cut to --seq-len", t->truncated);
-        DataInfo *d = eval ? &k->job->eval_info : &k->job->calib_info;
-        d->samples = t->samples;
-        d->tokens = t->start[t->samples];
-        memcpy(d->sha256, t->file_sha256, sizeof d->sha256);
-        post(k->queue, k->job, eval ? EVT_EVAL : EVT_CALIB);
+        tell_tokens(k, t, eval);
     }
     calib_free(file);
     return st;
@@ -229,8 +238,11 @@ static Status make_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **sl
 /* Tokens of a data file, from the last job when nothing changed. */
 static Status ensure_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **slot, DataSpec *of, Error *err)
 {
-    if (*slot && dataspec_same(of, want))
+    if (*slot && dataspec_same(of, want)) {
+        if (!eval && k->calib_aside && !k->job->aside) /* the session doesn't know of them yet */
+            tell_tokens(k, *slot, false);
         return ST_OK;
+    }
     Phase was = profile_enter(k->profile, 0, PHASE_TOKENIZE);
     Status st = make_tokens(k, want, eval, slot, of, err);
     profile_leave(k->profile, 0, was);

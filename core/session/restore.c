@@ -24,6 +24,7 @@
 #include "session/results.h"
 #include "session/streamfile.h"
 #include "session/table.h"
+#include "session/texts.h"
 #include "session/tuning.h"
 #include "session/whatif.h"
 
@@ -366,6 +367,7 @@ static Status on_effect(Session *s, const cJSON *o, Error *err)
         fits = fits && m.level[i] < s->assignment->nlevels;
     m.recipe = fits ? recipe_hold(s->recipe) : NULL;
     made_parse(o, &m.made);
+    m.aside = cJSON_IsTrue(json_get(o, "aside"));
     if (fits && json_get(o, "rules"))
         m.ruled = rules_parse(s, o, &m.rules, NULL) == ST_OK; /* else its levels are known, and that is enough */
     return results_measured(s->results, &m, err);
@@ -424,6 +426,7 @@ static const struct RecordKind {
     {"edit", on_edit},     {"rules", rules_restore}, {"undo", on_undo}, {"redo", on_redo}, {"whatif", on_whatif}, {"cmd", on_command},
     {"view", on_view},     {"kept_filter", on_kept_filter}, {"run", on_run},       {"rows", on_rows}, {"scores", on_scores}, {"run_end", on_run_end}, {"effect", on_effect},
     {"quantize", on_quantize}, {"quantize_end", on_quantize_end}, {"loaded", on_loaded}, {"mark", mark_restore}, {"foreign", foreign_restore},
+    {"quantize", on_quantize}, {"quantize_end", on_quantize_end}, {"loaded", on_loaded}, {"trial", trial_restore}, {"mark", mark_restore},
     {"guide", guide_restore},
     {"tune", tuning_restore}, {"tune_end", tuning_restore_end},
     {"keep", on_keep}, {"keep_not", on_keep_not},

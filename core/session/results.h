@@ -16,6 +16,7 @@ typedef struct Measured {
     Recipe *recipe;            /* held; NULL: not known */
     int16_t *level;            /* [nlinears] the assignment */
     MadeWith made;
+    bool aside;                /* on other texts than the session's: a trial (texts_trial.c) */
     bool ruled;                /* the rules that gave the assignment are known: */
     RuleList rules;
     char *rules_text;          /* those that were on, a line each; NULL: not known */

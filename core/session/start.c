@@ -649,6 +649,7 @@ Status start_measurement(Session *s, Recipe *r, const int16_t *level, bool full,
     RETURN_IF_ERROR(results_room(s->results, queue_open(s->queue) + 1, err)); /* what is measured must find its place */
     RETURN_IF_ERROR(job_new(s, JOB_MEASURE, TEXTS_CALIB | TEXTS_EVAL, &j, err));
     j->full = full;
+    j->aside = s->texts->aside;
     if (full)
         j->eval.max_tokens = 0;
     Status st = take_recipe(s, j, r, level, err);

@@ -28,6 +28,9 @@ void texts_end(Texts *t)
     texts_forget(t);
     texts_view_free(t->view);
     change_fini(&t->change);
+    for (int i = 0; i < t->ntrials; i++)
+        trial_fini(&t->trial[i]);
+    free(t->trial);
     free(t->tagged);
     free(t->filter);
     *t = (Texts){0};

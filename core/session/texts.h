@@ -2,6 +2,7 @@
 #define SLIM_SESSION_TEXTS_H
 
 #include "base/hash.h"
+#include "io/json.h"
 #include "session/calibset.h"
 #include "session/job.h"
 
@@ -36,6 +37,18 @@ typedef struct TextsRead {
     Error error;           /* status ST_OK: it is there */
 } TextsRead;
 
+/* A set that the present assignment was measured under. */
+typedef struct Trial {
+    int number;            /* text that is left out of the set `base`; 0: another set: */
+    char base[128];
+    char *path, *name, print[65];
+} Trial;
+void trial_fini(Trial *t);
+void trial_record(Str *b, const Trial *t);                       /* members of its record */
+Status trial_restore(Session *s, const cJSON *record, Error *err);
+/* Puts what leaving texts out does into their rows. */
+void texts_put_loo(Session *s, TextRow *row, int n);
+
 typedef struct Texts {
     TextsChange change;
     char title[300];
@@ -49,6 +62,10 @@ typedef struct Texts {
     TextSort sort;
     bool descending;
     char *filter;
+    bool aside;            /* the set is a trial's for now (texts_trial.c) */
+    Trial *trial;          /* [ntrials] as they were asked for */
+    int ntrials;
+    size_t cap_trials;
     struct TextsView *view; /* what session_texts gives */
 } Texts;
 void texts_end(Texts *t);

@@ -11,6 +11,7 @@
 #include "metric/textrange.h"
 #include "metric/watch.h"
 #include "recipe/pattern.h"
+#include "session/assignment.h"
 #include "session/parts.h"
 #include "session/results.h"
 #include "session/texts.h"
@@ -20,8 +21,7 @@ typedef struct TextsView {
     TextTable table;
     TextRow *row;
     int *order;
-    uint64_t version;     /* Texts.version, results' and levels', + 1, and the set: of which it is */
-    uint64_t results;
+    uint64_t version, results, levels; /* Texts', the results' and the levels' version of which it is */
     char base[128];
     int max_samples;
     int64_t seq_len;
@@ -549,7 +549,8 @@ static bool is_fresh(const Session *s, const TextsView *v)
 {
     char base[128];
     texts_base(s, base);
-    return v->version == s->texts->version && v->results == s->results->version && strcmp(v->base, base) == 0 &&
+    return v->version == s->texts->version && v->results == s->results->version &&
+           v->levels == s->assignment->version && strcmp(v->base, base) == 0 &&
            v->max_samples == s->opt.max_samples && v->seq_len == s->opt.seq_len;
 }
 
@@ -569,9 +570,11 @@ static TextsView *make_view(Session *s, const TextsRead *r)
     put_rows(s, r, v->row);
     put_sums(r, &v->table);
     put_ranges(s, v->row, (int)n, &v->table.sums);
+    texts_put_loo(s, v->row, (int)n);
     put_order(s, v);
     v->version = s->texts->version;
     v->results = s->results->version;
+    v->levels = s->assignment->version;
     texts_base(s, v->base);
     v->max_samples = s->opt.max_samples;
     v->seq_len = s->opt.seq_len;

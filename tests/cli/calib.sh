@@ -133,4 +133,32 @@ has "$tmp/out" "filter       'script=Han': 2 of 6 texts" "a filter is told"
 has "$tmp/out" "sorted       by tokens, falling" "and an order"
 has "$tmp/out" "alone it sets those of" "show tells what the text does"
 has "$tmp/out" "heapq.heappush" "and has all of it"
+
+script "texts are left out one by one, and other sets tried" <<EOT
+open $M
+set threads=1
+calib $tmp/six.jsonl
+calib loo 3 5
+calib loo 3
+calib compare boolq.jsonl $tmp/saved.jsonl
+calib trials --format json --out $tmp/trials.json
+EOT
+has "$tmp/out" "without text 5" "each has its row"
+has "$tmp/out" "boolq.jsonl" "sets, too"
+head -n 2 "$tmp/six.jsonl" >"$tmp/five.jsonl"
+tail -n 3 "$tmp/six.jsonl" >>"$tmp/five.jsonl"
+exits 0 "a set without the text" "$SLIMSCOPE" measure --model_path $M --calib_dataset "$tmp/five.jsonl" --threads 1 --format json --out "$tmp/five.json"
+python3 - "$tmp" >"$tmp/tap" <<'P'
+import json, sys
+def check(name, good): print(("ok" if good else "not ok") + " - " + name)
+t = json.load(open(sys.argv[1] + "/trials.json"))
+five = json.load(open(sys.argv[1] + "/five.json"))
+check("gives what leaving it out gives", five["kl"]["mean"] == t["trials"][0]["kl"])
+check("four were tried", [x["without"] for x in t["trials"]] == [3, 5, 0, 0] and all(x["measured"] for x in t["trials"]))
+check("with paired errors", all(x["difference"] for x in t["trials"]))
+P
+relay "$tmp/tap"
+[ -s "$tmp/tap" ] || not_ok "the trials were read"
+printf 'open %s\ncalib trials\n' $M >"$tmp/bad.slim"
+exits 64 "nothing was tried yet" "$SLIMSCOPE" --script "$tmp/bad.slim"
 finish

@@ -43,7 +43,7 @@ one() {
     guide) in_session "guide $*" ;;
     rank) in_session "analyze std" "rank std $*" ;;
     compare) in_session "analyze std kurtosis" "compare metrics std kurtosis $*" ;;
-    calib) case " $* " in *" --off"*) in_session "calib tag 1" "calib tag 1 $*" "calib list" ;; *) in_session "calib list $*" ;; esac ;;
+    calib) case " $* " in *" --off"*) in_session "calib tag 1" "calib tag 1 $*" "calib list" ;; *" --full"*) in_session "eval $D" "calib loo 1 $*" ;; *) in_session "calib list $*" ;; esac ;;
     load) in_session "load scores $tmp/own.csv $*" ;;
     tag) in_session "tag *.0.*" "tag $* *.0.*" ;;
     log) in_session "exclude *.0.mlp.*" "log $*" ;;
@@ -268,6 +268,7 @@ row export preview "apiversion" - --preview
 row export runtime "apiversion" cuda --preview --runtime vllm-ascend
 printf 'name,score\nmodel.layers.0.mlp.down_proj,3\n' >"$tmp/own.csv"
 row calib off "2 of 2 texts used" - --off
+row calib full "without text 1" - --full
 row calib format '"rows":[' xml --format json
 row calib out "FILE:$tmp/texts" "" --out "$tmp/texts"
 row load as "mine" "" --as mine

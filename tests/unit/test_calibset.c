@@ -471,6 +471,109 @@ static void order_and_filter(void **state)
     session_free(s);
 }
 
+static double measured_kl(const char *calib)
+{
+    Session *s = open_on(model, calib, false);
+    ok(session_measure(s, false, &err));
+    ok(session_wait(s, &err));
+    double kl = session_effect(s, NULL)->kl_mean;
+    session_free(s);
+    return kl;
+}
+
+static void loo(Session *s, const char *target, int want)
+{
+    int queued = -1;
+    ok(session_texts_loo(s, &target, 1, false, &queued, &err));
+    ok(session_wait(s, &err));
+    assert_int_equal(queued, want);
+}
+
+/* Leaving a text out is measuring with a file that hasn't got it, to the last bit; other sets likewise. */
+static void trials_are_measurements_on_other_texts(void **state)
+{
+    (void)state;
+    static const char without[][200] = {"{\"input_ids\":[9,8,7,6,5,4]}\n{\"input_ids\":[1,2,3,4,5,6,7,8]}\n"
+                                        "{\"input_ids\":[20,21,22,23,24,25,26,27,28,29]}\n",
+                                        "{\"input_ids\":[1,2,3,4,5,6,7,8]}\n{\"input_ids\":[9,8,7,6,5,4]}\n"
+                                        "{\"input_ids\":[1,2,3,4,5,6,7,8]}\n"};
+    char id[40];
+    int queued;
+    Session *s = open_session(true);
+    snprintf(id, sizeof id, "%s", session_id(s));
+    loo(s, "1", 2); /* the set as it is, too */
+    loo(s, "5", 1);
+    loo(s, "5", 0); /* it is there */
+    const char *other = temp_path(root, "more.jsonl");
+    ok(session_calib_compare(s, &other, 1, false, &queued, &err));
+    ok(session_wait(s, &err));
+    assert_int_equal(queued, 1);
+    assert_int_equal(session_calib_trials(s), 3);
+    assert_string_equal(title(s), "texts.jsonl"); /* nothing has changed */
+    assert_int_equal(session_calib_info(s).tokens, 32);
+    assert_int_equal(session_undo_depth(s), 0);
+    double base = session_effect(s, NULL)->kl_mean, kl[3];
+    for (int i = 0; i < 3; i++) {
+        CalibTrial t = session_calib_trial(s, i);
+        assert_non_null(t.effect);
+        kl[i] = t.effect->kl_mean;
+        assert_int_equal(t.paired.state, PAIR_OK);
+        assert_true(fabs(t.paired.kl - (kl[i] - base)) < 1e-12);
+        assert_int_equal(t.made->calib.tokens, i == 0 ? 24 : i == 1 ? 22 : 7);
+    }
+    assert_true(table(s)->row[4].loo == session_calib_trial(s, 1).paired.kl);
+    assert_true(isnan(table(s)->row[1].loo));
+    assert_true(base == measured_kl(temp_path(root, "texts.jsonl")));
+    for (int i = 0; i < 2; i++) {
+        temp_puts(temp_path(root, "less.jsonl"), without[i]);
+        assert_true(kl[i] == measured_kl(temp_path(root, "less.jsonl")));
+        assert_true((kl[i] == base) == (i == 0)); /* text 4 is the same as text 1 */
+    }
+    assert_true(kl[2] == measured_kl(temp_path(root, "more.jsonl")));
+    Measurement m;
+    Paired p;
+    assert_false(session_rival(s, RIVAL_PREVIOUS, &m, &p)); /* a trial is not what was measured before */
+    session_free(s);
+    SessionOptions o;
+    session_options_default(&o);
+    o.threads = 1;
+    o.state_dir = root;
+    ok(session_restore(&s, &o, id, &err));
+    assert_int_equal(session_calib_trials(s), 3);
+    for (int i = 0; i < 3; i++)
+        assert_true(session_calib_trial(s, i).effect->kl_mean == kl[i]);
+    loo(s, "1", 0); /* what was measured is not run again */
+    loo(s, "2", 1);
+    take(s, "5", true, 1); /* what was measured without it stands for the set now */
+    assert_true(session_effect(s, NULL)->kl_mean == kl[1]);
+    assert_false(session_calib_trial(s, 1).applies);
+    session_free(s);
+}
+
+static void trials_that_make_no_sense_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *target, *text;
+    } bad[] = {{"3", "text 3 is not used (no token)"}, {"9", "there is no text 9"}, {"flagged", "no text is flagged"}};
+    int queued;
+    Session *s = open_session(false);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_not_equal(session_texts_loo(s, &bad[i].target, 1, false, &queued, &err), ST_OK);
+        assert_non_null(strstr(err.text, bad[i].text));
+    }
+    assert_int_equal(session_texts_loo(s, NULL, 0, false, &queued, &err), ST_USAGE);
+    assert_non_null(strstr(err.text, "analyze text_range"));
+    const char *sets[] = {temp_path(root, "more.jsonl"), "nowhere.jsonl"};
+    assert_int_not_equal(session_calib_compare(s, sets, 2, false, &queued, &err), ST_OK);
+    assert_int_equal(session_jobs(s), 0);
+    analyze(s, "text_range");
+    ok(session_texts_loo(s, NULL, 0, false, &queued, &err));
+    ok(session_wait(s, &err));
+    assert_true(queued >= 2 && session_calib_trials(s) == queued - 1);
+    session_free(s);
+}
+
 static void texts_are_read_beside_a_job(void **state)
 {
     (void)state;
@@ -511,6 +614,8 @@ int main(void)
         cmocka_unit_test(ranges_by_text_are_the_sums_over_linears),
         cmocka_unit_test(a_text_that_widens_many_ranges_is_flagged),
         cmocka_unit_test(order_and_filter),
+        cmocka_unit_test(trials_are_measurements_on_other_texts),
+        cmocka_unit_test(trials_that_make_no_sense_are_refused),
         cmocka_unit_test(texts_are_read_beside_a_job),
     };
     return cmocka_run_group_tests(tests, begin, end);
