@@ -6,181 +6,12 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "io/file.h"
-#include "model/mtp.h"
-#include "model/storage.h"
-#include "recipe/recipe.h"
+#include "session/facts.h"
 #include "src/commands.h"
 #include "src/internal.h"
 #include "src/output.h"
 
-enum { DEFAULT_ROWS = 16384, DEFAULT_LONGEST = 2048, KINDS_MAX = 64, LABELS_MAX = 16, STORES_MAX = 12 };
-
-/* Tensors of one dtype in the whole checkpoint. */
-typedef struct TypeSum {
-    int64_t tensors;
-    uint64_t bytes;
-} TypeSum;
-
-/* Fused groups with one label. */
-typedef struct LabelSum {
-    const char *label; /* borrowed from the model */
-    int64_t groups, linears;
-} LabelSum;
-
-/* Linears whose weights are stored in one way. */
-typedef struct StoreSum {
-    const Storage *how; /* NULL: plain floats of `dtype` */
-    DType dtype;
-    int64_t linears;
-    uint64_t bytes;
-} StoreSum;
-
-typedef struct Facts {
-    const Model *m;
-    Digest *sha256;                  /* [files] of the weights' files, NULL when they were not asked for */
-    TypeSum type[DT_COUNT];
-    StoreSum store[STORES_MAX];      /* linears by how their weights are stored */
-    int nstores;
-    int64_t tensors, values;
-    uint64_t bytes;
-    int64_t kind[KINDS_MAX];         /* linears by LinearKind */
-    LabelSum label[LABELS_MAX];
-    int nlabels;
-    int64_t alone;                   /* groups of one */
-    MtpInfo mtp;
-    char level[48];                  /* what the default recipe makes of most linears */
-    SizeReport size;
-    int64_t rows, longest;
-    int threads;
-    uint64_t one, all, measure;      /* bytes: kurtosis alone, every metric with histograms, measure */
-    const char *tokenizer;           /* name of the file, NULL when there is none */
-} Facts;
-
-static void count_tensors(Facts *f)
-{
-    const Checkpoint *c = f->m->ckpt;
-    f->tensors = checkpoint_count(c);
-    for (int64_t i = 0; i < f->tensors; i++) {
-        const TensorInfo *t = checkpoint_at(c, i);
-        f->type[t->dtype].tensors++;
-        f->type[t->dtype].bytes += t->nbytes;
-        f->bytes += t->nbytes;
-        StorageRole role = storage_role(c, t);
-        if (!role.how || role.codes) /* scales and shapes are no values of the model */
-            f->values += (int64_t)(t->nbytes / (uint64_t)dtype_size(t->dtype)) * (role.how ? role.how->codes : 1);
-    }
-}
-
-/* Rows of the table that differ in the tensors' names alone are one way to store weights. */
-static bool same_store(const StoreSum *s, const Storage *how, DType t)
-{
-    return s->dtype == t && (how ? s->how && strcmp(s->how->name, how->name) == 0 : !s->how);
-}
-
-/* Adds up linears by storage; takes the unused codes at the end of rows out of `values`. */
-static void count_stores(Facts *f)
-{
-    for (int64_t i = 0; i < f->m->nlinears; i++) {
-        const Linear *l = &f->m->linears[i];
-        const Storage *how = l->store ? l->store->how : NULL;
-        int k = 0;
-        while (k < f->nstores && !same_store(&f->store[k], how, l->weight->dtype))
-            k++;
-        if (k == STORES_MAX)
-            continue;
-        if (k == f->nstores)
-            f->store[f->nstores++] = (StoreSum){.how = how, .dtype = l->weight->dtype};
-        StoreSum *s = &f->store[k];
-        s->linears++;
-        s->bytes += weight_bytes(l);
-        if (how)
-            f->values -= l->out * (l->store->row_bytes / dtype_size(how->dtype) * how->codes - l->in);
-    }
-}
-
-static void count_linears(Facts *f)
-{
-    const Model *m = f->m;
-    for (int64_t i = 0; i < m->nlinears; i++)
-        if ((unsigned)m->linears[i].kind < KINDS_MAX)
-            f->kind[m->linears[i].kind]++;
-    for (int64_t i = 0; i < m->ngroups; i++) {
-        const FusedGroup *g = &m->groups[i];
-        int k = 0;
-        if (g->count == 1) {
-            f->alone++;
-            continue;
-        }
-        while (k < f->nlabels && strcmp(f->label[k].label, g->label) != 0)
-            k++;
-        if (k == LABELS_MAX)
-            continue;
-        if (k == f->nlabels)
-            f->label[f->nlabels++].label = g->label;
-        f->label[k].groups++;
-        f->label[k].linears += g->count;
-    }
-}
-
-static void memory_needs(Facts *f, const int16_t *level)
-{
-    unsigned every = NEED_HIST;
-    for (int i = 0; metric_table[i]; i++)
-        every |= metric_table[i]->needs;
-    RunnerAsk ask = {.rows = f->rows, .longest = f->longest, .threads = f->threads};
-    RunnerNeed run = runner_need(f->m, &ask);
-    uint64_t layers = run.stream + run.kept + run.layer;
-    const Metric *k = metric_find("kurtosis");
-    f->one = layers + pass_statistics_bytes(f->m, k ? k->needs : 0, 0, f->rows, f->longest, f->threads);
-    f->all = layers + pass_statistics_bytes(f->m, every, 0, f->rows, f->longest, f->threads);
-    ask.level = level;
-    ask.whole = true;
-    f->measure = runner_estimate(f->m, &ask);
-}
-
-/* What the default recipe makes of the model, and the memory that it takes. */
-static Status default_sizes(Facts *f, Error *err)
-{
-    Recipe *r;
-    RETURN_IF_ERROR(recipe_default(&r, &recipe_rows, err));
-    int16_t *level = mem_zarray((size_t)f->m->nlinears + 1, sizeof *level);
-    Status st = level ? recipe_assign(r, f->m, level, err) : error_nomem(err, "an assignment");
-    if (st == ST_OK) {
-        recipe_sizes(r, f->m, level, false, &f->size);
-        memory_needs(f, level);
-        const RecipeEntry *e = recipe_entry(r, 0);
-        char text[48];
-        qconfig_describe(&e->q, text, sizeof text);
-        memcpy(f->level, text, sizeof f->level);
-    }
-    free(level);
-    recipe_free(r);
-    return st;
-}
-
-static Status find_tokenizer(Facts *f, Error *err)
-{
-    static const char *const names[] = {"tokenizer.json", "vocab.json", "tiktoken.model"};
-    for (size_t i = 0; i < sizeof names / sizeof *names && !f->tokenizer; i++) {
-        char *path = path_join(f->m->path, names[i]);
-        if (!path)
-            return error_nomem(err, "a path");
-        if (file_exists(path))
-            f->tokenizer = names[i];
-        free(path);
-    }
-    return ST_OK;
-}
-
-static Status gather(Facts *f, Error *err)
-{
-    count_tensors(f);
-    count_linears(f);
-    count_stores(f);
-    model_mtp(f->m, &f->mtp);
-    RETURN_IF_ERROR(find_tokenizer(f, err));
-    return default_sizes(f, err);
-}
+enum { DEFAULT_ROWS = 16384, DEFAULT_LONGEST = 2048 };
 
 /* ---- for people ---- */
 
@@ -198,7 +29,7 @@ static void put_count(Str *b, int64_t n)
     }
 }
 
-static void put_tensors(const Facts *f, Str *b)
+static void put_tensors(const ModelFacts *f, Str *b)
 {
     str_puts(b, "tensors       ");
     put_count(b, f->tensors);
@@ -215,7 +46,7 @@ static void put_tensors(const Facts *f, Str *b)
     str_putc(b, '\n');
 }
 
-static bool any_codes(const Facts *f)
+static bool any_codes(const ModelFacts *f)
 {
     for (int i = 0; i < f->nstores; i++)
         if (f->store[i].how)
@@ -223,7 +54,7 @@ static bool any_codes(const Facts *f)
     return false;
 }
 
-static void put_stores(const Facts *f, Str *b)
+static void put_stores(const ModelFacts *f, Str *b)
 {
     str_puts(b, "stored as     ");
     for (int i = 0; i < f->nstores; i++) {
@@ -237,14 +68,14 @@ static void put_stores(const Facts *f, Str *b)
     str_putc(b, '\n');
 }
 
-static void put_linears(const Facts *f, Str *b)
+static void put_linears(const ModelFacts *f, Str *b)
 {
     str_puts(b, "linears       ");
     put_count(b, f->m->nlinears);
     str_puts(b, ", ");
     put_count(b, f->size.quantized);
     str_puts(b, " can be quantized by the default recipe");
-    for (int i = 0, n = 0; i < KINDS_MAX; i++)
+    for (int i = 0, n = 0; i < FACT_KINDS; i++)
         if (f->kind[i]) {
             str_printf(b, "%s%s ", n++ ? ", " : ": ", linear_kind_name((LinearKind)i));
             put_count(b, f->kind[i]);
@@ -260,7 +91,7 @@ static void put_linears(const Facts *f, Str *b)
     str_puts(b, " linears alone\n");
 }
 
-static void put_mtp(const Facts *f, Str *b)
+static void put_mtp(const ModelFacts *f, Str *b)
 {
     if (!f->mtp.tensors)
         return;
@@ -277,7 +108,7 @@ static void put_mtp(const Facts *f, Str *b)
                    f->m->mtp_reason ? f->m->mtp_reason : "");
 }
 
-static void put_memory(const Facts *f, Str *b)
+static void put_memory(const ModelFacts *f, Str *b)
 {
     str_puts(b, "memory        for ");
     put_count(b, f->rows);
@@ -298,7 +129,7 @@ static void put_memory(const Facts *f, Str *b)
     str_putc(b, '\n');
 }
 
-static void put_text(const Facts *f, Str *b)
+void output_model(const ModelFacts *f, Str *b)
 {
     const ModelConfig *c = &f->m->cfg;
     str_printf(b, "%s\narchitecture  %s (%s): %d layers, hidden %lld, %d heads, %d key/value heads of %d, vocabulary ",
@@ -322,11 +153,6 @@ static void put_text(const Facts *f, Str *b)
     str_printf(b, " (%s, %.2f bits a weight)\n", f->level, f->size.average_bits);
     put_memory(f, b);
     str_printf(b, "fingerprint   %.16s\n", f->m->fingerprint);
-    for (int i = 0; f->sha256 && i < checkpoint_files(f->m->ckpt); i++) {
-        char hex[65];
-        digest_hex(&f->sha256[i], hex);
-        str_printf(b, "sha256        %s  %s\n", hex, path_base(checkpoint_file_path(f->m->ckpt, i)));
-    }
     str_printf(b, "tokenizer     %s\n",
                f->tokenizer ? f->tokenizer : "none: only data sets of token ids (input_ids) can be used");
     if (f->m->warning)
@@ -335,7 +161,7 @@ static void put_text(const Facts *f, Str *b)
 
 /* ---- as JSON ---- */
 
-static void put_json(const Facts *f, Str *b)
+static void put_json(const ModelFacts *f, const Digest *sha256, Str *b)
 {
     const ModelConfig *c = &f->m->cfg;
     str_puts(b, "{\"model\":");
@@ -349,14 +175,14 @@ static void put_json(const Facts *f, Str *b)
                "\"vocab\":%lld,\"tied\":%s",
                f->m->fingerprint, c->layers, (long long)c->hidden, c->heads, c->kv_heads, c->head_dim,
                (long long)c->vocab, c->tied ? "true" : "false");
-    for (int i = 0; f->sha256 && i < checkpoint_files(f->m->ckpt); i++) {
+    for (int i = 0; sha256 && i < checkpoint_files(f->m->ckpt); i++) {
         char hex[65];
-        digest_hex(&f->sha256[i], hex);
+        digest_hex(&sha256[i], hex);
         str_puts(b, i ? "," : ",\"sha256\":{");
         str_json(b, path_base(checkpoint_file_path(f->m->ckpt, i)));
         str_printf(b, ":\"%s\"", hex);
     }
-    str_puts(b, f->sha256 ? "}" : "");
+    str_puts(b, sha256 ? "}" : "");
     str_printf(b, ",\"parameters\":%lld,\"values\":%lld,\"tensors\":%lld,\"files\":%d,\"bytes\":%llu,\"dtypes\":{",
                (long long)f->m->params, (long long)f->values, (long long)f->tensors, checkpoint_files(f->m->ckpt),
                (unsigned long long)f->bytes);
@@ -371,7 +197,7 @@ static void put_json(const Facts *f, Str *b)
                    (long long)f->store[i].linears, (unsigned long long)f->store[i].bytes);
     str_printf(b, "},\"linears\":%lld,\"quantizable\":%lld,\"kinds\":{", (long long)f->m->nlinears,
                (long long)f->size.quantized);
-    for (int i = 0, n = 0; i < KINDS_MAX; i++)
+    for (int i = 0, n = 0; i < FACT_KINDS; i++)
         if (f->kind[i])
             str_printf(b, "%s\"%s\":%lld", n++ ? "," : "", linear_kind_name((LinearKind)i), (long long)f->kind[i]);
     str_puts(b, "},\"groups\":{");
@@ -402,45 +228,58 @@ static void put_json(const Facts *f, Str *b)
     str_puts(b, "}\n");
 }
 
-static Status hash_weights(App *a, Facts *f, Error *err)
+static Status hash_weights(App *a, const ModelFacts *f, Digest **sha256, Error *err)
 {
     ByteWatch w = {.phase = "hash", .path = f->m->path, .show = a->progress};
     const CheckpointWatch watch = {.cancel = &w.cancel, .progress = byte_progress, .ctx = &w};
-    f->sha256 = mem_zarray((size_t)checkpoint_files(f->m->ckpt), sizeof *f->sha256);
-    Status st = f->sha256 ? ST_OK : error_nomem(err, "the digests");
+    *sha256 = mem_zarray((size_t)checkpoint_files(f->m->ckpt), sizeof **sha256);
+    Status st = *sha256 ? ST_OK : error_nomem(err, "the digests");
     for (int i = 0; st == ST_OK && i < checkpoint_files(f->m->ckpt); i++)
-        st = checkpoint_hash(f->m->ckpt, i, &watch, &f->sha256[i], err);
+        st = checkpoint_hash(f->m->ckpt, i, &watch, &(*sha256)[i], err);
     return st;
+}
+
+/* Behind the text: each file's digest. */
+static void put_digests(const ModelFacts *f, const Digest *sha256, Str *b)
+{
+    for (int i = 0; sha256 && i < checkpoint_files(f->m->ckpt); i++) {
+        char hex[65];
+        digest_hex(&sha256[i], hex);
+        str_printf(b, "sha256        %s  %s\n", hex, path_base(checkpoint_file_path(f->m->ckpt, i)));
+    }
 }
 
 static Status run_info(App *a, const CommandLine *cl, Error *err)
 {
     RETURN_IF_ERROR(want_words(cl, 1, 1, err));
-    Facts f = {.rows = cl_int(cl, "rows", DEFAULT_ROWS)};
-    f.longest = cl_int(cl, "longest", f.rows < DEFAULT_LONGEST ? f.rows : DEFAULT_LONGEST);
+    ModelFacts f;
+    Digest *sha256 = NULL;
+    int64_t rows = cl_int(cl, "rows", DEFAULT_ROWS);
+    int64_t longest = cl_int(cl, "longest", rows < DEFAULT_LONGEST ? rows : DEFAULT_LONGEST);
     int threads;
-    if (f.rows < 1 || f.rows > INT64_C(1) << 32 || f.longest < 1 || f.longest > f.rows)
+    if (rows < 1 || rows > INT64_C(1) << 32 || longest < 1 || longest > rows)
         return error_set(err, ST_USAGE, "--rows takes 1 to 4294967296, --longest 1 to as many");
     RETURN_IF_ERROR(cl_threads(cl, &threads, err));
     Pool *pool;
     RETURN_IF_ERROR(pool_new(&pool, threads, err)); /* knows how many threads a run would use */
-    f.threads = pool_threads(pool);
+    threads = pool_threads(pool);
     pool_free(pool);
     RETURN_IF_ERROR(app_session(a, err));
     RETURN_IF_ERROR(app_open_model(a, cl->words[0], cl_str(cl, "model_type"), err));
-    f.m = session_model(a->session);
-    RETURN_IF_ERROR(gather(&f, err));
+    RETURN_IF_ERROR(model_facts(&f, session_model(a->session), rows, longest, threads, err));
     apply_progress(a, cl);
-    Status st = cl_given(cl, "hash") ? hash_weights(a, &f, err) : ST_OK;
+    Status st = cl_given(cl, "hash") ? hash_weights(a, &f, &sha256, err) : ST_OK;
     Str out = {0};
-    if (out_format(cl_str(cl, "format")) == OUT_JSON)
-        put_json(&f, &out);
-    else
-        put_text(&f, &out);
+    if (out_format(cl_str(cl, "format")) == OUT_JSON) {
+        put_json(&f, sha256, &out);
+    } else {
+        output_model(&f, &out);
+        put_digests(&f, sha256, &out);
+    }
     if (st == ST_OK)
         st = out.oom ? error_nomem(err, "a report") : app_result(a, &out, NULL, err);
     str_free(&out);
-    free(f.sha256);
+    free(sha256);
     return st;
 }
 

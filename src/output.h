@@ -85,6 +85,9 @@ Status output_trials(Session *s, OutFormat f, Str *out, Error *err);
 void output_profile(const ProfileReport *r, Str *out);
 void output_profile_json(const ProfileReport *r, Str *out);
 
+struct ModelFacts;
+/* Appends what a model is made of as text (session/facts.h). */
+void output_model(const struct ModelFacts *f, Str *out);
 /* Appends a data set as an object, its texts or windows under the name `count`. */
 void output_data_json(const DataInfo *d, const char *count, Str *out);
 /* "+12.3 MiB" */

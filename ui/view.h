@@ -47,7 +47,7 @@ typedef struct View {
 } View;
 
 /* The screens there are, view_NAME in ui/view_NAME.c, in the order of the tabs. */
-#define VIEW_ROWS(ROW) ROW(rank) ROW(whatif) ROW(jobs) ROW(compare) ROW(export) ROW(calib) ROW(guide)
+#define VIEW_ROWS(ROW) ROW(rank) ROW(whatif) ROW(jobs) ROW(compare) ROW(export) ROW(calib) ROW(model) ROW(guide)
 #define VIEW_DECLARE(name) extern const View view_##name;
 VIEW_ROWS(VIEW_DECLARE)
 extern const View *const view_table[]; /* of VIEW_ROWS; NULL-terminated */

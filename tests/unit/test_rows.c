@@ -398,6 +398,7 @@ static const Tested views[] = {
     {"jobs", "test_screen.c", "test_golden_utf8"},
     {"compare", "test_screen.c", "test_golden_utf8"},
     {"calib", "test_view_calib.c", "keys_are_commands"},
+    {"model", "test_modeltree.c", "the_screen_unfolds"},
     {"export", "test_screen.c", "test_golden_utf8"},
     {"guide", "test_screen.c", "test_golden_utf8"},
     {0},

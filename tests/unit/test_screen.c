@@ -70,6 +70,7 @@ static const struct Shot {
     {"a text with its tokens", "j Enter", NULL},
     {"a text taken out", "q x", NULL},
     {"texts that pass a filter", "j \\", "he bought"},
+    {"the model's tensors", "Esc 7 j j Enter j j Enter", NULL},
 };
 
 /* Times of day, as in the log, are those of no day. */

@@ -1,0 +1,177 @@
+/* The tensors of a model as a tree: each once, with the sums of what is below, and on the screen. */
+#include <locale.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "session/modeltree.h"
+#include "tests/lib/screen_world.h"
+#include "ui/keys.h"
+
+static Error err;
+
+static void ok(Status st)
+{
+    if (st != ST_OK)
+        fail_msg("status %d: %s", (int)st, err.text);
+}
+
+static Session *open_model(const char *path)
+{
+    SessionOptions o;
+    Session *s;
+    session_options_default(&o);
+    ok(session_new(&s, &o, &err));
+    ok(session_open_model(s, path, NULL, &err));
+    return s;
+}
+
+static void full_name(const ModelTree *t, int32_t i, Str *out)
+{
+    if (t->node[i].parent >= 0) {
+        full_name(t, t->node[i].parent, out);
+        str_putc(out, '.');
+    }
+    str_puts(out, t->node[i].name);
+}
+
+static void check_sums(const ModelTree *t, int32_t i)
+{
+    const TreeNode *x = &t->node[i];
+    int64_t tensors = x->tensor != NULL, linears = x->tensor ? x->linears : 0;
+    uint64_t bytes = x->tensor ? x->tensor->nbytes : 0;
+    DType type = x->tensor ? x->tensor->dtype : DT_COUNT;
+    bool several = false;
+    for (int32_t k = i + 1; k < x->end; k++) {
+        assert_true(t->node[k].depth > x->depth);
+        if (!t->node[k].tensor)
+            continue;
+        several = several || (tensors && t->node[k].tensor->dtype != type);
+        type = tensors ? type : t->node[k].tensor->dtype;
+        tensors++;
+        linears += t->node[k].linears;
+        bytes += t->node[k].tensor->nbytes;
+    }
+    assert_int_equal(x->tensors, tensors);
+    assert_int_equal(x->linears, linears);
+    assert_int_equal(x->bytes, bytes);
+    assert_int_equal(x->dtype, several ? DT_COUNT : type);
+}
+
+static void every_tensor_stands_once(void **state)
+{
+    (void)state;
+    static const char *const models[] = {"lab_models/demo", "tests/golden/models/qwen3_moe/fp32",
+                                         "tests/golden/models/deepseek_v3/fp32"};
+    for (size_t k = 0; k < sizeof models / sizeof *models; k++) {
+        Session *s = open_model(models[k]);
+        const Checkpoint *c = session_model(s)->ckpt;
+        ModelTree t;
+        int64_t leaves = 0, linears = 0;
+        ok(model_tree_make(s, &t, &err));
+        for (int32_t i = 0; i < t.n; i++) {
+            check_sums(&t, i);
+            if (!t.node[i].tensor)
+                continue;
+            Str name = {0};
+            full_name(&t, i, &name);
+            assert_string_equal(str_text(&name), t.node[i].tensor->name);
+            assert_ptr_equal(checkpoint_find(c, str_text(&name)), t.node[i].tensor);
+            str_free(&name);
+            leaves++;
+            linears += t.node[i].linears;
+            if (t.node[i].linear >= 0)
+                assert_memory_equal(session_model(s)->linears[t.node[i].linear].name, t.node[i].tensor->name,
+                                    strlen(session_model(s)->linears[t.node[i].linear].name));
+        }
+        assert_int_equal(leaves, checkpoint_count(c));
+        assert_int_equal(linears, session_model(s)->nlinears);
+        model_tree_free(&t);
+        session_free(s);
+    }
+}
+
+static int32_t node_of(const ModelTree *t, const char *name)
+{
+    for (int32_t i = 0; i < t->n; i++)
+        if (strcmp(t->node[i].name, name) == 0)
+            return i;
+    fail_msg("no node %s", name);
+    return -1;
+}
+
+static void levels_are_those_of_the_decision(void **state)
+{
+    (void)state;
+    static const char *const down[] = {"*layers.1.mlp.down_proj"}, *const all[] = {"*layers.2.*"};
+    Session *s = open_model("lab_models/demo");
+    ModelTree t;
+    ok(model_tree_make(s, &t, &err));
+    assert_int_equal(t.node[node_of(&t, "model.layers.1")].depth, 0);
+    assert_int_equal(t.node[node_of(&t, "mlp")].depth, 1);
+    ok(session_edit(s, down, 1, 0, false, NULL, &err));
+    ok(session_edit(s, all, 1, 0, false, NULL, &err));
+    TreeLevels l = model_tree_levels(s, &t, node_of(&t, "model.layers.0"));
+    assert_true(l.linears == 7 && l.floats == 0 && l.level == 1);
+    l = model_tree_levels(s, &t, node_of(&t, "model.layers.1"));
+    assert_true(l.linears == 7 && l.floats == 1 && l.level == 1);
+    l = model_tree_levels(s, &t, node_of(&t, "model.layers.2"));
+    assert_true(l.linears == 7 && l.floats == 7 && l.level == -1);
+    l = model_tree_levels(s, &t, node_of(&t, "model.norm.weight"));
+    assert_int_equal(l.linears, 0);
+    model_tree_free(&t);
+    session_free(s);
+}
+
+static void the_screen_unfolds(void **state)
+{
+    (void)state;
+    static const struct {
+        int cols, rows;
+    } sizes[] = {{60, 15}, {80, 24}, {100, 30}, {200, 60}};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        World w;
+        world_open(&w, sizes[i].cols, sizes[i].rows, "ascii", true, false);
+        world_keys(&w, "7 j j");
+        world_shows(&w, "+ model.layers.1", true);
+        world_keys(&w, "Enter");
+        world_shows(&w, "- model.layers.1", true);
+        world_shows(&w, "+ mlp", true);
+        world_keys(&w, "j j l j");
+        world_shows(&w, "down_proj.weight", true);
+        world_shows(&w, "float", true); /* as the recorded session decided */
+        world_keys(&w, "Enter");
+        assert_string_equal(session_model(w.app.session)->linears[session_cursor(w.app.session)].name,
+                            "model.layers.1.mlp.down_proj");
+        world_keys(&w, "7 h h");
+        world_shows(&w, "+ model.layers.1", true);
+        world_keys(&w, "/");
+        world_type(&w, "7.mlp.up");
+        world_keys(&w, "Enter");
+        world_shows(&w, "match 1 of 1", true);
+        world_shows(&w, "up_proj.weight", true);
+        world_keys(&w, "g Enter"); /* the embedding */
+        world_shows(&w, "of no linear", true);
+        if (sizes[i].cols < 100)
+            world_keys(&w, "Tab");
+        world_shows(&w, "architecture: Qwen 3", true);
+        world_close(&w);
+    }
+}
+
+int main(void)
+{
+    setlocale(LC_ALL, "C.UTF-8");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_tensor_stands_once),
+        cmocka_unit_test(levels_are_those_of_the_decision),
+        cmocka_unit_test(the_screen_unfolds),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
