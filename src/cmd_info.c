@@ -108,7 +108,7 @@ static void put_mtp(const ModelFacts *f, Str *b)
                    f->m->mtp_reason ? f->m->mtp_reason : "");
 }
 
-static void put_memory(const ModelFacts *f, Str *b)
+static void put_memory(const ModelFacts *f, bool now, Str *b)
 {
     str_puts(b, "memory        for ");
     put_count(b, f->rows);
@@ -121,7 +121,7 @@ static void put_memory(const ModelFacts *f, Str *b)
     str_puts(b, ", measure ");
     str_bytes(b, f->measure);
     str_puts(b, " and up"); /* boundary states are kept as far as there is room */
-    uint64_t have = mem_available_bytes();
+    uint64_t have = now ? mem_available_bytes() : 0;
     if (have) {
         str_puts(b, "; available ");
         str_bytes(b, have);
@@ -129,11 +129,11 @@ static void put_memory(const ModelFacts *f, Str *b)
     str_putc(b, '\n');
 }
 
-void output_model(const ModelFacts *f, Str *b)
+void output_model(const ModelFacts *f, bool now, Str *b)
 {
     const ModelConfig *c = &f->m->cfg;
     str_printf(b, "%s\narchitecture  %s (%s): %d layers, hidden %lld, %d heads, %d key/value heads of %d, vocabulary ",
-               f->m->path, f->m->arch ? f->m->arch->title : "unknown", c->model_type, c->layers, (long long)c->hidden,
+               now ? f->m->path : path_here(f->m->path), f->m->arch ? f->m->arch->title : "unknown", c->model_type, c->layers, (long long)c->hidden,
                c->heads, c->kv_heads, c->head_dim);
     put_count(b, c->vocab);
     str_puts(b, c->tied ? ", head tied\nparameters    " : f->m->exit.head ? "\nparameters    " : ", no head\nparameters    ");
@@ -151,7 +151,7 @@ void output_model(const ModelFacts *f, Str *b)
     str_puts(b, ", by the default recipe ");
     str_bytes(b, f->size.bytes);
     str_printf(b, " (%s, %.2f bits a weight)\n", f->level, f->size.average_bits);
-    put_memory(f, b);
+    put_memory(f, now, b);
     str_printf(b, "fingerprint   %.16s\n", f->m->fingerprint);
     str_printf(b, "tokenizer     %s\n",
                f->tokenizer ? f->tokenizer : "none: only data sets of token ids (input_ids) can be used");
@@ -273,7 +273,7 @@ static Status run_info(App *a, const CommandLine *cl, Error *err)
     if (out_format(cl_str(cl, "format")) == OUT_JSON) {
         put_json(&f, sha256, &out);
     } else {
-        output_model(&f, &out);
+        output_model(&f, true, &out);
         put_digests(&f, sha256, &out);
     }
     if (st == ST_OK)

@@ -86,8 +86,9 @@ void output_profile(const ProfileReport *r, Str *out);
 void output_profile_json(const ProfileReport *r, Str *out);
 
 struct ModelFacts;
-/* Appends what a model is made of as text (session/facts.h). */
-void output_model(const struct ModelFacts *f, Str *out);
+/* Appends what a model is made of as text (session/facts.h); now: with its folder as it was given and the memory that is free at
+ * this moment, else the folder as seen from here. */
+void output_model(const struct ModelFacts *f, bool now, Str *out);
 /* Appends a data set as an object, its texts or windows under the name `count`. */
 void output_data_json(const DataInfo *d, const char *count, Str *out);
 /* "+12.3 MiB" */

@@ -60,17 +60,6 @@ static void list_rows(ModelView *v)
     }
 }
 
-/* What the machine has free at this moment is no fact of the model, and would be old a moment later. */
-static void cut_available(Str *facts)
-{
-    static const char mark[] = "; available ";
-    char *at = facts->s ? strstr(facts->s, mark) : NULL, *end = at ? strchr(at, '\n') : NULL;
-    if (!end)
-        return;
-    memmove(at, end, strlen(end) + 1);
-    facts->len = strlen(facts->s);
-}
-
 static void gather(Ui *ui, ModelView *v)
 {
     Session *s = ui_session(ui);
@@ -84,7 +73,7 @@ static void gather(Ui *ui, ModelView *v)
     if (st == ST_OK)
         st = model_facts(&f, session_model(s), PLAN_ROWS, PLAN_LONGEST, threads > 0 ? threads : 1, &err);
     if (st == ST_OK)
-        output_model(&f, &v->facts);
+        output_model(&f, false, &v->facts);
     const Recipe *r = session_recipe(s);
     for (int i = 0; st == ST_OK && r && i < recipe_notes(r); i++)
         str_printf(&v->facts, "recipe        line %d: %s\n", recipe_note(r, i)->line, recipe_note(r, i)->text);
@@ -96,7 +85,6 @@ static void gather(Ui *ui, ModelView *v)
         list_rows(v);
     else
         snprintf(v->error, sizeof v->error, "%.199s", err.text);
-    cut_available(&v->facts);
 }
 
 /* All of it is made once for a model. */

@@ -58,5 +58,7 @@ bool dir_exists(const char *path);
 char *path_join(const char *dir, const char *name);
 /* Part after the last '/'. */
 const char *path_base(const char *path);
+/* The path as it is written in the current folder: what is behind that folder's name when it lies below, else all. */
+const char *path_here(const char *path);
 
 #endif
