@@ -79,13 +79,14 @@ static Slot score_line(Session *s, const Metric *m, int64_t i, char *buf, size_t
     if (m == session_metric(s) && session_rank(s, i) > 0)
         snprintf(rank, sizeof rank, "  #%lld", (long long)session_rank(s, i));
     Str of = {0};
-    if (m->scope != SCOPE_LINEAR) {
-        str_puts(&of, tr(" of "));
+    if (m->scope != SCOPE_LINEAR) { /* of itself alone: the pane has its name at the top */
         scope_unit_name(session_model(s), m->scope, scope_unit_of(session_model(s), m->scope, i), &of);
+        if (strcmp(str_text(&of), session_model(s)->linears[i].name) == 0)
+            str_clear(&of);
     }
     bool unit = m->unit && *m->unit;
-    snprintf(buf, size, "%s %s%s%s%s%s%s", m->name, v, unit ? " " : "", unit ? m->unit : "", str_text(&of), rank,
-             sc.state == SCORE_STALE ? tr(" s stale") : "");
+    snprintf(buf, size, "%s %s%s%s%s%s%s%s", m->name, v, unit ? " " : "", unit ? m->unit : "", of.len ? tr(" of ") : "",
+             str_text(&of), rank, sc.state == SCORE_STALE ? tr(" s stale") : "");
     str_free(&of);
     return sc.state == SCORE_STALE ? SL_STALE : SL_TEXT;
 }
@@ -106,7 +107,6 @@ static void draw_made_in(Ui *ui, Rect r, int *y, const Metric *m, int64_t i)
     str_free(&names);
 }
 
-/* The shown metric on a line of its own, the others after each other. */
 /* The further numbers of a score. */
 static void draw_parts(Ui *ui, Rect r, int *y, const Metric *m, int64_t linear)
 {
@@ -125,18 +125,23 @@ static void draw_parts(Ui *ui, Rect r, int *y, const Metric *m, int64_t linear)
     str_free(&text);
 }
 
-static void draw_scores(Ui *ui, Rect r, int *y, int64_t i)
+static void draw_shown(Ui *ui, Rect r, int *y, const Metric *shown, int64_t i)
+{
+    char buf[400];
+    if (!shown)
+        return;
+    Slot slot = score_line(ui_session(ui), shown, i, buf, sizeof buf);
+    draw_wrapped(ui, r, y, slot == SL_TEXT ? SL_STRONG : slot, buf);
+    draw_made_in(ui, r, y, shown, i);
+    draw_parts(ui, r, y, shown, i);
+}
+
+/* What the other metrics say, after each other: behind the picture of the input, which tells more. */
+static void draw_others(Ui *ui, Rect r, int *y, const Metric *shown, int64_t i)
 {
     Session *s = ui_session(ui);
-    const Metric *shown = session_metric(s);
     char buf[400];
     Str others = {0};
-    if (shown) {
-        Slot slot = score_line(s, shown, i, buf, sizeof buf);
-        draw_wrapped(ui, r, y, slot == SL_TEXT ? SL_STRONG : slot, buf);
-        draw_made_in(ui, r, y, shown, i);
-    }
-    draw_parts(ui, r, y, shown, i);
     const Metric *const *all = ui_metrics(ui);
     for (int k = 0; all[k]; k++) {
         const Metric *m = all[k];
@@ -267,15 +272,18 @@ static int content(Ui *ui, Rect r, int64_t linear, int spare)
         return y;
     }
     draw_identity(ui, r, &y, linear);
-    draw_scores(ui, r, &y, linear);
-    detail_standing(ui, r, &y, linear);
     const LinearResult *res = session_result(s, linear);
     const Metric *m = session_metric(s);
+    draw_shown(ui, r, &y, m, linear);
+    detail_standing(ui, r, &y, linear);
     if (res) {
         int least = ui->plot.table ? TABLE_ROWS : HIST_ROWS, most = ui->plot.table ? TABLE_MOST : HIST_MOST;
         int grow = (spare + 1) / 2, weight = spare - grow;
         draw_input(ui, r, &y, least + grow < most ? least + grow : most, res, config_of(s, linear));
+        draw_others(ui, r, &y, m, linear);
         draw_weight(ui, r, &y, least + weight < most ? least + weight : most, res);
+    } else {
+        draw_others(ui, r, &y, m, linear);
     }
     if (m && m->explain) {
         y++;
