@@ -40,9 +40,8 @@ static Status do_run(App *a, const CommandLine *cl, Error *err)
     int jobs;
     RETURN_IF_ERROR(session_guide_run(a->session, cl->words[1], &jobs, err));
     if (!app_waits(a)) {
-        static const char known[] = "known already: nothing had to run\n"; /* other jobs may run */
-        if (!jobs)
-            a->print(a->print_ctx, known, sizeof known - 1);
+        if (!jobs) /* of its own: others may run */
+            app_note(a, "known already: nothing had to run");
         return ST_OK;
     }
     Status st = jobs ? app_wait(a, err) : ST_OK;

@@ -121,10 +121,10 @@ const Command command_set = {
     .args = "KEY=VALUE...",
     .summary = "Set how runs compute and how the workbench speaks.",
     .help = "Keys: threads, mem, max-samples, seq-len, ctx, eval-tokens, tokens, seed, dtype-sim, compat, runtime, budget, "
-            "profile, lang, color. budget (+20M above the recipe, 300M, 5.2bits a weight, none) is what the set is held "
-            "against. runtime (" RUNTIME_WORDS "|none) is the engine that shall load what is "
+            "session-cap, profile, lang, color. budget (+20M above the recipe, 300M, 5.2bits a weight, none) is what the set is held "
+            "against. session-cap (2G, 0 for none) is what all sessions may take together. runtime (" RUNTIME_WORDS "|none) is the engine that shall load what is "
             "written: what breaks a rule of it is an error. It changes no number. lang (auto|en|zh) is the language of the "
-            "workbench's words. color (auto|always|never) is whether it has colours: --color and NO_COLOR are stronger.",
+            "workbench's words. color (auto|always|never) is whether it has colours; NO_COLOR and the option of that name are stronger.",
     .completes = COMP_SETTING,
     .run = set_run,
 };

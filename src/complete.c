@@ -240,6 +240,14 @@ static void now_mem(const SessionOptions *o, Str *out)
         str_puts(out, "70 % of what is available");
 }
 
+static void now_session_cap(const SessionOptions *o, Str *out)
+{
+    if (o->session_cap > 0)
+        str_bytes(out, o->session_cap);
+    else
+        str_puts(out, "no limit");
+}
+
 static void now_runtime(const SessionOptions *o, Str *out)
 {
     str_puts(out, o->runtime ? o->runtime->name : "none");
@@ -290,6 +298,7 @@ static const struct {
     {"seed", "random seed", NULL, now_seed, NULL},
     {"runtime", "engine that shall load it", RUNTIME_WORDS "|none", now_runtime, NULL},
     {"budget", "limit that the set is held against, as +20M, 300M or 5.2bits", "none", now_budget, NULL},
+    {"session-cap", "what sessions may take together, as 2G; 0 for no limit", NULL, now_session_cap, NULL},
     {"profile", "whether jobs tell where their CPU time went", "on|off", now_profile, NULL},
     {"lang", "language of the workbench", "auto|en|zh", now_lang, NULL},
     {"color", "whether the workbench has colours", "auto|always|never", now_color, NULL},

@@ -292,9 +292,12 @@ for v in shell workbench; do
     row $v ctx "$text" x --ctx 32 $more
     row $v tokens "$text" x --tokens 9 $more
     row $v runtime "$text" cuda --runtime mindie $more
-    row $v read-only "$text" - --read-only $more
+    row $v budget "$text" lots --budget +1M $more
+    row $v session-cap "$text" lots --session-cap 2G $more
     run_options $v "$text" $more
 done
+row workbench read-only "$text" - --read-only $more
+want=64 row shell read-only "opened with --read-only: nothing is changed" - --read-only
 row workbench script "4 linears" "" --script "$tmp/s2.slim"
 row workbench force "linears sent to float" - --script "$tmp/other.slim" --force
 row workbench ui "FILE:$tmp/screen" - --ui --script "$tmp/s2.slim" --size 90x20 $d
@@ -324,7 +327,6 @@ row interact cache-dir "interaction " "" --cache-dir "$tmp/cd"
 row interact progress "interaction " x --progress never
 row keep drop "no longer kept" - --drop
 row sets format '"sets":' xml --format json
-row workbench budget "FILE:$tmp/screen" lots --budget +1M $d
 row workbench lang "FILE:$tmp/screen" tlh --lang zh $d
 row workbench color "FILE:$tmp/screen" red --color never $d
 row workbench no-color "FILE:$tmp/screen" - --no-color $d
