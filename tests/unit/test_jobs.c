@@ -13,64 +13,20 @@
 #include "io/file.h"
 #include "session/logfile.h"
 #include "session/session.h"
-#include "tests/lib/random_model.h"
+#include "tests/lib/demo_session.h"
+#include "tests/lib/small_session.h"
 #include "tests/lib/tempdir.h"
 
 static Error err;
-static char *root;
-static char model[64];
-static const char texts[] = "{\"input_ids\":[1,2,3,4,5,6,7,8]}\n{\"input_ids\":[9,8,7,6,5,4]}\n";
 
 static void ok(Status st)
 {
-    if (st != ST_OK)
-        fail_msg("status %d: %s", (int)st, err.text);
-}
-
-static int begin(void **state)
-{
-    (void)state;
-    const RandomShape shape = {.model_type = "llama", .layers = 4, .heads = 2, .kv_heads = 1, .head_dim = 8, .hidden = 16,
-                               .inter = 24, .vocab = 64, .dtype = DT_F32, .seed = 7};
-    random_model_write(&shape, model);
-    root = temp_folder();
-    temp_puts(temp_path(root, "texts.jsonl"), texts);
-    return 0;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    random_model_remove(model);
-    temp_remove(root);
-    return 0;
-}
-
-static SessionOptions options(void)
-{
-    SessionOptions o;
-    session_options_default(&o);
-    o.threads = 1;
-    o.ctx = 4;
-    o.state_dir = root;
-    return o;
-}
-
-static Session *open_session(char id[40])
-{
-    SessionOptions o = options();
-    Session *s;
-    ok(session_new(&s, &o, &err));
-    ok(session_open_model(s, model, NULL, &err));
-    ok(session_set_calib(s, temp_path(root, "texts.jsonl"), &err));
-    ok(session_set_eval(s, temp_path(root, "texts.jsonl"), &err));
-    snprintf(id, 40, "%s", session_id(s));
-    return s;
+    session_ok(st, &err);
 }
 
 static Session *restore(const char *id)
 {
-    SessionOptions o = options();
+    SessionOptions o = small_options();
     Session *s;
     ok(session_restore(&s, &o, id, &err));
     return s;
@@ -86,8 +42,8 @@ static void ask(Session *s, const char *metric)
 static Session *queue_of_five(char id[40])
 {
     static const char *const target[] = {"*.0.mlp.down_proj"};
-    Session *s = open_session(id);
-    const QuantizeOptions q = {.save_path = temp_path(root, "out"), .verify = true};
+    Session *s = small_session(id);
+    const QuantizeOptions q = {.save_path = temp_path(small_root, "out"), .verify = true};
     ok(session_measure(s, false, &err));
     ok(session_pause_job(s, 1, true, &err)); /* it waits for its texts at least, or stands at a tile */
     ask(s, "kurtosis");
@@ -167,12 +123,12 @@ static void a_pause_changes_nothing(void **state)
 {
     (void)state;
     char id[40];
-    Session *s = open_session(id);
+    Session *s = small_session(id);
     ok(session_measure(s, false, &err));
     ok(session_wait(s, &err));
     double kl = session_job(s, 0)->kl;
     ok(session_close(s, &err));
-    s = open_session(id);
+    s = small_session(id);
     ok(session_measure(s, false, &err));
     for (int i = 0; i < 200 && session_busy(s); i++) {
         Error none;
@@ -218,7 +174,7 @@ static void the_queue_comes_back(void **state)
     for (int i = 0; i < n; i++)
         assert_true(session_job_find(s, order[i])->earlier && session_job_find(s, order[i])->paused);
     const JobView *q = session_job_find(s, 5);
-    assert_string_equal(q->target, temp_path(root, "out"));
+    assert_string_equal(q->target, temp_path(small_root, "out"));
     ok(session_go_on(s, &n, &err) == ST_USAGE ? ST_OK : ST_FAIL); /* they were paused */
     assert_int_equal(session_wait(s, &err), ST_USAGE);
     ok(session_pause_job(s, 0, false, &err));
@@ -228,7 +184,7 @@ static void the_queue_comes_back(void **state)
     double kl = session_job_find(s, 4)->kl; /* of the assignment as it was when it was queued */
     assert_true(kl != session_job_find(s, 1)->kl);
     ok(session_close(s, &err));
-    Session *other = open_session(id);
+    Session *other = small_session(id);
     static const char *const target[] = {"*.0.mlp.down_proj"};
     ok(session_edit(other, target, 1, 0, false, NULL, &err));
     ok(session_measure(other, false, &err));
@@ -324,7 +280,7 @@ static void what_waits_is_foretold_by_its_kind(void **state)
     (void)state;
     char id[40];
     static const char *const target[] = {"*.0.mlp.down_proj"};
-    Session *s = open_session(id);
+    Session *s = small_session(id);
     ok(session_measure(s, false, &err));
     ok(session_wait(s, &err));
     ok(session_edit(s, target, 1, 0, false, NULL, &err));
@@ -363,14 +319,14 @@ static void the_log_comes_back(void **state)
 {
     (void)state;
     char id[40], dir[200];
-    Session *s = open_session(id);
+    Session *s = small_session(id);
     ask(s, "kurtosis");
     ok(session_wait(s, &err));
     session_note(s, LOG_COMMAND, 2, "exclude x: no such\nlayer");
     int lines = session_log_lines(s);
     assert_true(line_with(s, "#1: kurtosis done in") >= 0);
     assert_int_equal(session_log_line(s, line_with(s, "#1: kurtosis done in")).job, 1);
-    snprintf(dir, sizeof dir, "%s/sessions/%s", root, id);
+    snprintf(dir, sizeof dir, "%s/sessions/%s", small_root, id);
     assert_string_equal(session_log_file(s), temp_path(dir, "log"));
     ok(session_close(s, &err));
     Lines c = {0};
@@ -401,10 +357,10 @@ static void the_log_is_bounded(void **state)
     line[999] = '\n';
     line[1000] = 0;
     for (int i = 0; i < 2600; i++)
-        ok(logfile_append(root, line, 1000, &err));
+        ok(logfile_append(small_root, line, 1000, &err));
     size_t n[2];
-    free(temp_get(temp_path(root, "log"), &n[0]));
-    free(temp_get(temp_path(root, "log.1"), &n[1]));
+    free(temp_get(temp_path(small_root, "log"), &n[0]));
+    free(temp_get(temp_path(small_root, "log.1"), &n[1]));
     assert_true(n[0] <= LOGFILE_MAX && n[1] <= LOGFILE_MAX && n[0] + n[1] > LOGFILE_MAX);
 }
 
@@ -417,18 +373,18 @@ static void old_sessions_make_room(void **state)
     SessionInfo *list;
     int n;
     for (int i = 0; i < 3; i++) {
-        Session *s = open_session(id[i]);
+        Session *s = small_session(id[i]);
         ask(s, "kurtosis");
         ok(session_wait(s, &err));
         if (i == 1)
             ok(session_edit(s, target, 1, 0, false, NULL, &err));
         ok(session_close(s, &err));
     }
-    Session *s = open_session(now);
+    Session *s = small_session(now);
     ok(session_set_name(s, "mine", &err));
     assert_int_equal(session_set_name(s, "a b", &err), ST_USAGE);
     ok(session_set(s, "session-cap", "1K", &err));
-    ok(session_list(root, &list, &n, &err));
+    ok(session_list(small_root, &list, &n, &err));
     assert_int_equal(n, 2); /* the open one, and that with the edit */
     for (int i = 0; i < n; i++)
         assert_true(strcmp(list[i].id, now) == 0 ? strcmp(list[i].name, "mine") == 0 : list[i].unwritten == 1);
@@ -439,18 +395,18 @@ static void old_sessions_make_room(void **state)
     ok(session_close(s, &err));
     s = restore("mine"); /* by its name */
     assert_string_equal(session_id(s), now);
-    ok(session_save(s, temp_path(root, "saved"), &err));
+    ok(session_save(s, temp_path(small_root, "saved"), &err));
     ok(session_close(s, &err));
     char other[40];
-    ok(session_take_file(root, temp_path(root, "saved"), other, &err));
+    ok(session_take_file(small_root, temp_path(small_root, "saved"), other, &err));
     assert_string_not_equal(other, now);
     s = restore(other);
     assert_string_equal(session_name(s), "mine");
     ok(session_close(s, &err));
-    assert_int_equal(session_take_file(root, temp_path(root, "texts.jsonl"), other, &err), ST_DATA);
+    assert_int_equal(session_take_file(small_root, temp_path(small_root, "texts.jsonl"), other, &err), ST_DATA);
 }
 
-#define WITH_MODEL(f) cmocka_unit_test_setup_teardown(f, begin, end)
+#define WITH_MODEL(f) cmocka_unit_test_setup_teardown(f, small_begin, small_end)
 
 int main(void)
 {

@@ -12,59 +12,15 @@
 
 #include "io/file.h"
 #include "session/session.h"
-#include "tests/lib/random_model.h"
+#include "tests/lib/demo_session.h"
+#include "tests/lib/small_session.h"
 #include "tests/lib/tempdir.h"
 
 static Error err;
-static char *root;
-static char model[64];
-static const char texts[] = "{\"input_ids\":[1,2,3,4,5,6,7,8]}\n{\"input_ids\":[9,8,7,6,5,4]}\n";
 
 static void ok(Status st)
 {
-    if (st != ST_OK)
-        fail_msg("status %d: %s", (int)st, err.text);
-}
-
-static int begin(void **state)
-{
-    (void)state;
-    const RandomShape shape = {.model_type = "llama", .layers = 4, .heads = 2, .kv_heads = 1, .head_dim = 8, .hidden = 16,
-                               .inter = 24, .vocab = 64, .dtype = DT_F32, .seed = 7};
-    random_model_write(&shape, model);
-    root = temp_folder();
-    temp_puts(temp_path(root, "texts.jsonl"), texts);
-    return 0;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    random_model_remove(model);
-    temp_remove(root);
-    return 0;
-}
-
-static SessionOptions options(void)
-{
-    SessionOptions o;
-    session_options_default(&o);
-    o.threads = 1;
-    o.ctx = 4;
-    o.state_dir = root;
-    return o;
-}
-
-static Session *open_session(char id[40])
-{
-    SessionOptions o = options();
-    Session *s;
-    ok(session_new(&s, &o, &err));
-    ok(session_open_model(s, model, NULL, &err));
-    ok(session_set_calib(s, temp_path(root, "texts.jsonl"), &err));
-    ok(session_set_eval(s, temp_path(root, "texts.jsonl"), &err));
-    snprintf(id, 40, "%s", session_id(s));
-    return s;
+    session_ok(st, &err);
 }
 
 static void analyze(Session *s)
@@ -79,7 +35,7 @@ static void tune(void)
 {
     char path[100];
     size_t n;
-    snprintf(path, sizeof path, "%s/model.safetensors", model);
+    snprintf(path, sizeof path, "%s/model.safetensors", small_model);
     char *bytes = temp_get(path, &n);
     bytes[n - 5] ^= 1;
     temp_put(path, bytes, n);
@@ -90,14 +46,14 @@ static void another_model_is_not_gone_on_with(void **state)
 {
     (void)state;
     char id[40], print[65];
-    Session *s = open_session(id);
+    Session *s = small_session(id);
     analyze(s);
     const Metric *kurtosis = metric_find("kurtosis");
     double was = session_score(s, kurtosis, 3).value;
     snprintf(print, sizeof print, "%s", session_model(s)->fingerprint);
     ok(session_close(s, &err));
     tune();
-    SessionOptions o = options();
+    SessionOptions o = small_options();
     assert_int_equal(session_restore(&s, &o, id, &err), ST_DATA);
     assert_non_null(strstr(err.text, "has changed since"));
     assert_non_null(strstr(err.text, "--force"));
@@ -122,13 +78,13 @@ static void the_scheme_comes_back(void **state)
     (void)state;
     char id[40];
     static const char *const names[] = {"block_error", NULL}, *const alone[] = {"alone", NULL};
-    Session *s = open_session(id);
+    Session *s = small_session(id);
     ok(session_set_scheme(s, "W4A8_DYNAMIC", &err));
     ok(session_analyze(s, names, NULL, 0, false, &err));
     ok(session_wait(s, &err));
     double was = session_unit_score(s, metric_find("block_error"), 3).value;
     ok(session_close(s, &err));
-    SessionOptions o = options();
+    SessionOptions o = small_options();
     QConfig q;
     ok(session_restore(&s, &o, id, &err));
     assert_true(session_scheme(s, metric_find("alone")->pass, &q) && q.weight.dtype == QT_INT4);
@@ -147,15 +103,15 @@ static void the_scheme_comes_back(void **state)
 static char *exported(Session *s)
 {
     size_t n;
-    ok(session_export(s, temp_path(root, "out.yaml"), NULL, true, &err));
-    return temp_get(temp_path(root, "out.yaml"), &n);
+    ok(session_export(s, temp_path(small_root, "out.yaml"), NULL, true, &err));
+    return temp_get(temp_path(small_root, "out.yaml"), &n);
 }
 
 static void provenance_comes_back(void **state)
 {
     (void)state;
     char id[40];
-    Session *s = open_session(id);
+    Session *s = small_session(id);
     analyze(s);
     ok(session_measure(s, false, &err));
     ok(session_wait(s, &err));
@@ -166,7 +122,7 @@ static void provenance_comes_back(void **state)
     snprintf(want, sizeof want, "fingerprint %.16s", session_model(s)->fingerprint);
     assert_non_null(strstr(before, want));
     ok(session_close(s, &err));
-    SessionOptions o = options();
+    SessionOptions o = small_options();
     ok(session_restore(&s, &o, id, &err));
     assert_int_equal(session_eval_info(s).tokens, 14);
     char *after = exported(s);
@@ -182,11 +138,11 @@ static void data_is_found_from_another_folder(void **state)
     (void)state;
     char id[40], here[4096];
     assert_non_null(getcwd(here, sizeof here));
-    assert_int_equal(chdir(root), 0);
-    SessionOptions o = options();
+    assert_int_equal(chdir(small_root), 0);
+    SessionOptions o = small_options();
     Session *s;
     ok(session_new(&s, &o, &err));
-    ok(session_open_model(s, model, NULL, &err));
+    ok(session_open_model(s, small_model, NULL, &err));
     ok(session_set_calib(s, "texts.jsonl", &err));
     assert_string_equal(session_calib(s), "texts.jsonl");
     snprintf(id, sizeof id, "%s", session_id(s));
@@ -209,7 +165,7 @@ static int logged(Session *s, int level, const char *text)
 static bool session_dir_exists(const char *id)
 {
     char path[200];
-    snprintf(path, sizeof path, "%s/sessions/%s", root, id);
+    snprintf(path, sizeof path, "%s/sessions/%s", small_root, id);
     return dir_exists(path);
 }
 
@@ -219,10 +175,10 @@ static void sessions_are_listed_and_deleted(void **state)
     char id[40], none[40];
     SessionInfo *list;
     int n;
-    Session *s = open_session(id), *other;
-    SessionOptions o = options();
+    Session *s = small_session(id), *other;
+    SessionOptions o = small_options();
     ok(session_new(&other, &o, &err));
-    ok(session_open_model(other, model, NULL, &err));
+    ok(session_open_model(other, small_model, NULL, &err));
     snprintf(none, sizeof none, "%s", session_id(other));
     assert_true(session_dir_exists(none));
     assert_false(session_has_work(other));
@@ -231,25 +187,25 @@ static void sessions_are_listed_and_deleted(void **state)
     analyze(s);
     static const char *const target[] = {"*.0.mlp.down_proj"};
     ok(session_edit(s, target, 1, 0, false, NULL, &err));
-    assert_int_equal(session_delete(root, id, &err), ST_USAGE); /* open */
+    assert_int_equal(session_delete(small_root, id, &err), ST_USAGE); /* open */
     ok(session_measure(s, false, &err));
     ok(session_wait(s, &err));
     const JobView *j = session_job(s, session_jobs(s) - 1);
     assert_true(j->measured && j->kl > 0 && j->ppl > 1 && j->top1 >= 0);
     ok(session_close(s, &err));
     ok(session_new(&other, &o, &err));
-    ok(session_open_model(other, model, NULL, &err));
+    ok(session_open_model(other, small_model, NULL, &err));
     assert_int_equal(logged(other, 0, "has 28 of 28 rows, 1 edit, 1 measurement: slimscope resume"), 1);
     ok(session_close(other, &err));
-    ok(session_list(root, &list, &n, &err));
+    ok(session_list(small_root, &list, &n, &err));
     assert_int_equal(n, 1);
     assert_string_equal(list[0].id, id);
     assert_true(list[0].rows == 28 && list[0].linears == 28 && list[0].layers == 4 && list[0].finished);
     assert_true(list[0].edits == 1 && list[0].measured == 1 && !list[0].locked && list[0].bytes > 1000);
     free(list);
-    assert_int_equal(session_delete(root, "../x", &err), ST_USAGE);
-    assert_int_equal(session_delete(root, "none", &err), ST_DATA);
-    ok(session_delete(root, id, &err));
+    assert_int_equal(session_delete(small_root, "../x", &err), ST_USAGE);
+    assert_int_equal(session_delete(small_root, "none", &err), ST_DATA);
+    ok(session_delete(small_root, id, &err));
     assert_false(session_dir_exists(id));
 }
 
@@ -258,10 +214,10 @@ static void streams_go_with_the_analysis(void **state)
 {
     (void)state;
     char id[40], path[200];
-    Session *s = open_session(id);
+    Session *s = small_session(id);
     analyze(s);
     ok(session_close(s, &err));
-    snprintf(path, sizeof path, "%s/sessions/%s/streams", root, id);
+    snprintf(path, sizeof path, "%s/sessions/%s/streams", small_root, id);
     assert_int_equal(temp_entries(path), 0);
 }
 
@@ -276,13 +232,13 @@ static void a_session_is_checked(void **state)
 {
     (void)state;
     char id[40], dir[200], path[220];
-    Session *s = open_session(id);
+    Session *s = small_session(id);
     analyze(s);
     static const char *const target[] = {"*.0.mlp.down_proj"};
     ok(session_edit(s, target, 1, 0, false, NULL, &err));
     ok(session_undo(s, NULL, &err));
     ok(session_close(s, &err));
-    snprintf(dir, sizeof dir, "%s/sessions/%s", root, id);
+    snprintf(dir, sizeof dir, "%s/sessions/%s", small_root, id);
     snprintf(path, sizeof path, "%s/journal", dir);
     int found[2] = {0, 0};
     ok(session_check(dir, count_found, found, &err));
@@ -304,7 +260,7 @@ static void a_session_is_checked(void **state)
     memset(found, 0, sizeof found);
     ok(session_check(dir, count_found, found, &err));
     assert_int_equal(found[true], 1);
-    SessionOptions o = options();
+    SessionOptions o = small_options();
     ok(session_restore(&s, &o, id, &err));
     assert_int_equal(logged(s, 1, "of the journal is missing"), 1);
     assert_int_equal(session_undo_depth(s), 0); /* and was not replayed onto something else */
@@ -319,7 +275,7 @@ static void a_bad_weight_is_told_once(void **state)
     (void)state;
     char path[100], id[40];
     size_t n;
-    snprintf(path, sizeof path, "%s/model.safetensors", model);
+    snprintf(path, sizeof path, "%s/model.safetensors", small_model);
     char *bytes = temp_get(path, &n), *at;
     at = strstr(bytes + 8, "\"model.layers.1.mlp.up_proj.weight\"");
     assert_non_null(at);
@@ -330,7 +286,7 @@ static void a_bad_weight_is_told_once(void **state)
     memcpy(bytes + 8 + head + strtoull(at + 16, NULL, 10), "\0\0\xc0\x7f", 4);
     temp_put(path, bytes, n);
     free(bytes);
-    Session *s = open_session(id);
+    Session *s = small_session(id);
     static const char *const names[] = {"kurtosis", "local_error", NULL};
     ok(session_analyze(s, names, NULL, 0, true, &err));
     session_wait(s, &err);
@@ -347,7 +303,7 @@ static void weights_that_change_meanwhile_are_told(void **state)
     (void)state;
     char id[40];
     static const char *const names[] = {"kurtosis", NULL};
-    Session *s = open_session(id);
+    Session *s = small_session(id);
     tune(); /* while it is open */
     ok(session_analyze(s, names, NULL, 0, false, &err));
     assert_int_equal(session_wait(s, &err), ST_DATA);
@@ -358,11 +314,11 @@ static void weights_that_change_meanwhile_are_told(void **state)
 static void an_unwritable_session_says_so(void **state)
 {
     (void)state;
-    SessionOptions o = options();
+    SessionOptions o = small_options();
     Session *s;
-    o.state_dir = temp_path(root, "texts.jsonl/state"); /* below a file */
+    o.state_dir = temp_path(small_root, "texts.jsonl/state"); /* below a file */
     ok(session_new(&s, &o, &err));
-    ok(session_open_model(s, model, NULL, &err));
+    ok(session_open_model(s, small_model, NULL, &err));
     assert_string_equal(session_unkept(s), "not saved");
     assert_int_equal(logged(s, 1, "this session is not saved: "), 1);
     ok(session_close(s, &err));
@@ -374,7 +330,7 @@ static void one_analysis_is_queued_once(void **state)
     (void)state;
     char id[40];
     static const char *const names[] = {"kurtosis", "local_error", NULL}, *const one[] = {"kurtosis", NULL};
-    Session *s = open_session(id);
+    Session *s = small_session(id);
     ok(session_analyze(s, names, NULL, 0, false, &err));
     ok(session_analyze(s, one, NULL, 0, false, &err));
     assert_int_equal(session_jobs(s), 1);
@@ -387,16 +343,16 @@ static void a_quantization_is_gone_on_with(void **state)
 {
     (void)state;
     char id[40];
-    Session *s = open_session(id);
-    const QuantizeOptions q = {.save_path = temp_path(root, "sessions/out"), .verify = true};
+    Session *s = small_session(id);
+    const QuantizeOptions q = {.save_path = temp_path(small_root, "sessions/out"), .verify = true};
     ok(session_quantize(s, &q, &err));
     ok(session_close(s, &err)); /* stops it */
-    SessionOptions o = options();
+    SessionOptions o = small_options();
     ok(session_restore(&s, &o, id, &err));
     assert_int_equal(session_jobs(s), 1);
     const JobView *j = session_job(s, 0);
     assert_true(j->kind == JOB_QUANTIZE && (j->earlier || (j->state == JOB_STOPPED && j->resumable))); /* begun, or not yet */
-    assert_string_equal(j->target, temp_path(root, "sessions/out"));
+    assert_string_equal(j->target, temp_path(small_root, "sessions/out"));
     ok(session_resume_job(s, j->id, &err));
     ok(session_wait(s, &err));
     assert_int_equal(session_quantized(s)->nverified, 1); /* as it was asked for */
@@ -410,7 +366,7 @@ static void a_quantization_is_gone_on_with(void **state)
     ok(session_close(s, &err));
 }
 
-#define WITH_MODEL(f) cmocka_unit_test_setup_teardown(f, begin, end)
+#define WITH_MODEL(f) cmocka_unit_test_setup_teardown(f, small_begin, small_end)
 
 int main(void)
 {
