@@ -28,8 +28,8 @@ calib save $tmp/saved.jsonl
 calib save $tmp/saved.jsonl
 history --save $tmp/again.slim
 EOT
-has "$tmp/err" "3 texts taken out; calibration is $tmp/six.jsonl - 3 texts now" "what was taken out"
-has "$tmp/err" "1 text taken back; calibration is $tmp/six.jsonl - 2 texts now" "and back"
+has "$tmp/err" "3 texts taken out; calibration is six.jsonl - 3 texts now" "what was taken out"
+has "$tmp/err" "1 text taken back; calibration is six.jsonl - 2 texts now" "and back"
 has "$tmp/err" "undone: text 1, 2, 5 are in again" "undo says what it did"
 has "$tmp/out" "six.jsonl + bad.jsonl - 2 texts: 6 of 8 texts used, 2 taken out" "the list is of the set as it is"
 has "$tmp/out" "3  X " "and shows what is out"
