@@ -149,7 +149,7 @@ def mouse(p):
     press(0, 20, 3, apart=False)
     p.see("layer v")
     tap.ok(True, "the mouse: a heading sorts, again turns round")
-    press(0, 12, 2)
+    press(0, 11, 2)
     p.see("What-if]")
     tap.ok(True, "the mouse: a tab opens its screen")
     p.mark = len(p.out)
