@@ -108,7 +108,7 @@ printf 'open %s\nexclude *layers.0.self_attn.q_a_proj\nexport %s\n' tests/golden
 exits 0 "q_a_proj goes with kv_a_proj_with_mqa" s --script "$tmp/6.slim"
 has "$tmp/err" "2 linears sent to float" "both are sent"
 printf 'open %s\nscreen whatif\n' tests/golden/models/qwen3_moe/fp32 >"$tmp/7.slim"
-exits 0 "the what-if screen" s --ui --script "$tmp/7.slim" --size 100x30 --dump-screen "$tmp/screen"
+exits 0 "the what-if screen" s --ui --script "$tmp/7.slim" --size 300x30 --dump-screen "$tmp/screen"
 has "$tmp/screen" "vllm-ascend kept-float: 3 linears quantized, first model.layers.0.mlp.gate" "names the engine and the first rule"
 has "$tmp/screen" "(1 more)" "and how many more"
 finish
