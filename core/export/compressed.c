@@ -250,7 +250,7 @@ static Status read_lists(const ExportInput *in, const cJSON *root, TargetList *i
     RETURN_IF_ERROR(read_targets(json_get(root, "ignore"), 0, ignore, err));
     cJSON_ArrayForEach(g, groups)
     {
-        int level;
+        int level = -1;
         RETURN_IF_ERROR(level_of_group(in, g, &level, err));
         if (level < 0)
             return error_set(err, ST_DATA, "group '%s' is no level's", g->string);

@@ -272,7 +272,7 @@ static Status csv_plan(const CsvReader *r, CsvPlan *p, bool *data, Error *err)
 static Status read_csv(char *text, size_t len, const Model *m, ScoreFile *f, Error *err)
 {
     CsvReader r = {.at = text, .end = text + len, .sep = separator(text)};
-    CsvPlan p;
+    CsvPlan p = {0};
     bool got, data = false;
     char **head = NULL;
     (void)m;
