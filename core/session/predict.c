@@ -159,13 +159,12 @@ static double weigh(const Session *s, const GroupTable *t, const int16_t *set, c
     return all;
 }
 
-Prediction predict_levels(Session *s, const int16_t *level)
+static Prediction predict(Session *s, const int16_t *level, SizeReport size)
 {
     const Assignment *a = s->assignment;
     const TuneRange none = {.value = NAN, .low = NAN, .high = NAN};
-    Prediction p = {.share_back = NAN, .sum = NAN, .without = NAN, .miss = NAN, .kl = none, .ppl = none};
+    Prediction p = {.size = size, .share_back = NAN, .sum = NAN, .without = NAN, .miss = NAN, .kl = none, .ppl = none};
     const GroupTable *t;
-    recipe_sizes(s->recipe, s->model, level, s->opt.peer, &p.size);
     Status st = group_table(s, &t, NULL);
     p.no_memory = st == ST_NOMEM;
     if (st != ST_OK)
@@ -187,6 +186,26 @@ Prediction predict_levels(Session *s, const int16_t *level)
     return p;
 }
 
+Prediction predict_levels(Session *s, const int16_t *level)
+{
+    SizeReport size;
+    recipe_sizes(s->recipe, s->model, level, s->opt.peer, &size);
+    return predict(s, level, size);
+}
+
+/* While scores arrive the size stays what it is. */
+static const SizeReport *present_size(Session *s)
+{
+    WhatIfs *w = s->whatifs;
+    if (!w->size_known || w->size_version != s->assignment->version || w->size_peer != s->opt.peer) {
+        recipe_sizes(s->recipe, s->model, s->assignment->level, s->opt.peer, &w->size);
+        w->size_version = s->assignment->version;
+        w->size_peer = s->opt.peer;
+        w->size_known = true;
+    }
+    return &w->size;
+}
+
 Prediction session_predict(Session *s)
 {
     WhatIfs *w = s->whatifs;
@@ -194,7 +213,7 @@ Prediction session_predict(Session *s)
         return (Prediction){.share_back = NAN, .sum = NAN, .without = NAN, .miss = NAN};
     if (!w->predicted_known || w->predicted_version != s->assignment->version ||
         w->predicted_results != s->results->version) {
-        w->predicted = predict_levels(s, s->assignment->level);
+        w->predicted = predict(s, s->assignment->level, *present_size(s));
         w->predicted_version = s->assignment->version;
         w->predicted_results = s->results->version;
         w->predicted_known = !w->predicted.no_memory;

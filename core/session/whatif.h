@@ -22,6 +22,9 @@ typedef struct WhatIfs {
     Prediction predicted;      /* of these versions */
     uint64_t predicted_version, predicted_results;
     bool predicted_known;
+    SizeReport size;           /* of the present levels, as written for the peer or not */
+    uint64_t size_version;
+    bool size_known, size_peer;
 } WhatIfs;
 
 void whatif_clear(WhatIfs *w);
