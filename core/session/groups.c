@@ -106,7 +106,7 @@ Status group_table(Session *s, const GroupTable **out, Error *err)
         RETURN_IF_ERROR(open_table(s, t, err));
         t->results = 0;
     }
-    if (t->results != s->results->version + 1) {
+    if (t->results != s->results->loss_version + 1) {
         const ScoreOrigin now = origin_now(s);
         read_metric(s, t, "alone", NULL, now.data, t->alone);
         read_metric(s, t, "alone", "error", now.data, t->error);
@@ -115,7 +115,7 @@ Status group_table(Session *s, const GroupTable **out, Error *err)
         for (int64_t i = 0; i < t->n * t->levels; i++)
             if (!leads_to_logits(s->model, i / t->levels))
                 t->v[i] = 0;
-        t->results = s->results->version + 1;
+        t->results = s->results->loss_version + 1;
     }
     *out = t;
     return ST_OK;

@@ -119,6 +119,7 @@ Status loaded_put(Session *s, const char *name, const LoadedFrom *from, MetricSc
     m->m = (Metric){.name = m->name, .title = m->title, .unit = "", .scope = scope, .cost = "loaded", .direction = from->direction,
                     .pass = &pass_loaded, .explain = m->explain, .loaded = &m->scores};
     s->results->version++;
+    s->results->loss_version++;
     table_scores_changed(s->table);
     return ST_OK;
 }

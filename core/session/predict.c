@@ -212,10 +212,10 @@ Prediction session_predict(Session *s)
     if (!s->model || !s->recipe)
         return (Prediction){.share_back = NAN, .sum = NAN, .without = NAN, .miss = NAN};
     if (!w->predicted_known || w->predicted_version != s->assignment->version ||
-        w->predicted_results != s->results->version) {
+        w->predicted_results != s->results->loss_version) {
         w->predicted = predict(s, s->assignment->level, *present_size(s));
         w->predicted_version = s->assignment->version;
-        w->predicted_results = s->results->version;
+        w->predicted_results = s->results->loss_version;
         w->predicted_known = !w->predicted.no_memory;
     }
     return w->predicted;

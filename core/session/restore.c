@@ -310,6 +310,7 @@ static Status on_scores(Session *s, const cJSON *o, Error *err)
     Results *r = s->results;
     RETURN_IF_ERROR(record_parse_scores(json_get(o, "metrics"), &r->scores, err));
     r->version++;
+    r->loss_version++;
     r->levels_seen = 0;
     table_scores_changed(s->table);
     if (!r->stopped.pass || !r->stopped.pass->stream) /* the record of the stream tells it of the others */

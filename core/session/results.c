@@ -81,6 +81,7 @@ void results_close(Results *r)
 {
     scores_fini(&r->scores);
     r->version++;
+    r->loss_version++;
     forget_measured(r);
     results_forget_stopped(r);
     forget_before(r);
@@ -103,6 +104,7 @@ void results_store(Results *rs, LinearResult *r, unsigned needs)
 Status results_store_unit(Results *rs, const PassScore *p, Error *err)
 {
     rs->version++;
+    rs->loss_version++;
     rs->levels_seen = 0;
     return scores_put(&rs->scores, p->metric, &p->s, err);
 }
@@ -150,6 +152,7 @@ Status results_measured(Results *r, Measured *m, Error *err)
     }
     r->measured[r->nmeasured++] = *m;
     r->version++;
+    r->loss_version++;
     return ST_OK;
 }
 
@@ -313,6 +316,7 @@ void results_mark_stale(Session *s)
 {
     Results *r = s->results;
     r->version++; /* predictions, too, are of the present data and arithmetic */
+    r->loss_version++;
     r->levels_seen = 0;
     if (!r->scores.m)
         return;

@@ -53,6 +53,7 @@ typedef struct Results {
     Scores scores;             /* of the model that is open */
     uint64_t levels_seen;      /* version of the assignment that the values of passes were compared with */
     uint64_t version;          /* grows with every result stored, of passes and measurements */
+    uint64_t loss_version; /* the same but for statistics, by which no prediction goes */
     char identity[65];         /* of data and arithmetic behind the scores that are not stale */
     int next_run;
     Stopped stopped;
