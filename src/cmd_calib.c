@@ -20,14 +20,24 @@ static const char *called(const App *a)
     return path_base(session_calib_title(a->session));
 }
 
+/* The words behind the verb as they were typed; caller frees, NULL when memory is short. */
+static const char **texts_meant(const CommandLine *cl, Error *err)
+{
+    int n = cl->nwords - 1;
+    const char **target = calloc((size_t)n + 1, sizeof *target);
+    if (!target)
+        error_nomem(err, "a list of texts");
+    for (int i = 0; target && i < n; i++)
+        target[i] = plain(cl->words[i + 1]);
+    return target;
+}
+
 static Status take(App *a, const CommandLine *cl, bool out, Error *err)
 {
     int n = cl->nwords - 1, moved = 0;
-    const char **target = calloc((size_t)n + 1, sizeof *target);
+    const char **target = texts_meant(cl, err);
     if (!target)
-        return error_nomem(err, "a list of texts");
-    for (int i = 0; i < n; i++)
-        target[i] = plain(cl->words[i + 1]);
+        return ST_NOMEM;
     Status st = session_texts_take(a->session, target, n, out, &moved, err);
     free(target);
     if (st == ST_OK && moved)
@@ -74,11 +84,9 @@ static Status save_run(App *a, const CommandLine *cl, Error *err)
 static Status tag_run(App *a, const CommandLine *cl, Error *err)
 {
     int n = cl->nwords - 1, moved = 0;
-    const char **target = calloc((size_t)n + 1, sizeof *target);
+    const char **target = texts_meant(cl, err);
     if (!target)
-        return error_nomem(err, "a list of texts");
-    for (int i = 0; i < n; i++)
-        target[i] = plain(cl->words[i + 1]);
+        return ST_NOMEM;
     Status st = session_texts_tag(a->session, target, n, !cl_given(cl, "off"), &moved, err);
     free(target);
     return st;

@@ -168,6 +168,7 @@ static const LangText texts[] = {
     {"@ now %s", "@ 现在 %s"},
     {"A is", "A"},
     {"A is %s, B is %s; = compares the two", "A 是 %s，B 是 %s；= 比较两者"},
+    {"A is %s, B is %s; what they rank most differently comes first", "A 为 %s，B 为 %s；排名差别最大的在前"},
     {"A is marked; go to another row, b marks it", "已标记 A；到另一行，b 标记它"},
     {"A text that alone widens many ranges may be broken: what it does stands on screen 6; calib drop takes it out.", "独自撑大许多范围的文本可能有问题：屏幕 6 显示它的作用；calib drop 将其移除。"},
     {"A wrong chat template or engine looks like quantization loss. Run the float model on the target engine and compare with its published score.", "错误的对话模板或引擎看起来像量化损失。在目标引擎上运行浮点模型，与公布的分数比较。"},

@@ -283,6 +283,7 @@ unsigned act_compare(Ui *ui, const KeyRow *row, int key)
         return ui_refuse(ui, "no other metric has scores yet; m shows another, r runs it");
     if (!ui_command(ui, "compare mark A %s", a->name) || !ui_command(ui, "compare mark B %s", b->name))
         return DO_PAINT;
+    ui_say(ui, SL_OK, "A is %s, B is %s; what they rank most differently comes first", a->name, b->name);
     return ui_goto(ui, &view_compare) | compare_open(ui, row, key);
 }
 

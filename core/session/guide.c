@@ -406,14 +406,23 @@ static Status take_levels(Session *s, GuideKind kind, const int16_t *level, Erro
     return levels_apply(s, level, kind == GUIDE_FIT ? LEVELS_ANEW : LEVELS_BESIDE, &changed, err);
 }
 
+/* The entry of that name, and what it would change. */
+static Status what_changes(Session *s, const char *id, Guide **g, int *item, const Candidate **c, Error *err)
+{
+    RETURN_IF_ERROR(need(s, g, err));
+    *item = find_item(id);
+    if (*item < 0)
+        return no_such(id, err);
+    *c = guide_candidate(s, *g, *item);
+    return ST_OK;
+}
+
 Status session_guide_apply(Session *s, const char *id, Str *what, Error *err)
 {
     Guide *g;
-    RETURN_IF_ERROR(need(s, &g, err));
-    int item = find_item(id);
-    if (item < 0)
-        return no_such(id, err);
-    const Candidate *c = guide_candidate(s, g, item);
+    int item;
+    const Candidate *c;
+    RETURN_IF_ERROR(what_changes(s, id, &g, &item, &c, err));
     if (!c->recipe)
         return error_set(err, ST_USAGE, "%s can't be applied: %s", guide_rows[item].id,
                          c->reason[0] ? c->reason : "it changes nothing by itself");
@@ -435,11 +444,9 @@ Status session_guide_apply(Session *s, const char *id, Str *what, Error *err)
 Status session_guide_preview(Session *s, const char *id, Str *out, Error *err)
 {
     Guide *g;
-    RETURN_IF_ERROR(need(s, &g, err));
-    int item = find_item(id);
-    if (item < 0)
-        return no_such(id, err);
-    const Candidate *c = guide_candidate(s, g, item);
+    int item;
+    const Candidate *c;
+    RETURN_IF_ERROR(what_changes(s, id, &g, &item, &c, err));
     if (!c->recipe)
         return error_set(err, ST_USAGE, "%s changes nothing: %s", guide_rows[item].id,
                          c->reason[0] ? c->reason : "it only measures");

@@ -267,6 +267,13 @@ static Status take_scores(const Session *s, Job *j, const Metric *const *metrics
     return scores_copy_units(&j->before, &s->results->scores, metrics, &now, err);
 }
 
+/* What the pass is to do, and a copy of the scores that it reads. */
+static Status plan_and_scores(Session *s, const MetricPass *pass, Job *j, Error *err)
+{
+    RETURN_IF_ERROR(make_plan(s, pass, j, err));
+    return pass->reads ? take_scores(s, j, pass->reads, err) : ST_OK;
+}
+
 static Status analysis_job(Session *s, const Metric *const *all, const MetricPass *pass, const char *const *patterns,
                            int npatterns, bool detail, Job **out, Error *err)
 {
@@ -276,9 +283,7 @@ static Status analysis_job(Session *s, const Metric *const *all, const MetricPas
     if (st == ST_OK)
         st = select_linears(s, patterns, npatterns, j, err);
     if (st == ST_OK)
-        st = make_plan(s, pass, j, err);
-    if (st == ST_OK && pass->reads)
-        st = take_scores(s, j, pass->reads, err);
+        st = plan_and_scores(s, pass, j, err);
     if (st != ST_OK) {
         job_free(j);
         return st;
@@ -305,9 +310,7 @@ Status start_analysis_again(Session *s, const Metric *const *metrics, const bool
     if (st == ST_OK && selected)
         memcpy(j->selected, selected, (size_t)s->model->nlinears);
     if (st == ST_OK)
-        st = make_plan(s, pass, j, err);
-    if (st == ST_OK && pass->reads)
-        st = take_scores(s, j, pass->reads, err);
+        st = plan_and_scores(s, pass, j, err);
     if (st != ST_OK) {
         job_free(j);
         return st;

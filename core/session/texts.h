@@ -62,7 +62,7 @@ typedef struct Texts {
     TextSort sort;
     bool descending;
     char *filter;
-    bool aside;            /* the set is a trial's for now (texts_trial.c) */
+    bool aside;            /* the set is that of a trial that is being asked for (texts_trial.c) */
     Trial *trial;          /* [ntrials] as they were asked for */
     int ntrials;
     size_t cap_trials;
