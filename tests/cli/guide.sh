@@ -88,3 +88,4 @@ p.keys(":quit!\r") # the analysis that was killed is queued again
 print(p.finish())
 PY
 is "exit 0" "$(PYTHONDONTWRITEBYTECODE=1 python3 "$tmp/again.py" 2>&1 | tail -n 1)" "killed, resumed: all of it is on the screen, nothing is measured twice, the entry applies"
+finish
