@@ -8,8 +8,8 @@
 
 const Lang *const lang_table[] = {&lang_zh, NULL};
 
-static const Lang *chosen; /* NULL: English */
-static size_t texts;       /* of its table */
+static const Lang *chosen;         /* NULL: English */
+static size_t texts[LANG_TABLES]; /* of each of its tables */
 
 /* The first of the variables that is set decides, as in setlocale. */
 static const Lang *of_environment(void)
@@ -41,8 +41,9 @@ Status lang_choose(const char *name, Error *err)
     if (!l && !known)
         return ST_USAGE;
     chosen = strcmp(name, "auto") == 0 ? of_environment() : l;
-    for (texts = 0; chosen && chosen->table[texts].en;)
-        texts++;
+    for (int i = 0; chosen && chosen->tables[i]; i++)
+        for (texts[i] = 0; chosen->tables[i][texts[i]].en;)
+            texts[i]++;
     return ST_OK;
 }
 
@@ -58,7 +59,10 @@ static int by_english(const void *key, const void *row)
 
 const char *tr(const char *english)
 {
-    const LangText *t = chosen ? bsearch(english, chosen->table, texts, sizeof *t, by_english) : NULL;
+    int i = 0; /* the last table that doesn't begin behind the text */
+    while (chosen && chosen->tables[i + 1] && strcmp(chosen->tables[i + 1]->en, english) <= 0)
+        i++;
+    const LangText *t = chosen ? bsearch(english, chosen->tables[i], texts[i], sizeof *t, by_english) : NULL;
     return t ? t->to : english;
 }
 

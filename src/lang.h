@@ -13,9 +13,11 @@
 typedef struct LangText {
     const char *en, *to;
 } LangText;
+enum { LANG_TABLES = 8 };
 typedef struct Lang {
-    const char *name;    /* as `set lang=` takes it, and as LANG begins */
-    const LangText *table; /* in the order of strcmp over en; ends with en == NULL */
+    const char *name; /* as `set lang=` takes it, and as LANG begins */
+    /* Up to the first NULL, one behind the other in the order of strcmp over en; each ends with en == NULL. */
+    const LangText *tables[LANG_TABLES + 1];
 } Lang;
 extern const Lang lang_zh;
 extern const Lang *const lang_table[]; /* NULL-terminated */

@@ -1,9 +1,10 @@
 #!/bin/sh
-# The workbench in another language: its table has every word that is shown, LANG, --lang and set lang= choose it, commands stay.
+# The workbench in another language: its tables have every word that is shown, LANG, --lang and set lang= choose it, commands stay.
 . tests/tap.sh
-for t in src/lang_*.c; do
-    python3 tests/lib/ui_words.py "$t" ui/*.c src/cmd_edit.c src/cmd_rule.c src/cmd_guide.c src/plot*.c core/measure/paired.c core/session/guide_rows.c | grep -v 'any more: \(read-only\|not saved\)$' >"$tmp/lacks"
-    if [ -s "$tmp/lacks" ]; then not_ok "$t has every word"; sed 's/^/# /' "$tmp/lacks"; else ok "$t has every word"; fi
+for l in src/lang_*.h; do
+    t=${l%.h}; t=${t#src/lang_}
+    python3 tests/lib/ui_words.py "$(printf '%s,' src/lang_"$t"_*.c | sed 's/,$//')" ui/*.c src/cmd_edit.c src/cmd_rule.c src/cmd_guide.c src/plot*.c core/measure/paired.c core/session/guide_rows.c | grep -v 'any more: \(read-only\|not saved\)$' >"$tmp/lacks"
+    if [ -s "$tmp/lacks" ]; then not_ok "the tables of $t have every word"; sed 's/^/# /' "$tmp/lacks"; else ok "the tables of $t have every word"; fi
 done
 printf 'open lab_models/demo\nset max-samples=1\nset seq-len=32\nanalyze kurtosis local_error\nexclude *.0.mlp.down_proj\n' >"$tmp/s.slim"
 # screen LOCALE ARGUMENTS...: the last screen

@@ -1,5 +1,5 @@
-"""The words of the workbench that a language must have: ui_words.py TABLE.c FILE.c... prints those that TABLE.c lacks, and those of its
-own that no file has. A literal counts as a text or format of a function that looks translations up, as a word of a table that is drawn
+"""The words of the workbench that a language must have: ui_words.py TABLE.c,TABLE.c... FILE.c... prints those that none of the tables
+has, and those of theirs that no file has. A literal counts as a text or format of a function that looks translations up, as a word of a table that is drawn
 (.help, .label, .title), and wherever it is a sentence of three words that no function for commands or errors takes."""
 import re
 import sys
@@ -56,7 +56,8 @@ def words_of(paths):
     return found
 
 
-table = dict(re.findall(r"^    \{(%s), (%s)\},$" % (STRING, STRING), open(sys.argv[1], encoding="utf-8").read(), flags=re.M))
+table = dict(re.findall(r"^    \{(%s), (%s)\},$" % (STRING, STRING), 
+                        "".join(open(t, encoding="utf-8").read() for t in sys.argv[1].split(",")), flags=re.M))
 have = {k[1:-1] for k in table}
 need = words_of(p for p in sys.argv[2:] if not re.search(r"/(theme|term|glyphs|player|dump)\.c$", p))
 texts = "".join(source(p) for p in sys.argv[2:])
