@@ -24,6 +24,27 @@ overlay_scale_inputs    the same
 overlay_scale_outputs   the same
 overlay_scale_tensor    the same
 rng_unit                the random stream of a layer job
+check_block             rotations of the model, for processors that turn it
+hadamard_base           the same
+hadamard_check          the same
+hadamard_parts          the same
+hadamard_signs          the same
+hadamard_split          the same
+rotation_blocks         the same
+rotation_bytes          the same
+rotation_dense          the same
+rotation_digest         the same
+rotation_free           the same
+rotation_hadamard       the same
+rotation_identity       the same
+rotation_kron           the same
+rotation_left           the same
+rotation_right          the same
+rotation_rows           the same
+rotation_share          the same
+rotation_shifted        the same
+rotation_size           the same
+rotation_transpose      the same
 schedule_backward       orders of units for metrics with a pass of their own
 schedule_backward_bytes the same
 session_table_work      tests count by it what a step of the screen costs
