@@ -19,9 +19,7 @@ overlay_derive          the same
 overlay_derive_tensor   the same
 overlay_file            the same
 overlay_replace         the same
-overlay_replace_tensor  the same
 overlay_scale_inputs    the same
-overlay_scale_outputs   the same
 overlay_scale_tensor    the same
 rng_unit                the random stream of a layer job
 check_block             rotations of the model, for processors that turn it

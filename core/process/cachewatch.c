@@ -132,28 +132,35 @@ void cache_watch_fini(CacheWatch *w)
     memset(w->side, 0, sizeof w->side);
 }
 
-Status cache_watch_params(const CacheWatch *w, int side, const QSpec *q, DType T, float **scale, float **offset,
-                          int64_t *n, Error *err)
+Status cache_watch_range(const CacheWatch *w, int side, const float **mn, const float **mx, int64_t *n, Error *err)
 {
     const struct CacheSide *s = &w->side[side];
     const char *what = side ? "values" : "keys";
     if (!s->done || s->samples == 0)
         return error_set(err, ST_DATA, "the %s of layer %d were not seen: its attention has no cache of this kind",
                          what, w->layer);
-    *n = s->width;
-    *scale = mem_array(2 * (size_t)s->width, sizeof **scale);
-    if (!*scale)
-        return error_nomem(err, "scales of keys and values");
-    *offset = *scale + s->width;
-    for (int64_t c = 0; c < s->width; c++) {
-        if (!isfinite(s->mn[c]) || !isfinite(s->mx[c])) {
-            free(*scale);
-            *scale = NULL;
+    for (int64_t c = 0; c < s->width; c++)
+        if (!isfinite(s->mn[c]) || !isfinite(s->mx[c]))
             return error_set(err, ST_DATA,
                              "the %s of layer %d hold NaN or Inf (channel %lld): keep the layers before it in float",
                              what, w->layer, (long long)c);
-        }
-        QParam p = intquant_param(s->mn[c], s->mx[c], 8, q->symmetric, T);
+    *n = s->width;
+    *mn = s->mn;
+    *mx = s->mx;
+    return ST_OK;
+}
+
+Status cache_watch_params(const CacheWatch *w, int side, const QSpec *q, DType T, float **scale, float **offset,
+                          int64_t *n, Error *err)
+{
+    const float *mn, *mx;
+    RETURN_IF_ERROR(cache_watch_range(w, side, &mn, &mx, n, err));
+    *scale = mem_array(2 * (size_t)*n, sizeof **scale);
+    if (!*scale)
+        return error_nomem(err, "scales of keys and values");
+    *offset = *scale + *n;
+    for (int64_t c = 0; c < *n; c++) {
+        QParam p = intquant_param(mn[c], mx[c], 8, q->symmetric, T);
         (*scale)[c] = p.scale;
         (*offset)[c] = p.offset;
     }

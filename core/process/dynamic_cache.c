@@ -8,7 +8,6 @@
 #include "model/block.h"
 #include "process/cachewatch.h"
 #include "process/processor.h"
-#include "recipe/pattern.h"
 
 /* dynamic_cache: scales of the keys and values of the attentions it selects, from what enters their cache (C8). They
  * are written, and that is all: in a forward, also of a measurement, attention reads keys and values as they are. */
@@ -40,40 +39,14 @@ static const void *settings(Arena *a, const YamlNode *map)
     CacheSettings *k = arena_alloc(a, sizeof *k);
     if (!k)
         return NULL;
-    *k = (CacheSettings){.ninclude = 0};
-    k->include = texts_read(a, yaml_get(map, "include"), &k->ninclude);
+    *k = (CacheSettings){.attentions.ninclude = 0};
     qspec_read(yaml_get(map, "qconfig"), &k->q);
-    k->exclude = texts_read(a, yaml_get(map, "exclude"), &k->nexclude);
-    return k->include && k->exclude ? k : NULL;
+    return names_read(a, map, &k->attentions) ? k : NULL;
 }
 
 static const Object object = {.fields = fields, .check = check};
 
 /* ---- which attentions ---- */
-
-static Status any_matches(const char *const *list, int n, const char *name, bool *hit, Error *err)
-{
-    *hit = false;
-    for (int i = 0; i < n && !*hit; i++) {
-        Pattern *p;
-        RETURN_IF_ERROR(pattern_compile(&p, list[i], err));
-        *hit = pattern_match(p, name);
-        pattern_free(p);
-    }
-    return ST_OK;
-}
-
-static Status selects(const CacheSettings *k, const char *attention, bool *on, Error *err)
-{
-    bool left_out = false;
-    *on = true;
-    if (k->ninclude)
-        RETURN_IF_ERROR(any_matches(k->include, k->ninclude, attention, on, err));
-    if (*on)
-        RETURN_IF_ERROR(any_matches(k->exclude, k->nexclude, attention, &left_out, err));
-    *on = *on && !left_out;
-    return ST_OK;
-}
 
 /* The i-th dynamic_cache of spec.process, NULL beyond the last. */
 static const RecipeStep *cache_step(const Recipe *r, int i)
@@ -92,7 +65,7 @@ static Status cache_of(const Recipe *r, const char *attention, const RecipeStep 
     bool on = false;
     *out = NULL;
     for (int i = 0; attention[0] && !on && (*out = cache_step(r, i)) != NULL; i++)
-        RETURN_IF_ERROR(selects((*out)->settings, attention, &on, err));
+        RETURN_IF_ERROR(names_select(&((const CacheSettings *)(*out)->settings)->attentions, attention, &on, err));
     *out = on ? *out : NULL;
     return ST_OK;
 }

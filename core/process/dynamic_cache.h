@@ -4,14 +4,13 @@
 #include <stdbool.h>
 
 #include "base/error.h"
+#include "process/names.h"
 #include "recipe/recipe.h"
 
 /* Settings of a RecipeStep: keys and values of the attention modules that the lists select. */
 typedef struct CacheSettings {
     QSpec q;
-    int ninclude, nexclude;     /* no include: every attention */
-    const char *const *include; /* borrowed */
-    const char *const *exclude;
+    NameLists attentions;
 } CacheSettings;
 
 /* on[layers]: whether a dynamic_cache of the recipe selects an attention of the layer (specs/quantization.md 10.3: an empty

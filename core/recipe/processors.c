@@ -97,11 +97,6 @@ static const Field fa3_fields[] = {
     FIELD_TYPE, {.key = "qconfig", .type = F_OBJECT, .object = &qspec_object, .nullable = true}, FIELD_PATTERNS,
     {.key = "details", .type = F_OBJECT, .object = &fa3_details, .nullable = true}, FIELD_END,
 };
-static const Field kv_smooth_fields[] = {
-    FIELD_TYPE,
-    {.key = "smooth_factor", .type = F_FLOAT, .bounded = true, .open = true, .lo = 0, .hi = 1e300},
-    FIELD_PATTERNS,
-    FIELD_END};
 static const Field unary_fields[] = {
     FIELD_TYPE, {.key = "metrics", .type = F_STR}, {.key = "patterns", .type = F_STRINGS}, FIELD_END};
 static const Field binary_fields[] = {
@@ -207,7 +202,6 @@ static const KeptType kept_types[] = {
     {"svd_res", svd_fields, NULL},
     {"flatquant", only_patterns, NULL},
     {"fa3_quant", fa3_fields, check_fa3},
-    {"kv_smooth", kv_smooth_fields, NULL},
     {"unary_analysis", unary_fields, NULL},
     {"binary_analysis", binary_fields, NULL},
     {"binary_operator_layer_wise", operator_fields, NULL},

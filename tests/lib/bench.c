@@ -117,6 +117,8 @@ double test_worst(const float *want, const float *got, int64_t n)
 {
     double max = 0, diff = 0;
     for (int64_t i = 0; i < n; i++) {
+        if (isnan(want[i]) || isnan(got[i]))
+            return INFINITY;
         max = fmax(max, fabs((double)want[i]));
         diff = fmax(diff, fabs((double)want[i] - (double)got[i]));
     }

@@ -34,7 +34,7 @@ void test_keep_logits(void *ctx, int worker, int64_t row0, int64_t rows, int64_t
                       int64_t ld, const float *w);
 /* [rows][vocab] of a stream behind the final norm; caller frees. */
 float *test_logits(Runner *r, const Stream *normed);
-/* The largest difference, in parts of the largest value wanted. */
+/* The largest difference, in parts of the largest value wanted; INFINITY when a value is no number. */
 double test_worst(const float *want, const float *got, int64_t n);
 
 /* A metric's score of a linear that has these statistics. */

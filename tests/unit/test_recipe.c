@@ -374,9 +374,9 @@ static void units_and_savers(void **state)
     assert_int_equal(k->q.scope, QS_PER_CHANNEL);
     assert_false(k->q.symmetric);
     assert_true(k->q.ext.mean);
-    assert_int_equal(k->ninclude, 0);
-    assert_int_equal(k->nexclude, 2);
-    assert_string_equal(k->exclude[1], "b");
+    assert_int_equal(k->attentions.ninclude, 0);
+    assert_int_equal(k->attentions.nexclude, 2);
+    assert_string_equal(k->attentions.exclude[1], "b");
     assert_int_equal(recipe_stage(r, 0)->units[2].nsteps, 0);
     assert_int_equal(recipe_savers(r), 3);
     assert_string_equal(recipe_saver(r, 0)->type, "mindie_format_saver");

@@ -1,0 +1,66 @@
+#include "tests/lib/folded.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/lib/follow.h"
+
+static Status run(Folded *f, const TestRun *base, bool peer, const TokenSet *calib, Error *err)
+{
+    const Work w = {.recipe = f->recipe, .level = f->level, .peer = peer};
+    RETURN_IF_ERROR(pipeline_new(&f->p, base->m, &w, err));
+    const RunnerOptions o = {.pool = base->pool, .arith = runner_arith(base->r), .overlay = pipeline_overlay(f->p)};
+    RETURN_IF_ERROR(runner_new(&f->r, base->m, &o, err));
+    Follow follow = {.calib = calib, .spoiled = -1, .r = f->r};
+    follow.param = calloc((size_t)base->m->nlinears, sizeof *follow.param);
+    assert_non_null(follow.param);
+    const Sink sink = follow_sink(&follow);
+    Status st = pipeline_run(f->p, f->r, &(PipelineOptions){.calib = calib, .sinks = &sink, .nsinks = 1}, err);
+    follow_fini(&follow);
+    return st;
+}
+
+Status folded_run(Folded *f, const TestRun *base, const char *process, bool peer, const TokenSet *calib, Error *err)
+{
+    char text[1024];
+    int n = snprintf(text, sizeof text, "apiversion: modelslim_v1\nspec:\n  process: %s\n", process);
+    assert_true(n > 0 && (size_t)n < sizeof text);
+    *f = (Folded){.level = calloc((size_t)base->m->nlinears, sizeof *f->level)};
+    assert_non_null(f->level);
+    RETURN_IF_ERROR(recipe_parse(&f->recipe, &recipe_rows, text, (size_t)n, "a test", NULL, err));
+    return run(f, base, peer, calib, err);
+}
+
+void folded_fini(Folded *f)
+{
+    runner_free(f->r);
+    pipeline_free(f->p);
+    recipe_free(f->recipe);
+    free(f->level);
+    *f = (Folded){0};
+}
+
+float *folded_logits(Runner *r, const TokenSet *t, int64_t *n)
+{
+    const Model *m = runner_model(r);
+    Error err = {0};
+    Stream h, x;
+    if (runner_embed(r, t, &h, &err) != ST_OK)
+        fail_msg("%s", err.text);
+    for (int i = 0; i < m->cfg.layers; i++)
+        if (runner_layer(r, i, NULL, &h, &h, NULL, 0, &err) != ST_OK)
+            fail_msg("%s", err.text);
+    if (runner_final_norm(r, &h, &x, NULL, 0, &err) != ST_OK)
+        fail_msg("%s", err.text);
+    float *logits = test_logits(r, &x);
+    *n = x.rows * m->cfg.vocab;
+    stream_fini(&h);
+    stream_fini(&x);
+    return logits;
+}

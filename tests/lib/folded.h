@@ -1,0 +1,20 @@
+#ifndef SLIM_TESTS_FOLDED_H
+#define SLIM_TESTS_FOLDED_H
+
+#include "process/pipeline.h"
+#include "tests/lib/bench.h"
+
+/* A model behind the processors of a recipe that change it, of which no linear is quantized. */
+typedef struct Folded {
+    Recipe *recipe;
+    int16_t *level;
+    Pipeline *p;
+    Runner *r; /* sees the changes */
+} Folded;
+/* process: the list of spec.process in YAML's flow form, "[{type: kv_smooth}]". Initialises *f also after an error. */
+Status folded_run(Folded *f, const TestRun *base, const char *process, bool peer, const TokenSet *calib, Error *err);
+void folded_fini(Folded *f);
+/* [rows][vocab] of a pass in float over all layers; caller frees. */
+float *folded_logits(Runner *r, const TokenSet *t, int64_t *n);
+
+#endif
