@@ -10,7 +10,13 @@ sed -n "s/.*unused section '\.text\.\([A-Za-z0-9_]*\)'.*/\1/p" "$out" | sort -u 
 sed '/^$/d; s/ .*//' >"$out.allowed" <<'LIST'
 act_observe_pack        what ranks of one calibration hand each other
 act_observe_packed      the same
+awq_fake                the search of awq, for its processor
+awq_search              the same
 checkpoint_bytes_read   tests count by it how often a weight is read
+flex_column_max         the searches of flex_smooth_quant and flex_awq_ssz, for their processors
+flex_scales             the same
+flex_search             the same
+flex_search_bytes       the same
 hessian_merge           what ranks of one calibration hand each other
 hessian_pack            the same
 layer_forward_part      the forward of a part of a unit, for layer jobs that replay

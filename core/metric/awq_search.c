@@ -122,7 +122,7 @@ static Status run(const SearchLinear *l, UnitScore *u, Error *err)
 
 static uint64_t bytes(const Linear *l, const QConfig *q, int threads)
 {
-    return (uint64_t)l->in * 4 + (uint64_t)div_up(l->out, ROWS) * 16 + fake_weight_bytes(&q->weight, l->out, l->in, threads);
+    return (uint64_t)l->in * 4 + (uint64_t)div_up(l->out, ROWS) * 16 + fake_weight_bytes(&q->weight, l->out, l->in, false, threads);
 }
 
 const Search search_awq = {.metric = &metric_awq_search, .run = run, .bytes = bytes};

@@ -10,7 +10,7 @@
 #include "base/num.h"
 #include "metric/leveled.h"
 #include "metric/look.h"
-#include "metric/products.h"
+#include "quant/products.h"
 #include "metric/watch.h"
 #include "model/block.h"
 #include "run/schedule.h"

@@ -2,7 +2,7 @@
 #define SLIM_METRIC_SEARCH_H
 
 #include "metric/metric.h"
-#include "metric/products.h"
+#include "quant/products.h"
 
 /* The float pass in which methods are tried on each linear: what smoothing, scales and GPTQ would gain at its level. */
 

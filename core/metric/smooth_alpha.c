@@ -148,7 +148,7 @@ static uint64_t bytes(const Linear *l, const QConfig *q, int threads)
 {
     uint64_t n = SEARCH_TOKENS + SEARCH_TOKENS; /* at most one text's share more */
     return n * ((uint64_t)l->in * 8 + (uint64_t)l->out * 4) + product_bytes(l->in, threads) +
-           fake_weight_bytes(&q->weight, l->out, l->in, threads);
+           fake_weight_bytes(&q->weight, l->out, l->in, false, threads);
 }
 
 const Search search_smooth_alpha = {.metric = &metric_smooth_alpha, .run = run, .bytes = bytes};

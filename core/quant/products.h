@@ -1,5 +1,5 @@
-#ifndef SLIM_METRIC_PRODUCTS_H
-#define SLIM_METRIC_PRODUCTS_H
+#ifndef SLIM_QUANT_PRODUCTS_H
+#define SLIM_QUANT_PRODUCTS_H
 
 #include "base/error.h"
 #include "base/pool.h"
@@ -20,6 +20,7 @@ typedef struct ProductSums {
 typedef struct Product {
     const float *x, *w, *bias;
     int64_t rows, in, out;
+    DType T; /* F16, BF16: products, differences and squares are each rounded to it; any other: nothing is */
 } Product;
 /* y[rows][out] = x w^T + bias. */
 Status product_make(const Product *p, Pool *pool, const Cancel *cancel, float *y, Error *err);
@@ -35,7 +36,10 @@ uint64_t product_bytes(int64_t in, int threads);
 /* Fake-quantizes the weight w[out][in] in place by spec q, gptq as the minmax of its grid. ST_DATA where the spec does not
  * fit, or this build has no quantizer for it. */
 Status fake_weight(const QSpec *q, float *w, int64_t out, int64_t in, Pool *pool, const Cancel *cancel, Error *err);
-/* Its bytes, beside w. */
-uint64_t fake_weight_bytes(const QSpec *q, int64_t out, int64_t in, int threads);
+/* The same in an arithmetic of the peer's: in T, what is kept in float32. */
+Status fake_weight_peer(const QSpec *q, DType T, float *w, int64_t out, int64_t in, Pool *pool, const Cancel *cancel,
+                        Error *err);
+/* Bytes of either, beside w. */
+uint64_t fake_weight_bytes(const QSpec *q, int64_t out, int64_t in, bool peer, int threads);
 
 #endif

@@ -1,4 +1,4 @@
-#include "metric/products.h"
+#include "quant/products.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "math/gemm.h"
+#include "qir/round.h"
 
 /* Outputs of a task, and rows that it multiplies at a time. */
 enum { PANEL = 64, ROWS = 128, COLUMNS = 256, FAKE_ROWS = 64 };
@@ -35,6 +36,32 @@ static void add_tile(ProductSums *s, const float *a, int64_t lda, const float *b
         }
 }
 
+static void add_rounded_tile(ProductSums *s, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t rows,
+                             int64_t n, DType T)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = 0; j < n; j++) {
+            float y = a[r * lda + j], z = round_to_dtype(b[r * ldb + j], T), d = round_to_dtype(z - y, T);
+            s->error += (double)round_to_dtype(d * d, T);
+            s->square += (double)round_to_dtype(y * y, T);
+            s->changed += (double)round_to_dtype(z * z, T);
+            s->cross += (double)y * (double)z;
+            s->max = fmax(s->max, fabs((double)d));
+        }
+}
+
+static bool rounds(const Product *p)
+{
+    return p->T == DT_BF16 || p->T == DT_F16;
+}
+
+static void round_tile(float *y, int64_t ld, int64_t rows, int64_t n, DType T)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = 0; j < n; j++)
+            y[r * ld + j] = round_to_dtype(y[r * ld + j], T);
+}
+
 static void product_task(void *ctx, int64_t index, int worker)
 {
     const ProductRun *u = ctx;
@@ -48,7 +75,11 @@ static void product_task(void *ctx, int64_t index, int worker)
                       .bias = p->bias ? p->bias + c : NULL, .y = u->store ? u->store + r * p->out + c : tile,
                       .ldy = u->store ? p->out : PANEL};
         u->gemm->tile(&g, u->scratch + (size_t)worker * u->scratch_bytes);
-        if (u->y)
+        if (u->y && rounds(p))
+            add_rounded_tile(&s, u->y + r * p->out + c, p->out, tile, PANEL, m, n, p->T);
+        else if (rounds(p))
+            round_tile(g.y, g.ldy, m, n, p->T);
+        else if (u->y)
             add_tile(&s, u->y + r * p->out + c, p->out, tile, PANEL, m, n);
     }
     if (u->y)
@@ -162,6 +193,8 @@ uint64_t product_bytes(int64_t in, int threads)
 typedef struct FakeRun {
     const WeightQuantizer *q;
     const QSpec *spec;
+    DType T;
+    bool peer;
     float *w;
     int64_t out, in;
     const QWeight *made; /* NULL: rowwise */
@@ -175,7 +208,7 @@ static void fake_task(void *ctx, int64_t index, int worker)
     if (f->made)
         qweight_rows(f->made, r, n, DT_F32, f->w + r * f->in);
     else
-        f->q->rows(f->spec, f->w + r * f->in, n, f->in, DT_F32, false);
+        f->q->rows(f->spec, f->w + r * f->in, n, f->in, f->T, f->peer);
 }
 
 /* gptq can only be better than the minmax of its grid. */
@@ -187,34 +220,49 @@ static QSpec plain_spec(const QSpec *q)
     return s;
 }
 
-Status fake_weight(const QSpec *spec, float *w, int64_t out, int64_t in, Pool *pool, const Cancel *cancel, Error *err)
+static Status run_fake(FakeRun *f, Pool *pool, const Cancel *cancel, Error *err)
 {
-    QSpec plain = plain_spec(spec);
     QWeight made = {0};
-    FakeRun f = {.q = weight_quantizer_find(&plain), .spec = &plain, .w = w, .out = out, .in = in};
-    if (!f.q || f.q->prepare)
+    f->q = weight_quantizer_find(f->spec);
+    if (!f->q || f->q->prepare)
         return error_set(err, ST_DATA, "this build has no quantizer for its weight");
-    RETURN_IF_ERROR(qweight_check(&plain, out, in, err));
-    if (!weight_quantizer_rowwise(f.q, &plain, false) || !f.q->rows) {
-        WeightTask t = {.q = &plain, .w = w, .out = out, .in = in, .T = DT_F32, .F = DT_F32, .pool = pool, .cancel = cancel};
-        RETURN_IF_ERROR(qweight_init(&made, &plain, out, in, err));
-        Status st = f.q->quantize(&t, &made, err);
+    RETURN_IF_ERROR(qweight_check(f->spec, f->out, f->in, err));
+    if (!weight_quantizer_rowwise(f->q, f->spec, f->peer) || !f->q->rows) {
+        WeightTask t = {.q = f->spec, .w = f->w, .out = f->out, .in = f->in, .T = f->T, .F = DT_F32, .peer = f->peer,
+                        .pool = pool, .cancel = cancel};
+        RETURN_IF_ERROR(qweight_init(&made, f->spec, f->out, f->in, err));
+        Status st = f->q->quantize(&t, &made, err);
         if (st != ST_OK) {
             qweight_fini(&made);
             return st;
         }
-        f.made = &made;
+        f->made = &made;
     }
-    pool_run(pool, PHASE_QUANT_WEIGHT, div_up(out, FAKE_ROWS), fake_task, &f, cancel);
+    pool_run(pool, PHASE_QUANT_WEIGHT, div_up(f->out, FAKE_ROWS), fake_task, f, cancel);
     qweight_fini(&made);
     return cancel_check(cancel, err);
 }
 
-uint64_t fake_weight_bytes(const QSpec *spec, int64_t out, int64_t in, int threads)
+Status fake_weight(const QSpec *q, float *w, int64_t out, int64_t in, Pool *pool, const Cancel *cancel, Error *err)
+{
+    const QSpec plain = plain_spec(q);
+    FakeRun f = {.spec = &plain, .T = DT_F32, .w = w, .out = out, .in = in};
+    return run_fake(&f, pool, cancel, err);
+}
+
+Status fake_weight_peer(const QSpec *q, DType T, float *w, int64_t out, int64_t in, Pool *pool, const Cancel *cancel,
+                        Error *err)
+{
+    const QSpec plain = plain_spec(q);
+    FakeRun f = {.spec = &plain, .T = T, .peer = true, .w = w, .out = out, .in = in};
+    return run_fake(&f, pool, cancel, err);
+}
+
+uint64_t fake_weight_bytes(const QSpec *spec, int64_t out, int64_t in, bool peer, int threads)
 {
     QSpec plain = plain_spec(spec);
     const WeightQuantizer *q = weight_quantizer_find(&plain);
-    if (!q || weight_quantizer_rowwise(q, &plain, false))
+    if (!q || weight_quantizer_rowwise(q, &plain, peer))
         return 0;
     return qweight_bytes(&plain, out, in) + (q->scratch ? q->scratch(&plain, out, in, threads) : 0);
 }

@@ -1,0 +1,403 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "quant/flexsearch.h"
+#include "tests/lib/golden_layer.h"
+
+/* The searches of flex_smooth_quant and flex_awq_ssz against what the original found, and by their properties. */
+
+/* ---- the recorded layer ---- */
+
+enum { UP_DOWN, OV, NORM_QKV, NORM_GATE_UP, PARTS };
+static const struct Part {
+    int n, target[3];
+} parts[PARTS] = {
+    {1, {GL_DOWN}}, {1, {GL_O}}, {3, {GL_K, GL_Q, GL_V}}, {2, {GL_GATE, GL_UP}},
+};
+
+/* The targets' weights one below the other, as the original has them. */
+typedef struct Joined {
+    int64_t out, in;
+    float *w;
+} Joined;
+
+static Joined join(const GoldenLayer *g, const struct Part *p)
+{
+    Joined j = {.in = g->in[p->target[0]]};
+    for (int i = 0; i < p->n; i++)
+        j.out += g->out[p->target[i]];
+    j.w = malloc((size_t)(j.out * j.in) * sizeof *j.w);
+    assert_non_null(j.w);
+    float *to = j.w;
+    for (int i = 0; i < p->n; i++) {
+        int64_t n = g->out[p->target[i]] * j.in;
+        memcpy(to, g->w[p->target[i]], (size_t)n * sizeof *to);
+        to += n;
+    }
+    return j;
+}
+
+static Status joined_weight(void *ctx, int i, float *w, Error *err)
+{
+    (void)i, (void)err;
+    const Joined *j = ctx;
+    memcpy(w, j->w, (size_t)(j->out * j->in) * sizeof *w);
+    return ST_OK;
+}
+
+static void fold(GoldenLayer *g, int part, const float *s, const float *source)
+{
+    if (part == UP_DOWN)
+        golden_divide_rows(g, GL_UP, s);
+    if (part == OV)
+        golden_divide_rows(g, GL_V, source);
+    if (part == NORM_QKV || part == NORM_GATE_UP)
+        golden_divide_norm(g, part == NORM_QKV ? GL_NORM_IN : GL_NORM_POST, s);
+    for (int i = 0; i < parts[part].n; i++)
+        golden_multiply_columns(g, parts[part].target[i], s);
+}
+
+static void largest(const float *x, int64_t rows, int64_t in, bool mean, float *a)
+{
+    for (int64_t j = 0; j < in; j++) {
+        double sum = 0, most = 0;
+        for (int64_t r = 0; r < rows; r++) {
+            sum += fabs((double)x[r * in + j]);
+            most = fmax(most, fabs((double)x[r * in + j]));
+        }
+        a[j] = (float)(mean ? sum / (double)rows : most);
+    }
+}
+
+typedef struct Case {
+    const char *file;
+    const QConfig *q;
+    double alpha, beta; /* 0: they are searched for */
+    bool mean;          /* groups of heads by the mean of their scales */
+} Case;
+
+/* One sub-graph: what the search finds, and the scales that are folded. */
+static void smooth_part(GoldenLayer *g, const Case *c, Pool *pool, int part)
+{
+    Joined j = join(g, &parts[part]);
+    const float *x = g->x[parts[part].target[0]];
+    float a[GL_INTER], w[GL_INTER] = {0}, s[GL_INTER], source[GL_INTER];
+    largest(x, GL_TOKENS, j.in, false, a);
+    flex_column_max(j.w, j.out, j.in, pool, w);
+    const FlexTarget target = {.x = x, .rows = GL_TOKENS, .out = j.out,
+                               .bias = part < NORM_QKV ? g->b[parts[part].target[0]] : NULL};
+    FlexTask t = {.targets = &target, .n = 1, .scale = {.a = a, .w = c->q ? NULL : w, .in = j.in, .T = DT_F32},
+                  .weight = joined_weight, .ctx = &j, .q = c->q, .peer = true, .pool = pool};
+    FlexFound found = {.alpha = c->alpha, .beta = c->beta};
+    if (c->alpha <= 0)
+        assert_int_equal(flex_search(&t, &found, NULL), ST_OK);
+    const NpyArray *want = npz_find(g->file, "alpha_beta");
+    assert_non_null(want);
+    const double *ab = want->data;
+    if (c->alpha <= 0) {
+        assert_true(found.any && fabs(found.alpha - ab[2 * part]) < 1e-12);
+        assert_true(c->q || fabs(found.beta - ab[2 * part + 1]) < 1e-12);
+    }
+    if (c->q)
+        largest(x, GL_TOKENS, j.in, true, a); /* not what it searched with */
+    FlexScale scale = {.a = a, .w = t.scale.w, .in = j.in, .mean = c->mean, .T = DT_F32};
+    if (part == OV) {
+        scale.heads = GL_HEADS;
+        scale.kv_heads = g->kv_heads;
+    }
+    flex_scales(&scale, true, found.alpha, found.beta, s, source);
+    const float *rec = npz_f32(g->file, NULL, part == UP_DOWN        ? "scale/0_UpDownSubgraph_scales"
+                                              : part == OV           ? "scale/1_OVSubgraph_o_scales"
+                                              : part == NORM_QKV     ? "scale/2_NormLinearSubgraph_scales"
+                                                                     : "scale/3_NormLinearSubgraph_scales");
+    for (int64_t k = 0; k < j.in; k++)
+        assert_true(fabs((double)s[k] - (double)rec[k]) <= 1e-5 * (double)rec[k]);
+    fold(g, part, s, source);
+    free(j.w);
+}
+
+static void is_recorded(const Case *c)
+{
+    GoldenLayer g;
+    Pool *pool;
+    assert_int_equal(pool_new(&pool, 2, NULL), ST_OK);
+    golden_layer_open(&g, c->file);
+    for (int i = 0; i < PARTS; i++)
+        smooth_part(&g, c, pool, i);
+    golden_layer_is_after(&g, 1e-5);
+    golden_layer_close(&g);
+    pool_free(pool);
+}
+
+static void flex_smooth_is_the_recorded_one(void **state)
+{
+    (void)state;
+    is_recorded(&(Case){.file = "flex_smooth_max"});
+    is_recorded(&(Case){.file = "flex_smooth_mean", .mean = true});
+    is_recorded(&(Case){.file = "flex_smooth_fixed", .alpha = 0.8, .beta = 0.3});
+}
+
+static const QConfig w4a8 = {
+    .act = {.dtype = QT_INT8, .scope = QS_PER_TOKEN, .symmetric = true, .method = "minmax"},
+    .weight = {.dtype = QT_INT4, .scope = QS_PER_CHANNEL, .symmetric = true, .method = "ssz", .ext = {.steps = 10}},
+};
+static const QConfig w8a8 = {
+    .act = {.dtype = QT_INT8, .scope = QS_PER_TENSOR, .method = "minmax"},
+    .weight = {.dtype = QT_INT8, .scope = QS_PER_CHANNEL, .symmetric = true, .method = "minmax"},
+};
+
+static void flex_awq_is_the_recorded_one(void **state)
+{
+    (void)state;
+    is_recorded(&(Case){.file = "flex_awq_ssz_w4a8dyn", .q = &w4a8});
+    is_recorded(&(Case){.file = "flex_awq_ssz_w8a8stat", .q = &w8a8});
+}
+
+/* ---- properties ---- */
+
+enum { ROWS = 200, IN = 70, OUT = 33 };
+
+typedef struct World {
+    float x[ROWS * IN], w[2][OUT * IN], bias[OUT], a[IN], max[IN];
+    FlexTarget target[2];
+    FlexTask task;
+    int reads;
+} World;
+
+static Status world_weight(void *ctx, int i, float *w, Error *err)
+{
+    (void)err;
+    World *v = ctx;
+    v->reads++;
+    memcpy(w, v->w[i], sizeof v->w[i]);
+    return ST_OK;
+}
+
+static uint64_t seed;
+
+static float noise(void)
+{
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return (float)((double)(seed >> 11) / (double)(UINT64_C(1) << 53) - 0.5);
+}
+
+/* Inputs of which some channels are 40 times as large. */
+static World *world(Pool *pool, bool peer)
+{
+    World *v = calloc(1, sizeof *v);
+    assert_non_null(v);
+    seed = 5;
+    for (int i = 0; i < ROWS * IN; i++)
+        v->x[i] = noise() * (i % IN % 11 == 3 ? 40.0f : 1.0f);
+    for (int i = 0; i < 2 * OUT * IN; i++)
+        v->w[i / (OUT * IN)][i % (OUT * IN)] = noise();
+    for (int i = 0; i < OUT; i++)
+        v->bias[i] = 3 * noise();
+    largest(v->x, ROWS, IN, false, v->a);
+    for (int i = 0; i < 2; i++) {
+        v->target[i] = (FlexTarget){.x = v->x, .rows = ROWS, .out = OUT};
+        flex_column_max(v->w[i], OUT, IN, pool, v->max);
+    }
+    v->task = (FlexTask){.targets = v->target, .n = 2, .scale = {.a = v->a, .w = v->max, .in = IN, .T = DT_F32},
+                         .weight = world_weight, .ctx = v, .peer = peer, .pool = pool};
+    return v;
+}
+
+static FlexFound found_by(World *v)
+{
+    FlexFound f;
+    Error e = {0};
+    assert_int_equal(flex_search(&v->task, &f, &e), ST_OK);
+    return f;
+}
+
+/* The error by its definition, in float64. */
+static double plain_error(const World *v, double alpha, double beta)
+{
+    double error = 0, square = 0;
+    for (int k = 0; k < v->task.n; k++) {
+        static double aq[ROWS * IN], wq[OUT * IN];
+        for (int side = 0; side < 2; side++) {
+            double *q = side ? wq : aq;
+            const float *from = side ? v->w[k] : v->x;
+            for (int r = 0; r < (side ? OUT : ROWS); r++) {
+                double most = 0;
+                for (int j = 0; j < IN; j++) {
+                    double s = pow((double)v->a[j], alpha) / pow((double)v->max[j], beta);
+                    q[r * IN + j] = (double)from[r * IN + j] * (side ? s : 1 / s);
+                    most = fmax(most, fabs(q[r * IN + j]));
+                }
+                for (int j = 0; j < IN; j++)
+                    q[r * IN + j] = rint(q[r * IN + j] / (most / 127)) * (most / 127);
+            }
+        }
+        for (int r = 0; r < ROWS; r++)
+            for (int o = 0; o < OUT; o++) {
+                double y = 0, z = 0;
+                for (int j = 0; j < IN; j++) {
+                    y += (double)v->x[r * IN + j] * (double)v->w[k][o * IN + j];
+                    z += aq[r * IN + j] * wq[o * IN + j];
+                }
+                error += (z - y) * (z - y);
+                square += y * y;
+            }
+    }
+    return sqrt(error / square);
+}
+
+static void errors_are_those_of_the_definition(void **state)
+{
+    (void)state;
+    Pool *pool;
+    assert_int_equal(pool_new(&pool, 2, NULL), ST_OK);
+    World *v = world(pool, false);
+    FlexFound f = found_by(v);
+    assert_int_equal(v->reads, 4); /* each weight once a phase */
+    assert_true(flex_search_bytes(NULL, ROWS, OUT, IN, false, 2) >= sizeof v->x + sizeof v->w + ROWS * OUT * sizeof(float));
+    for (int i = 0; i < FLEX_GRID; i += 5) {
+        double want = plain_error(v, flex_exponent(i), 1 - flex_exponent(i));
+        assert_true(fabs((double)f.tried[0][i] - want) < 2e-3 * want);
+        want = plain_error(v, f.alpha, flex_exponent(i));
+        assert_true(fabs((double)f.tried[1][i] - want) < 2e-3 * want);
+    }
+    assert_true(f.alpha > 0.4 && (double)f.error < 0.5 * plain_error(v, 0, 0)); /* large channels are made smaller */
+    for (int i = 0; i < FLEX_GRID; i++)
+        assert_true(f.error <= f.tried[0][i] && f.error <= f.tried[1][i]);
+    free(v);
+    pool_free(pool);
+}
+
+static void threads_make_no_difference(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 3; kind++) {
+        FlexFound f[2];
+        for (int threads = 1; threads <= 3; threads += 2) {
+            Pool *pool;
+            assert_int_equal(pool_new(&pool, threads, NULL), ST_OK);
+            World *v = world(pool, false);
+            v->task.q = kind == 0 ? NULL : kind == 1 ? &w4a8 : &w8a8;
+            f[threads / 2] = found_by(v);
+            free(v);
+            pool_free(pool);
+        }
+        assert_memory_equal(&f[0].tried, &f[1].tried, kind ? sizeof f[0].tried[0] : sizeof f[0].tried);
+        assert_true(f[0].alpha == f[1].alpha && f[0].beta == f[1].beta);
+    }
+}
+
+/* What makes the original find nothing is nothing special here. */
+static void dead_channels_and_rows(void **state)
+{
+    (void)state;
+    Pool *pool;
+    assert_int_equal(pool_new(&pool, 2, NULL), ST_OK);
+    for (int kind = 0; kind < 4; kind++)
+        for (int peer = 0; peer < 2; peer++) {
+            World *v = world(pool, peer);
+            v->task.n = 1;
+            for (int r = 0; r < ROWS; r++)
+                v->x[r * IN + 7] = kind == 0 ? 0.0f : v->x[r * IN + 7];
+            for (int o = 0; o < OUT; o++)
+                v->w[0][o * IN + 7] = kind == 1 ? 0.0f : v->w[0][o * IN + 7];
+            for (int j = 0; j < IN; j++) {
+                v->w[0][5 * IN + j] = kind == 2 ? 0.0f : v->w[0][5 * IN + j];
+                v->x[9 * IN + j] = kind == 3 ? 0.0f : v->x[9 * IN + j];
+            }
+            largest(v->x, ROWS, IN, false, v->a);
+            largest(v->w[0], OUT, IN, false, v->max);
+            FlexFound f = found_by(v);
+            if (!peer)
+                assert_true(f.any && f.alpha > 0.4 && isfinite(f.error));
+            else if (kind == 0)
+                assert_true(f.alpha == 0.0); /* 0/0 above it */
+            else if (kind == 1)
+                assert_true(f.alpha == 1.0 && f.beta == 0.0); /* 0 to a negative power below it */
+            else
+                assert_true(!f.any && f.alpha == 0.0 && f.beta == 0.0);
+            free(v);
+        }
+    pool_free(pool);
+}
+
+static void nothing_to_go_by(void **state)
+{
+    (void)state;
+    Pool *pool;
+    assert_int_equal(pool_new(&pool, 1, NULL), ST_OK);
+    World *v = world(pool, false);
+    v->target[0].rows = v->target[1].rows = 0; /* experts that no token chose */
+    FlexFound f = found_by(v);
+    assert_true(!f.any && f.alpha == 0.0 && v->reads == 0);
+    v->target[1].rows = 1; /* one token */
+    f = found_by(v);
+    assert_true(f.any && isfinite(f.error) && v->reads == 2);
+    for (int j = 0; j < IN; j++)
+        v->x[j] = NAN;
+    f = found_by(v);
+    assert_true(!f.any && f.alpha == 0.0 && isnan(f.error));
+    free(v);
+    pool_free(pool);
+}
+
+/* A bias is on both sides: it changes no choice. In the original it is a constant error. */
+static void biases(void **state)
+{
+    (void)state;
+    Pool *pool;
+    assert_int_equal(pool_new(&pool, 1, NULL), ST_OK);
+    for (int peer = 0; peer < 2; peer++) {
+        World *v = world(pool, peer);
+        v->task.q = &w4a8;
+        v->task.n = 1;
+        v->task.scale.w = NULL;
+        FlexFound plain = found_by(v);
+        v->target[0].bias = v->bias;
+        FlexFound with = found_by(v);
+        if (peer)
+            assert_true(with.error > 2 * plain.error);
+        else
+            assert_true(with.error <= plain.error * 1.001f && with.alpha == plain.alpha);
+        free(v);
+    }
+    pool_free(pool);
+}
+
+/* Heads that share a value head share scales, also while they are searched for. */
+static void heads_share(void **state)
+{
+    (void)state;
+    const float a[8] = {1, 4, 9, 2, 16, 1, 3, 5}, w[8] = {1, 1, 4, 1, 1, 1, 1, 9};
+    float s[8], v[4];
+    FlexScale f = {.a = a, .w = w, .in = 8, .heads = 4, .kv_heads = 2, .T = DT_F32};
+    flex_scales(&f, false, 0.5, 0.5, s, v);
+    /* heads 0 and 1 share dimensions 0, 1; 2 and 3 the others */
+    assert_true(fabsf(v[0] - 1.5f) < 1e-6f && s[0] == v[0] && s[2] == v[0]); /* sqrt(9 / 4) */
+    assert_true(fabsf(v[1] - 2.0f) < 1e-6f && s[1] == v[1] && s[3] == v[1]);
+    assert_true(fabsf(v[2] - 4.0f) < 1e-6f && s[4] == v[2] && s[6] == v[2]);
+    f.mean = true;
+    flex_scales(&f, false, 0.5, 0.5, s, v);
+    assert_true(fabsf(v[0] - 1.25f) < 1e-6f && s[2] == v[0]); /* (1 + 1.5) / 2 */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(flex_smooth_is_the_recorded_one),
+        cmocka_unit_test(flex_awq_is_the_recorded_one),
+        cmocka_unit_test(errors_are_those_of_the_definition),
+        cmocka_unit_test(threads_make_no_difference),
+        cmocka_unit_test(dead_channels_and_rows),
+        cmocka_unit_test(nothing_to_go_by),
+        cmocka_unit_test(biases),
+        cmocka_unit_test(heads_share),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
