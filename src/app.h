@@ -145,7 +145,7 @@ struct Command {
     Completes completes;     /* of positional words */
     const Option *options;   /* ends with name == NULL; may be NULL */
     Status (*run)(App *a, const CommandLine *cl, Error *err);
-    /* What can stand behind its words so far, each with what it means; NULL: `completes` says it. */
+    /* What can stand behind its words so far, each with what it means; words[n] is what has been typed of it. NULL: `completes` says it. */
     void (*offer)(const App *a, const char *const *words, int n, OfferWord *put, void *ctx);
 };
 extern const Command *const command_table[]; /* NULL-terminated, src/commands.c */

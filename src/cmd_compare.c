@@ -1,4 +1,5 @@
 /* compare: two measurements, metrics or runs side by side. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +39,17 @@ static Status keep_run(App *a, const CommandLine *cl, OutFormat f, Str *b, Error
     return ST_OK;
 }
 
+static Status drop_run(App *a, const CommandLine *cl, OutFormat f, Str *b, Error *err)
+{
+    (void)f, (void)b;
+    int columns, measured;
+    RETURN_IF_ERROR(want_words(cl, 2, 2, err));
+    RETURN_IF_ERROR(session_drop_kept(a->session, cl->words[1], &columns, &measured, err));
+    app_note(a, "%s is dropped: %d column%s, %d measurement%s", cl->words[1], columns, columns == 1 ? "" : "s", measured,
+             measured == 1 ? "" : "s");
+    return ST_OK;
+}
+
 static Status swap_run(App *a, const CommandLine *cl, OutFormat f, Str *b, Error *err)
 {
     (void)f, (void)b;
@@ -71,21 +83,49 @@ static void offer_things(const App *a, OfferWord *put, void *ctx)
     put(ctx, "none", "takes the mark away");
 }
 
+/* Each run once, in the order in which they came. */
+static void offer_kept(const App *a, OfferWord *put, void *ctx)
+{
+    char run[THING_MAX], last[THING_MAX] = "";
+    for (const Metric *const *m = session_metrics(a->session); *m; m++) {
+        session_kept_run(a->session, (*m)->name, run);
+        if (*run && strcmp(run, last) != 0)
+            put(ctx, run, (*m)->loaded->file);
+        snprintf(last, sizeof last, "%s", run);
+    }
+    for (int i = session_measurements(a->session); i < session_measurements_all(a->session); i++) {
+        session_kept_run(a->session, session_measurement(a->session, i).name, run);
+        if (strcmp(run, last) != 0)
+            put(ctx, run, "measurements of another session");
+        snprintf(last, sizeof last, "%s", run);
+    }
+}
+
+static void offer_linears(const App *a, OfferWord *put, void *ctx)
+{
+    const Model *m = session_model(a->session);
+    for (int64_t i = 0; m && i < m->nlinears; i++)
+        put(ctx, m->linears[i].name, "");
+}
+
 static const struct Kind {
     const char *name;
     bool model; /* needs a model that is open */
     Status (*run)(App *a, const CommandLine *cl, OutFormat f, Str *b, Error *err);
     const char *means;
-    void (*offer[2])(const App *a, OfferWord *put, void *ctx); /* of its first word, and of the second */
+    void (*offer[3])(const App *a, OfferWord *put, void *ctx); /* of its first word, and of those behind it */
+    int files;  /* how many of its words may be files */
 } kinds[] = {
-    {"measurements", false, compare_measurements, "two of them, or two files that measure wrote as JSON",
-     {offer_measurements, offer_measurements}},
-    {"list", true, compare_list, "all that was measured", {NULL, NULL}},
-    {"metrics", true, compare_metrics, "how far two metrics rank alike", {offer_metrics, offer_metrics}},
-    {"runs", false, compare_runs, "scores of a file against the session's or another file's", {NULL, NULL}},
-    {"mark", true, mark_run, "what is to be compared", {offer_letters, offer_things}},
-    {"keep", true, keep_run, "the present scores under a name, to be compared with later ones", {NULL, NULL}},
-    {"swap", true, swap_run, "A becomes B, and B A", {NULL, NULL}},
+    {"measurements", false, compare_measurements, "two of them, or files that measure wrote as JSON",
+     {offer_measurements, offer_measurements}, 2},
+    {"list", true, compare_list, "all that was measured", {NULL}, 0},
+    {"metrics", true, compare_metrics, "how far two metrics rank alike", {offer_metrics, offer_metrics}, 0},
+    {"runs", false, compare_runs, "scores of a file against the session's or another file's", {NULL}, 2},
+    {"hist", true, compare_hist, "a layer's weight as A and as B quantize it", {offer_linears, offer_things, offer_things}, 0},
+    {"mark", true, mark_run, "what is to be compared", {offer_letters, offer_things}, 0},
+    {"keep", true, keep_run, "the present scores under a name, to be compared with later ones", {NULL}, 0},
+    {"drop", true, drop_run, "a run that was kept, or what was loaded or brought in", {offer_kept}, 0},
+    {"swap", true, swap_run, "A becomes B, and B A", {NULL}, 0},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
@@ -128,22 +168,28 @@ static Status compare_run(App *a, const CommandLine *cl, Error *err)
 
 static void compare_offer(const App *a, const char *const *words, int n, OfferWord *put, void *ctx)
 {
-    const struct Kind *k = n > 0 && n < 3 ? kind_find(words[0], NULL) : NULL;
+    const struct Kind *k = n > 0 && n < 4 ? kind_find(words[0], NULL) : NULL;
     for (int i = 0; n == 0 && i < KINDS; i++)
         put(ctx, kinds[i].name, kinds[i].means);
     if (k && k->offer[n - 1])
         k->offer[n - 1](a, put, ctx);
+    if (k && n <= k->files)
+        offer_results(words[n], put, ctx);
 }
 
 static const Option compare_options[] = {
     {"format", ARG_CHOICE, "text|json", "of the result (default text)", COMP_NONE},
     {"out", ARG_PATH, "FILE", "write the result to FILE (whole or not at all) instead of standard output", COMP_FILE},
     {"topk", ARG_INT, "N", "rows of two metrics or runs that the text shows (default 10)", COMP_NONE},
+    {"linear", ARG_FLAG, NULL, "hist: counts linear instead of logarithmic", COMP_NONE},
+    {"table", ARG_FLAG, NULL, "hist: numbers instead of a drawing", COMP_NONE},
+    {"size", ARG_STR, "CxR", "hist: columns and rows of the text (default 80x40)", COMP_NONE},
+    {"glyphs", ARG_CHOICE, "auto|braille|block|ascii", "hist: characters to draw with (auto: blocks in a UTF-8 locale)", COMP_NONE},
     {0},
 };
 const Command command_compare = {
     .name = "compare",
-    .args = "[list | measurements | metrics | runs | mark | swap | keep] [THING...]",
+    .args = "[list | measurements | metrics | runs | hist | mark | swap | keep | drop] [THING...]",
     .summary = "Set two measurements side by side, with the error of their difference, two metrics or two runs.",
     .help = "measurements takes none, [A [B]] or two files that measure wrote with --format json, which need no model. A "
             "measurement is named by its number in 'compare list', or is the present one, the previous one or base (what the "

@@ -5,6 +5,7 @@
 #include "io/file.h"
 #include "session/comparing.h"
 #include "src/commands.h"
+#include "src/compare.h"
 #include "src/internal.h"
 
 static Status load_scores(App *a, const CommandLine *cl, Error *err)
@@ -50,6 +51,8 @@ static void load_offer(const App *a, const char *const *words, int n, OfferWord 
         put(ctx, "scores", "a file that another program, or analyze, wrote");
         put(ctx, "session", "another session: its scores and its measurements");
     }
+    if (n == 1 && strcmp(words[0], "scores") == 0)
+        offer_results(words[1], put, ctx);
     if (n != 1 || strcmp(words[0], "session") != 0 || !a->options.state_dir ||
         session_list(a->options.state_dir, &list, &sessions, NULL) != ST_OK)
         return;

@@ -23,6 +23,8 @@ Status open_for_run(App *a, const CommandLine *cl, const char *calib, Error *err
 Status open_for_effect(App *a, const CommandLine *cl, bool once, Error *err);
 /* The one linear that a word names: its name, or a pattern of one. ST_USAGE: it names none or several. */
 Status one_linear(const Session *s, const char *word, int64_t *out, Error *err);
+/* --size CxR of a drawing, 80x20 where it is not given. ST_USAGE. */
+Status plot_size(const CommandLine *cl, int *w, int *h, Error *err);
 /* Refuses the peer's options that name what this program is not (--device npu). */
 Status check_peer_options(App *a, const CommandLine *cl, Error *err);
 /* The ranked table and the measured effect of keeping the two worst linears in float, for a model without a terminal

@@ -14,11 +14,16 @@ Status compare_measurements(App *a, const CommandLine *cl, OutFormat f, Str *out
 Status compare_metrics(App *a, const CommandLine *cl, OutFormat f, Str *out, Error *err);
 /* FILE [FILE]: scores in a file against the session's, or against another file's. */
 Status compare_runs(App *a, const CommandLine *cl, OutFormat f, Str *out, Error *err);
+/* LAYER [A B]: the layer as two measurements quantize it; of two metrics, its input and weight as they are now. */
+Status compare_hist(App *a, const CommandLine *cl, OutFormat f, Str *out, Error *err);
 /* measure RECIPE...: a table of the recipes that the words name, each opened in turn and measured on the same tokens, beside
  * the first; the last stays open. */
 Status measure_recipes(App *a, const CommandLine *cl, OutFormat f, Str *out, Error *err);
 /* What completion offers where a measurement is named. */
 void offer_measurements(const App *a, OfferWord *put, void *ctx);
+/* Files below the folder that `word` begins with whose end is that of scores or of what measure wrote, and what each is by its first
+ * bytes; folders, with a '/' behind their names. */
+void offer_results(const char *word, OfferWord *put, void *ctx);
 /* --topk: rows shown as text. */
 Status compare_rows(const CommandLine *cl, int64_t *rows, Error *err);
 /* A document that measure wrote as JSON. */

@@ -1,7 +1,10 @@
-/* compare measurements FILE FILE: what measure wrote as JSON. */
+/* Files that are compared: what measure wrote as JSON, and which of those in a folder could be. */
+#include <dirent.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "io/file.h"
 #include "io/json.h"
@@ -63,4 +66,64 @@ void measured_file_fini(MeasuredFile *f)
 bool measured_file_named(const char *word)
 {
     return str_ends_with(word, ".json") || strchr(word, '/') != NULL;
+}
+
+/* ---- which there are ---- */
+
+/* Ends of files that can be scores, and what one begins with that tells what it is. */
+static const struct FileKind {
+    const char *end, *holds, *means;
+} file_kinds[] = {
+    {".json", "\"predicted_tokens\"", "a measurement, as measure wrote it"},
+    {".json", "\"metric\"", "scores, as analyze or rank wrote them"},
+    {".json", "{", "JSON"},
+    {".csv", ",", "scores as CSV"},
+    {".yaml", "", "a recipe: 1 for what it leaves float"},
+    {".log", "", "a log, as msModelSlim's analyze writes it"},
+    {".dat", "", "an imatrix"},
+    {".gguf", "GGUF", "an imatrix"},
+};
+
+static const char *file_means(const char *path, const char *name)
+{
+    enum { LOOK = 4096 };
+    char text[LOOK + 1];
+    bool wanted = false;
+    for (size_t i = 0; i < sizeof file_kinds / sizeof *file_kinds; i++)
+        wanted |= str_ends_with(name, file_kinds[i].end);
+    FILE *f = wanted ? fopen(path, "re") : NULL;
+    if (!f)
+        return NULL;
+    text[fread(text, 1, LOOK, f)] = '\0';
+    fclose(f);
+    for (size_t i = 0; i < sizeof file_kinds / sizeof *file_kinds; i++)
+        if (str_ends_with(name, file_kinds[i].end) && strstr(text, file_kinds[i].holds))
+            return file_kinds[i].means;
+    return NULL;
+}
+
+void offer_results(const char *word, OfferWord *put, void *ctx)
+{
+    const char *slash = strrchr(word, '/');
+    size_t folder = slash ? (size_t)(slash - word) + 1 : 0;
+    char *dir = folder ? strndup(word, folder) : strdup(".");
+    DIR *d = dir ? opendir(dir) : NULL;
+    for (struct dirent *e; d && (e = readdir(d));) {
+        struct stat sb;
+        Str path = {0};
+        if (e->d_name[0] == '.' || strncmp(e->d_name, word + folder, strlen(word + folder)) != 0)
+            continue;
+        str_append(&path, word, folder);
+        str_puts(&path, e->d_name);
+        bool known = stat(str_text(&path), &sb) == 0, is_dir = known && S_ISDIR(sb.st_mode);
+        const char *means = known && S_ISREG(sb.st_mode) ? file_means(str_text(&path), e->d_name) : NULL;
+        if (is_dir)
+            str_putc(&path, '/');
+        if (is_dir || means)
+            put(ctx, str_text(&path), is_dir ? "a folder" : means);
+        str_free(&path);
+    }
+    if (d)
+        closedir(d);
+    free(dir);
 }

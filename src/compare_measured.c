@@ -281,7 +281,7 @@ static void measurements_json(const Session *s, const MeasuredPair *p, Str *b)
     differs_json(p, b);
 }
 
-/* ---- two files ---- */
+/* ---- files, and one beside a measurement of the session ---- */
 
 static void files_text(const char *const path[2], const MeasuredFile f[2], const Paired *p, Str *b)
 {
@@ -309,12 +309,29 @@ static void files_json(const char *const path[2], const MeasuredFile f[2], const
     str_puts(b, "}\n");
 }
 
-static Status files_run(const char *const path[2], OutFormat f, Str *b, Error *err)
+/* What a word names: a file, or a measurement of the session, of which it has the same. */
+static Status named_read(const Session *s, const char *word, MeasuredFile *out, Error *err)
+{
+    int i;
+    SizeReport size;
+    *out = (MeasuredFile){.blocks = NULL};
+    if (measured_file_named(word))
+        return measured_file_read(word, out, err);
+    RETURN_IF_ERROR(session_measurement_find(s, word, &i, err));
+    Measurement m = session_measurement(s, i);
+    out->effect = *m.effect;
+    out->bytes = session_measurement_size(s, &m, &size) ? (double)size.bytes : (double)NAN;
+    str_puts(&out->recipe, recipe_text(&m));
+    out->blocks = m.blocks ? blocks_copy(m.blocks) : NULL;
+    return m.blocks && !out->blocks ? error_nomem(err, "a measurement") : ST_OK;
+}
+
+static Status files_run(const Session *s, const char *const path[2], OutFormat f, Str *b, Error *err)
 {
     MeasuredFile file[2] = {{.blocks = NULL}, {.blocks = NULL}};
     Status st = ST_OK;
     for (int i = 0; i < 2 && st == ST_OK; i++)
-        st = measured_file_read(path[i], &file[i], err);
+        st = named_read(s, path[i], &file[i], err);
     if (st == ST_OK) {
         Paired p = paired_of(&file[0].effect, file[0].blocks, &file[1].effect, file[1].blocks);
         (f == OUT_JSON ? files_json : files_text)(path, file, &p, b);
@@ -328,9 +345,13 @@ Status compare_measurements(App *a, const CommandLine *cl, OutFormat f, Str *b, 
 {
     MeasuredPair p;
     RETURN_IF_ERROR(want_words(cl, 0, 3, err));
-    if (cl->nwords == 3 && measured_file_named(cl->words[1]) && measured_file_named(cl->words[2]))
-        return files_run(cl->words + 1, f, b, err);
-    RETURN_IF_ERROR(app_need_model(a, err));
+    int files = 0;
+    for (int i = 1; i < 3 && cl->nwords == 3; i++)
+        files += measured_file_named(cl->words[i]);
+    if (files < 2)
+        RETURN_IF_ERROR(app_need_model(a, err));
+    if (files)
+        return files_run(a->session, cl->words + 1, f, b, err);
     RETURN_IF_ERROR(two_of(a->session, cl, &p, err));
     if (f == OUT_JSON)
         measurements_json(a->session, &p, b);

@@ -3,6 +3,7 @@
 
 #include "session/picture.h"
 #include "src/canvas.h"
+#include "src/output.h"
 
 /* The plots of one linear: what they are of, how a person looks at them, and how they are drawn on a canvas. All numbers come
  * from the session: histograms that a pass has kept, and pictures of the weight. */
@@ -62,6 +63,9 @@ typedef struct PlotData {
 } PlotData;
 /* Finds what the plot of this linear needs. now: the weight is read here, else in the background (waits). cancel may be NULL. */
 Status plot_data(Session *s, int64_t linear, const PlotLook *look, bool now, const Cancel *cancel, PlotData *out, Error *err);
+/* The weight of a linear as a level quantizes it, over what it is (PLOT_DEQUANT); q NULL, or one that leaves weights as they are: the
+ * weight alone (PLOT_WEIGHT). */
+Status plot_data_at(Session *s, int64_t linear, const QConfig *q, bool now, const Cancel *cancel, PlotData *out, Error *err);
 /* The window of the whole x axis: values, or indices of channels. */
 HistWindow plot_whole(const PlotData *d);
 /* The furthest that one can zoom out: all values. */
@@ -93,6 +97,30 @@ bool plot_out(PlotLook *look);
 
 /* The whole plot with its figures, on all of the canvas. look's row, col, rows, cols are brought into range. */
 void plot_draw(PlotData *d, PlotLook *look, Sheet *c);
+
+/* Appends its numbers as JSON or CSV: bins, channels, fields or values. ST_DATA where there is nothing to draw. */
+Status plot_numbers(const PlotData *d, const PlotLook *look, OutFormat f, Str *out, Error *err);
+/* Root of the square error over the weight's square, of one that is quantized; NaN: not known. */
+double plot_loss(const PlotData *d);
+
+/* Plots of one linear beside each other. */
+enum { PLOT_PANELS = 3 };
+typedef struct PlotPanel {
+    char title[200];
+    PlotKind kind;
+    PlotData d;
+} PlotPanel;
+typedef struct PlotPanels {
+    const Linear *linear;
+    int n;
+    PlotPanel p[PLOT_PANELS];
+} PlotPanels;
+/* The weight as two measurements quantize it, and the input as the present run has seen it, where it has. now, cancel as plot_data. */
+Status plot_measured(Session *s, int64_t linear, const Measurement m[2], bool now, const Cancel *cancel, PlotPanels *out, Error *err);
+/* What there is under the scores of a layer: its input over the values that its level leaves, and its weight at its level. */
+Status plot_present(Session *s, int64_t linear, bool now, const Cancel *cancel, PlotPanels *out, Error *err);
+/* look: linear and table count. ST_NOMEM. */
+Status plot_panels_draw(PlotPanels *p, const PlotLook *look, Sheet *c, Error *err);
 
 /* Bars with axes and what lies outside, on lines [y, y + h): at least 4. */
 typedef struct HistDraw {

@@ -97,12 +97,20 @@ Status plot_level(Session *s, const char *name, QConfig *out, char full[PLOT_LEV
     return ST_OK;
 }
 
+static void put_level(PlotData *d)
+{
+    char how[80];
+    d->leveled = true;
+    qconfig_describe(&d->q, how, sizeof how);
+    text_format(d->level, sizeof d->level, "level %s", how);
+}
+
 /* The level that is looked at: the one chosen, else the linear's own, of a float one the recipe's first. */
 static Status find_level(Session *s, int64_t linear, const PlotLook *look, PlotData *d, Error *err)
 {
     const Recipe *r = session_recipe(s);
     int level = session_level_of(s, linear);
-    char full[PLOT_LEVEL], how[80];
+    char full[PLOT_LEVEL];
     level = level > 0 ? level : 1;
     if (look->level[0])
         RETURN_IF_ERROR(plot_level(s, look->level, &d->q, full, err));
@@ -110,9 +118,7 @@ static Status find_level(Session *s, int64_t linear, const PlotLook *look, PlotD
         d->q = recipe_entry(r, level - 1)->q;
     else
         return ST_OK;
-    d->leveled = true;
-    qconfig_describe(&d->q, how, sizeof how);
-    text_format(d->level, sizeof d->level, "level %s", how);
+    put_level(d);
     return ST_OK;
 }
 
@@ -234,11 +240,27 @@ static Status weight_data(Session *s, int64_t linear, const PlotLook *look, bool
     return ST_OK;
 }
 
+static void begin(Session *s, int64_t linear, PlotData *d)
+{
+    *d = (PlotData){.model = session_model(s), .steps = ""};
+    d->linear = &d->model->linears[linear];
+    d->res = session_result(s, linear);
+}
+
+Status plot_data_at(Session *s, int64_t linear, const QConfig *q, bool now, const Cancel *cancel, PlotData *out, Error *err)
+{
+    const PlotLook look = {.kind = q && q->weight.dtype != QT_FLOAT ? PLOT_DEQUANT : PLOT_WEIGHT};
+    begin(s, linear, out);
+    if (q) {
+        out->q = *q;
+        put_level(out);
+    }
+    return weight_data(s, linear, &look, now, cancel, out, err);
+}
+
 Status plot_data(Session *s, int64_t linear, const PlotLook *look, bool now, const Cancel *cancel, PlotData *out, Error *err)
 {
-    *out = (PlotData){.model = session_model(s), .steps = ""};
-    out->linear = &out->model->linears[linear];
-    out->res = session_result(s, linear);
+    begin(s, linear, out);
     RETURN_IF_ERROR(find_level(s, linear, look, out, err));
     switch (look->kind) {
     case PLOT_INPUT: of_input(s, linear, out); return ST_OK;

@@ -326,6 +326,12 @@ static void head_of(const PlotData *d, const PlotLook *look, PlotTexts *p)
         plot_say(p, INK_BAD, 8, "%lld values are not finite: %s", (long long)d->picture->look.bad, d->picture->look.bad_text);
 }
 
+double plot_loss(const PlotData *d)
+{
+    const WeightLook *w = d->picture && !d->picture->why[0] ? &d->picture->look : NULL;
+    return w && d->over && w->square > 0 ? sqrt(w->error / w->square) : (double)NAN;
+}
+
 /* What the dequantized weight is off by. */
 static void say_loss(const PlotData *d, PlotTexts *p)
 {

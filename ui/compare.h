@@ -3,11 +3,12 @@
 
 #include "session/comparing.h"
 #include "session/disagree.h"
+#include "src/plot.h"
 #include "ui/detail.h"
 
 /* Screen 4 is made of pages: lists of what can be compared, and what is compared. */
 
-typedef enum ComparePage { PAGE_MEASURED, PAGE_ONE, PAGE_PAIR, PAGE_METRICS, PAGE_RANKS, COMPARE_PAGES } ComparePage;
+typedef enum ComparePage { PAGE_MEASURED, PAGE_ONE, PAGE_PAIR, PAGE_METRICS, PAGE_RANKS, PAGE_HIST, COMPARE_PAGES } ComparePage;
 typedef enum CompareSort { BY_NUMBER, BY_KL, BY_SIZE, COMPARE_SORTS } CompareSort;
 
 /* A measurement as the list shows it. */
@@ -59,6 +60,9 @@ typedef struct Compare {
     RankSort order;
     bool moved_only;
     int64_t *shown, nshown;    /* rows of ranks in the order shown */
+    /* histograms of the layer of the cursor */
+    ComparePage under;         /* the page whose rows they are of: PAGE_PAIR or PAGE_RANKS */
+    PlotLook look;             /* linear and table count */
 } Compare;
 
 /* Makes what the page shows anew, where that changed. */
@@ -73,6 +77,9 @@ void compare_draw_list(Ui *ui, Compare *st, Rect r);
 void compare_draw_one(Ui *ui, Compare *st, Rect r);
 
 void compare_draw_pair(Ui *ui, Compare *st, Rect r);
+/* Makes the pair, or the two rankings, of the marks anew where those or what they name changed. */
+void compare_pair_settle(Ui *ui, Compare *st);
+void compare_ranks_settle(Ui *ui, Compare *st);
 /* Rows of the pair's list, and the linear of row i. */
 int64_t compare_pair_rows(Ui *ui, const Compare *st);
 int64_t compare_pair_linear(const Compare *st, int64_t i);
@@ -86,5 +93,14 @@ void compare_order_ranks(Compare *st);
 /* A linear of the cursor's unit, -1: there is no row. */
 int64_t compare_rank_linear(Ui *ui, const Compare *st);
 void compare_ranks_fini(Compare *st);
+/* The row of the cursor, NULL: there is none. */
+const PairRow *compare_rank_row(const Compare *st);
+
+/* The page whose rows the cursor moves over. */
+ComparePage compare_rows_page(const Compare *st);
+/* The linear of the cursor of a page of two things, -1: there is no row. */
+int64_t compare_linear(Ui *ui, const Compare *st);
+/* The layer of the cursor as A and as B quantize it; of two metrics: what they score. */
+void compare_draw_hist(Ui *ui, Compare *st, Rect r);
 
 #endif

@@ -18,7 +18,7 @@ int64_t compare_pair_linear(const Compare *st, int64_t i)
     return st->all ? i : st->pair.change[i].linear;
 }
 
-static void refresh_pair(Ui *ui, Compare *st)
+void compare_pair_settle(Ui *ui, Compare *st)
 {
     Session *s = ui_session(ui);
     uint64_t version = session_compare_version(s);
@@ -257,7 +257,7 @@ void compare_draw_pair(Ui *ui, Compare *st, Rect r)
 {
     enum { WIDE = 100 };
     int y = r.y;
-    refresh_pair(ui, st);
+    compare_pair_settle(ui, st);
     if (!st->paired) {
         y++;
         draw_wrapped(ui, (Rect){r.y, r.x + 2, r.h, r.w - 4}, &y, SL_ERR, st->pair_why.text);

@@ -151,7 +151,7 @@ void compare_order_ranks(Compare *st)
 }
 
 /* While scores arrive it is made anew once a second at most. */
-static void refresh_ranks(Ui *ui, Compare *st)
+void compare_ranks_settle(Ui *ui, Compare *st)
 {
     enum { EVERY_NS = 1000000000 };
     Session *s = ui_session(ui);
@@ -264,11 +264,16 @@ static void draw_agreement(Ui *ui, const MetricPair *p, Rect r, int *y)
     draw_wrapped(ui, in, y, SL_STRONG, text);
 }
 
+const PairRow *compare_rank_row(const Compare *st)
+{
+    int64_t at = st->pos[PAGE_RANKS].cur;
+    return st->ranked && at < st->nshown ? row_at(st, at) : NULL;
+}
+
 /* The cause of the cursor's row, where it is known. */
 static void why_text(Ui *ui, const Compare *st, Str *out)
 {
-    int64_t at = st->pos[PAGE_RANKS].cur;
-    const PairRow *r = at < st->nshown ? row_at(st, at) : NULL;
+    const PairRow *r = compare_rank_row(st);
     if (r && r->why != DISAGREE_NOT)
         metric_pair_why(ui_session(ui), &st->ranks, r, out);
 }
@@ -293,7 +298,7 @@ void compare_draw_ranks(Ui *ui, Compare *st, Rect r)
 {
     enum { WHY_ROWS = 2 };
     int y = r.y;
-    refresh_ranks(ui, st);
+    compare_ranks_settle(ui, st);
     if (!st->ranked) {
         y++;
         draw_wrapped(ui, (Rect){r.y, r.x + 2, r.h, r.w - 4}, &y, SL_ERR, st->rank_why.text);

@@ -43,7 +43,7 @@ static void draw(Ui *ui, void *state)
     Compare *st = state;
     static void (*const pages[COMPARE_PAGES])(Ui *, Compare *, Rect) = {
         [PAGE_MEASURED] = compare_draw_list, [PAGE_ONE] = compare_draw_one, [PAGE_PAIR] = compare_draw_pair,
-        [PAGE_METRICS] = compare_draw_metrics, [PAGE_RANKS] = compare_draw_ranks};
+        [PAGE_METRICS] = compare_draw_metrics, [PAGE_RANKS] = compare_draw_ranks, [PAGE_HIST] = compare_draw_hist};
     if (!ui_model(ui))
         return;
     compare_refresh(ui, st);
@@ -65,12 +65,13 @@ static void keep_name(Compare *st, const CompareRow *row)
 /* Rows of the page's list. */
 static int64_t rows_of(Ui *ui, Compare *st)
 {
+    ComparePage page = compare_rows_page(st);
     compare_metric(ui, st);
-    return st->page == PAGE_MEASURED  ? st->n
-           : st->page == PAGE_PAIR    ? compare_pair_rows(ui, st)
-           : st->page == PAGE_METRICS ? st->nmetrics
-           : st->page == PAGE_RANKS   ? st->nshown
-                                      : 0;
+    return page == PAGE_MEASURED  ? st->n
+           : page == PAGE_PAIR    ? compare_pair_rows(ui, st)
+           : page == PAGE_METRICS ? st->nmetrics
+           : page == PAGE_RANKS   ? st->nshown
+                                  : 0;
 }
 
 static bool move_rows(Ui *ui, void *state, Motion m)
@@ -80,8 +81,9 @@ static bool move_rows(Ui *ui, void *state, Motion m)
         return detail_move(&st->detail, m);
     if (st->page == PAGE_PAIR && st->aside)
         return detail_move(&st->config, m);
-    if (st->page != PAGE_MEASURED)
-        return list_move(&st->pos[st->page], m, rows_of(ui, st), st->seen[st->page]);
+    ComparePage page = compare_rows_page(st);
+    if (page != PAGE_MEASURED)
+        return list_move(&st->pos[page], m, rows_of(ui, st), st->seen[page]);
     compare_row(ui, st);
     bool moved = list_move(&st->pos[PAGE_MEASURED], m, st->n, st->seen[PAGE_MEASURED]);
     st->name[0] = '\0';
@@ -112,7 +114,7 @@ static void context(Ui *ui, void *state, LineParts *out)
     const char *a = session_marked(ui_session(ui), MARK_A), *b = session_marked(ui_session(ui), MARK_B);
     compare_refresh(ui, st);
     compare_metric(ui, st);
-    bool metrics = st->page == PAGE_METRICS || st->page == PAGE_RANKS;
+    bool metrics = compare_rows_page(st) == PAGE_METRICS || compare_rows_page(st) == PAGE_RANKS;
     if (*a && is_list(st))
         part_add(out, SL_TAGGED, 1, "A %s", a)->least = 12;
     if (*b && is_list(st))
@@ -134,10 +136,10 @@ static void copy(Ui *ui, void *state, bool all, Str *out)
 {
     Compare *st = state;
     const CompareRow *row = compare_row(ui, st);
-    if (!all && row && st->page != PAGE_PAIR) {
+    if (!all && row && (is_list(st) || st->page == PAGE_ONE)) {
         copy_row(row, out);
-    } else if (!all && st->page == PAGE_PAIR && st->paired && compare_pair_rows(ui, st)) {
-        str_puts(out, ui_model(ui)->linears[compare_pair_linear(st, st->pos[PAGE_PAIR].cur)].name);
+    } else if (!all && compare_linear(ui, st) >= 0) {
+        str_puts(out, ui_model(ui)->linears[compare_linear(ui, st)].name);
     } else if (all && st->page == PAGE_PAIR && st->paired) {
         for (int64_t i = 0; i < st->pair.changes; i++)
             str_printf(out, "%s A %s B %s\n", ui_model(ui)->linears[st->pair.change[i].linear].name, st->pair.change[i].from,
@@ -150,11 +152,7 @@ static void copy(Ui *ui, void *state, bool all, Str *out)
 
 static Here here(Ui *ui, void *state)
 {
-    Compare *st = state;
-    bool row = st->page == PAGE_PAIR && st->paired && st->pos[PAGE_PAIR].cur < compare_pair_rows(ui, st);
-    if (st->page == PAGE_RANKS)
-        return (Here){compare_rank_linear(ui, st), -1};
-    return (Here){row ? compare_pair_linear(st, st->pos[PAGE_PAIR].cur) : -1, -1};
+    return (Here){compare_linear(ui, state), -1};
 }
 
 static void fini(void *state)
@@ -203,7 +201,9 @@ static const char *refuse_no_measurement(Ui *ui)
 static const char *refuse_no_pair(Ui *ui)
 {
     const char *why = refuse_no_model(ui);
-    return why ? why : !is_list(state_of(ui)) ? NULL : "two must be compared first: a and b mark them, = compares";
+    return why ? why
+           : is_list(state_of(ui)) || state_of(ui)->page == PAGE_ONE ? "two must be compared first: a and b mark them, = compares"
+                                                                     : NULL;
 }
 
 static const char *refuse_no_marks(Ui *ui)
@@ -328,6 +328,80 @@ static unsigned show_metric(Ui *ui, Compare *st)
     return DO_RELAYOUT;
 }
 
+/* ---- what else can be compared ---- */
+
+static const char *refuse_no_list(Ui *ui)
+{
+    const char *why = refuse_no_model(ui);
+    return why ? why : is_list(state_of(ui)) ? NULL : "this is done in the list; q leads back to it";
+}
+
+/* Opens the command line with what brings others in, or compares files; it lists and explains what there is. */
+static unsigned compare_bring(Ui *ui, const KeyRow *row, int key)
+{
+    (void)key;
+    static const char *const begins[2][2] = {{"load session ", "compare measurements "}, {"load scores ", "compare runs "}};
+    return input_open(ui, INPUT_COMMAND, begins[state_of(ui)->list == PAGE_METRICS][row->arg]);
+}
+
+static const char *refuse_own(Ui *ui)
+{
+    const char *why = refuse_not_listed(ui);
+    char thing[THING_MAX], run[THING_MAX];
+    if (why)
+        return why;
+    session_kept_run(ui_session(ui), thing_here(ui, state_of(ui), thing), run);
+    return *run ? NULL : "it is this session's own: D drops what was kept (compare keep NAME) or brought in (i)";
+}
+
+static unsigned compare_drop(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    char thing[THING_MAX], run[THING_MAX];
+    Str name = {0};
+    session_kept_run(ui_session(ui), thing_here(ui, state_of(ui), thing), run);
+    lexer_quote(&name, run);
+    if (ui_command(ui, "compare drop %s", str_text(&name)))
+        ui_say(ui, SL_OK, "dropped: all that was kept or brought in as %s", run);
+    str_free(&name);
+    return DO_PAINT;
+}
+
+/* ---- histograms ---- */
+
+static const char *refuse_no_hist(Ui *ui)
+{
+    const char *why = refuse_no_pair(ui);
+    return why ? why : compare_linear(ui, state_of(ui)) < 0 ? "no row is shown; d shows all of them" : NULL;
+}
+
+static const char *refuse_not_hist(Ui *ui)
+{
+    const char *why = refuse_no_hist(ui);
+    return why ? why : state_of(ui)->page == PAGE_HIST ? NULL : "that is for histograms; h draws those of this layer";
+}
+
+static unsigned compare_hist(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    Compare *st = state_of(ui);
+    if (st->page == PAGE_HIST) {
+        st->page = st->under;
+        return DO_RELAYOUT;
+    }
+    st->under = st->page;
+    st->page = PAGE_HIST;
+    return DO_RELAYOUT;
+}
+
+static unsigned compare_hist_look(Ui *ui, const KeyRow *row, int key)
+{
+    (void)key;
+    bool *on = row->arg ? &state_of(ui)->look.table : &state_of(ui)->look.linear;
+    *on = !*on;
+    return DO_PAINT;
+}
+
 /* In the list the details; of a linear its row on Rank. */
 static unsigned compare_enter(Ui *ui, const KeyRow *row, int key)
 {
@@ -351,8 +425,9 @@ static unsigned compare_flip(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
     Compare *st = state_of(ui);
-    st->pos[st->page] = (ListPos){0, 0};
-    if (st->page == PAGE_RANKS) {
+    ComparePage page = compare_rows_page(st);
+    st->pos[page] = (ListPos){0, 0};
+    if (page == PAGE_RANKS) {
         st->moved_only = !st->moved_only;
         compare_order_ranks(st);
     } else {
@@ -401,6 +476,10 @@ static unsigned compare_scroll(Ui *ui, const KeyRow *row, int key)
 {
     (void)key;
     Compare *st = state_of(ui);
+    if (st->page == PAGE_HIST)
+        return list_move(&st->pos[st->under], (Motion)row->arg, rows_of(ui, st), 1)
+                   ? DO_PAINT
+                   : ui_refuse(ui, row->arg == MOVE_DOWN ? "no layer is below" : "no layer is above");
     if (!detail_move(st->page == PAGE_PAIR ? &st->config : &st->detail, (Motion)row->arg))
         return ui_refuse(ui, row->arg == MOVE_DOWN ? "the details end here" : "the details begin here");
     return DO_PAINT;
@@ -417,7 +496,7 @@ static unsigned compare_back(Ui *ui, const KeyRow *row, int key)
     Compare *st = state_of(ui);
     if (is_list(st))
         return act_back(ui, row, key);
-    st->page = st->list;
+    st->page = st->page == PAGE_HIST ? st->under : st->list;
     return DO_RELAYOUT;
 }
 
@@ -437,11 +516,23 @@ static const KeyRow keys[] = {
     {.place = 70, .keys = {'S'}, .command = "compare swap", .help = "swap A and B", .run = compare_swap, .refuse = refuse_no_marks},
     {.place = 72, .keys = {'d'}, .help = "only what differs, or all layers", .label = "Only/all", .run = compare_flip,
      .refuse = refuse_no_pair},
+    {.place = 74, .keys = {'h'}, .command = "compare hist LAYER", .help = "the layer as A and as B quantize it: weight over what is left, and its input",
+     .label = "Hist", .run = compare_hist, .refuse = refuse_no_hist},
     {.place = 76, .keys = {'w'}, .command = "compare --out FILE", .help = "write the comparison of A and B as text (asks for the file)",
      .label = "Write", .run = compare_write, .refuse = refuse_no_marks},
+    {.place = 77, .keys = {'i'}, .command = "load session ID | load scores FILE",
+     .help = "bring in another session's measurements; in the list of metrics: scores of a file", .label = "Bring", .run = compare_bring,
+     .arg = 0, .refuse = refuse_no_list},
+    {.place = 86, .keys = {'c'}, .command = "compare measurements|runs A B",
+     .help = "compare files that measure (of metrics: analyze) wrote as JSON, or one with what is here", .run = compare_bring, .arg = 1,
+     .refuse = refuse_no_list},
+    {.place = 88, .keys = {'D'}, .command = "compare drop NAME", .help = "drop the run that was kept or brought in, with all its columns",
+     .run = compare_drop, .refuse = refuse_own},
     {.place = 78, .keys = {'>', K(KEY_F(6))}, .help = "order: the newest, the least KL, the smallest first; of two metrics: by cause, A, B",
      .label = "Sort", .run = compare_sort, .arg = 1, .refuse = refuse_one},
     {.place = 80, .keys = {'<'}, .help = "the order before", .run = compare_sort, .arg = -1, .refuse = refuse_one},
+    {.place = 81, .keys = {'L'}, .help = "histograms: counts linear or logarithmic", .run = compare_hist_look, .arg = 0, .refuse = refuse_not_hist},
+    {.place = 83, .keys = {'H'}, .help = "histograms: as a table of numbers, or drawn", .run = compare_hist_look, .arg = 1, .refuse = refuse_not_hist},
     {.place = 82, .keys = {'J'}, .help = "scroll the details down", .run = compare_scroll, .arg = MOVE_DOWN, .refuse = refuse_no_row},
     {.place = 84, .keys = {'K'}, .help = "scroll the details up", .run = compare_scroll, .arg = MOVE_UP, .refuse = refuse_no_row},
     {.place = 570, .keys = {'q', KEY_ESC}, .help = "back to the list; out of this view", .run = compare_back},

@@ -5,6 +5,8 @@
 
 /* What is compared in a session, two things at a time: measurements, and rankings (session/ranking.h). */
 
+enum { MARK_A, MARK_B, MARKS, THING_MAX = 160 };
+
 /* ---- runs ---- */
 
 /* Keeps the session's present scores as columns NAME.METRIC (session/loaded.h), which nothing changes any more; *columns: how
@@ -15,13 +17,19 @@ Status session_keep_scores(Session *s, const char *name, int *columns, Error *er
  * its measurements as NUMBER@name (name NULL: its id). ST_DATA where it has nothing about a layer of this model. */
 Status session_keep_other(Session *s, const char *id, const char *name, int *columns, int *measured, Error *err);
 
+/* Drops what was kept, loaded or brought in as `run`: its columns run.METRIC, or the column of exactly this name, and its
+ * measurements NUMBER@run; marks on them go, too. In the journal; no undo step. How many of each. ST_USAGE where there is nothing of this
+ * name. */
+Status session_drop_kept(Session *s, const char *run, int *columns, int *measured, Error *err);
+/* As which run session_drop_kept drops a column or a measurement of this name; "": it is this session's own. */
+void session_kept_run(const Session *s, const char *name, char run[THING_MAX]);
+
 /* Appends where the scores of a metric come from: "now: boolq.jsonl, 5 texts, 320 tokens #ec77, fp32", that they are
  * stale, or what a run that was kept, or a file, says. */
 void session_scores_from(const Session *s, const Metric *m, Str *out);
 
 /* ---- marks ---- */
 
-enum { MARK_A, MARK_B, MARKS, THING_MAX = 160 };
 /* Marks a thing as A or B by its name: a measurement's (session_measurement_find) or a ranking's; NULL takes the mark away.
  * In the journal; no undo step. ST_USAGE for what is neither. */
 Status session_mark(Session *s, int which, const char *thing, Error *err);

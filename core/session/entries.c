@@ -252,6 +252,15 @@ void entry_mark(Session *s, const char *which, const char *thing)
     put(s, &b, false);
 }
 
+void entry_drop(Session *s, const char *run)
+{
+    Str b = {0};
+    str_puts(&b, "{\"t\":\"drop\",\"run\":");
+    str_json(&b, run);
+    str_putc(&b, '}');
+    put(s, &b, false);
+}
+
 void entry_loaded(Session *s, const Metric *m)
 {
     Str b = {0};

@@ -26,6 +26,7 @@ void entry_run_end(Session *s, int run, Status st);
 void entry_quantize_end(Session *s, Status st);
 void entry_measured(Session *s, const Measured *m);
 void entry_mark(Session *s, const char *which, const char *thing);
+void entry_drop(Session *s, const char *run);
 struct Trial;
 void entry_trial(Session *s, const struct Trial *t);             /* other calibration texts are tried */
 void entry_loaded(Session *s, const Metric *m);                  /* scores of another program */

@@ -34,6 +34,20 @@ static Status put_foreign(Session *s, const char *run, Measured *m, Error *err)
     return ST_OK;
 }
 
+int foreign_drop(Session *s, const char *run)
+{
+    Kept *k = s->kept;
+    int left = 0, all = k->nforeign;
+    for (int i = 0; i < all; i++)
+        if (strcmp(k->foreign[i].run, run) == 0)
+            measured_fini(&k->foreign[i].m);
+        else
+            k->foreign[left++] = k->foreign[i];
+    k->nforeign = left;
+    k->version++;
+    return all - left;
+}
+
 /* ---- the journal ---- */
 
 static void entry_foreign(Session *s, const char *run, const Measured *m)

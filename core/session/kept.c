@@ -72,6 +72,59 @@ void kept_outdated(Session *s)
         session_log(s, 0, "the scores with %s are kept as %s.METRIC; Compare (4) sets them beside new ones", path_base(d.name), name);
 }
 
+/* ---- dropping them ---- */
+
+/* Marks of what is there no more. */
+static void unmark(Session *s)
+{
+    for (int k = 0; k < MARKS; k++)
+        if (s->kept->mark[k][0] && !session_marked_metric(s, k) && session_marked_measurement(s, k) < 0) {
+            s->kept->mark[k][0] = '\0';
+            s->kept->version++;
+        }
+}
+
+static void drop(Session *s, const char *run, int *columns, int *measured)
+{
+    *columns = loaded_drop(s, run);
+    *measured = foreign_drop(s, run);
+    unmark(s);
+}
+
+Status session_drop_kept(Session *s, const char *run, int *columns, int *measured, Error *err)
+{
+    if (metric_find(run))
+        return error_set(err, ST_USAGE, "the scores of %s are this session's: only what was kept or brought in is dropped", run);
+    drop(s, run, columns, measured);
+    if (!*columns && !*measured)
+        return error_set(err, ST_USAGE, "nothing was kept, loaded or brought in as '%s'", run);
+    entry_drop(s, run);
+    return ST_OK;
+}
+
+Status drop_restore(Session *s, const cJSON *record, Error *err)
+{
+    const char *run = text_of(record, "run");
+    int columns, measured;
+    if (!run)
+        return error_set(err, ST_DATA, "the record of a run that was dropped is damaged");
+    drop(s, run, &columns, &measured);
+    return ST_OK;
+}
+
+void session_kept_run(const Session *s, const char *name, char run[THING_MAX])
+{
+    const char *at = strchr(name, '@'), *dot = strrchr(name, '.');
+    const Metric *m = session_metric_find(s, name);
+    run[0] = '\0';
+    if (m && m->loaded && m->loaded->kept && dot)
+        snprintf(run, THING_MAX, "%.*s", (int)(dot - name), name);
+    else if (m && m->loaded)
+        snprintf(run, THING_MAX, "%s", name);
+    else if (!m && at)
+        snprintf(run, THING_MAX, "%s", at + 1);
+}
+
 /* ---- marks ---- */
 
 static const char *const letters[MARKS] = {[MARK_A] = "A", [MARK_B] = "B"};

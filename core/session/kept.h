@@ -26,5 +26,8 @@ void kept_outdated(Session *s);
 void kept_close(Kept *k);
 Status mark_restore(Session *s, const cJSON *record, Error *err);
 Status foreign_restore(Session *s, const cJSON *record, Error *err);
+Status drop_restore(Session *s, const cJSON *record, Error *err);
+/* Takes away what another session's measurements were brought in as; how many. The journal is not told. */
+int foreign_drop(Session *s, const char *run);
 
 #endif

@@ -25,7 +25,8 @@ typedef struct LoadedMetric {
 
 typedef struct Loaded {
     LoadedMetric *list[LOADED_MAX];
-    int n;
+    LoadedMetric *spare[LOADED_MAX]; /* dropped ones, to be used again: others may still point to them */
+    int n, nspare;
     const Metric **all; /* metric_table and these, NULL-terminated */
 } Loaded;
 
@@ -51,9 +52,10 @@ void loaded_close(Session *s)
         s->table->metric = metric_table[0];
     if (s->table->second && s->table->second->loaded)
         s->table->second = NULL;
-    for (int i = 0; i < l->n; i++) {
-        free(l->list[i]->value);
-        free(l->list[i]);
+    for (int i = 0; i < l->n + l->nspare; i++) {
+        LoadedMetric *m = i < l->n ? l->list[i] : l->spare[i - l->n];
+        free(m->value);
+        free(m);
     }
     free(l->all);
     free(l);
@@ -97,7 +99,7 @@ Status loaded_put(Session *s, const char *name, const LoadedFrom *from, MetricSc
         free(value);
         return error_set(err, ST_USAGE, "%d columns are loaded already", LOADED_MAX);
     }
-    if (l && !m && (m = calloc(1, sizeof *m))) {
+    if (l && !m && (m = l->nspare ? l->spare[--l->nspare] : calloc(1, sizeof *m))) {
         l->all[metric_count() + l->n] = &m->m;
         l->list[l->n++] = m;
     }
@@ -122,6 +124,41 @@ Status loaded_put(Session *s, const char *name, const LoadedFrom *from, MetricSc
     s->results->loss_version++;
     table_scores_changed(s->table);
     return ST_OK;
+}
+
+static bool is_of(const char *column, const char *name)
+{
+    size_t n = strlen(name);
+    return strncmp(column, name, n) == 0 && (column[n] == '\0' || column[n] == '.');
+}
+
+int loaded_drop(Session *s, const char *name)
+{
+    Loaded *l = s->loaded;
+    int left = 0, all = l ? l->n : 0;
+    char run[LOADED_NAME];
+    snprintf(run, sizeof run, "%s", name);
+    tidy(run);
+    for (int i = 0; i < all; i++) {
+        if (!is_of(l->list[i]->name, run)) {
+            l->list[left] = l->list[i];
+            l->all[metric_count() + left++] = &l->list[i]->m;
+            continue;
+        }
+        if (s->table->metric == &l->list[i]->m)
+            s->table->metric = metric_table[0];
+        if (s->table->second == &l->list[i]->m)
+            s->table->second = NULL;
+        l->spare[l->nspare++] = l->list[i];
+    }
+    if (left == all)
+        return 0;
+    l->n = left;
+    l->all[metric_count() + left] = NULL;
+    s->results->version++;
+    s->results->loss_version++;
+    table_scores_changed(s->table);
+    return all - left;
 }
 
 /* ---- names ---- */

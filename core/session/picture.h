@@ -29,7 +29,7 @@ typedef struct Picture {
 
 enum { PICTURES_KEPT = 8 };
 
-/* The picture, borrowed until the next call of this header or session_pump; NULL: it is being made, or there is no memory to
+/* The picture, borrowed until PICTURES_KEPT - 1 others were asked for; NULL: it is being made, or there is no memory to
  * make it. A newer wish stops what is being made for an older one. */
 const Picture *session_picture(Session *s, const PictureAsk *ask);
 /* Whether one is being made. session_fd becomes readable when it is there, and session_pump takes it in. */

@@ -217,6 +217,38 @@ has "$tmp/err" "columns first.METRIC, 1 measurement NUMBER@first" "what came in 
 has "$tmp/out" "B  #1@first" "its measurement is named by both"
 has "$tmp/out" "verdict          A is better" "and compared"
 has "$tmp/list2.json" '"name":"1@first"' "the list has it"
+# shell COMMAND...: the last exit status of commands on the demo model
+shell() { printf 'open %s\n' $m >"$tmp/x.slim"; printf '%s\n' "$@" >>"$tmp/x.slim"; s --script "$tmp/x.slim"; }
+cat >"$tmp/h.slim" <<EOS
+open $m
+set max-samples 3
+set seq-len 64
+set eval-tokens 128
+measure
+measure --out $tmp/mine.json --format json
+exclude *.1.mlp.down_proj
+measure
+compare hist model.layers.1.mlp.down_proj 1 2 --glyphs ascii
+compare hist model.layers.1.mlp.down_proj 1 2 --format json --out $tmp/hist.json
+compare measurements present $tmp/mine.json
+load session $id --as first
+compare drop first
+compare list
+EOS
+exits 0 "a layer as both quantize it" sh -c "\"$SLIMSCOPE\" shell <\"$tmp/h.slim\""
+has "$tmp/out" "A #1 W8A8: error 0.76 % of the weight" "what A loses"
+has "$tmp/out" "B #2 float: nothing is lost" "and B"
+has "$tmp/out" "B  $tmp/mine.json: w8a8_static, 128 tokens" "a measurement beside a file"
+has "$tmp/err" "first is dropped: 2 columns, 1 measurement" "what is dropped is told"
+python3 - "$tmp/hist.json" >"$tmp/says" <<'PY'
+import json, sys
+p = json.load(open(sys.argv[1]))["plots"]
+n = [x["numbers"] for x in p]
+print(n[0]["plot"], n[1]["plot"], all(abs(sum(c) - 131072) < 4 for c in (n[0]["count"], n[0]["dequantized"], n[1]["count"])), round(100 * n[0]["error"], 2))
+PY
+is "dequantized weight True 0.76" "$(cat "$tmp/says")" "as JSON every value is counted in both"
+exits 64 "a layer without two" shell "compare hist model.layers.1.mlp.down_proj"
+has "$tmp/err" "nothing is marked A" "says what is needed"
 printf 'open %s\nload session nothing\n' $m >"$tmp/no.slim"
 exits 65 "no such session" sh -c "\"$SLIMSCOPE\" shell <\"$tmp/no.slim\""
 unset XDG_STATE_HOME
@@ -228,8 +260,6 @@ has "$tmp/err" "no metric of 'other.json' is in run5.json" "is named"
 exits 64 "one file, without a model" s compare runs "$tmp/run5.json"
 exits 74 "no such file" s compare runs "$tmp/none.json" "$tmp/run5.json"
 
-# shell COMMAND...: the last exit status of commands on the demo model
-shell() { printf 'open %s\n' $m >"$tmp/x.slim"; printf '%s\n' "$@" >>"$tmp/x.slim"; s --script "$tmp/x.slim"; }
 exits 64 "nothing measured" shell "compare"
 has "$tmp/err" "nothing is measured yet: measure" "says what to do"
 exits 64 "no such metric" shell "compare metrics kurtosis stdd"

@@ -42,7 +42,10 @@ one() {
     cancel) in_session "calib boolq.jsonl" "async analyze std" "cancel $*" "wait" ;; # of a job that takes long enough
     guide) in_session "guide $*" ;;
     rank) in_session "analyze std" "rank std $*" ;;
-    compare) in_session "analyze std kurtosis" "compare metrics std kurtosis $*" ;;
+    compare) case " $* " in
+        *" --linear"* | *" --table"* | *" --size"* | *" --glyphs"*) in_session "analyze std kurtosis" "compare hist model.layers.0.mlp.down_proj std kurtosis $*" ;;
+        *) in_session "analyze std kurtosis" "compare metrics std kurtosis $*" ;;
+        esac ;;
     calib) case " $* " in *" --off"*) in_session "calib tag 1" "calib tag 1 $*" "calib list" ;; *" --full"*) in_session "eval $D" "calib loo 1 $*" ;; *) in_session "calib list $*" ;; esac ;;
     load) in_session "load scores $tmp/own.csv $*" ;;
     tag) in_session "tag *.0.*" "tag $* *.0.*" ;;
@@ -276,6 +279,10 @@ row export as "name,group,level" xml --preview --as csv
 row compare format '"spearman"' xml --format json
 row compare out "FILE:$tmp/compared" "" --out "$tmp/compared"
 row compare topk "and 50 more" x --topk 6
+row compare linear "counts linear" - --linear
+row compare table "share" - --table
+row compare size "weight" 3x3 --size 60x20
+row compare glyphs "#" runes --glyphs ascii
 row rank pattern "Total layers analyzed: 8" "" --pattern '*.down_proj'
 row rank topk "Top 1 most sensitive" x --topk 1
 row rank format '"metric":"std"' xml --format json

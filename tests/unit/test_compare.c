@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "session/columns.h"
 #include "session/comparing.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/tempdir.h"
@@ -398,6 +399,57 @@ static void a_new_calibration_set_keeps_the_scores_so_far(void **state)
     session_free(s);
 }
 
+static void dropped_columns_are_gone(Session *s)
+{
+    assert_null(session_metric_find(s, "mine.kurtosis"));
+    assert_null(session_metric_find(s, "mine.std"));
+    assert_non_null(session_metric_find(s, "mine2.kurtosis"));
+    assert_null(session_marked_metric(s, MARK_A));
+    assert_string_equal(session_marked(s, MARK_A), "");
+    assert_string_equal(session_marked(s, MARK_B), "kurtosis");
+}
+
+static void what_was_kept_is_dropped(void **state)
+{
+    (void)state;
+    Session *s = open_session();
+    char id[40], run[THING_MAX];
+    int columns, measured;
+    analyze(s, "kurtosis");
+    analyze(s, "std");
+    ok(session_keep_scores(s, "mine", &columns, &err));
+    ok(session_keep_scores(s, "mine2", &columns, &err));
+    ok(session_show(s, "mine.std", &err));
+    session_set_columns(s, session_metric_find(s, "mine.kurtosis"), 0);
+    ok(session_mark(s, MARK_A, "mine.kurtosis", &err));
+    ok(session_mark(s, MARK_B, "kurtosis", &err));
+    session_kept_run(s, "mine2.kurtosis", run);
+    assert_string_equal(run, "mine2");
+    session_kept_run(s, "kurtosis", run);
+    assert_string_equal(run, "");
+    session_kept_run(s, "3@that", run);
+    assert_string_equal(run, "that");
+    uint64_t version = session_compare_version(s);
+    assert_int_equal(session_drop_kept(s, "min", &columns, &measured, &err), ST_USAGE);
+    assert_int_equal(session_drop_kept(s, "kurtosis", &columns, &measured, &err), ST_USAGE);
+    ok(session_drop_kept(s, "mine", &columns, &measured, &err));
+    assert_true(columns >= 2 && measured == 0);
+    assert_true(session_compare_version(s) > version);
+    assert_ptr_not_equal(session_metric(s), NULL);
+    assert_null(session_metric(s)->loaded);
+    assert_null(session_second(s));
+    dropped_columns_are_gone(s);
+    double was = score(s, "kurtosis", 3);
+    snprintf(id, sizeof id, "%s", session_id(s));
+    session_free(s);
+    SessionOptions o = options();
+    ok(session_restore(&s, &o, id, &err)); /* it stays so */
+    dropped_columns_are_gone(s);
+    ok(session_keep_scores(s, "mine", &columns, &err)); /* the name is free again */
+    assert_true(score(s, "mine.kurtosis", 3) == was && score(s, "mine2.kurtosis", 3) == was);
+    session_free(s);
+}
+
 static void another_session_is_brought_in(void **state)
 {
     (void)state;
@@ -485,6 +537,7 @@ int main(void)
         cmocka_unit_test(levels_in_words),
         cmocka_unit_test(marks_are_kept),
         cmocka_unit_test(a_new_calibration_set_keeps_the_scores_so_far),
+        cmocka_unit_test(what_was_kept_is_dropped),
         cmocka_unit_test(another_session_is_brought_in),
         cmocka_unit_test(a_measurement_is_taken_back_with_its_recipe),
     };

@@ -397,7 +397,7 @@ static const Tested views[] = {
     {"rank", "test_screen.c", "test_golden_utf8"},
     {"whatif", "test_screen.c", "test_golden_utf8"},
     {"jobs", "test_screen.c", "test_golden_utf8"},
-    {"compare", "test_screen.c", "test_golden_utf8"},
+    {"compare", "test_view_compare.c", "a_layer_as_both_quantize_it"},
     {"calib", "test_view_calib.c", "keys_are_commands"},
     {"model", "test_modeltree.c", "the_screen_unfolds"},
     {"export", "test_screen.c", "test_golden_utf8"},
