@@ -157,6 +157,7 @@ const LangText lang_zh_n_z[] = {
     {"s 3 std", "s 3 倍标准差"},
     {"same top-1", "同 top-1"},
     {"score", "分数"},
+    {"scored", "已评分"},
     {"scored in %s arithmetic", "以 %s 运算评分"},
     {"scores", "分数"},
     {"script", "文字"},

@@ -87,7 +87,6 @@ const LangText lang_zh_signs[] = {
     {"%lld tensors", "%lld 个张量"},
     {"%lld values are not finite: %s", "%lld 个值不是有限数：%s"},
     {"%lld-%lld of %d", "%lld-%lld/%d"},
-    {"%lld/%lld scored", "%lld/%lld 已评分"},
     {"%s (%s to all float)  %.2f bits  %lld of %lld linears float", "%s（到全浮点 %s）  %.2f 比特  %lld/%lld 个线性层为浮点"},
     {"%s (not now: %s)", "%s（此刻不可用：%s）"},
     {"%s +-%.2g nats a token, median %s, 99 %% below %s, most %s", "%s +-%.2g nats/词元，中位 %s，99 %% 低于 %s，最大 %s"},

@@ -125,9 +125,11 @@ static void put_tabs(Ui *ui, Pen *p, TabNames names)
     }
 }
 
+/* The names of the screens before what this one says of itself: of that the tabs' line has what matters most, the rest stands in the
+ * line of messages. */
 static void draw_tabs(Ui *ui)
 {
-    enum { WANTED = 3 }; /* what the screen says of itself up to this priority is worth the tabs' names */
+    static const int wanted[] = {[NAMES_WHOLE] = 1, [NAMES_SHORT] = 0}; /* priorities that are worth shorter names, or none */
     Rect r = ui->layout.tabs;
     LineParts l = {.n = 0};
     if (ui->view->context && ui_model(ui))
@@ -139,8 +141,14 @@ static void draw_tabs(Ui *ui)
         p = pen_at(ui, r.y, r.x, r.w);
         put_tabs(ui, &p, names);
         parts_fit(&l, p.end - p.x - 2);
-        if (names == NAMES_NONE || parts_kept(&l) >= WANTED)
+        if (names == NAMES_NONE || parts_kept(&l) >= wanted[names])
             break;
+    }
+    ui->rest = (LineParts){.n = 0};
+    for (int i = 0; i < l.n; i++) {
+        bool alone = l.f[i].gap < PART_GAP && i && l.f[i - 1].width > 0; /* says nothing without the one before it */
+        if (l.f[i].width == 0 && l.f[i].text[0] && !alone)
+            ui->rest.f[ui->rest.n++] = l.f[i];
     }
     pen_puts(&p, SL_TEXT, " ");
     pen_parts(&p, SL_TEXT, &l, 1);
@@ -249,6 +257,11 @@ static bool draw_message(Ui *ui)
     } else if (note) {
         text_cut(line, sizeof line, note, r.w - 4, ui->term.glyphs.ellipsis);
         pen_printf(&p, SL_WARN, " ! %s", line);
+    }
+    if (ui->rest.n && !ui->overlay && p.x + PART_GAP < p.end) {
+        ui->rest.f[0].right = true;
+        pen_to(&p, SL_TEXT, p.x + PART_GAP - 1);
+        pen_parts(&p, SL_TEXT, &ui->rest, 1);
     }
     pen_fill(&p, SL_TEXT);
     return false;

@@ -328,13 +328,13 @@ static void context(Ui *ui, void *state, LineParts *out)
     if (*filter) {
         int64_t shown;
         session_order(s, &shown, false);
-        part_add(out, SL_TEXT, 2, "filter %s", filter)->least = 16;
+        part_add(out, SL_TEXT, 3, "filter %s", filter)->least = 16;
         part_add(out, SL_TEXT, 1, "%lld of %lld", (long long)shown, (long long)ui_model(ui)->nlinears)->gap = 1;
     }
     int64_t rows;
     session_rows(s, &rows, false);
     if (rows > st->page)
-        part_add(out, SL_DIM, 4, "row %lld of %lld", (long long)st->pos.cur + 1, (long long)rows);
+        part_add(out, SL_DIM, 5, "row %lld of %lld", (long long)st->pos.cur + 1, (long long)rows);
     if (session_fold_mode(s) != FOLD_NONE)
         part_add(out, SL_TEXT, 3, "fold %s", fold_mode_name(session_fold_mode(s)));
     if (session_order_stale(s))
@@ -343,14 +343,14 @@ static void context(Ui *ui, void *state, LineParts *out)
     SortKey sort = session_sort_key(s, &up);
     int column = rank_sort_column(sort);
     if (column == COLUMNS || !st->w[column]) /* no heading on the screen tells */
-        part_add(out, SL_TEXT, 1, up ? "by %s ^" : "by %s v", sort_key_name(sort));
-    part_add(out, SL_TEXT, 2, "%s", m ? m->name : tr("no metric"));
+        part_add(out, SL_TEXT, 2, up ? "by %s ^" : "by %s v", sort_key_name(sort));
+    part_add(out, SL_TEXT, 1, "%s", m ? m->name : tr("no metric"));
     if (m && m->scope != SCOPE_LINEAR)
         part_add(out, SL_TEXT, 5, "of the %s", scope_name(m->scope))->gap = 1;
     if (m)
         part_add(out, SL_DIM, 6, "%d/%d", at, n)->gap = 1;
-    part_add(out, SL_TEXT, 0, "%lld/%lld scored", (long long)(st->range.scored - st->range.failed),
-             (long long)ui_model(ui)->nlinears);
+    part_add(out, SL_TEXT, 0, "%lld/%lld", (long long)(st->range.scored - st->range.failed), (long long)ui_model(ui)->nlinears);
+    part_add(out, SL_TEXT, 4, "scored")->gap = 1;
     if (st->range.failed)
         part_add(out, SL_FAILED, 0, "%lld failed", (long long)st->range.failed);
 }

@@ -58,6 +58,7 @@ struct Ui {
     char search[UI_SEARCH_MAX];
     char marked[UI_SEARCH_MAX];   /* what is marked in names; "": nothing */
     char rule[4200];              /* that is being edited */
+    LineParts rest;          /* what the line of tabs had no room for */
     char message[ERROR_TEXT_MAX];
     Slot message_slot;
     Question question;

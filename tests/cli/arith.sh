@@ -61,7 +61,7 @@ for m in $modes; do
         s shell $demo $few --dtype-sim $m >"$tmp/out" 2>&1
     exits 0 "$m: resume" s resume --size 160x40 --dump-screen "$tmp/screen"
     is "$(beside $m)" "$(head -n 1 "$tmp/screen" | grep -c " $m arithmetic")" "$m: in the head"
-    has "$tmp/screen" "56/56 scored" "$m: with its scores"
+    has "$tmp/screen" "56/56" "$m: with its scores"
     has "$tmp/screen" "STALE KL" "$m: and its measurement"
     is 0 "$(grep -c ' s stale\|not made' "$tmp/screen")" "$m: none of them stale"
     printf 'rank kurtosis --format json\n' >>"$tmp/again.$m"

@@ -17,7 +17,7 @@ killed() { SLIMSCOPE=$SLIMSCOPE timeout 100 python3 "$tmp/kill.py" lab_models/de
 
 killed
 exits 0 "resume goes on by itself" s resume --size 80x24 --dump-screen "$tmp/screen"
-has "$tmp/screen" "56/56 scored" "to the end"
+has "$tmp/screen" "56/56" "to the end"
 exits 0 "the session is listed" s resume --list
 has "$tmp/out" "$id" "by its name"
 has "$tmp/out" "56 of 56 rows" "with its progress"

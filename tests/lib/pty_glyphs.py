@@ -82,7 +82,7 @@ def wide_braille(p):
     """braille asked for on a terminal with wide ambiguous characters"""
     p.see("down_proj")
     p.keys("r")
-    p.see("56/56 scored")
+    p.see("56/56")
     p.leave()
     tap.ok(braille(p.painted()), "width 2 and --glyphs braille: bars are braille, which is never wide")
     tap.equal(set(), frames(p.painted()), "width 2 and --glyphs braille: frames are ASCII")

@@ -26,7 +26,7 @@ def session(p):
     """rank, exclude, measure, undo and export by keys"""
     p.see("down_proj")
     p.keys("r")
-    p.see("56/56 scored")
+    p.see("56/56")
     p.keys(".")
     p.keys("g\x0c")
     p.see("float ")

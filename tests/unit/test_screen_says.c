@@ -30,7 +30,7 @@ static void test_messages_beside_figures(void **state)
         world_shows(&w, "float 6/56  size 6.8 MiB", true);
         world_shows(&w, "KL 0.01", true);
         world_shows(&w, "STALE KL 0.0", true);
-        world_shows(&w, "56/56 scored", true);
+        world_shows(&w, "56/56", true);
         static const char text[] = "measured: KL 0.02053, perplexity 92.83 (float 88.1), top-1 agreement 87.3 %, "
                                    "and a tail that no screen of a hundred columns shows, only the widest one, it seems, "
                                    "shows the whole of it";
@@ -45,7 +45,7 @@ static void test_messages_beside_figures(void **state)
         world_type(&w, "mlp");
         world_keys(&w, "Enter f f > >");
         world_shows(&w, "of 56", true);
-        world_shows(&w, "56/56 scored", true);
+        world_shows(&w, "56/56", true);
         world_close(&w);
     }
 }
