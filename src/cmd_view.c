@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "session/columns.h"
 #include "session/fold.h"
 #include "src/commands.h"
 #include "src/internal.h"
@@ -37,6 +38,8 @@ static Status sort_run(App *a, const CommandLine *cl, Error *err)
         str_free(&all);
         return ST_USAGE;
     }
+    if (key == SORT_SECOND && !session_second(a->session))
+        return error_set(err, ST_USAGE, "no second metric is shown: columns METRIC shows one beside the first");
     bool ascending = key == SORT_NAME || key == SORT_MODEL;
     if (cl->nwords == 2) {
         bool up = strcmp(cl->words[1], "asc") == 0;
@@ -48,8 +51,8 @@ static Status sort_run(App *a, const CommandLine *cl, Error *err)
 }
 const Command command_sort = {
     .name = "sort",
-    .args = "score|name|model|size|level [asc|desc]",
-    .summary = "Order the table.",
+    .args = "score|name|model|size|level|second [asc|desc]",
+    .summary = "Order the table; second: by the metric that columns shows beside the first.",
     .flags = CMD_NEEDS_MODEL | CMD_NEUTRAL,
     .completes = COMP_SORT,
     .run = sort_run,

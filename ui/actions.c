@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "session/columns.h"
 #include "session/fold.h"
 #include "src/lang.h"
 #include "text/lexer.h"
@@ -311,8 +312,12 @@ unsigned ui_sort(Ui *ui, SortKey k)
 unsigned act_sort(Ui *ui, const KeyRow *row, int key)
 {
     (void)key;
-    SortKey k = session_sort_key(ui_session(ui), NULL);
-    return ui_sort(ui, (SortKey)(((int)k + row->arg + SORT_KEYS) % SORT_KEYS));
+    Session *s = ui_session(ui);
+    int k = session_sort_key(s, NULL);
+    do
+        k = (k + row->arg + SORT_KEYS) % SORT_KEYS;
+    while (k == SORT_SECOND && !session_second(s));
+    return ui_sort(ui, (SortKey)k);
 }
 
 unsigned act_sort_invert(Ui *ui, const KeyRow *row, int key)

@@ -107,22 +107,38 @@ static void draw_made_in(Ui *ui, Rect r, int *y, const Metric *m, int64_t i)
     str_free(&names);
 }
 
-/* The further numbers of a score. */
+/* The further numbers of a score. Few of them with what each is; of many that stands below (draw_part_words). */
+enum { PARTS_TOLD = 4 };
 static void draw_parts(Ui *ui, Rect r, int *y, const Metric *m, int64_t linear)
 {
     Session *s = ui_session(ui);
     int64_t unit = m && m->parts ? scope_unit_of(session_model(s), m->scope, linear) : -1;
     const double *part = unit < 0 ? NULL : session_unit_parts(s, m, unit);
+    const int n = part ? metric_parts(m) : 0;
     Str text = {0};
-    for (int k = 0; part && k < metric_parts(m); k++) {
+    for (int k = 0; k < n; k++) {
         char value[24];
+        const MetricPart *p = &m->parts[k];
         fmt_value(value, sizeof value, part[k]);
-        str_printf(&text, "%s%s %s%s%s", k ? "  " : "", m->parts[k].name, value, m->parts[k].unit[0] ? " " : "",
-                   m->parts[k].unit);
+        str_printf(&text, "%s%s %s%s%s", text.len ? "  " : "", p->name, value, p->unit[0] ? " " : "", p->unit);
+        if (n > PARTS_TOLD)
+            continue;
+        str_printf(&text, ": %s", p->text);
+        draw_wrapped(ui, r, y, SL_TEXT, str_text(&text));
+        str_clear(&text);
     }
     if (text.len)
         draw_wrapped(ui, r, y, SL_TEXT, str_text(&text));
     str_free(&text);
+}
+
+static void draw_part_words(Ui *ui, Rect r, int *y, const Metric *m)
+{
+    for (int k = 0; metric_parts(m) > PARTS_TOLD && k < metric_parts(m); k++) {
+        char text[240];
+        snprintf(text, sizeof text, "%s: %s", m->parts[k].name, m->parts[k].text);
+        draw_wrapped(ui, r, y, SL_DIM, text);
+    }
 }
 
 static void draw_shown(Ui *ui, Rect r, int *y, const Metric *shown, int64_t i)
@@ -288,6 +304,7 @@ static int content(Ui *ui, Rect r, int64_t linear, int spare)
     if (m && m->explain) {
         y++;
         draw_wrapped(ui, r, &y, SL_DIM, m->explain);
+        draw_part_words(ui, r, &y, m);
     }
     return y;
 }

@@ -126,7 +126,9 @@ void rank_fit(Ui *ui, Rank *st, int width)
 
 int rank_sort_column(SortKey k)
 {
-    return k == SORT_SCORE ? C_SCORE : k == SORT_NAME ? C_NAME : k == SORT_LEVEL ? C_LEVEL : k == SORT_SIZE ? C_COST : COLUMNS;
+    static const int column[SORT_KEYS] = {[SORT_SCORE] = C_SCORE, [SORT_NAME] = C_NAME,     [SORT_MODEL] = COLUMNS,
+                                          [SORT_SIZE] = C_COST,   [SORT_LEVEL] = C_LEVEL, [SORT_SECOND] = C_SECOND};
+    return column[k];
 }
 
 /* The first `width` cells of a word. */

@@ -101,8 +101,8 @@ static void click_title(Ui *ui, const Rank *st, int x)
     static const SortKey keys[COLUMNS] = {
         [C_RANK] = SORT_SCORE, [C_STATE] = SORT_LEVEL, [C_NAME] = SORT_NAME, [C_COUNT] = SORT_KEYS,
         [C_SCORE] = SORT_SCORE, [C_MEAN] = SORT_KEYS, [C_BAR] = SORT_SCORE, [C_LEVEL] = SORT_LEVEL,
-        [C_COST] = SORT_SIZE, [C_GROUP] = SORT_MODEL, [C_INTERVAL] = SORT_SCORE, [C_SECOND] = SORT_KEYS,
-        [C_SECOND_RANK] = SORT_KEYS, [C_KIND] = SORT_KEYS, [C_ADVICE] = SORT_KEYS,
+        [C_COST] = SORT_SIZE, [C_GROUP] = SORT_MODEL, [C_INTERVAL] = SORT_SCORE, [C_SECOND] = SORT_SECOND,
+        [C_SECOND_RANK] = SORT_SECOND, [C_KIND] = SORT_KEYS, [C_ADVICE] = SORT_KEYS,
     };
     for (int c = 0, at = 1; c < COLUMNS; c++) {
         if (!st->w[c])

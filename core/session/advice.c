@@ -137,6 +137,7 @@ unsigned session_columns(const Session *s)
 
 void session_set_columns(Session *s, const Metric *second, unsigned columns)
 {
+    s->table->order_valid = s->table->order_valid && (s->table->sort != SORT_SECOND || s->table->second == second);
     s->table->second = second;
     s->table->columns = columns;
 }

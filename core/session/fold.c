@@ -199,7 +199,8 @@ static double size_of(const Model *m, const int64_t *members, int64_t n)
 static void order_units(Session *s)
 {
     Folds *t = &s->table->folds;
-    bool by_size = s->table->sort == SORT_SIZE, by_worst = s->table->sort == SORT_SCORE && s->table->ascending;
+    bool by_size = s->table->sort == SORT_SIZE, by_score = s->table->sort == SORT_SCORE || s->table->sort == SORT_SECOND;
+    bool by_worst = by_score && s->table->ascending;
     if (t->nfolds == 0 || (!by_size && !by_worst))
         return;
     UnitKey *keys = mem_array((size_t)t->nunits, sizeof *keys);

@@ -157,6 +157,7 @@ int loaded_drop(Session *s, const char *name)
     l->all[metric_count() + left] = NULL;
     s->results->version++;
     s->results->loss_version++;
+    s->table->order_valid = false;
     table_scores_changed(s->table);
     return all - left;
 }

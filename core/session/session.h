@@ -538,7 +538,7 @@ void session_log(Session *s, int level, const char *fmt, ...) __attribute__((for
 void session_note(Session *s, LogKind kind, int level, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 
 /* ---- the table as a person looks at it ---- */
-typedef enum SortKey { SORT_SCORE, SORT_NAME, SORT_MODEL, SORT_SIZE, SORT_LEVEL, SORT_KEYS } SortKey;
+typedef enum SortKey { SORT_SCORE, SORT_NAME, SORT_MODEL, SORT_SIZE, SORT_LEVEL, SORT_SECOND, SORT_KEYS } SortKey;
 const char *sort_key_name(SortKey k);
 int sort_key_find(const char *name); /* -1 */
 const Metric *session_metric(const Session *s);      /* the shown metric */

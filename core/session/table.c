@@ -16,6 +16,7 @@
 
 static const char *const sort_names[SORT_KEYS] = {
     [SORT_SCORE] = "score", [SORT_NAME] = "name", [SORT_MODEL] = "model", [SORT_SIZE] = "size", [SORT_LEVEL] = "level",
+    [SORT_SECOND] = "second",
 };
 
 const char *sort_key_name(SortKey k)
@@ -177,15 +178,23 @@ static int compare_keys(const void *pa, const void *pb)
     return a->linear < b->linear ? -1 : a->linear > b->linear;
 }
 
+/* The metric by whose scores rows are ordered, NULL: by something else. Without a second one the shown one takes its place. */
+static const Metric *sort_metric(const Table *t)
+{
+    return t->sort == SORT_SECOND && t->second ? t->second : t->sort == SORT_SCORE || t->sort == SORT_SECOND ? t->metric : NULL;
+}
+
 static Key make_key(const Session *s, int64_t i)
 {
     const Table *t = s->table;
     Key k = {.linear = i};
     switch (t->sort) {
+    case SORT_SECOND:
     case SORT_SCORE: {
-        Score sc = session_score(s, t->metric, i);
+        const Metric *m = sort_metric(t);
+        Score sc = session_score(s, m, i);
         k.tier = sc.state == SCORE_FAILED ? 0 : sc.state == SCORE_OK || sc.state == SCORE_STALE ? 1 : 2;
-        k.value = k.tier == 1 ? -sc.value * t->metric->direction : 0;
+        k.value = k.tier == 1 ? -sc.value * m->direction : 0;
         break;
     }
     case SORT_NAME: k.name = s->model->linears[i].name; break;
@@ -214,11 +223,11 @@ static void sort_order(Session *s)
     int64_t failed = 0, last = n;
     if (keys) {
         qsort(keys, (size_t)n, sizeof *keys, compare_keys);
-        while (t->sort == SORT_SCORE && failed < n && keys[failed].tier == 0)
+        while (sort_metric(t) && failed < n && keys[failed].tier == 0)
             failed++;
         /* how make_key orders it */
         bool up = t->sort == SORT_NAME || t->sort == SORT_MODEL || t->sort == SORT_LEVEL;
-        while (t->sort == SORT_SCORE && last > failed && keys[last - 1].tier == 2)
+        while (sort_metric(t) && last > failed && keys[last - 1].tier == 2)
             last--;
         for (int64_t i = 0; i < n; i++) {
             bool inner = t->ascending != up && i >= failed && i < last;

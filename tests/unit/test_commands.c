@@ -316,7 +316,7 @@ static void words_are_completed_by_what_they_are(void **state)
         {"exclude 'model.layers.7.mlp.d", "model.layers.7.mlp.down_proj"},
         {"level W", "W8A8"},
         {"level W8A8 mod", "model."},
-        {"sort s", "score size"},
+        {"sort s", "score second size"},
         {"fold ", "block experts group kind none"},
         {"help und", "undo"},
         {"open lab_models/demo/tokenizer.", "lab_models/demo/tokenizer.json"},

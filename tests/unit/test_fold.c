@@ -106,7 +106,7 @@ static Place reference_place(Session *s, const int64_t *members, int64_t n)
             const Linear *l = &session_model(s)->linears[members[k]];
             p.value += (ascending ? 1.0 : -1.0) * (double)l->in * (double)l->out;
         }
-    } else if (key == SORT_SCORE) {
+    } else if (key == SORT_SCORE || key == SORT_SECOND) { /* without a second metric by the shown one */
         double worst = NAN;
         for (int64_t k = 0; k < n; k++) {
             Score sc = session_score(s, session_metric(s), members[k]);

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "io/file.h"
+#include "session/columns.h"
 #include "session/fold.h"
 #include "tests/lib/screen_world.h"
 #include "ui/keys.h"
@@ -323,6 +324,23 @@ static void test_sorted_both_ways(void **state)
     }
     assert_int_equal(app_execute(&w.app, "sort level asc", &err), ST_OK);
     assert_int_equal(session_level_of(s, session_order(s, &n, true)[0]), 0); /* float first */
+    assert_int_equal(app_execute(&w.app, "sort second", &err), ST_USAGE); /* there is none */
+    assert_int_equal(app_execute(&w.app, "columns std", &err), ST_OK);
+    bool up;
+    for (int i = 0; i < 6 && session_sort_key(s, &up) != SORT_SECOND; i++)
+        world_keys(&w, ">");
+    assert_int_equal(session_sort_key(s, &up), SORT_SECOND);
+    assert_false(up);
+    const int64_t *by = session_order(s, &n, true);
+    int64_t last = 1;
+    for (int64_t i = 0; i < n; i++) { /* those without a score come last */
+        int64_t rank = session_second_rank(s, by[i]);
+        assert_true(rank ? rank >= last : i > 0);
+        last = rank ? rank : INT64_MAX;
+    }
+    assert_true(last == INT64_MAX);
+    assert_int_equal(app_execute(&w.app, "columns none", &err), ST_OK);
+    world_keys(&w, "> > > > >"); /* without a second one it is no stop on the way round */
     assert_int_equal(app_execute(&w.app, "sort score asc", &err), ST_OK);
     const int64_t *order = session_order(s, &n, true);
     const Metric *m = session_metric(s);
