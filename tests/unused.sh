@@ -12,38 +12,50 @@ act_observe_pack        what ranks of one calibration hand each other
 act_observe_packed      the same
 awq_fake                the search of awq, for its processor
 awq_search              the same
+check_block             rotations of the model, for processors that turn it
 checkpoint_bytes_read   tests count by it how often a weight is read
+editchain_all           steps of what processors change in a model
+editchain_copy          the same
+editchain_rotate        the same
 flex_column_max         the searches of flex_smooth_quant and flex_awq_ssz, for their processors
 flex_scales             the same
 flex_search             the same
 flex_search_bytes       the same
-hessian_merge           what ranks of one calibration hand each other
-hessian_pack            the same
-layer_forward_part      the forward of a part of a unit, for layer jobs that replay
-overlay_add_bias        what a processor changes in a model, read by every pass and saver
-overlay_derive          the same
-overlay_derive_tensor   the same
-overlay_file            the same
-overlay_replace         the same
-overlay_scale_inputs    the same
-overlay_scale_tensor    the same
-rng_unit                the random stream of a layer job
-check_block             rotations of the model, for processors that turn it
-hadamard_base           the same
+hadamard_base           rotations of the model, for processors that turn it
 hadamard_check          the same
 hadamard_parts          the same
 hadamard_signs          the same
 hadamard_split          the same
-rotation_blocks         the same
-rotation_bytes          the same
+hessian_merge           what ranks of one calibration hand each other
+hessian_pack            the same
+layer_forward_part      the forward of a part of a unit, for layer jobs that replay
+overlay_add_bias        what a processor changes in a model, read by every pass and saver
+overlay_bias_from       the same
+overlay_derive          the same
+overlay_derive_tensor   the same
+overlay_file            the same
+overlay_input           the same
+overlay_input_rotate    the same
+overlay_input_scale     the same
+overlay_inputs          the same
+overlay_model           the same
+overlay_replace         the same
+overlay_rotate_inputs   the same
+overlay_rotate_outputs  the same
+overlay_rotate_tensor   the same
+overlay_round           the same
+overlay_scale_inputs    the same
+overlay_scale_norm_bias the same
+overlay_scale_tensor    the same
+overlay_scale_unit_norm the same
+overlay_shift_norm      the same
+overlay_untie           the same
+rng_unit                the random stream of a layer job
+rotation_blocks         rotations of the model, for processors that turn it
 rotation_dense          the same
-rotation_digest         the same
-rotation_free           the same
 rotation_hadamard       the same
 rotation_identity       the same
 rotation_kron           the same
-rotation_left           the same
-rotation_right          the same
 rotation_rows           the same
 rotation_share          the same
 rotation_shifted        the same
@@ -55,9 +67,9 @@ session_table_work      tests count by it what a step of the screen costs
 statecache_dir_bytes    tests hold the cache's bound against it
 stream_slice            some samples of a stream
 unit_block_backward     gradients of a unit, for processors that train
+unit_experts            the same
 unit_has_gradients      the same
 unit_small              what a layer job asks a unit for
-unit_experts            the same
 LIST
 sort -o "$out.allowed" "$out.allowed"
 dead=$(comm -23 "$out.left" "$out.allowed")

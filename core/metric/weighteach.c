@@ -25,13 +25,18 @@ Status weighteach(const Source *s, const Linear *l, int64_t from, int64_t to, co
                   void *ctx, Error *err)
 {
     int64_t step = rows_at_once(l);
-    for (int64_t r = from; r < to; r += step) {
+    SourceWeight weight = source_weight(s, l);
+    Status st = source_prepare(&weight, NULL, NULL, NULL, cancel, err);
+    for (int64_t r = from; r < to && st == ST_OK; r += step) {
         int64_t rows = min_i64(step, to - r);
-        RETURN_IF_ERROR(cancel_check(cancel, err));
-        RETURN_IF_ERROR(source_rows(s, NULL, l, r, rows, w, err));
-        RETURN_IF_ERROR(fn(ctx, w, r, rows, err));
+        st = cancel_check(cancel, err);
+        if (st == ST_OK)
+            st = source_weight_rows(&weight, NULL, r, rows, w, err);
+        if (st == ST_OK)
+            st = fn(ctx, w, r, rows, err);
     }
-    return ST_OK;
+    source_release(&weight);
+    return st;
 }
 
 Status weighteach_finite(const Linear *l, const float *w, int64_t row0, int64_t n, Error *err)

@@ -4,16 +4,21 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "model/block.h"
+#include "model/config.h"
+#include "model/weight.h"
 
 /* The edits' arrays are this file's: readers see them as const. */
 typedef struct OwnedLinear {
     LinearEdit edit;
-    float *rows, *cols, *values, *bias_scale, *bias;
+    EditChain weight, inputs;
+    float *values, *bias;
 } OwnedLinear;
 
 typedef struct OwnedTensor {
     TensorEdit edit;
-    float *scale, *values;
+    EditChain rows;
+    float *values, *norm_bias;
 } OwnedTensor;
 
 struct Overlay {
@@ -24,6 +29,8 @@ struct Overlay {
     size_t ntensors, tensor_cap;
     Checkpoint **file;
     size_t nfiles, file_cap;
+    TensorInfo head;      /* untied; its name is NULL before */
+    DType round;          /* of every edit's result; DT_F32: none */
     Hasher edits;         /* of every edit, in order */
     bool changed;
 };
@@ -34,6 +41,7 @@ Status overlay_new(Overlay **out, const Model *m, Error *err)
     if (!*out)
         return error_nomem(err, "the changes of the model");
     (*out)->m = m;
+    (*out)->round = DT_F32;
     hasher_init(&(*out)->edits);
     return ST_OK;
 }
@@ -46,16 +54,16 @@ void overlay_free(Overlay *o)
         OwnedLinear *l = o->linear[i];
         if (!l)
             continue;
-        free(l->rows);
-        free(l->cols);
+        editchain_fini(&l->weight);
+        editchain_fini(&l->inputs);
         free(l->values);
-        free(l->bias_scale);
         free(l->bias);
         free(l);
     }
     for (size_t i = 0; i < o->ntensors; i++) {
-        free(o->tensor[i]->scale);
+        editchain_fini(&o->tensor[i]->rows);
         free(o->tensor[i]->values);
+        free(o->tensor[i]->norm_bias);
         free(o->tensor[i]);
     }
     for (size_t i = 0; i < o->nfiles; i++)
@@ -78,16 +86,28 @@ Status overlay_file(Overlay *o, const char *path, const char *key, Error *err)
     return ST_OK;
 }
 
+void overlay_round(Overlay *o, DType t)
+{
+    o->round = t;
+}
+
 /* ---- what all edits share ---- */
 
 static void note(Overlay *o, const char *what, const char *of, const float *v, int64_t n)
 {
     hasher_str(&o->edits, what);
     hasher_str(&o->edits, of);
+    hasher_u64(&o->edits, (uint64_t)o->round);
     hasher_u64(&o->edits, (uint64_t)n);
     if (n)
         hasher_bytes(&o->edits, v, (size_t)n * sizeof *v);
     o->changed = true;
+}
+
+static void note_rotation(Overlay *o, const char *what, const char *of, const Rotation *r)
+{
+    note(o, what, of, NULL, 0);
+    rotation_digest(r, &o->edits);
 }
 
 static Status linear_of(Overlay *o, int64_t linear, OwnedLinear **out, Error *err)
@@ -121,20 +141,6 @@ static Status tensor_of(Overlay *o, const TensorInfo *t, OwnedTensor **out, Erro
     return ST_OK;
 }
 
-/* *have *= s, or a copy of s. */
-static Status multiply(float **have, const float *s, int64_t n, Error *err)
-{
-    if (*have) {
-        for (int64_t i = 0; i < n; i++)
-            (*have)[i] *= s[i];
-        return ST_OK;
-    }
-    if (!(*have = mem_array((size_t)n, sizeof **have)))
-        return error_nomem(err, "the changes of the model");
-    memcpy(*have, s, (size_t)n * sizeof *s);
-    return ST_OK;
-}
-
 static bool same_shape(const TensorInfo *t, const int64_t *shape, int ndim)
 {
     bool same = t->ndim == ndim;
@@ -160,18 +166,44 @@ static Status find_derived(const Overlay *o, const char *name, const int64_t *sh
 
 /* ---- linears ---- */
 
+/* Points the readers' view to what there is. */
+static void show_linear(OwnedLinear *l)
+{
+    l->edit.weight = l->weight.n ? &l->weight : NULL;
+    l->edit.inputs = l->inputs.n ? &l->inputs : NULL;
+    l->edit.bias = l->bias;
+}
+
+/* The linear's bias in l->bias, if it has one or `must`. */
+static Status take_bias(Overlay *o, const Linear *lin, OwnedLinear *l, bool must, Error *err)
+{
+    if (l->bias || (!lin->bias && !must))
+        return ST_OK;
+    float *b = mem_zarray((size_t)lin->out, sizeof *b);
+    if (!b)
+        return error_nomem(err, "the changes of the model");
+    Status st = lin->bias ? weight_bias(o->m, lin, b, err) : ST_OK;
+    if (st != ST_OK) {
+        free(b);
+        return st;
+    }
+    l->bias = b;
+    show_linear(l);
+    return ST_OK;
+}
+
 Status overlay_scale_outputs(Overlay *o, int64_t linear, const float *s, Error *err)
 {
     OwnedLinear *l;
     RETURN_IF_ERROR(linear_of(o, linear, &l, err));
     const Linear *lin = &o->m->linears[linear];
-    RETURN_IF_ERROR(multiply(&l->rows, s, lin->out, err));
-    l->edit.rows = l->rows;
-    if (lin->bias)
-        RETURN_IF_ERROR(multiply(&l->bias_scale, s, lin->out, err));
-    l->edit.bias_scale = l->bias_scale;
+    RETURN_IF_ERROR(take_bias(o, lin, l, false, err));
+    RETURN_IF_ERROR(editchain_scale(&l->weight, CHAIN_ROWS, s, lin->out, o->round, err));
+    show_linear(l);
     for (int64_t i = 0; l->bias && i < lin->out; i++)
         l->bias[i] *= s[i];
+    if (l->bias)
+        edit_round(math_fast(), o->round, l->bias, lin->out);
     note(o, "outputs", lin->name, s, lin->out);
     return ST_OK;
 }
@@ -181,9 +213,46 @@ Status overlay_scale_inputs(Overlay *o, int64_t linear, const float *s, Error *e
     OwnedLinear *l;
     RETURN_IF_ERROR(linear_of(o, linear, &l, err));
     const Linear *lin = &o->m->linears[linear];
-    RETURN_IF_ERROR(multiply(&l->cols, s, lin->in, err));
-    l->edit.cols = l->cols;
+    RETURN_IF_ERROR(editchain_scale(&l->weight, CHAIN_COLS, s, lin->in, o->round, err));
+    show_linear(l);
     note(o, "inputs", lin->name, s, lin->in);
+    return ST_OK;
+}
+
+Status overlay_rotate_inputs(Overlay *o, int64_t linear, const Rotation *r, Error *err)
+{
+    OwnedLinear *l;
+    RETURN_IF_ERROR(linear_of(o, linear, &l, err));
+    const Linear *lin = &o->m->linears[linear];
+    RETURN_IF_ERROR(editchain_rotate(&l->weight, CHAIN_RIGHT, r, lin->in, o->round, lin->name, err));
+    show_linear(l);
+    note_rotation(o, "inputs turned", lin->name, r);
+    return ST_OK;
+}
+
+/* b <- R' b */
+static Status rotate_vector(const Rotation *r, DType round, float *b, int64_t n, Error *err)
+{
+    float *scratch = mem_aligned((size_t)rotation_bytes(r), 1);
+    if (!scratch)
+        return error_nomem(err, "the changes of the model");
+    rotation_right(r, b, 1, n, n, scratch);
+    edit_round(math_fast(), round, b, n);
+    free(scratch);
+    return ST_OK;
+}
+
+Status overlay_rotate_outputs(Overlay *o, int64_t linear, const Rotation *r, Error *err)
+{
+    OwnedLinear *l;
+    RETURN_IF_ERROR(linear_of(o, linear, &l, err));
+    const Linear *lin = &o->m->linears[linear];
+    RETURN_IF_ERROR(take_bias(o, lin, l, false, err));
+    RETURN_IF_ERROR(editchain_rotate(&l->weight, CHAIN_LEFT, r, lin->out, o->round, lin->name, err));
+    show_linear(l);
+    if (l->bias)
+        RETURN_IF_ERROR(rotate_vector(r, o->round, l->bias, lin->out, err));
+    note_rotation(o, "outputs turned", lin->name, r);
     return ST_OK;
 }
 
@@ -192,11 +261,9 @@ Status overlay_add_bias(Overlay *o, int64_t linear, const float *b, Error *err)
     OwnedLinear *l;
     RETURN_IF_ERROR(linear_of(o, linear, &l, err));
     const Linear *lin = &o->m->linears[linear];
-    if (!l->bias && !(l->bias = mem_zarray((size_t)lin->out, sizeof *l->bias)))
-        return error_nomem(err, "the changes of the model");
-    for (int64_t i = 0; i < lin->out; i++)
-        l->bias[i] += b[i];
-    l->edit.bias = l->bias;
+    RETURN_IF_ERROR(take_bias(o, lin, l, true, err));
+    math_fast()->add(l->bias, b, l->bias, lin->out);
+    edit_round(math_fast(), o->round, l->bias, lin->out);
     note(o, "bias", lin->name, b, lin->out);
     return ST_OK;
 }
@@ -204,13 +271,11 @@ Status overlay_add_bias(Overlay *o, int64_t linear, const float *b, Error *err)
 /* Drops what made the weight up to now. */
 static void new_base(OwnedLinear *l, float *values, const TensorInfo *derived, const Checkpoint *file)
 {
-    free(l->rows);
-    free(l->cols);
+    editchain_fini(&l->weight);
     free(l->values);
-    l->rows = l->cols = NULL;
     l->values = values;
-    l->edit = (LinearEdit){.values = values, .derived = derived, .file = file, .bias_scale = l->bias_scale,
-                           .bias = l->bias};
+    l->edit = (LinearEdit){.values = values, .derived = derived, .file = file};
+    show_linear(l);
 }
 
 Status overlay_replace(Overlay *o, int64_t linear, float *w, Error *err)
@@ -241,6 +306,28 @@ Status overlay_derive(Overlay *o, int64_t linear, const char *name, Error *err)
     return ST_OK;
 }
 
+Status overlay_input_scale(Overlay *o, int64_t linear, const float *s, Error *err)
+{
+    OwnedLinear *l;
+    RETURN_IF_ERROR(linear_of(o, linear, &l, err));
+    const Linear *lin = &o->m->linears[linear];
+    RETURN_IF_ERROR(editchain_scale(&l->inputs, CHAIN_COLS, s, lin->in, DT_F32, err));
+    show_linear(l);
+    note(o, "input", lin->name, s, lin->in);
+    return ST_OK;
+}
+
+Status overlay_input_rotate(Overlay *o, int64_t linear, const Rotation *r, Error *err)
+{
+    OwnedLinear *l;
+    RETURN_IF_ERROR(linear_of(o, linear, &l, err));
+    const Linear *lin = &o->m->linears[linear];
+    RETURN_IF_ERROR(editchain_rotate(&l->inputs, CHAIN_RIGHT, r, lin->in, DT_F32, lin->name, err));
+    show_linear(l);
+    note_rotation(o, "input turned", lin->name, r);
+    return ST_OK;
+}
+
 /* ---- other tensors ---- */
 
 static int64_t tensor_values(const TensorInfo *t)
@@ -248,24 +335,47 @@ static int64_t tensor_values(const TensorInfo *t)
     return (int64_t)(t->nbytes / (uint64_t)dtype_size(t->dtype));
 }
 
-Status overlay_scale_tensor(Overlay *o, const TensorInfo *t, const float *s, Error *err)
+static int64_t tensor_width(const TensorInfo *t)
+{
+    return t->ndim ? t->shape[t->ndim - 1] : 1;
+}
+
+static Status edit_tensor(Overlay *o, const TensorInfo *t, ChainKind kind, const char *what, const float *v, Error *err)
 {
     OwnedTensor *e;
     RETURN_IF_ERROR(tensor_of(o, t, &e, err));
-    int64_t n = t->ndim ? t->shape[t->ndim - 1] : 1;
-    RETURN_IF_ERROR(multiply(&e->scale, s, n, err));
-    e->edit.scale = e->scale;
-    note(o, "tensor", t->name, s, n);
+    RETURN_IF_ERROR(editchain_scale(&e->rows, kind, v, tensor_width(t), o->round, err));
+    e->edit.rows = &e->rows;
+    note(o, what, t->name, v, tensor_width(t));
+    return ST_OK;
+}
+
+Status overlay_scale_tensor(Overlay *o, const TensorInfo *t, const float *s, Error *err)
+{
+    return edit_tensor(o, t, CHAIN_COLS, "tensor", s, err);
+}
+
+Status overlay_scale_unit_norm(Overlay *o, const TensorInfo *t, const float *s, Error *err)
+{
+    return edit_tensor(o, t, CHAIN_UNIT, "unit norm", s, err);
+}
+
+Status overlay_rotate_tensor(Overlay *o, const TensorInfo *t, const Rotation *r, Error *err)
+{
+    OwnedTensor *e;
+    RETURN_IF_ERROR(tensor_of(o, t, &e, err));
+    RETURN_IF_ERROR(editchain_rotate(&e->rows, CHAIN_RIGHT, r, tensor_width(t), o->round, t->name, err));
+    e->edit.rows = &e->rows;
+    note_rotation(o, "tensor turned", t->name, r);
     return ST_OK;
 }
 
 static void new_tensor(OwnedTensor *e, float *values, const TensorInfo *derived, const Checkpoint *file)
 {
-    free(e->scale);
+    editchain_fini(&e->rows);
     free(e->values);
-    e->scale = NULL;
     e->values = values;
-    e->edit = (TensorEdit){.values = values, .derived = derived, .file = file};
+    e->edit = (TensorEdit){.values = values, .derived = derived, .file = file, .norm_bias = e->norm_bias};
 }
 
 Status overlay_replace_tensor(Overlay *o, const TensorInfo *t, float *values, Error *err)
@@ -294,7 +404,85 @@ Status overlay_derive_tensor(Overlay *o, const TensorInfo *t, const char *name, 
     return ST_OK;
 }
 
+Status overlay_shift_norm(Overlay *o, const TensorInfo *t, const float *b, Error *err)
+{
+    const TensorInfo *own = model_norm_bias(o->m, t);
+    OwnedTensor *e;
+    int64_t n = tensor_width(t);
+    if (own)
+        return edit_tensor(o, own, CHAIN_ADD, "norm bias", b, err);
+    RETURN_IF_ERROR(tensor_of(o, t, &e, err));
+    if (!e->norm_bias && !(e->norm_bias = mem_zarray((size_t)n, sizeof *b)))
+        return error_nomem(err, "the changes of the model");
+    e->edit.norm_bias = e->norm_bias;
+    math_fast()->add(e->norm_bias, b, e->norm_bias, n);
+    edit_round(math_fast(), o->round, e->norm_bias, n);
+    note(o, "added norm bias", t->name, b, n);
+    return ST_OK;
+}
+
+static bool all_zero(const float *s, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (s[i] != 0)
+            return false;
+    return true;
+}
+
+Status overlay_scale_norm_bias(Overlay *o, const TensorInfo *t, const float *s, Error *err)
+{
+    const TensorInfo *own = model_norm_bias(o->m, t);
+    OwnedTensor *e;
+    int64_t n = tensor_width(t);
+    if (own)
+        return edit_tensor(o, own, CHAIN_COLS, "norm bias scaled", s, err);
+    if (!overlay_norm_bias(o, t))
+        return ST_OK;
+    RETURN_IF_ERROR(tensor_of(o, t, &e, err));
+    math_fast()->mul(e->norm_bias, s, e->norm_bias, n);
+    edit_round(math_fast(), o->round, e->norm_bias, n);
+    if (all_zero(s, n)) {
+        free(e->norm_bias);
+        e->norm_bias = NULL;
+    }
+    e->edit.norm_bias = e->norm_bias;
+    note(o, "added norm bias scaled", t->name, s, n);
+    return ST_OK;
+}
+
+Status overlay_untie(Overlay *o, Error *err)
+{
+    const Model *m = o->m;
+    const TensorEdit *table = overlay_tensor(o, m->entry.table);
+    OwnedTensor *e;
+    if (o->head.name || m->exit.head != m->entry.table)
+        return ST_OK;
+    TensorInfo head = *m->entry.table;
+    head.name = m->exit.spare ? m->exit.spare->name : config_key(m->arch->exit.head, "lm_head.weight");
+    if (table) {
+        size_t n = (size_t)tensor_values(&head);
+        RETURN_IF_ERROR(tensor_of(o, &head, &e, err));
+        e->edit.derived = table->derived;
+        e->edit.file = table->file;
+        if (table->values && !(e->values = mem_array(n, sizeof(float))))
+            return error_nomem(err, "the changes of the model");
+        if (table->values)
+            e->edit.values = memcpy(e->values, table->values, n * sizeof(float));
+        if (table->rows)
+            RETURN_IF_ERROR(editchain_copy(&e->rows, table->rows, err));
+        e->edit.rows = table->rows ? &e->rows : NULL;
+    }
+    o->head = head;
+    note(o, "untied", head.name, NULL, 0);
+    return ST_OK;
+}
+
 /* ---- questions ---- */
+
+const Model *overlay_model(const Overlay *o)
+{
+    return o->m;
+}
 
 const LinearEdit *overlay_linear(const Overlay *o, int64_t linear)
 {
@@ -307,10 +495,97 @@ const TensorEdit *overlay_tensor(const Overlay *o, const TensorInfo *t)
     return at < 0 ? NULL : &o->tensor[at]->edit;
 }
 
+const LinearEdit *overlay_edit(const Overlay *o, const Model *m, const Linear *l)
+{
+    uintptr_t at = (uintptr_t)l, from = (uintptr_t)m->linears;
+    if (!o || at < from || at >= (uintptr_t)(m->linears + m->nlinears))
+        return NULL; /* a loose one */
+    return overlay_linear(o, l - m->linears);
+}
+
+Linear overlay_base(const Overlay *o, const Model *m, const Linear *l, const Checkpoint **file)
+{
+    const LinearEdit *e = overlay_edit(o, m, l);
+    Linear base = *l;
+    *file = e && e->values ? NULL : m->ckpt;
+    if (!e || !e->derived)
+        return base;
+    *file = e->file;
+    base.weight = e->derived;
+    base.store = NULL;
+    base.at = base.out_step = base.in_step = 0;
+    return base;
+}
+
 bool overlay_has_bias(const Overlay *o, const Model *m, int64_t linear)
 {
     const LinearEdit *e = overlay_linear(o, linear);
     return m->linears[linear].bias || (e && e->bias);
+}
+
+const EditChain *overlay_inputs(const Overlay *o, int64_t linear)
+{
+    const LinearEdit *e = overlay_linear(o, linear);
+    return e ? e->inputs : NULL;
+}
+
+static bool same_inputs(const EditChain *a, const EditChain *b)
+{
+    return a == b || (a && b && digest_cmp(&a->digest, &b->digest) == 0);
+}
+
+int64_t overlay_input(const Overlay *o, const Model *m, int64_t linear)
+{
+    const Linear *l = &m->linears[linear];
+    int64_t i = l->input;
+    if (!o || !o->linear)
+        return i;
+    while (i < linear && (m->linears[i].input != l->input || !same_inputs(overlay_inputs(o, i), overlay_inputs(o, linear))))
+        i++;
+    return i;
+}
+
+const float *overlay_norm_bias(const Overlay *o, const TensorInfo *t)
+{
+    const TensorEdit *e = overlay_tensor(o, t);
+    return e ? e->norm_bias : NULL;
+}
+
+static bool block_reads(const Block *b, const TensorInfo *t)
+{
+    for (int i = 0; i < block_smalls(b->type); i++)
+        if (b->small[i] == t)
+            return true;
+    return b->join && block_reads(b->join, t);
+}
+
+const TensorInfo *model_norm_bias(const Model *m, const TensorInfo *norm)
+{
+    static const char weight[] = ".weight";
+    size_t len = strlen(norm->name), end = sizeof weight - 1;
+    char name[512];
+    if (len < end || len >= sizeof name || strcmp(norm->name + len - end, weight) != 0)
+        return NULL;
+    memcpy(name, norm->name, len - end);
+    memcpy(name + len - end, ".bias", sizeof ".bias");
+    const TensorInfo *t = checkpoint_find(m->ckpt, name);
+    if (!t || t == m->exit.norm_bias)
+        return t;
+    for (int u = 0; u < m->nunits; u++)
+        for (int i = 0; i < m->units[u].nblocks; i++)
+            if (block_reads(&m->units[u].block[i], t))
+                return t;
+    return NULL;
+}
+
+const TensorInfo *overlay_head(const Overlay *o, const Model *m)
+{
+    return overlay_untied(o) ? &o->head : m->exit.head;
+}
+
+bool overlay_untied(const Overlay *o)
+{
+    return o && o->head.name;
 }
 
 void overlay_digest(const Overlay *o, char hex[65])

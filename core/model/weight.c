@@ -17,6 +17,13 @@ bool weight_readable(const Linear *l)
     return l->store || dtype_plain(l->weight->dtype);
 }
 
+Status weight_check_plain(const TensorInfo *t, Error *err)
+{
+    return dtype_plain(t->dtype) ? ST_OK
+                                 : error_set(err, ST_DATA, "%s: values of type %s cannot be run", t->name,
+                                             dtype_name(t->dtype));
+}
+
 static int64_t scale_cols(const WeightStore *s)
 {
     return div_up(s->in, s->block_in);
@@ -180,4 +187,21 @@ Status weight_verify(const Model *m, const Linear *l, Error *err)
     return error_set(err, ST_DATA, "'%s': tensor '%s' says [%lld,%lld], config.json says [%lld,%lld]",
                      checkpoint_file_path(m->ckpt, t->file), t->name, (long long)shape[0], (long long)shape[1],
                      (long long)l->out, (long long)l->in);
+}
+
+Status weight_bias(const Model *m, const Linear *l, float *out, Error *err)
+{
+    const TensorInfo *t = l->bias;
+    int64_t at = l->out_step ? l->bias_at : 0, step = l->out_step ? l->bias_step : 1;
+    RETURN_IF_ERROR(weight_check_plain(t, err));
+    uint64_t size = (uint64_t)dtype_size(t->dtype), bytes = ((uint64_t)(l->out - 1) * (uint64_t)step + 1) * size;
+    unsigned char *raw = mem_aligned(bytes, 1);
+    Status st = raw ? checkpoint_read(m->ckpt, t, (uint64_t)at * size, bytes, raw, err) : error_nomem(err, t->name);
+    if (st == ST_OK) {
+        for (int64_t i = 1; i < l->out && step > 1; i++)
+            memcpy(raw + (uint64_t)i * size, raw + (uint64_t)(i * step) * size, size);
+        math_widen(math_fast(), t->dtype, raw, l->out, out);
+    }
+    free(raw);
+    return st;
 }

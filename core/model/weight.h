@@ -57,6 +57,11 @@ WeightSpan weight_span(const Linear *l, int64_t r0, int64_t r1);
 void weight_decode(const MathKernels *k, const Linear *l, int64_t first, const void *raw, const void *scale, int64_t r0,
                  int64_t rows, float *w);
 
+/* The checkpoint's bias as float32 out[l->out], unrounded, of a linear that has one. */
+Status weight_bias(const Model *m, const Linear *l, float *out, Error *err);
+/* ST_DATA: a tensor of values that are no floats. */
+Status weight_check_plain(const TensorInfo *t, Error *err);
+
 /* Whether what a checkpoint says of a coded weight's shape (compressed-tensors' weight_shape) is true: reads 16 bytes.
  */
 Status weight_verify(const Model *m, const Linear *l, Error *err);

@@ -16,6 +16,7 @@ static void most_workers(WorkerNeed *w, const WorkerNeed *n)
     w->rows = max_size(w->rows, n->rows);
     w->tile = max_size(w->tile, n->tile);
     w->scores = max_size(w->scores, n->scores);
+    w->edit = max_size(w->edit, n->edit);
     w->gemm = max_size(w->gemm, n->gemm);
 }
 
@@ -31,6 +32,14 @@ static void most(BlockNeed *all, const BlockNeed *n)
     all->kept = max_i64(all->kept, n->kept);
 }
 
+/* Floats that a thread needs to change a linear's weight and inputs. */
+static size_t edit_need(const Overlay *o, int64_t linear)
+{
+    const LinearEdit *e = overlay_linear(o, linear);
+    size_t weight = e && e->weight ? e->weight->scratch : 0;
+    return e && e->inputs ? max_size(weight, e->inputs->scratch) : weight;
+}
+
 /* Panels, tiles and products of the unit's linears. */
 static WorkerNeed linears_need(const Model *m, const Unit *u, const NeedAsk *ask)
 {
@@ -42,6 +51,7 @@ static WorkerNeed linears_need(const Model *m, const Unit *u, const NeedAsk *ask
         const Linear *l = &m->linears[i];
         int64_t panel = min_i64(panel_rows(l->in), l->out);
         cols = max_i64(cols, panel);
+        w.edit = ask->ps ? max_size(w.edit, edit_need(ask->ps->r->opt.overlay, i)) : w.edit;
         need_product(ask, &w, min_i64(band, STAGE_TILE_ROWS), panel, l->in);
         need_panel(ask, &w, panel, l->in);
     }

@@ -74,6 +74,8 @@ void ops_norm(const Ops *o, NormKind kind, const float *x, const float *w, const
     case NORM_LAYER:
         break;
     }
+    if (b)
+        o->k->add(y, b, y, n);
     ops_round(o, y, n);
 }
 

@@ -28,7 +28,7 @@ Ops ops_make(ArithMode arith, DType dtype);
 void ops_widen(Ops *o);
 /* R() in place. */
 void ops_round(const Ops *o, float *x, int64_t n);
-/* y = R(norm(x)) with weights w, one row of n; b: the bias of a LayerNorm, NULL without one. */
+/* y = R(norm(x) + b) with weights w, one row of n; b: NULL without a bias. */
 void ops_norm(const Ops *o, NormKind kind, const float *x, const float *w, const float *b, double eps, int64_t n,
               float *y);
 /* g = R(R(act(g)) * u) */

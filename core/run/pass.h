@@ -14,8 +14,9 @@ typedef struct Worker {
     float *rows;     /* a panel of a weight before it is packed, [rows][in]; NULL: the GEMM packs in place */
     float *tile;     /* one output tile, [band rows][panel rows] */
     float *scores;   /* attention scores, [query rows][keys] */
+    float *edit;     /* scratch of what changes weights and inputs (EditChain.scratch) */
     unsigned char *gemm; /* GemmOps.scratch */
-    size_t rows_cap, tile_cap, scores_cap, gemm_cap; /* in elements */
+    size_t rows_cap, tile_cap, scores_cap, edit_cap, gemm_cap; /* in elements */
     Profile *profile; /* of the pool */
     int number;
 } Worker;
@@ -58,6 +59,7 @@ typedef struct BlockRun {
     const struct BlockOps *ops;
     LinearRun lin[BLOCK_LINEARS_MAX]; /* lin NULL where it has none */
     float *small[BLOCK_SMALLS_MAX];   /* widened, NULL where it has none or reads it itself */
+    float *shift[BLOCK_SMALLS_MAX];   /* of a small that is a norm's weight: bias added to that norm; NULL: none */
     struct BlockRun *join;            /* of Block.join, NULL as there */
     bool front;                       /* the unit's first block: reads in the arithmetic of what comes in */
 } BlockRun;
@@ -116,7 +118,7 @@ void scratch_drop(Runner *r);
 /* Makes every worker's buffers hold at least these many elements, and the ring such panels. */
 typedef struct WorkerNeed {
     size_t panel; /* bytes of a packed panel: shared by all */
-    size_t rows, tile, scores;
+    size_t rows, tile, scores, edit;
     size_t gemm; /* bytes of GemmOps.scratch */
 } WorkerNeed;
 /* Adds what products up to m x n x k need in this arithmetic. */

@@ -89,6 +89,7 @@ void runner_free(Runner *r)
         free(r->worker[i].rows);
         free(r->worker[i].tile);
         free(r->worker[i].scores);
+        free(r->worker[i].edit);
         free(r->worker[i].gemm);
     }
     free(r->worker);
@@ -167,6 +168,7 @@ Status workers_reserve(Runner *r, const WorkerNeed *need, Error *err)
         if (!reserve(&w->rows, &w->rows_cap, need->rows, sizeof(float)) ||
             !reserve(&w->tile, &w->tile_cap, need->tile, sizeof(float)) ||
             !reserve(&w->scores, &w->scores_cap, need->scores, sizeof(float)) ||
+            !reserve(&w->edit, &w->edit_cap, need->edit, sizeof(float)) ||
             !reserve(&w->gemm, &w->gemm_cap, need->gemm, 1))
             return error_nomem(err, "the buffers of a compute thread");
     }
@@ -175,7 +177,7 @@ Status workers_reserve(Runner *r, const WorkerNeed *need, Error *err)
 
 uint64_t worker_need_bytes(const WorkerNeed *n, int threads)
 {
-    uint64_t one = (n->rows + n->tile + n->scores) * sizeof(float) + n->gemm;
+    uint64_t one = (n->rows + n->tile + n->scores + n->edit) * sizeof(float) + n->gemm;
     return one * (uint64_t)threads + n->panel * (uint64_t)panels_slots(threads);
 }
 
@@ -206,7 +208,7 @@ void runner_leave_layers(Runner *r)
 /* ---- embedding and final norm ---- */
 
 static Status embed_rows(Runner *r, const Ops *ops, const SourceTensor *e, const int32_t *ids, int64_t rows, int64_t w,
-                         float *out, void *raw, Error *err)
+                         float *out, void *raw, float *scratch, Error *err)
 {
     int64_t h = r->m->cfg.hidden;
     float scale = sqrtf((float)h);
@@ -217,7 +219,7 @@ static Status embed_rows(Runner *r, const Ops *ops, const SourceTensor *e, const
             return error_set(err, ST_DATA, "token id %d is outside the vocabulary of %lld entries", id,
                              (long long)r->m->cfg.vocab);
         RETURN_IF_ERROR(cancel_check(r->opt.cancel, err));
-        RETURN_IF_ERROR(source_values(e, ops, id * h, h, raw, out + i * w, err));
+        RETURN_IF_ERROR(source_values(e, ops, id * h, h, raw, scratch, out + i * w, err));
         if (r->m->entry.scaled)
             ops_scale(ops, out + i * w, scale, h);
         for (int64_t c = h; c < w; c += h) /* hyper-connections begin with equal copies */
@@ -233,11 +235,14 @@ Status embed_ids(Runner *r, const Ops *ops, const TensorInfo *e, const int32_t *
 {
     SourceTensor from = source_tensor(&r->src, e);
     void *raw = mem_aligned((size_t)r->m->cfg.hidden, sizeof(float));
+    float *scratch = mem_aligned(source_tensor_scratch(&from), sizeof *scratch);
     Profile *profile = pool_profile(r->opt.pool);
     Phase was = profile_enter(profile, 0, PHASE_READ);
-    Status st = raw ? embed_rows(r, ops, &from, ids, rows, width, out, raw, err) : error_nomem(err, "the embedding");
+    Status st = raw && scratch ? embed_rows(r, ops, &from, ids, rows, width, out, raw, scratch, err)
+                               : error_nomem(err, "the embedding");
     profile_leave(profile, 0, was);
     free(raw);
+    free(scratch);
     return st;
 }
 
@@ -264,7 +269,7 @@ typedef struct NormRun {
     const Ops *ops;
     const Stream *in;
     Stream *out;
-    const float *weight, *bias; /* bias: of a LayerNorm, NULL without one */
+    const float *weight, *bias; /* bias: NULL without one */
 } NormRun;
 
 enum { NORM_ROWS = 64 };
@@ -306,7 +311,7 @@ Status exit_norm(Runner *r, const Ops *ops, const Stream *h, Stream *out, const 
         return error_set(err, ST_INTERNAL, "%d observers of one pass, at most %d", nobs, TAPS_MAX_OBSERVERS);
     float *w, *b = NULL;
     RETURN_IF_ERROR(source_small(&r->src, ops, r->m->exit.norm, &w, err));
-    Status st = r->m->exit.norm_bias ? source_small(&r->src, ops, r->m->exit.norm_bias, &b, err) : ST_OK;
+    Status st = source_norm_bias(&r->src, ops, r->m->exit.norm, &b, err);
     if (st == ST_OK)
         st = stream_init(out, h->samples, h->start, r->m->cfg.hidden, err);
     TapHub hub = {obs, nobs, r->opt.cancel};
@@ -340,14 +345,13 @@ typedef struct LogitsRun {
 
 static void widen_task(void *ctx, int64_t index, int worker)
 {
-    (void)worker;
     LogitsRun *l = ctx;
     int64_t h = l->x->width, a = index * LOGITS_COLS, n = l->v1 - l->v0 - a;
     n = n < LOGITS_COLS ? n : LOGITS_COLS;
     const unsigned char *raw = l->raw;
     if (l->head.file)
         raw += (uint64_t)(a * h) * (uint64_t)dtype_size(l->head.base->dtype);
-    source_tensor_decode(&l->head, l->ops, raw, (l->v0 + a) * h, n * h, l->w + a * h);
+    source_tensor_decode(&l->head, l->ops, raw, (l->v0 + a) * h, n * h, l->r->worker[worker].edit, l->w + a * h);
 }
 
 static void logits_task(void *ctx, int64_t index, int worker)
@@ -408,17 +412,15 @@ static Status logits_group(LogitsRun *l, Error *err)
 Status exit_logits(Runner *r, const Ops *ops, const Stream *normed, LogitsPanel *fn, void *ctx, Error *err)
 {
     const Model *m = r->m;
-    if (!m->exit.head)
+    const TensorInfo *head = overlay_head(r->opt.overlay, m);
+    if (!head)
         return error_set(err, ST_DATA, "'%s' has no head: it gives no logits", m->path);
-    if (!dtype_plain(m->exit.head->dtype))
-        return error_set(err, ST_DATA, "%s: weights of type %s cannot be run", m->exit.head->name,
-                         dtype_name(m->exit.head->dtype));
-    WorkerNeed need = {.tile = LOGITS_ROWS * LOGITS_COLS};
+    RETURN_IF_ERROR(weight_check_plain(head, err));
+    LogitsRun l = {.r = r, .ops = ops, .x = normed, .fn = fn, .ctx = ctx, .head = source_tensor(&r->src, head)};
+    WorkerNeed need = {.tile = LOGITS_ROWS * LOGITS_COLS, .edit = source_tensor_scratch(&l.head)};
     worker_need_gemm(&need, ops_gemms(ops), LOGITS_ROWS, LOGITS_COLS, m->cfg.hidden);
     RETURN_IF_ERROR(workers_reserve(r, &need, err));
     scratch_drop(r); /* no layer runs */
-    LogitsRun l = {.r = r, .ops = ops, .x = normed, .fn = fn, .ctx = ctx,
-                   .head = source_tensor(&r->src, m->exit.head)};
     int64_t group = head_group(m);
     l.w = mem_aligned((size_t)(group * normed->width), sizeof *l.w);
     if (!l.w)

@@ -162,7 +162,7 @@ static void prepare_panel(Stage *st, Worker *wk, int i, int64_t panel, void *dst
         return;
     }
     float *w = gemm->in_place ? dst : wk->rows;
-    source_decode(&l->weight, ops, first, st->raw[i], st->raw_scale[i], r0, rows, w);
+    source_decode(&l->weight, ops, first, st->raw[i], st->raw_scale[i], r0, rows, wk->edit, w);
     if (watched) {
         worker_enter(wk, PHASE_STATISTICS);
         taps_weight_panel(&ps->hub, l->weight_mask, l->index, (int)panel, r0, rows, w, in);
@@ -445,7 +445,22 @@ static void wave_begin(Wave *w, Batch *b)
     batch_add(b, PHASE_LINEAR, wave_task, w, w->tasks);
 }
 
-Status stage_run(Stage *st, const FeedPiece *next, Error *err)
+/* Weights that have to be whole before a row of them is there. */
+static Status make_whole(Stage *st, Error *err)
+{
+    const RunnerOptions *opt = &st->ps->r->opt;
+    for (int i = 0; i < st->n; i++)
+        RETURN_IF_ERROR(source_prepare(&st->lin[i]->weight, stage_ops(st), NULL, opt->pool, opt->cancel, err));
+    return ST_OK;
+}
+
+static void drop_whole(const Stage *st)
+{
+    for (int i = 0; i < st->n; i++)
+        source_release(&st->lin[i]->weight);
+}
+
+static Status run_stage(Stage *st, const FeedPiece *next, Error *err)
 {
     Pass *ps = st->ps;
     Runner *r = ps->r;
@@ -484,7 +499,16 @@ Status stage_run(Stage *st, const FeedPiece *next, Error *err)
     return stage_end(st, err);
 }
 
-Status stages_run(Stage *const *st, int n, const FeedPiece *piece, const FeedPiece *next, Error *err)
+Status stage_run(Stage *st, const FeedPiece *next, Error *err)
+{
+    Status s = make_whole(st, err);
+    if (s == ST_OK)
+        s = run_stage(st, next, err);
+    drop_whole(st);
+    return s;
+}
+
+static Status run_stages(Stage *const *st, int n, const FeedPiece *piece, const FeedPiece *next, Error *err)
 {
     Runner *r = st[0]->ps->r;
     const void *data[FEED_SEGMENTS];
@@ -504,4 +528,16 @@ Status stages_run(Stage *const *st, int n, const FeedPiece *piece, const FeedPie
     RETURN_IF_ERROR(s);
     progress_of_layer(st[0]->ps, work);
     return ST_OK;
+}
+
+Status stages_run(Stage *const *st, int n, const FeedPiece *piece, const FeedPiece *next, Error *err)
+{
+    Status s = ST_OK;
+    for (int i = 0; i < n && s == ST_OK; i++)
+        s = make_whole(st[i], err);
+    if (s == ST_OK)
+        s = run_stages(st, n, piece, next, err);
+    for (int i = 0; i < n; i++)
+        drop_whole(st[i]);
+    return s;
 }

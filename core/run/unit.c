@@ -20,6 +20,13 @@ typedef struct PartRun {
 
 /* ---- start and end ---- */
 
+/* A bias that a norm without one was given. */
+static Status added_bias(const Pass *ps, const Ops *ops, const TensorInfo *t, float **out, Error *err)
+{
+    const Source *src = &ps->r->src;
+    return overlay_norm_bias(src->overlay, t) ? source_norm_bias(src, ops, t, out, err) : ST_OK;
+}
+
 static Status start_block(Pass *ps, const Block *b, BlockRun *run, BlockRun *join, Error *err)
 {
     const BlockType *t = b->type;
@@ -34,6 +41,7 @@ static Status start_block(Pass *ps, const Block *b, BlockRun *run, BlockRun *joi
             continue;
         const Ops *ops = t->smalls[i].kind == SMALL_KEPT ? NULL : &ps->ops;
         RETURN_IF_ERROR(source_small(&ps->r->src, ops, b->small[i], &run->small[i], err));
+        RETURN_IF_ERROR(added_bias(ps, ops, b->small[i], &run->shift[i], err));
     }
     for (int s = 0; b->rope && s < ps->in->samples; s++)
         RETURN_IF_ERROR(rope_reserve(&ps->r->rope, ps->cfg, b->rope, &ps->r->ops,
@@ -46,8 +54,10 @@ static void end_block(BlockRun *b)
 {
     for (int i = 0; i < BLOCK_LINEARS_MAX; i++)
         pass_linear_end(&b->lin[i]);
-    for (int i = 0; i < BLOCK_SMALLS_MAX; i++)
+    for (int i = 0; i < BLOCK_SMALLS_MAX; i++) {
         free(b->small[i]);
+        free(b->shift[i]);
+    }
 }
 
 static double work_of(const Model *m, const Unit *u, const Block *b)

@@ -27,11 +27,10 @@ static FeedPiece whole_piece(const SourceWeight *w)
 
 static void widen_task(void *ctx, int64_t index, int worker)
 {
-    (void)worker;
     const WidenRun *j = ctx;
     const Linear *l = j->weight->linear;
     int64_t r0 = index * WIDEN_ROWS, rows = l->out - r0 < WIDEN_ROWS ? l->out - r0 : WIDEN_ROWS;
-    source_decode(j->weight, &j->r->ops, 0, j->raw, j->scale, r0, rows, j->w + r0 * l->in);
+    source_decode(j->weight, &j->r->ops, 0, j->raw, j->scale, r0, rows, j->r->worker[worker].edit, j->w + r0 * l->in);
 }
 
 Status runner_weight(Runner *r, int64_t linear, int64_t ahead, float *w, Error *err)
@@ -39,6 +38,9 @@ Status runner_weight(Runner *r, int64_t linear, int64_t ahead, float *w, Error *
     const Linear *l = &r->m->linears[linear];
     RETURN_IF_ERROR(source_check(&r->src, l, err));
     SourceWeight weight = source_weight(&r->src, l);
+    if (source_whole(&weight))
+        return source_prepare(&weight, &r->ops, w, r->opt.pool, r->opt.cancel, err);
+    RETURN_IF_ERROR(workers_reserve(r, &(WorkerNeed){.edit = source_scratch(&weight)}, err));
     FeedPiece p = whole_piece(&weight);
     const void *data[FEED_SEGMENTS] = {NULL};
     RETURN_IF_ERROR(feed_take(r->feed, &p, data, r->opt.cancel, err));

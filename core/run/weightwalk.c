@@ -59,9 +59,11 @@ Status weightwalk_begin(WeightWalk *w, Runner *r, int64_t linear, int64_t ahead,
     *w = (WeightWalk){.r = r, .ahead = ahead};
     RETURN_IF_ERROR(source_check(&r->src, l, err));
     w->weight = source_weight(&r->src, l);
+    RETURN_IF_ERROR(source_prepare(&w->weight, &r->ops, NULL, r->opt.pool, r->opt.cancel, err));
     w->block = weightwalk_rows(l->in);
     w->piece = piece_rows(&w->weight, r->opt.mem_limit);
-    return workers_reserve(r, &(WorkerNeed){.rows = (size_t)(min_i64(w->block, l->out) * l->in)}, err);
+    return workers_reserve(r, &(WorkerNeed){.rows = (size_t)(min_i64(w->block, l->out) * l->in),
+                                            .edit = source_scratch(&w->weight)}, err);
 }
 
 /* What is read while rows [0, end) of a sweep are looked at. */
@@ -92,10 +94,17 @@ static void block_task(void *ctx, int64_t i, int worker)
     const WeightWalk *w = b->w;
     Worker *wk = &w->r->worker[worker];
     int64_t r0 = b->first + i * w->block, rows = min_i64(w->block, b->end - r0);
-    source_decode(&w->weight, &w->r->ops, b->first, w->data[0], w->data[1], r0, rows, wk->rows);
+    source_decode(&w->weight, &w->r->ops, b->first, w->data[0], w->data[1], r0, rows, wk->edit, wk->rows);
     Phase was = worker_enter(wk, PHASE_STATISTICS);
     b->fn(b->ctx, &(WeightBlock){.index = r0 / w->block, .row0 = r0, .rows = rows, .w = wk->rows, .worker = worker});
     worker_leave(wk, was);
+}
+
+static void let_go(WeightWalk *w)
+{
+    if (w->held)
+        feed_done(w->r->feed);
+    w->held = false;
 }
 
 Status weightwalk_sweep(WeightWalk *w, WeightBlockFn *fn, void *ctx, Error *err)
@@ -113,16 +122,15 @@ Status weightwalk_sweep(WeightWalk *w, WeightBlockFn *fn, void *ctx, Error *err)
         batch_add(&batch, PHASE_DECODE, block_task, &b, div_up(b.end - r0, w->block));
         RETURN_IF_ERROR(batch_run(&batch, w->r->opt.pool, w->r->opt.cancel, err));
         if (w->piece < out)
-            weightwalk_end(w);
+            let_go(w);
     }
     return ST_OK;
 }
 
 void weightwalk_end(WeightWalk *w)
 {
-    if (w->held)
-        feed_done(w->r->feed);
-    w->held = false;
+    let_go(w);
+    source_release(&w->weight);
 }
 
 uint64_t weightwalk_bytes(const Model *m, uint64_t limit, int threads)

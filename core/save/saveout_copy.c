@@ -79,15 +79,19 @@ static Status copy_rows(const SavePlan *plan, const Linear *l, SavePut *put, voi
     step = step < 1 ? 1 : step > l->out ? l->out : step;
     float *w = mem_array((size_t)(step * l->in), sizeof *w);
     void *out = mem_array((size_t)(step * l->in), e);
+    SourceWeight weight = source_weight(&src, l);
     Status st = w && out ? source_check(&src, l, err) : error_nomem(err, l->name);
+    if (st == ST_OK)
+        st = source_prepare(&weight, NULL, NULL, NULL, NULL, err);
     for (int64_t r = 0; r < l->out && st == ST_OK; r += step) {
         int64_t rows = l->out - r < step ? l->out - r : step;
-        st = source_rows(&src, NULL, l, r, rows, w, err);
+        st = source_weight_rows(&weight, NULL, r, rows, w, err);
         if (st != ST_OK)
             break;
         source_encode(w, rows * l->in, t, out);
         st = put(ctx, (uint64_t)(r * l->in) * e, out, (size_t)(rows * l->in) * e, err);
     }
+    source_release(&weight);
     free(w);
     free(out);
     return st;
@@ -123,7 +127,7 @@ Status save_copy_linear(const SavePlan *plan, int64_t linear, bool bias, SavePut
 {
     const Linear *l = &plan->model->linears[linear];
     const LinearEdit *e = overlay_linear(plan->overlay, linear);
-    if (bias && e && (e->bias || e->bias_scale))
+    if (bias && e && e->bias)
         return copy_bias(plan, linear, put, ctx, err);
     if (!bias && (l->store || e))
         return copy_rows(plan, l, put, ctx, err);

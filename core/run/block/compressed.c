@@ -138,8 +138,8 @@ static void latent_task(void *ctx, int64_t index, int worker)
     for (; t < end; t++) {
         at = row_at(r, t, at.sample);
         float *qr = r->qr + t * rank, *kv = r->kv + t * d;
-        ops_norm(o, NORM_LATE, qr, r->b->small[COMP_Q_A_NORM], NULL, r->m->eps, rank, qr);
-        ops_norm(o, NORM_LATE, kv, r->b->small[COMP_KV_A_NORM], NULL, r->m->eps, d, kv);
+        ops_norm(o, NORM_LATE, qr, r->b->small[COMP_Q_A_NORM], r->b->shift[COMP_Q_A_NORM], r->m->eps, rank, qr);
+        ops_norm(o, NORM_LATE, kv, r->b->small[COMP_KV_A_NORM], r->b->shift[COMP_KV_A_NORM], r->m->eps, d, kv);
         rotate(r, at.rope, at.pos, false, kv, d);
     }
 }
@@ -192,7 +192,8 @@ static void make_entry(const CompressedRun *r, const RowAt *at, int64_t base, in
                     .overlap = overlap};
     float *x = (index ? r->index_entry : r->entry) + (first_entry(r, base) + w) * dim;
     compressor_entry(&c, o, w, x);
-    ops_norm(o, NORM_LATE, x, r->b->small[index ? COMP_INDEX_NORM : COMP_NORM], NULL, r->m->eps, dim, x);
+    int norm = index ? COMP_INDEX_NORM : COMP_NORM;
+    ops_norm(o, NORM_LATE, x, r->b->small[norm], r->b->shift[norm], r->m->eps, dim, x);
     rotate(r, at->rope, w * r->rate, false, x, dim);
     if (ps->attn && !index) /* a key like those of the window */
         ps->attn->replace(ps->attn->self, block_tap_linear(r->b, COMP_O), 1, x, 1, dim);

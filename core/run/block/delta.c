@@ -159,7 +159,7 @@ static void outputs_task(void *ctx, int64_t index, int worker)
             float *gate = r->qkvz + t * 2 * (r->keys + r->values) + h / group * part + 2 * d->key_dim;
             gate += (group + h % group) * dv;
             ops_round(o, x, dv);
-            ops_norm(o, NORM_LLAMA, x, r->b->small[DELTA_NORM], NULL, ps->cfg->eps, dv, x);
+            ops_norm(o, NORM_LLAMA, x, r->b->small[DELTA_NORM], r->b->shift[DELTA_NORM], ps->cfg->eps, dv, x);
             o->f->silu_mul(gate, x, dv);
             ops_round(o, gate, dv);
             memcpy(x, gate, (size_t)dv * sizeof *x);

@@ -16,17 +16,18 @@ typedef struct HeadsRun {
     const Heads *h;
 } HeadsRun;
 
-static void rotate_heads(const HeadsRun *j, float *x, int heads, const float *norm, const RopeTable *table, int64_t pos)
+static void rotate_heads(const HeadsRun *j, float *x, int heads, int slot, const RopeTable *table, int64_t pos)
 {
     const ModelConfig *c = j->ps->cfg;
     const Ops *ops = &j->ps->ops;
+    const float *norm = j->b->small[slot], *bias = j->b->shift[slot];
     bool each = norm && ((const GqaConf *)j->b->b->conf)->qk_norm == QK_NORM_HEAD;
     int64_t all = (int64_t)heads * c->head_dim;
     if (norm && !each)
-        ops_norm(ops, c->norm, x, norm, NULL, c->eps, all, x);
+        ops_norm(ops, c->norm, x, norm, bias, c->eps, all, x);
     for (int i = 0; i < heads; i++, x += c->head_dim) {
         if (each)
-            ops_norm(ops, c->norm, x, norm, NULL, c->eps, c->head_dim, x);
+            ops_norm(ops, c->norm, x, norm, bias, c->eps, c->head_dim, x);
         if (table)
             ops_rope(ops, x, table->cos + pos * table->half, table->sin + pos * table->half, table->half);
     }
@@ -47,8 +48,8 @@ static void rotate_task(void *ctx, int64_t index, int worker)
             s++;
         int64_t begin = ps->in->start[s], pos = ps->row0 + t - begin;
         const RopeTable *table = rope ? rope_table(&ps->r->rope, c, rope, ps->in->start[s + 1] - begin) : NULL;
-        rotate_heads(j, j->h->x[0] + t * j->h->ld[0], c->heads, j->b->small[GQA_Q_NORM], table, pos);
-        rotate_heads(j, j->h->x[1] + t * j->h->ld[1], c->kv_heads, j->b->small[GQA_K_NORM], table, pos);
+        rotate_heads(j, j->h->x[0] + t * j->h->ld[0], c->heads, GQA_Q_NORM, table, pos);
+        rotate_heads(j, j->h->x[1] + t * j->h->ld[1], c->kv_heads, GQA_K_NORM, table, pos);
     }
 }
 

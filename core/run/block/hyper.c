@@ -80,7 +80,7 @@ typedef struct HyperRun {
     Runner *r;
     const ModelConfig *cfg;
     const Ops *ops;
-    const float *fn, *base, *scale, *norm; /* norm NULL: none */
+    const float *fn, *base, *scale, *norm, *bias; /* norm, bias NULL: none */
     const float *state, *y;
     float *x, *out, *mix; /* mix NULL: the model's end */
     int64_t rows;
@@ -154,7 +154,7 @@ static void read_task(void *ctx, int64_t index, int worker)
             ops_round(o, mix, mix_floats(c));
         weighted_sum(o, h->state + (t + i) * c->stream_width, pre, n, c->hidden, x);
         if (h->norm)
-            ops_norm(o, c->norm, x, h->norm, NULL, c->eps, c->hidden, x);
+            ops_norm(o, c->norm, x, h->norm, h->bias, c->eps, c->hidden, x);
     }
 }
 
@@ -199,7 +199,7 @@ static Status read(Pass *ps, const BlockRun *join, const Ops *ops, const float *
 {
     HyperRun h = {.r = ps->r, .cfg = ps->cfg, .ops = ops, .fn = join->small[HYPER_FN],
                   .base = join->small[HYPER_BASE], .scale = join->small[HYPER_SCALE],
-                  .norm = join->small[HYPER_BEFORE], .state = state, .x = x, .mix = mix, .rows = rows};
+                  .norm = join->small[HYPER_BEFORE], .bias = join->shift[HYPER_BEFORE], .state = state, .x = x, .mix = mix, .rows = rows};
     return run_rows(&h, read_task, err);
 }
 

@@ -38,9 +38,10 @@ static void latent_task(void *ctx, int64_t index, int worker)
     for (int64_t t = index * PASS_TILE; t < pass_tile_end(index, ps->rows); t++) {
         float *q = m->q_a + t * a->q_rank;
         if (a->q_rank)
-            ops_norm(&ps->ops, ps->cfg->norm, q, m->b->small[MLA_Q_A_NORM], NULL, LATENT_EPS, a->q_rank, q);
-        ops_norm(&ps->ops, ps->cfg->norm, m->kv_a + t * (a->kv_rank + a->rope), m->b->small[MLA_KV_A_NORM], NULL,
-                 LATENT_EPS, a->kv_rank, m->c + t * a->kv_rank);
+            ops_norm(&ps->ops, ps->cfg->norm, q, m->b->small[MLA_Q_A_NORM], m->b->shift[MLA_Q_A_NORM], LATENT_EPS,
+                     a->q_rank, q);
+        ops_norm(&ps->ops, ps->cfg->norm, m->kv_a + t * (a->kv_rank + a->rope), m->b->small[MLA_KV_A_NORM],
+                 m->b->shift[MLA_KV_A_NORM], LATENT_EPS, a->kv_rank, m->c + t * a->kv_rank);
         if (a->kv_scale != 1)
             ops_scale(&ps->ops, m->c + t * a->kv_rank, a->kv_scale, a->kv_rank);
     }

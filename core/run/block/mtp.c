@@ -93,8 +93,9 @@ static void norm_task(void *ctx, int64_t index, int worker)
     int64_t h = c->hidden;
     for (int64_t t = index * PASS_TILE; t < pass_tile_end(index, ps->rows); t++) {
         float *x = j->x + t * 2 * h;
-        ops_norm(&ps->front, c->norm, x, j->b->small[MTP_ENORM], NULL, c->eps, h, x);
-        ops_norm(&ps->front, c->norm, j->state + t * h, j->b->small[MTP_HNORM], NULL, c->eps, h, x + h);
+        ops_norm(&ps->front, c->norm, x, j->b->small[MTP_ENORM], j->b->shift[MTP_ENORM], c->eps, h, x);
+        ops_norm(&ps->front, c->norm, j->state + t * h, j->b->small[MTP_HNORM], j->b->shift[MTP_HNORM], c->eps, h,
+                 x + h);
     }
 }
 

@@ -32,12 +32,18 @@ static void write_task(void *ctx, int64_t index, int worker)
     }
 }
 
+/* The norm's own, or one that it was given. */
+static const float *bias_of(const BlockRun *join, int norm, int bias)
+{
+    return join->small[bias] ? join->small[bias] : join->shift[norm];
+}
+
 static Status read(Pass *ps, const BlockRun *join, const Ops *ops, const float *state, int64_t rows, float *x,
                    float *mix, Error *err)
 {
     (void)mix;
     ResidualRun r = {.ops = ops, .cfg = ps->cfg, .state = state, .norm = join->small[RESIDUAL_BEFORE],
-                     .bias = join->small[RESIDUAL_BEFORE_BIAS], .x = x, .rows = rows};
+                     .bias = bias_of(join, RESIDUAL_BEFORE, RESIDUAL_BEFORE_BIAS), .x = x, .rows = rows};
     return pass_tiles(ps, PHASE_ELEMENTS, read_task, &r, rows, err);
 }
 
@@ -46,7 +52,7 @@ static Status write(Pass *ps, const BlockRun *join, const float *mix, const floa
 {
     (void)mix;
     ResidualRun r = {.ops = &ps->ops, .cfg = ps->cfg, .state = state, .norm = join->small[RESIDUAL_AFTER],
-                     .bias = join->small[RESIDUAL_AFTER_BIAS], .y = y, .out = out, .rows = rows};
+                     .bias = bias_of(join, RESIDUAL_AFTER, RESIDUAL_AFTER_BIAS), .y = y, .out = out, .rows = rows};
     return pass_tiles(ps, PHASE_ELEMENTS, write_task, &r, rows, err);
 }
 
