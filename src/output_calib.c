@@ -105,6 +105,10 @@ static void row_text(const TextRow *row, bool loo, Str *out)
                (long long)row->ranges.widens);
     put_factor(row->ranges.middle, out);
     put_factor(row->ranges.most, out);
+    if (row->ranges.share > 0)
+        str_printf(out, " %6.2f%%", 100 * row->ranges.share);
+    else
+        str_printf(out, "%8s", "");
     if (loo && isnan(row->loo))
         str_printf(out, "%20s", "");
     else if (loo)
@@ -128,7 +132,7 @@ static void texts_text(Session *s, const TextTable *t, Str *out)
         str_printf(out, "filter       '%s': %d of %d texts\n", session_texts_filter_text(s), t->shown, t->n);
     if (by != TEXT_SORT_NUMBER || !up)
         str_printf(out, "sorted       by %s, %s\n", text_sort_name(by), up ? "rising" : "falling");
-    str_printf(out, "   # S    tokens  script     sets >=%.2gx  median    most%s  text\n", TEXT_WIDE,
+    str_printf(out, "   # S    tokens  script     sets >=%.2gx  median    most   share%s  text\n", TEXT_WIDE,
                loo ? "    KL change without" : "");
     for (int i = 0; i < t->shown; i++)
         row_text(&t->row[t->order[i]], loo, out);
@@ -159,6 +163,12 @@ static void row_json(const TextRow *row, Str *out)
                (long long)row->ranges.sets, (long long)row->ranges.widens, (long long)row->ranges.sole);
     number_json(out, "median", row->ranges.middle);
     number_json(out, "most", row->ranges.most);
+    number_json(out, "share", row->ranges.share);
+    if (row->ranges.worst_of) {
+        str_printf(out, "},\"scores\":{\"metric\":\"%s\",\"units\":%lld,\"most_of\":%lld", row->ranges.worst_of,
+                   (long long)row->ranges.units, (long long)row->ranges.worst);
+        number_json(out, "share", row->ranges.worst_share);
+    }
     str_puts(out, "},\"loo\":");
     str_double(out, row->loo);
     number_json(out, "loo_se", row->loo_se);
@@ -194,14 +204,14 @@ static void texts_json(Session *s, const TextTable *t, Str *out)
 
 static void texts_csv(const TextTable *t, Str *out)
 {
-    str_puts(out, "number,state,tokens,used,distinct,same_as,script,flagged,sets,widens,median,most,loo,loo_se,file,line,text\n");
+    str_puts(out, "number,state,tokens,used,distinct,same_as,script,flagged,sets,widens,median,most,share,loo,loo_se,file,line,text\n");
     for (int i = 0; i < t->shown; i++) {
         const TextRow *r = &t->row[t->order[i]];
-        const double value[] = {r->ranges.middle, r->ranges.most, r->loo, r->loo_se};
+        const double value[] = {r->ranges.middle, r->ranges.most, r->ranges.share, r->loo, r->loo_se};
         str_printf(out, "%d,%s,%lld,%lld,%d,%d,%s,%d,%lld,%lld", r->number, text_state_name(r->state), (long long)r->tokens,
                    (long long)r->used, r->distinct, r->same_as, script_name(text_script(r)), r->flag,
                    (long long)r->ranges.sets, (long long)r->ranges.widens);
-        for (int k = 0; k < 4; k++) {
+        for (int k = 0; k < 5; k++) {
             str_putc(out, ',');
             if (!isnan(value[k]))
                 str_double(out, value[k]);

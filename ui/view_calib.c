@@ -9,10 +9,11 @@
 #include "src/lang.h"
 #include "text/lexer.h"
 #include "ui/actions.h"
+#include "ui/calib.h"
 #include "ui/detail.h"
 #include "ui/input.h"
 
-enum { C_NUMBER, C_STATE, C_TOKENS, C_SCRIPT, C_SETS, C_WIDENS, C_FACTOR, C_LOO, C_TEXT, COLUMNS };
+enum { C_NUMBER, C_STATE, C_TOKENS, C_SCRIPT, C_SETS, C_WIDENS, C_FACTOR, C_SHARE, C_LOO, C_TEXT, COLUMNS };
 
 typedef struct Calib {
     ListPos pos;
@@ -27,43 +28,21 @@ typedef struct Calib {
 static const Column columns[COLUMNS] = {
     [C_NUMBER] = {"#", 3, 3, 0, true},       [C_STATE] = {"S", 2, 2, 0, false},      [C_TOKENS] = {"tokens", 8, 8, 1, true},
     [C_SCRIPT] = {"script", 8, 8, 5, false}, [C_SETS] = {"sets", 6, 6, 2, true},     [C_WIDENS] = {">=1.5x", 6, 6, 4, true},
-    [C_FACTOR] = {"factor", 8, 8, 3, true},  [C_LOO] = {"KL without", 0, 0, 3, true}, [C_TEXT] = {"text", 16, 120, 0, false},
+    [C_FACTOR] = {"factor", 8, 8, 3, true},  [C_SHARE] = {"share", 8, 8, 2, true},
+    [C_LOO] = {"KL without", 0, 0, 3, true}, [C_TEXT] = {"text", 16, 120, 0, false},
 };
 
 static const TextSort sort_of[COLUMNS] = {
     [C_NUMBER] = TEXT_SORT_NUMBER, [C_STATE] = TEXT_SORT_STATE, [C_TOKENS] = TEXT_SORT_TOKENS, [C_SCRIPT] = TEXT_SORT_SCRIPT,
-    [C_SETS] = TEXT_SORT_SETS, [C_WIDENS] = TEXT_SORTS, [C_FACTOR] = TEXT_SORT_FACTOR, [C_LOO] = TEXT_SORT_LOO,
+    [C_SETS] = TEXT_SORT_SETS, [C_WIDENS] = TEXT_SORTS, [C_FACTOR] = TEXT_SORT_FACTOR, [C_SHARE] = TEXT_SORT_SHARE, [C_LOO] = TEXT_SORT_LOO,
     [C_TEXT] = TEXT_SORT_TEXT,
 };
-
-/* What is told in the screen's language. */
-static const char *const script_words[SCRIPTS] = {
-    [SCRIPT_LATIN] = "Latin",       [SCRIPT_HAN] = "Han",       [SCRIPT_KANA] = "Kana",   [SCRIPT_HANGUL] = "Hangul",
-    [SCRIPT_CYRILLIC] = "Cyrillic", [SCRIPT_ARABIC] = "Arabic", [SCRIPT_OTHER] = "other", [SCRIPT_DIGIT] = "digits",
-    [SCRIPT_SIGN] = "signs"};
-static const char *const state_words[TEXT_STATES] = {[TEXT_USED] = "used", [TEXT_CUT] = "cut to --seq-len",
-                                                     [TEXT_OUT] = "taken out", [TEXT_EMPTY] = "no token",
-                                                     [TEXT_BEYOND] = "beyond --max-samples"};
-
-/* The texts, NULL while they are not read. Without a terminal nobody would see them come. */
-static const TextTable *texts(Ui *ui, const char **why)
-{
-    Session *s = ui_session(ui);
-    *why = "";
-    if (!s || !ui_model(ui))
-        return NULL;
-    if (ui->term.null)
-        session_texts_wait(s, NULL);
-    else
-        session_texts_begin(s);
-    return session_texts(s, why);
-}
 
 /* With the cursor on its text, wherever sorting and filters moved that. */
 static const TextRow *settle(Ui *ui, Calib *st, const TextTable **table)
 {
     const char *why;
-    const TextTable *t = *table = texts(ui, &why);
+    const TextTable *t = *table = calib_texts(ui, &why);
     if (!t)
         return NULL;
     for (int i = 0; st->number && i < t->shown; i++)
@@ -95,23 +74,6 @@ static bool move_rows(Ui *ui, void *state, Motion m)
 }
 
 /* ---- the head: what the set is ---- */
-
-/* "Latin 79 %, Han 7 %": the most first, up to `most` of them that are at least 2 in a hundred. */
-static void script_text(const double share[SCRIPTS], int most, char *out, size_t size)
-{
-    bool told[SCRIPTS] = {false};
-    int n = 0;
-    out[0] = 0;
-    for (int i = 0; i < most; i++) {
-        int best = -1;
-        for (int k = 0; k < SCRIPTS; k++)
-            best = !told[k] && share[k] >= 0.02 && (best < 0 || share[k] > share[best]) ? k : best;
-        if (best < 0 || n >= (int)size)
-            break;
-        told[best] = true;
-        n += snprintf(out + n, size - (size_t)n, "%s%s %.0f %%", i ? ", " : "", tr(script_words[best]), 100 * share[best]);
-    }
-}
 
 static void head_counts(Ui *ui, Pen *p, const TextTable *t)
 {
@@ -148,6 +110,7 @@ static void head_ranges(Ui *ui, Pen *p, const TextTable *t)
         part_add(&l, c->flagged ? SL_OUTLIER : SL_OK, 0, c->flagged == 1 ? "%d text flagged (!)" : "%d texts flagged (!)", c->flagged);
         part_add(&l, SL_TEXT, 1, "alone makes at least %.0f %% of %lld ranges %.2gx wider", 100 * TEXT_FLAG,
                  (long long)c->ranged, TEXT_WIDE);
+        part_add(&l, SL_DIM, 2, "share: the part of the ranges that no other text needs");
         if (c->stale)
             part_add(&l, SL_STALE, 0, "%s", tr("stale: r runs it anew"));
     }
@@ -159,8 +122,8 @@ static void head_scripts(Ui *ui, Pen *p, const TextTable *t)
     (void)ui;
     char own[120], eval[120];
     LineParts l = {.n = 0};
-    script_text(t->sums.script, 4, own, sizeof own);
-    script_text(t->sums.eval_script, 3, eval, sizeof eval);
+    calib_script_text(t->sums.script, 4, own, sizeof own);
+    calib_script_text(t->sums.eval_script, 3, eval, sizeof eval);
     part_add(&l, SL_TEXT, 0, "characters: %s", own);
     if (t->sums.eval_tokens)
         part_add(&l, SL_DIM, 1, "evaluation set: %s", eval);
@@ -259,15 +222,6 @@ static void state_text(const TextRow *row, char out[3])
     out[2] = 0;
 }
 
-static void factor_text(char *out, size_t size, double v)
-{
-    out[0] = 0;
-    if (v < 100)
-        snprintf(out, size, "%.2fx", v);
-    else if (!isnan(v))
-        snprintf(out, size, "%.0fx", v);
-}
-
 /* The beginning of a text on one line. */
 static void words_text(const TextRow *row, char *out, size_t size)
 {
@@ -289,12 +243,14 @@ static void draw_row(Ui *ui, const Calib *st, Rect r, int y, const TextRow *row,
     snprintf(cell[C_NUMBER], sizeof cell[0], "%d", row->number);
     state_text(row, cell[C_STATE]);
     fmt_count(cell[C_TOKENS], sizeof cell[0], row->tokens);
-    snprintf(cell[C_SCRIPT], sizeof cell[0], "%s", row->text ? tr(script_words[text_script(row)]) : "");
+    snprintf(cell[C_SCRIPT], sizeof cell[0], "%s", row->text ? tr(calib_script_words[text_script(row)]) : "");
     if (row->ranges.sets)
         fmt_count(cell[C_SETS], sizeof cell[0], row->ranges.sets);
     if (row->ranges.widens)
         fmt_count(cell[C_WIDENS], sizeof cell[0], row->ranges.widens);
-    factor_text(cell[C_FACTOR], sizeof cell[0], row->ranges.middle);
+    calib_factor_text(cell[C_FACTOR], sizeof cell[0], row->ranges.middle);
+    if (row->ranges.share > 0)
+        fmt_percent(cell[C_SHARE], sizeof cell[0], row->ranges.share);
     if (!isnan(row->loo))
         snprintf(cell[C_LOO], sizeof cell[0], "%+.2e", row->loo);
     words_text(row, words, sizeof words);
@@ -330,7 +286,7 @@ static void fit(const TextTable *t, Calib *st, int width)
     if (many)
         c[C_NUMBER].min = c[C_NUMBER].max = 7;
     if (!t->sums.ranged)
-        for (int k = C_SETS; k <= C_FACTOR; k++)
+        for (int k = C_SETS; k <= C_SHARE; k++)
             c[k].min = c[k].max = 0;
     columns_fit(c, COLUMNS, width, st->w);
 }
@@ -351,125 +307,13 @@ static void draw_table(Ui *ui, Rect r, Calib *st, const TextTable *t)
 
 /* ---- one text ---- */
 
-static void detail_ranges(Ui *ui, Rect r, int *y, const TextTable *t, const TextRow *row)
-{
-    char buf[300], middle[24], most[24];
-    const TextRanges *g = &row->ranges;
-    factor_text(middle, sizeof middle, g->middle);
-    factor_text(most, sizeof most, g->most);
-    if (!t->sums.ranged) {
-        draw_wrapped(ui, r, y, SL_DIM, "ranges are not known: r finds which text sets which");
-        return;
-    }
-    if (g->sets)
-        text_format(buf, sizeof buf, "alone it sets the range of %lld of %lld linears, by %s in the median, %s at most",
-                    (long long)g->sets, (long long)t->sums.ranged, middle, most);
-    else
-        text_format(buf, sizeof buf, "it sets no range alone");
-    draw_wrapped(ui, r, y, row->flag ? SL_OUTLIER : SL_TEXT, buf);
-    if (row->flag) {
-        text_format(buf, sizeof buf, "! flagged: %lld ranges are %.2gx wider because of it, at least %.0f %% of them. x takes it out",
-                    (long long)g->widens, TEXT_WIDE, 100 * TEXT_FLAG);
-        draw_wrapped(ui, r, y, SL_OUTLIER, buf);
-    }
-    if (g->sole) {
-        text_format(buf, sizeof buf, "%lld linears of experts only it reaches", (long long)g->sole);
-        draw_wrapped(ui, r, y, SL_TEXT, buf);
-    }
-    if (t->sums.stale)
-        draw_wrapped(ui, r, y, SL_STALE, "stale: of other texts or settings; r runs it anew");
-}
-
-static void detail_layers(Ui *ui, Rect r, int *y, const TextRow *row)
-{
-    enum { SHOWN = 8 };
-    TextLinear *l;
-    int64_t n;
-    if (session_text_linears(ui_session(ui), row->number, &l, &n, NULL) != ST_OK)
-        return;
-    if (n)
-        draw_wrapped(ui, r, y, SL_HEADER, "the widest: range, without it");
-    for (int64_t i = 0; i < n && i < SHOWN; i++) {
-        char name[200], a[24], b[24], c[24], d[24], f[24], buf[160];
-        text_elide(name, sizeof name, ui_model(ui)->linears[l[i].linear].name, r.w, ui->term.glyphs.ellipsis);
-        fmt_value(a, sizeof a, l[i].lo);
-        fmt_value(b, sizeof b, l[i].hi);
-        fmt_value(c, sizeof c, l[i].lo_less);
-        fmt_value(d, sizeof d, l[i].hi_less);
-        factor_text(f, sizeof f, l[i].factor);
-        draw_wrapped(ui, r, y, SL_TEXT, name);
-        if (isnan(l[i].factor))
-            text_format(buf, sizeof buf, "  %s..%s, no other text reaches it", a, b);
-        else
-            snprintf(buf, sizeof buf, "  %s..%s  %s..%s  %s", a, b, c, d, f);
-        draw_wrapped(ui, r, y, SL_DIM, buf);
-    }
-    if (n > SHOWN) {
-        char more[80];
-        text_format(more, sizeof more, "and %lld more: o shows them on Rank", (long long)(n - SHOWN));
-        draw_wrapped(ui, r, y, SL_DIM, more);
-    }
-    free(l);
-}
-
-/* A text of any length; the lines in sight alone would do, but it is measured by drawing. */
-static void detail_text(Ui *ui, Rect r, int *y, const char *text, size_t len)
-{
-    char *copy = malloc(len + 1);
-    if (!copy)
-        return;
-    memcpy(copy, text, len);
-    copy[text_fit_terminal(copy, len, true)] = 0;
-    draw_wrapped(ui, r, y, SL_TEXT, copy);
-    free(copy);
-}
-
-static int detail_content(Ui *ui, Rect r, int64_t number, int spare)
-{
-    (void)spare;
-    const char *why;
-    const TextTable *t = texts(ui, &why);
-    int y = r.y;
-    if (!t || number < 1 || number > t->n)
-        return y;
-    const TextRow *row = &t->row[number - 1];
-    char buf[300], n[24], scripts[120];
-    text_format(buf, sizeof buf, "text %d: %s", row->number, tr(state_words[row->state]));
-    draw_wrapped(ui, r, &y, SL_STRONG, buf);
-    fmt_count(n, sizeof n, row->tokens);
-    text_format(buf, sizeof buf, "%s:%d, %s tokens, %d different", row->file, row->line, n, row->distinct);
-    draw_wrapped(ui, r, &y, SL_TEXT, buf);
-    script_text(row->script, 4, scripts, sizeof scripts);
-    draw_wrapped(ui, r, &y, SL_DIM, scripts);
-    if (row->same_as) {
-        text_format(buf, sizeof buf, "it has the same tokens as text %d", row->same_as);
-        draw_wrapped(ui, r, &y, SL_WARN, buf);
-    }
-    if (!isnan(row->loo)) {
-        text_format(buf, sizeof buf, "left out, KL changes by %+.3e +-%.1e", row->loo, row->loo_se);
-        draw_wrapped(ui, r, &y, SL_TEXT, buf);
-    }
-    detail_ranges(ui, r, &y, t, row);
-    detail_layers(ui, r, &y, row);
-    y++;
-    if (row->text)
-        detail_text(ui, r, &y, row->text, row->len);
-    y++;
-    Str tokens = {0};
-    session_text_tokens(ui_session(ui), row->number, &tokens);
-    draw_wrapped(ui, r, &y, SL_HEADER, "its tokens, | between them");
-    detail_text(ui, r, &y, str_text(&tokens), tokens.len);
-    str_free(&tokens);
-    return y;
-}
-
 static void draw_detail(Ui *ui, Calib *st, const TextRow *row)
 {
     int of = row ? row->number : 0;
     if (of != st->detail_of)
         st->detail.top = 0;
     st->detail_of = of;
-    detail_scrolled(ui, ui->layout.side, detail_content, of, &st->detail,
+    detail_scrolled(ui, ui->layout.side, calib_text_content, of, &st->detail,
                     tr(ui->side_full ? "j k scroll  J K next text" : "J K scroll"));
     if (ui->side_full)
         ui_rest_cursor(ui, ui->layout.side.y, ui->layout.side.x);
@@ -480,7 +324,7 @@ static void draw(Ui *ui, void *state)
     Calib *st = state;
     Rect r = ui->layout.main;
     const char *why;
-    const TextTable *t = texts(ui, &why);
+    const TextTable *t = calib_texts(ui, &why);
     if (!ui_model(ui))
         return;
     if (!t && r.h > 0) {
@@ -750,11 +594,11 @@ static const KeyRow keys[] = {
      .label = "Text", .run = act_detail, .refuse = refuse_no_text},
     {.place = 80, .keys = {'X'}, .command = "calib drop tagged | calib keep tagged", .help = "all tagged texts: out, or back",
      .run = calib_take_tagged, .refuse = refuse_no_tagged},
-    {.place = 85, .keys = {'o'}, .command = "show text_range", .help = "the layers whose ranges this text sets, on Rank",
+    {.place = 89, .keys = {'o'}, .command = "show text_range", .help = "the layers whose ranges this text sets, on Rank",
      .label = "Layers", .run = calib_layers, .refuse = refuse_no_text},
     {.place = 86, .keys = {'L'}, .command = "calib loo N", .help = "measure what leaving the text out does (of tagged ones each)",
      .label = "LeaveOut", .run = calib_loo, .refuse = refuse_no_text},
-    {.place = 87, .keys = {'='}, .command = "calib trials", .help = "what other texts and sets do; at first: compare with a set",
+    {.place = 88, .keys = {'='}, .command = "calib trials", .help = "what other texts and sets do; at first: compare with a set",
      .label = "Sets", .run = calib_trials, .refuse = refuse_no_model},
     {.place = 130, .keys = {' '}, .command = "calib tag N", .help = "tag the text, or untag it", .run = calib_tag,
      .refuse = refuse_no_text},
@@ -762,13 +606,13 @@ static const KeyRow keys[] = {
      .refuse = refuse_no_text},
     {.place = 142, .keys = {'a'}, .command = "calib add FILE", .help = "put a file's texts behind the others", .label = "Add",
      .run = calib_type, .arg = 0, .refuse = refuse_no_model},
-    {.place = 144, .keys = {'w'}, .command = "calib save FILE", .help = "write the texts that are in as JSON lines", .label = "Save",
+    {.place = 84, .keys = {'w'}, .command = "calib save FILE", .help = "write the texts that are in as JSON lines", .label = "Save",
      .run = calib_type, .arg = 1, .refuse = refuse_no_text},
     {.place = 150, .keys = {K(KEY_F(3)), '/'}, .help = "find a part of a text while you type", .label = "Find", .run = act_prompt,
      .arg = INPUT_SEARCH, .refuse = refuse_no_text},
     {.place = 160, .keys = {'n'}, .help = "next match", .run = act_find_next, .arg = 1, .refuse = refuse_no_search},
     {.place = 170, .keys = {'N'}, .help = "match before", .run = act_find_next, .arg = -1, .refuse = refuse_no_search},
-    {.place = 180, .keys = {K(KEY_F(4)), '\\'}, .command = "calib filter WORDS",
+    {.place = 82, .keys = {K(KEY_F(4)), '\\'}, .command = "calib filter WORDS",
      .help = "show only some: words tokens>100 sets>9 script=Han out cut same tagged flagged !word", .label = "Filter",
      .run = calib_filter, .refuse = refuse_no_model},
     {.place = 190, .keys = {K(KEY_F(6)), '>'}, .command = "calib sort COLUMN", .help = "sort by the next column", .label = "Sort",

@@ -46,7 +46,12 @@ typedef struct TextRanges {
     int64_t sets;       /* linears of which it alone sets an end of the range */
     int64_t widens;     /* of these, the ones that it makes at least TEXT_WIDE times wider */
     double middle, most; /* factor: the median of those that it sets, and the greatest; NaN: none */
+    double share;       /* of the ranges: the part of a range that no other text needs, its width with the text less that without it
+                         * over that with it, mean over all linears with a known range (0 where it sets no end) */
     int64_t sole;       /* linears (of experts) that no other text reaches */
+    const char *worst_of; /* the shown metric, or another one, whose scores are means over texts; NULL: none has scores */
+    int64_t worst, units; /* of how many of its units this text has most of the score, and of how many that is known */
+    double worst_share; /* and how much of it, mean over these */
 } TextRanges;
 #define TEXT_WIDE 1.5
 /* A text is flagged when it makes the range of at least this share of the linears TEXT_WIDE times wider. */
@@ -136,7 +141,7 @@ CalibTrial session_calib_trial(Session *s, int i);
 /* ---- as a person looks at them ---- */
 
 typedef enum TextSort {
-    TEXT_SORT_NUMBER, TEXT_SORT_TOKENS, TEXT_SORT_SETS, TEXT_SORT_FACTOR, TEXT_SORT_LOO, TEXT_SORT_SCRIPT, TEXT_SORT_TEXT,
+    TEXT_SORT_NUMBER, TEXT_SORT_TOKENS, TEXT_SORT_SETS, TEXT_SORT_FACTOR, TEXT_SORT_SHARE, TEXT_SORT_LOO, TEXT_SORT_SCRIPT, TEXT_SORT_TEXT,
     TEXT_SORT_STATE, TEXT_SORTS
 } TextSort;
 const char *text_sort_name(TextSort k); /* "number", ... */

@@ -8,6 +8,7 @@
 #include "base/num.h"
 #include "io/file.h"
 #include "metric/metric.h"
+#include "metric/sampleparts.h"
 #include "metric/textrange.h"
 #include "metric/watch.h"
 #include "recipe/pattern.h"
@@ -23,6 +24,7 @@ typedef struct TextsView {
     int *order;
     uint64_t version, results, levels; /* Texts', the results' and the levels' version of which it is */
     char base[128];
+    const Metric *metric; /* that was shown */
     int max_samples;
     int64_t seq_len;
 } TextsView;
@@ -45,7 +47,7 @@ const char *text_state_name(TextState k)
 
 static const char *const sort_names[TEXT_SORTS] = {
     [TEXT_SORT_NUMBER] = "number", [TEXT_SORT_TOKENS] = "tokens", [TEXT_SORT_SETS] = "sets",     [TEXT_SORT_FACTOR] = "factor",
-    [TEXT_SORT_LOO] = "loo",       [TEXT_SORT_SCRIPT] = "script", [TEXT_SORT_TEXT] = "text",     [TEXT_SORT_STATE] = "state"};
+    [TEXT_SORT_SHARE] = "share",   [TEXT_SORT_LOO] = "loo",       [TEXT_SORT_SCRIPT] = "script", [TEXT_SORT_TEXT] = "text",     [TEXT_SORT_STATE] = "state"};
 
 const char *text_sort_name(TextSort k)
 {
@@ -97,6 +99,7 @@ static void add_linear(TextRow *row, int n, const double *part, Factors *f)
         if (!(factor > 1))
             continue;
         r->sets++;
+        r->share += 1 - 1 / factor;
         r->widens += factor >= TEXT_WIDE;
         r->most = fmax(r->most, factor); /* fmax: not the NaN that it begins as */
         add_factor(f, end[k], factor);
@@ -156,9 +159,46 @@ static void put_ranges(Session *s, TextRow *row, int n, TextSums *sums)
     free(f.text);
     free(f.factor);
     for (int i = 0; i < n; i++) {
+        row[i].ranges.share /= sums->ranged > 0 ? (double)sums->ranged : 1;
         row[i].flag = sums->ranged > 0 && (double)row[i].ranges.widens >= TEXT_FLAG * (double)sums->ranged;
         sums->flagged += row[i].flag;
     }
+}
+
+/* ---- scores that are means over texts ---- */
+
+static bool by_texts(const Session *s, const Metric *m)
+{
+    return m && m->parts == sample_parts && session_has_run(s, m);
+}
+
+/* Which text has most of a score, in how many of the metric's units: numbers of samples are those of the used texts. */
+static void put_worst(Session *s, TextRow *row, int n)
+{
+    const Metric *m = by_texts(s, session_metric(s)) ? session_metric(s) : NULL;
+    int *used = mem_array((size_t)n + 1, sizeof *used), nused = 0;
+    int64_t units = 0;
+    for (int i = 0; used && i < n; i++)
+        if (row[i].used)
+            used[nused++] = i;
+    for (const Metric *const *k = metric_table; !m && *k; k++)
+        m = by_texts(s, *k) ? *k : NULL;
+    for (int64_t u = 0; m && u < scope_units(s->model, m->scope); u++) {
+        const double *part = session_unit_score(s, m, u).state == SCORE_OK ? session_unit_parts(s, m, u) : NULL;
+        if (!part || !(part[SAMPLE_SHARE] > 0) || !(part[SAMPLE_MOST] < nused))
+            continue;
+        TextRanges *r = &row[used[(int)part[SAMPLE_MOST]]].ranges;
+        r->worst++;
+        r->worst_share += part[SAMPLE_SHARE] / 100;
+        units++;
+    }
+    for (int i = 0; i < n; i++) {
+        TextRanges *r = &row[i].ranges;
+        r->worst_of = units ? m->name : NULL;
+        r->units = units;
+        r->worst_share /= r->worst ? (double)r->worst : 1;
+    }
+    free(used);
 }
 
 /* ---- rows and sums ---- */
@@ -491,6 +531,7 @@ static double sort_value(const TextRow *row, TextSort k)
     case TEXT_SORT_TOKENS: return (double)row->tokens;
     case TEXT_SORT_SETS: return (double)row->ranges.sets;
     case TEXT_SORT_FACTOR: return row->ranges.middle;
+    case TEXT_SORT_SHARE: return row->ranges.share;
     case TEXT_SORT_LOO: return row->loo;
     case TEXT_SORT_SCRIPT: return (double)text_script(row);
     case TEXT_SORT_STATE: return (double)row->state;
@@ -550,7 +591,7 @@ static bool is_fresh(const Session *s, const TextsView *v)
     char base[128];
     texts_base(s, base);
     return v->version == s->texts->version && v->results == s->results->version &&
-           v->levels == s->assignment->version && strcmp(v->base, base) == 0 &&
+           v->levels == s->assignment->version && v->metric == session_metric(s) && strcmp(v->base, base) == 0 &&
            v->max_samples == s->opt.max_samples && v->seq_len == s->opt.seq_len;
 }
 
@@ -570,8 +611,10 @@ static TextsView *make_view(Session *s, const TextsRead *r)
     put_rows(s, r, v->row);
     put_sums(r, &v->table);
     put_ranges(s, v->row, (int)n, &v->table.sums);
+    put_worst(s, v->row, (int)n);
     texts_put_loo(s, v->row, (int)n);
     put_order(s, v);
+    v->metric = session_metric(s);
     v->version = s->texts->version;
     v->results = s->results->version;
     v->levels = s->assignment->version;

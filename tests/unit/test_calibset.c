@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "metric/sampleparts.h"
 #include "metric/textrange.h"
 #include "metric/watch.h"
 #include "session/calibset.h"
@@ -335,6 +336,20 @@ static void data_stays_as_it_is_while_a_job_runs(void **state)
     session_free(s);
 }
 
+static double width(double lo, double hi)
+{
+    return (hi > 0 ? hi : 0) - (lo < 0 ? lo : 0);
+}
+
+/* The part of a linear's range that no other text than this one needs. */
+static double needed(const double *part, int text)
+{
+    double lo = (int)part[TEXT_RANGE_LO_TEXT] == text ? part[TEXT_RANGE_LO_NEXT] : part[TEXT_RANGE_LO];
+    double hi = (int)part[TEXT_RANGE_HI_TEXT] == text ? part[TEXT_RANGE_HI_NEXT] : part[TEXT_RANGE_HI];
+    double all = width(part[TEXT_RANGE_LO], part[TEXT_RANGE_HI]);
+    return (all - width(lo, hi)) / all;
+}
+
 /* Sums by text of what text_range tells of each linear, made anew from its parts. */
 static void ranges_by_text_are_the_sums_over_linears(void **state)
 {
@@ -349,8 +364,10 @@ static void ranges_by_text_are_the_sums_over_linears(void **state)
     for (int i = 0; i < t->n; i++) {
         double factor[64], most = NAN;
         int64_t n = 0, widens = 0;
+        double share = 0;
         for (int64_t k = 0; k < 56; k++) {
             const double *part = session_unit_parts(s, &metric_text_range, k);
+            share += needed(part, i + 1) / 56;
             double f = text_range_factor(part, i + 1);
             if (!(f > 1))
                 continue;
@@ -364,6 +381,7 @@ static void ranges_by_text_are_the_sums_over_linears(void **state)
         const TextRanges *r = &t->row[i].ranges;
         assert_int_equal(r->sets, n);
         assert_int_equal(r->widens, widens);
+        assert_true(fabs(r->share - share) < 1e-12);
         assert_true(n ? r->most == most && r->middle == (factor[(n - 1) / 2] + factor[n / 2]) / 2 : isnan(r->most));
         sets += n;
         TextLinear *l;
@@ -379,6 +397,37 @@ static void ranges_by_text_are_the_sums_over_linears(void **state)
     assert_true(sets > 56);
     take(s, "4", true, 1);
     assert_int_equal(table(s)->sums.stale, 56);
+    session_free(s);
+}
+
+/* Which text has most of a score that is a mean over texts, counted anew from its parts. */
+static void scores_by_text_are_counted(void **state)
+{
+    (void)state;
+    Session *s = open_on(DEMO, "lab_calib/mix_calib.jsonl", false);
+    take(s, "2", true, 1); /* numbers of texts are not those of samples */
+    assert_null(table(s)->row[0].ranges.worst_of);
+    analyze(s, "attention_mse");
+    const Metric *m = session_metric_find(s, "attention_mse");
+    const TextTable *t = table(s);
+    int64_t all = 0, units = scope_units(session_model(s), m->scope);
+    for (int i = 0; i < t->n; i++) {
+        const TextRanges *r = &t->row[i].ranges;
+        int64_t most = 0;
+        double share = 0;
+        for (int64_t u = 0; u < units; u++) {
+            const double *part = session_unit_parts(s, m, u);
+            bool mine = i != 1 && (int)part[SAMPLE_MOST] == (i > 1 ? i - 1 : i);
+            most += mine;
+            share += mine ? part[SAMPLE_SHARE] / 100 : 0;
+        }
+        assert_string_equal(r->worst_of, "attention_mse");
+        assert_int_equal(r->worst, most);
+        assert_int_equal(r->units, units);
+        assert_true(fabs(r->worst_share * (double)most - share) < 1e-9);
+        all += most;
+    }
+    assert_int_equal(all, units);
     session_free(s);
 }
 
@@ -612,6 +661,7 @@ int main(void)
         cmocka_unit_test(a_session_that_is_gone_on_with_has_them),
         cmocka_unit_test(data_stays_as_it_is_while_a_job_runs),
         cmocka_unit_test(ranges_by_text_are_the_sums_over_linears),
+        cmocka_unit_test(scores_by_text_are_counted),
         cmocka_unit_test(a_text_that_widens_many_ranges_is_flagged),
         cmocka_unit_test(order_and_filter),
         cmocka_unit_test(trials_are_measurements_on_other_texts),
