@@ -14,9 +14,9 @@ awq_fake                the search of awq, for its processor
 awq_search              the same
 check_block             rotations of the model, for processors that turn it
 checkpoint_bytes_read   tests count by it how often a weight is read
-editchain_all           steps of what processors change in a model
-editchain_copy          the same
+editchain_copy          what processors change in a model, read by every pass and saver
 editchain_rotate        the same
+fake_weight_peer        the searches of flex_awq_ssz and awq, for their processors
 flex_column_max         the searches of flex_smooth_quant and flex_awq_ssz, for their processors
 flex_scales             the same
 flex_search             the same
@@ -29,26 +29,16 @@ hadamard_split          the same
 hessian_merge           what ranks of one calibration hand each other
 hessian_pack            the same
 layer_forward_part      the forward of a part of a unit, for layer jobs that replay
-overlay_add_bias        what a processor changes in a model, read by every pass and saver
-overlay_bias_from       the same
 overlay_derive          the same
 overlay_derive_tensor   the same
 overlay_file            the same
 overlay_input           the same
 overlay_input_rotate    the same
-overlay_input_scale     the same
 overlay_inputs          the same
-overlay_model           the same
 overlay_replace         the same
 overlay_rotate_inputs   the same
 overlay_rotate_outputs  the same
 overlay_rotate_tensor   the same
-overlay_round           the same
-overlay_scale_inputs    the same
-overlay_scale_norm_bias the same
-overlay_scale_tensor    the same
-overlay_scale_unit_norm the same
-overlay_shift_norm      the same
 overlay_untie           the same
 rng_unit                the random stream of a layer job
 rotation_blocks         rotations of the model, for processors that turn it

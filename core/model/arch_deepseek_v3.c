@@ -1,5 +1,6 @@
 #include "model/arch.h"
 #include "model/order.h"
+#include "model/subgraph.h"
 
 /* The same decoder under another model_type, and the names the peer's adapters take (specs/models.md 1.3). */
 static const ArchName names[] = {
@@ -50,6 +51,20 @@ const ConfigDefault defaults_deepseek_v3[] = {
     {.key = NULL},
 };
 
+/* Sub-graphs of the peer's adapter (specs/outlier_suppression.md 2.4). */
+static const SubgraphFold folds[] = {
+    {.type = SUBGRAPH_NORM_LINEAR, .source = "input_layernorm",
+     .targets = {"self_attn.q_a_proj", "self_attn.kv_a_proj_with_mqa"}, .users = SUBGRAPH_ITER | SUBGRAPH_FLEX},
+    {.type = SUBGRAPH_NORM_LINEAR, .source = "self_attn.q_a_layernorm", .targets = {"self_attn.q_b_proj"},
+     .users = SUBGRAPH_ITER | SUBGRAPH_FLEX},
+    {.type = SUBGRAPH_OV, .source = "self_attn.kv_b_proj", .targets = {"self_attn.o_proj"}, .users = SUBGRAPH_ITER | SUBGRAPH_FLEX,
+     .group_max = true},
+    {.type = SUBGRAPH_UP_DOWN, .source = "mlp.up_proj", .targets = {"mlp.down_proj"}, .users = SUBGRAPH_ITER | SUBGRAPH_FLEX},
+    {.type = SUBGRAPH_UP_DOWN, .source = "mlp.shared_experts.up_proj", .targets = {"mlp.shared_experts.down_proj"}, .users = SUBGRAPH_ITER | SUBGRAPH_FLEX},
+    {.type = SUBGRAPH_UP_DOWN, .source = "mlp.experts.%d.up_proj", .targets = {"mlp.experts.%d.down_proj"}, .users = SUBGRAPH_ITER | SUBGRAPH_FLEX},
+    {.source = NULL},
+};
+
 /* DeepSeek-V3, R1, V3.1 and Kimi-K2: latent attention; experts are chosen within groups by sigmoid scores. */
 const Arch arch_deepseek_v3 = {
     .model_type = "deepseek_v3",
@@ -60,6 +75,7 @@ const Arch arch_deepseek_v3 = {
     .norm = NORM_LLAMA,
     .default_theta = 10000,
     .default_eps = 1e-6,
+    .folds = folds,
     .defaults = defaults_deepseek_v3,
     .names = names,
 };

@@ -1,5 +1,6 @@
 #include "model/arch.h"
 #include "model/order.h"
+#include "model/subgraph.h"
 
 static const ArchName names[] = {
     {.name = "GLM-4.5"},
@@ -25,6 +26,15 @@ static const ConfigDefault defaults[] = {
     {.key = NULL},
 };
 
+/* Sub-graphs of the peer's adapter (specs/outlier_suppression.md 2.4). */
+static const SubgraphFold folds[] = {
+    {.type = SUBGRAPH_NORM_LINEAR, .source = "input_layernorm",
+     .targets = {"self_attn.k_proj", "self_attn.q_proj", "self_attn.v_proj"}, .users = SUBGRAPH_ITER | SUBGRAPH_FLEX},
+    {.type = SUBGRAPH_OV, .source = "self_attn.v_proj", .targets = {"self_attn.o_proj"}, .users = SUBGRAPH_ITER | SUBGRAPH_FLEX,
+     .group_max = true},
+    {.source = NULL},
+};
+
 /* GLM 4.5 to 4.7: routing as in DeepSeek-V3, attention as in Llama with a part of each head rotated. */
 const Arch arch_glm4_moe = {
     .model_type = "glm4_moe",
@@ -36,6 +46,7 @@ const Arch arch_glm4_moe = {
     .partial_rotary = 0.5,
     .default_theta = 10000,
     .default_eps = 1e-5,
+    .folds = folds,
     .defaults = defaults,
     .names = names,
 };

@@ -1,4 +1,5 @@
 #include "model/arch.h"
+#include "model/subgraph.h"
 
 static const ArchName names[] = {
     {.name = "MiniMax-M2.7"},
@@ -33,6 +34,16 @@ static const ConfigDefault defaults[] = {
     {.key = NULL},
 };
 
+/* Sub-graphs of the peer's adapter (specs/outlier_suppression.md 2.4). */
+static const SubgraphFold folds[] = {
+    {.type = SUBGRAPH_NORM_LINEAR, .source = "input_layernorm",
+     .targets = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}, .users = SUBGRAPH_ITER | SUBGRAPH_FLEX},
+    {.type = SUBGRAPH_OV, .source = "self_attn.v_proj", .targets = {"self_attn.o_proj"}, .users = SUBGRAPH_ITER | SUBGRAPH_FLEX,
+     .group_max = true},
+    {.type = SUBGRAPH_UP_DOWN, .source = "block_sparse_moe.experts.%d.w3", .targets = {"block_sparse_moe.experts.%d.w2"}, .users = SUBGRAPH_ITER | SUBGRAPH_FLEX},
+    {.source = NULL},
+};
+
 /* MiniMax-M2: experts in every layer; q and k are normed as a whole, a part of each head is rotated. */
 const Arch arch_minimax_m2 = {
     .model_type = "minimax_m2",
@@ -43,6 +54,7 @@ const Arch arch_minimax_m2 = {
     .partial_rotary = 1,
     .default_theta = 5000000,
     .default_eps = 1e-6,
+    .folds = folds,
     .defaults = defaults,
     .names = names,
 };

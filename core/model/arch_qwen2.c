@@ -1,5 +1,6 @@
 #include "model/arch.h"
 #include "model/config.h"
+#include "model/subgraph.h"
 
 /* Names the peer's adapters take for this family (specs/models.md 1.3: qwen1_5, qwen2, qwen2_5, qwq). */
 static const ArchName names[] = {
@@ -59,6 +60,16 @@ static const ConfigDefault defaults[] = {
     {.key = NULL},
 };
 
+/* Sub-graphs of the peer's adapter (specs/outlier_suppression.md 2.4): only its awq has them. */
+static const SubgraphFold folds[] = {
+    {.type = SUBGRAPH_NORM_LINEAR, .source = "input_layernorm",
+     .targets = {"self_attn.k_proj", "self_attn.q_proj", "self_attn.v_proj"}, .users = SUBGRAPH_AWQ},
+    {.type = SUBGRAPH_NORM_LINEAR, .source = "post_attention_layernorm", .targets = {"mlp.gate_proj", "mlp.up_proj"},
+     .users = SUBGRAPH_AWQ},
+    {.type = SUBGRAPH_UP_DOWN, .source = "mlp.up_proj", .targets = {"mlp.down_proj"}, .users = SUBGRAPH_AWQ},
+    {.source = NULL},
+};
+
 /* Qwen1.5, Qwen2, Qwen2.5, QwQ: biases on q, k, v (found by their tensors) and windows on the last layers. */
 const Arch arch_qwen2 = {
     .model_type = "qwen2",
@@ -67,6 +78,7 @@ const Arch arch_qwen2 = {
     .norm = NORM_LLAMA,
     .default_theta = 10000,
     .default_eps = 1e-6,
+    .folds = folds,
     .defaults = defaults,
     .names = names,
 };

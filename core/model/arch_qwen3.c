@@ -1,5 +1,6 @@
 #include "model/arch.h"
 #include "model/config.h"
+#include "model/subgraph.h"
 
 static const ArchName names[] = {
     {.name = "Qwen3-8B"},
@@ -21,6 +22,18 @@ static const ConfigDefault defaults[] = {
     {.key = NULL},
 };
 
+/* Sub-graphs of the peer's adapter (specs/outlier_suppression.md 2.4). */
+static const SubgraphFold folds[] = {
+    {.type = SUBGRAPH_NORM_LINEAR, .source = "input_layernorm",
+     .targets = {"self_attn.k_proj", "self_attn.q_proj", "self_attn.v_proj"}, .users = SUBGRAPH_EVERY},
+    {.type = SUBGRAPH_NORM_LINEAR, .source = "post_attention_layernorm", .targets = {"mlp.gate_proj", "mlp.up_proj"},
+     .users = SUBGRAPH_EVERY},
+    {.type = SUBGRAPH_OV, .source = "self_attn.v_proj", .targets = {"self_attn.o_proj"}, .users = SUBGRAPH_EVERY,
+     .group_max = true},
+    {.type = SUBGRAPH_UP_DOWN, .source = "mlp.up_proj", .targets = {"mlp.down_proj"}, .users = SUBGRAPH_EVERY},
+    {.source = NULL},
+};
+
 /* Qwen3: a norm on every head of q and k before RoPE; head_dim is a size of its own. */
 const Arch arch_qwen3 = {
     .model_type = "qwen3",
@@ -30,6 +43,7 @@ const Arch arch_qwen3 = {
     .default_head_dim = 128,
     .default_theta = 10000,
     .default_eps = 1e-6,
+    .folds = folds,
     .defaults = defaults,
     .names = names,
 };

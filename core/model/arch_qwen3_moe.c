@@ -1,5 +1,6 @@
 #include "model/arch.h"
 #include "model/config.h"
+#include "model/subgraph.h"
 
 static const ArchName names[] = {
     {.name = "Qwen3-30B"},
@@ -45,6 +46,16 @@ static const ConfigDefault defaults[] = {
     {.key = NULL},
 };
 
+/* Sub-graphs of the peer's adapter (specs/outlier_suppression.md 2.4). */
+static const SubgraphFold folds[] = {
+    {.type = SUBGRAPH_NORM_LINEAR, .source = "input_layernorm",
+     .targets = {"self_attn.k_proj", "self_attn.q_proj", "self_attn.v_proj"}, .users = SUBGRAPH_ITER | SUBGRAPH_FLEX},
+    {.type = SUBGRAPH_OV, .source = "self_attn.v_proj", .targets = {"self_attn.o_proj"}, .users = SUBGRAPH_ITER | SUBGRAPH_FLEX,
+     .group_max = true},
+    {.type = SUBGRAPH_UP_DOWN, .source = "mlp.experts.%d.up_proj", .targets = {"mlp.experts.%d.down_proj"}, .users = SUBGRAPH_ITER | SUBGRAPH_FLEX},
+    {.source = NULL},
+};
+
 /* Qwen 3 with experts. */
 const Arch arch_qwen3_moe = {
     .model_type = "qwen3_moe",
@@ -53,6 +64,7 @@ const Arch arch_qwen3_moe = {
     .norm = NORM_LLAMA,
     .default_theta = 10000,
     .default_eps = 1e-6,
+    .folds = folds,
     .defaults = defaults,
     .names = names,
 };

@@ -1,4 +1,5 @@
 #include "model/arch.h"
+#include "model/subgraph.h"
 
 static const ArchName names[] = {
     {.name = "Qwen3-Next-80B-A3B-Instruct"},
@@ -21,6 +22,13 @@ static const ConfigDefault defaults[] = {
     {.key = NULL},
 };
 
+/* Sub-graphs of the peer's adapter (specs/outlier_suppression.md 2.4). */
+static const SubgraphFold folds[] = {
+    {.type = SUBGRAPH_NORM_LINEAR, .source = "input_layernorm",
+     .targets = {"self_attn.k_proj", "self_attn.q_proj", "self_attn.v_proj"}, .users = SUBGRAPH_ITER | SUBGRAPH_FLEX},
+    {.source = NULL},
+};
+
 /* Qwen3-Next: three layers of linear attention to one of full attention, whose output is gated; experts as in
  * Qwen2-MoE. */
 const Arch arch_qwen3_next = {
@@ -32,6 +40,7 @@ const Arch arch_qwen3_next = {
     .partial_rotary = 0.25,
     .default_theta = 10000,
     .default_eps = 1e-6,
+    .folds = folds,
     .defaults = defaults,
     .names = names,
 };

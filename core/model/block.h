@@ -9,6 +9,7 @@
 
 struct cJSON;
 struct Open;
+struct SubgraphMaker;
 
 /* What a block is to its unit. */
 typedef enum BlockRole { ROLE_ATTENTION, ROLE_FEED_FORWARD, ROLE_JOIN, ROLE_OTHER } BlockRole;
@@ -43,6 +44,10 @@ typedef struct BlockType {
                    ModelConfig *cfg, Error *err);
     /* Finds the tensors and linears of unit `unit`'s block; slots and conf are empty before. */
     Status (*take)(struct Open *o, int unit, Block *b);
+    /* Slots of the block's linears that read what the join gives, ends with -1. NULL: none does. */
+    const int *(*reads)(const Block *b);
+    /* Adds the sub-graphs within a block (model/subgraph.h). NULL: there are none. */
+    void (*subgraphs)(struct SubgraphMaker *k, const Block *b);
 } BlockType;
 
 /* A block as a family's row lists it. */

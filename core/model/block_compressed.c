@@ -4,6 +4,7 @@
 
 #include "model/config.h"
 #include "model/open.h"
+#include "model/subgraph.h"
 
 /* Attention over a window of keys and over compressed ones: "attn" of DeepSeek-V4. */
 
@@ -255,6 +256,22 @@ static Status take(Open *o, int unit, Block *b)
     return take_linears(o, unit, b);
 }
 
+static const int *reads(const Block *b)
+{
+    static const int slots[] = {COMP_Q_A, COMP_KV_A, COMP_KV, COMP_GATE, COMP_INDEX_W, COMP_INDEX_KV, COMP_INDEX_GATE, -1};
+    (void)b;
+    return slots;
+}
+
+/* Keys are values here and are normed: nothing gives wo_a's input channels that a scale could be put into. */
+static void subgraphs(SubgraphMaker *k, const Block *b)
+{
+    static const int of_q[] = {COMP_Q, COMP_INDEX_Q, -1};
+    int32_t o_a = b->linear[COMP_O_A];
+    subgraph_pair(k, SUBGRAPH_LINEAR_LINEAR, o_a, subgraph_all_rows(k->m->linears[o_a].out), b->linear[COMP_O]);
+    subgraph_norm(k, b, b->small[COMP_Q_A_NORM], 1, of_q);
+}
+
 const BlockType block_compressed = {
     .name = "compressed", .role = ROLE_ATTENTION, .scores = true, .module = "attn", .linears = linears, .smalls = smalls,
-    .kept = kept, .read = read, .take = take};
+    .kept = kept, .read = read, .take = take, .reads = reads, .subgraphs = subgraphs};

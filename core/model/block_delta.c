@@ -3,6 +3,7 @@
 
 #include "model/config.h"
 #include "model/open.h"
+#include "model/subgraph.h"
 
 /* Linear attention by the gated delta rule: "linear_attn" of Qwen3-Next. */
 
@@ -99,6 +100,19 @@ static Status take(Open *o, int unit, Block *b)
     return open_alone(o, unit, module, "out_proj", &out, &b->linear[DELTA_O]);
 }
 
+static const int *reads(const Block *b)
+{
+    static const int slots[] = {DELTA_QKVZ, DELTA_BA, -1};
+    (void)b;
+    return slots;
+}
+
+/* The norm before out_proj has one weight for the channels of all heads, and a gate behind it. */
+static void subgraphs(SubgraphMaker *k, const Block *b)
+{
+    subgraph_pair(k, SUBGRAPH_OV, -1, (SubgraphRows){0}, b->linear[DELTA_O]);
+}
+
 const BlockType block_delta = {
     .name = "delta", .role = ROLE_ATTENTION, .module = "linear_attn", .linears = linears, .smalls = smalls,
-    .read = read, .take = take};
+    .read = read, .take = take, .reads = reads, .subgraphs = subgraphs};

@@ -1,4 +1,5 @@
 #include "model/open.h"
+#include "model/subgraph.h"
 
 /* Feed-forward block: "mlp" with gate_proj, up_proj and down_proj. */
 
@@ -23,5 +24,23 @@ static Status take(Open *o, int unit, Block *b)
     return open_alone(o, unit, module, how->down, &down, &b->linear[DENSE_DOWN]);
 }
 
+static void subgraphs(SubgraphMaker *k, const Block *b)
+{
+    const DenseConf *c = b->conf;
+    int32_t down = b->linear[DENSE_DOWN];
+    if (c->plain) /* the activation stands between */
+        subgraph_pair(k, SUBGRAPH_UP_DOWN, -1, (SubgraphRows){0}, down);
+    else
+        subgraph_gated(k, b->linear[c->fused ? DENSE_GATE : DENSE_UP], c->fused ? k->m->linears[down].in : 0, down);
+}
+
+static const int *reads(const Block *b)
+{
+    static const int slots[] = {DENSE_GATE, DENSE_UP, -1};
+    (void)b;
+    return slots;
+}
+
 const BlockType block_dense = {
-    .name = "dense", .role = ROLE_FEED_FORWARD, .module = "mlp", .linears = linears, .take = take};
+    .name = "dense", .role = ROLE_FEED_FORWARD, .module = "mlp", .linears = linears, .take = take, .reads = reads,
+    .subgraphs = subgraphs};

@@ -2,6 +2,7 @@
 
 #include "model/config.h"
 #include "model/open.h"
+#include "model/subgraph.h"
 
 /* Attention over scores: "self_attn" with q_proj, k_proj, v_proj and o_proj. */
 
@@ -99,6 +100,27 @@ static Status take(Open *o, int unit, Block *b)
     return take_linears(o, unit, b);
 }
 
+/* Scores weigh values channel by channel, and so does a gate of the output. */
+static void subgraphs(SubgraphMaker *k, const Block *b)
+{
+    const ModelConfig *c = k->unit->cfg;
+    int64_t values = (int64_t)c->kv_heads * c->head_dim;
+    bool fused = ((const GqaConf *)b->conf)->fused;
+    int32_t source = b->linear[fused ? GQA_Q : GQA_V];
+    SubgraphRows rows = subgraph_all_rows(values);
+    rows.first = fused ? k->m->linears[source].out - values : 0;
+    Subgraph *g = subgraph_pair(k, SUBGRAPH_OV, source, rows, b->linear[GQA_O]);
+    if (g)
+        g->ov = (OvShape){.heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim};
+}
+
+static const int *reads(const Block *b)
+{
+    static const int slots[] = {GQA_Q, GQA_K, GQA_V, -1};
+    (void)b;
+    return slots;
+}
+
 const BlockType block_gqa = {
     .name = "gqa", .role = ROLE_ATTENTION, .scores = true, .module = "self_attn", .linears = linears, .smalls = smalls, .read = read,
-    .take = take};
+    .take = take, .reads = reads, .subgraphs = subgraphs};

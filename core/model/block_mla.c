@@ -4,6 +4,7 @@
 
 #include "model/config.h"
 #include "model/open.h"
+#include "model/subgraph.h"
 
 /* Multi-head latent attention: "self_attn" with kv_a_proj_with_mqa and so on; DeepSeek-V3.2's and GLM-5's with an
  * indexer. */
@@ -210,6 +211,27 @@ static Status take(Open *o, int unit, Block *b)
     return conf->inherits ? ignore_indexer(o, unit, b) : take_indexer(o, unit, b);
 }
 
+/* Values are the last rows of each head's of kv_b_proj. */
+static void subgraphs(SubgraphMaker *k, const Block *b)
+{
+    static const int of_q[] = {MLA_Q, MLA_INDEX_Q, -1}, of_kv[] = {MLA_KV_B, -1};
+    const ModelConfig *c = k->unit->cfg;
+    SubgraphRows rows = {.n = (int64_t)c->heads * c->mla.v, .first = c->mla.nope, .run = c->mla.v,
+                         .step = c->mla.nope + c->mla.v};
+    Subgraph *g = subgraph_pair(k, SUBGRAPH_OV, b->linear[MLA_KV_B], rows, b->linear[MLA_O]);
+    if (g)
+        g->ov = (OvShape){.heads = c->heads, .kv_heads = c->heads, .head_dim = c->mla.v};
+    if (b->small[MLA_Q_A_NORM])
+        subgraph_norm(k, b, b->small[MLA_Q_A_NORM], 1, of_q);
+    subgraph_norm(k, b, b->small[MLA_KV_A_NORM], (double)c->mla.kv_scale, of_kv);
+}
+
+static const int *reads(const Block *b)
+{
+    static const int latent[] = {MLA_Q_A, MLA_KV_A, MLA_INDEX_K, MLA_INDEX_W, -1}, straight[] = {MLA_Q, MLA_KV_A, -1};
+    return b->linear[MLA_Q_A] >= 0 ? latent : straight;
+}
+
 const BlockType block_mla = {
     .name = "mla", .role = ROLE_ATTENTION, .scores = true, .module = "self_attn", .linears = linears, .smalls = smalls, .kept = kept,
-    .read = read, .take = take};
+    .read = read, .take = take, .reads = reads, .subgraphs = subgraphs};

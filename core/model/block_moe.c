@@ -5,6 +5,7 @@
 #include "model/config.h"
 #include "model/open.h"
 #include "model/storage.h"
+#include "model/subgraph.h"
 
 /* Mixture of experts: how they are chosen, and the ways in which checkpoints store them (specs/models.md 2.3, 2.6). */
 
@@ -436,6 +437,27 @@ static Status take(Open *o, int unit, Block *b)
     return c->moe.shared_inter ? take_shared(o, r, unit, b) : ST_OK;
 }
 
+/* ---- sub-graphs ---- */
+
+/* Beside these all experts' gates and ups read it, and a router that is no linear: model/subgraph.c. */
+static const int *reads(const Block *b)
+{
+    static const int slots[] = {MOE_ROUTER, MOE_GATE, MOE_UP, MOE_SHARED_GATE, -1};
+    (void)b;
+    return slots;
+}
+
+static void subgraphs(SubgraphMaker *k, const Block *b)
+{
+    const MoeConf *c = b->conf;
+    for (int e = 0; e < k->unit->cfg->moe.experts; e++) {
+        int64_t gate = c->expert + 3 * e;
+        subgraph_gated(k, gate + expert_place(c->rule, 1), 0, gate + expert_place(c->rule, 2));
+    }
+    if (b->linear[MOE_DOWN] >= 0)
+        subgraph_gated(k, b->linear[MOE_UP], 0, b->linear[MOE_DOWN]);
+}
+
 const BlockType block_moe = {
     .name = "moe", .role = ROLE_FEED_FORWARD, .linears = linears, .smalls = smalls, .kept = kept, .read = read,
-    .take = take};
+    .take = take, .reads = reads, .subgraphs = subgraphs};

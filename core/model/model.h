@@ -178,6 +178,7 @@ typedef struct MoeRule {
 
 struct BlockSpec;
 struct BlockType;
+struct SubgraphFold;
 
 /* Another name of an architecture. */
 typedef struct ArchName {
@@ -228,6 +229,7 @@ typedef struct Arch {
     int64_t original_max;        /* default of original_max_position_embeddings; 0: max_position_embeddings */
     const ConfigDefault *defaults; /* of further keys, ends with key == NULL; NULL: there are none */
     const ArchName *names;       /* its other names, ends with name == NULL (may be NULL) */
+    const struct SubgraphFold *folds; /* sub-graphs of the peer's adapter, ends with source == NULL; NULL: it has none */
     const char *pedigree;        /* folder of its best practices; NULL: model_type */
 } Arch;
 extern const Arch *const arch_table[]; /* NULL-terminated (core/registry.c) */

@@ -318,10 +318,23 @@ Status pipeline_promise(const Pipeline *p, DType inner, SavePlan *out, Error *er
     return ST_OK;
 }
 
-uint64_t pipeline_bytes(const Pipeline *p, int samples, int threads)
+/* The most that one processor holds: what it found is in the model when the next one's turn comes. */
+static uint64_t processor_bytes(const Pipeline *p, const PassSize *size)
+{
+    uint64_t most = 0;
+    for (int i = 0; i < p->nplans; i++)
+        for (int k = 0; k < p->plan[i].nsteps; k++) {
+            const PipelineStep *s = &p->plan[i].steps[k];
+            uint64_t bytes = s->row->bytes ? s->row->bytes(s->self, size) : 0;
+            most = bytes > most ? bytes : most;
+        }
+    return most;
+}
+
+uint64_t pipeline_bytes(const Pipeline *p, const PassSize *size)
 {
     const Model *m = p->m;
     int64_t dim = m->cfg.head_dim > m->cfg.v_dim ? m->cfg.head_dim : m->cfg.v_dim;
-    uint64_t cache = 4 * (uint64_t)samples * (uint64_t)m->cfg.kv_heads * (uint64_t)dim * sizeof(float);
-    return cache + layer_forms_bytes(m, p->levels, p->work.level, p->work.peer, threads);
+    uint64_t cache = 4 * (uint64_t)size->samples * (uint64_t)m->cfg.kv_heads * (uint64_t)dim * sizeof(float);
+    return cache + processor_bytes(p, size) + layer_forms_bytes(m, p->levels, p->work.level, p->work.peer, size->threads);
 }

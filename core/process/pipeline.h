@@ -39,8 +39,9 @@ bool pipeline_whole(const Pipeline *p);
 Overlay *pipeline_overlay(const Pipeline *p);
 /* Fills in what processors will give beside the linears; inner: the dtype to which the run rounds. */
 Status pipeline_promise(const Pipeline *p, DType inner, SavePlan *plan, Error *err);
-/* Bytes that the passes need beside the runner's: Hessians, weights quantized as a whole, ranges of keys and values. */
-uint64_t pipeline_bytes(const Pipeline *p, int samples, int threads);
+/* Bytes that the passes need beside the runner's: Hessians, weights quantized as a whole, ranges of keys and values, what
+ * processors hold. */
+uint64_t pipeline_bytes(const Pipeline *p, const PassSize *size);
 
 /* ---- sinks ---- */
 

@@ -52,6 +52,12 @@ typedef struct ProcessorCtx {
     const RecipeStep *step; /* lives as long as the recipe */
 } ProcessorCtx;
 
+/* The texts of a pass, and the threads. */
+typedef struct PassSize {
+    int samples, threads;
+    int64_t rows;
+} PassSize;
+
 typedef struct Processor {
     unsigned needs; /* PROCESSOR_*: what its kind may need, whatever its settings */
     Status (*start)(void **self, const ProcessorCtx *ctx, Error *err);
@@ -70,10 +76,13 @@ typedef struct Processor {
     Status (*promise)(void *self, DType inner, SavePlan *plan, Error *err);
     /* Whether what it deployed in this unit (-1: in any) returns float32 in the peer's arithmetic. NULL: no. */
     bool (*widens)(const void *self, int unit);
+    /* Bytes that it holds at most beside what passes and linears take. NULL: none. */
+    uint64_t (*bytes)(const void *self, const PassSize *size);
     /* What of its settings decides results beside the levels: for digests of the order of work. NULL: nothing. */
     void (*hash)(const void *settings, Hasher *h);
 } Processor;
 
-extern const ProcessorType processor_linear_quant, processor_dynamic_cache; /* of core/registry.c, which has all rows */
+extern const ProcessorType processor_linear_quant, processor_dynamic_cache, processor_iter_smooth,
+    processor_smooth_quant; /* of core/registry.c, which has all rows */
 
 #endif

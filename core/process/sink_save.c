@@ -60,7 +60,7 @@ uint64_t save_estimate(const Pipeline *p, const SaveOptions *o, int threads, Ari
     for (int i = 0; i < o->nsavers; i++)
         rerun = rerun || o->savers[i]->peer_reruns;
     bytes += (uint64_t)pipeline_streams(p, rerun) * n.stream + n.kept + n.layer;
-    return bytes + pipeline_bytes(p, o->calib->samples, threads);
+    return bytes + pipeline_bytes(p, &(PassSize){o->calib->samples, threads, ask.rows});
 }
 
 static Status check_memory(const SaveSink *s, Error *err)

@@ -18,6 +18,8 @@ typedef struct Work {
     int nlevels;
     const int16_t *level;  /* [model.nlinears] 0 = float */
     bool peer;             /* --compat peer: order of work, rounding points and quirks */
+    void (*tell)(void *ctx, const char *text); /* what a person should know of the run, a line; NULL: nobody listens */
+    void *tell_ctx;
     bool lenient;          /* processors that this build doesn't run are left out; else the pipeline refuses them */
 } Work;
 

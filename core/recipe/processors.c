@@ -17,15 +17,6 @@ static const char *const load_modes[] = {"load", "offload", NULL};
 static const Field group_fields[] = {
     FIELD_TYPE, {.key = "configs", .type = F_CHECKED, .value = check_processors, .required = true}, FIELD_END};
 
-static const Field iter_smooth_fields[] = {
-    FIELD_TYPE,
-    UNIT("alpha", false),
-    UNIT("scale_min", false),
-    {.key = "symmetric", .type = F_BOOL},
-    SUBGRAPHS,
-    FIELD_PATTERNS_OR_NULL,
-    FIELD_END,
-};
 static const Field flex_smooth_fields[] = {
     FIELD_TYPE, UNIT("alpha", false), UNIT("beta", false), SUBGRAPHS, FIELD_PATTERNS_OR_NULL, FIELD_END};
 static const Field flex_awq_fields[] = {
@@ -34,8 +25,6 @@ static const Field flex_awq_fields[] = {
     FIELD_PATTERNS_OR_NULL,
     FIELD_END,
 };
-static const Field smooth_fields[] = {
-    FIELD_TYPE, UNIT("alpha", false), {.key = "symmetric", .type = F_BOOL}, FIELD_PATTERNS_OR_NULL, FIELD_END};
 static const Field awq_fields[] = {
     FIELD_TYPE, {.key = "weight_qconfig", .type = F_OBJECT, .object = &qspec_object, .required = true}, SUBGRAPHS,
     {.key = "n_grid", .type = F_INT, .bounded = true, .lo = 1, .hi = 1e9}, FIELD_PATTERNS_OR_NULL, FIELD_END,
@@ -189,10 +178,8 @@ typedef struct KeptType {
 
 static const KeptType kept_types[] = {
     {"group", group_fields, NULL},
-    {"iter_smooth", iter_smooth_fields, NULL},
     {"flex_smooth_quant", flex_smooth_fields, NULL},
     {"flex_awq_ssz", flex_awq_fields, NULL},
-    {"smooth_quant", smooth_fields, NULL},
     {"awq", awq_fields, NULL},
     {"quarot", quarot_fields, NULL},
     {"online_quarot", online_quarot_fields, NULL},

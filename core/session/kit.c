@@ -452,13 +452,20 @@ static Status measure_work(Kit *k, Job *j, Pipeline *p, Error *err)
     return ST_OK;
 }
 
+/* Of what runs: a warning. */
+static void warn_line(void *ctx, const char *text)
+{
+    Kit *k = ctx;
+    post_log(k->queue, k->job, 1, text);
+}
+
 static Status measure(Kit *k, Job *j, Error *err)
 {
     RETURN_IF_ERROR(ensure_tokens(k, &j->calib, false, &k->calib, &k->calib_of, err));
     RETURN_IF_ERROR(ensure_tokens(k, &j->eval, true, &k->eval, &k->eval_of, err));
     RETURN_IF_ERROR(ensure_pool(k, j, err));
     const Work work = {.recipe = j->recipe, .levels = j->levels, .nlevels = j->nlevels, .level = j->level,
-                       .peer = j->opt.peer, .lenient = true};
+                       .peer = j->opt.peer, .tell = warn_line, .tell_ctx = k, .lenient = true};
     Pipeline *p;
     RETURN_IF_ERROR(pipeline_new(&p, j->model, &work, err));
     Status st = measure_work(k, j, p, err);
@@ -470,12 +477,6 @@ static Status measure(Kit *k, Job *j, Error *err)
 }
 
 /* ---- quantization ---- */
-
-static void quantize_warn(void *ctx, const char *text)
-{
-    Kit *k = ctx;
-    post_log(k->queue, k->job, 1, text);
-}
 
 static void quantize_layer(void *ctx, int layer, int64_t linears, uint64_t bytes_in, uint64_t bytes_out)
 {
@@ -549,7 +550,7 @@ static Status write_files(Kit *k, const QuantizeJob *q, Pipeline *p, SaveResult 
                  "needs no data", (long long)run->unseen, run->unseen == 1 ? "" : "s", run->first_unseen,
                  k->job->opt.peer ? "they saw no token"
                                   : "experts of their layers saw no token, and a layer's experts load with one scheme alone");
-        quantize_warn(k, text);
+        warn_line(k, text);
     }
     return ST_OK;
 }
@@ -561,11 +562,11 @@ static Status quantize(Kit *k, Job *j, Error *err)
         RETURN_IF_ERROR(ensure_tokens(k, &j->calib, false, &k->calib, &k->calib_of, err));
     RETURN_IF_ERROR(ensure_pool(k, j, err));
     const Work work = {.recipe = q->recipe, .levels = j->levels, .nlevels = j->nlevels, .level = j->level,
-                       .peer = j->opt.peer};
+                       .peer = j->opt.peer, .tell = warn_line, .tell_ctx = k};
     Pipeline *p;
     RETURN_IF_ERROR(pipeline_new(&p, j->model, &work, err));
     for (int i = 0; i < q->nsavers; i++) {
-        q->plan[i].warn = quantize_warn;
+        q->plan[i].warn = warn_line;
         q->plan[i].warn_ctx = k;
         q->plan[i].overlay = pipeline_overlay(p); /* --verify reads the same model as the savers */
     }

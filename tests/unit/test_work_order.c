@@ -322,7 +322,7 @@ static void what_cannot_stand_there_is_refused_by_name(void **state)
         const char *spec, *word;
     } cases[] = {
         {"prior: [{process: [" W8A8("'*'") "]}], process: [" W8A8("'*'") "]", "in a prior stage"},
-        {"process: [{type: iter_smooth}, " W8A8("'*'") "]", "iter_smooth"},
+        {"process: [{type: svd_res}, " W8A8("'*'") "]", "svd_res"},
     };
     World w;
     world_open(&w, llama, ARITH_FP32);

@@ -1,0 +1,116 @@
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "process/smooth.h"
+#include "qir/round.h"
+
+/* How scales go into the model (specs/outlier_suppression.md 2.3). */
+
+static Status check(const Subgraph *g, const float *s, int64_t n, Error *err)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(s[i]) || s[i] <= 0)
+            return error_set(err, ST_DATA,
+                             "'%s': the smoothing scale of channel %lld is %g: its inputs or weights hold NaN or Inf, or "
+                             "values beyond float32; leave it out with exclude", g->key, (long long)i, (double)s[i]);
+    return ST_OK;
+}
+
+/* 1 / s: the peer's is rounded before anything is multiplied by it. */
+static float *reciprocals(const SmoothCtx *c, const float *s, int64_t n, Error *err)
+{
+    float *r = mem_array((size_t)n, sizeof *r);
+    if (!r)
+        error_nomem(err, "smoothing scales");
+    for (int64_t i = 0; r && i < n; i++)
+        r[i] = round_to_dtype(1 / s[i], c->T);
+    return r;
+}
+
+static Status fold_source(const SmoothCtx *c, const Subgraph *g, const float *r, Error *err)
+{
+    int64_t out = c->model->linears[g->source].out;
+    float *rows = mem_array((size_t)out, sizeof *rows);
+    if (!rows)
+        return error_nomem(err, g->key);
+    for (int64_t i = 0; i < out; i++)
+        rows[i] = 1;
+    for (int64_t i = 0; i < g->rows.n; i++)
+        rows[subgraph_row(&g->rows, i)] = r[i];
+    Status st = overlay_scale_outputs(c->overlay, g->source, rows, err);
+    free(rows);
+    return st;
+}
+
+/* norm' = (norm - shift / gain) / s. */
+static Status fold_norm(const SmoothCtx *c, const Subgraph *g, const float *r, const float *shift, Error *err)
+{
+    Overlay *o = c->overlay;
+    if (g->norm_one)
+        RETURN_IF_ERROR(overlay_scale_unit_norm(o, g->norm, r, err));
+    else
+        RETURN_IF_ERROR(overlay_scale_tensor(o, g->norm, r, err));
+    for (int i = 0; i < 1 + (c->peer && shift); i++) /* the peer's bug: twice in its asymmetric mode */
+        RETURN_IF_ERROR(overlay_scale_norm_bias(o, g->norm, r, err));
+    if (!shift)
+        return ST_OK;
+    float *b = mem_array((size_t)g->width, sizeof *b);
+    if (!b)
+        return error_nomem(err, g->key);
+    for (int64_t i = 0; i < g->width; i++)
+        b[i] = round_to_dtype(-shift[i] / (float)g->gain * r[i], c->T);
+    Status st = overlay_shift_norm(o, g->norm, b, err);
+    free(b);
+    return st;
+}
+
+Status smooth_fold(const SmoothCtx *c, const Subgraph *g, const SmoothScale *s, Error *err)
+{
+    Overlay *o = c->overlay;
+    bool ov = g->type == SUBGRAPH_OV && g->source >= 0;
+    const float *source = ov ? s->source : s->target, *shift = s->shifted ? s->shift : NULL;
+    int64_t n = ov ? g->rows.n : g->width;
+    RETURN_IF_ERROR(check(g, s->target, g->width, err));
+    RETURN_IF_ERROR(check(g, source, n, err));
+    float *r = reciprocals(c, source, n, err);
+    Status st = r ? ST_OK : ST_NOMEM;
+    for (int t = 0; t < g->ntargets && st == ST_OK; t++) {
+        if (shift) /* by the weights as they are before */
+            st = overlay_bias_from(o, g->targets[t], shift, err);
+        if (st == ST_OK)
+            st = overlay_scale_inputs(o, g->targets[t], s->target, err);
+        if (st == ST_OK && !subgraph_folds(g))
+            st = overlay_input_scale(o, g->targets[t], r, err);
+    }
+    for (int t = 0; t < g->ntensors && st == ST_OK; t++)
+        st = overlay_scale_tensor(o, g->tensors[t], s->target, err);
+    if (st == ST_OK && g->source >= 0)
+        st = fold_source(c, g, r, err);
+    if (st == ST_OK && g->norm)
+        st = fold_norm(c, g, r, shift, err);
+    free(r);
+    return st;
+}
+
+static Status add_bias(const SmoothCtx *c, const Subgraph *g, Error *err)
+{
+    float *zero = mem_zarray((size_t)g->width, sizeof *zero);
+    if (!zero)
+        return error_nomem(err, g->key);
+    Status st = overlay_shift_norm(c->overlay, g->norm, zero, err);
+    free(zero);
+    return st;
+}
+
+Status smooth_norms(const SmoothCtx *c, const SmoothMethod *m, const Subgraph *g, int n, Error *err)
+{
+    const SmoothSettings *set = c->settings;
+    for (int i = 0; i < n && c->peer; i++) {
+        bool has = g[i].norm_bias || (g[i].norm && overlay_norm_bias(c->overlay, g[i].norm));
+        bool wants = m->peer_norms == SMOOTH_NORMS_BIAS || (m->peer_norms == SMOOTH_NORMS_SHIFTED && set->asymmetric);
+        if (g[i].norm && wants && !has)
+            RETURN_IF_ERROR(add_bias(c, &g[i], err));
+    }
+    return ST_OK;
+}

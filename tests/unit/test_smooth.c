@@ -1,0 +1,362 @@
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "math/convert.h"
+#include "process/smooth.h"
+#include "run/source.h"
+#include "tests/lib/folded.h"
+#include "tests/lib/random_model.h"
+#include "tests/lib/recorded_layer.h"
+
+static void ok(Status st, const Error *err)
+{
+    if (st != ST_OK)
+        fail_msg("%s", err->text);
+}
+
+/* Settings from a recipe's mapping. */
+typedef struct Keys {
+    YamlDoc *doc;
+    Arena arena;
+    const void *set;
+} Keys;
+
+static void keys_open(Keys *k, const ProcessorType *row, const char *yaml)
+{
+    Error err = {0};
+    char text[256];
+    int n = snprintf(text, sizeof text, "{type: %s%s}", row->name, yaml);
+    *k = (Keys){.set = NULL};
+    ok(yaml_parse(&k->doc, text, (size_t)n, "a test", &err), &err);
+    k->set = row->settings(&k->arena, yaml_root(k->doc));
+    assert_non_null(k->set);
+}
+
+static void keys_close(Keys *k)
+{
+    arena_free(&k->arena);
+    yaml_doc_free(k->doc);
+}
+
+/* ---- the peer's recordings of one layer ---- */
+
+typedef struct Recorded {
+    const char *name;
+    const SmoothMethod *method;
+    const ProcessorType *row;
+    const char *keys;
+    unsigned types;  /* of sub-graphs that are taken */
+    bool run_time;   /* q, k and v are scaled at run time */
+} Recorded;
+enum { ALL = SMOOTH_EVERY_TYPE, NORMS = 1u << SUBGRAPH_NORM_LINEAR };
+
+#define ITER &iter_smooth_method, &processor_iter_smooth
+#define QUANT &smooth_quant_method, &processor_smooth_quant
+static const Recorded recordings[] = {
+    {"iter_smooth_sym", ITER, "", ALL, false},
+    {"iter_smooth_asym", ITER, ", alpha: 0.6, scale_min: 0.5, symmetric: false", ALL, false},
+    {"smooth_quant_sym", QUANT, "", NORMS, false},
+    {"smooth_quant_asym", QUANT, ", alpha: 0.7, symmetric: false", NORMS, false},
+};
+
+/* The layer's sub-graphs in the order in which they are applied. */
+static int graphs_of(const Model *m, unsigned types, Arena *a, Subgraph *out, int most)
+{
+    Subgraph *g;
+    Error err = {0};
+    int n, kept = 0;
+    ok(subgraphs_of_unit(m, 0, SUBGRAPH_OURS, a, &g, &n, NULL, &err), &err);
+    for (int t = 0; t < SUBGRAPH_TYPES; t++)
+        for (int i = 0; i < n; i++)
+            if (g[i].type == (SubgraphType)t && types & 1u << t) {
+                assert_true(kept < most);
+                out[kept++] = g[i];
+            }
+    return kept;
+}
+
+static void watch_layer(const RecordedLayer *l, Runner *r, SmoothWatch *w)
+{
+    Error err = {0};
+    Stream h;
+    const Observer obs = smooth_watch_observer(w);
+    ok(runner_embed(r, l->calib, &h, &err), &err);
+    ok(runner_layer(r, 0, NULL, &h, &h, &obs, 1, &err), &err);
+    stream_fini(&h);
+}
+
+static void compare_recording(const Recorded *rec)
+{
+    RecordedLayer l;
+    TestRun base;
+    Overlay *o;
+    Runner *r;
+    Error err = {0};
+    Arena a = {0};
+    Subgraph g[4];
+    Keys keys;
+    recorded_layer_open(&l, rec->name, "qwen2");
+    test_run_open(&base, l.dir, ARITH_FP32, 2, NULL);
+    keys_open(&keys, rec->row, rec->keys);
+    ok(overlay_new(&o, base.m, &err), &err);
+    ok(runner_new(&r, base.m, &(RunnerOptions){.pool = base.pool, .arith = ARITH_FP32, .overlay = o}, &err), &err);
+    int n = graphs_of(base.m, rec->types, &a, g, 4);
+    SmoothWatch w = {.needs = rec->method->needs, .ordered = true, .T = DT_F32};
+    ok(smooth_watch_init(&w, 0, base.m->nlinears, &err), &err);
+    for (int i = 0; i < n; i++) {
+        ok(smooth_watch_add(&w, base.m->linears[g[i].targets[0]].input, &err), &err);
+        if (rec->run_time && strstr(g[i].key, "input_layernorm"))
+            g[i].norm = NULL;
+    }
+    watch_layer(&l, r, &w);
+    const SmoothCtx c = {.model = base.m, .runner = r, .overlay = o, .settings = keys.set, .peer = true, .T = DT_F32,
+                         .A = DT_F32};
+    bool applied = false;
+    ok(smooth_norms(&c, rec->method, g, n, &err), &err);
+    for (int i = 0; i < n; i++) {
+        ok(smooth_apply(&c, rec->method, &w, &g[i], &applied, &err), &err);
+        assert_true(applied);
+    }
+    recorded_layer_compare(&l, base.m, o, 1e-6);
+    recorded_layer_outputs(&l, r, 1e-5);
+    smooth_watch_fini(&w);
+    arena_free(&a);
+    runner_free(r);
+    overlay_free(o);
+    keys_close(&keys);
+    test_run_close(&base);
+    recorded_layer_close(&l);
+}
+
+static void recordings_are_reproduced(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof recordings / sizeof *recordings; i++)
+        compare_recording(&recordings[i]);
+}
+
+/* ---- bf16: every scale and weight bit for bit ---- */
+
+typedef struct Named {
+    const char *recorded, *name; /* of golden/outlier/bf16_units, and in a layer of qwen2 */
+} Named;
+static const Named bf16_tensors[] = {
+    {"norm.weight", "input_layernorm.weight"}, {"k.weight", "self_attn.k_proj.weight"},
+    {"k.bias", "self_attn.k_proj.bias"},       {"q.weight", "self_attn.q_proj.weight"},
+    {"q.bias", "self_attn.q_proj.bias"},       {"v.weight", "self_attn.v_proj.weight"},
+    {"v.bias", "self_attn.v_proj.bias"},       {"o.weight", "self_attn.o_proj.weight"},
+    {"up.weight", "mlp.up_proj.weight"},       {"down.weight", "mlp.down_proj.weight"},
+};
+enum { NBF16 = sizeof bf16_tensors / sizeof *bf16_tensors, HIDDEN = 32, INTER = 48 };
+
+static void write_file(const char *dir, const char *name, const char *text)
+{
+    char path[160];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    assert_true(fputs(text, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void write_weights(const char *dir, const TensorOut *t, int n)
+{
+    char path[160];
+    Error err = {0};
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    ok(safetensors_write(path, t, n, NULL, &err), &err);
+}
+
+static void write_bf16_layer(const Npz *z, char dir[64])
+{
+    static const uint16_t zeros[INTER * HIDDEN];
+    TensorOut t[NBF16 + 4];
+    char name[NBF16][80];
+    int n = 0;
+    strcpy(dir, "/tmp/slimscope-bf16-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    for (; n < NBF16; n++) {
+        const NpyArray *a = npz_find(z, "before/%s", bf16_tensors[n].recorded);
+        assert_non_null(a);
+        snprintf(name[n], sizeof name[n], "model.layers.0.%s", bf16_tensors[n].name);
+        t[n] = (TensorOut){name[n], DT_BF16, a->ndim, {a->shape[0], a->ndim == 2 ? a->shape[1] : 0}, a->data};
+    }
+    t[n++] = (TensorOut){"model.layers.0.mlp.gate_proj.weight", DT_BF16, 2, {INTER, HIDDEN}, zeros};
+    t[n++] = (TensorOut){"model.layers.0.post_attention_layernorm.weight", DT_BF16, 1, {HIDDEN}, zeros};
+    t[n++] = (TensorOut){"model.embed_tokens.weight", DT_BF16, 2, {8, HIDDEN}, zeros};
+    t[n++] = (TensorOut){"model.norm.weight", DT_BF16, 1, {HIDDEN}, zeros};
+    write_weights(dir, t, n);
+    write_file(dir, "config.json",
+               "{\"model_type\":\"qwen2\",\"torch_dtype\":\"bfloat16\",\"hidden_size\":32,\"intermediate_size\":48,"
+               "\"num_hidden_layers\":1,\"num_attention_heads\":4,\"num_key_value_heads\":2,\"head_dim\":8,\"vocab_size\":8,"
+               "\"max_position_embeddings\":64,\"rms_norm_eps\":1e-6,\"rope_theta\":10000.0,\"attention_bias\":true,"
+               "\"tie_word_embeddings\":true,\"hidden_act\":\"silu\"}\n");
+}
+
+/* Bits of a tensor as a saver writes it. */
+static uint16_t *bits_now(const Model *m, const Overlay *o, const char *name, int64_t n)
+{
+    const Source s = {m, o};
+    Error err = {0};
+    char full[160];
+    float *v = NULL;
+    uint16_t *bits = malloc((size_t)n * sizeof *bits);
+    assert_non_null(bits);
+    snprintf(full, sizeof full, "model.layers.0.%s", name);
+    char *end = strrchr(full, '.');
+    *end = '\0';
+    int64_t i = model_find_linear(m, full);
+    if (i >= 0 && strcmp(end + 1, "bias") == 0) {
+        ok(source_bias(&s, NULL, &m->linears[i], &v, &err), &err);
+    } else if (i >= 0) {
+        v = malloc((size_t)n * sizeof *v);
+        assert_non_null(v);
+        ok(source_rows(&s, NULL, &m->linears[i], 0, m->linears[i].out, v, &err), &err);
+    } else {
+        *end = '.';
+        ok(source_small(&s, NULL, checkpoint_find(m->ckpt, full), &v, &err), &err);
+    }
+    for (int64_t k = 0; k < n; k++)
+        assert_true(v[k] == bf16_to_float(bf16_of_float(v[k]))); /* rounded at every step, not only in the end */
+    source_encode(v, n, DT_BF16, bits);
+    free(v);
+    return bits;
+}
+
+static void bf16_scales_and_weights_are_the_same_bits(void **state)
+{
+    (void)state;
+    static const char *const most_of[] = {"a_down", "a_o", "a_norm"};
+    static const char *const scales[] = {"0_UpDownSubgraph_scales", "1_OVSubgraph_o_scales", "2_NormLinearSubgraph_scales"};
+    Npz *z = npz_open("tests/golden/outlier/bf16_units.npz");
+    char dir[64];
+    TestRun base;
+    Overlay *o;
+    Runner *r;
+    Error err = {0};
+    Arena a = {0};
+    Subgraph g[4];
+    Keys keys;
+    write_bf16_layer(z, dir);
+    test_run_open(&base, dir, ARITH_EXACT, 1, NULL);
+    keys_open(&keys, &processor_iter_smooth, "");
+    ok(overlay_new(&o, base.m, &err), &err);
+    overlay_round(o, DT_BF16);
+    ok(runner_new(&r, base.m, &(RunnerOptions){.pool = base.pool, .arith = ARITH_EXACT, .overlay = o}, &err), &err);
+    const SmoothCtx c = {.model = base.m, .runner = r, .overlay = o, .settings = keys.set, .peer = true, .T = DT_BF16,
+                         .A = DT_BF16};
+    assert_int_equal(graphs_of(base.m, ALL, &a, g, 4), 4);
+    for (int i = 0; i < 3; i++) {
+        float most[INTER], target[INTER], source[INTER];
+        const NpyArray *from = npz_find(z, "%s", most_of[i]);
+        assert_non_null(from);
+        for (int64_t k = 0; k < from->count; k++)
+            most[k] = bf16_to_float(((const uint16_t *)from->data)[k]);
+        SmoothScale s = {.target = target, .source = source};
+        ok(iter_smooth_method.scale(&c, &g[i], &(SmoothStats){.width = from->count, .rows = 1, .most = most}, &s, &err), &err);
+        assert_memory_equal(target, npz_f32(z, NULL, "scale/%s", scales[i]), (size_t)from->count * sizeof *target);
+        ok(smooth_fold(&c, &g[i], &s, &err), &err);
+    }
+    for (int i = 0; i < NBF16; i++) {
+        const NpyArray *want = npz_find(z, "after_iter/%s", bf16_tensors[i].recorded);
+        uint16_t *bits = bits_now(base.m, o, bf16_tensors[i].name, want->count);
+        if (memcmp(bits, want->data, (size_t)want->count * sizeof *bits) != 0)
+            fail_msg("%s differs", want->name);
+        free(bits);
+    }
+    arena_free(&a);
+    runner_free(r);
+    overlay_free(o);
+    keys_close(&keys);
+    test_run_close(&base);
+    random_model_remove(dir);
+    npz_free(z);
+}
+
+/* ---- values within the rows of kv_b_proj ---- */
+
+static void latent_values_are_scaled_in_their_rows(void **state)
+{
+    (void)state;
+    enum { HEADS = 4, NOPE = 8, V = 6, ROPE = 2, RANK = 10, WIDTH = HEADS * V, OUT = 16 };
+    static const float zeros[HEADS * (NOPE + ROPE) * OUT];
+    Npz *z = npz_open("tests/golden/outlier/mla_ov.npz");
+    const float *act = npz_f32(z, NULL, "act");
+    const TensorOut t[] = {
+        {"model.embed_tokens.weight", DT_F32, 2, {8, OUT}, zeros},
+        {"model.norm.weight", DT_F32, 1, {OUT}, zeros},
+        {"model.layers.0.input_layernorm.weight", DT_F32, 1, {OUT}, zeros},
+        {"model.layers.0.post_attention_layernorm.weight", DT_F32, 1, {OUT}, zeros},
+        {"model.layers.0.self_attn.q_proj.weight", DT_F32, 2, {HEADS * (NOPE + ROPE), OUT}, zeros},
+        {"model.layers.0.self_attn.kv_a_proj_with_mqa.weight", DT_F32, 2, {RANK + ROPE, OUT}, zeros},
+        {"model.layers.0.self_attn.kv_a_layernorm.weight", DT_F32, 1, {RANK}, zeros},
+        {"model.layers.0.self_attn.kv_b_proj.weight", DT_F32, 2, {HEADS * (NOPE + V), RANK},
+         npz_f32(z, NULL, "before/kv_b_proj.weight")},
+        {"model.layers.0.self_attn.o_proj.weight", DT_F32, 2, {OUT, WIDTH}, npz_f32(z, NULL, "before/o_proj.weight")},
+        {"model.layers.0.mlp.gate_proj.weight", DT_F32, 2, {4, OUT}, zeros},
+        {"model.layers.0.mlp.up_proj.weight", DT_F32, 2, {4, OUT}, zeros},
+        {"model.layers.0.mlp.down_proj.weight", DT_F32, 2, {OUT, 4}, zeros},
+    };
+    RecordedLayer l = {.z = z};
+    TestRun base;
+    Overlay *o;
+    Runner *r;
+    Error err = {0};
+    Arena a = {0};
+    Subgraph g;
+    Keys keys;
+    strcpy(l.dir, "/tmp/slimscope-mla-XXXXXX");
+    assert_non_null(mkdtemp(l.dir));
+    write_weights(l.dir, t, sizeof t / sizeof *t);
+    write_file(l.dir, "config.json",
+               "{\"model_type\":\"deepseek_v2\",\"torch_dtype\":\"float32\",\"hidden_size\":16,\"intermediate_size\":4,"
+               "\"num_hidden_layers\":1,\"num_attention_heads\":4,\"q_lora_rank\":null,\"kv_lora_rank\":10,"
+               "\"qk_nope_head_dim\":8,\"qk_rope_head_dim\":2,\"v_head_dim\":6,\"first_k_dense_replace\":1,"
+               "\"n_routed_experts\":4,\"num_experts_per_tok\":2,\"moe_intermediate_size\":4,\"vocab_size\":8,"
+               "\"max_position_embeddings\":64,\"rms_norm_eps\":1e-6,\"tie_word_embeddings\":true}\n");
+    test_run_open(&base, l.dir, ARITH_FP32, 1, NULL);
+    keys_open(&keys, &processor_iter_smooth, "");
+    ok(overlay_new(&o, base.m, &err), &err);
+    ok(runner_new(&r, base.m, &(RunnerOptions){.pool = base.pool, .arith = ARITH_FP32, .overlay = o}, &err), &err);
+    const SmoothCtx c = {.model = base.m, .runner = r, .overlay = o, .settings = keys.set, .peer = true, .T = DT_F32,
+                         .A = DT_F32};
+    assert_int_equal(graphs_of(base.m, 1u << SUBGRAPH_OV, &a, &g, 1), 1);
+    float most[WIDTH] = {0}, target[WIDTH], source[WIDTH];
+    for (int i = 0; i < 7 * WIDTH; i++)
+        most[i % WIDTH] = fmaxf(most[i % WIDTH], fabsf(act[i]));
+    SmoothScale s = {.target = target, .source = source};
+    ok(iter_smooth_method.scale(&c, &g, &(SmoothStats){.width = WIDTH, .rows = 7, .most = most}, &s, &err), &err);
+    ok(smooth_fold(&c, &g, &s, &err), &err);
+    const Source src = {base.m, o};
+    float w[HEADS * (NOPE + V) * RANK];
+    ok(source_rows(&src, NULL, &base.m->linears[g.source], 0, HEADS * (NOPE + V), w, &err), &err);
+    assert_true(test_worst(npz_f32(z, NULL, "after_iter/kv_b_proj.weight"), w, HEADS * (NOPE + V) * RANK) <= 1e-6);
+    ok(source_rows(&src, NULL, &base.m->linears[g.targets[0]], 0, OUT, w, &err), &err);
+    assert_true(test_worst(npz_f32(z, NULL, "after_iter/o_proj.weight"), w, OUT * WIDTH) <= 1e-6);
+    arena_free(&a);
+    runner_free(r);
+    overlay_free(o);
+    keys_close(&keys);
+    test_run_close(&base);
+    random_model_remove(l.dir);
+    npz_free(z);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(recordings_are_reproduced),
+        cmocka_unit_test(bf16_scales_and_weights_are_the_same_bits),
+        cmocka_unit_test(latent_values_are_scaled_in_their_rows),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
