@@ -495,6 +495,10 @@ static Status check_path(const CommandLine *cl, const char *path, Pool *pool, in
 
 static Status run_check(App *a, const CommandLine *cl, Error *err)
 {
+    if (cl->nwords == 0 && a->session)
+        return check_decision(a, err);
+    if (a->face == FACE_UI)
+        return error_set(err, ST_USAGE, "check without a path holds the present decision against its rules; 'slimscope check PATH' in a shell reads files");
     RETURN_IF_ERROR(want_words(cl, 1, -1, err));
     int threads;
     bool json = out_format(cl_str(cl, "format")) == OUT_JSON;
@@ -529,7 +533,7 @@ static const Option check_options[] = {
 };
 const Command command_check = {
     .name = "check",
-    .args = "PATH...",
+    .args = "[PATH...]",
     .summary = "Read every tensor of models once and name what is broken; check recipes and sessions.",
     .help = "PATH is a model's folder, what quant wrote (its folder or a file of it), a .safetensors file, a "
             "recipe, or a session (its name or folder). Bad: sizes against config.json and headers, NaN or Inf, a magnitude above 1e5, a largest "
@@ -543,8 +547,9 @@ const Command command_check = {
             "fused groups that it splits, patterns that select nothing, linears that loaders keep float, schemes "
             "without a class there are to know, and bad with --runtime. A session is bad where records of its journal are "
             "damaged or missing, its model is another, or a stopped analysis lacks what it goes on from. Exit 65 when "
-            "something is bad.",
-    .flags = CMD_CLI_ONLY | CMD_NO_LOG,
+            "something is bad. In a session, without a path: the present decision against what its export has to prove and the rules "
+            "of inference engines.",
+    .flags = CMD_CLI | CMD_NO_LOG | CMD_NEUTRAL,
     .completes = COMP_FILE,
     .options = check_options,
     .run = run_check,

@@ -166,6 +166,8 @@ Status tune_finish(App *a, OutFormat f, Error *err);
     }
 #define OPTIONS_EFFECT_RUN OPTION_RUNTIME, OPTIONS_RUN, OPTION_PROGRESS
 
+/* check without a path: what the export of the present decision proves, and the rules of engines that it breaks. */
+Status check_decision(App *a, Error *err);
 /* Applies the run options given: to a->options before there is a session, through session_set afterwards. */
 Status apply_run_options(App *a, const CommandLine *cl, Error *err);
 /* Sets how progress is shown from --progress. */

@@ -198,7 +198,7 @@ unsigned input_open(Ui *ui, InputKind kind, const char *text)
     p->recalled = -1;
     p->choices.chosen = -1;
     p->changed = kind == INPUT_COMMAND || input_kinds[kind].ask || (text && *text);
-    if (kind == INPUT_FILTER || kind == INPUT_TEXTS)
+    if (kind == INPUT_FILTER || kind == INPUT_TEXTS || kind == INPUT_TENSORS)
         p->before = strdup(text ? text : "");
     p->origin = ui_session(ui) ? session_cursor(ui_session(ui)) : -1;
     ui->input = p;

@@ -19,6 +19,7 @@ typedef enum InputKind {
     INPUT_COMPARE,
     INPUT_SHEET,
     INPUT_TEXTS, /* filter of the calibration set's */
+    INPUT_TENSORS, /* filter of the model's */
     INPUT_KINDS
 } InputKind;
 

@@ -9,6 +9,7 @@
 #include "src/lang.h"
 #include "text/lexer.h"
 #include "ui/actions.h"
+#include "ui/model.h"
 
 static void preview_pattern(Ui *ui, const char *text, Input *p)
 {
@@ -232,6 +233,34 @@ static unsigned done_texts(Ui *ui, const char *text)
     return DO_PAINT;
 }
 
+static void changed_tensors(Ui *ui, const char *text, Input *p)
+{
+    int64_t hits, of;
+    Error err = {ST_OK, ""};
+    bool fine = model_filter(ui, text, &hits, &of, &err) == ST_OK;
+    p->note_slot = fine && hits ? SL_OK : SL_WARN;
+    if (fine)
+        text_format(p->figures, MAX_NOTE, hits == 1 ? "%lld tensor of %lld passes" : "%lld tensors of %lld pass", (long long)hits, (long long)of);
+    else
+        snprintf(p->figures, MAX_NOTE, "%.200s", err.text);
+}
+
+static void cancelled_tensors(Ui *ui)
+{
+    int64_t hits, of;
+    model_filter(ui, ui->input->before ? ui->input->before : "", &hits, &of, NULL);
+}
+
+/* What it shows already stays. */
+static unsigned done_tensors(Ui *ui, const char *text)
+{
+    int64_t hits, of;
+    Error err = {ST_OK, ""};
+    if (model_filter(ui, text, &hits, &of, &err) != ST_OK)
+        ui_say(ui, SL_ERR, "%s", err.text);
+    return DO_PAINT;
+}
+
 #define DEFAULT_YAML "best.yaml"
 #define DEFAULT_TEXT "compare.txt"
 
@@ -325,6 +354,8 @@ const Kind input_kinds[INPUT_KINDS] = {
                       .changed = changed_filter, .done = done_filter, .cancelled = cancelled_filter},
     [INPUT_TEXTS] = {.label = "filter: ", .hint = "words, tokens>100 sets>9 script=Han used out tagged flagged !word",
                      .changed = changed_texts, .done = done_texts, .cancelled = cancelled_texts},
+    [INPUT_TENSORS] = {.label = "filter: ", .hint = "words, type=BF16 size>1M float quantized copied !word",
+                       .changed = changed_tensors, .done = done_tensors, .cancelled = cancelled_tensors},
     [INPUT_EXPORT] = {.label = "write to: ", .verb = "export ", .hint = "a file (Enter alone: best.yaml); ! at the end replaces it",
                       .done = done_export},
     [INPUT_FOLDER] = {.label = "folder: ", .verb = "quantize --save ", .hint = "where the quantized model goes; ! at the end replaces one",

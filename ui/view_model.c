@@ -11,6 +11,7 @@
 #include "ui/actions.h"
 #include "ui/detail.h"
 #include "ui/input.h"
+#include "ui/model.h"
 
 enum { PLAN_ROWS = 16384, PLAN_LONGEST = 2048 };
 enum { C_NAME, C_SHAPE, C_TYPE, C_BYTES, C_LEVEL, COLUMNS };
@@ -21,6 +22,9 @@ typedef struct ModelView {
     bool *open;          /* [tree.n] */
     int32_t *row;        /* [nrows] nodes that are seen */
     int32_t nrows;
+    char filter[200];    /* "": none */
+    bool *shown;         /* [tree.n] what passes it, and what that is in */
+    int64_t hits;
     Str facts;
     char error[200];
     ListPos pos;
@@ -30,7 +34,7 @@ typedef struct ModelView {
 
 static const Column columns[COLUMNS] = {
     [C_NAME] = {"tensor", 24, 70, 0, false},  [C_SHAPE] = {"shape", 14, 18, 2, true},  [C_TYPE] = {"type", 5, 8, 3, false},
-    [C_BYTES] = {"size", 9, 9, 1, true},      [C_LEVEL] = {"level", 12, 22, 0, false},
+    [C_BYTES] = {"size", 9, 9, 1, true},      [C_LEVEL] = {"level", 15, 22, 0, false},
 };
 
 static void forget(ModelView *v)
@@ -38,11 +42,12 @@ static void forget(ModelView *v)
     model_tree_free(&v->tree);
     free(v->open);
     free(v->row);
+    free(v->shown);
     str_free(&v->facts);
-    v->open = NULL;
+    v->open = v->shown = NULL;
     v->row = NULL;
     v->nrows = 0;
-    v->model[0] = v->error[0] = 0;
+    v->model[0] = v->error[0] = v->filter[0] = 0;
 }
 
 static void fini(void *state)
@@ -50,14 +55,30 @@ static void fini(void *state)
     forget(state);
 }
 
-/* The nodes that are seen: those whose parents are all open. */
+/* The nodes that are seen: those whose parents are all open; under a filter what passes it, with all that it is in. */
 static void list_rows(ModelView *v)
 {
     v->nrows = 0;
     for (int32_t i = 0; i < v->tree.n;) {
-        v->row[v->nrows++] = i;
-        i = v->open[i] || v->tree.node[i].tensor ? i + 1 : v->tree.node[i].end;
+        bool seen = !v->filter[0] || v->shown[i], open = v->filter[0] || v->open[i];
+        if (seen)
+            v->row[v->nrows++] = i;
+        i = (seen && open) || v->tree.node[i].tensor ? i + 1 : v->tree.node[i].end;
     }
+}
+
+/* The cursor stays on its node where that is seen still. */
+static Status filter_rows(Ui *ui, ModelView *v, const char *text, Error *err)
+{
+    int32_t at = v->nrows ? v->row[v->pos.cur] : -1;
+    RETURN_IF_ERROR(model_tree_filter(ui_session(ui), &v->tree, text, v->shown, &v->hits, err));
+    snprintf(v->filter, sizeof v->filter, "%s", text);
+    list_rows(v);
+    v->pos.cur = 0;
+    for (int32_t k = 0; k < v->nrows; k++)
+        if (v->row[k] == at || (v->row[v->pos.cur] < at && v->row[k] <= at))
+            v->pos.cur = k;
+    return ST_OK;
 }
 
 static void gather(Ui *ui, ModelView *v)
@@ -78,8 +99,9 @@ static void gather(Ui *ui, ModelView *v)
     for (int i = 0; st == ST_OK && r && i < recipe_notes(r); i++)
         str_printf(&v->facts, "recipe        line %d: %s\n", recipe_note(r, i)->line, recipe_note(r, i)->text);
     v->open = mem_zarray((size_t)v->tree.n + 1, sizeof *v->open);
+    v->shown = mem_zarray((size_t)v->tree.n + 1, sizeof *v->shown);
     v->row = mem_array((size_t)v->tree.n + 1, sizeof *v->row);
-    if (st == ST_OK && (!v->open || !v->row || v->facts.oom))
+    if (st == ST_OK && (!v->open || !v->shown || !v->row || v->facts.oom))
         st = error_nomem(&err, "the tree of tensors");
     if (st == ST_OK)
         list_rows(v);
@@ -96,6 +118,18 @@ static bool settle(Ui *ui, ModelView *v)
         gather(ui, v);
     list_clamp(&v->pos, v->nrows, v->page);
     return v->nrows > 0;
+}
+
+Status model_filter(Ui *ui, const char *text, int64_t *hits, int64_t *of, Error *err)
+{
+    ModelView *v = ui_state(ui, &view_model);
+    *hits = *of = 0;
+    if (!ui_model(ui) || strcmp(v->model, ui_model(ui)->fingerprint) != 0)
+        return ST_OK;
+    RETURN_IF_ERROR(filter_rows(ui, v, text, err));
+    *hits = v->hits;
+    *of = checkpoint_count(ui_model(ui)->ckpt);
+    return ST_OK;
 }
 
 static bool move_rows(Ui *ui, void *state, Motion m)
@@ -141,7 +175,7 @@ static void draw_row(Ui *ui, const ModelView *v, Rect r, int y, int32_t i, bool 
 {
     const TreeNode *x = &v->tree.node[i];
     char name[300], cell[COLUMNS][48] = {{0}};
-    snprintf(name, sizeof name, "%*s%s %s", 2 * x->depth, "", x->tensor ? " " : v->open[i] ? "-" : "+", x->name);
+    snprintf(name, sizeof name, "%*s%s %s", 2 * x->depth, "", x->tensor ? " " : v->open[i] || v->filter[0] ? "-" : "+", x->name);
     if (x->tensor)
         shape_text(x->tensor, cell[C_SHAPE], sizeof cell[0]);
     else
@@ -165,6 +199,34 @@ static void draw_row(Ui *ui, const ModelView *v, Rect r, int y, int32_t i, bool 
             pen_cell(&p, slot, v->w[c], columns[c].right, cell[c]);
     }
     pen_fill(&p, slot);
+}
+
+/* Of the row of the cursor: where it lies, and why it is not quantized. */
+static void draw_about(Ui *ui, const ModelView *v, Rect r)
+{
+    const TreeNode *x = v->nrows ? &v->tree.node[v->row[v->pos.cur]] : NULL;
+    char text[400], at[24];
+    const char *arg, *why = "";
+    int y = r.y;
+    if (!x)
+        return;
+    if (x->tensor) {
+        const char *path = checkpoint_file_path(ui_model(ui)->ckpt, x->tensor->file), *base = strrchr(path, '/');
+        fmt_count(at, sizeof at, (int64_t)x->tensor->offset);
+        text_format(text, sizeof text, "in %s, from byte %s on", base ? base + 1 : path, at);
+        why = model_tree_why(ui_session(ui), &v->tree, v->row[v->pos.cur], &arg);
+    } else {
+        text_format(text, sizeof text, x->linears == 1 ? "%lld tensors, %lld linear" : "%lld tensors, %lld linears", (long long)x->tensors,
+                    (long long)x->linears);
+    }
+    draw_wrapped(ui, (Rect){r.y, r.x + 2, 1, r.w - 3}, &y, SL_DIM, text);
+    y = r.y + 1;
+    if (!*why)
+        return;
+    char cut[400];
+    text_format(text, sizeof text, why, arg);
+    text_cut(cut, sizeof cut, text, r.w - 3, ui->term.glyphs.ellipsis);
+    draw_wrapped(ui, (Rect){r.y, r.x + 2, 2, r.w - 3}, &y, SL_TEXT, cut);
 }
 
 static int facts_content(Ui *ui, Rect r, int64_t what, int spare)
@@ -194,14 +256,19 @@ static void draw(Ui *ui, void *state)
     bool any = settle(ui, v);
     if (!ui_model(ui))
         return;
-    if (!any && r.h > 0) {
+    if (!any && v->error[0] && r.h > 0) {
         int y = r.y + 1;
         draw_wrapped(ui, (Rect){r.y, r.x + 2, r.h, r.w - 4}, &y, SL_ERR, v->error);
         return;
     }
     if (r.h > 0) {
+        enum { ABOUT = 2, LEAST = 8 };
+        int about = r.h >= LEAST ? ABOUT : 0;
+        r.h -= about;
         v->page = r.h - 1;
         settle(ui, v);
+        if (about)
+            draw_about(ui, v, (Rect){r.y + r.h, r.x, about, r.w});
         columns_fit(columns, COLUMNS, r.w - 2, v->w);
         Pen head = pen_at(ui, r.y, r.x, r.w);
         pen_puts(&head, SL_HEADER, " ");
@@ -212,6 +279,9 @@ static void draw(Ui *ui, void *state)
             pen_cell(&head, SL_HEADER, v->w[c], columns[c].right, tr(columns[c].title));
         }
         pen_fill(&head, SL_HEADER);
+        int y0 = r.y + 2;
+        if (!v->nrows)
+            draw_wrapped(ui, (Rect){r.y, r.x + 2, r.h, r.w - 2}, &y0, SL_TEXT, "No tensor passes the filter. Esc takes it away.");
         for (int y = 1; y < r.h && v->pos.top + y - 1 < v->nrows; y++)
             draw_row(ui, v, r, r.y + y, v->row[v->pos.top + y - 1], v->pos.top + y - 1 == v->pos.cur);
     }
@@ -223,9 +293,15 @@ static void context(Ui *ui, void *state, LineParts *out)
 {
     ModelView *v = state;
     char n[24];
-    if (!settle(ui, v))
+    settle(ui, v);
+    if (!ui_model(ui) || v->error[0])
         return;
     fmt_count(n, sizeof n, checkpoint_count(ui_model(ui)->ckpt));
+    if (v->filter[0]) {
+        part_add(out, SL_TEXT, 2, "filter %s", v->filter)->least = 16;
+        part_add(out, SL_TEXT, 0, "%lld of %s tensors", (long long)v->hits, n);
+        return;
+    }
     part_add(out, SL_TEXT, 1, "%s tensors", n);
     part_add(out, SL_TEXT, 0, "%lld linears", (long long)ui_model(ui)->nlinears);
 }
@@ -293,6 +369,8 @@ static Found find(Ui *ui, void *state, const char *text, int direction, bool fro
 
 static unsigned set_open(Ui *ui, ModelView *v, bool open)
 {
+    if (v->filter[0])
+        return ui_refuse(ui, "the filter opens what holds its tensors; Esc takes it away");
     int32_t i = v->row[v->pos.cur];
     if (v->tree.node[i].tensor || (!open && !v->open[i])) { /* closing leads to the parent */
         i = v->tree.node[i].parent;
@@ -331,6 +409,31 @@ static unsigned model_enter(Ui *ui, const KeyRow *row, int key)
     return ui_goto(ui, &view_rank) | DO_RELAYOUT;
 }
 
+static unsigned model_ask_filter(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    ModelView *v = ui_state(ui, &view_model);
+    return input_open(ui, INPUT_TENSORS, v->filter);
+}
+
+static unsigned model_check(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    ui_command(ui, "check");
+    return DO_RELAYOUT;
+}
+
+/* Esc takes the filter away; else as everywhere. */
+static unsigned model_back(Ui *ui, const KeyRow *row, int key)
+{
+    ModelView *v = ui_state(ui, &view_model);
+    int64_t hits, of;
+    if (key != KEY_ESC || ui->side_full || ui->marked[0] || !v->filter[0])
+        return act_back(ui, row, key);
+    model_filter(ui, "", &hits, &of, NULL);
+    return DO_PAINT;
+}
+
 static unsigned model_scroll(Ui *ui, const KeyRow *row, int key)
 {
     (void)key;
@@ -350,6 +453,11 @@ static const KeyRow keys[] = {
      .arg = INPUT_SEARCH, .refuse = refuse_no_model},
     {.place = 160, .keys = {'n'}, .help = "next match", .run = act_find_next, .arg = 1, .refuse = refuse_no_search},
     {.place = 170, .keys = {'N'}, .help = "match before", .run = act_find_next, .arg = -1, .refuse = refuse_no_search},
+    {.place = 68, .keys = {'c'}, .command = "check", .help = "check the present decision: what its export proves, and rules of engines it breaks",
+     .label = "Check", .run = model_check, .refuse = refuse_no_model},
+    {.place = 66, .keys = {K(KEY_F(4)), '\\'}, .help = "show only some tensors: words type=BF16 size>1M float quantized copied !word",
+     .label = "Filter", .run = model_ask_filter, .refuse = refuse_no_model},
+    {.place = 570, .keys = {'q', KEY_ESC}, .help = "out of this view; Esc takes the filter away", .run = model_back},
     {.place = 250, .keys = {'l', K(KEY_RIGHT)}, .help = "unfold", .run = model_open_node, .arg = 1, .refuse = refuse_no_model},
     {.place = 260, .keys = {'h', K(KEY_LEFT)}, .help = "fold, or to what holds it", .run = model_open_node, .arg = 0,
      .refuse = refuse_no_model},

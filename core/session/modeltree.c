@@ -1,13 +1,17 @@
 /* The tensors of a model as a tree by their names. */
 #include "session/modeltree.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/ascii.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "session/assignment.h"
 #include "session/parts.h"
+#include "session/rules.h"
+#include "session/settings.h"
 
 /* Names by their parts, numbers by their size: layers.9 before layers.10. */
 static int natural(const char *a, const char *b)
@@ -177,6 +181,120 @@ void model_tree_free(ModelTree *t)
     free(t->node);
     arena_free(&t->names);
     *t = (ModelTree){0};
+}
+
+/* ---- why not ---- */
+
+/* By a part of the name: the first row that fits. */
+static const struct TensorKind {
+    const char *part, *why;
+} tensor_kinds[] = {
+    {"norm", "a norm: so few values that nothing would be gained"},
+    {"embed", "an embedding: rows are looked up, nothing is multiplied"},
+    {"lm_head", "the output head: every inference engine keeps it in float"},
+    {".bias", "a bias: it is added in float"},
+    {"router", "a router: a small error would choose other experts"},
+    {"mlp.gate.", "a router: a small error would choose other experts"},
+    {"correction_bias", "a router's bias: a small error would choose other experts"},
+    {"rotary", "positions: computed in float"},
+    {"inv_freq", "positions: computed in float"},
+    {"sinks", "attention sinks: a value for each head"},
+    {"conv1d", "a short convolution: no matrix product"},
+    {"A_log", "the state's decay: a value for each head"},
+    {"dt_bias", "the state's step: a value for each head"},
+    {"scale", "the scale of a weight that is stored quantized"},
+};
+
+static const char *why_float(const Session *s, int64_t linear, const char **arg)
+{
+    const RuleList *l = &s->assignment->rules;
+    const RuleRow *by = NULL;
+    if (s->assignment->opened[linear] == 0)
+        return s->model->linears[linear].kept ? "the recipe leaves it float, as every inference engine does" : "the recipe leaves it float";
+    for (int i = 0; i < l->n; i++)
+        for (int64_t k = 0; l->row[i].on && l->row[i].to == 0 && k < l->row[i].rule->nclosed; k++)
+            by = l->row[i].rule->closed[k] == linear ? &l->row[i] : by;
+    if (!by)
+        return "float by a decision that is no rule";
+    *arg = by->rule->text;
+    return by->fitted ? "float by the rule '%s', which a fit made, on What-if (2)" : "float by the rule '%s' on What-if (2)";
+}
+
+const char *model_tree_why(const Session *s, const ModelTree *t, int32_t node, const char **arg)
+{
+    const TreeNode *x = &t->node[node];
+    *arg = "";
+    if (!x->tensor)
+        return "";
+    if (x->linear >= 0 && s->model->linears[x->linear].weight == x->tensor)
+        return session_level_of(s, x->linear) == 0 ? why_float(s, x->linear, arg) : "";
+    for (size_t i = 0; i < sizeof tensor_kinds / sizeof *tensor_kinds; i++)
+        if (strstr(x->tensor->name, tensor_kinds[i].part))
+            return tensor_kinds[i].why;
+    return x->linear >= 0 ? "of a linear, but not its weight: it goes along" : "of no linear that is quantized: it is copied";
+}
+
+/* ---- filter ---- */
+
+static bool has_part(const char *name, const char *part, size_t n)
+{
+    for (; *name; name++)
+        if (ascii_ncasecmp(name, part, n) == 0)
+            return true;
+    return n == 0;
+}
+
+/* One word without its '!'; ST_USAGE for a size that is none. */
+static Status word_holds(const Session *s, const TreeNode *x, const char *word, size_t n, bool *is, Error *err)
+{
+    static const char type[] = "type=", size[] = "size";
+    char text[32];
+    uint64_t bytes;
+    bool linear = x->linear >= 0, weight = linear && s->model->linears[x->linear].weight == x->tensor;
+    snprintf(text, sizeof text, "%.*s", (int)n, word);
+    if (strncmp(text, type, sizeof type - 1) == 0) {
+        *is = ascii_casecmp(dtype_name(x->tensor->dtype), text + sizeof type - 1) == 0;
+    } else if (strncmp(text, size, sizeof size - 1) == 0 && (text[4] == '>' || text[4] == '<')) {
+        if (!setting_bytes(text + 5, &bytes))
+            return text[5] ? error_set(err, ST_USAGE, "'%s' is no size: size>1M, size<4K", text + 5) : (*is = true, ST_OK);
+        *is = text[4] == '>' ? x->bytes > bytes : x->bytes < bytes;
+    } else if (strcmp(text, "float") == 0 || strcmp(text, "quantized") == 0) {
+        *is = weight && (session_level_of(s, x->linear) == 0) == (text[0] == 'f');
+    } else if (strcmp(text, "copied") == 0) {
+        *is = !weight;
+    } else {
+        *is = has_part(x->tensor->name, word, n);
+    }
+    return ST_OK;
+}
+
+static Status passes(const Session *s, const TreeNode *x, const char *expr, bool *out, Error *err)
+{
+    *out = true;
+    for (const char *p = expr + strspn(expr, " "); *p && *out; p += strspn(p, " ")) {
+        size_t n = strcspn(p, " ");
+        bool is, not = *p == '!' && n > 1;
+        RETURN_IF_ERROR(word_holds(s, x, p + not, n - not, &is, err));
+        *out = is != not;
+        p += n;
+    }
+    return ST_OK;
+}
+
+Status model_tree_filter(const Session *s, const ModelTree *t, const char *expr, bool *shown, int64_t *hits, Error *err)
+{
+    *hits = 0;
+    memset(shown, 0, (size_t)t->n * sizeof *shown);
+    for (int32_t i = 0; i < t->n; i++) {
+        bool is = false;
+        if (!t->node[i].tensor)
+            continue;
+        RETURN_IF_ERROR(passes(s, &t->node[i], expr, &is, err));
+        *hits += is;
+        for (int32_t p = is ? i : -1; p >= 0 && !shown[p]; p = t->node[p].parent)
+            shown[p] = true;
+    }
+    return ST_OK;
 }
 
 TreeLevels model_tree_levels(const Session *s, const ModelTree *t, int32_t node)

@@ -31,6 +31,13 @@ typedef struct TreeLevels {
     int64_t linears, floats;
     int level;            /* of all that are not float; -1: several, or none */
 } TreeLevels;
+/* Why a tensor is not quantized: what kind it is, or what makes its linear float; "" where it is, or of a node with others below it. A
+ * sentence in which %s, where it has one, is *arg (else ""), borrowed until the next call that changes the session. */
+const char *model_tree_why(const Session *s, const ModelTree *t, int32_t node, const char **arg);
+/* Marks the tensors whose names with their parents' hold every word of `expr`, and the nodes above them: shown[t->n]. Words: a part of
+ * the name in any case, type=BF16, size>1M, size<4K, float, quantized, copied, !word. Gives how many tensors. ST_USAGE for a size that is
+ * none. */
+Status model_tree_filter(const Session *s, const ModelTree *t, const char *expr, bool *shown, int64_t *hits, Error *err);
 TreeLevels model_tree_levels(const Session *s, const ModelTree *t, int32_t node);
 
 #endif

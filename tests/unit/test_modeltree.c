@@ -165,10 +165,111 @@ static void the_screen_unfolds(void **state)
     }
 }
 
+/* Tensors and those above them, by a filter's words; each counted by its own name. */
+static void a_filter_shows_what_holds_all_words(void **state)
+{
+    (void)state;
+    Session *s = open_model("lab_models/demo");
+    ModelTree t;
+    ok(model_tree_make(s, &t, &err));
+    bool *shown = calloc((size_t)t.n, sizeof *shown);
+    int64_t hits, all = 0;
+    const char *const down = "*.1.mlp.down_proj";
+    ok(session_edit(s, &down, 1, 0, false, NULL, &err));
+    static const struct {
+        const char *expr;
+        int64_t hits;
+    } rows[] = {{"", 90},          {"DOWN_proj", 8}, {"down_proj float", 1}, {"down_proj !float", 7}, {"quantized", 55}, {"copied", 34},
+                {"type=bf16", 90}, {"type=F32", 0},  {"size>1M", 1},         {"size<100", 16},        {"layers.1.", 11}, {"nothing", 0}};
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        ok(model_tree_filter(s, &t, rows[r].expr, shown, &hits, &err));
+        if (hits != rows[r].hits)
+            fail_msg("'%s': %lld", rows[r].expr, (long long)hits);
+        all = 0;
+        for (int32_t i = 0; i < t.n; i++) {
+            all += shown[i] && t.node[i].tensor;
+            assert_true(!shown[i] || t.node[i].parent < 0 || shown[t.node[i].parent]);
+            bool any = false;
+            for (int32_t k = i; k < t.node[i].end; k++)
+                any = any || (shown[k] && t.node[k].tensor);
+            assert_int_equal(shown[i], any); /* nothing stands there empty */
+        }
+        assert_int_equal(all, hits);
+    }
+    assert_int_equal(model_tree_filter(s, &t, "size>much", shown, &hits, &err), ST_USAGE);
+    free(shown);
+    model_tree_free(&t);
+    session_free(s);
+}
+
+static const char *why_of(const Session *s, const ModelTree *t, const char *name, const char **arg)
+{
+    for (int32_t i = 0; i < t->n; i++)
+        if (t->node[i].tensor && strcmp(t->node[i].tensor->name, name) == 0)
+            return model_tree_why(s, t, i, arg);
+    fail_msg("there is no %s", name);
+    return "";
+}
+
+static void what_stays_float_says_why(void **state)
+{
+    (void)state;
+    Session *s = open_model("lab_models/demo");
+    ModelTree t;
+    const char *arg, *const down = "*.1.mlp.down_proj";
+    ok(model_tree_make(s, &t, &err));
+    assert_string_equal(why_of(s, &t, "model.layers.1.mlp.down_proj.weight", &arg), "");
+    assert_non_null(strstr(why_of(s, &t, "model.norm.weight", &arg), "a norm"));
+    assert_non_null(strstr(why_of(s, &t, "model.embed_tokens.weight", &arg), "an embedding"));
+    ok(session_edit(s, &down, 1, 0, false, NULL, &err));
+    assert_string_equal(why_of(s, &t, "model.layers.1.mlp.down_proj.weight", &arg), "float by the rule '%s' on What-if (2)");
+    assert_string_equal(arg, down);
+    assert_string_equal(why_of(s, &t, "model.layers.2.mlp.down_proj.weight", &arg), "");
+    ok(session_undo(s, NULL, &err));
+    ok(session_open_recipe(s, "tests/golden/config/broken/00-good-base.yaml", NULL, &err));
+    for (int64_t i = 0; i < session_model(s)->nlinears; i++)
+        if (session_level_of(s, i) == 0)
+            assert_non_null(strstr(why_of(s, &t, session_model(s)->linears[i].weight->name, &arg), "the recipe leaves it float"));
+    model_tree_free(&t);
+    session_free(s);
+}
+
+static void the_screen_filters_and_checks(void **state)
+{
+    (void)state;
+    World w;
+    world_open(&w, 80, 24, "ascii", true, false);
+    world_keys(&w, "7");
+    world_shows(&w, "in model.safetensors, from byte", true);
+    world_keys(&w, "\\");
+    world_type(&w, "down_proj");
+    world_shows(&w, "8 tensors of 90 pass", true);
+    world_keys(&w, "Enter");
+    world_shows(&w, "8 of 90 tensors", true);
+    world_shows(&w, "q_proj", false);
+    world_keys(&w, "\\");
+    world_type(&w, " size>x");
+    world_shows(&w, "'x' is no size", true);
+    world_keys(&w, "Esc");
+    world_shows(&w, "8 of 90 tensors", true); /* as it was before */
+    world_keys(&w, "Esc");
+    world_shows(&w, "8 of 90", false);
+    world_keys(&w, "c");
+    world_shows(&w, "under w8a8_static as decided now", true);
+    world_shows(&w, "[ok] fused groups whole", true);
+    world_keys(&w, "q");
+    Error why = {ST_OK, ""};
+    assert_int_equal(app_execute(&w.app, "check lab_models/demo", &why), ST_USAGE);
+    world_close(&w);
+}
+
 int main(void)
 {
     setlocale(LC_ALL, "C.UTF-8");
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_filter_shows_what_holds_all_words),
+        cmocka_unit_test(what_stays_float_says_why),
+        cmocka_unit_test(the_screen_filters_and_checks),
         cmocka_unit_test(every_tensor_stands_once),
         cmocka_unit_test(levels_are_those_of_the_decision),
         cmocka_unit_test(the_screen_unfolds),
