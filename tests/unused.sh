@@ -10,17 +10,10 @@ sed -n "s/.*unused section '\.text\.\([A-Za-z0-9_]*\)'.*/\1/p" "$out" | sort -u 
 sed '/^$/d; s/ .*//' >"$out.allowed" <<'LIST'
 act_observe_pack        what ranks of one calibration hand each other
 act_observe_packed      the same
-awq_fake                the search of awq, for its processor
-awq_search              the same
 check_block             rotations of the model, for processors that turn it
 checkpoint_bytes_read   tests count by it how often a weight is read
 editchain_copy          what processors change in a model, read by every pass and saver
 editchain_rotate        the same
-fake_weight_peer        the searches of flex_awq_ssz and awq, for their processors
-flex_column_max         the searches of flex_smooth_quant and flex_awq_ssz, for their processors
-flex_scales             the same
-flex_search             the same
-flex_search_bytes       the same
 hadamard_base           rotations of the model, for processors that turn it
 hadamard_check          the same
 hadamard_parts          the same

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "metric/search.h"
+#include "quant/awqsearch.h"
 
 #define LEAST_SCALE 1e-5
 enum { ROWS = 64 };
@@ -32,21 +33,12 @@ static const MetricPart parts[] = {
 
 typedef struct Scaled {
     const float *w;
-    float *q;          /* W s, then Q(W s) */
+    float *q;          /* Q(W s) / s */
     const float *s;    /* [in] */
     const double *by;  /* [in] */
     int64_t out, in;
     double *error, *square; /* [tasks] */
 } Scaled;
-
-static void scale_task(void *ctx, int64_t index, int worker)
-{
-    (void)worker;
-    const Scaled *a = ctx;
-    for (int64_t r = index * ROWS; r < min_i64((index + 1) * ROWS, a->out); r++)
-        for (int64_t j = 0; j < a->in; j++)
-            a->q[r * a->in + j] = a->w[r * a->in + j] * a->s[j];
-}
 
 static void error_task(void *ctx, int64_t index, int worker)
 {
@@ -55,7 +47,7 @@ static void error_task(void *ctx, int64_t index, int worker)
     double error = 0, square = 0;
     for (int64_t r = index * ROWS; r < min_i64((index + 1) * ROWS, a->out); r++)
         for (int64_t j = 0; j < a->in; j++) {
-            double w = (double)a->w[r * a->in + j], d = w - (double)a->q[r * a->in + j] / (double)a->s[j];
+            double w = (double)a->w[r * a->in + j], d = w - (double)a->q[r * a->in + j];
             error += d * d * a->by[j];
             square += w * w * a->by[j];
         }
@@ -67,8 +59,8 @@ static Status error_at(const SearchLinear *l, Scaled *a, double *error, Error *e
 {
     const SearchInput *in = l->in;
     double sum = 0, square = 0;
-    pool_run(in->pool, PHASE_QUANT_WEIGHT, div_up(a->out, ROWS), scale_task, a, in->cancel);
-    RETURN_IF_ERROR(fake_weight(&l->q->weight, a->q, a->out, a->in, in->pool, in->cancel, err));
+    memcpy(a->q, a->w, (size_t)(a->out * a->in) * sizeof *a->q);
+    RETURN_IF_ERROR(awq_fake(&l->q->weight, a->s, false, a->q, a->out, a->in, in->pool, in->cancel, err));
     pool_run(in->pool, PHASE_QUANT_WEIGHT, div_up(a->out, ROWS), error_task, a, in->cancel);
     for (int64_t i = 0; i < div_up(a->out, ROWS); i++) {
         sum += a->error[i];

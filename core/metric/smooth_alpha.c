@@ -6,9 +6,8 @@
 
 #include "base/mem.h"
 #include "metric/search.h"
+#include "quant/flexsearch.h"
 #include "quant/quantizer.h"
-
-#define LEAST_SCALE 1e-5
 
 enum { PART_ALPHA, PART_BEFORE, PART_AFTER, PART_IN_BEFORE, PART_IN_AFTER, PART_ERRORS };
 
@@ -35,18 +34,18 @@ static const MetricPart parts[] = {
 typedef struct Smooth {
     const SearchLinear *l;
     const ActQuantizer *act;
+    float *a;      /* [in] largest |x| */
     float *s;      /* [in]; all 1 without scales */
     float *x, *xq; /* [probe][in] */
     float *y;      /* [probe][out] in float */
 } Smooth;
 
+/* Those that flex_smooth_quant would take. */
 static void find_scales(Smooth *m, double alpha)
 {
     const SearchInput *in = m->l->in;
-    for (int64_t j = 0; j < in->width; j++) {
-        double a = fmax(fabs((double)in->lo[j]), fabs((double)in->hi[j])), w = fmax((double)in->column[j], LEAST_SCALE);
-        m->s[j] = (float)fmax(pow(a, alpha) / pow(w, 1 - alpha), LEAST_SCALE);
-    }
+    const FlexScale f = {.a = m->a, .w = in->column, .in = in->width, .T = DT_F32, .A = DT_F32};
+    flex_scales(&f, false, alpha, 1 - alpha, m->s, NULL);
 }
 
 /* Largest channel maximum over the mean one. */
@@ -55,7 +54,7 @@ static double spread(const Smooth *m)
     const SearchInput *in = m->l->in;
     double top = 0, sum = 0;
     for (int64_t j = 0; j < in->width; j++) {
-        double a = fmax(fabs((double)in->lo[j]), fabs((double)in->hi[j])) / (double)m->s[j];
+        double a = (double)m->a[j] / (double)m->s[j];
         top = fmax(top, a);
         sum += a;
     }
@@ -102,8 +101,10 @@ static Status search(Smooth *m, UnitScore *u, Error *err)
     Product plain = {.x = in->probe, .w = m->l->w, .rows = in->nprobe, .in = in->width, .out = m->l->l->out};
     double best = NAN, after;
     RETURN_IF_ERROR(product_make(&plain, in->pool, in->cancel, m->y, err));
-    for (int64_t j = 0; j < in->width; j++)
+    for (int64_t j = 0; j < in->width; j++) {
+        m->a[j] = fmaxf(fabsf(in->lo[j]), fabsf(in->hi[j]));
         m->s[j] = 1;
+    }
     u->part[PART_IN_BEFORE] = u->part[PART_IN_AFTER] = spread(m);
     RETURN_IF_ERROR(error_of(m, &after, err));
     u->part[PART_BEFORE] = after;
@@ -132,11 +133,13 @@ static Status run(const SearchLinear *l, UnitScore *u, Error *err)
         search_absent(u, "its level leaves the input in float: there is nothing to smooth");
         return ST_OK;
     }
+    m.a = mem_array(in, sizeof *m.a);
     m.s = mem_array(in, sizeof *m.s);
     m.x = mem_aligned(n * in, sizeof *m.x);
     m.xq = mem_aligned(n * in, sizeof *m.xq);
     m.y = mem_aligned(n * (size_t)l->l->out, sizeof *m.y);
-    Status st = m.s && m.x && m.xq && m.y ? search(&m, u, err) : error_nomem(err, "smoothed inputs");
+    Status st = m.a && m.s && m.x && m.xq && m.y ? search(&m, u, err) : error_nomem(err, "smoothed inputs");
+    free(m.a);
     free(m.s);
     free(m.x);
     free(m.xq);

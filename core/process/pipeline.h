@@ -71,6 +71,8 @@ typedef struct Sink {
     void *self;
 } Sink;
 
+/* For a processor's stage: what the unit reads in the pass that comes. */
+const Stream *unit_input(const UnitRun *u);
 /* For sinks, within unit: runs a stream through the finished unit, in place. */
 Status unit_follow(UnitRun *u, Stream *s, Error *err);
 /* Linears that ran in float although they have a level, because calibration saw no token of theirs. */

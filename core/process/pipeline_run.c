@@ -45,6 +45,11 @@ Status unit_observe(UnitRun *u, Observer o, Error *err)
     return ST_OK;
 }
 
+const Stream *unit_input(const UnitRun *u)
+{
+    return &u->run->x;
+}
+
 static Status stage_steps(UnitRun *u, int first, int n, FormStage stage, const FormTypes *t, Error *err)
 {
     for (int i = first; i < first + n; i++) {

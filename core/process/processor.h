@@ -83,6 +83,7 @@ typedef struct Processor {
 } Processor;
 
 extern const ProcessorType processor_linear_quant, processor_dynamic_cache, processor_iter_smooth,
-    processor_smooth_quant; /* of core/registry.c, which has all rows */
+    processor_smooth_quant, processor_flex_smooth_quant, processor_flex_awq_ssz,
+    processor_awq; /* of core/registry.c, which has all rows */
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "process/pipeline.h"
 #include "qir/round.h"
 #include "recipe/pattern.h"
 
@@ -83,6 +84,7 @@ typedef struct Smooth {
         int n;
     } *unit; /* [model_depth] */
     SmoothWatch watch; /* of the present unit */
+    Stream input;      /* the same, with SMOOTH_BLOCK_INPUTS */
     DType T, A;
     int last;          /* unit that has any, -1: none */
     int left;          /* sub-graphs that no token came by */
@@ -232,6 +234,7 @@ void smooth_end(void *self)
 {
     Smooth *s = self;
     smooth_watch_fini(&s->watch);
+    stream_fini(&s->input);
     arena_free(&s->arena);
     free(s->unit);
     free(s);
@@ -250,8 +253,7 @@ bool smooth_forward(const void *self, int unit)
 
 static void set_watch(const Smooth *s, SmoothWatch *w)
 {
-    *w = (SmoothWatch){.needs = s->method->needs, .ordered = s->peer, .T = s->A,
-                       .most_tokens = s->peer ? 0 : s->method->tokens};
+    *w = (SmoothWatch){.needs = s->method->needs, .ordered = s->peer, .T = s->A};
 }
 
 /* The taps of a sub-graph; the peer's is that of its first target. */
@@ -265,6 +267,30 @@ static void taps_of(const Model *m, bool peer, const Subgraph *g, Taps *t)
     t->first = m->linears[g->targets[0]].input;
     t->linear = peer ? &t->first : g->watch;
     t->n = peer ? 1 : g->nwatch;
+}
+
+/* Rows that a tap keeps: of a sub-graph's taps together no more than of one, of an expert fewer. */
+static int64_t tap_tokens(const Smooth *s, const Taps *t)
+{
+    enum { EXPERT_TOKENS = 32 };
+    int64_t most = s->peer ? 0 : s->method->tokens;
+    bool expert = s->m->linears[t->linear[0]].expert >= 0;
+    return most ? max_i64(1, min_i64(most / t->n, expert ? EXPERT_TOKENS : most)) : 0;
+}
+
+SmoothSample smooth_sample(int samples, int64_t tokens)
+{
+    enum { FEWEST = 32 }; /* rows of a text, so that attention has something to look at */
+    int n = tokens ? (int)min_i64(samples, max_i64(1, tokens / FEWEST)) : samples;
+    return (SmoothSample){n, tokens && n ? tokens / n : INT64_MAX};
+}
+
+static Status take_input(Smooth *s, const UnitRun *u, Error *err)
+{
+    const Stream *in = unit_input(u);
+    const SmoothSample n = smooth_sample(in->samples, s->peer ? 0 : s->method->tokens);
+    stream_fini(&s->input);
+    return s->method->needs & SMOOTH_BLOCK_INPUTS ? stream_beginnings(&s->input, in, n.samples, n.rows, err) : ST_OK;
 }
 
 Status smooth_stage(void *self, UnitRun *u, FormStage stage, const FormTypes *t, Error *err)
@@ -281,9 +307,11 @@ Status smooth_stage(void *self, UnitRun *u, FormStage stage, const FormTypes *t,
     for (int i = 0; i < at->n; i++) {
         Taps taps;
         taps_of(s->m, s->peer, &at->g[i], &taps);
+        s->watch.most_tokens = tap_tokens(s, &taps);
         for (int k = 0; k < taps.n; k++)
             RETURN_IF_ERROR(smooth_watch_add(&s->watch, taps.linear[k], err));
     }
+    RETURN_IF_ERROR(take_input(s, u, err));
     return unit_observe(u, smooth_watch_observer(&s->watch), err);
 }
 
@@ -409,13 +437,14 @@ Status smooth_learn(void *self, UnitRun *u, Error *err)
     Smooth *s = self;
     const struct SmoothUnit *at = &s->unit[u->unit];
     const SmoothCtx c = {.model = s->m, .runner = u->runner, .overlay = u->overlay, .unit = u, .settings = s->set,
-                         .peer = s->peer, .T = s->T, .A = s->A};
+                         .input = &s->input, .peer = s->peer, .T = s->T, .A = s->A};
     Status st = ST_OK;
     overlay_round(u->overlay, s->T);
     RETURN_IF_ERROR(smooth_norms(&c, s->method, at->g, at->n, err));
     for (int i = 0; i < at->n && st == ST_OK; i++)
         st = apply(s, &c, &at->g[i], err);
     smooth_watch_fini(&s->watch);
+    stream_fini(&s->input);
     if (st == ST_OK && u->unit == s->last && s->left)
         tell(s, "%s: no token reached %d of the inputs, first that of '%s': their scales stay 1", s->method->name, s->left,
              s->first_left);
@@ -423,6 +452,13 @@ Status smooth_learn(void *self, UnitRun *u, Error *err)
 }
 
 /* ---- memory ---- */
+
+static uint64_t input_bytes(const Smooth *s, const PassSize *size)
+{
+    int64_t most = s->peer ? 0 : s->method->tokens, rows = most ? min_i64(size->rows, most) : size->rows;
+    return s->method->needs & SMOOTH_BLOCK_INPUTS
+               ? (uint64_t)rows * (uint64_t)s->m->cfg.stream_width * sizeof(float) : 0;
+}
 
 /* Statistics of a unit's taps, those that may be open together as they are then; of experts one is. */
 static uint64_t unit_bytes(const Smooth *s, const struct SmoothUnit *at, const PassSize *size)
@@ -434,14 +470,17 @@ static uint64_t unit_bytes(const Smooth *s, const struct SmoothUnit *at, const P
         const Subgraph *g = &at->g[i];
         Taps taps;
         taps_of(s->m, s->peer, g, &taps);
+        w.most_tokens = tap_tokens(s, &taps);
         SmoothTapBytes b = smooth_tap_bytes(&w, g->width, size->samples, size->rows);
         bool experts = s->m->linears[taps.linear[0]].expert >= 0;
         kept += (uint64_t)taps.n * (experts ? b.kept : b.open);
         open = experts && b.open > open ? b.open : open;
         for (int t = 0; t < g->ntargets; t++)
             weight = max_u64(weight, (uint64_t)s->m->linears[g->targets[t]].out * (uint64_t)g->width * sizeof(float));
+        if (s->method->bytes)
+            weight = max_u64(weight, s->method->bytes(s->set, s->m, g, size, s->peer));
     }
-    return kept + open + weight;
+    return kept + open + weight + input_bytes(s, size);
 }
 
 uint64_t smooth_bytes(const void *self, const PassSize *size)

@@ -29,6 +29,8 @@ typedef struct SmoothCtx {
     Overlay *overlay;
     UnitRun *unit;        /* NULL: no pipeline runs (tests) */
     const void *settings; /* the method's */
+    const Stream *input;  /* of the unit, with SMOOTH_BLOCK_INPUTS: the peer's all of it, ours the beginnings of texts, as many
+                           * rows as SmoothMethod.tokens at most */
     bool peer;
     DType T, A;           /* the peer's weights are values of dtype T, its activations of A; ours: DT_F32, nothing is
                            * rounded */
@@ -60,7 +62,15 @@ typedef struct SmoothMethod {
     int64_t tokens;      /* SMOOTH_TOKENS: ours keeps at most so many rows, at an even stride; 0: all */
     /* The scales of one sub-graph, on the weights as they are by now. ST_DATA: they can't be made. */
     Status (*scale)(const SmoothCtx *c, const Subgraph *g, const SmoothStats *s, SmoothScale *out, Error *err);
+    /* Bytes that it takes beside statistics and inputs; NULL: one weight. */
+    uint64_t (*bytes)(const void *settings, const Model *m, const Subgraph *g, const PassSize *size, bool peer);
 } SmoothMethod;
+/* Texts and rows of each that a sample of a unit's input has: together at most `tokens` rows, 0: all there are. */
+typedef struct SmoothSample {
+    int samples;
+    int64_t rows;
+} SmoothSample;
+SmoothSample smooth_sample(int samples, int64_t tokens);
 
 /* ---- for methods ---- */
 

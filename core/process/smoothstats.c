@@ -15,7 +15,7 @@ static void tap_free(SmoothTap *t)
     free(t->sum);
     free(t->count);
     free(t->token);
-    *t = (SmoothTap){.linear = t->linear};
+    *t = (SmoothTap){.linear = t->linear, .most = t->most};
 }
 
 Status smooth_watch_init(SmoothWatch *w, int64_t first, int64_t nlinears, Error *err)
@@ -46,7 +46,7 @@ Status smooth_watch_add(SmoothWatch *w, int64_t linear, Error *err)
     if (!mem_grow(&w->tap, &w->cap, w->ntaps + 1, sizeof *w->tap))
         return error_nomem(err, "statistics of channels");
     w->tap_of[linear - w->first] = (int32_t)w->ntaps;
-    w->tap[w->ntaps++] = (SmoothTap){.linear = linear};
+    w->tap[w->ntaps++] = (SmoothTap){.linear = linear, .most = w->most_tokens};
     return ST_OK;
 }
 
@@ -63,9 +63,9 @@ static bool wants_tap(void *self, Tap tap)
     return tap.kind == TAP_LINEAR_IN && tap_at(self, tap.linear);
 }
 
-static int64_t kept_rows(const SmoothWatch *w, int64_t rows, int64_t *stride)
+static int64_t kept_rows(int64_t most, int64_t rows, int64_t *stride)
 {
-    *stride = w->most_tokens && rows > w->most_tokens ? (rows + w->most_tokens - 1) / w->most_tokens : 1;
+    *stride = most && rows > most ? (rows + most - 1) / most : 1;
     return (rows + *stride - 1) / *stride;
 }
 
@@ -78,7 +78,7 @@ static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, 
     t->samples = samples;
     t->width = width;
     t->rows = start[samples];
-    t->ntokens = kept_rows(w, t->rows, &t->stride);
+    t->ntokens = kept_rows(t->most, t->rows, &t->stride);
     t->min = mem_array(n, sizeof *t->min);
     t->max = mem_array(n, sizeof *t->max);
     t->count = mem_array((size_t)samples, sizeof *t->count);
@@ -308,7 +308,7 @@ SmoothTapBytes smooth_tap_bytes(const SmoothWatch *w, int64_t width, int samples
 {
     int64_t stride;
     uint64_t channel = 2 * sizeof(float) + (w->needs & SMOOTH_MEAN ? sizeof(double) : 0);
-    uint64_t token = w->needs & SMOOTH_TOKENS ? (uint64_t)kept_rows(w, rows, &stride) * sizeof(float) : 0;
+    uint64_t token = w->needs & SMOOTH_TOKENS ? (uint64_t)kept_rows(w->most_tokens, rows, &stride) * sizeof(float) : 0;
     uint64_t open = ((uint64_t)samples * channel + token) * (uint64_t)width;
     return (SmoothTapBytes){.open = open, .kept = w->ordered ? open : (channel + token) * (uint64_t)width};
 }

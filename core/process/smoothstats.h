@@ -8,7 +8,8 @@
 enum {
     SMOOTH_MINMAX = 1 << 0,
     SMOOTH_MEAN = 1 << 1,  /* mean |x| over tokens */
-    SMOOTH_TOKENS = 1 << 2 /* the inputs themselves, or every so manieth row of them */
+    SMOOTH_TOKENS = 1 << 2, /* the inputs themselves, or every so manieth row of them */
+    SMOOTH_BLOCK_INPUTS = 1 << 3 /* what the unit reads, or the beginnings of texts (SmoothCtx.input) */
 };
 
 /* One sub-graph's, merged over all its taps. */
@@ -31,7 +32,7 @@ typedef struct SmoothTap {
     double *sum;         /* [samples][width] of |x|; NULL without SMOOTH_MEAN */
     int64_t *count;      /* [samples] tokens */
     float *token;        /* [ntokens][width] */
-    int64_t ntokens, stride;
+    int64_t most, ntokens, stride;
     bool done;
 } SmoothTap;
 
@@ -40,7 +41,7 @@ typedef struct SmoothWatch {
     unsigned needs;
     bool ordered;        /* samples are kept apart: the peer's statistics depend on their order */
     DType T;             /* in which the peer's statistics are computed; DT_F32: ours, or float32 */
-    int64_t most_tokens; /* of a tap; 0: all */
+    int64_t most_tokens; /* of the taps that are added from here on; 0: all */
     int64_t first;       /* the unit's first linear */
     int32_t *tap_of;     /* [linears of the unit] index into tap, -1: not watched */
     int64_t nlinears;

@@ -27,9 +27,11 @@ static float at_least(float x, float least)
     return x < least ? least : x; /* NaN stays */
 }
 
-static float one_scale(float a, float w, double alpha, double beta, DType T)
+static float one_scale(const FlexScale *f, float a, float w, double alpha, double beta)
 {
-    return round_to_dtype(at_least(round_to_dtype(power(a, alpha, T) / power(w, beta, T), T), LEAST), T);
+    DType wide = f->A == f->T ? f->T : DT_F32;
+    float q = round_to_dtype(power(a, alpha, f->A) / power(w, beta, f->T), wide);
+    return round_to_dtype(at_least(q, LEAST), f->A);
 }
 
 /* Statistics of channel j as they count. */
@@ -50,9 +52,9 @@ static float shared_scale(const FlexScale *f, bool peer, int64_t k, int64_t c, d
         statistics_of(f, peer, h * dim + c, &a, &w);
         most_a = a > most_a || isnan(a) ? a : most_a;
         most_w = w > most_w || isnan(w) ? w : most_w;
-        sum += (double)one_scale(a, w, alpha, beta, f->T);
+        sum += (double)one_scale(f, a, w, alpha, beta);
     }
-    return f->mean ? round_to_dtype((float)(sum / (double)share), f->T) : one_scale(most_a, most_w, alpha, beta, f->T);
+    return f->mean ? round_to_dtype((float)(sum / (double)share), f->A) : one_scale(f, most_a, most_w, alpha, beta);
 }
 
 void flex_scales(const FlexScale *f, bool peer, double alpha, double beta, float *s, float *source)
@@ -61,7 +63,7 @@ void flex_scales(const FlexScale *f, bool peer, double alpha, double beta, float
         for (int64_t j = 0; j < f->in; j++) {
             float a, w;
             statistics_of(f, peer, j, &a, &w);
-            s[j] = one_scale(a, w, alpha, beta, f->T);
+            s[j] = one_scale(f, a, w, alpha, beta);
         }
         return;
     }
@@ -314,7 +316,7 @@ static Status search_alpha(Try *y, FlexFound *out, int *at, float *best, Error *
     FlexPhase p = {.known = -1};
     for (int i = 0; i < FLEX_GRID; i++) {
         p.alpha[i] = flex_exponent(i);
-        p.beta[i] = y->t->q ? 0 : flex_exponent(FLEX_GRID - 1 - i);
+        p.beta[i] = y->t->q ? 0 : y->t->has_beta ? y->t->beta : flex_exponent(FLEX_GRID - 1 - i);
     }
     RETURN_IF_ERROR(run_phase(y, &p, err));
     memcpy(out->tried[0], p.tried, sizeof p.tried);
@@ -342,11 +344,16 @@ static Status search_beta(Try *y, FlexFound *out, int alpha_at, float *best, Err
 
 static Status search(Try *y, FlexFound *out, Error *err)
 {
+    const FlexTask *t = y->t;
     float best = INFINITY;
-    int at;
-    RETURN_IF_ERROR(search_alpha(y, out, &at, &best, err));
+    int at = -1;
+    if (t->has_alpha)
+        out->alpha = t->alpha;
+    else
+        RETURN_IF_ERROR(search_alpha(y, out, &at, &best, err));
     out->any = at >= 0;
-    if (!y->t->q)
+    out->beta = t->has_beta ? t->beta : 0;
+    if (!t->q && !t->has_beta)
         RETURN_IF_ERROR(search_beta(y, out, at, &best, err));
     out->error = out->any ? best : NAN;
     return ST_OK;

@@ -9,8 +9,8 @@
  * scales s = a^alpha / w^beta with which an input is divided and the columns of the weights that read it are
  * multiplied, where the quantized products of a sample of tokens differ least from the float ones. */
 
-/* How scales come from the statistics of an input and of the weights that read it. Two arithmetics: T is what every
- * operation of the peer's rounds to, DT_F32 otherwise. */
+/* How scales come from the statistics of an input and of the weights that read it. Two arithmetics: the peer rounds every
+ * operation to the dtypes of its operands; ours are DT_F32. */
 typedef struct FlexScale {
     const float *a; /* [in] of the input */
     const float *w; /* [in] of the weights (max|W| of a column); NULL: 1 */
@@ -18,7 +18,7 @@ typedef struct FlexScale {
     int64_t heads, kv_heads; /* of an input of attention heads, some of which share a value head: they share its scales;
                               * 0: every channel has its own */
     bool mean;               /* heads that share take the mean of their scales, else the scale of their largest statistics */
-    DType T;
+    DType T, A;              /* of weights and of inputs; scales are of A */
 } FlexScale;
 /* s[in]; of the value heads, source[kv_heads * in/heads], NULL: not wanted. Statistics below 1e-5 count as that: in the
  * peer's arithmetic those of the weights alone. */
@@ -49,6 +49,8 @@ typedef struct FlexTask {
     Status (*weight)(void *ctx, int i, float *w, Error *err);
     void *ctx;
     const QConfig *q; /* flex_awq_ssz: what quantizes; beta stays 0. NULL: int8, each row of both by its own scale */
+    bool has_alpha, has_beta; /* it is given, the other one is searched for */
+    double alpha, beta;
     bool peer;        /* the peer's rules and rounding: nothing clamped, the scales of an input's columns for its rows */
     Pool *pool;
     const Cancel *cancel;
@@ -58,7 +60,8 @@ typedef struct FlexFound {
     bool any;                      /* some error was a number; else alpha and beta are 0 */
     double alpha, beta;
     float error;                   /* of them: root mean square of the difference over that of the products */
-    float tried[2][FLEX_GRID];     /* errors by alpha (with beta = 1 - alpha, or 0), and by beta for the best alpha */
+    float tried[2][FLEX_GRID];     /* errors by alpha (with beta = 1 - alpha, 0 or given), and by beta for that alpha; 0
+                                    * where it isn't searched for */
 } FlexFound;
 
 /* Of equal errors the larger exponent wins. The same for every number of threads. ST_DATA: what q names can't be run. */

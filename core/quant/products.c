@@ -211,8 +211,7 @@ static void fake_task(void *ctx, int64_t index, int worker)
         f->q->rows(f->spec, f->w + r * f->in, n, f->in, f->T, f->peer);
 }
 
-/* gptq can only be better than the minmax of its grid. */
-static QSpec plain_spec(const QSpec *q)
+QSpec fake_weight_spec(const QSpec *q)
 {
     QSpec s = *q;
     if (strcmp(q->method, "gptq") == 0)
@@ -245,7 +244,7 @@ static Status run_fake(FakeRun *f, Pool *pool, const Cancel *cancel, Error *err)
 
 Status fake_weight(const QSpec *q, float *w, int64_t out, int64_t in, Pool *pool, const Cancel *cancel, Error *err)
 {
-    const QSpec plain = plain_spec(q);
+    const QSpec plain = fake_weight_spec(q);
     FakeRun f = {.spec = &plain, .T = DT_F32, .w = w, .out = out, .in = in};
     return run_fake(&f, pool, cancel, err);
 }
@@ -253,14 +252,14 @@ Status fake_weight(const QSpec *q, float *w, int64_t out, int64_t in, Pool *pool
 Status fake_weight_peer(const QSpec *q, DType T, float *w, int64_t out, int64_t in, Pool *pool, const Cancel *cancel,
                         Error *err)
 {
-    const QSpec plain = plain_spec(q);
+    const QSpec plain = fake_weight_spec(q);
     FakeRun f = {.spec = &plain, .T = T, .peer = true, .w = w, .out = out, .in = in};
     return run_fake(&f, pool, cancel, err);
 }
 
 uint64_t fake_weight_bytes(const QSpec *spec, int64_t out, int64_t in, bool peer, int threads)
 {
-    QSpec plain = plain_spec(spec);
+    QSpec plain = fake_weight_spec(spec);
     const WeightQuantizer *q = weight_quantizer_find(&plain);
     if (!q || weight_quantizer_rowwise(q, &plain, peer))
         return 0;

@@ -33,7 +33,10 @@ Status product_form(const float *d, int64_t rows, int64_t in, const float *h, Po
 /* Bytes that each of them takes. */
 uint64_t product_bytes(int64_t in, int threads);
 
-/* Fake-quantizes the weight w[out][in] in place by spec q, gptq as the minmax of its grid. ST_DATA where the spec does not
+/* What a weight is fake-quantized by where its input isn't looked at: gptq as the minmax of its grid, which it can only be
+ * better than. */
+QSpec fake_weight_spec(const QSpec *q);
+/* Fake-quantizes the weight w[out][in] in place by fake_weight_spec(q). ST_DATA where the spec does not
  * fit, or this build has no quantizer for it. */
 Status fake_weight(const QSpec *q, float *w, int64_t out, int64_t in, Pool *pool, const Cancel *cancel, Error *err);
 /* The same in an arithmetic of the peer's: in T, what is kept in float32. */

@@ -8,27 +8,12 @@
 static const char *const rotation_types[] = {"int4", "int8", NULL};
 static const char *const load_modes[] = {"load", "offload", NULL};
 
-#define UNIT(name, can_be_null) \
-    {.key = name, .type = F_FLOAT, .nullable = can_be_null, .bounded = true, .open = true, .lo = 0, .hi = 1}
 #define BLOCK_SIZE {.key = "block_size", .type = F_INT, .bounded = true, .lo = -1, .hi = 1e9, .power_of_two = true}
-#define SUBGRAPHS {.key = "enable_subgraph_type", .type = F_STRINGS}
 #define TP_SIZE(most) {.key = "max_tp_size", .type = F_INT, .bounded = true, .lo = 1, .hi = most, .power_of_two = true}
 
 static const Field group_fields[] = {
     FIELD_TYPE, {.key = "configs", .type = F_CHECKED, .value = check_processors, .required = true}, FIELD_END};
 
-static const Field flex_smooth_fields[] = {
-    FIELD_TYPE, UNIT("alpha", false), UNIT("beta", false), SUBGRAPHS, FIELD_PATTERNS_OR_NULL, FIELD_END};
-static const Field flex_awq_fields[] = {
-    FIELD_TYPE, UNIT("alpha", false), UNIT("beta", false), SUBGRAPHS,
-    {.key = "qconfig", .type = F_OBJECT, .object = &qconfig_object, .required = true},
-    FIELD_PATTERNS_OR_NULL,
-    FIELD_END,
-};
-static const Field awq_fields[] = {
-    FIELD_TYPE, {.key = "weight_qconfig", .type = F_OBJECT, .object = &qspec_object, .required = true}, SUBGRAPHS,
-    {.key = "n_grid", .type = F_INT, .bounded = true, .lo = 1, .hi = 1e9}, FIELD_PATTERNS_OR_NULL, FIELD_END,
-};
 static const Field quarot_fields[] = {
     FIELD_TYPE,
     {.key = "online", .type = F_BOOL},
@@ -178,9 +163,6 @@ typedef struct KeptType {
 
 static const KeptType kept_types[] = {
     {"group", group_fields, NULL},
-    {"flex_smooth_quant", flex_smooth_fields, NULL},
-    {"flex_awq_ssz", flex_awq_fields, NULL},
-    {"awq", awq_fields, NULL},
     {"quarot", quarot_fields, NULL},
     {"online_quarot", online_quarot_fields, NULL},
     {"adapt_rotation", rotation_fields, check_rotation},

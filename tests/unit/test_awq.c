@@ -3,13 +3,16 @@
 #include <stddef.h>
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "quant/awqsearch.h"
+#include "tests/lib/folded.h"
 #include "tests/lib/golden_layer.h"
+#include "tests/lib/recorded_layer.h"
 
 /* awq: its search against what the original found, and by its properties. */
 
@@ -226,12 +229,175 @@ static void errors_end_it(void **state)
     assert_false(f.any);
 }
 
+/* ---- the processor ---- */
+
+#define WEIGHT "weight_qconfig: {dtype: int4, scope: per_channel, symmetric: true, method: minmax}"
+
+static void ok(Status st, const Error *err)
+{
+    if (st != ST_OK)
+        fail_msg("%s", err->text);
+}
+
+/* The block runs again in the runner; with a search of its own for every sub-graph in their order. */
+static void processor_is_the_recorded_one(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *file, *process;
+        bool peer;
+    } runs[] = {
+        {"awq_gqa", "[{type: awq, " WEIGHT "}]", true}, /* what it finds for this family has no ov */
+        {"awq_gqa", "[{type: awq, " WEIGHT ", enable_subgraph_type: [up-down, norm-linear]}]", false},
+        {"awq_mha", "[{type: awq, " WEIGHT "}]", false},
+    };
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        RecordedLayer l;
+        TestRun base;
+        Folded f;
+        Error err = {0};
+        recorded_layer_open(&l, runs[i].file, "qwen2");
+        test_run_open(&base, l.dir, ARITH_FP32, 2, NULL);
+        ok(folded_run(&f, &base, runs[i].process, runs[i].peer, l.calib, &err), &err);
+        recorded_layer_compare(&l, base.m, pipeline_overlay(f.p), 1e-5);
+        recorded_layer_outputs(&l, f.r, 1e-5);
+        folded_fini(&f);
+        test_run_close(&base);
+        recorded_layer_close(&l);
+    }
+}
+
+static Status processed(Folded *f, const TestRun *base, const char *process, bool peer, const TokenSet *t, Error *err)
+{
+    *err = (Error){0};
+    return folded_run(f, base, process, peer, t, err);
+}
+
+static int64_t linear_of(const Model *m, const char *name)
+{
+    int64_t i = model_find_linear(m, name);
+    assert_true(i >= 0);
+    return i;
+}
+
+/* Heads that share a value head take scales that its rows can take. The original gives up on them. */
+static void shared_heads_are_scaled(void **state)
+{
+    (void)state;
+    RecordedLayer l;
+    TestRun base;
+    Error err;
+    recorded_layer_open(&l, "awq_gqa", "qwen2");
+    test_run_open(&base, l.dir, ARITH_FP32, 1, NULL);
+    int64_t v = linear_of(base.m, "model.layers.0.self_attn.v_proj"), o = linear_of(base.m, "model.layers.0.self_attn.o_proj");
+    for (int peer = 0; peer < 2; peer++) {
+        Folded f;
+        ok(processed(&f, &base, "[{type: awq, " WEIGHT ", enable_subgraph_type: [ov]}]", peer, l.calib, &err), &err);
+        assert_int_equal(overlay_linear(pipeline_overlay(f.p), v) != NULL, !peer);
+        assert_int_equal(overlay_linear(pipeline_overlay(f.p), o) != NULL, !peer);
+        recorded_layer_outputs(&l, f.r, 1e-5);
+        folded_fini(&f);
+    }
+    test_run_close(&base);
+    recorded_layer_close(&l);
+}
+
+static void same_digest(const TestRun *a, const TestRun *b, const char *process, const TokenSet *t, bool same)
+{
+    char digest[2][65];
+    const TestRun *run[2] = {a, b};
+    Error err;
+    for (int i = 0; i < 2; i++) {
+        Folded f;
+        ok(processed(&f, run[i], process, false, t, &err), &err);
+        overlay_digest(pipeline_overlay(f.p), digest[i]);
+        folded_fini(&f);
+    }
+    assert_int_equal(strcmp(digest[0], digest[1]) == 0, same);
+}
+
+static void threads_make_no_difference(void **state)
+{
+    (void)state;
+    static const char *const models[] = {"tests/golden/models/llama/fp32", "tests/golden/models/qwen3_moe/fp32"};
+    const int lens[] = {40, 7, 25};
+    for (size_t i = 0; i < 2; i++) {
+        TestRun one, three;
+        test_run_open(&one, models[i], ARITH_FP32, 1, NULL);
+        test_run_open(&three, models[i], ARITH_FP32, 3, NULL);
+        TokenSet *t = test_tokens(lens, 3, one.m->cfg.vocab, 2);
+        same_digest(&one, &three, "[{type: awq, " WEIGHT ", n_grid: 5}]", t, true);
+        test_tokens_free(t);
+        test_run_close(&one);
+        test_run_close(&three);
+    }
+}
+
+/* Experts that no token chose stay as they are. */
+static void unused_experts_stay(void **state)
+{
+    (void)state;
+    TestRun base;
+    Folded f;
+    Error err;
+    const int lens[] = {1};
+    int used = 0, left = 0;
+    test_run_open(&base, "tests/golden/models/qwen3_moe/fp32", ARITH_FP32, 1, NULL);
+    TokenSet *t = test_tokens(lens, 1, base.m->cfg.vocab, 1);
+    ok(processed(&f, &base, "[{type: awq, " WEIGHT ", enable_subgraph_type: [up-down]}]", false, t, &err), &err);
+    for (int64_t i = 0; i < base.m->nlinears; i++)
+        if (base.m->linears[i].expert >= 0 && base.m->linears[i].kind == LK_DOWN)
+            *(overlay_linear(pipeline_overlay(f.p), i) ? &used : &left) += 1;
+    assert_int_equal(used, base.m->cfg.moe.top_k * base.m->cfg.layers);
+    assert_true(left > 0);
+    folded_fini(&f);
+    test_tokens_free(t);
+    test_run_close(&base);
+}
+
+static void poison(const RecordedLayer *l, const char *tensor)
+{
+    *(float *)(uintptr_t)npz_f32(l->z, NULL, "before/%s", tensor) = NAN;
+    recorded_layer_write(l, "qwen2");
+}
+
+static void bad_input_is_named(void **state)
+{
+    (void)state;
+    RecordedLayer l;
+    TestRun base;
+    Folded f;
+    Error err;
+    recorded_layer_open(&l, "awq_mha", "qwen2");
+    poison(&l, "mlp.down_proj.weight");
+    test_run_open(&base, l.dir, ARITH_FP32, 1, NULL);
+    assert_int_equal(processed(&f, &base, "[{type: awq, " WEIGHT "}]", false, l.calib, &err), ST_DATA);
+    if (!strstr(err.text, "'model.layers.0.mlp.up_proj': no scales give an error that is a number"))
+        fail_msg("%s", err.text);
+    folded_fini(&f);
+    /* the original passes it over */
+    ok(processed(&f, &base, "[{type: awq, " WEIGHT ", enable_subgraph_type: [up-down]}]", true, l.calib, &err), &err);
+    assert_null(overlay_linear(pipeline_overlay(f.p), linear_of(base.m, "model.layers.0.mlp.up_proj")));
+    folded_fini(&f);
+    assert_int_equal(processed(&f, &base, "[{type: awq}]", false, l.calib, &err), ST_DATA);
+    if (!strstr(err.text, "weight_qconfig"))
+        fail_msg("%s", err.text);
+    folded_fini(&f);
+    assert_int_equal(processed(&f, &base, "[{type: awq, " WEIGHT ", n_grid: 0}]", false, l.calib, &err), ST_DATA);
+    folded_fini(&f);
+    test_run_close(&base);
+    recorded_layer_close(&l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(search_is_the_recorded_one), cmocka_unit_test(least_loss_wins),
         cmocka_unit_test(first_scales_are_ones),      cmocka_unit_test(dead_channel),
         cmocka_unit_test(heads_share),                cmocka_unit_test(errors_end_it),
+        cmocka_unit_test(processor_is_the_recorded_one), cmocka_unit_test(shared_heads_are_scaled),
+        cmocka_unit_test(threads_make_no_difference), cmocka_unit_test(unused_experts_stay),
+        cmocka_unit_test(bad_input_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

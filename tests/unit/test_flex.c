@@ -3,13 +3,17 @@
 #include <stddef.h>
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "quant/flexsearch.h"
+#include "run/source.h"
+#include "tests/lib/folded.h"
 #include "tests/lib/golden_layer.h"
+#include "tests/lib/recorded_layer.h"
 
 /* The searches of flex_smooth_quant and flex_awq_ssz against what the original found, and by their properties. */
 
@@ -93,7 +97,7 @@ static void smooth_part(GoldenLayer *g, const Case *c, Pool *pool, int part)
     flex_column_max(j.w, j.out, j.in, pool, w);
     const FlexTarget target = {.x = x, .rows = GL_TOKENS, .out = j.out,
                                .bias = part < NORM_QKV ? g->b[parts[part].target[0]] : NULL};
-    FlexTask t = {.targets = &target, .n = 1, .scale = {.a = a, .w = c->q ? NULL : w, .in = j.in, .T = DT_F32},
+    FlexTask t = {.targets = &target, .n = 1, .scale = {.a = a, .w = c->q ? NULL : w, .in = j.in, .T = DT_F32, .A = DT_F32},
                   .weight = joined_weight, .ctx = &j, .q = c->q, .peer = true, .pool = pool};
     FlexFound found = {.alpha = c->alpha, .beta = c->beta};
     if (c->alpha <= 0)
@@ -107,7 +111,7 @@ static void smooth_part(GoldenLayer *g, const Case *c, Pool *pool, int part)
     }
     if (c->q)
         largest(x, GL_TOKENS, j.in, true, a); /* not what it searched with */
-    FlexScale scale = {.a = a, .w = t.scale.w, .in = j.in, .mean = c->mean, .T = DT_F32};
+    FlexScale scale = {.a = a, .w = t.scale.w, .in = j.in, .mean = c->mean, .T = DT_F32, .A = DT_F32};
     if (part == OV) {
         scale.heads = GL_HEADS;
         scale.kv_heads = g->kv_heads;
@@ -205,7 +209,7 @@ static World *world(Pool *pool, bool peer)
         v->target[i] = (FlexTarget){.x = v->x, .rows = ROWS, .out = OUT};
         flex_column_max(v->w[i], OUT, IN, pool, v->max);
     }
-    v->task = (FlexTask){.targets = v->target, .n = 2, .scale = {.a = v->a, .w = v->max, .in = IN, .T = DT_F32},
+    v->task = (FlexTask){.targets = v->target, .n = 2, .scale = {.a = v->a, .w = v->max, .in = IN, .T = DT_F32, .A = DT_F32},
                          .weight = world_weight, .ctx = v, .peer = peer, .pool = pool};
     return v;
 }
@@ -293,6 +297,28 @@ static void threads_make_no_difference(void **state)
     }
 }
 
+/* One exponent that is given stays, and the other one is searched for. */
+static void one_given(void **state)
+{
+    (void)state;
+    Pool *pool;
+    assert_int_equal(pool_new(&pool, 1, NULL), ST_OK);
+    World *v = world(pool, false);
+    v->task.has_alpha = true;
+    v->task.alpha = 0.35;
+    FlexFound f = found_by(v);
+    assert_true(f.any && f.alpha == 0.35 && f.tried[0][0] == 0.0f && v->reads == 2);
+    assert_true(fabs((double)f.tried[1][10] - plain_error(v, 0.35, 0.5)) < 2e-3 * plain_error(v, 0.35, 0.5));
+    v->task.has_alpha = false;
+    v->task.has_beta = true;
+    v->task.beta = 0.1;
+    f = found_by(v);
+    assert_true(f.any && f.beta == 0.1 && f.tried[1][0] == 0.0f);
+    assert_true(fabs((double)f.tried[0][10] - plain_error(v, 0.5, 0.1)) < 2e-3 * plain_error(v, 0.5, 0.1));
+    free(v);
+    pool_free(pool);
+}
+
 /* What makes the original find nothing is nothing special here. */
 static void dead_channels_and_rows(void **state)
 {
@@ -376,7 +402,7 @@ static void heads_share(void **state)
     (void)state;
     const float a[8] = {1, 4, 9, 2, 16, 1, 3, 5}, w[8] = {1, 1, 4, 1, 1, 1, 1, 9};
     float s[8], v[4];
-    FlexScale f = {.a = a, .w = w, .in = 8, .heads = 4, .kv_heads = 2, .T = DT_F32};
+    FlexScale f = {.a = a, .w = w, .in = 8, .heads = 4, .kv_heads = 2, .T = DT_F32, .A = DT_F32};
     flex_scales(&f, false, 0.5, 0.5, s, v);
     /* heads 0 and 1 share dimensions 0, 1; 2 and 3 the others */
     assert_true(fabsf(v[0] - 1.5f) < 1e-6f && s[0] == v[0] && s[2] == v[0]); /* sqrt(9 / 4) */
@@ -387,6 +413,203 @@ static void heads_share(void **state)
     assert_true(fabsf(v[0] - 1.25f) < 1e-6f && s[2] == v[0]); /* (1 + 1.5) / 2 */
 }
 
+/* ---- the processors ---- */
+
+#define W4A8                                                                     \
+    "qconfig: {act: {dtype: int8, scope: per_token, symmetric: true, method: minmax}, " \
+    "weight: {dtype: int4, scope: per_channel, symmetric: true, method: ssz}}"
+#define SMOOTH "[{type: flex_smooth_quant}]"
+#define AWQ "[{type: flex_awq_ssz, " W4A8 "}]"
+
+static void ok(Status st, const Error *err)
+{
+    if (st != ST_OK)
+        fail_msg("%s", err->text);
+}
+
+static Status processed(Folded *f, const TestRun *base, const char *process, bool peer, const TokenSet *t, Error *err)
+{
+    *err = (Error){0};
+    return folded_run(f, base, process, peer, t, err);
+}
+
+static int64_t linear_of(const Model *m, const char *name)
+{
+    int64_t i = model_find_linear(m, name);
+    assert_true(i >= 0);
+    return i;
+}
+
+/* The factor of each column of a linear. */
+static void factors_of(const Folded *f, const TestRun *base, const char *name, float *s)
+{
+    const Linear *l = &base->m->linears[linear_of(base->m, name)];
+    float *was = malloc((size_t)l->in * sizeof *was);
+    Error err = {0};
+    assert_non_null(was);
+    ok(source_rows(runner_source(base->r), NULL, l, 0, 1, was, &err), &err);
+    ok(source_rows(runner_source(f->r), NULL, l, 0, 1, s, &err), &err);
+    for (int64_t i = 0; i < l->in; i++)
+        s[i] /= was[i];
+    free(was);
+}
+
+static void given_exponents_give_their_scales(void **state)
+{
+    (void)state;
+    RecordedLayer l;
+    GoldenLayer g;
+    TestRun base;
+    Folded f;
+    Error err;
+    float got[GL_INTER], a[GL_INTER], w[GL_INTER];
+    recorded_layer_open(&l, "flex_smooth_max", "qwen2");
+    golden_layer_open(&g, "flex_smooth_max");
+    test_run_open(&base, l.dir, ARITH_FP32, 2, NULL);
+    largest(g.x[GL_DOWN], GL_TOKENS, GL_INTER, false, a);
+    largest(g.w[GL_DOWN], GL_HIDDEN, GL_INTER, false, w);
+    ok(processed(&f, &base, "[{type: flex_smooth_quant, alpha: 0.6, beta: 0.2, enable_subgraph_type: [up-down]}]", false,
+                 l.calib, &err), &err);
+    factors_of(&f, &base, "model.layers.0.mlp.down_proj", got);
+    for (int i = 0; i < GL_INTER; i++)
+        assert_true(fabs((double)got[i] - pow((double)a[i], 0.6) / pow((double)w[i], 0.2)) < 1e-5 * (double)got[i]);
+    folded_fini(&f);
+    /* the statistic is the same in search and fold: the largest input, where the original folds by the mean */
+    ok(processed(&f, &base, "[{type: flex_awq_ssz, alpha: 0.6, beta: 0.2, " W4A8 ", enable_subgraph_type: [up-down]}]",
+                 false, l.calib, &err), &err);
+    factors_of(&f, &base, "model.layers.0.mlp.down_proj", got);
+    for (int i = 0; i < GL_INTER; i++)
+        assert_true(fabs((double)got[i] - pow((double)a[i], 0.6)) < 1e-5 * (double)got[i]);
+    folded_fini(&f);
+    golden_layer_close(&g);
+    test_run_close(&base);
+    recorded_layer_close(&l);
+}
+
+/* What the layer's function is stays; columns of all that read one norm have the same factor. */
+static void readers_share_their_scales(void **state)
+{
+    (void)state;
+    static const char *const process[] = {SMOOTH, AWQ};
+    for (int k = 0; k < 2; k++) {
+        RecordedLayer l;
+        TestRun base;
+        Folded f;
+        Error err;
+        float q[GL_HIDDEN], v[GL_HIDDEN];
+        recorded_layer_open(&l, "flex_smooth_max", "qwen2");
+        test_run_open(&base, l.dir, ARITH_FP32, 2, NULL);
+        ok(processed(&f, &base, process[k], false, l.calib, &err), &err);
+        recorded_layer_outputs(&l, f.r, 1e-5);
+        factors_of(&f, &base, "model.layers.0.self_attn.q_proj", q);
+        factors_of(&f, &base, "model.layers.0.self_attn.k_proj", v);
+        for (int i = 0; i < GL_HIDDEN; i++)
+            assert_true(fabsf(q[i] - v[i]) < 1e-5f * q[i]);
+        assert_true(fabsf(q[0] / q[1] - 1) > 1e-3f);
+        folded_fini(&f);
+        test_run_close(&base);
+        recorded_layer_close(&l);
+    }
+}
+
+static void runs_are_equal(const char *model, const char *process)
+{
+    const int lens[] = {40, 7, 25};
+    char digest[2][65];
+    for (int threads = 1; threads <= 3; threads += 2) {
+        TestRun base;
+        Folded f;
+        Error err;
+        test_run_open(&base, model, ARITH_FP32, threads, NULL);
+        TokenSet *t = test_tokens(lens, 3, base.m->cfg.vocab, 2);
+        ok(processed(&f, &base, process, false, t, &err), &err);
+        overlay_digest(pipeline_overlay(f.p), digest[threads / 2]);
+        folded_fini(&f);
+        test_tokens_free(t);
+        test_run_close(&base);
+    }
+    assert_string_equal(digest[0], digest[1]);
+}
+
+static void runs_do_not_depend_on_threads(void **state)
+{
+    (void)state;
+    runs_are_equal("tests/golden/models/llama/fp32", SMOOTH);
+    runs_are_equal("tests/golden/models/qwen3_moe/fp32", SMOOTH);
+    runs_are_equal("tests/golden/models/qwen3_moe/fp32", AWQ);
+}
+
+/* Experts that no token chose stay as they are; one token is enough for the others. */
+static void unused_experts_stay(void **state)
+{
+    (void)state;
+    TestRun base;
+    Folded f;
+    Error err;
+    const int lens[] = {1};
+    int used = 0, left = 0;
+    test_run_open(&base, "tests/golden/models/qwen3_moe/fp32", ARITH_FP32, 1, NULL);
+    TokenSet *t = test_tokens(lens, 1, base.m->cfg.vocab, 1);
+    ok(processed(&f, &base, "[{type: flex_smooth_quant, enable_subgraph_type: [up-down]}]", false, t, &err), &err);
+    for (int64_t i = 0; i < base.m->nlinears; i++)
+        if (base.m->linears[i].expert >= 0 && base.m->linears[i].kind == LK_DOWN)
+            *(overlay_linear(pipeline_overlay(f.p), i) ? &used : &left) += 1;
+    assert_int_equal(used, base.m->cfg.moe.top_k * base.m->cfg.layers);
+    assert_true(left > 0);
+    folded_fini(&f);
+    test_tokens_free(t);
+    test_run_close(&base);
+}
+
+static void poison(const RecordedLayer *l, const char *tensor)
+{
+    *(float *)(uintptr_t)npz_f32(l->z, NULL, "before/%s", tensor) = NAN;
+    recorded_layer_write(l, "qwen2");
+}
+
+static void says(const TestRun *base, const char *process, const TokenSet *t, const char *why)
+{
+    Folded f;
+    Error err;
+    assert_int_equal(processed(&f, base, process, false, t, &err), ST_DATA);
+    if (!strstr(err.text, why))
+        fail_msg("%s", err.text);
+    folded_fini(&f);
+}
+
+static void bad_input_is_named(void **state)
+{
+    (void)state;
+    RecordedLayer l;
+    TestRun base;
+    recorded_layer_open(&l, "flex_smooth_max", "qwen2");
+    poison(&l, "mlp.down_proj.weight");
+    test_run_open(&base, l.dir, ARITH_FP32, 1, NULL);
+    says(&base, SMOOTH, l.calib, "'model.layers.0.mlp.up_proj': no exponent gives an error that is a number");
+    says(&base, AWQ, l.calib, "'model.layers.0.mlp.up_proj': no exponent gives an error that is a number");
+    says(&base, "[{type: flex_smooth_quant, alpha: 0.5, beta: 0.5}]", l.calib, "'model.layers.0.mlp.up_proj': the smoothing scale");
+    says(&base, "[{type: flex_awq_ssz}]", l.calib, "qconfig");
+    says(&base, "[{type: flex_smooth_quant, alpha: 1}]", l.calib, "alpha");
+    says(&base, "[{type: flex_smooth_quant, enable_subgraph_type: [vo]}]", l.calib, "'vo'");
+    test_run_close(&base);
+    recorded_layer_close(&l);
+}
+
+/* An exponent that is given holds, which is said: the original drops it. */
+static void one_exponent_is_told(void **state)
+{
+    (void)state;
+    static const char text[] = "apiversion: modelslim_v1\nspec:\n  process: [{type: flex_smooth_quant, alpha: 0.7}]\n";
+    Recipe *r;
+    Error err = {0};
+    ok(recipe_parse(&r, &recipe_rows, text, strlen(text), "a test", NULL, &err), &err);
+    bool told = false;
+    for (int i = 0; i < recipe_notes(r); i++)
+        told = told || strstr(recipe_note(r, i)->text, "alpha alone");
+    assert_true(told);
+    recipe_free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -394,10 +617,17 @@ int main(void)
         cmocka_unit_test(flex_awq_is_the_recorded_one),
         cmocka_unit_test(errors_are_those_of_the_definition),
         cmocka_unit_test(threads_make_no_difference),
+        cmocka_unit_test(one_given),
         cmocka_unit_test(dead_channels_and_rows),
         cmocka_unit_test(nothing_to_go_by),
         cmocka_unit_test(biases),
         cmocka_unit_test(heads_share),
+        cmocka_unit_test(given_exponents_give_their_scales),
+        cmocka_unit_test(readers_share_their_scales),
+        cmocka_unit_test(runs_do_not_depend_on_threads),
+        cmocka_unit_test(unused_experts_stay),
+        cmocka_unit_test(bad_input_is_named),
+        cmocka_unit_test(one_exponent_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

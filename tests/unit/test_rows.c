@@ -208,6 +208,9 @@ static const Tested processors[] = {
     {"kv_smooth", "test_kv_smooth.c", "recordings_are_reproduced"},
     {"iter_smooth", "test_smooth.c", "recordings_are_reproduced"},
     {"smooth_quant", "test_smooth.c", "recordings_are_reproduced"},
+    {"flex_smooth_quant", "test_flex.c", "flex_smooth_is_the_recorded_one"},
+    {"flex_awq_ssz", "test_flex.c", "flex_awq_is_the_recorded_one"},
+    {"awq", "test_awq.c", "processor_is_the_recorded_one"},
     {0},
 };
 static const Tested acts[] = {
