@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "src/commands.h"
 #include "src/internal.h"
 #include "src/plot.h"
@@ -118,16 +119,27 @@ Status one_linear(const Session *s, const char *word, int64_t *out, Error *err)
 
 static bool of_input(PlotKind k)
 {
-    return k == PLOT_INPUT || k == PLOT_GRID || k == PLOT_CHANNELS;
+    return k == PLOT_INPUT || k == PLOT_GRID || k == PLOT_CHANNELS || k == PLOT_LAYERS;
 }
 
-/* A pass that watches the input of this linear alone. */
-static Status watch_input(App *a, int64_t linear, Error *err)
+/* A pass that watches the input of this linear alone, or for a map of layers of all that are like it. */
+static Status watch_input(App *a, const PlotData *d, PlotKind kind, Error *err)
 {
     static const char *const metric[] = {"local_error", NULL};
-    const char *const name[] = {session_model(a->session)->linears[linear].name};
-    RETURN_IF_ERROR(session_analyze(a->session, metric, name, 1, true, err));
-    return app_wait(a, err);
+    size_t most = (size_t)model_depth(d->model) + 1;
+    const char **name = mem_zarray(most, sizeof *name);
+    int32_t *like = mem_zarray(most, sizeof *like);
+    int64_t n = kind == PLOT_LAYERS && like ? plot_like(d, false, like) : 0;
+    Status st = name && like ? ST_OK : error_nomem(err, "a list of layers");
+    for (int64_t i = 0; st == ST_OK && i < n; i++)
+        name[i] = d->model->linears[like[i]].name;
+    if (st == ST_OK && n == 0)
+        name[n++] = d->linear->name;
+    if (st == ST_OK)
+        st = session_analyze(a->session, metric, name, (int)n, true, err);
+    free(name);
+    free(like);
+    return st == ST_OK ? app_wait(a, err) : st;
 }
 
 /* ---- the command ---- */
@@ -156,8 +168,9 @@ static Status print_plot(App *a, const CommandLine *cl, int64_t linear, PlotLook
         return error_set(err, ST_USAGE, "a plot has no YAML");
     plot_map_size(w, h, look);
     RETURN_IF_ERROR(plot_data(a->session, linear, look, true, interrupt_cancel(), &d, err));
-    if (of_input(look->kind) && !d.h && app_waits(a)) { /* no pass has kept what it saw of it */
-        RETURN_IF_ERROR(watch_input(a, linear, err));
+    bool seen = look->kind == PLOT_LAYERS ? !d.why[0] : d.h != NULL;
+    if (of_input(look->kind) && !seen && app_waits(a)) { /* no pass has kept what it saw of it */
+        RETURN_IF_ERROR(watch_input(a, &d, look->kind, err));
         RETURN_IF_ERROR(plot_data(a->session, linear, look, true, interrupt_cancel(), &d, err));
     }
     Status st = f == OUT_TEXT ? draw_text(cl, &d, look, w, h, &text, err) : plot_numbers(&d, look, f, &text, err);
@@ -212,7 +225,7 @@ const Command command_plot = {
     .args = "KIND [LINEAR]",
     .summary = "Show one plot of a linear: in the workbench's details, else as text.",
     .help = "KIND is input (histogram of the activations), grid (the same over the values that quantizing leaves), channels (largest value of "
-            "each input channel, outliers named), weight, dequantized (weight over its dequantized values), rows, columns (largest weight of "
+            "each input channel, outliers named), layers (largest input by layer and channel, of the linears of this kind), weight, dequantized (weight over its dequantized values), rows, columns (largest weight of "
             "each output and input channel), error (square error of groups by channels); all: everything again. Plots of inputs need an "
             "analysis, which the command line runs for them; the others read this one weight.",
     .flags = CMD_CLI | CMD_NO_LOG | CMD_NEUTRAL,

@@ -175,5 +175,6 @@ const LangText lang_zh_capitals[] = {
     {"^ %s: %s lie below; it lies outside what is shown", "^ %s：%s 的值更小；在显示范围之外"},
     {"^ channel %lld: %s, %s times the median", "^ 通道 %lld：%s，为中位数的 %s 倍"},
     {"^ groups %s, channels %s: mean %s, largest %s", "^ 组 %s，通道 %s：平均 %s，最大 %s"},
+    {"^ layers %s, channels %s: mean %s, largest %s; Enter: that layer", "^ 层 %s，通道 %s：平均 %s，最大 %s；Enter：到该层"},
     {NULL, NULL},
 };

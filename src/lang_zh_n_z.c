@@ -247,7 +247,7 @@ const LangText lang_zh_n_z[] = {
     {"texts that move ranges alone", "独自改变范围的文本"},
     {"that is all there is", "已是全部"},
     {"that is for histograms; h draws those of this layer", "这用于直方图；h 画出该层的直方图"},
-    {"that is for the map of errors; d steps to it", "这是误差图的键；d 可切换到它"},
+    {"that is for maps, of errors or of layers; d steps to them", "这用于误差图或层图；d 切换到它们"},
     {"that is the end; - zooms out", "已到尽头；- 缩小"},
     {"the answer for %s is noted", "%s 的回答已记下"},
     {"the changed set", "改动后的集合"},

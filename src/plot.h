@@ -11,7 +11,7 @@
 /* In the order of the keys. */
 typedef enum PlotKind {
     PLOT_ALL, /* the page with everything known */
-    PLOT_INPUT, PLOT_GRID, PLOT_CHANNELS, PLOT_WEIGHT, PLOT_DEQUANT, PLOT_WROWS, PLOT_WCOLUMNS, PLOT_ERROR,
+    PLOT_INPUT, PLOT_GRID, PLOT_CHANNELS, PLOT_WEIGHT, PLOT_DEQUANT, PLOT_WROWS, PLOT_WCOLUMNS, PLOT_ERROR, PLOT_LAYERS,
     PLOT_KINDS
 } PlotKind;
 const char *plot_name(PlotKind k);
@@ -60,6 +60,7 @@ typedef struct PlotData {
     /* a profile: value[n] >= 0 */
     const float *value;
     int64_t n;
+    Session *session;        /* whose other layers a map of layers asks */
 } PlotData;
 /* Finds what the plot of this linear needs. now: the weight is read here, else in the background (waits). cancel may be NULL. */
 Status plot_data(Session *s, int64_t linear, const PlotLook *look, bool now, const Cancel *cancel, PlotData *out, Error *err);
@@ -85,6 +86,10 @@ HistGrid plot_act_grid(const QConfig *q, const TapSummary *in, const char **step
 enum { PLOT_PERCENTILES = 9 };
 extern const double plot_percentiles[PLOT_PERCENTILES];
 
+/* Whether it is a map of fields, with a cursor that goes up and down, too. */
+bool plot_is_map(PlotKind k);
+/* How many fields a map has; 0: there is none. */
+void plot_map_fields(const PlotData *d, const PlotLook *look, int *rows, int *cols);
 /* Fields that a map on a canvas of this size may have. */
 void plot_map_size(int w, int h, PlotLook *look);
 /* The part of the weight that field (row, col) of a map stands for. */
@@ -141,6 +146,23 @@ int64_t plot_outliers(const TapSummary *in, char *out, size_t size);
 
 /* ---- parts (plot_*.c) ---- */
 
+/* Largest |input| by layer and channel: the linears of one kind, a layer each, in their order. No pass is run for it. */
+typedef struct ChannelMap {
+    WeightHeat h;            /* groups are layers */
+    int32_t *linear;         /* [h.groups] */
+    int *layer;              /* [h.groups] that these are in */
+} ChannelMap;
+/* The linears like d->linear, one a layer, in their order: linear[layers of the model] (may be NULL); how many. watched: only those of
+ * which a pass has kept channels. */
+int64_t plot_like(const PlotData *d, bool watched, int32_t *linear);
+/* Of what passes have kept of the linears like d->linear, in up to rows x cols fields. ST_DATA where nothing is kept, ST_NOMEM. Free
+ * with channel_map_fini. */
+Status channel_map(const PlotData *d, int rows, int cols, ChannelMap *out, Error *err);
+void channel_map_fini(ChannelMap *m);
+void plot_layers_draw(const PlotData *d, PlotLook *look, Sheet *c);
+/* The linear of the row that the cursor is on, -1: there is none. */
+int64_t plot_layers_linear(const PlotData *d, const PlotLook *look);
+
 /* Sentences around a drawing. Those with the lowest `keep` go first where there is little room. */
 enum { PLOT_TEXTS = 5 };
 typedef struct PlotTexts {
@@ -160,6 +182,11 @@ void plot_hist_draw(const PlotData *d, const PlotLook *look, Sheet *c);
 void plot_profile_draw(const PlotData *d, const PlotLook *look, Sheet *c);
 /* Counts at the top, the middle and the foot of an axis of h lines at the left edge. */
 enum { PLOT_AXIS = 5, PLOT_AXIS_LEAST = 24 };
+/* Draws a map with its sentences, or its fields from the greatest on as numbers; `down` is what its groups are, number (NULL:
+ * they are numbered as they come) how each is called. look's cursor is in range. */
+void plot_map_draw(const WeightHeat *h, const char *down, const int *number, PlotLook *look, PlotTexts *head, PlotTexts *foot, Sheet *c);
+/* "3", "3-7". */
+void plot_span(char *out, size_t size, int64_t first, int64_t n);
 void plot_axis(Sheet *c, int y, int h, const char *top, const char *middle, const char *foot);
 /* Indices of v[n] >= 0 by falling value, equal ones as they come; NULL without memory. Caller frees. */
 int64_t *plot_order(const float *v, int64_t n);

@@ -20,6 +20,7 @@ static const struct {
     [PLOT_WROWS] = {"rows", .title = "largest value of each weight row (output channel)"},
     [PLOT_WCOLUMNS] = {"columns", .title = "largest value of each weight column (input channel)"},
     [PLOT_ERROR] = {"error", .title = "square error of the weight, groups by channels"},
+    [PLOT_LAYERS] = {"layers", .title = "largest |input| by layer and channel"},
 };
 
 const char *plot_name(PlotKind k)
@@ -181,6 +182,14 @@ static void of_channels(Session *s, int64_t linear, PlotData *d)
     d->n = d->res->in.width;
 }
 
+static void of_layers(PlotData *d)
+{
+    int rows, cols;
+    plot_map_fields(d, &(PlotLook){.kind = PLOT_LAYERS, .rows = 1, .cols = 1}, &rows, &cols);
+    if (!rows)
+        say_why(d, d->linear->layer < 0 ? N_("it is in no layer") : N_("channels were not watched in this pass; r on Rank (1) does"));
+}
+
 static void of_look(PlotKind kind, PlotData *d)
 {
     const WeightLook *w = &d->picture->look;
@@ -242,7 +251,7 @@ static Status weight_data(Session *s, int64_t linear, const PlotLook *look, bool
 
 static void begin(Session *s, int64_t linear, PlotData *d)
 {
-    *d = (PlotData){.model = session_model(s), .steps = ""};
+    *d = (PlotData){.model = session_model(s), .steps = "", .session = s};
     d->linear = &d->model->linears[linear];
     d->res = session_result(s, linear);
 }
@@ -266,6 +275,7 @@ Status plot_data(Session *s, int64_t linear, const PlotLook *look, bool now, con
     case PLOT_INPUT: of_input(s, linear, out); return ST_OK;
     case PLOT_GRID: of_grid(s, linear, out); return ST_OK;
     case PLOT_CHANNELS: of_channels(s, linear, out); return ST_OK;
+    case PLOT_LAYERS: of_layers(out); return ST_OK;
     default: return weight_data(s, linear, look, now, cancel, out, err);
     }
 }

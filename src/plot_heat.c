@@ -35,6 +35,11 @@ HeatArea plot_field(const WeightHeat *h, int row, int col)
     return a;
 }
 
+bool plot_is_map(PlotKind k)
+{
+    return k == PLOT_ERROR || k == PLOT_LAYERS;
+}
+
 bool plot_into(const PlotData *d, PlotLook *look)
 {
     if (!d->picture || d->why[0] || look->cell || look->depth == PLOT_DEPTH)
@@ -64,7 +69,13 @@ typedef struct Shades {
     const double *v;   /* [rows][cols] */
     double top, low;
     int fy, fx;        /* cells of the canvas that a field takes */
+    const int *number; /* of groups; NULL: as they come */
 } Shades;
+
+static int64_t number_of(const Shades *m, int64_t group)
+{
+    return m->number ? m->number[group] : group;
+}
 
 static double share_of(const Shades *m, double v, bool linear)
 {
@@ -75,9 +86,8 @@ static double share_of(const Shades *m, double v, bool linear)
     return v <= m->low ? 0.001 : log(v / m->low) / log(m->top / m->low);
 }
 
-static Shades map_of(const PlotData *d, const PlotLook *look)
+static Shades map_of(const WeightHeat *h, const PlotLook *look)
 {
-    const WeightHeat *h = &d->picture->heat;
     Shades m = {.h = h, .v = look->largest ? h->max : h->mean, .low = INFINITY};
     for (int i = 0; i < h->rows * h->cols; i++) {
         m.top = fmax(m.top, m.v[i]);
@@ -95,7 +105,7 @@ static void draw_map(const Shades *m, const PlotLook *look, Sheet *c, int top)
     for (int r = 0; r < h->rows; r++) {
         HeatArea a = plot_field(h, r, 0);
         char label[24];
-        snprintf(label, sizeof label, "%lld", (long long)a.group0);
+        snprintf(label, sizeof label, "%lld", (long long)number_of(m, a.group0));
         canvas_right(c, top + r * m->fy, LABEL - 2, r == look->row ? INK_CURSOR : INK_AXIS, label);
         for (int y = top + r * m->fy; y < top + (r + 1) * m->fy; y++) {
             canvas_put(c, y, LABEL - 1, INK_AXIS, r == look->row ? L'>' : c->vline);
@@ -126,7 +136,7 @@ static int by_value(const void *a, const void *b, void *values)
     return v[i] > v[j] ? -1 : v[i] < v[j] ? 1 : i - j;
 }
 
-static void span_text(char *out, size_t size, int64_t first, int64_t n)
+void plot_span(char *out, size_t size, int64_t first, int64_t n)
 {
     if (n == 1)
         snprintf(out, size, "%lld", (long long)first);
@@ -135,10 +145,10 @@ static void span_text(char *out, size_t size, int64_t first, int64_t n)
 }
 
 /* The worst fields first, as many as there are lines. */
-static void draw_fields(const Shades *m, Sheet *c, int from, int to)
+static void draw_fields(const Shades *m, const char *down, Sheet *c, int from, int to)
 {
     static const int at[] = {16, 32, 44, 56};
-    static const char *const titles[] = {"groups", "channels", "mean", "largest"};
+    const char *const titles[] = {down, N_("channels"), N_("mean"), N_("largest")};
     const WeightHeat *h = m->h;
     int n = h->rows * h->cols, *order = malloc((size_t)n * sizeof *order);
     for (int k = 0; k < 4; k++)
@@ -151,8 +161,9 @@ static void draw_fields(const Shades *m, Sheet *c, int from, int to)
     for (int i = 0; i < n && from + 1 + i < to; i++) {
         char text[4][40];
         HeatArea a = plot_field(h, order[i] / h->cols, order[i] % h->cols);
-        span_text(text[0], sizeof text[0], a.group0, a.groups);
-        span_text(text[1], sizeof text[1], a.channel0, a.channels);
+        int64_t first = number_of(m, a.group0);
+        plot_span(text[0], sizeof text[0], first, number_of(m, a.group0 + a.groups - 1) - first + 1);
+        plot_span(text[1], sizeof text[1], a.channel0, a.channels);
         fmt_value(text[2], sizeof text[2], h->mean[order[i]]);
         fmt_value(text[3], sizeof text[3], h->max[order[i]]);
         for (int k = 0; k < 4; k++)
@@ -166,8 +177,8 @@ static void say_under_cursor(const Shades *m, const PlotLook *look, PlotTexts *p
     const WeightHeat *h = m->h;
     HeatArea a = plot_field(h, look->row, look->col);
     char groups[48], channels[48], mean[24], most[24];
-    span_text(groups, sizeof groups, a.group0, a.groups);
-    span_text(channels, sizeof channels, a.channel0, a.channels);
+    plot_span(groups, sizeof groups, a.group0, a.groups);
+    plot_span(channels, sizeof channels, a.channel0, a.channels);
     fmt_value(mean, sizeof mean, h->mean[look->row * h->cols + look->col]);
     fmt_value(most, sizeof most, h->max[look->row * h->cols + look->col]);
     plot_say(p, INK_CURSOR, 7, "^ groups %s, channels %s: mean %s, largest %s", groups, channels, mean, most);
@@ -177,8 +188,8 @@ static void say_map(const PlotData *d, const PlotLook *look, PlotTexts *head, Pl
 {
     const WeightHeat *h = &d->picture->heat;
     char mean[24], top[24], groups[48], channels[48];
-    span_text(groups, sizeof groups, h->area.group0, h->area.groups);
-    span_text(channels, sizeof channels, h->area.channel0, h->area.channels);
+    plot_span(groups, sizeof groups, h->area.group0, h->area.groups);
+    plot_span(channels, sizeof channels, h->area.channel0, h->area.channels);
     fmt_value(mean, sizeof mean, h->average);
     fmt_value(top, sizeof top, h->top);
     plot_say(head, INK_HEADER, 9, "%s%s", tr(plot_title(PLOT_ERROR)), tr(look->largest ? ", largest of each field" : ", mean of each field"));
@@ -187,22 +198,29 @@ static void say_map(const PlotData *d, const PlotLook *look, PlotTexts *head, Pl
              (long long)h->top_channel);
 }
 
+void plot_map_draw(const WeightHeat *h, const char *down, const int *number, PlotLook *look, PlotTexts *head, PlotTexts *foot, Sheet *c)
+{
+    Shades m = map_of(h, look);
+    int from, to;
+    m.number = number;
+    plot_around(c, head, foot, h->rows * m.fy + 1, &from, &to);
+    if (look->table)
+        draw_fields(&m, down, c, from, to);
+    else
+        draw_map(&m, look, c, from);
+}
+
 static void draw_whole_map(const PlotData *d, PlotLook *look, Sheet *c)
 {
     const WeightHeat *h = &d->picture->heat;
-    Shades m = map_of(d, look);
+    Shades m = map_of(h, look);
     PlotTexts head = {.n = 0}, foot = {.n = 0};
-    int from, to;
     look->row = look->still ? -1 : look->row < 0 ? 0 : look->row < h->rows ? look->row : h->rows - 1;
     look->col = look->still ? -1 : look->col < 0 ? 0 : look->col < h->cols ? look->col : h->cols - 1;
     if (!look->still)
         say_under_cursor(&m, look, &foot);
     say_map(d, look, &head, &foot);
-    plot_around(c, &head, &foot, h->rows * m.fy + 1, &from, &to);
-    if (look->table)
-        draw_fields(&m, c, from, to);
-    else
-        draw_map(&m, look, c, from);
+    plot_map_draw(h, N_("groups"), NULL, look, &head, &foot, c);
 }
 
 /* ---- one group ---- */
@@ -258,6 +276,8 @@ void plot_draw(PlotData *d, PlotLook *look, Sheet *c)
         canvas_wrap(c, canvas_lines(c->w, title), d->waits ? INK_DIM : INK_TEXT, d->waits ? tr("reading the weight ...") : d->why);
     } else if (look->kind == PLOT_ERROR) {
         heat_draw(d, look, c);
+    } else if (look->kind == PLOT_LAYERS) {
+        plot_layers_draw(d, look, c);
     } else if (d->value) {
         plot_profile_draw(d, look, c);
     } else {

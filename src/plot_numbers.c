@@ -1,4 +1,5 @@
 /* Plots as numbers: JSON and CSV. */
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -110,12 +111,32 @@ static Status bins_out(const PlotData *d, const PlotLook *look, OutFormat f, Str
     return st;
 }
 
+static double layer_at(const void *ctx, int64_t row, int column)
+{
+    const ChannelMap *l = ctx;
+    int64_t layer = row / l->h.channels, channel = row % l->h.channels;
+    return column == 0 ? (double)l->layer[layer] : column == 1 ? (double)channel : l->h.max[row];
+}
+
+/* Every channel of every layer. */
+static Status layers_out(const PlotData *d, const PlotLook *look, OutFormat f, Str *out, Error *err)
+{
+    static const char *const names[] = {"layer", "channel", "largest"};
+    ChannelMap l;
+    RETURN_IF_ERROR(channel_map(d, INT_MAX, INT_MAX, &l, err));
+    put_numbers(d, look, f, &(Numbers){names, 3, l.h.groups * l.h.channels, layer_at, &l}, out);
+    channel_map_fini(&l);
+    return ST_OK;
+}
+
 Status plot_numbers(const PlotData *d, const PlotLook *look, OutFormat f, Str *out, Error *err)
 {
     static const char *const channels[] = {"channel", "largest"}, *const fields[] = {"group", "channel", "mean", "max"},
                       *const values[] = {"column", "value", "dequantized"};
     if (d->why[0])
         return error_set(err, ST_DATA, "%s: %s", d->linear->name, d->why);
+    if (look->kind == PLOT_LAYERS)
+        return layers_out(d, look, f, out, err);
     if (look->kind == PLOT_ERROR && look->cell)
         put_numbers(d, look, f, &(Numbers){values, 3, d->picture->cell.n, value_at, &d->picture->cell}, out);
     else if (look->kind == PLOT_ERROR)

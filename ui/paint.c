@@ -146,8 +146,10 @@ static void draw_tabs(Ui *ui)
     }
     ui->rest = (LineParts){.n = 0};
     for (int i = 0; i < l.n; i++) {
-        bool alone = l.f[i].gap < PART_GAP && i && l.f[i - 1].width > 0; /* says nothing without the one before it */
-        if (l.f[i].width == 0 && l.f[i].text[0] && !alone)
+        int lead = i; /* what it says nothing without */
+        while (lead > 0 && l.f[lead].gap < PART_GAP)
+            lead--;
+        if (l.f[i].width == 0 && l.f[i].text[0] && l.f[lead].width == 0)
             ui->rest.f[ui->rest.n++] = l.f[i];
     }
     pen_puts(&p, SL_TEXT, " ");

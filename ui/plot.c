@@ -37,10 +37,12 @@ static void follow(Ui *ui, int64_t linear)
 static void draw_keys(Ui *ui, Rect r)
 {
     const PlotLook *look = &ui->plot;
-    const bool map = look->kind == PLOT_ERROR, full = plot_full(ui), level = map || look->kind == PLOT_DEQUANT || look->kind == PLOT_GRID;
+    const bool map = plot_is_map(look->kind), full = plot_full(ui), level = look->kind == PLOT_ERROR || look->kind == PLOT_DEQUANT || look->kind == PLOT_GRID;
     LineParts l = {.n = 0};
     part_add(&l, SL_HEADER, 0, "d D plots");
-    if (full && map)
+    if (full && look->kind == PLOT_LAYERS)
+        part_add(&l, SL_HEADER, 1, "h j k l Enter that layer");
+    else if (full && map)
         part_add(&l, SL_HEADER, 1, look->cell ? "Esc out" : look->depth ? "Enter in  Esc out" : "h j k l Enter in");
     else if (full)
         part_add(&l, SL_HEADER, 2, look->zoomed ? "h l cursor  Esc whole" : "h l cursor");
@@ -190,6 +192,8 @@ unsigned act_plot_zoom(Ui *ui, const KeyRow *row, int key)
     PlotData d;
     (void)key;
     PlotLook *look = &ui->plot;
+    if (look->kind == PLOT_LAYERS)
+        return ui_refuse(ui, "all layers and channels are shown; h j k l move, Enter leads to a layer");
     if (look->kind == PLOT_ERROR)
         return ui_refuse(ui, "Enter goes into a field of the map, Esc comes back");
     if (!shown_data(ui, &d))
@@ -211,7 +215,7 @@ unsigned act_plot_pan(Ui *ui, const KeyRow *row, int key)
     PlotData d;
     (void)key;
     PlotLook *look = &ui->plot;
-    if (look->kind == PLOT_ERROR)
+    if (plot_is_map(look->kind))
         return ui_refuse(ui, "h j k l move on the map");
     if (!shown_data(ui, &d))
         return ui_refuse(ui, "there is nothing to move yet");
@@ -228,7 +232,7 @@ unsigned act_plot_percent(Ui *ui, const KeyRow *row, int key)
     (void)row, (void)key;
     PlotLook *look = &ui->plot;
     int next = PLOT_PERCENTILES / 2; /* the median at first */
-    if (look->kind == PLOT_ERROR)
+    if (plot_is_map(look->kind))
         return ui_refuse(ui, "a map has no percentiles");
     if (look->marked && look->by_share)
         for (int i = 0; i < PLOT_PERCENTILES; i++)
@@ -243,8 +247,8 @@ unsigned act_plot_percent(Ui *ui, const KeyRow *row, int key)
 unsigned act_plot_largest(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
-    if (ui->plot.kind != PLOT_ERROR)
-        return ui_refuse(ui, "that is for the map of errors; d steps to it");
+    if (!plot_is_map(ui->plot.kind))
+        return ui_refuse(ui, "that is for maps, of errors or of layers; d steps to them");
     ui->plot.largest = !ui->plot.largest;
     return DO_PAINT;
 }
@@ -307,19 +311,36 @@ bool plot_move(Ui *ui, int dx, int dy)
     PlotLook *look = &ui->plot;
     if (!shown_data(ui, &d))
         return false;
-    if (look->kind != PLOT_ERROR)
+    if (!plot_is_map(look->kind))
         return dx != 0 && move_mark(ui, &d, dx);
     int row = look->row + dy, col = look->col + dx;
-    if (look->cell || row < 0 || col < 0 || row >= d.picture->heat.rows || col >= d.picture->heat.cols)
+    int rows, cols;
+    plot_map_fields(&d, look, &rows, &cols);
+    if (look->cell || row < 0 || col < 0 || row >= rows || col >= cols)
         return false;
     look->row = row;
     look->col = col;
     return true;
 }
 
+/* Of a map of layers to the layer of the row. */
+static bool enter_layer(Ui *ui)
+{
+    PlotData d;
+    int64_t linear = shown_data(ui, &d) ? plot_layers_linear(&d, &ui->plot) : -1;
+    if (linear < 0 || linear == ui_here(ui).linear)
+        return false;
+    session_set_cursor(ui_session(ui), linear);
+    ui->plot_of = linear; /* the map is the same: the cursor stays in it */
+    ui_say(ui, SL_TEXT, "%s", ui_model(ui)->linears[linear].name);
+    return true;
+}
+
 bool plot_enter(Ui *ui)
 {
     PlotData d;
+    if (plot_full(ui) && ui->plot.kind == PLOT_LAYERS)
+        return enter_layer(ui);
     return plot_full(ui) && ui->plot.kind == PLOT_ERROR && shown_data(ui, &d) && plot_into(&d, &ui->plot);
 }
 

@@ -73,7 +73,7 @@ static bool move_cursor(Ui *ui, Rank *st, Motion m)
 static bool move_rows(Ui *ui, void *state, Motion m)
 {
     if (plot_full(ui)) {
-        bool map = ui->plot.kind == PLOT_ERROR, step = m == MOVE_DOWN || m == MOVE_UP;
+        bool map = plot_is_map(ui->plot.kind), step = m == MOVE_DOWN || m == MOVE_UP;
         return map && step ? plot_move(ui, 0, m == MOVE_DOWN ? 1 : -1) : move_cursor(ui, state, m);
     }
     return ui->side_full ? detail_move(&((Rank *)state)->detail, m) : move_cursor(ui, state, m);

@@ -555,6 +555,62 @@ static void what_cannot_be_shown_says_why(void **state)
     temp_remove(dir);
 }
 
+/* The map of layers against the channel maxima of every layer, and the linears that it takes. */
+static void the_map_of_layers_has_every_maximum(void **state)
+{
+    (void)state;
+    Session *s = session_of(MODEL);
+    const Model *m = session_model(s);
+    char *dir = temp_folder();
+    temp_puts(temp_path(dir, "ids.jsonl"), "{\"input_ids\":[1,5,9,13,2,7,40,3]}\n{\"input_ids\":[11,6,30,21,14]}\n");
+    ok(session_set_calib(s, temp_path(dir, "ids.jsonl"), &err));
+    static const char *const metric[] = {"kurtosis", NULL};
+    PlotLook look = {.kind = PLOT_LAYERS, .rows = 2, .cols = 7};
+    PlotData d;
+    ChannelMap map;
+    int64_t at = 0;
+    while (m->linears[at].layer < 1)
+        at++;
+    ok(plot_data(s, at, &look, true, NULL, &d, &err));
+    has(d.why, "channels were not watched");
+    assert_int_equal(channel_map(&d, 2, 7, &map, &err), ST_DATA);
+    ok(session_analyze(s, metric, NULL, 0, true, &err));
+    ok(session_wait(s, &err));
+    ok(plot_data(s, at, &look, true, NULL, &d, &err));
+    assert_string_equal(d.why, "");
+    ok(channel_map(&d, 1000, 100000, &map, &err));
+    assert_int_equal(map.h.groups, model_depth(m));
+    assert_int_equal(map.h.cols, m->linears[at].in);
+    double top = 0, sum = 0;
+    for (int64_t g = 0; g < map.h.groups; g++) {
+        const Linear *l = &m->linears[map.linear[g]];
+        assert_true(l->layer == map.layer[g] && l->kind == m->linears[at].kind && (g == 0 || map.layer[g] > map.layer[g - 1]));
+        const float *v = session_result(s, map.linear[g])->in.channel_max;
+        for (int64_t c = 0; c < l->in; c++) {
+            assert_true(map.h.max[g * l->in + c] == (double)v[c] && map.h.mean[g * l->in + c] == (double)v[c]);
+            top = fmax(top, (double)v[c]);
+            sum += (double)v[c];
+        }
+    }
+    near(map.h.average, sum / (double)(map.h.groups * map.h.channels), 1e-9, "mean");
+    assert_true(map.h.top == top && (double)session_result(s, map.linear[map.h.top_group])->in.channel_max[map.h.top_channel] == top);
+    channel_map_fini(&map);
+    ok(channel_map(&d, 2, 7, &map, &err)); /* fields of several layers and channels: none is lost */
+    double most = 0;
+    for (int i = 0; i < map.h.rows * map.h.cols; i++)
+        most = fmax(most, map.h.max[i]);
+    assert_true(map.h.rows == 2 && map.h.cols == 7 && most == top);
+    channel_map_fini(&map);
+    look.row = 1;
+    assert_true(plot_layers_linear(&d, &look) >= 0 && m->linears[plot_layers_linear(&d, &look)].layer > 0);
+    Str out = {0};
+    ok(plot_numbers(&d, &look, OUT_CSV, &out, &err));
+    has(str_text(&out), "layer,channel,largest");
+    str_free(&out);
+    session_free(s);
+    temp_remove(dir);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -565,6 +621,7 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_map_of_layers_has_every_maximum),
         cmocka_unit_test(one_far_value_does_not_fill_a_bin),
         cmocka_unit_test(bins_hold_every_value),
         cmocka_unit_test(zoom_keeps_its_place_and_ends_at_the_limit),
