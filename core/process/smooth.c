@@ -278,19 +278,17 @@ static int64_t tap_tokens(const Smooth *s, const Taps *t)
     return most ? max_i64(1, min_i64(most / t->n, expert ? EXPERT_TOKENS : most)) : 0;
 }
 
-SmoothSample smooth_sample(int samples, int64_t tokens)
-{
-    enum { FEWEST = 32 }; /* rows of a text, so that attention has something to look at */
-    int n = tokens ? (int)min_i64(samples, max_i64(1, tokens / FEWEST)) : samples;
-    return (SmoothSample){n, tokens && n ? tokens / n : INT64_MAX};
-}
-
+/* All of it, or the beginnings of texts, each with as many rows as attention needs to have something to look at. */
 static Status take_input(Smooth *s, const UnitRun *u, Error *err)
 {
+    enum { FEWEST = 32 };
     const Stream *in = unit_input(u);
-    const SmoothSample n = smooth_sample(in->samples, s->peer ? 0 : s->method->tokens);
+    int64_t tokens = s->peer ? 0 : s->method->tokens;
+    int n = tokens ? (int)min_i64(in->samples, max_i64(1, tokens / FEWEST)) : in->samples;
     stream_fini(&s->input);
-    return s->method->needs & SMOOTH_BLOCK_INPUTS ? stream_beginnings(&s->input, in, n.samples, n.rows, err) : ST_OK;
+    if (!(s->method->needs & SMOOTH_BLOCK_INPUTS) || !n)
+        return ST_OK;
+    return stream_beginnings(&s->input, in, n, tokens ? tokens / n : INT64_MAX, err);
 }
 
 Status smooth_stage(void *self, UnitRun *u, FormStage stage, const FormTypes *t, Error *err)

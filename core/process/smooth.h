@@ -65,12 +65,7 @@ typedef struct SmoothMethod {
     /* Bytes that it takes beside statistics and inputs; NULL: one weight. */
     uint64_t (*bytes)(const void *settings, const Model *m, const Subgraph *g, const PassSize *size, bool peer);
 } SmoothMethod;
-/* Texts and rows of each that a sample of a unit's input has: together at most `tokens` rows, 0: all there are. */
-typedef struct SmoothSample {
-    int samples;
-    int64_t rows;
-} SmoothSample;
-SmoothSample smooth_sample(int samples, int64_t tokens);
+
 
 /* ---- for methods ---- */
 

@@ -12,7 +12,7 @@
 #include "quant/quantizer.h"
 
 #define LEAST 1e-5f /* of statistics and scales */
-enum { ROWS = 64, COLUMNS = 64 };
+enum { ROWS = 64 };
 
 /* ---- scales ---- */
 
@@ -76,30 +76,6 @@ void flex_scales(const FlexScale *f, bool peer, double alpha, double beta, float
             if (source)
                 source[k * dim + c] = v;
         }
-}
-
-typedef struct ColumnRun {
-    const float *w;
-    int64_t rows, in;
-    float *max;
-} ColumnRun;
-
-static void column_task(void *ctx, int64_t index, int worker)
-{
-    (void)worker;
-    const ColumnRun *c = ctx;
-    int64_t from = index * COLUMNS, to = min_i64(from + COLUMNS, c->in);
-    for (int64_t r = 0; r < c->rows; r++)
-        for (int64_t j = from; j < to; j++) {
-            float v = fabsf(c->w[r * c->in + j]);
-            c->max[j] = v > c->max[j] || isnan(v) ? v : c->max[j];
-        }
-}
-
-void flex_column_max(const float *w, int64_t rows, int64_t in, Pool *pool, float *max)
-{
-    ColumnRun c = {w, rows, in, max};
-    pool_run(pool, PHASE_STATISTICS, div_up(in, COLUMNS), column_task, &c, NULL);
 }
 
 /* ---- one try ---- */

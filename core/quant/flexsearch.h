@@ -24,9 +24,6 @@ typedef struct FlexScale {
  * peer's arithmetic those of the weights alone. */
 void flex_scales(const FlexScale *f, bool peer, double alpha, double beta, float *s, float *source);
 
-/* max[j] becomes the largest of it and |w[r][j]| over rows. */
-void flex_column_max(const float *w, int64_t rows, int64_t in, Pool *pool, float *max);
-
 /* A weight that reads the input. */
 typedef struct FlexTarget {
     const float *x; /* [rows][in] tokens, values of T; several may see the same */

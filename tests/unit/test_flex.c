@@ -92,9 +92,9 @@ static void smooth_part(GoldenLayer *g, const Case *c, Pool *pool, int part)
 {
     Joined j = join(g, &parts[part]);
     const float *x = g->x[parts[part].target[0]];
-    float a[GL_INTER], w[GL_INTER] = {0}, s[GL_INTER], source[GL_INTER];
+    float a[GL_INTER], w[GL_INTER], s[GL_INTER], source[GL_INTER];
     largest(x, GL_TOKENS, j.in, false, a);
-    flex_column_max(j.w, j.out, j.in, pool, w);
+    largest(j.w, j.out, j.in, false, w);
     const FlexTarget target = {.x = x, .rows = GL_TOKENS, .out = j.out,
                                .bias = part < NORM_QKV ? g->b[parts[part].target[0]] : NULL};
     FlexTask t = {.targets = &target, .n = 1, .scale = {.a = a, .w = c->q ? NULL : w, .in = j.in, .T = DT_F32, .A = DT_F32},
@@ -205,10 +205,9 @@ static World *world(Pool *pool, bool peer)
     for (int i = 0; i < OUT; i++)
         v->bias[i] = 3 * noise();
     largest(v->x, ROWS, IN, false, v->a);
-    for (int i = 0; i < 2; i++) {
+    largest(v->w[0], 2 * OUT, IN, false, v->max);
+    for (int i = 0; i < 2; i++)
         v->target[i] = (FlexTarget){.x = v->x, .rows = ROWS, .out = OUT};
-        flex_column_max(v->w[i], OUT, IN, pool, v->max);
-    }
     v->task = (FlexTask){.targets = v->target, .n = 2, .scale = {.a = v->a, .w = v->max, .in = IN, .T = DT_F32, .A = DT_F32},
                          .weight = world_weight, .ctx = v, .peer = peer, .pool = pool};
     return v;
