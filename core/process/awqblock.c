@@ -76,7 +76,7 @@ static Status product_loss(AwqBlock *b, double *loss, Error *err)
     RETURN_IF_ERROR(runner_weight(b->c->runner, b->g->targets[0], -1, b->w, err));
     RETURN_IF_ERROR(awq_fake(&b->q, b->s, b->c->peer, b->w, l->out, l->in, runner_pool(r), runner_cancel(r), err));
     const Product p = {.x = b->stats->tokens, .w = b->w, .rows = b->stats->ntokens, .in = l->in, .out = l->out};
-    RETURN_IF_ERROR(product_compare(&p, runner_pool(r), runner_cancel(r), b->y, &sums, err));
+    RETURN_IF_ERROR(product_error(&p, runner_pool(r), runner_cancel(r), b->y, &sums, err));
     *loss = sums.error / ((double)p.rows * (double)p.out);
     return ST_OK;
 }

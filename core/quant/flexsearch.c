@@ -112,9 +112,23 @@ static void int8_rows(float *x, int64_t rows, int64_t in, bool peer, DType T)
         }
         k->fake(v, in, (QParam){.scale = d}, 8, T, v);
         float least = round_to_dtype(-127.0f * d, T);
-        for (int64_t j = 0; j < in; j++)
+        for (int64_t j = 0; j < in && T != DT_F32; j++)
             v[j] = v[j] < least ? least : v[j]; /* rounding may have reached -128 */
     }
+}
+
+/* y = x * s or, back, x / s. */
+static void scale_row(const float *x, const float *s, bool back, int64_t n, DType T, float *y)
+{
+    if (T == DT_F32 && back)
+        for (int64_t j = 0; j < n; j++)
+            y[j] = x[j] / s[j];
+    else if (T == DT_F32)
+        for (int64_t j = 0; j < n; j++)
+            y[j] = x[j] * s[j];
+    else
+        for (int64_t j = 0; j < n; j++)
+            y[j] = round_to_dtype(back ? x[j] / s[j] : x[j] * s[j], T);
 }
 
 static void divide_task(void *ctx, int64_t index, int worker)
@@ -124,8 +138,7 @@ static void divide_task(void *ctx, int64_t index, int worker)
     const int64_t in = y->t->scale.in, from = index * ROWS, n = min_i64(ROWS, y->of->rows - from);
     const DType T = rounding(y->t);
     for (int64_t r = from; r < from + n; r++)
-        for (int64_t j = 0; j < in; j++)
-            y->xq[r * in + j] = round_to_dtype(y->of->x[r * in + j] / y->s[j], T);
+        scale_row(y->of->x + r * in, y->s, true, in, T, y->xq + r * in);
     if (!y->t->q)
         int8_rows(y->xq + from * in, n, in, y->t->peer, T);
 }
@@ -146,8 +159,7 @@ static void scale_task(void *ctx, int64_t index, int worker)
     const int64_t in = y->t->scale.in, from = index * ROWS, n = min_i64(ROWS, y->of->out - from);
     const DType T = rounding(y->t);
     for (int64_t r = from; r < from + n; r++)
-        for (int64_t j = 0; j < in; j++)
-            y->wq[r * in + j] = round_to_dtype(y->w[r * in + j] * y->s[j], T);
+        scale_row(y->w + r * in, y->s, false, in, T, y->wq + r * in);
     if (!y->t->q)
         int8_rows(y->wq + from * in, n, in, y->t->peer, T);
 }
@@ -205,7 +217,7 @@ static Status error_of(Try *y, double *error, double *square, Error *err)
     }
     const Product p = {.x = y->xq, .w = y->wq, .bias = y->of->bias, .rows = y->of->rows, .in = in, .out = y->of->out,
                        .T = rounding(t)};
-    RETURN_IF_ERROR(product_compare(&p, t->pool, t->cancel, y->y, &sums, err));
+    RETURN_IF_ERROR(product_error(&p, t->pool, t->cancel, y->y, &sums, err));
     *error += sums.error;
     *square = sums.square;
     return ST_OK;

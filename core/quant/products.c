@@ -19,7 +19,8 @@ typedef struct ProductRun {
     size_t scratch_bytes;
     float *tile;            /* [threads][ROWS * PANEL] */
     float *store;           /* product_make: y */
-    const float *y;         /* product_compare */
+    const float *y;         /* product_compare, product_error */
+    bool few;               /* product_error */
     ProductSums *sums;      /* [panels] */
 } ProductRun;
 
@@ -34,6 +35,32 @@ static void add_tile(ProductSums *s, const float *a, int64_t lda, const float *b
             s->cross += y * z;
             s->max = fmax(s->max, fabs(z - y));
         }
+}
+
+/* Sums of SIDE columns each, so that they can be made side by side. */
+static void add_error_tile(ProductSums *s, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t rows, int64_t n)
+{
+    enum { SIDE = 8 };
+    double error[SIDE] = {0}, square[SIDE] = {0};
+    for (int64_t r = 0; r < rows; r++) {
+        const float *x = a + r * lda, *z = b + r * ldb;
+        int64_t j = 0;
+        for (; j + SIDE <= n; j += SIDE)
+            for (int k = 0; k < SIDE; k++) {
+                double y = (double)x[j + k], d = (double)z[j + k] - y;
+                error[k] += d * d;
+                square[k] += y * y;
+            }
+        for (; j < n; j++) {
+            double y = (double)x[j], d = (double)z[j] - y;
+            error[0] += d * d;
+            square[0] += y * y;
+        }
+    }
+    for (int k = 0; k < SIDE; k++) {
+        s->error += error[k];
+        s->square += square[k];
+    }
 }
 
 static void add_rounded_tile(ProductSums *s, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t rows,
@@ -79,6 +106,8 @@ static void product_task(void *ctx, int64_t index, int worker)
             add_rounded_tile(&s, u->y + r * p->out + c, p->out, tile, PANEL, m, n, p->T);
         else if (rounds(p))
             round_tile(g.y, g.ldy, m, n, p->T);
+        else if (u->few)
+            add_error_tile(&s, u->y + r * p->out + c, p->out, tile, PANEL, m, n);
         else if (u->y)
             add_tile(&s, u->y + r * p->out + c, p->out, tile, PANEL, m, n);
     }
@@ -109,10 +138,11 @@ Status product_make(const Product *p, Pool *pool, const Cancel *cancel, float *y
     return run_product(&u, pool, cancel, err);
 }
 
-Status product_compare(const Product *p, Pool *pool, const Cancel *cancel, const float *y, ProductSums *sums, Error *err)
+static Status compare(const Product *p, Pool *pool, const Cancel *cancel, const float *y, bool few, ProductSums *sums,
+                      Error *err)
 {
     int64_t panels = div_up(p->out, PANEL);
-    ProductRun u = {.p = p, .y = y, .sums = mem_zarray((size_t)panels, sizeof *u.sums)};
+    ProductRun u = {.p = p, .y = y, .few = few, .sums = mem_zarray((size_t)panels, sizeof *u.sums)};
     Status st = u.sums ? run_product(&u, pool, cancel, err) : error_nomem(err, "products");
     *sums = (ProductSums){0};
     for (int64_t i = 0; st == ST_OK && i < panels; i++) {
@@ -124,6 +154,16 @@ Status product_compare(const Product *p, Pool *pool, const Cancel *cancel, const
     }
     free(u.sums);
     return st;
+}
+
+Status product_compare(const Product *p, Pool *pool, const Cancel *cancel, const float *y, ProductSums *sums, Error *err)
+{
+    return compare(p, pool, cancel, y, false, sums, err);
+}
+
+Status product_error(const Product *p, Pool *pool, const Cancel *cancel, const float *y, ProductSums *sums, Error *err)
+{
+    return compare(p, pool, cancel, y, true, sums, err);
 }
 
 /* ---- quadratic forms ---- */

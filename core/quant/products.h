@@ -26,6 +26,8 @@ typedef struct Product {
 Status product_make(const Product *p, Pool *pool, const Cancel *cancel, float *y, Error *err);
 /* The product against y[rows][out]. */
 Status product_compare(const Product *p, Pool *pool, const Cancel *cancel, const float *y, ProductSums *sums, Error *err);
+/* The same with error and square alone, which is quicker; the other sums are 0. */
+Status product_error(const Product *p, Pool *pool, const Cancel *cancel, const float *y, ProductSums *sums, Error *err);
 /* Sum over rows d of d[rows][in] of d H d^T, H [in][in] symmetric: what an error of a weight does to its output, by the
  * second moments of the input. Never below 0. */
 Status product_form(const float *d, int64_t rows, int64_t in, const float *h, Pool *pool, const Cancel *cancel, double *sum,
