@@ -25,9 +25,7 @@ layer_forward_part      the forward of a part of a unit, for layer jobs that rep
 overlay_derive          the same
 overlay_derive_tensor   the same
 overlay_file            the same
-overlay_input           the same
 overlay_input_rotate    the same
-overlay_inputs          the same
 overlay_replace         the same
 overlay_rotate_inputs   the same
 overlay_rotate_outputs  the same

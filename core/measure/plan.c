@@ -2,12 +2,15 @@
 
 #include "base/num.h"
 #include "measure/logitpass.h"
+#include "process/processor.h"
 #include "run/stream.h"
 
 static RunnerNeed need_of(const Pipeline *p, const TokenSet *t, int threads, ArithMode arith, bool whole)
 {
     const RunnerAsk ask = {.rows = t->start[t->samples], .longest = longest_of(t->start, t->samples), .threads = threads,
-                           .arith = arith, .level = pipeline_acts(p), .whole = whole};
+                           .arith = arith, .level = pipeline_acts(p), .whole = whole,
+                           .inputs = pipeline_needs(p) & PROCESSOR_INPUTS,
+                           .turned = pipeline_needs(p) & PROCESSOR_OUTPUTS};
     return runner_need(pipeline_model(p), &ask);
 }
 

@@ -309,7 +309,7 @@ static uint64_t bytes(const PassPlan *p, int threads)
 
 static uint64_t need(const PassPlan *p, int threads)
 {
-    return weightwalk_bytes(p->m, 0, threads);
+    return weightwalk_bytes(p->m, 0, threads, false);
 }
 
 const MetricPass pass_weights = {

@@ -294,6 +294,15 @@ int pipeline_streams(const Pipeline *p, bool rerun)
     return again ? 2 : 1;
 }
 
+unsigned pipeline_needs(const Pipeline *p)
+{
+    unsigned needs = 0;
+    for (int i = 0; i < p->nplans; i++)
+        for (int k = 0; k < p->plan[i].nsteps; k++)
+            needs |= p->plan[i].steps[k].row->needs;
+    return needs;
+}
+
 bool pipeline_whole(const Pipeline *p)
 {
     return layer_forms_whole(p->m, p->levels, p->work.level, p->work.peer);

@@ -32,6 +32,8 @@ const int16_t *pipeline_acts(const Pipeline *p);
 /* Streams of the calibration set that a run holds: a second one where units are run through several times. rerun: as
  * SinkWants. */
 int pipeline_streams(const Pipeline *p, bool rerun);
+/* PROCESSOR_* of all its processors, those of prior stages among them. */
+unsigned pipeline_needs(const Pipeline *p);
 /* Whether a pass of its runs has to see all rows at once. */
 bool pipeline_whole(const Pipeline *p);
 /* What its processors change in the model, NULL when none of them does. The runner of its run is made with it, and it lives

@@ -41,8 +41,10 @@ typedef struct Gifts {
 
 typedef enum ProcessorNeeds {
     PROCESSOR_FORWARD = 1 << 0, /* something of it may have to be found by a forward over the texts */
-    PROCESSOR_TURN = 1 << 1     /* it changes the model for what stands behind it, which therefore runs in a pass of its
+    PROCESSOR_TURN = 1 << 1,    /* it changes the model for what stands behind it, which therefore runs in a pass of its
                                  * own */
+    PROCESSOR_OUTPUTS = 1 << 2, /* it may turn outputs of linears (overlay_rotate_outputs): a weight has to be held whole */
+    PROCESSOR_INPUTS = 1 << 3   /* it may change inputs at run time (overlay_input_*) */
 } ProcessorNeeds;
 
 typedef struct ProcessorCtx {

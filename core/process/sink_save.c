@@ -50,11 +50,13 @@ uint64_t save_estimate(const Pipeline *p, const SaveOptions *o, int threads, Ari
 {
     const Model *m = pipeline_model(p);
     uint64_t bytes = largest_weight(p, threads);
+    const bool turned = pipeline_needs(p) & PROCESSOR_OUTPUTS, inputs = pipeline_needs(p) & PROCESSOR_INPUTS;
+    bytes += turned ? runner_whole_bytes(m, threads) : 0;
     if (!o->calib || pipeline_last_data(p) < 0)
         return bytes;
     const RunnerAsk ask = {.rows = o->calib->start[o->calib->samples], .threads = threads, .arith = arith,
                            .longest = longest_of(o->calib->start, o->calib->samples),
-                           .level = pipeline_acts(p), .whole = pipeline_whole(p)};
+                           .level = pipeline_acts(p), .whole = pipeline_whole(p), .inputs = inputs, .turned = turned};
     RunnerNeed n = runner_need(m, &ask);
     bool rerun = false;
     for (int i = 0; i < o->nsavers; i++)

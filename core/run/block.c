@@ -35,8 +35,7 @@ Status block_end(Pass *ps, BlockRun *b, int slot, const float *x, const ChunkBuf
     TapKind kind;
     Stage out = {.ps = ps, .n = 1, .lin = {l}, .x = x, .y = {buf->tap}, .ldy = {h}, .lds = h, .act_scratch = buf->act,
                  .packs = true,
-                 .res = aside ? NULL : buf->in, .sum = aside ? NULL : buf->out,
-                 .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, l->lin->input)};
+                 .res = aside ? NULL : buf->in, .sum = aside ? NULL : buf->out};
     RETURN_IF_ERROR(stage_run(&out, buf->next.nseg ? &buf->next : NULL, err));
     if (!buf->tap)
         return ST_OK;
@@ -48,8 +47,7 @@ Status block_end(Pass *ps, BlockRun *b, int slot, const float *x, const ChunkBuf
 
 Status block_project(Pass *ps, BlockRun *b, const Projection *p, float *act, const FeedPiece *next, Error *err)
 {
-    Stage st = {.ps = ps, .n = p->n, .x = p->x, .act_scratch = act, .packs = true,
-                .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, b->lin[p->slot[0]].lin->input)};
+    Stage st = {.ps = ps, .n = p->n, .x = p->x, .act_scratch = act, .packs = true};
     for (int i = 0; i < p->n; i++) {
         st.lin[i] = &b->lin[p->slot[i]];
         st.y[i] = p->y[i];
@@ -87,7 +85,7 @@ int64_t need_acts(const Block *b, const NeedAsk *ask, const int *slot, int n)
         return stage_input_floats(lin, n, products);
     }
     const Linear *first = &ask->linears[b->linear[slot[0]]];
-    int64_t acts = 0, plain = 0;
+    int64_t acts = ask->inputs ? n : 0, plain = 0;
     for (int i = 0; i < n; i++) {
         int16_t level = ask->level ? ask->level[b->linear[slot[i]]] : 0;
         acts += level > 0 && (i == 0 || level != ask->level[b->linear[slot[0]]]);

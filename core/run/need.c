@@ -118,6 +118,34 @@ uint64_t unit_beside_bytes(const Model *m, int64_t longest)
     return most_small + tables;
 }
 
+uint64_t linears_whole_bytes(const Source *s, int64_t first, int64_t n, bool any, uint64_t piece)
+{
+    uint64_t most = 0;
+    for (int64_t i = first; i < first + n; i++) {
+        uint64_t sum = 0;
+        for (int64_t k = s->model->linears[i].input; k <= i; k++) { /* few lie between */
+            const Linear *l = &s->model->linears[k];
+            SourceWeight w = source_weight(s, l);
+            if (l->input == s->model->linears[i].input)
+                sum += any ? (uint64_t)(l->out * l->in) * sizeof(float) : source_whole_bytes(&w);
+        }
+        if (s->model->linears[i].expert >= 0) /* several at once, as long as they are no more than a piece */
+            sum = max_u64(sum, min_u64(sum * STAGES_MAX, piece));
+        most = max_u64(most, sum);
+    }
+    return most;
+}
+
+size_t model_edit_floats(const Model *m)
+{
+    enum { PANEL_COLS = 160 }; /* what rotations of this size take, of any kind (math/rotation.h) */
+    int64_t most = 0;
+    for (int64_t i = 0; i < m->nlinears; i++)
+        most = max_i64(most, max_i64(m->linears[i].out, m->linears[i].in));
+    int64_t h = m->cfg.hidden; /* the largest that may be a matrix without a form of its own */
+    return (size_t)(PANEL_COLS * most) + gemm_find(GEMM_F32)->scratch(PANEL_COLS, h, h) / sizeof(float);
+}
+
 int model_late(const Model *m)
 {
     for (int i = 0; i < m->nunits; i++)

@@ -16,6 +16,11 @@ BlockNeed unit_need(const Model *m, const Unit *u, int from, int n, const BlockR
 BlockNeed model_need(const Model *m, const NeedAsk *ask);
 /* Bytes of position tables and of the small tensors of any unit, widened. */
 uint64_t unit_beside_bytes(const Model *m, int64_t longest);
+/* Bytes of weights of linears [first, first + n) that have to be whole at a time (source_whole), read `piece` bytes at
+ * once; any: each of them may have to be. */
+uint64_t linears_whole_bytes(const Source *s, int64_t first, int64_t n, bool any, uint64_t piece);
+/* Floats that a thread needs to turn weights of this model, at most. */
+size_t model_edit_floats(const Model *m);
 /* Rows whose results wait for the end of a unit, as share of the stream: 1 where a unit has a late block, else 0. */
 int model_late(const Model *m);
 

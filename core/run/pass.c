@@ -8,13 +8,14 @@
 Status pass_linear_start(Pass *ps, LinearRun *l, int32_t index, Error *err)
 {
     const Linear *lin = &ps->r->m->linears[index];
+    const Overlay *overlay = ps->r->opt.overlay;
     *l = linear_ahead(ps->r, lin);
     l->index = index;
     l->form = ps->forms ? ps->forms[index - ps->u->first] : NULL;
     RETURN_IF_ERROR(source_check(&ps->r->src, lin, err));
     l->weight_mask = taps_weight_wanted(&ps->hub, index);
-    uint64_t in_mask = taps_wanted(&ps->hub, (Tap){TAP_LINEAR_IN, ps->layer, lin->input});
-    if (taps_energy_wanted(&ps->hub, in_mask)) {
+    l->inputs = overlay_inputs(overlay, index);
+    if (taps_energy_wanted(&ps->hub, pass_tap_mask(ps, TAP_LINEAR_IN, overlay_input(overlay, ps->r->m, index)))) {
         l->energy = mem_zarray((size_t)(ps->plan.n * l->panels), sizeof *l->energy);
         if (!l->energy)
             return error_nomem(err, "output energies");

@@ -453,10 +453,11 @@ RunnerNeed runner_need(const Model *m, const RunnerAsk *a)
 {
     int64_t rows = a->rows, chunk = a->whole ? rows : min_i64(rows, max_i64(CHUNK_ROWS, a->longest));
     NeedAsk ask = {.rows = rows, .longest = a->longest, .band = min_i64(rows, BAND_MAX), .threads = a->threads,
-                   .level = a->level,
+                   .level = a->level, .inputs = a->inputs,
                    .gemms = {[NEED_F32] = gemm_find(GEMM_F32), [NEED_PRODUCTS] = gemm_find(arith_products(a->arith, m->cfg.dtype)),
                              [NEED_CODES] = a->level ? gemm_find(GEMM_BF16) : NULL}};
     BlockNeed need = model_need(m, &ask);
+    need.worker.edit = a->inputs || a->turned ? model_edit_floats(m) : 0;
     need_product(&ask, &need.worker, LOGITS_ROWS, LOGITS_COLS, m->cfg.hidden);
     need.worker.tile = max_u64(need.worker.tile, LOGITS_ROWS * LOGITS_COLS);
     RunnerNeed out = {.stream = (uint64_t)(rows * m->cfg.stream_width) * sizeof(float) + (uint64_t)(rows * need.kept),
@@ -465,11 +466,20 @@ RunnerNeed runner_need(const Model *m, const RunnerAsk *a)
                       .head = (uint64_t)(head_group(m) * m->cfg.hidden) * sizeof(float)};
     uint64_t piece = largest_piece(&(Source){m, NULL});
     out.kept += 2 * piece;
+    out.kept += a->turned ? linears_whole_bytes(&(Source){m, NULL}, 0, m->nlinears, true, piece) : 0;
     out.ahead = 2 * (max_u64(piece, head_piece_bytes(m)) - piece);
     out.head += out.ahead;
     out.layer = max_u64(out.layer, need.whole); /* never both: scratch_drop */
     out.layer += (uint64_t)(model_late(m) * rows * m->cfg.hidden) * sizeof(float);
     return out;
+}
+
+uint64_t runner_whole_bytes(const Model *m, int threads)
+{
+    uint64_t most = 0;
+    for (int64_t i = 0; i < m->nlinears; i++)
+        most = max_u64(most, (uint64_t)(m->linears[i].out * m->linears[i].in) * sizeof(float));
+    return most + (uint64_t)threads * model_edit_floats(m) * sizeof(float);
 }
 
 uint64_t runner_estimate(const Model *m, const RunnerAsk *ask)

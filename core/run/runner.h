@@ -108,6 +108,8 @@ typedef struct RunnerAsk {
     ArithMode arith;
     const int16_t *level;  /* [linears] above 0: has a form that fake-quantizes the input; NULL: none has */
     bool whole;            /* a form has to see all rows at once (LinearForm.prepare without parts): no chunks */
+    bool inputs;           /* inputs of linears may be changed by then (overlay_input_*) */
+    bool turned;           /* weights may be turned by then (overlay_rotate_*) */
 } RunnerAsk;
 /* Bytes that forwards over them take, were there no limit. */
 typedef struct RunnerNeed {
@@ -120,6 +122,8 @@ typedef struct RunnerNeed {
 RunnerNeed runner_need(const Model *m, const RunnerAsk *ask);
 /* The sum for passes in place: shown before the run, compared with the peak after it. */
 uint64_t runner_estimate(const Model *m, const RunnerAsk *ask);
+/* Bytes that holding the largest weight whole takes, and turning it: where weights may be turned from the left. */
+uint64_t runner_whole_bytes(const Model *m, int threads);
 /* Whether passes in place over these texts fit the runner's limit, through any of units [0, units), before one runs; level
  * and whole as in RunnerAsk. ST_NOMEM with the figures. */
 Status runner_fits(Runner *r, const TokenSet *t, int units, const int16_t *level, bool whole, Error *err);

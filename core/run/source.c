@@ -39,6 +39,11 @@ static bool has_bytes(const SourceWeight *w)
     return w->file && !source_whole(w);
 }
 
+uint64_t source_whole_bytes(const SourceWeight *w)
+{
+    return source_whole(w) ? (uint64_t)(w->base.out * w->base.in) * sizeof(float) : 0;
+}
+
 WeightSpan source_span(const SourceWeight *w, int64_t r0, int64_t r1)
 {
     return has_bytes(w) ? weight_span(&w->base, r0, r1) : (WeightSpan){0};

@@ -38,6 +38,8 @@ static inline bool source_whole(const SourceWeight *w)
 {
     return w->edit && w->edit->weight && w->edit->weight->whole;
 }
+/* Bytes of a weight that has to be whole; 0 for all others. */
+uint64_t source_whole_bytes(const SourceWeight *w);
 /* Makes whole a weight that has to be, of memory of its own, or in to[out][in] where that isn't NULL; nothing for all
  * others. pool NULL: on this thread. Not while tasks of the pool run. */
 Status source_prepare(SourceWeight *w, const Ops *ops, float *to, Pool *pool, const Cancel *cancel, Error *err);

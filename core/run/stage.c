@@ -386,16 +386,26 @@ static void progress_of_layer(Pass *ps, double work)
 
 /* ---- observers of the stage ---- */
 
+/* The tap of an input that linear i is the first to read. */
+static Tap input_tap(const Stage *st, int i)
+{
+    return (Tap){TAP_LINEAR_IN, st->ps->layer, st->lin[i]->index};
+}
+
 static Status stage_begin(Stage *st, Error *err)
 {
     Pass *ps = st->ps;
+    stage_readers(st);
+    for (int i = 0; i < st->n; i++)
+        st->in_mask[i] = st->hidden || st->reads[i] < i ? 0 : pass_tap_mask(ps, TAP_LINEAR_IN, st->lin[i]->index);
     if (ps->b0 > 0)
         return ST_OK;
     for (int i = 0; i < st->n; i++)
         RETURN_IF_ERROR(taps_weight_begin(&ps->hub, st->lin[i]->weight_mask, st->lin[i]->index,
                                           (int)st->lin[i]->panels, err));
-    Tap tap = {TAP_LINEAR_IN, ps->layer, st->lin[0]->index};
-    return taps_begin(&ps->hub, st->in_mask, tap, stage_shape(st), st->lin[0]->lin->in, err);
+    for (int i = 0; i < st->n; i++)
+        RETURN_IF_ERROR(taps_begin(&ps->hub, st->in_mask[i], input_tap(st, i), stage_shape(st), st->lin[0]->lin->in, err));
+    return ST_OK;
 }
 
 static Status stage_end(Stage *st, Error *err)
@@ -406,12 +416,12 @@ static Status stage_end(Stage *st, Error *err)
             RETURN_IF_ERROR(taps_weight_end(&ps->hub, st->lin[i]->weight_mask, st->lin[i]->index, err));
     if (ps->b1 < ps->plan.n)
         return ST_OK;
-    Tap tap = {TAP_LINEAR_IN, ps->layer, st->lin[0]->index};
-    RETURN_IF_ERROR(taps_end(&ps->hub, st->in_mask, tap, err));
+    for (int i = 0; i < st->n; i++)
+        RETURN_IF_ERROR(taps_end(&ps->hub, st->in_mask[i], input_tap(st, i), err));
     for (int i = 0; i < st->n; i++) {
         LinearRun *l = st->lin[i];
         if (l->energy)
-            RETURN_IF_ERROR(taps_energy(&ps->hub, st->in_mask, l->index, l->energy, ps->plan.n * l->panels,
+            RETURN_IF_ERROR(taps_energy(&ps->hub, st->in_mask[st->reads[i]], l->index, l->energy, ps->plan.n * l->panels,
                                         ps->in->rows, err));
     }
     return ST_OK;
@@ -460,15 +470,27 @@ static void drop_whole(const Stage *st)
         source_release(&st->lin[i]->weight);
 }
 
+/* Has who watches the inputs see the chunk's. */
+static void feed_inputs(const Stage *st, TapFeed feed[STAGE_MAX], Batch *b)
+{
+    const Pass *ps = st->ps;
+    int64_t in = st->lin[0]->lin->in;
+    for (int i = 0; i < st->n; i++) {
+        feed[i] = (TapFeed){&ps->hub, st->in_mask[i], input_tap(st, i), stage_shape(st), ps->s0,
+                            ps->row0 * stage_groups(st), st->xsrc[i], in, in};
+        if (st->in_mask[i])
+            batch_add(b, PHASE_STATISTICS, taps_task, &feed[i], ps->s1 - ps->s0);
+    }
+}
+
 static Status run_stage(Stage *st, const FeedPiece *next, Error *err)
 {
     Pass *ps = st->ps;
     Runner *r = ps->r;
     const LinearRun *const *lin = (const LinearRun *const *)st->lin;
+    TapFeed in_feed[STAGE_MAX];
     RETURN_IF_ERROR(stage_begin(st, err));
     RETURN_IF_ERROR(stage_inputs(&st, 1, err));
-    TapFeed in_feed = {&ps->hub, st->in_mask, {TAP_LINEAR_IN, ps->layer, st->lin[0]->index}, stage_shape(st), ps->s0,
-                       ps->row0 * stage_groups(st), st->x, st->lin[0]->lin->in, st->lin[0]->lin->in};
     int64_t total = stage_panels(lin, st->n, st->gate);
     FeedPiece piece, after;
     int64_t g1 = make_piece(lin, st->n, st->gate, ps->piece_max, 0, &piece);
@@ -489,8 +511,8 @@ static Status run_stage(Stage *st, const FeedPiece *next, Error *err)
         Wave wave = {.st = &st, .n = 1, .r = r};
         Batch b = {.n = 0};
         wave_begin(&wave, &b);
-        if (g0 == 0 && st->in_mask)
-            batch_add(&b, PHASE_STATISTICS, taps_task, &in_feed, ps->s1 - ps->s0);
+        if (g0 == 0)
+            feed_inputs(st, in_feed, &b);
         Status s = batch_run(&b, r->opt.pool, r->opt.cancel, err);
         feed_done(r->feed);
         RETURN_IF_ERROR(s);
@@ -515,6 +537,8 @@ static Status run_stages(Stage *const *st, int n, const FeedPiece *piece, const 
     Wave wave = {.st = st, .n = n, .r = r};
     Batch b = {.n = 0};
     double work = 0;
+    for (int i = 0; i < n; i++)
+        stage_readers(st[i]);
     RETURN_IF_ERROR(stage_inputs(st, n, err));
     RETURN_IF_ERROR(feed_take(r->feed, piece, data, r->opt.cancel, err));
     if (next && next->nseg)

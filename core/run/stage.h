@@ -21,6 +21,7 @@ typedef struct LinearRun {
     const LinearForm *form; /* NULL: float */
     bool codes;             /* the form's integers are multiplied: weight_codes and act_codes in place of weight and act */
     float *scale;           /* [out] of weight_codes */
+    const EditChain *inputs; /* what is done to its input before all else; NULL: nothing */
     float *bias;            /* widened, or NULL */
     bool bias_apart;        /* R(R(x·w) + bias) */
     int64_t panels;
@@ -53,8 +54,12 @@ typedef struct Stage {
     int64_t lds;
     float *act_scratch;     /* room for inputs that are made: stage_input_floats a token, or those of the acts alone */
     bool packs;             /* plain inputs are packed there, too, instead of anew for every panel */
-    uint64_t in_mask;       /* observers of the input */
+    bool hidden;            /* nobody is shown the input */
     /* filled by stage_run */
+    const float *xsrc[STAGE_MAX];    /* what linear i reads, before its form: x, or x changed as its inputs say */
+    int reads[STAGE_MAX];            /* the first linear that has the same done to it */
+    uint64_t in_mask[STAGE_MAX];     /* observers of it, where that is i itself */
+    float *act_free;                 /* of act_scratch, behind the changed inputs */
     const float *xin[STAGE_MAX];
     const void *xpack[STAGE_MAX];    /* the same as the products want it, NULL: they do it themselves */
     int64_t ldpack[STAGE_MAX];
@@ -73,8 +78,8 @@ Status stages_run(Stage *const *st, int n, const FeedPiece *piece, const FeedPie
 void stages_piece(const LinearRun *const *lin, int n, FeedPiece *piece);
 /* The first piece of a stage over these linears. */
 void stage_first_piece(const LinearRun *const *lin, int n, bool gate, uint64_t piece_max, FeedPiece *out);
-/* Floats that a token's input takes in act_scratch: once for each distinct activation transform among the forms, and packed
- * as these products want it for those that read it as it is. */
+/* Floats that a token's input takes in act_scratch: once for each distinct change of it, once for each distinct activation
+ * transform among the forms, and packed as these products want it for those that read it as it is. */
 int64_t stage_input_floats(LinearRun *const *lin, int n, const GemmOps *products);
 /* Parts of it: of so many transforms of an input of this width, and of the packed plain one. */
 int64_t stage_acts_floats(int64_t in, int64_t acts);

@@ -1,6 +1,7 @@
 #include "run/stageinput.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "base/num.h"
@@ -16,11 +17,28 @@ static const LinearForm *act_form(const LinearRun *l)
     return l->form && l->form->act ? l->form : NULL;
 }
 
+static bool same_inputs(const LinearRun *a, const LinearRun *b)
+{
+    const EditChain *c = a->inputs, *d = b->inputs;
+    return c == d || (c && d && digest_cmp(&c->digest, &d->digest) == 0);
+}
+
+/* The first linear to whose input the same is done. */
+static int reads_as(LinearRun *const *lin, int i)
+{
+    int j = 0;
+    while (!same_inputs(lin[j], lin[i]))
+        j++;
+    return j;
+}
+
 /* The first linear of the stage that reads what linear i does. */
 static int input_owner(LinearRun *const *lin, int i)
 {
     for (int j = 0; j < i; j++)
-        if (!act_form(lin[j]) == !act_form(lin[i]) && (!act_form(lin[i]) || same_act(lin[j], lin[i])))
+        if (!same_inputs(lin[j], lin[i]))
+            continue;
+        else if (!act_form(lin[j]) == !act_form(lin[i]) && (!act_form(lin[i]) || same_act(lin[j], lin[i])))
             return j;
     return i;
 }
@@ -42,6 +60,8 @@ int64_t stage_input_floats(LinearRun *const *lin, int n, const GemmOps *products
 {
     int64_t floats = 0, in = lin[0]->lin->in;
     for (int i = 0; i < n; i++)
+        floats += lin[i]->inputs && reads_as(lin, i) == i ? stage_acts_floats(in, 1) : 0;
+    for (int i = 0; i < n; i++)
         if (input_owner(lin, i) == i)
             floats += act_form(lin[i]) ? stage_acts_floats(in, 1) : stage_plain_floats(in, products);
     return floats * max_i64(lin[0]->lin->groups, 1);
@@ -49,12 +69,15 @@ int64_t stage_input_floats(LinearRun *const *lin, int n, const GemmOps *products
 
 /* ---- the inputs that are made ---- */
 
-/* One of them; of a plain input form is NULL and only `packed` is made. */
+/* One of them: a change of the stage's input; or, in a wave behind that, what forms and products make of one. Of a plain
+ * input form is NULL and only `packed` is made. */
 typedef struct InputRun {
     const Stage *st;
+    const EditChain *change; /* x is done this to, in out; NULL: it isn't */
     const LinearForm *form;
     const GemmOps *gemm; /* what multiplies it */
     bool codes;
+    const float *src;    /* what the form or the change sees */
     const float *x;      /* what is packed */
     float *out, *scale;  /* what the form makes */
     void *packed;        /* NULL: nothing is */
@@ -80,7 +103,7 @@ static int64_t make_input(Stage *st, int i, float *at, InputRun *run)
     const GemmOps *gemm = stage_gemms(st, i);
     const LinearForm *f = act_form(st->lin[i]);
     int64_t in = st->lin[0]->lin->in, rows = rows_of(st), floats = 0;
-    *run = (InputRun){.st = st, .form = f, .gemm = gemm, .codes = st->lin[i]->codes, .x = st->x};
+    *run = (InputRun){.st = st, .form = f, .gemm = gemm, .codes = st->lin[i]->codes, .src = st->xsrc[i], .x = st->xsrc[i]};
     if (f) {
         run->out = at;
         run->scale = at + rows * in;
@@ -130,18 +153,39 @@ static Status show_input(Stage *st, Error *err)
     for (int i = 0; s == ST_OK && i < st->n; i++) {
         const LinearForm *f = st->lin[i]->form;
         if (f && f->prepare)
-            s = f->prepare(f->self, st->x, &shape, in, ps->r->opt.pool, err);
+            s = f->prepare(f->self, st->xsrc[i], &shape, in, ps->r->opt.pool, err);
     }
     free(start);
     return s;
 }
 
-/* Lists what has to be made of the input. */
+void stage_readers(Stage *st)
+{
+    for (int i = 0; i < st->n; i++)
+        st->reads[i] = reads_as(st->lin, i);
+}
+
+/* Lists how the input has to be changed. */
+static void list_changes(Stage *st, InputWave *w)
+{
+    int64_t in = st->lin[0]->lin->in, rows = rows_of(st);
+    st->act_free = st->act_scratch;
+    for (int i = 0; i < st->n; i++) {
+        int first = st->reads[i];
+        st->xsrc[i] = first < i ? st->xsrc[first] : st->lin[i]->inputs ? st->act_free : st->x;
+        if (first < i || !st->lin[i]->inputs)
+            continue;
+        w->run[w->n++] = (InputRun){.st = st, .change = st->lin[i]->inputs, .src = st->x, .out = st->act_free};
+        st->act_free += rows ? rows * stage_acts_floats(in, 1) : 0;
+    }
+}
+
+/* Lists what has to be made of it then. */
 static Status list_inputs(Stage *st, InputWave *w, Error *err)
 {
     Pass *ps = st->ps;
     RETURN_IF_ERROR(show_input(st, err));
-    float *at = st->act_scratch;
+    float *at = st->act_free;
     for (int i = 0; i < st->n && ps->rows > 0; i++) {
         int owner = input_owner(st->lin, i);
         if (owner == i) {
@@ -160,15 +204,35 @@ static Status list_inputs(Stage *st, InputWave *w, Error *err)
 
 /* ---- tasks ---- */
 
-/* One sample of one input through its form. */
-static void act_task(const InputRun *a, int64_t index)
+/* Some rows of the input changed, each step rounded as operations are. */
+static void change_task(const InputRun *a, int64_t index, Worker *wk)
 {
+    const EditChain *c = a->change;
+    const Ops *ops = stage_ops(a->st);
+    int64_t in = a->st->lin[0]->lin->in, r0 = index * PASS_TILE, rows = pass_tile_end(index, rows_of(a->st)) - r0;
+    float *out = a->out + r0 * in;
+    memcpy(out, a->src + r0 * in, (size_t)(rows * in) * sizeof *out);
+    for (int i = 0; i < c->n; i++) {
+        editchain_rows(c, i, i + 1, ops->k, r0, rows, in, out, wk->edit);
+        ops_round(ops, out, rows * in);
+    }
+}
+
+static int64_t change_tasks(const InputRun *a)
+{
+    return a->change ? div_up(rows_of(a->st), PASS_TILE) : 0;
+}
+
+/* One sample of one input through its form. */
+static void act_task(const InputRun *a, int64_t index, Worker *wk)
+{
+    (void)wk;
     const Pass *ps = a->st->ps;
     const Stream *shape = stage_shape(a->st);
     int s = ps->s0 + (int)index;
     int64_t in = a->st->lin[0]->lin->in, r0 = shape->start[s] - ps->row0 * stage_groups(a->st);
     int64_t rows = shape->start[s + 1] - shape->start[s];
-    const float *x = a->st->x + r0 * in;
+    const float *x = a->src + r0 * in;
     if (rows > 0 && a->codes)
         a->form->act_codes(a->form->self, s, x, rows, in, in, a->out + r0 * in, a->scale + r0);
     else if (rows > 0)
@@ -180,8 +244,9 @@ static int64_t act_tasks(const InputRun *a)
     return a->form ? a->st->ps->s1 - a->st->ps->s0 : 0;
 }
 
-static void pack_task(const InputRun *a, int64_t index)
+static void pack_task(const InputRun *a, int64_t index, Worker *wk)
 {
+    (void)wk;
     int64_t in = a->st->lin[0]->lin->in, r0 = index * PASS_TILE, end = pass_tile_end(index, rows_of(a->st));
     a->gemm->pack_x(a->x + r0 * in, in, end - r0, in, (unsigned char *)a->packed + r0 * a->ld, a->ld);
 }
@@ -191,11 +256,11 @@ static int64_t pack_tasks(const InputRun *a)
     return a->packed ? div_up(rows_of(a->st), PASS_TILE) : 0;
 }
 
-/* The two things that are done to an input, each in a pool call of its own. */
+/* What is done to an input, each in a pool call of its own. */
 typedef struct Step {
     Phase phase;
     int64_t (*tasks)(const InputRun *a);
-    void (*task)(const InputRun *a, int64_t index);
+    void (*task)(const InputRun *a, int64_t index, Worker *wk);
 } Step;
 
 typedef struct StepRun {
@@ -205,33 +270,40 @@ typedef struct StepRun {
 
 static void step_task(void *ctx, int64_t index, int worker)
 {
-    (void)worker;
     const StepRun *r = ctx;
     int i = 0;
     while (i + 1 < r->w->n && r->w->run[i + 1].task0 <= index)
         i++;
-    r->step->task(&r->w->run[i], index - r->w->run[i].task0);
+    const InputRun *a = &r->w->run[i];
+    r->step->task(a, index - a->task0, &a->st->ps->r->worker[worker]);
+}
+
+static Status run_step(const Step *step, InputWave *w, Runner *r, Error *err)
+{
+    StepRun run = {step, w};
+    Batch b = {.n = 0};
+    int64_t tasks = 0;
+    for (int i = 0; i < w->n; i++) {
+        w->run[i].task0 = tasks;
+        tasks += step->tasks(&w->run[i]);
+    }
+    batch_add(&b, step->phase, step_task, &run, tasks);
+    return tasks ? batch_run(&b, r->opt.pool, r->opt.cancel, err) : ST_OK;
 }
 
 Status stage_inputs(Stage *const *st, int n, Error *err)
 {
+    static const Step change = {PHASE_ELEMENTS, change_tasks, change_task};
     static const Step steps[] = {{PHASE_QUANT_ACT, act_tasks, act_task}, {PHASE_PACK, pack_tasks, pack_task}};
     InputWave w = {.n = 0};
     Runner *r = st[0]->ps->r;
     for (int i = 0; i < n; i++)
+        list_changes(st[i], &w);
+    RETURN_IF_ERROR(run_step(&change, &w, r, err));
+    w.n = 0;
+    for (int i = 0; i < n; i++)
         RETURN_IF_ERROR(list_inputs(st[i], &w, err));
-    for (size_t k = 0; k < sizeof steps / sizeof *steps; k++) {
-        StepRun run = {&steps[k], &w};
-        Batch b = {.n = 0};
-        int64_t tasks = 0;
-        for (int i = 0; i < w.n; i++) {
-            w.run[i].task0 = tasks;
-            tasks += steps[k].tasks(&w.run[i]);
-        }
-        if (!tasks)
-            continue;
-        batch_add(&b, steps[k].phase, step_task, &run, tasks);
-        RETURN_IF_ERROR(batch_run(&b, r->opt.pool, r->opt.cancel, err));
-    }
+    for (size_t k = 0; k < sizeof steps / sizeof *steps; k++)
+        RETURN_IF_ERROR(run_step(&steps[k], &w, r, err));
     return ST_OK;
 }

@@ -137,6 +137,7 @@ static Status chunk_rows(PartRun *u, const BlockNeed *need, bool whole, Error *e
     ps->fixed = streams + worker_need_bytes(&need->worker, r->threads);
     ps->fixed += 2 * (r->piece < ps->piece_max ? r->piece : ps->piece_max);
     ps->fixed += unit_beside_bytes(r->m, ps->plan.longest_sample);
+    ps->fixed += linears_whole_bytes(&r->src, ps->u->first, ps->u->count, false, ps->piece_max);
     int64_t least_rows = whole ? ps->in->rows : rowplan_largest_whole(&ps->plan);
     u->rows = whole ? ps->in->rows : max_i64(CHUNK_ROWS, least_rows);
     uint64_t limit = r->opt.mem_limit;

@@ -133,7 +133,7 @@ void weightwalk_end(WeightWalk *w)
     source_release(&w->weight);
 }
 
-uint64_t weightwalk_bytes(const Model *m, uint64_t limit, int threads)
+uint64_t weightwalk_bytes(const Model *m, uint64_t limit, int threads, bool turned)
 {
     const Source src = {.model = m};
     uint64_t piece = 0;
@@ -142,5 +142,6 @@ uint64_t weightwalk_bytes(const Model *m, uint64_t limit, int threads)
         piece = max_u64(piece, span_bytes(&w, 0, piece_rows(&w, limit)));
     }
     /* one at work, one read ahead, and what the allocator keeps of one that was outgrown */
-    return 3 * piece + (uint64_t)threads * (uint64_t)weightwalk_values(m) * sizeof(float);
+    return 3 * piece + (uint64_t)threads * (uint64_t)weightwalk_values(m) * sizeof(float) +
+           (turned ? runner_whole_bytes(m, threads) : 0);
 }

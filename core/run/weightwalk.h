@@ -36,7 +36,8 @@ Status weightwalk_begin(WeightWalk *w, Runner *r, int64_t linear, int64_t ahead,
 /* Every block once, in any order. ST_CANCELLED once the runner's cancel was raised. */
 Status weightwalk_sweep(WeightWalk *w, WeightBlockFn *fn, void *ctx, Error *err);
 void weightwalk_end(WeightWalk *w);
-/* Bytes that walks over any of the model's weights take in a runner with this limit (0: none). */
-uint64_t weightwalk_bytes(const Model *m, uint64_t limit, int threads);
+/* Bytes that walks over any of the model's weights take in a runner with this limit (0: none). turned: its overlay may have
+ * turned weights from the left. */
+uint64_t weightwalk_bytes(const Model *m, uint64_t limit, int threads, bool turned);
 
 #endif

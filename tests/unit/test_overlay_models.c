@@ -208,12 +208,278 @@ static void an_untied_head_is_edited_apart(void **state)
     }
 }
 
+/* ---- whole models ---- */
+
+enum { MOST = 64 };
+
+typedef struct List {
+    int64_t linear[MOST];
+    int n;
+} List;
+
+static void list_add(List *l, int64_t linear)
+{
+    assert_true(l->n < MOST);
+    if (linear >= 0)
+        l->linear[l->n++] = linear;
+}
+
+static int64_t expert_linear(const Block *b, int e, int part)
+{
+    const MoeConf *c = b->conf;
+    return c->expert + 3 * e + expert_place(c->rule, part);
+}
+
+/* Linears that read the block's normed input, and those that write to the state. */
+static void ends_of(const ModelConfig *c, const Block *b, List *readers, List *writers)
+{
+    static const char *const last[] = {"o", "down", "eh_proj"};
+    static const char *const inner[] = {"q_b", "kv_b", "index_q"};
+    *readers = *writers = (List){.n = 0};
+    for (int k = 0; k < block_linears(b->type); k++) {
+        bool writes = false, reads = true;
+        for (size_t i = 0; i < 3; i++)
+            writes = writes || strcmp(b->type->linears[k], last[i]) == 0;
+        for (size_t i = 0; i < 3; i++)
+            reads = reads && strcmp(b->type->linears[k], inner[i]) != 0;
+        if (b->type == &block_mla && k == MLA_Q && b->linear[MLA_Q_A] >= 0)
+            reads = false;
+        if (writes || reads)
+            list_add(writes ? writers : readers, b->linear[k]);
+    }
+    for (int e = 0; b->type == &block_moe && e < c->moe.experts; e++)
+        for (int part = 0; part < 3; part++)
+            list_add(part == 2 ? writers : readers, expert_linear(b, e, part));
+}
+
+/* The norm's factors, which become 1. */
+static float *take_norm(World *w, const TensorInfo *norm)
+{
+    Error err = {0};
+    const Source s = {w->m, NULL};
+    float *gamma, *one = malloc(norm->nbytes);
+    bool unit = w->m->cfg.norm == NORM_UNIT;
+    assert_non_null(one);
+    ok(source_small(&s, NULL, norm, &gamma, &err), &err);
+    for (int64_t i = 0; i < norm->shape[0]; i++) {
+        gamma[i] += unit;
+        one[i] = unit ? 0 : 1;
+    }
+    ok(overlay_replace_tensor(w->edits, norm, one, &err), &err);
+    return gamma;
+}
+
+/* Hadamard's, or, where there is none, a mirror: I - 2 v v' / v'v. */
+static Rotation *rotation(int64_t n)
+{
+    Error err = {0};
+    Rotation *r;
+    if (rotation_hadamard(&r, n, -1, &err) == ST_OK)
+        return r;
+    float *m = malloc((size_t)(n * n) * sizeof *m), *v = vector(n, 0.2f);
+    double sum = 0;
+    assert_non_null(m);
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)v[i] * (double)v[i];
+    for (int64_t i = 0; i < n * n; i++)
+        m[i] = (float)((i / n == i % n) - 2 * (double)v[i / n] * (double)v[i % n] / sum);
+    free(v);
+    ok(rotation_dense(&r, m, n, &err), &err);
+    return r;
+}
+
+static void turn_tensor(World *w, const TensorInfo *t, const float *gamma, const Rotation *r)
+{
+    Error err = {0};
+    if (gamma)
+        ok(overlay_scale_tensor(w->edits, t, gamma, &err), &err);
+    ok(overlay_rotate_tensor(w->edits, t, r, &err), &err);
+}
+
+/* The residual stream times R. */
+static void turn_state(World *w)
+{
+    Error err = {0};
+    const Model *m = w->m;
+    Rotation *r = rotation(m->cfg.hidden);
+    ok(overlay_untie(w->edits, &err), &err);
+    turn_tensor(w, m->entry.table, NULL, r);
+    for (int u = 0; u < m->cfg.layers; u++)
+        for (int i = 0; i < m->units[u].nblocks; i++) {
+            const Block *b = &m->units[u].block[i];
+            List readers, writers;
+            float *gamma = take_norm(w, b->join->small[RESIDUAL_BEFORE]);
+            ends_of(&m->cfg, b, &readers, &writers);
+            for (int k = 0; k < readers.n; k++) {
+                ok(overlay_scale_inputs(w->edits, readers.linear[k], gamma, &err), &err);
+                ok(overlay_rotate_inputs(w->edits, readers.linear[k], r, &err), &err);
+            }
+            for (int k = 0; k < writers.n; k++)
+                ok(overlay_rotate_outputs(w->edits, writers.linear[k], r, &err), &err);
+            if (b->type == &block_moe && b->small[MOE_ROUTER_WEIGHT])
+                turn_tensor(w, b->small[MOE_ROUTER_WEIGHT], gamma, r);
+            free(gamma);
+        }
+    float *gamma = take_norm(w, m->exit.norm);
+    turn_tensor(w, overlay_head(w->edits, m), gamma, r);
+    free(gamma);
+    rotation_free(r);
+}
+
+/* Copies of r behind `before` places that stay, `times` times, on the diagonal. */
+static Rotation *spread(Rotation *r, int64_t before, int times, bool once)
+{
+    Error err = {0};
+    Rotation *part[2 * MOST], *out;
+    int64_t size[2 * MOST];
+    int n = 0;
+    for (int i = 0; i < times; i++) {
+        if (before && (i == 0 || !once)) {
+            part[n] = NULL;
+            size[n++] = before;
+        }
+        part[n] = r;
+        size[n++] = rotation_size(r);
+    }
+    ok(rotation_blocks(&out, part, size, n, &err), &err);
+    return out;
+}
+
+/* What attention sums, times R: values and what reads them. */
+static void turn_values(World *w)
+{
+    Error err = {0};
+    const ModelConfig *c = &w->m->cfg;
+    for (int u = 0; u < c->layers; u++)
+        for (int i = 0; i < w->m->units[u].nblocks; i++) {
+            const Block *b = &w->m->units[u].block[i];
+            if (b->type != &block_gqa && b->type != &block_mla)
+                continue;
+            bool mla = b->type == &block_mla, fused = !mla && ((const GqaConf *)b->conf)->fused;
+            Rotation *r = rotation(c->v_dim), *values = r;
+            if (mla)
+                values = spread(r, c->mla.nope, c->heads, false);
+            else if (fused)
+                values = spread(r, (int64_t)(c->heads + c->kv_heads) * c->head_dim, c->kv_heads, true);
+            int64_t v = b->linear[mla ? (int)MLA_KV_B : fused ? (int)GQA_Q : (int)GQA_V];
+            ok(overlay_rotate_outputs(w->edits, v, values, &err), &err);
+            ok(overlay_rotate_inputs(w->edits, b->linear[mla ? (int)MLA_O : (int)GQA_O], r, &err), &err);
+            if (values != r)
+                rotation_free(values);
+            rotation_free(r);
+        }
+}
+
+/* The narrow vectors of latent attention times R, their norms moved into what reads them. */
+static void turn_latent(World *w)
+{
+    Error err = {0};
+    const ModelConfig *c = &w->m->cfg;
+    for (int u = 0; u < c->layers; u++) {
+        const Block *b = &w->m->units[u].block[0];
+        if (b->type != &block_mla)
+            continue;
+        Rotation *kv = rotation(c->mla.kv_rank), *q = c->mla.q_rank ? rotation(c->mla.q_rank) : NULL, *all;
+        ok(rotation_blocks(&all, (Rotation *[]){kv, NULL}, (int64_t[]){0, c->mla.rope}, 2, &err), &err);
+        float *gamma = take_norm(w, b->small[MLA_KV_A_NORM]);
+        ok(overlay_rotate_outputs(w->edits, b->linear[MLA_KV_A], all, &err), &err);
+        ok(overlay_scale_inputs(w->edits, b->linear[MLA_KV_B], gamma, &err), &err);
+        ok(overlay_rotate_inputs(w->edits, b->linear[MLA_KV_B], kv, &err), &err);
+        free(gamma);
+        if (q) {
+            const int readers[] = {MLA_Q, MLA_INDEX_Q};
+            gamma = take_norm(w, b->small[MLA_Q_A_NORM]);
+            ok(overlay_rotate_outputs(w->edits, b->linear[MLA_Q_A], q, &err), &err);
+            for (int k = 0; k < 2; k++)
+                if (b->linear[readers[k]] >= 0) {
+                    ok(overlay_scale_inputs(w->edits, b->linear[readers[k]], gamma, &err), &err);
+                    ok(overlay_rotate_inputs(w->edits, b->linear[readers[k]], q, &err), &err);
+                }
+            free(gamma);
+        }
+        rotation_free(kv);
+        rotation_free(q);
+        rotation_free(all);
+    }
+}
+
+/* Every second linear's input is changed at run time, and its columns back. */
+static void change_inputs(World *w)
+{
+    Error err = {0};
+    for (int64_t i = 0; i < w->m->nlinears; i += 2) {
+        int64_t n = w->m->linears[i].in, small = n % 12 == 0 ? 12 : 4;
+        Rotation *a = rotation(small), *b = rotation(n / small), *r;
+        ok(rotation_kron(&r, a, b, &err), &err);
+        float *s = vector(n, 1.3f), *back = vector(n, 0);
+        for (int64_t k = 0; k < n; k++)
+            back[k] = 1 / s[k];
+        ok(overlay_input_scale(w->edits, i, back, &err), &err);
+        ok(overlay_input_rotate(w->edits, i, r, &err), &err);
+        ok(overlay_scale_inputs(w->edits, i, s, &err), &err);
+        ok(overlay_rotate_inputs(w->edits, i, r, &err), &err);
+        rotation_free(a);
+        rotation_free(b);
+        rotation_free(r);
+        free(s);
+        free(back);
+    }
+}
+
+typedef void Change(World *w);
+
+static void stays_the_same(const char *family, Change *const *change, int n)
+{
+    World w;
+    float *first = NULL;
+    for (int threads = 1; threads <= 3; threads += 2) {
+        seed = 9;
+        world_open(&w, family, threads);
+        for (int i = 0; i < n; i++)
+            change[i](&w);
+        float *after = changed(&w);
+        double d = test_worst(w.before, after, w.n);
+        if (!(d < 1e-4))
+            fail_msg("%s: %g", family, d);
+        assert_memory_not_equal(after, w.before, (size_t)w.n * sizeof *after);
+        if (first)
+            assert_memory_equal(after, first, (size_t)w.n * sizeof *after);
+        free(first);
+        first = after;
+        world_close(&w);
+    }
+    free(first);
+}
+
+static void turned_models_compute_the_same(void **state)
+{
+    (void)state;
+    static Change *const changes[] = {turn_values, turn_latent, turn_state};
+    static const char *const families[] = {"llama",   "llama3",  "mistral", "qwen2",     "qwen3",       "phi3",
+                                           "mixtral", "gpt_oss", "glm4_moe", "qwen2_moe", "qwen3_moe",   "minimax_m2",
+                                           "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm_moe_dsa"};
+    for (size_t f = 0; f < sizeof families / sizeof *families; f++)
+        stays_the_same(families[f], changes, 3);
+}
+
+static void changed_inputs_meet_changed_columns(void **state)
+{
+    (void)state;
+    static Change *const changes[] = {change_inputs};
+    static const char *const families[] = {"llama", "qwen2", "phi3", "gemma2", "gemma3", "gpt_oss", "qwen2_moe",
+                                           "deepseek_v3", "deepseek_v32", "deepseek_v4", "qwen3_next", "longcat_flash"};
+    for (size_t f = 0; f < sizeof families / sizeof *families; f++)
+        stays_the_same(families[f], changes, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_added_norm_bias_moves_into_linears),
         cmocka_unit_test(a_unit_norm_is_scaled),
         cmocka_unit_test(an_untied_head_is_edited_apart),
+        cmocka_unit_test(turned_models_compute_the_same),
+        cmocka_unit_test(changed_inputs_meet_changed_columns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -365,7 +365,7 @@ static Status project_groups(CompressedRun *r, const ChunkBuffers *buf, Error *e
         r->start[s] = ps->in->start[s] * groups;
     Stream shape = {.samples = ps->in->samples, .rows = ps->in->rows * groups, .width = l->lin->in, .start = r->start};
     Stage st = {.ps = ps, .n = 1, .lin = {l}, .x = r->q, .shape = &shape, .y = {r->o}, .ldy = {ld},
-                .act_scratch = buf->act, .packs = true, .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, l->index)};
+                .act_scratch = buf->act, .packs = true};
     block_piece(ps, r->b, &(int){COMP_O}, 1, false, &after);
     RETURN_IF_ERROR(stage_run(&st, &after, err));
     return pass_feed_tap(ps, TAP_LINEAR_OUT, l->index, r->o, ld, ld, err);

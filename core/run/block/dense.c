@@ -69,8 +69,7 @@ static Status values(Pass *ps, BlockRun *b, const ChunkBuffers *buf, float **out
                           &(DenseRun){.ps = ps, .src = g, .dst = *out, .width = width}, ps->rows, err);
     }
     Stage gu = {.ps = ps, .n = 2, .lin = {&lin[DENSE_GATE], &lin[DENSE_UP]}, .x = buf->x, .gate = true,
-                .y = {g, buf->up}, .ldy = {width, width}, .act_scratch = buf->act, .packs = true,
-                .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, lin[DENSE_GATE].lin->input)};
+                .y = {g, buf->up}, .ldy = {width, width}, .act_scratch = buf->act, .packs = true};
     RETURN_IF_ERROR(stage_run(&gu, &after, err));
     if (!buf->up)
         return ST_OK;

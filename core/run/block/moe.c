@@ -46,6 +46,7 @@ typedef struct MoeRun {
     int64_t room;          /* rows that a group of experts has at most */
     int64_t *start;        /* [STAGES_MAX][samples + 1] rows of the experts at work */
     struct ExpertRun *run; /* [STAGES_MAX] */
+    int acts;              /* acts_of */
     float *gather, *mid, *up, *out, *act; /* [room][...], those that the shared expert uses for all rows */
     Group group;           /* at work */
     bool shared;           /* the shared expert is */
@@ -190,8 +191,7 @@ static Status linear_logits(MoeRun *m, Error *err)
     if (m->rule->router_wide && wide.products == GEMM_BF16)
         wide.products = GEMM_F32;
     Stage st = {.ps = ps, .n = 1, .lin = {l}, .ops = &wide, .x = m->x,
-                .y = {m->logits}, .ldy = {n}, .act_scratch = m->act,
-                .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, l->index)};
+                .y = {m->logits}, .ldy = {n}, .act_scratch = m->act};
     RETURN_IF_ERROR(stage_run(&st, NULL, err));
     return pass_feed_tap(ps, TAP_LINEAR_OUT, l->index, m->logits, n, n, err);
 }
@@ -328,11 +328,22 @@ static uint64_t gate_up_bytes(const MoeRun *m, int e)
     return bytes;
 }
 
+/* Bytes of its weights that have to be whole. */
+static uint64_t whole_bytes(const MoeRun *m, int e)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < 3; i++) {
+        SourceWeight w = source_weight(&m->ps->r->src, &m->ps->r->m->linears[expert_linear(m, e, i)]);
+        bytes += source_whole_bytes(&w);
+    }
+    return bytes;
+}
+
 /* The group that begins with the first expert from e on that runs: as many as one piece of weights and the room for
  * their rows hold. n 0: there is none. */
 static void group_from(const MoeRun *m, int e, Group *g)
 {
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, whole = 0;
     *g = (Group){.n = 0};
     for (; e < m->ps->cfg->moe.experts && g->n < STAGES_MAX; e++) {
         if (!expert_runs(m, e))
@@ -340,7 +351,8 @@ static void group_from(const MoeRun *m, int e, Group *g)
         int64_t rows = m->first[e + 1] - m->first[e];
         bool alone = expert_watched(m, e);
         bytes += gate_up_bytes(m, e);
-        if (g->n && (alone || bytes > m->ps->piece_max || g->rows + rows > m->room))
+        whole += whole_bytes(m, e);
+        if (g->n && (alone || max_u64(bytes, whole) > m->ps->piece_max || g->rows + rows > m->room))
             return;
         g->base = g->n ? g->base : m->first[e];
         g->e[g->n++] = e;
@@ -391,11 +403,10 @@ static Status start_expert(MoeRun *m, int k, Error *err)
     bool none = x->shape.rows == 0;
     x->gu = (Stage){.ps = &x->ps, .n = 2, .lin = {&x->lin[0], &x->lin[1]}, .x = m->gather + row0 * h, .gate = true,
                     .y = {m->mid + row0 * width, !none && out ? m->up : NULL}, .ldy = {width, width},
-                    .act_scratch = m->act ? m->act + stage_acts_floats(h, 2 * row0) : NULL,
-                    .in_mask = none ? 0 : pass_tap_mask(&x->ps, TAP_LINEAR_IN, x->lin[0].index)};
+                    .act_scratch = m->act ? m->act + stage_acts_floats(h, 2 * m->acts * row0) : NULL, .hidden = none};
     x->down = (Stage){.ps = &x->ps, .n = 1, .lin = {&x->lin[2]}, .x = m->mid + row0 * width,
-                      .y = {m->out + row0 * h}, .ldy = {h}, .act_scratch = m->act ? m->act + stage_acts_floats(width, row0) : NULL,
-                      .in_mask = none ? 0 : pass_tap_mask(&x->ps, TAP_LINEAR_IN, x->lin[2].index)};
+                      .y = {m->out + row0 * h}, .ldy = {h},
+                      .act_scratch = m->act ? m->act + stage_acts_floats(width, m->acts * row0) : NULL, .hidden = none};
     return ST_OK;
 }
 
@@ -502,14 +513,13 @@ static Status run_shared(MoeRun *m, Error *err)
     bool gated = lin[MOE_SHARED_GATE].lin != NULL;
     m->shared = true;
     Stage gu = {.ps = ps, .n = gated ? 3 : 2, .lin = {&lin[MOE_GATE], &lin[MOE_UP], &lin[MOE_SHARED_GATE]}, .x = m->x,
-                .y = {m->mid, m->up, m->logits}, .ldy = {width, width, 1}, .act_scratch = m->act,
-                .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, lin[MOE_GATE].index)};
+                .y = {m->mid, m->up, m->logits}, .ldy = {width, width, 1}, .act_scratch = m->act};
     RETURN_IF_ERROR(stage_run(&gu, NULL, err));
     for (int i = 0; i < gu.n; i++)
         RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, gu.lin[i]->index, gu.y[i], gu.ldy[i], gu.ldy[i], err));
     RETURN_IF_ERROR(pass_tiles(m->ps, PHASE_GATE, gate_rows_task, m, m->rows, err));
     Stage down = {.ps = ps, .n = 1, .lin = {&lin[MOE_DOWN]}, .x = m->mid, .y = {m->out}, .ldy = {h},
-                  .act_scratch = m->act, .in_mask = pass_tap_mask(ps, TAP_LINEAR_IN, lin[MOE_DOWN].index)};
+                  .act_scratch = m->act};
     RETURN_IF_ERROR(stage_run(&down, NULL, err));
     RETURN_IF_ERROR(pass_feed_tap(ps, TAP_LINEAR_OUT, lin[MOE_DOWN].index, m->out, h, h, err));
     return pass_tiles(m->ps, PHASE_ELEMENTS, add_shared_task, m, m->rows, err);
@@ -517,16 +527,16 @@ static Status run_shared(MoeRun *m, Error *err)
 
 /* ---- the block ---- */
 
-/* Bytes for `rows` rows of which `most` go to one expert; act: room for any variant's inputs. */
-static uint64_t block_bytes(const ModelConfig *c, int64_t rows, int64_t most, int64_t mix, int threads, bool act)
+/* Bytes for `rows` rows of which `most` go to one expert; acts: inputs that are made for every linear, at most. */
+static uint64_t block_bytes(const ModelConfig *c, int64_t rows, int64_t most, int64_t mix, int threads, int acts)
 {
     const MoeConfig *e = &c->moe;
     int64_t out = max_i64(most, e->shared_inter ? rows : 0) * c->hidden;
     int64_t values = most * c->hidden + out + 2 * max_i64(most * e->inter, rows * e->shared_inter);
-    int64_t acts = act ? stage_acts_floats(max_i64(c->hidden, max_i64(e->inter, e->shared_inter)), 3 * rows) : 0;
+    int64_t made = stage_acts_floats(max_i64(c->hidden, max_i64(e->inter, e->shared_inter)), 3 * acts * rows);
     int64_t choices = router_choices(e);
     int64_t row = 2 * c->hidden + choices + 2 * e->top_k + mix;
-    uint64_t floats = (uint64_t)(rows * row + values + acts);
+    uint64_t floats = (uint64_t)(rows * row + values + made);
     uint64_t router = (uint64_t)((c->hidden + 2) * choices) + router_scratch_floats(e) * (uint64_t)threads;
     return (floats + router) * sizeof(float) + (uint64_t)(rows * e->top_k) * sizeof(struct MoeEntry);
 }
@@ -539,23 +549,26 @@ static int64_t join_mix(const Block *b, const ModelConfig *c)
     return need.row.mix;
 }
 
-static bool has_act(const Pass *ps)
+/* Inputs that are made for one linear, at most: changed, fake-quantized. */
+static int acts_of(const Pass *ps)
 {
-    for (int32_t i = 0; i < ps->u->count && ps->forms; i++)
-        if (ps->forms[i] && ps->forms[i]->act)
-            return true;
-    return false;
+    bool act = false, changed = false;
+    for (int32_t i = 0; i < ps->u->count; i++) {
+        act = act || (ps->forms && ps->forms[i] && ps->forms[i]->act);
+        changed = changed || overlay_inputs(ps->r->opt.overlay, ps->u->first + i);
+    }
+    return act + changed;
 }
 
-static uint64_t bytes_now(const MoeRun *m, int64_t most, bool act)
+static uint64_t bytes_now(const MoeRun *m, int64_t most, int acts)
 {
     int64_t mix = join_mix(m->b->b, m->ps->cfg);
-    return block_bytes(m->ps->cfg, m->rows, most, mix, m->ps->r->threads, act) + m->ps->fixed;
+    return block_bytes(m->ps->cfg, m->rows, most, mix, m->ps->r->threads, acts) + m->ps->fixed;
 }
 
-static Status check_limit(const MoeRun *m, int64_t most, bool act, Error *err)
+static Status check_limit(const MoeRun *m, int64_t most, int acts, Error *err)
 {
-    uint64_t need = bytes_now(m, most, act), limit = m->ps->r->opt.mem_limit;
+    uint64_t need = bytes_now(m, most, acts), limit = m->ps->r->opt.mem_limit;
     if (!limit || need <= limit)
         return ST_OK;
     return error_set(err, ST_NOMEM,
@@ -571,7 +584,6 @@ static Status moe_buffers(MoeRun *m, Error *err)
     const MoeConfig *e = &c->moe;
     int64_t mix = join_mix(m->b->b, c), width = max_i64(c->hidden, max_i64(e->inter, e->shared_inter));
     size_t rows = (size_t)m->rows, chosen = rows * (size_t)e->top_k, h = (size_t)c->hidden;
-    bool act = has_act(ps);
     m->x = mem_aligned(rows * h, sizeof *m->x);
     m->y = mem_zarray(rows * h, sizeof *m->y);
     m->logits = mem_aligned(rows * (size_t)router_choices(e), sizeof *m->logits);
@@ -582,9 +594,10 @@ static Status moe_buffers(MoeRun *m, Error *err)
     m->entry = mem_array(chosen, sizeof *m->entry);
     m->start = mem_array(((size_t)ps->in->samples + 1) * STAGES_MAX, sizeof *m->start);
     m->run = mem_array(STAGES_MAX, sizeof *m->run);
-    m->act = act ? mem_aligned((size_t)stage_acts_floats(width, 3 * m->rows), sizeof *m->act) : NULL;
+    m->acts = acts_of(ps);
+    m->act = m->acts ? mem_aligned((size_t)stage_acts_floats(width, 3 * m->acts * m->rows), sizeof *m->act) : NULL;
     m->mix = mix ? mem_array(rows * (size_t)mix, sizeof *m->mix) : NULL;
-    if (act && !m->act)
+    if (m->acts && !m->act)
         return error_nomem(err, "the experts' inputs");
     if (!m->x || !m->y || !m->logits || !m->w || !m->idx || !m->scratch || !m->first || !m->entry || !m->start ||
         !m->run || (mix && !m->mix))
@@ -597,12 +610,12 @@ static Status expert_buffers(MoeRun *m, Error *err)
 {
     const ModelConfig *c = &m->ps->r->m->cfg;
     const MoeConfig *e = &c->moe;
-    bool shared = e->shared_inter > 0, act = m->act != NULL;
+    bool shared = e->shared_inter > 0;
     uint64_t limit = m->ps->r->opt.mem_limit;
     m->room = max_i64(m->most, min_i64(m->rows, GROUP_ROWS));
-    if (limit && bytes_now(m, m->room, act) > limit)
+    if (limit && bytes_now(m, m->room, m->acts) > limit)
         m->room = m->most;
-    RETURN_IF_ERROR(check_limit(m, m->room, act, err));
+    RETURN_IF_ERROR(check_limit(m, m->room, m->acts, err));
     int64_t mid = max_i64(m->room * e->inter, shared ? m->rows * e->shared_inter : 0);
     int64_t out = shared ? max_i64(m->rows, m->room) : m->room;
     m->gather = mem_aligned((size_t)(m->room * c->hidden), sizeof *m->gather);
@@ -617,7 +630,7 @@ static Status run_block(MoeRun *m, const ChunkBuffers *buf, Error *err)
     Pass *ps = m->ps;
     const MoeConfig *c = &ps->cfg->moe;
     int64_t h = ps->cfg->hidden;
-    RETURN_IF_ERROR(check_limit(m, 0, false, err));
+    RETURN_IF_ERROR(check_limit(m, 0, 0, err));
     RETURN_IF_ERROR(moe_buffers(m, err));
     RETURN_IF_ERROR(route(m, buf, err));
     RETURN_IF_ERROR(expert_buffers(m, err));
@@ -641,12 +654,17 @@ static Status forward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err
     return st;
 }
 
+static int acts_asked(const NeedAsk *ask)
+{
+    return (ask->level != NULL) + ask->inputs;
+}
+
 static void need(const Block *b, const NeedAsk *ask, BlockNeed *out)
 {
     int64_t choices = router_choices(&ask->cfg->moe);
     int64_t mix = join_mix(b, ask->cfg);
-    out->whole = block_bytes(ask->cfg, ask->rows, ask->rows, mix, ask->threads, ask->level != NULL);
-    out->least = block_bytes(ask->cfg, ask->rows, 0, mix, ask->threads, ask->level != NULL);
+    out->whole = block_bytes(ask->cfg, ask->rows, ask->rows, mix, ask->threads, acts_asked(ask));
+    out->least = block_bytes(ask->cfg, ask->rows, 0, mix, ask->threads, acts_asked(ask));
     if (b->linear[MOE_ROUTER] < 0)
         need_product(ask, &out->worker, PASS_TILE, choices, ask->cfg->hidden);
 }

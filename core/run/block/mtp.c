@@ -126,16 +126,16 @@ static Status project(Joined *j, float *out, Error *err)
     return st;
 }
 
-static uint64_t whole_bytes(const ModelConfig *c, int64_t rows)
+static uint64_t whole_bytes(const ModelConfig *c, int64_t rows, bool changed)
 {
-    /* as read, and as the products want it: fake-quantized with its scales, or packed */
-    return (uint64_t)(rows * (2 * c->hidden + stage_acts_floats(2 * c->hidden, 1))) * sizeof(float);
+    /* as read, and as the products want it: fake-quantized with its scales, or packed; changed before */
+    return (uint64_t)(rows * (2 * c->hidden + stage_acts_floats(2 * c->hidden, 1 + changed))) * sizeof(float);
 }
 
-static Status check_room(const Pass *ps, Error *err)
+static Status check_room(const Pass *ps, const BlockRun *b, Error *err)
 {
     uint64_t streams = (uint64_t)(ps->in->rows * ps->in->width) * sizeof(float) * (ps->in == ps->out ? 1 : 2);
-    uint64_t bytes = streams + whole_bytes(ps->cfg, ps->in->rows), limit = ps->r->opt.mem_limit;
+    uint64_t bytes = streams + whole_bytes(ps->cfg, ps->in->rows, b->lin[MTP_EH_PROJ].inputs), limit = ps->r->opt.mem_limit;
     if (!ps->in->ids)
         return error_set(err, ST_INTERNAL, "layer %d needs the tokens of its hidden states", ps->layer);
     if (limit && bytes > limit)
@@ -150,7 +150,7 @@ static Status check_room(const Pass *ps, Error *err)
 static Status forward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err)
 {
     Joined j = {.ps = ps, .b = b, .state = buf->in};
-    RETURN_IF_ERROR(check_room(ps, err));
+    RETURN_IF_ERROR(check_room(ps, b, err));
     j.x = mem_aligned((size_t)(ps->rows * 2 * ps->cfg->hidden), sizeof *j.x);
     Status st = j.x ? join(&j, err) : error_nomem(err, "the activations of a layer");
     if (st == ST_OK)
@@ -162,7 +162,7 @@ static Status forward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err
 static void need(const Block *b, const NeedAsk *ask, BlockNeed *out)
 {
     (void)b;
-    out->whole = out->least = whole_bytes(ask->cfg, ask->rows);
+    out->whole = out->least = whole_bytes(ask->cfg, ask->rows, ask->inputs);
 }
 
 const BlockOps mtp_ops = {.whole = true, .need = need, .forward = forward};
