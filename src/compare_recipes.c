@@ -157,17 +157,33 @@ static const Column columns[] = {
 };
 enum { COLUMNS = sizeof columns / sizeof *columns };
 
+/* A row's cells behind its name, in JSON (with their names) or CSV (an empty cell where there is no number). */
+static void put_cells(const RecipeRow *r, bool json, Str *b)
+{
+    for (int k = 0; k < COLUMNS; k++) {
+        double v = columns[k].value(r);
+        if (json)
+            str_printf(b, ",\"%s\":", columns[k].name);
+        else
+            str_putc(b, ',');
+        if (json || isfinite(v))
+            str_double(b, v);
+    }
+}
+
+static const char *verdict_name(const RecipeRow *r, int i)
+{
+    return i ? verdict_word(verdict(&r[i])) : "first";
+}
+
 static void rows_json(const RecipeRow *r, int n, Str *b)
 {
     str_puts(b, "{\"recipes\":[");
     for (int i = 0; i < n; i++) {
         str_printf(b, "%s\n{\"recipe\":", i ? "," : "");
         str_json(b, r[i].path);
-        for (int k = 0; k < COLUMNS; k++) {
-            str_printf(b, ",\"%s\":", columns[k].name);
-            str_double(b, columns[k].value(&r[i]));
-        }
-        str_printf(b, ",\"verdict\":\"%s\"}", i ? verdict_word(verdict(&r[i])) : "first");
+        put_cells(&r[i], true, b);
+        str_printf(b, ",\"verdict\":\"%s\"}", verdict_name(r, i));
     }
     str_puts(b, "]}\n");
 }
@@ -180,13 +196,8 @@ static void rows_csv(const RecipeRow *r, int n, Str *b)
     str_puts(b, ",verdict\n");
     for (int i = 0; i < n; i++) {
         csv_field(b, r[i].path);
-        for (int k = 0; k < COLUMNS; k++) {
-            double v = columns[k].value(&r[i]);
-            str_putc(b, ',');
-            if (isfinite(v))
-                str_double(b, v);
-        }
-        str_printf(b, ",%s\n", i ? verdict_word(verdict(&r[i])) : "first");
+        put_cells(&r[i], false, b);
+        str_printf(b, ",%s\n", verdict_name(r, i));
     }
 }
 

@@ -44,8 +44,7 @@ typedef struct OutlierTap {
     int32_t *flagged; /* [width] samples in which the channel is an outlier */
     float *top;       /* [width] max|x| */
     BadPlace bad;
-    UnitScore u;      /* after the last sample */
-    bool ended;
+    TapScore score;
 } OutlierTap;
 
 typedef struct Outliers {
@@ -74,13 +73,7 @@ static void tap_fini(OutlierTap *t)
 static bool wants_tap(void *self, Tap tap)
 {
     const Outliers *o = self;
-    if (tap.kind != o->kind || tap.linear < 0 || tap.layer < 0)
-        return false;
-    const Unit *u = &o->p->m->units[tap.layer];
-    for (int64_t i = u->first; i < u->first + u->count; i++)
-        if (watch_wants(o->p, i) && (o->kind == TAP_LINEAR_OUT ? i : o->p->m->linears[i].input) == tap.linear)
-            return true;
-    return false;
+    return watch_wants_tap(o->p, o->kind, tap);
 }
 
 static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, int64_t width, Error *err)
@@ -191,8 +184,8 @@ static void name_worst(OutlierTap *t)
 {
     for (int k = 0; k < WORST; k++) {
         int64_t j = next_worst(t);
-        t->u.part[PART_WORST + 2 * k] = j < 0 ? NAN : (double)j;
-        t->u.part[PART_WORST + 2 * k + 1] = j < 0 ? NAN : (double)t->flagged[j];
+        t->score.u.part[PART_WORST + 2 * k] = j < 0 ? NAN : (double)j;
+        t->score.u.part[PART_WORST + 2 * k + 1] = j < 0 ? NAN : (double)t->flagged[j];
         if (j >= 0)
             t->flagged[j] = -1;
     }
@@ -200,7 +193,7 @@ static void name_worst(OutlierTap *t)
 
 static void make_score(OutlierTap *t)
 {
-    UnitScore *u = &t->u;
+    UnitScore *u = &t->score.u;
     double means = 0, std = NAN, channels = 0, max = 0;
     for (int i = 0; i < t->samples; i++) {
         const SampleSum *s = &t->sample[i];
@@ -239,10 +232,9 @@ static Status tap_end(void *self, Tap tap, Error *err)
     if (o->oom)
         return error_nomem(err, "the channels of a linear");
     make_score(t);
-    UnitScore u = t->u;
+    TapScore score = {t->score.u, true};
     tap_fini(t);
-    t->u = u;
-    t->ended = true;
+    t->score = score;
     return ST_OK;
 }
 
@@ -255,11 +247,7 @@ static Status layer(void *self, int unit, const Stream *h, Pool *pool, WatchOut 
         const OutlierTap *t = tap_of(o, o->kind == TAP_LINEAR_OUT ? i : o->p->m->linears[i].input);
         if (!watch_wants(o->p, i))
             continue;
-        UnitScore s = t->u;
-        if (!t->ended) {
-            watch_undefined(&s, "no token reached it");
-            s.absent = true;
-        }
+        UnitScore s = watch_tap_score(&t->score);
         s.unit = i;
         RETURN_IF_ERROR(watch_put(out, o->metric, &s, err));
     }
@@ -272,9 +260,7 @@ static Status layer(void *self, int unit, const Stream *h, Pool *pool, WatchOut 
 
 static Status begin(const PassPlan *p, const Metric *m, TapKind kind, void **self, Error *err)
 {
-    int64_t most = 0;
-    for (int i = 0; i < model_depth(p->m); i++)
-        most = max_i64(most, p->m->units[i].count);
+    int64_t most = watch_most_linears(p->m);
     Outliers *o = mem_zarray(1, sizeof *o);
     if (!o || !(o->tap = mem_zarray((size_t)most, sizeof *o->tap))) {
         free(o);
@@ -316,11 +302,9 @@ enum { TAPS_OPEN = 8 };
 
 static uint64_t bytes(const PassPlan *p, int threads)
 {
-    uint64_t widest = 0, most = 0;
+    uint64_t widest = 0, most = (uint64_t)watch_most_linears(p->m);
     for (int64_t i = 0; i < p->m->nlinears; i++)
         widest = max_u64(widest, (uint64_t)max_i64(p->m->linears[i].in, p->m->linears[i].out));
-    for (int i = 0; i < model_depth(p->m); i++)
-        most = max_u64(most, (uint64_t)p->m->units[i].count);
     uint64_t longest = (uint64_t)longest_of(p->tokens->start, p->tokens->samples), t = (uint64_t)(threads < 1 ? 1 : threads);
     return most * sizeof(OutlierTap) + TAPS_OPEN * (widest * 8 + (uint64_t)p->tokens->samples * (sizeof(SampleSum) + 8)) +
            t * (widest * 16 + longest * 4);

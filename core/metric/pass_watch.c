@@ -63,6 +63,35 @@ void bad_place_text(const BadPlace *b, char *out, int size)
              (long long)b->row, (long long)b->channel);
 }
 
+UnitScore watch_tap_score(const TapScore *t)
+{
+    UnitScore s = t->u;
+    if (t->ended)
+        return s;
+    watch_undefined(&s, "no token reached it");
+    s.absent = true;
+    return s;
+}
+
+int64_t watch_most_linears(const Model *m)
+{
+    int64_t most = 0;
+    for (int i = 0; i < model_depth(m); i++)
+        most = max_i64(most, m->units[i].count);
+    return most;
+}
+
+bool watch_wants_tap(const PassPlan *p, TapKind kind, Tap tap)
+{
+    if (tap.kind != kind || tap.linear < 0 || tap.layer < 0)
+        return false;
+    const Unit *u = &p->m->units[tap.layer];
+    for (int64_t i = u->first; i < u->first + u->count; i++)
+        if (watch_wants(p, i) && (kind == TAP_LINEAR_OUT ? i : p->m->linears[i].input) == tap.linear)
+            return true;
+    return false;
+}
+
 void watch_undefined(UnitScore *u, const char *why)
 {
     u->value = NAN;

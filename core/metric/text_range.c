@@ -53,8 +53,7 @@ typedef struct RangeTap {
     int samples;
     float *lo, *hi;    /* [samples]; lo > hi: no row came */
     BadPlace bad;
-    UnitScore u;       /* after the last sample */
-    bool ended;
+    TapScore score;
 } RangeTap;
 
 typedef struct TextRange {
@@ -77,14 +76,7 @@ static void tap_fini(RangeTap *t)
 
 static bool wants_tap(void *self, Tap tap)
 {
-    const TextRange *o = self;
-    if (tap.kind != TAP_LINEAR_IN || tap.linear < 0 || tap.layer < 0)
-        return false;
-    const Unit *u = &o->p->m->units[tap.layer];
-    for (int64_t i = u->first; i < u->first + u->count; i++)
-        if (watch_wants(o->p, i) && o->p->m->linears[i].input == tap.linear)
-            return true;
-    return false;
+    return watch_wants_tap(((const TextRange *)self)->p, TAP_LINEAR_IN, tap);
 }
 
 static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, int64_t width, Error *err)
@@ -158,7 +150,7 @@ static void choose_text(UnitScore *u)
 
 static void make_score(const TextRange *o, RangeTap *t)
 {
-    UnitScore *u = &t->u;
+    UnitScore *u = &t->score.u;
     double *part = u->part;
     int lo, hi;
     const int64_t *start = o->p->tokens->start;
@@ -201,10 +193,9 @@ static Status tap_end(void *self, Tap tap, Error *err)
     (void)err;
     RangeTap *t = tap_of(self, tap.linear);
     make_score(self, t);
-    UnitScore u = t->u;
+    TapScore score = {t->score.u, true};
     tap_fini(t);
-    t->u = u;
-    t->ended = true;
+    t->score = score;
     return ST_OK;
 }
 
@@ -217,12 +208,9 @@ static Status layer(void *self, int unit, const Stream *h, Pool *pool, WatchOut 
         const RangeTap *t = tap_of(o, o->p->m->linears[i].input);
         if (!watch_wants(o->p, i))
             continue;
-        UnitScore s = t->u;
-        if (!t->ended) {
-            watch_undefined(&s, "no token reached it");
+        UnitScore s = watch_tap_score(&t->score);
+        if (!t->score.ended)
             s.part[TEXT_RANGE_TEXTS] = 0;
-            s.absent = true;
-        }
         s.unit = i;
         RETURN_IF_ERROR(watch_put(out, &metric_text_range, &s, err));
     }
@@ -233,18 +221,10 @@ static Status layer(void *self, int unit, const Stream *h, Pool *pool, WatchOut 
 
 /* ---- the rows ---- */
 
-static int64_t most_linears(const Model *m)
-{
-    int64_t most = 0;
-    for (int i = 0; i < model_depth(m); i++)
-        most = max_i64(most, m->units[i].count);
-    return most;
-}
-
 static Status begin(const PassPlan *p, void **self, Error *err)
 {
     TextRange *o = mem_zarray(1, sizeof *o);
-    if (!o || !(o->tap = mem_zarray((size_t)most_linears(p->m), sizeof *o->tap))) {
+    if (!o || !(o->tap = mem_zarray((size_t)watch_most_linears(p->m), sizeof *o->tap))) {
         free(o);
         return error_nomem(err, "the ranges of texts");
     }
@@ -259,7 +239,7 @@ static void end(void *self)
     TextRange *o = self;
     if (!o)
         return;
-    for (int64_t i = 0; i < most_linears(o->p->m); i++)
+    for (int64_t i = 0; i < watch_most_linears(o->p->m); i++)
         tap_fini(&o->tap[i]);
     pthread_mutex_destroy(&o->lock);
     free(o->tap);
@@ -272,7 +252,7 @@ enum { TAPS_OPEN = 8 };
 static uint64_t bytes(const PassPlan *p, int threads)
 {
     (void)threads;
-    return (uint64_t)most_linears(p->m) * sizeof(RangeTap) + TAPS_OPEN * (uint64_t)p->tokens->samples * 2 * sizeof(float);
+    return (uint64_t)watch_most_linears(p->m) * sizeof(RangeTap) + TAPS_OPEN * (uint64_t)p->tokens->samples * 2 * sizeof(float);
 }
 
 static const ObserverOps ops = {.name = "ranges of texts", .wants_tap = wants_tap, .tap_begin = tap_begin,

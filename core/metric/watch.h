@@ -31,6 +31,18 @@ extern const Watch watch_act_outliers, watch_output_outliers, watch_massive, wat
     watch_text_range;
 extern const MetricPass pass_watch;
 
+/* What a linear's input or output came to when its last sample was seen. */
+typedef struct TapScore {
+    UnitScore u;
+    bool ended;
+} TapScore;
+/* That score; of one that no token reached why it has none, absent. */
+UnitScore watch_tap_score(const TapScore *t);
+/* Most linears of a layer. */
+int64_t watch_most_linears(const Model *m);
+/* Whether one of the linears that the pass is to score sees (kind TAP_LINEAR_IN) or makes (TAP_LINEAR_OUT) what is tapped. */
+bool watch_wants_tap(const PassPlan *p, TapKind kind, Tap tap);
+
 /* Whether the pass is to score something of a unit, and linear i. */
 bool watch_wants_unit(const PassPlan *p, int unit);
 static inline bool watch_wants(const PassPlan *p, int64_t i)
