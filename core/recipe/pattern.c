@@ -169,6 +169,31 @@ static Status compile_class(Pattern *p, const char *s, size_t *used, size_t *cca
     return ST_OK;
 }
 
+/* The plain bytes at both ends of an alternative; the last one's behind its last star. */
+static bool plain_ends(Pattern *p, Alt *a)
+{
+    const Token *t = a->count ? p->tokens + a->first : NULL;
+    char *text = arena_alloc(&p->arena, (size_t)a->count + 1);
+    if (!text)
+        return false;
+    int32_t k = 0, star = a->count;
+    while (k < a->count && t[k].kind == TK_BYTE) {
+        text[k] = (char)t[k].byte;
+        k++;
+    }
+    a->head = text;
+    a->nhead = (size_t)k;
+    while (star > k && t[star - 1].kind == TK_BYTE)
+        star--;
+    if (star == 0 || t[star - 1].kind != TK_STAR)
+        star = a->count;
+    for (int32_t i = star; i < a->count; i++)
+        text[i] = (char)t[i].byte;
+    a->tail = text + star;
+    a->ntail = (size_t)(a->count - star);
+    return true;
+}
+
 static Status compile_alt(Pattern *p, const char *s, size_t *tcap, size_t *ccap, Error *err)
 {
     Alt a = {.first = (int32_t)p->ntokens};
@@ -194,6 +219,8 @@ static Status compile_alt(Pattern *p, const char *s, size_t *tcap, size_t *ccap,
         s += used;
     }
     a.count = (int32_t)p->ntokens - a.first;
+    if (!plain_ends(p, &a))
+        return error_nomem(err, "a pattern");
     p->alts[p->nalts++] = a;
     return ST_OK;
 }
@@ -294,6 +321,11 @@ static bool alt_match(const Pattern *p, const Alt *a, const char *s)
             return false;
         unsigned cp;
         from += next_char(from, &cp);
+        if (star + 1 < end && star[1].kind == TK_BYTE && star[1].byte < 128) { /* which stands nowhere within a character */
+            from = strchr(from, star[1].byte);
+            if (!from)
+                return false;
+        }
         s = from;
         t = star + 1;
     }
@@ -306,8 +338,12 @@ bool pattern_match(const Pattern *p, const char *name)
 {
     if (strcmp(p->text, name) == 0)
         return true;
-    for (int32_t i = 0; i < p->nalts; i++)
-        if (alt_match(p, &p->alts[i], name))
+    size_t len = strlen(name);
+    for (int32_t i = 0; i < p->nalts; i++) {
+        const Alt *a = &p->alts[i];
+        if (len >= a->nhead + a->ntail && memcmp(name, a->head, a->nhead) == 0 &&
+            memcmp(name + len - a->ntail, a->tail, a->ntail) == 0 && alt_match(p, a, name))
             return true;
+    }
     return false;
 }

@@ -41,6 +41,8 @@ typedef struct CharClass {
 /* One brace alternative: tokens [first, first+count). */
 typedef struct Alt {
     int32_t first, count;
+    const char *head, *tail;       /* what every name begins with, and ends with; for the first look */
+    size_t nhead, ntail;
 } Alt;
 
 struct Pattern {

@@ -409,6 +409,18 @@ uint64_t recipe_linear_bytes(const Recipe *r, const Model *m, int64_t linear, in
            (l->bias ? (uint64_t)l->out * (uint64_t)dtype_size(l->bias->dtype) : 0);
 }
 
+uint64_t recipe_memo_bytes(SizeMemo *memo, const Recipe *r, const Model *m, int64_t linear, int level, bool peer)
+{
+    const Linear *l = &m->linears[linear];
+    int16_t weight = (int16_t)float_size(m, l), bias = l->bias ? (int16_t)dtype_size(l->bias->dtype) : 0;
+    uint64_t mixed = (uint64_t)l->in * 31 + (uint64_t)l->out * 7 + (uint64_t)level * 17;
+    struct SizeOf *s = &memo->of[(mixed ^ mixed >> 7) % SIZE_MEMO];
+    if (!s->known || s->in != l->in || s->out != l->out || s->level != level || s->weight != weight || s->bias != bias)
+        *s = (struct SizeOf){l->in, l->out, (int64_t)recipe_linear_bytes(r, m, linear, level, peer), (int16_t)level, weight, bias,
+                             true};
+    return (uint64_t)s->bytes;
+}
+
 double recipe_linear_bits(const Recipe *r, const Model *m, int64_t linear, int level)
 {
     const Linear *l = &m->linears[linear];
@@ -421,12 +433,13 @@ void recipe_sizes(const Recipe *r, const Model *m, const int16_t *level, bool pe
     *out = (SizeReport){0};
     uint64_t params = 0;
     double bits = 0;
+    SizeMemo memo = {0};
     for (int64_t i = 0; i < m->nlinears; i++) {
         const Linear *l = &m->linears[i];
         uint64_t n = (uint64_t)l->out * (uint64_t)l->in;
         const RecipeEntry *e = entry_at(r, level[i]);
-        out->bytes += recipe_linear_bytes(r, m, i, level[i], peer);
-        out->float_bytes += recipe_linear_bytes(r, m, i, 0, peer);
+        out->bytes += recipe_memo_bytes(&memo, r, m, i, level[i], peer);
+        out->float_bytes += recipe_memo_bytes(&memo, r, m, i, 0, peer);
         out->quantized += e != NULL;
         out->floats += !e;
         params += n + (l->bias ? (uint64_t)l->out : 0);

@@ -153,6 +153,17 @@ typedef struct SizeReport {
 void recipe_sizes(const Recipe *r, const Model *m, const int16_t *level, bool peer, SizeReport *out);
 /* Bytes a linear takes at a level. */
 uint64_t recipe_linear_bytes(const Recipe *r, const Model *m, int64_t linear, int level, bool peer);
+/* What was asked for lately, for those who ask for many: a model has few shapes. Zeroed at first; of one recipe, model and
+ * `peer`. */
+enum { SIZE_MEMO = 64 };
+typedef struct SizeMemo {
+    struct SizeOf {
+        int64_t in, out, bytes;
+        int16_t level, weight, bias; /* level, bytes of an element of its float form and of its bias, 0: none */
+        bool known;
+    } of[SIZE_MEMO];
+} SizeMemo;
+uint64_t recipe_memo_bytes(SizeMemo *memo, const Recipe *r, const Model *m, int64_t linear, int level, bool peer);
 /* Bits of its weights there, scales aside. */
 double recipe_linear_bits(const Recipe *r, const Model *m, int64_t linear, int level);
 

@@ -57,7 +57,7 @@ static void time_step(Job *j, int laps)
 
 static void apply_steps(Session *s, Job *j, int64_t done, int64_t total)
 {
-    table_scores_changed(s->table);
+    table_scores_arrived(s->table);
     bool more = done > j->view->done; /* rows and scores of one step come one after the other */
     j->view->done = done;
     j->view->total = total;
@@ -316,7 +316,6 @@ static void apply_end(Session *s, Job *j)
     s->queue->ended++;
     s->queue->last_ended = id;
     job_end(j);
-    table_scores_asked(s->table);
     tuning_ended(s, id, st);
     guide_ended(s, id, st);
 }

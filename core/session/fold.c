@@ -310,31 +310,37 @@ static void clear_figures(Folds *t)
     }
 }
 
-static void add_score(const Session *s, Fold *v, int64_t linear, const Score *sc)
+static void add_score(const Session *s, Fold *v, int64_t linear, ScoreState state, double value)
 {
-    v->failed += sc->state == SCORE_FAILED;
-    v->stale += sc->state == SCORE_STALE;
-    if (sc->state != SCORE_OK && sc->state != SCORE_STALE)
+    v->failed += state == SCORE_FAILED;
+    v->stale += state == SCORE_STALE;
+    if (state != SCORE_OK && state != SCORE_STALE)
         return;
     v->scored++;
-    v->mean += sc->value;
+    v->mean += value;
     int up = s->table->metric->direction;
-    if (v->worst < 0 || sc->value * up > v->max * up) {
+    if (v->worst < 0 || value * up > v->max * up) {
         v->worst = linear;
-        v->max = sc->value;
+        v->max = value;
     }
 }
 
-double session_linear_cost(const Session *s, int64_t linear)
+double linear_cost(const Session *s, SizeMemo *memo, int64_t linear)
 {
     int level = s->assignment->level[linear];
     if (!s->recipe || s->assignment->nlevels < 2)
         return 0;
-    return (double)recipe_linear_bytes(s->recipe, s->model, linear, 0, s->opt.peer) -
-           (double)recipe_linear_bytes(s->recipe, s->model, linear, level ? level : 1, s->opt.peer);
+    return (double)recipe_memo_bytes(memo, s->recipe, s->model, linear, 0, s->opt.peer) -
+           (double)recipe_memo_bytes(memo, s->recipe, s->model, linear, level ? level : 1, s->opt.peer);
 }
 
-static void add_decision(const Session *s, Fold *v, int64_t linear)
+double session_linear_cost(const Session *s, int64_t linear)
+{
+    SizeMemo memo = {0};
+    return linear_cost(s, &memo, linear);
+}
+
+static void add_decision(const Session *s, SizeMemo *memo, Fold *v, int64_t linear)
 {
     int level = s->assignment->level[linear];
     v->tagged += s->assignment->tagged[linear];
@@ -342,45 +348,55 @@ static void add_decision(const Session *s, Fold *v, int64_t linear)
     if (level < FOLD_LEVELS)
         v->at_level[level]++;
     v->level = v->level == -2 || v->level == level ? level : -1;
-    v->bytes += s->recipe ? (double)recipe_linear_bytes(s->recipe, s->model, linear, level, s->opt.peer) : 0;
-    v->cost += session_linear_cost(s, linear);
+    v->bytes += s->recipe ? (double)recipe_memo_bytes(memo, s->recipe, s->model, linear, level, s->opt.peer) : 0;
+    v->cost += linear_cost(s, memo, linear);
 }
 
-/* One pass over all linears, in the model's order: sums don't depend on how the table is sorted. */
-static void figure(Session *s)
+static ScoreRange range_of(const Scored *sc)
+{
+    ScoreRange r = {INFINITY, -INFINITY, 0, 0};
+    for (int64_t i = 0; i < sc->linears; i++) {
+        double v = sc->value[i];
+        bool good = scored_has(sc, i);
+        r.failed += sc->state[i] == SCORE_FAILED;
+        r.scored += good || sc->state[i] == SCORE_FAILED;
+        if (good && v > 0 && v < r.low)
+            r.low = v;
+        if (good && v > r.high)
+            r.high = v;
+    }
+    return r;
+}
+
+/* One pass over all linears, in the model's order: sums don't depend on how the table is sorted. sc NULL: no score. */
+static void figure(Session *s, const Scored *sc)
 {
     Folds *t = &s->table->folds;
-    ScoreRange r = {INFINITY, -INFINITY, 0, 0};
+    SizeMemo memo = {0};
+    t->range = sc ? range_of(sc) : (ScoreRange){INFINITY, -INFINITY, 0, 0};
     clear_figures(t);
-    for (int64_t i = 0; i < s->model->nlinears; i++) {
-        Score sc = s->table->metric ? session_score(s, s->table->metric, i) : (Score){.state = SCORE_NONE};
-        bool good = sc.state == SCORE_OK || sc.state == SCORE_STALE;
-        r.scored += good || sc.state == SCORE_FAILED;
-        r.failed += sc.state == SCORE_FAILED;
-        if (good && sc.value > 0)
-            r.low = fmin(r.low, sc.value);
-        if (good)
-            r.high = fmax(r.high, sc.value);
+    for (int64_t i = 0; t->nfolds > 0 && i < s->model->nlinears; i++) {
         int32_t f = t->key[i] >= 0 && t->row[i] >= 0 ? t->fold_of[t->key[i]] : -1;
-        if (f >= 0) {
-            add_score(s, &t->fold[f].view, i, &sc);
-            add_decision(s, &t->fold[f].view, i);
-        }
+        if (f < 0)
+            continue;
+        if (sc)
+            add_score(s, &t->fold[f].view, i, (ScoreState)sc->state[i], sc->value[i]);
+        add_decision(s, &memo, &t->fold[f].view, i);
     }
     for (int32_t f = 0; f < t->nfolds; f++) {
         Fold *v = &t->fold[f].view;
         v->mean = v->scored ? v->mean / (double)v->scored : NAN;
     }
-    t->range = r;
 }
 
 /* ---- the one refresh, and what is read off afterwards ---- */
 
-static bool figures_hold(const Session *s)
+/* Of a table without folds only the range of scores is told. */
+static bool figures_hold(const Session *s, uint64_t made)
 {
     const Folds *t = &s->table->folds;
-    return t->figured && t->results_seen == s->results->version && t->version_seen == s->assignment->version &&
-           t->tags_seen == s->assignment->tag_version && t->metric_seen == s->table->metric;
+    return t->figured && t->scored_seen == made &&
+           (t->nfolds == 0 || (t->version_seen == s->assignment->version && t->tags_seen == s->assignment->tag_version));
 }
 
 /* Makes anew what has changed: the order (resort: also when only scores have changed it), then rows, then figures. Every
@@ -395,14 +411,15 @@ static bool table_refresh(Session *s, bool resort)
         gather(s);
     if (!t->laid)
         lay_out(s);
-    if (figures_hold(s))
+    const Scored *sc = s->table->metric ? scored_of(s, s->table->metric) : NULL;
+    uint64_t made = sc ? sc->made : 0;
+    if (figures_hold(s, made))
         return true;
-    figure(s);
+    figure(s, sc);
     t->figured = true;
-    t->results_seen = s->results->version;
+    t->scored_seen = made;
     t->version_seen = s->assignment->version;
     t->tags_seen = s->assignment->tag_version;
-    t->metric_seen = s->table->metric;
     t->work.figured++;
     return true;
 }

@@ -12,7 +12,6 @@
 #include "session/parts.h"
 #include "session/queue.h"
 #include "session/results.h"
-#include "session/table.h"
 #include "session/tuning.h"
 
 static Status unknown(const Queue *q, int id, Error *err)
@@ -52,7 +51,6 @@ static void cancel(Session *s, Job *j, int level)
         entry_job_end(s, row);
         job_end(j);
     }
-    table_scores_asked(s->table);
     if (waited)
         tuning_ended(s, id, ST_CANCELLED);
     if (waited)

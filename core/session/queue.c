@@ -20,7 +20,6 @@
 #include "session/parts.h"
 #include "session/picture.h"
 #include "session/results.h"
-#include "session/table.h"
 #include "session/texts.h"
 #include "session/tuning.h"
 
@@ -400,7 +399,6 @@ void job_append(Session *s, Job *j, bool held)
     for (int k = 0; k < EVT_ROWS; k++)
         j->own[k] = (Event){.kind = (EventKind)k, .job = j};
     q->jobs[q->njobs++] = j->row;
-    table_scores_asked(s->table);
     pthread_mutex_lock(&q->lock);
     if (q->tail)
         q->tail->next = j;

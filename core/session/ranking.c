@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/radix.h"
 #include "metric/sampleparts.h"
 #include "session/columns.h"
 #include "session/parts.h"
@@ -21,14 +22,6 @@ typedef struct Place {
     int64_t linear, unit;
     double value; /* falling: the worst is the smallest */
 } Place;
-
-static int by_value(const void *pa, const void *pb)
-{
-    const Place *a = pa, *b = pb;
-    if (a->value != b->value)
-        return a->value < b->value ? -1 : 1;
-    return a->linear < b->linear ? -1 : a->linear > b->linear;
-}
 
 static double error_of(const Session *s, const Metric *m, int64_t unit)
 {
@@ -68,30 +61,43 @@ static bool room(Ranking *r, int64_t n)
     return r->rank && r->tied;
 }
 
-/* Makes it anew where it is not valid, or of another metric. false: memory is short, and all ranks are 0. */
+static bool rank_all(const Session *s, const Scored *sc, Ranking *r)
+{
+    const Metric *m = sc->metric;
+    int64_t total = s->model->nlinears, n = 0;
+    RadixPair *by = mem_array((size_t)total, sizeof *by);
+    Place *p = mem_array((size_t)total, sizeof *p);
+    for (int64_t i = 0; by && p && i < total; i++)
+        if (scored_has(sc, i))
+            by[n++] = (RadixPair){radix_of_double(-sc->value[i] * m->direction), i};
+    bool fine = by && p && radix_sort(by, n);
+    for (int64_t i = 0; fine && i < n; i++) {
+        int64_t linear = by[i].value;
+        p[i] = (Place){linear, scope_unit_of(s->model, m->scope, linear), -sc->value[linear] * m->direction};
+    }
+    if (fine)
+        number(s, m, p, n, r);
+    free(by);
+    free(p);
+    return fine;
+}
+
+/* Makes it anew where it is of other scores. false: memory is short, and all ranks are 0. */
 static bool ranks_make(const Session *s, const Metric *m, Ranking *r)
 {
-    int64_t total = s->model->nlinears, n = 0;
-    if (r->valid && r->metric == m && r->linears == total)
+    int64_t total = s->model->nlinears;
+    const Scored *sc = m ? scored_of(s, m) : NULL;
+    uint64_t made = sc ? sc->made : 0;
+    if (r->valid && r->metric == m && r->linears == total && r->made == made)
         return true;
     if (!room(r, total))
         return false;
     memset(r->rank, 0, (size_t)total * sizeof *r->rank);
     memset(r->tied, 0, (size_t)total * sizeof *r->tied);
-    Place *p = mem_array((size_t)total, sizeof *p);
-    if (!p)
-        return false;
-    for (int64_t i = 0; m && i < total; i++) {
-        Score sc = session_score(s, m, i);
-        if (sc.state == SCORE_OK || sc.state == SCORE_STALE)
-            p[n++] = (Place){i, scope_unit_of(s->model, m->scope, i), -sc.value * m->direction};
-    }
-    qsort(p, (size_t)n, sizeof *p, by_value);
-    number(s, m, p, n, r);
-    free(p);
     r->metric = m;
-    r->valid = true;
-    return true;
+    r->made = made;
+    r->valid = sc ? rank_all(s, sc, r) : !m;
+    return r->valid;
 }
 
 /* ---- what the table shows of it ---- */

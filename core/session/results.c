@@ -21,6 +21,12 @@ void results_init(Results *r)
 
 Status results_open(Results *r, const Model *m, Error *err)
 {
+    r->news = mem_array(SCORE_NEWS, sizeof *r->news);
+    r->compared = mem_array((size_t)m->nlinears, sizeof *r->compared);
+    r->levels_seen = 0;
+    r->needs_met = 0;
+    if (!r->news || !r->compared)
+        return error_nomem(err, "scores");
     return scores_init(&r->scores, m, err);
 }
 
@@ -80,6 +86,10 @@ static void forget_measured(Results *r)
 void results_close(Results *r)
 {
     scores_fini(&r->scores);
+    free(r->news);
+    free(r->compared);
+    r->news = NULL;
+    r->compared = NULL;
     r->version++;
     r->loss_version++;
     forget_measured(r);
@@ -95,8 +105,15 @@ void results_fini(Results *r)
     quantize_done_free(r->quantized);
 }
 
+static void tell(Results *r, const Metric *m, int64_t unit)
+{
+    r->news[r->nnews++ % SCORE_NEWS] = (ScoreNews){m, unit};
+}
+
 void results_store(Results *rs, LinearResult *r, unsigned needs)
 {
+    tell(rs, NULL, r->linear);
+    rs->needs_met |= needs;
     scores_put_linear(&rs->scores, r, needs);
     rs->version++;
 }
@@ -105,7 +122,7 @@ Status results_store_unit(Results *rs, const PassScore *p, Error *err)
 {
     rs->version++;
     rs->loss_version++;
-    rs->levels_seen = 0;
+    tell(rs, p->metric, p->s.unit);
     return scores_put(&rs->scores, p->metric, &p->s, err);
 }
 
@@ -346,33 +363,69 @@ void scored_levels(const Session *s, int16_t *out)
 {
     const Assignment *a = s->assignment;
     for (int64_t i = 0; i < s->model->nlinears; i++)
-        out[i] = a->level[i] ? a->level[i] : a->home[i];
+        out[i] = scored_level(a, i);
+}
+
+/* Whether all are still scored at what values were compared with. */
+static bool compared_hold(const Session *s)
+{
+    const Results *r = s->results;
+    const Assignment *a = s->assignment;
+    if (r->compared_opened != a->opened_version)
+        return false;
+    for (int64_t i = 0; i < s->model->nlinears; i++)
+        if (r->compared[i] != scored_level(a, i))
+            return false;
+    return true;
+}
+
+/* Chooses among the values of one metric: of all units, or of those that the news are about. */
+static void choose(const Session *s, const Metric *m, bool whole, int16_t *level, uint64_t *key, const ScoreOrigin *now)
+{
+    Results *r = s->results;
+    bool any = whole;
+    for (uint64_t at = r->news_seen; at < r->nnews && !any; at++)
+        any = r->news[at % SCORE_NEWS].metric == m;
+    if (!any)
+        return;
+    scored_keys(s, m, level, key);
+    for (int64_t u = 0; whole && u < scope_units(s->model, m->scope); u++)
+        scores_choose(&r->scores, m, u, key[u], now);
+    for (uint64_t at = r->news_seen; !whole && at < r->nnews; at++) {
+        const ScoreNews *n = &r->news[at % SCORE_NEWS];
+        if (n->metric == m)
+            scores_choose(&r->scores, m, n->unit, key[n->unit], now);
+    }
 }
 
 void results_compare_levels(const Session *s)
 {
     Results *r = s->results;
     const Assignment *a = s->assignment;
-    int64_t n = s->model->nlinears;
-    if (r->levels_seen == a->version + 1)
+    size_t n = (size_t)s->model->nlinears;
+    bool edited = r->levels_seen != a->version + 1, news = r->news_seen != r->nnews;
+    if (!edited && !news)
         return;
+    bool whole = !r->levels_seen || r->nnews - r->news_seen > SCORE_NEWS || (edited && !compared_hold(s));
     r->levels_seen = a->version + 1;
-    int16_t *level = mem_array((size_t)n, sizeof *level);
-    uint64_t *key = mem_array((size_t)n + (size_t)model_depth(s->model) + 1, sizeof *key);
-    const ScoreOrigin now = origin_now(s);
-    for (int k = 0; level && key && metric_table[k]; k++) {
-        MetricScope scope = metric_table[k]->scope;
-        if (!r->scores.unit[k])
-            continue;
-        scored_keys(s, metric_table[k], level, key);
-        for (int64_t u = 0; u < scope_units(s->model, scope); u++)
-            scores_choose(&r->scores, metric_table[k], u, key[u], &now);
+    if (whole) {
+        scored_levels(s, r->compared);
+        r->compared_opened = a->opened_version;
+        r->chosen++;
     }
+    int16_t *level = whole || news ? mem_array(n, sizeof *level) : NULL;
+    uint64_t *key = level ? mem_array(n + (size_t)model_depth(s->model) + 1, sizeof *key) : NULL;
+    const ScoreOrigin now = key ? origin_now(s) : (ScoreOrigin){0};
+    for (int k = 0; key && metric_table[k]; k++)
+        if (r->scores.unit[k])
+            choose(s, metric_table[k], whole, level, key, &now);
+    r->news_seen = r->nnews;
     free(level);
     free(key);
 }
 
-Score session_unit_score(const Session *s, const Metric *m, int64_t unit)
+/* What is there of a unit; SCORE_NONE without a reason: nothing. */
+static Score unit_score(const Session *s, const Metric *m, int64_t unit)
 {
     const Assignment *a = s->assignment;
     const Scores *sc = &s->results->scores;
@@ -380,7 +433,7 @@ Score session_unit_score(const Session *s, const Metric *m, int64_t unit)
     if (!m->pass->has)
         results_compare_levels(s);
     if (!metric_has(m, sc, unit))
-        return (Score){.state = queue_will_score(s, m, unit) ? SCORE_QUEUED : SCORE_NONE, .value = NAN};
+        return (Score){.state = SCORE_NONE, .value = NAN};
     if (linear && m->pass == &pass_statistics && (m->needs & NEED_INPUT) && session_unseen(s, unit))
         return (Score){.state = SCORE_NONE, .value = NAN, .reason = "no token reached it"};
     const UnitSlot *slot = m->pass->has ? NULL : scores_unit(sc, m, unit);
@@ -397,6 +450,20 @@ Score session_unit_score(const Session *s, const Metric *m, int64_t unit)
     if (isnan(v) || why[0])
         return (Score){.state = SCORE_FAILED, .value = NAN, .reason = why[0] ? why : "not defined for this input"};
     return (Score){.state = metric_stale(m, sc, unit) ? SCORE_STALE : SCORE_OK, .value = v};
+}
+
+Score session_unit_score(const Session *s, const Metric *m, int64_t unit)
+{
+    Score sc = unit_score(s, m, unit);
+    if (sc.state == SCORE_NONE && !sc.reason && queue_will_score(s, m, unit))
+        sc.state = SCORE_QUEUED;
+    return sc;
+}
+
+Score results_score(const Session *s, const Metric *m, int64_t linear)
+{
+    int64_t unit = scope_unit_of(s->model, m->scope, linear);
+    return unit < 0 ? (Score){.state = SCORE_NONE, .value = NAN} : unit_score(s, m, unit);
 }
 
 Score session_score(const Session *s, const Metric *m, int64_t linear)
@@ -423,8 +490,12 @@ int64_t session_unit_tokens(const Session *s, const Metric *m, int64_t unit)
 
 bool session_has_run(const Session *s, const Metric *m)
 {
-    for (int64_t u = 0; s->model && u < scope_units(s->model, m->scope); u++)
-        if (metric_has(m, &s->results->scores, u))
+    const Results *r = s->results;
+    bool statistics = m->pass == &pass_statistics;
+    if (!s->model || (statistics && (m->needs & ~r->needs_met)) || (!m->pass->has && !m->loaded && !r->scores.unit[metric_index(m)]))
+        return false;
+    for (int64_t u = 0; u < scope_units(s->model, m->scope); u++)
+        if (metric_has(m, &r->scores, u))
             return true;
     return false;
 }

@@ -2,6 +2,7 @@
 #define SLIM_SESSION_RESULTS_H
 
 #include "base/hash.h"
+#include "session/assignment.h"
 #include "session/madewith.h"
 #include "session/rules.h"
 
@@ -49,9 +50,23 @@ typedef struct PresentKeys {
 
 enum { WHY_MAX = 200, DATA_NAME_MAX = 128 };
 
+/* A score that was stored. */
+typedef struct ScoreNews {
+    const Metric *metric;      /* NULL: statistics of a linear */
+    int64_t unit;
+} ScoreNews;
+enum { SCORE_NEWS = 4096 };
+
 typedef struct Results {
     Scores scores;             /* of the model that is open */
-    uint64_t levels_seen;      /* version of the assignment that the values of passes were compared with */
+    ScoreNews *news;           /* [SCORE_NEWS] the newest of nnews, number i at i % SCORE_NEWS */
+    uint64_t nnews;
+    unsigned needs_met;        /* of all statistics that were stored */
+    uint64_t levels_seen;      /* version of the assignment that the values of passes were compared with, + 1; 0: of none */
+    uint64_t news_seen;        /* and how many of the news */
+    int16_t *compared;         /* [nlinears] what they were scored at then, under the recipe of this version: */
+    uint64_t compared_opened;
+    uint64_t chosen;           /* grows when all of these values may be others */
     uint64_t version;          /* grows with every result stored, of passes and measurements */
     uint64_t loss_version; /* the same but for statistics, by which no prediction goes */
     char identity[65];         /* of data and arithmetic behind the scores that are not stale */
@@ -92,7 +107,14 @@ Measured *results_newest(const Session *s);
 void results_step(Results *r, int run, int64_t done, int64_t total, const char *sha);
 /* Marks the values of passes that were made under other levels of their unit's linears. */
 void results_compare_levels(const Session *s);
-/* What each linear is scored at: the level it has, or the one that a float linear returns to; out[nlinears]. */
+/* A linear's score without the question whether it is queued. */
+Score results_score(const Session *s, const Metric *m, int64_t linear);
+/* What a linear is scored at: the level it has, or the one that a float linear returns to. */
+static inline int16_t scored_level(const Assignment *a, int64_t linear)
+{
+    return a->level[linear] ? a->level[linear] : a->home[linear];
+}
+/* That of each, out[nlinears]. */
 void scored_levels(const Session *s, int16_t *out);
 /* Digests of what the metric's units would be scored at now (scores_levels); level: scratch of nlinears. */
 void scored_keys(const Session *s, const Metric *m, int16_t *level, uint64_t *out);

@@ -51,7 +51,8 @@ void table_fini(Table *t)
 Status table_open(Table *t, const Model *m, Error *err)
 {
     t->order = mem_zarray((size_t)m->nlinears, sizeof *t->order);
-    if (!t->order)
+    t->sorted.linear = mem_array((size_t)m->nlinears, sizeof *t->sorted.linear);
+    if (!t->order || !t->sorted.linear)
         return error_nomem(err, "the layer table");
     return folds_open(&t->folds, m, err);
 }
@@ -60,6 +61,11 @@ void table_close(Table *t)
 {
     folds_close(&t->folds);
     free(t->order);
+    free(t->by_name);
+    free(t->sorted.linear);
+    t->by_name = NULL;
+    t->sorted = (Sorted){0};
+    scored_close(&t->scored);
     ranks_free(&t->ranks);
     ranks_free(&t->second_ranks);
     t->order = NULL;
@@ -80,18 +86,18 @@ Status table_set_filter(Table *t, const char *text, Error *err)
 
 void table_scores_changed(Table *t)
 {
+    t->scored.whole++;
     t->order_stale = true;
-    t->ranks.valid = t->second_ranks.valid = false;
+}
+
+void table_scores_arrived(Table *t)
+{
+    t->order_stale = true;
 }
 
 void table_levels_changed(Table *t)
 {
     t->order_stale |= t->sort == SORT_LEVEL || t->sort == SORT_SIZE; /* what float costs depends on the level */
-}
-
-void table_scores_asked(Table *t)
-{
-    t->ranks.valid = t->second_ranks.valid = false;
 }
 
 /* ---- settings of the view ---- */
@@ -156,98 +162,11 @@ void session_set_cursor(Session *s, int64_t linear)
 
 /* ---- order ---- */
 
-typedef struct Key {
-    int64_t linear;
-    int tier;      /* 0 failed, 1 scored, 2 not measured */
-    double value;  /* ascending within a tier */
-    const char *name;
-} Key;
-
-static int compare_keys(const void *pa, const void *pb)
-{
-    const Key *a = pa, *b = pb;
-    if (a->tier != b->tier)
-        return a->tier - b->tier;
-    if (a->name) {
-        int c = strcmp(a->name, b->name);
-        if (c)
-            return c;
-    }
-    if (a->value != b->value)
-        return a->value < b->value ? -1 : 1;
-    return a->linear < b->linear ? -1 : a->linear > b->linear;
-}
-
-/* The metric by whose scores rows are ordered, NULL: by something else. Without a second one the shown one takes its place. */
-static const Metric *sort_metric(const Table *t)
-{
-    return t->sort == SORT_SECOND && t->second ? t->second : t->sort == SORT_SCORE || t->sort == SORT_SECOND ? t->metric : NULL;
-}
-
-static Key make_key(const Session *s, int64_t i)
-{
-    const Table *t = s->table;
-    Key k = {.linear = i};
-    switch (t->sort) {
-    case SORT_SECOND:
-    case SORT_SCORE: {
-        const Metric *m = sort_metric(t);
-        Score sc = session_score(s, m, i);
-        k.tier = sc.state == SCORE_FAILED ? 0 : sc.state == SCORE_OK || sc.state == SCORE_STALE ? 1 : 2;
-        k.value = k.tier == 1 ? -sc.value * m->direction : 0;
-        break;
-    }
-    case SORT_NAME: k.name = s->model->linears[i].name; break;
-    case SORT_MODEL: k.value = (double)i; break;
-    case SORT_SIZE: k.value = -session_linear_cost(s, i); break;
-    case SORT_LEVEL: k.value = s->assignment->level[i]; break;
-    case SORT_KEYS: break;
-    }
-    return k;
-}
-
-static void sort_order(Session *s)
-{
-    Table *t = s->table;
-    int64_t total = s->model->nlinears;
-    Key *keys = mem_array((size_t)total, sizeof *keys);
-    Filter f;
-    filter_parse(s, t->filter, &f, NULL);
-    int64_t n = 0;
-    for (int64_t i = 0; i < total; i++)
-        if (filter_passes(s, &f, i)) {
-            if (keys)
-                keys[n] = make_key(s, i);
-            t->order[n++] = i; /* memory short: model order is still an order */
-        }
-    int64_t failed = 0, last = n;
-    if (keys) {
-        qsort(keys, (size_t)n, sizeof *keys, compare_keys);
-        while (sort_metric(t) && failed < n && keys[failed].tier == 0)
-            failed++;
-        /* how make_key orders it */
-        bool up = t->sort == SORT_NAME || t->sort == SORT_MODEL || t->sort == SORT_LEVEL;
-        while (sort_metric(t) && last > failed && keys[last - 1].tier == 2)
-            last--;
-        for (int64_t i = 0; i < n; i++) {
-            bool inner = t->ascending != up && i >= failed && i < last;
-            t->order[i] = keys[inner ? failed + last - 1 - i : i].linear;
-        }
-        free(keys);
-    }
-    t->norder = n;
-    t->order_failed = failed;
-    t->order_scored = last;
-    t->order_made++;
-    t->order_valid = true;
-    t->order_stale = false;
-}
-
 void table_put_in_order(Session *s, bool resort)
 {
     const Table *t = s->table;
     if (!t->order_valid || (resort && t->order_stale))
-        sort_order(s);
+        table_sort(s);
 }
 
 const int64_t *session_order(Session *s, int64_t *n, bool resort)

@@ -4,6 +4,7 @@
 #include "session/filter.h"
 #include "session/fold.h"
 #include "session/ranking.h"
+#include "session/scored.h"
 
 /* The table as a person looks at it: shown metric, order, filter, ranks, cursor (table.c), rows and folds (fold.c).
  * Owner thread. */
@@ -27,14 +28,26 @@ typedef struct Folds {
     int64_t *row;              /* [nlinears] that shows it, -1 hidden */
     bool gathered, laid, figured;
     uint64_t order_seen;       /* what was gathered and figured */
-    uint64_t results_seen, version_seen, tags_seen;
-    const Metric *metric_seen;
+    uint64_t scored_seen, version_seen, tags_seen;
     ScoreRange range;
     TableWork work;
 } Folds;
 
+/* All linears in the order of a sort key, and what that was made of. */
+typedef struct Sorted {
+    int64_t *linear;           /* [nlinears] failed ones first, scored ones, those without a score */
+    int64_t failed, scored;    /* where the second and the third begin; of other keys than the score: 0, nlinears */
+    bool valid;
+    SortKey key;
+    uint64_t made;             /* number of the scores, or of the levels */
+    uint64_t opened;
+} Sorted;
+
 typedef struct Table {
     const Metric *metric;
+    ScoredTable scored;
+    Sorted sorted;
+    int64_t *by_name;          /* [nlinears] that come in the order of their names; NULL: nobody asked yet */
     SortKey sort;
     bool ascending;
     char *filter;
@@ -65,11 +78,15 @@ void folds_close(Folds *f);
 void table_put_in_order(Session *s, bool resort);
 /* Sets the filter's text (copied). */
 Status table_set_filter(Table *t, const char *text, Error *err);
-/* Scores or levels have changed: ranks are found anew, the order when a person asks for it. */
+/* Any score may be another, a stored one has arrived, levels have changed: the order is made anew when a person asks for
+ * it. */
 void table_scores_changed(Table *t);
+void table_scores_arrived(Table *t);
 void table_levels_changed(Table *t);
-/* A job was queued or ended: what is not scored may rank otherwise. */
-void table_scores_asked(Table *t);
+/* session_linear_cost for many. */
+double linear_cost(const Session *s, SizeMemo *memo, int64_t linear);
+/* order.c: t->order of what the filter lets through. */
+void table_sort(Session *s);
 void metric_names(const Session *s, Str *out); /* session_metrics, with commas; s may be NULL */
 
 #endif

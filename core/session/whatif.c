@@ -23,11 +23,6 @@ void whatif_clear(WhatIfs *w)
     *w = (WhatIfs){0};
 }
 
-static int64_t level_bytes(const Session *s, int32_t linear, int level)
-{
-    return (int64_t)recipe_linear_bytes(s->recipe, s->model, linear, level, s->opt.peer);
-}
-
 /* What a list of linears, of whole groups, changes from one level each to another: bytes, and the sum of v that is gained;
  * how many linears change. */
 typedef struct Change {
@@ -41,6 +36,7 @@ typedef struct Change {
 static void add_up(const Session *s, Change *c)
 {
     const GroupTable *t = &s->whatifs->groups;
+    SizeMemo memo = {0};
     c->bytes = c->changed = 0;
     c->gained = c->bits = 0;
     for (int64_t j = 0; j < c->n; j++) {
@@ -48,7 +44,8 @@ static void add_up(const Session *s, Change *c)
         int64_t g = s->model->linears[i].group;
         if (c->from[i] != c->to[i]) {
             c->changed++;
-            c->bytes += level_bytes(s, i, c->to[i]) - level_bytes(s, i, c->from[i]);
+            c->bytes += (int64_t)recipe_memo_bytes(&memo, s->recipe, s->model, i, c->to[i], s->opt.peer) -
+                        (int64_t)recipe_memo_bytes(&memo, s->recipe, s->model, i, c->from[i], s->opt.peer);
             c->bits += recipe_linear_bits(s->recipe, s->model, i, c->to[i]) -
                        recipe_linear_bits(s->recipe, s->model, i, c->from[i]);
         }
