@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/priority.h"
 #include "ui/workbench.h"
 
 enum { PAINT_MS = 100, TICK_MS = 500 };
@@ -133,6 +134,7 @@ static void loop_run(Loop *l)
 static Status run(App *a, const ScreenOptions *o, Error *err)
 {
     Ui *ui;
+    thread_answers();
     RETURN_IF_ERROR(ui_new(&ui, a, o, err));
     Status st = ui_settings(ui, o, err);
     if (st == ST_OK && o->script)

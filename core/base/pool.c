@@ -6,10 +6,10 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "base/priority.h"
 
 Status cancel_check(const Cancel *c, Error *err)
 {
@@ -63,9 +63,7 @@ static void *worker_main(void *arg)
     WorkerArg a = *(WorkerArg *)arg;
     free(arg);
     Pool *p = a.pool;
-#ifdef SYS_gettid
-    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 5);
-#endif
+    thread_computes(false); /* what its starter chose besides it has by inheritance */
     uint64_t seen = 0;
     pthread_mutex_lock(&p->lock);
     for (;;) {

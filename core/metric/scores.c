@@ -234,30 +234,64 @@ void scores_mark_stale(Scores *s, const ScoreOrigin *now)
         s->linear[i].stale = s->linear[i].needs != 0 && s->linear[i].made != now->data;
 }
 
-/* The digest of the linears before it, in their order, with one more. */
-static uint64_t add_level(uint64_t h, const QConfig *q)
+static uint64_t level_key(const QConfig *q)
 {
-    h ^= q ? qspec_key(&q->act) * 31 + qspec_key(&q->weight) : 0;
+    return q ? qspec_key(&q->act) * 31 + qspec_key(&q->weight) : 0;
+}
+
+/* The digest of the linears before it, in their order, with one more. */
+static uint64_t add_level(uint64_t h, uint64_t key)
+{
+    h ^= key;
     return (h ^ h >> 29) * 0xBF58476D1CE4E5B9u + 1;
+}
+
+/* Keys of the levels met lately: there are few. Zeroed at first: that of float is 0. */
+typedef struct LevelMemo {
+    const QConfig *levels;
+    struct { int16_t level; uint64_t key; } of[16];
+} LevelMemo;
+
+static uint64_t memo_key(LevelMemo *memo, int16_t level)
+{
+    int at = level % (int)(sizeof memo->of / sizeof *memo->of);
+    if (memo->of[at].level != level) {
+        memo->of[at].level = level;
+        memo->of[at].key = level_key(level ? &memo->levels[level - 1] : NULL);
+    }
+    return memo->of[at].key;
 }
 
 void scores_levels(const Model *m, MetricScope scope, const QConfig *levels, const int16_t *level, uint64_t *out)
 {
+    LevelMemo memo = {.levels = levels};
     memset(out, 0, (size_t)scope_units(m, scope) * sizeof *out);
     for (int64_t i = 0; i < m->nlinears; i++) {
         int64_t unit = scope_unit_of(m, scope, i);
         if (unit >= 0)
-            out[unit] = add_level(out[unit], level[i] ? &levels[level[i] - 1] : NULL);
+            out[unit] = add_level(out[unit], memo_key(&memo, level[i]));
     }
 }
 
-uint64_t scores_level_all(const Model *m, MetricScope scope, int64_t unit, const QConfig *q)
+uint64_t scores_unit_levels(const Model *m, MetricScope scope, int64_t unit, const QConfig *levels, const int16_t *level)
 {
+    LevelMemo memo = {.levels = levels};
     int64_t from, to;
     uint64_t h = 0;
     scope_linears(m, scope, unit, &from, &to);
     for (int64_t i = from; i < to; i++)
         if (scope_unit_of(m, scope, i) == unit)
-            h = add_level(h, q);
+            h = add_level(h, memo_key(&memo, level[i]));
+    return h;
+}
+
+uint64_t scores_level_all(const Model *m, MetricScope scope, int64_t unit, const QConfig *q)
+{
+    int64_t from, to;
+    uint64_t h = 0, key = level_key(q);
+    scope_linears(m, scope, unit, &from, &to);
+    for (int64_t i = from; i < to; i++)
+        if (scope_unit_of(m, scope, i) == unit)
+            h = add_level(h, key);
     return h;
 }

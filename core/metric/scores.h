@@ -97,6 +97,8 @@ void scores_choose(Scores *s, const struct Metric *metric, int64_t unit, uint64_
 void scores_mark_stale(Scores *s, const ScoreOrigin *now);
 /* A digest of the levels of a scope's units, out[scope_units]: of linear i at level[i] (0: float) of levels[]. */
 void scores_levels(const Model *m, MetricScope scope, const QConfig *levels, const int16_t *level, uint64_t *out);
+/* That of one unit. */
+uint64_t scores_unit_levels(const Model *m, MetricScope scope, int64_t unit, const QConfig *levels, const int16_t *level);
 /* The digest of one unit with all its linears at q (NULL: float). */
 uint64_t scores_level_all(const Model *m, MetricScope scope, int64_t unit, const QConfig *q);
 

@@ -82,39 +82,91 @@ static double value_of(const Model *m, int64_t g, const UnitSlot *u)
     return isnan(u->s.value) && !u->s.tokens && expert ? 0 : u->s.value;
 }
 
-/* A metric's values, or a part of them, of the present data and arithmetic; unknown ones, and those that are no number, are
- * NaN. */
-static void read_metric(const Session *s, const GroupTable *t, const char *name, const char *part, uint64_t origin,
-                        double *out)
+/* What predictions go by: these metrics, where they are of groups, and a part of the first. */
+typedef struct Sources {
+    const Metric *alone, *block;
+    int error;
+} Sources;
+
+static const Metric *of_groups(const char *name)
 {
     const Metric *m = metric_find(name);
-    int at = m && part ? metric_parts(m) - 1 : -1;
-    while (at >= 0 && strcmp(m->parts[at].name, part) != 0)
-        at--;
-    for (int64_t i = 0; i < t->n * t->levels; i++) {
-        bool values = m && m->scope == SCOPE_GROUP && !m->score && i % t->levels;
-        const UnitSlot *u = values ? scores_unit_at(&s->results->scores, m, i / t->levels, t->digest[i]) : NULL;
-        bool known = u && u->made == origin && (!part || at >= 0);
-        out[i] = !known ? NAN : part ? u->s.part[at] : value_of(s->model, i / t->levels, u);
+    return m && m->scope == SCOPE_GROUP && !m->score ? m : NULL;
+}
+
+static Sources sources(void)
+{
+    Sources f = {of_groups("alone"), of_groups("block_error"), -1};
+    f.error = f.alone ? metric_parts(f.alone) - 1 : -1;
+    while (f.error >= 0 && strcmp(f.alone->parts[f.error].name, "error") != 0)
+        f.error--;
+    return f;
+}
+
+/* The value of the present data and arithmetic, NULL: there is none. */
+static const UnitSlot *value_at(const Session *s, const GroupTable *t, const Metric *m, int64_t g, int64_t at)
+{
+    const UnitSlot *u = m && at % t->levels ? scores_unit_at(&s->results->scores, m, g, t->digest[at]) : NULL;
+    return u && u->made == t->origin ? u : NULL;
+}
+
+/* What is known of a group; what is not, or is no number, is NaN. */
+static void read_group(const Session *s, GroupTable *t, const Sources *from, int64_t g)
+{
+    for (int64_t at = g * t->levels; at < (g + 1) * t->levels; at++) {
+        const UnitSlot *alone = value_at(s, t, from->alone, g, at), *block = value_at(s, t, from->block, g, at);
+        t->alone[at] = alone ? value_of(s->model, g, alone) : NAN;
+        t->error[at] = alone && from->error >= 0 ? alone->s.part[from->error] : NAN;
+        t->block[at] = block ? value_of(s->model, g, block) : NAN;
     }
+}
+
+/* Reads what the news are about; false: none of them is about what predictions go by. */
+static bool read_news(const Session *s, GroupTable *t, const Sources *from)
+{
+    const Results *r = s->results;
+    bool any = false;
+    for (uint64_t at = t->news; at < r->nnews; at++) {
+        const ScoreNews *n = &r->news[at % SCORE_NEWS];
+        if (n->metric && (n->metric == from->alone || n->metric == from->block)) {
+            read_group(s, t, from, n->unit);
+            any = true;
+        }
+    }
+    return any;
+}
+
+static void read_results(const Session *s, GroupTable *t)
+{
+    const Results *r = s->results;
+    const Sources from = sources();
+    const uint64_t origin = origin_now(s).data;
+    bool any = true;
+    if (t->whole != r->loss_whole + 1 || t->origin != origin || r->nnews - t->news > SCORE_NEWS) {
+        t->origin = origin;
+        for (int64_t g = 0; g < t->n; g++)
+            read_group(s, t, &from, g);
+    } else {
+        any = read_news(s, t, &from);
+    }
+    t->whole = r->loss_whole + 1;
+    t->news = r->nnews;
+    if (!any)
+        return;
+    tune_weights(t->alone, t->error, t->block, t->n, t->levels, t->v);
+    bool all = s->model->cfg.layers >= model_depth(s->model); /* lead to logits */
+    for (int64_t g = 0; g < t->n && !all; g++)
+        for (int k = 0; k < t->levels && !leads_to_logits(s->model, g); k++)
+            t->v[g * t->levels + k] = 0;
 }
 
 Status group_table(Session *s, const GroupTable **out, Error *err)
 {
     GroupTable *t = &s->whatifs->groups;
-    if (!t->n || t->opened != s->assignment->opened_version) {
+    if (!t->n || t->opened != s->assignment->opened_version)
         RETURN_IF_ERROR(open_table(s, t, err));
-        t->results = 0;
-    }
     if (t->results != s->results->loss_version + 1) {
-        const ScoreOrigin now = origin_now(s);
-        read_metric(s, t, "alone", NULL, now.data, t->alone);
-        read_metric(s, t, "alone", "error", now.data, t->error);
-        read_metric(s, t, "block_error", NULL, now.data, t->block);
-        tune_weights(t->alone, t->error, t->block, t->n, t->levels, t->v);
-        for (int64_t i = 0; i < t->n * t->levels; i++)
-            if (!leads_to_logits(s->model, i / t->levels))
-                t->v[i] = 0;
+        read_results(s, t);
         t->results = s->results->loss_version + 1;
     }
     *out = t;

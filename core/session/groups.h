@@ -17,7 +17,8 @@ typedef struct GroupTable {
     double weights;          /* of all groups */
     int64_t others;          /* bytes of the model beside the groups' */
     int64_t opened_bytes;    /* of the model as the recipe gives it by itself */
-    uint64_t results, opened; /* versions of what it was made from (Results.version, Assignment.opened_version) */
+    uint64_t results, opened; /* versions of what it was made from (Results.loss_version, Assignment.opened_version) */
+    uint64_t whole, news, origin; /* of the values in it (Results.loss_whole, nnews; ScoreOrigin.data) */
 } GroupTable;
 void group_table_free(GroupTable *t);
 /* The present one, borrowed until a result comes or a recipe is opened. Linears that no logit depends on weigh nothing. */

@@ -6,10 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/priority.h"
 #include "session/parts.h"
 #include "session/queue.h"
 
@@ -111,9 +110,7 @@ static bool take_wish(Pictures *x)
 static void *picture_main(void *arg)
 {
     Pictures *x = arg;
-#ifdef SYS_gettid
-    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 5);
-#endif
+    thread_computes(true); /* pictures are for those who look */
     while (take_wish(x)) {
         Status st;
         Error err = {0};

@@ -146,10 +146,11 @@ static Status foretell(Session *s, const GroupTable *t, const int16_t *level, co
 static double weigh(const Session *s, const GroupTable *t, const int16_t *set, const int16_t *home, Prediction *p)
 {
     double all = 0;
+    bool every = s->model->cfg.layers >= model_depth(s->model); /* group leads to logits */
     for (int64_t g = 0; g < t->n; g++) {
         int64_t at = g * t->levels + (set[g] ? set[g] : home[g]);
-        const Linear *l = &s->model->linears[group_linear(&s->model->groups[g], 0)];
-        bool counts = at % t->levels && l->layer < s->model->cfg.layers;
+        bool counts = at != g * t->levels &&
+                      (every || s->model->linears[group_linear(&s->model->groups[g], 0)].layer < s->model->cfg.layers);
         p->groups += counts;
         p->unknown += counts && isnan(t->v[at]);
         p->alone += counts && !isnan(t->alone[at]);

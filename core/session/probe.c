@@ -81,3 +81,14 @@ void scored_keys(const Session *s, const Metric *m, int16_t *level, uint64_t *ou
         level[i] = 1;
     scores_levels(s->model, m->scope, one ? &q : a->levels, level, out);
 }
+
+uint64_t scored_key(const Session *s, const Metric *m, int64_t unit, const int16_t *level)
+{
+    QConfig q;
+    bool one = session_scheme(s, m->pass, &q);
+    if (metric_any_level(m))
+        return 0;
+    if (one || m->pass->fixed)
+        return scores_level_all(s->model, m->scope, unit, one ? &q : NULL);
+    return scores_unit_levels(s->model, m->scope, unit, s->assignment->levels, level);
+}

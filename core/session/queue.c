@@ -7,12 +7,11 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/priority.h"
 #include "session/apply.h"
 #include "session/interact.h"
 #include "session/entries.h"
@@ -316,9 +315,7 @@ static Job *next_job(Queue *q)
 static void *job_main(void *arg)
 {
     Queue *q = arg;
-#ifdef SYS_gettid
-    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 5);
-#endif
+    thread_computes(q->attended);
     for (Job *j; (j = next_job(q)) != NULL;) {
         if (q->keeper)
             entry_job_started(q->keeper, j); /* before the first of its layers is */
@@ -341,6 +338,7 @@ Status job_thread(Session *s, Error *err)
     if (q->thread_on)
         return ST_OK;
     q->keeper = s->keeper;
+    q->attended = s->opt.attended;
     q->kit = kit_new(q, s->keeper, s->dir);
     if (!q->kit)
         return error_nomem(err, "the job thread");

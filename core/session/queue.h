@@ -12,6 +12,7 @@ typedef struct Queue {
     int next_job;
     int ended, last_ended;     /* how many jobs of this sitting have, and the last of them */
     pthread_t thread;
+    bool attended;             /* SessionOptions.attended */
     bool thread_on;
     pthread_mutex_t lock;      /* queue and events; never held longer than a list operation */
     pthread_cond_t wake;

@@ -311,6 +311,7 @@ static Status on_scores(Session *s, const cJSON *o, Error *err)
     RETURN_IF_ERROR(record_parse_scores(json_get(o, "metrics"), &r->scores, err));
     r->version++;
     r->loss_version++;
+    r->loss_whole++;
     r->levels_seen = 0;
     table_scores_changed(s->table);
     if (!r->stopped.pass || !r->stopped.pass->stream) /* the record of the stream tells it of the others */

@@ -86,6 +86,7 @@ static void forget_measured(Results *r)
 void results_close(Results *r)
 {
     scores_fini(&r->scores);
+    r->loss_whole++;
     free(r->news);
     free(r->compared);
     r->news = NULL;
@@ -332,6 +333,7 @@ Digest fit_key(const Session *s)
 void results_mark_stale(Session *s)
 {
     Results *r = s->results;
+    r->loss_whole++;
     r->version++; /* predictions, too, are of the present data and arithmetic */
     r->loss_version++;
     r->levels_seen = 0;
@@ -379,22 +381,35 @@ static bool compared_hold(const Session *s)
     return true;
 }
 
-/* Chooses among the values of one metric: of all units, or of those that the news are about. */
-static void choose(const Session *s, const Metric *m, bool whole, int16_t *level, uint64_t *key, const ScoreOrigin *now)
+/* Chooses among the values of all metrics. Without memory they stay as they are. */
+static void choose_all(const Session *s, const ScoreOrigin *now)
 {
     Results *r = s->results;
-    bool any = whole;
-    for (uint64_t at = r->news_seen; at < r->nnews && !any; at++)
-        any = r->news[at % SCORE_NEWS].metric == m;
-    if (!any)
-        return;
-    scored_keys(s, m, level, key);
-    for (int64_t u = 0; whole && u < scope_units(s->model, m->scope); u++)
-        scores_choose(&r->scores, m, u, key[u], now);
-    for (uint64_t at = r->news_seen; !whole && at < r->nnews; at++) {
+    size_t n = (size_t)s->model->nlinears;
+    int16_t *level = mem_array(n, sizeof *level);
+    uint64_t *key = mem_array(n + (size_t)model_depth(s->model) + 1, sizeof *key);
+    for (int k = 0; level && key && metric_table[k]; k++) {
+        if (!r->scores.unit[k])
+            continue;
+        scored_keys(s, metric_table[k], level, key);
+        for (int64_t u = 0; u < scope_units(s->model, metric_table[k]->scope); u++)
+            scores_choose(&r->scores, metric_table[k], u, key[u], now);
+    }
+    scored_levels(s, r->compared);
+    r->compared_opened = s->assignment->opened_version;
+    r->chosen++;
+    free(level);
+    free(key);
+}
+
+/* Among those that the news are about. */
+static void choose_news(const Session *s, const ScoreOrigin *now)
+{
+    Results *r = s->results;
+    for (uint64_t at = r->news_seen; at < r->nnews; at++) {
         const ScoreNews *n = &r->news[at % SCORE_NEWS];
-        if (n->metric == m)
-            scores_choose(&r->scores, m, n->unit, key[n->unit], now);
+        if (n->metric && n->unit >= 0 && n->unit < scope_units(s->model, n->metric->scope))
+            scores_choose(&r->scores, n->metric, n->unit, scored_key(s, n->metric, n->unit, r->compared), now);
     }
 }
 
@@ -402,26 +417,16 @@ void results_compare_levels(const Session *s)
 {
     Results *r = s->results;
     const Assignment *a = s->assignment;
-    size_t n = (size_t)s->model->nlinears;
     bool edited = r->levels_seen != a->version + 1, news = r->news_seen != r->nnews;
     if (!edited && !news)
         return;
-    bool whole = !r->levels_seen || r->nnews - r->news_seen > SCORE_NEWS || (edited && !compared_hold(s));
+    const ScoreOrigin now = origin_now(s);
+    if (!r->levels_seen || r->nnews - r->news_seen > SCORE_NEWS || (edited && !compared_hold(s)))
+        choose_all(s, &now);
+    else if (news)
+        choose_news(s, &now);
     r->levels_seen = a->version + 1;
-    if (whole) {
-        scored_levels(s, r->compared);
-        r->compared_opened = a->opened_version;
-        r->chosen++;
-    }
-    int16_t *level = whole || news ? mem_array(n, sizeof *level) : NULL;
-    uint64_t *key = level ? mem_array(n + (size_t)model_depth(s->model) + 1, sizeof *key) : NULL;
-    const ScoreOrigin now = key ? origin_now(s) : (ScoreOrigin){0};
-    for (int k = 0; key && metric_table[k]; k++)
-        if (r->scores.unit[k])
-            choose(s, metric_table[k], whole, level, key, &now);
     r->news_seen = r->nnews;
-    free(level);
-    free(key);
 }
 
 /* What is there of a unit; SCORE_NONE without a reason: nothing. */

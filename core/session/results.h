@@ -69,6 +69,7 @@ typedef struct Results {
     uint64_t chosen;           /* grows when all of these values may be others */
     uint64_t version;          /* grows with every result stored, of passes and measurements */
     uint64_t loss_version; /* the same but for statistics, by which no prediction goes */
+    uint64_t loss_whole;   /* grows when any value of a pass may be another, not only those of the news */
     char identity[65];         /* of data and arithmetic behind the scores that are not stale */
     int next_run;
     Stopped stopped;
@@ -118,6 +119,8 @@ static inline int16_t scored_level(const Assignment *a, int64_t linear)
 void scored_levels(const Session *s, int16_t *out);
 /* Digests of what the metric's units would be scored at now (scores_levels); level: scratch of nlinears. */
 void scored_keys(const Session *s, const Metric *m, int16_t *level, uint64_t *out);
+/* That of one unit; level[nlinears]: scored_levels. */
+uint64_t scored_key(const Session *s, const Metric *m, int64_t unit, const int16_t *level);
 void results_forget_stopped(Results *r);
 /* While a journal is read: a pass begins, or has ended. It is the stopped one until it ends well; then that is again the
  * one that was stopped before it, unless it did the same. */

@@ -42,6 +42,7 @@ typedef struct SessionOptions {
     uint64_t session_cap;    /* bytes that all sessions may take on disk; 0: no limit */
     bool profile;            /* jobs tell where their CPU time went (session_profile) */
     bool once;               /* no second measurement is to come, which could begin with the states of the first */
+    bool attended;           /* somebody works on a screen meanwhile: compute threads stand back */
     bool read_only;
     bool force;              /* session_restore goes on although the model is not the one that was recorded */
     /* finds a data file by name ("mix_calib.jsonl"): caller's search path; returns a malloced path or NULL with err set
