@@ -1,5 +1,6 @@
 #include <ctype.h>
 #include <limits.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,6 +19,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "base/radix.h"
 #include "base/str.h"
 #include "tests/lib/tempdir.h"
 
@@ -317,6 +319,40 @@ static void arrays_refuse_overflow(void **state)
     arena_free(&a);
 }
 
+static int by_key_and_place(const void *pa, const void *pb)
+{
+    const RadixPair *a = pa, *b = pb;
+    if (a->key != b->key)
+        return a->key < b->key ? -1 : 1;
+    return a->value < b->value ? -1 : a->value > b->value;
+}
+
+/* Against qsort with the place as the second key; doubles of all signs and sizes, many of them alike. */
+static void radix_sorts_and_keeps_places(void **state)
+{
+    (void)state;
+    enum { N = 5000 };
+    static RadixPair got[N], want[N];
+    const double some[] = {-INFINITY, -3e300, -1, -1e-310, -0.0, 0.0, 1e-310, 0.5, 1, 7, 3e300, INFINITY};
+    const int nsome = sizeof some / sizeof *some;
+    uint64_t seed = 5;
+    for (int i = 0; i < N; i++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        double v = i % 3 ? (double)(int64_t)seed * 1e-9 : some[(seed >> 40) % (unsigned)nsome];
+        got[i] = want[i] = (RadixPair){radix_of_double(v), i};
+    }
+    assert_true(radix_sort(got, N));
+    qsort(want, N, sizeof *want, by_key_and_place);
+    assert_memory_equal(got, want, sizeof got);
+    for (int i = 0; i < nsome; i++)
+        for (int k = 0; k < nsome; k++) {
+            assert_int_equal(radix_of_double(some[i]) < radix_of_double(some[k]), some[i] < some[k]);
+            assert_int_equal(radix_of_double(some[i]) == radix_of_double(some[k]), some[i] == some[k]);
+        }
+    assert_true(radix_sort(got, 1));
+    assert_true(radix_sort(NULL, 0));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -328,6 +364,7 @@ int main(void)
         cmocka_unit_test(distance_finds_typos),             cmocka_unit_test(arrays_refuse_overflow),
         cmocka_unit_test(str_stays_short_of_memory),        cmocka_unit_test(ascii_agrees_with_the_c_locale),
         cmocka_unit_test(base64_both_ways),                 cmocka_unit_test(cgroups_are_nested),
+        cmocka_unit_test(radix_sorts_and_keeps_places),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

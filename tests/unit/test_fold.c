@@ -386,6 +386,60 @@ static void only_what_changed_is_done_again(void **state)
     session_free(s);
 }
 
+/* The kept scores against each asked for by itself. */
+static void assert_kept(Session *s, const char *metric)
+{
+    const Metric *m = metric_find(metric);
+    const Scored *kept = scored_of(s, m);
+    assert_non_null(kept);
+    for (int64_t i = 0; i < session_model(s)->nlinears; i++) {
+        Score sc = session_score(s, m, i);
+        bool some = sc.state == SCORE_OK || sc.state == SCORE_STALE;
+        assert_int_equal(kept->state[i], sc.state == SCORE_QUEUED ? SCORE_NONE : sc.state);
+        assert_true(kept->value[i] == (some ? sc.value : 0));
+        assert_int_equal(kept->level[i], scored_level(s->assignment, i));
+    }
+}
+
+static void put_score(Session *s, const char *metric, int64_t unit, double value)
+{
+    const Metric *m = metric_find(metric);
+    PassScore p = {.metric = m, .s = {.unit = unit, .value = value, .tokens = 10}};
+    p.s.levels = scored_key(s, m, unit, s->assignment->level);
+    ok(results_store_unit(s->results, &p, &err));
+}
+
+/* Rows that arrive, edits, another recipe, what is stale: what is kept is what would be asked for. */
+static void kept_scores_are_the_scores(void **state)
+{
+    (void)state;
+    static const char *const metrics[] = {"kurtosis", "std", "local_error", "block_error", "mse_layer_wise", "alone"};
+    Session *s = open_session(DEMO, NULL);
+    int64_t n = session_model(s)->nlinears;
+    for (int step = 0; step < 60; step++) {
+        uint64_t made = scored_of(s, metric_find("kurtosis"))->made;
+        LinearResult r = {.linear = step * 7 % n, .in = {.values = 10, .rows = 10, .width = 1, .samples = 1, .kurtosis = step}};
+        if (step % 3 == 0) {
+            results_store(s->results, &r, NEED_ORDER | metric_find("kurtosis")->needs);
+            table_scores_arrived(s->table);
+            assert_true(scored_of(s, metric_find("kurtosis"))->made > made);
+        }
+        if (step % 4 == 1)
+            put_score(s, "block_error", step % session_model(s)->ngroups, step);
+        if (step % 10 == 5)
+            ok(session_edit(s, (const char *const[]){session_model(s)->linears[step % n].name}, 1, step % 20 == 5 ? 0 : s->assignment->nlevels - 1, false, NULL, &err));
+        if (step == 33)
+            ok(session_set_calib(s, "lab_calib/boolq.jsonl", &err)); /* all are stale */
+        if (step == 41)
+            ok(session_open_recipe(s, "lab_practice/qwen3/qwen3-w4a8.yaml", NULL, &err));
+        if (step == 52)
+            ok(session_undo(s, NULL, &err));
+        for (size_t k = 0; k < sizeof metrics / sizeof *metrics; k++)
+            assert_kept(s, metrics[k]);
+    }
+    session_free(s);
+}
+
 static void open_folds_outlive_an_order(void **state)
 {
     (void)state;
@@ -451,6 +505,7 @@ int main(void)
         cmocka_unit_test(targets_are_exact),
         cmocka_unit_test(experts_of_a_dense_model),
         cmocka_unit_test(only_what_changed_is_done_again),
+        cmocka_unit_test(kept_scores_are_the_scores),
         cmocka_unit_test(open_folds_outlive_an_order),
         cmocka_unit_test(resume_folds_again),
     };
