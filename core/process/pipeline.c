@@ -317,6 +317,8 @@ Status pipeline_promise(const Pipeline *p, DType inner, SavePlan *out, Error *er
 {
     const Plan *plan = main_plan(p);
     bool wide = false;
+    if (p->overlay)
+        save_changes_values(out->changes);
     for (int k = 0; k < plan->npasses; k++) {
         const PlanPass *pass = &plan->passes[k];
         for (int i = pass->first; i < pass->first + pass->n; i++)

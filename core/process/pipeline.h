@@ -39,7 +39,8 @@ bool pipeline_whole(const Pipeline *p);
 /* What its processors change in the model, NULL when none of them does. The runner of its run is made with it, and it lives
  * as long as the pipeline, which then runs once. */
 Overlay *pipeline_overlay(const Pipeline *p);
-/* Fills in what processors will give beside the linears; inner: the dtype to which the run rounds. */
+/* Fills in what processors will give beside the linears and what they will change in the tensors that are written: the
+ * plan's changes, which the caller has made. inner: the dtype to which the run rounds. */
 Status pipeline_promise(const Pipeline *p, DType inner, SavePlan *plan, Error *err);
 /* Bytes that the passes need beside the runner's: Hessians, weights quantized as a whole, ranges of keys and values, what
  * processors hold. */

@@ -36,6 +36,9 @@ Status unit_observe(UnitRun *u, Observer o, Error *err);
 /* Where a processor hands what it made for a unit beside the linears' weights. */
 typedef struct Gifts {
     Status (*cache)(void *self, const SaveCache *c, Error *err);
+    /* Values of a tensor that its promise told (save_changes_made), while its unit is given. */
+    Status (*tensor)(void *self, const SaveValues *v, Error *err);
+    Status (*debug)(void *self, const SaveDebug *d, Error *err); /* for --debug; NULL: nobody asks */
     void *self;
 } Gifts;
 
@@ -73,8 +76,8 @@ typedef struct Processor {
     Status (*learn)(void *self, UnitRun *u, Error *err);
     /* Hands over what it made beside the linears' weights. NULL: nothing. */
     Status (*give)(void *self, const UnitRun *u, const Gifts *to, Error *err);
-    /* What it will give, before the run: fills in the plan or refuses. inner: dtype in which its own pass computes behind
-     * a layer's first linears. NULL: nothing. */
+    /* What it will give and what it will change beside the values of tensors, before the run: fills in the plan, which has
+     * `changes`, or refuses. inner: dtype in which its own pass computes behind a layer's first linears. NULL: nothing. */
     Status (*promise)(void *self, DType inner, SavePlan *plan, Error *err);
     /* Whether what it deployed in this unit (-1: in any) returns float32 in the peer's arithmetic. NULL: no. */
     bool (*widens)(const void *self, int unit);

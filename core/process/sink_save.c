@@ -16,6 +16,7 @@ struct SaveSink {
     Runner *r;
     void **saver;     /* [nsavers] */
     SavePlan *plan;   /* [nsavers] */
+    SaveChanges *changes; /* of all plans */
     int *first;       /* [nsavers] first unit it still takes */
     char flow[65];    /* digest for a resume: SavePlan.flow */
     int unit;         /* present one */
@@ -92,6 +93,7 @@ static Status plan_saver(SaveSink *s, int i, Error *err)
     plan->overlay = runner_overlay(s->r);
     plan->arith = arith_name(runner_arith(s->r));
     plan->cache_dtype = T;
+    plan->changes = s->changes;
     return pipeline_promise(s->p, T, plan, err);
 }
 
@@ -114,6 +116,7 @@ static Status sink_open(void *self, const Pipeline *p, Runner *r, SinkWants *wan
     wants->end = model_depth(pipeline_model(p));
     wants->first = s->o->nsavers > 0 ? wants->end : 0;
     int resumed = wants->first; /* layers whose weights are there; what describes them may be made again */
+    RETURN_IF_ERROR(save_changes_new(&s->changes, pipeline_model(p), err));
     for (int i = 0; i < s->o->nsavers; i++)
         RETURN_IF_ERROR(plan_saver(s, i, err));
     RETURN_IF_ERROR(save_target_check(s->o->savers, s->plan, s->o->nsavers, s->o->resume, &s->out->there, err));
@@ -179,6 +182,32 @@ static Status write_cache(void *self, const SaveCache *c, Error *err)
     return ST_OK;
 }
 
+static Status write_tensor(void *self, const SaveValues *v, Error *err)
+{
+    SaveSink *s = self;
+    for (int i = 0; i < s->o->nsavers; i++)
+        if (s->unit >= s->first[i] && s->o->savers[i]->ops->tensor)
+            RETURN_IF_ERROR(s->o->savers[i]->ops->tensor(s->saver[i], v, err));
+    return ST_OK;
+}
+
+static Status write_debug(void *self, const SaveDebug *d, Error *err)
+{
+    SaveSink *s = self;
+    for (int i = 0; i < s->o->nsavers; i++)
+        if (s->unit >= s->first[i] && s->o->savers[i]->ops->debug)
+            RETURN_IF_ERROR(s->o->savers[i]->ops->debug(s->saver[i], d, err));
+    return ST_OK;
+}
+
+static bool wants_debug(const SaveSink *s)
+{
+    for (int i = 0; i < s->o->nsavers; i++)
+        if (s->o->savers[i]->ops->debug)
+            return true;
+    return false;
+}
+
 static Status end_layer(const SaveSink *s, int unit, Error *err)
 {
     Phase was = profile_enter(s->profile, 0, PHASE_SAVE);
@@ -205,7 +234,8 @@ static Status sink_unit(void *self, UnitRun *u, const Stream *flow, Error *err)
         else
             RETURN_IF_ERROR(write_linear(s, u, i, err));
     }
-    RETURN_IF_ERROR(unit_gifts(u, &(Gifts){.cache = write_cache, .self = s}, err));
+    const Gifts to = {.cache = write_cache, .tensor = write_tensor, .debug = wants_debug(s) ? write_debug : NULL, .self = s};
+    RETURN_IF_ERROR(unit_gifts(u, &to, err));
     RETURN_IF_ERROR(end_layer(s, u->unit, err));
     if (s->o->layer)
         s->o->layer(s->o->layer_ctx, u->unit, s->out->quantized - before, s->out->bytes_read, s->out->bytes_written);
@@ -278,6 +308,7 @@ void save_sink_free(SaveSink *s)
 {
     if (!s)
         return;
+    save_changes_free(s->changes);
     free(s->saver);
     free(s->plan);
     free(s->first);

@@ -96,6 +96,8 @@ static Status documents(SaveOut *s, Error *err)
     str_putc(&out, '{');
     for (size_t i = 0; i < s->layout.n; i++) {
         const OutTensor *t = &s->layout.t[i];
+        if (t->own || !t->label)
+            continue;
         str_puts(&out, "\n    ");
         pyjson_string(&out, t->name, strlen(t->name));
         str_printf(&out, ": \"%s\",", t->label);
@@ -103,9 +105,15 @@ static Status documents(SaveOut *s, Error *err)
     }
     if (cache)
         str_puts(&out, "\n    \"kv_cache_type\": \"C8\",\n    \"kv_quant_type\": \"C8\",");
-    str_printf(&out, "\n    \"version\": \"1.0.0\",\n    \"model_quant_type\": \"%s\",\n    \"metadata\": {},"
-               "\n    \"group_size\": %lld,\n    \"optional\": {}\n}", model_type_of(s), (long long)group_size_of(s));
-    Status st = save_document(s, name, &out, err);
+    str_printf(&out, "\n    \"version\": \"1.0.0\",\n    \"model_quant_type\": \"%s\",\n    \"metadata\": ",
+               model_type_of(s));
+    Status st = save_put_notes(s, SAVE_METADATA, &out, err);
+    str_printf(&out, ",\n    \"group_size\": %lld,\n    \"optional\": ", (long long)group_size_of(s));
+    if (st == ST_OK)
+        st = save_put_notes(s, SAVE_OPTIONAL, &out, err);
+    str_puts(&out, "\n}");
+    if (st == ST_OK)
+        st = save_document(s, name, &out, err);
     str_free(&out);
     RETURN_IF_ERROR(st);
     RETURN_IF_ERROR(save_side_files(s, false, err));
@@ -122,6 +130,7 @@ const SaveFormat saver_ascendv1 = {
     .weights = "quant_model_weights",
     .description = "quant_model_description",
     .labels = true,
+    .holds = SAVES_BIASES | SAVES_INPUT_SCALES | SAVES_ROTATIONS | SAVES_MODULES,
     .parts = parts,
     .cache_label = "C8",
     .documents = documents,

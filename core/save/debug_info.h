@@ -5,7 +5,8 @@
 #include "save/saver.h"
 
 /* `--debug`: DIR/debug_info/debug_info.json and .safetensors (specs/formats.md 14). Entries are grouped by namespace;
- * a tensor is a reference {"_type", "_file", "_key"} whose key is "namespace/key", so that none overwrites another. */
+ * a tensor is a reference {"_type", "_file", "_key"} whose key is "namespace/key", so that none overwrites another. Equal
+ * tensors are stored once, under the first name. */
 typedef struct DebugInfo DebugInfo;
 
 Status debug_info_new(DebugInfo **out, Error *err);
@@ -16,7 +17,11 @@ Status debug_info_text(DebugInfo *d, const char *space, const char *key, const c
 /* What is known of a quantized linear when it is handed to the savers: "weight" NAME.scale (tensor), NAME.zeros and
  * NAME.limits (shares of codes that are 0 and that are the least or greatest), "activation" NAME.scale, NAME.offset. */
 Status debug_info_linear(DebugInfo *d, const Model *m, const SaveLinear *l, Error *err);
-/* Both files: the tensors into `path`, replaced as a whole, the document into *json. */
-Status debug_info_save(const DebugInfo *d, const char *path, Str *json, Error *err);
+/* What a processor found. */
+Status debug_info_tensor(DebugInfo *d, const SaveDebug *v, Error *err);
+/* Both files: the tensors into `path`, replaced as a whole, the document into *json. peer: with the peer's keys, which are
+ * numbers that begin anew in each namespace and are one too low in the document, so that a later namespace's tensors
+ * take the place of an earlier one's. */
+Status debug_info_save(DebugInfo *d, bool peer, const char *path, Str *json, Error *err);
 
 #endif

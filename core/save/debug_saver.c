@@ -81,12 +81,16 @@ static Status debug_open(void **self, const SaveFormat *f, const SavePlan *plan,
 static Status debug_linear(void *self, const SaveLinear *l, Error *err)
 {
     DebugSaver *d = self;
+    if (d->plan->peer) /* which records nothing of linears */
+        return ST_OK;
     return debug_info_linear(d->info, d->plan->model, l, err);
 }
 
 static Status debug_keep_float(void *self, int64_t linear, Error *err)
 {
     DebugSaver *d = self;
+    if (d->plan->peer)
+        return ST_OK;
     return debug_info_text(d->info, "float", d->plan->model->linears[linear].name, "no token reached it", err);
 }
 
@@ -96,6 +100,12 @@ static Status debug_cache(void *self, const SaveCache *c, Error *err)
     (void)c; /* its scales are tensors of the output */
     (void)err;
     return ST_OK;
+}
+
+static Status debug_debug(void *self, const SaveDebug *v, Error *err)
+{
+    DebugSaver *d = self;
+    return debug_info_tensor(d->info, v, err);
 }
 
 static Status debug_layer_done(void *self, int layer, Error *err)
@@ -137,7 +147,7 @@ static Status put_files(DebugSaver *d, Error *err)
     store_clear_list(&d->store);
     store_name("out", 0, from);
     char *path = path_join(d->store.temp, from);
-    Status code = path ? debug_info_save(d->info, path, &json, err) : error_nomem(err, "a path");
+    Status code = path ? debug_info_save(d->info, d->plan->peer, path, &json, err) : error_nomem(err, "a path");
     if (code == ST_OK && stat(path, &st) != 0)
         code = error_set(err, ST_IO, "'%s' is gone", path);
     if (code == ST_OK)
@@ -177,6 +187,7 @@ static const SaverOps ops = {
     .linear = debug_linear,
     .keep_float = debug_keep_float,
     .cache = debug_cache,
+    .debug = debug_debug,
     .layer_done = debug_layer_done,
     .ready = debug_ready,
     .finish = debug_finish,

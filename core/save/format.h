@@ -21,6 +21,9 @@ typedef struct SaverOps {
     /* This linear stays float after all (an expert that saw no token). */
     Status (*keep_float)(void *self, int64_t linear, Error *err);
     Status (*cache)(void *self, const SaveCache *c, Error *err); /* ST_DATA when the format has no place for it */
+    /* Values of a promised tensor. NULL: the saver writes none. */
+    Status (*tensor)(void *self, const SaveValues *v, Error *err);
+    Status (*debug)(void *self, const SaveDebug *d, Error *err); /* NULL: it has no place for them */
     Status (*layer_done)(void *self, int layer, Error *err);     /* synced: a resumed run starts after it */
     /* What is in the target of an earlier run; NULL: the saver keeps nothing for a resume. */
     Status (*stopped)(const SaveFormat *f, const SavePlan *plan, SaveStopped *out, Error *err);
@@ -32,6 +35,14 @@ typedef struct SaverOps {
     /* Frees; without a finish the partial output is kept for a resume when keep, else removed. */
     void (*close)(void *self, bool keep);
 } SaverOps;
+
+/* What readers of a format apply of a model in which processors have changed more than values (changes.h). */
+enum {
+    SAVES_BIASES = 1,       /* of norms and linears that have none in the family's code */
+    SAVES_INPUT_SCALES = 2, /* non-fusion */
+    SAVES_ROTATIONS = 4,    /* of a linear's input, and what lies in a file of its own */
+    SAVES_MODULES = 8       /* a matrix under a module's own name */
+};
 
 /* A saver: the one row that says everything of its format. */
 struct SaveFormat {
@@ -52,6 +63,7 @@ struct SaveFormat {
     int (*parts)(const SavePlan *plan, int64_t i, bool no_zero, QPart out[SCHEME_PARTS_MAX]);
     bool drops_zero;            /* parts depends on no_zero */
     const char *cache_label;    /* of quantized keys and values (C8); NULL: there is no place for them */
+    unsigned holds;             /* SAVES_* */
     /* Refuses (ST_DATA) what else the format can't express than the scheme of a linear; no function: nothing. */
     Status (*refuse)(const SavePlan *plan, Error *err);
     void (*warn)(const SavePlan *plan); /* what the plan can't be told without (save_warn); no function: nothing */

@@ -33,6 +33,8 @@ void layout_cut(SaveLayout *l, uint64_t limit)
     size_t waiting = 0;
     int file = 0;
     for (size_t i = 0; i < l->n; i++) {
+        if (l->t[i].own)
+            continue;
         if (limit && waiting && pending + l->t[i].nbytes >= limit) {
             file++;
             pending = 0;
@@ -43,6 +45,32 @@ void layout_cut(SaveLayout *l, uint64_t limit)
         waiting++;
     }
     l->files = file + 1;
+}
+
+Status layout_own(SaveLayout *l, Error *err)
+{
+    int shards = l->files;
+    size_t cap = 0;
+    for (size_t i = 0; i < l->n; i++) {
+        int k = 0;
+        if (!l->t[i].own)
+            continue;
+        while (k < l->nown && strcmp(l->own[k], l->t[i].own) != 0)
+            k++;
+        if (k == l->nown) {
+            if (!mem_grow(&l->own, &cap, (size_t)k + 1, sizeof *l->own))
+                return error_nomem(err, "the list of files");
+            l->own[l->nown++] = l->t[i].own;
+        }
+        l->t[i].file = shards + k;
+    }
+    l->files = shards + l->nown;
+    return ST_OK;
+}
+
+int layout_shards(const SaveLayout *l)
+{
+    return l->files - l->nown;
 }
 
 /* Files sort their tensors by dtype in this order (the library's enumeration, from its end), then by name. */
@@ -144,7 +172,7 @@ Status layout_place(SaveLayout *l, Error *err)
         for (size_t i = l->begin[f]; st == ST_OK && i < l->begin[f + 1]; i++) {
             l->t[l->order[i]].offset = at;
             at += l->t[l->order[i]].nbytes;
-            l->payload += l->t[l->order[i]].nbytes;
+            l->payload += f < layout_shards(l) ? l->t[l->order[i]].nbytes : 0;
         }
         l->size[f] = at;
     }
@@ -155,6 +183,7 @@ Status layout_place(SaveLayout *l, Error *err)
 void layout_free(SaveLayout *l)
 {
     free(l->t);
+    free(l->own);
     free(l->size);
     free(l->head);
     free(l->order);

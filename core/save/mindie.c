@@ -64,7 +64,8 @@ static Status documents(SaveOut *s, Error *err)
     Status st = save_document(s, name, &out, err);
     str_free(&out);
     RETURN_IF_ERROR(st);
-    return save_side_files(s, s->format->code_only, err);
+    RETURN_IF_ERROR(save_side_files(s, s->format->code_only, err));
+    return save_edit_config(s, NULL, NULL, false, err);
 }
 
 static const Field fields[] = {FIELD_SAVER, {.key = "ext", .type = F_MAP}, FIELD_END};
@@ -78,6 +79,7 @@ const SaveFormat saver_mindie = {
     .description = "quant_model_description",
     .code_only = true,
     .labels = true,
+    .holds = SAVES_BIASES | SAVES_INPUT_SCALES | SAVES_MODULES,
     .suffix = suffix_of,
     .parts = parts,
     .documents = documents,

@@ -100,13 +100,14 @@ static bool write_hollow(const char *path, const Str *head, uint64_t payload)
 static Status write_config(const OutCheck *o, const char *to, Error *err)
 {
     static const char *const drop[] = {"quantization_config", NULL};
+    static const PyjsonEdit edit = {.drop = drop};
     char *from = path_join(o->dir, "config.json"), *text = NULL;
     size_t n;
     int dropped;
     Str out = {0};
     Status st = from ? file_read(from, CONFIG_MAX, &text, &n, err) : error_nomem(err, "a path");
     if (st == ST_OK)
-        st = pyjson_rewrite(text, n, from, 2, drop, &dropped, NULL, &out, err);
+        st = pyjson_rewrite(text, n, from, 2, &edit, &dropped, &out, err);
     if (st == ST_OK)
         st = out.oom ? error_nomem(err, from) : file_write_atomic(to, str_text(&out), out.len, err);
     str_free(&out);

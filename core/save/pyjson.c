@@ -62,10 +62,10 @@ void pyjson_double(Str *out, double v)
 
 typedef struct Rewrite {
     Str *out;
-    const char *name, *add;
-    const char *const *drop;
+    const char *name;
+    const PyjsonEdit *edit;
     int indent, depth, dropped;
-    bool in_text_config; /* the object in work is one that loses those of `drop` */
+    bool in_text_config; /* the object in work is one whose members the edit names */
     int count;           /* members written of the object or list in work */
     Error *err;
 } Rewrite;
@@ -93,7 +93,7 @@ static void next_member(Rewrite *w)
 
 static bool is_dropped(const Rewrite *w, const char *key, size_t n)
 {
-    for (const char *const *d = w->drop; d && *d; d++)
+    for (const char *const *d = w->edit->drop; d && *d; d++)
         if (same(key, n, *d))
             return true;
     return false;
@@ -136,6 +136,10 @@ static Status member(Rewrite *w, const struct Member *m)
     next_member(w);
     pyjson_string(w->out, m->key, m->key_len);
     str_puts(w->out, ": ");
+    if (w->in_text_config && same(m->key, m->key_len, w->edit->set)) {
+        str_puts(w->out, w->edit->to);
+        return ST_OK;
+    }
     bool here = w->in_text_config;
     w->in_text_config = w->depth == 1 && same(m->key, m->key_len, "text_config");
     Status st = value(w, m->v, m->n);
@@ -147,18 +151,24 @@ static Status object(Rewrite *w, const char *v, size_t n)
 {
     Members m = {0};
     int count = w->count;
+    const PyjsonEdit *e = w->edit;
+    bool sets = w->in_text_config && e->set;
     w->count = 0;
     w->depth++;
     str_putc(w->out, '{');
     Status st = json_walk_again(v, n, w->name, collect, &m, w->err);
     for (size_t i = 0; i < m.count && st == ST_OK; i++)
         st = member(w, &m.list[i]);
+    if (st == ST_OK && sets && map_get(&m.seen, e->set, strlen(e->set), -1) < 0) {
+        next_member(w);
+        str_printf(w->out, "\"%s\": %s", e->set, e->to);
+    }
     free(m.list);
     map_free(&m.seen);
     arena_free(&m.keys);
-    if (st == ST_OK && w->depth == 1 && w->add) {
+    if (st == ST_OK && w->depth == 1 && e->add) {
         next_member(w);
-        str_puts(w->out, w->add);
+        str_puts(w->out, e->add);
     }
     w->depth--;
     if (w->count)
@@ -277,8 +287,8 @@ static Status value(Rewrite *w, const char *v, size_t n)
     }
 }
 
-Status pyjson_rewrite(const char *text, size_t len, const char *name, int indent, const char *const *drop,
-                      int *dropped, const char *add, Str *out, Error *err)
+Status pyjson_rewrite(const char *text, size_t len, const char *name, int indent, const PyjsonEdit *edit, int *dropped,
+                      Str *out, Error *err)
 {
     cJSON *tree;
     RETURN_IF_ERROR(json_parse_loose(text, len, name, &tree, err));
@@ -286,8 +296,7 @@ Status pyjson_rewrite(const char *text, size_t len, const char *name, int indent
     cJSON_Delete(tree);
     if (!is_object)
         return error_set(err, ST_DATA, "'%s' is no JSON object", name);
-    Rewrite w = {.out = out, .name = name, .drop = drop, .add = add, .indent = indent, .in_text_config = true,
-                 .err = err};
+    Rewrite w = {.out = out, .name = name, .edit = edit, .indent = indent, .in_text_config = true, .err = err};
     RETURN_IF_ERROR(value(&w, text, len));
     if (dropped)
         *dropped = w.dropped;

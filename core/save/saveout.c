@@ -232,11 +232,11 @@ static bool is_whole(int at, const Manifest *all, size_t n, const char *name)
     return false;
 }
 
-/* Whether it is what this plan's run writes, as far as the plan is known. What processors change in a model is found by
- * running them only. */
+/* Whether it is what this plan's run writes, as far as the plan is known. What processors change in a model follows from
+ * their order of work and the texts. */
 static bool is_same_run(const SaveOut *s, const Manifest *m)
 {
-    return !s->plan->overlay && (s->plan->flow ? strcmp(m->run, s->run) == 0 : strcmp(m->plan, s->known) == 0);
+    return s->plan->flow ? strcmp(m->run, s->run) == 0 : strcmp(m->plan, s->known) == 0;
 }
 
 /* Whether the target holds this very output, whole. */
@@ -323,6 +323,8 @@ static Status index_items(SaveOut *s, Error *err)
     for (size_t i = 0; i < s->walk.n; i++)
         if (s->walk.items[i].kind == SI_LINEAR)
             s->item_of[s->walk.items[i].linear] = (int32_t)i;
+    for (size_t i = 0; i < s->walk.n; i++)
+        s->tensor_of[i] = -1;
     for (size_t t = s->layout.n; t-- > 0;)
         s->tensor_of[s->layout.t[t].item] = (int64_t)t;
     return ST_OK;
@@ -334,7 +336,7 @@ static Status check_names(const SaveOut *s, Error *err)
     for (int i = 0; i <= s->layout.files; i++) {
         char name[256];
         if (i < s->layout.files)
-            save_file_name(s, i, s->layout.files, name);
+            save_file_name(s, i, name);
         else
             save_index_name(s, name);
         struct stat st;
@@ -348,7 +350,7 @@ static Status check_names(const SaveOut *s, Error *err)
 static Status check_outside(const SaveOut *s, Error *err)
 {
     for (size_t i = 0; i < s->walk.n; i++)
-        if (s->walk.items[i].layer < 0)
+        if (s->walk.items[i].layer < 0 && s->walk.items[i].kind == SI_TENSOR)
             RETURN_IF_ERROR(save_copy_sound(s->plan, &s->walk.items[i], false, NULL, NULL, err));
     return ST_OK;
 }
@@ -401,6 +403,8 @@ static void out_close(void *self, bool keep)
     saveout_look_end(s);
     free(s->item_of);
     free(s->tensor_of);
+    map_free(&s->made);
+    free(s->given);
     free(s->packed);
     free(s->buf);
     free(s);
@@ -484,7 +488,7 @@ static Status check_linear(const SaveOut *s, const SaveLinear *l, Error *err)
     if (l->weight->out != n->out || l->weight->in != n->in || l->weight->dtype != q->dtype)
         return error_set(err, ST_INTERNAL, "'%s': the weight handed over is not of the planned shape or type", n->name);
     bool bias = save_has_bias(s->plan, l->linear);
-    if (bias != (l->bias != NULL))
+    if (bias != (l->bias != NULL) && !(bias && save_changes_has_bias(s->plan->changes, l->linear)))
         return error_set(err, ST_INTERNAL, "'%s': its bias %s", n->name, bias ? "is missing" : "is not in the model");
     return ST_OK;
 }
@@ -510,7 +514,16 @@ static Status out_linear(void *self, const SaveLinear *l, Error *err)
     if (*state & SAVE_NO_ZERO)
         s->changed = true;
     *state |= SAVE_WRITTEN;
-    return write_linear(s, l, err);
+    SaveLinear whole = *l;
+    float *zero = NULL; /* a bias that was promised and did not come */
+    if (!l->bias && save_has_bias(s->plan, l->linear)) {
+        if (!(zero = mem_zarray((size_t)l->weight->out, sizeof *zero)))
+            return error_nomem(err, "a bias");
+        whole.bias = zero;
+    }
+    Status st = write_linear(s, &whole, err);
+    free(zero);
+    return st;
 }
 
 static Status out_keep_float(void *self, int64_t linear, Error *err)
@@ -556,10 +569,10 @@ static Status copy_floats(SaveOut *s, int layer, Error *err)
 {
     for (size_t i = 0; i < s->walk.n; i++) {
         const SaveItem *it = &s->walk.items[i];
-        if (it->layer != layer || it->kind == SI_CACHE)
+        if (it->layer != layer || it->kind == SI_CACHE || it->kind == SI_MADE)
             continue;
         Place p = {s, &s->layout.t[s->tensor_of[i]]};
-        if (it->kind == SI_TENSOR) {
+        if (it->kind == SI_TENSOR || save_is_added(it)) {
             RETURN_IF_ERROR(save_copy_sound(s->plan, it, false, put_place, &p, err));
         } else if (s->plan->level[it->linear] <= 0) {
             RETURN_IF_ERROR(save_copy_sound(s->plan, it, false, put_place, &p, err));
@@ -593,6 +606,7 @@ static Status out_layer_done(void *self, int layer, Error *err)
         return ST_OK;
     if (layer != s->layers_done || layer >= model_depth(s->plan->model))
         return error_set(err, ST_INTERNAL, "layer %d ended where layer %d was expected", layer, s->layers_done);
+    RETURN_IF_ERROR(save_check_given(s, layer, err));
     RETURN_IF_ERROR(copy_floats(s, layer, err));
     RETURN_IF_ERROR(store_sync(&s->store, err));
     Str rec = {0};
@@ -652,6 +666,7 @@ const SaverOps saveout_ops = {
     .linear = out_linear,
     .keep_float = out_keep_float,
     .cache = out_cache,
+    .tensor = save_out_tensor,
     .layer_done = out_layer_done,
     .stopped = out_stopped,
     .ready = out_ready,

@@ -22,7 +22,9 @@ struct SaveOut {
     SaveLayout layout;        /* as planned, and after finish as it is */
     uint8_t *state;       /* [nlinears] flags above */
     int32_t *item_of;     /* [nlinears] item of the walk, -1: written as part of a stack */
-    int64_t *tensor_of;   /* [walk.n] its first tensor of the layout */
+    int64_t *tensor_of;   /* [walk.n] its first tensor of the layout, -1: the format has no place for it */
+    Map made;             /* name of a promised tensor -> item of the walk; empty before the first came */
+    int64_t *given;       /* [walk.n] values of it that came; NULL: none */
     bool changed;         /* layout no longer fits what was handed over */
     Store store;
     Journal *journal;
@@ -35,6 +37,29 @@ struct SaveOut {
     void *buf;
     size_t buf_cap;
 };
+
+/* ---- saveout_made.c: what the model that is written has beside the checkpoint's tensors ---- */
+
+/* Whether the norm whose weight this is has a bias that the checkpoint lacks. */
+bool save_norm_bias(const SavePlan *plan, const TensorInfo *norm);
+/* Whether linear i's input is multiplied at run time. */
+bool save_input_scale(const SavePlan *plan, int64_t i);
+/* Whether embedding and head, one tensor in the checkpoint, are two. */
+bool save_untied(const SavePlan *plan);
+/* Of SI_NORM_BIAS and SI_FACTOR. */
+bool save_is_added(const SaveItem *it);
+DType save_added_dtype(const SavePlan *plan, const SaveItem *it);
+int64_t save_added_values(const SavePlan *plan, const SaveItem *it);
+/* Whether the format has a place for a tensor that processors make. */
+bool save_holds(const SaveFormat *f, const SaveMade *t);
+/* Refuses (ST_DATA) what readers of the format would not apply. */
+Status save_check_changes(const SaveFormat *f, const SavePlan *plan, Error *err);
+/* SaverOps.tensor. */
+Status save_out_tensor(void *self, const SaveValues *v, Error *err);
+/* ST_INTERNAL when a tensor of the layer was promised and did not come whole; ST_DATA for what came without a promise. */
+Status save_check_given(const SaveOut *s, int layer, Error *err);
+/* An object of the description, as a member's value: "{}" without notes. */
+Status save_put_notes(const SaveOut *s, SaveNote where, Str *out, Error *err);
 
 /* Whether linear i has a bias in the model that is written. */
 bool save_has_bias(const SavePlan *plan, int64_t i);
@@ -57,8 +82,8 @@ void save_warn(const SavePlan *plan, const char *fmt, ...) __attribute__((format
 const char *save_force_word(const SavePlan *plan);
 /* A small file of the output. */
 Status save_document(SaveOut *s, const char *name, const Str *text, Error *err);
-/* Name of file i of n, of the index ("" when there is none), of the description. */
-void save_file_name(const SaveOut *s, int i, int n, char out[256]);
+/* Name of file i of the layout, of the index ("" when there is none), of the description. */
+void save_file_name(const SaveOut *s, int i, char out[256]);
 void save_index_name(const SaveOut *s, char out[256]);
 void save_description_name(const SaveOut *s, char out[256]);
 
@@ -81,6 +106,7 @@ Status save_copy_item(const SavePlan *plan, const SaveItem *it, bool bias, SaveP
 Status save_copy_sound(const SavePlan *plan, const SaveItem *it, bool bias, SavePut *put, void *ctx, Error *err);
 DType save_item_dtype(const SavePlan *plan, const SaveItem *it, bool bias);
 Status save_copy_linear(const SavePlan *plan, int64_t linear, bool bias, SavePut *put, void *ctx, Error *err);
+Status save_copy_added(const SavePlan *plan, const SaveItem *it, SavePut *put, void *ctx, Error *err);
 /* saveout_finish.c */
 Status saveout_repack(SaveOut *s, Error *err);
 /* Everything of the output as the store's list, documents and the manifest made. */
@@ -94,7 +120,7 @@ Status save_side_names(const SavePlan *plan, bool only_code, char ***names, size
 /* Digest of their names and bytes. */
 Status save_side_digest(const SavePlan *plan, bool only_code, char hex[65], Error *err);
 /* config.json of the output without the members in `drop` (NULL-terminated), with `add` at its end (may be NULL).
- * Without either it is left as it is unless `always`. */
+ * Without either it is left as it is unless `always`, or embedding and head are two tensors: then it says so. */
 Status save_edit_config(SaveOut *s, const char *const *drop, const char *add, bool always, Error *err);
 
 #endif

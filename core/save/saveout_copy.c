@@ -16,7 +16,7 @@ static Source save_source(const SavePlan *plan)
 
 bool save_has_bias(const SavePlan *plan, int64_t i)
 {
-    return overlay_has_bias(plan->overlay, plan->model, i);
+    return overlay_has_bias(plan->overlay, plan->model, i) || save_changes_has_bias(plan->changes, i);
 }
 
 static Status copy_range(const SavePlan *plan, const TensorInfo *t, uint64_t begin, uint64_t n, SavePut *put, void *ctx,
@@ -104,7 +104,7 @@ static DType bias_dtype(const SavePlan *plan, int64_t linear)
     return l->bias ? l->bias->dtype : plan->model->cfg.dtype;
 }
 
-/* A bias that was changed or added. */
+/* A bias that was changed or added; 0 where one was promised and did not come. */
 static Status copy_bias(const SavePlan *plan, int64_t linear, SavePut *put, void *ctx, Error *err)
 {
     Source src = save_source(plan);
@@ -112,8 +112,10 @@ static Status copy_bias(const SavePlan *plan, int64_t linear, SavePut *put, void
     DType t = bias_dtype(plan, linear);
     float *b;
     RETURN_IF_ERROR(source_bias(&src, NULL, l, &b, err));
+    if (!b)
+        b = mem_zarray((size_t)l->out, sizeof *b);
     void *out = mem_array((size_t)l->out, (size_t)dtype_size(t));
-    Status st = out ? ST_OK : error_nomem(err, l->name);
+    Status st = b && out ? ST_OK : error_nomem(err, l->name);
     if (st == ST_OK) {
         source_encode(b, l->out, t, out);
         st = put(ctx, 0, out, (size_t)l->out * (size_t)dtype_size(t), err);
@@ -127,7 +129,7 @@ Status save_copy_linear(const SavePlan *plan, int64_t linear, bool bias, SavePut
 {
     const Linear *l = &plan->model->linears[linear];
     const LinearEdit *e = overlay_linear(plan->overlay, linear);
-    if (bias && e && e->bias)
+    if (bias && (!l->bias || (e && e->bias)))
         return copy_bias(plan, linear, put, ctx, err);
     if (!bias && (l->store || e))
         return copy_rows(plan, l, put, ctx, err);
@@ -142,6 +144,8 @@ Status save_copy_linear(const SavePlan *plan, int64_t linear, bool bias, SavePut
 
 static DType source_dtype(const SavePlan *plan, const SaveItem *it, bool bias)
 {
+    if (save_is_added(it))
+        return save_added_dtype(plan, it);
     if (it->kind == SI_TENSOR)
         return it->coded ? DT_BF16 : it->t->dtype;
     return bias ? bias_dtype(plan, it->linear) : weight_dtype(&plan->model->linears[it->linear]);
@@ -182,7 +186,11 @@ Status save_copy_item(const SavePlan *plan, const SaveItem *it, bool bias, SaveP
     }
     if (it->coded)
         return copy_rows(plan, it->coded, put, ctx, err);
-    return it->kind == SI_TENSOR ? copy_tensor(plan, it->t, put, ctx, err)
+    if (save_is_added(it))
+        return save_copy_added(plan, it, put, ctx, err);
+    bool apart = it->head && overlay_untied(plan->overlay);
+    const TensorInfo *t = apart ? overlay_head(plan->overlay, plan->model) : it->t;
+    return it->kind == SI_TENSOR ? copy_tensor(plan, t, put, ctx, err)
                                  : save_copy_linear(plan, it->linear, bias, put, ctx, err);
 }
 
@@ -204,6 +212,10 @@ static int item_shape(const Look *l, int64_t shape[TENSOR_MAX_DIMS])
         shape[0] = n->out;
         shape[1] = n->in;
         return l->bias ? 1 : 2;
+    }
+    if (save_is_added(l->it)) {
+        shape[0] = save_added_values(l->plan, l->it);
+        return 1;
     }
     for (int d = 0; d < l->it->t->ndim; d++)
         shape[d] = l->it->t->shape[d];

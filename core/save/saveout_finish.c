@@ -145,7 +145,7 @@ Status saveout_repack(SaveOut *s, Error *err)
         if (!first)
             return error_nomem(err, "the list of tensors");
         for (size_t i = 0; i < s->walk.n; i++)
-            first[i] = s->layout.t[s->tensor_of[i]].file;
+            first[i] = s->tensor_of[i] < 0 ? 0 : s->layout.t[s->tensor_of[i]].file;
     }
     st = saveout_layout(s, first, &l, err);
     if (st == ST_OK)
@@ -185,7 +185,9 @@ static Status write_index(SaveOut *s, const char *index, Error *err)
     for (size_t i = 0; i < s->layout.n; i++) {
         const OutTensor *t = &s->layout.t[i];
         char file[256];
-        save_file_name(s, t->file, s->layout.files, file);
+        if (t->own)
+            continue;
+        save_file_name(s, t->file, file);
         str_puts(&out, i ? ",\n    " : "\n    ");
         pyjson_string(&out, t->name, strlen(t->name));
         str_puts(&out, ": ");
@@ -253,7 +255,7 @@ Status saveout_list(SaveOut *s, Error *err)
     char name[256];
     store_clear_list(&s->store);
     for (int f = 0; f < s->layout.files; f++) {
-        save_file_name(s, f, s->layout.files, name);
+        save_file_name(s, f, name);
         RETURN_IF_ERROR(store_add_part(&s->store, f, name, s->layout.size[f], s->plan->peer ? OWNER_ONLY : 0, err));
     }
     if (s->plan->extra) {

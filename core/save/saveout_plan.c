@@ -117,6 +117,7 @@ Status saveout_check(const SaveFormat *f, const SavePlan *plan, Error *err)
 {
     RETURN_IF_ERROR(check_cache(plan, f, err));
     RETURN_IF_ERROR(check_shapes(plan, f, err));
+    RETURN_IF_ERROR(save_check_changes(f, plan, err));
     if (f->refuse)
         RETURN_IF_ERROR(f->refuse(plan, err));
     if (f->warn && plan->warn)
@@ -133,9 +134,14 @@ static void suffix_of(const SaveOut *s, char out[64])
         s->format->suffix(s, out);
 }
 
-void save_file_name(const SaveOut *s, int i, int n, char out[256])
+void save_file_name(const SaveOut *s, int i, char out[256])
 {
     char suffix[64];
+    int n = layout_shards(&s->layout);
+    if (i >= n) {
+        snprintf(out, 256, "%s", s->layout.own[i - n]);
+        return;
+    }
     suffix_of(s, suffix);
     if (save_limit(s->plan))
         snprintf(out, 256, "%s-%05d-of-%05d.safetensors", s->format->weights, i + 1, n);
@@ -169,11 +175,11 @@ static Status add_float(const SaveOut *s, const SaveItem *it, int32_t item, Save
 {
     const Linear *n = &s->plan->model->linears[it->linear];
     DType t = save_item_dtype(s->plan, it, false);
-    RETURN_IF_ERROR(layout_add(l, n->name, ".weight", t, 2, (int64_t[]){n->out, n->in}, "FLOAT", item, 0, err));
+    RETURN_IF_ERROR(layout_add(l, it->name, ".weight", t, 2, (int64_t[]){n->out, n->in}, "FLOAT", item, 0, err));
     if (!save_has_bias(s->plan, it->linear))
         return ST_OK;
     t = save_item_dtype(s->plan, it, true);
-    return layout_add(l, n->name, ".bias", t, 1, (int64_t[]){n->out}, "FLOAT", item, 1, err);
+    return layout_add(l, it->name, ".bias", t, 1, (int64_t[]){n->out}, "FLOAT", item, 1, err);
 }
 
 static Status add_linear(const SaveOut *s, const SaveItem *it, int32_t item, SaveLayout *l, Error *err)
@@ -207,6 +213,17 @@ static Status add_cache(const SaveOut *s, const SaveItem *it, int32_t item, Save
     return ST_OK;
 }
 
+static Status add_made(const SaveOut *s, const SaveItem *it, int32_t item, SaveLayout *l, Error *err)
+{
+    const SaveMade *t = it->made;
+    if (!save_holds(s->format, t))
+        return ST_OK;
+    const char *label = t->unlisted && s->plan->peer ? NULL : "FLOAT";
+    RETURN_IF_ERROR(layout_add(l, it->name, "", DT_F32, t->ndim, t->shape, label, item, 0, err));
+    l->t[l->n - 1].own = t->file;
+    return ST_OK;
+}
+
 static Status add_item(const SaveOut *s, int32_t item, SaveLayout *l, Error *err)
 {
     const SaveItem *it = &s->walk.items[item];
@@ -218,6 +235,12 @@ static Status add_item(const SaveOut *s, int32_t item, SaveLayout *l, Error *err
                           item, 0, err);
     if (it->kind == SI_CACHE)
         return add_cache(s, it, item, l, err);
+    if (it->kind == SI_MADE)
+        return add_made(s, it, item, l, err);
+    if (save_is_added(it)) {
+        int64_t n = save_added_values(s->plan, it);
+        return layout_add(l, it->name, "", save_item_dtype(s->plan, it, false), 1, &n, "FLOAT", item, 0, err);
+    }
     return save_quantized(s, it->linear) ? add_linear(s, it, item, l, err) : add_float(s, it, item, l, err);
 }
 
@@ -227,7 +250,7 @@ Status saveout_layout(const SaveOut *s, const int32_t *first, SaveLayout *l, Err
     for (size_t i = 0; i < s->walk.n; i++) {
         size_t from = l->n;
         RETURN_IF_ERROR(add_item(s, (int32_t)i, l, err));
-        for (size_t t = from; first && t < l->n; t++) {
+        for (size_t t = from; first && t < l->n && !l->t[t].own; t++) {
             l->t[t].file = first[i];
             l->files = first[i] + 1 > l->files ? first[i] + 1 : l->files;
         }
@@ -236,6 +259,7 @@ Status saveout_layout(const SaveOut *s, const int32_t *first, SaveLayout *l, Err
         return error_set(err, ST_DATA, "the model has no tensors to write");
     if (!first)
         layout_cut(l, save_limit(s->plan));
+    RETURN_IF_ERROR(layout_own(l, err));
     return layout_place(l, err);
 }
 
@@ -280,7 +304,7 @@ static Status list_files(const SaveOut *s, SaveFile **out, int *n, Error *err)
     RETURN_IF_ERROR(save_side_names(s->plan, s->format->code_only, &side, &nside, err));
     *out = mem_zarray((size_t)s->layout.files + nside + 3, sizeof **out);
     for (int i = 0; *out && i < s->layout.files; i++) {
-        save_file_name(s, i, s->layout.files, name);
+        save_file_name(s, i, name);
         list_file(*out, n, name, s->layout.size[i]);
     }
     if (*out) {

@@ -9,10 +9,11 @@
 #include "qir/intquant.h"
 #include "qir/qweight.h"
 #include "qir/scheme.h"
+#include "save/changes.h"
 
 /* What a run hands to writers of quantized weights (specs/formats.md; a writer is a row of save/format.h). Order of
  * calls: check, open, then linear for every quantized linear
- * (in the model's order within a layer), cache and layer_done layer by layer, finish or abandon. Everything else of the
+ * (in the model's order within a layer), cache, tensor, debug and layer_done layer by layer, finish or abandon. Everything else of the
  * model is copied from the checkpoint by the saver itself. */
 
 /* Quantized keys and values of one attention (C8). */
@@ -36,6 +37,24 @@ typedef struct SaveLinear {
     const float *bias;     /* [out] or NULL */
 } SaveLinear;
 
+/* Values of a promised tensor (SaveMade), borrowed for the call. */
+typedef struct SaveValues {
+    const char *name;
+    int64_t at, n;         /* values [at, at + n): it may come in pieces */
+    const float *values;
+} SaveValues;
+
+/* Something for --debug (specs/formats.md 14): what processors found, borrowed for the call. The peer has of factors of
+ * columns [1][in], of rows [out][1], of a rotation the square matrix, each in the dtype in which it was found. */
+typedef struct SaveDebug {
+    const char *space, *key; /* "smooth_scales", "model.layers.0.mlp.up_proj.scales" */
+    const void *identity;    /* the same for the same values: stored once. NULL: its own */
+    int ndim;
+    int64_t shape[TENSOR_MAX_DIMS];
+    DType dtype;             /* in which it is written: BF16, F16, else F32 */
+    const float *values;     /* NULL: as given before under this identity */
+} SaveDebug;
+
 /* A small file of the caller's that goes along with the weights. */
 typedef struct SaveExtra {
     const char *name;          /* plain */
@@ -56,6 +75,7 @@ typedef struct SavePlan {
     const bool *cache_layer;   /* [layers] C8 is written for this layer; NULL: none */
     DType cache_dtype;         /* in which its tensors are written (SaveCache.dtype is cast to it); not one of F32, BF16
                                 * and F16: float32 */
+    SaveChanges *changes;      /* what processors promise beside the values of tensors; NULL: nothing */
     bool peer;                 /* the peer's arithmetic and quirks (--compat peer) */
     /* What else the written values depend on; a resumed run must have the same. NULL: nothing */
     const char *texts;         /* digest of the calibration's tokens */

@@ -149,14 +149,16 @@ Status save_edit_config(SaveOut *s, const char *const *drop, const char *add, bo
     const StoreFile *f = store_find(&s->store, "config.json");
     if (!f)
         return ST_OK; /* the model has none */
+    const PyjsonEdit edit = {.drop = drop, .add = add, .set = save_untied(s->plan) ? "tie_word_embeddings" : NULL,
+                             .to = "false"};
     char *path = path_join(s->store.temp, f->from), *text = NULL;
     size_t n;
     int dropped = 0;
     Str out = {0};
     Status st = path ? file_read(path, CONFIG_MAX, &text, &n, err) : error_nomem(err, "a path");
     if (st == ST_OK)
-        st = pyjson_rewrite(text, n, "config.json", 2, drop, &dropped, add, &out, err);
-    if (st == ST_OK && (dropped || add || always))
+        st = pyjson_rewrite(text, n, "config.json", 2, &edit, &dropped, &out, err);
+    if (st == ST_OK && (dropped || add || edit.set || always))
         st = save_document(s, "config.json", &out, err);
     str_free(&out);
     free(text);

@@ -186,7 +186,9 @@ static Status verify_tensor(Output *o, const SaveItem *it, Error *err)
 {
     Compare p;
     uint64_t bytes = it->coded ? (uint64_t)it->coded->out * (uint64_t)it->coded->in * sizeof(uint16_t)
-                               : it->t->nbytes * (it->wide ? 2 : 1);
+                     : save_is_added(it)
+                         ? (uint64_t)save_added_values(o->plan, it) * (uint64_t)dtype_size(save_item_dtype(o->plan, it, false))
+                         : it->t->nbytes * (it->wide ? 2 : 1);
     if (!expect(o, it->name, save_item_dtype(o->plan, it, false), bytes, &p))
         return ST_OK;
     RETURN_IF_ERROR(save_copy_item(o->plan, it, false, compare_put, &p, err));
@@ -194,9 +196,9 @@ static Status verify_tensor(Output *o, const SaveItem *it, Error *err)
     return ST_OK;
 }
 
-static const char *name_of(const Linear *l, const char *suffix, char buf[600])
+static const char *name_of(const SaveItem *it, const char *suffix, char buf[600])
 {
-    snprintf(buf, 600, "%.500s%s", l->name, suffix);
+    snprintf(buf, 600, "%.500s%s", it->name, suffix);
     return buf;
 }
 
@@ -210,7 +212,7 @@ static Status verify_float(Output *o, const SaveItem *it, Error *err)
         uint64_t count = (uint64_t)l->out * (bias ? 1 : (uint64_t)l->in);
         DType dtype = save_item_dtype(o->plan, it, bias);
         Compare p;
-        if (!expect(o, name_of(l, bias ? ".bias" : ".weight", name), dtype, count * (uint64_t)dtype_size(dtype), &p))
+        if (!expect(o, name_of(it, bias ? ".bias" : ".weight", name), dtype, count * (uint64_t)dtype_size(dtype), &p))
             continue;
         RETURN_IF_ERROR(save_copy_item(o->plan, it, bias, compare_put, &p, err));
         tell_compared(o, &p);
@@ -252,8 +254,9 @@ static double norm_ratio(const Dequant *d, const Linear *l, const char *src, DTy
     return all > 0 ? sqrt(diff / all) : diff > 0 ? NAN : 0;
 }
 
-static Status verify_quantized(Output *o, int64_t i, const char *label, VerifyRow *row, Error *err)
+static Status verify_quantized(Output *o, const SaveItem *it, const char *label, VerifyRow *row, Error *err)
 {
+    int64_t i = it->linear;
     const Linear *l = &o->plan->model->linears[i];
     Arena keep = o->names;
     Dequant d;
@@ -264,7 +267,7 @@ static Status verify_quantized(Output *o, int64_t i, const char *label, VerifyRo
     Status st = y ? save_copy_linear(o->plan, i, false, to_memory, o, err) : error_nomem(err, l->name);
     const QConfig *q = save_config(o->plan, i);
     int64_t dual = q ? q->weight.ext.dual_block : 0;
-    bool ok = st == ST_OK && dequant_open(&d, l->name, label, l->out, l->in, dual, fetch, o, why, sizeof why);
+    bool ok = st == ST_OK && dequant_open(&d, it->name, label, l->out, l->in, dual, fetch, o, why, sizeof why);
     bool bad = false;
     if (!ok && o->no_memory)
         st = error_nomem(err, l->name);
@@ -283,9 +286,8 @@ static Status verify_quantized(Output *o, int64_t i, const char *label, VerifyRo
 static Status verify_linear(Output *o, const SaveItem *it, Error *err)
 {
     int64_t i = it->linear;
-    const Linear *l = &o->plan->model->linears[i];
     char name[600];
-    name_of(l, ".weight", name);
+    name_of(it, ".weight", name);
     VerifyRow *row = &o->r->rows[o->r->n++];
     int64_t at = map_get(&o->labels, name, strlen(name), -1);
     *row = (VerifyRow){.linear = i};
@@ -302,7 +304,7 @@ static Status verify_linear(Output *o, const SaveItem *it, Error *err)
         problem(o, "'%s' is not in the description", name);
     if (strcmp(row->label, "FLOAT") == 0)
         return verify_float(o, it, err);
-    RETURN_IF_ERROR(verify_quantized(o, i, row->label, row, err));
+    RETURN_IF_ERROR(verify_quantized(o, it, row->label, row, err));
     o->r->quantized++;
     if (o->r->worst < 0 || !(row->error <= o->r->rows[o->r->worst].error))
         o->r->worst = o->r->n - 1;
@@ -324,6 +326,22 @@ static void verify_cache(Output *o, const SaveItem *it)
     }
 }
 
+/* Its values are the processor's alone. */
+static void verify_made(Output *o, const SaveFormat *f, const SaveItem *it)
+{
+    const Checkpoint *c;
+    if (it->made->file || !save_holds(f, it->made))
+        return;
+    const TensorInfo *t = find(o, it->name, &c);
+    bool fits = t && t->dtype == DT_F32 && t->ndim == it->made->ndim;
+    for (int d = 0; fits && d < t->ndim; d++)
+        fits = t->shape[d] == it->made->shape[d];
+    if (!t)
+        problem(o, "'%s' is missing", it->name);
+    else if (!fits)
+        problem(o, "'%s' has another shape or type than was planned", it->name);
+}
+
 static void unexpected(Output *o)
 {
     for (size_t f = 0; f < o->nfiles; f++)
@@ -332,15 +350,17 @@ static void unexpected(Output *o)
                 problem(o, "'%s' is not expected", checkpoint_at(o->files[f], i)->name);
 }
 
-static Status verify_all(Output *o, const SaveWalk *w, const Cancel *cancel, Error *err)
+static Status verify_all(Output *o, const SaveFormat *f, const SaveWalk *w, const Cancel *cancel, Error *err)
 {
     for (size_t i = 0; i < w->n; i++) {
         const SaveItem *it = &w->items[i];
         RETURN_IF_ERROR(cancel_check(cancel, err));
-        if (it->kind == SI_TENSOR)
+        if (it->kind == SI_TENSOR || save_is_added(it))
             RETURN_IF_ERROR(verify_tensor(o, it, err));
         else if (it->kind == SI_LINEAR)
             RETURN_IF_ERROR(verify_linear(o, it, err));
+        else if (it->kind == SI_MADE)
+            verify_made(o, f, it);
         else
             verify_cache(o, it);
     }
@@ -358,7 +378,7 @@ Status save_verify(const SavePlan *plan, const SaveFormat *f, VerifyReport *out,
     if (st == ST_OK)
         st = save_walk(&w, plan, err);
     if (st == ST_OK)
-        st = verify_all(&o, &w, cancel, err);
+        st = verify_all(&o, f, &w, cancel, err);
     save_walk_free(&w);
     for (size_t i = 0; i < o.nfiles; i++) {
         checkpoint_free(o.files[i]);

@@ -8,6 +8,7 @@
 #include "model/storage.h"
 #include "model/weight.h"
 #include "save/families.h"
+#include "save/saveout.h"
 
 /* Whether `name` is the module or lies below it. */
 static bool within(const char *name, const char *module)
@@ -62,6 +63,7 @@ typedef struct Walker {
     const char *const *order;
     bool router_wide; /* SaveFamily's, in the peer's mode */
     Map used;     /* names of tensors that are accounted for */
+    int64_t *made_first, *made_next; /* chains of what processors make, by layer + 1 */
     WalkEntry *e;     /* of the layer in work */
     size_t n, cap;
     Error *err;
@@ -113,6 +115,30 @@ static bool is_router_bias(const TensorInfo *t)
     return strstr(t->name, "e_score_correction_bias") != NULL;
 }
 
+/* "NAME" less its last `drop` characters, and `end` behind it. */
+static const char *derived_name(Walker *k, const char *name, size_t drop, const char *end)
+{
+    Str s = {0};
+    str_append(&s, name, strlen(name) - drop);
+    str_puts(&s, end);
+    const char *kept = s.oom ? NULL : arena_strndup(&k->w->names, str_text(&s), s.len);
+    str_free(&s);
+    return kept;
+}
+
+/* *has: the norm whose weight t is gets a bias. */
+static Status norm_bias_item(Walker *k, const TensorInfo *t, int layer, SaveItem *item, bool *has)
+{
+    static const char weight[] = ".weight";
+    *has = save_norm_bias(k->plan, t);
+    if (!*has)
+        return ST_OK;
+    size_t drop = str_ends_with(t->name, weight) ? sizeof weight - 1 : 0;
+    *item = (SaveItem){.kind = SI_NORM_BIAS, .layer = layer, .linear = -1, .t = t,
+                       .name = derived_name(k, t->name, drop, ".bias")};
+    return item->name ? ST_OK : error_nomem(k->err, "the list of modules");
+}
+
 static Status gather_tensor(Walker *k, const TensorInfo *t, int layer)
 {
     if (!t)
@@ -120,7 +146,10 @@ static Status gather_tensor(Walker *k, const TensorInfo *t, int layer)
     RETURN_IF_ERROR(use(k, t));
     SaveItem item = {.kind = SI_TENSOR, .layer = layer, .linear = -1, .t = t, .name = t->name};
     item.wide = k->router_wide && is_router_bias(t) && is_half(t->dtype);
-    return gather(k, &item, t->name, 0);
+    RETURN_IF_ERROR(gather(k, &item, t->name, 0));
+    bool has;
+    RETURN_IF_ERROR(norm_bias_item(k, t, layer, &item, &has));
+    return has ? gather(k, &item, item.name, 0) : ST_OK;
 }
 
 /* A tensor that is no part of the decoder. Codes are written as what they stand for, since the new config.json doesn't
@@ -137,11 +166,7 @@ static Status loose_item(Walker *k, const TensorInfo *t, int layer, SaveItem *it
         Linear l;
         WeightStore w;
     } *loose = arena_alloc(&k->w->names, sizeof *loose);
-    Str name = {0};
-    str_printf(&name, "%.*s%s", (int)(strlen(t->name) - strlen(role.how->weight)), t->name,
-               role.how->weight[0] == '.' ? ".weight" : "");
-    const char *kept = name.oom ? NULL : arena_strndup(&k->w->names, str_text(&name), name.len);
-    str_free(&name);
+    const char *kept = derived_name(k, t->name, strlen(role.how->weight), role.how->weight[0] == '.' ? ".weight" : "");
     if (!loose || !kept)
         return error_nomem(k->err, "the list of modules");
     RETURN_IF_ERROR(storage_loose(m, t, &loose->l, &loose->w, k->err));
@@ -159,6 +184,8 @@ static bool is_stacked(const Linear *l)
 /* Whether every linear of the layer that lies in this tensor stays as it is. */
 static bool all_kept(const SavePlan *plan, const Unit *u, const TensorInfo *t)
 {
+    if (save_changes_has_values(plan->changes)) /* which of them is not known yet */
+        return false;
     for (int32_t i = u->first; i < u->first + u->count; i++)
         if (plan->model->linears[i].weight == t && (plan->level[i] > 0 || overlay_linear(plan->overlay, i)))
             return false;
@@ -182,7 +209,27 @@ static Status gather_linear(Walker *k, const Unit *u, int64_t i)
     RETURN_IF_ERROR(use(k, l->bias));
     SaveItem item = {.kind = SI_LINEAR, .layer = l->layer, .linear = i, .name = l->name};
     item.wide = k->router_wide && l->kind == LK_ROUTER && is_half(weight_dtype(l));
+    if (save_input_scale(k->plan, i)) {
+        SaveItem factor = {.kind = SI_FACTOR, .layer = l->layer, .linear = i,
+                           .name = derived_name(k, l->name, 0, ".div.mul_scale")};
+        item.name = derived_name(k, l->name, 0, ".linear");
+        if (!factor.name || !item.name)
+            return error_nomem(k->err, "the list of modules");
+        RETURN_IF_ERROR(gather(k, &factor, l->name, l->expert + 1));
+    }
     return gather(k, &item, l->name, l->expert + 1);
+}
+
+/* What processors make for the layer. */
+static Status gather_made(Walker *k, int layer)
+{
+    for (int64_t i = k->made_first[layer + 1]; i >= 0; i = k->made_next[i]) {
+        const SaveMade *t = save_changes_made_at(k->plan->changes, (size_t)i);
+        SaveItem item = {.kind = SI_MADE, .layer = layer, .linear = -1, .name = t->name, .made = t};
+        int expert = t->linear >= 0 ? k->plan->model->linears[t->linear].expert + 1 : 0;
+        RETURN_IF_ERROR(layer < 0 ? emit(k, &item) : gather(k, &item, t->name, expert));
+    }
+    return ST_OK;
 }
 
 static Status gather_cache(Walker *k, int layer)
@@ -233,6 +280,7 @@ static Status walk_layer(Walker *k, int layer, const int64_t *first, const int64
     RETURN_IF_ERROR(gather_rest(k, layer, first, next));
     if (k->plan->cache_layer && layer < k->plan->model->cfg.layers && k->plan->cache_layer[layer])
         RETURN_IF_ERROR(gather_cache(k, layer));
+    RETURN_IF_ERROR(gather_made(k, layer));
     if (k->n)
         qsort(k->e, k->n, sizeof *k->e, entry_cmp);
     for (size_t i = 0; i < k->n; i++)
@@ -262,14 +310,44 @@ static Status walk_rest(Walker *k)
     const TensorInfo *head = m->exit.head != m->entry.table ? m->exit.head : m->exit.spare;
     SaveItem embed = {.kind = SI_TENSOR, .layer = -1, .linear = -1, .t = m->entry.table, .name = m->entry.table->name};
     SaveItem norm = {.kind = SI_TENSOR, .layer = -1, .linear = -1, .t = m->exit.norm, .name = m->exit.norm->name};
-    SaveItem last = {.kind = SI_TENSOR, .layer = -1, .linear = -1, .t = head ? head : m->entry.table,
-                     .name = head ? head->name : "lm_head.weight", .head = true};
+    SaveItem bias, last = {.kind = SI_TENSOR, .layer = -1, .linear = -1, .t = head ? head : m->entry.table,
+                           .name = head ? head->name : "lm_head.weight", .head = true};
+    bool has, apart = save_untied(k->plan);
     RETURN_IF_ERROR(use(k, m->entry.table));
     RETURN_IF_ERROR(use(k, m->exit.norm));
     RETURN_IF_ERROR(use(k, head));
     RETURN_IF_ERROR(emit(k, &embed));
     RETURN_IF_ERROR(emit(k, &norm));
-    return head || (k->plan->peer && m->exit.head) ? emit(k, &last) : ST_OK;
+    RETURN_IF_ERROR(norm_bias_item(k, m->exit.norm, -1, &bias, &has));
+    if (has)
+        RETURN_IF_ERROR(emit(k, &bias));
+    if (head || ((k->plan->peer || apart) && m->exit.head))
+        RETURN_IF_ERROR(emit(k, &last));
+    return gather_made(k, -1);
+}
+
+/* Chains of what processors make, by layer. */
+static Status chain_made(Walker *k)
+{
+    size_t n = 0;
+    while (save_changes_made_at(k->plan->changes, n))
+        n++;
+    int depth = model_depth(k->plan->model);
+    k->made_first = mem_array((size_t)depth + 1, sizeof *k->made_first);
+    k->made_next = mem_array(n + 1, sizeof *k->made_next);
+    if (!k->made_first || !k->made_next)
+        return error_nomem(k->err, "the list of modules");
+    for (int i = 0; i <= depth; i++)
+        k->made_first[i] = -1;
+    for (size_t i = n; i-- > 0;) {
+        const SaveMade *t = save_changes_made_at(k->plan->changes, i);
+        int at = t->layer < 0 ? 0 : t->layer + 1;
+        if (at > depth)
+            return error_set(k->err, ST_INTERNAL, "'%s' is promised for layer %d", t->name, t->layer);
+        k->made_next[i] = k->made_first[at];
+        k->made_first[at] = (int64_t)i;
+    }
+    return ST_OK;
 }
 
 static Status walk_layers(Walker *k, int64_t *first, int64_t *next, int64_t n)
@@ -309,7 +387,11 @@ Status save_walk(SaveWalk *w, const SavePlan *plan, Error *err)
     const SaveFamily *f = save_family_of(plan);
     Walker k = {.w = w, .plan = plan, .order = arch_order(plan->model->arch), .err = err,
                 .router_wide = plan->peer && f && f->router_wide};
-    Status st = walk_all(&k);
+    Status st = chain_made(&k);
+    if (st == ST_OK)
+        st = walk_all(&k);
+    free(k.made_first);
+    free(k.made_next);
     map_free(&k.used);
     free(k.e);
     return st;

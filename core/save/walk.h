@@ -5,14 +5,22 @@
 
 /* The order in which modules are written (specs/formats.md 3): decoder layer by decoder layer, modules in the order in
  * which the family's reference code defines them, then embedding, final norm, lm_head. */
-typedef enum SaveItemKind { SI_LINEAR, SI_TENSOR, SI_CACHE } SaveItemKind;
+typedef enum SaveItemKind {
+    SI_LINEAR,
+    SI_TENSOR,
+    SI_CACHE,
+    SI_NORM_BIAS, /* what a norm gets that has none */
+    SI_FACTOR,    /* what a linear's input is multiplied by */
+    SI_MADE       /* a tensor that processors make */
+} SaveItemKind;
 
 typedef struct SaveItem {
     SaveItemKind kind;
     int layer;           /* -1: after the layers */
-    int64_t linear;      /* SI_LINEAR: index into the model's linears */
-    const TensorInfo *t; /* SI_TENSOR: copied as it is */
-    const char *name;    /* SI_TENSOR: name it is written under; SI_CACHE: the attention's module */
+    int64_t linear;      /* SI_LINEAR, SI_FACTOR: index into the model's linears */
+    const TensorInfo *t; /* SI_TENSOR: copied as it is; SI_NORM_BIAS: the norm's weight */
+    const char *name;    /* what it is written under: the whole name, of SI_LINEAR the module's, of SI_CACHE the attention's */
+    const SaveMade *made;
     bool head;           /* SI_TENSOR: weight of a linear outside the layers (lm_head) */
     bool extra;          /* SI_TENSOR: the decoder does not use it */
     bool wide;           /* BF16 or F16, but written as float32 unless it is quantized */

@@ -34,6 +34,7 @@ typedef struct QuantizeJob {
     int nsavers;
     const SaveFormat *saver[QUANTIZE_SAVERS_MAX + 1]; /* the last for debug_info */
     SavePlan plan[QUANTIZE_SAVERS_MAX + 1];
+    SaveChanges *changes;      /* of all plans */
     SaveExtra recipe_out;      /* the recipe as it goes along with the weights */
     char recipe_file[320];
     Str recipe_text;

@@ -24,6 +24,7 @@ void quantize_job_fini(QuantizeJob *q)
     free(q->model_type);
     free(q->text);
     free(q->cache_layer);
+    save_changes_free(q->changes);
     str_free(&q->recipe_text);
     recipe_free(q->recipe);
     memset(q, 0, sizeof *q);
@@ -154,9 +155,11 @@ static Status promise(const Session *s, Job *j, Error *err)
                        .peer = j->opt.peer};
     Pipeline *p;
     RETURN_IF_ERROR(pipeline_new(&p, s->model, &work, err));
-    Status st = ST_OK;
-    for (int i = 0; i < q->nsavers && st == ST_OK; i++)
+    Status st = save_changes_new(&q->changes, s->model, err);
+    for (int i = 0; i < q->nsavers && st == ST_OK; i++) {
+        q->plan[i].changes = q->changes;
         st = pipeline_promise(p, q->plan[i].cache_dtype, &q->plan[i], err);
+    }
     pipeline_free(p);
     return st;
 }
@@ -175,9 +178,11 @@ static Status check_savers(Session *s, Job *j, Error *err)
                                 .warn_ctx = s,
                                 .extra = i == 0 ? &q->recipe_out : NULL, .force = q->force,
                                 .force_word = q->force_word};
-        RETURN_IF_ERROR(q->saver[i]->ops->check(q->saver[i], &q->plan[i], err));
     }
-    return q->cache_layer ? promise(s, j, err) : ST_OK;
+    RETURN_IF_ERROR(promise(s, j, err));
+    for (int i = 0; i < q->nsavers; i++)
+        RETURN_IF_ERROR(q->saver[i]->ops->check(q->saver[i], &q->plan[i], err));
+    return ST_OK;
 }
 
 /* The recipe as it goes along with the weights. */

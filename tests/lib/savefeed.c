@@ -1,6 +1,7 @@
 #include "tests/lib/savefeed.h"
 
 #include <dirent.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,6 +16,7 @@
 #include "io/json.h"
 #include "math/convert.h"
 #include "tests/lib/configs.h"
+#include "tests/lib/savechanged.h"
 #include "tests/lib/tempdir.h"
 
 static void join(char out[512], const char *a, const char *b)
@@ -189,12 +191,14 @@ void savefeed_open(SaveFeed *f, const char *model, const char *out, int fp32_fro
         f->cache_dtype = t ? t->dtype : f->cache_dtype;
         f->any_cache = f->any_cache || t;
     }
+    savechanged_find(f, out);
 }
 
 void savefeed_close(SaveFeed *f)
 {
     for (int i = 0; i < f->nfiles; i++)
         checkpoint_free(f->files[i]);
+    savechanged_free(f);
     cJSON_Delete(f->labels);
     free(f->level);
     free(f->cache_layer);
@@ -231,6 +235,23 @@ static float *row_scales(const SaveFeed *f, int64_t i)
     }
     free(raw);
     return s;
+}
+
+/* Whether these scales of the rows are those behind the recorded deq_scale. */
+static bool gives_deq(const SaveFeed *f, const Linear *l, const float *scale)
+{
+    float *is = savefeed_floats(f, l->name, ".input_scale");
+    const TensorInfo *t;
+    uint32_t *raw = bytes_of(f, l->name, ".deq_scale", &t);
+    bool same = true;
+    for (int64_t o = 0; o < l->out && same; o++) {
+        float deq, p = scale[o] * is[0];
+        memcpy(&deq, &raw[t->dtype == DT_I64 ? 2 * o : o], 4);
+        same = fabsf(p - deq) <= 0.01f * deq; /* rounded to the model's type or not */
+    }
+    free(raw);
+    free(is);
+    return same;
 }
 
 static void unpack(const QSpec *q, const uint8_t *raw, const TensorInfo *t, const Linear *l, uint8_t *code)
@@ -271,6 +292,10 @@ void savefeed_linear(const SaveFeed *f, int64_t i, SaveLinear *l, QWeight *w)
         w->exponent = bytes_of(f, n->name, ".weight_scale", NULL);
     else
         w->scale = s ? savefeed_floats(f, n->name, ".weight_scale") : row_scales(f, i);
+    if (!s && has(f, n->name, ".deq_scale") && !gives_deq(f, n, w->scale)) { /* the weight was another one */
+        free(w->scale);
+        w->scale = savechanged_scales(f, n);
+    }
     if (!q->weight.symmetric)
         w->offset = savefeed_floats(f, n->name, ".weight_offset");
     *l = (SaveLinear){.linear = i, .config = q, .scheme = scheme_find(q), .weight = w,
@@ -285,6 +310,8 @@ void savefeed_linear(const SaveFeed *f, int64_t i, SaveLinear *l, QWeight *w)
     if (n->bias) {
         SaveFeed own = {.nfiles = 1, .files = {f->m->ckpt}};
         l->bias = savefeed_floats(&own, n->bias->name, "");
+    } else {
+        l->bias = savefeed_floats(f, n->name, ".bias");
     }
 }
 
@@ -330,13 +357,14 @@ void savefeed_layer(const SaveFeed *f, const SaveFormat *s, void *self, int laye
     }
     if (f->cache_layer[layer])
         feed_cache(f, s, self, layer);
+    savechanged_give(f, s, self, layer);
 }
 
 SavePlan savefeed_plan(const SaveFeed *f, const char *dir, bool peer)
 {
     return (SavePlan){.model = f->m, .dir = dir, .model_type = "", .part_file_size = 4, .levels = f->levels,
                       .nlevels = f->nlevels, .level = f->level, .cache_layer = f->any_cache ? f->cache_layer : NULL,
-                      .cache_dtype = f->cache_dtype, .peer = peer};
+                      .cache_dtype = f->cache_dtype, .overlay = f->overlay, .changes = f->changes, .peer = peer};
 }
 
 void savefeed_layers(const SaveFeed *f, const SaveFormat *s, void *self, int from, int to)

@@ -17,6 +17,10 @@ typedef struct SaveFeed {
     DType cache_dtype;
     bool any_cache;
     int fp32_from;           /* layers from here on had float32 activations */
+    Overlay *overlay;        /* what processors changed (tests/lib/savechanged.h) */
+    SaveChanges *changes;
+    struct cJSON *debug;     /* debug_info.json, NULL: none */
+    Checkpoint *debug_tensors;
 } SaveFeed;
 
 void savefeed_open(SaveFeed *f, const char *model, const char *out, int fp32_from);

@@ -541,7 +541,7 @@ static void test_debug_info(void **state)
     ok(debug_info_number(d, "run", "n", 1, &err), &err);
     ok(debug_info_number(d, "run", "n", 2, &err), &err); /* replaces */
     Str json = {0};
-    ok(debug_info_save(d, temp_path(x.dir, "debug_info.safetensors"), &json, &err), &err);
+    ok(debug_info_save(d, false, temp_path(x.dir, "debug_info.safetensors"), &json, &err), &err);
     debug_info_free(d);
     cJSON *o;
     ok(json_parse(json.s, json.len, "debug info", &o, &err), &err);

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdbool.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -34,13 +35,35 @@ static void test_rewrite(void **state)
     Error err = {0};
     int dropped = 0;
     static const char *const drop[] = {"nobody's", "quantization_config", NULL};
-    ok(pyjson_rewrite(from, sizeof from - 1, "x", 2, drop, &dropped, "\"x\": 1", &out, &err), &err);
+    ok(pyjson_rewrite(from, sizeof from - 1, "x", 2, &(PyjsonEdit){.drop = drop, .add = "\"x\": 1"}, &dropped, &out, &err), &err);
     assert_int_equal(dropped, 2);
     assert_string_equal(out.s, to);
     str_clear(&out);
-    assert_int_equal(pyjson_rewrite("[1]", 3, "x", 2, NULL, NULL, NULL, &out, &err), ST_DATA);
-    assert_int_equal(pyjson_rewrite("{\"a\":", 5, "x", 2, NULL, NULL, NULL, &out, &err), ST_DATA);
+    assert_int_equal(pyjson_rewrite("[1]", 3, "x", 2, &(PyjsonEdit){0}, NULL, &out, &err), ST_DATA);
+    assert_int_equal(pyjson_rewrite("{\"a\":", 5, "x", 2, &(PyjsonEdit){0}, NULL, &out, &err), ST_DATA);
     str_free(&out);
+}
+
+/* A member that must have a value, in the root and in the text model's part, and nowhere else. */
+static void test_set(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *from, *to;
+    } rows[] = {
+        {"{\"t\":true,\"a\":{\"t\":1}}", "{\n \"t\": false,\n \"a\": {\n  \"t\": 1\n }\n}"},
+        {"{\"a\":1}", "{\n \"a\": 1,\n \"t\": false\n}"},
+        {"{\"text_config\":{\"t\":true},\"t\":1}", "{\n \"text_config\": {\n  \"t\": false\n },\n \"t\": false\n}"},
+        {"{\"text_config\":{}}", "{\n \"text_config\": {\n  \"t\": false\n },\n \"t\": false\n}"},
+    };
+    Error err = {0};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        Str out = {0};
+        ok(pyjson_rewrite(rows[i].from, strlen(rows[i].from), "x", 1, &(PyjsonEdit){.set = "t", .to = "false"}, NULL, &out,
+                          &err), &err);
+        assert_string_equal(out.s, rows[i].to);
+        str_free(&out);
+    }
 }
 
 /* One regular expression for a set of names: siblings that go on alike are merged. */
@@ -63,6 +86,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rewrite),
+        cmocka_unit_test(test_set),
         cmocka_unit_test(test_ignore_regex),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
