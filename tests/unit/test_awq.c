@@ -302,6 +302,27 @@ static void shared_heads_are_scaled(void **state)
     recorded_layer_close(&l);
 }
 
+/* Scales of channels that nothing folds divide the input at run time. The original forgets that. */
+static void run_time_scales_keep_the_function(void **state)
+{
+    (void)state;
+    RecordedLayer l;
+    TestRun base;
+    Folded f;
+    Error err;
+    recorded_layer_open(&l, "awq_gqa", "qwen2");
+    test_run_open(&base, l.dir, ARITH_FP32, 2, NULL);
+    ok(processed(&f, &base, "[{type: awq, " WEIGHT ", enable_subgraph_type: [non-fusion]}]", false, l.calib, &err), &err);
+    for (int64_t i = 0; i < base.m->nlinears; i++) {
+        assert_non_null(overlay_linear(pipeline_overlay(f.p), i));
+        assert_non_null(overlay_inputs(pipeline_overlay(f.p), i));
+    }
+    recorded_layer_outputs(&l, f.r, 1e-5);
+    folded_fini(&f);
+    test_run_close(&base);
+    recorded_layer_close(&l);
+}
+
 static void same_digest(const TestRun *a, const TestRun *b, const char *process, const TokenSet *t, bool same)
 {
     char digest[2][65];
@@ -396,6 +417,7 @@ int main(void)
         cmocka_unit_test(first_scales_are_ones),      cmocka_unit_test(dead_channel),
         cmocka_unit_test(heads_share),                cmocka_unit_test(errors_end_it),
         cmocka_unit_test(processor_is_the_recorded_one), cmocka_unit_test(shared_heads_are_scaled),
+        cmocka_unit_test(run_time_scales_keep_the_function),
         cmocka_unit_test(threads_make_no_difference), cmocka_unit_test(unused_experts_stay),
         cmocka_unit_test(bad_input_is_named),
     };

@@ -511,6 +511,29 @@ static void readers_share_their_scales(void **state)
     }
 }
 
+/* Channels that nothing folds: the inputs are divided at run time. */
+static void run_time_scales_keep_the_function(void **state)
+{
+    (void)state;
+    static const char *const process[] = {"[{type: flex_smooth_quant, enable_subgraph_type: [non-fusion]}]",
+                                          "[{type: flex_awq_ssz, " W4A8 ", enable_subgraph_type: [non-fusion]}]"};
+    for (int k = 0; k < 2; k++) {
+        RecordedLayer l;
+        TestRun base;
+        Folded f;
+        Error err;
+        recorded_layer_open(&l, "flex_smooth_max", "qwen2");
+        test_run_open(&base, l.dir, ARITH_FP32, 2, NULL);
+        ok(processed(&f, &base, process[k], false, l.calib, &err), &err);
+        for (int64_t i = 0; i < base.m->nlinears; i++)
+            assert_non_null(overlay_inputs(pipeline_overlay(f.p), i));
+        recorded_layer_outputs(&l, f.r, 1e-5);
+        folded_fini(&f);
+        test_run_close(&base);
+        recorded_layer_close(&l);
+    }
+}
+
 static void runs_are_equal(const char *model, const char *process)
 {
     const int lens[] = {40, 7, 25};
@@ -623,6 +646,7 @@ int main(void)
         cmocka_unit_test(heads_share),
         cmocka_unit_test(given_exponents_give_their_scales),
         cmocka_unit_test(readers_share_their_scales),
+        cmocka_unit_test(run_time_scales_keep_the_function),
         cmocka_unit_test(runs_do_not_depend_on_threads),
         cmocka_unit_test(unused_experts_stay),
         cmocka_unit_test(bad_input_is_named),
