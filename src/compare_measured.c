@@ -41,8 +41,12 @@ static void list_text(const Session *s, Str *b)
             str_printf(b, "%11s", "");
         str_printf(b, "  %9.4g (%+.1f %%)  %7lld  %-10s %10s  ", m.effect->ppl_quant, 100 * m.effect->ppl_change,
                    (long long)m.effect->tokens, arith_name(m.effect->arith), bytes.len ? str_text(&bytes) : "?");
-        str_printf(b, "%s, %lld of %lld linears float%s%s\n", recipe_text(&m), (long long)floats_of(s, &m),
-                   (long long)session_model(s)->nlinears, m.base ? " (base)" : "", m.present ? " (present)" : "");
+        str_clear(&bytes);
+        if (m.recipe)
+            work_name_changes(m.recipe, &bytes);
+        str_printf(b, "%s%s%s, %lld of %lld linears float%s%s\n", recipe_text(&m), bytes.len ? " with " : "", str_text(&bytes),
+                   (long long)floats_of(s, &m), (long long)session_model(s)->nlinears, m.base ? " (base)" : "",
+                   m.present ? " (present)" : "");
         b->oom = b->oom || bytes.oom;
         str_free(&bytes);
     }
@@ -65,6 +69,7 @@ static void measurement_json(const Session *s, const Measurement *m, Str *b)
         str_json(b, recipe_name(m->recipe));
     else
         str_puts(b, "null");
+    output_changes_json(m->recipe, b);
     str_printf(b, ",\"present\":%s,\"base\":%s,\"arithmetic\":\"%s\",\"tokens\":%lld,\"predicted_tokens\":%lld",
                m->present ? "true" : "false", m->base ? "true" : "false", arith_name(e->arith), (long long)e->tokens,
                (long long)e->predicted);

@@ -179,6 +179,30 @@ void output_measured(Session *s, Str *out)
         str_puts(out, "not yet");
 }
 
+void output_changes_json(const Recipe *r, Str *out)
+{
+    const char *type = work_change(r, 0);
+    if (!type)
+        return;
+    str_puts(out, ",\"processors\":[");
+    for (int i = 0; (type = work_change(r, i)) != NULL; i++) {
+        str_puts(out, i ? "," : "");
+        str_json(out, type);
+    }
+    str_putc(out, ']');
+}
+
+/* What changes the model, as a line. */
+static void changes_text(const Recipe *r, Str *out)
+{
+    Str names = {0};
+    work_name_changes(r, &names);
+    if (names.len)
+        str_printf(out, "processors       %s, before anything is quantized\n", str_text(&names));
+    out->oom = out->oom || names.oom;
+    str_free(&names);
+}
+
 void output_measured_json(Session *s, Str *out)
 {
     int64_t differs;
@@ -348,7 +372,9 @@ static void effect_text(Session *s, const Effect *e, Str *out)
     DataInfo ev = session_eval_info(s), ca = session_calib_info(s);
     Prediction p = session_predict(s);
     str_printf(out, "=== Measured effect of quantization ===\nmodel            %s\n", session_model(s)->path);
-    str_printf(out, "recipe           %s\nassignment       ", recipe_name(r));
+    str_printf(out, "recipe           %s\n", recipe_name(r));
+    changes_text(r, out);
+    str_puts(out, "assignment       ");
     levels_text(s, out);
     str_printf(out, "\narithmetic       %s\n", arith_name(e->arith));
     str_printf(out, "calibration      %s: %d texts, %lld tokens\n", path_base(ca.name), ca.samples,
@@ -438,6 +464,7 @@ static void effect_json(Session *s, const Effect *e, const ProfileReport *profil
     str_json(out, session_model(s)->path);
     str_puts(out, ",\"recipe\":");
     str_json(out, recipe_name(session_recipe(s)));
+    output_changes_json(session_recipe(s), out);
     str_puts(out, ",\"arithmetic\":");
     str_json(out, arith_name(e->arith));
     str_puts(out, ",\"calibration\":");

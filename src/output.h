@@ -47,6 +47,9 @@ Status ranking_count(const Session *s, const Metric *m, const bool *selected, Ra
 /* Appends the ranking of each metric in a format. OUT_YAML takes one metric only. */
 Status output_ranking(Session *s, OutFormat f, const RankRequest *r, Str *out, Error *err);
 
+/* Append ,"processors":["kv_smooth"] where a recipe's processors change the model; nothing elsewhere. */
+void output_changes_json(const Recipe *r, Str *out);
+
 /* Append what is predicted for the present assignment, and from how many measurements: words without a line's end;
  * ,"prediction":{...}. */
 void output_prediction(const Prediction *p, Str *out);

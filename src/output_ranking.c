@@ -294,6 +294,13 @@ static void ranking_text(const Session *s, const Metric *m, const RankRequest *r
         str_printf(out, "%s describes inputs and does not rank damage: block_error does\n", m->name);
     if (other && !inputs_text(s, m))
         str_printf(out, "Arithmetic: %s\n", str_text(&name));
+    if (!m->loaded) {
+        str_clear(&name);
+        work_name_changes(session_recipe(s), &name);
+        if (name.len)
+            str_printf(out, "Model: as %s of %s make%s it\n", str_text(&name), recipe_name(session_recipe(s)),
+                       strchr(str_text(&name), ',') ? "" : "s");
+    }
     how_text(s, m, rows - count->failed, n, out);
     str_printf(out, "Layer Sensitivity Scores (%s score = more sensitive to quantization):\n",
                m->direction < 0 ? "lower" : "higher");
@@ -391,6 +398,7 @@ static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64
         str_json(out, m->loaded->file);
     } else {
         arith_json(set, session_options(s)->arith, out);
+        output_changes_json(session_recipe(s), out);
     }
     if (inputs_text(s, m)) {
         str_puts(out, ",\"inputs\":");

@@ -392,6 +392,12 @@ static int one_content(Ui *ui, Rect r, int64_t what, int spare)
     part(ui, r, &y, "levels", str_text(&levels));
     str_free(&levels);
     part(ui, r, &y, "recipe", row->m.recipe ? recipe_name(row->m.recipe) : "?");
+    Str names = {0};
+    if (row->m.recipe)
+        work_name_changes(row->m.recipe, &names);
+    if (names.len)
+        part(ui, r, &y, "processors", str_text(&names));
+    str_free(&names);
     part(ui, r, &y, "rules then", !row->m.rules ? "not recorded" : row->m.rules[0] ? row->m.rules : "none: as the recipe gives it");
     provenance(ui, r, &y, &row->m);
     return y;

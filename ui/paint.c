@@ -56,6 +56,12 @@ static void model_parts(Session *s, const Model *m, LineParts *l)
         part_add(l, session_is_read_only(s) ? SL_TITLE : SL_WARN, 1, "%s", session_unkept(s));
     if (session_recipe(s))
         part_add(l, SL_TITLE, 3, "%s", recipe_name(session_recipe(s)))->least = 10;
+    if (work_change(session_recipe(s), 0)) { /* what is analysed and measured is no longer the checkpoint's model */
+        Str names = {0};
+        work_name_changes(session_recipe(s), &names);
+        part_add(l, SL_TITLE, 4, "with %s", str_text(&names))->least = 12;
+        str_free(&names);
+    }
     if (session_options(s)->arith) /* another than the default */
         part_add(l, SL_TITLE, 1, "%s arithmetic", arith_name(session_options(s)->arith));
     part_add(l, SL_TITLE, 5, "calib %s", path_base(session_calib_title(s)))->least = 16;

@@ -21,7 +21,7 @@ static Status add_step(const Pipeline *p, Plan *plan, const RecipeStep *s, int i
 {
     const Processor *row = s->processor ? s->processor->run : NULL;
     bool runs = row && (!prior || s->processor->prior);
-    if (!runs && p->work.lenient)
+    if ((!runs && p->work.lenient) || (runs && p->work.changes && !prior && !(row->needs & PROCESSOR_TURN)))
         return ST_OK;
     if (!runs)
         return error_set(err, ST_DATA, "line %d: processor '%s' is not run by this build%s", s->line, s->type,

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "base/hash.h"
+#include "base/str.h"
 #include "qir/scheme.h"
 #include "recipe/recipe.h"
 
@@ -21,6 +22,7 @@ typedef struct Work {
     void (*tell)(void *ctx, const char *text); /* what a person should know of the run, a line; NULL: nobody listens */
     void *tell_ctx;
     bool lenient;          /* processors that this build doesn't run are left out; else the pipeline refuses them */
+    bool changes;          /* only what changes the model, and prior stages: of `level` all are 0 */
 } Work;
 
 /* Whether results depend on the recipe's order of work beside the levels: a processor changes the model, or it is the
@@ -28,6 +30,12 @@ typedef struct Work {
 bool work_ordered(const Work *w);
 /* That order: which processor stands in which item of which stage, and what it is told. */
 Digest work_order(const Work *w);
+
+/* Whether its processors change the model, and a digest of how they do, beside the texts; zeros when they don't. */
+bool work_changes(const Work *w, Digest *out);
+/* The type of the i-th of them in list order, NULL behind the last; all of them appended, "kv_smooth, iter_smooth". */
+const char *work_change(const Recipe *r, int i);
+void work_name_changes(const Recipe *r, Str *out);
 
 /* What came of it, written to files (sink_save.h). */
 typedef struct SaveResult {

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "metric/alone.h"
+#include "session/bases.h"
 #include "session/entries.h"
 #include "session/interact.h"
 #include "session/guide.h"
@@ -328,6 +329,18 @@ static void apply_start(Session *s, Job *j)
     session_note(s, LOG_JOB, 0, "#%d: %s starts", j->view->id, j->title);
 }
 
+/* What an analysis found is of the base that it looked at, also when another recipe is open meanwhile. */
+static unsigned apply_found(Session *s, Event *e)
+{
+    const Digest open = bases_present(s, &e->job->base);
+    if (e->kind == EVT_ROWS)
+        apply_rows(s, (RowsEvent *)e);
+    else
+        apply_scores(s, (ScoresEvent *)e);
+    bases_present(s, &open);
+    return EV_ROWS | EV_PROGRESS;
+}
+
 static unsigned apply(Session *s, Event *e, const JobProgress *now)
 {
     Job *j = e->job;
@@ -348,8 +361,8 @@ static unsigned apply(Session *s, Event *e, const JobProgress *now)
         j->written = NULL;
         return EV_JOB;
     case EVT_END: apply_end(s, j); return EV_JOB | EV_MESSAGE;
-    case EVT_ROWS: apply_rows(s, (RowsEvent *)e); return EV_ROWS | EV_PROGRESS;
-    case EVT_SCORES: apply_scores(s, (ScoresEvent *)e); return EV_ROWS | EV_PROGRESS;
+    case EVT_ROWS:
+    case EVT_SCORES: return apply_found(s, e);
     case EVT_LOG: session_log(s, ((LogEvent *)e)->level, "%s", ((LogEvent *)e)->text); return EV_MESSAGE;
     }
     return 0;

@@ -16,6 +16,7 @@
 #include "session/parts.h"
 #include "session/queue.h"
 #include "session/results.h"
+#include "session/start.h"
 #include "session/whatif.h"
 
 /* Tokens that alone takes, where none are set. */
@@ -374,7 +375,7 @@ static Status fill_job(Session *s, const Ask *a, Job *j, Error *err)
 static Status enqueue(Session *s, const Ask *a, SetJob *sets, Error *err)
 {
     Job *j;
-    Status st = job_new(s, JOB_ANALYZE, TEXTS_CALIB, &j, err);
+    Status st = start_analysis_of(s, TEXTS_CALIB, &j, err);
     if (st != ST_OK) {
         set_job_fini(sets);
         return st;

@@ -126,12 +126,13 @@ typedef struct Job {
     bool *selected;            /* [nlinears] or NULL */
     Scores before;             /* of a pass that goes on from its scores, or by those of others */
     ScoreOrigin origin;        /* of what it finds */
+    Digest base;               /* of the model that it looks at (bases.h); recipe: whose processors make it, NULL: none do */
     char stream_sha[65];       /* of the saved stream that enters plan.first, when it is not the first */
     int rows_failed;           /* linears whose statistics give no score */
     int64_t first_bad, first_failed; /* linear + 1 whose weight is the first to hold a NaN or Inf; without a score; 0: none */
     SetJob sets;               /* plan.sets: an analysis of sets */
     /* measure */
-    Recipe *recipe;            /* held: another one may be opened meanwhile */
+    Recipe *recipe;            /* held: another one may be opened meanwhile; of an analysis, where it changes the model */
     int16_t *level;
     QConfig *levels;
     int nlevels;

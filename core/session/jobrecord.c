@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "io/file.h"
+#include "session/bases.h"
 #include "session/entries.h"
 #include "session/fields.h"
 #include "session/parts.h"
@@ -85,6 +86,11 @@ static void put_run(const Session *s, const Job *j, Str *b)
 {
     const Results *r = s->results;
     str_printf(b, ",\"identity\":\"%s\",\"arith\":\"%s\"", r->identity, arith_name(r->scores.arith));
+    if (base_changed(&j->base)) {
+        char base[65];
+        digest_hex(&j->base, base);
+        str_printf(b, ",\"base\":\"%s\"", base);
+    }
     if (!j->plan.pass->has) /* statistics are known by their needs */
         put_metrics(j, b);
     put_selected(s, j, b);

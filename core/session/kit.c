@@ -12,6 +12,7 @@
 #include "math/gemm.h"
 #include "measure/plan.h"
 #include "metric/alone.h"
+#include "process/sink_fold.h"
 #include "process/sink_save.h"
 #include "session/entries.h"
 #include "session/streamfile.h"
@@ -30,6 +31,10 @@ struct Kit {
     Queue *queue;
     Keeper *keeper;       /* NULL: nothing is kept */
     const char *folder; /* where streams lie */
+    Pipeline *base;     /* behind whose processors the last analysis looked at the model, NULL: it was unchanged */
+    Recipe *base_recipe;
+    int16_t *base_level;
+    ScoreOrigin base_of;
     Scores found;       /* what passes of this process found, for those that go by it: they may be queued before */
     /* the running job */
     Job *job;
@@ -57,6 +62,21 @@ static void drop_lab(Kit *k)
     k->lab = NULL;
 }
 
+/* With the runner, which may see its changes. */
+static void drop_base(Kit *k)
+{
+    if (k->base) {
+        runner_free(k->runner);
+        k->runner = NULL;
+    }
+    pipeline_free(k->base);
+    recipe_free(k->base_recipe);
+    free(k->base_level);
+    k->base = NULL;
+    k->base_recipe = NULL;
+    k->base_level = NULL;
+}
+
 static void drop_tokens(TokenSet **t, DataSpec *of)
 {
     tokens_free(*t);
@@ -71,6 +91,7 @@ void kit_free(Kit *k)
     drop_lab(k);
     drop_tokens(&k->calib, &k->calib_of);
     drop_tokens(&k->eval, &k->eval_of);
+    drop_base(k);
     runner_free(k->runner);
     tokenizer_free(k->tok);
     pool_free(k->pool);
@@ -350,11 +371,59 @@ static uint64_t forward_bytes(const Kit *k, int threads)
     return n.stream + n.kept + n.layer;
 }
 
+/* ---- the model that is analysed ---- */
+
+static void folded(void *ctx, int unit)
+{
+    Kit *k = ctx;
+    Str text = {0};
+    char phase[40];
+    work_name_changes(k->base_recipe, &text);
+    snprintf(phase, sizeof phase, "layer %d through %.20s", unit, str_text(&text));
+    str_free(&text);
+    tell(k, phase, 0, 0);
+}
+
+static Status fold_base(Kit *k, const Job *j, Error *err)
+{
+    const Model *m = j->model;
+    k->base_recipe = recipe_hold(j->recipe);
+    k->base_level = mem_zarray((size_t)m->nlinears, sizeof *k->base_level);
+    if (!k->base_level)
+        return error_nomem(err, "the changed model");
+    const Work work = {.recipe = k->base_recipe, .level = k->base_level, .peer = j->opt.peer, .lenient = true,
+                       .changes = true};
+    RETURN_IF_ERROR(pipeline_new(&k->base, m, &work, err));
+    const RunnerAsk ask = {.rows = k->calib->start[k->calib->samples], .longest = longest(k->calib),
+                           .threads = pool_threads(k->pool), .arith = j->opt.arith};
+    const RunnerNeed n = runner_need(m, &ask);
+    const JobMemory need = {.held = pipeline_bytes(k->base, k->calib->samples, ask.threads),
+                            .runner = (uint64_t)pipeline_streams(k->base, false) * n.stream + n.kept + n.layer,
+                            .states = k->lab ? effectlab_states(k->lab) : 0};
+    RETURN_IF_ERROR(new_runner(k, j, pipeline_overlay(k->base), &need, err));
+    return fold_run(k->base, k->runner, &(FoldOptions){.calib = k->calib, .done = folded, .ctx = k}, err);
+}
+
+/* What the recipe's processors make of the model, from the last job where nothing changed. */
+static Status ensure_base(Kit *k, const Job *j, Error *err)
+{
+    if (k->base && j->recipe && k->base_of.data == j->origin.data)
+        return ST_OK;
+    drop_base(k);
+    if (!j->recipe)
+        return ST_OK;
+    k->base_of = j->origin;
+    Status st = fold_base(k, j, err);
+    if (st != ST_OK)
+        drop_base(k);
+    return st;
+}
+
 static Status analyze(Kit *k, Job *j, Error *err)
 {
     PassPlan *p = &j->plan;
     const MetricPass *pass = p->pass;
-    if (!pass->data_free)
+    if (!pass->data_free || j->recipe)
         RETURN_IF_ERROR(ensure_tokens(k, &j->calib, false, &k->calib, &k->calib_of, err));
     if (pass->eval)
         RETURN_IF_ERROR(ensure_tokens(k, &j->eval, true, &k->eval, &k->eval_of, err));
@@ -362,6 +431,7 @@ static Status analyze(Kit *k, Job *j, Error *err)
     p->tokens = pass->data_free ? NULL : k->calib;
     p->eval = pass->eval ? k->eval : NULL;
     RETURN_IF_ERROR(take_found(k, j, err));
+    RETURN_IF_ERROR(ensure_base(k, j, err));
     int threads = pool_threads(k->pool);
     uint64_t tables = pass->bytes(p, threads);
     uint64_t need = pass->need ? pass->need(p, threads) : forward_bytes(k, threads);
@@ -369,7 +439,7 @@ static Status analyze(Kit *k, Job *j, Error *err)
     uint64_t states = k->lab ? effectlab_states(k->lab) : 0;
     k->lend = mem_resident_bytes() - states + JOB_BESIDE + tables + need + copy > mem_limit(j);
     const JobMemory m = {.held = tables + (k->lend ? 0 : copy), .runner = need, .states = states};
-    RETURN_IF_ERROR(new_runner(k, j, NULL, &m, err));
+    RETURN_IF_ERROR(new_runner(k, j, k->base ? pipeline_overlay(k->base) : NULL, &m, err));
     tell(k, pass->data_free ? "weights" : "embedding", p->first, pass->steps(p));
     Stream h = {0};
     if (pass->stream && p->first > 0)

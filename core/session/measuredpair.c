@@ -27,6 +27,15 @@ static void recipe_aspect(const Measurement *m, char *out, size_t size)
     snprintf(out, size, "%s", m->recipe ? recipe_name(m->recipe) : "not known");
 }
 
+static void changes_aspect(const Measurement *m, char *out, size_t size)
+{
+    Str names = {0};
+    if (m->recipe)
+        work_name_changes(m->recipe, &names);
+    snprintf(out, size, "%s", names.len ? str_text(&names) : m->recipe ? "none that change the model" : "not known");
+    str_free(&names);
+}
+
 static void calib_aspect(const Measurement *m, char *out, size_t size)
 {
     data_text(&m->made->calib, out, size);
@@ -72,7 +81,8 @@ static const struct Aspect {
     void (*text)(const Measurement *m, char *out, size_t size);
     bool made;   /* known only where a measurement tells what it was made with */
 } aspects[] = {
-    {"recipe", recipe_aspect, false},        {"calibration", calib_aspect, true},    {"evaluation set", eval_aspect, true},
+    {"recipe", recipe_aspect, false},        {"processors", changes_aspect, false},
+    {"calibration", calib_aspect, true},     {"evaluation set", eval_aspect, true},
     {"evaluation tokens", tokens_aspect, false}, {"evaluation window", window_aspect, true}, {"arithmetic", arith_aspect, false},
     {"compat", compat_aspect, true},         {"seed", seed_aspect, true},            {"program", version_aspect, true},
 };

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "io/file.h"
 #include "session/assignment.h"
+#include "session/bases.h"
 #include "session/effectrecord.h"
 #include "session/entries.h"
 #include "session/fields.h"
@@ -271,10 +272,15 @@ static Status on_run(Session *s, const cJSON *o, Error *err)
     r->stopped.needs = (unsigned)whole_in(o, "needs", 0, UINT32_MAX, 0);
     RETURN_IF_ERROR(stopped_metrics(&r->stopped, json_get(o, "metrics"), err));
     snprintf(r->identity, sizeof r->identity, "%s", identity ? identity : "");
-    r->scores.origin = origin_of_identity(s, r->identity);
+    r->run_base = (Digest){{0}};
+    if (text_of(o, "base") && !digest_parse(text_of(o, "base"), &r->run_base))
+        return error_set(err, ST_DATA, "a record of a pass is damaged");
+    const Digest open = bases_present(s, &r->run_base);
+    r->scores.origin = origin_of_identity(s, r->identity, base_changed(&r->run_base));
     r->scores.arith = s->opt.arith;
-    if (arith)
-        RETURN_IF_ERROR(arith_recorded(s, arith, &r->scores.arith, err));
+    Status st = arith ? arith_recorded(s, arith, &r->scores.arith, err) : ST_OK;
+    bases_present(s, &open);
+    RETURN_IF_ERROR(st);
     const cJSON *list = json_get(o, "selected"), *v;
     int64_t i;
     if (!list)
@@ -295,8 +301,10 @@ static Status on_rows(Session *s, const cJSON *o, Error *err)
     int n;
     RETURN_IF_ERROR(record_parse(json_get(o, "rows"), s->model, &r, &n, err));
     unsigned needs = (unsigned)whole_in(o, "needs", 0, UINT32_MAX, 0);
+    const Digest open = bases_present(s, &s->results->run_base);
     for (int i = 0; i < n; i++)
         results_store(s->results, &r[i], needs);
+    bases_present(s, &open);
     table_scores_changed(s->table);
     free(r);
     const char *sha = text_of(o, "stream");
@@ -308,7 +316,10 @@ static Status on_rows(Session *s, const cJSON *o, Error *err)
 static Status on_scores(Session *s, const cJSON *o, Error *err)
 {
     Results *r = s->results;
-    RETURN_IF_ERROR(record_parse_scores(json_get(o, "metrics"), &r->scores, err));
+    const Digest open = bases_present(s, &r->run_base);
+    Status st = record_parse_scores(json_get(o, "metrics"), &r->scores, err);
+    bases_present(s, &open);
+    RETURN_IF_ERROR(st);
     r->version++;
     r->loss_version++;
     r->loss_whole++;

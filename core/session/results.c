@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "session/assignment.h"
+#include "session/bases.h"
 #include "session/madewith.h"
 #include "session/parts.h"
 #include "session/queue.h"
@@ -86,6 +87,7 @@ static void forget_measured(Results *r)
 void results_close(Results *r)
 {
     scores_fini(&r->scores);
+    bases_close(r);
     r->loss_whole++;
     free(r->news);
     free(r->compared);
@@ -232,7 +234,8 @@ const Effect *session_other_effect(Session *s, const char **recipe)
 
 /* ---- identity ---- */
 
-void identity_now(const Session *s, char out[65])
+/* base: NULL: whatever a recipe makes of the model. */
+static void identity_of(const Session *s, const Digest *base, char out[65])
 {
     Hasher h;
     hasher_init(&h);
@@ -243,8 +246,16 @@ void identity_now(const Session *s, char out[65])
     hasher_u64(&h, s->opt.peer);
     hasher_u64(&h, (uint64_t)s->opt.max_samples);
     hasher_u64(&h, (uint64_t)s->opt.seq_len);
+    if (base && base_changed(base))
+        hasher_bytes(&h, base->b, sizeof base->b);
     Digest d = hasher_end(&h);
     digest_hex(&d, out);
+}
+
+void identity_now(const Session *s, char out[65])
+{
+    const Digest base = base_now(s);
+    identity_of(s, &base, out);
 }
 
 static uint64_t text_digest(const char *text, bool peer)
@@ -259,12 +270,13 @@ static uint64_t text_digest(const char *text, bool peer)
     return first;
 }
 
-ScoreOrigin origin_of_identity(const Session *s, const char *identity)
+ScoreOrigin origin_of_identity(const Session *s, const char *identity, bool changed)
 {
+    const char *model = s->model ? s->model->fingerprint : "";
     Str eval = {0};
     str_printf(&eval, "%s %s %lld %lld", identity, s->eval_path ? s->eval_print : session_eval(s), (long long)s->opt.ctx,
                (long long)s->opt.eval_tokens);
-    ScoreOrigin o = {.model = text_digest(s->model ? s->model->fingerprint : "", s->opt.peer),
+    ScoreOrigin o = {.model = text_digest(changed ? identity : model, s->opt.peer), /* weights change with the texts then */
                      .data = text_digest(identity, false), .eval = text_digest(str_text(&eval), false)};
     str_free(&eval);
     return o;
@@ -272,16 +284,24 @@ ScoreOrigin origin_of_identity(const Session *s, const char *identity)
 
 ScoreOrigin origin_now(const Session *s)
 {
+    const Digest base = base_now(s);
     char now[65];
-    identity_now(s, now);
-    return origin_of_identity(s, now);
+    identity_of(s, &base, now);
+    return origin_of_identity(s, now, base_changed(&base));
 }
 
-/* Everything that a measurement depends on but the level of each linear. */
+ScoreOrigin origin_unchanged(const Session *s)
+{
+    char now[65];
+    identity_of(s, NULL, now);
+    return origin_of_identity(s, now, false);
+}
+
+/* Everything that a measurement depends on but the level of each linear; the order of work tells what changes the model. */
 static void hash_setting(const Session *s, const Recipe *r, Hasher *h)
 {
     char id[65];
-    identity_now(s, id);
+    identity_of(s, NULL, id);
     hasher_str(h, id);
     hasher_str(h, s->eval_path ? s->eval_print : session_eval(s));
     hasher_u64(h, (uint64_t)s->opt.ctx);
@@ -339,6 +359,7 @@ void results_mark_stale(Session *s)
     r->levels_seen = 0;
     if (!r->scores.m)
         return;
+    bases_follow(s);
     const ScoreOrigin now = origin_now(s);
     scores_mark_stale(&r->scores, &now);
     table_scores_changed(s->table);

@@ -48,6 +48,13 @@ typedef struct PresentKeys {
     Digest now, base, fit;
 } PresentKeys;
 
+/* What passes found of a base that is not the present one (bases.h). */
+typedef struct Shelf {
+    Digest base;
+    Scores scores;
+} Shelf;
+enum { SHELVES = 3 };
+
 enum { WHY_MAX = 200, DATA_NAME_MAX = 128 };
 
 /* A score that was stored. */
@@ -58,7 +65,10 @@ typedef struct ScoreNews {
 enum { SCORE_NEWS = 4096 };
 
 typedef struct Results {
-    Scores scores;             /* of the model that is open */
+    Scores scores;             /* of the present base of the model that is open */
+    Digest base, run_base;     /* that base; while a journal is read, the one of the newest pass */
+    Shelf shelf[SHELVES];      /* [nshelves] of other bases, the newest last */
+    int nshelves;
     ScoreNews *news;           /* [SCORE_NEWS] the newest of nnews, number i at i % SCORE_NEWS */
     uint64_t nnews;
     unsigned needs_met;        /* of all statistics that were stored */
@@ -129,11 +139,13 @@ void results_run_ended(Results *r, int run, bool well);
 /* Marks what was made under other data or arithmetic than the present ones. */
 void results_mark_stale(Session *s);
 
-/* Digest of the model, data and arithmetic under which scores are made. */
+/* Digest of the model as the open recipe changes it, data and arithmetic under which scores are made. */
 void identity_now(const Session *s, char out[65]);
-/* The same as what scores are held against; of an identity that was recorded. */
+/* The same as what scores are held against; of the model as its checkpoint has it; of an identity that was recorded, of a
+ * model that was changed or not. */
 ScoreOrigin origin_now(const Session *s);
-ScoreOrigin origin_of_identity(const Session *s, const char *identity);
+ScoreOrigin origin_unchanged(const Session *s);
+ScoreOrigin origin_of_identity(const Session *s, const char *identity, bool changed);
 Digest assignment_key(const Session *s, const int16_t *level);
 Digest fit_key(const Session *s); /* Measured.fit of what would be measured now */
 /* The same under another recipe than the open one. */

@@ -259,6 +259,9 @@ bool session_coverage(const Session *s, Coverage *out);
 bool session_has_run(const Session *s, const Metric *m);
 /* Summary of the newest pass over this linear, NULL before. */
 const LinearResult *session_result(const Session *s, int64_t linear);
+/* The same of the model as its checkpoint has it, where the open recipe changes it; NULL: it doesn't, or nothing is known
+ * of it with the present texts. */
+const LinearResult *session_result_before(const Session *s, int64_t linear);
 /* The arithmetics in which a unit was scored (arith_names), 0: it was not. */
 unsigned session_unit_ariths(const Session *s, const Metric *m, int64_t unit);
 

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "session/assignment.h"
+#include "session/bases.h"
 #include "session/entries.h"
 #include "session/parts.h"
 #include "session/queue.h"
@@ -274,11 +275,21 @@ static Status plan_and_scores(Session *s, const MetricPass *pass, Job *j, Error 
     return pass->reads ? take_scores(s, j, pass->reads, err) : ST_OK;
 }
 
+Status start_analysis_of(Session *s, unsigned texts, Job **out, Error *err)
+{
+    const Digest base = base_now(s);
+    const bool changed = base_changed(&base);
+    RETURN_IF_ERROR(job_new(s, JOB_ANALYZE, texts | (changed ? TEXTS_CALIB : 0), out, err));
+    (*out)->base = base;
+    (*out)->recipe = changed ? recipe_hold(s->recipe) : NULL;
+    return ST_OK;
+}
+
 static Status analysis_job(Session *s, const Metric *const *all, const MetricPass *pass, const char *const *patterns,
                            int npatterns, bool detail, Job **out, Error *err)
 {
     Job *j;
-    RETURN_IF_ERROR(job_new(s, JOB_ANALYZE, texts_of(pass), &j, err));
+    RETURN_IF_ERROR(start_analysis_of(s, texts_of(pass), &j, err));
     Status st = take_metrics(all, pass, j, err);
     if (st == ST_OK)
         st = select_linears(s, patterns, npatterns, j, err);
@@ -300,7 +311,7 @@ Status start_analysis_again(Session *s, const Metric *const *metrics, const bool
 {
     const MetricPass *pass = metrics[0]->pass;
     Job *j;
-    RETURN_IF_ERROR(job_new(s, JOB_ANALYZE, texts_of(pass), &j, err));
+    RETURN_IF_ERROR(start_analysis_of(s, texts_of(pass), &j, err));
     j->metrics = metric_list_copy(metrics);
     Status st = j->metrics ? ST_OK : error_nomem(err, "a list of metrics");
     if (st == ST_OK)
@@ -375,7 +386,7 @@ static Status continue_pass(Session *s, int request, Error *err)
     identity_now(s, now);
     if (s->results->identity[0] && strcmp(now, s->results->identity) != 0)
         return error_set(err, ST_USAGE, "the stopped analysis was made with other data or settings: start it anew");
-    RETURN_IF_ERROR(job_new(s, JOB_ANALYZE, texts_of(p->pass), &j, err));
+    RETURN_IF_ERROR(start_analysis_of(s, texts_of(p->pass), &j, err));
     Status st = select_again(p, s->model, j, err);
     if (st == ST_OK)
         st = make_plan(s, p->pass, j, err);

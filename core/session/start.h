@@ -10,6 +10,8 @@ Status start_measurement(Session *s, Recipe *r, const int16_t *level, bool full,
 Status start_quantization(Session *s, const QuantizeOptions *o, Job **out, Error *err); /* quantize.c */
 /* What a quantization compares with, and how much it is. */
 void start_sort_quantization(const Session *s, Job *j);
+/* An analysis over these texts (TEXTS_*), of the model as the open recipe's processors change it. */
+Status start_analysis_of(Session *s, unsigned texts, Job **out, Error *err);
 /* What scores are held against from now on is what this job finds. */
 void start_origin(Session *s, Job *j);
 

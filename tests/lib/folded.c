@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "tests/lib/follow.h"
+#include "process/sink_fold.h"
 
 static Status run(Folded *f, const TestRun *base, bool peer, const TokenSet *calib, Error *err)
 {
@@ -17,13 +17,7 @@ static Status run(Folded *f, const TestRun *base, bool peer, const TokenSet *cal
     RETURN_IF_ERROR(pipeline_new(&f->p, base->m, &w, err));
     const RunnerOptions o = {.pool = base->pool, .arith = runner_arith(base->r), .overlay = pipeline_overlay(f->p)};
     RETURN_IF_ERROR(runner_new(&f->r, base->m, &o, err));
-    Follow follow = {.calib = calib, .spoiled = -1, .r = f->r};
-    follow.param = calloc((size_t)base->m->nlinears, sizeof *follow.param);
-    assert_non_null(follow.param);
-    const Sink sink = follow_sink(&follow);
-    Status st = pipeline_run(f->p, f->r, &(PipelineOptions){.calib = calib, .sinks = &sink, .nsinks = 1}, err);
-    follow_fini(&follow);
-    return st;
+    return fold_run(f->p, f->r, &(FoldOptions){.calib = calib}, err);
 }
 
 Status folded_run(Folded *f, const TestRun *base, const char *process, bool peer, const TokenSet *calib, Error *err)
