@@ -75,7 +75,8 @@ static Status take_kind(const CommandLine *cl, PlotLook *look, Error *err)
 
 static Status take_look(const CommandLine *cl, PlotLook *look, Error *err)
 {
-    *look = (PlotLook){.linear = cl_given(cl, "linear"), .table = cl_given(cl, "table"), .largest = cl_given(cl, "largest"), .still = true};
+    *look = (PlotLook){.linear = cl_given(cl, "linear"), .table = cl_given(cl, "table"), .before = cl_given(cl, "before"),
+                       .largest = cl_given(cl, "largest"), .still = true};
     RETURN_IF_ERROR(want_words(cl, 1, 2, err));
     RETURN_IF_ERROR(take_kind(cl, look, err));
     if (cl_str(cl, "at"))
@@ -190,12 +191,18 @@ static Status plot_run(App *a, const CommandLine *cl, Error *err)
     if (!shown || cl->nwords > 1 || cl_given(cl, "model_path"))
         RETURN_IF_ERROR(open_for_run(a, cl, of_input(look.kind) ? "mix_calib.jsonl" : NULL, err));
     RETURN_IF_ERROR(app_need_model(a, err));
+    if (cl_str(cl, "recipe") && a->face != FACE_CLI)
+        return error_set(err, ST_USAGE, "--recipe belongs to the program's command line: use 'recipe' here");
     if (cl->nwords > 1)
         RETURN_IF_ERROR(one_linear(a->session, cl->words[1], &linear, err));
     else if (shown || session_cursor(a->session) >= 0)
         linear = session_cursor(a->session);
     if (linear < 0 && !shown)
         return error_set(err, ST_USAGE, "name the linear to plot: plot %s LINEAR", plot_name(look.kind));
+    if (cl_str(cl, "recipe") && look.before && of_input(look.kind)) /* while the model is as its checkpoint has it */
+        RETURN_IF_ERROR(watch_input(a, linear, err));
+    if (cl_str(cl, "recipe"))
+        RETURN_IF_ERROR(session_open_recipe(a->session, cl_str(cl, "recipe"), NULL, err));
     if (cl_str(cl, "level"))
         RETURN_IF_ERROR(plot_level(a->session, cl_str(cl, "level"), &q, look.level, err));
     return shown ? a->show_plot(a->ui_ctx, linear, &look, err) : print_plot(a, cl, linear, &look, err);
@@ -205,6 +212,8 @@ static const Option plot_options[] = {
     {"model_path", ARG_PATH, "DIR", "the model's folder (command line)", COMP_FILE},
     {"model_type", ARG_STR, "TYPE", "the model's family (default: read from config.json)", COMP_NONE},
     {"calib_dataset", ARG_PATH, "FILE", "calibration set that inputs are watched on (default mix_calib.jsonl)", COMP_FILE},
+    {"recipe", ARG_PATH, "FILE", "recipe whose processors change the model first (command line)", COMP_FILE},
+    {"before", ARG_FLAG, NULL, "inputs of the model before the recipe's processors change it", COMP_NONE},
     {"level", ARG_STR, "NAME", "quantize so: a level of the recipe, W8A8, W4A8, ... (default: the linear's own)", COMP_LEVEL},
     {"at", ARG_STR, "VALUE|pN", "put the cursor at a value or channel, or at a percentile like p99.9", COMP_NONE},
     {"zoom", ARG_STR, "A..B", "only values (channels) from A to B", COMP_NONE},

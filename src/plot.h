@@ -23,6 +23,7 @@ enum { PLOT_LEVEL = 40, PLOT_DEPTH = 12 };
 struct PlotLook {
     PlotKind kind;
     bool linear, table;     /* counts (values) linear instead of logarithmic; numbers instead of a drawing */
+    bool before;            /* of an input: of the model before the recipe's processors change it */
     bool largest;           /* of a map: the largest of each field instead of its mean */
     char level[PLOT_LEVEL]; /* of a weight, a grid: level of the recipe or scheme; "": the linear's own */
     bool zoomed;            /* into: */
@@ -45,8 +46,10 @@ typedef struct PlotData {
     const Model *model;
     const Linear *linear;
     const LinearResult *res; /* NULL: no pass has seen it */
+    bool before;             /* it is of the model before the recipe's processors */
     QConfig q;
     bool leveled;            /* q is a level to quantize at */
+    char changes[96];        /* whose values, where the recipe's processors change the model: "before kv_smooth"; else "" */
     char level[120];         /* its name and description, or why there is none */
     bool waits;              /* the weight is being read */
     char why[ERROR_TEXT_MAX]; /* why there is nothing to draw, "": there is */

@@ -147,8 +147,27 @@ static void say_why(PlotData *d, const char *text)
     snprintf(d->why, sizeof d->why, "%s", tr(text));
 }
 
+static bool of_weight(PlotKind k)
+{
+    return k == PLOT_WEIGHT || k == PLOT_DEQUANT || k == PLOT_WROWS || k == PLOT_WCOLUMNS;
+}
+
+/* Of which model what follows is, where there are two. */
+static void tell_changes(const Session *s, bool before, PlotData *d)
+{
+    Str names = {0};
+    work_name_changes(session_recipe(s), &names);
+    if (names.len)
+        text_format(d->changes, sizeof d->changes, before ? "of the model before %s" : "of the model behind %s", str_text(&names));
+    str_free(&names);
+}
+
 static void of_input(Session *s, int64_t linear, PlotData *d)
 {
+    if (d->before && !d->res) {
+        say_why(d, "its input before the recipe's processors was not watched with these texts: analyze with another recipe first");
+        return;
+    }
     if (!d->res || !d->res->in.hist.n) {
         say_why(d, session_unseen(s, linear) ? "no token reached this expert" : "its input was not watched yet; r on Rank (1) runs the analysis");
         return;
@@ -219,11 +238,6 @@ static Status want_picture(Session *s, const PictureAsk *ask, bool now, const Ca
     return ST_OK;
 }
 
-static bool of_weight(PlotKind k)
-{
-    return k == PLOT_WEIGHT || k == PLOT_DEQUANT || k == PLOT_WROWS || k == PLOT_WCOLUMNS;
-}
-
 static Status weight_data(Session *s, int64_t linear, const PlotLook *look, bool now, const Cancel *cancel, PlotData *d, Error *err)
 {
     PictureAsk ask = {.kind = PICTURE_LOOK, .linear = linear};
@@ -249,17 +263,19 @@ static Status weight_data(Session *s, int64_t linear, const PlotLook *look, bool
     return ST_OK;
 }
 
-static void begin(Session *s, int64_t linear, PlotData *d)
+static void begin(Session *s, int64_t linear, const PlotLook *look, PlotData *d)
 {
     *d = (PlotData){.model = session_model(s), .steps = "", .session = s};
     d->linear = &d->model->linears[linear];
-    d->res = session_result(s, linear);
+    d->before = look->before && work_change(session_recipe(s), 0);
+    d->res = d->before ? session_result_before(s, linear) : session_result(s, linear);
+    tell_changes(s, d->before || of_weight(look->kind) || look->kind == PLOT_ERROR, d); /* weights are the checkpoint's */
 }
 
 Status plot_data_at(Session *s, int64_t linear, const QConfig *q, bool now, const Cancel *cancel, PlotData *out, Error *err)
 {
     const PlotLook look = {.kind = q && q->weight.dtype != QT_FLOAT ? PLOT_DEQUANT : PLOT_WEIGHT};
-    begin(s, linear, out);
+    begin(s, linear, &look, out);
     if (q) {
         out->q = *q;
         put_level(out);
@@ -269,7 +285,7 @@ Status plot_data_at(Session *s, int64_t linear, const QConfig *q, bool now, cons
 
 Status plot_data(Session *s, int64_t linear, const PlotLook *look, bool now, const Cancel *cancel, PlotData *out, Error *err)
 {
-    begin(s, linear, out);
+    begin(s, linear, look, out);
     RETURN_IF_ERROR(find_level(s, linear, look, out, err));
     switch (look->kind) {
     case PLOT_INPUT: of_input(s, linear, out); return ST_OK;

@@ -194,6 +194,8 @@ static void say_map(const PlotData *d, const PlotLook *look, PlotTexts *head, Pl
     fmt_value(top, sizeof top, h->top);
     plot_say(head, INK_HEADER, 9, "%s%s", tr(plot_title(PLOT_ERROR)), tr(look->largest ? ", largest of each field" : ", mean of each field"));
     plot_say(head, INK_TEXT, 4, "%s; groups of %lld: %s down, channels %s across", d->level, (long long)h->group, groups, channels);
+    if (d->changes[0])
+        plot_say(head, INK_TEXT, 3, "%s", d->changes);
     plot_say(foot, INK_DIM, 3, "mean of all %s; largest %s at group %lld of channel %lld", mean, top, (long long)h->top_group,
              (long long)h->top_channel);
 }

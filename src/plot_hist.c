@@ -317,6 +317,8 @@ static void head_of(const PlotData *d, const PlotLook *look, PlotTexts *p)
     fmt_value(s, sizeof s, d->std);
     plot_say(p, INK_HEADER, 9, "%s: %s values%s", tr(plot_title(look->kind)), n,
              look->table ? "" : tr(look->linear ? ", counts linear" : ", counts logarithmic"));
+    if (d->changes[0])
+        plot_say(p, INK_TEXT, 5, "%s", d->changes);
     plot_say(p, INK_TEXT, 2, "%s to %s, mean %s, std %s", a, b, m, s);
     if (look->kind == PLOT_GRID || look->kind == PLOT_DEQUANT)
         plot_say(p, INK_TEXT, 4, "%s", d->level);

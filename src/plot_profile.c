@@ -226,6 +226,8 @@ void plot_profile_draw(const PlotData *d, const PlotLook *look, Sheet *c)
     fmt_count(n, sizeof n, d->n);
     plot_say(&head, INK_HEADER, 9, "%s: %s%s", tr(plot_title(look->kind)), n,
              look->table ? tr(", the largest first") : tr(look->linear ? ", linear" : ", logarithmic"));
+    if (d->changes[0])
+        plot_say(&head, INK_TEXT, 5, "%s", d->changes);
     if (some) {
         say_mark(d, look, &p, &foot);
         say_named(d, &p, &foot);

@@ -276,6 +276,21 @@ static void draw_weight(Ui *ui, Rect r, int *y, int rows, const LinearResult *re
     draw_hist(ui, r, y, rows, &v);
 }
 
+/* Of which model the histograms are, where there are two. */
+static void draw_changes(Ui *ui, Rect r, int *y, bool before, bool known)
+{
+    char buf[200];
+    Str names = {0};
+    work_name_changes(session_recipe(ui_session(ui)), &names);
+    if (names.len && before && !known)
+        text_format(buf, sizeof buf, "before %s: not watched with these texts (A: behind)", str_text(&names));
+    else
+        text_format(buf, sizeof buf, before ? "before %s (A: behind)" : "behind %s (A: before)", str_text(&names));
+    if (names.len)
+        draw_wrapped(ui, r, y, SL_HEADER, buf);
+    str_free(&names);
+}
+
 /* Lines of a histogram with its axis, and how many it may grow to; a table has more bins than fit beside each other. */
 enum { HIST_ROWS = 9, HIST_MOST = 14, TABLE_ROWS = 19, TABLE_MOST = 27 };
 
@@ -288,10 +303,12 @@ static int content(Ui *ui, Rect r, int64_t linear, int spare)
         return y;
     }
     draw_identity(ui, r, &y, linear);
-    const LinearResult *res = session_result(s, linear);
+    const bool before = ui->plot.before && work_change(session_recipe(s), 0);
+    const LinearResult *res = before ? session_result_before(s, linear) : session_result(s, linear);
     const Metric *m = session_metric(s);
     draw_shown(ui, r, &y, m, linear);
     detail_standing(ui, r, &y, linear);
+    draw_changes(ui, r, &y, before, res != NULL);
     if (res) {
         int least = ui->plot.table ? TABLE_ROWS : HIST_ROWS, most = ui->plot.table ? TABLE_MOST : HIST_MOST;
         int grow = (spare + 1) / 2, weight = spare - grow;

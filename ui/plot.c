@@ -133,6 +133,7 @@ Status plot_show(void *ctx, int64_t linear, const PlotLook *look, Error *err)
 {
     Ui *ui = ctx;
     (void)err;
+    const bool before = ui->plot.before || look->before;
     const bool linear_scale = ui->plot.linear || look->linear, table = ui->plot.table || look->table, largest = ui->plot.largest || look->largest;
     char level[PLOT_LEVEL];
     snprintf(level, sizeof level, "%s", look->level[0] ? look->level : ui->plot.level);
@@ -143,6 +144,7 @@ Status plot_show(void *ctx, int64_t linear, const PlotLook *look, Error *err)
     const bool by_share = look->marked ? look->by_share : ui->plot.by_share;
     ui->plot = *look;
     ui->plot.still = false;
+    ui->plot.before = before;
     ui->plot.linear = linear_scale;
     ui->plot.table = table;
     ui->plot.largest = largest;
@@ -258,6 +260,25 @@ unsigned act_plot_linear(Ui *ui, const KeyRow *row, int key)
     (void)row, (void)key;
     ui->plot.linear = !ui->plot.linear;
     ui_say(ui, SL_TEXT, "plots are drawn %s", tr(ui->plot.linear ? "linearly" : "on a logarithmic scale"));
+    return DO_PAINT;
+}
+
+const char *refuse_no_changes(Ui *ui)
+{
+    const char *why = refuse_no_layer(ui);
+    return why ? why : work_change(session_recipe(ui_session(ui)), 0) ? NULL
+               : "the open recipe has no processor that changes the model, as kv_smooth does";
+}
+
+unsigned act_plot_before(Ui *ui, const KeyRow *row, int key)
+{
+    Str names = {0};
+    (void)row, (void)key;
+    ui->plot.before = !ui->plot.before;
+    work_name_changes(session_recipe(ui_session(ui)), &names);
+    ui_say(ui, SL_TEXT, ui->plot.before ? "inputs are shown as they were before %s" : "inputs are shown as they are behind %s",
+           str_text(&names));
+    str_free(&names);
     return DO_PAINT;
 }
 

@@ -20,11 +20,13 @@ bool plot_move(Ui *ui, int dx, int dy);
 bool plot_enter(Ui *ui);
 bool plot_leave(Ui *ui);
 
-/* Keys: the next plot or the one before (row->arg), level, zoom, pan, percentile, largest instead of mean, counts, numbers. */
+/* Keys: the next plot or the one before (row->arg), level, zoom, pan, percentile, largest instead of mean, counts, numbers, before the
+ * recipe changes the model. */
 unsigned act_plot_next(Ui *ui, const KeyRow *row, int key), act_plot_level(Ui *ui, const KeyRow *row, int key),
     act_plot_zoom(Ui *ui, const KeyRow *row, int key), act_plot_pan(Ui *ui, const KeyRow *row, int key),
     act_plot_percent(Ui *ui, const KeyRow *row, int key), act_plot_largest(Ui *ui, const KeyRow *row, int key),
-    act_plot_linear(Ui *ui, const KeyRow *row, int key), act_plot_table(Ui *ui, const KeyRow *row, int key);
-const char *refuse_no_layer(Ui *ui), *refuse_no_plot(Ui *ui), *refuse_no_drawing(Ui *ui);
+    act_plot_linear(Ui *ui, const KeyRow *row, int key), act_plot_table(Ui *ui, const KeyRow *row, int key),
+    act_plot_before(Ui *ui, const KeyRow *row, int key);
+const char *refuse_no_layer(Ui *ui), *refuse_no_plot(Ui *ui), *refuse_no_drawing(Ui *ui), *refuse_no_changes(Ui *ui);
 
 #endif

@@ -478,6 +478,8 @@ static const KeyRow keys[] = {
      .run = act_plot_largest, .refuse = refuse_no_plot},
     {.place = 330, .keys = {'H'}, .help = "plots as a table of numbers", .run = act_plot_table,
      .refuse = refuse_no_drawing},
+    {.place = 331, .keys = {'A'}, .command = "plot KIND --before",
+     .help = "inputs before the recipe's processors change the model, or behind them", .run = act_plot_before, .refuse = refuse_no_changes},
     {.help = NULL},
 };
 

@@ -425,8 +425,7 @@ static bool runs_already(const Session *s, const Job *j)
 {
     const Queue *q = s->queue;
     size_t n = (size_t)s->model->nlinears;
-    char now[65];
-    identity_now(s, now);
+    const uint64_t now = origin_now(s).data;
     for (size_t i = 0; i < q->njobs; i++) {
         const JobView *v = &q->jobs[i]->view;
         const Job *k = q->jobs[i]->job;
@@ -435,7 +434,7 @@ static bool runs_already(const Session *s, const Job *j)
             continue;
         bool same = !k->selected == !j->selected && (!k->selected || memcmp(k->selected, j->selected, n) == 0) &&
                     k->nlevels == j->nlevels && memcmp(k->level, j->level, n * sizeof *k->level) == 0;
-        if (same && (j->plan.needs & ~k->plan.needs) == 0 && strcmp(now, s->results->identity) == 0 &&
+        if (same && (j->plan.needs & ~k->plan.needs) == 0 && k->origin.data == now &&
             atomic_load(&k->cancel.level) == 0)
             return true;
     }

@@ -200,6 +200,9 @@ run_options report "Block error" $c
 row plot model_path "weight values" "" --model_path $M
 row plot model_type "weight values" "" --model_type qwen3
 row plot calib_dataset "input activations" "" --kind input $c
+sed 's/^  process:$/  process:\n    - type: "kv_smooth"/' "$R" >"$tmp/kv.yaml"
+row plot recipe "of the model behind kv_smooth" "" --kind input $c --recipe "$tmp/kv.yaml"
+row plot before "of the model before kv_smooth" - --kind input $c --recipe "$tmp/kv.yaml" --before
 row plot level "level W4A8_DYNAMIC" W3 --kind dequantized --level W4A8
 row plot at ": 99 % lie below" p101 --at p99
 row plot zoom "-0.01 " 2..1 --zoom=-0.01..0.01
