@@ -397,7 +397,8 @@ static Status fold_base(Kit *k, const Job *j, Error *err)
     const RunnerAsk ask = {.rows = k->calib->start[k->calib->samples], .longest = longest(k->calib),
                            .threads = pool_threads(k->pool), .arith = j->opt.arith};
     const RunnerNeed n = runner_need(m, &ask);
-    const JobMemory need = {.held = pipeline_bytes(k->base, k->calib->samples, ask.threads),
+    const PassSize size = {k->calib->samples, ask.threads, ask.rows};
+    const JobMemory need = {.held = pipeline_bytes(k->base, &size),
                             .runner = (uint64_t)pipeline_streams(k->base, false) * n.stream + n.kept + n.layer,
                             .states = k->lab ? effectlab_states(k->lab) : 0};
     RETURN_IF_ERROR(new_runner(k, j, pipeline_overlay(k->base), &need, err));
