@@ -143,6 +143,14 @@ static Status watch_input(App *a, const PlotData *d, PlotKind kind, Error *err)
     return st == ST_OK ? app_wait(a, err) : st;
 }
 
+/* While the model is as its checkpoint has it. */
+static Status watch_before(App *a, int64_t linear, const PlotLook *look, Error *err)
+{
+    PlotData d;
+    RETURN_IF_ERROR(plot_data(a->session, linear, look, true, interrupt_cancel(), &d, err));
+    return watch_input(a, &d, look->kind, err);
+}
+
 /* ---- the command ---- */
 
 static Status draw_text(const CommandLine *cl, PlotData *d, PlotLook *look, int w, int h, Str *out, Error *err)
@@ -199,8 +207,8 @@ static Status plot_run(App *a, const CommandLine *cl, Error *err)
         linear = session_cursor(a->session);
     if (linear < 0 && !shown)
         return error_set(err, ST_USAGE, "name the linear to plot: plot %s LINEAR", plot_name(look.kind));
-    if (cl_str(cl, "recipe") && look.before && of_input(look.kind)) /* while the model is as its checkpoint has it */
-        RETURN_IF_ERROR(watch_input(a, linear, err));
+    if (cl_str(cl, "recipe") && look.before && of_input(look.kind))
+        RETURN_IF_ERROR(watch_before(a, linear, &look, err));
     if (cl_str(cl, "recipe"))
         RETURN_IF_ERROR(session_open_recipe(a->session, cl_str(cl, "recipe"), NULL, err));
     if (cl_str(cl, "level"))

@@ -70,6 +70,8 @@ Status plot_data(Session *s, int64_t linear, const PlotLook *look, bool now, con
 /* The weight of a linear as a level quantizes it, over what it is (PLOT_DEQUANT); q NULL, or one that leaves weights as they are: the
  * weight alone (PLOT_WEIGHT). */
 Status plot_data_at(Session *s, int64_t linear, const QConfig *q, bool now, const Cancel *cancel, PlotData *out, Error *err);
+/* What passes found of another linear, of the same model as the plot's. */
+const LinearResult *plot_result(const PlotData *d, int64_t linear);
 /* The window of the whole x axis: values, or indices of channels. */
 HistWindow plot_whole(const PlotData *d);
 /* The furthest that one can zoom out: all values. */

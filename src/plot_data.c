@@ -263,12 +263,17 @@ static Status weight_data(Session *s, int64_t linear, const PlotLook *look, bool
     return ST_OK;
 }
 
+const LinearResult *plot_result(const PlotData *d, int64_t linear)
+{
+    return d->before ? session_result_before(d->session, linear) : session_result(d->session, linear);
+}
+
 static void begin(Session *s, int64_t linear, const PlotLook *look, PlotData *d)
 {
     *d = (PlotData){.model = session_model(s), .steps = "", .session = s};
     d->linear = &d->model->linears[linear];
     d->before = look->before && work_change(session_recipe(s), 0);
-    d->res = d->before ? session_result_before(s, linear) : session_result(s, linear);
+    d->res = plot_result(d, linear);
     tell_changes(s, d->before || of_weight(look->kind) || look->kind == PLOT_ERROR, d); /* weights are the checkpoint's */
 }
 

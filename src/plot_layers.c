@@ -31,7 +31,7 @@ int64_t plot_like(const PlotData *d, bool watched, int32_t *linear)
     int64_t n = 0, place = d->linear->layer < 0 ? 0 : d->linear - m->linears - m->units[d->linear->layer].first;
     for (int u = 0; d->linear->layer >= 0 && u < model_depth(m); u++) {
         int64_t i = like_in(m, &m->units[u], d->linear, place);
-        const LinearResult *r = i < 0 ? NULL : session_result(d->session, i);
+        const LinearResult *r = i < 0 ? NULL : plot_result(d, i);
         if (i < 0 || (watched && (!r || !r->in.channel_max || r->in.width != d->linear->in)))
             continue;
         if (linear)
@@ -58,7 +58,7 @@ static void fill(const PlotData *d, ChannelMap *m)
             HeatArea a = plot_field(h, r, c);
             double all = 0, most = 0;
             for (int64_t g = a.group0; g < a.group0 + a.groups; g++) {
-                const float *v = session_result(d->session, m->linear[g])->in.channel_max;
+                const float *v = plot_result(d, m->linear[g])->in.channel_max;
                 for (int64_t k = a.channel0; k < a.channel0 + a.channels; k++) {
                     all += (double)v[k];
                     most = fmax(most, (double)v[k]);
@@ -140,7 +140,7 @@ static void say_cursor(const ChannelMap *m, const PlotLook *look, PlotTexts *foo
     plot_say(foot, INK_CURSOR, 7, "^ layers %s, channels %s: mean %s, largest %s; Enter: that layer", layers, channels, mean, most);
 }
 
-static void say_map(const ChannelMap *m, const PlotLook *look, PlotTexts *head, PlotTexts *foot)
+static void say_map(const PlotData *d, const ChannelMap *m, const PlotLook *look, PlotTexts *head, PlotTexts *foot)
 {
     const WeightHeat *h = &m->h;
     char layers[48], mean[24], top[24];
@@ -149,6 +149,8 @@ static void say_map(const ChannelMap *m, const PlotLook *look, PlotTexts *head, 
     fmt_value(top, sizeof top, h->top);
     plot_say(head, INK_HEADER, 9, "%s%s", tr(plot_title(PLOT_LAYERS)), tr(look->largest ? ", largest of each field" : ", mean of each field"));
     plot_say(head, INK_TEXT, 4, "layers %s down, %lld channels across: the inputs of linears like this one", layers, (long long)h->channels);
+    if (d->changes[0])
+        plot_say(head, INK_TEXT, 3, "%s", d->changes);
     plot_say(foot, INK_DIM, 3, "mean of all %s; largest %s at channel %lld of layer %d", mean, top, (long long)h->top_channel,
              m->layer[h->top_group]);
 }
@@ -166,7 +168,7 @@ void plot_layers_draw(const PlotData *d, PlotLook *look, Sheet *c)
     look->col = look->still ? -1 : (int)max_i64(0, min_i64(look->col, m.h.cols - 1));
     if (!look->still)
         say_cursor(&m, look, &foot);
-    say_map(&m, look, &head, &foot);
+    say_map(d, &m, look, &head, &foot);
     plot_map_draw(&m.h, N_("layers"), m.layer, look, &head, &foot, c);
     channel_map_fini(&m);
 }
