@@ -173,7 +173,9 @@ static Status loo_run(App *a, const CommandLine *cl, Error *err)
         return error_nomem(err, "a list of texts");
     for (int i = 0; i < n; i++)
         target[i] = plain(cl->words[i + 1]);
-    Status st = session_texts_loo(a->session, target, n, cl_given(cl, "full"), &queued, err);
+    bool loss = cl_str(cl, "by") && strcmp(cl_str(cl, "by"), "block_error") == 0;
+    Status st = loss ? session_texts_loo_loss(a->session, target, n, &queued, err)
+                     : session_texts_loo(a->session, target, n, cl_given(cl, "full"), &queued, err);
     free(target);
     return st == ST_OK ? finish(a, cl, queued, err) : st;
 }
@@ -204,7 +206,7 @@ static const struct Verb {
     {"keep", "N|PART...", 1, -1, true, false, keep_run},
     {"add", "FILE", 1, 1, true, false, add_run},
     {"save", "FILE", 1, 1, true, true, save_run},
-    {"loo", "[N|PART...] [--full]", 0, -1, true, true, loo_run},
+    {"loo", "[N|PART...] [--by kl|block_error] [--full]", 0, -1, true, true, loo_run},
     {"compare", "FILE... [--full]", 1, -1, true, true, compare_run},
     {"trials", "[--format text|json]", 0, 0, true, true, trials_run},
     {"tag", "N|PART... [--off]", 1, -1, true, false, tag_run},
@@ -244,6 +246,7 @@ static Status calib_run(App *a, const CommandLine *cl, Error *err)
 static const Option calib_options[] = {
     {"off", ARG_FLAG, NULL, "calib tag: take tags away", COMP_NONE},
     {"full", ARG_FLAG, NULL, "calib loo, compare: over the whole evaluation set", COMP_NONE},
+    {"by", ARG_CHOICE, "kl|block_error", "calib loo: measure KL (default), or add block_error up, which is quicker", COMP_NONE},
     {"format", ARG_CHOICE, "text|json|csv", "of calib list, loo, compare and trials (default text)", COMP_NONE},
     {"out", ARG_PATH, "FILE", "of these: write it to FILE instead of standard output", COMP_FILE},
     {0},
@@ -256,7 +259,8 @@ const Command command_calib = {
             "puts a file's texts behind the others: undo takes each back, and every output names the set as it is "
             "(\"mix_calib.jsonl - 2 texts\"). save FILE writes the texts that are in as JSON lines, which msModelSlim reads, too. "
             "list and show N print what each text is and which ranges it sets (after analyze text_range). loo N... measures the present "
-            "decision without each of these texts (without numbers: the flagged ones), compare FILE... on other sets, both against "
+            "decision without each of these texts (without numbers: the flagged ones), --by block_error adds up that metric's scores without it "
+            "instead, compare FILE... on other sets, both against "
             "the set as it is, on the evaluation set, with the paired error of the difference; what is measured already is not run "
             "again, and trials prints it all. A file that is called "
             "as one of these words is written with its folder: ./add.",

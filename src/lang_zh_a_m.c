@@ -280,6 +280,7 @@ const LangText lang_zh_a_m[] = {
     {"log of #%d", "#%d 的日志"},
     {"log: Enter shows the job's, @ all of it", "日志：Enter 显示此任务的，@ 显示全部"},
     {"loss", "损失"},
+    {"loss %s: its share of what block_error adds up to over all that is quantized (1 less the sum without it over that with it)", "损失 %s：它在 block_error 对全部量化层之和中的占比（1 减去没有它时的和与有它时的和之比）"},
     {"loss -%s~", "损失 -%s~"},
     {"made", "来源"},
     {"made differently: - A, + B", "做法不同：- A，+ B"},

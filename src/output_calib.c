@@ -172,6 +172,7 @@ static void row_json(const TextRow *row, Str *out)
     str_puts(out, "},\"loo\":");
     str_double(out, row->loo);
     number_json(out, "loo_se", row->loo_se);
+    number_json(out, "loss_share", row->loss);
     str_puts(out, ",\"text\":");
     if (row->text)
         str_json(out, row->text);
@@ -343,6 +344,8 @@ static void trial_text(const CalibTrial *t, Str *out)
 {
     char name[80];
     trial_name(t, name, sizeof name);
+    if (!t->effect && isfinite(t->loss))
+        return;
     if (!t->effect) {
         str_printf(out, "%-24s %s\n", name, t->applies ? "not measured under the present decision" : "of another set, or out");
         return;
@@ -354,6 +357,25 @@ static void trial_text(const CalibTrial *t, Str *out)
     else
         str_printf(out, "  %s", pair_why(t->paired.state));
     str_putc(out, '\n');
+}
+
+/* What block_error adds up to without a text, beside what it does with all of them. */
+static void losses_text(Session *s, Str *out)
+{
+    double now = session_loss(s);
+    bool head = false;
+    for (int i = 0; i < session_calib_trials(s); i++) {
+        CalibTrial t = session_calib_trial(s, i);
+        char name[80];
+        if (!isfinite(t.loss))
+            continue;
+        if (!head)
+            str_printf(out, "\nblock_error, summed over what is quantized: %.6g with all texts; a text's share is 1 less the sum without it "
+                            "over that\n", now);
+        head = true;
+        trial_name(&t, name, sizeof name);
+        str_printf(out, "%-24s %12.6g  share %+.2f %%\n", name, t.loss, 100 * (1 - t.loss / now));
+    }
 }
 
 static void trials_text(Session *s, const Measurement *now, Str *out)
@@ -368,6 +390,7 @@ static void trials_text(Session *s, const Measurement *now, Str *out)
         CalibTrial t = session_calib_trial(s, i);
         trial_text(&t, out);
     }
+    losses_text(s, out);
     if (now && now->effect && !now->effect->whole)
         str_printf(out, "over %lld tokens of the evaluation set; --full takes all of it\n", (long long)now->effect->tokens);
 }
@@ -399,6 +422,12 @@ static void trials_json(Session *s, const Measurement *now, Str *out)
         else
             str_puts(out, "null");
         str_printf(out, ",\"measured\":%s", t.effect ? "true," : "false");
+        if (isfinite(t.loss)) {
+            str_puts(out, t.effect ? "" : ",");
+            str_puts(out, "\"block_error\":");
+            str_double(out, t.loss);
+            str_puts(out, t.effect ? "," : "");
+        }
         if (t.effect) {
             effect_json(&t.made->calib, t.effect, out);
             str_puts(out, ",\"difference\":");

@@ -177,6 +177,13 @@ int calib_text_content(Ui *ui, Rect r, int64_t number, int spare)
         text_format(buf, sizeof buf, "left out, KL changes by %+.3e +-%.1e", row->loo, row->loo_se);
         draw_wrapped(ui, r, &y, SL_TEXT, buf);
     }
+    if (!isnan(row->loss)) {
+        char share[24];
+        fmt_percent(share, sizeof share, row->loss);
+        text_format(buf, sizeof buf, "loss %s: its share of what block_error adds up to over all that is quantized (1 less the sum without it over "
+                                     "that with it)", share);
+        draw_wrapped(ui, r, &y, SL_TEXT, buf);
+    }
     detail_ranges(ui, r, &y, t, row);
     detail_scores(ui, r, &y, row);
     detail_layers(ui, r, &y, row);

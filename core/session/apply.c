@@ -18,6 +18,7 @@
 #include "session/parts.h"
 #include "session/queue.h"
 #include "session/results.h"
+#include "session/texts.h"
 #include "session/keeper.h"
 #include "session/notes.h"
 #include "session/table.h"
@@ -79,6 +80,12 @@ static const Metric *scored_by(const Session *s, const Job *j)
 static void apply_rows(Session *s, RowsEvent *e)
 {
     Job *j = e->event.job;
+    for (int i = 0; j->aside && i < e->n; i++)
+        linear_result_fini(&e->r[i]);
+    if (j->aside) {
+        apply_steps(s, j, e->done, e->total);
+        return;
+    }
     bool own = j->plan.pass->has; /* else units are counted by their scores */
     for (int i = 0; i < e->n; i++) {
         int64_t linear = e->r[i].linear;
@@ -134,6 +141,11 @@ static void apply_scores(Session *s, const ScoresEvent *e)
     if (j->plan.sets && e->n && e->s[0].metric == &metric_together) {
         if (interact_store(s, j, e->s, e->n, &j->lost) == ST_OK)
             j->view->ok += (int)e->n;
+        apply_steps(s, j, e->done, e->total);
+        return;
+    }
+    if (j->aside) {
+        texts_loss_take(j, e->s, e->n);
         apply_steps(s, j, e->done, e->total);
         return;
     }
@@ -299,7 +311,9 @@ static void apply_end(Session *s, Job *j)
         session_log(s, 1, "%s: %d message%s lost for want of memory", v->title, j->unsaid, j->unsaid == 1 ? "" : "s");
     if (st != ST_OK && st != ST_CANCELLED)
         session_log(s, 2, "%s: %s", v->title, j->error.text);
-    if (v->kind == JOB_ANALYZE && !j->plan.sets) {
+    if (v->kind == JOB_ANALYZE && j->aside && st == ST_OK)
+        texts_loss_found(s, j);
+    if (v->kind == JOB_ANALYZE && !j->plan.sets && !j->aside) {
         tell_failed(s, j);
         keep_stopped(s, j, st);
         if (j->row->run >= 0)

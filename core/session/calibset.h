@@ -71,6 +71,7 @@ typedef struct TextRow {
     double script[SCRIPTS]; /* shares of the characters that are no blanks */
     bool tagged, flag;
     TextRanges ranges;
+    double loss;        /* its share of what block_error adds up to: 1 less the sum without it over that with it; NaN: not known */
     double loo, loo_se; /* KL without it less KL with it, and its paired error; NaN: not measured */
 } TextRow;
 
@@ -127,11 +128,17 @@ typedef struct CalibTrial {
     const Effect *effect; /* NULL: not measured, under the present assignment and settings */
     const MadeWith *made;
     Paired paired;        /* it less the measurement with the set as it is */
+    double loss;          /* session_loss without the text, at the present levels and settings; NaN: not known */
 } CalibTrial;
 /* Queues a measurement without each of these texts (targets as session_texts_take has them; none: flagged ones, else the four
  * that widen ranges most), and of the set as it is where that is missing. What is measured already is not run again. *queued:
  * jobs. full as session_measure. */
 Status session_texts_loo(Session *s, const char *const *targets, int n, bool full, int *queued, Error *err);
+/* The same by block_error, without a measurement: queues an analysis of the set less each text, whose scores leave the session's as they
+ * are, and of the set as it is where that is missing. */
+Status session_texts_loo_loss(Session *s, const char *const *targets, int n, int *queued, Error *err);
+/* What block_error's scores add up to over the groups that are quantized now; NaN where one of them is missing or stale. */
+double session_loss(Session *s);
 /* The same on other sets, by name or path. */
 Status session_calib_compare(Session *s, const char *const *names, int n, bool full, int *queued, Error *err);
 /* What was asked for so far. */

@@ -137,7 +137,9 @@ typedef struct Job {
     QConfig *levels;
     int nlevels;
     bool full;
-    bool aside;                /* Measured.aside */
+    bool aside;                /* Measured.aside; of an analysis: what it finds is no score of the session, but of: */
+    int without;               /* the calibration set less this text; key: of the set and the levels */
+    double *loss;              /* [units of block_error] below 0: of one that is float */
     bool ruled;                /* level is what these give: */
     RuleList rules;
     Digest key, fit;

@@ -320,13 +320,13 @@ static Status pass_step(void *ctx, const PassStep *step, Error *err)
     if (step->nscore && step->score[0].metric == &metric_together)
         return post_scores(k->queue, j, step, err); /* the owner writes them down with their sets */
     Status st = keep_found(k, step, err);
-    if (k->keeper && step->h) {
+    if (k->keeper && step->h && !j->aside) {
         KeptLayer l;
         entry_layer(j, step, &l);
         l.carried = runner_carries(j->model, (int)step->done, step->h);
         keeper_layer(k->keeper, &l, step->h, k->lend);
     }
-    if (k->keeper && step->nscore && !j->plan.sets) {
+    if (k->keeper && step->nscore && !j->plan.sets && !j->aside) {
         Str b = {0};
         entry_scores(j, step, &b);
         keeper_put_patiently(k->keeper, &b);

@@ -43,6 +43,7 @@ static void drop_work(Job *j)
     set_job_fini(&j->sets);
     scores_fini(&j->before);
     free(j->level);
+    free(j->loss);
     free(j->levels);
     free(j->blocks);
     rules_fini(&j->rules);
@@ -409,7 +410,7 @@ void job_append(Session *s, Job *j, bool held)
 
 static bool collects(const Job *j)
 {
-    return j->view->kind == JOB_ANALYZE && j->plan.needs && (j->plan.pass->has || j->plan.pass->collects);
+    return j->view->kind == JOB_ANALYZE && !j->aside && j->plan.needs && (j->plan.pass->has || j->plan.pass->collects);
 }
 
 /* A pass of statistics takes the place of what an earlier one left of a linear: it has to find what those find that are
@@ -477,7 +478,7 @@ bool queue_will_score(const Session *s, const Metric *m, int64_t unit)
     const Queue *q = s->queue;
     for (size_t i = q->njobs; i-- > 0;) {
         const JobRow *r = q->jobs[i];
-        if (r->view.kind == JOB_ANALYZE && job_is_open(r) && pass_plan_covers(&r->job->plan, m, unit))
+        if (r->view.kind == JOB_ANALYZE && job_is_open(r) && !r->job->aside && pass_plan_covers(&r->job->plan, m, unit))
             return true;
     }
     return false;

@@ -307,6 +307,16 @@ static Status analysis_job(Session *s, const Metric *const *all, const MetricPas
     return ST_OK;
 }
 
+Status start_aside(Session *s, const Metric *m, Job **out, Error *err)
+{
+    const Metric *const list[] = {m, NULL};
+    RETURN_IF_ERROR(analysis_job(s, list, m->pass, NULL, 0, false, out, err));
+    (*out)->aside = true;
+    (*out)->origin = origin_now(s);
+    sort_analysis(s, *out);
+    return ST_OK;
+}
+
 Status start_analysis_again(Session *s, const Metric *const *metrics, const bool *selected, unsigned needs, Job **out, Error *err)
 {
     const MetricPass *pass = metrics[0]->pass;
@@ -430,7 +440,7 @@ static bool runs_already(const Session *s, const Job *j)
         const JobView *v = &q->jobs[i]->view;
         const Job *k = q->jobs[i]->job;
         bool open = v->state == JOB_RUNNING || v->state == JOB_WAITING;
-        if (!open || v->kind != JOB_ANALYZE || !k->level || !j->plan.pass->has || !pass_gives(k->plan.pass, j->plan.pass))
+        if (!open || v->kind != JOB_ANALYZE || k->aside || !k->level || !j->plan.pass->has || !pass_gives(k->plan.pass, j->plan.pass))
             continue;
         bool same = !k->selected == !j->selected && (!k->selected || memcmp(k->selected, j->selected, n) == 0) &&
                     k->nlevels == j->nlevels && memcmp(k->level, j->level, n * sizeof *k->level) == 0;

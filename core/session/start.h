@@ -5,6 +5,8 @@
 
 /* Jobs as they were asked for once, made of the present session; the caller's until they are queued. */
 Status start_analysis_again(Session *s, const Metric *const *metrics, const bool *selected, unsigned needs, Job **out, Error *err);
+/* An analysis by one metric whose scores are not the session's (Job.aside). */
+Status start_aside(Session *s, const Metric *m, Job **out, Error *err);
 /* title NULL: how many are quantized. */
 Status start_measurement(Session *s, Recipe *r, const int16_t *level, bool full, const char *title, Job **out, Error *err);
 Status start_quantization(Session *s, const QuantizeOptions *o, Job **out, Error *err); /* quantize.c */

@@ -42,10 +42,16 @@ typedef struct Trial {
     int number;            /* text that is left out of the set `base`; 0: another set: */
     char base[128];
     char *path, *name, print[65];
+    bool scored;           /* what block_error finds with them, of this set and these levels: */
+    Digest key;
+    double loss;           /* sum over the groups that are quantized */
 } Trial;
 void trial_fini(Trial *t);
 void trial_record(Str *b, const Trial *t);                       /* members of its record */
 Status trial_restore(Session *s, const cJSON *record, Error *err);
+/* Takes in what a job without one of the texts (Job.without) scores, and keeps its sum when it has ended. */
+void texts_loss_take(Job *j, const PassScore *score, int64_t n);
+void texts_loss_found(Session *s, const Job *j);
 /* Puts what leaving texts out does into their rows. */
 void texts_put_loo(Session *s, TextRow *row, int n);
 

@@ -14,6 +14,7 @@
 #include "session/parts.h"
 #include "session/queue.h"
 #include "session/results.h"
+#include "session/start.h"
 #include "session/texts.h"
 
 void trial_fini(Trial *t)
@@ -185,6 +186,104 @@ static Status run_one(Session *s, Trial *t, bool full, int *queued, Error *err)
     return queue_trial(s, &s->texts->trial[at], full, queued, err);
 }
 
+/* ---- by block_error ---- */
+
+static const Metric *loss_metric(void)
+{
+    return metric_find("block_error");
+}
+
+/* A linear of a group, -1: it has none. */
+static int64_t linear_of(const Model *m, MetricScope scope, int64_t unit)
+{
+    int64_t from, to;
+    scope_linears(m, scope, unit, &from, &to);
+    while (from < to && scope_unit_of(m, scope, from) != unit)
+        from++;
+    return from < to ? from : -1;
+}
+
+double session_loss(Session *s)
+{
+    const Metric *m = loss_metric();
+    double sum = 0;
+    for (int64_t u = 0; u < scope_units(s->model, m->scope); u++) {
+        int64_t i = linear_of(s->model, m->scope, u);
+        if (i < 0 || s->assignment->level[i] == 0)
+            continue;
+        Score sc = session_unit_score(s, m, u);
+        sum += sc.state == SCORE_OK ? sc.value : (double)NAN;
+    }
+    return sum;
+}
+
+void texts_loss_take(Job *j, const PassScore *score, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) /* of a unit the present level comes last */
+        if (score[i].metric == loss_metric() && !(j->loss[score[i].s.unit] < 0))
+            j->loss[score[i].s.unit] = score[i].s.value;
+}
+
+void texts_loss_found(Session *s, const Job *j)
+{
+    const Metric *m = loss_metric();
+    char base[128];
+    double sum = 0;
+    texts_base(s, base);
+    for (int64_t u = 0; u < scope_units(s->model, m->scope); u++)
+        sum += j->loss[u] < 0 ? 0 : j->loss[u];
+    for (int k = 0; k < s->texts->ntrials; k++) {
+        Trial *t = &s->texts->trial[k];
+        if (t->number != j->without || strcmp(t->base, base) != 0)
+            continue;
+        t->scored = true;
+        t->key = j->key;
+        t->loss = sum;
+        s->texts->version++;
+        entry_trial(s, t);
+        session_log(s, 0, "without text %d block_error adds up to %.4g", t->number, sum);
+    }
+}
+
+/* NaN where it was not found at the present levels and settings. */
+static double loss_of(Session *s, const Trial *t)
+{
+    Before b;
+    if (!t->scored || !applies(s, t) || trial_begin(s, t, &b, NULL) != ST_OK)
+        return NAN;
+    const Digest key = assignment_key(s, s->assignment->level);
+    trial_end(s, t, &b);
+    return digest_cmp(&key, &t->key) == 0 ? t->loss : (double)NAN;
+}
+
+static Status queue_loss(Session *s, const Trial *t, int *queued, Error *err)
+{
+    Before b;
+    Job *j = NULL;
+    if (isfinite(loss_of(s, t)))
+        return ST_OK;
+    RETURN_IF_ERROR(trial_begin(s, t, &b, err));
+    Status st = start_aside(s, loss_metric(), &j, err);
+    size_t n = (size_t)scope_units(s->model, loss_metric()->scope);
+    if (st == ST_OK && !(j->loss = mem_array(n + 1, sizeof *j->loss))) {
+        job_free(j);
+        st = error_nomem(err, "a job");
+    }
+    if (st == ST_OK) {
+        for (size_t u = 0; u < n; u++) { /* below 0: it is float now, and no loss */
+            int64_t i = linear_of(s->model, loss_metric()->scope, (int64_t)u);
+            j->loss[u] = i < 0 || s->assignment->level[i] == 0 ? -1 : (double)NAN;
+        }
+        j->without = t->number;
+        j->key = assignment_key(s, s->assignment->level);
+        snprintf(j->title, sizeof j->title, "block_error without text %d", t->number);
+        st = job_enqueue(s, j, err);
+    }
+    trial_end(s, t, &b);
+    *queued += st == ST_OK;
+    return st;
+}
+
 /* The texts that are worth it where none was named: flagged ones, else the four that widen ranges most. */
 static Status choose(const TextTable *t, bool *hit, Error *err)
 {
@@ -242,6 +341,27 @@ Status session_texts_loo(Session *s, const char *const *targets, int n, bool ful
     return st;
 }
 
+Status session_texts_loo_loss(Session *s, const char *const *targets, int n, int *queued, Error *err)
+{
+    const char *const metric[] = {loss_metric()->name, NULL};
+    bool *hit;
+    int total;
+    *queued = 0;
+    RETURN_IF_ERROR(need_measure(s, err));
+    RETURN_IF_ERROR(look_at_targets(s, targets, n, &hit, &total, err));
+    Status st = isfinite(session_loss(s)) ? ST_OK : session_analyze(s, metric, NULL, 0, false, err);
+    *queued += session_busy(s);
+    for (int i = 0; st == ST_OK && i < total; i++) {
+        Trial t = {.number = i + 1};
+        int at;
+        texts_base(s, t.base);
+        if (hit[i] && (st = keep_trial(s, &t, &at, err)) == ST_OK)
+            st = queue_loss(s, &s->texts->trial[at], queued, err);
+    }
+    free(hit);
+    return st;
+}
+
 static Status set_trial(Session *s, const char *name, Trial *t, Error *err)
 {
     CalibFile *file;
@@ -290,7 +410,8 @@ CalibTrial session_calib_trial(Session *s, int i)
     const Trial *t = &s->texts->trial[i];
     const Measured *now = results_find(s, s->assignment->level, 0);
     const Measured *m = measured_of(s, t, now ? now->effect.tokens : 0);
-    CalibTrial c = {.number = t->number, .name = t->number ? NULL : t->name, .applies = applies(s, t)};
+    CalibTrial c = {.number = t->number, .name = t->number ? NULL : t->name, .applies = applies(s, t),
+                    .loss = loss_of(s, t)};
     if (!m)
         return c;
     c.effect = &m->effect;
@@ -303,9 +424,12 @@ CalibTrial session_calib_trial(Session *s, int i)
 
 void texts_put_loo(Session *s, TextRow *row, int n)
 {
+    const double now = session_calib_trials(s) ? session_loss(s) : (double)NAN;
     for (int i = 0; i < session_calib_trials(s); i++) {
         int number = s->texts->trial[i].number;
         CalibTrial c = number && number <= n ? session_calib_trial(s, i) : (CalibTrial){0};
+        if (number && number <= n && isfinite(c.loss) && now > 0)
+            row[number - 1].loss = 1 - c.loss / now;
         if (c.effect && c.applies && c.paired.state == PAIR_OK) {
             row[number - 1].loo = c.paired.kl;
             row[number - 1].loo_se = c.paired.kl_se;
@@ -320,6 +444,12 @@ void trial_record(Str *b, const Trial *t)
     str_printf(b, "\"number\":%d", t->number);
     str_puts(b, ",\"base\":");
     str_json(b, t->base);
+    if (t->scored) {
+        char key[65];
+        digest_hex(&t->key, key);
+        str_printf(b, ",\"key\":\"%s\",\"loss\":", key);
+        str_double(b, t->loss);
+    }
     if (t->number)
         return;
     str_puts(b, ",\"path\":");
@@ -346,5 +476,12 @@ Status trial_restore(Session *s, const cJSON *o, Error *err)
             return error_nomem(err, "a list of sets");
         }
     }
-    return keep_trial(s, &t, &at, err);
+    const Trial found = {.scored = digest_parse(text_of(o, "key"), &t.key), .key = t.key, .loss = num_of(o, "loss", NAN)};
+    RETURN_IF_ERROR(keep_trial(s, &t, &at, err));
+    if (found.scored) {
+        s->texts->trial[at].scored = true;
+        s->texts->trial[at].key = found.key;
+        s->texts->trial[at].loss = found.loss;
+    }
+    return ST_OK;
 }

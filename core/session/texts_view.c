@@ -220,7 +220,7 @@ static void put_row(const TextsRead *r, int i, TextRow *row)
     const TextItem *item = &r->item[i];
     int64_t all = 0;
     *row = (TextRow){.number = i + 1, .text = from->text, .len = from->len, .file = path_base(from->from), .line = from->line,
-                     .tokens = item->nids, .distinct = item->distinct, .same_as = item->same_as, .loo = NAN, .loo_se = NAN};
+                     .tokens = item->nids, .distinct = item->distinct, .same_as = item->same_as, .loss = NAN, .loo = NAN, .loo_se = NAN};
     row->ranges.middle = row->ranges.most = NAN;
     for (int k = 0; k < SCRIPTS; k++)
         all += item->script[k];

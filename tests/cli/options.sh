@@ -46,7 +46,7 @@ one() {
         *" --linear"* | *" --table"* | *" --size"* | *" --glyphs"*) in_session "analyze std kurtosis" "compare hist model.layers.0.mlp.down_proj std kurtosis $*" ;;
         *) in_session "analyze std kurtosis" "compare metrics std kurtosis $*" ;;
         esac ;;
-    calib) case " $* " in *" --off"*) in_session "calib tag 1" "calib tag 1 $*" "calib list" ;; *" --full"*) in_session "eval $D" "calib loo 1 $*" ;; *) in_session "calib list $*" ;; esac ;;
+    calib) case " $* " in *" --off"*) in_session "calib tag 1" "calib tag 1 $*" "calib list" ;; *" --full"* | *" --by"*) in_session "eval $D" "calib loo 1 $*" ;; *) in_session "calib list $*" ;; esac ;;
     load) in_session "load scores $tmp/own.csv $*" ;;
     tag) in_session "tag *.0.*" "tag $* *.0.*" ;;
     log) in_session "exclude *.0.mlp.*" "log $*" ;;
@@ -275,6 +275,7 @@ row export runtime "apiversion" cuda --preview --runtime vllm-ascend
 printf 'name,score\nmodel.layers.0.mlp.down_proj,3\n' >"$tmp/own.csv"
 row calib off "2 of 2 texts used" - --off
 row calib full "without text 1" - --full
+row calib by "block_error, summed over" kurtosis --by block_error
 row calib format '"rows":[' xml --format json
 row calib out "FILE:$tmp/texts" "" --out "$tmp/texts"
 row load as "mine" "" --as mine

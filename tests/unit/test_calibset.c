@@ -538,6 +538,59 @@ static void loo(Session *s, const char *target, int want)
     assert_int_equal(queued, want);
 }
 
+static void loo_loss(Session *s, const char *target, int want)
+{
+    int queued = -1;
+    ok(session_texts_loo_loss(s, &target, 1, &queued, &err));
+    ok(session_wait(s, &err));
+    assert_int_equal(queued, want);
+}
+
+/* Scoring without a text is scoring the set that hasn't got it, to the last bit; the session's scores stay what they are. */
+static void losses_are_those_of_other_texts(void **state)
+{
+    (void)state;
+    char id[40];
+    static const char *const down = "*.down_proj";
+    Session *s = open_session(true);
+    const Metric *m = session_metric_find(s, "block_error");
+    snprintf(id, sizeof id, "%s", session_id(s));
+    ok(session_edit(s, &down, 1, 0, false, NULL, &err)); /* what is float adds nothing */
+    assert_true(isnan(session_loss(s)));
+    loo_loss(s, "5", 2); /* the set as it is, too */
+    loo_loss(s, "2", 1);
+    loo_loss(s, "5", 0); /* it is there */
+    double with = session_loss(s), first = session_unit_score(s, m, 0).value, less[2];
+    assert_true(isfinite(with) && session_unit_score(s, m, 0).state == SCORE_OK);
+    assert_string_equal(title(s), "texts.jsonl");
+    assert_int_equal(session_calib_info(s).tokens, 32);
+    for (int i = 0; i < 2; i++)
+        less[i] = session_calib_trial(s, i).loss;
+    assert_true(isfinite(less[0]) && isfinite(less[1]) && less[0] != with && less[0] != less[1]);
+    assert_true(table(s)->row[4].loss == 1 - less[0] / with && table(s)->row[1].loss == 1 - less[1] / with);
+    assert_true(isnan(table(s)->row[0].loss));
+    session_free(s);
+    SessionOptions o;
+    session_options_default(&o);
+    o.threads = 2;
+    o.state_dir = root;
+    ok(session_restore(&s, &o, id, &err));
+    m = session_metric_find(s, "block_error");
+    assert_true(session_loss(s) == with && session_unit_score(s, m, 0).value == first);
+    assert_true(session_calib_trial(s, 0).loss == less[0] && session_calib_trial(s, 1).loss == less[1]);
+    loo_loss(s, "5", 0); /* nor run again by it */
+    take(s, "5", true, 1);
+    assert_true(isnan(session_calib_trial(s, 0).loss)); /* of a set that is not open */
+    analyze(s, "block_error");
+    assert_true(session_loss(s) == less[0]);
+    take(s, "5", false, 1);
+    ok(session_undo(s, NULL, &err));
+    ok(session_undo(s, NULL, &err));
+    ok(session_undo(s, NULL, &err)); /* the edit: other levels, another sum */
+    assert_true(isnan(session_calib_trial(s, 0).loss));
+    session_free(s);
+}
+
 /* Leaving a text out is measuring with a file that hasn't got it, to the last bit; other sets likewise. */
 static void trials_are_measurements_on_other_texts(void **state)
 {
@@ -664,6 +717,7 @@ int main(void)
         cmocka_unit_test(scores_by_text_are_counted),
         cmocka_unit_test(a_text_that_widens_many_ranges_is_flagged),
         cmocka_unit_test(order_and_filter),
+        cmocka_unit_test(losses_are_those_of_other_texts),
         cmocka_unit_test(trials_are_measurements_on_other_texts),
         cmocka_unit_test(trials_that_make_no_sense_are_refused),
         cmocka_unit_test(texts_are_read_beside_a_job),
