@@ -42,10 +42,7 @@ rotation_share          the same
 rotation_shifted        the same
 rotation_size           the same
 rotation_transpose      the same
-save_changes_bias       what processors promise to change in the files of an output
-save_changes_input_scale the same
 save_changes_made       the same
-save_changes_norm_bias  the same
 save_changes_note       the same
 save_changes_unsaved    the same
 save_changes_untie      the same

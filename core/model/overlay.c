@@ -375,7 +375,8 @@ static void new_tensor(OwnedTensor *e, float *values, const TensorInfo *derived,
     editchain_fini(&e->rows);
     free(e->values);
     e->values = values;
-    e->edit = (TensorEdit){.values = values, .derived = derived, .file = file, .norm_bias = e->norm_bias};
+    e->edit = (TensorEdit){.values = values, .derived = derived, .file = file, .norm_bias = e->norm_bias,
+                           .eps = e->edit.eps};
 }
 
 Status overlay_replace_tensor(Overlay *o, const TensorInfo *t, float *values, Error *err)
@@ -418,6 +419,16 @@ Status overlay_shift_norm(Overlay *o, const TensorInfo *t, const float *b, Error
     math_fast()->add(e->norm_bias, b, e->norm_bias, n);
     edit_round(math_fast(), o->round, e->norm_bias, n);
     note(o, "added norm bias", t->name, b, n);
+    return ST_OK;
+}
+
+Status overlay_norm_eps(Overlay *o, const TensorInfo *t, double eps, Error *err)
+{
+    OwnedTensor *e;
+    const float told = (float)eps;
+    RETURN_IF_ERROR(tensor_of(o, t, &e, err));
+    e->edit.eps = eps;
+    note(o, "norm epsilon", t->name, &told, 1);
     return ST_OK;
 }
 

@@ -37,6 +37,7 @@ typedef struct TensorEdit {
     const TensorInfo *derived; /* of the tensor's shape; the base; NULL: none */
     const Checkpoint *file;
     const float *norm_bias;    /* as overlay_norm_bias gives it */
+    double eps;                /* of the norm with this weight, in passes; 0: the model's */
 } TensorEdit;
 
 /* Without edits. The model outlives it. */
@@ -94,6 +95,9 @@ Status overlay_derive_tensor(Overlay *o, const TensorInfo *t, const char *name, 
 Status overlay_shift_norm(Overlay *o, const TensorInfo *t, const float *b, Error *err);
 /* That bias becomes s times as large; factors that are all 0 take an added one away. Nothing without a bias. */
 Status overlay_scale_norm_bias(Overlay *o, const TensorInfo *t, const float *s, Error *err);
+
+/* From here on passes compute the norm before a block with this epsilon. No file says it. */
+Status overlay_norm_eps(Overlay *o, const TensorInfo *t, double eps, Error *err);
 
 /* A head that is the table of embeddings becomes a tensor of its own, edited apart from here on: overlay_head. Edits of
  * the table so far are of both. Nothing where head and table are two already. */

@@ -46,9 +46,11 @@ static float peer_scale(const SmoothCtx *c, const IterSettings *s, float a, floa
     return round_to_dtype(q < (float)s->scale_min ? (float)s->scale_min : q, c->T); /* NaN stays */
 }
 
-/* Ours: a channel without input stays as it is. */
+/* Ours: a channel without input stays as it is; what is no number gives none. */
 static float our_scale(const IterSettings *s, float a, float w)
 {
+    if (!isfinite(a) || !isfinite(w))
+        return NAN;
     if (a == 0)
         return 1;
     float q = powf(a, (float)s->alpha) / powf(w < 1e-5f ? 1e-5f : w, (float)(1 - s->alpha));
@@ -88,6 +90,7 @@ const SmoothMethod iter_smooth_method = {
     .needs = SMOOTH_MINMAX,
     .user = SUBGRAPH_ITER,
     .types = SMOOTH_EVERY_TYPE,
+    .run_time = true,
     .peer_norms = SMOOTH_NORMS_SHIFTED,
     .scale = scale,
 };

@@ -37,7 +37,7 @@ void smooth_check(Check *c, const YamlNode *map)
             check_fail(c, v, "'%s' is no type of sub-graph: there are norm-linear, linear-linear, ov, up-down and non-fusion",
                        v->text);
         else if (type == SMOOTH_RUN_TIME)
-            check_block(c, v, "non-fusion: inputs are not scaled at run time by this build");
+            check_note(c, v, "non-fusion is ours: the peer refuses it here");
     }
     check_pop(c, was);
 }
@@ -85,6 +85,7 @@ typedef struct Smooth {
     } *unit; /* [model_depth] */
     SmoothWatch watch; /* of the present unit */
     Stream input;      /* the same, with SMOOTH_BLOCK_INPUTS */
+    SmoothRecords records;
     DType T, A;
     int last;          /* unit that has any, -1: none */
     int left;          /* sub-graphs that no token came by */
@@ -147,14 +148,14 @@ static bool selects(const Smooth *s, const Lists *l, Subgraph *g)
     unsigned types = s->set->types & s->method->types, bit = 1u << g->type;
     int n = l->names->ninclude;
     bool at_run_time = s->method->run_time && s->set->types & 1u << SMOOTH_RUN_TIME;
-    bool fold = subgraph_folds(g) && types & bit, in = any_matches(s, l, 0, n, g) || n == 0;
-    bool out = any_matches(s, l, n, n + l->names->nexclude, g);
-    if (!fold) {
+    bool fold = subgraph_folds(g) && types & bit;
+    if (!fold && at_run_time) {
         g->norm = g->norm_bias = NULL;
         g->source = -1;
         g->ntensors = 0;
         g->key = s->m->linears[g->targets[0]].name;
     }
+    bool in = any_matches(s, l, 0, n, g) || n == 0, out = any_matches(s, l, n, n + l->names->nexclude, g);
     return (fold || at_run_time) && in && !out;
 }
 
@@ -166,7 +167,7 @@ static Status select_unit(Smooth *s, const Lists *l, int unit, const char **some
     RETURN_IF_ERROR(subgraphs_of_unit(s->m, unit, s->peer ? s->method->user : SUBGRAPH_OURS, &s->arena, &all, &n, NULL,
                                       err));
     Subgraph *g = arena_alloc(&s->arena, ((size_t)n + 1) * sizeof *g);
-    *some = n ? all[0].key : *some;
+    *some = n && !*some ? all[0].key : *some;
     if (!g)
         return error_nomem(err, s->method->name);
     for (int t = 0; t < SUBGRAPH_TYPES; t++)
@@ -210,13 +211,20 @@ static Status select_all(Smooth *s, Error *err)
 {
     Lists l;
     Status st = lists_init(&l, &s->set->names, err);
-    const char *some = s->m->nlinears ? s->m->linears[0].name : "";
+    const char *some = NULL;
     for (int u = 0; u < model_depth(s->m) && st == ST_OK; u++)
         st = select_unit(s, &l, u, &some, err);
     if (st == ST_OK)
-        st = check_selection(s, &l, some, err);
+        st = check_selection(s, &l, some ? some : "model.layers.0.input_layernorm", err);
     lists_fini(&l);
     return st;
+}
+
+static void drop_records(SmoothRecords *r)
+{
+    free(r->at);
+    arena_free(&r->arena);
+    *r = (SmoothRecords){.n = 0};
 }
 
 Status smooth_start(void **self, const ProcessorCtx *ctx, const SmoothMethod *m, Error *err)
@@ -235,6 +243,7 @@ void smooth_end(void *self)
     Smooth *s = self;
     smooth_watch_fini(&s->watch);
     stream_fini(&s->input);
+    drop_records(&s->records);
     arena_free(&s->arena);
     free(s->unit);
     free(s);
@@ -291,6 +300,12 @@ static Status take_input(Smooth *s, const UnitRun *u, Error *err)
     return stream_beginnings(&s->input, in, n, tokens ? tokens / n : INT64_MAX, err);
 }
 
+/* What all of its calls are told. */
+static SmoothCtx ctx_of(Smooth *s)
+{
+    return (SmoothCtx){.model = s->m, .settings = s->set, .peer = s->peer, .T = s->T, .A = s->A};
+}
+
 Status smooth_stage(void *self, UnitRun *u, FormStage stage, const FormTypes *t, Error *err)
 {
     Smooth *s = self;
@@ -299,6 +314,10 @@ Status smooth_stage(void *self, UnitRun *u, FormStage stage, const FormTypes *t,
         return ST_OK;
     s->T = s->peer ? arith_dtype(runner_arith(u->runner), s->m->cfg.dtype) : DT_F32;
     s->A = s->peer ? t->inner : DT_F32;
+    SmoothCtx c = ctx_of(s);
+    c.overlay = u->overlay;
+    overlay_round(u->overlay, s->T);
+    RETURN_IF_ERROR(smooth_norms(&c, s->method, at->g, at->n, err));
     smooth_watch_fini(&s->watch);
     set_watch(s, &s->watch);
     RETURN_IF_ERROR(smooth_watch_init(&s->watch, u->first, u->n, err));
@@ -383,16 +402,15 @@ void smooth_share(const SmoothCtx *c, const OvShape *ov, const float *s, SmoothS
 
 /* ---- one sub-graph ---- */
 
-/* A shift becomes a bias of all that reads the norm; where a router or experts do, it can't. */
-static bool may_shift(const SmoothCtx *c, const Subgraph *g)
+/* What was promised comes, all the same: an input that nothing is known of is multiplied by 1. */
+static Status leave(const SmoothCtx *c, const Subgraph *g, float *room, Error *err)
 {
-    const SmoothSettings *set = c->settings;
-    bool may = set->asymmetric && g->type == SUBGRAPH_NORM_LINEAR && g->norm && !g->ntensors;
-    for (int t = 0; t < g->ntargets && !c->peer; t++) {
-        const Linear *l = &c->model->linears[g->targets[t]];
-        may = may && l->expert < 0 && l->kind != LK_ROUTER;
-    }
-    return may;
+    Status st = ST_OK;
+    for (int64_t i = 0; i < g->width; i++)
+        room[i] = 1;
+    for (int t = 0; t < g->ntargets && !subgraph_folds(g) && st == ST_OK; t++)
+        st = overlay_input_scale(c->overlay, g->targets[t], room, err);
+    return st;
 }
 
 Status smooth_apply(const SmoothCtx *c, const SmoothMethod *m, const SmoothWatch *w, const Subgraph *g, bool *applied,
@@ -403,7 +421,7 @@ Status smooth_apply(const SmoothCtx *c, const SmoothMethod *m, const SmoothWatch
     SmoothScale scale = {.target = room, .source = room + g->width, .shift = room + 2 * g->width};
     Taps taps;
     taps_of(c->model, c->peer, g, &taps);
-    bool shift = may_shift(c, g);
+    bool shift = smooth_shifts(c, g);
     *applied = false;
     if (!room)
         return error_nomem(err, g->key);
@@ -416,6 +434,8 @@ Status smooth_apply(const SmoothCtx *c, const SmoothMethod *m, const SmoothWatch
         if (*applied)
             st = smooth_fold(c, g, &scale, err);
     }
+    if (st == ST_OK && !*applied)
+        st = leave(c, g, room, err);
     free(own);
     free(room);
     return st;
@@ -434,11 +454,15 @@ Status smooth_learn(void *self, UnitRun *u, Error *err)
 {
     Smooth *s = self;
     const struct SmoothUnit *at = &s->unit[u->unit];
-    const SmoothCtx c = {.model = s->m, .runner = u->runner, .overlay = u->overlay, .unit = u, .settings = s->set,
-                         .input = &s->input, .peer = s->peer, .T = s->T, .A = s->A};
+    SmoothCtx c = ctx_of(s);
     Status st = ST_OK;
     overlay_round(u->overlay, s->T);
-    RETURN_IF_ERROR(smooth_norms(&c, s->method, at->g, at->n, err));
+    c.runner = u->runner;
+    c.overlay = u->overlay;
+    c.unit = u;
+    c.input = &s->input;
+    c.records = u->gives ? &s->records : NULL;
+    drop_records(&s->records);
     for (int i = 0; i < at->n && st == ST_OK; i++)
         st = apply(s, &c, &at->g[i], err);
     smooth_watch_fini(&s->watch);
@@ -447,6 +471,47 @@ Status smooth_learn(void *self, UnitRun *u, Error *err)
         tell(s, "%s: no token reached %d of the inputs, first that of '%s': their scales stay 1", s->method->name, s->left,
              s->first_left);
     return st;
+}
+
+/* ---- what files get of it ---- */
+
+static Status promise_graph(const SmoothCtx *c, const SmoothMethod *m, const Subgraph *g, SaveChanges *to, Error *err)
+{
+    bool shifts = smooth_shifts(c, g);
+    for (int t = 0; t < g->ntargets; t++) {
+        if (shifts && !c->model->linears[g->targets[t]].bias)
+            RETURN_IF_ERROR(save_changes_bias(to, g->targets[t], err));
+        if (!subgraph_folds(g))
+            RETURN_IF_ERROR(save_changes_input_scale(to, g->targets[t], err));
+    }
+    return (shifts || smooth_norm_biased(c, m, g)) && !g->norm_bias ? save_changes_norm_bias(to, g->norm, err) : ST_OK;
+}
+
+Status smooth_promise(void *self, DType inner, SavePlan *plan, Error *err)
+{
+    (void)inner;
+    Smooth *s = self;
+    const SmoothCtx c = ctx_of(s);
+    if (smooth_forward(s, -1))
+        save_changes_values(plan->changes);
+    for (int u = 0; u < model_depth(s->m); u++)
+        for (int i = 0; i < s->unit[u].n; i++)
+            RETURN_IF_ERROR(promise_graph(&c, s->method, &s->unit[u].g[i], plan->changes, err));
+    return ST_OK;
+}
+
+Status smooth_give(void *self, const UnitRun *u, const Gifts *to, Error *err)
+{
+    const Smooth *s = self;
+    char key[300];
+    for (size_t i = 0; i < s->records.n && to->debug; i++) {
+        const SmoothRecord *r = &s->records.at[i];
+        snprintf(key, sizeof key, "%s.%s", u->model->linears[r->linear].name, r->shift ? "shift" : "scales");
+        const SaveDebug d = {.space = "smooth_scales", .key = key, .identity = r->values, .ndim = 2,
+                             .shape = {r->rows ? r->n : 1, r->rows ? 1 : r->n}, .dtype = r->dtype, .values = r->values};
+        RETURN_IF_ERROR(to->debug(to->self, &d, err));
+    }
+    return ST_OK;
 }
 
 /* ---- memory ---- */

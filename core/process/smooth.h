@@ -22,12 +22,27 @@ typedef struct SmoothSettings {
 } SmoothSettings;
 enum { SMOOTH_RUN_TIME = SUBGRAPH_TYPES, SMOOTH_EVERY_TYPE = (1 << SUBGRAPH_TYPES) - 1 };
 
+/* Scales that went into a unit, for debug info. */
+typedef struct SmoothRecord {
+    int64_t linear;
+    bool shift, rows;    /* a shift; factors of rows, else of columns */
+    int64_t n;
+    DType dtype;         /* in which they were found */
+    const float *values; /* the arena's; the same for linears that share them */
+} SmoothRecord;
+typedef struct SmoothRecords {
+    SmoothRecord *at;
+    size_t n, cap;
+    Arena arena;
+} SmoothRecords;
+
 /* What a method is told besides the sub-graph. */
 typedef struct SmoothCtx {
     const Model *model;
     Runner *runner;       /* sees the overlay */
     Overlay *overlay;
     UnitRun *unit;        /* NULL: no pipeline runs (tests) */
+    SmoothRecords *records; /* NULL: nobody asks for them */
     const void *settings; /* the method's */
     const Stream *input;  /* of the unit, with SMOOTH_BLOCK_INPUTS: the peer's all of it, ours the beginnings of texts, as many
                            * rows as SmoothMethod.tokens at most */
@@ -88,7 +103,13 @@ void smooth_share(const SmoothCtx *c, const OvShape *ov, const float *s, SmoothS
 /* Puts scales into the model: factors into targets, their reciprocals into what gives the channels, or into the targets'
  * inputs at run time. s: as a method gives them. ST_DATA: one of them is no positive number; nothing is changed. */
 Status smooth_fold(const SmoothCtx *c, const Subgraph *g, const SmoothScale *s, Error *err);
-/* The peer's norms of these sub-graphs. Nothing in our arithmetic. */
+/* Whether channels of the sub-graph may be shifted, too: a shift becomes a bias of all that reads the norm; where a router
+ * or experts do, it can't. */
+bool smooth_shifts(const SmoothCtx *c, const Subgraph *g);
+/* Whether the norm of the sub-graph is put a bias into whatever is found. */
+bool smooth_norm_biased(const SmoothCtx *c, const SmoothMethod *m, const Subgraph *g);
+/* The peer's norms of these sub-graphs, before the forward that is watched: whose epsilon is 1e-6. Nothing in our
+ * arithmetic. */
 Status smooth_norms(const SmoothCtx *c, const SmoothMethod *m, const Subgraph *g, int n, Error *err);
 /* One sub-graph from what its taps saw: scales of method m, and their fold. *applied: false where no token came by, or the
  * method leaves it as it is. */
@@ -105,9 +126,11 @@ void smooth_end(void *self);
 bool smooth_forward(const void *self, int unit);
 Status smooth_stage(void *self, UnitRun *u, FormStage stage, const FormTypes *t, Error *err);
 Status smooth_learn(void *self, UnitRun *u, Error *err);
+Status smooth_give(void *self, const UnitRun *u, const Gifts *to, Error *err);
+Status smooth_promise(void *self, DType inner, SavePlan *plan, Error *err);
 uint64_t smooth_bytes(const void *self, const PassSize *size);
 #define SMOOTH_PROCESSOR                                                                                             \
     .needs = PROCESSOR_FORWARD | PROCESSOR_TURN, .end = smooth_end, .forward = smooth_forward, .stage = smooth_stage, \
-    .learn = smooth_learn, .bytes = smooth_bytes
+    .learn = smooth_learn, .give = smooth_give, .promise = smooth_promise, .bytes = smooth_bytes
 
 #endif

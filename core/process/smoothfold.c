@@ -1,11 +1,73 @@
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "process/smooth.h"
 #include "qir/round.h"
 
 /* How scales go into the model (specs/outlier_suppression.md 2.3). */
+
+bool smooth_shifts(const SmoothCtx *c, const Subgraph *g)
+{
+    const SmoothSettings *set = c->settings;
+    bool may = set->asymmetric && g->type == SUBGRAPH_NORM_LINEAR && g->norm && !g->ntensors;
+    for (int t = 0; t < g->ntargets && !c->peer; t++) {
+        const Linear *l = &c->model->linears[g->targets[t]];
+        may = may && l->expert < 0 && l->kind != LK_ROUTER;
+    }
+    return may;
+}
+
+bool smooth_norm_biased(const SmoothCtx *c, const SmoothMethod *m, const Subgraph *g)
+{
+    const SmoothSettings *set = c->settings;
+    return c->peer && g->norm &&
+           (m->peer_norms == SMOOTH_NORMS_BIAS || (m->peer_norms == SMOOTH_NORMS_SHIFTED && set->asymmetric));
+}
+
+/* ---- records ---- */
+
+static const float *keep_values(SmoothRecords *r, const float *v, int64_t n)
+{
+    float *copy = arena_alloc(&r->arena, (size_t)n * sizeof *copy);
+    if (copy)
+        memcpy(copy, v, (size_t)n * sizeof *copy);
+    return copy;
+}
+
+static Status record(const SmoothCtx *c, const SmoothRecord *one, Error *err)
+{
+    SmoothRecords *r = c->records;
+    if (!one->values || !mem_grow(&r->at, &r->cap, r->n + 1, sizeof *r->at))
+        return error_nomem(err, "smoothing scales");
+    r->at[r->n++] = *one;
+    return ST_OK;
+}
+
+/* As the peer tells them: targets their factors, a linear that gives channels the reciprocals. */
+static Status record_all(const SmoothCtx *c, const Subgraph *g, const float *s, const float *shift, const float *r,
+                         Error *err)
+{
+    SmoothRecord of = {.n = g->width, .dtype = c->T}, moved = {.n = g->width, .dtype = c->T, .shift = true};
+    if (!c->records)
+        return ST_OK;
+    of.values = keep_values(c->records, s, g->width);
+    moved.values = shift ? keep_values(c->records, shift, g->width) : NULL;
+    for (int t = 0; t < g->ntargets; t++) {
+        of.linear = moved.linear = g->targets[t];
+        RETURN_IF_ERROR(record(c, &of, err));
+        if (shift)
+            RETURN_IF_ERROR(record(c, &moved, err));
+    }
+    if (g->source < 0)
+        return ST_OK;
+    of = (SmoothRecord){.linear = g->source, .rows = true, .n = g->rows.n, .dtype = c->T,
+                        .values = keep_values(c->records, r, g->rows.n)};
+    return record(c, &of, err);
+}
+
+/* ---- the fold ---- */
 
 static Status check(const Subgraph *g, const float *s, int64_t n, Error *err)
 {
@@ -89,6 +151,8 @@ Status smooth_fold(const SmoothCtx *c, const Subgraph *g, const SmoothScale *s, 
         st = fold_source(c, g, r, err);
     if (st == ST_OK && g->norm)
         st = fold_norm(c, g, r, shift, err);
+    if (st == ST_OK)
+        st = record_all(c, g, s->target, shift, r, err);
     free(r);
     return st;
 }
@@ -105,11 +169,11 @@ static Status add_bias(const SmoothCtx *c, const Subgraph *g, Error *err)
 
 Status smooth_norms(const SmoothCtx *c, const SmoothMethod *m, const Subgraph *g, int n, Error *err)
 {
-    const SmoothSettings *set = c->settings;
-    for (int i = 0; i < n && c->peer; i++) {
-        bool has = g[i].norm_bias || (g[i].norm && overlay_norm_bias(c->overlay, g[i].norm));
-        bool wants = m->peer_norms == SMOOTH_NORMS_BIAS || (m->peer_norms == SMOOTH_NORMS_SHIFTED && set->asymmetric);
-        if (g[i].norm && wants && !has)
+    static const double eps = 1e-6;
+    for (int i = 0; i < n && c->peer && m->peer_norms != SMOOTH_NORMS_KEPT; i++) {
+        if (g[i].norm && c->model->cfg.eps != eps)
+            RETURN_IF_ERROR(overlay_norm_eps(c->overlay, g[i].norm, eps, err));
+        if (smooth_norm_biased(c, m, &g[i]) && !g[i].norm_bias && !overlay_norm_bias(c->overlay, g[i].norm))
             RETURN_IF_ERROR(add_bias(c, &g[i], err));
     }
     return ST_OK;

@@ -177,16 +177,72 @@ static Status tap_end(void *self, Tap tap, Error *err)
     return ST_OK;
 }
 
+/* ---- samples of several ranks ---- */
+
+static Status pack_ranges(void *self, int layer, Pack *out, Error *err)
+{
+    (void)layer;
+    SmoothWatch *w = self;
+    for (size_t i = 0; i < w->ntaps; i++) {
+        SmoothTap *t = &w->tap[i];
+        int n = t->done ? t->samples : 0;
+        pack_i64(out, n);
+        pack_i64(out, t->width);
+        pack_put(out, t->count, (size_t)n * sizeof *t->count);
+        pack_put(out, t->min, (size_t)n * (size_t)t->width * sizeof *t->min);
+        pack_put(out, t->max, (size_t)n * (size_t)t->width * sizeof *t->max);
+        tap_free(t);
+    }
+    return out->oom ? error_nomem(err, "statistics of channels") : ST_OK;
+}
+
+/* Puts the samples of one rank behind those that are there. */
+static bool append(SmoothTap *t, Unpack *in)
+{
+    int64_t n = unpack_i64(in), width = unpack_i64(in), have = t->samples;
+    int64_t *count = unpack_array(in, n, sizeof *count);
+    float *min = unpack_array(in, n * width, sizeof *min), *max = unpack_array(in, n * width, sizeof *max);
+    if (n && !in->bad) {
+        int64_t *counts = realloc(t->count, (size_t)(have + n) * sizeof *counts);
+        t->count = counts ? counts : t->count;
+        float *mins = realloc(t->min, (size_t)((have + n) * width) * sizeof *mins);
+        t->min = mins ? mins : t->min;
+        float *maxs = realloc(t->max, (size_t)((have + n) * width) * sizeof *maxs);
+        t->max = maxs ? maxs : t->max;
+        in->bad = !counts || !mins || !maxs;
+    }
+    if (n && !in->bad) {
+        memcpy(t->count + have, count, (size_t)n * sizeof *count);
+        memcpy(t->min + have * width, min, (size_t)(n * width) * sizeof *min);
+        memcpy(t->max + have * width, max, (size_t)(n * width) * sizeof *max);
+        t->samples += (int)n;
+        t->width = width;
+        t->done = true;
+    }
+    free(count);
+    free(min);
+    free(max);
+    return !in->bad;
+}
+
+static Status merge_ranges(void *self, int layer, Unpack *in, Error *err)
+{
+    (void)layer;
+    SmoothWatch *w = self;
+    for (size_t i = 0; i < w->ntaps; i++)
+        if (!append(&w->tap[i], in))
+            return error_nomem(err, "statistics of channels");
+    return ST_OK;
+}
+
+#define TAPS .name = "statistics of channels", .wants_tap = wants_tap, .tap_begin = tap_begin, .tap_tile = tap_tile, \
+    .tap_end = tap_end
+
 Observer smooth_watch_observer(SmoothWatch *w)
 {
-    static const ObserverOps ops = {
-        .name = "statistics of channels",
-        .wants_tap = wants_tap,
-        .tap_begin = tap_begin,
-        .tap_tile = tap_tile,
-        .tap_end = tap_end,
-    };
-    return (Observer){&ops, w};
+    static const ObserverOps ranges = {TAPS, .pack = pack_ranges, .merge = merge_ranges};
+    static const ObserverOps all = {TAPS}; /* sums and tokens: one process has to see them */
+    return (Observer){w->needs & ~(unsigned)SMOOTH_MINMAX ? &all : &ranges, w};
 }
 
 /* ---- what it comes to ---- */

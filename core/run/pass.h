@@ -60,6 +60,7 @@ typedef struct BlockRun {
     LinearRun lin[BLOCK_LINEARS_MAX]; /* lin NULL where it has none */
     float *small[BLOCK_SMALLS_MAX];   /* widened, NULL where it has none or reads it itself */
     float *shift[BLOCK_SMALLS_MAX];   /* of a small that is a norm's weight: bias added to that norm; NULL: none */
+    double eps[BLOCK_SMALLS_MAX];     /* of that norm, where it isn't the model's; 0: it is */
     struct BlockRun *join;            /* of Block.join, NULL as there */
     bool front;                       /* the unit's first block: reads in the arithmetic of what comes in */
 } BlockRun;

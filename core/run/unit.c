@@ -42,6 +42,8 @@ static Status start_block(Pass *ps, const Block *b, BlockRun *run, BlockRun *joi
         const Ops *ops = t->smalls[i].kind == SMALL_KEPT ? NULL : &ps->ops;
         RETURN_IF_ERROR(source_small(&ps->r->src, ops, b->small[i], &run->small[i], err));
         RETURN_IF_ERROR(added_bias(ps, ops, b->small[i], &run->shift[i], err));
+        const TensorEdit *e = overlay_tensor(ps->r->src.overlay, b->small[i]);
+        run->eps[i] = e ? e->eps : 0;
     }
     for (int s = 0; b->rope && s < ps->in->samples; s++)
         RETURN_IF_ERROR(rope_reserve(&ps->r->rope, ps->cfg, b->rope, &ps->r->ops,

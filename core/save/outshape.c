@@ -64,6 +64,21 @@ static TensorInfo unpacked(const OutCheck *o, const TensorInfo *t, bool codes)
     return u;
 }
 
+/* A bias that smoothing put into a norm which has none in the family: "input_layernorm.bias". */
+static bool is_added_bias(const OutCheck *o, const TensorInfo *t)
+{
+    static const char bias[] = ".bias", weight[] = ".weight";
+    char of[512];
+    size_t n = strlen(t->name) - (str_ends_with(t->name, bias) ? sizeof bias - 1 : 0);
+    if (!t->name[n] || !(o->f->holds & SAVES_BIASES) || n + sizeof weight > sizeof of)
+        return false;
+    memcpy(of, t->name, n);
+    memcpy(of + n, weight, sizeof weight);
+    int file;
+    const TensorInfo *w = out_tensor(o, of, &file);
+    return w && w->ndim == 1 && t->ndim == 1 && w->shape[0] == t->shape[0] && !strstr(of, ".indexer."); /* it has its own */
+}
+
 static Status put_headers(const OutCheck *o, Str *head, uint64_t *payload, Error *err)
 {
     DType plain = plain_type(o);
@@ -73,7 +88,7 @@ static Status put_headers(const OutCheck *o, Str *head, uint64_t *payload, Error
             const TensorInfo *t = checkpoint_at(o->file[f].c, i);
             bool codes = o->file[f].role[i] == OUT_CODES;
             TensorInfo u = unpacked(o, t, codes);
-            if (codes || o->file[f].role[i] == OUT_FLOAT)
+            if ((codes || o->file[f].role[i] == OUT_FLOAT) && !is_added_bias(o, t))
                 put_tensor(head, &u, codes, plain, payload);
         }
     str_putc(head, '}');

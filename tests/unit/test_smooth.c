@@ -14,6 +14,7 @@
 #include "process/smooth.h"
 #include "run/source.h"
 #include "tests/lib/folded.h"
+#include "tests/lib/follow.h"
 #include "tests/lib/random_model.h"
 #include "tests/lib/recorded_layer.h"
 
@@ -64,6 +65,7 @@ enum { ALL = SMOOTH_EVERY_TYPE, NORMS = 1u << SUBGRAPH_NORM_LINEAR };
 static const Recorded recordings[] = {
     {"iter_smooth_sym", ITER, "", ALL, false},
     {"iter_smooth_asym", ITER, ", alpha: 0.6, scale_min: 0.5, symmetric: false", ALL, false},
+    {"iter_smooth_nonfusion", ITER, "", ALL, true},
     {"smooth_quant_sym", QUANT, "", NORMS, false},
     {"smooth_quant_asym", QUANT, ", alpha: 0.7, symmetric: false", NORMS, false},
 };
@@ -351,12 +353,383 @@ static void latent_values_are_scaled_in_their_rows(void **state)
     npz_free(z);
 }
 
+/* ---- over whole models, through the pipeline ---- */
+
+typedef struct Told {
+    char text[8][512];
+    int n;
+} Told;
+
+static void told(void *ctx, const char *text)
+{
+    Told *t = ctx;
+    if (t->n < 8)
+        snprintf(t->text[t->n++], sizeof *t->text, "%s", text);
+}
+
+/* As folded_run, with somebody who listens. */
+static Status run_told(Folded *f, const TestRun *base, const char *process, const TokenSet *calib, Told *t, Error *err)
+{
+    char text[1024];
+    int n = snprintf(text, sizeof text, "apiversion: modelslim_v1\nspec:\n  process: %s\n", process);
+    *f = (Folded){.level = calloc((size_t)base->m->nlinears, sizeof *f->level)};
+    *t = (Told){.n = 0};
+    assert_non_null(f->level);
+    RETURN_IF_ERROR(recipe_parse(&f->recipe, &recipe_rows, text, (size_t)n, "a test", NULL, err));
+    const Work w = {.recipe = f->recipe, .level = f->level, .tell = told, .tell_ctx = t};
+    RETURN_IF_ERROR(pipeline_new(&f->p, base->m, &w, err));
+    RETURN_IF_ERROR(runner_new(&f->r, base->m, &(RunnerOptions){.pool = base->pool, .arith = runner_arith(base->r),
+                                                                .overlay = pipeline_overlay(f->p)}, err));
+    Follow follow = {.calib = calib, .spoiled = -1, .r = f->r};
+    follow.param = calloc((size_t)base->m->nlinears, sizeof *follow.param);
+    assert_non_null(follow.param);
+    const Sink sink = follow_sink(&follow);
+    Status st = pipeline_run(f->p, f->r, &(PipelineOptions){.calib = calib, .sinks = &sink, .nsinks = 1}, err);
+    follow_fini(&follow);
+    return st;
+}
+
+/* What a processor says, or "" when it says nothing; *st as it ends. */
+static const char *said_of(const char *dir, const char *process, const int *lens, int n, Status *st, Told *t)
+{
+    static char text[1100];
+    TestRun base;
+    Folded f;
+    Error err = {0};
+    test_run_open(&base, dir, ARITH_FP32, 1, NULL);
+    TokenSet *calib = test_tokens(lens, n, base.m->cfg.vocab, 1);
+    *st = run_told(&f, &base, process, calib, t, &err);
+    snprintf(text, sizeof text, "%s", *st != ST_OK ? err.text : t->n ? t->text[0] : "");
+    folded_fini(&f);
+    test_tokens_free(calib);
+    test_run_close(&base);
+    return text;
+}
+
+static void has(const char *text, const char *part)
+{
+    if (!strstr(text, part))
+        fail_msg("'%s' does not say '%s'", text, part);
+}
+
+#define LLAMA "tests/golden/models/llama/fp32"
+
+static void what_selects_nothing_is_named(void **state)
+{
+    (void)state;
+    static const int lens[] = {9};
+    Status st;
+    Told t;
+    const char *text = said_of(LLAMA, "[{type: iter_smooth, enable_subgraph_type: [linear-linear]}]", lens, 1, &st, &t);
+    assert_int_equal(st, ST_DATA);
+    has(text, "iter_smooth selects nothing: no sub-graph of this model has an enabled type");
+    text = said_of(LLAMA, "[{type: smooth_quant, include: ['*.self_atn.*']}]", lens, 1, &st, &t);
+    assert_int_equal(st, ST_DATA);
+    has(t.text[0], "'*.self_atn.*' in include matches no sub-graph");
+    text = said_of(LLAMA, "[{type: iter_smooth, exclude: ['*.nowhere', '*.down_proj']}]", lens, 1, &st, &t);
+    assert_int_equal(st, ST_OK);
+    assert_int_equal(t.n, 1);
+    has(text, "iter_smooth: '*.nowhere' in exclude matches no sub-graph: they go by their norm or linear, such as "
+              "'model.layers.0.input_layernorm'");
+    text = said_of(LLAMA, "[{type: iter_smooth, enable_subgraph_type: [non-fusion], include: ['*norm']}]", lens, 1, &st, &t);
+    assert_int_equal(st, ST_DATA); /* at run time only linears have a say */
+    said_of(LLAMA, "[{type: iter_smooth, enable_subgraph_type: []}]", lens, 1, &st, &t); /* asks for nothing */
+    assert_int_equal(st, ST_OK);
+    assert_int_equal(t.n, 0);
+    text = said_of(LLAMA, "[{type: iter_smooth, enable_subgraph_type: [norm-liner]}]", lens, 1, &st, &t);
+    assert_int_not_equal(st, ST_OK);
+    has(text, "'norm-liner' is no type of sub-graph: there are norm-linear, linear-linear, ov, up-down");
+}
+
+/* Experts that no token chose are left, and that is told. */
+static void inputs_without_a_token_are_told(void **state)
+{
+    (void)state;
+    static const int one[] = {1};
+    Status st;
+    Told t;
+    const char *text = said_of("tests/golden/models/mixtral/fp32", "[{type: iter_smooth}]", one, 1, &st, &t);
+    assert_int_equal(st, ST_OK);
+    assert_int_equal(t.n, 1);
+    has(text, "iter_smooth: no token reached ");
+    has(text, "first that of 'model.layers.0.block_sparse_moe.experts.");
+    said_of(LLAMA, "[{type: iter_smooth}]", one, 1, &st, &t);
+    assert_int_equal(st, ST_OK);
+    assert_int_equal(t.n, 0);
+}
+
+/* Patterns go by what reads the channels, too: a target that is left out keeps the whole sub-graph as it is. */
+static void patterns_go_by_keys_and_targets(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *process;
+        int folds; /* norms and linears that change in layer 0 of llama: 2 norms, 7 linears */
+    } cases[] = {
+        {"[{type: iter_smooth}]", 9},
+        {"[{type: iter_smooth, exclude: ['*.v_proj']}]", 4}, /* neither the first norm, nor v and o */
+        {"[{type: iter_smooth, include: ['*.up_proj']}]", 4},  /* the second norm, gate, up, down */
+        {"[{type: iter_smooth, exclude: ['*_layernorm']}]", 4},
+        {"[{type: smooth_quant, include: ['model.layers.0.input_layernorm']}]", 4},
+        {"[{type: smooth_quant}]", 7},
+    };
+    static const int lens[] = {9, 3};
+    TestRun base;
+    test_run_open(&base, LLAMA, ARITH_FP32, 1, NULL);
+    TokenSet *calib = test_tokens(lens, 2, base.m->cfg.vocab, 1);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Folded f;
+        Error err = {0};
+        int changed = 0;
+        ok(folded_run(&f, &base, cases[i].process, false, calib, &err), &err);
+        const Overlay *o = pipeline_overlay(f.p);
+        for (int64_t l = 0; l < base.m->units[0].count; l++)
+            changed += overlay_linear(o, l) != NULL;
+        changed += overlay_tensor(o, checkpoint_find(base.m->ckpt, "model.layers.0.input_layernorm.weight")) != NULL;
+        changed += overlay_tensor(o, checkpoint_find(base.m->ckpt, "model.layers.0.post_attention_layernorm.weight")) != NULL;
+        if (changed != cases[i].folds)
+            fail_msg("%s changes %d", cases[i].process, changed);
+        folded_fini(&f);
+    }
+    test_tokens_free(calib);
+    test_run_close(&base);
+}
+
+/* With non-fusion alone every input is multiplied at run time, on every recorded family, and nothing else changes but the
+ * weights that read it; beside other types only what those can't fold. */
+static void inputs_are_scaled_at_run_time(void **state)
+{
+    (void)state;
+    static const char *const models[] = {"llama", "phi3", "gemma3", "deepseek_v3", "gpt_oss", "qwen3_next", "longcat_flash"};
+    static const char *const lists[] = {"[non-fusion]", "[norm-linear, linear-linear, ov, up-down, non-fusion]"};
+    static const int lens[] = {19, 8};
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+        for (int k = 0; k < 2; k++) {
+            TestRun base;
+            Folded f;
+            Error err = {0};
+            char dir[128], process[160];
+            int64_t n, scaled = 0;
+            snprintf(dir, sizeof dir, "tests/golden/models/%s/fp32", models[i]);
+            snprintf(process, sizeof process, "[{type: iter_smooth, enable_subgraph_type: %s}]", lists[k]);
+            test_run_open(&base, dir, ARITH_FP32, 2, NULL);
+            TokenSet *t = test_tokens(lens, 2, base.m->cfg.vocab, 3);
+            ok(folded_run(&f, &base, process, false, t, &err), &err);
+            float *want = folded_logits(base.r, t, &n), *got = folded_logits(f.r, t, &n);
+            double worst = test_worst(want, got, n);
+            if (!(worst <= 1e-4))
+                fail_msg("%s: %s moves logits by %g", models[i], process, worst);
+            for (int64_t l = 0; l < base.m->nlinears; l++)
+                scaled += overlay_inputs(pipeline_overlay(f.p), l) != NULL;
+            bool all = i < 4; /* everything folds */
+            if (k == 0 ? scaled < base.m->nlinears / 2 : (scaled != 0) == all)
+                fail_msg("%s: %s scales %lld inputs of %lld", models[i], process, (long long)scaled,
+                         (long long)base.m->nlinears);
+            free(want);
+            free(got);
+            folded_fini(&f);
+            test_tokens_free(t);
+            test_run_close(&base);
+        }
+}
+
+/* Fingerprint of what a run changes. */
+static void changes_of(const char *dir, const char *process, int threads, const TokenSet *calib, char out[65])
+{
+    TestRun base;
+    Folded f;
+    Error err = {0};
+    test_run_open(&base, dir, ARITH_FP32, threads, NULL);
+    ok(folded_run(&f, &base, process, false, calib, &err), &err);
+    overlay_digest(pipeline_overlay(f.p), out);
+    folded_fini(&f);
+    test_run_close(&base);
+}
+
+static void threads_and_order_of_texts_change_nothing(void **state)
+{
+    (void)state;
+    static const char process[] = "[{type: iter_smooth, symmetric: false}]";
+    static const int lens[] = {5, 40, 17}, back[] = {17, 40, 5};
+    char one[65], three[65], other[65];
+    TestRun base;
+    test_run_open(&base, LLAMA, ARITH_FP32, 1, NULL);
+    int64_t vocab = base.m->cfg.vocab;
+    test_run_close(&base);
+    TokenSet *t = test_tokens(lens, 3, vocab, 1), *r = test_tokens(back, 3, vocab, 1);
+    for (int s = 0; s < 3; s++) /* the same texts the other way round */
+        memcpy(r->ids + r->start[2 - s], t->ids + t->start[s], (size_t)lens[s] * sizeof *t->ids);
+    changes_of(LLAMA, process, 1, t, one);
+    changes_of(LLAMA, process, 3, t, three);
+    changes_of(LLAMA, process, 1, r, other);
+    assert_string_equal(one, three);
+    assert_string_equal(one, other);
+    test_tokens_free(t);
+    test_tokens_free(r);
+}
+
+/* ---- values that are none ---- */
+
+static float *recorded_values(const RecordedLayer *l, const char *name)
+{
+    return (float *)(uintptr_t)npz_f32(l->z, NULL, "%s", name);
+}
+
+static void values_that_are_no_numbers_are_named(void **state)
+{
+    (void)state;
+    for (int inf = 0; inf < 2; inf++) {
+        RecordedLayer l;
+        TestRun base;
+        Folded f;
+        Error err = {0};
+        recorded_layer_open(&l, "iter_smooth_sym", "qwen2");
+        recorded_values(&l, "before/mlp.down_proj.weight")[5] = inf ? INFINITY : NAN;
+        recorded_layer_write(&l, "qwen2");
+        test_run_open(&base, l.dir, ARITH_FP32, 1, NULL);
+        assert_int_equal(folded_run(&f, &base, "[{type: iter_smooth}]", false, l.calib, &err), ST_DATA);
+        has(err.text, "'model.layers.0.mlp.up_proj': the smoothing scale of channel 5 is");
+        folded_fini(&f);
+        test_run_close(&base);
+        recorded_layer_close(&l);
+    }
+}
+
+/* A channel that is always zero keeps its scale of 1; a weight column of zeros gives a scale all the same. */
+static void zero_channels_stay_finite(void **state)
+{
+    (void)state;
+    RecordedLayer l;
+    TestRun base;
+    Folded f;
+    Error err = {0};
+    int64_t n;
+    recorded_layer_open(&l, "iter_smooth_sym", "qwen2");
+    recorded_values(&l, "before/input_layernorm.weight")[3] = 0;
+    for (int r = 0; r < 32; r++)
+        recorded_values(&l, "before/mlp.down_proj.weight")[r * 48 + 7] = 0;
+    recorded_layer_write(&l, "qwen2");
+    test_run_open(&base, l.dir, ARITH_FP32, 1, NULL);
+    float *want = folded_logits(base.r, l.calib, &n);
+    ok(folded_run(&f, &base, "[{type: iter_smooth}]", false, l.calib, &err), &err);
+    float *got = folded_logits(f.r, l.calib, &n), w[32 * 32];
+    assert_true(test_worst(want, got, n) < 1e-5);
+    const Source src = {base.m, pipeline_overlay(f.p)};
+    int64_t q = model_find_linear(base.m, "model.layers.0.self_attn.q_proj");
+    ok(source_rows(&src, NULL, &base.m->linears[q], 0, 32, w, &err), &err);
+    for (int r = 0; r < 32; r++)
+        assert_true(w[r * 32 + 3] == recorded_values(&l, "before/self_attn.q_proj.weight")[r * 32 + 3]);
+    free(want);
+    free(got);
+    folded_fini(&f);
+    test_run_close(&base);
+    recorded_layer_close(&l);
+}
+
+/* ---- the peer's norms ---- */
+
+/* They have an epsilon of their own, whatever the model says: that of the recording. */
+static void the_peers_norms_have_their_own_epsilon(void **state)
+{
+    (void)state;
+    for (int peer = 0; peer < 2; peer++) {
+        RecordedLayer l;
+        TestRun base;
+        Folded f;
+        Error err = {0};
+        recorded_layer_open(&l, "smooth_quant_sym", "qwen2");
+        write_file(l.dir, "config.json",
+                   "{\"model_type\":\"qwen2\",\"torch_dtype\":\"float32\",\"hidden_size\":32,\"intermediate_size\":48,"
+                   "\"num_hidden_layers\":1,\"num_attention_heads\":4,\"num_key_value_heads\":2,\"head_dim\":8,"
+                   "\"vocab_size\":21,\"max_position_embeddings\":64,\"rms_norm_eps\":0.5,\"rope_theta\":10000.0,"
+                   "\"attention_bias\":true,\"tie_word_embeddings\":true,\"hidden_act\":\"silu\"}\n");
+        test_run_open(&base, l.dir, ARITH_FP32, 1, NULL);
+        ok(folded_run(&f, &base, "[{type: smooth_quant}]", peer, l.calib, &err), &err);
+        if (peer) {
+            recorded_layer_compare(&l, base.m, pipeline_overlay(f.p), 1e-6);
+            recorded_layer_outputs(&l, f.r, 1e-5);
+        } else { /* ours are the model's */
+            int64_t n;
+            float *want = folded_logits(base.r, l.calib, &n), *got = folded_logits(f.r, l.calib, &n);
+            assert_true(test_worst(want, got, n) < 1e-5);
+            free(want);
+            free(got);
+        }
+        folded_fini(&f);
+        test_run_close(&base);
+        recorded_layer_close(&l);
+    }
+}
+
+/* ---- samples of several ranks ---- */
+
+static void divided_samples_give_the_same_statistics(void **state)
+{
+    (void)state;
+    enum { WIDTH = 3, SAMPLES = 4 };
+    static const int64_t start[SAMPLES + 1] = {0, 2, 3, 6, 7};
+    float x[7 * WIDTH];
+    for (int i = 0; i < 7 * WIDTH; i++)
+        x[i] = sinf((float)(i * i));
+    for (int ordered = 0; ordered < 2; ordered++) {
+        SmoothWatch w[3];
+        SmoothStats s[2];
+        float *own[2];
+        const int64_t linear = 0;
+        Error err = {0};
+        for (int r = 0; r < 3; r++) { /* one that sees all, and two that share the samples */
+            int from = r == 2 ? 2 : 0, end = r == 1 ? 2 : SAMPLES;
+            int64_t rows[SAMPLES + 1];
+            w[r] = (SmoothWatch){.needs = SMOOTH_MINMAX, .ordered = ordered, .T = DT_F32};
+            ok(smooth_watch_init(&w[r], 0, 1, &err), &err);
+            ok(smooth_watch_add(&w[r], 0, &err), &err);
+            const Observer o = smooth_watch_observer(&w[r]);
+            const Tap tap = {.kind = TAP_LINEAR_IN, .linear = 0};
+            for (int k = from; k <= end; k++)
+                rows[k - from] = start[k] - start[from];
+            ok(o.ops->tap_begin(o.self, tap, end - from, rows, WIDTH, &err), &err);
+            for (int k = from; k < end; k++)
+                o.ops->tap_tile(o.self, tap, k - from, 0, x + start[k] * WIDTH, start[k + 1] - start[k], WIDTH, WIDTH);
+            ok(o.ops->tap_end(o.self, tap, &err), &err);
+        }
+        Pack p[2] = {{0}, {0}};
+        const Observer first = smooth_watch_observer(&w[1]), second = smooth_watch_observer(&w[2]);
+        ok(first.ops->pack(first.self, 0, &p[0], &err), &err);
+        ok(second.ops->pack(second.self, 0, &p[1], &err), &err);
+        for (int r = 0; r < 2; r++) {
+            Unpack in = unpack_of(&p[r]);
+            ok(first.ops->merge(first.self, 0, &in, &err), &err);
+            assert_true(!in.bad && in.at == in.end);
+            pack_fini(&p[r]);
+        }
+        for (int r = 0; r < 2; r++)
+            ok(smooth_watch_stats(&w[r], &linear, 1, true, &s[r], &own[r], &err), &err);
+        assert_int_equal(s[0].rows, 7);
+        assert_int_equal(s[1].rows, 7);
+        assert_memory_equal(s[0].most, s[1].most, WIDTH * sizeof *x);
+        assert_memory_equal(s[0].shift, s[1].shift, WIDTH * sizeof *x);
+        for (int r = 0; r < 3; r++)
+            smooth_watch_fini(&w[r]);
+        free(own[0]);
+        free(own[1]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(recordings_are_reproduced),
         cmocka_unit_test(bf16_scales_and_weights_are_the_same_bits),
         cmocka_unit_test(latent_values_are_scaled_in_their_rows),
+        cmocka_unit_test(what_selects_nothing_is_named),
+        cmocka_unit_test(inputs_without_a_token_are_told),
+        cmocka_unit_test(patterns_go_by_keys_and_targets),
+        cmocka_unit_test(inputs_are_scaled_at_run_time),
+        cmocka_unit_test(threads_and_order_of_texts_change_nothing),
+        cmocka_unit_test(values_that_are_no_numbers_are_named),
+        cmocka_unit_test(zero_channels_stay_finite),
+        cmocka_unit_test(the_peers_norms_have_their_own_epsilon),
+        cmocka_unit_test(divided_samples_give_the_same_statistics),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

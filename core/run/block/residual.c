@@ -6,6 +6,7 @@ typedef struct ResidualRun {
     const Ops *ops;
     const ModelConfig *cfg;
     const float *state, *norm, *bias;
+    double eps;
     float *x, *y, *out;
     int64_t rows;
 } ResidualRun;
@@ -16,7 +17,7 @@ static void read_task(void *ctx, int64_t index, int worker)
     const ResidualRun *r = ctx;
     int64_t h = r->cfg->hidden;
     for (int64_t t = index * PASS_TILE; t < pass_tile_end(index, r->rows); t++)
-        ops_norm(r->ops, r->cfg->norm, r->state + t * h, r->norm, r->bias, r->cfg->eps, h, r->x + t * h);
+        ops_norm(r->ops, r->cfg->norm, r->state + t * h, r->norm, r->bias, r->eps, h, r->x + t * h);
 }
 
 static void write_task(void *ctx, int64_t index, int worker)
@@ -27,7 +28,7 @@ static void write_task(void *ctx, int64_t index, int worker)
     for (int64_t t = index * PASS_TILE; t < pass_tile_end(index, r->rows); t++) {
         float *y = r->y + t * h;
         if (r->norm)
-            ops_norm(r->ops, r->cfg->norm, y, r->norm, r->bias, r->cfg->eps, h, y);
+            ops_norm(r->ops, r->cfg->norm, y, r->norm, r->bias, r->eps, h, y);
         ops_add(r->ops, r->state + t * h, y, r->out + t * h, h);
     }
 }
@@ -38,12 +39,18 @@ static const float *bias_of(const BlockRun *join, int norm, int bias)
     return join->small[bias] ? join->small[bias] : join->shift[norm];
 }
 
+static double eps_of(const Pass *ps, const BlockRun *join, int norm)
+{
+    return join->eps[norm] > 0 ? join->eps[norm] : ps->cfg->eps;
+}
+
 static Status read(Pass *ps, const BlockRun *join, const Ops *ops, const float *state, int64_t rows, float *x,
                    float *mix, Error *err)
 {
     (void)mix;
     ResidualRun r = {.ops = ops, .cfg = ps->cfg, .state = state, .norm = join->small[RESIDUAL_BEFORE],
-                     .bias = bias_of(join, RESIDUAL_BEFORE, RESIDUAL_BEFORE_BIAS), .x = x, .rows = rows};
+                     .bias = bias_of(join, RESIDUAL_BEFORE, RESIDUAL_BEFORE_BIAS), .eps = eps_of(ps, join, RESIDUAL_BEFORE),
+                     .x = x, .rows = rows};
     return pass_tiles(ps, PHASE_ELEMENTS, read_task, &r, rows, err);
 }
 
@@ -52,7 +59,8 @@ static Status write(Pass *ps, const BlockRun *join, const float *mix, const floa
 {
     (void)mix;
     ResidualRun r = {.ops = &ps->ops, .cfg = ps->cfg, .state = state, .norm = join->small[RESIDUAL_AFTER],
-                     .bias = bias_of(join, RESIDUAL_AFTER, RESIDUAL_AFTER_BIAS), .y = y, .out = out, .rows = rows};
+                     .bias = bias_of(join, RESIDUAL_AFTER, RESIDUAL_AFTER_BIAS), .eps = eps_of(ps, join, RESIDUAL_AFTER),
+                     .y = y, .out = out, .rows = rows};
     return pass_tiles(ps, PHASE_ELEMENTS, write_task, &r, rows, err);
 }
 
