@@ -119,6 +119,8 @@ static void put_waiting(const JobView *j, LineParts *l)
         part_add(l, SL_WARN, 0, "%s", tr("of an earlier sitting; r starts it"));
     else if (j->behind)
         part_add(l, SL_TEXT, 1, "behind #%d", j->behind);
+    if (j->gives_way && !j->paused)
+        part_add(l, SL_DIM, 3, "lets what you ask for go first");
     if (j->estimate >= 0)
         part_add(l, SL_TEXT, 2, "takes ~%s", t);
 }

@@ -99,7 +99,8 @@ typedef struct RecipeChange {
     const char *from_scope;  /* and this scope; NULL: any */
     const char *scope, *method; /* as in YAML; scope NULL: as it is; method NULL: no entry changes */
     int symmetric;           /* 1, 0, -1: as it is */
-    const char *front;       /* flow mapping of a processor in front of all others of spec.process; NULL: none */
+    const char *front;       /* flow mapping of a processor in front of all others of spec.process but rotations; NULL: none.
+                                types[0]: only where a weight has it */
 } RecipeChange;
 typedef struct RecipeVaried {
     Recipe *recipe;          /* the caller's; NULL: nothing changes */

@@ -116,13 +116,42 @@ static void vary_entry(const Recipe *r, int i, const RecipeChange *c, Patches *l
                  is->symmetric ? "symmetric" : "asymmetric", is->method);
 }
 
-/* A processor in front of all others of spec.process. */
-static Status vary_front(const Recipe *r, const char *item, Patches *l, RecipeVaried *out, Error *err)
+/* These come before what smooths, whose factors belong to the channels as they are turned. */
+static bool rotates(const char *type)
 {
+    static const char *const types[] = {"quarot", "adapt_rotation"};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (type && strncmp(type, types[i], strlen(types[i])) == 0)
+            return true;
+    return false;
+}
+
+/* Whether the recipe has weights that the change is for. */
+static bool has_weights(const Recipe *r, const RecipeChange *c)
+{
+    bool any = c->types[0] == QT_FLOAT;
+    for (int i = 0; i < recipe_entries(r) && !any; i++)
+        any = recipe_entry(r, i)->q.weight.dtype == c->types[0];
+    return any;
+}
+
+/* A processor in front of all others of spec.process, but for rotations: these stay the first. */
+static Status vary_front(const Recipe *r, const RecipeChange *c, Patches *l, RecipeVaried *out, Error *err)
+{
+    const char *item = c->front, *type = strstr(item, "type: ");
     const YamlNode *list = yaml_get(yaml_get(yaml_root(r->doc), "spec"), "process");
     if (!list || list->kind != YAML_SEQ || list->count == 0)
         return error_set(err, ST_DATA, "%s: spec.process has no processor to put another in front of", r->name);
-    size_t len, at = list->items[0]->start;
+    if (!has_weights(r, c))
+        return ST_OK;
+    int place = 0;
+    while (!rotates(type ? type + strlen("type: ") : NULL) && place < list->count - 1) {
+        const YamlNode *before = yaml_get(list->items[place], "type");
+        if (!rotates(before ? before->text : NULL))
+            break;
+        place++;
+    }
+    size_t len, at = list->items[place]->start;
     const char *src = yaml_source(r->doc, &len);
     Str text = {0};
     out->fits++;
@@ -198,7 +227,7 @@ Status recipe_vary(const Recipe *r, const RecipeChange *c, const char *mark, Rec
     for (int i = 0; i < recipe_entries(r); i++)
         vary_entry(r, i, c, &l, out);
     if (c->front)
-        st = vary_front(r, c->front, &l, out, err);
+        st = vary_front(r, c, &l, out, err);
     apply_patches(r, &l, &text);
     mark_path(r, mark, &path);
     if (st == ST_OK && (l.oom || text.oom || path.oom))

@@ -28,7 +28,7 @@ static const char *const ranges[] = {"text_range", NULL};
 
 #define ACT(...) {.act = true, .types = {QT_INT8}, __VA_ARGS__}
 #define WEIGHT(...) {.types = {QT_INT8, QT_INT4}, .symmetric = -1, __VA_ARGS__}
-#define FRONT(text) {.front = text, .symmetric = -1}
+#define FRONT(...) {.symmetric = -1, .front = __VA_ARGS__}
 
 const GuideRow guide_rows[] = {
     /* ---- S1 ---- */
@@ -54,6 +54,13 @@ const GuideRow guide_rows[] = {
      .change = FRONT("{type: flex_smooth_quant}"), .processor = "flex_smooth_quant"},
     {"S2f", "quarot", "Rotates outliers away; in front of the others.", "the engine must support rotation", 1, GUIDE_VARY,
      .change = FRONT("{type: quarot}"), .processor = "quarot"},
+    {"S2g", "flex_awq_ssz", "INT4: searches alpha for each subgraph by the error of the weight as ssz rounds it.", smooth_risk, 1, GUIDE_VARY,
+     .change = FRONT("{type: flex_awq_ssz, qconfig: {act: {scope: per_token, dtype: int8, symmetric: true, method: minmax}, "
+                     "weight: {scope: per_channel, dtype: int4, symmetric: true, method: ssz}}}", .types = {QT_INT4}),
+     .processor = "flex_awq_ssz"},
+    {"S2h", "awq", "INT4: searches the share of the inputs' size for each subgraph by what its block gives. The slowest of these.", smooth_risk, 1, GUIDE_VARY,
+     .change = FRONT("{type: awq, weight_qconfig: {scope: per_channel, dtype: int4, symmetric: true, method: minmax}}", .types = {QT_INT4}),
+     .processor = "awq"},
     /* ---- S3 ---- */
     {"S3a", "activations per_token (dynamic)", "Accuracy: a scale for every token needs no calibrated range. Symmetric, as only that deploys.",
      "a little slower at run time than static scales", 2, GUIDE_VARY,

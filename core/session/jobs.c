@@ -228,23 +228,6 @@ Status session_go_on(Session *s, int *waiting, Error *err)
     return st != ST_OK || v || searched || n ? st : error_set(err, ST_USAGE, "no stopped job to go on with");
 }
 
-/* The job's place in the list of those that wait, its neighbours there. Under the lock. */
-static bool swap_ahead(Queue *q, Job *j)
-{
-    Job **at = &q->head;
-    while (*at && (*at)->next != j)
-        at = &(*at)->next;
-    Job *before = *at;
-    if (!before)
-        return false;
-    before->next = j->next;
-    j->next = before;
-    *at = j;
-    if (q->tail == j)
-        q->tail = before;
-    return true;
-}
-
 Status session_move_job(Session *s, int id, int by, Error *err)
 {
     Queue *q = s->queue;
@@ -255,10 +238,10 @@ Status session_move_job(Session *s, int id, int by, Error *err)
     bool waits = false, moved = false;
     for (const Job *w = q->head; w; w = w->next)
         waits |= w->row == row;
-    for (int i = by; waits && i < 0 && swap_ahead(q, row->job); i++)
+    for (int i = by; waits && i < 0 && job_swap_ahead(q, row->job); i++)
         moved = true;
     for (int i = 0; waits && i < by && row->job->next; i++)
-        moved = swap_ahead(q, row->job->next);
+        moved = job_swap_ahead(q, row->job->next);
     pthread_mutex_unlock(&q->lock);
     if (!waits)
         return error_set(err, ST_USAGE, "job %d %s: only one that waits can be moved", id,
@@ -355,6 +338,7 @@ static void see_waiting(Queue *q, JobRow *r)
     const Job *before;
     r->view.place = place_of(q, r->job, &before);
     r->view.behind = before ? before->row->view.id : 0;
+    r->view.gives_way = job_gives_way(r);
     r->view.estimate = estimate(q, r);
 }
 
@@ -363,6 +347,7 @@ const JobView *session_job(Session *s, int i)
     JobRow *r = s->queue->jobs[i];
     JobView *v = &r->view;
     v->behind = 0;
+    v->gives_way = false;
     v->estimate = -1;
     v->place = v->state == JOB_RUNNING ? 0 : -1;
     if (v->state == JOB_RUNNING)

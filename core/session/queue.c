@@ -408,6 +408,46 @@ void job_append(Session *s, Job *j, bool held)
     pthread_mutex_unlock(&q->lock);
 }
 
+bool job_swap_ahead(Queue *q, Job *j)
+{
+    Job **at = &q->head;
+    while (*at && (*at)->next != j)
+        at = &(*at)->next;
+    Job *before = *at;
+    if (!before)
+        return false;
+    before->next = j->next;
+    j->next = before;
+    *at = j;
+    if (q->tail == j)
+        q->tail = before;
+    return true;
+}
+
+bool job_gives_way(const JobRow *r)
+{
+    return r->request && r->request != r->view.id;
+}
+
+static const Job *job_before(const Queue *q, const Job *j)
+{
+    const Job *k = q->head;
+    while (k && k->next != j)
+        k = k->next;
+    return k;
+}
+
+/* What is asked for now comes before the later passes of analyses that wait. Whether it did. */
+static bool go_ahead(Queue *q, Job *j)
+{
+    bool moved = false;
+    pthread_mutex_lock(&q->lock);
+    for (const Job *k; !job_gives_way(j->row) && (k = job_before(q, j)) != NULL && job_gives_way(k->row);)
+        moved = job_swap_ahead(q, j);
+    pthread_mutex_unlock(&q->lock);
+    return moved;
+}
+
 static bool collects(const Job *j)
 {
     return j->view->kind == JOB_ANALYZE && !j->aside && j->plan.needs && (j->plan.pass->has || j->plan.pass->collects);
@@ -449,6 +489,8 @@ Status job_enqueue(Session *s, Job *j, Error *err)
         entry_put(s, &record, true); /* before the job thread tells that it begins */
     }
     job_append(s, j, false);
+    if (go_ahead(s->queue, j))
+        entry_queue(s);
     return ST_OK;
 }
 

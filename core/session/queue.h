@@ -48,6 +48,10 @@ void job_append(Session *s, Job *j, bool held);
 Status job_thread(Session *s, Error *err);
 /* Takes it off the list of those that wait; false: it is not among them. Under the lock. */
 bool job_unlink(Queue *q, Job *j);
+/* Puts one that waits before the one before it; false: it is the first, or not among them. Under the lock. */
+bool job_swap_ahead(Queue *q, Job *j);
+/* It is a later pass of an analysis, which sharpens what the first finds: what a person asks for comes before it. */
+bool job_gives_way(const JobRow *r);
 /* Takes a waiting job out of the queue; false: it does not wait. Under the lock. */
 bool job_take_out(Queue *q, Job *j);
 bool job_is_open(const JobRow *r);

@@ -167,6 +167,7 @@ typedef struct JobView {
     int warned;              /* warnings in the log that are its own */
     const char *bad;         /* name of the linear whose weight is the first to hold a NaN or Inf, "" */
     int behind;              /* waits: id of the job before it, 0: none */
+    bool gives_way;          /* waits: and what is asked for later comes before it */
     int place;               /* 0: runs, 1: next, ..., -1: has ended */
     bool paused;             /* runs and stands still, or waits and will not start by itself */
     bool earlier;            /* waits, of an earlier sitting: until something goes on with the queue */

@@ -243,6 +243,41 @@ static void the_queue_is_put_in_another_order(void **state)
     ok(session_close(s, &err));
 }
 
+/* The passes that an analysis needs behind its first let what is asked for later go first. */
+static void later_passes_give_way(void **state)
+{
+    (void)state;
+    static const char *const three[] = {"kurtosis", "block_error", "alone", NULL};
+    char id[40];
+    Session *s = small_session(id);
+    int order[8];
+    ok(session_measure(s, false, &err));
+    ok(session_pause_job(s, 1, true, &err)); /* it holds the queue up */
+    ok(session_analyze(s, three, NULL, 0, false, &err));
+    int last = session_job(s, session_jobs(s) - 1)->id;
+    assert_true(last > 2); /* two passes at least */
+    for (int k = 2; k <= last; k++)
+        ok(session_pause_job(s, k, true, &err));
+    assert_false(session_job_find(s, 2)->gives_way);
+    assert_true(session_job_find(s, last)->gives_way);
+    ok(session_edit(s, (const char *const[]){"*.0.mlp.down_proj"}, 1, 0, false, NULL, &err));
+    ok(session_measure(s, false, &err));
+    int asked = session_job(s, session_jobs(s) - 1)->id;
+    ok(session_pause_job(s, asked, true, &err));
+    int n = places(s, order, 8), first = 0, now = 0;
+    for (int k = 0; k < n; k++) {
+        first = order[k] == 2 ? k : first;
+        now = order[k] == asked ? k : now;
+    }
+    assert_int_equal(now, first + 1); /* behind the first pass, before the others */
+    assert_int_equal(order[n - 1], last);
+    session_free(s);
+    s = restore(id);
+    assert_true(session_job_find(s, 2)->place < session_job_find(s, asked)->place);
+    assert_true(session_job_find(s, asked)->place < session_job_find(s, last)->place);
+    session_free(s);
+}
+
 static void ended_jobs_are_discarded(void **state)
 {
     (void)state;
@@ -415,6 +450,7 @@ int main(void)
         WITH_MODEL(a_pause_changes_nothing),
         WITH_MODEL(the_queue_comes_back),
         WITH_MODEL(the_queue_is_put_in_another_order),
+        WITH_MODEL(later_passes_give_way),
         WITH_MODEL(ended_jobs_are_discarded),
         WITH_MODEL(what_waits_is_foretold_by_its_kind),
         WITH_MODEL(the_log_comes_back),

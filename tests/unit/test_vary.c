@@ -109,7 +109,7 @@ static void test_front(void **state)
     (void)state;
     static const char tail[] = "type: linear_quant\n      qconfig:\n        act: {scope: per_tensor, dtype: int8, symmetric: false, method: minmax}\n"
                                "        weight: {scope: per_channel, dtype: int8, symmetric: true, method: minmax}\n  save: [{type: ascendv1_saver}]\n";
-    char was[700], want[800];
+    char was[700], want[900];
     snprintf(was, sizeof was, "apiversion: modelslim_v1\nspec:\n  process:\n    - %s", tail);
     snprintf(want, sizeof want, "apiversion: modelslim_v1\nspec:\n  process:\n    - {type: iter_smooth, alpha: 0.9}\n    - %s", tail);
     gives(was, &smooth, 1, want);
@@ -124,6 +124,12 @@ static void test_front(void **state)
     assert_int_equal(recipe_can_run(v.recipe, &why), built);
     if (!built)
         assert_non_null(strstr(str_text(&why), "iter_smooth"));
+    snprintf(was, sizeof was, "apiversion: modelslim_v1\nspec:\n  process:\n    - {type: quarot}\n    - %s", tail);
+    snprintf(want, sizeof want, "apiversion: modelslim_v1\nspec:\n  process:\n    - {type: quarot}\n    - {type: iter_smooth, alpha: 0.9}\n    - %s", tail);
+    gives(was, &smooth, 1, want); /* channels are smoothed as they are turned */
+    RecipeChange four = smooth;
+    four.types[0] = QT_INT4; /* there is none */
+    gives(was, &four, 0, NULL);
     Str diff = {0};
     assert_int_equal(recipe_diff(r, v.recipe, &diff, &err), ST_OK);
     assert_non_null(strstr(str_text(&diff), "+    - {type: iter_smooth, alpha: 0.9}\n"));
