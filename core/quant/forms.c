@@ -467,8 +467,29 @@ static void set_form(LayerForms *l, FormLinear *f)
     }
 }
 
+static FormState *new_state(LayerForms *l, int64_t i)
+{
+    int16_t level = l->opt->level[l->first + i];
+    const QuantLevel *q = &l->opt->levels[level - 1];
+    l->states[i] = (FormState){.layer = l, .config = q->config, .act = q->act, .weight = q->weight, .first = i, .level = level,
+                               .T = DT_F32, .kept_T = DT_F32, .fixed_T = DT_F32};
+    return &l->states[i];
+}
+
+/* The state of the linear that shows i's input, where that is another one at the same level; else one of its own. */
+static FormState *state_of(LayerForms *l, int64_t i)
+{
+    int64_t leader = overlay_input(l->opt->overlay, l->model, l->first + i) - l->first;
+    if (leader >= 0 && leader < i && l->opt->level[l->first + leader] == l->opt->level[l->first + i])
+        return l->lin[leader].s;
+    return l->states[i].layer ? &l->states[i] : new_state(l, i);
+}
+
 Status layer_forms_stage(LayerForms *l, int level, FormStage stage, const FormTypes *t, Error *err)
 {
+    for (int64_t i = 0; i < l->n; i++) /* inputs may have been changed since */
+        if (l->lin[i].s && (level == 0 || l->lin[i].s->level == level))
+            l->lin[i].s = state_of(l, i);
     for (int64_t i = 0; i < l->n; i++) {
         FormState *s = l->lin[i].s;
         if (!s)
@@ -520,20 +541,11 @@ Status layer_forms_init(LayerForms *l, const Model *m, const FormsOptions *o, in
     }
     l->room = o->room ? o->room : &l->own;
     for (int64_t i = 0; i < n; i++) {
-        int16_t level = o->level[first + i];
         l->lin[i].index = i;
-        if (level == 0)
+        if (o->level[first + i] == 0)
             continue;
-        int64_t leader = m->linears[first + i].input - first;
-        if (leader >= 0 && leader < i && o->level[first + leader] == level) {
-            l->lin[i].s = l->lin[leader].s;
-            continue;
-        }
-        const QuantLevel *q = &o->levels[level - 1];
-        l->lin[i].s = &l->states[i];
-        l->states[i] = (FormState){.layer = l, .config = q->config, .act = q->act, .weight = q->weight, .first = i,
-                                   .level = level, .T = DT_F32, .kept_T = DT_F32, .fixed_T = DT_F32};
-        if (!l->states[i].act || !l->states[i].weight) {
+        l->lin[i].s = state_of(l, i);
+        if (!l->lin[i].s->act || !l->lin[i].s->weight) {
             layer_forms_fini(l);
             return error_set(err, ST_INTERNAL, "'%s': no quantizer for its level", m->linears[first + i].name);
         }

@@ -40,6 +40,7 @@ typedef struct FormsOptions {
     const int16_t *level;  /* [model.nlinears] 0 = float */
     bool peer;
     DType weight;          /* in which weights are quantized */
+    const Overlay *overlay; /* what was changed in the model: linears share an input while the same is done to it; may be NULL */
     /* Reads the weight of a linear as float32 [out][in]: for methods that have to see all of it. */
     Status (*read)(void *ctx, int64_t linear, float *w, Error *err);
     void *ctx;

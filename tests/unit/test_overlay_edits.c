@@ -11,8 +11,10 @@
 #include <cmocka.h>
 
 #include "math/convert.h"
+#include "quant/forms.h"
 #include "run/source.h"
 #include "tests/lib/bench.h"
+#include "tests/lib/configs.h"
 #include "tests/lib/random_model.h"
 
 /* Every edit of a linear and chains of them, against the matrix product written out in float64. */
@@ -306,6 +308,45 @@ static void edits_are_what_they_say(void **state)
     random_model_remove(dir);
 }
 
+/* In the arithmetic of the model what is read is rounded to its dtype, whole weights, too. */
+static void what_is_read_is_rounded(void **state)
+{
+    (void)state;
+    RandomShape half = shape;
+    char dir[64];
+    Error err = {0};
+    TestRun t;
+    Overlay *o;
+    half.dtype = DT_BF16;
+    random_model_write(&half, dir);
+    test_run_open(&t, dir, ARITH_EXACT, 2, NULL);
+    int64_t v = model_find_linear(t.m, "model.layers.0.self_attn.v_proj"), n = t.m->linears[v].out * t.m->linears[v].in;
+    Rotation *r = rotation_for(t.m->linears[v].out);
+    float *w = malloc((size_t)n * sizeof *w), *wide = malloc((size_t)n * sizeof *w);
+    assert_true(w && wide);
+    ok(overlay_new(&o, t.m, &err), &err);
+    ok(overlay_rotate_outputs(o, v, r, &err), &err);
+    RunnerOptions opt = {.pool = t.pool, .arith = ARITH_EXACT, .overlay = o};
+    Runner *exact, *plain = runner_with(&t, o);
+    ok(runner_new(&exact, t.m, &opt, &err), &err);
+    ok(runner_weight(exact, v, -1, w, &err), &err);
+    ok(runner_weight(plain, v, -1, wide, &err), &err);
+    int same = 0;
+    for (int64_t i = 0; i < n; i++) {
+        assert_true(w[i] == bf16_to_float(bf16_of_float(wide[i])));
+        same += w[i] == wide[i];
+    }
+    assert_true(same < n / 2);
+    runner_free(exact);
+    runner_free(plain);
+    rotation_free(r);
+    overlay_free(o);
+    free(w);
+    free(wide);
+    test_run_close(&t);
+    random_model_remove(dir);
+}
+
 /* Factors of one side meet in one step, whatever stands between them, unless that is turned or rounded. */
 static void factors_meet(void **state)
 {
@@ -404,12 +445,67 @@ static void inputs_are_shared_by_equals(void **state)
     random_model_remove(dir);
 }
 
+static Status read_plain(void *ctx, int64_t linear, float *w, Error *err)
+{
+    return runner_weight(ctx, linear, -1, w, err);
+}
+
+/* A static range is that of the input as it is changed, also where linears shared one when the forms were made. */
+static void ranges_are_those_of_the_changed_input(void **state)
+{
+    (void)state;
+    char dir[64];
+    Error err = {0};
+    TestRun t;
+    Overlay *o;
+    LayerForms f;
+    Stream h;
+    QConfig q = config_default();
+    const QuantLevel level = quant_level(&q);
+    float twice[64], lo[3], hi[3];
+    static const int len[] = {20, 11};
+    random_model_write(&shape, dir);
+    test_run_open(&t, dir, ARITH_FP32, 2, NULL);
+    ok(overlay_new(&o, t.m, &err), &err);
+    Runner *r = runner_with(&t, o);
+    TokenSet *texts = test_tokens(len, 2, shape.vocab, 1);
+    int16_t *at = calloc((size_t)t.m->nlinears, sizeof *at);
+    assert_non_null(at);
+    for (int i = 0; i < 3; i++) /* q, k, v */
+        at[i] = 1;
+    const FormTypes types = {DT_F32, DT_F32, DT_F32};
+    const FormsOptions opt = {.levels = &level, .level = at, .weight = DT_F32, .overlay = o, .read = read_plain, .ctx = r,
+                              .pool = t.pool};
+    ok(layer_forms_init(&f, t.m, &opt, 0, t.m->nlinears, &err), &err);
+    for (int i = 0; i < 64; i++)
+        twice[i] = 2;
+    ok(overlay_input_scale(o, 1, twice, &err), &err);
+    ok(layer_forms_stage(&f, 0, FORM_CALIBRATE, &types, &err), &err);
+    const Variant v = {.forms = f.table};
+    ok(runner_embed(r, texts, &h, &err), &err);
+    ok(runner_layer(r, 0, &v, &h, &h, NULL, 0, &err), &err);
+    for (int i = 0; i < 3; i++)
+        assert_true(layer_forms_range(&f, i, &lo[i], &hi[i]));
+    assert_true(hi[0] > 0 && hi[2] == hi[0] && lo[2] == lo[0]);
+    assert_true(hi[1] == 2 * hi[0] && lo[1] == 2 * lo[0]);
+    layer_forms_fini(&f);
+    stream_fini(&h);
+    test_tokens_free(texts);
+    free(at);
+    runner_free(r);
+    overlay_free(o);
+    test_run_close(&t);
+    random_model_remove(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(edits_are_what_they_say),
+        cmocka_unit_test(what_is_read_is_rounded),
         cmocka_unit_test(factors_meet),
         cmocka_unit_test(inputs_are_shared_by_equals),
+        cmocka_unit_test(ranges_are_those_of_the_changed_input),
         cmocka_unit_test(a_rotation_that_does_not_fit_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -151,6 +151,79 @@ static void an_added_norm_bias_moves_into_linears(void **state)
     }
 }
 
+/* A shift of this norm shows, and is gone with its bias. */
+static void shift_shows(World *w, const char *family, const char *slot, const TensorInfo *norm)
+{
+    Error err = {0};
+    int64_t n = norm->shape[0];
+    float *b = vector(n, 1.5f), *zero = calloc((size_t)n, sizeof *zero);
+    assert_non_null(zero);
+    ok(overlay_shift_norm(w->edits, norm, b, &err), &err);
+    double d = difference(w);
+    if (!(d > 1e-4 && d < INFINITY))
+        fail_msg("%s: %s: %g", family, slot, d);
+    ok(overlay_scale_norm_bias(w->edits, norm, zero, &err), &err);
+    float *after = changed(w);
+    if (memcmp(after, w->before, (size_t)w->n * sizeof *after) != 0)
+        fail_msg("%s: %s: a bias stays", family, slot);
+    free(after);
+    free(b);
+    free(zero);
+}
+
+static void every_norm_takes_a_bias(void **state)
+{
+    (void)state;
+    static const char *const families[] = {"qwen3", "gemma3", "deepseek_v3", "deepseek_v4", "qwen3_next", "longcat_flash",
+                                           "minimax_m2"};
+    for (size_t f = 0; f < sizeof families / sizeof *families; f++) {
+        World w;
+        seed = 8;
+        world_open(&w, families[f], 1);
+        shift_shows(&w, families[f], "final norm", w.m->exit.norm);
+        for (int u = 0; u < w.m->cfg.layers; u++)
+            for (int i = 0; i < w.m->units[u].nblocks; i++)
+                for (const Block *b = &w.m->units[u].block[i]; b; b = b->join)
+                    for (int k = 0; k < block_smalls(b->type); k++) {
+                        const char *slot = b->type->smalls[k].name;
+                        if (b->small[k] && strstr(slot, "norm") && strstr(slot, "index") == NULL)
+                            shift_shows(&w, families[f], slot, b->small[k]);
+                    }
+        world_close(&w);
+    }
+}
+
+/* The bias that a LayerNorm has is the one that is edited. */
+static void a_layer_norm_keeps_its_own_bias(void **state)
+{
+    (void)state;
+    World w;
+    Error err = {0};
+    seed = 3;
+    world_open(&w, "deepseek_v32", 1);
+    const Source s = {w.m, w.edits}, plain = {w.m, NULL};
+    const Block *b = &w.m->units[0].block[0];
+    const TensorInfo *norm = b->small[MLA_INDEX_NORM], *own = b->small[MLA_INDEX_BIAS];
+    int64_t n = norm->shape[0];
+    float *shift = vector(n, 1), *factor = vector(n, 2), *was, *now, *tensor;
+    assert_ptr_equal(model_norm_bias(w.m, norm), own);
+    assert_null(model_norm_bias(w.m, b->small[MLA_KV_A_NORM]));
+    ok(overlay_shift_norm(w.edits, norm, shift, &err), &err);
+    ok(overlay_scale_norm_bias(w.edits, norm, factor, &err), &err);
+    assert_null(overlay_norm_bias(w.edits, norm));
+    ok(source_small(&plain, NULL, own, &was, &err), &err);
+    ok(source_norm_bias(&s, NULL, norm, &now, &err), &err);
+    ok(source_small(&s, NULL, own, &tensor, &err), &err);
+    for (int64_t i = 0; i < n; i++)
+        assert_true(now[i] == (was[i] + shift[i]) * factor[i] && now[i] == tensor[i]);
+    free(shift);
+    free(factor);
+    free(was);
+    free(now);
+    free(tensor);
+    world_close(&w);
+}
+
 /* Of a norm that multiplies by 1 + w. */
 static void a_unit_norm_is_scaled(void **state)
 {
@@ -472,14 +545,207 @@ static void changed_inputs_meet_changed_columns(void **state)
         stays_the_same(families[f], changes, 1);
 }
 
+/* ---- memory ---- */
+
+/* Hidden states behind all layers, within a limit (0: none). */
+static Status run_within(const World *w, const TokenSet *t, uint64_t limit, Stream *h, Error *err)
+{
+    Runner *r;
+    RunnerOptions opt = {.pool = w->base.pool, .arith = ARITH_FP32, .overlay = w->edits, .mem_limit = limit};
+    ok(runner_new(&r, w->m, &opt, err), err);
+    Status st = runner_embed(r, t, h, err);
+    for (int l = 0; l < w->m->cfg.layers && st == ST_OK; l++)
+        st = runner_layer(r, l, NULL, h, h, NULL, 0, err);
+    runner_free(r);
+    return st;
+}
+
+/* A changed model in the tightest limit that is enough, and in what the planner says, gives the bytes of a run without
+ * one; what the planner says without the changes is less. */
+static void the_planner_knows_of_changes(void **state)
+{
+    (void)state;
+    static const char *const families[] = {"llama", "phi3", "deepseek_v3", "gpt_oss", "qwen2_moe"};
+    static const int len[] = {300, 20, 500, 1, 120, 400, 60};
+    for (size_t f = 0; f < sizeof families / sizeof *families; f++) {
+        World w;
+        Stream all, h;
+        Error err = {0};
+        seed = 2;
+        world_open(&w, families[f], 2);
+        turn_values(&w);
+        turn_latent(&w);
+        turn_state(&w);
+        change_inputs(&w);
+        TokenSet *t = test_tokens(len, 7, w.m->cfg.vocab, 4);
+        RunnerAsk ask = {.rows = t->start[7], .longest = 500, .threads = 2};
+        uint64_t plain = runner_estimate(w.m, &ask);
+        ask.inputs = ask.turned = true;
+        uint64_t planned = runner_estimate(w.m, &ask), limit = planned / 64;
+        assert_true(plain < planned);
+        ok(run_within(&w, t, 0, &all, &err), &err);
+        for (int enough = 0; enough < 2; limit = enough ? planned : limit + limit / 8) {
+            assert_true(limit <= planned + planned / 8);
+            Status st = run_within(&w, t, limit, &h, &err);
+            if (st == ST_OK)
+                assert_memory_equal(h.data, all.data, (size_t)(h.rows * h.width) * sizeof *h.data);
+            else if (st != ST_NOMEM || limit >= planned)
+                fail_msg("%s: %s", families[f], err.text);
+            enough += st == ST_OK;
+            stream_fini(&h);
+        }
+        stream_fini(&all);
+        test_tokens_free(t);
+        world_close(&w);
+    }
+}
+
+/* ---- who watches ---- */
+
+/* Inputs of layer 0's linears by the index they are told under. */
+typedef struct Seen {
+    float *x[MOST];
+    int64_t n[MOST];
+} Seen;
+
+static bool wants_tap(void *self, Tap tap)
+{
+    (void)self;
+    return tap.kind == TAP_LINEAR_IN && tap.layer == 0;
+}
+
+static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, int64_t width, Error *err)
+{
+    (void)err;
+    Seen *s = self;
+    assert_true(tap.linear < MOST && !s->x[tap.linear]);
+    s->n[tap.linear] = start[samples] * width;
+    s->x[tap.linear] = malloc((size_t)s->n[tap.linear] * sizeof(float));
+    assert_non_null(s->x[tap.linear]);
+    return ST_OK;
+}
+
+static void tap_tile(void *self, Tap tap, int sample, int64_t row0, const float *x, int64_t rows, int64_t width, int64_t ld)
+{
+    static const int64_t start[] = {0, 13, 14};
+    Seen *s = self;
+    for (int64_t t = 0; t < rows; t++)
+        memcpy(s->x[tap.linear] + (start[sample] + row0 + t) * width, x + t * ld, (size_t)width * sizeof *x);
+}
+
+static const ObserverOps watch = {.name = "inputs", .wants_tap = wants_tap, .tap_begin = tap_begin, .tap_tile = tap_tile};
+
+/* What a form is shown before the pass, and made of it during it. */
+typedef struct Watched {
+    LinearForm form;
+    int64_t width;
+    double shown;
+    _Atomic int64_t rows;
+} Watched;
+
+static Status prepare(void *self, const float *x, const Stream *shape, int64_t width, Pool *pool, Error *err)
+{
+    (void)pool;
+    (void)err;
+    Watched *w = self;
+    for (int64_t i = 0; i < shape->rows * width; i++)
+        w->shown += fabs((double)x[i]);
+    return ST_OK;
+}
+
+static void act(void *self, int sample, const float *x, int64_t rows, int64_t in, int64_t ld, float *out)
+{
+    (void)sample;
+    Watched *w = self;
+    for (int64_t t = 0; t < rows; t++)
+        memcpy(out + t * in, x + t * ld, (size_t)in * sizeof *out);
+    w->rows += rows;
+}
+
+static double sum_of(const float *x, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += fabs((double)x[i]);
+    return sum;
+}
+
+static void run_watched(const World *w, const Overlay *o, Seen *seen, Watched *forms)
+{
+    static const int lens[] = {13, 1, 9};
+    Error err = {0};
+    Runner *r;
+    Stream h;
+    RunnerOptions opt = {.pool = w->base.pool, .arith = ARITH_FP32, .overlay = o};
+    TokenSet *t = test_tokens(lens, 3, w->m->cfg.vocab, 3);
+    const LinearForm *table[MOST] = {NULL};
+    *seen = (Seen){{NULL}, {0}};
+    for (int i = 0; i < 3 && forms; i++) {
+        forms[i] = (Watched){.form = {.prepare = prepare, .act = act, .self = &forms[i]}};
+        table[i] = &forms[i].form;
+    }
+    const Variant v = {.forms = forms ? table : NULL};
+    const Observer obs = {&watch, seen};
+    ok(runner_new(&r, w->m, &opt, &err), &err);
+    ok(runner_embed(r, t, &h, &err), &err);
+    ok(runner_layer(r, 0, &v, &h, &h, &obs, 1, &err), &err);
+    stream_fini(&h);
+    test_tokens_free(t);
+    runner_free(r);
+}
+
+static void seen_free(Seen *s)
+{
+    for (int i = 0; i < MOST; i++)
+        free(s->x[i]);
+}
+
+/* Observers and forms see what the linear multiplies; those of equal inputs one and the same. */
+static void who_watches_sees_the_changed_input(void **state)
+{
+    (void)state;
+    World w;
+    Error err = {0};
+    Seen plain, now;
+    Watched forms[3];
+    seed = 4;
+    world_open(&w, "llama", 2);
+    int64_t h = w.m->cfg.hidden, n = 23 * h;
+    float *s = vector(h, 1.5f);
+    for (int i = 1; i < 3; i++) /* k and v, not q */
+        ok(overlay_input_scale(w.edits, i, s, &err), &err);
+    run_watched(&w, NULL, &plain, NULL);
+    run_watched(&w, w.edits, &now, forms);
+    assert_non_null(plain.x[0]);
+    assert_null(plain.x[1]);
+    assert_int_equal(now.n[0], n);
+    assert_int_equal(now.n[1], n);
+    assert_null(now.x[2]);
+    assert_memory_equal(now.x[0], plain.x[0], (size_t)n * sizeof *s);
+    for (int64_t i = 0; i < n; i++)
+        assert_true(now.x[1][i] == plain.x[0][i] * s[i % h]);
+    assert_true(fabs(forms[0].shown - sum_of(plain.x[0], n)) < 1e-9);
+    assert_true(fabs(forms[1].shown - sum_of(now.x[1], n)) < 1e-9 && fabs(forms[2].shown - forms[1].shown) < 1e-9);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(forms[i].rows, 23);
+    seen_free(&plain);
+    seen_free(&now);
+    free(s);
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_added_norm_bias_moves_into_linears),
+        cmocka_unit_test(every_norm_takes_a_bias),
+        cmocka_unit_test(a_layer_norm_keeps_its_own_bias),
         cmocka_unit_test(a_unit_norm_is_scaled),
         cmocka_unit_test(an_untied_head_is_edited_apart),
         cmocka_unit_test(turned_models_compute_the_same),
         cmocka_unit_test(changed_inputs_meet_changed_columns),
+        cmocka_unit_test(the_planner_knows_of_changes),
+        cmocka_unit_test(who_watches_sees_the_changed_input),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
