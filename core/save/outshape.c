@@ -79,6 +79,28 @@ static bool is_added_bias(const OutCheck *o, const TensorInfo *t)
     return w && w->ndim == 1 && t->ndim == 1 && w->shape[0] == t->shape[0] && !strstr(of, ".indexer."); /* it has its own */
 }
 
+/* The multiplier of a linear's input, behind which the linear itself stands as "NAME.linear" (non-fusion). */
+static const char factor_end[] = ".div.mul_scale";
+
+/* *name: without ".linear" where that stands for the linear behind a multiplier; the caller's to free, NULL: no memory. */
+static char *plain_name(const OutCheck *o, const char *name)
+{
+    static const char inner[] = ".linear.";
+    const size_t skip = sizeof inner - 2;
+    char *own = strdup(name), *at = own, *last = NULL, of[512];
+    while (own && (at = strstr(at, inner)) != NULL)
+        last = at++;
+    size_t n = last ? (size_t)(last - own) : 0;
+    if (!n || n + sizeof factor_end > sizeof of)
+        return own;
+    memcpy(of, own, n);
+    memcpy(of + n, factor_end, sizeof factor_end);
+    int file;
+    if (out_tensor(o, of, &file))
+        memmove(last, last + skip, strlen(last + skip) + 1);
+    return own;
+}
+
 static Status put_headers(const OutCheck *o, Str *head, uint64_t *payload, Error *err)
 {
     DType plain = plain_type(o);
@@ -88,8 +110,14 @@ static Status put_headers(const OutCheck *o, Str *head, uint64_t *payload, Error
             const TensorInfo *t = checkpoint_at(o->file[f].c, i);
             bool codes = o->file[f].role[i] == OUT_CODES;
             TensorInfo u = unpacked(o, t, codes);
-            if ((codes || o->file[f].role[i] == OUT_FLOAT) && !is_added_bias(o, t))
-                put_tensor(head, &u, codes, plain, payload);
+            if ((!codes && o->file[f].role[i] != OUT_FLOAT) || is_added_bias(o, t) || str_ends_with(t->name, factor_end))
+                continue;
+            char *name = plain_name(o, t->name);
+            if (!name)
+                return error_nomem(err, "a file's header");
+            u.name = name;
+            put_tensor(head, &u, codes, plain, payload);
+            free(name);
         }
     str_putc(head, '}');
     return head->oom ? error_nomem(err, "a file's header") : ST_OK;
