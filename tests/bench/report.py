@@ -152,6 +152,29 @@ def measure(env):
               seconds=[float(s) for _, s in told])
 
 
+SMOOTHERS = (("kv_smooth", ""), ("iter_smooth", ""), ("flex_smooth_quant", ""),
+             ("awq", ", weight_qconfig: {dtype: int8, scope: per_channel, symmetric: true, method: minmax}"))
+
+
+def smoothing(env):
+    """What changing the model costs before it is analysed: its CPU seconds over those of a plain pass, both in this run."""
+    page.head("Smoothing")
+    folder = lab.dense(BENCH, 7)
+    ask = [PROGRAM, "analyze", "linear", "kurtosis", "--model_path", folder, "--calib_dataset", os.path.join(folder, "tokens.jsonl"),
+           "--progress", "never", "--format", "json"]
+    plain = lab.timed(ask, env)
+    page.line("  a plain pass over 7 layers: %.2f CPU-s" % plain.cpu, run="smooth plain", cpu=plain.cpu, wall=plain.wall)
+    with tempfile.TemporaryDirectory(dir=BENCH) as at:
+        for name, keys in SMOOTHERS[1:2] if lab.QUICK else SMOOTHERS:
+            recipe = os.path.join(at, name + ".yaml")
+            with open(recipe, "w") as f:
+                f.write("apiversion: modelslim_v1\nspec:\n  process:\n  - {type: %s%s}\n" % (name, keys))
+            r = lab.timed(ask + ["--recipe", recipe], env)
+            more = (r.cpu - plain.cpu) / plain.cpu
+            page.line("  %-18s %.2f CPU-s more, %.2f of the pass; %s" % (name, r.cpu - plain.cpu, more, r.memory()),
+                      run="smooth " + name, cpu=r.cpu - plain.cpu, share=more, peak=r.peak, plan=r.plan)
+
+
 def copy_rate(model, folder, written):
     """Bytes a second by reading the model's weights and writing the first `written` of them down to the disk."""
     path = os.path.join(folder, "copy")
@@ -231,6 +254,7 @@ def main():
         growth(env)
         experts(env, rows)
         measure(env)
+        smoothing(env)
         quantize(env, folder)
         page.head("The workbench")
         tokenizer(env, state)

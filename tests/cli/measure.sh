@@ -140,4 +140,30 @@ is "" "$(grep 'peak memory' "$tmp/err")" "is told before anything is measured"
 exits 64 "--exclude beside several" several --exclude '*o_proj'
 # shellcheck disable=SC2086
 exits 64 "csv of one" "$SLIMSCOPE" measure $few --format csv
+
+# ---- processors that change the model first ----
+sed 's/^  process:$/  process:\n    - type: "iter_smooth"/' $d/default-w8a8-static.yaml >"$tmp/iter.yaml"
+exits 0 "a recipe that smooths" measure --recipe "$tmp/iter.yaml" --format json
+mv "$tmp/out" "$tmp/iter.json"
+exits 0 "and the same without" measure --recipe $d/default-w8a8-static.yaml --format json
+is 1 "$(get "$tmp/iter.json" processors)" "what was measured tells its processors"
+is 0 "$(grep -c '"processors"' "$tmp/out")" "where there are none, there are none"
+less "$(get "$tmp/iter.json" kl.mean)" "$(get "$tmp/out" kl.mean)" "less is lost"
+exits 0 "the text" measure --recipe "$tmp/iter.yaml"
+has "$tmp/out" "processors       iter_smooth, before anything is quantized" "tells them too"
+sed 's/^  process:$/  process:\n    - type: "kv_smooth"/' $d/default-w8a8-static.yaml >"$tmp/kv.yaml"
+analyze() { s analyze attn attention_mse --model_path $m --max-samples 4 --seq-len 128 "$@"; }
+exits 0 "an analysis" analyze --format json
+mv "$tmp/out" "$tmp/plain.json"
+exits 0 "an analysis behind kv_smooth" analyze --recipe "$tmp/kv.yaml" --format json
+is 1 "$(get "$tmp/out" processors)" "tells what it looked at"
+last() { python3 -c 'import json,sys; print(next(l["score"] for l in json.load(open(sys.argv[1]))["layers"] if ".7." in l["name"]))' "$1"; }
+less "$(last "$tmp/out")" "$(last "$tmp/plain.json")" "keys with one scale a head lose less"
+exits 0 "as text" analyze --recipe "$tmp/kv.yaml"
+has "$tmp/out" "Model: as kv_smooth of kv.yaml makes it" "it says so"
+exits 0 "the input before" s plot channels model.layers.1.self_attn.q_proj --model_path $m --max-samples 4 --seq-len 128 --recipe "$tmp/iter.yaml" --before --format json
+mv "$tmp/out" "$tmp/before.json"
+exits 0 "and behind iter_smooth" s plot channels model.layers.1.self_attn.q_proj --model_path $m --max-samples 4 --seq-len 128 --recipe "$tmp/iter.yaml" --format json
+top() { python3 -c 'import json,sys; v=json.load(open(sys.argv[1]))["largest"]; print(max(v)/(sum(v)/len(v)))' "$1"; }
+less "$(top "$tmp/out")" "$(top "$tmp/before.json")" "its largest channel stands out less"
 finish
