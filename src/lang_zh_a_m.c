@@ -266,6 +266,7 @@ const LangText lang_zh_a_m[] = {
     {"leave the screen for a moment and print it plainly", "暂时离开界面，以纯文本打印"},
     {"left", "左"},
     {"left out, KL changes by %+.3e +-%.1e", "去掉它，KL 变化 %+.3e +-%.1e"},
+    {"left out, the first text beyond --max-samples takes its place", "去掉后，--max-samples 之外的第一条文本补上"},
     {"let it stand still after its tile, or go on", "让它在本块之后暂停，或继续"},
     {"lets what you ask for go first", "让您之后要求的任务先行"},
     {"level", "级别"},

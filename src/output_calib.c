@@ -391,6 +391,9 @@ static void trials_text(Session *s, const Measurement *now, Str *out)
         trial_text(&t, out);
     }
     losses_text(s, out);
+    const TextTable *texts = session_texts(s, NULL);
+    if (texts && texts->sums.beyond)
+        str_puts(out, "in the place of a text that is left out comes the first beyond --max-samples\n");
     if (now && now->effect && !now->effect->whole)
         str_printf(out, "over %lld tokens of the evaluation set; --full takes all of it\n", (long long)now->effect->tokens);
 }

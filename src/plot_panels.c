@@ -108,10 +108,8 @@ static Status draw_one(PlotPanel *p, const PlotLook *look, Sheet *c, int y, int 
     RETURN_IF_ERROR(canvas_init(&part, w, h - head, c->form, err));
     part.vline = c->vline;
     plot_draw(&p->d, &own, &part);
-    for (int i = 0; i < part.h; i++)
-        for (int k = 0; k < w; k++)
-            if (part.cell[i * w + k].c)
-                canvas_put(c, y + head + i, x + k, (Ink)part.cell[i * w + k].ink, part.cell[i * w + k].c);
+    for (int i = 0; i < part.h && y + head + i < c->h; i++) /* whole cells: a wide character has two */
+        memcpy(&c->cell[(y + head + i) * c->w + x], &part.cell[i * w], (size_t)w * sizeof *part.cell);
     canvas_fini(&part);
     return ST_OK;
 }

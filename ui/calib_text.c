@@ -184,6 +184,8 @@ int calib_text_content(Ui *ui, Rect r, int64_t number, int spare)
                                      "that with it)", share);
         draw_wrapped(ui, r, &y, SL_TEXT, buf);
     }
+    if (t->sums.beyond && (!isnan(row->loss) || !isnan(row->loo)))
+        draw_wrapped(ui, r, &y, SL_DIM, "left out, the first text beyond --max-samples takes its place");
     detail_ranges(ui, r, &y, t, row);
     detail_scores(ui, r, &y, row);
     detail_layers(ui, r, &y, row);

@@ -220,8 +220,10 @@ double session_loss(Session *s)
 void texts_loss_take(Job *j, const PassScore *score, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) /* of a unit the present level comes last */
-        if (score[i].metric == loss_metric() && !(j->loss[score[i].s.unit] < 0))
+        if (score[i].metric == loss_metric() && !(j->loss[score[i].s.unit] < 0)) {
+            j->view->ok += isnan(j->loss[score[i].s.unit]) && isfinite(score[i].s.value);
             j->loss[score[i].s.unit] = score[i].s.value;
+        }
 }
 
 void texts_loss_found(Session *s, const Job *j)

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "session/comparing.h"
+#include "src/lang.h"
 #include "tests/lib/screen_world.h"
 
 static const char *last_command(World *w)
@@ -75,6 +76,22 @@ static void a_layer_as_both_quantize_it(void **state)
     }
 }
 
+/* Wide characters keep their second halves where plots stand side by side. */
+static void wide_characters_stay_whole(void **state)
+{
+    (void)state;
+    World w;
+    Error err = {ST_OK, ""};
+    world_open(&w, 100, 30, "ascii", true, false);
+    assert_int_equal(lang_choose("zh", &err), ST_OK);
+    world_keys(&w, "4 a j b = h");
+    free(world_screen(&w));
+    world_shows(&w, "权重与其反量化值", true);
+    world_keys(&w, "q");
+    assert_int_equal(lang_choose("en", &err), ST_OK);
+    world_close(&w);
+}
+
 static void runs_are_dropped(void **state)
 {
     (void)state;
@@ -121,6 +138,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_layer_as_both_quantize_it),
+        cmocka_unit_test(wide_characters_stay_whole),
         cmocka_unit_test(runs_are_dropped),
         cmocka_unit_test(what_is_brought_in_is_asked_for),
     };
