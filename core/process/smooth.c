@@ -468,8 +468,8 @@ Status smooth_learn(void *self, UnitRun *u, Error *err)
     smooth_watch_fini(&s->watch);
     stream_fini(&s->input);
     if (st == ST_OK && u->unit == s->last && s->left)
-        tell(s, "%s: no token reached %d of the inputs, first that of '%s': their scales stay 1", s->method->name, s->left,
-             s->first_left);
+        tell(s, "%s: no token reached %d of the inputs%s, first that of '%s': their scales stay 1", s->method->name, s->left,
+             s->peer ? ", or the original finds no scales for them" : "", s->first_left);
     return st;
 }
 
