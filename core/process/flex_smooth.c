@@ -106,7 +106,7 @@ typedef struct Flex {
     const FlexSettings *set;
     const Subgraph *g;
     const SmoothStats *stats;
-    float *a, *w;      /* [width] largest |x| and |W| */
+    float *a, *w;      /* [width] of the inputs, largest |W| */
     float *tokens;     /* the peer's, of the weights' dtype; NULL: as they are */
     FlexTarget *target;
     int64_t *linear;   /* [n] of target; under peer: [njoined], one below the other */
@@ -207,8 +207,9 @@ static Status flex_init(Flex *f, Error *err)
     f->w = f->a + width;
     for (size_t i = 0; cast && i < rows * width; i++)
         f->tokens[i] = round_to_dtype(f->stats->tokens[i], T);
+    const float *a = f->set->quantized && !by_peer(f) ? f->stats->mean : f->stats->most;
     for (size_t j = 0; j < width; j++)
-        f->a[j] = cast ? round_to_dtype(f->stats->most[j], T) : f->stats->most[j];
+        f->a[j] = cast ? round_to_dtype(a[j], T) : a[j];
     if (by_peer(f))
         join_targets(f);
     else
@@ -280,8 +281,8 @@ static Status scale(const SmoothCtx *c, const Subgraph *g, const SmoothStats *st
         st = smooth_columns(c, g, false, f.w, err);
     if (st == ST_OK)
         st = find_exponents(&f, &alpha, &beta, err);
-    if (st == ST_OK) { /* the peer's flex_awq_ssz searches by the largest inputs and folds by the mean ones */
-        FlexScale s = scale_of(&f, c->peer && f.set->quantized ? stats->mean : stats->most);
+    if (st == ST_OK) { /* flex_awq_ssz by the mean inputs: the peer's searches by the largest ones all the same */
+        FlexScale s = scale_of(&f, f.set->quantized ? stats->mean : stats->most);
         flex_scales(&s, c->peer, alpha, beta, out->target, out->source);
     }
     flex_fini(&f);
