@@ -255,7 +255,9 @@ static const TokenSet *texts_of_stage(const Pipeline *p, const PipelineOptions *
     return o->prior ? o->prior[stage] : NULL;
 }
 
-/* Where the run begins, and its stream there: with the texts, or where a sink has one. */
+/* Where the run begins, and its stream there: with the texts, or where a sink has one. What processors change is changed
+ * anew from the first unit on, also for units that are written already: what lies outside of the units is read behind
+ * them. */
 static Status begin(PipelineRun *run, const TokenSet *calib, int first, int *unit, Error *err)
 {
     int starts = run->main ? run->o->nsinks - 1 : -1; /* the sink that has one */
@@ -266,8 +268,10 @@ static Status begin(PipelineRun *run, const TokenSet *calib, int first, int *uni
         const Sink *s = &run->o->sinks[starts];
         RETURN_IF_ERROR(s->ops->start(s->self, first, unit, &run->x, err));
         run->wants[starts].first = *unit;
-    } else if (run->last_flow >= first) {
+    } else if (run->last_flow >= (run->p->overlay ? 0 : first)) {
         RETURN_IF_ERROR(runner_embed(run->r, calib, &run->x, err));
+        *unit = 0;
+    } else if (run->p->overlay) {
         *unit = 0;
     } else {
         run->last_flow = -1; /* what is left needs none */
