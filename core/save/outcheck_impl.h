@@ -6,6 +6,8 @@
 #include "save/loader.h"
 #include "save/outcheck.h"
 
+#define OUT_FACTOR ".div.mul_scale" /* behind a linear's name; its own tensors are behind ".linear" then */
+
 /* Shared by outcheck.c (the folder) and outlinear.c (its linears). */
 
 typedef struct OutFile {

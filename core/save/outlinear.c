@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/str.h"
 #include "math/convert.h"
 #include "model/check.h"
 #include "save/dequant.h"
@@ -315,10 +316,35 @@ static Status check_weight(OutCheck *o, const TensorInfo *t, Error *err)
     return o->loader ? check_loaded(o, &m, err) : check_labelled(o, &m, err);
 }
 
+/* What is done to a linear's input at run time; *is: this tensor is such a one. The original's description has no entry
+ * for rotations. */
+static Status check_input(OutCheck *o, const TensorInfo *t, bool *is, Error *err)
+{
+    static const char *const turns[] = {".heads_rotation", ".kronecker_rotation_m", ".kronecker_rotation_n"};
+    bool turn = false, scale = str_ends_with(t->name, OUT_FACTOR);
+    for (size_t i = 0; i < sizeof turns / sizeof turns[0]; i++)
+        turn = turn || str_ends_with(t->name, turns[i]);
+    *is = o->f->labels && (turn || scale);
+    if (!*is)
+        return ST_OK;
+    claim(o, t, scale ? OUT_SCALE : OUT_OTHER);
+    if (turn && (t->ndim != 2 || t->shape[0] != t->shape[1] || t->dtype != DT_F32))
+        out_tell(o, true, t, t->name, "is no square matrix of F32, which a rotation is");
+    if (scale && (t->ndim != 1 || !is_float(t->dtype)))
+        out_tell(o, true, t, t->name, "is no vector of floats, which multiplies an input");
+    else if (scale)
+        return check_scale(o, t, err);
+    return ST_OK;
+}
+
 /* Tensors that belong to no linear: named, and what their label says. */
 static Status check_rest(OutCheck *o, const TensorInfo *t, bool claimed, Error *err)
 {
     const char *label = o->f->labels ? out_label(o, t->name) : "FLOAT";
+    bool input;
+    RETURN_IF_ERROR(check_input(o, t, &input, err));
+    if (input)
+        return ST_OK;
     if (!label)
         out_tell(o, true, t, t->name, "has no entry in the description");
     else if (!claimed && o->f->cache_label && strcmp(label, o->f->cache_label) == 0)

@@ -64,8 +64,22 @@ static TensorInfo unpacked(const OutCheck *o, const TensorInfo *t, bool codes)
     return u;
 }
 
-/* A bias that smoothing put into a norm which has none in the family: "input_layernorm.bias". */
-static bool is_added_bias(const OutCheck *o, const TensorInfo *t)
+/* A linear whose input is multiplied is called by its own name again. */
+static const char *plain_name(OutCheck *o, const char *name)
+{
+    static const char inner[] = ".linear.";
+    const char *at = strstr(name, inner);
+    char factor[600];
+    int file;
+    if (!at || snprintf(factor, sizeof factor, "%.*s" OUT_FACTOR, (int)(at - name), name) >= (int)sizeof factor
+        || !out_tensor(o, factor, &file))
+        return name;
+    snprintf(factor, sizeof factor, "%.*s.%s", (int)(at - name), name, at + sizeof inner - 1);
+    return arena_strdup(&o->names, factor);
+}
+
+/* The bias of a norm, "input_layernorm.bias". Of most families only processors give one. */
+static bool is_norm_bias(const OutCheck *o, const TensorInfo *t)
 {
     static const char bias[] = ".bias", weight[] = ".weight";
     char of[512];
@@ -79,29 +93,16 @@ static bool is_added_bias(const OutCheck *o, const TensorInfo *t)
     return w && w->ndim == 1 && t->ndim == 1 && w->shape[0] == t->shape[0] && !strstr(of, ".indexer."); /* it has its own */
 }
 
-/* The multiplier of a linear's input, behind which the linear itself stands as "NAME.linear" (non-fusion). */
-static const char factor_end[] = ".div.mul_scale";
-
-/* *name: without ".linear" where that stands for the linear behind a multiplier; the caller's to free, NULL: no memory. */
-static char *plain_name(const OutCheck *o, const char *name)
+static bool has_norm_bias(const OutCheck *o)
 {
-    static const char inner[] = ".linear.";
-    const size_t skip = sizeof inner - 2;
-    char *own = strdup(name), *at = own, *last = NULL, of[512];
-    while (own && (at = strstr(at, inner)) != NULL)
-        last = at++;
-    size_t n = last ? (size_t)(last - own) : 0;
-    if (!n || n + sizeof factor_end > sizeof of)
-        return own;
-    memcpy(of, own, n);
-    memcpy(of + n, factor_end, sizeof factor_end);
-    int file;
-    if (out_tensor(o, of, &file))
-        memmove(last, last + skip, strlen(last + skip) + 1);
-    return own;
+    for (int f = 0; f < o->files; f++)
+        for (int64_t i = 0; i < checkpoint_count(o->file[f].c); i++)
+            if (is_norm_bias(o, checkpoint_at(o->file[f].c, i)))
+                return true;
+    return false;
 }
 
-static Status put_headers(const OutCheck *o, Str *head, uint64_t *payload, Error *err)
+static Status put_headers(OutCheck *o, bool biases, Str *head, uint64_t *payload, Error *err)
 {
     DType plain = plain_type(o);
     str_putc(head, '{');
@@ -110,14 +111,13 @@ static Status put_headers(const OutCheck *o, Str *head, uint64_t *payload, Error
             const TensorInfo *t = checkpoint_at(o->file[f].c, i);
             bool codes = o->file[f].role[i] == OUT_CODES;
             TensorInfo u = unpacked(o, t, codes);
-            if ((!codes && o->file[f].role[i] != OUT_FLOAT) || is_added_bias(o, t) || str_ends_with(t->name, factor_end))
+            if (!biases && is_norm_bias(o, t))
                 continue;
-            char *name = plain_name(o, t->name);
-            if (!name)
+            u.name = plain_name(o, t->name);
+            if (!u.name)
                 return error_nomem(err, "a file's header");
-            u.name = name;
-            put_tensor(head, &u, codes, plain, payload);
-            free(name);
+            if (codes || o->file[f].role[i] == OUT_FLOAT)
+                put_tensor(head, &u, codes, plain, payload);
         }
     str_putc(head, '}');
     return head->oom ? error_nomem(err, "a file's header") : ST_OK;
@@ -196,17 +196,19 @@ static void tell_error(OutCheck *o, const char *temp, const char *text)
     str_free(&s);
 }
 
-static Status open_hollow(OutCheck *o, const char *temp, Error *err)
+/* *bad: it is no model, as was told when `tells`. */
+static Status open_hollow(OutCheck *o, const char *temp, bool biases, bool tells, bool *bad, Error *err)
 {
     char *config = path_join(temp, "config.json"), *weights = path_join(temp, "model.safetensors");
     Str head = {0};
     uint64_t payload = 0;
     Error why = {0};
-    Status st = config && weights ? put_headers(o, &head, &payload, err) : error_nomem(err, "a path");
+    Status st = config && weights ? put_headers(o, biases, &head, &payload, err) : error_nomem(err, "a path");
     bool made = st == ST_OK && write_config(o, config, &why) == ST_OK && readable(config)
                 && write_hollow(weights, &head, payload);
     Model *m = NULL;
-    if (made && model_open(&m, temp, NULL, &why) == ST_DATA)
+    *bad = made && model_open(&m, temp, NULL, &why) == ST_DATA;
+    if (*bad && tells)
         tell_error(o, temp, why.text);
     else if (why.status == ST_NOMEM) {
         *err = why;
@@ -231,7 +233,11 @@ Status out_shapes(OutCheck *o, Error *err)
         return error_nomem(err, "a path");
     Status st = ST_OK;
     if (mkdtemp(temp)) { /* else what the documents name is all that is checked */
-        st = open_hollow(o, temp, err);
+        bool bad = true, biased = has_norm_bias(o); /* as processors gave them, or as the family has them */
+        if (biased)
+            st = open_hollow(o, temp, false, false, &bad, err);
+        if (st == ST_OK && bad)
+            st = open_hollow(o, temp, true, true, &bad, err);
         rmdir(temp);
     }
     free(temp);

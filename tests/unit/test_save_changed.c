@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "io/json.h"
+#include "save/outcheck.h"
 #include "save/verify.h"
 #include "tests/lib/savefeed.h"
 #include "tests/lib/tempdir.h"
@@ -62,6 +63,25 @@ static void fixture_close(Fixture *x)
     temp_remove(x->dir);
 }
 
+static Status no_finding(void *ctx, const OutFound *f, Error *err)
+{
+    (void)ctx;
+    (void)err;
+    if (f->bad)
+        fail_msg("%s: %s", f->tensor, f->text);
+    return ST_OK;
+}
+
+static void check_output(const Fixture *x)
+{
+    OutCheck *o;
+    Error err = {0};
+    ok(outcheck_open(&o, x->s, x->target, &err), &err);
+    if (o)
+        ok(outcheck_run(o, no_finding, NULL, &err), &err);
+    outcheck_free(o);
+}
+
 static void save_all(Fixture *x)
 {
     savefeed_end(&x->f, x->s, savefeed_start(x->s, &x->plan), 0);
@@ -71,6 +91,7 @@ static void save_all(Fixture *x)
     if (r.problems)
         fail_msg("%s", r.problem[0]);
     verify_free(&r);
+    check_output(x);
 }
 
 static int64_t linear_named(const Model *m, const char *end)
@@ -356,6 +377,61 @@ static void test_untied(void **state)
     }
 }
 
+/* ---- reading back ---- */
+
+typedef struct Findings {
+    char text[4][300];
+    int n;
+} Findings;
+
+static Status keep_finding(void *ctx, const OutFound *f, Error *err)
+{
+    Findings *l = ctx;
+    (void)err;
+    if (f->bad && l->n < 4)
+        snprintf(l->text[l->n++], sizeof l->text[0], "%s %s", f->tensor, f->text);
+    return ST_OK;
+}
+
+/* The check of an output knows what may be done to inputs, and tells what can't be that. */
+static void test_check(void **state)
+{
+    (void)state;
+    Fixture x;
+    Error err = {0};
+    float s[64], v[12] = {1};
+    fixture_open(&x, "qwen3-bf16", "w8a8_dynamic", ASCEND, false);
+    const SaveMade t = {.name = "model.layers.0.self_attn.o_proj.heads_rotation", .layer = 0, .ndim = 2, .shape = {4, 3},
+                        .linear = linear_named(x.f.m, "0.self_attn.o_proj"), .unlisted = true};
+    ok(save_changes_made(x.f.changes, &t, &err), &err);
+    for (int i = 0; i < 64; i++)
+        s[i] = i == 5 ? 0 : 1;
+    ok(overlay_input_scale(x.f.overlay, linear_named(x.f.m, "1.self_attn.q_proj"), s, &err), &err);
+    void *self;
+    int first;
+    ok(x.s->ops->open(&self, x.s, &x.plan, false, &first, &err), &err);
+    for (int layer = 0; layer < x.f.m->cfg.layers; layer++) {
+        SaveChanges *all = x.f.changes;
+        x.f.changes = NULL; /* nothing recorded is given */
+        savefeed_layer(&x.f, x.s, self, layer);
+        x.f.changes = all;
+        if (layer == 0)
+            ok(x.s->ops->tensor(self, &(SaveValues){.name = t.name, .n = 12, .values = v}, &err), &err);
+        ok(x.s->ops->layer_done(self, layer, &err), &err);
+    }
+    ok(x.s->ops->finish(self, &err), &err);
+    x.s->ops->close(self, false);
+    OutCheck *o;
+    Findings l = {.n = 0};
+    ok(outcheck_open(&o, x.s, x.target, &err), &err);
+    ok(outcheck_run(o, keep_finding, &l, &err), &err);
+    outcheck_free(o);
+    assert_int_equal(l.n, 2);
+    assert_non_null(strstr(l.text[0], "heads_rotation is no square matrix of F32"));
+    assert_non_null(strstr(l.text[1], "q_proj.div.mul_scale 1 of 64 scales are not above 0, first at [5]"));
+    fixture_close(&x);
+}
+
 /* ---- gifts ---- */
 
 static void test_gifts(void **state)
@@ -386,6 +462,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refusals), cmocka_unit_test(test_factor), cmocka_unit_test(test_factor_peer),
         cmocka_unit_test(test_biases),   cmocka_unit_test(test_untied), cmocka_unit_test(test_gifts),
+        cmocka_unit_test(test_check),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
