@@ -101,7 +101,8 @@ float smooth_pow(DType t, float x, double e);
 void smooth_share(const SmoothCtx *c, const OvShape *ov, const float *s, SmoothScale *out);
 
 /* Puts scales into the model: factors into targets, their reciprocals into what gives the channels, or into the targets'
- * inputs at run time. s: as a method gives them. ST_DATA: one of them is no positive number; nothing is changed. */
+ * inputs at run time. s: as a method gives them; factors for a norm that multiplies by 1 + w become what its file can
+ * say. ST_DATA: one of them is no positive number; nothing is changed. */
 Status smooth_fold(const SmoothCtx *c, const Subgraph *g, const SmoothScale *s, Error *err);
 /* Whether channels of the sub-graph may be shifted, too: a shift becomes a bias of all that reads the norm; where a router
  * or experts do, it can't. */

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "process/smooth.h"
 #include "qir/round.h"
+#include "run/source.h"
 
 /* How scales go into the model (specs/outlier_suppression.md 2.3). */
 
@@ -127,6 +128,20 @@ static Status fold_norm(const SmoothCtx *c, const Subgraph *g, const float *r, c
     return st;
 }
 
+/* Of a norm that multiplies by 1 + w a small factor is left as a w near -1, which a half-width file keeps but roughly. So
+ * the scales are those that such a file can say: what reads the norm gets what is lost there. */
+static Status settle_unit_norm(const SmoothCtx *c, const Subgraph *g, float *s, Error *err)
+{
+    float *w;
+    RETURN_IF_ERROR(source_small(runner_source(c->runner), NULL, g->norm, &w, err));
+    for (int64_t i = 0; i < g->width; i++) {
+        float was = 1 + w[i], is = 1 + round_to_dtype(was / s[i] - 1, g->norm->dtype);
+        s[i] = was / is > 0 && isfinite(was / is) ? was / is : s[i];
+    }
+    free(w);
+    return ST_OK;
+}
+
 Status smooth_fold(const SmoothCtx *c, const Subgraph *g, const SmoothScale *s, Error *err)
 {
     Overlay *o = c->overlay;
@@ -135,6 +150,8 @@ Status smooth_fold(const SmoothCtx *c, const Subgraph *g, const SmoothScale *s, 
     int64_t n = ov ? g->rows.n : g->width;
     RETURN_IF_ERROR(check(g, s->target, g->width, err));
     RETURN_IF_ERROR(check(g, source, n, err));
+    if (g->norm && g->norm_one && !c->peer)
+        RETURN_IF_ERROR(settle_unit_norm(c, g, s->target, err));
     float *r = reciprocals(c, source, n, err);
     Status st = r ? ST_OK : ST_NOMEM;
     for (int t = 0; t < g->ntargets && st == ST_OK; t++) {

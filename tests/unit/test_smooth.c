@@ -178,10 +178,11 @@ static void write_weights(const char *dir, const TensorOut *t, int n)
     ok(safetensors_write(path, t, n, NULL, &err), &err);
 }
 
-static void write_bf16_layer(const Npz *z, char dir[64])
+/* Of qwen2, or of gemma2, whose norms multiply by 1 + w. */
+static void write_bf16_layer(const Npz *z, bool gemma, char dir[64])
 {
     static const uint16_t zeros[INTER * HIDDEN];
-    TensorOut t[NBF16 + 4];
+    TensorOut t[NBF16 + 6];
     char name[NBF16][80];
     int n = 0;
     strcpy(dir, "/tmp/slimscope-bf16-XXXXXX");
@@ -194,10 +195,17 @@ static void write_bf16_layer(const Npz *z, char dir[64])
     }
     t[n++] = (TensorOut){"model.layers.0.mlp.gate_proj.weight", DT_BF16, 2, {INTER, HIDDEN}, zeros};
     t[n++] = (TensorOut){"model.layers.0.post_attention_layernorm.weight", DT_BF16, 1, {HIDDEN}, zeros};
-    t[n++] = (TensorOut){"model.embed_tokens.weight", DT_BF16, 2, {8, HIDDEN}, zeros};
+    t[n++] = (TensorOut){"model.embed_tokens.weight", DT_BF16, 2, {8, HIDDEN},
+                         gemma ? npz_find(z, "before/q.weight")->data : zeros};
+    if (gemma) {
+        t[n++] = (TensorOut){"model.layers.0.pre_feedforward_layernorm.weight", DT_BF16, 1, {HIDDEN}, zeros};
+        t[n++] = (TensorOut){"model.layers.0.post_feedforward_layernorm.weight", DT_BF16, 1, {HIDDEN}, zeros};
+    }
     t[n++] = (TensorOut){"model.norm.weight", DT_BF16, 1, {HIDDEN}, zeros};
     write_weights(dir, t, n);
-    write_file(dir, "config.json",
+    write_file(dir, "config.json", gemma ? "{\"model_type\":\"gemma2\",\"torch_dtype\":\"bfloat16\",\"hidden_size\":32,"
+               "\"intermediate_size\":48,\"num_hidden_layers\":1,\"num_attention_heads\":4,\"num_key_value_heads\":2,"
+               "\"head_dim\":8,\"vocab_size\":8,\"query_pre_attn_scalar\":8}\n" :
                "{\"model_type\":\"qwen2\",\"torch_dtype\":\"bfloat16\",\"hidden_size\":32,\"intermediate_size\":48,"
                "\"num_hidden_layers\":1,\"num_attention_heads\":4,\"num_key_value_heads\":2,\"head_dim\":8,\"vocab_size\":8,"
                "\"max_position_embeddings\":64,\"rms_norm_eps\":1e-6,\"rope_theta\":10000.0,\"attention_bias\":true,"
@@ -248,7 +256,7 @@ static void bf16_scales_and_weights_are_the_same_bits(void **state)
     Arena a = {0};
     Subgraph g[4];
     Keys keys;
-    write_bf16_layer(z, dir);
+    write_bf16_layer(z, false, dir);
     test_run_open(&base, dir, ARITH_EXACT, 1, NULL);
     keys_open(&keys, &processor_iter_smooth, "");
     ok(overlay_new(&o, base.m, &err), &err);
@@ -626,6 +634,49 @@ static void zero_channels_stay_finite(void **state)
     recorded_layer_close(&l);
 }
 
+/* ---- norms that multiply by 1 + w ---- */
+
+/* The norm as its bf16 file has it, times a weight behind it: what both were before, although w ends near -1. */
+static void a_rounded_unit_norm_loses_nothing(void **state)
+{
+    (void)state;
+    static const int lens[] = {19, 8};
+    TestRun base;
+    Folded f;
+    Error err = {0};
+    char dir[64];
+    Npz *z = npz_open("tests/golden/outlier/bf16_units.npz");
+    write_bf16_layer(z, true, dir);
+    test_run_open(&base, dir, ARITH_FP32, 1, NULL);
+    TokenSet *t = test_tokens(lens, 2, base.m->cfg.vocab, 3);
+    ok(folded_run(&f, &base, "[{type: iter_smooth, alpha: 0.9}]", false, t, &err), &err);
+    const Source was = {base.m, NULL}, is = {base.m, pipeline_overlay(f.p)};
+    const TensorInfo *norm = checkpoint_find(base.m->ckpt, "model.layers.0.input_layernorm.weight");
+    const Linear *q = &base.m->linears[model_find_linear(base.m, "model.layers.0.self_attn.q_proj")];
+    float *n0, *n1, *w0 = malloc((size_t)q->in * sizeof *w0), *w1 = malloc((size_t)q->in * sizeof *w1);
+    assert_true(norm && norm->dtype == DT_BF16 && w0 && w1);
+    ok(source_small(&was, NULL, norm, &n0, &err), &err);
+    ok(source_small(&is, NULL, norm, &n1, &err), &err);
+    ok(source_rows(&was, NULL, q, 0, 1, w0, &err), &err);
+    ok(source_rows(&is, NULL, q, 0, 1, w1, &err), &err);
+    for (int64_t i = 0; i < q->in; i++) {
+        w0[i] *= 1 + n0[i];
+        w1[i] *= 1 + bf16_to_float(bf16_of_float(n1[i]));
+    }
+    double worst = test_worst(w0, w1, q->in);
+    if (!(worst < 1e-6))
+        fail_msg("off by %g", worst);
+    free(n0);
+    free(n1);
+    free(w0);
+    free(w1);
+    folded_fini(&f);
+    test_tokens_free(t);
+    test_run_close(&base);
+    random_model_remove(dir);
+    npz_free(z);
+}
+
 /* ---- the peer's norms ---- */
 
 /* They have an epsilon of their own, whatever the model says: that of the recording. */
@@ -728,6 +779,7 @@ int main(void)
         cmocka_unit_test(threads_and_order_of_texts_change_nothing),
         cmocka_unit_test(values_that_are_no_numbers_are_named),
         cmocka_unit_test(zero_channels_stay_finite),
+        cmocka_unit_test(a_rounded_unit_norm_loses_nothing),
         cmocka_unit_test(the_peers_norms_have_their_own_epsilon),
         cmocka_unit_test(divided_samples_give_the_same_statistics),
     };
