@@ -23,6 +23,7 @@ typedef struct ScreenOptions {
     const char *glyphs;       /* "auto", "braille", "block", "ascii" */
     int color;                /* -1 auto, 0 never, 1 always */
     bool mouse;
+    bool calm;           /* paint for keys, and when a job starts or ends, not while it goes on */
     const char *script;       /* commands shown while they run; NULL none */
     int pace_ms;
     int cols, rows;           /* > 0: null terminal of this size (tests, --dump-screen) */

@@ -81,6 +81,7 @@ Status screen_options(const CommandLine *cl, ScreenOptions *o, Error *err)
         .color = cl_given(cl, "no-color") || (color && strcmp(color, "never") == 0) ? 0
                  : color && strcmp(color, "always") == 0                            ? 1
                                                                                     : -1,
+        .calm = cl_given(cl, "calm"),
         .mouse = cl_given(cl, "mouse") || (!cl_given(cl, "no-mouse") && !getenv("TMUX")),
         .script = cl_str(cl, "script"),
         .pace_ms = (int)pace,
@@ -93,7 +94,7 @@ Status screen_options(const CommandLine *cl, ScreenOptions *o, Error *err)
 static Status refuse_screen_options(const CommandLine *cl, Error *err)
 {
     static const char *const names[] = {"pace",     "dump-screen", "theme",    "lang",   "glyphs", "color",
-                                        "no-color", "mouse",       "no-mouse", NULL};
+                                        "no-color", "mouse",       "no-mouse", "calm", NULL};
     for (int i = 0; names[i]; i++)
         if (cl_given(cl, names[i]))
             return error_set(err, ST_USAGE,

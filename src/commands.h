@@ -40,7 +40,8 @@ Status report_run(App *a, Error *err);
     {"color", ARG_CHOICE, "auto|always|never", "whether colours are used (NO_COLOR counts in auto)", COMP_NONE}, \
     {"no-color", ARG_FLAG, NULL, "as --color never", COMP_NONE}, \
     {"mouse", ARG_FLAG, NULL, "use the mouse (default outside tmux)", COMP_NONE}, \
-    {"no-mouse", ARG_FLAG, NULL, "leave the mouse to the terminal", COMP_NONE}
+    {"no-mouse", ARG_FLAG, NULL, "leave the mouse to the terminal", COMP_NONE}, \
+    {"calm", ARG_FLAG, NULL, "nothing moves by itself: paint for keys, and when a job starts or ends", COMP_NONE}
 Status screen_options(const CommandLine *cl, ScreenOptions *o, Error *err);
 /* The manual page, generated from the tables. */
 void write_man_page(const ScreenFace *face, Str *out);

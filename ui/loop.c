@@ -68,7 +68,8 @@ static int loop_timeout(const Loop *l)
     const Ui *ui = l->ui;
     bool busy = ui_session(ui) && session_works(ui_session(ui));
     int64_t now = clock_ns();
-    int ms = busy ? TICK_MS : ui_session(ui) && session_order_stale(ui_session(ui)) ? TICK_MS : -1;
+    bool moves = busy || (ui_session(ui) && session_order_stale(ui_session(ui)));
+    int ms = moves && !ui->calm ? TICK_MS : -1;
     if (l->bits & (DO_PAINT | DO_RELAYOUT)) {
         int64_t wait = PAINT_MS - (now - l->last_paint) / 1000000;
         ms = wait > 0 ? (int)wait : 0;
@@ -97,7 +98,7 @@ static bool loop_wait(Loop *l)
         {.fd = ui->term.err_read, .events = POLLIN},
     };
     int n = poll(p, 4, loop_timeout(l));
-    if (n == 0)
+    if (n == 0 && !ui->calm)
         l->bits |= DO_PAINT; /* the clock of a running job */
     return !(n > 0 &&
              (p[0].revents & (POLLHUP | POLLERR | POLLNVAL))); /* a terminal that is gone also says it can be read */

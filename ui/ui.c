@@ -472,10 +472,16 @@ static void watch_jobs(Ui *ui)
     ui->jobs_ended = ended;
 }
 
+bool ui_paints_for(const Ui *ui, unsigned events)
+{
+    const unsigned moving = EV_ROWS | EV_PROGRESS; /* what a job shows of itself while it runs */
+    return (ui->calm ? events & ~moving : events) != 0;
+}
+
 unsigned ui_pump(Ui *ui)
 {
     unsigned bits = DO_NOTHING, ev = ui_session(ui) ? session_pump(ui_session(ui)) : 0;
-    if (ev)
+    if (ui_paints_for(ui, ev))
         bits |= DO_PAINT;
     if (ev & (EV_JOB | EV_EFFECT))
         watch_jobs(ui);
@@ -651,6 +657,7 @@ Status ui_new(Ui **out, App *a, const ScreenOptions *o, Error *err)
     ui->view = view_table[0];
     ui->side_on = true;
     ui->pace_ms = o->pace_ms;
+    ui->calm = o->calm;
     Status st = make_states(ui, err);
     input_init(a);
     TermOptions to = {.glyphs = o->glyphs, .color = o->color, .mouse = o->mouse, .rows = o->rows, .cols = o->cols};

@@ -78,6 +78,7 @@ struct Ui {
     int64_t last_key, last_int;     /* clock_ns of the last key, of the last ^C or F9 */
     int stopping;                   /* id of the job that that was for */
     int jobs_ended;                 /* how many ends of jobs were told */
+    bool calm;                      /* ScreenOptions.calm */
     bool button_down;               /* of the mouse */
     bool pasting;
     bool telling_end;          /* of a job, which the log has whole */
@@ -153,6 +154,8 @@ void ui_free(Ui *ui);
 Status ui_settings(Ui *ui, const ScreenOptions *o, Error *err);
 /* Takes over what the session reports; bits. */
 unsigned ui_pump(Ui *ui);
+/* Whether events of the session (EV_*) are painted at once: calm, not those of a job that goes on. */
+bool ui_paints_for(const Ui *ui, unsigned events);
 void ui_set_size(Ui *ui, int rows, int cols);
 /* The screen as text: rows without trailing spaces, each with a newline. */
 void ui_dump(Ui *ui, Str *out);

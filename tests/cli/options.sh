@@ -343,6 +343,7 @@ row workbench color "FILE:$tmp/screen" red --color never $d
 row workbench no-color "FILE:$tmp/screen" - --no-color $d
 row workbench mouse "FILE:$tmp/screen" - --mouse $d
 row workbench no-mouse "FILE:$tmp/screen" - --no-mouse $d
+row workbench calm "FILE:$tmp/screen" - --calm $d
 row resume list "$M" - --list
 want=64 row resume headless "no stopped job to go on with" - --headless
 row session older "sessions deleted" x --older 30
@@ -358,6 +359,7 @@ row resume color "FILE:$tmp/screen" red --color never $r
 row resume no-color "FILE:$tmp/screen" - --no-color $r
 row resume mouse "FILE:$tmp/screen" - --mouse $r
 row resume no-mouse "FILE:$tmp/screen" - --no-mouse $r
+row resume calm "FILE:$tmp/screen" - --calm $r
 row resume threads "FILE:$tmp/screen" x --threads 1 $r
 row resume no-run "FILE:$tmp/screen" - --no-run $r
 row resume force "FILE:$tmp/screen" - --force $r

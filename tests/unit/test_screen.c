@@ -349,6 +349,17 @@ static void test_sorted_both_ways(void **state)
     world_close(&w);
 }
 
+/* --calm: what a job shows of itself while it runs waits for a key, or for its end. */
+static void test_calm(void **state)
+{
+    (void)state;
+    Ui ui = {.calm = false};
+    assert_true(ui_paints_for(&ui, EV_ROWS) && ui_paints_for(&ui, EV_PROGRESS) && !ui_paints_for(&ui, 0));
+    ui.calm = true;
+    assert_false(ui_paints_for(&ui, EV_ROWS | EV_PROGRESS));
+    assert_true(ui_paints_for(&ui, EV_JOB) && ui_paints_for(&ui, EV_EFFECT | EV_ROWS) && ui_paints_for(&ui, EV_MESSAGE));
+}
+
 static void test_mouse(void **state)
 {
     (void)state;
@@ -669,6 +680,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_job_fills_table),
         cmocka_unit_test(test_script_on_screen),
         cmocka_unit_test(test_commands_of_the_screen),
+        cmocka_unit_test(test_calm),
         cmocka_unit_test(test_mouse),
         cmocka_unit_test(test_sorted_both_ways),
         cmocka_unit_test(test_any_key_any_size),
