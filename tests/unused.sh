@@ -8,39 +8,19 @@ nm "$@" | sed -n 's/^[0-9a-f]* [TDRB] //p' | sort -u >"$out.defined"
 nm -u "$@" | sed -n 's/^ *U //p' | cat - tests/unit/*.c tests/lib/*.c | grep -aoE '[A-Za-z_][A-Za-z0-9_]*' | sort -u >"$out.asked"
 sed -n "s/.*unused section '\.text\.\([A-Za-z0-9_]*\)'.*/\1/p" "$out" | sort -u | comm -12 - "$out.defined" >"$out.left"
 sed '/^$/d; s/ .*//' >"$out.allowed" <<'LIST'
+adapt_deviation         how far from a rotation what was found is, for tests
+adapt_round             the rounding that a rotation is searched for, for tests
 act_observe_pack        what ranks of one calibration hand each other
 act_observe_packed      the same
-check_block             rotations of the model, for processors that turn it
 checkpoint_bytes_read   tests count by it how often a weight is read
-editchain_copy          what processors change in a model, read by every pass and saver
-editchain_rotate        the same
-hadamard_base           rotations of the model, for processors that turn it
-hadamard_check          the same
-hadamard_parts          the same
-hadamard_signs          the same
-hadamard_split          the same
 hessian_merge           what ranks of one calibration hand each other
 hessian_pack            the same
 layer_forward_part      the forward of a part of a unit, for layer jobs that replay
 overlay_derive          the same
 overlay_derive_tensor   the same
 overlay_file            the same
-overlay_input_rotate    the same
 overlay_replace         the same
-overlay_rotate_inputs   the same
-overlay_rotate_outputs  the same
-overlay_rotate_tensor   the same
-overlay_untie           the same
 rng_unit                the random stream of a layer job
-rotation_blocks         rotations of the model, for processors that turn it
-rotation_dense          the same
-rotation_hadamard       the same
-rotation_identity       the same
-rotation_kron           the same
-rotation_rows           the same
-rotation_share          the same
-rotation_shifted        the same
-rotation_size           the same
 rotation_transpose      the same
 save_changes_made       the same
 save_changes_note       the same
@@ -52,9 +32,8 @@ session_table_work      tests count by it what a step of the screen costs
 statecache_dir_bytes    tests hold the cache's bound against it
 stream_slice            some samples of a stream
 unit_block_backward     gradients of a unit, for processors that train
-unit_experts            the same
+unit_experts            what a layer job asks a unit for
 unit_has_gradients      the same
-unit_small              what a layer job asks a unit for
 LIST
 sort -o "$out.allowed" "$out.allowed"
 dead=$(comm -23 "$out.left" "$out.allowed")

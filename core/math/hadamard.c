@@ -71,9 +71,9 @@ Status hadamard_check(int64_t n, const char *what, Error *err)
     for (int i = ORDERS - 2; i >= 0 && at < sizeof orders; i--)
         at += (size_t)snprintf(orders + at, sizeof orders - at, "%s%d", i == ORDERS - 2 ? "" : ", ", order_table[i].k);
     return error_set(err, ST_DATA,
-                     "%s: no Hadamard matrix of size %lld is known: it has to be a power of two, or one times %s; a "
+                     "%s%sno Hadamard matrix of size %lld is known: it has to be a power of two, or one times %s; a "
                      "block_size that is a power of two and divides it can stand for it",
-                     what, (long long)n, orders);
+                     what ? what : "", what ? ": " : "", (long long)n, orders);
 }
 
 /* ---- constructions ---- */

@@ -12,7 +12,7 @@
 /* The parts of Hadamard(n) = base(k) and Sylvester's of order m = n / k; k is the largest order there is with a power of two
  * beside it, 1 for a power of two. False: there is none of this size. */
 bool hadamard_parts(int64_t n, int *k, int64_t *m);
-/* ST_DATA with the sizes that there are, where hadamard_parts has none; `what`: whose size n is. */
+/* ST_DATA with the sizes that there are, where hadamard_parts has none; `what`: whose size n is, NULL: nobody's. */
 Status hadamard_check(int64_t n, const char *what, Error *err);
 
 /* The matrix of one of the orders (1 and those of hadamard_parts), row-major b[k][k]. Paley's first construction

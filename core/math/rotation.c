@@ -88,7 +88,7 @@ static Status hadamard_new(Rotation **out, int64_t n, Error *err)
 {
     int k;
     int64_t m;
-    RETURN_IF_ERROR(hadamard_check(n, "rotation", err));
+    RETURN_IF_ERROR(hadamard_check(n, NULL, err));
     hadamard_parts(n, &k, &m);
     RETURN_IF_ERROR(rotation_new(out, ROTATION_HADAMARD, n, 0, err));
     Rotation *r = *out;
@@ -112,7 +112,7 @@ static Status check_block(int64_t size, int64_t block, Error *err)
 {
     if (size > 0 && block > 0 && size % block == 0 && size / block <= INT32_MAX)
         return ST_OK;
-    return error_set(err, ST_DATA, "rotation: blocks of %lld don't divide its size %lld", (long long)block,
+    return error_set(err, ST_DATA, "blocks of %lld don't divide size %lld", (long long)block,
                      (long long)size);
 }
 
@@ -219,7 +219,7 @@ Status rotation_shifted(Rotation **out, int64_t size, int64_t block, int step, c
     Shifted s = {.n = size, .block = block == -1 ? SHIFTED_BLOCK : block, .eye = eye, .neye = neye};
     *out = NULL;
     if (step < 1 || step > 3)
-        return error_set(err, ST_DATA, "rotation: rot_step %d: it can be 1, 2 or 3", step);
+        return error_set(err, ST_DATA, "rot_step %d: it can be 1, 2 or 3", step);
     RETURN_IF_ERROR(check_block(size, s.block, err));
     float *m = mem_array((size_t)(size * size), sizeof *m);
     Status st = m ? exact_hadamard(&s, err) : error_nomem(err, "a rotation");

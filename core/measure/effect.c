@@ -58,7 +58,7 @@ static Hasher hash_common(const EffectLab *lab, const Runner *r, const Pipeline 
     if (changes[0])
         hasher_str(&h, changes);
     if (work_ordered(pipeline_work(p))) { /* a state may then have more streams, too */
-        Digest order = work_order(pipeline_work(p));
+        Digest order = pipeline_order(p);
         hasher_bytes(&h, order.b, sizeof order.b);
     }
     return h;

@@ -53,6 +53,7 @@ EffectPlan effect_plan(const Pipeline *p, const TokenSet *calib, const TokenSet 
     plan.end = streams + plan.reference + kept + max_u64(c.head, e.head) +
                max_u64(quantized, logit_rows_scratch(m, threads, true));
     plan.runner = max_u64(layers, plan.end) - plan.held;
+    plan.runner = max_u64(plan.runner, pipeline_prior_bytes(p, threads, arith));
     return plan;
 }
 

@@ -1,5 +1,6 @@
 #include "model/arch.h"
 #include "model/order.h"
+#include "model/rotmap.h"
 #include "model/subgraph.h"
 
 /* The same decoder under another model_type, and the names the peer's adapters take (specs/models.md 1.3). */
@@ -65,6 +66,8 @@ static const SubgraphFold folds[] = {
     {.source = NULL},
 };
 
+static const TurnSpec turn = {.heads = TURN_HEADS_HADAMARD};
+
 /* DeepSeek-V3, R1, V3.1 and Kimi-K2: latent attention; experts are chosen within groups by sigmoid scores. */
 const Arch arch_deepseek_v3 = {
     .model_type = "deepseek_v3",
@@ -77,5 +80,6 @@ const Arch arch_deepseek_v3 = {
     .default_eps = 1e-6,
     .folds = folds,
     .defaults = defaults_deepseek_v3,
+    .turn = &turn,
     .names = names,
 };

@@ -1,5 +1,6 @@
 #include "model/arch.h"
 #include "model/order.h"
+#include "model/rotmap.h"
 #include "model/subgraph.h"
 
 static const ArchName names[] = {
@@ -35,6 +36,8 @@ static const SubgraphFold folds[] = {
     {.source = NULL},
 };
 
+static const TurnSpec turn = {.heads = TURN_HEADS_SHIFTED};
+
 /* GLM 4.5 to 4.7: routing as in DeepSeek-V3, attention as in Llama with a part of each head rotated. */
 const Arch arch_glm4_moe = {
     .model_type = "glm4_moe",
@@ -48,5 +51,6 @@ const Arch arch_glm4_moe = {
     .default_eps = 1e-5,
     .folds = folds,
     .defaults = defaults,
+    .turn = &turn,
     .names = names,
 };

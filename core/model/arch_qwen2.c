@@ -1,5 +1,6 @@
 #include "model/arch.h"
 #include "model/config.h"
+#include "model/rotmap.h"
 #include "model/subgraph.h"
 
 /* Names the peer's adapters take for this family (specs/models.md 1.3: qwen1_5, qwen2, qwen2_5, qwq). */
@@ -70,6 +71,8 @@ static const SubgraphFold folds[] = {
     {.source = NULL},
 };
 
+static const TurnSpec turn = {.heads = TURN_HEADS_SHIFTED, .pedigree = "qwq", .online = true};
+
 /* Qwen1.5, Qwen2, Qwen2.5, QwQ: biases on q, k, v (found by their tensors) and windows on the last layers. */
 const Arch arch_qwen2 = {
     .model_type = "qwen2",
@@ -80,5 +83,6 @@ const Arch arch_qwen2 = {
     .default_eps = 1e-6,
     .folds = folds,
     .defaults = defaults,
+    .turn = &turn,
     .names = names,
 };

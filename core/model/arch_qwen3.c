@@ -1,5 +1,6 @@
 #include "model/arch.h"
 #include "model/config.h"
+#include "model/rotmap.h"
 #include "model/subgraph.h"
 
 static const ArchName names[] = {
@@ -34,6 +35,8 @@ static const SubgraphFold folds[] = {
     {.source = NULL},
 };
 
+static const TurnSpec turn = {.heads = TURN_HEADS_HADAMARD, .adapt = true, .online = true};
+
 /* Qwen3: a norm on every head of q and k before RoPE; head_dim is a size of its own. */
 const Arch arch_qwen3 = {
     .model_type = "qwen3",
@@ -45,5 +48,6 @@ const Arch arch_qwen3 = {
     .default_eps = 1e-6,
     .folds = folds,
     .defaults = defaults,
+    .turn = &turn,
     .names = names,
 };

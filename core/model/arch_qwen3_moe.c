@@ -1,5 +1,6 @@
 #include "model/arch.h"
 #include "model/config.h"
+#include "model/rotmap.h"
 #include "model/subgraph.h"
 
 static const ArchName names[] = {
@@ -56,6 +57,8 @@ static const SubgraphFold folds[] = {
     {.source = NULL},
 };
 
+static const TurnSpec turn = {.heads = TURN_HEADS_SHIFTED, .adapt = true};
+
 /* Qwen 3 with experts. */
 const Arch arch_qwen3_moe = {
     .model_type = "qwen3_moe",
@@ -66,5 +69,6 @@ const Arch arch_qwen3_moe = {
     .default_eps = 1e-6,
     .folds = folds,
     .defaults = defaults,
+    .turn = &turn,
     .names = names,
 };

@@ -128,10 +128,21 @@ static Status check_unused(Open *o, bool known)
                      open_file_of(o, t), t->name, more, known ? o->m->arch->model_type : "Llama");
 }
 
+/* Folder of best practices of a name of the row's. */
+static const char *pedigree_of(const Arch *a, const char *name)
+{
+    const ArchName *n = a->names;
+    while (n && n->name && strcmp(n->name, name) != 0)
+        n++;
+    const char *own = n && n->name ? n->pedigree : NULL;
+    return own ? own : a->pedigree ? a->pedigree : a->model_type;
+}
+
 /* What the user's --model_type (may be NULL) has to say about the type found in config.json. */
-static void check_user_type(const Model *m, const char *user, bool known, Str *w)
+static void check_user_type(Model *m, const char *user, bool known, Str *w)
 {
     const char *type = m->cfg.model_type;
+    m->pedigree = pedigree_of(m->arch, type);
     if (!known)
         open_warn(w, "model_type '%s' is not built in: its tensors fit a Llama decoder, so it runs as one; compare a result "
                 "before you trust it", type);
@@ -142,6 +153,8 @@ static void check_user_type(const Model *m, const char *user, bool known, Str *w
         open_warn(w, "--model_type '%s' is not known: config.json says '%s', which is used", user, type);
     else if (a != m->arch || !known)
         open_warn(w, "--model_type '%s' means '%s', but config.json says '%s', which is used", user, a->model_type, type);
+    else
+        m->pedigree = pedigree_of(a, user);
 }
 
 static void fingerprint(Model *m, const char *config, size_t len)

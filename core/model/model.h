@@ -179,6 +179,7 @@ typedef struct MoeRule {
 struct BlockSpec;
 struct BlockType;
 struct SubgraphFold;
+struct TurnSpec;
 
 /* Another name of an architecture. */
 typedef struct ArchName {
@@ -228,6 +229,7 @@ typedef struct Arch {
     double default_theta, default_eps;
     int64_t original_max;        /* default of original_max_position_embeddings; 0: max_position_embeddings */
     const ConfigDefault *defaults; /* of further keys, ends with key == NULL; NULL: there are none */
+    const struct TurnSpec *turn; /* how the peer rotates it (model/rotmap.h), NULL: it doesn't */
     const ArchName *names;       /* its other names, ends with name == NULL (may be NULL) */
     const struct SubgraphFold *folds; /* sub-graphs of the peer's adapter, ends with source == NULL; NULL: it has none */
     const char *pedigree;        /* folder of its best practices; NULL: model_type */
@@ -314,6 +316,7 @@ typedef struct Model {
     char *path;
     Checkpoint *ckpt;
     const Arch *arch;
+    const char *pedigree;        /* folder of best practices of the name it was opened as */
     const char *body, *layers;   /* what names begin with: "model.", "model.layers."; of a part of a multimodal model
                                   * "model.language_model." and so on */
     ModelConfig cfg;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/num.h"
 #include "process/pipeline_impl.h"
 
 /* What a work comes to before anything runs: its processors, in which passes they calibrate, and what they need. */
@@ -30,7 +31,8 @@ static Status add_step(const Pipeline *p, Plan *plan, const RecipeStep *s, int i
         return error_set(err, ST_INTERNAL, "entry %d of %d levels", s->entry, p->work.nlevels);
     PipelineStep *step = &plan->steps[plan->nsteps++];
     *step = (PipelineStep){.row = row, .type = s->processor->name, .item = item, .entry = s->entry};
-    return row->start(&step->self, &(ProcessorCtx){.model = p->m, .work = &p->work, .levels = p->levels, .step = s}, err);
+    return row->start(&step->self, &(ProcessorCtx){.model = p->m, .work = &p->work, .levels = p->levels, .step = s,
+                                                   .prior = prior}, err);
 }
 
 static Status list_steps(const Pipeline *p, Plan *plan, const RecipeStage *stage, bool prior, Error *err)
@@ -189,6 +191,9 @@ static Status make_plans(Pipeline *p, Error *err)
     if (!p->plan)
         return error_nomem(err, "the recipe's processors");
     p->nplans = n ? n : 1;
+    p->prior = mem_zarray((size_t)p->nplans, sizeof *p->prior);
+    if (!p->prior)
+        return error_nomem(err, "the recipe's processors");
     for (int i = 0; i < p->nplans; i++) {
         Plan *plan = &p->plan[i];
         RETURN_IF_ERROR(n ? list_steps(p, plan, recipe_stage(r, i), i < n - 1, err) : list_levels(p, plan, err));
@@ -215,6 +220,8 @@ Status pipeline_new(Pipeline **out, const Model *m, const Work *w, Error *err)
         st = make_plans(p, err);
     if (st == ST_OK && edits(p))
         st = overlay_new(&p->overlay, m, err);
+    if (st == ST_OK && p->overlay && w->peer) /* which rounds behind each of its commands */
+        overlay_round(p->overlay, m->cfg.dtype);
     if (st != ST_OK) {
         pipeline_free(p);
         return st;
@@ -236,7 +243,9 @@ void pipeline_free(Pipeline *p)
         free(plan->passes);
     }
     overlay_free(p->overlay);
+    rotation_free(p->kept);
     free(p->plan);
+    free(p->prior);
     free(p->acts);
     free(p->own);
     free(p->levels);
@@ -261,6 +270,34 @@ const QuantLevel *pipeline_levels(const Pipeline *p)
 int pipeline_last_data(const Pipeline *p)
 {
     return main_plan(p)->last_data;
+}
+
+int pipeline_priors(const Pipeline *p)
+{
+    return p->nplans - 1;
+}
+
+bool pipeline_prior_data(const Pipeline *p, int stage)
+{
+    return p->plan[stage].last_data >= 0;
+}
+
+void pipeline_set_prior(Pipeline *p, int stage, const TokenSet *texts)
+{
+    p->prior[stage] = texts;
+}
+
+Digest pipeline_order(const Pipeline *p)
+{
+    Digest order = work_order(&p->work);
+    for (int i = 0; i < pipeline_priors(p); i++) {
+        Hasher h;
+        hasher_init(&h);
+        hasher_bytes(&h, order.b, sizeof order.b);
+        hasher_str(&h, p->prior[i] ? p->prior[i]->sha256 : "");
+        order = hasher_end(&h);
+    }
+    return order;
 }
 
 bool pipeline_flow_is_output(const Pipeline *p)
@@ -333,12 +370,12 @@ Status pipeline_promise(const Pipeline *p, DType inner, SavePlan *out, Error *er
 static uint64_t processor_bytes(const Pipeline *p, const PassSize *size)
 {
     uint64_t most = 0;
-    for (int i = 0; i < p->nplans; i++)
-        for (int k = 0; k < p->plan[i].nsteps; k++) {
-            const PipelineStep *s = &p->plan[i].steps[k];
-            uint64_t bytes = s->row->bytes ? s->row->bytes(s->self, size) : 0;
-            most = bytes > most ? bytes : most;
-        }
+    const Plan *plan = main_plan(p);
+    for (int k = 0; k < plan->nsteps; k++) {
+        const PipelineStep *s = &plan->steps[k];
+        uint64_t bytes = s->row->bytes ? s->row->bytes(s->self, size) : 0;
+        most = bytes > most ? bytes : most;
+    }
     return most;
 }
 
@@ -348,4 +385,25 @@ uint64_t pipeline_bytes(const Pipeline *p, const PassSize *size)
     int64_t dim = m->cfg.head_dim > m->cfg.v_dim ? m->cfg.head_dim : m->cfg.v_dim;
     uint64_t cache = 4 * (uint64_t)size->samples * (uint64_t)m->cfg.kv_heads * (uint64_t)dim * sizeof(float);
     return cache + processor_bytes(p, size) + layer_forms_bytes(m, p->levels, p->work.level, p->work.peer, size->threads);
+}
+
+uint64_t pipeline_prior_bytes(const Pipeline *p, int threads, ArithMode arith)
+{
+    uint64_t most = 0;
+    for (int i = 0; i < pipeline_priors(p); i++) {
+        const TokenSet *t = p->prior[i];
+        if (!t)
+            continue;
+        const RunnerAsk ask = {.rows = t->start[t->samples], .threads = threads, .arith = arith,
+                               .longest = longest_of(t->start, t->samples)};
+        RunnerNeed n = runner_need(p->m, &ask);
+        uint64_t bytes = n.stream + n.kept + n.layer;
+        const PassSize size = {.samples = t->samples, .threads = threads, .rows = ask.rows};
+        for (int k = 0; k < p->plan[i].nsteps; k++) {
+            const PipelineStep *s = &p->plan[i].steps[k];
+            bytes += s->row->bytes ? s->row->bytes(s->self, &size) : 0;
+        }
+        most = bytes > most ? bytes : most;
+    }
+    return most;
 }

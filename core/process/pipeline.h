@@ -22,6 +22,12 @@ const Model *pipeline_model(const Pipeline *p);
 const QuantLevel *pipeline_levels(const Pipeline *p);
 /* Last unit where the main list has something to find by a forward, -1: none, no texts are needed. */
 int pipeline_last_data(const Pipeline *p);
+/* Prior stages, whether one of them needs texts, and its texts, borrowed (before the run, and before the order is asked for). */
+int pipeline_priors(const Pipeline *p);
+bool pipeline_prior_data(const Pipeline *p, int stage);
+void pipeline_set_prior(Pipeline *p, int stage, const TokenSet *texts);
+/* work_order, and what prior stages see: what decides results beside levels, texts and model. */
+Digest pipeline_order(const Pipeline *p);
 /* Whether the calibration's own stream leaves each unit as the finished model would; otherwise (the peer's items run one
  * after the other) a measurement needs a stream of its own. */
 bool pipeline_flow_is_output(const Pipeline *p);
@@ -45,6 +51,8 @@ Status pipeline_promise(const Pipeline *p, DType inner, SavePlan *plan, Error *e
 /* Bytes that the passes need beside the runner's: Hessians, weights quantized as a whole, ranges of keys and values, what
  * processors hold. */
 uint64_t pipeline_bytes(const Pipeline *p, const PassSize *size);
+/* What the prior stage that takes most takes, its streams and the runner included. */
+uint64_t pipeline_prior_bytes(const Pipeline *p, int threads, ArithMode arith);
 
 /* ---- sinks ---- */
 
@@ -92,7 +100,6 @@ Status unit_gifts(const UnitRun *u, const Gifts *to, Error *err);
 
 typedef struct PipelineOptions {
     const TokenSet *calib;        /* of the main list; NULL: it needs none */
-    const TokenSet *const *prior; /* of each prior stage; NULL, or an entry NULL: it needs none */
     const Sink *sinks;            /* [nsinks] */
     int nsinks;
     bool sdpa;                    /* Variant.sdpa in every pass */

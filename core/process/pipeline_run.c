@@ -14,6 +14,7 @@ typedef struct PipelineRun {
     const PipelineOptions *o;
     const Plan *plan;  /* of the present stage */
     bool main;         /* that is the main list */
+    const TokenSet *texts; /* of the stage */
     SinkWants *wants;  /* [nsinks] */
     DType T;           /* in which weights are quantized and activations begin */
     FormsOptions forms;
@@ -176,12 +177,22 @@ static Status to_sinks(UnitRun *u, const Stream *flow, Error *err)
     return ST_OK;
 }
 
+/* What processors see of the run, outside its units. */
+static UnitRun whole_run(PipelineRun *run)
+{
+    return (UnitRun){.runner = run->r, .model = run->p->m, .work = &run->p->work, .unit = -1, .overlay = run->p->overlay,
+                     .gives = run->gives, .texts = run->texts, .kept = &run->p->kept, .run = run};
+}
+
 static Status run_unit(PipelineRun *run, int unit, Error *err)
 {
     const Model *m = run->p->m;
     LayerForms forms;
-    UnitRun u = {.runner = run->r, .model = m, .work = &run->p->work, .unit = unit, .first = m->units[unit].first,
-                 .n = m->units[unit].count, .forms = &forms, .overlay = run->p->overlay, .gives = run->gives, .run = run};
+    UnitRun u = whole_run(run);
+    u.unit = unit;
+    u.first = m->units[unit].first;
+    u.n = m->units[unit].count;
+    u.forms = &forms;
     RETURN_IF_ERROR(layer_forms_init(&forms, m, &run->forms, u.first, u.n, err));
     bool forward = unit <= run->last_flow;
     Status st = run->p->work.peer ? flow_peer(&u, forward, err) : flow_ours(&u, forward, err);
@@ -252,7 +263,7 @@ static const TokenSet *texts_of_stage(const Pipeline *p, const PipelineOptions *
 {
     if (stage == p->nplans - 1)
         return o->calib;
-    return o->prior ? o->prior[stage] : NULL;
+    return p->prior[stage];
 }
 
 /* Where the run begins, and its stream there: with the texts, or where a sink has one. What processors change is changed
@@ -281,6 +292,19 @@ static Status begin(PipelineRun *run, const TokenSet *calib, int first, int *uni
     return ST_OK;
 }
 
+/* What processors do before the first unit, or behind the last. */
+static Status ends_of(PipelineRun *run, bool last, Error *err)
+{
+    for (int i = 0; i < run->plan->nsteps; i++) {
+        const PipelineStep *s = &run->plan->steps[i];
+        Status (*fn)(void *, UnitRun *, Error *) = last ? s->row->finish : s->row->begin;
+        UnitRun u = whole_run(run);
+        if (fn)
+            RETURN_IF_ERROR(fn(s->self, &u, err));
+    }
+    return ST_OK;
+}
+
 /* The streams are the run's own: some units have none. */
 static Status unit_job(void *self, LayerCtx *ctx, Error *err)
 {
@@ -290,7 +314,7 @@ static Status unit_job(void *self, LayerCtx *ctx, Error *err)
 static Status run_stage(PipelineRun *run, int stage, int first, Error *err)
 {
     const PipelineOptions *o = run->o;
-    const TokenSet *calib = texts_of_stage(run->p, o, stage);
+    run->texts = texts_of_stage(run->p, o, stage);
     run->plan = &run->p->plan[stage];
     run->main = stage == run->p->nplans - 1;
     run->wide = false;
@@ -305,13 +329,14 @@ static Status run_stage(PipelineRun *run, int stage, int first, Error *err)
         }
     }
     int unit;
-    RETURN_IF_ERROR(begin(run, calib, first, &unit, err));
+    RETURN_IF_ERROR(ends_of(run, false, err));
+    RETURN_IF_ERROR(begin(run, run->texts, first, &unit, err));
     Schedule order = {.first = unit, .last = run->end, .job = {"pipeline", unit_job, run}};
     if (unit < run->end)
         RETURN_IF_ERROR(schedule_forward(run->r, NULL, 0, &order, err));
     stream_fini(&run->x);
     stream_fini(&run->y);
-    return ST_OK;
+    return run->main ? ST_OK : ends_of(run, true, err);
 }
 
 /* ---- the run ---- */

@@ -6,11 +6,13 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "math/rotation.h"
 #include "process/work.h"
 #include "quant/forms.h"
 #include "recipe/field.h"
 #include "run/runner.h"
 #include "save/saver.h"
+#include "text/calib.h"
 
 /* Processors: one row per type of spec.process that this build runs (recipe/field.h says what its mapping holds, this
  * here how it is run). The pipeline (pipeline.h) walks a recipe's list and asks the rows; nothing else knows the types. A
@@ -26,6 +28,9 @@ typedef struct UnitRun {
     LayerForms *forms;     /* what they compute as in the next pass */
     Overlay *overlay;      /* what processors change in the model; NULL: none of this work's does */
     bool gives;            /* somebody takes what processors make beside the linears' weights */
+    const TokenSet *texts; /* of the stage; NULL: it needs none */
+    Rotation **kept;       /* what a prior stage found for those behind it, NULL: nothing; whoever sets it leaves it to the
+                            * pipeline to free */
     Observer obs[8];       /* of the next pass, which ends with none */
     int nobs;
     struct PipelineRun *run; /* the pipeline's own */
@@ -55,6 +60,7 @@ typedef struct ProcessorCtx {
     const Work *work;
     const QuantLevel *levels; /* [work.nlevels] */
     const RecipeStep *step; /* lives as long as the recipe */
+    bool prior;             /* it stands in a prior stage */
 } ProcessorCtx;
 
 /* The texts of a pass, and the threads. */
@@ -67,6 +73,11 @@ typedef struct Processor {
     unsigned needs; /* PROCESSOR_*: what its kind may need, whatever its settings */
     Status (*start)(void **self, const ProcessorCtx *ctx, Error *err);
     void (*end)(void *self);
+    /* Before the first unit of its stage, and before its texts become a stream (u->unit is -1, it has no forms): changes the
+     * model outside its units, through u->overlay. NULL: nothing. */
+    Status (*begin)(void *self, UnitRun *u, Error *err);
+    /* Behind the last unit of a prior stage, as begin. NULL: nothing. */
+    Status (*finish)(void *self, UnitRun *u, Error *err);
     /* Whether something of it has to be found by a forward through this unit; -1: through any. NULL: never. */
     bool (*forward)(const void *self, int unit);
     /* Makes the unit what this processor has it compute in the next pass: sets forms, adds observers. NULL: nothing. */
@@ -89,6 +100,6 @@ typedef struct Processor {
 
 extern const ProcessorType processor_linear_quant, processor_dynamic_cache, processor_iter_smooth,
     processor_smooth_quant, processor_flex_smooth_quant, processor_flex_awq_ssz,
-    processor_awq; /* of core/registry.c, which has all rows */
+    processor_awq, processor_adapt_rotation; /* of core/registry.c, which has all rows */
 
 #endif

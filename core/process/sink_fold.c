@@ -26,6 +26,6 @@ Status fold_run(Pipeline *p, Runner *r, const FoldOptions *o, Error *err)
     static const SinkOps ops = {.name = "changes", .open = fold_open, .unit = fold_unit, .close = fold_close};
     FoldOptions own = *o;
     const Sink sink = {&ops, &own};
-    const PipelineOptions run = {.calib = o->calib, .prior = o->prior, .sinks = &sink, .nsinks = 1};
+    const PipelineOptions run = {.calib = o->calib, .sinks = &sink, .nsinks = 1};
     return pipeline_run(p, r, &run, err);
 }

@@ -5,10 +5,9 @@
 
 /* Runs a pipeline for what its processors change in the model, and for nothing else: behind it the runner r, and any
  * other with the pipeline's overlay, computes with the changed model. done: told each finished unit, job thread, may be
- * NULL. calib, prior: as PipelineOptions'. */
+ * NULL. calib: as PipelineOptions'. */
 typedef struct FoldOptions {
     const TokenSet *calib;
-    const TokenSet *const *prior;
     void (*done)(void *ctx, int unit);
     void *ctx;
 } FoldOptions;

@@ -47,7 +47,7 @@ static uint64_t largest_weight(const Pipeline *p, int threads)
     return most + 2 * raw; /* the next one is read meanwhile */
 }
 
-uint64_t save_estimate(const Pipeline *p, const SaveOptions *o, int threads, ArithMode arith)
+static uint64_t main_estimate(const Pipeline *p, const SaveOptions *o, int threads, ArithMode arith)
 {
     const Model *m = pipeline_model(p);
     uint64_t bytes = largest_weight(p, threads);
@@ -64,6 +64,12 @@ uint64_t save_estimate(const Pipeline *p, const SaveOptions *o, int threads, Ari
         rerun = rerun || o->savers[i]->peer_reruns;
     bytes += (uint64_t)pipeline_streams(p, rerun) * n.stream + n.kept + n.layer;
     return bytes + pipeline_bytes(p, &(PassSize){o->calib->samples, threads, ask.rows});
+}
+
+uint64_t save_estimate(const Pipeline *p, const SaveOptions *o, int threads, ArithMode arith)
+{
+    uint64_t prior = pipeline_prior_bytes(p, threads, arith), main = main_estimate(p, o, threads, arith);
+    return prior > main ? prior : main;
 }
 
 static Status check_memory(const SaveSink *s, Error *err)
@@ -111,7 +117,7 @@ static Status sink_open(void *self, const Pipeline *p, Runner *r, SinkWants *wan
     if (pipeline_work(p)->peer && runner_arith(r) != ARITH_EXACT)
         return error_set(err, ST_INTERNAL, "the peer's quantization needs a runner in exact arithmetic");
     RETURN_IF_ERROR(check_memory(s, err));
-    Digest order = work_order(pipeline_work(p)); /* what decides the values beside the plan and the texts */
+    Digest order = pipeline_order(p); /* what decides the values beside the plan and the texts */
     digest_hex(&order, s->flow);
     wants->end = model_depth(pipeline_model(p));
     wants->first = s->o->nsavers > 0 ? wants->end : 0;

@@ -63,6 +63,8 @@ Digest work_order(const Work *w)
     for (int i = 0; i < stages; i++) {
         const RecipeStage *stage = recipe_stage(w->recipe, i);
         hasher_u64(&h, (uint64_t)stage->nunits);
+        if (stage->dataset)
+            hasher_str(&h, stage->dataset);
         for (int u = 0; u < stage->nunits; u++) {
             hasher_u64(&h, (uint64_t)stage->units[u].nsteps);
             for (int k = 0; k < stage->units[u].nsteps; k++)

@@ -70,6 +70,10 @@ struct Object {
 
 #define FIELD_END {.key = NULL}
 #define FIELD_TYPE {.key = "type", .type = F_STR, .required = true}
+#define FIELD_BLOCK_SIZE \
+    {.key = "block_size", .type = F_INT, .bounded = true, .lo = -1, .hi = 1e9, .power_of_two = true}
+#define FIELD_TP_SIZE(most) \
+    {.key = "max_tp_size", .type = F_INT, .bounded = true, .lo = 1, .hi = most, .power_of_two = true}
 #define FIELD_PATTERNS \
     {.key = "include", .type = F_PATTERNS, .longest = 200}, {.key = "exclude", .type = F_PATTERNS, .longest = 200}
 /* The same where the peer takes null for an absent list. */
@@ -106,6 +110,8 @@ struct ProcessorType {
     const char *name;
     const Object *object;        /* its keys */
     bool levels;                 /* each of its mappings is a level of the assignment: linear_quant */
+    bool first;                  /* has to stand before all that aren't: it turns the model, whose inputs the others look
+                                  * at */
     bool prior;                  /* may stand in a prior stage: what it does is in the model afterwards */
     /* Its settings from a checked mapping, kept in RecipeStep.settings; NULL: no memory. No function: it has none. */
     const void *(*settings)(Arena *a, const YamlNode *map);

@@ -5,38 +5,12 @@
 /* The items of spec.process: processors that this build runs, which are handed in, and the peer's others, whose keys
  * are known here so that a recipe that names them is checked and kept (specs/config.md 4). */
 
-static const char *const rotation_types[] = {"int4", "int8", NULL};
 static const char *const load_modes[] = {"load", "offload", NULL};
 
-#define BLOCK_SIZE {.key = "block_size", .type = F_INT, .bounded = true, .lo = -1, .hi = 1e9, .power_of_two = true}
-#define TP_SIZE(most) {.key = "max_tp_size", .type = F_INT, .bounded = true, .lo = 1, .hi = most, .power_of_two = true}
 
 static const Field group_fields[] = {
     FIELD_TYPE, {.key = "configs", .type = F_CHECKED, .value = check_processors, .required = true}, FIELD_END};
 
-static const Field quarot_fields[] = {
-    FIELD_TYPE,
-    {.key = "online", .type = F_BOOL},
-    BLOCK_SIZE,
-    {.key = "down_proj_online_layers", .type = F_INTS},
-    TP_SIZE(1e9),
-    {.key = "export_extra_info", .type = F_BOOL},
-    FIELD_END,
-};
-static const Field online_quarot_fields[] = {FIELD_TYPE, FIELD_PATTERNS_OR_NULL, BLOCK_SIZE, FIELD_END};
-static const Field rotation_fields[] = {
-    FIELD_TYPE,
-    {.key = "stage", .type = F_INT, .required = true, .bounded = true, .lo = 1, .hi = 2},
-    {.key = "steps", .type = F_INT, .bounded = true, .lo = 1, .hi = 1000},
-    {.key = "quant_dtype", .type = F_ENUM, .words = rotation_types},
-    {.key = "layer_type", .type = F_STRINGS, .longest = 128, .least = 1, .filled = true},
-    BLOCK_SIZE,
-    {.key = "max_samples", .type = F_INT, .bounded = true, .lo = 1, .hi = 100000},
-    {.key = "online", .type = F_BOOL},
-    {.key = "down_proj_online_layers", .type = F_INTS, .bounded = true, .lo = 0, .hi = 1e9},
-    TP_SIZE(64),
-    FIELD_END,
-};
 static const Field autoround_strategy_fields[] = {
     {.key = "qconfig", .type = F_OBJECT, .object = &qconfig_object, .required = true}, FIELD_PATTERNS, FIELD_END,
 };
@@ -97,20 +71,6 @@ static const Field load_fields[] = {
     FIELD_END,
 };
 
-/* adapt_rotation: the fields of the other stage are refused. */
-static void check_rotation(Check *c, const YamlNode *map)
-{
-    static const char *const stage1[] = {"steps", "quant_dtype", "layer_type", "max_samples", NULL};
-    static const char *const stage2[] = {"online", "down_proj_online_layers", "max_tp_size", NULL};
-    const YamlNode *stage = yaml_get(map, "stage");
-    int64_t s;
-    if (!stage || !lax_int(stage, &s) || (s != 1 && s != 2))
-        return;
-    for (const char *const *k = s == 1 ? stage2 : stage1; *k; k++)
-        if (yaml_get(map, *k))
-            check_fail(c, yaml_get(map, *k), "'%s' belongs to stage %d, this is stage %d", *k, s == 1 ? 2 : 1, (int)s);
-}
-
 /* fa3_quant: one way of saying it. */
 static void check_fa3(Check *c, const YamlNode *map)
 {
@@ -163,9 +123,6 @@ typedef struct KeptType {
 
 static const KeptType kept_types[] = {
     {"group", group_fields, NULL},
-    {"quarot", quarot_fields, NULL},
-    {"online_quarot", online_quarot_fields, NULL},
-    {"adapt_rotation", rotation_fields, check_rotation},
     {"autoround_quant", autoround_fields, NULL},
     {"float_sparse", float_sparse_fields, NULL},
     {"svd_res", svd_fields, NULL},
@@ -216,9 +173,26 @@ static void check_item(Check *c, const YamlNode *item)
     check_pop(c, was);
 }
 
+/* What turns the model stands before what looks at it. *before: the first that does, NULL: none so far. */
+static void check_order(Check *c, const YamlNode *list, const char **before, bool report)
+{
+    for (int i = 0; list && list->kind == YAML_SEQ && i < list->count; i++) {
+        const YamlNode *item = list->items[i], *type = item->kind == YAML_MAP ? yaml_get(item, "type") : NULL;
+        if (node_is(type, "group")) /* within it, its own list was looked at */
+            check_order(c, yaml_get(item, "configs"), before, report && *before);
+        const ProcessorType *p = type && type->kind == YAML_STR ? processor_find(c->r->rows, type->text) : NULL;
+        if (p && p->first && *before && report)
+            check_block(c, item, "'%s' has to stand before '%s': a model is turned before its inputs are looked at", p->name,
+                        *before);
+        *before = *before || !p || p->first ? *before : p->name;
+    }
+}
+
 void check_processors(Check *c, const YamlNode *v, const Field *f)
 {
+    const char *before = NULL;
     check_items(c, v, f, check_item);
+    check_order(c, v, &before, true);
 }
 
 const ProcessorType *processor_find(const RecipeRows *rows, const char *type)

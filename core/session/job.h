@@ -119,6 +119,8 @@ typedef struct Job {
     SessionOptions opt;
     const Model *model;
     DataSpec calib, eval;
+    DataSpec *prior;           /* [npriors] of the recipe's prior stages */
+    int npriors;
     Cancel cancel;
     /* analyze */
     PassPlan plan;             /* borrows what follows; tokens and stream come where it runs */

@@ -23,8 +23,9 @@ struct Kit {
     Profile *profile;     /* of the running job, or the last one: runner and pool know it; NULL: none */
     Runner *runner;
     Tokenizer *tok;
-    TokenSet *calib, *eval;
-    DataSpec calib_of, eval_of;
+    TokenSet *calib, *eval, **prior; /* [npriors] */
+    DataSpec calib_of, eval_of, *prior_of;
+    int npriors;
     bool calib_aside;     /* only a job that is aside has told of calib */
     EffectLab *lab;
     ArithMode lab_arith;
@@ -84,6 +85,19 @@ static void drop_tokens(TokenSet **t, DataSpec *of)
     dataspec_fini(of);
 }
 
+static void drop_priors(Kit *k)
+{
+    for (int i = 0; i < k->npriors; i++) {
+        tokens_free(k->prior[i]);
+        dataspec_fini(&k->prior_of[i]);
+    }
+    free(k->prior);
+    free(k->prior_of);
+    k->prior = NULL;
+    k->prior_of = NULL;
+    k->npriors = 0;
+}
+
 void kit_free(Kit *k)
 {
     if (!k)
@@ -92,6 +106,7 @@ void kit_free(Kit *k)
     drop_tokens(&k->calib, &k->calib_of);
     drop_tokens(&k->eval, &k->eval_of);
     drop_base(k);
+    drop_priors(k);
     runner_free(k->runner);
     tokenizer_free(k->tok);
     pool_free(k->pool);
@@ -221,9 +236,8 @@ static void tell_tokens(Kit *k, const TokenSet *t, bool eval)
     post(k->queue, k->job, eval ? EVT_EVAL : EVT_CALIB);
 }
 
-static Status make_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **slot, DataSpec *of, Error *err)
+static Status read_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **slot, DataSpec *of, Error *err)
 {
-    drop_lab(k);
     drop_tokens(slot, of);
     tell(k, "tokenizing", 0, 0);
     CalibFile *file;
@@ -250,10 +264,17 @@ static Status make_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **sl
             log_line(k, 1, want->name, "%d text%s without a token left out", t->dropped_empty);
         if (t->truncated)
             log_line(k, 0, want->name, "%d text%s cut to --seq-len", t->truncated);
-        tell_tokens(k, t, eval);
     }
     calib_free(file);
     return st;
+}
+
+static Status make_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **slot, DataSpec *of, Error *err)
+{
+    drop_lab(k);
+    RETURN_IF_ERROR(read_tokens(k, want, eval, slot, of, err));
+    tell_tokens(k, *slot, eval);
+    return ST_OK;
 }
 
 /* Tokens of a data file, from the last job when nothing changed. */
@@ -268,6 +289,30 @@ static Status ensure_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **
     Status st = make_tokens(k, want, eval, slot, of, err);
     profile_leave(k->profile, 0, was);
     return st;
+}
+
+/* ---- prior stages ---- */
+
+/* Texts of the prior stages that need some, from the last job where nothing changed. */
+static Status ensure_priors(Kit *k, const Job *j, Pipeline *p, Error *err)
+{
+    if (k->npriors != j->npriors) {
+        drop_priors(k);
+        k->prior = mem_zarray((size_t)j->npriors, sizeof *k->prior);
+        k->prior_of = mem_zarray((size_t)j->npriors, sizeof *k->prior_of);
+        if (!k->prior || !k->prior_of)
+            return error_nomem(err, "the texts of prior stages");
+        k->npriors = j->npriors;
+    }
+    for (int i = 0; i < k->npriors; i++) {
+        bool same = k->prior[i] && dataspec_same(&k->prior_of[i], &j->prior[i]);
+        if (!pipeline_prior_data(p, i))
+            continue;
+        if (!same)
+            RETURN_IF_ERROR(read_tokens(k, &j->prior[i], false, &k->prior[i], &k->prior_of[i], err));
+        pipeline_set_prior(p, i, k->prior[i]);
+    }
+    return ST_OK;
 }
 
 static int64_t longest(const TokenSet *t)
@@ -394,12 +439,14 @@ static Status fold_base(Kit *k, const Job *j, Error *err)
     const Work work = {.recipe = k->base_recipe, .level = k->base_level, .peer = j->opt.peer, .lenient = true,
                        .changes = true};
     RETURN_IF_ERROR(pipeline_new(&k->base, m, &work, err));
+    RETURN_IF_ERROR(ensure_priors(k, j, k->base, err));
     const RunnerAsk ask = {.rows = k->calib->start[k->calib->samples], .longest = longest(k->calib),
                            .threads = pool_threads(k->pool), .arith = j->opt.arith};
     const RunnerNeed n = runner_need(m, &ask);
     const PassSize size = {k->calib->samples, ask.threads, ask.rows};
     const JobMemory need = {.held = pipeline_bytes(k->base, &size),
-                            .runner = (uint64_t)pipeline_streams(k->base, false) * n.stream + n.kept + n.layer,
+                            .runner = max_u64((uint64_t)pipeline_streams(k->base, false) * n.stream + n.kept + n.layer,
+                                              pipeline_prior_bytes(k->base, ask.threads, ask.arith)),
                             .states = k->lab ? effectlab_states(k->lab) : 0};
     RETURN_IF_ERROR(new_runner(k, j, pipeline_overlay(k->base), &need, err));
     return fold_run(k->base, k->runner, &(FoldOptions){.calib = k->calib, .done = folded, .ctx = k}, err);
@@ -539,7 +586,9 @@ static Status measure(Kit *k, Job *j, Error *err)
                        .peer = j->opt.peer, .tell = warn_line, .tell_ctx = k, .lenient = true};
     Pipeline *p;
     RETURN_IF_ERROR(pipeline_new(&p, j->model, &work, err));
-    Status st = measure_work(k, j, p, err);
+    Status st = ensure_priors(k, j, p, err);
+    if (st == ST_OK)
+        st = measure_work(k, j, p, err);
     end_pipeline(k, p);
     RETURN_IF_ERROR(st);
     post(k->queue, j, EVT_EFFECT);
@@ -643,7 +692,9 @@ static Status quantize(Kit *k, Job *j, Error *err)
     }
     int64_t t0 = clock_ns();
     SaveResult run = {0};
-    Status st = write_files(k, q, p, &run, err);
+    Status st = ensure_priors(k, j, p, err);
+    if (st == ST_OK)
+        st = write_files(k, q, p, &run, err);
     if (st == ST_OK)
         st = complete(k, &run, t0, err);
     end_pipeline(k, p);

@@ -273,6 +273,8 @@ static Status prepare(Session *s, const QuantizeOptions *o, Job **out, int *cach
     if (st == ST_OK)
         st = job_take_levels(s, j, err);
     if (st == ST_OK)
+        st = job_take_priors(s, q->recipe, j, err);
+    if (st == ST_OK)
         st = cache_layers_of(s, q, caches, err);
     if (st == ST_OK)
         st = pick_savers(s, q, err);

@@ -38,6 +38,9 @@ static void drop_work(Job *j)
 {
     dataspec_fini(&j->calib);
     dataspec_fini(&j->eval);
+    for (int i = 0; i < j->npriors; i++)
+        dataspec_fini(&j->prior[i]);
+    free(j->prior);
     free(j->metrics);
     free(j->selected);
     set_job_fini(&j->sets);

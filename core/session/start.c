@@ -73,6 +73,28 @@ Status job_new(Session *s, JobKind kind, unsigned texts, Job **out, Error *err)
     return ST_OK;
 }
 
+Status job_take_priors(Session *s, const Recipe *r, Job *j, Error *err)
+{
+    int n = r ? recipe_stages(r) - 1 : 0;
+    if (n <= 0)
+        return ST_OK;
+    j->prior = mem_zarray((size_t)n, sizeof *j->prior);
+    if (!j->prior)
+        return error_nomem(err, "a job");
+    for (; j->npriors < n; j->npriors++) {
+        const char *own = recipe_stage(r, j->npriors)->dataset, *name = own ? own : recipe_dataset(r);
+        DataSpec *d = &j->prior[j->npriors];
+        *d = (DataSpec){.path = data_path(s, NULL, name, err), .name = strdup(name), .max_samples = s->opt.max_samples,
+                        .seq_len = s->opt.seq_len};
+        if (!d->path || !d->name) {
+            bool said = !d->path;
+            dataspec_fini(d);
+            return said ? err->status : error_nomem(err, "a job");
+        }
+    }
+    return ST_OK;
+}
+
 Status job_take_levels(Session *s, Job *j, Error *err)
 {
     size_t n = (size_t)s->model->nlinears;
@@ -282,7 +304,12 @@ Status start_analysis_of(Session *s, unsigned texts, Job **out, Error *err)
     RETURN_IF_ERROR(job_new(s, JOB_ANALYZE, texts | (changed ? TEXTS_CALIB : 0), out, err));
     (*out)->base = base;
     (*out)->recipe = changed ? recipe_hold(s->recipe) : NULL;
-    return ST_OK;
+    Status st = job_take_priors(s, (*out)->recipe, *out, err);
+    if (st != ST_OK) {
+        job_free(*out);
+        *out = NULL;
+    }
+    return st;
 }
 
 static Status analysis_job(Session *s, const Metric *const *all, const MetricPass *pass, const char *const *patterns,
@@ -662,7 +689,7 @@ static Status take_recipe(Session *s, Job *j, Recipe *r, const int16_t *level, E
     j->recipe = recipe_hold(r);
     j->key = recipe_key(s, r, level);
     j->fit = recipe_fit_key(s, r);
-    return ST_OK;
+    return job_take_priors(s, r, j, err);
 }
 
 Status start_measurement(Session *s, Recipe *r, const int16_t *level, bool full, const char *title, Job **out, Error *err)

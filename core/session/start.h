@@ -17,4 +17,7 @@ Status start_analysis_of(Session *s, unsigned texts, Job **out, Error *err);
 /* What scores are held against from now on is what this job finds. */
 void start_origin(Session *s, Job *j);
 
+/* What the prior stages of the job's recipe read: found, as the calibration set is. */
+Status job_take_priors(Session *s, const Recipe *r, Job *j, Error *err);
+
 #endif

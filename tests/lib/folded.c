@@ -15,6 +15,8 @@ static Status run(Folded *f, const TestRun *base, bool peer, const TokenSet *cal
 {
     const Work w = {.recipe = f->recipe, .level = f->level, .peer = peer};
     RETURN_IF_ERROR(pipeline_new(&f->p, base->m, &w, err));
+    for (int i = 0; i < pipeline_priors(f->p); i++)
+        pipeline_set_prior(f->p, i, calib);
     const RunnerOptions o = {.pool = base->pool, .arith = runner_arith(base->r), .overlay = pipeline_overlay(f->p)};
     RETURN_IF_ERROR(runner_new(&f->r, base->m, &o, err));
     return fold_run(f->p, f->r, &(FoldOptions){.calib = calib}, err);

@@ -11,7 +11,8 @@ typedef struct Folded {
     Pipeline *p;
     Runner *r; /* sees the changes */
 } Folded;
-/* process: the list of spec.process in YAML's flow form, "[{type: kv_smooth}]". Initialises *f also after an error. */
+/* process: the list of spec.process in YAML's flow form, "[{type: kv_smooth}]"; behind it there may be lines of further keys
+ * of spec. Prior stages read calib, too. Initialises *f also after an error. */
 Status folded_run(Folded *f, const TestRun *base, const char *process, bool peer, const TokenSet *calib, Error *err);
 void folded_fini(Folded *f);
 /* [rows][vocab] of a pass in float over all layers; caller frees. */

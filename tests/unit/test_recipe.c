@@ -295,7 +295,7 @@ static const struct {
     {SAVE("1.5"), "part_file_size 1.5: the peer takes whole numbers only", false},
     {PROCESS("{type: dynamic_cache, qconfig: {scope: per_token, dtype: int8, symmetric: true, method: minmax}}"),
      "dynamic_cache runs with per_channel int8 minmax", true},
-    {PROCESS("{type: quarot}"), "processor 'quarot': kept", true},
+    {PROCESS("{type: svd_res}"), "processor 'svd_res': kept", true},
     {"apiversion: modelslim_v1\nspec: {runner: dp_layer_wise}\n", "run as layer_wise here", false},
     {"apiversion: modelslim_v1\nspec: {prior: [{process: []}]}\n", "prior stages aren't run", true},
     {ENTRY(Q(A8, W8)) "      exclude: ['{1..2000}']\n", "pattern has more than 1000", true},

@@ -198,10 +198,10 @@ static void test_sizes_without_a_matrix_are_named(void **state)
     expect(rotation_hadamard(&r, 2880, -1, &err), &err, "of size 2880 ");
     expect(rotation_hadamard(&r, 2880, -1, &err), &err, "12, 20, 28, 36, 40, 52, 60, 76, 108, 136, 140, 156, 160, 172, 200;");
     expect(rotation_hadamard(&r, 0, -1, &err), &err, "of size 0 ");
-    expect(rotation_hadamard(&r, 96, 64, &err), &err, "blocks of 64 don't divide its size 96");
-    expect(rotation_hadamard(&r, 8, 16, &err), &err, "blocks of 16 don't divide its size 8");
-    expect(rotation_shifted(&r, 80, -1, 1, NULL, 0, &err), &err, "blocks of 32 don't divide its size 80");
-    expect(rotation_shifted(&r, 16, -1, 1, NULL, 0, &err), &err, "blocks of 32 don't divide its size 16");
+    expect(rotation_hadamard(&r, 96, 64, &err), &err, "blocks of 64 don't divide size 96");
+    expect(rotation_hadamard(&r, 8, 16, &err), &err, "blocks of 16 don't divide size 8");
+    expect(rotation_shifted(&r, 80, -1, 1, NULL, 0, &err), &err, "blocks of 32 don't divide size 80");
+    expect(rotation_shifted(&r, 16, -1, 1, NULL, 0, &err), &err, "blocks of 32 don't divide size 16");
     expect(rotation_shifted(&r, 64, -1, 4, NULL, 0, &err), &err, "rot_step 4");
     assert_null(r);
     int64_t a = 0, b = 0;

@@ -211,6 +211,8 @@ static const Tested processors[] = {
     {"flex_smooth_quant", "test_flex.c", "flex_smooth_is_the_recorded_one"},
     {"flex_awq_ssz", "test_flex.c", "flex_awq_is_the_recorded_one"},
     {"awq", "test_awq.c", "processor_is_the_recorded_one"},
+    {"quarot", "test_quarot.c", "recordings_are_reproduced"},
+    {"adapt_rotation", "test_adapt_rotation.c", "test_original"},
     {0},
 };
 static const Tested acts[] = {
