@@ -44,6 +44,9 @@ for how in "" "--compat peer"; do
         --model_type Qwen3-8B --config_path "$tmp/iter.yaml" --save_path "$tmp/part" --progress always $how
     exits 0 "gone on with" quant --config_path "$tmp/iter.yaml" --save_path "$tmp/part" --resume $how
     is "$(sums "$tmp/whole")" "$(sums "$tmp/part")" "the same bytes"
+    exits 0 "an output that is there, with --verify" quant --config_path "$tmp/iter.yaml" --save_path "$tmp/part" --resume \
+        --verify $how
+    has "$tmp/err" "--verify compares nothing: the output was there already" "is not held against the model unchanged"
 done
 
 # What can't be.
