@@ -335,8 +335,10 @@ unsigned pipeline_needs(const Pipeline *p)
 {
     unsigned needs = 0;
     for (int i = 0; i < p->nplans; i++)
-        for (int k = 0; k < p->plan[i].nsteps; k++)
-            needs |= p->plan[i].steps[k].row->needs;
+        for (int k = 0; k < p->plan[i].nsteps; k++) {
+            const PipelineStep *s = &p->plan[i].steps[k];
+            needs |= s->row->needs | (s->row->more ? s->row->more(s->self) : 0);
+        }
     return needs;
 }
 

@@ -71,6 +71,7 @@ typedef struct PassSize {
 
 typedef struct Processor {
     unsigned needs; /* PROCESSOR_*: what its kind may need, whatever its settings */
+    unsigned (*more)(const void *self); /* and what these settings add to it; NULL: nothing */
     Status (*start)(void **self, const ProcessorCtx *ctx, Error *err);
     void (*end)(void *self);
     /* Before the first unit of its stage, and before its texts become a stream (u->unit is -1, it has no forms): changes the

@@ -249,6 +249,17 @@ void smooth_end(void *self)
     free(s);
 }
 
+/* Whether it scales inputs at run time somewhere. */
+unsigned smooth_more(const void *self)
+{
+    const Smooth *s = self;
+    for (int u = 0; u < model_depth(s->m); u++)
+        for (int i = 0; i < s->unit[u].n; i++)
+            if (!s->unit[u].g[i].norm && s->unit[u].g[i].source < 0)
+                return PROCESSOR_INPUTS;
+    return 0;
+}
+
 bool smooth_forward(const void *self, int unit)
 {
     const Smooth *s = self;

@@ -124,6 +124,7 @@ extern const SmoothMethod iter_smooth_method, smooth_quant_method;
 /* Processor.start of method m; set: its settings, which begin with SmoothSettings. */
 Status smooth_start(void **self, const ProcessorCtx *ctx, const SmoothMethod *m, Error *err);
 void smooth_end(void *self);
+unsigned smooth_more(const void *self);
 bool smooth_forward(const void *self, int unit);
 Status smooth_stage(void *self, UnitRun *u, FormStage stage, const FormTypes *t, Error *err);
 Status smooth_learn(void *self, UnitRun *u, Error *err);
@@ -131,7 +132,7 @@ Status smooth_give(void *self, const UnitRun *u, const Gifts *to, Error *err);
 Status smooth_promise(void *self, DType inner, SavePlan *plan, Error *err);
 uint64_t smooth_bytes(const void *self, const PassSize *size);
 #define SMOOTH_PROCESSOR                                                                                             \
-    .needs = PROCESSOR_FORWARD | PROCESSOR_TURN, .end = smooth_end, .forward = smooth_forward, .stage = smooth_stage, \
-    .learn = smooth_learn, .give = smooth_give, .promise = smooth_promise, .bytes = smooth_bytes
+    .needs = PROCESSOR_FORWARD | PROCESSOR_TURN, .more = smooth_more, .end = smooth_end, .forward = smooth_forward, \
+    .stage = smooth_stage, .learn = smooth_learn, .give = smooth_give, .promise = smooth_promise, .bytes = smooth_bytes
 
 #endif

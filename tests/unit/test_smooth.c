@@ -533,6 +533,7 @@ static void inputs_are_scaled_at_run_time(void **state)
             if (k == 0 ? scaled < base.m->nlinears / 2 : (scaled != 0) == all)
                 fail_msg("%s: %s scales %lld inputs of %lld", models[i], process, (long long)scaled,
                          (long long)base.m->nlinears);
+            assert_true(!(pipeline_needs(f.p) & PROCESSOR_INPUTS) == (scaled == 0)); /* planners make room */
             free(want);
             free(got);
             folded_fini(&f);
