@@ -22,10 +22,7 @@ overlay_file            the same
 overlay_replace         the same
 rng_unit                the random stream of a layer job
 rotation_transpose      the same
-save_changes_made       the same
-save_changes_note       the same
 save_changes_unsaved    the same
-save_changes_untie      the same
 schedule_backward       orders of units for metrics with a pass of their own
 schedule_backward_bytes the same
 session_table_work      tests count by it what a step of the screen costs

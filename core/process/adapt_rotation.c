@@ -198,6 +198,19 @@ static Status finish(void *self, UnitRun *u, Error *err)
     return rotation_dense(u->kept, h, n, err);
 }
 
+static Status promise(void *self, DType inner, SavePlan *plan, Error *err)
+{
+    const Adapt *a = self;
+    (void)inner;
+    return a->watch ? ST_OK : rotating_promise(&a->turn, false, plan, err);
+}
+
+static Status give(void *self, const UnitRun *u, const Gifts *to, Error *err)
+{
+    const Adapt *a = self;
+    return a->watch ? ST_OK : rotating_give(&a->turn, false, u, to, err);
+}
+
 static uint64_t bytes(const void *self, const PassSize *size)
 {
     const Adapt *a = self;
@@ -219,7 +232,7 @@ static void hash(const void *settings, Hasher *h)
 }
 
 static const Processor run = {
-    .needs = PROCESSOR_TURN | PROCESSOR_FORWARD,
+    .needs = PROCESSOR_TURN | PROCESSOR_FORWARD | PROCESSOR_OUTPUTS | PROCESSOR_INPUTS,
     .start = start,
     .end = end,
     .begin = begin,
@@ -227,6 +240,8 @@ static const Processor run = {
     .forward = forward,
     .stage = stage,
     .learn = learn,
+    .give = give,
+    .promise = promise,
     .bytes = bytes,
     .hash = hash,
 };

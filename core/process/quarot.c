@@ -48,17 +48,30 @@ static Status learn(void *self, UnitRun *u, Error *err)
     return rotating_learn(self, u, err);
 }
 
+static Status promise(void *self, DType inner, SavePlan *plan, Error *err)
+{
+    (void)inner;
+    return rotating_promise(self, true, plan, err);
+}
+
+static Status give(void *self, const UnitRun *u, const Gifts *to, Error *err)
+{
+    return rotating_give(self, true, u, to, err);
+}
+
 static void hash(const void *settings, Hasher *h)
 {
     rotate_hash(settings, h);
 }
 
 static const Processor run = {
-    .needs = PROCESSOR_TURN,
+    .needs = PROCESSOR_TURN | PROCESSOR_OUTPUTS | PROCESSOR_INPUTS,
     .start = start,
     .end = end,
     .begin = begin,
     .learn = learn,
+    .give = give,
+    .promise = promise,
     .hash = hash,
 };
 

@@ -4,9 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
+#include "base/str.h"
 #include "math/hadamard.h"
 #include "model/block.h"
 #include "process/turn.h"
+#include "save/changes.h"
 
 /* ---- settings ---- */
 
@@ -213,4 +216,108 @@ Status rotating_learn(Rotating *r, const UnitRun *u, Error *err)
     if (r->set->online)
         RETURN_IF_ERROR(turn_heads(r, u, err));
     return r->set->online && is_listed(r->set, u->unit) ? turn_down(r, u, err) : ST_OK;
+}
+
+/* ---- what is written ---- */
+
+static const char rotation_file[] = "optional/quarot.safetensors";
+
+static Status promise_square(SaveChanges *to, const char *name, int64_t linear, int layer, int64_t n, Error *err)
+{
+    return save_changes_made(to, &(SaveMade){.name = name, .linear = linear, .layer = layer, .ndim = 2, .shape = {n, n},
+                                             .file = layer < 0 ? rotation_file : NULL, .unlisted = true}, err);
+}
+
+/* Name of what is made for a linear. */
+static void made_name(const Rotating *r, int64_t linear, const char *end, char out[320])
+{
+    snprintf(out, 320, "%s.%s", r->m->linears[linear].name, end);
+}
+
+static int64_t down_of(const Rotating *r, int unit)
+{
+    return unit_block(&r->m->units[unit], ROLE_FEED_FORWARD, 0)->linear[DENSE_DOWN];
+}
+
+/* Adds the names of linears as a JSON list. */
+static void list_layers(const Rotating *r, bool down, Str *out)
+{
+    const char *comma = "";
+    str_printf(out, "\"%s\": {\"layers\": [", down ? "kronecker_rotation" : "heads_rotation");
+    for (int i = 0; i < r->m->nunits; i++) {
+        if (down && !is_listed(r->set, i))
+            continue;
+        int64_t linear = down ? down_of(r, i) : unit_linear(&r->m->units[i], "o");
+        str_printf(out, "%s\"%s\"", comma, r->m->linears[linear].name);
+        comma = ", ";
+    }
+    str_printf(out, "]}");
+}
+
+static Status promise_online(const Rotating *r, SaveChanges *to, Error *err)
+{
+    char name[320];
+    for (int i = 0; i < r->m->nunits; i++) {
+        int64_t o = unit_linear(&r->m->units[i], "o");
+        made_name(r, o, "heads_rotation", name);
+        RETURN_IF_ERROR(promise_square(to, name, o, i, rotation_size(r->heads), err));
+        if (!is_listed(r->set, i))
+            continue;
+        made_name(r, down_of(r, i), "kronecker_rotation_m", name);
+        RETURN_IF_ERROR(promise_square(to, name, down_of(r, i), i, rotation_size(r->m_factor), err));
+        made_name(r, down_of(r, i), "kronecker_rotation_n", name);
+        RETURN_IF_ERROR(promise_square(to, name, down_of(r, i), i, rotation_size(r->n_factor), err));
+    }
+    Str json = {0};
+    str_printf(&json, "{\"max_tp_size\": %lld, ", (long long)r->set->max_tp);
+    list_layers(r, false, &json);
+    str_printf(&json, ", ");
+    list_layers(r, true, &json);
+    str_printf(&json, "}");
+    Status st = json.oom ? error_nomem(err, "the description")
+                         : save_changes_note(to, SAVE_METADATA, "quarot", str_text(&json), err);
+    str_free(&json);
+    return st;
+}
+
+Status rotating_promise(const Rotating *r, bool info, SavePlan *plan, Error *err)
+{
+    SaveChanges *to = plan->changes;
+    save_changes_values(to);
+    if (r->m->exit.head && r->m->exit.head == r->m->entry.table)
+        save_changes_untie(to);
+    if (info && r->set->export_info) {
+        RETURN_IF_ERROR(promise_square(to, "global_rotation", -1, -1, r->m->cfg.hidden, err));
+        RETURN_IF_ERROR(save_changes_note(to, SAVE_OPTIONAL, "quarot",
+                                          "{\"rotation_map\": {\"global_rotation\": \"optional/quarot.safetensors\"}}", err));
+    }
+    return r->set->online ? promise_online(r, to, err) : ST_OK;
+}
+
+static Status give_square(const Rotation *rot, const char *name, const Gifts *to, Error *err)
+{
+    int64_t n = rotation_size(rot);
+    float *m = mem_array((size_t)(n * n), sizeof *m);
+    Status st = m ? rotation_rows(rot, m, err) : error_nomem(err, "a rotation");
+    if (st == ST_OK)
+        st = to->tensor(to->self, &(SaveValues){.name = name, .n = n * n, .values = m}, err);
+    free(m);
+    return st;
+}
+
+Status rotating_give(const Rotating *r, bool info, const UnitRun *u, const Gifts *to, Error *err)
+{
+    char name[320];
+    if (info && r->set->export_info && u->unit == 0)
+        RETURN_IF_ERROR(give_square(r->turns.r[TURN_STREAM], "global_rotation", to, err));
+    if (!r->set->online)
+        return ST_OK;
+    made_name(r, unit_linear(&r->m->units[u->unit], "o"), "heads_rotation", name);
+    RETURN_IF_ERROR(give_square(r->heads, name, to, err));
+    if (!is_listed(r->set, u->unit))
+        return ST_OK;
+    made_name(r, down_of(r, u->unit), "kronecker_rotation_m", name);
+    RETURN_IF_ERROR(give_square(r->m_factor, name, to, err));
+    made_name(r, down_of(r, u->unit), "kronecker_rotation_n", name);
+    return give_square(r->n_factor, name, to, err);
 }

@@ -39,4 +39,8 @@ Status rotating_begin(Rotating *r, const UnitRun *u, const Rotation *stream, Err
 /* Turns the unit. */
 Status rotating_learn(Rotating *r, const UnitRun *u, Error *err);
 
+/* What comes of it in files, and its values. info: R itself goes along, where the settings say so. */
+Status rotating_promise(const Rotating *r, bool info, SavePlan *plan, Error *err);
+Status rotating_give(const Rotating *r, bool info, const UnitRun *u, const Gifts *to, Error *err);
+
 #endif
