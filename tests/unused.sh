@@ -21,7 +21,6 @@ overlay_derive_tensor   the same
 overlay_file            the same
 overlay_replace         the same
 rng_unit                the random stream of a layer job
-rotation_transpose      the same
 save_changes_unsaved    the same
 schedule_backward       orders of units for metrics with a pass of their own
 schedule_backward_bytes the same

@@ -165,7 +165,41 @@ typedef struct Output {
     Reference *f;
     Effect *e; /* NULL: of the float model */
     TokenBlocks *blocks;
+    const Pipeline *p;
 } Output;
+
+/* *out = the states as the unchanged model has them: turned back. */
+static Status turn_back(const Rotation *r, const Stream *in, Stream *out, Error *err)
+{
+    Rotation *back;
+    RETURN_IF_ERROR(rotation_transpose(&back, r, err));
+    float *scratch = mem_aligned((size_t)rotation_bytes(back), 1);
+    Status st = scratch ? stream_copy(out, in, err) : error_nomem(err, "the last states");
+    if (st == ST_OK)
+        rotation_right(back, out->data, out->rows, out->width, out->width, scratch);
+    free(scratch);
+    rotation_free(back);
+    return st;
+}
+
+/* Of a model whose stream was turned: its states turned back go to logits by the unchanged model's norm and head, which give
+ * what its own give of them. */
+static Status compare_turned(const Comparison *c, const Output *o, const Rotation *r, const Stream *calib, const Stream *eval,
+                             Error *err)
+{
+    Runner *plain;
+    Stream x = {0}, y = {0};
+    RETURN_IF_ERROR(runner_unchanged(o->r, &plain, err));
+    Status st = turn_back(r, calib, &x, err);
+    if (st == ST_OK)
+        st = turn_back(r, eval, &y, err);
+    if (st == ST_OK)
+        st = effect_compare(c, plain, &x, &y, o->e, o->blocks, err);
+    stream_fini(&x);
+    stream_fini(&y);
+    runner_free(plain);
+    return st;
+}
 
 static Status on_output(void *ctx, const Stream *calib, const Stream *eval, Error *err)
 {
@@ -176,7 +210,9 @@ static Status on_output(void *ctx, const Stream *calib, const Stream *eval, Erro
     runner_leave_layers(o->r);
     Profile *profile = pool_profile(runner_pool(o->r));
     Phase was = profile_enter(profile, 0, PHASE_LOGITS);
-    Status st = o->e ? effect_compare(&c, o->r, calib, eval, o->e, o->blocks, err)
+    const Rotation *turned = o->e ? pipeline_turned(o->p) : NULL;
+    Status st = turned ? compare_turned(&c, o, turned, calib, eval, err)
+              : o->e ? effect_compare(&c, o->r, calib, eval, o->e, o->blocks, err)
                      : reference_make(o->f, o->r, &lab->predicted, calib, eval, err);
     profile_leave(profile, 0, was);
     return st;
@@ -228,7 +264,7 @@ static Status measure(EffectLab *lab, Runner *r, Pipeline *p, const Digest *keys
     const TokenSet *t = lab->opt.eval;
     Effect e = {.arith = runner_arith(r), .tokens = t->start[t->samples], .predicted = lab->predicted.n,
                 .texts = lab->eval_texts.texts};
-    Output o = {lab, r, f, &e, blocks};
+    Output o = {lab, r, f, &e, blocks, p};
     MeasureSink s = {.output = on_output, .ctx = &o};
     RETURN_IF_ERROR(run_layers(lab, r, p, keys, NULL, &s, err));
     e.first_layer_run = s.first;

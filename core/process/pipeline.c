@@ -244,6 +244,7 @@ void pipeline_free(Pipeline *p)
     }
     overlay_free(p->overlay);
     rotation_free(p->kept);
+    rotation_free(p->turned);
     free(p->plan);
     free(p->prior);
     free(p->acts);
@@ -345,6 +346,11 @@ unsigned pipeline_needs(const Pipeline *p)
 bool pipeline_whole(const Pipeline *p)
 {
     return layer_forms_whole(p->m, p->levels, p->work.level, p->work.peer);
+}
+
+const Rotation *pipeline_turned(const Pipeline *p)
+{
+    return p->turned;
 }
 
 Overlay *pipeline_overlay(const Pipeline *p)

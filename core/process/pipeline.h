@@ -45,6 +45,9 @@ bool pipeline_whole(const Pipeline *p);
 /* What its processors change in the model, NULL when none of them does. The runner of its run is made with it, and it lives
  * as long as the pipeline, which then runs once. */
 Overlay *pipeline_overlay(const Pipeline *p);
+/* By what the run has turned the residual stream: states of the changed model are those of the unchanged one times this.
+ * NULL: it is as it was. */
+const Rotation *pipeline_turned(const Pipeline *p);
 /* Fills in what processors will give beside the linears and what they will change in the tensors that are written: the
  * plan's changes, which the caller has made. inner: the dtype to which the run rounds. */
 Status pipeline_promise(const Pipeline *p, DType inner, SavePlan *plan, Error *err);

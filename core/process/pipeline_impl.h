@@ -32,7 +32,7 @@ struct Pipeline {
     QuantLevel *levels; /* [work.nlevels] */
     int16_t *acts;      /* [nlinears] the level where the input is fake-quantized, else 0 */
     Overlay *overlay; /* NULL: no processor changes the model */
-    Rotation *kept;   /* UnitRun.kept */
+    Rotation *kept, *turned; /* UnitRun's */
     Plan *plan; /* [nplans] of each stage of the recipe; the last is the main list */
     int nplans;
     const TokenSet **prior; /* [nplans] texts of the prior stages, NULL: none were given */

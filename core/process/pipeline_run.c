@@ -181,7 +181,7 @@ static Status to_sinks(UnitRun *u, const Stream *flow, Error *err)
 static UnitRun whole_run(PipelineRun *run)
 {
     return (UnitRun){.runner = run->r, .model = run->p->m, .work = &run->p->work, .unit = -1, .overlay = run->p->overlay,
-                     .gives = run->gives, .texts = run->texts, .kept = &run->p->kept, .run = run};
+                     .gives = run->gives, .texts = run->texts, .kept = &run->p->kept, .turned = &run->p->turned, .run = run};
 }
 
 static Status run_unit(PipelineRun *run, int unit, Error *err)

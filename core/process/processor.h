@@ -33,6 +33,7 @@ typedef struct UnitRun {
                             * pipeline to free */
     Observer obs[8];       /* of the next pass, which ends with none */
     int nobs;
+    Rotation **turned;     /* by which a processor has turned the residual stream, NULL: by none; as kept */
     struct PipelineRun *run; /* the pipeline's own */
 } UnitRun;
 /* For a processor's stage: has the next pass watched. The observer outlives the pass. */

@@ -166,6 +166,8 @@ Status rotating_begin(Rotating *r, const UnitRun *u, const Rotation *stream, Err
 {
     turns_free(&r->turns);
     RETURN_IF_ERROR(rotmap_turns(r->m, r->peer, r->set->block, stream, &r->turns, err));
+    rotation_free(*u->turned);
+    *u->turned = rotation_share(r->turns.r[TURN_STREAM]);
     return turn_model(r->m, u->overlay, &r->turns, r->peer, -1, err);
 }
 
