@@ -7,10 +7,10 @@
 
 static const char *const load_modes[] = {"load", "offload", NULL};
 
-
 static const Field group_fields[] = {
     FIELD_TYPE, {.key = "configs", .type = F_CHECKED, .value = check_processors, .required = true}, FIELD_END};
 
+static const Field online_quarot_fields[] = {FIELD_TYPE, FIELD_PATTERNS_OR_NULL, FIELD_BLOCK_SIZE, FIELD_END};
 static const Field autoround_strategy_fields[] = {
     {.key = "qconfig", .type = F_OBJECT, .object = &qconfig_object, .required = true}, FIELD_PATTERNS, FIELD_END,
 };
@@ -123,6 +123,7 @@ typedef struct KeptType {
 
 static const KeptType kept_types[] = {
     {"group", group_fields, NULL},
+    {"online_quarot", online_quarot_fields, NULL},
     {"autoround_quant", autoround_fields, NULL},
     {"float_sparse", float_sparse_fields, NULL},
     {"svd_res", svd_fields, NULL},

@@ -222,6 +222,8 @@ static const struct {
     {PROCESS("{type: flex_smooth_quant, alpha: null}"), "alpha: must be a number"},
     {PROCESS("{type: quarot, block_size: -1, max_tp_size: 4}"), NULL},
     {PROCESS("{type: quarot, block_size: 12}"), "must be a power of two"},
+    {PROCESS("{type: online_quarot, block_size: 64, exclude: null}"), NULL},
+    {PROCESS("{type: online_quarot, block_size: 12}"), "must be a power of two"},
     {PROCESS("{type: adapt_rotation}"), "stage: is missing"},
     {PROCESS("{type: adapt_rotation, stage: 1, online: true}"), "'online' belongs to stage 2"},
     {PROCESS("{type: adapt_rotation, stage: 1, layer_type: []}"), "needs at least 1 item"},
