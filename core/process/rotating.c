@@ -310,6 +310,8 @@ static Status give_square(const Rotation *rot, const char *name, const Gifts *to
 Status rotating_give(const Rotating *r, bool info, const UnitRun *u, const Gifts *to, Error *err)
 {
     char name[320];
+    if (to->debug && u->unit == 0)
+        RETURN_IF_ERROR(rotating_tell(r, to, err));
     if (info && r->set->export_info && u->unit == 0)
         RETURN_IF_ERROR(give_square(r->turns.r[TURN_STREAM], "global_rotation", to, err));
     if (!r->set->online)

@@ -42,5 +42,7 @@ Status rotating_learn(Rotating *r, const UnitRun *u, Error *err);
 /* What comes of it in files, and its values. info: R itself goes along, where the settings say so. */
 Status rotating_promise(const Rotating *r, bool info, SavePlan *plan, Error *err);
 Status rotating_give(const Rotating *r, bool info, const UnitRun *u, const Gifts *to, Error *err);
+/* For --debug: every matrix once, and by which of them each weight was turned, left (W <- R' W) or right (W <- W R). */
+Status rotating_tell(const Rotating *r, const Gifts *to, Error *err);
 
 #endif
