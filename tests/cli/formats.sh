@@ -13,9 +13,10 @@ room_of() {
     case $1 in
         smooth_quant_shift_w8a8_fp32) echo 2e-6 ;;
         iter_smooth_w8a8_fp32|w8a8_debug) echo 1e-4 ;;
+        debug_two_namespaces) echo 2e-3 ;; # of one channel: its largest input is the next BF16 value
     esac
 }
-roomy="smooth_quant_shift_w8a8_fp32 iter_smooth_w8a8_fp32 w8a8_debug"
+roomy="smooth_quant_shift_w8a8_fp32 iter_smooth_w8a8_fp32 w8a8_debug debug_two_namespaces"
 
 # Cases whose float32 scales come out of sums in float32 (ranges of float32 activations or caches, GPTQ's Hessian): the order of
 # the sums, which differs between kernels of the original's own library too, shows in their last digits.
