@@ -13,7 +13,7 @@ room_of() {
     case $1 in
         smooth_quant_shift_w8a8_fp32) echo 2e-6 ;;
         iter_smooth_w8a8_fp32|w8a8_debug) echo 1e-4 ;;
-        debug_two_namespaces) echo 2e-3 ;; # of one channel: its largest input is the next BF16 value
+        debug_two_namespaces) echo 1e-6 ;; # and one channel's largest input is the next BF16 value
     esac
 }
 roomy="smooth_quant_shift_w8a8_fp32 iter_smooth_w8a8_fp32 w8a8_debug debug_two_namespaces"

@@ -1,6 +1,6 @@
 """compare_weights.py WANT GOT [ROOM]: two .safetensors files with the same tensors, equal in every integer and 16-bit float;
 float32 values (and those that deq_scale keeps as the bits of an integer) within 1e-6 of each other. With ROOM: within ROOM
-of the tensor's largest value, and integers may be one off in one of a thousand places. Prints what is not so."""
+of the tensor's largest value, and integers and 16-bit floats may be the next one in one of a thousand places. Prints what is not so."""
 import json
 import struct
 import sys
@@ -36,9 +36,10 @@ def near(a, b, room):
 
 
 def codes_near(dtype, a, b, room):
-    if room is None or dtype not in ("I8", "I32"):
+    kind = {"I8": "b", "I32": "i", "BF16": "H", "F16": "H"}.get(dtype)  # the next float has the next bits
+    if room is None or not kind:
         return False
-    form = "<%d%s" % (len(a) // (1 if dtype == "I8" else 4), "b" if dtype == "I8" else "i")
+    form = "<%d%s" % (len(a) // struct.calcsize(kind), kind)
     off = [abs(x - y) for x, y in zip(struct.unpack(form, a), struct.unpack(form, b))]
     return max(off) <= 1 and sum(off) <= max(1, len(off) // 1000)
 
