@@ -60,7 +60,7 @@ compare() { # CASE OUT
 seen=
 for dir in "$golden"/*/; do
     run=$(basename "$dir")
-    [ -f "$dir/MODEL" ] || continue
+    [ -f "$dir/MODEL" ] && [ -d "$dir/out" ] || continue # without an output the original failed
     type=$(basename "$dir"/out/*_best_practice.yaml _best_practice.yaml)
     mkdir "$tmp/$run"
     cp "$dir/config.yaml" "$dir/calib.jsonl" "$tmp/$run"
