@@ -21,10 +21,8 @@ exits 0 "the same with two threads" quant "$tmp/both.yaml" "$tmp/b" 2
 for f in "$tmp"/a/*.safetensors "$tmp"/a/*.json; do
     same "$f" "$tmp/b/${f##*/}" "${f##*/} has the same bytes"
 done
-s quant --model_path $model --max-samples 8 --config_path "$tmp/both.yaml" --save_path "$tmp/c" >/dev/null 2>&1 &
-sleep 1
-kill -9 $! 2>/dev/null
-wait $! 2>/dev/null
+exits 137 "killed behind a layer" python3 tests/lib/interrupt_at.py "layer 3" SIGKILL 1 "$SLIMSCOPE" quant --model_path $model --max-samples 8 \
+    --config_path "$tmp/both.yaml" --save_path "$tmp/c" --progress always
 exits 0 "resumed after a kill" s quant --model_path $model --max-samples 8 --config_path "$tmp/both.yaml" --save_path "$tmp/c" --resume
 for f in "$tmp"/a/*.safetensors; do
     same "$f" "$tmp/c/${f##*/}" "${f##*/} has the same bytes, resumed"
