@@ -107,7 +107,6 @@ Status sessions_delete(App *a, const char *const *ids, int64_t days, Error *err)
 
 /* ---- going on ---- */
 
-/* Finishes the stopped job without a screen and prints what is known. */
 /* The metric that is shown, or all that have scores where that one has none. */
 static void what_ran(const Session *s, const Metric **list)
 {
@@ -120,6 +119,7 @@ static void what_ran(const Session *s, const Metric **list)
             list[n++] = metric_table[i];
 }
 
+/* Finishes the stopped job without a screen and prints what is known. */
 static Status resume_headless(App *a, Error *err)
 {
     Status st = session_go_on(a->session, NULL, err);
@@ -187,6 +187,48 @@ static Status open_session(App *a, const CommandLine *cl, bool screen, Error *er
     a->log_seen = session_log_old(a->session);
     const char *threads = cl_str(cl, "threads");
     return threads ? session_set(a->session, "threads", threads, err) : ST_OK;
+}
+
+/* The kept session of this name, or this ID. */
+static Status find_named(const char *name, SessionInfo *out, bool *found, Error *err)
+{
+    char *dir;
+    SessionInfo *list;
+    int n;
+    *found = false;
+    RETURN_IF_ERROR(find_sessions(&dir, &list, &n, err));
+    for (int i = 0; i < n && !*found; i++) {
+        *out = list[i];
+        *found = strcmp(list[i].name, name) == 0 || strcmp(list[i].id, name) == 0;
+    }
+    free(list);
+    free(dir);
+    return ST_OK;
+}
+
+/* Whether two folders are the same one; one that is gone is known by its name. */
+static bool same_folder(const char *a, const char *b)
+{
+    char *x = realpath(a, NULL), *y = realpath(b, NULL);
+    bool same = strcmp(x ? x : a, y ? y : b) == 0;
+    free(x);
+    free(y);
+    return same;
+}
+
+Status session_named(App *a, const CommandLine *cl, const char *name, bool *found, Error *err)
+{
+    SessionInfo i;
+    RETURN_IF_ERROR(find_named(name, &i, found, err));
+    if (!*found)
+        return ST_OK;
+    if (cl->nwords && !same_folder(cl->words[0], i.model))
+        return error_set(err, ST_USAGE, "session '%s' is of the model in '%s': leave the model out, or name another session",
+                         name, i.model);
+    RETURN_IF_ERROR(session_restore(&a->session, &a->options, i.id, err));
+    a->log_seen = session_log_old(a->session);
+    go_on(a, cl);
+    return ST_OK;
 }
 
 static Status resume_job(App *a, const CommandLine *cl, Error *err)

@@ -15,17 +15,17 @@ static Status do_command(App *a, const char *verb, const char *word, Error *err)
     return app_execute_words(a, 2, argv, err);
 }
 
-/* Opens what the command line names, each as the command that would do it by hand. */
-static Status open_named(App *a, const CommandLine *cl, Error *err)
+/* Opens what the command line names, each as the command that would do it by hand. kept: a session with its model is open. */
+static Status open_named(App *a, const CommandLine *cl, bool kept, Error *err)
 {
     static const char *const files[] = {"recipe", "calib_dataset", "eval", NULL};
     static const char *const verbs[] = {"recipe", "calib", "eval"};
     const char *type = cl_str(cl, "model_type");
     RETURN_IF_ERROR(app_session(a, err));
-    if (cl->nwords) {
+    if (cl->nwords && !kept) {
         char *argv[] = {"open", (char *)cl->words[0], "--model_type", (char *)type, NULL};
         RETURN_IF_ERROR(app_execute_words(a, type ? 4 : 2, argv, err));
-    } else if (type || cl_given(cl, "recipe")) {
+    } else if (!kept && (type || cl_given(cl, "recipe"))) {
         return error_set(err, ST_USAGE, "--%s needs a MODEL", type ? "model_type" : "recipe");
     }
     for (const Setting *s = setting_table; s->key; s++) {
@@ -94,7 +94,7 @@ Status screen_options(const CommandLine *cl, ScreenOptions *o, Error *err)
 static Status refuse_screen_options(const CommandLine *cl, Error *err)
 {
     static const char *const names[] = {"pace",     "dump-screen", "theme",    "lang",   "glyphs", "color",
-                                        "no-color", "mouse",       "no-mouse", "calm", NULL};
+                                        "no-color", "mouse",       "no-mouse", "calm", "session", NULL};
     for (int i = 0; names[i]; i++)
         if (cl_given(cl, names[i]))
             return error_set(err, ST_USAGE,
@@ -103,13 +103,26 @@ static Status refuse_screen_options(const CommandLine *cl, Error *err)
     return ST_OK;
 }
 
+/* What --session says: that session if it is kept, else a new one with this name. */
+static Status open_as(App *a, const CommandLine *cl, const char *name, Error *err)
+{
+    bool kept;
+    RETURN_IF_ERROR(session_named(a, cl, name, &kept, err));
+    if (!kept && !cl->nwords)
+        return error_set(err, ST_USAGE, "no session '%s' is kept: give the MODEL that a new one of this name is to open", name);
+    if (!kept && a->options.read_only)
+        return error_set(err, ST_USAGE, "--read-only keeps no session that could be named '%s'", name);
+    RETURN_IF_ERROR(open_named(a, cl, kept, err));
+    return kept ? ST_OK : session_set_name(a->session, name, err);
+}
+
 static Status run_script(App *a, const CommandLine *cl, Error *err)
 {
     RETURN_IF_ERROR(refuse_screen_options(cl, err));
     RETURN_IF_ERROR(app_become(a, FACE_SCRIPT, err));
     RETURN_IF_ERROR(prepare(a, cl, err));
     if (cl->nwords || cl->nvalues > 1)
-        RETURN_IF_ERROR(open_named(a, cl, err));
+        RETURN_IF_ERROR(open_named(a, cl, false, err));
     return app_script(a, cl_str(cl, "script"), err);
 }
 
@@ -123,7 +136,7 @@ static Status run_workbench(App *a, const CommandLine *cl, Error *err)
     if (!tty && !sized && a->implicit && !ui && cl->nwords) {
         RETURN_IF_ERROR(refuse_screen_options(cl, err));
         RETURN_IF_ERROR(prepare(a, cl, err));
-        RETURN_IF_ERROR(open_named(a, cl, err));
+        RETURN_IF_ERROR(open_named(a, cl, false, err));
         return report_run(a, err);
     }
     if (!tty && !sized)
@@ -136,7 +149,8 @@ static Status run_workbench(App *a, const CommandLine *cl, Error *err)
     RETURN_IF_ERROR(screen_options(cl, &o, err));
     RETURN_IF_ERROR(app_become(a, FACE_UI, err));
     RETURN_IF_ERROR(prepare(a, cl, err));
-    RETURN_IF_ERROR(open_named(a, cl, err));
+    const char *name = cl_str(cl, "session");
+    RETURN_IF_ERROR(name ? open_as(a, cl, name, err) : open_named(a, cl, false, err));
     return app_run_screen(a, &o, err);
 }
 
@@ -155,6 +169,7 @@ static Status run_workbench(App *a, const CommandLine *cl, Error *err)
 static const Option workbench_options[] = {
     {"script", ARG_PATH, "FILE", "run the commands in FILE (- is standard input) and end; also -x FILE", COMP_FILE},
     {"ui", ARG_FLAG, NULL, "with --script: show the workbench while the script runs", COMP_NONE},
+    {"session", ARG_STR, "NAME", "go on with the session of this name, or begin it", COMP_NONE},
     {"force", ARG_FLAG, NULL, "with --script: also on another model than the one it was recorded with", COMP_NONE},
     {"pace", ARG_INT, "MS", "with --ui --script: wait MS milliseconds between commands", COMP_NONE},
     OPTIONS_SCREEN,
@@ -186,7 +201,7 @@ static Status run_shell(App *a, const CommandLine *cl, Error *err)
     if (st != ST_OK) /* a slip in the settings must not keep a person out */
         app_note(a, "%s", err->text);
     if (cl->nwords || cl->nvalues)
-        RETURN_IF_ERROR(open_named(a, cl, err));
+        RETURN_IF_ERROR(open_named(a, cl, false, err));
     return app_shell(a, err);
 }
 static const Option shell_options[] = {

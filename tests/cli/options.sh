@@ -312,6 +312,7 @@ want=64 row shell read-only "opened with --read-only: nothing is changed" - --re
 row workbench script "4 linears" "" --script "$tmp/s2.slim"
 row workbench force "linears sent to float" - --script "$tmp/other.slim" --force
 row workbench ui "FILE:$tmp/screen" - --ui --script "$tmp/s2.slim" --size 90x20 $d
+row workbench session "FILE:$tmp/screen" "no/name" --session here $d
 row workbench pace "FILE:$tmp/screen" x --ui --script "$tmp/s2.slim" --size 90x20 --pace 1 $d
 row workbench size "FILE:$tmp/screen" 80 $d
 row workbench dump-screen "FILE:$tmp/screen" "" $d

@@ -72,7 +72,15 @@ has "$tmp/r.slim" "# model.layers.7.mlp.down_proj " "and every linear"
 exits 0 "a report is a script" s --script "$tmp/r.slim"
 exits 0 "and is made of one that is not open" s session report "$tmp/r2.slim" mine
 has "$tmp/r2.slim" "exclude *.1.mlp.down_proj" "with its commands"
-exits 0 "session rm" s session rm mine
+exits 0 "--session goes on with it" s --session mine --size 80x24 --dump-screen "$tmp/screen"
+has "$tmp/screen" "float 1/56" "with its edit"
+exits 64 "but not on another model" s tests/golden/analysis/_models/llama-fp32 --session mine --size 80x24 --dump-screen "$tmp/screen"
+has "$tmp/err" "lab_models/demo': leave the model out" "and says whose it is"
+exits 64 "nor without a model when it is not there" s --session other --size 80x24 --dump-screen "$tmp/screen"
+exits 0 "else it begins one" s lab_models/demo --session other --size 80x24 --dump-screen "$tmp/screen"
+s session list >"$tmp/list"
+has "$tmp/list" "  other  " "of this name"
+exits 0 "session rm" s session rm mine other
 s session list >"$tmp/list"
 
 # ---- the model ----
