@@ -51,7 +51,21 @@ Status app_run_screen(App *a, const ScreenOptions *o, Error *err)
 {
     if (!a->screen)
         return error_set(err, ST_USAGE, "this program has no screen");
-    return a->screen->run(a, o, err);
+    ScreenOptions now = *o;
+    Status st = a->screen->run(a, &now, err);
+    while (st == ST_OK && a->next) {
+        st = session_close(a->session, err);
+        a->session = a->next;
+        a->next = NULL;
+        a->quit = false;
+        a->log_seen = session_log_old(a->session);
+        now.script = NULL; /* it was run */
+        if (st == ST_OK) {
+            session_follow(a, NULL);
+            st = a->screen->run(a, &now, err);
+        }
+    }
+    return st;
 }
 
 /* How to go on with what is being closed; "" where there is nothing to say. */
@@ -94,6 +108,7 @@ Status app_close(App *a, Error *err)
 void app_fini(App *a)
 {
     session_free(a->session);
+    session_free(a->next);
     free((char *)a->options.state_dir);
     free((char *)a->options.cache_dir);
     free(a->replay_file);

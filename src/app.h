@@ -49,6 +49,7 @@ struct App {
     void (*print)(void *ctx, const char *text, size_t len);
     void *print_ctx;
     bool quit;               /* set by the quit command */
+    Session *next;           /* that the workbench goes on with once its screen has closed; NULL: it ends then */
     char *replay_file;       /* script being run, for messages */
     int replay_line;
     /* screen commands; NULL without a workbench */

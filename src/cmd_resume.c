@@ -144,17 +144,16 @@ static Status resume_headless(App *a, Error *err)
     return st;
 }
 
-/* An analysis that was stopped or killed goes on at once, unless that is not wanted. */
-static void go_on(App *a, const CommandLine *cl)
+void session_follow(App *a, const CommandLine *cl)
 {
     Session *s = a->session;
     int64_t done, total;
     const char *step;
     Error why = {0};
     int waiting = 0;
-    bool run = !cl_given(cl, "no-run") && !session_unkept(s), stopped = session_stopped(s, &done, &total, &step);
+    bool run = !(cl && cl_given(cl, "no-run")) && !session_unkept(s), stopped = session_stopped(s, &done, &total, &step);
     Str what = {0};
-    str_printf(&what, "session %s: ", session_id(s));
+    str_printf(&what, "session %s: ", session_name(s)[0] ? session_name(s) : session_id(s));
     if (!stopped && run && session_go_on(s, &waiting, NULL) == ST_OK)
         str_puts(&what, "its jobs go on");
     else if (!stopped)
@@ -227,7 +226,7 @@ Status session_named(App *a, const CommandLine *cl, const char *name, bool *foun
                          name, i.model);
     RETURN_IF_ERROR(session_restore(&a->session, &a->options, i.id, err));
     a->log_seen = session_log_old(a->session);
-    go_on(a, cl);
+    session_follow(a, cl);
     return ST_OK;
 }
 
@@ -272,7 +271,7 @@ static Status run_resume(App *a, const CommandLine *cl, Error *err)
     RETURN_IF_ERROR(open_session(a, cl, screen, err));
     if (!screen)
         return resume_headless(a, err);
-    go_on(a, cl);
+    session_follow(a, cl);
     return app_run_screen(a, &o, err);
 }
 static const Option resume_options[] = {

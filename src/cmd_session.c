@@ -186,6 +186,48 @@ static Status save_session(App *a, const CommandLine *cl, Error *err)
     return ST_OK;
 }
 
+/* Another session in the place of this one, which is kept. */
+static Status open_session(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 2, 2, err));
+    if (a->face != FACE_UI || a->depth)
+        return error_set(err, ST_USAGE, "'session open' is typed in the workbench: elsewhere slimscope resume %s", cl->words[1]);
+    if (a->session && session_busy(a->session) && !cl->bang)
+        return error_set(err, ST_USAGE, "a job runs: 'wait' for it, or 'session open %s!' to stop it; finished rows are kept", cl->words[1]);
+    if (a->session && (strcmp(cl->words[1], session_id(a->session)) == 0 || strcmp(cl->words[1], session_name(a->session)) == 0))
+        return error_set(err, ST_USAGE, "session '%s' is the one that is open", cl->words[1]);
+    SessionOptions o = a->options;
+    RETURN_IF_ERROR(session_restore(&a->next, &o, cl->words[1], err));
+    a->quit = true;
+    return ST_OK;
+}
+
+/* Names of the parts of 'session', then of the sessions there are. */
+static void session_offer(const App *a, const char *const *words, int n, OfferWord *put, void *ctx)
+{
+    static const char *const parts[][2] = {
+        {"name", "give this session a name"},   {"list", "all sessions"},
+        {"open", "another session in the place of this one"}, {"rm", "remove sessions"},
+        {"save", "write this one as a file"},   {"report", "write a report of a fault"},
+    };
+    SessionInfo *list = NULL;
+    int sessions = 0;
+    for (size_t i = 0; n == 0 && i < sizeof parts / sizeof *parts; i++)
+        put(ctx, parts[i][0], parts[i][1]);
+    if (n < 1 || (strcmp(words[0], "open") != 0 && strcmp(words[0], "rm") != 0) || !a->options.state_dir ||
+        session_list(a->options.state_dir, &list, &sessions, NULL) != ST_OK)
+        return;
+    for (int i = 0; i < sessions; i++) {
+        Str text = {0};
+        str_printf(&text, "%s: ", path_base(list[i].model));
+        session_info_text(&list[i], &text);
+        if (!list[i].locked)
+            put(ctx, list[i].name[0] ? list[i].name : list[i].id, str_text(&text));
+        str_free(&text);
+    }
+    free(list);
+}
+
 static Status remove_sessions(App *a, const CommandLine *cl, Error *err)
 {
     int64_t days = cl_int(cl, "older", 0);
@@ -220,13 +262,13 @@ static Status run_session(App *a, const CommandLine *cl, Error *err)
     static const struct {
         const char *word;
         Status (*run)(App *a, const CommandLine *cl, Error *err);
-    } what[] = {{"name", name_session}, {"list", list_them}, {"rm", remove_sessions}, {"save", save_session}, {"report", write_report}};
+    } what[] = {{"name", name_session}, {"list", list_them}, {"open", open_session}, {"rm", remove_sessions}, {"save", save_session}, {"report", write_report}};
     if (!cl->nwords)
         return show_session(a, err);
     for (size_t i = 0; i < sizeof what / sizeof *what; i++)
         if (strcmp(cl->words[0], what[i].word) == 0)
             return what[i].run(a, cl, err);
-    return error_set(err, ST_USAGE, "'session %s' is not known: session [name NAME|list|rm NAME...|save FILE|report FILE]", cl->words[0]);
+    return error_set(err, ST_USAGE, "'session %s' is not known: session [name NAME|list|open NAME|rm NAME...|save FILE|report FILE]", cl->words[0]);
 }
 static const Option session_options_list[] = {
     {"older", ARG_INT, "DAYS", "rm: those that nothing was done in for so many days", COMP_NONE},
@@ -234,8 +276,8 @@ static const Option session_options_list[] = {
 };
 const Command command_session = {
     .name = "session",
-    .args = "[name NAME|list|rm NAME...|save FILE|report FILE [SESSION]]",
-    .summary = "What session this is; name it, list all, remove some, save one as a file, or write a report of a fault.",
+    .args = "[name NAME|list|open NAME|rm NAME...|save FILE|report FILE [SESSION]]",
+    .summary = "What session this is; name it, list all, go on with another, remove some, save one as a file, or write a report of a fault.",
     .help = "A report is a script of what was done, with versions, the model's fingerprint, config and linears, settings, jobs, the "
             "end of the log, scores and measurements as comments: no weight, no text. Outside of a session it is of the newest one, or "
             "of SESSION.",
@@ -243,4 +285,5 @@ const Command command_session = {
     .completes = COMP_FILE,
     .options = session_options_list,
     .run = run_session,
+    .offer = session_offer,
 };

@@ -100,6 +100,8 @@ void write_version(Str *out);
 Status sessions_list(App *a, Error *err);
 /* Deletes what `ids` names (NULL: every closed one that was not changed for `days` days). */
 Status sessions_delete(App *a, const char *const *ids, int64_t days, Error *err);
+/* A session that was opened again goes on with the jobs it was at, unless --no-run was given (cl NULL: it wasn't), and says so. */
+void session_follow(App *a, const CommandLine *cl);
 /* Opens the kept session of this name, or ID, and goes on with what it was at. *found: false without one. ST_USAGE: the command
  * line names another model than the session's. */
 Status session_named(App *a, const CommandLine *cl, const char *name, bool *found, Error *err);

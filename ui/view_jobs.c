@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "src/lang.h"
 #include "ui/actions.h"
+#include "ui/input.h"
 #include "ui/log.h"
 
 typedef struct Jobs {
@@ -445,6 +446,13 @@ static unsigned jobs_move(Ui *ui, const KeyRow *row, int key)
     return DO_PAINT;
 }
 
+/* Opens the command line with what goes on with another session; it lists them. */
+static unsigned jobs_session(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    return input_open(ui, INPUT_COMMAND, "session open ");
+}
+
 static const KeyRow keys[] = {
     {.place = 40, .keys = {'r'}, .command = "resume JOB",
      .help = "go on with the job of the cursor, a stopped one after its last whole layer",
@@ -462,6 +470,8 @@ static const KeyRow keys[] = {
      .label = "Discard", .run = jobs_discard, .refuse = refuse_open},
     {.place = 46, .keys = {'\n', '\t', K(KEY_ENTER)}, .help = "what the log says of this job", .label = "Log",
      .run = jobs_log, .refuse = refuse_no_job},
+    {.place = 47, .keys = {'o'}, .command = "session open NAME", .help = "go on with another session in the place of this one",
+     .label = "Sessions", .run = jobs_session},
     {.help = NULL},
 };
 

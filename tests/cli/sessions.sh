@@ -80,6 +80,27 @@ exits 64 "nor without a model when it is not there" s --session other --size 80x
 exits 0 "else it begins one" s lab_models/demo --session other --size 80x24 --dump-screen "$tmp/screen"
 s session list >"$tmp/list"
 has "$tmp/list" "  other  " "of this name"
+cat >"$tmp/open.py" <<'PY'
+import os, sys
+sys.path.insert(0, "tests/lib")
+from pty_term import Program
+p = Program([os.environ["SLIMSCOPE"], "lab_models/demo", "--session", "other", "--glyphs", "ascii"],
+            dict(os.environ, TERM="xterm-256color", LC_ALL="C.UTF-8"), 30, 120, limit=60)
+p.see("session other: ")
+p.keys("3o")
+p.keys("other\r")
+p.see("session 'other' is the one that is open")
+p.keys("omine\r")
+p.see("session mine: ")
+p.see("float 1/56")
+p.keys(":session open nowhere\r")
+p.see("no session 'nowhere'")
+p.keys(":quit\r")
+print(p.finish())
+PY
+is "exit 0" "$(PYTHONDONTWRITEBYTECODE=1 python3 "$tmp/open.py" 2>&1 | tail -n 1)" "o on Jobs goes on with another session in the workbench"
+exits 64 "elsewhere 'session open'" s session open mine
+has "$tmp/err" "slimscope resume mine" "tells the command"
 exits 0 "session rm" s session rm mine other
 s session list >"$tmp/list"
 
