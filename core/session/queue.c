@@ -84,7 +84,8 @@ void queue_fini(Queue *q)
 
 Status job_room(Queue *q, Error *err)
 {
-    return mem_grow(&q->jobs, &q->cap_jobs, q->njobs + 1, sizeof *q->jobs) ? ST_OK : error_nomem(err, "the job list");
+    size_t n = q->njobs + 1 + (size_t)metric_count();
+    return mem_grow(&q->jobs, &q->cap_jobs, n, sizeof *q->jobs) ? ST_OK : error_nomem(err, "the job list");
 }
 
 Status job_row_keep(JobRow *r, const char *dir, Error *err)

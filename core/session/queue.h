@@ -62,7 +62,7 @@ JobRow *job_row_find(const Queue *q, int id);
 /* Queues a measurement of these levels[nlinears] (copied) of a recipe (held), the open one or another. title NULL: how many
  * are quantized. */
 Status job_measure(Session *s, Recipe *r, const int16_t *level, bool full, const char *title, Error *err);
-/* Room in the list of jobs for one more. */
+/* Room in the list of jobs for as many as one request makes: a pass for every metric, and one more. */
 Status job_room(Queue *q, Error *err);
 /* How many jobs run or wait. */
 size_t queue_open(const Queue *q);
