@@ -189,6 +189,7 @@ const LangText lang_zh_a_m[] = {
     {"give back what is not needed", "收回不需要的"},
     {"give the next group back, the one of most loss per byte", "再回退一组：每字节损失最大的"},
     {"give this rule another pattern", "修改此规则的模式"},
+    {"go on with another session in the place of this one", "以另一个会话替换当前会话并继续"},
     {"go on with the job of the cursor, a stopped one after its last whole layer", "继续光标处的任务，已停止的从最后完整的一层之后继续"},
     {"goes along: fused groups stay whole", "一同改变：融合组保持完整"},
     {"going on with #%d", "继续 #%d"},
