@@ -142,7 +142,7 @@ const LangText lang_zh_capitals[] = {
     {"STOP", "停止"},
     {"Save", "保存"},
     {"Scales and rounding. For speed: activations per_tensor (static); for accuracy: per_token (dynamic); pd_mix balances them. Of two within the noise the cheaper one stays.", "缩放与取整。求速度：激活 per_tensor（静态）；求精度：per_token（动态）；pd_mix 折中。两者之差在噪声内时保留更便宜的。"},
-    {"Searches alpha and beta for each subgraph: about four times the work of iter_smooth.", "为每个子图搜索 alpha 和 beta：工作量约为 iter_smooth 的四倍。"},
+    {"Searches alpha and beta for each subgraph: about five times the work of iter_smooth.", "为每个子图搜索 alpha 和 beta：工作量约为 iter_smooth 的五倍。"},
     {"Sessions", "会话"},
     {"Sets", "集合"},
     {"Skip", "跳过"},

@@ -50,7 +50,7 @@ const GuideRow guide_rows[] = {
      .change = FRONT("{type: iter_smooth, alpha: 0.7, symmetric: true}"), .processor = "iter_smooth"},
     {"S2d", "iter_smooth, alpha 0.5", "Lower where the weights suffer.", smooth_risk, 1, GUIDE_VARY,
      .change = FRONT("{type: iter_smooth, alpha: 0.5, symmetric: true}"), .processor = "iter_smooth"},
-    {"S2e", "flex_smooth_quant", "Searches alpha and beta for each subgraph: about four times the work of iter_smooth.", smooth_risk, 1, GUIDE_VARY,
+    {"S2e", "flex_smooth_quant", "Searches alpha and beta for each subgraph: about five times the work of iter_smooth.", smooth_risk, 1, GUIDE_VARY,
      .change = FRONT("{type: flex_smooth_quant}"), .processor = "flex_smooth_quant"},
     {"S2f", "quarot", "Rotates outliers away; in front of the others.", "the engine must support rotation", 1, GUIDE_VARY,
      .change = FRONT("{type: quarot}"), .processor = "quarot"},
