@@ -277,7 +277,7 @@ static const Option session_options_list[] = {
 const Command command_session = {
     .name = "session",
     .args = "[name NAME|list|open NAME|rm NAME...|save FILE|report FILE [SESSION]]",
-    .summary = "What session this is; name it, list all, go on with another, remove some, save one as a file, or write a report of a fault.",
+    .summary = "What session this is; name, list, open, remove or save sessions, or write a report of a fault.",
     .help = "A report is a script of what was done, with versions, the model's fingerprint, config and linears, settings, jobs, the "
             "end of the log, scores and measurements as comments: no weight, no text. Outside of a session it is of the newest one, or "
             "of SESSION.",
