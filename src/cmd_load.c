@@ -45,26 +45,14 @@ static Status load_run(App *a, const CommandLine *cl, Error *err)
 
 static void load_offer(const App *a, const char *const *words, int n, OfferWord *put, void *ctx)
 {
-    SessionInfo *list = NULL;
-    int sessions = 0;
     if (n == 0) {
         put(ctx, "scores", "a file that another program, or analyze, wrote");
         put(ctx, "session", "another session: its scores and its measurements");
     }
     if (n == 1 && strcmp(words[0], "scores") == 0)
         offer_results(words[1], put, ctx);
-    if (n != 1 || strcmp(words[0], "session") != 0 || !a->options.state_dir ||
-        session_list(a->options.state_dir, &list, &sessions, NULL) != ST_OK)
-        return;
-    for (int i = 0; i < sessions; i++) {
-        Str text = {0};
-        str_printf(&text, "%s: ", path_base(list[i].model));
-        session_info_text(&list[i], &text);
-        if (!a->session || strcmp(list[i].id, session_id(a->session)) != 0)
-            put(ctx, list[i].id, str_text(&text));
-        str_free(&text);
-    }
-    free(list);
+    if (n == 1 && strcmp(words[0], "session") == 0)
+        offer_sessions(a, false, put, ctx);
 }
 
 static const Option load_options[] = {

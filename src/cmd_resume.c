@@ -4,6 +4,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "io/file.h"
 #include "session/settings.h"
 #include "base/mem.h"
 #include "src/commands.h"
@@ -21,6 +22,30 @@ static Status find_sessions(char **dir, SessionInfo **list, int *n, Error *err)
     if (st != ST_OK)
         free(*dir);
     return st;
+}
+
+static bool is_named(const SessionInfo *i, const char *name)
+{
+    return strcmp(i->id, name) == 0 || (i->name[0] && strcmp(i->name, name) == 0);
+}
+
+void offer_sessions(const App *a, bool closed, OfferWord *put, void *ctx)
+{
+    SessionInfo *list = NULL;
+    int n = 0;
+    if (!a->options.state_dir || session_list(a->options.state_dir, &list, &n, NULL) != ST_OK)
+        return;
+    for (int i = 0; i < n; i++) {
+        Str text = {0};
+        str_printf(&text, "%s: ", path_base(list[i].model));
+        session_info_text(&list[i], &text);
+        if (closed && !list[i].locked)
+            put(ctx, list[i].name[0] ? list[i].name : list[i].id, str_text(&text));
+        else if (!closed && (!a->session || !is_named(&list[i], session_id(a->session))))
+            put(ctx, list[i].id, str_text(&text));
+        str_free(&text);
+    }
+    free(list);
 }
 
 static void put_session(const SessionInfo *i, Str *b)
@@ -79,7 +104,7 @@ Status sessions_delete(App *a, const char *const *ids, int64_t days, Error *err)
     for (int i = 0; ids && ids[i] && st == ST_OK; i++) {
         const char *id = ids[i];
         for (int k = 0; k < n; k++)
-            if (strcmp(list[k].id, ids[i]) == 0 || (list[k].name[0] && strcmp(list[k].name, ids[i]) == 0)) {
+            if (is_named(&list[k], ids[i])) {
                 freed += list[k].bytes;
                 id = list[k].id;
                 break;
@@ -198,7 +223,7 @@ static Status find_named(const char *name, SessionInfo *out, bool *found, Error 
     RETURN_IF_ERROR(find_sessions(&dir, &list, &n, err));
     for (int i = 0; i < n && !*found; i++) {
         *out = list[i];
-        *found = strcmp(list[i].name, name) == 0 || strcmp(list[i].id, name) == 0;
+        *found = is_named(&list[i], name);
     }
     free(list);
     free(dir);

@@ -202,32 +202,6 @@ static Status open_session(App *a, const CommandLine *cl, Error *err)
     return ST_OK;
 }
 
-/* Names of the parts of 'session', then of the sessions there are. */
-static void session_offer(const App *a, const char *const *words, int n, OfferWord *put, void *ctx)
-{
-    static const char *const parts[][2] = {
-        {"name", "give this session a name"},   {"list", "all sessions"},
-        {"open", "another session in the place of this one"}, {"rm", "remove sessions"},
-        {"save", "write this one as a file"},   {"report", "write a report of a fault"},
-    };
-    SessionInfo *list = NULL;
-    int sessions = 0;
-    for (size_t i = 0; n == 0 && i < sizeof parts / sizeof *parts; i++)
-        put(ctx, parts[i][0], parts[i][1]);
-    if (n < 1 || (strcmp(words[0], "open") != 0 && strcmp(words[0], "rm") != 0) || !a->options.state_dir ||
-        session_list(a->options.state_dir, &list, &sessions, NULL) != ST_OK)
-        return;
-    for (int i = 0; i < sessions; i++) {
-        Str text = {0};
-        str_printf(&text, "%s: ", path_base(list[i].model));
-        session_info_text(&list[i], &text);
-        if (!list[i].locked)
-            put(ctx, list[i].name[0] ? list[i].name : list[i].id, str_text(&text));
-        str_free(&text);
-    }
-    free(list);
-}
-
 static Status remove_sessions(App *a, const CommandLine *cl, Error *err)
 {
     int64_t days = cl_int(cl, "older", 0);
@@ -257,17 +231,35 @@ static Status show_session(App *a, Error *err)
     return st;
 }
 
+static const struct {
+    const char *word, *means;
+    Status (*run)(App *a, const CommandLine *cl, Error *err);
+} parts[] = {
+    {"name", "give this session a name", name_session},
+    {"list", "all sessions", list_them},
+    {"open", "another session in the place of this one", open_session},
+    {"rm", "remove sessions", remove_sessions},
+    {"save", "write this one as a file", save_session},
+    {"report", "write a report of a fault", write_report},
+};
+enum { NPARTS = sizeof parts / sizeof *parts };
+
+/* The parts, then the sessions there are. */
+static void session_offer(const App *a, const char *const *words, int n, OfferWord *put, void *ctx)
+{
+    for (int i = 0; n == 0 && i < NPARTS; i++)
+        put(ctx, parts[i].word, parts[i].means);
+    if (n > 0 && (strcmp(words[0], "open") == 0 || strcmp(words[0], "rm") == 0))
+        offer_sessions(a, true, put, ctx);
+}
+
 static Status run_session(App *a, const CommandLine *cl, Error *err)
 {
-    static const struct {
-        const char *word;
-        Status (*run)(App *a, const CommandLine *cl, Error *err);
-    } what[] = {{"name", name_session}, {"list", list_them}, {"open", open_session}, {"rm", remove_sessions}, {"save", save_session}, {"report", write_report}};
     if (!cl->nwords)
         return show_session(a, err);
-    for (size_t i = 0; i < sizeof what / sizeof *what; i++)
-        if (strcmp(cl->words[0], what[i].word) == 0)
-            return what[i].run(a, cl, err);
+    for (int i = 0; i < NPARTS; i++)
+        if (strcmp(cl->words[0], parts[i].word) == 0)
+            return parts[i].run(a, cl, err);
     return error_set(err, ST_USAGE, "'session %s' is not known: session [name NAME|list|open NAME|rm NAME...|save FILE|report FILE]", cl->words[0]);
 }
 static const Option session_options_list[] = {

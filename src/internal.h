@@ -98,6 +98,9 @@ void write_version(Str *out);
 /* ---- cmd_resume.c ---- */
 
 Status sessions_list(App *a, Error *err);
+/* Offers sessions for completion: closed: those that no process has open, by name where they have one; else all but the open
+ * one, by ID. */
+void offer_sessions(const App *a, bool closed, OfferWord *put, void *ctx);
 /* Deletes what `ids` names (NULL: every closed one that was not changed for `days` days). */
 Status sessions_delete(App *a, const char *const *ids, int64_t days, Error *err);
 /* A session that was opened again goes on with the jobs it was at, unless --no-run was given (cl NULL: it wasn't), and says so. */

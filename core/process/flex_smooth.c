@@ -304,15 +304,14 @@ static uint64_t bytes(const void *settings, const Model *m, const Subgraph *g, c
     return flex_search_bytes(s->quantized ? &s->q : NULL, rows, peer ? sum : out, g->width, peer, size->threads);
 }
 
+/* What both methods have in common. */
+#define FLEX_METHOD                                                                                                        \
+    .user = SUBGRAPH_FLEX, .types = SMOOTH_EVERY_TYPE, .run_time = true, .tokens = FLEX_TOKENS, .scale = scale, .bytes = bytes
+
 static const SmoothMethod smooth_method = {
     .name = "flex_smooth_quant",
     .needs = SMOOTH_MINMAX | SMOOTH_TOKENS,
-    .user = SUBGRAPH_FLEX,
-    .types = SMOOTH_EVERY_TYPE,
-    .run_time = true,
-    .tokens = FLEX_TOKENS,
-    .scale = scale,
-    .bytes = bytes,
+    FLEX_METHOD,
 };
 
 static const Field smooth_fields[] = {
@@ -337,12 +336,7 @@ const ProcessorType processor_flex_smooth_quant = {
 static const SmoothMethod awq_method = {
     .name = "flex_awq_ssz",
     .needs = SMOOTH_MINMAX | SMOOTH_MEAN | SMOOTH_TOKENS,
-    .user = SUBGRAPH_FLEX,
-    .types = SMOOTH_EVERY_TYPE,
-    .run_time = true,
-    .tokens = FLEX_TOKENS,
-    .scale = scale,
-    .bytes = bytes,
+    FLEX_METHOD,
 };
 
 static const Field awq_fields[] = {
