@@ -16,6 +16,7 @@
 #include "run/source.h"
 #include "save/verify.h"
 #include "tests/lib/bench.h"
+#include "tests/lib/folded.h"
 #include "tests/lib/follow.h"
 #include "tests/lib/random_model.h"
 #include "tests/lib/tempdir.h"
@@ -264,16 +265,7 @@ static float *logits_of(Runner *r, int64_t *n)
 {
     const Model *m = runner_model(r);
     TokenSet *t = test_tokens(lens, 2, m->cfg.vocab, 3);
-    Error err = {0};
-    Stream h, x;
-    ok(runner_embed(r, t, &h, &err), &err);
-    for (int i = 0; i < m->cfg.layers; i++)
-        ok(runner_layer(r, i, NULL, &h, &h, NULL, 0, &err), &err);
-    ok(runner_final_norm(r, &h, &x, NULL, 0, &err), &err);
-    float *logits = test_logits(r, &x);
-    *n = x.rows * m->cfg.vocab;
-    stream_fini(&h);
-    stream_fini(&x);
+    float *logits = folded_logits(r, t, n);
     test_tokens_free(t);
     return logits;
 }

@@ -13,6 +13,7 @@
 #include "model/block.h"
 #include "run/source.h"
 #include "tests/lib/bench.h"
+#include "tests/lib/folded.h"
 
 /* Edits of whole models that cancel: the logits of the recorded families stay what they were. */
 
@@ -55,16 +56,7 @@ static float *logits_of(Runner *r, int64_t *n)
     static const int lens[] = {13, 1, 9};
     const Model *m = runner_model(r);
     TokenSet *t = test_tokens(lens, 3, m->cfg.vocab, 3);
-    Error err = {0};
-    Stream h, x;
-    ok(runner_embed(r, t, &h, &err), &err);
-    for (int i = 0; i < m->cfg.layers; i++)
-        ok(runner_layer(r, i, NULL, &h, &h, NULL, 0, &err), &err);
-    ok(runner_final_norm(r, &h, &x, NULL, 0, &err), &err);
-    float *logits = test_logits(r, &x);
-    *n = x.rows * m->cfg.vocab;
-    stream_fini(&h);
-    stream_fini(&x);
+    float *logits = folded_logits(r, t, n);
     test_tokens_free(t);
     return logits;
 }
