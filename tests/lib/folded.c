@@ -24,6 +24,7 @@ static Status run(Folded *f, const TestRun *base, bool peer, const TokenSet *cal
 
 Status folded_run(Folded *f, const TestRun *base, const char *process, bool peer, const TokenSet *calib, Error *err)
 {
+    *err = (Error){0};
     char text[1024];
     int n = snprintf(text, sizeof text, "apiversion: modelslim_v1\nspec:\n  process: %s\n", process);
     assert_true(n > 0 && (size_t)n < sizeof text);
@@ -59,4 +60,25 @@ float *folded_logits(Runner *r, const TokenSet *t, int64_t *n)
     stream_fini(&h);
     stream_fini(&x);
     return logits;
+}
+
+void folded_experts_of_one_token(const char *process)
+{
+    TestRun base;
+    Folded f;
+    Error err;
+    const int lens[] = {1};
+    int used = 0, left = 0;
+    test_run_open(&base, "tests/golden/models/qwen3_moe/fp32", ARITH_FP32, 1, NULL);
+    TokenSet *t = test_tokens(lens, 1, base.m->cfg.vocab, 1);
+    if (folded_run(&f, &base, process, false, t, &err) != ST_OK)
+        fail_msg("%s", err.text);
+    for (int64_t i = 0; i < base.m->nlinears; i++)
+        if (base.m->linears[i].expert >= 0 && base.m->linears[i].kind == LK_DOWN)
+            *(overlay_linear(pipeline_overlay(f.p), i) ? &used : &left) += 1;
+    assert_int_equal(used, base.m->cfg.moe.top_k * base.m->cfg.layers);
+    assert_true(left > 0);
+    folded_fini(&f);
+    test_tokens_free(t);
+    test_run_close(&base);
 }

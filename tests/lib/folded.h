@@ -12,10 +12,13 @@ typedef struct Folded {
     Runner *r; /* sees the changes */
 } Folded;
 /* process: the list of spec.process in YAML's flow form, "[{type: kv_smooth}]"; behind it there may be lines of further keys
- * of spec. Prior stages read calib, too. Initialises *f also after an error. */
+ * of spec. Prior stages read calib, too. Initialises *f also after an error, and *err before. */
 Status folded_run(Folded *f, const TestRun *base, const char *process, bool peer, const TokenSet *calib, Error *err);
 void folded_fini(Folded *f);
 /* [rows][vocab] of a pass in float over all layers; caller frees. */
 float *folded_logits(Runner *r, const TokenSet *t, int64_t *n);
+/* Of a model with experts that one token goes through: those it chose have a changed down_proj behind process, the others are
+ * as they were. */
+void folded_experts_of_one_token(const char *process);
 
 #endif

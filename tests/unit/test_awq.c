@@ -267,12 +267,6 @@ static void processor_is_the_recorded_one(void **state)
     }
 }
 
-static Status processed(Folded *f, const TestRun *base, const char *process, bool peer, const TokenSet *t, Error *err)
-{
-    *err = (Error){0};
-    return folded_run(f, base, process, peer, t, err);
-}
-
 static int64_t linear_of(const Model *m, const char *name)
 {
     int64_t i = model_find_linear(m, name);
@@ -292,7 +286,7 @@ static void shared_heads_are_scaled(void **state)
     int64_t v = linear_of(base.m, "model.layers.0.self_attn.v_proj"), o = linear_of(base.m, "model.layers.0.self_attn.o_proj");
     for (int peer = 0; peer < 2; peer++) {
         Folded f;
-        ok(processed(&f, &base, "[{type: awq, " WEIGHT ", enable_subgraph_type: [ov]}]", peer, l.calib, &err), &err);
+        ok(folded_run(&f, &base, "[{type: awq, " WEIGHT ", enable_subgraph_type: [ov]}]", peer, l.calib, &err), &err);
         assert_int_equal(overlay_linear(pipeline_overlay(f.p), v) != NULL, !peer);
         assert_int_equal(overlay_linear(pipeline_overlay(f.p), o) != NULL, !peer);
         recorded_layer_outputs(&l, f.r, 1e-5);
@@ -312,7 +306,7 @@ static void run_time_scales_keep_the_function(void **state)
     Error err;
     recorded_layer_open(&l, "awq_gqa", "qwen2");
     test_run_open(&base, l.dir, ARITH_FP32, 2, NULL);
-    ok(processed(&f, &base, "[{type: awq, " WEIGHT ", enable_subgraph_type: [non-fusion]}]", false, l.calib, &err), &err);
+    ok(folded_run(&f, &base, "[{type: awq, " WEIGHT ", enable_subgraph_type: [non-fusion]}]", false, l.calib, &err), &err);
     for (int64_t i = 0; i < base.m->nlinears; i++) {
         assert_non_null(overlay_linear(pipeline_overlay(f.p), i));
         assert_non_null(overlay_inputs(pipeline_overlay(f.p), i));
@@ -330,7 +324,7 @@ static void same_digest(const TestRun *a, const TestRun *b, const char *process,
     Error err;
     for (int i = 0; i < 2; i++) {
         Folded f;
-        ok(processed(&f, run[i], process, false, t, &err), &err);
+        ok(folded_run(&f, run[i], process, false, t, &err), &err);
         overlay_digest(pipeline_overlay(f.p), digest[i]);
         folded_fini(&f);
     }
@@ -358,22 +352,7 @@ static void threads_make_no_difference(void **state)
 static void unused_experts_stay(void **state)
 {
     (void)state;
-    TestRun base;
-    Folded f;
-    Error err;
-    const int lens[] = {1};
-    int used = 0, left = 0;
-    test_run_open(&base, "tests/golden/models/qwen3_moe/fp32", ARITH_FP32, 1, NULL);
-    TokenSet *t = test_tokens(lens, 1, base.m->cfg.vocab, 1);
-    ok(processed(&f, &base, "[{type: awq, " WEIGHT ", enable_subgraph_type: [up-down]}]", false, t, &err), &err);
-    for (int64_t i = 0; i < base.m->nlinears; i++)
-        if (base.m->linears[i].expert >= 0 && base.m->linears[i].kind == LK_DOWN)
-            *(overlay_linear(pipeline_overlay(f.p), i) ? &used : &left) += 1;
-    assert_int_equal(used, base.m->cfg.moe.top_k * base.m->cfg.layers);
-    assert_true(left > 0);
-    folded_fini(&f);
-    test_tokens_free(t);
-    test_run_close(&base);
+    folded_experts_of_one_token("[{type: awq, " WEIGHT ", enable_subgraph_type: [up-down]}]");
 }
 
 static void poison(const RecordedLayer *l, const char *tensor)
@@ -392,19 +371,19 @@ static void bad_input_is_named(void **state)
     recorded_layer_open(&l, "awq_mha", "qwen2");
     poison(&l, "mlp.down_proj.weight");
     test_run_open(&base, l.dir, ARITH_FP32, 1, NULL);
-    assert_int_equal(processed(&f, &base, "[{type: awq, " WEIGHT "}]", false, l.calib, &err), ST_DATA);
+    assert_int_equal(folded_run(&f, &base, "[{type: awq, " WEIGHT "}]", false, l.calib, &err), ST_DATA);
     if (!strstr(err.text, "'model.layers.0.mlp.up_proj': no scales give an error that is a number"))
         fail_msg("%s", err.text);
     folded_fini(&f);
     /* the original passes it over */
-    ok(processed(&f, &base, "[{type: awq, " WEIGHT ", enable_subgraph_type: [up-down]}]", true, l.calib, &err), &err);
+    ok(folded_run(&f, &base, "[{type: awq, " WEIGHT ", enable_subgraph_type: [up-down]}]", true, l.calib, &err), &err);
     assert_null(overlay_linear(pipeline_overlay(f.p), linear_of(base.m, "model.layers.0.mlp.up_proj")));
     folded_fini(&f);
-    assert_int_equal(processed(&f, &base, "[{type: awq}]", false, l.calib, &err), ST_DATA);
+    assert_int_equal(folded_run(&f, &base, "[{type: awq}]", false, l.calib, &err), ST_DATA);
     if (!strstr(err.text, "weight_qconfig"))
         fail_msg("%s", err.text);
     folded_fini(&f);
-    assert_int_equal(processed(&f, &base, "[{type: awq, " WEIGHT ", n_grid: 0}]", false, l.calib, &err), ST_DATA);
+    assert_int_equal(folded_run(&f, &base, "[{type: awq, " WEIGHT ", n_grid: 0}]", false, l.calib, &err), ST_DATA);
     folded_fini(&f);
     test_run_close(&base);
     recorded_layer_close(&l);

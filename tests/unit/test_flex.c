@@ -426,12 +426,6 @@ static void ok(Status st, const Error *err)
         fail_msg("%s", err->text);
 }
 
-static Status processed(Folded *f, const TestRun *base, const char *process, bool peer, const TokenSet *t, Error *err)
-{
-    *err = (Error){0};
-    return folded_run(f, base, process, peer, t, err);
-}
-
 static int64_t linear_of(const Model *m, const char *name)
 {
     int64_t i = model_find_linear(m, name);
@@ -467,7 +461,7 @@ static void given_exponents_give_their_scales(void **state)
     test_run_open(&base, l.dir, ARITH_FP32, 2, NULL);
     largest(g.x[GL_DOWN], GL_TOKENS, GL_INTER, false, a);
     largest(g.w[GL_DOWN], GL_HIDDEN, GL_INTER, false, w);
-    ok(processed(&f, &base, "[{type: flex_smooth_quant, alpha: 0.6, beta: 0.2, enable_subgraph_type: [up-down]}]", false,
+    ok(folded_run(&f, &base, "[{type: flex_smooth_quant, alpha: 0.6, beta: 0.2, enable_subgraph_type: [up-down]}]", false,
                  l.calib, &err), &err);
     factors_of(&f, &base, "model.layers.0.mlp.down_proj", got);
     for (int i = 0; i < GL_INTER; i++)
@@ -475,7 +469,7 @@ static void given_exponents_give_their_scales(void **state)
     folded_fini(&f);
     /* by the mean input, in the search as well, where the original takes the largest */
     largest(g.x[GL_DOWN], GL_TOKENS, GL_INTER, true, a);
-    ok(processed(&f, &base, "[{type: flex_awq_ssz, alpha: 0.6, beta: 0.2, " W4A8 ", enable_subgraph_type: [up-down]}]",
+    ok(folded_run(&f, &base, "[{type: flex_awq_ssz, alpha: 0.6, beta: 0.2, " W4A8 ", enable_subgraph_type: [up-down]}]",
                  false, l.calib, &err), &err);
     factors_of(&f, &base, "model.layers.0.mlp.down_proj", got);
     for (int i = 0; i < GL_INTER; i++)
@@ -499,7 +493,7 @@ static void readers_share_their_scales(void **state)
         float q[GL_HIDDEN], v[GL_HIDDEN];
         recorded_layer_open(&l, "flex_smooth_max", "qwen2");
         test_run_open(&base, l.dir, ARITH_FP32, 2, NULL);
-        ok(processed(&f, &base, process[k], false, l.calib, &err), &err);
+        ok(folded_run(&f, &base, process[k], false, l.calib, &err), &err);
         recorded_layer_outputs(&l, f.r, 1e-5);
         factors_of(&f, &base, "model.layers.0.self_attn.q_proj", q);
         factors_of(&f, &base, "model.layers.0.self_attn.k_proj", v);
@@ -525,7 +519,7 @@ static void run_time_scales_keep_the_function(void **state)
         Error err;
         recorded_layer_open(&l, "flex_smooth_max", "qwen2");
         test_run_open(&base, l.dir, ARITH_FP32, 2, NULL);
-        ok(processed(&f, &base, process[k], false, l.calib, &err), &err);
+        ok(folded_run(&f, &base, process[k], false, l.calib, &err), &err);
         for (int64_t i = 0; i < base.m->nlinears; i++)
             assert_non_null(overlay_inputs(pipeline_overlay(f.p), i));
         recorded_layer_outputs(&l, f.r, 1e-5);
@@ -545,7 +539,7 @@ static void runs_are_equal(const char *model, const char *process)
         Error err;
         test_run_open(&base, model, ARITH_FP32, threads, NULL);
         TokenSet *t = test_tokens(lens, 3, base.m->cfg.vocab, 2);
-        ok(processed(&f, &base, process, false, t, &err), &err);
+        ok(folded_run(&f, &base, process, false, t, &err), &err);
         overlay_digest(pipeline_overlay(f.p), digest[threads / 2]);
         folded_fini(&f);
         test_tokens_free(t);
@@ -566,22 +560,7 @@ static void runs_do_not_depend_on_threads(void **state)
 static void unused_experts_stay(void **state)
 {
     (void)state;
-    TestRun base;
-    Folded f;
-    Error err;
-    const int lens[] = {1};
-    int used = 0, left = 0;
-    test_run_open(&base, "tests/golden/models/qwen3_moe/fp32", ARITH_FP32, 1, NULL);
-    TokenSet *t = test_tokens(lens, 1, base.m->cfg.vocab, 1);
-    ok(processed(&f, &base, "[{type: flex_smooth_quant, enable_subgraph_type: [up-down]}]", false, t, &err), &err);
-    for (int64_t i = 0; i < base.m->nlinears; i++)
-        if (base.m->linears[i].expert >= 0 && base.m->linears[i].kind == LK_DOWN)
-            *(overlay_linear(pipeline_overlay(f.p), i) ? &used : &left) += 1;
-    assert_int_equal(used, base.m->cfg.moe.top_k * base.m->cfg.layers);
-    assert_true(left > 0);
-    folded_fini(&f);
-    test_tokens_free(t);
-    test_run_close(&base);
+    folded_experts_of_one_token("[{type: flex_smooth_quant, enable_subgraph_type: [up-down]}]");
 }
 
 static void poison(const RecordedLayer *l, const char *tensor)
@@ -594,7 +573,7 @@ static void says(const TestRun *base, const char *process, const TokenSet *t, co
 {
     Folded f;
     Error err;
-    assert_int_equal(processed(&f, base, process, false, t, &err), ST_DATA);
+    assert_int_equal(folded_run(&f, base, process, false, t, &err), ST_DATA);
     if (!strstr(err.text, why))
         fail_msg("%s", err.text);
     folded_fini(&f);
