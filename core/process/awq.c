@@ -49,9 +49,9 @@ static void check(Check *c, const YamlNode *map)
     smooth_check(c, map);
     if (!qc || !qspec_read(qc, &q))
         return; /* said already */
+    char lack[LACK_MAX];
     if (!weight_quantizer_find(&q))
-        check_block(c, qc, "awq: this build has no %s %s %s %s quantizer for a weight", qscope_name(q.scope),
-                    qtype_name(q.dtype), q.symmetric ? "sym" : "asym", q.method);
+        check_block(c, qc, "awq: %s for a weight", smooth_lacks(&q, lack));
     check_ext(c, qc, "weight_qconfig", &q);
 }
 
@@ -129,9 +129,9 @@ static Status start(void **self, const ProcessorCtx *ctx, Error *err)
 {
     const AwqSettings *s = ctx->step->settings;
     const QSpec plain = fake_weight_spec(&s->q);
+    char lack[LACK_MAX];
     if (!weight_quantizer_find(&plain))
-        return error_set(err, ST_DATA, "line %d: awq: this build has no %s %s %s %s quantizer for a weight", ctx->step->line,
-                         qscope_name(s->q.scope), qtype_name(s->q.dtype), s->q.symmetric ? "sym" : "asym", s->q.method);
+        return error_set(err, ST_DATA, "line %d: awq: %s for a weight", ctx->step->line, smooth_lacks(&s->q, lack));
     return smooth_start(self, ctx, &method, err);
 }
 

@@ -78,9 +78,9 @@ static void check_side(Check *c, const YamlNode *q, const char *side)
     if (!map || !qspec_read(map, &s))
         return; /* said already */
     const bool act = strcmp(side, "act") == 0;
+    char lack[LACK_MAX];
     if (act ? !act_quantizer_find(&s) : !weight_quantizer_find(&s))
-        check_block(c, map, "flex_awq_ssz: this build has no %s %s %s %s quantizer for %s", qscope_name(s.scope),
-                    qtype_name(s.dtype), s.symmetric ? "sym" : "asym", s.method, act ? "an activation" : "a weight");
+        check_block(c, map, "flex_awq_ssz: %s for %s", smooth_lacks(&s, lack), act ? "an activation" : "a weight");
     check_ext(c, map, side, &s);
 }
 
@@ -359,8 +359,8 @@ static Status check_quantizers(const ProcessorCtx *ctx, Error *err)
         bad = &s->q.weight;
     if (!bad)
         return ST_OK;
-    return error_set(err, ST_DATA, "line %d: flex_awq_ssz: this build has no %s %s %s %s quantizer for %s", ctx->step->line,
-                     qscope_name(bad->scope), qtype_name(bad->dtype), bad->symmetric ? "sym" : "asym", bad->method,
+    char lack[LACK_MAX];
+    return error_set(err, ST_DATA, "line %d: flex_awq_ssz: %s for %s", ctx->step->line, smooth_lacks(bad, lack),
                      bad == &s->q.act ? "an activation" : "a weight");
 }
 

@@ -62,6 +62,13 @@ bool smooth_settings(SmoothSettings *s, Arena *a, const YamlNode *map)
     return names_read(a, map, &s->names);
 }
 
+const char *smooth_lacks(const QSpec *q, char text[LACK_MAX])
+{
+    snprintf(text, LACK_MAX, "this build has no %s %s %s %s quantizer", qscope_name(q->scope), qtype_name(q->dtype),
+             q->symmetric ? "sym" : "asym", q->method);
+    return text;
+}
+
 void smooth_hash(const SmoothSettings *s, Hasher *h)
 {
     hasher_u64(h, s->types);

@@ -91,6 +91,9 @@ bool smooth_settings(SmoothSettings *s, Arena *a, const YamlNode *map);
 /* Object.check of a method's keys: enable_subgraph_type. */
 void smooth_check(Check *c, const YamlNode *map);
 void smooth_hash(const SmoothSettings *s, Hasher *h);
+/* "this build has no SCOPE DTYPE sym|asym METHOD quantizer" into text, which it gives back: what a search would need. */
+enum { LACK_MAX = 192 };
+const char *smooth_lacks(const QSpec *q, char text[LACK_MAX]);
 
 /* Per channel the largest |W| (signed: the largest W) over the rows of all targets. */
 Status smooth_columns(const SmoothCtx *c, const Subgraph *g, bool is_signed, float *out, Error *err);
