@@ -12,6 +12,7 @@
 #include "recipe/field.h"
 #include "run/block.h"
 #include "save/format.h"
+#include "tune/plan.h"
 
 #define ADDRESS(row) &row,
 
@@ -104,3 +105,27 @@ const RecipeRows recipe_rows = {
     .act = act_quantizer_key,
     .weight = weight_quantizer_key,
 };
+
+/* strategy_NAME of tune/strategy_NAME.c */
+#define STRATEGIES(ROW)
+#define DECLARE_STRATEGY(row) extern const StrategyType row;
+STRATEGIES(DECLARE_STRATEGY)
+static const StrategyType *const strategy_table[] = {STRATEGIES(ADDRESS) NULL};
+
+/* evaluator_NAME of evaluate/NAME.c */
+#define EVALUATORS(ROW)
+#define DECLARE_EVALUATOR(row) extern const EvaluatorType row;
+EVALUATORS(DECLARE_EVALUATOR)
+static const EvaluatorType *const evaluator_table[] = {EVALUATORS(ADDRESS) NULL};
+
+static const StrategyType *strategy_type(int i)
+{
+    return strategy_table[i];
+}
+
+static const EvaluatorType *evaluator_type(int i)
+{
+    return evaluator_table[i];
+}
+
+const PlanRows plan_rows = {.recipe = &recipe_rows, .strategy = strategy_type, .evaluator = evaluator_type};

@@ -94,6 +94,11 @@ void check_pop(Check *c, size_t to)
     c->path[to] = '\0';
 }
 
+bool check_peer(const Check *c)
+{
+    return c->peer;
+}
+
 const char *check_nearest(const char *word, const char *const *words, char *buf, size_t size)
 {
     int best = (int)strlen(word) / 2 + 1, d;
@@ -271,6 +276,17 @@ static void check_objects(Check *c, const YamlNode *v, const Field *f)
     }
 }
 
+static void check_mapping(Check *c, const YamlNode *v, const Field *f)
+{
+    if (v->kind != YAML_MAP)
+        check_fail(c, v, "must be a mapping, not %s", yaml_kind_name(v->kind));
+    for (int i = 0; f->object && v->kind == YAML_MAP && i < v->count; i++) {
+        size_t was = check_push(c, v->keys[i]->text ? v->keys[i]->text : "?");
+        check_object(c, v->vals[i], f->object);
+        check_pop(c, was);
+    }
+}
+
 void check_items(Check *c, const YamlNode *v, const Field *f, void (*item)(Check *c, const YamlNode *item))
 {
     if (!check_list(c, v, f->least))
@@ -343,8 +359,7 @@ void check_value(Check *c, const YamlNode *v, const Field *f)
         check_enum(c, v, f);
         return;
     case F_MAP:
-        if (v->kind != YAML_MAP)
-            check_fail(c, v, "must be a mapping, not %s", yaml_kind_name(v->kind));
+        check_mapping(c, v, f);
         return;
     case F_PATTERNS:
     case F_STRINGS:
@@ -407,7 +422,9 @@ void check_object(Check *c, const YamlNode *map, const Object *o)
         const YamlNode *outer = c->alias;
         if (map->vals[i]->from_alias && !c->alias)
             c->alias = map->vals[i];
-        if (f)
+        if (f && f->ours && c->peer)
+            check_fail(c, key, "is ours: not under --compat peer");
+        else if (f)
             check_value(c, map->vals[i], f);
         else if (!o->extra)
             check_fail(c, key, "unknown key%s", key_hint(key, words, near, sizeof near));
@@ -423,4 +440,28 @@ void check_object(Check *c, const YamlNode *map, const Object *o)
     if (o->check && c->errors < CHECK_ERRORS_MAX)
         o->check(c, map);
     c->alias = alias;
+}
+
+Status check_run(const RecipeRows *rows, const char *name, bool peer, Str *all, void (*body)(Check *c, void *ctx), void *ctx,
+                 Error *err)
+{
+    Recipe *r = calloc(1, sizeof *r);
+    Check *c = calloc(1, sizeof *c);
+    Error first = {0};
+    Status st = ST_NOMEM;
+    if (r && c) {
+        atomic_init(&r->holders, 1);
+        r->rows = rows;
+        r->name = arena_strdup(&r->arena, name);
+        *c = (Check){.r = r, .all = all, .err = &first, .peer = peer};
+        if (r->name) {
+            body(c, ctx);
+            st = c->errors ? c->status : ST_OK;
+        }
+    }
+    recipe_free(r);
+    free(c);
+    if (st == ST_NOMEM)
+        return error_nomem(err, "a document");
+    return st == ST_OK ? ST_OK : error_set(err, st, "%s", first.text);
 }

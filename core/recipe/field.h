@@ -27,6 +27,8 @@ void check_block(Check *c, const YamlNode *at, const char *fmt, ...) __attribute
 size_t check_push(Check *c, const char *key);
 size_t check_push_index(Check *c, int i);
 void check_pop(Check *c, size_t to);
+/* Whether what is ours is refused: --compat peer. */
+bool check_peer(const Check *c);
 
 typedef enum FieldType {
     F_ANY,
@@ -58,7 +60,9 @@ typedef struct Field {
     int least;                /* items of a list */
     bool filled;              /* texts: not blank */
     const char *const *words; /* F_ENUM: NULL-terminated */
-    const Object *object;     /* F_OBJECT, F_OBJECTS */
+    const Object *object;     /* F_OBJECT, F_OBJECTS; F_MAP: of each of its values, whatever their keys */
+    bool ours;                /* refused by check_run with `peer` */
+    const char *absent;       /* what an absent key counts as, in JSON; NULL: it stays absent (recipe/canon.h) */
     void (*value)(Check *c, const YamlNode *v, const struct Field *f); /* F_CHECKED: says what is wrong with v */
 } Field;
 
@@ -87,6 +91,21 @@ struct Object {
 /* Checks a mapping against its table: unknown and missing keys, then each value. */
 void check_object(Check *c, const YamlNode *map, const Object *o);
 void check_value(Check *c, const YamlNode *v, const Field *f);
+/* Runs `body` over a document that is no recipe but may hold parts of one, which are checked against `rows`. Errors as of
+ * recipe_parse: lines `name:line:column: path: message`, all of them in *all (may be NULL), the first in err. */
+Status check_run(const RecipeRows *rows, const char *name, bool peer, Str *all, void (*body)(Check *c, void *ctx), void *ctx,
+                 Error *err);
+/* Which type an item is: the index of its name; -1, said, when it is no mapping or names none. noun: what such an item is.
+ * list: an unknown one is told all names. name(c, i): NULL behind the last. */
+int check_item_type(Check *c, const YamlNode *item, const char *noun, bool list,
+                    const char *(*name)(const Check *, int));
+/* Keys and texts with characters that the peer's loader refuses (specs/config.md 1). */
+void check_characters(Check *c, const YamlNode *n);
+/* Values of F_CHECKED fields: a list of processors, a whole document of modelslim_v1. */
+void check_processors(Check *c, const YamlNode *v, const Field *f);
+void check_practice(Check *c, const YamlNode *v, const Field *f);
+/* The spec of a modelslim_v1 document. */
+extern const Object recipe_spec_object;
 
 /* A side of a qconfig, and a qconfig {act, weight}. */
 extern const Object qspec_object, qconfig_object;

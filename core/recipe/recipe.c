@@ -76,7 +76,7 @@ static bool allowed_text(const char *s, size_t n)
     return true;
 }
 
-static void check_characters(Check *c, const YamlNode *n, bool in_list);
+static void check_texts_in(Check *c, const YamlNode *n, bool in_list);
 
 static void check_map_characters(Check *c, const YamlNode *n)
 {
@@ -87,20 +87,20 @@ static void check_map_characters(Check *c, const YamlNode *n)
             check_fail(c, k, "the key has a character that the peer refuses");
         else if (k->kind == YAML_STR && k->len > 512)
             check_fail(c, k, "the key has more than 512 characters");
-        check_characters(c, n->vals[i], false);
+        check_texts_in(c, n->vals[i], false);
         check_pop(c, was);
     }
 }
 
 /* Every key and text that is reachable without passing a mapping in a list (specs/config.md 1). */
-static void check_characters(Check *c, const YamlNode *n, bool in_list)
+static void check_texts_in(Check *c, const YamlNode *n, bool in_list)
 {
     if (n->kind == YAML_MAP && !in_list) {
         check_map_characters(c, n);
     } else if (n->kind == YAML_SEQ) {
         for (int i = 0; i < n->count && c->errors < CHECK_ERRORS_MAX; i++) {
             size_t was = check_push_index(c, i);
-            check_characters(c, n->items[i], true);
+            check_texts_in(c, n->items[i], true);
             check_pop(c, was);
         }
     } else if (n->kind == YAML_STR && !allowed_text(n->text, n->len)) {
@@ -108,6 +108,11 @@ static void check_characters(Check *c, const YamlNode *n, bool in_list)
                    "has a character that the peer refuses (letters, digits, space and _\"'><=[])(,}{:|/.*~?!+-\\ are "
                    "allowed)");
     }
+}
+
+void check_characters(Check *c, const YamlNode *n)
+{
+    check_texts_in(c, n, false);
 }
 
 static const ApiVersion *const apiversions[] = {&api_v1, &api_v0, &api_vlm, &api_sd, &api_convert, NULL};
@@ -141,7 +146,7 @@ static void check_document(Check *c, const YamlNode *root)
         check_fail(c, root, "a mapping is expected, not %s", root ? yaml_kind_name(root->kind) : "an empty file");
         return;
     }
-    check_characters(c, root, false);
+    check_characters(c, root);
     const ApiVersion *api = find_apiversion(c, root);
     if (!api)
         return;

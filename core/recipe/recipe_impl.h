@@ -65,6 +65,7 @@ struct Check {
     size_t plen;
     const YamlNode *alias; /* see Entry */
     bool gather;           /* linear_quant mappings become entries */
+    bool peer;             /* what is ours is refused */
     const YamlNode *instead; /* of a translated document: where findings are told. What it gets wrong blocks it. */
 };
 
@@ -89,12 +90,7 @@ extern const ApiVersion api_v1, api_v0, api_vlm, api_sd, api_convert;
 
 /* Checks the whole mapping at the root. */
 void check_root(Check *c, const YamlNode *root, const ApiVersion *api);
-/* Which type an item of a list is: the index of its name; -1, said, when it is no mapping or names none. noun: what
- * such an item is. list: an unknown one is told all names. name(c, i): NULL behind the last. */
-int check_item_type(Check *c, const YamlNode *item, const char *noun, bool list,
-                    const char *(*name)(const Check *, int));
-/* Values of F_CHECKED fields: lists of processors; of savers; of savers in multimodal documents. */
-void check_processors(Check *c, const YamlNode *v, const Field *f);
+/* Values of F_CHECKED fields: lists of savers; of savers in multimodal documents. */
 void check_savers(Check *c, const YamlNode *v, const Field *f);
 void check_old_savers(Check *c, const YamlNode *v, const Field *f);
 /* Whether v is a list of at least `least` items; says so otherwise. */

@@ -94,7 +94,7 @@ static void check_spec(Check *c, const YamlNode *spec)
         check_note(c, runner, "runner dp_layer_wise: run as layer_wise here");
 }
 
-static const Object spec_object = {.fields = spec_fields, .check = check_spec};
+const Object recipe_spec_object = {.fields = spec_fields, .check = check_spec};
 
 /* The mapping at the root, of every apiversion. */
 void check_root(Check *c, const YamlNode *root, const ApiVersion *api)
@@ -109,4 +109,17 @@ void check_root(Check *c, const YamlNode *root, const ApiVersion *api)
 }
 
 const ApiVersion api_v1 = {
-    .name = "modelslim_v1", .spec = &spec_object, .dataset = "mix_calib.jsonl", .process = true};
+    .name = "modelslim_v1", .spec = &recipe_spec_object, .dataset = "mix_calib.jsonl", .process = true};
+
+void check_practice(Check *c, const YamlNode *v, const Field *f)
+{
+    (void)f;
+    const YamlNode *api = yaml_get(v, "apiversion");
+    if (v->kind == YAML_MAP && api && !node_is(api, api_v1.name)) {
+        size_t was = check_push(c, "apiversion");
+        check_fail(c, api, "must be %s, not %s", api_v1.name, api->text ? api->text : yaml_kind_name(api->kind));
+        check_pop(c, was);
+        return;
+    }
+    check_root(c, v, &api_v1);
+}
