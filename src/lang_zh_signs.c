@@ -144,6 +144,7 @@ const LangText lang_zh_signs[] = {
     {"(same as %d) ", "（同 %d）"},
     {"(token ids)", "（词元编号）"},
     {"* > %d times the mean", "* 大于均值 %d 倍"},
+    {"* tagged  X float  x partly  ! failed  s old score  ? no score", "* 已标记  X 浮点  x 部分浮点  ! 失败  s 旧分数  ? 无分数"},
     {"*%lld tagged", "*%lld 已标记"},
     {"+ - zoom", "+ - 缩放"},
     {"+20M above the recipe, 300M, 5.2bits a weight, none", "比配方多 +20M、300M、每权重 5.2bits、none"},

@@ -11,7 +11,7 @@
 #include "ui/log.h"
 
 const KeyRow key_table[] = {
-    {.place = 10, .keys = {K(KEY_F(1)), '?'}, .help = "this list; Enter runs a line of it", .label = "Help",
+    {.place = 10, .keys = {K(KEY_F(1)), '?'}, .help = "this list; Enter runs a line of it; Tab explains the screen", .label = "Help",
      .run = act_help},
     {.place = 50, .keys = {K(KEY_F(5))}, .command = "measure",
      .help = "quantize as decided and measure the real effect", .label = "Measure", .run = act_measure,

@@ -95,47 +95,54 @@ static void draw_head(Ui *ui)
     pen_fill(&p, SL_TITLE);
 }
 
-/* How much of the other tabs' names there is room for. */
-typedef enum TabNames { NAMES_WHOLE, NAMES_SHORT, NAMES_NONE } TabNames;
+/* Whose names the tabs show, beside the one that is open: a name stands there whole or not at all. */
+typedef enum TabNames { NAMES_ALL, NAMES_NEXT, NAMES_NONE } TabNames;
 
-/* The first cells of a title. */
-static void short_title(const char *title, char *out, size_t size)
+/* Where the open view stands among the tabs. */
+static int open_tab(const Ui *ui)
 {
-    enum { CELLS = 4 };
-    const char *end = title, *next = title;
-    int w, left = CELLS;
-    while (text_next(&next, &w) && (left -= w) >= 0)
-        end = next;
-    snprintf(out, size, "%.*s", (int)(end - title), title);
+    int at = 0;
+    while (view_table[at] && view_table[at] != ui->view)
+        at++;
+    return at;
 }
 
 static void put_tabs(Ui *ui, Pen *p, TabNames names)
 {
+    int at = open_tab(ui);
     ui->ntab_spans = 0;
     pen_puts(p, SL_TAB, " ");
     for (int i = 0; view_table[i]; i++) {
         const View *v = view_table[i];
-        char title[48];
+        bool named = names == NAMES_ALL || (names == NAMES_NEXT && i >= at - 1 && i <= at + 1);
         ui->tab_spans[ui->ntab_spans].x = p->x;
         ui->tab_spans[ui->ntab_spans].view = v;
-        short_title(tr(v->title), title, sizeof title);
-        if (v == ui->view)
+        if (i == at)
             pen_printf(p, SL_TAB_ON, "[%c %s]", v->key, tr(v->title));
-        else if (names == NAMES_NONE)
-            pen_printf(p, SL_TAB, "%c", v->key);
+        else if (named)
+            pen_printf(p, SL_TAB, "%c %s", v->key, tr(v->title));
         else
-            pen_printf(p, SL_TAB, "%c %s", v->key, names == NAMES_SHORT ? title : tr(v->title));
+            pen_printf(p, SL_TAB, "%c", v->key);
         ui->tab_spans[ui->ntab_spans].w = p->x - ui->tab_spans[ui->ntab_spans].x;
         ui->ntab_spans++;
         pen_puts(p, SL_TAB, " ");
     }
 }
 
+/* Cells of the tabs with all names. */
+static int tabs_width(void)
+{
+    enum { BRACKETS = 2, DIGIT = 1, GAPS = 2 };
+    int w = 1 + BRACKETS;
+    for (int i = 0; view_table[i]; i++)
+        w += DIGIT + GAPS + text_width(tr(view_table[i]->title));
+    return w;
+}
+
 /* The names of the screens before what this one says of itself: of that the tabs' line has what matters most, the rest stands in the
  * line of messages. */
 static void draw_tabs(Ui *ui)
 {
-    static const int wanted[] = {[NAMES_WHOLE] = 1, [NAMES_SHORT] = 0}; /* priorities that are worth shorter names, or none */
     Rect r = ui->layout.tabs;
     LineParts l = {.n = 0};
     if (ui->view->context && ui_model(ui))
@@ -143,11 +150,11 @@ static void draw_tabs(Ui *ui)
     if (l.n > 0)
         l.f[0].right = true;
     Pen p;
-    for (TabNames names = NAMES_WHOLE;; names++) {
+    for (TabNames names = tabs_width() <= r.w ? NAMES_ALL : NAMES_NEXT;; names++) {
         p = pen_at(ui, r.y, r.x, r.w);
         put_tabs(ui, &p, names);
         parts_fit(&l, p.end - p.x - 2);
-        if (names == NAMES_NONE || parts_kept(&l) >= wanted[names])
+        if (names != NAMES_NEXT || parts_kept(&l) >= 0)
             break;
     }
     ui->rest = (LineParts){.n = 0};

@@ -26,6 +26,7 @@ typedef struct Rank {
     Here detail_of;      /* whose details these are: */
     Scroll detail;
     int w[COLUMNS];      /* widths of the columns as they are drawn, 0: not there */
+    int borrowed;        /* cells of the name's heading that the score's has: the metric's name is longer than a score */
     int64_t anchor;      /* linear where a range of rows begins, while `range_on` */
     bool range_on;
 } Rank;
@@ -36,8 +37,8 @@ Pattern *rank_pattern(const char *text);
 int rank_sort_column(SortKey k);
 /* Finds widths and what names leave out for a table of so many cells, into st->w, st->skip, st->parts. */
 void rank_fit(Ui *ui, Rank *st, int width);
-/* The line of headings. */
-void rank_draw_title(Ui *ui, Rect r, const Rank *st);
+/* The line of headings; sets st->borrowed. */
+void rank_draw_title(Ui *ui, Rect r, Rank *st);
 /* Line y of the table. here: the cursor's row; ranged: of the range that is being marked. */
 void rank_draw_row(Ui *ui, const Rank *st, Rect r, int y, const TableRow *row, bool here, bool ranged);
 /* Appends a row as plain text, whole. */

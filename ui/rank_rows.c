@@ -141,29 +141,41 @@ static void first_cells(char *out, size_t size, const char *s, int width)
     snprintf(out, size, "%.*s", (int)(end - s), s);
 }
 
+/* A heading's word: of the scores the metric, of a fold's that they are the largest. */
 static const char *title_of(Ui *ui, const Rank *st, int c)
 {
+    const Metric *m = session_metric(ui_session(ui));
     if (c == C_SECOND)
         return session_second(ui_session(ui))->name;
+    if (c == C_SCORE && m && !st->w[C_MEAN])
+        return m->name;
     return tr(c == C_SCORE && st->w[C_MEAN] ? "max" : columns[c].title);
 }
 
-void rank_draw_title(Ui *ui, Rect r, const Rank *st)
+void rank_draw_title(Ui *ui, Rect r, Rank *st)
 {
+    enum { NAME_LEFT = 9 }; /* cells that the heading of names keeps */
     bool up;
     SortKey sort = session_sort_key(ui_session(ui), &up);
     Pen p = pen_at(ui, r.y, r.x, r.w);
+    int w[COLUMNS], over = text_width(title_of(ui, st, C_SCORE)) + 2 * (sort == SORT_SCORE) - st->w[C_SCORE];
+    memcpy(w, st->w, sizeof w);
+    if (over > w[C_NAME] - NAME_LEFT)
+        over = w[C_NAME] - NAME_LEFT;
+    st->borrowed = over > 0 && !w[C_COUNT] ? over : 0;
+    w[C_NAME] -= st->borrowed;
+    w[C_SCORE] += st->borrowed;
     pen_puts(&p, SL_HEADER, " ");
     for (int c = 0; c < COLUMNS; c++) {
-        if (!st->w[c])
+        if (!w[c])
             continue;
-        char title[48], name[32];
+        char title[64], name[48];
         bool sorts = c == rank_sort_column(sort);
-        first_cells(name, sizeof name, title_of(ui, st, c), st->w[c] - sorts);
-        const char *gap = text_width(name) + 2 <= st->w[c] ? " " : "";
+        first_cells(name, sizeof name, title_of(ui, st, c), w[c] - sorts);
+        const char *gap = text_width(name) + 2 <= w[c] ? " " : "";
         snprintf(title, sizeof title, "%s%s%s", name, sorts ? gap : "", !sorts ? "" : up ? "^" : "v");
         pen_puts(&p, SL_HEADER, " ");
-        pen_cell(&p, SL_HEADER, st->w[c], columns[c].right, title);
+        pen_cell(&p, SL_HEADER, w[c], columns[c].right, title);
     }
     pen_fill(&p, SL_HEADER);
 }

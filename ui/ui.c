@@ -409,7 +409,7 @@ void ui_greet(Ui *ui)
     if (ui->term.no_locale)
         ui_say(ui, SL_WARN, "no locale '%s' here, so ASCII only; LC_ALL=C.UTF-8 has more", locale ? locale : "");
     else if (ui_model(ui) && session_score_range(ui_session(ui)).scored == 0)
-        ui_say(ui, SL_TEXT, "r scores all layers; ? lists the keys; 8 leads through the steps");
+        ui_say(ui, SL_TEXT, "r scores all layers; ? explains keys and signs; 8 leads through");
 }
 
 /* ---- what the session reports ---- */

@@ -1,22 +1,27 @@
-/* `?`: every key that works here, made from the key table; Enter runs the chosen one. `:help`: the commands. */
+/* `?`: every key that works here, made from the key table; Enter runs the chosen one. Tab: what the screen's headings and signs mean.
+ * `:help`: the commands. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "src/lang.h"
 #include "ui/actions.h"
 #include "ui/input.h"
+#include "ui/signs.h"
 
-/* A line of the list: a key row, a key that the user bound, or a command. */
+/* A line of the list: a key row, a key that the user bound, a command, or a sign of the screen. */
 typedef struct HelpRow {
     const KeyRow *row;
     const Binding *own;
     const Command *command;
+    const Sign *sign;
 } HelpRow;
 
+typedef enum HelpList { HELP_KEYS, HELP_SIGNS, HELP_COMMANDS } HelpList;
 enum { HELP_MAX = 160, TEXT_ROWS = 2 };
 typedef struct Help {
     HelpRow row[HELP_MAX];
     int n;
+    HelpList list;
     ListPos pos;
 } Help;
 
@@ -32,8 +37,8 @@ static void row_keys(const Ui *ui, const HelpRow *h, char *out, size_t size)
     out[0] = '\0';
     if (h->own)
         key_text(h->own->key, out, size);
-    else if (h->command)
-        snprintf(out, size, "%s", h->command->name);
+    else if (h->command || h->sign)
+        snprintf(out, size, "%s", h->command ? h->command->name : tr(h->sign->sign));
     for (int i = 0; h->row && h->row->run == act_screen && view_table[i]; i++) {
         int k = snprintf(out + used, size - used, "%s%c", used ? " " : "", view_table[i]->key);
         used += k > 0 && (size_t)k < size - used ? (size_t)k : 0;
@@ -73,6 +78,8 @@ static void row_text(Ui *ui, const HelpRow *h, Str *out)
     const char *why = why_not(ui, h);
     if (h->own)
         str_puts(out, tr("your key"));
+    else if (h->sign)
+        str_puts(out, tr(h->sign->text));
     else if (why)
         str_printf(out, tr("%s (not now: %s)"), tr(h->row->help), tr(why));
     else
@@ -81,7 +88,7 @@ static void row_text(Ui *ui, const HelpRow *h, Str *out)
 
 static const char *row_command(const HelpRow *h)
 {
-    return h->own ? h->own->command : h->command ? h->command->args : h->row->command ? h->row->command : "";
+    return h->own ? h->own->command : h->command ? h->command->args : h->row && h->row->command ? h->row->command : "";
 }
 
 static void draw_row(Ui *ui, Rect r, int y, const int *w, const HelpRow *h, bool here)
@@ -129,30 +136,44 @@ static int page_rows(const Ui *ui)
     return rows > 1 ? rows : 1;
 }
 
+/* What the list is of, and the keys that work in it. */
+static void head_parts(const Ui *ui, const Help *h, int page, LineParts *l)
+{
+    static const struct {
+        const char *title, *deed, *other;
+    } said[] = {
+        [HELP_KEYS] = {N_("Keys on %s"), N_("Enter runs the line"), N_("Tab explains the screen")},
+        [HELP_SIGNS] = {N_("Headings and signs on %s"), "", N_("Tab lists the keys")},
+        [HELP_COMMANDS] = {N_("Commands"), N_("Enter tells more"), ""},
+    };
+    char title[80];
+    text_format(title, sizeof title, said[h->list].title, tr(ui->view->title));
+    part_add(l, SL_HEADER, 1, "%s", title);
+    part_add(l, SL_HEADER, 0, "%lld-%lld of %d", (long long)h->pos.top + 1,
+             (long long)(h->pos.top + page < h->n ? h->pos.top + page : h->n), h->n);
+    if (*said[h->list].other)
+        part_add(l, SL_HEADER, 2, "%s", tr(said[h->list].other));
+    if (*said[h->list].deed)
+        part_add(l, SL_HEADER, 3, "%s", tr(said[h->list].deed));
+    part_add(l, SL_HEADER, 6, "j k move");
+    part_add(l, SL_HEADER, 5, "/ finds");
+    part_add(l, SL_HEADER, 4, "q closes");
+}
+
 static void draw(Ui *ui, Rect r)
 {
     Help *h = ui->overlay_state;
     int page = page_rows(ui);
     list_clamp(&h->pos, h->n, page);
-    bool commands = h->n > 0 && h->row[0].command;
     LineParts l = {.n = 0};
-    if (commands)
-        part_add(&l, SL_HEADER, 1, "Commands");
-    else
-        part_add(&l, SL_HEADER, 1, "Keys on %s", tr(ui->view->title));
-    part_add(&l, SL_HEADER, 0, "%lld-%lld of %d", (long long)h->pos.top + 1,
-             (long long)(h->pos.top + page < h->n ? h->pos.top + page : h->n), h->n);
-    part_add(&l, SL_HEADER, 2, commands ? "Enter tells more" : "Enter runs the line");
-    part_add(&l, SL_HEADER, 3, "j k move");
-    part_add(&l, SL_HEADER, 4, "/ finds");
-    part_add(&l, SL_HEADER, 5, "q closes");
+    head_parts(ui, h, page, &l);
     Pen head = pen_at(ui, r.y, r.x, r.w);
     pen_puts(&head, SL_HEADER, " ");
     pen_parts(&head, SL_HEADER, &l, 0);
     pen_fill(&head, SL_HEADER);
     const Column cols[] = {{"", 13, 14, 0, false}, {"", 44, 84, 0, false}, {"", 32, 60, 1, false}};
-    int w[3];
-    columns_fit(cols, 3, r.w - 3, w);
+    int w[3] = {0};
+    columns_fit(cols, h->list == HELP_SIGNS ? 2 : 3, r.w - 3, w);
     for (int y = 0; y < page && h->pos.top + y < h->n; y++)
         draw_row(ui, r, r.y + 1 + y, w, &h->row[h->pos.top + y], h->pos.top + y == h->pos.cur);
     if (h->n > 0)
@@ -168,6 +189,8 @@ static unsigned leave(Ui *ui)
 static unsigned run_row(Ui *ui, HelpRow h)
 {
     const char *why = why_not(ui, &h);
+    if (h.sign)
+        return ui_refuse(ui, "this line only explains; Tab lists the keys");
     if (why)
         return ui_refuse(ui, "%s", tr(why));
     leave(ui);
@@ -208,6 +231,23 @@ static Found find(Ui *ui, const char *text, int direction, bool from_here)
     return found;
 }
 
+/* The keys, or what is to be seen. */
+static void fill(const Ui *ui, Help *h, HelpList list)
+{
+    const Sign *const signs[] = {signs_of(ui->view->name), signs_of_all()};
+    h->n = 0;
+    h->pos = (ListPos){0, 0};
+    h->list = list;
+    for (size_t i = 0; list == HELP_KEYS && i < ui->nbindings && h->n < HELP_MAX; i++)
+        h->row[h->n++] = (HelpRow){.own = &ui->bindings[i]};
+    for (const KeyRow *row = key_next(ui->view, NULL); list == HELP_KEYS && row && h->n < HELP_MAX; row = key_next(ui->view, row))
+        if (row->run != act_help && key_shown(ui, row))
+            h->row[h->n++] = (HelpRow){.row = row};
+    for (size_t i = 0; list == HELP_SIGNS && i < sizeof signs / sizeof *signs; i++)
+        for (const Sign *at = signs[i]; at && at->text && h->n < HELP_MAX; at++)
+            h->row[h->n++] = (HelpRow){.sign = at};
+}
+
 static unsigned key(Ui *ui, int k)
 {
     Help *h = ui->overlay_state;
@@ -215,6 +255,10 @@ static unsigned key(Ui *ui, int k)
         return leave(ui);
     if ((k == '\n' || k == KEY_CODE(KEY_ENTER)) && h->n > 0)
         return run_row(ui, h->row[h->pos.cur]);
+    if ((k == '\t' || k == KEY_CODE(KEY_BTAB)) && h->list != HELP_COMMANDS) {
+        fill(ui, h, h->list == HELP_KEYS ? HELP_SIGNS : HELP_KEYS);
+        return DO_PAINT;
+    }
     if (k == '/' || k == KEY_CODE(KEY_F(3)))
         return input_open(ui, INPUT_SEARCH, NULL);
     if ((k == 'n' || k == 'N') && ui->search[0])
@@ -244,21 +288,20 @@ static Help *new_help(Ui *ui)
 void help_open(Ui *ui)
 {
     Help *h = new_help(ui);
-    for (size_t i = 0; h && i < ui->nbindings && h->n < HELP_MAX; i++)
-        h->row[h->n++].own = &ui->bindings[i];
-    for (const KeyRow *row = key_next(ui->view, NULL); h && row && h->n < HELP_MAX; row = key_next(ui->view, row))
-        if (row->run != act_help && key_shown(ui, row))
-            h->row[h->n++].row = row;
-    if (h)
-        ui_open_overlay(ui, &help_overlay, h);
+    if (!h)
+        return;
+    fill(ui, h, HELP_KEYS);
+    ui_open_overlay(ui, &help_overlay, h);
 }
 
 void help_commands(Ui *ui)
 {
     Help *h = new_help(ui);
-    for (int i = 0; h && command_table[i] && h->n < HELP_MAX; i++)
+    if (!h)
+        return;
+    h->list = HELP_COMMANDS;
+    for (int i = 0; command_table[i] && h->n < HELP_MAX; i++)
         if (!(command_table[i]->flags & CMD_CLI_ONLY))
             h->row[h->n++].command = command_table[i];
-    if (h)
-        ui_open_overlay(ui, &help_overlay, h);
+    ui_open_overlay(ui, &help_overlay, h);
 }

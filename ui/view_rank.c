@@ -105,11 +105,12 @@ static void click_title(Ui *ui, const Rank *st, int x)
         [C_SECOND_RANK] = SORT_SECOND, [C_KIND] = SORT_KEYS, [C_ADVICE] = SORT_KEYS,
     };
     for (int c = 0, at = 1; c < COLUMNS; c++) {
+        int w = st->w[c] + (c == C_SCORE ? st->borrowed : c == C_NAME ? -st->borrowed : 0);
         if (!st->w[c])
             continue;
-        if (x > at && x <= at + st->w[c] && keys[c] != SORT_KEYS)
+        if (x > at && x <= at + w && keys[c] != SORT_KEYS)
             ui_sort(ui, keys[c]);
-        at += 1 + st->w[c];
+        at += 1 + w;
     }
 }
 
@@ -344,11 +345,12 @@ static void context(Ui *ui, void *state, LineParts *out)
     int column = rank_sort_column(sort);
     if (column == COLUMNS || !st->w[column]) /* no heading on the screen tells */
         part_add(out, SL_TEXT, 2, up ? "by %s ^" : "by %s v", sort_key_name(sort));
-    part_add(out, SL_TEXT, 1, "%s", m ? m->name : tr("no metric"));
+    if (!m || st->w[C_MEAN] || !st->w[C_SCORE]) /* no heading has its name */
+        part_add(out, SL_TEXT, 1, "%s", m ? m->name : tr("no metric"));
     if (m && m->scope != SCOPE_LINEAR)
-        part_add(out, SL_TEXT, 5, "of the %s", scope_name(m->scope))->gap = 1;
+        part_add(out, SL_TEXT, 5, "per %s", tr(scope_name(m->scope)));
     if (m)
-        part_add(out, SL_DIM, 6, "%d/%d", at, n)->gap = 1;
+        part_add(out, SL_DIM, 6, "metric %d of %d", at, n);
     part_add(out, SL_TEXT, 0, "%lld/%lld", (long long)(st->range.scored - st->range.failed), (long long)ui_model(ui)->nlinears);
     part_add(out, SL_TEXT, 4, "scored")->gap = 1;
     if (st->range.failed)

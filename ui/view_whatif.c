@@ -195,9 +195,7 @@ static void context(Ui *ui, void *state, LineParts *out)
 {
     (void)state;
     Session *s = ui_session(ui);
-    int undo = session_undo_depth(s), redo = session_redo_depth(s);
-    if (undo > 0)
-        part_add(out, SL_TEXT, 4, "undo %d", undo);
+    int redo = session_redo_depth(s);
     if (redo > 0)
         part_add(out, SL_TEXT, 4, "redo %d", redo);
     part_add(out, SL_TEXT, 1, "base %s", session_recipe(s) ? recipe_name(session_recipe(s)) : "no recipe")->least = 12;

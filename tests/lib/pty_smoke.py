@@ -166,7 +166,7 @@ def mouse(p):
 
 def lost_end(p):
     """a paste whose end got lost"""
-    p.see("r scores all layers; ? lists the keys", redraw=False)
+    p.see("r scores all layers; ? explains keys", redraw=False)
     os.write(p.master, b"\x1b[200~model.layers.0.mlp")
     p.see("tag: model.layers.0.mlp", redraw=False)
     tap.ok(True, "a second of silence ends a paste, its text stands in the line")

@@ -10,6 +10,8 @@
 
 #include "ui/actions.h"
 #include "ui/keys.h"
+#include "ui/signs.h"
+#include "ui/text.h"
 
 /* Calls f for the rows of every screen and for those of one screen alone. */
 static void each_row(void (*f)(const KeyRow *row))
@@ -128,6 +130,29 @@ static void test_names(void **state)
     assert_null(key_elsewhere('#', &where));
 }
 
+/* Every screen's headings and signs are explained, each on a line of a narrow screen. */
+static void sign_is_whole(const Sign *at)
+{
+    enum { SIGN = 13, TEXT = 63 }; /* cells that the page has at 80 columns */
+    assert_true(text_width(at->sign) > 0 && text_width(at->sign) <= SIGN);
+    if (text_width(at->text) > TEXT || text_width(at->text) == 0)
+        fail_msg("'%s' has %d cells", at->text, text_width(at->text));
+}
+
+static void test_signs(void **state)
+{
+    (void)state;
+    for (int v = 0; view_table[v]; v++) {
+        const Sign *at = signs_of(view_table[v]->name);
+        assert_non_null(at);
+        for (; at->text; at++)
+            sign_is_whole(at);
+    }
+    for (const Sign *at = signs_of_all(); at->text; at++)
+        sign_is_whole(at);
+    assert_null(signs_of("none"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -137,6 +162,7 @@ int main(void)
         cmocka_unit_test(test_commands_exist),
         cmocka_unit_test(test_every_view_has_its_key),
         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_signs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

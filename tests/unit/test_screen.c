@@ -47,6 +47,7 @@ static const struct Shot {
     {"export", "5", NULL},
     {"the whole document", "d", NULL},
     {"help", "1 ?", NULL},
+    {"what the screen shows, explained", "Tab", NULL},
     {"filtered", "q \\", "kind=down_proj"},
     {"a command being typed", "Enter :", "exclude nothing.of.that.name"},
     {"its error", "Enter", NULL},
