@@ -288,6 +288,12 @@ void pipeline_set_prior(Pipeline *p, int stage, const TokenSet *texts)
     p->prior[stage] = texts;
 }
 
+void pipeline_watch_priors(Pipeline *p, PriorFn *fn, void *ctx)
+{
+    p->watch = fn;
+    p->watch_ctx = ctx;
+}
+
 Digest pipeline_order(const Pipeline *p)
 {
     Digest order = work_order(&p->work);

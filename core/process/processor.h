@@ -39,6 +39,9 @@ typedef struct UnitRun {
 /* For a processor's stage: has the next pass watched. The observer outlives the pass. */
 Status unit_observe(UnitRun *u, Observer o, Error *err);
 
+/* For the finish of a processor of a prior stage: tells how far its search is. */
+void unit_search(const UnitRun *u, int64_t done, int64_t of);
+
 /* Where a processor hands what it made for a unit beside the linears' weights. */
 typedef struct Gifts {
     Status (*cache)(void *self, const SaveCache *c, Error *err);
