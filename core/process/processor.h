@@ -56,7 +56,8 @@ typedef enum ProcessorNeeds {
     PROCESSOR_TURN = 1 << 1,    /* it changes the model for what stands behind it, which therefore runs in a pass of its
                                  * own */
     PROCESSOR_OUTPUTS = 1 << 2, /* it may turn outputs of linears (overlay_rotate_outputs): a weight has to be held whole */
-    PROCESSOR_INPUTS = 1 << 3   /* it may change inputs at run time (overlay_input_*) */
+    PROCESSOR_INPUTS = 1 << 3,  /* it may change inputs at run time (overlay_input_*) */
+    PROCESSOR_AHEAD = 1 << 4    /* what it changes it changes in begin: its pass is that of what stands behind it */
 } ProcessorNeeds;
 
 typedef struct ProcessorCtx {
