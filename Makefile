@@ -10,8 +10,11 @@ endif
 PREFIX    ?= /usr/local
 DESTDIR   ?=
 PKGS      := ncursesw readline yaml-0.1 libcjson openblas libpcre2-8 libutf8proc nettle zlib
+# Only its header is needed: it is loaded by the first run that asks a server something (core/evaluate/http.c).
+PKGS_LATER := libcurl
 DEB_BUILD := gcc make pkg-config libncurses-dev libreadline-dev libyaml-dev libcjson-dev \
-             libopenblas-dev libpcre2-dev libutf8proc-dev nettle-dev zlib1g-dev
+             libopenblas-dev libpcre2-dev libutf8proc-dev nettle-dev zlib1g-dev \
+             libcurl4-openssl-dev
 DEB_CHECK := libcmocka-dev clang python3
 PKGCONF   ?= pkg-config
 
@@ -36,8 +39,11 @@ WARN      += -Werror
 endif
 NEEDS_PKG := $(filter-out help deps deps-check demo check check-arm clean,$(or $(MAKECMDGOALS),all))
 ifneq ($(NEEDS_PKG),)
-PKG_CFLAGS := $(shell $(PKGCONF) --cflags $(PKGS) 2>/dev/null)
+PKG_CFLAGS := $(shell $(PKGCONF) --cflags $(PKGS) $(PKGS_LATER) 2>/dev/null || echo missing)
 PKG_LIBS   := $(shell $(PKGCONF) --libs $(PKGS) 2>/dev/null)
+ifeq ($(PKG_CFLAGS),missing)
+$(error $(PKGCONF) does not find$(shell for p in $(PKGS) $(PKGS_LATER); do $(PKGCONF) --exists $$p 2>/dev/null || printf ' %s' $$p; done): 'make deps' installs what building needs ($(DEB_BUILD)))
+endif
 endif
 
 CORE_SRC  := $(sort $(wildcard core/*.c core/*/*.c core/*/*/*.c))

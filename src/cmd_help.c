@@ -6,6 +6,7 @@
 
 #include <cblas.h>
 #include <cjson/cJSON.h>
+#include <curl/curlver.h>
 #include <curses.h>
 #include <nettle/version.h>
 #include <readline/readline.h>
@@ -299,6 +300,7 @@ void write_version(Str *out)
     str_printf(out, "utf8proc %s (Unicode %s)\n", utf8proc_version(), utf8proc_unicode_version());
     str_printf(out, "nettle %d.%d\n", nettle_version_major(), nettle_version_minor());
     str_printf(out, "zlib %s\n", zlibVersion());
+    str_puts(out, "libcurl " LIBCURL_VERSION " (when a server is asked)\n");
 }
 
 static Status run_version(App *a, const CommandLine *cl, Error *err)

@@ -15,7 +15,7 @@ exits 0 "--version" s --version
 same "$tmp/version" "$tmp/out" "is the same"
 exits 0 "-V" s -V
 same "$tmp/version" "$tmp/out" "is the same too"
-for w in slimscope kernels ncurses readline libyaml cJSON OpenBLAS core PCRE2 Unicode utf8proc nettle zlib; do
+for w in slimscope kernels ncurses readline libyaml cJSON OpenBLAS core PCRE2 Unicode utf8proc nettle zlib libcurl; do
     has "$tmp/version" "$w" "version tells $w"
 done
 for k in reference generic; do
