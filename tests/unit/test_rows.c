@@ -24,6 +24,7 @@
 #include "session/settings.h"
 #include "src/commands.h"
 #include "tests/lib/tempdir.h"
+#include "tune/plan.h"
 #include "ui/view.h"
 
 /* ---- names of row i; NULL after the last, and good until the next call ---- */
@@ -51,6 +52,11 @@ static const char *export_row(int i)
 static const char *processor_row(int i)
 {
     return recipe_rows.processor(i) ? recipe_rows.processor(i)->name : NULL;
+}
+
+static const char *evaluator_row(int i)
+{
+    return plan_rows.evaluator(i) ? plan_rows.evaluator(i)->name : NULL;
 }
 
 static const char *arch_row(int i)
@@ -198,6 +204,11 @@ static const Tested exports[] = {
     {"csv", "exports.sh", "csv"},
     {0},
 };
+static const Tested evaluators[] = {
+    {"command", "test_eval_command.c", "test_done"},
+    {"manual", "test_eval_command.c", "test_person"},
+    {0},
+};
 static const Tested archs[] = {
     {"glm4_moe_lite", "test_moe.c", "glm_flash_is_deepseek_v3"}, /* the others have a recorded model */
     {0},
@@ -212,7 +223,6 @@ static const Tested processors[] = {
     {"flex_awq_ssz", "test_flex.c", "flex_awq_is_the_recorded_one"},
     {"awq", "test_awq.c", "processor_is_the_recorded_one"},
     {"quarot", "test_quarot.c", "recordings_are_reproduced"},
-    {"online_quarot", "test_online_quarot.c", "both_sides_choose_the_same_keys"},
     {"adapt_rotation", "test_adapt_rotation.c", "test_original"},
     {0},
 };
@@ -434,6 +444,7 @@ static const struct Table {
     {"form of export", export_row, exports, false},
     {"architecture", arch_row, archs, true},
     {"processor", processor_row, processors, false},
+    {"evaluator", evaluator_row, evaluators, false},
     {"activation quantizer", act_row, acts, false},
     {"weight quantizer", weight_row, weights, false},
     {"scheme", scheme_row, schemes, false},
