@@ -110,8 +110,8 @@ typedef struct Shown {
     int64_t last_ns;
     int64_t done;
     int job, width;
+    char lap[40]; /* what goes through the layers: "" the job itself */
 } Shown;
-
 
 static void pass_on_log(App *a, Shown *s, const char *skip)
 {
@@ -131,19 +131,34 @@ static const JobView *running_job(Session *s)
     return job;
 }
 
-/* A line for every finished layer; layers that came together share one. */
+/* What a phase counts layers of: a prior stage ("prior stage 1: layer 3", of whose search it counts the steps) or the job
+ * itself ("layer 3, ..."): lap is what stands before the number. false: it counts other things, such as texts. */
+static bool lap_of(const char *phase, char *lap, size_t size)
+{
+    bool prior = strncmp(phase, "prior stage ", 12) == 0;
+    const char *colon = prior ? strchr(phase, ':') : NULL, *number = colon ? strpbrk(colon, "0123456789") : NULL;
+    snprintf(lap, size, "%.*s", (int)(number ? number - phase : 0), phase);
+    return number || strncmp(phase, "layer ", 6) == 0;
+}
+
+/* A line for every finished layer (or step of a search); layers that came together share one. */
 static void show_layers(Shown *s, const JobView *j)
 {
-    if (s->job != j->id)
+    char lap[sizeof s->lap];
+    if (!lap_of(j->phase, lap, sizeof lap))
+        return;
+    if (s->job != j->id || strcmp(s->lap, lap) != 0)
         s->done = 0;
     s->job = j->id;
-    if (j->done <= s->done || j->done > j->total || strncmp(j->phase, "layer ", 6) != 0)
-        return; /* texts are counted, too, before the first layer */
+    memcpy(s->lap, lap, sizeof lap);
+    if (j->done <= s->done || j->done > j->total)
+        return;
+    const char *what = lap[0] ? lap : "layer ";
+    int n = (int)strlen(what) - 1; /* of the word without its space */
     if (j->done == s->done + 1)
-        fprintf(stderr, "layer %lld of %lld", (long long)j->done, (long long)j->total);
+        fprintf(stderr, "%s%lld of %lld", what, (long long)j->done, (long long)j->total);
     else
-        fprintf(stderr, "layers %lld to %lld of %lld", (long long)s->done + 1, (long long)j->done,
-                (long long)j->total);
+        fprintf(stderr, "%.*ss %lld to %lld of %lld", n, what, (long long)s->done + 1, (long long)j->done, (long long)j->total);
     fprintf(stderr, "  %.1f s  peak %.1f MiB\n", j->elapsed, (double)j->peak / 1048576);
     s->done = j->done;
 }

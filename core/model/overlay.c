@@ -13,6 +13,7 @@ typedef struct OwnedLinear {
     LinearEdit edit;
     EditChain weight, inputs;
     float *values, *bias;
+    Rotation *scored;
 } OwnedLinear;
 
 typedef struct OwnedTensor {
@@ -58,6 +59,7 @@ void overlay_free(Overlay *o)
         editchain_fini(&l->inputs);
         free(l->values);
         free(l->bias);
+        rotation_free(l->scored);
         free(l);
     }
     for (size_t i = 0; i < o->ntensors; i++) {
@@ -172,6 +174,7 @@ static void show_linear(OwnedLinear *l)
     l->edit.weight = l->weight.n ? &l->weight : NULL;
     l->edit.inputs = l->inputs.n ? &l->inputs : NULL;
     l->edit.bias = l->bias;
+    l->edit.scored = l->scored;
 }
 
 /* The linear's bias in l->bias, if it has one or `must`. */
@@ -325,6 +328,17 @@ Status overlay_input_rotate(Overlay *o, int64_t linear, const Rotation *r, Error
     RETURN_IF_ERROR(editchain_rotate(&l->inputs, CHAIN_RIGHT, r, lin->in, DT_F32, lin->name, err));
     show_linear(l);
     note_rotation(o, "input turned", lin->name, r);
+    return ST_OK;
+}
+
+Status overlay_rotate_scored(Overlay *o, int64_t linear, const Rotation *r, Error *err)
+{
+    OwnedLinear *l;
+    RETURN_IF_ERROR(linear_of(o, linear, &l, err));
+    rotation_free(l->scored);
+    l->scored = rotation_share(r);
+    show_linear(l);
+    note_rotation(o, "scored turned", o->m->linears[linear].name, r);
     return ST_OK;
 }
 
@@ -543,6 +557,12 @@ const EditChain *overlay_inputs(const Overlay *o, int64_t linear)
 static bool same_inputs(const EditChain *a, const EditChain *b)
 {
     return a == b || (a && b && digest_cmp(&a->digest, &b->digest) == 0);
+}
+
+const Rotation *overlay_scored(const Overlay *o, int64_t linear)
+{
+    const LinearEdit *e = linear >= 0 ? overlay_linear(o, linear) : NULL;
+    return e ? e->scored : NULL;
 }
 
 int64_t overlay_input(const Overlay *o, const Model *m, int64_t linear)

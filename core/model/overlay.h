@@ -28,6 +28,7 @@ typedef struct LinearEdit {
     const Checkpoint *file;    /* which has it */
     const float *bias;         /* [out] in the place of the checkpoint's; NULL: that one, or none */
     const EditChain *inputs;   /* as overlay_inputs gives it */
+    const Rotation *scored;    /* as overlay_scored gives it */
 } LinearEdit;
 
 /* A norm, an embedding, the head, and whatever else is no linear's weight. */
@@ -79,6 +80,10 @@ Status overlay_input_scale(Overlay *o, int64_t linear, const float *s, Error *er
 /* x <- x R, R tiled along the inputs. */
 Status overlay_input_rotate(Overlay *o, int64_t linear, const Rotation *r, Error *err);
 
+/* Of a linear that gives an indexer's queries or keys (of each head a row, behind norm and RoPE): x <- x R before they are
+ * multiplied with each other. In the place of an earlier one. */
+Status overlay_rotate_scored(Overlay *o, int64_t linear, const Rotation *r, Error *err);
+
 /* ---- other tensors, of the model's checkpoint, or the head of overlay_head ---- */
 
 /* s: as many as the tensor's last dimension. A tensor that is embedding and head in one is both afterwards. */
@@ -119,6 +124,8 @@ const LinearEdit *overlay_edit(const Overlay *o, const Model *m, const Linear *l
 bool overlay_has_bias(const Overlay *o, const Model *m, int64_t linear);
 /* What happens to its input: CHAIN_COLS and CHAIN_RIGHT; NULL: nothing. */
 const EditChain *overlay_inputs(const Overlay *o, int64_t linear);
+/* By what an indexer's queries or keys are turned; NULL: by nothing. */
+const Rotation *overlay_scored(const Overlay *o, int64_t linear);
 /* First linear that sees the same input as this one with the same done to it: Linear.input, or one behind it. */
 int64_t overlay_input(const Overlay *o, const Model *m, int64_t linear);
 /* Bias added to a norm that has none in the checkpoint, by the norm's weight; NULL: none. */

@@ -174,6 +174,11 @@ static Status learn(void *self, UnitRun *u, Error *err)
     return adapt_watch_take(a->watch, u, err);
 }
 
+static void told(void *ctx, int64_t done, int64_t of)
+{
+    unit_search(ctx, done, of);
+}
+
 /* All layers have been watched. */
 static Status finish(void *self, UnitRun *u, Error *err)
 {
@@ -187,7 +192,7 @@ static Status finish(void *self, UnitRun *u, Error *err)
         return error_nomem(err, "a rotation");
     const AdaptTask t = {.acts = acts, .rows = rows, .n = n, .start = a->start, .bits = a->set->bits,
                          .steps = (int)a->set->steps, .peer = a->peer, .pool = runner_pool(u->runner),
-                         .cancel = runner_cancel(u->runner)};
+                         .cancel = runner_cancel(u->runner), .told = told, .ctx = u};
     Status st = adapt_find(&t, h, err);
     if (st != ST_OK) {
         free(h);

@@ -262,6 +262,8 @@ static Status run_steps(Search *s, Error *err)
         multiply(s, t->acts, false, s->z, s->q, t->rows, n, n);
         memcpy(t->acts, s->q, (size_t)(t->rows * n) * sizeof *s->q);
         double loss = round_all(s);
+        if (t->told)
+            t->told(t->ctx, step + 1, t->steps);
         if (loss < best) {
             best = loss;
             bad = 0;

@@ -19,6 +19,8 @@ typedef struct AdaptTask {
     bool peer;
     Pool *pool;            /* NULL: this thread only */
     const Cancel *cancel;  /* may be NULL */
+    void (*told)(void *ctx, int64_t done, int64_t of); /* behind every step; NULL: nobody asks */
+    void *ctx;
 } AdaptTask;
 
 /* h[n][n] = R0 E. Each step turns P = acts R0 E by the orthogonal matrix that takes it nearest to its own rounded values:

@@ -77,6 +77,11 @@ bool pass_widens(const Plan *p, const PlanPass *pass, int unit)
     return false;
 }
 
+static bool ends_pass(const PipelineStep *s)
+{
+    return (s->row->needs & PROCESSOR_TURN) && !(s->row->needs & PROCESSOR_AHEAD);
+}
+
 /* The peer's: one for every item of the list. Ours: as few as there can be, the last of them behind every change. */
 static void list_passes(Plan *p, bool peer)
 {
@@ -88,12 +93,12 @@ static void list_passes(Plan *p, bool peer)
         while (at < p->nsteps && !full) {
             const PipelineStep *s = &p->steps[at++];
             bool ends = at < p->nsteps && p->steps[at].item != s->item;
-            full = (s->row->needs & PROCESSOR_TURN) || (peer && ends);
+            full = ends_pass(s) || (peer && ends);
         }
         pass->n = at - pass->first;
         pass->data = steps_forward(p, pass->first, pass->n, -1);
     } while (at < p->nsteps);
-    if (!peer && at > 0 && (p->steps[at - 1].row->needs & PROCESSOR_TURN))
+    if (!peer && at > 0 && ends_pass(&p->steps[at - 1]))
         p->passes[p->npasses++] = (PlanPass){.first = at};
 }
 
@@ -286,6 +291,12 @@ bool pipeline_prior_data(const Pipeline *p, int stage)
 void pipeline_set_prior(Pipeline *p, int stage, const TokenSet *texts)
 {
     p->prior[stage] = texts;
+}
+
+void pipeline_watch_priors(Pipeline *p, PriorFn *fn, void *ctx)
+{
+    p->watch = fn;
+    p->watch_ctx = ctx;
 }
 
 Digest pipeline_order(const Pipeline *p)

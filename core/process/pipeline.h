@@ -26,6 +26,14 @@ int pipeline_last_data(const Pipeline *p);
 int pipeline_priors(const Pipeline *p);
 bool pipeline_prior_data(const Pipeline *p, int stage);
 void pipeline_set_prior(Pipeline *p, int stage, const TokenSet *texts);
+/* Where a prior stage is: behind so many of its units, or behind so many steps of a search that follows them. */
+typedef struct PriorAt {
+    int stage; /* -1: they are over, the main list begins */
+    bool search;
+    int64_t done, of;
+} PriorAt;
+typedef void PriorFn(void *ctx, const PriorAt *at);
+void pipeline_watch_priors(Pipeline *p, PriorFn *fn, void *ctx);
 /* work_order, and what prior stages see: what decides results beside levels, texts and model. */
 Digest pipeline_order(const Pipeline *p);
 /* Whether the calibration's own stream leaves each unit as the finished model would; otherwise (the peer's items run one

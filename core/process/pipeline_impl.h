@@ -36,6 +36,8 @@ struct Pipeline {
     Plan *plan; /* [nplans] of each stage of the recipe; the last is the main list */
     int nplans;
     const TokenSet **prior; /* [nplans] texts of the prior stages, NULL: none were given */
+    PriorFn *watch;     /* NULL: nobody asks how far they are */
+    void *watch_ctx;
 };
 
 static inline const Plan *main_plan(const Pipeline *p)

@@ -14,6 +14,7 @@ typedef struct PipelineRun {
     const PipelineOptions *o;
     const Plan *plan;  /* of the present stage */
     bool main;         /* that is the main list */
+    int stage;         /* its number */
     const TokenSet *texts; /* of the stage */
     SinkWants *wants;  /* [nsinks] */
     DType T;           /* in which weights are quantized and activations begin */
@@ -67,6 +68,18 @@ static Status run_pass(UnitRun *u, VariantDtype dtype, const Stream *in, Stream 
     Status st = runner_layer(u->runner, u->unit, &v, in, out, u->obs, u->nobs, err);
     u->nobs = 0;
     return st;
+}
+
+static void tell_prior(const PipelineRun *run, bool search, int64_t done, int64_t of)
+{
+    const PriorAt at = {.stage = run->main ? -1 : run->stage, .search = search, .done = done, .of = of};
+    if (run->p->nplans > 1 && run->p->watch)
+        run->p->watch(run->p->watch_ctx, &at);
+}
+
+void unit_search(const UnitRun *u, int64_t done, int64_t of)
+{
+    tell_prior(u->run, true, done, of);
 }
 
 static Status learn(UnitRun *u, const PlanPass *pass, Error *err)
@@ -308,7 +321,11 @@ static Status ends_of(PipelineRun *run, bool last, Error *err)
 /* The streams are the run's own: some units have none. */
 static Status unit_job(void *self, LayerCtx *ctx, Error *err)
 {
-    return run_unit(self, ctx->layer, err);
+    const PipelineRun *run = self;
+    RETURN_IF_ERROR(run_unit(self, ctx->layer, err));
+    if (!run->main)
+        tell_prior(run, false, ctx->layer + 1, run->end);
+    return ST_OK;
 }
 
 static Status run_stage(PipelineRun *run, int stage, int first, Error *err)
@@ -317,6 +334,7 @@ static Status run_stage(PipelineRun *run, int stage, int first, Error *err)
     run->texts = texts_of_stage(run->p, o, stage);
     run->plan = &run->p->plan[stage];
     run->main = stage == run->p->nplans - 1;
+    run->stage = stage;
     run->wide = false;
     run->last_flow = run->plan->last_data;
     run->end = model_depth(run->p->m);
@@ -329,6 +347,7 @@ static Status run_stage(PipelineRun *run, int stage, int first, Error *err)
         }
     }
     int unit;
+    tell_prior(run, false, 0, run->end);
     RETURN_IF_ERROR(ends_of(run, false, err));
     RETURN_IF_ERROR(begin(run, run->texts, first, &unit, err));
     Schedule order = {.first = unit, .last = run->end, .job = {"pipeline", unit_job, run}};

@@ -39,6 +39,9 @@ typedef struct UnitRun {
 /* For a processor's stage: has the next pass watched. The observer outlives the pass. */
 Status unit_observe(UnitRun *u, Observer o, Error *err);
 
+/* For the finish of a processor of a prior stage: tells how far its search is. */
+void unit_search(const UnitRun *u, int64_t done, int64_t of);
+
 /* Where a processor hands what it made for a unit beside the linears' weights. */
 typedef struct Gifts {
     Status (*cache)(void *self, const SaveCache *c, Error *err);
@@ -53,7 +56,8 @@ typedef enum ProcessorNeeds {
     PROCESSOR_TURN = 1 << 1,    /* it changes the model for what stands behind it, which therefore runs in a pass of its
                                  * own */
     PROCESSOR_OUTPUTS = 1 << 2, /* it may turn outputs of linears (overlay_rotate_outputs): a weight has to be held whole */
-    PROCESSOR_INPUTS = 1 << 3   /* it may change inputs at run time (overlay_input_*) */
+    PROCESSOR_INPUTS = 1 << 3,  /* it may change inputs at run time (overlay_input_*) */
+    PROCESSOR_AHEAD = 1 << 4    /* what it changes it changes in begin: its pass is that of what stands behind it */
 } ProcessorNeeds;
 
 typedef struct ProcessorCtx {

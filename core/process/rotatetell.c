@@ -12,6 +12,7 @@
 typedef struct Telling {
     const Rotating *r;
     const Gifts *to;
+    TurnSteps *steps;         /* [units + 1] of the ends, then of each unit */
     bool said[TURN_MATRICES]; /* the matrix was given */
 } Telling;
 
@@ -44,34 +45,45 @@ static void module_of(const TurnStep *s, const Model *m, char *out, size_t size)
 /* Steps of a unit (-1: of the ends; head: of these the head alone, or all but it) that turn by this matrix on this side. */
 static Status tell_unit(Telling *t, int unit, bool head, TurnAction side, TurnMatrix which, Error *err)
 {
-    TurnSteps steps = {0};
+    const TurnSteps *steps = &t->steps[unit + 1];
     char key[320];
-    Status st = rotmap_steps(t->r->m, unit, &steps, err);
-    for (int64_t i = 0; st == ST_OK && i < steps.n; i++) {
-        const TurnStep *s = &steps.step[i];
+    for (int64_t i = 0; i < steps->n; i++) {
+        const TurnStep *s = &steps->step[i];
         bool is_head = s->linear < 0 && !s->tensor;
         if (s->action != side || s->matrix != which || (unit < 0 && is_head != head))
             continue;
         module_of(s, t->r->m, key, 300);
         strcat(key, side == TURN_OUTPUTS ? ".left" : ".right");
-        st = tell_matrix(t, which, key, err);
+        RETURN_IF_ERROR(tell_matrix(t, which, key, err));
     }
-    free(steps.step);
-    return st;
+    return ST_OK;
+}
+
+static Status tell_all(Telling *t, int units, Error *err)
+{
+    RETURN_IF_ERROR(tell_unit(t, -1, false, TURN_INPUTS, TURN_STREAM, err));
+    for (int which = 0; which < TURN_MATRICES; which++) {
+        for (int u = 0; u < units && t->r->turns.r[which]; u++)
+            RETURN_IF_ERROR(tell_unit(t, u, false, TURN_OUTPUTS, which, err));
+        if (t->r->turns.r[which])
+            RETURN_IF_ERROR(tell_unit(t, -1, true, TURN_INPUTS, which, err));
+        for (int u = 0; u < units && t->r->turns.r[which]; u++)
+            RETURN_IF_ERROR(tell_unit(t, u, false, TURN_INPUTS, which, err));
+    }
+    return ST_OK;
 }
 
 Status rotating_tell(const Rotating *r, const Gifts *to, Error *err)
 {
-    Telling t = {.r = r, .to = to};
     int units = model_depth(r->m);
-    RETURN_IF_ERROR(tell_unit(&t, -1, false, TURN_INPUTS, TURN_STREAM, err));
-    for (int which = 0; which < TURN_MATRICES; which++) {
-        for (int u = 0; u < units && r->turns.r[which]; u++)
-            RETURN_IF_ERROR(tell_unit(&t, u, false, TURN_OUTPUTS, which, err));
-        if (r->turns.r[which])
-            RETURN_IF_ERROR(tell_unit(&t, -1, true, TURN_INPUTS, which, err));
-        for (int u = 0; u < units && r->turns.r[which]; u++)
-            RETURN_IF_ERROR(tell_unit(&t, u, false, TURN_INPUTS, which, err));
-    }
-    return ST_OK;
+    Telling t = {.r = r, .to = to, .steps = mem_zarray((size_t)units + 1, sizeof *t.steps)};
+    Status st = t.steps ? ST_OK : error_nomem(err, "the rotation of the model");
+    for (int u = -1; u < units && st == ST_OK; u++)
+        st = rotmap_steps(r->m, u, &t.steps[u + 1], err);
+    if (st == ST_OK)
+        st = tell_all(&t, units, err);
+    for (int u = 0; t.steps && u <= units; u++)
+        free(t.steps[u].step);
+    free(t.steps);
+    return st;
 }

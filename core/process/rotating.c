@@ -57,7 +57,7 @@ static Status check_order(const ProcessorCtx *ctx, Error *err)
                 if (s == ctx->step && before)
                     return error_set(err, ST_DATA, "line %d: '%s' has to stand before '%s': a model is turned before its "
                                      "inputs are looked at", s->line, s->type, before->type);
-                if (s->processor && !s->processor->first)
+                if (s->processor && !s->processor->first && !s->processor->anywhere)
                     before = before ? before : s;
             }
     }

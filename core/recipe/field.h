@@ -131,6 +131,8 @@ struct ProcessorType {
     bool levels;                 /* each of its mappings is a level of the assignment: linear_quant */
     bool first;                  /* has to stand before all that aren't: it turns the model, whose inputs the others look
                                   * at */
+    bool anywhere;               /* it looks at no inputs and changes none that others look at: it may stand before and behind
+                                  * those with `first` */
     bool prior;                  /* may stand in a prior stage: what it does is in the model afterwards */
     /* Its settings from a checked mapping, kept in RecipeStep.settings; NULL: no memory. No function: it has none. */
     const void *(*settings)(Arena *a, const YamlNode *map);

@@ -10,7 +10,6 @@ static const char *const load_modes[] = {"load", "offload", NULL};
 static const Field group_fields[] = {
     FIELD_TYPE, {.key = "configs", .type = F_CHECKED, .value = check_processors, .required = true}, FIELD_END};
 
-static const Field online_quarot_fields[] = {FIELD_TYPE, FIELD_PATTERNS_OR_NULL, FIELD_BLOCK_SIZE, FIELD_END};
 static const Field autoround_strategy_fields[] = {
     {.key = "qconfig", .type = F_OBJECT, .object = &qconfig_object, .required = true}, FIELD_PATTERNS, FIELD_END,
 };
@@ -123,7 +122,6 @@ typedef struct KeptType {
 
 static const KeptType kept_types[] = {
     {"group", group_fields, NULL},
-    {"online_quarot", online_quarot_fields, NULL},
     {"autoround_quant", autoround_fields, NULL},
     {"float_sparse", float_sparse_fields, NULL},
     {"svd_res", svd_fields, NULL},
@@ -182,6 +180,7 @@ static void check_order(Check *c, const YamlNode *list, const char **before, boo
         if (node_is(type, "group")) /* within it, its own list was looked at */
             check_order(c, yaml_get(item, "configs"), before, report && *before);
         const ProcessorType *p = type && type->kind == YAML_STR ? processor_find(c->r->rows, type->text) : NULL;
+        p = p && p->anywhere ? NULL : p;
         if (p && p->first && *before && report)
             check_block(c, item, "'%s' has to stand before '%s': a model is turned before its inputs are looked at", p->name,
                         *before);

@@ -316,11 +316,12 @@ static Status check_weight(OutCheck *o, const TensorInfo *t, Error *err)
     return o->loader ? check_loaded(o, &m, err) : check_labelled(o, &m, err);
 }
 
-/* What is done to a linear's input at run time; *is: this tensor is such a one. The original's description has no entry
- * for rotations. */
+/* What is done at run time to a linear's input, or to an indexer's queries and keys; *is: this tensor is such a one. The
+ * original's description has no entry for rotations of inputs. */
 static Status check_input(OutCheck *o, const TensorInfo *t, bool *is, Error *err)
 {
-    static const char *const turns[] = {".heads_rotation", ".kronecker_rotation_m", ".kronecker_rotation_n"};
+    static const char *const turns[] = {".heads_rotation", ".kronecker_rotation_m", ".kronecker_rotation_n", ".q_rot",
+                                        ".k_rot"};
     bool turn = false, scale = str_ends_with(t->name, OUT_FACTOR);
     for (size_t i = 0; i < sizeof turns / sizeof turns[0]; i++)
         turn = turn || str_ends_with(t->name, turns[i]);

@@ -44,6 +44,7 @@ struct Kit {
     uint64_t states;    /* what boundary states may take */
     bool lend;          /* no room for a copy of a stream */
     int laps;           /* through the layers, of a measurement */
+    int prior_stage;    /* that runs, from 1; 0: none */
 };
 
 Kit *kit_new(Queue *q, Keeper *keeper, const char *folder)
@@ -124,7 +125,10 @@ static void tell(Kit *k, const char *phase, int64_t done, int64_t total)
 
 static void on_progress(void *ctx, const Progress *p)
 {
-    tell(ctx, p->phase, p->done, p->total);
+    Kit *k = ctx;
+    char phase[40];
+    snprintf(phase, sizeof phase, "prior stage %d: layer %lld", k->prior_stage, (long long)p->done);
+    tell(k, k->prior_stage ? phase : p->phase, p->done, p->total);
 }
 
 static uint64_t mem_limit(const Job *j)
@@ -293,6 +297,17 @@ static Status ensure_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **
 
 /* ---- prior stages ---- */
 
+static void prior_told(void *ctx, const PriorAt *at)
+{
+    Kit *k = ctx;
+    char phase[40];
+    k->prior_stage = at->stage + 1;
+    if (!k->prior_stage)
+        return;
+    snprintf(phase, sizeof phase, "prior stage %d: %s %lld", at->stage + 1, at->search ? "search step" : "layer", (long long)at->done);
+    tell(k, phase, at->done, at->of);
+}
+
 /* Texts of the prior stages that need some, from the last job where nothing changed. */
 static Status ensure_priors(Kit *k, const Job *j, Pipeline *p, Error *err)
 {
@@ -304,6 +319,7 @@ static Status ensure_priors(Kit *k, const Job *j, Pipeline *p, Error *err)
             return error_nomem(err, "the texts of prior stages");
         k->npriors = j->npriors;
     }
+    pipeline_watch_priors(p, prior_told, k);
     for (int i = 0; i < k->npriors; i++) {
         bool same = k->prior[i] && dataspec_same(&k->prior_of[i], &j->prior[i]);
         if (!pipeline_prior_data(p, i))
@@ -426,7 +442,7 @@ static void folded(void *ctx, int unit)
     work_name_changes(k->base_recipe, &text);
     snprintf(phase, sizeof phase, "layer %d through %.20s", unit, str_text(&text));
     str_free(&text);
-    tell(k, phase, 0, 0);
+    tell(k, phase, unit + 1, model_depth(k->job->model));
 }
 
 static Status fold_base(Kit *k, const Job *j, Error *err)
@@ -740,7 +756,7 @@ Status kit_run(Kit *k, Job *j, Error *err)
 {
     k->job = j;
     k->bound = k->enough = 0;
-    k->laps = 0;
+    k->laps = k->prior_stage = 0;
     RETURN_IF_ERROR(begin_profile(k, j, err));
     Status st = run_of[j->view->kind](k, j, err);
     if (k->profile)

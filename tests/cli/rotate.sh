@@ -35,4 +35,25 @@ done
 s measure --model_path $model --recipe "$tmp/turn.yaml" --max-samples 8 >"$tmp/m" 2>/dev/null
 kl=$(sed -n 's/^KL divergence *\([^ ]*\).*/\1/p' "$tmp/m")
 is yes "$(awk -v k="${kl:-1}" 'BEGIN { print k < 1e-8 ? "yes" : "no" }')" "a turned model computes what it did (KL $kl)"
+
+# Matrices of their own for the queries and keys of an indexer.
+indexed=tests/golden/models/deepseek_v32/fp32
+rows='{type: linear_quant, qconfig: {act: {scope: per_token, dtype: int8, symmetric: true, method: minmax}, weight: {scope: per_channel, dtype: int8, symmetric: true, method: minmax}}, exclude: ["*.{gate,kv_b_proj}", "*.indexer.*"]}'
+online() { # FILE SAVER: one recipe for it
+    recipe "$1" "" "$rows, {type: online_quarot}"
+    printf '  save: [{type: %s}]\n' "$2" >>"$1"
+}
+for s in ascendv1_saver mindie_format_saver; do
+    online "$tmp/online.yaml" $s
+    exits 0 "$s has a place for them" s quant --model_path $indexed --config_path "$tmp/online.yaml" --save_path "$tmp/$s"
+    exits 0 "and is whole" s check "$tmp/$s"
+    is "FLOAT FLOAT FLOAT FLOAT" "$(sed -n 's/.*indexer\.[qk]_rot": "\([A-Z]*\)".*/\1/p' "$tmp/$s"/quant_model_description*.json | xargs)" "they are in its description"
+    is "4 orthogonal" "$(python3 tests/lib/orthogonal.py _rot "$tmp/$s"/*.safetensors)" "and are rotations"
+done
+online "$tmp/online.yaml" compressed_tensors
+exits 65 "a format without a place" s quant --model_path $indexed --config_path "$tmp/online.yaml" --save_path "$tmp/no"
+has "$tmp/err" "compressed_tensors can't write 'model.layers.0.self_attn.indexer.q_rot', which is applied at run time: use ascendv1_saver, or leave 'online_quarot' out" "is told by name"
+recipe "$tmp/online.yaml" "" "{type: online_quarot}, $q"
+exits 65 "a model without an indexer" quant "$tmp/online.yaml" "$tmp/no" 1
+has "$tmp/err" "online_quarot has nothing to turn in" "is told"
 finish

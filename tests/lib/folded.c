@@ -11,12 +11,22 @@
 
 #include "process/sink_fold.h"
 
+static void told(void *ctx, const PriorAt *at)
+{
+    Folded *f = ctx;
+    assert_true(at->done >= 0 && at->done <= at->of);
+    f->layers += at->stage >= 0 && !at->search && at->done > 0;
+    f->steps += at->search;
+    f->over = at->stage < 0;
+}
+
 static Status run(Folded *f, const TestRun *base, bool peer, const TokenSet *calib, Error *err)
 {
     const Work w = {.recipe = f->recipe, .level = f->level, .peer = peer};
     RETURN_IF_ERROR(pipeline_new(&f->p, base->m, &w, err));
     for (int i = 0; i < pipeline_priors(f->p); i++)
         pipeline_set_prior(f->p, i, calib);
+    pipeline_watch_priors(f->p, told, f);
     const RunnerOptions o = {.pool = base->pool, .arith = runner_arith(base->r), .overlay = pipeline_overlay(f->p)};
     RETURN_IF_ERROR(runner_new(&f->r, base->m, &o, err));
     return fold_run(f->p, f->r, &(FoldOptions){.calib = calib}, err);

@@ -10,6 +10,8 @@ typedef struct Folded {
     int16_t *level;
     Pipeline *p;
     Runner *r; /* sees the changes */
+    int layers, steps; /* of prior stages, as they were told; of their searches */
+    bool over;         /* and that they were over */
 } Folded;
 /* process: the list of spec.process in YAML's flow form, "[{type: kv_smooth}]"; behind it there may be lines of further keys
  * of spec. Prior stages read calib, too. Initialises *f also after an error, and *err before. */

@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "process/adaptfind.h"
+#include "tests/lib/folded.h"
 #include "tests/lib/npz.h"
 
 /* adapt_rotation: the search against the original's matrices, and by what a rotation is. */
@@ -183,6 +184,27 @@ static void test_threads(void **state)
     rotation_free(r);
 }
 
+/* A person sees how far a prior stage is: behind each layer, and behind each step of the search. */
+static void test_prior_stages_tell_where_they_are(void **state)
+{
+    (void)state;
+    TestRun base;
+    Folded f;
+    Error err;
+    const int lens[] = {12, 9};
+    test_run_open(&base, "tests/golden/models/qwen3/fp32", ARITH_FP32, 1, NULL);
+    TokenSet *t = test_tokens(lens, 2, base.m->cfg.vocab, 1);
+    if (folded_run(&f, &base, "[{type: adapt_rotation, stage: 2}]\n  prior: [{process: [{type: adapt_rotation, stage: 1, steps: 2}]}]",
+                   false, t, &err) != ST_OK)
+        fail_msg("%s", err.text);
+    assert_int_equal(f.layers, model_depth(base.m));
+    assert_int_equal(f.steps, 2);
+    assert_true(f.over);
+    folded_fini(&f);
+    test_tokens_free(t);
+    test_run_close(&base);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -190,6 +212,7 @@ int main(void)
         cmocka_unit_test(test_original),
         cmocka_unit_test(test_few_rows),
         cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_prior_stages_tell_where_they_are),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -223,6 +223,7 @@ static const Tested processors[] = {
     {"flex_awq_ssz", "test_flex.c", "flex_awq_is_the_recorded_one"},
     {"awq", "test_awq.c", "processor_is_the_recorded_one"},
     {"quarot", "test_quarot.c", "recordings_are_reproduced"},
+    {"online_quarot", "test_online_quarot.c", "both_sides_choose_the_same_keys"},
     {"adapt_rotation", "test_adapt_rotation.c", "test_original"},
     {0},
 };

@@ -31,13 +31,21 @@ static int64_t sample_length(const Pass *ps, int s)
     return ps->in->start[s + 1] - ps->in->start[s];
 }
 
+static void turn_rows(const Pass *ps, const Rotation *r, float *x, int64_t rows, int64_t d, float *scratch)
+{
+    if (!r)
+        return;
+    rotation_right(r, x, rows, d, d, scratch);
+    ops_round(&ps->ops, x, rows * d);
+}
+
 /* Norms the keys and rotates keys and queries, of rows whose sample has more keys than are chosen. */
 static void rotate_task(void *ctx, int64_t index, int worker)
 {
-    (void)worker;
     const IndexRun *ix = ctx;
     const Pass *ps = ix->ps;
     const ModelConfig *c = ps->cfg;
+    float *scratch = ix->scratch ? ix->scratch + worker * ix->turn_floats : NULL;
     int64_t t = index * INDEX_TILE, end = t + INDEX_TILE < ps->rows ? t + INDEX_TILE : ps->rows, d = c->index.dim;
     int s = pass_sample_of_row(ps, t);
     for (; t < end; t++) {
@@ -52,7 +60,19 @@ static void rotate_task(void *ctx, int64_t index, int worker)
         for (int64_t h = 0; h < c->index.heads; h++)
             mla_rotate(ps, c->index.interleaved, ix->q + (t * c->index.heads + h) * d, table->cos + at,
                        table->sin + at);
+        turn_rows(ps, ix->turn_k, ix->k + t * d, 1, d, scratch);
+        turn_rows(ps, ix->turn_q, ix->q + t * c->index.heads * d, c->index.heads, d, scratch);
     }
+}
+
+static Status turn_room(IndexRun *ix, Error *err)
+{
+    uint64_t q = ix->turn_q ? rotation_bytes(ix->turn_q) : 0, k = ix->turn_k ? rotation_bytes(ix->turn_k) : 0;
+    ix->turn_floats = round_up((int64_t)(max_u64(q, k) / sizeof(float)), 16);
+    if (!ix->turn_floats)
+        return ST_OK;
+    ix->scratch = mem_aligned((size_t)(pool_threads(ix->ps->r->opt.pool) * ix->turn_floats), sizeof(float));
+    return ix->scratch ? ST_OK : error_nomem(err, "the indexer");
 }
 
 /* A number that orders as the float does; both zeros are one. */
@@ -158,9 +178,13 @@ Status indexer_choose(IndexRun *ix, Error *err)
     if (!indexer_acts(c, ps->plan.longest_sample))
         return ST_OK;
     RETURN_IF_ERROR(stream_reserve_select(ps->out, ps->plan.longest_sample, err));
+    RETURN_IF_ERROR(turn_room(ix, err));
     Batch b = {.n = 0};
     batch_add(&b, PHASE_ATTENTION, rotate_task, ix, div_up(ps->rows, INDEX_TILE));
-    RETURN_IF_ERROR(batch_run(&b, ps->r->opt.pool, ps->r->opt.cancel, err));
+    Status turned = batch_run(&b, ps->r->opt.pool, ps->r->opt.cancel, err);
+    free(ix->scratch);
+    ix->scratch = NULL;
+    RETURN_IF_ERROR(turned);
     ix->first_task = mem_array((size_t)n + 1, sizeof *ix->first_task);
     if (!ix->first_task)
         return error_nomem(err, "the indexer");

@@ -11,6 +11,9 @@ typedef struct IndexRun {
     float *q; /* [heads][dim] a row; rotated in place */
     float *k; /* [dim] a row; normed and rotated in place */
     float *w; /* [heads] a row */
+    const Rotation *turn_q, *turn_k; /* by which q and k are turned then (overlay_scored); NULL: by none */
+    float *scratch;      /* [threads][turn_floats] for that */
+    int64_t turn_floats;
     int64_t *first_task; /* [samples of the chunk + 1] */
 } IndexRun;
 /* Which keys the chunk's rows look at, into ps->out->select, for samples longer than ModelConfig.index.top_k; nothing

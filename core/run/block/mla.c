@@ -107,6 +107,8 @@ static void place(MlaRun *m, float *at)
     m->v = m->k + n * nq;
     m->index = (IndexRun){.ps = m->ps, .rope = m->b->b->rope, .norm = m->b->small[MLA_INDEX_NORM],
                           .bias = m->b->small[MLA_INDEX_BIAS], .q = m->v + n * c->heads * a->v};
+    m->index.turn_q = overlay_scored(m->ps->r->opt.overlay, m->b->b->linear[MLA_INDEX_Q]);
+    m->index.turn_k = overlay_scored(m->ps->r->opt.overlay, m->b->b->linear[MLA_INDEX_K]);
     m->index.k = m->index.q + n * c->index.heads * c->index.dim;
     m->index.w = m->index.k + n * c->index.dim;
 }
