@@ -230,8 +230,8 @@ static Status make_levels(AlonePass *a, Error *err)
         snprintf(a->config[k].weight.method, sizeof a->config[k].weight.method, "minmax");
         a->level[k] = quant_level(&a->config[k]);
     }
-    a->opt = (FormsOptions){.levels = a->level, .peer = p->peer, .weight = T, .read = leveled_read, .ctx = a->r,
-                            .pool = runner_pool(a->r), .cancel = runner_cancel(a->r)};
+    a->opt = (FormsOptions){.levels = a->level, .peer = p->peer, .weight = T, .overlay = p->overlay, .read = leveled_read,
+                            .ctx = a->r, .pool = runner_pool(a->r), .cancel = runner_cancel(a->r)};
     return ST_OK;
 }
 

@@ -87,7 +87,7 @@ static bool wants_tap(void *self, Tap tap)
         return false;
     Range r = layer_range(c, tap.layer);
     for (int64_t i = r.from; i < r.to; i++)
-        if (c->m->linears[i].input == tap.linear && is_selected(c, i))
+        if (pass_input(c->plan, i) == tap.linear && is_selected(c, i))
             return true;
     return false;
 }
@@ -308,7 +308,7 @@ static Status make_results(Collector *c, int layer, int *n, Error *err)
     for (int64_t i = range.from; i < range.to; i++) {
         if (!is_selected(c, i))
             continue;
-        LinearTotals *s = slot_of(c, i), *in = slot_of(c, c->m->linears[i].input);
+        LinearTotals *s = slot_of(c, i), *in = slot_of(c, pass_input(c->plan, i));
         const TapTotals *t = in->in.width ? &in->in : &not_fed;
         LinearResult *r = &c->result[(*n)++];
         *r = (LinearResult){.linear = i};

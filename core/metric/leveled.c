@@ -34,7 +34,7 @@ static Status add_level(LeveledSet *s, Runner *r, const PassPlan *p, const QConf
         return error_nomem(err, "the levels of a pass");
     for (int64_t i = 0; i < s->m->nlinears; i++)
         l->at[i] = l->level.runs && qweight_check(&q->weight, s->m->linears[i].out, s->m->linears[i].in, NULL) == ST_OK;
-    l->opt = (FormsOptions){.levels = &l->level, .level = l->at, .peer = p->peer, .weight = s->types.inner,
+    l->opt = (FormsOptions){.levels = &l->level, .level = l->at, .peer = p->peer, .weight = s->types.inner, .overlay = p->overlay,
                             .read = leveled_read, .ctx = r, .pool = runner_pool(r), .cancel = runner_cancel(r)};
     return ST_OK;
 }

@@ -28,7 +28,7 @@ Status look_forward(Runner *r, const PassPlan *p, int unit, const Stream *in, St
     const LinearForm **table = mem_zarray(n, sizeof *table);
     Status st = look && form && table ? ST_OK : error_nomem(err, "a layer's inputs");
     for (int64_t i = 0; st == ST_OK && i < u->count; i++) {
-        int64_t k = p->m->linears[u->first + i].input - u->first;
+        int64_t k = pass_input(p, u->first + i) - u->first;
         if (k < 0 || k >= u->count || (p->selected && !p->selected[u->first + i]))
             continue;
         look[k] = (Look){fn, ctx, u->first + k};

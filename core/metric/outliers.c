@@ -244,7 +244,7 @@ static Status layer(void *self, int unit, const Stream *h, Pool *pool, WatchOut 
     Outliers *o = self;
     const Unit *u = &o->p->m->units[unit];
     for (int64_t i = u->first; i < u->first + u->count; i++) {
-        const OutlierTap *t = tap_of(o, o->kind == TAP_LINEAR_OUT ? i : o->p->m->linears[i].input);
+        const OutlierTap *t = tap_of(o, o->kind == TAP_LINEAR_OUT ? i : pass_input(o->p, i));
         if (!watch_wants(o->p, i))
             continue;
         UnitScore s = watch_tap_score(&t->score);

@@ -62,6 +62,11 @@ bool pass_answered(const PassPlan *p, const Scores *s)
     return true;
 }
 
+int64_t pass_input(const PassPlan *p, int64_t i)
+{
+    return overlay_input(p->overlay, p->m, i);
+}
+
 PassProbe pass_probe(const PassPlan *p, int64_t tokens, int64_t least)
 {
     int64_t want = p->probe > 0 ? p->probe : tokens, texts = p->tokens->samples;

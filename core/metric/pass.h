@@ -32,6 +32,7 @@ typedef struct PassPlan {
     const TokenSet *tokens;
     bool peer;                           /* attention rounds as the peer's does: Variant.sdpa */
     uint64_t seed;
+    const Overlay *overlay;              /* what processors have changed in the model that the runner shows; NULL: nothing */
     const struct Ranks *ranks;           /* NULL: this process sees all samples */
     /* resume: the first step that is not done; with MetricPass.stream its input, which is consumed, else what the scores
      * were; with MetricPass.reads those of these, too (NULL: nothing) */
@@ -108,6 +109,10 @@ uint64_t pass_statistics_bytes(const Model *m, unsigned needs, int weights, int6
  * to come. */
 bool pass_asks(const PassPlan *p, const struct Metric *m);
 bool pass_selects(const PassPlan *p, MetricScope scope, int64_t unit);
+
+/* First linear that reads the same as linear i, which changes of inputs may have taken apart: under which passes show its
+ * input (TAP_LINEAR_IN, LinearForm.prepare). */
+int64_t pass_input(const PassPlan *p, int64_t i);
 
 /* The beginnings of texts that stand for all: the first `rows` rows (or all) of so many samples. */
 typedef struct PassProbe {

@@ -48,9 +48,9 @@ static PassProbe probe(const PassPlan *p)
 /* ---- scores ---- */
 
 /* Whose place in o->bad tells of a linear's input. */
-static int64_t bad_at(const Model *m, int64_t linear)
+static int64_t bad_at(const PassPlan *p, int64_t linear)
 {
-    int64_t first = m->units[m->linears[linear].layer].first, input = m->linears[linear].input;
+    int64_t first = p->m->units[p->m->linears[linear].layer].first, input = pass_input(p, linear);
     return (input >= first ? input : linear) - first;
 }
 
@@ -63,7 +63,7 @@ static const char *refuses(const OutputPass *o, MetricScope scope, int64_t of, i
         return o->lost[k];
     scope_linears(m, scope, of, &from, &to);
     for (int64_t i = from; i < to; i++) {
-        const char *bad = o->bad[bad_at(m, i)];
+        const char *bad = o->bad[bad_at(o->p, i)];
         if (*bad && scope_unit_of(m, scope, i) == of)
             return bad;
     }
@@ -217,7 +217,7 @@ static Status look(void *ctx, int64_t leader, const float *x, const Stream *shap
     Compared c = {.x = x, .rows = shape->start[shape->samples]};
     int64_t widest = 0;
     for (int64_t i = leader; i < unit->first + unit->count; i++)
-        widest = max_i64(widest, o->p->m->linears[i].input == leader ? o->p->m->linears[i].out : 0);
+        widest = max_i64(widest, pass_input(o->p, i) == leader ? o->p->m->linears[i].out : 0);
     if (!c.rows)
         return ST_OK;
     c.xq = mem_aligned((size_t)(c.rows * width), sizeof *c.xq);
@@ -225,7 +225,7 @@ static Status look(void *ctx, int64_t leader, const float *x, const Stream *shap
     Status st = c.xq && c.y ? ST_OK : error_nomem(err, "outputs of a linear");
     for (int64_t i = leader; st == ST_OK && i < unit->first + unit->count; i++) {
         float *bias = NULL;
-        if (o->p->m->linears[i].input != leader || !watch_wants(o->p, i))
+        if (pass_input(o->p, i) != leader || !watch_wants(o->p, i))
             continue;
         st = runner_weight(o->r, i, -1, o->w, err);
         if (st == ST_OK)
@@ -498,7 +498,7 @@ static Status run_float(OutputPass *o, LayerCtx *ctx, Error *err)
     for (int64_t i = 0; st == ST_OK && i < u->count; i++) {
         o->bad[i][0] = 0;
         excused[i] = (ExcusedForm){.form = {.prepare = excused_prepare, .self = &excused[i]}, .of = w.table[i],
-                                   .bad = o->bad[bad_at(o->p->m, u->first + i)]};
+                                   .bad = o->bad[bad_at(o->p, u->first + i)]};
         excused[i].form.parts = w.table[i] && w.table[i]->parts;
         table[i] = w.table[i] ? &excused[i].form : NULL;
     }

@@ -107,7 +107,7 @@ static Status column_max(SearchPass *s, int64_t leader, Error *err)
     memset(s->column, 0, (size_t)m->linears[leader].in * sizeof *s->column);
     for (int64_t i = leader; i < u->first + u->count; i++) {
         const Linear *l = &m->linears[i];
-        if (l->input != leader)
+        if (pass_input(s->p, i) != leader)
             continue;
         RETURN_IF_ERROR(runner_weight(s->r, i, -1, s->w, err));
         ColumnRun c = {s->w, l->out, l->in, s->column};
@@ -173,7 +173,7 @@ static Status try_linear(SearchPass *s, const SearchInput *in, int64_t linear, E
 
 static bool reads(const SearchPass *s, int64_t i, int64_t leader)
 {
-    return s->p->m->linears[i].input == leader && watch_wants(s->p, i);
+    return pass_input(s->p, i) == leader && watch_wants(s->p, i);
 }
 
 static Status put_reason(SearchPass *s, int64_t linear, const char *why, bool absent, Error *err)

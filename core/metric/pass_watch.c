@@ -87,7 +87,7 @@ bool watch_wants_tap(const PassPlan *p, TapKind kind, Tap tap)
         return false;
     const Unit *u = &p->m->units[tap.layer];
     for (int64_t i = u->first; i < u->first + u->count; i++)
-        if (watch_wants(p, i) && (kind == TAP_LINEAR_OUT ? i : p->m->linears[i].input) == tap.linear)
+        if (watch_wants(p, i) && (kind == TAP_LINEAR_OUT ? i : pass_input(p, i)) == tap.linear)
             return true;
     return false;
 }

@@ -48,7 +48,7 @@ Status probe_init(Probe *b, Runner *r, const PassPlan *p, const Metric *m, Error
     for (int64_t i = 0; i < p->m->nlinears; i++)
         b->level[i] = !p->selected || p->selected[i] ? p->level[i] : 0;
     /* never by the peer's rules, which are those of its deployed modules: what it probes with, block formats, is the same */
-    b->opt = (FormsOptions){.levels = b->levels, .level = b->level,
+    b->opt = (FormsOptions){.levels = b->levels, .level = b->level, .overlay = p->overlay,
                             .weight = arith_dtype(runner_arith(r), p->m->cfg.dtype), .read = read_weight, .ctx = r,
                             .pool = runner_pool(r), .cancel = runner_cancel(r), .room = &b->room};
     Status st = begin_values(b, m, err);

@@ -205,7 +205,7 @@ static Status layer(void *self, int unit, const Stream *h, Pool *pool, WatchOut 
     TextRange *o = self;
     const Unit *u = &o->p->m->units[unit];
     for (int64_t i = u->first; i < u->first + u->count; i++) {
-        const RangeTap *t = tap_of(o, o->p->m->linears[i].input);
+        const RangeTap *t = tap_of(o, pass_input(o->p, i));
         if (!watch_wants(o->p, i))
             continue;
         UnitScore s = watch_tap_score(&t->score);

@@ -496,6 +496,7 @@ static Status analyze(Kit *k, Job *j, Error *err)
     p->eval = pass->eval ? k->eval : NULL;
     RETURN_IF_ERROR(take_found(k, j, err));
     RETURN_IF_ERROR(ensure_base(k, j, err));
+    p->overlay = k->base ? pipeline_overlay(k->base) : NULL;
     int threads = pool_threads(k->pool);
     uint64_t tables = pass->bytes(p, threads);
     uint64_t need = pass->need ? pass->need(p, threads) : forward_bytes(k, threads);
@@ -503,7 +504,7 @@ static Status analyze(Kit *k, Job *j, Error *err)
     uint64_t states = k->lab ? effectlab_states(k->lab) : 0;
     k->lend = mem_resident_bytes() - states + JOB_BESIDE + tables + need + copy > mem_limit(j);
     const JobMemory m = {.held = tables + (k->lend ? 0 : copy), .runner = need, .states = states};
-    RETURN_IF_ERROR(new_runner(k, j, k->base ? pipeline_overlay(k->base) : NULL, &m, err));
+    RETURN_IF_ERROR(new_runner(k, j, p->overlay, &m, err));
     tell(k, pass->data_free ? "weights" : "embedding", p->first, pass->steps(p));
     Stream h = {0};
     if (pass->stream && p->first > 0)
@@ -511,6 +512,7 @@ static Status analyze(Kit *k, Job *j, Error *err)
     p->h = &h;
     Status st = pass->run(k->runner, p, &(PassSink){pass_step, k}, err);
     p->h = NULL;
+    p->overlay = NULL; /* which lives no longer than the base */
     stream_fini(&h);
     tell(k, "done", 0, 0);
     return st;

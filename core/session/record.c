@@ -157,6 +157,19 @@ static void get_extras(const cJSON *o, LocalError *e)
     }
 }
 
+/* Whether two linears saw the same: what reads one input of the model may be given it in different scales. */
+static bool same_input(const Model *m, const LinearResult *a, const LinearResult *b)
+{
+    const KeyHist *h = &a->in.hist, *g = &b->in.hist;
+    const float *c = a->in.channel_max, *d = b->in.channel_max;
+    if (m->linears[a->linear].input != m->linears[b->linear].input || h->n != g->n || !c != !d ||
+        a->in.width != b->in.width)
+        return false;
+    return (!h->n || (memcmp(h->key, g->key, (size_t)h->n * sizeof *h->key) == 0 &&
+                      memcmp(h->count, g->count, (size_t)h->n * sizeof *h->count) == 0)) &&
+           (!c || memcmp(c, d, (size_t)a->in.width * sizeof *c) == 0);
+}
+
 void record_results(Str *b, const LinearResult *r, int n, const Model *m)
 {
     str_putc(b, '[');
@@ -178,8 +191,7 @@ void record_results(Str *b, const LinearResult *r, int n, const Model *m)
             str_puts(b, ",\"wbad\":");
             str_json(b, r->weight.bad_text);
         }
-        bool own =
-            i == 0 || m->linears[r->linear].input != m->linears[r[-1].linear].input; /* shared inputs are stored once */
+        bool own = i == 0 || !same_input(m, r - 1, r); /* shared inputs are stored once */
         if (own && r->in.hist.n) {
             str_puts(b, ",\"h\":");
             put_hist(b, &r->in.hist);
