@@ -82,8 +82,17 @@ static bool ends_pass(const PipelineStep *s)
     return (s->row->needs & PROCESSOR_TURN) && !(s->row->needs & PROCESSOR_AHEAD);
 }
 
-/* The peer's: one for every item of the list. Ours: as few as there can be, the last of them behind every change. */
-static void list_passes(Plan *p, bool peer)
+/* Where nothing is quantized a unit gives the same before and behind what a processor makes of it: no pass has to find out
+ * what nobody changes any more. */
+static int flow_pass(const Plan *p, bool kept)
+{
+    int last = p->npasses - 1;
+    return kept && last > 0 && p->passes[last].n == 0 && p->passes[last - 1].data ? last - 1 : last;
+}
+
+/* The peer's: one for every item of the list. Ours: as few as there can be, the last of them behind every change. kept: no
+ * linear is quantized. */
+static void list_passes(Plan *p, bool peer, bool kept)
 {
     int at = 0;
     do {
@@ -100,6 +109,7 @@ static void list_passes(Plan *p, bool peer)
     } while (at < p->nsteps);
     if (!peer && at > 0 && ends_pass(&p->steps[at - 1]))
         p->passes[p->npasses++] = (PlanPass){.first = at};
+    p->flow = flow_pass(p, kept && !peer);
 }
 
 static int last_data(const Plan *p, const Model *m)
@@ -202,7 +212,7 @@ static Status make_plans(Pipeline *p, Error *err)
     for (int i = 0; i < p->nplans; i++) {
         Plan *plan = &p->plan[i];
         RETURN_IF_ERROR(n ? list_steps(p, plan, recipe_stage(r, i), i < n - 1, err) : list_levels(p, plan, err));
-        list_passes(plan, p->work.peer);
+        list_passes(plan, p->work.peer, i < p->nplans - 1 || p->work.changes);
         plan->last_data = last_data(plan, p->m);
     }
     return ST_OK;
@@ -337,7 +347,7 @@ int pipeline_streams(const Pipeline *p, bool rerun)
     bool again = false;
     for (int i = 0; i < p->nplans; i++)
         for (int k = 0; k < p->plan[i].npasses; k++) {
-            bool last = k == p->plan[i].npasses - 1 && !(rerun && p->work.peer);
+            bool last = k == p->plan[i].flow && !(rerun && p->work.peer);
             again = again || (p->plan[i].passes[k].data && !last);
         }
     return again ? 2 : 1;

@@ -22,6 +22,7 @@ typedef struct Plan {
     PipelineStep *steps;
     PlanPass *passes;
     int nsteps, npasses;
+    int flow; /* ours: the pass whose output is what the next unit reads; no forward comes behind it */
     int last_data; /* last unit where a forward has to find something, -1: none */
 } Plan;
 

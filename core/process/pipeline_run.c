@@ -101,17 +101,17 @@ static Status out_of(PipelineRun *run, bool last, Stream **out, Error *err)
 
 /* ---- one unit ---- */
 
-/* Ours: what comes behind a processor that changes the model runs through what was found before. The last pass gives the
- * next unit's input. */
+/* Ours: what comes behind a processor that changes the model runs through what was found before. The last pass that runs
+ * gives the next unit's input. */
 static Status flow_ours(UnitRun *u, bool forward, Error *err)
 {
     PipelineRun *run = u->run;
     const FormTypes t = {.input = run->T, .inner = run->T, .kept = run->T};
     for (int k = 0; k < run->plan->npasses; k++) {
         const PlanPass *pass = &run->plan->passes[k];
-        bool last = k == run->plan->npasses - 1;
+        bool last = k == run->plan->flow;
         Stream *out;
-        if (forward && (last || pass->data)) {
+        if (forward && (last || (k < run->plan->flow && pass->data))) {
             RETURN_IF_ERROR(stage_steps(u, 0, pass->first, FORM_FIXED, &t, err));
             RETURN_IF_ERROR(stage_steps(u, pass->first, pass->n, FORM_CALIBRATE, &t, err));
             RETURN_IF_ERROR(out_of(run, last, &out, err));

@@ -22,7 +22,7 @@ static void told(void *ctx, const PriorAt *at)
 
 static Status run(Folded *f, const TestRun *base, bool peer, const TokenSet *calib, Error *err)
 {
-    const Work w = {.recipe = f->recipe, .level = f->level, .peer = peer};
+    const Work w = {.recipe = f->recipe, .level = f->level, .peer = peer, .changes = true};
     RETURN_IF_ERROR(pipeline_new(&f->p, base->m, &w, err));
     for (int i = 0; i < pipeline_priors(f->p); i++)
         pipeline_set_prior(f->p, i, calib);

@@ -170,6 +170,39 @@ static void other_texts_make_both_stale(void **state)
     ok(session_close(s, &err));
 }
 
+/* weight_error behind a rotation that a prior stage found in texts of its own. */
+static double error_turned_by(Session *s, const char *texts)
+{
+    static const char *const names[] = {"weight_error", NULL};
+    char text[900];
+    const char *path = temp_path(small_root, "turned.yaml");
+    int n = snprintf(text, sizeof text, "apiversion: modelslim_v1\nspec:\n  prior:\n    - process: [{type: adapt_rotation, "
+                     "stage: 1, steps: 3}]\n      dataset: %s\n  process:\n    - {type: adapt_rotation, stage: 2}\n" QUANT,
+                     temp_path(small_root, texts));
+    assert_true(n > 0 && (size_t)n < sizeof text);
+    temp_puts(path, text);
+    ok(session_open_recipe(s, path, NULL, &err));
+    ok(session_analyze(s, names, NULL, 0, true, &err));
+    ok(session_wait(s, &err));
+    return scored(s, "weight_error");
+}
+
+static void a_prior_stage_has_its_own_texts(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"weight_error", NULL};
+    char id[40];
+    Session *s = small_session(id);
+    temp_puts(temp_path(small_root, "first.jsonl"), "{\"input_ids\":[11,12,13,14,15,16,17,18]}\n");
+    temp_puts(temp_path(small_root, "second.jsonl"), "{\"input_ids\":[40,41,42,5,44]}\n");
+    ok(session_analyze(s, names, NULL, 0, true, &err));
+    ok(session_wait(s, &err));
+    double plain = scored(s, "weight_error"), first = error_turned_by(s, "first.jsonl");
+    double second = error_turned_by(s, "second.jsonl"), again = error_turned_by(s, "first.jsonl");
+    assert_true(first != plain && first != second && again == first);
+    ok(session_close(s, &err));
+}
+
 /* No measurement of one base predicts for another; each tells what it was made behind. */
 static void measurements_tell_their_processors(void **state)
 {
@@ -199,6 +232,7 @@ int main(void)
         cmocka_unit_test(each_base_has_its_scores),
         cmocka_unit_test(what_was_asked_for_is_kept_apart),
         cmocka_unit_test(other_texts_make_both_stale),
+        cmocka_unit_test(a_prior_stage_has_its_own_texts),
         cmocka_unit_test(measurements_tell_their_processors),
     };
     return cmocka_run_group_tests(tests, small_begin, small_end);

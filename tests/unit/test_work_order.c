@@ -11,6 +11,7 @@
 
 #include "process/sink_save.h"
 #include "tests/lib/bench.h"
+#include "tests/lib/folded.h"
 #include "tests/lib/follow.h"
 #include "tests/lib/keepsaver.h"
 
@@ -344,12 +345,59 @@ static void what_cannot_stand_there_is_refused_by_name(void **state)
     world_close(&w);
 }
 
+/* Attentions that ran, samples by layers. */
+static int64_t attentions(const Profile *p)
+{
+    ProfileReport r;
+    profile_report(p, &r);
+    return r.calls[PHASE_ATTENTION];
+}
+
+/* What is found behind processors comes of one forward through each layer, whatever stands in the list: nothing is quantized,
+ * so a layer gives the same before and behind what was made of it. */
+static void nothing_quantized_runs_once_through_each_layer(void **state)
+{
+    (void)state;
+    static const char *const lists[] = {
+        "[{type: iter_smooth}]", "[{type: smooth_quant}]", "[{type: kv_smooth}]",
+        "[{type: quarot, block_size: 2}, {type: iter_smooth, symmetric: false}]",
+        "[{type: adapt_rotation, stage: 2, block_size: 2}]\n  prior: [{process: [{type: adapt_rotation, stage: 1, block_size: 2}]}]",
+    };
+    World w;
+    Profile *profile;
+    Error err = {0};
+    int64_t n;
+    world_open(&w, llama, ARITH_FP32);
+    ok(profile_new(&profile, pool_threads(w.b.pool), &err), &err);
+    pool_set_profile(w.b.pool, profile);
+    float *plain = folded_logits(w.b.r, w.calib, &n);
+    int64_t once = attentions(profile), before = once;
+    assert_true(once > 0);
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        Folded f;
+        ok(folded_run(&f, &w.b, lists[i], false, w.calib, &err), &err);
+        if (attentions(profile) - before != once)
+            fail_msg("%s: %lld attentions, not %lld", lists[i], (long long)(attentions(profile) - before), (long long)once);
+        assert_int_equal(pipeline_streams(f.p, false), 1);
+        float *logits = folded_logits(f.r, w.calib, &n);
+        assert_true(test_worst(plain, logits, n) < 1e-5);
+        before = attentions(profile);
+        free(logits);
+        folded_fini(&f);
+    }
+    free(plain);
+    pool_set_profile(w.b.pool, NULL);
+    profile_free(profile);
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_measured_has_the_ranges_of_the_files),
         cmocka_unit_test(a_change_is_seen_by_what_stands_behind_it),
         cmocka_unit_test(a_change_is_measured_against_the_unchanged_model),
+        cmocka_unit_test(nothing_quantized_runs_once_through_each_layer),
         cmocka_unit_test(what_cannot_stand_there_is_refused_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
