@@ -121,7 +121,6 @@ typedef enum Completes {
     COMP_FOLD,
     COMP_COLUMN,
     COMP_FILTER,
-    COMP_GUIDE,
     COMP_PLOT,
     COMP_SETTING
 } Completes;

@@ -35,10 +35,10 @@ static Status do_goal(App *a, const CommandLine *cl, Error *err)
     return session_guide_goal(a->session, cl->words[1], err);
 }
 
-static Status do_run(App *a, const CommandLine *cl, Error *err)
+static Status runs(App *a, const CommandLine *cl, Status (*run)(Session *s, const char *id, int *jobs, Error *err), Error *err)
 {
     int jobs;
-    RETURN_IF_ERROR(session_guide_run(a->session, cl->words[1], &jobs, err));
+    RETURN_IF_ERROR(run(a->session, cl->words[1], &jobs, err));
     if (!app_waits(a)) {
         if (!jobs) /* of its own: others may run */
             app_note(a, "known already: nothing had to run");
@@ -52,10 +52,20 @@ static Status do_run(App *a, const CommandLine *cl, Error *err)
     return st;
 }
 
+static Status do_run(App *a, const CommandLine *cl, Error *err)
+{
+    return runs(a, cl, session_guide_run, err);
+}
+
+static Status do_again(App *a, const CommandLine *cl, Error *err)
+{
+    return runs(a, cl, session_guide_again, err);
+}
+
 static Status do_apply(App *a, const CommandLine *cl, Error *err)
 {
     Str what = {0};
-    Status st = session_guide_apply(a->session, cl->words[1], &what, err);
+    Status st = session_guide_apply(a->session, cl->words[1], cl_given(cl, "beside"), &what, err);
     str_puts(&what, "\n");
     if (st == ST_OK)
         st = app_result(a, &what, NULL, err);
@@ -66,7 +76,7 @@ static Status do_apply(App *a, const CommandLine *cl, Error *err)
 static Status do_whatif(App *a, const CommandLine *cl, Error *err)
 {
     Str text = {0};
-    Status st = session_guide_preview(a->session, cl->words[1], &text, err);
+    Status st = session_guide_preview(a->session, cl->words[1], cl_given(cl, "beside"), &text, err);
     if (st == ST_OK)
         st = app_result(a, &text, NULL, err);
     str_free(&text);
@@ -108,21 +118,67 @@ static Status do_evidence(App *a, const CommandLine *cl, Error *err)
     return st;
 }
 
+static void offer_ids(const App *a, int n, OfferWord *put, void *ctx)
+{
+    const GuideView *v;
+    if (n != 1 || !a->session || session_guide(a->session, &v, NULL) != ST_OK)
+        return;
+    for (int k = 0; k < GUIDE_STEPS; k++)
+        put(ctx, v->step[k].id, v->step[k].title);
+    for (int i = 0; i < v->nitems; i++)
+        put(ctx, v->item[i].id, v->item[i].title);
+}
+
+static void offer_answers(const App *a, int n, OfferWord *put, void *ctx)
+{
+    const GuideView *v;
+    if (!a->session || session_guide(a->session, &v, NULL) != ST_OK)
+        return;
+    for (int i = 0; n == 1 && i < v->nitems; i++)
+        if (v->item[i].asks)
+            put(ctx, v->item[i].id, v->item[i].title);
+    static const char *const words[] = {"yes", "no", "unknown"};
+    for (int i = 0; n == 2 && i < 3; i++)
+        put(ctx, words[i], "");
+}
+
+static void offer_goals(const App *a, int n, OfferWord *put, void *ctx)
+{
+    (void)a;
+    if (n != 1)
+        return;
+    put(ctx, "ppl=+1%", "the perplexity may grow by 1 %");
+    put(ctx, "kl=0.05", "KL in nats a token, against float");
+}
+
 static const struct Deed {
     const char *name, *usage;
     int least, most; /* words behind the name; most -1: any number */
     Status (*run)(App *a, const CommandLine *cl, Error *err);
+    const char *means;
+    void (*offer)(const App *a, int n, OfferWord *put, void *ctx); /* what its n-th word may be; NULL: nothing is known of it */
 } deeds[] = {
-    {"report", "guide report [FILE]", 0, 1, do_report},
-    {"goal", "guide goal kl=0.05 or ppl=+1%", 1, 1, do_goal},
-    {"run", "guide run [S3b or S3]", 0, 1, do_run},
-    {"apply", "guide apply S3b", 1, 1, do_apply},
-    {"whatif", "guide whatif S3b", 1, 1, do_whatif},
-    {"skip", "guide skip S2 'engine cannot rotate'", 1, -1, do_skip},
-    {"todo", "guide todo S2", 1, 1, do_todo},
-    {"answer", "guide answer S1a yes|no|unknown [NOTE]", 2, -1, do_answer},
-    {"evidence", "guide evidence S1 'GPQA float 51.5'", 2, -1, do_evidence},
+    {"report", "guide report [FILE]", 0, 1, do_report, "all steps and entries with their evidence", NULL},
+    {"goal", "guide goal kl=0.05 or ppl=+1%", 1, 1, do_goal, "how much may be lost", offer_goals},
+    {"run", "guide run [S3b or S3]", 0, 1, do_run, "measures what an entry, a step, or what comes next would change", offer_ids},
+    {"again", "guide again [S3b or S3]", 0, 1, do_again, "measures anew what was tried before something else came in", offer_ids},
+    {"apply", "guide apply S3b [--beside]", 1, 1, do_apply, "takes what an entry changes: one undo step", offer_ids},
+    {"whatif", "guide whatif S3b [--beside]", 1, 1, do_whatif, "shows what an entry would change", offer_ids},
+    {"skip", "guide skip S2 'engine cannot rotate'", 1, -1, do_skip, "leaves an entry or a step out, with a reason", offer_ids},
+    {"todo", "guide todo S2", 1, 1, do_todo, "takes a skip back", offer_ids},
+    {"answer", "guide answer S1a yes|no|unknown [NOTE]", 2, -1, do_answer, "what only a person knows", offer_answers},
+    {"evidence", "guide evidence S1 'GPQA float 51.5'", 2, -1, do_evidence, "notes a line of evidence", offer_ids},
 };
+
+static void guide_offer(const App *a, const char *const *words, int n, OfferWord *put, void *ctx)
+{
+    for (size_t i = 0; i < sizeof deeds / sizeof *deeds; i++) {
+        if (n == 0)
+            put(ctx, deeds[i].name, deeds[i].means);
+        else if (deeds[i].offer && strcmp(deeds[i].name, words[0]) == 0)
+            deeds[i].offer(a, n, put, ctx);
+    }
+}
 
 static Status unknown(const char *word, Error *err)
 {
@@ -152,18 +208,21 @@ static Status guide_run(App *a, const CommandLine *cl, Error *err)
 
 static const Option guide_options[] = {
     {"format", ARG_CHOICE, "text|json", "of the result (default text)", COMP_NONE},
+    {"beside", ARG_FLAG, NULL, "apply, whatif: what smooths already stays, behind the new one", COMP_NONE},
     {0},
 };
 const Command command_guide = {
     .name = "guide",
-    .args = "[report|goal|run|apply|whatif|skip|todo|answer|evidence] [ID] [TEXT...]",
+    .args = "[report|goal|run|again|apply|whatif|skip|todo|answer|evidence] [ID] [TEXT...]",
     .summary = "The five steps of accuracy tuning: run, apply or skip them, note evidence; alone it prints them.",
     .help = "goal kl=0.05 or ppl=+1% says when it is done. run takes an entry (S3b), a step (S3), or what comes next: it measures what "
-            "the entry would change against what is open; better means by more than twice the error of the difference. apply "
-            "takes it, one undo step; whatif shows what it would change. skip needs a reason, todo takes it back. answer S1a yes, "
+            "the entry would change against what is open; better means by more than twice the error of the difference. again "
+            "measures anew what was tried before something else came in. apply takes it, one undo step; a processor that smooths "
+            "takes the place of one that does (--beside: it does not); whatif shows what it would change. skip needs a reason, todo takes it back. answer S1a yes, "
             "no or unknown, evidence S1 TEXT: what a person knows. report writes it all to FILE.",
     .flags = CMD_NEEDS_MODEL | CMD_LONG,
-    .completes = COMP_GUIDE,
+    .completes = COMP_FILE,
     .options = guide_options,
     .run = guide_run,
+    .offer = guide_offer,
 };

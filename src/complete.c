@@ -9,7 +9,6 @@
 #include "session/columns.h"
 #include "session/fold.h"
 #include "src/internal.h"
-#include "session/guide.h"
 #include "src/lang.h"
 #include "src/plot.h"
 
@@ -342,15 +341,6 @@ static void tell_setting(const App *a, const char *word, Str *out)
     }
 }
 
-/* What can stand behind guide: its deeds, then the steps and their entries. */
-static const char *guide_word(int i)
-{
-    static const char *const words[] = {"report", "goal", "run", "apply", "whatif", "skip", "todo", "answer", "evidence",
-                                        "S1",     "S2",   "S3",  "S4",    "S5"};
-    enum { WORDS = sizeof words / sizeof *words };
-    return i < WORDS ? words[i] : guide_entry_id(i - WORDS);
-}
-
 static void offer_values(const App *a, Hits *h, const char *word, Completes what)
 {
     const char *view;
@@ -383,10 +373,6 @@ static void offer_values(const App *a, Hits *h, const char *word, Completes what
     case COMP_SORT:
         for (int i = 0; i < SORT_KEYS; i++)
             offer(h, word, sort_key_name((SortKey)i), "");
-        break;
-    case COMP_GUIDE:
-        for (int i = 0; (view = guide_word(i)) != NULL; i++)
-            offer(h, word, view, "");
         break;
     case COMP_FOLD:
         for (int i = 0; i < FOLD_MODES; i++)

@@ -184,7 +184,8 @@ static void said_guide(Ui *ui, const Words *w, int verb)
         {"answer", "the answer for %s is noted"}, {"evidence", "noted for %s"},
     };
     const char *id = word(w, verb + 2);
-    if (strcmp(word(w, verb + 1), "run") == 0 && session_busy(ui_session(ui)))
+    bool runs = strcmp(word(w, verb + 1), "run") == 0 || strcmp(word(w, verb + 1), "again") == 0;
+    if (runs && session_busy(ui_session(ui)))
         ui_say_queued(ui, "measuring; the guide shows what it finds, 3 shows the job, ^C stops it");
     for (size_t i = 0; i < sizeof said / sizeof *said; i++)
         if (strcmp(word(w, verb + 1), said[i].deed) == 0)

@@ -92,7 +92,7 @@ static bool move_rows(Ui *ui, void *state, Motion m)
 }
 
 static const Slot slots[GUIDE_STATES] = {
-    [GUIDE_TODO] = SL_TEXT,    [GUIDE_ASKS] = SL_WARN,    [GUIDE_RUNNING] = SL_RUNNING, [GUIDE_BETTER] = SL_TAGGED, [GUIDE_DONE] = SL_DONE,  [GUIDE_HAS] = SL_DONE,
+    [GUIDE_TODO] = SL_TEXT,    [GUIDE_ASKS] = SL_WARN,    [GUIDE_RUNNING] = SL_RUNNING, [GUIDE_BETTER] = SL_TAGGED, [GUIDE_DONE] = SL_DONE,  [GUIDE_OLD] = SL_STALE, [GUIDE_HAS] = SL_DONE,
     [GUIDE_SKIPPED] = SL_EXCLUDED, [GUIDE_MISSING] = SL_DIM, [GUIDE_LATER] = SL_DIM,     [GUIDE_STOP] = SL_FAILED, [GUIDE_MET] = SL_DIM,
 };
 
@@ -133,7 +133,8 @@ static void draw_list(Ui *ui, const GuideView *v, GuideScreen *g, Rect r)
             draw_row(ui, r, y, i == g->pos.cur, false, st->id, st->title, st->state, st->line);
         } else {
             const GuideItem *it = &v->item[st->first + item];
-            const char *line = it->state == GUIDE_SKIPPED || !it->evidence[0] ? it->reason[0] ? it->reason : it->delta : it->evidence;
+            bool reason = it->reason[0] && (it->state == GUIDE_SKIPPED || it->state == GUIDE_TODO || !it->evidence[0]);
+            const char *line = reason ? it->reason : it->evidence[0] ? it->evidence : it->delta;
             draw_row(ui, r, y, i == g->pos.cur, true, it->id, it->title, it->state, line);
         }
     }
@@ -327,11 +328,36 @@ static unsigned guide_report(Ui *ui, const KeyRow *row, int key)
     return DO_PAINT;
 }
 
+static const char *refuse_again(Ui *ui)
+{
+    const GuideView *v = guide(ui);
+    for (int i = 0; v && i < v->nitems; i++)
+        if (v->item[i].state == GUIDE_OLD)
+            return NULL;
+    return v ? "nothing was tried against what was open before" : refuse_no_model(ui);
+}
+
+/* An entry that was tried before, or what there is of that in its step, or at all. */
+static unsigned guide_again(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    const GuideView *v = guide(ui);
+    const GuideScreen *g = ui_state(ui, &view_guide);
+    const GuideItem *it = v ? item_here(v, g) : NULL;
+    if (it && it->state == GUIDE_OLD)
+        ui_command(ui, "guide again %s", it->id);
+    else if (v)
+        ui_command(ui, v->step[g->step].state == GUIDE_OLD ? "guide again %s" : "guide again%.0s", v->step[g->step].id);
+    return DO_PAINT;
+}
+
 static const KeyRow keys[] = {
     {.place = 20, .keys = {'r'}, .command = "guide run ID", .help = "run the entry of the cursor, or all of its step", .label = "Run",
      .run = guide_run, .refuse = refuse_no_model},
     {.place = 22, .keys = {'\n', K(KEY_ENTER)}, .command = "guide run ID", .help = "run the entry; on a step: go to its next entry",
      .run = guide_enter, .refuse = refuse_no_model},
+    {.place = 23, .keys = {'m'}, .command = "guide again [ID]", .help = "measure again what was tried before something else came in",
+     .run = guide_again, .refuse = refuse_again},
     {.place = 24, .keys = {'a'}, .command = "guide apply ID", .help = "take what the entry changes: one undo step", .label = "Apply",
      .run = guide_apply, .refuse = refuse_apply},
     {.place = 26, .keys = {'s'}, .command = "guide skip ID REASON", .help = "skip the entry or step, with a reason; once more: not skipped",

@@ -101,6 +101,9 @@ typedef struct RecipeChange {
     int symmetric;           /* 1, 0, -1: as it is */
     const char *front;       /* flow mapping of a processor in front of all others of spec.process but rotations; NULL: none.
                                 types[0]: only where a weight has it */
+    bool instead;            /* front smooths: it takes the place of the one processor that does (iter_smooth, smooth_quant,
+                                flex_smooth_quant, flex_awq_ssz, awq) and its patterns, where there is one; of the same type:
+                                only its values change. ST_DATA where there are several */
 } RecipeChange;
 typedef struct RecipeVaried {
     Recipe *recipe;          /* the caller's; NULL: nothing changes */

@@ -50,7 +50,7 @@ static int by_place(const void *a, const void *b)
     return x->begin < y->begin ? -1 : x->begin > y->begin;
 }
 
-/* key of a mapping becomes value; a key that is not there comes in front of the first. */
+/* key of a mapping becomes value; a key that is not there comes in front of the first, or behind its type. */
 static void set_value(Patches *l, const YamlNode *map, const char *key, const char *value)
 {
     const YamlNode *v = yaml_get(map, key);
@@ -60,7 +60,8 @@ static void set_value(Patches *l, const YamlNode *map, const char *key, const ch
         patch(l, v->begin, v->end, &text);
         return;
     }
-    const YamlNode *at = map->from_alias && map->target ? map->target : map, *first = at->keys[0];
+    const YamlNode *at = map->from_alias && map->target ? map->target : map;
+    const YamlNode *first = at->keys[at->own > 1 && node_is(at->keys[0], "type")];
     str_printf(&text, "%s: %s%s", key, value, at->style == YAML_FLOW ? ", " : "\n");
     for (int i = 1; at->style != YAML_FLOW && i < first->column; i++)
         str_putc(&text, ' ');
@@ -135,15 +136,107 @@ static bool has_weights(const Recipe *r, const RecipeChange *c)
     return any;
 }
 
-/* A processor in front of all others of spec.process, but for rotations: these stay the first. */
-static Status vary_front(const Recipe *r, const RecipeChange *c, Patches *l, RecipeVaried *out, Error *err)
+/* What smooths: of these a recipe has one, as two would divide the same channels twice. kv_smooth is none: it scales keys. */
+static bool smooths(const YamlNode *step)
 {
-    const char *item = c->front, *type = strstr(item, "type: ");
-    const YamlNode *list = yaml_get(yaml_get(yaml_root(r->doc), "spec"), "process");
-    if (!list || list->kind != YAML_SEQ || list->count == 0)
-        return error_set(err, ST_DATA, "%s: spec.process has no processor to put another in front of", r->name);
-    if (!has_weights(r, c))
-        return ST_OK;
+    static const char *const types[] = {"iter_smooth", "smooth_quant", "flex_smooth_quant", "flex_awq_ssz", "awq"};
+    const YamlNode *type = step->kind == YAML_MAP ? yaml_get(step, "type") : NULL;
+    for (size_t i = 0; type && i < sizeof types / sizeof *types; i++)
+        if (node_is(type, types[i]))
+            return true;
+    return false;
+}
+
+/* How many processors of a list smooth, those of its groups too; *last: the last of them. */
+static int count_smooths(const YamlNode *list, const YamlNode **last)
+{
+    int n = 0;
+    for (int i = 0; list && list->kind == YAML_SEQ && i < list->count; i++) {
+        const YamlNode *step = list->items[i];
+        if (smooths(step)) {
+            *last = step;
+            n++;
+        } else if (step->kind == YAML_MAP) {
+            n += count_smooths(yaml_get(step, "configs"), last);
+        }
+    }
+    return n;
+}
+
+/* "['a', 'b']" of a list of texts. */
+static void flow_list(const YamlNode *list, Str *out)
+{
+    str_putc(out, '[');
+    for (int i = 0; i < list->count; i++) {
+        str_puts(out, i ? ", '" : "'");
+        for (size_t k = 0; k < list->items[i]->len; k++)
+            str_append(out, list->items[i]->text[k] == '\'' ? "''" : &list->items[i]->text[k], list->items[i]->text[k] == '\'' ? 2 : 1);
+        str_putc(out, '\'');
+    }
+    str_putc(out, ']');
+}
+
+/* What another processor that smooths takes over of the one it stands for: where it works. */
+static void take_over(const Recipe *r, const YamlNode *was, const YamlNode *fresh, Str *out)
+{
+    static const char *const keys[] = {"include", "exclude", "enable_subgraph_type"};
+    const ProcessorType *type = processor_find(r->rows, yaml_get(fresh, "type")->text);
+    for (size_t i = 0; type && i < sizeof keys / sizeof *keys; i++) {
+        const YamlNode *list = yaml_get(was, keys[i]);
+        const Field *f = type->object->fields;
+        while (f->key && strcmp(f->key, keys[i]) != 0)
+            f++;
+        if (!f->key || !list || list->kind != YAML_SEQ || yaml_get(fresh, keys[i]))
+            continue;
+        str_printf(out, ", %s: ", keys[i]);
+        flow_list(list, out);
+    }
+}
+
+static void same_type(const YamlNode *was, const YamlNode *fresh, const char *item, Patches *l, RecipeVaried *out)
+{
+    const char *type = yaml_get(fresh, "type")->text;
+    int n = snprintf(out->delta, sizeof out->delta, "%s", type), changes = 0;
+    for (int i = 0; i < fresh->count; i++) {
+        const YamlNode *v = fresh->vals[i], *old = yaml_get(was, fresh->keys[i]->text);
+        char value[160];
+        snprintf(value, sizeof value, "%.*s", (int)(v->end - v->begin), item + v->begin);
+        if (old && old->text && v->text && strcmp(old->text, v->text) == 0)
+            continue;
+        set_value(l, was, fresh->keys[i]->text, value);
+        if (n < (int)sizeof out->delta)
+            n += snprintf(out->delta + n, sizeof out->delta - (size_t)n, "%s %s %s%s%s", changes++ ? "," : "", fresh->keys[i]->text,
+                          old && old->text ? old->text : "", old && old->text ? " -> " : "", value);
+    }
+    out->changed += changes > 0;
+}
+
+/* The one that smooths becomes another: its values where it is of the same type, else it as a whole, at its place. */
+static Status replace_smooth(const Recipe *r, const YamlNode *was, const char *item, Patches *l, RecipeVaried *out, Error *err)
+{
+    YamlDoc *doc;
+    RETURN_IF_ERROR(yaml_parse(&doc, item, strlen(item), "a processor", err));
+    const YamlNode *fresh = yaml_root(doc);
+    out->fits++;
+    if (node_is(yaml_get(was, "type"), yaml_get(fresh, "type")->text)) {
+        same_type(was, fresh, item, l, out);
+    } else {
+        Str text = {0};
+        str_append(&text, item, fresh->end - 1);
+        take_over(r, was, fresh, &text);
+        str_putc(&text, '}');
+        snprintf(out->delta, sizeof out->delta, "%s -> %s", yaml_get(was, "type")->text, item);
+        patch(l, was->begin, was->end, &text);
+        out->changed++;
+    }
+    yaml_doc_free(doc);
+    return ST_OK;
+}
+
+/* A processor in front of all others of the list, but for rotations: these stay the first. */
+static void put_front(const Recipe *r, const YamlNode *list, const char *item, Patches *l, RecipeVaried *out)
+{
+    const char *type = strstr(item, "type: ");
     int place = 0;
     while (!rotates(type ? type + strlen("type: ") : NULL) && place < list->count - 1) {
         const YamlNode *before = yaml_get(list->items[place], "type");
@@ -160,7 +253,7 @@ static Status vary_front(const Recipe *r, const RecipeChange *c, Patches *l, Rec
     if (list->style == YAML_FLOW) {
         str_printf(&text, "%s, ", item);
         patch(l, at, at, &text);
-        return ST_OK;
+        return;
     }
     while (at > 0 && src[at] != '-')
         at--;
@@ -169,6 +262,23 @@ static Status vary_front(const Recipe *r, const RecipeChange *c, Patches *l, Rec
         line--;
     str_printf(&text, "- %s\n%.*s", item, (int)(at - line), src + line);
     patch(l, at, at, &text);
+}
+
+static Status vary_front(const Recipe *r, const RecipeChange *c, Patches *l, RecipeVaried *out, Error *err)
+{
+    const YamlNode *list = yaml_get(yaml_get(yaml_root(r->doc), "spec"), "process"), *was = NULL;
+    if (!list || list->kind != YAML_SEQ || list->count == 0)
+        return error_set(err, ST_DATA, "%s: spec.process has no processor to put another in front of", r->name);
+    if (!has_weights(r, c))
+        return ST_OK;
+    int n = c->instead ? count_smooths(list, &was) : 0;
+    if (n > 1)
+        return error_set(err, ST_DATA, "%s has %d processors that smooth: which of them is to go is not clear", r->name, n);
+    if (n && (was->from_alias || was->alias_uses))
+        return error_set(err, ST_DATA, "%s: what smooths is written for several places at once", r->name);
+    if (n)
+        return replace_smooth(r, was, c->front, l, out, err);
+    put_front(r, list, c->front, l, out);
     return ST_OK;
 }
 

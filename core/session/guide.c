@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "session/allot.h"
 #include "session/assignment.h"
+#include "session/calibset.h"
 #include "session/engine.h"
 #include "session/entries.h"
 #include "session/fields.h"
@@ -23,11 +24,6 @@ int guide_count(void)
     while (guide_rows[n].id)
         n++;
     return n;
-}
-
-const char *guide_entry_id(int i)
-{
-    return i < guide_count() ? guide_rows[i].id : NULL;
 }
 
 Guide *guide_of(Session *s)
@@ -308,6 +304,18 @@ static Status run_analyses(Session *s, Guide *g, int item, int *jobs, Error *err
     return ST_OK;
 }
 
+static Status run_loo(Session *s, Guide *g, int item, int *jobs, Error *err)
+{
+    int queued = 0;
+    RETURN_IF_ERROR(session_texts_loo(s, NULL, 0, false, &queued, err));
+    *jobs += queued;
+    if (queued)
+        waits(s, &g->mark[item], NULL);
+    else
+        tried(s, g, item, 0, 0);
+    return ST_OK;
+}
+
 static Status run_search(Session *s, Guide *g, int item, int *jobs, Error *err)
 {
     if (!g->have_goal)
@@ -331,6 +339,7 @@ static Status run_item(Session *s, Guide *g, int item, int *jobs, Error *err)
     case GUIDE_GIVE_BACK: return run_give_back(s, g, item, jobs, err);
     case GUIDE_ANALYZE: return run_analyses(s, g, item, jobs, err);
     case GUIDE_SEARCH: return run_search(s, g, item, jobs, err);
+    case GUIDE_LOO: return run_loo(s, g, item, jobs, err);
     default: break;
     }
     RETURN_IF_ERROR(measure_open(s, jobs, err));
@@ -339,23 +348,54 @@ static Status run_item(Session *s, Guide *g, int item, int *jobs, Error *err)
     return ST_OK;
 }
 
-/* Every entry of a step that is to be tried; one job serves several. */
-static Status run_step(Session *s, Guide *g, int step, int *jobs, Error *err)
+/* Every entry in this state, of a step or (-1) of all; one job serves several. *n: how many entries. */
+static Status run_those(Session *s, Guide *g, int step, GuideState state, int *n, int *jobs, Error *err)
 {
     const GuideView *v;
     bool run[GUIDE_ITEMS_MAX] = {false};
-    int n = 0;
+    *n = 0;
     RETURN_IF_ERROR(session_guide(s, &v, err));
     for (int i = 0; i < v->nitems; i++) {
-        run[i] = v->item[i].step == step && v->item[i].can_run && v->item[i].state == GUIDE_TODO;
-        n += run[i];
+        run[i] = (step < 0 || v->item[i].step == step) && v->item[i].can_run && v->item[i].state == state;
+        *n += run[i];
     }
-    if (!n)
-        return error_set(err, ST_USAGE, "%s has nothing to run: %s", guide_steps[step].id, v->step[step].line);
     for (int i = 0; i < guide_count(); i++)
         if (run[i])
             RETURN_IF_ERROR(run_item(s, g, i, jobs, err));
     return ST_OK;
+}
+
+static Status run_step(Session *s, Guide *g, int step, int *jobs, Error *err)
+{
+    const GuideView *v;
+    int n;
+    RETURN_IF_ERROR(run_those(s, g, step, GUIDE_TODO, &n, jobs, err));
+    if (n)
+        return ST_OK;
+    RETURN_IF_ERROR(session_guide(s, &v, err));
+    return error_set(err, ST_USAGE, "%s has nothing to run: %s", guide_steps[step].id, v->step[step].line);
+}
+
+Status session_guide_again(Session *s, const char *id, int *jobs, Error *err)
+{
+    Guide *g;
+    const GuideView *v;
+    int queued = 0, n = 0;
+    RETURN_IF_ERROR(need(s, &g, err));
+    RETURN_IF_ERROR(session_guide(s, &v, err));
+    RETURN_IF_ERROR(engine_meet(s, s->recipe, err));
+    int item = id ? find_item(id) : -1, step = id ? find_step(id) : -1;
+    if (id && item < 0 && step < 0)
+        return no_such(id, err);
+    if (item >= 0 && v->item[item].state != GUIDE_OLD)
+        return error_set(err, ST_USAGE, "%s was not tried against what was open before: guide run %s", v->item[item].id, v->item[item].id);
+    Status st = item >= 0 ? run_item(s, g, item, &queued, err) : run_those(s, g, step, GUIDE_OLD, &n, &queued, err);
+    if (st == ST_OK && item < 0 && !n)
+        return error_set(err, ST_USAGE, "nothing was tried against what was open before: guide run goes on");
+    g->version++;
+    if (jobs)
+        *jobs = queued;
+    return st;
 }
 
 Status session_guide_run(Session *s, const char *id, int *jobs, Error *err)
@@ -406,50 +446,63 @@ static Status take_levels(Session *s, GuideKind kind, const int16_t *level, Erro
     return levels_apply(s, level, kind == GUIDE_FIT ? LEVELS_ANEW : LEVELS_BESIDE, &changed, err);
 }
 
-/* The entry of that name, and what it would change. */
-static Status what_changes(Session *s, const char *id, Guide **g, int *item, const Candidate **c, Error *err)
+/* The entry of that name, and what it would change; `own` holds what is made for it alone. */
+static Status what_changes(Session *s, const char *id, bool beside, Guide **g, int *item, const Candidate **c, Candidate *own, Error *err)
 {
+    *own = (Candidate){0};
     RETURN_IF_ERROR(need(s, g, err));
     *item = find_item(id);
     if (*item < 0)
         return no_such(id, err);
-    *c = guide_candidate(s, *g, *item);
-    return ST_OK;
+    *c = beside ? own : guide_candidate(s, *g, *item);
+    return beside ? guide_beside(s, *item, own, err) : ST_OK;
 }
 
-Status session_guide_apply(Session *s, const char *id, Str *what, Error *err)
+/* One processor in the place of another: the difference, behind what it says of it. */
+static Status tell_replaced(const Recipe *was, const Recipe *is, bool instead, const char *delta, Str *out, Error *err)
 {
-    Guide *g;
-    int item;
-    const Candidate *c;
-    RETURN_IF_ERROR(what_changes(s, id, &g, &item, &c, err));
-    if (!c->recipe)
-        return error_set(err, ST_USAGE, "%s can't be applied: %s", guide_rows[item].id,
-                         c->reason[0] ? c->reason : "it changes nothing by itself");
+    if (!instead || delta[0] == '+' || was == is)
+        return ST_OK;
+    str_putc(out, '\n');
+    return recipe_diff(was, is, out, err);
+}
+
+static Status take(Session *s, Guide *g, int item, const Candidate *c, Str *what, Error *err)
+{
     char delta[sizeof c->delta];
     snprintf(delta, sizeof delta, "%s", c->delta);
-    Recipe *r = recipe_hold(c->recipe);
-    Status st = r == s->recipe ? take_levels(s, guide_rows[item].kind, c->level, err) : recipe_adopt(s, r, NULL, NULL, err);
-    recipe_free(r);
-    if (st != ST_OK)
-        return st;
-    g->mark[item].applied = ++g->clock;
-    g->version++;
-    entry_guide(s, "applied", guide_rows[item].id, NULL, 0, 0);
-    if (what)
+    Recipe *was = recipe_hold(s->recipe), *r = recipe_hold(c->recipe);
+    Status st = r == was ? take_levels(s, guide_rows[item].kind, c->level, err) : recipe_adopt(s, r, NULL, NULL, err);
+    if (st == ST_OK) {
+        g->mark[item].applied = ++g->clock;
+        g->version++;
+        entry_guide(s, "applied", guide_rows[item].id, NULL, 0, 0);
+    }
+    if (st == ST_OK && what) {
         str_printf(what, "%s is in: %s; undo takes it back", guide_rows[item].id, delta);
-    return ST_OK;
+        st = tell_replaced(was, r, guide_rows[item].change.instead, delta, what, err);
+    }
+    recipe_free(was);
+    recipe_free(r);
+    return st;
 }
 
-Status session_guide_preview(Session *s, const char *id, Str *out, Error *err)
+Status session_guide_apply(Session *s, const char *id, bool beside, Str *what, Error *err)
 {
     Guide *g;
     int item;
     const Candidate *c;
-    RETURN_IF_ERROR(what_changes(s, id, &g, &item, &c, err));
-    if (!c->recipe)
-        return error_set(err, ST_USAGE, "%s changes nothing: %s", guide_rows[item].id,
-                         c->reason[0] ? c->reason : "it only measures");
+    Candidate own;
+    RETURN_IF_ERROR(what_changes(s, id, beside, &g, &item, &c, &own, err));
+    Status st = c->recipe ? take(s, g, item, c, what, err)
+                          : error_set(err, ST_USAGE, "%s can't be applied: %s", guide_rows[item].id,
+                                      c->reason[0] ? c->reason : "it changes nothing by itself");
+    candidate_free(&own);
+    return st;
+}
+
+static Status tell_change(const Session *s, int item, const Candidate *c, Str *out, Error *err)
+{
     str_printf(out, "%s %s: %s\n", guide_rows[item].id, guide_rows[item].title, c->delta);
     if (c->recipe != s->recipe)
         return recipe_diff(s->recipe, c->recipe, out, err);
@@ -458,6 +511,20 @@ Status session_guide_preview(Session *s, const char *id, Str *out, Error *err)
             str_printf(out, "  %s: %s -> %s\n", s->model->linears[i].name, session_level_name(s, s->assignment->level[i]),
                        session_level_name(s, c->level[i]));
     return ST_OK;
+}
+
+Status session_guide_preview(Session *s, const char *id, bool beside, Str *out, Error *err)
+{
+    Guide *g;
+    int item;
+    const Candidate *c;
+    Candidate own;
+    RETURN_IF_ERROR(what_changes(s, id, beside, &g, &item, &c, &own, err));
+    Status st = c->recipe ? tell_change(s, item, c, out, err)
+                          : error_set(err, ST_USAGE, "%s changes nothing: %s", guide_rows[item].id,
+                                      c->reason[0] ? c->reason : "it only measures");
+    candidate_free(&own);
+    return st;
 }
 
 /* ---- the journal ---- */

@@ -15,6 +15,7 @@ typedef enum GuideState {
     GUIDE_RUNNING,
     GUIDE_BETTER,  /* tried: better than what is open by more than the noise */
     GUIDE_DONE,    /* tried or checked, and nothing to take from it */
+    GUIDE_OLD,     /* tried, but against what was open before: .evidence is of then */
     GUIDE_HAS,     /* what is open has it already */
     GUIDE_SKIPPED, /* by a person, who said why */
     GUIDE_MISSING, /* this build does not run it: .reason */
@@ -40,7 +41,7 @@ typedef struct GuideItem {
     bool can_run, can_apply;
 } GuideItem;
 
-enum { GUIDE_STEPS = 5, GUIDE_ITEMS_MAX = 32 };
+enum { GUIDE_STEPS = 5, GUIDE_ITEMS_MAX = 40 };
 typedef struct GuideStep {
     const char *id, *title, *why;
     GuideState state;
@@ -60,8 +61,6 @@ typedef struct GuideView {
     int next;             /* entry that comes next, -1: none */
 } GuideView;
 
-/* Id of entry i, "S1a"; NULL behind the last. */
-const char *guide_entry_id(int i);
 /* Borrowed until the next call that changes the session. ST_USAGE without a model. */
 Status session_guide(Session *s, const GuideView **out, Error *err);
 /* "kl=0.05", "ppl=+1%". */
@@ -76,10 +75,14 @@ Status session_guide_answer(Session *s, const char *id, const char *answer, cons
  * were queued; 0: it was known without. What is open is measured first where it was not. ST_USAGE when there is nothing to
  * run, with the reason. */
 Status session_guide_run(Session *s, const char *id, int *jobs, Error *err);
-/* Makes what an entry tried the open recipe or assignment, one undo step; `what` (may be NULL) tells in a line what came of it. */
-Status session_guide_apply(Session *s, const char *id, Str *what, Error *err);
-/* What an entry would change: a diff of the recipe, or the layers, with what is foretold. */
-Status session_guide_preview(Session *s, const char *id, Str *out, Error *err);
+/* Runs again what was tried against what was open before (GUIDE_OLD): an entry, those of a step, or (NULL) all. *jobs as above. ST_USAGE
+ * where there is none. */
+Status session_guide_again(Session *s, const char *id, int *jobs, Error *err);
+/* Makes what an entry tried the open recipe or assignment, one undo step; `what` (may be NULL) tells in a line what came of it, and where
+ * one processor took another's place behind it a diff of the recipe. beside: none takes another's place (ST_USAGE where none would). */
+Status session_guide_apply(Session *s, const char *id, bool beside, Str *what, Error *err);
+/* What an entry would change: a diff of the recipe, or the layers, with what is foretold. beside as above. */
+Status session_guide_preview(Session *s, const char *id, bool beside, Str *out, Error *err);
 
 typedef struct Guide Guide;
 /* Private to core/session. */

@@ -13,6 +13,7 @@ typedef enum GuideKind {
     GUIDE_NOISE,    /* whether the drop is larger than its noise */
     GUIDE_TEXTS,    /* size of the calibration set */
     GUIDE_ANALYZE,  /* runs analyses */
+    GUIDE_LOO,      /* what the set is without single texts */
     GUIDE_CALIB,    /* what another calibration set does */
     GUIDE_VARY,     /* the recipe with other values, or a processor more */
     GUIDE_FLOAT,    /* the worst layers of a kind in float */
@@ -27,6 +28,7 @@ typedef struct GuideRow {
     GuideKind kind;
     RecipeChange change;        /* GUIDE_VARY */
     const char *processor;      /* type that change.front puts in, NULL: none */
+    const char *aside;          /* why it is not run with its step, only by itself; NULL: it is */
     const char *layers;         /* GUIDE_FLOAT: kind of linear, "down_proj" */
     const char *const *metrics; /* GUIDE_ANALYZE: NULL-terminated */
 } GuideRow;
@@ -79,6 +81,8 @@ int guide_count(void);
 /* Entry i as it is to be tried now; cached. Never NULL; state GUIDE_MISSING or GUIDE_LATER with a reason where it can't be. */
 const Candidate *guide_candidate(Session *s, Guide *g, int i);
 void candidate_free(Candidate *c);
+/* The same of an entry that smooths where what smooths already stays, behind it; freed with candidate_free. ST_USAGE for others. */
+Status guide_beside(Session *s, int i, Candidate *out, Error *err);
 /* Levels[nlinears] without rule i, which sends to float; false: it is no such rule, or changes nothing, or there is no memory. */
 bool guide_without(const Session *s, int i, int16_t *level);
 

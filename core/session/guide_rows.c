@@ -6,7 +6,7 @@ const char *const guide_answers[ANSWERS] = {"", "yes", "no", "unknown"};
 const char *guide_state_word(GuideState s)
 {
     static const char *const words[GUIDE_STATES] = {
-        [GUIDE_TODO] = "todo", [GUIDE_ASKS] = "asks",      [GUIDE_RUNNING] = "runs",        [GUIDE_BETTER] = "better", [GUIDE_DONE] = "done", [GUIDE_HAS] = "has it",
+        [GUIDE_TODO] = "todo", [GUIDE_ASKS] = "asks",      [GUIDE_RUNNING] = "runs",        [GUIDE_BETTER] = "better", [GUIDE_DONE] = "done", [GUIDE_OLD] = "old base", [GUIDE_HAS] = "has it",
         [GUIDE_SKIPPED] = "skipped", [GUIDE_MISSING] = "not built", [GUIDE_LATER] = "not now", [GUIDE_STOP] = "STOP",     [GUIDE_MET] = "not needed",
     };
     return words[s];
@@ -15,7 +15,7 @@ const char *guide_state_word(GuideState s)
 const struct GuideStepRow guide_steps[GUIDE_STEPS] = {
     {"S1", "confirm the problem", "Before anything is changed: is the float model right, are the outputs whole, and is the drop more than noise?"},
     {"S2", "suppress outliers", "The key step: a few channels with large values spoil the scales of all others. Moving their size into the weights "
-     "costs nothing at run time."},
+     "costs nothing at run time. One processor smooths: another takes its place."},
     {"S3", "choose methods", "Scales and rounding. For speed: activations per_tensor (static); for accuracy: per_token (dynamic); pd_mix balances "
      "them. Of two within the noise the cheaper one stays."},
     {"S4", "calibration data", "Only when S2 and S3 stop helping: static ranges and searches are as good as the texts they come from."},
@@ -29,6 +29,7 @@ static const char *const ranges[] = {"text_range", NULL};
 #define ACT(...) {.act = true, .types = {QT_INT8}, __VA_ARGS__}
 #define WEIGHT(...) {.types = {QT_INT8, QT_INT4}, .symmetric = -1, __VA_ARGS__}
 #define FRONT(...) {.symmetric = -1, .front = __VA_ARGS__}
+#define SMOOTH(...) {.symmetric = -1, .instead = true, .front = __VA_ARGS__}
 
 const GuideRow guide_rows[] = {
     /* ---- S1 ---- */
@@ -43,24 +44,31 @@ const GuideRow guide_rows[] = {
      "none", 0, GUIDE_NOISE, .processor = NULL},
     /* ---- S2 ---- */
     {"S2a", "iter_smooth, alpha 0.9", "Always the first, and the only choice for very long calibration texts.", smooth_risk, 1, GUIDE_VARY,
-     .change = FRONT("{type: iter_smooth, alpha: 0.9, symmetric: true}"), .processor = "iter_smooth"},
+     .change = SMOOTH("{type: iter_smooth, alpha: 0.9, symmetric: true}"), .processor = "iter_smooth"},
     {"S2b", "iter_smooth, asymmetric", "Usually better than symmetric.", "only where the engine supports asymmetric suppression", 1, GUIDE_VARY,
-     .change = FRONT("{type: iter_smooth, alpha: 0.9, symmetric: false}"), .processor = "iter_smooth"},
+     .change = SMOOTH("{type: iter_smooth, alpha: 0.9, symmetric: false}"), .processor = "iter_smooth"},
     {"S2c", "iter_smooth, alpha 0.7", "Lower where the weights suffer.", smooth_risk, 1, GUIDE_VARY,
-     .change = FRONT("{type: iter_smooth, alpha: 0.7, symmetric: true}"), .processor = "iter_smooth"},
+     .change = SMOOTH("{type: iter_smooth, alpha: 0.7, symmetric: true}"), .processor = "iter_smooth"},
     {"S2d", "iter_smooth, alpha 0.5", "Lower where the weights suffer.", smooth_risk, 1, GUIDE_VARY,
-     .change = FRONT("{type: iter_smooth, alpha: 0.5, symmetric: true}"), .processor = "iter_smooth"},
+     .change = SMOOTH("{type: iter_smooth, alpha: 0.5, symmetric: true}"), .processor = "iter_smooth"},
     {"S2e", "flex_smooth_quant", "Searches alpha and beta for each subgraph: about five times the work of iter_smooth.", smooth_risk, 1, GUIDE_VARY,
-     .change = FRONT("{type: flex_smooth_quant}"), .processor = "flex_smooth_quant"},
+     .change = SMOOTH("{type: flex_smooth_quant}"), .processor = "flex_smooth_quant"},
     {"S2f", "quarot", "Rotates outliers away; in front of the others.", "the engine must support rotation", 1, GUIDE_VARY,
      .change = FRONT("{type: quarot}"), .processor = "quarot"},
     {"S2g", "flex_awq_ssz", "INT4: searches alpha for each subgraph by the error of the weight as ssz rounds it.", smooth_risk, 1, GUIDE_VARY,
-     .change = FRONT("{type: flex_awq_ssz, qconfig: {act: {scope: per_token, dtype: int8, symmetric: true, method: minmax}, "
+     .change = SMOOTH("{type: flex_awq_ssz, qconfig: {act: {scope: per_token, dtype: int8, symmetric: true, method: minmax}, "
                      "weight: {scope: per_channel, dtype: int4, symmetric: true, method: ssz}}}", .types = {QT_INT4}),
      .processor = "flex_awq_ssz"},
     {"S2h", "awq", "INT4: searches the share of the inputs' size for each subgraph by what its block gives. The slowest of these.", smooth_risk, 1, GUIDE_VARY,
-     .change = FRONT("{type: awq, weight_qconfig: {scope: per_channel, dtype: int4, symmetric: true, method: minmax}}", .types = {QT_INT4}),
+     .change = SMOOTH("{type: awq, weight_qconfig: {scope: per_channel, dtype: int4, symmetric: true, method: minmax}}", .types = {QT_INT4}),
      .processor = "awq"},
+    {"S2i", "kv_smooth", "Keys: divides their channels by how large they become, and multiplies those of the queries.",
+     "gains nothing for a cache with a scale for each channel (C8)", 1, GUIDE_VARY,
+     .change = FRONT("{type: kv_smooth, smooth_factor: 1.0}"), .processor = "kv_smooth",
+     .aside = "for attention with a scale for each head (FA3), which measure does not see: analyze alone_attention tells before and after"},
+    {"S2j", "smooth_quant", "The oldest, to compare with: it reaches only pairs of a norm and what reads it.", "garbled text", 1, GUIDE_VARY,
+     .change = SMOOTH("{type: smooth_quant, alpha: 0.5, symmetric: true}"), .processor = "smooth_quant",
+     .aside = "not recommended for current models: it gave garbled text in the guide's case; run it by its name to see"},
     /* ---- S3 ---- */
     {"S3a", "activations per_token (dynamic)", "Accuracy: a scale for every token needs no calibrated range. Symmetric, as only that deploys.",
      "a little slower at run time than static scales", 2, GUIDE_VARY,
@@ -88,6 +96,9 @@ const GuideRow guide_rows[] = {
      "rare inputs that are real are lost with it", 3, GUIDE_ANALYZE, .metrics = ranges},
     {"S4c", "the changed set", "After calib drop, or calib add of texts where float is right and quantized wrong: measured against the set before.",
      "texts like the benchmark's flatter it", 3, GUIDE_CALIB, .processor = NULL},
+    {"S4d", "leave texts out, one at a time", "Measures what is open, calibrated without a text: those that move ranges alone, else the four that widen "
+     "them most (calib loo). What is better without a text can go: calib drop, then S4c.", "few evaluation tokens decide: a small gain may be chance", 3,
+     GUIDE_LOO, .processor = NULL},
     /* ---- S5 ---- */
     {"S5a", "find what loses most", "block_error for every fused group, and the KL of each group alone.", "none", 4, GUIDE_ANALYZE, .metrics = weighs},
     {"S5b", "the worst down_proj to float", "Their inputs have the largest outliers: all of them, or as many of the worst as are foretold to do.",

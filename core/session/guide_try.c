@@ -105,19 +105,28 @@ static Status take_varied(Session *s, RecipeVaried *v, Candidate *c, Error *err)
     return st;
 }
 
-static Status try_vary(Session *s, const GuideRow *row, Candidate *c, Error *err)
+/* Whether a candidate does what is open does already, in other words. */
+static bool does_the_same(Session *s, const Candidate *c)
+{
+    Digest then = recipe_key(s, c->recipe, c->level), now = assignment_key(s, c->level);
+    return digest_cmp(&then, &now) == 0;
+}
+
+static Status try_vary(Session *s, const GuideRow *row, bool beside, Candidate *c, Error *err)
 {
     RecipeVaried v;
     Error own = {0};
+    RecipeChange change = row->change;
+    change.instead = change.instead && !beside;
     if (row->processor && !built(row->processor)) {
         cannot(c, GUIDE_MISSING, "this build does not run %s", row->processor);
         return ST_OK;
     }
-    if (row->processor && has_processor(s->recipe, row->processor)) {
+    if (row->processor && !row->change.instead && has_processor(s->recipe, row->processor)) {
         cannot(c, GUIDE_HAS, "the open recipe has %s", row->processor);
         return ST_OK;
     }
-    Status st = recipe_vary(s->recipe, &row->change, row->id, &v, &own);
+    Status st = recipe_vary(s->recipe, &change, row->id, &v, &own);
     if (st == ST_NOMEM)
         return error_nomem(err, "the guide");
     if (st != ST_OK)
@@ -128,6 +137,10 @@ static Status try_vary(Session *s, const GuideRow *row, Candidate *c, Error *err
         cannot(c, GUIDE_HAS, "the open recipe has it");
     else
         st = take_varied(s, &v, c, err);
+    if (st == ST_OK && c->recipe && does_the_same(s, c)) {
+        candidate_free(c);
+        cannot(c, GUIDE_HAS, "the open recipe has it");
+    }
     recipe_free(v.recipe);
     return st == ST_NOMEM ? st : ST_OK;
 }
@@ -336,7 +349,7 @@ static Status try_give_back(Session *s, Guide *g, Candidate *c, Error *err)
 static Status make(Session *s, Guide *g, const GuideRow *row, Candidate *c, Error *err)
 {
     switch (row->kind) {
-    case GUIDE_VARY: return try_vary(s, row, c, err);
+    case GUIDE_VARY: return try_vary(s, row, false, c, err);
     case GUIDE_FLOAT: return try_float(s, g, row, c, err);
     case GUIDE_FIT: return try_fit(s, g, c, err);
     case GUIDE_GIVE_BACK: return try_give_back(s, g, c, err);
@@ -371,4 +384,12 @@ const Candidate *guide_candidate(Session *s, Guide *g, int i)
     c->version = s->assignment->version;
     c->results = results;
     return c;
+}
+
+Status guide_beside(Session *s, int i, Candidate *out, Error *err)
+{
+    *out = (Candidate){.state = GUIDE_TODO};
+    if (!guide_rows[i].change.instead)
+        return error_set(err, ST_USAGE, "%s takes no other's place: leave --beside out", guide_rows[i].id);
+    return try_vary(s, &guide_rows[i], true, out, err);
 }

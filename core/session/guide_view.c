@@ -185,6 +185,45 @@ static void view_calib(Session *s, const Guide *g, const Measured *now, GuideIte
     }
 }
 
+/* What came in last, "the change" where it came from elsewhere. */
+static const char *last_applied(const Guide *g)
+{
+    int last = -1;
+    for (int i = 0; guide_rows[i].id; i++)
+        if (g->mark[i].applied && (last < 0 || g->mark[i].applied > g->mark[last].applied))
+            last = i;
+    return last < 0 ? "another recipe" : guide_rows[last].id;
+}
+
+/* What the set is without single texts, as far as it was measured under what is open. */
+static void view_loo(Session *s, const Guide *g, int i, GuideItem *it)
+{
+    const Metric *ranged = metric_find("text_range");
+    int n = 0, better = 0, text = 0;
+    double most = 0;
+    for (int k = 0; k < session_calib_trials(s); k++) {
+        const CalibTrial t = session_calib_trial(s, k);
+        if (!t.number || !t.applies || !t.effect || t.paired.state != PAIR_OK)
+            continue;
+        const double gain = by_ppl(g) ? -t.paired.ppl : -t.paired.kl;
+        bool helps = verdict_of(-gain, by_ppl(g) ? t.paired.ppl_se : t.paired.kl_se) == VERDICT_BETTER;
+        n++;
+        better += helps;
+        text = helps && gain > most ? t.number : text;
+        most = helps && gain > most ? gain : most;
+    }
+    it->can_run = ranged && session_has_run(s, ranged);
+    it->state = n ? GUIDE_DONE : g->mark[i].tried ? GUIDE_OLD : it->can_run ? GUIDE_TODO : GUIDE_LATER;
+    if (!it->can_run)
+        snprintf(it->reason, sizeof it->reason, "which texts matter is not known: S4b first");
+    if (n && better)
+        snprintf(it->evidence, sizeof it->evidence, "%d of %d is better without it, most of all #%d: calib drop %d, then S4c", better, n, text, text);
+    else if (n)
+        snprintf(it->evidence, sizeof it->evidence, "none of %d texts makes it worse by more than the noise", n);
+    else if (it->state == GUIDE_OLD)
+        snprintf(it->evidence, sizeof it->evidence, "texts were left out of another set, or under another recipe");
+}
+
 static void view_candidate(Session *s, Guide *g, int i, const Measured *now, GuideItem *it)
 {
     const Candidate *c = guide_candidate(s, g, i);
@@ -205,9 +244,16 @@ static void view_candidate(Session *s, Guide *g, int i, const Measured *now, Gui
             it->state = GUIDE_BETTER; /* it holds the goal with fewer bytes */
     } else if (mark->measured && by_id(s, mark->measured)) { /* of an earlier state of things */
         put_evidence(g, by_id(s, mark->measured), by_id(s, mark->against), it->evidence, sizeof it->evidence);
-        it->state = it->state == GUIDE_TODO && guide_rows[i].kind == GUIDE_VARY ? GUIDE_DONE : it->state;
+        it->state = it->state == GUIDE_TODO && guide_rows[i].kind == GUIDE_VARY ? GUIDE_OLD : it->state;
         it->measured = mark->measured;
         it->against = mark->against;
+        if (it->state == GUIDE_OLD)
+            snprintf(it->reason, sizeof it->reason, "that was before %s came in: guide again (m) measures it against what is open", last_applied(g));
+        else if (it->state == GUIDE_TODO)
+            snprintf(it->reason, sizeof it->reason, "what was found is of another set: guide run measures this one");
+    } else if (it->state == GUIDE_TODO && guide_rows[i].aside) {
+        it->state = GUIDE_LATER;
+        snprintf(it->reason, sizeof it->reason, "%s", guide_rows[i].aside);
     }
 }
 
@@ -255,6 +301,7 @@ static void view_item(Session *s, Guide *g, int i, const Measured *now, bool met
     case GUIDE_NOISE: view_noise(now, it); break;
     case GUIDE_TEXTS: view_texts(s, it); break;
     case GUIDE_ANALYZE: view_analyze(s, g, i, it); break;
+    case GUIDE_LOO: view_loo(s, g, i, it); break;
     case GUIDE_CALIB: view_calib(s, g, now, it); break;
     case GUIDE_SEARCH: view_search(s, g, i, it); break;
     default: view_candidate(s, g, i, now, it); break;
@@ -266,7 +313,7 @@ static void view_item(Session *s, Guide *g, int i, const Measured *now, bool met
         it->state = GUIDE_RUNNING;
     else if (skip)
         it->state = GUIDE_SKIPPED;
-    else if (met && it->state == GUIDE_TODO && row->kind != GUIDE_GIVE_BACK)
+    else if (met && (it->state == GUIDE_TODO || it->state == GUIDE_OLD) && row->kind != GUIDE_GIVE_BACK)
         it->state = GUIDE_MET;
     if (skip && it->state == GUIDE_SKIPPED)
         snprintf(it->reason, sizeof it->reason, "%s", skip);
@@ -280,7 +327,7 @@ static void view_item(Session *s, Guide *g, int i, const Measured *now, bool met
 /* The first of these states that an entry of the step has decides. */
 static GuideState step_state(const GuideView *v, const GuideStep *st)
 {
-    static const GuideState order[] = {GUIDE_RUNNING, GUIDE_STOP, GUIDE_BETTER, GUIDE_TODO, GUIDE_ASKS, GUIDE_MET, GUIDE_DONE, GUIDE_HAS, GUIDE_SKIPPED, GUIDE_LATER};
+    static const GuideState order[] = {GUIDE_RUNNING, GUIDE_STOP, GUIDE_BETTER, GUIDE_TODO, GUIDE_OLD, GUIDE_ASKS, GUIDE_MET, GUIDE_DONE, GUIDE_HAS, GUIDE_SKIPPED, GUIDE_LATER};
     for (size_t k = 0; k < sizeof order / sizeof *order; k++)
         for (int i = st->first; i < st->first + st->n; i++)
             if (v->item[i].state == order[k])

@@ -143,6 +143,7 @@ row tune calib_dataset "held after" "" $c
 row tune full "held after" - --full $c
 row tune ctx "held after" x --ctx 64 $c
 row guide format '"goal":' yaml --format json
+row guide beside '+ {type: iter_smooth' - whatif S2a --beside
 row tune free "held after" - --free $c
 row tune format '"met":true' xml --format json $c
 row tune out "FILE:$tmp/tuned.yaml" "" --out "$tmp/tuned.yaml" $c

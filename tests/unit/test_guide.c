@@ -319,12 +319,12 @@ static void applied(void **state)
     (void)state;
     Session *s = open_demo();
     Str what = {0};
-    refused(session_guide_apply(s, "S3d", NULL, &err), "the open recipe has it");
-    refused(session_guide_apply(s, "S1a", NULL, &err), "changes nothing");
+    refused(session_guide_apply(s, "S3d", false, NULL, &err), "the open recipe has it");
+    refused(session_guide_apply(s, "S1a", false, NULL, &err), "changes nothing");
     measure_open(s, 8, 2);
     measure_entry(s, "S3a", 4, 6, 1);
     int depth = session_undo_depth(s);
-    ok(session_guide_apply(s, "S3a", &what, &err));
+    ok(session_guide_apply(s, "S3a", false, &what, &err));
     says(str_text(&what), "per_token symmetric minmax; undo takes it back");
     assert_int_equal(session_undo_depth(s), depth + 1);
     assert_string_equal(recipe_name(session_recipe(s)), "w8a8_static+S3a.yaml");
@@ -366,7 +366,7 @@ static void rolled_back(void **state)
     }
     measure_entry(s, "S5b", 5, 5, 1);
     is(s, "S5b", GUIDE_BETTER);
-    ok(session_guide_apply(s, "S5b", NULL, &err));
+    ok(session_guide_apply(s, "S5b", false, NULL, &err));
     assert_true(view(s)->met);
     assert_true(session_whatifs(s) > 0);
     is(s, "S5f", GUIDE_HAS); /* without its one rule it is what was measured first: 0.5 */
@@ -380,7 +380,7 @@ static void rolled_back(void **state)
     is(s, "S5f", GUIDE_BETTER); /* the rule that came last can go: 0.3125 */
     says(item(s, "S5f")->evidence, "KL 0.312");
     says(item(s, "S5f")->delta, "layers.0.self_attn.o_proj");
-    ok(session_guide_apply(s, "S5f", NULL, &err));
+    ok(session_guide_apply(s, "S5f", false, NULL, &err));
     assert_true(fabs(session_effect(s, NULL)->kl_mean - 0.3125) < 1e-12);
     session_free(s);
 }
@@ -395,7 +395,7 @@ static void back_edge(void **state)
     measure_open(s, 8, 2);
     assert_string_equal(view(s)->back, "");
     measure_entry(s, "S5b", 6, 6, 1);
-    ok(session_guide_apply(s, "S5b", NULL, &err));
+    ok(session_guide_apply(s, "S5b", false, NULL, &err));
     says(view(s)->back, "S2a to S2d once more");
     ok(session_guide_goal(s, "kl=0.5", &err));
     assert_string_equal(view(s)->back, "");
@@ -427,7 +427,7 @@ static void after_a_restart(void **state)
     int jobs;
     ok(session_guide_run(s, "S3b", &jobs, &err));
     assert_int_equal(jobs, 0); /* it is measured */
-    ok(session_guide_apply(s, "S3b", NULL, &err));
+    ok(session_guide_apply(s, "S3b", false, NULL, &err));
     snprintf(id, sizeof id, "%s", session_id(s));
     session_free(s);
     s = again(id);
@@ -443,6 +443,100 @@ static void after_a_restart(void **state)
     assert_string_equal(recipe_name(session_recipe(s)), "w8a8_static+S3b.yaml");
     ok(session_undo(s, NULL, &err));
     is(s, "S3b", GUIDE_BETTER);
+    session_free(s);
+}
+
+/* What smooths takes the place of what smooths already, unless a person wants both; a rotation stays in front. */
+static void one_smooths(void **state)
+{
+    (void)state;
+    Session *s = open_demo();
+    Str what = {0};
+    size_t n;
+    measure_open(s, 8, 2);
+    ok(session_guide_apply(s, "S2a", false, &what, &err));
+    says(str_text(&what), "S2a is in: + {type: iter_smooth, alpha: 0.9, symmetric: true}; undo takes it back");
+    assert_null(strchr(str_text(&what), '\n')); /* nothing was replaced */
+    is(s, "S2a", GUIDE_HAS);
+    says(item(s, "S2c")->delta, "iter_smooth alpha 0.9 -> 0.7");
+    ok(session_guide_apply(s, "S2f", false, NULL, &err));
+    int depth = session_undo_depth(s);
+    str_free(&what);
+    ok(session_guide_apply(s, "S2e", false, &what, &err));
+    says(str_text(&what), "iter_smooth -> {type: flex_smooth_quant}");
+    says(str_text(&what), "+    - {type: flex_smooth_quant}");
+    says(str_text(&what), "-    - {type: iter_smooth");
+    assert_int_equal(session_undo_depth(s), depth + 1);
+    const char *text = recipe_source(session_recipe(s), &n), *turns = strstr(text, "quarot"), *flex = strstr(text, "flex_smooth_quant");
+    assert_null(strstr(text, "iter_smooth"));
+    assert_true(turns && flex && turns < flex);
+    is(s, "S2a", GUIDE_TODO);
+    refused(session_guide_apply(s, "S2f", true, NULL, &err), "takes no other's place");
+    ok(session_guide_apply(s, "S2a", true, NULL, &err));
+    text = recipe_source(session_recipe(s), &n);
+    assert_true(strstr(text, "quarot") < strstr(text, "iter_smooth") && strstr(text, "iter_smooth") < strstr(text, "flex_smooth_quant"));
+    says(item(s, "S2c")->reason, "2 processors that smooth");
+    is(s, "S2c", GUIDE_LATER);
+    ok(session_undo(s, NULL, &err));
+    ok(session_undo(s, NULL, &err));
+    is(s, "S2a", GUIDE_HAS);
+    str_free(&what);
+    session_free(s);
+}
+
+/* What the guide advises against, or can't be seen by a measurement, is run only by its own name. */
+static void stands_aside(void **state)
+{
+    (void)state;
+    Session *s = open_demo();
+    measure_open(s, 8, 2);
+    is(s, "S2j", GUIDE_LATER);
+    says(item(s, "S2j")->reason, "not recommended");
+    says(item(s, "S2i")->reason, "analyze alone_attention");
+    assert_true(item(s, "S2j")->can_run && item(s, "S2j")->can_apply);
+    assert_string_equal(view(s)->item[view(s)->next].id, "S2a");
+    int jobs;
+    ok(session_guide_run(s, "S2", &jobs, &err));
+    is(s, "S2j", GUIDE_LATER); /* not with its step */
+    is(s, "S2a", GUIDE_RUNNING);
+    measure_entry(s, "S2j", 4, 6, 1);
+    is(s, "S2j", GUIDE_BETTER); /* but it is measured as any other */
+    session_free(s);
+}
+
+/* After something else came in, what was tried is told to be of before, and measured again by one command. */
+static void of_an_earlier_base(void **state)
+{
+    (void)state;
+    Session *s = open_demo();
+    int jobs;
+    refused(session_guide_again(s, NULL, NULL, &err), "nothing was tried");
+    measure_open(s, 8, 2);
+    measure_entry(s, "S2a", 4, 6, 1);
+    measure_entry(s, "S3a", 5, 7, 1);
+    measure_entry(s, "S3b", 9, 11, 1);
+    static const char *const ids[] = {"S2a", "S3a", "S3b"};
+    for (int i = 0; i < 3; i++)
+        ok(session_guide_run(s, ids[i], NULL, &err));
+    refused(session_guide_again(s, "S3a", NULL, &err), "guide run S3a");
+    ok(session_guide_apply(s, "S2a", false, NULL, &err));
+    is(s, "S2a", GUIDE_HAS);
+    is(s, "S3a", GUIDE_OLD);
+    is(s, "S3b", GUIDE_OLD);
+    is(s, "S3c", GUIDE_TODO);
+    says(item(s, "S3a")->evidence, "against #1");
+    says(item(s, "S3a")->reason, "before S2a came in");
+    measure_entry(s, "S3a", 3, 4, 1);
+    is(s, "S3a", GUIDE_BETTER); /* against what S2a made */
+    says(item(s, "S3a")->evidence, "against #2");
+    refused(session_guide_again(s, "S2", NULL, &err), "nothing was tried");
+    ok(session_guide_again(s, NULL, &jobs, &err));
+    assert_int_equal(jobs, 1); /* S3b alone */
+    is(s, "S3b", GUIDE_RUNNING);
+    ok(session_cancel_job(s, guide_of(s)->mark[find("S3b")].job, 2, &err));
+    (void)session_wait(s, &err);
+    ok(session_undo(s, NULL, &err));
+    is(s, "S3b", GUIDE_DONE);
     session_free(s);
 }
 
@@ -463,7 +557,7 @@ static void it_runs(void **state)
     assert_int_equal(guide_of(s)->mark[find("S3a")].against, 1);
     says(item(s, "S3a")->evidence, "against #1");
     refused(session_guide_run(s, "S1", NULL, &err), "S1 has nothing to run");
-    ok(session_guide_apply(s, "S3a", NULL, &err));
+    ok(session_guide_apply(s, "S3a", false, NULL, &err));
     ok(session_measure(s, false, &err)); /* what was measured for it is the open recipe's */
     ok(session_wait(s, &err));
     assert_int_equal(session_measurements(s), 2);
@@ -485,6 +579,9 @@ int main(void)
         cmocka_unit_test(back_edge),
         cmocka_unit_test(after_a_restart),
         cmocka_unit_test(it_runs),
+        cmocka_unit_test(one_smooths),
+        cmocka_unit_test(stands_aside),
+        cmocka_unit_test(of_an_earlier_base),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -158,11 +158,74 @@ static void test_default(void **state)
     recipe_free(r);
 }
 
+/* One processor smooths: another takes its place, and where it works. */
+static void test_instead(void **state)
+{
+    (void)state;
+    static const char linear[] = "{type: linear_quant, qconfig: {act: {scope: per_tensor, dtype: int8, symmetric: false, method: minmax}, "
+                                 "weight: {scope: per_channel, dtype: int8, symmetric: true, method: minmax}}, include: ['*']}";
+    static const struct {
+        const char *was, *is, *item, *delta;
+    } cases[] = {
+        {"{type: iter_smooth, alpha: 0.9} # why", "{type: iter_smooth, alpha: 0.5} # why", "{type: iter_smooth, alpha: 0.5}", "iter_smooth alpha 0.9 -> 0.5"},
+        {"{type: iter_smooth, alpha: 0.9, include: ['*layers.1.*']}", "{type: iter_smooth, symmetric: false, alpha: 0.5, include: ['*layers.1.*']}",
+         "{type: iter_smooth, alpha: 0.5, symmetric: false}", "iter_smooth alpha 0.9 -> 0.5, symmetric false"},
+        {"type: iter_smooth\n      alpha: 0.9\n      exclude:\n      - 'it''s'\n      - '*.2.*'",
+         "{type: flex_smooth_quant, exclude: ['it''s', '*.2.*']}", "{type: flex_smooth_quant}", "iter_smooth -> {type: flex_smooth_quant}"},
+        {"{type: awq, weight_qconfig: {scope: per_channel, dtype: int8, symmetric: true, method: minmax}, enable_subgraph_type: [ov], include: ['a']}",
+         "{type: smooth_quant, alpha: 0.5, include: ['a']}", "{type: smooth_quant, alpha: 0.5}", "awq -> {type: smooth_quant, alpha: 0.5}"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char was[900], want[900];
+        RecipeChange c = {.symmetric = -1, .instead = true, .front = cases[i].item};
+        RecipeVaried v;
+        const char *form = "apiversion: modelslim_v1\nspec:\n  process:\n    - {type: quarot}\n    - %s\n    - %s\n  save: [{type: ascendv1_saver}]\n";
+        snprintf(was, sizeof was, form, cases[i].was, linear);
+        snprintf(want, sizeof want, form, cases[i].is, linear);
+        gives(was, &c, 1, want);
+        Recipe *r = parse(was);
+        assert_int_equal(recipe_vary(r, &c, "x", &v, &err), ST_OK);
+        assert_string_equal(v.delta, cases[i].delta);
+        recipe_free(v.recipe);
+        recipe_free(r);
+        gives(want, &c, 0, NULL); /* it has it then */
+    }
+}
+
+/* In a group, too; of two it is not clear which is to go, and a person may want two. */
+static void test_instead_of_which(void **state)
+{
+    (void)state;
+    static const char form[] = "apiversion: modelslim_v1\nspec:\n  process:\n  - type: group\n    configs:\n    - type: smooth_quant\n      alpha: 0.5\n"
+                               "    - {type: linear_quant, qconfig: {act: {scope: per_tensor, dtype: int8, symmetric: false, method: minmax}, "
+                               "weight: {scope: per_channel, dtype: int8, symmetric: true, method: minmax}}}\n%s  save: [{type: ascendv1_saver}]\n";
+    RecipeChange c = {.symmetric = -1, .instead = true, .front = "{type: iter_smooth, alpha: 0.9}"};
+    char text[900];
+    RecipeVaried v;
+    snprintf(text, sizeof text, form, "");
+    Recipe *r = parse(text);
+    assert_int_equal(recipe_vary(r, &c, "x", &v, &err), ST_OK);
+    size_t n;
+    assert_non_null(strstr(recipe_source(v.recipe, &n), "    configs:\n    - {type: iter_smooth, alpha: 0.9}\n    - {type: linear_quant"));
+    recipe_free(v.recipe);
+    recipe_free(r);
+    snprintf(text, sizeof text, form, "  - {type: iter_smooth}\n");
+    r = parse(text);
+    assert_int_equal(recipe_vary(r, &c, "x", &v, &err), ST_DATA);
+    assert_non_null(strstr(err.text, "2 processors that smooth"));
+    c.instead = false;
+    assert_int_equal(recipe_vary(r, &c, "x", &v, &err), ST_OK);
+    assert_string_equal(v.delta, "+ {type: iter_smooth, alpha: 0.9}");
+    recipe_free(v.recipe);
+    recipe_free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_block),     cmocka_unit_test(test_shared),  cmocka_unit_test(test_not_for_it),
         cmocka_unit_test(test_front),     cmocka_unit_test(test_default),
+        cmocka_unit_test(test_instead),  cmocka_unit_test(test_instead_of_which),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
