@@ -2,7 +2,7 @@
 #define SLIM_RUN_BLOCK_H
 
 #include "model/block.h"
-#include "run/pass.h"
+#include "run/past.h"
 
 /* What the kinds of block compute: one BlockOps a kind, beside its BlockType in block_table. */
 
@@ -67,6 +67,8 @@ struct BlockOps {
     BlockFn *backward;
     /* Multiply-adds of a row beside those of its slots' linears, NULL: none. */
     double (*work)(const Block *b, const ModelConfig *cfg);
+    /* What it keeps of rows, so that it can go on with those behind them; NULL: its rows don't know of each other. */
+    void (*past)(const Block *b, const ModelConfig *cfg, PastShape *out);
     /* Whether it takes over what an earlier unit kept in the stream for samples up to `longest`; NULL: never. */
     bool (*carries)(const Block *b, const ModelConfig *cfg, int64_t longest);
 

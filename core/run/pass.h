@@ -47,6 +47,7 @@ struct Runner {
     float *scratch;      /* activations of one chunk of rows */
     size_t scratch_cap;
     uint64_t held;       /* runner_hold */
+    struct Ready *ready; /* runner_keep_ready; NULL: weights are made ready anew in every pass */
     uint64_t piece;      /* bytes of the largest piece of weights, were there no limit */
     int64_t last_progress;
 };

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/num.h"
 
 static const double pi = 3.14159265358979323846;
 
@@ -18,6 +19,11 @@ static int64_t rope_key(const ModelConfig *cfg, const RopeParams *p, int64_t len
     default:
         return 0;
     }
+}
+
+bool rope_same(const ModelConfig *cfg, const RopeParams *p, int64_t a, int64_t b)
+{
+    return rope_key(cfg, p, a) == rope_key(cfg, p, b);
 }
 
 /* theta^(2j/d) in float32: of what the inverse frequencies are made, by one division each as Hugging Face makes them. */
@@ -169,7 +175,7 @@ Status rope_reserve(RopeSet *set, const ModelConfig *cfg, const RopeParams *p, c
         t = &set->t[set->n++];
         *t = (RopeTable){.key = key, .of = p};
     }
-    return fill_table(t, cfg, ops, len, err);
+    return fill_table(t, cfg, ops, max_i64(len, t->rows + t->rows / 4), err); /* texts that grow token by token: not each time */
 }
 
 void rope_fini(RopeSet *set)

@@ -11,7 +11,7 @@ typedef struct RowPlan {
     int64_t n;
     int64_t *start; /* [n+1] rows */
     int *sample;    /* [n+1] the sample that begins with the band, -1 inside a sample */
-    int64_t longest_sample, largest; /* rows */
+    int64_t longest_sample, largest; /* rows; of a sample that goes on with a text, the pass counts all of that */
 } RowPlan;
 Status rowplan_make(RowPlan *p, const Stream *shape, Error *err);
 void rowplan_fini(RowPlan *p);

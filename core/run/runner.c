@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/num.h"
+#include "run/ready.h"
 
 enum {
     PROGRESS_NS = 100 * 1000 * 1000,
@@ -341,7 +342,20 @@ typedef struct LogitsRun {
     float *w;        /* widened head rows [v0, v1) */
     const void *raw; /* the same in the checkpoint's dtype */
     int64_t v0, v1;
+    ReadyWeight *ready; /* they go there, too; NULL: nowhere */
+    float *out;      /* [rows][vocab] */
 } LogitsRun;
+
+/* Rows [v0 + a, v0 + a + n) of the head as products want them: as they lie in the file, where nothing is done to them. */
+static void pack_ready(const LogitsRun *l, const void *raw, int64_t a, int64_t n)
+{
+    const GemmOps *g = ops_gemms(l->ops);
+    int64_t h = l->x->width;
+    bool plain = l->head.file && !l->head.edit && l->head.base->dtype == DT_BF16 && g->takes(DT_BF16) &&
+                 (!l->ops->rounds || l->ops->dtype == DT_BF16);
+    void *to = l->ready->data + (size_t)((l->v0 + a) / LOGITS_COLS) * l->ready->step;
+    g->pack(plain ? DT_BF16 : DT_F32, plain ? raw : l->w + a * h, n, h, h, to);
+}
 
 static void widen_task(void *ctx, int64_t index, int worker)
 {
@@ -352,6 +366,8 @@ static void widen_task(void *ctx, int64_t index, int worker)
     if (l->head.file)
         raw += (uint64_t)(a * h) * (uint64_t)dtype_size(l->head.base->dtype);
     source_tensor_decode(&l->head, l->ops, raw, (l->v0 + a) * h, n * h, l->r->worker[worker].edit, l->w + a * h);
+    if (l->ready)
+        pack_ready(l, raw, a, n);
 }
 
 static void logits_task(void *ctx, int64_t index, int worker)
@@ -409,32 +425,116 @@ static Status logits_group(LogitsRun *l, Error *err)
     return batch_run(&b, r->opt.pool, r->opt.cancel, err);
 }
 
-Status exit_logits(Runner *r, const Ops *ops, const Stream *normed, LogitsPanel *fn, void *ctx, Error *err)
+static Status logits_start(LogitsRun *l, Error *err)
 {
-    const Model *m = r->m;
-    const TensorInfo *head = overlay_head(r->opt.overlay, m);
+    const Model *m = l->r->m;
+    const TensorInfo *head = overlay_head(l->r->opt.overlay, m);
     if (!head)
         return error_set(err, ST_DATA, "'%s' has no head: it gives no logits", m->path);
     RETURN_IF_ERROR(weight_check_plain(head, err));
-    LogitsRun l = {.r = r, .ops = ops, .x = normed, .fn = fn, .ctx = ctx, .head = source_tensor(&r->src, head)};
-    WorkerNeed need = {.tile = LOGITS_ROWS * LOGITS_COLS, .edit = source_tensor_scratch(&l.head)};
-    worker_need_gemm(&need, ops_gemms(ops), LOGITS_ROWS, LOGITS_COLS, m->cfg.hidden);
-    RETURN_IF_ERROR(workers_reserve(r, &need, err));
+    l->head = source_tensor(&l->r->src, head);
+    WorkerNeed need = {.tile = LOGITS_ROWS * LOGITS_COLS, .edit = source_tensor_scratch(&l->head)};
+    worker_need_gemm(&need, ops_gemms(l->ops), LOGITS_ROWS, LOGITS_COLS, m->cfg.hidden);
+    return workers_reserve(l->r, &need, err);
+}
+
+static Status logits_groups(LogitsRun *l, Error *err)
+{
+    Runner *r = l->r;
+    const Model *m = r->m;
     scratch_drop(r); /* no layer runs */
     int64_t group = head_group(m);
-    l.w = mem_aligned((size_t)(group * normed->width), sizeof *l.w);
-    if (!l.w)
+    l->w = mem_aligned((size_t)(group * l->x->width), sizeof *l->w);
+    if (!l->w)
         return error_nomem(err, "the head's weights");
-    double row_work = (double)m->cfg.hidden * (double)normed->rows;
+    double row_work = (double)m->cfg.hidden * (double)l->x->rows;
     Status st = ST_OK;
-    for (l.v0 = 0; st == ST_OK && l.v0 < m->cfg.vocab; l.v0 = l.v1) {
-        l.v1 = l.v0 + group < m->cfg.vocab ? l.v0 + group : m->cfg.vocab;
-        runner_progress(r, "logits", l.v0, m->cfg.vocab, (double)l.v0 * row_work, (double)m->cfg.vocab * row_work,
-                        l.v0 == 0);
-        st = logits_group(&l, err);
+    for (l->v0 = 0; st == ST_OK && l->v0 < m->cfg.vocab; l->v0 = l->v1) {
+        l->v1 = l->v0 + group < m->cfg.vocab ? l->v0 + group : m->cfg.vocab;
+        runner_progress(r, "logits", l->v0, m->cfg.vocab, (double)l->v0 * row_work, (double)m->cfg.vocab * row_work,
+                        l->v0 == 0);
+        st = logits_group(l, err);
     }
-    free(l.w);
+    free(l->w);
     return st;
+}
+
+Status exit_logits(Runner *r, const Ops *ops, const Stream *normed, LogitsPanel *fn, void *ctx, Error *err)
+{
+    LogitsRun l = {.r = r, .ops = ops, .x = normed, .fn = fn, .ctx = ctx};
+    RETURN_IF_ERROR(logits_start(&l, err));
+    return logits_groups(&l, err);
+}
+
+/* ---- all logits of few rows ---- */
+
+void runner_keep_ready(Runner *r, Ready *ready)
+{
+    r->ready = ready;
+}
+
+static void copy_panel(void *ctx, int worker, int64_t row0, int64_t rows, int64_t v0, int64_t nv, const float *logits,
+                       int64_t ld, const float *w)
+{
+    (void)worker;
+    (void)w;
+    const LogitsRun *l = ctx;
+    int64_t vocab = l->r->m->cfg.vocab;
+    for (int64_t i = 0; i < rows; i++)
+        memcpy(l->out + (row0 + i) * vocab + v0, logits + i * ld, (size_t)nv * sizeof *logits);
+}
+
+/* One panel of the head for all rows. */
+static void ready_logits_task(void *ctx, int64_t index, int worker)
+{
+    const LogitsRun *l = ctx;
+    const ModelConfig *c = &l->r->m->cfg;
+    int64_t h = l->x->width, v = index * LOGITS_COLS, n = min_i64(c->vocab - v, LOGITS_COLS);
+    for (int64_t row = 0; row < l->x->rows; row += LOGITS_ROWS) {
+        int64_t rows = min_i64(l->x->rows - row, LOGITS_ROWS);
+        float *y = l->out + row * c->vocab + v;
+        GemmArgs g = {.m = rows, .n = n, .k = h, .x = l->x->data + row * h, .ldx = h, .packed_n = n,
+                      .packed = l->ready->data + (size_t)index * l->ready->step, .y = y, .ldy = c->vocab};
+        ops_gemm(l->ops, &g, l->r->worker[worker].gemm);
+        for (int64_t i = 0; i < rows && c->final_softcap > 0; i++)
+            ops_softcap(l->ops, y + i * c->vocab, n, (float)c->final_softcap);
+    }
+}
+
+/* Whether the head's weight is there, made now where there is room. */
+static Status head_ready(LogitsRun *l, bool *ready, Error *err)
+{
+    Ready *all = l->r->ready;
+    const GemmOps *g = ops_gemms(l->ops);
+    int64_t h = l->x->width, panels = div_up(l->r->m->cfg.vocab, LOGITS_COLS);
+    *ready = all && all->head.gemm == g;
+    if (*ready || !all || all->refused[all->n] ||
+        !ready_room(all, &all->head, all->n, panels, (size_t)round_up((int64_t)g->packed_bytes(LOGITS_COLS, h), 64), 0))
+        return ST_OK;
+    Stream none = *l->x;
+    none.rows = 0;
+    LogitsRun fill = *l;
+    fill.x = &none;
+    fill.ready = &all->head;
+    RETURN_IF_ERROR(logits_groups(&fill, err));
+    all->head.gemm = g;
+    *ready = true;
+    return ST_OK;
+}
+
+Status runner_logit_rows(Runner *r, const Stream *normed, float *logits, Error *err)
+{
+    bool ready;
+    LogitsRun l = {.r = r, .ops = &r->ops, .x = normed, .fn = copy_panel, .out = logits};
+    l.ctx = &l;
+    RETURN_IF_ERROR(logits_start(&l, err));
+    RETURN_IF_ERROR(head_ready(&l, &ready, err));
+    if (!ready)
+        return logits_groups(&l, err);
+    l.ready = &r->ready->head;
+    Batch b = {.n = 0};
+    batch_add(&b, PHASE_LOGITS, ready_logits_task, &l, div_up(r->m->cfg.vocab, LOGITS_COLS));
+    return batch_run(&b, r->opt.pool, r->opt.cancel, err);
 }
 
 Status runner_logits(Runner *r, const Stream *normed, LogitsPanel *fn, void *ctx, Error *err)

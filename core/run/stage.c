@@ -1,5 +1,8 @@
 #include "run/pass.h"
+#include "run/ready.h"
 #include "run/stageinput.h"
+
+#include <string.h>
 
 #include "base/num.h"
 
@@ -143,8 +146,8 @@ static int64_t tasks_of_panel(const Stage *st)
 }
 
 /* Makes a panel ready: decoded, rounded, shown to who watches the weights, replaced by the form, packed. Bytes that
- * need none of it go straight to the pack. */
-static void prepare_panel(Stage *st, Worker *wk, int i, int64_t panel, void *dst)
+ * need none of it go straight to the pack. stays: it outlives the piece that was read. */
+static void prepare_panel(Stage *st, Worker *wk, int i, int64_t panel, bool stays, void *dst)
 {
     Pass *ps = st->ps;
     LinearRun *l = st->lin[i];
@@ -156,7 +159,7 @@ static void prepare_panel(Stage *st, Worker *wk, int i, int64_t panel, void *dst
     bool watched = ps->b0 == 0 && l->weight_mask, formed = l->codes || (l->form && l->form->weight);
     const void *plain = watched || formed ? NULL : source_plain_rows(&l->weight, ops, first, st->raw[i], r0, &t, &ld);
     if (plain && gemm->takes(t)) {
-        bool once = tasks_of_panel(st) == 1 && ps->rows <= STAGE_TILE_ROWS && stage_groups(st) == 1;
+        bool once = !stays && tasks_of_panel(st) == 1 && ps->rows <= STAGE_TILE_ROWS && stage_groups(st) == 1;
         if (!once || !gemm->wrap || !gemm->wrap(t, plain, rows, in, ld, dst))
             gemm->pack(t, plain, rows, in, ld, dst);
         return;
@@ -307,6 +310,7 @@ typedef struct Wave {
     Stage *const *st;
     int n;
     Runner *r;
+    bool ready; /* its panels are there already, and stay */
     int64_t entries, tasks;
 } Wave;
 
@@ -354,8 +358,22 @@ static void prepare_entry(void *ctx, int64_t entry, int worker, void *dst)
     int i = st->gate ? (int)(at % 2) : linear_of_panel(st, panel, &panel);
     Worker *wk = &w->r->worker[worker];
     Phase was = worker_enter(wk, PHASE_DECODE);
-    prepare_panel(st, wk, i, panel, dst);
+    prepare_panel(st, wk, i, panel, false, dst);
     worker_leave(wk, was);
+}
+
+static ReadyWeight *ready_of(const Stage *st, int i)
+{
+    return &st->ps->r->ready->linear[st->lin[i]->index];
+}
+
+/* Entry k of stage panel g, where it stays. */
+static unsigned char *ready_panel(const Stage *st, int64_t g, int k)
+{
+    int64_t panel = g;
+    int i = st->gate ? k : linear_of_panel(st, g, &panel);
+    const ReadyWeight *w = ready_of(st, i);
+    return w->data + (size_t)panel * w->step;
 }
 
 static void wave_task(void *ctx, int64_t index, int worker)
@@ -367,12 +385,14 @@ static void wave_task(void *ctx, int64_t index, int worker)
     int64_t tasks = tasks_of_panel(st), g = (index - st->task0) / tasks;
     int64_t block = st->ps->b0 + (index - st->task0) % tasks, entry = st->entry0 + g * entries;
     const void *packed[2];
-    for (int k = 0; k < entries; k++)
-        if (!(packed[k] = panels_get(ring, entry + k, worker, w->r->opt.cancel)))
+    for (int k = 0; k < entries; k++) {
+        packed[k] = w->ready ? ready_panel(st, st->g0 + g, k) : panels_get(ring, entry + k, worker, w->r->opt.cancel);
+        if (!packed[k])
             return;
+    }
     if (st->ps->b1 > st->ps->b0)
         band_tiles(st, &w->r->worker[worker], packed, st->g0 + g, block);
-    for (int k = 0; k < entries; k++)
+    for (int k = 0; k < entries && !w->ready; k++)
         panels_done(ring, entry + k);
 }
 
@@ -451,7 +471,8 @@ static double stage_take_piece(Stage *st, int64_t g0, int64_t g1, const FeedPiec
 static void wave_begin(Wave *w, Batch *b)
 {
     wave_plan(w);
-    panels_begin(&w->r->ring, &(PanelWork){w->entries, entry_users, prepare_entry, w});
+    if (!w->ready)
+        panels_begin(&w->r->ring, &(PanelWork){w->entries, entry_users, prepare_entry, w});
     batch_add(b, PHASE_LINEAR, wave_task, w, w->tasks);
 }
 
@@ -521,8 +542,109 @@ static Status run_stage(Stage *st, const FeedPiece *next, Error *err)
     return stage_end(st, err);
 }
 
+/* ---- weights that stay (run/ready.h) ---- */
+
+static bool is_ready(const Stage *st, int i)
+{
+    return ready_of(st, i)->gemm == stage_gemms(st, i);
+}
+
+/* Takes room for the stage's weights that are not there. False: there isn't enough for all. */
+static bool take_room(Stage *st, bool *missing)
+{
+    Ready *r = st->ps->r->ready;
+    for (int i = 0; i < st->n; i++) {
+        LinearRun *l = st->lin[i];
+        int64_t in = l->lin->in, rows = min_i64(panel_rows(in), l->lin->out);
+        if (is_ready(st, i))
+            continue;
+        *missing = true;
+        if (r->refused[l->index] ||
+            !ready_room(r, ready_of(st, i), l->index, l->panels,
+                        (size_t)round_up((int64_t)stage_gemms(st, i)->packed_bytes(rows, in), 64), l->codes ? l->lin->out : 0))
+            return false;
+    }
+    return true;
+}
+
+/* One panel of a wave, where it stays; of a linear that is there already nothing. */
+static void ready_task(void *ctx, int64_t index, int worker)
+{
+    const Wave *w = ctx;
+    Stage *st = w->st[0];
+    int entries = entries_of_panel(st), k = (int)(index % entries);
+    int64_t g = st->g0 + index / entries, panel = g;
+    int i = st->gate ? k : linear_of_panel(st, g, &panel);
+    if (!is_ready(st, i))
+        prepare_panel(st, &w->r->worker[worker], i, panel, true, ready_panel(st, g, k));
+}
+
+static Status fill_ready(Stage *st, Error *err)
+{
+    Runner *r = st->ps->r;
+    const LinearRun *const *lin = (const LinearRun *const *)st->lin;
+    int64_t total = stage_panels(lin, st->n, st->gate);
+    RETURN_IF_ERROR(make_whole(st, err));
+    Status s = ST_OK;
+    for (int64_t g0 = 0, g1; g0 < total && s == ST_OK; g0 = g1) {
+        FeedPiece piece;
+        const void *data[FEED_SEGMENTS];
+        Wave w = {.st = &st, .n = 1, .r = r, .ready = true};
+        Batch b = {.n = 0};
+        g1 = make_piece(lin, st->n, st->gate, st->ps->piece_max, g0, &piece);
+        if ((s = feed_take(r->feed, &piece, data, r->opt.cancel, err)) != ST_OK)
+            break;
+        stage_take_piece(st, g0, g1, &piece, data);
+        batch_add(&b, PHASE_DECODE, ready_task, &w, (g1 - g0) * entries_of_panel(st));
+        s = batch_run(&b, r->opt.pool, r->opt.cancel, err);
+        feed_done(r->feed);
+    }
+    drop_whole(st);
+    RETURN_IF_ERROR(s);
+    for (int i = 0; i < st->n; i++) {
+        ReadyWeight *w = ready_of(st, i);
+        if (!is_ready(st, i) && w->scale)
+            memcpy(w->scale, st->lin[i]->scale, (size_t)st->lin[i]->lin->out * sizeof *w->scale);
+        w->gemm = stage_gemms(st, i);
+    }
+    return ST_OK;
+}
+
+/* Whether all weights of the stage are there, made now where there is room. */
+static Status get_ready(Stage *st, bool *ready, Error *err)
+{
+    bool missing = false;
+    *ready = st->ps->r->ready && take_room(st, &missing);
+    if (*ready && missing)
+        RETURN_IF_ERROR(fill_ready(st, err));
+    for (int i = 0; i < st->n && *ready; i++)
+        if (st->lin[i]->codes)
+            memcpy(st->lin[i]->scale, ready_of(st, i)->scale, (size_t)st->lin[i]->lin->out * sizeof(float));
+    return ST_OK;
+}
+
+/* The stages' products with weights that are there; nobody watches. */
+static Status run_ready(Stage *const *st, int n, Error *err)
+{
+    Runner *r = st[0]->ps->r;
+    Wave wave = {.st = st, .n = n, .r = r, .ready = true};
+    Batch b = {.n = 0};
+    for (int i = 0; i < n; i++) {
+        stage_readers(st[i]);
+        st[i]->g0 = 0;
+        st[i]->g1 = stage_panels((const LinearRun *const *)st[i]->lin, st[i]->n, st[i]->gate);
+    }
+    RETURN_IF_ERROR(stage_inputs(st, n, err));
+    wave_begin(&wave, &b);
+    return batch_run(&b, r->opt.pool, r->opt.cancel, err);
+}
+
 Status stage_run(Stage *st, const FeedPiece *next, Error *err)
 {
+    bool ready;
+    RETURN_IF_ERROR(get_ready(st, &ready, err));
+    if (ready)
+        return run_ready(&st, 1, err);
     Status s = make_whole(st, err);
     if (s == ST_OK)
         s = run_stage(st, next, err);
@@ -557,6 +679,13 @@ static Status run_stages(Stage *const *st, int n, const FeedPiece *piece, const 
 Status stages_run(Stage *const *st, int n, const FeedPiece *piece, const FeedPiece *next, Error *err)
 {
     Status s = ST_OK;
+    bool all = true, ready;
+    for (int i = 0; i < n; i++) {
+        RETURN_IF_ERROR(get_ready(st[i], &ready, err));
+        all = all && ready;
+    }
+    if (all)
+        return run_ready(st, n, err);
     for (int i = 0; i < n && s == ST_OK; i++)
         s = make_whole(st[i], err);
     if (s == ST_OK)

@@ -5,8 +5,11 @@
 
 #include "base/error.h"
 
+struct Past;
+
 /* Hidden states of several samples, packed: sample s owns rows [start[s], start[s+1]). Row-major [rows][width]
- * float32 (where the arithmetic rounds, every value is one of the model dtype). Positions restart at 0 in every sample. */
+ * float32 (where the arithmetic rounds, every value is one of the model dtype). Positions restart at 0 in every sample, or go
+ * on where its text was left (past). */
 typedef struct Stream {
     int samples;
     int64_t rows, width;
@@ -19,6 +22,8 @@ typedef struct Stream {
     int64_t select_words;
     int copy;       /* > 0: the samples come again and again, so many at a time (stream_copies); what is computed of a copy
                      * does not depend on the others, because no tile of rows belongs to two of them */
+    struct Past *past; /* what was kept of the rows before these (run/past.h), borrowed; NULL: every sample begins a text */
+    const int *text;   /* [samples] with past: whose rows they are; each text once */
 } Stream;
 
 /* Allocates data (64-byte aligned, not zeroed) and copies starts; no ids. Caller frees with stream_fini. */

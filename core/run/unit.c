@@ -46,8 +46,7 @@ static Status start_block(Pass *ps, const Block *b, BlockRun *run, BlockRun *joi
         run->eps[i] = e ? e->eps : 0;
     }
     for (int s = 0; b->rope && s < ps->in->samples; s++)
-        RETURN_IF_ERROR(rope_reserve(&ps->r->rope, ps->cfg, b->rope, &ps->r->ops,
-                                     ps->in->start[s + 1] - ps->in->start[s], err));
+        RETURN_IF_ERROR(rope_reserve(&ps->r->rope, ps->cfg, b->rope, &ps->r->ops, stream_length(ps->in, s), err));
     run->join = b->join ? join : NULL;
     return b->join ? start_block(ps, b->join, join, NULL, err) : ST_OK;
 }
@@ -81,6 +80,8 @@ static Status start_unit(PartRun *u, Error *err)
     if (!u->block || !u->join)
         return error_nomem(err, "the blocks of a layer");
     RETURN_IF_ERROR(rowplan_make(&ps->plan, ps->in, err));
+    for (int s = 0; s < ps->in->samples; s++)
+        ps->plan.longest_sample = max_i64(ps->plan.longest_sample, stream_length(ps->in, s));
     for (int i = 0; i < u->n; i++) {
         const Block *b = &ps->u->block[u->from + i];
         RETURN_IF_ERROR(start_block(ps, b, &u->block[i], &u->join[i], err));

@@ -31,9 +31,10 @@ static int64_t task_rows(const AttnRun *a, int64_t len)
     return attention_is_online(a) ? attention_online_rows(a->heads / a->kv_heads) : attention_query_rows(len);
 }
 
-static int64_t sample_tasks(const AttnRun *a, int64_t len)
+/* Of the rows behind the first `seen` ones. */
+static int64_t sample_tasks(const AttnRun *a, int64_t len, int64_t seen)
 {
-    return div_up(len, task_rows(a, len)) * a->kv_heads;
+    return div_up(len - seen, task_rows(a, len)) * a->kv_heads;
 }
 
 /* Softmax of one row over the keys whose bits are set (n of them visible); the others get 0. */
@@ -52,12 +53,12 @@ static void chosen_softmax(const AttnRun *a, float *row, int64_t n, const uint32
         row[s] = bits[s / 32] >> s % 32 & 1 ? row[--k] : 0;
 }
 
-/* Rows [t0, t1) of one sample of `len` tokens and one query head. base: the sample's first row within the chunk;
- * chosen: which keys its rows look at, NULL: all (a layer with windows chooses none). */
-static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t len, int64_t t0, int64_t t1, int head,
-                   const uint32_t *chosen)
+/* One query head of a task (a layer with windows chooses no keys). */
+static void attend(const AttnRun *a, Worker *wk, const AttnTask *task, int head)
 {
     const Ops *ops = a->ops;
+    int64_t base = task->base, len = task->len, t0 = task->t0, t1 = task->t1;
+    const uint32_t *chosen = task->chosen;
     int64_t d = a->head_dim, dv = a->v_dim, kv = (int64_t)head * a->kv_heads / a->heads;
     int64_t words = a->ps->out ? a->ps->out->select_words : 0;
     int64_t lo = a->window > 0 && t0 - a->window + 1 > 0 ? t0 - a->window + 1 : 0;
@@ -68,7 +69,7 @@ static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t len, int6
         .k = d,
         .x = a->q + (base + t0) * a->ldq + head * d,
         .ldx = a->ldq,
-        .w = a->k + (base + lo) * a->ldk + kv * d,
+        .w = task->k + lo * a->ldk + kv * d,
         .ldw = a->ldk,
         .y = wk->scores,
         .ldy = keys,
@@ -90,7 +91,7 @@ static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t len, int6
         if (fused)
             sum[t - t0] = sdpa_weights(ops, row + first, a->scale, n, sdpa_vector_keys(t, len, masked) - lo - first);
         else if (chosen)
-            chosen_softmax(a, row, n, chosen + t * words, head);
+            chosen_softmax(a, row, n, chosen + (t - t0) * words, head);
         else if (a->sinks)
             ops_softmax_sink(ops, row + first, n, a->sinks[head]);
         else
@@ -103,7 +104,7 @@ static void attend(const AttnRun *a, Worker *wk, int64_t base, int64_t len, int6
         .k = keys,
         .x = wk->scores,
         .ldx = keys,
-        .w = a->v + (base + lo) * a->ldv + kv * dv,
+        .w = task->v + lo * a->ldv + kv * dv,
         .ldw = a->ldv,
         .w_by_k = true,
         .y = a->o + (base + t0) * a->ldo + head * dv,
@@ -133,20 +134,22 @@ static void attention_task(void *ctx, int64_t index, int worker)
         else
             hi = mid;
     }
-    const int64_t *start = ps->in->start + ps->s0 + lo;
-    int64_t len = start[1] - start[0], rows = task_rows(a, len), rest = index - a->first_task[lo];
-    int64_t t0 = rest / a->kv_heads * rows;
-    AttnTask t = {.base = start[0] - ps->row0, .len = len, .t0 = t0, .t1 = min_i64(t0 + rows, len),
+    int s = ps->s0 + lo;
+    int64_t begin = ps->in->start[s], seen = stream_seen(ps->in, s), len = stream_length(ps->in, s);
+    int64_t rows = task_rows(a, len), rest = index - a->first_task[lo], t0 = seen + rest / a->kv_heads * rows;
+    AttnTask t = {.base = begin - ps->row0 - seen, .len = len, .t0 = t0, .t1 = min_i64(t0 + rows, len),
                   .kv = (int)(rest % a->kv_heads)};
+    t.k = ps->in->past ? past_at(ps, a->b, ATTENTION_PAST_K, s) : a->k + t.base * a->ldk;
+    t.v = ps->in->past ? past_at(ps, a->b, ATTENTION_PAST_V, s) : a->v + t.base * a->ldv;
     if (a->select && len > ps->cfg->index.top_k)
-        t.chosen = ps->out->select + start[0] * ps->out->select_words;
+        t.chosen = ps->out->select + (begin + t0 - seen) * ps->out->select_words;
     if (attention_is_online(a)) {
         attention_online(a, wk, &t);
         return;
     }
     int group = a->heads / a->kv_heads;
     for (int j = 0; j < group && !cancel_level(ps->r->opt.cancel); j++)
-        attend(a, wk, t.base, len, t.t0, t.t1, t.kv * group + j, t.chosen);
+        attend(a, wk, &t, t.kv * group + j);
 }
 
 static Status attention_run(AttnRun *a, Error *err)
@@ -154,10 +157,9 @@ static Status attention_run(AttnRun *a, Error *err)
     const Pass *ps = a->ps;
     int n = ps->s1 - ps->s0;
     a->first_task[0] = 0;
-    for (int i = 0; i < n; i++) {
-        int64_t len = ps->in->start[ps->s0 + i + 1] - ps->in->start[ps->s0 + i];
-        a->first_task[i + 1] = a->first_task[i] + sample_tasks(a, len);
-    }
+    for (int i = 0; i < n; i++)
+        a->first_task[i + 1] = a->first_task[i] + sample_tasks(a, stream_length(ps->in, ps->s0 + i),
+                                                               stream_seen(ps->in, ps->s0 + i));
     Batch b = {.n = 0};
     batch_add(&b, PHASE_ATTENTION, attention_task, a, a->first_task[n]);
     return batch_run(&b, ps->r->opt.pool, ps->r->opt.cancel, err);
@@ -197,17 +199,29 @@ Status attention_heads(Pass *ps, BlockRun *b, int last, const Heads *h, AttnRun 
     Ops wide = ps->ops; /* torch's attention of replaced inputs is not the fused one: float32, rounded in the end */
     if (ps->attn && ps->sdpa)
         ops_widen(&wide);
-    *at = (AttnRun){.ps = ps, .ops = &wide, .q = h->x[0], .k = h->x[1], .v = h->x[2], .o = h->o, .ldq = h->ld[0], .ldk = h->ld[1],
+    *at = (AttnRun){.ps = ps, .ops = &wide, .b = b, .q = h->x[0], .k = h->x[1], .v = h->x[2], .o = h->o, .ldq = h->ld[0], .ldk = h->ld[1],
                     .ldv = h->ld[2], .ldo = (int64_t)c->heads * c->v_dim, .heads = c->heads, .kv_heads = c->kv_heads,
                     .head_dim = c->head_dim, .v_dim = c->v_dim, .scale = (float)c->attn_scale,
                     .softcap = (float)c->attn_softcap, .window = at->window, .every_key = at->every_key,
                     .sinks = at->sinks, .select = at->select};
+    if (ps->in->past) {
+        past_put(ps, b, ATTENTION_PAST_K, h->x[1], h->ld[1]);
+        past_put(ps, b, ATTENTION_PAST_V, h->x[2], h->ld[2]);
+        at->ldk = (int64_t)c->kv_heads * c->head_dim;
+        at->ldv = (int64_t)c->kv_heads * c->v_dim;
+    }
     at->first_task = mem_array((size_t)(ps->s1 - ps->s0) + 1, sizeof *at->first_task);
     if (!at->first_task)
         return error_nomem(err, "attention");
     Status st = attention_run(at, err);
     free(at->first_task);
     return st;
+}
+
+void attention_past(const ModelConfig *cfg, PastShape *out)
+{
+    out->row[ATTENTION_PAST_K] = (int64_t)cfg->kv_heads * cfg->head_dim;
+    out->row[ATTENTION_PAST_V] = (int64_t)cfg->kv_heads * cfg->v_dim;
 }
 
 void attention_need(const NeedAsk *ask, BlockNeed *out)

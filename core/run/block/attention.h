@@ -16,7 +16,8 @@ typedef struct Heads {
 typedef struct AttnRun {
     Pass *ps;
     const Ops *ops;         /* of scores, weights and sums; what they give is rounded as the pass's */
-    const float *q, *k, *v; /* [rows][ld*] */
+    const BlockRun *b;
+    const float *q, *k, *v; /* [rows][ld*]; of a text that goes on k and v are those of its past */
     float *o;               /* [rows][ldo] */
     int64_t ldq, ldk, ldv, ldo;
     int heads, kv_heads, head_dim, v_dim;
@@ -34,14 +35,18 @@ Status attention_heads(Pass *ps, BlockRun *b, int last, const Heads *h, AttnRun 
 /* What a variant has attention read in place of q, k and v of the chunk's rows (AttnForm), where it has. x NULL: not of
  * this part. */
 Status attention_replace(Pass *ps, int64_t linear, float *const x[3], const int64_t ld[3], Error *err);
+/* What it keeps of a text: keys and values as they entered the score and the sum. */
+enum { ATTENTION_PAST_K, ATTENTION_PAST_V, ATTENTION_PAST_SLOTS };
+void attention_past(const ModelConfig *cfg, PastShape *out);
 /* Scores and products of the workers. */
 void attention_need(const NeedAsk *ask, BlockNeed *out);
 
 /* Rows [t0, t1) of a text of `len` tokens, and the query heads of one key head. */
 typedef struct AttnTask {
-    int64_t base, len, t0, t1; /* base: the text's first row within the chunk */
+    int64_t base, len, t0, t1; /* base: the text's first row within the chunk; below 0 where rows came before */
     int kv;
-    const uint32_t *chosen;    /* the keys that the text's rows look at, NULL: all */
+    const float *k, *v;        /* of the text's first row */
+    const uint32_t *chosen;    /* the keys that the rows from t0 on look at, NULL: all */
 } AttnTask;
 /* Where nothing is rounded, keys go by in blocks (attention_online.c). Query rows of a task for so many heads that share a
  * key head; what it needs of a worker; a task, into a->o. */

@@ -124,7 +124,7 @@ static float take_row(const Online *o, int64_t t, int64_t k0, int64_t n, float *
     if (a->softcap > 0)
         ops_softcap(ops, row, n, a->softcap);
     if (o->task->chosen)
-        hide_unchosen(o->task->chosen + t * a->ps->out->select_words, k0 + first, row, n);
+        hide_unchosen(o->task->chosen + (t - o->task->t0) * a->ps->out->select_words, k0 + first, row, n);
     float before = *max, top = ops->k->max(row, n);
     *max = top > before ? top : before;
     if (*max == -INFINITY && !has_nan(row, n)) { /* no key that counts yet */
@@ -190,9 +190,9 @@ void attention_online(const AttnRun *a, Worker *wk, const AttnTask *task)
     memset(o.out, 0, (size_t)(rows * o.group * a->v_dim) * sizeof *o.out);
     for (int64_t k0 = begin; k0 < hi && !cancel_level(a->ps->r->opt.cancel); k0 += KEYS) {
         int64_t n = min_i64(KEYS, hi - k0);
-        o.gemm->pack(DT_F32, a->k + (task->base + k0) * a->ldk + task->kv * (int64_t)a->head_dim, n, a->head_dim, a->ldk,
+        o.gemm->pack(DT_F32, task->k + k0 * a->ldk + task->kv * (int64_t)a->head_dim, n, a->head_dim, a->ldk,
                      o.keys);
-        o.gemm->pack_by_k(a->v + (task->base + k0) * a->ldv + task->kv * (int64_t)a->v_dim, a->v_dim, n, a->ldv, o.values);
+        o.gemm->pack_by_k(task->v + k0 * a->ldv + task->kv * (int64_t)a->v_dim, a->v_dim, n, a->ldv, o.values);
         for (int j = 0; j < o.group; j++)
             for (int64_t t = task->t0, m; t < task->t1; t += m) {
                 int64_t first, end;

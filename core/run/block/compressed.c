@@ -16,6 +16,12 @@ enum {
     QUERY_ROWS = 32 /* query rows of one attention task, which takes them through all heads */
 };
 
+/* What is kept of a text: the keys, what entries are made of, and the entries. */
+enum {
+    PAST_KV, PAST_COMP_KV, PAST_COMP_GATE, PAST_INDEX_KV, PAST_INDEX_GATE, PAST_ENTRY, PAST_INDEX_ENTRY, PAST_PARTS
+};
+_Static_assert((int)PAST_PARTS <= (int)PAST_SLOTS, "what compressed attention keeps");
+
 /* Where a chunk's intermediate values stand. */
 typedef struct CompressedRun {
     Pass *ps;
@@ -115,8 +121,8 @@ static RowAt row_at(const CompressedRun *r, int64_t t, int from)
     while (ps->in->start[at.sample + 1] <= ps->row0 + t)
         at.sample++;
     const int64_t *start = ps->in->start + at.sample;
-    at.pos = ps->row0 + t - start[0];
-    at.rope = rope_table(&ps->r->rope, r->m, r->b->b->rope, start[1] - start[0]);
+    at.pos = ps->row0 + t - start[0] + stream_seen(ps->in, at.sample);
+    at.rope = rope_table(&ps->r->rope, r->m, r->b->b->rope, stream_length(ps->in, at.sample));
     return at;
 }
 
@@ -173,24 +179,37 @@ static void queries_task(void *ctx, int64_t index, int worker)
 
 /* ---- compressed keys ---- */
 
-/* The first entry of the text that begins with the chunk's row `base`: whole windows before it never take more. */
-static int64_t first_entry(const CompressedRun *r, int64_t base)
+/* What the rows of a sample's text gave for `part`, `width` floats each, from the first one on: in the chunk, or in what was
+ * kept of the text. */
+static float *text_rows(const CompressedRun *r, int part, int sample, float *chunk, int64_t width)
 {
-    return base / r->rate;
+    const Pass *ps = r->ps;
+    return ps->in->past ? past_at(ps, r->b, part, sample) : chunk + (ps->in->start[sample] - ps->row0) * width;
 }
 
-/* Entry w of the text at row `base`, normed and rotated. */
-static void make_entry(const CompressedRun *r, const RowAt *at, int64_t base, int64_t w, bool index)
+/* The same of its entries: whole windows before a text never take more than its rows. */
+static float *text_entries(const CompressedRun *r, int sample, bool index)
+{
+    const Pass *ps = r->ps;
+    int64_t dim = index ? r->c->index_dim : r->m->head_dim;
+    return ps->in->past ? past_at(ps, r->b, index ? PAST_INDEX_ENTRY : PAST_ENTRY, sample)
+                        : (index ? r->index_entry : r->entry) + (ps->in->start[sample] - ps->row0) / r->rate * dim;
+}
+
+/* Entry w of a text, normed and rotated. */
+static void make_entry(const CompressedRun *r, const RowAt *at, int64_t w, bool index)
 {
     const Pass *ps = r->ps;
     const Ops *o = &ps->ops;
     bool overlap = r->kind == COMPRESS_SPARSE;
     int64_t dim = index ? r->c->index_dim : r->m->head_dim, width = overlap ? 2 * dim : dim;
-    Compressor c = {.kv = (index ? r->index_kv : r->comp_kv) + base * width,
-                    .gate = (index ? r->index_gate : r->comp_gate) + base * width,
+    Compressor c = {.kv = text_rows(r, index ? PAST_INDEX_KV : PAST_COMP_KV, at->sample, index ? r->index_kv : r->comp_kv,
+                                    width),
+                    .gate = text_rows(r, index ? PAST_INDEX_GATE : PAST_COMP_GATE, at->sample,
+                                      index ? r->index_gate : r->comp_gate, width),
                     .ape = r->b->small[index ? COMP_INDEX_APE : COMP_APE], .rate = r->rate, .dim = dim, .width = width,
                     .overlap = overlap};
-    float *x = (index ? r->index_entry : r->entry) + (first_entry(r, base) + w) * dim;
+    float *x = text_entries(r, at->sample, index) + w * dim;
     compressor_entry(&c, o, w, x);
     int norm = index ? COMP_INDEX_NORM : COMP_NORM;
     ops_norm(o, NORM_LATE, x, r->b->small[norm], r->b->shift[norm], r->m->eps, dim, x);
@@ -210,17 +229,18 @@ static void entries_task(void *ctx, int64_t index, int worker)
         at = row_at(r, t, at.sample);
         if ((at.pos + 1) % r->rate)
             continue;
-        make_entry(r, &at, t - at.pos, at.pos / r->rate, false);
+        make_entry(r, &at, at.pos / r->rate, false);
         if (r->kind == COMPRESS_SPARSE)
-            make_entry(r, &at, t - at.pos, at.pos / r->rate, true);
+            make_entry(r, &at, at.pos / r->rate, true);
     }
 }
 
 /* ---- attention ---- */
 
-/* Query rows [t0, t1) of the text that begins with the chunk's row `base`, and their keys: those of the window from row
+/* Query rows [t0, t1) of a sample's text, whose first row would be the chunk's row `base`, and their keys: those of the window from row
  * lo on, then the compressed ones. */
 typedef struct QueryTile {
+    int sample;
     int64_t base, t0, t1, lo, window, entries;
     float *keys;   /* [window + entries][head_dim] */
     float *scores; /* [t1 - t0][window + entries] */
@@ -243,7 +263,7 @@ static void choose_entries(const CompressedRun *r, QueryTile *b, Worker *wk)
     memset(b->chosen, 0, (size_t)(rows * n) * sizeof *b->chosen);
     for (int64_t h = 0; h < heads; h++) {
         GemmArgs g = {.m = rows, .n = n, .k = di, .x = r->index_q + ((b->base + b->t0) * heads + h) * di,
-                      .ldx = heads * di, .w = r->index_entry + first_entry(r, b->base) * di, .ldw = di, .y = b->part,
+                      .ldx = heads * di, .w = text_entries(r, b->sample, true), .ldw = di, .y = b->part,
                       .ldy = n};
         ops_choice(o, &g, wk->gemm);
         for (int64_t t = 0; t < rows; t++) {
@@ -315,16 +335,17 @@ static void attention_task(void *ctx, int64_t index, int worker)
         int mid = lo + (hi - lo) / 2;
         *(r->first_task[mid] <= index ? &lo : &hi) = mid;
     }
-    const int64_t *start = ps->in->start + ps->s0 + lo;
-    int64_t d = r->m->head_dim, heads = r->m->heads, t0 = (index - r->first_task[lo]) * QUERY_ROWS;
-    QueryTile b = {.base = start[0] - ps->row0, .t0 = t0, .t1 = min_i64(t0 + QUERY_ROWS, start[1] - start[0]),
-               .lo = max_i64(t0 - r->window + 1, 0), .keys = wk->scores};
+    int s = ps->s0 + lo;
+    int64_t d = r->m->head_dim, heads = r->m->heads, seen = stream_seen(ps->in, s), len = stream_length(ps->in, s);
+    int64_t t0 = seen + (index - r->first_task[lo]) * QUERY_ROWS;
+    QueryTile b = {.sample = s, .base = ps->in->start[s] - ps->row0 - seen, .t0 = t0, .t1 = min_i64(t0 + QUERY_ROWS, len),
+                   .lo = max_i64(t0 - r->window + 1, 0), .keys = wk->scores};
     b.window = b.t1 - b.lo;
     b.entries = visible(r, b.t1 - 1);
     b.scores = b.keys + (b.window + b.entries) * d;
-    memcpy(b.keys, r->kv + (b.base + b.lo) * d, (size_t)(b.window * d) * sizeof *b.keys);
+    memcpy(b.keys, text_rows(r, PAST_KV, s, r->kv, d) + b.lo * d, (size_t)(b.window * d) * sizeof *b.keys);
     if (b.entries)
-        memcpy(b.keys + b.window * d, r->entry + first_entry(r, b.base) * d, (size_t)(b.entries * d) * sizeof *b.keys);
+        memcpy(b.keys + b.window * d, text_entries(r, s, false), (size_t)(b.entries * d) * sizeof *b.keys);
     if (r->kind == COMPRESS_SPARSE && b.entries > r->c->index_top) {
         b.chosen = b.scores + (b.t1 - b.t0) * (b.window + b.entries);
         b.part = b.chosen + (b.t1 - b.t0) * b.entries;
@@ -332,7 +353,7 @@ static void attention_task(void *ctx, int64_t index, int worker)
     }
     for (int64_t h = 0; h < heads && !cancel_level(ps->r->opt.cancel); h++)
         attend(r, &b, wk, h);
-    const RopeTable *rope = rope_table(&ps->r->rope, r->m, r->b->b->rope, start[1] - start[0]);
+    const RopeTable *rope = rope_table(&ps->r->rope, r->m, r->b->b->rope, len);
     for (int64_t t = b.t0; t < b.t1; t++) /* keys were rotated, and so are what their sum gives */
         for (int64_t h = 0; h < heads; h++)
             rotate(r, rope, t, true, r->q + ((b.base + t) * heads + h) * d, d);
@@ -344,7 +365,7 @@ static Status run_attention(CompressedRun *r, Error *err)
     int n = ps->s1 - ps->s0;
     r->first_task[0] = 0;
     for (int i = 0; i < n; i++) {
-        int64_t len = ps->in->start[ps->s0 + i + 1] - ps->in->start[ps->s0 + i];
+        int64_t len = ps->in->start[ps->s0 + i + 1] - ps->in->start[ps->s0 + i]; /* of the queries */
         r->first_task[i + 1] = r->first_task[i] + div_up(len, QUERY_ROWS);
     }
     Batch b = {.n = 0};
@@ -396,6 +417,28 @@ static int queries(const Block *b, int slot[2])
     return b->linear[COMP_INDEX_Q] >= 0 ? 2 : 1;
 }
 
+/* Floats of a row of each part (PAST_*). */
+static void past_widths(const ModelConfig *m, CompressKind kind, int64_t width[PAST_PARTS])
+{
+    const CompressConfig *c = &m->compress;
+    bool sparse = kind == COMPRESS_SPARSE;
+    int64_t d = m->head_dim, rate = c->rate[kind], comp = kind == COMPRESS_NONE ? 0 : sparse ? 2 * d : d;
+    int64_t index = sparse ? 2 * c->index_dim : 0;
+    const int64_t all[PAST_PARTS] = {d, comp, comp, index, index, rate ? div_up(d, rate) : 0,
+                                     sparse ? div_up(c->index_dim, rate) : 0};
+    memcpy(width, all, sizeof all);
+}
+
+static void keep_rows(const CompressedRun *r)
+{
+    const float *const part[] = {r->kv, r->comp_kv, r->comp_gate, r->index_kv, r->index_gate};
+    int64_t width[PAST_PARTS];
+    past_widths(r->m, r->kind, width);
+    for (int i = 0; i < PAST_ENTRY; i++)
+        if (width[i])
+            past_put(r->ps, r->b, i, part[i], width[i]);
+}
+
 static Status run_block(CompressedRun *r, const ChunkBuffers *buf, Error *err)
 {
     Pass *ps = r->ps;
@@ -413,6 +456,8 @@ static Status run_block(CompressedRun *r, const ChunkBuffers *buf, Error *err)
     RETURN_IF_ERROR(block_project(ps, b, &q, buf->act, &o_piece, err));
     RETURN_IF_ERROR(pass_tiles(ps, PHASE_ELEMENTS, queries_task, r, ps->rows, err));
     RETURN_IF_ERROR(feed_heads(r, err));
+    if (ps->in->past)
+        keep_rows(r);
     if (r->rate)
         RETURN_IF_ERROR(pass_tiles(ps, PHASE_ELEMENTS, entries_task, r, ps->rows, err));
     RETURN_IF_ERROR(run_attention(r, err));
@@ -453,4 +498,11 @@ static void need(const Block *b, const NeedAsk *ask, BlockNeed *out)
     need_ends(b, ask, COMP_O, out);
 }
 
-const BlockOps compressed_ops = {.need = need, .first = first, .forward = forward};
+static void past(const Block *b, const ModelConfig *cfg, PastShape *out)
+{
+    int64_t width[PAST_PARTS];
+    past_widths(cfg, ((const CompressedConf *)b->conf)->kind, width);
+    memcpy(out->row, width, sizeof width);
+}
+
+const BlockOps compressed_ops = {.need = need, .first = first, .forward = forward, .past = past};

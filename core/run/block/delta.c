@@ -15,6 +15,9 @@
 
 enum { CANCEL_ROWS = 256 };
 
+/* What is kept of a text: the last rows that the convolution reads, and the states [value head][part][state_floats]. */
+enum { PAST_ROWS, PAST_STATE };
+
 /* Where a chunk's intermediate values stand. */
 typedef struct DeltaRun {
     Pass *ps;
@@ -42,20 +45,31 @@ static size_t state_floats(const DeltaConfig *d)
 
 /* ---- from the projections to q, k, v, beta and decay ---- */
 
-/* y = R(silu(R(sum over the last tokens of w * u))) for n channels from `channel` on, of which row t's stand at
- * u[t * ld]; `seen` rows of the sample are before it. */
-static void convolve(const DeltaRun *r, const float *u, int64_t ld, int64_t seen, int64_t channel, int64_t n, float *y)
+/* A row of a text, and those before it. */
+typedef struct RowAt {
+    const float *row, *past; /* row: of qkvz; past: what was kept of rows before the stream's, NULL: there are none */
+    int64_t ld, here, all;   /* rows of the text before it: of them in qkvz, and altogether */
+} RowAt;
+
+/* The row `back` rows before, which there is. */
+static const float *row_before(const DeltaRun *r, const RowAt *at, int64_t back)
+{
+    return back <= at->here ? at->row - back * at->ld : at->past + (r->d->kernel - 1 - back + at->here) * at->ld;
+}
+
+/* y = R(silu(R(sum over the last tokens of w * u))) for n channels from `channel` on, which stand `from` floats into a row. */
+static void convolve(const DeltaRun *r, const RowAt *at, int64_t from, int64_t channel, int64_t n, float *y)
 {
     enum { STEP = 256 };
     const Ops *o = &r->ps->ops;
     int64_t kernel = r->d->kernel, all = 2 * r->keys + r->values;
-    int64_t first = kernel - 1 > seen ? kernel - 1 - seen : 0; /* taps before the sample meet zeros */
+    int64_t first = kernel - 1 > at->all ? kernel - 1 - at->all : 0; /* taps before the text meet zeros */
     float part[STEP];
     for (int64_t c = 0; c < n; c += STEP) {
         int64_t m = min_i64(STEP, n - c);
         for (int64_t j = first; j < kernel; j++) {
             float *to = j == first ? y + c : part;
-            o->k->mul(u + (j - kernel + 1) * ld + c, r->conv + j * all + channel + c, to, m);
+            o->k->mul(row_before(r, at, kernel - 1 - j) + from + c, r->conv + j * all + channel + c, to, m);
             if (j > first)
                 o->k->add(y + c, part, y + c, m);
         }
@@ -104,13 +118,15 @@ static void inputs_task(void *ctx, int64_t index, int worker)
     for (; t < end; t++) {
         while (ps->in->start[s + 1] <= ps->row0 + t)
             s++;
-        int64_t seen = ps->row0 + t - ps->in->start[s];
+        int64_t here = ps->row0 + t - ps->in->start[s];
+        const RowAt at = {r->qkvz + t * ld, ps->in->past ? past_at(ps, r->b, PAST_ROWS, s) : NULL, ld, here,
+                          here + stream_seen(ps->in, s)};
         for (int64_t h = 0; h < d->key_heads; h++) {
-            const float *u = r->qkvz + t * ld + h * (2 * dk + 2 * group);
+            int64_t u = h * (2 * dk + 2 * group);
             float *q = r->q + t * r->keys + h * dk, *k = r->k + t * r->keys + h * dk;
-            convolve(r, u, ld, seen, h * dk, dk, q);
-            convolve(r, u + dk, ld, seen, r->keys + h * dk, dk, k);
-            convolve(r, u + 2 * dk, ld, seen, 2 * r->keys + h * group, group, r->v + t * r->values + h * group);
+            convolve(r, &at, u, h * dk, dk, q);
+            convolve(r, &at, u + dk, r->keys + h * dk, dk, k);
+            convolve(r, &at, u + 2 * dk, 2 * r->keys + h * group, group, r->v + t * r->values + h * group);
             unit_length(r, q, scale);
             unit_length(r, k, 1.0f);
         }
@@ -126,11 +142,16 @@ static void recur_task(void *ctx, int64_t index, int worker)
     const Pass *ps = r->ps;
     const DeltaConfig *d = r->d;
     int64_t part = index % r->parts, head = index / r->parts % d->value_heads;
-    const int64_t *start = ps->in->start + ps->s0 + index / r->parts / d->value_heads;
+    int s = ps->s0 + (int)(index / r->parts / d->value_heads);
+    const int64_t *start = ps->in->start + s;
     int64_t group = d->value_heads / d->key_heads, dk = d->key_dim, key = head / group;
     int64_t first = part * DELTA_COLS, n = min_i64(DELTA_COLS, d->value_dim - first);
     float *state = ps->r->worker[worker].scores, v[DELTA_COLS] = {0}, o[DELTA_COLS];
-    memset(state, 0, state_floats(d) * sizeof *state);
+    float *kept = ps->in->past ? past_at(ps, r->b, PAST_STATE, s) + (head * r->parts + part) * (int64_t)state_floats(d) : NULL;
+    if (kept)
+        memcpy(state, kept, state_floats(d) * sizeof *state);
+    else
+        memset(state, 0, state_floats(d) * sizeof *state);
     for (int64_t t = start[0] - ps->row0; t < start[1] - ps->row0; t++) {
         if (t % CANCEL_ROWS == 0 && cancel_level(ps->r->opt.cancel))
             return;
@@ -140,6 +161,22 @@ static void recur_task(void *ctx, int64_t index, int worker)
         ps->ops.k->delta_step(state, dk, r->k + t * r->keys + key * dk, r->q + t * r->keys + key * dk, v,
                                  gate[group], gate[0], o);
         memcpy(at, o, (size_t)n * sizeof *o);
+    }
+    if (kept)
+        memcpy(kept, state, state_floats(d) * sizeof *state);
+}
+
+/* Keeps the last rows of every text for the convolution of those behind them. */
+static void keep_rows(const DeltaRun *r)
+{
+    const Pass *ps = r->ps;
+    int64_t ld = 2 * (r->keys + r->values), room = r->d->kernel - 1;
+    for (int s = ps->s0; s < ps->s1; s++) {
+        int64_t rows = ps->in->start[s + 1] - ps->in->start[s], n = min_i64(rows, room);
+        float *past = past_at(ps, r->b, PAST_ROWS, s);
+        memmove(past, past + n * ld, (size_t)((room - n) * ld) * sizeof *past);
+        memcpy(past + (room - n) * ld, r->qkvz + (ps->in->start[s + 1] - n - ps->row0) * ld,
+               (size_t)(n * ld) * sizeof *past);
     }
 }
 
@@ -195,6 +232,8 @@ static Status run_block(DeltaRun *r, const ChunkBuffers *b, Error *err)
     RETURN_IF_ERROR(turn_conv(r, err));
     RETURN_IF_ERROR(project(r, b, err));
     RETURN_IF_ERROR(pass_tiles(ps, PHASE_ELEMENTS, inputs_task, r, ps->rows, err));
+    if (ps->in->past)
+        keep_rows(r);
     Batch recur = {.n = 0};
     batch_add(&recur, PHASE_ATTENTION, recur_task, r, (ps->s1 - ps->s0) * (int64_t)r->d->value_heads * r->parts);
     RETURN_IF_ERROR(batch_run(&recur, ps->r->opt.pool, ps->r->opt.cancel, err));
@@ -234,4 +273,13 @@ static void need(const Block *b, const NeedAsk *ask, BlockNeed *out)
     need_ends(b, ask, DELTA_O, out);
 }
 
-const BlockOps delta_ops = {.need = need, .first = first, .forward = forward};
+static void past(const Block *b, const ModelConfig *cfg, PastShape *out)
+{
+    (void)b;
+    const DeltaConfig *d = &cfg->delta;
+    int64_t keys = (int64_t)d->key_heads * d->key_dim, values = (int64_t)d->value_heads * d->value_dim;
+    out->state[PAST_ROWS] = (d->kernel - 1) * 2 * (keys + values);
+    out->state[PAST_STATE] = d->value_heads * div_up(d->value_dim, DELTA_COLS) * (int64_t)state_floats(d);
+}
+
+const BlockOps delta_ops = {.need = need, .first = first, .forward = forward, .past = past};

@@ -46,8 +46,8 @@ static void rotate_task(void *ctx, int64_t index, int worker)
     for (; t < end; t++) {
         while (ps->in->start[s + 1] <= ps->row0 + t)
             s++;
-        int64_t begin = ps->in->start[s], pos = ps->row0 + t - begin;
-        const RopeTable *table = rope ? rope_table(&ps->r->rope, c, rope, ps->in->start[s + 1] - begin) : NULL;
+        int64_t pos = ps->row0 + t - ps->in->start[s] + stream_seen(ps->in, s);
+        const RopeTable *table = rope ? rope_table(&ps->r->rope, c, rope, stream_length(ps->in, s)) : NULL;
         rotate_heads(j, j->h->x[0] + t * j->h->ld[0], c->heads, GQA_Q_NORM, table, pos);
         rotate_heads(j, j->h->x[1] + t * j->h->ld[1], c->kv_heads, GQA_K_NORM, table, pos);
     }
@@ -155,4 +155,11 @@ static void need(const Block *b, const NeedAsk *ask, BlockNeed *out)
     need_ends(b, ask, GQA_O, out);
 }
 
-const BlockOps gqa_ops = {.need = need, .first = first, .forward = forward};
+static void past(const Block *b, const ModelConfig *cfg, PastShape *out)
+{
+    attention_past(cfg, out);
+    if (((const GqaConf *)b->conf)->every_key)
+        out->cannot = "attention whose tokens look at those behind them";
+}
+
+const BlockOps gqa_ops = {.need = need, .first = first, .forward = forward, .past = past};

@@ -1,7 +1,5 @@
 #include "run/block/indexer.h"
 
-#include "run/block/attention.h"
-
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +26,7 @@ int64_t indexer_row_bytes(const ModelConfig *c, int64_t longest)
 
 static int64_t sample_length(const Pass *ps, int s)
 {
-    return ps->in->start[s + 1] - ps->in->start[s];
+    return stream_length(ps->in, s);
 }
 
 static void turn_rows(const Pass *ps, const Rotation *r, float *x, int64_t rows, int64_t d, float *scratch)
@@ -39,7 +37,7 @@ static void turn_rows(const Pass *ps, const Rotation *r, float *x, int64_t rows,
     ops_round(&ps->ops, x, rows * d);
 }
 
-/* Norms the keys and rotates keys and queries, of rows whose sample has more keys than are chosen. */
+/* Norms the keys and rotates keys and queries, of rows whose sample has more keys than are chosen, or may have some time. */
 static void rotate_task(void *ctx, int64_t index, int worker)
 {
     const IndexRun *ix = ctx;
@@ -51,10 +49,10 @@ static void rotate_task(void *ctx, int64_t index, int worker)
     for (; t < end; t++) {
         while (ps->in->start[s + 1] <= ps->row0 + t)
             s++;
-        if (sample_length(ps, s) <= c->index.top_k)
+        if (!ps->in->past && sample_length(ps, s) <= c->index.top_k)
             continue;
         const RopeTable *table = rope_table(&ps->r->rope, c, ix->rope, sample_length(ps, s));
-        int64_t at = (ps->row0 + t - ps->in->start[s]) * table->half;
+        int64_t at = (ps->row0 + t - ps->in->start[s] + stream_seen(ps->in, s)) * table->half;
         ops_norm(&ps->ops, NORM_LAYER, ix->k + t * d, ix->norm, ix->bias, INDEX_EPS, d, ix->k + t * d);
         mla_rotate(ps, c->index.interleaved, ix->k + t * d, table->cos + at, table->sin + at);
         for (int64_t h = 0; h < c->index.heads; h++)
@@ -120,7 +118,7 @@ static void choose_row(const float *x, int64_t n, int64_t k, uint32_t *bits, int
 }
 
 /* sum over heads of w * relu(d^-1/2 q·k) into acc [rows][keys]. */
-static void score_rows(const IndexRun *ix, Worker *wk, int64_t base, int64_t t0, int64_t t1, float *acc)
+static void score_rows(const IndexRun *ix, Worker *wk, int64_t base, const float *k, int64_t t0, int64_t t1, float *acc)
 {
     const Ops *ops = &ix->ps->ops;
     const IndexConfig *c = &ix->ps->cfg->index;
@@ -129,7 +127,7 @@ static void score_rows(const IndexRun *ix, Worker *wk, int64_t base, int64_t t0,
     memset(acc, 0, (size_t)(rows * keys) * sizeof *acc);
     for (int64_t h = 0; h < heads; h++) {
         GemmArgs g = {.m = rows, .n = keys, .k = d, .x = ix->q + ((base + t0) * heads + h) * d, .ldx = heads * d,
-                      .w = ix->k + base * d, .ldw = d, .y = wk->scores, .ldy = keys};
+                      .w = k, .ldw = d, .y = wk->scores, .ldy = keys};
         ops_choice(ops, &g, wk->gemm);
         for (int64_t t = 0; t < rows; t++) {
             const float *y = wk->scores + t * keys;
@@ -140,10 +138,10 @@ static void score_rows(const IndexRun *ix, Worker *wk, int64_t base, int64_t t0,
     }
 }
 
-static int64_t sample_tasks(const IndexConfig *c, int64_t len)
+static int64_t sample_tasks(const IndexConfig *c, int64_t len, int64_t seen)
 {
     int64_t rows = attention_query_rows(len);
-    return len > c->top_k ? div_up(len, rows) : 0;
+    return len > c->top_k ? div_up(len - seen, rows) : 0;
 }
 
 static void choose_task(void *ctx, int64_t index, int worker)
@@ -159,13 +157,15 @@ static void choose_task(void *ctx, int64_t index, int worker)
         else
             hi = mid;
     }
-    int64_t begin = ps->in->start[ps->s0 + lo], len = sample_length(ps, ps->s0 + lo);
-    int64_t rows = attention_query_rows(len), t0 = (index - ix->first_task[lo]) * rows;
+    int s = ps->s0 + lo;
+    int64_t len = sample_length(ps, s), seen = stream_seen(ps->in, s), begin = ps->in->start[s] - seen;
+    int64_t rows = attention_query_rows(len), t0 = seen + (index - ix->first_task[lo]) * rows;
     int64_t t1 = t0 + rows < len ? t0 + rows : len, words = ps->out->select_words;
+    const float *k = ps->in->past ? past_at(ps, ix->b, INDEXER_PAST, s) : ix->k + (begin - ps->row0) * ps->cfg->index.dim;
     float *acc = wk->scores + (t1 - t0) * t1;
     if (cancel_level(ps->r->opt.cancel))
         return;
-    score_rows(ix, wk, begin - ps->row0, t0, t1, acc);
+    score_rows(ix, wk, begin - ps->row0, k, t0, t1, acc);
     for (int64_t t = t0; t < t1; t++)
         choose_row(acc + (t - t0) * t1, t + 1, ps->cfg->index.top_k, ps->out->select + (begin + t) * words, words);
 }
@@ -175,9 +175,9 @@ Status indexer_choose(IndexRun *ix, Error *err)
     Pass *ps = ix->ps;
     const ModelConfig *c = ps->cfg;
     int n = ps->s1 - ps->s0;
-    if (!indexer_acts(c, ps->plan.longest_sample))
+    bool acts = indexer_acts(c, ps->plan.longest_sample);
+    if (!acts && !ps->in->past)
         return ST_OK;
-    RETURN_IF_ERROR(stream_reserve_select(ps->out, ps->plan.longest_sample, err));
     RETURN_IF_ERROR(turn_room(ix, err));
     Batch b = {.n = 0};
     batch_add(&b, PHASE_ATTENTION, rotate_task, ix, div_up(ps->rows, INDEX_TILE));
@@ -185,12 +185,18 @@ Status indexer_choose(IndexRun *ix, Error *err)
     free(ix->scratch);
     ix->scratch = NULL;
     RETURN_IF_ERROR(turned);
+    if (ps->in->past)
+        past_put(ps, ix->b, INDEXER_PAST, ix->k, c->index.dim);
+    if (!acts)
+        return ST_OK;
+    RETURN_IF_ERROR(stream_reserve_select(ps->out, ps->plan.longest_sample, err));
     ix->first_task = mem_array((size_t)n + 1, sizeof *ix->first_task);
     if (!ix->first_task)
         return error_nomem(err, "the indexer");
     ix->first_task[0] = 0;
     for (int i = 0; i < n; i++)
-        ix->first_task[i + 1] = ix->first_task[i] + sample_tasks(&c->index, sample_length(ps, ps->s0 + i));
+        ix->first_task[i + 1] = ix->first_task[i] + sample_tasks(&c->index, sample_length(ps, ps->s0 + i),
+                                                                 stream_seen(ps->in, ps->s0 + i));
     batch_add(&b, PHASE_ATTENTION, choose_task, ix, ix->first_task[n]);
     Status st = batch_run(&b, ps->r->opt.pool, ps->r->opt.cancel, err);
     free(ix->first_task);

@@ -1,11 +1,12 @@
 #ifndef SLIM_RUN_BLOCK_INDEXER_H
 #define SLIM_RUN_BLOCK_INDEXER_H
 
-#include "run/block.h"
+#include "run/block/attention.h"
 
 /* What the indexer's three linears gave, [rows] of the chunk. */
 typedef struct IndexRun {
     Pass *ps;
+    const BlockRun *b;
     const RopeParams *rope;
     const float *norm, *bias; /* of the keys' LayerNorm */
     float *q; /* [heads][dim] a row; rotated in place */
@@ -16,6 +17,8 @@ typedef struct IndexRun {
     int64_t turn_floats;
     int64_t *first_task; /* [samples of the chunk + 1] */
 } IndexRun;
+/* What its block keeps of a text: the keys. */
+enum { INDEXER_PAST = ATTENTION_PAST_SLOTS };
 /* Which keys the chunk's rows look at, into ps->out->select, for samples longer than ModelConfig.index.top_k; nothing
  * when there is none. Makes use of ix. (specs/models.md 2.5) */
 Status indexer_choose(IndexRun *ix, Error *err);

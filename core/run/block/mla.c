@@ -75,8 +75,8 @@ static void heads_task(void *ctx, int64_t index, int worker)
     for (; t < pass_tile_end(index, ps->rows); t++) {
         while (ps->in->start[s + 1] <= ps->row0 + t)
             s++;
-        const RopeTable *table = rope_table(&ps->r->rope, cfg, m->b->b->rope, ps->in->start[s + 1] - ps->in->start[s]);
-        int64_t at = (ps->row0 + t - ps->in->start[s]) * table->half;
+        const RopeTable *table = rope_table(&ps->r->rope, cfg, m->b->b->rope, stream_length(ps->in, s));
+        int64_t at = (ps->row0 + t - ps->in->start[s] + stream_seen(ps->in, s)) * table->half;
         float *shared = m->kv_a + t * (a->kv_rank + a->rope) + a->kv_rank;
         if (a->q_scale != 1)
             ops_scale(&ps->ops, m->q + t * heads * d, a->q_scale, heads * d);
@@ -105,7 +105,7 @@ static void place(MlaRun *m, float *at)
     m->q = m->kv_b + n * c->heads * (a->nope + a->v);
     m->k = m->q + n * nq;
     m->v = m->k + n * nq;
-    m->index = (IndexRun){.ps = m->ps, .rope = m->b->b->rope, .norm = m->b->small[MLA_INDEX_NORM],
+    m->index = (IndexRun){.ps = m->ps, .b = m->b, .rope = m->b->b->rope, .norm = m->b->small[MLA_INDEX_NORM],
                           .bias = m->b->small[MLA_INDEX_BIAS], .q = m->v + n * c->heads * a->v};
     m->index.turn_q = overlay_scored(m->ps->r->opt.overlay, m->b->b->linear[MLA_INDEX_Q]);
     m->index.turn_k = overlay_scored(m->ps->r->opt.overlay, m->b->b->linear[MLA_INDEX_K]);
@@ -177,4 +177,11 @@ static bool carries(const Block *b, const ModelConfig *cfg, int64_t longest)
     return ((const MlaConf *)b->conf)->inherits && indexer_acts(cfg, longest);
 }
 
-const BlockOps mla_ops = {.need = need, .first = first, .forward = forward, .carries = carries};
+static void past(const Block *b, const ModelConfig *cfg, PastShape *out)
+{
+    attention_past(cfg, out);
+    if (b->linear[MLA_INDEX_K] >= 0)
+        out->row[INDEXER_PAST] = cfg->index.dim;
+}
+
+const BlockOps mla_ops = {.need = need, .first = first, .forward = forward, .past = past, .carries = carries};
