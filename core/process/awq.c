@@ -119,7 +119,7 @@ static const Field fields[] = {
     FIELD_TYPE,
     {.key = "weight_qconfig", .type = F_OBJECT, .object = &qspec_object, .required = true},
     {.key = "n_grid", .type = F_INT, .bounded = true, .lo = 1, .hi = 1e9},
-    {.key = "enable_subgraph_type", .type = F_STRINGS},
+    FIELD_SUBGRAPHS,
     FIELD_PATTERNS_OR_NULL,
     FIELD_END,
 };

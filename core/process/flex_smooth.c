@@ -27,7 +27,7 @@ typedef struct FlexSettings {
 
 /* ---- keys ---- */
 
-#define EXPONENT(name) {.key = name, .type = F_FLOAT, .bounded = true, .open = true, .lo = 0, .hi = 1}
+#define EXPONENT(name) {.key = name, .type = F_FLOAT, .bounded = true, .open = true, .lo = 0, .hi = 1, .absent = "null"}
 
 static const void *settings(Arena *a, const YamlNode *map)
 {
@@ -318,7 +318,7 @@ static const Field smooth_fields[] = {
     FIELD_TYPE,
     EXPONENT("alpha"),
     EXPONENT("beta"),
-    {.key = "enable_subgraph_type", .type = F_STRINGS},
+    FIELD_SUBGRAPHS,
     FIELD_PATTERNS_OR_NULL,
     FIELD_END,
 };
@@ -342,7 +342,7 @@ static const SmoothMethod awq_method = {
 static const Field awq_fields[] = {
     FIELD_TYPE, EXPONENT("alpha"), EXPONENT("beta"),
     {.key = "qconfig", .type = F_OBJECT, .object = &qconfig_object, .required = true},
-    {.key = "enable_subgraph_type", .type = F_STRINGS},
+    FIELD_SUBGRAPHS,
     FIELD_PATTERNS_OR_NULL,
     FIELD_END,
 };

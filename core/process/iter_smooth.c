@@ -83,7 +83,7 @@ static Status scale(const SmoothCtx *c, const Subgraph *g, const SmoothStats *st
 
 /* ---- iter_smooth ---- */
 
-#define ALPHA {.key = "alpha", .type = F_FLOAT, .bounded = true, .open = true, .lo = 0, .hi = 1}
+#define ALPHA(deflt) {.key = "alpha", .type = F_FLOAT, .bounded = true, .open = true, .lo = 0, .hi = 1, .absent = deflt}
 
 const SmoothMethod iter_smooth_method = {
     .name = "iter_smooth",
@@ -97,10 +97,10 @@ const SmoothMethod iter_smooth_method = {
 
 static const Field iter_fields[] = {
     FIELD_TYPE,
-    ALPHA,
-    {.key = "scale_min", .type = F_FLOAT, .bounded = true, .open = true, .lo = 0, .hi = 1},
-    {.key = "symmetric", .type = F_BOOL},
-    {.key = "enable_subgraph_type", .type = F_STRINGS},
+    ALPHA("0.9"),
+    {.key = "scale_min", .type = F_FLOAT, .bounded = true, .open = true, .lo = 0, .hi = 1, .absent = "1e-05"},
+    {.key = "symmetric", .type = F_BOOL, .absent = "true"},
+    FIELD_SUBGRAPHS,
     FIELD_PATTERNS_OR_NULL,
     FIELD_END,
 };
@@ -132,7 +132,7 @@ const SmoothMethod smooth_quant_method = {
 };
 
 static const Field quant_fields[] = {
-    FIELD_TYPE, ALPHA, {.key = "symmetric", .type = F_BOOL}, FIELD_PATTERNS_OR_NULL, FIELD_END};
+    FIELD_TYPE, ALPHA("0.5"), {.key = "symmetric", .type = F_BOOL, .absent = "true"}, FIELD_PATTERNS_OR_NULL, FIELD_END};
 static const Object quant_object = {.fields = quant_fields};
 
 static const void *quant_settings(Arena *a, const YamlNode *map)

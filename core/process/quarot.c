@@ -8,11 +8,11 @@
 
 static const Field fields[] = {
     FIELD_TYPE,
-    {.key = "online", .type = F_BOOL},
+    {.key = "online", .type = F_BOOL, .absent = "false"},
     FIELD_BLOCK_SIZE,
-    {.key = "down_proj_online_layers", .type = F_INTS},
+    {.key = "down_proj_online_layers", .type = F_INTS, .absent = "[]"},
     FIELD_TP_SIZE(1e9),
-    {.key = "export_extra_info", .type = F_BOOL},
+    {.key = "export_extra_info", .type = F_BOOL, .absent = "true"},
     FIELD_END,
 };
 static const Object object = {.fields = fields};

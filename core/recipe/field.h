@@ -62,7 +62,8 @@ typedef struct Field {
     const char *const *words; /* F_ENUM: NULL-terminated */
     const Object *object;     /* F_OBJECT, F_OBJECTS; F_MAP: of each of its values, whatever their keys */
     bool ours;                /* refused by check_run with `peer` */
-    const char *absent;       /* what an absent key counts as, in JSON; NULL: it stays absent (recipe/canon.h) */
+    const char *absent;       /* what an absent key counts as, in JSON; NULL: it stays absent (tune/canon.h) */
+    void (*canon)(const YamlNode *v, Str *out); /* F_CHECKED, numbers: appends v as one JSON value; NULL: by its type */
     void (*value)(Check *c, const YamlNode *v, const struct Field *f); /* F_CHECKED: says what is wrong with v */
 } Field;
 
@@ -75,18 +76,27 @@ struct Object {
 #define FIELD_END {.key = NULL}
 #define FIELD_TYPE {.key = "type", .type = F_STR, .required = true}
 #define FIELD_BLOCK_SIZE \
-    {.key = "block_size", .type = F_INT, .bounded = true, .lo = -1, .hi = 1e9, .power_of_two = true}
+    {.key = "block_size", .type = F_INT, .bounded = true, .lo = -1, .hi = 1e9, .power_of_two = true, .absent = "-1"}
 #define FIELD_TP_SIZE(most) \
-    {.key = "max_tp_size", .type = F_INT, .bounded = true, .lo = 1, .hi = most, .power_of_two = true}
-#define FIELD_PATTERNS \
-    {.key = "include", .type = F_PATTERNS, .longest = 200}, {.key = "exclude", .type = F_PATTERNS, .longest = 200}
+    {.key = "max_tp_size", .type = F_INT, .bounded = true, .lo = 1, .hi = most, .power_of_two = true, .absent = "4"}
+#define FIELD_PATTERNS                                                                      \
+    {.key = "include", .type = F_PATTERNS, .longest = 200, .absent = "[\"*\"]"},            \
+        {.key = "exclude", .type = F_PATTERNS, .longest = 200, .absent = "[]"}
 /* The same where the peer takes null for an absent list. */
-#define FIELD_PATTERNS_OR_NULL                                                    \
-    {.key = "include", .type = F_PATTERNS, .longest = 200, .nullable = true},     \
-        {.key = "exclude", .type = F_PATTERNS, .longest = 200, .nullable = true}
+#define FIELD_PATTERNS_OR_NULL                                                                  \
+    {.key = "include", .type = F_PATTERNS, .longest = 200, .nullable = true, .absent = "null"}, \
+        {.key = "exclude", .type = F_PATTERNS, .longest = 200, .nullable = true, .absent = "null"}
+/* The four kinds of subgraph, as an absent list of them stands for. */
+#define FIELD_SUBGRAPHS                                                 \
+    {.key = "enable_subgraph_type", .type = F_STRINGS,                  \
+     .absent = "[\"norm-linear\", \"linear-linear\", \"ov\", \"up-down\"]"}
 /* Keys of every saver. Their checks are the recipe's. */
 #define FIELD_SAVER \
-    FIELD_TYPE, {.key = "part_file_size", .type = F_FLOAT}, {.key = "save_directory", .type = F_ANY}
+    FIELD_TYPE, {.key = "part_file_size", .type = F_FLOAT, .absent = "4", .canon = canon_number}, \
+        {.key = "save_directory", .type = F_ANY}
+
+/* A number in JSON: whole ones without a point. */
+void canon_number(const YamlNode *v, Str *out);
 
 /* Checks a mapping against its table: unknown and missing keys, then each value. */
 void check_object(Check *c, const YamlNode *map, const Object *o);
@@ -103,7 +113,11 @@ int check_item_type(Check *c, const YamlNode *item, const char *noun, bool list,
 void check_characters(Check *c, const YamlNode *n);
 /* Values of F_CHECKED fields: a list of processors, a whole document of modelslim_v1. */
 void check_processors(Check *c, const YamlNode *v, const Field *f);
+void check_saver_list(Check *c, const YamlNode *v, const Field *f);
 void check_practice(Check *c, const YamlNode *v, const Field *f);
+/* The keys of a type of spec.process, of spec.save; fields NULL: there is no such type. */
+Object processor_object(const RecipeRows *rows, const char *type);
+Object saver_object(const RecipeRows *rows, const char *type);
 /* The spec of a modelslim_v1 document. */
 extern const Object recipe_spec_object;
 

@@ -155,7 +155,8 @@ static void check_linear_quant(Check *c, const YamlNode *map)
 static const Field linear_quant_fields[] = {
     FIELD_TYPE,
     {.key = "qconfig", .type = F_OBJECT, .object = &qconfig_object, .required = true},
-    FIELD_PATTERNS_OR_NULL, /* null here gets a note: check_linear_quant */
+    {.key = "include", .type = F_PATTERNS, .longest = 200, .nullable = true, .absent = "[\"*\"]"}, /* null gets a note */
+    {.key = "exclude", .type = F_PATTERNS, .longest = 200, .nullable = true, .absent = "[]"},
     FIELD_END,
 };
 const Object linear_quant_object = {.fields = linear_quant_fields, .check = check_linear_quant};

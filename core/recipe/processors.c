@@ -203,3 +203,14 @@ const ProcessorType *processor_find(const RecipeRows *rows, const char *type)
             return p;
     return NULL;
 }
+
+Object processor_object(const RecipeRows *rows, const char *type)
+{
+    const ProcessorType *p = processor_find(rows, type);
+    if (p)
+        return *p->object;
+    for (int i = 0; i < NKEPT; i++)
+        if (strcmp(kept_types[i].name, type) == 0)
+            return (Object){.fields = kept_types[i].fields, .check = kept_types[i].check};
+    return (Object){0};
+}

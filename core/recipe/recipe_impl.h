@@ -90,8 +90,7 @@ extern const ApiVersion api_v1, api_v0, api_vlm, api_sd, api_convert;
 
 /* Checks the whole mapping at the root. */
 void check_root(Check *c, const YamlNode *root, const ApiVersion *api);
-/* Values of F_CHECKED fields: lists of savers; of savers in multimodal documents. */
-void check_savers(Check *c, const YamlNode *v, const Field *f);
+/* Values of F_CHECKED fields: lists of savers in multimodal documents. */
 void check_old_savers(Check *c, const YamlNode *v, const Field *f);
 /* Whether v is a list of at least `least` items; says so otherwise. */
 bool check_list(Check *c, const YamlNode *v, int least);

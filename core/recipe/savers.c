@@ -1,4 +1,5 @@
 #include <math.h>
+#include <string.h>
 
 #include "recipe/recipe_impl.h"
 
@@ -80,7 +81,7 @@ static void check_saver_item(Check *c, const YamlNode *item)
         check_object(c, item, &(Object){.fields = t.fields, .check = check_saver});
 }
 
-void check_savers(Check *c, const YamlNode *v, const Field *f)
+void check_saver_list(Check *c, const YamlNode *v, const Field *f)
 {
     check_items(c, v, f, check_saver_item);
 }
@@ -95,4 +96,22 @@ static void check_old_saver_item(Check *c, const YamlNode *item)
 void check_old_savers(Check *c, const YamlNode *v, const Field *f)
 {
     check_items(c, v, f, check_old_saver_item);
+}
+
+Object saver_object(const RecipeRows *rows, const char *type)
+{
+    SaverType t;
+    for (int i = 0; rows->saver(i, &t); i++)
+        if (strcmp(t.name, type) == 0)
+            return (Object){.fields = t.fields};
+    return (Object){0};
+}
+
+void canon_number(const YamlNode *v, Str *out)
+{
+    double x;
+    if (lax_float(v, &x) && x == floor(x) && fabs(x) < 1e15)
+        str_printf(out, "%.0f", x);
+    else
+        str_double(out, x);
 }

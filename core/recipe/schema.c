@@ -15,7 +15,8 @@ static const Field q_fields[] = {
 const Object qspec_object = {.fields = q_fields};
 
 static const Field linear_q_fields[] = {
-    {.key = "act", .type = F_OBJECT, .object = &qspec_object},
+    {.key = "act", .type = F_OBJECT, .object = &qspec_object,
+     .absent = "{\"dtype\": \"float\", \"method\": \"none\", \"scope\": \"per_tensor\", \"symmetric\": true}"},
     {.key = "weight", .type = F_OBJECT, .object = &qspec_object, .required = true},
     FIELD_END,
 };
@@ -54,17 +55,17 @@ static const Object metadata_object = {.fields = metadata_fields};
 
 static const Field prior_fields[] = {
     {.key = "process", .type = F_CHECKED, .value = check_processors, .required = true},
-    {.key = "dataset", .type = F_STR, .longest = 4096, .nullable = true},
+    {.key = "dataset", .type = F_STR, .longest = 4096, .nullable = true, .absent = "null"},
     FIELD_END,
 };
 const Object prior_object = {.fields = prior_fields};
 
 static const Field spec_fields[] = {
-    {.key = "runner", .type = F_ENUM, .words = runners},
-    {.key = "prior", .type = F_OBJECTS, .object = &prior_object},
-    {.key = "process", .type = F_CHECKED, .value = check_processors},
-    {.key = "save", .type = F_CHECKED, .value = check_savers},
-    {.key = "dataset", .type = F_STR, .longest = 4096},
+    {.key = "runner", .type = F_ENUM, .words = runners, .absent = "\"auto\""},
+    {.key = "prior", .type = F_OBJECTS, .object = &prior_object, .absent = "[]"},
+    {.key = "process", .type = F_CHECKED, .value = check_processors, .absent = "[]"},
+    {.key = "save", .type = F_CHECKED, .value = check_saver_list, .absent = "[]"},
+    {.key = "dataset", .type = F_STR, .longest = 4096, .absent = "\"mix_calib.jsonl\""},
     FIELD_END,
 };
 

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tune/canon.h"
+
 Status eval_result_add(EvalResult *r, const Accuracy *a, Error *err)
 {
     Accuracy *more = realloc(r->accuracy, (size_t)(r->n + 1) * sizeof *more);
@@ -97,8 +99,8 @@ static void check_at_most(Check *c, const YamlNode *v, const Field *f)
 
 static const Field expectation_fields[] = {
     {.key = "dataset", .type = F_STR, .required = true, .longest = DATASET_MAX, .filled = true},
-    {.key = "target", .type = F_CHECKED, .value = check_decimal, .open = true},
-    {.key = "tolerance", .type = F_CHECKED, .value = check_decimal},
+    {.key = "target", .type = F_CHECKED, .value = check_decimal, .open = true, .canon = canon_decimal},
+    {.key = "tolerance", .type = F_CHECKED, .value = check_decimal, .canon = canon_decimal},
     {.key = "at_most", .type = F_CHECKED, .value = check_at_most, .ours = true},
     FIELD_END,
 };

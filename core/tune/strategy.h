@@ -74,6 +74,8 @@ typedef struct StrategyKit {
 } StrategyKit;
 
 typedef struct Play Play;
+struct Draft;
+struct DraftMade;
 typedef struct StrategyType {
     const char *name;            /* strategy.type */
     const Object *object;        /* all keys of `strategy` */
@@ -83,8 +85,12 @@ typedef struct StrategyType {
     /* What it needs to play, into *state. May be NULL: state is then settings. */
     Status (*open)(void **state, const void *settings, const StrategyKit *kit, Error *err);
     void (*close)(void *state);
-    /* From the beginning to the first of play_ask..., play_end... that gives false. tune/play.h. */
+    /* From the beginning to the first question that has no answer: tune/play.h. */
     void (*play)(const void *state, Play *p);
+    /* The document of a draft (play.h) under this id; nodes and texts in the arena. */
+    Status (*make)(const void *state, Arena *a, const struct Draft *d, const char *id, struct DraftMade *out, Error *err);
+    /* metadata.config_id of practices, without their number. */
+    const char *(*id)(const void *state);
 } StrategyType;
 
 typedef struct Strategy Strategy;
