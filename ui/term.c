@@ -314,7 +314,7 @@ static void curses_modes(Term *t, const TermOptions *o)
     define_key("\x1b[201~", 0x901);
     t->mouse = o->mouse && !t->null;
     if (t->mouse)
-        mousemask(BUTTON1_CLICKED | BUTTON1_PRESSED | BUTTON1_RELEASED | BUTTON1_DOUBLE_CLICKED | BUTTON4_PRESSED | BUTTON5_PRESSED, NULL);
+        mousemask(BUTTON1_PRESSED | BUTTON1_RELEASED | BUTTON4_PRESSED | BUTTON5_PRESSED, NULL); /* clicks would be made of events apart */
     mouseinterval(0);
 }
 

@@ -317,12 +317,12 @@ unsigned ui_paste_pause(Ui *ui)
     return ui->pasting && clock_ns() - ui->last_key >= PASTE_SILENCE_NS ? end_paste(ui) : DO_NOTHING;
 }
 
-/* Whether an event is a click. Curses tells a press and its release that come together as the release alone, and each
- * step of a drag as another press. */
+/* Whether an event is a click: a press, or a release whose press was not told. Curses tells each step of a drag as
+ * another press. */
 static bool click_begins(Ui *ui, mmask_t what)
 {
     bool was = ui->button_down;
-    if (what & (BUTTON1_CLICKED | BUTTON1_DOUBLE_CLICKED | BUTTON1_RELEASED))
+    if (what & BUTTON1_RELEASED)
         ui->button_down = false;
     else if (what & BUTTON1_PRESSED)
         ui->button_down = true;
@@ -331,38 +331,49 @@ static bool click_begins(Ui *ui, mmask_t what)
     return !was;
 }
 
-static unsigned key_mouse(Ui *ui)
+static unsigned mouse_event(Ui *ui, const MEVENT *e)
 {
-    MEVENT e;
-    if (getmouse(&e) != OK)
-        return DO_NOTHING;
-    bool clicked = click_begins(ui, e.bstate);
+    bool clicked = click_begins(ui, e->bstate);
     if (ui->input || ui->question.text)
         return DO_NOTHING;
-    bool wheel = e.bstate & (BUTTON4_PRESSED | BUTTON5_PRESSED);
+    bool wheel = e->bstate & (BUTTON4_PRESSED | BUTTON5_PRESSED);
     for (int i = 0; i < 3 && ui->overlay && wheel; i++)
-        ui->overlay->key(ui, KEY_CODE(e.bstate & BUTTON4_PRESSED ? KEY_UP : KEY_DOWN));
+        ui->overlay->key(ui, KEY_CODE(e->bstate & BUTTON4_PRESSED ? KEY_UP : KEY_DOWN));
     if (ui->overlay)
         return DO_PAINT;
     if (wheel) {
         for (int i = 0; i < 3; i++)
-            ui->view->move(ui, ui_state(ui, ui->view), e.bstate & BUTTON4_PRESSED ? MOVE_UP : MOVE_DOWN);
+            ui->view->move(ui, ui_state(ui, ui->view), e->bstate & BUTTON4_PRESSED ? MOVE_UP : MOVE_DOWN);
         return DO_PAINT;
     }
     if (!clicked)
         return DO_NOTHING;
-    for (int i = 0; i < ui->ntab_spans && e.y == ui->layout.tabs.y; i++) {
-        if (e.x >= ui->tab_spans[i].x && e.x < ui->tab_spans[i].x + ui->tab_spans[i].w)
+    for (int i = 0; i < ui->ntab_spans && e->y == ui->layout.tabs.y; i++) {
+        if (e->x >= ui->tab_spans[i].x && e->x < ui->tab_spans[i].x + ui->tab_spans[i].w)
             return ui_goto(ui, ui->tab_spans[i].view);
     }
-    for (int i = 0; i < ui->nkey_spans && e.y == ui->layout.keys.y; i++) {
-        if (e.x >= ui->key_spans[i].x && e.x < ui->key_spans[i].x + ui->key_spans[i].w)
+    for (int i = 0; i < ui->nkey_spans && e->y == ui->layout.keys.y; i++) {
+        if (e->x >= ui->key_spans[i].x && e->x < ui->key_spans[i].x + ui->key_spans[i].w)
             return key_in_view(ui, ui->key_spans[i].key);
     }
     Rect m = ui->layout.main;
-    if (ui->view->click && e.y >= m.y && e.y < m.y + m.h && e.x >= m.x && e.x < m.x + m.w)
-        ui->view->click(ui, ui_state(ui, ui->view), e.y - m.y, e.x - m.x);
+    if (ui->view->click && e->y >= m.y && e->y < m.y + m.h && e->x >= m.x && e->x < m.x + m.w)
+        ui->view->click(ui, ui_state(ui, ui->view), e->y - m.y, e->x - m.x);
     return DO_PAINT;
+}
+
+/* Curses hands over what came together as one key, and tells the newest event first. */
+static unsigned key_mouse(Ui *ui)
+{
+    enum { HELD = 16 }; /* more than curses holds */
+    MEVENT e[HELD];
+    int n = 0;
+    unsigned bits = DO_NOTHING;
+    while (n < HELD && getmouse(&e[n]) == OK)
+        n++;
+    while (n > 0)
+        bits |= mouse_event(ui, &e[--n]);
+    return bits;
 }
 
 unsigned ui_key(Ui *ui, int key)
@@ -379,6 +390,8 @@ unsigned ui_key(Ui *ui, int key)
     if (key == KEY_PASTE_END)
         return DO_NOTHING;
     ui->last_key = clock_ns();
+    if (key == KEY_CTRL('L') && !ui_binding(ui, key))
+        return act_redraw(ui, NULL, key); /* whatever is open or said stays as it is */
     if (ui->input)
         return input_key(ui, key);
     ui->message[0] = '\0';

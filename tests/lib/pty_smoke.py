@@ -11,7 +11,7 @@ import sys
 import termios
 import time
 
-from pty_term import Program, Tap, plain
+from pty_term import Program, Tap, every, plain, set_size
 
 PROGRAM, MODEL, SCRATCH = sys.argv[1:4]
 LIMIT = 150 if os.environ.get("SLIMSCOPE_SAN") else 60
@@ -38,6 +38,8 @@ def start(name, *args, rows=24, cols=80, **env):
 
 def left_well(p, name):
     """The terminal is as it was before: its modes, the normal screen, the cursor."""
+    if p.shell_pid is not None:  # it has stopped: what it painted may still be on its way
+        p.see(lambda _: b"\x1b[?2004l" in p.out[p.mark:] and b"\x1b[?1049l" in p.out[p.mark:], redraw=False)
     out = p.out
     tap.ok(out.rfind(b"\x1b[?1049l") > out.rfind(b"\x1b[?1049h"), name + ": the alternate screen is left")
     tap.ok(out.rfind(b"\x1b[?25h") >= out.rfind(b"\x1b[?25l"), name + ": the cursor is shown")
@@ -48,8 +50,8 @@ def left_well(p, name):
 
 def life(p):
     """start, resize, suspend, run, quit"""
-    p.see("down_proj")
-    tap.ok("layer" in p.shown() and "Rank" in p.shown(), "the first paint shows the table")
+    p.see(every("down_proj", "layer", "Rank"))
+    tap.ok(True, "the first paint shows the table")
     tap.ok(not termios.tcgetattr(p.master)[3] & termios.ICANON, "the terminal gives single keys")
     for rows, cols, want in ((30, 100, "down_proj"), (15, 60, "proj"), (1, 1, None), (24, 80, "down_proj"), (3, 300, None), (50, 200, "down_proj"),
                              (24, 80, "down_proj")):
@@ -77,8 +79,6 @@ def life(p):
         else:
             p.kill(signal.SIGTSTP)
         tap.equal("stopped %d" % signal.SIGTSTP, p.report("stopped", "exit", "signal"), "it stops by " + how)
-        while p.pump(0.05):
-            pass
         left_well(p, "stopped by " + how)
         p.fg()
         p.see("down_proj", redraw=False)
@@ -86,15 +86,15 @@ def life(p):
         tap.ok(not termios.tcgetattr(p.master)[3] & termios.ICANON, "SIGCONT after the %s: single keys again" % how)
     p.keys("r")
     p.see("56/56")
-    p.keys("g\x0c")
-    p.see("layers.6.mlp.down_proj")
-    tap.ok(re.search(r"layers\.\S*down_proj\s+\d\.\d+e[+-]?\d", p.shown()) is not None, "scores stand in the rows", p.shown())
+    p.keys("g")
+    p.see(re.compile(r"layers\.\S*down_proj\s+\d\.\d+e[+-]?\d"))
+    tap.ok(True, "scores stand in the rows")
     p.keys("q")
-    p.see("quit?", redraw=False)
-    p.keys("n")
-    p.see("down_proj")
+    p.see(re.compile("[Qq]uit\\?"))
+    p.keys("nG")
+    p.see("row 56 of 56")
     p.keys("q")
-    p.see("quit?", redraw=False)
+    p.see(re.compile("[Qq]uit\\?"))
     p.keys("y")
     tap.equal("exit 0", p.finish(), "q, y: ends with 0")
     left_well(p, "after q")
@@ -104,12 +104,12 @@ def slow_line(p):
     """copies while the window is dragged and nobody reads"""
     p.see("down_proj")
     p.keys("5")
-    p.see("the document", "differences")
+    p.see("5 Export]")
     os.write(p.master, b"y" * 150)  # what is copied fills the line; signals come while its rest waits
     for i in range(60):
-        p.resize(24 + i % 3, 80 + i % 5)
+        set_size(p.master, 24 + i % 3, 80 + i % 5)
         time.sleep(0.01)
-    p.see("copied", redraw=False)
+    p.see("copied")
     p.keys("Q")
     tap.equal("exit 0", p.finish(), "a slow line: it ends with 0")
     begun, whole = p.out.count(b"\x1b]52;c;"), len(re.findall(rb"\x1b\]52;c;[A-Za-z0-9+/]*=*\x07", p.out))
@@ -129,21 +129,19 @@ def mouse(p):
         if button < 32:
             os.write(p.master, b"\x1b[<%d;%d;%dm" % (button, x, y))
 
-    def on(name):  # the row of the cursor
-        p.keys("\x0c")
-        p.see("> ", redraw=False)
-        while p.pump(0.2):
-            pass
-        return re.search(r">\s+\?\s+" + re.escape(name), p.shown()) is not None
+    def cursor_on(name, test):  # on another row than before
+        p.see(re.compile(r">\s+\?\s+" + re.escape(name)))
+        tap.ok(True, "the mouse: " + test)
     press(0, 30, 9)
-    tap.ok(on("model.layers.0.mlp.up_proj"), "the mouse: a click moves to its row", p.shown())
+    cursor_on("model.layers.0.mlp.up_proj", "a click moves to its row")
+    p.fresh()
     os.write(p.master, b"\x1b[<0;30;9M\x1b[<32;30;11M\x1b[<32;30;12M\x1b[<0;30;12m")
     press(0, 300, 9)
-    tap.ok(on("model.layers.0.mlp.up_proj"), "the mouse: dragging, and a click beside the screen, do nothing", p.shown())
     press(65, 30, 9)
-    tap.ok(on("model.layers.1.self_attn.k_proj"), "the mouse: the wheel moves three rows", p.shown())
+    cursor_on("model.layers.1.self_attn.k_proj", "dragging, and a click beside the screen, do nothing; the wheel moves three rows")
+    p.fresh()
     press(64, 30, 9)
-    tap.ok(on("model.layers.0.mlp.up_proj"), "the mouse: and back", p.shown())
+    cursor_on("model.layers.0.mlp.up_proj", "and back")
     press(0, 20, 3)
     p.see("layer ^")
     press(0, 20, 3, apart=False)
@@ -152,13 +150,14 @@ def mouse(p):
     press(0, 11, 2)
     p.see("What-if]")
     tap.ok(True, "the mouse: a tab opens its screen")
-    while p.pump(0.2):  # all of it is there, the last line too
-        pass
-    p.mark = len(p.out)
+    p.fresh()
     press(0, 3, 24)
-    p.see("Keys on")
-    press(65, 30, 9)
-    tap.ok(p.end is None, "the mouse: a key of the last line is pressed, the wheel scrolls what it opened")
+    top = int(p.see(re.compile(r"Keys on What-if\s+1-(\d+) of"))[1])
+    tap.ok(True, "the mouse: a key of the last line is pressed")
+    for _ in range(top):
+        press(65, 30, 9)
+    p.see(re.compile(r"Keys on What-if\s+(?!1-)\d+-\d+ of"))
+    tap.ok(True, "the mouse: the wheel scrolls what it opened")
     p.keys("qQ")
     tap.equal("exit 0", p.finish(), "the mouse: it ends with 0")
     left_well(p, "the mouse")
@@ -166,9 +165,9 @@ def mouse(p):
 
 def lost_end(p):
     """a paste whose end got lost"""
-    p.see("r scores all layers; ? explains keys", redraw=False)
+    p.see("r scores all layers; ? explains keys")
     os.write(p.master, b"\x1b[200~model.layers.0.mlp")
-    p.see("tag: model.layers.0.mlp", redraw=False)
+    p.see("tag: model.layers.0.mlp", redraw=False)  # a redraw would be part of the paste
     tap.ok(True, "a second of silence ends a paste, its text stands in the line")
     p.keys("\x1b")
     os.write(p.master, b"\x1b[200~hello")
@@ -192,9 +191,9 @@ def running(p):
     """Starts the analysis and waits for its third layer. Gives the layers done."""
     p.see("down_proj")
     p.keys(":analyze kurtosis local_error\r")
-    p.see("runs; you can go on", redraw=False)
+    p.see("runs; you can go on")
     p.keys("3")
-    return int(p.see(*("%d/8 " % i for i in range(3, 8))).split("/")[0])
+    return int(p.see(re.compile(r"\b([3-7])/8 "))[1])
 
 
 def headless(name, *args):
@@ -240,7 +239,7 @@ def kills():
         """a quit that lets the jobs go on"""
         running(p)
         p.keys("Q")
-        p.see("let it go on without a screen", redraw=False)
+        p.see("let it go on without a screen")
         p.keys("d")
         tap.equal("exit 0", p.finish(), "detached: the workbench ends")
         tap.ok("its jobs go on without a screen" in plain(p.out), "detached: a line says so")
@@ -267,9 +266,9 @@ def poor_terminals():
         """NO_COLOR"""
         p.see("down_proj")
         p.keys("x")
-        p.see("undo")
+        p.see("float 3/56")
         p.keys("2")
-        p.see("What-if")
+        p.see("2 What-if]")
         p.keys("Q")
         p.finish()
         tap.equal([], COLOUR.findall(p.out)[:5], "NO_COLOR: no colour is sent")
@@ -278,9 +277,9 @@ def poor_terminals():
     def ascii_only(p):
         """LC_ALL=C"""
         p.see("down_proj")
-        for key in "\r?q2351":
-            p.keys(key)
-            p.see("own", "Rank", "roj", "F1")
+        for keys, want in (("\r", "Enter|F1"), ("?", "Keys on"), ("q2", "2 What-if\\]"), ("3", "3 Jobs\\]"), ("5", "5 Export\\]"), ("1", "1 Rank\\]")):
+            p.keys(keys)
+            p.see(re.compile(want))
         p.keys("Q")
         p.finish()
         tap.equal([], [hex(b) for b in p.out if b >= 128][:5], "LC_ALL=C: only ASCII is painted")
@@ -309,8 +308,8 @@ def poor_terminals():
         p.keys("r")
         p.see("56/56")
         p.keys("\r")
-        p.see("input")
-        p.keys("Q")
+        p.see(re.compile("input|INPUT"))
+        p.keys(":quit!\r")  # later passes of the analysis may be under way
         p.finish()
         braille = [c for c in p.out.decode("utf-8", "replace") if 0x2800 <= ord(c) < 0x2900]
         tap.equal([], braille[:5], "TERM=linux: no braille, which its font lacks")
@@ -318,7 +317,7 @@ def poor_terminals():
 
     def no_locale(p):
         """a locale that isn't installed"""
-        p.see("no locale 'xx_YY.UTF-8' here", redraw=False)
+        p.see("no locale 'xx_YY.UTF-8' here")
         p.keys("jQ")
         tap.equal("exit 0", p.finish(), "a locale that isn't installed is told")
     tap.run(no_locale, start("nolocale", LC_ALL="xx_YY.UTF-8"))

@@ -1,6 +1,6 @@
 """A program on a pseudo-terminal, as a person's shell would run it: its own process group in the foreground, stops reported.
 
-Standard library only. Nothing here sleeps to give the program time: `see` waits until a text is painted."""
+Standard library only. Nothing here sleeps to give the program time: `see` waits until what a test asserts is painted."""
 import fcntl
 import os
 import pty
@@ -21,6 +21,11 @@ def plain(data):
     def instead(match):
         return b"\n" if match.group(1) in (b"H", b"f", b"d") else b" " if match.group(1) in (b"G", b"C") else b""
     return ESCAPES.sub(instead, data).decode("utf-8", "replace")
+
+
+def every(*patterns):
+    """What `see` waits for to have all of these regular expressions on one screen, wherever they stand."""
+    return re.compile(r"(?s)\A" + "".join("(?=.*(?-s:%s))" % pattern for pattern in patterns))
 
 
 def set_size(fd, rows, cols):
@@ -86,7 +91,7 @@ class Program:
     """argv on a new terminal. `end` of a report: "exit N" or "signal N"."""
 
     def __init__(self, argv, env, rows=24, cols=80, stdin=None, limit=120):
-        self.limit, self.out, self.mark, self.said, self.end = limit, b"", 0, [], None
+        self.limit, self.out, self.mark, self.said, self.end, self.dry = limit, b"", 0, [], None, False
         self.master, slave = pty.openpty()
         set_size(self.master, rows, cols)
         self.modes = termios.tcgetattr(self.master)
@@ -125,6 +130,7 @@ class Program:
             except OSError:
                 data = b""
             self.out += data
+            self.dry = not data
             return bool(data)
         return bool(ready)
 
@@ -147,49 +153,58 @@ class Program:
         line = self.report("exit", "signal")
         os.waitpid(self.shell_pid, 0)
         self.shell_pid = None
-        while self.master is not None and self.pump(0.05):
-            if self.reports is None and not select.select([self.master], [], [], 0)[0]:
-                break
+        end = time.monotonic() + self.limit
+        while self.master is not None and not self.dry and time.monotonic() < end:
+            self.pump(0.5)
         return line
 
     def shown(self):
         return plain(self.out[self.mark:])
 
-    def see(self, *texts, redraw=True):
-        """Waits until one of these texts is on the screen: painted since the last key, or by a redraw that is asked for now and then.
-        Gives the text."""
+    def see(self, *wants, redraw=True):
+        """Waits until one of these is on the screen: painted since the last key, or by a redraw that is asked for now and then. Each is a
+        text, a compiled regular expression or a function of what was shown. Gives what was found: the text, the match, the result."""
+        def found(want, shown):
+            if isinstance(want, str):
+                return want if want in shown else None
+            return want.search(shown) if isinstance(want, re.Pattern) else want(shown)
         end = time.monotonic() + self.limit
         while True:
             shown = self.shown()
-            for text in texts:
-                if text in shown:
-                    return text
+            for want in wants:
+                it = found(want, shown)
+                if it:
+                    return it
             for line in self.said:
                 if line.split()[0] in ("exit", "signal"):
-                    raise Failed("it ended (%s) while '%s' was waited for" % (line, texts[0]))
+                    raise Failed("it ended (%s) while %r was waited for" % (line, wants[0]))
             if time.monotonic() > end:
-                raise Failed("'%s' was not painted in %d s" % ("' or '".join(texts), self.limit))
+                raise Failed("%s was not painted in %d s" % (" or ".join(map(repr, wants)), self.limit))
             if not self.pump(0.7) and redraw:
                 os.write(self.master, CTRL_L)
 
     # ---- what is done to it ----
 
-    def keys(self, text):
-        while self.pump(0):  # what was painted before belongs to what was done before
+    def fresh(self):
+        """What was painted before belongs to what was done before."""
+        while self.pump(0):
             pass
         self.mark = len(self.out)
-        os.write(self.master, text.encode())
+
+    def keys(self, text):
+        self.fresh()
+        os.write(self.master, text if isinstance(text, bytes) else text.encode())
 
     def resize(self, rows, cols):
-        self.mark = len(self.out)
+        self.fresh()
         set_size(self.master, rows, cols)  # the kernel sends SIGWINCH to the foreground group
 
     def kill(self, sig):
-        self.mark = len(self.out)
+        self.fresh()
         os.kill(self.pid, sig)
 
     def fg(self):
-        self.mark = len(self.out)
+        self.fresh()
         os.write(self.orders, b"f")
 
     def hang_up(self):

@@ -290,10 +290,15 @@ static void test_paste_tags(void **state)
     world_close(&w);
 }
 
-static void mouse_event(World *w, int y, int x, mmask_t button)
+static void queue_event(int y, int x, mmask_t button)
 {
     MEVENT e = {.y = y, .x = x, .bstate = button};
     assert_int_equal(ungetmouse(&e), OK);
+}
+
+static void mouse_event(World *w, int y, int x, mmask_t button)
+{
+    queue_event(y, x, button);
     unsigned bits = ui_key(w->ui, KEY_CODE(KEY_MOUSE));
     if (bits & DO_RELAYOUT)
         ui_set_size(w->ui, w->ui->rows, w->ui->cols);
@@ -387,8 +392,17 @@ static void test_mouse(void **state)
     mouse_event(&w, 9, 20, BUTTON1_RELEASED);
     assert_true(session_sort_key(w.app.session, &up) == SORT_NAME && up);
     assert_int_equal(ui_here(w.ui).linear, third);
+    queue_event(2, 20, BUTTON1_PRESSED);
     mouse_event(&w, 2, 20, BUTTON1_RELEASED); /* a press and its release that came together */
     assert_true(session_sort_key(w.app.session, &up) == SORT_NAME && !up);
+    mouse_event(&w, 20, 99, BUTTON1_PRESSED);
+    queue_event(20, 99, BUTTON1_RELEASED);
+    mouse_event(&w, 10, 10, BUTTON5_PRESSED); /* a release, and the wheel before it was looked at */
+    assert_int_not_equal(ui_here(w.ui).linear, third);
+    mouse_event(&w, 10, 10, BUTTON4_PRESSED);
+    assert_int_equal(ui_here(w.ui).linear, third);
+    click(&w, 2, 20, BUTTON1_PRESSED);
+    assert_true(session_sort_key(w.app.session, &up) == SORT_NAME && up);
     click(&w, 1, 12, BUTTON1_PRESSED);
     assert_string_equal(w.ui->view->name, "whatif");
     click(&w, 29, 2, BUTTON1_PRESSED); /* F1Help */
@@ -396,6 +410,26 @@ static void test_mouse(void **state)
     world_keys(&w, "q 1");
     click(&w, 10, 10, BUTTON4_PRESSED);
     assert_true(ui_here(w.ui).linear != third);
+    world_close(&w);
+}
+
+/* ^L draws what is there: an open line, a question, a page and a message stay. */
+static void test_drawn_anew(void **state)
+{
+    (void)state;
+    World w;
+    world_open(&w, 100, 30, "ascii", true, false);
+    world_keys(&w, "Z ^L");
+    world_shows(&w, "Z is no key here", true);
+    world_keys(&w, "? ^L");
+    world_shows(&w, "Keys on Rank", true);
+    world_shows(&w, "> r  ", true);
+    world_keys(&w, "q : d u m p ^L");
+    world_shows(&w, ":dump", true);
+    world_keys(&w, "Esc x q ^L");
+    world_shows(&w, "quit?", true);
+    world_keys(&w, "n : b i n d Space ^ L Space u n d o Enter ^L");
+    world_shows(&w, "undone", true);
     world_close(&w);
 }
 
@@ -688,6 +722,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_commands_of_the_screen),
         cmocka_unit_test(test_calm),
         cmocka_unit_test(test_mouse),
+        cmocka_unit_test(test_drawn_anew),
         cmocka_unit_test(test_sorted_both_ways),
         cmocka_unit_test(test_any_key_any_size),
     };
