@@ -47,23 +47,29 @@ Status app_become(App *a, Face face, Error *err)
     return ST_OK;
 }
 
+Status app_go_on(App *a, Error *err)
+{
+    Status st = session_close(a->session, err);
+    a->session = a->next;
+    a->next = NULL;
+    a->quit = false;
+    a->log_seen = session_log_old(a->session);
+    if (st == ST_OK)
+        session_follow(a, NULL);
+    return st;
+}
+
 Status app_run_screen(App *a, const ScreenOptions *o, Error *err)
 {
     if (!a->screen)
         return error_set(err, ST_USAGE, "this program has no screen");
     ScreenOptions now = *o;
     Status st = a->screen->run(a, &now, err);
+    now.script = NULL; /* it was run */
     while (st == ST_OK && a->next) {
-        st = session_close(a->session, err);
-        a->session = a->next;
-        a->next = NULL;
-        a->quit = false;
-        a->log_seen = session_log_old(a->session);
-        now.script = NULL; /* it was run */
-        if (st == ST_OK) {
-            session_follow(a, NULL);
+        st = app_go_on(a, err);
+        if (st == ST_OK)
             st = a->screen->run(a, &now, err);
-        }
     }
     return st;
 }
@@ -339,7 +345,7 @@ static void history_line(const Command *cmd, const CommandLine *cl, int argc, ch
 static Status record(App *a, const Command *cmd, const CommandLine *cl, int argc, char **argv, int undo_before,
                      Error *err)
 {
-    if (!a->session || (cmd->flags & CMD_NO_LOG))
+    if (!a->session || (cmd->flags & CMD_NO_LOG) || a->next) /* going on elsewhere is no part of what was done here */
         return ST_OK;
     Str line = {0};
     history_line(cmd, cl, argc, argv, &line);

@@ -49,7 +49,7 @@ struct App {
     void (*print)(void *ctx, const char *text, size_t len);
     void *print_ctx;
     bool quit;               /* set by the quit command */
-    Session *next;           /* that the workbench goes on with once its screen has closed; NULL: it ends then */
+    Session *next;           /* that the workbench or the shell goes on with, once it has left this one; NULL: it ends then */
     char *replay_file;       /* script being run, for messages */
     int replay_line;
     /* screen commands; NULL without a workbench */
@@ -78,6 +78,8 @@ struct App {
 };
 
 Status app_init(App *a, Face face, Error *err);
+/* Takes `next` in the place of the session, which is closed. */
+Status app_go_on(App *a, Error *err);
 /* Closes the session: the first error of what was to be saved. */
 Status app_close(App *a, Error *err);
 void app_fini(App *a);

@@ -164,42 +164,71 @@ static Status write_report(App *a, const CommandLine *cl, Error *err)
 
 /* ---- the others ---- */
 
-static Status name_session(App *a, const CommandLine *cl, Error *err)
+static Status give_name(App *a, const char *name, Error *err)
 {
-    RETURN_IF_ERROR(want_words(cl, 2, 2, err));
     RETURN_IF_ERROR(need_session(a, err));
     if (session_is_read_only(a->session))
         return error_set(err, ST_USAGE, "this session is read-only here: it can't be named");
-    RETURN_IF_ERROR(session_set_name(a->session, cl->words[1], err));
-    app_note(a, "this session is %s; slimscope resume %s goes on with it", cl->words[1], cl->words[1]);
+    RETURN_IF_ERROR(session_set_name(a->session, name, err));
+    app_note(a, "this session is %s; slimscope resume %s goes on with it", name, name);
+    return ST_OK;
+}
+
+static Status name_session(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 2, 2, err));
+    return give_name(a, cl->words[1], err);
+}
+
+static Status write_session(App *a, const char *file, bool replace, Error *err)
+{
+    RETURN_IF_ERROR(need_session(a, err));
+    if (file_exists(file) && !replace)
+        return error_set(err, ST_IO, "'%s' is there already: add ! to replace it", file);
+    RETURN_IF_ERROR(session_save(a->session, file, err));
+    app_note(a, "written: %s; load %s opens it again, with the same model", file, file);
     return ST_OK;
 }
 
 static Status save_session(App *a, const CommandLine *cl, Error *err)
 {
     RETURN_IF_ERROR(want_words(cl, 2, 2, err));
-    RETURN_IF_ERROR(need_session(a, err));
-    if (file_exists(cl->words[1]) && !cl->bang)
-        return error_set(err, ST_IO, "'%s' is there already: add ! to replace it", cl->words[1]);
-    RETURN_IF_ERROR(session_save(a->session, cl->words[1], err));
-    app_note(a, "written: %s; slimscope resume --from %s opens it, with the same model", cl->words[1], cl->words[1]);
-    return ST_OK;
+    return write_session(a, cl->words[1], cl->bang, err);
 }
 
-/* Another session in the place of this one, which is kept. */
+/* A word that names a session or a file, and looks like a file. */
+static bool names_file(const char *word)
+{
+    return strpbrk(word, "/.") != NULL;
+}
+
+Status session_go_to(App *a, const char *word, const char *verb, bool stop, Error *err)
+{
+    Session *s = a->session;
+    char id[40] = "";
+    if ((a->face != FACE_UI && a->face != FACE_SHELL) || a->depth)
+        return error_set(err, ST_USAGE, "'%s' opens a session in the workbench and in the shell: elsewhere slimscope resume %s", verb, word);
+    if (s && session_busy(s) && !stop)
+        return error_set(err, ST_USAGE, "a job runs: 'wait' for it, or '%s %s!' to stop it; finished rows are kept", verb, word);
+    if (s && (strcmp(word, session_id(s)) == 0 || strcmp(word, session_name(s)) == 0))
+        return error_set(err, ST_USAGE, "session '%s' is the one that is open", word);
+    bool file = strchr(word, '/') || (names_file(word) && file_exists(word));
+    if (file && a->options.read_only)
+        return error_set(err, ST_USAGE, "opened with --read-only: a file can't become a session here");
+    if (file)
+        RETURN_IF_ERROR(session_take_file(a->options.state_dir, word, id, err));
+    SessionOptions o = a->options;
+    Status st = session_restore(&a->next, &o, id[0] ? id : word, err);
+    if (st != ST_OK && id[0])
+        session_delete(a->options.state_dir, id, NULL);
+    a->quit = a->quit || st == ST_OK;
+    return st;
+}
+
 static Status open_session(App *a, const CommandLine *cl, Error *err)
 {
     RETURN_IF_ERROR(want_words(cl, 2, 2, err));
-    if (a->face != FACE_UI || a->depth)
-        return error_set(err, ST_USAGE, "'session open' is typed in the workbench: elsewhere slimscope resume %s", cl->words[1]);
-    if (a->session && session_busy(a->session) && !cl->bang)
-        return error_set(err, ST_USAGE, "a job runs: 'wait' for it, or 'session open %s!' to stop it; finished rows are kept", cl->words[1]);
-    if (a->session && (strcmp(cl->words[1], session_id(a->session)) == 0 || strcmp(cl->words[1], session_name(a->session)) == 0))
-        return error_set(err, ST_USAGE, "session '%s' is the one that is open", cl->words[1]);
-    SessionOptions o = a->options;
-    RETURN_IF_ERROR(session_restore(&a->next, &o, cl->words[1], err));
-    a->quit = true;
-    return ST_OK;
+    return session_go_to(a, cl->words[1], "session open", cl->bang, err);
 }
 
 static Status remove_sessions(App *a, const CommandLine *cl, Error *err)
@@ -278,4 +307,28 @@ const Command command_session = {
     .options = session_options_list,
     .run = run_session,
     .offer = session_offer,
+};
+
+static Status run_save(App *a, const CommandLine *cl, Error *err)
+{
+    RETURN_IF_ERROR(want_words(cl, 0, 1, err));
+    if (cl->nwords)
+        return names_file(cl->words[0]) ? write_session(a, cl->words[0], cl->bang, err) : give_name(a, cl->words[0], err);
+    RETURN_IF_ERROR(need_session(a, err));
+    if (session_unkept(a->session))
+        return error_set(err, ST_USAGE, "this session is %s: save FILE writes what it holds to a file", session_unkept(a->session));
+    app_note(a, "kept as you go: slimscope resume %s; save NAME gives it a name, save FILE.session writes a copy",
+             session_name(a->session)[0] ? session_name(a->session) : session_id(a->session));
+    return ST_OK;
+}
+const Command command_save = {
+    .name = "save",
+    .args = "[NAME|FILE]",
+    .summary = "Give this session a name, or write it as one file; load NAME or FILE goes on with it.",
+    .help = "A session is kept by itself as one works. A word with a dot or a / is a file (best.session, ./best), any other a name. The "
+            "file holds decisions, scores, measurements and history: no weight and no activations. With ! an existing file is replaced. "
+            "What was decided for an engine is written by 'export', the quantized model by 'quantize'.",
+    .flags = CMD_NO_LOG | CMD_DESTROYS,
+    .completes = COMP_FILE,
+    .run = run_save,
 };

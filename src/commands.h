@@ -6,7 +6,7 @@
 
 /* The one list of verbs: command_NAME in the cmd_*.c file of its group, in the order in which they are listed. */
 #define COMMAND_ROWS(ROW)                                                                                          \
-    ROW(open) ROW(calib) ROW(eval) ROW(recipe) ROW(load) ROW(analyze) ROW(rank) ROW(show) ROW(sort) ROW(filter) ROW(savefilter) ROW(fold) ROW(columns) ROW(sheet) ROW(say)    \
+    ROW(open) ROW(calib) ROW(eval) ROW(recipe) ROW(save) ROW(load) ROW(analyze) ROW(rank) ROW(show) ROW(sort) ROW(filter) ROW(savefilter) ROW(fold) ROW(columns) ROW(sheet) ROW(say)    \
     ROW(tag) ROW(exclude) ROW(include) ROW(level) ROW(rule) ROW(undo) ROW(redo) ROW(measure) ROW(compare) ROW(take) \
     ROW(fit) ROW(grow) ROW(trim) ROW(keep) ROW(swap) ROW(sets) ROW(front) ROW(tune) ROW(guide) ROW(interact) \
     ROW(export) ROW(report) ROW(quantize) \

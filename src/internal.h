@@ -105,6 +105,10 @@ void offer_sessions(const App *a, bool closed, OfferWord *put, void *ctx);
 Status sessions_delete(App *a, const char *const *ids, int64_t days, Error *err);
 /* A session that was opened again goes on with the jobs it was at, unless --no-run was given (cl NULL: it wasn't), and says so. */
 void session_follow(App *a, const CommandLine *cl);
+/* Goes on with the session of this name or id, or of this saved file, once the command has ended (App.next); the open one
+ * is closed and kept. verb: how it was asked for, for messages; stop: a running job is no reason to refuse. Workbench and
+ * shell only. */
+Status session_go_to(App *a, const char *word, const char *verb, bool stop, Error *err);
 /* Opens the kept session of this name, or ID, and goes on with what it was at. *found: false without one. ST_USAGE: the command
  * line names another model than the session's. */
 Status session_named(App *a, const CommandLine *cl, const char *name, bool *found, Error *err);

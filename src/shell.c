@@ -191,6 +191,11 @@ Status app_shell(App *a, Error *err)
 {
     bool tty = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
     Status st = tty ? terminal_loop(a, err) : plain_loop(a, err);
+    while (st == ST_OK && a->next) {
+        st = app_go_on(a, err);
+        app_pass_log(a, NULL);
+        st = st == ST_OK ? (tty ? terminal_loop(a, err) : plain_loop(a, err)) : st;
+    }
     if (st == ST_OK && !a->quit && a->session && session_busy(a->session))
         st = app_wait(a, err); /* jobs started with async, at the end of the input */
     return st;

@@ -203,7 +203,7 @@ Status session_take_file(const char *state_dir, const char *path, char id[40], E
     if (!file_exists(path))
         return error_set(err, ST_DATA, "'%s': no such file", path);
     if (journal_glance(path, note_open, &is_one, NULL) != ST_OK || !is_one)
-        return error_set(err, ST_DATA, "'%s' is no saved session: 'session save FILE' writes one", path);
+        return error_set(err, ST_DATA, "'%s' is no saved session: 'save FILE' writes one", path);
     for (int twin = 1; twin < 1000; twin++) {
         free(dir);
         make_id(id, twin);

@@ -81,7 +81,7 @@ exits 0 "else it begins one" s lab_models/demo --session other --size 80x24 --du
 s session list >"$tmp/list"
 has "$tmp/list" "  other  " "of this name"
 cat >"$tmp/open.py" <<'PY'
-import os, sys
+import os, re, sys
 sys.path.insert(0, "tests/lib")
 from pty_term import Program
 p = Program([os.environ["SLIMSCOPE"], "lab_models/demo", "--session", "other", "--glyphs", "ascii"],
@@ -95,12 +95,42 @@ p.see("session mine: ")
 p.see("float 1/56")
 p.keys(":session open nowhere\r")
 p.see("no session 'nowhere'")
+p.keys(":save third\r")
+p.see("this session is third")
+p.keys(":save %s\r" % sys.argv[1])
+p.see("written: ")
+p.keys(":load other\r")
+p.see(re.compile(r"session other: .*(?s:.)*float 0/56|float 0/56(?s:.)*session other: "))
+p.keys(":load %s\r" % sys.argv[1])
+p.see(re.compile(r"session third: .*(?s:.)*float 1/56|float 1/56(?s:.)*session third: "))
 p.keys(":quit\r")
 print(p.finish())
 PY
-is "exit 0" "$(PYTHONDONTWRITEBYTECODE=1 python3 "$tmp/open.py" 2>&1 | tail -n 1)" "o on Jobs goes on with another session in the workbench"
+is "exit 0" "$(PYTHONDONTWRITEBYTECODE=1 python3 "$tmp/open.py" "$tmp/third.session" 2>&1 | tail -n 1)" "o on Jobs goes on with another session in the workbench, load with one or with a file"
 exits 64 "elsewhere 'session open'" s session open mine
 has "$tmp/err" "slimscope resume mine" "tells the command"
+# save and load, in the shell
+printf 'exclude *.2.mlp.down_proj\nsave\nsave fourth\nsave %s\nload mine\nhistory\nload %s\nsession\nhistory\n' "$tmp/four.session" "$tmp/four.session" >"$tmp/in"
+exits 0 "save and load" sh -c '"$SLIMSCOPE" shell lab_models/demo <"$1"' - "$tmp/in"
+has "$tmp/err" "kept as you go" "save alone says that it is kept"
+has "$tmp/err" "this session is fourth" "save NAME names it"
+has "$tmp/err" "written: $tmp/four.session; load $tmp/four.session opens it again" "save FILE writes it"
+is "2" "$(grep -c 'exclude' "$tmp/out")" "load goes on with a session, and with a file"
+is "exclude *.1.mlp.down_proj exclude *.2.mlp.down_proj " "$(sed -n 's/^ *2  \(exclude.*\)/\1/p' "$tmp/out" | tr '\n' ' ')" "each with its own history"
+has "$tmp/out" ", named fourth" "and the file with its name"
+if grep -q 'load' "$tmp/out"; then not_ok "no history holds it"; else ok "no history holds it"; fi
+printf 'save %s\n' "$tmp/four.session" >"$tmp/in"
+exits 74 "over a file that is there" sh -c '"$SLIMSCOPE" shell lab_models/demo <"$1"' - "$tmp/in"
+has "$tmp/err" "add ! to replace it" "only with !"
+for bad in "nothing-like-it:65:no session 'nothing-like-it'" "./README.md:65:is no saved session: 'save FILE' writes one" "scores:64:load scores FILE" "mine --as x:64:load SESSION"; do
+    word=${bad%%:*} rest=${bad#*:}
+    echo "load $word" >"$tmp/in"
+    exits "${rest%%:*}" "load $word" sh -c '"$SLIMSCOPE" shell lab_models/demo <"$1"' - "$tmp/in"
+    has "$tmp/err" "${rest#*:}" "is told in a line"
+done
+echo "load mine" >"$tmp/in"
+exits 64 "in a script" s --script "$tmp/in" lab_models/demo
+has "$tmp/err" "elsewhere slimscope resume mine" "the command is told"
 exits 0 "session rm" s session rm mine other
 s session list >"$tmp/list"
 

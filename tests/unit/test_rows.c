@@ -346,6 +346,7 @@ static const Tested commands[] = {
     {"calib", "test_commands.c", "lines_change_the_session"},
     {"eval", "test_commands.c", "lines_change_the_session"},
     {"recipe", "test_commands.c", "lines_change_the_session"},
+    {"save", "sessions.sh", "save NAME names it"},
     {"load", "load.sh", "the recorded logs are read"},
     {"analyze", "analyze.sh", "kurtosis runs"},
     {"rank", "script.sh", "the rows are there after wait"},
