@@ -4,25 +4,54 @@
 #include "src/commands.h"
 #include "src/internal.h"
 #include "src/lang.h"
+#include "src/output.h"
 
-/* one, many: formats with the number, for one linear and for several. */
-static void tell_changed(App *a, int64_t changed, const char *one, const char *many)
+/* How an edit is told of: formats with the number, for one linear and for several. */
+typedef struct Told {
+    const char *one, *many;
+} Told;
+
+/* "3 linears sent to float: +93 KiB; a fused group stays whole". bytes: the model's size before; target: the only one, or NULL. */
+static void tell_changed(App *a, int64_t changed, const Told *told, uint64_t bytes, const char *target)
 {
     const char *why = a->face == FACE_SHELL && changed ? session_unkept(a->session) : NULL;
+    const uint64_t now = session_predict(a->session).size.bytes;
+    const bool group = changed > 1 && target && model_find_linear(session_model(a->session), target) >= 0;
     char text[200];
-    text_format(text, sizeof text, changed == 1 ? one : many, (long long)changed);
-    app_note(a, why ? "%s - not kept: this session is %s" : "%s", text, why);
+    Str out = {0};
+    text_format(text, sizeof text, changed == 1 ? told->one : told->many, (long long)changed);
+    str_puts(&out, text);
+    if (now != bytes) {
+        str_puts(&out, now > bytes ? ": +" : ": -");
+        str_bytes(&out, now > bytes ? now - bytes : bytes - now);
+    }
+    if (group)
+        str_printf(&out, "; %s", tr("a fused group stays whole"));
+    app_note(a, why ? "%s - not kept: this session is %s" : "%s", str_text(&out), why);
+    str_free(&out);
+}
+
+/* Edits the linears that the words from `first` on select, and tells what it came to. */
+static Status edit(App *a, const CommandLine *cl, int first, int level, bool include, const Told *told, Error *err)
+{
+    const uint64_t bytes = session_predict(a->session).size.bytes;
+    int64_t changed = 0;
+    RETURN_IF_ERROR(session_edit(a->session, cl->words + first, cl->nwords - first, level, include, &changed, err));
+    tell_changed(a, changed, told, bytes, cl->nwords - first == 1 ? cl->words[first] : NULL);
+    return ST_OK;
 }
 
 static Status exclude_run(App *a, const CommandLine *cl, Error *err)
 {
     RETURN_IF_ERROR(want_words(cl, 1, -1, err));
+    static const Told told = {"%lld linear sent to float", "%lld linears sent to float"};
+    const uint64_t bytes = session_predict(a->session).size.bytes;
+    const int depth = session_undo_depth(a->session);
     int64_t changed = 0;
-    int depth = session_undo_depth(a->session);
     RETURN_IF_ERROR(session_edit(a->session, cl->words, cl->nwords, 0, false, &changed, err));
     bool same = session_undo_depth(a->session) == depth;
     if (changed)
-        tell_changed(a, changed, "%lld linear sent to float", "%lld linears sent to float");
+        tell_changed(a, changed, &told, bytes, cl->nwords == 1 ? cl->words[0] : NULL);
     else
         app_note(a, same ? "nothing new: this is a rule already, and all of it is float"
                          : "nothing new: all of it is float already; the rule is kept beside the others");
@@ -42,10 +71,8 @@ const Command command_exclude = {
 static Status include_run(App *a, const CommandLine *cl, Error *err)
 {
     RETURN_IF_ERROR(want_words(cl, 1, -1, err));
-    int64_t changed = 0;
-    RETURN_IF_ERROR(session_edit(a->session, cl->words, cl->nwords, 0, true, &changed, err));
-    tell_changed(a, changed, "%lld linear quantized again", "%lld linears quantized again");
-    return ST_OK;
+    static const Told told = {"%lld linear quantized again", "%lld linears quantized again"};
+    return edit(a, cl, 0, 0, true, &told, err);
 }
 const Command command_include = {
     .name = "include",
@@ -69,10 +96,8 @@ static Status level_run(App *a, const CommandLine *cl, Error *err)
         str_free(&all);
         return ST_USAGE;
     }
-    int64_t changed = 0;
-    RETURN_IF_ERROR(session_edit(a->session, cl->words + 1, cl->nwords - 1, level, false, &changed, err));
-    tell_changed(a, changed, "%lld linear at another level", "%lld linears at another level");
-    return ST_OK;
+    static const Told told = {"%lld linear at another level", "%lld linears at another level"};
+    return edit(a, cl, 1, level, false, &told, err);
 }
 const Command command_level = {
     .name = "level",

@@ -95,6 +95,7 @@ static const Sign figures[] = {
     {"size, bits", "of the model as it would be written; bits a weight on average"},
     {"KL", "distance from float's predictions, nats a token; 0: the same"},
     {"ppl", "perplexity of the evaluation texts; less is better"},
+    {"loss -48 %~", "before a measurement: the part of the expected loss given back"},
     {"~", "predicted, not measured; its range in brackets"},
     {"STALE", "measured before the last edits; F5 measures again"},
     {"+-", "one standard error"},
