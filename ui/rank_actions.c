@@ -12,6 +12,22 @@
 
 /* ---- columns ---- */
 
+/* Says which column that was asked for has no room. */
+static unsigned tell_hidden(Ui *ui)
+{
+    Session *s = ui_session(ui);
+    Rank *st = ui_state(ui, &view_rank);
+    const unsigned bits = session_columns(s);
+    rank_fit(ui, st, ui->layout.main.w - 2);
+    const char *lacks = session_second(s) && !st->w[C_SECOND]          ? session_second(s)->name
+                        : (bits & COLUMN_ADVICE) && !st->w[C_ADVICE] ? N_("advice")
+                        : (bits & COLUMN_KIND) && !st->w[C_KIND]     ? N_("kind")
+                                                                     : NULL;
+    if (lacks && ui->layout.main.h > 0)
+        ui_say(ui, SL_WARN, "there is no room for the column %s: a wider screen has it, or fewer columns (c, C)", tr(lacks));
+    return DO_PAINT;
+}
+
 /* Runs `columns` with these. */
 static unsigned set_columns(Ui *ui, const Metric *second, unsigned bits)
 {
@@ -25,7 +41,7 @@ static unsigned set_columns(Ui *ui, const Metric *second, unsigned bits)
             str_printf(&words, " %s", table_column_name(i));
     ui_command(ui, "columns%s", words.len ? str_text(&words) : " none");
     str_free(&words);
-    return DO_PAINT;
+    return tell_hidden(ui);
 }
 
 /* The next metric behind `now` (NULL: from the first on) that has scores and is not the shown one; NULL: there is none. */

@@ -4,6 +4,7 @@
 #include "session/calibset.h"
 #include "session/columns.h"
 #include "session/fold.h"
+#include "src/lang.h"
 #include "text/lexer.h"
 #include "ui/workbench.h"
 
@@ -167,12 +168,16 @@ static void said_columns(Ui *ui, const Words *w, int verb)
     (void)w, (void)verb;
     Session *s = ui_session(ui);
     const Metric *second = session_second(s);
-    if (second)
-        ui_say(ui, SL_TEXT, "beside it %s and its ranks: %s", second->name, second->title);
-    else if (session_columns(s) & COLUMN_ADVICE)
-        ui_say(ui, SL_TEXT, "advice by rules; :columns lists them, the details name the one that holds");
+    const unsigned bits = session_columns(s);
+    static const char *const more[] = {
+        "", N_("the kinds of layers"), N_("advice by rules, which the details name"), N_("kinds, and advice by rules, which the details name"),
+    };
+    if (second && bits)
+        ui_say(ui, SL_TEXT, "shown too: %s with its ranks; %s", second->name, tr(more[bits]));
+    else if (second)
+        ui_say(ui, SL_TEXT, "shown too: %s with its ranks; = compares the two", second->name);
     else
-        ui_say(ui, SL_TEXT, session_columns(s) ? "kinds of layers are shown" : "only the usual columns are shown");
+        ui_say(ui, SL_TEXT, bits ? "shown too: %s" : "only the usual columns are shown", tr(more[bits]));
 }
 
 static void said_guide(Ui *ui, const Words *w, int verb)
