@@ -359,7 +359,7 @@ int64_t plot_outliers(const TapSummary *in, char *out, size_t size)
         if (at < WORST)
             worst[at] = c;
     }
-    int len = text_format(out, size, ">6 sigma: %lld/%lld ch, most", (long long)beyond, (long long)in->width);
+    int len = text_format(out, size, "channels beyond 6 std: %lld of %lld; largest", (long long)beyond, (long long)in->width);
     for (int k = 0; k < n && len < (int)size - 40; k++) {
         char v[24];
         fmt_value(v, sizeof v, in->channel_max[worst[k]]);

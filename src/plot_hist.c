@@ -105,25 +105,39 @@ static void draw_ticks(Sheet *c, int y, const Frame *f, const HistDraw *v, int e
     }
 }
 
-/* The ends of the window at the edges, what the ticks are between them. */
-static void draw_limits(Sheet *c, int y, const Frame *f, const HistDraw *v, int every)
+/* What the signs of the axis are: ticks of the grid, three standard deviations. */
+static void axis_signs(const HistDraw *v, const Frame *f, int every, char *out, size_t size)
 {
-    char a[24], b[24], mid[120] = "";
+    out[0] = '\0';
+    if (every == 1)
+        text_format(out, size, "' %s steps", v->steps);
+    else if (every)
+        text_format(out, size, "' every %d %s steps", every, v->steps);
+    size_t n = strlen(out);
+    if (limits_within(v, f->win.lo, f->win.hi))
+        snprintf(out + n, size - n, "%s%s", n ? "  " : "", tr("s 3 std"));
+}
+
+/* Whether the signs have room between the ends of the window. */
+static bool signs_between(const Frame *f, const char *signs)
+{
+    char a[24], b[24];
     fmt_value(a, sizeof a, f->win.lo);
     fmt_value(b, sizeof b, f->win.hi);
-    if (every == 1)
-        text_format(mid, sizeof mid, "' %s steps", v->steps);
-    else if (every)
-        text_format(mid, sizeof mid, "' every %d %s steps", every, v->steps);
-    size_t n = strlen(mid);
-    if (limits_within(v, f->win.lo, f->win.hi))
-        snprintf(mid + n, sizeof mid - n, "%s%s", n ? "  " : "", tr("s 3 std"));
-    int room = f->w - canvas_width(a) - canvas_width(b);
-    if (n && canvas_width(mid) + 2 >= room) /* room for the first of the two */
-        mid[n] = 0;
-    int x = canvas_text(c, y, f->x, INK_AXIS, a);
-    if (room > canvas_width(mid) + 2)
-        canvas_text(c, y, x + (room - canvas_width(mid)) / 2, INK_AXIS, mid);
+    return f->w - canvas_width(a) - canvas_width(b) > canvas_width(signs) + 2;
+}
+
+/* The ends of the window at the edges, and the signs between them or in a line of their own (`below`). */
+static void draw_limits(Sheet *c, int y, const Frame *f, const char *signs, bool below)
+{
+    char a[24], b[24];
+    fmt_value(a, sizeof a, f->win.lo);
+    fmt_value(b, sizeof b, f->win.hi);
+    int x = canvas_text(c, y, f->x, INK_AXIS, a), room = f->w - canvas_width(a) - canvas_width(b);
+    if (below)
+        canvas_text(c, y + 1, 0, INK_AXIS, signs);
+    else if (signs_between(f, signs))
+        canvas_text(c, y, x + (room - canvas_width(signs)) / 2, INK_AXIS, signs);
     canvas_right(c, y, f->x + f->w, INK_AXIS, b);
 }
 
@@ -162,17 +176,21 @@ void plot_bars(Sheet *c, int y, int h, const HistDraw *v)
         free(bins.count);
         return;
     }
-    bool cut = bins.below > 0 || bins.above > 0;
-    f.h -= cut;
-    double top = over.top > bins.top ? over.top : bins.top;
+    enum { BARS_LEAST = 3 };
+    char signs[120];
     int every = histview_tick_every(&v->grid, f.win, f.w, 3);
+    axis_signs(v, &f, every, signs, sizeof signs);
+    bool cut = bins.below > 0 || bins.above > 0;
+    bool below = *signs && !signs_between(&f, signs) && canvas_width(signs) <= c->w && h - 3 - cut >= BARS_LEAST;
+    f.h -= cut + below;
+    double top = over.top > bins.top ? over.top : bins.top;
     if (axis)
         count_axis(c, y, f.h, top, v->linear);
     draw_bars(c, &f, &bins, over.count ? &over : NULL, v->linear);
     draw_ticks(c, y + f.h, &f, v, every);
-    draw_limits(c, y + f.h + 1, &f, v, every);
+    draw_limits(c, y + f.h + 1, &f, signs, below);
     if (cut)
-        draw_outside(c, y + f.h + 2, v, &bins);
+        draw_outside(c, y + f.h + 2 + below, v, &bins);
     free(bins.count);
     free(over.count);
 }
@@ -359,7 +377,7 @@ static void say_use(const PlotData *d, PlotTexts *p)
     int codes = histview_codes_holding(d->h, &d->grid, 0.99, NULL), all = d->grid.hi - d->grid.lo + 1;
     fmt_value(step, sizeof step, d->grid.step);
     fmt_value(wide, sizeof wide, d->std / d->grid.step);
-    plot_say(p, codes * 16 < all ? INK_OUTLIER : INK_TEXT, 6, "99 %% of the values lie on %d of %d codes; %s step %s, std %s steps", codes, all,
+    plot_say(p, codes * 16 < all ? INK_OUTLIER : INK_TEXT, 6, "99 %% of the values round to %d of %d codes; an %s step is %s, std %s steps", codes, all,
              d->steps, step, wide);
 }
 

@@ -107,7 +107,7 @@ static void draw_made_in(Ui *ui, Rect r, int *y, const Metric *m, int64_t i)
     str_free(&names);
 }
 
-/* The further numbers of a score. Few of them with what each is; of many that stands below (draw_part_words). */
+/* The further numbers of a score, behind the picture. Few of them with what each is; of many that stands below (draw_part_words). */
 enum { PARTS_TOLD = 4 };
 static void draw_parts(Ui *ui, Rect r, int *y, const Metric *m, int64_t linear)
 {
@@ -116,6 +116,8 @@ static void draw_parts(Ui *ui, Rect r, int *y, const Metric *m, int64_t linear)
     const double *part = unit < 0 ? NULL : session_unit_parts(s, m, unit);
     const int n = part ? metric_parts(m) : 0;
     Str text = {0};
+    if (n)
+        line(ui, r, y, SL_HEADER, "parts of the score");
     for (int k = 0; k < n; k++) {
         char value[24];
         const MetricPart *p = &m->parts[k];
@@ -149,7 +151,6 @@ static void draw_shown(Ui *ui, Rect r, int *y, const Metric *shown, int64_t i)
     Slot slot = score_line(ui_session(ui), shown, i, buf, sizeof buf);
     draw_wrapped(ui, r, y, slot == SL_TEXT ? SL_STRONG : slot, buf);
     draw_made_in(ui, r, y, shown, i);
-    draw_parts(ui, r, y, shown, i);
 }
 
 /* What the other metrics say, after each other: behind the picture of the input, which tells more. */
@@ -167,6 +168,8 @@ static void draw_others(Ui *ui, Rect r, int *y, const Metric *shown, int64_t i)
         score_line(s, m, i, buf, sizeof buf);
         str_printf(&others, "%s%s", others.len ? "  " : "", buf);
     }
+    if (others.len)
+        line(ui, r, y, SL_HEADER, "other metrics");
     draw_wrapped(ui, r, y, SL_DIM, str_text(&others));
     str_free(&others);
 }
@@ -181,24 +184,20 @@ static void moments(char *out, size_t size, double min, double max, double mean,
     snprintf(out, size, "%s..%s mean %s std %s", a, b, c, d);
 }
 
-static void draw_channels(Ui *ui, Rect r, int *y, const TapSummary *in)
+/* Why the input quantizes badly or well: channels far from the others, and how few of the codes its values get. `bad`: what is bad of
+ * that, else the rest. */
+static void draw_reasons(Ui *ui, Rect r, int *y, const TapSummary *in, const char *steps, const HistGrid *grid, bool bad)
 {
-    char buf[240];
-    if (!in->channel_max || !(in->std > 0))
+    char step[24], wide[24], buf[240];
+    const int codes = histview_codes_holding(&in->hist, grid, 0.99, NULL), all = grid->hi - grid->lo + 1;
+    if (in->channel_max && in->std > 0 && (plot_outliers(in, buf, sizeof buf) > 0) == bad)
+        draw_wrapped(ui, r, y, bad ? SL_OUTLIER : SL_DIM, buf);
+    if (!(grid->step > 0) || (codes * 16 < all) != bad)
         return;
-    int64_t beyond = plot_outliers(in, buf, sizeof buf);
-    draw_wrapped(ui, r, y, beyond ? SL_OUTLIER : SL_DIM, buf);
-}
-
-static void draw_step(Ui *ui, Rect r, int *y, const char *steps, double step, double std)
-{
-    char a[24], b[24], buf[120];
-    if (!(step > 0))
-        return;
-    fmt_value(a, sizeof a, step);
-    fmt_value(b, sizeof b, std / step);
-    text_format(buf, sizeof buf, "%s step %s: std %s steps", steps, a, b);
-    draw_wrapped(ui, r, y, std < 4 * step ? SL_OUTLIER : SL_DIM, buf);
+    fmt_value(step, sizeof step, grid->step);
+    fmt_value(wide, sizeof wide, in->std / grid->step);
+    text_format(buf, sizeof buf, "99 %% of the values round to %d of %d codes; an %s step is %s, std %s steps", codes, all, steps, step, wide);
+    draw_wrapped(ui, r, y, bad ? SL_OUTLIER : SL_DIM, buf);
 }
 
 static void draw_hist(Ui *ui, Rect r, int *y, int rows, const HistDraw *v)
@@ -256,9 +255,12 @@ static void draw_input(Ui *ui, Rect r, int *y, int rows, const LinearResult *res
     HistGrid grid = q ? plot_act_grid(q, in, &steps) : (HistGrid){0, 0, 0};
     HistDraw v = {.h = &in->hist, .min = in->min, .max = in->max, .grid = grid, .steps = steps, .linear = ui->plot.linear, .mean = in->mean,
                   .std = in->std};
+    if (!ui->plot.table)
+        draw_reasons(ui, r, y, in, steps, &grid, true);
     draw_hist(ui, r, y, rows, &v);
-    draw_step(ui, r, y, steps, grid.step, in->std);
-    draw_channels(ui, r, y, in);
+    if (ui->plot.table)
+        draw_reasons(ui, r, y, in, steps, &grid, true);
+    draw_reasons(ui, r, y, in, steps, &grid, false);
 }
 
 static void draw_weight(Ui *ui, Rect r, int *y, int rows, const LinearResult *res)
@@ -313,9 +315,11 @@ static int content(Ui *ui, Rect r, int64_t linear, int spare)
         int least = ui->plot.table ? TABLE_ROWS : HIST_ROWS, most = ui->plot.table ? TABLE_MOST : HIST_MOST;
         int grow = (spare + 1) / 2, weight = spare - grow;
         draw_input(ui, r, &y, least + grow < most ? least + grow : most, res, config_of(s, linear));
+        draw_parts(ui, r, &y, m, linear);
         draw_others(ui, r, &y, m, linear);
         draw_weight(ui, r, &y, least + weight < most ? least + weight : most, res);
     } else {
+        draw_parts(ui, r, &y, m, linear);
         draw_others(ui, r, &y, m, linear);
     }
     if (m && m->explain) {
