@@ -55,7 +55,7 @@ void eval_progress(const EvalKit *kit, const char *phase, int64_t done, int64_t 
 
 Status eval_place(const EvalKit *kit, const char *dir, const char *name, Str *out, Error *err)
 {
-    char *full = path_join(kit->work_dir, dir);
+    char *full = *dir ? path_join(kit->work_dir, dir) : strdup(kit->work_dir);
     Status st = full ? dir_make(full, err) : error_nomem(err, "a path");
     if (st == ST_OK) {
         str_printf(out, "%s/", full);

@@ -12,7 +12,7 @@ Status eval_add(EvalResult *r, const Expectation *e, const Decimal *value, const
 /* A line for the log of the run. */
 void eval_log(const EvalKit *kit, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void eval_progress(const EvalKit *kit, const char *phase, int64_t done, int64_t total);
-/* Appends `dir` below the folder of the run, which is made, and a name in it (characters that no file name should have
+/* Appends `dir` ("": none) below the folder of the run, which is made, and a name in it (characters that no file name should have
  * become '_'). ST_IO. */
 Status eval_place(const EvalKit *kit, const char *dir, const char *name, Str *out, Error *err);
 /* A path from the root, for programs that may stand elsewhere; caller frees. */

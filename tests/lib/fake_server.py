@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 MODES = {"fail", "die", "late", "sick", "error", "huge", "close", "half", "slow", "stubborn", "nojson", "redirect",
          "nochoice", "child", "fall"}
@@ -66,7 +66,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-class Server(HTTPServer):
+class Server(ThreadingHTTPServer):
     address_family = socket.AF_INET
     allow_reuse_address = True
 
@@ -84,7 +84,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--model", required=True)
 parser.add_argument("--host", default="127.0.0.1")
 parser.add_argument("--port", type=int, default=0)
-parser.add_argument("--served", default="served_model_name")
+parser.add_argument("--served-model-name", dest="served", default="served_model_name")
 parser.add_argument("--mode", default="")
 parser.add_argument("--reply", default="2 + 2 is 4.")
 parser.add_argument("--replies")

@@ -207,6 +207,7 @@ static const Tested exports[] = {
 static const Tested evaluators[] = {
     {"command", "test_eval_command.c", "test_done"},
     {"manual", "test_eval_command.c", "test_person"},
+    {"service_oriented", "test_service.c", "test_scores"},
     {0},
 };
 static const Tested archs[] = {
