@@ -126,7 +126,7 @@ static Status start(void **self, const ProcessorCtx *ctx, Error *err)
         RETURN_IF_ERROR(cache_of(r, name, &s, err));
         d->on[l] = s == ctx->step;
     }
-    return ST_OK;
+    return names_tell_attentions(&d->set->attentions, ctx->work, "dynamic_cache", m, err);
 }
 
 static bool forward(const void *self, int unit)

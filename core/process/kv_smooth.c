@@ -70,7 +70,7 @@ static Status refuse(const Block *b, const char *name, Error *err)
                      b->type->name);
 }
 
-static Status select_layers(KvSmooth *s, Error *err)
+static Status select_layers(KvSmooth *s, const Work *w, Error *err)
 {
     char name[256];
     int n = 0;
@@ -87,7 +87,7 @@ static Status select_layers(KvSmooth *s, Error *err)
     if (!n && !s->peer)
         return error_set(err, ST_DATA, "kv_smooth selects no attention: its patterns are of modules such as '%s'",
                          name[0] ? name : "model.layers.3.self_attn");
-    return ST_OK;
+    return names_tell_attentions(&s->set->attentions, w, "kv_smooth", s->m, err);
 }
 
 /* ---- what the channels are divided by ---- */
@@ -233,7 +233,7 @@ static Status start(void **self, const ProcessorCtx *ctx, Error *err)
     if (!s->peer && cache_stands_before(ctx->work->recipe, ctx->step))
         return error_set(err, ST_DATA, "line %d: kv_smooth stands behind dynamic_cache, whose scales would be of the keys "
                          "before it: put kv_smooth first", ctx->step->line);
-    return select_layers(s, err);
+    return select_layers(s, ctx->work, err);
 }
 
 static bool forward(const void *self, int unit)

@@ -110,21 +110,17 @@ static Status check_sides(const Online *o, Error *err)
                            o->place[0].name);
 }
 
-/* Tells patterns of a list that match no place. */
-static Status tell_unused(const Online *o, const char *const *list, int n, const char *key, Error *err)
+/* Ours tells of patterns that take nothing. */
+static Status tell_unused(const Online *o, Error *err)
 {
-    char text[512];
-    for (int i = 0; i < n && o->work->tell; i++) {
-        const NameLists one = {.ninclude = 1, .include = &list[i]};
-        bool hit = false;
-        for (int k = 0; k < o->n && !hit; k++)
-            RETURN_IF_ERROR(names_select(&one, o->place[k].name, &hit, err));
-        snprintf(text, sizeof text, "online_quarot: '%s' in %s matches nothing that can be turned, such as '%s'", list[i], key,
-                 o->place[0].name);
-        if (!hit)
-            o->work->tell(o->work->tell_ctx, text);
-    }
-    return ST_OK;
+    const char **name = mem_array((size_t)o->n, sizeof *name);
+    if (!name)
+        return error_nomem(err, "online_quarot");
+    for (int i = 0; i < o->n; i++)
+        name[i] = o->place[i].name;
+    Status st = names_tell_unused(&o->set->names, o->work, "online_quarot", "rotation", name, o->n, err);
+    free(name);
+    return st;
 }
 
 static Status make_rotation(Online *o, Error *err)
@@ -143,14 +139,12 @@ static Status start(void **self, const ProcessorCtx *ctx, Error *err)
         return error_nomem(err, "online_quarot");
     *self = o;
     *o = (Online){.m = ctx->model, .set = ctx->step->settings, .work = ctx->work};
-    const NameLists *names = &o->set->names;
     RETURN_IF_ERROR(list_places(o, err));
     RETURN_IF_ERROR(make_rotation(o, err));
     if (o->work->peer)
         return ST_OK;
     RETURN_IF_ERROR(check_sides(o, err));
-    RETURN_IF_ERROR(tell_unused(o, names->include, names->ninclude, "include", err));
-    return tell_unused(o, names->exclude, names->nexclude, "exclude", err);
+    return tell_unused(o, err);
 }
 
 static void end(void *self)

@@ -94,6 +94,7 @@ typedef struct Smooth {
     Stream input;      /* the same, with SMOOTH_BLOCK_INPUTS */
     SmoothRecords records;
     DType T, A;
+    unsigned there;    /* bit SubgraphType: the model has one */
     int last;          /* unit that has any, -1: none */
     int left;          /* sub-graphs that no token came by */
     const char *first_left;
@@ -175,6 +176,8 @@ static Status select_unit(Smooth *s, const Lists *l, int unit, const char **some
                                       err));
     Subgraph *g = arena_alloc(&s->arena, ((size_t)n + 1) * sizeof *g);
     *some = n && !*some ? all[0].key : *some;
+    for (int i = 0; i < n; i++)
+        s->there |= 1u << all[i].type;
     if (!g)
         return error_nomem(err, s->method->name);
     for (int t = 0; t < SUBGRAPH_TYPES; t++)
@@ -208,7 +211,12 @@ static Status check_selection(const Smooth *s, const Lists *l, const char *some,
             tell(s, "%s: '%s' in %s matches no sub-graph: they go by their norm or linear, such as '%s', and by what reads it",
                  s->method->name, text, out ? "exclude" : "include", some);
     }
-    if (smooth_forward(s, -1) || s->peer || !s->set->types)
+    if (s->peer || !s->set->types)
+        return ST_OK;
+    for (int t = 0; t < SUBGRAPH_TYPES && s->set->types != SMOOTH_EVERY_TYPE; t++)
+        if (s->set->types & ~s->there & 1u << t)
+            tell(s, "%s: this model has no sub-graph of type %s", s->method->name, subgraph_name((SubgraphType)t));
+    if (smooth_forward(s, -1))
         return ST_OK;
     return error_set(err, ST_DATA, "%s selects nothing: no sub-graph of this model has an enabled type and a name that the "
                      "patterns take, such as '%s'", s->method->name, some);

@@ -207,10 +207,12 @@ static Status check_levels(const Session *s, const Recipe *r, Error *err)
     return ST_OK;
 }
 
-/* Whether the recipe, which selects the session's levels, can be quantized at all, and whether it needs texts. */
-static Status check_work(const Session *s, QuantizeJob *q, Error *err)
+/* Whether the recipe, which selects the session's levels, can be quantized at all, and whether it needs texts. tells: of what
+ * its processors don't find, too, which otherwise the run does. */
+static Status check_work(Session *s, QuantizeJob *q, bool tells, Error *err)
 {
-    const Work work = {.recipe = q->recipe, .level = s->assignment->level, .peer = s->opt.peer};
+    const Work work = {.recipe = q->recipe, .level = s->assignment->level, .peer = s->opt.peer, .tell = tells ? warn : NULL,
+                       .tell_ctx = s};
     Pipeline *p;
     RETURN_IF_ERROR(pipeline_new(&p, s->model, &work, err));
     q->needs_data = pipeline_last_data(p) >= 0;
@@ -238,7 +240,7 @@ static Status cache_layers_of(Session *s, QuantizeJob *q, int *caches, Error *er
 }
 
 /* A job of the present assignment, everything about it checked. */
-static Status prepare(Session *s, const QuantizeOptions *o, Job **out, int *caches, Error *err)
+static Status prepare(Session *s, const QuantizeOptions *o, bool tells, Job **out, int *caches, Error *err)
 {
     if (!s->model)
         return error_set(err, ST_USAGE, "no model is open: open MODEL first");
@@ -256,7 +258,7 @@ static Status prepare(Session *s, const QuantizeOptions *o, Job **out, int *cach
     if (st == ST_OK)
         st = engine_meet(s, own.recipe, err);
     if (st == ST_OK)
-        st = check_work(s, &own, err);
+        st = check_work(s, &own, tells, err);
     Job *j = NULL;
     if (st == ST_OK)
         st = job_new(s, JOB_QUANTIZE, own.needs_data ? TEXTS_CALIB : 0, &j, err);
@@ -294,7 +296,7 @@ Status session_quantize_outline(Session *s, const QuantizeOptions *o, QuantizeOu
 {
     *out = (QuantizeOutline){0};
     Job *j;
-    RETURN_IF_ERROR(prepare(s, o, &j, &out->caches, err));
+    RETURN_IF_ERROR(prepare(s, o, true, &j, &out->caches, err));
     const QuantizeJob *q = &j->quantize;
     out->needs_data = q->needs_data;
     Status st = ST_OK;
@@ -318,7 +320,7 @@ Status start_quantization(Session *s, const QuantizeOptions *o, Job **out, Error
 {
     Job *j;
     int caches;
-    RETURN_IF_ERROR(prepare(s, o, &j, &caches, err));
+    RETURN_IF_ERROR(prepare(s, o, false, &j, &caches, err));
     j->view->total = model_depth(s->model);
     snprintf(j->title, sizeof j->title, "quantize: %s", path_base(o->save_path));
     snprintf(j->target, sizeof j->target, "%s", o->save_path);

@@ -63,4 +63,16 @@ has "$tmp/err" "use symmetric: true, or ascendv1_saver" "is told what to do"
 is "" "$(ls "$tmp/no" 2>/dev/null)" "nothing is made"
 exits 0 "a pattern that matches nothing" quant --config_path "$tmp/nomatch.yaml" --save_path "$tmp/nomatch"
 has "$tmp/err" "iter_smooth: '*.gate_prj' in exclude matches no sub-graph" "is told"
+
+# A dry run tells all of it before the run.
+recipe "$tmp/types.yaml" "{type: iter_smooth, enable_subgraph_type: [linear-linear, ov]}"
+recipe "$tmp/cache.yaml" "{type: kv_smooth, exclude: ['*.self_attention']}"
+exits 65 "a dry run of what selects nothing" quant --config_path "$tmp/none.yaml" --dry-run
+for r in nomatch:"iter_smooth: '*.gate_prj' in exclude matches no sub-graph" types:"iter_smooth: this model has no sub-graph of type linear-linear" \
+    cache:"kv_smooth: '*.self_attention' in exclude matches no attention, such as 'model.layers.0.self_attn'"; do
+    exits 0 "a dry run of ${r%%:*}" quant --config_path "$tmp/${r%%:*}.yaml" --dry-run
+    is 1 "$(grep -cF "${r#*:}" "$tmp/err")" "tells it, once"
+    exits 0 "a run of ${r%%:*}" quant --config_path "$tmp/${r%%:*}.yaml" --save_path "$tmp/${r%%:*}" --force
+    is 1 "$(grep -cF "${r#*:}" "$tmp/err")" "tells it, once"
+done
 finish
