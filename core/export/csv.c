@@ -14,7 +14,7 @@ static void put_line(const ExportInput *in, int64_t i, Str *group, Str *out)
 {
     const Model *m = in->model;
     const Linear *l = &m->linears[i];
-    uint64_t bytes = recipe_linear_bytes(in->recipe, m, i, in->level[i], in->peer);
+    uint64_t bytes = recipe_linear_bytes(in->recipe, m, i, in->level[i], in->sizing && in->sizing->peer);
     str_clear(group);
     scope_unit_name(m, SCOPE_GROUP, l->group, group);
     csv_field(out, l->name);

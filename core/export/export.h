@@ -19,7 +19,7 @@ typedef struct ExportInput {
     const int16_t *level;        /* [model.nlinears] */
     const char (*level_name)[48];/* [entries + 1] "float", "W8A8", … */
     const int16_t *same;         /* [entries + 1] the lowest level that is written as this one; export_write fills it */
-    bool peer;                   /* sizes as for --compat peer */
+    const RecipeSizing *sizing;  /* as recipe_sizes takes it */
     const Runtime *runtime;      /* as recipe_export takes it */
     const char *const *comments; /* provenance, ends with NULL */
     const char *against;         /* text to diff with; NULL: none */

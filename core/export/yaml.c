@@ -4,7 +4,7 @@
 
 static Status write_yaml(const ExportInput *in, Export *out, Error *err)
 {
-    return recipe_export(in->recipe, in->model, in->level, in->peer, in->runtime, in->comments, in->against, out, err);
+    return recipe_export(in->recipe, in->model, in->level, in->sizing, in->runtime, in->comments, in->against, out, err);
 }
 
 const ExportForm form_yaml = {

@@ -37,6 +37,11 @@ bool work_changes(const Work *w, Digest *out);
 const char *work_change(const Recipe *r, int i);
 void work_name_changes(const Recipe *r, Str *out);
 
+/* What the recipe's processors add to the files that ascendv1_saver writes, for recipe_sizes; inner: as pipeline_promise.
+ * The caller frees *out by work_sizing_fini. ST_DATA: they can't be run. */
+Status work_sizing(const Recipe *r, const Model *m, bool peer, DType inner, RecipeSizing *out, Error *err);
+void work_sizing_fini(RecipeSizing *s);
+
 /* What came of it, written to files (sink_save.h). */
 typedef struct SaveResult {
     int64_t quantized, floats;  /* linears */

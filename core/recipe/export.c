@@ -213,10 +213,10 @@ static Status check_rules(Export *e, const RuntimeQuery *q, Error *err)
 }
 
 /* Entries whose pair this build can't run are fine in a file; pairs no saver writes were refused when it was read. */
-static void check_size(Export *e, const Recipe *r, const Model *m, const int16_t *level, bool peer)
+static void check_size(Export *e, const Recipe *r, const Model *m, const int16_t *level, const RecipeSizing *sizing)
 {
     SizeReport s;
-    recipe_sizes(r, m, level, peer, &s);
+    recipe_sizes(r, m, level, sizing, &s);
     export_add_check(e, true, false, "%.2f MiB of %.2f MiB in float, %.2f bits a weight, %lld of %lld layers quantized",
               (double)s.bytes / 1048576.0, (double)s.float_bytes / 1048576.0, s.average_bits, (long long)s.quantized,
               (long long)(s.quantized + s.floats));
@@ -273,7 +273,7 @@ static const char *model_name(const Model *m)
     return base && *base && strcmp(base, ".") != 0 && strcmp(base, "..") != 0 ? base : m->cfg.model_type;
 }
 
-static Status export_from(const Recipe *r, const Model *m, const int16_t *level, bool peer, const Runtime *runtime,
+static Status export_from(const Recipe *r, const Model *m, const int16_t *level, const RecipeSizing *sizing, const Runtime *runtime,
                           const char *const *comments, const char *against, Export *out, Error *err)
 {
     EntryPlan *plan = NULL;
@@ -286,11 +286,11 @@ static Status export_from(const Recipe *r, const Model *m, const int16_t *level,
     if (st == ST_OK) {
         export_add_check(out, true, true, "round trip: read again, all %lld layers at their level",
                          (long long)m->nlinears);
-        st = check_rules(out, &(RuntimeQuery){again, m, level, runtime, peer}, err);
+        st = check_rules(out, &(RuntimeQuery){again, m, level, runtime, sizing && sizing->peer}, err);
     }
     if (st == ST_OK) {
         export_add_check(out, true, true, "only known keys and characters the quantizer accepts");
-        check_size(out, again, m, level, peer);
+        check_size(out, again, m, level, sizing);
         const char *old = against ? against : yaml_source(r->doc, NULL);
         st = diff_unified(&out->diff, r->name, old, "export", str_text(&out->text), err);
     }
@@ -298,7 +298,7 @@ static Status export_from(const Recipe *r, const Model *m, const int16_t *level,
     return st;
 }
 
-Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, bool peer, const Runtime *runtime,
+Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, const RecipeSizing *sizing, const Runtime *runtime,
                      const char *const *comments, const char *against, Export *out, Error *err)
 {
     *out = (Export){0};
@@ -313,7 +313,7 @@ Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, bool
         str_free(&text);
     }
     if (st == ST_OK)
-        st = export_from(named ? named : r, m, level, peer, runtime, comments, against, out, &e);
+        st = export_from(named ? named : r, m, level, sizing, runtime, comments, against, out, &e);
     recipe_free(named);
     if (st != ST_OK) {
         export_fini(out);

@@ -433,9 +433,29 @@ double recipe_linear_bits(const Recipe *r, const Model *m, int64_t linear, int l
     return (double)((uint64_t)l->out * (uint64_t)l->in) * (e ? e->scheme->weight_bits : (int)float_size(m, l) * 8);
 }
 
-void recipe_sizes(const Recipe *r, const Model *m, const int16_t *level, bool peer, SizeReport *out)
+/* What linears take more for biases that processors give them. */
+static uint64_t bias_bytes(const Recipe *r, const Model *m, const int16_t *level, const RecipeSizing *how)
 {
-    *out = (SizeReport){0};
+    uint64_t bytes = 0;
+    for (int64_t i = 0; how->bias && i < m->nlinears; i++) {
+        const Linear *l = &m->linears[i];
+        const RecipeEntry *e = entry_at(r, level[i]);
+        if (how->bias[i] && !e)
+            bytes += (uint64_t)l->out * float_size(m, l);
+        else if (how->bias[i])
+            bytes += scheme_bytes(e->scheme, &e->q, &(SchemeLinear){l, true, how->peer, m->cfg.dtype}) -
+                     scheme_bytes(e->scheme, &e->q, &(SchemeLinear){l, false, how->peer, m->cfg.dtype});
+    }
+    return bytes;
+}
+
+void recipe_sizes(const Recipe *r, const Model *m, const int16_t *level, const RecipeSizing *sizing, SizeReport *out)
+{
+    const RecipeSizing none = {.peer = false}, *how = sizing ? sizing : &none;
+    const bool peer = how->peer;
+    *out = (SizeReport){.bytes = how->added + bias_bytes(r, m, level, how)};
+    if ((peer || how->untied) && m->exit.head == m->entry.table && !m->exit.spare)
+        out->bytes += m->entry.table->nbytes;
     uint64_t params = 0;
     double bits = 0;
     SizeMemo memo = {0};

@@ -139,11 +139,19 @@ typedef struct Export {
 struct Runtime;
 /* Adds a line to the list, while there is room; longer texts are cut. */
 void export_add_check(Export *e, bool ok, bool blocking, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+/* What sizes depend on beside levels (work_sizing makes it). */
+typedef struct RecipeSizing {
+    bool peer;                 /* under --compat peer */
+    uint64_t added;            /* bytes of what processors make beside the linears' weights */
+    bool untied;               /* a head that is the table of embeddings becomes a tensor of its own; under peer it always is */
+    const bool *bias;          /* [nlinears] linears to which they give a bias; NULL: none */
+} RecipeSizing;
+
 /* Writes the recipe with lists edited so that recipe_assign gives exactly `level`; proves it by parsing again
  * (DECISIONS "Export, proved"). comments: provenance lines without '#', NULL-terminated (may be NULL). against: text
- * to diff with (NULL: the source). metadata of a generated document comes from model. peer: sizes are told as for
- * --compat peer. runtime (recipe/runtime.h): the engine whose rules block; NULL: those of the savers are told. */
-Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, bool peer, const struct Runtime *runtime,
+ * to diff with (NULL: the source). metadata of a generated document comes from model. sizing: as recipe_sizes.
+ * runtime (recipe/runtime.h): the engine whose rules block; NULL: those of the savers are told. */
+Status recipe_export(const Recipe *r, const Model *m, const int16_t *level, const RecipeSizing *sizing, const struct Runtime *runtime,
                      const char *const *comments, const char *against, Export *out, Error *err);
 void export_fini(Export *e);
 
@@ -153,9 +161,9 @@ typedef struct SizeReport {
     double average_bits;         /* weight bits per parameter over the decoder linears */
     int64_t quantized, floats;   /* linears */
 } SizeReport;
-/* peer: under --compat peer. */
-void recipe_sizes(const Recipe *r, const Model *m, const int16_t *level, bool peer, SizeReport *out);
-/* Bytes a linear takes at a level. */
+/* sizing: NULL: not under --compat peer, and nothing is added. */
+void recipe_sizes(const Recipe *r, const Model *m, const int16_t *level, const RecipeSizing *sizing, SizeReport *out);
+/* Bytes a linear takes at a level, without a bias of a processor's. peer: under --compat peer. */
 uint64_t recipe_linear_bytes(const Recipe *r, const Model *m, int64_t linear, int level, bool peer);
 /* What was asked for lately, for those who ask for many: a model has few shapes. Zeroed at first; of one recipe, model and
  * `peer`. */

@@ -9,6 +9,7 @@
 #include "session/levelnames.h"
 #include "session/parts.h"
 #include "session/results.h"
+#include "session/sizes.h"
 
 int session_measurements(const Session *s)
 {
@@ -55,7 +56,7 @@ Measurement session_measurement(const Session *s, int i)
 bool session_measurement_size(const Session *s, const Measurement *m, SizeReport *out)
 {
     if (m->recipe)
-        recipe_sizes(m->recipe, s->model, m->level, s->opt.peer, out);
+        sizes_of(s, m->recipe, m->level, out);
     return m->recipe != NULL;
 }
 

@@ -2,6 +2,7 @@
 #include "session/assignment.h"
 #include "session/parts.h"
 #include "session/results.h"
+#include "session/sizes.h"
 #include "session/table.h"
 
 #include <math.h>
@@ -135,7 +136,7 @@ static Status write_form(Session *s, const ExportForm *f, const char *const *com
                          Error *err)
 {
     ExportInput in = {.model = s->model, .recipe = s->recipe, .level = s->assignment->level,
-                      .level_name = (const char (*)[48])s->assignment->level_name, .peer = s->opt.peer,
+                      .level_name = (const char (*)[48])s->assignment->level_name, .sizing = sizing_of(s, s->recipe),
                       .runtime = s->opt.runtime, .comments = comments, .against = old};
     ExportColumn *c = NULL;
     RETURN_IF_ERROR(score_columns(s, &c, &in.ncolumns, err));

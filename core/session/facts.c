@@ -99,7 +99,7 @@ static Status default_sizes(ModelFacts *f, Error *err)
     int16_t *level = mem_zarray((size_t)f->m->nlinears + 1, sizeof *level);
     Status st = level ? recipe_assign(r, f->m, level, err) : error_nomem(err, "an assignment");
     if (st == ST_OK) {
-        recipe_sizes(r, f->m, level, false, &f->size);
+        recipe_sizes(r, f->m, level, NULL, &f->size);
         memory_needs(f, level);
         const RecipeEntry *e = recipe_entry(r, 0);
         char text[48];

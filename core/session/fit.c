@@ -5,6 +5,7 @@
 #include "session/allot.h"
 #include "session/assignment.h"
 #include "session/parts.h"
+#include "session/sizes.h"
 
 void fit_done_free(FitDone *d)
 {
@@ -26,8 +27,8 @@ static Status chosen(Session *s, const Allot *a, const Points *p, const int16_t 
     out->left = a->left;
     out->sum_before = group_sum(t, a->set);
     out->sum = group_sum(t, set);
-    recipe_sizes(s->recipe, s->model, a->base, s->opt.peer, &out->before);
-    recipe_sizes(s->recipe, s->model, out->level, s->opt.peer, &out->after);
+    sizes_of(s, s->recipe, a->base, &out->before);
+    sizes_of(s, s->recipe, out->level, &out->after);
     return points_foretell(p, t, set, out->sum, &out->kl, &out->ppl, err);
 }
 

@@ -9,6 +9,7 @@
 #include "session/assignment.h"
 #include "session/parts.h"
 #include "session/results.h"
+#include "session/sizes.h"
 #include "session/whatif.h"
 #include "tune/predict.h"
 
@@ -67,7 +68,7 @@ static Status open_table(Session *s, GroupTable *t, Error *err)
         for (int k = 0; k < levels; k++)
             size_group(s, t, g, k);
     SizeReport opened;
-    recipe_sizes(s->recipe, s->model, s->assignment->opened, s->opt.peer, &opened);
+    sizes_of(s, s->recipe, s->assignment->opened, &opened);
     t->others = t->opened_bytes = (int64_t)opened.bytes;
     for (int64_t i = 0; i < s->model->nlinears; i++)
         t->others -= (int64_t)recipe_linear_bytes(s->recipe, s->model, i, s->assignment->opened[i], s->opt.peer);

@@ -12,6 +12,7 @@
 #include "session/points.h"
 #include "session/queue.h"
 #include "session/results.h"
+#include "session/sizes.h"
 
 void candidate_free(Candidate *c)
 {
@@ -205,8 +206,8 @@ static TuneRange foretold(Session *s, const GroupTable *t, const int16_t *level,
 static void tell_levels(const Session *s, Candidate *c, int64_t n, const char *what, TuneRange r, bool ppl)
 {
     SizeReport now, then;
-    recipe_sizes(s->recipe, s->model, s->assignment->level, s->opt.peer, &now);
-    recipe_sizes(s->recipe, s->model, c->level, s->opt.peer, &then);
+    sizes_of(s, s->recipe, s->assignment->level, &now);
+    sizes_of(s, s->recipe, c->level, &then);
     int k = snprintf(c->delta, sizeof c->delta, "%lld %s, %+.2f MiB", (long long)n, what,
                      ((double)then.bytes - (double)now.bytes) / 1048576);
     if (isfinite(r.value) && ppl)
@@ -321,8 +322,8 @@ static Status try_give_back(Session *s, Guide *g, Candidate *c, Error *err)
         rules++;
         const Measured *m = results_find(s, level, 0);
         SizeReport then, now;
-        recipe_sizes(s->recipe, s->model, level, s->opt.peer, &then);
-        recipe_sizes(s->recipe, s->model, s->assignment->level, s->opt.peer, &now);
+        sizes_of(s, s->recipe, level, &then);
+        sizes_of(s, s->recipe, s->assignment->level, &now);
         double back = (double)now.bytes - (double)then.bytes;
         bool holds = m && g->have_goal && figure(g, &m->effect) <= g->goal.value;
         if (m && !(holds && back > most))

@@ -41,6 +41,7 @@ struct Session {
     struct Kept *kept;             /* marks, runs that were kept */
     struct Guide *guide;           /* NULL: nobody asked for it */
     struct Loaded *loaded;         /* scores of other programs; NULL: none */
+    struct Sizes *sizes;           /* what recipes add to files */
     struct Pictures *pictures;     /* of weights that are looked at; NULL: none yet */
     struct Notes *notes;           /* messages, and the commands that were run */
 };

@@ -8,6 +8,7 @@
 #include "session/parts.h"
 #include "session/points.h"
 #include "session/results.h"
+#include "session/sizes.h"
 #include "session/whatif.h"
 
 /* ---- measurements ---- */
@@ -190,7 +191,7 @@ static Prediction predict(Session *s, const int16_t *level, SizeReport size)
 Prediction predict_levels(Session *s, const int16_t *level)
 {
     SizeReport size;
-    recipe_sizes(s->recipe, s->model, level, s->opt.peer, &size);
+    sizes_of(s, s->recipe, level, &size);
     return predict(s, level, size);
 }
 
@@ -199,7 +200,7 @@ static const SizeReport *present_size(Session *s)
 {
     WhatIfs *w = s->whatifs;
     if (!w->size_known || w->size_version != s->assignment->version || w->size_peer != s->opt.peer) {
-        recipe_sizes(s->recipe, s->model, s->assignment->level, s->opt.peer, &w->size);
+        sizes_of(s, s->recipe, s->assignment->level, &w->size);
         w->size_version = s->assignment->version;
         w->size_peer = s->opt.peer;
         w->size_known = true;

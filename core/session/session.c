@@ -18,6 +18,7 @@
 #include "session/queue.h"
 #include "session/results.h"
 #include "session/settings.h"
+#include "session/sizes.h"
 #include "session/table.h"
 #include "session/texts.h"
 #include "session/tuning.h"
@@ -35,6 +36,7 @@ typedef struct Whole {
     Queue queue;
     Notes notes;
     Kept kept;
+    Sizes sizes;
 } Whole;
 
 /* malloced; NULL of NULL and without memory */
@@ -78,6 +80,7 @@ Status session_new(Session **out, const SessionOptions *o, Error *err)
     s->queue = &w->queue;
     s->notes = &w->notes;
     s->kept = &w->kept;
+    s->sizes = &w->sizes;
     results_init(s->results);
     table_init(s->table);
     s->read_only = o->read_only;
@@ -95,6 +98,7 @@ Status session_new(Session **out, const SessionOptions *o, Error *err)
 static void model_close(Session *s)
 {
     pictures_drop(s);
+    sizes_drop(s);
     kept_close(s->kept);
     loaded_close(s);
     results_close(s->results);

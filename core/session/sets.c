@@ -12,6 +12,7 @@
 #include "session/entries.h"
 #include "session/parts.h"
 #include "session/results.h"
+#include "session/sizes.h"
 #include "session/whatif.h"
 
 static void set_fini(KeptSet *k)
@@ -193,7 +194,7 @@ KeptView session_kept_set(Session *s, int i)
     KeptView v = {.name = k->name, .recipe = k->recipe, .level = k->level, .present = is_present(s, k),
                   .comparable = k->recipe == s->recipe, .measurement = -1};
     if (!v.comparable) {
-        recipe_sizes(k->recipe, s->model, k->level, s->opt.peer, &v.predicted.size);
+        sizes_of(s, k->recipe, k->level, &v.predicted.size);
         v.predicted.kl.value = NAN;
         return v;
     }

@@ -1,4 +1,5 @@
 /* tune: a search by measuring, a job after the other. */
+#include "session/sizes.h"
 #include "session/tuning.h"
 
 #include <math.h>
@@ -276,7 +277,7 @@ static Status measure_next(Session *s, const Allot *a, const int16_t *set, const
 static TuneGoal search_goal(const Session *s, const Allot *a, const Goal *g)
 {
     SizeReport opened;
-    recipe_sizes(s->recipe, s->model, s->assignment->opened, s->opt.peer, &opened);
+    sizes_of(s, s->recipe, s->assignment->opened, &opened);
     if (g->kind == GOAL_BYTES)
         return (TuneGoal){.bytes = (int64_t)g->value + (g->more ? (int64_t)opened.bytes : 0) - a->others};
     return (TuneGoal){.what = g->kind == GOAL_PPL ? TUNE_PPL : TUNE_KL, .bytes = INT64_MAX,

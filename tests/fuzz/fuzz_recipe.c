@@ -97,7 +97,7 @@ static void run_recipe(int variant, const uint8_t *data, size_t n)
     fuzz_error(st, &err);
     if (st == ST_OK) {
         SizeReport size;
-        recipe_sizes(r, m, level, false, &size);
+        recipe_sizes(r, m, level, NULL, &size);
         edit(m, recipe_entries(r) + 1, n * 2654435761u + (unsigned)variant, level);
         prove(r, m, level, variant);
     }

@@ -183,7 +183,7 @@ static void demo_model(void **state)
         }
         free(cover(m, want, NULL));
         Export x; /* proves itself */
-        if (recipe_export(r, m, level, false, NULL, NULL, NULL, &x, &e) != ST_OK)
+        if (recipe_export(r, m, level, NULL, NULL, NULL, NULL, &x, &e) != ST_OK)
             fail_msg("%s", e.text);
         export_fini(&x);
     }
@@ -224,7 +224,7 @@ static void large_model(void **state)
     assert_int_equal(recipe_default(&r, &recipe_rows, &e), ST_OK);
     for (int64_t i = 0; i < m->nlinears; i++)
         level[i] = (int16_t)(fake_random(&seed) % 500 != 0);
-    if (recipe_export(r, m, level, false, NULL, NULL, NULL, &x, &e) != ST_OK)
+    if (recipe_export(r, m, level, NULL, NULL, NULL, NULL, &x, &e) != ST_OK)
         fail_msg("%s", e.text);
     export_fini(&x);
     recipe_free(r);

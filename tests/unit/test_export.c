@@ -112,7 +112,7 @@ static char *export_text(const Recipe *r, const Model *m, const int16_t *level, 
 {
     Export x;
     Error e = {0};
-    if (recipe_export(r, m, level, false, NULL, comments, NULL, &x, &e) != ST_OK)
+    if (recipe_export(r, m, level, NULL, NULL, comments, NULL, &x, &e) != ST_OK)
         fail_msg("%s: %s", recipe_name(r), e.text);
     Recipe *again = open_text(str_text(&x.text), recipe_name(r));
     int16_t *got = calloc((size_t)m->nlinears, sizeof *got);
@@ -342,7 +342,7 @@ static void default_recipe(void **state)
     assert_int_equal(recipe_assign(r, m, level, &e), ST_OK);
     level[6] = level[13] = 0; /* two down_proj */
     Export x;
-    assert_int_equal(recipe_export(r, m, level, false, NULL, NULL, NULL, &x, &e), ST_OK);
+    assert_int_equal(recipe_export(r, m, level, NULL, NULL, NULL, NULL, &x, &e), ST_OK);
     assert_non_null(strstr(str_text(&x.text), "config_id: 'fake_w8a8_static'"));
     assert_non_null(strstr(str_text(&x.text), "verified_model_types:\n    - 'fake'\n"));
     assert_non_null(strstr(str_text(&x.text), "      exclude:\n        - '*layers.{0,1}.mlp.down_proj'\n"));
@@ -352,12 +352,12 @@ static void default_recipe(void **state)
     assert_true(x.nchecks >= 5);
     export_fini(&x);
     level[0] = 0; /* a part of qkv */
-    assert_int_equal(recipe_export(r, m, level, false, NULL, NULL, NULL, &x, &e), ST_OK);
+    assert_int_equal(recipe_export(r, m, level, NULL, NULL, NULL, NULL, &x, &e), ST_OK);
     assert_false(x.checks[1].ok);
     assert_true(x.checks[1].blocking);
     export_fini(&x);
     level[0] = 2;
-    assert_int_equal(recipe_export(r, m, level, false, NULL, NULL, NULL, &x, &e), ST_USAGE);
+    assert_int_equal(recipe_export(r, m, level, NULL, NULL, NULL, NULL, &x, &e), ST_USAGE);
     recipe_free(r);
     fake_model_free(m);
 }
@@ -370,16 +370,16 @@ static void diff_is_unified(void **state)
     int16_t level[64];
     recipe_assign(r, m, level, NULL);
     Export x;
-    assert_int_equal(recipe_export(r, m, level, false, NULL, NULL, NULL, &x, NULL), ST_OK);
+    assert_int_equal(recipe_export(r, m, level, NULL, NULL, NULL, NULL, &x, NULL), ST_OK);
     assert_string_equal(str_text(&x.diff), "");
     export_fini(&x);
     level[3] = 0; /* layers.0 o_proj */
-    assert_int_equal(recipe_export(r, m, level, false, NULL, NULL, NULL, &x, NULL), ST_OK);
+    assert_int_equal(recipe_export(r, m, level, NULL, NULL, NULL, NULL, &x, NULL), ST_OK);
     assert_string_equal(str_text(&x.diff),
                         "--- block.yaml\n+++ export\n@@ -9,6 +9,7 @@\n \n         # more\n         - \"*layers.2.*\"\n"
                         "+        - '*layers.0.self_attn.o_proj'\n         # end\n       include:\n       - '*'\n");
     export_fini(&x);
-    assert_int_equal(recipe_export(r, m, level, false, NULL, NULL, "old\n", &x, NULL), ST_OK);
+    assert_int_equal(recipe_export(r, m, level, NULL, NULL, NULL, "old\n", &x, NULL), ST_OK);
     assert_non_null(strstr(str_text(&x.diff), "-old\n"));
     export_fini(&x);
     recipe_free(r);

@@ -466,7 +466,7 @@ static void levels(void **state)
     static const int16_t want[21] = {0, 0, 0, 0, 1, 1, 0, 2, 2, 2, 2, 1, 1, 2, 2, 2, 2, 2, 1, 1, 2};
     assert_memory_equal(level, want, sizeof want);
     SizeReport s;
-    recipe_sizes(r, m, level, false, &s);
+    recipe_sizes(r, m, level, NULL, &s);
     uint64_t bytes = 0, floats = 0;
     for (int i = 0; i < 21; i++) {
         bytes += recipe_linear_bytes(r, m, i, level[i], false);

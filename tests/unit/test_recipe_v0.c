@@ -125,7 +125,7 @@ static void a_whole_document(void **state)
         assert_int_equal(level[i], strcmp(m->linears[i].name, "model.layers.1.mlp.down_proj") != 0);
     level[0] = 0;
     Export out;
-    if (recipe_export(r, m, level, false, NULL, NULL, NULL, &out, &err) != ST_OK)
+    if (recipe_export(r, m, level, NULL, NULL, NULL, NULL, &out, &err) != ST_OK)
         fail_msg("%s", err.text);
     assert_non_null(strstr(out.text.s, "apiversion: modelslim_v1\n"));
     assert_non_null(strstr(out.text.s, "'Some-Model'"));

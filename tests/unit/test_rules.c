@@ -114,7 +114,7 @@ static void closed_hits(Session *s, const char *text, bool *hits)
 static int64_t bytes_of(Session *s, const int16_t *level)
 {
     SizeReport r;
-    recipe_sizes(session_recipe(s), session_model(s), level, false, &r);
+    recipe_sizes(session_recipe(s), session_model(s), level, NULL, &r);
     return (int64_t)r.bytes;
 }
 
