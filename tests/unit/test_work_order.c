@@ -316,6 +316,25 @@ static void a_change_is_measured_against_the_unchanged_model(void **state)
     world_close(&w);
 }
 
+/* The last states of a turned model are compared where the unchanged one has them: they differ by rounding, and by what is
+ * quantized as much as without a rotation. */
+static void a_turned_model_is_compared_where_it_was(void **state)
+{
+    (void)state;
+    World w;
+    EffectLab *lab;
+    world_open(&w, llama, ARITH_FP32);
+    EffectOptions eo = {.calib = w.calib, .eval = w.eval, .cache_bytes = 1 << 24};
+    assert_int_equal(effectlab_new(&lab, w.b.m, &eo, NULL), ST_OK);
+    Effect plain = measure_recipe(&w, lab, "process: [" W8A8("'*'") "]");
+    Effect turned = measure_recipe(&w, lab, "process: [{type: quarot, block_size: 2}, " W8A8("'nothing*'") "]");
+    Effect both = measure_recipe(&w, lab, "process: [{type: quarot, block_size: 2}, " W8A8("'*'") "]");
+    assert_true(plain.out_mse > 0 && turned.out_mse < 1e-6 * plain.out_mse && turned.kl_mean < 1e-6);
+    assert_true(both.out_mse > 0.1 * plain.out_mse && both.out_mse < 10 * plain.out_mse);
+    effectlab_free(lab);
+    world_close(&w);
+}
+
 static void what_cannot_stand_there_is_refused_by_name(void **state)
 {
     (void)state;
@@ -397,6 +416,7 @@ int main(void)
         cmocka_unit_test(what_is_measured_has_the_ranges_of_the_files),
         cmocka_unit_test(a_change_is_seen_by_what_stands_behind_it),
         cmocka_unit_test(a_change_is_measured_against_the_unchanged_model),
+        cmocka_unit_test(a_turned_model_is_compared_where_it_was),
         cmocka_unit_test(nothing_quantized_runs_once_through_each_layer),
         cmocka_unit_test(what_cannot_stand_there_is_refused_by_name),
     };
