@@ -263,7 +263,9 @@ static const int *reads(const Block *b)
     return slots;
 }
 
-/* Keys are values here and are normed: nothing gives wo_a's input channels that a scale could be put into. */
+/* Keys are values here, and scores are made of queries that are normed head by head: nothing gives wo_a's input channels
+ * that a scale could be put into. Nor is there a place for one at run time: engines multiply by wo_a's groups outside of a
+ * module. */
 static void subgraphs(SubgraphMaker *k, const Block *b)
 {
     static const int of_q[] = {COMP_Q, COMP_INDEX_Q, -1};

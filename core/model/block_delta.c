@@ -107,10 +107,10 @@ static const int *reads(const Block *b)
     return slots;
 }
 
-/* The norm before out_proj has one weight for the channels of all heads, and a gate behind it. */
+/* The norm before out_proj has one weight for the channels of all heads; the gate behind it multiplies value by value. */
 static void subgraphs(SubgraphMaker *k, const Block *b)
 {
-    subgraph_pair(k, SUBGRAPH_OV, -1, (SubgraphRows){0}, b->linear[DELTA_O]);
+    subgraph_heads_norm(k, b->small[DELTA_NORM], k->unit->cfg->delta.value_heads, b->linear[DELTA_O]);
 }
 
 const BlockType block_delta = {

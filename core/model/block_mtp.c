@@ -1,6 +1,7 @@
 #include <stdio.h>
 
 #include "model/open.h"
+#include "model/subgraph.h"
 
 static const char *const linears[MTP_LINEARS + 1] = {[MTP_EH_PROJ] = "eh_proj"};
 static const SmallSlot smalls[MTP_SMALLS + 1] = {
@@ -22,5 +23,17 @@ static Status take(Open *o, int unit, Block *b)
     return open_alone(o, unit, "", "eh_proj", &w, &b->linear[MTP_EH_PROJ]);
 }
 
+/* eh_proj reads what the norm of the next token's embedding gives, then the state's. */
+static void subgraphs(SubgraphMaker *k, const Block *b)
+{
+    static const int slots[] = {MTP_EH_PROJ, -1};
+    Subgraph *g = subgraph_norm(k, b, b->small[MTP_ENORM], 1, slots);
+    if (!g)
+        return;
+    g->norm2 = b->small[MTP_HNORM];
+    g->norm_one = k->m->cfg.norm == NORM_UNIT;
+}
+
 const BlockType block_mtp = {
-    .name = "mtp", .role = ROLE_OTHER, .linears = linears, .smalls = smalls, .kept = kept, .take = take};
+    .name = "mtp", .role = ROLE_OTHER, .linears = linears, .smalls = smalls, .kept = kept, .take = take,
+    .subgraphs = subgraphs};

@@ -131,6 +131,25 @@ const TurnSpec *rotmap_spec(const Model *m)
     return t && (!t->pedigree || strcmp(t->pedigree, m->pedigree) == 0) ? t : NULL;
 }
 
+static const TensorInfo *unit_tensor(const Model *m, int unit, const char *name)
+{
+    char text[512];
+    snprintf(text, sizeof text, "%s%d.%s", model_layers_prefix(m), unit, name);
+    return checkpoint_find(m->ckpt, text);
+}
+
+/* A layer of multi-token prediction whose norm stands before the decoder's head: its weights could go nowhere. */
+static Status check_mtp_head(const Model *m, Error *err)
+{
+    for (int u = m->cfg.layers; u < m->nunits; u++) {
+        const TensorInfo *norm = unit_tensor(m, u, "shared_head.norm.weight");
+        if (norm && !unit_tensor(m, u, "shared_head.head.weight"))
+            return error_set(err, ST_DATA, "%s can't be rotated: norm '%s' stands before the decoder's head, which takes up "
+                             "the weights of the decoder's own norm", m->arch->title, norm->name);
+    }
+    return ST_OK;
+}
+
 /* What the peer has no map for, or breaks. */
 static Status check_peer(const Model *m, Error *err)
 {
@@ -158,6 +177,7 @@ Status rotmap_check(const Model *m, bool peer, Error *err)
     if (mtp.layers > m->mtp_layers)
         return error_set(err, ST_DATA, "'%s' predicts further tokens from the stream and isn't run here (%s): it would be "
                          "left unrotated", mtp.first, m->mtp_reason ? m->mtp_reason : "there is more than one");
+    RETURN_IF_ERROR(check_mtp_head(m, err));
     return peer ? check_peer(m, err) : ST_OK;
 }
 
@@ -355,13 +375,6 @@ static Status block_steps(const Ask *ask, const Model *m, const Block *b, Error 
             RETURN_IF_ERROR(flow_step(ask, b, f, reads, linear, t, err));
     }
     return ST_OK;
-}
-
-static const TensorInfo *unit_tensor(const Model *m, int unit, const char *name)
-{
-    char text[512];
-    snprintf(text, sizeof text, "%s%d.%s", model_layers_prefix(m), unit, name);
-    return checkpoint_find(m->ckpt, text);
 }
 
 /* What a unit of multi-token prediction has beside its blocks: a table, a norm and a head of its own, which may be

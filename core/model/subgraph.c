@@ -89,7 +89,7 @@ Subgraph *subgraph_pair(SubgraphMaker *k, SubgraphType type, int64_t source, Sub
     return k->st == ST_OK ? g : NULL;
 }
 
-void subgraph_norm(SubgraphMaker *k, const Block *b, const TensorInfo *norm, double gain, const int *slots)
+Subgraph *subgraph_norm(SubgraphMaker *k, const Block *b, const TensorInfo *norm, double gain, const int *slots)
 {
     int64_t targets[BLOCK_LINEARS_MAX];
     int n = 0;
@@ -99,8 +99,22 @@ void subgraph_norm(SubgraphMaker *k, const Block *b, const TensorInfo *norm, dou
     const Subgraph one = {.type = SUBGRAPH_NORM_LINEAR, .norm = norm, .gain = gain, .source = -1};
     Subgraph *g = n && norm ? add(k, &one) : NULL;
     if (!g)
-        return;
+        return NULL;
     set_targets(k, g, targets, n);
+    if (k->st == ST_OK)
+        g->key = key_of(k, g);
+    return k->st == ST_OK ? g : NULL;
+}
+
+void subgraph_heads_norm(SubgraphMaker *k, const TensorInfo *norm, int heads, int64_t target)
+{
+    const int64_t dim = norm->shape[0];
+    const Subgraph one = {.type = SUBGRAPH_OV, .norm = norm, .gain = 1, .source = -1, .rows = subgraph_all_rows(dim),
+                          .ov = {.heads = heads, .kv_heads = 1, .head_dim = dim}};
+    Subgraph *g = add(k, &one);
+    if (!g)
+        return;
+    set_targets(k, g, &target, 1);
     if (k->st == ST_OK)
         g->key = key_of(k, g);
 }
@@ -285,7 +299,7 @@ static void make_found(SubgraphMaker *k, const SubgraphMaker *ours)
         bool experts = g->ntensors > 0;
         for (int t = 0; t < g->ntargets; t++)
             experts = experts || k->m->linears[g->targets[t]].expert >= 0;
-        if (g->type == SUBGRAPH_NORM_LINEAR && g->norm && !experts)
+        if (g->type == SUBGRAPH_NORM_LINEAR && g->norm && !g->norm2 && !experts)
             add(k, g);
     }
 }

@@ -35,22 +35,23 @@ typedef struct OvShape {
     bool group_max; /* the peer's group_method max: maxima over a group before the formula, else a mean behind it */
 } OvShape;
 
-/* One place: norm or source gives the channels, or neither does (they can only be scaled at run time). */
+/* One place: norms or a source give the channels, or neither does (they can only be scaled at run time). */
 typedef struct Subgraph {
     SubgraphType type;
     const TensorInfo *norm;      /* NULL: none */
+    const TensorInfo *norm2;     /* gives the second half of the channels, norm the first; NULL: norm gives all */
     const TensorInfo *norm_bias; /* of a LayerNorm, NULL without one */
     bool norm_one;               /* it multiplies by 1 + w */
     double gain;                 /* what the norm gives reaches its readers times this */
     int64_t source;              /* index of a linear, -1: none */
-    SubgraphRows rows;           /* of the source, one for each of its channels */
+    SubgraphRows rows;           /* of the source, one for each of its channels; of a norm of heads their number alone */
     const int64_t *targets;      /* linears whose columns are the channels, at least one */
     int ntargets;
     const TensorInfo *const *tensors; /* readers that are no linears, [..][width]: routers */
     int ntensors;
     const int64_t *watch; /* linears whose input taps together see all that the channels hold */
     int nwatch;
-    int64_t width;        /* channels of the targets; the source has as many but in SUBGRAPH_OV (kv_heads * head_dim) */
+    int64_t width;        /* channels of the targets; what gives them has as many but in SUBGRAPH_OV (kv_heads * head_dim) */
     OvShape ov;           /* of SUBGRAPH_OV */
     const char *key;      /* name that patterns are matched with: the norm's or source's module, or the first target's */
 } Subgraph;
@@ -58,6 +59,11 @@ typedef struct Subgraph {
 static inline bool subgraph_folds(const Subgraph *g)
 {
     return g->norm || g->source >= 0;
+}
+/* Whether several heads of the targets' channels have to have the same scales. */
+static inline bool subgraph_shares(const Subgraph *g)
+{
+    return g->type == SUBGRAPH_OV && subgraph_folds(g);
 }
 
 /* The peer's processors that take an adapter's table. */
@@ -99,13 +105,16 @@ typedef struct SubgraphMaker {
 } SubgraphMaker;
 /* One whose reader is linear `target`, and the `source` (-1: none) with its rows. */
 Subgraph *subgraph_pair(SubgraphMaker *k, SubgraphType type, int64_t source, SubgraphRows rows, int64_t target);
-/* Norm `norm` (of a plain weight) before the linears of `b` in slots that end with -1; those that it hasn't are left out. */
-void subgraph_norm(SubgraphMaker *k, const Block *b, const TensorInfo *norm, double gain, const int *slots);
+/* Norm `norm` (of a plain weight) before the linears of `b` in slots that end with -1; those that it hasn't are left out.
+ * NULL: nothing was added. */
+Subgraph *subgraph_norm(SubgraphMaker *k, const Block *b, const TensorInfo *norm, double gain, const int *slots);
 /* All n rows. */
 static inline SubgraphRows subgraph_all_rows(int64_t n)
 {
     return (SubgraphRows){.n = n, .first = 0, .run = n, .step = n};
 }
+/* Norm `norm` of every head alike, `heads` of them, before `target`. */
+void subgraph_heads_norm(SubgraphMaker *k, const TensorInfo *norm, int heads, int64_t target);
 /* up -> down of a gated block: rows [first, first + down's width) of `up`; without a source where the activation isn't
  * linear in what up gives. */
 void subgraph_gated(SubgraphMaker *k, int64_t up, int64_t first, int64_t down);

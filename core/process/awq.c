@@ -74,7 +74,7 @@ static void take_source(const Subgraph *g, SmoothScale *out)
 static Status scale(const SmoothCtx *c, const Subgraph *g, const SmoothStats *stats, SmoothScale *out, Error *err)
 {
     const AwqSettings *set = c->settings;
-    const bool share = g->type == SUBGRAPH_OV && g->source >= 0;
+    const bool share = subgraph_shares(g);
     AwqBlock *block;
     AwqFound found;
     if (!fits_source(c, g)) {

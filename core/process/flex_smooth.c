@@ -231,7 +231,7 @@ static void flex_fini(Flex *f)
 static FlexScale scale_of(const Flex *f, const float *a)
 {
     const Subgraph *g = f->g;
-    bool share = g->type == SUBGRAPH_OV && g->source >= 0;
+    bool share = subgraph_shares(g);
     return (FlexScale){.a = a, .w = f->set->quantized ? NULL : f->w, .in = g->width, .heads = share ? g->ov.heads : 0,
                        .kv_heads = share ? g->ov.kv_heads : 0,
                        .mean = by_peer(f) && !f->set->quantized && !g->ov.group_max, .T = f->c->T, .A = f->c->A};

@@ -69,7 +69,7 @@ static Status scale(const SmoothCtx *c, const Subgraph *g, const SmoothStats *st
     Status st = smooth_columns(c, g, is_signed, w, err);
     for (int64_t i = 0; i < g->width && st == ST_OK; i++)
         s[i] = c->peer ? peer_scale(c, set, stats->most[i], w[i]) : our_scale(set, stats->most[i], w[i]);
-    bool share = g->type == SUBGRAPH_OV && g->source >= 0;
+    bool share = subgraph_shares(g);
     if (st == ST_OK && share)
         smooth_share(c, &g->ov, s, out);
     for (int64_t i = 0; i < g->width && st == ST_OK && !share; i++)

@@ -158,7 +158,7 @@ static bool selects(const Smooth *s, const Lists *l, Subgraph *g)
     bool at_run_time = s->method->run_time && s->set->types & 1u << SMOOTH_RUN_TIME;
     bool fold = subgraph_folds(g) && types & bit;
     if (!fold && at_run_time) {
-        g->norm = g->norm_bias = NULL;
+        g->norm = g->norm2 = g->norm_bias = NULL;
         g->source = -1;
         g->ntensors = 0;
         g->key = s->m->linears[g->targets[0]].name;
@@ -510,7 +510,11 @@ static Status promise_graph(const SmoothCtx *c, const SmoothMethod *m, const Sub
         if (!subgraph_folds(g))
             RETURN_IF_ERROR(save_changes_input_scale(to, g->targets[t], err));
     }
-    return (shifts || smooth_norm_biased(c, m, g)) && !g->norm_bias ? save_changes_norm_bias(to, g->norm, err) : ST_OK;
+    const TensorInfo *norm[] = {g->norm, g->norm2};
+    for (int i = 0; i < 2 && (shifts || smooth_norm_biased(c, m, g)) && !g->norm_bias; i++)
+        if (norm[i])
+            RETURN_IF_ERROR(save_changes_norm_bias(to, norm[i], err));
+    return ST_OK;
 }
 
 Status smooth_promise(void *self, DType inner, SavePlan *plan, Error *err)

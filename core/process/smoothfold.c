@@ -106,46 +106,75 @@ static Status fold_source(const SmoothCtx *c, const Subgraph *g, const float *r,
     return st;
 }
 
+/* A norm that gives n of the channels. */
+typedef struct NormPart {
+    const TensorInfo *norm;
+    int64_t first, n;
+} NormPart;
+
+/* Those of a sub-graph; the second may have norm NULL. */
+static void norm_parts(const Subgraph *g, NormPart part[2])
+{
+    const int64_t all = subgraph_shares(g) ? g->rows.n : g->width, n = g->norm2 ? all / 2 : all;
+    part[0] = (NormPart){g->norm, 0, n};
+    part[1] = (NormPart){g->norm2, n, all - n};
+}
+
 /* norm' = (norm - shift / gain) / s. */
-static Status fold_norm(const SmoothCtx *c, const Subgraph *g, const float *r, const float *shift, Error *err)
+static Status fold_norm(const SmoothCtx *c, const Subgraph *g, const NormPart *p, const float *r, const float *shift,
+                        Error *err)
 {
     Overlay *o = c->overlay;
     if (g->norm_one)
-        RETURN_IF_ERROR(overlay_scale_unit_norm(o, g->norm, r, err));
+        RETURN_IF_ERROR(overlay_scale_unit_norm(o, p->norm, r, err));
     else
-        RETURN_IF_ERROR(overlay_scale_tensor(o, g->norm, r, err));
+        RETURN_IF_ERROR(overlay_scale_tensor(o, p->norm, r, err));
     for (int i = 0; i < 1 + (c->peer && shift); i++) /* the peer's bug: twice in its asymmetric mode */
-        RETURN_IF_ERROR(overlay_scale_norm_bias(o, g->norm, r, err));
+        RETURN_IF_ERROR(overlay_scale_norm_bias(o, p->norm, r, err));
     if (!shift)
         return ST_OK;
-    float *b = mem_array((size_t)g->width, sizeof *b);
+    float *b = mem_array((size_t)p->n, sizeof *b);
     if (!b)
         return error_nomem(err, g->key);
-    for (int64_t i = 0; i < g->width; i++)
+    for (int64_t i = 0; i < p->n; i++)
         b[i] = round_to_dtype(-shift[i] / (float)g->gain * r[i], c->T);
-    Status st = overlay_shift_norm(o, g->norm, b, err);
+    Status st = overlay_shift_norm(o, p->norm, b, err);
     free(b);
     return st;
+}
+
+static Status fold_norms(const SmoothCtx *c, const Subgraph *g, const float *r, const float *shift, Error *err)
+{
+    NormPart part[2];
+    norm_parts(g, part);
+    for (int i = 0; i < 2; i++)
+        if (part[i].norm)
+            RETURN_IF_ERROR(fold_norm(c, g, &part[i], r + part[i].first, shift ? shift + part[i].first : NULL, err));
+    return ST_OK;
 }
 
 /* Of a norm that multiplies by 1 + w a small factor is left as a w near -1, which a half-width file keeps but roughly. So
  * the scales are those that such a file can say: what reads the norm gets what is lost there. */
 static Status settle_unit_norm(const SmoothCtx *c, const Subgraph *g, float *s, Error *err)
 {
-    float *w;
-    RETURN_IF_ERROR(source_small(runner_source(c->runner), NULL, g->norm, &w, err));
-    for (int64_t i = 0; i < g->width; i++) {
-        float was = 1 + w[i], is = 1 + round_to_dtype(was / s[i] - 1, g->norm->dtype);
-        s[i] = was / is > 0 && isfinite(was / is) ? was / is : s[i];
+    NormPart part[2];
+    norm_parts(g, part);
+    for (int k = 0; k < 2 && part[k].norm; k++) {
+        float *w, *of = s + part[k].first;
+        RETURN_IF_ERROR(source_small(runner_source(c->runner), NULL, part[k].norm, &w, err));
+        for (int64_t i = 0; i < part[k].n; i++) {
+            float was = 1 + w[i], is = 1 + round_to_dtype(was / of[i] - 1, part[k].norm->dtype);
+            of[i] = was / is > 0 && isfinite(was / is) ? was / is : of[i];
+        }
+        free(w);
     }
-    free(w);
     return ST_OK;
 }
 
 Status smooth_fold(const SmoothCtx *c, const Subgraph *g, const SmoothScale *s, Error *err)
 {
     Overlay *o = c->overlay;
-    bool ov = g->type == SUBGRAPH_OV && g->source >= 0;
+    bool ov = subgraph_shares(g);
     const float *source = ov ? s->source : s->target, *shift = s->shifted ? s->shift : NULL;
     int64_t n = ov ? g->rows.n : g->width;
     RETURN_IF_ERROR(check(g, s->target, g->width, err));
@@ -167,7 +196,7 @@ Status smooth_fold(const SmoothCtx *c, const Subgraph *g, const SmoothScale *s, 
     if (st == ST_OK && g->source >= 0)
         st = fold_source(c, g, r, err);
     if (st == ST_OK && g->norm)
-        st = fold_norm(c, g, r, shift, err);
+        st = fold_norms(c, g, r, shift, err);
     if (st == ST_OK)
         st = record_all(c, g, s->target, shift, r, err);
     free(r);

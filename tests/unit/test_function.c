@@ -1,4 +1,5 @@
 #include <glob.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,7 +11,10 @@
 #include <cmocka.h>
 
 #include "recipe/field.h"
+#include "run/source.h"
 #include "tests/lib/folded.h"
+#include "tests/lib/mtp_model.h"
+#include "tests/lib/tempdir.h"
 
 /* A processor that changes the model leaves what it computes: the logits of every recorded architecture before and after
  * every such row of the table, in each of the forms that its switches give it. New rows of either table are taken as they
@@ -77,7 +81,7 @@ static void write_prior(const ProcessorType *p, char *out, size_t size)
     snprintf(out + n, size - n, "}]}]");
 }
 
-/* As it comes, and with every switch on and off, every list of layers with one. */
+/* As it comes, and with every switch on and off, every list of layers with one, everything scaled at run time. */
 static void list_variants(const ProcessorType *p, Variants *v)
 {
     char common[300], behind[100] = "", more[100];
@@ -100,9 +104,66 @@ static void list_variants(const ProcessorType *p, Variants *v)
         } else if (f->type == F_INTS) {
             snprintf(more, sizeof more, ", %s: [0]", f->key);
             add_variant(v, form++, common, more, behind);
+        } else if (strcmp(f->key, "enable_subgraph_type") == 0) {
+            snprintf(more, sizeof more, ", %s: [non-fusion]", f->key);
+            add_variant(v, form++, common, more, behind);
         }
     }
 }
+
+/* ---- what a model gives ---- */
+
+/* A tensor of the unit behind the decoder layers, as the runner's changes leave it; caller frees. */
+static float *mtp_tensor(Runner *r, const char *name)
+{
+    const Model *m = runner_model(r);
+    char full[96];
+    float *v;
+    Error err = {0};
+    snprintf(full, sizeof full, "model.layers.%d.%s", m->cfg.layers, name);
+    const TensorInfo *t = checkpoint_find(m->ckpt, full);
+    assert_non_null(t);
+    if (source_small(runner_source(r), NULL, t, &v, &err) != ST_OK)
+        fail_msg("%s", err.text);
+    return v;
+}
+
+/* What multi-token prediction makes of the last states: by its own norm and head, of plain sums. */
+static float *mtp_logits(Runner *r, const TokenSet *t, int64_t *n)
+{
+    const Model *m = runner_model(r);
+    int64_t h = m->cfg.hidden;
+    Error err = {0};
+    Stream s;
+    float *w = mtp_tensor(r, "shared_head.norm.weight"), *head = mtp_tensor(r, "shared_head.head.weight");
+    if (runner_embed(r, t, &s, &err) != ST_OK)
+        fail_msg("%s", err.text);
+    for (int i = 0; i < model_depth(m); i++)
+        if (runner_layer(r, i, NULL, &s, &s, NULL, 0, &err) != ST_OK)
+            fail_msg("%s", err.text);
+    *n = s.rows * m->cfg.vocab;
+    float *logits = malloc((size_t)*n * sizeof *logits);
+    assert_non_null(logits);
+    for (int64_t row = 0; row < s.rows; row++) {
+        const float *x = s.data + row * h;
+        double square = 0;
+        for (int64_t i = 0; i < h; i++)
+            square += (double)x[i] * (double)x[i];
+        double scale = 1 / sqrt(square / (double)h + m->cfg.eps);
+        for (int64_t v = 0; v < m->cfg.vocab; v++) {
+            double sum = 0;
+            for (int64_t i = 0; i < h; i++)
+                sum += (double)x[i] * scale * (double)w[i] * (double)head[v * h + i];
+            logits[row * m->cfg.vocab + v] = (float)sum;
+        }
+    }
+    stream_fini(&s);
+    free(w);
+    free(head);
+    return logits;
+}
+
+typedef float *Logits(Runner *r, const TokenSet *t, int64_t *n);
 
 /* ---- one of them over one model ---- */
 
@@ -123,21 +184,23 @@ static bool keeps_function(const TestRun *base, const char *process, const Token
     overlay_digest(pipeline_overlay(f.p), digest);
     if (!digest[0])
         fail_msg("%s: %s changes nothing", base->m->cfg.model_type, process);
-    float *want = folded_logits(base->r, t, &n), *got = folded_logits(f.r, t, &n);
-    double worst = test_worst(want, got, n);
-    if (!(worst <= MOST))
-        fail_msg("%s: %s moves logits by %g of the largest", base->m->cfg.model_type, process, worst);
-    free(want);
-    free(got);
+    Logits *const of[] = {folded_logits, base->m->mtp_layers ? mtp_logits : NULL};
+    for (int i = 0; i < 2 && of[i]; i++) {
+        float *want = of[i](base->r, t, &n), *got = of[i](f.r, t, &n);
+        double worst = test_worst(want, got, n);
+        if (!(worst <= MOST))
+            fail_msg("%s: %s moves logits%s by %g of the largest", base->m->cfg.model_type, process,
+                     i ? " of multi-token prediction" : "", worst);
+        free(want);
+        free(got);
+    }
     folded_fini(&f);
     return true;
 }
 
-static void over_model(const char *config, Variants *v)
+static void over_model(const char *dir, Variants *v)
 {
-    char dir[512];
     TestRun base;
-    snprintf(dir, sizeof dir, "%.*s", (int)(strrchr(config, '/') - config), config);
     test_run_open(&base, dir, ARITH_FP32, 2, NULL);
     TokenSet *t = test_tokens(lens, 3, base.m->cfg.vocab, 3);
     for (int i = 0; i < v->n; i++)
@@ -146,11 +209,25 @@ static void over_model(const char *config, Variants *v)
     test_run_close(&base);
 }
 
+static void over_models(const glob_t *found, char *const *made, Variants *v)
+{
+    char dir[512];
+    for (size_t k = 0; k < found->gl_pathc; k++) {
+        const char *config = found->gl_pathv[k];
+        snprintf(dir, sizeof dir, "%.*s", (int)(strrchr(config, '/') - config), config);
+        over_model(dir, v);
+    }
+    for (; *made; made++)
+        over_model(*made, v);
+}
+
 static void every_fold_keeps_the_function(void **state)
 {
     (void)state;
     glob_t found;
     assert_int_equal(glob("tests/golden/models/*/fp32/config.json", 0, NULL, &found), 0);
+    char *const made[] = {mtp_model_write(&(MtpRecipe){.model = "tests/golden/models/deepseek_v3/fp32", .own_table = true}),
+                          mtp_model_write(&(MtpRecipe){.model = "tests/golden/models/glm4_moe/fp32"}), NULL};
     const ProcessorType *p;
     int folds = 0;
     for (int i = 0; (p = recipe_rows.processor(i)) != NULL; i++) {
@@ -158,8 +235,7 @@ static void every_fold_keeps_the_function(void **state)
         if (!(p->run->needs & PROCESSOR_TURN))
             continue;
         list_variants(p, &v);
-        for (size_t k = 0; k < found.gl_pathc; k++)
-            over_model(found.gl_pathv[k], &v);
+        over_models(&found, made, &v);
         for (int k = 0, models = 0; k < v.n; k++) {
             models = v.folded[k] + (k && v.form[k] == v.form[k - 1] ? models : 0);
             if (!models && (k + 1 == v.n || v.form[k + 1] != v.form[k]))
@@ -168,6 +244,8 @@ static void every_fold_keeps_the_function(void **state)
         folds += v.folded[0];
     }
     assert_true(folds > 0);
+    for (int i = 0; made[i]; i++)
+        temp_remove(made[i]);
     globfree(&found);
 }
 

@@ -9,6 +9,9 @@
 #include <cmocka.h>
 
 #include "model/rotmap.h"
+#include "tests/lib/mtp_model.h"
+#include "tests/lib/tempdir.h"
+#include "tests/lib/tiny_model.h"
 
 /* Where a model can be turned: which families, by what, and in which order. */
 
@@ -161,6 +164,29 @@ static void test_order(void **state)
     model_free(m);
 }
 
+/* A head of its own takes up what stands before it; the decoder's can't. */
+static void test_mtp_heads(void **state)
+{
+    (void)state;
+    static const MtpRecipe made[] = {
+        {.model = "tests/golden/models/glm4_moe/fp32"},
+        {.model = "tests/golden/models/glm4_moe/fp32", .drop = "shared_head.head.weight"},
+        {.model = "tests/golden/models/glm4_moe/fp32", .drop = "eh_proj.weight"},
+    };
+    static const char *const words[] = {NULL, "layers.3.shared_head.norm.weight' stands before the decoder's head",
+                                        "predicts further tokens from the stream and isn't run here"};
+    for (int i = 0; i < 3; i++) {
+        char *dir = mtp_model_write(&made[i]);
+        Model *m = test_model_open(dir, NULL);
+        Error err = {0};
+        Status st = rotmap_check(m, false, &err);
+        if (st != (words[i] ? ST_DATA : ST_OK) || (words[i] && !strstr(err.text, words[i])))
+            fail_msg("%d: %s", i, err.text);
+        model_free(m);
+        temp_remove(dir);
+    }
+}
+
 static void test_sizes_are_named(void **state)
 {
     (void)state;
@@ -190,7 +216,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_families), cmocka_unit_test(test_adapters_by_name), cmocka_unit_test(test_steps_fit),
-        cmocka_unit_test(test_order),    cmocka_unit_test(test_sizes_are_named),
+        cmocka_unit_test(test_order),    cmocka_unit_test(test_sizes_are_named),  cmocka_unit_test(test_mtp_heads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
