@@ -251,13 +251,14 @@ static void cancelled_tensors(Ui *ui)
     model_filter(ui, ui->input->before ? ui->input->before : "", &hits, &of, NULL);
 }
 
-/* What it shows already stays. */
 static unsigned done_tensors(Ui *ui, const char *text)
 {
-    int64_t hits, of;
-    Error err = {ST_OK, ""};
-    if (model_filter(ui, text, &hits, &of, &err) != ST_OK)
-        ui_say(ui, SL_ERR, "%s", err.text);
+    Str b = {0};
+    remember_as("tensors filter ", text);
+    str_puts(&b, "tensors filter ");
+    lexer_quote(&b, text);
+    ui_command(ui, "%s", str_text(&b));
+    str_free(&b);
     return DO_PAINT;
 }
 
@@ -354,7 +355,7 @@ const Kind input_kinds[INPUT_KINDS] = {
                       .changed = changed_filter, .done = done_filter, .cancelled = cancelled_filter},
     [INPUT_TEXTS] = {.label = "filter: ", .hint = "words, tokens>100 sets>9 script=Han used out tagged flagged !word",
                      .changed = changed_texts, .done = done_texts, .cancelled = cancelled_texts},
-    [INPUT_TENSORS] = {.label = "filter: ", .hint = "words, type=BF16 size>1M float quantized copied !word",
+    [INPUT_TENSORS] = {.label = "filter: ", .verb = "tensors filter ", .hint = "words, type=BF16 size>1M float quantized copied !word",
                        .changed = changed_tensors, .done = done_tensors, .cancelled = cancelled_tensors},
     [INPUT_EXPORT] = {.label = "write to: ", .verb = "export ", .hint = "a file (Enter alone: best.yaml); ! at the end replaces it",
                       .done = done_export},

@@ -22,7 +22,7 @@ typedef struct ModelView {
     bool *open;          /* [tree.n] */
     int32_t *row;        /* [nrows] nodes that are seen */
     int32_t nrows;
-    char filter[200];    /* "": none */
+    char filter[200];    /* the session's, that the rows are of; "": none */
     bool *shown;         /* [tree.n] what passes it, and what that is in */
     int64_t hits;
     Str facts;
@@ -116,6 +116,8 @@ static bool settle(Ui *ui, ModelView *v)
         return false;
     if (strcmp(v->model, ui_model(ui)->fingerprint) != 0)
         gather(ui, v);
+    if (!v->error[0] && strcmp(v->filter, session_tensor_filter_text(ui_session(ui))) != 0)
+        filter_rows(ui, v, session_tensor_filter_text(ui_session(ui)), NULL);
     list_clamp(&v->pos, v->nrows, v->page);
     return v->nrows > 0;
 }
@@ -124,9 +126,8 @@ Status model_filter(Ui *ui, const char *text, int64_t *hits, int64_t *of, Error 
 {
     ModelView *v = ui_state(ui, &view_model);
     *hits = *of = 0;
-    if (!ui_model(ui) || strcmp(v->model, ui_model(ui)->fingerprint) != 0)
-        return ST_OK;
-    RETURN_IF_ERROR(filter_rows(ui, v, text, err));
+    RETURN_IF_ERROR(session_tensor_filter(ui_session(ui), text, err));
+    settle(ui, v);
     *hits = v->hits;
     *of = checkpoint_count(ui_model(ui)->ckpt);
     return ST_OK;
@@ -412,8 +413,7 @@ static unsigned model_enter(Ui *ui, const KeyRow *row, int key)
 static unsigned model_ask_filter(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
-    ModelView *v = ui_state(ui, &view_model);
-    return input_open(ui, INPUT_TENSORS, v->filter);
+    return input_open(ui, INPUT_TENSORS, session_tensor_filter_text(ui_session(ui)));
 }
 
 static unsigned model_check(Ui *ui, const KeyRow *row, int key)
@@ -426,11 +426,9 @@ static unsigned model_check(Ui *ui, const KeyRow *row, int key)
 /* Esc takes the filter away; else as everywhere. */
 static unsigned model_back(Ui *ui, const KeyRow *row, int key)
 {
-    ModelView *v = ui_state(ui, &view_model);
-    int64_t hits, of;
-    if (key != KEY_ESC || ui->side_full || ui->marked[0] || !v->filter[0])
+    if (key != KEY_ESC || ui->side_full || ui->marked[0] || !ui_model(ui) || !session_tensor_filter_text(ui_session(ui))[0])
         return act_back(ui, row, key);
-    model_filter(ui, "", &hits, &of, NULL);
+    ui_command(ui, "tensors filter");
     return DO_PAINT;
 }
 
@@ -455,7 +453,7 @@ static const KeyRow keys[] = {
     {.place = 170, .keys = {'N'}, .help = "match before", .run = act_find_next, .arg = -1, .refuse = refuse_no_search},
     {.place = 68, .keys = {'c'}, .command = "check", .help = "check the present decision: what its export proves, and rules of engines it breaks",
      .label = "Check", .run = model_check, .refuse = refuse_no_model},
-    {.place = 66, .keys = {K(KEY_F(4)), '\\'}, .help = "show only some tensors: words type=BF16 size>1M float quantized copied !word",
+    {.place = 66, .keys = {K(KEY_F(4)), '\\'}, .command = "tensors filter WORDS", .help = "show only some tensors: words type=BF16 size>1M float quantized copied !word",
      .label = "Filter", .run = model_ask_filter, .refuse = refuse_no_model},
     {.place = 570, .keys = {'q', KEY_ESC}, .help = "out of this view; Esc takes the filter away", .run = model_back},
     {.place = 250, .keys = {'l', K(KEY_RIGHT)}, .help = "unfold", .run = model_open_node, .arg = 1, .refuse = refuse_no_model},

@@ -179,6 +179,10 @@ void entry_view(Session *s)
     }
     if (t->columns)
         str_printf(&b, ",\"columns\":%u", t->columns);
+    if (t->tensors[0]) {
+        str_puts(&b, ",\"tensors\":");
+        str_json(&b, t->tensors);
+    }
     str_putc(&b, '}');
     if (strcmp(str_text(&b), s->saved_view) == 0) {
         str_free(&b);

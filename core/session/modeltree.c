@@ -12,6 +12,7 @@
 #include "session/parts.h"
 #include "session/rules.h"
 #include "session/settings.h"
+#include "session/table.h"
 
 /* Names by their parts, numbers by their size: layers.9 before layers.10. */
 static int natural(const char *a, const char *b)
@@ -295,6 +296,28 @@ Status model_tree_filter(const Session *s, const ModelTree *t, const char *expr,
             shown[p] = true;
     }
     return ST_OK;
+}
+
+Status session_tensor_filter(Session *s, const char *expr, Error *err)
+{
+    Table *t = s->table;
+    bool is;
+    if (!s->model || !checkpoint_count(s->model->ckpt))
+        return error_set(err, ST_USAGE, "no model is open: open MODEL first");
+    const TreeNode any = {.tensor = checkpoint_at(s->model->ckpt, 0), .name = "", .linear = -1};
+    for (const char *p = expr + strspn(expr, " "); *p; p += strcspn(p, " "), p += strspn(p, " ")) {
+        size_t not = *p == '!' && p[1] && p[1] != ' ';
+        RETURN_IF_ERROR(word_holds(s, &any, p + not, strcspn(p, " ") - not, &is, err)); /* what is no word of filters */
+    }
+    if (strlen(expr) >= sizeof t->tensors)
+        return error_set(err, ST_USAGE, "a filter of tensors has at most %zu characters", sizeof t->tensors - 1);
+    snprintf(t->tensors, sizeof t->tensors, "%s", expr);
+    return ST_OK;
+}
+
+const char *session_tensor_filter_text(const Session *s)
+{
+    return s->table->tensors;
 }
 
 TreeLevels model_tree_levels(const Session *s, const ModelTree *t, int32_t node)

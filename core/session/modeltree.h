@@ -38,6 +38,10 @@ const char *model_tree_why(const Session *s, const ModelTree *t, int32_t node, c
  * the name in any case, type=BF16, size>1M, size<4K, float, quantized, copied, !word. Gives how many tensors. ST_USAGE for a size that is
  * none. */
 Status model_tree_filter(const Session *s, const ModelTree *t, const char *expr, bool *shown, int64_t *hits, Error *err);
+/* The session's filter of tensors, by the same words, kept in the journal with the view; "": none. ST_USAGE as above, and without a
+ * model. */
+Status session_tensor_filter(Session *s, const char *expr, Error *err);
+const char *session_tensor_filter_text(const Session *s);
 TreeLevels model_tree_levels(const Session *s, const ModelTree *t, int32_t node);
 
 #endif

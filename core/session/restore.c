@@ -15,6 +15,7 @@
 #include "session/folder.h"
 #include "session/madewith.h"
 #include "session/guide.h"
+#include "session/modeltree.h"
 #include "session/parts.h"
 #include "session/queue.h"
 #include "session/kept.h"
@@ -229,6 +230,8 @@ static Status on_view(Session *s, const cJSON *o, Error *err)
     session_set_columns(s, second ? session_metric_find(s, second) : NULL,
                         (unsigned)whole_in(o, "columns", 0, COLUMN_KIND | COLUMN_ADVICE, 0));
     session_set_cursor(s, whole_in(o, "cursor", 0, INT64_MAX, -1));
+    const char *tensors = text_of(o, "tensors");
+    (void)session_tensor_filter(s, tensors ? tensors : "", NULL); /* one that a newer program knows shows all */
     return ST_OK;
 }
 

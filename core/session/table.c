@@ -59,6 +59,7 @@ Status table_open(Table *t, const Model *m, Error *err)
 
 void table_close(Table *t)
 {
+    t->tensors[0] = '\0';
     folds_close(&t->folds);
     free(t->order);
     free(t->by_name);

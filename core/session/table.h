@@ -52,6 +52,7 @@ typedef struct Table {
     bool ascending;
     char *filter;
     SavedFilters saved;
+    char tensors[200];         /* the filter of tensors (modeltree.h); "": none */
     int64_t *order, norder;
     int64_t order_failed, order_scored; /* by score: failed linears come before the first, scored before the second */
     uint64_t order_made;       /* grows with every new order */

@@ -60,4 +60,13 @@ exits 64 "no model" s info
 exits 64 "no rows" s info lab_models/demo --rows 0
 exits 64 "a text longer than all" s info lab_models/demo --rows 10 --longest 11
 exits 65 "no folder" s info "$tmp/none"
+script() { printf '%s\n' "open lab_models/demo" "$@" >"$tmp/t.slim"; s --script "$tmp/t.slim"; }
+exits 0 "tensors by a filter" script "exclude *.1.mlp.down_proj" "tensors filter down_proj !float" "tensors" "history"
+has "$tmp/out" "7 of 90 tensors" "those that hold all of its words"
+has "$tmp/out" "tensors filter down_proj !float" "and the line is in the history"
+exits 0 "as JSON" script "tensors filter embed_tokens" "tensors list --format json"
+is "1 copied" "$(python3 -c 'import json,sys; t=sys.stdin.read(); d=json.JSONDecoder().raw_decode(t[t.index("{\"filter"):])[0]; print(len(d["tensors"]), d["tensors"][0]["level"])' <"$tmp/out")" "with its level"
+exits 64 "a size that is none" script "tensors filter size>much"
+has "$tmp/err" "'much' is no size" "is told"
+exits 64 "no such part of tensors" script "tensors drop"
 finish

@@ -40,7 +40,7 @@ one() {
     resume) s resume "$@" ;;
     workbench) case " $* " in *" --force"*) s $M "$@" ;; *" --script "*) s "$@" ;; *) s workbench $M --size 90x20 "$@" ;; esac ;;
     cancel) in_session "calib boolq.jsonl" "async analyze std" "cancel $*" "wait" ;; # of a job that takes long enough
-    guide) in_session "guide $*" ;;
+    guide | tensors) in_session "$verb $*" ;;
     rank) in_session "analyze std" "rank std $*" ;;
     compare) case " $* " in
         *" --linear"* | *" --table"* | *" --size"* | *" --glyphs"*) in_session "analyze std kurtosis" "compare hist model.layers.0.mlp.down_proj std kurtosis $*" ;;
@@ -143,6 +143,7 @@ row tune calib_dataset "held after" "" $c
 row tune full "held after" - --full $c
 row tune ctx "held after" x --ctx 64 $c
 row guide format '"goal":' yaml --format json
+row tensors format '"tensors":[' yaml list --format json
 row guide beside '+ {type: iter_smooth' - whatif S2a --beside
 row tune free "held after" - --free $c
 row tune format '"met":true' xml --format json $c

@@ -12,6 +12,7 @@
 
 #include "session/modeltree.h"
 #include "tests/lib/screen_world.h"
+#include "tests/lib/tempdir.h"
 #include "ui/keys.h"
 
 static Error err;
@@ -202,6 +203,34 @@ static void a_filter_shows_what_holds_all_words(void **state)
     session_free(s);
 }
 
+/* It is the session's: refused as a whole, kept with the view, gone with the model. */
+static void the_filter_is_kept(void **state)
+{
+    (void)state;
+    char *dir = temp_folder(), id[40];
+    SessionOptions o;
+    Session *s;
+    session_options_default(&o);
+    o.state_dir = dir;
+    ok(session_new(&s, &o, &err));
+    assert_int_equal(session_tensor_filter(s, "x", &err), ST_USAGE);
+    ok(session_open_model(s, "lab_models/demo", NULL, &err));
+    ok(session_tensor_filter(s, "down_proj !float", &err));
+    assert_int_equal(session_tensor_filter(s, "q_proj size>much", &err), ST_USAGE);
+    assert_string_equal(session_tensor_filter_text(s), "down_proj !float");
+    const char *const down = "*.1.mlp.down_proj";
+    ok(session_edit(s, &down, 1, 0, false, NULL, &err)); /* worth keeping */
+    ok(session_record(s, "tensors filter 'down_proj !float'", &err));
+    snprintf(id, sizeof id, "%s", session_id(s));
+    session_free(s);
+    ok(session_restore(&s, &o, id, &err));
+    assert_string_equal(session_tensor_filter_text(s), "down_proj !float");
+    ok(session_open_model(s, "lab_models/demo", NULL, &err));
+    assert_string_equal(session_tensor_filter_text(s), "");
+    session_free(s);
+    temp_remove(dir);
+}
+
 static const char *why_of(const Session *s, const ModelTree *t, const char *name, const char **arg)
 {
     for (int32_t i = 0; i < t->n; i++)
@@ -252,8 +281,20 @@ static void the_screen_filters_and_checks(void **state)
     world_shows(&w, "'x' is no size", true);
     world_keys(&w, "Esc");
     world_shows(&w, "8 of 90 tensors", true); /* as it was before */
+    assert_string_equal(session_tensor_filter_text(w.app.session), "down_proj");
+    world_keys(&w, "\\");
+    world_type(&w, " size>x");
+    world_keys(&w, "Enter"); /* refused: what was there before stays, and no part of what was typed */
+    world_shows(&w, "'x' is no size", true);
+    assert_string_equal(session_tensor_filter_text(w.app.session), "down_proj");
     world_keys(&w, "Esc");
     world_shows(&w, "8 of 90", false);
+    world_keys(&w, ":");
+    world_type(&w, "tensors filter q_proj");
+    world_keys(&w, "Enter");
+    world_shows(&w, "8 of 90 tensors", true); /* a command from anywhere, so that a history does it again */
+    world_shows(&w, "down_proj", false);
+    world_keys(&w, "Esc");
     world_keys(&w, "c");
     world_shows(&w, "under w8a8_static as decided now", true);
     world_shows(&w, "[ok] fused groups whole", true);
@@ -270,6 +311,7 @@ int main(void)
         cmocka_unit_test(a_filter_shows_what_holds_all_words),
         cmocka_unit_test(what_stays_float_says_why),
         cmocka_unit_test(the_screen_filters_and_checks),
+        cmocka_unit_test(the_filter_is_kept),
         cmocka_unit_test(every_tensor_stands_once),
         cmocka_unit_test(levels_are_those_of_the_decision),
         cmocka_unit_test(the_screen_unfolds),

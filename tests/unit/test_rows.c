@@ -400,6 +400,7 @@ static const Tested commands[] = {
     {"profile", "profile.sh", "profile prints that of the last job"},
     {"quant", "formats.sh", "$run has the same files"},
     {"info", "info.sh", "$m: figures"},
+    {"tensors", "info.sh", "tensors by a filter"},
     {"plot", "weights.sh", "plot draws a weight"},
     {"hist", "weights.sh", "hist marks three deviations"},
     {"heat", "weights.sh", "heat draws a map"},
