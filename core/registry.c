@@ -107,7 +107,8 @@ const RecipeRows recipe_rows = {
 };
 
 /* strategy_NAME of tune/strategy_NAME.c */
-#define STRATEGIES(ROW) ROW(strategy_standing_high) ROW(strategy_binary_fallback)
+#define STRATEGIES(ROW) \
+    ROW(strategy_standing_high) ROW(strategy_experience) ROW(strategy_binary_fallback) ROW(strategy_fewest_bytes)
 #define DECLARE_STRATEGY(row) extern const StrategyType row;
 STRATEGIES(DECLARE_STRATEGY)
 static const StrategyType *const strategy_table[] = {STRATEGIES(ADDRESS) NULL};

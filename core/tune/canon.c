@@ -90,8 +90,7 @@ static void put_typed(const RecipeRows *rows, const YamlNode *list, Object (*obj
     str_putc(out, ']');
 }
 
-/* A value of no known type: by what YAML makes of it. */
-static void put_plain(const RecipeRows *rows, const YamlNode *v, Str *out)
+void canon_plain(const RecipeRows *rows, const YamlNode *v, Str *out)
 {
     static const Object any = {.fields = NULL};
     switch (v->kind) {
@@ -115,7 +114,7 @@ static void put_plain(const RecipeRows *rows, const YamlNode *v, Str *out)
         str_putc(out, '[');
         for (int i = 0; i < v->count; i++) {
             str_puts(out, i ? ", " : "");
-            put_plain(rows, v->items[i], out);
+            canon_plain(rows, v->items[i], out);
         }
         str_putc(out, ']');
         return;
@@ -158,7 +157,7 @@ static void put_value(const RecipeRows *rows, const YamlNode *v, const Field *f,
     double x;
     bool b;
     if (!f || v->kind == YAML_NULL)
-        put_plain(rows, v, out);
+        canon_plain(rows, v, out);
     else if (f->canon)
         f->canon(v, out);
     else if (f->type == F_CHECKED && f->value == check_processors && v->kind == YAML_SEQ)
@@ -178,14 +177,14 @@ static void put_value(const RecipeRows *rows, const YamlNode *v, const Field *f,
     else if (f->type == F_MAP && f->object && v->kind == YAML_MAP)
         put_map_of(rows, v, f->object, out);
     else
-        put_plain(rows, v, out);
+        canon_plain(rows, v, out);
 }
 
 void canon_practice(const RecipeRows *rows, const YamlNode *root, Str *out)
 {
     const YamlNode *api = yaml_get(root, "apiversion");
     str_puts(out, "{\"apiversion\": ");
-    put_plain(rows, api, out);
+    canon_plain(rows, api, out);
     str_puts(out, ", \"spec\": ");
     canon_object(rows, yaml_get(root, "spec"), &recipe_spec_object, NULL, out);
     str_putc(out, '}');

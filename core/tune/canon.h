@@ -12,6 +12,8 @@
 void canon_object(const RecipeRows *rows, const YamlNode *map, const Object *o, const char *skip, Str *out);
 /* Appends {"apiversion", "spec"} of a modelslim_v1 document. */
 void canon_practice(const RecipeRows *rows, const YamlNode *root, Str *out);
+/* Appends any value as it stands, without what is absent. */
+void canon_plain(const RecipeRows *rows, const YamlNode *v, Str *out);
 /* F_CHECKED decimals: as text. */
 void canon_decimal(const YamlNode *v, Str *out);
 

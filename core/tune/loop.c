@@ -314,9 +314,8 @@ static Status met(Loop *l, const Practice *p, Error *err)
     if (l->o.peer)
         finish(l, LOOP_MET, p, "practice %s", p->id);
     else
-        finish(l, LOOP_MET, p, "the demand is met with %d %s%s in float%s%s, after %d tr%s (%d of them answered before)", p->level, scope,
-               plural(p->level), p->anti[0] ? " and " : "", p->anti, (int)l->ntries, l->ntries == 1 ? "y" : "ies",
-               (int)l->ntries - l->fresh);
+        finish(l, LOOP_MET, p, "the demand is met with %d %s%s in float%s%s, after %d tr%s", p->level, scope, plural(p->level),
+               p->anti[0] ? " and " : "", p->anti, (int)l->ntries, l->ntries == 1 ? "y" : "ies");
     RETURN_IF_ERROR(write_final(l, p, err));
     l->end.final = l->final.s;
     l->end.final_len = l->final.len;

@@ -34,6 +34,8 @@ bool play_ranking(Play *p, const RankWish *w, const RankRow **rows, int64_t *n);
 bool play_try(Play *p, const Draft *d, const EvalResult **r);
 /* The end. d: the practice that is the answer, or the last; NULL: none. text: for STEP_NOT_MET, STEP_REFUSED. */
 void play_end(Play *p, StepKind kind, const Draft *d, const char *text);
+/* The strategy itself failed: memory, say. */
+void play_fail(Play *p, Status st, const char *text);
 
 /* Exclude patterns of the rows of a draft, in the arena; NULL: no memory. */
 const char *const *draft_patterns(Arena *a, const Draft *d, RankScope scope, int *n);

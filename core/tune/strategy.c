@@ -229,6 +229,12 @@ void play_end(Play *p, StepKind kind, const Draft *d, const char *text)
         stop(p, kind, d, text);
 }
 
+void play_fail(Play *p, Status st, const char *text)
+{
+    p->s->st = error_set(&p->s->err, st, "%s", text);
+    p->stopped = true;
+}
+
 Status strategy_next(Strategy *s, StrategyStep *out, Error *err)
 {
     if (!s->known) {

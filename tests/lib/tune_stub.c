@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#include "io/file.h"
+
 static const Field fields[] = {FIELD_EVALUATION, {.key = "seed", .type = F_INT, .absent = "1"}, FIELD_END};
 static const Object object = {.fields = fields};
 
@@ -86,4 +88,119 @@ const char *stub_files(const char *save_path)
 int64_t stub_now(void *ctx)
 {
     return ctx ? *(int64_t *)ctx : 1700000000;
+}
+
+bool stub_in_float(const Practice *p, const char *name)
+{
+    char wrapped[200];
+    snprintf(wrapped, sizeof wrapped, "*%s.*", name);
+    for (int i = 0; i < p->npatterns; i++)
+        if (strcmp(p->patterns[i], wrapped) == 0 || strcmp(p->patterns[i], name) == 0)
+            return true;
+    return false;
+}
+
+static void give_ranking(Loop *l, StubWorld *w)
+{
+    RankRow *row = calloc((size_t)w->nrank + 1, sizeof *row);
+    Error err = {0};
+    for (int i = 0; i < w->nrank; i++)
+        row[i] = (RankRow){.name = w->rank[i].name, .score = w->rank[i].score, .bytes = w->rank[i].bytes ? w->rank[i].bytes : -1};
+    w->ranked++;
+    assert_int_equal(loop_ranked(l, row, w->nrank, &err), ST_OK);
+    free(row);
+}
+
+static void evaluate(Loop *l, StubWorld *w, const Practice *p)
+{
+    EvalResult r = {0};
+    Error err = {0};
+    w->evaluated++;
+    w->answer(w->ctx, p, &r);
+    assert_int_equal(loop_evaluated(l, &r, &err), ST_OK);
+    eval_result_free(&r);
+}
+
+static void keep_folder(StubWorld *w, const LoopStep *s)
+{
+    char *name = path_join(s->kept, "of");
+    Error err = {0};
+    w->kept++;
+    assert_int_equal(dir_make(s->kept, &err), ST_OK);
+    assert_int_equal(file_write_atomic(name, s->trial.practice->id, strlen(s->trial.practice->id), &err), ST_OK);
+    free(name);
+}
+
+static void told(Loop *l, StubWorld *w, const LoopStep *s)
+{
+    Error err = {0};
+    /* what leaves more in float is larger */
+    LoopMade made = {.st = w->fail_quantize ? ST_DATA : ST_OK, .why = "no room", .bytes = 1000 + (uint64_t)s->trial.practice->npatterns,
+                     .float_bytes = 4000, .linears = 100, .floats = s->trial.practice->npatterns, .seconds = 2};
+    if (s->kind == LOOP_RANK) {
+        give_ranking(l, w);
+    } else if (s->kind == LOOP_QUANTIZE) {
+        w->quantized++;
+        w->written += s->write;
+        assert_int_equal(loop_quantized(l, &made, &err), ST_OK);
+    } else if (s->kind == LOOP_EVALUATE) {
+        evaluate(l, w, s->trial.practice);
+    } else if (s->kind == LOOP_KEEP) {
+        keep_folder(w, s);
+        assert_int_equal(loop_kept(l, &err), ST_OK);
+    }
+}
+
+static void show(const Loop *l, StubRun *out)
+{
+    for (int i = 0; i < loop_tries(l); i++) {
+        const LoopTry *t = loop_try(l, i);
+        str_printf(&out->shown, "%d %s [", t->number, t->practice->anti);
+        for (int k = 0; k < t->practice->npatterns; k++)
+            str_printf(&out->shown, "%s%s", k ? " " : "", t->practice->patterns[k]);
+        str_printf(&out->shown, "] %s\n", !t->known ? "?" : t->result.satisfied ? "met" : "missed");
+        out->cached += t->cached;
+    }
+    out->tries = loop_tries(l);
+}
+
+static const LoopStep rank_first = {.kind = LOOP_RANK, .trial = {.practice = &(const Practice){.id = ""}}};
+
+void stub_run(const char *text, bool peer, const char *dir, StubWorld *w, StubRun *out)
+{
+    *out = (StubRun){0};
+    Plan *plan = stub_plan(text, peer);
+    LoopOptions o = {.plan = plan, .rows = &stub_rows, .save_path = dir, .peer = peer, .now = stub_now, .ctx = w->now,
+                     .model_id = w->model_id, .data_id = w->data_id, .experience = w->experience, .timeout = w->timeout, .model_type = "Demo"};
+    Loop *l;
+    LoopStep s = rank_first;
+    Error err = {0};
+    if (loop_open(&l, &o, &err) != ST_OK)
+        fail_msg("%s", err.text);
+    for (int steps = 0;; steps++) {
+        if (loop_next(l, &s, &err) != ST_OK)
+            fail_msg("%s", err.text);
+        if (s.kind == LOOP_DONE || steps == w->stop_after)
+            break;
+        if (s.kind == LOOP_RANK)
+            s.trial = rank_first.trial;
+        told(l, w, &s);
+    }
+    out->stopped = s.kind != LOOP_DONE;
+    out->end = s.end;
+    out->status = s.status;
+    out->best = s.best;
+    snprintf(out->text, sizeof out->text, "%s", s.text ? s.text : "");
+    snprintf(out->notes, sizeof out->notes, "%s", loop_notes(l));
+    if (s.final)
+        str_append(&out->final, s.final, s.final_len);
+    show(l, out);
+    loop_free(l);
+    plan_free(plan);
+}
+
+void stub_run_free(StubRun *r)
+{
+    str_free(&r->shown);
+    str_free(&r->final);
 }

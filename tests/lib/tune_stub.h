@@ -18,6 +18,35 @@ typedef struct StubRank {
     int64_t bytes; /* 0: not known */
 } StubRank;
 
+/* A model that isn't there: what its ranking is and what a try comes to. */
+typedef struct StubWorld {
+    const StubRank *rank;
+    int nrank;
+    void (*answer)(void *ctx, const Practice *p, EvalResult *r); /* r: empty */
+    void *ctx;
+    int stop_after;      /* steps told before the loop is dropped as by a kill; < 0: never */
+    bool fail_quantize;
+    const char *model_id, *data_id, *experience;
+    double timeout;
+    int64_t *now;
+    /* what was done, counted up */
+    int ranked, quantized, written, evaluated, kept;
+} StubWorld;
+typedef struct StubRun {
+    LoopEnd end;
+    Status status;
+    int tries, cached, best;
+    bool stopped;        /* by stop_after */
+    char text[400], notes[2000];
+    Str shown;           /* a line for each try: number, anti, patterns, satisfied, * for what was known */
+    Str final;
+} StubRun;
+/* Drives the plan to its end, in a folder; free with stub_run_free. */
+void stub_run(const char *plan, bool peer, const char *dir, StubWorld *w, StubRun *out);
+void stub_run_free(StubRun *r);
+/* Whether a practice leaves the row of this name in float: one of its patterns is "*NAME.*" or NAME. */
+bool stub_in_float(const Practice *p, const char *name);
+
 /* Accuracy of one data set, plain text. */
 void stub_answer(EvalResult *r, const char *dataset, const char *value);
 /* Names of the files in save_path/history, sorted, joined by ", "; good until the next call. */
