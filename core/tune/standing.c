@@ -29,9 +29,11 @@ void standing_check_template(Check *c, const YamlNode *v, const Field *f)
     if (v->kind != YAML_MAP || (process && process->kind != YAML_SEQ))
         return; /* said already */
     int n = practice_linears(process, !check_peer(c), NULL), inside = practice_linears(process, true, NULL);
-    if (n == 0)
-        check_fail(c, process ? process : v, "needs at least one linear_quant in process%s",
-                   inside ? ": those in groups don't count under --compat peer" : "");
+    if (n > 0)
+        return;
+    size_t was = check_push(c, "process");
+    check_fail(c, process ? process : v, "needs at least one linear_quant%s", inside ? ": those in groups don't count under --compat peer" : "");
+    check_pop(c, was);
 }
 
 static void check_strategy(Check *c, const YamlNode *v)

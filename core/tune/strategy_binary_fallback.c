@@ -29,18 +29,18 @@ typedef struct Fallback {
 
 /* ---- keys ---- */
 
-/* What an absent list of the template stands for, so that a path may end in it. */
-static bool list_by_default(const YamlNode *parent, const char *key, int len)
+/* The field of a key that a mapping of the template lacks; NULL: it may have no such key. */
+static const Field *absent_field(const YamlNode *parent, const char *key, int len)
 {
     const YamlNode *type = yaml_get(parent, "type");
     const Object o = type && type->kind == YAML_STR ? processor_object(&recipe_rows, type->text) : recipe_spec_object;
     for (const Field *f = o.fields; f && f->key; f++)
         if (strlen(f->key) == (size_t)len && memcmp(f->key, key, (size_t)len) == 0)
-            return f->type == F_PATTERNS && f->absent;
-    return len == 20 && memcmp(key, "verified_model_types", 20) == 0;
+            return f;
+    return NULL;
 }
 
-static void check_path(Check *c, const YamlNode *map, const YamlNode *path, const YamlNode *root)
+static void check_path(Check *c, const YamlNode *path, const YamlNode *root)
 {
     const char *part;
     int len;
@@ -50,7 +50,6 @@ static void check_path(Check *c, const YamlNode *map, const YamlNode *path, cons
             check_fail(c, path, "must lead to a list of template, '%s' is %s", path->text, yaml_kind_name(at->kind));
         return;
     }
-    (void)map;
     const YamlNode *parent = root;
     if (part > path->text) {
         char *head = strndup(path->text, (size_t)(part - path->text) - 1);
@@ -59,8 +58,13 @@ static void check_path(Check *c, const YamlNode *map, const YamlNode *path, cons
         parent = head ? practice_path(root, head, &p, &l) : NULL;
         free(head);
     }
-    if (parent && parent->kind == YAML_MAP && !part[len] && list_by_default(parent, part, len))
+    const Field *f = parent && parent->kind == YAML_MAP && !part[len] ? absent_field(parent, part, len) : NULL;
+    if (f && f->type == F_PATTERNS)
         return;
+    if (f) {
+        check_fail(c, path, "must lead to a list of template, '%s' is none", path->text);
+        return;
+    }
     if (parent && parent->kind == YAML_SEQ)
         check_fail(c, path, "'%.*s' is no place in the list at '%.*s', which has %d items", len, part,
                    (int)(part > path->text ? part - path->text - 1 : 0), path->text, parent->count);
@@ -75,7 +79,7 @@ static void check(Check *c, const YamlNode *map)
     if (!path || path->kind != YAML_STR || !root || root->kind != YAML_MAP)
         return;
     size_t was = check_push(c, "rollback_path");
-    check_path(c, map, path, root);
+    check_path(c, path, root);
     check_pop(c, was);
 }
 

@@ -54,6 +54,11 @@ static const char *processor_row(int i)
     return recipe_rows.processor(i) ? recipe_rows.processor(i)->name : NULL;
 }
 
+static const char *strategy_row(int i)
+{
+    return plan_rows.strategy(i) ? plan_rows.strategy(i)->name : NULL;
+}
+
 static const char *evaluator_row(int i)
 {
     return plan_rows.evaluator(i) ? plan_rows.evaluator(i)->name : NULL;
@@ -204,6 +209,14 @@ static const Tested exports[] = {
     {"csv", "exports.sh", "csv"},
     {0},
 };
+static const Tested strategies[] = {
+    {"standing_high", "test_tune_strategies.c", "standing_high_finds_the_fewest"},
+    {"standing_high_with_experience", "test_tune_strategies.c", "experience_is_a_recipe"},
+    {"binary_fallback", "test_tune_strategies.c", "fallback_adds_to_the_list"},
+    {"fewest_bytes", "test_tune_strategies.c", "fewest_bytes_of_a_bound"},
+    {NULL, NULL, NULL},
+};
+
 static const Tested evaluators[] = {
     {"command", "test_eval_command.c", "test_done"},
     {"manual", "test_eval_command.c", "test_person"},
@@ -448,6 +461,7 @@ static const struct Table {
     {"form of export", export_row, exports, false},
     {"architecture", arch_row, archs, true},
     {"processor", processor_row, processors, false},
+    {"strategy", strategy_row, strategies, false},
     {"evaluator", evaluator_row, evaluators, false},
     {"activation quantizer", act_row, acts, false},
     {"weight quantizer", weight_row, weights, false},

@@ -244,6 +244,31 @@ static void worked_key_of_a_practice(void **state)
     free(json);
 }
 
+static void worked_key_of_an_evaluation(void **state)
+{
+    (void)state;
+    static const char text[] =
+        STANDING("[[]]", "") "#"; /* its evaluation is replaced below */
+    char *json, md5[33], key[65], plan_text[3000];
+    Error err = {0};
+    Plan *plan;
+    Str canon = {0};
+    worked("evaluation json: ", &json, md5);
+    snprintf(plan_text, sizeof plan_text,
+             "%.*sevaluation: {type: service_oriented, demand: {expectations: [{dataset: d, target: 83, tolerance: '2'}]}, evaluation: {type: "
+             "aisbench, datasets: {d: {config_name: c}}}, inference_engine: {type: vllm-ascend}}\n",
+             (int)(strstr(text, "evaluation:") - text), text);
+    if (plan_parse(&plan, &plan_rows, plan_text, strlen(plan_text), "p", true, NULL, &err) != ST_OK)
+        fail_msg("%s", err.text);
+    canon_object(&recipe_rows, plan_evaluation(plan), plan_evaluator(plan)->object, NULL, &canon);
+    assert_string_equal(str_text(&canon), json);
+    assert_int_equal(loop_evaluation_key(plan, &plan_rows, true, NULL, NULL, key, &err), ST_OK);
+    assert_string_equal(key, md5);
+    plan_free(plan);
+    str_free(&canon);
+    free(json);
+}
+
 static int load(void **state)
 {
     (void)state;
@@ -261,11 +286,12 @@ static int unload(void **state)
 
 int main(void)
 {
-    struct CMUnitTest tests[NSCENARIOS + 2];
+    struct CMUnitTest tests[NSCENARIOS + 3];
     for (int i = 0; i < NSCENARIOS; i++)
         tests[i] = (struct CMUnitTest){.name = scenarios[i].title, .test_func = trace_is_followed,
                                        .initial_state = (void *)(uintptr_t)&scenarios[i]};
     tests[NSCENARIOS] = (struct CMUnitTest)cmocka_unit_test(every_trace_is_here);
     tests[NSCENARIOS + 1] = (struct CMUnitTest)cmocka_unit_test(worked_key_of_a_practice);
+    tests[NSCENARIOS + 2] = (struct CMUnitTest)cmocka_unit_test(worked_key_of_an_evaluation);
     return cmocka_run_group_tests(tests, load, unload);
 }
