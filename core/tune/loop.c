@@ -125,6 +125,11 @@ void loop_free(Loop *l)
 
 /* ---- tries ---- */
 
+const LoopOptions *loop_options(const Loop *l)
+{
+    return &l->o;
+}
+
 int loop_tries(const Loop *l)
 {
     return (int)l->ntries;

@@ -90,6 +90,9 @@ Status loop_quantized(Loop *l, const LoopMade *m, Error *err);
 Status loop_evaluated(Loop *l, const EvalResult *r, Error *err);
 Status loop_kept(Loop *l, Error *err);
 
+/* As it was opened. */
+const LoopOptions *loop_options(const Loop *l);
+
 /* Every try so far, in order. */
 typedef struct LoopTry {
     const Practice *practice;

@@ -58,7 +58,7 @@ static void prove(const Recipe *r, const Model *m, const int16_t *level, int var
     static const char *const comments[] = {"made by", "a test", NULL};
     Export e;
     Error err = {0};
-    Status st = recipe_export(r, m, level, variant & 1, NULL, variant & 2 ? comments : NULL,
+    Status st = recipe_export(r, m, level, &(RecipeSizing){.peer = variant & 1}, NULL, variant & 2 ? comments : NULL,
                               variant & 4 ? "a\nb\n" : NULL, &e, &err);
     fuzz_error(st, &err);
     if (st != ST_OK)

@@ -164,14 +164,33 @@ static void show(const Loop *l, StubRun *out)
     out->tries = loop_tries(l);
 }
 
+typedef struct Here {
+    StubWorld *w;
+    StubRun *out;
+} Here;
+
+static int64_t now(void *ctx)
+{
+    return stub_now(((Here *)ctx)->w->now);
+}
+
+static void keep_line(void *ctx, int level, const char *text)
+{
+    char *log = ((Here *)ctx)->out->log;
+    size_t n = strlen(log);
+    snprintf(log + n, sizeof ((Here *)ctx)->out->log - n, "%d %s\n", level, text);
+}
+
 static const LoopStep rank_first = {.kind = LOOP_RANK, .trial = {.practice = &(const Practice){.id = ""}}};
 
 void stub_run(const char *text, bool peer, const char *dir, StubWorld *w, StubRun *out)
 {
     *out = (StubRun){0};
+    Here here = {w, out};
     Plan *plan = stub_plan(text, peer);
-    LoopOptions o = {.plan = plan, .rows = &stub_rows, .save_path = dir, .peer = peer, .now = stub_now, .ctx = w->now,
-                     .model_id = w->model_id, .data_id = w->data_id, .experience = w->experience, .timeout = w->timeout, .model_type = "Demo"};
+    LoopOptions o = {.plan = plan, .rows = &stub_rows, .save_path = dir, .peer = peer, .now = now, .ctx = &here,
+                     .model_id = w->model_id, .data_id = w->data_id, .experience = w->experience, .timeout = w->timeout, .model_type = "Demo",
+                     .model = w->model, .log = keep_line};
     Loop *l;
     LoopStep s = rank_first;
     Error err = {0};
@@ -195,6 +214,8 @@ void stub_run(const char *text, bool peer, const char *dir, StubWorld *w, StubRu
     if (s.final)
         str_append(&out->final, s.final, s.final_len);
     show(l, out);
+    if (w->at_end)
+        w->at_end(w->end_ctx, l, &s);
     loop_free(l);
     plan_free(plan);
 }

@@ -29,6 +29,9 @@ typedef struct StubWorld {
     const char *model_id, *data_id, *experience;
     double timeout;
     int64_t *now;
+    const Model *model;
+    void (*at_end)(void *ctx, const Loop *l, const LoopStep *done); /* before the loop is freed; NULL: nothing */
+    void *end_ctx;
     /* what was done, counted up */
     int ranked, quantized, written, evaluated, kept;
 } StubWorld;
@@ -37,7 +40,7 @@ typedef struct StubRun {
     Status status;
     int tries, cached, best;
     bool stopped;        /* by stop_after */
-    char text[400], notes[2000];
+    char text[400], notes[2000], log[2000];
     Str shown;           /* a line for each try: number, anti, patterns, satisfied, * for what was known */
     Str final;
 } StubRun;

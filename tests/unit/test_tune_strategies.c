@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "tests/lib/fake_model.h"
 #include "tests/lib/tempdir.h"
 #include "tests/lib/tune_stub.h"
 
@@ -149,6 +150,7 @@ static void nan_is_the_worst(void **state)
     StubRun r;
     run(STANDING("[[]]", "[" LINEAR "]") DEMAND, &w, &r);
     assert_int_equal(r.end, LOOP_MET);
+    assert_string_equal(r.log, "1 2 of 6 scores of the ranking are no numbers: these stand first, as the worst\n");
     assert_non_null(strstr(str_text(&r.shown), "[*m.1.* *m.3.* *m.2.* *m.0.*]"));
     stub_run_free(&r);
 }
@@ -224,6 +226,23 @@ static void fallback_ends_with_the_closest(void **state)
     stub_run_free(&r);
 }
 
+/* A linear's own name is exact, a block's takes all below it; what names nothing is told. */
+static void names_are_looked_up(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"model.layers.0.mlp.down_proj", "model.layers.0.mlp.up_proj", "model.layers.10.mlp.up_proj"};
+    Model *m = fake_model_names(names, 3);
+    Needs needs = {{99, 99, 99}};
+    StubWorld w = {.rank = eight, .nrank = 8, .answer = by_level, .ctx = &needs, .model = m};
+    StubRun r;
+    run(FALLBACK("", "  rollback_candidates: [model.layers.0, model.layers.0.mlp.down_proj, model.layers.1, '*nowhere*']\n"), &w, &r);
+    assert_non_null(strstr(str_text(&r.shown), "[*model.layers.0.* model.layers.0.mlp.down_proj *model.layers.1.* *nowhere*] missed"));
+    assert_string_equal(r.log, "1 rollback_candidates: '*model.layers.1.*' names no linear of this model\n"
+                               "1 rollback_candidates: '*nowhere*' names no linear of this model\n");
+    stub_run_free(&r);
+    fake_model_free(m);
+}
+
 /* ---- with experience ---- */
 
 #define EXPERIENCE "lab_practice/experience.yaml"
@@ -295,6 +314,7 @@ static void experience_has_limits(void **state)
     run(WITH("w8a8", "[{type: Mine, include: ['*']}]"), &w, &r);
     assert_int_equal(r.end, LOOP_MET);
     assert_string_equal(str_text(&r.shown), "1  [] met\n");
+    assert_non_null(strstr(r.log, "the suppression 'svd_res' is left out: "));
     stub_run_free(&r);
     temp_remove(dir);
 }
@@ -455,7 +475,7 @@ int main(void)
         cmocka_unit_test(a_search_that_fails_says_so),    cmocka_unit_test(the_last_level_is_verified),
         cmocka_unit_test(few_rows),                       cmocka_unit_test(nan_is_the_worst),
         cmocka_unit_test(practices_are_whole),            cmocka_unit_test(fallback_adds_to_the_list),
-        cmocka_unit_test(fallback_ends_with_the_closest), cmocka_unit_test(experience_is_a_recipe),
+        cmocka_unit_test(fallback_ends_with_the_closest), cmocka_unit_test(names_are_looked_up), cmocka_unit_test(experience_is_a_recipe),
         cmocka_unit_test(experience_has_limits),          cmocka_unit_test(fewest_bytes_of_a_bound),
         cmocka_unit_test(fewest_bytes_of_any_demand),     cmocka_unit_test(fewest_bytes_meets_garbage),
     };
