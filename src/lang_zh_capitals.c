@@ -2,6 +2,7 @@
 #include "src/lang_zh.h"
 
 const LangText lang_zh_capitals[] = {
+    {"A and B are side by side already; q leads back to the list", "A 和 B 已并排；q 返回列表"},
     {"A is", "A"},
     {"A is %s, B is %s; = compares the two", "A 是 %s，B 是 %s；= 比较两者"},
     {"A is %s, B is %s; what they rank most differently comes first", "A 为 %s，B 为 %s；排名差别最大的在前"},

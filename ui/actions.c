@@ -74,13 +74,24 @@ const char *refuse_no_folds(Ui *ui)
 
 /* ---- seeing ---- */
 
+unsigned act_end(Ui *ui, Motion m)
+{
+    static const char *const ends[] = {
+        [MOVE_DOWN] = N_("this is the end"),          [MOVE_UP] = N_("this is the beginning"),     [MOVE_HALF_DOWN] = N_("this is the end"),
+        [MOVE_HALF_UP] = N_("this is the beginning"), [MOVE_PAGE_DOWN] = N_("this is the end"),    [MOVE_PAGE_UP] = N_("this is the beginning"),
+        [MOVE_TOP] = N_("this is the beginning"),     [MOVE_BOTTOM] = N_("this is the end"),       [MOVE_LEFT] = N_("this is the left end"),
+        [MOVE_RIGHT] = N_("this is the right end"),
+    };
+    ui_say(ui, SL_DIM, "%s", tr(ends[m]));
+    return DO_PAINT;
+}
+
 unsigned act_move(Ui *ui, const KeyRow *row, int key)
 {
     (void)key;
     if (!ui_model(ui))
         return ui_refuse(ui, "%s", refuse_no_model(ui));
-    ui->view->move(ui, ui_state(ui, ui->view), (Motion)row->arg);
-    return DO_PAINT;
+    return ui->view->move(ui, ui_state(ui, ui->view), (Motion)row->arg) ? DO_PAINT : act_end(ui, (Motion)row->arg);
 }
 
 unsigned act_screen(Ui *ui, const KeyRow *row, int key)
@@ -88,6 +99,8 @@ unsigned act_screen(Ui *ui, const KeyRow *row, int key)
     (void)row;
     char name[2] = {(char)key, 0};
     const View *v = view_find(name);
+    if (v && v == ui->view && !ui->side_full)
+        ui_say(ui, SL_TEXT, "this is %s already", tr(v->title));
     ui->side_full = false;
     return v ? ui_goto(ui, v) | DO_RELAYOUT : ui_refuse(ui, "there is no screen %s", name);
 }
@@ -486,9 +499,10 @@ unsigned act_back(Ui *ui, const KeyRow *row, int key)
         return DO_PAINT;
     }
     if (key == KEY_ESC) {
-        if (ui_model(ui) && session_filter_text(ui_session(ui))[0] && ui->view->find) {
+        if (ui_model(ui) && session_filter_text(ui_session(ui))[0] && ui->view->find)
             ui_command(ui, "filter");
-        }
+        else
+            ui_say(ui, SL_DIM, "there is nothing to leave here; q leads back");
         return DO_PAINT;
     }
     if (ui->nback > 0) {

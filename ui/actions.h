@@ -10,6 +10,8 @@ KeyAction act_move, act_screen, act_run, act_measure, act_exclude, act_exclude_t
     act_copy, act_plain, act_export, act_stop, act_suspend, act_redraw, act_back, act_quit, act_help;
 KeyAction act_compare; /* the shown metric with the one beside it, or shown before */
 
+/* Says that nothing is further that way. Always DO_PAINT. */
+unsigned act_end(Ui *ui, Motion m);
 /* Tells where a search stands. Always DO_PAINT. */
 unsigned ui_found(Ui *ui, Found f, const char *text);
 /* Sorts the table by a key; by the one it is sorted by already, the other way round. */

@@ -26,6 +26,8 @@ typedef struct CompareRow {
 
 typedef enum RankSort { BY_MOVE, BY_A, BY_B, RANK_SORTS } RankSort;
 
+enum { COMPARE_WIDE = 100 }; /* columns from which what differs besides levels stands beside two measurements */
+
 typedef struct Compare {
     ComparePage page, list;    /* list: of the two lists the one that q leads back to */
     ListPos pos[COMPARE_PAGES];

@@ -255,7 +255,6 @@ static void draw_levels(Ui *ui, Compare *st, Rect r)
 
 void compare_draw_pair(Ui *ui, Compare *st, Rect r)
 {
-    enum { WIDE = 100 };
     int y = r.y;
     compare_pair_settle(ui, st);
     if (!st->paired) {
@@ -263,7 +262,7 @@ void compare_draw_pair(Ui *ui, Compare *st, Rect r)
         draw_wrapped(ui, (Rect){r.y, r.x + 2, r.h, r.w - 4}, &y, SL_ERR, st->pair_why.text);
         return;
     }
-    bool wide = r.w >= WIDE;
+    bool wide = r.w >= COMPARE_WIDE;
     Rect left = r, right = r;
     if (wide) {
         right.w = r.w * 38 / 100;

@@ -292,9 +292,9 @@ static unsigned key(Ui *ui, int k)
     const KeyRow *row = key_find(k, view_find("export"));
     if (!row || row->run != act_move)
         return ui_refuse(ui, "q closes this page");
-    list_move(&g->pos, (Motion)row->arg, (int64_t)g->n, page_rows(ui));
+    bool moved = list_move(&g->pos, (Motion)row->arg, (int64_t)g->n, page_rows(ui));
     g->end = g->pos.cur + 1 >= (int64_t)g->n;
-    return DO_PAINT;
+    return moved ? DO_PAINT : act_end(ui, (Motion)row->arg);
 }
 
 static void fini(Ui *ui)

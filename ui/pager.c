@@ -135,14 +135,13 @@ static unsigned key(Ui *ui, int k)
         return ui_refuse(ui, "q closes this page");
     int page = page_height(ui);
     Motion m = (Motion)row->arg;
-    if (m == MOVE_LEFT || m == MOVE_RIGHT) {
+    if (m == MOVE_RIGHT || (m == MOVE_LEFT && p->left > 0)) {
         p->left += m == MOVE_LEFT ? -8 : 8;
         if (p->left < 0)
             p->left = 0;
         return DO_PAINT;
     }
-    list_move(&p->pos, m, (int64_t)p->n, page);
-    return DO_PAINT;
+    return m != MOVE_LEFT && list_move(&p->pos, m, (int64_t)p->n, page) ? DO_PAINT : act_end(ui, m);
 }
 
 static const Overlay pager_overlay = {draw, key, fini, find};

@@ -118,7 +118,10 @@ const char *refuse_no_layer(Ui *ui)
 const char *refuse_no_plot(Ui *ui)
 {
     const char *why = refuse_no_layer(ui);
-    return why ? why : ui->plot.kind == PLOT_ALL ? "no plot is chosen; d steps through them" : NULL;
+    return why                              ? why
+           : ui->plot.kind == PLOT_ALL    ? "no plot is chosen; d steps through them"
+           : ui->layout.side.h == 0       ? "no plot is shown beside the table; Enter shows it"
+                                          : NULL;
 }
 
 /* Of what histograms the page with everything needs. */
@@ -167,6 +170,10 @@ unsigned act_plot_next(Ui *ui, const KeyRow *row, int key)
     int kind = ((int)ui->plot.kind + row->arg + PLOT_KINDS) % PLOT_KINDS;
     ui_hold(ui);
     ui_command(ui, "plot %s", plot_name((PlotKind)kind));
+    if (ui->command_status == ST_OK && ui->plot.kind == PLOT_ALL)
+        ui_say(ui, SL_TEXT, "all details again; d begins with the first of %d plots", PLOT_KINDS - 1);
+    else if (ui->command_status == ST_OK)
+        ui_say(ui, SL_TEXT, "plot %d of %d: %s", (int)ui->plot.kind, PLOT_KINDS - 1, tr(plot_title(ui->plot.kind)));
     return DO_RELAYOUT;
 }
 
@@ -288,6 +295,7 @@ unsigned act_plot_table(Ui *ui, const KeyRow *row, int key)
     ui->plot.table = !ui->plot.table;
     if (ui->plot.table && ui->layout.side.h == 0)
         ui->side_full = true;
+    ui_say(ui, SL_TEXT, ui->plot.table ? "plots are tables of numbers; H draws them" : "plots are drawn; H tells their numbers");
     return DO_RELAYOUT;
 }
 

@@ -537,8 +537,8 @@ static unsigned calib_other(Ui *ui, const KeyRow *row, int key)
     (void)key;
     Calib *st = ui_state(ui, &view_calib);
     if (ui->side_full)
-        move_cursor(ui, st, (Motion)row->arg);
-    else if (ui->layout.side.h == 0)
+        return move_cursor(ui, st, (Motion)row->arg) ? DO_PAINT : act_end(ui, (Motion)row->arg);
+    if (ui->layout.side.h == 0)
         return ui_refuse(ui, "no details are shown beside the table; Enter shows them");
     else if (!detail_move(&st->detail, (Motion)row->arg))
         return ui_refuse(ui, row->arg == MOVE_DOWN ? "the details end here" : "the details begin here");

@@ -256,6 +256,8 @@ static unsigned compare_open(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
     bool metrics = session_marked_metric(ui_session(ui), MARK_A);
+    if (state_of(ui)->page == (metrics ? PAGE_RANKS : PAGE_PAIR))
+        ui_say(ui, SL_TEXT, "A and B are side by side already; q leads back to the list");
     state_of(ui)->list = metrics ? PAGE_METRICS : PAGE_MEASURED;
     open_page(state_of(ui), metrics ? PAGE_RANKS : PAGE_PAIR);
     return DO_RELAYOUT;
@@ -430,8 +432,10 @@ static unsigned compare_flip(Ui *ui, const KeyRow *row, int key)
     if (page == PAGE_RANKS) {
         st->moved_only = !st->moved_only;
         compare_order_ranks(st);
+        ui_say(ui, SL_TEXT, st->moved_only ? "only what moved is listed; d lists all" : "all is listed; d leaves out what did not move");
     } else {
         st->all = !st->all;
+        ui_say(ui, SL_TEXT, st->all ? "all layers are listed; d leaves out what is alike" : "only what differs is listed; d lists all layers");
     }
     return DO_PAINT;
 }
@@ -480,6 +484,10 @@ static unsigned compare_scroll(Ui *ui, const KeyRow *row, int key)
         return list_move(&st->pos[st->under], (Motion)row->arg, rows_of(ui, st), 1)
                    ? DO_PAINT
                    : ui_refuse(ui, row->arg == MOVE_DOWN ? "no layer is below" : "no layer is above");
+    if (st->page == PAGE_METRICS || st->page == PAGE_RANKS)
+        return ui_refuse(ui, "there are no details here; Enter shows the layer or the metric on Rank");
+    if (st->page == PAGE_PAIR && !st->aside && ui->layout.main.w < COMPARE_WIDE)
+        return ui_refuse(ui, "what else differs is not shown here; Tab shows it");
     if (!detail_move(st->page == PAGE_PAIR ? &st->config : &st->detail, (Motion)row->arg))
         return ui_refuse(ui, row->arg == MOVE_DOWN ? "the details end here" : "the details begin here");
     return DO_PAINT;

@@ -188,13 +188,16 @@ static bool move_text(Ui *ui, void *state, Motion m)
     refresh_preview(ui, p);
     if (!p->have)
         return false;
+    if (m == MOVE_LEFT && p->left == 0)
+        return false;
     if (m == MOVE_LEFT || m == MOVE_RIGHT) {
         p->left += m == MOVE_LEFT ? -8 : 8;
         if (p->left < 0)
             p->left = 0;
         return true;
     }
-    return list_move(&p->pos, m, count_lines(shown_text(p)), p->page);
+    int64_t first = p->pos.cur, last = count_lines(shown_text(p)) - p->page;
+    return list_move(&p->pos, m, last > 0 ? last + 1 : 1, p->page) && p->pos.cur != first;
 }
 
 static void context(Ui *ui, void *state, LineParts *out)

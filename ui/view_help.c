@@ -265,8 +265,7 @@ static unsigned key(Ui *ui, int k)
         return ui_found(ui, find(ui, ui->search, k == 'n' ? 1 : -1, false), ui->search);
     const KeyRow *row = key_find(k, ui->view);
     if (row && row->run == act_move) {
-        list_move(&h->pos, (Motion)row->arg, h->n, page_rows(ui));
-        return DO_PAINT;
+        return list_move(&h->pos, (Motion)row->arg, h->n, page_rows(ui)) ? DO_PAINT : act_end(ui, (Motion)row->arg);
     }
     for (int i = 0; row && i < h->n; i++) {
         if (h->row[i].row == row)

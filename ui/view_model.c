@@ -378,6 +378,8 @@ static unsigned set_open(Ui *ui, ModelView *v, bool open)
         if (open || i < 0)
             return ui_refuse(ui, open ? "a tensor has nothing below it" : "nothing is open here");
     }
+    if (v->open[i] == open)
+        return ui_refuse(ui, "this is open already");
     v->open[i] = open;
     list_rows(v);
     for (int32_t k = 0; k < v->nrows; k++)
@@ -390,6 +392,8 @@ static unsigned model_open_node(Ui *ui, const KeyRow *row, int key)
 {
     (void)key;
     ModelView *v = ui_state(ui, &view_model);
+    if (ui->side_full)
+        return ui_refuse(ui, "the facts fill the screen; Tab shows the tensors");
     return settle(ui, v) ? set_open(ui, v, row->arg) : DO_PAINT;
 }
 
@@ -398,6 +402,8 @@ static unsigned model_enter(Ui *ui, const KeyRow *row, int key)
 {
     (void)row, (void)key;
     ModelView *v = ui_state(ui, &view_model);
+    if (ui->side_full)
+        return ui_refuse(ui, "the facts fill the screen; Tab shows the tensors");
     if (!settle(ui, v))
         return DO_PAINT;
     int32_t i = v->row[v->pos.cur];
@@ -438,8 +444,7 @@ static unsigned model_scroll(Ui *ui, const KeyRow *row, int key)
     ModelView *v = ui_state(ui, &view_model);
     if (ui->layout.side.h == 0)
         return ui_refuse(ui, "the facts are not shown; Tab shows them");
-    detail_move(&v->detail, (Motion)row->arg);
-    return DO_PAINT;
+    return detail_move(&v->detail, (Motion)row->arg) ? DO_PAINT : act_end(ui, (Motion)row->arg);
 }
 
 static const KeyRow keys[] = {

@@ -85,8 +85,8 @@ static unsigned rank_other(Ui *ui, const KeyRow *row, int key)
     Rank *st = ui_state(ui, &view_rank);
     (void)key;
     if (ui->side_full)
-        move_cursor(ui, st, (Motion)row->arg);
-    else if (ui->layout.side.h == 0)
+        return move_cursor(ui, st, (Motion)row->arg) ? DO_PAINT : act_end(ui, (Motion)row->arg);
+    if (ui->layout.side.h == 0)
         return ui_refuse(ui, "no details are shown beside the table; Enter shows them");
     else if (ui->plot.kind != PLOT_ALL)
         return ui_refuse(ui, "a plot has no more lines; Enter shows it larger");

@@ -381,9 +381,12 @@ static const char *refuse_all_seen(Ui *ui)
 
 static unsigned whatif_scroll(Ui *ui, const KeyRow *row, int key)
 {
+    if (((Whatif *)ui_state(ui, &view_whatif))->front)
+        return ui_refuse(ui, "the front has no figures below it; q leads back to the rules");
     (void)key;
     Whatif *st = ui_state(ui, &view_whatif);
-    detail_move(&st->figures, (Motion)row->arg);
+    if (!detail_move(&st->figures, (Motion)row->arg))
+        return ui_refuse(ui, row->arg == MOVE_DOWN ? "the figures end here" : "the figures begin here");
     return DO_PAINT;
 }
 

@@ -399,7 +399,7 @@ static void overlays_have_two_intensities(void **state)
         char *t = drawn(&d, &look, 70, 20, forms[f]);
         has(t, solid[f]);
         has(t, light[f]);
-        has(t, "of 8 codes; int4 step 0.5");
+        has(t, "of 8 codes; an int4 step is 0.5");
         has(t, "dequantized");
         free(t);
     }
