@@ -392,7 +392,7 @@ static void test_not_ready(void **state)
     /* without a folder of model files the installed package's is looked for */
     Plan p = {0};
     char plain[4000];
-    snprintf(plain, sizeof plain, "%s", write_plan(&p, free_port(), "x"));
+    snprintf(plain, sizeof plain, "%s", write_plan(&p, free_port(), temp_path(world, "other.pid")));
     char *at = strstr(plain, "model_meta: {directory");
     memmove(at, strchr(at, '}') + 1, strlen(strchr(at, '}')));
     evaltest_open(&t, &evaluator_service_oriented, plain);
