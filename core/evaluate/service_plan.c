@@ -251,7 +251,7 @@ static const Field precheck_fields[] = {
     {.key = "type", .type = F_ENUM, .words = precheck_types, .required = true},
     {.key = "test_cases", .type = F_ANY},
     {.key = "max_tokens", .type = F_INT, .bounded = true, .lo = 1, .hi = 1e9, .absent = "512"},
-    {.key = "timeout", .type = F_FLOAT, .bounded = true, .open = true, .lo = 0, .hi = 1e9, .absent = "60"},
+    {.key = "timeout", .type = F_FLOAT, .bounded = true, .open = true, .lo = 0, .hi = 1e9, .absent = "60", .canon = canon_number},
     FIELD_END,
 };
 static const Object precheck_object = {.fields = precheck_fields, .check = check_precheck_cases};
@@ -306,7 +306,7 @@ static const char *const binaries[] = {"ais_bench", NULL};
 static const Field bench_fields[] = {
     {.key = "binary", .type = F_ENUM, .words = binaries, .absent = "\"ais_bench\""},
     {.key = "mode", .type = F_STR, .filled = true, .absent = "\"all\""},
-    {.key = "timeout", .type = F_FLOAT, POSITIVE, .absent = "7200"},
+    {.key = "timeout", .type = F_FLOAT, POSITIVE, .absent = "7200", .canon = canon_number},
     {.key = "cleanup_model_config", .type = F_BOOL, .absent = "true"},
     {.key = "request_rate", .type = F_FLOAT, POSITIVE, .absent = "1.0"},
     {.key = "pred_postprocessor", .type = F_CHECKED, .value = check_identifier, .nullable = true,
@@ -342,7 +342,7 @@ static const Field engine_fields[] = {
     {.key = "env_vars", .type = F_CHECKED, .value = check_env, .absent = "{}"},
     FIELD_ENDPOINT,
     {.key = "health_check_endpoint", .type = F_CHECKED, .value = check_health, .absent = "\"/v1/models\""},
-    {.key = "startup_timeout", .type = F_FLOAT, POSITIVE, .absent = "600"},
+    {.key = "startup_timeout", .type = F_FLOAT, POSITIVE, .absent = "600", .canon = canon_number},
     {.key = "args", .type = F_CHECKED, .value = check_args, .absent = "{}"},
     FIELD_END,
 };

@@ -21,6 +21,8 @@
 #include "tests/lib/evaltest.h"
 #include "tests/lib/server_process.h"
 #include "tests/lib/tempdir.h"
+#include "tune/canon.h"
+#include "tune/plan.h"
 
 /* The evaluator service_oriented against a real server process and a real program in the place of AISBench. */
 
@@ -69,7 +71,7 @@ static int world_down(void **state)
 }
 
 /* What a plan of these tests says beside its places; NULL: nothing. */
-typedef struct Plan {
+typedef struct Wish {
     const char *mode;           /* of the server: what is wrong with it */
     const char *first, *second; /* config names of the data sets a and b */
     const char *bench;          /* more keys of evaluation.aisbench: ", key: value" */
@@ -77,11 +79,11 @@ typedef struct Plan {
     const char *precheck;       /* the value of evaluation.precheck */
     const char *engine;         /* more lines of inference_engine */
     const char *args;           /* more of its args */
-} Plan;
+} Wish;
 
 #define OR(a, b) ((a) ? (a) : (b))
 
-static const char *write_plan(const Plan *p, int port, const char *pid)
+static const char *write_plan(const Wish *p, int port, const char *pid)
 {
     static char text[4000];
     char second[200] = "";
@@ -112,7 +114,7 @@ static const char *write_plan(const Plan *p, int port, const char *pid)
     return text;
 }
 
-static void open_plan(EvalTest *t, const Plan *p)
+static void open_plan(EvalTest *t, const Wish *p)
 {
     char pid[600];
     snprintf(pid, sizeof pid, "%s", temp_path(world, "server.pid"));
@@ -128,7 +130,7 @@ static void expect_gone(void)
         assert_false(process_runs(file_number(pid)));
 }
 
-static void expect_plan(const Plan *p, EvalState state, const char *says, const char *a, const char *b)
+static void expect_plan(const Wish *p, EvalState state, const char *says, const char *a, const char *b)
 {
     EvalTest t;
     open_plan(&t, p);
@@ -144,7 +146,7 @@ static void test_scores(void **state)
 {
     (void)state;
     EvalTest t;
-    open_plan(&t, &(Plan){.mode = "late", .second = "ask"});
+    open_plan(&t, &(Wish){.mode = "late", .second = "ask"});
     evaltest_expect(&t, EVAL_DONE, "");
     assert_string_equal(evaltest_value(&t, "a"), "81.5");
     assert_string_equal(evaltest_value(&t, "b"), "100.0");
@@ -174,7 +176,7 @@ static void test_scores(void **state)
 static void test_first_unmet(void **state)
 {
     (void)state;
-    expect_plan(&(Plan){.first = "acc_79.9", .second = "ask"}, EVAL_DONE, "", "79.9", "-");
+    expect_plan(&(Wish){.first = "acc_79.9", .second = "ask"}, EVAL_DONE, "", "79.9", "-");
 }
 
 static void test_bench_fails(void **state)
@@ -191,10 +193,10 @@ static void test_bench_fails(void **state)
         {"word", "has no number 'accuracy'"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        expect_plan(&(Plan){.first = cases[i].set}, EVAL_FAILED, cases[i].says, "-", "-");
-    expect_plan(&(Plan){.first = "hang", .bench = ", timeout: 0.5"}, EVAL_FAILED, "AISBench failed (no end within 0.5 s)", "-", "-");
+        expect_plan(&(Wish){.first = cases[i].set}, EVAL_FAILED, cases[i].says, "-", "-");
+    expect_plan(&(Wish){.first = "hang", .bench = ", timeout: 0.5"}, EVAL_FAILED, "AISBench failed (no end within 0.5 s)", "-", "-");
     /* the server falls while it is asked: this is the reason, not what the bench makes of it */
-    expect_plan(&(Plan){.first = "ask", .mode = "fall"}, EVAL_FAILED, "the server ended (exit code 9)", "-", "-");
+    expect_plan(&(Wish){.first = "ask", .mode = "fall"}, EVAL_FAILED, "the server ended (exit code 9)", "-", "-");
 }
 
 /* Under --compat peer what could not be scored is accuracy 0, and a results folder that lacks ends the run. */
@@ -202,7 +204,7 @@ static void test_peer_scores(void **state)
 {
     (void)state;
     EvalTest t;
-    open_plan(&t, &(Plan){.first = "crash", .second = "ask"});
+    open_plan(&t, &(Wish){.first = "crash", .second = "ask"});
     t.kit.peer = true;
     evaltest_expect(&t, EVAL_DONE, "");
     assert_string_equal(evaltest_value(&t, "a"), "0");
@@ -210,7 +212,7 @@ static void test_peer_scores(void **state)
     assert_false(t.result.satisfied);
     assert_non_null(strstr(t.log.s, "no such data set"));
     evaltest_close(&t);
-    open_plan(&t, &(Plan){.first = "lost"});
+    open_plan(&t, &(Wish){.first = "lost"});
     t.kit.peer = true;
     assert_int_equal(evaltest_run(&t, 1), ST_FAIL);
     expect_gone();
@@ -228,9 +230,9 @@ static void test_server_fails(void **state)
         {"sick", "  startup_timeout: 0.5\n", "the server is not ready after 0.5 s"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        expect_plan(&(Plan){.mode = cases[i].mode, .engine = cases[i].engine}, EVAL_FAILED, cases[i].says, "-", "-");
+        expect_plan(&(Wish){.mode = cases[i].mode, .engine = cases[i].engine}, EVAL_FAILED, cases[i].says, "-", "-");
     EvalTest t;
-    open_plan(&t, &(Plan){.mode = "fail"});
+    open_plan(&t, &(Wish){.mode = "fail"});
     t.kit.peer = true;
     assert_int_equal(evaltest_run(&t, 1), ST_FAIL);
     assert_non_null(strstr(t.err.text, "no such quantization"));
@@ -245,7 +247,7 @@ static void test_place_taken(void **state)
     EvalTest t;
     int port = free_port();
     Child *other = server_start(world, port, "", NULL);
-    evaltest_open(&t, &evaluator_service_oriented, write_plan(&(Plan){0}, port, temp_path(world, "server.pid")));
+    evaltest_open(&t, &evaluator_service_oriented, write_plan(&(Wish){0}, port, temp_path(world, "server.pid")));
     assert_int_equal(evaltest_run(&t, 1), ST_FAIL);
     assert_non_null(strstr(t.err.text, "another server answers at 127.0.0.1:"));
     child_stop(other);
@@ -271,7 +273,7 @@ static void precheck(const char *value, const char *mode, const char *reply, boo
         str_free(&json);
         snprintf(args, sizeof args, ", replies: %s", file);
     }
-    open_plan(&t, &(Plan){.precheck = value, .mode = mode, .args = args});
+    open_plan(&t, &(Wish){.precheck = value, .mode = mode, .args = args});
     t.kit.peer = peer;
     evaltest_expect(&t, state, says);
     if (strcmp(evaltest_value(&t, "a"), a) != 0)
@@ -331,7 +333,7 @@ static void test_cancelled(void **state)
     (void)state;
     EvalTest t;
     pthread_t thread;
-    open_plan(&t, &(Plan){.first = "hang", .mode = "child"});
+    open_plan(&t, &(Wish){.first = "hang", .mode = "child"});
     assert_int_equal(pthread_create(&thread, NULL, raise_when_there, &t), 0);
     assert_int_equal(evaltest_run(&t, 1), ST_CANCELLED);
     pthread_join(thread, NULL);
@@ -348,7 +350,7 @@ static void test_killed(void **state)
     (void)state;
     EvalTest t;
     int status;
-    open_plan(&t, &(Plan){.first = "hang", .mode = "child"});
+    open_plan(&t, &(Wish){.first = "hang", .mode = "child"});
     pid_t us = fork();
     assert_true(us >= 0);
     if (us == 0) {
@@ -377,7 +379,7 @@ static void test_not_ready(void **state)
     (void)state;
     EvalTest t;
     char *path = strdup(getenv("PATH"));
-    open_plan(&t, &(Plan){0});
+    open_plan(&t, &(Wish){0});
     setenv("PATH", "/nowhere", 1);
     assert_int_equal(evaltest_run(&t, 1), ST_DATA);
     assert_non_null(strstr(t.err.text, "no python"));
@@ -390,7 +392,7 @@ static void test_not_ready(void **state)
     setenv("PATH", path, 1);
     evaltest_close(&t);
     /* without a folder of model files the installed package's is looked for */
-    Plan p = {0};
+    Wish p = {0};
     char plain[4000];
     snprintf(plain, sizeof plain, "%s", write_plan(&p, free_port(), temp_path(world, "other.pid")));
     char *at = strstr(plain, "model_meta: {directory");
@@ -493,12 +495,72 @@ static void test_plans(void **state)
     free(all);
 }
 
+/* The plans that were handed to the original: what it refused for its evaluation is refused, for the same reason. */
+static void test_recorded_plans(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *file, *error;
+    } cases[] = {
+        {"30-good-plan", ""},
+        {"31-plan-dataset-not-configured", ":15:37: evaluation.demand.expectations.0.dataset: 'aime25' is none of "
+                                           "evaluation.evaluation.datasets; there are gsm8k"},
+        {"33-good-binary_fallback-plan", ""},
+        {"35-plan-tolerance-negative", "evaluation.demand.expectations.0.tolerance: must be at least 0, not -1"},
+        {"36-plan-port-out-of-range", "evaluation.inference_engine.port: must lie in 1 … 65535, not 70000"},
+        {"37-plan-public-host", "evaluation.inference_engine.host: '8.8.8.8' is a public address"},
+    };
+    for (int peer = 0; peer < 2; peer++)
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            char path[200];
+            Plan *p = NULL;
+            Error e = {0};
+            snprintf(path, sizeof path, "tests/golden/config/broken/%s.yaml", cases[i].file);
+            Status st = plan_open(&p, &plan_rows, path, peer, NULL, &e);
+            if (cases[i].error[0] ? st != ST_DATA || !strstr(e.text, cases[i].error) : st != ST_OK)
+                fail_msg("%s: %d %s", path, st, e.text);
+            plan_free(p);
+        }
+}
+
+/* The original's text of an evaluation with every default in it, of which its cache key is made. */
+static void test_recorded_defaults(void **state)
+{
+    (void)state;
+    static const char mark[] = "\nevaluation json: ";
+    static const char *const plans[] = {
+        "type: service_oriented\n"
+        "demand: {expectations: [{dataset: d, target: 83, tolerance: '2'}]}\n"
+        "evaluation: {type: aisbench, datasets: {d: {config_name: c}}}\n"
+        "inference_engine: {type: vllm-ascend}\n",
+        "type: service_oriented\n"
+        "demand: {expectations: [{tolerance: 2, target: '83', dataset: d}]}\n"
+        "inference_engine: {type: vllm-ascend, startup_timeout: 600, port: '1234', args: {}}\n"
+        "evaluation: {precheck: [], datasets: {d: {max_out_len: null, config_name: c, request_rate: 0}}, aisbench: {timeout: 7200, "
+        "request_rate: 1, model_meta: {subdir: vllm_api}}}\n"};
+    char *all = temp_get("tests/golden/config/tuning_traces.txt", NULL), *want = strstr(all, mark);
+    assert_non_null(want);
+    want += sizeof mark - 1;
+    want[strcspn(want, "\n")] = '\0';
+    for (size_t i = 0; i < sizeof plans / sizeof *plans; i++) {
+        YamlDoc *doc;
+        Error e = {0};
+        Str got = {0};
+        assert_int_equal(yaml_parse(&doc, plans[i], strlen(plans[i]), "plan", &e), ST_OK);
+        canon_object(NULL, yaml_root(doc), &service_object, NULL, &got);
+        assert_string_equal(got.s, want);
+        str_free(&got);
+        yaml_doc_free(doc);
+    }
+    free(all);
+}
+
 /* The whole schema, as it reaches the bench's model file and command. */
 static void test_model_file(void **state)
 {
     (void)state;
     EvalTest t;
-    Plan p = {.first = "acc_90",
+    Wish p = {.first = "acc_90",
                           .set = ", mode: infer, request_rate: 2.5, max_out_len: 64, returns_tool_calls: true, api_chat_type: Chat, "
                                  "chat_template_kwargs: {enable_thinking: false}, extra_args: [--b, 'x y']",
                           .bench = ", request_rate: 3, retry: 5, batch_size: 7, trust_remote_code: true, extra_args: [--a], "
@@ -539,7 +601,7 @@ int main(void)
         cmocka_unit_test(test_peer_scores),  cmocka_unit_test(test_server_fails),  cmocka_unit_test(test_place_taken),
         cmocka_unit_test(test_prechecks),    cmocka_unit_test(test_prechecks_fail), cmocka_unit_test(test_cancelled),
         cmocka_unit_test(test_killed),       cmocka_unit_test(test_not_ready),     cmocka_unit_test(test_plans),
-        cmocka_unit_test(test_model_file),
+        cmocka_unit_test(test_model_file),   cmocka_unit_test(test_recorded_plans), cmocka_unit_test(test_recorded_defaults),
     };
     return cmocka_run_group_tests(tests, world_up, world_down);
 }
